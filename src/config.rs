@@ -1,0 +1,268 @@
+//! Flags and environment into a [`Config`]. Nothing here does I/O.
+
+use crate::log::Retention;
+use crate::log::bridge::Pattern;
+use clap::{ArgAction, Parser, ValueEnum};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// A real-time push server that reaches every client: one log, ten transports, one cursor.
+///
+/// Start it and open the address it prints: the page shows every transport at work. Publish with
+///
+///   curl -d '{"title":"milk"}' 'http://127.0.0.1:8080/publish?channel=demo'
+///
+/// Every flag is also an environment variable (--max-connections is LONGTAIL_MAX_CONNECTIONS); a
+/// repeatable one takes a list with spaces between.
+#[derive(Parser, Clone, Debug)]
+#[command(name = "longtail", version, verbatim_doc_comment, max_term_width = 110)]
+pub struct Config {
+    /// Address for HTTP; port 0 picks a free one. Repeatable
+    #[arg(long, env = "LONGTAIL_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    #[arg(value_delimiter = ' ', action = ArgAction::Append, help_heading = "Listening")]
+    pub listen: Vec<SocketAddr>,
+
+    /// Address for raw TCP clients, or `off`
+    #[arg(long, env = "LONGTAIL_TCP_LISTEN", value_name = "ADDR|off", default_value = "127.0.0.1:8081")]
+    #[arg(value_parser = address_or_off, help_heading = "Listening")]
+    pub tcp_listen: AddressOrOff,
+
+    /// Lets anybody who can reach a non-loopback address read and publish
+    #[arg(long, env = "LONGTAIL_OPEN", help_heading = "Access")]
+    pub open: bool,
+
+    /// Origin whose pages may read and publish, as `https://www.example.com`. Repeatable
+    #[arg(long, env = "LONGTAIL_ALLOW_ORIGIN", value_name = "ORIGIN")]
+    #[arg(value_delimiter = ' ', action = ArgAction::Append, help_heading = "Access")]
+    pub allow_origin: Vec<String>,
+
+    /// Redis that holds the log: `redis://…` or `redis+unix://…`. Without it the log is in memory
+    #[arg(long, env = "LONGTAIL_REDIS", value_name = "URL", hide_env_values = true, help_heading = "Log")]
+    pub redis: Option<String>,
+
+    /// Prefix of the keys in Redis: the log is the stream `P:log`
+    #[arg(long, env = "LONGTAIL_REDIS_PREFIX", value_name = "P", default_value = "longtail", help_heading = "Log")]
+    #[arg(value_parser = redis_prefix)]
+    pub redis_prefix: String,
+
+    /// PUBLISH channels taken into the log, or `off`. What a trailing `*` matches is the channel's
+    /// name. Repeatable
+    #[arg(long, env = "LONGTAIL_REDIS_SUBSCRIBE", value_name = "PATTERN|off", default_value = "push:*")]
+    #[arg(value_delimiter = ' ', action = ArgAction::Append, help_heading = "Log")]
+    pub redis_subscribe: Vec<String>,
+
+    /// Starts also while the log cannot be reached, and waits for it
+    #[arg(long, env = "LONGTAIL_WAIT_FOR_LOG", help_heading = "Log")]
+    pub wait_for_log: bool,
+
+    /// Seconds that messages are kept
+    #[arg(long, env = "LONGTAIL_RETAIN_SECONDS", value_name = "S", default_value_t = 600, help_heading = "Log")]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=31_536_000))]
+    pub retain_seconds: u64,
+
+    /// Messages that are kept
+    #[arg(long, env = "LONGTAIL_RETAIN_MESSAGES", value_name = "N", default_value_t = 100_000, help_heading = "Log")]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
+    pub retain_messages: u64,
+
+    /// Bytes that are kept, as `64MiB` or a number
+    #[arg(long, env = "LONGTAIL_RETAIN_BYTES", value_name = "SIZE", default_value = "64MiB", help_heading = "Log")]
+    #[arg(value_parser = size)]
+    pub retain_bytes: usize,
+
+    /// Seconds that a publish waits for Redis's answer before it is told that the outcome is unknown.
+    /// While there is no connection it waits for half as long
+    #[arg(long, env = "LONGTAIL_PUBLISH_TIMEOUT", value_name = "S", default_value_t = 8, help_heading = "Log")]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=300))]
+    pub publish_timeout: u64,
+
+    /// Seconds of silence before a heartbeat
+    #[arg(long, env = "LONGTAIL_HEARTBEAT_SECONDS", value_name = "S", default_value_t = 15, help_heading = "Limits")]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub heartbeat_seconds: u64,
+
+    /// Bytes of a payload
+    #[arg(long, env = "LONGTAIL_MAX_MESSAGE_BYTES", value_name = "SIZE", default_value = "64KiB", help_heading = "Limits")]
+    #[arg(value_parser = size)]
+    pub max_message_bytes: usize,
+
+    /// Channels of a subscription
+    #[arg(long, env = "LONGTAIL_MAX_CHANNELS", value_name = "N", default_value_t = 100, help_heading = "Limits")]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    pub max_channels: u64,
+
+    /// Connections in all, HTTP and TCP
+    #[arg(long, env = "LONGTAIL_MAX_CONNECTIONS", value_name = "N", default_value_t = 100_000, help_heading = "Limits")]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    pub max_connections: u64,
+
+    /// Connections of one address; 0 is no limit
+    #[arg(long, env = "LONGTAIL_MAX_CONNECTIONS_PER_IP", value_name = "N", default_value_t = 0, help_heading = "Limits")]
+    pub max_connections_per_ip: u64,
+
+    /// Seconds for a request's head and body to arrive
+    #[arg(long, env = "LONGTAIL_REQUEST_TIMEOUT", value_name = "S", default_value_t = 30, help_heading = "Limits")]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub request_timeout: u64,
+
+    /// Seconds that a client may take nothing of what is written to it
+    #[arg(long, env = "LONGTAIL_WRITE_TIMEOUT", value_name = "S", default_value_t = 30, help_heading = "Limits")]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub write_timeout: u64,
+
+    /// Seconds that readers have to go at SIGTERM
+    #[arg(long, env = "LONGTAIL_DRAIN_SECONDS", value_name = "S", default_value_t = 20, help_heading = "Running")]
+    pub drain_seconds: u64,
+
+    /// How log lines look
+    #[arg(long, env = "LONGTAIL_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text, help_heading = "Running")]
+    pub log_format: LogFormat,
+
+    /// What is logged: error, warn, info, debug or trace, also by module as `info,longtail::hub=debug`
+    #[arg(long, env = "LONGTAIL_LOG", value_name = "FILTER", default_value = "info", help_heading = "Running")]
+    pub log: String,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For programs, one object a line.
+    Json,
+}
+
+/// An address, or nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AddressOrOff(pub Option<SocketAddr>);
+
+fn address_or_off(text: &str) -> Result<AddressOrOff, String> {
+    if text == "off" {
+        return Ok(AddressOrOff(None));
+    }
+    text.parse().map(|address| AddressOrOff(Some(address))).map_err(|_| "use an address as 127.0.0.1:8081, or off".into())
+}
+
+fn redis_prefix(text: &str) -> Result<String, String> {
+    // A brace would move the keys to another Cluster slot than the log's.
+    if text.is_empty() || text.len() > 100 || text.chars().any(|c| c.is_control() || c.is_whitespace() || "{}".contains(c)) {
+        return Err("use 1 to 100 characters without spaces and braces".into());
+    }
+    Ok(text.into())
+}
+
+fn size(text: &str) -> Result<usize, String> {
+    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+    let unit = match text[digits.len()..].trim_start() {
+        "" | "B" => 1,
+        "KiB" | "K" | "k" => 1 << 10,
+        "MiB" | "M" => 1 << 20,
+        "GiB" | "G" => 1 << 30,
+        _ => return Err("use a number of bytes, or one with KiB, MiB or GiB behind it".into()),
+    };
+    let bytes = digits.parse::<usize>().ok().and_then(|n| n.checked_mul(unit)).filter(|bytes| *bytes > 0);
+    bytes.ok_or_else(|| "use a number of bytes above 0, or one with KiB, MiB or GiB behind it".into())
+}
+
+/// The configuration cannot be served. The text says the mend, in one line.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct BadConfig(String);
+
+impl Config {
+    /// Checks what clap cannot: what the flags mean together.
+    ///
+    /// # Errors
+    ///
+    /// The first thing that cannot be served.
+    pub fn check(&self) -> Result<(), BadConfig> {
+        let bad = |text: String| Err(BadConfig(text));
+        let addresses = self.listen.iter().chain(&self.tcp_listen.0);
+        if let (false, Some(address)) = (self.open, addresses.into_iter().find(|address| !address.ip().is_loopback())) {
+            return bad(format!(
+                "{address} can be reached from other machines, and nothing says who may subscribe and publish: \
+                 listen on a loopback address, or set --open to let everybody"
+            ));
+        }
+        if let Some(origin) = self.allow_origin.iter().find(|origin| *origin != "*" && !is_origin(origin)) {
+            return bad(format!("--allow-origin {origin}: use an origin as https://www.example.com, without a path"));
+        }
+        if let Err(error) = self.patterns() {
+            return bad(format!("--redis-subscribe: {error}"));
+        }
+        if let Some(Err(error)) = self.redis.as_deref().map(redis::Client::open) {
+            // The URL itself may hold a password and is not repeated.
+            return bad(format!("--redis: not a URL that Redis is reached by ({error}); use redis://127.0.0.1:6379"));
+        }
+        Ok(())
+    }
+
+    /// The PUBLISH patterns.
+    ///
+    /// # Errors
+    ///
+    /// A pattern that is not one, or two that overlap.
+    pub fn patterns(&self) -> Result<Vec<Pattern>, crate::log::bridge::BadPattern> {
+        match self.redis_subscribe.as_slice() {
+            [off] if off == "off" => Ok(Vec::new()),
+            patterns => Pattern::parse_all(patterns),
+        }
+    }
+
+    /// What is kept.
+    pub fn retention(&self) -> Retention {
+        Retention {
+            age: Duration::from_secs(self.retain_seconds),
+            messages: self.retain_messages as usize,
+            bytes: self.retain_bytes,
+        }
+    }
+}
+
+fn is_origin(text: &str) -> bool {
+    let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    host.is_some_and(|host| !host.is_empty() && !host.contains(['/', '?', '#', '@', ' ', '*', ',']))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(flags: &[&str]) -> Config {
+        Config::try_parse_from(std::iter::once(&"longtail").chain(flags)).expect("flags that clap takes")
+    }
+
+    #[test]
+    fn open_to_the_world_only_when_told_so() {
+        assert!(config(&[]).check().is_ok());
+        assert!(config(&["--listen", "[::1]:0"]).check().is_ok());
+        for flags in [["--listen", "0.0.0.0:80"], ["--tcp-listen", "192.168.1.2:1"], ["--listen", "[::]:80"]] {
+            let error = config(&flags).check().expect_err("refused").to_string();
+            assert!(error.contains("--open") && !error.contains('\n'), "{error}");
+            assert!(config(&[flags[0], flags[1], "--open"]).check().is_ok());
+        }
+    }
+
+    #[test]
+    fn sizes() {
+        for (text, bytes) in [("1", 1), ("64KiB", 65536), ("64MiB", 64 << 20), ("2 GiB", 2 << 30)] {
+            assert_eq!(size(text), Ok(bytes));
+        }
+        for text in ["", "0", "-1", "MiB", "1.5MiB", "1TiB", "99999999999999999999GiB"] {
+            assert!(size(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn patterns_and_origins() {
+        for bad in ["a*b", "[ab]", "a?", "*a"] {
+            assert!(config(&["--redis-subscribe", bad]).check().is_err(), "{bad}");
+        }
+        assert!(config(&["--redis-subscribe", "push:*", "--redis-subscribe", "push:a*"]).check().is_err());
+        assert!(config(&["--redis-subscribe", "off"]).patterns().expect("off").is_empty());
+        for bad in ["example.com", "https://", "https://a/b", "https://*.a"] {
+            assert!(config(&["--allow-origin", bad]).check().is_err(), "{bad}");
+        }
+        assert!(config(&["--allow-origin", "https://a.example:8443"]).check().is_ok());
+    }
+}

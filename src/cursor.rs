@@ -1,0 +1,201 @@
+//! Positions in the log: [`Id`], [`Epoch`], [`Cursor`] and where a reader may [`Start`].
+//!
+//! Only this module and [`crate::log`] know what a cursor is made of; to everybody else, clients
+//! included, it is an opaque text that is handed back as it came.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// A position within one epoch of the log: a Redis stream id, `<milliseconds>-<sequence>`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Id {
+    /// Milliseconds since 1970 by the log's own clock.
+    pub ms: u64,
+    /// Sequence within the millisecond.
+    pub seq: u64,
+}
+
+impl Id {
+    /// Before every entry.
+    pub const ZERO: Id = Id { ms: 0, seq: 0 };
+
+    /// The position right before this one (`0-0` stays).
+    pub fn before(self) -> Id {
+        if self.seq > 0 {
+            Id { ms: self.ms, seq: self.seq - 1 }
+        } else if self.ms > 0 {
+            Id { ms: self.ms - 1, seq: u64::MAX }
+        } else {
+            Id::ZERO
+        }
+    }
+
+    /// The position right after this one.
+    pub fn next(self) -> Id {
+        match self.seq.checked_add(1) {
+            Some(seq) => Id { ms: self.ms, seq },
+            None => Id { ms: self.ms.saturating_add(1), seq: 0 },
+        }
+    }
+}
+
+impl fmt::Display for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.ms, self.seq)
+    }
+}
+
+impl FromStr for Id {
+    type Err = BadCursor;
+
+    fn from_str(text: &str) -> Result<Id, BadCursor> {
+        let (ms, seq) = text.split_once('-').ok_or(BadCursor)?;
+        Ok(Id { ms: decimal(ms)?, seq: decimal(seq)? })
+    }
+}
+
+/// Digits only and no leading zero, so that a position has one spelling: cursors are compared as
+/// text by clients and as `ETag`s.
+fn decimal(text: &str) -> Result<u64, BadCursor> {
+    let canonical = text == "0" || !text.starts_with('0');
+    if !canonical || text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(BadCursor);
+    }
+    text.parse().map_err(|_| BadCursor)
+}
+
+/// Names one life of the log: a log that was lost and begun anew has another epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Epoch(u64);
+
+impl Epoch {
+    /// A fresh epoch: 40 random bits, eight characters at most.
+    pub fn random() -> Epoch {
+        Epoch(uuid::Uuid::new_v4().as_u64_pair().1 & 0xff_ffff_ffff)
+    }
+}
+
+impl fmt::Display for Epoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = [0u8; 13];
+        let mut at = text.len();
+        let mut rest = self.0;
+        loop {
+            at -= 1;
+            text[at] = b"0123456789abcdefghijklmnopqrstuvwxyz"[(rest % 36) as usize];
+            rest /= 36;
+            if rest == 0 {
+                break;
+            }
+        }
+        text[at..].iter().try_for_each(|b| fmt::Write::write_char(f, *b as char))
+    }
+}
+
+impl FromStr for Epoch {
+    type Err = BadCursor;
+
+    fn from_str(text: &str) -> Result<Epoch, BadCursor> {
+        let canonical = text == "0" || !text.starts_with('0');
+        let sound = text.bytes().all(|b| b.is_ascii_digit() || b.is_ascii_lowercase());
+        if !canonical || !sound || text.is_empty() {
+            return Err(BadCursor);
+        }
+        u64::from_str_radix(text, 36).map(Epoch).map_err(|_| BadCursor)
+    }
+}
+
+/// A position in the log that clients may keep: `<ms>-<seq>.<epoch>`.
+///
+/// It says "everything of your channels up to here has been written to you".
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Cursor {
+    /// Where in the epoch.
+    pub id: Id,
+    /// Which life of the log.
+    pub epoch: Epoch,
+}
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.id, self.epoch)
+    }
+}
+
+impl FromStr for Cursor {
+    type Err = BadCursor;
+
+    fn from_str(text: &str) -> Result<Cursor, BadCursor> {
+        let (id, epoch) = text.split_once('.').ok_or(BadCursor)?;
+        Ok(Cursor { id: id.parse()?, epoch: epoch.parse()? })
+    }
+}
+
+/// The text is not a cursor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a cursor: use `latest`, `earliest` or a cursor that this service has given")]
+pub struct BadCursor;
+
+/// Where a reader wants to begin: the `cursor` parameter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// From now on.
+    Latest,
+    /// From the oldest message retained.
+    Earliest,
+    /// Right after a cursor.
+    After(Cursor),
+}
+
+impl FromStr for Start {
+    type Err = BadCursor;
+
+    fn from_str(text: &str) -> Result<Start, BadCursor> {
+        match text {
+            "latest" => Ok(Start::Latest),
+            "earliest" => Ok(Start::Earliest),
+            other => other.parse().map(Start::After),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn malformed_cursors_are_refused() {
+        let cases = [
+            "", ".", "-", "-.", "1", "1-1", "1-1.", ".a", "1-.a", "-1.a", "1-1.A", "1-1.a.b", "01-1.a", "1-01.a",
+            "1-1.0a", "+1-1.a", "1-1.é", "1--1.a", " 1-1.a", "1-1.a ", "18446744073709551616-0.a",
+            "1-18446744073709551616.a", "1-1.zzzzzzzzzzzzzz", "1-1.a\0", "LATEST",
+        ];
+        for case in cases {
+            assert_eq!(case.parse::<Start>(), Err(BadCursor), "{case:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_cursor_survives_its_text(ms: u64, seq: u64, epoch: u64) {
+            let cursor = Cursor { id: Id { ms, seq }, epoch: Epoch(epoch) };
+            prop_assert_eq!(cursor.to_string().parse::<Cursor>(), Ok(cursor));
+        }
+
+        #[test]
+        fn what_parses_has_one_spelling(text in "[0-9a-z.-]{0,40}|\\PC{0,40}") {
+            if let Ok(cursor) = text.parse::<Cursor>() {
+                prop_assert_eq!(cursor.to_string(), text);
+            }
+        }
+
+        #[test]
+        fn before_and_next_are_neighbours(ms in 1u64..u64::MAX, seq: u64) {
+            let id = Id { ms, seq };
+            prop_assert!(id.before() < id && id < id.next());
+            prop_assert_eq!(id.before().next(), id);
+            prop_assert_eq!(id.next().before(), id);
+        }
+    }
+}

@@ -1,0 +1,401 @@
+//! The retained log in this node's memory: a window in log order and a ring a channel.
+
+use super::waiter::Waiter;
+use super::{ChannelCounts, Limit, id_of};
+use crate::cursor::{Cursor, Epoch, Id};
+use crate::log::{Extent, Retention};
+use crate::message::{Channel, ClientId, Message};
+use slab::Slab;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+/// Epochs that this node remembers as gone. A cursor of one of them is a gap at once; of an unknown
+/// one the log is asked, since it may be newer than this node.
+const PAST_EPOCHS: usize = 64;
+
+pub(super) struct Memory {
+    retention: Retention,
+    /// What the log's clock is ahead of ours, in ms: entries age by the log's clock.
+    skew_ms: i64,
+    view: Option<View>,
+    past: VecDeque<Epoch>,
+    /// All retained messages with their channel's slot, in log order.
+    window: VecDeque<(Arc<Message>, usize)>,
+    bytes: usize,
+    names: HashMap<Channel, usize>,
+    slots: Slab<Slot>,
+}
+
+#[derive(Clone)]
+struct View {
+    epoch: Epoch,
+    ancestors: Vec<(Epoch, Id)>,
+    /// All entries behind this position and up to the head are in the rings.
+    floor: Id,
+    head: Id,
+}
+
+/// A channel that is read or that retains something; any other costs nothing.
+struct Slot {
+    name: Channel,
+    ring: VecDeque<Arc<Message>>,
+    readers: Slab<Arc<Waiter>>,
+}
+
+/// A reader's place in a channel.
+#[derive(Debug)]
+pub(super) struct Seat {
+    slot: usize,
+    reader: usize,
+    pub(super) channel: Channel,
+}
+
+/// What a position means to this node's memory.
+pub(super) enum Look {
+    /// All there is was copied out; the position is now this.
+    Read(Cursor),
+    /// The position is of an earlier epoch and still good: it is this one now.
+    Rebased(Cursor),
+    /// Something behind the position is gone; reading goes on here.
+    Gap(Cursor),
+    /// Only the log itself can tell: older than the memory, ahead of it, or of an unknown epoch.
+    AskTheLog,
+}
+
+impl Memory {
+    pub(super) fn new(retention: Retention) -> Memory {
+        Memory {
+            retention,
+            skew_ms: 0,
+            view: None,
+            past: VecDeque::new(),
+            window: VecDeque::new(),
+            bytes: 0,
+            names: HashMap::new(),
+            slots: Slab::new(),
+        }
+    }
+
+    pub(super) fn seat(&mut self, channel: &Channel, waiter: &Arc<Waiter>) -> Seat {
+        let slot = self.slot_of(channel);
+        let reader = self.slots[slot].readers.insert(waiter.clone());
+        Seat { slot, reader, channel: channel.clone() }
+    }
+
+    pub(super) fn unseat(&mut self, seat: &Seat) {
+        self.slots[seat.slot].readers.remove(seat.reader);
+        self.drop_if_unused(seat.slot);
+    }
+
+    fn slot_of(&mut self, channel: &Channel) -> usize {
+        if let Some(slot) = self.names.get(channel) {
+            return *slot;
+        }
+        let slot = Slot { name: channel.clone(), ring: VecDeque::new(), readers: Slab::new() };
+        let slot = self.slots.insert(slot);
+        self.names.insert(channel.clone(), slot);
+        slot
+    }
+
+    fn drop_if_unused(&mut self, slot: usize) {
+        let unused = |slot: &Slot| slot.ring.is_empty() && slot.readers.is_empty();
+        if self.slots.get(slot).is_some_and(unused) {
+            let slot = self.slots.remove(slot);
+            self.names.remove(&slot.name);
+        }
+    }
+
+    /// The log was reached: keeps what is still in it and forgets the rest.
+    pub(super) fn open(&mut self, extent: &Extent, local_ms: u64) {
+        self.skew_ms = extent.now_ms as i64 - local_ms as i64;
+        let known = match &self.view {
+            None => None,
+            Some(view) if view.epoch == extent.epoch => Some(view.head),
+            Some(view) => {
+                self.past.push_back(view.epoch);
+                if self.past.len() > PAST_EPOCHS {
+                    self.past.pop_front();
+                }
+                let ours = |(epoch, _): &&(Epoch, Id)| *epoch == view.epoch;
+                extent.ancestors.iter().find(ours).map(|(_, last)| view.head.min(*last))
+            }
+        };
+        let (floor, head) = match (known, &self.view) {
+            (Some(head), Some(view)) => {
+                let floor = view.floor.min(head);
+                self.truncate_after(head);
+                (floor, head)
+            }
+            _ => {
+                self.clear();
+                (extent.floor, extent.floor)
+            }
+        };
+        self.view = Some(View { epoch: extent.epoch, ancestors: extent.ancestors.clone(), floor, head });
+    }
+
+    fn truncate_after(&mut self, last: Id) {
+        while self.window.back().is_some_and(|(message, _)| id_of(message) > last) {
+            if let Some((message, slot)) = self.window.pop_back() {
+                self.bytes -= message.weight();
+                self.slots[slot].ring.pop_back();
+                self.drop_if_unused(slot);
+            }
+        }
+    }
+
+    fn clear(&mut self) {
+        self.truncate_after(Id::ZERO);
+    }
+
+    /// Takes new entries in, and names the channels whose readers are to be woken.
+    pub(super) fn extend(&mut self, after: Id, messages: Vec<Arc<Message>>, upto: Id, now_ms: u64) -> Vec<usize> {
+        let Some(head) = self.view.as_ref().map(|view| view.head) else { return Vec::new() };
+        let hole = after > head;
+        if hole {
+            // The log dropped entries that this node never saw. Nothing before them may be served
+            // as if it were followed by what comes now, and every reader is to hear of it.
+            self.clear();
+            self.set_floor(after);
+        }
+        let mut touched = Vec::new();
+        for message in messages {
+            if id_of(&message) <= head.max(after) {
+                continue;
+            }
+            let slot = self.slot_of(message.channel());
+            self.bytes += message.weight();
+            self.slots[slot].ring.push_back(message.clone());
+            self.window.push_back((message, slot));
+            if touched.last() != Some(&slot) {
+                touched.push(slot);
+            }
+        }
+        if let Some(view) = &mut self.view {
+            view.head = view.head.max(upto);
+        }
+        self.evict(now_ms);
+        if hole {
+            return self.slots.iter().map(|(slot, _)| slot).collect();
+        }
+        touched.sort_unstable();
+        touched.dedup();
+        touched
+    }
+
+    fn set_floor(&mut self, floor: Id) {
+        if let Some(view) = &mut self.view {
+            view.floor = view.floor.max(floor);
+            view.head = view.head.max(floor);
+        }
+    }
+
+    /// Drops what the retention does not keep.
+    pub(super) fn evict(&mut self, local_ms: u64) {
+        let oldest_ms = self.oldest_ms(local_ms, self.retention.age.as_millis() as u64);
+        while let Some((message, slot)) = self.window.front() {
+            let (id, weight, slot) = (id_of(message), message.weight(), *slot);
+            let over = self.window.len() > self.retention.messages || self.bytes > self.retention.bytes;
+            if !over && id.ms >= oldest_ms {
+                break;
+            }
+            self.window.pop_front();
+            self.bytes -= weight;
+            self.slots[slot].ring.pop_front();
+            self.drop_if_unused(slot);
+            self.set_floor(id);
+        }
+    }
+
+    fn oldest_ms(&self, local_ms: u64, age_ms: u64) -> u64 {
+        local_ms.saturating_add_signed(self.skew_ms).saturating_sub(age_ms)
+    }
+
+    pub(super) fn cursor(&self) -> Option<Cursor> {
+        self.view.as_ref().map(|view| Cursor { id: view.head, epoch: view.epoch })
+    }
+
+    pub(super) fn floor(&self) -> Option<Cursor> {
+        self.view.as_ref().map(|view| Cursor { id: view.floor, epoch: view.epoch })
+    }
+
+    /// Copies out what a reader at `at` has not seen, and says where it stands then.
+    pub(super) fn look(
+        &self,
+        at: Cursor,
+        seats: &[Seat],
+        client: Option<&ClientId>,
+        limit: Limit,
+        out: &mut Vec<Arc<Message>>,
+    ) -> Look {
+        let Some(view) = &self.view else { return Look::AskTheLog };
+        if at.epoch != view.epoch {
+            return self.look_back(view, at);
+        }
+        if at.id < view.floor || at.id > view.head {
+            return Look::AskTheLog;
+        }
+        let cut = match seats {
+            [seat] => copy_one(&self.slots[seat.slot].ring, at.id, client, limit, out),
+            seats => self.copy_many(seats, at.id, client, limit, out),
+        };
+        Look::Read(Cursor { id: cut.unwrap_or(view.head), epoch: view.epoch })
+    }
+
+    fn look_back(&self, view: &View, at: Cursor) -> Look {
+        let cursor = |id| Cursor { id, epoch: view.epoch };
+        match view.ancestors.iter().find(|(epoch, _)| *epoch == at.epoch) {
+            Some((_, last)) if at.id > *last => Look::Gap(cursor(*last)),
+            Some(_) => Look::Rebased(cursor(at.id)),
+            None if self.past.contains(&at.epoch) => Look::Gap(cursor(view.floor)),
+            None => Look::AskTheLog,
+        }
+    }
+
+    /// Merges several rings into log order. Only channels with news take part.
+    fn copy_many(
+        &self,
+        seats: &[Seat],
+        after: Id,
+        client: Option<&ClientId>,
+        limit: Limit,
+        out: &mut Vec<Arc<Message>>,
+    ) -> Option<Id> {
+        let mut news: Vec<_> = seats
+            .iter()
+            .map(|seat| &self.slots[seat.slot].ring)
+            .filter(|ring| ring.back().is_some_and(|message| id_of(message) > after))
+            .map(|ring| ring.range(unseen(ring, after)..).peekable())
+            .collect();
+        let mut taken = Taken::new(limit);
+        loop {
+            // Ids are of the whole log, so no two are equal.
+            let heads = news.iter_mut().enumerate().filter_map(|(index, ring)| Some((id_of(ring.peek()?), index)));
+            let (_, oldest) = heads.min()?;
+            if let Some(message) = news[oldest].next()
+                && let Some(cut) = taken.take(message, client, out)
+            {
+                return Some(cut);
+            }
+        }
+    }
+
+    /// Right before the `n`th newest retained message of these channels, but not before `least`.
+    pub(super) fn nth_newest(&self, seats: &[Seat], n: usize, least: Id) -> Id {
+        let Some(view) = &self.view else { return least };
+        let mut rings: Vec<_> = seats.iter().map(|seat| self.slots[seat.slot].ring.iter().rev().peekable()).collect();
+        let mut at = view.head;
+        for _ in 0..n {
+            let newest = rings.iter_mut().filter_map(|ring| ring.peek().map(|message| id_of(message))).max();
+            let Some(id) = newest.filter(|id| *id > least) else { return least };
+            at = id.before();
+            for ring in &mut rings {
+                ring.next_if(|message| id_of(message) == id);
+            }
+        }
+        at.max(least)
+    }
+
+    pub(super) fn is_well_retained(&self, cursor: Cursor) -> bool {
+        let Some(view) = self.view.as_ref().filter(|view| view.epoch == cursor.epoch) else { return false };
+        // By the log's clock, as its newest entry has it; a silent log drops nothing by count.
+        let age_ms = self.retention.age.as_millis() as u64 / 2;
+        let young = cursor.id.ms >= self.oldest_ms(crate::log::memory::now_ms(), age_ms);
+        let behind = self.window.len() - self.window.partition_point(|(message, _)| id_of(message) <= cursor.id);
+        let few = behind <= self.retention.messages / 2;
+        cursor.id >= view.floor && young && few && self.bytes <= self.retention.bytes / 2
+    }
+
+    pub(super) fn counts(&self, channel: &Channel) -> ChannelCounts {
+        let mut counts = ChannelCounts::default();
+        if let Some(slot) = self.names.get(channel).map(|slot| &self.slots[*slot]) {
+            for (_, reader) in &slot.readers {
+                *counts.readers.entry(reader.transport).or_default() += 1;
+            }
+            counts.retained = slot.ring.len();
+            counts.last = slot.ring.back().and_then(|message| message.cursor());
+        }
+        counts
+    }
+
+    pub(super) fn wake(&self, slots: &[usize]) {
+        for slot in slots.iter().filter_map(|slot| self.slots.get(*slot)) {
+            for (_, reader) in &slot.readers {
+                reader.wake();
+            }
+        }
+    }
+
+    pub(super) fn wake_all(&self) {
+        for (_, slot) in &self.slots {
+            for (_, reader) in &slot.readers {
+                reader.wake();
+            }
+        }
+    }
+
+    pub(super) fn deliver_volatile(&self, message: &Arc<Message>) {
+        if let Some(slot) = self.names.get(message.channel()).and_then(|slot| self.slots.get(*slot)) {
+            for (_, reader) in &slot.readers {
+                reader.push_volatile(message);
+            }
+        }
+    }
+}
+
+/// The index of the first message behind a position. Readers mostly stand at the end, so it looks
+/// there first.
+fn unseen(ring: &VecDeque<Arc<Message>>, after: Id) -> usize {
+    match ring.len().checked_sub(2).and_then(|last_but_one| ring.get(last_but_one)) {
+        Some(message) if id_of(message) <= after => ring.len() - 1,
+        _ => ring.partition_point(|message| id_of(message) <= after),
+    }
+}
+
+fn copy_one(
+    ring: &VecDeque<Arc<Message>>,
+    after: Id,
+    client: Option<&ClientId>,
+    limit: Limit,
+    out: &mut Vec<Arc<Message>>,
+) -> Option<Id> {
+    if ring.back().is_none_or(|message| id_of(message) <= after) {
+        return None;
+    }
+    let mut taken = Taken::new(limit);
+    ring.range(unseen(ring, after)..).find_map(|message| taken.take(message, client, out))
+}
+
+/// Counts what was copied out.
+pub(super) struct Taken {
+    left: Limit,
+    last: Option<Id>,
+}
+
+impl Taken {
+    pub(super) fn new(left: Limit) -> Taken {
+        Taken { left, last: None }
+    }
+
+    /// Takes a message, unless the limit is reached: then it answers the last position taken. A
+    /// first message is always taken, however large.
+    pub(super) fn take(
+        &mut self,
+        message: &Arc<Message>,
+        client: Option<&ClientId>,
+        out: &mut Vec<Arc<Message>>,
+    ) -> Option<Id> {
+        if client.is_none_or(|client| !message.excludes(client)) {
+            let size = message.object().len();
+            let full = self.left.messages == 0 || (self.left.bytes < size && !out.is_empty());
+            if let (true, Some(last)) = (full, self.last) {
+                return Some(last);
+            }
+            self.left.messages = self.left.messages.saturating_sub(1);
+            self.left.bytes = self.left.bytes.saturating_sub(size);
+            out.push(message.clone());
+        }
+        self.last = Some(id_of(message));
+        None
+    }
+}

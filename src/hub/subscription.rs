@@ -1,0 +1,269 @@
+//! The one reader: a set of channels and a cursor.
+
+use super::memory::{Look, Seat, Taken};
+use super::waiter::Waiter;
+use super::{Hub, id_of};
+use crate::cursor::{Cursor, Epoch, Id, Start};
+use crate::log::{Page, Resolved};
+use crate::message::{Channel, ClientId, Message};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+/// How many entries of the log are read at a time to catch up.
+const PAGE: usize = 512;
+
+/// How much one step may copy out. A first message goes out whatever its size.
+#[derive(Clone, Copy, Debug)]
+pub struct Limit {
+    /// Messages, at least 1.
+    pub messages: usize,
+    /// Bytes of JSON.
+    pub bytes: usize,
+}
+
+/// Something behind `from` may have been dropped unseen; reading goes on at `cursor`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gap {
+    /// The cursor that was asked for.
+    pub from: Cursor,
+    /// Where reading goes on.
+    pub cursor: Cursor,
+}
+
+/// What a step came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Messages were copied out.
+    Messages,
+    /// A gap; step again to read on behind it.
+    Gap(Gap),
+    /// Nothing new. The reader is woken when there is.
+    Idle,
+    /// The cursor is ahead of this node, and the log has confirmed it: the node is behind and the
+    /// cursor stands. The reader is woken when the node moves on.
+    Ahead,
+}
+
+/// A reader with a cursor over any set of channels.
+///
+/// It never looks anywhere but in the log and the node's memory of it, so joining history to live
+/// needs no buffer, and falling behind the memory is the same path as coming with an old cursor.
+pub struct Subscription {
+    hub: Arc<Hub>,
+    waiter: Arc<Waiter>,
+    seats: Vec<Seat>,
+    at: Cursor,
+    client: Option<ClientId>,
+    /// Replay at most this many after a gap.
+    last: Option<usize>,
+    has_begun: bool,
+    /// A question to the log that is under way.
+    question: Option<Question>,
+    /// The hub's epoch when the log confirmed that `at` is ahead of this node and not of the log.
+    ahead: Option<Option<Epoch>>,
+}
+
+type Question = Pin<Box<dyn Future<Output = Page> + Send>>;
+
+impl Subscription {
+    pub(super) fn open(
+        hub: Arc<Hub>,
+        transport: &'static str,
+        channels: &[Channel],
+        start: Start,
+        last: Option<usize>,
+        client: Option<ClientId>,
+    ) -> Subscription {
+        // Only a hub that has not read its log yet has no head, and such a one is not ready.
+        let nowhere = Cursor { id: Id::ZERO, epoch: Epoch::random() };
+        let waiter = Waiter::new(transport);
+        let mut subscription =
+            Subscription { hub, waiter, seats: Vec::new(), at: nowhere, client, last, has_begun: false, question: None, ahead: None };
+        for channel in channels {
+            subscription.add(channel);
+        }
+        subscription.start(start, last);
+        subscription
+    }
+
+    /// Moves to where a reader that has not read yet wants to begin.
+    pub fn start(&mut self, start: Start, last: Option<usize>) {
+        let memory = self.hub.memory.read();
+        let at = match (start, last) {
+            (Start::After(cursor), _) => Some(cursor),
+            (Start::Earliest, _) => memory.floor(),
+            (Start::Latest, None) => memory.cursor(),
+            (Start::Latest, Some(n)) => memory
+                .floor()
+                .map(|floor| Cursor { id: memory.nth_newest(&self.seats, n, floor.id), epoch: floor.epoch }),
+        };
+        drop(memory);
+        self.last = last;
+        self.set_at(at.unwrap_or(self.at));
+    }
+
+    /// Everything of the channels up to here has been handed out by [`step`](Subscription::poll_step).
+    pub fn cursor(&self) -> Cursor {
+        self.at
+    }
+
+    /// The client left out of what excludes it.
+    pub fn client(&self) -> Option<&ClientId> {
+        self.client.as_ref()
+    }
+
+    /// Names the client.
+    pub fn set_client(&mut self, client: ClientId) {
+        self.client = Some(client);
+    }
+
+    /// Whether it has ever read a channel: before that it keeps the position it was given.
+    pub fn has_begun(&self) -> bool {
+        self.has_begun
+    }
+
+    /// How many channels it reads.
+    pub fn channels(&self) -> usize {
+        self.seats.len()
+    }
+
+    /// Whether it reads this channel.
+    pub fn reads(&self, channel: &Channel) -> bool {
+        self.seats.iter().any(|seat| seat.channel == *channel)
+    }
+
+    /// Reads a channel, too, from the present position on.
+    pub fn add(&mut self, channel: &Channel) {
+        if !self.reads(channel) {
+            self.seats.push(self.hub.seat(channel, &self.waiter));
+            self.has_begun = true;
+            self.question = None;
+        }
+    }
+
+    /// Reads a channel no longer.
+    pub fn remove(&mut self, channel: &Channel) {
+        if let Some(index) = self.seats.iter().position(|seat| seat.channel == *channel) {
+            let seat = self.seats.swap_remove(index);
+            self.hub.unseat(&[seat]);
+            self.question = None;
+        }
+    }
+
+    fn set_at(&mut self, at: Cursor) {
+        if at != self.at {
+            self.at = at;
+            self.ahead = None;
+            self.question = None;
+        }
+    }
+
+    /// Copies out what comes next. Pending only while the log is asked; then, as at
+    /// [`Step::Idle`] and [`Step::Ahead`], the task is woken when it is worth a new call.
+    ///
+    /// # Cancel safety
+    ///
+    /// What is in `out` counts as handed out; nothing else does.
+    pub fn poll_step(&mut self, cx: &mut Context<'_>, limit: Limit, out: &mut Vec<Arc<Message>>) -> Poll<Step> {
+        // Before the look, or a wake-up could fall between the look and the parking.
+        self.waiter.register(cx.waker());
+        self.take_volatile(out);
+        loop {
+            if self.question.is_some() {
+                let step = std::task::ready!(self.poll_question(cx, limit, out));
+                if step != Step::Idle {
+                    return Poll::Ready(step);
+                }
+            }
+            let memory = self.hub.memory.read();
+            let hub_epoch = memory.cursor().map(|cursor| cursor.epoch);
+            let look = memory.look(self.at, &self.seats, self.client.as_ref(), limit, out);
+            drop(memory);
+            match look {
+                Look::Read(at) => {
+                    self.set_at(at);
+                    return Poll::Ready(if out.is_empty() { Step::Idle } else { Step::Messages });
+                }
+                Look::Rebased(at) => self.set_at(at),
+                Look::Gap(at) => return Poll::Ready(Step::Gap(self.gap(at))),
+                Look::AskTheLog if !out.is_empty() => return Poll::Ready(Step::Messages),
+                Look::AskTheLog if self.ahead == Some(hub_epoch) => return Poll::Ready(Step::Ahead),
+                Look::AskTheLog => {
+                    self.ahead = None;
+                    self.question = Some(ask(self.hub.clone(), self.at));
+                }
+            }
+        }
+    }
+
+    fn take_volatile(&self, out: &mut Vec<Arc<Message>>) {
+        let wanted = |message: &Arc<Message>| self.client.as_ref().is_none_or(|client| !message.excludes(client));
+        out.extend(self.waiter.take_volatile().into_iter().filter(wanted));
+    }
+
+    /// `Idle` says: the question is settled, look again.
+    fn poll_question(&mut self, cx: &mut Context<'_>, limit: Limit, out: &mut Vec<Arc<Message>>) -> Poll<Step> {
+        let Some(question) = &mut self.question else { return Poll::Ready(Step::Idle) };
+        let page = std::task::ready!(question.as_mut().poll(cx));
+        self.question = None;
+        let epoch = page.extent.epoch;
+        Poll::Ready(match page.extent.resolve(self.at) {
+            Resolved::Gap(id) => Step::Gap(self.gap(Cursor { id, epoch })),
+            Resolved::At(_) => {
+                let at = self.copy(&page, limit, out);
+                if at == self.at {
+                    // Nothing behind it in the log, and this node does not know it: it is behind.
+                    self.ahead = Some(self.hub.memory.read().cursor().map(|cursor| cursor.epoch));
+                } else {
+                    self.set_at(at);
+                }
+                if out.is_empty() { Step::Idle } else { Step::Messages }
+            }
+        })
+    }
+
+    fn copy(&self, page: &Page, limit: Limit, out: &mut Vec<Arc<Message>>) -> Cursor {
+        let mut taken = Taken::new(limit);
+        let mine = page.messages.iter().filter(|message| self.reads(message.channel()));
+        let mut news = mine.filter(|message| id_of(message) > self.at.id);
+        let cut = news.find_map(|message| taken.take(message, self.client.as_ref(), out));
+        Cursor { id: cut.unwrap_or(page.upto), epoch: page.extent.epoch }
+    }
+
+    fn gap(&mut self, mut cursor: Cursor) -> Gap {
+        let from = self.at;
+        if let Some(n) = self.last {
+            let memory = self.hub.memory.read();
+            if memory.cursor().is_some_and(|head| head.epoch == cursor.epoch) {
+                cursor.id = memory.nth_newest(&self.seats, n, cursor.id);
+            }
+        }
+        self.set_at(cursor);
+        Gap { from, cursor }
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        self.hub.unseat(&self.seats);
+    }
+}
+
+/// Asks until the log answers: while it cannot be reached the reader waits, and is not told of a gap
+/// that there may not be.
+fn ask(hub: Arc<Hub>, after: Cursor) -> Question {
+    Box::pin(async move {
+        let mut pause = Duration::from_millis(50);
+        loop {
+            if let Ok(page) = hub.log.read(after, PAGE).await {
+                return page;
+            }
+            // Jitter, or all who wait would ask again at once.
+            tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64())).await;
+            pause = (pause * 2).min(Duration::from_secs(2));
+        }
+    })
+}

@@ -1,0 +1,219 @@
+//! The log in this process's memory: the default, for one node. It ends with the process.
+
+use super::{AppendError, BoxFuture, Extent, MessageLog, Page, Resolved, Retention, TailEvent, Unreachable};
+use crate::cursor::{Cursor, Epoch, Id};
+use crate::message::{Draft, Message};
+use parking_lot::Mutex;
+use std::collections::{HashMap, VecDeque};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::sync::{broadcast, watch};
+use tokio::time::Instant;
+use tokio_stream::Stream;
+
+/// How long an idempotency key is remembered.
+pub const KEY_LIFE: Duration = Duration::from_secs(300);
+
+/// How many idempotency keys are remembered at most; the oldest goes first.
+const KEYS: usize = 1_000_000;
+
+/// Volatile messages that wait for the tail; past that the oldest are dropped, which they may be.
+const VOLATILE_WAITING: usize = 1024;
+
+/// Entries a tail reads at a time.
+const CHUNK: usize = 512;
+
+/// A [`MessageLog`] that lives and dies with the process.
+pub struct MemoryLog {
+    state: Mutex<State>,
+    /// The last id given. It only wakes tails, which then read the log: none can fall behind it.
+    appended: watch::Sender<Id>,
+    volatile: broadcast::Sender<Arc<Message>>,
+    retention: Retention,
+}
+
+struct State {
+    epoch: Epoch,
+    entries: VecDeque<Arc<Message>>,
+    bytes: usize,
+    floor: Id,
+    end: Id,
+    keys: HashMap<String, Cursor>,
+    key_ages: VecDeque<(Instant, String)>,
+}
+
+impl MemoryLog {
+    /// An empty log of a fresh epoch.
+    pub fn new(retention: Retention) -> MemoryLog {
+        let state = State {
+            epoch: Epoch::random(),
+            entries: VecDeque::new(),
+            bytes: 0,
+            floor: Id::ZERO,
+            end: Id::ZERO,
+            keys: HashMap::new(),
+            key_ages: VecDeque::new(),
+        };
+        MemoryLog {
+            state: Mutex::new(state),
+            appended: watch::channel(Id::ZERO).0,
+            volatile: broadcast::channel(VOLATILE_WAITING).0,
+            retention,
+        }
+    }
+
+    fn append_now(&self, drafts: Vec<Draft>) -> Vec<Option<Cursor>> {
+        let mut state = self.state.lock();
+        let now_ms = now_ms();
+        state.forget_keys();
+        let mut cursors = Vec::with_capacity(drafts.len());
+        for draft in drafts {
+            if draft.volatile {
+                let message = Message::new(None, draft.channel, draft.event, &draft.payload, draft.exclude);
+                // Nobody listening is no error for a volatile message.
+                let _ = self.volatile.send(Arc::new(message));
+                cursors.push(None);
+                continue;
+            }
+            let key = draft.key.as_ref().map(|key| key.scoped(&draft.channel));
+            if let Some(first) = key.as_ref().and_then(|key| state.keys.get(key)) {
+                cursors.push(Some(*first));
+                continue;
+            }
+            let cursor = state.push(draft, now_ms);
+            if let Some(key) = key {
+                state.remember_key(key, cursor);
+            }
+            cursors.push(Some(cursor));
+        }
+        state.trim(&self.retention, now_ms);
+        cursors
+    }
+}
+
+/// The wall clock in milliseconds since 1970.
+pub(crate) fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_millis() as u64)
+}
+
+impl State {
+    fn push(&mut self, draft: Draft, now_ms: u64) -> Cursor {
+        // The clock may step back; ids never do.
+        let id = Id { ms: now_ms, seq: 0 }.max(self.end.next());
+        let cursor = Cursor { id, epoch: self.epoch };
+        let message = Message::new(Some(cursor), draft.channel, draft.event, &draft.payload, draft.exclude);
+        self.end = id;
+        self.bytes += message.weight();
+        self.entries.push_back(Arc::new(message));
+        cursor
+    }
+
+    fn trim(&mut self, retention: &Retention, now_ms: u64) {
+        let oldest_ms = now_ms.saturating_sub(retention.age.as_millis() as u64);
+        while let Some(message) = self.entries.front() {
+            let id = message.cursor().map_or(Id::ZERO, |cursor| cursor.id);
+            let over = self.entries.len() > retention.messages || self.bytes > retention.bytes;
+            if !over && id.ms >= oldest_ms {
+                break;
+            }
+            self.bytes -= message.weight();
+            self.floor = id;
+            self.entries.pop_front();
+        }
+    }
+
+    fn remember_key(&mut self, key: String, cursor: Cursor) {
+        self.keys.insert(key.clone(), cursor);
+        self.key_ages.push_back((Instant::now(), key));
+    }
+
+    fn forget_keys(&mut self) {
+        while let Some((born, _)) = self.key_ages.front() {
+            if born.elapsed() < KEY_LIFE && self.keys.len() < KEYS {
+                break;
+            }
+            if let Some((_, key)) = self.key_ages.pop_front() {
+                self.keys.remove(&key);
+            }
+        }
+    }
+
+    fn extent(&self) -> Extent {
+        let (epoch, floor, end) = (self.epoch, self.floor, self.end);
+        Extent { epoch, ancestors: Vec::new(), floor, end, now_ms: now_ms() }
+    }
+
+    fn page(&self, after: Cursor, limit: usize) -> Page {
+        let extent = self.extent();
+        let from = match extent.resolve(after) {
+            Resolved::At(from) => from,
+            Resolved::Gap(upto) => return Page { extent, messages: Vec::new(), upto },
+        };
+        let is_seen = |message: &Arc<Message>| message.cursor().is_some_and(|cursor| cursor.id <= from);
+        let start = self.entries.partition_point(is_seen);
+        let messages: Vec<_> = self.entries.range(start..).take(limit).cloned().collect();
+        let whole = start + messages.len() == self.entries.len();
+        let last = messages.last().and_then(|message| message.cursor()).map_or(from, |cursor| cursor.id);
+        let upto = if whole { self.end.max(from) } else { last };
+        Page { extent, messages, upto }
+    }
+}
+
+impl MessageLog for MemoryLog {
+    fn append(&self, drafts: Vec<Draft>) -> BoxFuture<'_, Result<Vec<Option<Cursor>>, AppendError>> {
+        Box::pin(async move {
+            let cursors = self.append_now(drafts);
+            let end = self.state.lock().end;
+            self.appended.send_replace(end);
+            Ok(cursors)
+        })
+    }
+
+    fn read(&self, after: Cursor, limit: usize) -> BoxFuture<'_, Result<Page, Unreachable>> {
+        Box::pin(async move {
+            let mut state = self.state.lock();
+            state.trim(&self.retention, now_ms());
+            Ok(state.page(after, limit))
+        })
+    }
+
+    fn tail(self: Arc<Self>) -> Pin<Box<dyn Stream<Item = TailEvent> + Send>> {
+        // Subscribed here and not at the first poll: nothing published from now on is missed.
+        let mut volatile = self.volatile.subscribe();
+        let mut appended = self.appended.subscribe();
+        Box::pin(async_stream::stream! {
+            let extent = self.state.lock().extent();
+            let mut at = Cursor { id: extent.floor, epoch: extent.epoch };
+            let end = extent.end;
+            let mut caught_up = false;
+            yield TailEvent::Opened(extent);
+            loop {
+                // Marked as seen before the log is read: an append after the reading is not missed.
+                appended.borrow_and_update();
+                let page = self.state.lock().page(at, CHUNK);
+                if page.upto > at.id {
+                    // A burst may have been trimmed before it was read; `after` says so.
+                    let after = at.id.max(page.extent.floor);
+                    at.id = page.upto;
+                    yield TailEvent::Entries { after, messages: page.messages, upto: at.id };
+                }
+                if !caught_up && at.id >= end {
+                    caught_up = true;
+                    yield TailEvent::CaughtUp;
+                }
+                if at.id < page.extent.end {
+                    continue;
+                }
+                tokio::select! {
+                    _ = appended.changed() => {}
+                    message = volatile.recv() => {
+                        if let Ok(message) = message {
+                            yield TailEvent::Volatile(message);
+                        }
+                    }
+                }
+            }
+        })
+    }
+}

@@ -1,0 +1,151 @@
+//! The log: the one ordered sequence of messages, in [`memory`] or in one stream of [`redis`].
+//!
+//! A [`MessageLog`] can append, read a range and be tailed; nothing else in the program stores
+//! messages for good. Both implementations pass the same suite, `tests/log_conformance.rs`.
+
+pub mod bridge;
+pub mod memory;
+pub mod pushed;
+pub mod redis;
+
+use crate::cursor::{Cursor, Epoch, Id};
+use crate::message::{Draft, Message};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_stream::Stream;
+
+/// A boxed future, so that the log can be a trait object.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// The ordered sequence of messages.
+pub trait MessageLog: Send + Sync {
+    /// Appends all drafts in their order, or none. Answers one cursor a draft, when the log holds it;
+    /// a volatile draft is sent to whoever tails the log, is not kept, and answers `None`.
+    ///
+    /// A draft whose idempotency key was seen within five minutes answers the first one's cursor.
+    ///
+    /// # Cancel safety
+    ///
+    /// Drafts are queued at the first poll, in the order of first polls. Dropping the future later
+    /// leaves open whether they are appended.
+    fn append(&self, drafts: Vec<Draft>) -> BoxFuture<'_, Result<Vec<Option<Cursor>>, AppendError>>;
+
+    /// Reads at most `limit` entries after a position. Cancel safe.
+    ///
+    /// A position that [`Extent::resolve`] calls a gap reads nothing; the page says where to go on.
+    fn read(&self, after: Cursor, limit: usize) -> BoxFuture<'_, Result<Page, Unreachable>>;
+
+    /// Everything from the oldest entry retained, then everything new, for as long as it is polled.
+    /// An unreachable log is weather: the stream says so and goes on when it is back.
+    fn tail(self: Arc<Self>) -> Pin<Box<dyn Stream<Item = TailEvent> + Send>>;
+}
+
+/// How much the log, and a node's memory of it, keeps.
+#[derive(Clone, Copy, Debug)]
+pub struct Retention {
+    /// How long.
+    pub age: Duration,
+    /// How many.
+    pub messages: usize,
+    /// How many bytes, by [`Message::weight`].
+    pub bytes: usize,
+}
+
+/// What a log reaches from and to, and which epochs' cursors it honours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Extent {
+    /// The present epoch.
+    pub epoch: Epoch,
+    /// Earlier epochs of the same log, each with the last position that is still in it: the log lost
+    /// what came behind (a failover, say), and cursors before that stay good.
+    pub ancestors: Vec<(Epoch, Id)>,
+    /// Entries up to here may have been dropped; all behind it are there.
+    pub floor: Id,
+    /// The last id given.
+    pub end: Id,
+    /// The log's clock, in milliseconds since 1970.
+    pub now_ms: u64,
+}
+
+/// What a cursor means to a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resolved {
+    /// All that comes after this position is in the log.
+    At(Id),
+    /// Something after the cursor may have been dropped unseen. Reading goes on here.
+    Gap(Id),
+}
+
+impl Extent {
+    /// Finds a cursor's place, which is exact: a cursor is not too old by its age, only because
+    /// something behind it was dropped.
+    pub fn resolve(&self, cursor: Cursor) -> Resolved {
+        if cursor.epoch == self.epoch {
+            return match cursor.id {
+                id if id < self.floor => Resolved::Gap(self.floor),
+                id if id > self.end => Resolved::Gap(self.end),
+                id => Resolved::At(id),
+            };
+        }
+        match self.ancestors.iter().find(|(epoch, _)| *epoch == cursor.epoch) {
+            Some(_) if cursor.id < self.floor => Resolved::Gap(self.floor),
+            Some((_, last)) if cursor.id > *last => Resolved::Gap((*last).max(self.floor)),
+            Some(_) => Resolved::At(cursor.id),
+            None => Resolved::Gap(self.floor),
+        }
+    }
+}
+
+/// A range of the log.
+#[derive(Clone, Debug)]
+pub struct Page {
+    /// The log as it was when the page was read.
+    pub extent: Extent,
+    /// The entries, oldest first.
+    pub messages: Vec<Arc<Message>>,
+    /// Everything after the position asked for and up to here is in `messages` (or was skipped as
+    /// not a message).
+    pub upto: Id,
+}
+
+/// What a tail tells.
+#[derive(Clone, Debug)]
+pub enum TailEvent {
+    /// The log was reached; its extent at this moment. Entries that follow continue the ones before
+    /// where the extent still holds them.
+    Opened(Extent),
+    /// New entries, oldest first; the tail has read all up to `upto`.
+    Entries {
+        /// `messages` is all there is between this position and `upto`. Where it is beyond the
+        /// `upto` before, entries between were dropped from the log before the tail read them.
+        after: Id,
+        /// The entries that are messages.
+        messages: Vec<Arc<Message>>,
+        /// The last id read, which may belong to a skipped entry.
+        upto: Id,
+    },
+    /// The end of the log as of the last `Opened` was reached.
+    CaughtUp,
+    /// A volatile message.
+    Volatile(Arc<Message>),
+    /// The log cannot be reached for now.
+    Lost,
+}
+
+/// The log cannot be reached; nothing was read.
+#[derive(Debug, thiserror::Error)]
+#[error("the log cannot be reached")]
+pub struct Unreachable;
+
+/// Why an append was not acknowledged.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AppendError {
+    /// It is proven that the drafts are not in the log and never will be.
+    #[error("the log is unavailable ({0}); nothing was appended")]
+    Unavailable(String),
+    /// The drafts were written to the log's connection and no answer came in time.
+    #[error("the log gave no answer in time; the message may or may not have been appended")]
+    OutcomeUnknown,
+}

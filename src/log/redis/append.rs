@@ -1,0 +1,313 @@
+//! Appends: one task a node gathers what waits into a batch and has one batch under way.
+//!
+//! A batch has a number, and the script keeps the last one's answer. So a batch that was sent and not
+//! answered is simply sent again; it runs once. A draft that was never sent can be taken back, which
+//! proves that it will never be in the log. One that was sent and could not be settled in time has an
+//! unknown outcome, and the next batch's number keeps it from running later.
+
+use super::connection::{ANSWER_TIMEOUT, APPEND, Connection, ScriptError, TRIM};
+use super::{RedisLog, draft_fields};
+use crate::cursor::{Cursor, Epoch};
+use crate::log::AppendError;
+use crate::log::memory::KEY_LIFE;
+use crate::message::Draft;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+/// Payload bytes that may wait; publishers beyond that wait for their turn.
+const QUEUE_BYTES: usize = 32 << 20;
+
+/// Appends that may wait.
+const QUEUE: usize = 8192;
+
+/// Messages and bytes of a batch. One append of more than that is a batch of its own.
+const BATCH_MESSAGES: usize = 1000;
+const BATCH_BYTES: usize = 1 << 20;
+
+/// How often the retention is looked after.
+const TRIM_PERIOD: Duration = Duration::from_secs(5);
+
+const FIRST_PAUSE: Duration = Duration::from_millis(25);
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+
+type Answer = Result<Vec<Cursor>, AppendError>;
+
+/// The publishers' side.
+pub(super) struct Appender {
+    queue: mpsc::Sender<Job>,
+    room: Arc<Semaphore>,
+    /// How long a draft waits to be sent before it is taken back.
+    patience: Duration,
+}
+
+struct Job {
+    drafts: Vec<Draft>,
+    claim: Arc<Claim>,
+    answer: oneshot::Sender<Answer>,
+    _room: OwnedSemaphorePermit,
+}
+
+/// Who has a draft: it waits until the appender takes it to send it, or the publisher takes it back.
+#[derive(Default)]
+struct Claim(AtomicU8);
+
+impl Claim {
+    const TAKEN: u8 = 1;
+    const WITHDRAWN: u8 = 2;
+
+    fn make(&self, to: u8) -> bool {
+        self.0.compare_exchange(0, to, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+}
+
+impl Appender {
+    pub(super) fn spawn(log: Weak<RedisLog>, timeout: Duration) -> Appender {
+        let (queue, jobs) = mpsc::channel(QUEUE);
+        tokio::spawn(run(log, jobs, timeout));
+        Appender { queue, room: Arc::new(Semaphore::new(QUEUE_BYTES)), patience: timeout / 2 }
+    }
+
+    /// Appends all drafts, none of them volatile. Queued at the first poll.
+    pub(super) async fn append(&self, drafts: Vec<Draft>) -> Answer {
+        let claim = Arc::new(Claim::default());
+        let withdraw_at = Instant::now() + self.patience;
+        let queued = tokio::time::timeout_at(withdraw_at, self.queue(drafts, claim.clone())).await;
+        let Ok(Some(mut answer)) = queued else {
+            return Err(AppendError::Unavailable("too much waits for Redis".into()));
+        };
+        tokio::select! {
+            answer = &mut answer => return settle(answer),
+            () = tokio::time::sleep_until(withdraw_at) => {}
+        }
+        if claim.make(Claim::WITHDRAWN) {
+            return Err(AppendError::Unavailable("Redis cannot be reached".into()));
+        }
+        settle(answer.await)
+    }
+
+    async fn queue(&self, drafts: Vec<Draft>, claim: Arc<Claim>) -> Option<oneshot::Receiver<Answer>> {
+        let size = size(&drafts).clamp(1, QUEUE_BYTES);
+        let room = self.room.clone().acquire_many_owned(size as u32).await.ok()?;
+        let (answer, answered) = oneshot::channel();
+        self.queue.send(Job { drafts, claim, answer, _room: room }).await.ok()?;
+        Some(answered)
+    }
+}
+
+fn settle(answer: Result<Answer, oneshot::error::RecvError>) -> Answer {
+    // The appender ends with the process only.
+    answer.unwrap_or(Err(AppendError::OutcomeUnknown))
+}
+
+fn size(drafts: &[Draft]) -> usize {
+    drafts.iter().map(|draft| draft.payload.as_str().len() + 100).sum()
+}
+
+/// The appender's task. It ends with the log.
+async fn run(log: Weak<RedisLog>, mut jobs: mpsc::Receiver<Job>, timeout: Duration) {
+    let mut node = Node { record: None, batch: 0, connection: None, timeout };
+    let mut trim = tokio::time::interval(TRIM_PERIOD.mul_f64(0.8 + 0.4 * fastrand::f64()));
+    loop {
+        tokio::select! {
+            job = jobs.recv() => {
+                let Some(job) = job else { return };
+                let mut batch = vec![job];
+                gather(&mut jobs, &mut batch);
+                let Some(log) = log.upgrade() else { return };
+                node.append(&log, batch).await;
+            }
+            _ = trim.tick() => {
+                let Some(log) = log.upgrade() else { return };
+                node.trim(&log).await;
+            }
+        }
+    }
+}
+
+fn gather(jobs: &mut mpsc::Receiver<Job>, batch: &mut Vec<Job>) {
+    let (mut messages, mut bytes) = (batch[0].drafts.len(), size(&batch[0].drafts));
+    while messages < BATCH_MESSAGES && bytes < BATCH_BYTES {
+        let Ok(job) = jobs.try_recv() else { return };
+        messages += job.drafts.len();
+        bytes += size(&job.drafts);
+        batch.push(job);
+    }
+}
+
+/// What Redis knows of this node.
+struct Node {
+    /// The key of the last batch's record.
+    record: Option<String>,
+    batch: u64,
+    connection: Option<Connection>,
+    timeout: Duration,
+}
+
+impl Node {
+    async fn append(&mut self, log: &RedisLog, mut jobs: Vec<Job>) {
+        let mut pause = FIRST_PAUSE;
+        // Until there is a connection every draft can still be taken back.
+        while let Err(error) = self.connected(log).await {
+            jobs.retain(|job| !job.answer.is_closed());
+            if jobs.is_empty() {
+                return;
+            }
+            tracing::debug!(%error, "no connection to append on");
+            rest(&mut pause).await;
+        }
+        jobs.retain(|job| job.claim.make(Claim::TAKEN));
+        if jobs.is_empty() {
+            return;
+        }
+        self.batch += 1;
+        match self.settle(log, &jobs).await {
+            Ok(cursors) => {
+                let mut cursors = cursors.into_iter();
+                for job in jobs {
+                    let count = job.drafts.len();
+                    let _ = job.answer.send(Ok(cursors.by_ref().take(count).collect()));
+                }
+            }
+            Err(error) => {
+                warn!(%error, messages = jobs.iter().map(|job| job.drafts.len()).sum::<usize>(), "an append failed");
+                for job in jobs {
+                    let _ = job.answer.send(Err(error.clone()));
+                }
+            }
+        }
+    }
+
+    /// Sends the batch until its outcome is known or the time is up.
+    async fn settle(&mut self, log: &RedisLog, jobs: &[Job]) -> Answer {
+        let deadline = Instant::now() + self.timeout;
+        let mut pause = FIRST_PAUSE;
+        // Whether a copy is under way that Redis may still run.
+        let mut unanswered = false;
+        let mut reason = String::new();
+        while Instant::now() < deadline {
+            match self.attempt(log, jobs).await {
+                Ok(cursors) => return Ok(cursors),
+                Err(ScriptError::Refused(error)) if unanswered => {
+                    // The refusal is of this copy; the other may have run, or may run yet.
+                    warn!(%error, "Redis refused a batch of which it has another copy");
+                    return Err(AppendError::OutcomeUnknown);
+                }
+                Err(ScriptError::Refused(error)) => return Err(AppendError::Unavailable(explain(&error))),
+                Err(error) => {
+                    unanswered |= matches!(error, ScriptError::Unanswered(_) | ScriptError::Unexpected);
+                    reason = error.to_string();
+                    self.connection = None;
+                }
+            }
+            rest(&mut pause).await;
+        }
+        Err(if unanswered { AppendError::OutcomeUnknown } else { AppendError::Unavailable(reason) })
+    }
+
+    async fn attempt(&mut self, log: &RedisLog, jobs: &[Job]) -> Result<Vec<Cursor>, ScriptError> {
+        self.connected(log).await?;
+        let record = self.record.get_or_insert_with(|| log.keys.beside(&format!("node:{}", uuid::Uuid::new_v4())));
+        let retention = log.config.retention;
+        let mut keys = vec![log.keys.log.clone(), record.clone()];
+        let mut args = vec![
+            Epoch::random().to_string(),
+            self.batch.to_string(),
+            retention.messages.to_string(),
+            retention.age.as_millis().to_string(),
+            KEY_LIFE.as_millis().to_string(),
+        ];
+        let mut messages = 0;
+        for draft in jobs.iter().flat_map(|job| &job.drafts) {
+            messages += 1;
+            let mut index = 0;
+            if let Some(key) = &draft.key {
+                keys.push(log.keys.idempotency(&key.scoped(&draft.channel)));
+                index = keys.len();
+            }
+            let fields = draft_fields(draft);
+            args.push(index.to_string());
+            args.push(fields.len().to_string());
+            args.extend(fields);
+        }
+        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+        let Some(connection) = &mut self.connection else { return Err(ScriptError::Unexpected) };
+        let reply = connection.run(&APPEND, &keys, &args).await?;
+        let cursors = super::text(&reply).and_then(|cursors| {
+            cursors.split(' ').map(|cursor| cursor.parse().ok()).collect::<Option<Vec<Cursor>>>()
+        });
+        let cursors = cursors.filter(|cursors| cursors.len() == messages).ok_or(ScriptError::Unexpected)?;
+        if let Some(newest) = cursors.iter().max_by_key(|cursor| cursor.id) {
+            log.note_seen(*newest);
+        }
+        Ok(cursors)
+    }
+
+    async fn connected(&mut self, log: &RedisLog) -> Result<(), ScriptError> {
+        if self.connection.is_none() {
+            let mut connection = log.connect(ANSWER_TIMEOUT).await?;
+            // Before anything is appended: a log that has lost its end must not go on as if it had
+            // not, or what comes next would be taken for what readers have seen.
+            log.open(&mut connection).await.map_err(not_sent)?;
+            self.connection = Some(connection);
+        }
+        Ok(())
+    }
+
+    async fn trim(&mut self, log: &RedisLog) {
+        let retention = log.config.retention;
+        for _ in 0..100 {
+            if self.connected(log).await.is_err() {
+                return;
+            }
+            let Some(connection) = &mut self.connection else { return };
+            let args = [
+                Epoch::random().to_string(),
+                retention.messages.to_string(),
+                retention.age.as_millis().to_string(),
+                retention.bytes.to_string(),
+            ];
+            let reply = match connection.run(&TRIM, &[&log.keys.log], &args).await {
+                Ok(reply) => reply,
+                Err(error) => {
+                    info!(%error, "the log could not be trimmed");
+                    self.connection = None;
+                    return;
+                }
+            };
+            let more = super::entry::array(&reply).is_some_and(|reply| reply.get(1) == Some(&redis::Value::Int(1)));
+            if !more {
+                return;
+            }
+        }
+    }
+}
+
+/// What went wrong before the batch was sent says nothing about the batch.
+fn not_sent(error: ScriptError) -> ScriptError {
+    match error {
+        ScriptError::Unanswered(error) => ScriptError::Unconnected(error),
+        ScriptError::Unexpected => ScriptError::Unconnected(std::io::Error::other("an answer without sense").into()),
+        other => other,
+    }
+}
+
+/// Redis's word, with the mend where we know it.
+fn explain(error: &redis::RedisError) -> String {
+    let mend = match error.code() {
+        Some("OOM") => "; raise Redis's maxmemory or lower --retain-bytes",
+        Some("MISCONF") => "; Redis cannot write its disk",
+        Some("WRONGTYPE") => "; the key of the log holds something else: set --redis-prefix",
+        Some("NOPERM") => "; the user of --redis may not do that",
+        _ => "",
+    };
+    format!("Redis refused: {error}{mend}")
+}
+
+async fn rest(pause: &mut Duration) {
+    tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64())).await;
+    *pause = (*pause * 2).min(LONGEST_PAUSE);
+}

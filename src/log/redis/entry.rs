@@ -1,0 +1,162 @@
+//! Replies of Redis into ours, and back.
+
+use crate::cursor::{Cursor, Epoch, Id};
+use crate::log::Extent;
+use crate::message::{Channel, ClientId, Draft, Event, Message, Payload};
+use redis::Value;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// An entry of the stream as it lies in a reply.
+pub(super) struct Entry<'a> {
+    pub(super) id: Id,
+    fields: &'a [Value],
+}
+
+/// Counts entries that are no messages, and logs some of them.
+#[derive(Default)]
+pub(super) struct Skipped {
+    count: AtomicU64,
+}
+
+impl Skipped {
+    pub(super) fn note(&self, id: Id, reason: &'static str) {
+        let count = self.count.fetch_add(1, Ordering::Relaxed) + 1;
+        // Each power of two: somebody who floods the log does not flood the journal.
+        if count.is_power_of_two() || count <= 16 {
+            tracing::warn!(%id, reason, skipped = count, "skipped an entry of the log that is no message");
+        }
+    }
+}
+
+pub(super) fn array(value: &Value) -> Option<&[Value]> {
+    match value {
+        Value::Array(items) => Some(items),
+        Value::Nil => Some(&[]),
+        _ => None,
+    }
+}
+
+fn bytes(value: &Value) -> Option<&[u8]> {
+    match value {
+        Value::BulkString(bytes) => Some(bytes),
+        Value::SimpleString(text) => Some(text.as_bytes()),
+        _ => None,
+    }
+}
+
+pub(in crate::log) fn text(value: &Value) -> Option<&str> {
+    std::str::from_utf8(bytes(value)?).ok()
+}
+
+/// The reply of a script's `extent`.
+pub(super) fn extent(value: &Value) -> Option<Extent> {
+    let [epoch, floor, end, now_ms, ancestors] = array(value)? else { return None };
+    let ancestors = array(ancestors)?.chunks_exact(2);
+    let ancestors = ancestors.map(|pair| Some((text(&pair[0])?.parse().ok()?, text(&pair[1])?.parse().ok()?)));
+    Some(Extent {
+        epoch: text(epoch)?.parse().ok()?,
+        ancestors: ancestors.collect::<Option<_>>()?,
+        floor: text(floor)?.parse().ok()?,
+        end: text(end)?.parse().ok()?,
+        now_ms: text(now_ms)?.parse().ok()?,
+    })
+}
+
+/// The present epoch and floor in the reply of `XINFO GROUPS`; `None` for a log that has none.
+pub(super) fn identity(groups: &Value) -> Option<(Epoch, Id)> {
+    array(groups)?.iter().find_map(|group| {
+        let mut pairs = array(group)?.chunks_exact(2);
+        let (mut name, mut delivered) = (None, None);
+        for pair in &mut pairs {
+            match text(&pair[0]) {
+                Some("name") => name = text(&pair[1]),
+                Some("last-delivered-id") => delivered = text(&pair[1]),
+                _ => {}
+            }
+        }
+        Some((name?.strip_prefix("epoch:")?.parse().ok()?, delivered?.parse().ok()?))
+    })
+}
+
+/// The entries in a reply of `XRANGE`.
+pub(super) fn entries(value: &Value) -> Option<Vec<Entry<'_>>> {
+    let entry = |value| {
+        let [id, fields] = array(value)? else { return None };
+        Some(Entry { id: text(id)?.parse().ok()?, fields: array(fields)? })
+    };
+    array(value)?.iter().map(entry).collect()
+}
+
+/// The entries in a reply of `XREAD` on one stream.
+pub(super) fn read_entries(value: &Value) -> Option<Vec<Entry<'_>>> {
+    match array(value)? {
+        [] => Some(Vec::new()),
+        [stream] => entries(array(stream)?.get(1)?),
+        _ => None,
+    }
+}
+
+impl Entry<'_> {
+    /// The entry as a message, or why it is none. Anybody may append to the stream.
+    pub(super) fn message(&self, epoch: Epoch, max_payload: usize) -> Result<Message, &'static str> {
+        let (mut channel, mut data, mut event, mut exclude) = (None, None, None, None);
+        for pair in self.fields.chunks_exact(2) {
+            match bytes(&pair[0]) {
+                Some(b"channel") => channel = Some(&pair[1]),
+                Some(b"data") => data = Some(&pair[1]),
+                Some(b"event") => event = Some(&pair[1]),
+                Some(b"exclude") => exclude = Some(&pair[1]),
+                _ => {}
+            }
+        }
+        let channel: Channel = channel
+            .ok_or("it has no field `channel`")
+            .and_then(|value| text(value).and_then(|name| name.parse().ok()).ok_or("its channel is no channel name"))?;
+        let data = bytes(data.ok_or("it has no field `data`")?).unwrap_or_default();
+        if data.len() > max_payload {
+            return Err("its data is larger than --max-message-bytes");
+        }
+        let data = std::str::from_utf8(data).map_err(|_| "its data is not UTF-8")?;
+        let event = match event {
+            None => Event::default(),
+            Some(event) => text(event).and_then(|name| name.parse().ok()).ok_or("its event is no event name")?,
+        };
+        let exclude = match exclude {
+            None => None,
+            Some(exclude) => Some(parse_client(exclude).ok_or("its exclude is no client id")?),
+        };
+        let cursor = Cursor { id: self.id, epoch };
+        Ok(Message::new(Some(cursor), channel, event, &Payload::from_any(data), exclude))
+    }
+}
+
+fn parse_client(value: &Value) -> Option<ClientId> {
+    text(value)?.parse().ok()
+}
+
+/// The fields and values of a draft's entry.
+pub(in crate::log) fn draft_fields(draft: &Draft) -> Vec<String> {
+    let mut fields = vec!["channel".into(), draft.channel.to_string(), "data".into(), draft.payload.as_str().into()];
+    if draft.event != Event::default() {
+        fields.extend(["event".into(), draft.event.as_str().into()]);
+    }
+    if let Some(exclude) = &draft.exclude {
+        fields.extend(["exclude".into(), exclude.to_string()]);
+    }
+    fields
+}
+
+/// A volatile draft as nodes tell it each other: an array of the entry's fields and values.
+pub(super) fn volatile_to_json(draft: &Draft) -> Vec<u8> {
+    serde_json::to_vec(&draft_fields(draft)).unwrap_or_default()
+}
+
+/// What another node has told with [`volatile_to_json`].
+pub(in crate::log) fn volatile_from_json(json: &[u8], max_payload: usize) -> Option<Message> {
+    let fields: Vec<String> = serde_json::from_slice(json).ok()?;
+    let field = |name: &str| fields.chunks_exact(2).find(|pair| pair[0] == name).map(|pair| pair[1].as_str());
+    let event = field("event").map_or(Ok(Event::default()), str::parse).ok()?;
+    let exclude = field("exclude").map(str::parse).transpose().ok()?;
+    let data = field("data").filter(|data| data.len() <= max_payload + 2)?;
+    Some(Message::new(None, field("channel")?.parse().ok()?, event, &Payload::from_any(data), exclude))
+}

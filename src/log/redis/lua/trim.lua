@@ -1,0 +1,15 @@
+-- The retention of a log that nobody appends to through us, and its bytes. Run now and then.
+-- ARGV: an epoch for a log that needs one, entries kept, age kept in ms, bytes kept.
+-- Answers how many entries were dropped, and whether there is more to do.
+local log = ensure(ARGV[1])
+audit(log)
+local dropped = trim(log, tonumber(ARGV[2]), tonumber(ARGV[3]))
+local length = redis.call('XLEN', LOG)
+local bytes = redis.call('MEMORY', 'USAGE', LOG) or 0
+local over = bytes - tonumber(ARGV[4])
+if over > 0 and length > 1 then
+  -- Entries are taken to be of one size; the next run mends what that got wrong.
+  local excess = math.min(math.ceil(over / (bytes / length)), length - 1)
+  dropped = dropped + trim(log, length - excess, tonumber(ARGV[3]))
+end
+return { dropped, redis.call('XLEN', LOG) > tonumber(ARGV[2]) and 1 or 0 }

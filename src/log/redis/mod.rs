@@ -1,0 +1,241 @@
+//! The log in Redis: one stream, `P:log`.
+//!
+//! Three connections: the [`tail`] blocks on one, [`append`] has one to itself, and ranges are read on
+//! a third. What belongs to the log besides the stream lies under `{P:log}:…`, which is the same
+//! Cluster slot. The scripts in `lua/` make each change one step.
+
+mod append;
+mod connection;
+mod entry;
+mod tail;
+
+pub use connection::{Connection, ScriptError};
+pub(in crate::log) use connection::BRIDGE;
+pub(in crate::log) use entry::{draft_fields, text, volatile_from_json};
+
+use super::{AppendError, BoxFuture, Extent, MessageLog, Page, Resolved, Retention, TailEvent, Unreachable};
+use crate::cursor::{Cursor, Epoch, Id};
+use crate::message::{Draft, Message};
+use entry::Skipped;
+use parking_lot::Mutex;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::broadcast;
+use tokio_stream::Stream;
+
+/// Volatile messages that wait for the tail; past that the oldest are dropped, which they may be.
+const VOLATILE_WAITING: usize = 1024;
+
+/// How a log in Redis is reached and kept.
+#[derive(Clone, Debug)]
+pub struct RedisConfig {
+    /// Prefix of the keys.
+    pub prefix: String,
+    /// What is kept.
+    pub retention: Retention,
+    /// How long an append that was sent waits for its outcome.
+    pub timeout: Duration,
+    /// The longest payload that is taken from entries that others appended, in bytes.
+    pub max_payload: usize,
+}
+
+/// A [`MessageLog`] in Redis.
+pub struct RedisLog {
+    client: redis::Client,
+    keys: Keys,
+    config: RedisConfig,
+    /// The last position this node knows to have been in the log. A log that no longer holds it has
+    /// lost its end.
+    seen: Mutex<Option<Cursor>>,
+    appender: append::Appender,
+    reader: tokio::sync::Mutex<Option<Connection>>,
+    volatile: broadcast::Sender<Arc<Message>>,
+    skipped: Skipped,
+}
+
+/// The names of keys and channels in Redis.
+#[derive(Clone, Debug)]
+pub struct Keys {
+    /// The stream.
+    pub log: String,
+}
+
+impl Keys {
+    fn new(prefix: &str) -> Keys {
+        Keys { log: format!("{prefix}:log") }
+    }
+
+    /// A key that lies in the log's Cluster slot.
+    pub fn beside(&self, name: &str) -> String {
+        format!("{{{}}}:{name}", self.log)
+    }
+
+    /// The key of an idempotency key.
+    pub fn idempotency(&self, scoped: &str) -> String {
+        self.beside(&format!("key:{scoped}"))
+    }
+
+    /// The PUBLISH channel of volatile messages.
+    pub fn volatile(&self) -> String {
+        self.beside("volatile")
+    }
+}
+
+impl RedisLog {
+    /// A log behind a client. Connects when it is used; appends need a tokio runtime from now on.
+    pub fn new(client: redis::Client, config: RedisConfig) -> Arc<RedisLog> {
+        let keys = Keys::new(&config.prefix);
+        Arc::new_cyclic(|log| RedisLog {
+            appender: append::Appender::spawn(log.clone(), config.timeout),
+            client,
+            keys,
+            config,
+            seen: Mutex::new(None),
+            reader: tokio::sync::Mutex::new(None),
+            volatile: broadcast::channel(VOLATILE_WAITING).0,
+            skipped: Skipped::default(),
+        })
+    }
+
+    /// Connects once, to tell at start whether the log can be reached.
+    ///
+    /// # Errors
+    ///
+    /// Why not.
+    pub async fn probe(&self) -> Result<(), ScriptError> {
+        let mut connection = self.connect(connection::ANSWER_TIMEOUT).await?;
+        self.open(&mut connection).await.map(drop)
+    }
+
+    /// The names of its keys.
+    pub fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
+    /// How it is kept.
+    pub fn config(&self) -> &RedisConfig {
+        &self.config
+    }
+
+    /// The client behind it.
+    pub fn client(&self) -> &redis::Client {
+        &self.client
+    }
+
+    /// Hands a volatile message that came from Redis to the tail.
+    pub(in crate::log) fn deliver_volatile(&self, message: Message) {
+        // No tail, no reader: nothing is lost that anybody waits for.
+        let _ = self.volatile.send(Arc::new(message));
+    }
+
+    /// Opens a connection. `answer_within` is how long each answer may take.
+    pub(in crate::log) async fn connect(&self, answer_within: Duration) -> Result<Connection, ScriptError> {
+        Connection::open(&self.client, answer_within).await
+    }
+
+    /// Finds the log's extent, and makes it whole: see `lua/open.lua`.
+    async fn open(&self, connection: &mut Connection) -> Result<Extent, ScriptError> {
+        let seen = *self.seen.lock();
+        let (id, epoch) = seen.map_or((Id::ZERO.to_string(), String::new()), |seen| {
+            (seen.id.to_string(), seen.epoch.to_string())
+        });
+        let candidate = Epoch::random().to_string();
+        let reply = connection.run(&connection::OPEN, &[&self.keys.log], &[&candidate, &id, &epoch]).await?;
+        entry::extent(&reply).ok_or(ScriptError::Unexpected)
+    }
+
+    /// Notes a position that is in the log.
+    fn note_seen(&self, cursor: Cursor) {
+        let mut seen = self.seen.lock();
+        if seen.is_none_or(|seen| seen.epoch != cursor.epoch || seen.id < cursor.id) {
+            *seen = Some(cursor);
+        }
+    }
+
+    async fn read_page(&self, after: Cursor, limit: usize) -> Result<Page, ScriptError> {
+        let mut slot = self.reader.lock().await;
+        let connection = match &mut *slot {
+            Some(connection) => connection,
+            empty => empty.insert(self.connect(connection::ANSWER_TIMEOUT).await?),
+        };
+        let (candidate, id, limit) = (Epoch::random().to_string(), after.id.to_string(), limit.to_string());
+        let reply = connection.run(&connection::READ, &[&self.keys.log], &[&candidate, &id, &limit]).await;
+        let reply = match reply {
+            Ok(reply) => reply,
+            Err(error) => {
+                *slot = None;
+                return Err(error);
+            }
+        };
+        drop(slot);
+        let [extent, entries] = entry::array(&reply).ok_or(ScriptError::Unexpected)? else {
+            return Err(ScriptError::Unexpected);
+        };
+        let extent = entry::extent(extent).ok_or(ScriptError::Unexpected)?;
+        if let Resolved::Gap(id) = extent.resolve(after) {
+            return Ok(Page { extent, messages: Vec::new(), upto: id });
+        }
+        let entries = entry::entries(entries).ok_or(ScriptError::Unexpected)?;
+        let upto = entries.last().map_or(after.id, |entry| entry.id);
+        let messages = self.messages(entries, extent.epoch);
+        Ok(Page { extent, messages, upto })
+    }
+
+    /// The entries that are messages; the others are counted and logged.
+    fn messages(&self, entries: Vec<entry::Entry<'_>>, epoch: Epoch) -> Vec<Arc<Message>> {
+        let parse = |entry: entry::Entry<'_>| {
+            let message = entry.message(epoch, self.config.max_payload);
+            message.map_err(|reason| self.skipped.note(entry.id, reason)).ok().map(Arc::new)
+        };
+        entries.into_iter().filter_map(parse).collect()
+    }
+
+    async fn append_volatile(&self, drafts: Vec<Draft>) -> Result<(), ScriptError> {
+        let mut slot = self.reader.lock().await;
+        let connection = match &mut *slot {
+            Some(connection) => connection,
+            empty => empty.insert(self.connect(connection::ANSWER_TIMEOUT).await?),
+        };
+        let channel = self.keys.volatile();
+        for draft in drafts {
+            let text = entry::volatile_to_json(&draft);
+            if let Err(error) = connection.publish(&channel, &text).await {
+                *slot = None;
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl MessageLog for RedisLog {
+    fn append(&self, drafts: Vec<Draft>) -> BoxFuture<'_, Result<Vec<Option<Cursor>>, AppendError>> {
+        Box::pin(async move {
+            let is_volatile: Vec<bool> = drafts.iter().map(|draft| draft.volatile).collect();
+            let (volatile, durable): (Vec<_>, Vec<_>) = drafts.into_iter().partition(|draft| draft.volatile);
+            let cursors = if durable.is_empty() { Vec::new() } else { self.appender.append(durable).await? };
+            if !volatile.is_empty() {
+                let sent = self.append_volatile(volatile).await;
+                if let (Err(error), true) = (sent, cursors.is_empty()) {
+                    return Err(AppendError::Unavailable(error.to_string()));
+                }
+            }
+            let mut cursors = cursors.into_iter();
+            Ok(is_volatile.into_iter().map(|volatile| if volatile { None } else { cursors.next() }).collect())
+        })
+    }
+
+    fn read(&self, after: Cursor, limit: usize) -> BoxFuture<'_, Result<Page, Unreachable>> {
+        Box::pin(async move {
+            self.read_page(after, limit).await.map_err(|error| {
+                tracing::debug!(%error, "the log could not be read");
+                Unreachable
+            })
+        })
+    }
+
+    fn tail(self: Arc<Self>) -> Pin<Box<dyn Stream<Item = TailEvent> + Send>> {
+        Box::pin(tail::tail(self))
+    }
+}

@@ -1,0 +1,89 @@
+//! The `longtail` binary: arguments, logging, run, exit codes.
+
+use clap::Parser;
+use longtail::config::LogFormat;
+use longtail::{Config, Server};
+use std::process::ExitCode;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{info, warn};
+use tracing_subscriber::EnvFilter;
+
+/// A configuration that cannot be served (sysexits.h: EX_USAGE).
+const USAGE: u8 = 64;
+
+fn main() -> ExitCode {
+    let config = match Config::try_parse() {
+        Ok(config) => config,
+        Err(error) => {
+            // --help and --version come this way, too, and are no errors.
+            let code = if error.use_stderr() { USAGE } else { 0 };
+            let _ = error.print();
+            return ExitCode::from(code);
+        }
+    };
+    if let Err(error) = init_logging(&config) {
+        eprintln!("longtail: --log: {error}");
+        return ExitCode::from(USAGE);
+    }
+    raise_file_limit();
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("longtail: cannot start threads: {error}");
+            return ExitCode::from(71);
+        }
+    };
+    let code = runtime.block_on(run(&config));
+    // What still blocks shall not hold the process up.
+    runtime.shutdown_background();
+    code
+}
+
+async fn run(config: &Config) -> ExitCode {
+    let server = match Server::bind(config).await {
+        Ok(server) => server,
+        Err(error) => {
+            eprintln!("longtail: {error}");
+            return ExitCode::from(error.exit_code());
+        }
+    };
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+        eprintln!("longtail: cannot listen for signals");
+        return ExitCode::from(71);
+    };
+    let (shutdown, stopping) = tokio::sync::oneshot::channel::<()>();
+    let serving = server.run(async {
+        let _ = stopping.await;
+    });
+    tokio::pin!(serving);
+    tokio::select! {
+        () = &mut serving => return ExitCode::SUCCESS,
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    let _ = shutdown.send(());
+    tokio::select! {
+        () = serving => {}
+        _ = terminate.recv() => warn!("a second signal: stopping at once"),
+        _ = interrupt.recv() => warn!("a second signal: stopping at once"),
+    }
+    ExitCode::SUCCESS
+}
+
+fn init_logging(config: &Config) -> Result<(), tracing_subscriber::filter::ParseError> {
+    let filter = EnvFilter::builder().parse(&config.log)?;
+    let logging = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match config.log_format {
+        LogFormat::Text => logging.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).with_target(false).init(),
+        LogFormat::Json => logging.json().flatten_event(true).init(),
+    }
+    Ok(())
+}
+
+/// A reader is a descriptor: takes as many as the system lets us have.
+fn raise_file_limit() {
+    match rlimit::increase_nofile_limit(u64::MAX) {
+        Ok(limit) => info!(limit, "file descriptors"),
+        Err(error) => warn!(%error, "cannot raise the limit of file descriptors"),
+    }
+}

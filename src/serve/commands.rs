@@ -1,0 +1,168 @@
+//! What duplex clients command: subscribe, unsubscribe, publish, ping.
+
+use super::App;
+use super::publish::{self, Publication};
+use super::pump::Pump;
+use crate::cursor::{Cursor, Start};
+use crate::message::{Channel, Draft};
+use crate::transport::params::{self, too_many_channels};
+use crate::transport::{Code, Control, Refusal};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use std::borrow::Cow;
+
+/// How long a `ref` may be: it is held until its command is answered.
+const REFERENCE_BYTES: usize = 256;
+
+#[derive(Deserialize)]
+struct Head<'a> {
+    #[serde(borrow, default, rename = "type")]
+    kind: Option<Cow<'a, str>>,
+    #[serde(borrow, default, rename = "ref")]
+    reference: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Subscription<'a> {
+    #[serde(borrow, default)]
+    channels: Vec<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    cursor: Option<Cow<'a, str>>,
+    #[serde(default)]
+    last: Option<i64>,
+    #[serde(borrow, default)]
+    client: Option<Cow<'a, str>>,
+}
+
+/// What is to be done for a command beyond what the pump was told.
+pub enum Outcome {
+    /// It is answered.
+    Done,
+    /// This is to be appended, and answered then.
+    Publish(Draft, Option<String>),
+    /// It was so large that the connection ends.
+    TooLarge,
+}
+
+/// A connection's commands.
+pub struct Commands {
+    /// Whether a position was given or channels were named: from then on there is no other.
+    position_fixed: bool,
+    channels_named: bool,
+}
+
+impl Commands {
+    /// `channels_named`, `position_given`: in the URL.
+    pub fn new(channels_named: bool, position_given: bool) -> Commands {
+        Commands { position_fixed: channels_named || position_given, channels_named }
+    }
+
+    /// Carries out one command and answers it through the pump. An error is the command's alone.
+    pub fn carry_out(&mut self, app: &App, pump: &mut Pump, text: &[u8]) -> Outcome {
+        let mut reference = None;
+        match self.try_carry_out(app, pump, text, &mut reference) {
+            Ok(outcome) => outcome,
+            Err(refusal) => {
+                pump.say(&Control::Error { reference: reference.as_deref(), refusal: &refusal });
+                if refusal.code == Code::TooLarge { Outcome::TooLarge } else { Outcome::Done }
+            }
+        }
+    }
+
+    fn try_carry_out(
+        &mut self,
+        app: &App,
+        pump: &mut Pump,
+        text: &[u8],
+        reference: &mut Option<String>,
+    ) -> Result<Outcome, Refusal> {
+        let text = std::str::from_utf8(text).map_err(|_| Refusal::new(Code::NotUtf8, "a command is UTF-8"))?;
+        let head: Head<'_> = serde_json::from_str(text).map_err(|error| bad_command(&error))?;
+        if let Some(json) = head.reference {
+            if json.get().len() > REFERENCE_BYTES {
+                return Err(Refusal::new(Code::BadRequest, format!("ref is at most {REFERENCE_BYTES} bytes")));
+            }
+            // Streams are made of lines, and JSON may hold line breaks between its tokens.
+            *reference = Some(crate::wire::json::payload(json.get()));
+        }
+        let answer = reference.as_deref();
+        match head.kind.as_deref() {
+            Some("subscribe") => {
+                let cursor = self.subscribe(app, pump, text)?;
+                pump.say(&Control::Ack { reference: answer, cursor: Some(cursor), id: None });
+            }
+            Some("unsubscribe") => {
+                let cursor = unsubscribe(pump, text)?;
+                pump.say(&Control::Ack { reference: answer, cursor: Some(cursor), id: None });
+            }
+            Some("publish") => {
+                let publication: Publication<'_> =
+                    serde_json::from_str(text).map_err(|error| publish::bad_json(&error))?;
+                return Ok(Outcome::Publish(publication.into_draft(app.settings.max_message)?, reference.take()));
+            }
+            Some("ping") => pump.say(&Control::Pong { reference: answer }),
+            _ => {
+                let known = "the type of a command is subscribe, unsubscribe, publish or ping";
+                return Err(Refusal::new(Code::UnknownCommand, known));
+            }
+        }
+        Ok(Outcome::Done)
+    }
+
+    fn subscribe(&mut self, app: &App, pump: &mut Pump, text: &str) -> Result<Cursor, Refusal> {
+        let command: Subscription<'_> = serde_json::from_str(text).map_err(|error| bad_command(&error))?;
+        let channels = parse_channels(&command.channels)?;
+        let start: Option<Start> = command.cursor.as_deref().map(str::parse).transpose()?;
+        let last = command.last.map(|last| params::last(&last.to_string())).transpose()?;
+        let client = command.client.as_deref().map(str::parse).transpose()?;
+        if (start.is_some() || last.is_some()) && self.position_fixed {
+            let rule = "a connection has one cursor; cursor and last count where the first channels are named";
+            return Err(Refusal::new(Code::CursorFixed, rule));
+        }
+        let subscription = pump.subscription();
+        let most = app.settings.limits.channels;
+        let new = channels.iter().filter(|channel| !subscription.reads(channel)).count();
+        if subscription.channels() + new > most {
+            return Err(too_many_channels(most));
+        }
+        // Nothing has been changed up to here: a command is carried out whole or not at all.
+        if let (Some(client), false) = (client, self.channels_named) {
+            subscription.set_client(client);
+        }
+        for channel in &channels {
+            subscription.add(channel);
+        }
+        if !self.position_fixed {
+            subscription.start(start.unwrap_or(Start::Latest), last);
+        }
+        (self.position_fixed, self.channels_named) = (true, true);
+        // Raw TCP begins here: hello, then the ack.
+        let cursor = subscription.cursor();
+        pump.hello();
+        Ok(cursor)
+    }
+}
+
+fn unsubscribe(pump: &mut Pump, text: &str) -> Result<Cursor, Refusal> {
+    let command: Subscription<'_> = serde_json::from_str(text).map_err(|error| bad_command(&error))?;
+    let subscription = pump.subscription();
+    for channel in parse_channels(&command.channels)? {
+        subscription.remove(&channel);
+    }
+    Ok(subscription.cursor())
+}
+
+fn parse_channels(names: &[Cow<'_, str>]) -> Result<Vec<Channel>, Refusal> {
+    if names.is_empty() {
+        return Err(Refusal::new(Code::BadChannel, "channels is a list of at least one channel"));
+    }
+    Ok(names.iter().map(|name| name.parse()).collect::<Result<_, _>>()?)
+}
+
+fn bad_command(error: &serde_json::Error) -> Refusal {
+    if error.is_data() {
+        let place = format!("line {} column {}", error.line(), error.column());
+        return Refusal::new(Code::BadRequest, format!("a field of the command is not of its type at {place}"));
+    }
+    publish::bad_json(error)
+}

@@ -1,0 +1,69 @@
+//! The server: listeners, requests, streams, and how they end.
+
+mod access;
+mod commands;
+mod drain;
+mod duplex;
+mod io;
+mod limits;
+mod listener;
+mod pages;
+mod poll;
+mod publish;
+mod pump;
+mod reply;
+mod router;
+mod subscribe;
+
+pub use access::Access;
+pub use drain::Drain;
+pub use limits::Connections;
+pub use listener::{Listeners, bind, serve};
+
+use crate::hub::Hub;
+use crate::transport::params::Limits;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What every request and stream needs.
+pub struct App {
+    /// The node's view of the log.
+    pub hub: Arc<Hub>,
+    /// Who may talk to us.
+    pub access: Access,
+    /// The settings.
+    pub settings: Settings,
+    /// How many there are.
+    pub connections: Arc<Connections>,
+    /// Whether we are going.
+    pub drain: Drain,
+    /// Where raw TCP clients connect.
+    pub tcp_address: Option<SocketAddr>,
+}
+
+/// Bounds and times.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Silence before a heartbeat.
+    pub heartbeat: Duration,
+    /// Bytes of a payload.
+    pub max_message: usize,
+    /// Of a subscription.
+    pub limits: Limits,
+    /// For a request's head and body to arrive.
+    pub request_timeout: Duration,
+    /// For a client to take something of what is written.
+    pub write_timeout: Duration,
+}
+
+impl Settings {
+    /// The longest command: one that publishes the longest payload, and what stands around it. A text
+    /// may be twice as long in JSON.
+    pub fn max_command(&self) -> usize {
+        self.max_message * 2 + 4096
+    }
+}
+
+/// How long a subscription waits for a node that has not read its log yet.
+const READY_WAIT: Duration = Duration::from_secs(5);

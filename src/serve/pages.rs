@@ -1,0 +1,127 @@
+//! Pages: the demo, the browser library, and what the server tells about itself.
+
+use super::App;
+use super::reply::{self, Reply};
+use crate::message::Channel;
+use crate::transport::{self, Lifecycle, Params, Refusal};
+use hyper::StatusCode;
+use hyper::header::{self, HeaderValue};
+
+/// Files of the binary.
+const FILES: [(&str, &str, &[&str]); 4] = [
+    ("/", "text/html; charset=utf-8", &[include_str!("../../static/index.html")]),
+    ("/demo.js", "application/javascript; charset=utf-8", &[include_str!("../../static/demo.js")]),
+    ("/demo.css", "text/css; charset=utf-8", &[include_str!("../../static/demo.css")]),
+    (
+        "/client.js",
+        "application/javascript; charset=utf-8",
+        &[
+            include_str!("../../static/client/core.js"),
+            include_str!("../../static/client/ws.js"),
+            include_str!("../../static/client/sse.js"),
+            include_str!("../../static/client/xhr-stream.js"),
+            include_str!("../../static/client/multipart.js"),
+            include_str!("../../static/client/forever-frame.js"),
+            include_str!("../../static/client/long-poll.js"),
+            include_str!("../../static/client/jsonp.js"),
+            include_str!("../../static/client/poll.js"),
+        ],
+    ),
+];
+
+const OURS: [&str; 3] = ["/info", "/healthz", "/readyz"];
+
+/// Whether there is a page at a path.
+pub fn has(path: &str) -> bool {
+    OURS.contains(&path) || path.starts_with("/channels/") || FILES.iter().any(|(name, ..)| *name == path)
+}
+
+/// Answers a GET.
+///
+/// # Errors
+///
+/// A channel that is none.
+pub fn answer(app: &App, path: &str) -> Result<Reply, Refusal> {
+    Ok(match path {
+        "/healthz" => reply::whole(StatusCode::OK, "text/plain; charset=utf-8", "ok\n"),
+        "/readyz" if app.drain.has_begun() => not_ready("draining\n"),
+        "/readyz" if app.hub.is_ready() => reply::whole(StatusCode::OK, "text/plain; charset=utf-8", "ready\n"),
+        "/readyz" => not_ready("the log cannot be reached, or is not read yet\n"),
+        "/info" => reply::json(StatusCode::OK, info(app)),
+        _ => match path.strip_prefix("/channels/") {
+            Some(name) => reply::json(StatusCode::OK, channel(app, name)?),
+            None => file(path),
+        },
+    })
+}
+
+fn not_ready(why: &'static str) -> Reply {
+    let mut reply = reply::whole(StatusCode::SERVICE_UNAVAILABLE, "text/plain; charset=utf-8", why);
+    reply.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    reply
+}
+
+fn file(path: &str) -> Reply {
+    let found = FILES.iter().find(|(name, ..)| *name == path);
+    let (content_type, parts) = found.map_or(("text/plain; charset=utf-8", [""].as_slice()), |file| (file.1, file.2));
+    let mut reply = reply::whole(StatusCode::OK, content_type, parts.concat());
+    // It changes with the server only, and is small: asked for again each time, so never stale.
+    reply.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    if path == "/" {
+        // The page is ours alone: nobody frames it to steal clicks on its publish button.
+        reply.headers_mut().insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("SAMEORIGIN"));
+    }
+    reply
+}
+
+fn info(app: &App) -> String {
+    let transports = transport::ALL.iter().map(|transport| {
+        let lifecycle = transport.lifecycle(&Params::default());
+        let mut entry = serde_json::json!({
+            "name": transport.name(),
+            "lifecycle": lifecycle.as_str(),
+            "browser": transport.in_browsers(),
+        });
+        match lifecycle {
+            Lifecycle::Socket => entry["address"] = app.tcp_address.map(|address| address.to_string()).into(),
+            _ => entry["path"] = format!("/{}", transport.name()).into(),
+        }
+        if let Lifecycle::Stream { rollover } = lifecycle {
+            entry["rollover"] = rollover.into();
+        }
+        entry
+    });
+    serde_json::json!({
+        "name": "longtail",
+        "version": env!("CARGO_PKG_VERSION"),
+        "transports": transports.collect::<Vec<_>>(),
+        "tcp": app.tcp_address.map(|address| address.to_string()),
+        "limits": {
+            "max_message_bytes": app.settings.max_message,
+            "max_channels": app.settings.limits.channels,
+            "heartbeat_seconds": app.settings.heartbeat.as_secs(),
+            "batch_messages": 1000,
+            "long_poll_seconds": 55,
+        },
+    })
+    .to_string()
+}
+
+fn channel(app: &App, name: &str) -> Result<String, Refusal> {
+    let name: Channel = percent_decoded(name).parse()?;
+    let counts = app.hub.counts(&name);
+    Ok(serde_json::json!({
+        "channel": name.as_str(),
+        "readers": { "total": counts.readers.values().sum::<usize>(), "by_transport": counts.readers },
+        "retained": counts.retained,
+        "last": counts.last.map(|cursor| cursor.to_string()),
+        "cursor": app.hub.head().map(|cursor| cursor.to_string()),
+    })
+    .to_string())
+}
+
+/// A path's segment as it was meant: `+` is itself there, unlike in a query.
+fn percent_decoded(segment: &str) -> String {
+    let query = format!("c={}", segment.replace('+', "%2B").replace('&', "%26"));
+    form_urlencoded::parse(query.as_bytes()).next().map(|(_, value)| value.into_owned()).unwrap_or_default()
+}

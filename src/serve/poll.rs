@@ -1,0 +1,150 @@
+//! Polls: one batch, at once or as soon as there is a message.
+
+use super::App;
+use crate::cursor::Cursor;
+use crate::hub::{Gap, Limit, Step, Subscription};
+use crate::message::Message;
+use crate::transport::Envelope;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Bytes of a batch; one message at least goes out.
+const BATCH_BYTES: usize = 1 << 20;
+
+/// How long a poll waits for a node that is behind the cursor, before the cursor is handed back.
+const AHEAD_WAIT: Duration = Duration::from_secs(1);
+
+/// How long a poll waits for the log where only the log can tell.
+const LOG_WAIT: Duration = Duration::from_secs(20);
+
+/// One batch.
+pub struct Batch {
+    /// Something may have been missed before it.
+    pub gap: Option<Gap>,
+    /// The messages.
+    pub messages: Vec<Arc<Message>>,
+    /// Everything of the channels up to here is in it or before it.
+    pub cursor: Cursor,
+    /// Whether it reaches the end of what the node knows.
+    pub is_complete: bool,
+}
+
+impl Batch {
+    /// `{"gap":…,"cursor":…,"messages":[…]}`, in its envelope.
+    pub fn to_bytes(&self, envelope: &dyn Envelope) -> Vec<u8> {
+        let (before, after) = envelope.around();
+        let size: usize = self.messages.iter().map(|message| message.object().len() + 8).sum();
+        let mut out = Vec::with_capacity(size + 256);
+        out.extend_from_slice(before);
+        out.push(b'{');
+        if let Some(gap) = &self.gap {
+            out.extend_from_slice(format!("\"gap\":{{\"from\":\"{}\"}},", gap.from).as_bytes());
+        }
+        out.extend_from_slice(format!("\"cursor\":\"{}\",\"messages\":[", self.cursor).as_bytes());
+        for (index, message) in self.messages.iter().enumerate() {
+            if index > 0 {
+                out.push(b',');
+            }
+            out.extend_from_slice(&envelope.message(message));
+        }
+        out.extend_from_slice(b"]}");
+        out.extend_from_slice(after);
+        out
+    }
+}
+
+/// What there is now. Volatile messages are for those who wait, and a poll does not.
+pub async fn now(app: &App, subscription: &mut Subscription, limit: usize) -> Batch {
+    let mut collector = Collector::new(limit);
+    let asked = Instant::now();
+    let mut deadline = asked + LOG_WAIT;
+    loop {
+        let step = tokio::time::timeout_at(deadline, collector.step(subscription)).await;
+        match step {
+            Ok(Step::Ahead) if asked.elapsed() < AHEAD_WAIT => {
+                deadline = asked + AHEAD_WAIT;
+                let _ = tokio::time::timeout_at(deadline, app.hub.reached(subscription.cursor())).await;
+            }
+            Ok(Step::Gap(_)) => {}
+            Ok(Step::Messages | Step::Idle | Step::Ahead) | Err(_) => {
+                collector.messages.retain(|message| message.cursor().is_some());
+                return collector.batch(subscription, matches!(step, Ok(Step::Idle)));
+            }
+        }
+    }
+}
+
+/// The first messages that come, or nothing after a time.
+pub async fn wait(app: &App, subscription: &mut Subscription, limit: usize, timeout: Duration) -> Batch {
+    let mut collector = Collector::new(limit);
+    let deadline = tokio::time::sleep(timeout);
+    tokio::pin!(deadline);
+    loop {
+        let event = tokio::select! {
+            step = collector.wait(subscription) => Some(step),
+            () = &mut deadline => None,
+            () = app.drain.begun() => None,
+        };
+        match event {
+            // A gap is told at once, with what there is behind it.
+            Some(Step::Gap(_)) => return now_behind_gap(subscription, collector).await,
+            _ => return collector.batch(subscription, true),
+        }
+    }
+}
+
+async fn now_behind_gap(subscription: &mut Subscription, mut collector: Collector) -> Batch {
+    let mut is_complete = false;
+    while let Ok(step) = tokio::time::timeout(AHEAD_WAIT, collector.step(subscription)).await {
+        is_complete = step == Step::Idle;
+        if !matches!(step, Step::Gap(_)) {
+            break;
+        }
+    }
+    collector.batch(subscription, is_complete)
+}
+
+struct Collector {
+    limit: Limit,
+    gap: Option<Gap>,
+    messages: Vec<Arc<Message>>,
+}
+
+impl Collector {
+    fn new(messages: usize) -> Collector {
+        Collector { limit: Limit { messages, bytes: BATCH_BYTES }, gap: None, messages: Vec::new() }
+    }
+
+    /// One step; pending only while the log is asked. Cancel safe.
+    async fn step(&mut self, subscription: &mut Subscription) -> Step {
+        let step = poll_fn(|cx| subscription.poll_step(cx, self.limit, &mut self.messages)).await;
+        self.note(step);
+        step
+    }
+
+    /// Steps until there is something. Cancel safe.
+    async fn wait(&mut self, subscription: &mut Subscription) -> Step {
+        let step = poll_fn(|cx| match subscription.poll_step(cx, self.limit, &mut self.messages) {
+            Poll::Ready(Step::Idle | Step::Ahead) => Poll::Pending,
+            other => other,
+        });
+        let step = step.await;
+        self.note(step);
+        step
+    }
+
+    fn note(&mut self, step: Step) {
+        if let Step::Gap(gap) = step {
+            // Of two gaps in a row the first says from where.
+            let from = self.gap.map_or(gap.from, |first| first.from);
+            self.gap = Some(Gap { from, ..gap });
+        }
+    }
+
+    fn batch(self, subscription: &Subscription, is_complete: bool) -> Batch {
+        Batch { gap: self.gap, messages: self.messages, cursor: subscription.cursor(), is_complete }
+    }
+}

@@ -1,0 +1,270 @@
+//! Publishing: `POST /publish` in its forms, and what commands share with it.
+
+use super::App;
+use super::reply::{self, Reply};
+use super::router::read_body;
+use crate::cursor::Cursor;
+use crate::log::AppendError;
+use crate::message::{Channel, Draft, Event, Key, Payload};
+use crate::transport::params::fields;
+use crate::transport::{Code, Refusal};
+use hyper::body::Incoming;
+use hyper::{Request, StatusCode, header};
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+use std::borrow::Cow;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Bytes of a body in all.
+const BODY_BYTES: usize = 1 << 20;
+
+/// Messages of an array.
+const MESSAGES: usize = 1000;
+
+/// Bytes of an idempotency key.
+const KEY_BYTES: usize = 200;
+
+/// How long the answer waits for this node to have read what it appended, so that who publishes and
+/// then polls reads what he wrote. The message is in the log whether or not.
+const OWN_TAIL_WAIT: Duration = Duration::from_millis(500);
+
+/// One message as a publisher writes it in JSON. Unknown fields are passed over.
+#[derive(Deserialize)]
+pub struct Publication<'a> {
+    #[serde(borrow, default)]
+    channel: Option<Cow<'a, str>>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    data: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    event: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    exclude: Option<Cow<'a, str>>,
+    #[serde(default)]
+    volatile: Option<bool>,
+    #[serde(borrow, default)]
+    key: Option<Cow<'a, str>>,
+}
+
+/// `null` is a payload like any other; only a field that is not there is none.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
+}
+
+impl Publication<'_> {
+    /// Checks it.
+    ///
+    /// # Errors
+    ///
+    /// The first field that is not sound.
+    pub fn into_draft(self, max_message: usize) -> Result<Draft, Refusal> {
+        let channel = self.channel.ok_or_else(|| Refusal::new(Code::BadChannel, "name a channel"))?.parse()?;
+        let data = self.data.ok_or_else(|| Refusal::new(Code::BadRequest, "data is missing"))?.get();
+        // A text is measured as a text: its quotes and escapes are not the publisher's doing.
+        let size = if data.starts_with('"') && data.len() > max_message {
+            crate::wire::json::text_of(data).map_or(data.len(), |text| text.len())
+        } else {
+            data.len()
+        };
+        check_size(size, max_message)?;
+        Ok(Draft {
+            channel,
+            event: parse_event(self.event.as_deref())?,
+            payload: Payload::from_any(data),
+            exclude: self.exclude.as_deref().map(str::parse).transpose()?,
+            key: parse_key(self.key.as_deref())?,
+            volatile: self.volatile.unwrap_or_default(),
+        })
+    }
+}
+
+fn parse_event(event: Option<&str>) -> Result<Event, Refusal> {
+    Ok(event.map(str::parse).transpose()?.unwrap_or_default())
+}
+
+fn parse_key(key: Option<&str>) -> Result<Option<Key>, Refusal> {
+    let Some(key) = key else { return Ok(None) };
+    if key.is_empty() || key.len() > KEY_BYTES {
+        return Err(Refusal::new(Code::BadRequest, format!("key is 1 to {KEY_BYTES} bytes")));
+    }
+    // An open server knows no publishers: all keys are nobody's.
+    Ok(Some(Key { publisher: String::new(), key: key.into() }))
+}
+
+fn check_size(size: usize, max: usize) -> Result<(), Refusal> {
+    if size <= max { Ok(()) } else { Err(Refusal::new(Code::TooLarge, format!("a payload is at most {max} bytes"))) }
+}
+
+/// Appends drafts. They are queued at the first poll, in the order of first polls.
+pub fn append(app: &Arc<App>, drafts: Vec<Draft>) -> impl Future<Output = Result<Vec<Option<Cursor>>, Refusal>> + Send + 'static {
+    let app = app.clone();
+    async move {
+        let cursors = app.hub.log().append(drafts).await.map_err(|error| {
+            let code = match error {
+                AppendError::Unavailable(_) => Code::LogUnavailable,
+                AppendError::OutcomeUnknown => Code::OutcomeUnknown,
+            };
+            Refusal::new(code, error.to_string())
+        })?;
+        if let Some(newest) = cursors.iter().flatten().max_by_key(|cursor| cursor.id) {
+            let _ = tokio::time::timeout(OWN_TAIL_WAIT, app.hub.reached(*newest)).await;
+        }
+        Ok(cursors)
+    }
+}
+
+/// Answers `POST /publish`.
+///
+/// # Errors
+///
+/// Why nothing was appended, or that it is not known.
+pub async fn answer(app: &Arc<App>, mut request: Request<Incoming>) -> Result<Reply, Refusal> {
+    let body = read_body(app, &mut request, BODY_BYTES).await?;
+    let body = std::str::from_utf8(&body).map_err(|_| Refusal::new(Code::NotUtf8, "the body is not UTF-8"))?;
+    let query = request.uri().query().unwrap_or_default();
+    let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let kind = content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let max = app.settings.max_message;
+    let is_form = kind == "application/x-www-form-urlencoded";
+    let drafts = if is_form && body.starts_with("data=") {
+        vec![from_fields(query, Some(body), None, max)?]
+    } else if fields(query.as_bytes(), None).any(|(name, _)| name == "channel") {
+        vec![from_fields(query, None, Some(body), max)?]
+    } else if is_form && !body.trim_start().starts_with(['{', '[']) {
+        vec![from_fields(query, Some(body), None, max)?]
+    } else {
+        from_json(body, max)?
+    };
+    let channels: Vec<Channel> = drafts.iter().map(|draft| draft.channel.clone()).collect();
+    let cursors = append(app, drafts).await?;
+    Ok(reply::json(StatusCode::OK, published(&channels, &cursors)))
+}
+
+/// The fields of a query, and of a form where it is one; `payload` is the body where it is none.
+fn from_fields(query: &str, form: Option<&str>, payload: Option<&str>, max: usize) -> Result<Draft, Refusal> {
+    let (mut channel, mut data, mut event, mut exclude, mut key) = (None, None, None, None, None);
+    let (mut volatile, mut as_text) = (false, false);
+    for (name, value) in fields(query.as_bytes(), form.map(str::as_bytes)) {
+        match &*name {
+            "channel" => channel = Some(value),
+            "data" => data = Some(value),
+            "event" => event = Some(value),
+            "exclude" => exclude = Some(value),
+            "key" => key = Some(value),
+            "volatile" => volatile = flag("volatile", &value)?,
+            "as" if value == "text" => as_text = true,
+            "as" if value == "json" => as_text = false,
+            "as" => return Err(Refusal::new(Code::BadRequest, "as is text or json")),
+            _ => {}
+        }
+    }
+    let channel = channel.ok_or_else(|| Refusal::new(Code::BadChannel, "name a channel: ?channel=…"))?.parse()?;
+    let text = match (payload, &data) {
+        (Some(payload), _) => payload,
+        (None, Some(data)) => data,
+        (None, None) => return Err(Refusal::new(Code::BadRequest, "data is missing")),
+    };
+    check_size(text.len(), max)?;
+    let payload = if as_text { Payload::from_text(text) } else { Payload::from_any(text) };
+    let exclude = exclude.filter(|exclude| !exclude.is_empty()).map(|exclude| exclude.parse()).transpose()?;
+    Ok(Draft { channel, event: parse_event(event.as_deref())?, payload, exclude, key: parse_key(key.as_deref())?, volatile })
+}
+
+fn flag(name: &str, value: &str) -> Result<bool, Refusal> {
+    match value {
+        "1" | "true" => Ok(true),
+        "0" | "false" => Ok(false),
+        _ => Err(Refusal::new(Code::BadRequest, format!("{name} is 0 or 1"))),
+    }
+}
+
+fn from_json(body: &str, max: usize) -> Result<Vec<Draft>, Refusal> {
+    if body.trim_start().starts_with('[') {
+        // Cut into items first: one that is not sound is told apart from a body that is no JSON, and
+        // a body of the smallest items is refused before it is taken apart.
+        let items: Vec<&RawValue> = serde_json::from_str(body).map_err(|error| bad_json(&error))?;
+        if items.len() > MESSAGES {
+            return Err(Refusal::new(Code::TooLarge, format!("an array is at most {MESSAGES} messages")));
+        }
+        return items.into_iter().map(|item| one(item.get(), max)).collect();
+    }
+    Ok(vec![one(body, max)?])
+}
+
+fn one(json: &str, max: usize) -> Result<Draft, Refusal> {
+    serde_json::from_str::<Publication<'_>>(json).map_err(|error| bad_json(&error))?.into_draft(max)
+}
+
+/// What is wrong with JSON, by place and not by content.
+pub fn bad_json(error: &serde_json::Error) -> Refusal {
+    let place = format!("line {} column {}", error.line(), error.column());
+    if error.is_data() {
+        let rule = "a message is {\"channel\":…,\"data\":…,\"event\"?,\"exclude\"?,\"volatile\"?,\"key\"?}";
+        Refusal::new(Code::BadRequest, format!("a field is not of its type at {place}: {rule}"))
+    } else {
+        Refusal::new(Code::BadJson, format!("not JSON at {place}"))
+    }
+}
+
+fn published(channels: &[Channel], cursors: &[Option<Cursor>]) -> Vec<u8> {
+    let mut out = String::from("{\"messages\":[");
+    for (index, (channel, cursor)) in channels.iter().zip(cursors).enumerate() {
+        if index > 0 {
+            out.push(',');
+        }
+        match cursor {
+            Some(cursor) => out.push_str(&format!("{{\"id\":\"{cursor}\",\"channel\":\"{channel}\"}}")),
+            None => out.push_str(&format!("{{\"channel\":\"{channel}\"}}")),
+        }
+    }
+    out.push_str("]}");
+    out.into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn json(body: &str) -> Result<Vec<Draft>, Code> {
+        from_json(body, 10).map_err(|refusal| refusal.code)
+    }
+
+    #[test]
+    fn json_is_a_message_or_a_list_of_them() {
+        let drafts = json(r#"[{"channel":"a","data":null},{"channel":"b","data":{"a":1},"event":"e","volatile":true}]"#);
+        let drafts = drafts.expect("sound");
+        assert_eq!((drafts[0].payload.as_str(), drafts[1].payload.as_str()), ("null", "{\"a\":1}"));
+        assert!(drafts[1].volatile && !drafts[0].volatile);
+        assert_eq!(json("[]").map(|drafts| drafts.len()), Ok(0));
+    }
+
+    #[test]
+    fn bad_messages_are_refused_by_what_is_wrong() {
+        let cases = [
+            ("", Code::BadJson),
+            ("{", Code::BadJson),
+            ("[{]", Code::BadJson),
+            ("5", Code::BadRequest),
+            (r#"{"data":1}"#, Code::BadChannel),
+            (r#"{"channel":"a b","data":1}"#, Code::BadChannel),
+            (r#"{"channel":5,"data":1}"#, Code::BadRequest),
+            (r#"{"channel":"a"}"#, Code::BadRequest),
+            (r#"{"channel":"a","data":1,"event":"hello"}"#, Code::BadEvent),
+            (r#"{"channel":"a","data":1,"exclude":"a b"}"#, Code::BadRequest),
+            (r#"{"channel":"a","data":1,"key":""}"#, Code::BadRequest),
+            (r#"{"channel":"a","data":1,"volatile":"yes"}"#, Code::BadRequest),
+            (r#"{"channel":"a","data":[1,2,3,4,5,6]}"#, Code::TooLarge),
+            (r#"[{"channel":"a","data":1},{"channel":"a"}]"#, Code::BadRequest),
+        ];
+        for (body, code) in cases {
+            assert_eq!(json(body).err(), Some(code), "{body}");
+        }
+    }
+
+    #[test]
+    fn a_text_is_measured_as_a_text() {
+        assert!(json(r#"{"channel":"a","data":"0123456789"}"#).is_ok());
+        assert_eq!(json(r#"{"channel":"a","data":"01234567890"}"#).err(), Some(Code::TooLarge));
+    }
+}

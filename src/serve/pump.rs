@@ -1,0 +1,244 @@
+//! The pump: the one loop that carries a subscription into a stream, whatever the transport.
+
+use super::drain::Drain;
+use crate::hub::{Limit, Step, Subscription};
+use crate::message::{ClientId, Message};
+use crate::transport::{Bye, Control, Envelope};
+use bytes::Bytes;
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::time::{Instant, Sleep};
+
+/// What one write carries at most: several messages that waited together, or one larger one.
+const LIMIT: Limit = Limit { messages: 256, bytes: 256 << 10 };
+
+/// How soon a client comes back after a rollover: at once, but not in a busy loop.
+const ROLLOVER_RETRY: Duration = Duration::from_millis(10);
+
+/// How a stream runs.
+#[derive(Clone, Debug)]
+pub struct Pace {
+    /// The transport's name, for the hello.
+    pub transport: &'static str,
+    /// A heartbeat comes after so much silence.
+    pub heartbeat: Duration,
+    /// When the stream ends to give the browser its memory back.
+    pub rollover: Option<Rollover>,
+}
+
+/// The end of a stream that the browser keeps in memory.
+#[derive(Clone, Copy, Debug)]
+pub struct Rollover {
+    /// After so many bytes.
+    pub bytes: usize,
+    /// After so long.
+    pub time: Duration,
+}
+
+/// A stream on its way: polled, it gives what is to be written next.
+pub struct Pump {
+    subscription: Subscription,
+    envelope: Box<dyn Envelope>,
+    pace: Pace,
+    drain: Drain,
+    half_closed: Option<Arc<AtomicBool>>,
+    state: State,
+    born: Instant,
+    /// When something was written last. A heartbeat's time is reckoned from it when the timer fires,
+    /// so a delivery does not touch the timer.
+    spoke: Instant,
+    timer: Pin<Box<Sleep>>,
+    written: usize,
+    batch: Vec<Arc<Message>>,
+    /// What the next polls give before anything else.
+    ready: VecDeque<Bytes>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Nothing may be said yet (raw TCP before its first `subscribe`).
+    Silent,
+    Running,
+    Ended,
+}
+
+impl Pump {
+    /// A pump that has not said hello yet.
+    pub fn new(subscription: Subscription, envelope: Box<dyn Envelope>, pace: Pace, drain: Drain) -> Pump {
+        let now = Instant::now();
+        let soonest = pace.rollover.map_or(pace.heartbeat, |rollover| rollover.time.min(pace.heartbeat));
+        Pump {
+            subscription,
+            envelope,
+            pace,
+            drain,
+            half_closed: None,
+            state: State::Silent,
+            born: now,
+            spoke: now,
+            timer: Box::pin(tokio::time::sleep(soonest)),
+            written: 0,
+            batch: Vec::new(),
+            ready: VecDeque::new(),
+        }
+    }
+
+    /// Writes a heartbeat when the client may be gone, since only writing can tell.
+    pub fn watch(&mut self, half_closed: Arc<AtomicBool>) {
+        self.half_closed = Some(half_closed);
+    }
+
+    /// Begins: the prelude and the hello come first.
+    pub fn hello(&mut self) {
+        if self.state != State::Silent {
+            return;
+        }
+        self.state = State::Running;
+        let client = self.subscription.client().cloned().unwrap_or_else(ClientId::random);
+        let mut out = Vec::with_capacity(512);
+        self.envelope.prelude(&mut out);
+        let (cursor, heartbeat) = (self.subscription.cursor(), self.pace.heartbeat);
+        let hello = Control::Hello { cursor, client: &client, transport: self.pace.transport, heartbeat };
+        self.envelope.control(&hello, &mut out);
+        self.subscription.set_client(client);
+        self.ready.push_back(out.into());
+    }
+
+    /// Whether the hello was said.
+    pub fn has_begun(&self) -> bool {
+        self.state != State::Silent
+    }
+
+    /// The subscription.
+    pub fn subscription(&mut self) -> &mut Subscription {
+        &mut self.subscription
+    }
+
+    /// A control object that goes out next.
+    pub fn say(&mut self, control: &Control<'_>) {
+        let mut out = Vec::with_capacity(256);
+        self.envelope.control(control, &mut out);
+        self.ready.push_back(out.into());
+    }
+
+    /// What it was told to say and has not given yet.
+    pub fn said(&mut self) -> Option<Bytes> {
+        let bytes = self.ready.pop_front()?;
+        self.written += bytes.len();
+        Some(bytes)
+    }
+
+    /// What is to be written next; `None` at the end.
+    ///
+    /// # Cancel safety
+    ///
+    /// What was given counts as written: the cursor is behind it.
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        loop {
+            if let Some(bytes) = self.said() {
+                return Poll::Ready(Some(bytes));
+            }
+            match self.state {
+                State::Ended => return Poll::Ready(None),
+                State::Silent => return Poll::Pending,
+                State::Running => {}
+            }
+            let Some(limit) = self.limit() else {
+                self.bye(Bye::Rollover, ROLLOVER_RETRY);
+                continue;
+            };
+            // A connection that has not named a channel yet keeps the position it was given.
+            if self.subscription.has_begun() {
+                match self.subscription.poll_step(cx, limit, &mut self.batch) {
+                    Poll::Ready(Step::Messages) => {
+                        let bytes = self.frames();
+                        return self.give(bytes);
+                    }
+                    Poll::Ready(Step::Gap(gap)) => {
+                        self.say(&Control::Gap(gap));
+                        continue;
+                    }
+                    Poll::Ready(Step::Idle | Step::Ahead) | Poll::Pending => {}
+                }
+            }
+            // After the step, which has registered the waker that a drain wakes.
+            if self.drain.has_begun() {
+                let retry = self.drain.retry();
+                self.bye(Bye::Drain, retry);
+                continue;
+            }
+            if self.half_closed.as_ref().is_some_and(|closed| closed.swap(false, Ordering::Relaxed)) {
+                self.half_closed = None;
+                self.heartbeat();
+                continue;
+            }
+            std::task::ready!(self.timer.as_mut().poll(cx));
+            self.time_is_up();
+        }
+    }
+
+    /// How much may still be written; nothing once it is time for a rollover. A stream that has
+    /// delivered nothing yet goes on, however small its bound: it could else never deliver anything.
+    fn limit(&self) -> Option<Limit> {
+        let Some(rollover) = self.pace.rollover else { return Some(LIMIT) };
+        if self.born.elapsed() >= rollover.time || (self.written >= rollover.bytes && self.spoke > self.born) {
+            return None;
+        }
+        let left = rollover.bytes.saturating_sub(self.written).max(1);
+        Some(Limit { messages: LIMIT.messages, bytes: LIMIT.bytes.min(left) })
+    }
+
+    fn time_is_up(&mut self) {
+        let now = Instant::now();
+        let heartbeat_at = self.spoke + self.pace.heartbeat;
+        if now >= heartbeat_at {
+            self.heartbeat();
+        }
+        let next = (self.spoke + self.pace.heartbeat).max(now + Duration::from_millis(1));
+        let next = self.pace.rollover.map_or(next, |rollover| next.min(self.born + rollover.time));
+        self.timer.as_mut().reset(next.max(now));
+    }
+
+    fn heartbeat(&mut self) {
+        self.spoke = Instant::now();
+        let cursor = self.subscription.cursor();
+        self.say(&Control::Heartbeat { cursor });
+    }
+
+    /// Ends the stream.
+    pub fn bye(&mut self, bye: Bye, retry: Duration) {
+        let cursor = Some(self.subscription.cursor());
+        self.say(&Control::Bye { bye, retry: Some(retry), cursor });
+        self.state = State::Ended;
+    }
+
+    fn give(&mut self, bytes: Bytes) -> Poll<Option<Bytes>> {
+        self.written += bytes.len();
+        Poll::Ready(Some(bytes))
+    }
+
+    /// The batch as one write. A single message goes out as the bytes that all receivers share.
+    fn frames(&mut self) -> Bytes {
+        self.spoke = Instant::now();
+        let (before, after) = self.envelope.around();
+        if let ([message], true) = (self.batch.as_slice(), before.is_empty() && after.is_empty()) {
+            let frame = self.envelope.message(message);
+            self.batch.clear();
+            return frame;
+        }
+        let mut out = Vec::with_capacity(self.batch.iter().map(|message| message.object().len() + 160).sum());
+        for message in &self.batch {
+            out.extend_from_slice(before);
+            out.extend_from_slice(&self.envelope.message(message));
+            out.extend_from_slice(after);
+        }
+        // Given back: a parked reader shall not keep what a burst needed.
+        self.batch = Vec::new();
+        out.into()
+    }
+}

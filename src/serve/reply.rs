@@ -1,0 +1,104 @@
+//! Responses: their body, the headers of every transport, and refusals as HTTP.
+
+use super::pump::Pump;
+use crate::transport::{Code, Refusal};
+use bytes::Bytes;
+use hyper::body::{Frame, SizeHint};
+use hyper::header::{self, HeaderValue};
+use hyper::{HeaderMap, Response, StatusCode};
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+/// A response's body.
+pub enum Body {
+    /// All of it.
+    Whole(Option<Bytes>),
+    /// What a pump gives, for as long as it gives.
+    Stream(Box<Pump>),
+}
+
+/// A response.
+pub type Reply = Response<Body>;
+
+impl hyper::body::Body for Body {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        match self.get_mut() {
+            Body::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Body::Stream(pump) => pump.poll_next(cx).map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes)))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self, Body::Whole(None))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Body::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Body::Stream(_) => SizeHint::default(),
+        }
+    }
+}
+
+/// Headers against every cache, buffer and guess on the way.
+const UNCACHED: [(&str, &str); 5] = [
+    ("cache-control", "no-cache, no-store, no-transform, must-revalidate"),
+    ("pragma", "no-cache"),
+    ("expires", "0"),
+    ("x-accel-buffering", "no"),
+    ("x-content-type-options", "nosniff"),
+];
+
+/// A whole response, not to be cached.
+pub fn whole(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Reply {
+    let body = body.into();
+    let mut reply = Response::new(Body::Whole((!body.is_empty()).then_some(body)));
+    *reply.status_mut() = status;
+    prepare(reply.headers_mut(), content_type);
+    reply
+}
+
+/// A response that goes on for as long as the pump gives something.
+pub fn stream(content_type: &'static str, pump: Pump) -> Reply {
+    let mut reply = Response::new(Body::Stream(Box::new(pump)));
+    prepare(reply.headers_mut(), content_type);
+    reply
+}
+
+fn prepare(headers: &mut HeaderMap, content_type: &'static str) {
+    if !content_type.is_empty() {
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    }
+    for (name, value) in UNCACHED {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+}
+
+/// JSON.
+pub fn json(status: StatusCode, body: impl Into<Bytes>) -> Reply {
+    whole(status, "application/json; charset=utf-8", body)
+}
+
+/// A refusal with its status.
+pub fn refused(refusal: &Refusal) -> Reply {
+    let status = StatusCode::from_u16(refusal.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut reply = if refusal.code == Code::BadCallback {
+        // Plain text: where a script or a frame was asked for, nothing else may be taken for one.
+        whole(status, "text/plain; charset=utf-8", refusal.message.clone())
+    } else {
+        json(status, refusal.to_json())
+    };
+    if status == StatusCode::SERVICE_UNAVAILABLE || status == StatusCode::TOO_MANY_REQUESTS {
+        // Spread, or all who were refused would come back in one second.
+        let seconds = if refusal.code == Code::TooManyConnections { fastrand::u64(2..8) } else { fastrand::u64(1..4) };
+        reply.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    if status == StatusCode::UNAUTHORIZED {
+        reply.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    reply
+}

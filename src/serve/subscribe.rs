@@ -1,0 +1,209 @@
+//! Subscriptions over HTTP: parameters, the five lifecycles, and what `If-None-Match` decides.
+
+use super::listener::Client;
+use super::poll::{self, Batch};
+use super::pump::{Pace, Pump, Rollover};
+use super::reply::{self, Body, Reply};
+use super::{App, READY_WAIT, access, duplex};
+use crate::cursor::{Cursor, Start};
+use crate::transport::{Code, Lifecycle, Opening, Params, Peer, Refusal, Transport};
+use hyper::body::Incoming;
+use hyper::header::{self, HeaderName, HeaderValue};
+use hyper::{HeaderMap, Method, Request, StatusCode};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Bytes of a form that subscribes.
+const FORM_BYTES: usize = 128 << 10;
+
+const BATCH_MESSAGES: usize = 100;
+const LONG_POLL: Duration = Duration::from_secs(25);
+const ROLLOVER: Rollover = Rollover { bytes: 128 << 10, time: Duration::from_secs(300) };
+
+/// Answers a request to a transport's path.
+pub async fn answer(app: &Arc<App>, client: &Client, transport: &'static dyn Transport, request: Request<Incoming>) -> Reply {
+    let (head, body) = request.into_parts();
+    let query = head.uri.query().unwrap_or_default().as_bytes().to_vec();
+    let mut form = None;
+    let mut request = Request::from_parts(head, body);
+    if request.method() == Method::POST {
+        match super::router::read_body(app, &mut request, FORM_BYTES).await {
+            Ok(bytes) => form = Some(bytes),
+            Err(refusal) => return refuse(transport, &query, None, &refusal),
+        }
+    }
+    match subscribe(app, client, transport, request, &query, form.as_deref()).await {
+        Ok(reply) => reply,
+        Err(refusal) => refuse(transport, &query, form.as_deref(), &refusal),
+    }
+}
+
+/// Refuses in the way that the transport's clients can hear.
+pub fn refuse(transport: &dyn Transport, query: &[u8], form: Option<&[u8]>, refusal: &Refusal) -> Reply {
+    // An origin that is refused is refused in earnest.
+    let aloud = !matches!(refusal.code, Code::Forbidden | Code::ForbiddenOrigin);
+    let callback = Params::sound_callback(query, form);
+    match transport.refuse(callback.as_deref(), refusal).filter(|_| aloud) {
+        Some((content_type, body)) => reply::whole(StatusCode::OK, content_type, body),
+        None => reply::refused(refusal),
+    }
+}
+
+async fn subscribe(
+    app: &Arc<App>,
+    client: &Client,
+    transport: &'static dyn Transport,
+    request: Request<Incoming>,
+    query: &[u8],
+    form: Option<&[u8]>,
+) -> Result<Reply, Refusal> {
+    let mut params = Params::parse(query, form, &app.settings.limits)?;
+    let lifecycle = transport.lifecycle(&params);
+    let headers = request.headers();
+    let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+    let opening = transport.open(&params, &Peer { host: access::host(headers), accept })?;
+    if params.channels.is_empty() && lifecycle != Lifecycle::Duplex {
+        return Err(Refusal::new(Code::BadChannel, "name a channel: ?channel=a,b"));
+    }
+    if lifecycle == (Lifecycle::Stream { rollover: false })
+        && let Some(last) = text(headers, "last-event-id").filter(|id| !id.is_empty())
+    {
+        // Newer than the query, which a browser repeats as it was.
+        params.cursor = Some(last.parse()?);
+    }
+    let upgrade = (lifecycle == Lifecycle::Duplex).then(|| duplex::Upgrade::check(&request)).transpose()?;
+    if request.method() == Method::HEAD {
+        return Ok(head_only(&opening));
+    }
+    if app.drain.has_begun() {
+        return Err(Refusal::new(Code::NotReady, "the server is going; come back in a moment"));
+    }
+    if tokio::time::timeout(READY_WAIT, app.hub.ready()).await.is_err() {
+        return Err(Refusal::new(Code::NotReady, "the server has not read its log yet; come back in a moment"));
+    }
+    match lifecycle {
+        Lifecycle::Poll | Lifecycle::LongPoll => Ok(batch(app, transport, &params, opening, headers, lifecycle).await?),
+        Lifecycle::Stream { rollover } => {
+            let bounds = Rollover {
+                bytes: params.max_bytes.unwrap_or(ROLLOVER.bytes),
+                time: params.max_time.unwrap_or(ROLLOVER.time),
+            };
+            let mut headers_of_reply = HeaderMap::new();
+            extra_headers(&opening, &mut headers_of_reply);
+            let content_type = opening.content_type;
+            let mut pump = pump(app, transport, &params, opening, rollover.then_some(bounds));
+            pump.watch(client.watch.half_closed().clone());
+            pump.hello();
+            let mut reply = reply::stream(content_type, pump);
+            reply.headers_mut().extend(headers_of_reply);
+            Ok(reply)
+        }
+        Lifecycle::Duplex | Lifecycle::Socket => {
+            let Some(upgrade) = upgrade else {
+                return Err(Refusal::new(Code::NotFound, "this transport has a port of its own"));
+            };
+            let has_cursor = params.cursor.is_some() || params.last.is_some();
+            let mut pump = pump(app, transport, &params, opening, None);
+            pump.hello();
+            Ok(upgrade.accept(app, client, transport, request, pump, has_cursor))
+        }
+    }
+}
+
+/// A pump over what the parameters ask for.
+pub fn pump(
+    app: &App,
+    transport: &'static dyn Transport,
+    params: &Params,
+    opening: Opening,
+    rollover: Option<Rollover>,
+) -> Pump {
+    let start = params.cursor.unwrap_or(Start::Latest);
+    let (name, client) = (transport.name(), params.client.clone());
+    let subscription = app.hub.subscribe(name, &params.channels, start, params.last, client);
+    let pace = Pace { transport: name, heartbeat: app.settings.heartbeat, rollover };
+    Pump::new(subscription, opening.envelope, pace, app.drain.clone())
+}
+
+async fn batch(
+    app: &App,
+    transport: &'static dyn Transport,
+    params: &Params,
+    opening: Opening,
+    headers: &HeaderMap,
+    lifecycle: Lifecycle,
+) -> Result<Reply, Refusal> {
+    let tag = etag(headers)?;
+    let start = params.cursor.or(tag.map(Start::After)).unwrap_or(Start::Latest);
+    let (name, client) = (transport.name(), params.client.clone());
+    let mut subscription = app.hub.subscribe(name, &params.channels, start, params.last, client);
+    let limit = params.limit.unwrap_or(BATCH_MESSAGES);
+    let batch = match lifecycle {
+        Lifecycle::Poll => poll::now(app, &mut subscription, limit).await,
+        _ => poll::wait(app, &mut subscription, limit, params.timeout.unwrap_or(LONG_POLL)).await,
+    };
+    if let (Lifecycle::Poll, Some(tag)) = (lifecycle, tag)
+        && is_unmodified(app, &batch, start, tag)
+    {
+        let mut reply = reply::whole(StatusCode::NOT_MODIFIED, "", "");
+        *reply.body_mut() = Body::Whole(None);
+        reply.headers_mut().insert(header::ETAG, quoted(tag));
+        return Ok(reply);
+    }
+    let mut reply = reply::whole(StatusCode::OK, opening.content_type, batch.to_bytes(&*opening.envelope));
+    extra_headers(&opening, reply.headers_mut());
+    reply.headers_mut().insert(header::ETAG, quoted(batch.cursor));
+    Ok(reply)
+}
+
+/// Whether the client has what the batch would tell: it names the batch's cursor, or an older one of
+/// channels that have had nothing since. The latter only while that one is well inside what is
+/// retained: a client that is told "not modified" keeps it, and must not grow too old with it.
+fn is_unmodified(app: &App, batch: &Batch, start: Start, tag: Cursor) -> bool {
+    if batch.gap.is_some() || !batch.is_complete && batch.cursor != tag {
+        return false;
+    }
+    if batch.cursor == tag {
+        return true;
+    }
+    // The batch begins at `start`; all that is new since the tag is in it if it begins no later.
+    let covers = match start {
+        Start::After(cursor) => cursor == tag || (cursor.epoch == tag.epoch && cursor.id <= tag.id),
+        Start::Earliest => true,
+        Start::Latest => false,
+    };
+    let is_news = |cursor: Option<Cursor>| cursor.is_some_and(|cursor| cursor.epoch != tag.epoch || cursor.id > tag.id);
+    let news = batch.messages.iter().any(|message| is_news(message.cursor()));
+    covers && !news && batch.cursor.epoch == tag.epoch && app.hub.is_well_retained(tag)
+}
+
+fn quoted(cursor: Cursor) -> HeaderValue {
+    HeaderValue::try_from(format!("\"{cursor}\"")).unwrap_or(HeaderValue::from_static("\"\""))
+}
+
+/// The cursor that `If-None-Match` names. `*` and tags that proxies have marked for themselves
+/// (`"…-gzip"`) are understood.
+fn etag(headers: &HeaderMap) -> Result<Option<Cursor>, Refusal> {
+    let Some(tags) = text(headers, "if-none-match") else { return Ok(None) };
+    let Some(tag) = tags.split(',').map(str::trim).find(|tag| !tag.is_empty() && *tag != "*") else { return Ok(None) };
+    let tag = tag.strip_prefix("W/").unwrap_or(tag).trim_matches('"');
+    let tag = tag.split_once("-gzip").map_or(tag, |(tag, _)| tag);
+    Ok(Some(tag.parse()?))
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name).map(|value| value.to_str().unwrap_or("?"))
+}
+
+fn extra_headers(opening: &Opening, headers: &mut HeaderMap) {
+    for (name, value) in opening.headers {
+        headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+    }
+}
+
+/// The head of what a GET would be answered, for who only asks for that.
+fn head_only(opening: &Opening) -> Reply {
+    let mut reply = reply::whole(StatusCode::OK, opening.content_type, "");
+    extra_headers(opening, reply.headers_mut());
+    reply
+}

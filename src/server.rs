@@ -1,0 +1,156 @@
+//! A whole server: built from a [`Config`], bound, run, drained.
+
+use crate::config::{BadConfig, Config};
+use crate::hub::Hub;
+use crate::log::memory::MemoryLog;
+use crate::log::redis::{RedisConfig, RedisLog};
+use crate::log::{MessageLog, bridge};
+use crate::serve::{self, Access, App, Connections, Drain, Listeners, Settings};
+use crate::transport::params::Limits;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+/// A server that is bound and not yet running.
+pub struct Server {
+    app: Arc<App>,
+    listeners: Listeners,
+    drain_time: Duration,
+    redis: Option<(Arc<RedisLog>, Vec<bridge::Pattern>)>,
+}
+
+/// Why a server did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration cannot be served.
+    #[error(transparent)]
+    BadConfig(#[from] BadConfig),
+    /// An address cannot be listened on.
+    #[error(transparent)]
+    Listen(#[from] std::io::Error),
+    /// The log cannot be reached, and nobody said to wait for it.
+    #[error("the log cannot be reached: {0}; start Redis, or set --wait-for-log to wait for it")]
+    LogUnreachable(String),
+}
+
+impl StartError {
+    /// The process's exit code, after sysexits.h.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            StartError::BadConfig(_) => 64,
+            StartError::LogUnreachable(_) => 69,
+            StartError::Listen(_) => 71,
+        }
+    }
+}
+
+impl Server {
+    /// Binds every address and finds the log.
+    ///
+    /// # Errors
+    ///
+    /// A configuration that cannot be served, an address that is taken, a log that is not there.
+    pub async fn bind(config: &Config) -> Result<Server, StartError> {
+        config.check()?;
+        let http: Vec<_> = config.listen.iter().map(|address| serve::bind(*address)).collect::<Result<_, _>>()?;
+        let tcp = config.tcp_listen.0.map(serve::bind).transpose()?;
+        for listener in &http {
+            info!("listening on http://{}", listener.local_addr()?);
+        }
+        let tcp_address = tcp.as_ref().map(|tcp| tcp.local_addr()).transpose()?;
+        if let Some(address) = tcp_address {
+            info!("listening on tcp://{address}");
+        }
+        if config.open {
+            info!("open: anybody who can reach this server may subscribe and publish");
+        }
+
+        let retention = config.retention();
+        let redis = match &config.redis {
+            Some(url) => Some(open_redis(config, url).await?),
+            None => None,
+        };
+        let log: Arc<dyn MessageLog> = match &redis {
+            Some((log, _)) => log.clone(),
+            None => {
+                info!("the log is in memory and ends with this process; --redis keeps it and shares it between nodes");
+                Arc::new(MemoryLog::new(retention))
+            }
+        };
+        let app = App {
+            hub: Hub::new(log, retention),
+            access: Access { open: config.open, allow_origin: config.allow_origin.clone() },
+            settings: Settings {
+                heartbeat: Duration::from_secs(config.heartbeat_seconds),
+                max_message: config.max_message_bytes,
+                limits: Limits { channels: config.max_channels as usize },
+                request_timeout: Duration::from_secs(config.request_timeout),
+                write_timeout: Duration::from_secs(config.write_timeout),
+            },
+            connections: Connections::new(config.max_connections as usize, config.max_connections_per_ip as usize),
+            drain: Drain::default(),
+            tcp_address,
+        };
+        let drain_time = Duration::from_secs(config.drain_seconds);
+        Ok(Server { app: Arc::new(app), listeners: Listeners { http, tcp }, drain_time, redis })
+    }
+
+    /// The addresses that HTTP is served on.
+    pub fn local_addrs(&self) -> Vec<SocketAddr> {
+        self.listeners.http.iter().filter_map(|listener| listener.local_addr().ok()).collect()
+    }
+
+    /// Where raw TCP clients connect.
+    pub fn tcp_addr(&self) -> Option<SocketAddr> {
+        self.app.tcp_address
+    }
+
+    /// Serves until `shutdown` resolves, then drains. Returns when all connections are gone or the
+    /// time to drain is up.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) {
+        let follower = tokio::spawn(self.app.hub.clone().follow());
+        let bridge = self.redis.map(|(log, patterns)| tokio::spawn(bridge::run(log, patterns, watch::channel(false).0)));
+        let drain = self.app.drain.clone();
+        let serving = serve::serve(self.app, self.listeners, self.drain_time);
+        tokio::pin!(serving);
+        tokio::select! {
+            () = &mut serving => {}
+            () = shutdown => {
+                info!(seconds = self.drain_time.as_secs(), "draining: readers are sent away, and may come back");
+                drain.begin();
+                serving.await;
+            }
+        }
+        if let Some(bridge) = bridge {
+            bridge.abort();
+        }
+        follower.abort();
+        info!("stopped");
+    }
+}
+
+async fn open_redis(config: &Config, url: &str) -> Result<(Arc<RedisLog>, Vec<bridge::Pattern>), StartError> {
+    let unreachable = |error: &dyn std::fmt::Display| StartError::LogUnreachable(error.to_string());
+    let client = redis::Client::open(url).map_err(|error| unreachable(&error))?;
+    let address = client.get_connection_info().addr().to_string();
+    let redis = RedisConfig {
+        prefix: config.redis_prefix.clone(),
+        retention: config.retention(),
+        timeout: Duration::from_secs(config.publish_timeout),
+        max_payload: config.max_message_bytes,
+    };
+    let log = RedisLog::new(client, redis);
+    match log.probe().await {
+        Ok(()) => info!("the log is the stream {} in Redis at {address}", log.keys().log),
+        Err(error) if config.wait_for_log => warn!(%error, "the log in Redis at {address} cannot be reached yet; waiting"),
+        Err(error) => return Err(unreachable(&error)),
+    }
+    let patterns = config.patterns().unwrap_or_default();
+    for pattern in &patterns {
+        info!("taking in what is PUBLISHed to {}", pattern.glob());
+    }
+    Ok((log, patterns))
+}

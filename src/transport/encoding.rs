@@ -1,0 +1,64 @@
+//! The encodings of a message: what all receivers of a kind share. Each is made once a message.
+
+use crate::message::{Message, SLOTS};
+use crate::wire::{json, multipart, script, sse, websocket};
+use bytes::Bytes;
+
+/// How a message's shared bytes are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encoding {
+    /// The JSON object.
+    Object,
+    /// The JSON object and a line feed.
+    Line,
+    /// The JSON object, safe inside a script.
+    Script,
+    /// An event of `text/event-stream` that holds the object.
+    Event,
+    /// An event of `text/event-stream` that holds the bare payload.
+    DataEvent,
+    /// A part of a multipart body.
+    Part,
+    /// A WebSocket text frame.
+    TextFrame,
+}
+
+// The object itself needs no slot.
+const _: () = assert!(Encoding::TextFrame as usize == SLOTS);
+
+impl Encoding {
+    /// The message in this encoding: made at the first call, shared afterwards.
+    pub fn frame(self, message: &Message) -> Bytes {
+        match self {
+            Encoding::Object => message.object().clone(),
+            other => message.frame(other as usize - 1, |message| other.encode(message).into()),
+        }
+    }
+
+    fn encode(self, message: &Message) -> Vec<u8> {
+        let object = message.object();
+        let mut out = Vec::with_capacity(object.len() + 128);
+        // A volatile message has no id and moves no cursor.
+        let id = message.cursor().map(|cursor| cursor.to_string());
+        match self {
+            Encoding::Object => out.extend_from_slice(object),
+            Encoding::Line => {
+                out.extend_from_slice(object);
+                out.push(b'\n');
+            }
+            Encoding::Script => script::escape(object, &mut out),
+            Encoding::Event => {
+                sse::block(None, id.as_deref(), std::str::from_utf8(object).unwrap_or_default(), &mut out);
+            }
+            Encoding::DataEvent => {
+                let payload = message.payload();
+                let text = json::text_of(payload);
+                let event = Some(message.event().as_str()).filter(|name| *name != "message");
+                sse::block(event, id.as_deref(), text.as_deref().unwrap_or(payload), &mut out);
+            }
+            Encoding::Part => multipart::part(object, &mut out),
+            Encoding::TextFrame => return websocket::text_frame(object).to_vec(),
+        }
+        out
+    }
+}

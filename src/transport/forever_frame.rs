@@ -1,0 +1,128 @@
+//! The forever frame: a page in a hidden frame that never ends and calls its parent.
+
+use super::encoding::Encoding;
+use super::{Code, Control, Envelope, Lifecycle, Opening, PADDING, Params, Peer, Refusal, Transport};
+use super::{HEARTBEAT_PADDING, pad};
+use crate::message::Message;
+use crate::wire::script;
+use bytes::Bytes;
+
+const PAGE: &str = "text/html; charset=utf-8";
+const HEAD: &[u8] = b"<!DOCTYPE html><html><head><meta charset=\"utf-8\"><title>longtail</title></head><body>\n";
+const END_OF_CALL: &[u8] = b");</script>\n";
+
+/// `/forever-frame`.
+pub struct ForeverFrame;
+
+impl Transport for ForeverFrame {
+    fn name(&self) -> &'static str {
+        "forever-frame"
+    }
+
+    fn lifecycle(&self, _params: &Params) -> Lifecycle {
+        Lifecycle::Stream { rollover: true }
+    }
+
+    fn open(&self, params: &Params, peer: &Peer<'_>) -> Result<Opening, Refusal> {
+        let domain = params.domain.as_deref().map(|domain| parent_domain(domain, peer.host)).transpose()?;
+        let frame = Frame::new(params.required_callback()?, domain, params.padding);
+        let mut opening = Opening::new(PAGE, frame);
+        if params.domain.is_some() {
+            // Without it `document.domain` does nothing since Chrome 115.
+            opening.headers = &[("origin-agent-cluster", "?0")];
+        }
+        Ok(opening)
+    }
+
+    fn refuse(&self, callback: Option<&str>, refusal: &Refusal) -> Option<(&'static str, Vec<u8>)> {
+        let frame = Frame::new(callback?, None, false);
+        let mut out = HEAD.to_vec();
+        out.extend_from_slice(frame.call.as_bytes());
+        script::escape(&refusal.to_json(), &mut out);
+        out.extend_from_slice(END_OF_CALL);
+        Some((PAGE, out))
+    }
+}
+
+/// The domain in the spelling of host names, if it is a parent of this host with a dot within.
+fn parent_domain(domain: &str, host: &str) -> Result<String, Refusal> {
+    let (domain, host) = (domain.to_ascii_lowercase(), host.to_ascii_lowercase());
+    let sound = |label: &str| {
+        !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+    };
+    let named = domain.contains('.') && domain.split('.').all(sound) && domain.bytes().any(|b| b.is_ascii_alphabetic());
+    let parent = host == domain || host.strip_suffix(&domain).is_some_and(|rest| rest.ends_with('.'));
+    if named && parent {
+        Ok(domain)
+    } else {
+        let rule = "domain must be a parent domain of the host that was asked, with at least one dot";
+        Err(Refusal::new(Code::BadRequest, rule))
+    }
+}
+
+struct Frame {
+    /// `<script>parent.callback(`
+    call: String,
+    domain: Option<String>,
+    padding: bool,
+}
+
+impl Frame {
+    fn new(callback: &str, domain: Option<String>, padding: bool) -> Frame {
+        Frame { call: format!("<script>parent.{callback}("), domain, padding }
+    }
+}
+
+impl Envelope for Frame {
+    fn message(&self, message: &Message) -> Bytes {
+        Encoding::Script.frame(message)
+    }
+
+    fn around(&self) -> (&[u8], &[u8]) {
+        (self.call.as_bytes(), END_OF_CALL)
+    }
+
+    fn prelude(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(HEAD);
+        if let Some(domain) = &self.domain {
+            // Letters, digits, hyphens and dots only: see `parent_domain`.
+            out.extend_from_slice(format!("<script>document.domain='{domain}';</script>\n").as_bytes());
+        }
+        pad(PADDING, out);
+        out.push(b'\n');
+    }
+
+    fn control(&self, control: &Control<'_>, out: &mut Vec<u8>) {
+        if self.padding && matches!(control, Control::Heartbeat { .. }) {
+            pad(HEARTBEAT_PADDING, out);
+        }
+        out.extend_from_slice(self.call.as_bytes());
+        script::escape(&control.to_json(), out);
+        out.extend_from_slice(END_OF_CALL);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_domain_is_a_parent_of_the_host() {
+        for (domain, host) in [("example.com", "push.example.com"), ("Example.com", "a.b.example.COM"), ("a.b", "a.b")] {
+            assert_eq!(parent_domain(domain, host), Ok(domain.to_lowercase()));
+        }
+        let bad = [
+            ("com", "example.com"),
+            ("ample.com", "example.com"),
+            ("evil.com", "example.com"),
+            ("", "example.com"),
+            (".com", "example.com"),
+            ("example.com.", "push.example.com."),
+            ("0.0.1", "127.0.0.1"),
+            ("a.b';alert(1)//", "a.b';alert(1)//"),
+        ];
+        for (domain, host) in bad {
+            assert!(parent_domain(domain, host).is_err(), "{domain} {host}");
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! JSONP polling: a batch as a script that calls a function, for any page of any origin.
+
+use super::encoding::Encoding;
+use super::{Control, Envelope, Lifecycle, Opening, Params, Peer, Refusal, Transport};
+use crate::message::Message;
+use crate::wire::script;
+use bytes::Bytes;
+
+const SCRIPT: &str = "application/javascript; charset=utf-8";
+
+/// `/jsonp`.
+pub struct Jsonp;
+
+impl Transport for Jsonp {
+    fn name(&self) -> &'static str {
+        "jsonp"
+    }
+
+    fn lifecycle(&self, params: &Params) -> Lifecycle {
+        if params.poll_mode { Lifecycle::Poll } else { Lifecycle::LongPoll }
+    }
+
+    fn open(&self, params: &Params, _peer: &Peer<'_>) -> Result<Opening, Refusal> {
+        Ok(Opening::new(SCRIPT, Call::new(params.required_callback()?)))
+    }
+
+    fn refuse(&self, callback: Option<&str>, refusal: &Refusal) -> Option<(&'static str, Vec<u8>)> {
+        let call = Call::new(callback?);
+        let mut out = call.before.clone().into_bytes();
+        script::escape(&refusal.to_json(), &mut out);
+        out.extend_from_slice(b");");
+        Some((SCRIPT, out))
+    }
+}
+
+struct Call {
+    before: String,
+}
+
+impl Call {
+    fn new(callback: &str) -> Call {
+        // The comment keeps the body from beginning with bytes of the client's choice, which Flash
+        // took for a film of its own (Rosetta Flash, CVE-2014-4671).
+        Call { before: format!("/**/{callback}(") }
+    }
+}
+
+impl Envelope for Call {
+    fn message(&self, message: &Message) -> Bytes {
+        Encoding::Script.frame(message)
+    }
+
+    fn around(&self) -> (&[u8], &[u8]) {
+        (self.before.as_bytes(), b");")
+    }
+
+    fn control(&self, control: &Control<'_>, out: &mut Vec<u8>) {
+        script::escape(&control.to_json(), out);
+    }
+}

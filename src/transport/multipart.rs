@@ -1,0 +1,61 @@
+//! XHR multipart: a response of many parts, each a message (`multipart/x-mixed-replace`, Netscape
+//! 1.1 and Firefox to 21; `multipart/mixed` for whoever asks for it).
+
+use super::encoding::Encoding;
+use super::{Control, Envelope, HEARTBEAT_PADDING, Lifecycle, Opening, PADDING, Params, Peer, Refusal, Transport, pad};
+use crate::message::Message;
+use crate::wire::multipart;
+use bytes::Bytes;
+
+/// `/multipart`.
+pub struct Multipart;
+
+impl Transport for Multipart {
+    fn name(&self) -> &'static str {
+        "multipart"
+    }
+
+    fn lifecycle(&self, _params: &Params) -> Lifecycle {
+        Lifecycle::Stream { rollover: true }
+    }
+
+    fn open(&self, params: &Params, peer: &Peer<'_>) -> Result<Opening, Refusal> {
+        let content_type = if peer.accept.to_ascii_lowercase().contains("multipart/mixed") {
+            "multipart/mixed; boundary=longtail-7d93a1f0c24e5b68"
+        } else {
+            "multipart/x-mixed-replace; boundary=longtail-7d93a1f0c24e5b68"
+        };
+        debug_assert!(content_type.ends_with(multipart::BOUNDARY));
+        Ok(Opening::new(content_type, Parts { padding: params.padding }))
+    }
+}
+
+struct Parts {
+    padding: bool,
+}
+
+impl Envelope for Parts {
+    fn message(&self, message: &Message) -> Bytes {
+        Encoding::Part.frame(message)
+    }
+
+    fn prelude(&self, out: &mut Vec<u8>) {
+        if self.padding {
+            // A preamble, which readers pass over (RFC 2046 §5.1.1).
+            pad(PADDING, out);
+            out.extend_from_slice(b"\r\n");
+        }
+        multipart::opening(out);
+    }
+
+    fn control(&self, control: &Control<'_>, out: &mut Vec<u8>) {
+        let mut json = control.to_json();
+        if self.padding && matches!(control, Control::Heartbeat { .. }) {
+            pad(HEARTBEAT_PADDING, &mut json);
+        }
+        match control {
+            Control::Bye { .. } => multipart::last_part(&json, out),
+            _ => multipart::part(&json, out),
+        }
+    }
+}

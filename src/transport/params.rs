@@ -1,0 +1,216 @@
+//! The parameters of a subscription, from the query and a form.
+
+use super::{Code, Refusal};
+use crate::cursor::Start;
+use crate::message::{Channel, ClientId};
+use crate::wire::script;
+use std::borrow::Cow;
+use std::collections::HashSet;
+use std::time::Duration;
+
+/// What a subscription asks for. The default asks for nothing.
+#[derive(Clone, Debug, Default)]
+pub struct Params {
+    /// Which channels, each once, in the order named.
+    pub channels: Vec<Channel>,
+    /// Where to begin; `None` where nothing was said.
+    pub cursor: Option<Start>,
+    /// With how many retained messages to begin, or to go on after a gap.
+    pub last: Option<usize>,
+    /// The client's id.
+    pub client: Option<ClientId>,
+    /// A long poll's time; `None` where nothing was said.
+    pub timeout: Option<Duration>,
+    /// Messages in a batch.
+    pub limit: Option<usize>,
+    /// Bytes until rollover.
+    pub max_bytes: Option<usize>,
+    /// Time until rollover.
+    pub max_time: Option<Duration>,
+    /// Whether to pad.
+    pub padding: bool,
+    /// The function to call; sound.
+    pub callback: Option<String>,
+    /// JSONP: answer at once.
+    pub poll_mode: bool,
+    /// SSE: send bare payloads.
+    pub data_format: bool,
+    /// Forever frame: the `document.domain` to set; not yet held against the host.
+    pub domain: Option<String>,
+}
+
+/// Bounds of [`Params`].
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Channels of a subscription.
+    pub channels: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits { channels: 100 }
+    }
+}
+
+/// Goes through the fields of the query and then the form, so that a form's later field wins.
+pub fn fields<'a>(query: &'a [u8], form: Option<&'a [u8]>) -> impl Iterator<Item = (Cow<'a, str>, Cow<'a, str>)> {
+    form_urlencoded::parse(query).chain(form_urlencoded::parse(form.unwrap_or_default()))
+}
+
+impl Params {
+    /// Reads them. Unknown fields are passed over (old browsers add some against caches); of a field
+    /// that comes twice the last counts, and channels add up.
+    ///
+    /// # Errors
+    ///
+    /// The first field that is not sound.
+    pub fn parse(query: &[u8], form: Option<&[u8]>, limits: &Limits) -> Result<Params, Refusal> {
+        let mut params = Params::default();
+        let mut names = HashSet::new();
+        for (name, value) in fields(query, form) {
+            match &*name {
+                "channel" => params.add_channels(&value, limits, &mut names)?,
+                "cursor" => params.cursor = Some(value.parse()?),
+                "last" => params.last = Some(last(&value)?),
+                "client" => params.client = Some(value.parse()?),
+                "timeout" => params.timeout = Some(Duration::from_secs(whole("timeout", &value, 1, 55)?)),
+                "limit" => params.limit = Some(whole("limit", &value, 1, 1000)? as usize),
+                "max_bytes" => params.max_bytes = Some(whole("max_bytes", &value, 1, 1 << 24)? as usize),
+                "max_seconds" => params.max_time = Some(Duration::from_secs(whole("max_seconds", &value, 1, 3600)?)),
+                "padding" => params.padding = choice("padding", &value, "0", "1")?,
+                "mode" => params.poll_mode = choice("mode", &value, "long-poll", "poll")?,
+                "format" => params.data_format = choice("format", &value, "message", "data")?,
+                "domain" => params.domain = Some(value.into_owned()),
+                "callback" if script::is_callback(&value) => params.callback = Some(value.into_owned()),
+                "callback" => return Err(bad_callback()),
+                _ => {}
+            }
+        }
+        Ok(params)
+    }
+
+    fn add_channels(&mut self, list: &str, limits: &Limits, names: &mut HashSet<Channel>) -> Result<(), Refusal> {
+        for name in list.split(',') {
+            let channel: Channel = name.parse()?;
+            if names.insert(channel.clone()) {
+                self.channels.push(channel);
+            }
+            if self.channels.len() > limits.channels {
+                return Err(too_many_channels(limits.channels));
+            }
+        }
+        Ok(())
+    }
+
+    /// The callback's name where it is sound, whatever else is wrong with the request: it is where an
+    /// error is told.
+    pub fn sound_callback(query: &[u8], form: Option<&[u8]>) -> Option<String> {
+        let callback = fields(query, form).filter(|(name, _)| name == "callback").last()?.1;
+        script::is_callback(&callback).then(|| callback.into_owned())
+    }
+
+    /// The callback, which the transport cannot do without.
+    ///
+    /// # Errors
+    ///
+    /// None was named.
+    pub fn required_callback(&self) -> Result<&str, Refusal> {
+        self.callback.as_deref().ok_or_else(bad_callback)
+    }
+}
+
+/// More channels than allowed.
+pub fn too_many_channels(limit: usize) -> Refusal {
+    Refusal::new(Code::TooManyChannels, format!("at most {limit} channels a subscription"))
+}
+
+fn bad_callback() -> Refusal {
+    let rule = "callback must be a JavaScript name of at most 64 characters, with dots between its parts";
+    Refusal::new(Code::BadCallback, rule)
+}
+
+/// `last=`: a whole number, clamped to 0 to 1,000.
+///
+/// # Errors
+///
+/// `bad_cursor`: it says where to begin.
+pub fn last(value: &str) -> Result<usize, Refusal> {
+    let clamped = clamp(value, 0, 1000).map(|n| n as usize);
+    clamped.ok_or_else(|| Refusal::new(Code::BadCursor, "last must be a whole number from 0 to 1000"))
+}
+
+fn whole(name: &str, value: &str, least: u64, most: u64) -> Result<u64, Refusal> {
+    let rule = || Refusal::new(Code::BadRequest, format!("{name} must be a whole number from {least} to {most}"));
+    clamp(value, least, most).ok_or_else(rule)
+}
+
+/// A whole number out of range is clamped, however many digits it has; anything else is `None`.
+fn clamp(value: &str, least: u64, most: u64) -> Option<u64> {
+    let digits = value.strip_prefix('-').unwrap_or(value);
+    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    if value.len() != digits.len() {
+        return Some(least);
+    }
+    Some(digits.parse().unwrap_or(u64::MAX).clamp(least, most))
+}
+
+fn choice(name: &str, value: &str, no: &str, yes: &str) -> Result<bool, Refusal> {
+    if value == yes {
+        Ok(true)
+    } else if value == no {
+        Ok(false)
+    } else {
+        Err(Refusal::new(Code::BadRequest, format!("{name} is {no} or {yes}")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn parse(query: &str) -> Result<Params, Code> {
+        Params::parse(query.as_bytes(), None, &Limits { channels: 3 }).map_err(|refusal| refusal.code)
+    }
+
+    #[test]
+    fn channels_add_up_and_count_once() {
+        let params = parse("channel=a,b&channel=c&channel=a").expect("sound");
+        assert_eq!(params.channels.iter().map(Channel::as_str).collect::<Vec<_>>(), ["a", "b", "c"]);
+        assert_eq!(parse("channel=a,b,c,d").err(), Some(Code::TooManyChannels));
+        for bad in ["channel=", "channel=a,", "channel=a%20b", "channel=%ff", "channel=a%2Cb,%2C"] {
+            assert_eq!(parse(bad).err(), Some(Code::BadChannel), "{bad}");
+        }
+    }
+
+    #[test]
+    fn numbers_are_clamped_and_anything_else_is_refused() {
+        let timeout = |value: &str| parse(&format!("timeout={value}")).map(|params| params.timeout.map(|t| t.as_secs()));
+        for (value, seconds) in [("0", 1), ("-7", 1), ("30", 30), ("56", 55), ("99999999999999999999999", 55)] {
+            assert_eq!(timeout(value), Ok(Some(seconds)), "{value}");
+        }
+        for value in ["", "-", "1.5", "1e3", "ten", "%2B5", "0x10", "1%00"] {
+            assert_eq!(timeout(value), Err(Code::BadRequest), "{value}");
+        }
+        assert_eq!(parse("last=x").err(), Some(Code::BadCursor));
+    }
+
+    #[test]
+    fn the_form_wins_over_the_query() {
+        let params = Params::parse(b"limit=1&channel=a", Some(b"limit=2&channel=b"), &Limits::default());
+        let params = params.expect("sound");
+        assert_eq!((params.limit, params.channels.len()), (Some(2), 2));
+    }
+
+    proptest! {
+        #[test]
+        fn anything_is_read_or_refused(query: Vec<u8>, form: Option<Vec<u8>>) {
+            let _ = Params::parse(&query, form.as_deref(), &Limits::default());
+            if let Some(callback) = Params::sound_callback(&query, form.as_deref()) {
+                prop_assert!(script::is_callback(&callback));
+            }
+        }
+    }
+}

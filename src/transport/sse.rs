@@ -1,0 +1,85 @@
+//! Server-Sent Events (WHATWG HTML 9.2).
+
+use super::encoding::Encoding;
+use super::{
+    Bye, Code, Control, Envelope, HEARTBEAT_PADDING, Lifecycle, Opening, PADDING, Params, Peer, Refusal, Transport,
+};
+use crate::message::Message;
+use crate::wire::sse;
+use bytes::Bytes;
+use std::time::Duration;
+
+const EVENT_STREAM: &str = "text/event-stream; charset=utf-8";
+
+/// What an `EventSource` waits before it comes back by itself.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// What one that was refused for now waits.
+const RETRY_REFUSED: Duration = Duration::from_secs(5);
+
+/// `/sse`.
+pub struct Sse;
+
+impl Transport for Sse {
+    fn name(&self) -> &'static str {
+        "sse"
+    }
+
+    fn lifecycle(&self, _params: &Params) -> Lifecycle {
+        Lifecycle::Stream { rollover: false }
+    }
+
+    fn open(&self, params: &Params, _peer: &Peer<'_>) -> Result<Opening, Refusal> {
+        let message = if params.data_format { Encoding::DataEvent } else { Encoding::Event };
+        Ok(Opening::new(EVENT_STREAM, Events { message, padding: params.padding }))
+    }
+
+    fn refuse(&self, _callback: Option<&str>, refusal: &Refusal) -> Option<(&'static str, Vec<u8>)> {
+        // A 503 is final for an EventSource. What will pass is told in a stream of its kind, with a
+        // time to come back; jitter keeps those who were refused together from returning together.
+        let bye = match refusal.code {
+            Code::TooManyConnections | Code::RateLimited => Bye::TooManyConnections,
+            Code::NotReady => Bye::Drain,
+            _ => return None,
+        };
+        let retry = RETRY_REFUSED.mul_f64(0.5 + fastrand::f64());
+        let mut out = Vec::new();
+        sse::retry(retry.as_millis() as u64, &mut out);
+        let json = Control::Bye { bye, retry: Some(retry), cursor: None }.to_json();
+        sse::block(Some("bye"), None, &String::from_utf8_lossy(&json), &mut out);
+        Some((EVENT_STREAM, out))
+    }
+}
+
+struct Events {
+    message: Encoding,
+    padding: bool,
+}
+
+impl Envelope for Events {
+    fn message(&self, message: &Message) -> Bytes {
+        self.message.frame(message)
+    }
+
+    fn prelude(&self, out: &mut Vec<u8>) {
+        sse::retry(RETRY.as_millis() as u64, out);
+        if self.padding {
+            sse::comment_padding(PADDING, out);
+        }
+    }
+
+    fn control(&self, control: &Control<'_>, out: &mut Vec<u8>) {
+        let id = control.cursor().map(|cursor| cursor.to_string());
+        if let (Control::Heartbeat { .. }, Some(id)) = (control, &id) {
+            if self.padding {
+                sse::comment_padding(HEARTBEAT_PADDING, out);
+            }
+            return sse::id_only(id, out);
+        }
+        if let Control::Bye { retry: Some(retry), .. } = control {
+            // The browser's own return obeys the bye, too.
+            sse::retry(retry.as_millis() as u64, out);
+        }
+        sse::block(Some(control.name()), id.as_deref(), &String::from_utf8_lossy(&control.to_json()), out);
+    }
+}

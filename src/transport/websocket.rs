@@ -1,0 +1,70 @@
+//! WebSocket (RFC 6455): one JSON text frame a message, commands the other way.
+
+use super::encoding::Encoding;
+use super::{Breach, Code, Control, Decode, Envelope, Input, Lifecycle, Opening, Params, Peer, Refusal, Transport};
+use crate::message::Message;
+use crate::wire::websocket::{self, Decoder, Frame};
+use bytes::{Bytes, BytesMut};
+
+/// `/ws`.
+pub struct WebSocket;
+
+impl Transport for WebSocket {
+    fn name(&self) -> &'static str {
+        "ws"
+    }
+
+    fn lifecycle(&self, _params: &Params) -> Lifecycle {
+        Lifecycle::Duplex
+    }
+
+    fn open(&self, _params: &Params, _peer: &Peer<'_>) -> Result<Opening, Refusal> {
+        Ok(Opening::new("", TextFrames))
+    }
+
+    fn decoder(&self, max: usize) -> Option<Box<dyn Decode>> {
+        Some(Box::new(Commands { decoder: Decoder::new(max), max }))
+    }
+}
+
+struct TextFrames;
+
+impl Envelope for TextFrames {
+    fn message(&self, message: &Message) -> Bytes {
+        Encoding::TextFrame.frame(message)
+    }
+
+    fn control(&self, control: &Control<'_>, out: &mut Vec<u8>) {
+        out.extend_from_slice(&websocket::text_frame(&control.to_json()));
+        if let Control::Bye { bye, .. } = control {
+            out.extend_from_slice(&websocket::close_frame(bye.code(), bye.reason()));
+        }
+    }
+}
+
+struct Commands {
+    decoder: Decoder,
+    max: usize,
+}
+
+impl Decode for Commands {
+    fn too_large(&self) -> Bytes {
+        websocket::close_frame(1009, "message too large")
+    }
+
+    fn decode(&mut self, buf: &mut BytesMut) -> Result<Option<Input>, Breach> {
+        let frame = self.decoder.decode(buf).map_err(|violation| Breach {
+            refusal: (violation.code == 1009)
+                .then(|| Refusal::new(Code::TooLarge, format!("a command is at most {} bytes", self.max))),
+            farewell: websocket::close_frame(violation.code, violation.reason),
+        })?;
+        Ok(frame.map(|frame| match frame {
+            Frame::Text(text) => Input::Command(text.into()),
+            Frame::Ping(payload) => Input::Reply(websocket::pong_frame(&payload)),
+            Frame::Pong => Input::Nothing,
+            // The code is sent back (RFC 6455 §5.5.1), or an empty frame where none came.
+            Frame::Close(Some((code, _))) => Input::Close(websocket::close_frame(code, "")),
+            Frame::Close(None) => Input::Close(Bytes::from_static(&[0x88, 0])),
+        }))
+    }
+}

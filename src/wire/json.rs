@@ -1,0 +1,222 @@
+//! JSON text as it is published and embedded (RFC 8259).
+//!
+//! A payload that is JSON is never parsed into values and printed again: that would lose the digits of large
+//! numbers and the order of keys.
+
+use std::borrow::Cow;
+
+use serde_json::value::RawValue;
+
+const HEX: &[u8; 16] = b"0123456789abcdef";
+
+/// Appends `text` as a JSON string, quotes included (RFC 8259, section 7).
+///
+/// Only `"`, `\` and the C0 controls are escaped: JSON needs no more, and what a script needs besides is the
+/// business of [`script::escape`](super::script::escape). The result has no raw CR or LF.
+pub fn quote(text: &str, out: &mut Vec<u8>) {
+    out.reserve(text.len() + 2);
+    out.push(b'"');
+    let bytes = text.as_bytes();
+    let mut copied = 0;
+    for (at, &byte) in bytes.iter().enumerate() {
+        let short = match byte {
+            b'"' | b'\\' => byte,
+            b'\n' => b'n',
+            b'\r' => b'r',
+            b'\t' => b't',
+            0x08 => b'b',
+            0x0c => b'f',
+            0..0x20 => b'u',
+            _ => continue,
+        };
+        out.extend_from_slice(&bytes[copied..at]);
+        out.extend_from_slice(&[b'\\', short]);
+        if short == b'u' {
+            out.extend_from_slice(&[b'0', b'0', HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
+        }
+        copied = at + 1;
+    }
+    out.extend_from_slice(&bytes[copied..]);
+    out.push(b'"');
+}
+
+/// The JSON text that a published payload stands for in a message's `data`.
+///
+/// If `text` is JSON, it is that text: numbers, key order and escapes as written, white space around it
+/// trimmed, and every CR and LF turned into a space, since streams are made of lines. Any other text, the
+/// empty one included, becomes a JSON string.
+///
+/// Linear in `text`, and the nesting depth is bounded by memory only, not by the stack.
+#[must_use]
+pub fn payload(text: &str) -> String {
+    // `RawValue` is validated by serde_json's skipping parser, which keeps open brackets in a heap buffer. A
+    // `Value` or a derived type would recurse, refuse more than 128 levels, and so turn deep JSON into a string.
+    match serde_json::from_str::<&RawValue>(text) {
+        // A raw CR or LF within a string is not JSON, so all that are left stand between tokens.
+        Ok(json) => json.get().replace(['\r', '\n'], " "),
+        Err(_) => quoted(text),
+    }
+}
+
+fn quoted(text: &str) -> String {
+    let mut out = Vec::new();
+    quote(text, &mut out);
+    // Valid by construction; the lossy path is never taken and costs no copy.
+    String::from_utf8(out).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
+}
+
+/// The text of `json` if that is a JSON string, else `None`.
+///
+/// An escaped surrogate without its other half (`"\ud800"`) is valid JSON but no Unicode text: it becomes
+/// U+FFFD, as in a browser that encodes such a string to UTF-8.
+#[must_use]
+pub fn text_of(json: &str) -> Option<String> {
+    // Only here to tell strings from the rest without parsing a large object in vain.
+    if !json.trim_start_matches([' ', '\t', '\r', '\n']).starts_with('"') {
+        return None;
+    }
+    serde_json::from_str(json).ok().or_else(|| {
+        // Checked as JSON first, since the repair below relies on well-formed escapes.
+        serde_json::from_str::<&RawValue>(json).ok()?;
+        serde_json::from_str(&replace_lone_surrogates(json)).ok()
+    })
+}
+
+/// Rewrites lone `\uD800`–`\uDFFF` escapes of a valid JSON string as `\ufffd`.
+fn replace_lone_surrogates(json: &str) -> Cow<'_, str> {
+    let mut out = String::new();
+    let mut copied = 0;
+    let mut at = 0;
+    while let Some(found) = json[at..].find('\\') {
+        at += found;
+        match escaped_unit(json, at) {
+            Some(0xd800..=0xdbff) if matches!(escaped_unit(json, at + 6), Some(0xdc00..=0xdfff)) => at += 12,
+            Some(0xd800..=0xdfff) => {
+                out.push_str(&json[copied..at]);
+                out.push_str("\\ufffd");
+                at += 6;
+                copied = at;
+            }
+            // Skipping both characters keeps the second backslash of `\\ud800` from being read as an escape.
+            _ => at += 2,
+        }
+    }
+    if copied == 0 {
+        return Cow::Borrowed(json);
+    }
+    out.push_str(&json[copied..]);
+    Cow::Owned(out)
+}
+
+/// The UTF-16 unit of a `\uXXXX` escape at byte `at`.
+fn escaped_unit(json: &str, at: usize) -> Option<u16> {
+    let digits = json.get(at..at + 6)?.strip_prefix("\\u")?;
+    u16::from_str_radix(digits, 16).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::Value;
+
+    use super::*;
+
+    #[test]
+    fn quotes_what_json_needs_and_no_more() {
+        assert_eq!(quoted("a\"b\\c"), r#""a\"b\\c""#);
+        assert_eq!(quoted("\0\u{1}\u{8}\t\n\u{b}\u{c}\r\u{1f}"), r#""\u0000\u0001\b\t\n\u000b\f\r\u001f""#);
+        assert_eq!(quoted("/<é\u{7f}\u{2028}😀"), "\"/<é\u{7f}\u{2028}😀\"");
+        assert_eq!(quoted(""), r#""""#);
+    }
+
+    #[test]
+    fn json_stands_as_written() {
+        for json in
+            ["null", "true", "123", "-0", "1e400", "12345678901234567890.10", r#"{"b":1,"a":1.0,"b":2}"#, r#""\ud800""#]
+        {
+            assert_eq!(payload(json), json);
+        }
+        assert_eq!(payload(" \r\n{ \"a\" :\r\n[1,\n2]\t}\n"), "{ \"a\" :  [1, 2]\t}");
+        assert_eq!(payload(r#""a\r\nb""#), r#""a\r\nb""#);
+    }
+
+    #[test]
+    fn other_text_becomes_a_string() {
+        for (text, json) in [
+            ("", r#""""#),
+            (" ", r#"" ""#),
+            ("hello", r#""hello""#),
+            ("01", r#""01""#),
+            ("[1,]", r#""[1,]""#),
+            ("NaN", r#""NaN""#),
+            ("1 2", r#""1 2""#),
+            ("{\"a\":1}x", r#""{\"a\":1}x""#),
+            ("\"a\nb\"", r#""\"a\nb\"""#),
+            ("\u{a0}1", "\"\u{a0}1\""),
+            ("\u{feff}1", "\"\u{feff}1\""),
+        ] {
+            assert_eq!(payload(text), json);
+        }
+    }
+
+    #[test]
+    fn deep_nesting_is_judged_without_recursion() {
+        let valid = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+        assert_eq!(payload(&valid), valid);
+        let objects = format!("{}1{}", "{\"a\":".repeat(100_000), "}".repeat(100_000));
+        assert_eq!(payload(&objects), objects);
+        let open = "[".repeat(100_000);
+        assert_eq!(payload(&open), format!("\"{open}\""));
+    }
+
+    #[test]
+    fn text_of_strings_only() {
+        assert_eq!(text_of(r#" "a\u00e9\n" "#).as_deref(), Some("aé\n"));
+        for json in ["1", "null", "{\"a\":\"b\"}", "[\"a\"]", "", "\"", "\"a\"b", r#""\x""#, r#""\ud800"#] {
+            assert_eq!(text_of(json), None, "{json}");
+        }
+    }
+
+    #[test]
+    fn lone_surrogates_are_replaced() {
+        for (json, text) in [
+            (r#""\ud83d\ude00""#, "😀"),
+            (r#""\ud83d""#, "\u{fffd}"),
+            (r#""\ude00\ud83d""#, "\u{fffd}\u{fffd}"),
+            (r#""\ud83d\ud83d\ude00é\udc00""#, "\u{fffd}😀é\u{fffd}"),
+            (r#""\\ud800\ud800\\""#, "\\ud800\u{fffd}\\"),
+            (r#""\ud800\n\ud800é""#, "\u{fffd}\n\u{fffd}é"),
+            (r#""\ud800éé""#, "\u{fffd}éé"),
+        ] {
+            assert_eq!(text_of(json).as_deref(), Some(text), "{json}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn quoted_text_comes_back(text in any::<String>()) {
+            prop_assert_eq!(text_of(&quoted(&text)), Some(text));
+        }
+
+        #[test]
+        fn a_payload_is_one_line_of_json(text in r#"[\[\]{}",:\\u0-9a-f \r\n]{0,40}|\PC*"#) {
+            let json = payload(&text);
+            prop_assert!(!json.contains(['\r', '\n']));
+            prop_assert!(serde_json::from_str::<&RawValue>(&json).is_ok());
+            prop_assert_eq!(payload(&json), json);
+        }
+
+        #[test]
+        fn json_keeps_its_value(items in prop::collection::vec(any::<(String, i64)>(), 0..5)) {
+            let value: Value = items.into_iter().map(|(key, number)| (key, Value::from(number))).collect();
+            let pretty = serde_json::to_string_pretty(&value)?.replace('\n', "\r\n");
+            prop_assert_eq!(serde_json::from_str::<Value>(&payload(&pretty))?, value);
+        }
+
+        #[test]
+        fn escapes_never_fail(units in prop::collection::vec(any::<u16>(), 0..20)) {
+            let json = units.iter().map(|unit| format!("\\u{unit:04x}")).collect::<String>();
+            prop_assert_eq!(text_of(&format!("\"{json}\"")), Some(String::from_utf16_lossy(&units)));
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! JSON inside scripts: JSONP and the forever frame's `<script>` tags.
+
+/// Appends `json` so that it is safe inside an HTML `<script>` element and means the same as JavaScript source,
+/// back to ECMAScript 3.
+///
+/// Every `<` becomes `\u003c`, U+2028 and U+2029 become `\u2028` and `\u2029`; the rest is untouched. In JSON
+/// all three can only stand inside strings, where the escape is the same text; `json` has to be valid JSON.
+pub fn escape(json: &[u8], out: &mut Vec<u8>) {
+    out.reserve(json.len());
+    let mut copied = 0;
+    for (at, &byte) in json.iter().enumerate() {
+        let (escape, len): (&[u8], usize) = match byte {
+            // `</script` ends the element and `<!--` followed by `<script` keeps it from ending (WHATWG HTML,
+            // 4.12.1.3). Both need a `<`, so one rule covers every spelling, also ones cut by a read.
+            b'<' => (b"\\u003c", 1),
+            // Line terminators of JavaScript until ECMAScript 2019: raw, they end a string literal with a
+            // syntax error. In UTF-8 they are E2 80 A8 and E2 80 A9.
+            0xe2 => match json.get(at + 1..at + 3) {
+                Some([0x80, 0xa8]) => (b"\\u2028", 3),
+                Some([0x80, 0xa9]) => (b"\\u2029", 3),
+                _ => continue,
+            },
+            _ => continue,
+        };
+        out.extend_from_slice(&json[copied..at]);
+        out.extend_from_slice(escape);
+        copied = at + len;
+    }
+    out.extend_from_slice(&json[copied..]);
+}
+
+/// Whether `name` may be called as a script's callback: identifiers of `[A-Za-z_$][A-Za-z0-9_$]*` with dots
+/// between, 1 to 64 bytes in all.
+///
+/// The name is echoed into a script, so anything that could end an expression or start markup is refused
+/// rather than escaped.
+#[must_use]
+pub fn is_callback(name: &str) -> bool {
+    name.len() <= 64
+        && name.split('.').all(|part| {
+            let mut bytes = part.bytes();
+            bytes.next().is_some_and(|first| is_identifier(first) && !first.is_ascii_digit())
+                && bytes.all(is_identifier)
+        })
+}
+
+fn is_identifier(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$')
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn escaped(json: &str) -> String {
+        let mut out = Vec::new();
+        escape(json.as_bytes(), &mut out);
+        String::from_utf8(out).expect("escaping keeps UTF-8")
+    }
+
+    #[test]
+    fn ends_no_script_and_no_line() {
+        assert_eq!(escaped(r#"["</script><!--"]"#), r#"["\u003c/script>\u003c!--"]"#);
+        assert_eq!(escaped("\"\u{2028}\u{2029}\u{2027}é\u{20ac}\""), "\"\\u2028\\u2029\u{2027}é\u{20ac}\"");
+        assert_eq!(escaped("\u{2028}\u{2028}<"), "\\u2028\\u2028\\u003c");
+    }
+
+    #[test]
+    fn broken_utf8_at_the_end_is_copied() {
+        for tail in [&b"\xe2"[..], b"\xe2\x80", b"\xe2\xe2\x80"] {
+            let mut out = Vec::new();
+            escape(tail, &mut out);
+            assert_eq!(out, tail);
+        }
+    }
+
+    #[test]
+    fn callbacks() {
+        let longest = "a".repeat(64);
+        for name in ["a", "$", "_", "jQuery1_2", "a.b.c", "$.x$9", &longest] {
+            assert!(is_callback(name), "{name}");
+        }
+        let too_long = "a".repeat(65);
+        for name in
+            ["", ".", "a.", ".a", "a..b", "1a", "a.1", "a-b", "a b", "a\n", "a[0]", "<", "a(", "é", "a\0", &too_long]
+        {
+            assert!(!is_callback(name), "{name}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn escaped_json_is_the_same_value(text in r"(<|/|!|-|\\|\x{2028}|\x{2029}|\x{20ac}|a)*|\PC*") {
+            let value = serde_json::Value::from(text);
+            let json = escaped(&value.to_string());
+            let unsafe_left = json.contains(['<', '\u{2028}', '\u{2029}']);
+            prop_assert!(!unsafe_left);
+            prop_assert_eq!(serde_json::from_str::<serde_json::Value>(&json)?, value);
+        }
+
+        #[test]
+        fn accepted_callbacks_are_harmless(name in r"[a-z0-9_$.<>()\r\n;-]{0,8}|\PC{0,70}") {
+            if is_callback(&name) {
+                prop_assert!(name.bytes().all(|byte| is_identifier(byte) || byte == b'.'));
+                prop_assert!((1..=64).contains(&name.len()));
+            }
+        }
+    }
+}

@@ -1,0 +1,348 @@
+//! WebSocket (RFC 6455), the server's side: handshake key, frames out, and a decoder of frames in.
+//!
+//! A server's frames are not masked, so one encoded message is the same bytes for all receivers.
+
+use std::mem;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::{Buf, Bytes, BytesMut};
+use sha1::{Digest, Sha1};
+
+#[cfg(test)]
+mod tests;
+
+/// What the key is joined with for the hash (section 1.3).
+const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+
+/// A control frame's longest payload (section 5.5).
+const MAX_CONTROL: usize = 125;
+
+const FIN: u8 = 0x80;
+const RSV: u8 = 0x70;
+const OPCODE: u8 = 0x0f;
+const MASKED: u8 = 0x80;
+
+const CONTINUATION: u8 = 0;
+const TEXT: u8 = 1;
+const BINARY: u8 = 2;
+const CLOSE: u8 = 8;
+const PING: u8 = 9;
+const PONG: u8 = 10;
+
+/// The `Sec-WebSocket-Accept` for a `Sec-WebSocket-Key` (section 4.2.2).
+#[must_use]
+pub fn accept_key(key: &str) -> String {
+    STANDARD.encode(Sha1::new().chain_update(key).chain_update(GUID).finalize())
+}
+
+/// Whether `key` is a `Sec-WebSocket-Key`: the base64 of 16 bytes (section 4.1).
+///
+/// The four bits that base64 leaves over may be anything: clients exist that send 22 random letters, and
+/// nothing depends on it.
+#[must_use]
+pub fn is_key(key: &str) -> bool {
+    key.strip_suffix("==").is_some_and(|digits| {
+        digits.len() == 22 && digits.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/'))
+    })
+}
+
+/// A text frame with all of a message. `payload` has to be UTF-8.
+#[must_use]
+pub fn text_frame(payload: &[u8]) -> Bytes {
+    frame(TEXT, payload)
+}
+
+/// Appends the header of a text frame (section 5.2) whose payload of `len` bytes the caller writes behind it.
+pub fn text_header(len: usize, out: &mut Vec<u8>) {
+    header(TEXT, len, out);
+}
+
+/// A close frame (section 5.5.1). `reason` is cut to the 123 bytes that fit, at a character boundary.
+///
+/// `code` is not checked; 1005, 1006 and 1015 must not be sent (section 7.4.1).
+#[must_use]
+pub fn close_frame(code: u16, reason: &str) -> Bytes {
+    let mut len = reason.len().min(MAX_CONTROL - 2);
+    while !reason.is_char_boundary(len) {
+        len -= 1;
+    }
+    let mut payload = Vec::with_capacity(len + 2);
+    payload.extend_from_slice(&code.to_be_bytes());
+    payload.extend_from_slice(&reason.as_bytes()[..len]);
+    frame(CLOSE, &payload)
+}
+
+/// A close frame without code and reason, which answers one that had none (section 5.5.1).
+#[must_use]
+pub fn empty_close_frame() -> Bytes {
+    Bytes::from_static(&[FIN | CLOSE, 0])
+}
+
+/// A pong frame (section 5.5.3) that hands back a ping's payload; over 125 bytes, which no ping can have, it is
+/// cut.
+#[must_use]
+pub fn pong_frame(payload: &[u8]) -> Bytes {
+    frame(PONG, &payload[..payload.len().min(MAX_CONTROL)])
+}
+
+fn frame(opcode: u8, payload: &[u8]) -> Bytes {
+    let mut out = Vec::with_capacity(10 + payload.len());
+    header(opcode, payload.len(), &mut out);
+    out.extend_from_slice(payload);
+    Bytes::from(out)
+}
+
+fn header(opcode: u8, len: usize, out: &mut Vec<u8>) {
+    out.push(FIN | opcode);
+    match (u8::try_from(len), u16::try_from(len)) {
+        (Ok(len @ ..126), _) => out.push(len),
+        (_, Ok(len)) => {
+            out.push(126);
+            out.extend_from_slice(&len.to_be_bytes());
+        }
+        _ => {
+            out.push(127);
+            out.extend_from_slice(&(len as u64).to_be_bytes());
+        }
+    }
+}
+
+/// What a client sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Frame {
+    /// A whole text message, its fragments joined.
+    Text(String),
+    /// A ping; its payload is to be handed back in a pong.
+    Ping(Bytes),
+    /// A pong, asked for or not; its payload is dropped.
+    Pong,
+    /// The close handshake, with code and reason where there are any.
+    Close(Option<(u16, String)>),
+}
+
+/// The client broke the protocol or a limit: the connection is to be closed with `code` (section 7.4.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{reason} ({code})")]
+pub struct Violation {
+    /// The close code: 1002 protocol error, 1003 not text, 1007 not UTF-8, 1009 too big.
+    pub code: u16,
+    /// What was wrong, for the close frame and the log.
+    pub reason: &'static str,
+}
+
+const fn violation(code: u16, reason: &'static str) -> Violation {
+    Violation { code, reason }
+}
+
+/// Decodes a client's frames, however they are cut into reads and fragments.
+///
+/// One is kept for each connection, so between messages it holds no buffer.
+#[derive(Debug)]
+pub struct Decoder {
+    max_message: usize,
+    /// The fragments of the message so far, unmasked.
+    message: Vec<u8>,
+    /// A text frame without FIN came: continuations are to follow.
+    fragmented: bool,
+    /// The payload of the control frame that is arriving. Apart from `message`, since control frames may come
+    /// between fragments.
+    control: Vec<u8>,
+    /// The frame whose payload is arriving.
+    arriving: Option<Header>,
+    /// Nothing more is read: after a violation, which is then the answer to every call, or a close frame.
+    ended: Option<Result<(), Violation>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Header {
+    fin: bool,
+    opcode: u8,
+    /// Rotated with each part of the payload, so that it always begins with the next byte's key.
+    mask: [u8; 4],
+    remaining: usize,
+}
+
+impl Decoder {
+    /// A decoder for messages of at most `max_message` bytes, all fragments counted.
+    #[must_use]
+    pub fn new(max_message: usize) -> Self {
+        Self { max_message, message: Vec::new(), fragmented: false, control: Vec::new(), arriving: None, ended: None }
+    }
+
+    /// Takes the next message or control frame from the front of `buf`; `None`: more bytes are needed.
+    ///
+    /// Payload is taken from `buf` as it arrives, so `buf` never has to grow to the size of a message. After a
+    /// close frame whatever follows is discarded (section 1.4) and the answer is `None`.
+    ///
+    /// # Errors
+    ///
+    /// A [`Violation`], as soon as the bytes that prove it are there: one of the header, also of a message too
+    /// long, before any of that frame's payload. It is final: later calls discard `buf` and answer the same.
+    pub fn decode(&mut self, buf: &mut BytesMut) -> Result<Option<Frame>, Violation> {
+        if let Some(ended) = self.ended {
+            buf.clear();
+            return ended.map(|()| None);
+        }
+        let decoded = self.advance(buf);
+        match &decoded {
+            Err(violation) => self.end(Err(*violation), buf),
+            Ok(Some(Frame::Close(_))) => self.end(Ok(()), buf),
+            Ok(_) => {}
+        }
+        decoded
+    }
+
+    fn end(&mut self, ended: Result<(), Violation>, buf: &mut BytesMut) {
+        self.ended = Some(ended);
+        // The connection may linger until the peer has read the close frame; a half-received message need not.
+        self.message = Vec::new();
+        self.control = Vec::new();
+        buf.clear();
+    }
+
+    fn advance(&mut self, buf: &mut BytesMut) -> Result<Option<Frame>, Violation> {
+        loop {
+            let mut header = match self.arriving {
+                Some(header) => header,
+                None => match self.header(buf)? {
+                    Some(header) => header,
+                    None => return Ok(None),
+                },
+            };
+            let payload = if header.is_control() { &mut self.control } else { &mut self.message };
+            let (start, taken) = (payload.len(), header.remaining.min(buf.len()));
+            payload.extend_from_slice(&buf[..taken]);
+            buf.advance(taken);
+            unmask(&mut payload[start..], header.mask);
+            header.mask.rotate_left(taken % 4);
+            header.remaining -= taken;
+            if header.remaining > 0 {
+                self.arriving = Some(header);
+                return Ok(None);
+            }
+            self.arriving = None;
+            // A fragment that does not end its message yields nothing; the loop, not recursion, goes on, since a
+            // peer may send any number of empty ones.
+            if let Some(frame) = self.finish(header)? {
+                return Ok(Some(frame));
+            }
+        }
+    }
+
+    /// Takes a frame's header (section 5.2) if all of it is there, and checks all that can be checked by it.
+    fn header(&self, buf: &mut BytesMut) -> Result<Option<Header>, Violation> {
+        let &[first, second, ref rest @ ..] = &buf[..] else {
+            return Ok(None);
+        };
+        let (fin, opcode) = (first & FIN != 0, first & OPCODE);
+        self.check(first, second)?;
+        let (len, extended) = match (second & !MASKED, rest) {
+            (126, &[a, b, ..]) => (u64::from(u16::from_be_bytes([a, b])), 2),
+            (127, &[a, b, c, d, e, f, g, h, ..]) => (u64::from_be_bytes([a, b, c, d, e, f, g, h]), 8),
+            (126 | 127, _) => return Ok(None),
+            (len, _) => (u64::from(len), 0),
+        };
+        if len >> 63 != 0 {
+            return Err(violation(1002, "frame length has its top bit set"));
+        }
+        let minimal = match extended {
+            2 => len >= 126,
+            8 => len > u64::from(u16::MAX),
+            _ => true,
+        };
+        if !minimal {
+            return Err(violation(1002, "frame length is not minimal"));
+        }
+        // Before any payload is taken, and over all fragments: memory is bounded by what was allowed, not by
+        // what was announced. `message` is never longer than `max_message`.
+        let room = if opcode >= CLOSE { MAX_CONTROL } else { self.max_message - self.message.len() };
+        let remaining = match usize::try_from(len) {
+            Ok(len) if len <= room => len,
+            _ => return Err(violation(1009, "message too big")),
+        };
+        let Some(&[a, b, c, d]) = rest.get(extended..extended + 4) else {
+            return Ok(None);
+        };
+        buf.advance(2 + extended + 4);
+        Ok(Some(Header { fin, opcode, mask: [a, b, c, d], remaining }))
+    }
+
+    /// Checks the first two bytes of a header.
+    fn check(&self, first: u8, second: u8) -> Result<(), Violation> {
+        if first & RSV != 0 {
+            return Err(violation(1002, "reserved bit set, no extension was agreed on"));
+        }
+        // Section 5.1: a client must mask, so that what a script chose never stands on the wire as it is, where
+        // a proxy could take it for HTTP.
+        if second & MASKED == 0 {
+            return Err(violation(1002, "frame is not masked"));
+        }
+        match first & OPCODE {
+            CONTINUATION if !self.fragmented => Err(violation(1002, "continuation without a message")),
+            TEXT | BINARY if self.fragmented => Err(violation(1002, "new message inside a fragmented one")),
+            BINARY => Err(violation(1003, "binary messages are not accepted")),
+            CONTINUATION | TEXT => Ok(()),
+            CLOSE | PING | PONG if first & FIN == 0 => Err(violation(1002, "fragmented control frame")),
+            CLOSE | PING | PONG if usize::from(second & !MASKED) > MAX_CONTROL => {
+                Err(violation(1002, "control frame too long"))
+            }
+            CLOSE if second & !MASKED == 1 => Err(violation(1002, "close code cut off")),
+            CLOSE | PING | PONG => Ok(()),
+            _ => Err(violation(1002, "reserved opcode")),
+        }
+    }
+
+    /// Acts on a frame whose payload is complete.
+    fn finish(&mut self, header: Header) -> Result<Option<Frame>, Violation> {
+        if header.is_control() {
+            let payload = mem::take(&mut self.control);
+            return Ok(Some(match header.opcode {
+                CLOSE => Frame::Close(close(&payload)?),
+                PING => Frame::Ping(Bytes::from(payload)),
+                _ => Frame::Pong,
+            }));
+        }
+        self.fragmented = !header.fin;
+        if self.fragmented {
+            return Ok(None);
+        }
+        // Checked when whole: a fragment may end within a character. Taking it leaves no capacity behind.
+        let text = String::from_utf8(mem::take(&mut self.message));
+        text.map(|text| Some(Frame::Text(text))).map_err(|_| violation(1007, "text is not UTF-8"))
+    }
+}
+
+impl Header {
+    fn is_control(&self) -> bool {
+        self.opcode >= CLOSE
+    }
+}
+
+/// The code and reason in a close frame's payload (sections 5.5.1 and 7.4).
+fn close(payload: &[u8]) -> Result<Option<(u16, String)>, Violation> {
+    let &[a, b, ref reason @ ..] = payload else {
+        return Ok(None);
+    };
+    let code = u16::from_be_bytes([a, b]);
+    // 1004 has no meaning, and 1005, 1006 and 1015 stand for what never came over the wire.
+    if !matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999) {
+        return Err(violation(1002, "invalid close code"));
+    }
+    match std::str::from_utf8(reason) {
+        Ok(reason) => Ok(Some((code, reason.to_owned()))),
+        Err(_) => Err(violation(1007, "close reason is not UTF-8")),
+    }
+}
+
+/// Section 5.3; eight bytes at a time.
+fn unmask(payload: &mut [u8], [a, b, c, d]: [u8; 4]) {
+    let wide = u64::from_ne_bytes([a, b, c, d, a, b, c, d]);
+    let (chunks, rest) = payload.as_chunks_mut::<8>();
+    for chunk in chunks {
+        *chunk = (u64::from_ne_bytes(*chunk) ^ wide).to_ne_bytes();
+    }
+    for (byte, key) in rest.iter_mut().zip([a, b, c, d, a, b, c]) {
+        *byte ^= key;
+    }
+}

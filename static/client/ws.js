@@ -1,0 +1,26 @@
+/* WebSocket: one JSON object a frame. */
+Longtail.transports.push({
+  name: 'ws',
+  path: '/ws',
+  heard: true,
+  usable: function () {
+    return typeof WebSocket !== 'undefined';
+  },
+  open: function (link) {
+    var url = link.url();
+    link.request();
+    if (url.charAt(0) === '/') { url = Longtail.origin(url) + url; }
+    var socket = new WebSocket(url.replace(/^http/i, 'ws'));
+    socket.onmessage = function (event) {
+      link.item(Longtail.decode(event.data));
+    };
+    socket.onclose = function () {
+      link.end();
+    };
+    return socket;
+  },
+  close: function (socket) {
+    socket.onmessage = socket.onclose = null;
+    socket.close();
+  }
+});

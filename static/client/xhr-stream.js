@@ -1,0 +1,15 @@
+/* XHR streaming: an answer that does not end, read while it arrives; one JSON object a line. */
+Longtail.transports.push({
+  name: 'xhr-stream',
+  path: '/xhr-stream',
+  heard: true,
+  usable: function (base) {
+    return Longtail.reaches(base, true);
+  },
+  open: function (link) {
+    return Longtail.readLines(link);
+  },
+  close: function (stop) {
+    stop();
+  }
+});

@@ -1,0 +1,217 @@
+//! Limits: what is slow, large or many is refused or ended, and nobody else notices.
+
+mod support;
+
+use std::time::{Duration, Instant};
+use support::{
+    Item, Kind, LineClient, Log, Node, Reader, Request, Response, SOON, Subscription, World, http::raw,
+    websocket::handshake, within,
+};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// Sends the beginning, then a byte now and then, until the server ends it; gives its answer.
+async fn trickle(node: &Node, beginning: &[u8]) -> Vec<u8> {
+    let stream = TcpStream::connect(node.http).await.expect("connect");
+    let (mut read, mut write) = stream.into_split();
+    write.write_all(beginning).await.expect("write");
+    let send = tokio::spawn(async move {
+        while write.write_all(b"x").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    });
+    let mut answer = Vec::new();
+    within(SOON, "the server to end a slow request", read.read_to_end(&mut answer)).await.ok();
+    send.abort();
+    answer
+}
+
+#[tokio::test]
+async fn slow_requests_are_ended() {
+    let World { node, .. } = World::start(Log::Memory, &["--request-timeout", "1"]).await;
+    let sse = node.transport("sse").await;
+    let mut witness = Reader::open(&node, &sse, Subscription::to(&["todo"])).await;
+    witness.next_of(Kind::Hello).await;
+    let slow = [
+        "GET /poll?channel=a HTTP/1.1\r\nHost: localhost\r\nX-Slow: ",
+        "G",
+        "POST /publish?channel=todo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\nx",
+        "POST /sse HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\nContent-Type: application/x-www-form-urlencoded\r\n\r\nchannel=todo",
+        "POST /publish?channel=todo HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n400\r\nx",
+    ];
+    let begun = Instant::now();
+    let answers = futures_util::future::join_all(slow.iter().map(|s| trickle(&node, s.as_bytes()))).await;
+    assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
+    for (request, answer) in slow.iter().zip(answers) {
+        let answer = String::from_utf8_lossy(&answer);
+        let fine = answer.is_empty() || answer.starts_with("HTTP/1.1 408") || answer.starts_with("HTTP/1.1 400");
+        assert!(fine, "{request:?}: {answer}");
+    }
+    // A reader is not slow because it is silent, and a published message still comes.
+    let new = node.publish_numbers("todo", 1).await;
+    witness.expect(&new).await;
+}
+
+/// Fills the node with event streams until one is refused.
+async fn fill(node: &Node) -> Vec<Response> {
+    let mut kept = Vec::new();
+    loop {
+        assert!(kept.len() < 10, "nothing is refused");
+        let mut response = Request::get("/sse?channel=todo").open(node.http).await;
+        let mut text = String::new();
+        while !text.contains("data: ") {
+            let part = within(SOON, "hello or bye", response.read_some()).await;
+            text.push_str(&String::from_utf8_lossy(&part.expect("hello or bye")));
+        }
+        if text.contains("event: bye") {
+            return kept;
+        }
+        kept.push(response);
+    }
+}
+
+#[tokio::test]
+async fn connections_are_counted() {
+    for flag in ["--max-connections", "--max-connections-per-ip"] {
+        let World { node, .. } = World::start(Log::Memory, &[flag, "4"]).await;
+        let kept = fill(&node).await;
+        for url in ["/poll?channel=a", "/long-poll?channel=a", "/xhr-stream?channel=a", "/multipart?channel=a"] {
+            let answer = node.get(url).await;
+            assert_eq!(answer.status, 503, "{flag} {url}: {}", answer.text());
+            assert_eq!(answer.error_code(), "too_many_connections", "{flag} {url}");
+            assert!(answer.header("Retry-After").is_some_and(|s| s.parse::<u32>().is_ok()), "{url}");
+        }
+        let answer = handshake("/ws?channel=a").send(node.http).await;
+        assert_eq!((answer.status, answer.error_code().as_str()), (503, "too_many_connections"));
+        let answer = node.get("/jsonp?channel=a&callback=cb").await;
+        assert_eq!(answer.status, 200);
+        assert!(answer.text().contains("too_many_connections"), "{}", answer.text());
+        let mut client = LineClient::connect(node.tcp).await;
+        let bye = Item::parse(&client.line().await.expect("a bye"));
+        assert_eq!((bye.kind, bye.number("code")), (Kind::Bye, Some(4004)));
+        assert!(bye.number("retry").is_some(), "{}", bye.text);
+        assert_eq!(client.line().await, None);
+
+        // Who leaves makes room.
+        drop(kept);
+        support::eventually("room", async || (node.get("/poll?channel=a").await.status == 200).then_some(())).await;
+    }
+}
+
+/// One that never reads is ended; the others get everything meanwhile.
+#[tokio::test]
+async fn a_slow_reader_disturbs_nobody() {
+    let args = ["--write-timeout", "1", "--retain-bytes", "4MiB"];
+    let World { node, .. } = World::start(Log::Memory, &args).await;
+    let mut slow = Vec::new();
+    for target in ["/sse?channel=todo", "/multipart?channel=todo&max_bytes=1000000000"] {
+        let mut stream = TcpStream::connect(node.http).await.expect("connect");
+        let request = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.expect("write");
+        slow.push(stream);
+    }
+    let answer = handshake("/ws?channel=todo").open(node.http).await;
+    slow.push(answer.into_stream().0);
+    let mut stream = TcpStream::connect(node.tcp).await.expect("connect");
+    stream.write_all(b"{\"type\":\"subscribe\",\"channels\":[\"todo\"]}\n").await.expect("write");
+    slow.push(stream);
+    for stream in &slow {
+        within(SOON, "its first bytes", stream.readable()).await.expect("readable");
+    }
+
+    let sse = node.transport("sse").await;
+    let mut witness = Reader::open(&node, &sse, Subscription::to(&["todo"])).await;
+    let payload = format!("\"{}\"", "x".repeat(60_000));
+    let batch = vec![payload; 10];
+    let begun = Instant::now();
+    let mut sent = 0;
+    // More than any socket buffer holds, for longer than a write may take.
+    while sent < 400 || begun.elapsed() < Duration::from_secs(6) {
+        let published = node.publish_all("todo", &batch).await;
+        witness.expect(&published).await;
+        sent += published.len();
+    }
+    for mut stream in slow {
+        let mut rest = Vec::new();
+        within(SOON, "the end of a slow reader", stream.read_to_end(&mut rest)).await.ok();
+        let all = sent * 60_000;
+        assert!(rest.len() < all, "it was ended before it had all {all} bytes");
+    }
+    let new = node.publish_numbers("todo", 1).await;
+    witness.expect(&new).await;
+}
+
+/// A reader that is slower than the log is told what it missed, or sent away; never silently.
+#[tokio::test]
+async fn a_reader_that_falls_behind_is_told() {
+    let args = ["--write-timeout", "30", "--retain-messages", "50"];
+    let World { node, .. } = World::start(Log::Memory, &args).await;
+    let sse = node.transport("sse").await;
+    let mut reader = Reader::open(&node, &sse, Subscription::to(&["todo"])).await;
+    reader.next_of(Kind::Hello).await;
+    let payload = format!("\"{}\"", "x".repeat(60_000));
+    let mut ids = Vec::new();
+    for _ in 0..40 {
+        let published = node.publish_all("todo", &vec![payload.clone(); 10]).await;
+        ids.extend(published.into_iter().map(|p| p.id));
+    }
+    let mut next = 0;
+    let mut told = false;
+    while next < ids.len() {
+        let item = reader.next().await.expect("an item, not the end");
+        match item.kind {
+            Kind::Message => {
+                let place = ids.iter().position(|id| Some(id) == item.id().as_ref()).expect("published");
+                assert!(place == next || (told && place > next), "message {place} in place of {next}");
+                (next, told) = (place + 1, false);
+            }
+            Kind::Gap => told = true,
+            Kind::Bye => {
+                assert_eq!(item.number("code"), Some(4002), "{}", item.text);
+                return;
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Heads that are too large are refused, and so are bodies, before they are read.
+#[tokio::test]
+async fn large_requests() {
+    let World { node, .. } = World::start(Log::Memory, &[]).await;
+    let many: String = (0..5000).map(|n| format!("X-{n}: y\r\n")).collect();
+    let large = format!("X: {}\r\n", "y".repeat(2 << 20));
+    let long = "x".repeat(1 << 20);
+    for (target, headers) in [("/info", many.as_str()), ("/info", &large), (&format!("/info?{long}"), "")] {
+        let request = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n");
+        let status = raw(node.http, request.as_bytes()).await.map_or(400, |answer| answer.status);
+        assert!(matches!(status, 400 | 414 | 431), "{status}");
+    }
+    for target in ["/publish?channel=a", "/publish", "/sse", "/poll"] {
+        let request = format!(
+            "POST {target} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-www-form-urlencoded\r\n\
+             Content-Length: 10000000000\r\n\r\nchannel=a"
+        );
+        let answer = raw(node.http, request.as_bytes()).await.expect("an answer, before the body");
+        assert_eq!((answer.status, answer.error_code().as_str()), (413, "too_large"), "{target}");
+    }
+    assert_eq!(node.get("/info").await.status, 200);
+}
+
+/// 300 readers that come and go leave nothing behind that would hurt the next.
+#[tokio::test]
+async fn many_short_readers() {
+    let World { node, .. } = World::start(Log::Memory, &["--max-connections", "60"]).await;
+    let transports = node.transports().await;
+    for round in 0..300 {
+        let transport = &transports[round % transports.len()];
+        // A refusal would show here: connections that are gone are not counted.
+        support::eventually("a place", async || {
+            let answer = node.get("/poll?channel=a").await;
+            (answer.status == 200).then_some(())
+        })
+        .await;
+        let reader = Reader::open(&node, transport, Subscription::to(&["todo"])).await;
+        drop(reader);
+    }
+}

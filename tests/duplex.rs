@@ -1,0 +1,389 @@
+//! Commands over WebSocket and raw TCP: one table for both.
+
+#[macro_use]
+mod support;
+
+use serde_json::{Value, json};
+use support::websocket::frame;
+use support::{LineClient, Log, Node, RawWebSocket, Reader, Subscription, World};
+
+on_both_logs! {
+    subscribing_in_steps
+    publishing
+    acknowledgements_come_in_order
+}
+
+/// A connection that takes commands, of either kind.
+enum Duplex {
+    Ws(RawWebSocket),
+    Tcp(LineClient),
+}
+
+const KINDS: [&str; 2] = ["ws", "tcp"];
+
+impl Duplex {
+    async fn connect(node: &Node, kind: &str) -> Duplex {
+        match kind {
+            "ws" => Duplex::Ws(RawWebSocket::open(node, "/ws").await),
+            _ => Duplex::Tcp(LineClient::connect(node.tcp).await),
+        }
+    }
+
+    /// A connection that has subscribed, with its `hello` and `ack` read.
+    async fn subscribed(node: &Node, kind: &str, channels: &[&str]) -> Duplex {
+        let mut duplex = Duplex::connect(node, kind).await;
+        duplex.send(&json!({"type": "subscribe", "channels": channels})).await;
+        assert_eq!(duplex.next().await["type"], "hello");
+        assert_eq!(duplex.next().await["type"], "ack");
+        duplex
+    }
+
+    async fn send(&mut self, command: &Value) {
+        self.text(&command.to_string()).await;
+    }
+
+    async fn text(&mut self, command: &str) {
+        match self {
+            Duplex::Ws(socket) => socket.text(command).await,
+            Duplex::Tcp(client) => client.send(command).await,
+        }
+    }
+
+    async fn next_text(&mut self) -> Option<String> {
+        match self {
+            Duplex::Ws(socket) => {
+                let frame = socket.frame().await?;
+                (frame.opcode() == 1).then(|| String::from_utf8(frame.payload).expect("UTF-8"))
+            }
+            Duplex::Tcp(client) => client.line().await,
+        }
+    }
+
+    async fn next(&mut self) -> Value {
+        let text = self.next_text().await.expect("an object, not the end");
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{text}: {error}"))
+    }
+
+    async fn ask(&mut self, command: &Value) -> Value {
+        self.send(command).await;
+        self.next().await
+    }
+
+    /// The connection lives.
+    async fn pings(&mut self) {
+        let pong = self.ask(&json!({"type": "ping", "ref": "alive"})).await;
+        assert_eq!(pong, json!({"type": "pong", "ref": "alive"}));
+    }
+}
+
+async fn subscribing_in_steps(log: Log) {
+    let World { node, redis: _redis } = World::start(log, &[]).await;
+    for kind in KINDS {
+        let (a, b) = (format!("{kind}-a"), format!("{kind}-b"));
+        let old = node.publish_numbers(&a, 3).await;
+        node.publish(&b, "0").await;
+        let mut duplex = Duplex::connect(&node, kind).await;
+        let client = uuid::Uuid::new_v4().to_string();
+        let subscribe = json!({"type": "subscribe", "channels": [&a], "cursor": old[0].id,
+            "client": client, "ref": 1});
+        duplex.send(&subscribe).await;
+        let hello = duplex.next().await;
+        assert_eq!((&hello["type"], &hello["transport"]), (&json!("hello"), &json!(kind)));
+        if kind == "tcp" {
+            assert_eq!(hello["cursor"], old[0].id.as_str());
+            assert_eq!(hello["client"], client.as_str());
+        }
+        let ack = duplex.next().await;
+        assert_eq!(ack, json!({"type": "ack", "ref": 1, "cursor": old[0].id}));
+        for want in &old[1..] {
+            assert_eq!(duplex.next().await["id"], want.id.as_str(), "{kind}");
+        }
+
+        // A cursor counts in the first subscribe only.
+        for field in ["cursor", "last"] {
+            let value = if field == "last" { json!(1) } else { json!("earliest") };
+            let late = json!({"type": "subscribe", "channels": [&b], field: value, "ref": 2});
+            let error = duplex.ask(&late).await;
+            assert_eq!((&error["type"], &error["ref"]), (&json!("error"), &json!(2)), "{kind}");
+            assert_eq!(error["code"], "cursor_fixed", "{kind}: {error}");
+            assert!(error["message"].is_string());
+        }
+
+        // A channel that is added joins at the connection's present position.
+        let ack = duplex.ask(&json!({"type": "subscribe", "channels": [&b], "ref": "three"})).await;
+        assert_eq!((&ack["type"], &ack["ref"]), (&json!("ack"), &json!("three")), "{kind}");
+        let joined = ack["cursor"].as_str().expect("a cursor").to_owned();
+        let new = node.publish_numbers(&b, 2).await;
+        for want in &new {
+            assert_eq!(duplex.next().await["id"], want.id.as_str(), "{kind}");
+        }
+        let transport = node.transport("poll").await;
+        let from_there = Subscription::to(&[&b]).from(&joined);
+        Reader::open(&node, &transport, from_there).await.expect(&new).await;
+
+        // One that is left is silent; leaving what was never joined is no error.
+        for channels in [json!([&b]), json!([&b]), json!(["never"])] {
+            let leave = json!({"type": "unsubscribe", "channels": channels, "ref": 4});
+            let ack = duplex.ask(&leave).await;
+            assert_eq!((&ack["type"], &ack["ref"]), (&json!("ack"), &json!(4)), "{kind}: {ack}");
+        }
+        node.publish(&b, "0").await;
+        let id = node.publish(&a, "0").await;
+        assert_eq!(duplex.next().await["id"], id.as_str(), "{kind}");
+        duplex.pings().await;
+    }
+}
+
+#[tokio::test]
+async fn a_websocket_says_hello_before_any_command() {
+    let World { node, .. } = World::start(Log::Memory, &[]).await;
+    let published = node.publish_numbers("todo", 3).await;
+    let mut duplex = Duplex::connect(&node, "ws").await;
+    assert_eq!(duplex.next().await["type"], "hello");
+    duplex.pings().await;
+    let subscribe = json!({"type": "subscribe", "channels": ["todo"], "last": 2, "ref": 1});
+    assert_eq!(duplex.ask(&subscribe).await["type"], "ack");
+    for want in &published[1..] {
+        assert_eq!(duplex.next().await["id"], want.id.as_str());
+    }
+
+    // Where the URL named the channels, its cursor was the one that counts.
+    let target = format!("/ws?channel=todo&cursor={}", published[1].id);
+    let mut duplex = Duplex::Ws(RawWebSocket::open(&node, &target).await);
+    assert_eq!(duplex.next().await["cursor"], published[1].id.as_str());
+    assert_eq!(duplex.next().await["id"], published[2].id.as_str());
+    let late = json!({"type": "subscribe", "channels": ["b"], "cursor": "earliest", "ref": 1});
+    assert_eq!(duplex.ask(&late).await["code"], "cursor_fixed");
+}
+
+async fn publishing(log: Log) {
+    let World { node, redis: _redis } = World::start(log, &[]).await;
+    for kind in KINDS {
+        let channel = format!("pub-{kind}");
+        let transport = node.transport(kind).await;
+        let mut witness = Reader::open(&node, &transport, Subscription::to(&[&channel])).await;
+        let mut duplex = Duplex::connect(&node, kind).await;
+        duplex.send(&json!({"type": "subscribe", "channels": ["elsewhere"]})).await;
+        duplex.next().await;
+        duplex.next().await;
+
+        // Payloads stand as they were written.
+        for data in ["1e400", "{\"z\":1, \"a\":[ 12345678901234567890 ]}", "\"\u{2028}\"", "null"] {
+            let command = format!(r#"{{"type":"publish","channel":"{channel}","data":{data},"event":"e","ref":7}}"#);
+            duplex.text(&command).await;
+            let ack = duplex.next().await;
+            assert_eq!((&ack["type"], &ack["ref"]), (&json!("ack"), &json!(7)), "{kind}: {ack}");
+            let got = witness.next_message().await;
+            assert_eq!(got.id().as_deref(), ack["id"].as_str(), "{kind}");
+            assert_eq!((got.data(), got.str("event").as_deref()), (data, Some("e")), "{kind}");
+        }
+        // The same key gives the same id and appends nothing.
+        let keyed = json!({"type": "publish", "channel": channel, "data": 1, "key": "k", "ref": 1});
+        let first = duplex.ask(&keyed).await;
+        assert_eq!(duplex.ask(&keyed).await["id"], first["id"], "{kind}");
+        // Volatile: acknowledged without an id.
+        let volatile = json!({"type": "publish", "channel": channel, "data": 2, "volatile": true});
+        let ack = duplex.ask(&volatile).await;
+        assert_eq!(ack["type"], "ack", "{kind}: {ack}");
+        assert!(ack["id"].is_null(), "{kind}: {ack}");
+        let mut got = [witness.next_message().await, witness.next_message().await];
+        got.sort_by_key(|item| item.data().to_owned());
+        assert_eq!(got[0].id().as_deref(), first["id"].as_str(), "{kind}");
+        assert_eq!((got[1].data(), got[1].id()), ("2", None), "{kind}");
+
+        // No echo to the one who added the item.
+        let client = uuid::Uuid::new_v4().to_string();
+        let subscription = Subscription::to(&[&channel]).with("client", &client);
+        let mut author = Reader::open(&node, &transport, subscription).await;
+        let mine = json!({"type": "publish", "channel": channel, "data": "mine", "exclude": client});
+        duplex.ask(&mine).await;
+        node.publish(&channel, "\"all\"").await;
+        assert_eq!(author.next_message().await.data(), "\"all\"", "{kind}");
+        assert_eq!(witness.next_message().await.data(), "\"mine\"", "{kind}");
+    }
+}
+
+async fn acknowledgements_come_in_order(log: Log) {
+    let World { node, redis: _redis } = World::start(log, &[]).await;
+    for kind in KINDS {
+        let channel = format!("many-{kind}");
+        let mut duplex = Duplex::subscribed(&node, kind, &["elsewhere"]).await;
+        // More than may be unacknowledged at once: the server stops reading and goes on.
+        for n in 0..300 {
+            let command = json!({"type": "publish", "channel": channel, "data": n, "ref": n});
+            duplex.send(&command).await;
+        }
+        let mut ids = Vec::new();
+        for n in 0..300 {
+            let ack = duplex.next().await;
+            assert_eq!((&ack["type"], &ack["ref"]), (&json!("ack"), &json!(n)), "{kind}: {ack}");
+            ids.push(ack["id"].as_str().expect("an id").to_owned());
+        }
+        let transport = node.transport("poll").await;
+        let subscription = Subscription::to(&[&channel]).from("earliest");
+        let mut reader = Reader::open(&node, &transport, subscription).await;
+        for (n, id) in ids.iter().enumerate() {
+            let got = reader.next_message().await;
+            assert_eq!((got.data(), got.id().as_ref()), (n.to_string().as_str(), Some(id)));
+        }
+    }
+}
+
+/// What is unknown or malformed gets an error with its `ref`, and the connection lives on.
+#[tokio::test]
+async fn bad_commands() {
+    let World { node, .. } = World::start(Log::Memory, &["--max-message-bytes", "1000"]).await;
+    let large = format!(r#"{{"type":"publish","channel":"a","data":"{}","ref":9}}"#, "x".repeat(1000));
+    let many: Vec<String> = (0..101).map(|n| format!("c{n}")).collect();
+    let many = json!({"type": "subscribe", "channels": many, "ref": 9}).to_string();
+    let cases: Vec<(&str, &[&str])> = vec![
+        ("nonsense", &["bad_json"]),
+        ("{", &["bad_json"]),
+        ("{}{}", &["bad_json"]),
+        ("[]", &["bad_json", "bad_request", "unknown_command"]),
+        ("1", &["bad_json", "bad_request", "unknown_command"]),
+        ("{}", &["bad_request", "unknown_command"]),
+        (r#"{"type":"nonsense","ref":9}"#, &["unknown_command"]),
+        (r#"{"type":"hello","ref":9}"#, &["unknown_command"]),
+        (r#"{"type":"Ping","ref":9}"#, &["unknown_command"]),
+        (r#"{"type":1,"ref":9}"#, &["bad_request", "unknown_command"]),
+        (r#"{"type":"subscribe","ref":9}"#, &["bad_request", "bad_channel"]),
+        (r#"{"type":"subscribe","channels":[],"ref":9}"#, &["bad_request", "bad_channel"]),
+        (r#"{"type":"subscribe","channels":"a","ref":9}"#, &["bad_request", "bad_channel"]),
+        (r#"{"type":"subscribe","channels":[1],"ref":9}"#, &["bad_request", "bad_channel"]),
+        (r#"{"type":"subscribe","channels":["a b"],"ref":9}"#, &["bad_channel"]),
+        (r#"{"type":"subscribe","channels":["a,b"],"ref":9}"#, &["bad_channel"]),
+        (&many, &["too_many_channels"]),
+        (r#"{"type":"unsubscribe","channels":["a b"],"ref":9}"#, &["bad_channel"]),
+        (r#"{"type":"publish","data":1,"ref":9}"#, &["bad_request", "bad_channel"]),
+        (r#"{"type":"publish","channel":"a","ref":9}"#, &["bad_request"]),
+        (r#"{"type":"publish","channel":"a b","data":1,"ref":9}"#, &["bad_channel"]),
+        (r#"{"type":"publish","channel":"a","data":1,"event":"bye","ref":9}"#, &["bad_event"]),
+        (r#"{"type":"publish","channel":"a","data":1,"event":"a\nb","ref":9}"#, &["bad_event"]),
+        (&large, &["too_large"]),
+    ];
+    for kind in KINDS {
+        let mut duplex = Duplex::subscribed(&node, kind, &["todo"]).await;
+        for (command, codes) in &cases {
+            duplex.text(command).await;
+            let error = duplex.next().await;
+            assert_eq!(error["type"], "error", "{kind}: {command:.200} gave {error}");
+            let code = error["code"].as_str().expect("a code");
+            assert!(codes.contains(&code), "{kind}: {command:.200} gave {error}");
+            let reference = if command.contains("\"ref\":9") { json!(9) } else { Value::Null };
+            assert_eq!(error["ref"], reference, "{kind}: {command:.200}");
+            duplex.pings().await;
+        }
+        let id = node.publish("todo", "1").await;
+        assert_eq!(duplex.next().await["id"], id.as_str(), "{kind}");
+    }
+}
+
+#[tokio::test]
+async fn a_bare_ping() {
+    let World { node, .. } = World::start(Log::Memory, &[]).await;
+    for kind in KINDS {
+        let mut duplex = Duplex::subscribed(&node, kind, &["todo"]).await;
+        assert_eq!(duplex.ask(&json!({"type": "ping"})).await, json!({"type": "pong"}));
+        for reference in [json!(0), json!("x"), json!(12345678901u64)] {
+            let pong = duplex.ask(&json!({"type": "ping", "ref": reference})).await;
+            assert_eq!(pong, json!({"type": "pong", "ref": reference}), "{kind}");
+        }
+    }
+}
+
+/// A line without an end is bounded, too.
+#[tokio::test]
+async fn an_oversize_line_gets_an_error_and_the_end() {
+    let World { node, .. } = World::start(Log::Memory, &[]).await;
+    for end in ["\"}\n", ""] {
+        let mut duplex = Duplex::subscribed(&node, "tcp", &["todo"]).await;
+        let Duplex::Tcp(client) = &mut duplex else { unreachable!() };
+        let line = format!(r#"{{"type":"ping","ref":"{}{end}"#, "x".repeat(2 << 20));
+        let error = {
+            // It may stop reading in the middle.
+            client.try_send(line.as_bytes()).await;
+            client.json().await
+        };
+        assert_eq!((&error["type"], &error["code"]), (&json!("error"), &json!("too_large")));
+        while let Some(line) = client.line().await {
+            assert!(line.contains("\"bye\""), "{line}");
+        }
+    }
+}
+
+/// `printf … | nc`: the client shuts its sending side and is served on.
+#[tokio::test]
+async fn a_half_closed_client_is_served_on() {
+    let args = ["--heartbeat-seconds", "1"];
+    let World { node, .. } = World::start(Log::Memory, &args).await;
+    let old = node.publish("todo", "0").await;
+    let mut client = LineClient::connect(node.tcp).await;
+    client.send_bytes(b"{\"type\":\"subscribe\",\"channels\":[\"todo\"],\"cursor\":\"earliest\"}\r\n").await;
+    client.half_close().await;
+    assert_eq!(client.json().await["type"], "hello");
+    assert_eq!(client.json().await["type"], "ack");
+    assert_eq!(client.json().await["id"], old.as_str());
+    for _ in 0..2 {
+        assert_eq!(client.json().await["type"], "heartbeat");
+    }
+    let new = node.publish("todo", "1").await;
+    loop {
+        let object = client.json().await;
+        if object["type"] != "heartbeat" {
+            assert_eq!(object["id"], new.as_str());
+            break;
+        }
+    }
+}
+
+#[tokio::test]
+async fn tcp_lines() {
+    let World { node, .. } = World::start(Log::Memory, &[]).await;
+    // Several commands in one write; one command in many writes.
+    let mut client = LineClient::connect(node.tcp).await;
+    let subscribe = b"{\"type\":\"subscribe\",\"channels\":[\"todo\"],\"ref\":1}\n";
+    let both = [subscribe, &b"{\"type\":\"ping\",\"ref\":2}\n"[..]].concat();
+    for byte in &both[..20] {
+        client.send_bytes(&[*byte]).await;
+    }
+    client.send_bytes(&both[20..]).await;
+    for (kind, reference) in [("hello", Value::Null), ("ack", json!(1)), ("pong", json!(2))] {
+        let object = client.json().await;
+        assert_eq!((&object["type"], &object["ref"]), (&json!(kind), &reference), "{object}");
+    }
+    // Bytes that are not UTF-8 are one bad line.
+    client.send_bytes(b"{\"type\":\"ping\",\"ref\":\"\xff\"}\n").await;
+    let error = client.json().await;
+    assert!(matches!(error["code"].as_str(), Some("not_utf8" | "bad_json")), "{error}");
+    client.send(r#"{"type":"ping"}"#).await;
+    assert_eq!(client.json().await["type"], "pong");
+
+    // No policy file unless one is configured.
+    let mut client = LineClient::connect(node.tcp).await;
+    client.send_bytes(b"<policy-file-request/>\0\n").await;
+    client.half_close().await;
+    while let Some(line) = client.line().await {
+        assert!(!line.contains("cross-domain"), "{line}");
+    }
+}
+
+/// A client that leaves in mid-command is no trouble to the others.
+#[tokio::test]
+async fn others_are_unaffected() {
+    let World { node, .. } = World::start(Log::Memory, &[]).await;
+    for kind in KINDS {
+        let channel = format!("calm-{kind}");
+        let mut calm = Duplex::subscribed(&node, kind, &[&channel]).await;
+        for _ in 0..20 {
+            let mut rude = Duplex::subscribed(&node, kind, &[&channel]).await;
+            match &mut rude {
+                Duplex::Ws(socket) => socket.send(&frame(0x81, b"{\"type\":")[..9]).await,
+                Duplex::Tcp(client) => client.send_bytes(b"{\"type\":").await,
+            }
+            drop(rude);
+            let id = node.publish(&channel, "1").await;
+            assert_eq!(calm.next().await["id"], id.as_str(), "{kind}");
+        }
+    }
+}

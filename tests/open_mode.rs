@@ -1,0 +1,242 @@
+//! Without keys or tokens the server is open, and therefore keeps to itself: loopback addresses,
+//! loopback names, loopback origins. And how it ends when it cannot start.
+
+mod support;
+
+use support::server::run_to_end;
+use support::websocket::handshake;
+use support::{Log, Node, RedisServer, Request, Transport, World, decode::Decoder, each_transport, eventually};
+
+const FOREIGN_HOSTS: [&str; 8] = [
+    "evil.example",
+    "evil.example:8080",
+    "localhost.evil.example",
+    "127.0.0.1.evil.example",
+    "evillocalhost",
+    "192.168.1.1",
+    "0.0.0.0",
+    "[2001:db8::1]:80",
+];
+
+#[tokio::test]
+async fn only_loopback_hosts() {
+    let World { node, .. } = World::start(Log::Memory, &[]).await;
+    let paths = ["/poll?channel=a", "/sse?channel=a", "/info", "/", "/publish?channel=a", "/channels/a"];
+    for host in FOREIGN_HOSTS {
+        for path in paths {
+            let answer = Request::get(path).host(host).send(node.http).await;
+            assert_eq!(answer.status, 403, "{host} {path}: {}", answer.text());
+            assert_eq!(answer.error_code(), "forbidden", "{host} {path}");
+        }
+        let answer = Request::post("/publish?channel=a", b"1").host(host).send(node.http).await;
+        assert_eq!(answer.status, 403, "{host}");
+    }
+    for host in ["localhost", "LOCALHOST:1", "localhost:8080", "127.0.0.1", "127.1.2.3:5", "[::1]", "[::1]:8080"] {
+        let answer = Request::get("/poll?channel=a").host(host).send(node.http).await;
+        assert_eq!(answer.status, 200, "{host}");
+    }
+    assert_eq!(node.get("/poll?channel=a&cursor=earliest").await.json()["messages"], serde_json::json!([]));
+}
+
+const FOREIGN_ORIGINS: [&str; 10] = [
+    "https://evil.example",
+    "http://evil.example:8080",
+    "null",
+    "http://localhost.evil.example",
+    "http://127.0.0.1.evil.example",
+    "http://evil.example/localhost",
+    "http://localhost@evil.example",
+    "http://evillocalhost",
+    "file://",
+    "nonsense",
+];
+
+/// The code of a refusal, as the transport's clients read it; `None` where it was served.
+async fn refusal(node: &Node, transport: &Transport, origin: &str) -> Option<String> {
+    let url = transport.url("channel=a&max_seconds=1&timeout=1");
+    if transport.lifecycle == "duplex" {
+        let answer = handshake(&url).header("Origin", origin).open(node.http).await;
+        if answer.status == 101 {
+            return None;
+        }
+    }
+    let request = match transport.lifecycle.as_str() {
+        "duplex" => handshake(&url),
+        _ => Request::get(&url),
+    };
+    let mut answer = request.header("Origin", origin).open(node.http).await;
+    if answer.status == 200 && !transport.is_script() {
+        return None;
+    }
+    if answer.status == 200 {
+        let mut decoder = Decoder::new(answer.header("Content-Type").expect("a type"), "cb");
+        support::within(support::SOON, "the script", answer.finish()).await;
+        decoder.feed(&answer.body);
+        decoder.finish();
+        return decoder.pop().expect("a call").code();
+    }
+    answer.finish().await;
+    assert_eq!(answer.status, 403, "{}: {}", transport.name, answer.text());
+    Some(answer.error_code())
+}
+
+#[tokio::test]
+async fn only_loopback_origins() {
+    let World { node, .. } = World::start(Log::Memory, &[]).await;
+    each_transport(
+        &node,
+        |t| t.lifecycle != "socket",
+        async |transport| {
+            for origin in FOREIGN_ORIGINS {
+                let code = refusal(&node, &transport, origin).await;
+                assert_eq!(code.as_deref(), Some("forbidden_origin"), "{}: {origin}", transport.name);
+            }
+            for origin in ["http://localhost", "http://localhost:3000", "https://127.0.0.1:1", "http://[::1]:8080"] {
+                let code = refusal(&node, &transport, origin).await;
+                assert_eq!(code, None, "{}: {origin}", transport.name);
+            }
+        },
+    )
+    .await;
+    for origin in FOREIGN_ORIGINS {
+        let publish = Request::post("/publish?channel=a", b"1").header("Origin", origin);
+        let answer = publish.send(node.http).await;
+        assert_eq!((answer.status, answer.error_code().as_str()), (403, "forbidden_origin"), "{origin}");
+    }
+    assert_eq!(node.get("/poll?channel=a&cursor=earliest").await.json()["messages"], serde_json::json!([]));
+    eventually("a log line that names the flag", async || node.log().contains("--allow-origin").then_some(())).await;
+}
+
+/// Pages of other loopback origins read answers and the position, with credentials.
+#[tokio::test]
+async fn cors() {
+    let World { node, .. } = World::start(Log::Memory, &[]).await;
+    let origin = "http://localhost:3000";
+    each_transport(
+        &node,
+        |t| t.is_http(),
+        async |transport| {
+            for query in ["channel=a&max_seconds=1&timeout=1", "channel=a%20b"] {
+                let url = transport.url(query);
+                let answer = Request::get(&url).header("Origin", origin).open(node.http).await;
+                let name = &transport.name;
+                assert_eq!(answer.header("Access-Control-Allow-Origin"), Some(origin), "{name}");
+                let exposed = answer.header("Access-Control-Expose-Headers").unwrap_or_default();
+                assert!(exposed.to_lowercase().contains("etag"), "{name} exposes {exposed:?}");
+                assert!(answer.header("Vary").is_some_and(|vary| vary.contains("Origin")), "{name}");
+            }
+            // No CORS for whom it does not concern.
+            let answer = Request::get(&transport.url("channel=a")).open(node.http).await;
+            assert_ne!(answer.header("Access-Control-Allow-Origin"), Some("*"));
+        },
+    )
+    .await;
+    let preflight = Request::new("OPTIONS", "/publish")
+        .header("Origin", origin)
+        .header("Access-Control-Request-Method", "POST")
+        .header("Access-Control-Request-Headers", "content-type")
+        .send(node.http)
+        .await;
+    assert!(matches!(preflight.status, 200 | 204));
+    assert_eq!(preflight.header("Access-Control-Allow-Origin"), Some(origin));
+    let allowed = preflight.header("Access-Control-Allow-Headers").expect("headers").to_lowercase();
+    assert!(allowed.contains("content-type"), "{allowed}");
+    let foreign = Request::new("OPTIONS", "/publish")
+        .header("Origin", "https://evil.example")
+        .header("Access-Control-Request-Method", "POST")
+        .send(node.http)
+        .await;
+    assert_eq!(foreign.header("Access-Control-Allow-Origin"), None);
+}
+
+#[tokio::test]
+async fn allow_origin() {
+    let args = ["--allow-origin", "https://app.example", "--allow-origin", "https://two.example:8443"];
+    let World { node, .. } = World::start(Log::Memory, &args).await;
+    let poll = node.transport("poll").await;
+    for good in ["https://app.example", "https://two.example:8443"] {
+        assert_eq!(refusal(&node, &poll, good).await, None, "{good}");
+    }
+    for bad in [
+        "http://app.example",
+        "https://app.example:444",
+        "https://app.example.evil.example",
+        "https://xapp.example",
+        "https://two.example",
+    ] {
+        assert_eq!(refusal(&node, &poll, bad).await.as_deref(), Some("forbidden_origin"), "{bad}");
+    }
+}
+
+/// `--open` lifts both.
+#[tokio::test]
+async fn open_lifts_both() {
+    for args in [&["--open"][..], &["--open", "--listen", "0.0.0.0:0", "--tcp-listen", "0.0.0.0:0"]] {
+        let node = Node::start_unready(args).await;
+        let address = (std::net::Ipv4Addr::LOCALHOST, node.http.port()).into();
+        for host in FOREIGN_HOSTS {
+            let answer = Request::get("/poll?channel=a").host(host).send(address).await;
+            assert_eq!(answer.status, 200, "{host}");
+        }
+        for origin in ["https://evil.example", "null"] {
+            let answer = Request::get("/poll?channel=a").header("Origin", origin).send(address).await;
+            assert_eq!(answer.status, 200, "{origin}");
+        }
+    }
+}
+
+/// Exit code 64, and why, in one line.
+#[tokio::test]
+async fn bad_configuration() {
+    let cases: [(&[&str], &str); 14] = [
+        (&["--listen", "0.0.0.0:0"], "--open"),
+        (&["--listen", "[::]:0"], "--open"),
+        (&["--tcp-listen", "0.0.0.0:0"], "--open"),
+        (&["--listen", "nonsense"], "listen"),
+        (&["--listen", "127.0.0.1:99999"], "listen"),
+        (&["--redis", "nonsense"], "redis"),
+        (&["--redis", "http://127.0.0.1/"], "redis"),
+        (&["--retain-messages", "x"], "retain-messages"),
+        (&["--retain-bytes", "64 bananas"], "retain-bytes"),
+        (&["--max-connections", "-1"], "max-connections"),
+        (&["--log-format", "xml"], "log-format"),
+        (&["--allow-origin", "https://app.example/path"], "allow-origin"),
+        (&["--nonsense"], "nonsense"),
+        (&["LONGTAIL_MAX_CHANNELS=x"], "max-channels"),
+    ];
+    let loopback = ["--listen", "127.0.0.1:0", "--tcp-listen", "127.0.0.1:0"];
+    for (args, named) in cases {
+        let mut all: Vec<&str> = Vec::new();
+        for pair in loopback.chunks(2).filter(|pair| !args.contains(&pair[0])) {
+            all.extend(pair);
+        }
+        all.extend(args);
+        let (code, said) = run_to_end(&all).await;
+        assert_eq!(code, 64, "{args:?}: {said}");
+        let lines: Vec<&str> = said.lines().filter(|line| !line.trim().is_empty()).collect();
+        assert_eq!(lines.len(), 1, "{args:?} in one line: {said}");
+        assert!(lines[0].contains(named), "{args:?}: {said}");
+    }
+}
+
+#[tokio::test]
+async fn the_environment_is_another_way_to_say_it() {
+    let args = ["LONGTAIL_MAX_CHANNELS=2", "LONGTAIL_HEARTBEAT_SECONDS=3"];
+    let World { node, .. } = World::start(Log::Memory, &args).await;
+    let answer = node.get("/poll?channel=a,b,c").await;
+    assert_eq!(answer.error_code(), "too_many_channels");
+    let (code, _) = run_to_end(&["--help"]).await;
+    assert_eq!(code, 0);
+}
+
+/// Exit code 69 where the log is not there.
+#[tokio::test]
+async fn an_unreachable_log() {
+    let mut redis = RedisServer::start().await;
+    redis.kill();
+    let url = redis.url();
+    let args = ["--listen", "127.0.0.1:0", "--tcp-listen", "off", "--redis", &url];
+    let (code, said) = run_to_end(&args).await;
+    assert_eq!(code, 69, "{said}");
+    assert!(said.contains("--wait-for-log"), "it names the way out: {said}");
+}

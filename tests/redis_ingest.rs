@@ -1,0 +1,308 @@
+//! What any Redis client may do: PUBLISH and XADD.
+
+mod support;
+
+use support::world::start_on;
+use support::{Item, Kind, Node, Reader, RedisServer, Subscription, each_transport, eventually, same_payload};
+
+async fn read(node: &Node, channel: &str) -> Vec<Item> {
+    let answer = node.get(&format!("/poll?channel={channel}&cursor=earliest&limit=1000")).await;
+    support::decode::batch(&answer.text()).into_iter().filter(|item| item.id().is_some()).collect()
+}
+
+/// Waits for this many messages of a channel, and for no more.
+async fn exactly(node: &Node, channel: &str, count: usize) -> Vec<Item> {
+    eventually(&format!("{count} messages on {channel}"), async || {
+        let items = read(node, channel).await;
+        (items.len() >= count).then_some(items)
+    })
+    .await;
+    let items = read(node, channel).await;
+    assert_eq!(items.len(), count, "{items:?}");
+    items
+}
+
+async fn publish(redis: &RedisServer, channel: &str, payload: &str) {
+    let heard = redis.number(&["PUBLISH", channel, payload]).await;
+    assert!(heard > 0, "nobody listens to {channel}");
+}
+
+/// The sentence of the issue: the same message with the same id on every transport.
+#[tokio::test]
+async fn a_publish_reaches_every_transport() {
+    let redis = RedisServer::start().await;
+    let node = start_on(&redis, &[]).await;
+    redis.listened(1).await;
+    let mut readers = Vec::new();
+    for transport in node.transports().await {
+        readers.push(Reader::open(&node, &transport, Subscription::to(&["todo"])).await);
+    }
+    publish(&redis, "push:todo", r#"{"title":"milk"}"#).await;
+    let mut ids = Vec::new();
+    for reader in &mut readers {
+        let message = reader.next_message().await;
+        assert_eq!(message.data(), r#"{"title":"milk"}"#, "{}", reader.transport.name);
+        assert_eq!(message.str("channel").as_deref(), Some("todo"));
+        assert_eq!(message.str("event").as_deref(), Some("message"));
+        ids.push(message.id().expect("an id"));
+    }
+    ids.dedup();
+    assert_eq!(ids.len(), 1, "{ids:?}");
+}
+
+/// (payload, event, data)
+const PAYLOADS: [(&str, &str, &str); 15] = [
+    (r#"{"title":"milk"}"#, "message", r#"{"title":"milk"}"#),
+    ("a text", "message", r#""a text""#),
+    ("123", "message", "123"),
+    ("", "message", r#""""#),
+    (r#"{"event":"added","data":{"b":1e400}}"#, "added", r#"{"b":1e400}"#),
+    (r#"{"data":7}"#, "message", "7"),
+    (r#"{"data":null}"#, "message", "null"),
+    (r#"{"event":"added"}"#, "message", r#"{"event":"added"}"#),
+    (r#"{"data":1,"other":2}"#, "message", r#"{"data":1,"other":2}"#),
+    (r#"{"data":1,"channel":"x"}"#, "message", r#"{"data":1,"channel":"x"}"#),
+    (r#"[{"data":1}]"#, "message", r#"[{"data":1}]"#),
+    (r#"{"data":1,"key":"k"}"#, "message", "1"),
+    (r#"{"data":2,"exclude":"11111111-1111-4111-8111-111111111111"}"#, "message", "2"),
+    ("{\"data\":\r\n[1]}", "message", "[1]"),
+    ("</script>\u{2028}\r\n\0", "message", "\"</script>\u{2028}\\r\\n\\u0000\""),
+];
+
+#[tokio::test]
+async fn payloads_are_raw_or_enveloped() {
+    let redis = RedisServer::start().await;
+    let node = start_on(&redis, &[]).await;
+    redis.listened(1).await;
+    for (payload, _, _) in PAYLOADS {
+        publish(&redis, "push:todo", payload).await;
+    }
+    let items = exactly(&node, "todo", PAYLOADS.len()).await;
+    for (item, (payload, event, data)) in items.iter().zip(PAYLOADS) {
+        assert_eq!(item.str("event").as_deref(), Some(event), "{payload}");
+        // How a text's characters are escaped is the server's choice.
+        let text = data.starts_with('"');
+        assert!(same_payload(text, data, item.data()), "{payload:?} became {}", item.data());
+    }
+    let url = "/poll?channel=todo&cursor=earliest&client=11111111-1111-4111-8111-111111111111";
+    let seen = node.get(url).await.text();
+    assert_eq!(support::decode::batch(&seen).len(), PAYLOADS.len(), "one is excluded: {seen}");
+
+    // The same key, from PUBLISH too, appends nothing.
+    publish(&redis, "push:keyed", r#"{"data":1,"key":"k"}"#).await;
+    publish(&redis, "push:keyed", r#"{"data":2,"key":"k"}"#).await;
+    publish(&redis, "push:keyed", "3").await;
+    let items = exactly(&node, "keyed", 2).await;
+    assert_eq!((items[0].data(), items[1].data()), ("1", "3"));
+}
+
+/// What cannot be a message is left out, and what comes behind it arrives.
+#[tokio::test]
+async fn garbage_is_left_out() {
+    let redis = RedisServer::start().await;
+    let node = start_on(&redis, &["--max-message-bytes", "1000"]).await;
+    redis.listened(1).await;
+    let large = "x".repeat(5 << 20);
+    publish(&redis, "push:a b", "bad channel").await;
+    publish(&redis, "push:", "no channel").await;
+    publish(&redis, "push:todo", &large).await;
+    publish(&redis, "push:todo", &"[".repeat(1001)).await;
+    publish(&redis, "push:todo", "good").await;
+    assert_eq!(exactly(&node, "todo", 1).await[0].data(), r#""good""#);
+    assert_eq!(node.get("/readyz").await.status, 200);
+}
+
+#[tokio::test]
+async fn volatile_publishes_are_not_kept() {
+    let redis = RedisServer::start().await;
+    let nodes = [start_on(&redis, &[]).await, start_on(&redis, &[]).await];
+    redis.listened(2).await;
+    let mut readers = Vec::new();
+    for node in &nodes {
+        let sse = node.transport("sse").await;
+        let mut reader = Reader::open(node, &sse, Subscription::to(&["todo"])).await;
+        reader.next_of(Kind::Hello).await;
+        readers.push(reader);
+    }
+    publish(&redis, "push:todo", r#"{"data":"gone","volatile":true}"#).await;
+    for reader in &mut readers {
+        let message = reader.next_message().await;
+        assert_eq!((message.data(), message.id()), (r#""gone""#, None));
+    }
+    publish(&redis, "push:todo", "kept").await;
+    for (reader, node) in readers.iter_mut().zip(&nodes) {
+        assert_eq!(reader.next_message().await.data(), r#""kept""#, "once, not once a node");
+        exactly(node, "todo", 1).await;
+    }
+}
+
+/// However many nodes listen, one PUBLISH is one message.
+#[tokio::test]
+async fn one_publish_is_one_message() {
+    let redis = RedisServer::start().await;
+    let nodes = [start_on(&redis, &[]).await, start_on(&redis, &[]).await, start_on(&redis, &[]).await];
+    redis.listened(3).await;
+    for n in 0..200 {
+        publish(&redis, "push:todo", &n.to_string()).await;
+        // Equal payloads are messages of their own.
+        publish(&redis, "push:same", "again").await;
+    }
+    let first: Vec<_> = exactly(&nodes[0], "todo", 200).await.iter().map(Item::id).collect();
+    for node in &nodes {
+        let items = exactly(node, "todo", 200).await;
+        let wanted: Vec<String> = (0..200).map(|n| n.to_string()).collect();
+        assert_eq!(items.iter().map(Item::data).collect::<Vec<_>>(), wanted, "in order");
+        assert_eq!(items.iter().map(Item::id).collect::<Vec<_>>(), first, "one id");
+        exactly(node, "same", 200).await;
+    }
+}
+
+/// Also when the node that would have appended it dies.
+#[tokio::test]
+async fn a_dying_node_takes_no_publish_with_it() {
+    let redis = RedisServer::start().await;
+    let survivor = start_on(&redis, &[]).await;
+    for round in 0..4 {
+        let victim = start_on(&redis, &[]).await;
+        redis.listened(2).await;
+        let channel = format!("push:round-{round}");
+        for n in 0..100 {
+            publish(&redis, &channel, &n.to_string()).await;
+            if n == 50 {
+                victim.signal("KILL");
+            }
+        }
+        drop(victim);
+        let items = exactly(&survivor, &format!("round-{round}"), 100).await;
+        let mut seen: Vec<usize> = items.iter().map(|i| i.data().parse().expect("n")).collect();
+        seen.sort_unstable();
+        assert_eq!(seen, (0..100).collect::<Vec<_>>());
+    }
+}
+
+#[tokio::test]
+async fn patterns() {
+    let redis = RedisServer::start().await;
+    let patterns = ["--redis-subscribe", "news.*", "--redis-subscribe", "exact"];
+    let node = start_on(&redis, &patterns).await;
+    eventually("the node to listen", async || {
+        let heard = redis.number(&["PUBLISH", "exact", "0"]).await;
+        (heard > 0).then_some(())
+    })
+    .await;
+    publish(&redis, "exact", "1").await;
+    eventually("the exact name", async || (!read(&node, "exact").await.is_empty()).then_some(())).await;
+    eventually("the node to listen", async || {
+        let heard = redis.number(&["PUBLISH", "news.warm", "0"]).await;
+        (heard > 0).then_some(())
+    })
+    .await;
+    publish(&redis, "news.today", "2").await;
+    assert_eq!(exactly(&node, "today", 1).await[0].data(), "2");
+    assert_eq!(redis.number(&["PUBLISH", "push:todo", "3"]).await, 0, "the default is replaced");
+
+    let off = start_on(&RedisServer::start().await, &["--redis-subscribe", "off"]).await;
+    assert_eq!(off.get("/readyz").await.status, 200);
+    let url = redis.url();
+    for bad in [
+        vec!["push:?"],
+        vec!["pu*sh"],
+        vec!["push:[ab]*"],
+        vec!["push:**"],
+        vec!["push:*", "push:a*"],
+        vec!["push:*", "push:todo"],
+        vec!["push:*", "push:*"],
+    ] {
+        let mut args = vec!["--listen", "127.0.0.1:0", "--tcp-listen", "off", "--redis", &url];
+        for pattern in &bad {
+            args.extend(["--redis-subscribe", pattern]);
+        }
+        let (code, said) = support::server::run_to_end(&args).await;
+        assert_eq!(code, 64, "{bad:?}: {said}");
+    }
+}
+
+/// XADD by anybody, straight into the log, also while no node is up.
+#[tokio::test]
+async fn xadd() {
+    let redis = RedisServer::start().await;
+    let early = redis.text(&["XADD", "longtail:log", "*", "channel", "todo", "data", "early"]).await;
+    let node = start_on(&redis, &[]).await;
+    let sse = node.transport("sse").await;
+    let mut live = Reader::open(&node, &sse, Subscription::to(&["todo"]).from("earliest")).await;
+    assert_eq!(live.next_message().await.data(), r#""early""#);
+    let client = uuid::Uuid::new_v4().to_string();
+    let add: [(&[&str], &str, &str); 5] = [
+        (&["channel", "todo", "data", r#"{"b":1e400}"#], "message", r#"{"b":1e400}"#),
+        (&["data", "7", "channel", "todo"], "message", "7"),
+        (&["channel", "todo", "data", "x", "event", "added"], "added", r#""x""#),
+        (&["channel", "todo", "data", "y", "exclude", &client], "message", r#""y""#),
+        (&["channel", "todo", "data", "z", "unknown", "field"], "message", r#""z""#),
+    ];
+    for (fields, event, data) in add {
+        let id = redis.text(&[&["XADD", "longtail:log", "*"], fields].concat()).await;
+        let message = live.next_message().await;
+        assert_eq!((message.str("event").as_deref(), message.data()), (Some(event), data));
+        let got = message.id().expect("an id");
+        assert!(got.starts_with(&format!("{id}.")), "{id} became {got}");
+    }
+    let items = read(&node, "todo").await;
+    assert!(items[0].id().is_some_and(|id| id.starts_with(&early)));
+    let seen = node.get(&format!("/poll?channel=todo&cursor=earliest&client={client}")).await;
+    assert_eq!(seen.json()["messages"].as_array().map(Vec::len), Some(5));
+}
+
+/// An entry that is no message is skipped, and logged.
+#[tokio::test]
+async fn foreign_entries_are_skipped() {
+    let redis = RedisServer::start().await;
+    redis.command(&["XADD", "longtail:log", "*", "nonsense", "before"]).await;
+    let node = start_on(&redis, &[]).await;
+    let sse = node.transport("sse").await;
+    let mut live = Reader::open(&node, &sse, Subscription::to(&["todo"])).await;
+    let large = "x".repeat(3 << 20);
+    let skipped: [&[&str]; 6] = [
+        &["channel", "todo"],
+        &["data", "x"],
+        &["channel", "a b", "data", "x"],
+        &["", ""],
+        &["channel", "todo", "data", "x", "event", "hello"],
+        &["channel", "todo", "data", &large],
+    ];
+    for fields in skipped {
+        redis.command(&[&["XADD", "longtail:log", "*"], fields].concat()).await;
+    }
+    redis.command(&["XADD", "longtail:log", "*", "channel", "todo", "data", "good"]).await;
+    let message = live.next_message().await;
+    assert_eq!(message.data(), r#""good""#, "{:.200}", message.text);
+    eventually("a log line", async || node.log().to_lowercase().contains("skip").then_some(())).await;
+    each_transport(
+        &node,
+        |_| true,
+        async |transport| {
+            let subscription = Subscription::to(&["todo"]).from("earliest");
+            let mut reader = Reader::open(&node, &transport, subscription).await;
+            assert_eq!(reader.next_message().await.data(), r#""good""#);
+        },
+    )
+    .await;
+}
+
+/// Prefixes keep deployments apart.
+#[tokio::test]
+async fn the_prefix_is_a_setting() {
+    let redis = RedisServer::start().await;
+    let one = start_on(&redis, &["--redis-subscribe", "off"]).await;
+    let two = start_on(&redis, &["--redis-prefix", "other", "--redis-subscribe", "off"]).await;
+    redis.command(&["XADD", "other:log", "*", "channel", "todo", "data", "2"]).await;
+    one.publish("todo", "1").await;
+    assert_eq!(exactly(&one, "todo", 1).await[0].data(), "1");
+    assert_eq!(exactly(&two, "todo", 1).await[0].data(), "2");
+    let keys: Vec<String> = redis::from_redis_value(redis.command(&["KEYS", "*"]).await).expect("keys");
+    for key in keys {
+        let known = ["longtail:log", "other:log"].contains(&key.as_str())
+            || key.starts_with("{longtail:log}:")
+            || key.starts_with("{other:log}:");
+        assert!(known, "a key outside the prefix: {key}");
+    }
+}

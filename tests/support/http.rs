@@ -1,0 +1,287 @@
+//! HTTP/1.1 and 1.0 by hand: requests are bytes, bodies are read as they arrive.
+
+use super::{SOON, within};
+use bytes::Bytes;
+use serde_json::Value;
+use std::net::SocketAddr;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// A request to be written as it stands.
+pub struct Request {
+    method: String,
+    target: String,
+    version: &'static str,
+    headers: Vec<(String, String)>,
+    body: Option<Vec<u8>>,
+    host: Option<String>,
+}
+
+impl Request {
+    pub fn new(method: &str, target: &str) -> Request {
+        Request {
+            method: method.to_owned(),
+            target: target.to_owned(),
+            version: "HTTP/1.1",
+            headers: Vec::new(),
+            body: None,
+            host: None,
+        }
+    }
+
+    pub fn get(target: &str) -> Request {
+        Request::new("GET", target)
+    }
+
+    pub fn post(target: &str, body: &[u8]) -> Request {
+        let mut request = Request::new("POST", target);
+        request.body = Some(body.to_vec());
+        request
+    }
+
+    /// A POST of form fields, already encoded.
+    pub fn form(target: &str, fields: &str) -> Request {
+        Request::post(target, fields.as_bytes()).header("Content-Type", "application/x-www-form-urlencoded")
+    }
+
+    pub fn header(mut self, name: &str, value: &str) -> Request {
+        self.headers.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    pub fn host(mut self, host: &str) -> Request {
+        self.host = Some(host.to_owned());
+        self
+    }
+
+    pub fn http10(mut self) -> Request {
+        self.version = "HTTP/1.0";
+        self
+    }
+
+    fn bytes(&self, address: SocketAddr) -> Vec<u8> {
+        let mut head = format!("{} {} {}\r\n", self.method, self.target, self.version);
+        let host = self.host.clone().unwrap_or_else(|| address.to_string());
+        head.push_str(&format!("Host: {host}\r\n"));
+        if let Some(body) = &self.body {
+            head.push_str(&format!("Content-Length: {}\r\n", body.len()));
+        }
+        for (name, value) in &self.headers {
+            head.push_str(&format!("{name}: {value}\r\n"));
+        }
+        head.push_str("\r\n");
+        let mut bytes = head.into_bytes();
+        bytes.extend(self.body.iter().flatten());
+        bytes
+    }
+
+    /// Sends it on a connection of its own and reads the whole answer.
+    pub async fn send(self, address: SocketAddr) -> Response {
+        let what = format!("the whole answer to {} {}", self.method, self.target);
+        within(SOON, &what, async {
+            let mut response = self.open(address).await;
+            response.finish().await;
+            response
+        })
+        .await
+    }
+
+    /// Sends it and reads the answer's head; the body is read as it comes.
+    pub async fn open(self, address: SocketAddr) -> Response {
+        let what = format!("the head of the answer to {} {}", self.method, self.target);
+        within(SOON, &what, async {
+            let mut stream = TcpStream::connect(address).await.expect("connect");
+            // A refusal may come before the body was taken: the answer is what counts.
+            stream.write_all(&self.bytes(address)).await.ok();
+            let mut response = Response::new(stream, self.method == "HEAD");
+            response.read_head().await.expect("an answer");
+            response
+        })
+        .await
+    }
+}
+
+enum Framing {
+    Sized(usize),
+    Chunked,
+    Close,
+}
+
+/// An answer: the head, and as much of the body as was read.
+pub struct Response {
+    pub status: u16,
+    pub version: String,
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+    stream: TcpStream,
+    buffer: Vec<u8>,
+    framing: Framing,
+    head_only: bool,
+    ended: bool,
+}
+
+impl Response {
+    /// An answer to be read from a connection on which the request was written by hand.
+    pub fn new(stream: TcpStream, head_only: bool) -> Response {
+        Response {
+            status: 0,
+            version: String::new(),
+            headers: Vec::new(),
+            body: Vec::new(),
+            stream,
+            buffer: Vec::new(),
+            framing: Framing::Close,
+            head_only,
+            ended: false,
+        }
+    }
+
+    /// Reads the head; `None` if the connection ended before one came.
+    pub async fn read_head(&mut self) -> Option<()> {
+        let end = loop {
+            if let Some(at) = find(&self.buffer, b"\r\n\r\n") {
+                break at;
+            }
+            if !self.fill().await {
+                return None;
+            }
+        };
+        let head = String::from_utf8(self.buffer.drain(..end + 4).collect()).expect("ASCII head");
+        let mut lines = head.trim_end().split("\r\n");
+        let status_line = lines.next().expect("a status line");
+        let mut words = status_line.splitn(3, ' ');
+        self.version = words.next().expect("a version").to_owned();
+        let status = words.next().expect("a status");
+        self.status = status.parse().unwrap_or_else(|_| panic!("status line {status_line:?}"));
+        self.headers = lines
+            .map(|line| {
+                let (name, value) = line.split_once(':').expect("a header line");
+                (name.to_ascii_lowercase(), value.trim().to_owned())
+            })
+            .collect();
+        let length = self.header("content-length").map(str::parse);
+        self.framing = if self.head_only || matches!(self.status, 101 | 204 | 304) {
+            Framing::Sized(0)
+        } else if self.header("transfer-encoding") == Some("chunked") {
+            assert!(length.is_none(), "both a length and chunks: {head}");
+            Framing::Chunked
+        } else {
+            length.map_or(Framing::Close, |n| Framing::Sized(n.expect("a number")))
+        };
+        Some(())
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let found = self.headers.iter().find(|(n, _)| n.eq_ignore_ascii_case(name));
+        found.map(|(_, value)| value.as_str())
+    }
+
+    /// Reads what comes next of the body; `None` at its end.
+    pub async fn read_some(&mut self) -> Option<Bytes> {
+        loop {
+            if self.ended {
+                return None;
+            }
+            if let Some(part) = self.take_part() {
+                if part.is_empty() {
+                    self.ended = true;
+                    return None;
+                }
+                self.body.extend_from_slice(&part);
+                return Some(part);
+            }
+            if !self.fill().await {
+                self.ended = true;
+                assert!(
+                    matches!(self.framing, Framing::Close),
+                    "the connection ended within a body: {:?}",
+                    String::from_utf8_lossy(&self.body)
+                );
+                return None;
+            }
+        }
+    }
+
+    /// A part of the body that has arrived; empty at the end.
+    fn take_part(&mut self) -> Option<Bytes> {
+        let buffer = &mut self.buffer;
+        match &mut self.framing {
+            Framing::Sized(0) => Some(Bytes::new()),
+            Framing::Sized(left) if !buffer.is_empty() => {
+                let part: Vec<u8> = buffer.drain(..buffer.len().min(*left)).collect();
+                *left -= part.len();
+                Some(part.into())
+            }
+            Framing::Close if !buffer.is_empty() => Some(std::mem::take(buffer).into()),
+            Framing::Chunked => {
+                let line = find(buffer, b"\r\n")?;
+                let size = std::str::from_utf8(&buffer[..line]).expect("a chunk size");
+                let size = size.split(';').next().expect("a size").trim();
+                let size = usize::from_str_radix(size, 16).expect("a chunk size in hex");
+                let end = line + 2 + size + 2;
+                if buffer.len() < end {
+                    return None;
+                }
+                assert_eq!(&buffer[end - 2..end], b"\r\n", "a chunk ends with CRLF");
+                let chunk: Vec<u8> = buffer.drain(..end).collect();
+                Some(Bytes::copy_from_slice(&chunk[line + 2..end - 2]))
+            }
+            _ => None,
+        }
+    }
+
+    async fn fill(&mut self) -> bool {
+        let mut part = [0; 16 * 1024];
+        match self.stream.read(&mut part).await {
+            Ok(0) | Err(_) => false,
+            Ok(n) => {
+                self.buffer.extend_from_slice(&part[..n]);
+                true
+            }
+        }
+    }
+
+    /// Reads the body to its end.
+    pub async fn finish(&mut self) {
+        while self.read_some().await.is_some() {}
+    }
+
+    /// The stream and what was read of it beyond the head (after a 101).
+    pub fn into_stream(self) -> (TcpStream, Vec<u8>) {
+        (self.stream, self.buffer)
+    }
+
+    pub fn text(&self) -> String {
+        String::from_utf8(self.body.clone()).expect("a body of UTF-8")
+    }
+
+    pub fn json(&self) -> Value {
+        let text = self.text();
+        serde_json::from_str(&text).unwrap_or_else(|e| panic!("{} {text:?}: {e}", self.status))
+    }
+
+    /// The code of an error body, whose shape is checked.
+    pub fn error_code(&self) -> String {
+        let body = self.json();
+        let message = body["error"]["message"].as_str().unwrap_or_default();
+        assert!(!message.is_empty(), "an error says why: {body}");
+        body["error"]["code"].as_str().expect("an error has a code").to_owned()
+    }
+}
+
+/// Sends raw bytes and reads one answer; `None` if the connection just ends.
+pub async fn raw(address: SocketAddr, bytes: &[u8]) -> Option<Response> {
+    within(SOON, "the answer to raw bytes", async {
+        let mut stream = TcpStream::connect(address).await.expect("connect");
+        stream.write_all(bytes).await.ok();
+        let mut response = Response::new(stream, false);
+        response.read_head().await?;
+        response.finish().await;
+        Some(response)
+    })
+    .await
+}
+
+pub fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
+    haystack.windows(needle.len()).position(|window| window == needle)
+}

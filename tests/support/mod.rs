@@ -1,0 +1,69 @@
+//! What the black-box tests share: a server process, a Redis, a raw HTTP client and one reader
+//! for every transport. Nothing in here knows the server's code; it knows the wire.
+#![allow(dead_code, reason = "each test file uses its own part of this")]
+#![allow(unused_macros, reason = "each test file uses its own part of this")]
+#![allow(unused_imports, reason = "each test file uses its own part of this")]
+
+/// Makes a test of each rule over each log. A rule is `async fn rule(log: Log)`.
+macro_rules! on_both_logs {
+    ($($rule:ident)*) => {
+        mod memory {
+            $(#[tokio::test] async fn $rule() { super::$rule(super::Log::Memory).await; })*
+        }
+        mod redis {
+            $(#[tokio::test] async fn $rule() { super::$rule(super::Log::Redis).await; })*
+        }
+    };
+}
+
+pub mod decode;
+pub mod http;
+pub mod json;
+pub mod lines;
+pub mod reader;
+pub mod redis;
+pub mod server;
+pub mod websocket;
+pub mod world;
+
+pub use http::{Request, Response};
+pub use json::{Published, message_ids, same_payload};
+pub use lines::LineClient;
+pub use reader::{Item, Kind, Reader, Subscription};
+pub use redis::RedisServer;
+pub use server::{Node, Transport};
+pub use websocket::RawWebSocket;
+pub use world::{Log, World, each_transport};
+
+use std::future::Future;
+use std::time::Duration;
+
+/// How long anything may take that should be there "at once". Generous: the tests share a small
+/// machine, and a test that passes never waits for it.
+pub const SOON: Duration = Duration::from_secs(20);
+
+/// Awaits `future`, or fails with what was waited for.
+pub async fn within<T>(limit: Duration, what: &str, future: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(limit, future).await {
+        Ok(value) => value,
+        Err(_) => panic!("waited {limit:?} for {what}"),
+    }
+}
+
+/// Asks again and again until the answer is `Some`, or fails with what was waited for.
+pub async fn eventually<T>(what: &str, ask: impl AsyncFn() -> Option<T>) -> T {
+    within(SOON, what, async {
+        loop {
+            if let Some(value) = ask().await {
+                return value;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await
+}
+
+/// Percent-encodes a query value, every byte that is not a letter or a digit.
+pub fn quote(value: &str) -> String {
+    form_urlencoded::byte_serialize(value.as_bytes()).collect()
+}

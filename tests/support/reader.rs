@@ -1,0 +1,320 @@
+//! One reader for every transport: it opens a subscription and yields what the server says.
+
+use super::decode::Decoder;
+pub use super::decode::{Item, Kind};
+use super::http::Response;
+use super::{LineClient, Node, Published, Request, SOON, Transport, quote, within};
+use futures_util::StreamExt;
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::Message as Frame;
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
+
+/// What a client asks for, in any transport's words.
+#[derive(Clone, Debug, Default)]
+pub struct Subscription {
+    pub channels: Vec<String>,
+    pub cursor: Option<String>,
+    /// Further fields, such as `client`, `last`, `timeout` or `max_bytes`.
+    pub extra: Vec<(String, String)>,
+    pub headers: Vec<(String, String)>,
+    /// Sends the fields as a form instead of in the query.
+    pub post: bool,
+}
+
+impl Subscription {
+    pub fn to(channels: &[&str]) -> Subscription {
+        let channels = channels.iter().map(ToString::to_string).collect();
+        Subscription { channels, ..Subscription::default() }
+    }
+
+    pub fn from(mut self, cursor: &str) -> Subscription {
+        self.cursor = Some(cursor.to_owned());
+        self
+    }
+
+    pub fn with(mut self, field: &str, value: &str) -> Subscription {
+        self.extra.push((field.to_owned(), value.to_owned()));
+        self
+    }
+
+    pub fn header(mut self, name: &str, value: &str) -> Subscription {
+        self.headers.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    fn extra(&self, field: &str) -> Option<&str> {
+        self.extra.iter().find(|(name, _)| name == field).map(|(_, value)| value.as_str())
+    }
+
+    pub fn query(&self) -> String {
+        let mut query = format!("channel={}", quote(&self.channels.join(",")));
+        if let Some(cursor) = &self.cursor {
+            query.push_str(&format!("&cursor={}", quote(cursor)));
+        }
+        for (name, value) in &self.extra {
+            query.push_str(&format!("&{name}={}", quote(value)));
+        }
+        query
+    }
+
+    /// The `subscribe` command of duplex transports. `last` is a number there.
+    pub fn command(&self) -> String {
+        let mut command = serde_json::json!({"type": "subscribe", "channels": self.channels});
+        if let Some(cursor) = &self.cursor {
+            command["cursor"] = cursor.as_str().into();
+        }
+        for (name, value) in &self.extra {
+            command[name] = match value.parse::<u64>() {
+                Ok(number) => number.into(),
+                Err(_) => value.as_str().into(),
+            };
+        }
+        command.to_string()
+    }
+}
+
+type WebSocket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
+enum Source {
+    /// A poll between two requests.
+    Between,
+    Http {
+        response: Box<Response>,
+        decoder: Box<Decoder>,
+    },
+    Ws(Box<WebSocket>),
+    Tcp(LineClient),
+    Ended,
+}
+
+pub struct Reader {
+    http: SocketAddr,
+    tcp: SocketAddr,
+    pub transport: Transport,
+    pub subscription: Subscription,
+    source: Source,
+    queue: VecDeque<Item>,
+    greeted: bool,
+    /// How the WebSocket was closed.
+    pub close_code: Option<u16>,
+    /// The bytes of the present response's body.
+    pub raw: Vec<u8>,
+}
+
+impl Reader {
+    /// Opens a subscription. A stream has been opened when its `hello` came (it is still to be
+    /// read); a poll without a cursor takes the log's present position first.
+    pub async fn open(node: &Node, transport: &Transport, subscription: Subscription) -> Reader {
+        let mut reader = Reader {
+            http: node.http,
+            tcp: node.tcp,
+            transport: transport.clone(),
+            subscription,
+            source: Source::Between,
+            queue: VecDeque::new(),
+            greeted: false,
+            close_code: None,
+            raw: Vec::new(),
+        };
+        let fresh = reader.subscription.cursor.is_none() && reader.subscription.extra("last").is_none();
+        if transport.is_poll() && fresh {
+            let channel = quote(&reader.subscription.channels.join(","));
+            reader.subscription.cursor = Some(node.latest(&channel).await);
+        }
+        if transport.is_stream() {
+            reader.connect().await;
+            let hello = reader.pull().await.expect("a hello, not the end");
+            assert!(
+                matches!(hello.kind, Kind::Hello | Kind::Error | Kind::Bye),
+                "{} began with {}",
+                transport.name,
+                hello.text
+            );
+            reader.queue.push_front(hello);
+        }
+        reader
+    }
+
+    async fn connect(&mut self) {
+        self.greeted = false;
+        self.raw.clear();
+        self.source = match self.transport.lifecycle.as_str() {
+            "duplex" => {
+                let url = format!("ws://{}{}", self.http, self.transport.url(&self.subscription.query()));
+                let connect = tokio_tungstenite::connect_async(&url);
+                let opened = within(SOON, "the WebSocket", connect).await;
+                let (socket, _) = opened.unwrap_or_else(|error| panic!("{url}: {error}"));
+                Source::Ws(Box::new(socket))
+            }
+            "socket" => {
+                let mut client = LineClient::connect(self.tcp).await;
+                client.send(&self.subscription.command()).await;
+                Source::Tcp(client)
+            }
+            _ => {
+                let url = self.transport.url(&self.subscription.query());
+                let mut request = match url.split_once('?') {
+                    Some((path, fields)) if self.subscription.post => Request::form(path, fields),
+                    _ => Request::get(&url),
+                };
+                for (name, value) in &self.subscription.headers {
+                    request = request.header(name, value);
+                }
+                let response = request.open(self.http).await;
+                assert_eq!(response.status, 200, "{}", self.transport.name);
+                let content_type = response.header("content-type").expect("a type");
+                let callback = self.subscription.extra("callback").unwrap_or("cb");
+                let decoder = Box::new(Decoder::new(content_type, callback));
+                Source::Http { response: Box::new(response), decoder }
+            }
+        };
+    }
+
+    /// The cursor up to which items were handed out.
+    pub fn cursor(&self) -> String {
+        self.subscription.cursor.clone().expect("no cursor yet")
+    }
+
+    /// The next item, or `None` where the server ended a stream. A poll asks again by itself.
+    pub async fn next(&mut self) -> Option<Item> {
+        let name = self.transport.name.clone();
+        let item = within(SOON, &format!("the next item on {name}"), self.pull()).await?;
+        match item.kind {
+            Kind::Hello => {
+                assert!(!std::mem::replace(&mut self.greeted, true), "a second hello on {name}");
+            }
+            Kind::Gap if self.transport.is_poll() => return Some(item),
+            _ => {}
+        }
+        let place = if item.kind == Kind::Message { item.id() } else { item.str("cursor") };
+        if place.is_some() && item.kind != Kind::Error {
+            self.subscription.cursor = place;
+            self.subscription.extra.retain(|(field, _)| field != "last");
+        }
+        Some(item)
+    }
+
+    async fn pull(&mut self) -> Option<Item> {
+        loop {
+            if let Some(item) = self.queue.pop_front() {
+                return Some(item);
+            }
+            match &mut self.source {
+                Source::Ended => return None,
+                Source::Between => self.connect().await,
+                Source::Http { response, decoder } => {
+                    if let Some(item) = decoder.pop() {
+                        return Some(item);
+                    }
+                    if let Some(part) = response.read_some().await {
+                        decoder.feed(&part);
+                        self.raw.extend_from_slice(&part);
+                        continue;
+                    }
+                    decoder.finish();
+                    while let Some(item) = decoder.pop() {
+                        self.queue.push_back(item);
+                    }
+                    self.source = self.after_response().await;
+                }
+                Source::Ws(socket) => match socket.next().await {
+                    Some(Ok(Frame::Text(text))) => {
+                        self.raw.extend_from_slice(text.as_bytes());
+                        return Some(Item::parse(&text));
+                    }
+                    Some(Ok(Frame::Close(close))) => {
+                        self.close_code = close.map(|close| close.code.into());
+                    }
+                    Some(Ok(Frame::Binary(_))) => panic!("a binary frame"),
+                    Some(Ok(_)) => {}
+                    Some(Err(_)) | None => self.source = Source::Ended,
+                },
+                Source::Tcp(client) => match client.line().await {
+                    Some(line) => {
+                        self.raw.extend_from_slice(line.as_bytes());
+                        let item = Item::parse(&line);
+                        // The answer to our own subscribe is no news.
+                        if item.kind != Kind::Ack {
+                            return Some(item);
+                        }
+                    }
+                    None => self.source = Source::Ended,
+                },
+            }
+        }
+    }
+
+    /// A poll that came back empty waits a little, as interval polling does.
+    async fn after_response(&self) -> Source {
+        if self.transport.is_stream() {
+            return Source::Ended;
+        }
+        if self.transport.lifecycle == "poll" && self.queue.len() == 1 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Source::Between
+    }
+
+    /// The next message, gap or error. Heartbeats and batch ends are passed over; after a
+    /// rollover the reader comes back with its cursor.
+    pub async fn next_news(&mut self) -> Item {
+        loop {
+            match self.next().await {
+                Some(item) => match item.kind {
+                    Kind::Message | Kind::Gap | Kind::Error => return item,
+                    Kind::Bye => {
+                        assert_eq!(item.number("code"), Some(4000), "{}", item.text);
+                        self.source = Source::Between;
+                    }
+                    _ => {}
+                },
+                None => panic!("{} ended without a bye", self.transport.name),
+            }
+        }
+    }
+
+    pub async fn next_message(&mut self) -> Item {
+        let item = self.next_news().await;
+        assert_eq!(item.kind, Kind::Message, "{}: {item:?}", self.transport.name);
+        item
+    }
+
+    /// The next item of this kind, whatever comes before it.
+    pub async fn next_of(&mut self, kind: Kind) -> Item {
+        let name = self.transport.name.clone();
+        within(SOON, &format!("{kind:?} on {name}"), async {
+            loop {
+                let item = self.next().await;
+                let item = item.unwrap_or_else(|| panic!("{name} ended before a {kind:?}"));
+                if item.kind == kind {
+                    return item;
+                }
+            }
+        })
+        .await
+    }
+
+    /// Reads exactly these messages, in this order, with nothing between them.
+    pub async fn expect(&mut self, expected: &[Published]) {
+        for (index, want) in expected.iter().enumerate() {
+            let got = self.next_message().await;
+            let place = format!("message {index} of {} on {}", expected.len(), self.transport.name);
+            assert_eq!(got.id().as_ref(), Some(&want.id), "{place}: {}", got.text);
+            assert_eq!(got.str("channel").as_ref(), Some(&want.channel), "{place}");
+            let same = super::same_payload(self.transport.is_script(), &want.data, got.data());
+            assert!(same, "{place}: {} arrived as {}", want.data, got.data());
+        }
+    }
+
+    /// Reads whatever comes to the end of the stream.
+    pub async fn rest(&mut self) -> Vec<Item> {
+        let mut items = Vec::new();
+        while let Some(item) = self.next().await {
+            items.push(item);
+        }
+        items
+    }
+}

@@ -1,0 +1,138 @@
+//! A real `redis-server` on a free port, with a directory of its own.
+
+use super::{eventually, within};
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+/// A Redis that this test started, killed when dropped.
+pub struct RedisServer {
+    child: Child,
+    port: u16,
+    dir: PathBuf,
+    args: Vec<String>,
+}
+
+/// Sends a signal to a process that this test started.
+pub fn signal(pid: u32, name: &str) {
+    let sent = Command::new("sh").args(["-c", &format!("kill -{name} {pid}")]).status();
+    assert!(sent.expect("sh runs").success(), "kill -{name}");
+}
+
+fn spawn(port: u16, dir: &PathBuf, args: &[String]) -> Child {
+    Command::new("redis-server")
+        .args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", "", "--dir"])
+        .arg(dir)
+        .args(args)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("redis-server is installed (apt-get install redis-server)")
+}
+
+impl RedisServer {
+    pub async fn start() -> RedisServer {
+        RedisServer::start_with(&[]).await
+    }
+
+    /// One that survives `kill -9`: every write is in the file before it is answered.
+    pub async fn start_durable() -> RedisServer {
+        RedisServer::start_with(&["--appendonly", "yes", "--appendfsync", "always"]).await
+    }
+
+    pub async fn start_with(args: &[&str]) -> RedisServer {
+        let args: Vec<String> = args.iter().map(ToString::to_string).collect();
+        loop {
+            let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("redis-{}", uuid::Uuid::new_v4()));
+            std::fs::create_dir_all(&dir).expect("a directory for Redis");
+            let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
+            let port = free.local_addr().expect("its address").port();
+            drop(free);
+            let child = spawn(port, &dir, &args);
+            let mut server = RedisServer { child, port, dir, args: args.clone() };
+            // Another process may have taken the port meanwhile: then this one ends at once.
+            loop {
+                if server.child.try_wait().expect("wait").is_some() {
+                    break;
+                }
+                if server.try_command(&["PING"]).await.is_ok() {
+                    return server;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        }
+    }
+
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}/", self.port)
+    }
+
+    /// Runs one command on a connection of its own.
+    pub async fn command(&self, words: &[&str]) -> redis::Value {
+        let answer = self.try_command(words).await;
+        answer.unwrap_or_else(|error| panic!("{words:?}: {error}"))
+    }
+
+    pub async fn connect(&self) -> redis::RedisResult<redis::aio::MultiplexedConnection> {
+        let config = redis::AsyncConnectionConfig::new().set_response_timeout(Some(super::SOON));
+        let client = redis::Client::open(self.url())?;
+        client.get_multiplexed_async_connection_with_config(&config).await
+    }
+
+    async fn try_command(&self, words: &[&str]) -> redis::RedisResult<redis::Value> {
+        let mut connection = self.connect().await?;
+        let mut command = redis::cmd(words[0]);
+        command.arg(&words[1..]);
+        command.query_async(&mut connection).await
+    }
+
+    pub async fn text(&self, words: &[&str]) -> String {
+        redis::from_redis_value(self.command(words).await).expect("a text")
+    }
+
+    pub async fn number(&self, words: &[&str]) -> i64 {
+        redis::from_redis_value(self.command(words).await).expect("a number")
+    }
+
+    /// Stops it as a crash does.
+    pub fn kill(&mut self) {
+        self.child.kill().expect("kill -9");
+        self.child.wait().expect("wait");
+    }
+
+    /// Starts it again on the same port and directory.
+    pub async fn restart(&mut self) {
+        self.child = spawn(self.port, &self.dir, &self.args);
+        eventually("Redis to be back", async || self.try_command(&["PING"]).await.ok()).await;
+    }
+
+    /// Freezes it (`SIGSTOP`): connections stay, nothing is answered.
+    pub fn freeze(&self) {
+        signal(self.child.id(), "STOP");
+    }
+
+    pub fn thaw(&self) {
+        signal(self.child.id(), "CONT");
+    }
+
+    /// Waits until so many clients listen to this pattern.
+    pub async fn listened(&self, nodes: i64) {
+        let what = "the nodes to listen to Redis";
+        within(super::SOON, what, async {
+            while self.number(&["PUBSUB", "NUMPAT"]).await < nodes {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        })
+        .await;
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+        std::fs::remove_dir_all(&self.dir).ok();
+    }
+}

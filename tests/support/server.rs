@@ -1,0 +1,282 @@
+//! One server process on ports of its own.
+
+use super::http::{Request, Response};
+use super::json::Published;
+use super::{SOON, eventually, within};
+use serde_json::Value;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// A running `longtail`, killed when dropped.
+pub struct Node {
+    child: Child,
+    pub http: SocketAddr,
+    pub tcp: SocketAddr,
+    log: Arc<Mutex<Vec<String>>>,
+}
+
+/// One entry of `GET /info`'s list.
+#[derive(Clone, Debug)]
+pub struct Transport {
+    pub name: String,
+    pub path: String,
+    pub lifecycle: String,
+    pub rollover: bool,
+}
+
+impl Transport {
+    /// Does one response carry one batch?
+    pub fn is_poll(&self) -> bool {
+        matches!(self.lifecycle.as_str(), "poll" | "long-poll")
+    }
+
+    /// Does the request wait for a message?
+    pub fn waits(&self) -> bool {
+        self.lifecycle != "poll"
+    }
+
+    /// Does it begin with a `hello` and carry control objects?
+    pub fn is_stream(&self) -> bool {
+        !self.is_poll()
+    }
+
+    /// Is it plain HTTP: one request, one response?
+    pub fn is_http(&self) -> bool {
+        !matches!(self.lifecycle.as_str(), "duplex" | "socket")
+    }
+
+    /// Does the answer run as script, so that `callback` is needed?
+    pub fn is_script(&self) -> bool {
+        matches!(self.name.as_str(), "jsonp" | "forever-frame")
+    }
+
+    /// The path with a query, and with a sound callback where one is needed.
+    pub fn url(&self, query: &str) -> String {
+        let callback = if self.is_script() && !query.contains("callback=") { "&callback=cb" } else { "" };
+        format!("{}?{query}{callback}", self.path)
+    }
+}
+
+/// A process that has not said its addresses yet. An argument such as `LONGTAIL_OPEN=1` is put
+/// into its environment.
+fn spawn(args: &[&str]) -> Child {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_longtail"));
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("LONGTAIL_")) {
+        command.env_remove(name);
+    }
+    for arg in args {
+        match arg.split_once('=') {
+            Some((name, value)) if name.starts_with("LONGTAIL_") => command.env(name, value),
+            _ => command.arg(arg),
+        };
+    }
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the server binary starts")
+}
+
+/// Runs the server until it ends by itself: exit code and what it said.
+pub async fn run_to_end(args: &[&str]) -> (i32, String) {
+    let args: Vec<String> = args.iter().map(ToString::to_string).collect();
+    let run = tokio::task::spawn_blocking(move || {
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let mut child = spawn(&args);
+        let deadline = std::time::Instant::now() + SOON;
+        while child.try_wait().expect("wait").is_none() {
+            if std::time::Instant::now() > deadline {
+                child.kill().expect("kill");
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let output = child.wait_with_output().expect("output");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.code().unwrap_or(-1), said)
+    });
+    run.await.expect("the run")
+}
+
+/// `scheme://ADDRESS` in a log line.
+fn bound(lines: &[String], scheme: &str) -> Option<SocketAddr> {
+    let mark = format!("listening on {scheme}://");
+    lines.iter().find_map(|line| {
+        let rest = &line[line.find(&mark)? + mark.len()..];
+        let end = rest.find(|c: char| !(c.is_ascii_hexdigit() || "[].:".contains(c)));
+        rest[..end.unwrap_or(rest.len())].parse().ok()
+    })
+}
+
+impl Node {
+    /// Starts a node on free loopback ports and waits until it is ready.
+    pub async fn start(args: &[&str]) -> Node {
+        let node = Node::start_unready(args).await;
+        eventually("/readyz to answer 200", async || (node.get("/readyz").await.status == 200).then_some(())).await;
+        node
+    }
+
+    /// Starts a node and waits for its addresses only.
+    pub async fn start_unready(args: &[&str]) -> Node {
+        let mut all = vec!["--log-format", "text"];
+        for (flag, address) in [("--listen", "127.0.0.1:0"), ("--tcp-listen", "127.0.0.1:0")] {
+            if !args.contains(&flag) {
+                all.extend([flag, address]);
+            }
+        }
+        all.extend(args);
+        let mut child = spawn(&all);
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let lines = Arc::clone(&log);
+        let stderr = BufReader::new(child.stderr.take().expect("stderr is a pipe"));
+        std::thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                lines.lock().expect("log").push(line);
+            }
+        });
+        let deadline = std::time::Instant::now() + SOON;
+        loop {
+            let (http, tcp) = {
+                let lines = log.lock().expect("log");
+                (bound(&lines, "http"), bound(&lines, "tcp"))
+            };
+            if let (Some(http), Some(tcp)) = (http, tcp) {
+                return Node { child, http, tcp, log };
+            }
+            let ended = child.try_wait().expect("wait");
+            if ended.is_some() || std::time::Instant::now() > deadline {
+                child.kill().ok();
+                child.wait().ok();
+                let lines = log.lock().expect("log").join("\n");
+                panic!("the server with {all:?} did not say its addresses (ended: {ended:?}):\n{lines}");
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// What the node has logged.
+    pub fn log(&self) -> String {
+        self.log.lock().expect("log").join("\n")
+    }
+
+    /// Sends a signal such as `TERM`.
+    pub fn signal(&self, name: &str) {
+        super::redis::signal(self.child.id(), name);
+    }
+
+    /// Waits for the process to end and gives its exit code.
+    pub async fn exit_code(&mut self) -> i32 {
+        within(SOON, "the server to exit", async {
+            loop {
+                if let Some(status) = self.child.try_wait().expect("wait") {
+                    return status.code().unwrap_or(-1);
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        })
+        .await
+    }
+
+    /// The transports this server offers.
+    pub async fn transports(&self) -> Vec<Transport> {
+        let info = self.get("/info").await.json();
+        let list = info["transports"].as_array().expect("/info lists transports");
+        list.iter()
+            .map(|entry| {
+                let text = |key: &str| entry[key].as_str().unwrap_or_default().to_owned();
+                Transport {
+                    name: text("name"),
+                    path: text("path"),
+                    lifecycle: text("lifecycle"),
+                    rollover: entry["rollover"].as_bool().unwrap_or(false),
+                }
+            })
+            .collect()
+    }
+
+    /// One transport by its name.
+    pub async fn transport(&self, name: &str) -> Transport {
+        let all = self.transports().await;
+        let names: Vec<_> = all.iter().map(|t| t.name.clone()).collect();
+        let found = all.into_iter().find(|t| t.name == name);
+        found.unwrap_or_else(|| panic!("no transport {name} among {names:?}"))
+    }
+
+    pub async fn get(&self, path: &str) -> Response {
+        Request::get(path).send(self.http).await
+    }
+
+    /// Publishes one message whose payload is this JSON text (or any text).
+    pub async fn publish(&self, channel: &str, payload: &str) -> String {
+        self.publish_with(&format!("channel={}", super::quote(channel)), payload).await
+    }
+
+    /// Publishes a raw body with these query fields, and gives the id.
+    pub async fn publish_with(&self, query: &str, payload: &str) -> String {
+        let answer = self.try_publish(query, payload).await;
+        assert_eq!(answer.status, 200, "publishing {query}: {}", answer.text());
+        let id = answer.json()["messages"][0]["id"].as_str().map(str::to_owned);
+        id.unwrap_or_else(|| panic!("no id in {}", answer.text()))
+    }
+
+    pub async fn try_publish(&self, query: &str, payload: &str) -> Response {
+        Request::post(&format!("/publish?{query}"), payload.as_bytes())
+            .header("Content-Type", "application/octet-stream")
+            .send(self.http)
+            .await
+    }
+
+    /// Publishes `count` messages whose payloads are 0, 1, 2, …
+    pub async fn publish_numbers(&self, channel: &str, count: usize) -> Vec<Published> {
+        let payloads: Vec<String> = (0..count).map(|n| n.to_string()).collect();
+        self.publish_all(channel, &payloads).await
+    }
+
+    /// Publishes these JSON texts to one channel as one array.
+    pub async fn publish_all(&self, channel: &str, payloads: &[String]) -> Vec<Published> {
+        let list: Vec<(String, String)> = payloads.iter().map(|p| (channel.to_owned(), p.clone())).collect();
+        self.publish_list(&list).await
+    }
+
+    /// Publishes (channel, JSON text) pairs as arrays of at most 1,000.
+    pub async fn publish_list(&self, list: &[(String, String)]) -> Vec<Published> {
+        let mut published = Vec::new();
+        for part in list.chunks(1000) {
+            let objects: Vec<String> =
+                part.iter().map(|(channel, data)| format!(r#"{{"channel":"{channel}","data":{data}}}"#)).collect();
+            let answer = self.publish_json(&format!("[{}]", objects.join(","))).await;
+            assert_eq!(answer.status, 200, "publishing an array: {}", answer.text());
+            let answer = answer.json();
+            let ids = answer["messages"].as_array().expect("messages");
+            assert_eq!(ids.len(), part.len());
+            for (id, (channel, data)) in ids.iter().zip(part) {
+                assert_eq!(id["channel"], Value::from(channel.as_str()));
+                published.push(Published {
+                    id: id["id"].as_str().expect("id").to_owned(),
+                    channel: channel.clone(),
+                    data: data.clone(),
+                });
+            }
+        }
+        published
+    }
+
+    pub async fn publish_json(&self, body: &str) -> Response {
+        Request::post("/publish", body.as_bytes()).header("Content-Type", "application/json").send(self.http).await
+    }
+
+    /// The log's position now, by an empty poll.
+    pub async fn latest(&self, channel: &str) -> String {
+        let batch = self.get(&format!("/poll?channel={channel}")).await.json();
+        batch["cursor"].as_str().expect("a batch has a cursor").to_owned()
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+        if std::thread::panicking() {
+            eprintln!("--- the node {} said:\n{}", self.http, self.log());
+        }
+    }
+}

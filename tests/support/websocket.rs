@@ -1,0 +1,156 @@
+//! WebSocket frames as bytes, for what a well-behaved library refuses to send.
+
+use super::http::{Request, Response};
+use super::{Node, SOON, within};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+pub const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+pub const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+
+/// A frame from the server.
+#[derive(Debug, PartialEq)]
+pub struct Frame {
+    pub first: u8,
+    pub payload: Vec<u8>,
+}
+
+impl Frame {
+    pub fn opcode(&self) -> u8 {
+        self.first & 0x0f
+    }
+
+    pub fn close_code(&self) -> u16 {
+        assert_eq!(self.opcode(), 8, "not a close frame: {self:?}");
+        u16::from_be_bytes([self.payload[0], self.payload[1]])
+    }
+
+    pub fn json(&self) -> serde_json::Value {
+        assert_eq!(self.first, 0x81, "not an unfragmented text frame: {self:?}");
+        serde_json::from_slice(&self.payload).expect("JSON")
+    }
+}
+
+/// A client's frame: first byte, masked payload.
+pub fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    let mask = [0x37, 0xfa, 0x21, 0x3d];
+    let mut bytes = vec![first];
+    match payload.len() {
+        n @ 0..=125 => bytes.push(0x80 | n as u8),
+        n @ 126..=65535 => {
+            bytes.push(0x80 | 126);
+            bytes.extend((n as u16).to_be_bytes());
+        }
+        n => {
+            bytes.push(0x80 | 127);
+            bytes.extend((n as u64).to_be_bytes());
+        }
+    }
+    bytes.extend(mask);
+    bytes.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+    bytes
+}
+
+/// A frame without the mask that clients owe.
+pub fn unmasked(first: u8, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![first, payload.len() as u8];
+    bytes.extend(payload);
+    bytes
+}
+
+/// The handshake that every WebSocket client sends.
+pub fn handshake(target: &str) -> Request {
+    Request::get(target)
+        .header("Connection", "Upgrade")
+        .header("Upgrade", "websocket")
+        .header("Sec-WebSocket-Version", "13")
+        .header("Sec-WebSocket-Key", KEY)
+}
+
+pub struct RawWebSocket {
+    stream: TcpStream,
+    buffer: Vec<u8>,
+}
+
+impl RawWebSocket {
+    pub async fn open(node: &Node, target: &str) -> RawWebSocket {
+        let answer: Response = handshake(target).open(node.http).await;
+        assert_eq!(answer.status, 101, "the upgrade of {target}");
+        let (stream, buffer) = answer.into_stream();
+        RawWebSocket { stream, buffer }
+    }
+
+    pub async fn send(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).await.expect("write");
+    }
+
+    /// Like `send`, where the server may have hung up already.
+    pub async fn try_send(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).await.ok();
+    }
+
+    pub async fn text(&mut self, text: &str) {
+        self.send(&frame(0x81, text.as_bytes())).await;
+    }
+
+    async fn fill(&mut self) -> bool {
+        let mut part = [0; 16 * 1024];
+        match self.stream.read(&mut part).await {
+            Ok(0) | Err(_) => false,
+            Ok(n) => {
+                self.buffer.extend_from_slice(&part[..n]);
+                true
+            }
+        }
+    }
+
+    /// The next frame, or `None` at the end of the connection.
+    pub async fn frame(&mut self) -> Option<Frame> {
+        within(SOON, "a frame", async {
+            loop {
+                if let Some(frame) = self.parse() {
+                    return Some(frame);
+                }
+                if !self.fill().await {
+                    return None;
+                }
+            }
+        })
+        .await
+    }
+
+    fn parse(&mut self) -> Option<Frame> {
+        let buffer = &self.buffer;
+        let second = *buffer.get(1)?;
+        assert_eq!(second & 0x80, 0, "a server does not mask");
+        let (start, length) = match second {
+            126 => (4, usize::from(u16::from_be_bytes(buffer.get(2..4)?.try_into().ok()?))),
+            127 => (10, u64::from_be_bytes(buffer.get(2..10)?.try_into().ok()?) as usize),
+            n => (2, usize::from(n)),
+        };
+        let payload = buffer.get(start..start + length)?.to_vec();
+        let first = buffer[0];
+        self.buffer.drain(..start + length);
+        Some(Frame { first, payload })
+    }
+
+    /// The next close frame's code, whatever comes before it.
+    pub async fn close_code(&mut self) -> u16 {
+        loop {
+            let frame = self.frame().await.expect("a close frame before the end");
+            if frame.opcode() == 8 {
+                return frame.close_code();
+            }
+        }
+    }
+
+    /// The next text frame that is of this type.
+    pub async fn next_of(&mut self, kind: &str) -> serde_json::Value {
+        loop {
+            let frame = self.frame().await.expect("a frame, not the end");
+            if frame.opcode() == 1 && frame.json()["type"] == kind {
+                return frame.json();
+            }
+        }
+    }
+}
