@@ -2,6 +2,7 @@
 
 use crate::log::Retention;
 use crate::log::bridge::Pattern;
+use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Parser, ValueEnum};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -28,7 +29,7 @@ pub struct Config {
     pub tcp_listen: AddressOrOff,
 
     /// Lets anybody who can reach a non-loopback address read and publish
-    #[arg(long, env = "LONGTAIL_OPEN", help_heading = "Access")]
+    #[arg(long, env = "LONGTAIL_OPEN", value_parser = BoolishValueParser::new(), help_heading = "Access")]
     pub open: bool,
 
     /// Origin whose pages may read and publish, as `https://www.example.com`. Repeatable
@@ -52,7 +53,7 @@ pub struct Config {
     pub redis_subscribe: Vec<String>,
 
     /// Starts also while the log cannot be reached, and waits for it
-    #[arg(long, env = "LONGTAIL_WAIT_FOR_LOG", help_heading = "Log")]
+    #[arg(long, env = "LONGTAIL_WAIT_FOR_LOG", value_parser = BoolishValueParser::new(), help_heading = "Log")]
     pub wait_for_log: bool,
 
     /// Seconds that messages are kept

@@ -104,7 +104,9 @@ pub fn draft(channel: Channel, payload: &[u8], max_payload: usize) -> Result<Dra
         return Err("it is larger than --max-message-bytes");
     }
     let text = std::str::from_utf8(payload).map_err(|_| "it is not UTF-8")?;
-    let Ok(envelope) = serde_json::from_str::<Envelope<'_>>(text) else {
+    // serde reads a struct from an array, too, and `[1]` is data as it stands.
+    let envelope = text.trim_start().starts_with('{').then(|| serde_json::from_str::<Envelope<'_>>(text));
+    let Some(Ok(envelope)) = envelope else {
         if payload.len() > max_payload {
             return Err("it is larger than --max-message-bytes");
         }

@@ -77,6 +77,7 @@ impl Commands {
         reference: &mut Option<String>,
     ) -> Result<Outcome, Refusal> {
         let text = std::str::from_utf8(text).map_err(|_| Refusal::new(Code::NotUtf8, "a command is UTF-8"))?;
+        publish::object(text)?;
         let head: Head<'_> = serde_json::from_str(text).map_err(|error| bad_command(&error))?;
         if let Some(json) = head.reference {
             if json.get().len() > REFERENCE_BYTES {

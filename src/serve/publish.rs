@@ -193,7 +193,21 @@ fn from_json(body: &str, max: usize) -> Result<Vec<Draft>, Refusal> {
 }
 
 fn one(json: &str, max: usize) -> Result<Draft, Refusal> {
+    object(json)?;
     serde_json::from_str::<Publication<'_>>(json).map_err(|error| bad_json(&error))?.into_draft(max)
+}
+
+/// Refuses JSON that is no object: serde would read a struct's fields from an array, too.
+///
+/// # Errors
+///
+/// `bad_json` or `bad_request`.
+pub fn object(json: &str) -> Result<(), Refusal> {
+    if json.trim_start().starts_with('{') {
+        return Ok(());
+    }
+    serde_json::from_str::<&RawValue>(json).map_err(|error| bad_json(&error))?;
+    Err(Refusal::new(Code::BadRequest, "a JSON object is wanted"))
 }
 
 /// What is wrong with JSON, by place and not by content.
@@ -246,6 +260,7 @@ mod tests {
             ("{", Code::BadJson),
             ("[{]", Code::BadJson),
             ("5", Code::BadRequest),
+            (r#"[["a",1]]"#, Code::BadRequest),
             (r#"{"data":1}"#, Code::BadChannel),
             (r#"{"channel":"a b","data":1}"#, Code::BadChannel),
             (r#"{"channel":5,"data":1}"#, Code::BadRequest),

@@ -1,0 +1,260 @@
+//! What every log must do: the one suite, run over the log in memory and the log in Redis.
+
+mod support;
+
+use longtail::cursor::{Cursor, Epoch, Id};
+use longtail::log::memory::MemoryLog;
+use longtail::log::redis::{RedisConfig, RedisLog};
+use longtail::log::{MessageLog, Resolved, Retention, TailEvent};
+use longtail::message::{Draft, Event, Key, Message, Payload};
+use std::sync::Arc;
+use std::time::Duration;
+use support::redis::RedisServer;
+use tokio_stream::StreamExt;
+
+const KEEP: Retention = Retention { age: Duration::from_secs(600), messages: 1000, bytes: 64 << 20 };
+
+/// A log of either kind, with what must live as long as it.
+struct Fixture {
+    log: Arc<dyn MessageLog>,
+    _redis: Option<RedisServer>,
+}
+
+async fn both(retention: Retention) -> Vec<(&'static str, Fixture)> {
+    let redis = RedisServer::start().await;
+    let log = redis_log(&redis.url(), retention);
+    let in_redis = Fixture { log, _redis: Some(redis) };
+    let in_memory = Fixture { log: Arc::new(MemoryLog::new(retention)), _redis: None };
+    vec![("memory", in_memory), ("redis", in_redis)]
+}
+
+fn redis_log(url: &str, retention: Retention) -> Arc<RedisLog> {
+    let client = redis::Client::open(url).expect("a URL");
+    let config =
+        RedisConfig { prefix: "longtail".into(), retention, timeout: Duration::from_secs(4), max_payload: 65536 };
+    RedisLog::new(client, config)
+}
+
+fn draft(channel: &str, data: &str) -> Draft {
+    Draft {
+        channel: channel.parse().expect("a channel"),
+        event: Event::default(),
+        payload: Payload::from_any(data),
+        exclude: None,
+        key: None,
+        volatile: false,
+    }
+}
+
+async fn append(log: &Arc<dyn MessageLog>, data: &str) -> Cursor {
+    let cursors = log.append(vec![draft("c", data)]).await.expect("appended");
+    cursors[0].expect("a durable message has a cursor")
+}
+
+fn payloads(messages: &[Arc<Message>]) -> Vec<String> {
+    messages.iter().map(|message| message.payload().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn what_is_appended_is_read_in_order_from_any_position() {
+    for (name, Fixture { log, _redis }) in both(KEEP).await {
+        let mut cursors = Vec::new();
+        for n in 0..10 {
+            cursors.push(append(&log, &n.to_string()).await);
+        }
+        assert!(cursors.is_sorted_by(|a, b| a.id < b.id), "{name}: ids grow");
+        for (n, cursor) in cursors.iter().enumerate() {
+            let page = log.read(*cursor, 100).await.expect("reachable");
+            let expected: Vec<_> = (n + 1..10).map(|n| n.to_string()).collect();
+            assert_eq!(payloads(&page.messages), expected, "{name}: after message {n}");
+            assert_eq!(page.upto, cursors[9].id, "{name}");
+            assert_eq!(page.extent.resolve(*cursor), Resolved::At(cursor.id), "{name}");
+        }
+        let page = log.read(cursors[2], 3).await.expect("reachable");
+        assert_eq!((payloads(&page.messages).join(""), page.upto), ("345".into(), cursors[5].id), "{name}: a limit");
+    }
+}
+
+#[tokio::test]
+async fn a_batch_is_appended_whole_and_in_order() {
+    for (name, Fixture { log, _redis }) in both(KEEP).await {
+        let before = append(&log, "before").await;
+        let drafts = (0..500).map(|n| draft(&format!("c{}", n % 7), &n.to_string())).collect();
+        let cursors = log.append(drafts).await.expect("appended");
+        let ids: Vec<_> = cursors.iter().map(|cursor| cursor.expect("durable").id).collect();
+        assert!(ids.is_sorted_by(|a, b| a < b), "{name}");
+        let page = log.read(before, 1000).await.expect("reachable");
+        assert_eq!(payloads(&page.messages), (0..500).map(|n| n.to_string()).collect::<Vec<_>>(), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn appends_of_many_at_once_are_each_there_once() {
+    for (name, Fixture { log, _redis }) in both(KEEP).await {
+        let first = append(&log, "first").await;
+        let appends: Vec<_> = (0..200)
+            .map(|n| {
+                let log = log.clone();
+                tokio::spawn(async move { (append(&log, &n.to_string()).await.id, n.to_string()) })
+            })
+            .collect();
+        let mut answered = Vec::new();
+        for append in appends {
+            answered.push(append.await.expect("no panic"));
+        }
+        answered.sort();
+        let page = log.read(first, 1000).await.expect("reachable");
+        let in_log: Vec<_> =
+            page.messages.iter().map(|m| (m.cursor().expect("durable").id, m.payload().into())).collect();
+        assert_eq!(in_log, answered, "{name}: each answer names its own message");
+    }
+}
+
+#[tokio::test]
+async fn a_key_names_one_message_of_its_channel_and_publisher() {
+    for (name, Fixture { log, _redis }) in both(KEEP).await {
+        let keyed = |channel: &str, publisher: &str, key: &str| Draft {
+            key: Some(Key { publisher: publisher.into(), key: key.into() }),
+            ..draft(channel, "x")
+        };
+        let append = async |draft: Draft| log.append(vec![draft]).await.expect("appended")[0];
+        let first = append(keyed("c", "p", "k")).await;
+        assert_eq!(append(keyed("c", "p", "k")).await, first, "{name}: the same");
+        for other in [keyed("d", "p", "k"), keyed("c", "q", "k"), keyed("c", "p", "l")] {
+            assert_ne!(append(other).await, first, "{name}");
+        }
+        let twice = log.append(vec![keyed("c", "p", "m"), keyed("c", "p", "m")]).await.expect("appended");
+        assert_eq!(twice[0], twice[1], "{name}: also within a batch");
+        let start = Cursor { id: Id::ZERO, epoch: first.expect("durable").epoch };
+        assert_eq!(log.read(start, 100).await.expect("reachable").messages.len(), 5, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn the_oldest_go_first_and_the_floor_says_so() {
+    for (name, Fixture { log, _redis }) in both(Retention { messages: 5, ..KEEP }).await {
+        let mut cursors = Vec::new();
+        for n in 0..12 {
+            cursors.push(append(&log, &n.to_string()).await);
+        }
+        let page = log.read(cursors[6], 100).await.expect("reachable");
+        assert_eq!(payloads(&page.messages).join(","), "7,8,9,10,11", "{name}: nothing behind it was dropped");
+        let page = log.read(cursors[5], 100).await.expect("reachable");
+        assert_eq!(page.extent.floor, cursors[6].id, "{name}");
+        assert_eq!(page.extent.resolve(cursors[5]), Resolved::Gap(cursors[6].id), "{name}: 6 was dropped unseen");
+        assert!(page.messages.is_empty(), "{name}: a gap is told before what comes behind it");
+    }
+}
+
+#[tokio::test]
+async fn entries_grow_old() {
+    for (name, Fixture { log, _redis }) in both(Retention { age: Duration::from_secs(1), ..KEEP }).await {
+        let old = append(&log, "old").await;
+        tokio::time::sleep(Duration::from_millis(1100)).await;
+        let new = append(&log, "new").await;
+        let page = log.read(Cursor { id: old.id.before(), ..old }, 10).await.expect("reachable");
+        assert_eq!(page.extent.floor, old.id, "{name}");
+        let page = log.read(old, 10).await.expect("reachable");
+        assert_eq!((payloads(&page.messages).join(""), page.upto), ("\"new\"".into(), new.id), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn cursors_ahead_and_of_other_epochs_are_gaps() {
+    for (name, Fixture { log, _redis }) in both(KEEP).await {
+        let end = append(&log, "x").await;
+        let ahead = Cursor { id: Id { ms: end.id.ms + 1000, seq: 0 }, ..end };
+        let extent = log.read(ahead, 10).await.expect("reachable").extent;
+        assert_eq!(extent.resolve(ahead), Resolved::Gap(end.id), "{name}: the log has lost its end");
+        let farthest = Cursor { id: Id { ms: u64::MAX, seq: u64::MAX }, ..end };
+        assert!(log.read(farthest, 10).await.is_ok(), "{name}");
+        let foreign = Cursor { epoch: Epoch::random(), ..end };
+        let extent = log.read(foreign, 10).await.expect("reachable").extent;
+        assert_eq!(extent.resolve(foreign), Resolved::Gap(extent.floor), "{name}: all of this log is unseen");
+    }
+}
+
+#[tokio::test]
+async fn a_tail_gives_what_is_there_and_then_what_comes() {
+    for (name, Fixture { log, _redis }) in both(KEEP).await {
+        for n in 0..3 {
+            append(&log, &n.to_string()).await;
+        }
+        let mut tail = log.clone().tail();
+        let Some(TailEvent::Opened(extent)) = tail.next().await else { panic!("{name}: opened first") };
+        let (mut seen, mut caught_up_at, mut upto) = (Vec::new(), None, extent.floor);
+        let volatile = Draft { volatile: true, ..draft("c", "now") };
+        while seen.len() < 6 {
+            match tokio::time::timeout(Duration::from_secs(10), tail.next()).await.expect("in time") {
+                Some(TailEvent::Entries { after, messages, upto: to }) => {
+                    assert_eq!(after, upto, "{name}: no hole");
+                    upto = to;
+                    seen.extend(payloads(&messages));
+                }
+                Some(TailEvent::CaughtUp) => {
+                    caught_up_at = Some(seen.len());
+                    append(&log, "3").await;
+                    // Volatile messages pass, and are not in the log.
+                    assert_eq!(log.append(vec![volatile.clone()]).await, Ok(vec![None]), "{name}");
+                    log.append(vec![draft("c", "4"), draft("c", "5")]).await.expect("appended");
+                }
+                Some(TailEvent::Volatile(message)) => assert_eq!(message.cursor(), None, "{name}"),
+                other => panic!("{name}: {other:?}"),
+            }
+        }
+        assert_eq!((seen.join(""), caught_up_at), ("012345".into(), Some(3)), "{name}");
+        let start = Cursor { id: Id::ZERO, epoch: extent.epoch };
+        assert_eq!(log.read(start, 100).await.expect("reachable").messages.len(), 6, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_lost_its_end_begins_a_new_epoch_and_keeps_what_is_left() {
+    let redis = RedisServer::start().await;
+    let log: Arc<dyn MessageLog> = redis_log(&redis.url(), KEEP);
+    let mut cursors = Vec::new();
+    for n in 0..5 {
+        cursors.push(append(&log, &n.to_string()).await);
+    }
+    // As a failover does it: the end is gone, and others have appended behind the loss.
+    let mut connection = redis::Client::open(redis.url()).expect("a URL").get_connection().expect("connected");
+    for lost in &cursors[3..] {
+        let _: i64 =
+            redis::cmd("XDEL").arg("longtail:log").arg(lost.id.to_string()).query(&mut connection).expect("XDEL");
+    }
+    let _: () = redis::cmd("CLIENT")
+        .arg("KILL")
+        .arg("TYPE")
+        .arg("normal")
+        .arg("SKIPME")
+        .arg("yes")
+        .query(&mut connection)
+        .expect("KILL");
+    let next = append(&log, "next").await;
+    assert_ne!(next.epoch, cursors[0].epoch, "what was acknowledged is gone, and the epoch says so");
+    let page = log.read(cursors[1], 10).await.expect("reachable");
+    assert_eq!(page.extent.resolve(cursors[1]), Resolved::At(cursors[1].id), "before the loss: good");
+    assert_eq!(payloads(&page.messages).join(","), "2,\"next\"");
+    assert_eq!(page.extent.resolve(cursors[3]), Resolved::Gap(cursors[2].id), "behind it: a gap");
+    assert_eq!(page.extent.resolve(next), Resolved::At(next.id));
+}
+
+#[tokio::test]
+async fn entries_that_others_trimmed_are_known_to_be_gone() {
+    let redis = RedisServer::start().await;
+    let log: Arc<dyn MessageLog> = redis_log(&redis.url(), KEEP);
+    let mut cursors = Vec::new();
+    for n in 0..5 {
+        cursors.push(append(&log, &n.to_string()).await);
+    }
+    let mut connection = redis::Client::open(redis.url()).expect("a URL").get_connection().expect("connected");
+    let _: i64 = redis::cmd("XTRIM").arg("longtail:log").arg("MAXLEN").arg(2).query(&mut connection).expect("XTRIM");
+    let extent = log.read(cursors[0], 10).await.expect("reachable").extent;
+    assert!(matches!(extent.resolve(cursors[0]), Resolved::Gap(at) if at >= cursors[2].id && at < cursors[3].id));
+    assert_eq!(extent.resolve(cursors[2]), Resolved::At(cursors[2].id), "it has seen all that was trimmed");
+    let _: i64 = redis::cmd("XTRIM").arg("longtail:log").arg("MAXLEN").arg(0).query(&mut connection).expect("XTRIM");
+    let extent = log.read(cursors[4], 10).await.expect("reachable").extent;
+    assert_eq!(extent.epoch, cursors[0].epoch, "a log that is trimmed to nothing is the same log");
+    assert_eq!(extent.resolve(cursors[4]), Resolved::At(cursors[4].id));
+    assert!(matches!(extent.resolve(cursors[3]), Resolved::Gap(_)));
+}
