@@ -20,7 +20,7 @@ use std::time::Duration;
 pub struct Config {
     /// Address for HTTP; port 0 picks a free one. Repeatable
     #[arg(long, env = "LONGTAIL_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:8080")]
-    #[arg(value_delimiter = ' ', action = ArgAction::Append, help_heading = "Listening")]
+    #[arg(value_parser = address, value_delimiter = ' ', action = ArgAction::Append, help_heading = "Listening")]
     pub listen: Vec<SocketAddr>,
 
     /// Address for raw TCP clients, or `off`
@@ -83,7 +83,13 @@ pub struct Config {
     pub heartbeat_seconds: u64,
 
     /// Bytes of a payload
-    #[arg(long, env = "LONGTAIL_MAX_MESSAGE_BYTES", value_name = "SIZE", default_value = "64KiB", help_heading = "Limits")]
+    #[arg(
+        long,
+        env = "LONGTAIL_MAX_MESSAGE_BYTES",
+        value_name = "SIZE",
+        default_value = "64KiB",
+        help_heading = "Limits"
+    )]
     #[arg(value_parser = size)]
     pub max_message_bytes: usize,
 
@@ -93,12 +99,24 @@ pub struct Config {
     pub max_channels: u64,
 
     /// Connections in all, HTTP and TCP
-    #[arg(long, env = "LONGTAIL_MAX_CONNECTIONS", value_name = "N", default_value_t = 100_000, help_heading = "Limits")]
+    #[arg(
+        long,
+        env = "LONGTAIL_MAX_CONNECTIONS",
+        value_name = "N",
+        default_value_t = 100_000,
+        help_heading = "Limits"
+    )]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
     pub max_connections: u64,
 
     /// Connections of one address; 0 is no limit
-    #[arg(long, env = "LONGTAIL_MAX_CONNECTIONS_PER_IP", value_name = "N", default_value_t = 0, help_heading = "Limits")]
+    #[arg(
+        long,
+        env = "LONGTAIL_MAX_CONNECTIONS_PER_IP",
+        value_name = "N",
+        default_value_t = 0,
+        help_heading = "Limits"
+    )]
     pub max_connections_per_ip: u64,
 
     /// Seconds for a request's head and body to arrive
@@ -137,16 +155,24 @@ pub enum LogFormat {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AddressOrOff(pub Option<SocketAddr>);
 
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let numeric = text.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
+    numeric.as_deref().unwrap_or(text).parse().map_err(|_| "use an address and a port, as 127.0.0.1:8080".into())
+}
+
 fn address_or_off(text: &str) -> Result<AddressOrOff, String> {
     if text == "off" {
         return Ok(AddressOrOff(None));
     }
-    text.parse().map(|address| AddressOrOff(Some(address))).map_err(|_| "use an address as 127.0.0.1:8081, or off".into())
+    address(text).map(|address| AddressOrOff(Some(address))).map_err(|mend| format!("{mend}, or off"))
 }
 
 fn redis_prefix(text: &str) -> Result<String, String> {
     // A brace would move the keys to another Cluster slot than the log's.
-    if text.is_empty() || text.len() > 100 || text.chars().any(|c| c.is_control() || c.is_whitespace() || "{}".contains(c)) {
+    if text.is_empty()
+        || text.len() > 100
+        || text.chars().any(|c| c.is_control() || c.is_whitespace() || "{}".contains(c))
+    {
         return Err("use 1 to 100 characters without spaces and braces".into());
     }
     Ok(text.into())

@@ -5,7 +5,7 @@ use longtail::config::LogFormat;
 use longtail::{Config, Server};
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing::{info, warn};
+use tracing::{debug, warn};
 use tracing_subscriber::EnvFilter;
 
 /// A configuration that cannot be served (sysexits.h: EX_USAGE).
@@ -16,9 +16,14 @@ fn main() -> ExitCode {
         Ok(config) => config,
         Err(error) => {
             // --help and --version come this way, too, and are no errors.
-            let code = if error.use_stderr() { USAGE } else { 0 };
-            let _ = error.print();
-            return ExitCode::from(code);
+            if !error.use_stderr() {
+                let _ = error.print();
+                return ExitCode::SUCCESS;
+            }
+            let text = error.to_string();
+            let reason = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+            eprintln!("longtail: {reason}; see --help");
+            return ExitCode::from(USAGE);
         }
     };
     if let Err(error) = init_logging(&config) {
@@ -47,7 +52,8 @@ async fn run(config: &Config) -> ExitCode {
             return ExitCode::from(error.exit_code());
         }
     };
-    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
         eprintln!("longtail: cannot listen for signals");
         return ExitCode::from(71);
     };
@@ -74,7 +80,9 @@ fn init_logging(config: &Config) -> Result<(), tracing_subscriber::filter::Parse
     let filter = EnvFilter::builder().parse(&config.log)?;
     let logging = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match config.log_format {
-        LogFormat::Text => logging.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).with_target(false).init(),
+        LogFormat::Text => {
+            logging.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).with_target(false).init()
+        }
         LogFormat::Json => logging.json().flatten_event(true).init(),
     }
     Ok(())
@@ -83,7 +91,7 @@ fn init_logging(config: &Config) -> Result<(), tracing_subscriber::filter::Parse
 /// A reader is a descriptor: takes as many as the system lets us have.
 fn raise_file_limit() {
     match rlimit::increase_nofile_limit(u64::MAX) {
-        Ok(limit) => info!(limit, "file descriptors"),
+        Ok(limit) => debug!(limit, "file descriptors"),
         Err(error) => warn!(%error, "cannot raise the limit of file descriptors"),
     }
 }

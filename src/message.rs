@@ -337,7 +337,8 @@ mod tests {
         let channel = "todo".parse().expect("valid");
         let message = Message::new(None, channel, Event::default(), &payload, None);
         assert_eq!(message.payload(), "{\"n\": 1e400,   \"a\":12345678901234567890}");
-        let object = "{\"channel\":\"todo\",\"event\":\"message\",\"data\":{\"n\": 1e400,   \"a\":12345678901234567890}}";
+        let object =
+            "{\"channel\":\"todo\",\"event\":\"message\",\"data\":{\"n\": 1e400,   \"a\":12345678901234567890}}";
         assert_eq!(message.object(), object);
     }
 }

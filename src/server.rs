@@ -112,7 +112,8 @@ impl Server {
     /// time to drain is up.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
         let follower = tokio::spawn(self.app.hub.clone().follow());
-        let bridge = self.redis.map(|(log, patterns)| tokio::spawn(bridge::run(log, patterns, watch::channel(false).0)));
+        let bridge =
+            self.redis.map(|(log, patterns)| tokio::spawn(bridge::run(log, patterns, watch::channel(false).0)));
         let drain = self.app.drain.clone();
         let serving = serve::serve(self.app, self.listeners, self.drain_time);
         tokio::pin!(serving);
@@ -145,7 +146,9 @@ async fn open_redis(config: &Config, url: &str) -> Result<(Arc<RedisLog>, Vec<br
     let log = RedisLog::new(client, redis);
     match log.probe().await {
         Ok(()) => info!("the log is the stream {} in Redis at {address}", log.keys().log),
-        Err(error) if config.wait_for_log => warn!(%error, "the log in Redis at {address} cannot be reached yet; waiting"),
+        Err(error) if config.wait_for_log => {
+            warn!(%error, "the log in Redis at {address} cannot be reached yet; waiting")
+        }
         Err(error) => return Err(unreachable(&error)),
     }
     let patterns = config.patterns().unwrap_or_default();

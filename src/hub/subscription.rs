@@ -80,8 +80,17 @@ impl Subscription {
         // Only a hub that has not read its log yet has no head, and such a one is not ready.
         let nowhere = Cursor { id: Id::ZERO, epoch: Epoch::random() };
         let waiter = Waiter::new(transport);
-        let mut subscription =
-            Subscription { hub, waiter, seats: Vec::new(), at: nowhere, client, last, has_begun: false, question: None, ahead: None };
+        let mut subscription = Subscription {
+            hub,
+            waiter,
+            seats: Vec::new(),
+            at: nowhere,
+            client,
+            last,
+            has_begun: false,
+            question: None,
+            ahead: None,
+        };
         for channel in channels {
             subscription.add(channel);
         }

@@ -32,7 +32,8 @@ impl Pattern {
         let mut patterns: Vec<Pattern> = Vec::new();
         for text in texts.iter().map(AsRef::as_ref) {
             let (prefix, is_open) = text.strip_suffix('*').map_or((text, false), |prefix| (prefix, true));
-            let malformed = text.is_empty() || prefix.contains(['*', '?', '[', ']', '\\']) || text.contains(char::is_control);
+            let malformed =
+                text.is_empty() || prefix.contains(['*', '?', '[', ']', '\\']) || text.contains(char::is_control);
             if malformed {
                 return Err(BadPattern::Malformed(text.into()));
             }
@@ -116,7 +117,8 @@ pub fn draft(channel: Channel, payload: &[u8], max_payload: usize) -> Result<Dra
     if envelope.data.get().len() > max_payload {
         return Err("its data is larger than --max-message-bytes");
     }
-    let event = envelope.event.map_or(Ok(Event::default()), |name| name.parse()).map_err(|_| "its event is no event name")?;
+    let event =
+        envelope.event.map_or(Ok(Event::default()), |name| name.parse()).map_err(|_| "its event is no event name")?;
     let exclude: Option<ClientId> =
         envelope.exclude.map(|id| id.parse()).transpose().map_err(|_| "its exclude is no client id")?;
     let key = envelope.key.map(|key| Key { publisher: PUBLISHER.into(), key });
@@ -155,7 +157,8 @@ mod tests {
 
     #[test]
     fn an_envelope_is_taken_apart() {
-        let draft = pushed(r#"{"event":"added","data":null,"exclude":"me","volatile":true,"key":"k"}"#).expect("a message");
+        let draft =
+            pushed(r#"{"event":"added","data":null,"exclude":"me","volatile":true,"key":"k"}"#).expect("a message");
         assert_eq!((draft.event.as_str(), draft.payload.as_str(), draft.volatile), ("added", "null", true));
         assert_eq!((draft.exclude, draft.key.map(|key| key.key)), ("me".parse().ok(), Some("k".into())));
         for bad in [r#"{"data":1,"event":"hello"}"#, r#"{"data":1,"exclude":"a b"}"#, r#"{"data":1,"key":""}"#] {

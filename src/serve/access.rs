@@ -140,7 +140,9 @@ mod tests {
         for host in ["localhost", "LOCALHOST:80", "a.localhost:1", "127.0.0.1", "127.9.9.9:1", "[::1]", "[::1]:8080"] {
             assert_eq!(check(false, &[], host, None), Ok(()), "{host}");
         }
-        for host in ["example.com", "localhost.evil.com", "127.0.0.1.evil.com", "evil-localhost", "10.0.0.1", "[::2]", ""] {
+        for host in
+            ["example.com", "localhost.evil.com", "127.0.0.1.evil.com", "evil-localhost", "10.0.0.1", "[::2]", ""]
+        {
             assert_eq!(check(false, &[], host, None), Err(Code::Forbidden), "{host}");
             assert_eq!(check(true, &[], host, None), Ok(()), "{host}");
         }

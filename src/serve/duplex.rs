@@ -1,12 +1,12 @@
 //! Duplex connections: the pump one way, commands the other. WebSocket and raw TCP alike.
 
+use super::App;
 use super::commands::{Commands, Outcome};
 use super::io::ClientIo;
 use super::listener::Client;
 use super::publish;
 use super::pump::Pump;
 use super::reply::{self, Reply};
-use super::App;
 use crate::cursor::Cursor;
 use crate::transport::{Breach, Bye, Code, Control, Decode, Input, Refusal, Transport};
 use crate::wire::websocket;
@@ -52,12 +52,15 @@ impl Upgrade {
             return bad("a WebSocket begins with a GET");
         }
         if !has_token(headers, "connection", "upgrade") || !has_token(headers, "upgrade", "websocket") {
-            return bad("a WebSocket begins with Connection: Upgrade and Upgrade: websocket; a proxy may have removed them");
+            return bad(
+                "a WebSocket begins with Connection: Upgrade and Upgrade: websocket; a proxy may have removed them",
+            );
         }
         if headers.get("sec-websocket-version").is_none_or(|version| version != "13") {
             return bad("Sec-WebSocket-Version is 13");
         }
-        let key = headers.get("sec-websocket-key").and_then(|key| key.to_str().ok()).filter(|key| websocket::is_key(key));
+        let key =
+            headers.get("sec-websocket-key").and_then(|key| key.to_str().ok()).filter(|key| websocket::is_key(key));
         let Some(key) = key else { return bad("Sec-WebSocket-Key is 16 bytes in base64") };
         match HeaderValue::try_from(websocket::accept_key(key)) {
             Ok(accept) => Ok(Upgrade { accept }),
@@ -141,15 +144,11 @@ impl Duplex {
         client: &Client,
     ) {
         let Some(decoder) = transport.decoder(app.settings.max_command()) else { return };
-        pump.watch(client.watch.half_closed().clone());
+        pump.watch(client.watch.clone());
         let publishing = FuturesOrdered::new();
         let mut duplex = Duplex { app, io, unread, is_open: true, decoder, commands, publishing };
-        // What came with the handshake is looked at before anything is waited for.
-        let ended = tokio::select! {
-            end = duplex.carry(&mut pump) => end,
-            () = client.watch.reset() => Err(io::ErrorKind::ConnectionReset.into()),
-        };
-        if let Ok(End::Said) = ended {
+        let ended = client.watch.until_reset(duplex.carry(&mut pump)).await;
+        if let Some(Ok(End::Said)) = ended {
             duplex.linger().await;
         }
     }
@@ -159,6 +158,7 @@ impl Duplex {
         let mut draining = pin!(drain.begun());
         let idle = self.app.settings.request_timeout;
         let mut silence = pin!(tokio::time::sleep(idle));
+        // What came with the handshake is looked at before anything is waited for.
         if let Some(end) = self.take_inputs(pump).await? {
             return Ok(end);
         }

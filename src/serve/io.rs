@@ -1,11 +1,13 @@
 //! The socket as hyper and the duplex loop see it: writes have a deadline, and a client that is gone
 //! is noticed although it may also only have shut its sending side.
 
-use std::future::Future;
+use socket2::SockRef;
+use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::Pin;
+use std::mem::MaybeUninit;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
@@ -27,13 +29,16 @@ pub struct ClientIo {
 pub struct Watch {
     stream: Arc<TcpStream>,
     half_closed: Arc<AtomicBool>,
+    /// How many responses under way are streams, which nobody else reads for.
+    streams: Arc<AtomicUsize>,
 }
 
 impl ClientIo {
     /// Takes a socket.
     pub fn new(stream: TcpStream, write_timeout: Duration) -> (ClientIo, Watch) {
         let (stream, half_closed) = (Arc::new(stream), Arc::new(AtomicBool::new(false)));
-        let watch = Watch { stream: stream.clone(), half_closed: half_closed.clone() };
+        let (half, streams) = (half_closed.clone(), Arc::new(AtomicUsize::new(0)));
+        let watch = Watch { stream: stream.clone(), half_closed: half, streams };
         (ClientIo { stream, write_timeout, deadline: None, half_closed }, watch)
     }
 
@@ -70,14 +75,63 @@ impl ClientIo {
 }
 
 impl Watch {
-    /// Resolves when the connection was reset: the client is gone for good. Cancel safe.
-    pub async fn reset(&self) {
-        let _ = self.stream.ready(Interest::ERROR).await;
+    /// Runs a connection, and cuts it when a client that had shut its sending side turns out to be
+    /// gone: a write was answered with a reset. `None`: it was cut.
+    pub async fn until_reset<F: Future>(&self, connection: F) -> Option<F::Output> {
+        let mut connection = pin!(connection);
+        let mut shut: Option<Pin<Box<dyn Future<Output = ()> + Send + '_>>> = None;
+        let mut reset = pin!(self.stream.ready(Interest::ERROR));
+        poll_fn(|cx| {
+            if let Poll::Ready(output) = connection.as_mut().poll(cx) {
+                return Poll::Ready(Some(output));
+            }
+            if self.half_closed.load(Ordering::Relaxed) {
+                return reset.as_mut().poll(cx).map(|_| None);
+            }
+            if self.streams.load(Ordering::Relaxed) == 0 {
+                shut = None;
+            } else if shut.get_or_insert_with(|| Box::pin(self.shut())).as_mut().poll(cx).is_ready() {
+                self.half_closed.store(true, Ordering::Relaxed);
+                // The stream is to look at it.
+                cx.waker().wake_by_ref();
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Resolves when the client has shut its sending side. While a response goes on hyper does not
+    /// read, so nobody else would notice. Bytes of a next request are left where they are, and what
+    /// comes behind them is not seen.
+    async fn shut(&self) {
+        loop {
+            if self.stream.ready(Interest::READABLE).await.is_err() {
+                return;
+            }
+            let peek = || SockRef::from(&*self.stream).peek(&mut [MaybeUninit::uninit()]);
+            match self.stream.try_io(Interest::READABLE, peek) {
+                Ok(0) => return,
+                Ok(_) => return std::future::pending().await,
+                // Said to be readable and is not: `try_io` has noted it.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// A response that is a stream begins.
+    pub fn stream_begins(&self) {
+        self.streams.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// It ends.
+    pub fn stream_ends(&self) {
+        self.streams.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Whether the client has shut its sending side, or is gone; only writing to it can tell.
-    pub fn half_closed(&self) -> &Arc<AtomicBool> {
-        &self.half_closed
+    pub fn is_half_closed(&self) -> bool {
+        self.half_closed.load(Ordering::Relaxed)
     }
 }
 
@@ -123,8 +177,10 @@ impl AsyncWrite for ClientIo {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(socket2::SockRef::from(&*self.stream).shutdown(std::net::Shutdown::Write).or_else(|error| {
-            if error.kind() == io::ErrorKind::NotConnected { Ok(()) } else { Err(error) }
-        }))
+        Poll::Ready(
+            SockRef::from(&*self.stream)
+                .shutdown(std::net::Shutdown::Write)
+                .or_else(|error| if error.kind() == io::ErrorKind::NotConnected { Ok(()) } else { Err(error) }),
+        )
     }
 }

@@ -139,20 +139,19 @@ async fn http(app: Arc<App>, io: ClientIo, client: Client) {
         .max_buf_size(MAX_HEAD)
         .serve_connection(TokioIo::new(io), service)
         .with_upgrades();
-    let watch = client.watch.clone();
-    tokio::pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = watch.reset() => return,
-        () = app.drain.begun() => {
-            // What is under way is answered; what is idle is closed.
-            connection.as_mut().graceful_shutdown();
-            tokio::select! {
-                ended = connection.as_mut() => ended,
-                () = watch.reset() => return,
+    let serving = async {
+        tokio::pin!(connection);
+        tokio::select! {
+            biased;
+            ended = connection.as_mut() => ended,
+            () = app.drain.begun() => {
+                // What is under way is answered; what is idle is closed.
+                connection.as_mut().graceful_shutdown();
+                connection.await
             }
         }
     };
+    let ended = client.watch.until_reset(serving).await.unwrap_or(Ok(()));
     if let Err(error) = ended {
         debug!(%error, "a connection ended with an error");
     }

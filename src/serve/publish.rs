@@ -97,7 +97,10 @@ fn check_size(size: usize, max: usize) -> Result<(), Refusal> {
 }
 
 /// Appends drafts. They are queued at the first poll, in the order of first polls.
-pub fn append(app: &Arc<App>, drafts: Vec<Draft>) -> impl Future<Output = Result<Vec<Option<Cursor>>, Refusal>> + Send + 'static {
+pub fn append(
+    app: &Arc<App>,
+    drafts: Vec<Draft>,
+) -> impl Future<Output = Result<Vec<Option<Cursor>>, Refusal>> + Send + 'static {
     let app = app.clone();
     async move {
         let cursors = app.hub.log().append(drafts).await.map_err(|error| {
@@ -168,7 +171,14 @@ fn from_fields(query: &str, form: Option<&str>, payload: Option<&str>, max: usiz
     check_size(text.len(), max)?;
     let payload = if as_text { Payload::from_text(text) } else { Payload::from_any(text) };
     let exclude = exclude.filter(|exclude| !exclude.is_empty()).map(|exclude| exclude.parse()).transpose()?;
-    Ok(Draft { channel, event: parse_event(event.as_deref())?, payload, exclude, key: parse_key(key.as_deref())?, volatile })
+    Ok(Draft {
+        channel,
+        event: parse_event(event.as_deref())?,
+        payload,
+        exclude,
+        key: parse_key(key.as_deref())?,
+        volatile,
+    })
 }
 
 fn flag(name: &str, value: &str) -> Result<bool, Refusal> {
@@ -246,7 +256,8 @@ mod tests {
 
     #[test]
     fn json_is_a_message_or_a_list_of_them() {
-        let drafts = json(r#"[{"channel":"a","data":null},{"channel":"b","data":{"a":1},"event":"e","volatile":true}]"#);
+        let drafts =
+            json(r#"[{"channel":"a","data":null},{"channel":"b","data":{"a":1},"event":"e","volatile":true}]"#);
         let drafts = drafts.expect("sound");
         assert_eq!((drafts[0].payload.as_str(), drafts[1].payload.as_str()), ("null", "{\"a\":1}"));
         assert!(drafts[1].volatile && !drafts[0].volatile);

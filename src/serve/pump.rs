@@ -1,6 +1,7 @@
 //! The pump: the one loop that carries a subscription into a stream, whatever the transport.
 
 use super::drain::Drain;
+use super::io::Watch;
 use crate::hub::{Limit, Step, Subscription};
 use crate::message::{ClientId, Message};
 use crate::transport::{Bye, Control, Envelope};
@@ -9,7 +10,6 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::time::{Instant, Sleep};
@@ -46,7 +46,9 @@ pub struct Pump {
     envelope: Box<dyn Envelope>,
     pace: Pace,
     drain: Drain,
-    half_closed: Option<Arc<AtomicBool>>,
+    /// The client's socket, to be written to once when the client may be gone.
+    watch: Option<Watch>,
+    has_probed: bool,
     state: State,
     born: Instant,
     /// When something was written last. A heartbeat's time is reckoned from it when the timer fires,
@@ -77,7 +79,8 @@ impl Pump {
             envelope,
             pace,
             drain,
-            half_closed: None,
+            watch: None,
+            has_probed: false,
             state: State::Silent,
             born: now,
             spoke: now,
@@ -89,8 +92,9 @@ impl Pump {
     }
 
     /// Writes a heartbeat when the client may be gone, since only writing can tell.
-    pub fn watch(&mut self, half_closed: Arc<AtomicBool>) {
-        self.half_closed = Some(half_closed);
+    pub fn watch(&mut self, watch: Watch) {
+        watch.stream_begins();
+        self.watch = Some(watch);
     }
 
     /// Begins: the prelude and the hello come first.
@@ -172,8 +176,8 @@ impl Pump {
                 self.bye(Bye::Drain, retry);
                 continue;
             }
-            if self.half_closed.as_ref().is_some_and(|closed| closed.swap(false, Ordering::Relaxed)) {
-                self.half_closed = None;
+            if !self.has_probed && self.watch.as_ref().is_some_and(Watch::is_half_closed) {
+                self.has_probed = true;
                 self.heartbeat();
                 continue;
             }
@@ -240,5 +244,13 @@ impl Pump {
         // Given back: a parked reader shall not keep what a burst needed.
         self.batch = Vec::new();
         out.into()
+    }
+}
+
+impl Drop for Pump {
+    fn drop(&mut self) {
+        if let Some(watch) = &self.watch {
+            watch.stream_ends();
+        }
     }
 }

@@ -21,7 +21,12 @@ const LONG_POLL: Duration = Duration::from_secs(25);
 const ROLLOVER: Rollover = Rollover { bytes: 128 << 10, time: Duration::from_secs(300) };
 
 /// Answers a request to a transport's path.
-pub async fn answer(app: &Arc<App>, client: &Client, transport: &'static dyn Transport, request: Request<Incoming>) -> Reply {
+pub async fn answer(
+    app: &Arc<App>,
+    client: &Client,
+    transport: &'static dyn Transport,
+    request: Request<Incoming>,
+) -> Reply {
     let (head, body) = request.into_parts();
     let query = head.uri.query().unwrap_or_default().as_bytes().to_vec();
     let mut form = None;
@@ -92,7 +97,7 @@ async fn subscribe(
             extra_headers(&opening, &mut headers_of_reply);
             let content_type = opening.content_type;
             let mut pump = pump(app, transport, &params, opening, rollover.then_some(bounds));
-            pump.watch(client.watch.half_closed().clone());
+            pump.watch(client.watch.clone());
             pump.hello();
             let mut reply = reply::stream(content_type, pump);
             reply.headers_mut().extend(headers_of_reply);

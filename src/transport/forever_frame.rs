@@ -47,9 +47,7 @@ impl Transport for ForeverFrame {
 /// The domain in the spelling of host names, if it is a parent of this host with a dot within.
 fn parent_domain(domain: &str, host: &str) -> Result<String, Refusal> {
     let (domain, host) = (domain.to_ascii_lowercase(), host.to_ascii_lowercase());
-    let sound = |label: &str| {
-        !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
-    };
+    let sound = |label: &str| !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
     let named = domain.contains('.') && domain.split('.').all(sound) && domain.bytes().any(|b| b.is_ascii_alphabetic());
     let parent = host == domain || host.strip_suffix(&domain).is_some_and(|rest| rest.ends_with('.'));
     if named && parent {
@@ -108,7 +106,8 @@ mod tests {
 
     #[test]
     fn a_domain_is_a_parent_of_the_host() {
-        for (domain, host) in [("example.com", "push.example.com"), ("Example.com", "a.b.example.COM"), ("a.b", "a.b")] {
+        for (domain, host) in [("example.com", "push.example.com"), ("Example.com", "a.b.example.COM"), ("a.b", "a.b")]
+        {
             assert_eq!(parent_domain(domain, host), Ok(domain.to_lowercase()));
         }
         let bad = [

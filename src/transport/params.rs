@@ -187,7 +187,8 @@ mod tests {
 
     #[test]
     fn numbers_are_clamped_and_anything_else_is_refused() {
-        let timeout = |value: &str| parse(&format!("timeout={value}")).map(|params| params.timeout.map(|t| t.as_secs()));
+        let timeout =
+            |value: &str| parse(&format!("timeout={value}")).map(|params| params.timeout.map(|t| t.as_secs()));
         for (value, seconds) in [("0", 1), ("-7", 1), ("30", 30), ("56", 55), ("99999999999999999999999", 55)] {
             assert_eq!(timeout(value), Ok(Some(seconds)), "{value}");
         }

@@ -236,9 +236,8 @@ impl Node {
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
         let Some(connection) = &mut self.connection else { return Err(ScriptError::Unexpected) };
         let reply = connection.run(&APPEND, &keys, &args).await?;
-        let cursors = super::text(&reply).and_then(|cursors| {
-            cursors.split(' ').map(|cursor| cursor.parse().ok()).collect::<Option<Vec<Cursor>>>()
-        });
+        let cursors = super::text(&reply)
+            .and_then(|cursors| cursors.split(' ').map(|cursor| cursor.parse().ok()).collect::<Option<Vec<Cursor>>>());
         let cursors = cursors.filter(|cursors| cursors.len() == messages).ok_or(ScriptError::Unexpected)?;
         if let Some(newest) = cursors.iter().max_by_key(|cursor| cursor.id) {
             log.note_seen(*newest);

@@ -9,8 +9,8 @@ mod connection;
 mod entry;
 mod tail;
 
-pub use connection::{Connection, ScriptError};
 pub(in crate::log) use connection::BRIDGE;
+pub use connection::{Connection, ScriptError};
 pub(in crate::log) use entry::{draft_fields, text, volatile_from_json};
 
 use super::{AppendError, BoxFuture, Extent, MessageLog, Page, Resolved, Retention, TailEvent, Unreachable};
@@ -137,9 +137,8 @@ impl RedisLog {
     /// Finds the log's extent, and makes it whole: see `lua/open.lua`.
     async fn open(&self, connection: &mut Connection) -> Result<Extent, ScriptError> {
         let seen = *self.seen.lock();
-        let (id, epoch) = seen.map_or((Id::ZERO.to_string(), String::new()), |seen| {
-            (seen.id.to_string(), seen.epoch.to_string())
-        });
+        let (id, epoch) =
+            seen.map_or((Id::ZERO.to_string(), String::new()), |seen| (seen.id.to_string(), seen.epoch.to_string()));
         let candidate = Epoch::random().to_string();
         let reply = connection.run(&connection::OPEN, &[&self.keys.log], &[&candidate, &id, &epoch]).await?;
         entry::extent(&reply).ok_or(ScriptError::Unexpected)
