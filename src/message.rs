@@ -166,6 +166,12 @@ impl Payload {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Whether data is at most `max` bytes long. A JSON string is measured as the text that it is:
+    /// its quotes and escapes may be our doing.
+    pub fn fits(data: &str, max: usize) -> bool {
+        data.len() <= max || (data.starts_with('"') && json::text_of(data).is_some_and(|text| text.len() <= max))
+    }
 }
 
 /// A message on its way into the log.

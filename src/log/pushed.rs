@@ -100,8 +100,8 @@ const PUBLISHER: &str = "redis";
 ///
 /// Why it is no message, in a word for the log.
 pub fn draft(channel: Channel, payload: &[u8], max_payload: usize) -> Result<Draft, &'static str> {
-    // An envelope may be a little longer than what it holds.
-    if payload.len() > max_payload.saturating_add(1024) {
+    // An envelope may be longer than what it holds: its other fields, and escapes in a text.
+    if payload.len() > max_payload.saturating_mul(6).saturating_add(1024) {
         return Err("it is larger than --max-message-bytes");
     }
     let text = std::str::from_utf8(payload).map_err(|_| "it is not UTF-8")?;
@@ -114,7 +114,7 @@ pub fn draft(channel: Channel, payload: &[u8], max_payload: usize) -> Result<Dra
         let (event, payload) = (Event::default(), Payload::from_any(text));
         return Ok(Draft { channel, event, payload, exclude: None, key: None, volatile: false });
     };
-    if envelope.data.get().len() > max_payload {
+    if !Payload::fits(envelope.data.get(), max_payload) {
         return Err("its data is larger than --max-message-bytes");
     }
     let event =

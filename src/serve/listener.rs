@@ -23,8 +23,7 @@ use tracing::{debug, warn};
 /// Connections that may wait to be accepted: a page full of readers comes back at once after a drain.
 const BACKLOG: i32 = 4096;
 
-/// Headers of a request, and bytes of its head.
-const MAX_HEADERS: usize = 100;
+/// Bytes of a request's head. Its headers are 100 at most, which is hyper's own bound.
 const MAX_HEAD: usize = 32 << 10;
 
 /// Where a server listens.
@@ -135,7 +134,6 @@ async fn http(app: Arc<App>, io: ClientIo, client: Client) {
         .header_read_timeout(app.settings.request_timeout)
         // A client may shut its sending side and wait for its answer.
         .half_close(true)
-        .max_headers(MAX_HEADERS)
         .max_buf_size(MAX_HEAD)
         .serve_connection(TokioIo::new(io), service)
         .with_upgrades();

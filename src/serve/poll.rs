@@ -80,19 +80,15 @@ pub async fn now(app: &App, subscription: &mut Subscription, limit: usize) -> Ba
 /// The first messages that come, or nothing after a time.
 pub async fn wait(app: &App, subscription: &mut Subscription, limit: usize, timeout: Duration) -> Batch {
     let mut collector = Collector::new(limit);
-    let deadline = tokio::time::sleep(timeout);
-    tokio::pin!(deadline);
-    loop {
-        let event = tokio::select! {
-            step = collector.wait(subscription) => Some(step),
-            () = &mut deadline => None,
-            () = app.drain.begun() => None,
-        };
-        match event {
-            // A gap is told at once, with what there is behind it.
-            Some(Step::Gap(_)) => return now_behind_gap(subscription, collector).await,
-            _ => return collector.batch(subscription, true),
-        }
+    let step = tokio::select! {
+        step = collector.wait(subscription) => Some(step),
+        () = tokio::time::sleep(timeout) => None,
+        () = app.drain.begun() => None,
+    };
+    match step {
+        // A gap is told at once, with what there is behind it.
+        Some(Step::Gap(_)) => now_behind_gap(subscription, collector).await,
+        _ => collector.batch(subscription, true),
     }
 }
 

@@ -61,13 +61,7 @@ impl Publication<'_> {
     pub fn into_draft(self, max_message: usize) -> Result<Draft, Refusal> {
         let channel = self.channel.ok_or_else(|| Refusal::new(Code::BadChannel, "name a channel"))?.parse()?;
         let data = self.data.ok_or_else(|| Refusal::new(Code::BadRequest, "data is missing"))?.get();
-        // A text is measured as a text: its quotes and escapes are not the publisher's doing.
-        let size = if data.starts_with('"') && data.len() > max_message {
-            crate::wire::json::text_of(data).map_or(data.len(), |text| text.len())
-        } else {
-            data.len()
-        };
-        check_size(size, max_message)?;
+        check_size(data, max_message)?;
         Ok(Draft {
             channel,
             event: parse_event(self.event.as_deref())?,
@@ -92,8 +86,11 @@ fn parse_key(key: Option<&str>) -> Result<Option<Key>, Refusal> {
     Ok(Some(Key { publisher: String::new(), key: key.into() }))
 }
 
-fn check_size(size: usize, max: usize) -> Result<(), Refusal> {
-    if size <= max { Ok(()) } else { Err(Refusal::new(Code::TooLarge, format!("a payload is at most {max} bytes"))) }
+fn check_size(data: &str, max: usize) -> Result<(), Refusal> {
+    if Payload::fits(data, max) {
+        return Ok(());
+    }
+    Err(Refusal::new(Code::TooLarge, format!("a payload is at most {max} bytes")))
 }
 
 /// Appends drafts. They are queued at the first poll, in the order of first polls.
@@ -123,7 +120,8 @@ pub fn append(
 ///
 /// Why nothing was appended, or that it is not known.
 pub async fn answer(app: &Arc<App>, mut request: Request<Incoming>) -> Result<Reply, Refusal> {
-    let body = read_body(app, &mut request, BODY_BYTES).await?;
+    let most = BODY_BYTES.max(app.settings.max_message.saturating_mul(2));
+    let body = read_body(app, &mut request, most).await?;
     let body = std::str::from_utf8(&body).map_err(|_| Refusal::new(Code::NotUtf8, "the body is not UTF-8"))?;
     let query = request.uri().query().unwrap_or_default();
     let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
@@ -168,7 +166,7 @@ fn from_fields(query: &str, form: Option<&str>, payload: Option<&str>, max: usiz
         (None, Some(data)) => data,
         (None, None) => return Err(Refusal::new(Code::BadRequest, "data is missing")),
     };
-    check_size(text.len(), max)?;
+    check_size(text, max)?;
     let payload = if as_text { Payload::from_text(text) } else { Payload::from_any(text) };
     let exclude = exclude.filter(|exclude| !exclude.is_empty()).map(|exclude| exclude.parse()).transpose()?;
     Ok(Draft {

@@ -113,10 +113,10 @@ impl Entry<'_> {
             .ok_or("it has no field `channel`")
             .and_then(|value| text(value).and_then(|name| name.parse().ok()).ok_or("its channel is no channel name"))?;
         let data = bytes(data.ok_or("it has no field `data`")?).unwrap_or_default();
-        if data.len() > max_payload {
+        let data = std::str::from_utf8(data).map_err(|_| "its data is not UTF-8")?;
+        if !Payload::fits(data, max_payload) {
             return Err("its data is larger than --max-message-bytes");
         }
-        let data = std::str::from_utf8(data).map_err(|_| "its data is not UTF-8")?;
         let event = match event {
             None => Event::default(),
             Some(event) => text(event).and_then(|name| name.parse().ok()).ok_or("its event is no event name")?,
@@ -157,6 +157,6 @@ pub(in crate::log) fn volatile_from_json(json: &[u8], max_payload: usize) -> Opt
     let field = |name: &str| fields.chunks_exact(2).find(|pair| pair[0] == name).map(|pair| pair[1].as_str());
     let event = field("event").map_or(Ok(Event::default()), str::parse).ok()?;
     let exclude = field("exclude").map(str::parse).transpose().ok()?;
-    let data = field("data").filter(|data| data.len() <= max_payload + 2)?;
+    let data = field("data").filter(|data| Payload::fits(data, max_payload))?;
     Some(Message::new(None, field("channel")?.parse().ok()?, event, &Payload::from_any(data), exclude))
 }

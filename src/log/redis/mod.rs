@@ -158,8 +158,8 @@ impl RedisLog {
             Some(connection) => connection,
             empty => empty.insert(self.connect(connection::ANSWER_TIMEOUT).await?),
         };
-        let (candidate, id, limit) = (Epoch::random().to_string(), after.id.to_string(), limit.to_string());
-        let reply = connection.run(&connection::READ, &[&self.keys.log], &[&candidate, &id, &limit]).await;
+        let args = [Epoch::random().to_string(), after.id.to_string(), limit.to_string()];
+        let reply = connection.run(&connection::READ, &[&self.keys.log], &args).await;
         let reply = match reply {
             Ok(reply) => reply,
             Err(error) => {
@@ -176,7 +176,10 @@ impl RedisLog {
             return Ok(Page { extent, messages: Vec::new(), upto: id });
         }
         let entries = entry::entries(entries).ok_or(ScriptError::Unexpected)?;
-        let upto = entries.last().map_or(after.id, |entry| entry.id);
+        // A page that is not full reaches the end, also where the last entries were deleted.
+        let is_full = entries.len() >= limit;
+        let last = entries.last().map_or(after.id, |entry| entry.id);
+        let upto = if is_full { last } else { extent.end.max(last) };
         let messages = self.messages(entries, extent.epoch);
         Ok(Page { extent, messages, upto })
     }
