@@ -16,7 +16,7 @@ use std::time::Duration;
 /// Every flag is also an environment variable (--max-connections is LONGTAIL_MAX_CONNECTIONS); a
 /// repeatable one takes a list with spaces between.
 #[derive(Parser, Clone, Debug)]
-#[command(name = "longtail", version, verbatim_doc_comment, max_term_width = 110)]
+#[command(name = "longtail", version, verbatim_doc_comment, max_term_width = 110, allow_negative_numbers = true)]
 pub struct Config {
     /// Address for HTTP; port 0 picks a free one. Repeatable
     #[arg(long, env = "LONGTAIL_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:8080")]

@@ -2,8 +2,8 @@
 
 use longtail::cursor::{Cursor, Start};
 use longtail::hub::{Gap, Hub, Limit, Step, Subscription};
+use longtail::log::Retention;
 use longtail::log::memory::MemoryLog;
-use longtail::log::{MessageLog, Retention};
 use longtail::message::{Channel, ClientId, Draft, Event, Message, Payload};
 use proptest::prelude::*;
 use std::future::poll_fn;

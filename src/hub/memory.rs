@@ -38,6 +38,9 @@ struct View {
 /// A channel that is read or that retains something; any other costs nothing.
 struct Slot {
     name: Channel,
+    /// All messages of the channel behind this position and up to the head are in the ring. It is
+    /// the channel's own floor: a quiet channel's readers do not age because others are busy.
+    since: Id,
     ring: VecDeque<Arc<Message>>,
     readers: Slab<Arc<Waiter>>,
 }
@@ -91,7 +94,8 @@ impl Memory {
         if let Some(slot) = self.names.get(channel) {
             return *slot;
         }
-        let slot = Slot { name: channel.clone(), ring: VecDeque::new(), readers: Slab::new() };
+        let since = self.view.as_ref().map_or(Id::ZERO, |view| view.floor);
+        let slot = Slot { name: channel.clone(), since, ring: VecDeque::new(), readers: Slab::new() };
         let slot = self.slots.insert(slot);
         self.names.insert(channel.clone(), slot);
         slot
@@ -131,6 +135,10 @@ impl Memory {
                 (extent.floor, extent.floor)
             }
         };
+        for (_, slot) in &mut self.slots {
+            // Where ids have begun anew an old position is too high, never too low.
+            slot.since = if known.is_some() { slot.since.min(head) } else { floor };
+        }
         self.view = Some(View { epoch: extent.epoch, ancestors: extent.ancestors.clone(), floor, head });
     }
 
@@ -157,6 +165,9 @@ impl Memory {
             // as if it were followed by what comes now, and every reader is to hear of it.
             self.clear();
             self.set_floor(after);
+            for (_, slot) in &mut self.slots {
+                slot.since = after;
+            }
         }
         let mut touched = Vec::new();
         for message in messages {
@@ -202,6 +213,7 @@ impl Memory {
             self.window.pop_front();
             self.bytes -= weight;
             self.slots[slot].ring.pop_front();
+            self.slots[slot].since = id;
             self.drop_if_unused(slot);
             self.set_floor(id);
         }
@@ -232,7 +244,8 @@ impl Memory {
         if at.epoch != view.epoch {
             return self.look_back(view, at);
         }
-        if at.id < view.floor || at.id > view.head {
+        let is_whole = |seat: &Seat| self.slots[seat.slot].since <= at.id;
+        if at.id > view.head || !seats.iter().all(is_whole) {
             return Look::AskTheLog;
         }
         let cut = match seats {

@@ -17,7 +17,7 @@ const REFERENCE_BYTES: usize = 256;
 #[derive(Deserialize)]
 struct Head<'a> {
     #[serde(borrow, default, rename = "type")]
-    kind: Option<Cow<'a, str>>,
+    kind: Option<&'a RawValue>,
     #[serde(borrow, default, rename = "ref")]
     reference: Option<&'a RawValue>,
 }
@@ -87,7 +87,9 @@ impl Commands {
             *reference = Some(crate::wire::json::payload(json.get()));
         }
         let answer = reference.as_deref();
-        match head.kind.as_deref() {
+        // Any JSON, so that a command of no known type is answered by its `ref`, too.
+        let kind = head.kind.and_then(|kind| crate::wire::json::text_of(kind.get()));
+        match kind.as_deref() {
             Some("subscribe") => {
                 let cursor = self.subscribe(app, pump, text)?;
                 pump.say(&Control::Ack { reference: answer, cursor: Some(cursor), id: None });

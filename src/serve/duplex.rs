@@ -15,7 +15,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesOrdered;
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderValue};
-use hyper::{HeaderMap, Method, Request, StatusCode};
+use hyper::{HeaderMap, Method, Request, StatusCode, Version};
 use hyper_util::rt::TokioIo;
 use std::future::{Future, poll_fn};
 use std::io;
@@ -48,8 +48,8 @@ impl Upgrade {
     pub fn check(request: &Request<Incoming>) -> Result<Upgrade, Refusal> {
         let headers = request.headers();
         let bad = |text: &str| Err(Refusal::new(Code::BadRequest, text));
-        if request.method() != Method::GET {
-            return bad("a WebSocket begins with a GET");
+        if request.method() != Method::GET || request.version() < Version::HTTP_11 {
+            return bad("a WebSocket begins with a GET of HTTP/1.1; a proxy may speak HTTP/1.0");
         }
         if !has_token(headers, "connection", "upgrade") || !has_token(headers, "upgrade", "websocket") {
             return bad(
@@ -252,7 +252,10 @@ impl Duplex {
             let outcome = appending.await;
             (reference, outcome.map(|cursors| cursors.into_iter().next().flatten()))
         });
-        let polled = poll_fn(|cx| Poll::Ready(publishing.as_mut().poll(cx))).await;
+        // Without tokio's budget: a task that has used it up would be told to wait before the draft
+        // is queued, and a later command would overtake it.
+        let first = poll_fn(|cx| Poll::Ready(publishing.as_mut().poll(cx)));
+        let polled = tokio::task::unconstrained(first).await;
         self.publishing.push_back(match polled {
             Poll::Ready(done) => Box::pin(std::future::ready(done)),
             Poll::Pending => publishing,

@@ -128,14 +128,15 @@ pub async fn answer(app: &Arc<App>, mut request: Request<Incoming>) -> Result<Re
     let kind = content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     let max = app.settings.max_message;
     let is_form = kind == "application/x-www-form-urlencoded";
+    let is_json = kind == "application/json" || body.trim_start().starts_with(['{', '[']);
     let drafts = if is_form && body.starts_with("data=") {
         vec![from_fields(query, Some(body), None, max)?]
     } else if fields(query.as_bytes(), None).any(|(name, _)| name == "channel") {
         vec![from_fields(query, None, Some(body), max)?]
-    } else if is_form && !body.trim_start().starts_with(['{', '[']) {
-        vec![from_fields(query, Some(body), None, max)?]
-    } else {
+    } else if is_json {
         from_json(body, max)?
+    } else {
+        vec![from_fields(query, is_form.then_some(body), Some(body).filter(|_| !is_form), max)?]
     };
     let channels: Vec<Channel> = drafts.iter().map(|draft| draft.channel.clone()).collect();
     let cursors = append(app, drafts).await?;
@@ -146,6 +147,11 @@ pub async fn answer(app: &Arc<App>, mut request: Request<Incoming>) -> Result<Re
 fn from_fields(query: &str, form: Option<&str>, payload: Option<&str>, max: usize) -> Result<Draft, Refusal> {
     let (mut channel, mut data, mut event, mut exclude, mut key) = (None, None, None, None, None);
     let (mut volatile, mut as_text) = (false, false);
+    for encoded in [Some(query), form].into_iter().flatten() {
+        if !decodes_to_utf8(encoded.as_bytes()) {
+            return Err(Refusal::new(Code::NotUtf8, "a percent-encoded field is not UTF-8"));
+        }
+    }
     for (name, value) in fields(query.as_bytes(), form.map(str::as_bytes)) {
         match &*name {
             "channel" => channel = Some(value),
@@ -177,6 +183,27 @@ fn from_fields(query: &str, form: Option<&str>, payload: Option<&str>, max: usiz
         key: parse_key(key.as_deref())?,
         volatile,
     })
+}
+
+/// Whether what is percent-encoded is UTF-8. The parser of forms would put U+FFFD where it is not,
+/// and a payload would not arrive as it was sent.
+fn decodes_to_utf8(encoded: &[u8]) -> bool {
+    let hex = |at: usize| encoded.get(at).and_then(|digit| char::from(*digit).to_digit(16));
+    let mut decoded = Vec::with_capacity(encoded.len());
+    let mut at = 0;
+    while at < encoded.len() {
+        match (encoded[at], hex(at + 1), hex(at + 2)) {
+            (b'%', Some(high), Some(low)) => {
+                decoded.push((high * 16 + low) as u8);
+                at += 3;
+            }
+            (byte, ..) => {
+                decoded.push(byte);
+                at += 1;
+            }
+        }
+    }
+    std::str::from_utf8(&decoded).is_ok()
 }
 
 fn flag(name: &str, value: &str) -> Result<bool, Refusal> {

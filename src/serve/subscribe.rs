@@ -6,6 +6,7 @@ use super::pump::{Pace, Pump, Rollover};
 use super::reply::{self, Body, Reply};
 use super::{App, READY_WAIT, access, duplex};
 use crate::cursor::{Cursor, Start};
+use crate::transport::params::bad_callback;
 use crate::transport::{Code, Lifecycle, Opening, Params, Peer, Refusal, Transport};
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderName, HeaderValue};
@@ -39,7 +40,14 @@ pub async fn answer(
     }
     match subscribe(app, client, transport, request, &query, form.as_deref()).await {
         Ok(reply) => reply,
-        Err(refusal) => refuse(transport, &query, form.as_deref(), &refusal),
+        Err(refusal) => {
+            let mut reply = refuse(transport, &query, form.as_deref(), &refusal);
+            if transport.lifecycle(&Params::default()) == Lifecycle::Duplex {
+                // What a client of another version is to come back with (RFC 6455 §4.4).
+                reply.headers_mut().insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+            }
+            reply
+        }
     }
 }
 
@@ -48,6 +56,10 @@ pub fn refuse(transport: &dyn Transport, query: &[u8], form: Option<&[u8]>, refu
     // An origin that is refused is refused in earnest.
     let aloud = !matches!(refusal.code, Code::Forbidden | Code::ForbiddenOrigin);
     let callback = Params::sound_callback(query, form);
+    if transport.calls_back() && callback.is_none() {
+        // Whatever else is wrong: there is nowhere to tell it.
+        return reply::refused(&bad_callback());
+    }
     match transport.refuse(callback.as_deref(), refusal).filter(|_| aloud) {
         Some((content_type, body)) => reply::whole(StatusCode::OK, content_type, body),
         None => reply::refused(refusal),

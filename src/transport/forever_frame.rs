@@ -34,6 +34,10 @@ impl Transport for ForeverFrame {
         Ok(opening)
     }
 
+    fn calls_back(&self) -> bool {
+        true
+    }
+
     fn refuse(&self, callback: Option<&str>, refusal: &Refusal) -> Option<(&'static str, Vec<u8>)> {
         let frame = Frame::new(callback?, None, false);
         let mut out = HEAD.to_vec();

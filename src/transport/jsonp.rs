@@ -24,6 +24,10 @@ impl Transport for Jsonp {
         Ok(Opening::new(SCRIPT, Call::new(params.required_callback()?)))
     }
 
+    fn calls_back(&self) -> bool {
+        true
+    }
+
     fn refuse(&self, callback: Option<&str>, refusal: &Refusal) -> Option<(&'static str, Vec<u8>)> {
         let call = Call::new(callback?);
         let mut out = call.before.clone().into_bytes();

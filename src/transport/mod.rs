@@ -89,6 +89,11 @@ pub trait Transport: Send + Sync {
     /// A parameter of this transport that is missing or not sound.
     fn open(&self, params: &Params, peer: &Peer<'_>) -> Result<Opening, Refusal>;
 
+    /// Whether its answers call a function, which the client must name.
+    fn calls_back(&self) -> bool {
+        false
+    }
+
     /// How to refuse a client that cannot read a status: the content type and the body of a 200.
     /// `None` is the plain answer with the fitting status.
     fn refuse(&self, _callback: Option<&str>, _refusal: &Refusal) -> Option<(&'static str, Vec<u8>)> {

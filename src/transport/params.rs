@@ -124,7 +124,8 @@ pub fn too_many_channels(limit: usize) -> Refusal {
     Refusal::new(Code::TooManyChannels, format!("at most {limit} channels a subscription"))
 }
 
-fn bad_callback() -> Refusal {
+/// No callback, or none that is sound.
+pub fn bad_callback() -> Refusal {
     let rule = "callback must be a JavaScript name of at most 64 characters, with dots between its parts";
     Refusal::new(Code::BadCallback, rule)
 }
