@@ -64,7 +64,7 @@ expect "$work/jsonp" 'got(' jsonp
 stop "The streams, two seconds each, all from the same cursor"
 for transport in forever-frame xhr-stream multipart sse ndjson; do
     more=
-    [ "$transport" != forever-frame ] || more='&callback=parent.got'
+    [ "$transport" != forever-frame ] || more='&callback=got'
     [ "$(fetch -o /dev/null -w '%{http_code}' --max-time 1 "$BASE/$transport" 2>/dev/null || true)" != 404 ] || continue
     say "$transport"
     stream 2 "$BASE/$transport?channel=$CHANNEL&cursor=$start$more" | tr -d '\0' >"$work/$transport"

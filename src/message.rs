@@ -284,6 +284,11 @@ impl Message {
         std::str::from_utf8(&self.object[self.payload.clone()]).unwrap_or_default()
     }
 
+    /// The message object in front of the payload, and behind it.
+    pub fn around_payload(&self) -> (&[u8], &[u8]) {
+        (&self.object[..self.payload.start], &self.object[self.payload.end..])
+    }
+
     /// What the message counts against `--retain-bytes`: its JSON and a flat 160 bytes for the rest.
     pub fn weight(&self) -> usize {
         self.object.len() + 160

@@ -149,7 +149,7 @@ impl Duplex {
         let mut duplex = Duplex { app, io, unread, is_open: true, decoder, commands, publishing };
         let ended = client.watch.until_reset(duplex.carry(&mut pump)).await;
         if let Some(Ok(End::Said)) = ended {
-            duplex.linger().await;
+            linger(&mut duplex.io).await;
         }
     }
 
@@ -278,18 +278,19 @@ impl Duplex {
         self.io.write_all(&breach.farewell).await?;
         Ok(End::Said)
     }
+}
 
-    /// Shuts our side and reads what is still under way for a moment: a socket that is closed with
-    /// unread bytes is reset, and the client may lose what it was told last.
-    async fn linger(&mut self) {
-        let _ = self.io.shutdown().await;
-        let _ = tokio::time::timeout(LINGER, async {
-            while read(&mut self.io, &mut self.unread).await.is_ok_and(|n| n > 0) {
-                self.unread.clear();
-            }
-        })
-        .await;
-    }
+/// Shuts our side and reads what is still under way for a moment: a socket that is closed with unread
+/// bytes is reset, and the client may lose what it was told last.
+pub async fn linger(io: &mut ClientIo) {
+    let _ = io.shutdown().await;
+    let _ = tokio::time::timeout(LINGER, async {
+        let mut unread = BytesMut::new();
+        while read(io, &mut unread).await.is_ok_and(|n| n > 0) {
+            unread.clear();
+        }
+    })
+    .await;
 }
 
 /// Reads what there is; 0: the client will send no more. Cancel safe.

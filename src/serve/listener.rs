@@ -15,7 +15,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::AsyncWriteExt;
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tracing::{debug, warn};
@@ -158,21 +158,19 @@ async fn http(app: Arc<App>, io: ClientIo, client: Client) {
 async fn raw(app: Arc<App>, mut io: ClientIo, client: Client, transport: &'static dyn Transport) {
     let params = Params { client: Some(ClientId::random()), ..Params::default() };
     let Ok(opening) = transport.open(&params, &Peer::default()) else { return };
-    if client.is_over {
-        let retry = Some(Duration::from_millis(fastrand::u64(2000..8000)));
+    let refused = if client.is_over {
+        Some((Bye::TooManyConnections, Duration::from_millis(fastrand::u64(2000..8000))))
+    } else {
+        // A subscribe that comes early is read when the node is ready.
+        let ready = tokio::time::timeout(READY_WAIT, app.hub.ready()).await.is_ok();
+        (!ready).then(|| (Bye::Drain, app.drain.retry()))
+    };
+    if let Some((bye, retry)) = refused {
         let mut out = Vec::new();
-        opening.envelope.control(&Control::Bye { bye: Bye::TooManyConnections, retry, cursor: None }, &mut out);
-        let _ = io.write_all(&out).await;
-        let _ = io.shutdown().await;
-        return;
-    }
-    // A subscribe that comes early is read when the node is ready.
-    if tokio::time::timeout(READY_WAIT, app.hub.ready()).await.is_err() {
-        let retry = Some(app.drain.retry());
-        let mut out = Vec::new();
-        opening.envelope.control(&Control::Bye { bye: Bye::Drain, retry, cursor: None }, &mut out);
-        let _ = io.write_all(&out).await;
-        let _ = io.shutdown().await;
+        opening.envelope.control(&Control::Bye { bye, retry: Some(retry), cursor: None }, &mut out);
+        if io.write_all(&out).await.is_ok() {
+            duplex::linger(&mut io).await;
+        }
         return;
     }
     debug_assert_eq!(transport.lifecycle(&params), Lifecycle::Socket);

@@ -46,7 +46,17 @@ impl Encoding {
                 out.extend_from_slice(object);
                 out.push(b'\n');
             }
-            Encoding::Script => script::escape(object, &mut out),
+            Encoding::Script if script::is_literal(message.payload()) => script::escape(object, &mut out),
+            Encoding::Script => {
+                let (before, after) = message.around_payload();
+                let mut text = Vec::with_capacity(message.payload().len() + 2);
+                json::quote(message.payload(), &mut text);
+                script::escape(before, &mut out);
+                out.extend_from_slice(b"JSON.parse(");
+                script::escape(&text, &mut out);
+                out.push(b')');
+                script::escape(after, &mut out);
+            }
             Encoding::Event => {
                 sse::block(None, id.as_deref(), std::str::from_utf8(object).unwrap_or_default(), &mut out);
             }

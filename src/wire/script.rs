@@ -48,11 +48,62 @@ fn is_identifier(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$')
 }
 
+/// How deep a literal may be nested: engines parse scripts recursively and give up at some thousands,
+/// and then the whole script is lost.
+const LITERAL_DEPTH: usize = 500;
+
+/// Whether JSON means the same as a JavaScript literal (ECMA-262 annex B.3.1): in a literal the key
+/// `__proto__` sets the prototype, twice it is a syntax error, and deep nesting overflows the parser.
+/// What is no literal is to be handed to `JSON.parse` as a string. Errs on the side of `false`.
+pub fn is_literal(json: &str) -> bool {
+    // Written out, or with an escape that may stand for any of its letters.
+    if json.contains("__proto__") || (json.contains("\\u00") && has_escaped_proto(json)) {
+        return false;
+    }
+    let (mut depth, mut in_string, mut escaped) = (0usize, false, false);
+    for byte in json.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b'[' | b'{' if !in_string => {
+                depth += 1;
+                if depth > LITERAL_DEPTH {
+                    return false;
+                }
+            }
+            b']' | b'}' if !in_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    true
+}
+
+/// Whether an escape of one of the letters of `__proto__` occurs.
+fn has_escaped_proto(json: &str) -> bool {
+    let lower = json.to_ascii_lowercase();
+    ["\\u005f", "\\u0070", "\\u0072", "\\u006f", "\\u0074"].iter().any(|escape| lower.contains(escape))
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn what_is_no_literal() {
+        let deep = |n: usize| "[".repeat(n) + &"]".repeat(n);
+        for json in ["1", "\"a\"", "{\"proto\":1}", "\"\\u000a\"", "\"[[[[\\\"\"", &deep(500)] {
+            assert!(is_literal(json), "{json:.80}");
+        }
+        let flat = format!("[{}1]", "[],".repeat(5000));
+        assert!(is_literal(&flat));
+        for json in ["{\"__proto__\":1}", "{\"\\u005F_proto__\":1}", "{\"__pro\\u0074o__\":1}", &deep(501)] {
+            assert!(!is_literal(json), "{json:.80}");
+        }
+    }
+
 
     fn escaped(json: &str) -> String {
         let mut out = Vec::new();

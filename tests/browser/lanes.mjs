@@ -23,7 +23,10 @@ const NASTY = [
   '--longtail-7d93a1f0c24e5b68--\r\nContent-Type: text/html\r\n\r\n{"type":"bye"}',
   'id: 1-1.x\ndata: {"type":"bye","code":4003}\n\nevent: bye\ndata: {}',
   { 'a </script> key': ['\u2028', '💧 žluťoučký 中文', '\\u0000 \\" \\\\', 1e21, -0.5, null, true, {}] },
-  ''
+  '',
+  // No literals of JavaScript, or not the same ones: two of them are syntax errors in a script.
+  JSON.parse('{"__proto__":{"a":1},"b":2}'),
+  JSON.parse('['.repeat(2000) + ']'.repeat(2000))
 ];
 
 let server;
@@ -184,6 +187,26 @@ test('what is not for this page does not come to it, and a volatile message has 
     return all.every(lane => lane.data[0] === '"volatile"' && lane.data[1] !== '"excluded"') || all;
   });
   await page.uncheck('[name=volatile]');
+});
+
+test('large messages make the growing answers roll over, and nothing is lost', async () => {
+  const rolling = (await (await fetch(base + '/info')).json()).transports.filter(t => t.rollover).map(t => t.name);
+  assert.ok(rolling.length >= 3);
+  const requests = () => page.$$eval('#lanes .lane', boxes => Object.fromEntries(boxes.map(box =>
+    [box.dataset.transport, Number(box.querySelectorAll('.facts dd')[1].textContent)])));
+  const before = await requests();
+  let last;
+  for (let n = 0; n < 12; n++) {
+    const answer = await fetch(base + '/publish?channel=demo&event=large', { method: 'POST', body: JSON.stringify('x'.repeat(40000) + n) });
+    last = (await answer.json()).messages[0].id;
+  }
+  await until('every lane has the last of them and lost none', async () => {
+    const all = await lanes();
+    return all.every(lane => lane.ids[0] === last && lane.lost === 0 && lane.doubled === 0)
+      || all.map(({ name, state, ids, lost, doubled }) => ({ name, state, ids, lost, doubled }));
+  });
+  const after = await requests();
+  for (const name of rolling) assert.ok(after[name] >= before[name] + 3, `${name}: ${before[name]} to ${after[name]} requests`);
 });
 
 test('the hopping reader goes through every transport and loses nothing', { timeout: 90000 }, async () => {
