@@ -38,6 +38,18 @@ fn refused_for_now(answer: &Response) -> bool {
 
 const FLOW: usize = 300;
 
+/// Reads to the message `"end"`: the transport, payloads and ids.
+async fn read_to_end(mut reader: Reader) -> (String, Vec<(String, String)>) {
+    let mut seen = Vec::new();
+    loop {
+        let message = reader.next_message().await;
+        seen.push((message.data().to_owned(), message.id().expect("an id")));
+        if message.data() == "\"end\"" {
+            return (reader.transport.name.clone(), seen);
+        }
+    }
+}
+
 /// A flow of acknowledged publishes over two nodes, a fault in its middle, and a reader on every
 /// transport of both nodes: each sees all of it, once, in order, without a gap.
 async fn nothing_is_lost(fault: impl AsyncFnOnce(&mut RedisServer)) {
@@ -68,16 +80,7 @@ async fn nothing_is_lost(fault: impl AsyncFnOnce(&mut RedisServer)) {
         }
         fault(&mut redis).await;
     };
-    let read = readers.into_iter().map(async |mut reader: Reader| {
-        let mut seen = Vec::new();
-        loop {
-            let message = reader.next_message().await;
-            seen.push((message.data().to_owned(), message.id().expect("an id")));
-            if message.data() == "\"end\"" {
-                return (reader.transport.name.clone(), seen);
-            }
-        }
-    });
+    let read = readers.into_iter().map(|reader| Box::pin(read_to_end(reader)));
     let (published, (), seen) = within(
         Duration::from_secs(90),
         "the flow and its readers",
@@ -328,6 +331,7 @@ async fn the_log_loses_its_end() {
     let mut restore = redis::cmd("RESTORE");
     restore.arg("longtail:log").arg(0).arg(dump).arg("REPLACE");
     let _: redis::Value = restore.query_async(&mut connection).await.expect("RESTORE");
+    redis.command(&["CLIENT", "KILL", "TYPE", "normal"]).await;
     for reader in &mut readers {
         let name = reader.transport.name.clone();
         assert_eq!(reader.next_of(Kind::Gap).await.str("from").as_ref(), Some(&lost[4].id), "{name}");

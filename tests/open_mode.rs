@@ -126,7 +126,7 @@ async fn cors() {
                 assert!(answer.header("Vary").is_some_and(|vary| vary.contains("Origin")), "{name}");
             }
             // No CORS for whom it does not concern.
-            let answer = Request::get(&transport.url("channel=a")).open(node.http).await;
+            let answer = Request::get(&transport.url("channel=a&timeout=1")).open(node.http).await;
             assert_ne!(answer.header("Access-Control-Allow-Origin"), Some("*"));
         },
     )

@@ -201,7 +201,7 @@ async fn patterns() {
     assert_eq!(exactly(&node, "today", 1).await[0].data(), "2");
     assert_eq!(redis.number(&["PUBLISH", "push:todo", "3"]).await, 0, "the default is replaced");
 
-    let off = start_on(&RedisServer::start().await, &["--redis-subscribe", "off"]).await;
+    let off = start_on(&redis, &["--redis-subscribe", "off"]).await;
     assert_eq!(off.get("/readyz").await.status, 200);
     let url = redis.url();
     for bad in [
@@ -248,8 +248,8 @@ async fn xadd() {
     }
     let items = read(&node, "todo").await;
     assert!(items[0].id().is_some_and(|id| id.starts_with(&early)));
-    let seen = node.get(&format!("/poll?channel=todo&cursor=earliest&client={client}")).await;
-    assert_eq!(seen.json()["messages"].as_array().map(Vec::len), Some(5));
+    let seen = node.get(&format!("/poll?channel=todo&cursor=earliest&client={client}")).await.text();
+    assert_eq!(seen.matches("\"id\"").count(), 5, "{seen}");
 }
 
 /// An entry that is no message is skipped, and logged.

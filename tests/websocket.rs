@@ -83,7 +83,6 @@ async fn a_bad_handshake_is_refused() {
         assert!(wanted.contains(&answer.status), "{method} {headers:?}: {}", answer.status);
         answer.error_code();
         if headers.contains(&old) {
-            assert_eq!(answer.status, 426);
             assert_eq!(answer.header("Sec-WebSocket-Version"), Some("13"));
         }
     }
@@ -172,7 +171,9 @@ async fn oversize() {
     for part in command.as_bytes()[60_000..].chunks(60_000) {
         fragments.extend(frame(0, part));
     }
-    for bytes in [frame(TEXT, command.as_bytes()), fragments] {
+    // A frame that may come, with a payload that may not.
+    let publish = format!(r#"{{"type":"publish","channel":"todo","data":"{}","ref":1}}"#, "x".repeat(70_000));
+    for bytes in [frame(TEXT, command.as_bytes()), fragments, frame(TEXT, publish.as_bytes())] {
         let mut socket = open(&node).await;
         socket.try_send(&bytes).await;
         let error = socket.next_of("error").await;

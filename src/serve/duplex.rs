@@ -3,7 +3,7 @@
 use super::App;
 use super::commands::{Commands, Outcome};
 use super::io::ClientIo;
-use super::listener::Client;
+use super::listener::{Client, Taken};
 use super::publish;
 use super::pump::Pump;
 use super::reply::{self, Reply};
@@ -16,23 +16,15 @@ use futures_util::stream::FuturesOrdered;
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderValue};
 use hyper::{HeaderMap, Method, Request, StatusCode, Version};
-use hyper_util::rt::TokioIo;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
+use tokio::io::AsyncWriteExt;
 
 /// Publications of a connection that may be under way; past that it is not read from.
 const UNACKNOWLEDGED: usize = 100;
-
-/// Bytes read at a time, on the stack: an idle connection holds no read buffer.
-const READ: usize = 8 << 10;
-
-/// How long a client that was told why has to take it before the socket is closed.
-const LINGER: Duration = Duration::from_secs(2);
 
 /// A WebSocket handshake (RFC 6455 §4.2).
 pub struct Upgrade {
@@ -68,27 +60,16 @@ impl Upgrade {
         }
     }
 
-    /// Answers 101 and runs the connection in a task of its own.
+    /// Answers 101; the connection is taken over then.
     pub fn accept(
         self,
-        app: &Arc<App>,
         client: &Client,
         transport: &'static dyn Transport,
-        mut request: Request<Incoming>,
         mut pump: Pump,
         position_given: bool,
     ) -> Reply {
-        let (app, client) = (app.clone(), client.clone());
-        let upgrade = hyper::upgrade::on(&mut request);
-        let channels_named = pump.subscription().channels() > 0;
-        tokio::spawn(async move {
-            let Ok(upgraded) = upgrade.await else { return };
-            // The bare socket: hyper and its buffers have no more part in it.
-            let Ok(parts) = upgraded.downcast::<TokioIo<ClientIo>>() else { return };
-            let commands = Commands::new(channels_named, position_given);
-            let (io, unread) = (parts.io.into_inner(), BytesMut::from(&parts.read_buf[..]));
-            Duplex::run(app, io, unread, transport, pump, commands, &client).await;
-        });
+        let commands = Commands::new(pump.subscription().channels() > 0, position_given);
+        client.handover.leave(Taken::Duplex(transport, pump, commands));
         let mut reply = reply::whole(StatusCode::SWITCHING_PROTOCOLS, "", "");
         let headers = reply.headers_mut();
         headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
@@ -98,7 +79,8 @@ impl Upgrade {
     }
 }
 
-fn has_token(headers: &HeaderMap, name: &str, token: &str) -> bool {
+/// Whether a list in a header has a token (RFC 9110 §5.6.1).
+pub fn has_token(headers: &HeaderMap, name: &str, token: &str) -> bool {
     let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
     values.flat_map(|value| value.split(',')).any(|value| value.trim().eq_ignore_ascii_case(token))
 }
@@ -137,19 +119,15 @@ impl Duplex {
     pub async fn run(
         app: Arc<App>,
         io: ClientIo,
-        unread: BytesMut,
         transport: &'static dyn Transport,
         mut pump: Pump,
         commands: Commands,
-        client: &Client,
     ) {
         let Some(decoder) = transport.decoder(app.settings.max_command()) else { return };
-        pump.watch(client.watch.clone());
-        let publishing = FuturesOrdered::new();
+        let (unread, publishing) = (BytesMut::new(), FuturesOrdered::new());
         let mut duplex = Duplex { app, io, unread, is_open: true, decoder, commands, publishing };
-        let ended = client.watch.until_reset(duplex.carry(&mut pump)).await;
-        if let Some(Ok(End::Said)) = ended {
-            linger(&mut duplex.io).await;
+        if let Ok(End::Said) = duplex.carry(&mut pump).await {
+            duplex.io.linger().await;
         }
     }
 
@@ -158,10 +136,6 @@ impl Duplex {
         let mut draining = pin!(drain.begun());
         let idle = self.app.settings.request_timeout;
         let mut silence = pin!(tokio::time::sleep(idle));
-        // What came with the handshake is looked at before anything is waited for.
-        if let Some(end) = self.take_inputs(pump).await? {
-            return Ok(end);
-        }
         loop {
             let may_read = self.is_open && self.publishing.len() < UNACKNOWLEDGED;
             let event = tokio::select! {
@@ -171,7 +145,12 @@ impl Duplex {
                     Event::Published(reference, outcome)
                 }
                 () = &mut draining, if !pump.has_begun() => Event::Drain,
-                read = read(&mut self.io, &mut self.unread), if may_read => Event::Read(read),
+                read = poll_fn(|cx| {
+                    if may_read {
+                        return self.io.poll_input(cx, &mut self.unread);
+                    }
+                    self.io.poll_reset(cx).map(|()| Err(io::ErrorKind::ConnectionReset.into()))
+                }) => Event::Read(read),
                 // Raw TCP that says nothing: it has the time that a request's head has.
                 () = &mut silence, if !pump.has_begun() && self.publishing.is_empty() => return Ok(End::Gone),
             };
@@ -194,7 +173,9 @@ impl Duplex {
                 Event::Read(read) => {
                     silence.as_mut().reset(tokio::time::Instant::now() + idle);
                     if read? == 0 {
+                        // Gone, or listening on with its sending side shut: a write will tell.
                         self.is_open = false;
+                        pump.heartbeat();
                     }
                     if let Some(end) = self.take_inputs(pump).await? {
                         return Ok(end);
@@ -278,29 +259,4 @@ impl Duplex {
         self.io.write_all(&breach.farewell).await?;
         Ok(End::Said)
     }
-}
-
-/// Shuts our side and reads what is still under way for a moment: a socket that is closed with unread
-/// bytes is reset, and the client may lose what it was told last.
-pub async fn linger(io: &mut ClientIo) {
-    let _ = io.shutdown().await;
-    let _ = tokio::time::timeout(LINGER, async {
-        let mut unread = BytesMut::new();
-        while read(io, &mut unread).await.is_ok_and(|n| n > 0) {
-            unread.clear();
-        }
-    })
-    .await;
-}
-
-/// Reads what there is; 0: the client will send no more. Cancel safe.
-async fn read(io: &mut ClientIo, unread: &mut BytesMut) -> io::Result<usize> {
-    poll_fn(|cx| {
-        let mut bytes = [0u8; READ];
-        let mut buf = ReadBuf::new(&mut bytes);
-        std::task::ready!(Pin::new(&mut *io).poll_read(cx, &mut buf))?;
-        unread.extend_from_slice(buf.filled());
-        Poll::Ready(Ok(buf.filled().len()))
-    })
-    .await
 }

@@ -1,54 +1,112 @@
-//! The socket as hyper and the duplex loop see it: writes have a deadline, and a client that is gone
-//! is noticed although it may also only have shut its sending side.
+//! A client's socket: writes have a deadline, reads cost nothing while there is nothing to read, and a
+//! client that is gone is told apart from one that has only shut its sending side.
 
+use bytes::{Buf, Bytes};
 use socket2::SockRef;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::mem::MaybeUninit;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
+
+/// Bytes read at a time by [`ClientIo::poll_input`]. They lie on the stack, so that an idle connection
+/// holds no read buffer.
+const READ: usize = 8 << 10;
+
+/// How long a client that was told why has to take it before the socket is closed.
+const LINGER: Duration = Duration::from_secs(2);
 
 /// A client's socket.
 pub struct ClientIo {
     stream: Arc<TcpStream>,
+    /// Bytes that somebody read too many; they are read first.
+    unread: Bytes,
     write_timeout: Duration,
     /// Runs while a write waits for the client; `None` at other times, so that a parked connection
     /// has no timer of its own here.
     deadline: Option<Pin<Box<Sleep>>>,
-    half_closed: Arc<AtomicBool>,
-}
-
-/// What is left to know of a socket that was given away.
-#[derive(Clone)]
-pub struct Watch {
-    stream: Arc<TcpStream>,
-    half_closed: Arc<AtomicBool>,
-    /// How many responses under way are streams, which nobody else reads for.
-    streams: Arc<AtomicUsize>,
+    /// Whether a write waits, for who cannot ask this while hyper has the socket.
+    blocked: Arc<AtomicBool>,
+    reset: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
 impl ClientIo {
     /// Takes a socket.
-    pub fn new(stream: TcpStream, write_timeout: Duration) -> (ClientIo, Watch) {
-        let (stream, half_closed) = (Arc::new(stream), Arc::new(AtomicBool::new(false)));
-        let (half, streams) = (half_closed.clone(), Arc::new(AtomicUsize::new(0)));
-        let watch = Watch { stream: stream.clone(), half_closed: half, streams };
-        (ClientIo { stream, write_timeout, deadline: None, half_closed }, watch)
+    pub fn new(stream: TcpStream, write_timeout: Duration) -> ClientIo {
+        ClientIo {
+            stream: Arc::new(stream),
+            unread: Bytes::new(),
+            write_timeout,
+            deadline: None,
+            blocked: Arc::default(),
+            reset: None,
+        }
+    }
+
+    /// Gives bytes back that were read too many.
+    pub fn unread(&mut self, bytes: Bytes) {
+        debug_assert!(self.unread.is_empty());
+        self.unread = bytes;
+    }
+
+    /// Whether a write waits for the client.
+    pub fn blocked(&self) -> Arc<AtomicBool> {
+        self.blocked.clone()
+    }
+
+    /// Reads what there is into `input`; 0: the client will send no more.
+    pub fn poll_input(&mut self, cx: &mut Context<'_>, input: &mut impl Extend<u8>) -> Poll<io::Result<usize>> {
+        let mut bytes = [MaybeUninit::uninit(); READ];
+        let mut buf = ReadBuf::uninit(&mut bytes);
+        ready!(Pin::new(self).poll_read(cx, &mut buf))?;
+        input.extend(buf.filled().iter().copied());
+        Poll::Ready(Ok(buf.filled().len()))
+    }
+
+    /// Resolves when the connection was reset. A client that has shut its sending side may still
+    /// listen or be gone; only a write can tell, and this is what it is told.
+    pub fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.reset.is_none() {
+            self.reset = Some(self.reset());
+        }
+        self.reset.as_mut().map_or(Poll::Pending, |reset| reset.as_mut().poll(cx))
+    }
+
+    /// The same, for who watches while hyper has the socket.
+    pub fn reset(&self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        let stream = self.stream.clone();
+        Box::pin(async move {
+            let _ = stream.ready(Interest::ERROR).await;
+        })
+    }
+
+    /// Shuts our side and reads what is still under way for a moment: a socket that is closed with
+    /// unread bytes is reset, and the client may lose what it was told last.
+    pub async fn linger(&mut self) {
+        let _ = self.shutdown().await;
+        let _ = tokio::time::timeout(LINGER, async {
+            let mut nothing = Nowhere;
+            while poll_fn(|cx| self.poll_input(cx, &mut nothing)).await.is_ok_and(|n| n > 0) {}
+        })
+        .await;
     }
 
     /// Bounds how long a client may take nothing: any byte it takes begins the time anew.
     fn in_time<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if written.is_ready() {
-            self.deadline = None;
+            if self.deadline.take().is_some() {
+                self.blocked.store(false, Ordering::Relaxed);
+            }
             return written;
         }
         let timeout = self.write_timeout;
+        self.blocked.store(true, Ordering::Relaxed);
         let deadline = self.deadline.get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
         ready!(deadline.as_mut().poll(cx));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
@@ -74,76 +132,24 @@ impl ClientIo {
     }
 }
 
-impl Watch {
-    /// Runs a connection, and cuts it when a client that had shut its sending side turns out to be
-    /// gone: a write was answered with a reset. `None`: it was cut.
-    pub async fn until_reset<F: Future>(&self, connection: F) -> Option<F::Output> {
-        let mut connection = pin!(connection);
-        let mut shut: Option<Pin<Box<dyn Future<Output = ()> + Send + '_>>> = None;
-        let mut reset = pin!(self.stream.ready(Interest::ERROR));
-        poll_fn(|cx| {
-            if let Poll::Ready(output) = connection.as_mut().poll(cx) {
-                return Poll::Ready(Some(output));
-            }
-            if self.half_closed.load(Ordering::Relaxed) {
-                return reset.as_mut().poll(cx).map(|_| None);
-            }
-            if self.streams.load(Ordering::Relaxed) == 0 {
-                shut = None;
-            } else if shut.get_or_insert_with(|| Box::pin(self.shut())).as_mut().poll(cx).is_ready() {
-                self.half_closed.store(true, Ordering::Relaxed);
-                // The stream is to look at it.
-                cx.waker().wake_by_ref();
-            }
-            Poll::Pending
-        })
-        .await
-    }
+/// Takes bytes that nobody wants.
+struct Nowhere;
 
-    /// Resolves when the client has shut its sending side. While a response goes on hyper does not
-    /// read, so nobody else would notice. Bytes of a next request are left where they are, and what
-    /// comes behind them is not seen.
-    async fn shut(&self) {
-        loop {
-            if self.stream.ready(Interest::READABLE).await.is_err() {
-                return;
-            }
-            let peek = || SockRef::from(&*self.stream).peek(&mut [MaybeUninit::uninit()]);
-            match self.stream.try_io(Interest::READABLE, peek) {
-                Ok(0) => return,
-                Ok(_) => return std::future::pending().await,
-                // Said to be readable and is not: `try_io` has noted it.
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(_) => return,
-            }
-        }
-    }
-
-    /// A response that is a stream begins.
-    pub fn stream_begins(&self) {
-        self.streams.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// It ends.
-    pub fn stream_ends(&self) {
-        self.streams.fetch_sub(1, Ordering::Relaxed);
-    }
-
-    /// Whether the client has shut its sending side, or is gone; only writing to it can tell.
-    pub fn is_half_closed(&self) -> bool {
-        self.half_closed.load(Ordering::Relaxed)
-    }
+impl Extend<u8> for Nowhere {
+    fn extend<T: IntoIterator<Item = u8>>(&mut self, _bytes: T) {}
 }
 
 impl AsyncRead for ClientIo {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if !self.unread.is_empty() {
+            let n = self.unread.len().min(buf.remaining());
+            buf.put_slice(&self.unread[..n]);
+            self.unread.advance(n);
+            return Poll::Ready(Ok(()));
+        }
         loop {
             ready!(self.stream.poll_read_ready(cx))?;
             match self.stream.try_read(buf.initialize_unfilled()) {
-                Ok(0) => {
-                    self.half_closed.store(true, Ordering::Relaxed);
-                    return Poll::Ready(Ok(()));
-                }
                 Ok(n) => {
                     buf.advance(n);
                     return Poll::Ready(Ok(()));

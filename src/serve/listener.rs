@@ -1,19 +1,27 @@
 //! Listening, accepting, and the life of a connection.
 
-use super::io::{ClientIo, Watch};
+use super::commands::Commands;
+use super::duplex::Duplex;
+use super::io::ClientIo;
 use super::limits::Admission;
-use super::{App, Drain, READY_WAIT, commands, duplex, router, subscribe};
+use super::pump::Pump;
+use super::stream::{self, Framing};
+use super::{App, Drain, READY_WAIT, router, subscribe};
 use crate::message::ClientId;
 use crate::transport::{self, Bye, Control, Lifecycle, Params, Peer, Transport};
-use bytes::BytesMut;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use parking_lot::Mutex;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
@@ -60,11 +68,43 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 pub struct Client {
     /// Whether it is one connection too many, which is only told so.
     pub is_over: bool,
-    pub(super) watch: Watch,
+    /// Where a response leaves what goes on when its head is written.
+    pub(super) handover: Arc<Handover>,
     /// Counted for as long as anybody speaks with it.
     _admission: Arc<Admission>,
     /// The server has ended when the last of these is gone.
     _alive: mpsc::Sender<()>,
+}
+
+/// What takes a connection over from hyper.
+pub(super) enum Taken {
+    /// A stream, behind a head that promised this framing, and whether requests may follow it.
+    Stream(Pump, Framing, bool),
+    /// A WebSocket, behind a 101.
+    Duplex(&'static dyn Transport, Pump, Commands),
+}
+
+/// Where a connection changes hands.
+#[derive(Default)]
+pub(super) struct Handover {
+    taken: Mutex<Option<Taken>>,
+    reached: Arc<AtomicBool>,
+}
+
+impl Handover {
+    pub(super) fn leave(&self, taken: Taken) {
+        *self.taken.lock() = Some(taken);
+    }
+
+    /// Set when hyper has taken the head and asks for a body.
+    pub(super) fn reached(&self) -> Arc<AtomicBool> {
+        self.reached.clone()
+    }
+
+    fn take(&self) -> Option<Taken> {
+        self.reached.store(false, Ordering::Relaxed);
+        self.taken.lock().take()
+    }
 }
 
 /// Serves until the drain is over: all connections are gone, or `drain_time` is up.
@@ -109,9 +149,9 @@ where
         };
         let Some(admission) = app.connections.admit(peer.ip().to_canonical()) else { continue };
         prepare(&stream);
-        let (io, watch) = ClientIo::new(stream, app.settings.write_timeout);
-        let is_over = admission.is_over;
-        let client = Client { is_over, watch, _admission: Arc::new(admission), _alive: alive.clone() };
+        let io = ClientIo::new(stream, app.settings.write_timeout);
+        let (is_over, handover) = (admission.is_over, Arc::default());
+        let client = Client { is_over, handover, _admission: Arc::new(admission), _alive: alive.clone() };
         tokio::spawn(serve(app.clone(), io, client));
     }
 }
@@ -124,34 +164,87 @@ fn prepare(stream: &TcpStream) {
     let _ = SockRef::from(stream).set_tcp_keepalive(&keepalive);
 }
 
-async fn http(app: Arc<App>, io: ClientIo, client: Client) {
+/// Requests, until the connection ends or a response takes it over. Each phase is a task of its own,
+/// so that a parked stream does not keep the memory of the other.
+///
+/// Boxed, since a stream comes back here and a type cannot hold itself.
+fn http(app: Arc<App>, io: ClientIo, client: Client) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    Box::pin(async move {
+        if let Some((io, taken)) = requests(&app, io, &client).await {
+            take_over(app, io, client, taken);
+        }
+    })
+}
+
+fn take_over(app: Arc<App>, mut io: ClientIo, client: Client, taken: Taken) {
+    match taken {
+        Taken::Duplex(transport, pump, commands) => {
+            tokio::spawn(async move {
+                let _client = client;
+                Duplex::run(app, io, transport, pump, commands).await;
+            });
+        }
+        Taken::Stream(pump, framing, may_reuse) => {
+            tokio::spawn(async move {
+                let Ok(unread) = stream::run(&mut io, pump, framing).await else { return };
+                if !may_reuse || app.drain.has_begun() {
+                    return io.linger().await;
+                }
+                io.unread(unread);
+                tokio::spawn(http(app, io, client));
+            });
+        }
+    }
+}
+
+async fn requests(app: &Arc<App>, io: ClientIo, client: &Client) -> Option<(ClientIo, Taken)> {
     let service = service_fn(|request| {
-        let (app, client) = (app.clone(), client.clone());
-        async move { Ok::<_, Infallible>(router::answer(app, client, request).await) }
+        let answer = router::answer(app.clone(), client.clone(), request);
+        Box::pin(async move { Ok::<_, Infallible>(answer.await) })
     });
-    let connection = http1::Builder::new()
+    let (blocked, mut reset) = (io.blocked(), io.reset());
+    let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(app.settings.request_timeout)
         // A client may shut its sending side and wait for its answer.
         .half_close(true)
         .max_buf_size(MAX_HEAD)
-        .serve_connection(TokioIo::new(io), service)
-        .with_upgrades();
-    let serving = async {
-        tokio::pin!(connection);
-        tokio::select! {
-            biased;
-            ended = connection.as_mut() => ended,
-            () = app.drain.begun() => {
-                // What is under way is answered; what is idle is closed.
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
+        .serve_connection(TokioIo::new(io), service);
+    let mut draining = Box::pin(app.drain.begun());
+    let mut is_draining = false;
+    let reached = client.handover.reached();
+    let ended = poll_fn(|cx| {
+        if !is_draining && draining.as_mut().poll(cx).is_ready() {
+            // What is under way is answered; what is idle is closed.
+            is_draining = true;
+            Pin::new(&mut connection).graceful_shutdown();
         }
-    };
-    let ended = client.watch.until_reset(serving).await.unwrap_or(Ok(()));
-    if let Err(error) = ended {
-        debug!(%error, "a connection ended with an error");
+        let polled = connection.poll_without_shutdown(cx);
+        // hyper has asked for the body and has nothing left to write: the head is out.
+        let is_out = reached.load(Ordering::Relaxed) && !blocked.load(Ordering::Relaxed);
+        match polled {
+            Poll::Pending if is_out => Poll::Ready(Some(Ok(()))),
+            // While an answer is waited for hyper does not read, and would not notice.
+            Poll::Pending => reset.as_mut().poll(cx).map(|()| None),
+            Poll::Ready(ended) => Poll::Ready(Some(ended)),
+        }
+    });
+    let ended = ended.await?;
+    let parts = connection.into_parts();
+    let mut io = parts.io.into_inner();
+    match (ended, client.handover.take()) {
+        (Ok(()), Some(taken)) => {
+            io.unread(parts.read_buf);
+            Some((io, taken))
+        }
+        (Ok(()), None) => {
+            io.linger().await;
+            None
+        }
+        (Err(error), _) => {
+            debug!(%error, "a connection ended with an error");
+            None
+        }
     }
 }
 
@@ -169,12 +262,12 @@ async fn raw(app: Arc<App>, mut io: ClientIo, client: Client, transport: &'stati
         let mut out = Vec::new();
         opening.envelope.control(&Control::Bye { bye, retry: Some(retry), cursor: None }, &mut out);
         if io.write_all(&out).await.is_ok() {
-            duplex::linger(&mut io).await;
+            io.linger().await;
         }
         return;
     }
     debug_assert_eq!(transport.lifecycle(&params), Lifecycle::Socket);
     let pump = subscribe::pump(&app, transport, &params, opening, None);
-    let commands = commands::Commands::new(false, false);
-    duplex::Duplex::run(app, io, BytesMut::new(), transport, pump, commands, &client).await;
+    let commands = Commands::new(false, false);
+    Duplex::run(app, io, transport, pump, commands).await;
 }

@@ -13,6 +13,7 @@ mod publish;
 mod pump;
 mod reply;
 mod router;
+mod stream;
 mod subscribe;
 
 pub use access::Access;

@@ -1,7 +1,6 @@
 //! The pump: the one loop that carries a subscription into a stream, whatever the transport.
 
 use super::drain::Drain;
-use super::io::Watch;
 use crate::hub::{Limit, Step, Subscription};
 use crate::message::{ClientId, Message};
 use crate::transport::{Bye, Control, Envelope};
@@ -46,9 +45,6 @@ pub struct Pump {
     envelope: Box<dyn Envelope>,
     pace: Pace,
     drain: Drain,
-    /// The client's socket, to be written to once when the client may be gone.
-    watch: Option<Watch>,
-    has_probed: bool,
     state: State,
     born: Instant,
     /// When something was written last. A heartbeat's time is reckoned from it when the timer fires,
@@ -79,8 +75,6 @@ impl Pump {
             envelope,
             pace,
             drain,
-            watch: None,
-            has_probed: false,
             state: State::Silent,
             born: now,
             spoke: now,
@@ -89,12 +83,6 @@ impl Pump {
             batch: Vec::new(),
             ready: VecDeque::new(),
         }
-    }
-
-    /// Writes a heartbeat when the client may be gone, since only writing can tell.
-    pub fn watch(&mut self, watch: Watch) {
-        watch.stream_begins();
-        self.watch = Some(watch);
     }
 
     /// Begins: the prelude and the hello come first.
@@ -176,11 +164,6 @@ impl Pump {
                 self.bye(Bye::Drain, retry);
                 continue;
             }
-            if !self.has_probed && self.watch.as_ref().is_some_and(Watch::is_half_closed) {
-                self.has_probed = true;
-                self.heartbeat();
-                continue;
-            }
             std::task::ready!(self.timer.as_mut().poll(cx));
             self.time_is_up();
         }
@@ -208,7 +191,11 @@ impl Pump {
         self.timer.as_mut().reset(next.max(now));
     }
 
-    fn heartbeat(&mut self) {
+    /// Says a heartbeat out of turn.
+    pub fn heartbeat(&mut self) {
+        if self.state != State::Running {
+            return;
+        }
         self.spoke = Instant::now();
         let cursor = self.subscription.cursor();
         self.say(&Control::Heartbeat { cursor });
@@ -244,13 +231,5 @@ impl Pump {
         // Given back: a parked reader shall not keep what a burst needed.
         self.batch = Vec::new();
         out.into()
-    }
-}
-
-impl Drop for Pump {
-    fn drop(&mut self) {
-        if let Some(watch) = &self.watch {
-            watch.stream_ends();
-        }
     }
 }

@@ -1,6 +1,5 @@
 //! Responses: their body, the headers of every transport, and refusals as HTTP.
 
-use super::pump::Pump;
 use crate::transport::{Code, Refusal};
 use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
@@ -8,14 +7,16 @@ use hyper::header::{self, HeaderValue};
 use hyper::{HeaderMap, Response, StatusCode};
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 /// A response's body.
 pub enum Body {
     /// All of it.
     Whole(Option<Bytes>),
-    /// What a pump gives, for as long as it gives.
-    Stream(Box<Pump>),
+    /// None that hyper would see: it writes the head, and then the connection is taken over.
+    Handover(Arc<AtomicBool>),
 }
 
 /// A response.
@@ -25,10 +26,14 @@ impl hyper::body::Body for Body {
     type Data = Bytes;
     type Error = Infallible;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    fn poll_frame(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         match self.get_mut() {
             Body::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Body::Stream(pump) => pump.poll_next(cx).map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes)))),
+            Body::Handover(reached) => {
+                // Asked for a body: the head is in hyper's buffer.
+                reached.store(true, Ordering::Relaxed);
+                Poll::Pending
+            }
         }
     }
 
@@ -39,7 +44,7 @@ impl hyper::body::Body for Body {
     fn size_hint(&self) -> SizeHint {
         match self {
             Body::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
-            Body::Stream(_) => SizeHint::default(),
+            Body::Handover(_) => SizeHint::default(),
         }
     }
 }
@@ -62,9 +67,9 @@ pub fn whole(status: StatusCode, content_type: &'static str, body: impl Into<Byt
     reply
 }
 
-/// A response that goes on for as long as the pump gives something.
-pub fn stream(content_type: &'static str, pump: Pump) -> Reply {
-    let mut reply = Response::new(Body::Stream(Box::new(pump)));
+/// The head of a stream.
+pub fn stream(content_type: &'static str, reached: Arc<AtomicBool>) -> Reply {
+    let mut reply = Response::new(Body::Handover(reached));
     prepare(reply.headers_mut(), content_type);
     reply
 }

@@ -2,7 +2,7 @@
 
 use super::access::Access;
 use super::listener::Client;
-use super::reply::{self, Body, Reply};
+use super::reply::{self, Reply};
 use super::{App, pages, publish, subscribe};
 use crate::transport::{self, Code, Refusal};
 use bytes::Bytes;
@@ -50,9 +50,6 @@ pub async fn answer(app: Arc<App>, client: Client, request: Request<Incoming>) -
     app.access.share(&headers, reply.headers_mut());
     if client.is_over {
         reply.headers_mut().insert(hyper::header::CONNECTION, hyper::header::HeaderValue::from_static("close"));
-    }
-    if method == Method::HEAD && matches!(reply.body(), Body::Stream(_)) {
-        *reply.body_mut() = Body::Whole(None);
     }
     reply
 }

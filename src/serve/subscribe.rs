@@ -1,9 +1,10 @@
 //! Subscriptions over HTTP: parameters, the five lifecycles, and what `If-None-Match` decides.
 
-use super::listener::Client;
+use super::listener::{Client, Taken};
 use super::poll::{self, Batch};
 use super::pump::{Pace, Pump, Rollover};
 use super::reply::{self, Body, Reply};
+use super::stream::Framing;
 use super::{App, READY_WAIT, access, duplex};
 use crate::cursor::{Cursor, Start};
 use crate::transport::params::bad_callback;
@@ -105,14 +106,13 @@ async fn subscribe(
                 bytes: params.max_bytes.unwrap_or(ROLLOVER.bytes),
                 time: params.max_time.unwrap_or(ROLLOVER.time),
             };
-            let mut headers_of_reply = HeaderMap::new();
-            extra_headers(&opening, &mut headers_of_reply);
-            let content_type = opening.content_type;
+            let mut reply = reply::stream(opening.content_type, client.handover.reached());
+            extra_headers(&opening, reply.headers_mut());
+            let framing = Framing::of(request.version());
             let mut pump = pump(app, transport, &params, opening, rollover.then_some(bounds));
-            pump.watch(client.watch.clone());
             pump.hello();
-            let mut reply = reply::stream(content_type, pump);
-            reply.headers_mut().extend(headers_of_reply);
+            let may_reuse = framing == Framing::Chunked && !duplex::has_token(request.headers(), "connection", "close");
+            client.handover.leave(Taken::Stream(pump, framing, may_reuse));
             Ok(reply)
         }
         Lifecycle::Duplex | Lifecycle::Socket => {
@@ -122,7 +122,7 @@ async fn subscribe(
             let has_cursor = params.cursor.is_some() || params.last.is_some();
             let mut pump = pump(app, transport, &params, opening, None);
             pump.hello();
-            Ok(upgrade.accept(app, client, transport, request, pump, has_cursor))
+            Ok(upgrade.accept(client, transport, pump, has_cursor))
         }
     }
 }

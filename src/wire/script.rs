@@ -104,7 +104,6 @@ mod tests {
         }
     }
 
-
     fn escaped(json: &str) -> String {
         let mut out = Vec::new();
         escape(json.as_bytes(), &mut out);

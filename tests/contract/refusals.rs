@@ -159,7 +159,9 @@ async fn numbers_are_clamped_or_refused() {
                 for bad in ["", "x", "1.5", "1e1", "0x1", "1 ", "%31%00"] {
                     let query = format!("channel=todo&cursor=earliest&{field}={}", bad.replace(' ', "%20"));
                     let code = refused(&node, &transport, &query).await;
-                    assert_eq!(code.as_deref(), Some("bad_request"), "{name}: {field}={bad:?}");
+                    let code = code.unwrap_or_default();
+                    let wanted = code == "bad_request" || (*field == "last" && code == "bad_cursor");
+                    assert!(wanted, "{name}: {field}={bad:?} gave {code:?}");
                 }
             }
         },

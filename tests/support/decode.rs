@@ -28,8 +28,23 @@ pub struct Item {
     fields: BTreeMap<String, Box<RawValue>>,
 }
 
+/// Puts the JSON in place of each `JSON.parse("…")`: what is no JavaScript literal comes so to scripts.
+fn as_json(text: &str) -> String {
+    let mut parts = text.split("JSON.parse(");
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let mut strings = serde_json::Deserializer::from_str(part).into_iter::<String>();
+        let Some(Ok(json)) = strings.next() else { return text.to_owned() };
+        let rest = &part[strings.byte_offset()..];
+        out.push_str(&json);
+        out.push_str(rest.strip_prefix(')').expect("the call's end"));
+    }
+    out
+}
+
 impl Item {
     pub fn parse(text: &str) -> Item {
+        let text = &as_json(text);
         let fields: BTreeMap<String, Box<RawValue>> =
             serde_json::from_str(text).unwrap_or_else(|error| panic!("{text:?}: {error}"));
         let mut item = Item { kind: Kind::Message, text: text.to_owned(), fields };

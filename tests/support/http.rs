@@ -4,6 +4,7 @@ use super::{SOON, within};
 use bytes::Bytes;
 use serde_json::Value;
 use std::net::SocketAddr;
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -231,14 +232,8 @@ impl Response {
     }
 
     async fn fill(&mut self) -> bool {
-        let mut part = [0; 16 * 1024];
-        match self.stream.read(&mut part).await {
-            Ok(0) | Err(_) => false,
-            Ok(n) => {
-                self.buffer.extend_from_slice(&part[..n]);
-                true
-            }
-        }
+        self.buffer.reserve(16 * 1024);
+        matches!(self.stream.read_buf(&mut self.buffer).await, Ok(n) if n > 0)
     }
 
     /// Reads the body to its end.
@@ -264,16 +259,18 @@ impl Response {
     pub fn error_code(&self) -> String {
         let body = self.json();
         let message = body["error"]["message"].as_str().unwrap_or_default();
-        assert!(!message.is_empty(), "an error says why: {body}");
+        assert!(!message.is_empty(), "{} and no error that says why: {body}", self.status);
         body["error"]["code"].as_str().expect("an error has a code").to_owned()
     }
 }
 
 /// Sends raw bytes and reads one answer; `None` if the connection just ends.
 pub async fn raw(address: SocketAddr, bytes: &[u8]) -> Option<Response> {
-    within(SOON, "the answer to raw bytes", async {
+    let what = format!("the answer to {:?}", String::from_utf8_lossy(&bytes[..bytes.len().min(100)]));
+    within(SOON, &what, async {
         let mut stream = TcpStream::connect(address).await.expect("connect");
-        stream.write_all(bytes).await.ok();
+        // It may answer before it has taken all, and take no more.
+        tokio::time::timeout(Duration::from_secs(2), stream.write_all(bytes)).await.ok();
         let mut response = Response::new(stream, false);
         response.read_head().await?;
         response.finish().await;

@@ -67,9 +67,9 @@ impl Subscription {
             command["cursor"] = cursor.as_str().into();
         }
         for (name, value) in &self.extra {
-            command[name] = match value.parse::<u64>() {
-                Ok(number) => number.into(),
-                Err(_) => value.as_str().into(),
+            command[name] = match (name.as_str(), value.parse::<u64>()) {
+                ("last", Ok(number)) => number.into(),
+                _ => value.as_str().into(),
             };
         }
         command.to_string()

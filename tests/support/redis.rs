@@ -1,6 +1,6 @@
 //! A real `redis-server` on a free port, with a directory of its own.
 
-use super::{eventually, within};
+use super::eventually;
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -117,13 +117,12 @@ impl RedisServer {
         signal(self.child.id(), "CONT");
     }
 
-    /// Waits until so many clients listen to this pattern.
-    pub async fn listened(&self, nodes: i64) {
-        let what = "the nodes to listen to Redis";
-        within(super::SOON, what, async {
-            while self.number(&["PUBSUB", "NUMPAT"]).await < nodes {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
+    /// Waits until so many clients listen to a pattern.
+    pub async fn listened(&self, nodes: usize) {
+        eventually("the nodes to listen to Redis", async || {
+            let clients = self.text(&["CLIENT", "LIST", "TYPE", "pubsub"]).await;
+            let listening = clients.lines().filter(|client| !client.contains(" psub=0 ")).count();
+            (listening >= nodes).then_some(())
         })
         .await;
     }

@@ -94,14 +94,8 @@ impl RawWebSocket {
     }
 
     async fn fill(&mut self) -> bool {
-        let mut part = [0; 16 * 1024];
-        match self.stream.read(&mut part).await {
-            Ok(0) | Err(_) => false,
-            Ok(n) => {
-                self.buffer.extend_from_slice(&part[..n]);
-                true
-            }
-        }
+        self.buffer.reserve(16 * 1024);
+        matches!(self.stream.read_buf(&mut self.buffer).await, Ok(n) if n > 0)
     }
 
     /// The next frame, or `None` at the end of the connection.

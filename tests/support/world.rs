@@ -47,7 +47,8 @@ pub async fn each_transport(node: &Node, concerned: impl Fn(&Transport) -> bool,
     let runs = transports.into_iter().filter(|t| concerned(t)).map(|transport| {
         let name = transport.name.clone();
         let run = within(Duration::from_secs(60), "the whole rule", rule(transport));
-        let run = AssertUnwindSafe(run).catch_unwind();
+        // On the heap: ten of these at once are much for a test thread's stack.
+        let run = AssertUnwindSafe(Box::pin(run)).catch_unwind();
         async move { (name, run.await) }
     });
     let results = join_all(runs).await;

@@ -44,7 +44,7 @@ pub(super) struct Appender {
     patience: Duration,
 }
 
-struct Job {
+pub(super) struct Job {
     drafts: Vec<Draft>,
     claim: Arc<Claim>,
     answer: oneshot::Sender<Answer>,
@@ -65,10 +65,10 @@ impl Claim {
 }
 
 impl Appender {
-    pub(super) fn spawn(log: Weak<RedisLog>, timeout: Duration) -> Appender {
+    /// The publishers' side, and what [`run`] works on.
+    pub(super) fn new(timeout: Duration) -> (Appender, mpsc::Receiver<Job>) {
         let (queue, jobs) = mpsc::channel(QUEUE);
-        tokio::spawn(run(log, jobs, timeout));
-        Appender { queue, room: Arc::new(Semaphore::new(QUEUE_BYTES)), patience: timeout / 2 }
+        (Appender { queue, room: Arc::new(Semaphore::new(QUEUE_BYTES)), patience: timeout / 2 }, jobs)
     }
 
     /// Appends all drafts, none of them volatile. Queued at the first poll.
@@ -108,7 +108,7 @@ fn size(drafts: &[Draft]) -> usize {
 }
 
 /// The appender's task. It ends with the log.
-async fn run(log: Weak<RedisLog>, mut jobs: mpsc::Receiver<Job>, timeout: Duration) {
+pub(super) async fn run(log: Weak<RedisLog>, mut jobs: mpsc::Receiver<Job>, timeout: Duration) {
     let mut node = Node { record: None, batch: 0, connection: None, timeout };
     let mut trim = tokio::time::interval(TRIM_PERIOD.mul_f64(0.8 + 0.4 * fastrand::f64()));
     loop {

@@ -86,8 +86,10 @@ impl RedisLog {
     /// A log behind a client. Connects when it is used; appends need a tokio runtime from now on.
     pub fn new(client: redis::Client, config: RedisConfig) -> Arc<RedisLog> {
         let keys = Keys::new(&config.prefix);
-        Arc::new_cyclic(|log| RedisLog {
-            appender: append::Appender::spawn(log.clone(), config.timeout),
+        let timeout = config.timeout;
+        let (appender, jobs) = append::Appender::new(timeout);
+        let log = Arc::new(RedisLog {
+            appender,
             client,
             keys,
             config,
@@ -95,7 +97,9 @@ impl RedisLog {
             reader: tokio::sync::Mutex::new(None),
             volatile: broadcast::channel(VOLATILE_WAITING).0,
             skipped: Skipped::default(),
-        })
+        });
+        tokio::spawn(append::run(Arc::downgrade(&log), jobs, timeout));
+        log
     }
 
     /// Connects once, to tell at start whether the log can be reached.

@@ -1,0 +1,91 @@
+//! Streams over HTTP/1: the pump writes to the socket itself.
+//!
+//! hyper reads the request and writes the head. Then the connection is taken from it: a parked reader
+//! keeps no hyper state and no buffers, and a message goes out in one write from the bytes that all
+//! readers share.
+
+use super::io::ClientIo;
+use super::pump::Pump;
+use bytes::{Buf, Bytes, BytesMut};
+use hyper::Version;
+use std::future::poll_fn;
+use std::io;
+use std::task::Poll;
+use tokio::io::AsyncWriteExt;
+
+/// Bytes of a next request that may wait for the end of a stream. More is not read.
+const WAITING: usize = 16 << 10;
+
+/// How a body's end is told (RFC 9112 §6.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Framing {
+    /// By a chunk of no bytes.
+    Chunked,
+    /// By the end of the connection (HTTP/1.0).
+    Close,
+}
+
+impl Framing {
+    /// What hyper's head has promised.
+    pub fn of(version: Version) -> Framing {
+        if version >= Version::HTTP_11 { Framing::Chunked } else { Framing::Close }
+    }
+}
+
+/// Carries a stream to its end. Answers what the client has sent meanwhile, for the next request.
+///
+/// # Errors
+///
+/// The client is gone, or takes nothing.
+pub async fn run(io: &mut ClientIo, mut pump: Pump, framing: Framing) -> io::Result<Bytes> {
+    let mut input = BytesMut::new();
+    let mut is_open = true;
+    loop {
+        let bytes = poll_fn(|cx| {
+            loop {
+                if let Poll::Ready(bytes) = pump.poll_next(cx) {
+                    return Poll::Ready(io::Result::Ok(bytes));
+                }
+                if !is_open {
+                    return io.poll_reset(cx).map(|()| Err(io::ErrorKind::ConnectionReset.into()));
+                }
+                if input.len() >= WAITING {
+                    return Poll::Pending;
+                }
+                if std::task::ready!(io.poll_input(cx, &mut input))? == 0 {
+                    // Gone, or listening on with its sending side shut: a write will tell.
+                    is_open = false;
+                    pump.heartbeat();
+                }
+            }
+        });
+        match (bytes.await?, framing) {
+            (Some(bytes), Framing::Close) => io.write_all(&bytes).await?,
+            (Some(bytes), Framing::Chunked) => write_chunk(io, bytes).await?,
+            (None, Framing::Close) => return Ok(input.freeze()),
+            (None, Framing::Chunked) => {
+                io.write_all(b"0\r\n\r\n").await?;
+                return Ok(input.freeze());
+            }
+        }
+    }
+}
+
+/// One chunk (RFC 9112 §7.1), gathered from where its parts lie.
+async fn write_chunk(io: &mut ClientIo, bytes: Bytes) -> io::Result<()> {
+    if bytes.is_empty() {
+        // A chunk of no bytes would end the body.
+        return Ok(());
+    }
+    let mut head = [0u8; 18];
+    let mut at = head.len() - 2;
+    head[at..].copy_from_slice(b"\r\n");
+    let mut rest = bytes.len();
+    while rest > 0 {
+        at -= 1;
+        head[at] = b"0123456789abcdef"[rest & 15];
+        rest >>= 4;
+    }
+    let mut chunk = (&head[at..]).chain(bytes).chain(&b"\r\n"[..]);
+    io.write_all_buf(&mut chunk).await
+}
