@@ -230,7 +230,6 @@ async fn who_is_gone_is_not_counted() {
             let mut response = Request::get("/sse?channel=todo").open(node.http).await;
             let first = within(SOON, "hello or bye", response.read_some()).await?;
             if String::from_utf8_lossy(&first).contains("event: bye") {
-                eprintln!("kept {} {first:?}", kept.len());
                 return None;
             }
             kept.push(response);

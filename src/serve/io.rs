@@ -49,6 +49,18 @@ impl ClientIo {
         }
     }
 
+    /// Writes what the socket takes at once, and says how much that was.
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    pub fn write_now(&self, bytes: &[u8]) -> io::Result<usize> {
+        match self.stream.try_write(bytes) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+            written => written,
+        }
+    }
+
     /// Gives bytes back that were read too many.
     pub fn unread(&mut self, bytes: Bytes) {
         debug_assert!(self.unread.is_empty());
