@@ -12,6 +12,7 @@ mod forever_frame;
 mod jsonp;
 mod long_poll;
 mod multipart;
+mod ndjson;
 mod poll;
 mod sse;
 mod tcp;
@@ -36,6 +37,7 @@ pub const ALL: &[&dyn Transport] = &[
     &jsonp::Jsonp,
     &sse::Sse,
     &websocket::WebSocket,
+    &ndjson::Ndjson,
 ];
 
 /// When a response begins and ends. The loop for each is written once, in `serve`.
