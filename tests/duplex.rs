@@ -310,6 +310,18 @@ async fn an_oversize_line_gets_an_error_and_the_end() {
     }
 }
 
+/// A page of any origin can make a browser POST to the port; none of its lines is taken for a command.
+#[tokio::test]
+async fn http_on_the_tcp_port_is_refused() {
+    let World { node, .. } = World::start(Log::Memory, &[]).await;
+    let mut client = LineClient::connect(node.tcp).await;
+    let body = "{\"type\":\"publish\",\"channel\":\"todo\",\"data\":1}\n";
+    client.send_bytes(format!("POST / HTTP/1.1\r\nHost: localhost\r\n\r\n{body}").as_bytes()).await;
+    assert_eq!(client.json().await["code"], "bad_request");
+    assert_eq!(client.line().await, None, "and the end");
+    assert_eq!(node.get("/poll?channel=todo&cursor=earliest").await.json()["messages"], json!([]));
+}
+
 /// `printf … | nc`: the client shuts its sending side and is served on.
 #[tokio::test]
 async fn a_half_closed_client_is_served_on() {

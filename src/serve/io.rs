@@ -64,7 +64,8 @@ impl ClientIo {
     /// Gives bytes back that were read too many.
     pub fn unread(&mut self, bytes: Bytes) {
         debug_assert!(self.unread.is_empty());
-        self.unread = bytes;
+        // No bytes may still hold a whole buffer of hyper's.
+        self.unread = if bytes.is_empty() { Bytes::new() } else { bytes };
     }
 
     /// Whether a write waits for the client.
@@ -157,6 +158,9 @@ impl AsyncRead for ClientIo {
             let n = self.unread.len().min(buf.remaining());
             buf.put_slice(&self.unread[..n]);
             self.unread.advance(n);
+            if self.unread.is_empty() {
+                self.unread = Bytes::new();
+            }
             return Poll::Ready(Ok(()));
         }
         loop {

@@ -51,6 +51,9 @@ pub struct Pump {
     /// so a delivery does not touch the timer.
     spoke: Instant,
     timer: Pin<Box<Sleep>>,
+    /// When the timer fires, once it knows whom to wake; until then it need not be looked at, and its
+    /// memory stays untouched by deliveries.
+    armed: Option<Instant>,
     written: usize,
     batch: Vec<Arc<Message>>,
     /// What the next polls give before anything else.
@@ -79,6 +82,7 @@ impl Pump {
             born: now,
             spoke: now,
             timer: Box::pin(tokio::time::sleep(soonest)),
+            armed: None,
             written: 0,
             batch: Vec::new(),
             ready: VecDeque::new(),
@@ -125,7 +129,7 @@ impl Pump {
         Some(bytes)
     }
 
-    /// What is to be written next; `None` at the end.
+    /// What is to be written next; `None` at the end. To be polled by one task only, which is woken.
     ///
     /// # Cancel safety
     ///
@@ -164,7 +168,12 @@ impl Pump {
                 self.bye(Bye::Drain, retry);
                 continue;
             }
+            if self.armed.is_some_and(|at| Instant::now() < at) {
+                return Poll::Pending;
+            }
+            self.armed = Some(self.timer.deadline());
             std::task::ready!(self.timer.as_mut().poll(cx));
+            self.armed = None;
             self.time_is_up();
         }
     }

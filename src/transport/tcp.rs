@@ -30,7 +30,7 @@ impl Transport for Tcp {
     }
 
     fn decoder(&self, max: usize) -> Option<Box<dyn Decode>> {
-        Some(Box::new(Commands { lines: Lines::new(max), max, first: true }))
+        Some(Box::new(Commands { lines: Lines::new(max), max, first: true, first_line: true }))
     }
 }
 
@@ -38,6 +38,12 @@ struct Commands {
     lines: Lines,
     max: usize,
     first: bool,
+    first_line: bool,
+}
+
+/// Whether a line begins an HTTP request (RFC 9112 §3).
+fn is_request_line(line: &[u8]) -> bool {
+    line.split(|byte| *byte == b' ').next_back().is_some_and(|version| version.starts_with(b"HTTP/"))
 }
 
 impl Commands {
@@ -61,6 +67,15 @@ impl Decode for Commands {
             refusal: Some(Refusal::new(Code::TooLarge, format!("a line is at most {} bytes", self.max))),
             farewell: Bytes::new(),
         })?;
+        if let Some(line) = &line
+            && std::mem::take(&mut self.first_line)
+            && is_request_line(line)
+        {
+            // A page of any origin can make a browser send a form here, and one of its lines could be
+            // a command.
+            let mend = "this port speaks lines of JSON and no HTTP";
+            return Err(Breach { refusal: Some(Refusal::new(Code::BadRequest, mend)), farewell: Bytes::new() });
+        }
         Ok(line.map(Commands::input))
     }
 
