@@ -258,3 +258,14 @@ async fn entries_that_others_trimmed_are_known_to_be_gone() {
     assert_eq!(extent.resolve(cursors[4]), Resolved::At(cursors[4].id));
     assert!(matches!(extent.resolve(cursors[3]), Resolved::Gap(_)));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_takes_appends_from_its_first_moment() {
+    // The appender once raced the making of its log and ended for good when it won.
+    let redis = RedisServer::start().await;
+    for _ in 0..50 {
+        let log: Arc<dyn MessageLog> = redis_log(&redis.url(), KEEP);
+        tokio::task::yield_now().await;
+        append(&log, "1").await;
+    }
+}

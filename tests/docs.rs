@@ -1,0 +1,39 @@
+//! What is documented is what there is: codes, transports and flags.
+
+use clap::CommandFactory;
+use longtail::Config;
+use longtail::transport::{ALL, Code};
+use std::fs;
+use std::path::Path;
+
+fn read(path: &str) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).expect("the document")
+}
+
+#[test]
+fn every_code_and_transport_is_in_the_protocol() {
+    let protocol = read("docs/protocol.md");
+    for code in Code::ALL {
+        assert!(protocol.contains(&format!("`{code}`")), "docs/protocol.md does not name {code}");
+    }
+    for transport in ALL.iter().filter(|transport| transport.has_path()) {
+        assert!(protocol.contains(&format!("/{}", transport.name())), "docs/protocol.md: /{}", transport.name());
+    }
+}
+
+#[test]
+fn every_flag_is_in_the_readme_and_in_the_environment() {
+    let readme = read("README.md");
+    for flag in
+        Config::command().get_arguments().filter_map(|argument| argument.get_long().map(|long| (long, argument)))
+    {
+        let (name, argument) = flag;
+        if matches!(name, "help" | "version") {
+            continue;
+        }
+        assert!(readme.contains(&format!("--{name}")), "README.md does not name --{name}");
+        let wanted = format!("LONGTAIL_{}", name.to_uppercase().replace('-', "_"));
+        assert_eq!(argument.get_env().and_then(|env| env.to_str()), Some(wanted.as_str()));
+        assert!(argument.get_help_heading().is_some(), "--{name} is in no group of --help");
+    }
+}
