@@ -6,6 +6,7 @@ use super::{Hub, id_of};
 use crate::cursor::{Cursor, Epoch, Id, Start};
 use crate::log::{Page, Resolved};
 use crate::message::{Channel, ClientId, Message};
+use smallvec::SmallVec;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -54,7 +55,7 @@ pub enum Step {
 pub struct Subscription {
     hub: Arc<Hub>,
     waiter: Arc<Waiter>,
-    seats: Vec<Seat>,
+    seats: SmallVec<[Seat; 1]>,
     at: Cursor,
     client: Option<ClientId>,
     /// Replay at most this many after a gap.
@@ -83,7 +84,7 @@ impl Subscription {
         let mut subscription = Subscription {
             hub,
             waiter,
-            seats: Vec::new(),
+            seats: SmallVec::new(),
             at: nowhere,
             client,
             last,

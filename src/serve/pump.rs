@@ -5,6 +5,7 @@ use crate::hub::{Limit, Step, Subscription};
 use crate::message::{ClientId, Message};
 use crate::transport::{Bye, Control, Envelope};
 use bytes::Bytes;
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
@@ -55,7 +56,8 @@ pub struct Pump {
     /// memory stays untouched by deliveries.
     armed: Option<Instant>,
     written: usize,
-    batch: Vec<Arc<Message>>,
+    /// Whether `spoke` is the present moment: nothing was waited for since.
+    is_fresh: bool,
     /// What the next polls give before anything else.
     ready: VecDeque<Bytes>,
 }
@@ -84,7 +86,7 @@ impl Pump {
             timer: Box::pin(tokio::time::sleep(soonest)),
             armed: None,
             written: 0,
-            batch: Vec::new(),
+            is_fresh: false,
             ready: VecDeque::new(),
         }
     }
@@ -150,16 +152,20 @@ impl Pump {
             };
             // A connection that has not named a channel yet keeps the position it was given.
             if self.subscription.has_begun() {
-                match self.subscription.poll_step(cx, limit, &mut self.batch) {
-                    Poll::Ready(Step::Messages) => {
-                        let bytes = self.frames();
-                        return self.give(bytes);
-                    }
-                    Poll::Ready(Step::Gap(gap)) => {
+                let mut batch = BATCH.take();
+                let step = self.subscription.poll_step(cx, limit, &mut batch);
+                let frames = (!batch.is_empty()).then(|| self.frames(&batch));
+                batch.clear();
+                BATCH.set(batch);
+                match (step, frames) {
+                    (Poll::Ready(Step::Gap(gap)), frames) => {
+                        // Volatile messages may have come with it.
+                        self.ready.extend(frames);
                         self.say(&Control::Gap(gap));
                         continue;
                     }
-                    Poll::Ready(Step::Idle | Step::Ahead) | Poll::Pending => {}
+                    (_, Some(bytes)) => return self.give(bytes),
+                    (_, None) => {}
                 }
             }
             // After the step, which has registered the waker that a drain wakes.
@@ -168,7 +174,8 @@ impl Pump {
                 self.bye(Bye::Drain, retry);
                 continue;
             }
-            if self.armed.is_some_and(|at| Instant::now() < at) {
+            let now = if std::mem::take(&mut self.is_fresh) { self.spoke } else { Instant::now() };
+            if self.armed.is_some_and(|at| now < at) {
                 return Poll::Pending;
             }
             self.armed = Some(self.timer.deadline());
@@ -223,22 +230,25 @@ impl Pump {
     }
 
     /// The batch as one write. A single message goes out as the bytes that all receivers share.
-    fn frames(&mut self) -> Bytes {
+    fn frames(&mut self, batch: &[Arc<Message>]) -> Bytes {
         self.spoke = Instant::now();
+        self.is_fresh = true;
         let (before, after) = self.envelope.around();
-        if let ([message], true) = (self.batch.as_slice(), before.is_empty() && after.is_empty()) {
-            let frame = self.envelope.message(message);
-            self.batch.clear();
-            return frame;
+        if let ([message], true) = (batch, before.is_empty() && after.is_empty()) {
+            return self.envelope.message(message);
         }
-        let mut out = Vec::with_capacity(self.batch.iter().map(|message| message.object().len() + 160).sum());
-        for message in &self.batch {
+        let mut out = Vec::with_capacity(batch.iter().map(|message| message.object().len() + 160).sum());
+        for message in batch {
             out.extend_from_slice(before);
             out.extend_from_slice(&self.envelope.message(message));
             out.extend_from_slice(after);
         }
-        // Given back: a parked reader shall not keep what a burst needed.
-        self.batch = Vec::new();
         out.into()
     }
+}
+
+thread_local! {
+    /// What a step copies out, for the moment until it is framed. One a thread: a parked reader keeps
+    /// none, and a delivery finds it in the cache.
+    static BATCH: Cell<Vec<Arc<Message>>> = const { Cell::new(Vec::new()) };
 }
