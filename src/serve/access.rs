@@ -97,15 +97,15 @@ impl Access {
     /// Lets the page that asked read the reply. The origin is echoed and credentials are allowed,
     /// since the browsers of SockJS's days always send them and refuse `*` then; what an explicit `*`
     /// lets in gets no credentials.
-    pub fn share(&self, request: &HeaderMap, reply: &mut HeaderMap) {
+    pub fn share(&self, origin: Option<HeaderValue>, reply: &mut HeaderMap) {
         reply.append(header::VARY, HeaderValue::from_static("Origin"));
-        let Some(origin) = request.get(header::ORIGIN) else { return };
+        let Some(origin) = origin else { return };
         let named = |allowed: &String| origin.to_str().is_ok_and(|origin| allowed.eq_ignore_ascii_case(origin));
         let by_star = self.allow_origin.iter().any(|allowed| allowed == "*") && !self.allow_origin.iter().any(named);
         if by_star {
             reply.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
         } else {
-            reply.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+            reply.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
             reply.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
         }
         reply.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("ETag, Retry-After"));

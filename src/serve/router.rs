@@ -8,12 +8,14 @@ use crate::transport::{self, Code, Refusal};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
+use hyper::header::{ALLOW, CONNECTION, HeaderValue, ORIGIN};
 use hyper::{Method, Request, StatusCode, Uri};
 use std::sync::Arc;
 
 /// Answers a request. Never fails: a refusal is an answer.
 pub async fn answer(app: Arc<App>, client: Client, request: Request<Incoming>) -> Reply {
-    let headers = request.headers().clone();
+    // All that is needed of the request once it is gone.
+    let origin = request.headers().get(ORIGIN).cloned();
     let path = request.uri().path();
     let transport = transport::by_path(path);
     let methods = match (path, transport) {
@@ -21,7 +23,7 @@ pub async fn answer(app: Arc<App>, client: Client, request: Request<Incoming>) -
         (_, Some(_)) => "GET, HEAD, POST, OPTIONS",
         _ => "GET, HEAD, OPTIONS",
     };
-    if let Err(refusal) = app.access.check(&headers) {
+    if let Err(refusal) = app.access.check(request.headers()) {
         return reply::refused(&refusal);
     }
     let is_known = path == "/publish" || transport.is_some() || pages::has(path);
@@ -38,7 +40,7 @@ pub async fn answer(app: Arc<App>, client: Client, request: Request<Incoming>) -
     } else if !methods.split(", ").any(|known| known == method.as_str()) {
         let refusal = Refusal::new(Code::MethodNotAllowed, format!("this path takes {methods}"));
         let mut reply = reply::refused(&refusal);
-        reply.headers_mut().insert(hyper::header::ALLOW, hyper::header::HeaderValue::from_static(methods));
+        reply.headers_mut().insert(ALLOW, HeaderValue::from_static(methods));
         reply
     } else if let Some(transport) = transport {
         subscribe::answer(&app, &client, transport, request).await
@@ -47,9 +49,9 @@ pub async fn answer(app: Arc<App>, client: Client, request: Request<Incoming>) -
     } else {
         pages::answer(&app, path).unwrap_or_else(|refusal| reply::refused(&refusal))
     };
-    app.access.share(&headers, reply.headers_mut());
+    app.access.share(origin, reply.headers_mut());
     if client.is_over {
-        reply.headers_mut().insert(hyper::header::CONNECTION, hyper::header::HeaderValue::from_static("close"));
+        reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     reply
 }
