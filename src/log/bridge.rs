@@ -110,6 +110,8 @@ struct Ear {
     is_holder: bool,
     /// Since when nobody has held the lease.
     vacant: Option<Instant>,
+    /// Whether the lease was found without any state: it may be taken at once.
+    never_held: bool,
     control: Option<Connection>,
     has_listened: bool,
     overflowed: u64,
@@ -140,6 +142,7 @@ impl Ear {
             anchor: None,
             is_holder: false,
             vacant: None,
+            never_held: false,
             control: None,
             has_listened: false,
             overflowed: 0,
@@ -321,7 +324,7 @@ impl Ear {
 
     /// Runs the script once; tells whether there is more to send.
     async fn exchange(&mut self, mode: &str) -> Result<bool, ScriptError> {
-        let long_vacant = self.vacant.is_some_and(|since| since.elapsed() >= GRACE);
+        let long_vacant = self.never_held || self.vacant.is_some_and(|since| since.elapsed() >= GRACE);
         let mode = if mode.is_empty() && (self.anchor.is_some() || long_vacant) { "take" } else { mode };
         let retention = self.log.config().retention;
         let mut args = vec![
@@ -365,14 +368,13 @@ impl Ear {
         if holder.is_some() {
             self.vacant = None;
         } else if self.vacant.is_none() {
-            // Nobody has ever held it: there is nobody to leave it to.
-            self.vacant = match state {
-                Some(_) => Some(Instant::now()),
-                None => Instant::now().checked_sub(GRACE),
-            };
-            return state.is_none();
+            self.vacant = Some(Instant::now());
         }
-        let Some((generation, taken)) = state else { return false };
+        let Some((generation, taken)) = state else {
+            // Nobody has ever held it, so there is nobody to leave it to.
+            return !std::mem::replace(&mut self.never_held, true);
+        };
+        self.never_held = false;
         self.find_anchor(generation, taken, marker);
         self.strike_out(taken);
         self.is_holder && !self.items.is_empty()
