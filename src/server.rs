@@ -7,6 +7,7 @@ use crate::log::redis::{RedisConfig, RedisLog};
 use crate::log::{MessageLog, bridge};
 use crate::serve::{self, Access, App, Connections, Drain, Listeners, Settings};
 use crate::transport::params::Limits;
+use prometheus_client::registry::Registry;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -80,6 +81,10 @@ impl Server {
                 Arc::new(MemoryLog::new(retention))
             }
         };
+        let mut metrics = Registry::with_prefix("longtail");
+        if let Some((log, _)) = &redis {
+            log.metrics().register(&mut metrics);
+        }
         let app = App {
             hub: Hub::new(log, retention),
             access: Access { open: config.open, allow_origin: config.allow_origin.clone() },
@@ -93,6 +98,7 @@ impl Server {
             connections: Connections::new(config.max_connections as usize, config.max_connections_per_ip as usize),
             drain: Drain::default(),
             tcp_address,
+            metrics,
         };
         let drain_time = Duration::from_secs(config.drain_seconds);
         Ok(Server { app: Arc::new(app), listeners: Listeners { http, tcp }, drain_time, redis })

@@ -5,6 +5,7 @@
 
 pub mod bridge;
 pub mod memory;
+pub mod metrics;
 pub mod pushed;
 pub mod redis;
 

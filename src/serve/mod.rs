@@ -23,6 +23,7 @@ pub use listener::{Listeners, bind, serve};
 
 use crate::hub::Hub;
 use crate::transport::params::Limits;
+use prometheus_client::registry::Registry;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,6 +42,8 @@ pub struct App {
     pub drain: Drain,
     /// Where raw TCP clients connect.
     pub tcp_address: Option<SocketAddr>,
+    /// What `/metrics` tells.
+    pub metrics: Registry,
 }
 
 /// Bounds and times.

@@ -29,7 +29,10 @@ const FILES: [(&str, &str, &[&str]); 4] = [
     ),
 ];
 
-const OURS: [&str; 3] = ["/info", "/healthz", "/readyz"];
+const OURS: [&str; 4] = ["/info", "/healthz", "/readyz", "/metrics"];
+
+/// The media type of what `prometheus-client` writes, which Prometheus asks for by itself.
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Whether there is a page at a path.
 pub fn has(path: &str) -> bool {
@@ -47,12 +50,20 @@ pub fn answer(app: &App, path: &str) -> Result<Reply, Refusal> {
         "/readyz" if app.drain.has_begun() => not_ready("draining\n"),
         "/readyz" if app.hub.is_ready() => reply::whole(StatusCode::OK, "text/plain; charset=utf-8", "ready\n"),
         "/readyz" => not_ready("the log cannot be reached, or is not read yet\n"),
+        "/metrics" => reply::whole(StatusCode::OK, OPEN_METRICS, metrics(app)),
         "/info" => reply::json(StatusCode::OK, info(app)),
         _ => match path.strip_prefix("/channels/") {
             Some(name) => reply::json(StatusCode::OK, channel(app, name)?),
             None => file(path),
         },
     })
+}
+
+fn metrics(app: &App) -> String {
+    let mut text = String::new();
+    // Writing into a string cannot fail.
+    let _ = prometheus_client::encoding::text::encode(&mut text, &app.metrics);
+    text
 }
 
 fn not_ready(why: &'static str) -> Reply {

@@ -74,6 +74,8 @@ impl ScriptError {
 /// One connection. After an error that is not [`ScriptError::Refused`] it is to be dropped.
 pub struct Connection {
     inner: redis::aio::MultiplexedConnection,
+    client: redis::Client,
+    run_id: String,
 }
 
 impl Connection {
@@ -86,7 +88,16 @@ impl Connection {
         let opening = client.get_multiplexed_async_connection_with_config(&config);
         let opened = tokio::time::timeout(CONNECT_TIMEOUT * 2, opening).await;
         let inner = opened.map_err(|_| ScriptError::Unconnected(timed_out()))?.map_err(ScriptError::Unconnected)?;
-        Ok(Connection { inner })
+        let mut connection = Connection { inner, client: client.clone(), run_id: String::new() };
+        let info = connection.send(redis::cmd("INFO").arg("server")).await?;
+        let run_id = super::text(&info).and_then(|info| info.lines().find_map(|line| line.strip_prefix("run_id:")));
+        connection.run_id = run_id.ok_or(ScriptError::Unexpected)?.trim().to_owned();
+        Ok(connection)
+    }
+
+    /// The server process behind it: its client, and its `run_id`, which no other process has.
+    pub fn server(&self) -> (&redis::Client, &str) {
+        (&self.client, &self.run_id)
     }
 
     /// Runs a script, which Redis is given where it does not know it.

@@ -3,8 +3,8 @@
 use crate::cursor::{Cursor, Epoch, Id};
 use crate::log::Extent;
 use crate::message::{Channel, ClientId, Draft, Event, Message, Payload};
+use prometheus_client::metrics::counter::Counter;
 use redis::Value;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 /// An entry of the stream as it lies in a reply.
 pub(super) struct Entry<'a> {
@@ -13,14 +13,17 @@ pub(super) struct Entry<'a> {
 }
 
 /// Counts entries that are no messages, and logs some of them.
-#[derive(Default)]
 pub(super) struct Skipped {
-    count: AtomicU64,
+    counter: Counter,
 }
 
 impl Skipped {
+    pub(super) fn new(counter: Counter) -> Skipped {
+        Skipped { counter }
+    }
+
     pub(super) fn note(&self, id: Id, reason: &'static str) {
-        let count = self.count.fetch_add(1, Ordering::Relaxed) + 1;
+        let count = self.counter.inc() + 1;
         // Each power of two: somebody who floods the log does not flood the journal.
         if count.is_power_of_two() || count <= 16 {
             tracing::warn!(%id, reason, skipped = count, "skipped an entry of the log that is no message");

@@ -13,6 +13,7 @@ pub(in crate::log) use connection::BRIDGE;
 pub use connection::{Connection, ScriptError};
 pub(in crate::log) use entry::{draft_fields, text, volatile_from_json};
 
+use super::metrics::Metrics;
 use super::{AppendError, BoxFuture, Extent, MessageLog, Page, Resolved, Retention, TailEvent, Unreachable};
 use crate::cursor::{Cursor, Epoch, Id};
 use crate::message::{Draft, Message};
@@ -52,6 +53,7 @@ pub struct RedisLog {
     reader: tokio::sync::Mutex<Option<Connection>>,
     volatile: broadcast::Sender<Arc<Message>>,
     skipped: Skipped,
+    metrics: Metrics,
 }
 
 /// The names of keys and channels in Redis.
@@ -88,6 +90,7 @@ impl RedisLog {
         let keys = Keys::new(&config.prefix);
         let timeout = config.timeout;
         let (appender, jobs) = append::Appender::new(timeout);
+        let metrics = Metrics::default();
         let log = Arc::new(RedisLog {
             appender,
             client,
@@ -96,7 +99,8 @@ impl RedisLog {
             seen: Mutex::new(None),
             reader: tokio::sync::Mutex::new(None),
             volatile: broadcast::channel(VOLATILE_WAITING).0,
-            skipped: Skipped::default(),
+            skipped: Skipped::new(metrics.skipped.clone()),
+            metrics,
         });
         tokio::spawn(append::run(Arc::downgrade(&log), jobs, timeout));
         log
@@ -120,6 +124,11 @@ impl RedisLog {
     /// How it is kept.
     pub fn config(&self) -> &RedisConfig {
         &self.config
+    }
+
+    /// The figures it keeps of itself.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     /// The client behind it.

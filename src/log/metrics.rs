@@ -1,0 +1,116 @@
+//! What a node tells of its log: counters and gauges for `/metrics`.
+//!
+//! Clones share their values. Every figure is of this node alone.
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+use std::sync::atomic::AtomicU64;
+
+/// Upper bounds of the buckets for appends, in seconds: a fast local Redis to a publish's whole wait.
+const APPEND_BUCKETS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 10.0];
+
+/// Which of a node's connections to Redis it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Purpose {
+    /// `tail`, `append`, `read` or `subscription`.
+    pub purpose: &'static str,
+}
+
+/// The figures of a log in Redis.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    /// Connections that were lost, by what they were for.
+    pub connections_lost: Family<Purpose, Counter>,
+    /// Whether the tail reaches the log: 1 or 0.
+    pub reachable: Gauge,
+    /// The age of the newest entry when this node read it.
+    pub lag: Gauge<f64, AtomicU64>,
+    /// Entries read that are no messages.
+    pub skipped: Counter,
+    /// Messages appended by publishing through this node.
+    pub appended: Counter,
+    /// From taking a batch up to its answer.
+    pub append_seconds: Histogram,
+    /// Messages of appends whose outcome stayed unknown.
+    pub unsettled: Counter,
+    /// Entries this node's trimmer and appends have dropped.
+    pub trimmed: Counter,
+    /// Bytes that trimming has given back, as Redis counts the stream's memory.
+    pub trimmed_bytes: Counter,
+    /// PUBLISHes that this node has appended, holding the lease.
+    pub bridged: Counter,
+    /// PUBLISHes that this node has heard and struck out, since another node had appended them.
+    pub struck_out: Counter,
+    /// PUBLISHes that are no messages.
+    pub refused: Counter,
+    /// PUBLISHes that were heard and lost because too many waited.
+    pub overflowed: Counter,
+    /// PUBLISHes that wait to be appended, by this node or another.
+    pub waiting: Gauge,
+    /// How often this node was deaf for a while: what is PUBLISHed then it has not heard.
+    pub deaf: Counter,
+    /// How often the lease was seen to change hands.
+    pub lease_changes: Counter,
+    /// Whether this node holds the lease: 1 or 0.
+    pub holds_lease: Gauge,
+}
+
+impl Default for Metrics {
+    fn default() -> Metrics {
+        Metrics {
+            connections_lost: Family::default(),
+            reachable: Gauge::default(),
+            lag: Gauge::default(),
+            skipped: Counter::default(),
+            appended: Counter::default(),
+            append_seconds: Histogram::new(APPEND_BUCKETS),
+            unsettled: Counter::default(),
+            trimmed: Counter::default(),
+            trimmed_bytes: Counter::default(),
+            bridged: Counter::default(),
+            struck_out: Counter::default(),
+            refused: Counter::default(),
+            overflowed: Counter::default(),
+            waiting: Gauge::default(),
+            deaf: Counter::default(),
+            lease_changes: Counter::default(),
+            holds_lease: Gauge::default(),
+        }
+    }
+}
+
+impl Metrics {
+    /// Names them. The registry puts `longtail_` in front, and `_total` behind counters.
+    pub fn register(&self, registry: &mut Registry) {
+        let mut counter = |name: &str, help: &str, counter: &Counter| registry.register(name, help, counter.clone());
+        counter("log_skipped_entries", "Entries of the log that are no messages", &self.skipped);
+        counter("log_appended_messages", "Messages appended by publishing through this node", &self.appended);
+        counter("log_unsettled_messages", "Messages whose append had an unknown outcome", &self.unsettled);
+        counter("log_trimmed_entries", "Entries that this node has dropped from the log", &self.trimmed);
+        counter("bridge_bridged_messages", "PUBLISHes that this node has appended", &self.bridged);
+        counter("bridge_struck_out_messages", "PUBLISHes that another node had appended", &self.struck_out);
+        counter("bridge_refused_messages", "PUBLISHes that are no messages", &self.refused);
+        counter("bridge_overflowed_messages", "PUBLISHes lost because too many waited", &self.overflowed);
+        counter("bridge_deaf", "Times that the subscription was lost; PUBLISHes may be missed then", &self.deaf);
+        counter("bridge_lease_changes", "Times that the lease was seen to change hands", &self.lease_changes);
+        let mut gauge = |name: &str, help: &str, gauge: &Gauge| registry.register(name, help, gauge.clone());
+        gauge("log_reachable", "Whether the log can be reached", &self.reachable);
+        gauge("bridge_waiting_messages", "PUBLISHes heard and not yet known to be in the log", &self.waiting);
+        gauge("bridge_holds_lease", "Whether this node appends what is PUBLISHed", &self.holds_lease);
+        let (lag, append) = (self.lag.clone(), self.append_seconds.clone());
+        registry.register_with_unit("log_lag", "Age of the newest entry when it was read", Unit::Seconds, lag);
+        registry.register_with_unit("log_append", "From a batch to its answer", Unit::Seconds, append);
+        let (lost, bytes) = (self.connections_lost.clone(), self.trimmed_bytes.clone());
+        registry.register("log_connections_lost", "Connections to Redis that were lost", lost);
+        registry.register_with_unit("log_trimmed", "Memory of the log that trimming gave back", Unit::Bytes, bytes);
+    }
+
+    /// Counts a connection that was lost.
+    pub fn lost(&self, purpose: &'static str) {
+        self.connections_lost.get_or_create(&Purpose { purpose }).inc();
+    }
+}
