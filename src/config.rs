@@ -52,6 +52,11 @@ pub struct Config {
     #[arg(value_delimiter = ' ', action = ArgAction::Append, help_heading = "Log")]
     pub redis_subscribe: Vec<String>,
 
+    /// PUBLISHes that may wait to be appended, while Redis stalls or the lease changes hands
+    #[arg(long, env = "LONGTAIL_REDIS_SUBSCRIBE_QUEUE", value_name = "N", default_value_t = 100_000)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=10_000_000), help_heading = "Log")]
+    pub redis_subscribe_queue: u64,
+
     /// Starts also while the log cannot be reached, and waits for it
     #[arg(long, env = "LONGTAIL_WAIT_FOR_LOG", value_parser = BoolishValueParser::new(), help_heading = "Log")]
     pub wait_for_log: bool,

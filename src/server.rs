@@ -2,9 +2,10 @@
 
 use crate::config::{BadConfig, Config};
 use crate::hub::Hub;
+use crate::log::MessageLog;
+use crate::log::bridge::{self, BridgeConfig};
 use crate::log::memory::MemoryLog;
 use crate::log::redis::{RedisConfig, RedisLog};
-use crate::log::{MessageLog, bridge};
 use crate::serve::{self, Access, App, Connections, Drain, Listeners, Settings};
 use crate::transport::params::Limits;
 use prometheus_client::registry::Registry;
@@ -15,12 +16,15 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
+/// How long what was heard of Redis and not appended may hold up the end.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
 /// A server that is bound and not yet running.
 pub struct Server {
     app: Arc<App>,
     listeners: Listeners,
     drain_time: Duration,
-    redis: Option<(Arc<RedisLog>, Vec<bridge::Pattern>)>,
+    bridge: Option<(Arc<RedisLog>, BridgeConfig, watch::Sender<bool>)>,
 }
 
 /// Why a server did not start.
@@ -75,16 +79,26 @@ impl Server {
             None => None,
         };
         let log: Arc<dyn MessageLog> = match &redis {
-            Some((log, _)) => log.clone(),
+            Some(log) => log.clone(),
             None => {
                 info!("the log is in memory and ends with this process; --redis keeps it and shares it between nodes");
                 Arc::new(MemoryLog::new(retention))
             }
         };
         let mut metrics = Registry::with_prefix("longtail");
-        if let Some((log, _)) = &redis {
+        if let Some(log) = &redis {
             log.metrics().register(&mut metrics);
         }
+        let bridge = BridgeConfig {
+            patterns: config.patterns().unwrap_or_default(),
+            queue: config.redis_subscribe_queue as usize,
+        };
+        for pattern in bridge.patterns.iter().filter(|_| redis.is_some()) {
+            info!("taking in what is PUBLISHed to {}", pattern.glob());
+        }
+        // Volatile messages of other nodes come the same way, so it also listens without a pattern.
+        let (listening, is_listening) = watch::channel(redis.is_none());
+        let bridge = redis.map(|log| (log, bridge, listening));
         let app = App {
             hub: Hub::new(log, retention),
             access: Access { open: config.open, allow_origin: config.allow_origin.clone() },
@@ -98,10 +112,11 @@ impl Server {
             connections: Connections::new(config.max_connections as usize, config.max_connections_per_ip as usize),
             drain: Drain::default(),
             tcp_address,
+            is_listening,
             metrics,
         };
         let drain_time = Duration::from_secs(config.drain_seconds);
-        Ok(Server { app: Arc::new(app), listeners: Listeners { http, tcp }, drain_time, redis })
+        Ok(Server { app: Arc::new(app), listeners: Listeners { http, tcp }, drain_time, bridge })
     }
 
     /// The addresses that HTTP is served on.
@@ -118,8 +133,9 @@ impl Server {
     /// time to drain is up.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
         let follower = tokio::spawn(self.app.hub.clone().follow());
+        let (stop, stopping) = watch::channel(false);
         let bridge =
-            self.redis.map(|(log, patterns)| tokio::spawn(bridge::run(log, patterns, watch::channel(false).0)));
+            self.bridge.map(|(log, config, listening)| tokio::spawn(bridge::run(log, config, listening, stopping)));
         let drain = self.app.drain.clone();
         let serving = serve::serve(self.app, self.listeners, self.drain_time);
         tokio::pin!(serving);
@@ -131,15 +147,16 @@ impl Server {
                 serving.await;
             }
         }
+        stop.send_replace(true);
         if let Some(bridge) = bridge {
-            bridge.abort();
+            let _ = tokio::time::timeout(LAST_WORDS, bridge).await;
         }
         follower.abort();
         info!("stopped");
     }
 }
 
-async fn open_redis(config: &Config, url: &str) -> Result<(Arc<RedisLog>, Vec<bridge::Pattern>), StartError> {
+async fn open_redis(config: &Config, url: &str) -> Result<Arc<RedisLog>, StartError> {
     let unreachable = |error: &dyn std::fmt::Display| StartError::LogUnreachable(error.to_string());
     let client = redis::Client::open(url).map_err(|error| unreachable(&error))?;
     let address = client.get_connection_info().addr().to_string();
@@ -157,9 +174,5 @@ async fn open_redis(config: &Config, url: &str) -> Result<(Arc<RedisLog>, Vec<br
         }
         Err(error) => return Err(unreachable(&error)),
     }
-    let patterns = config.patterns().unwrap_or_default();
-    for pattern in &patterns {
-        info!("taking in what is PUBLISHed to {}", pattern.glob());
-    }
-    Ok((log, patterns))
+    Ok(log)
 }

@@ -27,6 +27,7 @@ use prometheus_client::registry::Registry;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 
 /// What every request and stream needs.
 pub struct App {
@@ -42,6 +43,8 @@ pub struct App {
     pub drain: Drain,
     /// Where raw TCP clients connect.
     pub tcp_address: Option<SocketAddr>,
+    /// Whether what is PUBLISHed in Redis is heard, or was heard once; always true without Redis.
+    pub is_listening: watch::Receiver<bool>,
     /// What `/metrics` tells.
     pub metrics: Registry,
 }

@@ -48,6 +48,8 @@ pub fn answer(app: &App, path: &str) -> Result<Reply, Refusal> {
     Ok(match path {
         "/healthz" => reply::whole(StatusCode::OK, "text/plain; charset=utf-8", "ok\n"),
         "/readyz" if app.drain.has_begun() => not_ready("draining\n"),
+        // Before that a PUBLISH would go by unheard.
+        "/readyz" if !*app.is_listening.borrow() => not_ready("what is PUBLISHed in Redis is not heard yet\n"),
         "/readyz" if app.hub.is_ready() => reply::whole(StatusCode::OK, "text/plain; charset=utf-8", "ready\n"),
         "/readyz" => not_ready("the log cannot be reached, or is not read yet\n"),
         "/metrics" => reply::whole(StatusCode::OK, OPEN_METRICS, metrics(app)),
