@@ -93,9 +93,10 @@ end
 local function trim(log, max_length, max_age_ms)
   local dropped, floor = 0, log.floor
   local oldest = string.format('%.0f-0', math.max(now_ms() - max_age_ms, 0))
-  local aged = redis.call('XREVRANGE', LOG, '(' .. oldest, '-', 'COUNT', 1)
-  if aged[1] then
-    floor = aged[1][1]
+  local first = redis.call('XRANGE', LOG, '-', '+', 'COUNT', 1)[1]
+  -- Looked at first: an XREVRANGE from before the first entry walks the whole stream.
+  if first and less(first[1], oldest) then
+    floor = redis.call('XREVRANGE', LOG, '(' .. oldest, '-', 'COUNT', 1)[1][1]
     dropped = redis.call('XTRIM', LOG, 'MINID', oldest)
   end
   local length = redis.call('XLEN', LOG)
