@@ -2,9 +2,11 @@
 
 use crate::log::Retention;
 use crate::log::bridge::Pattern;
+use crate::log::redis::Endpoint;
 use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Parser, ValueEnum};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// A real-time push server that reaches every client: one log, ten transports, one cursor.
@@ -37,9 +39,30 @@ pub struct Config {
     #[arg(value_delimiter = ' ', action = ArgAction::Append, help_heading = "Access")]
     pub allow_origin: Vec<String>,
 
-    /// Redis that holds the log: `redis://…` or `redis+unix://…`. Without it the log is in memory
+    /// Redis that holds the log: `redis://…`, `rediss://…` (TLS), `redis+unix://…`,
+    /// `redis+sentinel://HOST:PORT,…/SERVICE` or `redis+cluster://HOST:PORT,…`. Without it the log is in
+    /// memory
     #[arg(long, env = "LONGTAIL_REDIS", value_name = "URL", hide_env_values = true, help_heading = "Log")]
     pub redis: Option<String>,
+
+    /// Certificate authority that Redis's certificate is checked against, a PEM file, in place of the
+    /// system's
+    #[arg(long, env = "LONGTAIL_REDIS_TLS_CA", value_name = "FILE", help_heading = "Log")]
+    pub redis_tls_ca: Option<PathBuf>,
+
+    /// Certificate that we show to Redis, a PEM file
+    #[arg(long, env = "LONGTAIL_REDIS_TLS_CERT", value_name = "FILE", help_heading = "Log")]
+    pub redis_tls_cert: Option<PathBuf>,
+
+    /// Its key, a PEM file
+    #[arg(long, env = "LONGTAIL_REDIS_TLS_KEY", value_name = "FILE", help_heading = "Log")]
+    pub redis_tls_key: Option<PathBuf>,
+
+    /// Replicas that must have a message before its publisher is told that it is published. Fewer in
+    /// time is `outcome_unknown`
+    #[arg(long, env = "LONGTAIL_REDIS_WAIT_REPLICAS", value_name = "N", default_value_t = 0, help_heading = "Log")]
+    #[arg(value_parser = clap::value_parser!(u32).range(0..=100))]
+    pub redis_wait_replicas: u32,
 
     /// Prefix of the keys in Redis: the log is the stream `P:log`
     #[arg(long, env = "LONGTAIL_REDIS_PREFIX", value_name = "P", default_value = "longtail", help_heading = "Log")]
@@ -201,6 +224,13 @@ fn size(text: &str) -> Result<usize, String> {
 #[error("{0}")]
 pub struct BadConfig(String);
 
+impl BadConfig {
+    /// One line that says the mend.
+    pub fn new(text: String) -> BadConfig {
+        BadConfig(text)
+    }
+}
+
 impl Config {
     /// Checks what clap cannot: what the flags mean together.
     ///
@@ -222,9 +252,11 @@ impl Config {
         if let Err(error) = self.patterns() {
             return bad(format!("--redis-subscribe: {error}"));
         }
-        if let Some(Err(error)) = self.redis.as_deref().map(redis::Client::open) {
-            // The URL itself may hold a password and is not repeated.
-            return bad(format!("--redis: not a URL that Redis is reached by ({error}); use redis://127.0.0.1:6379"));
+        if let Some(Err(error)) = self.redis.as_deref().map(|url| Endpoint::parse(url, None)) {
+            return bad(format!("--redis: {error}"));
+        }
+        if self.redis_tls_cert.is_some() != self.redis_tls_key.is_some() {
+            return bad("--redis-tls-cert and --redis-tls-key go together: set both or none".into());
         }
         Ok(())
     }

@@ -5,12 +5,14 @@ use crate::hub::Hub;
 use crate::log::MessageLog;
 use crate::log::bridge::{self, BridgeConfig};
 use crate::log::memory::MemoryLog;
-use crate::log::redis::{RedisConfig, RedisLog};
+use crate::log::redis::{Endpoint, RedisConfig, RedisLog};
 use crate::serve::{self, Access, App, Connections, Drain, Listeners, Settings};
 use crate::transport::params::Limits;
 use prometheus_client::registry::Registry;
+use redis::{ClientTlsConfig, TlsCertificates};
 use std::future::Future;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -37,7 +39,7 @@ pub enum StartError {
     #[error(transparent)]
     Listen(#[from] std::io::Error),
     /// The log cannot be reached, and nobody said to wait for it.
-    #[error("the log cannot be reached: {0}; start Redis, or set --wait-for-log to wait for it")]
+    #[error("the log cannot be reached: {0}; see to Redis, or set --wait-for-log to wait for it")]
     LogUnreachable(String),
 }
 
@@ -157,22 +159,54 @@ impl Server {
 }
 
 async fn open_redis(config: &Config, url: &str) -> Result<Arc<RedisLog>, StartError> {
-    let unreachable = |error: &dyn std::fmt::Display| StartError::LogUnreachable(error.to_string());
-    let client = redis::Client::open(url).map_err(|error| unreachable(&error))?;
-    let address = client.get_connection_info().addr().to_string();
+    let endpoint = Endpoint::parse(url, certificates(config)?).map_err(|error| bad_flag("--redis", &error))?;
+    if endpoint.is_tls() {
+        // The one that everything of ours uses; an error means that somebody has chosen before us.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+    }
+    let described = endpoint.describe();
     let redis = RedisConfig {
         prefix: config.redis_prefix.clone(),
         retention: config.retention(),
         timeout: Duration::from_secs(config.publish_timeout),
+        wait_replicas: config.redis_wait_replicas,
         max_payload: config.max_message_bytes,
     };
-    let log = RedisLog::new(client, redis);
+    let log = RedisLog::new(endpoint, redis);
     match log.probe().await {
-        Ok(()) => info!("the log is the stream {} in Redis at {address}", log.keys().log),
+        Ok(address) if address == described => info!("the log is the stream {} in Redis at {address}", log.keys().log),
+        Ok(address) => info!("the log is the stream {} in Redis at {address} ({described})", log.keys().log),
         Err(error) if config.wait_for_log => {
-            warn!(%error, "the log in Redis at {address} cannot be reached yet; waiting")
+            warn!(%error, "the log in Redis at {described} cannot be reached yet; waiting")
         }
-        Err(error) => return Err(unreachable(&error)),
+        Err(error) => return Err(StartError::LogUnreachable(error.to_string())),
     }
     Ok(log)
+}
+
+fn bad_flag(flag: &str, error: &dyn std::fmt::Display) -> BadConfig {
+    BadConfig::new(format!("{flag}: {error}"))
+}
+
+/// What `--redis-tls-…` name, where one of them is given.
+fn certificates(config: &Config) -> Result<Option<TlsCertificates>, BadConfig> {
+    let read = |flag: &str, path: &Option<PathBuf>| match path {
+        None => Ok(None),
+        Some(path) => {
+            let text = std::fs::read(path).map_err(|error| bad_flag(flag, &format!("{}: {error}", path.display())))?;
+            if text.windows(10).any(|part| part == b"-----BEGIN") {
+                return Ok(Some(text));
+            }
+            Err(bad_flag(flag, &format!("{} holds no PEM", path.display())))
+        }
+    };
+    let root_cert = read("--redis-tls-ca", &config.redis_tls_ca)?;
+    let client_cert = read("--redis-tls-cert", &config.redis_tls_cert)?;
+    let client_key = read("--redis-tls-key", &config.redis_tls_key)?;
+    let client_tls =
+        client_cert.zip(client_key).map(|(client_cert, client_key)| ClientTlsConfig { client_cert, client_key });
+    if root_cert.is_none() && client_tls.is_none() {
+        return Ok(None);
+    }
+    Ok(Some(TlsCertificates { client_tls, root_cert }))
 }

@@ -4,7 +4,7 @@ mod support;
 
 use longtail::cursor::{Cursor, Epoch, Id};
 use longtail::log::memory::MemoryLog;
-use longtail::log::redis::{RedisConfig, RedisLog};
+use longtail::log::redis::{Endpoint, RedisConfig, RedisLog};
 use longtail::log::{MessageLog, Resolved, Retention, TailEvent};
 use longtail::message::{Draft, Event, Key, Message, Payload};
 use std::sync::Arc;
@@ -29,10 +29,15 @@ async fn both(retention: Retention) -> Vec<(&'static str, Fixture)> {
 }
 
 fn redis_log(url: &str, retention: Retention) -> Arc<RedisLog> {
-    let client = redis::Client::open(url).expect("a URL");
-    let config =
-        RedisConfig { prefix: "longtail".into(), retention, timeout: Duration::from_secs(4), max_payload: 65536 };
-    RedisLog::new(client, config)
+    let endpoint = Endpoint::parse(url, None).expect("a URL");
+    let config = RedisConfig {
+        prefix: "longtail".into(),
+        retention,
+        timeout: Duration::from_secs(4),
+        wait_replicas: 0,
+        max_payload: 65536,
+    };
+    RedisLog::new(endpoint, config)
 }
 
 fn draft(channel: &str, data: &str) -> Draft {

@@ -12,6 +12,20 @@ pub struct RedisServer {
     port: u16,
     dir: PathBuf,
     args: Vec<String>,
+    /// User and password for our own commands, as a URL has them: `user:password@`.
+    login: String,
+}
+
+/// A port that nobody listens on now.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port").port()
+}
+
+/// A directory of its own, below the build's.
+pub fn fresh_dir(name: &str) -> PathBuf {
+    let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", uuid::Uuid::new_v4()));
+    std::fs::create_dir_all(&dir).expect("a directory");
+    dir
 }
 
 /// Sends a signal to a process that this test started.
@@ -45,13 +59,9 @@ impl RedisServer {
     pub async fn start_with(args: &[&str]) -> RedisServer {
         let args: Vec<String> = args.iter().map(ToString::to_string).collect();
         loop {
-            let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("redis-{}", uuid::Uuid::new_v4()));
-            std::fs::create_dir_all(&dir).expect("a directory for Redis");
-            let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
-            let port = free.local_addr().expect("its address").port();
-            drop(free);
+            let (dir, port) = (fresh_dir("redis"), free_port());
             let child = spawn(port, &dir, &args);
-            let mut server = RedisServer { child, port, dir, args: args.clone() };
+            let mut server = RedisServer { child, port, dir, args: args.clone(), login: String::new() };
             // Another process may have taken the port meanwhile: then this one ends at once.
             loop {
                 if server.child.try_wait().expect("wait").is_some() {
@@ -66,7 +76,20 @@ impl RedisServer {
     }
 
     pub fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}/", self.port)
+        format!("redis://{}127.0.0.1:{}/", self.login, self.port)
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sets what our own commands log in with from now on, as `user:password@`.
+    pub fn set_login(&mut self, login: &str) {
+        login.clone_into(&mut self.login);
     }
 
     /// Runs one command on a connection of its own.
@@ -81,7 +104,7 @@ impl RedisServer {
         client.get_multiplexed_async_connection_with_config(&config).await
     }
 
-    async fn try_command(&self, words: &[&str]) -> redis::RedisResult<redis::Value> {
+    pub async fn try_command(&self, words: &[&str]) -> redis::RedisResult<redis::Value> {
         let mut connection = self.connect().await?;
         let mut command = redis::cmd(words[0]);
         command.arg(&words[1..]);

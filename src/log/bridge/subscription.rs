@@ -154,7 +154,12 @@ impl Subscription {
                     is_asking = false;
                     is_due = self.take_answer(answer)? && self.member.is_urgent();
                 }
-                _ = tick.tick() => is_due = true,
+                _ = tick.tick() => {
+                    is_due = true;
+                    if self.control.as_ref().is_some_and(|control| self.log.has_moved(control)) {
+                        return Err(Ended::Moved);
+                    }
+                }
                 ended = &mut pinging => return Err(ended),
             }
             if !is_asking && (is_due || self.member.is_urgent() && self.control.is_some()) {

@@ -5,8 +5,8 @@
 //! proves that it will never be in the log. One that was sent and could not be settled in time has an
 //! unknown outcome, and the next batch's number keeps it from running later.
 
-use super::connection::{ANSWER_TIMEOUT, APPEND, Connection, ScriptError, TRIM};
-use super::{RedisLog, draft_fields};
+use super::connection::{ANSWER_TIMEOUT, APPEND, Connection, TRIM};
+use super::{RedisLog, ScriptError, draft_fields, functions};
 use crate::cursor::{Cursor, Epoch};
 use crate::log::AppendError;
 use crate::log::memory::KEY_LIFE;
@@ -15,8 +15,8 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
-use tokio::time::Instant;
-use tracing::{info, warn};
+use tokio::time::{Instant, MissedTickBehavior};
+use tracing::warn;
 
 /// Payload bytes that may wait; publishers beyond that wait for their turn.
 const QUEUE_BYTES: usize = 32 << 20;
@@ -30,6 +30,9 @@ const BATCH_BYTES: usize = 1 << 20;
 
 /// How often the retention is looked after.
 const TRIM_PERIOD: Duration = Duration::from_secs(5);
+
+/// How often sentinels, where there are any, are asked whether the primary is still the one.
+const LOOK_PERIOD: Duration = Duration::from_secs(1);
 
 const FIRST_PAUSE: Duration = Duration::from_millis(25);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
@@ -109,7 +112,9 @@ fn size(drafts: &[Draft]) -> usize {
 
 /// The appender's task. It ends with the log.
 pub(super) async fn run(log: Weak<RedisLog>, mut jobs: mpsc::Receiver<Job>, timeout: Duration) {
-    let mut node = Node { record: None, batch: 0, connection: None, timeout };
+    let mut node = Node { record: None, batch: 0, connection: None, timeout, untrimmed: None, obstacle: None };
+    let mut look = tokio::time::interval(LOOK_PERIOD.mul_f64(0.8 + 0.4 * fastrand::f64()));
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut trim = tokio::time::interval(TRIM_PERIOD.mul_f64(0.8 + 0.4 * fastrand::f64()));
     loop {
         tokio::select! {
@@ -119,6 +124,10 @@ pub(super) async fn run(log: Weak<RedisLog>, mut jobs: mpsc::Receiver<Job>, time
                 gather(&mut jobs, &mut batch);
                 let Some(log) = log.upgrade() else { return };
                 node.append(&log, batch).await;
+            }
+            _ = look.tick() => {
+                let Some(log) = log.upgrade() else { return };
+                node.look_for_the_primary(&log).await;
             }
             _ = trim.tick() => {
                 let Some(log) = log.upgrade() else { return };
@@ -145,6 +154,10 @@ struct Node {
     batch: u64,
     connection: Option<Connection>,
     timeout: Duration,
+    /// Why it could not be trimmed, as it was logged.
+    untrimmed: Option<String>,
+    /// What stands against the function library, as it was logged.
+    obstacle: Option<String>,
 }
 
 impl Node {
@@ -164,8 +177,13 @@ impl Node {
             return;
         }
         self.batch += 1;
-        match self.settle(log, &jobs).await {
+        let began = Instant::now();
+        let settled = self.settle(log, &jobs).await;
+        let messages = jobs.iter().map(|job| job.drafts.len()).sum::<usize>();
+        log.metrics.append_seconds.observe(began.elapsed().as_secs_f64());
+        match settled {
             Ok(cursors) => {
+                log.metrics.appended.inc_by(messages as u64);
                 let mut cursors = cursors.into_iter();
                 for job in jobs {
                     let count = job.drafts.len();
@@ -173,7 +191,10 @@ impl Node {
                 }
             }
             Err(error) => {
-                warn!(%error, messages = jobs.iter().map(|job| job.drafts.len()).sum::<usize>(), "an append failed");
+                warn!(%error, messages, "an append failed");
+                if error == AppendError::OutcomeUnknown {
+                    log.metrics.unsettled.inc_by(messages as u64);
+                }
                 for job in jobs {
                     let _ = job.answer.send(Err(error.clone()));
                 }
@@ -196,11 +217,12 @@ impl Node {
                     warn!(%error, "Redis refused a batch of which it has another copy");
                     return Err(AppendError::OutcomeUnknown);
                 }
-                Err(ScriptError::Refused(error)) => return Err(AppendError::Unavailable(explain(&error))),
+                Err(error @ ScriptError::Refused(_)) => return Err(AppendError::Unavailable(error.to_string())),
                 Err(error) => {
-                    unanswered |= matches!(error, ScriptError::Unanswered(_) | ScriptError::Unexpected);
+                    unanswered |= error.is_unsettled();
                     reason = error.to_string();
-                    self.connection = None;
+                    // Also where too few replicas have it: the primary may be one no longer.
+                    self.lose(log);
                 }
             }
             rest(&mut pause).await;
@@ -235,7 +257,10 @@ impl Node {
         }
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
         let Some(connection) = &mut self.connection else { return Err(ScriptError::Unexpected) };
-        let reply = connection.run(&APPEND, &keys, &args).await?;
+        let reply = match log.config.wait_replicas {
+            0 => connection.run(&APPEND, &keys, &args).await?,
+            replicas => connection.run_and_wait(&APPEND, &keys, &args, replicas).await?,
+        };
         let cursors = super::text(&reply)
             .and_then(|cursors| cursors.split(' ').map(|cursor| cursor.parse().ok()).collect::<Option<Vec<Cursor>>>());
         let cursors = cursors.filter(|cursors| cursors.len() == messages).ok_or(ScriptError::Unexpected)?;
@@ -251,9 +276,35 @@ impl Node {
             // Before anything is appended: a log that has lost its end must not go on as if it had
             // not, or what comes next would be taken for what readers have seen.
             log.open(&mut connection).await.map_err(not_sent)?;
+            let loaded = functions::load(&mut connection, &log.keys.beside("settings"), log.config.max_payload).await;
+            let obstacle = loaded.map_err(not_sent)?;
+            if obstacle != self.obstacle {
+                if let Some(reason) = &obstacle {
+                    warn!(reason, "FCALL longtail_publish is not to be had in Redis; everything else is");
+                }
+                self.obstacle = obstacle;
+            }
             self.connection = Some(connection);
         }
         Ok(())
+    }
+
+    /// Finds out that sentinels name another primary while this one still answers.
+    async fn look_for_the_primary(&mut self, log: &RedisLog) {
+        if let Some(connection) = &self.connection
+            && log.endpoint.has_moved(connection.server().0).await
+        {
+            self.connection = None;
+            if let Err(error) = self.connected(log).await {
+                tracing::debug!(%error, "the new primary cannot be reached yet");
+            }
+        }
+    }
+
+    fn lose(&mut self, log: &RedisLog) {
+        if self.connection.take().is_some() {
+            log.metrics.lost("append");
+        }
     }
 
     async fn trim(&mut self, log: &RedisLog) {
@@ -272,13 +323,22 @@ impl Node {
             let reply = match connection.run(&TRIM, &[&log.keys.log], &args).await {
                 Ok(reply) => reply,
                 Err(error) => {
-                    info!(%error, "the log could not be trimmed");
-                    self.connection = None;
+                    if self.untrimmed.replace(error.to_string()) != self.untrimmed {
+                        warn!(%error, "the log could not be trimmed");
+                    }
+                    self.lose(log);
                     return;
                 }
             };
-            let more = super::entry::array(&reply).is_some_and(|reply| reply.get(1) == Some(&redis::Value::Int(1)));
-            if !more {
+            self.untrimmed = None;
+            let Some([redis::Value::Int(dropped), redis::Value::Int(more), redis::Value::Int(bytes)]) =
+                super::entry::array(&reply)
+            else {
+                return;
+            };
+            log.metrics.trimmed.inc_by((*dropped).try_into().unwrap_or(0));
+            log.metrics.trimmed_bytes.inc_by((*bytes).try_into().unwrap_or(0));
+            if *more == 0 {
                 return;
             }
         }
@@ -292,18 +352,6 @@ fn not_sent(error: ScriptError) -> ScriptError {
         ScriptError::Unexpected => ScriptError::Unconnected(std::io::Error::other("an answer without sense").into()),
         other => other,
     }
-}
-
-/// Redis's word, with the mend where we know it.
-fn explain(error: &redis::RedisError) -> String {
-    let mend = match error.code() {
-        Some("OOM") => "; raise Redis's maxmemory or lower --retain-bytes",
-        Some("MISCONF") => "; Redis cannot write its disk",
-        Some("WRONGTYPE") => "; the key of the log holds something else: set --redis-prefix",
-        Some("NOPERM") => "; the user of --redis may not do that",
-        _ => "",
-    };
-    format!("Redis refused: {error}{mend}")
 }
 
 async fn rest(pause: &mut Duration) {

@@ -1,6 +1,10 @@
 //! A connection to Redis, and the scripts.
 
-use redis::{AsyncConnectionConfig, Cmd, ErrorKind, ServerErrorKind, Value};
+use super::ScriptError;
+use super::endpoint::Endpoint;
+use super::facts::Facts;
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Client, Cmd, ErrorKind, ServerErrorKind, Value};
 use std::sync::LazyLock;
 use std::time::Duration;
 
@@ -9,6 +13,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long an answer that waits for nothing may take. A Redis that takes longer is taken for gone.
 pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long a batch waits for its replicas before it is told again: less than an answer may take.
+const WAIT_TIME: Duration = Duration::from_millis(1000);
 
 /// A script as Redis knows it.
 pub struct Script {
@@ -31,73 +38,72 @@ pub(super) static APPEND: LazyLock<Script> = script!("lua/append.lua");
 pub(super) static TRIM: LazyLock<Script> = script!("lua/trim.lua");
 pub(in crate::log) static BRIDGE: LazyLock<Script> = script!("lua/bridge.lua");
 
-/// Why a command gave no result.
-#[derive(Debug, thiserror::Error)]
-pub enum ScriptError {
-    /// There is no connection. Nothing was sent.
-    #[error("no connection to Redis: {0}")]
-    Unconnected(#[source] redis::RedisError),
-    /// Redis answered that it did not do it, and may do it later (it is loading, say).
-    #[error("Redis is not ready: {0}")]
-    NotNow(#[source] redis::RedisError),
-    /// Redis answered that it did not do it, and would say so again.
-    #[error("Redis refused: {0}")]
-    Refused(#[source] redis::RedisError),
-    /// It was sent, and no answer came.
-    #[error("no answer from Redis: {0}")]
-    Unanswered(#[source] redis::RedisError),
-    /// An answer that our scripts do not give.
-    #[error("an answer from Redis that makes no sense")]
-    Unexpected,
-}
-
-impl ScriptError {
-    fn of(error: redis::RedisError) -> ScriptError {
-        match error.kind() {
-            ErrorKind::Server(
-                ServerErrorKind::BusyLoading
-                | ServerErrorKind::TryAgain
-                | ServerErrorKind::ClusterDown
-                | ServerErrorKind::MasterDown
-                | ServerErrorKind::ReadOnly
-                | ServerErrorKind::Moved
-                | ServerErrorKind::Ask,
-            ) => ScriptError::NotNow(error),
-            ErrorKind::Extension if error.code() == Some("BUSY") => ScriptError::NotNow(error),
-            // With a code it is Redis that has spoken; anything else happened on the way.
-            ErrorKind::Server(_) | ErrorKind::Extension => ScriptError::Refused(error),
-            _ => ScriptError::Unanswered(error),
-        }
-    }
-}
-
 /// One connection. After an error that is not [`ScriptError::Refused`] it is to be dropped.
 pub struct Connection {
-    inner: redis::aio::MultiplexedConnection,
-    client: redis::Client,
-    run_id: String,
+    inner: MultiplexedConnection,
+    client: Client,
+    facts: Facts,
 }
 
 impl Connection {
-    pub(super) async fn open(client: &redis::Client, answer_within: Duration) -> Result<Connection, ScriptError> {
+    /// Connects to where the log is. `answer_within` is how long each answer may take.
+    pub(super) async fn open(
+        endpoint: &Endpoint,
+        log: &str,
+        answer_within: Duration,
+    ) -> Result<Connection, ScriptError> {
+        let mut last = ScriptError::NoPrimary("no server is named".into());
+        for client in endpoint.candidates().await? {
+            match Connection::to(client, answer_within).await {
+                Ok(connection) => return connection.at_the_owner(endpoint, log, answer_within).await,
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    async fn to(client: Client, answer_within: Duration) -> Result<Connection, ScriptError> {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT_TIMEOUT))
             // The crate's own default of 500 ms would end every blocking XREAD.
             .set_response_timeout(Some(answer_within));
         // The handshake is within the time-out, too: a stopped Redis accepts connections.
         let opening = client.get_multiplexed_async_connection_with_config(&config);
-        let opened = tokio::time::timeout(CONNECT_TIMEOUT * 2, opening).await;
-        let inner = opened.map_err(|_| ScriptError::Unconnected(timed_out()))?.map_err(ScriptError::Unconnected)?;
-        let mut connection = Connection { inner, client: client.clone(), run_id: String::new() };
-        let info = connection.send(redis::cmd("INFO").arg("server")).await?;
-        let run_id = super::text(&info).and_then(|info| info.lines().find_map(|line| line.strip_prefix("run_id:")));
-        connection.run_id = run_id.ok_or(ScriptError::Unexpected)?.trim().to_owned();
+        let opened = tokio::time::timeout(CONNECT_TIMEOUT, opening).await;
+        let inner = opened.unwrap_or_else(|_| Err(ScriptError::timed_out())).map_err(ScriptError::Unconnected)?;
+        let mut connection = Connection { inner, client, facts: Facts::default() };
+        // All sections in one word, as Redis before 7.0 has it, too: it is to be told that it is too old.
+        let info = tokio::time::timeout(ANSWER_TIMEOUT, connection.send(&redis::cmd("INFO"))).await;
+        let info = info.map_err(|_| ScriptError::Unconnected(ScriptError::timed_out()))??;
+        let address = connection.client.get_connection_info().addr().to_string();
+        connection.facts = Facts::of(address, &info).ok_or(ScriptError::Unexpected)?;
         Ok(connection)
     }
 
+    /// In a Cluster, goes on to the member that owns the log's slot.
+    async fn at_the_owner(
+        mut self,
+        endpoint: &Endpoint,
+        log: &str,
+        answer_within: Duration,
+    ) -> Result<Connection, ScriptError> {
+        if self.facts.is_cluster
+            && let Some(owner) = endpoint.owner(&mut self.inner, &self.client, log).await?
+        {
+            self = Connection::to(owner, answer_within).await?;
+        }
+        Endpoint::check(&self.facts)?;
+        Ok(self)
+    }
+
     /// The server process behind it: its client, and its `run_id`, which no other process has.
-    pub fn server(&self) -> (&redis::Client, &str) {
-        (&self.client, &self.run_id)
+    pub fn server(&self) -> (&Client, &str) {
+        (&self.client, &self.facts.run_id)
+    }
+
+    /// What that server tells of itself.
+    pub(super) fn facts(&self) -> &Facts {
+        &self.facts
     }
 
     /// Runs a script, which Redis is given where it does not know it.
@@ -107,18 +113,52 @@ impl Connection {
         keys: &[&str],
         args: &[T],
     ) -> Result<Value, ScriptError> {
-        let mut command = redis::cmd("EVALSHA");
-        command.arg(&script.hash).arg(keys.len()).arg(keys);
-        for arg in args {
-            command.arg(arg.as_ref());
-        }
+        let command = evalsha(script, keys, args);
         match self.send(&command).await {
-            Err(ScriptError::Refused(error)) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
-                self.send(redis::cmd("SCRIPT").arg("LOAD").arg(script.source)).await?;
+            Err(error) if is_no_script(&error) => {
+                self.load(script).await?;
                 self.send(&command).await
             }
             outcome => outcome,
         }
+    }
+
+    /// Runs a script that writes, and waits until so many replicas have what it wrote.
+    ///
+    /// # Errors
+    ///
+    /// [`ScriptError::Unreplicated`] where fewer had it in time. The script has run then.
+    pub(super) async fn run_and_wait<T: AsRef<[u8]>>(
+        &mut self,
+        script: &Script,
+        keys: &[&str],
+        args: &[T],
+        replicas: u32,
+    ) -> Result<Value, ScriptError> {
+        let mut pipeline = redis::pipe();
+        pipeline.add_command(evalsha(script, keys, args));
+        pipeline.cmd("WAIT").arg(replicas).arg(WAIT_TIME.as_millis() as u64);
+        let mut is_loaded = false;
+        loop {
+            let replies = self.inner.send_packed_commands(&pipeline, 0, 2).await.map_err(ScriptError::of)?;
+            let [reply, reached] = <[Value; 2]>::try_from(replies).map_err(|_| ScriptError::Unexpected)?;
+            match reply.extract_error().map_err(ScriptError::of) {
+                Err(error) if is_no_script(&error) && !is_loaded => {
+                    self.load(script).await?;
+                    is_loaded = true;
+                }
+                Err(error) => return Err(error),
+                Ok(reply) => match reached {
+                    Value::Int(reached) if reached >= i64::from(replicas) => return Ok(reply),
+                    Value::Int(reached) => return Err(ScriptError::Unreplicated { reached, wanted: replicas }),
+                    _ => return Err(ScriptError::Unexpected),
+                },
+            }
+        }
+    }
+
+    async fn load(&mut self, script: &Script) -> Result<(), ScriptError> {
+        self.send(redis::cmd("SCRIPT").arg("LOAD").arg(script.source)).await.map(drop)
     }
 
     /// Sends a PUBLISH.
@@ -126,7 +166,7 @@ impl Connection {
         self.send(redis::cmd("PUBLISH").arg(channel).arg(payload)).await
     }
 
-    async fn send(&mut self, command: &Cmd) -> Result<Value, ScriptError> {
+    pub(super) async fn send(&mut self, command: &Cmd) -> Result<Value, ScriptError> {
         self.inner.send_packed_command(command).await.and_then(Value::extract_error).map_err(ScriptError::of)
     }
 
@@ -147,6 +187,15 @@ impl Connection {
     }
 }
 
-fn timed_out() -> redis::RedisError {
-    std::io::Error::from(std::io::ErrorKind::TimedOut).into()
+fn evalsha<T: AsRef<[u8]>>(script: &Script, keys: &[&str], args: &[T]) -> Cmd {
+    let mut command = redis::cmd("EVALSHA");
+    command.arg(&script.hash).arg(keys.len()).arg(keys);
+    for arg in args {
+        command.arg(arg.as_ref());
+    }
+    command
+}
+
+fn is_no_script(error: &ScriptError) -> bool {
+    matches!(error, ScriptError::Refused(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript))
 }

@@ -6,12 +6,18 @@
 
 mod append;
 mod connection;
+mod endpoint;
 mod entry;
+mod error;
+mod facts;
+mod functions;
 mod tail;
 
 pub(in crate::log) use connection::BRIDGE;
-pub use connection::{Connection, ScriptError};
+pub use connection::Connection;
+pub use endpoint::{BadUrl, Endpoint};
 pub(in crate::log) use entry::{draft_fields, text, volatile_from_json};
+pub use error::ScriptError;
 
 use super::metrics::Metrics;
 use super::{AppendError, BoxFuture, Extent, MessageLog, Page, Resolved, Retention, TailEvent, Unreachable};
@@ -37,13 +43,15 @@ pub struct RedisConfig {
     pub retention: Retention,
     /// How long an append that was sent waits for its outcome.
     pub timeout: Duration,
+    /// How many replicas must have a batch before its appends are acknowledged.
+    pub wait_replicas: u32,
     /// The longest payload that is taken from entries that others appended, in bytes.
     pub max_payload: usize,
 }
 
 /// A [`MessageLog`] in Redis.
 pub struct RedisLog {
-    client: redis::Client,
+    endpoint: Endpoint,
     keys: Keys,
     config: RedisConfig,
     /// The last position this node knows to have been in the log. A log that no longer holds it has
@@ -53,6 +61,8 @@ pub struct RedisLog {
     reader: tokio::sync::Mutex<Option<Connection>>,
     volatile: broadcast::Sender<Arc<Message>>,
     skipped: Skipped,
+    /// The process (its `run_id`) that the newest connection leads to. All others follow it there.
+    server: Mutex<String>,
     metrics: Metrics,
 }
 
@@ -85,20 +95,21 @@ impl Keys {
 }
 
 impl RedisLog {
-    /// A log behind a client. Connects when it is used; appends need a tokio runtime from now on.
-    pub fn new(client: redis::Client, config: RedisConfig) -> Arc<RedisLog> {
+    /// A log at an endpoint. Connects when it is used; appends need a tokio runtime from now on.
+    pub fn new(endpoint: Endpoint, config: RedisConfig) -> Arc<RedisLog> {
         let keys = Keys::new(&config.prefix);
         let timeout = config.timeout;
         let (appender, jobs) = append::Appender::new(timeout);
         let metrics = Metrics::default();
         let log = Arc::new(RedisLog {
             appender,
-            client,
+            endpoint,
             keys,
             config,
             seen: Mutex::new(None),
             reader: tokio::sync::Mutex::new(None),
             volatile: broadcast::channel(VOLATILE_WAITING).0,
+            server: Mutex::new(String::new()),
             skipped: Skipped::new(metrics.skipped.clone()),
             metrics,
         });
@@ -106,14 +117,15 @@ impl RedisLog {
         log
     }
 
-    /// Connects once, to tell at start whether the log can be reached.
+    /// Connects once, to tell at start whether the log can be reached, and where it is.
     ///
     /// # Errors
     ///
     /// Why not.
-    pub async fn probe(&self) -> Result<(), ScriptError> {
+    pub async fn probe(&self) -> Result<String, ScriptError> {
         let mut connection = self.connect(connection::ANSWER_TIMEOUT).await?;
-        self.open(&mut connection).await.map(drop)
+        self.open(&mut connection).await?;
+        Ok(connection.facts().address.clone())
     }
 
     /// The names of its keys.
@@ -131,11 +143,6 @@ impl RedisLog {
         &self.metrics
     }
 
-    /// The client behind it.
-    pub fn client(&self) -> &redis::Client {
-        &self.client
-    }
-
     /// Hands a volatile message that came from Redis to the tail.
     pub(in crate::log) fn deliver_volatile(&self, message: Message) {
         // No tail, no reader: nothing is lost that anybody waits for.
@@ -144,7 +151,23 @@ impl RedisLog {
 
     /// Opens a connection. `answer_within` is how long each answer may take.
     pub(in crate::log) async fn connect(&self, answer_within: Duration) -> Result<Connection, ScriptError> {
-        Connection::open(&self.client, answer_within).await
+        let connection = Connection::open(&self.endpoint, &self.keys.log, answer_within).await?;
+        let facts = connection.facts();
+        let mut server = self.server.lock();
+        if *server != facts.run_id {
+            server.clone_from(&facts.run_id);
+            for advice in facts.advice(self.config.retention.bytes) {
+                tracing::warn!("{advice}");
+            }
+        }
+        drop(server);
+        Ok(connection)
+    }
+
+    /// Whether a connection leads to another server than the newest one: the log has moved (a failover),
+    /// and a primary that was replaced in good order keeps its connections for a while.
+    pub(in crate::log) fn has_moved(&self, connection: &Connection) -> bool {
+        *self.server.lock() != connection.server().1
     }
 
     /// Finds the log's extent, and makes it whole: see `lua/open.lua`.
@@ -177,6 +200,7 @@ impl RedisLog {
             Ok(reply) => reply,
             Err(error) => {
                 *slot = None;
+                self.metrics.lost("read");
                 return Err(error);
             }
         };

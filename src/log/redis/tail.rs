@@ -49,6 +49,7 @@ fn durable(log: Arc<RedisLog>) -> impl Stream<Item = TailEvent> + Send {
         let mut caught_up = false;
         let mut pause = FIRST_PAUSE;
         let mut is_lost = false;
+        let mut reported = String::new();
         loop {
             let opened = async {
                 let mut connection = log.connect(BLOCK + GRACE).await?;
@@ -58,9 +59,13 @@ fn durable(log: Arc<RedisLog>) -> impl Stream<Item = TailEvent> + Send {
             let (mut connection, extent) = match opened.await {
                 Ok(opened) => opened,
                 Err(error) => {
+                    if reported != error.to_string() {
+                        reported = error.to_string();
+                        warn!(%error, "the log cannot be reached; readers stay, and it is tried again until it can");
+                    }
                     if !is_lost {
                         is_lost = true;
-                        warn!(%error, "the log cannot be reached; readers stay, and it is tried again until it can");
+                        log.metrics.reachable.set(0);
                         yield TailEvent::Lost;
                     }
                     // Jitter, or all nodes would come back in the same moment.
@@ -71,9 +76,13 @@ fn durable(log: Arc<RedisLog>) -> impl Stream<Item = TailEvent> + Send {
             };
             if is_lost {
                 is_lost = false;
+                reported.clear();
                 info!(epoch = %extent.epoch, end = %extent.end, "the log is reached again");
             }
             pause = FIRST_PAUSE;
+            log.metrics.reachable.set(1);
+            // Entries are as old as Redis's clock says.
+            let skew_ms = extent.now_ms as i64 - crate::log::memory::now_ms() as i64;
 
             // Goes on where it stood, if the log still holds that.
             let epoch = extent.epoch;
@@ -87,6 +96,10 @@ fn durable(log: Arc<RedisLog>) -> impl Stream<Item = TailEvent> + Send {
             yield TailEvent::Opened(extent);
             yield TailEvent::Entries { after: from, messages: Vec::new(), upto: from };
             loop {
+                if log.has_moved(&connection) {
+                    info!("the log has moved to another server");
+                    break;
+                }
                 if !caught_up && at_id >= end {
                     caught_up = true;
                     yield TailEvent::CaughtUp;
@@ -96,6 +109,7 @@ fn durable(log: Arc<RedisLog>) -> impl Stream<Item = TailEvent> + Send {
                     Ok(replies) => replies,
                     Err(error) => {
                         warn!(%error, "the connection to the log is lost");
+                        log.metrics.lost("tail");
                         break;
                     }
                 };
@@ -114,6 +128,8 @@ fn durable(log: Arc<RedisLog>) -> impl Stream<Item = TailEvent> + Send {
                 let upto = upto.max(after);
                 if upto > at_id {
                     at_id = upto;
+                    let age_ms = crate::log::memory::now_ms() as i64 + skew_ms - upto.ms as i64;
+                    log.metrics.lag.set(age_ms.max(0) as f64 / 1000.0);
                     at = Some(Cursor { id: upto, epoch });
                     yield TailEvent::Entries { after, messages, upto };
                 }

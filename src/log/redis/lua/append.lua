@@ -10,7 +10,11 @@ local record = redis.call('GET', KEYS[2])
 local number = tonumber(ARGV[2])
 if record then
   local last, answer = string.match(record, '^(%d+) (.*)$')
-  if tonumber(last) == number then return answer end
+  if tonumber(last) == number then
+    -- A write, so that a WAIT behind it proves something: it looks at its own connection's writes only.
+    redis.call('PEXPIRE', KEYS[2], 600000)
+    return answer
+  end
   if tonumber(last) > number then return redis.error_reply('LATE a later batch of this node was appended') end
 end
 

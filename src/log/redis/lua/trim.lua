@@ -1,8 +1,9 @@
 -- The retention of a log that nobody appends to through us, and its bytes. Run now and then.
 -- ARGV: an epoch for a log that needs one, entries kept, age kept in ms, bytes kept.
--- Answers how many entries were dropped, and whether there is more to do.
+-- Answers how many entries were dropped, whether there is more to do, and the bytes that were freed.
 local log = ensure(ARGV[1])
 audit(log)
+local before = redis.call('MEMORY', 'USAGE', LOG) or 0
 local dropped = trim(log, tonumber(ARGV[2]), tonumber(ARGV[3]))
 local length = redis.call('XLEN', LOG)
 local bytes = redis.call('MEMORY', 'USAGE', LOG) or 0
@@ -12,4 +13,5 @@ if over > 0 and length > 1 then
   local excess = math.min(math.ceil(over / (bytes / length)), length - 1)
   dropped = dropped + trim(log, length - excess, tonumber(ARGV[3]))
 end
-return { dropped, redis.call('XLEN', LOG) > tonumber(ARGV[2]) and 1 or 0 }
+local freed = dropped > 0 and before - (redis.call('MEMORY', 'USAGE', LOG) or 0) or 0
+return { dropped, redis.call('XLEN', LOG) > tonumber(ARGV[2]) and 1 or 0, freed }

@@ -1,0 +1,103 @@
+//! What a Redis tells of itself at each connect, and what of that breaks the log's promises.
+
+use redis::Value;
+
+/// Out of `INFO`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// Where it is.
+    pub(super) address: String,
+    /// Its process: no other has the same.
+    pub(super) run_id: String,
+    /// Major and minor of the Redis that it is, or is compatible with.
+    pub(super) version: (u32, u32),
+    pub(super) is_primary: bool,
+    pub(super) is_cluster: bool,
+    max_memory: u64,
+    policy: String,
+    has_append_file: bool,
+}
+
+impl Facts {
+    pub(super) fn of(address: String, info: &Value) -> Option<Facts> {
+        let info = super::text(info)?;
+        let fields = |name: &str| {
+            let line = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+            line.map(str::trim)
+        };
+        let mut version = fields("redis_version")?.split('.').map(|part| part.parse().unwrap_or(0));
+        Some(Facts {
+            address,
+            run_id: fields("run_id")?.to_owned(),
+            version: (version.next()?, version.next().unwrap_or(0)),
+            is_primary: fields("role").is_none_or(|role| role == "master"),
+            is_cluster: fields("cluster_enabled") == Some("1"),
+            max_memory: fields("maxmemory").and_then(|bytes| bytes.parse().ok()).unwrap_or(0),
+            policy: fields("maxmemory_policy").unwrap_or("noeviction").to_owned(),
+            has_append_file: fields("aof_enabled") != Some("0"),
+        })
+    }
+
+    /// What its settings break, with the mend.
+    pub(super) fn advice(&self, retain_bytes: usize) -> Vec<String> {
+        let mut advice = Vec::new();
+        if self.max_memory > 0 && self.policy != "noeviction" {
+            let may =
+                if self.policy.starts_with("allkeys") { "the log itself" } else { "what keeps appends from doubling" };
+            let policy = &self.policy;
+            advice.push(format!(
+                "Redis evicts keys when its memory is full (maxmemory-policy {policy}), {may} among them: \
+                 CONFIG SET maxmemory-policy noeviction"
+            ));
+        }
+        if self.max_memory > 0 && self.max_memory < 2 * retain_bytes as u64 {
+            let max_memory = self.max_memory;
+            advice.push(format!(
+                "Redis takes no more than {max_memory} bytes (maxmemory), less than twice the {retain_bytes} of \
+                 --retain-bytes: raise the first or lower the second, or publishing will fail"
+            ));
+        }
+        if !self.has_append_file {
+            advice.push(
+                "Redis writes no append-only file: what was published since its last snapshot is lost when it \
+                 stops, and readers are told of a gap: CONFIG SET appendonly yes"
+                    .into(),
+            );
+        }
+        advice
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn facts(info: &str) -> Facts {
+        let info = format!("# Server\r\nredis_version:7.0.15\r\nrun_id:abc\r\n{}", info.replace(' ', "\r\n"));
+        Facts::of("h:1".into(), &Value::BulkString(info.into_bytes())).expect("facts")
+    }
+
+    #[test]
+    fn facts_are_read_from_info() {
+        let found = facts("role:slave cluster_enabled:1 aof_enabled:1");
+        assert_eq!((found.version, found.run_id.as_str()), ((7, 0), "abc"));
+        assert!(!found.is_primary && found.is_cluster);
+        assert!(Facts::of(String::new(), &Value::BulkString(b"run_id:x".to_vec())).is_none());
+    }
+
+    #[test]
+    fn advice_is_given_where_a_promise_breaks() {
+        let cases = [
+            ("aof_enabled:1 maxmemory:0 maxmemory_policy:allkeys-lru", [].as_slice()),
+            ("aof_enabled:1 maxmemory:1000 maxmemory_policy:noeviction", &[]),
+            ("aof_enabled:0 maxmemory:0", &["appendonly yes"]),
+            ("aof_enabled:1 maxmemory:1000 maxmemory_policy:allkeys-lru", &["the log itself"]),
+            ("aof_enabled:1 maxmemory:100 maxmemory_policy:volatile-ttl", &["doubling", "--retain-bytes"]),
+        ];
+        for (info, wanted) in cases {
+            let advice = facts(info).advice(500);
+            assert_eq!(advice.len(), wanted.len(), "{info}: {advice:?}");
+            assert!(advice.iter().zip(wanted).all(|(line, part)| line.contains(part)), "{advice:?}");
+        }
+    }
+}

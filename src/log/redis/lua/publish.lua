@@ -1,0 +1,60 @@
+-- longtail_publish: KEYS[1] is the log; ARGV: a channel, a payload, then names and values of event,
+-- exclude and key. Answers the message's cursor.
+local function refuse(text) return redis.error_reply('ERR longtail_publish: ' .. text) end
+
+local channel, data = ARGV[1], ARGV[2]
+if #KEYS ~= 1 or #ARGV < 2 or #ARGV % 2 == 1 then
+  return refuse('use FCALL longtail_publish 1 LOG CHANNEL DATA [event NAME] [exclude CLIENT] [key KEY]')
+end
+
+-- Every sequence that is sound becomes a space, so that what is left cannot join to a sound one.
+local function is_utf8(text)
+  local sound = { '[\194-\223][\128-\191]', '\224[\160-\191][\128-\191]', '[\225-\236\238\239][\128-\191][\128-\191]',
+    '\237[\128-\159][\128-\191]', '\240[\144-\191][\128-\191][\128-\191]',
+    '[\241-\243][\128-\191][\128-\191][\128-\191]', '\244[\128-\143][\128-\191][\128-\191]' }
+  for _, pattern in ipairs(sound) do text = string.gsub(text, pattern, ' ') end
+  return not string.find(text, '[\128-\255]')
+end
+
+if channel == '' or #channel > 200 or string.find(channel, '[^A-Za-z0-9_%-%.:/=@~]') then
+  return refuse('a channel is 1 to 200 of A-Z a-z 0-9 _ - . : / = @ ~')
+end
+if not is_utf8(data) then return refuse('the payload is not UTF-8') end
+local limit = tonumber(redis.call('HGET', '{' .. LOG .. '}:settings', 'max-message-bytes') or 65536)
+if #data > limit then return refuse('the payload is longer than --max-message-bytes (' .. limit .. ')') end
+
+local entry, key = { 'channel', channel, 'data', data }, nil
+local reserved = { hello = 1, heartbeat = 1, gap = 1, bye = 1, error = 1, open = 1 }
+for at = 3, #ARGV, 2 do
+  local name, value = ARGV[at], ARGV[at + 1]
+  if name == 'event' then
+    if value == '' or #value > 100 or string.find(value, '%c') or string.find(value, '\194[\128-\159]')
+      or not is_utf8(value) or reserved[value] then
+      return refuse('an event is 1 to 100 bytes without control characters, and no reserved name')
+    end
+  elseif name == 'exclude' then
+    if value == '' or #value > 100 or string.find(value, '[^A-Za-z0-9_%-%.:@]') then
+      return refuse('exclude is a client id')
+    end
+  elseif name == 'key' then
+    if value == '' or #value > 200 then return refuse('a key is 1 to 200 bytes') end
+    -- As the nodes write it, so that a PUBLISH with the same key counts, too.
+    key = '{' .. LOG .. '}:key:5:' .. #channel .. ':redis:' .. channel .. ':' .. value
+  else
+    return refuse('the options are event, exclude and key')
+  end
+  if name ~= 'key' then
+    table.insert(entry, name)
+    table.insert(entry, value)
+  end
+end
+
+local known = key and redis.call('GET', key)
+if known then return known end
+-- An epoch for a log that needs one: a number to the base of 36, without a zero in front.
+local time = redis.call('TIME')
+local log = ensure('1' .. string.sub(redis.sha1hex(time[1] .. ' ' .. time[2] .. data), 1, 10))
+local cursor = redis.call('XADD', LOG, '*', unpack(entry)) .. '.' .. log.epoch
+-- Functions do not roll back: the key after the entry.
+if key then redis.call('SET', key, cursor, 'PX', 300000) end
+return cursor

@@ -1,0 +1,113 @@
+//! A primary, its replicas and three sentinels, as Redis has them.
+
+use super::redis::{free_port, fresh_dir};
+use super::{RedisServer, eventually};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+/// How long a primary is silent before the sentinels take it for gone, in milliseconds.
+const DOWN_AFTER: u32 = 1500;
+
+pub struct Sentinels {
+    sentinels: Vec<(Child, u16)>,
+    dir: PathBuf,
+    /// Who was the primary at the start, and its replicas.
+    pub servers: Vec<RedisServer>,
+}
+
+impl Sentinels {
+    pub async fn start(replicas: usize) -> Sentinels {
+        let durable = ["--appendonly", "yes", "--repl-diskless-sync-delay", "0", "--repl-timeout", "5"];
+        let primary = RedisServer::start_with(&durable).await;
+        let port = primary.port();
+        let mut servers = vec![primary];
+        for _ in 0..replicas {
+            let replica = RedisServer::start_with(&durable).await;
+            replica.command(&["REPLICAOF", "127.0.0.1", &port.to_string()]).await;
+            servers.push(replica);
+        }
+        let dir = fresh_dir("sentinels");
+        let sentinels = (0..3).map(|_| start_sentinel(&dir, port)).collect();
+        let sentinels = Sentinels { sentinels, dir, servers };
+        eventually("the sentinels to know each other and the replica", async || {
+            for (_, port) in &sentinels.sentinels {
+                let fields = ask(*port, &["SENTINEL", "MASTER", "main"]).await?;
+                let fields: Vec<String> = redis::from_redis_value(fields).ok()?;
+                let field = |name: &str| fields.chunks(2).find(|pair| pair[0] == name).map(|pair| pair[1].clone());
+                if field("num-other-sentinels")? != "2"
+                    || field("num-slaves")? != replicas.to_string()
+                    || field("flags")? != "master"
+                {
+                    return None;
+                }
+            }
+            for replica in &sentinels.servers[1..] {
+                if !replica.text(&["INFO", "replication"]).await.contains("master_link_status:up") {
+                    return None;
+                }
+            }
+            Some(())
+        })
+        .await;
+        sentinels
+    }
+
+    /// As `--redis` takes it.
+    pub fn url(&self) -> String {
+        let hosts: Vec<String> = self.sentinels.iter().map(|(_, port)| format!("127.0.0.1:{port}")).collect();
+        format!("redis+sentinel://{}/main", hosts.join(","))
+    }
+
+    /// The server that the sentinels name.
+    pub async fn primary(&self) -> &RedisServer {
+        let ports: Vec<u16> = self.servers.iter().map(RedisServer::port).collect();
+        let index = eventually("a sentinel to name the primary", async || {
+            let mut named = Vec::new();
+            for (_, port) in &self.sentinels {
+                let answer = ask(*port, &["SENTINEL", "get-master-addr-by-name", "main"]).await?;
+                let (_, port): (String, u16) = redis::from_redis_value(answer).ok()?;
+                named.push(port);
+            }
+            named.dedup();
+            ports.iter().position(|port| named == [*port])
+        })
+        .await;
+        &self.servers[index]
+    }
+
+    /// Has the sentinels make the replica the primary, in good order.
+    pub async fn fail_over(&self) {
+        let (_, port) = &self.sentinels[0];
+        ask(*port, &["SENTINEL", "FAILOVER", "main"]).await.expect("a failover");
+    }
+}
+
+async fn ask(port: u16, words: &[&str]) -> Option<redis::Value> {
+    let client = redis::Client::open(format!("redis://127.0.0.1:{port}/")).ok()?;
+    let mut connection = client.get_multiplexed_async_connection().await.ok()?;
+    redis::cmd(words[0]).arg(&words[1..]).query_async(&mut connection).await.ok()
+}
+
+fn start_sentinel(dir: &std::path::Path, primary: u16) -> (Child, u16) {
+    let port = free_port();
+    let file = dir.join(format!("sentinel-{port}.conf"));
+    let config = format!(
+        "port {port}\nbind 127.0.0.1\ndir {}\nsentinel monitor main 127.0.0.1 {primary} 2\n\
+         sentinel down-after-milliseconds main {DOWN_AFTER}\nsentinel failover-timeout main 4000\n",
+        dir.display()
+    );
+    std::fs::write(&file, config).expect("a sentinel's file");
+    let mut command = Command::new("redis-server");
+    command.arg(&file).arg("--sentinel").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    (command.spawn().expect("redis-server is installed"), port)
+}
+
+impl Drop for Sentinels {
+    fn drop(&mut self) {
+        for (child, _) in &mut self.sentinels {
+            child.kill().ok();
+            child.wait().ok();
+        }
+        std::fs::remove_dir_all(&self.dir).ok();
+    }
+}
