@@ -67,8 +67,11 @@ impl RedisServer {
                 if server.child.try_wait().expect("wait").is_some() {
                     break;
                 }
-                if server.try_command(&["PING"]).await.is_ok() {
-                    return server;
+                match server.try_command(&["PING"]).await {
+                    Ok(_) => return server,
+                    // One that wants a password is there, too.
+                    Err(error) if error.code() == Some("NOAUTH") => return server,
+                    Err(_) => {}
                 }
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }

@@ -1,0 +1,141 @@
+//! `FCALL longtail_publish`: a publisher in any language, durable also while no node is up.
+
+mod support;
+
+use support::world::start_on;
+use support::{Item, Kind, Node, Reader, RedisServer, Subscription, eventually};
+
+async fn call(redis: &RedisServer, args: &[&str]) -> redis::RedisResult<String> {
+    let mut words = vec!["FCALL", "longtail_publish", "1", "longtail:log"];
+    words.extend(args);
+    redis.try_command(&words).await.and_then(|answer| Ok(redis::from_redis_value(answer)?))
+}
+
+async fn loaded(redis: &RedisServer) {
+    eventually("the library", async || {
+        let list = redis.command(&["FUNCTION", "LIST", "LIBRARYNAME", "longtail"]).await;
+        (list != redis::Value::Array(Vec::new())).then_some(())
+    })
+    .await;
+}
+
+async fn read(node: &Node, channel: &str) -> Vec<Item> {
+    let answer = node.get(&format!("/poll?channel={channel}&cursor=earliest&limit=1000")).await;
+    support::decode::batch(&answer.text()).into_iter().filter(|item| item.kind == Kind::Message).collect()
+}
+
+#[tokio::test]
+async fn a_call_is_a_message() {
+    let redis = RedisServer::start().await;
+    let node = start_on(&redis, &[]).await;
+    loaded(&redis).await;
+    let sse = node.transport("sse").await;
+    let mut live = Reader::open(&node, &sse, Subscription::to(&["todo"])).await;
+    let cursor = call(&redis, &["todo", r#"{"b":1e400}"#, "event", "added"]).await.expect("published");
+    let message = live.next_message().await;
+    assert_eq!((message.data(), message.str("event").as_deref()), (r#"{"b":1e400}"#, Some("added")));
+    assert_eq!(message.id(), Some(cursor), "the answer is the message's cursor");
+    call(&redis, &["todo", "für alle 🦊", "exclude", "11111111-1111-4111-8111-111111111111"]).await.expect("published");
+    let excluded = "/poll?channel=todo&cursor=earliest&client=11111111-1111-4111-8111-111111111111";
+    assert_eq!(node.get(excluded).await.text().matches("\"id\"").count(), 1);
+    assert_eq!(live.next_message().await.data(), r#""für alle 🦊""#);
+}
+
+/// The same key within five minutes appends nothing, whichever way it comes.
+#[tokio::test]
+async fn a_key_counts_once() {
+    let redis = RedisServer::start().await;
+    let node = start_on(&redis, &[]).await;
+    loaded(&redis).await;
+    let first = call(&redis, &["todo", "1", "key", "k"]).await.expect("published");
+    assert_eq!(call(&redis, &["todo", "2", "key", "k"]).await.expect("answered"), first);
+    assert_ne!(call(&redis, &["other", "3", "key", "k"]).await.expect("published"), first, "a key is its channel's");
+    redis.command(&["PUBLISH", "push:todo", r#"{"data":4,"key":"k"}"#]).await;
+    redis.command(&["PUBLISH", "push:todo", r#"{"data":5,"key":"l"}"#]).await;
+    eventually("the one that is new", async || (read(&node, "todo").await.len() > 1).then_some(())).await;
+    assert_ne!(call(&redis, &["todo", "6", "key", "l"]).await.expect("answered"), first);
+    let data: Vec<_> = read(&node, "todo").await.iter().map(|item| item.data().to_owned()).collect();
+    assert_eq!(data, ["1", "5"]);
+}
+
+/// It is kept by Redis, and needs no node.
+#[tokio::test]
+async fn a_call_is_kept_while_no_node_is_up() {
+    let mut redis = RedisServer::start_durable().await;
+    drop(start_on(&redis, &[]).await);
+    redis.kill();
+    redis.restart().await;
+    call(&redis, &["todo", "1"]).await.expect("published");
+    let node = start_on(&redis, &[]).await;
+    assert_eq!(read(&node, "todo").await.len(), 1);
+    // Also into a log that is not there.
+    redis.command(&["FLUSHALL"]).await;
+    let cursor = call(&redis, &["todo", "2"]).await.expect("published");
+    eventually("the message and no other", async || {
+        let ids: Vec<_> = read(&node, "todo").await.iter().map(Item::id).collect();
+        (ids == [Some(cursor.clone())]).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_no_message_is_refused_in_a_word() {
+    let redis = RedisServer::start().await;
+    let node = start_on(&redis, &["--max-message-bytes", "1000"]).await;
+    loaded(&redis).await;
+    let (long, too_long) = ("x".repeat(201), "x".repeat(1001));
+    let table: [(&[&str], &str); 14] = [
+        (&["todo"], "use FCALL"),
+        (&["todo", "1", "event"], "use FCALL"),
+        (&["", "1"], "channel"),
+        (&["a b", "1"], "channel"),
+        (&["a,b", "1"], "channel"),
+        (&[&long, "1"], "channel"),
+        (&["todo", &too_long], "--max-message-bytes (1000)"),
+        (&["todo", "1", "event", "hello"], "event"),
+        (&["todo", "1", "event", "a\nb"], "event"),
+        (&["todo", "1", "event", "a\u{85}b"], "event"),
+        (&["todo", "1", "exclude", "a b"], "exclude"),
+        (&["todo", "1", "key", ""], "key"),
+        (&["todo", "1", "key", &long], "key"),
+        (&["todo", "1", "ttl", "5"], "options"),
+    ];
+    for (args, reason) in table {
+        let error = call(&redis, args).await.expect_err("refused").to_string();
+        assert!(error.contains("longtail_publish") && error.contains(reason), "{args:?}: {error}");
+    }
+    for bad in [&b"\xff"[..], b"\xc0\x80", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"ab\xc3", b"\xe2\xc3\xa4\x82\xac"] {
+        let mut connection = redis.connect().await.expect("Redis");
+        let mut command = redis::cmd("FCALL");
+        command.arg("longtail_publish").arg(1).arg("longtail:log").arg("todo").arg(bad);
+        let answer: redis::RedisResult<String> = command.query_async(&mut connection).await;
+        assert!(answer.expect_err("refused").to_string().contains("UTF-8"), "{bad:?}");
+    }
+    for good in ["", "\0", "ü", "€", "🦊", "\u{7ff}\u{800}\u{ffff}\u{10000}\u{10ffff}"] {
+        call(&redis, &["good", good]).await.unwrap_or_else(|error| panic!("{good:?}: {error}"));
+    }
+    assert_eq!(redis.number(&["XLEN", "longtail:log"]).await, 6);
+    assert_eq!(read(&node, "good").await.len(), 6);
+}
+
+/// A newer library stays, and somebody else's of the same name.
+#[tokio::test]
+async fn another_library_is_left_alone() {
+    let redis = RedisServer::start().await;
+    let foreign = "#!lua name=longtail\nredis.register_function('other', function() return 1 end)";
+    redis.command(&["FUNCTION", "LOAD", foreign]).await;
+    let node = start_on(&redis, &[]).await;
+    eventually("a word about it", async || node.log().contains("another library").then_some(())).await;
+    assert_eq!(redis.number(&["FCALL", "other", "0"]).await, 1);
+    node.publish("todo", "1").await;
+
+    let newer = "#!lua name=longtail\n-- version 999\nredis.register_function('newer', function() return 2 end)";
+    redis.command(&["FUNCTION", "LOAD", "REPLACE", newer]).await;
+    let _second = start_on(&redis, &[]).await;
+    assert_eq!(redis.number(&["FCALL", "newer", "0"]).await, 2);
+
+    let older = "#!lua name=longtail\n-- version 0\nredis.register_function('older', function() return 3 end)";
+    redis.command(&["FUNCTION", "LOAD", "REPLACE", older]).await;
+    let _third = start_on(&redis, &[]).await;
+    eventually("the newer one", async || call(&redis, &["todo", "1"]).await.ok()).await;
+}

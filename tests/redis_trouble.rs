@@ -1,0 +1,124 @@
+//! A Redis that is not as it should be: one clear line each, and the node serves on.
+
+mod support;
+
+use support::server::run_to_end;
+use support::world::start_on;
+use support::{Node, RedisServer, eventually};
+
+async fn says(node: &Node, words: &[&str]) {
+    eventually(&format!("a line with {words:?} in\n{}", node.log()), async || {
+        node.log().lines().any(|line| words.iter().all(|word| line.contains(word))).then_some(())
+    })
+    .await;
+}
+
+async fn publishes_again(node: &Node) {
+    eventually("publishing to work again", async || {
+        (node.try_publish("channel=todo", "1").await.status == 200).then_some(())
+    })
+    .await;
+}
+
+/// One line and exit 69 at start; with --wait-for-log one line, and service when it is mended.
+#[tokio::test]
+async fn a_foreign_type_under_our_key() {
+    let redis = RedisServer::start().await;
+    redis.command(&["SET", "longtail:log", "mine"]).await;
+    let url = redis.url();
+    let (code, said) = run_to_end(&["--listen", "127.0.0.1:0", "--tcp-listen", "off", "--redis", &url]).await;
+    assert_eq!(code, 69, "{said}");
+    assert!(said.contains("WRONGTYPE") && said.contains("--redis-prefix"), "{said}");
+    let node = Node::start_unready(&["--redis", &url, "--wait-for-log", "--publish-timeout", "1"]).await;
+    says(&node, &["WRONGTYPE", "--redis-prefix"]).await;
+    assert_eq!(node.try_publish("channel=todo", "1").await.error_code(), "log_unavailable");
+    let lines = node.log().lines().filter(|line| line.contains("cannot be reached;")).count();
+    assert!(lines <= 2, "once, and not at every try: {}", node.log());
+    redis.command(&["DEL", "longtail:log"]).await;
+    publishes_again(&node).await;
+    // While it runs, too.
+    redis.command(&["DEL", "longtail:log"]).await;
+    redis.command(&["SET", "longtail:log", "mine"]).await;
+    let answer = node.try_publish("channel=todo", "1").await;
+    assert_eq!(answer.status, 503, "{}", answer.text());
+    redis.command(&["DEL", "longtail:log"]).await;
+    publishes_again(&node).await;
+}
+
+#[tokio::test]
+async fn wrong_credentials() {
+    let mut redis = RedisServer::start_with(&["--requirepass", "sesame"]).await;
+    redis.set_login(":sesame@");
+    let right = redis.url();
+    let wrong = right.replace("sesame", "simsim");
+    let none = right.replace(":sesame@", "");
+    for (url, words) in [(&wrong, "the user or the password"), (&none, "wants a password")] {
+        let (code, said) = run_to_end(&["--listen", "127.0.0.1:0", "--tcp-listen", "off", "--redis", url]).await;
+        assert!(code == 69 && said.contains(words), "{code} {said}");
+        assert!(!said.contains("simsim"), "a password in the log: {said}");
+    }
+    let node = Node::start(&["--redis", &right]).await;
+    publishes_again(&node).await;
+    redis.command(&["CONFIG", "SET", "requirepass", "other"]).await;
+    redis.set_login(":other@");
+    redis.command(&["CLIENT", "KILL", "TYPE", "normal"]).await;
+    says(&node, &["the user or the password"]).await;
+    redis.command(&["CONFIG", "SET", "requirepass", "sesame"]).await;
+    redis.set_login(":sesame@");
+    publishes_again(&node).await;
+    assert!(!node.log().contains("sesame"), "a password in the log: {}", node.log());
+}
+
+#[tokio::test]
+async fn a_full_memory_and_a_replica() {
+    let redis = RedisServer::start().await;
+    let node = start_on(&redis, &["--publish-timeout", "2"]).await;
+    publishes_again(&node).await;
+    redis.command(&["CONFIG", "SET", "maxmemory", "1"]).await;
+    let answer = node.try_publish("channel=todo", "2").await;
+    assert_eq!(answer.error_code(), "log_unavailable");
+    assert!(answer.text().contains("raise maxmemory"), "{}", answer.text());
+    redis.command(&["CONFIG", "SET", "maxmemory", "0"]).await;
+    publishes_again(&node).await;
+
+    redis.command(&["REPLICAOF", "127.0.0.1", "1"]).await;
+    let answer = node.try_publish("channel=todo", "3").await;
+    assert_eq!(answer.error_code(), "log_unavailable");
+    assert!(answer.text().contains("replica"), "{}", answer.text());
+    redis.command(&["REPLICAOF", "NO", "ONE"]).await;
+    publishes_again(&node).await;
+    let url = redis.url();
+    redis.command(&["REPLICAOF", "127.0.0.1", "1"]).await;
+    let (code, said) = run_to_end(&["--listen", "127.0.0.1:0", "--tcp-listen", "off", "--redis", &url]).await;
+    assert!(code == 69 && said.contains("is a replica"), "{code} {said}");
+}
+
+/// Settings that break the promises are said at start, with the mend.
+#[tokio::test]
+async fn settings_that_break_promises() {
+    let redis = RedisServer::start().await;
+    let node = start_on(&redis, &[]).await;
+    says(&node, &["WARN", "CONFIG SET appendonly yes"]).await;
+    assert!(!node.log().contains("maxmemory-policy"), "{}", node.log());
+
+    let evicting = ["--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru", "--appendonly", "yes"];
+    let redis = RedisServer::start_with(&evicting).await;
+    let node = start_on(&redis, &[]).await;
+    says(&node, &["WARN", "CONFIG SET maxmemory-policy noeviction"]).await;
+    says(&node, &["WARN", "--retain-bytes"]).await;
+    assert!(!node.log().contains("appendonly"), "{}", node.log());
+
+    let durable = RedisServer::start_durable().await;
+    let node = start_on(&durable, &[]).await;
+    node.publish("todo", "1").await;
+    assert!(!node.log().contains("WARN"), "{}", node.log());
+}
+
+#[tokio::test]
+async fn urls_that_name_no_redis() {
+    for url in ["127.0.0.1:6379", "http://h", "redis+sentinel://secret@h", "redis://:secret@h/x", "rediss://h/#insecure"] {
+        let (code, said) = run_to_end(&["--listen", "127.0.0.1:0", "--tcp-listen", "off", "--redis", url]).await;
+        assert_eq!((code, said.lines().count()), (64, 1), "{url}: {said}");
+        assert!(said.contains("--redis") && !said.contains("secret"), "{said}");
+    }
+}
