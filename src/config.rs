@@ -147,6 +147,11 @@ pub struct Config {
     )]
     pub max_connections_per_ip: u64,
 
+    /// Seconds that a polling client counts as a reader after its last request
+    #[arg(long, env = "LONGTAIL_AWAY_SECONDS", value_name = "S", default_value_t = 30, help_heading = "Limits")]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub away_seconds: u64,
+
     /// Seconds for a request's head and body to arrive
     #[arg(long, env = "LONGTAIL_REQUEST_TIMEOUT", value_name = "S", default_value_t = 30, help_heading = "Limits")]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=3600))]

@@ -100,7 +100,7 @@ pub enum BadEvent {
 }
 
 /// A client's id: by custom a UUID, which is kept in 16 bytes; any other short token is kept as it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum ClientId {
     /// A UUID in its usual spelling.
     Uuid(uuid::Uuid),

@@ -4,8 +4,9 @@ use crate::config::{BadConfig, Config};
 use crate::hub::Hub;
 use crate::log::MessageLog;
 use crate::log::bridge::{self, BridgeConfig};
+use crate::log::census::Census;
 use crate::log::memory::MemoryLog;
-use crate::log::redis::{Endpoint, RedisConfig, RedisLog};
+use crate::log::redis::{Endpoint, RedisCensus, RedisConfig, RedisLog};
 use crate::serve::{self, Access, App, Connections, Drain, Listeners, Settings};
 use crate::transport::params::Limits;
 use prometheus_client::registry::Registry;
@@ -101,8 +102,14 @@ impl Server {
         // Volatile messages of other nodes come the same way, so it also listens without a pattern.
         let (listening, is_listening) = watch::channel(redis.is_none());
         let bridge = redis.map(|log| (log, bridge, listening));
+        let away = Duration::from_secs(config.away_seconds);
+        // A polling client counts for so long beyond the longest request.
+        let longest = away + Duration::from_secs(60);
+        let census =
+            bridge.as_ref().map(|(log, ..)| Arc::new(RedisCensus::new(log.clone(), longest)) as Arc<dyn Census>);
         let app = App {
-            hub: Hub::new(log, retention),
+            hub: Hub::new(log, retention, away),
+            census: census.clone(),
             access: Access { open: config.open, allow_origin: config.allow_origin.clone() },
             settings: Settings {
                 heartbeat: Duration::from_secs(config.heartbeat_seconds),
@@ -134,6 +141,8 @@ impl Server {
     /// Serves until `shutdown` resolves, then drains. Returns when all connections are gone or the
     /// time to drain is up.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
+        let census = self.app.census.clone();
+        let teller = census.clone().map(|census| tokio::spawn(self.app.hub.clone().tell(census)));
         let follower = tokio::spawn(self.app.hub.clone().follow());
         let (stop, stopping) = watch::channel(false);
         let bridge =
@@ -148,6 +157,12 @@ impl Server {
                 drain.begin();
                 serving.await;
             }
+        }
+        if let Some(teller) = teller {
+            teller.abort();
+        }
+        if let Some(census) = census {
+            let _ = tokio::time::timeout(LAST_WORDS, census.leave()).await;
         }
         stop.send_replace(true);
         if let Some(bridge) = bridge {

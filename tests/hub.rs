@@ -15,7 +15,7 @@ const KEEP: Retention = Retention { age: Duration::from_secs(600), messages: 10_
 const LIMIT: Limit = Limit { messages: 100, bytes: 1 << 20 };
 
 async fn hub(retention: Retention) -> Arc<Hub> {
-    let hub = Hub::new(Arc::new(MemoryLog::new(retention)), retention);
+    let hub = Hub::new(Arc::new(MemoryLog::new(retention)), retention, Duration::from_secs(30));
     tokio::spawn(hub.clone().follow());
     hub.ready().await;
     hub
@@ -41,7 +41,7 @@ async fn publish(hub: &Hub, draft: Draft) -> Option<Cursor> {
 
 fn subscribe(hub: &Arc<Hub>, names: &[&str], start: Start) -> Subscription {
     let channels: Vec<_> = names.iter().map(|name| channel(name)).collect();
-    hub.subscribe("test", &channels, start, None, None)
+    hub.subscribe(Some("test"), &channels, start, None, None)
 }
 
 /// One step, which may say that there is nothing.
@@ -133,7 +133,7 @@ async fn last_begins_with_the_newest_of_the_channels_and_bounds_a_replay() {
     }
     let read = async |names: &[&str], start, last| {
         let channels: Vec<_> = names.iter().map(|name| channel(name)).collect();
-        let mut reader = hub.subscribe("test", &channels, start, Some(last), None);
+        let mut reader = hub.subscribe(Some("test"), &channels, start, Some(last), None);
         let (mut result, mut messages) = step(&mut reader, LIMIT).await;
         let is_gap = matches!(result, Step::Gap(_));
         if is_gap {
@@ -171,7 +171,7 @@ async fn volatile_messages_reach_those_who_wait_and_move_nothing() {
 async fn who_is_excluded_gets_the_cursor_and_not_the_message() {
     let hub = hub(KEEP).await;
     let me: ClientId = "me".parse().expect("an id");
-    let mut mine = hub.subscribe("test", &[channel("a")], Start::Latest, None, Some(me.clone()));
+    let mut mine = hub.subscribe(Some("test"), &[channel("a")], Start::Latest, None, Some(me.clone()));
     let mut others = subscribe(&hub, &["a"], Start::Latest);
     let head = publish(&hub, Draft { exclude: Some(me), ..draft("a", "1") }).await;
     assert_eq!(step(&mut mine, LIMIT).await.0, Step::Idle);

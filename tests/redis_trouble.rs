@@ -116,7 +116,9 @@ async fn settings_that_break_promises() {
 
 #[tokio::test]
 async fn urls_that_name_no_redis() {
-    for url in ["127.0.0.1:6379", "http://h", "redis+sentinel://secret@h", "redis://:secret@h/x", "rediss://h/#insecure"] {
+    for url in
+        ["127.0.0.1:6379", "http://h", "redis+sentinel://secret@h", "redis://:secret@h/x", "rediss://h/#insecure"]
+    {
         let (code, said) = run_to_end(&["--listen", "127.0.0.1:0", "--tcp-listen", "off", "--redis", url]).await;
         assert_eq!((code, said.lines().count()), (64, 1), "{url}: {said}");
         assert!(said.contains("--redis") && !said.contains("secret"), "{said}");

@@ -322,13 +322,18 @@ impl Memory {
     pub(super) fn counts(&self, channel: &Channel) -> ChannelCounts {
         let mut counts = ChannelCounts::default();
         if let Some(slot) = self.names.get(channel).map(|slot| &self.slots[*slot]) {
-            for (_, reader) in &slot.readers {
-                *counts.readers.entry(reader.transport).or_default() += 1;
+            for transport in slot.readers.iter().filter_map(|(_, reader)| reader.transport) {
+                *counts.readers.entry(transport.to_owned()).or_default() += 1;
             }
             counts.retained = slot.ring.len();
             counts.last = slot.ring.back().and_then(|message| message.cursor());
         }
         counts
+    }
+
+    /// All channels that are read or retain something.
+    pub(super) fn channels(&self) -> impl Iterator<Item = &Channel> {
+        self.names.keys()
     }
 
     pub(super) fn wake(&self, slots: &[usize]) {

@@ -4,7 +4,9 @@
 //! floor, rings - changes in one step under one lock, so that a reader never sees a head without the
 //! messages before it. A reader holds the lock only to copy pointers out.
 
+mod census;
 mod memory;
+mod presence;
 mod subscription;
 mod tail;
 mod waiter;
@@ -12,12 +14,15 @@ mod waiter;
 pub use subscription::{Gap, Limit, Step, Subscription};
 
 use crate::cursor::{Cursor, Id, Start};
+use crate::log::census::{Census, Change, Counts};
 use crate::log::{MessageLog, Retention};
 use crate::message::{Channel, ClientId, Message};
 use memory::Memory;
-use parking_lot::RwLock;
-use std::collections::BTreeMap;
+use parking_lot::{Mutex, RwLock};
+use presence::Presence;
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::watch;
 use waiter::Waiter;
 
@@ -29,13 +34,16 @@ pub struct Hub {
     head: watch::Sender<Option<Cursor>>,
     /// Whether the log answers.
     reachable: watch::Sender<bool>,
+    presence: Mutex<Presence>,
 }
 
 /// What `/channels/{channel}` tells.
 #[derive(Debug, Default)]
 pub struct ChannelCounts {
-    /// Connected readers on this node, by transport.
-    pub readers: BTreeMap<&'static str, usize>,
+    /// Connected readers on this node, without those that are counted by client id.
+    pub readers: Counts,
+    /// Polling clients that have come to this node.
+    pub pollers: Counts,
     /// Messages in this node's memory.
     pub retained: usize,
     /// The newest of them.
@@ -43,19 +51,26 @@ pub struct ChannelCounts {
 }
 
 impl Hub {
-    /// A hub over a log. [`Hub::follow`] makes it live.
-    pub fn new(log: Arc<dyn MessageLog>, retention: Retention) -> Arc<Hub> {
+    /// A hub over a log. [`Hub::follow`] makes it live. A polling client counts for `away` beyond its
+    /// request.
+    pub fn new(log: Arc<dyn MessageLog>, retention: Retention, away: Duration) -> Arc<Hub> {
         Arc::new(Hub {
             memory: RwLock::new(Memory::new(retention)),
             log,
             head: watch::channel(None).0,
             reachable: watch::channel(false).0,
+            presence: Mutex::new(Presence::new(away)),
         })
     }
 
     /// The log behind it.
     pub fn log(&self) -> &Arc<dyn MessageLog> {
         &self.log
+    }
+
+    /// Tells the census of all nodes what changes on this one, for ever.
+    pub async fn tell(self: Arc<Hub>, census: Arc<dyn Census>) {
+        census::tell(&self, &*census).await;
     }
 
     /// Follows the log's tail for ever.
@@ -87,10 +102,10 @@ impl Hub {
     /// Opens a subscription. The hub must be [`ready`](Hub::ready).
     ///
     /// `last` begins `latest` with that many retained messages, and bounds what is replayed after a
-    /// gap.
+    /// gap. It counts as a reader by `transport`, unless that is `None`.
     pub fn subscribe(
         self: &Arc<Hub>,
-        transport: &'static str,
+        transport: Option<&'static str>,
         channels: &[Channel],
         start: Start,
         last: Option<usize>,
@@ -112,7 +127,58 @@ impl Hub {
 
     /// Counts of one channel on this node.
     pub fn counts(&self, channel: &Channel) -> ChannelCounts {
-        self.memory.read().counts(channel)
+        let mut counts = self.memory.read().counts(channel);
+        counts.pollers = self.presence.lock().counts(channel);
+        counts
+    }
+
+    /// A client polls these channels, and may take so long for it.
+    pub fn polled(&self, transport: &'static str, channels: &[Channel], client: &ClientId, time: Duration) {
+        self.presence.lock().polled(transport, channels, client, time);
+    }
+
+    /// A client that may have polled reads these channels by a stream or a socket now.
+    pub fn left_polling(&self, channels: &[Channel], client: &ClientId) {
+        self.presence.lock().left(channels, client);
+    }
+
+    /// The first channels by name that begin with a prefix, behind one that is given: those that are
+    /// read here, or retain something. Takes time for each channel that there is.
+    pub fn names(&self, prefix: &str, after: &str, limit: usize) -> Vec<Channel> {
+        let mut least: BTreeSet<Channel> = BTreeSet::new();
+        let mut offer = |channel: &Channel| {
+            let name = channel.as_str();
+            let is_wanted = name.starts_with(prefix) && name > after;
+            // Most are only compared here: the lock is not held for sorting all of them.
+            if is_wanted && (least.len() < limit || least.last().is_some_and(|greatest| channel < greatest)) {
+                least.insert(channel.clone());
+                if least.len() > limit {
+                    least.pop_last();
+                }
+            }
+        };
+        self.memory.read().channels().for_each(&mut offer);
+        self.presence.lock().channels().for_each(&mut offer);
+        least.into_iter().collect()
+    }
+
+    /// What has changed for the other nodes' census, or everything.
+    fn changes(&self, everything: bool) -> Vec<Change> {
+        let mut presence = self.presence.lock();
+        presence.track();
+        if everything {
+            presence.forget_told();
+        }
+        let (mut channels, mut changes) = presence.take();
+        drop(presence);
+        if everything {
+            channels.extend(self.memory.read().channels().cloned());
+        }
+        changes.extend(channels.into_iter().map(|channel| {
+            let counts = self.counts(&channel);
+            Change::Channel(channel, counts.readers, !counts.pollers.is_empty())
+        }));
+        changes
     }
 
     /// Wakes every reader, so that each looks at what concerns them all (a drain, say).
@@ -121,13 +187,21 @@ impl Hub {
     }
 
     fn seat(&self, channel: &Channel, waiter: &Arc<Waiter>) -> memory::Seat {
-        self.memory.write().seat(channel, waiter)
+        let seat = self.memory.write().seat(channel, waiter);
+        // After the change: told in between, the old counts would stand.
+        self.presence.lock().touch(channel);
+        seat
     }
 
     fn unseat(&self, seats: &[memory::Seat]) {
         let mut memory = self.memory.write();
         for seat in seats {
             memory.unseat(seat);
+        }
+        drop(memory);
+        let mut presence = self.presence.lock();
+        if presence.is_tracking() {
+            seats.iter().for_each(|seat| presence.touch(&seat.channel));
         }
     }
 

@@ -72,7 +72,7 @@ type Question = Pin<Box<dyn Future<Output = Page> + Send>>;
 impl Subscription {
     pub(super) fn open(
         hub: Arc<Hub>,
-        transport: &'static str,
+        transport: Option<&'static str>,
         channels: &[Channel],
         start: Start,
         last: Option<usize>,

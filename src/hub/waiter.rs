@@ -14,15 +14,15 @@ const VOLATILE_WAITING: usize = 32;
 /// Shared by a subscription and the channels it reads.
 #[derive(Debug)]
 pub(super) struct Waiter {
-    /// The transport's name, for counts.
-    pub(super) transport: &'static str,
+    /// The transport's name, for counts; `None` where the reader is counted by its client id.
+    pub(super) transport: Option<&'static str>,
     waker: AtomicWaker,
     has_volatile: AtomicBool,
     volatile: Mutex<Vec<Arc<Message>>>,
 }
 
 impl Waiter {
-    pub(super) fn new(transport: &'static str) -> Arc<Waiter> {
+    pub(super) fn new(transport: Option<&'static str>) -> Arc<Waiter> {
         Arc::new(Waiter {
             transport,
             waker: AtomicWaker::new(),

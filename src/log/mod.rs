@@ -4,6 +4,7 @@
 //! messages for good. Both implementations pass the same suite, `tests/log_conformance.rs`.
 
 pub mod bridge;
+pub mod census;
 pub mod memory;
 pub mod metrics;
 pub mod pushed;

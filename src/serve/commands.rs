@@ -130,6 +130,7 @@ impl Commands {
         }
         // Nothing has been changed up to here: a command is carried out whole or not at all.
         if let (Some(client), false) = (client, self.channels_named) {
+            app.hub.left_polling(&channels, &client);
             subscription.set_client(client);
         }
         for channel in &channels {

@@ -2,6 +2,7 @@
 
 mod access;
 mod commands;
+mod counts;
 mod drain;
 mod duplex;
 mod io;
@@ -22,6 +23,7 @@ pub use limits::Connections;
 pub use listener::{Listeners, bind, serve};
 
 use crate::hub::Hub;
+use crate::log::census::Census;
 use crate::transport::params::Limits;
 use prometheus_client::registry::Registry;
 use std::net::SocketAddr;
@@ -33,6 +35,8 @@ use tokio::sync::watch;
 pub struct App {
     /// The node's view of the log.
     pub hub: Arc<Hub>,
+    /// What other nodes count; `None` where there are none.
+    pub census: Option<Arc<dyn Census>>,
     /// Who may talk to us.
     pub access: Access,
     /// The settings.

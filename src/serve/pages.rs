@@ -1,8 +1,7 @@
 //! Pages: the demo, the browser library, and what the server tells about itself.
 
-use super::App;
 use super::reply::{self, Reply};
-use crate::message::Channel;
+use super::{App, counts};
 use crate::transport::{self, Lifecycle, Params, Refusal};
 use hyper::StatusCode;
 use hyper::header::{self, HeaderValue};
@@ -29,7 +28,7 @@ const FILES: [(&str, &str, &[&str]); 4] = [
     ),
 ];
 
-const OURS: [&str; 4] = ["/info", "/healthz", "/readyz", "/metrics"];
+const OURS: [&str; 5] = ["/info", "/healthz", "/readyz", "/metrics", "/channels"];
 
 /// The media type of what `prometheus-client` writes, which Prometheus asks for by itself.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -43,8 +42,8 @@ pub fn has(path: &str) -> bool {
 ///
 /// # Errors
 ///
-/// A channel that is none.
-pub fn answer(app: &App, path: &str) -> Result<Reply, Refusal> {
+/// A channel that is none, a query that is not sound.
+pub async fn answer(app: &App, path: &str, query: &str) -> Result<Reply, Refusal> {
     Ok(match path {
         "/healthz" => reply::whole(StatusCode::OK, "text/plain; charset=utf-8", "ok\n"),
         "/readyz" if app.drain.has_begun() => not_ready("draining\n"),
@@ -53,9 +52,10 @@ pub fn answer(app: &App, path: &str) -> Result<Reply, Refusal> {
         "/readyz" if app.hub.is_ready() => reply::whole(StatusCode::OK, "text/plain; charset=utf-8", "ready\n"),
         "/readyz" => not_ready("the log cannot be reached, or is not read yet\n"),
         "/metrics" => reply::whole(StatusCode::OK, OPEN_METRICS, metrics(app)),
+        "/channels" => reply::json(StatusCode::OK, counts::list(app, query).await?),
         "/info" => reply::json(StatusCode::OK, info(app)),
         _ => match path.strip_prefix("/channels/") {
-            Some(name) => reply::json(StatusCode::OK, channel(app, name)?),
+            Some(name) => reply::json(StatusCode::OK, counts::channel(app, percent_decoded(name).parse()?).await),
             None => file(path),
         },
     })
@@ -118,19 +118,6 @@ fn info(app: &App) -> String {
         },
     })
     .to_string()
-}
-
-fn channel(app: &App, name: &str) -> Result<String, Refusal> {
-    let name: Channel = percent_decoded(name).parse()?;
-    let counts = app.hub.counts(&name);
-    Ok(serde_json::json!({
-        "channel": name.as_str(),
-        "readers": { "total": counts.readers.values().sum::<usize>(), "by_transport": counts.readers },
-        "retained": counts.retained,
-        "last": counts.last.map(|cursor| cursor.to_string()),
-        "cursor": app.hub.head().map(|cursor| cursor.to_string()),
-    })
-    .to_string())
 }
 
 /// A path's segment as it was meant: `+` is itself there, unlike in a query.

@@ -1,6 +1,7 @@
 //! Publishing: `POST /publish` in its forms, and what commands share with it.
 
 use super::App;
+use super::counts::Census;
 use super::reply::{self, Reply};
 use super::router::read_body;
 use crate::cursor::Cursor;
@@ -139,8 +140,13 @@ pub async fn answer(app: &Arc<App>, mut request: Request<Incoming>) -> Result<Re
         vec![from_fields(query, is_form.then_some(body), Some(body).filter(|_| !is_form), max)?]
     };
     let channels: Vec<Channel> = drafts.iter().map(|draft| draft.channel.clone()).collect();
+    let wants_counts = match fields(query.as_bytes(), None).find(|(name, _)| name == "counts") {
+        Some((_, value)) => flag("counts", &value)?,
+        None => false,
+    };
     let cursors = append(app, drafts).await?;
-    Ok(reply::json(StatusCode::OK, published(&channels, &cursors)))
+    let census = if wants_counts { Some(Census::of(app, &channels).await) } else { None };
+    Ok(reply::json(StatusCode::OK, published(&channels, &cursors, census.as_ref())))
 }
 
 /// The fields of a query, and of a form where it is one; `payload` is the body where it is none.
@@ -256,18 +262,24 @@ pub fn bad_json(error: &serde_json::Error) -> Refusal {
     }
 }
 
-fn published(channels: &[Channel], cursors: &[Option<Cursor>]) -> Vec<u8> {
+fn published(channels: &[Channel], cursors: &[Option<Cursor>], census: Option<&Census>) -> Vec<u8> {
     let mut out = String::from("{\"messages\":[");
     for (index, (channel, cursor)) in channels.iter().zip(cursors).enumerate() {
-        if index > 0 {
-            out.push(',');
+        out.push_str(if index > 0 { ",{" } else { "{" });
+        if let Some(cursor) = cursor {
+            out.push_str(&format!("\"id\":\"{cursor}\","));
         }
-        match cursor {
-            Some(cursor) => out.push_str(&format!("{{\"id\":\"{cursor}\",\"channel\":\"{channel}\"}}")),
-            None => out.push_str(&format!("{{\"channel\":\"{channel}\"}}")),
+        out.push_str(&format!("\"channel\":\"{channel}\""));
+        if let Some(census) = census {
+            out.push_str(&format!(",\"readers\":{}", census.readers(index)));
         }
+        out.push('}');
     }
-    out.push_str("]}");
+    out.push(']');
+    if let Some(census) = census {
+        out.push_str(&format!(",\"complete\":{}", census.is_complete));
+    }
+    out.push('}');
     out.into_bytes()
 }
 

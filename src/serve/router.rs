@@ -47,7 +47,8 @@ pub async fn answer(app: Arc<App>, client: Client, request: Request<Incoming>) -
     } else if path == "/publish" {
         publish::answer(&app, request).await.unwrap_or_else(|refusal| reply::refused(&refusal))
     } else {
-        pages::answer(&app, path).unwrap_or_else(|refusal| reply::refused(&refusal))
+        let answer = pages::answer(&app, path, request.uri().query().unwrap_or_default()).await;
+        answer.unwrap_or_else(|refusal| reply::refused(&refusal))
     };
     app.access.share(origin, reply.headers_mut());
     if client.is_over {

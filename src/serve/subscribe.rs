@@ -137,7 +137,10 @@ pub fn pump(
 ) -> Pump {
     let start = params.cursor.unwrap_or(Start::Latest);
     let (name, client) = (transport.name(), params.client.clone());
-    let subscription = app.hub.subscribe(name, &params.channels, start, params.last, client);
+    if let Some(client) = &client {
+        app.hub.left_polling(&params.channels, client);
+    }
+    let subscription = app.hub.subscribe(Some(name), &params.channels, start, params.last, client);
     let pace = Pace { transport: name, heartbeat: app.settings.heartbeat, rollover };
     Pump::new(subscription, opening.envelope, pace, app.drain.clone())
 }
@@ -153,11 +156,20 @@ async fn batch(
     let tag = etag(headers)?;
     let start = params.cursor.or(tag.map(Start::After)).unwrap_or(Start::Latest);
     let (name, client) = (transport.name(), params.client.clone());
-    let mut subscription = app.hub.subscribe(name, &params.channels, start, params.last, client);
+    let timeout = match lifecycle {
+        Lifecycle::Poll => Duration::ZERO,
+        _ => params.timeout.unwrap_or(LONG_POLL),
+    };
+    if let Some(client) = &client {
+        app.hub.polled(name, &params.channels, client, timeout);
+    }
+    // Who is counted by client id is not counted by connection.
+    let counted = client.is_none().then_some(name);
+    let mut subscription = app.hub.subscribe(counted, &params.channels, start, params.last, client);
     let limit = params.limit.unwrap_or(BATCH_MESSAGES);
     let batch = match lifecycle {
         Lifecycle::Poll => poll::now(app, &mut subscription, limit).await,
-        _ => poll::wait(app, &mut subscription, limit, params.timeout.unwrap_or(LONG_POLL)).await,
+        _ => poll::wait(app, &mut subscription, limit, timeout).await,
     };
     if let (Lifecycle::Poll, Some(tag)) = (lifecycle, tag)
         && is_unmodified(app, &batch, start, tag)

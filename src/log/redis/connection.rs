@@ -36,6 +36,8 @@ pub(super) static OPEN: LazyLock<Script> = script!("lua/open.lua");
 pub(super) static READ: LazyLock<Script> = script!("lua/read.lua");
 pub(super) static APPEND: LazyLock<Script> = script!("lua/append.lua");
 pub(super) static TRIM: LazyLock<Script> = script!("lua/trim.lua");
+pub(super) static CENSUS_TELL: LazyLock<Script> = script!("lua/census_tell.lua");
+pub(super) static CENSUS_ASK: LazyLock<Script> = script!("lua/census_ask.lua");
 pub(in crate::log) static BRIDGE: LazyLock<Script> = script!("lua/bridge.lua");
 
 /// One connection. After an error that is not [`ScriptError::Refused`] it is to be dropped.
@@ -168,6 +170,11 @@ impl Connection {
 
     pub(super) async fn send(&mut self, command: &Cmd) -> Result<Value, ScriptError> {
         self.inner.send_packed_command(command).await.and_then(Value::extract_error).map_err(ScriptError::of)
+    }
+
+    /// Sends commands whose answers say no more than that it was done.
+    pub(super) async fn send_all(&mut self, pipeline: &redis::Pipeline, count: usize) -> Result<(), ScriptError> {
+        self.inner.send_packed_commands(pipeline, 0, count).await.map(drop).map_err(ScriptError::of)
     }
 
     /// Waits for entries behind a position, then looks at the log's groups: both replies as they come.

@@ -5,6 +5,7 @@
 //! Cluster slot. The scripts in `lua/` make each change one step.
 
 mod append;
+mod census;
 mod connection;
 mod endpoint;
 mod entry;
@@ -13,6 +14,7 @@ mod facts;
 mod functions;
 mod tail;
 
+pub use census::RedisCensus;
 pub(in crate::log) use connection::BRIDGE;
 pub use connection::Connection;
 pub use endpoint::{BadUrl, Endpoint};

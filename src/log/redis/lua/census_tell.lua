@@ -1,0 +1,35 @@
+-- What has changed on one node. KEYS[2]: the nodes, with the time until which each is taken to live;
+-- KEYS[3]: what this node counts, as members `<channel> <transport>=<n>,…` of score 0: a space sorts
+-- before every character of a name, so a channel is found, and listed in order, by its member's beginning.
+-- ARGV: the node, its life in ms, the life of a channel's polling clients in ms, how many channels; then
+-- for each its name and its member or nothing; then for each polling client its channel, its transport
+-- or nothing, its id and for how many ms it counts.
+-- Answers 0 where nothing is known of the node.
+local now = now_ms()
+local known = redis.call('ZSCORE', KEYS[2], ARGV[1])
+redis.call('ZADD', KEYS[2], string.format('%.0f', now + tonumber(ARGV[2])), ARGV[1])
+local at = 5
+for _ = 1, tonumber(ARGV[4]) do
+  local channel, member = ARGV[at], ARGV[at + 1]
+  for _, old in ipairs(redis.call('ZRANGEBYLEX', KEYS[3], '[' .. channel .. ' ', '(' .. channel .. '!')) do
+    redis.call('ZREM', KEYS[3], old)
+  end
+  if member ~= '' then redis.call('ZADD', KEYS[3], 0, member) end
+  at = at + 2
+end
+while at <= #ARGV do
+  local channel, transport, client = ARGV[at], ARGV[at + 1], ARGV[at + 2]
+  for _, name in ipairs({ 'poll', 'long-poll', 'jsonp' }) do
+    local key = '{' .. LOG .. '}:pollers:' .. name .. ':' .. channel
+    if name == transport then
+      redis.call('ZREMRANGEBYSCORE', key, '-inf', string.format('(%.0f', now))
+      redis.call('ZADD', key, string.format('%.0f', now + tonumber(ARGV[at + 3])), client)
+      redis.call('PEXPIRE', key, ARGV[3])
+    else
+      redis.call('ZREM', key, client)
+    end
+  end
+  at = at + 4
+end
+redis.call('PEXPIRE', KEYS[3], ARGV[2])
+return known and 1 or 0
