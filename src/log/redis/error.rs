@@ -74,7 +74,7 @@ fn explain(error: &RedisError) -> String {
         "the user or the password in --redis is wrong"
     } else if is("NOAUTH") {
         "it wants a password: put it into the URL of --redis"
-    } else if is("NOPERM") {
+    } else if is("NOPERM") || text.contains("executing the script can't") || text.contains("ACL failure in script") {
         "the user of --redis may not do that: docs/redis.md has the ACL line"
     } else if is("WRONGTYPE") {
         "the key of the log holds something else: DEL it, or set another --redis-prefix"
