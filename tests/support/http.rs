@@ -90,15 +90,30 @@ impl Request {
     /// Sends it and reads the answer's head; the body is read as it comes.
     pub async fn open(self, address: SocketAddr) -> Response {
         let what = format!("the head of the answer to {} {}", self.method, self.target);
-        within(SOON, &what, async {
-            let mut stream = TcpStream::connect(address).await.expect("connect");
-            // A refusal may come before the body was taken: the answer is what counts.
-            stream.write_all(&self.bytes(address)).await.ok();
-            let mut response = Response::new(stream, self.method == "HEAD");
-            response.read_head().await.expect("an answer");
-            response
-        })
-        .await
+        let answer = within(SOON, &what, self.connect(address)).await;
+        answer.unwrap_or_else(|| panic!("no answer to {} {}", self.method, self.target))
+    }
+
+    /// The same with a server that may be gone. A body that breaks off just ends.
+    pub async fn try_open(self, address: SocketAddr) -> Option<Response> {
+        let answer = tokio::time::timeout(SOON, self.connect(address)).await.ok()??;
+        Some(Response { tolerant: true, ..answer })
+    }
+
+    /// The whole answer of a server that may be gone.
+    pub async fn try_send(self, address: SocketAddr) -> Option<Response> {
+        let mut answer = self.try_open(address).await?;
+        tokio::time::timeout(SOON, answer.finish()).await.ok()?;
+        (!answer.broken).then_some(answer)
+    }
+
+    async fn connect(&self, address: SocketAddr) -> Option<Response> {
+        let mut stream = TcpStream::connect(address).await.ok()?;
+        // A refusal may come before the body was taken: the answer is what counts.
+        stream.write_all(&self.bytes(address)).await.ok();
+        let mut response = Response::new(stream, self.method == "HEAD");
+        response.read_head().await?;
+        Some(response)
     }
 }
 
@@ -119,6 +134,10 @@ pub struct Response {
     framing: Framing,
     head_only: bool,
     ended: bool,
+    /// A body that breaks off is no failure of the test.
+    tolerant: bool,
+    /// It broke off.
+    pub broken: bool,
 }
 
 impl Response {
@@ -134,6 +153,8 @@ impl Response {
             framing: Framing::Close,
             head_only,
             ended: false,
+            tolerant: false,
+            broken: false,
         }
     }
 
@@ -193,8 +214,9 @@ impl Response {
             }
             if !self.fill().await {
                 self.ended = true;
+                self.broken = true;
                 assert!(
-                    matches!(self.framing, Framing::Close),
+                    matches!(self.framing, Framing::Close) || self.tolerant,
                     "the connection ended within a body: {:?}",
                     String::from_utf8_lossy(&self.body)
                 );

@@ -16,6 +16,12 @@ impl LineClient {
         LineClient { stream: BufReader::new(stream) }
     }
 
+    /// The same with a server that may be gone.
+    pub async fn try_connect(address: SocketAddr) -> Option<LineClient> {
+        let stream = TcpStream::connect(address).await.ok()?;
+        Some(LineClient { stream: BufReader::new(stream) })
+    }
+
     pub async fn send(&mut self, line: &str) {
         self.send_bytes(format!("{line}\n").as_bytes()).await;
     }
@@ -40,7 +46,8 @@ impl LineClient {
         let mut line = Vec::new();
         let read = self.stream.read_until(b'\n', &mut line);
         let read = within(SOON, "a line", read).await;
-        if read.is_err() || line.is_empty() {
+        // A line that breaks off is none: the server died within it.
+        if read.is_err() || !line.ends_with(b"\n") {
             return None;
         }
         let line = String::from_utf8(line).expect("UTF-8");

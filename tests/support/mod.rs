@@ -20,6 +20,7 @@ pub mod decode;
 pub mod http;
 pub mod json;
 pub mod lines;
+pub mod proxy;
 pub mod reader;
 pub mod redis;
 pub mod sentinel;

@@ -98,6 +98,8 @@ pub struct Reader {
     source: Source,
     queue: VecDeque<Item>,
     greeted: bool,
+    /// Comes back by itself when the server dies or sends it away.
+    tolerant: bool,
     /// How the WebSocket was closed.
     pub close_code: Option<u16>,
     /// The bytes of the present response's body.
@@ -116,6 +118,7 @@ impl Reader {
             source: Source::Between,
             queue: VecDeque::new(),
             greeted: false,
+            tolerant: false,
             close_code: None,
             raw: Vec::new(),
         };
@@ -125,7 +128,7 @@ impl Reader {
             reader.subscription.cursor = Some(node.latest(&channel).await);
         }
         if transport.is_stream() {
-            reader.connect().await;
+            assert!(reader.connect().await, "{} refused", transport.name);
             let hello = reader.pull().await.expect("a hello, not the end");
             assert!(
                 matches!(hello.kind, Kind::Hello | Kind::Error | Kind::Bye),
@@ -138,20 +141,45 @@ impl Reader {
         reader
     }
 
-    async fn connect(&mut self) {
+    /// A reader that begins at its subscription's cursor and comes back by itself, for as long as it
+    /// takes, when its server dies or sends it away.
+    pub fn follow(http: SocketAddr, tcp: SocketAddr, transport: &Transport, subscription: Subscription) -> Reader {
+        assert!(subscription.cursor.is_some(), "a follower begins at a cursor");
+        Reader {
+            http,
+            tcp,
+            transport: transport.clone(),
+            subscription,
+            source: Source::Between,
+            queue: VecDeque::new(),
+            greeted: false,
+            tolerant: true,
+            close_code: None,
+            raw: Vec::new(),
+        }
+    }
+
+    /// Tells whether there is an answer, which only a tolerant reader may do without.
+    async fn connect(&mut self) -> bool {
         self.greeted = false;
         self.raw.clear();
         self.source = match self.transport.lifecycle.as_str() {
             "duplex" => {
                 let url = format!("ws://{}{}", self.http, self.transport.url(&self.subscription.query()));
                 let connect = tokio_tungstenite::connect_async(&url);
-                let opened = within(SOON, "the WebSocket", connect).await;
-                let (socket, _) = opened.unwrap_or_else(|error| panic!("{url}: {error}"));
-                Source::Ws(Box::new(socket))
+                match within(SOON, "the WebSocket", connect).await {
+                    Ok((socket, _)) => Source::Ws(Box::new(socket)),
+                    Err(_) if self.tolerant => return false,
+                    Err(error) => panic!("{url}: {error}"),
+                }
             }
             "socket" => {
-                let mut client = LineClient::connect(self.tcp).await;
-                client.send(&self.subscription.command()).await;
+                let client = LineClient::try_connect(self.tcp).await;
+                let Some(mut client) = client else {
+                    assert!(self.tolerant, "cannot connect");
+                    return false;
+                };
+                client.try_send(format!("{}\n", self.subscription.command()).as_bytes()).await;
                 Source::Tcp(client)
             }
             _ => {
@@ -163,7 +191,14 @@ impl Reader {
                 for (name, value) in &self.subscription.headers {
                     request = request.header(name, value);
                 }
-                let response = request.open(self.http).await;
+                let response = if self.tolerant {
+                    match request.try_open(self.http).await.filter(|response| response.status == 200) {
+                        Some(response) => response,
+                        None => return false,
+                    }
+                } else {
+                    request.open(self.http).await
+                };
                 assert_eq!(response.status, 200, "{}", self.transport.name);
                 let content_type = response.header("content-type").expect("a type");
                 let callback = self.subscription.extra("callback").unwrap_or("cb");
@@ -171,6 +206,7 @@ impl Reader {
                 Source::Http { response: Box::new(response), decoder }
             }
         };
+        true
     }
 
     /// The cursor up to which items were handed out.
@@ -203,8 +239,13 @@ impl Reader {
                 return Some(item);
             }
             match &mut self.source {
+                Source::Ended if self.tolerant => self.source = Source::Between,
                 Source::Ended => return None,
-                Source::Between => self.connect().await,
+                Source::Between => {
+                    if !self.connect().await {
+                        tokio::time::sleep(Duration::from_millis(50)).await;
+                    }
+                }
                 Source::Http { response, decoder } => {
                     if let Some(item) = decoder.pop() {
                         return Some(item);
@@ -214,9 +255,11 @@ impl Reader {
                         self.raw.extend_from_slice(&part);
                         continue;
                     }
-                    decoder.finish();
-                    while let Some(item) = decoder.pop() {
-                        self.queue.push_back(item);
+                    if !response.broken || !self.tolerant {
+                        decoder.finish();
+                        while let Some(item) = decoder.pop() {
+                            self.queue.push_back(item);
+                        }
                     }
                     self.source = self.after_response().await;
                 }
@@ -256,6 +299,28 @@ impl Reader {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         Source::Between
+    }
+
+    /// The next message or gap, wherever it has to come back for it. How long that takes is left to
+    /// the caller.
+    pub async fn next_wherever(&mut self) -> Item {
+        assert!(self.tolerant);
+        loop {
+            let Some(item) = self.pull().await else { continue };
+            let place = if item.kind == Kind::Message { item.id() } else { item.str("cursor") };
+            // A refusal that a script or a stream can hear: not ready, too many.
+            if place.is_some() && !matches!(item.kind, Kind::Error | Kind::Bye) {
+                self.subscription.cursor = place;
+            }
+            match item.kind {
+                Kind::Message | Kind::Gap => return item,
+                Kind::Bye | Kind::Error => {
+                    self.source = Source::Between;
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                _ => {}
+            }
+        }
     }
 
     /// The next message, gap or error. Heartbeats and batch ends are passed over; after a

@@ -34,11 +34,17 @@ pub fn signal(pid: u32, name: &str) {
     assert!(sent.expect("sh runs").success(), "kill -{name}");
 }
 
+/// An argument such as `FAKETIME=+0` is put into its environment.
 fn spawn(port: u16, dir: &PathBuf, args: &[String]) -> Child {
+    let is_variable = |arg: &&String| {
+        arg.split_once('=').is_some_and(|(name, _)| name.chars().all(|c| c.is_ascii_uppercase() || c == '_'))
+    };
+    let variables = args.iter().filter(is_variable).filter_map(|arg| arg.split_once('='));
     Command::new("redis-server")
+        .envs(variables)
         .args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", "", "--dir"])
         .arg(dir)
-        .args(args)
+        .args(args.iter().filter(|arg| !is_variable(arg)))
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
