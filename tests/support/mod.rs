@@ -17,6 +17,7 @@ macro_rules! on_both_logs {
 }
 
 pub mod decode;
+pub mod haproxy;
 pub mod http;
 pub mod json;
 pub mod lines;
@@ -28,6 +29,7 @@ pub mod server;
 pub mod websocket;
 pub mod world;
 
+pub use haproxy::Haproxy;
 pub use http::{Request, Response};
 pub use json::{Published, message_ids, same_payload};
 pub use lines::LineClient;

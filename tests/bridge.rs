@@ -1,0 +1,189 @@
+//! One PUBLISH is one message, whatever becomes of the nodes that listen.
+
+mod support;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+use support::world::start_on;
+use support::{Node, RedisServer, eventually, within};
+
+const MESSAGES: usize = 20_000;
+const PUBLISHERS: usize = 4;
+
+/// The value of one line of `/metrics`.
+async fn metric(node: &Node, name: &str) -> Option<u64> {
+    let answer = support::Request::get("/metrics").try_send(node.http).await?;
+    let text = answer.text();
+    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
+    value.parse().ok()
+}
+
+async fn holder(nodes: &[Node]) -> usize {
+    eventually("one node to hold the lease", async || {
+        let mut holders = Vec::new();
+        for (index, node) in nodes.iter().enumerate() {
+            if metric(node, "longtail_bridge_holds_lease").await? == 1 {
+                holders.push(index);
+            }
+        }
+        (holders.len() == 1).then(|| holders[0])
+    })
+    .await
+}
+
+/// Publishes its numbers, at about 250 a second and in bursts.
+async fn publish(redis: &RedisServer, publisher: usize, sent: &AtomicUsize) {
+    let mut connection = redis.connect().await.expect("Redis");
+    let numbers: Vec<usize> = (0..MESSAGES / PUBLISHERS).collect();
+    for burst in numbers.chunks(25) {
+        let began = Instant::now();
+        let mut pipeline = redis::pipe();
+        for n in burst {
+            // Every tenth is like all the others of its kind: equal payloads are messages of their own.
+            let payload = if n % 10 == 9 { "\"same\"".to_owned() } else { (publisher * MESSAGES + n).to_string() };
+            pipeline.cmd("PUBLISH").arg(format!("push:p{publisher}")).arg(payload);
+        }
+        let heard: Vec<usize> = pipeline.query_async(&mut connection).await.expect("PUBLISH");
+        assert!(heard.iter().all(|nodes| *nodes >= 1), "nobody listened: {heard:?}");
+        sent.fetch_add(burst.len(), Ordering::Relaxed);
+        tokio::time::sleep(Duration::from_millis(100).saturating_sub(began.elapsed())).await;
+    }
+}
+
+/// Three nodes; who holds the lease is killed, stalled and started again in turns.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn twenty_thousand_publishes() {
+    let redis = RedisServer::start().await;
+    let mut nodes = vec![start_on(&redis, &[]).await, start_on(&redis, &[]).await, start_on(&redis, &[]).await];
+    let (sent, done) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let flow = async {
+        futures_util::future::join_all((0..PUBLISHERS).map(|publisher| publish(&redis, publisher, &sent))).await;
+        done.store(true, Ordering::Relaxed);
+    };
+    let mut faults = Vec::new();
+    let strike = async {
+        while !done.load(Ordering::Relaxed) {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            let index = holder(&nodes).await;
+            if faults.len() % 2 == 0 {
+                nodes[index].signal("KILL");
+                faults.push("killed");
+                tokio::time::sleep(Duration::from_millis(300)).await;
+                nodes[index] = start_on(&redis, &[]).await;
+            } else {
+                // Longer than the lease: it wakes up and finds another in its place.
+                nodes[index].signal("STOP");
+                faults.push("stalled");
+                tokio::time::sleep(Duration::from_secs(5)).await;
+                nodes[index].signal("CONT");
+            }
+        }
+    };
+    let began = Instant::now();
+    within(Duration::from_secs(120), "the flow", async { tokio::join!(flow, strike) }).await;
+    eventually("all to be in the log", async || {
+        (redis.number(&["XLEN", "longtail:log"]).await >= MESSAGES as i64).then_some(())
+    })
+    .await;
+    // What is there twice would come now.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let entries = redis.command(&["XRANGE", "longtail:log", "-", "+"]).await;
+    let entries: Vec<(String, HashMap<String, String>)> = redis::from_redis_value(entries).expect("entries");
+    println!(
+        "{} PUBLISHes, {} in the log, {:?}, holder {}",
+        MESSAGES,
+        entries.len(),
+        began.elapsed(),
+        faults.join(", ")
+    );
+    assert_eq!(entries.len(), MESSAGES);
+    assert!(faults.len() >= 3, "{faults:?}");
+    for publisher in 0..PUBLISHERS {
+        let channel = format!("p{publisher}");
+        let data: Vec<&str> = entries
+            .iter()
+            .filter(|(_, fields)| fields["channel"] == channel)
+            .map(|(_, f)| f["data"].as_str())
+            .collect();
+        let wanted: Vec<String> = (0..MESSAGES / PUBLISHERS)
+            .map(|n| if n % 10 == 9 { "\"same\"".to_owned() } else { (publisher * MESSAGES + n).to_string() })
+            .collect();
+        assert_eq!(data, wanted, "in the publisher's order");
+    }
+}
+
+/// A node that has lost its subscription may have missed something: it says so and counts it.
+#[tokio::test]
+async fn a_deaf_node_knows_it() {
+    let redis = RedisServer::start().await;
+    let nodes = [start_on(&redis, &[]).await, start_on(&redis, &[]).await];
+    for node in &nodes {
+        assert_eq!(metric(node, "longtail_bridge_deaf_total").await, Some(0));
+    }
+    redis.command(&["CLIENT", "KILL", "TYPE", "pubsub"]).await;
+    for node in &nodes {
+        eventually("it to be counted", async || (metric(node, "longtail_bridge_deaf_total").await? == 1).then_some(()))
+            .await;
+        assert!(node.log().contains("may be missed"), "{}", node.log());
+    }
+    redis.listened(2).await;
+    eventually("a PUBLISH to be taken", async || {
+        redis.command(&["PUBLISH", "push:todo", "1"]).await;
+        (redis.number(&["XLEN", "longtail:log"]).await > 0).then_some(())
+    })
+    .await;
+    // Refused, bridged and struck out are told apart.
+    redis.command(&["PUBLISH", "push:a b", "1"]).await;
+    eventually("all to be accounted for", async || {
+        let mut sums = [0, 0];
+        for node in &nodes {
+            sums[0] += metric(node, "longtail_bridge_bridged_messages_total").await?;
+            sums[1] += metric(node, "longtail_bridge_struck_out_messages_total").await?;
+            if metric(node, "longtail_bridge_refused_messages_total").await? != 1 {
+                return None;
+            }
+        }
+        (sums[0] > 0 && sums[0] == sums[1]).then_some(())
+    })
+    .await;
+}
+
+/// A whole set of nodes that is started anew goes on where the old one was killed.
+#[tokio::test]
+async fn new_nodes_find_a_dead_holder() {
+    let redis = RedisServer::start().await;
+    for round in 0..2 {
+        let node = start_on(&redis, &[]).await;
+        for n in 0..50 {
+            assert!(redis.number(&["PUBLISH", "push:todo", &n.to_string()]).await > 0);
+        }
+        let wanted = (round + 1) * 50;
+        eventually("all to be in the log", async || {
+            (redis.number(&["XLEN", "longtail:log"]).await >= wanted).then_some(())
+        })
+        .await;
+        node.signal("KILL");
+    }
+    assert_eq!(redis.number(&["XLEN", "longtail:log"]).await, 100);
+}
+
+/// What waits while Redis takes nothing is bounded, and what is lost for it is counted.
+#[tokio::test]
+async fn too_many_wait() {
+    let redis = RedisServer::start().await;
+    let node = start_on(&redis, &["--redis-subscribe-queue", "100"]).await;
+    redis.command(&["CONFIG", "SET", "maxmemory", "1"]).await;
+    for n in 0..500 {
+        redis.command(&["PUBLISH", "push:todo", &n.to_string()]).await;
+    }
+    eventually("the loss to be counted", async || {
+        (metric(&node, "longtail_bridge_overflowed_messages_total").await? == 400).then_some(())
+    })
+    .await;
+    assert!(node.log().contains("the oldest are lost"), "{}", node.log());
+    redis.command(&["CONFIG", "SET", "maxmemory", "0"]).await;
+    eventually("the rest", async || (redis.number(&["XLEN", "longtail:log"]).await == 100).then_some(())).await;
+    redis.command(&["PUBLISH", "push:todo", "501"]).await;
+    eventually("what comes then", async || (redis.number(&["XLEN", "longtail:log"]).await == 101).then_some(())).await;
+}
