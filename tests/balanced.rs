@@ -133,12 +133,12 @@ async fn nodes_are_killed() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nodes_leave_and_join() {
     nothing_is_missed(30, async |redis, nodes| {
-        for index in 0..2 {
-            let (http, tcp) = (nodes[index].http, nodes[index].tcp);
-            nodes[index].signal("TERM");
-            assert_eq!(nodes[index].exit_code().await, 0);
+        for node in nodes.iter_mut().take(2) {
+            let (http, tcp) = (node.http, node.tcp);
+            node.signal("TERM");
+            assert_eq!(node.exit_code().await, 0);
             tokio::time::sleep(Duration::from_millis(500)).await;
-            nodes[index] = start_at(redis, http, tcp).await;
+            *node = start_at(redis, http, tcp).await;
         }
     })
     .await;

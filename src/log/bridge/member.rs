@@ -60,6 +60,9 @@ pub(super) struct Request {
     pub(super) want: Want,
     /// What [`Want::Join`] and [`Want::Begin`] publish.
     pub(super) marker: String,
+    /// For [`Want::Join`] where Redis has lost the state: the generation that was, and the last number
+    /// that this member knows to be taken in it.
+    pub(super) lost: (String, i64),
     pub(super) holder: String,
     pub(super) beat: String,
     pub(super) generation: String,
@@ -183,7 +186,11 @@ impl Member {
             (Want::Join | Want::Begin, _) => renewed(&self.marker),
             _ => String::new(),
         };
-        Request { want, marker, holder, beat, generation, first: 0, last: 0, places: Vec::new() }
+        let lost = match (&want, &self.anchor, &self.queue) {
+            (Want::Join, Some(anchor), Some(queue)) => (anchor.generation.clone(), queue.front() - 1 + anchor.offset),
+            _ => (String::new(), 0),
+        };
+        Request { want, marker, lost, holder, beat, generation, first: 0, last: 0, places: Vec::new() }
     }
 
     /// What to say next.

@@ -31,6 +31,7 @@ impl Script {
             Want::Join => {
                 self.order.push(Place::Marker(request.marker.clone()));
                 if self.state.generation.is_empty() {
+                    (self.state.generation, self.state.taken) = request.lost.clone();
                     self.begin(member, &request.marker);
                 }
             }

@@ -222,6 +222,8 @@ impl Subscription {
             retention.messages.to_string(),
             retention.age.as_millis().to_string(),
             KEY_LIFE.as_millis().to_string(),
+            request.lost.0.clone(),
+            request.lost.1.to_string(),
             request.generation.clone(),
             request.first.to_string(),
             request.last.to_string(),

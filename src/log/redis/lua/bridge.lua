@@ -2,7 +2,8 @@
 -- KEYS[2]: the bridge's state; KEYS[3]: where the number of this member's first marker is noted.
 -- ARGV: an epoch for a log or a generation that needs one, the member, what it wants, the holder and
 -- the beat that it has seen, the channel of markers, a marker to publish there, entries kept, age kept
--- in ms, life of an idempotency key in ms; then the generation, the first and the last number of what
+-- in ms, life of an idempotency key in ms, a generation that was lost and the last number that was known to
+-- be taken in it; then the generation, the first and the last number of what
 -- follows, and for each place how many words follow, and these: 0 and how many places are empty, 1 for a
 -- marker, more for an idempotency key (or nothing) and an entry's fields.
 --
@@ -24,6 +25,7 @@ local is_as_seen = holder == ARGV[4] and beat == ARGV[5]
 -- In one step with the marker, or two who begin could each miss what the other heard. What was heard
 -- before it and not taken is then given by whoever heard it, downwards from the marker.
 local function begin()
+  if generation == '' then generation, taken = ARGV[11], tonumber(ARGV[12]) end
   state.previous, state.previous_taken, state.previous_origin = generation, taken, state.origin or ''
   generation, holder, taken, low, state.origin = ARGV[1], member, 0, 0, marker
   redis.call('HSET', STATE, 'generation', generation, 'holder', holder, 'taken', 0, 'low', 0, 'origin', marker,
@@ -33,7 +35,7 @@ end
 if want == 'join' or (want == 'begin' and is_as_seen) then
   redis.call('PUBLISH', ARGV[6], marker)
   if generation == '' or want == 'begin' then begin() end
-elseif want == 'take' and is_as_seen and generation == ARGV[11] then
+elseif want == 'take' and is_as_seen and generation == ARGV[13] then
   holder = member
   redis.call('HSET', STATE, 'holder', holder)
 elseif want == 'release' and holder == member then
@@ -42,12 +44,12 @@ elseif want == 'release' and holder == member then
 end
 if holder == member then beat = string.format('%.0f', redis.call('HINCRBY', STATE, 'beat', 1)) end
 
-local first, last = tonumber(ARGV[12]), tonumber(ARGV[13])
+local first, last = tonumber(ARGV[14]), tonumber(ARGV[15])
 local is_next = holder == member and first == taken + 1
 local is_before = last == low - 1
-if ARGV[14] and generation ~= '' and generation == ARGV[11] and (is_next or is_before) then
+if ARGV[16] and generation ~= '' and generation == ARGV[13] and (is_next or is_before) then
   local log = ensure(ARGV[1])
-  local at, number = 14, first
+  local at, number = 16, first
   while at <= #ARGV do
     local count = tonumber(ARGV[at])
     if count == 0 then
