@@ -137,14 +137,18 @@ fetch "$BASE/poll?channel=$CHANNEL&cursor=yesterday" | show
 fetch "$BASE/jsonp?channel=$CHANNEL&callback=%3Cscript%3E" | show
 
 if [ -n "${REDIS:-}" ] && command -v redis-cli >/dev/null; then
-    stop "From Redis: PUBLISH, and XADD straight into the log"
+    stop "From Redis: PUBLISH, a function with a key (twice called, once appended), and XADD straight into the log"
     here="$(fetch "$BASE/poll?channel=$CHANNEL" | field cursor)"
     redis-cli -u "$REDIS" PUBLISH "push:$CHANNEL" '{"title":"eggs"}' | show
+    for _ in 1 2; do
+        redis-cli -u "$REDIS" FCALL longtail_publish 1 longtail:log "$CHANNEL" '{"title":"jam"}' key "jam-$$" | show
+    done
     redis-cli -u "$REDIS" XADD longtail:log '*' channel "$CHANNEL" event itemAdded data '{"title":"tea"}' | show
     sleep 0.5
     fetch "$BASE/poll?channel=$CHANNEL&cursor=$here" | tee "$work/redis" | show
     expect "$work/redis" eggs PUBLISH
     expect "$work/redis" tea XADD
+    [ "$(grep -o '"jam"' "$work/redis" | wc -l)" = 1 ] || fail "FCALL with one key: not once"
 fi
 
 printf '\nThe end: everything came as it should.\n'
