@@ -7,6 +7,7 @@ use support::{Item, Kind, Log, Node, Reader, Request, Response, Subscription, Wo
 
 on_both_logs! {
     last_event_id_wins
+    a_stream_that_is_to_prove_itself
     a_heartbeat_moves_the_last_event_id
 }
 
@@ -52,6 +53,22 @@ async fn last_event_id_wins(log: Log) {
     let answer =
         Request::get("/sse?channel=todo&cursor=earliest").header("Last-Event-ID", "nonsense").send(node.http).await;
     assert_eq!((answer.status, answer.error_code().as_str()), (400, "bad_cursor"));
+}
+
+/// A script that tries a path out sees its heartbeats, and need not wait long for the first.
+async fn a_stream_that_is_to_prove_itself(log: Log) {
+    let World { node, redis: _redis } = World::start(log, &["--heartbeat-seconds", "60"]).await;
+    let mut response = open(&node, "channel=quiet&probe=1").await;
+    let text = read_until(&mut response, "event: heartbeat\nid: ").await;
+    assert!(text.contains("event: hello\n"), "{text}");
+    let began = std::time::Instant::now();
+    for name in ["xhr-stream", "multipart", "forever-frame", "ws", "ndjson"] {
+        let transport = node.transport(name).await;
+        let mut reader = Reader::open(&node, &transport, Subscription::to(&["quiet"]).with("probe", "1")).await;
+        reader.next_of(Kind::Hello).await;
+        reader.next_of(Kind::Heartbeat).await;
+    }
+    assert!(began.elapsed().as_secs() < 20, "the first heartbeat is early");
 }
 
 /// A comment, and a block with nothing but an id: it fires no event.

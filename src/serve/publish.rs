@@ -129,8 +129,10 @@ pub async fn answer(app: &Arc<App>, mut request: Request<Incoming>) -> Result<Re
     let kind = content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     let max = app.settings.max_message;
     let is_form = kind == "application/x-www-form-urlencoded";
+    // Sent by an old browser's hidden form: into a frame, where it would offer JSON as a download.
+    let is_hidden_form = is_form && body.starts_with("data=");
     let is_json = kind == "application/json" || body.trim_start().starts_with(['{', '[']);
-    let drafts = if is_form && body.starts_with("data=") {
+    let drafts = if is_hidden_form {
         vec![from_fields(query, Some(body), None, max)?]
     } else if fields(query.as_bytes(), None).any(|(name, _)| name == "channel") {
         vec![from_fields(query, None, Some(body), max)?]
@@ -146,7 +148,11 @@ pub async fn answer(app: &Arc<App>, mut request: Request<Incoming>) -> Result<Re
     };
     let cursors = append(app, drafts).await?;
     let census = if wants_counts { Some(Census::of(app, &channels).await) } else { None };
-    Ok(reply::json(StatusCode::OK, published(&channels, &cursors, census.as_ref())))
+    let published = published(&channels, &cursors, census.as_ref());
+    if is_hidden_form {
+        return Ok(reply::whole(StatusCode::OK, "text/plain; charset=utf-8", published));
+    }
+    Ok(reply::json(StatusCode::OK, published))
 }
 
 /// The fields of a query, and of a form where it is one; `payload` is the body where it is none.

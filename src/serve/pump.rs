@@ -20,6 +20,10 @@ const LIMIT: Limit = Limit { messages: 256, bytes: 256 << 10 };
 /// How soon a client comes back after a rollover: at once, but not in a busy loop.
 const ROLLOVER_RETRY: Duration = Duration::from_millis(10);
 
+/// How soon a stream that is to prove itself says its first heartbeat: late enough to be a write of its
+/// own for whatever stands in between, and early enough for somebody who waits for it.
+const PROBE: Duration = Duration::from_millis(500);
+
 /// How a stream runs.
 #[derive(Clone, Debug)]
 pub struct Pace {
@@ -27,8 +31,17 @@ pub struct Pace {
     pub transport: &'static str,
     /// A heartbeat comes after so much silence.
     pub heartbeat: Duration,
+    /// Whether the first heartbeat comes early ([`PROBE`]): a stream whose path is tried out.
+    pub probe: bool,
     /// When the stream ends to give the browser its memory back.
     pub rollover: Option<Rollover>,
+}
+
+impl Pace {
+    /// The silence after which the next heartbeat is due.
+    fn quiet(&self) -> Duration {
+        if self.probe { self.heartbeat.min(PROBE) } else { self.heartbeat }
+    }
 }
 
 /// The end of a stream that the browser keeps in memory.
@@ -74,7 +87,8 @@ impl Pump {
     /// A pump that has not said hello yet.
     pub fn new(subscription: Subscription, envelope: Box<dyn Envelope>, pace: Pace, drain: Drain) -> Pump {
         let now = Instant::now();
-        let soonest = pace.rollover.map_or(pace.heartbeat, |rollover| rollover.time.min(pace.heartbeat));
+        let quiet = pace.quiet();
+        let soonest = pace.rollover.map_or(quiet, |rollover| rollover.time.min(quiet));
         Pump {
             subscription,
             envelope,
@@ -198,11 +212,10 @@ impl Pump {
 
     fn time_is_up(&mut self) {
         let now = Instant::now();
-        let heartbeat_at = self.spoke + self.pace.heartbeat;
-        if now >= heartbeat_at {
+        if now >= self.spoke + self.pace.quiet() {
             self.heartbeat();
         }
-        let next = (self.spoke + self.pace.heartbeat).max(now + Duration::from_millis(1));
+        let next = (self.spoke + self.pace.quiet()).max(now + Duration::from_millis(1));
         let next = self.pace.rollover.map_or(next, |rollover| next.min(self.born + rollover.time));
         self.timer.as_mut().reset(next.max(now));
     }
@@ -213,6 +226,7 @@ impl Pump {
             return;
         }
         self.spoke = Instant::now();
+        self.pace.probe = false;
         let cursor = self.subscription.cursor();
         self.say(&Control::Heartbeat { cursor });
     }

@@ -141,7 +141,7 @@ pub fn pump(
         app.hub.left_polling(&params.channels, client);
     }
     let subscription = app.hub.subscribe(Some(name), &params.channels, start, params.last, client);
-    let pace = Pace { transport: name, heartbeat: app.settings.heartbeat, rollover };
+    let pace = Pace { transport: name, heartbeat: app.settings.heartbeat, probe: params.probe, rollover };
     Pump::new(subscription, opening.envelope, pace, app.drain.clone())
 }
 

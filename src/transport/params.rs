@@ -31,6 +31,8 @@ pub struct Params {
     pub padding: bool,
     /// The function to call; sound.
     pub callback: Option<String>,
+    /// A stream that is to prove itself: heartbeats are seen by scripts, and the first comes early.
+    pub probe: bool,
     /// JSONP: answer at once.
     pub poll_mode: bool,
     /// SSE: send bare payloads.
@@ -78,6 +80,7 @@ impl Params {
                 "max_bytes" => params.max_bytes = Some(whole("max_bytes", &value, 1, 1 << 24)? as usize),
                 "max_seconds" => params.max_time = Some(Duration::from_secs(whole("max_seconds", &value, 1, 3600)?)),
                 "padding" => params.padding = choice("padding", &value, "0", "1")?,
+                "probe" => params.probe = choice("probe", &value, "0", "1")?,
                 "mode" => params.poll_mode = choice("mode", &value, "long-poll", "poll")?,
                 "format" => params.data_format = choice("format", &value, "message", "data")?,
                 "domain" => params.domain = Some(value.into_owned()),

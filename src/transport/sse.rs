@@ -31,7 +31,7 @@ impl Transport for Sse {
 
     fn open(&self, params: &Params, _peer: &Peer<'_>) -> Result<Opening, Refusal> {
         let message = if params.data_format { Encoding::DataEvent } else { Encoding::Event };
-        Ok(Opening::new(EVENT_STREAM, Events { message, padding: params.padding }))
+        Ok(Opening::new(EVENT_STREAM, Events { message, padding: params.padding, probe: params.probe }))
     }
 
     fn refuse(&self, _callback: Option<&str>, refusal: &Refusal) -> Option<(&'static str, Vec<u8>)> {
@@ -54,6 +54,8 @@ impl Transport for Sse {
 struct Events {
     message: Encoding,
     padding: bool,
+    /// A script cannot see a block that fires no event, and so could not tell silence from death.
+    probe: bool,
 }
 
 impl Envelope for Events {
@@ -74,7 +76,9 @@ impl Envelope for Events {
             if self.padding {
                 sse::comment_padding(HEARTBEAT_PADDING, out);
             }
-            return sse::id_only(id, out);
+            if !self.probe {
+                return sse::id_only(id, out);
+            }
         }
         if let Control::Bye { retry: Some(retry), .. } = control {
             // The browser's own return obeys the bye, too.

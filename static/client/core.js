@@ -7,42 +7,62 @@
  *   lt.on('itemAdded', function (data, message) { ... });     // those with this event name
  *   lt.publish('todo', { title: 'milk' }, { event: 'itemAdded', toSelf: false });
  *
- * This file is the core: it owns the cursor, drops repeats, backs off and comes back. It knows nothing of
- * any transport. A transport is a file of its own that adds one object to Longtail.transports:
+ * This file is the core: it owns the cursor, climbs the ladder of transports, drops repeats, backs off and
+ * comes back. It knows nothing of any transport. A transport is a file of its own that adds one object to
+ * Longtail.transports, the best first:
  *
  *   name          the server's name for it, as in /info
- *   path          where the server has it
+ *   batch         true if each answer is one batch; otherwise it is a stream
+ *   parks         true if such a request can wait at the server until there is something to say
+ *   free          true if it takes none of the six connections that browsers open to a host
+ *   like          the transport that fares the same: this one is only tried where that cannot be used
  *   usable(base)  can this browser use it against that server?
- *   open(link)    start reading; returns a handle for close
- *   close(handle) stop reading; nothing may be reported afterwards
- *   heard         true if the server's heartbeats reach the script (then silence means a dead connection)
+ *   open(link)    begins to read; returns a handle for close
+ *   close(handle) stops reading; nothing may be reported afterwards
  *
  * and reports through the link it was given:
  *
- *   link.url(more)          the address to open, with channels, cursor and client; `more` is extra query text
+ *   link.url(path, more)    the address to open, with channels, cursor and client; `more` is extra query text
  *   link.request()          one more request has been made
  *   link.item(object)       one object of a stream: a message or a control object
- *   link.batch(batch, wait) a whole batch; the next request goes out after `wait` milliseconds
- *   link.end(error)         the response ended, or failed
+ *   link.batch(batch)       a whole batch; the core opens the transport again for the next
+ *   link.end(error)         the answer ended, or failed
+ *   link.park               seconds that a request may wait at the server; 0: it is to be answered at once
  *   link.credentials        whether cookies go along to another origin
- *   link.interval           milliseconds between two polls
- *   link.cursor()           the present cursor
+ *   link.cursor             where it reads
  *   link.live()             false once nothing more is wanted
  *
- * Options of connect: channels, cursor, last, transports (names, the best first), client, token, interval, and
- * credentials (true: cookies also go to another origin, which must then be allowed by its name, not by `*`).
+ * THE LADDER. A connection begins with a request that is answered at once and that passes every proxy we know
+ * of. While these go on, the best transport is tried beside them, and takes over once it has proven itself:
+ * its hello came, and then something more, in time. What it said until then is kept and handed on at that
+ * moment, so nothing is lost; what came by both ways is dropped by its id, so nothing is doubled. A transport
+ * that fails, or dies young, is left alone for a while, each time for longer, and the next one is tried; when
+ * none is left, requests wait at the server (long polling). The ladder is climbed again when a time is over.
+ * A stream that falls silent where there were messages is checked by a request beside it.
+ *
+ * Options of connect: channels, cursor, last, transports (names, the best first), client, token, interval (ms
+ * between two polls), and credentials (true: cookies also go to another origin, which must then be allowed by
+ * its name, not by `*`).
  */
 var Longtail = (function () {
   var api = { transports: [], calls: {}, version: '0.1.0' };
   var callCount = 0;
+  var keyCount = 0;
 
   // Refusals that may pass. Anything else would be refused again, so the connection stays closed.
   var PASSING = ' not_ready log_unavailable outcome_unknown too_many_connections rate_limited unreachable ';
   // Names that belong to the library; a message with such an event name is seen by 'message' listeners only.
   var OWN = ' message open transport state gap error close ';
-  var HELLO_WITHIN = 15000;
-  var STEADY_AFTER = 5000;
+  // Milliseconds. An answer, or a stream's hello, comes within this, on a slow path after four round trips more.
+  var ANSWER_WITHIN = 2000;
+  // Where there is nothing else to fall back to, a slow path is waited for.
+  var PATIENCE = 15000;
+  // A transport that lived for so long works here, whatever ended it.
+  var STEADY_AFTER = 10000;
+  // Ids kept to drop repeats, and objects kept of a stream that has to prove itself.
   var REMEMBERED = 1000;
+  // Seconds that a request waits at the server.
+  var PARKED = 25;
 
   function nothing() {}
 
@@ -139,6 +159,7 @@ var Longtail = (function () {
     var foreign = !sameOrigin(url);
     var old = window.XDomainRequest && (!xhr || !('withCredentials' in xhr)) && (foreign || progress);
     var headers = options.headers || {};
+    var wait = 0;
 
     function finish(status, text) {
       if (finished) { return; }
@@ -148,7 +169,7 @@ var Longtail = (function () {
       } else {
         xhr.onreadystatechange = nothing;
       }
-      if (status !== -1) { done(status, text); }
+      if (status !== -1) { done(status, text, wait); }
     }
 
     if (old) {
@@ -170,6 +191,9 @@ var Longtail = (function () {
           if (finished || xhr.readyState < 3) { return; }
           if (xhr.readyState === 3 && !progress) { return; }
           try { status = xhr.status; text = xhr.responseText; } catch (e) {}
+          if (status === 429 || status === 503) {
+            try { wait = 1000 * xhr.getResponseHeader('Retry-After') || 0; } catch (e) {}
+          }
           if (status === 1223) { status = 204; }
           if (progress && status === 200) { progress(text); }
           if (!finished && xhr.readyState === 4) { finish(status, text); }
@@ -187,10 +211,13 @@ var Longtail = (function () {
   }
 
   // The error of an answer that is not 200: what the server said, or that nothing came.
-  function refusal(status, text) {
+  function refusal(status, text, wait) {
     try {
-      var body = decode(text);
-      if (body && body.error && body.error.code) { return body.error; }
+      var error = decode(text).error;
+      if (error.code) {
+        error.retry = wait;
+        return error;
+      }
     } catch (e) {}
     return { code: 'unreachable', message: status ? 'status ' + status : 'no answer' };
   }
@@ -210,26 +237,32 @@ var Longtail = (function () {
 
   // A streamed answer whose objects stand one a line. Lines that begin with anything but a brace are padding
   // or the frame around the object, and are passed over.
-  function readLines(link, more, headers) {
+  function readLines(link, path, headers) {
     link.request();
-    return http('GET', link.url(more), { headers: headers, credentials: link.credentials }, function (status, text) {
-      link.end(status === 200 ? null : refusal(status, text));
+    return http('GET', link.url(path), { headers: headers, credentials: link.credentials }, function (status, text, wait) {
+      link.end(status === 200 ? null : refusal(status, text, wait));
     }, lines(function (line) {
       if (line.charAt(0) === '{') { link.item(decode(line)); }
       return link.live();
     }));
   }
 
-  // One request that is answered by one batch.
-  function readBatch(link, more, headers, wait) {
+  // One request that is answered by one batch. On the page's own origin the cursor also goes as an entity tag,
+  // so that "nothing new" is a bare 304.
+  function readBatch(link, path, more) {
+    var headers = {};
+    var cursor = link.cursor;
+    if (cursor !== 'latest' && cursor !== 'earliest' && sameOrigin(link.url(path))) {
+      headers['If-None-Match'] = '"' + cursor + '"';
+    }
     link.request();
-    return http('GET', link.url(more), { headers: headers, credentials: link.credentials }, function (status, text) {
+    return http('GET', link.url(path, more), { headers: headers, credentials: link.credentials }, function (status, text, wait) {
       var batch = null;
-      if (status === 304) { return link.batch({ messages: [] }, wait); }
-      if (status !== 200) { return link.end(refusal(status, text)); }
+      if (status === 304) { return link.batch({ messages: [] }); }
+      if (status !== 200) { return link.end(refusal(status, text, wait)); }
       try { batch = decode(text); } catch (e) {}
       if (!batch) { return link.end({ code: 'unreachable', message: 'the answer was cut short' }); }
-      link.batch(batch, wait);
+      link.batch(batch);
     });
   }
 
@@ -273,20 +306,75 @@ var Longtail = (function () {
     return base + path + '?' + parts.join('&');
   }
 
+  // Adds a script to the page. An old IE says how far it is and not that it failed.
+  function load(address, done, failed) {
+    var script = document.createElement('script');
+    function over(fn) {
+      return function () {
+        var state = script.readyState;
+        if (fn && state && state !== 'loaded' && state !== 'complete') { return; }
+        script.onload = script.onerror = script.onreadystatechange = null;
+        // Not while it may still be running.
+        setTimeout(function () {
+          if (script.parentNode) { script.parentNode.removeChild(script); }
+          if (fn) { fn(); }
+        }, 0);
+      };
+    }
+    script.async = true;
+    script.src = address;
+    script.onload = script.onreadystatechange = over(done);
+    script.onerror = over(failed);
+    (document.head || document.getElementsByTagName('head')[0]).appendChild(script);
+    return over();
+  }
+
+  // Where no script may send a request to that server, a form can. What it answered cannot be read.
+  function post(address, body, done) {
+    var name = 'longtail' + (++callCount);
+    var holder = document.createElement('div');
+    var form;
+    holder.style.display = 'none';
+    // The name of a frame that was made by script does not count in an old IE.
+    holder.innerHTML = '<form method="post" accept-charset="utf-8" target="' + name + '"><textarea name="data"></textarea></form>' +
+      '<iframe name="' + name + '" src="about:blank" title="Longtail"></iframe>';
+    document.body.appendChild(holder);
+    form = holder.firstChild;
+    form.action = address;
+    form.firstChild.value = body;
+    form.submit();
+    var frame = holder.lastChild;
+    function over() {
+      // Some browsers report the empty page first, and would not send the form if it were taken away then.
+      try { if (frame.contentWindow.location.href === 'about:blank') { return; } } catch (e) {}
+      setTimeout(function () {
+        document.body.removeChild(holder);
+        if (done) { done(null); }
+      }, 0);
+    }
+    if (frame.attachEvent) { frame.attachEvent('onload', over); } else { frame.onload = over; }
+  }
+
   /* ---- a connection ---- */
 
   function connect(url, options) {
     options = options || {};
     var base = String(url || '').replace(/\/+$/, '');
+    var names = options.transports ? list(options.transports) : null;
     var listeners = {};
     var seen = {};
     var order = [];
-    var link = null;      // what is open now; reports of any other are ignored
-    var timer = null;     // the next attempt
-    var watch = null;     // fires when a stream has been silent for too long
-    var names = options.transports ? list(options.transports) : null;
-    var place = 0;        // in the list of transports
-    var failures = 0;     // one after the other
+    var main = null;      // the link that is read
+    var probe = null;     // a link that has to prove itself before it may take over
+    var check = null;     // a request that asks what a silent stream should have said
+    var timer = null;     // the next attempt of all
+    var climbing = null;  // the next look at the transports above
+    var failures = 0;     // of requests, one after the other
+    var place = 0;        // in the list of those to begin with
+    var parked = PARKED;
+    var trip = 500;       // the last round trip
+    var gapFrom;
+    var marks = recall();
     var self = {
       url: base,
       channels: list(options.channels),
@@ -296,6 +384,32 @@ var Longtail = (function () {
       state: 'idle',
       stats: { requests: 0, messages: 0, repeats: 0, gaps: 0 }
     };
+
+    /* -- what worked here, kept for the next page -- */
+
+    function recall() {
+      try { return decode(localStorage.getItem('longtail ' + base)) || {}; } catch (e) { return {}; }
+    }
+
+    function keep() {
+      try { localStorage.setItem('longtail ' + base, encode(marks)); } catch (e) {}
+    }
+
+    // A transport that failed is left alone for 5 seconds, then 20, and so on to ten minutes.
+    function strike(transport, least) {
+      var count = (marks[transport.name] ? marks[transport.name][0] : 0) + 1;
+      var time = Math.min(600000, 5000 * Math.pow(4, Math.min(count, 9) - 1)) * (0.75 + Math.random() / 2);
+      marks[transport.name] = [count, now() + Math.max(time, least || 0)];
+      keep();
+    }
+
+    function blocked(transport) {
+      var mark = marks[transport.name];
+      // A clock that was set back must not block it for a year.
+      return mark ? Math.max(0, Math.min(mark[1] - now(), 750000)) : 0;
+    }
+
+    /* -- events -- */
 
     function emit(name, first, second) {
       var fns = listeners[':' + name];
@@ -321,43 +435,110 @@ var Longtail = (function () {
       emit('state', state);
     }
 
-    function candidates() {
+    /* -- transports -- */
+
+    // Those of one kind that can be used, the best first.
+    function rungs(batch) {
       var found = [];
-      for (var i = 0; i < api.transports.length; i++) { found.push(api.transports[i]); }
-      if (!names) { return found; }
-      var chosen = [];
-      for (var n = 0; n < names.length; n++) {
-        for (var t = 0; t < found.length; t++) {
-          if (found[t].name === names[n]) { chosen.push(found[t]); }
+      var usable = {};
+      for (var i = 0; i < api.transports.length; i++) {
+        var transport = api.transports[i];
+        usable[transport.name] = transport.usable(base);
+        if (!names && usable[transport.name] && !usable[transport.like] && batch === !!transport.batch) {
+          found.push(transport);
         }
       }
-      return chosen;
+      for (var n = 0; names && n < names.length; n++) {
+        for (i = 0; i < api.transports.length; i++) {
+          transport = api.transports[i];
+          if (transport.name === names[n] && usable[names[n]] && batch === !!transport.batch) { found.push(transport); }
+        }
+      }
+      return found;
     }
 
-    function choose() {
-      var all = candidates();
-      for (var i = 0; i < all.length; i++) {
-        var transport = all[(place + i) % all.length];
-        if (transport.usable(base)) {
-          place = (place + i) % all.length;
-          return transport;
-        }
+    function newLink(transport, cursor) {
+      var here = {
+        transport: transport,
+        cursor: cursor,
+        credentials: !!options.credentials,
+        park: 0,
+        beat: 0,
+        since: now(),
+        live: function () { return here === main || here === probe || here === check; },
+        request: function () { self.stats.requests++; },
+        url: function (path, more) {
+          return query(base, path, {
+            channel: self.channels.join(','),
+            cursor: here.cursor,
+            last: here.cursor === 'latest' ? options.last : undefined,
+            client: self.client,
+            token: options.token,
+            probe: transport.batch ? undefined : 1
+          }) + (more ? '&' + more : '');
+        },
+        item: function (object) { if (here.live()) { hear(here, object); } },
+        batch: function (object) { if (here.live()) { batch(here, object); } },
+        end: function (error) { if (here.live()) { ended(here, error); } }
+      };
+      return here;
+    }
+
+    // Sends a link's (next) request. `within`: how long it may be silent.
+    function start(here, within) {
+      var handle;
+      shut(here);
+      here.asked = now();
+      here.waited = here.park;
+      watch(here, within);
+      try {
+        handle = here.transport.open(here);
+      } catch (e) {
+        return here.end({ code: 'unreachable', message: String(e && e.message || e) });
       }
-      return null;
+      // It may have ended already, while it was being opened.
+      if (!here.live()) { return here.transport.close(handle); }
+      here.handle = handle;
+      here.opened = true;
+    }
+
+    // Ends a link's request and all that is planned for it.
+    function shut(here) {
+      if (!here) { return; }
+      clearTimeout(here.watch);
+      clearTimeout(here.next);
+      clearTimeout(here.doubt);
+      if (here.opened) {
+        here.opened = false;
+        here.transport.close(here.handle);
+      }
     }
 
     function drop() {
-      var old = link;
+      var all = [main, probe, check];
       clearTimeout(timer);
-      clearTimeout(watch);
-      timer = watch = link = null;
-      if (old && old.opened) { old.transport.close(old.handle); }
+      clearTimeout(climbing);
+      main = probe = check = null;
+      for (var i = 0; i < 3; i++) { shut(all[i]); }
     }
 
-    function later(wait) {
+    function watch(here, within) {
+      clearTimeout(here.watch);
+      here.watch = setTimeout(function () {
+        here.end({ code: 'unreachable', message: 'silent for too long' });
+      }, within);
+    }
+
+    function patience() {
+      return ANSWER_WITHIN + 4 * trip;
+    }
+
+    /* -- coming and going -- */
+
+    function later(wait, next) {
       clearTimeout(timer);
       setState('waiting');
-      timer = setTimeout(open, wait);
+      timer = setTimeout(next || open, wait);
     }
 
     // Doubling from half a second to half a minute, with half of it left to chance, so that the readers of a
@@ -369,158 +550,263 @@ var Longtail = (function () {
 
     function finish(why) {
       drop();
+      if (window.removeEventListener) { window.removeEventListener('online', online, false); }
       setState('closed');
       emit('close', why);
     }
 
-    function failed(here, error) {
-      if (here.greeted && now() - here.since > STEADY_AFTER) { failures = 0; }
-      failures++;
-      drop();
-      if (error) {
-        emit('error', error);
-        if (self.state === 'closed') { return; }
-        if (PASSING.indexOf(' ' + error.code + ' ') === -1) { return finish(error); }
-      }
-      if (failures % 2 === 0) { place++; }
-      later(pauseAfter(failures));
+    // From the bottom of the ladder, or, where only streams are wanted, at their first.
+    function open() {
+      var all = rungs(true);
+      if (!all.length) { all = rungs(false); }
+      if (!all.length) { return finish({ code: 'no_transport', message: 'this browser has none of the transports' }); }
+      if (!failures) { place = 0; }
+      begin(all[place % all.length]);
     }
 
-    function watched(here, wait) {
-      clearTimeout(watch);
-      if (!wait) { return; }
-      watch = setTimeout(function () {
-        if (here === link) { failed(here, { code: 'unreachable', message: 'silent for too long' }); }
-      }, wait);
+    function begin(transport) {
+      var here = newLink(transport, self.cursor);
+      drop();
+      main = here;
+      if (self.transport !== transport.name) {
+        self.transport = transport.name;
+        emit('transport', transport.name);
+      }
+      if (here !== main) { return; }
+      setState('connecting');
+      if (here === main) { start(here, rungs(true).length ? patience() + failures * ANSWER_WITHIN : PATIENCE); }
+    }
+
+    function reopen() {
+      if (self.state === 'closed' || self.state === 'paused') { return; }
+      failures = 0;
+      // With the same transport, if it works.
+      if (main && main.greeted) { begin(main.transport); } else { open(); }
     }
 
     function greet(here) {
+      if (here.transport.batch) { failures = 0; }
       if (here.greeted) { return; }
       here.greeted = true;
       here.since = now();
-      setState('open');
-      emit('open', { transport: here.transport.name, cursor: self.cursor });
+      if (self.state !== 'open') {
+        setState('open');
+        emit('open', { transport: here.transport.name, cursor: self.cursor });
+      }
+      if (here === main) { climb(); }
     }
 
-    function gap(from, cursor) {
+    // A link has ended, or failed, or was silent for too long.
+    function ended(here, error) {
+      var stream = !here.transport.batch;
+      var lived = here.greeted ? now() - here.since : 0;
+      var wait = error && error.retry || 0;
+      shut(here);
+      if (here === check) {
+        check = null;
+        // Not even a short request comes through: then the stream is dead, too.
+        if (main) { ended(main, error); }
+        return;
+      }
+      if (here === probe) {
+        probe = null;
+        strike(here.transport, wait);
+        return climb();
+      }
+      drop();
+      if (error) {
+        emit('error', error);
+        if (main || self.state === 'closed' || self.state === 'paused') { return; }
+        if (PASSING.indexOf(' ' + error.code + ' ') === -1) { return finish(error); }
+      }
+      if (stream) {
+        if (lived > STEADY_AFTER) { failures = 0; }
+        if (error || lived < STEADY_AFTER) { strike(here.transport, wait); }
+        // Not all at once, if it was the server that went.
+        if (rungs(true).length) { return later(Math.max(wait, Math.random() * 1000)); }
+      } else if (here.park && now() - here.asked > 1500) {
+        // Somebody on the way does not wait for as long as the server was asked to.
+        parked = Math.max(1, Math.floor((now() - here.asked) / 1250));
+      }
+      failures++;
+      if (failures % 2 === 0) { place++; }
+      later(Math.max(wait, pauseAfter(failures)));
+    }
+
+    /* -- the ladder -- */
+
+    // Tries the best transport above the present one that is not to be left alone.
+    function climb() {
+      var all = rungs(false);
+      var soonest = 0;
+      clearTimeout(climbing);
+      if (probe || !main || !main.greeted || !rungs(true).length) { return; }
+      for (var i = 0; i < all.length && all[i] !== main.transport; i++) {
+        var wait = blocked(all[i]);
+        // Beside a stream only what takes none of the browser's six connections.
+        if (!main.transport.batch && !all[i].free) { continue; }
+        if (!wait) { return attempt(all[i]); }
+        if (!soonest || wait < soonest) { soonest = wait; }
+      }
+      if (soonest) { climbing = setTimeout(climb, soonest + 10); }
+      // Nothing better for now: requests may wait at the server.
+      if (main.transport.parks && !main.park) {
+        main.park = parked;
+        if (!main.opened) { start(main, patience() + parked * 1000); }
+      }
+    }
+
+    function attempt(transport) {
+      // Two requests that are kept waiting would be two of the browser's six.
+      if (main.park) {
+        main.park = 0;
+        if (!transport.free && main.opened) { start(main, patience()); }
+      }
+      if (!main) { return; }
+      probe = newLink(transport, main.cursor);
+      probe.queue = [];
+      start(probe, patience());
+    }
+
+    // The probe has proven itself: it is read from now on, beginning with what it has said so far.
+    function promote() {
+      var here = probe;
+      var queue = here.queue;
+      shut(main);
+      main = here;
+      probe = here.queue = null;
+      here.since = now();
+      self.transport = here.transport.name;
+      emit('transport', self.transport);
+      for (var i = 0; i < queue.length && here === main; i++) {
+        // What has no id cannot be told from a repeat, and went to the link before this.
+        if (queue[i].type !== undefined || queue[i].id) { take(here, queue[i]); }
+      }
+      if (here === main) { climb(); }
+    }
+
+    /* -- what is heard -- */
+
+    function hear(here, object) {
+      if (object.error) { return ended(here, object.error); }
+      if (here !== probe) { return take(here, object); }
+      here.queue.push(object);
+      if (object.type === 'bye') { return ended(here, object); }
+      if (object.type === 'hello') {
+        here.since = now();
+        watch(here, patience() + 500);
+      } else if (object.type === 'heartbeat' || now() - here.since > 200 || here.queue.length > REMEMBERED) {
+        // It came by itself, after the hello: nobody on the way waits for more.
+        promote();
+      }
+    }
+
+    function take(here, object) {
+      var type = object.type;
+      if (object.cursor && type !== 'gap') { here.cursor = self.cursor = object.cursor; }
+      if (type === undefined) {
+        greet(here);
+        if (here === main) { message(here, object); }
+      } else if (type === 'hello') {
+        here.beat = object.heartbeat ? object.heartbeat * 1250 + patience() : 0;
+        greet(here);
+      } else if (type === 'gap') {
+        gap(here, object);
+      } else if (type === 'bye') {
+        if (typeof object.retry !== 'number') { return finish(object); }
+        drop();
+        later(object.retry, function () { begin(here.transport); });
+        return;
+      } else if (type === 'error') {
+        emit('error', object);
+      }
+      if (here !== main) { return; }
+      if (marks[here.transport.name] && now() - here.since > STEADY_AFTER) {
+        delete marks[here.transport.name];
+        keep();
+      }
+      if (here.beat) { watch(here, here.beat); }
+      // After a message the next is expected about as soon as it was before.
+      if (type === undefined) { doubt(here, Math.max(3000, 4 * (here.pace || 0)) * (1 + Math.random())); }
+    }
+
+    function batch(here, object) {
+      var messages = object.messages || [];
+      var first = messages[0];
+      if (object.error) { return ended(here, object.error); }
+      if (here === check) {
+        shut(here);
+        check = null;
+        // If it is just on its way, a second is enough for that.
+        if (main && (object.gap || (first && !seen[':' + first.id]))) { watch(main, 1000); }
+        return;
+      }
+      here.opened = false;
+      clearTimeout(here.watch);
+      if (!here.waited) { trip = now() - here.asked; }
+      if (object.gap) { gap(here, { from: object.gap.from }); }
+      for (var i = 0; i < messages.length && here === main; i++) { message(here, messages[i]); }
+      if (here !== main) { return; }
+      if (object.cursor) { here.cursor = self.cursor = object.cursor; }
+      greet(here);
+      if (here !== main || here.opened) { return; }
+      // A parked request that is answered at once with nothing, as some proxies do, must not be sent in a circle.
+      var wait = options.interval || 2000;
+      if (messages.length > 99 || (here.park && (first || !here.waited || now() - here.asked > 900))) {
+        wait = 0;
+      } else if (here.park) {
+        wait = 1000;
+      } else if (probe) {
+        wait = Math.min(wait, 500);
+      }
+      clearTimeout(here.next);
+      here.next = setTimeout(function () { start(here, patience() + here.park * 1000); }, wait);
+    }
+
+    // A stream that has been silent for longer than it used to be: is there something that it should have said?
+    function doubt(here, wait) {
+      clearTimeout(here.doubt);
+      if (here.transport.batch || wait > here.beat) { return; }
+      here.doubt = setTimeout(function () {
+        var all = rungs(true);
+        if (here !== main || check || !all.length) { return; }
+        check = newLink(all[place % all.length], here.cursor);
+        start(check, patience());
+        doubt(here, wait * 2);
+      }, wait);
+    }
+
+    function gap(here, object) {
+      if (object.cursor) { here.cursor = self.cursor = object.cursor; }
+      // Told by both links.
+      if (object.from === gapFrom) { return; }
+      gapFrom = object.from;
       self.stats.gaps++;
-      if (cursor) { self.cursor = cursor; }
-      emit('gap', { from: from, cursor: cursor });
+      emit('gap', { from: object.from, cursor: object.cursor });
     }
 
-    function message(object) {
+    function message(here, object) {
+      var time = now();
       if (object.id) {
+        here.cursor = self.cursor = object.id;
         if (seen[':' + object.id]) {
           self.stats.repeats++;
           return;
         }
         seen[':' + object.id] = true;
         order.push(object.id);
-        if (order.length > REMEMBERED) { delete seen[':' + order.shift()]; }
-        self.cursor = object.id;
+        // Not while a probe is behind: it still has to bring all that the other link brought since.
+        while (order.length > REMEMBERED && !probe) { delete seen[':' + order.shift()]; }
       }
+      if (here.last) { here.pace = ((here.pace === undefined ? time - here.last : here.pace) * 3 + time - here.last) / 4; }
+      here.last = time;
       self.stats.messages++;
       emit('message', object);
       if (OWN.indexOf(' ' + object.event + ' ') === -1) { emit(object.event, object.data, object); }
     }
 
-    function item(here, object) {
-      if (object.error) { return failed(here, object.error); }
-      if (object.type === undefined) {
-        greet(here);
-        message(object);
-      } else if (object.type === 'hello') {
-        if (object.cursor) { self.cursor = object.cursor; }
-        here.beat = object.heartbeat ? object.heartbeat * 2500 : 0;
-        greet(here);
-      } else if (object.type === 'heartbeat') {
-        if (object.cursor) { self.cursor = object.cursor; }
-      } else if (object.type === 'gap') {
-        gap(object.from, object.cursor);
-      } else if (object.type === 'bye') {
-        if (object.cursor) { self.cursor = object.cursor; }
-        if (typeof object.retry !== 'number') { return finish(object); }
-        drop();
-        later(object.retry);
-      } else if (object.type === 'error') {
-        emit('error', object);
-      }
-      if (here === link && here.greeted) { watched(here, here.transport.heard ? here.beat : 0); }
-    }
-
-    function batch(here, object, wait) {
-      if (object.error) { return failed(here, object.error); }
-      greet(here);
-      failures = 0;
-      if (object.gap) { gap(object.gap.from); }
-      var messages = object.messages || [];
-      for (var i = 0; i < messages.length; i++) {
-        message(messages[i]);
-        if (here !== link) { return; }
-      }
-      if (object.cursor) { self.cursor = object.cursor; }
-      // The next request belongs to the same link: it stays open between two requests.
-      clearTimeout(timer);
-      clearTimeout(watch);
-      timer = setTimeout(function () { start(here); }, wait || 0);
-    }
-
-    function start(here) {
-      watched(here, HELLO_WITHIN + (here.transport.parks || 0));
-      here.opened = false;
-      var handle;
-      try {
-        handle = here.transport.open(here);
-      } catch (e) {
-        return failed(here, { code: 'unreachable', message: String(e && e.message || e) });
-      }
-      // It may have ended already, while it was being opened.
-      if (here !== link) { return here.transport.close(handle); }
-      here.handle = handle;
-      here.opened = true;
-    }
-
-    function open() {
-      drop();
-      var transport = choose();
-      if (!transport) { return finish({ code: 'no_transport', message: 'this browser has none of the transports' }); }
-      var here = {
-        transport: transport,
-        interval: options.interval || 2000,
-        credentials: !!options.credentials,
-        greeted: false,
-        opened: false,
-        beat: 0,
-        since: now(),
-        live: function () { return here === link; },
-        request: function () { self.stats.requests++; },
-        url: function (more) {
-          return query(base, transport.path, {
-            channel: self.channels.join(','),
-            cursor: self.cursor,
-            last: self.cursor === 'latest' ? options.last : undefined,
-            client: self.client,
-            token: options.token
-          }) + (more ? '&' + more : '');
-        },
-        cursor: function () { return self.cursor; },
-        item: function (object) { if (here === link) { item(here, object); } },
-        batch: function (object, wait) { if (here === link) { batch(here, object, wait); } },
-        end: function (error) { if (here === link) { failed(here, error); } }
-      };
-      link = here;
-      if (self.transport !== transport.name) {
-        self.transport = transport.name;
-        emit('transport', transport.name);
-      }
-      setState('connecting');
-      if (here === link) { start(here); }
-    }
-
-    function reopen() {
-      if (self.state === 'closed' || self.state === 'paused') { return; }
-      failures = 0;
-      open();
+    function online() {
+      if (self.state === 'waiting') { open(); }
     }
 
     self.on = function (name, fn) {
@@ -550,8 +836,10 @@ var Longtail = (function () {
     // Goes on with other transports, from the present cursor.
     self.use = function (transports) {
       names = transports ? list(transports) : null;
-      place = 0;
-      reopen();
+      if (self.state !== 'closed' && self.state !== 'paused') {
+        failures = 0;
+        open();
+      }
       return self;
     };
 
@@ -577,29 +865,55 @@ var Longtail = (function () {
     };
 
     // settings: event, toSelf (false: not to this client), volatile, key; done(error, id). The payload is the
-    // body, so that a browser sends the request to another origin without asking first.
+    // body, so that a browser sends the request to another origin without asking first. What may pass is tried
+    // again; the key keeps the log from taking it twice.
     self.publish = function (channel, data, settings, done) {
+      var body = encode(data);
+      var tries = 0;
       settings = settings || {};
-      var text = typeof data === 'string';
-      http('POST', query(base, '/publish', {
+      var address = query(base, '/publish', {
         channel: channel,
         event: settings.event,
         exclude: settings.toSelf === false ? self.client : undefined,
         'volatile': settings['volatile'] ? 1 : undefined,
-        key: settings.key,
-        as: text ? 'text' : undefined,
+        key: settings['volatile'] ? undefined : settings.key || self.client + '-' + (++keyCount),
         token: options.token
-      }), {
-        credentials: options.credentials,
-        body: text ? data : encode(data),
-        headers: { 'Content-Type': 'text/plain; charset=utf-8' }
-      }, function (status, answer) {
-        if (!done) { return; }
-        if (status !== 200) { return done(refusal(status, answer)); }
-        done(null, decode(answer).messages[0].id);
+      });
+
+      function send() {
+        http('POST', address, {
+          credentials: options.credentials,
+          body: body,
+          headers: { 'Content-Type': 'text/plain; charset=utf-8' }
+        }, function (status, answer, wait) {
+          var error = null;
+          var id;
+          if (status === 200 && answer) {
+            try { id = decode(answer).messages[0].id; } catch (e) { status = 0; }
+          }
+          if (status !== 200) { error = refusal(status, answer, wait); }
+          if (error && ++tries < 5 && PASSING.indexOf(' ' + error.code + ' ') !== -1) {
+            return setTimeout(send, Math.max(wait || 0, pauseAfter(tries)));
+          }
+          if (done) { done(error, id); }
+        });
+      }
+
+      if (reaches(base, false)) { send(); } else { post(address, body, done); }
+      return self;
+    };
+
+    // Says in words what the way to the server does to each transport; see diagnose.js.
+    self.diagnose = function (done) {
+      load(base + '/diagnose.js', function () {
+        api.diagnose(base, { channel: self.channels[0], token: options.token, credentials: options.credentials }, done);
+      }, function () {
+        done({ text: 'The server did not answer.', findings: [], error: { code: 'unreachable' } });
       });
       return self;
     };
+
+    if (window.addEventListener) { window.addEventListener('online', online, false); }
 
     // Not at once, so that the page can add its listeners first.
     timer = setTimeout(open, 0);
@@ -614,8 +928,12 @@ var Longtail = (function () {
   api.origin = origin;
   api.sameOrigin = sameOrigin;
   api.reaches = reaches;
+  api.newXhr = newXhr;
+  api.http = http;
+  api.query = query;
   api.readLines = readLines;
   api.readBatch = readBatch;
   api.callable = callable;
+  api.load = load;
   return api;
 })();

@@ -1,13 +1,13 @@
 /* Long polling: a request that waits for its answer, then the next one. */
 Longtail.transports.push({
   name: 'long-poll',
-  path: '/long-poll',
-  parks: 25000,
+  batch: true,
+  parks: true,
   usable: function (base) {
     return Longtail.reaches(base, false);
   },
   open: function (link) {
-    return Longtail.readBatch(link, 'timeout=25', {}, 0);
+    return link.park ? Longtail.readBatch(link, '/long-poll', 'timeout=' + link.park) : Longtail.readBatch(link, '/poll');
   },
   close: function (stop) {
     stop();

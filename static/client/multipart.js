@@ -5,14 +5,13 @@
  */
 Longtail.transports.push({
   name: 'multipart',
-  path: '/multipart',
-  heard: true,
+  like: 'xhr-stream',
   usable: function (base) {
-    return Longtail.reaches(base, true) && typeof XMLHttpRequest !== 'undefined' &&
-      'withCredentials' in new XMLHttpRequest();
+    var xhr = Longtail.newXhr();
+    return Longtail.reaches(base, true) && !!xhr && 'withCredentials' in xhr;
   },
   open: function (link) {
-    return Longtail.readLines(link, '', { Accept: 'multipart/mixed' });
+    return Longtail.readLines(link, '/multipart', { Accept: 'multipart/mixed' });
   },
   close: function (stop) {
     stop();

@@ -1,23 +1,22 @@
 /*
- * Server-sent events. The browser reconnects by itself and then names the last id that it saw, which is newer
- * than ours: heartbeats move it without firing an event. So it is left to do that, unless it has given up.
+ * Server-sent events. The browser would reconnect by itself, on the same transport for ever; the core knows
+ * better what to do. Heartbeats are asked for as events, since a script sees no other sign of life.
  */
 Longtail.transports.push({
   name: 'sse',
-  path: '/sse',
-  heard: false,
-  usable: function () {
-    return typeof EventSource !== 'undefined';
+  usable: function (base) {
+    if (typeof EventSource === 'undefined') { return false; }
+    // The first ones could not go to another origin, and threw.
+    return Longtail.sameOrigin(base) || 'withCredentials' in EventSource.prototype;
   },
   open: function (link) {
+    var source;
     link.request();
-    var url = link.url();
-    var source = new EventSource(url, { withCredentials: link.credentials });
+    source = new EventSource(link.url('/sse'), { withCredentials: link.credentials });
     function control(type) {
       source.addEventListener(type, function (event) {
         var object = Longtail.decode(event.data);
         object.type = type;
-        object.cursor = object.cursor || event.lastEventId;
         link.item(object);
       }, false);
     }
@@ -25,14 +24,11 @@ Longtail.transports.push({
       link.item(Longtail.decode(event.data));
     };
     control('hello');
+    control('heartbeat');
     control('gap');
     control('bye');
     source.onerror = function () {
-      if (source.readyState === 2) {
-        link.end({ code: 'unreachable', message: 'the event source gave up' });
-      } else {
-        link.request();
-      }
+      link.end();
     };
     return source;
   },

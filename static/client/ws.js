@@ -1,13 +1,12 @@
 /* WebSocket: one JSON object a frame. */
 Longtail.transports.push({
   name: 'ws',
-  path: '/ws',
-  heard: true,
+  free: true,
   usable: function () {
     return typeof WebSocket !== 'undefined';
   },
   open: function (link) {
-    var url = link.url();
+    var url = link.url('/ws');
     link.request();
     if (url.charAt(0) === '/') { url = Longtail.origin(url) + url; }
     var socket = new WebSocket(url.replace(/^http/i, 'ws'));

@@ -1,13 +1,11 @@
 /* XHR streaming: an answer that does not end, read while it arrives; one JSON object a line. */
 Longtail.transports.push({
   name: 'xhr-stream',
-  path: '/xhr-stream',
-  heard: true,
   usable: function (base) {
     return Longtail.reaches(base, true);
   },
   open: function (link) {
-    return Longtail.readLines(link);
+    return Longtail.readLines(link, '/xhr-stream');
   },
   close: function (stop) {
     stop();

@@ -154,7 +154,7 @@ fn write(name: &str, expectation: Expectation, sent: &[Sent], log: &[String], st
         if reordered > 0 && *way == "HTTP" {
             broken.push(format!("{reordered} of {way} out of order"));
         }
-        if sent.good.len() < 50 {
+        if sent.good.len() < 10 {
             broken.push(format!("{way} hardly worked: {} sent", sent.good.len()));
         }
         let announced =
