@@ -7,12 +7,18 @@ import vm from 'node:vm';
 
 const source = readFileSync(new URL('../../static/client/core.js', import.meta.url), 'utf8');
 
+function storage() {
+  const kept = new Map();
+  return { getItem: key => kept.get(key) ?? null, setItem: (key, value) => { kept.set(key, String(value)); } };
+}
+
 // A page's world, with a clock that stands still until it is moved.
-function world({ json = true } = {}) {
+function world({ json = true, transports = [['hand']], stored } = {}) {
   let now = 1000;
   let timers = [];
   const sandbox = { location: { protocol: 'http:', host: 'here:80' } };
   sandbox.window = sandbox;
+  sandbox.localStorage = stored ?? storage();
   sandbox.setTimeout = (fn, wait) => {
     const timer = { fn, at: now + (wait || 0) };
     timers.push(timer);
@@ -25,18 +31,20 @@ function world({ json = true } = {}) {
   vm.runInContext('Date.prototype.getTime = function () { return clock(); };', sandbox);
   vm.runInContext(source, sandbox);
   const links = [];
-  sandbox.Longtail.transports.push({
-    name: 'hand',
-    path: '/hand',
-    heard: true,
+  // A transport that is moved by hand: each request that it is asked for is a link and the cursor that it had.
+  const hand = (name, more) => sandbox.Longtail.transports.push({
+    name,
     usable: () => true,
     open: link => {
       link.request();
       links.push(link);
+      link.closed = false;
       return link;
     },
-    close: link => { link.closed = true; }
+    close: link => { link.closed = true; },
+    ...more
   });
+  for (const transport of transports) hand(...transport);
   // Runs what falls due, in its order.
   const pass = time => {
     const end = now + time;
@@ -49,11 +57,11 @@ function world({ json = true } = {}) {
     }
     now = end;
   };
-  return { Longtail: sandbox.Longtail, links, pass, waits: () => timers.map(timer => timer.at - now) };
+  return { Longtail: sandbox.Longtail, links, pass, stored: sandbox.localStorage, waits: () => timers.map(timer => timer.at - now) };
 }
 
-function connected(options) {
-  const page = world();
+function connected(options, setting) {
+  const page = world(setting);
   const seen = [];
   const lt = page.Longtail.connect('', { channels: ['a', 'b'], client: 'me', ...options });
   for (const name of ['message', 'open', 'gap', 'error', 'close', 'transport']) {
@@ -83,7 +91,7 @@ test('JSON without JSON', () => {
 
 test('the address names channels, cursor and client', () => {
   const { links } = connected({ channels: ['a/b', 'c=d'], token: 't&' });
-  assert.equal(links[0].url('x=1'), '/hand?channel=a%2Fb%2Cc%3Dd&cursor=latest&client=me&token=t%26&x=1');
+  assert.equal(links[0].url('/hand', 'x=1'), '/hand?channel=a%2Fb%2Cc%3Dd&cursor=latest&client=me&token=t%26&probe=1&x=1');
 });
 
 test('the cursor follows whatever carries one, and a message that comes again is dropped', () => {
@@ -126,7 +134,7 @@ test('it comes back after a bye when it was told to, from the cursor of the bye'
   assert.equal(links.length, 1);
   pass(1);
   assert.equal(links.length, 2);
-  assert.match(links[1].url(), /cursor=c5/);
+  assert.match(links[1].url('/x'), /cursor=c5/);
   links[0].item(message('late'));
   links[0].end();
   assert.equal(links.length, 2);
@@ -168,34 +176,35 @@ test('silence is taken for death', () => {
   const { links, pass } = connected();
   pass(15001);
   assert.ok(links[0].closed, 'no hello');
-  pass(30000);
+  pass(600);
   const link = links.at(-1);
   link.item({ type: 'hello', cursor: 'c0', heartbeat: 10 });
-  pass(24999);
+  pass(12000);
   link.item({ type: 'heartbeat', cursor: 'c1' });
-  pass(24999);
+  pass(12000);
   assert.ok(!link.closed);
-  pass(2);
+  pass(5000);
   assert.ok(link.closed, 'no heartbeat');
 });
 
+const BATCH = { transports: [['hand', { batch: true, parks: true }]] };
+
 test('batches: messages, then the cursor, then the next request', () => {
-  const { lt, links, pass, of } = connected();
-  links[0].batch({ gap: { from: 'old' }, cursor: 'c7', messages: [message('c1'), message('c2')] }, 50);
+  const { lt, links, pass, of } = connected({ interval: 50 }, BATCH);
+  links[0].batch({ gap: { from: 'old' }, cursor: 'c7', messages: [message('c1'), message('c2')] });
   assert.equal(lt.cursor, 'c7');
   assert.equal(of('gap')[0].from, 'old');
   assert.equal(of('message').length, 2);
-  pass(49);
-  assert.equal(lt.stats.requests, 1);
-  pass(1);
+  pass(0);
   assert.equal(lt.stats.requests, 2);
-  assert.match(links[0].url(), /cursor=c7/);
+  assert.match(links[1].url('/x'), /cursor=c7/);
+  assert.equal(links[1].park, 25);
 });
 
 test('a listener that closes in the middle of a batch gets no more of it', () => {
-  const { lt, links, pass, of } = connected();
+  const { lt, links, pass, of } = connected({}, BATCH);
   lt.on('message', () => lt.close());
-  links[0].batch({ cursor: 'c7', messages: [message('c1'), message('c2')] }, 0);
+  links[0].batch({ cursor: 'c7', messages: [message('c1'), message('c2')] });
   pass(60000);
   assert.equal(of('message').length, 1);
   assert.equal(links.length, 1);
@@ -220,11 +229,160 @@ test('pause, resume, subscribe and use go on from the cursor', () => {
   pass(600000);
   assert.equal(links.length, 1);
   lt.resume();
-  assert.match(links[1].url(), /cursor=c1/);
+  assert.match(links[1].url('/x'), /cursor=c1/);
   lt.subscribe('c');
-  assert.match(links[2].url(), /channel=a%2Cb%2Cc&cursor=c1/);
+  assert.match(links[2].url('/x'), /channel=a%2Cb%2Cc&cursor=c1/);
   lt.unsubscribe('a');
-  assert.match(links[3].url(), /channel=b%2Cc&cursor=c1/);
+  assert.match(links[3].url('/x'), /channel=b%2Cc&cursor=c1/);
   lt.use(['nothing']);
   assert.equal(lt.state, 'closed');
+});
+
+/* ---- the ladder ---- */
+
+const LADDER = { transports: [['fast', { free: true }], ['held'], ['asks', { batch: true, parks: true }]] };
+const hello = cursor => ({ type: 'hello', cursor, heartbeat: 15 });
+const beat = cursor => ({ type: 'heartbeat', cursor });
+
+// A connection whose first request was answered; the best transport is being tried.
+function climbing(setting) {
+  const page = connected({ interval: 2000 }, { ...LADDER, ...setting });
+  const named = name => page.links.filter(link => link.transport.name === name);
+  page.links[0].batch({ cursor: 'c0', messages: [] });
+  return { ...page, named, newest: name => named(name).at(-1) };
+}
+
+test('it begins with a request that is answered at once, then tries the best beside it', () => {
+  const { lt, links, of, newest } = climbing();
+  assert.equal(links[0].transport.name, 'asks');
+  assert.equal(JSON.stringify(of('open')), '[{"transport":"asks","cursor":"c0"}]');
+  assert.equal(newest('fast').cursor, 'c0');
+  assert.equal(lt.transport, 'asks');
+});
+
+test('a transport takes over when it has proven itself, and nothing is lost or doubled', () => {
+  const { lt, pass, of, newest } = climbing();
+  const fast = newest('fast');
+  pass(100);
+  fast.item(hello('c0'));
+  fast.item(message('c1'));
+  fast.item(message(undefined, { data: 'volatile' }));
+  assert.equal(lt.transport, 'asks', 'the hello and what came with it are no proof');
+  pass(400);
+  newest('asks').batch({ cursor: 'c1', messages: [message('c1')] });
+  assert.equal(of('message').length, 1);
+  pass(100);
+  fast.item(message('c2'));
+  assert.equal(lt.transport, 'fast');
+  assert.deepEqual(of('message').map(m => m.id), ['c1', 'c2']);
+  assert.equal(lt.stats.repeats, 1);
+  assert.equal(lt.cursor, 'c2');
+  assert.equal(newest('asks').closed || !newest('asks').live(), true);
+  fast.item(message('c3'));
+  assert.deepEqual(of('message').map(m => m.id), ['c1', 'c2', 'c3']);
+});
+
+test('a heartbeat is proof, and the gap that the new transport was told of is handed on once', () => {
+  const { lt, of, newest } = climbing();
+  newest('fast').item(hello('c0'));
+  newest('fast').item({ type: 'gap', from: 'c0', cursor: 'c9' });
+  newest('asks').batch({ gap: { from: 'c0' }, cursor: 'c9', messages: [] });
+  newest('fast').item(beat('c9'));
+  assert.equal(lt.transport, 'fast');
+  assert.equal(of('gap').length, 1);
+  assert.equal(lt.cursor, 'c9');
+});
+
+test('one that stays silent is left alone for a while, the next is tried, and requests park in the end', () => {
+  const { lt, pass, links, named, newest } = climbing();
+  // The answer to each request, as a server has it that parks.
+  const answer = () => { if (!newest('asks').closed && !newest('asks').park) newest('asks').batch({ cursor: 'c0', messages: [] }); };
+  for (let n = 0; n < 30 && !named('held').length; n++) { pass(500); answer(); }
+  assert.ok(named('fast')[0].closed);
+  assert.equal(named('held').length, 1);
+  for (let n = 0; n < 30 && !newest('asks').park; n++) { pass(500); answer(); }
+  assert.ok(newest('held').closed);
+  assert.equal(newest('asks').park, 25);
+  assert.equal(lt.transport, 'asks');
+  // The quickest is tried again after some seconds; beside a request that waits, since it takes no connection.
+  const before = links.length;
+  for (let n = 0; n < 10 && named('fast').length < 2; n++) pass(1000);
+  assert.equal(named('fast').length, 2);
+  assert.ok(!newest('asks').closed, links.length - before);
+});
+
+test('never are two requests kept waiting at once', () => {
+  const page = climbing({ transports: [['held'], ['asks', { batch: true, parks: true }]] });
+  for (let n = 0; n < 400; n++) {
+    page.pass(250);
+    const open = page.links.filter((link, i) => !link.closed && page.links.lastIndexOf(link) === i && link.live());
+    const waiting = open.filter(link => link.transport.name === 'held' || link.waited);
+    assert.ok(waiting.length <= 1, `${n}: ${waiting.map(link => link.transport.name)}`);
+    const asks = open.find(link => link.transport.name === 'asks');
+    if (asks && (!asks.park || n % 40 === 0)) asks.batch({ cursor: 'c0', messages: [] });
+  }
+  assert.ok(page.named('held').length > 2);
+});
+
+test('one that dies young each time is tried less and less, and it is remembered on the next page', () => {
+  const page = climbing();
+  const tries = [];
+  let passed = 0;
+  for (let n = 0; n < 1200; n++) {
+    page.pass(500);
+    passed += 500;
+    for (const link of new Set(page.links)) {
+      if (link.closed || !link.live()) continue;
+      if (link.transport.name === 'fast') {
+        tries.push(passed);
+        link.item(hello('c0'));
+        link.item(beat('c0'));
+        link.end();
+      } else if (link.transport.name === 'asks' && (!link.park || n % 50 === 0)) {
+        link.batch({ cursor: 'c0', messages: [] });
+      }
+    }
+  }
+  assert.ok(tries.length >= 4 && tries.length <= 8, String(tries));
+  const pauses = tries.slice(1).map((time, i) => time - tries[i]);
+  for (let i = 1; i < 3; i++) assert.ok(pauses[i] > 1.5 * pauses[i - 1], String(pauses));
+  const next = climbing({ stored: page.stored });
+  assert.equal(next.named('fast').length, 0, 'not tried at once on the next page');
+});
+
+test('a stream that falls silent where there were messages is checked by a request', () => {
+  const { lt, pass, newest, of, named } = climbing();
+  const fast = newest('fast');
+  fast.item(hello('c0'));
+  fast.item(beat('c0'));
+  for (let n = 1; n <= 10; n++) { pass(100); fast.item(message('c' + n)); }
+  const asked = named('asks').length;
+  const untilAsked = count => {
+    for (let n = 0; n < 30 && named('asks').length < count; n++) pass(500);
+    assert.equal(named('asks').length, count);
+  };
+  untilAsked(asked + 1);
+  newest('asks').batch({ cursor: 'c10', messages: [] });
+  assert.equal(lt.transport, 'fast', 'it is quiet, that is all');
+  untilAsked(asked + 2);
+  newest('asks').batch({ cursor: 'c11', messages: [message('c11')] });
+  assert.equal(lt.transport, 'fast');
+  pass(1001);
+  assert.ok(fast.closed, 'it holds something back');
+  pass(1001);
+  assert.equal(newest('asks').cursor, 'c10');
+  newest('asks').batch({ cursor: 'c11', messages: [message('c11')] });
+  assert.equal(of('message').at(-1).id, 'c11');
+  assert.equal(lt.transport, 'asks');
+});
+
+test('a request that is cut while it waits is asked to wait for less', () => {
+  const page = climbing({ transports: [['asks', { batch: true, parks: true }]] });
+  assert.equal(page.newest('asks').park, 25);
+  page.pass(2000);
+  page.newest('asks').end({ code: 'unreachable', message: '' });
+  page.pass(1000);
+  page.newest('asks').batch({ cursor: 'c0', messages: [] });
+  page.pass(1100);
+  assert.ok(page.newest('asks').park < 3, String(page.newest('asks').park));
 });
