@@ -6,14 +6,18 @@ use crate::transport::{self, Lifecycle, Params, Refusal};
 use hyper::StatusCode;
 use hyper::header::{self, HeaderValue};
 
+const SCRIPT: &str = "application/javascript; charset=utf-8";
+
 /// Files of the binary.
-const FILES: [(&str, &str, &[&str]); 4] = [
+const FILES: &[(&str, &str, &[&str])] = &[
     ("/", "text/html; charset=utf-8", &[include_str!("../../static/index.html")]),
-    ("/demo.js", "application/javascript; charset=utf-8", &[include_str!("../../static/demo.js")]),
+    ("/demo.js", SCRIPT, &[include_str!("../../static/demo.js")]),
     ("/demo.css", "text/css; charset=utf-8", &[include_str!("../../static/demo.css")]),
+    ("/client.min.js", SCRIPT, &[include_str!("../../static/client.min.js")]),
+    ("/legacy.js", SCRIPT, &[include_str!("../../static/client/legacy.js")]),
     (
         "/client.js",
-        "application/javascript; charset=utf-8",
+        SCRIPT,
         &[
             include_str!("../../static/client/core.js"),
             include_str!("../../static/client/ws.js"),

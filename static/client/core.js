@@ -78,6 +78,12 @@ var Longtail = (function () {
     return value === undefined || value === null ? [] : isArray(value) ? value.slice(0) : [value];
   }
 
+  function each(object, fn) {
+    for (var name in object) {
+      if (Object.prototype.hasOwnProperty.call(object, name) && object[name] !== undefined) { fn(name, object[name]); }
+    }
+  }
+
   function without(array, item) {
     var left = [];
     for (var i = 0; i < array.length; i++) {
@@ -86,56 +92,27 @@ var Longtail = (function () {
     return left;
   }
 
-  /* ---- JSON, also where there is none ---- */
+  /* ---- JSON; where there is none, legacy.js brings it ---- */
 
-  function quote(text) {
-    return '"' + text.replace(/["\\\x00-\x1f\x7f-\x9f\u2028\u2029]/g, function (c) {
-      return '\\u' + ('0000' + c.charCodeAt(0).toString(16)).slice(-4);
-    }) + '"';
+  if (typeof JSON !== 'undefined') {
+    api.encode = JSON.stringify;
+    api.decode = JSON.parse;
   }
 
-  function encode(value) {
-    var parts = [];
-    if (typeof JSON !== 'undefined' && JSON.stringify) { return JSON.stringify(value); }
-    if (value === null || value === undefined) { return 'null'; }
-    if (typeof value === 'string') { return quote(value); }
-    if (typeof value === 'number') { return isFinite(value) ? String(value) : 'null'; }
-    if (typeof value !== 'object') { return String(value); }
-    if (isArray(value)) {
-      for (var i = 0; i < value.length; i++) { parts.push(encode(value[i])); }
-      return '[' + parts.join(',') + ']';
-    }
-    for (var key in value) {
-      if (Object.prototype.hasOwnProperty.call(value, key) && value[key] !== undefined) {
-        parts.push(quote(key) + ':' + encode(value[key]));
-      }
-    }
-    return '{' + parts.join(',') + '}';
-  }
+  function encode(value) { return api.encode(value); }
 
-  // Without a native parser the text is run as a literal, and only after everything that is not JSON has
-  // been ruled out: with strings, numbers and words taken away, nothing but punctuation may be left.
-  function decode(text) {
-    if (typeof JSON !== 'undefined' && JSON.parse) { return JSON.parse(text); }
-    var rest = text
-      .replace(/\\(?:["\\\/bfnrt]|u[0-9a-fA-F]{4})/g, '@')
-      .replace(/"[^"\\\x00-\x1f]*"|true|false|null|-?\d+(?:\.\d*)?(?:[eE][+\-]?\d+)?/g, ']')
-      .replace(/(?:^|:|,)(?:\s*\[)+/g, '');
-    if (!/^[\],:{}\s]*$/.test(rest)) { throw new Error('not JSON'); }
-    return new Function('return (' + text.replace(/\u2028/g, '\\u2028').replace(/\u2029/g, '\\u2029') + ')')();
-  }
+  function decode(text) { return api.decode(text); }
 
   /* ---- requests ---- */
 
+  // In lower case, as `location` has it.
   function origin(url) {
-    var found = /^(?:([a-z]+:)?\/\/[^\/?#]+)/i.exec(url);
-    var here = location.protocol + '//' + location.host;
-    if (!found) { return here; }
-    return (found[1] ? found[0] : location.protocol + found[0]).toLowerCase();
+    var found = /^([a-z]+:)?(\/\/[^\/?#]+)/i.exec(url) || [];
+    return ((found[1] || location.protocol) + (found[2] || '//' + location.host)).toLowerCase();
   }
 
   function sameOrigin(url) {
-    return origin(url) === (location.protocol + '//' + location.host).toLowerCase();
+    return origin(url) === origin('');
   }
 
   function newXhr() {
@@ -158,7 +135,6 @@ var Longtail = (function () {
     var xhr = newXhr();
     var foreign = !sameOrigin(url);
     var old = window.XDomainRequest && (!xhr || !('withCredentials' in xhr)) && (foreign || progress);
-    var headers = options.headers || {};
     var wait = 0;
 
     function finish(status, text) {
@@ -182,9 +158,7 @@ var Longtail = (function () {
       xhr.open(method, url, true);
       if (!old) {
         if (foreign && options.credentials && 'withCredentials' in xhr) { xhr.withCredentials = true; }
-        for (var name in headers) {
-          if (Object.prototype.hasOwnProperty.call(headers, name)) { xhr.setRequestHeader(name, headers[name]); }
-        }
+        each(options.headers, function (name, value) { xhr.setRequestHeader(name, value); });
         xhr.onreadystatechange = function () {
           var status = 0;
           var text = '';
@@ -194,7 +168,6 @@ var Longtail = (function () {
           if (status === 429 || status === 503) {
             try { wait = 1000 * xhr.getResponseHeader('Retry-After') || 0; } catch (e) {}
           }
-          if (status === 1223) { status = 204; }
           if (progress && status === 200) { progress(text); }
           if (!finished && xhr.readyState === 4) { finish(status, text); }
         };
@@ -261,7 +234,7 @@ var Longtail = (function () {
       if (status === 304) { return link.batch({ messages: [] }); }
       if (status !== 200) { return link.end(refusal(status, text, wait)); }
       try { batch = decode(text); } catch (e) {}
-      if (!batch) { return link.end({ code: 'unreachable', message: 'the answer was cut short' }); }
+      if (!batch) { return link.end(refusal(0)); }
       link.batch(batch);
     });
   }
@@ -280,29 +253,19 @@ var Longtail = (function () {
     };
   }
 
+  // A UUID of version 4.
   function newClientId() {
-    var bytes = [];
-    var text = '';
-    var i;
-    if (window.crypto && crypto.getRandomValues && window.Uint8Array) {
-      bytes = crypto.getRandomValues(new Uint8Array(16));
-    } else {
-      for (i = 0; i < 16; i++) { bytes.push(Math.floor(Math.random() * 256)); }
-    }
-    for (i = 0; i < 16; i++) {
-      var b = i === 6 ? (bytes[i] & 15) | 64 : i === 8 ? (bytes[i] & 63) | 128 : bytes[i];
-      text += (b < 16 ? '0' : '') + b.toString(16) + (i === 3 || i === 5 || i === 7 || i === 9 ? '-' : '');
-    }
-    return text;
+    var random = window.crypto && crypto.getRandomValues && window.Uint8Array && crypto.getRandomValues(new Uint8Array(32));
+    var at = 0;
+    return 'xxxxxxxx-xxxx-4xxx-yxxx-xxxxxxxxxxxx'.replace(/[xy]/g, function (c) {
+      var digit = (random ? random[at++] : Math.floor(Math.random() * 256)) & 15;
+      return (c === 'x' ? digit : (digit & 3) | 8).toString(16);
+    });
   }
 
   function query(base, path, fields) {
     var parts = [];
-    for (var name in fields) {
-      if (Object.prototype.hasOwnProperty.call(fields, name) && fields[name] !== undefined) {
-        parts.push(name + '=' + encodeURIComponent(fields[name]));
-      }
-    }
+    each(fields, function (name, value) { parts.push(name + '=' + encodeURIComponent(value)); });
     return base + path + '?' + parts.join('&');
   }
 
@@ -327,32 +290,6 @@ var Longtail = (function () {
     script.onerror = over(failed);
     (document.head || document.getElementsByTagName('head')[0]).appendChild(script);
     return over();
-  }
-
-  // Where no script may send a request to that server, a form can. What it answered cannot be read.
-  function post(address, body, done) {
-    var name = 'longtail' + (++callCount);
-    var holder = document.createElement('div');
-    var form;
-    holder.style.display = 'none';
-    // The name of a frame that was made by script does not count in an old IE.
-    holder.innerHTML = '<form method="post" accept-charset="utf-8" target="' + name + '"><textarea name="data"></textarea></form>' +
-      '<iframe name="' + name + '" src="about:blank" title="Longtail"></iframe>';
-    document.body.appendChild(holder);
-    form = holder.firstChild;
-    form.action = address;
-    form.firstChild.value = body;
-    form.submit();
-    var frame = holder.lastChild;
-    function over() {
-      // Some browsers report the empty page first, and would not send the form if it were taken away then.
-      try { if (frame.contentWindow.location.href === 'about:blank') { return; } } catch (e) {}
-      setTimeout(function () {
-        document.body.removeChild(holder);
-        if (done) { done(null); }
-      }, 0);
-    }
-    if (frame.attachEvent) { frame.attachEvent('onload', over); } else { frame.onload = over; }
   }
 
   /* ---- a connection ---- */
@@ -416,11 +353,7 @@ var Longtail = (function () {
       if (!fns) { return; }
       fns = fns.slice(0);
       for (var i = 0; i < fns.length; i++) {
-        try {
-          fns[i].call(self, first, second);
-        } catch (e) {
-          rethrow(e);
-        }
+        try { fns[i].call(self, first, second); } catch (e) { rethrow(e); }
       }
     }
 
@@ -440,19 +373,19 @@ var Longtail = (function () {
     // Those of one kind that can be used, the best first.
     function rungs(batch) {
       var found = [];
-      var usable = {};
+      var all = {};
+      var wanted = [];
       for (var i = 0; i < api.transports.length; i++) {
         var transport = api.transports[i];
-        usable[transport.name] = transport.usable(base);
-        if (!names && usable[transport.name] && !usable[transport.like] && batch === !!transport.batch) {
-          found.push(transport);
+        if (transport.usable(base)) {
+          all[transport.name] = transport;
+          if (!all[transport.like]) { wanted.push(transport.name); }
         }
       }
-      for (var n = 0; names && n < names.length; n++) {
-        for (i = 0; i < api.transports.length; i++) {
-          transport = api.transports[i];
-          if (transport.name === names[n] && usable[names[n]] && batch === !!transport.batch) { found.push(transport); }
-        }
+      wanted = names || wanted;
+      for (i = 0; i < wanted.length; i++) {
+        transport = all[wanted[i]];
+        if (transport && batch === !!transport.batch) { found.push(transport); }
       }
       return found;
     }
@@ -525,7 +458,7 @@ var Longtail = (function () {
     function watch(here, within) {
       clearTimeout(here.watch);
       here.watch = setTimeout(function () {
-        here.end({ code: 'unreachable', message: 'silent for too long' });
+        here.end({ code: 'unreachable', message: 'silent too long' });
       }, within);
     }
 
@@ -559,7 +492,7 @@ var Longtail = (function () {
     function open() {
       var all = rungs(true);
       if (!all.length) { all = rungs(false); }
-      if (!all.length) { return finish({ code: 'no_transport', message: 'this browser has none of the transports' }); }
+      if (!all.length) { return finish({ code: 'no_transport', message: 'no transport is usable' }); }
       if (!failures) { place = 0; }
       begin(all[place % all.length]);
     }
@@ -860,7 +793,7 @@ var Longtail = (function () {
     };
 
     self.close = function () {
-      if (self.state !== 'closed') { finish({ code: 'closed', message: 'closed by the page' }); }
+      if (self.state !== 'closed') { finish({ code: 'closed', message: 'by the page' }); }
       return self;
     };
 
@@ -868,7 +801,6 @@ var Longtail = (function () {
     // body, so that a browser sends the request to another origin without asking first. What may pass is tried
     // again; the key keeps the log from taking it twice.
     self.publish = function (channel, data, settings, done) {
-      var body = encode(data);
       var tries = 0;
       settings = settings || {};
       var address = query(base, '/publish', {
@@ -883,7 +815,7 @@ var Longtail = (function () {
       function send() {
         http('POST', address, {
           credentials: options.credentials,
-          body: body,
+          body: encode(data),
           headers: { 'Content-Type': 'text/plain; charset=utf-8' }
         }, function (status, answer, wait) {
           var error = null;
@@ -899,7 +831,7 @@ var Longtail = (function () {
         });
       }
 
-      if (reaches(base, false)) { send(); } else { post(address, body, done); }
+      if (reaches(base, false)) { send(); } else { api.post(address, data, done); }
       return self;
     };
 
@@ -916,15 +848,15 @@ var Longtail = (function () {
     if (window.addEventListener) { window.addEventListener('online', online, false); }
 
     // Not at once, so that the page can add its listeners first.
-    timer = setTimeout(open, 0);
+    timer = setTimeout(function () {
+      if (api.encode && reaches(base, false)) { open(); } else { load(base + '/legacy.js', open, open); }
+    }, 0);
     return self;
   }
 
   api.connect = connect;
   api.newClientId = newClientId;
   // What transports are made of.
-  api.encode = encode;
-  api.decode = decode;
   api.origin = origin;
   api.sameOrigin = sameOrigin;
   api.reaches = reaches;

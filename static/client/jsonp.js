@@ -16,7 +16,7 @@ Longtail.transports.push({
     });
     function over() {
       call.drop();
-      if (!called) { link.end({ code: 'unreachable', message: 'the script did not call back' }); }
+      if (!called) { link.end({ code: 'unreachable', message: 'no answer' }); }
     }
     link.request();
     var forget = Longtail.load(link.url('/jsonp', mode + '&callback=' + call.name), over, over);

@@ -5,7 +5,8 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import vm from 'node:vm';
 
-const source = readFileSync(new URL('../../static/client/core.js', import.meta.url), 'utf8');
+const read = name => readFileSync(new URL(`../../static/client/${name}.js`, import.meta.url), 'utf8');
+const source = read('core');
 
 function storage() {
   const kept = new Map();
@@ -16,7 +17,7 @@ function storage() {
 function world({ json = true, transports = [['hand']], stored } = {}) {
   let now = 1000;
   let timers = [];
-  const sandbox = { location: { protocol: 'http:', host: 'here:80' } };
+  const sandbox = { location: { protocol: 'http:', host: 'here:80' }, XMLHttpRequest: function () {} };
   sandbox.window = sandbox;
   sandbox.localStorage = stored ?? storage();
   sandbox.setTimeout = (fn, wait) => {
@@ -30,6 +31,7 @@ function world({ json = true, transports = [['hand']], stored } = {}) {
   sandbox.clock = () => now;
   vm.runInContext('Date.prototype.getTime = function () { return clock(); };', sandbox);
   vm.runInContext(source, sandbox);
+  if (!json) vm.runInContext(read('legacy'), sandbox);
   const links = [];
   // A transport that is moved by hand: each request that it is asked for is a link and the cursor that it had.
   const hand = (name, more) => sandbox.Longtail.transports.push({

@@ -1,5 +1,5 @@
 // Holds the browser library to ECMAScript 3 and to the known traps of its oldest engines.
-//   node es3.mjs [file…]      by default static/client/*.js
+//   node es3.mjs [file…]      by default static/client/*.js and what was made of them
 import { readFileSync, readdirSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { join, relative } from 'node:path';
@@ -10,7 +10,8 @@ const root = fileURLToPath(new URL('../..', import.meta.url));
 const folder = join(root, 'static/client');
 const files = process.argv.length > 2
   ? process.argv.slice(2)
-  : readdirSync(folder).filter(name => name.endsWith('.js')).map(name => join(folder, name));
+  : readdirSync(folder).filter(name => name.endsWith('.js')).map(name => join(folder, name))
+    .concat(join(root, 'static/client.min.js'));
 
 // Methods that came with ECMAScript 5 or later. `indexOf` is not among them: strings always had it.
 const LATER = new Set(['forEach', 'map', 'filter', 'reduce', 'reduceRight', 'some', 'every', 'find', 'includes',

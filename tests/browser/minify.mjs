@@ -1,0 +1,52 @@
+// Makes the minified library that the server has at /client.min.js, and what npm gets.
+//   node minify.mjs           writes static/client.min.js and package/
+//   node minify.mjs --check   fails if they are not what would be written, or too large
+import { readFileSync, writeFileSync, mkdirSync, existsSync } from 'node:fs';
+import { gzipSync } from 'node:zlib';
+import { fileURLToPath } from 'node:url';
+import { join } from 'node:path';
+import { minify } from 'terser';
+
+const root = fileURLToPath(new URL('../..', import.meta.url));
+const MOST = 6144;
+// In the order in which the server joins them: the best transport first.
+const PARTS = ['core', 'ws', 'sse', 'xhr-stream', 'multipart', 'forever-frame', 'long-poll', 'jsonp', 'poll'];
+const SETTINGS = {
+  ecma: 5,
+  ie8: true,
+  // A function that is used once would be moved into its place with its name, which leaks into its scope in
+  // JScript; a quoted property may be a word that ECMAScript 3 reserves.
+  compress: { passes: 3, properties: false, reduce_vars: false, typeofs: false },
+  mangle: { properties: { regex: /^(greeted|waited|opened|handle|queue|doubt|watch|since|asked|beat|pace)$/ } },
+  format: { ascii_only: true, keep_quoted_props: true, preamble: '/* Longtail, MIT OR Apache-2.0 */' }
+};
+
+const source = PARTS.map(name => readFileSync(join(root, `static/client/${name}.js`), 'utf8')).join('\n');
+const small = (await minify(source, SETTINGS)).code + '\n';
+const gzipped = gzipSync(small, { level: 9 }).length;
+const exports = ['export default Longtail;', 'export const connect = Longtail.connect;'];
+const files = {
+  'static/client.min.js': small,
+  'package/longtail.js': source,
+  'package/longtail.min.js': small,
+  'package/longtail.mjs': [source, ...exports, ''].join('\n'),
+  'package/longtail.cjs': `${source}\nmodule.exports = Longtail;\n`
+};
+console.log(`library: ${source.length} bytes, minified ${small.length}, gzipped ${gzipped} of at most ${MOST}`);
+if (gzipped > MOST) {
+  console.error('the library is too large');
+  process.exit(1);
+}
+for (const [name, text] of Object.entries(files)) {
+  const path = join(root, name.replace('package/', 'static/package/'));
+  if (process.argv.includes('--check')) {
+    // What npm gets is made when it is packed, and not kept.
+    if (name.startsWith('static/') && (!existsSync(path) || readFileSync(path, 'utf8') !== text)) {
+      console.error(`${name} is not up to date: run node tests/browser/minify.mjs`);
+      process.exit(1);
+    }
+  } else {
+    mkdirSync(join(path, '..'), { recursive: true });
+    writeFileSync(path, text);
+  }
+}
