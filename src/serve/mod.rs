@@ -3,6 +3,7 @@
 mod access;
 mod commands;
 mod counts;
+mod diagnose;
 mod drain;
 mod duplex;
 mod io;

@@ -1,7 +1,7 @@
 //! Pages: the demo, the browser library, and what the server tells about itself.
 
 use super::reply::{self, Reply};
-use super::{App, counts};
+use super::{App, counts, diagnose};
 use crate::transport::{self, Lifecycle, Params, Refusal};
 use hyper::StatusCode;
 use hyper::header::{self, HeaderValue};
@@ -14,6 +14,8 @@ const FILES: &[(&str, &str, &[&str])] = &[
     ("/demo.js", SCRIPT, &[include_str!("../../static/demo.js")]),
     ("/demo.css", "text/css; charset=utf-8", &[include_str!("../../static/demo.css")]),
     ("/client.min.js", SCRIPT, &[include_str!("../../static/client.min.js")]),
+    ("/diagnose", "text/html; charset=utf-8", &[include_str!("../../static/diagnose.html")]),
+    ("/diagnose.js", SCRIPT, &[include_str!("../../static/client/diagnose.js")]),
     ("/legacy.js", SCRIPT, &[include_str!("../../static/client/legacy.js")]),
     (
         "/client.js",
@@ -32,7 +34,7 @@ const FILES: &[(&str, &str, &[&str])] = &[
     ),
 ];
 
-const OURS: [&str; 5] = ["/info", "/healthz", "/readyz", "/metrics", "/channels"];
+const OURS: &[&str] = &["/info", "/healthz", "/readyz", "/metrics", "/channels", "/diagnose/echo", "/diagnose/drip"];
 
 /// The media type of what `prometheus-client` writes, which Prometheus asks for by itself.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -56,6 +58,7 @@ pub async fn answer(app: &App, path: &str, query: &str) -> Result<Reply, Refusal
         "/readyz" if app.hub.is_ready() => reply::whole(StatusCode::OK, "text/plain; charset=utf-8", "ready\n"),
         "/readyz" => not_ready("the log cannot be reached, or is not read yet\n"),
         "/metrics" => reply::whole(StatusCode::OK, OPEN_METRICS, metrics(app)),
+        "/diagnose/drip" => diagnose::drip(app, query)?,
         "/channels" => reply::json(StatusCode::OK, counts::list(app, query).await?),
         "/info" => reply::json(StatusCode::OK, info(app)),
         _ => match path.strip_prefix("/channels/") {

@@ -10,11 +10,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
+use tokio_stream::Stream;
 
 /// A response's body.
 pub enum Body {
     /// All of it.
     Whole(Option<Bytes>),
+    /// One piece after the other, as they come.
+    Pieces(Pin<Box<dyn Stream<Item = Bytes> + Send>>),
     /// None that hyper would see: it writes the head, and then the connection is taken over.
     Handover(Arc<AtomicBool>),
 }
@@ -26,9 +29,12 @@ impl hyper::body::Body for Body {
     type Data = Bytes;
     type Error = Infallible;
 
-    fn poll_frame(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         match self.get_mut() {
             Body::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Body::Pieces(pieces) => {
+                pieces.as_mut().poll_next(cx).map(|piece| piece.map(|bytes| Ok(Frame::data(bytes))))
+            }
             Body::Handover(reached) => {
                 // Asked for a body: the head is in hyper's buffer.
                 reached.store(true, Ordering::Relaxed);
@@ -44,7 +50,7 @@ impl hyper::body::Body for Body {
     fn size_hint(&self) -> SizeHint {
         match self {
             Body::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
-            Body::Handover(_) => SizeHint::default(),
+            Body::Pieces(_) | Body::Handover(_) => SizeHint::default(),
         }
     }
 }
@@ -63,6 +69,13 @@ pub fn whole(status: StatusCode, content_type: &'static str, body: impl Into<Byt
     let body = body.into();
     let mut reply = Response::new(Body::Whole((!body.is_empty()).then_some(body)));
     *reply.status_mut() = status;
+    prepare(reply.headers_mut(), content_type);
+    reply
+}
+
+/// A response that comes in pieces.
+pub fn pieces(content_type: &'static str, pieces: impl Stream<Item = Bytes> + Send + 'static) -> Reply {
+    let mut reply = Response::new(Body::Pieces(Box::pin(pieces)));
     prepare(reply.headers_mut(), content_type);
     reply
 }

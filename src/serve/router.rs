@@ -3,7 +3,7 @@
 use super::access::Access;
 use super::listener::Client;
 use super::reply::{self, Reply};
-use super::{App, pages, publish, subscribe};
+use super::{App, diagnose, pages, publish, subscribe};
 use crate::transport::{self, Code, Refusal};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
@@ -46,6 +46,8 @@ pub async fn answer(app: Arc<App>, client: Client, request: Request<Incoming>) -
         subscribe::answer(&app, &client, transport, request).await
     } else if path == "/publish" {
         publish::answer(&app, request).await.unwrap_or_else(|refusal| reply::refused(&refusal))
+    } else if path == "/diagnose/echo" {
+        diagnose::echo(request.version(), request.headers())
     } else {
         let answer = pages::answer(&app, path, request.uri().query().unwrap_or_default()).await;
         answer.unwrap_or_else(|refusal| reply::refused(&refusal))

@@ -145,7 +145,7 @@ var Longtail = (function () {
       } else {
         xhr.onreadystatechange = nothing;
       }
-      if (status !== -1) { done(status, text, wait); }
+      if (status !== -1) { done(status, text, wait, xhr); }
     }
 
     if (old) {

@@ -1,0 +1,69 @@
+//! What a browser asks to learn what the way to the server does.
+
+mod support;
+
+use std::time::{Duration, Instant};
+use support::{Node, Request};
+
+#[tokio::test]
+async fn a_drip_comes_in_pieces() {
+    let node = Node::start(&[]).await;
+    let began = Instant::now();
+    let mut response = Request::get("/diagnose/drip?bytes=64&count=5&every=200").open(node.http).await;
+    assert_eq!(response.status, 200);
+    let mut pieces = 0;
+    while response.read_some().await.is_some() {
+        pieces += 1;
+        if pieces == 1 {
+            assert!(began.elapsed() < Duration::from_millis(900), "the first piece waits for no other");
+        }
+    }
+    assert!(pieces >= 5 && began.elapsed() >= Duration::from_secs(1), "{pieces} pieces in {:?}", began.elapsed());
+    let text = response.text();
+    assert_eq!(text.lines().map(str::len).collect::<Vec<_>>(), [63; 5]);
+    assert!(text.ends_with("end\n"), "{text}");
+}
+
+#[tokio::test]
+async fn its_bounds() {
+    let node = Node::start(&[]).await;
+    for query in
+        ["bytes=15", "bytes=4097", "count=0", "count=121", "every=9", "every=x", "count=120&every=1001", "bytes=-1"]
+    {
+        let answer = Request::get(&format!("/diagnose/drip?{query}")).send(node.http).await;
+        assert_eq!((answer.status, answer.error_code().as_str()), (400, "bad_request"), "{query}");
+    }
+}
+
+/// What somebody on the way has done to the request; nothing that tells who asks.
+#[tokio::test]
+async fn an_echo() {
+    let node = Node::start(&[]).await;
+    let answer = Request::get("/diagnose/echo")
+        .header("Via", "1.0 squid")
+        .header("X-Forwarded-For", "10.1.2.3")
+        .header("Cookie", "secret=1")
+        .send(node.http)
+        .await;
+    assert_eq!(answer.status, 200);
+    let seen = answer.json();
+    assert_eq!((seen["http"].as_str(), seen["via"].as_str()), (Some("1.1"), Some("1.0 squid")));
+    assert_eq!(seen["forwarded"], true);
+    assert!(!answer.text().contains("secret") && !answer.text().contains("10.1.2.3"), "{}", answer.text());
+}
+
+#[tokio::test]
+async fn the_page_and_its_scripts() {
+    let node = Node::start(&[]).await;
+    for (path, word) in [
+        ("/diagnose", "<h1>"),
+        ("/diagnose.js", "Longtail.diagnose = "),
+        ("/legacy.js", "Longtail.post = "),
+        ("/client.js", "var Longtail = "),
+        ("/client.min.js", "var Longtail="),
+    ] {
+        let answer = Request::get(path).send(node.http).await;
+        assert_eq!(answer.status, 200, "{path}");
+        assert!(answer.text().contains(word), "{path}");
+    }
+}
