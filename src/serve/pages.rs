@@ -16,6 +16,7 @@ const FILES: &[(&str, &str, &[&str])] = &[
     ("/client.min.js", SCRIPT, &[include_str!("../../static/client.min.js")]),
     ("/diagnose", "text/html; charset=utf-8", &[include_str!("../../static/diagnose.html")]),
     ("/diagnose.js", SCRIPT, &[include_str!("../../static/client/diagnose.js")]),
+    ("/share.js", SCRIPT, &[include_str!("../../static/client/share.js")]),
     ("/legacy.js", SCRIPT, &[include_str!("../../static/client/legacy.js")]),
     (
         "/client.js",

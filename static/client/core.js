@@ -42,7 +42,7 @@
  *
  * Options of connect: channels, cursor, last, transports (names, the best first), client, token, interval (ms
  * between two polls), and credentials (true: cookies also go to another origin, which must then be allowed by
- * its name, not by `*`).
+ * its name, not by `*`), and share (true: the tabs of this browser read through one connection, where it can).
  */
 var Longtail = (function () {
   var api = { transports: [], calls: {}, version: '0.1.0' };
@@ -393,6 +393,7 @@ var Longtail = (function () {
     function newLink(transport, cursor) {
       var here = {
         transport: transport,
+        owner: self,
         cursor: cursor,
         credentials: !!options.credentials,
         park: 0,
@@ -849,7 +850,10 @@ var Longtail = (function () {
 
     // Not at once, so that the page can add its listeners first.
     timer = setTimeout(function () {
-      if (api.encode && reaches(base, false)) { open(); } else { load(base + '/legacy.js', open, open); }
+      if (!api.encode || !reaches(base, false)) { return load(base + '/legacy.js', open, open); }
+      // One that begins at a cursor of its own cannot begin where others are.
+      if (!options.share || options.cursor || options.last || !window.BroadcastChannel || !navigator.locks) { return open(); }
+      load(base + '/share.js', function () { api.share(self, options); }, open);
     }, 0);
     return self;
   }

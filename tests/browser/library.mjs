@@ -1,0 +1,192 @@
+// The browser library in Chromium: tabs that share, the diagnosis of a path, publishing where scripts may not.
+import { test, before, after } from 'node:test';
+import assert from 'node:assert/strict';
+import net from 'node:net';
+import { startServer, startBrowser, until, publish, pause } from './support.mjs';
+
+let server;
+let browser;
+
+before(async () => {
+  server = await startServer();
+  browser = await startBrowser();
+});
+
+after(async () => {
+  await browser?.close();
+  server?.stop();
+});
+
+// An empty page of an origin with the library on it.
+async function page(context, origin = server.base, script = origin) {
+  const made = await context.newPage();
+  await made.goto(origin + '/healthz');
+  await made.addScriptTag({ url: script + '/client.js' });
+  return made;
+}
+
+// Connects in a page and keeps what it hears.
+const listen = (made, options, url = '') => made.evaluate(([url, options]) => {
+  window.seen = [];
+  window.gaps = 0;
+  window.lt = Longtail.connect(url, options);
+  window.lt.on('message', message => window.seen.push(message.data));
+  window.lt.on('gap', () => { window.gaps += 1; });
+}, [url, options]);
+
+const seen = made => made.evaluate(() => window.seen);
+
+const readers = async channel => (await (await fetch(`${server.base}/channels/${channel}`)).json());
+
+test('the ladder ends at a WebSocket, and the first message comes before', async () => {
+  const context = await browser.newContext();
+  const made = await page(context);
+  await publish(server.base, 'ladder', 'before');
+  await made.evaluate(() => {
+    window.steps = [];
+    window.lt = Longtail.connect('', { channels: 'ladder', last: 1 });
+    window.lt.on('transport', name => window.steps.push(name));
+    window.lt.on('message', message => window.steps.push(message.data));
+  });
+  await until('it is on top', async () => {
+    const steps = await made.evaluate(() => window.steps);
+    return steps.join() === 'long-poll,before,ws' || steps;
+  }, 5000);
+  await context.close();
+});
+
+test('tabs that share have one connection, and the next goes on when its tab is closed', { timeout: 60000 }, async () => {
+  const context = await browser.newContext();
+  const tabs = [await page(context), await page(context), await page(context)];
+  for (const [n, tab] of tabs.entries()) {
+    await listen(tab, { channels: n === 2 ? ['shared', 'more'] : ['shared'], share: true });
+    await until('it is open', async () => {
+      const state = await tab.evaluate(() => [window.lt.state, window.lt.transport]);
+      return state.join() === 'open,shared' || state;
+    });
+  }
+  await until('there is one reader', async () => {
+    const { readers: { total } } = (await readers('shared'));
+    return total === 1 || total;
+  });
+  let sent = 0;
+  const send = async count => { for (let n = 0; n < count; n++) await publish(server.base, 'shared', ++sent); };
+  const all = () => Array.from({ length: sent }, (_, n) => n + 1);
+  await send(20);
+  await publish(server.base, 'more', 'for one');
+  for (const tab of tabs) {
+    await until('each tab has each message once', async () => {
+      const got = await seen(tab);
+      return got.filter(data => data !== 'for one').join() === all().join() || got;
+    });
+  }
+  assert.equal((await seen(tabs[2])).includes('for one'), true);
+  assert.equal((await seen(tabs[0])).includes('for one'), false);
+
+  // What a tab publishes for the others comes to the others, also to those behind the same connection.
+  await tabs[1].evaluate(() => new Promise((resolve, reject) => window.lt.publish('shared', 'by two', { toSelf: false },
+    error => error ? reject(new Error(error.code)) : resolve())));
+  for (const tab of [tabs[0], tabs[2]]) await until('it came', async () => (await seen(tab)).includes('by two'));
+  await pause(300);
+  assert.equal((await seen(tabs[1])).includes('by two'), false);
+
+  const sending = send(200);
+  await pause(100);
+  await tabs[0].close();
+  await sending;
+  for (const tab of tabs.slice(1)) {
+    await until('each tab has each message once', async () => {
+      const got = (await seen(tab)).filter(data => typeof data === 'number');
+      return got.join() === all().join() || [got.length, sent, await tab.evaluate(() => [window.lt.state, window.lt.transport])];
+    });
+    assert.equal(await tab.evaluate(() => window.gaps), 0);
+  }
+  await until('there is one reader again', async () => {
+    const { readers: { total } } = (await readers('shared'));
+    return total === 1 || total;
+  });
+  await context.close();
+});
+
+test('a script that may not send a request publishes by a form, and reads by scripts', async () => {
+  const other = server.base.replace('127.0.0.1', 'localhost');
+  const context = await browser.newContext();
+  await context.addInitScript(() => { delete window.XMLHttpRequest; delete window.WebSocket; delete window.EventSource; delete window.JSON; });
+  const made = await page(context, other, server.base);
+  await made.evaluate(url => {
+    window.seen = [];
+    window.lt = Longtail.connect(url, { channels: ['form'] });
+    window.lt.on('message', message => window.seen.push(message.event + ' ' + message.data.text));
+    window.lt.on('open', () => window.lt.publish('form', { text: 'a "b"\n\u017elu\u0165 &=%' }, { event: 'sent' }, () => { window.done = true; }));
+  }, server.base);
+  await until('it came back', async () => {
+    const got = await made.evaluate(() => [window.done, window.lt.transport, window.seen[0]].join('|'));
+    return got === 'true|jsonp|sent a "b"\n\u017elu\u0165 &=%' || got;
+  });
+  await context.close();
+});
+
+/* ---- the diagnosis ---- */
+
+// A path to the server that does something to what passes: `edit(chunk, socket, isHead)` of each answer.
+function path(handle) {
+  const upstream = Number(new URL(server.base).port);
+  const made = net.createServer(client => {
+    const to = net.connect(upstream, '127.0.0.1');
+    const end = () => { client.destroy(); to.destroy(); };
+    client.on('error', end).on('close', end);
+    to.on('error', end);
+    client.on('data', chunk => to.write(handle.ask ? handle.ask(chunk) : chunk));
+    let first = true;
+    let kept = [];
+    to.on('data', chunk => {
+      if (first && handle.answer?.(chunk, end)) return;
+      first = false;
+      if (handle.hold) kept.push(chunk); else client.write(chunk);
+    });
+    to.on('close', () => {
+      client.end(Buffer.concat(kept));
+      kept = [];
+    });
+  });
+  return new Promise(resolve => made.listen(0, '127.0.0.1', () => resolve({
+    base: `http://127.0.0.1:${made.address().port}`,
+    stop: () => made.close()
+  })));
+}
+
+async function diagnosis(base) {
+  const context = await browser.newContext();
+  const made = await context.newPage();
+  await made.goto(base + '/diagnose?now=1');
+  await made.waitForFunction(() => document.getElementById('state').textContent === 'Done.', null, { timeout: 60000 });
+  const report = await made.inputValue('#report');
+  await context.close();
+  return report;
+}
+
+test('a path that does nothing is found to do nothing', { timeout: 60000 }, async () => {
+  const report = await diagnosis(server.base);
+  assert.ok(!report.includes('!!'), report);
+  assert.match(report, /ok {2}Responses are not held back/);
+  assert.match(report, /ok {2}WebSocket works/);
+});
+
+test('a WebSocket that is cut right after it opened is named', { timeout: 60000 }, async () => {
+  const way = await path({ answer: (chunk, end) => { if (chunk.includes(' 101 ')) setTimeout(end, 200); return false; } });
+  const report = await diagnosis(way.base);
+  way.stop();
+  assert.match(report, /!! {2}WebSocket opens and is cut after [12]\d\d ms/, report);
+  assert.match(report, /ok {2}EventSource works/, report);
+});
+
+test('a path that holds answers back until they end is named', { timeout: 90000 }, async () => {
+  // One request a connection, so that an answer's end can be seen.
+  const way = await path({ hold: true, ask: chunk => Buffer.from(chunk.toString('latin1').replace(/\r\nConnection: keep-alive/i, '\r\nConnection: close'), 'latin1') });
+  const report = await diagnosis(way.base);
+  way.stop();
+  assert.match(report, /!! {2}Responses are held back until they end/, report);
+  assert.match(report, /!! {2}EventSource is held back: nothing arrived within 6 s/, report);
+  assert.match(report, /ok {2}Polling works/, report);
+  assert.match(report, /ok {2}Long polling works/, report);
+});
