@@ -5,6 +5,7 @@ use crate::log::bridge::Pattern;
 use crate::log::redis::Endpoint;
 use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Parser, ValueEnum};
+use hyper::Uri;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -38,6 +39,12 @@ pub struct Config {
     #[arg(long, env = "LONGTAIL_ALLOW_ORIGIN", value_name = "ORIGIN")]
     #[arg(value_delimiter = ' ', action = ArgAction::Append, help_heading = "Access")]
     pub allow_origin: Vec<String>,
+
+    /// Asks this application who may subscribe and publish: `https://www.example.com/authorize.php` is
+    /// POSTed the channels with the user's cookies and says which are allowed
+    #[arg(long, env = "LONGTAIL_AUTHORIZE_URL", value_name = "URL", help_heading = "Access")]
+    #[arg(value_parser = application, hide_env_values = true)]
+    pub authorize_url: Option<Uri>,
 
     /// Redis that holds the log: `redis://…`, `rediss://…` (TLS), `redis+unix://…`,
     /// `redis+sentinel://HOST:PORT,…/SERVICE` or `redis+cluster://HOST:PORT,…`. Without it the log is in
@@ -200,6 +207,14 @@ fn address_or_off(text: &str) -> Result<AddressOrOff, String> {
     address(text).map(|address| AddressOrOff(Some(address))).map_err(|mend| format!("{mend}, or off"))
 }
 
+fn application(text: &str) -> Result<Uri, String> {
+    let rule = || "use an address as https://www.example.com/authorize.php, without a name and a password".to_owned();
+    let uri: Uri = text.parse().map_err(|_| rule())?;
+    let is_sound = matches!(uri.scheme_str(), Some("http" | "https"))
+        && uri.authority().is_some_and(|authority| !authority.as_str().contains('@'));
+    is_sound.then_some(uri).ok_or_else(rule)
+}
+
 fn redis_prefix(text: &str) -> Result<String, String> {
     // A brace would move the keys to another Cluster slot than the log's.
     if text.is_empty()
@@ -245,10 +260,16 @@ impl Config {
     pub fn check(&self) -> Result<(), BadConfig> {
         let bad = |text: String| Err(BadConfig(text));
         let addresses = self.listen.iter().chain(&self.tcp_listen.0);
-        if let (false, Some(address)) = (self.open, addresses.into_iter().find(|address| !address.ip().is_loopback())) {
+        if self.open && self.authorize_url.is_some() {
+            return bad("--open lets everybody do everything, and --authorize-url asks who may: set one of them".into());
+        }
+        let is_guarded = self.authorize_url.is_some();
+        if let (false, Some(address)) =
+            (self.open || is_guarded, addresses.into_iter().find(|address| !address.ip().is_loopback()))
+        {
             return bad(format!(
                 "{address} can be reached from other machines, and nothing says who may subscribe and publish: \
-                 listen on a loopback address, or set --open to let everybody"
+                 listen on a loopback address, set --authorize-url to ask your application, or --open to let everybody"
             ));
         }
         if let Some(origin) = self.allow_origin.iter().find(|origin| *origin != "*" && !is_origin(origin)) {

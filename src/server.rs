@@ -7,7 +7,7 @@ use crate::log::bridge::{self, BridgeConfig};
 use crate::log::census::Census;
 use crate::log::memory::MemoryLog;
 use crate::log::redis::{Endpoint, RedisCensus, RedisConfig, RedisLog};
-use crate::serve::{self, Access, App, Connections, Drain, Listeners, Settings};
+use crate::serve::{self, Access, App, Application, Authorizer, Connections, Drain, Listeners, Nearness, Settings};
 use crate::transport::params::Limits;
 use prometheus_client::registry::Registry;
 use redis::{ClientTlsConfig, TlsCertificates};
@@ -92,6 +92,11 @@ impl Server {
         if let Some(log) = &redis {
             log.metrics().register(&mut metrics);
         }
+        let (nearness, authorizer) = match &config.authorize_url {
+            Some(url) => (Nearness::Guarded, Authorizer::Application(Application::new(url.clone(), &mut metrics)?)),
+            None if config.open => (Nearness::Open, Authorizer::Open),
+            None => (Nearness::Loopback, Authorizer::Open),
+        };
         let bridge = BridgeConfig {
             patterns: config.patterns().unwrap_or_default(),
             queue: config.redis_subscribe_queue as usize,
@@ -110,7 +115,8 @@ impl Server {
         let app = App {
             hub: Hub::new(log, retention, away),
             census: census.clone(),
-            access: Access { open: config.open, allow_origin: config.allow_origin.clone() },
+            access: Access { nearness, allow_origin: config.allow_origin.clone() },
+            authorizer: Arc::new(authorizer),
             settings: Settings {
                 heartbeat: Duration::from_secs(config.heartbeat_seconds),
                 max_message: config.max_message_bytes,

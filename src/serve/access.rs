@@ -5,11 +5,22 @@ use hyper::HeaderMap;
 use hyper::header::{self, HeaderValue};
 use std::net::IpAddr;
 
-/// The rules of an open server.
+/// Whose requests are looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Nearness {
+    /// Those of this machine: nothing else says who may do what.
+    Loopback,
+    /// Everybody's, by an [`super::Authorizer`]; pages by their origin.
+    Guarded,
+    /// Everybody's.
+    Open,
+}
+
+/// Whose requests and whose pages are listened to.
 #[derive(Clone, Debug)]
 pub struct Access {
-    /// Anybody may, from anywhere.
-    pub open: bool,
+    /// Whose requests.
+    pub nearness: Nearness,
     /// Origins that may, besides our own and those of this machine.
     pub allow_origin: Vec<String>,
 }
@@ -61,13 +72,14 @@ impl Access {
     ///
     /// `forbidden` for a foreign host, `forbidden_origin` for a foreign page.
     pub fn check(&self, headers: &HeaderMap) -> Result<(), Refusal> {
-        if self.open {
+        if self.nearness == Nearness::Open {
             return Ok(());
         }
+        let is_loopback = self.nearness == Nearness::Loopback;
         let host = headers.get(header::HOST).map(|host| host.to_str().unwrap_or("?"));
         let host = host.map(Authority::parse);
         // A name of somebody else's that leads to this machine (DNS rebinding).
-        if host.is_some_and(|host| !host.is_loopback()) {
+        if is_loopback && host.is_some_and(|host| !host.is_loopback()) {
             let mend = "this server answers to loopback names only; start it with --open to let everybody in";
             return Err(Refusal::new(Code::Forbidden, mend));
         }
@@ -91,7 +103,8 @@ impl Access {
             return false;
         }
         let authority = Authority::parse(authority);
-        authority.is_loopback() || host.is_some_and(|host| host.is_same(&authority))
+        (self.nearness == Nearness::Loopback && authority.is_loopback())
+            || host.is_some_and(|host| host.is_same(&authority))
     }
 
     /// Lets the page that asked read the reply. The origin is echoed and credentials are allowed,
@@ -100,15 +113,19 @@ impl Access {
     pub fn share(&self, origin: Option<HeaderValue>, reply: &mut HeaderMap) {
         reply.append(header::VARY, HeaderValue::from_static("Origin"));
         let Some(origin) = origin else { return };
-        let named = |allowed: &String| origin.to_str().is_ok_and(|origin| allowed.eq_ignore_ascii_case(origin));
-        let by_star = self.allow_origin.iter().any(|allowed| allowed == "*") && !self.allow_origin.iter().any(named);
-        if by_star {
+        if self.is_by_star(&origin) {
             reply.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
         } else {
             reply.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
             reply.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
         }
         reply.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("ETag, Retry-After"));
+    }
+
+    /// Whether only an explicit `*` lets this origin in: its pages speak for nobody's cookies.
+    pub fn is_by_star(&self, origin: &HeaderValue) -> bool {
+        let named = |allowed: &String| origin.to_str().is_ok_and(|origin| allowed.eq_ignore_ascii_case(origin));
+        self.allow_origin.iter().any(|allowed| allowed == "*") && !self.allow_origin.iter().any(named)
     }
 
     /// What a preflight asks.
@@ -126,7 +143,8 @@ mod tests {
     use super::*;
 
     fn check(open: bool, allow: &[&str], host: &str, origin: Option<&str>) -> Result<(), Code> {
-        let access = Access { open, allow_origin: allow.iter().map(ToString::to_string).collect() };
+        let nearness = if open { Nearness::Open } else { Nearness::Loopback };
+        let access = Access { nearness, allow_origin: allow.iter().map(ToString::to_string).collect() };
         let mut headers = HeaderMap::new();
         headers.insert(header::HOST, host.parse().expect("a header"));
         if let Some(origin) = origin {

@@ -1,10 +1,11 @@
 //! What duplex clients command: subscribe, unsubscribe, publish, ping.
 
 use super::App;
+use super::authorize::{Action, Question};
 use super::publish::{self, Publication};
 use super::pump::Pump;
 use crate::cursor::{Cursor, Start};
-use crate::message::{Channel, Draft};
+use crate::message::{Channel, ClientId, Draft};
 use crate::transport::params::{self, too_many_channels};
 use crate::transport::{Code, Control, Refusal};
 use serde::Deserialize;
@@ -58,9 +59,9 @@ impl Commands {
     }
 
     /// Carries out one command and answers it through the pump. An error is the command's alone.
-    pub fn carry_out(&mut self, app: &App, pump: &mut Pump, text: &[u8]) -> Outcome {
+    pub async fn carry_out(&mut self, app: &App, pump: &mut Pump, text: &[u8]) -> Outcome {
         let mut reference = None;
-        match self.try_carry_out(app, pump, text, &mut reference) {
+        match self.try_carry_out(app, pump, text, &mut reference).await {
             Ok(outcome) => outcome,
             Err(refusal) => {
                 pump.say(&Control::Error { reference: reference.as_deref(), refusal: &refusal });
@@ -69,7 +70,7 @@ impl Commands {
         }
     }
 
-    fn try_carry_out(
+    async fn try_carry_out(
         &mut self,
         app: &App,
         pump: &mut Pump,
@@ -91,7 +92,7 @@ impl Commands {
         let kind = head.kind.and_then(|kind| crate::wire::json::text_of(kind.get()));
         match kind.as_deref() {
             Some("subscribe") => {
-                let cursor = self.subscribe(app, pump, text)?;
+                let cursor = self.subscribe(app, pump, text).await?;
                 pump.say(&Control::Ack { reference: answer, cursor: Some(cursor), id: None });
             }
             Some("unsubscribe") => {
@@ -101,7 +102,13 @@ impl Commands {
             Some("publish") => {
                 let publication: Publication<'_> =
                     serde_json::from_str(text).map_err(|error| publish::bad_json(&error))?;
-                return Ok(Outcome::Publish(publication.into_draft(app.settings.max_message)?, reference.take()));
+                let draft = publication.into_draft(app.settings.max_message)?;
+                if let Some(lease) = pump.permission() {
+                    let (asker, channels) = (lease.asker().to_publish()?, vec![draft.channel.clone()]);
+                    let client = pump.subscription().client().cloned();
+                    app.authorizer.ask(Question { action: Action::Publish, channels, client, asker }).await?;
+                }
+                return Ok(Outcome::Publish(draft, reference.take()));
             }
             Some("ping") => pump.say(&Control::Pong { reference: answer }),
             _ => {
@@ -112,12 +119,12 @@ impl Commands {
         Ok(Outcome::Done)
     }
 
-    fn subscribe(&mut self, app: &App, pump: &mut Pump, text: &str) -> Result<Cursor, Refusal> {
+    async fn subscribe(&mut self, app: &App, pump: &mut Pump, text: &str) -> Result<Cursor, Refusal> {
         let command: Subscription<'_> = serde_json::from_str(text).map_err(|error| bad_command(&error))?;
         let channels = parse_channels(&command.channels)?;
         let start: Option<Start> = command.cursor.as_deref().map(str::parse).transpose()?;
         let last = command.last.map(|last| params::last(&last.to_string())).transpose()?;
-        let client = command.client.as_deref().map(str::parse).transpose()?;
+        let client: Option<ClientId> = command.client.as_deref().map(str::parse).transpose()?;
         if (start.is_some() || last.is_some()) && self.position_fixed {
             let rule = "a connection has one cursor; cursor and last count where the first channels are named";
             return Err(Refusal::new(Code::CursorFixed, rule));
@@ -128,6 +135,13 @@ impl Commands {
         if subscription.channels() + new > most {
             return Err(too_many_channels(most));
         }
+        if let Some(lease) = pump.permission() {
+            let (asker, action) = (lease.asker().clone(), Action::Subscribe);
+            let question = Question { action, channels: channels.clone(), client: client.clone(), asker };
+            let term = app.authorizer.ask(question).await?;
+            lease.add(&channels, term);
+        }
+        let subscription = pump.subscription();
         // Nothing has been changed up to here: a command is carried out whole or not at all.
         if let (Some(client), false) = (client, self.channels_named) {
             app.hub.left_polling(&channels, &client);
@@ -150,10 +164,15 @@ impl Commands {
 fn unsubscribe(pump: &mut Pump, text: &str) -> Result<Cursor, Refusal> {
     let command: Subscription<'_> = serde_json::from_str(text).map_err(|error| bad_command(&error))?;
     let subscription = pump.subscription();
-    for channel in parse_channels(&command.channels)? {
-        subscription.remove(&channel);
+    let channels = parse_channels(&command.channels)?;
+    for channel in &channels {
+        subscription.remove(channel);
     }
-    Ok(subscription.cursor())
+    let cursor = subscription.cursor();
+    if let Some(lease) = pump.permission() {
+        channels.iter().for_each(|channel| lease.remove(channel));
+    }
+    Ok(cursor)
 }
 
 fn parse_channels(names: &[Cow<'_, str>]) -> Result<Vec<Channel>, Refusal> {

@@ -169,7 +169,7 @@ impl Duplex {
                         return Ok(end);
                     }
                 }
-                Event::Drain => pump.bye(Bye::Drain, drain.retry()),
+                Event::Drain => pump.bye(Bye::Drain, Some(drain.retry())),
                 Event::Read(read) => {
                     silence.as_mut().reset(tokio::time::Instant::now() + idle);
                     if read? == 0 {
@@ -202,7 +202,9 @@ impl Duplex {
             };
             match input {
                 Input::Nothing => {}
-                Input::Command(text) => match self.commands.carry_out(&self.app, pump, &text) {
+                // Waits for the application where it has to be asked: commands keep their order, and only this
+                // connection stands still for it.
+                Input::Command(text) => match self.commands.carry_out(&self.app, pump, &text).await {
                     Outcome::Done => self.flush(pump).await?,
                     Outcome::Publish(draft, reference) => self.publish(draft, reference).await,
                     Outcome::TooLarge => {

@@ -1,5 +1,6 @@
 //! Listening, accepting, and the life of a connection.
 
+use super::authorize::{Asker, Lease};
 use super::commands::Commands;
 use super::duplex::Duplex;
 use super::io::ClientIo;
@@ -17,7 +18,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -68,6 +69,8 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 pub struct Client {
     /// Whether it is one connection too many, which is only told so.
     pub is_over: bool,
+    /// Where it comes from.
+    pub ip: IpAddr,
     /// Where a response leaves what goes on when its head is written.
     pub(super) handover: Arc<Handover>,
     /// Counted for as long as anybody speaks with it.
@@ -147,11 +150,12 @@ where
                 continue;
             }
         };
-        let Some(admission) = app.connections.admit(peer.ip().to_canonical()) else { continue };
+        let ip = peer.ip().to_canonical();
+        let Some(admission) = app.connections.admit(ip) else { continue };
         prepare(&stream);
         let io = ClientIo::new(stream, app.settings.write_timeout);
         let (is_over, handover) = (admission.is_over, Arc::default());
-        let client = Client { is_over, handover, _admission: Arc::new(admission), _alive: alive.clone() };
+        let client = Client { is_over, ip, handover, _admission: Arc::new(admission), _alive: alive.clone() };
         tokio::spawn(serve(app.clone(), io, client));
     }
 }
@@ -267,7 +271,8 @@ async fn raw(app: Arc<App>, mut io: ClientIo, client: Client, transport: &'stati
         return;
     }
     debug_assert_eq!(transport.lifecycle(&params), Lifecycle::Socket);
-    let pump = subscribe::pump(&app, transport, &params, opening, None);
+    let mut pump = subscribe::pump(&app, transport, &params, opening, None);
+    pump.lease(Lease::new(&app.authorizer, Asker::unknown(client.ip, transport.name()), params.client));
     let commands = Commands::new(false, false);
     Duplex::run(app, io, transport, pump, commands).await;
 }

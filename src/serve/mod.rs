@@ -1,6 +1,8 @@
 //! The server: listeners, requests, streams, and how they end.
 
 mod access;
+mod application;
+mod authorize;
 mod commands;
 mod counts;
 mod diagnose;
@@ -18,7 +20,9 @@ mod router;
 mod stream;
 mod subscribe;
 
-pub use access::Access;
+pub use access::{Access, Nearness};
+pub use application::Application;
+pub use authorize::Authorizer;
 pub use drain::Drain;
 pub use limits::Connections;
 pub use listener::{Listeners, bind, serve};
@@ -40,6 +44,8 @@ pub struct App {
     pub census: Option<Arc<dyn Census>>,
     /// Who may talk to us.
     pub access: Access,
+    /// Who may read and publish what.
+    pub authorizer: Arc<Authorizer>,
     /// The settings.
     pub settings: Settings,
     /// How many there are.

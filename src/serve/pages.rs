@@ -45,6 +45,11 @@ pub fn has(path: &str) -> bool {
     OURS.contains(&path) || path.starts_with("/channels/") || FILES.iter().any(|(name, ..)| *name == path)
 }
 
+/// Whether a page tells of others than the one who asks.
+pub fn is_private(path: &str) -> bool {
+    path == "/metrics" || path == "/channels" || path.starts_with("/channels/")
+}
+
 /// Answers a GET.
 ///
 /// # Errors

@@ -1,7 +1,9 @@
 //! Publishing: `POST /publish` in its forms, and what commands share with it.
 
 use super::App;
+use super::authorize::{Action, Asker, Authorizer, Question};
 use super::counts::Census;
+use super::listener::Client;
 use super::reply::{self, Reply};
 use super::router::read_body;
 use crate::cursor::Cursor;
@@ -120,7 +122,7 @@ pub fn append(
 /// # Errors
 ///
 /// Why nothing was appended, or that it is not known.
-pub async fn answer(app: &Arc<App>, mut request: Request<Incoming>) -> Result<Reply, Refusal> {
+pub async fn answer(app: &Arc<App>, client: &Client, mut request: Request<Incoming>) -> Result<Reply, Refusal> {
     let most = BODY_BYTES.max(app.settings.max_message.saturating_mul(2));
     let body = read_body(app, &mut request, most).await?;
     let body = std::str::from_utf8(&body).map_err(|_| Refusal::new(Code::NotUtf8, "the body is not UTF-8"))?;
@@ -146,6 +148,13 @@ pub async fn answer(app: &Arc<App>, mut request: Request<Incoming>) -> Result<Re
         Some((_, value)) => flag("counts", &value)?,
         None => false,
     };
+    if matches!(*app.authorizer, Authorizer::Application(_)) {
+        let headers = request.headers();
+        let by_cookie = !headers.get(header::ORIGIN).is_some_and(|origin| app.access.is_by_star(origin));
+        let asker = Asker::new(client.ip, "publish", headers, by_cookie).to_publish()?;
+        let question = Question { action: Action::Publish, channels: channels.clone(), client: None, asker };
+        app.authorizer.ask(question).await?;
+    }
     let cursors = append(app, drafts).await?;
     let census = if wants_counts { Some(Census::of(app, &channels).await) } else { None };
     let published = published(&channels, &cursors, census.as_ref());

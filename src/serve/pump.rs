@@ -1,5 +1,6 @@
 //! The pump: the one loop that carries a subscription into a stream, whatever the transport.
 
+use super::authorize::Lease;
 use super::drain::Drain;
 use crate::hub::{Limit, Step, Subscription};
 use crate::message::{ClientId, Message};
@@ -59,6 +60,8 @@ pub struct Pump {
     envelope: Box<dyn Envelope>,
     pace: Pace,
     drain: Drain,
+    /// The permission to read, where permissions end.
+    lease: Option<Box<Lease>>,
     state: State,
     born: Instant,
     /// When something was written last. A heartbeat's time is reckoned from it when the timer fires,
@@ -94,6 +97,7 @@ impl Pump {
             envelope,
             pace,
             drain,
+            lease: None,
             state: State::Silent,
             born: now,
             spoke: now,
@@ -119,6 +123,16 @@ impl Pump {
         self.envelope.control(&hello, &mut out);
         self.subscription.set_client(client);
         self.ready.push_back(out.into());
+    }
+
+    /// Runs only as long as this permission.
+    pub fn lease(&mut self, lease: Option<Lease>) {
+        self.lease = lease.map(Box::new);
+    }
+
+    /// The permission to read, where permissions end.
+    pub fn permission(&mut self) -> Option<&mut Lease> {
+        self.lease.as_deref_mut()
     }
 
     /// Whether the hello was said.
@@ -160,8 +174,12 @@ impl Pump {
                 State::Silent => return Poll::Pending,
                 State::Running => {}
             }
+            if self.lease.as_mut().is_some_and(|lease| lease.poll_end(cx).is_ready()) {
+                self.bye(Bye::Revoked, None);
+                continue;
+            }
             let Some(limit) = self.limit() else {
-                self.bye(Bye::Rollover, ROLLOVER_RETRY);
+                self.bye(Bye::Rollover, Some(ROLLOVER_RETRY));
                 continue;
             };
             // A connection that has not named a channel yet keeps the position it was given.
@@ -185,7 +203,7 @@ impl Pump {
             // After the step, which has registered the waker that a drain wakes.
             if self.drain.has_begun() {
                 let retry = self.drain.retry();
-                self.bye(Bye::Drain, retry);
+                self.bye(Bye::Drain, Some(retry));
                 continue;
             }
             let now = if std::mem::take(&mut self.is_fresh) { self.spoke } else { Instant::now() };
@@ -231,10 +249,10 @@ impl Pump {
         self.say(&Control::Heartbeat { cursor });
     }
 
-    /// Ends the stream.
-    pub fn bye(&mut self, bye: Bye, retry: Duration) {
+    /// Ends the stream. `retry`: when to come back; `None`: not at all.
+    pub fn bye(&mut self, bye: Bye, retry: Option<Duration>) {
         let cursor = Some(self.subscription.cursor());
-        self.say(&Control::Bye { bye, retry: Some(retry), cursor });
+        self.say(&Control::Bye { bye, retry, cursor });
         self.state = State::Ended;
     }
 

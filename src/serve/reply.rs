@@ -110,7 +110,7 @@ pub fn refused(refusal: &Refusal) -> Reply {
     } else {
         json(status, refusal.to_json())
     };
-    if status == StatusCode::SERVICE_UNAVAILABLE || status == StatusCode::TOO_MANY_REQUESTS {
+    if refusal.may_pass || status == StatusCode::SERVICE_UNAVAILABLE || status == StatusCode::TOO_MANY_REQUESTS {
         // Spread, or all who were refused would come back in one second.
         let seconds = if refusal.code == Code::TooManyConnections { fastrand::u64(2..8) } else { fastrand::u64(1..4) };
         reply.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));

@@ -1,6 +1,6 @@
 //! Requests to where they are answered, and what every reply gets.
 
-use super::access::Access;
+use super::access::{Access, Nearness};
 use super::listener::Client;
 use super::reply::{self, Reply};
 use super::{App, diagnose, pages, publish, subscribe};
@@ -45,7 +45,9 @@ pub async fn answer(app: Arc<App>, client: Client, request: Request<Incoming>) -
     } else if let Some(transport) = transport {
         subscribe::answer(&app, &client, transport, request).await
     } else if path == "/publish" {
-        publish::answer(&app, request).await.unwrap_or_else(|refusal| reply::refused(&refusal))
+        publish::answer(&app, &client, request).await.unwrap_or_else(|refusal| reply::refused(&refusal))
+    } else if app.access.nearness == Nearness::Guarded && pages::is_private(path) {
+        reply::refused(&Refusal::new(Code::Forbidden, "this server tells that to nobody but its keepers"))
     } else if path == "/diagnose/echo" {
         diagnose::echo(request.version(), request.headers())
     } else {

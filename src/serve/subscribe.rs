@@ -1,5 +1,6 @@
 //! Subscriptions over HTTP: parameters, the five lifecycles, and what `If-None-Match` decides.
 
+use super::authorize::{Action, Asker, Lease, Question, Term};
 use super::listener::{Client, Taken};
 use super::poll::{self, Batch};
 use super::pump::{Pace, Pump, Rollover};
@@ -14,6 +15,7 @@ use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{HeaderMap, Method, Request, StatusCode};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// Bytes of a form that subscribes.
 const FORM_BYTES: usize = 128 << 10;
@@ -90,6 +92,23 @@ async fn subscribe(
         params.cursor = Some(last.parse()?);
     }
     let upgrade = (lifecycle == Lifecycle::Duplex).then(|| duplex::Upgrade::check(&request)).transpose()?;
+    // A script tag sends cookies for any page: what it is answered by a call to a function of that page, as
+    // what a frame on a sibling host is, goes by tokens.
+    let by_cookie = !(transport.calls_back() && (lifecycle == Lifecycle::LongPoll || lifecycle == Lifecycle::Poll))
+        && params.domain.is_none()
+        && !headers.get(header::ORIGIN).is_some_and(|origin| app.access.is_by_star(origin));
+    let asker = Asker::new(client.ip, transport.name(), headers, by_cookie);
+    let term = if params.channels.is_empty() {
+        Term::Endless
+    } else {
+        let (channels, client) = (params.channels.clone(), params.client.clone());
+        app.authorizer.ask(Question { action: Action::Subscribe, channels, client, asker: asker.clone() }).await?
+    };
+    let lease = || {
+        let mut lease = Lease::new(&app.authorizer, asker, params.client.clone())?;
+        lease.add(&params.channels, term);
+        Some(lease)
+    };
     if request.method() == Method::HEAD {
         return Ok(head_only(&opening));
     }
@@ -100,7 +119,9 @@ async fn subscribe(
         return Err(Refusal::new(Code::NotReady, "the server has not read its log yet; come back in a moment"));
     }
     match lifecycle {
-        Lifecycle::Poll | Lifecycle::LongPoll => Ok(batch(app, transport, &params, opening, headers, lifecycle).await?),
+        Lifecycle::Poll | Lifecycle::LongPoll => {
+            Ok(batch(app, transport, &params, opening, headers, lifecycle, term).await?)
+        }
         Lifecycle::Stream { rollover } => {
             let bounds = Rollover {
                 bytes: params.max_bytes.unwrap_or(ROLLOVER.bytes),
@@ -110,6 +131,7 @@ async fn subscribe(
             extra_headers(&opening, reply.headers_mut());
             let framing = Framing::of(request.version());
             let mut pump = pump(app, transport, &params, opening, rollover.then_some(bounds));
+            pump.lease(lease());
             pump.hello();
             let may_reuse = framing == Framing::Chunked && !duplex::has_token(request.headers(), "connection", "close");
             client.handover.leave(Taken::Stream(pump, framing, may_reuse));
@@ -121,6 +143,7 @@ async fn subscribe(
             };
             let has_cursor = params.cursor.is_some() || params.last.is_some();
             let mut pump = pump(app, transport, &params, opening, None);
+            pump.lease(lease());
             pump.hello();
             Ok(upgrade.accept(client, transport, pump, has_cursor))
         }
@@ -152,6 +175,7 @@ async fn batch(
     opening: Opening,
     headers: &HeaderMap,
     lifecycle: Lifecycle,
+    term: Term,
 ) -> Result<Reply, Refusal> {
     let tag = etag(headers)?;
     let start = params.cursor.or(tag.map(Start::After)).unwrap_or(Start::Latest);
@@ -159,6 +183,11 @@ async fn batch(
     let timeout = match lifecycle {
         Lifecycle::Poll => Duration::ZERO,
         _ => params.timeout.unwrap_or(LONG_POLL),
+    };
+    // It waits no longer than it may read; the next request asks again.
+    let timeout = match term {
+        Term::Until(end) => timeout.min(end.saturating_duration_since(Instant::now())),
+        Term::Endless => timeout,
     };
     if let Some(client) = &client {
         app.hub.polled(name, &params.channels, client, timeout);

@@ -84,12 +84,19 @@ pub struct Refusal {
     pub code: Code,
     /// For people.
     pub message: String,
+    /// Whether it may be another answer in a moment, although the code does not say so.
+    pub may_pass: bool,
 }
 
 impl Refusal {
     /// A refusal.
     pub fn new(code: Code, message: impl Into<String>) -> Refusal {
-        Refusal { code, message: message.into() }
+        Refusal { code, message: message.into(), may_pass: false }
+    }
+
+    /// A refusal that may pass.
+    pub fn passing(code: Code, message: impl Into<String>) -> Refusal {
+        Refusal { may_pass: true, ..Refusal::new(code, message) }
     }
 
     /// `{"error":{"code":…,"message":…}}`.

@@ -165,7 +165,8 @@ var Longtail = (function () {
           if (finished || xhr.readyState < 3) { return; }
           if (xhr.readyState === 3 && !progress) { return; }
           try { status = xhr.status; text = xhr.responseText; } catch (e) {}
-          if (status === 429 || status === 503) {
+          // Refused for now, if it says when to come back.
+          if (status > 400) {
             try { wait = 1000 * xhr.getResponseHeader('Retry-After') || 0; } catch (e) {}
           }
           if (progress && status === 200) { progress(text); }
@@ -551,7 +552,7 @@ var Longtail = (function () {
       if (error) {
         emit('error', error);
         if (main || self.state === 'closed' || self.state === 'paused') { return; }
-        if (PASSING.indexOf(' ' + error.code + ' ') === -1) { return finish(error); }
+        if (!wait && PASSING.indexOf(' ' + error.code + ' ') === -1) { return finish(error); }
       }
       if (stream) {
         if (lived > STEADY_AFTER) { failures = 0; }
@@ -825,7 +826,7 @@ var Longtail = (function () {
             try { id = decode(answer).messages[0].id; } catch (e) { status = 0; }
           }
           if (status !== 200) { error = refusal(status, answer, wait); }
-          if (error && ++tries < 5 && PASSING.indexOf(' ' + error.code + ' ') !== -1) {
+          if (error && ++tries < 5 && (wait || PASSING.indexOf(' ' + error.code + ' ') !== -1)) {
             return setTimeout(send, Math.max(wait || 0, pauseAfter(tries)));
           }
           if (done) { done(error, id); }

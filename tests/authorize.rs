@@ -1,0 +1,453 @@
+//! `--authorize-url`: the application decides who may subscribe and publish.
+
+mod support;
+
+use futures_util::{SinkExt, StreamExt};
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+use support::{Kind, Node, Reader, Request, Response, Subscription, eventually, within};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Mutex;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+
+/// A question as the application got it.
+#[derive(Clone, Debug)]
+struct Asked {
+    body: Value,
+    cookie: Option<String>,
+    authorization: Option<String>,
+}
+
+impl Asked {
+    fn channels(&self) -> Vec<String> {
+        self.body["channels"]
+            .as_array()
+            .expect("channels")
+            .iter()
+            .map(|name| name.as_str().expect("a name").to_owned())
+            .collect()
+    }
+}
+
+/// A small application of its own: an HTTP server that answers by a rule and notes what it was asked.
+struct Application {
+    url: String,
+    asked: Arc<Mutex<Vec<Asked>>>,
+    count: Arc<AtomicUsize>,
+}
+
+impl Application {
+    /// `rule`: status and body; `None`: no answer ever.
+    async fn start(rule: impl Fn(&Asked) -> Option<(u16, String)> + Send + Sync + 'static) -> Application {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("an address");
+        let url = format!("http://{}/authorize.php?key=hidden", listener.local_addr().expect("an address"));
+        let (asked, count, rule) = (Arc::<Mutex<Vec<Asked>>>::default(), Arc::<AtomicUsize>::default(), Arc::new(rule));
+        let noted = (asked.clone(), count.clone());
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let (asked, count, rule) = (noted.0.clone(), noted.1.clone(), rule.clone());
+                tokio::spawn(async move {
+                    let Some(question) = read(stream).await else { return };
+                    let (question, mut stream) = question;
+                    count.fetch_add(1, Ordering::SeqCst);
+                    asked.lock().await.push(question.clone());
+                    let Some((status, body)) = rule(&question) else {
+                        tokio::time::sleep(Duration::from_secs(60)).await;
+                        return;
+                    };
+                    let length = body.len();
+                    let answer =
+                        format!("HTTP/1.1 {status} X\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}");
+                    let _ = stream.write_all(answer.as_bytes()).await;
+                });
+            }
+        });
+        Application { url, asked, count }
+    }
+
+    /// Allows what the cookie `may=a,b` names, to whoever has one.
+    async fn by_cookie(ttl: u64) -> Application {
+        Application::start(move |asked| Some(allowed_by_cookie(asked, ttl))).await
+    }
+
+    fn count(&self) -> usize {
+        self.count.load(Ordering::SeqCst)
+    }
+
+    async fn last(&self) -> Asked {
+        self.asked.lock().await.last().expect("a question").clone()
+    }
+}
+
+fn allowed_by_cookie(asked: &Asked, ttl: u64) -> (u16, String) {
+    let Some(names) = asked.cookie.as_deref().and_then(|cookie| cookie.strip_prefix("may=")) else {
+        return (401, String::new());
+    };
+    let channels: Vec<&str> = names.split(',').collect();
+    (200, json!({"channels": channels, "ttl": ttl}).to_string())
+}
+
+async fn read(mut stream: TcpStream) -> Option<(Asked, TcpStream)> {
+    let mut bytes = Vec::new();
+    loop {
+        let mut part = [0; 4096];
+        let n = stream.read(&mut part).await.ok().filter(|n| *n > 0)?;
+        bytes.extend_from_slice(&part[..n]);
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+        let header = |name: &str| {
+            let lines = head.lines().filter_map(|line| line.split_once(": "));
+            lines.filter(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.to_owned()).next()
+        };
+        assert!(head.starts_with("POST /authorize.php?key=hidden HTTP/1.1"), "{head}");
+        if body.len() >= header("content-length")?.parse().ok()? {
+            let body = serde_json::from_str(body).expect("JSON");
+            return Some((Asked { body, cookie: header("cookie"), authorization: header("authorization") }, stream));
+        }
+    }
+}
+
+async fn node(application: &Application) -> Node {
+    Node::start(&["--authorize-url", &application.url, "--allow-origin", "https://app.example"]).await
+}
+
+/// Subscribes over a transport of HTTP; a refusal is read whole, and a stream is cut off.
+async fn knock(node: &Node, path: &str, headers: &[(&str, &str)]) -> Response {
+    let mut request = Request::get(path);
+    for (name, value) in headers {
+        request = request.header(name, value);
+    }
+    let mut response = request.open(node.http).await;
+    if response.status != 200 {
+        response.finish().await;
+    }
+    response
+}
+
+const PATHS: [&str; 8] = [
+    "/poll?channel=C",
+    "/long-poll?timeout=1&channel=C",
+    "/xhr-stream?channel=C",
+    "/multipart?channel=C",
+    "/sse?channel=C",
+    "/ndjson?channel=C",
+    "/forever-frame?callback=f&channel=C",
+    "/jsonp?mode=poll&callback=f&channel=C",
+];
+
+#[tokio::test]
+async fn each_transport_is_asked_for() {
+    let application = Application::by_cookie(60).await;
+    let node = node(&application).await;
+    for path in PATHS {
+        let name = path.split('?').next().expect("a path").trim_start_matches('/');
+        // A script tag sends cookies for any site, so that they count for nothing there.
+        let by_cookie = name != "jsonp";
+        let is_script = matches!(name, "jsonp" | "forever-frame");
+        for (cookie, channel, status, code) in [
+            (Some("may=a,b"), "a", 200, ""),
+            (Some("may=a,b"), "a,b", 200, ""),
+            (Some("may=a,b"), "a,c,d", 403, "forbidden"),
+            (Some("may=A"), "a", 403, "forbidden"),
+            (None, "a", 401, "unauthorized"),
+        ] {
+            let headers: Vec<_> = cookie.map(|cookie| ("Cookie", cookie)).into_iter().collect();
+            let answer = knock(&node, &path.replace("=C", &format!("={channel}")), &headers).await;
+            let (status, code) = if by_cookie { (status, code) } else { (401, "unauthorized") };
+            if is_script && code == "unauthorized" {
+                // It cannot read a status, so it is told by the callback.
+                assert_eq!(answer.status, 200, "{path} {cookie:?} {channel}");
+                continue;
+            }
+            assert_eq!(answer.status, status, "{path} {cookie:?} {channel}: {}", answer.text());
+            if status == 403 && channel == "a,c,d" {
+                assert_eq!(answer.error_code(), code);
+                assert!(answer.text().contains("not allowed: c, d"), "{path}: {}", answer.text());
+            }
+            if by_cookie {
+                let asked = application.last().await;
+                assert_eq!(asked.body["transport"], name);
+                assert_eq!(asked.body["ip"], "127.0.0.1");
+                assert_eq!(asked.body["action"], "subscribe");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_duplex_client_is_asked_for_at_each_command() {
+    let application = Application::by_cookie(60).await;
+    let node = node(&application).await;
+    let mut request = format!("ws://{}/ws?channel=a", node.http).into_client_request().expect("a request");
+    for (name, value) in [("Cookie", "may=a,b"), ("Origin", "https://app.example")] {
+        request.headers_mut().insert(name, value.parse().expect("a header"));
+    }
+    let (mut socket, _) = tokio_tungstenite::connect_async(request).await.expect("a WebSocket");
+    assert_eq!(application.last().await.body["origin"], "https://app.example");
+    for (command, answer) in [
+        (json!({"type": "subscribe", "channels": ["b"], "ref": 1}), Ok(())),
+        (json!({"type": "subscribe", "channels": ["b", "c"], "ref": 2}), Err("forbidden")),
+        (json!({"type": "publish", "channel": "b", "data": 1, "ref": 3}), Ok(())),
+        (json!({"type": "publish", "channel": "c", "data": 1, "ref": 4}), Err("forbidden")),
+    ] {
+        socket.send(Message::text(command.to_string())).await.expect("sent");
+        let item = within(support::SOON, "an answer", async {
+            loop {
+                let frame = socket.next().await.expect("no end").expect("a frame");
+                let item: Value = serde_json::from_str(frame.to_text().expect("text")).expect("JSON");
+                if item["ref"] == command["ref"] {
+                    return item;
+                }
+            }
+        })
+        .await;
+        match answer {
+            Ok(()) => assert_eq!(item["type"], "ack", "{command}: {item}"),
+            Err(code) => assert_eq!(item["code"], code, "{command}: {item}"),
+        }
+    }
+    // Raw TCP brings nothing that tells a user.
+    let tcp = node.transport("tcp").await;
+    let mut reader = Reader::open(&node, &tcp, Subscription::to(&["a"])).await;
+    let item = reader.next().await.expect("an error");
+    assert_eq!(item.str("code").as_deref(), Some("unauthorized"), "{item:?}");
+    assert_eq!(application.last().await.body["transport"], "tcp");
+}
+
+#[tokio::test]
+async fn what_is_no_answer_refuses() {
+    type Rule = fn(&Asked) -> Option<(u16, String)>;
+    let cases: [(&str, Rule, u16); 9] = [
+        ("no answer", |_| None, 403),
+        ("an error", |_| Some((500, r#"{"channels":["a"]}"#.into())), 403),
+        ("no content", |_| Some((204, String::new())), 403),
+        ("a redirect", |_| Some((302, String::new())), 403),
+        ("not JSON", |_| Some((200, "yes".into())), 403),
+        ("no list", |_| Some((200, r#"{"channels":"a","ttl":60}"#.into())), 403),
+        ("a ttl that is none", |_| Some((200, r#"{"channels":["a"],"ttl":"60"}"#.into())), 403),
+        ("too long", |_| Some((200, format!(r#"{{"channels":["a"],"x":"{}"}}"#, "x".repeat(70_000)))), 403),
+        ("none", |_| Some((200, r#"{"channels":[]}"#.into())), 403),
+    ];
+    for (name, rule, status) in cases {
+        let application = Application::start(rule).await;
+        let node = node(&application).await;
+        let began = Instant::now();
+        let answer = Request::get("/poll?channel=a").header("Cookie", "s=secret").send(node.http).await;
+        assert_eq!((answer.status, answer.error_code().as_str()), (status, "forbidden"), "{name}: {}", answer.text());
+        assert!(began.elapsed() < Duration::from_secs(4), "{name}");
+        let is_passing = !matches!(name, "none" | "no content" | "a redirect");
+        assert_eq!(answer.header("Retry-After").is_some(), is_passing, "{name}");
+        assert!(!answer.text().contains("hidden") && !answer.text().contains("secret"), "{name}: {}", answer.text());
+        let metrics = Request::get("/metrics").send(node.http).await;
+        assert_eq!(metrics.status, 403);
+        let log = node.log();
+        assert!(!log.contains("hidden") && !log.contains("secret"), "{log}");
+    }
+    // Nobody is there at all.
+    let node = Node::start(&["--authorize-url", "http://127.0.0.1:1/"]).await;
+    let answer = Request::get("/poll?channel=a").send(node.http).await;
+    assert_eq!((answer.status, answer.error_code().as_str()), (403, "forbidden"));
+    assert!(node.log().contains("--authorize-url"), "{}", node.log());
+}
+
+/// An answer counts for all that was sent, and for nothing else.
+#[tokio::test]
+async fn answers_are_kept_by_all_that_was_sent() {
+    let application = Application::by_cookie(60).await;
+    let node = node(&application).await;
+    let cases: [(&str, &[(&str, &str)], bool); 12] = [
+        ("/poll?channel=a", &[("Cookie", "may=a,b")], true),
+        ("/poll?channel=a", &[("Cookie", "may=a,b")], false),
+        ("/poll?channel=a&cursor=earliest&limit=7", &[("Cookie", "may=a,b")], false),
+        ("/poll?channel=a,b", &[("Cookie", "may=a,b")], true),
+        ("/poll?channel=b&channel=a", &[("Cookie", "may=a,b")], false),
+        ("/poll?channel=a", &[("Cookie", "may=a,b ")], false),
+        ("/poll?channel=a", &[("Cookie", "may=a,b,c")], true),
+        ("/poll?channel=a", &[("Cookie", "may=a,b"), ("Authorization", "Bearer x")], true),
+        ("/poll?channel=a", &[("Cookie", "may=a,b"), ("Origin", "https://app.example")], true),
+        ("/long-poll?timeout=1&channel=a", &[("Cookie", "may=a,b")], true),
+        ("/poll?channel=a&client=6ba7b810-9dad-41d1-80b4-00c04fd430c8", &[("Cookie", "may=a,b")], true),
+        ("/poll?channel=a", &[("Cookie", "may=a,b")], false),
+    ];
+    for (n, (path, headers, is_asked)) in cases.into_iter().enumerate() {
+        let before = application.count();
+        let answer = knock(&node, path, headers).await;
+        assert_eq!(answer.status, 200, "{n} {path}: {}", answer.text());
+        assert_eq!(application.count() - before, usize::from(is_asked), "{n} {path} {headers:?}");
+    }
+    // A refusal is not kept: who signs in is let in.
+    for _ in 0..2 {
+        let before = application.count();
+        assert_eq!(knock(&node, "/poll?channel=z", &[("Cookie", "may=none")]).await.status, 403);
+        assert_eq!(knock(&node, "/poll?channel=z", &[]).await.status, 401);
+        assert!(application.count() - before >= 1);
+    }
+}
+
+#[tokio::test]
+async fn the_same_question_is_asked_once_at_a_time() {
+    let application = Application::start(|asked| {
+        std::thread::sleep(Duration::from_millis(200));
+        Some(allowed_by_cookie(asked, 60))
+    })
+    .await;
+    let node = node(&application).await;
+    let knocks = (0..50).map(|_| knock(&node, "/poll?channel=a", &[("Cookie", "may=a")]));
+    for answer in futures_util::future::join_all(knocks).await {
+        assert_eq!(answer.status, 200);
+    }
+    assert_eq!(application.count(), 1);
+}
+
+/// Names cannot be made to look like others.
+#[tokio::test]
+async fn odd_names_stand_for_themselves() {
+    let application = Application::start(|_| Some((200, r#"{"channels":["board:1"],"ttl":60}"#.into()))).await;
+    let node = node(&application).await;
+    for (name, status) in [
+        ("board:1", 200),
+        ("board%3A1", 200),
+        ("Board:1", 403),
+        ("board:1/", 403),
+        ("board:12", 403),
+        ("board:1/../2", 403),
+        ("board:1%2Cboard:2", 403),
+        ("board:1%00", 400),
+        ("board:1%20", 400),
+        ("board:*", 400),
+    ] {
+        let answer = knock(&node, &format!("/poll?channel={name}"), &[]).await;
+        assert_eq!(answer.status, status, "{name}: {}", answer.text());
+    }
+}
+
+/// A permission that ends is asked for again; refused, the reader is sent away for good.
+#[tokio::test]
+async fn a_running_subscription_is_asked_for_again() {
+    let allowed = Arc::new(AtomicUsize::new(1));
+    let rule = allowed.clone();
+    let application = Application::start(move |asked| {
+        let names = if rule.load(Ordering::SeqCst) == 1 { asked.channels() } else { Vec::new() };
+        Some((200, json!({"channels": names, "ttl": 1}).to_string()))
+    })
+    .await;
+    let node = node(&application).await;
+    let mut readers = Vec::new();
+    for transport in node.transports().await {
+        if ["poll", "long-poll", "jsonp"].contains(&transport.name.as_str()) {
+            continue;
+        }
+        let mut reader = Reader::open(&node, &transport, Subscription::to(&["a"])).await;
+        reader.next_of(Kind::Hello).await;
+        readers.push(reader);
+    }
+    assert!(readers.len() >= 6);
+    // Over several terms nothing is lost.
+    let mut published = Vec::new();
+    for n in 0..12 {
+        published.extend(node.publish_numbers("a", 1).await);
+        tokio::time::sleep(Duration::from_millis(if n % 2 == 0 { 500 } else { 1 })).await;
+    }
+    for reader in &mut readers {
+        reader.expect(&published).await;
+    }
+    assert!(application.count() > 2 * readers.len(), "{}", application.count());
+    allowed.store(0, Ordering::SeqCst);
+    for reader in &mut readers {
+        let bye = reader.next_of(Kind::Bye).await;
+        assert!(bye.text.contains("\"code\":4003"), "{}: {bye:?}", reader.transport.name);
+        assert!(!bye.text.contains("retry"), "{}: {bye:?}", reader.transport.name);
+    }
+    // A parked poll waits no longer than it may read.
+    allowed.store(1, Ordering::SeqCst);
+    let began = Instant::now();
+    let answer = Request::get("/long-poll?timeout=20&channel=a").send(node.http).await;
+    assert_eq!(answer.status, 200);
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+}
+
+/// An application that restarts sends nobody away.
+#[tokio::test]
+async fn a_short_failure_at_renewal_is_weathered() {
+    let state = Arc::new(AtomicUsize::new(200));
+    let rule = state.clone();
+    let application =
+        Application::start(move |_| Some((rule.load(Ordering::SeqCst) as u16, r#"{"channels":["a"],"ttl":1}"#.into())))
+            .await;
+    let node = node(&application).await;
+    let sse = node.transport("sse").await;
+    let mut reader = Reader::open(&node, &sse, Subscription::to(&["a"])).await;
+    reader.next_of(Kind::Hello).await;
+    state.store(503, Ordering::SeqCst);
+    let before = application.count();
+    eventually("a failed renewal", async || (application.count() > before).then_some(())).await;
+    state.store(200, Ordering::SeqCst);
+    let published = node.publish_numbers("a", 1).await;
+    reader.expect(&published).await;
+    let before = application.count();
+    within(Duration::from_secs(12), "the next renewal", async {
+        while application.count() < before + 2 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    })
+    .await;
+    let published = node.publish_numbers("a", 1).await;
+    reader.expect(&published).await;
+}
+
+/// A page of another site can send a form with the user's cookies, and must not publish by it.
+#[tokio::test]
+async fn a_cookie_alone_does_not_publish() {
+    let application = Application::start(|asked| {
+        let knows = asked.cookie.is_some() || asked.authorization.is_some();
+        Some(if knows { (200, r#"{"channels":["a"],"ttl":60}"#.into()) } else { (401, String::new()) })
+    })
+    .await;
+    let node = node(&application).await;
+    let own = format!("http://{}", node.http);
+    let cases: [(&[(&str, &str)], u16, &str); 9] = [
+        (&[("Cookie", "s=1")], 403, "forbidden_origin"),
+        (&[("Cookie", "s=1"), ("Origin", "https://evil.example")], 403, "forbidden_origin"),
+        (&[("Cookie", "s=1"), ("Origin", "null")], 403, "forbidden_origin"),
+        (&[("Cookie", "s=1"), ("Origin", "https://app.example.evil.example")], 403, "forbidden_origin"),
+        (&[("Cookie", "s=1"), ("Origin", "https://app.example")], 200, ""),
+        (&[("Cookie", "s=1"), ("Origin", own.as_str())], 200, ""),
+        (&[("Cookie", "s=1"), ("Authorization", "Bearer x")], 200, ""),
+        (&[("Authorization", "Bearer x")], 200, ""),
+        (&[], 401, "unauthorized"),
+    ];
+    for (headers, status, code) in cases {
+        let mut request = Request::post("/publish?channel=a", b"1");
+        for (name, value) in headers {
+            request = request.header(name, value);
+        }
+        let answer = request.send(node.http).await;
+        assert_eq!(answer.status, status, "{headers:?}: {}", answer.text());
+        if status != 200 {
+            assert_eq!(answer.error_code(), code, "{headers:?}");
+        }
+    }
+    let asked = application.asked.lock().await;
+    assert!(asked.iter().all(|asked| asked.body["action"] == "publish" && asked.body["transport"] == "publish"));
+    // Where something else vouches for the request, the cookie is left out.
+    assert!(asked.iter().any(|asked| asked.authorization.is_some() && asked.cookie.is_none()));
+}
+
+#[tokio::test]
+async fn it_opens_the_server_to_other_hosts_and_nothing_else() {
+    let application = Application::by_cookie(60).await;
+    let node = node(&application).await;
+    let answer =
+        Request::get("/poll?channel=a").header("Host", "push.example").header("Cookie", "may=a").send(node.http);
+    assert_eq!(answer.await.status, 200);
+    for path in ["/metrics", "/channels", "/channels/a"] {
+        assert_eq!(Request::get(path).send(node.http).await.status, 403, "{path}");
+    }
+    for path in ["/info", "/healthz", "/readyz", "/client.js", "/"] {
+        assert_eq!(Request::get(path).send(node.http).await.status, 200, "{path}");
+    }
+}
