@@ -1,0 +1,85 @@
+// A path whose weather changes: what it does to connections is another thing every few seconds.
+import net from 'node:net';
+
+const KINDS = ['clear', 'hold', 'cut', 'killWebSockets', 'clear', 'stripUpgrade', 'oldHttp', 'blackHole'];
+
+// A proxy in front of a port. Nothing happens to what passes until `begin()`.
+export async function startWeather(upstream, every = 4000) {
+  let kind = 'clear';
+  let at = 0;
+  let changes = 0;
+  let timer = null;
+  const open = new Set();
+
+  const server = net.createServer({ allowHalfOpen: true }, client => {
+    const to = net.connect({ port: upstream, host: '127.0.0.1', allowHalfOpen: true });
+    const here = { kept: [], size: 0 };
+    let isWebSocket = false;
+    let first = true;
+    here.end = () => { client.destroy(); to.destroy(); open.delete(here); };
+    // What is held goes out when there is enough of it, or at the end.
+    here.flush = () => {
+      for (const chunk of here.kept) client.write(chunk);
+      here.kept = [];
+      here.size = 0;
+    };
+    open.add(here);
+    client.on('error', here.end).on('close', here.end);
+    to.on('error', here.end);
+    client.on('data', chunk => {
+      if (kind === 'blackHole') return;
+      to.write(first ? head(chunk) : chunk);
+      first = false;
+    });
+    client.on('end', () => to.end());
+    // Heads are rewritten where a connection begins under that weather; it has one request then.
+    function head(chunk) {
+      let text = chunk.toString('latin1');
+      isWebSocket = /\r\nupgrade: websocket/i.test(text);
+      if (kind === 'stripUpgrade' || kind === 'oldHttp') text = text.replace(/\r\n(upgrade|connection): [^\r]*/gi, '');
+      if (kind === 'oldHttp') text = text.replace(/ HTTP\/1\.1\r\n/, ' HTTP/1.0\r\n');
+      if (kind !== 'clear' && !isWebSocket) {
+        text = text.replace(/\r\nconnection: [^\r]*/gi, '').replace('\r\n', '\r\nConnection: close\r\n');
+      }
+      return Buffer.from(text, 'latin1');
+    }
+    to.on('data', chunk => {
+      if (kind === 'blackHole') return;
+      if (kind === 'killWebSockets' && isWebSocket) setTimeout(here.end, 200);
+      if (kind !== 'hold' || isWebSocket) {
+        here.flush();
+        return client.write(chunk);
+      }
+      here.kept.push(chunk);
+      here.size += chunk.length;
+      if (here.size > 8192) here.flush();
+    });
+    to.on('end', () => { here.flush(); client.end(); });
+    to.on('close', () => { here.flush(); client.end(); open.delete(here); });
+  });
+
+  function change() {
+    // What a black hole has swallowed cannot be made good: those connections are dead, and nobody says so.
+    kind = KINDS[at++ % KINDS.length];
+    changes++;
+    if (kind === 'cut') for (const here of [...open]) here.end();
+    if (kind === 'clear') for (const here of open) here.flush();
+  }
+
+  await new Promise(resolve => server.listen(0, '127.0.0.1', resolve));
+  return {
+    port: server.address().port,
+    begin: () => { timer = setInterval(change, every); },
+    clear: () => {
+      clearInterval(timer);
+      kind = 'clear';
+      for (const here of open) here.flush();
+    },
+    changes: () => changes,
+    stop: () => {
+      clearInterval(timer);
+      for (const here of [...open]) here.end();
+      server.close();
+    }
+  };
+}
