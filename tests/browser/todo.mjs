@@ -1,0 +1,551 @@
+// Runs the ToDo application of examples/todo-php as its reader would, by its own `run`, and works on a board with two
+// people in two browsers: what one does, the other sees without reloading, and the one who did it sees it once.
+//   node --test todo.mjs
+// LONGTAIL_BIN, CHROMIUM: which ones. TODO_TEST_DSN, TODO_TEST_USER, TODO_TEST_PASSWORD: an empty MySQL database to do
+// it all on, in place of SQLite.
+import { test, before, after } from 'node:test';
+import assert from 'node:assert/strict';
+import { spawn, spawnSync } from 'node:child_process';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { fileURLToPath } from 'node:url';
+import { join } from 'node:path';
+import { chromium } from 'playwright-core';
+
+const root = fileURLToPath(new URL('../..', import.meta.url));
+const example = join(root, 'examples/todo-php');
+const target = process.env.CARGO_TARGET_DIR ?? join(root, 'target');
+const binary = process.env.LONGTAIL_BIN
+  ?? ['release', 'debug'].map(kind => join(target, kind, 'longtail')).find(existsSync);
+const executablePath = process.env.CHROMIUM
+  ?? ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'].find(existsSync);
+const pictures = join(target, 'browser');
+const FRONTS = ['plain', 'backbone', 'angular', 'ember'];
+const SOON = 2000;              // others see a change within this time
+
+const work = mkdtempSync(join(tmpdir(), 'longtail-todo-'));
+const complaints = [];
+let runner;
+let output = '';
+let todo;                       // address of the application
+let push;                       // address of Longtail
+let redisPort;
+let redis;                      // a Redis that a test has started in place of the one of `run`
+let guarded;                    // Longtail asks the application
+let browser;
+let ada;
+let ben;
+let cleo;                       // is refused things, and her browser says so
+let plain;                      // Ada without script
+
+// Settings of the person who runs the tests stay out of them.
+const env = Object.fromEntries(Object.entries(process.env)
+  .filter(([name]) => !/^(LONGTAIL_|TODO_|PUSH_PORT|REDIS_PORT)/.test(name)));
+Object.assign(env, {
+  LONGTAIL_BIN: binary,
+  TODO_VAR: work,
+  TODO_PORT: '18000',
+  PUSH_PORT: '18080',
+  REDIS_PORT: '16390',
+  TODO_DSN: process.env.TODO_TEST_DSN ?? '',
+  TODO_DB_USER: process.env.TODO_TEST_USER ?? '',
+  TODO_DB_PASSWORD: process.env.TODO_TEST_PASSWORD ?? ''
+});
+
+const php = (...args) => spawnSync('php', args, { env, stdio: 'ignore' }).status;
+const redisCli = (...args) => spawnSync('redis-cli', ['-p', redisPort, ...args], { encoding: 'utf8' });
+
+async function start() {
+  runner = spawn(join(example, 'run'), { env, stdio: ['ignore', 'pipe', 'pipe'] });
+  const ended = new Promise((resolve, reject) => {
+    runner.on('exit', code => reject(new Error(`run ended with ${code}:\n${output}`)));
+  });
+  const ready = new Promise(resolve => {
+    const read = chunk => {
+      output += chunk;
+      if (/Ctrl-C ends/.test(output)) resolve();
+    };
+    runner.stdout.on('data', read);
+    runner.stderr.on('data', read);
+  });
+  ended.catch(() => {});
+  await Promise.race([ready, ended, new Promise((resolve, reject) => {
+    setTimeout(() => reject(new Error('run was not ready within 90 s:\n' + output)), 90000).unref();
+  })]);
+  todo = /^ToDo +(http:\S+)\/$/m.exec(output)[1];
+  push = /^Longtail +(http:\S+)\/$/m.exec(output)[1];
+  redisPort = /^Redis +127\.0\.0\.1:(\d+)/m.exec(output)[1];
+  guarded = !/has no --authorize-url/.test(output);
+}
+
+before(async () => {
+  mkdirSync(pictures, { recursive: true });
+  assert.ok(binary && existsSync(binary), 'no longtail binary: run cargo build first');
+  assert.ok(executablePath, 'no Chromium: install it or set CHROMIUM');
+  assert.equal(php('-v'), 0, 'no PHP: apt-get install php-cli');
+  await start();
+  const args = ['--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage'];
+  browser = await chromium.launch({ executablePath, headless: true, args });
+  ada = await person('ada');
+  ben = await person('ben');
+});
+
+after(async () => {
+  await browser?.close();
+  redis?.kill('SIGTERM');
+  if (runner && runner.exitCode === null) {
+    const gone = new Promise(resolve => runner.on('exit', resolve));
+    runner.kill('SIGTERM');
+    await gone;
+  }
+  rmSync(work, { recursive: true, force: true });
+});
+
+// A browser of its own for each person, so that each has cookies of their own.
+async function person(name, options = {}) {
+  const context = await browser.newContext({ viewport: { width: 900, height: 900 }, ...options });
+  const page = await context.newPage();
+  page.setDefaultTimeout(8000);
+  page.on('pageerror', error => complaints.push(`${name}: ${error.message}`));
+  page.on('console', line => {
+    if (line.type() === 'error') complaints.push(`${name}: ${line.text()} ${line.location().url}`);
+  });
+  page.on('dialog', dialog => {
+    complaints.push(`${name}: a dialog: ${dialog.message()}`);
+    dialog.dismiss();
+  });
+  await page.goto(todo + '/');
+  await page.fill('[name=name]', name);
+  await page.fill('[name=password]', 'demo');
+  await page.click('button.main');
+  await page.waitForSelector('.boards');
+  return page;
+}
+
+async function open(page, board, { front = 'plain', transport } = {}) {
+  await page.goto(`${todo}/board.php?id=${board}&front=${front}` + (transport ? '&transport=' + transport : ''));
+  await page.waitForSelector('#state[data-state=open]');
+  assert.equal(await page.getAttribute('.fronts [aria-current]', 'href'), `board.php?id=${board}&front=${front}`);
+  if (transport) assert.equal(await page.textContent('#state'), 'Live over ' + transport);
+}
+
+const titles = page => page.$$eval('.items .item .title', all => all.map(one => one.textContent));
+const row = (page, title) => page.locator('.items .item').filter({ has: page.getByText(title, { exact: true }) });
+
+async function until(what, check, within = SOON) {
+  const end = Date.now() + within;
+  for (;;) {
+    const last = await check();
+    if (last === true) return;
+    if (Date.now() > end) assert.fail(`${what}: ${JSON.stringify(last)}`);
+    await new Promise(resolve => setTimeout(resolve, 25));
+  }
+}
+
+async function has(page, title, times = 1, within = SOON) {
+  await until(`“${title}” ${times} times`, async () => {
+    const all = await titles(page);
+    return all.filter(one => one === title).length === times || all;
+  }, within);
+}
+
+async function isDone(page, title, done) {
+  await until(`“${title}” ${done ? 'done' : 'open'}`, async () => {
+    const now = await row(page, title).getAttribute('data-done');
+    return now === (done ? '1' : '0') || now;
+  });
+}
+
+async function add(page, title) {
+  await page.fill('#new', title);
+  await page.press('#new', 'Enter');
+  await has(page, title);
+}
+
+async function edit(page, title, action) {
+  await row(page, title).locator('summary').click();
+  await action(page.locator('.items details[open]'));
+}
+
+// One adds, finishes, takes up, renames and removes; the other sees each. Messages that the sender got are counted:
+// there must be none.
+async function scenario(one, other, title) {
+  const heard = () => one.evaluate(() => todo.lt.stats.messages);
+  const before = await heard();
+  await add(one, title);
+  await has(other, title);
+  assert.equal(await one.inputValue('#new'), '');
+  await row(one, title).locator('.tick').click();
+  await isDone(one, title, true);
+  await isDone(other, title, true);
+  await row(one, title).locator('.tick').click();
+  await isDone(other, title, false);
+  const renamed = title + ', renamed';
+  await edit(one, title, async box => {
+    await box.locator('[name=title]').fill(renamed);
+    await box.getByText('Save').click();
+  });
+  await has(one, renamed);
+  await has(other, renamed);
+  await has(other, title, 0);
+  await until('the news says so', async () => {
+    const text = await other.textContent('#news');
+    return text.includes(`renamed “${title}” to “${renamed}”`) || text;
+  });
+  assert.equal(await one.evaluate(() => document.activeElement.tagName), 'SUMMARY', 'focus after renaming');
+  // The sender has all of this once, also after the time that an echo would take.
+  await one.waitForTimeout(200);
+  await has(one, renamed);
+  assert.equal(await heard(), before, 'the sender heard of its own changes');
+  await row(other, renamed).locator('summary').focus();
+  await edit(one, renamed, box => box.getByText('Remove').click());
+  await has(one, renamed, 0);
+  await has(other, renamed, 0);
+  await until('focus when the row that had it is gone', async () => {
+    const id = await other.evaluate(() => document.activeElement.id);
+    return id === 'new' || id;
+  });
+  assert.equal(await one.evaluate(() => document.activeElement.id), 'new', 'focus after removing');
+  assert.deepEqual(await titles(one), await titles(other));
+  assert.equal(await one.textContent('#count'), await other.textContent('#count'));
+}
+
+test('every PHP file parses', async () => {
+  const files = ['', 'lib', 'public'].flatMap(dir => readdirSync(join(example, dir))
+    .filter(name => name.endsWith('.php')).map(name => join(example, dir, name)));
+  assert.ok(files.length >= 12, 'too few files');
+  await Promise.all(files.map(file => new Promise((resolve, reject) => {
+    const lint = spawn('php', ['-l', file], { stdio: 'ignore' });
+    lint.on('exit', code => code ? reject(new Error('php -l ' + file)) : resolve());
+  })));
+});
+
+test('two people on a board, over WebSocket and long polling', async () => {
+  await open(ada, 12, { transport: 'ws' });
+  await open(ben, 12, { transport: 'long-poll' });
+  await scenario(ada, ben, 'Buy chalk');
+  await scenario(ben, ada, 'Find the adapter');
+});
+
+test('the same over server-sent events and XHR streaming', async () => {
+  await open(ada, 12, { transport: 'sse' });
+  await open(ben, 12, { transport: 'xhr-stream' });
+  await scenario(ada, ben, 'Buy chalk');
+  await scenario(ben, ada, 'Find the adapter');
+});
+
+for (const [one, other] of [['backbone', 'angular'], ['ember', 'plain']]) {
+  test(`the same with ${one} and ${other}`, async () => {
+    await open(ada, 12, { front: one });
+    await open(ben, 12, { front: other });
+    await scenario(ada, ben, 'Buy chalk');
+    await scenario(ben, ada, 'Find the adapter');
+  });
+}
+
+test('a title is text in every front end, whatever it says', async () => {
+  const nasty = [
+    '<script>window.hurt = 1</script>',
+    '{{1 + 1}} ${x} <%= x %>',
+    '"><img src=x onerror="window.hurt = 2">',
+    '</template></ul>&amp;lt; \u2028 žluťoučký 中文'
+  ];
+  // A line separator makes no new line in a title.
+  const shown = nasty.map(title => title.replace('\u2028', ' '));
+  await open(ada, 13);
+  for (const [n, title] of nasty.entries()) {
+    await ada.fill('#new', title);
+    await ada.press('#new', 'Enter');
+    await has(ada, shown[n]);
+  }
+  for (const front of FRONTS) {
+    // As PHP has drawn them and the front end takes them over, and as they come by a message.
+    await open(ben, 13, { front });
+    for (const title of shown) await has(ben, title);
+    await add(ada, front + shown.join(''));
+    await has(ben, front + shown.join(''));
+    for (const page of [ada, ben]) assert.equal(await page.evaluate(() => window.hurt), undefined);
+  }
+});
+
+test('a message that comes twice, late or in the wrong order does no harm', async () => {
+  await open(ada, 12);
+  for (const front of ['plain', 'ember']) {
+    await open(ben, 12, { front });
+    await disorder(front);
+  }
+});
+
+async function disorder(front) {
+  const tell = (event, data) => {
+    const { stdout } = redisCli('PUBLISH', 'push:board:12', JSON.stringify({ event, data }));
+    assert.equal(stdout.trim(), '1', 'nobody heard the PUBLISH');
+  };
+  await add(ada, 'Order');
+  await has(ben, 'Order');
+  const id = Number(await row(ben, 'Order').getAttribute('data-id'));
+  const { revision } = await (await ada.request.get(todo + '/items.php?board=12')).json();
+  const item = (version, title) => ({ id, title, done: false, version, by: 'ada' });
+  tell('itemChanged', item(revision - 1, 'Too old'));
+  tell('itemAdded', item(revision, 'The same again'));
+  await edit(ada, 'Order', box => box.getByText('Remove').click());
+  await has(ben, 'Order', 0);
+  // What was said before the removal comes after it.
+  tell('itemChanged', item(revision, 'Back from the dead'));
+  await add(ada, `After it, ${front}`);
+  await has(ben, `After it, ${front}`);
+  assert.deepEqual(await titles(ben), await titles(ada));
+  await edit(ada, `After it, ${front}`, box => box.getByText('Remove').click());
+  await has(ben, `After it, ${front}`, 0);
+}
+
+test('nothing between drawing the page and subscribing is lost', async () => {
+  await open(ben, 12);
+  // The page is drawn, and its scripts come only after the change.
+  let release;
+  const held = new Promise(resolve => { release = resolve; });
+  await ada.route('**/assets/todo.js', async route => {
+    await held;
+    await route.continue();
+  });
+  const opened = ada.goto(`${todo}/board.php?id=12`);
+  await ada.waitForSelector('#board', { state: 'attached' });
+  assert.ok(JSON.parse(await ada.getAttribute('#board', 'data-settings')).cursor, 'PHP got no cursor from Longtail');
+  await add(ben, 'In between');
+  release();
+  await opened;
+  await ada.unroute('**/assets/todo.js');
+  await has(ada, 'In between');
+  // The same for a page that PHP could get no cursor for.
+  await ada.route('**/assets/todo.js', async route => {
+    const answer = await route.fetch();
+    const without = `{ const { dataset } = document.getElementById('board');
+      dataset.settings = JSON.stringify({ ...JSON.parse(dataset.settings), cursor: null }); }`;
+    await add(ben, 'In between again');
+    await route.fulfill({ response: answer, body: without + await answer.text() });
+  });
+  await ada.goto(`${todo}/board.php?id=12`);
+  await ada.unroute('**/assets/todo.js');
+  await has(ada, 'In between again');
+  await edit(ben, 'In between again', box => box.getByText('Remove').click());
+  await edit(ben, 'In between', box => box.getByText('Remove').click());
+  await has(ada, 'In between', 0);
+});
+
+test('without script the forms do the same, and others see it', async () => {
+  await open(ben, 12);
+  plain = await person('ada', { javaScriptEnabled: false });
+  await plain.goto(`${todo}/board.php?id=12`);
+  await plain.fill('#new', 'By a form');
+  await plain.click('.add button');
+  assert.equal(new URL(plain.url()).search, '?id=12');
+  await has(plain, 'By a form');
+  await has(ben, 'By a form');
+  await row(plain, 'By a form').locator('.tick').click();
+  await isDone(plain, 'By a form', true);
+  await isDone(ben, 'By a form', true);
+  await edit(plain, 'By a form', async box => {
+    await box.locator('[name=title]').fill('By another form');
+    await box.getByText('Save').click();
+  });
+  await has(plain, 'By another form');
+  await has(ben, 'By another form');
+  await edit(plain, 'By another form', box => box.getByText('Remove').click());
+  await has(plain, 'By another form', 0);
+  await has(ben, 'By another form', 0);
+  await plain.goto(`${todo}/index.php`);
+  await plain.fill('#name', 'A board of its own');
+  await plain.click('button.main');
+  await plain.fill('#member', 'ben');
+  await plain.click('.members button');
+  assert.match(await plain.textContent('.members p'), /ada, ben/);
+  assert.match(await plain.textContent('#notice'), /ben is on this board now/);
+});
+
+const ask = (page, body, headers = {}) => page.request.post(todo + '/authorize.php', { data: body, headers });
+
+test('authorize.php: boards of one’s own, and nothing else', async () => {
+  const allowed = async (page, channels, action = 'subscribe') => {
+    const answer = await ask(page, { action, channels, client: null, transport: 'ws', ip: '127.0.0.1', origin: todo });
+    assert.equal(answer.status(), 200);
+    return await answer.json();
+  };
+  cleo = await person('cleo');
+  assert.deepEqual(await allowed(ada, ['board:12']), { channels: ['board:12'], ttl: 60 });
+  const many = ['board:14', 'board:12', 'board:99', 'other', 'board:12x', '', 7, ['board:12']];
+  assert.deepEqual((await allowed(ada, many)).channels, ['board:12']);
+  assert.deepEqual((await allowed(cleo, ['board:12', 'board:14'])).channels, ['board:14']);
+  assert.deepEqual((await allowed(ada, ['board:12'], 'publish')).channels, [], 'only PHP publishes');
+  for (const [name, body] of [['nonsense', 'x'], ['no channels', '{}'], ['a list', '[]']]) {
+    const answer = await ask(ada, body, { 'Content-Type': 'application/json' });
+    assert.equal(answer.status(), 400, name);
+  }
+  for (const headers of [{}, { Cookie: 'todo_session=' + 'a'.repeat(26) }]) {
+    const body = '{"action":"subscribe","channels":["board:12"]}';
+    assert.equal((await fetch(todo + '/authorize.php', { method: 'POST', body, headers })).status, 401);
+  }
+  assert.equal((await cleo.goto(todo + '/board.php?id=12')).status(), 404, 'the page of another’s board');
+  assert.equal((await cleo.request.get(todo + '/items.php?board=12')).status(), 404);
+});
+
+test('Longtail asks: another’s board is refused to a browser', async t => {
+  if (!guarded) return t.skip('this longtail has no --authorize-url');
+  await open(cleo, 14);
+  const outcomes = await cleo.evaluate(push => Promise.all(['ws', 'sse', 'long-poll'].map(transport => {
+    return new Promise(resolve => {
+      const lt = Longtail.connect(push, { channels: ['board:12'], credentials: true, transports: [transport] });
+      lt.on('open', () => resolve('open'));
+      lt.on('close', why => resolve(why.code));
+      lt.on('error', why => resolve(why.code));
+      // A refused WebSocket tells a page nothing, not even that it was refused.
+      setTimeout(() => resolve('nothing'), 1500);
+    });
+  })), push);
+  assert.ok(!outcomes.includes('open'), String(outcomes));
+  const status = async headers => (await fetch(push + '/poll?channel=board:12', { headers })).status;
+  const cookie = async page => (await page.context().cookies()).map(one => `${one.name}=${one.value}`).join('; ');
+  assert.equal(await status({}), 401);
+  assert.equal(await status({ Cookie: await cookie(cleo) }), 403);
+  assert.equal(await status({ Cookie: await cookie(ada) }), 200);
+});
+
+test('a change wants the token, the membership and a POST', async () => {
+  await open(ada, 12);
+  const { csrf } = JSON.parse(await ada.getAttribute('#board', 'data-settings'));
+  const headers = { Accept: 'application/json' };
+  const change = async (page, form) => (await page.request.post(todo + '/change.php', { form, headers })).status();
+  assert.equal(await change(ada, { board: 12, action: 'add', title: 'x' }), 403);
+  assert.equal(await change(ben, { board: 12, action: 'add', title: 'x', csrf }), 403, 'the token of another');
+  assert.equal(await change(ada, { board: 14, action: 'add', title: 'x', csrf }), 404);
+  assert.equal(await change(ada, { board: 12, action: 'add', title: ' ', csrf }), 422);
+  assert.equal(await change(ada, { board: 12, action: 'add', title: 'x'.repeat(201), csrf }), 422);
+  assert.equal(await change(ada, { board: 13, action: 'remove', id: 1, csrf }), 404, 'an item of another board');
+  assert.equal((await ada.request.get(todo + '/change.php', { headers })).status(), 405);
+  const stranger = await fetch(todo + '/change.php', { method: 'POST', headers });
+  assert.equal(stranger.status, 401);
+  const head = await fetch(todo + '/sign-in.php');
+  assert.match(head.headers.get('content-security-policy'), /default-src 'none'/);
+  assert.match(head.headers.get('set-cookie'), /HttpOnly; SameSite=Lax/);
+});
+
+test('signing in gives the session a new id, and a wrong password none', async () => {
+  const context = await browser.newContext();
+  const page = await context.newPage();
+  await page.goto(todo + '/sign-in.php');
+  const id = async () => (await context.cookies()).find(one => one.name === 'todo_session').value;
+  const before = await id();
+  const attempt = async password => {
+    await page.fill('[name=name]', 'ada');
+    await page.fill('[name=password]', password);
+    await page.click('button.main');
+  };
+  await attempt('wrong');
+  assert.match(await page.textContent('[role=alert]'), /do not go together/);
+  await attempt('demo');
+  await page.waitForSelector('.boards');
+  assert.notEqual(await id(), before);
+  await page.click('.who button');
+  await page.waitForSelector('[name=password]');
+  const headers = { Accept: 'application/json' };
+  assert.equal((await page.request.get(todo + '/items.php?board=12', { headers })).status(), 401);
+  await context.close();
+});
+
+test('pictures: light, dark and on a phone', async () => {
+  await open(ada, 12);
+  await open(ben, 12);
+  await ada.waitForFunction(() => document.getElementById('state').textContent === 'Live over ws');
+  await row(ben, 'Book the room').locator('.tick').click();
+  await isDone(ada, 'Book the room', true);
+  await edit(ada, 'Rehearse with a timer', async () => {});
+  for (const colorScheme of ['light', 'dark']) {
+    await ada.emulateMedia({ colorScheme });
+    await ada.screenshot({ path: join(pictures, `todo-${colorScheme}.png`), fullPage: true });
+  }
+  await ada.emulateMedia({ colorScheme: 'light' });
+  await ada.setViewportSize({ width: 360, height: 740 });
+  await add(ada, 'Ask Wilhelmina-Donaudampfschifffahrtsgesellschaft whether the hall has a second microphone');
+  const wide = await ada.evaluate(() => document.documentElement.scrollWidth);
+  await ada.screenshot({ path: join(pictures, 'todo-phone.png'), fullPage: true });
+  assert.ok(wide <= 360, `the page is ${wide} pixels wide on a phone of 360`);
+  await ada.goto(todo + '/');
+  await ada.screenshot({ path: join(pictures, 'todo-boards.png'), fullPage: true });
+  await ada.setViewportSize({ width: 900, height: 900 });
+  await ada.context().clearCookies();
+  await ada.goto(todo + '/');
+  await ada.screenshot({ path: join(pictures, 'todo-sign-in.png') });
+  ada = await person('ada');
+});
+
+test('the pages had nothing to complain about', () => {
+  assert.deepEqual(complaints.filter(line => !/^cleo: .*(401|403|404|WebSocket)/.test(line)), []);
+});
+
+test('Redis hangs, goes and comes back: everything is saved, and seen in the end', { timeout: 40000 }, async () => {
+  await open(ada, 12);
+  await open(ben, 12);
+  const pid = Number(readFileSync(join(work, 'redis.pid'), 'utf8'));
+  process.kill(pid, 'SIGSTOP');
+  let began = Date.now();
+  await add(ada, 'While Redis hangs');
+  assert.ok(Date.now() - began < 2500, 'a hanging Redis holds the answer up');
+  assert.match(await ada.textContent('#notice'), /Saved\. .*others will see it when they reload/);
+  process.kill(pid, 'SIGCONT');
+  process.kill(pid, 'SIGTERM');
+  await until('Redis is gone', async () => redisCli('PING').status !== 0);
+  await add(ada, 'While Redis is gone');
+  assert.match(await ada.textContent('#notice'), /Saved\. /);
+  await plain.goto(`${todo}/board.php?id=12`);
+  await plain.fill('#new', 'By a form, without Redis');
+  await plain.click('.add button');
+  await has(plain, 'By a form, without Redis');
+  assert.match(await plain.textContent('#notice'), /Saved\. /);
+  assert.ok(!(await titles(ben)).includes('While Redis is gone'));
+  const settings = ['--bind', '127.0.0.1', '--port', redisPort, '--save', '', '--dir', work];
+  redis = spawn('redis-server', settings, { stdio: 'ignore' });
+  await until('Redis is back', async () => redisCli('PING').status === 0, 5000);
+  // Longtail comes back to it by itself. Its log is empty now, so pages are told of a gap and read the board again;
+  // and if they were not, the next change would show them that versions are missing.
+  await until('the other page has caught up without a reload', async () => {
+    const all = await titles(ben);
+    const missed = ['While Redis hangs', 'While Redis is gone', 'By a form, without Redis'];
+    return missed.every(one => all.includes(one)) || all;
+  }, 20000);
+  // That page may know of the gap before Longtail has subscribed to Redis again, and before a node has the lease.
+  await until('Longtail listens', async () => redisCli('PUBSUB', 'NUMPAT').stdout.trim() !== '0', 10000);
+  await add(ada, 'With Redis again');
+  await has(ben, 'With Redis again', 1, 10000);
+  assert.ok(await ada.isHidden('#notice'));
+});
+
+test('a PUBLISH that never arrived is noticed at the next one', async () => {
+  await open(ada, 13);
+  await open(ben, 13);
+  // Saved by another program that tells nobody.
+  const files = ['config', 'db', 'boards'].map(name => `require '${join(example, 'lib', name)}.php';`).join('');
+  assert.equal(php('-r', files + "add_item(13, 'Silently added');"), 0);
+  await add(ada, 'Loudly added');
+  await has(ben, 'Loudly added');
+  await until('the silent one is there', async () => {
+    const all = await titles(ben);
+    return all.includes('Silently added') || all;
+  }, 4000);
+  // A version out of nowhere makes the page look once, not for ever.
+  let reads = 0;
+  ben.on('request', request => { reads += /items\.php/.test(request.url()) ? 1 : 0; });
+  const data = { id: 999999, title: 'Out of nowhere', done: false, version: 999999, by: 'nobody' };
+  redisCli('PUBLISH', 'push:board:13', JSON.stringify({ event: 'itemAdded', data }));
+  await until('the page has looked', async () => reads === 1 || reads, 4000);
+  await ben.waitForTimeout(1500);
+  assert.equal(reads, 1);
+});
+
+test('without Longtail the forms still work', async () => {
+  const alone = await person('ada');
+  await alone.route(push + '/**', route => route.abort());
+  await alone.goto(`${todo}/board.php?id=13`);
+  await add(alone, 'All by myself');
+  await alone.reload();
+  await has(alone, 'All by myself');
+  await alone.context().close();
+});
