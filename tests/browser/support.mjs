@@ -1,7 +1,7 @@
 // What the browser tests share: a server on free ports, a browser, and waiting.
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
-import { existsSync } from 'node:fs';
+import { existsSync, statSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { join } from 'node:path';
 import { chromium } from 'playwright-core';
@@ -10,8 +10,10 @@ export const root = fileURLToPath(new URL('../..', import.meta.url));
 export const target = process.env.CARGO_TARGET_DIR ?? join(root, 'target');
 export const pictures = join(target, 'browser');
 
+// The one that was built last.
 export const binary = process.env.LONGTAIL_BIN
-  ?? ['release', 'debug'].map(kind => join(target, kind, 'longtail')).find(existsSync);
+  ?? ['release', 'debug'].map(kind => join(target, kind, 'longtail')).filter(existsSync)
+    .sort((a, b) => statSync(b).mtimeMs - statSync(a).mtimeMs)[0];
 
 // Settings of the person who runs the tests stay out of them.
 export const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('LONGTAIL_')));

@@ -23,8 +23,8 @@ function classes() {
 
 const htmlunit = version => ({
   like: version.replace('INTERNET_EXPLORER_', 'IE '),
-  // Bodies are delivered whole, so that no stream can ever work.
-  whole: true,
+  // It runs scripts only between requests, so that a stream would stop all of them until it ends.
+  transports: ['long-poll', 'jsonp', 'poll'],
   command: url => ['java', ['-Xmx256m', '-cp', classes(), 'HtmlUnit', version, url]],
   version: () => 'HtmlUnit 2.12 as ' + version.replace('INTERNET_EXPLORER_', 'IE ')
 });
@@ -40,6 +40,8 @@ export const ENGINES = {
   'htmlunit-ie8': htmlunit('INTERNET_EXPLORER_8'),
   'htmlunit-ie9': htmlunit('INTERNET_EXPLORER_9'),
   'phantomjs-1.9': {
+    // Its WebSocket is of a draft that no server speaks any more.
+    hopeless: ['ws'],
     command: url => ['unshare', [...HIDDEN, phantom('phantomjs1'), join(here, 'engines/phantom.js'), url]],
     env: old,
     version: () => 'PhantomJS ' + first('unshare', [...HIDDEN, phantom('phantomjs1'), '--version'], old) + ' (like Safari 5)'

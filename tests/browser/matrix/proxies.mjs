@@ -48,20 +48,22 @@ backend out
   },
   'squid': {
     about: 'squid in front of the server; knows no Upgrade',
-    files: (port, to) => ({
+    files: (port, to, dir) => ({
       'squid.conf': `http_port 127.0.0.1:${port} accel defaultsite=127.0.0.1 no-vhost
 cache_peer 127.0.0.1 parent ${to} 0 no-query originserver name=one
 http_access allow all
 cache deny all
 access_log none
-cache_log /dev/null
+cache_log ${dir}/cache.log
+coredump_dir ${dir}
 pid_filename none
 cache_effective_user nobody
 shutdown_lifetime 0 seconds
 pinger_enable off
 `
     }),
-    command: dir => ['squid', ['-N', '-f', join(dir, 'squid.conf')]]
+    // Its shared memory goes by this name, and one that was killed leaves it behind.
+    command: dir => ['squid', ['-N', '-n', 'longtail' + process.pid, '-f', join(dir, 'squid.conf')]]
   },
   'privoxy': {
     about: 'privoxy with a filter that looks at text: it holds what it filters',

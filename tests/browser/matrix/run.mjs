@@ -2,7 +2,7 @@
 //   node run.mjs [--quick] [--engines a,b] [--proxies x,y] [--scenario ladder|forced|removed|weather] [--write]
 // --quick: every engine without a proxy, Chromium through every proxy. --write: the tables go into docs/browsers.md.
 import { spawn } from 'node:child_process';
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import http from 'node:http';
 import net from 'node:net';
 import { fileURLToPath } from 'node:url';
@@ -10,11 +10,10 @@ import { parseArgs } from 'node:util';
 import { ENGINES, closeScreen, launch } from './engines.mjs';
 import { PROXIES, startProxy } from './proxies.mjs';
 import { startWeather } from './weather.mjs';
+import { binary, env } from '../support.mjs';
 
 const here = fileURLToPath(new URL('.', import.meta.url));
 const root = fileURLToPath(new URL('../../..', import.meta.url));
-const target = process.env.CARGO_TARGET_DIR ?? root + 'target';
-const binary = process.env.LONGTAIL_BIN ?? ['release', 'debug'].map(kind => `${target}/${kind}/longtail`).find(existsSync);
 const { values: flags } = parseArgs({
   options: {
     quick: { type: 'boolean' }, write: { type: 'boolean' }, scenario: { type: 'string' },
@@ -37,9 +36,8 @@ const reports = new Map();
 /* ---- the server, and the page in front of it ---- */
 
 async function startServer() {
-  const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('LONGTAIL_')));
   const child = spawn(binary, ['--listen', '127.0.0.1:0', '--tcp-listen', 'off', '--heartbeat-seconds', '5'],
-    { env: { ...env, NO_COLOR: '1' }, stdio: ['ignore', 'pipe', 'pipe'] });
+    { env, stdio: ['ignore', 'pipe', 'pipe'] });
   let said = '';
   for (let n = 0; n < 100; n++) {
     const found = /listening on http:\/\/127\.0\.0\.1:(\d+)/.exec(said);
@@ -54,6 +52,8 @@ async function startServer() {
 function startFront(upstream) {
   const page = readFileSync(here + 'page.html');
   const server = http.createServer({ keepAliveTimeout: 60000 }, (request, response) => {
+    // Some proxies take us for the next proxy, and name us in full.
+    request.url = request.url.replace(/^http:\/\/[^/]*/, '');
     if (request.url.startsWith('/page')) {
       response.writeHead(200, { 'Content-Type': 'text/html; charset=utf-8', 'Cache-Control': 'no-store' });
       return response.end(page);
@@ -118,14 +118,19 @@ async function publish(channel, data, event = 'message') {
 let runs = 0;
 
 // Opens the page in an engine through a port, runs `during(run)`, and answers its last report.
-async function read(engine, port, query, during) {
+async function read(engine, port, query, during, early = false) {
   const id = `r${++runs}`;
   const channel = `matrix-${process.pid}-${runs}`;
   const url = `http://127.0.0.1:${port}/page?id=${id}&channel=${channel}&to=${encodeURIComponent(`http://127.0.0.1:${reporter.port}`)}${query}`;
-  const opened = await launch(engine, url);
+  const opened = await launch(engine, /&transport=/.test(query) || !ENGINES[engine].transports
+    ? url : `${url}&transport=${ENGINES[engine].transports}`);
   const run = { id, channel, n: 0, report: () => reports.get(id), send: () => publish(channel, { n: run.n++ }) };
   try {
-    for (let n = 0; n < 450 && !run.report(); n++) await pause(100);
+    for (let n = 0; n < 450 && !run.report(); n++) {
+      await pause(100);
+      // For those whose scripts stand still while a request waits.
+      if (early && n % 3 === 0) await run.send();
+    }
     if (!run.report()) throw new Error(`the page did not report within 45 s: ${opened.log().slice(-1500)}`);
     await during(run);
     return run.report();
@@ -181,8 +186,8 @@ async function ladder() {
             }
             // What is under way still comes.
             for (let n = 0; n < 60 && run.report().newest < run.n - 1; n++) await pause(100);
-            run.missing = run.n - 1 - run.report().newest;
-          });
+            if (run.report().newest < run.n - 1) run.report().lost += run.n - 1 - run.report().newest;
+          }, true);
           const faults = [];
           if (report.first < 0) faults.push('no message');
           cells[`${engine} ${proxy}`] = { first: seconds(report.first), final: seconds(since), transport: report.transport };
@@ -208,7 +213,7 @@ async function forced() {
   const tasks = engines.map(engine => async () => {
     let usable = null;
     try {
-      await read(engine, front.port, '', async run => { usable = run.report().usable.split(','); });
+      await read(engine, front.port, '', async run => { usable = ENGINES[engine].transports ?? run.report().usable.split(','); });
     } catch (error) {
       failures.push(`${engine}: ${error.message}`);
       return console.log('FAILED ' + engine + ': ' + error.message);

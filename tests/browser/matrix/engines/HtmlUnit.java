@@ -6,7 +6,7 @@ public class HtmlUnit {
     public static void main(String[] args) throws Exception {
         BrowserVersion version = (BrowserVersion) BrowserVersion.class.getField(args[0]).get(null);
         WebClient client = new WebClient(version);
-        client.getOptions().setThrowExceptionOnScriptError(false);
+        client.getOptions().setThrowExceptionOnScriptError(args.length > 2);
         client.getOptions().setThrowExceptionOnFailingStatusCode(false);
         client.getOptions().setTimeout(60000);
         client.getPage(args[1]);
