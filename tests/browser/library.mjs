@@ -165,28 +165,24 @@ async function diagnosis(base) {
   return report;
 }
 
-test('a path that does nothing is found to do nothing', { timeout: 60000 }, async () => {
-  const report = await diagnosis(server.base);
-  assert.ok(!report.includes('!!'), report);
-  assert.match(report, /ok {2}Responses are not held back/);
-  assert.match(report, /ok {2}WebSocket works/);
-});
-
-test('a WebSocket that is cut right after it opened is named', { timeout: 60000 }, async () => {
-  const way = await path({ answer: (chunk, end) => { if (chunk.includes(' 101 ')) setTimeout(end, 200); return false; } });
-  const report = await diagnosis(way.base);
-  way.stop();
-  assert.match(report, /!! {2}WebSocket opens and is cut after [12]\d\d ms/, report);
-  assert.match(report, /ok {2}EventSource works/, report);
-});
-
-test('a path that holds answers back until they end is named', { timeout: 90000 }, async () => {
+test('the diagnosis says in words what a path does', { timeout: 90000 }, async () => {
   // One request a connection, so that an answer's end can be seen.
-  const way = await path({ hold: true, ask: chunk => Buffer.from(chunk.toString('latin1').replace(/\r\nConnection: keep-alive/i, '\r\nConnection: close'), 'latin1') });
-  const report = await diagnosis(way.base);
-  way.stop();
-  assert.match(report, /!! {2}Responses are held back until they end/, report);
-  assert.match(report, /!! {2}EventSource is held back: nothing arrived within 6 s/, report);
-  assert.match(report, /ok {2}Polling works/, report);
-  assert.match(report, /ok {2}Long polling works/, report);
+  const closing = chunk => Buffer.from(chunk.toString('latin1').replace(/\r\nConnection: keep-alive/i, '\r\nConnection: close'), 'latin1');
+  const kills = await path({ answer: (chunk, end) => { if (chunk.includes(' 101 ')) setTimeout(end, 200); return false; } });
+  const holds = await path({ hold: true, ask: closing });
+  const [plain, killed, held] = await Promise.all([server, kills, holds].map(way => diagnosis(way.base)));
+  kills.stop();
+  holds.stop();
+
+  assert.ok(!plain.includes('!!'), plain);
+  assert.match(plain, /ok {2}Responses are not held back/);
+  assert.match(plain, /ok {2}WebSocket works/);
+
+  assert.match(killed, /!! {2}WebSocket opens and is cut after [12]\d\d ms/, killed);
+  assert.match(killed, /ok {2}EventSource works/, killed);
+
+  assert.match(held, /!! {2}Responses are held back until they end/, held);
+  assert.match(held, /!! {2}EventSource is held back: nothing arrived within 6 s/, held);
+  assert.match(held, /ok {2}Polling works/, held);
+  assert.match(held, /ok {2}Long polling works/, held);
 });
