@@ -23,11 +23,16 @@ export async function startWeather(upstream, every = 4000) {
       here.kept = [];
       here.size = 0;
     };
+    // Where some bytes of a connection are gone, no later ones may come: that is no TCP. It is dead, and nobody says so.
+    function swallowed() {
+      if (kind === 'blackHole') here.dead = true;
+      return here.dead;
+    }
     open.add(here);
     client.on('error', here.end).on('close', here.end);
     to.on('error', here.end);
     client.on('data', chunk => {
-      if (kind === 'blackHole') return;
+      if (swallowed()) return;
       to.write(first ? head(chunk) : chunk);
       first = false;
     });
@@ -44,7 +49,7 @@ export async function startWeather(upstream, every = 4000) {
       return Buffer.from(text, 'latin1');
     }
     to.on('data', chunk => {
-      if (kind === 'blackHole') return;
+      if (swallowed()) return;
       if (kind === 'killWebSockets' && isWebSocket) setTimeout(here.end, 200);
       if (kind !== 'hold' || isWebSocket) {
         here.flush();
@@ -59,7 +64,6 @@ export async function startWeather(upstream, every = 4000) {
   });
 
   function change() {
-    // What a black hole has swallowed cannot be made good: those connections are dead, and nobody says so.
     kind = KINDS[at++ % KINDS.length];
     changes++;
     if (kind === 'cut') for (const here of [...open]) here.end();
