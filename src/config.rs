@@ -4,7 +4,7 @@ use crate::log::Retention;
 use crate::log::bridge::Pattern;
 use crate::log::redis::Endpoint;
 use clap::builder::BoolishValueParser;
-use clap::{ArgAction, Parser, ValueEnum};
+use clap::{ArgAction, Args, Parser, ValueEnum};
 use hyper::Uri;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -20,6 +20,14 @@ use std::time::Duration;
 /// repeatable one takes a list with spaces between.
 #[derive(Parser, Clone, Debug)]
 #[command(name = "longtail", version, verbatim_doc_comment, max_term_width = 110, allow_negative_numbers = true)]
+pub struct Cli {
+    /// How the server runs.
+    #[command(flatten)]
+    pub config: Config,
+}
+
+/// The server's flags.
+#[derive(Args, Clone, Debug)]
 pub struct Config {
     /// Address for HTTP; port 0 picks a free one. Repeatable
     #[arg(long, env = "LONGTAIL_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:8080")]
@@ -319,7 +327,7 @@ mod tests {
     use super::*;
 
     fn config(flags: &[&str]) -> Config {
-        Config::try_parse_from(std::iter::once(&"longtail").chain(flags)).expect("flags that clap takes")
+        Cli::try_parse_from(std::iter::once(&"longtail").chain(flags)).expect("flags that clap takes").config
     }
 
     #[test]

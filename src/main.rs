@@ -1,7 +1,7 @@
 //! The `longtail` binary: arguments, logging, run, exit codes.
 
 use clap::Parser;
-use longtail::config::LogFormat;
+use longtail::config::{Cli, LogFormat};
 use longtail::{Config, Server};
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
@@ -12,8 +12,8 @@ use tracing_subscriber::EnvFilter;
 const USAGE: u8 = 64;
 
 fn main() -> ExitCode {
-    let config = match Config::try_parse() {
-        Ok(config) => config,
+    let config = match Cli::try_parse() {
+        Ok(cli) => cli.config,
         Err(error) => {
             // --help and --version come this way, too, and are no errors.
             if !error.use_stderr() {

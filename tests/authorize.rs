@@ -14,6 +14,9 @@ use tokio::sync::Mutex;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
+/// What a request sends besides its path.
+type Headers<'a> = &'a [(&'a str, &'a str)];
+
 /// A question as the application got it.
 #[derive(Clone, Debug)]
 struct Asked {
@@ -116,7 +119,7 @@ async fn node(application: &Application) -> Node {
 }
 
 /// Subscribes over a transport of HTTP; a refusal is read whole, and a stream is cut off.
-async fn knock(node: &Node, path: &str, headers: &[(&str, &str)]) -> Response {
+async fn knock(node: &Node, path: &str, headers: Headers<'_>) -> Response {
     let mut request = Request::get(path);
     for (name, value) in headers {
         request = request.header(name, value);
@@ -259,7 +262,7 @@ async fn what_is_no_answer_refuses() {
 async fn answers_are_kept_by_all_that_was_sent() {
     let application = Application::by_cookie(60).await;
     let node = node(&application).await;
-    let cases: [(&str, &[(&str, &str)], bool); 12] = [
+    let cases: [(&str, Headers<'_>, bool); 12] = [
         ("/poll?channel=a", &[("Cookie", "may=a,b")], true),
         ("/poll?channel=a", &[("Cookie", "may=a,b")], false),
         ("/poll?channel=a&cursor=earliest&limit=7", &[("Cookie", "may=a,b")], false),
@@ -409,7 +412,7 @@ async fn a_cookie_alone_does_not_publish() {
     .await;
     let node = node(&application).await;
     let own = format!("http://{}", node.http);
-    let cases: [(&[(&str, &str)], u16, &str); 9] = [
+    let cases: [(Headers<'_>, u16, &str); 9] = [
         (&[("Cookie", "s=1")], 403, "forbidden_origin"),
         (&[("Cookie", "s=1"), ("Origin", "https://evil.example")], 403, "forbidden_origin"),
         (&[("Cookie", "s=1"), ("Origin", "null")], 403, "forbidden_origin"),

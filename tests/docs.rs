@@ -1,7 +1,7 @@
 //! What is documented is what there is: codes, transports and flags.
 
 use clap::CommandFactory;
-use longtail::Config;
+use longtail::config::Cli;
 use longtail::transport::{ALL, Code};
 use std::fs;
 use std::path::Path;
@@ -24,9 +24,7 @@ fn every_code_and_transport_is_in_the_protocol() {
 #[test]
 fn every_flag_is_in_the_readme_and_in_the_environment() {
     let readme = read("README.md");
-    for flag in
-        Config::command().get_arguments().filter_map(|argument| argument.get_long().map(|long| (long, argument)))
-    {
+    for flag in Cli::command().get_arguments().filter_map(|argument| argument.get_long().map(|long| (long, argument))) {
         let (name, argument) = flag;
         if matches!(name, "help" | "version") {
             continue;
