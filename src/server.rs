@@ -123,6 +123,7 @@ impl Server {
                 limits: Limits { channels: config.max_channels as usize },
                 request_timeout: Duration::from_secs(config.request_timeout),
                 write_timeout: Duration::from_secs(config.write_timeout),
+                direct_writes: config.direct_writes,
             },
             connections: Connections::new(config.max_connections as usize, config.max_connections_per_ip as usize),
             drain: Drain::default(),

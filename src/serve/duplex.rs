@@ -108,10 +108,13 @@ enum End {
 }
 
 enum Event {
+    /// What the socket did not take at once.
+    Rest(Bytes),
     Write(Option<Bytes>),
     Read(io::Result<usize>),
     Published(Option<String>, Result<Option<Cursor>, Refusal>),
     Drain,
+    Silence,
 }
 
 impl Duplex {
@@ -125,6 +128,9 @@ impl Duplex {
     ) {
         let Some(decoder) = transport.decoder(app.settings.max_command()) else { return };
         let (unread, publishing) = (BytesMut::new(), FuturesOrdered::new());
+        if let Some(stream) = io.plain().filter(|_| app.settings.direct_writes) {
+            pump.write_directly(stream, None);
+        }
         let mut duplex = Duplex { app, io, unread, is_open: true, decoder, commands, publishing };
         if let Ok(End::Said) = duplex.carry(&mut pump).await {
             duplex.io.linger().await;
@@ -137,26 +143,41 @@ impl Duplex {
         let idle = self.app.settings.request_timeout;
         let mut silence = pin!(tokio::time::sleep(idle));
         loop {
-            let may_read = self.is_open && self.publishing.len() < UNACKNOWLEDGED;
-            let event = tokio::select! {
-                biased;
-                bytes = poll_fn(|cx| pump.poll_next(cx)) => Event::Write(bytes),
-                Some((reference, outcome)) = self.publishing.next(), if !self.publishing.is_empty() => {
-                    Event::Published(reference, outcome)
+            let event = poll_fn(|cx| {
+                let rest = pump.unpark();
+                if !rest.is_empty() {
+                    return Poll::Ready(Event::Rest(rest));
                 }
-                () = &mut draining, if !pump.has_begun() => Event::Drain,
-                read = poll_fn(|cx| {
-                    if may_read {
-                        return self.io.poll_input(cx, &mut self.unread);
-                    }
+                if let Poll::Ready(bytes) = pump.poll_next(cx) {
+                    return Poll::Ready(Event::Write(bytes));
+                }
+                if let Poll::Ready(Some((reference, outcome))) = self.publishing.poll_next_unpin(cx) {
+                    return Poll::Ready(Event::Published(reference, outcome));
+                }
+                if !pump.has_begun() && draining.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(Event::Drain);
+                }
+                let read = if self.is_open && self.publishing.len() < UNACKNOWLEDGED {
+                    self.io.poll_input(cx, &mut self.unread)
+                } else {
                     self.io.poll_reset(cx).map(|()| Err(io::ErrorKind::ConnectionReset.into()))
-                }) => Event::Read(read),
+                };
+                if let Poll::Ready(read) = read {
+                    return Poll::Ready(Event::Read(read));
+                }
                 // Raw TCP that says nothing: it has the time that a request's head has.
-                () = &mut silence, if !pump.has_begun() && self.publishing.is_empty() => return Ok(End::Gone),
-            };
+                if !pump.has_begun() && self.publishing.is_empty() && silence.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(Event::Silence);
+                }
+                // The hub may write now; whatever wakes this task, it takes the socket back first.
+                pump.park();
+                Poll::Pending
+            });
+            let event = event.await;
             match event {
-                Event::Write(Some(bytes)) => self.io.write_all(&bytes).await?,
+                Event::Rest(bytes) | Event::Write(Some(bytes)) => self.io.write_all(&bytes).await?,
                 Event::Write(None) => return Ok(End::Said),
+                Event::Silence => return Ok(End::Gone),
                 Event::Published(reference, outcome) => {
                     let reference = reference.as_deref();
                     match &outcome {

@@ -49,6 +49,11 @@ impl ClientIo {
         }
     }
 
+    /// The socket itself, where bytes go to it as they are.
+    pub fn plain(&self) -> Option<Arc<TcpStream>> {
+        Some(self.stream.clone())
+    }
+
     /// Writes what the socket takes at once, and says how much that was.
     ///
     /// # Errors

@@ -188,7 +188,10 @@ fn take_over(app: Arc<App>, mut io: ClientIo, client: Client, taken: Taken) {
                 Duplex::run(app, io, transport, pump, commands).await;
             });
         }
-        Taken::Stream(pump, framing, may_reuse) => {
+        Taken::Stream(mut pump, framing, may_reuse) => {
+            if let Some(stream) = io.plain().filter(|_| app.settings.direct_writes) {
+                pump.write_directly(stream, Some(framing));
+            }
             tokio::spawn(async move {
                 let Ok(unread) = stream::run(&mut io, pump, framing).await else { return };
                 if !may_reuse || app.drain.has_begun() {

@@ -6,6 +6,7 @@ mod authorize;
 mod commands;
 mod counts;
 mod diagnose;
+mod direct;
 mod drain;
 mod duplex;
 mod io;
@@ -73,6 +74,8 @@ pub struct Settings {
     pub request_timeout: Duration,
     /// For a client to take something of what is written.
     pub write_timeout: Duration,
+    /// Whether the log's tail writes to sockets itself where it can.
+    pub direct_writes: bool,
 }
 
 impl Settings {
