@@ -7,7 +7,9 @@ use crate::log::bridge::{self, BridgeConfig};
 use crate::log::census::Census;
 use crate::log::memory::MemoryLog;
 use crate::log::redis::{Endpoint, RedisCensus, RedisConfig, RedisLog};
-use crate::serve::{self, Access, App, Application, Authorizer, Connections, Drain, Listeners, Nearness, Settings};
+use crate::serve::{
+    self, Access, App, Application, Authorizer, Connections, Drain, Listeners, Nearness, Polls, Settings,
+};
 use crate::transport::params::Limits;
 use prometheus_client::registry::Registry;
 use redis::{ClientTlsConfig, TlsCertificates};
@@ -130,6 +132,7 @@ impl Server {
             tcp_address,
             is_listening,
             metrics,
+            polls: Polls::default(),
         };
         let drain_time = Duration::from_secs(config.drain_seconds);
         Ok(Server { app: Arc::new(app), listeners: Listeners { http, tcp }, drain_time, bridge })

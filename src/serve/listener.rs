@@ -2,14 +2,18 @@
 
 use super::authorize::{Asker, Lease};
 use super::commands::Commands;
+use super::cork::{Cork, Patience};
 use super::duplex::Duplex;
 use super::io::ClientIo;
 use super::limits::Admission;
 use super::pump::Pump;
+use super::reply::Body;
 use super::stream::{self, Framing};
+use super::waiting::Waiting;
 use super::{App, Drain, READY_WAIT, router, subscribe};
 use crate::message::ClientId;
 use crate::transport::{self, Bye, Control, Lifecycle, Params, Peer, Transport};
+use bytes::Bytes;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -83,6 +87,8 @@ pub struct Client {
 pub(super) enum Taken {
     /// A stream, behind a head that promised this framing, and whether requests may follow it.
     Stream(Pump, Framing, bool),
+    /// A long poll that waits, and the head of its answer.
+    Poll(Box<Waiting>, Bytes),
     /// A WebSocket, behind a 101.
     Duplex(&'static dyn Transport, Pump, Commands),
 }
@@ -201,15 +207,38 @@ fn take_over(app: Arc<App>, mut io: ClientIo, client: Client, taken: Taken) {
                 tokio::spawn(http(app, io, client));
             });
         }
+        Taken::Poll(waiting, head) => {
+            tokio::spawn(async move {
+                let Ok(unread) = waiting.run(&app, &mut io, head).await else { return };
+                if app.drain.has_begun() {
+                    return io.linger().await;
+                }
+                io.unread(unread);
+                tokio::spawn(http(app, io, client));
+            });
+        }
     }
 }
 
-async fn requests(app: &Arc<App>, io: ClientIo, client: &Client) -> Option<(ClientIo, Taken)> {
+async fn requests(app: &Arc<App>, mut io: ClientIo, client: &Client) -> Option<(ClientIo, Taken)> {
     let service = service_fn(|request| {
         let answer = router::answer(app.clone(), client.clone(), request);
-        Box::pin(async move { Ok::<_, Infallible>(answer.await) })
+        Box::pin(async move {
+            let reply = answer.await;
+            if !matches!(reply.body(), Body::Waiting(_)) {
+                return Ok::<_, Infallible>(reply);
+            }
+            let head = app.polls.head(&reply);
+            if let Body::Waiting(waiting) = reply.into_body() {
+                client.handover.leave(Taken::Poll(waiting, head));
+                client.handover.reached.store(true, Ordering::Relaxed);
+            }
+            // hyper does not answer this: it is dropped.
+            std::future::pending().await
+        })
     });
     let (blocked, mut reset) = (io.blocked(), io.reset());
+    let (cork, mut patience) = (io.cork(), Patience::new(app.settings.write_timeout));
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(app.settings.request_timeout)
@@ -227,8 +256,16 @@ async fn requests(app: &Arc<App>, io: ClientIo, client: &Client) -> Option<(Clie
             Pin::new(&mut connection).graceful_shutdown();
         }
         let polled = connection.poll_without_shutdown(cx);
+        // All that this turn has answered goes out at once.
+        if let Some(cork) = &cork {
+            let flushed = cork.poll_flush(cx);
+            if let Poll::Ready(Err(_)) = patience.bound(cx, flushed) {
+                return Poll::Ready(None);
+            }
+        }
+        let is_flushed = !blocked.load(Ordering::Relaxed) && cork.as_ref().is_none_or(Cork::is_empty);
         // hyper has asked for the body and has nothing left to write: the head is out.
-        let is_out = reached.load(Ordering::Relaxed) && !blocked.load(Ordering::Relaxed);
+        let is_out = reached.load(Ordering::Relaxed) && is_flushed;
         match polled {
             Poll::Pending if is_out => Poll::Ready(Some(Ok(()))),
             // While an answer is waited for hyper does not read, and would not notice.
@@ -239,6 +276,7 @@ async fn requests(app: &Arc<App>, io: ClientIo, client: &Client) -> Option<(Clie
     let ended = ended.await?;
     let parts = connection.into_parts();
     let mut io = parts.io.into_inner();
+    io.uncork().await.ok()?;
     match (ended, client.handover.take()) {
         (Ok(()), Some(taken)) => {
             io.unread(parts.read_buf);

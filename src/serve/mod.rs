@@ -4,6 +4,7 @@ mod access;
 mod application;
 mod authorize;
 mod commands;
+mod cork;
 mod counts;
 mod diagnose;
 mod direct;
@@ -20,6 +21,7 @@ mod reply;
 mod router;
 mod stream;
 mod subscribe;
+mod waiting;
 
 pub use access::{Access, Nearness};
 pub use application::Application;
@@ -27,6 +29,7 @@ pub use authorize::Authorizer;
 pub use drain::Drain;
 pub use limits::Connections;
 pub use listener::{Listeners, bind, serve};
+pub use waiting::Shared as Polls;
 
 use crate::hub::Hub;
 use crate::log::census::Census;
@@ -59,6 +62,8 @@ pub struct App {
     pub is_listening: watch::Receiver<bool>,
     /// What `/metrics` tells.
     pub metrics: Registry,
+    /// What waiting polls have in common.
+    pub polls: Polls,
 }
 
 /// Bounds and times.
