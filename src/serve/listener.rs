@@ -96,13 +96,13 @@ pub(super) enum Taken {
 /// Where a connection changes hands.
 #[derive(Default)]
 pub(super) struct Handover {
-    taken: Mutex<Option<Taken>>,
+    taken: Mutex<Option<Box<Taken>>>,
     reached: Arc<AtomicBool>,
 }
 
 impl Handover {
     pub(super) fn leave(&self, taken: Taken) {
-        *self.taken.lock() = Some(taken);
+        *self.taken.lock() = Some(Box::new(taken));
     }
 
     /// Set when hyper has taken the head and asks for a body.
@@ -110,7 +110,7 @@ impl Handover {
         self.reached.clone()
     }
 
-    fn take(&self) -> Option<Taken> {
+    fn take(&self) -> Option<Box<Taken>> {
         self.reached.store(false, Ordering::Relaxed);
         self.taken.lock().take()
     }
@@ -181,17 +181,19 @@ fn prepare(stream: &TcpStream) {
 fn http(app: Arc<App>, io: ClientIo, client: Client) -> Pin<Box<dyn Future<Output = ()> + Send>> {
     Box::pin(async move {
         if let Some((io, taken)) = requests(&app, io, &client).await {
-            take_over(app, io, client, taken);
+            take_over(app, io, client, *taken);
         }
     })
 }
 
+/// The tasks borrow what they carry: an argument that is moved into a future is kept twice, and a parked reader
+/// is as large as its task.
 fn take_over(app: Arc<App>, mut io: ClientIo, client: Client, taken: Taken) {
     match taken {
-        Taken::Duplex(transport, pump, commands) => {
+        Taken::Duplex(transport, mut pump, commands) => {
             tokio::spawn(async move {
                 let _client = client;
-                Duplex::run(app, io, transport, pump, commands).await;
+                Duplex::run(&app, &mut io, transport, &mut pump, commands).await;
             });
         }
         Taken::Stream(mut pump, framing, may_reuse) => {
@@ -199,32 +201,42 @@ fn take_over(app: Arc<App>, mut io: ClientIo, client: Client, taken: Taken) {
                 pump.write_directly(stream, Some(framing));
             }
             tokio::spawn(async move {
-                let Ok(unread) = stream::run(&mut io, pump, framing).await else { return };
-                if !may_reuse || app.drain.has_begun() {
-                    return io.linger().await;
-                }
-                io.unread(unread);
-                tokio::spawn(http(app, io, client));
+                let Ok(unread) = stream::run(&mut io, &mut pump, framing).await else { return };
+                drop(pump);
+                next_request(app, io, client, unread, may_reuse).await;
             });
         }
         Taken::Poll(waiting, head) => {
             tokio::spawn(async move {
                 let Ok(unread) = waiting.run(&app, &mut io, head).await else { return };
-                if app.drain.has_begun() {
-                    return io.linger().await;
-                }
-                io.unread(unread);
-                tokio::spawn(http(app, io, client));
+                next_request(app, io, client, unread, true).await;
             });
         }
     }
 }
 
-async fn requests(app: &Arc<App>, mut io: ClientIo, client: &Client) -> Option<(ClientIo, Taken)> {
+/// What follows an answer that hyper did not write.
+fn next_request(
+    app: Arc<App>,
+    mut io: ClientIo,
+    client: Client,
+    unread: Bytes,
+    may_reuse: bool,
+) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    if !may_reuse || app.drain.has_begun() {
+        return Box::pin(async move { io.linger().await });
+    }
+    io.unread(unread);
+    tokio::spawn(http(app, io, client));
+    Box::pin(std::future::ready(()))
+}
+
+async fn requests(app: &Arc<App>, mut io: ClientIo, client: &Client) -> Option<(ClientIo, Box<Taken>)> {
     let service = service_fn(|request| {
-        let answer = router::answer(app.clone(), client.clone(), request);
+        let (app, client) = (app.clone(), client.clone());
+        // Called within: a future that is made outside is kept twice.
         Box::pin(async move {
-            let reply = answer.await;
+            let reply = router::answer(&app, &client, request).await;
             if !matches!(reply.body(), Body::Waiting(_)) {
                 return Ok::<_, Infallible>(reply);
             }
@@ -315,5 +327,5 @@ async fn raw(app: Arc<App>, mut io: ClientIo, client: Client, transport: &'stati
     let mut pump = subscribe::pump(&app, transport, &params, opening, None);
     pump.lease(Lease::new(&app.authorizer, Asker::unknown(client.ip, transport.name()), params.client));
     let commands = Commands::new(false, false);
-    Duplex::run(app, io, transport, pump, commands).await;
+    Duplex::run(&app, &mut io, transport, &mut pump, commands).await;
 }

@@ -37,7 +37,7 @@ impl Framing {
 /// # Errors
 ///
 /// The client is gone, or takes nothing.
-pub async fn run(io: &mut ClientIo, mut pump: Pump, framing: Framing) -> io::Result<Bytes> {
+pub async fn run(io: &mut ClientIo, pump: &mut Pump, framing: Framing) -> io::Result<Bytes> {
     let mut input = BytesMut::new();
     let mut is_open = true;
     loop {
@@ -46,7 +46,7 @@ pub async fn run(io: &mut ClientIo, mut pump: Pump, framing: Framing) -> io::Res
             if !rest.is_empty() {
                 return Poll::Ready(Ok(Next::Rest(rest)));
             }
-            let next = poll_next(cx, io, &mut pump, &mut input, &mut is_open);
+            let next = poll_next(cx, io, pump, &mut input, &mut is_open);
             if next.is_pending() {
                 pump.park();
             }
