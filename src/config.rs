@@ -177,6 +177,11 @@ pub struct Config {
     #[arg(value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub write_timeout: u64,
 
+    /// Messages are written to parked readers by the log's tail itself; `false` wakes a task for each
+    #[arg(long, env = "LONGTAIL_DIRECT_WRITES", value_name = "BOOL", default_value_t = true, help_heading = "Running")]
+    #[arg(action = ArgAction::Set, value_parser = BoolishValueParser::new())]
+    pub direct_writes: bool,
+
     /// Seconds that readers have to go at SIGTERM
     #[arg(long, env = "LONGTAIL_DRAIN_SECONDS", value_name = "S", default_value_t = 20, help_heading = "Running")]
     pub drain_seconds: u64,

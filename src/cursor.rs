@@ -41,7 +41,50 @@ impl Id {
 
 impl fmt::Display for Id {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.ms, self.seq)
+        let mut text = Text::default();
+        text.id(*self);
+        f.write_str(text.as_str())
+    }
+}
+
+/// A cursor's text, written from its end. Every message has several of them, and the machinery of formats
+/// costs ten times as much.
+struct Text {
+    bytes: [u8; 56],
+    at: usize,
+}
+
+impl Default for Text {
+    fn default() -> Text {
+        Text { bytes: [0; 56], at: 56 }
+    }
+}
+
+impl Text {
+    fn byte(&mut self, byte: u8) {
+        self.at -= 1;
+        self.bytes[self.at] = byte;
+    }
+
+    /// Never longer than 20 bytes in base 10, and 13 in base 36.
+    fn number(&mut self, mut rest: u64, base: u64) {
+        loop {
+            self.byte(b"0123456789abcdefghijklmnopqrstuvwxyz"[(rest % base) as usize]);
+            rest /= base;
+            if rest == 0 {
+                return;
+            }
+        }
+    }
+
+    fn id(&mut self, id: Id) {
+        self.number(id.seq, 10);
+        self.byte(b'-');
+        self.number(id.ms, 10);
+    }
+
+    fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.bytes[self.at..]).unwrap_or_default()
     }
 }
 
@@ -77,18 +120,9 @@ impl Epoch {
 
 impl fmt::Display for Epoch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut text = [0u8; 13];
-        let mut at = text.len();
-        let mut rest = self.0;
-        loop {
-            at -= 1;
-            text[at] = b"0123456789abcdefghijklmnopqrstuvwxyz"[(rest % 36) as usize];
-            rest /= 36;
-            if rest == 0 {
-                break;
-            }
-        }
-        text[at..].iter().try_for_each(|b| fmt::Write::write_char(f, *b as char))
+        let mut text = Text::default();
+        text.number(self.0, 36);
+        f.write_str(text.as_str())
     }
 }
 
@@ -118,7 +152,11 @@ pub struct Cursor {
 
 impl fmt::Display for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.id, self.epoch)
+        let mut text = Text::default();
+        text.number(self.epoch.0, 36);
+        text.byte(b'.');
+        text.id(self.id);
+        f.write_str(text.as_str())
     }
 }
 

@@ -8,6 +8,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing::{debug, warn};
 use tracing_subscriber::EnvFilter;
 
+/// Each reader is a handful of small pieces that live long, each delivery a few that do not: kept apart by size and
+/// thread they cost less, and what many readers have left goes back to the system.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// A configuration that cannot be served (sysexits.h: EX_USAGE).
 const USAGE: u8 = 64;
 

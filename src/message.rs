@@ -273,6 +273,11 @@ impl Message {
         self.exclude.as_ref() == Some(client)
     }
 
+    /// Whether nobody is left out.
+    pub fn is_for_all(&self) -> bool {
+        self.exclude.is_none()
+    }
+
     /// The message object as JSON on one line.
     pub fn object(&self) -> &Bytes {
         &self.object

@@ -7,7 +7,9 @@ use crate::log::bridge::{self, BridgeConfig};
 use crate::log::census::Census;
 use crate::log::memory::MemoryLog;
 use crate::log::redis::{Endpoint, RedisCensus, RedisConfig, RedisLog};
-use crate::serve::{self, Access, App, Application, Authorizer, Connections, Drain, Listeners, Nearness, Settings};
+use crate::serve::{
+    self, Access, App, Application, Authorizer, Connections, Drain, Listeners, Nearness, Polls, Settings,
+};
 use crate::transport::params::Limits;
 use prometheus_client::registry::Registry;
 use redis::{ClientTlsConfig, TlsCertificates};
@@ -123,12 +125,14 @@ impl Server {
                 limits: Limits { channels: config.max_channels as usize },
                 request_timeout: Duration::from_secs(config.request_timeout),
                 write_timeout: Duration::from_secs(config.write_timeout),
+                direct_writes: config.direct_writes,
             },
             connections: Connections::new(config.max_connections as usize, config.max_connections_per_ip as usize),
             drain: Drain::default(),
             tcp_address,
             is_listening,
             metrics,
+            polls: Polls::default(),
         };
         let drain_time = Duration::from_secs(config.drain_seconds);
         Ok(Server { app: Arc::new(app), listeners: Listeners { http, tcp }, drain_time, bridge })

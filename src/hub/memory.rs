@@ -7,6 +7,7 @@ use crate::log::{Extent, Retention};
 use crate::message::{Channel, ClientId, Message};
 use slab::Slab;
 use std::collections::{HashMap, VecDeque};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Epochs that this node remembers as gone. A cursor of one of them is a gap at once; of an unknown
@@ -156,9 +157,17 @@ impl Memory {
         self.truncate_after(Id::ZERO);
     }
 
-    /// Takes new entries in, and names the channels whose readers are to be woken.
-    pub(super) fn extend(&mut self, after: Id, messages: Vec<Arc<Message>>, upto: Id, now_ms: u64) -> Vec<usize> {
-        let Some(head) = self.view.as_ref().map(|view| view.head) else { return Vec::new() };
+    /// Takes new entries in and adds them to `fresh`, each with its channel's slot. False where
+    /// entries between were lost: then every reader is to look for itself.
+    pub(super) fn extend(
+        &mut self,
+        after: Id,
+        messages: Vec<Arc<Message>>,
+        upto: Id,
+        now_ms: u64,
+        fresh: &mut Vec<(usize, Arc<Message>)>,
+    ) -> bool {
+        let Some(head) = self.view.as_ref().map(|view| view.head) else { return true };
         let hole = after > head;
         if hole {
             // The log dropped entries that this node never saw. Nothing before them may be served
@@ -169,7 +178,6 @@ impl Memory {
                 slot.since = after;
             }
         }
-        let mut touched = Vec::new();
         for message in messages {
             if id_of(&message) <= head.max(after) {
                 continue;
@@ -177,21 +185,14 @@ impl Memory {
             let slot = self.slot_of(message.channel());
             self.bytes += message.weight();
             self.slots[slot].ring.push_back(message.clone());
+            fresh.push((slot, message.clone()));
             self.window.push_back((message, slot));
-            if touched.last() != Some(&slot) {
-                touched.push(slot);
-            }
         }
         if let Some(view) = &mut self.view {
             view.head = view.head.max(upto);
         }
         self.evict(now_ms);
-        if hole {
-            return self.slots.iter().map(|(slot, _)| slot).collect();
-        }
-        touched.sort_unstable();
-        touched.dedup();
-        touched
+        !hole
     }
 
     fn set_floor(&mut self, floor: Id) {
@@ -336,11 +337,27 @@ impl Memory {
         self.names.keys()
     }
 
-    pub(super) fn wake(&self, slots: &[usize]) {
-        for slot in slots.iter().filter_map(|slot| self.slots.get(*slot)) {
-            for (_, reader) in &slot.readers {
-                reader.wake();
-            }
+    /// How many places a channel's readers take, taken or not. `None` without readers, or where the slot has
+    /// become another channel's meanwhile.
+    pub(super) fn places(&self, slot: usize, channel: &Channel) -> Option<usize> {
+        let slot = self.slots.get(slot).filter(|slot| slot.name == *channel)?;
+        (!slot.readers.is_empty()).then(|| slot.readers.capacity())
+    }
+
+    /// Copies out the readers in some of these places.
+    pub(super) fn readers(&self, slot: usize, channel: &Channel, places: Range<usize>, out: &mut Vec<Arc<Waiter>>) {
+        if let Some(slot) = self.slots.get(slot).filter(|slot| slot.name == *channel) {
+            out.extend(places.filter_map(|place| slot.readers.get(place)).cloned());
+        }
+    }
+
+    /// The position of a channel's last message before its newest `n`; `None` where not all of these
+    /// are retained.
+    pub(super) fn before(&self, slot: usize, n: usize) -> Option<Id> {
+        let slot = self.slots.get(slot)?;
+        match slot.ring.len().checked_sub(n)? {
+            0 => Some(slot.since),
+            rest => slot.ring.get(rest - 1).map(|message| id_of(message)),
         }
     }
 

@@ -5,13 +5,17 @@
 //! messages before it. A reader holds the lock only to copy pointers out.
 
 mod census;
+mod direct;
 mod memory;
 mod presence;
 mod subscription;
 mod tail;
+mod traffic;
 mod waiter;
 
+pub use direct::{Encoded, Kind, LIMIT, Outlet, Written};
 pub use subscription::{Gap, Limit, Step, Subscription};
+pub use traffic::Tally;
 
 use crate::cursor::{Cursor, Id, Start};
 use crate::log::census::{Census, Change, Counts};
@@ -23,7 +27,9 @@ use presence::Presence;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
+use tail::Tail;
 use tokio::sync::watch;
+use traffic::Traffic;
 use waiter::Waiter;
 
 /// A node's view of the log.
@@ -35,6 +41,9 @@ pub struct Hub {
     /// Whether the log answers.
     reachable: watch::Sender<bool>,
     presence: Mutex<Presence>,
+    /// Present once the hub follows its log.
+    tail: Mutex<Option<Tail>>,
+    traffic: Traffic,
 }
 
 /// What `/channels/{channel}` tells.
@@ -60,6 +69,8 @@ impl Hub {
             head: watch::channel(None).0,
             reachable: watch::channel(false).0,
             presence: Mutex::new(Presence::new(away)),
+            tail: Mutex::new(None),
+            traffic: Traffic::default(),
         })
     }
 
@@ -76,6 +87,20 @@ impl Hub {
     /// Follows the log's tail for ever.
     pub async fn follow(self: Arc<Hub>) {
         tail::follow(&self).await;
+    }
+
+    /// Takes in what was just appended, if nobody else is about it. It is handed out in the tail's turn.
+    pub fn advance(&self) {
+        if let Some(mut tail) = self.tail.try_lock()
+            && let Some(tail) = tail.as_mut()
+        {
+            tail.advance(self);
+        }
+    }
+
+    /// What was written to readers in the tail's own turn.
+    pub fn traffic(&self) -> Tally {
+        self.traffic.total()
     }
 
     /// Waits until the log was read to its end for the first time. Cancel safe.
@@ -96,6 +121,9 @@ impl Hub {
             Some(head) => head.id >= cursor.id || head.epoch != cursor.epoch,
             None => false,
         };
+        if there(&self.head.borrow()) {
+            return;
+        }
         let _ = self.head.subscribe().wait_for(there).await;
     }
 

@@ -1,5 +1,6 @@
 //! The one reader: a set of channels and a cursor.
 
+use super::direct::{Outlet, Written};
 use super::memory::{Look, Seat, Taken};
 use super::waiter::Waiter;
 use super::{Hub, id_of};
@@ -127,7 +128,32 @@ impl Subscription {
 
     /// Names the client.
     pub fn set_client(&mut self, client: ClientId) {
+        self.waiter.desk().client = Some(client.clone());
         self.client = Some(client);
+    }
+
+    /// Gives the hub a way to write to the reader while it is parked.
+    pub fn set_outlet(&mut self, outlet: Box<dyn Outlet>) {
+        let mut desk = self.waiter.desk();
+        desk.outlet = Some(outlet);
+        desk.client = self.client.clone();
+    }
+
+    /// Parks behind a [`Step::Idle`]: from now on the hub may write, up to `left` bytes, and moves the
+    /// cursor. Nobody else may write to the socket until [`unpark`](Subscription::unpark).
+    pub fn park(&mut self, left: usize) {
+        if self.question.is_some() || self.ahead.is_some() || self.seats.is_empty() {
+            return;
+        }
+        self.waiter.desk().park(self.at, self.seats.len() > 1, left);
+    }
+
+    /// Takes the desk back: the hub writes no more. Says what it has written. To be called before a step, whether or
+    /// not it has parked: what comes from here on is not overtaken by what the hub would write.
+    pub fn unpark(&mut self) -> Written {
+        let Some((at, written)) = self.waiter.desk().unpark() else { return Written::default() };
+        self.set_at(at);
+        written
     }
 
     /// Whether it has ever read a channel: before that it keeps the position it was given.

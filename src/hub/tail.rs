@@ -1,30 +1,113 @@
 //! The task that follows the log and is the only writer of the node's memory.
+//!
+//! To take entries in is one thing, to hand them out another. Who has just appended may take in for the tail
+//! ([`Hub::advance`]): the answer to a publish then waits for no other task, and what several requests
+//! of one turn have published is handed out together.
 
 use super::Hub;
+use super::direct::{self, Fresh};
 use crate::log::TailEvent;
 use crate::log::memory::now_ms;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
-use tokio_stream::StreamExt;
+use tokio::time::Instant;
+use tokio_stream::Stream;
 use tracing::{info, warn};
 
 /// How often entries that have grown too old are looked for.
 const EVICTION_PERIOD: Duration = Duration::from_secs(1);
 
-pub(super) async fn follow(hub: &Hub) {
-    let mut tail = hub.log.clone().tail();
-    let mut eviction = tokio::time::interval(EVICTION_PERIOD);
-    loop {
-        tokio::select! {
-            event = tail.next() => match event {
-                Some(event) => apply(hub, event),
-                None => return,
-            },
-            _ = eviction.tick() => hub.memory.write().evict(now_ms()),
+/// How long what comes turn after turn is gathered before it is handed out. A turn that brings nothing
+/// ends it at once, so a single message does not wait.
+const GATHERING: Duration = Duration::from_micros(500);
+
+/// The log's tail, as far as it is read.
+pub(super) struct Tail {
+    events: Pin<Box<dyn Stream<Item = TailEvent> + Send>>,
+    /// The following task's: whoever polls the tail, that task hears of what comes next.
+    waker: Waker,
+    fresh: Fresh,
+    is_over: bool,
+}
+
+impl Tail {
+    /// Takes in what the log has, up to as much as is handed out at a time; whether there was any.
+    pub(super) fn take_in(&mut self, hub: &Hub) -> bool {
+        let before = self.fresh.messages.len();
+        let was_upset = self.fresh.is_upset;
+        let waker = self.waker.clone();
+        let mut cx = Context::from_waker(&waker);
+        while !self.is_over && !self.fresh.is_full() {
+            match self.events.as_mut().poll_next(&mut cx) {
+                Poll::Ready(Some(event)) => apply(hub, event, &mut self.fresh),
+                Poll::Ready(None) => self.is_over = true,
+                Poll::Pending => break,
+            }
+        }
+        self.fresh.messages.len() != before || self.fresh.is_upset != was_upset
+    }
+
+    /// Takes in, and has what there is handed out.
+    pub(super) fn advance(&mut self, hub: &Hub) {
+        if self.take_in(hub) {
+            self.waker.wake_by_ref();
         }
     }
 }
 
-fn apply(hub: &Hub, event: TailEvent) {
+pub(super) async fn follow(hub: &Arc<Hub>) {
+    let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
+    let events = hub.log.clone().tail();
+    *hub.tail.lock() = Some(Tail { events, waker, fresh: Fresh::default(), is_over: false });
+    let mut eviction = tokio::time::interval(EVICTION_PERIOD);
+    loop {
+        let news = poll_fn(|cx| match &mut *hub.tail.lock() {
+            Some(tail) => {
+                tail.waker.clone_from(cx.waker());
+                tail.take_in(hub);
+                if !tail.fresh.is_empty() {
+                    return Poll::Ready(true);
+                }
+                if tail.is_over { Poll::Ready(false) } else { Poll::Pending }
+            }
+            None => Poll::Ready(false),
+        });
+        tokio::select! {
+            there_are = news => if !there_are { return },
+            _ = eviction.tick() => {
+                hub.memory.write().evict(now_ms());
+                continue;
+            }
+        }
+        gather(hub).await;
+        let (fresh, head) = match &mut *hub.tail.lock() {
+            // In one step: the head is that of what is handed out.
+            Some(tail) => (std::mem::take(&mut tail.fresh), hub.memory.read().cursor()),
+            None => return,
+        };
+        direct::fan_out(hub, fresh, head).await;
+    }
+}
+
+/// Lets those run who are about to publish, for as long as any do, and not for long.
+async fn gather(hub: &Hub) {
+    let begun = Instant::now();
+    loop {
+        let before = hub.tail.lock().as_ref().map_or(0, |tail| tail.fresh.messages.len());
+        tokio::task::yield_now().await;
+        let mut tail = hub.tail.lock();
+        let Some(tail) = tail.as_mut() else { return };
+        tail.take_in(hub);
+        if tail.fresh.messages.len() == before || tail.fresh.is_full() || begun.elapsed() > GATHERING {
+            return;
+        }
+    }
+}
+
+fn apply(hub: &Hub, event: TailEvent, fresh: &mut Fresh) {
     match event {
         TailEvent::Opened(extent) => {
             let mut memory = hub.memory.write();
@@ -40,17 +123,19 @@ fn apply(hub: &Hub, event: TailEvent) {
                     hub.set_head(head);
                 }
             }
-            hub.wake_all();
+            fresh.upset();
         }
         TailEvent::Entries { after, messages, upto } => {
             let mut memory = hub.memory.write();
-            let touched = memory.extend(after, messages, upto, now_ms());
+            let is_whole = memory.extend(after, messages, upto, now_ms(), &mut fresh.messages);
             let head = memory.cursor();
             drop(memory);
+            if !is_whole {
+                fresh.upset();
+            }
             if let (Some(head), true) = (head, hub.head().is_some()) {
                 hub.set_head(head);
             }
-            hub.memory.read().wake(&touched);
         }
         TailEvent::CaughtUp => {
             let head = hub.memory.read().cursor();

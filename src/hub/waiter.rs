@@ -1,24 +1,29 @@
-//! A parked reader: one waker, and the volatile messages that it can still take.
+//! A parked reader: one waker, the volatile messages that it can still take, and what it leaves with
+//! the hub while it is parked, so that the hub may write for it.
 
+use super::direct::{Desk, News, Outcome, Shared};
 use crate::message::Message;
 use atomic_waker::AtomicWaker;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Waker;
+use tokio::time::Instant;
 
 /// Volatile messages that a reader may have waiting; past that it "cannot take it" and they are
 /// dropped for this reader alone.
 const VOLATILE_WAITING: usize = 32;
 
 /// Shared by a subscription and the channels it reads.
-#[derive(Debug)]
 pub(super) struct Waiter {
     /// The transport's name, for counts; `None` where the reader is counted by its client id.
     pub(super) transport: Option<&'static str>,
     waker: AtomicWaker,
     has_volatile: AtomicBool,
-    volatile: Mutex<Vec<Arc<Message>>>,
+    /// Boxed at the first one: most readers never get any.
+    #[expect(clippy::box_collection, reason = "a reader without volatile messages pays for one word")]
+    volatile: Mutex<Option<Box<Vec<Arc<Message>>>>>,
+    desk: Mutex<Desk>,
 }
 
 impl Waiter {
@@ -27,7 +32,8 @@ impl Waiter {
             transport,
             waker: AtomicWaker::new(),
             has_volatile: AtomicBool::new(false),
-            volatile: Mutex::new(Vec::new()),
+            volatile: Mutex::new(None),
+            desk: Mutex::default(),
         })
     }
 
@@ -37,14 +43,31 @@ impl Waiter {
         self.waker.register(waker);
     }
 
+    /// What the hub may write with.
+    pub(super) fn desk(&self) -> MutexGuard<'_, Desk> {
+        self.desk.lock()
+    }
+
+    /// Wakes the reader's task, and writes nothing for it until it has parked again: whatever it is woken
+    /// for comes first.
     pub(super) fn wake(&self) {
+        self.desk.lock().close();
         self.waker.wake();
+    }
+
+    /// Writes news for the reader, where nothing stands against it; else wakes its task.
+    pub(super) fn offer(&self, news: &News, shared: &mut Shared, now: Instant) {
+        let outcome = self.desk.lock().offer(news, shared, now);
+        if outcome == Outcome::ForTheTask {
+            self.waker.wake();
+        }
     }
 
     pub(super) fn push_volatile(&self, message: &Arc<Message>) {
         let mut waiting = self.volatile.lock();
-        if waiting.len() < VOLATILE_WAITING {
-            waiting.push(message.clone());
+        let waiting_now = waiting.get_or_insert_default();
+        if waiting_now.len() < VOLATILE_WAITING {
+            waiting_now.push(message.clone());
             self.has_volatile.store(true, Ordering::Release);
         }
         drop(waiting);
@@ -56,6 +79,6 @@ impl Waiter {
         if !self.has_volatile.swap(false, Ordering::AcqRel) {
             return Vec::new();
         }
-        std::mem::take(&mut *self.volatile.lock())
+        self.volatile.lock().take().map_or(Vec::new(), |waiting| *waiting)
     }
 }

@@ -18,10 +18,11 @@ use hyper::header::{self, HeaderValue};
 use hyper::{HeaderMap, Method, Request, StatusCode, Version};
 use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 use tokio::io::AsyncWriteExt;
+use tokio::time::{Instant, Sleep};
 
 /// Publications of a connection that may be under way; past that it is not read from.
 const UNACKNOWLEDGED: usize = 100;
@@ -88,15 +89,30 @@ pub fn has_token(headers: &HeaderMap, name: &str, token: &str) -> bool {
 type Publishing = Pin<Box<dyn Future<Output = (Option<String>, Result<Option<Cursor>, Refusal>)> + Send>>;
 
 /// One connection.
-pub struct Duplex {
-    app: Arc<App>,
-    io: ClientIo,
+pub struct Duplex<'a> {
+    app: &'a Arc<App>,
+    io: &'a mut ClientIo,
     unread: BytesMut,
     /// Whether the client will send more.
     is_open: bool,
     decoder: Box<dyn Decode>,
     commands: Commands,
-    publishing: FuturesOrdered<Publishing>,
+    /// Only while there are any: an idle connection does not keep the queue.
+    publishing: Option<Box<FuturesOrdered<Publishing>>>,
+}
+
+/// What may end a connection that has not begun to read.
+struct Opening {
+    draining: Pin<Box<dyn Future<Output = ()> + Send>>,
+    silence: Pin<Box<Sleep>>,
+}
+
+impl Opening {
+    fn new(app: &Arc<App>) -> Opening {
+        let drain = app.drain.clone();
+        let draining = Box::pin(async move { drain.begun().await });
+        Opening { draining, silence: Box::pin(tokio::time::sleep(app.settings.request_timeout)) }
+    }
 }
 
 /// Why a connection ends.
@@ -108,56 +124,87 @@ enum End {
 }
 
 enum Event {
+    /// What the socket did not take at once.
+    Rest(Bytes),
     Write(Option<Bytes>),
     Read(io::Result<usize>),
     Published(Option<String>, Result<Option<Cursor>, Refusal>),
     Drain,
+    Silence,
 }
 
-impl Duplex {
+impl Duplex<'_> {
     /// Runs a connection to its end.
     pub async fn run(
-        app: Arc<App>,
-        io: ClientIo,
+        app: &Arc<App>,
+        io: &mut ClientIo,
         transport: &'static dyn Transport,
-        mut pump: Pump,
+        pump: &mut Pump,
         commands: Commands,
     ) {
         let Some(decoder) = transport.decoder(app.settings.max_command()) else { return };
-        let (unread, publishing) = (BytesMut::new(), FuturesOrdered::new());
+        let (unread, publishing) = (BytesMut::new(), None);
+        if let Some(stream) = io.plain().filter(|_| app.settings.direct_writes) {
+            pump.write_directly(stream, None);
+        }
         let mut duplex = Duplex { app, io, unread, is_open: true, decoder, commands, publishing };
-        if let Ok(End::Said) = duplex.carry(&mut pump).await {
-            duplex.io.linger().await;
+        if let Ok(End::Said) = duplex.carry(pump).await {
+            Box::pin(duplex.io.linger()).await;
         }
     }
 
     async fn carry(&mut self, pump: &mut Pump) -> io::Result<End> {
-        let drain = self.app.drain.clone();
-        let mut draining = pin!(drain.begun());
-        let idle = self.app.settings.request_timeout;
-        let mut silence = pin!(tokio::time::sleep(idle));
+        // For raw TCP that has not said anything yet; dropped when it has.
+        let mut waiting = (!pump.has_begun()).then(|| Box::new(Opening::new(self.app)));
         loop {
-            let may_read = self.is_open && self.publishing.len() < UNACKNOWLEDGED;
-            let event = tokio::select! {
-                biased;
-                bytes = poll_fn(|cx| pump.poll_next(cx)) => Event::Write(bytes),
-                Some((reference, outcome)) = self.publishing.next(), if !self.publishing.is_empty() => {
-                    Event::Published(reference, outcome)
+            if pump.has_begun() {
+                waiting = None;
+            }
+            let event = poll_fn(|cx| {
+                let rest = pump.unpark();
+                if !rest.is_empty() {
+                    return Poll::Ready(Event::Rest(rest));
                 }
-                () = &mut draining, if !pump.has_begun() => Event::Drain,
-                read = poll_fn(|cx| {
-                    if may_read {
-                        return self.io.poll_input(cx, &mut self.unread);
-                    }
+                if let Poll::Ready(bytes) = pump.poll_next(cx) {
+                    return Poll::Ready(Event::Write(bytes));
+                }
+                if let Some(publishing) = &mut self.publishing
+                    && let Poll::Ready(Some((reference, outcome))) = publishing.poll_next_unpin(cx)
+                {
+                    return Poll::Ready(Event::Published(reference, outcome));
+                }
+                if let Some(waiting) = &mut waiting
+                    && waiting.draining.as_mut().poll(cx).is_ready()
+                {
+                    return Poll::Ready(Event::Drain);
+                }
+                let read = if self.is_open && self.under_way() < UNACKNOWLEDGED {
+                    self.io.poll_input(cx, &mut self.unread)
+                } else {
                     self.io.poll_reset(cx).map(|()| Err(io::ErrorKind::ConnectionReset.into()))
-                }) => Event::Read(read),
+                };
+                if let Poll::Ready(read) = read {
+                    return Poll::Ready(Event::Read(read));
+                }
                 // Raw TCP that says nothing: it has the time that a request's head has.
-                () = &mut silence, if !pump.has_begun() && self.publishing.is_empty() => return Ok(End::Gone),
-            };
+                if let Some(waiting) = waiting.as_mut().filter(|_| self.publishing.is_none())
+                    && waiting.silence.as_mut().poll(cx).is_ready()
+                {
+                    return Poll::Ready(Event::Silence);
+                }
+                // The hub may write now; whatever wakes this task, it takes the socket back first.
+                pump.park();
+                Poll::Pending
+            });
+            let event = event.await;
             match event {
-                Event::Write(Some(bytes)) => self.io.write_all(&bytes).await?,
+                Event::Rest(bytes) | Event::Write(Some(bytes)) => self.io.write_all(&bytes).await?,
                 Event::Write(None) => return Ok(End::Said),
+                Event::Silence => return Ok(End::Gone),
                 Event::Published(reference, outcome) => {
+                    if self.under_way() == 0 {
+                        self.publishing = None;
+                    }
                     let reference = reference.as_deref();
                     match &outcome {
                         Ok(id) => pump.say(&Control::Ack { reference, cursor: None, id: *id }),
@@ -165,22 +212,24 @@ impl Duplex {
                     }
                     self.flush(pump).await?;
                     // It may have been read from no longer while too much was under way.
-                    if let Some(end) = self.take_inputs(pump).await? {
+                    if let Some(end) = Box::pin(self.take_inputs(pump)).await? {
                         return Ok(end);
                     }
                 }
-                Event::Drain => pump.bye(Bye::Drain, Some(drain.retry())),
+                Event::Drain => pump.bye(Bye::Drain, Some(self.app.drain.retry())),
                 Event::Read(read) => {
-                    silence.as_mut().reset(tokio::time::Instant::now() + idle);
+                    if let Some(waiting) = &mut waiting {
+                        waiting.silence.as_mut().reset(Instant::now() + self.app.settings.request_timeout);
+                    }
                     if read? == 0 {
                         // Gone, or listening on with its sending side shut: a write will tell.
                         self.is_open = false;
                         pump.heartbeat();
                     }
-                    if let Some(end) = self.take_inputs(pump).await? {
+                    if let Some(end) = Box::pin(self.take_inputs(pump)).await? {
                         return Ok(end);
                     }
-                    if !self.is_open && !pump.has_begun() && self.publishing.is_empty() {
+                    if !self.is_open && !pump.has_begun() && self.publishing.is_none() {
                         return Ok(End::Said);
                     }
                 }
@@ -188,9 +237,14 @@ impl Duplex {
         }
     }
 
+    /// Publications that are not acknowledged yet.
+    fn under_way(&self) -> usize {
+        self.publishing.as_ref().map_or(0, |publishing| publishing.len())
+    }
+
     /// Carries out what has been read, as far as it is whole and allowed.
     async fn take_inputs(&mut self, pump: &mut Pump) -> io::Result<Option<End>> {
-        while self.publishing.len() < UNACKNOWLEDGED {
+        while self.under_way() < UNACKNOWLEDGED {
             let input = match self.decoder.decode(&mut self.unread) {
                 Ok(Some(input)) => input,
                 Ok(None) if !self.is_open => match self.decoder.rest(&mut self.unread) {
@@ -204,7 +258,7 @@ impl Duplex {
                 Input::Nothing => {}
                 // Waits for the application where it has to be asked: commands keep their order, and only this
                 // connection stands still for it.
-                Input::Command(text) => match self.commands.carry_out(&self.app, pump, &text).await {
+                Input::Command(text) => match self.commands.carry_out(self.app, pump, &text).await {
                     Outcome::Done => self.flush(pump).await?,
                     Outcome::Publish(draft, reference) => self.publish(draft, reference).await,
                     Outcome::TooLarge => {
@@ -230,7 +284,7 @@ impl Duplex {
 
     /// Queues a publication, in the order of commands: the first poll queues it.
     async fn publish(&mut self, draft: crate::message::Draft, reference: Option<String>) {
-        let appending = publish::append(&self.app, vec![draft]);
+        let appending = publish::append(self.app, vec![draft]);
         let mut publishing: Publishing = Box::pin(async move {
             let outcome = appending.await;
             (reference, outcome.map(|cursors| cursors.into_iter().next().flatten()))
@@ -239,7 +293,7 @@ impl Duplex {
         // is queued, and a later command would overtake it.
         let first = poll_fn(|cx| Poll::Ready(publishing.as_mut().poll(cx)));
         let polled = tokio::task::unconstrained(first).await;
-        self.publishing.push_back(match polled {
+        self.publishing.get_or_insert_default().push_back(match polled {
             Poll::Ready(done) => Box::pin(std::future::ready(done)),
             Poll::Pending => publishing,
         });

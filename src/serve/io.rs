@@ -1,6 +1,7 @@
 //! A client's socket: writes have a deadline, reads cost nothing while there is nothing to read, and a
 //! client that is gone is told apart from one that has only shut its sending side.
 
+use super::cork::{Cork, Patience};
 use bytes::{Buf, Bytes};
 use socket2::SockRef;
 use std::future::{Future, poll_fn};
@@ -13,7 +14,6 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, Interest, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::Sleep;
 
 /// Bytes read at a time by [`ClientIo::poll_input`]. They lie on the stack, so that an idle connection
 /// holds no read buffer.
@@ -27,12 +27,12 @@ pub struct ClientIo {
     stream: Arc<TcpStream>,
     /// Bytes that somebody read too many; they are read first.
     unread: Bytes,
-    write_timeout: Duration,
-    /// Runs while a write waits for the client; `None` at other times, so that a parked connection
-    /// has no timer of its own here.
-    deadline: Option<Pin<Box<Sleep>>>,
+    /// A write that waits for the client; without one a parked connection has no timer of its own here.
+    patience: Patience,
     /// Whether a write waits, for who cannot ask this while hyper has the socket.
     blocked: Arc<AtomicBool>,
+    /// Gathers what hyper writes, while it has the socket.
+    cork: Option<Cork>,
     reset: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
@@ -42,11 +42,16 @@ impl ClientIo {
         ClientIo {
             stream: Arc::new(stream),
             unread: Bytes::new(),
-            write_timeout,
-            deadline: None,
+            patience: Patience::new(write_timeout),
             blocked: Arc::default(),
+            cork: None,
             reset: None,
         }
+    }
+
+    /// The socket itself, where bytes go to it as they are.
+    pub fn plain(&self) -> Option<Arc<TcpStream>> {
+        Some(self.stream.clone())
     }
 
     /// Writes what the socket takes at once, and says how much that was.
@@ -112,17 +117,31 @@ impl ClientIo {
 
     /// Bounds how long a client may take nothing: any byte it takes begins the time anew.
     fn in_time<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        if written.is_ready() {
-            if self.deadline.take().is_some() {
-                self.blocked.store(false, Ordering::Relaxed);
-            }
-            return written;
+        let was_tried = self.patience.is_tried();
+        let written = self.patience.bound(cx, written);
+        if was_tried != self.patience.is_tried() {
+            self.blocked.store(!was_tried, Ordering::Relaxed);
         }
-        let timeout = self.write_timeout;
-        self.blocked.store(true, Ordering::Relaxed);
-        let deadline = self.deadline.get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
-        ready!(deadline.as_mut().poll(cx));
-        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+        written
+    }
+
+    /// Gathers what is written from here on until [`uncork`](ClientIo::uncork); who holds the answer has to flush it.
+    pub fn cork(&mut self) -> Option<Cork> {
+        self.cork = self.plain().map(Cork::new);
+        self.cork.clone()
+    }
+
+    /// Writes what was gathered, and gathers no more.
+    pub async fn uncork(&mut self) -> io::Result<()> {
+        poll_fn(|cx| self.poll_uncorked(cx)).await?;
+        self.cork = None;
+        Ok(())
+    }
+
+    fn poll_uncorked(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(cork) = &self.cork else { return Poll::Ready(Ok(())) };
+        let flushed = cork.poll_flush(cx);
+        self.in_time(cx, flushed)
     }
 
     fn poll_write_with(
@@ -179,6 +198,10 @@ impl AsyncRead for ClientIo {
 
 impl AsyncWrite for ClientIo {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        if self.cork.as_ref().is_some_and(|cork| cork.gather(&[io::IoSlice::new(buf)])) {
+            return Poll::Ready(Ok(buf.len()));
+        }
+        ready!(self.poll_uncorked(cx))?;
         self.poll_write_with(cx, |stream| stream.try_write(buf))
     }
 
@@ -187,6 +210,10 @@ impl AsyncWrite for ClientIo {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if self.cork.as_ref().is_some_and(|cork| cork.gather(bufs)) {
+            return Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()));
+        }
+        ready!(self.poll_uncorked(cx))?;
         self.poll_write_with(cx, |stream| stream.try_write_vectored(bufs))
     }
 
@@ -198,7 +225,8 @@ impl AsyncWrite for ClientIo {
         Poll::Ready(Ok(()))
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_uncorked(cx))?;
         Poll::Ready(
             SockRef::from(&*self.stream)
                 .shutdown(std::net::Shutdown::Write)

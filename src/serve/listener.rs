@@ -2,14 +2,18 @@
 
 use super::authorize::{Asker, Lease};
 use super::commands::Commands;
+use super::cork::{Cork, Patience};
 use super::duplex::Duplex;
 use super::io::ClientIo;
 use super::limits::Admission;
 use super::pump::Pump;
+use super::reply::Body;
 use super::stream::{self, Framing};
+use super::waiting::Waiting;
 use super::{App, Drain, READY_WAIT, router, subscribe};
 use crate::message::ClientId;
 use crate::transport::{self, Bye, Control, Lifecycle, Params, Peer, Transport};
+use bytes::Bytes;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -83,6 +87,8 @@ pub struct Client {
 pub(super) enum Taken {
     /// A stream, behind a head that promised this framing, and whether requests may follow it.
     Stream(Pump, Framing, bool),
+    /// A long poll that waits, and the head of its answer.
+    Poll(Box<Waiting>, Bytes),
     /// A WebSocket, behind a 101.
     Duplex(&'static dyn Transport, Pump, Commands),
 }
@@ -90,13 +96,13 @@ pub(super) enum Taken {
 /// Where a connection changes hands.
 #[derive(Default)]
 pub(super) struct Handover {
-    taken: Mutex<Option<Taken>>,
+    taken: Mutex<Option<Box<Taken>>>,
     reached: Arc<AtomicBool>,
 }
 
 impl Handover {
     pub(super) fn leave(&self, taken: Taken) {
-        *self.taken.lock() = Some(taken);
+        *self.taken.lock() = Some(Box::new(taken));
     }
 
     /// Set when hyper has taken the head and asks for a body.
@@ -104,7 +110,7 @@ impl Handover {
         self.reached.clone()
     }
 
-    fn take(&self) -> Option<Taken> {
+    fn take(&self) -> Option<Box<Taken>> {
         self.reached.store(false, Ordering::Relaxed);
         self.taken.lock().take()
     }
@@ -175,38 +181,76 @@ fn prepare(stream: &TcpStream) {
 fn http(app: Arc<App>, io: ClientIo, client: Client) -> Pin<Box<dyn Future<Output = ()> + Send>> {
     Box::pin(async move {
         if let Some((io, taken)) = requests(&app, io, &client).await {
-            take_over(app, io, client, taken);
+            take_over(app, io, client, *taken);
         }
     })
 }
 
+/// The tasks borrow what they carry: an argument that is moved into a future is kept twice, and a parked reader
+/// is as large as its task.
 fn take_over(app: Arc<App>, mut io: ClientIo, client: Client, taken: Taken) {
     match taken {
-        Taken::Duplex(transport, pump, commands) => {
+        Taken::Duplex(transport, mut pump, commands) => {
             tokio::spawn(async move {
                 let _client = client;
-                Duplex::run(app, io, transport, pump, commands).await;
+                Duplex::run(&app, &mut io, transport, &mut pump, commands).await;
             });
         }
-        Taken::Stream(pump, framing, may_reuse) => {
+        Taken::Stream(mut pump, framing, may_reuse) => {
+            if let Some(stream) = io.plain().filter(|_| app.settings.direct_writes) {
+                pump.write_directly(stream, Some(framing));
+            }
             tokio::spawn(async move {
-                let Ok(unread) = stream::run(&mut io, pump, framing).await else { return };
-                if !may_reuse || app.drain.has_begun() {
-                    return io.linger().await;
-                }
-                io.unread(unread);
-                tokio::spawn(http(app, io, client));
+                let Ok(unread) = stream::run(&mut io, &mut pump, framing).await else { return };
+                drop(pump);
+                next_request(app, io, client, unread, may_reuse).await;
+            });
+        }
+        Taken::Poll(waiting, head) => {
+            tokio::spawn(async move {
+                let Ok(unread) = waiting.run(&app, &mut io, head).await else { return };
+                next_request(app, io, client, unread, true).await;
             });
         }
     }
 }
 
-async fn requests(app: &Arc<App>, io: ClientIo, client: &Client) -> Option<(ClientIo, Taken)> {
+/// What follows an answer that hyper did not write.
+fn next_request(
+    app: Arc<App>,
+    mut io: ClientIo,
+    client: Client,
+    unread: Bytes,
+    may_reuse: bool,
+) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    if !may_reuse || app.drain.has_begun() {
+        return Box::pin(async move { io.linger().await });
+    }
+    io.unread(unread);
+    tokio::spawn(http(app, io, client));
+    Box::pin(std::future::ready(()))
+}
+
+async fn requests(app: &Arc<App>, mut io: ClientIo, client: &Client) -> Option<(ClientIo, Box<Taken>)> {
     let service = service_fn(|request| {
-        let answer = router::answer(app.clone(), client.clone(), request);
-        Box::pin(async move { Ok::<_, Infallible>(answer.await) })
+        let (app, client) = (app.clone(), client.clone());
+        // Called within: a future that is made outside is kept twice.
+        Box::pin(async move {
+            let reply = router::answer(&app, &client, request).await;
+            if !matches!(reply.body(), Body::Waiting(_)) {
+                return Ok::<_, Infallible>(reply);
+            }
+            let head = app.polls.head(&reply);
+            if let Body::Waiting(waiting) = reply.into_body() {
+                client.handover.leave(Taken::Poll(waiting, head));
+                client.handover.reached.store(true, Ordering::Relaxed);
+            }
+            // hyper does not answer this: it is dropped.
+            std::future::pending().await
+        })
     });
     let (blocked, mut reset) = (io.blocked(), io.reset());
+    let (cork, mut patience) = (io.cork(), Patience::new(app.settings.write_timeout));
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(app.settings.request_timeout)
@@ -224,8 +268,16 @@ async fn requests(app: &Arc<App>, io: ClientIo, client: &Client) -> Option<(Clie
             Pin::new(&mut connection).graceful_shutdown();
         }
         let polled = connection.poll_without_shutdown(cx);
+        // All that this turn has answered goes out at once.
+        if let Some(cork) = &cork {
+            let flushed = cork.poll_flush(cx);
+            if let Poll::Ready(Err(_)) = patience.bound(cx, flushed) {
+                return Poll::Ready(None);
+            }
+        }
+        let is_flushed = !blocked.load(Ordering::Relaxed) && cork.as_ref().is_none_or(Cork::is_empty);
         // hyper has asked for the body and has nothing left to write: the head is out.
-        let is_out = reached.load(Ordering::Relaxed) && !blocked.load(Ordering::Relaxed);
+        let is_out = reached.load(Ordering::Relaxed) && is_flushed;
         match polled {
             Poll::Pending if is_out => Poll::Ready(Some(Ok(()))),
             // While an answer is waited for hyper does not read, and would not notice.
@@ -236,6 +288,7 @@ async fn requests(app: &Arc<App>, io: ClientIo, client: &Client) -> Option<(Clie
     let ended = ended.await?;
     let parts = connection.into_parts();
     let mut io = parts.io.into_inner();
+    io.uncork().await.ok()?;
     match (ended, client.handover.take()) {
         (Ok(()), Some(taken)) => {
             io.unread(parts.read_buf);
@@ -274,5 +327,5 @@ async fn raw(app: Arc<App>, mut io: ClientIo, client: Client, transport: &'stati
     let mut pump = subscribe::pump(&app, transport, &params, opening, None);
     pump.lease(Lease::new(&app.authorizer, Asker::unknown(client.ip, transport.name()), params.client));
     let commands = Commands::new(false, false);
-    Duplex::run(app, io, transport, pump, commands).await;
+    Duplex::run(&app, &mut io, transport, &mut pump, commands).await;
 }

@@ -4,8 +4,10 @@ mod access;
 mod application;
 mod authorize;
 mod commands;
+mod cork;
 mod counts;
 mod diagnose;
+mod direct;
 mod drain;
 mod duplex;
 mod io;
@@ -19,6 +21,7 @@ mod reply;
 mod router;
 mod stream;
 mod subscribe;
+mod waiting;
 
 pub use access::{Access, Nearness};
 pub use application::Application;
@@ -26,6 +29,7 @@ pub use authorize::Authorizer;
 pub use drain::Drain;
 pub use limits::Connections;
 pub use listener::{Listeners, bind, serve};
+pub use waiting::Shared as Polls;
 
 use crate::hub::Hub;
 use crate::log::census::Census;
@@ -58,6 +62,8 @@ pub struct App {
     pub is_listening: watch::Receiver<bool>,
     /// What `/metrics` tells.
     pub metrics: Registry,
+    /// What waiting polls have in common.
+    pub polls: Polls,
 }
 
 /// Bounds and times.
@@ -73,6 +79,8 @@ pub struct Settings {
     pub request_timeout: Duration,
     /// For a client to take something of what is written.
     pub write_timeout: Duration,
+    /// Whether the log's tail writes to sockets itself where it can.
+    pub direct_writes: bool,
 }
 
 impl Settings {

@@ -7,7 +7,7 @@ use crate::message::Message;
 use crate::transport::Envelope;
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -77,22 +77,36 @@ pub async fn now(app: &App, subscription: &mut Subscription, limit: usize) -> Ba
     }
 }
 
-/// The first messages that come, or nothing after a time.
-pub async fn wait(app: &App, subscription: &mut Subscription, limit: usize, timeout: Duration) -> Batch {
+/// The first messages that come, if they are there; else the collector, to wait with.
+///
+/// # Errors
+///
+/// None: `Err` is what there is to wait with.
+pub async fn first(subscription: &mut Subscription, limit: usize) -> Result<Batch, Collector> {
     let mut collector = Collector::new(limit);
+    match poll_fn(|cx| Poll::Ready(collector.poll_wait(cx, subscription))).await {
+        // A gap is told at once, with what there is behind it.
+        Poll::Ready(Step::Gap(_)) => Ok(now_behind_gap(subscription, collector).await),
+        Poll::Ready(_) => Ok(collector.batch(subscription, true)),
+        Poll::Pending => Err(collector),
+    }
+}
+
+/// The first messages that come, or nothing after a time.
+pub async fn wait(app: &App, subscription: &mut Subscription, mut collector: Collector, timeout: Duration) -> Batch {
     let step = tokio::select! {
-        step = collector.wait(subscription) => Some(step),
+        step = poll_fn(|cx| collector.poll_wait(cx, subscription)) => Some(step),
         () = tokio::time::sleep(timeout) => None,
         () = app.drain.begun() => None,
     };
     match step {
-        // A gap is told at once, with what there is behind it.
         Some(Step::Gap(_)) => now_behind_gap(subscription, collector).await,
         _ => collector.batch(subscription, true),
     }
 }
 
-async fn now_behind_gap(subscription: &mut Subscription, mut collector: Collector) -> Batch {
+/// What there is behind a gap, with the gap.
+pub async fn now_behind_gap(subscription: &mut Subscription, mut collector: Collector) -> Batch {
     let mut is_complete = false;
     while let Ok(step) = tokio::time::timeout(AHEAD_WAIT, collector.step(subscription)).await {
         is_complete = step == Step::Idle;
@@ -103,7 +117,8 @@ async fn now_behind_gap(subscription: &mut Subscription, mut collector: Collecto
     collector.batch(subscription, is_complete)
 }
 
-struct Collector {
+/// A batch on its way.
+pub struct Collector {
     limit: Limit,
     gap: Option<Gap>,
     messages: Vec<Arc<Message>>,
@@ -121,15 +136,15 @@ impl Collector {
         step
     }
 
-    /// Steps until there is something. Cancel safe.
-    async fn wait(&mut self, subscription: &mut Subscription) -> Step {
-        let step = poll_fn(|cx| match subscription.poll_step(cx, self.limit, &mut self.messages) {
-            Poll::Ready(Step::Idle | Step::Ahead) => Poll::Pending,
-            other => other,
-        });
-        let step = step.await;
-        self.note(step);
-        step
+    /// Steps until there is something.
+    pub fn poll_wait(&mut self, cx: &mut Context<'_>, subscription: &mut Subscription) -> Poll<Step> {
+        match subscription.poll_step(cx, self.limit, &mut self.messages) {
+            Poll::Ready(Step::Idle | Step::Ahead) | Poll::Pending => Poll::Pending,
+            Poll::Ready(step) => {
+                self.note(step);
+                Poll::Ready(step)
+            }
+        }
     }
 
     fn note(&mut self, step: Step) {
@@ -140,7 +155,8 @@ impl Collector {
         }
     }
 
-    fn batch(self, subscription: &Subscription, is_complete: bool) -> Batch {
+    /// What has come, as it is.
+    pub fn batch(self, subscription: &Subscription, is_complete: bool) -> Batch {
         Batch { gap: self.gap, messages: self.messages, cursor: subscription.cursor(), is_complete }
     }
 }

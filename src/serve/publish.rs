@@ -111,6 +111,7 @@ pub fn append(
             Refusal::new(code, error.to_string())
         })?;
         if let Some(newest) = cursors.iter().flatten().max_by_key(|cursor| cursor.id) {
+            app.hub.advance();
             let _ = tokio::time::timeout(OWN_TAIL_WAIT, app.hub.reached(*newest)).await;
         }
         Ok(cursors)

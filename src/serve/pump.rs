@@ -1,8 +1,10 @@
 //! The pump: the one loop that carries a subscription into a stream, whatever the transport.
 
 use super::authorize::Lease;
+use super::direct::Direct;
 use super::drain::Drain;
-use crate::hub::{Limit, Step, Subscription};
+use super::stream::Framing;
+use crate::hub::{LIMIT, Limit, Step, Subscription};
 use crate::message::{ClientId, Message};
 use crate::transport::{Bye, Control, Envelope};
 use bytes::Bytes;
@@ -13,10 +15,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
+use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
-
-/// What one write carries at most: several messages that waited together, or one larger one.
-const LIMIT: Limit = Limit { messages: 256, bytes: 256 << 10 };
 
 /// How soon a client comes back after a rollover: at once, but not in a busy loop.
 const ROLLOVER_RETRY: Duration = Duration::from_millis(10);
@@ -57,7 +57,7 @@ pub struct Rollover {
 /// A stream on its way: polled, it gives what is to be written next.
 pub struct Pump {
     subscription: Subscription,
-    envelope: Box<dyn Envelope>,
+    envelope: Arc<dyn Envelope>,
     pace: Pace,
     drain: Drain,
     /// The permission to read, where permissions end.
@@ -88,7 +88,7 @@ enum State {
 
 impl Pump {
     /// A pump that has not said hello yet.
-    pub fn new(subscription: Subscription, envelope: Box<dyn Envelope>, pace: Pace, drain: Drain) -> Pump {
+    pub fn new(subscription: Subscription, envelope: Arc<dyn Envelope>, pace: Pace, drain: Drain) -> Pump {
         let now = Instant::now();
         let quiet = pace.quiet();
         let soonest = pace.rollover.map_or(quiet, |rollover| rollover.time.min(quiet));
@@ -123,6 +123,32 @@ impl Pump {
         self.envelope.control(&hello, &mut out);
         self.subscription.set_client(client);
         self.ready.push_back(out.into());
+    }
+
+    /// Lets the hub write to this socket while the pump is parked.
+    pub fn write_directly(&mut self, stream: Arc<TcpStream>, framing: Option<Framing>) {
+        let outlet = Direct::new(stream, self.envelope.clone(), framing);
+        self.subscription.set_outlet(Box::new(outlet));
+    }
+
+    /// Parks, behind a [`poll_next`](Pump::poll_next) that was pending: the hub may write now.
+    pub fn park(&mut self) {
+        let is_quiet = self.state == State::Running && self.ready.is_empty() && self.subscription.has_begun();
+        if is_quiet && let Some(limit) = self.limit() {
+            let left = if self.pace.rollover.is_some() { limit.bytes } else { usize::MAX };
+            self.subscription.park(left);
+        }
+    }
+
+    /// Ends that, whether or not it was parked; to be called before anything else is written. Gives what is to be
+    /// written first, as it stands: the rest of what the socket took a part of.
+    pub fn unpark(&mut self) -> Bytes {
+        let written = self.subscription.unpark();
+        self.written += written.weight;
+        if let Some(at) = written.at {
+            self.spoke = at;
+        }
+        written.rest
     }
 
     /// Runs only as long as this permission.
@@ -269,13 +295,25 @@ impl Pump {
         if let ([message], true) = (batch, before.is_empty() && after.is_empty()) {
             return self.envelope.message(message);
         }
-        let mut out = Vec::with_capacity(batch.iter().map(|message| message.object().len() + 160).sum());
-        for message in batch {
-            out.extend_from_slice(before);
-            out.extend_from_slice(&self.envelope.message(message));
-            out.extend_from_slice(after);
-        }
+        let mut out = Vec::with_capacity(frames_size(&*self.envelope, batch));
+        write_frames(&*self.envelope, batch, &mut out);
         out.into()
+    }
+}
+
+/// About how long a batch's frames are.
+pub(super) fn frames_size(envelope: &dyn Envelope, batch: &[Arc<Message>]) -> usize {
+    let (before, after) = envelope.around();
+    batch.iter().map(|message| message.object().len() + before.len() + after.len() + 160).sum()
+}
+
+/// A batch's frames, one behind the other.
+pub(super) fn write_frames(envelope: &dyn Envelope, batch: &[Arc<Message>], out: &mut Vec<u8>) {
+    let (before, after) = envelope.around();
+    for message in batch {
+        out.extend_from_slice(before);
+        out.extend_from_slice(&envelope.message(message));
+        out.extend_from_slice(after);
     }
 }
 

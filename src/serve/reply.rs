@@ -1,5 +1,6 @@
 //! Responses: their body, the headers of every transport, and refusals as HTTP.
 
+use super::waiting::Waiting;
 use crate::transport::{Code, Refusal};
 use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
@@ -20,6 +21,8 @@ pub enum Body {
     Pieces(Pin<Box<dyn Stream<Item = Bytes> + Send>>),
     /// None that hyper would see: it writes the head, and then the connection is taken over.
     Handover(Arc<AtomicBool>),
+    /// A long poll's, when there is something: hyper sees nothing of it, and the connection is taken over.
+    Waiting(Box<Waiting>),
 }
 
 /// A response.
@@ -40,6 +43,7 @@ impl hyper::body::Body for Body {
                 reached.store(true, Ordering::Relaxed);
                 Poll::Pending
             }
+            Body::Waiting(_) => Poll::Pending,
         }
     }
 
@@ -50,7 +54,7 @@ impl hyper::body::Body for Body {
     fn size_hint(&self) -> SizeHint {
         match self {
             Body::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
-            Body::Pieces(_) | Body::Handover(_) => SizeHint::default(),
+            Body::Pieces(_) | Body::Handover(_) | Body::Waiting(_) => SizeHint::default(),
         }
     }
 }

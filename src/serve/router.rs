@@ -13,7 +13,7 @@ use hyper::{Method, Request, StatusCode, Uri};
 use std::sync::Arc;
 
 /// Answers a request. Never fails: a refusal is an answer.
-pub async fn answer(app: Arc<App>, client: Client, request: Request<Incoming>) -> Reply {
+pub async fn answer(app: &Arc<App>, client: &Client, request: Request<Incoming>) -> Reply {
     // All that is needed of the request once it is gone.
     let origin = request.headers().get(ORIGIN).cloned();
     let path = request.uri().path();
@@ -43,15 +43,16 @@ pub async fn answer(app: Arc<App>, client: Client, request: Request<Incoming>) -
         reply.headers_mut().insert(ALLOW, HeaderValue::from_static(methods));
         reply
     } else if let Some(transport) = transport {
-        subscribe::answer(&app, &client, transport, request).await
+        // Apart: it is twice as large as the rest, and publishing shall not carry it.
+        Box::pin(subscribe::answer(app, client, transport, request)).await
     } else if path == "/publish" {
-        publish::answer(&app, &client, request).await.unwrap_or_else(|refusal| reply::refused(&refusal))
+        publish::answer(app, client, request).await.unwrap_or_else(|refusal| reply::refused(&refusal))
     } else if app.access.nearness == Nearness::Guarded && pages::is_private(path) {
         reply::refused(&Refusal::new(Code::Forbidden, "this server tells that to nobody but its keepers"))
     } else if path == "/diagnose/echo" {
         diagnose::echo(request.version(), request.headers())
     } else {
-        let answer = pages::answer(&app, path, request.uri().query().unwrap_or_default()).await;
+        let answer = pages::answer(app, path, request.uri().query().unwrap_or_default()).await;
         answer.unwrap_or_else(|refusal| reply::refused(&refusal))
     };
     app.access.share(origin, reply.headers_mut());

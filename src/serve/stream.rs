@@ -10,7 +10,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use hyper::Version;
 use std::future::poll_fn;
 use std::io;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use tokio::io::AsyncWriteExt;
 
 /// Bytes of a next request that may wait for the end of a stream. More is not read.
@@ -37,38 +37,74 @@ impl Framing {
 /// # Errors
 ///
 /// The client is gone, or takes nothing.
-pub async fn run(io: &mut ClientIo, mut pump: Pump, framing: Framing) -> io::Result<Bytes> {
+pub async fn run(io: &mut ClientIo, pump: &mut Pump, framing: Framing) -> io::Result<Bytes> {
     let mut input = BytesMut::new();
     let mut is_open = true;
     loop {
-        let bytes = poll_fn(|cx| {
-            loop {
-                if let Poll::Ready(bytes) = pump.poll_next(cx) {
-                    return Poll::Ready(io::Result::Ok(bytes));
-                }
-                if !is_open {
-                    return io.poll_reset(cx).map(|()| Err(io::ErrorKind::ConnectionReset.into()));
-                }
-                if input.len() >= WAITING {
-                    return Poll::Pending;
-                }
-                if std::task::ready!(io.poll_input(cx, &mut input))? == 0 {
-                    // Gone, or listening on with its sending side shut: a write will tell.
-                    is_open = false;
-                    pump.heartbeat();
-                }
+        let next = poll_fn(|cx| {
+            let rest = pump.unpark();
+            if !rest.is_empty() {
+                return Poll::Ready(Ok(Next::Rest(rest)));
             }
+            let next = poll_next(cx, io, pump, &mut input, &mut is_open);
+            if next.is_pending() {
+                pump.park();
+            }
+            next
         });
-        match (bytes.await?, framing) {
-            (Some(bytes), Framing::Close) => io.write_all(&bytes).await?,
-            (Some(bytes), Framing::Chunked) => write_chunk(io, bytes).await?,
-            (None, Framing::Close) => return Ok(input.freeze()),
-            (None, Framing::Chunked) => {
+        match (next.await?, framing) {
+            (Next::Rest(bytes), _) | (Next::Piece(bytes), Framing::Close) => io.write_all(&bytes).await?,
+            (Next::Piece(bytes), Framing::Chunked) => write_chunk(io, bytes).await?,
+            (Next::End, Framing::Close) => return Ok(input.freeze()),
+            (Next::End, Framing::Chunked) => {
                 io.write_all(b"0\r\n\r\n").await?;
                 return Ok(input.freeze());
             }
         }
     }
+}
+
+/// What is to be written.
+enum Next {
+    /// As it stands.
+    Rest(Bytes),
+    /// As a chunk, where there are chunks.
+    Piece(Bytes),
+    End,
+}
+
+fn poll_next(
+    cx: &mut Context<'_>,
+    io: &mut ClientIo,
+    pump: &mut Pump,
+    input: &mut BytesMut,
+    is_open: &mut bool,
+) -> Poll<io::Result<Next>> {
+    loop {
+        if let Poll::Ready(bytes) = pump.poll_next(cx) {
+            return Poll::Ready(Ok(bytes.map_or(Next::End, Next::Piece)));
+        }
+        if !*is_open {
+            return io.poll_reset(cx).map(|()| Err(io::ErrorKind::ConnectionReset.into()));
+        }
+        if input.len() >= WAITING {
+            return Poll::Pending;
+        }
+        if std::task::ready!(io.poll_input(cx, input))? == 0 {
+            // Gone, or listening on with its sending side shut: a write will tell.
+            *is_open = false;
+            pump.heartbeat();
+        }
+    }
+}
+
+/// A whole chunk (RFC 9112 §7.1); of no bytes it is none, since that would end the body.
+pub fn chunk(bytes: &[u8]) -> Vec<u8> {
+    if bytes.is_empty() {
+        return Vec::new();
+    }
+    let (head, at) = chunk_head(bytes.len());
+    [&head[at..], bytes, END].concat()
 }
 
 /// One chunk (RFC 9112 §7.1).

@@ -6,6 +6,7 @@ use super::poll::{self, Batch};
 use super::pump::{Pace, Pump, Rollover};
 use super::reply::{self, Body, Reply};
 use super::stream::Framing;
+use super::waiting::Waiting;
 use super::{App, READY_WAIT, access, duplex};
 use crate::cursor::{Cursor, Start};
 use crate::transport::params::bad_callback;
@@ -118,9 +119,13 @@ async fn subscribe(
     if tokio::time::timeout(READY_WAIT, app.hub.ready()).await.is_err() {
         return Err(Refusal::new(Code::NotReady, "the server has not read its log yet; come back in a moment"));
     }
+    let framing = Framing::of(request.version());
+    let may_reuse = framing == Framing::Chunked && !duplex::has_token(headers, "connection", "close");
     match lifecycle {
         Lifecycle::Poll | Lifecycle::LongPoll => {
-            Ok(batch(app, transport, &params, opening, headers, lifecycle, term).await?)
+            // HTTP/1.0 and who asks for one answer only are left to hyper.
+            let may_take_over = may_reuse && !client.is_over;
+            Ok(batch(app, transport, &params, opening, headers, lifecycle, term, may_take_over).await?)
         }
         Lifecycle::Stream { rollover } => {
             let bounds = Rollover {
@@ -129,11 +134,9 @@ async fn subscribe(
             };
             let mut reply = reply::stream(opening.content_type, client.handover.reached());
             extra_headers(&opening, reply.headers_mut());
-            let framing = Framing::of(request.version());
             let mut pump = pump(app, transport, &params, opening, rollover.then_some(bounds));
             pump.lease(lease());
             pump.hello();
-            let may_reuse = framing == Framing::Chunked && !duplex::has_token(request.headers(), "connection", "close");
             client.handover.leave(Taken::Stream(pump, framing, may_reuse));
             Ok(reply)
         }
@@ -176,6 +179,7 @@ async fn batch(
     headers: &HeaderMap,
     lifecycle: Lifecycle,
     term: Term,
+    may_take_over: bool,
 ) -> Result<Reply, Refusal> {
     let tag = etag(headers)?;
     let start = params.cursor.or(tag.map(Start::After)).unwrap_or(Start::Latest);
@@ -198,7 +202,17 @@ async fn batch(
     let limit = params.limit.unwrap_or(BATCH_MESSAGES);
     let batch = match lifecycle {
         Lifecycle::Poll => poll::now(app, &mut subscription, limit).await,
-        _ => poll::wait(app, &mut subscription, limit, timeout).await,
+        _ => match poll::first(&mut subscription, limit).await {
+            Ok(batch) => batch,
+            Err(collector) if may_take_over => {
+                let mut reply = reply::whole(StatusCode::OK, opening.content_type, "");
+                extra_headers(&opening, reply.headers_mut());
+                let waiting = Waiting::new(collector, subscription, timeout, opening.envelope);
+                *reply.body_mut() = Body::Waiting(Box::new(waiting));
+                return Ok(reply);
+            }
+            Err(collector) => poll::wait(app, &mut subscription, collector, timeout).await,
+        },
     };
     if let (Lifecycle::Poll, Some(tag)) = (lifecycle, tag)
         && is_unmodified(app, &batch, start, tag)

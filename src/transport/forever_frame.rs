@@ -3,9 +3,7 @@
 use super::encoding::Encoding;
 use super::{Code, Control, Envelope, Lifecycle, Opening, PADDING, Params, Peer, Refusal, Transport};
 use super::{HEARTBEAT_PADDING, pad};
-use crate::message::Message;
 use crate::wire::script;
-use bytes::Bytes;
 
 const PAGE: &str = "text/html; charset=utf-8";
 const HEAD: &[u8] = b"<!DOCTYPE html><html><head><meta charset=\"utf-8\"><title>longtail</title></head><body>\n";
@@ -76,8 +74,8 @@ impl Frame {
 }
 
 impl Envelope for Frame {
-    fn message(&self, message: &Message) -> Bytes {
-        Encoding::Script.frame(message)
+    fn encoding(&self) -> Encoding {
+        Encoding::Script
     }
 
     fn around(&self) -> (&[u8], &[u8]) {

@@ -2,9 +2,7 @@
 
 use super::encoding::Encoding;
 use super::{Control, Envelope, Lifecycle, Opening, Params, Peer, Refusal, Transport};
-use crate::message::Message;
 use crate::wire::script;
-use bytes::Bytes;
 
 const SCRIPT: &str = "application/javascript; charset=utf-8";
 
@@ -50,8 +48,8 @@ impl Call {
 }
 
 impl Envelope for Call {
-    fn message(&self, message: &Message) -> Bytes {
-        Encoding::Script.frame(message)
+    fn encoding(&self) -> Encoding {
+        Encoding::Script
     }
 
     fn around(&self) -> (&[u8], &[u8]) {

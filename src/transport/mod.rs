@@ -25,6 +25,8 @@ pub use refusal::{Code, Refusal};
 
 use crate::message::Message;
 use bytes::{Bytes, BytesMut};
+use encoding::Encoding;
+use std::sync::Arc;
 
 /// Every transport, oldest idea first.
 pub const ALL: &[&dyn Transport] = &[
@@ -124,19 +126,24 @@ pub struct Opening {
     /// More headers.
     pub headers: &'static [(&'static str, &'static str)],
     /// What stands around the messages.
-    pub envelope: Box<dyn Envelope>,
+    pub envelope: Arc<dyn Envelope>,
 }
 
 impl Opening {
     fn new(content_type: &'static str, envelope: impl Envelope + 'static) -> Opening {
-        Opening { content_type, headers: &[], envelope: Box::new(envelope) }
+        Opening { content_type, headers: &[], envelope: Arc::new(envelope) }
     }
 }
 
 /// All that differs from one receiver to the next. The frames inside are shared by all of them.
-pub trait Envelope: Send {
+pub trait Envelope: Send + Sync {
+    /// How its messages are encoded.
+    fn encoding(&self) -> Encoding;
+
     /// A message's frame: the same bytes for every receiver of this encoding.
-    fn message(&self, message: &Message) -> Bytes;
+    fn message(&self, message: &Message) -> Bytes {
+        self.encoding().frame(message)
+    }
 
     /// What stands in front of and behind each frame of a stream, or a batch.
     fn around(&self) -> (&[u8], &[u8]) {

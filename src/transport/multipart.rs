@@ -3,9 +3,7 @@
 
 use super::encoding::Encoding;
 use super::{Control, Envelope, HEARTBEAT_PADDING, Lifecycle, Opening, PADDING, Params, Peer, Refusal, Transport, pad};
-use crate::message::Message;
 use crate::wire::multipart;
-use bytes::Bytes;
 
 /// `/multipart`.
 pub struct Multipart;
@@ -35,8 +33,8 @@ struct Parts {
 }
 
 impl Envelope for Parts {
-    fn message(&self, message: &Message) -> Bytes {
-        Encoding::Part.frame(message)
+    fn encoding(&self) -> Encoding {
+        Encoding::Part
     }
 
     fn prelude(&self, out: &mut Vec<u8>) {

@@ -2,8 +2,6 @@
 
 use super::encoding::Encoding;
 use super::{Control, Envelope, Lifecycle, Opening, Params, Peer, Refusal, Transport};
-use crate::message::Message;
-use bytes::Bytes;
 
 /// `/poll`.
 pub struct Poll;
@@ -26,8 +24,8 @@ impl Transport for Poll {
 pub(super) struct JsonBatch;
 
 impl Envelope for JsonBatch {
-    fn message(&self, message: &Message) -> Bytes {
-        Encoding::Object.frame(message)
+    fn encoding(&self) -> Encoding {
+        Encoding::Object
     }
 
     fn control(&self, control: &Control<'_>, out: &mut Vec<u8>) {

@@ -4,9 +4,7 @@ use super::encoding::Encoding;
 use super::{
     Bye, Code, Control, Envelope, HEARTBEAT_PADDING, Lifecycle, Opening, PADDING, Params, Peer, Refusal, Transport,
 };
-use crate::message::Message;
 use crate::wire::sse;
-use bytes::Bytes;
 use std::time::Duration;
 
 const EVENT_STREAM: &str = "text/event-stream; charset=utf-8";
@@ -59,8 +57,8 @@ struct Events {
 }
 
 impl Envelope for Events {
-    fn message(&self, message: &Message) -> Bytes {
-        self.message.frame(message)
+    fn encoding(&self) -> Encoding {
+        self.message
     }
 
     fn prelude(&self, out: &mut Vec<u8>) {

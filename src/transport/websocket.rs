@@ -2,7 +2,6 @@
 
 use super::encoding::Encoding;
 use super::{Breach, Code, Control, Decode, Envelope, Input, Lifecycle, Opening, Params, Peer, Refusal, Transport};
-use crate::message::Message;
 use crate::wire::websocket::{self, Decoder, Frame};
 use bytes::{Bytes, BytesMut};
 
@@ -30,8 +29,8 @@ impl Transport for WebSocket {
 struct TextFrames;
 
 impl Envelope for TextFrames {
-    fn message(&self, message: &Message) -> Bytes {
-        Encoding::TextFrame.frame(message)
+    fn encoding(&self) -> Encoding {
+        Encoding::TextFrame
     }
 
     fn control(&self, control: &Control<'_>, out: &mut Vec<u8>) {

@@ -2,8 +2,6 @@
 
 use super::encoding::Encoding;
 use super::{Control, Envelope, HEARTBEAT_PADDING, Lifecycle, Opening, PADDING, Params, Peer, Refusal, Transport, pad};
-use crate::message::Message;
-use bytes::Bytes;
 
 /// `/xhr-stream`.
 pub struct XhrStream;
@@ -31,8 +29,8 @@ pub(super) struct JsonLines {
 }
 
 impl Envelope for JsonLines {
-    fn message(&self, message: &Message) -> Bytes {
-        Encoding::Line.frame(message)
+    fn encoding(&self) -> Encoding {
+        Encoding::Line
     }
 
     fn prelude(&self, out: &mut Vec<u8>) {

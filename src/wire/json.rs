@@ -9,6 +9,19 @@ use serde_json::value::RawValue;
 
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
+/// Bytes that a JSON string escapes.
+static ESCAPED: [bool; 256] = {
+    let mut escaped = [false; 256];
+    let mut byte = 0;
+    while byte < 0x20 {
+        escaped[byte] = true;
+        byte += 1;
+    }
+    escaped[b'"' as usize] = true;
+    escaped[b'\\' as usize] = true;
+    escaped
+};
+
 /// Appends `text` as a JSON string, quotes included (RFC 8259, section 7).
 ///
 /// Only `"`, `\` and the C0 controls are escaped: JSON needs no more, and what a script needs besides is the
@@ -18,7 +31,12 @@ pub fn quote(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
     let bytes = text.as_bytes();
     let mut copied = 0;
-    for (at, &byte) in bytes.iter().enumerate() {
+    let mut from = 0;
+    // Most text needs no escape, so the search for one is all that most bytes cost.
+    while let Some(found) = bytes[from..].iter().position(|byte| ESCAPED[usize::from(*byte)]) {
+        let at = from + found;
+        from = at + 1;
+        let byte = bytes[at];
         let short = match byte {
             b'"' | b'\\' => byte,
             b'\n' => b'n',
@@ -26,8 +44,7 @@ pub fn quote(text: &str, out: &mut Vec<u8>) {
             b'\t' => b't',
             0x08 => b'b',
             0x0c => b'f',
-            0..0x20 => b'u',
-            _ => continue,
+            _ => b'u',
         };
         out.extend_from_slice(&bytes[copied..at]);
         out.extend_from_slice(&[b'\\', short]);

@@ -16,7 +16,7 @@ pub fn block(event: Option<&str>, id: Option<&str>, data: &str, out: &mut Vec<u8
     }
     let mut rest = data;
     // Without a data line nothing would be dispatched, so empty data gives one empty line.
-    while let Some(at) = rest.find(['\r', '\n']) {
+    while let Some(at) = memchr::memchr2(b'\r', b'\n', rest.as_bytes()) {
         field("data", &rest[..at], out);
         let end = if rest[at..].starts_with("\r\n") { 2 } else { 1 };
         rest = &rest[at + end..];
@@ -51,9 +51,12 @@ fn field(name: &str, value: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(b": ");
     // A CR or LF in an event name or id would begin a field of its own: dropped, so that even a value that was
     // never checked cannot inject one.
-    for piece in value.split(['\r', '\n']) {
-        out.extend_from_slice(piece.as_bytes());
+    let mut rest = value.as_bytes();
+    while let Some(at) = memchr::memchr2(b'\r', b'\n', rest) {
+        out.extend_from_slice(&rest[..at]);
+        rest = &rest[at + 1..];
     }
+    out.extend_from_slice(rest);
     out.push(b'\n');
 }
 

@@ -1,0 +1,333 @@
+//! Direct fan-out: the tail's own turn writes to sockets.
+//!
+//! A message for a thousand readers is a thousand `write`s. To wake a task for each of them costs nearly
+//! as much again: a queue, a poll, a look into the ring, a timer. So a reader that parks leaves with the hub what
+//! a delivery needs, on its [`Desk`]: where it stands, and an [`Outlet`] to its socket. When the tail has
+//! taken news in, it goes through the channel's readers and writes the same bytes to each, once encoded.
+//!
+//! Only the plain case is served so. The reader stands right before the news; it is not left out of
+//! any of them; its bounds hold them all; its socket takes all of it at once. In *every* other case nothing is decided
+//! here: the desk is closed, the reader's task is woken and does what it always did, with its own cursor,
+//! its gap rule, its deadline for a slow client. A socket that takes a part gets the rest from its
+//! task, before anything else, so one batch is in flight, as ever.
+//!
+//! Two things keep both ways equal. A desk that is open belongs to the hub: the task writes nothing until it has
+//! taken it back ([`unpark`](super::Subscription::unpark)), and that takes the lock under which the hub
+//! writes. And the hub compares places, not events: a reader between *the channel's last message before
+//! the news* and *the first of them* gets all; one behind them has had them; any other has its task
+//! look into the ring. So it does not matter what was overtaken by what.
+//!
+//! A write never waits: the sockets do not block, and a full one is its task's business. After a
+//! stretch of writes the tail lets others run; with several threads a large fan-out is divided among
+//! them.
+
+use super::traffic::Tally;
+use super::{Hub, Limit, id_of};
+use crate::cursor::{Cursor, Id};
+use crate::message::{ClientId, Message};
+use bytes::Bytes;
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+/// What one write carries at most.
+pub const LIMIT: Limit = Limit { messages: 256, bytes: 256 << 10 };
+
+/// Readers that are copied out of the hub's memory at a time: its lock is not held while writing.
+const STRIDE: usize = 64;
+
+/// Writes before others may run: some milliseconds.
+const TURN: usize = 512;
+
+/// Readers of a channel that are worth another thread's while.
+const SHARE: usize = 2048;
+
+/// Kinds of bytes that are kept while a fan-out lasts. Callback names make kinds, and are the clients' choice.
+const KINDS: usize = 8;
+
+/// A socket as the hub sees it.
+pub trait Outlet: Send + Sync {
+    /// Outlets of one kind get the same bytes.
+    fn kind(&self) -> Kind<'_>;
+
+    /// Messages as they go to the socket, in one write.
+    fn encode(&self, messages: &[Arc<Message>]) -> Encoded;
+
+    /// Writes what the socket takes at once.
+    ///
+    /// # Errors
+    ///
+    /// The system's; `WouldBlock` where it takes nothing.
+    fn write(&self, bytes: &[u8]) -> io::Result<usize>;
+}
+
+/// What bytes an outlet gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kind<'a> {
+    /// Encoding and framing, as a number.
+    pub form: u32,
+    /// What stands before each message.
+    pub before: &'a [u8],
+}
+
+/// Bytes for sockets of one kind.
+#[derive(Clone, Debug)]
+pub struct Encoded {
+    /// All of it.
+    pub bytes: Bytes,
+    /// How much of it counts against a rollover.
+    pub weight: usize,
+}
+
+/// Where a reader leaves its state while it is parked.
+#[derive(Default)]
+pub(super) struct Desk {
+    pub(super) outlet: Option<Box<dyn Outlet>>,
+    pub(super) client: Option<ClientId>,
+    parked: Option<Parked>,
+    /// Whether the task was woken, or news were left to it, since it took the desk back last. Then the hub
+    /// writes nothing: what comes later may not overtake it.
+    is_called: bool,
+}
+
+/// A parked reader's state.
+struct Parked {
+    /// Everything up to here was written.
+    at: Cursor,
+    /// Whether it reads several channels, whose messages have one order.
+    is_many: bool,
+    /// How many bytes may still be written before a rollover.
+    left: usize,
+    written: Written,
+}
+
+/// What was written for a reader while it was parked.
+#[derive(Debug, Default)]
+pub struct Written {
+    /// Bytes that count against a rollover.
+    pub weight: usize,
+    /// When something was written last.
+    pub at: Option<Instant>,
+    /// What the socket did not take: it comes before anything else.
+    pub rest: Bytes,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Written,
+    /// It has had them.
+    Passed,
+    ForTheTask,
+}
+
+impl Desk {
+    /// Leaves the reader's state here, unless there is something for its task already.
+    pub(super) fn park(&mut self, at: Cursor, is_many: bool, left: usize) {
+        if self.outlet.is_some() && !self.is_called {
+            self.parked = Some(Parked { at, is_many, left, written: Written::default() });
+        }
+    }
+
+    /// Gives it back: where the reader stands, and what was written for it.
+    pub(super) fn unpark(&mut self) -> Option<(Cursor, Written)> {
+        self.is_called = false;
+        self.parked.take().map(|parked| (parked.at, parked.written))
+    }
+
+    /// Nothing more is written until the task has parked again.
+    pub(super) fn close(&mut self) {
+        self.is_called = true;
+    }
+
+    pub(super) fn offer(&mut self, news: &News, shared: &mut Shared, now: Instant) -> Outcome {
+        let outcome = self.try_offer(news, shared, now);
+        if outcome == Outcome::ForTheTask {
+            self.close();
+            shared.tally.for_tasks += 1;
+        }
+        outcome
+    }
+
+    fn try_offer(&mut self, news: &News, shared: &mut Shared, now: Instant) -> Outcome {
+        let (Some(outlet), Some(parked)) = (&self.outlet, &mut self.parked) else { return Outcome::ForTheTask };
+        if self.is_called || parked.at.epoch != news.head.epoch {
+            return Outcome::ForTheTask;
+        }
+        if parked.at.id >= news.last {
+            return Outcome::Passed;
+        }
+        let is_next = news.before <= parked.at.id && parked.at.id < news.first;
+        let is_ordered = news.is_alone || !parked.is_many;
+        let is_wanted = |client: &ClientId| !news.messages.iter().any(|message| message.excludes(client));
+        if !is_next || !is_ordered || !(news.is_for_all || self.client.as_ref().is_none_or(is_wanted)) {
+            return Outcome::ForTheTask;
+        }
+        let encoded = shared.encoded(&**outlet, news);
+        if encoded.weight > parked.left {
+            return Outcome::ForTheTask;
+        }
+        let (size, weight) = (encoded.bytes.len(), encoded.weight);
+        // Nothing written, or an error: the task finds the same messages, and the same error.
+        let Ok(n @ 1..) = outlet.write(&encoded.bytes) else { return Outcome::ForTheTask };
+        if n < size {
+            parked.written.rest = encoded.bytes.slice(n..);
+        }
+        parked.at = news.head;
+        parked.left -= weight;
+        parked.written.weight += weight;
+        parked.written.at = Some(now);
+        shared.tally.deliveries += news.messages.len() as u64;
+        shared.tally.writes += 1;
+        shared.tally.bytes += n as u64;
+        if n < size { Outcome::ForTheTask } else { Outcome::Written }
+    }
+}
+
+/// The new messages of one channel.
+pub(super) struct News {
+    pub(super) slot: usize,
+    pub(super) messages: Vec<Arc<Message>>,
+    /// The channel's last message before them.
+    before: Id,
+    first: Id,
+    last: Id,
+    /// What the node had read when they were handed to the fan-out.
+    head: Cursor,
+    /// Whether there are no other news up to `head`.
+    is_alone: bool,
+    /// Whether nobody is left out of any of them.
+    is_for_all: bool,
+}
+
+/// Bytes for the kinds of outlets, while a fan-out lasts.
+#[derive(Default)]
+pub(super) struct Shared {
+    kinds: Vec<(u32, Box<[u8]>, Encoded)>,
+    tally: Tally,
+}
+
+impl Shared {
+    fn encoded(&mut self, outlet: &dyn Outlet, news: &News) -> Encoded {
+        let kind = outlet.kind();
+        let known = self.kinds.iter().find(|(form, before, _)| *form == kind.form && **before == *kind.before);
+        if let Some((.., encoded)) = known {
+            return encoded.clone();
+        }
+        let encoded = outlet.encode(&news.messages);
+        self.tally.encoded += 1;
+        if self.kinds.len() < KINDS {
+            self.kinds.push((kind.form, kind.before.into(), encoded.clone()));
+        }
+        encoded
+    }
+}
+
+/// What the tail has taken in and not handed out.
+#[derive(Default)]
+pub(super) struct Fresh {
+    /// Messages with their channel's slot, in log order.
+    pub(super) messages: Vec<(usize, Arc<Message>)>,
+    /// Every reader is to look for itself: the log has changed under them.
+    pub(super) is_upset: bool,
+}
+
+impl Fresh {
+    pub(super) fn is_empty(&self) -> bool {
+        self.messages.is_empty() && !self.is_upset
+    }
+
+    /// As much as is handed out at a time.
+    pub(super) fn is_full(&self) -> bool {
+        self.messages.len() >= LIMIT.messages
+    }
+
+    /// What concerns everybody makes single news needless.
+    pub(super) fn upset(&mut self) {
+        self.messages.clear();
+        self.is_upset = true;
+    }
+
+    /// The messages by channel, each in log order.
+    fn by_channel(&mut self) -> Vec<(usize, Vec<Arc<Message>>)> {
+        let mut messages = std::mem::take(&mut self.messages);
+        // Stable: within a channel the log's order stays.
+        messages.sort_by_key(|(slot, _)| *slot);
+        let mut channels: Vec<(usize, Vec<Arc<Message>>)> = Vec::new();
+        for (slot, message) in messages {
+            match channels.last_mut() {
+                Some((last, same)) if *last == slot => same.push(message),
+                _ => channels.push((slot, vec![message])),
+            }
+        }
+        channels
+    }
+}
+
+/// Hands news out to all who read them.
+pub(super) async fn fan_out(hub: &Arc<Hub>, mut fresh: Fresh, head: Option<Cursor>) {
+    if fresh.is_upset {
+        hub.wake_all();
+    }
+    let Some(head) = head else { return };
+    let channels = fresh.by_channel();
+    let is_alone = channels.len() == 1;
+    let mut budget = TURN;
+    for (slot, messages) in channels {
+        let Some((news, readers)) = news(hub, slot, messages, head, is_alone) else { continue };
+        let threads = if readers > SHARE { tokio::runtime::Handle::current().metrics().num_workers() } else { 1 };
+        if threads > 1 {
+            let news = Arc::new(news);
+            let share = readers.div_ceil(threads);
+            let mut parts = JoinSet::new();
+            for begin in (0..readers).step_by(share) {
+                let (hub, news, places) = (hub.clone(), news.clone(), begin..(begin + share).min(readers));
+                parts.spawn(async move {
+                    let mut budget = TURN;
+                    part(&hub, &news, places, &mut budget).await;
+                });
+            }
+            // The next news wait: a queue of unfinished fan-outs would have no bound.
+            while parts.join_next().await.is_some() {}
+        } else {
+            part(hub, &news, 0..readers, &mut budget).await;
+        }
+    }
+}
+
+/// What a fan-out has to know of a channel, and how many places its readers take. None if there are no readers.
+fn news(hub: &Hub, slot: usize, messages: Vec<Arc<Message>>, head: Cursor, is_alone: bool) -> Option<(News, usize)> {
+    let (first, last) = (id_of(messages.first()?), id_of(messages.last()?));
+    let is_for_all = messages.iter().all(|message| message.is_for_all());
+    let memory = hub.memory.read();
+    let places = memory.places(slot, messages[0].channel())?;
+    let bytes: usize = messages.iter().map(|message| message.object().len()).sum();
+    let before = memory.before(slot, messages.len()).filter(|_| messages.len() == 1 || bytes <= LIMIT.bytes);
+    drop(memory);
+    // A place that nobody can stand at sends all to their tasks.
+    let before = before.unwrap_or(last);
+    Some((News { slot, messages, before, first, last, head, is_alone, is_for_all }, places))
+}
+
+/// Hands news to a part of a channel's readers.
+async fn part(hub: &Hub, news: &News, mut places: Range<usize>, budget: &mut usize) {
+    let mut readers = Vec::with_capacity(places.len().min(STRIDE));
+    let mut shared = Shared::default();
+    while !places.is_empty() {
+        let end = places.end.min(places.start + STRIDE);
+        hub.memory.read().readers(news.slot, news.messages[0].channel(), places.start..end, &mut readers);
+        places.start = end;
+        let now = Instant::now();
+        for reader in &readers {
+            reader.offer(news, &mut shared, now);
+        }
+        *budget = budget.saturating_sub(readers.len());
+        readers.clear();
+        if *budget == 0 {
+            *budget = TURN;
+            tokio::task::yield_now().await;
+        }
+    }
+    hub.traffic.add(&shared.tally);
+}

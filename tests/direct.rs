@@ -1,0 +1,187 @@
+//! Direct fan-out gives every reader what its own task would have given it: the log's messages of its channels, in the
+//! log's order, each once, without those that leave it out.
+
+use longtail::cursor::Start;
+use longtail::hub::{Encoded, Hub, Kind, LIMIT, Outlet, Step, Subscription};
+use longtail::log::memory::MemoryLog;
+use longtail::log::{MessageLog, Retention};
+use longtail::message::{Channel, ClientId, Draft, Event, Message, Payload};
+use std::future::poll_fn;
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::Poll;
+use std::time::Duration;
+
+const CHANNELS: [&str; 3] = ["a", "b", "c"];
+const MESSAGES: usize = 900;
+
+/// A socket that is sometimes full, and sometimes takes a part.
+#[derive(Clone)]
+struct Pipe {
+    taken: Arc<Mutex<Vec<u8>>>,
+    writes: Arc<AtomicU64>,
+    /// Every so many writes are cut or refused; 0: none.
+    trouble: u64,
+}
+
+impl Outlet for Pipe {
+    fn kind(&self) -> Kind<'_> {
+        Kind { form: 0, before: b"" }
+    }
+
+    fn encode(&self, messages: &[Arc<Message>]) -> Encoded {
+        let bytes = encode(messages);
+        Encoded { weight: bytes.len(), bytes: bytes.into() }
+    }
+
+    fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+        let n = self.writes.fetch_add(1, Ordering::Relaxed);
+        let size = match n.checked_rem(self.trouble) {
+            Some(0) => return Err(io::ErrorKind::WouldBlock.into()),
+            Some(1) => bytes.len() / 2,
+            Some(2) => return Err(io::ErrorKind::BrokenPipe.into()),
+            _ => bytes.len(),
+        };
+        self.taken.lock().expect("lock").extend_from_slice(&bytes[..size]);
+        Ok(size)
+    }
+}
+
+fn encode(messages: &[Arc<Message>]) -> Vec<u8> {
+    messages.iter().flat_map(|message| [message.object(), &b"\n"[..]].concat()).collect()
+}
+
+/// What a stream's task does, with `left` bytes until it has to look to its bounds itself.
+async fn read(mut subscription: Subscription, pipe: Pipe, left: usize) {
+    loop {
+        let bytes = poll_fn(|cx| {
+            let written = subscription.unpark();
+            if !written.rest.is_empty() {
+                return Poll::Ready(written.rest.to_vec());
+            }
+            let mut batch = Vec::new();
+            match subscription.poll_step(cx, LIMIT, &mut batch) {
+                Poll::Ready(Step::Gap(gap)) => panic!("{gap:?}"),
+                _ if !batch.is_empty() => Poll::Ready(encode(&batch)),
+                _ => {
+                    subscription.park(left);
+                    Poll::Pending
+                }
+            }
+        })
+        .await;
+        pipe.taken.lock().expect("lock").extend_from_slice(&bytes);
+    }
+}
+
+fn draft(n: usize, channel: &str, exclude: Option<ClientId>, volatile: bool) -> Draft {
+    let (channel, payload) = (channel.parse().expect("valid"), Payload::from_any(&n.to_string()));
+    Draft { channel, event: Event::default(), payload, exclude, key: None, volatile }
+}
+
+/// The numbers that a reader has got, without volatile messages, which have no order among the others.
+fn numbers(taken: &[u8]) -> Vec<usize> {
+    let text = std::str::from_utf8(taken).expect("UTF-8");
+    let lines = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("whole lines"));
+    lines.filter(|object| object["id"].is_string()).map(|object| object["data"].as_u64().expect("n") as usize).collect()
+}
+
+async fn everybody_gets_the_log() {
+    let retention = Retention { age: Duration::from_secs(600), messages: 100_000, bytes: 1 << 30 };
+    let log = Arc::new(MemoryLog::new(retention));
+    let hub = Hub::new(log.clone(), retention, Duration::from_secs(30));
+    tokio::spawn(hub.clone().follow());
+    hub.ready().await;
+
+    let mut readers = Vec::new();
+    for index in 0..120 {
+        let names: Vec<&str> = CHANNELS.into_iter().skip(index % 3).take(1 + index % 2).collect();
+        let client: ClientId = format!("client-{}", index % 4).parse().expect("valid");
+        let channels: Vec<Channel> = names.iter().map(|name| name.parse().expect("valid")).collect();
+        let mut subscription = hub.subscribe(Some("test"), &channels, Start::Latest, None, Some(client.clone()));
+        let trouble = [0, 7, 50][index % 3];
+        let pipe = Pipe { taken: Arc::default(), writes: Arc::default(), trouble };
+        subscription.set_outlet(Box::new(pipe.clone()));
+        // Some have a bound that no message keeps to: all of theirs goes by their task.
+        let left = if index % 10 == 9 { 1 } else { usize::MAX };
+        let task = tokio::spawn(read(subscription, pipe.clone(), left));
+        readers.push((names, client, pipe, task));
+    }
+
+    let mut published: Vec<(usize, &str, Option<ClientId>)> = Vec::new();
+    let mut n = 0;
+    while n < MESSAGES {
+        let mut drafts = Vec::new();
+        for _ in 0..fastrand::usize(1..6) {
+            let channel = CHANNELS[fastrand::usize(0..3)];
+            let exclude = (n % 11 == 0).then(|| format!("client-{}", n % 4).parse().expect("valid"));
+            let volatile = n % 29 == 0;
+            if !volatile {
+                published.push((n, channel, exclude.clone()));
+            }
+            drafts.push(draft(n, channel, exclude, volatile));
+            n += 1;
+        }
+        log.append(drafts).await.expect("appended");
+        // Taken in by the publisher, by the tail, and many at once.
+        match n % 3 {
+            0 => hub.advance(),
+            1 => tokio::task::yield_now().await,
+            _ => {}
+        }
+        // Now and then all have everything, and park.
+        if n % 4 == 0 {
+            let pipes: Vec<_> = readers.iter().map(|(names, client, pipe, _)| (names, client, pipe)).collect();
+            for (names, client, pipe) in pipes {
+                let all = wanted(&published, names, client).len();
+                while numbers_so_far(pipe) < all {
+                    tokio::task::yield_now().await;
+                }
+            }
+        }
+    }
+
+    for (index, (names, client, pipe, task)) in readers.into_iter().enumerate() {
+        let wanted = wanted(&published, &names, &client);
+        let all = tokio::time::timeout(Duration::from_secs(60), async {
+            while numbers_so_far(&pipe) < wanted.len() {
+                tokio::task::yield_now().await;
+            }
+        });
+        let in_time = all.await.is_ok();
+        assert!(!task.is_finished(), "reader {index} panicked");
+        task.abort();
+        let taken = pipe.taken.lock().expect("lock").clone();
+        assert!(in_time, "reader {index} of {names:?} has {} of {}", numbers(&taken).len(), wanted.len());
+        assert_eq!(numbers(&taken), wanted, "reader {index} of {names:?}");
+    }
+    let traffic = hub.traffic();
+    assert!(traffic.deliveries > 2_000, "the fast path was taken: {traffic:?}");
+    assert!(traffic.for_tasks > 500, "and so was the slow one: {traffic:?}");
+    assert!(traffic.encoded < traffic.writes / 2, "encoded once for many: {traffic:?}");
+}
+
+/// What a reader is to get.
+fn wanted(published: &[(usize, &str, Option<ClientId>)], names: &[&str], client: &ClientId) -> Vec<usize> {
+    let mine =
+        published.iter().filter(|(_, channel, exclude)| names.contains(channel) && exclude.as_ref() != Some(client));
+    mine.map(|(n, ..)| *n).collect()
+}
+
+/// Lines with an id, of what is whole.
+fn numbers_so_far(pipe: &Pipe) -> usize {
+    let taken = pipe.taken.lock().expect("lock");
+    let end = taken.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+    taken[..end].split(|byte| *byte == b'\n').filter(|line| line.starts_with(b"{\"id\"")).count()
+}
+
+#[tokio::test]
+async fn on_one_thread() {
+    everybody_gets_the_log().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn on_four_threads() {
+    everybody_gets_the_log().await;
+}
