@@ -22,6 +22,7 @@ pub mod log;
 pub mod message;
 pub mod serve;
 pub mod transport;
+pub mod weather;
 pub mod wire;
 
 mod server;

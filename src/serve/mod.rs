@@ -5,6 +5,7 @@ mod application;
 mod authorize;
 mod commands;
 mod counts;
+mod demo;
 mod diagnose;
 mod drain;
 mod duplex;
@@ -23,6 +24,7 @@ mod subscribe;
 pub use access::{Access, Nearness};
 pub use application::Application;
 pub use authorize::Authorizer;
+pub use demo::{Demo, HOP};
 pub use drain::Drain;
 pub use limits::Connections;
 pub use listener::{Listeners, bind, serve};
@@ -56,6 +58,8 @@ pub struct App {
     pub tcp_address: Option<SocketAddr>,
     /// Whether what is PUBLISHed in Redis is heard, or was heard once; always true without Redis.
     pub is_listening: watch::Receiver<bool>,
+    /// The demo, where it was asked for.
+    pub demo: Option<Demo>,
     /// What `/metrics` tells.
     pub metrics: Registry,
 }
