@@ -44,6 +44,8 @@ pub enum Command {
 /// The flags of `longtail demo`.
 #[derive(Args, Clone, Debug)]
 #[command(max_term_width = 110, allow_negative_numbers = true)]
+// In bad weather a silent stream is noticed by its heartbeat, and a class does not wait.
+#[command(mut_arg("heartbeat_seconds", |flag| flag.default_value("3")))]
 pub struct Demo {
     /// How the server runs.
     #[command(flatten)]

@@ -7,7 +7,9 @@ use crate::log::bridge::{self, BridgeConfig};
 use crate::log::census::Census;
 use crate::log::memory::MemoryLog;
 use crate::log::redis::{Endpoint, RedisCensus, RedisConfig, RedisLog};
-use crate::serve::{self, Access, App, Application, Authorizer, Connections, Demo, Drain, Listeners, Nearness, Settings};
+use crate::serve::{
+    self, Access, App, Application, Authorizer, Connections, Demo, Drain, Listeners, Nearness, Settings,
+};
 use crate::transport::{self, params::Limits};
 use crate::weather::{Port, Speaks, Weather};
 use prometheus_client::registry::Registry;
@@ -99,8 +101,12 @@ impl Server {
             let addresses = ports.iter().map(|port| Ok((port.lane, port.listener.local_addr()?)));
             let addresses = addresses.collect::<std::io::Result<Vec<_>>>()?;
             info!("weather on the ports of {}, one for each transport: see /info", first.ip());
-            let tcp = addresses.iter().find(|(lane, _)| *lane == "tcp").map(|(_, address)| *address);
-            demo = Some(Demo::new(Arc::new(Weather::default()), addresses, tcp));
+            let raw: Vec<_> = ports
+                .iter()
+                .filter(|port| port.speaks == Speaks::Bytes)
+                .map(|port| port.listener.local_addr())
+                .collect::<Result<_, _>>()?;
+            demo = Some(Demo::new(Arc::new(Weather::default()), addresses, raw.try_into().ok()));
             behind_weather = Some(behind);
         }
 
@@ -174,7 +180,11 @@ impl Server {
         self.app.demo.as_ref()?;
         let mut address = *self.local_addrs().first()?;
         if address.ip().is_unspecified() {
-            address.set_ip(if address.is_ipv4() { [127, 0, 0, 1].into() } else { std::net::Ipv6Addr::LOCALHOST.into() });
+            address.set_ip(if address.is_ipv4() {
+                [127, 0, 0, 1].into()
+            } else {
+                std::net::Ipv6Addr::LOCALHOST.into()
+            });
         }
         Some(address)
     }
@@ -195,8 +205,7 @@ impl Server {
             self.bridge.map(|(log, config, listening)| tokio::spawn(bridge::run(log, config, listening, stopping)));
         let drain = self.app.drain.clone();
         let weather = self.app.demo.as_ref().map(|demo| demo.weather.clone()).unwrap_or_default();
-        let blowing: Vec<_> =
-            self.weather.into_iter().map(|port| tokio::spawn(weather.clone().blow(port))).collect();
+        let blowing: Vec<_> = self.weather.into_iter().map(|port| tokio::spawn(weather.clone().blow(port))).collect();
         let serving = serve::serve(self.app, self.listeners, self.drain_time);
         tokio::pin!(serving);
         tokio::select! {
@@ -225,21 +234,17 @@ impl Server {
     }
 }
 
-/// A port for each transport of browsers, one for raw TCP, and one for the reader that changes its transport:
+/// A port for each transport of browsers and for raw TCP, and two for the reader that changes its transport:
 /// each is an origin of its own, since a browser opens six connections to one. `first`: port 0 is any.
-fn weather_ports(
-    first: SocketAddr,
-    http: SocketAddr,
-    tcp: Option<SocketAddr>,
-) -> Result<Vec<Port>, std::io::Error> {
+fn weather_ports(first: SocketAddr, http: SocketAddr, tcp: Option<SocketAddr>) -> Result<Vec<Port>, std::io::Error> {
     let browsers = transport::ALL.iter().filter(|transport| transport.in_browsers()).map(|transport| transport.name());
     let lanes = browsers.chain([serve::HOP]).map(|lane| (lane, Speaks::Http, http));
-    let tcp = tcp.map(|mut tcp| {
+    let raw = tcp.into_iter().flat_map(|mut tcp| {
         if tcp.ip().is_unspecified() {
             let near = if tcp.is_ipv4() { [127, 0, 0, 1].into() } else { std::net::Ipv6Addr::LOCALHOST.into() };
             tcp.set_ip(near);
         }
-        ("tcp", Speaks::Bytes, tcp)
+        ["tcp", "hop-tcp"].map(|lane| (lane, Speaks::Bytes, tcp))
     });
     let bind = |(offset, (lane, speaks, upstream))| {
         let mut address = first;
@@ -251,7 +256,7 @@ fn weather_ports(
         }
         Ok(Port { lane, speaks, listener: serve::bind(address)?, upstream })
     };
-    (0u16..).zip(lanes.chain(tcp)).map(bind).collect()
+    (0u16..).zip(lanes.chain(raw)).map(bind).collect()
 }
 
 async fn open_redis(config: &Config, url: &str) -> Result<Arc<RedisLog>, StartError> {

@@ -1,8 +1,8 @@
 //! What the comparison page is given besides when the server was started as `longtail demo`: the weather and
 //! its switches, the bytes that pass, and a client of the days of applets. Without the demo none of it is there.
 
-use super::reply::{self, Reply};
 use super::App;
+use super::reply::{self, Reply};
 use crate::transport::params::fields;
 use crate::transport::{Code, Params, Refusal};
 use crate::weather::{Conditions, Weather};
@@ -58,15 +58,15 @@ pub struct Demo {
     pub weather: Arc<Weather>,
     /// The ports, each with the name of its lane.
     pub ports: Vec<(&'static str, SocketAddr)>,
-    /// Where the applet connects.
-    pub tcp: Option<SocketAddr>,
+    /// Where the applet connects, and where the one of the reader that hops.
+    pub tcp: Option<[SocketAddr; 2]>,
     watchers: Arc<Semaphore>,
     applets: Arc<Semaphore>,
 }
 
 impl Demo {
     /// With these ports.
-    pub fn new(weather: Arc<Weather>, ports: Vec<(&'static str, SocketAddr)>, tcp: Option<SocketAddr>) -> Demo {
+    pub fn new(weather: Arc<Weather>, ports: Vec<(&'static str, SocketAddr)>, tcp: Option<[SocketAddr; 2]>) -> Demo {
         let room = || Arc::new(Semaphore::new(WATCHERS));
         Demo { weather, ports, tcp, watchers: room(), applets: room() }
     }
@@ -185,7 +185,7 @@ fn room(of: &Arc<Semaphore>) -> Result<tokio::sync::OwnedSemaphorePermit, Refusa
 /// lines that it reads. It lives as long as the answer.
 async fn applet(app: &App, demo: &Demo, query: &str) -> Result<Reply, Refusal> {
     let params = Params::parse(query.as_bytes(), None, &app.settings.limits)?;
-    let Some(address) = demo.tcp else {
+    let Some([own, hop]) = demo.tcp else {
         return Err(Refusal::new(Code::NotFound, "this server has no TCP port open; see --tcp-listen"));
     };
     if params.channels.is_empty() {
@@ -201,7 +201,8 @@ async fn applet(app: &App, demo: &Demo, query: &str) -> Result<Reply, Refusal> {
     if let Some(client) = &params.client {
         command["client"] = client.to_string().into();
     }
-    let connected = timeout(CONNECT, TcpStream::connect(address)).await;
+    let is_hop = fields(query.as_bytes(), None).any(|(name, value)| name == "by" && value == HOP);
+    let connected = timeout(CONNECT, TcpStream::connect(if is_hop { hop } else { own })).await;
     let Ok(Ok(mut socket)) = connected else {
         return Err(Refusal::passing(Code::NotReady, "the TCP port cannot be reached"));
     };

@@ -153,7 +153,8 @@ fn rewrite(request: &httparse::Request<'_, '_>, conditions: &Conditions, out: &m
     out.extend_from_slice(format!("{method} {path} HTTP/1.{version}\r\n").as_bytes());
     let strips = conditions.http10 || conditions.strip_upgrade;
     for header in request.headers.iter() {
-        let concerns_the_hop = ["connection", "upgrade", "keep-alive"].iter().any(|name| header.name.eq_ignore_ascii_case(name));
+        let concerns_the_hop =
+            ["connection", "upgrade", "keep-alive"].iter().any(|name| header.name.eq_ignore_ascii_case(name));
         if strips && concerns_the_hop {
             continue;
         }

@@ -26,21 +26,24 @@
   requestAnimationFrame(move);
 
   Demo.Diagram = class {
-    constructor(title, hasPath) {
+    constructor(title, hasPath, reader) {
       this.start = Date.now();
-      this.lines = hasPath ? { browser: 16, path: 54, server: 92 } : { browser: 20, server: 88 };
+      this.lines = hasPath ? { browser: 20, path: 66, server: 112 } : { browser: 20, server: 112 };
       this.things = [];
       this.open = new Set();
       this.width = 0;
-      this.svg = Demo.svg('svg', { class: 'diagram', role: 'img', height: 108, 'aria-label': title });
+      this.svg = Demo.svg('svg', { class: 'diagram', role: 'img', height: 128, 'aria-label': title });
       this.svg.diagram = this;
       this.moving = Demo.svg('g');
       for (const [name, y] of Object.entries(this.lines)) {
         this.svg.append(Demo.svg('line', { class: 'life life-' + name, x1: 0, x2: '100%', y1: y, y2: y }));
       }
+      // What is held back on the path just now, since when.
+      this.heldSince = null;
+      this.holding = this.moving.appendChild(Demo.svg('line', { class: 'held', y1: this.lines.path || 0, y2: this.lines.path || 0 }));
       this.svg.append(this.moving);
       for (const [name, y] of Object.entries(this.lines)) {
-        this.svg.append(Demo.svg('text', { class: 'life-name', x: 4, y: y - 4 }, name));
+        this.svg.append(Demo.svg('text', { class: 'life-name', x: 4, y: y - 4 }, name === 'browser' ? reader : name));
       }
       new ResizeObserver(() => { this.width = this.svg.clientWidth; }).observe(this.svg);
       isSeen.observe(this.svg);
@@ -60,7 +63,8 @@
 
     // From one line to another, each at its time. `weight`: how much it carries.
     arrow(fromTime, from, toTime, to, kind, weight, label) {
-      const [x1, x2, y1, y2] = [this.x(fromTime), this.x(toTime), this.lines[from], this.lines[to]];
+      const beside = this.beside(fromTime, to === 'server');
+      const [x1, x2, y1, y2] = [this.x(fromTime) + beside, this.x(toTime) + beside, this.lines[from], this.lines[to]];
       const group = Demo.svg('g', { class: 'arrow ' + kind });
       const width = Math.min(5, 1.4 + Math.log2(1 + (weight || 0)));
       group.append(Demo.svg('line', { x1, y1, x2, y2, 'stroke-width': width }));
@@ -73,9 +77,19 @@
       return this.put(toTime, group);
     }
 
+    // What follows the other way at once stands beside it, not upon it: how far.
+    beside(time, isDown) {
+      const x = this.x(time);
+      const last = this.latest;
+      const isClose = last && x - last.x < 7;
+      const at = isClose ? Math.min(x + 6, last.isDown === isDown ? last.x : last.x + 6) : x;
+      this.latest = { x: Math.max(x, at), isDown };
+      return this.latest.x - x;
+    }
+
     // A part of the way that ends at a line, without a head.
     stub(time, from, to, kind) {
-      const x = this.x(time);
+      const x = this.x(time) + this.beside(time, false);
       const group = Demo.svg('g', { class: 'stub ' + kind });
       group.append(Demo.svg('line', { x1: x, x2: x, y1: this.lines[from], y2: this.lines[to] }));
       group.append(Demo.svg('rect', { x: x - 3, y: this.lines[to] - 3, width: 6, height: 6 }));
@@ -123,6 +137,11 @@
         return false;
       });
       if (!this.isSeen) return;
+      this.holding.style.display = this.heldSince === null ? 'none' : '';
+      if (this.heldSince !== null) {
+        this.holding.setAttribute('x1', this.x(Math.max(gone, this.heldSince)));
+        this.holding.setAttribute('x2', this.x(now));
+      }
       // Begun long ago, it is drawn from the edge on, or it would grow without end.
       for (const span of this.open) {
         if (span.from < gone) {

@@ -65,32 +65,34 @@
       this.pause.type = 'button';
       this.pause.setAttribute('aria-label', 'Pause ' + story.title);
       this.pause.addEventListener('click', () => this.turn());
-      const row = make('p', 'row');
-      row.append(this.state, this.pause);
-      about.append(title, line, make('p', 'why', story.why), make('p', 'cost', story.cost), row);
+      const head = make('div', 'head');
+      head.append(title, this.pause);
+      about.append(head, line, make('p', 'why', story.why), make('p', 'cost', story.cost));
 
       const middle = make('div', 'picture');
-      this.diagram = new Demo.Diagram(`${story.title}: requests and answers of the last seconds`, hasPath);
+      this.diagram = new Demo.Diagram(`${story.title}: requests and answers of the last seconds`, hasPath, this.id === 'tcp' ? 'applet' : 'browser');
       this.last = make('p', 'last mono', 'No message yet.');
       this.cursor = make('span', 'mono', '');
       const place = make('p', 'place', 'cursor ');
       place.append(this.cursor);
-      middle.append(this.diagram.svg, this.last, place);
+      const row = make('div', 'now');
+      row.append(this.state, this.last, place);
+      middle.append(this.diagram.svg, row);
 
       const figures = make('div', 'figures');
       const list = make('dl', 'facts');
       this.facts = facts(list, [
         ['p50', 'lag p50', 'Half of this page’s messages of the last minute came within this'],
         ['p99', 'lag p99', '99 of 100 came within this'],
-        ['rate', 'requests/min'],
-        ['size', 'B a message', hasWire ? 'All bytes both ways, headers included, by the messages seen' : 'Start it as longtail demo to count bytes'],
+        ['rate', 'req/min', 'Requests a minute'],
+        ['size', 'B/message', hasWire ? 'All bytes both ways, headers included, by the messages seen' : 'Start it as longtail demo to count bytes'],
         ['count', 'messages'],
         ['gaps', 'gaps', 'Told by the server: something may have been missed'],
         ['lost', 'lost'],
         ['doubled', 'doubled']
       ]);
       this.plot = new Demo.LagPlot(`Lag of ${story.title}`);
-      figures.append(list, this.plot.svg);
+      figures.append(list, this.plot.box);
 
       const details = this.details = make('details', 'bytes');
       details.append(make('summary', '', hasWire ? 'Bytes on the wire' : 'What was asked'));
@@ -159,7 +161,7 @@
         this.comparison.saw(message.id);
         const sent = Demo.sent.get(message.id);
         if (sent !== undefined) {
-          this.lags.add(now, now - sent);
+          this.took(now, sent);
         } else {
           this.arrivals.set(message.id, now);
           if (this.arrivals.size > RECENT) this.arrivals.delete(this.arrivals.keys().next().value);
@@ -175,7 +177,12 @@
       const arrived = this.arrivals.get(id);
       if (arrived === undefined) return;
       this.arrivals.delete(id);
-      this.lags.add(arrived, arrived - time);
+      this.took(arrived, time);
+    }
+
+    took(arrived, sent) {
+      this.lags.add(arrived, arrived - sent);
+      this.box.dataset.lag = arrived - sent;
     }
 
     turn() {

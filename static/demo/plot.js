@@ -5,7 +5,7 @@
 (() => {
   const [LEAST, MOST] = [1, 30000];
   const KEPT_SECONDS = 60;
-  const MARKS = [[10, '10 ms'], [100, '100 ms'], [1000, '1 s'], [10000, '10 s']];
+  const MARKS = [[10, '10 ms'], [100, '0.1 s'], [1000, '1 s'], [10000, '10 s']];
 
   const part = ms => Math.log(Math.min(MOST, Math.max(LEAST, ms)) / LEAST) / Math.log(MOST / LEAST);
 
@@ -30,7 +30,13 @@
     constructor(title) {
       this.svg = Demo.svg('svg', { class: 'lag-plot', role: 'img', viewBox: '0 0 220 60', preserveAspectRatio: 'none', 'aria-label': title });
       this.title = title;
-      for (const [ms] of MARKS) {
+      this.box = Demo.make('div', 'plot-box');
+      this.box.append(this.svg);
+      for (const [ms, label] of MARKS) {
+        const mark = Demo.make('span', '', label);
+        mark.setAttribute('aria-hidden', 'true');
+        mark.style.top = this.y(ms) / 60 * 100 + '%';
+        this.box.append(mark);
         this.svg.append(Demo.svg('line', { class: 'grid', x1: 0, x2: 220, y1: this.y(ms), y2: this.y(ms) }));
       }
       this.dots = this.svg.appendChild(Demo.svg('path', { class: 'dots' }));

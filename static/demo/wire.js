@@ -4,6 +4,7 @@
 (() => {
   const lanes = new Map();
   const weathers = [];
+  let weather = null;
   // The server's clock against ours: what comes soonest has been on its way for the shortest time.
   let ahead = Infinity;
 
@@ -11,12 +12,15 @@
     // Events of one lane.
     of: (lane, fn) => lanes.set(lane, fn),
     // The weather, now and at each change.
-    weather: fn => weathers.push(fn),
+    weather(fn) {
+      weathers.push(fn);
+      if (weather) fn(weather);
+    },
     open() {
       const source = new EventSource('/demo/wire?client=' + Demo.client);
       source.addEventListener('weather', event => {
-        const now = JSON.parse(event.data);
-        for (const fn of weathers) fn(now);
+        weather = JSON.parse(event.data);
+        for (const fn of weathers) fn(weather);
       });
       source.addEventListener('seen', event => {
         const arrived = Date.now();
@@ -126,7 +130,9 @@
     Demo.wire.of(lane.id, (seen, time) => {
       const kind = kinds[seen.what];
       if (kind) kind(seen, time, of(seen.connection));
-      heard('held', heldBytes());
+      const held = heldBytes();
+      diagram.heldSince = held.bytes > 0 ? held.since : null;
+      heard('held', held);
     });
   };
 })();
