@@ -12,7 +12,8 @@ use std::time::Duration;
 
 /// A real-time push server that reaches every client: one log, ten transports, one cursor.
 ///
-/// Start it and open the address it prints: the page shows every transport at work. Publish with
+/// Start it and open the address it prints: the page shows every transport at work (`longtail demo`: with bad
+/// weather, and the bytes on the wire). Publish with
 ///
 ///   curl -d '{"title":"milk"}' 'http://127.0.0.1:8080/publish?channel=demo'
 ///

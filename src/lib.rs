@@ -12,8 +12,8 @@
 //!                     a poll, a resume, a slow reader: read the ring from a cursor
 //! ```
 //!
-//! Imports point one way: `main → serve → transport → hub → log → {cursor, message}`; `wire` imports
-//! nothing of ours.
+//! Imports point one way: `main → serve → transport → hub → log → {cursor, message}`; `wire` and
+//! `weather` import nothing of ours.
 
 pub mod config;
 pub mod cursor;

@@ -167,7 +167,6 @@
           if (this.arrivals.size > RECENT) this.arrivals.delete(this.arrivals.keys().next().value);
         }
       }
-      this.box.dataset.last = message.id || 'volatile';
       this.newest = message;
       this.face();
     }
@@ -239,6 +238,7 @@
       Demo.say(this.cursor, String(lt.cursor));
       if (this.newest) {
         const data = Demo.asText(this.newest.data);
+        box.dataset.last = this.newest.id || 'volatile';
         box.dataset.data = data.length > 500 ? data.slice(0, 500) : data;
         Demo.say(this.last, `${this.newest.event} ${box.dataset.data}`);
         this.last.title = this.newest.id || 'volatile, without an id';

@@ -10,7 +10,7 @@ Demo.STORY = {
   },
   'multipart': {
     year: 1995, title: 'Multipart', by: 'Netscape server push',
-    why: 'One answer in parts, each replacing the one before. Made for pictures that move; scripts could read it from 2004 on.',
+    why: 'One answer in parts, each replacing the one before. Made for pictures that move; Mozilla’s scripts could read it later.',
     cost: 'Never in Internet Explorer. A proxy that holds answers back silences it.',
     hit: ['hold_bytes', 'cut_seconds', 'latency_ms']
   },
@@ -21,19 +21,19 @@ Demo.STORY = {
     hit: ['latency_ms']
   },
   'forever-frame': {
-    year: 2000, title: 'Forever frame', by: 'hidden iframe, Comet',
+    year: 2000, title: 'Forever frame', by: 'hidden iframe',
     why: 'A hidden page that never finishes loading; each message is a script tag in it. The server speaks first.',
     cost: 'The browser keeps all of it, so it must begin anew now and then. The throbber turns; old IE clicks.',
     hit: ['hold_bytes', 'cut_seconds', 'latency_ms']
   },
   'long-poll': {
-    year: 2000, title: 'Long polling', by: 'Comet',
+    year: 2006, title: 'Long polling', by: 'when Comet got its name',
     why: 'The request waits at the server until there is something to say. The answer ends, so no proxy holds it back.',
     cost: 'A request for each message or batch, with all its headers.',
     hit: ['cut_seconds', 'latency_ms']
   },
   'xhr-stream': {
-    year: 2004, title: 'XHR streaming', by: 'readyState 3',
+    year: 2005, title: 'XHR streaming', by: 'readyState 3',
     why: 'One answer that does not end, read by a script while it grows. No frame, no clicks.',
     cost: 'The text only grows: begin anew now and then. Buffers on the way hold it back.',
     hit: ['hold_bytes', 'cut_seconds', 'latency_ms']
