@@ -33,6 +33,16 @@ pub struct Cli {
     pub command: Option<Command>,
 }
 
+impl Cli {
+    /// How the server runs, whichever command was given.
+    pub fn config(&self) -> &Config {
+        match &self.command {
+            Some(Command::Demo(demo)) => &demo.config,
+            None => &self.config,
+        }
+    }
+}
+
 /// What the program does besides serving.
 #[derive(Subcommand, Clone, Debug)]
 pub enum Command {

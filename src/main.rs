@@ -26,11 +26,7 @@ fn main() -> ExitCode {
             return ExitCode::from(USAGE);
         }
     };
-    let config = match &cli.command {
-        Some(Command::Demo(demo)) => &demo.config,
-        None => &cli.config,
-    };
-    if let Err(error) = init_logging(config) {
+    if let Err(error) = init_logging(cli.config()) {
         eprintln!("longtail: --log: {error}");
         return ExitCode::from(USAGE);
     }

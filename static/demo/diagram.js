@@ -61,11 +61,12 @@
       return element;
     }
 
-    // From one line to another, each at its time. `weight`: how much it carries.
-    arrow(fromTime, from, toTime, to, kind, weight, label) {
+    // From one line to another, each at its time. `weight`: how much it carries; `title`: what a mouse is told.
+    arrow(fromTime, from, toTime, to, kind, weight, label, title) {
       const beside = this.beside(fromTime, to === 'server');
       const [x1, x2, y1, y2] = [this.x(fromTime) + beside, this.x(toTime) + beside, this.lines[from], this.lines[to]];
       const group = Demo.svg('g', { class: 'arrow ' + kind });
+      if (title) group.append(Demo.svg('title', {}, title));
       const width = Math.min(5, 1.4 + Math.log2(1 + (weight || 0)));
       group.append(Demo.svg('line', { x1, y1, x2, y2, 'stroke-width': width }));
       const length = Math.hypot(x2 - x1, y2 - y1) || 1;
@@ -88,9 +89,10 @@
     }
 
     // A part of the way that ends at a line, without a head.
-    stub(time, from, to, kind) {
+    stub(time, from, to, kind, title) {
       const x = this.x(time) + this.beside(time, false);
       const group = Demo.svg('g', { class: 'stub ' + kind });
+      group.append(Demo.svg('title', {}, title));
       group.append(Demo.svg('line', { x1: x, x2: x, y1: this.lines[from], y2: this.lines[to] }));
       group.append(Demo.svg('rect', { x: x - 3, y: this.lines[to] - 3, width: 6, height: 6 }));
       return this.put(time, group);

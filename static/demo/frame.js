@@ -13,6 +13,8 @@
 
   addEventListener('message', event => {
     if (event.source !== parent || parent === self) return;
+    // A page without an origin of its own says "null".
+    if (!/^https?:/.test(event.origin)) return;
     const host = new URL(event.origin).hostname;
     if (host !== location.hostname && !(isNear(host) && isNear(location.hostname))) return;
     const { longtail: order, options, names } = event.data || {};

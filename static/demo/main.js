@@ -25,11 +25,21 @@
     byId('outside').append(box);
   }
 
-  // Where the weather ports are: on this machine as it says, elsewhere under the page's name.
+  // Where a weather port is: on this machine as it says, elsewhere under the page's name.
   function at(address) {
     const [, host, port] = /^(.*):(\d+)$/.exec(address);
     return `http://${/^(0\.0\.0\.0|\[::\])$/.test(host) ? location.hostname : host}:${port}`;
   }
+
+  // Ports on the server's loopback addresses are out of reach from another machine.
+  const isNear = name => /^(127\..*|\[::1\]|localhost|.*\.localhost)$/.test(name);
+  const reaches = ports => Object.values(ports).every(address => !isNear(address.replace(/:\d+$/, '')) || isNear(location.hostname));
+
+  // A server that was started anew has other ports; then all begins anew.
+  const again = ports => async () => {
+    const info = await (await fetch('/info', { cache: 'no-store' })).json();
+    if (JSON.stringify(info.demo?.ports) !== JSON.stringify(ports)) location.reload();
+  };
 
   // In the order in which they were invented.
   const byYear = (a, b) => Demo.STORY[a.id].year - Demo.STORY[b.id].year;
@@ -39,7 +49,7 @@
     const { cursor } = await (await fetch('/poll?channel=' + Demo.CHANNEL, { cache: 'no-store' })).json();
     const known = new Set(Longtail.transports.map(transport => transport.name));
     const names = info.transports.filter(t => t.browser && known.has(t.name)).map(t => t.name);
-    const demo = info.demo;
+    const demo = info.demo && reaches(info.demo.ports) ? info.demo : null;
     const ports = demo ? demo.ports : {};
     const lanes = [];
     let specs;
@@ -47,7 +57,7 @@
     let hopNames = names;
 
     if (demo) {
-      await Demo.wire.open();
+      await Demo.wire.open(again(ports));
       if (demo.applet) hopNames = ['tcp', ...names];
       specs = hopNames.map(id => ({ id, transport: id, base: id === 'tcp' ? '' : at(ports[id]), hasWire: true, hasPath: true }));
       Demo.say(byId('spread'), 'Each lane goes through a port of its own, an origin by itself, since a browser opens only six connections to one.');
@@ -57,6 +67,9 @@
       turns = spread.turns;
       Demo.say(byId('spread'), spread.text);
       byId('no-weather').hidden = false;
+      if (info.demo) {
+        Demo.say(byId('no-weather'), 'There is weather on this server, but only for its own machine: start it with --open and --weather-listen 0.0.0.0:9000, say, to have it here, too.');
+      }
     }
     // Where the page came by HTTP/2, the two that gain most by it, on its own connection.
     if (demo && performance.getEntriesByType('navigation')[0]?.nextHopProtocol === 'h2') {

@@ -16,8 +16,14 @@
       weathers.push(fn);
       if (weather) fn(weather);
     },
-    open() {
+    // `again`: when it is there again after it was gone.
+    open(again) {
       const source = new EventSource('/demo/wire?client=' + Demo.client);
+      let isFirst = true;
+      source.addEventListener('open', () => {
+        if (!isFirst) again();
+        isFirst = false;
+      });
       source.addEventListener('weather', event => {
         weather = JSON.parse(event.data);
         for (const fn of weathers) fn(weather);
@@ -81,14 +87,15 @@
         log.add('note', 'the path made of it', Demo.readable(Demo.decode(seen.data)));
       },
       forwarded(seen, time, connection) {
-        diagram.arrow(connection.asked.shift() || time, 'browser', time, 'server', 'request');
+        diagram.arrow(connection.asked.shift() || time, 'browser', time, 'server', 'request', 0, '', `${seen.bytes} B to the server`);
       },
       answered(seen, time, connection) {
         const text = Demo.readable(Demo.decode(seen.data));
         const status = /^HTTP\/(\d\.\d) (\d+)/.exec(text);
         if (status) heard('protocol', status[2] === '101' ? 'WebSocket' : 'HTTP/' + status[1]);
         const messages = (text.match(/"channel":"/g) || []).length;
-        connection.held.push({ time, bytes: seen.bytes, messages, stub: diagram.stub(time, 'server', 'path', messages ? 'message' : 'control') });
+        connection.held.push({ time, bytes: seen.bytes, messages });
+        diagram.stub(time, 'server', 'path', messages ? 'message' : 'control', `${seen.bytes} B from the server`);
         log.add('down', `← ${seen.bytes} B on connection ${seen.connection}`, text);
       },
       delivered(seen, time, connection) {
@@ -109,7 +116,7 @@
           diagram.wait(first, time);
           if (time - first > 400) log.add('note', `held back for ${Demo.time(time - first)}, then ${seen.bytes} B at once`);
         }
-        if (seen.bytes) diagram.arrow(time, 'path', time, 'browser', messages ? 'message' : 'control', messages, messages > 1 ? '×' + messages : '');
+        if (seen.bytes) diagram.arrow(time, 'path', time, 'browser', messages ? 'message' : 'control', messages, messages > 1 ? '×' + messages : '', `${seen.bytes} B to the browser`);
         if (seen.mark === 'end') diagram.end(connection.span, time);
         heard('bytes', seen.bytes);
       },

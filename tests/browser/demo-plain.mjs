@@ -56,6 +56,31 @@ test('without the demo the page is useful, and says what is missing', { timeout:
   }
 });
 
+test('a demo that is started anew is found again', { timeout: 40000 }, async () => {
+  let demo = await startServer(['demo', '--tcp-listen', '127.0.0.1:0']);
+  const other = await browser.newPage();
+  const moves = () => until('all lanes move', async () => {
+    const all = await lanes(other);
+    return (all.length === 9 && all.every(lane => lane.state === 'open' && lane.count >= 2 && !lane.gaps)) || all;
+  });
+  try {
+    await other.goto(demo.base + '/');
+    await moves();
+    await new Promise(resolve => {
+      demo.child.removeAllListeners('exit');
+      demo.child.on('exit', resolve);
+      demo.child.kill('SIGKILL');
+    });
+    const loaded = other.waitForEvent('load');
+    demo = await startServer(['demo', '--listen', new URL(demo.base).host, '--tcp-listen', '127.0.0.1:0']);
+    await loaded;
+    await moves();
+  } finally {
+    await other.close();
+    demo.stop();
+  }
+});
+
 test('by HTTP/2: lanes of its own, which say so', { timeout: 40000 }, async () => {
   const dir = mkdtempSync(join(tmpdir(), 'longtail-demo-'));
   execFileSync('openssl', ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '2',

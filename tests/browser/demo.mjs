@@ -84,6 +84,7 @@ const move = (names, from, by = 4) => until(`${names} move on`, async () => {
 });
 
 test('a lane for every transport, oldest first, and a command for the rest', async () => {
+  assert.match(demo.said(), new RegExp(`^Open ${demo.base}/ in a browser\\.$`, 'm'), 'the line that says where');
   const info = await (await fetch(demo.base + '/info')).json();
   const library = await page.evaluate(() => Longtail.transports.map(transport => transport.name).filter(name => name !== 'tcp').sort());
   const offered = info.transports.filter(t => t.browser).map(t => t.name).sort();
@@ -292,7 +293,7 @@ test('HTTP/1.0: no chunks and no WebSocket, and the streams run', async () => {
   await weather('http10');
   await until('they speak HTTP/1.0', async () => {
     const all = await lanes();
-    const http = all.filter(lane => ['poll', 'long-poll', ...STREAMS].includes(lane.id));
+    const http = all.filter(lane => ['poll', 'long-poll', 'sse', 'xhr-stream', 'multipart'].includes(lane.id));
     return (http.every(lane => lane.protocol === 'HTTP/1.0') && all.find(lane => lane.id === 'ws').state !== 'open') || all;
   });
   await move(['sse', 'xhr-stream', 'multipart', 'poll'], Object.fromEntries((await lanes()).map(lane => [lane.id, lane])));
@@ -334,6 +335,21 @@ test('it can be read by those who do not see it', async () => {
   await page.focus('.skip');
   await page.keyboard.press('Enter');
   assert.equal(await page.evaluate(() => document.activeElement.id), 'lanes');
+});
+
+test('the diagrams glide, and step where motion is not wanted', async () => {
+  const moves = () => page.evaluate(() => new Promise(resolve => {
+    let count = 0;
+    const watching = new MutationObserver(() => { count += 1; });
+    watching.observe(document.querySelector('#lane-tcp .diagram > g'), { attributes: true, attributeFilter: ['transform'] });
+    setTimeout(() => resolve(count), 1500);
+  }));
+  await page.evaluate(() => document.getElementById('lane-tcp').scrollIntoView());
+  const gliding = await moves();
+  await page.emulateMedia({ reducedMotion: 'reduce' });
+  const stepping = await moves();
+  await page.emulateMedia({ reducedMotion: 'no-preference' });
+  assert.ok(gliding >= 5 && stepping <= 2, `${gliding} moves, and ${stepping}`);
 });
 
 test('pictures: light, dark, a projector and a phone', async () => {

@@ -45,7 +45,7 @@ export async function startServer(args = []) {
     child.stderr.on('data', read);
     child.on('exit', code => reject(new Error(`the server ended with ${code}:\n${log}`)));
   });
-  return { base, child, stop: () => child.kill('SIGTERM') };
+  return { base, child, said: () => log, stop: () => child.kill('SIGTERM') };
 }
 
 export async function startBrowser() {
