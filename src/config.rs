@@ -4,7 +4,7 @@ use crate::log::Retention;
 use crate::log::bridge::Pattern;
 use crate::log::redis::Endpoint;
 use clap::builder::BoolishValueParser;
-use clap::{ArgAction, Args, Parser, ValueEnum};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use hyper::Uri;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -12,7 +12,8 @@ use std::time::Duration;
 
 /// A real-time push server that reaches every client: one log, ten transports, one cursor.
 ///
-/// Start it and open the address it prints: the page shows every transport at work. Publish with
+/// Start it and open the address it prints: the page shows every transport at work (`longtail demo`: with bad
+/// weather, and the bytes on the wire). Publish with
 ///
 ///   curl -d '{"title":"milk"}' 'http://127.0.0.1:8080/publish?channel=demo'
 ///
@@ -20,10 +21,52 @@ use std::time::Duration;
 /// repeatable one takes a list with spaces between.
 #[derive(Parser, Clone, Debug)]
 #[command(name = "longtail", version, verbatim_doc_comment, max_term_width = 110, allow_negative_numbers = true)]
+// Each command has flags of its own: one in front of it would be taken and have no effect.
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Cli {
     /// How the server runs.
     #[command(flatten)]
     pub config: Config,
+
+    /// What else than to serve.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+impl Cli {
+    /// How the server runs, whichever command was given.
+    pub fn config(&self) -> &Config {
+        match &self.command {
+            Some(Command::Demo(demo)) => &demo.config,
+            None => &self.config,
+        }
+    }
+}
+
+/// What the program does besides serving.
+#[derive(Subcommand, Clone, Debug)]
+pub enum Command {
+    /// Serves with the comparison page in full: the bytes on the wire, and bad weather on ports of its own
+    ///
+    /// Takes all flags of the server, behind the word.
+    Demo(Demo),
+}
+
+/// The flags of `longtail demo`.
+#[derive(Args, Clone, Debug)]
+#[command(max_term_width = 110, allow_negative_numbers = true)]
+// In bad weather a silent stream is noticed by its heartbeat, and a class does not wait.
+#[command(mut_arg("heartbeat_seconds", |flag| flag.default_value("3")))]
+pub struct Demo {
+    /// How the server runs.
+    #[command(flatten)]
+    pub config: Config,
+
+    /// Address of the demo's weather ports, one for each transport; port 0 picks free ones, any other is
+    /// the first of them
+    #[arg(long, env = "LONGTAIL_WEATHER_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:0")]
+    #[arg(value_parser = address, help_heading = "Demo")]
+    pub weather_listen: SocketAddr,
 }
 
 /// The server's flags.
@@ -319,6 +362,28 @@ impl Config {
             messages: self.retain_messages as usize,
             bytes: self.retain_bytes,
         }
+    }
+}
+
+impl Demo {
+    /// Checks what clap cannot, for the demo; [`Config::check`] is for the rest.
+    ///
+    /// # Errors
+    ///
+    /// The first thing that cannot be served.
+    pub fn check(&self) -> Result<(), BadConfig> {
+        if self.config.authorize_url.is_some() {
+            let mend = "the demo's page reads and publishes for nobody in particular: leave --authorize-url out";
+            return Err(BadConfig(mend.into()));
+        }
+        if !self.config.open && !self.weather_listen.ip().is_loopback() {
+            return Err(BadConfig(format!(
+                "--weather-listen {} can be reached from other machines: use a loopback address, or set --open to let \
+                 everybody in",
+                self.weather_listen
+            )));
+        }
+        Ok(())
     }
 }
 

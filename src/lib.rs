@@ -12,8 +12,8 @@
 //!                     a poll, a resume, a slow reader: read the ring from a cursor
 //! ```
 //!
-//! Imports point one way: `main → serve → transport → hub → log → {cursor, message}`; `wire` imports
-//! nothing of ours.
+//! Imports point one way: `main → serve → transport → hub → log → {cursor, message}`; `wire` and
+//! `weather` import nothing of ours.
 
 pub mod config;
 pub mod cursor;
@@ -22,6 +22,7 @@ pub mod log;
 pub mod message;
 pub mod serve;
 pub mod transport;
+pub mod weather;
 pub mod wire;
 
 mod server;

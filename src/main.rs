@@ -1,8 +1,8 @@
 //! The `longtail` binary: arguments, logging, run, exit codes.
 
 use clap::Parser;
-use longtail::config::{Cli, LogFormat};
-use longtail::{Config, Server};
+use longtail::config::{Cli, Command, LogFormat};
+use longtail::{Config, Server, StartError};
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{debug, warn};
@@ -17,8 +17,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const USAGE: u8 = 64;
 
 fn main() -> ExitCode {
-    let config = match Cli::try_parse() {
-        Ok(cli) => cli.config,
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
         Err(error) => {
             // --help and --version come this way, too, and are no errors.
             if !error.use_stderr() {
@@ -31,7 +31,7 @@ fn main() -> ExitCode {
             return ExitCode::from(USAGE);
         }
     };
-    if let Err(error) = init_logging(&config) {
+    if let Err(error) = init_logging(cli.config()) {
         eprintln!("longtail: --log: {error}");
         return ExitCode::from(USAGE);
     }
@@ -43,20 +43,28 @@ fn main() -> ExitCode {
             return ExitCode::from(71);
         }
     };
-    let code = runtime.block_on(run(&config));
+    let code = runtime.block_on(async {
+        match &cli.command {
+            Some(Command::Demo(demo)) => run(Server::bind_demo(demo).await).await,
+            None => run(Server::bind(&cli.config).await).await,
+        }
+    });
     // What still blocks shall not hold the process up.
     runtime.shutdown_background();
     code
 }
 
-async fn run(config: &Config) -> ExitCode {
-    let server = match Server::bind(config).await {
+async fn run(bound: Result<Server, StartError>) -> ExitCode {
+    let server = match bound {
         Ok(server) => server,
         Err(error) => {
             eprintln!("longtail: {error}");
             return ExitCode::from(error.exit_code());
         }
     };
+    if let Some(address) = server.demo_address() {
+        println!("Open http://{address}/ in a browser.");
+    }
     let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
     else {
         eprintln!("longtail: cannot listen for signals");

@@ -1,6 +1,6 @@
 //! A whole server: built from a [`Config`], bound, run, drained.
 
-use crate::config::{BadConfig, Config};
+use crate::config::{BadConfig, Config, Demo as DemoFlags};
 use crate::hub::Hub;
 use crate::log::MessageLog;
 use crate::log::bridge::{self, BridgeConfig};
@@ -8,9 +8,10 @@ use crate::log::census::Census;
 use crate::log::memory::MemoryLog;
 use crate::log::redis::{Endpoint, RedisCensus, RedisConfig, RedisLog};
 use crate::serve::{
-    self, Access, App, Application, Authorizer, Connections, Drain, Listeners, Nearness, Polls, Settings,
+    self, Access, App, Application, Authorizer, Connections, Demo, Drain, Listeners, Nearness, Polls, Settings,
 };
-use crate::transport::params::Limits;
+use crate::transport::{self, params::Limits};
+use crate::weather::{Port, Speaks, Weather};
 use prometheus_client::registry::Registry;
 use redis::{ClientTlsConfig, TlsCertificates};
 use std::future::Future;
@@ -29,6 +30,7 @@ pub struct Server {
     app: Arc<App>,
     listeners: Listeners,
     drain_time: Duration,
+    weather: Vec<Port>,
     bridge: Option<(Arc<RedisLog>, BridgeConfig, watch::Sender<bool>)>,
 }
 
@@ -64,6 +66,20 @@ impl Server {
     ///
     /// A configuration that cannot be served, an address that is taken, a log that is not there.
     pub async fn bind(config: &Config) -> Result<Server, StartError> {
+        Server::bind_all(config, None).await
+    }
+
+    /// The same with the comparison page in full, and its weather ports.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Server::bind`].
+    pub async fn bind_demo(demo: &DemoFlags) -> Result<Server, StartError> {
+        demo.check()?;
+        Server::bind_all(&demo.config, Some(demo.weather_listen)).await
+    }
+
+    async fn bind_all(config: &Config, weather: Option<SocketAddr>) -> Result<Server, StartError> {
         config.check()?;
         let http: Vec<_> = config.listen.iter().map(|address| serve::bind(*address)).collect::<Result<_, _>>()?;
         let tcp = config.tcp_listen.0.map(serve::bind).transpose()?;
@@ -76,6 +92,22 @@ impl Server {
         }
         if config.open {
             info!("open: anybody who can reach this server may subscribe and publish");
+        }
+
+        let (mut behind_weather, mut ports, mut demo) = (None, Vec::new(), None);
+        if let Some(first) = weather {
+            let behind = serve::bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
+            ports = weather_ports(first, behind.local_addr()?, tcp_address)?;
+            let addresses = ports.iter().map(|port| Ok((port.lane, port.listener.local_addr()?)));
+            let addresses = addresses.collect::<std::io::Result<Vec<_>>>()?;
+            info!("weather on the ports of {}, one for each transport: see /info", first.ip());
+            let raw: Vec<_> = ports
+                .iter()
+                .filter(|port| port.speaks == Speaks::Bytes)
+                .map(|port| port.listener.local_addr())
+                .collect::<Result<_, _>>()?;
+            demo = Some(Demo::new(Arc::new(Weather::default()), addresses, raw.try_into().ok()));
+            behind_weather = Some(behind);
         }
 
         let retention = config.retention();
@@ -131,16 +163,32 @@ impl Server {
             drain: Drain::default(),
             tcp_address,
             is_listening,
+            demo,
             metrics,
             polls: Polls::default(),
         };
         let drain_time = Duration::from_secs(config.drain_seconds);
-        Ok(Server { app: Arc::new(app), listeners: Listeners { http, tcp }, drain_time, bridge })
+        let listeners = Listeners { http, behind_weather, tcp };
+        Ok(Server { app: Arc::new(app), listeners, drain_time, weather: ports, bridge })
     }
 
     /// The addresses that HTTP is served on.
     pub fn local_addrs(&self) -> Vec<SocketAddr> {
         self.listeners.http.iter().filter_map(|listener| listener.local_addr().ok()).collect()
+    }
+
+    /// Where a browser on this machine finds the demo, if there is one.
+    pub fn demo_address(&self) -> Option<SocketAddr> {
+        self.app.demo.as_ref()?;
+        let mut address = *self.local_addrs().first()?;
+        if address.ip().is_unspecified() {
+            address.set_ip(if address.is_ipv4() {
+                [127, 0, 0, 1].into()
+            } else {
+                std::net::Ipv6Addr::LOCALHOST.into()
+            });
+        }
+        Some(address)
     }
 
     /// Where raw TCP clients connect.
@@ -158,6 +206,8 @@ impl Server {
         let bridge =
             self.bridge.map(|(log, config, listening)| tokio::spawn(bridge::run(log, config, listening, stopping)));
         let drain = self.app.drain.clone();
+        let weather = self.app.demo.as_ref().map(|demo| demo.weather.clone()).unwrap_or_default();
+        let blowing: Vec<_> = self.weather.into_iter().map(|port| tokio::spawn(weather.clone().blow(port))).collect();
         let serving = serve::serve(self.app, self.listeners, self.drain_time);
         tokio::pin!(serving);
         tokio::select! {
@@ -167,6 +217,9 @@ impl Server {
                 drain.begin();
                 serving.await;
             }
+        }
+        for port in blowing {
+            port.abort();
         }
         if let Some(teller) = teller {
             teller.abort();
@@ -181,6 +234,31 @@ impl Server {
         follower.abort();
         info!("stopped");
     }
+}
+
+/// A port for each transport of browsers and for raw TCP, and two for the reader that changes its transport:
+/// each is an origin of its own, since a browser opens six connections to one. `first`: port 0 is any.
+fn weather_ports(first: SocketAddr, http: SocketAddr, tcp: Option<SocketAddr>) -> Result<Vec<Port>, std::io::Error> {
+    let browsers = transport::ALL.iter().filter(|transport| transport.in_browsers()).map(|transport| transport.name());
+    let lanes = browsers.chain([serve::HOP]).map(|lane| (lane, Speaks::Http, http));
+    let raw = tcp.into_iter().flat_map(|mut tcp| {
+        if tcp.ip().is_unspecified() {
+            let near = if tcp.is_ipv4() { [127, 0, 0, 1].into() } else { std::net::Ipv6Addr::LOCALHOST.into() };
+            tcp.set_ip(near);
+        }
+        ["tcp", "hop-tcp"].map(|lane| (lane, Speaks::Bytes, tcp))
+    });
+    let bind = |(offset, (lane, speaks, upstream))| {
+        let mut address = first;
+        if first.port() != 0 {
+            let port = first.port().checked_add(offset).ok_or_else(|| {
+                std::io::Error::other(format!("--weather-listen {first}: the ports that follow it are too few"))
+            })?;
+            address.set_port(port);
+        }
+        Ok(Port { lane, speaks, listener: serve::bind(address)?, upstream })
+    };
+    (0u16..).zip(lanes.chain(raw)).map(bind).collect()
 }
 
 async fn open_redis(config: &Config, url: &str) -> Result<Arc<RedisLog>, StartError> {

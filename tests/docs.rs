@@ -24,8 +24,9 @@ fn every_code_and_transport_is_in_the_protocol() {
 #[test]
 fn every_flag_is_in_the_readme_and_in_the_environment() {
     let readme = read("README.md");
-    for flag in Cli::command().get_arguments().filter_map(|argument| argument.get_long().map(|long| (long, argument))) {
-        let (name, argument) = flag;
+    let cli = Cli::command();
+    let arguments = cli.get_subcommands().chain([&cli]).flat_map(|command| command.get_arguments());
+    for (name, argument) in arguments.filter_map(|argument| argument.get_long().map(|long| (long, argument))) {
         if matches!(name, "help" | "version") {
             continue;
         }

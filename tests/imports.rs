@@ -1,20 +1,21 @@
-//! Imports point one way: `main → serve → transport → hub → log → {cursor, message}`; `wire` imports
-//! nothing of ours, and only `main`, `lib` and `server` see `config`.
+//! Imports point one way: `main → serve → transport → hub → log → {cursor, message}`; `wire` and `weather`
+//! import nothing of ours, and only `main`, `lib` and `server` see `config`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each room, and the rooms that it may use.
-const ROOMS: [(&str, &[&str]); 9] = [
+const ROOMS: [(&str, &[&str]); 10] = [
     ("wire", &[]),
+    ("weather", &[]),
     ("cursor", &[]),
     ("message", &["cursor", "wire"]),
     ("log", &["cursor", "message"]),
     ("hub", &["log", "cursor", "message"]),
     ("transport", &["hub", "cursor", "message", "wire"]),
-    ("serve", &["transport", "hub", "log", "cursor", "message", "wire"]),
+    ("serve", &["transport", "hub", "log", "cursor", "message", "wire", "weather"]),
     ("config", &["log"]),
-    ("server", &["config", "serve", "transport", "hub", "log"]),
+    ("server", &["config", "serve", "transport", "hub", "log", "weather"]),
 ];
 
 fn files(at: &Path) -> Vec<PathBuf> {

@@ -43,6 +43,8 @@ const MAX_HEAD: usize = 32 << 10;
 pub struct Listeners {
     /// For HTTP.
     pub http: Vec<TcpListener>,
+    /// For HTTP that comes through the demo's weather: never TLS, which no path can look into.
+    pub behind_weather: Option<TcpListener>,
     /// For raw TCP.
     pub tcp: Option<TcpListener>,
 }
@@ -119,7 +121,7 @@ impl Handover {
 /// Serves until the drain is over: all connections are gone, or `drain_time` is up.
 pub async fn serve(app: Arc<App>, listeners: Listeners, drain_time: Duration) {
     let (alive, mut all_gone) = mpsc::channel::<()>(1);
-    for listener in listeners.http {
+    for listener in listeners.http.into_iter().chain(listeners.behind_weather) {
         tokio::spawn(accept(app.clone(), listener, alive.clone(), http));
     }
     if let (Some(listener), Some(socket)) = (listeners.tcp, transport::socket()) {

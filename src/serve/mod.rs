@@ -6,6 +6,7 @@ mod authorize;
 mod commands;
 mod cork;
 mod counts;
+mod demo;
 mod diagnose;
 mod direct;
 mod drain;
@@ -26,6 +27,7 @@ mod waiting;
 pub use access::{Access, Nearness};
 pub use application::Application;
 pub use authorize::Authorizer;
+pub use demo::{Demo, HOP};
 pub use drain::Drain;
 pub use limits::Connections;
 pub use listener::{Listeners, bind, serve};
@@ -60,6 +62,8 @@ pub struct App {
     pub tcp_address: Option<SocketAddr>,
     /// Whether what is PUBLISHed in Redis is heard, or was heard once; always true without Redis.
     pub is_listening: watch::Receiver<bool>,
+    /// The demo, where it was asked for.
+    pub demo: Option<Demo>,
     /// What `/metrics` tells.
     pub metrics: Registry,
     /// What waiting polls have in common.

@@ -10,9 +10,34 @@ const SCRIPT: &str = "application/javascript; charset=utf-8";
 
 /// Files of the binary.
 const FILES: &[(&str, &str, &[&str])] = &[
-    ("/", "text/html; charset=utf-8", &[include_str!("../../static/index.html")]),
-    ("/demo.js", SCRIPT, &[include_str!("../../static/demo.js")]),
-    ("/demo.css", "text/css; charset=utf-8", &[include_str!("../../static/demo.css")]),
+    ("/", "text/html; charset=utf-8", &[include_str!("../../static/demo/index.html")]),
+    (
+        "/demo.js",
+        SCRIPT,
+        &[
+            include_str!("../../static/demo/words.js"),
+            include_str!("../../static/demo/story.js"),
+            include_str!("../../static/demo/applet.js"),
+            include_str!("../../static/demo/reader.js"),
+            include_str!("../../static/demo/origins.js"),
+            include_str!("../../static/demo/compare.js"),
+            include_str!("../../static/demo/observe.js"),
+            include_str!("../../static/demo/diagram.js"),
+            include_str!("../../static/demo/plot.js"),
+            include_str!("../../static/demo/bytes.js"),
+            include_str!("../../static/demo/wire.js"),
+            include_str!("../../static/demo/lane.js"),
+            include_str!("../../static/demo/weather.js"),
+            include_str!("../../static/demo/hop.js"),
+            include_str!("../../static/demo/publish.js"),
+            include_str!("../../static/demo/main.js"),
+        ],
+    ),
+    (
+        "/demo.css",
+        "text/css; charset=utf-8",
+        &[include_str!("../../static/demo/page.css"), include_str!("../../static/demo/lane.css")],
+    ),
     ("/client.min.js", SCRIPT, &[include_str!("../../static/client.min.js")]),
     ("/diagnose", "text/html; charset=utf-8", &[include_str!("../../static/diagnose.html")]),
     ("/diagnose.js", SCRIPT, &[include_str!("../../static/client/diagnose.js")]),
@@ -117,7 +142,7 @@ fn info(app: &App) -> String {
         }
         entry
     });
-    serde_json::json!({
+    let mut info = serde_json::json!({
         "name": "longtail",
         "version": env!("CARGO_PKG_VERSION"),
         "transports": transports.collect::<Vec<_>>(),
@@ -129,8 +154,11 @@ fn info(app: &App) -> String {
             "batch_messages": 1000,
             "long_poll_seconds": 55,
         },
-    })
-    .to_string()
+    });
+    if let Some(demo) = &app.demo {
+        info["demo"] = demo.info();
+    }
+    info.to_string()
 }
 
 /// A path's segment as it was meant: `+` is itself there, unlike in a query.

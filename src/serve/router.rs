@@ -3,7 +3,7 @@
 use super::access::{Access, Nearness};
 use super::listener::Client;
 use super::reply::{self, Reply};
-use super::{App, diagnose, pages, publish, subscribe};
+use super::{App, demo, diagnose, pages, publish, subscribe};
 use crate::transport::{self, Code, Refusal};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
@@ -18,15 +18,16 @@ pub async fn answer(app: &Arc<App>, client: &Client, request: Request<Incoming>)
     let origin = request.headers().get(ORIGIN).cloned();
     let path = request.uri().path();
     let transport = transport::by_path(path);
+    let of_demo = demo::methods(app, path);
     let methods = match (path, transport) {
         ("/publish", _) => "POST, OPTIONS",
         (_, Some(_)) => "GET, HEAD, POST, OPTIONS",
-        _ => "GET, HEAD, OPTIONS",
+        _ => of_demo.unwrap_or("GET, HEAD, OPTIONS"),
     };
     if let Err(refusal) = app.access.check(request.headers()) {
         return reply::refused(&refusal);
     }
-    let is_known = path == "/publish" || transport.is_some() || pages::has(path);
+    let is_known = path == "/publish" || transport.is_some() || of_demo.is_some() || pages::has(path);
     let method = request.method().clone();
     let mut reply = if client.is_over && !matches!(path, "/healthz" | "/readyz") {
         let refusal = Refusal::new(Code::TooManyConnections, "the server has as many connections as it takes");
@@ -47,6 +48,8 @@ pub async fn answer(app: &Arc<App>, client: &Client, request: Request<Incoming>)
         Box::pin(subscribe::answer(app, client, transport, request)).await
     } else if path == "/publish" {
         publish::answer(app, client, request).await.unwrap_or_else(|refusal| reply::refused(&refusal))
+    } else if of_demo.is_some() {
+        demo::answer(app, request).await.unwrap_or_else(|refusal| reply::refused(&refusal))
     } else if app.access.nearness == Nearness::Guarded && pages::is_private(path) {
         reply::refused(&Refusal::new(Code::Forbidden, "this server tells that to nobody but its keepers"))
     } else if path == "/diagnose/echo" {

@@ -19,10 +19,14 @@ export const binary = process.env.LONGTAIL_BIN
 export const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('LONGTAIL_')));
 env.NO_COLOR = '1';
 
-// Starts the server and waits for the line that names its address.
+// Starts the server and waits for the line that names its address. A command is the first of its arguments.
 export async function startServer(args = []) {
+  const command = args[0] === 'demo' ? args.slice(0, 1) : [];
+  args = args.slice(command.length);
   assert.ok(binary && existsSync(binary), 'no longtail binary: run cargo build first');
-  const child = spawn(binary, ['--listen', '127.0.0.1:0', '--tcp-listen', 'off', '--heartbeat-seconds', '2', ...args], {
+  const defaults = [['--listen', '127.0.0.1:0'], ['--tcp-listen', 'off'], ['--heartbeat-seconds', '2']]
+    .filter(([flag]) => !args.includes(flag)).flat();
+  const child = spawn(binary, [...command, ...defaults, ...args], {
     stdio: ['ignore', 'pipe', 'pipe'],
     env
   });
@@ -41,7 +45,7 @@ export async function startServer(args = []) {
     child.stderr.on('data', read);
     child.on('exit', code => reject(new Error(`the server ended with ${code}:\n${log}`)));
   });
-  return { base, child, stop: () => child.kill('SIGTERM') };
+  return { base, child, said: () => log, stop: () => child.kill('SIGTERM') };
 }
 
 export async function startBrowser() {

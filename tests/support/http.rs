@@ -263,6 +263,13 @@ impl Response {
         while self.read_some().await.is_some() {}
     }
 
+    /// Reads until the connection breaks off within the body.
+    pub async fn cut_off(&mut self) {
+        self.tolerant = true;
+        within(SOON, "a body that breaks off", self.finish()).await;
+        assert!(self.broken, "it ended as it should");
+    }
+
     /// The stream and what was read of it beyond the head (after a 101).
     pub fn into_stream(self) -> (TcpStream, Vec<u8>) {
         (self.stream, self.buffer)

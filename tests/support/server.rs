@@ -117,7 +117,10 @@ impl Node {
 
     /// Starts a node and waits for its addresses only.
     pub async fn start_unready(args: &[&str]) -> Node {
-        let mut all = vec!["--log-format", "text"];
+        // A command stands in front of its flags.
+        let (command, args) = args.split_at(args.iter().take(1).filter(|arg| !arg.contains(['-', '='])).count());
+        let mut all = command.to_vec();
+        all.extend(["--log-format", "text"]);
         for (flag, address) in [("--listen", "127.0.0.1:0"), ("--tcp-listen", "127.0.0.1:0")] {
             if !args.contains(&flag) {
                 all.extend([flag, address]);

@@ -2,6 +2,7 @@
 
 use super::http::{Request, Response};
 use super::{Node, SOON, within};
+use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -74,7 +75,11 @@ pub struct RawWebSocket {
 
 impl RawWebSocket {
     pub async fn open(node: &Node, target: &str) -> RawWebSocket {
-        let answer: Response = handshake(target).open(node.http).await;
+        RawWebSocket::open_at(node.http, target).await
+    }
+
+    pub async fn open_at(address: SocketAddr, target: &str) -> RawWebSocket {
+        let answer: Response = handshake(target).open(address).await;
         assert_eq!(answer.status, 101, "the upgrade of {target}");
         let (stream, buffer) = answer.into_stream();
         RawWebSocket { stream, buffer }
@@ -111,6 +116,11 @@ impl RawWebSocket {
             }
         })
         .await
+    }
+
+    /// Reads on to the end of the connection.
+    pub async fn ended(&mut self) {
+        while self.frame().await.is_some() {}
     }
 
     fn parse(&mut self) -> Option<Frame> {

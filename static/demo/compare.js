@@ -1,0 +1,63 @@
+// Two sequences of ids side by side: what the page's own reader has seen, and what a lane has. The page's own
+// reader uses the library as it is meant to be used, and no weather touches it.
+'use strict';
+
+(() => {
+  // Ids that are remembered.
+  const KEPT = 5000;
+  const ids = [];
+  const at = new Map();
+  const watchers = [];
+  let first = 0;
+
+  Demo.reference = {
+    saw(id) {
+      if (at.has(id)) return;
+      at.set(id, first + ids.length);
+      ids.push(id);
+      if (ids.length > KEPT) {
+        at.delete(ids.shift());
+        first += 1;
+      }
+      for (const watcher of watchers) watcher.settle();
+    },
+    // Where it has a hole itself there is nothing to compare with.
+    restart() {
+      for (const watcher of watchers) watcher.restart();
+    }
+  };
+
+  Demo.Comparison = class {
+    constructor() {
+      this.next = 0;
+      this.lost = 0;
+      this.disordered = 0;
+      // What came here first is kept until the other has it, too.
+      this.early = [];
+      watchers.push(this);
+    }
+    saw(id) {
+      this.early.push(id);
+      if (this.early.length > KEPT) this.early.shift();
+      this.settle();
+    }
+    settle() {
+      while (this.early.length) {
+        const place = at.get(this.early[0]);
+        if (place === undefined) break;
+        this.early.shift();
+        if (place < this.next) {
+          this.disordered += 1;
+        } else {
+          this.lost += place - this.next;
+          this.next = place + 1;
+        }
+      }
+    }
+    // A gap that was announced is no loss: reading goes on with whatever comes next.
+    restart() {
+      this.next = first + ids.length;
+      this.early = [];
+    }
+  };
+})();

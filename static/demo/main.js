@@ -1,0 +1,116 @@
+// Begins: asks the server what it offers, and opens a lane for each transport, all at the same cursor.
+'use strict';
+
+(() => {
+  const { byId, make } = Demo;
+
+  // What a browser cannot open is shown as a command that can.
+  function outside(transport, info) {
+    const story = Demo.STORY[transport.name] || { title: transport.name, why: '' };
+    const box = make('article', 'outside');
+    box.id = 'lane-' + transport.name;
+    const title = make('h3', '', story.title);
+    title.id = box.id + '-title';
+    box.setAttribute('aria-labelledby', title.id);
+    let command = `curl -N '${location.origin}${transport.path}?channel=${Demo.CHANNEL}'`;
+    if (transport.name === 'tcp') {
+      const [, host, port] = /^(.*):(\d+)$/.exec(info.tcp || '') || [];
+      command = port
+        ? `printf '%s\\n' '{"type":"subscribe","channels":["${Demo.CHANNEL}"]}' | nc ${host.replace(/^\[|\]$/g, '')} ${port}`
+        : '';
+    }
+    const pre = make('pre', 'mono', command || 'This server has no TCP port open.');
+    pre.tabIndex = 0;
+    box.append(title, make('p', '', story.why), pre);
+    byId('outside').append(box);
+  }
+
+  // Where a weather port is: on this machine as it says, elsewhere under the page's name.
+  function at(address) {
+    const [, host, port] = /^(.*):(\d+)$/.exec(address);
+    return `http://${/^(0\.0\.0\.0|\[::\])$/.test(host) ? location.hostname : host}:${port}`;
+  }
+
+  // Ports on the server's loopback addresses are out of reach from another machine.
+  const isNear = name => /^(127\..*|\[::1\]|localhost|.*\.localhost)$/.test(name);
+  const reaches = ports => Object.values(ports).every(address => !isNear(address.replace(/:\d+$/, '')) || isNear(location.hostname));
+
+  // A server that was started anew has other ports; then all begins anew.
+  const again = ports => async () => {
+    const info = await (await fetch('/info', { cache: 'no-store' })).json();
+    if (JSON.stringify(info.demo?.ports) !== JSON.stringify(ports)) location.reload();
+  };
+
+  // In the order in which they were invented.
+  const byYear = (a, b) => Demo.STORY[a.id].year - Demo.STORY[b.id].year;
+
+  async function begin() {
+    const info = await (await fetch('/info', { cache: 'no-store' })).json();
+    const { cursor } = await (await fetch('/poll?channel=' + Demo.CHANNEL, { cache: 'no-store' })).json();
+    const known = new Set(Longtail.transports.map(transport => transport.name));
+    const names = info.transports.filter(t => t.browser && known.has(t.name)).map(t => t.name);
+    const demo = info.demo && reaches(info.demo.ports) ? info.demo : null;
+    const ports = demo ? demo.ports : {};
+    const lanes = [];
+    let specs;
+    let turns = [];
+    let hopNames = names;
+
+    if (demo) {
+      await Demo.wire.open(again(ports));
+      if (demo.applet) hopNames = ['tcp', ...names];
+      specs = hopNames.map(id => ({ id, transport: id, base: id === 'tcp' ? '' : at(ports[id]), hasWire: true, hasPath: true }));
+      Demo.say(byId('spread'), 'Each lane goes through a port of its own, an origin by itself, since a browser opens only six connections to one.');
+    } else {
+      const spread = await Demo.spread(names);
+      specs = names.map(id => ({ id, transport: id, base: spread.places.get(id) }));
+      turns = spread.turns;
+      Demo.say(byId('spread'), spread.text);
+      byId('no-weather').hidden = false;
+      if (info.demo) {
+        Demo.say(byId('no-weather'), 'There is weather on this server, but only for its own machine: start it with --open and --weather-listen 0.0.0.0:9000, say, to have it here, too.');
+      }
+    }
+    // Where the page came by HTTP/2, the two that gain most by it, on its own connection.
+    if (demo && performance.getEntriesByType('navigation')[0]?.nextHopProtocol === 'h2') {
+      for (const transport of ['sse', 'ws']) specs.push({ id: transport + '-h2', transport, base: '' });
+    }
+    for (const spec of specs) if (!Demo.STORY[spec.id]) Demo.STORY[spec.id] = { year: 2026, title: spec.id, by: '', why: '', cost: '', hit: [] };
+
+    // The reader that the others are compared with: the library, as a page uses it.
+    const own = Longtail.connect('', { channels: [Demo.CHANNEL], cursor, client: Demo.client });
+    own.on('message', message => { if (message.id) Demo.reference.saw(message.id); });
+    own.on('gap', () => Demo.reference.restart());
+
+    for (const spec of specs.sort(byYear)) {
+      const lane = new Demo.Lane({ ...spec, cursor });
+      lanes.push(lane);
+      byId('lanes').append(lane.box);
+    }
+    for (const transport of info.transports.filter(t => !specs.some(spec => spec.id === t.name))) outside(transport, info);
+    if (turns.length) Demo.takeTurns(lanes.filter(lane => turns.includes(lane.id)));
+    if (demo) Demo.weather(lanes);
+    Demo.publish(lanes);
+    const hop = Demo.hop(demo ? at(ports.hop) : '', specs.filter(spec => hopNames.includes(spec.id)).map(spec => spec.id), cursor);
+
+    const axis = byId('lag-axis');
+    for (const { at: part, label } of Demo.LAG_MARKS) {
+      const mark = make('span', '', label);
+      mark.style.left = part * 100 + '%';
+      axis.append(mark);
+    }
+    const table = new Demo.LagTable(byId('lag-table'));
+    setInterval(() => {
+      const now = Date.now();
+      table.draw(lanes.map(lane => lane.tick(now)));
+      Demo.say(byId('own'), `The page’s own reader is on ${(Demo.STORY[own.transport] || { title: '…' }).title} and has seen ${own.stats.messages} messages.`);
+    }, 1000);
+    return { lanes, hop };
+  }
+
+  addEventListener('load', () => {
+    begin().catch(error => {
+      Demo.say(byId('own'), `The server did not say what it offers (${error.message}). Reload to try again.`);
+    });
+  });
+})();

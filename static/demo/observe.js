@@ -1,0 +1,33 @@
+// What a reader of this page does on its transport, as far as a script can see it: requests, what they brought,
+// and their end. The bytes themselves only the server of `longtail demo` can show.
+'use strict';
+
+(() => {
+  const watchers = new WeakMap();
+  const open = new WeakMap();
+
+  // tell(what, count): 'request', 'message', 'control', 'batch', 'end'
+  Demo.observe = (lt, tell) => watchers.set(lt, tell);
+
+  for (const transport of Longtail.transports) {
+    const { open: opens, close: closes } = transport;
+    transport.open = link => {
+      const tell = watchers.get(link.owner);
+      if (!tell) return opens.call(transport, link);
+      // It inherits what the library changes on the link.
+      const seen = Object.create(link);
+      seen.request = () => { tell('request'); link.request(); };
+      seen.item = object => { tell(object.type === undefined ? 'message' : 'control', 1); link.item(object); };
+      seen.batch = batch => { tell('batch', (batch.messages || []).length); link.batch(batch); };
+      seen.end = error => { tell('end'); link.end(error); };
+      const handle = opens.call(transport, seen);
+      if (handle) open.set(handle, tell);
+      return handle;
+    };
+    transport.close = handle => {
+      const tell = handle && open.get(handle);
+      if (tell) tell('end');
+      closes.call(transport, handle);
+    };
+  }
+})();

@@ -1,0 +1,75 @@
+// Publishing, by hand and at a rate. When a message of this page was sent is remembered: lag is counted from there.
+'use strict';
+
+Demo.sent = new Map();
+
+(() => {
+  const KEPT = 2000;
+
+  Demo.publish = lanes => {
+    const { byId } = Demo;
+    let ticks = 0;
+    let timer = null;
+    let answered = true;
+
+    function outcome(text, isBad) {
+      Demo.say(byId('outcome'), text);
+      byId('outcome').classList.toggle('bad', !!isBad);
+    }
+
+    async function send(query, body) {
+      const time = Date.now();
+      const answer = await fetch('/publish?' + query, { method: 'POST', headers: { 'Content-Type': 'text/plain; charset=utf-8' }, body });
+      const reply = await answer.json();
+      if (!answer.ok) throw new Error(`${reply.error.code}: ${reply.error.message}`);
+      const { id } = reply.messages[0];
+      if (id) {
+        Demo.sent.set(id, time);
+        if (Demo.sent.size > KEPT) Demo.sent.delete(Demo.sent.keys().next().value);
+        for (const lane of lanes) lane.wasSent(id, time);
+      }
+      return id;
+    }
+
+    byId('publish').addEventListener('submit', event => {
+      event.preventDefault();
+      const fields = event.target.elements;
+      let data = fields.data.value;
+      try {
+        data = JSON.parse(data);
+      } catch { /* plain text */ }
+      // As typed: numbers and the order of keys stay what they were. A text goes as a text.
+      const isText = typeof data === 'string';
+      const query = new URLSearchParams({ channel: Demo.CHANNEL });
+      if (fields.event.value) query.set('event', fields.event.value);
+      if (fields.volatile.checked) query.set('volatile', '1');
+      if (fields.exclude.checked) query.set('exclude', Demo.client);
+      if (isText) query.set('as', 'text');
+      send(query, isText ? data : fields.data.value)
+        .then(id => outcome(id ? 'Published as ' + id : 'Published, volatile: it has no id'))
+        .catch(error => outcome(error instanceof TypeError ? 'The server did not answer.' : error.message, true));
+    });
+
+    function rate() {
+      const wanted = Number(byId('rate').value);
+      Demo.say(byId('rate-text'), wanted ? `${wanted} a second` : 'none');
+      byId('rate').setAttribute('aria-valuetext', byId('rate-text').textContent);
+      clearInterval(timer);
+      if (wanted) timer = setInterval(tick, 1000 / wanted);
+    }
+
+    function tick() {
+      // A server that does not answer is not asked ever more.
+      if (!answered) return;
+      answered = false;
+      ticks += 1;
+      const query = new URLSearchParams({ channel: Demo.CHANNEL, event: 'tick' });
+      send(query, JSON.stringify({ n: ticks, at: new Date().toISOString() }))
+        .catch(error => outcome(error instanceof TypeError ? 'The server did not answer.' : error.message, true))
+        .finally(() => { answered = true; });
+    }
+
+    byId('rate').addEventListener('input', rate);
+    rate();
+  };
+})();

@@ -1,0 +1,64 @@
+// A reader: the library's connection, in this page or in a frame of another origin. Both look the same from here.
+'use strict';
+
+(() => {
+  // In a frame: its orders go by post, and what is known of it comes the same way.
+  function framed(base, options) {
+    const listeners = {};
+    const frame = Demo.make('iframe', 'remote');
+    const self = { cursor: options.cursor, state: 'idle', transport: options.transports[0], stats: { requests: 0, messages: 0, repeats: 0, gaps: 0 } };
+    let isReady = false;
+    // What it is to do once it is there.
+    let wanted = null;
+    let names = options.transports;
+
+    const order = (longtail, more) => frame.contentWindow.postMessage({ longtail, ...more }, base);
+
+    function load() {
+      if (isReady) return;
+      // A path in bad weather may swallow the page itself.
+      frame.src = base + '/demo/frame?' + Math.random();
+      setTimeout(load, 8000);
+    }
+
+    addEventListener('message', event => {
+      if (event.source !== frame.contentWindow || event.origin !== base) return;
+      const { longtail: name, detail, facts } = event.data;
+      if (name === 'ready') {
+        if (isReady) return;
+        isReady = true;
+        order('connect', { options: { ...options, transports: names } });
+        if (wanted) order(wanted);
+        return;
+      }
+      Object.assign(self, facts);
+      for (const fn of listeners[name] || []) fn(detail);
+    });
+
+    self.on = (name, fn) => { (listeners[name] = listeners[name] || []).push(fn); };
+    self.use = list => {
+      names = list;
+      if (isReady) order('use', { names });
+    };
+    self.pause = () => {
+      if (isReady) order('pause'); else wanted = 'pause';
+    };
+    self.resume = () => {
+      if (isReady) order('resume'); else wanted = null;
+    };
+
+    frame.title = 'A reader behind the weather';
+    frame.tabIndex = -1;
+    frame.setAttribute('aria-hidden', 'true');
+    document.body.append(frame);
+    load();
+    return self;
+  }
+
+  // Where the forever frame is among the transports, it has to be at home.
+  Demo.reader = (base, transports, cursor, more) => {
+    const options = { channels: [Demo.CHANNEL], transports, cursor, client: Demo.client, ...more };
+    const isAbroad = base !== '' && transports.includes('forever-frame');
+    return isAbroad ? framed(base, options) : Longtail.connect(base, options);
+  };
+})();
