@@ -252,7 +252,7 @@ impl Duplex<'_> {
                     None => break,
                 },
                 Ok(None) => break,
-                Err(breach) => return self.breach(pump, breach).await.map(Some),
+                Err(breach) => return Box::pin(self.breach(pump, breach)).await.map(Some),
             };
             match input {
                 Input::Nothing => {}
@@ -263,7 +263,7 @@ impl Duplex<'_> {
                     Outcome::Publish(draft, reference) => self.publish(draft, reference).await,
                     Outcome::TooLarge => {
                         let farewell = self.decoder.too_large();
-                        return self.breach(pump, Breach { refusal: None, farewell }).await.map(Some);
+                        return Box::pin(self.breach(pump, Breach { refusal: None, farewell })).await.map(Some);
                     }
                 },
                 Input::Reply(bytes) => self.io.write_all(&bytes).await?,

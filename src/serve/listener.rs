@@ -210,7 +210,7 @@ fn take_over(app: Arc<App>, mut io: ClientIo, client: Client, taken: Taken) {
         }
         Taken::Poll(waiting, head) => {
             tokio::spawn(async move {
-                let Ok(unread) = waiting.run(&app, &mut io, head).await else { return };
+                let Ok(unread) = waiting.run(&app, &mut io, &head).await else { return };
                 next_request(app, io, client, unread, true).await;
             });
         }

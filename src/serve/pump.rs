@@ -74,8 +74,8 @@ pub struct Pump {
     written: usize,
     /// Whether `spoke` is the present moment: nothing was waited for since.
     is_fresh: bool,
-    /// What the next polls give before anything else.
-    ready: VecDeque<Bytes>,
+    /// What the next polls give before anything else. Boxed while there is any.
+    ready: Option<Box<VecDeque<Bytes>>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,7 +105,7 @@ impl Pump {
             armed: None,
             written: 0,
             is_fresh: false,
-            ready: VecDeque::new(),
+            ready: None,
         }
     }
 
@@ -122,7 +122,7 @@ impl Pump {
         let hello = Control::Hello { cursor, client: &client, transport: self.pace.transport, heartbeat };
         self.envelope.control(&hello, &mut out);
         self.subscription.set_client(client);
-        self.ready.push_back(out.into());
+        self.ready.get_or_insert_default().push_back(out.into());
     }
 
     /// Lets the hub write to this socket while the pump is parked.
@@ -133,7 +133,7 @@ impl Pump {
 
     /// Parks, behind a [`poll_next`](Pump::poll_next) that was pending: the hub may write now.
     pub fn park(&mut self) {
-        let is_quiet = self.state == State::Running && self.ready.is_empty() && self.subscription.has_begun();
+        let is_quiet = self.state == State::Running && self.ready.is_none() && self.subscription.has_begun();
         if is_quiet && let Some(limit) = self.limit() {
             let left = if self.pace.rollover.is_some() { limit.bytes } else { usize::MAX };
             self.subscription.park(left);
@@ -175,12 +175,16 @@ impl Pump {
     pub fn say(&mut self, control: &Control<'_>) {
         let mut out = Vec::with_capacity(256);
         self.envelope.control(control, &mut out);
-        self.ready.push_back(out.into());
+        self.ready.get_or_insert_default().push_back(out.into());
     }
 
     /// What it was told to say and has not given yet.
     pub fn said(&mut self) -> Option<Bytes> {
-        let bytes = self.ready.pop_front()?;
+        let ready = self.ready.as_mut()?;
+        let bytes = ready.pop_front()?;
+        if ready.is_empty() {
+            self.ready = None;
+        }
         self.written += bytes.len();
         Some(bytes)
     }
@@ -218,7 +222,9 @@ impl Pump {
                 match (step, frames) {
                     (Poll::Ready(Step::Gap(gap)), frames) => {
                         // Volatile messages may have come with it.
-                        self.ready.extend(frames);
+                        if let Some(frames) = frames {
+                            self.ready.get_or_insert_default().push_back(frames);
+                        }
                         self.say(&Control::Gap(gap));
                         continue;
                     }

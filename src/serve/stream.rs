@@ -6,6 +6,7 @@
 
 use super::io::ClientIo;
 use super::pump::Pump;
+use bytes::buf::Chain;
 use bytes::{Buf, Bytes, BytesMut};
 use hyper::Version;
 use std::future::poll_fn;
@@ -52,12 +53,21 @@ pub async fn run(io: &mut ClientIo, pump: &mut Pump, framing: Framing) -> io::Re
             }
             next
         });
-        match (next.await?, framing) {
-            (Next::Rest(bytes), _) | (Next::Piece(bytes), Framing::Close) => io.write_all(&bytes).await?,
-            (Next::Piece(bytes), Framing::Chunked) => write_chunk(io, bytes).await?,
-            (Next::End, Framing::Close) => return Ok(input.freeze()),
-            (Next::End, Framing::Chunked) => {
-                io.write_all(b"0\r\n\r\n").await?;
+        // A write that has to wait is a future of its own, made when there is one: a parked stream does not keep
+        // room for it.
+        match next.await? {
+            Next::Rest(bytes) => Box::pin(io.write_all(&bytes)).await?,
+            Next::Piece(bytes) => {
+                let mut piece = Piece::new(framing, bytes);
+                piece.write_now(io)?;
+                if piece.0.has_remaining() {
+                    Box::pin(io.write_all_buf(&mut piece.0)).await?;
+                }
+            }
+            Next::End => {
+                if framing == Framing::Chunked {
+                    Box::pin(io.write_all(b"0\r\n\r\n")).await?;
+                }
                 return Ok(input.freeze());
             }
         }
@@ -107,34 +117,41 @@ pub fn chunk(bytes: &[u8]) -> Vec<u8> {
     [&head[at..], bytes, END].concat()
 }
 
-/// One chunk (RFC 9112 §7.1).
-async fn write_chunk(io: &mut ClientIo, bytes: Bytes) -> io::Result<()> {
-    if bytes.is_empty() {
-        // A chunk of no bytes would end the body.
-        return Ok(());
-    }
-    let (head, at) = chunk_head(bytes.len());
-    let written = write_flat(io, &head[at..], &bytes)?;
-    let mut chunk = (&head[at..]).chain(bytes).chain(END);
-    chunk.advance(written);
-    if chunk.has_remaining() { io.write_all_buf(&mut chunk).await } else { Ok(()) }
-}
-
 const END: &[u8] = b"\r\n";
 
 /// The longest chunk that is copied together.
 const FLAT: usize = 2048;
 
-/// Tries a small chunk as one flat write, which costs the kernel less than gathering three parts. A
-/// function of its own, so that its buffer lies on the stack and not in every parked stream.
-fn write_flat(io: &ClientIo, head: &[u8], bytes: &[u8]) -> io::Result<usize> {
-    let mut flat = [0u8; FLAT];
-    let whole = head.len() + bytes.len() + END.len();
-    let Some(flat) = flat.get_mut(..whole) else { return Ok(0) };
-    flat[..head.len()].copy_from_slice(head);
-    flat[head.len()..whole - END.len()].copy_from_slice(bytes);
-    flat[whole - END.len()..].copy_from_slice(END);
-    io.write_now(flat)
+/// What is written of a body at a time: a chunk (RFC 9112 §7.1), or bytes as they are.
+struct Piece(Chain<Chain<Bytes, Bytes>, &'static [u8]>);
+
+impl Piece {
+    fn new(framing: Framing, bytes: Bytes) -> Piece {
+        // A chunk of no bytes would end the body.
+        if framing == Framing::Close || bytes.is_empty() {
+            return Piece(Bytes::new().chain(bytes).chain(&[]));
+        }
+        let (head, at) = chunk_head(bytes.len());
+        Piece(Bytes::copy_from_slice(&head[at..]).chain(bytes).chain(END))
+    }
+
+    /// Tries a small one as one flat write, which costs the kernel less than gathering three parts. A
+    /// function of its own, so that its buffer lies on the stack and not in every parked stream.
+    fn write_now(&mut self, io: &ClientIo) -> io::Result<()> {
+        let mut flat = [0u8; FLAT];
+        let Some(flat) = flat.get_mut(..self.0.remaining()) else { return Ok(()) };
+        let mut at = 0;
+        for part in [self.0.first_ref().first_ref(), self.0.first_ref().last_ref()]
+            .map(|part| &part[..])
+            .into_iter()
+            .chain([*self.0.last_ref()])
+        {
+            flat[at..at + part.len()].copy_from_slice(part);
+            at += part.len();
+        }
+        self.0.advance(io.write_now(flat)?);
+        Ok(())
+    }
 }
 
 /// The size in hexadecimal and a line end, at the end of an array.

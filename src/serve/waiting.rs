@@ -51,24 +51,32 @@ impl Waiting {
     /// # Errors
     ///
     /// The client is gone, or takes nothing.
-    pub async fn run(mut self, app: &App, io: &mut ClientIo, head: Bytes) -> io::Result<Bytes> {
+    pub async fn run(mut self: Box<Self>, app: &App, io: &mut ClientIo, head: &Bytes) -> io::Result<Bytes> {
         let mut input = BytesMut::new();
+        let step = self.wait(app, io, &mut input).await?;
+        // A future of its own, made when it is needed: a parked poll does not keep room for it.
+        Box::pin(self.answer(step, app, io, head)).await?;
+        Ok(input.freeze())
+    }
+
+    async fn wait(&mut self, app: &App, io: &mut ClientIo, input: &mut BytesMut) -> io::Result<Option<Step>> {
         let mut is_open = true;
-        let step = {
-            let mut timer = pin!(tokio::time::sleep(self.timeout));
-            poll_fn(|cx| {
-                if let Poll::Ready(step) = self.collector.poll_wait(cx, &mut self.subscription) {
-                    return Poll::Ready(Ok(Some(step)));
-                }
-                // After the step, which has registered the waker that a drain wakes.
-                if app.drain.has_begun() || timer.as_mut().poll(cx).is_ready() {
-                    return Poll::Ready(Ok(None));
-                }
-                poll_client(cx, io, &mut input, &mut is_open).map_ok(|()| None)
-            })
-            .await?
-        };
-        let Waiting { collector, mut subscription, envelope, .. } = self;
+        let mut timer = pin!(tokio::time::sleep(self.timeout));
+        poll_fn(|cx| {
+            if let Poll::Ready(step) = self.collector.poll_wait(cx, &mut self.subscription) {
+                return Poll::Ready(Ok(Some(step)));
+            }
+            // After the step, which has registered the waker that a drain wakes.
+            if app.drain.has_begun() || timer.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Ok(None));
+            }
+            poll_client(cx, io, input, &mut is_open).map_ok(|()| None)
+        })
+        .await
+    }
+
+    async fn answer(self: Box<Self>, step: Option<Step>, app: &App, io: &mut ClientIo, head: &Bytes) -> io::Result<()> {
+        let Waiting { collector, mut subscription, envelope, .. } = *self;
         let batch = match step {
             // A gap is told at once, with what there is behind it.
             Some(Step::Gap(_)) => poll::now_behind_gap(&mut subscription, collector).await,
@@ -76,9 +84,8 @@ impl Waiting {
         };
         // Not counted as a reader while the answer is written.
         drop(subscription);
-        let answer = app.polls.answer(&head, &*envelope, &batch, app.drain.has_begun());
-        io.write_all(&answer).await?;
-        Ok(input.freeze())
+        let answer = app.polls.answer(head, &*envelope, &batch, app.drain.has_begun());
+        io.write_all(&answer).await
     }
 }
 

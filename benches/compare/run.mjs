@@ -1,0 +1,134 @@
+// Ourselves, the floor, nchan and Socket.IO side by side: server CPU per delivery as a ratio to `rtload bare` in the same
+// pair of runs, medians over the pairs.
+//
+//   node benches/compare/run.mjs [--pairs 5] [--seconds 4] [--rows a,b,g,f,e,h,d] [--write]
+//
+// Wants a release build (LONGTAIL_BIN, or target/release/longtail), nginx and node. With --write the table and the plot go
+// into docs/performance.md and docs/performance.svg.
+
+import { execFileSync, spawn } from 'node:child_process';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import os from 'node:os';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { plot } from './plot.mjs';
+import { subjects } from './subjects.mjs';
+
+const { values: options } = parseArgs({
+    options: {
+        pairs: { type: 'string', default: '5' },
+        seconds: { type: 'string', default: '4' },
+        rows: { type: 'string', default: 'a,b,g,f,e,h,d' },
+        write: { type: 'boolean', default: false },
+    },
+});
+const root = new URL('../..', import.meta.url).pathname;
+const work = join(root, 'target/compare');
+mkdirSync(work, { recursive: true });
+const rtload = join(root, 'target/rtload/release/rtload');
+if (!existsSync(rtload)) {
+    execFileSync('cargo', ['build', '--quiet', '--release', '--manifest-path', join(root, 'benches/rtload/Cargo.toml')],
+        { env: { ...process.env, CARGO_TARGET_DIR: join(root, 'target/rtload') }, stdio: 'inherit' });
+}
+const all = subjects({ longtail: process.env.LONGTAIL_BIN ?? join(root, 'target/release/longtail'), rtload, work });
+
+const STREAMS = ['sse', 'xhr-stream', 'multipart', 'forever-frame', 'ws', 'tcp'];
+const ROWS = {
+    a: { title: '1 channel × 1,000 readers, 40 messages/s', load: ['-n', '1000', '--rate', '40'], transports: STREAMS, goal: 1.1 },
+    b: { title: 'the same, as fast as acknowledged', load: ['-n', '1000', '--rate', '0'], transports: ['sse', 'ws'], goal: 1.15 },
+    g: { title: 'the same, 32 publishes in flight', load: ['-n', '1000', '--rate', '0', '--pub-pipeline', '32'], transports: ['sse', 'ws'] },
+    f: { title: '5,000 channels × 1 reader, 32 in flight', load: ['-n', '5000', '-c', '5000', '--rate', '0', '--pub-pipeline', '32'], transports: ['sse', 'ws'], goal: 1.5 },
+    e: { title: '1,000 long-pollers, 20 messages/s', load: ['-n', '1000', '--rate', '20'], transports: ['long-poll'], goal: 1.2 },
+    h: { title: 'a burst of 200 messages to 1,000 long-pollers', load: ['-n', '1000', '--rate', '0', '--messages', '200', '--pub-pipeline', '32'], transports: ['long-poll'] },
+    d: { title: '19,000 idle connections', load: ['-n', '19000', '--rate', '1', '--hold', '5'], transports: ['sse', 'ws', 'long-poll'], peers: ['bare', 'longtail'], pairs: 1 },
+};
+/** The floor has three framings; each of ours is measured against the one next to it. */
+const floorOf = (transport) => (['ws', 'long-poll'].includes(transport) ? transport : 'sse');
+
+function load(server, transport, row) {
+    const args = ['-c', '1', rtload, 'load', ...server.read[transport], ...row.load, ...server.publish,
+        '--pid', `${server.pid}`, '--duration', options.seconds];
+    return new Promise((done, fail) => {
+        const child = spawn('taskset', args, { stdio: ['ignore', 'pipe', 'ignore'] });
+        let out = '';
+        child.stdout.on('data', (text) => { out += text; });
+        child.on('exit', () => {
+            try { done(JSON.parse(out)); } catch (error) { fail(new Error(`${transport}: ${out || error}`)); }
+        });
+    });
+}
+
+async function measure(name, transport, row) {
+    const server = await all[name]();
+    try {
+        const report = await load(server, transport, row);
+        return {
+            us: report.server.cpu_us_per_delivery,
+            p99: report.latency_us.p99 / 1000,
+            lost: report.lost,
+            expected: report.expected,
+            bytes: report.server.rss_bytes_per_conn,
+            idle: report.server.cpu_ms_per_idle_s,
+            reads: report.reads_per_delivery,
+        };
+    } finally {
+        await server.stop();
+    }
+}
+
+const median = (list) => [...list].sort((a, b) => a - b)[Math.floor((list.length - 1) / 2)];
+
+const results = [];
+for (const key of options.rows.split(',')) {
+    const row = ROWS[key];
+    for (const transport of row.transports) {
+        const floor = floorOf(transport);
+        const peers = (row.peers ?? ['bare', 'longtail', 'nchan', 'socket.io']).filter((name) =>
+            name !== 'bare' && (name === 'longtail' || transport === floor) && (name !== 'socket.io' || transport === 'ws'));
+        const runs = Object.fromEntries(peers.map((name) => [name, []]));
+        for (let pair = 0; pair < (row.pairs ?? Number(options.pairs)); pair++) {
+            const bare = await measure('bare', floor, row);
+            for (const name of peers) {
+                const run = await measure(name, transport, row);
+                runs[name].push({ ...run, bare: bare.us, ratio: run.us / bare.us, bareP99: bare.p99 });
+            }
+        }
+        for (const name of peers) {
+            const list = runs[name];
+            const of = (field) => median(list.map((run) => run[field]));
+            const result = {
+                row: key, title: row.title, transport, name, goal: name === 'longtail' ? row.goal : undefined,
+                us: of('us'), bare: of('bare'), ratio: of('ratio'), p99: of('p99'), bytes: of('bytes'), idle: of('idle'),
+                lost: list.reduce((sum, run) => sum + run.lost, 0), expected: list.reduce((sum, run) => sum + run.expected, 0),
+            };
+            results.push(result);
+            console.log(JSON.stringify(result));
+        }
+    }
+}
+
+const number = (value, digits = 2) => (value === null || value === undefined ? '' : value.toFixed(digits));
+const table = [
+    '| | work | | server | CPU µs a delivery | bare, same run | ratio | p99, ms | lost |',
+    '|---|---|---|---|---|---|---|---|---|',
+    ...results.filter(({ row }) => row !== 'd').map((r) =>
+        `| ${r.row} | ${r.title} | ${r.transport} | ${r.name} | ${number(r.us)} | ${number(r.bare)} | ${number(r.ratio)} | ${number(r.p99, 1)} | ${r.lost} of ${r.expected} |`),
+    '',
+    '| | work | | server | resident bytes a connection | CPU ms a second, idle |',
+    '|---|---|---|---|---|---|',
+    ...results.filter(({ row }) => row === 'd').map((r) =>
+        `| ${r.row} | ${r.title} | ${r.transport} | ${r.name} | ${number(r.bytes, 0)} | ${number(r.idle, 1)} |`),
+].join('\n');
+const where = `${os.cpus()[0].model.trim()}, ${os.cpus().length} CPUs, Linux ${os.release()}; ` +
+    `${options.pairs} pairs of ${options.seconds} s; the server on CPU 0, rtload on CPU 1; load average ${os.loadavg()[0].toFixed(1)}`;
+console.log(`\n${where}\n\n${table}`);
+
+if (options.write) {
+    const path = join(root, 'docs/performance.md');
+    const text = readFileSync(path, 'utf8');
+    const [begin, end] = ['<!-- compare: begin -->', '<!-- compare: end -->'];
+    const [before, after] = [text.indexOf(begin), text.indexOf(end)];
+    if (before < 0 || after < before) throw new Error(`docs/performance.md has no ${begin} … ${end}`);
+    writeFileSync(path, `${text.slice(0, before + begin.length)}\n\n${where}.\n\n${table}\n\n${text.slice(after)}`);
+    writeFileSync(join(root, 'docs/performance.svg'), plot(results.filter(({ row }) => row !== 'd')));
+}
