@@ -313,7 +313,7 @@ async fn a_page_sees_the_bytes_of_its_own_requests() {
     let other = "ffffffff-4f50-4a6b-8c7d-9e0f1a2b3c4d";
     Request::get(&format!("/poll?channel=a&client={other}")).send(demo.port("poll")).await;
     let path = format!("/poll?channel=a&client={CLIENT}");
-    Request::get(&path).header("X-Own", "yes").send(demo.port("poll")).await;
+    Request::get(&path).header("X-Own", "yes").header("Cookie", "session=secret").send(demo.port("poll")).await;
     let ended = |events: &[Value]| events.iter().any(|event| event["mark"] == "end");
     let events = told(&mut wire, ended).await;
     let whats: Vec<_> = events.iter().map(|event| event["what"].as_str().expect("what")).collect();
@@ -321,6 +321,7 @@ async fn a_page_sees_the_bytes_of_its_own_requests() {
     assert!(events.iter().all(|event| event["lane"] == "poll"));
     let sent = bytes_of(&events[1]);
     assert!(sent.starts_with(&format!("GET {path} HTTP/1.1\r\n")) && sent.contains("X-Own: yes"), "{sent}");
+    assert!(!events.iter().any(|event| bytes_of(event).contains("secret")), "cookies are not shown");
     let answered = events.iter().find(|event| event["what"] == "answered").expect("an answer");
     assert!(bytes_of(answered).starts_with("HTTP/1.1 200 OK\r\n"), "{answered}");
     assert!(!events.iter().any(|event| bytes_of(event).contains(other)), "somebody else's");

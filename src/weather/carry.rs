@@ -1,6 +1,6 @@
 //! One connection on its way through the weather.
 
-use super::framing::{Answers, Requests, Stand};
+use super::framing::{Answers, Requests, Stand, without_secrets};
 use super::tap::Record;
 use super::{Conditions, Speaks};
 use bytes::Bytes;
@@ -130,13 +130,16 @@ impl Connection {
         }
         let passed = requests.feed(bytes, &self.now()).map_err(|_| "not-http")?;
         let Some(head) = &passed.head else {
-            self.record.note("sent", bytes.len(), Some(bytes), None);
+            // A part of a body; a part of a head is told of when there is all of it.
+            if !passed.bytes.is_empty() {
+                self.record.note("sent", bytes.len(), Some(bytes), None);
+            }
             return Ok(passed.bytes.into());
         };
         self.record.find_client(head);
-        self.record.note("sent", head.len(), Some(head), Some("request"));
+        self.record.note("sent", head.len(), Some(&without_secrets(head)), Some("request"));
         if !passed.bytes.starts_with(head) {
-            self.record.note("rewritten", passed.bytes.len(), Some(&passed.bytes), None);
+            self.record.note("rewritten", passed.bytes.len(), Some(&without_secrets(&passed.bytes)), None);
         }
         self.is_head.store(passed.is_head, Ordering::Relaxed);
         self.phase.send_replace(Phase::Request(Instant::now()));

@@ -166,6 +166,25 @@ fn rewrite(request: &httparse::Request<'_, '_>, conditions: &Conditions, out: &m
     out.extend_from_slice(b"\r\n");
 }
 
+/// A head as it may be shown: cookies of whatever else runs on this machine go to all its ports, and what is
+/// shown may be on a projector.
+pub(super) fn without_secrets(head: &[u8]) -> Vec<u8> {
+    let mut shown = Vec::with_capacity(head.len());
+    for line in head.split_inclusive(|byte| *byte == b'\n') {
+        let name = line.split(|byte| *byte == b':').next().unwrap_or_default();
+        let is_secret = ["cookie", "authorization", "proxy-authorization"]
+            .iter()
+            .any(|secret| name.eq_ignore_ascii_case(secret.as_bytes()));
+        if is_secret {
+            shown.extend_from_slice(name);
+            shown.extend_from_slice(b": (not shown)\r\n");
+        } else {
+            shown.extend_from_slice(line);
+        }
+    }
+    shown
+}
+
 /// Where an answer stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stand {
@@ -303,6 +322,14 @@ mod tests {
         assert_eq!(stripped, Ok(b"GET /ws HTTP/1.1\r\nHost: a\r\n\r\n".to_vec()));
         let old = made(Conditions { http10: true, ..Conditions::default() });
         assert_eq!(old, Ok(b"GET /ws HTTP/1.0\r\nHost: a\r\n\r\n".to_vec()));
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let head = b"GET / HTTP/1.1\r\nHost: a\r\nCOOKIE: session=1\r\nauthorization: Bearer x\r\nX-Cookie: y\r\n\r\n";
+        let shown =
+            "GET / HTTP/1.1\r\nHost: a\r\nCOOKIE: (not shown)\r\nauthorization: (not shown)\r\nX-Cookie: y\r\n\r\n";
+        assert_eq!(String::from_utf8_lossy(&without_secrets(head)), shown);
     }
 
     #[test]

@@ -29,7 +29,8 @@
       text += shown;
       at += taken;
     }
-    return text.replace(/\r\n/g, '\n').replace(/\r/g, '\\r').replace(/ {24,}/g, run => `[${run.length} spaces]`)
+    // A WebSocket's text frame begins with 81.
+    return text.replace(/(.)(?=\\x81)/g, '$1\n').replace(/\r\n/g, '\n').replace(/\r/g, '\\r').replace(/ {24,}/g, run => `[${run.length} spaces]`)
       .replace(/\n{24,}/g, run => `[${run.length} line ends]`);
   };
 

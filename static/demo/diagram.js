@@ -67,7 +67,7 @@
       const [x1, x2, y1, y2] = [this.x(fromTime) + beside, this.x(toTime) + beside, this.lines[from], this.lines[to]];
       const group = Demo.svg('g', { class: 'arrow ' + kind });
       if (title) group.append(Demo.svg('title', {}, title));
-      const width = Math.min(5, 1.4 + Math.log2(1 + (weight || 0)));
+      const width = Math.min(5, 1.2 + 0.8 * Math.log2(1 + (weight || 0)));
       group.append(Demo.svg('line', { x1, y1, x2, y2, 'stroke-width': width }));
       const length = Math.hypot(x2 - x1, y2 - y1) || 1;
       const [dx, dy] = [(x2 - x1) / length, (y2 - y1) / length];
@@ -109,7 +109,11 @@
       const [x, y] = [this.x(time), this.lines.path || (this.lines.browser + this.lines.server) / 2];
       const group = Demo.svg('g', { class: 'cross' });
       group.append(Demo.svg('path', { d: `M${x - 6} ${y - 6}L${x + 6} ${y + 6}M${x + 6} ${y - 6}L${x - 6} ${y + 6}` }));
-      if (label) group.append(Demo.svg('text', { x: x + 10, y: y - 6 }, label));
+      // One word for several in a row.
+      if (label && !(x - this.crossed < 60)) {
+        group.append(Demo.svg('text', { x: x + 10, y: y - 6 }, label));
+        this.crossed = x;
+      }
       return this.put(time, group);
     }
 

@@ -14,8 +14,9 @@
     let hops = -1;
 
     const rungs = names.map((name, index) => {
-      const button = Demo.make('button', 'rung rung-' + name, (Demo.STORY[name] || { title: name }).title);
+      const button = Demo.make('button', 'rung rung-' + name, (Demo.STORY[name] || {}).short || name);
       button.type = 'button';
+      button.setAttribute('aria-label', `${button.textContent}: take the reader there`);
       button.dataset.transport = name;
       button.addEventListener('click', () => {
         byId('hop-auto').checked = false;

@@ -103,7 +103,7 @@
     setInterval(() => {
       const now = Date.now();
       table.draw(lanes.map(lane => lane.tick(now)));
-      Demo.say(byId('own'), `The page’s own reader is on ${(Demo.STORY[own.transport] || { title: '…' }).title} and has seen ${own.stats.messages} messages.`);
+      Demo.say(byId('own'), `The page’s own reader: ${(Demo.STORY[own.transport] || { title: '…' }).title}, ${own.stats.messages} messages`);
     }, 1000);
     return { lanes, hop };
   }

@@ -3,55 +3,55 @@
 
 Demo.STORY = {
   'tcp': {
-    year: 1995, title: 'Raw TCP', by: 'Java applet',
+    year: 1995, title: 'Raw TCP', short: 'TCP', by: 'Java applet',
     why: 'An applet may open a socket to the host it came from. Bytes both ways, nothing around them: as good as it gets.',
     cost: 'Needs a plug-in and a port of its own. Firewalls let HTTP through and little else.',
     hit: ['http_only', 'cut_seconds', 'latency_ms']
   },
   'multipart': {
-    year: 1995, title: 'Multipart', by: 'Netscape server push',
+    year: 1995, title: 'Multipart', short: 'Multipart', by: 'Netscape server push',
     why: 'One answer in parts, each replacing the one before. Made for pictures that move; Mozilla’s scripts could read it later.',
     cost: 'Never in Internet Explorer. A proxy that holds answers back silences it.',
     hit: ['hold_bytes', 'cut_seconds', 'latency_ms']
   },
   'poll': {
-    year: 1999, title: 'Polling', by: 'XMLHttpRequest',
+    year: 1999, title: 'Polling', short: 'Poll', by: 'XMLHttpRequest',
     why: 'Ask every two seconds. Works everywhere, through everything, for ever.',
     cost: 'Most answers are empty, and news is late by half the interval.',
     hit: ['latency_ms']
   },
   'forever-frame': {
-    year: 2000, title: 'Forever frame', by: 'hidden iframe',
+    year: 2000, title: 'Forever frame', short: 'Frame', by: 'hidden iframe',
     why: 'A hidden page that never finishes loading; each message is a script tag in it. The server speaks first.',
     cost: 'The browser keeps all of it, so it must begin anew now and then. The throbber turns; old IE clicks.',
     hit: ['hold_bytes', 'cut_seconds', 'latency_ms']
   },
   'long-poll': {
-    year: 2006, title: 'Long polling', by: 'when Comet got its name',
+    year: 2006, title: 'Long polling', short: 'Long poll', by: 'when Comet got its name',
     why: 'The request waits at the server until there is something to say. The answer ends, so no proxy holds it back.',
     cost: 'A request for each message or batch, with all its headers.',
     hit: ['cut_seconds', 'latency_ms']
   },
   'xhr-stream': {
-    year: 2005, title: 'XHR streaming', by: 'readyState 3',
+    year: 2005, title: 'XHR streaming', short: 'XHR', by: 'readyState 3',
     why: 'One answer that does not end, read by a script while it grows. No frame, no clicks.',
     cost: 'The text only grows: begin anew now and then. Buffers on the way hold it back.',
     hit: ['hold_bytes', 'cut_seconds', 'latency_ms']
   },
   'jsonp': {
-    year: 2005, title: 'JSONP', by: 'a script element',
+    year: 2005, title: 'JSONP', short: 'JSONP', by: 'a script element',
     why: 'A script may come from any host, and calls back. So a page can poll another origin, years before CORS.',
     cost: 'The page runs whatever that server sends. No status, no abort.',
     hit: ['cut_seconds', 'latency_ms']
   },
   'sse': {
-    year: 2006, title: 'Server-Sent Events', by: 'EventSource',
+    year: 2006, title: 'Server-Sent Events', short: 'SSE', by: 'EventSource',
     why: 'The stream as a standard: the browser reads it, comes back by itself, and names the last id it saw.',
     cost: 'One way only, and it takes one of six connections to a host on HTTP/1.1.',
     hit: ['hold_bytes', 'cut_seconds', 'latency_ms']
   },
   'ws': {
-    year: 2011, title: 'WebSocket', by: 'RFC 6455',
+    year: 2011, title: 'WebSocket', short: 'WebSocket', by: 'RFC 6455',
     why: 'The applet’s socket again, without the applet: frames both ways, on port 80, behind an HTTP handshake.',
     cost: 'Proxies that do not know Upgrade drop it; some kill it later. So the others are still here.',
     hit: ['strip_upgrade', 'http10', 'kill_websockets', 'cut_seconds', 'latency_ms']
