@@ -47,6 +47,8 @@ export const ENGINES = {
     version: () => 'PhantomJS ' + first('unshare', [...HIDDEN, phantom('phantomjs1'), '--version'], old) + ' (like Safari 5)'
   },
   'phantomjs-2.1': {
+    // Its window does not part with this, whatever is tried.
+    keeps: ['localStorage'],
     command: url => [phantom('phantomjs2'), [join(here, 'engines/phantom.js'), url]],
     env: old,
     version: () => 'PhantomJS ' + first(phantom('phantomjs2'), ['--version'], old) + ' (like Safari 8)'
