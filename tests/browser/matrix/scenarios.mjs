@@ -118,7 +118,7 @@ export async function removed(engines) {
     return { name, run: async () => {
       let end;
       const report = await read(engine, front.port, { without, publish: 1 }, async run => {
-        const until = Date.now() + 30000;
+        const until = Date.now() + 60000;
         await run.sendEvery(100, () => {
           end = settled(run.report());
           return Date.now() < until && !(end.transport === goal && run.report().published && run.report().at - end.since > 2000);
@@ -188,8 +188,8 @@ export async function weather(engines, quick) {
         await run.catchUp(60000);
         took = Date.now() - began;
       });
-      rows[engine] = { sky: sky.changes(), changes: report.changes, count: report.count, lost: report.lost, doubled: report.doubled };
-      verdict(`${engine} in changing weather (${sky.changes()} changes, ${seconds(took)} s)`, report,
+      rows[engine] = { sky: sky.changes(), hit: sky.hit(), changes: report.changes, count: report.count, lost: report.lost, doubled: report.doubled };
+      verdict(`${engine} in changing weather (${sky.changes()} changes that hit ${sky.hit()} connections, ${seconds(took)} s)`, report,
         report.count >= messages ? [] : [`${report.count} of ${messages}`]);
     } finally {
       sky.stop();
