@@ -126,6 +126,82 @@ test('a script that may not send a request publishes by a form, and reads by scr
   await context.close();
 });
 
+/* ---- what only an Internet Explorer has, imitated ---- */
+
+// IE 8 and 9: XMLHttpRequest is from before CORS, and XDomainRequest knows no header, no status and no cookie.
+function likeIe8() {
+  const Real = window.XMLHttpRequest;
+  for (const name of ['WebSocket', 'EventSource', 'XMLHttpRequest']) delete window[name];
+  window.XMLHttpRequest = function () {
+    this.open = () => { throw new Error('Access is denied.'); };
+  };
+  window.XDomainRequest = function () {
+    const real = new Real();
+    this.responseText = '';
+    this.open = (method, url) => real.open(method, url);
+    this.send = body => {
+      // Without one of these an IE 9 aborts the request at times.
+      for (const name of ['onload', 'onerror', 'ontimeout', 'onprogress']) {
+        if (typeof this[name] !== 'function') throw new Error('no ' + name);
+      }
+      real.send(body);
+    };
+    this.abort = () => real.abort();
+    real.onreadystatechange = () => {
+      if (real.readyState < 3) return;
+      this.responseText = real.responseText;
+      if (real.readyState === 3) this.onprogress();
+      else if (real.status === 200) this.onload();
+      else this.onerror();
+    };
+  };
+}
+
+// IE 5.5 to 9: a document that belongs to no window of the page.
+function withHtmlfile() {
+  for (const name of ['WebSocket', 'EventSource', 'XMLHttpRequest']) delete window[name];
+  window.htmlfiles = 0;
+  window.ActiveXObject = function (name) {
+    if (name !== 'htmlfile') throw new Error('Automation server can\'t create object');
+    window.htmlfiles += 1;
+    const holder = document.head.appendChild(document.createElement('iframe'));
+    const page = holder.contentDocument;
+    Object.defineProperty(page, 'parentWindow', { get: () => holder.contentWindow });
+    return page;
+  };
+}
+
+for (const [what, imitation, host, transport] of [
+  ['XDomainRequest streams to another origin, and publishes', likeIe8, 'localhost', 'xhr-stream'],
+  ['a forever frame stands in an htmlfile where there is one', withHtmlfile, '127.0.0.1', 'forever-frame']
+]) {
+  test(what, { timeout: 30000 }, async () => {
+    const channel = 'ie-' + transport;
+    const context = await browser.newContext();
+    await context.addInitScript(imitation);
+    const made = await page(context, server.base.replace('127.0.0.1', host), server.base);
+    await listen(made, { channels: [channel] }, host === 'localhost' ? server.base : '');
+    await until('the ladder is up', async () => {
+      const [state, name] = await made.evaluate(() => [window.lt.state, window.lt.transport]);
+      return (state === 'open' && name === transport) || [state, name];
+    });
+    for (let n = 0; n < 30; n++) await publish(server.base, channel, n);
+    await made.evaluate(channel => window.lt.publish(channel, 'mine'), channel);
+    await until('all came, in order', async () => {
+      const got = await seen(made);
+      return got.join() === [...Array(30).keys(), 'mine'].join() || got;
+    });
+    assert.deepEqual(await made.evaluate(() => [window.lt.transport, window.gaps, window.lt.stats.repeats]), [transport, 0, 0]);
+    // The server has its stream until it is closed.
+    const streams = async () => (await readers(channel)).readers.by_transport[transport] ?? 0;
+    await until('the server has it', async () => (await streams()) === 1);
+    await made.evaluate(() => window.lt.close());
+    await until('it has let go', async () => (await streams()) === 0);
+    if (imitation === withHtmlfile) assert.ok(await made.evaluate(() => window.htmlfiles) > 0);
+    await context.close();
+  });
+}
+
 /* ---- the diagnosis ---- */
 
 // A path to the server that does something to what passes: `edit(chunk, socket, isHead)` of each answer.
