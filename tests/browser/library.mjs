@@ -1,8 +1,9 @@
 // The browser library in Chromium: tabs that share, the diagnosis of a path, publishing where scripts may not.
 import { test, before, after } from 'node:test';
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import net from 'node:net';
-import { startServer, startBrowser, until, publish, pause } from './support.mjs';
+import { root, startServer, startBrowser, until, publish, pause } from './support.mjs';
 
 let server;
 let browser;
@@ -124,6 +125,62 @@ test('a script that may not send a request publishes by a form, and reads by scr
     return got === 'true|jsonp|sent a "b"\n\u017elu\u0165 &=%' || got;
   });
   await context.close();
+});
+
+test('a page that lacks JSON may publish at once', async () => {
+  const context = await browser.newContext();
+  await context.addInitScript(() => { delete window.JSON; });
+  const made = await page(context);
+  await made.evaluate(() => {
+    window.seen = [];
+    window.lt = Longtail.connect('', { channels: ['early'], cursor: 'earliest' });
+    window.lt.on('message', message => window.seen.push(message.data));
+    window.lt.publish('early', 'bird');
+  });
+  await until('it came back', async () => (await seen(made)).join() === 'bird' || seen(made));
+  await context.close();
+});
+
+/* ---- what the documents say ---- */
+
+const examples = name => [...readFileSync(root + name, 'utf8').matchAll(/^```(html|js)\n(.*?)^```$/gms)]
+  .map(([, kind, code]) => [name, kind, code]).filter(([, , code]) => /connect\(/.test(code));
+
+// As a reader would paste them into a page; only the address is another, and `add` and `reload` are the reader's.
+test('every example of the documents runs, and shows what is published', { timeout: 60000 }, async () => {
+  const all = ['README.md', 'docs/library.md', 'static/package/README.md'].flatMap(examples);
+  assert.ok(all.length >= 7, `${all.length} examples`);
+  for (const [name, kind, given] of all) {
+    const example = `${name}:\n${given}`;
+    const context = await browser.newContext();
+    const made = await context.newPage();
+    const faults = [];
+    made.on('pageerror', error => faults.push(error.message));
+    const code = given.replaceAll(/https?:\/\/(push\.example\.com|127\.0\.0\.1:8080)/g, server.base);
+    const module = /^import /m.test(code);
+    const body = kind === 'html' ? code : module
+      ? `<script type="importmap">{"imports":{"longtail-client":"/longtail.mjs"}}</script><script type="module">${code}window.lt = lt;</script>`
+      : `<script src="${server.base}/client.js"></script><script>${code}</script>`;
+    await context.route('**/longtail.mjs', route => route.fulfill({ contentType: 'text/javascript',
+      body: readFileSync(root + 'static/client.min.js', 'utf8') + 'export const { connect } = Longtail;' }));
+    await context.route('**/page', route => route.fulfill({ contentType: 'text/html', body: `<script>
+      window.shown = [];
+      window.add = window.alert = data => shown.push(JSON.stringify(data));
+      console.log = data => add(data);
+      window.reload = () => add('a gap');
+    </script>${body}` }));
+    await made.goto(server.base + '/page');
+    await made.waitForFunction(() => window.lt?.state === 'open');
+    const text = `seen ${Math.random()}`;
+    const [channel] = await made.evaluate(() => window.lt.channels);
+    await publish(server.base, channel, { title: text }, '&event=itemAdded');
+    await until(example, async () => {
+      const shown = await made.evaluate(() => window.shown);
+      return shown.filter(one => one.includes(text)).length === 1 || shown;
+    });
+    assert.deepEqual(faults, [], example);
+    await context.close();
+  }
 });
 
 /* ---- what only an Internet Explorer has, imitated ---- */
