@@ -37,8 +37,8 @@ export const ENGINES = {
   'htmlunit-ie8': htmlunit('INTERNET_EXPLORER_8'),
   'htmlunit-ie9': htmlunit('INTERNET_EXPLORER_9'),
   'phantomjs-1.9': {
-    // Its WebSocket is of a draft that no server speaks any more.
-    hopeless: ['ws'],
+    // Its WebSocket is of a draft that no server speaks any more. A compressed answer it reads when it is whole.
+    hopeless: ['ws', 'sse through apache'],
     // It crashes on a certificate authority of today, so that it is shown a folder that has none.
     command: (url, dir) => [phantom('phantomjs1'), ['--ssl-certificates-path=' + dir, join(here, 'engines/phantom.js'), url]],
     env: old,

@@ -96,7 +96,7 @@ filterfile our.filter
   },
   'apache': {
     about: 'apache with mod_proxy and mod_deflate; no mod_proxy_wstunnel',
-    ends: ['sse'],
+    ends: ['sse', 'long-poll'],
     files: (port, to, dir) => ({
       'httpd.conf': `ServerRoot ${dir}
 ServerName 127.0.0.1

@@ -21,7 +21,8 @@ export async function ladder(engines, proxies, quick) {
       const name = `${engine} through ${proxy}`;
       tasks.push({ name, run: async () => {
         const batches = !!ENGINES[engine].transports;
-        const goals = (batches ? 'long-poll' : PROXIES[proxy].ends.find(names => !ENGINES[engine].hopeless?.includes(names))).split(' ');
+        const goals = (batches ? 'long-poll' : PROXIES[proxy].ends.find(names =>
+          ![names, `${names} through ${proxy}`].some(one => ENGINES[engine].hopeless?.includes(one)))).split(' ');
         let end;
         const report = await read(engine, open[proxy].port, {}, async run => {
           // Messages, then none for a while, then messages until it has stayed where this path lets it.
