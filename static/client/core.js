@@ -801,9 +801,8 @@ var Longtail = (function () {
 
     self.resume = function () {
       if (self.state === 'paused') {
-        setState('idle');
         failures = 0;
-        if (ready) { open(); }
+        if (ready) { open(); } else { setState('idle'); }
       }
       return self;
     };

@@ -153,8 +153,9 @@ export async function add(page, title) {
 }
 
 export async function edit(page, title, action) {
+  // Of this row: one that is about to go may be open still.
   await row(page, title).locator('summary').click();
-  await action(page.locator('.items details[open]'));
+  await action(row(page, title).locator('details[open]'));
 }
 
 // One adds, finishes, takes up, renames and removes; the other sees each. Messages that the sender got are counted:
