@@ -160,7 +160,7 @@ test('every example of the documents runs, and shows what is published', { timeo
     const module = /^import /m.test(code);
     const body = kind === 'html' ? code : module
       ? `<script type="importmap">{"imports":{"longtail-client":"/longtail.mjs"}}</script><script type="module">${code}window.lt = lt;</script>`
-      : `<script src="${server.base}/client.js"></script><script>${code}</script>`;
+      : `<script src="${server.base}/client.min.js"></script><script>${code}</script>`;
     await context.route('**/longtail.mjs', route => route.fulfill({ contentType: 'text/javascript',
       body: readFileSync(root + 'static/client.min.js', 'utf8') + 'export const { connect } = Longtail;' }));
     await context.route('**/page', route => route.fulfill({ contentType: 'text/html', body: `<script>
@@ -318,4 +318,18 @@ test('the diagnosis says in words what a path does', { timeout: 90000 }, async (
   assert.match(held, /!! {2}EventSource is held back: nothing arrived within 6 s/, held);
   assert.match(held, /ok {2}Polling works/, held);
   assert.match(held, /ok {2}Long polling works/, held);
+});
+
+test('a page asks for the diagnosis beside its own connection', { timeout: 60000 }, async () => {
+  const context = await browser.newContext();
+  const made = await page(context);
+  await listen(made, { channels: ['asked'] });
+  const report = await made.evaluate(() => new Promise(resolve => window.lt.diagnose(resolve)));
+  const byName = Object.fromEntries(report.findings.filter(one => one.transport).map(one => [one.transport, one.works]));
+  assert.deepEqual(byName, Object.fromEntries(
+    ['ws', 'sse', 'xhr-stream', 'multipart', 'forever-frame', 'long-poll', 'jsonp', 'poll'].map(name => [name, true])));
+  assert.match(report.text, /WebSocket works/);
+  await publish(server.base, 'asked', 'still there');
+  await until('it reads on', async () => (await seen(made)).join() === 'still there');
+  await context.close();
 });

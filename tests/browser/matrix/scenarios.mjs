@@ -97,7 +97,7 @@ export async function forced(engines) {
 
 const NO_XHR = ['XMLHttpRequest', 'ActiveXObject', 'XDomainRequest'];
 
-// The features that are taken away before the library is loaded, and where the ladder ends then: with streams, and
+// The features that are taken away before the minified library is loaded, and where the ladder ends then: with streams, and
 // in an engine that is told to use batches.
 export const REMOVED = [
   { without: ['WebSocket'], ends: 'sse' },
@@ -118,7 +118,7 @@ export async function removed(engines) {
     const goal = ENGINES[engine].transports ? batches : ENGINES[engine].hopeless?.includes(ends) ? 'sse' : ends;
     return { name, run: async () => {
       let end;
-      const report = await read(engine, front.port, { without, publish: 1 }, async run => {
+      const report = await read(engine, front.port, { without, publish: 1, min: 1 }, async run => {
         const until = Date.now() + 60000;
         await run.sendEvery(100, () => {
           end = settled(run.report());
