@@ -293,6 +293,11 @@ var Longtail = (function () {
     return over();
   }
 
+  // What this browser lacks, if anything: JSON, and a way to publish where scripts may not send a request.
+  function equip(base, done) {
+    if (api.encode && (api.post || reaches(base, false))) { done(); } else { load(base + '/legacy.js', done, done); }
+  }
+
   /* ---- a connection ---- */
 
   function connect(url, options) {
@@ -312,6 +317,7 @@ var Longtail = (function () {
     var parked = PARKED;
     var trip = 500;       // the last round trip
     var gapFrom;
+    var ready = false;    // what this browser lacked is there
     var marks = recall();
     var self = {
       url: base,
@@ -490,9 +496,15 @@ var Longtail = (function () {
       emit('close', why);
     }
 
+    function going() {
+      return ready && self.state !== 'closed' && self.state !== 'paused';
+    }
+
     // From the bottom of the ladder, or, where only streams are wanted, at their first.
     function open() {
       var all = rungs(true);
+      // Until there is something to read.
+      if (!self.channels.length) { return self.pause(); }
       if (!all.length) { all = rungs(false); }
       if (!all.length) { return finish({ code: 'no_transport', message: 'no transport is usable' }); }
       if (!failures) { place = 0; }
@@ -513,10 +525,10 @@ var Longtail = (function () {
     }
 
     function reopen() {
-      if (self.state === 'closed' || self.state === 'paused') { return; }
+      if (!going()) { return; }
       failures = 0;
       // With the same transport, if it works.
-      if (main && main.greeted) { begin(main.transport); } else { open(); }
+      if (main && main.greeted && self.channels.length) { begin(main.transport); } else { open(); }
     }
 
     function greet(here) {
@@ -551,7 +563,7 @@ var Longtail = (function () {
       drop();
       if (error) {
         emit('error', error);
-        if (main || self.state === 'closed' || self.state === 'paused') { return; }
+        if (main || !going()) { return; }
         if (!wait && PASSING.indexOf(' ' + error.code + ' ') === -1) { return finish(error); }
       }
       if (stream) {
@@ -756,22 +768,23 @@ var Longtail = (function () {
 
     // Adding and leaving channels is reading on from the same cursor with another list, on every transport.
     self.subscribe = function (channel) {
+      var none = !self.channels.length;
       self.channels = without(self.channels, channel);
       self.channels.push(channel);
-      reopen();
+      if (none) { self.resume(); } else { reopen(); }
       return self;
     };
 
     self.unsubscribe = function (channel) {
       self.channels = without(self.channels, channel);
-      if (self.channels.length) { reopen(); } else { self.pause(); }
+      reopen();
       return self;
     };
 
     // Goes on with other transports, from the present cursor.
     self.use = function (transports) {
       names = transports ? list(transports) : null;
-      if (self.state !== 'closed' && self.state !== 'paused') {
+      if (going()) {
         failures = 0;
         open();
       }
@@ -789,7 +802,7 @@ var Longtail = (function () {
     self.resume = function () {
       if (self.state === 'paused') {
         failures = 0;
-        open();
+        if (ready) { open(); } else { setState('idle'); }
       }
       return self;
     };
@@ -833,7 +846,16 @@ var Longtail = (function () {
         });
       }
 
-      if (reaches(base, false)) { send(); } else { api.post(address, data, done); }
+      // The page may publish before that is there.
+      equip(base, function () {
+        if (api.encode && reaches(base, false)) {
+          send();
+        } else if (api.post) {
+          api.post(address, data, done);
+        } else if (done) {
+          done(refusal(0));
+        }
+      });
       return self;
     };
 
@@ -850,11 +872,19 @@ var Longtail = (function () {
     if (window.addEventListener) { window.addEventListener('online', online, false); }
 
     // Not at once, so that the page can add its listeners first.
-    timer = setTimeout(function () {
-      if (!api.encode || !reaches(base, false)) { return load(base + '/legacy.js', open, open); }
-      // One that begins at a cursor of its own cannot begin where others are.
-      if (!options.share || options.cursor || options.last || !window.BroadcastChannel || !navigator.locks) { return open(); }
-      load(base + '/share.js', function () { api.share(self, options); }, open);
+    setTimeout(function () {
+      equip(base, function () {
+        function alone() {
+          ready = true;
+          if (going()) { open(); }
+        }
+        // One that begins at a cursor of its own cannot begin where others are.
+        if (!options.share || options.cursor || options.last || !window.BroadcastChannel || !navigator.locks) { return alone(); }
+        load(base + '/share.js', function () {
+          ready = true;
+          if (going()) { api.share(self, options); }
+        }, alone);
+      });
     }, 0);
     return self;
   }

@@ -173,11 +173,14 @@
     function drip(next) {
       var PIECE = 512;
       var COUNT = 40;
+      var EVERY = 50;
+      var began = now();
+      var first = 0;
       var lumps = 0;
       var least = 0;
       var length = 0;
       if (!Longtail.reaches(base, true)) { return next(); }
-      Longtail.http('GET', base + '/diagnose/drip?every=50&bytes=' + PIECE + '&count=' + COUNT + '&' + now(), {},
+      Longtail.http('GET', base + '/diagnose/drip?every=' + EVERY + '&bytes=' + PIECE + '&count=' + COUNT + '&' + now(), {},
         function (status, text, wait, xhr) {
           var coding = null;
           try { coding = xhr.getResponseHeader('Content-Encoding'); } catch (e) {}
@@ -186,7 +189,8 @@
             found(null, false, 'An answer that takes two seconds does not arrive: ' + (status ? 'status ' + status + '.' : 'it is cut.'));
           } else if (text.length < PIECE * COUNT) {
             found(null, false, 'An answer of ' + size(PIECE * COUNT) + ' is cut after ' + size(text.length) + '.');
-          } else if (lumps < 2) {
+          } else if (lumps < 2 || (first > COUNT * EVERY && now() - began - first < 300)) {
+            // A browser that is busy takes what came in one piece in several.
             found(null, false, 'Responses are held back until they end, or for ' + size(PIECE * COUNT) + ' at least.');
           } else if (least > 2 * PIECE && lumps < COUNT / 3) {
             found(null, false, 'Responses are held back until about ' + size(least) + ' have come.');
@@ -199,7 +203,10 @@
           if (text.length <= length) { return; }
           lumps++;
           // The first lump tells most: what follows may be the rest of a buffer.
-          if (!least) { least = text.length; }
+          if (!least) {
+            least = text.length;
+            first = now() - began;
+          }
           length = text.length;
         });
     }

@@ -108,10 +108,15 @@ export interface Connection {
 /** Connects to the server at `url`: `''` is the page's own origin. */
 export function connect(url: string, options: Options): Connection;
 
+/** A client id as `connect` makes one. */
+export function newClientId(): string;
+
+export const version: string;
+
 declare const Longtail: {
-  readonly version: string;
+  readonly version: typeof version;
   connect: typeof connect;
-  newClientId(): string;
+  newClientId: typeof newClientId;
 };
 
 export default Longtail;

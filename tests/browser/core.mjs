@@ -240,6 +240,50 @@ test('pause, resume, subscribe and use go on from the cursor', () => {
   assert.equal(lt.state, 'closed');
 });
 
+test('what is asked for before the first request is in it', () => {
+  const page = world({ transports: [['hand'], ['held']] });
+  const lt = page.Longtail.connect('', { channels: 'a' });
+  lt.subscribe('b').unsubscribe('a').use(['held']);
+  assert.equal(page.links.length, 0);
+  page.pass(0);
+  assert.deepEqual(page.links.map(link => [link.transport.name, lt.channels.join()]), [['held', 'b']]);
+});
+
+test('paused or closed before it began, it does not begin', () => {
+  const page = world();
+  const [paused, closed] = [0, 1].map(() => page.Longtail.connect('', { channels: 'a' }));
+  paused.pause();
+  closed.close();
+  page.pass(60000);
+  assert.equal(page.links.length, 0);
+  paused.resume();
+  page.pass(0);
+  assert.equal(page.links.length, 1);
+  const again = page.Longtail.connect('', { channels: 'a' });
+  again.pause().resume();
+  page.pass(0);
+  assert.equal(page.links.length, 2);
+  assert.equal(closed.state, 'closed');
+});
+
+test('without a channel it waits for one', () => {
+  const { lt, links, pass } = connected({ channels: [] });
+  pass(60000);
+  assert.equal(links.length, 0);
+  assert.equal(lt.state, 'paused');
+  lt.subscribe('a');
+  links[0].item(message('c1'));
+  lt.unsubscribe('a');
+  assert.ok(links[0].closed);
+  pass(60000);
+  assert.equal(links.length, 1);
+  lt.subscribe('b');
+  assert.match(links[1].url('/x'), /channel=b&cursor=c1/);
+  // One that the page has paused stays so, whatever is added.
+  lt.pause().subscribe('c');
+  assert.equal(links.length, 2);
+});
+
 /* ---- the ladder ---- */
 
 const LADDER = { transports: [['fast', { free: true }], ['held'], ['asks', { batch: true, parks: true }]] };

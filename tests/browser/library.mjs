@@ -1,8 +1,9 @@
 // The browser library in Chromium: tabs that share, the diagnosis of a path, publishing where scripts may not.
 import { test, before, after } from 'node:test';
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import net from 'node:net';
-import { startServer, startBrowser, until, publish, pause } from './support.mjs';
+import { root, startServer, startBrowser, until, publish, pause } from './support.mjs';
 
 let server;
 let browser;
@@ -126,6 +127,138 @@ test('a script that may not send a request publishes by a form, and reads by scr
   await context.close();
 });
 
+test('a page that lacks JSON may publish at once', async () => {
+  const context = await browser.newContext();
+  await context.addInitScript(() => { delete window.JSON; });
+  const made = await page(context);
+  await made.evaluate(() => {
+    window.seen = [];
+    window.lt = Longtail.connect('', { channels: ['early'], cursor: 'earliest' });
+    window.lt.on('message', message => window.seen.push(message.data));
+    window.lt.publish('early', 'bird');
+  });
+  await until('it came back', async () => (await seen(made)).join() === 'bird' || seen(made));
+  await context.close();
+});
+
+/* ---- what the documents say ---- */
+
+const examples = name => [...readFileSync(root + name, 'utf8').matchAll(/^```(html|js)\n(.*?)^```$/gms)]
+  .map(([, kind, code]) => [name, kind, code]).filter(([, , code]) => /connect\(/.test(code));
+
+// As a reader would paste them into a page; only the address is another, and `add` and `reload` are the reader's.
+test('every example of the documents runs, and shows what is published', { timeout: 60000 }, async () => {
+  const all = ['README.md', 'docs/library.md', 'static/package/README.md'].flatMap(examples);
+  assert.ok(all.length >= 7, `${all.length} examples`);
+  for (const [name, kind, given] of all) {
+    const example = `${name}:\n${given}`;
+    const context = await browser.newContext();
+    const made = await context.newPage();
+    const faults = [];
+    made.on('pageerror', error => faults.push(error.message));
+    const code = given.replaceAll(/https?:\/\/(push\.example\.com|127\.0\.0\.1:8080)/g, server.base);
+    const module = /^import /m.test(code);
+    const body = kind === 'html' ? code : module
+      ? `<script type="importmap">{"imports":{"longtail-client":"/longtail.mjs"}}</script><script type="module">${code}window.lt = lt;</script>`
+      : `<script src="${server.base}/client.min.js"></script><script>${code}</script>`;
+    await context.route('**/longtail.mjs', route => route.fulfill({ contentType: 'text/javascript',
+      body: readFileSync(root + 'static/client.min.js', 'utf8') + 'export const { connect } = Longtail;' }));
+    await context.route('**/page', route => route.fulfill({ contentType: 'text/html', body: `<script>
+      window.shown = [];
+      window.add = window.alert = data => shown.push(JSON.stringify(data));
+      console.log = data => add(data);
+      window.reload = () => add('a gap');
+    </script>${body}` }));
+    await made.goto(server.base + '/page');
+    await made.waitForFunction(() => window.lt?.state === 'open');
+    const text = `seen ${Math.random()}`;
+    const [channel] = await made.evaluate(() => window.lt.channels);
+    await publish(server.base, channel, { title: text }, '&event=itemAdded');
+    await until(example, async () => {
+      const shown = await made.evaluate(() => window.shown);
+      return shown.filter(one => one.includes(text)).length === 1 || shown;
+    });
+    assert.deepEqual(faults, [], example);
+    await context.close();
+  }
+});
+
+/* ---- what only an Internet Explorer has, imitated ---- */
+
+// IE 8 and 9: XMLHttpRequest is from before CORS, and XDomainRequest knows no header, no status and no cookie.
+function likeIe8() {
+  const Real = window.XMLHttpRequest;
+  for (const name of ['WebSocket', 'EventSource', 'XMLHttpRequest']) delete window[name];
+  window.XMLHttpRequest = function () {
+    this.open = () => { throw new Error('Access is denied.'); };
+  };
+  window.XDomainRequest = function () {
+    const real = new Real();
+    this.responseText = '';
+    this.open = (method, url) => real.open(method, url);
+    this.send = body => {
+      // Without one of these an IE 9 aborts the request at times.
+      for (const name of ['onload', 'onerror', 'ontimeout', 'onprogress']) {
+        if (typeof this[name] !== 'function') throw new Error('no ' + name);
+      }
+      real.send(body);
+    };
+    this.abort = () => real.abort();
+    real.onreadystatechange = () => {
+      if (real.readyState < 3) return;
+      this.responseText = real.responseText;
+      if (real.readyState === 3) this.onprogress();
+      else if (real.status === 200) this.onload();
+      else this.onerror();
+    };
+  };
+}
+
+// IE 5.5 to 9: a document that belongs to no window of the page.
+function withHtmlfile() {
+  for (const name of ['WebSocket', 'EventSource', 'XMLHttpRequest']) delete window[name];
+  window.htmlfiles = 0;
+  window.ActiveXObject = function (name) {
+    if (name !== 'htmlfile') throw new Error('Automation server can\'t create object');
+    window.htmlfiles += 1;
+    const holder = document.head.appendChild(document.createElement('iframe'));
+    const page = holder.contentDocument;
+    Object.defineProperty(page, 'parentWindow', { get: () => holder.contentWindow });
+    return page;
+  };
+}
+
+for (const [what, imitation, host, transport] of [
+  ['XDomainRequest streams to another origin, and publishes', likeIe8, 'localhost', 'xhr-stream'],
+  ['a forever frame stands in an htmlfile where there is one', withHtmlfile, '127.0.0.1', 'forever-frame']
+]) {
+  test(what, { timeout: 30000 }, async () => {
+    const channel = 'ie-' + transport;
+    const context = await browser.newContext();
+    await context.addInitScript(imitation);
+    const made = await page(context, server.base.replace('127.0.0.1', host), server.base);
+    await listen(made, { channels: [channel] }, host === 'localhost' ? server.base : '');
+    await until('the ladder is up', async () => {
+      const [state, name] = await made.evaluate(() => [window.lt.state, window.lt.transport]);
+      return (state === 'open' && name === transport) || [state, name];
+    });
+    for (let n = 0; n < 30; n++) await publish(server.base, channel, n);
+    await made.evaluate(channel => window.lt.publish(channel, 'mine'), channel);
+    await until('all came, in order', async () => {
+      const got = await seen(made);
+      return got.join() === [...Array(30).keys(), 'mine'].join() || got;
+    });
+    assert.deepEqual(await made.evaluate(() => [window.lt.transport, window.gaps, window.lt.stats.repeats]), [transport, 0, 0]);
+    // The server has its stream until it is closed.
+    const streams = async () => (await readers(channel)).readers.by_transport[transport] ?? 0;
+    await until('the server has it', async () => (await streams()) === 1);
+    await made.evaluate(() => window.lt.close());
+    await until('it has let go', async () => (await streams()) === 0);
+    if (imitation === withHtmlfile) assert.ok(await made.evaluate(() => window.htmlfiles) > 0);
+    await context.close();
+  });
+}
+
 /* ---- the diagnosis ---- */
 
 // A path to the server that does something to what passes: `edit(chunk, socket, isHead)` of each answer.
@@ -185,4 +318,18 @@ test('the diagnosis says in words what a path does', { timeout: 90000 }, async (
   assert.match(held, /!! {2}EventSource is held back: nothing arrived within 6 s/, held);
   assert.match(held, /ok {2}Polling works/, held);
   assert.match(held, /ok {2}Long polling works/, held);
+});
+
+test('a page asks for the diagnosis beside its own connection', { timeout: 60000 }, async () => {
+  const context = await browser.newContext();
+  const made = await page(context);
+  await listen(made, { channels: ['asked'] });
+  const report = await made.evaluate(() => new Promise(resolve => window.lt.diagnose(resolve)));
+  const byName = Object.fromEntries(report.findings.filter(one => one.transport).map(one => [one.transport, one.works]));
+  assert.deepEqual(byName, Object.fromEntries(
+    ['ws', 'sse', 'xhr-stream', 'multipart', 'forever-frame', 'long-poll', 'jsonp', 'poll'].map(name => [name, true])));
+  assert.match(report.text, /WebSocket works/);
+  await publish(server.base, 'asked', 'still there');
+  await until('it reads on', async () => (await seen(made)).join() === 'still there');
+  await context.close();
 });

@@ -24,13 +24,20 @@ const SETTINGS = {
 const source = PARTS.map(name => readFileSync(join(root, `static/client/${name}.js`), 'utf8')).join('\n');
 const small = (await minify(source, SETTINGS)).code + '\n';
 const gzipped = gzipSync(small, { level: 9 }).length;
-const exports = ['export default Longtail;', 'export const connect = Longtail.connect;'];
+const exports = ['export default Longtail;', 'export const { connect, newClientId, version } = Longtail;'];
+const text = name => readFileSync(join(root, name), 'utf8');
+const types = text('static/package/longtail.d.ts');
 const files = {
   'static/client.min.js': small,
   'package/longtail.js': source,
   'package/longtail.min.js': small,
   'package/longtail.mjs': [source, ...exports, ''].join('\n'),
-  'package/longtail.cjs': `${source}\nmodule.exports = Longtail;\n`
+  'package/longtail.cjs': `${source}\nmodule.exports = Longtail;\nmodule.exports['default'] = Longtail;\n`,
+  // TypeScript takes a declaration for the kind of module that its name says.
+  'package/longtail.d.mts': types.replace(/\nexport as namespace Longtail;\n/, ''),
+  'package/longtail.d.cts': types.replace(/\nexport as namespace Longtail;\n/, ''),
+  'package/LICENSE-MIT': text('LICENSE-MIT'),
+  'package/LICENSE-APACHE': text('LICENSE-APACHE')
 };
 console.log(`library: ${source.length} bytes, minified ${small.length}, gzipped ${gzipped} of at most ${MOST}`);
 if (gzipped > MOST) {

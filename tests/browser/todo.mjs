@@ -1,214 +1,30 @@
-// Runs the ToDo application of examples/todo-php as its reader would, by its own `run`, and works on a board with two
-// people in two browsers: what one does, the other sees without reloading, and the one who did it sees it once.
+// Works on a board of the ToDo application with two people in two browsers: what one does, the other sees without
+// reloading, and the one who did it sees it once.
 //   node --test todo.mjs
-// LONGTAIL_BIN, CHROMIUM: which ones. TODO_TEST_DSN, TODO_TEST_USER, TODO_TEST_PASSWORD: an empty MySQL database to do
-// it all on, in place of SQLite.
 import { test, before, after } from 'node:test';
 import assert from 'node:assert/strict';
-import { spawn, spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { fileURLToPath } from 'node:url';
+import { spawn } from 'node:child_process';
+import { readFileSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { chromium } from 'playwright-core';
+import { FRONTS, add, browser, complaints, edit, example, has, isDone, open, person, php, push, redisCli, redisPort, row,
+  scenario, start, stop, titles, todo, until, work } from './todo-app.mjs';
 
-const root = fileURLToPath(new URL('../..', import.meta.url));
-const example = join(root, 'examples/todo-php');
-const target = process.env.CARGO_TARGET_DIR ?? join(root, 'target');
-const binary = process.env.LONGTAIL_BIN
-  ?? ['release', 'debug'].map(kind => join(target, kind, 'longtail')).find(existsSync);
-const executablePath = process.env.CHROMIUM
-  ?? ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'].find(existsSync);
-const pictures = join(target, 'browser');
-const FRONTS = ['plain', 'backbone', 'angular', 'ember'];
-const SOON = 2000;              // others see a change within this time
-
-const work = mkdtempSync(join(tmpdir(), 'longtail-todo-'));
-const complaints = [];
-let runner;
-let output = '';
-let todo;                       // address of the application
-let push;                       // address of Longtail
-let redisPort;
 let redis;                      // a Redis that a test has started in place of the one of `run`
-let guarded;                    // Longtail asks the application
-let browser;
 let ada;
 let ben;
 let cleo;                       // is refused things, and her browser says so
 let plain;                      // Ada without script
 
-// Settings of the person who runs the tests stay out of them.
-const env = Object.fromEntries(Object.entries(process.env)
-  .filter(([name]) => !/^(LONGTAIL_|TODO_|PUSH_PORT|REDIS_PORT)/.test(name)));
-Object.assign(env, {
-  LONGTAIL_BIN: binary,
-  TODO_VAR: work,
-  TODO_PORT: '18000',
-  PUSH_PORT: '18080',
-  REDIS_PORT: '16390',
-  TODO_DSN: process.env.TODO_TEST_DSN ?? '',
-  TODO_DB_USER: process.env.TODO_TEST_USER ?? '',
-  TODO_DB_PASSWORD: process.env.TODO_TEST_PASSWORD ?? ''
-});
-
-const php = (...args) => spawnSync('php', args, { env, stdio: 'ignore' }).status;
-const redisCli = (...args) => spawnSync('redis-cli', ['-p', redisPort, ...args], { encoding: 'utf8' });
-
-async function start() {
-  runner = spawn(join(example, 'run'), { env, stdio: ['ignore', 'pipe', 'pipe'] });
-  const ended = new Promise((resolve, reject) => {
-    runner.on('exit', code => reject(new Error(`run ended with ${code}:\n${output}`)));
-  });
-  const ready = new Promise(resolve => {
-    const read = chunk => {
-      output += chunk;
-      if (/Ctrl-C ends/.test(output)) resolve();
-    };
-    runner.stdout.on('data', read);
-    runner.stderr.on('data', read);
-  });
-  ended.catch(() => {});
-  await Promise.race([ready, ended, new Promise((resolve, reject) => {
-    setTimeout(() => reject(new Error('run was not ready within 90 s:\n' + output)), 90000).unref();
-  })]);
-  todo = /^ToDo +(http:\S+)\/$/m.exec(output)[1];
-  push = /^Longtail +(http:\S+)\/$/m.exec(output)[1];
-  redisPort = /^Redis +127\.0\.0\.1:(\d+)/m.exec(output)[1];
-  guarded = !/has no --authorize-url/.test(output);
-}
-
 before(async () => {
-  mkdirSync(pictures, { recursive: true });
-  assert.ok(binary && existsSync(binary), 'no longtail binary: run cargo build first');
-  assert.ok(executablePath, 'no Chromium: install it or set CHROMIUM');
-  assert.equal(php('-v'), 0, 'no PHP: apt-get install php-cli');
   await start();
-  const args = ['--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage'];
-  browser = await chromium.launch({ executablePath, headless: true, args });
   ada = await person('ada');
   ben = await person('ben');
 });
 
 after(async () => {
-  await browser?.close();
   redis?.kill('SIGTERM');
-  if (runner && runner.exitCode === null) {
-    const gone = new Promise(resolve => runner.on('exit', resolve));
-    runner.kill('SIGTERM');
-    await gone;
-  }
-  rmSync(work, { recursive: true, force: true });
+  await stop();
 });
-
-// A browser of its own for each person, so that each has cookies of their own.
-async function person(name, options = {}) {
-  const context = await browser.newContext({ viewport: { width: 900, height: 900 }, ...options });
-  const page = await context.newPage();
-  page.setDefaultTimeout(8000);
-  page.on('pageerror', error => complaints.push(`${name}: ${error.message}`));
-  page.on('console', line => {
-    if (line.type() === 'error') complaints.push(`${name}: ${line.text()} ${line.location().url}`);
-  });
-  page.on('dialog', dialog => {
-    complaints.push(`${name}: a dialog: ${dialog.message()}`);
-    dialog.dismiss();
-  });
-  await page.goto(todo + '/');
-  await page.fill('[name=name]', name);
-  await page.fill('[name=password]', 'demo');
-  await page.click('button.main');
-  await page.waitForSelector('.boards');
-  return page;
-}
-
-async function open(page, board, { front = 'plain', transport } = {}) {
-  await page.goto(`${todo}/board.php?id=${board}&front=${front}` + (transport ? '&transport=' + transport : ''));
-  await page.waitForSelector('#state[data-state=open]');
-  assert.equal(await page.getAttribute('.fronts [aria-current]', 'href'), `board.php?id=${board}&front=${front}`);
-  if (transport) assert.equal(await page.textContent('#state'), 'Live over ' + transport);
-}
-
-const titles = page => page.$$eval('.items .item .title', all => all.map(one => one.textContent));
-const row = (page, title) => page.locator('.items .item').filter({ has: page.getByText(title, { exact: true }) });
-
-async function until(what, check, within = SOON) {
-  const end = Date.now() + within;
-  for (;;) {
-    const last = await check();
-    if (last === true) return;
-    if (Date.now() > end) assert.fail(`${what}: ${JSON.stringify(last)}`);
-    await new Promise(resolve => setTimeout(resolve, 25));
-  }
-}
-
-async function has(page, title, times = 1, within = SOON) {
-  await until(`“${title}” ${times} times`, async () => {
-    const all = await titles(page);
-    return all.filter(one => one === title).length === times || all;
-  }, within);
-}
-
-async function isDone(page, title, done) {
-  await until(`“${title}” ${done ? 'done' : 'open'}`, async () => {
-    const now = await row(page, title).getAttribute('data-done');
-    return now === (done ? '1' : '0') || now;
-  });
-}
-
-async function add(page, title) {
-  await page.fill('#new', title);
-  await page.press('#new', 'Enter');
-  await has(page, title);
-}
-
-async function edit(page, title, action) {
-  await row(page, title).locator('summary').click();
-  await action(page.locator('.items details[open]'));
-}
-
-// One adds, finishes, takes up, renames and removes; the other sees each. Messages that the sender got are counted:
-// there must be none.
-async function scenario(one, other, title) {
-  const heard = () => one.evaluate(() => todo.lt.stats.messages);
-  const before = await heard();
-  await add(one, title);
-  await has(other, title);
-  assert.equal(await one.inputValue('#new'), '');
-  await row(one, title).locator('.tick').click();
-  await isDone(one, title, true);
-  await isDone(other, title, true);
-  await row(one, title).locator('.tick').click();
-  await isDone(other, title, false);
-  const renamed = title + ', renamed';
-  await edit(one, title, async box => {
-    await box.locator('[name=title]').fill(renamed);
-    await box.getByText('Save').click();
-  });
-  await has(one, renamed);
-  await has(other, renamed);
-  await has(other, title, 0);
-  await until('the news says so', async () => {
-    const text = await other.textContent('#news');
-    return text.includes(`renamed “${title}” to “${renamed}”`) || text;
-  });
-  assert.equal(await one.evaluate(() => document.activeElement.tagName), 'SUMMARY', 'focus after renaming');
-  // The sender has all of this once, also after the time that an echo would take.
-  await one.waitForTimeout(200);
-  await has(one, renamed);
-  assert.equal(await heard(), before, 'the sender heard of its own changes');
-  await row(other, renamed).locator('summary').focus();
-  await edit(one, renamed, box => box.getByText('Remove').click());
-  await has(one, renamed, 0);
-  await has(other, renamed, 0);
-  await until('focus when the row that had it is gone', async () => {
-    const id = await other.evaluate(() => document.activeElement.id);
-    return id === 'new' || id;
-  });
-  assert.equal(await one.evaluate(() => document.activeElement.id), 'new', 'focus after removing');
-  assert.deepEqual(await titles(one), await titles(other));
-  assert.equal(await one.textContent('#count'), await other.textContent('#count'));
-}
 
 test('every PHP file parses', async () => {
   const files = ['', 'lib', 'public'].flatMap(dir => readdirSync(join(example, dir))
@@ -388,8 +204,7 @@ test('authorize.php: boards of one’s own, and nothing else', async () => {
   assert.equal((await cleo.request.get(todo + '/items.php?board=12')).status(), 404);
 });
 
-test('Longtail asks: another’s board is refused to a browser', async t => {
-  if (!guarded) return t.skip('this longtail has no --authorize-url');
+test('Longtail asks: another’s board is refused to a browser', async () => {
   await open(cleo, 14);
   const outcomes = await cleo.evaluate(push => Promise.all(['ws', 'sse', 'long-poll'].map(transport => {
     return new Promise(resolve => {
@@ -449,32 +264,6 @@ test('signing in gives the session a new id, and a wrong password none', async (
   const headers = { Accept: 'application/json' };
   assert.equal((await page.request.get(todo + '/items.php?board=12', { headers })).status(), 401);
   await context.close();
-});
-
-test('pictures: light, dark and on a phone', async () => {
-  await open(ada, 12);
-  await open(ben, 12);
-  await ada.waitForFunction(() => document.getElementById('state').textContent === 'Live over ws');
-  await row(ben, 'Book the room').locator('.tick').click();
-  await isDone(ada, 'Book the room', true);
-  await edit(ada, 'Rehearse with a timer', async () => {});
-  for (const colorScheme of ['light', 'dark']) {
-    await ada.emulateMedia({ colorScheme });
-    await ada.screenshot({ path: join(pictures, `todo-${colorScheme}.png`), fullPage: true });
-  }
-  await ada.emulateMedia({ colorScheme: 'light' });
-  await ada.setViewportSize({ width: 360, height: 740 });
-  await add(ada, 'Ask Wilhelmina-Donaudampfschifffahrtsgesellschaft whether the hall has a second microphone');
-  const wide = await ada.evaluate(() => document.documentElement.scrollWidth);
-  await ada.screenshot({ path: join(pictures, 'todo-phone.png'), fullPage: true });
-  assert.ok(wide <= 360, `the page is ${wide} pixels wide on a phone of 360`);
-  await ada.goto(todo + '/');
-  await ada.screenshot({ path: join(pictures, 'todo-boards.png'), fullPage: true });
-  await ada.setViewportSize({ width: 900, height: 900 });
-  await ada.context().clearCookies();
-  await ada.goto(todo + '/');
-  await ada.screenshot({ path: join(pictures, 'todo-sign-in.png') });
-  ada = await person('ada');
 });
 
 test('the pages had nothing to complain about', () => {

@@ -32,21 +32,21 @@ const htmlunit = version => ({
 // Its TLS library configures itself from a file of another time than its own.
 const old = { OPENSSL_CONF: '/dev/null', QT_QPA_PLATFORM: '' };
 
-// PhantomJS 1.9 crashes on a certificate authority of today, so that it sees none: a mount of its own.
-const HIDDEN = ['-rm', 'sh', '-c', 'mount -t tmpfs none /etc/ssl && exec "$0" "$@"'];
-
 export const ENGINES = {
   'htmlunit-ie6': htmlunit('INTERNET_EXPLORER_6'),
   'htmlunit-ie8': htmlunit('INTERNET_EXPLORER_8'),
   'htmlunit-ie9': htmlunit('INTERNET_EXPLORER_9'),
   'phantomjs-1.9': {
-    // Its WebSocket is of a draft that no server speaks any more.
-    hopeless: ['ws'],
-    command: url => ['unshare', [...HIDDEN, phantom('phantomjs1'), join(here, 'engines/phantom.js'), url]],
+    // Its WebSocket is of a draft that no server speaks any more. A compressed answer it reads when it is whole.
+    hopeless: ['ws', 'sse through apache'],
+    // It crashes on a certificate authority of today, so that it is shown a folder that has none.
+    command: (url, dir) => [phantom('phantomjs1'), ['--ssl-certificates-path=' + dir, join(here, 'engines/phantom.js'), url]],
     env: old,
-    version: () => 'PhantomJS ' + first('unshare', [...HIDDEN, phantom('phantomjs1'), '--version'], old) + ' (like Safari 5)'
+    version: () => 'PhantomJS ' + first(phantom('phantomjs1'), ['--ssl-certificates-path=' + here, '--version'], old) + ' (like Safari 5)'
   },
   'phantomjs-2.1': {
+    // Its window does not part with this, whatever is tried.
+    keeps: ['localStorage'],
     command: url => [phantom('phantomjs2'), [join(here, 'engines/phantom.js'), url]],
     env: old,
     version: () => 'PhantomJS ' + first(phantom('phantomjs2'), ['--version'], old) + ' (like Safari 8)'

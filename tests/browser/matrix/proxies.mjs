@@ -5,15 +5,18 @@ import net from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
+// `ends`: where the ladder has to end there, and where in an engine that cannot do that.
 export const PROXIES = {
-  'direct': { about: 'no proxy' },
+  'direct': { about: 'no proxy', ends: ['ws', 'sse'] },
   'nginx': {
     about: 'nginx as installed: HTTP/1.0 to the server, no Upgrade, buffering',
+    ends: ['sse'],
     files: (port, to) => ({ 'nginx.conf': nginx(port, `proxy_pass http://127.0.0.1:${to};`) }),
     command: dir => ['nginx', ['-p', dir, '-c', join(dir, 'nginx.conf')]]
   },
   'nginx-1.1-gzip': {
     about: 'nginx with HTTP/1.1, Upgrade, buffering and gzip; obeys no X-Accel-Buffering',
+    ends: ['ws', 'long-poll'],
     files: (port, to) => ({
       'nginx.conf': nginx(port, `proxy_pass http://127.0.0.1:${to};
         proxy_http_version 1.1;
@@ -27,16 +30,17 @@ export const PROXIES = {
     command: dir => ['nginx', ['-p', dir, '-c', join(dir, 'nginx.conf')]]
   },
   'haproxy': {
-    about: 'haproxy that waits 5 seconds for anything',
+    about: 'haproxy that cuts whatever is silent for 3 seconds',
+    ends: ['ws', 'sse xhr-stream'],
     files: (port, to) => ({
       'haproxy.cfg': `global
   maxconn 200
 defaults
   mode http
   timeout connect 2s
-  timeout client 5s
-  timeout server 5s
-  timeout tunnel 5s
+  timeout client 3s
+  timeout server 3s
+  timeout tunnel 3s
 frontend in
   bind 127.0.0.1:${port}
   default_backend out
@@ -48,6 +52,7 @@ backend out
   },
   'squid': {
     about: 'squid in front of the server; knows no Upgrade',
+    ends: ['sse'],
     files: (port, to, dir) => ({
       'squid.conf': `http_port 127.0.0.1:${port} accel defaultsite=127.0.0.1 no-vhost
 cache_peer 127.0.0.1 parent ${to} 0 no-query originserver name=one
@@ -67,6 +72,7 @@ pinger_enable off
   },
   'privoxy': {
     about: 'privoxy with a filter that looks at text: it holds what it filters',
+    ends: ['xhr-stream'],
     files: (port, to, dir) => ({
       'config': `confdir ${dir}
 logdir ${dir}
@@ -83,12 +89,14 @@ filterfile our.filter
   },
   'mitmproxy': {
     about: 'mitmproxy, like a virus scanner: holds every body until it has all of it',
+    ends: ['ws', 'long-poll'],
     command: (dir, port, to) => ['mitmdump', ['-q', '--mode', `reverse:http://127.0.0.1:${to}`, '--listen-host', '127.0.0.1',
       '--listen-port', String(port), '--set', `confdir=${dir}`, '--set', 'keep_host_header=true']],
     slow: true
   },
   'apache': {
     about: 'apache with mod_proxy and mod_deflate; no mod_proxy_wstunnel',
+    ends: ['sse', 'long-poll'],
     files: (port, to, dir) => ({
       'httpd.conf': `ServerRoot ${dir}
 ServerName 127.0.0.1

@@ -9,6 +9,8 @@ export async function startWeather(upstream, every = 4000) {
   let at = 0;
   let changes = 0;
   let timer = null;
+  // How often a connection had to do with the weather, each kind of it counted once.
+  let hit = 0;
   const open = new Set();
 
   const server = net.createServer({ allowHalfOpen: true }, client => {
@@ -16,6 +18,11 @@ export async function startWeather(upstream, every = 4000) {
     const here = { kept: [], size: 0 };
     let isWebSocket = false;
     let first = true;
+    let counted = 0;
+    const touch = here.touch = () => {
+      if (counted !== changes) hit++;
+      counted = changes;
+    };
     here.end = () => { client.destroy(); to.destroy(); open.delete(here); };
     // What is held goes out when there is enough of it, or at the end.
     here.flush = () => {
@@ -26,6 +33,7 @@ export async function startWeather(upstream, every = 4000) {
     // Where some bytes of a connection are gone, no later ones may come: that is no TCP. It is dead, and nobody says so.
     function swallowed() {
       if (kind === 'blackHole') here.dead = true;
+      if (here.dead) touch();
       return here.dead;
     }
     open.add(here);
@@ -41,6 +49,7 @@ export async function startWeather(upstream, every = 4000) {
     function head(chunk) {
       let text = chunk.toString('latin1');
       isWebSocket = /\r\nupgrade: websocket/i.test(text);
+      if (kind === 'oldHttp' || (kind === 'stripUpgrade' && isWebSocket)) touch();
       if (kind === 'stripUpgrade' || kind === 'oldHttp') text = text.replace(/\r\n(upgrade|connection): [^\r]*/gi, '');
       if (kind === 'oldHttp') text = text.replace(/ HTTP\/1\.1\r\n/, ' HTTP/1.0\r\n');
       if (kind !== 'clear' && !isWebSocket) {
@@ -50,11 +59,15 @@ export async function startWeather(upstream, every = 4000) {
     }
     to.on('data', chunk => {
       if (swallowed()) return;
-      if (kind === 'killWebSockets' && isWebSocket) setTimeout(here.end, 200);
+      if (kind === 'killWebSockets' && isWebSocket) {
+        touch();
+        setTimeout(here.end, 200);
+      }
       if (kind !== 'hold' || isWebSocket) {
         here.flush();
         return client.write(chunk);
       }
+      touch();
       here.kept.push(chunk);
       here.size += chunk.length;
       if (here.size > 8192) here.flush();
@@ -66,7 +79,12 @@ export async function startWeather(upstream, every = 4000) {
   function change() {
     kind = KINDS[at++ % KINDS.length];
     changes++;
-    if (kind === 'cut') for (const here of [...open]) here.end();
+    if (kind === 'cut') {
+      for (const here of [...open]) {
+        here.touch();
+        here.end();
+      }
+    }
     if (kind === 'clear') for (const here of open) here.flush();
   }
 
@@ -80,6 +98,7 @@ export async function startWeather(upstream, every = 4000) {
       for (const here of open) here.flush();
     },
     changes: () => changes,
+    hit: () => hit,
     stop: () => {
       clearInterval(timer);
       for (const here of [...open]) here.end();

@@ -1,0 +1,202 @@
+// The ToDo application of examples/todo-php, started by its own `run`, and what people do in it.
+//   LONGTAIL_BIN, CHROMIUM, FIREFOX: which ones. TODO_TEST_DSN, TODO_TEST_USER, TODO_TEST_PASSWORD: an empty MySQL
+//   database to do it all on, in place of SQLite.
+import assert from 'node:assert/strict';
+import { spawn, spawnSync } from 'node:child_process';
+import { existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { firefox } from 'playwright-core';
+import { binary, env as clean, pictures, root, startBrowser } from './support.mjs';
+
+export const example = join(root, 'examples/todo-php');
+export const FRONTS = ['plain', 'backbone', 'angular', 'ember'];
+const SOON = 2000;              // others see a change within this time
+
+export const work = mkdtempSync(join(tmpdir(), 'longtail-todo-'));
+export const complaints = [];
+let runner;
+let output = '';
+export let todo;                // address of the application
+export let push;                // address of Longtail
+export let redisPort;
+export let browser;             // Chromium
+const browsers = [];
+
+// Settings of the person who runs the tests stay out of them.
+const env = Object.fromEntries(Object.entries(clean).filter(([name]) => !/^(TODO_|PUSH_PORT|REDIS_PORT)/.test(name)));
+Object.assign(env, {
+  LONGTAIL_BIN: binary,
+  TODO_VAR: work,
+  TODO_PORT: '18000',
+  PUSH_PORT: '18080',
+  REDIS_PORT: '16390',
+  TODO_DSN: process.env.TODO_TEST_DSN ?? '',
+  TODO_DB_USER: process.env.TODO_TEST_USER ?? '',
+  TODO_DB_PASSWORD: process.env.TODO_TEST_PASSWORD ?? ''
+});
+
+export const php = (...args) => spawnSync('php', args, { env, stdio: 'ignore' }).status;
+export const redisCli = (...args) => spawnSync('redis-cli', ['-p', redisPort, ...args], { encoding: 'utf8' });
+
+// Starts all of it, and Chromium.
+export async function start() {
+  mkdirSync(pictures, { recursive: true });
+  assert.ok(binary && existsSync(binary), 'no longtail binary: run cargo build first');
+  assert.equal(php('-v'), 0, 'no PHP: apt-get install php-cli');
+  runner = spawn(join(example, 'run'), { env, stdio: ['ignore', 'pipe', 'pipe'] });
+  const ended = new Promise((resolve, reject) => {
+    runner.on('exit', code => reject(new Error(`run ended with ${code}:\n${output}`)));
+  });
+  const ready = new Promise(resolve => {
+    const read = chunk => {
+      output += chunk;
+      if (/Ctrl-C ends/.test(output)) resolve();
+    };
+    runner.stdout.on('data', read);
+    runner.stderr.on('data', read);
+  });
+  ended.catch(() => {});
+  await Promise.race([ready, ended, new Promise((resolve, reject) => {
+    setTimeout(() => reject(new Error('run was not ready within 90 s:\n' + output)), 90000).unref();
+  })]);
+  todo = /^ToDo +(http:\S+)\/$/m.exec(output)[1];
+  push = /^Longtail +(http:\S+)\/$/m.exec(output)[1];
+  redisPort = /^Redis +127\.0\.0\.1:(\d+)/m.exec(output)[1];
+  browser = await startBrowser();
+  browsers.push(browser);
+}
+
+// Debian's Firefox, by WebDriver BiDi. The colours cannot be changed later on. (Playwright after 1.60 sends it commands
+// that it does not know.)
+export async function startFirefox(colorScheme) {
+  const executablePath = process.env.FIREFOX ?? ['/usr/bin/firefox-esr', '/usr/bin/firefox'].find(existsSync);
+  assert.ok(executablePath, 'no Firefox: install it or set FIREFOX');
+  const firefoxUserPrefs = {
+    'layout.css.prefers-color-scheme.content-override': colorScheme === 'dark' ? 0 : 1,
+    'ui.useOverlayScrollbars': 1
+  };
+  const made = await firefox.launch({ channel: 'moz-firefox', executablePath, headless: true, firefoxUserPrefs });
+  browsers.push(made);
+  return made;
+}
+
+export async function stop() {
+  for (const one of browsers) await one.close();
+  if (runner && runner.exitCode === null) {
+    const gone = new Promise(resolve => runner.on('exit', resolve));
+    runner.kill('SIGTERM');
+    await gone;
+  }
+  rmSync(work, { recursive: true, force: true });
+}
+
+// A browser of its own for each person, so that each has cookies of their own.
+export async function person(name, options = {}, from = browser) {
+  const context = await from.newContext({ viewport: { width: 900, height: 900 }, ...options });
+  const page = await context.newPage();
+  page.setDefaultTimeout(8000);
+  page.on('pageerror', error => complaints.push(`${name}: ${error.message}`));
+  page.on('console', line => {
+    if (line.type() === 'error') complaints.push(`${name}: ${line.text()} ${line.location().url}`);
+  });
+  page.on('dialog', dialog => {
+    complaints.push(`${name}: a dialog: ${dialog.message()}`);
+    dialog.dismiss();
+  });
+  await page.goto(todo + '/');
+  await page.fill('[name=name]', name);
+  await page.fill('[name=password]', 'demo');
+  await page.click('button.main');
+  await page.waitForSelector('.boards');
+  return page;
+}
+
+export async function open(page, board, { front = 'plain', transport } = {}) {
+  await page.goto(`${todo}/board.php?id=${board}&front=${front}` + (transport ? '&transport=' + transport : ''));
+  await page.waitForSelector('#state[data-state=open]');
+  assert.equal(await page.getAttribute('.fronts [aria-current]', 'href'), `board.php?id=${board}&front=${front}`);
+  if (transport) assert.equal(await page.textContent('#state'), 'Live over ' + transport);
+}
+
+export const titles = page => page.$$eval('.items .item .title', all => all.map(one => one.textContent));
+export const row = (page, title) => page.locator('.items .item').filter({ has: page.getByText(title, { exact: true }) });
+
+export async function until(what, check, within = SOON) {
+  const end = Date.now() + within;
+  for (;;) {
+    const last = await check();
+    if (last === true) return;
+    if (Date.now() > end) assert.fail(`${what}: ${JSON.stringify(last)}`);
+    await new Promise(resolve => setTimeout(resolve, 25));
+  }
+}
+
+export async function has(page, title, times = 1, within = SOON) {
+  await until(`“${title}” ${times} times`, async () => {
+    const all = await titles(page);
+    return all.filter(one => one === title).length === times || all;
+  }, within);
+}
+
+export async function isDone(page, title, done) {
+  await until(`“${title}” ${done ? 'done' : 'open'}`, async () => {
+    const now = await row(page, title).getAttribute('data-done');
+    return now === (done ? '1' : '0') || now;
+  });
+}
+
+export async function add(page, title) {
+  await page.fill('#new', title);
+  await page.press('#new', 'Enter');
+  await has(page, title);
+}
+
+export async function edit(page, title, action) {
+  // Of this row: one that is about to go may be open still.
+  await row(page, title).locator('summary').click();
+  await action(row(page, title).locator('details[open]'));
+}
+
+// One adds, finishes, takes up, renames and removes; the other sees each. Messages that the sender got are counted:
+// there must be none.
+export async function scenario(one, other, title) {
+  const heard = () => one.evaluate(() => todo.lt.stats.messages);
+  const before = await heard();
+  await add(one, title);
+  await has(other, title);
+  assert.equal(await one.inputValue('#new'), '');
+  await row(one, title).locator('.tick').click();
+  await isDone(one, title, true);
+  await isDone(other, title, true);
+  await row(one, title).locator('.tick').click();
+  await isDone(other, title, false);
+  const renamed = title + ', renamed';
+  await edit(one, title, async box => {
+    await box.locator('[name=title]').fill(renamed);
+    await box.getByText('Save').click();
+  });
+  await has(one, renamed);
+  await has(other, renamed);
+  await has(other, title, 0);
+  await until('the news says so', async () => {
+    const text = await other.textContent('#news');
+    return text.includes(`renamed “${title}” to “${renamed}”`) || text;
+  });
+  assert.equal(await one.evaluate(() => document.activeElement.tagName), 'SUMMARY', 'focus after renaming');
+  // The sender has all of this once, also after the time that an echo would take.
+  await one.waitForTimeout(200);
+  await has(one, renamed);
+  assert.equal(await heard(), before, 'the sender heard of its own changes');
+  await row(other, renamed).locator('summary').focus();
+  await edit(one, renamed, box => box.getByText('Remove').click());
+  await has(one, renamed, 0);
+  await has(other, renamed, 0);
+  await until('focus when the row that had it is gone', async () => {
+    const id = await other.evaluate(() => document.activeElement.id);
+    return id === 'new' || id;
+  });
+  assert.equal(await one.evaluate(() => document.activeElement.id), 'new', 'focus after removing');
+  assert.deepEqual(await titles(one), await titles(other));
+  assert.equal(await one.textContent('#count'), await other.textContent('#count'));
+}
