@@ -27,4 +27,4 @@ pub mod wire;
 mod server;
 
 pub use config::Config;
-pub use server::{Server, StartError};
+pub use server::{Reloader, Server, StartError};
