@@ -179,10 +179,10 @@ struct Stream {
 
 impl Stream {
     async fn serve(self, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
-        let mut guard = self.share.opened();
         let (mut head, receive) = request.into_parts();
         let wanted = head.method.clone();
         let is_socket = head.extensions.get::<Protocol>().is_some_and(|protocol| protocol.as_str() == "websocket");
+        let mut guard = self.share.opened(if is_socket { "websocket" } else { "request" });
         let (body, receive) = if is_socket {
             head.method = Method::GET;
             head.extensions.insert(ExtendedConnect);

@@ -31,10 +31,16 @@ struct Reason {
     reason: &'static str,
 }
 
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Kind {
+    kind: &'static str,
+}
+
 /// What is counted of all connections.
 #[derive(Default)]
 pub struct Metrics {
     let_go: Family<Reason, Counter>,
+    streams: Family<Kind, Counter>,
 }
 
 impl Metrics {
@@ -46,6 +52,7 @@ impl Metrics {
             "Connections of HTTP/2 that were ended for what their clients did, by reason",
             metrics.let_go.clone(),
         );
+        registry.register("http2_streams", "Streams of HTTP/2 that were opened, by what for", metrics.streams.clone());
         Arc::new(metrics)
     }
 }
@@ -153,8 +160,9 @@ impl Share {
         self.state().useless.left += bytes as f64 / 2.0;
     }
 
-    /// A stream was opened.
-    pub fn opened(&self) -> Guard {
+    /// A stream was opened, for a request or a WebSocket.
+    pub fn opened(&self, kind: &'static str) -> Guard {
+        self.0.2.streams.get_or_create(&Kind { kind }).inc();
         let mut state = self.state();
         state.streams += 1;
         state.idle_since = None;
@@ -280,16 +288,16 @@ mod tests {
     fn only_what_is_taken_back_at_once_is_held_against_a_client() {
         let share = Share::new(Arc::default());
         for _ in 0..1000 {
-            share.opened().ended();
-            let mut guard = share.opened();
+            share.opened("request").ended();
+            let mut guard = share.opened("request");
             guard.opened -= NO_TIME;
         }
         assert!(!share.state().let_go);
         for _ in 0..100 {
-            drop(share.opened());
+            drop(share.opened("request"));
         }
         assert!(!share.state().let_go);
-        (0..10).for_each(|_| drop(share.opened()));
+        (0..10).for_each(|_| drop(share.opened("request")));
         assert!(share.state().let_go);
     }
 
