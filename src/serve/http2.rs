@@ -99,10 +99,15 @@ async fn carry(
             if let Some(pings) = &mut pings {
                 let _ = pings.poll_pong(cx);
             }
-            match connection.poll_accept(cx) {
-                Poll::Ready(Some(Ok(accepted))) => return Poll::Ready(Event::Accepted(accepted)),
-                Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(Event::Ended),
-                Poll::Pending => {}
+            loop {
+                match connection.poll_accept(cx) {
+                    Poll::Ready(Some(Ok((request, respond)))) => {
+                        share.was_of_use(HEAD_CREDIT);
+                        open(request, respond);
+                    }
+                    Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(Event::Ended),
+                    Poll::Pending => break,
+                }
             }
             if !is_let_go && share.poll_let_go(cx).is_ready() {
                 return Poll::Ready(Event::LetGo);
@@ -113,10 +118,6 @@ async fn carry(
             timer.as_mut().poll(cx).map(|()| Event::Time)
         });
         match event.await {
-            Event::Accepted((request, respond)) => {
-                share.was_of_use(HEAD_CREDIT);
-                open(request, respond);
-            }
             Event::Ended => return,
             Event::LetGo => {
                 // GOAWAY says why, to whom it may concern; nothing else is waited for.
@@ -162,7 +163,6 @@ async fn carry(
 const HEAD_CREDIT: usize = 512;
 
 enum Event {
-    Accepted((Request<RecvStream>, SendResponse<Bytes>)),
     Ended,
     LetGo,
     Drain,
