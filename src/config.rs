@@ -72,7 +72,7 @@ pub struct Demo {
 /// The server's flags.
 #[derive(Args, Clone, Debug)]
 pub struct Config {
-    /// Address for HTTP; port 0 picks a free one. Repeatable
+    /// Address for HTTP, and for HTTPS with `--tls-cert`; port 0 picks a free one. Repeatable
     #[arg(long, env = "LONGTAIL_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:8080")]
     #[arg(value_parser = address, value_delimiter = ' ', action = ArgAction::Append, help_heading = "Listening")]
     pub listen: Vec<SocketAddr>,
@@ -81,6 +81,15 @@ pub struct Config {
     #[arg(long, env = "LONGTAIL_TCP_LISTEN", value_name = "ADDR|off", default_value = "127.0.0.1:8081")]
     #[arg(value_parser = address_or_off, help_heading = "Listening")]
     pub tcp_listen: AddressOrOff,
+
+    /// Certificate for HTTPS: a PEM file, the server's own first, then those that signed it. It is read
+    /// again at SIGHUP
+    #[arg(long, env = "LONGTAIL_TLS_CERT", value_name = "FILE", help_heading = "Listening")]
+    pub tls_cert: Option<PathBuf>,
+
+    /// Its private key: a PEM file without a pass phrase
+    #[arg(long, env = "LONGTAIL_TLS_KEY", value_name = "FILE", help_heading = "Listening")]
+    pub tls_key: Option<PathBuf>,
 
     /// Lets anybody who can reach a non-loopback address read and publish
     #[arg(long, env = "LONGTAIL_OPEN", value_parser = BoolishValueParser::new(), help_heading = "Access")]
@@ -336,6 +345,9 @@ impl Config {
         }
         if let Some(Err(error)) = self.redis.as_deref().map(|url| Endpoint::parse(url, None)) {
             return bad(format!("--redis: {error}"));
+        }
+        if self.tls_cert.is_some() != self.tls_key.is_some() {
+            return bad("--tls-cert and --tls-key go together: set both or none".into());
         }
         if self.redis_tls_cert.is_some() != self.redis_tls_key.is_some() {
             return bad("--redis-tls-cert and --redis-tls-key go together: set both or none".into());

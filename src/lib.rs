@@ -28,4 +28,4 @@ pub mod wire;
 mod server;
 
 pub use config::Config;
-pub use server::{Server, StartError};
+pub use server::{Reloader, Server, StartError};

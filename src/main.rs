@@ -4,6 +4,7 @@ use clap::Parser;
 use longtail::config::{Cli, Command, LogFormat};
 use longtail::{Config, Server, StartError};
 use std::process::ExitCode;
+use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{debug, warn};
 use tracing_subscriber::EnvFilter;
@@ -70,6 +71,18 @@ async fn run(bound: Result<Server, StartError>) -> ExitCode {
         eprintln!("longtail: cannot listen for signals");
         return ExitCode::from(71);
     };
+    // Without this a SIGHUP would be the end.
+    let Ok(mut hangup) = signal(SignalKind::hangup()) else {
+        eprintln!("longtail: cannot listen for signals");
+        return ExitCode::from(71);
+    };
+    let reloader = Arc::new(server.reloader());
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            let reloader = reloader.clone();
+            let _ = tokio::task::spawn_blocking(move || reloader.reload()).await;
+        }
+    });
     let (shutdown, stopping) = tokio::sync::oneshot::channel::<()>();
     let serving = server.run(async {
         let _ = stopping.await;

@@ -8,7 +8,8 @@ use crate::log::census::Census;
 use crate::log::memory::MemoryLog;
 use crate::log::redis::{Endpoint, RedisCensus, RedisConfig, RedisLog};
 use crate::serve::{
-    self, Access, App, Application, Authorizer, Connections, Demo, Drain, Listeners, Nearness, Polls, Settings,
+    self, Access, App, Application, Authorizer, Connections, Demo, Drain, Http2Metrics, Listeners, Nearness, Polls,
+    Settings, Tls,
 };
 use crate::transport::{self, params::Limits};
 use crate::weather::{Port, Speaks, Weather};
@@ -81,10 +82,19 @@ impl Server {
 
     async fn bind_all(config: &Config, weather: Option<SocketAddr>) -> Result<Server, StartError> {
         config.check()?;
+        let mut metrics = Registry::with_prefix("longtail");
+        let tls = match (&config.tls_cert, &config.tls_key) {
+            (Some(certificate), Some(key)) => {
+                let tls = Tls::new(certificate.clone(), key.clone(), &mut metrics);
+                Some(Arc::new(tls.map_err(|error| bad_flag("--tls-cert, --tls-key", &error))?))
+            }
+            _ => None,
+        };
         let http: Vec<_> = config.listen.iter().map(|address| serve::bind(*address)).collect::<Result<_, _>>()?;
         let tcp = config.tcp_listen.0.map(serve::bind).transpose()?;
         for listener in &http {
-            info!("listening on http://{}", listener.local_addr()?);
+            let scheme = if tls.is_some() { "https" } else { "http" };
+            info!("listening on {scheme}://{}", listener.local_addr()?);
         }
         let tcp_address = tcp.as_ref().map(|tcp| tcp.local_addr()).transpose()?;
         if let Some(address) = tcp_address {
@@ -122,7 +132,6 @@ impl Server {
                 Arc::new(MemoryLog::new(retention))
             }
         };
-        let mut metrics = Registry::with_prefix("longtail");
         if let Some(log) = &redis {
             log.metrics().register(&mut metrics);
         }
@@ -161,6 +170,8 @@ impl Server {
             },
             connections: Connections::new(config.max_connections as usize, config.max_connections_per_ip as usize),
             drain: Drain::default(),
+            tls,
+            http2: Http2Metrics::new(&mut metrics),
             tcp_address,
             is_listening,
             demo,
@@ -194,6 +205,11 @@ impl Server {
     /// Where raw TCP clients connect.
     pub fn tcp_addr(&self) -> Option<SocketAddr> {
         self.app.tcp_address
+    }
+
+    /// Reads again what is read from files, when it is told to.
+    pub fn reloader(&self) -> Reloader {
+        Reloader(self.app.tls.clone())
     }
 
     /// Serves until `shutdown` resolves, then drains. Returns when all connections are gone or the
@@ -259,6 +275,22 @@ fn weather_ports(first: SocketAddr, http: SocketAddr, tcp: Option<SocketAddr>) -
         Ok(Port { lane, speaks, listener: serve::bind(address)?, upstream })
     };
     (0u16..).zip(lanes.chain(raw)).map(bind).collect()
+}
+
+/// Reads files again while the server runs.
+pub struct Reloader(Option<Arc<Tls>>);
+
+impl Reloader {
+    /// Reads them. What cannot be used is said in the log, and what there was stays in use. Blocks.
+    pub fn reload(&self) {
+        match self.0.as_ref().map(|tls| tls.reload()) {
+            Some(Ok(())) => info!("the certificate was read again; new connections get it"),
+            Some(Err(error)) => {
+                warn!("the certificate stays as it was: {error}; see to it, and send SIGHUP again");
+            }
+            None => info!("there is nothing to read again: --tls-cert is not set"),
+        }
+    }
 }
 
 async fn open_redis(config: &Config, url: &str) -> Result<Arc<RedisLog>, StartError> {

@@ -111,7 +111,7 @@ async fn a_slow_reader_disturbs_nobody() {
         slow.push(stream);
     }
     let answer = handshake("/ws?channel=todo").open(node.http).await;
-    slow.push(answer.into_stream().0);
+    slow.push(answer.into_stream().0.into_plain());
     let mut stream = TcpStream::connect(node.tcp).await.expect("connect");
     stream.write_all(b"{\"type\":\"subscribe\",\"channels\":[\"todo\"]}\n").await.expect("write");
     slow.push(stream);

@@ -259,7 +259,8 @@ async fn a_connection_is_kept_alive() {
             assert_eq!(answer.error_code(), "bad_channel");
         }
         let rest;
-        (stream, rest) = answer.into_stream();
+        let (left, more) = answer.into_stream();
+        (stream, rest) = (left.into_plain(), more);
         assert!(rest.is_empty());
     }
 }

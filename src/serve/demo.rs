@@ -3,13 +3,13 @@
 
 use super::App;
 use super::reply::{self, Reply};
+use super::request::Request;
 use crate::transport::params::fields;
 use crate::transport::{Code, Params, Refusal};
 use crate::weather::{Conditions, Weather};
 use async_stream::stream;
 use bytes::{Bytes, BytesMut};
-use hyper::body::Incoming;
-use hyper::{Method, Request, StatusCode};
+use hyper::{Method, StatusCode};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -93,7 +93,7 @@ pub fn methods(app: &App, path: &str) -> Option<&'static str> {
 /// # Errors
 ///
 /// `not_found` without the demo; whatever is not sound in the request.
-pub async fn answer(app: &Arc<App>, mut request: Request<Incoming>) -> Result<Reply, Refusal> {
+pub async fn answer(app: &Arc<App>, mut request: Request) -> Result<Reply, Refusal> {
     let Some(demo) = &app.demo else { return Err(Refusal::new(Code::NotFound, "start it with `longtail demo`")) };
     let query = request.uri().query().unwrap_or_default().to_owned();
     match (request.uri().path(), request.method()) {

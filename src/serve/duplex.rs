@@ -7,15 +7,15 @@ use super::listener::{Client, Taken};
 use super::publish;
 use super::pump::Pump;
 use super::reply::{self, Reply};
+use super::request::{ExtendedConnect, Request};
 use crate::cursor::Cursor;
 use crate::transport::{Breach, Bye, Code, Control, Decode, Input, Refusal, Transport};
 use crate::wire::websocket;
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesOrdered;
-use hyper::body::Incoming;
 use hyper::header::{self, HeaderValue};
-use hyper::{HeaderMap, Method, Request, StatusCode, Version};
+use hyper::{HeaderMap, Method, StatusCode, Version};
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
@@ -27,9 +27,10 @@ use tokio::time::{Instant, Sleep};
 /// Publications of a connection that may be under way; past that it is not read from.
 const UNACKNOWLEDGED: usize = 100;
 
-/// A WebSocket handshake (RFC 6455 §4.2).
+/// A WebSocket handshake (RFC 6455 §4.2, over HTTP/2 RFC 8441 §5).
 pub struct Upgrade {
-    accept: HeaderValue,
+    /// `None` over HTTP/2, which has a key no more than an upgrade.
+    accept: Option<HeaderValue>,
 }
 
 impl Upgrade {
@@ -38,13 +39,18 @@ impl Upgrade {
     /// # Errors
     ///
     /// What is not as it should be.
-    pub fn check(request: &Request<Incoming>) -> Result<Upgrade, Refusal> {
+    pub fn check(request: &Request) -> Result<Upgrade, Refusal> {
         let headers = request.headers();
         let bad = |text: &str| Err(Refusal::new(Code::BadRequest, text));
+        let is_extended = request.extensions().get::<ExtendedConnect>().is_some();
+        if request.version() == Version::HTTP_2 && !is_extended {
+            return bad("over HTTP/2 a WebSocket begins with CONNECT and :protocol websocket (RFC 8441)");
+        }
         if request.method() != Method::GET || request.version() < Version::HTTP_11 {
             return bad("a WebSocket begins with a GET of HTTP/1.1; a proxy may speak HTTP/1.0");
         }
-        if !has_token(headers, "connection", "upgrade") || !has_token(headers, "upgrade", "websocket") {
+        let asks = has_token(headers, "connection", "upgrade") && has_token(headers, "upgrade", "websocket");
+        if !is_extended && !asks {
             return bad(
                 "a WebSocket begins with Connection: Upgrade and Upgrade: websocket; a proxy may have removed them",
             );
@@ -52,16 +58,19 @@ impl Upgrade {
         if headers.get("sec-websocket-version").is_none_or(|version| version != "13") {
             return bad("Sec-WebSocket-Version is 13");
         }
+        if is_extended {
+            return Ok(Upgrade { accept: None });
+        }
         let key =
             headers.get("sec-websocket-key").and_then(|key| key.to_str().ok()).filter(|key| websocket::is_key(key));
         let Some(key) = key else { return bad("Sec-WebSocket-Key is 16 bytes in base64") };
         match HeaderValue::try_from(websocket::accept_key(key)) {
-            Ok(accept) => Ok(Upgrade { accept }),
+            Ok(accept) => Ok(Upgrade { accept: Some(accept) }),
             Err(_) => bad("Sec-WebSocket-Key is 16 bytes in base64"),
         }
     }
 
-    /// Answers 101; the connection is taken over then.
+    /// Answers 101, or 200 over HTTP/2; the connection is taken over then.
     pub fn accept(
         self,
         client: &Client,
@@ -71,11 +80,12 @@ impl Upgrade {
     ) -> Reply {
         let commands = Commands::new(pump.subscription().channels() > 0, position_given);
         client.handover.leave(Taken::Duplex(transport, pump, commands));
+        let Some(accept) = self.accept else { return reply::whole(StatusCode::OK, "", "") };
         let mut reply = reply::whole(StatusCode::SWITCHING_PROTOCOLS, "", "");
         let headers = reply.headers_mut();
         headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
         headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-        headers.insert(header::SEC_WEBSOCKET_ACCEPT, self.accept);
+        headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
         reply
     }
 }

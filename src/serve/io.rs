@@ -1,9 +1,12 @@
-//! A client's socket: writes have a deadline, reads cost nothing while there is nothing to read, and a
+//! A client's connection: writes have a deadline, reads cost nothing while there is nothing to read, and a
 //! client that is gone is told apart from one that has only shut its sending side.
+//!
+//! It is a TCP connection, or what lies over one: TLS, or a stream of HTTP/2. Who writes to it need not
+//! know.
 
 use super::cork::{Cork, Patience};
+use super::socket::Socket;
 use bytes::{Buf, Bytes};
-use socket2::SockRef;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::mem::MaybeUninit;
@@ -22,9 +25,28 @@ const READ: usize = 8 << 10;
 /// How long a client that was told why has to take it before the socket is closed.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// A client's socket.
+/// What lies between a client's bytes and its TCP connection.
+///
+/// A write that is ready has left the layer: nothing waits in it for another write or a flush.
+pub trait Layer: AsyncRead + AsyncWrite + Send + Unpin {
+    /// Ready when the client has ended it; `None` where only the TCP connection can tell.
+    fn poll_reset(&mut self, _cx: &mut Context<'_>) -> Option<Poll<()>> {
+        None
+    }
+
+    /// The client has taken nothing for as long as it may.
+    fn timed_out(&mut self) {}
+
+    /// Whether what the client was told last may be lost if the end is not waited for.
+    fn lingers(&self) -> bool {
+        true
+    }
+}
+
+/// A client's connection.
 pub struct ClientIo {
-    stream: Arc<TcpStream>,
+    socket: Socket,
+    layer: Option<Box<dyn Layer>>,
     /// Bytes that somebody read too many; they are read first.
     unread: Bytes,
     /// A write that waits for the client; without one a parked connection has no timer of its own here.
@@ -39,8 +61,14 @@ pub struct ClientIo {
 impl ClientIo {
     /// Takes a socket.
     pub fn new(stream: TcpStream, write_timeout: Duration) -> ClientIo {
+        ClientIo::over(Socket(Arc::new(stream)), None, write_timeout)
+    }
+
+    /// What lies over a socket.
+    pub fn over(socket: Socket, layer: Option<Box<dyn Layer>>, write_timeout: Duration) -> ClientIo {
         ClientIo {
-            stream: Arc::new(stream),
+            socket,
+            layer,
             unread: Bytes::new(),
             patience: Patience::new(write_timeout),
             blocked: Arc::default(),
@@ -49,18 +77,26 @@ impl ClientIo {
         }
     }
 
-    /// The socket itself, where bytes go to it as they are.
-    pub fn plain(&self) -> Option<Arc<TcpStream>> {
-        Some(self.stream.clone())
+    /// The TCP connection beneath.
+    pub fn socket(&self) -> &Socket {
+        &self.socket
     }
 
-    /// Writes what the socket takes at once, and says how much that was.
+    /// The socket itself, where bytes go to it as they are.
+    pub fn plain(&self) -> Option<Arc<TcpStream>> {
+        self.layer.is_none().then(|| self.socket.0.clone())
+    }
+
+    /// Writes what the socket takes at once, and says how much that was. Nothing, through a layer.
     ///
     /// # Errors
     ///
     /// The system's.
     pub fn write_now(&self, bytes: &[u8]) -> io::Result<usize> {
-        match self.stream.try_write(bytes) {
+        if self.layer.is_some() {
+            return Ok(0);
+        }
+        match self.socket.0.try_write(bytes) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
             written => written,
         }
@@ -90,6 +126,9 @@ impl ClientIo {
     /// Resolves when the connection was reset. A client that has shut its sending side may still
     /// listen or be gone; only a write can tell, and this is what it is told.
     pub fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(reset) = self.layer.as_mut().and_then(|layer| layer.poll_reset(cx)) {
+            return reset;
+        }
         if self.reset.is_none() {
             self.reset = Some(self.reset());
         }
@@ -98,7 +137,7 @@ impl ClientIo {
 
     /// The same, for who watches while hyper has the socket.
     pub fn reset(&self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-        let stream = self.stream.clone();
+        let stream = self.socket.0.clone();
         Box::pin(async move {
             let _ = stream.ready(Interest::ERROR).await;
         })
@@ -107,18 +146,22 @@ impl ClientIo {
     /// Shuts our side and reads what is still under way for a moment: a socket that is closed with
     /// unread bytes is reset, and the client may lose what it was told last.
     pub async fn linger(&mut self) {
-        let _ = self.shutdown().await;
+        let lingers = self.layer.as_ref().is_none_or(|layer| layer.lingers());
         let _ = tokio::time::timeout(LINGER, async {
+            let _ = self.shutdown().await;
             let mut nothing = Nowhere;
-            while poll_fn(|cx| self.poll_input(cx, &mut nothing)).await.is_ok_and(|n| n > 0) {}
+            while lingers && poll_fn(|cx| self.poll_input(cx, &mut nothing)).await.is_ok_and(|n| n > 0) {}
         })
         .await;
     }
 
     /// Bounds how long a client may take nothing: any byte it takes begins the time anew.
     fn in_time<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        let was_tried = self.patience.is_tried();
+        let (was_tried, is_pending) = (self.patience.is_tried(), written.is_pending());
         let written = self.patience.bound(cx, written);
+        if let (true, true, Some(layer)) = (is_pending, written.is_ready(), &mut self.layer) {
+            layer.timed_out();
+        }
         if was_tried != self.patience.is_tried() {
             self.blocked.store(!was_tried, Ordering::Relaxed);
         }
@@ -143,25 +186,6 @@ impl ClientIo {
         let flushed = cork.poll_flush(cx);
         self.in_time(cx, flushed)
     }
-
-    fn poll_write_with(
-        &mut self,
-        cx: &mut Context<'_>,
-        write: impl Fn(&TcpStream) -> io::Result<usize>,
-    ) -> Poll<io::Result<usize>> {
-        let written = loop {
-            match self.stream.poll_write_ready(cx) {
-                Poll::Pending => break Poll::Pending,
-                Poll::Ready(Err(error)) => break Poll::Ready(Err(error)),
-                Poll::Ready(Ok(())) => {}
-            }
-            match write(&self.stream) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                written => break Poll::Ready(written),
-            }
-        };
-        self.in_time(cx, written)
-    }
 }
 
 /// Takes bytes that nobody wants.
@@ -182,16 +206,9 @@ impl AsyncRead for ClientIo {
             }
             return Poll::Ready(Ok(()));
         }
-        loop {
-            ready!(self.stream.poll_read_ready(cx))?;
-            match self.stream.try_read(buf.initialize_unfilled()) {
-                Ok(n) => {
-                    buf.advance(n);
-                    return Poll::Ready(Ok(()));
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Poll::Ready(Err(error)),
-            }
+        match &mut self.layer {
+            Some(layer) => Pin::new(layer).poll_read(cx, buf),
+            None => Pin::new(&mut self.socket).poll_read(cx, buf),
         }
     }
 }
@@ -202,7 +219,11 @@ impl AsyncWrite for ClientIo {
             return Poll::Ready(Ok(buf.len()));
         }
         ready!(self.poll_uncorked(cx))?;
-        self.poll_write_with(cx, |stream| stream.try_write(buf))
+        let written = match &mut self.layer {
+            Some(layer) => Pin::new(layer).poll_write(cx, buf),
+            None => Pin::new(&mut self.socket).poll_write(cx, buf),
+        };
+        self.in_time(cx, written)
     }
 
     fn poll_write_vectored(
@@ -214,23 +235,28 @@ impl AsyncWrite for ClientIo {
             return Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()));
         }
         ready!(self.poll_uncorked(cx))?;
-        self.poll_write_with(cx, |stream| stream.try_write_vectored(bufs))
+        let written = match &mut self.layer {
+            Some(layer) => Pin::new(layer).poll_write_vectored(cx, bufs),
+            None => Pin::new(&mut self.socket).poll_write_vectored(cx, bufs),
+        };
+        self.in_time(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {
-        true
+        self.layer.is_none()
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(layer) = &mut self.layer else { return Poll::Ready(Ok(())) };
+        let flushed = Pin::new(layer).poll_flush(cx);
+        self.in_time(cx, flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_uncorked(cx))?;
-        Poll::Ready(
-            SockRef::from(&*self.stream)
-                .shutdown(std::net::Shutdown::Write)
-                .or_else(|error| if error.kind() == io::ErrorKind::NotConnected { Ok(()) } else { Err(error) }),
-        )
+        match &mut self.layer {
+            Some(layer) => Pin::new(layer).poll_shutdown(cx),
+            None => Pin::new(&mut self.socket).poll_shutdown(cx),
+        }
     }
 }

@@ -3,14 +3,16 @@
 use super::authorize::{Asker, Lease};
 use super::commands::Commands;
 use super::cork::{Cork, Patience};
+use super::door::{self, Speech};
 use super::duplex::Duplex;
 use super::io::ClientIo;
 use super::limits::Admission;
 use super::pump::Pump;
 use super::reply::Body;
+use super::request::Inbound;
 use super::stream::{self, Framing};
 use super::waiting::Waiting;
-use super::{App, Drain, READY_WAIT, router, subscribe};
+use super::{App, Drain, READY_WAIT, http2, router, subscribe};
 use crate::message::ClientId;
 use crate::transport::{self, Bye, Control, Lifecycle, Params, Peer, Transport};
 use bytes::Bytes;
@@ -36,8 +38,8 @@ use tracing::{debug, warn};
 /// Connections that may wait to be accepted: a page full of readers comes back at once after a drain.
 const BACKLOG: i32 = 4096;
 
-/// Bytes of a request's head. Its headers are 100 at most, which is hyper's own bound.
-const MAX_HEAD: usize = 32 << 10;
+/// Bytes of a request's head. Its headers are 100 at most over HTTP/1, which is hyper's own bound.
+pub const MAX_HEAD: usize = 32 << 10;
 
 /// Where a server listens.
 pub struct Listeners {
@@ -77,12 +79,25 @@ pub struct Client {
     pub is_over: bool,
     /// Where it comes from.
     pub ip: IpAddr,
+    /// Whether it came without TLS to where it should not.
+    pub wants_tls: bool,
     /// Where a response leaves what goes on when its head is written.
     pub(super) handover: Arc<Handover>,
     /// Counted for as long as anybody speaks with it.
     _admission: Arc<Admission>,
     /// The server has ended when the last of these is gone.
     _alive: mpsc::Sender<()>,
+}
+
+impl Client {
+    /// The same client, for one stream of its connection. A stream counts like a connection, or one connection would be
+    /// a way around the limits. `None`: it is to be refused without a word.
+    pub(super) fn of_stream(&self, app: &App) -> Option<Client> {
+        let admission = app.connections.admit(self.ip)?;
+        let is_over = self.is_over || admission.is_over;
+        let _admission = Arc::new(admission);
+        Some(Client { is_over, handover: Arc::default(), _admission, ..self.clone() })
+    }
 }
 
 /// What takes a connection over from hyper.
@@ -112,7 +127,7 @@ impl Handover {
         self.reached.clone()
     }
 
-    fn take(&self) -> Option<Box<Taken>> {
+    pub(super) fn take(&self) -> Option<Box<Taken>> {
         self.reached.store(false, Ordering::Relaxed);
         self.taken.lock().take()
     }
@@ -122,7 +137,7 @@ impl Handover {
 pub async fn serve(app: Arc<App>, listeners: Listeners, drain_time: Duration) {
     let (alive, mut all_gone) = mpsc::channel::<()>(1);
     for listener in listeners.http.into_iter().chain(listeners.behind_weather) {
-        tokio::spawn(accept(app.clone(), listener, alive.clone(), http));
+        tokio::spawn(accept(app.clone(), listener, alive.clone(), enter));
     }
     if let (Some(listener), Some(socket)) = (listeners.tcp, transport::socket()) {
         tokio::spawn(accept(app.clone(), listener, alive.clone(), move |app, stream, client| {
@@ -163,7 +178,8 @@ where
         prepare(&stream);
         let io = ClientIo::new(stream, app.settings.write_timeout);
         let (is_over, handover) = (admission.is_over, Arc::default());
-        let client = Client { is_over, ip, handover, _admission: Arc::new(admission), _alive: alive.clone() };
+        let (wants_tls, _admission) = (false, Arc::new(admission));
+        let client = Client { is_over, ip, wants_tls, handover, _admission, _alive: alive.clone() };
         tokio::spawn(serve(app.clone(), io, client));
     }
 }
@@ -174,6 +190,17 @@ fn prepare(stream: &TcpStream) {
     // Clients that vanish without a word are found although nothing is written to them.
     let keepalive = TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15));
     let _ = SockRef::from(stream).set_tcp_keepalive(&keepalive);
+}
+
+/// Whatever of HTTP a client speaks, behind TLS or not.
+async fn enter(app: Arc<App>, io: ClientIo, mut client: Client) {
+    let Some((mut io, is_secure)) = door::secure(&app, io).await else { return };
+    client.wants_tls = app.tls.is_some() && !is_secure && !door::may_be_plain(client.ip);
+    match door::hear(&mut io, &app.drain, app.settings.request_timeout).await {
+        Some(Speech::Http1) => http(app, io, client).await,
+        Some(Speech::Http2) => http2::serve(app, io, client).await,
+        None => {}
+    }
 }
 
 /// Requests, until the connection ends or a response takes it over. Each phase is a task of its own,
@@ -190,7 +217,7 @@ fn http(app: Arc<App>, io: ClientIo, client: Client) -> Pin<Box<dyn Future<Outpu
 
 /// The tasks borrow what they carry: an argument that is moved into a future is kept twice, and a parked reader
 /// is as large as its task.
-fn take_over(app: Arc<App>, mut io: ClientIo, client: Client, taken: Taken) {
+pub(super) fn take_over(app: Arc<App>, mut io: ClientIo, client: Client, taken: Taken) {
     match taken {
         Taken::Duplex(transport, mut pump, commands) => {
             tokio::spawn(async move {
@@ -234,8 +261,8 @@ fn next_request(
 }
 
 async fn requests(app: &Arc<App>, mut io: ClientIo, client: &Client) -> Option<(ClientIo, Box<Taken>)> {
-    let service = service_fn(|request| {
-        let (app, client) = (app.clone(), client.clone());
+    let service = service_fn(|request: hyper::Request<_>| {
+        let (app, client, request) = (app.clone(), client.clone(), request.map(Inbound::Http1));
         // Called within: a future that is made outside is kept twice.
         Box::pin(async move {
             let reply = router::answer(&app, &client, request).await;
@@ -307,7 +334,9 @@ async fn requests(app: &Arc<App>, mut io: ClientIo, client: &Client) -> Option<(
     }
 }
 
-async fn raw(app: Arc<App>, mut io: ClientIo, client: Client, transport: &'static dyn Transport) {
+/// Raw TCP, or the same in TLS.
+async fn raw(app: Arc<App>, io: ClientIo, client: Client, transport: &'static dyn Transport) {
+    let Some((mut io, _)) = door::secure(&app, io).await else { return };
     let params = Params { client: Some(ClientId::random()), ..Params::default() };
     let Ok(opening) = transport.open(&params, &Peer::default()) else { return };
     let refused = if client.is_over {

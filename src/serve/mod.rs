@@ -9,8 +9,10 @@ mod counts;
 mod demo;
 mod diagnose;
 mod direct;
+mod door;
 mod drain;
 mod duplex;
+mod http2;
 mod io;
 mod limits;
 mod listener;
@@ -19,9 +21,12 @@ mod poll;
 mod publish;
 mod pump;
 mod reply;
+mod request;
 mod router;
+mod socket;
 mod stream;
 mod subscribe;
+mod tls;
 mod waiting;
 
 pub use access::{Access, Nearness};
@@ -29,8 +34,10 @@ pub use application::Application;
 pub use authorize::Authorizer;
 pub use demo::{Demo, HOP};
 pub use drain::Drain;
+pub use http2::Metrics as Http2Metrics;
 pub use limits::Connections;
 pub use listener::{Listeners, bind, serve};
+pub use tls::{BadCertificate, Tls};
 pub use waiting::Shared as Polls;
 
 use crate::hub::Hub;
@@ -58,6 +65,10 @@ pub struct App {
     pub connections: Arc<Connections>,
     /// Whether we are going.
     pub drain: Drain,
+    /// The certificate, where there is one.
+    pub tls: Option<Arc<Tls>>,
+    /// What is counted of HTTP/2.
+    pub http2: Arc<Http2Metrics>,
     /// Where raw TCP clients connect.
     pub tcp_address: Option<SocketAddr>,
     /// Whether what is PUBLISHed in Redis is heard, or was heard once; always true without Redis.

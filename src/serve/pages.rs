@@ -146,6 +146,7 @@ fn info(app: &App) -> String {
         "name": "longtail",
         "version": env!("CARGO_PKG_VERSION"),
         "transports": transports.collect::<Vec<_>>(),
+        "tls": app.tls.is_some(),
         "tcp": app.tcp_address.map(|address| address.to_string()),
         "limits": {
             "max_message_bytes": app.settings.max_message,

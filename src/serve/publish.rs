@@ -5,14 +5,14 @@ use super::authorize::{Action, Asker, Authorizer, Question};
 use super::counts::Census;
 use super::listener::Client;
 use super::reply::{self, Reply};
+use super::request::Request;
 use super::router::read_body;
 use crate::cursor::Cursor;
 use crate::log::AppendError;
 use crate::message::{Channel, Draft, Event, Key, Payload};
 use crate::transport::params::fields;
 use crate::transport::{Code, Refusal};
-use hyper::body::Incoming;
-use hyper::{Request, StatusCode, header};
+use hyper::{StatusCode, header};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
@@ -123,7 +123,7 @@ pub fn append(
 /// # Errors
 ///
 /// Why nothing was appended, or that it is not known.
-pub async fn answer(app: &Arc<App>, client: &Client, mut request: Request<Incoming>) -> Result<Reply, Refusal> {
+pub async fn answer(app: &Arc<App>, client: &Client, mut request: Request) -> Result<Reply, Refusal> {
     let most = BODY_BYTES.max(app.settings.max_message.saturating_mul(2));
     let body = read_body(app, &mut request, most).await?;
     let body = std::str::from_utf8(&body).map_err(|_| Refusal::new(Code::NotUtf8, "the body is not UTF-8"))?;

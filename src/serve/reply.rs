@@ -13,12 +13,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use tokio_stream::Stream;
 
+/// The pieces of a body.
+pub type Pieces = Pin<Box<dyn Stream<Item = Bytes> + Send>>;
+
 /// A response's body.
 pub enum Body {
     /// All of it.
     Whole(Option<Bytes>),
     /// One piece after the other, as they come.
-    Pieces(Pin<Box<dyn Stream<Item = Bytes> + Send>>),
+    Pieces(Pieces),
     /// None that hyper would see: it writes the head, and then the connection is taken over.
     Handover(Arc<AtomicBool>),
     /// A long poll's, when there is something: hyper sees nothing of it, and the connection is taken over.

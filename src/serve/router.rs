@@ -3,17 +3,23 @@
 use super::access::{Access, Nearness};
 use super::listener::Client;
 use super::reply::{self, Reply};
-use super::{App, demo, diagnose, pages, publish, subscribe};
+use super::request::{self, Request};
+use super::{App, demo, diagnose, door, pages, publish, subscribe};
 use crate::transport::{self, Code, Refusal};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
-use hyper::body::Incoming;
 use hyper::header::{ALLOW, CONNECTION, HeaderValue, ORIGIN};
-use hyper::{Method, Request, StatusCode, Uri};
+use hyper::{Method, StatusCode, Uri, Version};
 use std::sync::Arc;
 
 /// Answers a request. Never fails: a refusal is an answer.
-pub async fn answer(app: &Arc<App>, client: &Client, request: Request<Incoming>) -> Reply {
+pub async fn answer(app: &Arc<App>, client: &Client, mut request: Request) -> Reply {
+    if let Err(refusal) = request::settle_host(&mut request) {
+        return reply::refused(&refusal);
+    }
+    if client.wants_tls {
+        return door::to_https(&request);
+    }
     // All that is needed of the request once it is gone.
     let origin = request.headers().get(ORIGIN).cloned();
     let path = request.uri().path();
@@ -28,7 +34,7 @@ pub async fn answer(app: &Arc<App>, client: &Client, request: Request<Incoming>)
         return reply::refused(&refusal);
     }
     let is_known = path == "/publish" || transport.is_some() || of_demo.is_some() || pages::has(path);
-    let method = request.method().clone();
+    let (method, version) = (request.method().clone(), request.version());
     let mut reply = if client.is_over && !matches!(path, "/healthz" | "/readyz") {
         let refusal = Refusal::new(Code::TooManyConnections, "the server has as many connections as it takes");
         refuse(&request, transport, &refusal)
@@ -59,13 +65,13 @@ pub async fn answer(app: &Arc<App>, client: &Client, request: Request<Incoming>)
         answer.unwrap_or_else(|refusal| reply::refused(&refusal))
     };
     app.access.share(origin, reply.headers_mut());
-    if client.is_over {
+    if client.is_over && version != Version::HTTP_2 {
         reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     reply
 }
 
-fn refuse(request: &Request<Incoming>, transport: Option<&dyn transport::Transport>, refusal: &Refusal) -> Reply {
+fn refuse(request: &Request, transport: Option<&dyn transport::Transport>, refusal: &Refusal) -> Reply {
     let query = Uri::query(request.uri()).unwrap_or_default().as_bytes();
     match transport {
         Some(transport) => subscribe::refuse(transport, query, None, refusal),
@@ -78,7 +84,7 @@ fn refuse(request: &Request<Incoming>, transport: Option<&dyn transport::Transpo
 /// # Errors
 ///
 /// `too_large`; `bad_request` for one that does not arrive in time or breaks off.
-pub async fn read_body(app: &App, request: &mut Request<Incoming>, most: usize) -> Result<Bytes, Refusal> {
+pub async fn read_body(app: &App, request: &mut Request, most: usize) -> Result<Bytes, Refusal> {
     let body = Limited::new(request.body_mut(), most).collect();
     match tokio::time::timeout(app.settings.request_timeout, body).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),

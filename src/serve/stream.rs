@@ -22,14 +22,14 @@ const WAITING: usize = 16 << 10;
 pub enum Framing {
     /// By a chunk of no bytes.
     Chunked,
-    /// By the end of the connection (HTTP/1.0).
+    /// By the end of the connection (HTTP/1.0), or of the stream (HTTP/2).
     Close,
 }
 
 impl Framing {
     /// What hyper's head has promised.
     pub fn of(version: Version) -> Framing {
-        if version >= Version::HTTP_11 { Framing::Chunked } else { Framing::Close }
+        if version == Version::HTTP_11 { Framing::Chunked } else { Framing::Close }
     }
 }
 

@@ -5,15 +5,15 @@ use super::listener::{Client, Taken};
 use super::poll::{self, Batch};
 use super::pump::{Pace, Pump, Rollover};
 use super::reply::{self, Body, Reply};
+use super::request::Request;
 use super::stream::Framing;
 use super::waiting::Waiting;
 use super::{App, READY_WAIT, access, duplex};
 use crate::cursor::{Cursor, Start};
 use crate::transport::params::bad_callback;
 use crate::transport::{Code, Lifecycle, Opening, Params, Peer, Refusal, Transport};
-use hyper::body::Incoming;
 use hyper::header::{self, HeaderName, HeaderValue};
-use hyper::{HeaderMap, Method, Request, StatusCode};
+use hyper::{HeaderMap, Method, StatusCode};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -26,12 +26,7 @@ const LONG_POLL: Duration = Duration::from_secs(25);
 const ROLLOVER: Rollover = Rollover { bytes: 128 << 10, time: Duration::from_secs(300) };
 
 /// Answers a request to a transport's path.
-pub async fn answer(
-    app: &Arc<App>,
-    client: &Client,
-    transport: &'static dyn Transport,
-    request: Request<Incoming>,
-) -> Reply {
+pub async fn answer(app: &Arc<App>, client: &Client, transport: &'static dyn Transport, request: Request) -> Reply {
     let (head, body) = request.into_parts();
     let query = head.uri.query().unwrap_or_default().as_bytes().to_vec();
     let mut form = None;
@@ -74,7 +69,7 @@ async fn subscribe(
     app: &Arc<App>,
     client: &Client,
     transport: &'static dyn Transport,
-    request: Request<Incoming>,
+    request: Request,
     query: &[u8],
     form: Option<&[u8]>,
 ) -> Result<Reply, Refusal> {

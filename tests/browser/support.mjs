@@ -35,7 +35,7 @@ export async function startServer(args = []) {
     const timer = setTimeout(() => reject(new Error('no address within 20 s:\n' + log)), 20000);
     const read = chunk => {
       log += chunk;
-      const found = /listening on (http:\/\/[0-9.]+:\d+)/.exec(log);
+      const found = /listening on (https?:\/\/[0-9.]+:\d+)/.exec(log);
       if (found) {
         clearTimeout(timer);
         resolve(found[1]);
@@ -48,11 +48,11 @@ export async function startServer(args = []) {
   return { base, child, said: () => log, stop: () => child.kill('SIGTERM') };
 }
 
-export async function startBrowser() {
+export async function startBrowser(flags = []) {
   const executablePath = process.env.CHROMIUM
     ?? ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'].find(existsSync);
   assert.ok(executablePath, 'no Chromium: install it or set CHROMIUM');
-  return chromium.launch({ executablePath, headless: true, args: ['--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage'] });
+  return chromium.launch({ executablePath, headless: true, args: ['--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage', ...flags] });
 }
 
 export const pause = ms => new Promise(resolve => setTimeout(resolve, ms));

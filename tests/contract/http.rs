@@ -166,7 +166,7 @@ async fn head() {
             let name = &transport.name;
             let url = transport.url("channel=todo&cursor=earliest");
             let bytes = format!("HEAD {url} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
-            let mut stream = tokio::net::TcpStream::connect(address).await.expect("connect");
+            let mut stream = crate::support::door::connect(address).await.expect("connect");
             tokio::io::AsyncWriteExt::write_all(&mut stream, bytes.as_bytes()).await.expect("write");
             let mut answer = Vec::new();
             let read = tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut answer);

@@ -201,7 +201,7 @@ async fn interrupt_drains_and_a_second_signal_ends_it_at_once() {
     let mut reader = Reader::open(&node, &transport, Subscription::to(&["todo"])).await;
     reader.next_of(Kind::Hello).await;
     // A half-sent request keeps the server waiting.
-    let mut slow = tokio::net::TcpStream::connect(node.http).await.expect("connect");
+    let mut slow = crate::support::door::connect(node.http).await.expect("connect");
     let head = b"POST /publish HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nhel";
     tokio::io::AsyncWriteExt::write_all(&mut slow, head).await.expect("write");
     node.get("/healthz").await;

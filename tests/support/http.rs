@@ -1,12 +1,13 @@
-//! HTTP/1.1 and 1.0 by hand: requests are bytes, bodies are read as they arrive.
+//! HTTP/1.1 and 1.0 by hand: requests are bytes, bodies are read as they arrive. Through the door of HTTP/2 the same
+//! requests go as that.
 
+use super::door::{self, Door, Stream};
 use super::{SOON, within};
 use bytes::Bytes;
 use serde_json::Value;
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 /// A request to be written as it stands.
 pub struct Request {
@@ -108,11 +109,25 @@ impl Request {
     }
 
     async fn connect(&self, address: SocketAddr) -> Option<Response> {
-        let mut stream = TcpStream::connect(address).await.ok()?;
+        if door::door() == Door::Http2 && self.version == "HTTP/1.1" {
+            return self.exchange(address).await;
+        }
+        let mut stream = door::connect(address).await?;
         // A refusal may come before the body was taken: the answer is what counts.
         stream.write_all(&self.bytes(address)).await.ok();
         let mut response = Response::new(stream, self.method == "HEAD");
         response.read_head().await?;
+        Some(response)
+    }
+
+    async fn exchange(&self, address: SocketAddr) -> Option<Response> {
+        let host = self.host.clone().unwrap_or_else(|| address.to_string());
+        let body = self.body.as_deref();
+        let answer = door::exchange(address, &self.method, &self.target, &host, &self.headers, body).await?;
+        let mut response = Response::new(answer.stream, self.method == "HEAD");
+        (response.status, response.headers) = (answer.status, answer.headers);
+        response.version = "HTTP/2".to_owned();
+        response.find_framing();
         Some(response)
     }
 }
@@ -129,7 +144,7 @@ pub struct Response {
     pub version: String,
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
-    stream: TcpStream,
+    stream: Stream,
     buffer: Vec<u8>,
     framing: Framing,
     head_only: bool,
@@ -142,13 +157,13 @@ pub struct Response {
 
 impl Response {
     /// An answer to be read from a connection on which the request was written by hand.
-    pub fn new(stream: TcpStream, head_only: bool) -> Response {
+    pub fn new(stream: impl Into<Stream>, head_only: bool) -> Response {
         Response {
             status: 0,
             version: String::new(),
             headers: Vec::new(),
             body: Vec::new(),
-            stream,
+            stream: stream.into(),
             buffer: Vec::new(),
             framing: Framing::Close,
             head_only,
@@ -181,16 +196,20 @@ impl Response {
                 (name.to_ascii_lowercase(), value.trim().to_owned())
             })
             .collect();
+        self.find_framing();
+        Some(())
+    }
+
+    fn find_framing(&mut self) {
         let length = self.header("content-length").map(str::parse);
         self.framing = if self.head_only || matches!(self.status, 101 | 204 | 304) {
             Framing::Sized(0)
         } else if self.header("transfer-encoding") == Some("chunked") {
-            assert!(length.is_none(), "both a length and chunks: {head}");
+            assert!(length.is_none(), "both a length and chunks: {:?}", self.headers);
             Framing::Chunked
         } else {
             length.map_or(Framing::Close, |n| Framing::Sized(n.expect("a number")))
         };
-        Some(())
     }
 
     pub fn header(&self, name: &str) -> Option<&str> {
@@ -271,7 +290,7 @@ impl Response {
     }
 
     /// The stream and what was read of it beyond the head (after a 101).
-    pub fn into_stream(self) -> (TcpStream, Vec<u8>) {
+    pub fn into_stream(self) -> (Stream, Vec<u8>) {
         (self.stream, self.buffer)
     }
 
@@ -297,7 +316,7 @@ impl Response {
 pub async fn raw(address: SocketAddr, bytes: &[u8]) -> Option<Response> {
     let what = format!("the answer to {:?}", String::from_utf8_lossy(&bytes[..bytes.len().min(100)]));
     within(SOON, &what, async {
-        let mut stream = TcpStream::connect(address).await.expect("connect");
+        let mut stream = door::connect(address).await.expect("connect");
         // It may answer before it has taken all, and take no more.
         tokio::time::timeout(Duration::from_secs(2), stream.write_all(bytes)).await.ok();
         let mut response = Response::new(stream, false);

@@ -1,24 +1,23 @@
 //! A raw TCP client: JSON lines both ways.
 
+use super::door::{self, Stream};
 use super::{SOON, within};
 use serde_json::Value;
 use std::net::SocketAddr;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::TcpStream;
 
 pub struct LineClient {
-    stream: BufReader<TcpStream>,
+    stream: BufReader<Stream>,
 }
 
 impl LineClient {
     pub async fn connect(address: SocketAddr) -> LineClient {
-        let stream = TcpStream::connect(address).await.expect("connect");
-        LineClient { stream: BufReader::new(stream) }
+        LineClient::try_connect(address).await.expect("connect")
     }
 
     /// The same with a server that may be gone.
     pub async fn try_connect(address: SocketAddr) -> Option<LineClient> {
-        let stream = TcpStream::connect(address).await.ok()?;
+        let stream = door::connect(address).await?;
         Some(LineClient { stream: BufReader::new(stream) })
     }
 

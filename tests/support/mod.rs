@@ -17,6 +17,7 @@ macro_rules! on_both_logs {
 }
 
 pub mod decode;
+pub mod door;
 pub mod haproxy;
 pub mod http;
 pub mod json;
@@ -29,6 +30,7 @@ pub mod server;
 pub mod websocket;
 pub mod world;
 
+pub use door::{Certificate, Door, door};
 pub use haproxy::Haproxy;
 pub use http::{Request, Response};
 pub use json::{Published, message_ids, same_payload};

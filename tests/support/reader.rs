@@ -2,15 +2,16 @@
 
 use super::decode::Decoder;
 pub use super::decode::{Item, Kind};
+use super::door::{self, Door, Stream};
 use super::http::Response;
 use super::{LineClient, Node, Published, Request, SOON, Transport, quote, within};
 use futures_util::StreamExt;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
-use tokio::net::TcpStream;
+use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message as Frame;
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
+use tokio_tungstenite::tungstenite::protocol::Role;
 
 /// What a client asks for, in any transport's words.
 #[derive(Clone, Debug, Default)]
@@ -76,7 +77,23 @@ impl Subscription {
     }
 }
 
-type WebSocket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+type WebSocket = WebSocketStream<Stream>;
+
+/// A WebSocket of a library that we did not write, through this test's door.
+async fn web_socket(address: SocketAddr, target: &str) -> Result<WebSocket, String> {
+    if door::door() == Door::Http2 {
+        let answer = super::websocket::handshake(target).try_open(address).await.ok_or("no answer")?;
+        if answer.status != 200 {
+            return Err(format!("{} in place of 200", answer.status));
+        }
+        let (stream, _) = answer.into_stream();
+        return Ok(WebSocketStream::from_raw_socket(stream, Role::Client, None).await);
+    }
+    let stream = door::connect(address).await.ok_or("no connection")?;
+    let url = format!("ws://{address}{target}");
+    let opened = tokio_tungstenite::client_async(url, stream).await;
+    opened.map(|(socket, _)| socket).map_err(|error| error.to_string())
+}
 
 enum Source {
     /// A poll between two requests.
@@ -165,10 +182,9 @@ impl Reader {
         self.raw.clear();
         self.source = match self.transport.lifecycle.as_str() {
             "duplex" => {
-                let url = format!("ws://{}{}", self.http, self.transport.url(&self.subscription.query()));
-                let connect = tokio_tungstenite::connect_async(&url);
-                match within(SOON, "the WebSocket", connect).await {
-                    Ok((socket, _)) => Source::Ws(Box::new(socket)),
+                let url = self.transport.url(&self.subscription.query());
+                match within(SOON, "the WebSocket", web_socket(self.http, &url)).await {
+                    Ok(socket) => Source::Ws(Box::new(socket)),
                     Err(_) if self.tolerant => return false,
                     Err(error) => panic!("{url}: {error}"),
                 }

@@ -126,6 +126,9 @@ impl Node {
                 all.extend([flag, address]);
             }
         }
+        if super::door() != super::Door::Plain && !args.contains(&"--tls-cert") {
+            all.extend(super::Certificate::common().flags());
+        }
         all.extend(args);
         let mut child = spawn(&all);
         let log = Arc::new(Mutex::new(Vec::new()));
@@ -140,7 +143,7 @@ impl Node {
         loop {
             let (http, tcp) = {
                 let lines = log.lock().expect("log");
-                (bound(&lines, "http"), bound(&lines, "tcp"))
+                (bound(&lines, "http").or_else(|| bound(&lines, "https")), bound(&lines, "tcp"))
             };
             if let (Some(http), Some(tcp)) = (http, tcp) {
                 return Node { child, http, tcp, log };

@@ -1,10 +1,10 @@
 //! WebSocket frames as bytes, for what a well-behaved library refuses to send.
 
+use super::door::Stream;
 use super::http::{Request, Response};
 use super::{Node, SOON, within};
 use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 pub const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 pub const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
@@ -69,7 +69,7 @@ pub fn handshake(target: &str) -> Request {
 }
 
 pub struct RawWebSocket {
-    stream: TcpStream,
+    stream: Stream,
     buffer: Vec<u8>,
 }
 

@@ -1,0 +1,15 @@
+//! The contract over HTTP/2: every transport, WebSocket too (RFC 8441). The rules are those of `contract/`; `support/door.rs` knows the way.
+
+#[macro_use]
+mod support;
+
+#[path = "contract/cursors.rs"]
+mod cursors;
+#[path = "contract/http.rs"]
+mod http;
+#[path = "contract/messages.rs"]
+mod messages;
+#[path = "contract/refusals.rs"]
+mod refusals;
+#[path = "contract/streams.rs"]
+mod streams;

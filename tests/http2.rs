@@ -1,0 +1,621 @@
+//! HTTP/2: what is owed to a client, and what a client may not do. Frames are made by hand, since no library sends what
+//! is sent here.
+
+mod support;
+
+use std::time::{Duration, Instant};
+use support::{Kind, Node, Reader, SOON, Subscription, eventually, within};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const PRIORITY: u8 = 2;
+const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const PING: u8 = 6;
+const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
+const CONTINUATION: u8 = 9;
+
+const END_STREAM: u8 = 1;
+const ACK: u8 = 1;
+const END_HEADERS: u8 = 4;
+
+const PROTOCOL_ERROR: u32 = 1;
+const REFUSED_STREAM: u32 = 7;
+const CANCEL: u32 = 8;
+const ENHANCE_YOUR_CALM: u32 = 11;
+
+/// A frame (RFC 9113 §4.1).
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = (payload.len() as u32).to_be_bytes()[1..].to_vec();
+    bytes.extend([kind, flags]);
+    bytes.extend(stream.to_be_bytes());
+    bytes.extend(payload);
+    bytes
+}
+
+/// Header fields, each as a literal that is not indexed (RFC 7541 §6.2.2).
+fn block(fields: &[(&str, &str)]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for (name, value) in fields {
+        bytes.push(0);
+        for text in [name, value] {
+            // A length of 7 bits, and more where they do not do.
+            let mut length = text.len();
+            if length < 127 {
+                bytes.push(length as u8);
+            } else {
+                bytes.push(127);
+                length -= 127;
+                while length >= 128 {
+                    bytes.push((length % 128 + 128) as u8);
+                    length /= 128;
+                }
+                bytes.push(length as u8);
+            }
+            bytes.extend(text.as_bytes());
+        }
+    }
+    bytes
+}
+
+fn get(stream: u32, path: &str) -> Vec<u8> {
+    ask(stream, &[(":method", "GET"), (":scheme", "http"), (":authority", "localhost"), (":path", path)])
+}
+
+fn ask(stream: u32, fields: &[(&str, &str)]) -> Vec<u8> {
+    frame(HEADERS, END_HEADERS | END_STREAM, stream, &block(fields))
+}
+
+fn reset(stream: u32) -> Vec<u8> {
+    frame(RST_STREAM, 0, stream, &CANCEL.to_be_bytes())
+}
+
+fn setting(name: u16, value: u32) -> Vec<u8> {
+    let mut payload = name.to_be_bytes().to_vec();
+    payload.extend(value.to_be_bytes());
+    frame(SETTINGS, 0, 0, &payload)
+}
+
+const INITIAL_WINDOW_SIZE: u16 = 4;
+
+#[derive(Clone, Debug)]
+struct Frame {
+    kind: u8,
+    flags: u8,
+    stream: u32,
+    payload: Vec<u8>,
+}
+
+impl Frame {
+    fn code(&self) -> u32 {
+        let at = if self.kind == GOAWAY { 4 } else { 0 };
+        u32::from_be_bytes(self.payload[at..at + 4].try_into().expect("a code"))
+    }
+
+    /// Is it a head with this status? (An indexed field of the static table, or a literal with these digits.)
+    fn has_status(&self, status: u16) -> bool {
+        let indexed = [(200, 8), (204, 9), (206, 10), (304, 11), (400, 12), (404, 13), (500, 14)];
+        let text = status.to_string();
+        self.kind == HEADERS
+            && match indexed.iter().find(|(known, _)| *known == status) {
+                Some((_, index)) => self.payload.first() == Some(&(0x80 | index)),
+                None => {
+                    let mut decoder = self.payload.iter().skip(1).copied();
+                    let length = decoder.next().unwrap_or_default();
+                    let value: Vec<u8> = decoder.take(usize::from(length & 0x7f)).collect();
+                    if length & 0x80 == 0 { value == text.as_bytes() } else { value == huffman_digits(&text) }
+                }
+            }
+    }
+}
+
+/// Three digits in Huffman's code (RFC 7541, appendix B).
+fn huffman_digits(text: &str) -> Vec<u8> {
+    let (mut bits, mut count) = (0u32, 0);
+    for digit in text.bytes() {
+        let (code, length) = match digit {
+            b'0'..=b'2' => (u32::from(digit - b'0'), 5),
+            _ => (0x19 + u32::from(digit - b'3'), 6),
+        };
+        bits = bits << length | code;
+        count += length;
+    }
+    let padding = (8 - count % 8) % 8;
+    bits = bits << padding | ((1 << padding) - 1);
+    bits.to_be_bytes()[4 - (count + padding) / 8..].to_vec()
+}
+
+/// A client of frames, on a connection without TLS.
+struct Raw {
+    stream: TcpStream,
+    buffer: Vec<u8>,
+}
+
+impl Raw {
+    async fn open(node: &Node, settings: &[u8]) -> Raw {
+        let mut stream = TcpStream::connect(node.http).await.expect("connect");
+        let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+        bytes.extend(if settings.is_empty() { frame(SETTINGS, 0, 0, b"") } else { settings.to_vec() });
+        stream.write_all(&bytes).await.expect("write");
+        Raw { stream, buffer: Vec::new() }
+    }
+
+    /// Sends, where the server may have hung up.
+    async fn send(&mut self, bytes: &[u8]) -> bool {
+        self.stream.write_all(bytes).await.is_ok()
+    }
+
+    /// The next frame; `None` at the end.
+    async fn next(&mut self) -> Option<Frame> {
+        loop {
+            if let Some(frame) = self.take() {
+                return Some(frame);
+            }
+            if !matches!(self.stream.read_buf(&mut self.buffer).await, Ok(n) if n > 0) {
+                return None;
+            }
+        }
+    }
+
+    fn take(&mut self) -> Option<Frame> {
+        let head = self.buffer.get(..9)?;
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+        let (kind, flags) = (head[3], head[4]);
+        let stream = u32::from_be_bytes(head[5..9].try_into().expect("4 bytes"));
+        let payload = self.buffer.get(9..9 + length)?.to_vec();
+        self.buffer.drain(..9 + length);
+        Some(Frame { kind, flags, stream, payload })
+    }
+
+    /// The next frame that is wanted, whatever comes before it.
+    async fn wait(&mut self, what: &str, wanted: impl Fn(&Frame) -> bool) -> Frame {
+        within(Duration::from_secs(40), what, async {
+            loop {
+                let frame = self.next().await.unwrap_or_else(|| panic!("the end in place of {what}"));
+                if wanted(&frame) {
+                    return frame;
+                }
+            }
+        })
+        .await
+    }
+
+    /// Everything up to here has been handled.
+    async fn settle(&mut self) {
+        assert!(self.send(&frame(PING, 0, 0, b"settled?")).await);
+        self.wait("a pong", |frame| frame.kind == PING && frame.flags == ACK).await;
+    }
+
+    /// Reads to the end; the last GOAWAY's code.
+    async fn end(&mut self) -> Option<u32> {
+        within(Duration::from_secs(60), "the end", async {
+            let mut code = None;
+            while let Some(frame) = self.next().await {
+                if frame.kind == GOAWAY {
+                    code = Some(frame.code());
+                }
+            }
+            code
+        })
+        .await
+    }
+
+    /// Sends this again and again until the server has had enough of it: how much it took, and what it said.
+    async fn flood(&mut self, bytes: &[u8], most: usize) -> (usize, Option<u32>) {
+        let (mut read, mut write) = self.stream.split();
+        let mut answer = std::mem::take(&mut self.buffer);
+        let sending = async {
+            let mut sent = 0;
+            while sent < most && write.write_all(bytes).await.is_ok() {
+                sent += bytes.len();
+            }
+            sent
+        };
+        let reading = async { while matches!(read.read_buf(&mut answer).await, Ok(n) if n > 0) {} };
+        let (sent, ()) =
+            within(Duration::from_secs(60), "the end of a flood", futures_util::future::join(sending, reading)).await;
+        self.buffer = answer;
+        let mut code = None;
+        while let Some(frame) = self.take() {
+            if frame.kind == GOAWAY {
+                code = Some(frame.code());
+            }
+        }
+        (sent, code)
+    }
+}
+
+async fn let_go(node: &Node, reason: &str) -> u64 {
+    let metrics = node.get("/metrics").await.text();
+    let name = format!("longtail_http2_let_go_total{{reason=\"{reason}\"}} ");
+    metrics.lines().find_map(|line| line.strip_prefix(&name)?.parse().ok()).unwrap_or(0)
+}
+
+/// A reader elsewhere, who has to notice nothing.
+async fn witness(node: &Node) -> Reader {
+    let sse = node.transport("sse").await;
+    let mut reader = Reader::open(node, &sse, Subscription::to(&["witness"])).await;
+    reader.next_of(Kind::Hello).await;
+    reader
+}
+
+async fn check(node: &Node, mut witness: Reader) {
+    let published = node.publish_numbers("witness", 3).await;
+    witness.expect(&published).await;
+}
+
+#[tokio::test]
+async fn streams_that_are_reset_in_one_breath() {
+    let node = Node::start(&[]).await;
+    let witness = witness(&node).await;
+    let mut raw = Raw::open(&node, b"").await;
+    let mut burst = Vec::new();
+    for n in 0..2000 {
+        burst.extend(get(1 + 2 * n, "/long-poll?channel=a"));
+        burst.extend(reset(1 + 2 * n));
+    }
+    raw.send(&burst).await;
+    assert_eq!(raw.end().await, Some(ENHANCE_YOUR_CALM));
+    check(&node, witness).await;
+}
+
+/// The same at a pace at which each request is taken up before it is taken back.
+#[tokio::test]
+async fn streams_that_are_reset_one_by_one() {
+    let node = Node::start(&[]).await;
+    let witness = witness(&node).await;
+    let mut raw = Raw::open(&node, b"").await;
+    let mut asked = 0;
+    let code = within(Duration::from_secs(60), "the end", async {
+        loop {
+            let id = 1 + 2 * asked;
+            asked += 1;
+            let ping = frame(PING, 0, 0, b"settled?");
+            raw.send(&[get(id, "/long-poll?channel=a"), ping].concat()).await;
+            loop {
+                match raw.next().await {
+                    Some(frame) if frame.kind == PING => break,
+                    Some(frame) if frame.kind == GOAWAY => return frame.code(),
+                    Some(_) => {}
+                    None => panic!("the end without a word"),
+                }
+            }
+            raw.send(&reset(id)).await;
+        }
+    });
+    assert_eq!(code.await, ENHANCE_YOUR_CALM);
+    assert!((100..1000).contains(&asked), "{asked} requests were taken back");
+    assert_eq!(let_go(&node, "rapid_reset").await, 1);
+    check(&node, witness).await;
+}
+
+#[tokio::test]
+async fn headers_without_end() {
+    let node = Node::start(&[]).await;
+    let witness = witness(&node).await;
+    // CONTINUATION without end; small ones, and empty ones.
+    for size in [1000, 0] {
+        let mut raw = Raw::open(&node, b"").await;
+        raw.send(&frame(HEADERS, 0, 1, &block(&[(":method", "GET")]))).await;
+        let part = block(&[("x", &"y".repeat(size))]);
+        let part = frame(CONTINUATION, 0, 1, if size == 0 { b"" } else { &part });
+        let (sent, _) = raw.flood(&part.repeat(100), 64 << 20).await;
+        assert!(sent < 32 << 20, "{sent} bytes of CONTINUATION were taken");
+    }
+    // A list that is too long is refused, and the connection lives on.
+    let mut raw = Raw::open(&node, b"").await;
+    let long = "y".repeat(1000);
+    let mut fields = vec![(":method", "GET"), (":scheme", "http"), (":authority", "localhost"), (":path", "/info")];
+    let names: Vec<String> = (0..40).map(|n| format!("x-{n}")).collect();
+    fields.extend(names.iter().map(|name| (name.as_str(), long.as_str())));
+    let list = block(&fields);
+    let mut parts = list.chunks(16_000).peekable();
+    raw.send(&frame(HEADERS, END_STREAM, 1, parts.next().expect("a part"))).await;
+    while let Some(part) = parts.next() {
+        raw.send(&frame(CONTINUATION, if parts.peek().is_none() { END_HEADERS } else { 0 }, 1, part)).await;
+    }
+    let answer = raw.wait("a refusal", |frame| frame.stream == 1 && frame.kind == HEADERS).await;
+    assert!(answer.has_status(431), "{answer:?}");
+    raw.send(&get(3, "/healthz")).await;
+    assert!(raw.wait("an answer", |frame| frame.stream == 3 && frame.kind == HEADERS).await.has_status(200));
+    check(&node, witness).await;
+}
+
+#[tokio::test]
+async fn frames_that_ask_for_nothing() {
+    let node = Node::start(&[]).await;
+    let witness = witness(&node).await;
+    let floods = [
+        ("PING", frame(PING, 0, 0, b"12345678")),
+        ("SETTINGS", setting(INITIAL_WINDOW_SIZE, 65_535)),
+        ("PRIORITY", frame(PRIORITY, 0, 1001, &[0, 0, 0, 0, 1])),
+        ("unknown frames", frame(0xbe, 0, 0, b"")),
+        ("WINDOW_UPDATE", frame(WINDOW_UPDATE, 0, 0, &1u32.to_be_bytes())),
+    ];
+    let before = let_go(&node, "flood").await;
+    let count = floods.len() as u64;
+    for (name, bytes) in floods {
+        let mut raw = Raw::open(&node, b"").await;
+        let (sent, code) = raw.flood(&bytes.repeat(64), 64 << 20).await;
+        assert!(sent < 32 << 20, "{sent} bytes of {name} were taken");
+        // The socket may be reset with what was not read of the flood, and the word with it.
+        assert!(matches!(code, None | Some(ENHANCE_YOUR_CALM)), "{name}: {code:?}");
+    }
+    assert_eq!(let_go(&node, "flood").await - before, count);
+    check(&node, witness).await;
+}
+
+/// A sender that does not read what it is answered: the answers are not piled up.
+#[tokio::test]
+async fn pings_whose_answers_nobody_reads() {
+    let node = Node::start(&["--write-timeout", "1"]).await;
+    let witness = witness(&node).await;
+    let mut raw = Raw::open(&node, b"").await;
+    let pings = frame(PING, 0, 0, b"12345678").repeat(1000);
+    within(SOON, "the end of a flood", async { while raw.send(&pings).await {} }).await;
+    check(&node, witness).await;
+}
+
+/// A window that stays shut: the stream is reset when the time is up, and with it a connection on which nothing else moves.
+#[tokio::test]
+async fn a_window_that_stays_shut() {
+    let node = Node::start(&["--write-timeout", "1"]).await;
+    node.publish("todo", "1").await;
+    for target in ["/poll?channel=todo&cursor=earliest", "/sse?channel=todo", "/client.js", "/diagnose/drip"] {
+        let before = let_go(&node, "stalled").await;
+        let mut raw = Raw::open(&node, &setting(INITIAL_WINDOW_SIZE, 0)).await;
+        raw.send(&get(1, target)).await;
+        assert!(raw.wait("a head", |frame| frame.kind == HEADERS).await.has_status(200), "{target}");
+        let begun = Instant::now();
+        assert_eq!(raw.end().await, Some(ENHANCE_YOUR_CALM), "{target}");
+        assert!(begun.elapsed() < Duration::from_secs(10), "{target}: {:?}", begun.elapsed());
+        assert_eq!(let_go(&node, "stalled").await, before + 1, "{target}");
+    }
+}
+
+#[tokio::test]
+async fn one_slow_stream_disturbs_no_other() {
+    let node = Node::start(&["--write-timeout", "1"]).await;
+    let mut raw = Raw::open(&node, &setting(INITIAL_WINDOW_SIZE, 0)).await;
+    raw.send(&[get(1, "/ndjson?channel=todo"), get(3, "/ndjson?channel=todo")].concat()).await;
+    raw.send(&frame(WINDOW_UPDATE, 0, 3, &1_000_000u32.to_be_bytes())).await;
+    raw.wait("a hello", |frame| frame.kind == DATA && frame.stream == 3).await;
+    let begun = Instant::now();
+    let mut is_reset = false;
+    while !is_reset {
+        assert!(begun.elapsed() < SOON, "the slow stream is not reset");
+        let id = node.publish("todo", "1").await;
+        let arrived = raw.wait("the message, or the reset", |frame| {
+            frame.kind == RST_STREAM
+                || frame.kind == DATA && frame.stream == 3 && String::from_utf8_lossy(&frame.payload).contains(&id)
+        });
+        let frame = arrived.await;
+        if frame.kind == RST_STREAM {
+            assert_eq!((frame.stream, frame.code()), (1, CANCEL));
+            is_reset = true;
+        }
+    }
+    let id = node.publish("todo", "1").await;
+    let message = raw.wait("the message", |frame| {
+        frame.kind == DATA && frame.stream == 3 && String::from_utf8_lossy(&frame.payload).contains(&id)
+    });
+    message.await;
+    assert_eq!(let_go(&node, "stalled").await, 0);
+}
+
+#[tokio::test]
+async fn streams_are_bounded_and_counted() {
+    let node = Node::start(&[]).await;
+    let mut raw = Raw::open(&node, b"").await;
+    let settings = raw.wait("SETTINGS", |frame| frame.kind == SETTINGS && frame.flags == 0).await;
+    let find = |name: u16| {
+        let mut settings = settings.payload.chunks(6);
+        let found = settings.find(|setting| setting[..2] == name.to_be_bytes()).expect("the setting");
+        u32::from_be_bytes(found[2..].try_into().expect("4 bytes"))
+    };
+    let most = find(3);
+    assert!((100..=1000).contains(&most), "MAX_CONCURRENT_STREAMS {most}");
+    assert_eq!(find(8), 1, "ENABLE_CONNECT_PROTOCOL (RFC 8441)");
+    assert!(find(6) <= 64 << 10, "MAX_HEADER_LIST_SIZE");
+    raw.send(&frame(SETTINGS, ACK, 0, b"")).await;
+    for n in 0..=most {
+        raw.send(&get(1 + 2 * n, "/long-poll?channel=a")).await;
+    }
+    let refused = raw.wait("a refusal", |frame| frame.kind == RST_STREAM).await;
+    assert_eq!((refused.stream, refused.code()), (1 + 2 * most, REFUSED_STREAM));
+
+    // The limits on connections count streams, or one connection would be a way around them.
+    let node = Node::start(&["--max-connections", "4"]).await;
+    let mut raw = Raw::open(&node, b"").await;
+    for n in 0..3 {
+        raw.send(&get(1 + 2 * n, "/long-poll?channel=a")).await;
+    }
+    raw.send(&get(7, "/long-poll?channel=a")).await;
+    let answer = raw.wait("an answer", |frame| frame.kind == HEADERS).await;
+    assert!(answer.stream == 7 && answer.has_status(503), "{answer:?}");
+    raw.send(&reset(1)).await;
+    raw.settle().await;
+    raw.send(&get(9, "/poll?channel=a")).await;
+    let answer = raw.wait("an answer", |frame| frame.kind == HEADERS).await;
+    assert!(answer.stream == 9 && answer.has_status(200), "{answer:?}");
+}
+
+/// A poll whose client has gone away is not a reader any more.
+#[tokio::test]
+async fn a_poll_that_is_reset_ends() {
+    let node = Node::start(&[]).await;
+    let mut raw = Raw::open(&node, b"").await;
+    let readers = async |wanted: u64| {
+        eventually("the count", async || {
+            let counts = node.get("/channels/todo").await.json();
+            (counts["readers"]["total"] == wanted).then_some(())
+        })
+        .await;
+    };
+    raw.send(
+        &[get(1, "/long-poll?channel=todo"), get(3, "/sse?channel=todo"), get(5, "/ndjson?channel=todo")].concat(),
+    )
+    .await;
+    readers(3).await;
+    raw.send(&[reset(1), reset(3)].concat()).await;
+    readers(1).await;
+    drop(raw);
+    readers(0).await;
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_ended() {
+    let node = Node::start(&["--request-timeout", "1", "--write-timeout", "1"]).await;
+    // Whether it has asked for something before or not, and whether it answers the parting ping or not.
+    for asks in [false, true] {
+        let mut raw = Raw::open(&node, b"").await;
+        if asks {
+            raw.send(&get(1, "/healthz")).await;
+            raw.wait("an answer", |frame| frame.kind == HEADERS).await;
+        }
+        assert_eq!(raw.end().await, Some(0), "NO_ERROR");
+    }
+    // Half of a preface is no way to hold a connection.
+    let mut stream = TcpStream::connect(node.http).await.expect("connect");
+    stream.write_all(b"PRI * HT").await.expect("write");
+    within(SOON, "the end", stream.read_to_end(&mut Vec::new())).await.ok();
+}
+
+/// A client that has vanished acknowledges no ping. One that only listens does, and stays.
+#[tokio::test]
+async fn who_does_not_answer_a_ping_is_gone() {
+    let node = Node::start(&["--heartbeat-seconds", "600", "--write-timeout", "1", "--request-timeout", "2"]).await;
+    let mut here = Raw::open(&node, b"").await;
+    let mut gone = Raw::open(&node, b"").await;
+    for raw in [&mut here, &mut gone] {
+        raw.send(&get(1, "/ndjson?channel=todo")).await;
+        raw.wait("a hello", |frame| frame.kind == DATA).await;
+    }
+    let ping = here.wait("a ping", |frame| frame.kind == PING && frame.flags == 0).await;
+    assert!(here.send(&frame(PING, ACK, 0, &ping.payload)).await);
+    gone.end().await;
+    let id = node.publish("todo", "1").await;
+    here.wait("a message", |frame| String::from_utf8_lossy(&frame.payload).contains(&id)).await;
+}
+
+/// One name for where a request was sent to: `:authority`, with which a `Host` agrees.
+#[tokio::test]
+async fn authorities_and_malformed_requests() {
+    let node = Node::start(&[]).await;
+    let base = |authority: &'static str| {
+        vec![(":method", "GET"), (":scheme", "http"), (":authority", authority), (":path", "/poll?channel=a")]
+    };
+    let with = |fields: &[(&'static str, &'static str)]| [base("localhost"), fields.to_vec()].concat();
+    let no_authority = vec![(":method", "GET"), (":scheme", "http"), (":path", "/poll?channel=a")];
+    let connect = |protocol: &'static str| {
+        vec![
+            (":method", "CONNECT"),
+            (":protocol", protocol),
+            (":scheme", "http"),
+            (":authority", "localhost"),
+            (":path", "/ws"),
+            ("sec-websocket-version", "13"),
+        ]
+    };
+    let cases = [
+        (base("localhost"), 200),
+        (with(&[("host", "localhost")]), 200),
+        (with(&[("host", "evil.example")]), 400),
+        (with(&[("host", "localhost"), ("host", "localhost")]), 400),
+        (base("evil.example"), 403),
+        (base("localhost@evil.example"), 400),
+        (no_authority.clone(), 400),
+        ([no_authority, vec![("host", "localhost")]].concat(), 200),
+        (connect("websocket"), 200),
+        (connect("connect-udp"), 405),
+        (vec![(":method", "GET"), (":scheme", "http"), (":authority", "localhost"), (":path", "/ws")], 400),
+        (vec![(":method", "CONNECT"), (":authority", "localhost:80")], 404),
+    ];
+    for (fields, status) in cases {
+        let mut raw = Raw::open(&node, b"").await;
+        let block = block(&fields);
+        raw.send(&frame(HEADERS, END_HEADERS, 1, &block)).await;
+        let answer =
+            raw.wait("an answer", |frame| frame.stream == 1 && matches!(frame.kind, HEADERS | RST_STREAM)).await;
+        assert!(answer.has_status(status), "{fields:?}: {answer:?} in place of {status}");
+    }
+    // What a proxy that speaks HTTP/1 behind would be fooled with (RFC 9113 §8.2, §8.3, §8.1.1).
+    let bad: [&[(&'static str, &'static str)]; 8] = [
+        &[("transfer-encoding", "chunked")],
+        &[("connection", "close")],
+        &[("upgrade", "h2c")],
+        &[("X-Upper", "a")],
+        &[("x-a", "a\r\nx-injected: 1")],
+        &[("x-a\r\nx-injected", "1")],
+        &[("x-a", "a\0b")],
+        &[("content-length", "5"), ("content-length", "6")],
+    ];
+    for fields in bad {
+        let mut raw = Raw::open(&node, b"").await;
+        raw.send(&ask(1, &with(fields))).await;
+        let answer = within(SOON, "an answer", async {
+            loop {
+                match raw.next().await {
+                    Some(frame) if frame.kind == GOAWAY => return Some(frame),
+                    Some(frame) if frame.stream == 1 => return Some(frame),
+                    Some(_) => {}
+                    None => return None,
+                }
+            }
+        });
+        let answer = answer.await;
+        let is_refused = match &answer {
+            Some(frame) if frame.kind == HEADERS => frame.has_status(400),
+            Some(frame) => frame.code() == PROTOCOL_ERROR,
+            None => true,
+        };
+        assert!(is_refused, "{fields:?}: {answer:?}");
+    }
+    // A body that is longer, or shorter, than it says.
+    for (length, body) in [("1", "22"), ("3", "22")] {
+        let mut raw = Raw::open(&node, b"").await;
+        let post = [
+            (":method", "POST"),
+            (":scheme", "http"),
+            (":authority", "localhost"),
+            (":path", "/publish?channel=smuggled"),
+            ("content-length", length),
+        ];
+        let head = frame(HEADERS, END_HEADERS, 1, &block(&post));
+        raw.send(&[head, frame(DATA, END_STREAM, 1, body.as_bytes())].concat()).await;
+        let answer =
+            raw.wait("a refusal", |frame| frame.stream == 1 && matches!(frame.kind, HEADERS | RST_STREAM)).await;
+        assert!(answer.kind == RST_STREAM || answer.has_status(400), "{answer:?}");
+    }
+    let answer = node.get("/poll?channel=smuggled&cursor=earliest").await.json();
+    assert_eq!(answer["messages"], serde_json::json!([]));
+}
+
+/// Frames that are no frames end their connection, and no other.
+#[tokio::test]
+async fn garbage() {
+    let node = Node::start(&[]).await;
+    let witness = witness(&node).await;
+    let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+    for round in 0..200 {
+        let mut raw = Raw::open(&node, b"").await;
+        let mut bytes = Vec::new();
+        for n in 0..20u32 {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            let payload: Vec<u8> = random.to_be_bytes()[..(random % 9) as usize].to_vec();
+            let kind = (random >> 8) as u8 % 11;
+            bytes.extend(frame(kind, (random >> 16) as u8, (random >> 24) as u32 % 6 * (n % 3), &payload));
+        }
+        raw.send(&bytes).await;
+        if round % 2 == 0 {
+            raw.stream.shutdown().await.ok();
+            raw.end().await;
+        }
+    }
+    check(&node, witness).await;
+}

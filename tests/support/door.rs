@@ -1,0 +1,277 @@
+//! The doors of a server: plain, TLS, HTTP/2. The contract's tests are compiled once for each of them, and which one a
+//! test goes through is said here and nowhere else: by the name of its crate.
+
+use super::within;
+use bytes::Bytes;
+use h2::client::SendRequest;
+use h2::ext::Protocol;
+use h2::{RecvStream, SendStream};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::process::Command;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+/// How a test's HTTP goes to the server.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Door {
+    /// HTTP/1.1 on a bare connection, and raw TCP on one.
+    Plain,
+    /// The same in TLS.
+    Tls,
+    /// HTTP/2 in TLS, WebSockets too; raw TCP in TLS. What is of HTTP/1 by its nature is sent so, in TLS.
+    Http2,
+}
+
+/// The door of this test.
+pub fn door() -> Door {
+    match env!("CARGO_CRATE_NAME") {
+        "contract_tls" => Door::Tls,
+        "contract_http2" => Door::Http2,
+        _ => Door::Plain,
+    }
+}
+
+/// A certificate for `localhost` and 127.0.0.1, which is its own authority, and its key.
+#[derive(Clone)]
+pub struct Certificate {
+    pub certificate: String,
+    pub key: String,
+}
+
+impl Certificate {
+    /// A new one under this name, made by `openssl` with these further arguments.
+    pub fn make(name: &str, arguments: &[&str]) -> Certificate {
+        let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
+        let path = |end: &str| {
+            let file = format!("{}-{}-{name}-{end}.pem", env!("CARGO_CRATE_NAME"), std::process::id());
+            dir.join(file).to_str().expect("a path of UTF-8").to_owned()
+        };
+        let made = Certificate { certificate: path("cert"), key: path("key") };
+        let mut command = Command::new("openssl");
+        command.args(["req", "-x509", "-nodes", "-days", "2", "-keyout", &made.key, "-out", &made.certificate]);
+        if !arguments.contains(&"-newkey") {
+            command.args(["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]);
+        }
+        command.args(["-subj", &format!("/CN={name}"), "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]);
+        command.args(["-addext", "basicConstraints=critical,CA:FALSE"]).args(arguments);
+        let output = command.output().expect("openssl is installed (apt-get install openssl)");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        made
+    }
+
+    /// The one that a test's servers have where it does not matter which.
+    pub fn common() -> &'static Certificate {
+        static COMMON: OnceLock<Certificate> = OnceLock::new();
+        COMMON.get_or_init(|| Certificate::make("localhost", &[]))
+    }
+
+    /// A client that trusts it, and offers these protocols.
+    pub fn client(&self, protocols: &[&str], versions: &[&'static rustls::SupportedProtocolVersion]) -> TlsConnector {
+        let pem = std::fs::read(&self.certificate).expect("the certificate");
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(&pem).expect("a certificate")).expect("a root");
+        let mut config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_protocol_versions(versions)
+            .expect("versions")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+        TlsConnector::from(Arc::new(config))
+    }
+
+    pub fn flags(&self) -> [&str; 4] {
+        ["--tls-cert", &self.certificate, "--tls-key", &self.key]
+    }
+}
+
+pub trait Io: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Io for T {}
+
+/// A connection through a door.
+pub enum Stream {
+    Plain(TcpStream),
+    Other(Box<dyn Io>),
+}
+
+impl Stream {
+    /// The bare connection.
+    pub fn into_plain(self) -> TcpStream {
+        match self {
+            Stream::Plain(stream) => stream,
+            Stream::Other(_) => panic!("not a bare connection"),
+        }
+    }
+
+    fn inner(self: Pin<&mut Self>) -> Pin<&mut dyn Io> {
+        match self.get_mut() {
+            Stream::Plain(stream) => Pin::new(stream),
+            Stream::Other(stream) => Pin::new(&mut **stream),
+        }
+    }
+}
+
+impl From<TcpStream> for Stream {
+    fn from(stream: TcpStream) -> Stream {
+        Stream::Plain(stream)
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+        self.inner().poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
+        self.inner().poll_write(cx, buf)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        self.inner().poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        self.inner().poll_shutdown(cx)
+    }
+}
+
+/// Connects through this test's door, for HTTP/1 or raw TCP.
+pub async fn connect(address: SocketAddr) -> Option<Stream> {
+    match door() {
+        Door::Plain => Some(TcpStream::connect(address).await.ok()?.into()),
+        Door::Tls | Door::Http2 => secure(address, Certificate::common(), &[]).await,
+    }
+}
+
+/// Connects in TLS with these protocols offered.
+pub async fn secure(address: SocketAddr, certificate: &Certificate, protocols: &[&str]) -> Option<Stream> {
+    let stream = TcpStream::connect(address).await.ok()?;
+    let client = certificate.client(protocols, rustls::DEFAULT_VERSIONS);
+    let name = ServerName::try_from("localhost").expect("a name");
+    let stream = client.connect(name, stream).await.ok()?;
+    let agreed = stream.get_ref().1.alpn_protocol().map(<[u8]>::to_vec);
+    assert_eq!(agreed.as_deref(), protocols.first().map(|name| name.as_bytes()), "the protocol agreed on");
+    Some(Stream::Other(Box::new(stream)))
+}
+
+/// One request over HTTP/2 on a connection of its own.
+pub struct Exchange {
+    pub status: u16,
+    pub headers: Vec<(String, String)>,
+    /// The body; both ways where it is a WebSocket.
+    pub stream: Stream,
+}
+
+/// Asks over HTTP/2. Headers of a connection are left out, as they have to be; a WebSocket's handshake becomes an
+/// extended CONNECT (RFC 8441).
+pub async fn exchange(
+    address: SocketAddr,
+    method: &str,
+    target: &str,
+    host: &str,
+    headers: &[(String, String)],
+    body: Option<&[u8]>,
+) -> Option<Exchange> {
+    let stream = secure(address, Certificate::common(), &["h2"]).await?;
+    let (client, connection) = h2::client::handshake(stream).await.ok()?;
+    tokio::spawn(connection);
+    let is_socket = headers.iter().any(|(name, value)| name.eq_ignore_ascii_case("upgrade") && value == "websocket");
+    let method = if is_socket { "CONNECT" } else { method };
+    let mut request = hyper::Request::builder().method(method).uri(format!("https://{host}{target}"));
+    for (name, value) in headers {
+        let of_http1 = ["connection", "upgrade", "sec-websocket-key"];
+        if !of_http1.contains(&name.to_ascii_lowercase().as_str()) {
+            request = request.header(name, value);
+        }
+    }
+    if let Some(body) = body {
+        request = request.header("content-length", body.len());
+    }
+    let mut request = request.body(()).expect("a request");
+    let mut client = client.ready().await.ok()?;
+    if is_socket {
+        client = extended(client).await;
+        request.extensions_mut().insert(Protocol::from_static("websocket"));
+    }
+    let (answer, send) = client.send_request(request, body.is_none() && !is_socket).ok()?;
+    let send = match body {
+        Some(body) => {
+            send_all(send, Bytes::copy_from_slice(body)).await;
+            None
+        }
+        None => is_socket.then_some(send),
+    };
+    let (head, body) = answer.await.ok()?.into_parts();
+    let (near, far) = tokio::io::duplex(64 << 10);
+    tokio::spawn(carry(far, body, send));
+    let text = |value: &hyper::header::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    let headers = head.headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect();
+    Some(Exchange { status: head.status.as_u16(), headers, stream: Stream::Other(Box::new(near)) })
+}
+
+/// The same client once it knows that the server takes WebSockets.
+async fn extended(client: SendRequest<Bytes>) -> SendRequest<Bytes> {
+    within(super::SOON, "SETTINGS_ENABLE_CONNECT_PROTOCOL", async {
+        while !client.is_extended_connect_protocol_enabled() {
+            tokio::task::yield_now().await;
+        }
+        client
+    })
+    .await
+}
+
+/// Sends a body, as far as the server takes it.
+async fn send_all(mut send: SendStream<Bytes>, mut body: Bytes) {
+    while !body.is_empty() {
+        send.reserve_capacity(body.len());
+        while send.capacity() == 0 {
+            match std::future::poll_fn(|cx| send.poll_capacity(cx)).await {
+                Some(Ok(_)) => {}
+                // A refusal may come before the body was taken.
+                _ => return,
+            }
+        }
+        let part = body.split_to(send.capacity().min(body.len()));
+        if send.send_data(part, false).is_err() {
+            return;
+        }
+    }
+    send.send_data(Bytes::new(), true).ok();
+}
+
+/// Carries a stream's bytes to and from a test, until either has enough.
+async fn carry(mut io: DuplexStream, mut body: RecvStream, mut send: Option<SendStream<Bytes>>) {
+    let mut buffer = vec![0; 16 << 10];
+    let mut is_open = true;
+    loop {
+        tokio::select! {
+            data = body.data() => {
+                let Some(Ok(data)) = data else { return };
+                body.flow_control().release_capacity(data.len()).ok();
+                if io.write_all(&data).await.is_err() {
+                    return;
+                }
+            }
+            read = io.read(&mut buffer), if is_open => match (read, &mut send) {
+                (Ok(n), Some(send)) if n > 0 => {
+                    send.send_data(Bytes::copy_from_slice(&buffer[..n]), false).ok();
+                }
+                (_, Some(send)) => {
+                    is_open = false;
+                    send.send_data(Bytes::new(), true).ok();
+                }
+                // The test has dropped it.
+                (_, None) => return,
+            },
+        }
+    }
+}
