@@ -61,14 +61,7 @@ impl Upgrade {
     }
 
     /// Answers 101; the connection is taken over then.
-    pub fn accept(
-        self,
-        client: &Client,
-        transport: &'static dyn Transport,
-        mut pump: Pump,
-        position_given: bool,
-    ) -> Reply {
-        let commands = Commands::new(pump.subscription().channels() > 0, position_given);
+    pub fn accept(self, client: &Client, transport: &'static dyn Transport, pump: Pump, commands: Commands) -> Reply {
         client.handover.leave(Taken::Duplex(transport, pump, commands));
         let mut reply = reply::whole(StatusCode::SWITCHING_PROTOCOLS, "", "");
         let headers = reply.headers_mut();

@@ -1,15 +1,18 @@
 //! Listening, accepting, and the life of a connection.
 
-use super::authorize::{Asker, Lease};
+use super::access::{self, Door};
+use super::asker::Asker;
 use super::commands::Commands;
 use super::duplex::Duplex;
 use super::io::ClientIo;
-use super::limits::Admission;
+use super::limits::{Admission, Place};
+use super::proxy_protocol;
 use super::pump::Pump;
 use super::stream::{self, Framing};
 use super::{App, Drain, READY_WAIT, router, subscribe};
 use crate::message::ClientId;
 use crate::transport::{self, Bye, Control, Lifecycle, Params, Peer, Transport};
+use hyper::HeaderMap;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -41,6 +44,8 @@ pub struct Listeners {
     pub http: Vec<TcpListener>,
     /// For raw TCP.
     pub tcp: Option<TcpListener>,
+    /// For the keepers.
+    pub admin: Option<TcpListener>,
 }
 
 /// Binds an address.
@@ -69,14 +74,39 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 pub struct Client {
     /// Whether it is one connection too many, which is only told so.
     pub is_over: bool,
-    /// Where it comes from.
+    /// Where it comes from: the address behind the proxies that are trusted.
     pub ip: IpAddr,
+    /// Which listener it came to.
+    pub door: Door,
+    /// The host that its request was sent to before a trusted proxy changed it.
+    pub forwarded_host: Option<Arc<str>>,
+    /// Its request's place among those of its address, where a proxy's connection carries many.
+    pub place: Option<Arc<Place>>,
     /// Where a response leaves what goes on when its head is written.
     pub(super) handover: Arc<Handover>,
     /// Counted for as long as anybody speaks with it.
     _admission: Arc<Admission>,
     /// The server has ended when the last of these is gone.
     _alive: mpsc::Sender<()>,
+}
+
+impl Client {
+    /// Who a request comes from, where proxies that are trusted have passed it on.
+    pub fn behind_proxies(self, app: &App, headers: &HeaderMap) -> Client {
+        if !app.proxies.trusts(self.ip) {
+            return self;
+        }
+        let forwarded_host = app.proxies.host(self.ip, headers).map(Into::into);
+        let ip = app.proxies.client(self.ip, headers);
+        let place = app.connections.place(ip);
+        let is_over = self.is_over || place.is_err();
+        Client { ip, forwarded_host, is_over, place: place.ok().flatten().map(Arc::new), ..self }
+    }
+
+    /// The host that a request was sent to, without its port.
+    pub fn host<'a>(&'a self, headers: &'a HeaderMap) -> &'a str {
+        access::host(headers, self.forwarded_host.as_deref())
+    }
 }
 
 /// What takes a connection over from hyper.
@@ -114,10 +144,14 @@ impl Handover {
 pub async fn serve(app: Arc<App>, listeners: Listeners, drain_time: Duration) {
     let (alive, mut all_gone) = mpsc::channel::<()>(1);
     for listener in listeners.http {
-        tokio::spawn(accept(app.clone(), listener, alive.clone(), http));
+        tokio::spawn(accept(app.clone(), listener, Door::Public, alive.clone(), http));
+    }
+    if let Some(listener) = listeners.admin {
+        let is_near = listener.local_addr().is_ok_and(|address| address.ip().is_loopback());
+        tokio::spawn(accept(app.clone(), listener, Door::Admin { is_near }, alive.clone(), http));
     }
     if let (Some(listener), Some(socket)) = (listeners.tcp, transport::socket()) {
-        tokio::spawn(accept(app.clone(), listener, alive.clone(), move |app, stream, client| {
+        tokio::spawn(accept(app.clone(), listener, Door::Public, alive.clone(), move |app, stream, client| {
             raw(app, stream, client, socket)
         }));
     }
@@ -129,10 +163,10 @@ pub async fn serve(app: Arc<App>, listeners: Listeners, drain_time: Duration) {
     }
 }
 
-async fn accept<F, S>(app: Arc<App>, listener: TcpListener, alive: mpsc::Sender<()>, serve: S)
+async fn accept<F, S>(app: Arc<App>, listener: TcpListener, door: Door, alive: mpsc::Sender<()>, serve: S)
 where
     F: Future<Output = ()> + Send + 'static,
-    S: Fn(Arc<App>, ClientIo, Client) -> F,
+    S: Fn(Arc<App>, ClientIo, Client) -> F + Clone + Send + 'static,
 {
     let drain: Drain = app.drain.clone();
     loop {
@@ -151,13 +185,54 @@ where
             }
         };
         let ip = peer.ip().to_canonical();
-        let Some(admission) = app.connections.admit(ip) else { continue };
+        let is_proxy = app.proxies.trusts(ip);
         prepare(&stream);
-        let io = ClientIo::new(stream, app.settings.write_timeout);
-        let (is_over, handover) = (admission.is_over, Arc::default());
-        let client = Client { is_over, ip, handover, _admission: Arc::new(admission), _alive: alive.clone() };
-        tokio::spawn(serve(app.clone(), io, client));
+        if is_proxy && app.proxies.speak_first && door == Door::Public {
+            tokio::spawn(behind_proxy(app.clone(), stream, ip, alive.clone(), serve.clone()));
+        } else if let Some(client) = admit(&app, ip, door, &alive) {
+            let io = ClientIo::new(stream, app.settings.write_timeout);
+            tokio::spawn(serve(app.clone(), io, client));
+        }
     }
+}
+
+/// A connection that a proxy begins by saying for whom it is.
+async fn behind_proxy<F, S>(app: Arc<App>, mut stream: TcpStream, proxy: IpAddr, alive: mpsc::Sender<()>, serve: S)
+where
+    F: Future<Output = ()> + Send + 'static,
+    S: Fn(Arc<App>, ClientIo, Client) -> F,
+{
+    match tokio::time::timeout(proxy_protocol::PATIENCE, proxy_protocol::read(&mut stream)).await {
+        Ok(Ok(ip)) => {
+            if let Some(client) = admit(&app, ip.unwrap_or(proxy), Door::Public, &alive) {
+                let io = ClientIo::new(stream, app.settings.write_timeout);
+                tokio::spawn(serve(app, io, client));
+            }
+        }
+        Ok(Err(_)) | Err(_) => {
+            app.refused.because("proxy_protocol");
+            debug!(%proxy, "no PROXY protocol header came from a trusted proxy");
+        }
+    }
+}
+
+/// Counts a connection in; nothing: it is to be closed at once.
+fn admit(app: &App, ip: IpAddr, door: Door, alive: &mpsc::Sender<()>) -> Option<Client> {
+    let admission = app.connections.admit((!app.proxies.trusts(ip)).then_some(ip));
+    if admission.as_ref().is_none_or(|admission| admission.is_over) && door == Door::Public {
+        app.refused.because("connection_limit");
+    }
+    let admission = admission?;
+    Some(Client {
+        is_over: admission.is_over && door == Door::Public,
+        ip,
+        door,
+        forwarded_host: None,
+        place: None,
+        handover: Arc::default(),
+        _admission: Arc::new(admission),
+        _alive: alive.clone(),
+    })
 }
 
 fn prepare(stream: &TcpStream) {
@@ -246,6 +321,7 @@ async fn requests(app: &Arc<App>, io: ClientIo, client: &Client) -> Option<(Clie
             None
         }
         (Err(error), _) => {
+            app.refused.head(&error);
             debug!(%error, "a connection ended with an error");
             None
         }
@@ -271,8 +347,8 @@ async fn raw(app: Arc<App>, mut io: ClientIo, client: Client, transport: &'stati
         return;
     }
     debug_assert_eq!(transport.lifecycle(&params), Lifecycle::Socket);
-    let mut pump = subscribe::pump(&app, transport, &params, opening, None);
-    pump.lease(Lease::new(&app.authorizer, Asker::unknown(client.ip, transport.name()), params.client));
-    let commands = Commands::new(false, false);
+    let pump = subscribe::pump(&app, transport, &params, opening, None);
+    let asker = Arc::new(Asker::unknown(client.ip, transport.name()));
+    let commands = Commands::new(asker, None, false, false);
     Duplex::run(app, io, transport, pump, commands).await;
 }

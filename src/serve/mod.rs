@@ -2,6 +2,7 @@
 
 mod access;
 mod application;
+mod asker;
 mod authorize;
 mod commands;
 mod counts;
@@ -9,23 +10,38 @@ mod diagnose;
 mod drain;
 mod duplex;
 mod io;
+mod keys;
+mod lease;
 mod limits;
 mod listener;
 mod pages;
+mod pattern;
 mod poll;
+mod proxies;
+mod proxy_protocol;
 mod publish;
 mod pump;
+mod rates;
+mod refused;
 mod reply;
 mod router;
+mod signature;
 mod stream;
 mod subscribe;
+mod tokens;
 
 pub use access::{Access, Nearness};
 pub use application::Application;
-pub use authorize::Authorizer;
+pub use authorize::{Authorizer, Guard};
 pub use drain::Drain;
+pub use keys::Keys;
 pub use limits::Connections;
 pub use listener::{Listeners, bind, serve};
+pub use pattern::Pattern;
+pub use proxies::Proxies;
+pub use rates::Rates;
+pub use refused::Refused;
+pub use tokens::{BadKey, Tokens};
 
 use crate::hub::Hub;
 use crate::log::census::Census;
@@ -46,6 +62,12 @@ pub struct App {
     pub access: Access,
     /// Who may read and publish what.
     pub authorizer: Arc<Authorizer>,
+    /// Which proxies are believed.
+    pub proxies: Proxies,
+    /// How much in a time.
+    pub rates: Rates,
+    /// What was refused.
+    pub refused: Refused,
     /// The settings.
     pub settings: Settings,
     /// How many there are.

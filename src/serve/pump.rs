@@ -1,7 +1,8 @@
 //! The pump: the one loop that carries a subscription into a stream, whatever the transport.
 
-use super::authorize::Lease;
 use super::drain::Drain;
+use super::lease::Lease;
+use super::limits::Place;
 use crate::hub::{Limit, Step, Subscription};
 use crate::message::{ClientId, Message};
 use crate::transport::{Bye, Control, Envelope};
@@ -62,6 +63,8 @@ pub struct Pump {
     drain: Drain,
     /// The permission to read, where permissions end.
     lease: Option<Box<Lease>>,
+    /// Its place among those of its address, where that is counted by request.
+    _place: Option<Arc<Place>>,
     state: State,
     born: Instant,
     /// When something was written last. A heartbeat's time is reckoned from it when the timer fires,
@@ -98,6 +101,7 @@ impl Pump {
             pace,
             drain,
             lease: None,
+            _place: None,
             state: State::Silent,
             born: now,
             spoke: now,
@@ -128,6 +132,11 @@ impl Pump {
     /// Runs only as long as this permission.
     pub fn lease(&mut self, lease: Option<Lease>) {
         self.lease = lease.map(Box::new);
+    }
+
+    /// Counts for as long as it runs.
+    pub fn hold(&mut self, place: Option<Arc<Place>>) {
+        self._place = place;
     }
 
     /// The permission to read, where permissions end.

@@ -1,10 +1,11 @@
 //! Requests to where they are answered, and what every reply gets.
 
-use super::access::{Access, Nearness};
+use super::access::{Access, Door, Nearness};
+use super::asker::Asker;
 use super::listener::Client;
 use super::reply::{self, Reply};
 use super::{App, diagnose, pages, publish, subscribe};
-use crate::transport::{self, Code, Refusal};
+use crate::transport::{self, Code, Refusal, Transport};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
@@ -14,8 +15,41 @@ use std::sync::Arc;
 
 /// Answers a request. Never fails: a refusal is an answer.
 pub async fn answer(app: Arc<App>, client: Client, request: Request<Incoming>) -> Reply {
+    let client = client.behind_proxies(&app, request.headers());
     // All that is needed of the request once it is gone.
     let origin = request.headers().get(ORIGIN).cloned();
+    let is_over = client.is_over;
+    let checked = check(&app, &client, &request);
+    let may_share = checked.is_ok();
+    let mut reply = match checked {
+        Ok(()) => route(&app, &client, request).await,
+        Err(refusal) => reply::refused(&refusal),
+    };
+    if let Some(code) = reply.extensions().get::<Code>() {
+        app.refused.count(*code);
+    }
+    if may_share {
+        app.access.share(origin, reply.headers_mut());
+    }
+    if is_over {
+        reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    reply
+}
+
+/// Whether a request may come here at all.
+fn check(app: &App, client: &Client, request: &Request<Incoming>) -> Result<(), Refusal> {
+    let headers = request.headers();
+    match client.door {
+        Door::Public => app.access.check(headers, client.forwarded_host.as_deref()),
+        Door::Admin { is_near } => {
+            let nearness = if is_near { Nearness::Loopback } else { Nearness::Guarded };
+            Access { nearness, allow_origin: Vec::new() }.check(headers, None)
+        }
+    }
+}
+
+async fn route(app: &Arc<App>, client: &Client, request: Request<Incoming>) -> Reply {
     let path = request.uri().path();
     let transport = transport::by_path(path);
     let methods = match (path, transport) {
@@ -23,13 +57,15 @@ pub async fn answer(app: Arc<App>, client: Client, request: Request<Incoming>) -
         (_, Some(_)) => "GET, HEAD, POST, OPTIONS",
         _ => "GET, HEAD, OPTIONS",
     };
-    if let Err(refusal) = app.access.check(request.headers()) {
-        return reply::refused(&refusal);
-    }
-    let is_known = path == "/publish" || transport.is_some() || pages::has(path);
+    let is_here = client.door == Door::Public || pages::is_admin(path);
+    let is_known = is_here && (path == "/publish" || transport.is_some() || pages::has(path));
+    // Whoever watches over the process is not one of those who are counted.
+    let is_watcher = matches!(path, "/healthz" | "/readyz") || client.door != Door::Public;
     let method = request.method().clone();
-    let mut reply = if client.is_over && !matches!(path, "/healthz" | "/readyz") {
+    if client.is_over && !is_watcher {
         let refusal = Refusal::new(Code::TooManyConnections, "the server has as many connections as it takes");
+        refuse(&request, transport, &refusal)
+    } else if !is_watcher && let Err(refusal) = app.rates.request(client.ip) {
         refuse(&request, transport, &refusal)
     } else if !is_known {
         reply::refused(&Refusal::new(Code::NotFound, "there is no such path; see /info for what there is"))
@@ -43,25 +79,28 @@ pub async fn answer(app: Arc<App>, client: Client, request: Request<Incoming>) -
         reply.headers_mut().insert(ALLOW, HeaderValue::from_static(methods));
         reply
     } else if let Some(transport) = transport {
-        subscribe::answer(&app, &client, transport, request).await
+        subscribe::answer(app, client, transport, request).await
     } else if path == "/publish" {
-        publish::answer(&app, &client, request).await.unwrap_or_else(|refusal| reply::refused(&refusal))
-    } else if app.access.nearness == Nearness::Guarded && pages::is_private(path) {
-        reply::refused(&Refusal::new(Code::Forbidden, "this server tells that to nobody but its keepers"))
+        publish::answer(app, client, request).await.unwrap_or_else(|refusal| reply::refused(&refusal))
+    } else if let Err(refusal) = admit_keeper(app, client, &request) {
+        reply::refused(&refusal)
     } else if path == "/diagnose/echo" {
         diagnose::echo(request.version(), request.headers())
     } else {
-        let answer = pages::answer(&app, path, request.uri().query().unwrap_or_default()).await;
+        let answer = pages::answer(app, path, request.uri().query().unwrap_or_default()).await;
         answer.unwrap_or_else(|refusal| reply::refused(&refusal))
-    };
-    app.access.share(origin, reply.headers_mut());
-    if client.is_over {
-        reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    reply
 }
 
-fn refuse(request: &Request<Incoming>, transport: Option<&dyn transport::Transport>, refusal: &Refusal) -> Reply {
+/// Whether the page may be seen: some tell of others than the one who asks.
+fn admit_keeper(app: &App, client: &Client, request: &Request<Incoming>) -> Result<(), Refusal> {
+    if client.door != Door::Public || !pages::is_private(request.uri().path()) {
+        return Ok(());
+    }
+    app.authorizer.admit_keeper(&Asker::new(client.ip, "page", request.headers(), false))
+}
+
+fn refuse(request: &Request<Incoming>, transport: Option<&dyn Transport>, refusal: &Refusal) -> Reply {
     let query = Uri::query(request.uri()).unwrap_or_default().as_bytes();
     match transport {
         Some(transport) => subscribe::refuse(transport, query, None, refusal),

@@ -1,14 +1,17 @@
 //! Subscriptions over HTTP: parameters, the five lifecycles, and what `If-None-Match` decides.
 
-use super::authorize::{Action, Asker, Lease, Question, Term};
+use super::asker::Asker;
+use super::authorize::{Action, Question, Term};
+use super::commands::Commands;
+use super::lease::Lease;
 use super::listener::{Client, Taken};
 use super::poll::{self, Batch};
 use super::pump::{Pace, Pump, Rollover};
 use super::reply::{self, Body, Reply};
 use super::stream::Framing;
-use super::{App, READY_WAIT, access, duplex};
+use super::{App, READY_WAIT, duplex};
 use crate::cursor::{Cursor, Start};
-use crate::transport::params::bad_callback;
+use crate::transport::params::{bad_callback, fields};
 use crate::transport::{Code, Lifecycle, Opening, Params, Peer, Refusal, Transport};
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderName, HeaderValue};
@@ -57,14 +60,18 @@ pub async fn answer(
 /// Refuses in the way that the transport's clients can hear.
 pub fn refuse(transport: &dyn Transport, query: &[u8], form: Option<&[u8]>, refusal: &Refusal) -> Reply {
     // An origin that is refused is refused in earnest.
-    let aloud = !matches!(refusal.code, Code::Forbidden | Code::ForbiddenOrigin);
+    let aloud = refusal.code != Code::ForbiddenOrigin;
     let callback = Params::sound_callback(query, form);
     if transport.calls_back() && callback.is_none() {
         // Whatever else is wrong: there is nowhere to tell it.
         return reply::refused(&bad_callback());
     }
     match transport.refuse(callback.as_deref(), refusal).filter(|_| aloud) {
-        Some((content_type, body)) => reply::whole(StatusCode::OK, content_type, body),
+        Some((content_type, body)) => {
+            let mut reply = reply::whole(StatusCode::OK, content_type, body);
+            reply.extensions_mut().insert(refusal.code);
+            reply
+        }
         None => reply::refused(refusal),
     }
 }
@@ -81,7 +88,7 @@ async fn subscribe(
     let lifecycle = transport.lifecycle(&params);
     let headers = request.headers();
     let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
-    let opening = transport.open(&params, &Peer { host: access::host(headers), accept })?;
+    let opening = transport.open(&params, &Peer { host: client.host(headers), accept })?;
     if params.channels.is_empty() && lifecycle != Lifecycle::Duplex {
         return Err(Refusal::new(Code::BadChannel, "name a channel: ?channel=a,b"));
     }
@@ -98,17 +105,21 @@ async fn subscribe(
         && params.domain.is_none()
         && !headers.get(header::ORIGIN).is_some_and(|origin| app.access.is_by_star(origin));
     let asker = Asker::new(client.ip, transport.name(), headers, by_cookie);
-    let term = if params.channels.is_empty() {
-        Term::Endless
-    } else {
-        let (channels, client) = (params.channels.clone(), params.client.clone());
-        app.authorizer.ask(Question { action: Action::Subscribe, channels, client, asker: asker.clone() }).await?
-    };
-    let lease = || {
-        let mut lease = Lease::new(&app.authorizer, asker, params.client.clone())?;
-        lease.add(&params.channels, term);
-        Some(lease)
-    };
+    let asker = Arc::new(asker.with_token(last_field(query, form, "token").as_deref()));
+    let named = params.client.clone();
+    let mut term = Term::Endless;
+    if !params.channels.is_empty() {
+        let (channels, client, asker) = (params.channels.clone(), named.clone(), Asker::clone(&asker));
+        let grant = app.authorizer.ask(Question { action: Action::Subscribe, channels, client, asker }).await?;
+        term = grant.term;
+        // Whose credentials are bound to a client id is that client.
+        params.client = params.client.or(grant.client);
+    }
+    let lease = (term != Term::Endless).then(|| {
+        let mut lease = Lease::new(&app.authorizer, params.client.clone());
+        lease.add(&params.channels, term, &asker);
+        lease
+    });
     if request.method() == Method::HEAD {
         return Ok(head_only(&opening));
     }
@@ -131,7 +142,8 @@ async fn subscribe(
             extra_headers(&opening, reply.headers_mut());
             let framing = Framing::of(request.version());
             let mut pump = pump(app, transport, &params, opening, rollover.then_some(bounds));
-            pump.lease(lease());
+            pump.lease(lease);
+            pump.hold(client.place.clone());
             pump.hello();
             let may_reuse = framing == Framing::Chunked && !duplex::has_token(request.headers(), "connection", "close");
             client.handover.leave(Taken::Stream(pump, framing, may_reuse));
@@ -143,9 +155,11 @@ async fn subscribe(
             };
             let has_cursor = params.cursor.is_some() || params.last.is_some();
             let mut pump = pump(app, transport, &params, opening, None);
-            pump.lease(lease());
+            pump.lease(lease);
+            pump.hold(client.place.clone());
             pump.hello();
-            Ok(upgrade.accept(client, transport, pump, has_cursor))
+            let commands = Commands::new(asker, named, !params.channels.is_empty(), has_cursor);
+            Ok(upgrade.accept(client, transport, pump, commands))
         }
     }
 }
@@ -186,7 +200,7 @@ async fn batch(
     };
     // It waits no longer than it may read; the next request asks again.
     let timeout = match term {
-        Term::Until(end) => timeout.min(end.saturating_duration_since(Instant::now())),
+        Term::Until(end) | Term::Ends(end) => timeout.min(end.saturating_duration_since(Instant::now())),
         Term::Endless => timeout,
     };
     if let Some(client) = &client {
@@ -247,6 +261,11 @@ fn etag(headers: &HeaderMap) -> Result<Option<Cursor>, Refusal> {
     let tag = tag.strip_prefix("W/").unwrap_or(tag).trim_matches('"');
     let tag = tag.split_once("-gzip").map_or(tag, |(tag, _)| tag);
     Ok(Some(tag.parse()?))
+}
+
+/// A field's value; of a field that comes twice the last counts.
+pub fn last_field(query: &[u8], form: Option<&[u8]>, wanted: &str) -> Option<String> {
+    fields(query, form).filter(|(name, _)| name == wanted).last().map(|(_, value)| value.into_owned())
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
