@@ -139,15 +139,18 @@ impl Authorizer {
     ///
     /// # Errors
     ///
-    /// `unauthorized`: it takes a server key.
+    /// It takes a server key: `unauthorized`, or `forbidden` where there is none.
     pub fn admit_keeper(&self, asker: &Asker) -> Result<(), Refusal> {
-        match self {
-            Authorizer::Guarded(guard) if !guard.is_keeper(asker) => Err(Refusal::new(
-                Code::Unauthorized,
-                "this wants a server key (--publish-key) as Authorization: Bearer, or --admin-listen",
-            )),
-            _ => Ok(()),
-        }
+        let (code, text) = match self {
+            Authorizer::Guarded(guard) if guard.keys.is_empty() => {
+                (Code::Forbidden, "this server tells that to nobody here; --admin-listen or --publish-key would")
+            }
+            Authorizer::Guarded(guard) if !guard.is_keeper(asker) => {
+                (Code::Unauthorized, "this wants a server key, as Authorization: Bearer")
+            }
+            _ => return Ok(()),
+        };
+        Err(Refusal::new(code, text))
     }
 
     /// Those of the channels that the asker's token allows to read, and until when.
