@@ -7,7 +7,9 @@ use crate::log::bridge::{self, BridgeConfig};
 use crate::log::census::Census;
 use crate::log::memory::MemoryLog;
 use crate::log::redis::{Endpoint, RedisCensus, RedisConfig, RedisLog};
-use crate::serve::{self, Access, App, Application, Authorizer, Connections, Drain, Guard, Keys, Listeners, Nearness};
+use crate::serve::{
+    self, Access, App, Application, Authorizer, Budget, Connections, Drain, Guard, Keys, Listeners, Nearness,
+};
 use crate::serve::{Pattern, Proxies, Rates, Refused, Settings, Tokens};
 use crate::transport::params::Limits;
 use prometheus_client::registry::Registry;
@@ -112,6 +114,7 @@ impl Server {
             None => (Nearness::Loopback, Authorizer::Open),
         };
         let refused = Refused::register(&mut metrics);
+        let budget = Budget::new(config.max_buffer_bytes, refused.clone(), &mut metrics);
         let bridge = BridgeConfig {
             patterns: config.patterns().unwrap_or_default(),
             queue: config.redis_subscribe_queue as usize,
@@ -134,6 +137,7 @@ impl Server {
             authorizer: Arc::new(authorizer),
             proxies: Proxies::new(config.access.trusted_proxy.clone(), config.access.proxy_protocol),
             rates: Rates::new(config.request_rate, config.publish_rate),
+            budget,
             refused,
             settings: Settings {
                 heartbeat: Duration::from_secs(config.heartbeat_seconds),

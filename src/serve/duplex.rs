@@ -1,6 +1,7 @@
 //! Duplex connections: the pump one way, commands the other. WebSocket and raw TCP alike.
 
 use super::App;
+use super::budget::{Buffer, Loan, Pace};
 use super::commands::{Commands, Outcome};
 use super::io::ClientIo;
 use super::listener::{Client, Taken};
@@ -25,6 +26,9 @@ use tokio::io::AsyncWriteExt;
 
 /// Publications of a connection that may be under way; past that it is not read from.
 const UNACKNOWLEDGED: usize = 100;
+
+/// Bytes of a command that is not whole which are not counted as memory that clients hold.
+const KEPT: usize = 8 << 10;
 
 /// A WebSocket handshake (RFC 6455 §4.2).
 pub struct Upgrade {
@@ -90,6 +94,8 @@ pub struct Duplex {
     decoder: Box<dyn Decode>,
     commands: Commands,
     publishing: FuturesOrdered<Publishing>,
+    /// Its part of the memory there is, for a command that is not whole yet.
+    loan: Loan,
 }
 
 /// Why a connection ends.
@@ -118,9 +124,12 @@ impl Duplex {
     ) {
         let Some(decoder) = transport.decoder(app.settings.max_command()) else { return };
         let (unread, publishing) = (BytesMut::new(), FuturesOrdered::new());
-        let mut duplex = Duplex { app, io, unread, is_open: true, decoder, commands, publishing };
-        if let Ok(End::Said) = duplex.carry(&mut pump).await {
-            duplex.io.linger().await;
+        let loan = app.budget.loan();
+        let mut duplex = Duplex { app, io, unread, is_open: true, decoder, commands, publishing, loan };
+        match duplex.carry(&mut pump).await {
+            Ok(End::Said) => duplex.io.linger().await,
+            Ok(End::Gone) => {}
+            Err(error) => duplex.app.refused.writer(&error),
         }
     }
 
@@ -130,7 +139,7 @@ impl Duplex {
         let idle = self.app.settings.request_timeout;
         let mut silence = pin!(tokio::time::sleep(idle));
         loop {
-            let may_read = self.is_open && self.publishing.len() < UNACKNOWLEDGED;
+            let may_read = self.is_open && self.may_take();
             let event = tokio::select! {
                 biased;
                 bytes = poll_fn(|cx| pump.poll_next(cx)) => Event::Write(bytes),
@@ -148,7 +157,7 @@ impl Duplex {
                 () = &mut silence, if !pump.has_begun() && self.publishing.is_empty() => return Ok(End::Gone),
             };
             match event {
-                Event::Write(Some(bytes)) => self.io.write_all(&bytes).await?,
+                Event::Write(Some(bytes)) => self.write(pump, bytes).await?,
                 Event::Write(None) => return Ok(End::Said),
                 Event::Published(reference, outcome) => {
                     let reference = reference.as_deref();
@@ -183,7 +192,7 @@ impl Duplex {
 
     /// Carries out what has been read, as far as it is whole and allowed.
     async fn take_inputs(&mut self, pump: &mut Pump) -> io::Result<Option<End>> {
-        while self.publishing.len() < UNACKNOWLEDGED {
+        while self.may_take() {
             let input = match self.decoder.decode(&mut self.unread) {
                 Ok(Some(input)) => input,
                 Ok(None) if !self.is_open => match self.decoder.rest(&mut self.unread) {
@@ -214,6 +223,11 @@ impl Duplex {
                 Input::PolicyRequest => return Ok(Some(End::Said)),
             }
         }
+        // One read is no burden; what is kept from one to the next may be.
+        let kept = if self.unread.len() > KEPT { self.unread.len() } else { 0 };
+        if self.loan.set(kept).is_err() {
+            return Ok(Some(End::Gone));
+        }
         if self.unread.is_empty() {
             // An idle connection holds no buffer.
             self.unread = BytesMut::new();
@@ -223,6 +237,7 @@ impl Duplex {
 
     /// Queues a publication, in the order of commands: the first poll queues it.
     async fn publish(&mut self, draft: crate::message::Draft, reference: Option<String>) {
+        let (size, mut loan) = (draft.payload.as_str().len(), self.app.budget.loan());
         let appending = publish::append(&self.app, vec![draft]);
         let mut publishing: Publishing = Box::pin(async move {
             let outcome = appending.await;
@@ -234,8 +249,26 @@ impl Duplex {
         let polled = tokio::task::unconstrained(first).await;
         self.publishing.push_back(match polled {
             Poll::Ready(done) => Box::pin(std::future::ready(done)),
-            Poll::Pending => publishing,
+            Poll::Pending => Box::pin(async move {
+                // Kept until the log has it. Past the limit no more is read, so this need not be refused.
+                let _ = loan.set(size);
+                let _loan = loan;
+                publishing.await
+            }),
         });
+    }
+
+    async fn write(&mut self, pump: &mut Pump, bytes: Bytes) -> io::Result<()> {
+        let write = self.io.write_all(&bytes);
+        if self.app.budget.write(Buffer::of(&bytes), write).await? == Pace::Slow {
+            pump.send_away();
+        }
+        Ok(())
+    }
+
+    /// Whether a command may be taken: neither are too many unanswered, nor is memory short for more of them.
+    fn may_take(&self) -> bool {
+        self.publishing.len() < UNACKNOWLEDGED && (self.publishing.is_empty() || !self.app.budget.is_short())
     }
 
     /// Writes what the pump has been told to say, and no messages.

@@ -2,12 +2,14 @@
 
 use super::access::{self, Door};
 use super::asker::Asker;
+use super::budget::Buffer;
 use super::commands::Commands;
 use super::duplex::Duplex;
 use super::io::ClientIo;
 use super::limits::{Admission, Place};
 use super::proxy_protocol;
 use super::pump::Pump;
+use super::reply::Body;
 use super::stream::{self, Framing};
 use super::{App, Drain, READY_WAIT, router, subscribe};
 use crate::message::ClientId;
@@ -122,6 +124,8 @@ pub(super) enum Taken {
 pub(super) struct Handover {
     taken: Mutex<Option<Taken>>,
     reached: Arc<AtomicBool>,
+    /// The body that was given to hyper last.
+    reply: Mutex<Buffer>,
 }
 
 impl Handover {
@@ -132,6 +136,17 @@ impl Handover {
     /// Set when hyper has taken the head and asks for a body.
     pub(super) fn reached(&self) -> Arc<AtomicBool> {
         self.reached.clone()
+    }
+
+    /// Notes the body that is given to hyper.
+    pub(super) fn replied(&self, body: &Body) {
+        if let Body::Whole(Some(bytes)) = body {
+            *self.reply.lock() = Buffer::of(bytes);
+        }
+    }
+
+    fn reply(&self) -> Buffer {
+        *self.reply.lock()
     }
 
     fn take(&self) -> Option<Taken> {
@@ -265,7 +280,10 @@ fn take_over(app: Arc<App>, mut io: ClientIo, client: Client, taken: Taken) {
         }
         Taken::Stream(pump, framing, may_reuse) => {
             tokio::spawn(async move {
-                let Ok(unread) = stream::run(&mut io, pump, framing).await else { return };
+                let unread = match stream::run(&mut io, pump, framing, &app.budget).await {
+                    Ok(unread) => unread,
+                    Err(error) => return app.refused.writer(&error),
+                };
                 if !may_reuse || app.drain.has_begun() {
                     return io.linger().await;
                 }
@@ -292,6 +310,7 @@ async fn requests(app: &Arc<App>, io: ClientIo, client: &Client) -> Option<(Clie
     let mut draining = Box::pin(app.drain.begun());
     let mut is_draining = false;
     let reached = client.handover.reached();
+    let mut ticket = None;
     let ended = poll_fn(|cx| {
         if !is_draining && draining.as_mut().poll(cx).is_ready() {
             // What is under way is answered; what is idle is closed.
@@ -303,8 +322,16 @@ async fn requests(app: &Arc<App>, io: ClientIo, client: &Client) -> Option<(Clie
         let is_out = reached.load(Ordering::Relaxed) && !blocked.load(Ordering::Relaxed);
         match polled {
             Poll::Pending if is_out => Poll::Ready(Some(Ok(()))),
+            // A reply that is not taken.
+            Poll::Pending if blocked.load(Ordering::Relaxed) => {
+                let ticket = ticket.get_or_insert_with(|| app.budget.wait(client.handover.reply()));
+                ticket.poll_cut(cx).map(|()| None)
+            }
             // While an answer is waited for hyper does not read, and would not notice.
-            Poll::Pending => reset.as_mut().poll(cx).map(|()| None),
+            Poll::Pending => {
+                ticket = None;
+                reset.as_mut().poll(cx).map(|()| None)
+            }
             Poll::Ready(ended) => Poll::Ready(Some(ended)),
         }
     });

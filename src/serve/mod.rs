@@ -4,6 +4,7 @@ mod access;
 mod application;
 mod asker;
 mod authorize;
+mod budget;
 mod commands;
 mod counts;
 mod diagnose;
@@ -33,6 +34,7 @@ mod tokens;
 pub use access::{Access, Nearness};
 pub use application::Application;
 pub use authorize::{Authorizer, Guard};
+pub use budget::Budget;
 pub use drain::Drain;
 pub use keys::Keys;
 pub use limits::Connections;
@@ -66,6 +68,8 @@ pub struct App {
     pub proxies: Proxies,
     /// How much in a time.
     pub rates: Rates,
+    /// How much memory there is for clients.
+    pub budget: Arc<Budget>,
     /// What was refused.
     pub refused: Refused,
     /// The settings.

@@ -22,6 +22,9 @@ const LIMIT: Limit = Limit { messages: 256, bytes: 256 << 10 };
 /// How soon a client comes back after a rollover: at once, but not in a busy loop.
 const ROLLOVER_RETRY: Duration = Duration::from_millis(10);
 
+/// When a reader comes back that was sent away for being slow.
+const SLOW_RETRY: Duration = Duration::from_secs(4);
+
 /// How soon a stream that is to prove itself says its first heartbeat: late enough to be a write of its
 /// own for whatever stands in between, and early enough for somebody who waits for it.
 const PROBE: Duration = Duration::from_millis(500);
@@ -263,6 +266,15 @@ impl Pump {
         let cursor = Some(self.subscription.cursor());
         self.say(&Control::Bye { bye, retry, cursor });
         self.state = State::Ended;
+    }
+
+    /// Ends the stream of a reader that does not keep up, while memory is short.
+    pub fn send_away(&mut self) {
+        if self.state == State::Running {
+            // Later than others, and not all at once: it is memory that is wanted.
+            let retry = SLOW_RETRY.mul_f64(0.5 + fastrand::f64());
+            self.bye(Bye::SlowReader, Some(retry));
+        }
     }
 
     fn give(&mut self, bytes: Bytes) -> Poll<Option<Bytes>> {

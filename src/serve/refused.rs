@@ -5,6 +5,7 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
+use std::io;
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Reason {
@@ -32,6 +33,14 @@ impl Refused {
     /// What has no code: a connection that was closed.
     pub fn because(&self, reason: &'static str) {
         self.0.get_or_create(&Reason { reason }).inc();
+    }
+
+    /// A connection whose writes failed.
+    pub fn writer(&self, error: &io::Error) {
+        // What was cut for want of memory was counted there.
+        if error.kind() == io::ErrorKind::TimedOut {
+            self.because("slow_reader");
+        }
     }
 
     /// A request whose head hyper did not take.

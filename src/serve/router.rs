@@ -8,7 +8,7 @@ use super::{App, diagnose, pages, publish, subscribe};
 use crate::transport::{self, Code, Refusal, Transport};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::header::{ALLOW, CONNECTION, HeaderValue, ORIGIN};
 use hyper::{Method, Request, StatusCode, Uri};
 use std::sync::Arc;
@@ -31,6 +31,7 @@ pub async fn answer(app: Arc<App>, client: Client, request: Request<Incoming>) -
     if may_share {
         app.access.share(origin, reply.headers_mut());
     }
+    client.handover.replied(reply.body());
     if is_over {
         reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
@@ -114,13 +115,28 @@ fn refuse(request: &Request<Incoming>, transport: Option<&dyn Transport>, refusa
 ///
 /// `too_large`; `bad_request` for one that does not arrive in time or breaks off.
 pub async fn read_body(app: &App, request: &mut Request<Incoming>, most: usize) -> Result<Bytes, Refusal> {
-    let body = Limited::new(request.body_mut(), most).collect();
-    match tokio::time::timeout(app.settings.request_timeout, body).await {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
-            Err(Refusal::new(Code::TooLarge, format!("the body is at most {most} bytes")))
+    let reading = collect(app, Limited::new(request.body_mut(), most), most);
+    let body = tokio::time::timeout(app.settings.request_timeout, reading).await;
+    body.unwrap_or_else(|_| Err(Refusal::new(Code::BadRequest, "the body took too long to arrive")))
+}
+
+async fn collect(app: &App, mut body: Limited<&mut Incoming>, most: usize) -> Result<Bytes, Refusal> {
+    let (mut whole, mut loan) = (Vec::new(), None);
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| {
+            if error.is::<http_body_util::LengthLimitError>() {
+                return Refusal::new(Code::TooLarge, format!("the body is at most {most} bytes"));
+            }
+            Refusal::new(Code::BadRequest, "the body broke off")
+        })?;
+        let Ok(data) = frame.into_data() else { continue };
+        if whole.is_empty() && body.is_end_stream() {
+            // All of it in one piece, as most are.
+            return Ok(data);
         }
-        Ok(Err(_)) => Err(Refusal::new(Code::BadRequest, "the body broke off")),
-        Err(_) => Err(Refusal::new(Code::BadRequest, "the body took too long to arrive")),
+        whole.extend_from_slice(&data);
+        // It may be long in coming, and many may come at once.
+        loan.get_or_insert_with(|| app.budget.loan()).set(whole.len())?;
     }
+    Ok(whole.into())
 }

@@ -4,12 +4,14 @@
 //! keeps no hyper state and no buffers, and a message goes out in one write from the bytes that all
 //! readers share.
 
+use super::budget::{Budget, Buffer, Pace};
 use super::io::ClientIo;
 use super::pump::Pump;
 use bytes::{Buf, Bytes, BytesMut};
 use hyper::Version;
 use std::future::poll_fn;
 use std::io;
+use std::sync::Arc;
 use std::task::Poll;
 use tokio::io::AsyncWriteExt;
 
@@ -32,12 +34,12 @@ impl Framing {
     }
 }
 
-/// Carries a stream to its end. Answers what the client has sent meanwhile, for the next request.
+/// Carries a stream to its end, within the memory there is. Answers what the client has sent meanwhile, for the next request.
 ///
 /// # Errors
 ///
 /// The client is gone, or takes nothing.
-pub async fn run(io: &mut ClientIo, mut pump: Pump, framing: Framing) -> io::Result<Bytes> {
+pub async fn run(io: &mut ClientIo, mut pump: Pump, framing: Framing, budget: &Arc<Budget>) -> io::Result<Bytes> {
     let mut input = BytesMut::new();
     let mut is_open = true;
     loop {
@@ -60,14 +62,25 @@ pub async fn run(io: &mut ClientIo, mut pump: Pump, framing: Framing) -> io::Res
             }
         });
         match (bytes.await?, framing) {
-            (Some(bytes), Framing::Close) => io.write_all(&bytes).await?,
-            (Some(bytes), Framing::Chunked) => write_chunk(io, bytes).await?,
+            (Some(bytes), _) => {
+                let buffer = Buffer::of(&bytes);
+                if budget.write(buffer, write(io, framing, bytes)).await? == Pace::Slow {
+                    pump.send_away();
+                }
+            }
             (None, Framing::Close) => return Ok(input.freeze()),
             (None, Framing::Chunked) => {
                 io.write_all(b"0\r\n\r\n").await?;
                 return Ok(input.freeze());
             }
         }
+    }
+}
+
+async fn write(io: &mut ClientIo, framing: Framing, bytes: Bytes) -> io::Result<()> {
+    match framing {
+        Framing::Close => io.write_all(&bytes).await,
+        Framing::Chunked => write_chunk(io, bytes).await,
     }
 }
 
