@@ -72,6 +72,12 @@ impl Server {
     /// A configuration that cannot be served, an address that is taken, a log that is not there.
     pub async fn bind(config: &Config) -> Result<Server, StartError> {
         config.check()?;
+        let mut metrics = Registry::with_prefix("longtail");
+        let (nearness, authorizer) = match config.access.guarded_by() {
+            Some(_) => (Nearness::Guarded, Authorizer::Guarded(guard(&config.access, &mut metrics)?)),
+            None if config.access.open => (Nearness::Open, Authorizer::Open),
+            None => (Nearness::Loopback, Authorizer::Open),
+        };
         let http: Vec<_> = config.listen.iter().map(|address| serve::bind(*address)).collect::<Result<_, _>>()?;
         let tcp = config.tcp_listen.0.map(serve::bind).transpose()?;
         let admin = config.access.admin_listen.map(serve::bind).transpose()?;
@@ -104,15 +110,9 @@ impl Server {
                 Arc::new(MemoryLog::new(retention))
             }
         };
-        let mut metrics = Registry::with_prefix("longtail");
         if let Some(log) = &redis {
             log.metrics().register(&mut metrics);
         }
-        let (nearness, authorizer) = match config.access.guarded_by() {
-            Some(_) => (Nearness::Guarded, Authorizer::Guarded(guard(&config.access, &mut metrics)?)),
-            None if config.access.open => (Nearness::Open, Authorizer::Open),
-            None => (Nearness::Loopback, Authorizer::Open),
-        };
         let refused = Refused::register(&mut metrics);
         let budget = Budget::new(config.max_buffer_bytes, refused.clone(), &mut metrics);
         let bridge = BridgeConfig {
