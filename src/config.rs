@@ -168,6 +168,12 @@ pub struct Config {
     #[arg(value_parser = size, help_heading = "Limits")]
     pub max_buffer_bytes: usize,
 
+    /// Bytes that the system may hold in a socket for a client to take (it reckons with twice as many); 0
+    /// leaves it to the system, which goes up to megabytes for one that takes nothing
+    #[arg(long, env = "LONGTAIL_SEND_BUFFER_BYTES", value_name = "SIZE", default_value = "128KiB")]
+    #[arg(value_parser = size_or_none, help_heading = "Limits")]
+    pub send_buffer_bytes: usize,
+
     /// Seconds that a polling client counts as a reader after its last request
     #[arg(long, env = "LONGTAIL_AWAY_SECONDS", value_name = "S", default_value_t = 30, help_heading = "Limits")]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=3600))]
@@ -195,6 +201,9 @@ pub struct Config {
     #[arg(long, env = "LONGTAIL_LOG", value_name = "FILTER", default_value = "info", help_heading = "Running")]
     pub log: String,
 }
+
+/// Memory for clients without which nothing would work.
+const LEAST_BUFFER: usize = 2 << 20;
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -232,6 +241,10 @@ fn redis_prefix(text: &str) -> Result<String, String> {
     Ok(text.into())
 }
 
+fn size_or_none(text: &str) -> Result<usize, String> {
+    if text == "0" { Ok(0) } else { size(text) }
+}
+
 fn size(text: &str) -> Result<usize, String> {
     let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
     let unit = match text[digits.len()..].trim_start() {
@@ -267,6 +280,11 @@ impl Config {
         let bad = |text: String| Err(BadConfig(text));
         let addresses: Vec<SocketAddr> = self.listen.iter().chain(&self.tcp_listen.0).copied().collect();
         self.access.check(&addresses)?;
+        // A body of the longest kind fits into the half that senders have.
+        let least = LEAST_BUFFER.max(self.max_message_bytes.saturating_mul(4));
+        if self.max_buffer_bytes < least {
+            return bad(format!("--max-buffer-bytes: at least {least}, four times a payload and 2 MiB"));
+        }
         if let Err(error) = self.patterns() {
             return bad(format!("--redis-subscribe: {error}"));
         }
@@ -331,6 +349,8 @@ mod tests {
         let bad = |flags: &[&str]| config(flags).check().expect_err("refused").to_string();
         for (flags, mend) in [
             (&["--token-secret", "s", "--token-public-key", "f"][..], "set one"),
+            (&["--max-buffer-bytes", "1MiB"], "2 MiB"),
+            (&["--max-buffer-bytes", "8MiB", "--max-message-bytes", "4MiB"], "at least 16777216"),
             (&["--proxy-protocol"], "--trusted-proxy"),
             (&["--trusted-proxy", "0.0.0.0/0"], "name your proxies"),
             (&["--listen", "127.0.0.1:80", "--admin-listen", "127.0.0.1:80"], "a port of its own"),

@@ -144,6 +144,7 @@ impl Server {
                 max_message: config.max_message_bytes,
                 limits: Limits { channels: config.max_channels as usize },
                 request_timeout: Duration::from_secs(config.request_timeout),
+                send_buffer: config.send_buffer_bytes,
                 write_timeout: Duration::from_secs(config.write_timeout),
             },
             connections: Connections::new(config.max_connections as usize, config.max_connections_per_ip as usize),

@@ -97,6 +97,8 @@ pub struct Settings {
     pub limits: Limits,
     /// For a request's head and body to arrive.
     pub request_timeout: Duration,
+    /// Bytes that the system may hold in a socket; 0 leaves it to the system.
+    pub send_buffer: usize,
     /// For a client to take something of what is written.
     pub write_timeout: Duration,
 }
