@@ -31,3 +31,28 @@ pub fn bearer(authorization: &HeaderValue) -> Option<&str> {
     let (scheme, rest) = authorization.to_str().ok()?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| rest.trim())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_itself_and_nothing_near() {
+        let keys = Keys::new(vec!["first-key".into(), "second".into()]);
+        assert!(keys.has("first-key") && keys.has("second"));
+        for near in ["", "first-ke", "first-keyy", "First-key", "first-kez", "second\0", "first-key second"] {
+            assert!(!keys.has(near), "{near:?}");
+        }
+        assert!(!Keys::default().has(""));
+    }
+
+    #[test]
+    fn bearers() {
+        let of = |text: &'static str| bearer(&HeaderValue::from_static(text)).map(str::to_owned);
+        assert_eq!(of("Bearer a.b.c").as_deref(), Some("a.b.c"));
+        assert_eq!(of("bEARER  a ").as_deref(), Some("a"));
+        for other in ["Bearer", "Basic a", "a", "", "Bearera"] {
+            assert_eq!(of(other), None, "{other}");
+        }
+    }
+}
