@@ -74,7 +74,7 @@ impl Server {
         config.check()?;
         let mut metrics = Registry::with_prefix("longtail");
         let (nearness, authorizer) = match config.access.guarded_by() {
-            Some(_) => (Nearness::Guarded, Authorizer::Guarded(guard(&config.access, &mut metrics)?)),
+            Some(_) => (Nearness::Guarded, Authorizer::Guarded(Box::new(guard(&config.access, &mut metrics)?))),
             None if config.access.open => (Nearness::Open, Authorizer::Open),
             None => (Nearness::Loopback, Authorizer::Open),
         };

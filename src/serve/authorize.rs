@@ -101,7 +101,7 @@ pub enum Authorizer {
     /// Anybody may do anything; who comes near is decided by [`super::Access`].
     Open,
     /// What these say, and nothing else.
-    Guarded(Guard),
+    Guarded(Box<Guard>),
 }
 
 /// All that permissions can come from, in the order in which they are asked.
@@ -118,6 +118,11 @@ pub struct Guard {
 }
 
 impl Authorizer {
+    /// Whether there is nothing to ask.
+    pub fn is_open(&self) -> bool {
+        matches!(self, Authorizer::Open)
+    }
+
     /// Whether this may be done with *all* these channels.
     ///
     /// # Errors
@@ -155,7 +160,8 @@ impl Authorizer {
 
     /// Those of the channels that the asker's token allows to read, and until when.
     pub fn covered(&self, asker: &Asker, channels: Vec<Channel>) -> Option<(Vec<Channel>, Term)> {
-        let Authorizer::Guarded(Guard { tokens: Some(tokens), .. }) = self else { return None };
+        let Authorizer::Guarded(guard) = self else { return None };
+        let tokens = guard.tokens.as_ref()?;
         let permission = tokens.read(asker.token()?).ok()?;
         let refused: Vec<Channel> = permission.refused(Action::Subscribe, &channels).into_iter().cloned().collect();
         let covered = channels.into_iter().filter(|channel| !refused.contains(channel)).collect();

@@ -54,13 +54,22 @@ impl Lease {
     /// Takes channels in, which were allowed for this term. It is the one that counts for them from now on.
     pub fn add(&mut self, channels: &[Channel], term: Term, asker: &Arc<Asker>) {
         channels.iter().for_each(|channel| self.forget(channel));
-        let channels = channels.to_vec();
-        match term {
-            Term::Endless => {}
-            Term::Until(end) => {
-                self.shares.push(Share { channels, end, asker: Some(asker.clone()), last_try: None });
-            }
-            Term::Ends(end) => self.shares.push(Share { channels, end, asker: None, last_try: None }),
+        let (end, asker) = match term {
+            Term::Endless => return self.arm(),
+            Term::Until(end) => (end, Some(asker.clone())),
+            Term::Ends(end) => (end, None),
+        };
+        // Who is asked for by one credential is asked for in one question.
+        let same = |share: &&mut Share| match (&share.asker, &asker) {
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            (None, None) => share.end == end,
+            _ => false,
+        };
+        if let Some(share) = self.shares.iter_mut().find(same) {
+            share.channels.extend_from_slice(channels);
+            share.end = share.end.min(end);
+        } else {
+            self.shares.push(Share { channels: channels.to_vec(), end, asker, last_try: None });
         }
         self.arm();
     }

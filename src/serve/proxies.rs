@@ -57,8 +57,8 @@ impl Proxies {
         if !self.trusts(peer) {
             return None;
         }
-        let lines = headers.get_all("x-forwarded-host").into_iter();
-        if let Some(last) = lines.last() {
+        let mut lines = headers.get_all("x-forwarded-host").into_iter();
+        if let Some(last) = lines.next_back() {
             return last.to_str().ok()?.rsplit(',').next().map(str::trim).filter(|host| !host.is_empty());
         }
         if headers.contains_key("x-forwarded-for") {
