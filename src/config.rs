@@ -1,11 +1,14 @@
 //! Flags and environment into a [`Config`]. Nothing here does I/O.
 
+mod access;
+
+pub use access::{AccessFlags, Secret};
+
 use crate::log::Retention;
 use crate::log::bridge::Pattern;
 use crate::log::redis::Endpoint;
 use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
-use hyper::Uri;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -91,20 +94,9 @@ pub struct Config {
     #[arg(long, env = "LONGTAIL_TLS_KEY", value_name = "FILE", help_heading = "Listening")]
     pub tls_key: Option<PathBuf>,
 
-    /// Lets anybody who can reach a non-loopback address read and publish
-    #[arg(long, env = "LONGTAIL_OPEN", value_parser = BoolishValueParser::new(), help_heading = "Access")]
-    pub open: bool,
-
-    /// Origin whose pages may read and publish, as `https://www.example.com`. Repeatable
-    #[arg(long, env = "LONGTAIL_ALLOW_ORIGIN", value_name = "ORIGIN")]
-    #[arg(value_delimiter = ' ', action = ArgAction::Append, help_heading = "Access")]
-    pub allow_origin: Vec<String>,
-
-    /// Asks this application who may subscribe and publish: `https://www.example.com/authorize.php` is
-    /// POSTed the channels with the user's cookies and says which are allowed
-    #[arg(long, env = "LONGTAIL_AUTHORIZE_URL", value_name = "URL", help_heading = "Access")]
-    #[arg(value_parser = application, hide_env_values = true)]
-    pub authorize_url: Option<Uri>,
+    /// Who may do what.
+    #[command(flatten)]
+    pub access: AccessFlags,
 
     /// Redis that holds the log: `redis://…`, `rediss://…` (TLS), `redis+unix://…`,
     /// `redis+sentinel://HOST:PORT,…/SERVICE` or `redis+cluster://HOST:PORT,…`. Without it the log is in
@@ -214,6 +206,26 @@ pub struct Config {
     )]
     pub max_connections_per_ip: u64,
 
+    /// Requests a second of an address, and commands; 0 is no limit
+    #[arg(long, env = "LONGTAIL_REQUEST_RATE", value_name = "N", default_value_t = 0, help_heading = "Limits")]
+    pub request_rate: u32,
+
+    /// Messages a second of a publisher who has no server key; 0 is no limit
+    #[arg(long, env = "LONGTAIL_PUBLISH_RATE", value_name = "N", default_value_t = 0, help_heading = "Limits")]
+    pub publish_rate: u32,
+
+    /// Bytes that may wait in memory for all clients together to take or to finish them; past it the slowest
+    /// readers are let go
+    #[arg(long, env = "LONGTAIL_MAX_BUFFER_BYTES", value_name = "SIZE", default_value = "256MiB")]
+    #[arg(value_parser = size, help_heading = "Limits")]
+    pub max_buffer_bytes: usize,
+
+    /// Bytes that the system may hold in a socket for a client to take (it reckons with twice as many); 0
+    /// leaves it to the system, which goes up to megabytes for one that takes nothing
+    #[arg(long, env = "LONGTAIL_SEND_BUFFER_BYTES", value_name = "SIZE", default_value = "128KiB")]
+    #[arg(value_parser = size_or_none, help_heading = "Limits")]
+    pub send_buffer_bytes: usize,
+
     /// Seconds that a polling client counts as a reader after its last request
     #[arg(long, env = "LONGTAIL_AWAY_SECONDS", value_name = "S", default_value_t = 30, help_heading = "Limits")]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=3600))]
@@ -247,6 +259,9 @@ pub struct Config {
     pub log: String,
 }
 
+/// Memory for clients without which nothing would work.
+const LEAST_BUFFER: usize = 2 << 20;
+
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
@@ -272,14 +287,6 @@ fn address_or_off(text: &str) -> Result<AddressOrOff, String> {
     address(text).map(|address| AddressOrOff(Some(address))).map_err(|mend| format!("{mend}, or off"))
 }
 
-fn application(text: &str) -> Result<Uri, String> {
-    let rule = || "use an address as https://www.example.com/authorize.php, without a name and a password".to_owned();
-    let uri: Uri = text.parse().map_err(|_| rule())?;
-    let is_sound = matches!(uri.scheme_str(), Some("http" | "https"))
-        && uri.authority().is_some_and(|authority| !authority.as_str().contains('@'));
-    is_sound.then_some(uri).ok_or_else(rule)
-}
-
 fn redis_prefix(text: &str) -> Result<String, String> {
     // A brace would move the keys to another Cluster slot than the log's.
     if text.is_empty()
@@ -289,6 +296,10 @@ fn redis_prefix(text: &str) -> Result<String, String> {
         return Err("use 1 to 100 characters without spaces and braces".into());
     }
     Ok(text.into())
+}
+
+fn size_or_none(text: &str) -> Result<usize, String> {
+    if text == "0" { Ok(0) } else { size(text) }
 }
 
 fn size(text: &str) -> Result<usize, String> {
@@ -324,21 +335,12 @@ impl Config {
     /// The first thing that cannot be served.
     pub fn check(&self) -> Result<(), BadConfig> {
         let bad = |text: String| Err(BadConfig(text));
-        let addresses = self.listen.iter().chain(&self.tcp_listen.0);
-        if self.open && self.authorize_url.is_some() {
-            return bad("--open lets everybody do everything, and --authorize-url asks who may: set one of them".into());
-        }
-        let is_guarded = self.authorize_url.is_some();
-        if let (false, Some(address)) =
-            (self.open || is_guarded, addresses.into_iter().find(|address| !address.ip().is_loopback()))
-        {
-            return bad(format!(
-                "{address} can be reached from other machines, and nothing says who may subscribe and publish: \
-                 listen on a loopback address, set --authorize-url to ask your application, or --open to let everybody"
-            ));
-        }
-        if let Some(origin) = self.allow_origin.iter().find(|origin| *origin != "*" && !is_origin(origin)) {
-            return bad(format!("--allow-origin {origin}: use an origin as https://www.example.com, without a path"));
+        let addresses: Vec<SocketAddr> = self.listen.iter().chain(&self.tcp_listen.0).copied().collect();
+        self.access.check(&addresses)?;
+        // A body of the longest kind fits into the half that senders have.
+        let least = LEAST_BUFFER.max(self.max_message_bytes.saturating_mul(4));
+        if self.max_buffer_bytes < least {
+            return bad(format!("--max-buffer-bytes: at least {least}, four times a payload and 2 MiB"));
         }
         if let Err(error) = self.patterns() {
             return bad(format!("--redis-subscribe: {error}"));
@@ -384,11 +386,11 @@ impl Demo {
     ///
     /// The first thing that cannot be served.
     pub fn check(&self) -> Result<(), BadConfig> {
-        if self.config.authorize_url.is_some() {
-            let mend = "the demo's page reads and publishes for nobody in particular: leave --authorize-url out";
-            return Err(BadConfig(mend.into()));
+        if let Some(flag) = self.config.access.guarded_by() {
+            let mend = format!("the demo's page reads and publishes for nobody in particular: leave {flag} out");
+            return Err(BadConfig(mend));
         }
-        if !self.config.open && !self.weather_listen.ip().is_loopback() {
+        if !self.config.access.open && !self.weather_listen.ip().is_loopback() {
             return Err(BadConfig(format!(
                 "--weather-listen {} can be reached from other machines: use a loopback address, or set --open to let \
                  everybody in",
@@ -397,11 +399,6 @@ impl Demo {
         }
         Ok(())
     }
-}
-
-fn is_origin(text: &str) -> bool {
-    let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
-    host.is_some_and(|host| !host.is_empty() && !host.contains(['/', '?', '#', '@', ' ', '*', ',']))
 }
 
 #[cfg(test)]
@@ -420,7 +417,35 @@ mod tests {
             let error = config(&flags).check().expect_err("refused").to_string();
             assert!(error.contains("--open") && !error.contains('\n'), "{error}");
             assert!(config(&[flags[0], flags[1], "--open"]).check().is_ok());
+            for guard in
+                [["--publish-key", "k"], ["--public", "a"], ["--token-secret", "s"], ["--authorize-url", "http://a/"]]
+            {
+                assert!(config(&[flags[0], flags[1], guard[0], guard[1]]).check().is_ok());
+                assert!(config(&["--open", guard[0], guard[1]]).check().is_err());
+            }
         }
+    }
+
+    #[test]
+    fn what_does_not_go_together_is_refused() {
+        let bad = |flags: &[&str]| config(flags).check().expect_err("refused").to_string();
+        for (flags, mend) in [
+            (&["--token-secret", "s", "--token-public-key", "f"][..], "set one"),
+            (&["--max-buffer-bytes", "1MiB"], "2 MiB"),
+            (&["--max-buffer-bytes", "8MiB", "--max-message-bytes", "4MiB"], "at least 16777216"),
+            (&["--proxy-protocol"], "--trusted-proxy"),
+            (&["--trusted-proxy", "0.0.0.0/0"], "name your proxies"),
+            (&["--listen", "127.0.0.1:80", "--admin-listen", "127.0.0.1:80"], "a port of its own"),
+        ] {
+            let error = bad(flags);
+            assert!(error.contains(mend) && !error.contains('\n'), "{error}");
+        }
+        assert!(Cli::try_parse_from(["longtail", "--publish-key", ""]).is_err());
+        assert!(Cli::try_parse_from(["longtail", "--trusted-proxy", "10.0.0.0/33"]).is_err());
+        assert_eq!(config(&["--trusted-proxy", "10.0.0.1"]).access.trusted_proxy[0].to_string(), "10.0.0.1/32");
+        let keys = config(&["--publish-key", "secret-one secret-two"]);
+        assert_eq!(keys.access.publish_key.len(), 2);
+        assert!(!format!("{keys:?}").contains("secret-"), "{keys:?}");
     }
 
     #[test]

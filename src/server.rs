@@ -1,6 +1,6 @@
 //! A whole server: built from a [`Config`], bound, run, drained.
 
-use crate::config::{BadConfig, Config, Demo as DemoFlags};
+use crate::config::{AccessFlags, BadConfig, Config, Demo as DemoFlags};
 use crate::hub::Hub;
 use crate::log::MessageLog;
 use crate::log::bridge::{self, BridgeConfig};
@@ -8,8 +8,8 @@ use crate::log::census::Census;
 use crate::log::memory::MemoryLog;
 use crate::log::redis::{Endpoint, RedisCensus, RedisConfig, RedisLog};
 use crate::serve::{
-    self, Access, App, Application, Authorizer, Connections, Demo, Drain, Http2Metrics, Listeners, Nearness, Polls,
-    Settings, Tls,
+    self, Access, App, Application, Authorizer, Budget, Connections, Demo, Drain, Guard, Http2Metrics, Keys, Listeners,
+    Nearness, Pattern, Polls, Proxies, Rates, Refused, Settings, Tls, Tokens,
 };
 use crate::transport::{self, params::Limits};
 use crate::weather::{Port, Speaks, Weather};
@@ -25,6 +25,12 @@ use tracing::{info, warn};
 
 /// How long what was heard of Redis and not appended may hold up the end.
 const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// Characters of a server key below which a warning is due.
+const SHORT_KEY: usize = 16;
+
+/// Bytes of a secret below which a warning is due: the length of its hash (RFC 7518 §3.2).
+const SHORT_SECRET: usize = 32;
 
 /// A server that is bound and not yet running.
 pub struct Server {
@@ -90,8 +96,14 @@ impl Server {
             }
             _ => None,
         };
+        let (nearness, authorizer) = match config.access.guarded_by() {
+            Some(_) => (Nearness::Guarded, Authorizer::Guarded(Box::new(guard(&config.access, &mut metrics)?))),
+            None if config.access.open => (Nearness::Open, Authorizer::Open),
+            None => (Nearness::Loopback, Authorizer::Open),
+        };
         let http: Vec<_> = config.listen.iter().map(|address| serve::bind(*address)).collect::<Result<_, _>>()?;
         let tcp = config.tcp_listen.0.map(serve::bind).transpose()?;
+        let admin = config.access.admin_listen.map(serve::bind).transpose()?;
         for listener in &http {
             let scheme = if tls.is_some() { "https" } else { "http" };
             info!("listening on {scheme}://{}", listener.local_addr()?);
@@ -100,7 +112,13 @@ impl Server {
         if let Some(address) = tcp_address {
             info!("listening on tcp://{address}");
         }
-        if config.open {
+        if let Some(address) = admin.as_ref().map(|admin| admin.local_addr()).transpose()? {
+            info!("listening on http://{address} for the keepers");
+            if !address.ip().is_loopback() {
+                warn!("--admin-listen {address}: whoever reaches it sees the channels' names and all figures");
+            }
+        }
+        if config.access.open {
             info!("open: anybody who can reach this server may subscribe and publish");
         }
 
@@ -135,11 +153,8 @@ impl Server {
         if let Some(log) = &redis {
             log.metrics().register(&mut metrics);
         }
-        let (nearness, authorizer) = match &config.authorize_url {
-            Some(url) => (Nearness::Guarded, Authorizer::Application(Application::new(url.clone(), &mut metrics)?)),
-            None if config.open => (Nearness::Open, Authorizer::Open),
-            None => (Nearness::Loopback, Authorizer::Open),
-        };
+        let refused = Refused::register(&mut metrics);
+        let budget = Budget::new(config.max_buffer_bytes, refused.clone(), &mut metrics);
         let bridge = BridgeConfig {
             patterns: config.patterns().unwrap_or_default(),
             queue: config.redis_subscribe_queue as usize,
@@ -158,13 +173,18 @@ impl Server {
         let app = App {
             hub: Hub::new(log, retention, away),
             census: census.clone(),
-            access: Access { nearness, allow_origin: config.allow_origin.clone() },
+            access: Access { nearness, allow_origin: config.access.allow_origin.clone() },
             authorizer: Arc::new(authorizer),
+            proxies: Proxies::new(config.access.trusted_proxy.clone(), config.access.proxy_protocol),
+            rates: Rates::new(config.request_rate, config.publish_rate),
+            budget,
+            refused,
             settings: Settings {
                 heartbeat: Duration::from_secs(config.heartbeat_seconds),
                 max_message: config.max_message_bytes,
                 limits: Limits { channels: config.max_channels as usize },
                 request_timeout: Duration::from_secs(config.request_timeout),
+                send_buffer: config.send_buffer_bytes,
                 write_timeout: Duration::from_secs(config.write_timeout),
                 direct_writes: config.direct_writes,
             },
@@ -179,7 +199,7 @@ impl Server {
             polls: Polls::default(),
         };
         let drain_time = Duration::from_secs(config.drain_seconds);
-        let listeners = Listeners { http, behind_weather, tcp };
+        let listeners = Listeners { http, behind_weather, tcp, admin };
         Ok(Server { app: Arc::new(app), listeners, drain_time, weather: ports, bridge })
     }
 
@@ -317,6 +337,49 @@ async fn open_redis(config: &Config, url: &str) -> Result<Arc<RedisLog>, StartEr
         Err(error) => return Err(StartError::LogUnreachable(error.to_string())),
     }
     Ok(log)
+}
+
+/// Everything that says who may do what.
+fn guard(flags: &AccessFlags, metrics: &mut Registry) -> Result<Guard, StartError> {
+    let keys: Vec<String> = flags.publish_key.iter().map(|key| key.0.clone()).collect();
+    if keys.iter().any(|key| key.len() < SHORT_KEY) {
+        warn!(
+            "--publish-key: a key of less than {SHORT_KEY} characters can be guessed; `openssl rand -hex 24` makes one"
+        );
+    }
+    let public: Vec<Pattern> = flags.public.iter().map(|text| Pattern::new(text)).collect();
+    if let Some(index) = public.iter().position(|pattern| !pattern.is_sound()) {
+        let rule = format!("{}: use a channel's name, or its beginning with a * behind it", flags.public[index]);
+        return Err(bad_flag("--public", &rule).into());
+    }
+    let application = flags.authorize_url.clone().map(|url| Application::new(url, metrics)).transpose()?;
+    Ok(Guard { keys: Keys::new(keys), public, tokens: tokens(flags)?, application })
+}
+
+/// What checks tokens, where there are tokens.
+fn tokens(flags: &AccessFlags) -> Result<Option<Tokens>, BadConfig> {
+    let read = |flag: &str, path: &PathBuf| {
+        std::fs::read(path).map_err(|error| bad_flag(flag, &format!("{}: {error}", path.display())))
+    };
+    let by_secret = |flag: &str, secret: &[u8]| {
+        if (1..SHORT_SECRET).contains(&secret.len()) {
+            warn!(
+                "{flag}: a secret of less than {SHORT_SECRET} bytes can be guessed; `openssl rand -hex 32` makes one"
+            );
+        }
+        Tokens::by_secret(secret).map_err(|error| bad_flag(flag, &error))
+    };
+    if let Some(secret) = &flags.token_secret {
+        return by_secret("--token-secret", secret.0.as_bytes()).map(Some);
+    }
+    if let Some(path) = &flags.token_secret_file {
+        let secret = read("--token-secret-file", path)?;
+        let secret = secret.strip_suffix(b"\n").unwrap_or(&secret);
+        return by_secret("--token-secret-file", secret.strip_suffix(b"\r").unwrap_or(secret)).map(Some);
+    }
+    let Some(path) = &flags.token_public_key else { return Ok(None) };
+    let key = Tokens::by_public_key(&read("--token-public-key", path)?);
+    key.map(Some).map_err(|error| bad_flag("--token-public-key", &format!("{}: {error}", path.display())))
 }
 
 fn bad_flag(flag: &str, error: &dyn std::fmt::Display) -> BadConfig {

@@ -36,3 +36,33 @@ fn every_flag_is_in_the_readme_and_in_the_environment() {
         assert!(argument.get_help_heading().is_some(), "--{name} is in no group of --help");
     }
 }
+
+/// The table of attacks names tests that there are.
+#[test]
+fn every_test_in_the_table_of_attacks_is_there() {
+    let table = read("docs/security.md");
+    let mut checked = 0;
+    for row in table.lines().filter(|line| line.starts_with("| ") && line.contains('`')) {
+        let tests = row.trim_end_matches('|').rsplit('|').next().expect("a column");
+        for name in tests.split('`').filter(|name| name.contains("::")) {
+            let parts: Vec<&str> = name.split("::").collect();
+            let is_there = match parts.as_slice() {
+                ["src", rooms @ ..] => read(&format!("src/{}.rs", rooms.join("/"))).contains("#[test]"),
+                ["contract", test] => has_test(
+                    &["cursors", "http", "messages", "refusals", "streams"]
+                        .map(|file| format!("tests/contract/{file}.rs")),
+                    test,
+                ),
+                [file, test] => has_test(&[format!("tests/{file}.rs")], test),
+                _ => false,
+            };
+            assert!(is_there, "docs/security.md names {name}, which is not there");
+            checked += 1;
+        }
+    }
+    assert!(checked > 40, "only {checked} names were found: does the test still read them?");
+}
+
+fn has_test(files: &[String], test: &str) -> bool {
+    files.iter().any(|file| read(file).contains(&format!("fn {test}(")))
+}

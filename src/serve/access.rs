@@ -16,6 +16,19 @@ pub enum Nearness {
     Open,
 }
 
+/// Which door a connection came in by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Door {
+    /// For everybody: what is there is answered by its own rules.
+    Public,
+    /// For the keepers (`--admin-listen`): figures only, without a key. `is_near`: nobody else's machine reaches
+    /// it, so a name of somebody else's is a page that wants to read along (DNS rebinding).
+    Admin {
+        /// Whether it is a loopback address.
+        is_near: bool,
+    },
+}
+
 /// Whose requests and whose pages are listened to.
 #[derive(Clone, Debug)]
 pub struct Access {
@@ -60,18 +73,19 @@ impl<'a> Authority<'a> {
 }
 
 /// The host a request was sent to, without its port.
-pub fn host(headers: &HeaderMap) -> &str {
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    Authority::parse(host).host
+pub fn host<'a>(headers: &'a HeaderMap, forwarded_host: Option<&'a str>) -> &'a str {
+    let host = || headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    Authority::parse(forwarded_host.unwrap_or_else(host)).host
 }
 
 impl Access {
-    /// Checks where a request comes from and what name it was sent to.
+    /// Checks where a request comes from and what name it was sent to. `forwarded_host`: the name it was sent to
+    /// before a trusted proxy changed it.
     ///
     /// # Errors
     ///
     /// `forbidden` for a foreign host, `forbidden_origin` for a foreign page.
-    pub fn check(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+    pub fn check(&self, headers: &HeaderMap, forwarded_host: Option<&str>) -> Result<(), Refusal> {
         if self.nearness == Nearness::Open {
             return Ok(());
         }
@@ -85,7 +99,7 @@ impl Access {
         }
         let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
         let origin = origin.to_str().unwrap_or("?");
-        if self.allows(origin, host) {
+        if self.allows(origin, forwarded_host.map(Authority::parse).or(host)) {
             return Ok(());
         }
         let origin: String = origin.chars().take(200).collect();
@@ -150,7 +164,7 @@ mod tests {
         if let Some(origin) = origin {
             headers.insert(header::ORIGIN, origin.parse().expect("a header"));
         }
-        access.check(&headers).map_err(|refusal| refusal.code)
+        access.check(&headers, None).map_err(|refusal| refusal.code)
     }
 
     #[test]

@@ -1,23 +1,15 @@
 //! Who may read and publish what. One place for every transport and for publishing.
 
 use super::application::{Answer, Application};
+use super::asker::Asker;
+use super::keys::Keys;
+use super::limits::network;
+use super::pattern::{Pattern, unmatched};
+use super::tokens::Tokens;
 use crate::message::{Channel, ClientId};
 use crate::transport::{Code, Refusal};
-use futures_util::future::BoxFuture;
-use hyper::header::{self, HeaderMap, HeaderValue};
-use std::future::Future;
 use std::net::IpAddr;
-use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll, ready};
-use std::time::Duration;
-use tokio::time::{Instant, Sleep};
-
-/// How long a running subscription outlives its permission while the application does not answer.
-const GRACE: Duration = Duration::from_secs(30);
-
-/// How often it is asked in that time.
-const RETRY: Duration = Duration::from_secs(5);
+use tokio::time::Instant;
 
 /// What somebody wants to do with channels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -35,57 +27,6 @@ impl Action {
             Action::Subscribe => "subscribe",
             Action::Publish => "publish",
         }
-    }
-}
-
-/// Who asks: all of a request that tells one user from another. It has no `Debug`: credentials would end
-/// in a log.
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Asker {
-    /// Where the connection comes from.
-    pub ip: IpAddr,
-    /// The transport's name, or `publish`.
-    pub transport: &'static str,
-    /// The page's origin, which has been found to be allowed.
-    pub origin: Option<HeaderValue>,
-    /// The request's cookies, where they may speak for the user.
-    pub cookie: Option<HeaderValue>,
-    /// The request's `Authorization`.
-    pub authorization: Option<HeaderValue>,
-}
-
-impl Asker {
-    /// Who sent these headers. `by_cookie`: whether cookies count; a browser sends them for any page.
-    pub fn new(ip: IpAddr, transport: &'static str, headers: &HeaderMap, by_cookie: bool) -> Asker {
-        Asker {
-            ip,
-            transport,
-            origin: headers.get(header::ORIGIN).cloned(),
-            cookie: headers.get(header::COOKIE).filter(|_| by_cookie).cloned(),
-            authorization: headers.get(header::AUTHORIZATION).cloned(),
-        }
-    }
-
-    /// Somebody who brought nothing: raw TCP.
-    pub fn unknown(ip: IpAddr, transport: &'static str) -> Asker {
-        Asker { ip, transport, origin: None, cookie: None, authorization: None }
-    }
-
-    /// The same for publishing, where a cookie alone is no proof that the user wants it: without an
-    /// `Origin`, which has been checked, it may be any page's form (cross-site request forgery).
-    ///
-    /// # Errors
-    ///
-    /// `forbidden_origin`, where there is nothing but such a cookie.
-    pub fn to_publish(&self) -> Result<Asker, Refusal> {
-        if self.cookie.is_some() && self.origin.is_none() {
-            if self.authorization.is_none() {
-                let rule = "publishing by a cookie needs an Origin header of an allowed origin";
-                return Err(Refusal::new(Code::ForbiddenOrigin, rule));
-            }
-            return Ok(Asker { cookie: None, ..self.clone() });
-        }
-        Ok(self.clone())
     }
 }
 
@@ -109,17 +50,79 @@ pub enum Term {
     Endless,
     /// Then it is to be asked for again.
     Until(Instant),
+    /// Then it is over: nothing that is known can prolong it.
+    Ends(Instant),
+}
+
+/// Who publishes: whose rate it counts to, and whose idempotency keys these are.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Publisher {
+    /// Who has a server key: one of the operator's own programs.
+    Server,
+    /// The `sub` of a token.
+    Subject(String),
+    /// Nobody in particular, at an address.
+    Address(IpAddr),
+    /// The same, where nobody is asked who he is.
+    Anybody(IpAddr),
+}
+
+impl Publisher {
+    /// The scope of idempotency keys. The kinds cannot be taken for one another.
+    pub fn scope(&self) -> String {
+        match self {
+            Publisher::Server => "key".to_owned(),
+            Publisher::Subject(subject) => format!("sub:{subject}"),
+            Publisher::Address(ip) => format!("ip:{}", network(*ip)),
+            Publisher::Anybody(_) => String::new(),
+        }
+    }
+}
+
+/// What was allowed.
+#[derive(Clone, Debug)]
+pub struct Grant {
+    /// For how long.
+    pub term: Term,
+    /// Who it is, for who publishes.
+    pub publisher: Publisher,
+    /// The client id that the credentials are bound to.
+    pub client: Option<ClientId>,
+}
+
+impl Grant {
+    fn endless(publisher: Publisher) -> Grant {
+        Grant { term: Term::Endless, publisher, client: None }
+    }
 }
 
 /// Decides.
 pub enum Authorizer {
     /// Anybody may do anything; who comes near is decided by [`super::Access`].
     Open,
-    /// The application is asked.
-    Application(Application),
+    /// What these say, and nothing else.
+    Guarded(Box<Guard>),
+}
+
+/// All that permissions can come from, in the order in which they are asked.
+#[derive(Default)]
+pub struct Guard {
+    /// Who may do everything.
+    pub keys: Keys,
+    /// What everybody may read.
+    pub public: Vec<Pattern>,
+    /// Who brings his permission along.
+    pub tokens: Option<Tokens>,
+    /// Who knows the rest.
+    pub application: Option<Application>,
 }
 
 impl Authorizer {
+    /// Whether there is nothing to ask.
+    pub fn is_open(&self) -> bool {
+        matches!(self, Authorizer::Open)
+    }
+
     /// Whether this may be done with *all* these channels.
     ///
     /// # Errors
@@ -130,20 +133,82 @@ impl Authorizer {
     /// # Cancel safety
     ///
     /// A question that is dropped goes on only if somebody else waits for its answer.
-    pub async fn ask(&self, question: Question) -> Result<Term, Refusal> {
-        let Authorizer::Application(application) = self else { return Ok(Term::Endless) };
+    pub async fn ask(&self, question: Question) -> Result<Grant, Refusal> {
+        match self {
+            Authorizer::Open => Ok(Grant::endless(Publisher::Anybody(question.asker.ip))),
+            Authorizer::Guarded(guard) => guard.ask(question).await,
+        }
+    }
+
+    /// Whether somebody may see what concerns others: channels, figures.
+    ///
+    /// # Errors
+    ///
+    /// It takes a server key: `unauthorized`, or `forbidden` where there is none.
+    pub fn admit_keeper(&self, asker: &Asker) -> Result<(), Refusal> {
+        let (code, text) = match self {
+            Authorizer::Guarded(guard) if guard.keys.is_empty() => {
+                (Code::Forbidden, "this server tells that to nobody here; --admin-listen or --publish-key would")
+            }
+            Authorizer::Guarded(guard) if !guard.is_keeper(asker) => {
+                (Code::Unauthorized, "this wants a server key, as Authorization: Bearer")
+            }
+            _ => return Ok(()),
+        };
+        Err(Refusal::new(code, text))
+    }
+
+    /// Those of the channels that the asker's token allows to read, and until when.
+    pub fn covered(&self, asker: &Asker, channels: Vec<Channel>) -> Option<(Vec<Channel>, Term)> {
+        let Authorizer::Guarded(guard) = self else { return None };
+        let tokens = guard.tokens.as_ref()?;
+        let permission = tokens.read(asker.token()?).ok()?;
+        let refused: Vec<Channel> = permission.refused(Action::Subscribe, &channels).into_iter().cloned().collect();
+        let covered = channels.into_iter().filter(|channel| !refused.contains(channel)).collect();
+        Some((covered, Term::Ends(permission.until)))
+    }
+}
+
+impl Guard {
+    fn is_keeper(&self, asker: &Asker) -> bool {
+        asker.bearer().is_some_and(|key| self.keys.has(key))
+    }
+
+    async fn ask(&self, question: Question) -> Result<Grant, Refusal> {
         let Question { action, mut channels, client, asker } = question;
+        if self.is_keeper(&asker) {
+            return Ok(Grant::endless(Publisher::Server));
+        }
+        let by_address = Publisher::Address(asker.ip);
         channels.sort_unstable();
         channels.dedup();
-        let wanted = channels.clone();
+        if action == Action::Subscribe {
+            channels = unmatched(&self.public, &channels).into_iter().cloned().collect();
+            if channels.is_empty() {
+                return Ok(Grant::endless(by_address));
+            }
+        }
+        if let (Some(tokens), Some(token)) = (&self.tokens, asker.token()) {
+            let permission = tokens.read(token)?;
+            // Who publishes names no client: `exclude` may be anybody.
+            if let (Action::Subscribe, Some(bound), Some(named)) = (action, &permission.client, &client)
+                && bound != named
+            {
+                return Err(Refusal::new(Code::Forbidden, "the token is bound to another client id"));
+            }
+            refuse(&permission.refused(action, &channels))?;
+            let publisher = permission.subject.map_or(by_address, Publisher::Subject);
+            return Ok(Grant { term: Term::Ends(permission.until), publisher, client: permission.client });
+        }
+        let Some(application) = &self.application else {
+            let names = names(&channels.iter().collect::<Vec<_>>());
+            return Err(Refusal::new(Code::Unauthorized, format!("this needs credentials: {names}")));
+        };
+        let (wanted, asker) = (channels.clone(), asker.with_token(None));
         match application.ask(Question { action, channels, client, asker }).await {
             Answer::Allowed { channels, until } => {
-                let refused: Vec<_> = wanted.iter().filter(|channel| !channels.contains(channel.as_str())).collect();
-                if refused.is_empty() {
-                    return Ok(Term::Until(until));
-                }
-                let names: Vec<&str> = refused.iter().map(|channel| channel.as_str()).collect();
-                Err(Refusal::new(Code::Forbidden, format!("not allowed: {}", names.join(", "))))
+                refuse(&wanted.iter().filter(|channel| !channels.contains(channel.as_str())).collect::<Vec<_>>())?;
+                Ok(Grant { term: Term::Until(until), publisher: by_address, client: None })
             }
             Answer::Unauthorized => Err(Refusal::new(Code::Unauthorized, "the application wants you to sign in")),
             Answer::Refused => Err(Refusal::new(Code::Forbidden, "the application does not allow it")),
@@ -152,93 +217,14 @@ impl Authorizer {
     }
 }
 
-/// The permission of a running subscription, which is asked for again when its time is over.
-pub struct Lease {
-    authorizer: Arc<Authorizer>,
-    asker: Asker,
-    client: Option<ClientId>,
-    channels: Vec<Channel>,
-    ends: Pin<Box<Sleep>>,
-    /// Until when it is tried to renew it.
-    last_try: Option<Instant>,
-    asking: Option<BoxFuture<'static, Result<Term, Refusal>>>,
+/// Refuses the whole, for these.
+fn refuse(refused: &[&Channel]) -> Result<(), Refusal> {
+    if refused.is_empty() {
+        return Ok(());
+    }
+    Err(Refusal::new(Code::Forbidden, format!("not allowed: {}", names(refused))))
 }
 
-impl Lease {
-    /// None where permissions do not end.
-    pub fn new(authorizer: &Arc<Authorizer>, asker: Asker, client: Option<ClientId>) -> Option<Lease> {
-        if matches!(**authorizer, Authorizer::Open) {
-            return None;
-        }
-        let far = Instant::now() + Duration::from_secs(86_400);
-        Some(Lease {
-            authorizer: authorizer.clone(),
-            asker,
-            client,
-            channels: Vec::new(),
-            ends: Box::pin(tokio::time::sleep_until(far)),
-            last_try: None,
-            asking: None,
-        })
-    }
-
-    /// Who holds it.
-    pub fn asker(&self) -> &Asker {
-        &self.asker
-    }
-
-    /// Takes channels in, which were allowed for this term.
-    pub fn add(&mut self, channels: &[Channel], term: Term) {
-        let is_first = self.channels.is_empty();
-        for channel in channels {
-            if !self.channels.contains(channel) {
-                self.channels.push(channel.clone());
-            }
-        }
-        if let Term::Until(end) = term
-            && (is_first || end < self.ends.deadline())
-        {
-            self.ends.as_mut().reset(end);
-        }
-    }
-
-    /// Drops a channel.
-    pub fn remove(&mut self, channel: &Channel) {
-        self.channels.retain(|held| held != channel);
-    }
-
-    /// Ready when the permission has ended for good.
-    pub fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Refusal> {
-        loop {
-            let Some(asking) = &mut self.asking else {
-                ready!(self.ends.as_mut().poll(cx));
-                if self.channels.is_empty() {
-                    self.ends.as_mut().reset(Instant::now() + Duration::from_secs(86_400));
-                    continue;
-                }
-                let (authorizer, channels) = (self.authorizer.clone(), self.channels.clone());
-                let (asker, client) = (self.asker.clone(), self.client.clone());
-                self.asking = Some(Box::pin(async move {
-                    authorizer.ask(Question { action: Action::Subscribe, channels, client, asker }).await
-                }));
-                continue;
-            };
-            let answer = ready!(asking.as_mut().poll(cx));
-            self.asking = None;
-            let now = Instant::now();
-            match answer {
-                Ok(Term::Until(end)) => {
-                    self.last_try = None;
-                    // Never in a circle, whatever the answer's time.
-                    self.ends.as_mut().reset(end.max(now + Duration::from_millis(500)));
-                }
-                Ok(Term::Endless) => self.ends.as_mut().reset(now + Duration::from_secs(86_400)),
-                // The application may be restarting: that is no reason to send everybody away.
-                Err(refusal) if refusal.may_pass && now < *self.last_try.get_or_insert(now + GRACE) => {
-                    self.ends.as_mut().reset(now + RETRY);
-                }
-                Err(refusal) => return Poll::Ready(refusal),
-            }
-        }
-    }
+fn names(channels: &[&Channel]) -> String {
+    channels.iter().map(|channel| channel.as_str()).collect::<Vec<_>>().join(", ")
 }

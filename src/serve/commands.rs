@@ -1,7 +1,9 @@
 //! What duplex clients command: subscribe, unsubscribe, publish, ping.
 
 use super::App;
-use super::authorize::{Action, Question};
+use super::asker::Asker;
+use super::authorize::{Action, Question, Term};
+use super::lease::Lease;
 use super::publish::{self, Publication};
 use super::pump::Pump;
 use crate::cursor::{Cursor, Start};
@@ -11,6 +13,7 @@ use crate::transport::{Code, Control, Refusal};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
+use std::sync::Arc;
 
 /// How long a `ref` may be: it is held until its command is answered.
 const REFERENCE_BYTES: usize = 256;
@@ -21,6 +24,8 @@ struct Head<'a> {
     kind: Option<&'a RawValue>,
     #[serde(borrow, default, rename = "ref")]
     reference: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    token: Option<Cow<'a, str>>,
 }
 
 #[derive(Deserialize)]
@@ -47,15 +52,19 @@ pub enum Outcome {
 
 /// A connection's commands.
 pub struct Commands {
+    /// Who is at the other end. A command with a token makes it its holder, from then on.
+    asker: Arc<Asker>,
+    /// The client id that was named, which credentials may be bound to.
+    client: Option<ClientId>,
     /// Whether a position was given or channels were named: from then on there is no other.
     position_fixed: bool,
     channels_named: bool,
 }
 
 impl Commands {
-    /// `channels_named`, `position_given`: in the URL.
-    pub fn new(channels_named: bool, position_given: bool) -> Commands {
-        Commands { position_fixed: channels_named || position_given, channels_named }
+    /// `client`, `channels_named`, `position_given`: in the URL.
+    pub fn new(asker: Arc<Asker>, client: Option<ClientId>, channels_named: bool, position_given: bool) -> Commands {
+        Commands { asker, client, position_fixed: channels_named || position_given, channels_named }
     }
 
     /// Carries out one command and answers it through the pump. An error is the command's alone.
@@ -64,6 +73,7 @@ impl Commands {
         match self.try_carry_out(app, pump, text, &mut reference).await {
             Ok(outcome) => outcome,
             Err(refusal) => {
+                app.refused.count(refusal.code);
                 pump.say(&Control::Error { reference: reference.as_deref(), refusal: &refusal });
                 if refusal.code == Code::TooLarge { Outcome::TooLarge } else { Outcome::Done }
             }
@@ -88,11 +98,16 @@ impl Commands {
             *reference = Some(crate::wire::json::payload(json.get()));
         }
         let answer = reference.as_deref();
+        app.rates.request(self.asker.ip)?;
+        let asker = match &head.token {
+            Some(token) => Arc::new(self.asker.commanding(token)),
+            None => self.asker.clone(),
+        };
         // Any JSON, so that a command of no known type is answered by its `ref`, too.
         let kind = head.kind.and_then(|kind| crate::wire::json::text_of(kind.get()));
         match kind.as_deref() {
             Some("subscribe") => {
-                let cursor = self.subscribe(app, pump, text).await?;
+                let cursor = self.subscribe(app, pump, text, asker).await?;
                 pump.say(&Control::Ack { reference: answer, cursor: Some(cursor), id: None });
             }
             Some("unsubscribe") => {
@@ -103,11 +118,11 @@ impl Commands {
                 let publication: Publication<'_> =
                     serde_json::from_str(text).map_err(|error| publish::bad_json(&error))?;
                 let draft = publication.into_draft(app.settings.max_message)?;
-                if let Some(lease) = pump.permission() {
-                    let (asker, channels) = (lease.asker().to_publish()?, vec![draft.channel.clone()]);
-                    let client = pump.subscription().client().cloned();
-                    app.authorizer.ask(Question { action: Action::Publish, channels, client, asker }).await?;
-                }
+                let client = pump.subscription().client().cloned();
+                let mut drafts = vec![draft];
+                publish::authorize(app, &asker, client, &mut drafts).await?;
+                self.asker = asker;
+                let draft = drafts.remove(0);
                 return Ok(Outcome::Publish(draft, reference.take()));
             }
             Some("ping") => pump.say(&Control::Pong { reference: answer }),
@@ -119,7 +134,13 @@ impl Commands {
         Ok(Outcome::Done)
     }
 
-    async fn subscribe(&mut self, app: &App, pump: &mut Pump, text: &str) -> Result<Cursor, Refusal> {
+    async fn subscribe(
+        &mut self,
+        app: &App,
+        pump: &mut Pump,
+        text: &str,
+        asker: Arc<Asker>,
+    ) -> Result<Cursor, Refusal> {
         let command: Subscription<'_> = serde_json::from_str(text).map_err(|error| bad_command(&error))?;
         let channels = parse_channels(&command.channels)?;
         let start: Option<Start> = command.cursor.as_deref().map(str::parse).transpose()?;
@@ -135,18 +156,34 @@ impl Commands {
         if subscription.channels() + new > most {
             return Err(too_many_channels(most));
         }
-        if let Some(lease) = pump.permission() {
-            let (asker, action) = (lease.asker().clone(), Action::Subscribe);
-            let question = Question { action, channels: channels.clone(), client: client.clone(), asker };
-            let term = app.authorizer.ask(question).await?;
-            lease.add(&channels, term);
-        }
-        let subscription = pump.subscription();
+        // A client is who it says first.
+        let named = if self.channels_named { self.client.clone() } else { client.or_else(|| self.client.clone()) };
+        let (action, asker_) = (Action::Subscribe, Asker::clone(&asker));
+        let question = Question { action, channels: channels.clone(), client: named.clone(), asker: asker_ };
+        let grant = app.authorizer.ask(question).await?;
         // Nothing has been changed up to here: a command is carried out whole or not at all.
-        if let (Some(client), false) = (client, self.channels_named) {
-            app.hub.left_polling(&channels, &client);
-            subscription.set_client(client);
+        let named = named.or(grant.client);
+        if named != self.client
+            && let Some(client) = &named
+        {
+            app.hub.left_polling(&channels, client);
+            pump.subscription().set_client(client.clone());
         }
+        self.client = named;
+        if grant.term != Term::Endless && pump.permission().is_none() {
+            pump.lease(Some(Lease::new(&app.authorizer, self.client.clone())));
+        }
+        if let Some(lease) = pump.permission() {
+            lease.add(&channels, grant.term, &asker);
+            // A newer token also prolongs what an older one had allowed.
+            if let (Term::Ends(end), false) = (grant.term, Arc::ptr_eq(&asker, &self.asker))
+                && let Some((covered, term)) = app.authorizer.covered(&asker, lease.ending_before(end))
+            {
+                lease.add(&covered, term, &asker);
+            }
+        }
+        self.asker = asker;
+        let subscription = pump.subscription();
         for channel in &channels {
             subscription.add(channel);
         }

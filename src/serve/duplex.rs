@@ -1,6 +1,7 @@
 //! Duplex connections: the pump one way, commands the other. WebSocket and raw TCP alike.
 
 use super::App;
+use super::budget::{Buffer, Loan, Pace};
 use super::commands::{Commands, Outcome};
 use super::io::ClientIo;
 use super::listener::{Client, Taken};
@@ -26,6 +27,9 @@ use tokio::time::{Instant, Sleep};
 
 /// Publications of a connection that may be under way; past that it is not read from.
 const UNACKNOWLEDGED: usize = 100;
+
+/// Bytes of a command that is not whole which are not counted as memory that clients hold.
+const KEPT: usize = 8 << 10;
 
 /// A WebSocket handshake (RFC 6455 §4.2, over HTTP/2 RFC 8441 §5).
 pub struct Upgrade {
@@ -71,14 +75,7 @@ impl Upgrade {
     }
 
     /// Answers 101, or 200 over HTTP/2; the connection is taken over then.
-    pub fn accept(
-        self,
-        client: &Client,
-        transport: &'static dyn Transport,
-        mut pump: Pump,
-        position_given: bool,
-    ) -> Reply {
-        let commands = Commands::new(pump.subscription().channels() > 0, position_given);
+    pub fn accept(self, client: &Client, transport: &'static dyn Transport, pump: Pump, commands: Commands) -> Reply {
         client.handover.leave(Taken::Duplex(transport, pump, commands));
         let Some(accept) = self.accept else { return reply::whole(StatusCode::OK, "", "") };
         let mut reply = reply::whole(StatusCode::SWITCHING_PROTOCOLS, "", "");
@@ -109,6 +106,8 @@ pub struct Duplex<'a> {
     commands: Commands,
     /// Only while there are any: an idle connection does not keep the queue.
     publishing: Option<Box<FuturesOrdered<Publishing>>>,
+    /// Its part of the memory there is, for a command that is not whole yet.
+    loan: Loan,
 }
 
 /// What may end a connection that has not begun to read.
@@ -154,12 +153,15 @@ impl Duplex<'_> {
     ) {
         let Some(decoder) = transport.decoder(app.settings.max_command()) else { return };
         let (unread, publishing) = (BytesMut::new(), None);
+        let loan = app.budget.loan();
         if let Some(stream) = io.plain().filter(|_| app.settings.direct_writes) {
             pump.write_directly(stream, None);
         }
-        let mut duplex = Duplex { app, io, unread, is_open: true, decoder, commands, publishing };
-        if let Ok(End::Said) = duplex.carry(pump).await {
-            Box::pin(duplex.io.linger()).await;
+        let mut duplex = Duplex { app, io, unread, is_open: true, decoder, commands, publishing, loan };
+        match duplex.carry(pump).await {
+            Ok(End::Said) => Box::pin(duplex.io.linger()).await,
+            Ok(End::Gone) => {}
+            Err(error) => app.refused.writer(&error),
         }
     }
 
@@ -188,7 +190,7 @@ impl Duplex<'_> {
                 {
                     return Poll::Ready(Event::Drain);
                 }
-                let read = if self.is_open && self.under_way() < UNACKNOWLEDGED {
+                let read = if self.is_open && self.may_take() {
                     self.io.poll_input(cx, &mut self.unread)
                 } else {
                     self.io.poll_reset(cx).map(|()| Err(io::ErrorKind::ConnectionReset.into()))
@@ -208,7 +210,7 @@ impl Duplex<'_> {
             });
             let event = event.await;
             match event {
-                Event::Rest(bytes) | Event::Write(Some(bytes)) => self.io.write_all(&bytes).await?,
+                Event::Rest(bytes) | Event::Write(Some(bytes)) => Box::pin(self.write(pump, bytes)).await?,
                 Event::Write(None) => return Ok(End::Said),
                 Event::Silence => return Ok(End::Gone),
                 Event::Published(reference, outcome) => {
@@ -254,7 +256,7 @@ impl Duplex<'_> {
 
     /// Carries out what has been read, as far as it is whole and allowed.
     async fn take_inputs(&mut self, pump: &mut Pump) -> io::Result<Option<End>> {
-        while self.under_way() < UNACKNOWLEDGED {
+        while self.may_take() {
             let input = match self.decoder.decode(&mut self.unread) {
                 Ok(Some(input)) => input,
                 Ok(None) if !self.is_open => match self.decoder.rest(&mut self.unread) {
@@ -285,6 +287,11 @@ impl Duplex<'_> {
                 Input::PolicyRequest => return Ok(Some(End::Said)),
             }
         }
+        // One read is no burden; what is kept from one to the next may be.
+        let kept = if self.unread.len() > KEPT { self.unread.len() } else { 0 };
+        if self.loan.set(kept).is_err() {
+            return Ok(Some(End::Gone));
+        }
         if self.unread.is_empty() {
             // An idle connection holds no buffer.
             self.unread = BytesMut::new();
@@ -294,6 +301,7 @@ impl Duplex<'_> {
 
     /// Queues a publication, in the order of commands: the first poll queues it.
     async fn publish(&mut self, draft: crate::message::Draft, reference: Option<String>) {
+        let (size, mut loan) = (draft.payload.as_str().len(), self.app.budget.loan());
         let appending = publish::append(self.app, vec![draft]);
         let mut publishing: Publishing = Box::pin(async move {
             let outcome = appending.await;
@@ -305,8 +313,26 @@ impl Duplex<'_> {
         let polled = tokio::task::unconstrained(first).await;
         self.publishing.get_or_insert_default().push_back(match polled {
             Poll::Ready(done) => Box::pin(std::future::ready(done)),
-            Poll::Pending => publishing,
+            Poll::Pending => Box::pin(async move {
+                // Kept until the log has it. Past the limit no more is read, so this need not be refused.
+                let _ = loan.set(size);
+                let _loan = loan;
+                publishing.await
+            }),
         });
+    }
+
+    async fn write(&mut self, pump: &mut Pump, bytes: Bytes) -> io::Result<()> {
+        let write = self.io.write_all(&bytes);
+        if self.app.budget.write(Buffer::of(&bytes), write).await? == Pace::Slow {
+            pump.send_away();
+        }
+        Ok(())
+    }
+
+    /// Whether a command may be taken: neither are too many unanswered, nor is memory short for more of them.
+    fn may_take(&self) -> bool {
+        self.under_way() < UNACKNOWLEDGED && (self.publishing.is_none() || !self.app.budget.is_short())
     }
 
     /// Writes what the pump has been told to say, and no messages.

@@ -11,6 +11,7 @@ mod stream;
 
 pub use share::{Metrics, Share};
 
+use super::budget::Buffer;
 use super::io::ClientIo;
 use super::listener::{self, Client, MAX_HEAD};
 use super::reply::{Body, Pieces, Reply};
@@ -211,8 +212,10 @@ impl Stream {
         match (taken, body) {
             (Some(taken), _) => listener::take_over(self.app, io, self.client, *taken),
             (None, Body::Whole(bytes)) => {
-                if io.write_all(&bytes.unwrap_or_default()).await.is_ok() {
-                    io.linger().await;
+                let bytes = bytes.unwrap_or_default();
+                match self.app.budget.write(Buffer::of(&bytes), io.write_all(&bytes)).await {
+                    Ok(_) => io.linger().await,
+                    Err(error) => self.app.refused.writer(&error),
                 }
             }
             (None, Body::Pieces(mut pieces)) => {

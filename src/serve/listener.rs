@@ -1,12 +1,15 @@
 //! Listening, accepting, and the life of a connection.
 
-use super::authorize::{Asker, Lease};
+use super::access::{self, Door};
+use super::asker::Asker;
+use super::budget::Buffer;
 use super::commands::Commands;
 use super::cork::{Cork, Patience};
 use super::door::{self, Speech};
 use super::duplex::Duplex;
 use super::io::ClientIo;
-use super::limits::Admission;
+use super::limits::{Admission, Place};
+use super::proxy_protocol;
 use super::pump::Pump;
 use super::reply::Body;
 use super::request::Inbound;
@@ -16,6 +19,7 @@ use super::{App, Drain, READY_WAIT, http2, router, subscribe};
 use crate::message::ClientId;
 use crate::transport::{self, Bye, Control, Lifecycle, Params, Peer, Transport};
 use bytes::Bytes;
+use hyper::HeaderMap;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -49,6 +53,8 @@ pub struct Listeners {
     pub behind_weather: Option<TcpListener>,
     /// For raw TCP.
     pub tcp: Option<TcpListener>,
+    /// For the keepers.
+    pub admin: Option<TcpListener>,
 }
 
 /// Binds an address.
@@ -77,10 +83,16 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 pub struct Client {
     /// Whether it is one connection too many, which is only told so.
     pub is_over: bool,
-    /// Where it comes from.
+    /// Where it comes from: the address behind the proxies that are trusted.
     pub ip: IpAddr,
     /// Whether it came without TLS to where it should not.
     pub wants_tls: bool,
+    /// Which listener it came to.
+    pub door: Door,
+    /// The host that its request was sent to before a trusted proxy changed it.
+    pub forwarded_host: Option<Arc<str>>,
+    /// Its request's place among those of its address, where a proxy's connection carries many.
+    pub place: Option<Arc<Place>>,
     /// Where a response leaves what goes on when its head is written.
     pub(super) handover: Arc<Handover>,
     /// Counted for as long as anybody speaks with it.
@@ -93,10 +105,27 @@ impl Client {
     /// The same client, for one stream of its connection. A stream counts like a connection, or one connection would be
     /// a way around the limits. `None`: it is to be refused without a word.
     pub(super) fn of_stream(&self, app: &App) -> Option<Client> {
-        let admission = app.connections.admit(self.ip)?;
+        let admission = app.connections.admit(app.proxies.counted(self.ip))?;
         let is_over = self.is_over || admission.is_over;
         let _admission = Arc::new(admission);
         Some(Client { is_over, handover: Arc::default(), _admission, ..self.clone() })
+    }
+
+    /// Who a request comes from, where proxies that are trusted have passed it on; `None`: this client itself.
+    pub fn behind_proxies(&self, app: &App, headers: &HeaderMap) -> Option<Client> {
+        if !app.proxies.trusts(self.ip) {
+            return None;
+        }
+        let forwarded_host = app.proxies.host(self.ip, headers).map(Into::into);
+        let ip = app.proxies.client(self.ip, headers);
+        let place = app.connections.place(ip);
+        let is_over = self.is_over || place.is_err();
+        Some(Client { ip, forwarded_host, is_over, place: place.ok().flatten().map(Arc::new), ..self.clone() })
+    }
+
+    /// The host that a request was sent to, without its port.
+    pub fn host<'a>(&'a self, headers: &'a HeaderMap) -> &'a str {
+        access::host(headers, self.forwarded_host.as_deref())
     }
 }
 
@@ -115,6 +144,8 @@ pub(super) enum Taken {
 pub(super) struct Handover {
     taken: Mutex<Option<Box<Taken>>>,
     reached: Arc<AtomicBool>,
+    /// The body that was given to hyper last.
+    reply: Mutex<Buffer>,
 }
 
 impl Handover {
@@ -127,6 +158,17 @@ impl Handover {
         self.reached.clone()
     }
 
+    /// Notes the body that is given to hyper.
+    pub(super) fn replied(&self, body: &Body) {
+        if let Body::Whole(Some(bytes)) = body {
+            *self.reply.lock() = Buffer::of(bytes);
+        }
+    }
+
+    fn reply(&self) -> Buffer {
+        *self.reply.lock()
+    }
+
     pub(super) fn take(&self) -> Option<Box<Taken>> {
         self.reached.store(false, Ordering::Relaxed);
         self.taken.lock().take()
@@ -137,10 +179,14 @@ impl Handover {
 pub async fn serve(app: Arc<App>, listeners: Listeners, drain_time: Duration) {
     let (alive, mut all_gone) = mpsc::channel::<()>(1);
     for listener in listeners.http.into_iter().chain(listeners.behind_weather) {
-        tokio::spawn(accept(app.clone(), listener, alive.clone(), enter));
+        tokio::spawn(accept(app.clone(), listener, Door::Public, alive.clone(), enter));
+    }
+    if let Some(listener) = listeners.admin {
+        let is_near = listener.local_addr().is_ok_and(|address| address.ip().is_loopback());
+        tokio::spawn(accept(app.clone(), listener, Door::Admin { is_near }, alive.clone(), enter));
     }
     if let (Some(listener), Some(socket)) = (listeners.tcp, transport::socket()) {
-        tokio::spawn(accept(app.clone(), listener, alive.clone(), move |app, stream, client| {
+        tokio::spawn(accept(app.clone(), listener, Door::Public, alive.clone(), move |app, stream, client| {
             raw(app, stream, client, socket)
         }));
     }
@@ -152,10 +198,10 @@ pub async fn serve(app: Arc<App>, listeners: Listeners, drain_time: Duration) {
     }
 }
 
-async fn accept<F, S>(app: Arc<App>, listener: TcpListener, alive: mpsc::Sender<()>, serve: S)
+async fn accept<F, S>(app: Arc<App>, listener: TcpListener, door: Door, alive: mpsc::Sender<()>, serve: S)
 where
     F: Future<Output = ()> + Send + 'static,
-    S: Fn(Arc<App>, ClientIo, Client) -> F,
+    S: Fn(Arc<App>, ClientIo, Client) -> F + Clone + Send + 'static,
 {
     let drain: Drain = app.drain.clone();
     loop {
@@ -174,17 +220,63 @@ where
             }
         };
         let ip = peer.ip().to_canonical();
-        let Some(admission) = app.connections.admit(ip) else { continue };
-        prepare(&stream);
-        let io = ClientIo::new(stream, app.settings.write_timeout);
-        let (is_over, handover) = (admission.is_over, Arc::default());
-        let (wants_tls, _admission) = (false, Arc::new(admission));
-        let client = Client { is_over, ip, wants_tls, handover, _admission, _alive: alive.clone() };
-        tokio::spawn(serve(app.clone(), io, client));
+        let is_proxy = app.proxies.trusts(ip);
+        prepare(&stream, app.settings.send_buffer);
+        if is_proxy && app.proxies.speak_first && door == Door::Public {
+            tokio::spawn(behind_proxy(app.clone(), stream, ip, alive.clone(), serve.clone()));
+        } else if let Some(client) = admit(&app, ip, door, &alive) {
+            let io = ClientIo::new(stream, app.settings.write_timeout);
+            tokio::spawn(serve(app.clone(), io, client));
+        }
     }
 }
 
-fn prepare(stream: &TcpStream) {
+/// A connection that a proxy begins by saying for whom it is.
+async fn behind_proxy<F, S>(app: Arc<App>, mut stream: TcpStream, proxy: IpAddr, alive: mpsc::Sender<()>, serve: S)
+where
+    F: Future<Output = ()> + Send + 'static,
+    S: Fn(Arc<App>, ClientIo, Client) -> F,
+{
+    match tokio::time::timeout(proxy_protocol::PATIENCE, proxy_protocol::read(&mut stream)).await {
+        Ok(Ok(ip)) => {
+            if let Some(client) = admit(&app, ip.unwrap_or(proxy), Door::Public, &alive) {
+                let io = ClientIo::new(stream, app.settings.write_timeout);
+                tokio::spawn(serve(app, io, client));
+            }
+        }
+        Ok(Err(_)) | Err(_) => {
+            app.refused.because("proxy_protocol");
+            debug!(%proxy, "no PROXY protocol header came from a trusted proxy");
+        }
+    }
+}
+
+/// Counts a connection in; nothing: it is to be closed at once.
+fn admit(app: &App, ip: IpAddr, door: Door, alive: &mpsc::Sender<()>) -> Option<Client> {
+    let admission = app.connections.admit(app.proxies.counted(ip));
+    if admission.as_ref().is_none_or(|admission| admission.is_over) && door == Door::Public {
+        app.refused.because("connection_limit");
+    }
+    let admission = admission?;
+    Some(Client {
+        is_over: admission.is_over && door == Door::Public,
+        ip,
+        wants_tls: false,
+        door,
+        forwarded_host: None,
+        place: None,
+        handover: Arc::default(),
+        _admission: Arc::new(admission),
+        _alive: alive.clone(),
+    })
+}
+
+fn prepare(stream: &TcpStream, send_buffer: usize) {
+    if send_buffer > 0 {
+        // Left to itself it grows to 4 MiB for a client that takes nothing: memory of the system's, which no
+        // budget of ours sees.
+        let _ = SockRef::from(stream).set_send_buffer_size(send_buffer);
+    }
     // A message waits for nothing.
     let _ = stream.set_nodelay(true);
     // Clients that vanish without a word are found although nothing is written to them.
@@ -230,14 +322,20 @@ pub(super) fn take_over(app: Arc<App>, mut io: ClientIo, client: Client, taken: 
                 pump.write_directly(stream, Some(framing));
             }
             tokio::spawn(async move {
-                let Ok(unread) = stream::run(&mut io, &mut pump, framing).await else { return };
+                let unread = match stream::run(&mut io, &mut pump, framing, &app.budget).await {
+                    Ok(unread) => unread,
+                    Err(error) => return app.refused.writer(&error),
+                };
                 drop(pump);
                 next_request(app, io, client, unread, may_reuse).await;
             });
         }
         Taken::Poll(waiting, head) => {
             tokio::spawn(async move {
-                let Ok(unread) = waiting.run(&app, &mut io, &head).await else { return };
+                let unread = match waiting.run(&app, &mut io, &head).await {
+                    Ok(unread) => unread,
+                    Err(error) => return app.refused.writer(&error),
+                };
                 next_request(app, io, client, unread, true).await;
             });
         }
@@ -290,6 +388,7 @@ async fn requests(app: &Arc<App>, mut io: ClientIo, client: &Client) -> Option<(
     let mut draining = Box::pin(app.drain.begun());
     let mut is_draining = false;
     let reached = client.handover.reached();
+    let mut ticket = None;
     let ended = poll_fn(|cx| {
         if !is_draining && draining.as_mut().poll(cx).is_ready() {
             // What is under way is answered; what is idle is closed.
@@ -309,8 +408,16 @@ async fn requests(app: &Arc<App>, mut io: ClientIo, client: &Client) -> Option<(
         let is_out = reached.load(Ordering::Relaxed) && is_flushed;
         match polled {
             Poll::Pending if is_out => Poll::Ready(Some(Ok(()))),
+            // A reply that is not taken.
+            Poll::Pending if !is_flushed => {
+                let ticket = ticket.get_or_insert_with(|| app.budget.wait(client.handover.reply()));
+                ticket.poll_cut(cx).map(|()| None)
+            }
             // While an answer is waited for hyper does not read, and would not notice.
-            Poll::Pending => reset.as_mut().poll(cx).map(|()| None),
+            Poll::Pending => {
+                ticket = None;
+                reset.as_mut().poll(cx).map(|()| None)
+            }
             Poll::Ready(ended) => Poll::Ready(Some(ended)),
         }
     });
@@ -328,6 +435,7 @@ async fn requests(app: &Arc<App>, mut io: ClientIo, client: &Client) -> Option<(
             None
         }
         (Err(error), _) => {
+            app.refused.head(&error);
             debug!(%error, "a connection ended with an error");
             None
         }
@@ -356,7 +464,7 @@ async fn raw(app: Arc<App>, io: ClientIo, client: Client, transport: &'static dy
     }
     debug_assert_eq!(transport.lifecycle(&params), Lifecycle::Socket);
     let mut pump = subscribe::pump(&app, transport, &params, opening, None);
-    pump.lease(Lease::new(&app.authorizer, Asker::unknown(client.ip, transport.name()), params.client));
-    let commands = Commands::new(false, false);
+    let asker = Arc::new(Asker::unknown(client.ip, transport.name()));
+    let commands = Commands::new(asker, None, false, false);
     Duplex::run(&app, &mut io, transport, &mut pump, commands).await;
 }

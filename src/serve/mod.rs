@@ -2,7 +2,9 @@
 
 mod access;
 mod application;
+mod asker;
 mod authorize;
+mod budget;
 mod commands;
 mod cork;
 mod counts;
@@ -14,30 +16,46 @@ mod drain;
 mod duplex;
 mod http2;
 mod io;
+mod keys;
+mod lease;
 mod limits;
 mod listener;
 mod pages;
+mod pattern;
 mod poll;
+mod proxies;
+mod proxy_protocol;
 mod publish;
 mod pump;
+mod rates;
+mod refused;
 mod reply;
 mod request;
 mod router;
+mod signature;
 mod socket;
 mod stream;
 mod subscribe;
 mod tls;
+mod tokens;
 mod waiting;
 
 pub use access::{Access, Nearness};
 pub use application::Application;
-pub use authorize::Authorizer;
+pub use authorize::{Authorizer, Guard};
+pub use budget::Budget;
 pub use demo::{Demo, HOP};
 pub use drain::Drain;
 pub use http2::Metrics as Http2Metrics;
+pub use keys::Keys;
 pub use limits::Connections;
 pub use listener::{Listeners, bind, serve};
+pub use pattern::Pattern;
+pub use proxies::Proxies;
+pub use rates::Rates;
+pub use refused::Refused;
 pub use tls::{BadCertificate, Tls};
+pub use tokens::{BadKey, Tokens};
 pub use waiting::Shared as Polls;
 
 use crate::hub::Hub;
@@ -59,6 +77,14 @@ pub struct App {
     pub access: Access,
     /// Who may read and publish what.
     pub authorizer: Arc<Authorizer>,
+    /// Which proxies are believed.
+    pub proxies: Proxies,
+    /// How much in a time.
+    pub rates: Rates,
+    /// How much memory there is for clients.
+    pub budget: Arc<Budget>,
+    /// What was refused.
+    pub refused: Refused,
     /// The settings.
     pub settings: Settings,
     /// How many there are.
@@ -92,6 +118,8 @@ pub struct Settings {
     pub limits: Limits,
     /// For a request's head and body to arrive.
     pub request_timeout: Duration,
+    /// Bytes that the system may hold in a socket; 0 leaves it to the system.
+    pub send_buffer: usize,
     /// For a client to take something of what is written.
     pub write_timeout: Duration,
     /// Whether the log's tail writes to sockets itself where it can.

@@ -72,7 +72,12 @@ pub fn has(path: &str) -> bool {
 
 /// Whether a page tells of others than the one who asks.
 pub fn is_private(path: &str) -> bool {
-    path == "/metrics" || path == "/channels" || path.starts_with("/channels/")
+    path == "/metrics" || path == "/status" || path == "/channels" || path.starts_with("/channels/")
+}
+
+/// Whether a page is for the keepers' own listener, and for whoever watches over the process.
+pub fn is_admin(path: &str) -> bool {
+    is_private(path) || matches!(path, "/info" | "/healthz" | "/readyz")
 }
 
 /// Answers a GET.

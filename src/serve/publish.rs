@@ -1,15 +1,17 @@
 //! Publishing: `POST /publish` in its forms, and what commands share with it.
 
 use super::App;
-use super::authorize::{Action, Asker, Authorizer, Question};
+use super::asker::Asker;
+use super::authorize::{Action, Authorizer, Publisher, Question};
 use super::counts::Census;
 use super::listener::Client;
 use super::reply::{self, Reply};
 use super::request::Request;
 use super::router::read_body;
+use super::subscribe::last_field;
 use crate::cursor::Cursor;
 use crate::log::AppendError;
-use crate::message::{Channel, Draft, Event, Key, Payload};
+use crate::message::{Channel, ClientId, Draft, Event, Key, Payload};
 use crate::transport::params::fields;
 use crate::transport::{Code, Refusal};
 use hyper::{StatusCode, header};
@@ -85,7 +87,7 @@ fn parse_key(key: Option<&str>) -> Result<Option<Key>, Refusal> {
     if key.is_empty() || key.len() > KEY_BYTES {
         return Err(Refusal::new(Code::BadRequest, format!("key is 1 to {KEY_BYTES} bytes")));
     }
-    // An open server knows no publishers: all keys are nobody's.
+    // Whose it is is known when the publisher is: see `authorize`.
     Ok(Some(Key { publisher: String::new(), key: key.into() }))
 }
 
@@ -94,6 +96,32 @@ fn check_size(data: &str, max: usize) -> Result<(), Refusal> {
         return Ok(());
     }
     Err(Refusal::new(Code::TooLarge, format!("a payload is at most {max} bytes")))
+}
+
+/// Whether somebody may publish these, as many and now. Says in them whose they are.
+///
+/// # Errors
+///
+/// He may not, or too many for the time.
+pub async fn authorize(
+    app: &App,
+    asker: &Asker,
+    client: Option<ClientId>,
+    drafts: &mut [Draft],
+) -> Result<(), Refusal> {
+    let publisher = match *app.authorizer {
+        Authorizer::Open => Publisher::Anybody(asker.ip),
+        Authorizer::Guarded(_) => {
+            let channels = drafts.iter().map(|draft| draft.channel.clone()).collect();
+            let question = Question { action: Action::Publish, channels, client, asker: asker.to_publish()? };
+            app.authorizer.ask(question).await?.publisher
+        }
+    };
+    app.rates.publish(&publisher, drafts.len())?;
+    for key in drafts.iter_mut().filter_map(|draft| draft.key.as_mut()) {
+        key.publisher = publisher.scope();
+    }
+    Ok(())
 }
 
 /// Appends drafts. They are queued at the first poll, in the order of first polls.
@@ -135,7 +163,7 @@ pub async fn answer(app: &Arc<App>, client: &Client, mut request: Request) -> Re
     // Sent by an old browser's hidden form: into a frame, where it would offer JSON as a download.
     let is_hidden_form = is_form && body.starts_with("data=");
     let is_json = kind == "application/json" || body.trim_start().starts_with(['{', '[']);
-    let drafts = if is_hidden_form {
+    let mut drafts = if is_hidden_form {
         vec![from_fields(query, Some(body), None, max)?]
     } else if fields(query.as_bytes(), None).any(|(name, _)| name == "channel") {
         vec![from_fields(query, None, Some(body), max)?]
@@ -149,13 +177,12 @@ pub async fn answer(app: &Arc<App>, client: &Client, mut request: Request) -> Re
         Some((_, value)) => flag("counts", &value)?,
         None => false,
     };
-    if matches!(*app.authorizer, Authorizer::Application(_)) {
-        let headers = request.headers();
-        let by_cookie = !headers.get(header::ORIGIN).is_some_and(|origin| app.access.is_by_star(origin));
-        let asker = Asker::new(client.ip, "publish", headers, by_cookie).to_publish()?;
-        let question = Question { action: Action::Publish, channels: channels.clone(), client: None, asker };
-        app.authorizer.ask(question).await?;
-    }
+    let headers = request.headers();
+    let by_cookie = !headers.get(header::ORIGIN).is_some_and(|origin| app.access.is_by_star(origin));
+    let asker = Asker::new(client.ip, "publish", headers, by_cookie);
+    let form = is_hidden_form.then_some(body.as_bytes());
+    let asker = asker.with_token(last_field(query.as_bytes(), form, "token").as_deref());
+    authorize(app, &asker, None, &mut drafts).await?;
     let cursors = append(app, drafts).await?;
     let census = if wants_counts { Some(Census::of(app, &channels).await) } else { None };
     let published = published(&channels, &cursors, census.as_ref());

@@ -1,8 +1,9 @@
 //! The pump: the one loop that carries a subscription into a stream, whatever the transport.
 
-use super::authorize::Lease;
 use super::direct::Direct;
 use super::drain::Drain;
+use super::lease::Lease;
+use super::limits::Place;
 use super::stream::Framing;
 use crate::hub::{LIMIT, Limit, Step, Subscription};
 use crate::message::{ClientId, Message};
@@ -20,6 +21,9 @@ use tokio::time::{Instant, Sleep};
 
 /// How soon a client comes back after a rollover: at once, but not in a busy loop.
 const ROLLOVER_RETRY: Duration = Duration::from_millis(10);
+
+/// When a reader comes back that was sent away for being slow.
+const SLOW_RETRY: Duration = Duration::from_secs(4);
 
 /// How soon a stream that is to prove itself says its first heartbeat: late enough to be a write of its
 /// own for whatever stands in between, and early enough for somebody who waits for it.
@@ -62,6 +66,8 @@ pub struct Pump {
     drain: Drain,
     /// The permission to read, where permissions end.
     lease: Option<Box<Lease>>,
+    /// Its place among those of its address, where that is counted by request.
+    _place: Option<Arc<Place>>,
     state: State,
     born: Instant,
     /// When something was written last. A heartbeat's time is reckoned from it when the timer fires,
@@ -75,6 +81,7 @@ pub struct Pump {
     /// Whether `spoke` is the present moment: nothing was waited for since.
     is_fresh: bool,
     /// What the next polls give before anything else. Boxed while there is any.
+    #[expect(clippy::box_collection, reason = "a parked reader has none, and pays for one word")]
     ready: Option<Box<VecDeque<Bytes>>>,
 }
 
@@ -98,6 +105,7 @@ impl Pump {
             pace,
             drain,
             lease: None,
+            _place: None,
             state: State::Silent,
             born: now,
             spoke: now,
@@ -154,6 +162,11 @@ impl Pump {
     /// Runs only as long as this permission.
     pub fn lease(&mut self, lease: Option<Lease>) {
         self.lease = lease.map(Box::new);
+    }
+
+    /// Counts for as long as it runs.
+    pub fn hold(&mut self, place: Option<Arc<Place>>) {
+        self._place = place;
     }
 
     /// The permission to read, where permissions end.
@@ -286,6 +299,15 @@ impl Pump {
         let cursor = Some(self.subscription.cursor());
         self.say(&Control::Bye { bye, retry, cursor });
         self.state = State::Ended;
+    }
+
+    /// Ends the stream of a reader that does not keep up, while memory is short.
+    pub fn send_away(&mut self) {
+        if self.state == State::Running {
+            // Later than others, and not all at once: it is memory that is wanted.
+            let retry = SLOW_RETRY.mul_f64(0.5 + fastrand::f64());
+            self.bye(Bye::SlowReader, Some(retry));
+        }
     }
 
     fn give(&mut self, bytes: Bytes) -> Poll<Option<Bytes>> {

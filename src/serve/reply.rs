@@ -119,9 +119,16 @@ pub fn refused(refusal: &Refusal) -> Reply {
     };
     if refusal.may_pass || status == StatusCode::SERVICE_UNAVAILABLE || status == StatusCode::TOO_MANY_REQUESTS {
         // Spread, or all who were refused would come back in one second.
-        let seconds = if refusal.code == Code::TooManyConnections { fastrand::u64(2..8) } else { fastrand::u64(1..4) };
+        let seconds = match refusal.retry {
+            // Rounded up: a second too early would be refused again.
+            Some(retry) => retry.as_secs() + 1,
+            None if refusal.code == Code::TooManyConnections => fastrand::u64(2..8),
+            None => fastrand::u64(1..4),
+        };
         reply.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
+    // For who counts refusals.
+    reply.extensions_mut().insert(refusal.code);
     if status == StatusCode::UNAUTHORIZED {
         reply.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }

@@ -1,13 +1,15 @@
 //! Requests to where they are answered, and what every reply gets.
 
-use super::access::{Access, Nearness};
+use super::access::{Access, Door, Nearness};
+use super::asker::Asker;
 use super::listener::Client;
 use super::reply::{self, Reply};
-use super::request::{self, Request};
+use super::request::{self, Inbound, Request};
 use super::{App, demo, diagnose, door, pages, publish, subscribe};
-use crate::transport::{self, Code, Refusal};
+use crate::transport::{self, Code, Refusal, Transport};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
+use hyper::body::Body as _;
 use hyper::header::{ALLOW, CONNECTION, HeaderValue, ORIGIN};
 use hyper::{Method, StatusCode, Uri, Version};
 use std::sync::Arc;
@@ -20,8 +22,44 @@ pub async fn answer(app: &Arc<App>, client: &Client, mut request: Request) -> Re
     if client.wants_tls {
         return door::to_https(&request);
     }
+    let behind = client.behind_proxies(app, request.headers());
+    let client = behind.as_ref().unwrap_or(client);
+    let version = request.version();
     // All that is needed of the request once it is gone.
     let origin = request.headers().get(ORIGIN).cloned();
+    let is_over = client.is_over;
+    let checked = check(app, client, &request);
+    let may_share = checked.is_ok();
+    let mut reply = match checked {
+        Ok(()) => route(app, client, request).await,
+        Err(refusal) => reply::refused(&refusal),
+    };
+    if let Some(code) = reply.extensions().get::<Code>() {
+        app.refused.count(*code);
+    }
+    if may_share {
+        app.access.share(origin, reply.headers_mut());
+    }
+    client.handover.replied(reply.body());
+    if is_over && version != Version::HTTP_2 {
+        reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    reply
+}
+
+/// Whether a request may come here at all.
+fn check(app: &App, client: &Client, request: &Request) -> Result<(), Refusal> {
+    let headers = request.headers();
+    match client.door {
+        Door::Public => app.access.check(headers, client.forwarded_host.as_deref()),
+        Door::Admin { is_near } => {
+            let nearness = if is_near { Nearness::Loopback } else { Nearness::Guarded };
+            Access { nearness, allow_origin: Vec::new() }.check(headers, None)
+        }
+    }
+}
+
+async fn route(app: &Arc<App>, client: &Client, request: Request) -> Reply {
     let path = request.uri().path();
     let transport = transport::by_path(path);
     let of_demo = demo::methods(app, path);
@@ -30,13 +68,15 @@ pub async fn answer(app: &Arc<App>, client: &Client, mut request: Request) -> Re
         (_, Some(_)) => "GET, HEAD, POST, OPTIONS",
         _ => of_demo.unwrap_or("GET, HEAD, OPTIONS"),
     };
-    if let Err(refusal) = app.access.check(request.headers()) {
-        return reply::refused(&refusal);
-    }
-    let is_known = path == "/publish" || transport.is_some() || of_demo.is_some() || pages::has(path);
-    let (method, version) = (request.method().clone(), request.version());
-    let mut reply = if client.is_over && !matches!(path, "/healthz" | "/readyz") {
+    let is_here = client.door == Door::Public || pages::is_admin(path);
+    let is_known = is_here && (path == "/publish" || transport.is_some() || of_demo.is_some() || pages::has(path));
+    // Whoever watches over the process is not one of those who are counted.
+    let is_watcher = matches!(path, "/healthz" | "/readyz") || client.door != Door::Public;
+    let method = request.method().clone();
+    if client.is_over && !is_watcher {
         let refusal = Refusal::new(Code::TooManyConnections, "the server has as many connections as it takes");
+        refuse(&request, transport, &refusal)
+    } else if !is_watcher && let Err(refusal) = app.rates.request(client.ip) {
         refuse(&request, transport, &refusal)
     } else if !is_known {
         reply::refused(&Refusal::new(Code::NotFound, "there is no such path; see /info for what there is"))
@@ -56,22 +96,25 @@ pub async fn answer(app: &Arc<App>, client: &Client, mut request: Request) -> Re
         publish::answer(app, client, request).await.unwrap_or_else(|refusal| reply::refused(&refusal))
     } else if of_demo.is_some() {
         demo::answer(app, request).await.unwrap_or_else(|refusal| reply::refused(&refusal))
-    } else if app.access.nearness == Nearness::Guarded && pages::is_private(path) {
-        reply::refused(&Refusal::new(Code::Forbidden, "this server tells that to nobody but its keepers"))
+    } else if let Err(refusal) = admit_keeper(app, client, &request) {
+        reply::refused(&refusal)
     } else if path == "/diagnose/echo" {
         diagnose::echo(request.version(), request.headers())
     } else {
         let answer = pages::answer(app, path, request.uri().query().unwrap_or_default()).await;
         answer.unwrap_or_else(|refusal| reply::refused(&refusal))
-    };
-    app.access.share(origin, reply.headers_mut());
-    if client.is_over && version != Version::HTTP_2 {
-        reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    reply
 }
 
-fn refuse(request: &Request, transport: Option<&dyn transport::Transport>, refusal: &Refusal) -> Reply {
+/// Whether the page may be seen: some tell of others than the one who asks.
+fn admit_keeper(app: &App, client: &Client, request: &Request) -> Result<(), Refusal> {
+    if client.door != Door::Public || !pages::is_private(request.uri().path()) {
+        return Ok(());
+    }
+    app.authorizer.admit_keeper(&Asker::new(client.ip, "page", request.headers(), false))
+}
+
+fn refuse(request: &Request, transport: Option<&dyn Transport>, refusal: &Refusal) -> Reply {
     let query = Uri::query(request.uri()).unwrap_or_default().as_bytes();
     match transport {
         Some(transport) => subscribe::refuse(transport, query, None, refusal),
@@ -85,13 +128,28 @@ fn refuse(request: &Request, transport: Option<&dyn transport::Transport>, refus
 ///
 /// `too_large`; `bad_request` for one that does not arrive in time or breaks off.
 pub async fn read_body(app: &App, request: &mut Request, most: usize) -> Result<Bytes, Refusal> {
-    let body = Limited::new(request.body_mut(), most).collect();
-    match tokio::time::timeout(app.settings.request_timeout, body).await {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
-            Err(Refusal::new(Code::TooLarge, format!("the body is at most {most} bytes")))
+    let reading = collect(app, Limited::new(request.body_mut(), most), most);
+    let body = tokio::time::timeout(app.settings.request_timeout, reading).await;
+    body.unwrap_or_else(|_| Err(Refusal::new(Code::BadRequest, "the body took too long to arrive")))
+}
+
+async fn collect(app: &App, mut body: Limited<&mut Inbound>, most: usize) -> Result<Bytes, Refusal> {
+    let (mut whole, mut loan) = (Vec::new(), None);
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| {
+            if error.is::<http_body_util::LengthLimitError>() {
+                return Refusal::new(Code::TooLarge, format!("the body is at most {most} bytes"));
+            }
+            Refusal::new(Code::BadRequest, "the body broke off")
+        })?;
+        let Ok(data) = frame.into_data() else { continue };
+        if whole.is_empty() && body.is_end_stream() {
+            // All of it in one piece, as most are.
+            return Ok(data);
         }
-        Ok(Err(_)) => Err(Refusal::new(Code::BadRequest, "the body broke off")),
-        Err(_) => Err(Refusal::new(Code::BadRequest, "the body took too long to arrive")),
+        whole.extend_from_slice(&data);
+        // It may be long in coming, and many may come at once.
+        loan.get_or_insert_with(|| app.budget.loan()).set(whole.len())?;
     }
+    Ok(whole.into())
 }

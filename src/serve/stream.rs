@@ -4,6 +4,7 @@
 //! keeps no hyper state and no buffers, and a message goes out in one write from the bytes that all
 //! readers share.
 
+use super::budget::{Budget, Buffer, Pace};
 use super::io::ClientIo;
 use super::pump::Pump;
 use bytes::buf::Chain;
@@ -11,6 +12,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use hyper::Version;
 use std::future::poll_fn;
 use std::io;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use tokio::io::AsyncWriteExt;
 
@@ -33,12 +35,12 @@ impl Framing {
     }
 }
 
-/// Carries a stream to its end. Answers what the client has sent meanwhile, for the next request.
+/// Carries a stream to its end, within the memory there is. Answers what the client has sent meanwhile, for the next request.
 ///
 /// # Errors
 ///
 /// The client is gone, or takes nothing.
-pub async fn run(io: &mut ClientIo, pump: &mut Pump, framing: Framing) -> io::Result<Bytes> {
+pub async fn run(io: &mut ClientIo, pump: &mut Pump, framing: Framing, budget: &Arc<Budget>) -> io::Result<Bytes> {
     let mut input = BytesMut::new();
     let mut is_open = true;
     loop {
@@ -56,12 +58,20 @@ pub async fn run(io: &mut ClientIo, pump: &mut Pump, framing: Framing) -> io::Re
         // A write that has to wait is a future of its own, made when there is one: a parked stream does not keep
         // room for it.
         match next.await? {
-            Next::Rest(bytes) => Box::pin(io.write_all(&bytes)).await?,
+            Next::Rest(bytes) => {
+                if Box::pin(budget.write(Buffer::of(&bytes), io.write_all(&bytes))).await? == Pace::Slow {
+                    pump.send_away();
+                }
+            }
             Next::Piece(bytes) => {
+                let buffer = Buffer::of(&bytes);
                 let mut piece = Piece::new(framing, bytes);
                 piece.write_now(io)?;
                 if piece.0.has_remaining() {
-                    Box::pin(io.write_all_buf(&mut piece.0)).await?;
+                    let rest = Box::pin(budget.write(buffer, io.write_all_buf(&mut piece.0)));
+                    if rest.await? == Pace::Slow {
+                        pump.send_away();
+                    }
                 }
             }
             Next::End => {

@@ -1,6 +1,9 @@
 //! Subscriptions over HTTP: parameters, the five lifecycles, and what `If-None-Match` decides.
 
-use super::authorize::{Action, Asker, Lease, Question, Term};
+use super::asker::Asker;
+use super::authorize::{Action, Question, Term};
+use super::commands::Commands;
+use super::lease::Lease;
 use super::listener::{Client, Taken};
 use super::poll::{self, Batch};
 use super::pump::{Pace, Pump, Rollover};
@@ -8,9 +11,9 @@ use super::reply::{self, Body, Reply};
 use super::request::Request;
 use super::stream::Framing;
 use super::waiting::Waiting;
-use super::{App, READY_WAIT, access, duplex};
+use super::{App, READY_WAIT, duplex};
 use crate::cursor::{Cursor, Start};
-use crate::transport::params::bad_callback;
+use crate::transport::params::{bad_callback, fields};
 use crate::transport::{Code, Lifecycle, Opening, Params, Peer, Refusal, Transport};
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{HeaderMap, Method, StatusCode};
@@ -53,14 +56,18 @@ pub async fn answer(app: &Arc<App>, client: &Client, transport: &'static dyn Tra
 /// Refuses in the way that the transport's clients can hear.
 pub fn refuse(transport: &dyn Transport, query: &[u8], form: Option<&[u8]>, refusal: &Refusal) -> Reply {
     // An origin that is refused is refused in earnest.
-    let aloud = !matches!(refusal.code, Code::Forbidden | Code::ForbiddenOrigin);
+    let aloud = refusal.code != Code::ForbiddenOrigin;
     let callback = Params::sound_callback(query, form);
     if transport.calls_back() && callback.is_none() {
         // Whatever else is wrong: there is nowhere to tell it.
         return reply::refused(&bad_callback());
     }
     match transport.refuse(callback.as_deref(), refusal).filter(|_| aloud) {
-        Some((content_type, body)) => reply::whole(StatusCode::OK, content_type, body),
+        Some((content_type, body)) => {
+            let mut reply = reply::whole(StatusCode::OK, content_type, body);
+            reply.extensions_mut().insert(refusal.code);
+            reply
+        }
         None => reply::refused(refusal),
     }
 }
@@ -77,7 +84,7 @@ async fn subscribe(
     let lifecycle = transport.lifecycle(&params);
     let headers = request.headers();
     let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
-    let opening = transport.open(&params, &Peer { host: access::host(headers), accept })?;
+    let opening = transport.open(&params, &Peer { host: client.host(headers), accept })?;
     if params.channels.is_empty() && lifecycle != Lifecycle::Duplex {
         return Err(Refusal::new(Code::BadChannel, "name a channel: ?channel=a,b"));
     }
@@ -94,17 +101,21 @@ async fn subscribe(
         && params.domain.is_none()
         && !headers.get(header::ORIGIN).is_some_and(|origin| app.access.is_by_star(origin));
     let asker = Asker::new(client.ip, transport.name(), headers, by_cookie);
-    let term = if params.channels.is_empty() {
-        Term::Endless
-    } else {
-        let (channels, client) = (params.channels.clone(), params.client.clone());
-        app.authorizer.ask(Question { action: Action::Subscribe, channels, client, asker: asker.clone() }).await?
-    };
-    let lease = || {
-        let mut lease = Lease::new(&app.authorizer, asker, params.client.clone())?;
-        lease.add(&params.channels, term);
-        Some(lease)
-    };
+    let asker = Arc::new(asker.with_token(last_field(query, form, "token").as_deref()));
+    let named = params.client.clone();
+    let mut term = Term::Endless;
+    if !params.channels.is_empty() && !app.authorizer.is_open() {
+        let (channels, client, asker) = (params.channels.clone(), named.clone(), Asker::clone(&asker));
+        let grant = app.authorizer.ask(Question { action: Action::Subscribe, channels, client, asker }).await?;
+        term = grant.term;
+        // Whose credentials are bound to a client id is that client.
+        params.client = params.client.or(grant.client);
+    }
+    let lease = (term != Term::Endless).then(|| {
+        let mut lease = Lease::new(&app.authorizer, params.client.clone());
+        lease.add(&params.channels, term, &asker);
+        lease
+    });
     if request.method() == Method::HEAD {
         return Ok(head_only(&opening));
     }
@@ -120,7 +131,12 @@ async fn subscribe(
         Lifecycle::Poll | Lifecycle::LongPoll => {
             // HTTP/1.0 and who asks for one answer only are left to hyper.
             let may_take_over = may_reuse && !client.is_over;
-            Ok(batch(app, transport, &params, opening, headers, lifecycle, term, may_take_over).await?)
+            let wait = Wait { time: waiting_time(lifecycle, &params, term), may_take_over };
+            let mut reply = batch(app, transport, &params, opening, headers, wait).await?;
+            if let Body::Waiting(waiting) = reply.body_mut() {
+                waiting.hold(client.place.clone());
+            }
+            Ok(reply)
         }
         Lifecycle::Stream { rollover } => {
             let bounds = Rollover {
@@ -130,7 +146,8 @@ async fn subscribe(
             let mut reply = reply::stream(opening.content_type, client.handover.reached());
             extra_headers(&opening, reply.headers_mut());
             let mut pump = pump(app, transport, &params, opening, rollover.then_some(bounds));
-            pump.lease(lease());
+            pump.lease(lease);
+            pump.hold(client.place.clone());
             pump.hello();
             client.handover.leave(Taken::Stream(pump, framing, may_reuse));
             Ok(reply)
@@ -141,9 +158,11 @@ async fn subscribe(
             };
             let has_cursor = params.cursor.is_some() || params.last.is_some();
             let mut pump = pump(app, transport, &params, opening, None);
-            pump.lease(lease());
+            pump.lease(lease);
+            pump.hold(client.place.clone());
             pump.hello();
-            Ok(upgrade.accept(client, transport, pump, has_cursor))
+            let commands = Commands::new(asker, named, !params.channels.is_empty(), has_cursor);
+            Ok(upgrade.accept(client, transport, pump, commands))
         }
     }
 }
@@ -166,40 +185,46 @@ pub fn pump(
     Pump::new(subscription, opening.envelope, pace, app.drain.clone())
 }
 
+/// How a batch is waited for.
+struct Wait {
+    /// `None`: not at all.
+    time: Option<Duration>,
+    /// Whether the connection may be taken from hyper meanwhile.
+    may_take_over: bool,
+}
+
+fn waiting_time(lifecycle: Lifecycle, params: &Params, term: Term) -> Option<Duration> {
+    let time = (lifecycle != Lifecycle::Poll).then(|| params.timeout.unwrap_or(LONG_POLL))?;
+    // It waits no longer than it may read; the next request asks again.
+    Some(match term {
+        Term::Until(end) | Term::Ends(end) => time.min(end.saturating_duration_since(Instant::now())),
+        Term::Endless => time,
+    })
+}
+
 async fn batch(
     app: &App,
     transport: &'static dyn Transport,
     params: &Params,
     opening: Opening,
     headers: &HeaderMap,
-    lifecycle: Lifecycle,
-    term: Term,
-    may_take_over: bool,
+    wait: Wait,
 ) -> Result<Reply, Refusal> {
     let tag = etag(headers)?;
     let start = params.cursor.or(tag.map(Start::After)).unwrap_or(Start::Latest);
     let (name, client) = (transport.name(), params.client.clone());
-    let timeout = match lifecycle {
-        Lifecycle::Poll => Duration::ZERO,
-        _ => params.timeout.unwrap_or(LONG_POLL),
-    };
-    // It waits no longer than it may read; the next request asks again.
-    let timeout = match term {
-        Term::Until(end) => timeout.min(end.saturating_duration_since(Instant::now())),
-        Term::Endless => timeout,
-    };
     if let Some(client) = &client {
-        app.hub.polled(name, &params.channels, client, timeout);
+        app.hub.polled(name, &params.channels, client, wait.time.unwrap_or_default());
     }
     // Who is counted by client id is not counted by connection.
     let counted = client.is_none().then_some(name);
     let mut subscription = app.hub.subscribe(counted, &params.channels, start, params.last, client);
     let limit = params.limit.unwrap_or(BATCH_MESSAGES);
-    let batch = match lifecycle {
-        Lifecycle::Poll => poll::now(app, &mut subscription, limit).await,
-        _ => match poll::first(&mut subscription, limit).await {
+    let batch = match wait.time {
+        None => poll::now(app, &mut subscription, limit).await,
+        Some(timeout) => match poll::first(&mut subscription, limit).await {
             Ok(batch) => batch,
-            Err(collector) if may_take_over => {
+            Err(collector) if wait.may_take_over => {
                 let mut reply = reply::whole(StatusCode::OK, opening.content_type, "");
                 extra_headers(&opening, reply.headers_mut());
                 let waiting = Waiting::new(collector, subscription, timeout, opening.envelope);
@@ -209,7 +234,7 @@ async fn batch(
             Err(collector) => poll::wait(app, &mut subscription, collector, timeout).await,
         },
     };
-    if let (Lifecycle::Poll, Some(tag)) = (lifecycle, tag)
+    if let (None, Some(tag)) = (wait.time, tag)
         && is_unmodified(app, &batch, start, tag)
     {
         let mut reply = reply::whole(StatusCode::NOT_MODIFIED, "", "");
@@ -256,6 +281,11 @@ fn etag(headers: &HeaderMap) -> Result<Option<Cursor>, Refusal> {
     let tag = tag.strip_prefix("W/").unwrap_or(tag).trim_matches('"');
     let tag = tag.split_once("-gzip").map_or(tag, |(tag, _)| tag);
     Ok(Some(tag.parse()?))
+}
+
+/// A field's value; of a field that comes twice the last counts.
+pub fn last_field(query: &[u8], form: Option<&[u8]>, wanted: &str) -> Option<String> {
+    fields(query, form).filter(|(name, _)| name == wanted).last().map(|(_, value)| value.into_owned())
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {

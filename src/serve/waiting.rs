@@ -3,7 +3,9 @@
 //! and all. Behind the answer the socket goes back to hyper for the next request.
 
 use super::App;
+use super::budget::Buffer;
 use super::io::ClientIo;
+use super::limits::Place;
 use super::poll::{self, Batch, Collector};
 use super::reply::Reply;
 use crate::cursor::Cursor;
@@ -33,6 +35,8 @@ pub struct Waiting {
     subscription: Subscription,
     timeout: Duration,
     envelope: Arc<dyn Envelope>,
+    /// Its place among those of its address, where that is counted by request.
+    _place: Option<Arc<Place>>,
 }
 
 impl Waiting {
@@ -43,7 +47,12 @@ impl Waiting {
         timeout: Duration,
         envelope: Arc<dyn Envelope>,
     ) -> Waiting {
-        Waiting { collector, subscription, timeout, envelope }
+        Waiting { collector, subscription, timeout, envelope, _place: None }
+    }
+
+    /// Keeps a place for as long as it waits.
+    pub fn hold(&mut self, place: Option<Arc<Place>>) {
+        self._place = place;
     }
 
     /// Waits, answers, and gives what the client has sent meanwhile. `head`: see [`Shared::head`].
@@ -85,7 +94,9 @@ impl Waiting {
         // Not counted as a reader while the answer is written.
         drop(subscription);
         let answer = app.polls.answer(head, &*envelope, &batch, app.drain.has_begun());
-        io.write_all(&answer).await
+        // Whether it was slow is of no interest: it comes back by itself.
+        app.budget.write(Buffer::of(&answer), io.write_all(&answer)).await?;
+        Ok(())
     }
 }
 

@@ -1,6 +1,7 @@
 //! Why something was refused: stable codes, and a text that says the mend.
 
 use std::fmt;
+use std::time::Duration;
 
 macro_rules! codes {
     ($($(#[$doc:meta])* $name:ident = $text:literal, $status:literal;)*) => {
@@ -86,17 +87,24 @@ pub struct Refusal {
     pub message: String,
     /// Whether it may be another answer in a moment, although the code does not say so.
     pub may_pass: bool,
+    /// When to come back, where that is known.
+    pub retry: Option<Duration>,
 }
 
 impl Refusal {
     /// A refusal.
     pub fn new(code: Code, message: impl Into<String>) -> Refusal {
-        Refusal { code, message: message.into(), may_pass: false }
+        Refusal { code, message: message.into(), may_pass: false, retry: None }
     }
 
     /// A refusal that may pass.
     pub fn passing(code: Code, message: impl Into<String>) -> Refusal {
         Refusal { may_pass: true, ..Refusal::new(code, message) }
+    }
+
+    /// A refusal that is over then.
+    pub fn until(code: Code, message: impl Into<String>, retry: Duration) -> Refusal {
+        Refusal { retry: Some(retry), ..Refusal::new(code, message) }
     }
 
     /// `{"error":{"code":…,"message":…}}`.

@@ -27,6 +27,7 @@ pub mod reader;
 pub mod redis;
 pub mod sentinel;
 pub mod server;
+pub mod token;
 pub mod websocket;
 pub mod world;
 

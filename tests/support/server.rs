@@ -164,6 +164,21 @@ impl Node {
         self.log.lock().expect("log").join("\n")
     }
 
+    /// Bytes of memory that are the process's own now.
+    pub fn resident(&self) -> usize {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("its status");
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("VmRSS");
+        let kib: usize = line.split_whitespace().nth(1).expect("a number").parse().expect("a number");
+        kib << 10
+    }
+
+    /// What `/metrics` says of a name with these labels; 0 where it says nothing.
+    pub async fn metric(&self, name: &str) -> f64 {
+        let text = self.get("/metrics").await.text();
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.map_or(0.0, |value| value.trim().parse().expect("a number"))
+    }
+
     /// Sends a signal such as `TERM`.
     pub fn signal(&self, name: &str) {
         super::redis::signal(self.child.id(), name);

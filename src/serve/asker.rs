@@ -1,0 +1,100 @@
+//! Who asks: what of a request tells one user from another.
+
+use super::keys::bearer;
+use crate::transport::{Code, Refusal};
+use hyper::header::{self, HeaderMap, HeaderValue};
+use std::net::IpAddr;
+
+/// The cookie that may hold a token.
+const TOKEN_COOKIE: &str = "longtail_token";
+
+/// Who asks: all of a request that tells one user from another. It has no `Debug`: credentials would end
+/// in a log.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Asker {
+    /// Where the connection comes from.
+    pub ip: IpAddr,
+    /// The transport's name, or `publish`.
+    pub transport: &'static str,
+    /// The page's origin, which has been found to be allowed.
+    pub origin: Option<HeaderValue>,
+    /// The request's cookies, where they may speak for the user.
+    pub cookie: Option<HeaderValue>,
+    /// The request's `Authorization`.
+    pub authorization: Option<HeaderValue>,
+    /// A token in the query, the form or a command.
+    token: Option<Box<str>>,
+    /// The same of a command, where a server key may stand, too: a raw TCP client has no headers.
+    by_command: bool,
+}
+
+impl Asker {
+    /// Who sent these headers. `by_cookie`: whether cookies count; a browser sends them for any page.
+    pub fn new(ip: IpAddr, transport: &'static str, headers: &HeaderMap, by_cookie: bool) -> Asker {
+        // Copied: a header's value is a part of the buffer that the whole head was read into, which a stream
+        // would keep for its life.
+        let own = |name| headers.get(name).and_then(|value| HeaderValue::from_bytes(HeaderValue::as_bytes(value)).ok());
+        Asker {
+            ip,
+            transport,
+            origin: own(header::ORIGIN),
+            cookie: own(header::COOKIE).filter(|_| by_cookie),
+            authorization: own(header::AUTHORIZATION),
+            token: None,
+            by_command: false,
+        }
+    }
+
+    /// Somebody who brought nothing: raw TCP.
+    pub fn unknown(ip: IpAddr, transport: &'static str) -> Asker {
+        Asker::new(ip, transport, &HeaderMap::new(), false)
+    }
+
+    /// The same with a token of the query or a form. An empty one is none.
+    pub fn with_token(self, token: Option<&str>) -> Asker {
+        Asker { token: token.filter(|token| !token.is_empty()).map(Into::into), ..self }
+    }
+
+    /// The same with a token of a command, which counts before all that came with the connection.
+    pub fn commanding(&self, token: &str) -> Asker {
+        Asker { by_command: true, ..self.clone().with_token(Some(token)) }
+    }
+
+    /// What might be a server key. Never from a URL, which is logged by every proxy on the way.
+    pub fn bearer(&self) -> Option<&str> {
+        match &self.token {
+            Some(token) if self.by_command => Some(token),
+            _ => self.authorization.as_ref().and_then(bearer),
+        }
+    }
+
+    /// The token, from wherever it came: the one that was named before the one that was sent along.
+    pub fn token(&self) -> Option<&str> {
+        let cookie = || token_of(self.cookie.as_ref()?.to_str().ok()?);
+        self.token.as_deref().or_else(|| self.authorization.as_ref().and_then(bearer)).or_else(cookie)
+    }
+
+    /// The same for publishing, where a cookie alone is no proof that the user wants it: without an
+    /// `Origin`, which has been checked, it may be any page's form (cross-site request forgery).
+    ///
+    /// # Errors
+    ///
+    /// `forbidden_origin`, where there is nothing but such a cookie.
+    pub fn to_publish(&self) -> Result<Asker, Refusal> {
+        if self.cookie.is_some() && self.origin.is_none() {
+            if self.authorization.is_none() && self.token.is_none() {
+                let rule = "publishing by a cookie needs an Origin header of an allowed origin";
+                return Err(Refusal::new(Code::ForbiddenOrigin, rule));
+            }
+            return Ok(Asker { cookie: None, ..self.clone() });
+        }
+        Ok(self.clone())
+    }
+}
+
+/// The token among cookies (RFC 6265 §5.4). Of two the first counts, which is the one of the longer path.
+fn token_of(cookies: &str) -> Option<&str> {
+    let pairs = cookies.split(';').filter_map(|pair| pair.trim().split_once('='));
+    let value = pairs.filter(|(name, _)| *name == TOKEN_COOKIE).map(|(_, value)| value.trim_matches('"')).next();
+    value.filter(|value| !value.is_empty())
+}

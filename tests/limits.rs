@@ -1,0 +1,327 @@
+//! Rates and memory: what is too much is refused with a clear answer, counted, and nobody else notices.
+
+mod support;
+
+use serde_json::json;
+use std::time::Instant;
+use support::token::{SECRET, token};
+use support::{
+    Item, Kind, LineClient, Node, RawWebSocket, Reader, Request, Response, SOON, Subscription, each_transport,
+    eventually, http::raw, within,
+};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+
+const KEY: &str = "server-key-0123456789abcdef";
+
+fn refused(reason: &str) -> String {
+    format!("longtail_refused_total{{reason=\"{reason}\"}}")
+}
+
+/// A rate is told with the time that it takes, in the way that each transport can say it.
+#[tokio::test]
+async fn requests_have_a_rate() {
+    let node = Node::start_unready(&["--request-rate", "3", "--trusted-proxy", "127.0.0.1"]).await;
+    let of = async |ip: &str, path: &str| {
+        let mut answer = Request::get(path).header("X-Forwarded-For", ip).open(node.http).await;
+        if answer.status != 200 || path.starts_with("/poll") || path.starts_with("/jsonp") {
+            answer.finish().await;
+        }
+        answer
+    };
+    for n in 0..6 {
+        let answer = of("192.0.2.1", "/poll?channel=a").await;
+        let expected = if n < 3 { 200 } else { 429 };
+        assert_eq!(answer.status, expected, "{n}");
+        if expected == 429 {
+            assert_eq!(answer.error_code(), "rate_limited");
+            assert_eq!(answer.header("Retry-After"), Some("1"));
+        }
+    }
+    for path in ["/xhr-stream?channel=a", "/info", "/nothing", "/ws?channel=a", "/multipart?channel=a"] {
+        assert_eq!(of("192.0.2.1", path).await.status, 429, "{path}");
+    }
+    let answer = of("192.0.2.1", "/jsonp?channel=a&callback=f&mode=poll").await;
+    assert!(answer.status == 200 && answer.text().contains("rate_limited"), "{}", answer.text());
+    // Final for an EventSource, were it not told so.
+    let mut answer = of("192.0.2.1", "/sse?channel=a").await;
+    assert_eq!(answer.status, 200);
+    within(SOON, "the end", answer.finish()).await;
+    assert!(answer.text().contains("retry: ") && answer.text().contains("\"code\":4004"), "{}", answer.text());
+    // Neither another address nor who watches over the process is concerned, and time heals.
+    assert_eq!(of("192.0.2.2", "/poll?channel=a").await.status, 200);
+    for _ in 0..10 {
+        assert_eq!(of("192.0.2.1", "/healthz").await.status, 200);
+    }
+    eventually("a second to pass", async || (of("192.0.2.1", "/poll?channel=a").await.status == 200).then_some(()))
+        .await;
+    let metrics = Request::get("/metrics").header("X-Forwarded-For", "192.0.2.9").send(node.http).await.text();
+    let line = metrics.lines().find(|line| line.starts_with(&refused("rate_limited"))).expect("counted");
+    assert!(line.rsplit(' ').next().and_then(|n| n.parse::<u32>().ok()).is_some_and(|n| n >= 8), "{line}");
+}
+
+#[tokio::test]
+async fn commands_have_the_same_rate() {
+    let node = Node::start_unready(&["--request-rate", "5"]).await;
+    let mut client = LineClient::connect(node.tcp).await;
+    let mut kinds = Vec::new();
+    for n in 0..8 {
+        client.send(&json!({"type": "ping", "ref": n}).to_string()).await;
+        let answer = client.json().await;
+        assert_eq!(answer["ref"], n);
+        kinds.push(answer["type"].as_str().expect("a type").to_owned());
+    }
+    assert_eq!(kinds[..5], ["pong"; 5]);
+    assert!(kinds[5..].contains(&"error".to_owned()), "{kinds:?}");
+}
+
+#[tokio::test]
+async fn publishers_have_a_rate() {
+    let args = ["--publish-rate", "5", "--publish-key", KEY, "--token-secret", SECRET];
+    let node = Node::start(&args).await;
+    let credential =
+        |sub: &str| format!("Bearer {}", token(&json!({"publish": ["a"], "subscribe": ["a"], "sub": sub})));
+    let publish = async |credential: &str, count: usize| {
+        let body = format!("[{}]", vec![r#"{"channel":"a","data":1}"#; count].join(","));
+        let request = Request::post("/publish", body.as_bytes()).header("Content-Type", "application/json");
+        request.header("Authorization", credential).send(node.http).await
+    };
+    let (ann, bob) = (credential("ann"), credential("bob"));
+    assert_eq!(publish(&ann, 3).await.status, 200);
+    let answer = publish(&ann, 3).await;
+    assert_eq!((answer.status, answer.error_code().as_str()), (429, "rate_limited"));
+    assert!(answer.header("Retry-After").is_some_and(|s| s.parse::<u32>().is_ok_and(|s| s >= 1)));
+    // All or none: two are still free.
+    assert_eq!(publish(&ann, 2).await.status, 200);
+    // Another token of the same person is the same person; another person is another.
+    assert_eq!(publish(&credential("ann"), 1).await.status, 429);
+    assert_eq!(publish(&bob, 5).await.status, 200);
+    let answer = publish(&credential("eve"), 6).await;
+    assert!(answer.status == 429 && answer.text().contains("as many in one request"), "{}", answer.text());
+    // Who has a server key is not counted.
+    for _ in 0..5 {
+        assert_eq!(publish(&format!("Bearer {KEY}"), 100).await.status, 200);
+    }
+    // Over a socket it is an error, and the connection lives on.
+    let token = token(&json!({"publish": ["a"], "subscribe": ["a"], "sub": "socket"}));
+    let mut ws = RawWebSocket::open(&node, &format!("/ws?token={token}")).await;
+    for n in 0..6 {
+        ws.text(&json!({"type": "publish", "channel": "a", "data": 1, "ref": n}).to_string()).await;
+    }
+    let error = ws.next_of("error").await;
+    assert_eq!((error["code"].as_str(), error["ref"].as_u64()), (Some("rate_limited"), Some(5)));
+    ws.text(r#"{"type":"ping","ref":7}"#).await;
+    assert_eq!(ws.next_of("pong").await["ref"], 7);
+    // An open server goes by the address.
+    let node = Node::start(&["--publish-rate", "2"]).await;
+    let statuses = [
+        node.try_publish("channel=a", "1").await.status,
+        node.try_publish("channel=a", "1").await.status,
+        node.try_publish("channel=a", "1").await.status,
+    ];
+    assert_eq!(statuses, [200, 200, 429]);
+}
+
+/// What hyper refuses by itself, and what is only closed, is counted as well.
+#[tokio::test]
+async fn refusals_are_counted_by_reason() {
+    let node = Node::start(&["--request-timeout", "1", "--max-connections-per-ip", "20"]).await;
+    raw(node.http, b"GET /\x01 HTTP/1.1\r\n\r\n").await;
+    let many: String = (0..2000).map(|n| format!("X-{n}: y\r\n")).collect();
+    let answer = raw(node.http, format!("GET /info HTTP/1.1\r\nHost: localhost\r\n{many}\r\n").as_bytes()).await;
+    assert_eq!(answer.map(|answer| answer.status), Some(431));
+    let mut slow = TcpStream::connect(node.http).await.expect("connect");
+    slow.write_all(b"GET / HTTP/1.1\r\nHost: ").await.expect("write");
+    let mut rest = Vec::new();
+    within(SOON, "a slow head to be ended", slow.read_to_end(&mut rest)).await.ok();
+    node.get("/poll?channel=,").await;
+    let mut held = Vec::new();
+    for _ in 0..25 {
+        held.push(TcpStream::connect(node.http).await.expect("connect"));
+    }
+    eventually("one too many", async || {
+        let answer = Request::get("/healthz").try_send(node.http).await?;
+        (answer.status == 200).then_some(())
+    })
+    .await;
+    drop(held);
+    for reason in ["bad_head", "head_too_large", "request_timeout", "bad_channel", "connection_limit"] {
+        eventually(reason, async || {
+            let answer = node.get("/metrics").await;
+            (answer.status == 200 && answer.text().contains(&refused(reason))).then_some(())
+        })
+        .await;
+    }
+}
+
+/// A client that reads nothing until it wants to, with a small window.
+async fn reluctant(node: &Node, target: &str) -> TcpStream {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.set_recv_buffer_size(4096).expect("a small buffer");
+    let mut stream = socket.connect(node.http).await.expect("connect");
+    let request = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.expect("write");
+    stream
+}
+
+/// Retains more than any socket takes: 70 messages of 60,000 bytes, of which four are a write.
+async fn fill(node: &Node) {
+    let payload = format!("\"{}\"", "x".repeat(60_000));
+    for _ in 0..7 {
+        node.publish_all("a", &vec![payload.clone(); 10]).await;
+    }
+}
+
+async fn held(node: &Node) -> f64 {
+    node.metric("longtail_buffered_bytes").await
+}
+
+/// One that is asked to leave while there is still room, and reads, is told when to come back and where from.
+#[tokio::test]
+async fn a_slow_reader_that_can_be_told_is_told() {
+    let node = Node::start(&["--max-buffer-bytes", "2MiB"]).await;
+    fill(&node).await;
+    let mut slow = Vec::new();
+    // Seven writes of 240,000 bytes: more than three quarters of it, and less than all.
+    for n in 1..=7 {
+        slow.push(reluctant(&node, "/ndjson?channel=a&cursor=earliest").await);
+        let blocks = async || (held(&node).await > f64::from(n) * 239_000.0).then_some(());
+        eventually("a write that blocks", blocks).await;
+    }
+    assert_eq!(node.metric(&refused("memory")).await, 0.0);
+    let mut response = Response::new(slow.remove(0), false);
+    within(SOON, "a head", response.read_head()).await.expect("a head");
+    within(SOON, "the end", response.finish()).await;
+    let text = response.text();
+    let bye = Item::parse(text.trim_end().lines().last().expect("a line"));
+    assert_eq!((bye.kind, bye.number("code")), (Kind::Bye, Some(4002)), "{}", bye.text);
+    assert!(bye.number("retry").is_some_and(|ms| (1000..10_000).contains(&ms)), "{}", bye.text);
+    // It comes back and has missed nothing.
+    let read = text.lines().filter(|line| line.contains("\"channel\"")).count();
+    assert!((1..70).contains(&read), "{read}");
+    let transport = node.transport("sse").await;
+    let cursor = bye.str("cursor").expect("a cursor");
+    let mut reader = Reader::open(&node, &transport, Subscription::to(&["a"]).from(&cursor)).await;
+    for _ in read..70 {
+        reader.next_of(Kind::Message).await;
+    }
+    drop(slow);
+    eventually("nothing to be held", async || (held(&node).await == 0.0).then_some(())).await;
+}
+
+/// Those that never read are cut when memory is short, on every transport, and one that reads notices nothing.
+#[tokio::test]
+async fn those_that_never_read_are_cut() {
+    let node = Node::start(&["--max-buffer-bytes", "2MiB"]).await;
+    let sse = node.transport("sse").await;
+    let mut witness = Reader::open(&node, &sse, Subscription::to(&["b"])).await;
+    fill(&node).await;
+    let paths = [
+        "/sse?channel=a&cursor=earliest",
+        "/ndjson?channel=a&cursor=earliest",
+        "/xhr-stream?channel=a&cursor=earliest&max_bytes=10000000",
+        "/multipart?channel=a&cursor=earliest&max_bytes=10000000",
+        "/forever-frame?channel=a&cursor=earliest&callback=f&max_bytes=10000000",
+        "/poll?channel=a&cursor=earliest&limit=1000",
+    ];
+    let mut never = Vec::new();
+    let effect = async || (held(&node).await, node.metric(&refused("memory")).await);
+    for path in paths {
+        let before = effect().await;
+        let mut stream = reluctant(&node, path).await;
+        if path.starts_with("/poll") {
+            // The socket takes a batch; not all that were asked for.
+            let again = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").repeat(9);
+            stream.write_all(again.as_bytes()).await.expect("write");
+        }
+        never.push(stream);
+        // So that each has waited for longer than the next.
+        eventually("a write that blocks", async || (effect().await != before).then_some(())).await;
+    }
+    let before = effect().await;
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.set_recv_buffer_size(4096).expect("a small buffer");
+    let mut tcp = socket.connect(node.tcp).await.expect("connect");
+    tcp.write_all(b"{\"type\":\"subscribe\",\"channels\":[\"a\"],\"cursor\":\"earliest\"}\n").await.expect("write");
+    never.push(tcp);
+    eventually("a write that blocks", async || (effect().await != before).then_some(())).await;
+    let mut more = Vec::new();
+    let begun = Instant::now();
+    // The oldest go first, so these push them out one by one.
+    while node.metric(&refused("memory")).await < never.len() as f64 {
+        assert!(begun.elapsed() < SOON * 2, "not all were cut: {}", node.metric(&refused("memory")).await);
+        more.push(reluctant(&node, paths[0]).await);
+        let published = node.publish_numbers("b", 1).await;
+        witness.expect(&published).await;
+        assert!(held(&node).await <= f64::from(2 << 20));
+    }
+    for mut stream in never {
+        let mut rest = Vec::new();
+        within(SOON, "the end of one that never reads", stream.read_to_end(&mut rest)).await.ok();
+        assert!(rest.len() < 10 * 70 * 60_000, "it had everything");
+    }
+    drop(more);
+    eventually("nothing to be held", async || (held(&node).await == 0.0).then_some(())).await;
+}
+
+/// Bodies and commands that do not become whole cannot take the memory either.
+#[tokio::test]
+async fn slow_senders_have_half_of_the_memory() {
+    let node = Node::start(&["--max-buffer-bytes", "2MiB", "--request-timeout", "20"]).await;
+    let half = "x".repeat(500_000);
+    let mut senders = Vec::new();
+    for _ in 0..2 {
+        let mut stream = TcpStream::connect(node.http).await.expect("connect");
+        let head = "POST /publish?channel=a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 600000\r\n\r\n";
+        stream.write_all(format!("{head}{half}").as_bytes()).await.expect("write");
+        senders.push(stream);
+    }
+    eventually("them to be counted", async || {
+        (node.metric("longtail_buffered_bytes").await >= 1_000_000.0).then_some(())
+    })
+    .await;
+    let answer = raw(
+        node.http,
+        format!("POST /publish?channel=a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 600000\r\n\r\n{half}")
+            .as_bytes(),
+    )
+    .await;
+    let answer = answer.expect("an answer");
+    assert_eq!((answer.status, answer.error_code().as_str()), (503, "not_ready"));
+    assert!(answer.header("Retry-After").is_some());
+    // A command of a socket that is cut short.
+    let mut tcp = TcpStream::connect(node.tcp).await.expect("connect");
+    tcp.write_all(&half.as_bytes()[..125_000]).await.expect("write");
+    let mut end = Vec::new();
+    within(SOON, "its end", tcp.read_to_end(&mut end)).await.ok();
+    // What is small passes, and when they are gone all is as it was.
+    assert_eq!(node.try_publish("channel=a", "1").await.status, 200);
+    drop(senders);
+    eventually("nothing to be held", async || (node.metric("longtail_buffered_bytes").await == 0.0).then_some(()))
+        .await;
+    assert_eq!(node.try_publish("channel=a", &"x".repeat(60_000)).await.status, 200);
+}
+
+/// Every transport's reader that takes nothing for `--write-timeout` is let go, and counted.
+#[tokio::test]
+async fn slow_readers_are_counted() {
+    let node = Node::start(&["--write-timeout", "1", "--retain-bytes", "8MiB"]).await;
+    let stream = reluctant(&node, "/sse?channel=a").await;
+    eventually("the reader", async || (node.get("/channels/a").await.json()["readers"]["total"] == 1).then_some(()))
+        .await;
+    let payload = format!("\"{}\"", "x".repeat(60_000));
+    for _ in 0..20 {
+        node.publish_all("a", &vec![payload.clone(); 10]).await;
+    }
+    eventually("it to be let go", async || (node.metric(&refused("slow_reader")).await >= 1.0).then_some(())).await;
+    drop(stream);
+    each_transport(
+        &node,
+        |transport| transport.is_stream(),
+        async |transport| {
+            let mut reader = Reader::open(&node, &transport, Subscription::to(&["b"])).await;
+            reader.next_of(Kind::Hello).await;
+        },
+    )
+    .await;
+}
