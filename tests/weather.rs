@@ -378,6 +378,51 @@ async fn watchers_have_a_bound() {
     assert_eq!(demo.node.get("/demo/wire").await.error_code(), "bad_request");
 }
 
+/// What is under way on a path is bounded: who sends has to wait.
+#[tokio::test]
+async fn little_is_under_way_at_a_time() {
+    const UNDER_WAY: u64 = (256 + 16) << 10;
+    let demo = Demo::start().await;
+    let mut wire = Request::get(&format!("/demo/wire?client={CLIENT}")).open(demo.node.http).await;
+    let path = format!("/ndjson?channel=a&client={CLIENT}");
+    let mut stream = Request::get(&path).open(demo.port("sse")).await;
+    read_until(&mut stream, "hello").await;
+    demo.weather(json!({"latency_ms": 1500})).await;
+    let large = format!("\"{}\"", "x".repeat(60_000));
+    for _ in 0..20 {
+        demo.node.publish("a", &large).await;
+    }
+    demo.node.publish("a", r#""the last""#).await;
+    read_until(&mut stream, "the last").await;
+    let sum = |events: &[Value], what: &str| -> u64 {
+        let some = events.iter().filter(|event| event["what"] == what);
+        some.map(|event| event["bytes"].as_u64().expect("bytes")).sum()
+    };
+    let events = told(&mut wire, |events| sum(events, "delivered") > 1_200_000).await;
+    let most = (0..events.len()).map(|n| sum(&events[..=n], "answered") - sum(&events[..=n], "delivered")).max();
+    let most = most.expect("events");
+    assert!(most > 200_000, "the path was full: {most}");
+    assert!(most <= UNDER_WAY, "{most} bytes under way");
+}
+
+#[tokio::test]
+async fn connections_have_a_bound() {
+    let demo = Demo::start().await;
+    let mut open = Vec::new();
+    for _ in 0..512 {
+        let mut answer = Request::get("/ndjson?channel=a").open(demo.port("sse")).await;
+        read_until(&mut answer, "hello").await;
+        open.push(answer);
+    }
+    assert!(Request::get("/poll?channel=a").try_send(demo.port("poll")).await.is_none(), "one too many");
+    open.clear();
+    eventually("room for another", async || {
+        let answer = Request::get("/poll?channel=a").try_send(demo.port("poll")).await?;
+        (answer.status == 200).then_some(())
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn it_drains() {
     let mut demo = Demo::start().await;

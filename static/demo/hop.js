@@ -66,8 +66,11 @@
     setInterval(() => {
       if (byId('hop-auto').checked && lt.state !== 'paused') go((at + 1) % names.length);
     }, EVERY);
+    // What waits after a failure need not, in other weather.
+    Demo.wire.weather(() => {
+      if (lt.state === 'waiting' || lt.state === 'connecting') lt.use([names[at]]);
+    });
     setInterval(show, 500);
     go(0);
-    return { lt, comparison };
   };
 })();

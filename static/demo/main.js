@@ -91,7 +91,7 @@
     if (turns.length) Demo.takeTurns(lanes.filter(lane => turns.includes(lane.id)));
     if (demo) Demo.weather(lanes);
     Demo.publish(lanes);
-    const hop = Demo.hop(demo ? at(ports.hop) : '', specs.filter(spec => hopNames.includes(spec.id)).map(spec => spec.id), cursor);
+    Demo.hop(demo ? at(ports.hop) : '', specs.filter(spec => hopNames.includes(spec.id)).map(spec => spec.id), cursor);
 
     const axis = byId('lag-axis');
     for (const { at: part, label } of Demo.LAG_MARKS) {
@@ -105,7 +105,6 @@
       table.draw(lanes.map(lane => lane.tick(now)));
       Demo.say(byId('own'), `The page’s own reader: ${(Demo.STORY[own.transport] || { title: '…' }).title}, ${own.stats.messages} messages`);
     }, 1000);
-    return { lanes, hop };
   }
 
   addEventListener('load', () => {
