@@ -348,6 +348,26 @@ async fn frames_that_ask_for_nothing() {
     check(&node, witness).await;
 }
 
+/// Cookies that no table of fields holds come with each request, and are no flood.
+#[tokio::test]
+async fn long_heads_are_of_use() {
+    let node = Node::start(&[]).await;
+    let mut raw = Raw::open(&node, b"").await;
+    let cookie = "c".repeat(8000);
+    let fields = [
+        (":method", "GET"),
+        (":scheme", "http"),
+        (":authority", "localhost"),
+        (":path", "/healthz"),
+        ("cookie", &cookie),
+    ];
+    for n in 0..200 {
+        assert!(raw.send(&ask(1 + 2 * n, &fields)).await);
+        raw.wait("an answer", |frame| frame.stream == 1 + 2 * n && frame.flags & END_STREAM != 0).await;
+    }
+    assert_eq!(let_go(&node, "flood").await, 0);
+}
+
 /// A sender that does not read what it is answered: the answers are not piled up.
 #[tokio::test]
 async fn pings_whose_answers_nobody_reads() {
@@ -381,7 +401,10 @@ async fn one_slow_stream_disturbs_no_other() {
     let node = Node::start(&["--write-timeout", "1"]).await;
     let mut raw = Raw::open(&node, &setting(INITIAL_WINDOW_SIZE, 0)).await;
     raw.send(&[get(1, "/ndjson?channel=todo"), get(3, "/ndjson?channel=todo")].concat()).await;
-    raw.send(&frame(WINDOW_UPDATE, 0, 3, &1_000_000u32.to_be_bytes())).await;
+    // The connection has a window, too, and messages come as fast as they can.
+    for stream in [0, 3] {
+        raw.send(&frame(WINDOW_UPDATE, 0, stream, &1_000_000_000u32.to_be_bytes())).await;
+    }
     raw.wait("a hello", |frame| frame.kind == DATA && frame.stream == 3).await;
     let begun = Instant::now();
     let mut is_reset = false;
@@ -478,6 +501,10 @@ async fn an_idle_connection_is_ended() {
         }
         assert_eq!(raw.end().await, Some(0), "NO_ERROR");
     }
+    // The same over HTTP/1.1, behind an answer.
+    let mut stream = TcpStream::connect(node.http).await.expect("connect");
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").await.expect("write");
+    within(SOON, "the end", stream.read_to_end(&mut Vec::new())).await.ok();
     // Half of a preface is no way to hold a connection.
     let mut stream = TcpStream::connect(node.http).await.expect("connect");
     stream.write_all(b"PRI * HT").await.expect("write");

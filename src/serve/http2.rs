@@ -103,7 +103,7 @@ async fn carry(
             loop {
                 match connection.poll_accept(cx) {
                     Poll::Ready(Some(Ok((request, respond)))) => {
-                        share.was_of_use(HEAD_CREDIT);
+                        share.was_of_use(HEAD_CREDIT + size_of_head(&request));
                         open(request, respond);
                     }
                     Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(Event::Ended),
@@ -160,8 +160,14 @@ async fn carry(
     }
 }
 
-/// What a request is worth against what its connection reads: its head, well packed, is a few bytes.
+/// What a request is worth against what its connection reads, beside its head.
 const HEAD_CREDIT: usize = 512;
+
+/// A head may be most of what a client sends: cookies that are too long for the table of fields come with each poll.
+fn size_of_head(request: &Request<RecvStream>) -> usize {
+    let path = request.uri().path_and_query().map_or(0, |path| path.as_str().len());
+    path + request.headers().iter().map(|(name, value)| name.as_str().len() + value.len()).sum::<usize>()
+}
 
 enum Event {
     Ended,
