@@ -95,7 +95,7 @@ pub struct Client {
 impl Client {
     /// Who a request comes from, where proxies that are trusted have passed it on.
     pub fn behind_proxies(self, app: &App, headers: &HeaderMap) -> Client {
-        if !app.proxies.trusts(self.ip) {
+        if !app.proxies.trusts(self.ip) || self.door != Door::Public {
             return self;
         }
         let forwarded_host = app.proxies.host(self.ip, headers).map(Into::into);
