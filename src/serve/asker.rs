@@ -29,7 +29,8 @@ pub struct Asker {
 }
 
 impl Asker {
-    /// Who sent these headers. `by_cookie`: whether cookies count; a browser sends them for any page.
+    /// Who sent these headers. `by_cookie`: whether cookies count, and a password that a browser remembers
+    /// (`Basic`): it sends both for any page.
     pub fn new(ip: IpAddr, transport: &'static str, headers: &HeaderMap, by_cookie: bool) -> Asker {
         // Copied: a header's value is a part of the buffer that the whole head was read into, which a stream
         // would keep for its life.
@@ -39,7 +40,7 @@ impl Asker {
             transport,
             origin: own(header::ORIGIN),
             cookie: own(header::COOKIE).filter(|_| by_cookie),
-            authorization: own(header::AUTHORIZATION),
+            authorization: own(header::AUTHORIZATION).filter(|value| by_cookie || bearer(value).is_some()),
             token: None,
             by_command: false,
         }
@@ -97,4 +98,49 @@ fn token_of(cookies: &str) -> Option<&str> {
     let pairs = cookies.split(';').filter_map(|pair| pair.trim().split_once('='));
     let value = pairs.filter(|(name, _)| *name == TOKEN_COOKIE).map(|(_, value)| value.trim_matches('"')).next();
     value.filter(|value| !value.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asker(lines: &[(&'static str, &'static str)], by_cookie: bool) -> Asker {
+        let headers =
+            lines.iter().map(|(name, value)| (header::HeaderName::from_static(name), HeaderValue::from_static(value)));
+        Asker::new(IpAddr::from([127, 0, 0, 1]), "poll", &headers.collect(), by_cookie)
+    }
+
+    #[test]
+    fn what_a_browser_sends_by_itself_counts_only_where_it_may() {
+        for (lines, ambient) in [
+            (vec![("cookie", "longtail_token=a")], true),
+            (vec![("authorization", "Basic YTpi")], true),
+            (vec![("authorization", "Bearer a")], false),
+        ] {
+            let has = |asker: &Asker| asker.cookie.is_some() || asker.authorization.is_some();
+            assert!(has(&asker(&lines, true)), "{lines:?}");
+            assert_eq!(has(&asker(&lines, false)), !ambient, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn the_token_that_was_named_comes_first() {
+        let all = [("cookie", "x=y; longtail_token=\"c\"; longtail_token=d"), ("authorization", "Bearer b")];
+        assert_eq!(asker(&all, true).with_token(Some("a")).token(), Some("a"));
+        assert_eq!(asker(&all, true).with_token(Some("")).token(), Some("b"));
+        assert_eq!(asker(&all[..1], true).token(), Some("c"));
+        assert_eq!(asker(&all[..1], false).token(), None);
+        // In a URL it is no server key; in a command it may be one.
+        assert_eq!(asker(&all, true).with_token(Some("a")).bearer(), Some("b"));
+        assert_eq!(asker(&all, true).commanding("a").bearer(), Some("a"));
+    }
+
+    #[test]
+    fn a_cookie_alone_does_not_publish() {
+        let cookie = ("cookie", "longtail_token=c");
+        assert!(asker(&[cookie], true).to_publish().is_err());
+        assert!(asker(&[cookie, ("origin", "https://a.example")], true).to_publish().is_ok());
+        let by_token = asker(&[cookie], true).with_token(Some("a")).to_publish();
+        assert!(by_token.is_ok_and(|asker| asker.cookie.is_none()));
+    }
 }

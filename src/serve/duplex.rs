@@ -301,10 +301,16 @@ impl Duplex<'_> {
 
     /// Queues a publication, in the order of commands: the first poll queues it.
     async fn publish(&mut self, draft: crate::message::Draft, reference: Option<String>) {
-        let (size, mut loan) = (draft.payload.as_str().len(), self.app.budget.loan());
+        let mut loan = self.app.budget.loan();
+        if let Err(refusal) = loan.set(draft.payload.as_str().len()) {
+            let refused = Box::pin(std::future::ready((reference, Err(refusal))));
+            return self.publishing.get_or_insert_default().push_back(refused);
+        }
         let appending = publish::append(self.app, vec![draft]);
         let mut publishing: Publishing = Box::pin(async move {
             let outcome = appending.await;
+            // Until the log has it.
+            drop(loan);
             (reference, outcome.map(|cursors| cursors.into_iter().next().flatten()))
         });
         // Without tokio's budget: a task that has used it up would be told to wait before the draft
@@ -313,12 +319,7 @@ impl Duplex<'_> {
         let polled = tokio::task::unconstrained(first).await;
         self.publishing.get_or_insert_default().push_back(match polled {
             Poll::Ready(done) => Box::pin(std::future::ready(done)),
-            Poll::Pending => Box::pin(async move {
-                // Kept until the log has it. Past the limit no more is read, so this need not be refused.
-                let _ = loan.set(size);
-                let _loan = loan;
-                publishing.await
-            }),
+            Poll::Pending => publishing,
         });
     }
 

@@ -113,7 +113,7 @@ impl Client {
 
     /// Who a request comes from, where proxies that are trusted have passed it on; `None`: this client itself.
     pub fn behind_proxies(&self, app: &App, headers: &HeaderMap) -> Option<Client> {
-        if !app.proxies.trusts(self.ip) {
+        if !app.proxies.trusts(self.ip) || self.door != Door::Public {
             return None;
         }
         let forwarded_host = app.proxies.host(self.ip, headers).map(Into::into);

@@ -100,8 +100,13 @@ async fn subscribe(
     let by_cookie = !(transport.calls_back() && (lifecycle == Lifecycle::LongPoll || lifecycle == Lifecycle::Poll))
         && params.domain.is_none()
         && !headers.get(header::ORIGIN).is_some_and(|origin| app.access.is_by_star(origin));
-    let asker = Asker::new(client.ip, transport.name(), headers, by_cookie);
-    let asker = Arc::new(asker.with_token(last_field(query, form, "token").as_deref()));
+    let asker = Arc::new(if app.authorizer.is_open() {
+        // Nobody will ask: a parked socket keeps no headers.
+        Asker::unknown(client.ip, transport.name())
+    } else {
+        let asker = Asker::new(client.ip, transport.name(), headers, by_cookie);
+        asker.with_token(last_field(query, form, "token").as_deref())
+    });
     let named = params.client.clone();
     let mut term = Term::Endless;
     if !params.channels.is_empty() && !app.authorizer.is_open() {
