@@ -125,7 +125,7 @@ async fn subscribe(
         Lifecycle::Poll | Lifecycle::LongPoll => {
             // HTTP/1.0 and who asks for one answer only are left to hyper.
             let may_take_over = may_reuse && !client.is_over;
-            Ok(batch(app, transport, &params, opening, headers, lifecycle, term, may_take_over).await?)
+            Ok(batch(app, transport, &params, opening, headers, term, may_take_over).await?)
         }
         Lifecycle::Stream { rollover } => {
             let bounds = Rollover {
@@ -177,10 +177,10 @@ async fn batch(
     params: &Params,
     opening: Opening,
     headers: &HeaderMap,
-    lifecycle: Lifecycle,
     term: Term,
     may_take_over: bool,
 ) -> Result<Reply, Refusal> {
+    let lifecycle = transport.lifecycle(params);
     let tag = etag(headers)?;
     let start = params.cursor.or(tag.map(Start::After)).unwrap_or(Start::Latest);
     let (name, client) = (transport.name(), params.client.clone());
