@@ -1,9 +1,9 @@
 // Ourselves, the floor, nchan and Socket.IO side by side: server CPU per delivery as a ratio to `rtload bare` in the same
 // pair of runs, medians over the pairs.
 //
-//   node benches/compare/run.mjs [--pairs 5] [--seconds 4] [--rows a,b,g,f,e,h,d] [--write]
+//   node benches/compare/run.mjs [--pairs 5] [--peers 5] [--seconds 4] [--rows a,b,g,f,e,h,d] [--write]
 //
-// Wants a release build (LONGTAIL_BIN, or target/release/longtail), nginx and node. With --write the table and the plot go
+// `--peers N`: the other servers take part in the first N pairs only. Wants a release build (LONGTAIL_BIN, or target/release/longtail), nginx and node. With --write the table and the plot go
 // into docs/performance.md and docs/performance.svg.
 
 import { execFileSync, spawn } from 'node:child_process';
@@ -17,6 +17,7 @@ import { subjects } from './subjects.mjs';
 const { values: options } = parseArgs({
     options: {
         pairs: { type: 'string', default: '5' },
+        peers: { type: 'string', default: '5' },
         seconds: { type: 'string', default: '4' },
         rows: { type: 'string', default: 'a,b,g,f,e,h,d' },
         write: { type: 'boolean', default: false },
@@ -89,6 +90,7 @@ for (const key of options.rows.split(',')) {
         for (let pair = 0; pair < (row.pairs ?? Number(options.pairs)); pair++) {
             const bare = await measure('bare', floor, row);
             for (const name of peers) {
+                if (name !== 'longtail' && pair >= Number(options.peers)) continue;
                 const run = await measure(name, transport, row);
                 runs[name].push({ ...run, bare: bare.us, ratio: run.us / bare.us, bareP99: bare.p99 });
             }
@@ -120,7 +122,7 @@ const table = [
         `| ${r.row} | ${r.title} | ${r.transport} | ${r.name} | ${number(r.bytes, 0)} | ${number(r.idle, 1)} |`),
 ].join('\n');
 const where = `${os.cpus()[0].model.trim()}, ${os.cpus().length} CPUs, Linux ${os.release()}; ` +
-    `${options.pairs} pairs of ${options.seconds} s; the server on CPU 0, rtload on CPU 1; load average ${os.loadavg()[0].toFixed(1)}`;
+    `${options.pairs} pairs of ${options.seconds} s, other servers in ${Math.min(options.pairs, options.peers)}; the server on CPU 0, rtload on CPU 1; load average ${os.loadavg()[0].toFixed(1)}`;
 console.log(`\n${where}\n\n${table}`);
 
 if (options.write) {

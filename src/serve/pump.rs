@@ -81,7 +81,7 @@ pub struct Pump {
     /// Whether `spoke` is the present moment: nothing was waited for since.
     is_fresh: bool,
     /// What the next polls give before anything else. Boxed while there is any.
-    #[expect(clippy::box_collection, reason = "a parked reader has none, and pays for one word")]
+    #[expect(clippy::box_collection, reason = "a parked stream, which has nothing to say, pays for one word")]
     ready: Option<Box<VecDeque<Bytes>>>,
 }
 
