@@ -448,8 +448,7 @@ async fn a_cookie_alone_does_not_publish() {
 async fn it_opens_the_server_to_other_hosts_and_nothing_else() {
     let application = Application::by_cookie(60).await;
     let node = node(&application).await;
-    let answer =
-        Request::get("/poll?channel=a").header("Host", "push.example").header("Cookie", "may=a").send(node.http);
+    let answer = Request::get("/poll?channel=a").host("push.example").header("Cookie", "may=a").send(node.http);
     assert_eq!(answer.await.status, 200);
     for path in ["/metrics", "/channels", "/channels/a"] {
         assert_eq!(Request::get(path).send(node.http).await.status, 403, "{path}");
