@@ -64,7 +64,7 @@ async fn run(bound: Result<Server, StartError>) -> ExitCode {
         }
     };
     if let Some(address) = server.demo_address() {
-        println!("Open http://{address}/ in a browser.");
+        println!("Open {address} in a browser.");
     }
     let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
     else {

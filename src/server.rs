@@ -208,8 +208,8 @@ impl Server {
         self.listeners.http.iter().filter_map(|listener| listener.local_addr().ok()).collect()
     }
 
-    /// Where a browser on this machine finds the demo, if there is one.
-    pub fn demo_address(&self) -> Option<SocketAddr> {
+    /// The address at which a browser on this machine finds the demo, if there is one.
+    pub fn demo_address(&self) -> Option<String> {
         self.app.demo.as_ref()?;
         let mut address = *self.local_addrs().first()?;
         if address.ip().is_unspecified() {
@@ -219,7 +219,8 @@ impl Server {
                 std::net::Ipv6Addr::LOCALHOST.into()
             });
         }
-        Some(address)
+        let scheme = if self.app.tls.is_some() { "https" } else { "http" };
+        Some(format!("{scheme}://{address}/"))
     }
 
     /// Where raw TCP clients connect.

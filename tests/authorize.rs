@@ -444,6 +444,20 @@ async fn a_cookie_alone_does_not_publish() {
     assert!(asked.iter().any(|asked| asked.authorization.is_some() && asked.cookie.is_none()));
 }
 
+/// The address that is told is that of the user, not of the proxy.
+#[tokio::test]
+async fn the_application_is_told_the_address_behind_a_proxy() {
+    let application = Application::by_cookie(60).await;
+    let node = Node::start(&["--authorize-url", &application.url, "--trusted-proxy", "127.0.0.0/8"]).await;
+    for (forwarded, ip) in
+        [("192.0.2.7", "192.0.2.7"), ("6.6.6.6, 192.0.2.8, 127.0.0.9", "192.0.2.8"), ("?", "127.0.0.1")]
+    {
+        let headers = [("Cookie", "may=a"), ("X-Forwarded-For", forwarded)];
+        assert_eq!(knock(&node, "/poll?channel=a", &headers).await.status, 200);
+        assert_eq!(application.last().await.body["ip"], ip);
+    }
+}
+
 #[tokio::test]
 async fn it_opens_the_server_to_other_hosts_and_nothing_else() {
     let application = Application::by_cookie(60).await;

@@ -6,10 +6,10 @@ use serde_json::json;
 use std::time::Instant;
 use support::token::{SECRET, token};
 use support::{
-    Item, Kind, LineClient, Node, RawWebSocket, Reader, Request, Response, SOON, Subscription, each_transport,
-    eventually, http::raw, within,
+    Item, Kind, LineClient, Log, Node, RawWebSocket, Reader, Request, Response, SOON, Subscription, World,
+    each_transport, eventually, http::raw, within,
 };
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
 const KEY: &str = "server-key-0123456789abcdef";
@@ -300,6 +300,56 @@ async fn slow_senders_have_half_of_the_memory() {
     eventually("nothing to be held", async || (node.metric("longtail_buffered_bytes").await == 0.0).then_some(()))
         .await;
     assert_eq!(node.try_publish("channel=a", &"x".repeat(60_000)).await.status, 200);
+}
+
+/// While the log stalls, what waits for it does not grow with those who publish: they are not read from.
+#[tokio::test]
+async fn publications_that_wait_for_the_log_are_bounded() {
+    let World { node, redis } =
+        World::start(Log::Redis, &["--max-buffer-bytes", "2MiB", "--publish-timeout", "60"]).await;
+    let redis = redis.expect("a Redis");
+    redis.freeze();
+    let payload = "x".repeat(50_000);
+    let (publishers, each) = (4, 60);
+    let publishers = (0..publishers).map(|_| {
+        let (at, payload) = (node.tcp, payload.clone());
+        tokio::spawn(async move {
+            let (read, mut write) = TcpStream::connect(at).await.expect("connect").into_split();
+            let send = tokio::spawn(async move {
+                for n in 0..each {
+                    let command = json!({"type": "publish", "channel": "a", "data": payload, "ref": n}).to_string();
+                    write.write_all(format!("{command}\n").as_bytes()).await.expect("write");
+                }
+                write
+            });
+            let mut lines = tokio::io::BufReader::new(read).lines();
+            let mut acknowledged = 0;
+            for n in 0..each {
+                let line = lines.next_line().await.expect("a line").expect("no end");
+                let answer = Item::parse(&line);
+                assert_eq!(answer.number("ref"), Some(n), "each is answered, in order: {line}");
+                acknowledged += u32::from(answer.str("type").as_deref() == Some("ack"));
+            }
+            drop(send.await);
+            acknowledged
+        })
+    });
+    let publishers: Vec<_> = publishers.collect();
+    eventually("much to wait", async || (held(&node).await > 600_000.0).then_some(())).await;
+    // However long: no more than a half.
+    for _ in 0..20 {
+        let held = held(&node).await;
+        assert!(held <= f64::from(1 << 20), "{held}");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    redis.thaw();
+    let mut acknowledged = 0;
+    for publisher in publishers {
+        acknowledged += within(SOON * 2, "all to be answered", publisher).await.expect("a publisher");
+    }
+    assert_eq!(redis.number(&["XLEN", "longtail:log"]).await, i64::from(acknowledged));
+    assert!(acknowledged >= 60, "{acknowledged}");
+    eventually("nothing to be held", async || (held(&node).await == 0.0).then_some(())).await;
 }
 
 /// Every transport's reader that takes nothing for `--write-timeout` is let go, and counted.

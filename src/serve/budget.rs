@@ -17,7 +17,7 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 /// A buffer, by where it lies: a frame that many readers share is counted once.
@@ -39,14 +39,14 @@ pub struct Budget {
     limit: usize,
     state: Mutex<State>,
     held: Gauge,
+    /// How much of it is what clients have sent. Changed under the lock of `state`.
+    lent: AtomicUsize,
     refused: Refused,
 }
 
 #[derive(Default)]
 struct State {
     held: usize,
-    /// How much of it is what clients have sent.
-    lent: usize,
     /// How many writers hold each buffer.
     buffers: HashMap<Buffer, usize>,
     /// Writes that block, in the order in which they began to.
@@ -85,7 +85,7 @@ impl Budget {
         let held = Gauge::default();
         let help = "Bytes in memory that wait for clients to take them, or to send the rest";
         registry.register("buffered_bytes", help, held.clone());
-        Arc::new(Budget { limit, state: Mutex::default(), held, refused })
+        Arc::new(Budget { limit, state: Mutex::default(), held, lent: AtomicUsize::new(0), refused })
     }
 
     /// Writes, and counts the buffer for as long as the socket does not take it.
@@ -143,9 +143,10 @@ impl Budget {
         self.held.set(state.held as i64);
     }
 
-    /// Whether memory is short: what can wait should.
+    /// Whether memory is short, or nearly all is lent that may be: who can wait before he sends more should.
     pub fn is_short(&self) -> bool {
-        self.held.get() as usize > self.limit - self.limit / 4
+        let (held, lent) = (self.held.get() as usize, self.lent.load(Ordering::Relaxed));
+        held > self.limit - self.limit / 4 || lent > self.limit / 8 * 3
     }
 
     /// Nothing yet of what somebody sends.
@@ -225,13 +226,14 @@ impl Loan {
             return Ok(());
         }
         let mut state = self.budget.state.lock();
-        let lent = state.lent - self.bytes + bytes;
+        let lent = self.budget.lent.load(Ordering::Relaxed) - self.bytes + bytes;
         if bytes > self.bytes && lent > self.budget.limit / 2 {
             self.budget.refused.because("memory");
             return Err(Refusal::new(Code::NotReady, "the server is short of memory; come back in a moment"));
         }
         state.held = state.held - self.bytes + bytes;
-        (state.lent, self.bytes) = (lent, bytes);
+        self.budget.lent.store(lent, Ordering::Relaxed);
+        self.bytes = bytes;
         self.budget.enforce(&mut state);
         Ok(())
     }

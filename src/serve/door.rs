@@ -5,6 +5,7 @@
 
 use super::http2::PREFACE;
 use super::io::ClientIo;
+use super::listener::Client;
 use super::reply::{self, Reply};
 use super::request::Request;
 use super::tls::Tls;
@@ -14,7 +15,6 @@ use bytes::BytesMut;
 use hyper::header::{HOST, HeaderValue, LOCATION};
 use hyper::{Method, StatusCode};
 use std::future::poll_fn;
-use std::net::IpAddr;
 use std::time::Duration;
 
 /// The first byte of a TLS handshake (RFC 8446 §5.1). No method of HTTP and no JSON begins with it.
@@ -75,9 +75,10 @@ pub async fn hear(io: &mut ClientIo, drain: &Drain, timeout: Duration) -> Option
 }
 
 /// Whether a client without TLS is served although there is a certificate: one on this machine is, whose bytes cross no
-/// network. So a PHP page publishes, and a load balancer asks for health, as without TLS.
-pub fn may_be_plain(ip: IpAddr) -> bool {
-    ip.is_loopback()
+/// network. So a PHP page publishes, and a load balancer asks for health, as without TLS. A trusted proxy is, too: where
+/// it ends TLS itself, its clients would be sent in a circle.
+pub fn may_be_plain(app: &App, client: &Client) -> bool {
+    client.is_passed_on || client.ip.is_loopback() || app.proxies.trusts(client.ip)
 }
 
 /// Sends a client that came without TLS to where there is TLS. What would carry a secret once more is refused: it has been

@@ -87,6 +87,8 @@ pub struct Client {
     pub ip: IpAddr,
     /// Whether it came without TLS to where it should not.
     pub wants_tls: bool,
+    /// Whether a trusted proxy has said whose connection it is (the PROXY protocol).
+    pub is_passed_on: bool,
     /// Which listener it came to.
     pub door: Door,
     /// The host that its request was sent to before a trusted proxy changed it.
@@ -239,7 +241,8 @@ where
 {
     match tokio::time::timeout(proxy_protocol::PATIENCE, proxy_protocol::read(&mut stream)).await {
         Ok(Ok(ip)) => {
-            if let Some(client) = admit(&app, ip.unwrap_or(proxy), Door::Public, &alive) {
+            if let Some(mut client) = admit(&app, ip.unwrap_or(proxy), Door::Public, &alive) {
+                client.is_passed_on = true;
                 let io = ClientIo::new(stream, app.settings.write_timeout);
                 tokio::spawn(serve(app, io, client));
             }
@@ -262,6 +265,7 @@ fn admit(app: &App, ip: IpAddr, door: Door, alive: &mpsc::Sender<()>) -> Option<
         is_over: admission.is_over && door == Door::Public,
         ip,
         wants_tls: false,
+        is_passed_on: false,
         door,
         forwarded_host: None,
         place: None,
@@ -287,7 +291,7 @@ fn prepare(stream: &TcpStream, send_buffer: usize) {
 /// Whatever of HTTP a client speaks, behind TLS or not.
 async fn enter(app: Arc<App>, io: ClientIo, mut client: Client) {
     let Some((mut io, is_secure)) = door::secure(&app, io).await else { return };
-    client.wants_tls = app.tls.is_some() && !is_secure && !door::may_be_plain(client.ip);
+    client.wants_tls = app.tls.is_some() && !is_secure && !door::may_be_plain(&app, &client);
     match door::hear(&mut io, &app.drain, app.settings.request_timeout).await {
         Some(Speech::Http1) => http(app, io, client).await,
         Some(Speech::Http2) => http2::serve(app, io, client).await,

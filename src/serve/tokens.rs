@@ -181,3 +181,47 @@ impl Permission {
         unmatched(patterns, channels)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use base64::Engine;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    use proptest::prelude::*;
+    use ring::hmac;
+
+    fn signed(header: &str, claims: &str) -> String {
+        let message = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
+        let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, b"secret"), message.as_bytes());
+        format!("{message}.{}", URL_SAFE_NO_PAD.encode(tag.as_ref()))
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_without_a_signature_is_taken(header in "[ -~]{0,40}", claims in "[ -~]{0,80}", tag: Vec<u8>, text: String) {
+            let tokens = Tokens::by_secret(b"secret").expect("a secret");
+            let message = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
+            let forged = format!("{message}.{}", URL_SAFE_NO_PAD.encode(tag));
+            prop_assert!(tokens.read(&forged).is_err());
+            prop_assert!(tokens.read(&text).is_err());
+        }
+
+        #[test]
+        fn any_claims_are_read_or_refused(claims in "\\{\"exp\":[0-9e.+-]{1,12}(,\"(nbf|sub|client|subscribe|publish|aud)\":[0-9\\[\\]\"a*]{1,9}){0,3}\\}") {
+            let tokens = Tokens::by_secret(b"secret").expect("a secret");
+            match tokens.read(&signed("{\"alg\":\"HS256\"}", &claims)) {
+                Ok(permission) => prop_assert!(permission.until > Instant::now()),
+                Err(refusal) => prop_assert_eq!(refusal.code, Code::Unauthorized),
+            }
+        }
+    }
+
+    #[test]
+    fn a_claim_that_stands_twice_is_none() {
+        let tokens = Tokens::by_secret(b"secret").expect("a secret");
+        let read = |claims: &str| tokens.read(&signed("{\"alg\":\"HS256\"}", claims)).is_ok();
+        assert!(read(r#"{"exp":9999999999,"subscribe":["a"]}"#));
+        assert!(!read(r#"{"exp":1,"exp":9999999999,"subscribe":["a"]}"#));
+        assert!(!read(r#"{"exp":9999999999,"subscribe":["a"],"subscribe":["*"]}"#));
+    }
+}

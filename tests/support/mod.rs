@@ -19,6 +19,7 @@ macro_rules! on_both_logs {
 pub mod decode;
 pub mod door;
 pub mod frames;
+pub mod guarded;
 pub mod haproxy;
 pub mod http;
 pub mod json;
