@@ -5,7 +5,7 @@ use super::cork::{Cork, Patience};
 use bytes::{Buf, Bytes};
 use socket2::SockRef;
 use std::future::{Future, poll_fn};
-use std::io;
+use std::io::{self, Read as _};
 use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -184,13 +184,21 @@ impl AsyncRead for ClientIo {
         }
         loop {
             ready!(self.stream.poll_read_ready(cx))?;
-            match self.stream.try_read(buf.initialize_unfilled()) {
-                Ok(n) => {
-                    buf.advance(n);
+            let mut taken = 0;
+            let read = self.stream.try_io(Interest::READABLE, || {
+                let room = buf.initialize_unfilled();
+                taken = (&*SockRef::from(&*self.stream)).read(room)?;
+                // Less than there is room for: the socket is drained, and to ask it again would be one system call
+                // in vain a request. The end (0) is not asked for twice in any case.
+                if (1..room.len()).contains(&taken) { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+            });
+            match read {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && taken == 0 => {}
+                Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Poll::Ready(Err(error)),
+                _ => {
+                    buf.advance(taken);
                     return Poll::Ready(Ok(()));
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Poll::Ready(Err(error)),
             }
         }
     }
