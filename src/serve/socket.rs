@@ -1,12 +1,12 @@
 //! A TCP connection that several hands may hold: whoever writes to it, and whoever watches it.
 
 use socket2::SockRef;
-use std::io;
+use std::io::{self, Read as _};
 use std::net::Shutdown;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
 /// A connection.
@@ -33,13 +33,22 @@ impl AsyncRead for Socket {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         loop {
             ready!(self.0.poll_read_ready(cx))?;
-            match self.0.try_read(buf.initialize_unfilled()) {
-                Ok(n) => {
-                    buf.advance(n);
+            let mut taken = 0;
+            let read = self.0.try_io(Interest::READABLE, || {
+                let room = buf.initialize_unfilled();
+                taken = (&*SockRef::from(&*self.0)).read(room)?;
+                // Less than there is room for: the socket is drained, and to ask it again would be one system call
+                // in vain a request. The end (0) is not asked for twice in any case, and one that came with the bytes
+                // stays ready.
+                if (1..room.len()).contains(&taken) { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+            });
+            match read {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && taken == 0 => {}
+                Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Poll::Ready(Err(error)),
+                _ => {
+                    buf.advance(taken);
                     return Poll::Ready(Ok(()));
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Poll::Ready(Err(error)),
             }
         }
     }
