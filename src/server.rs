@@ -7,7 +7,10 @@ use crate::log::bridge::{self, BridgeConfig};
 use crate::log::census::Census;
 use crate::log::memory::MemoryLog;
 use crate::log::redis::{Endpoint, RedisCensus, RedisConfig, RedisLog};
-use crate::serve::{self, Access, App, Application, Authorizer, Connections, Drain, Listeners, Nearness, Settings};
+use crate::serve::{
+    self, Access, App, Application, Authorizer, Connections, Drain, Figures, Listeners, Meters, Nearness, Process,
+    Settings,
+};
 use crate::transport::params::Limits;
 use prometheus_client::registry::Registry;
 use redis::{ClientTlsConfig, TlsCertificates};
@@ -88,12 +91,14 @@ impl Server {
                 Arc::new(MemoryLog::new(retention))
             }
         };
-        let mut metrics = Registry::with_prefix("longtail");
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(Process));
+        let metrics = registry.sub_registry_with_prefix("longtail");
         if let Some(log) = &redis {
-            log.metrics().register(&mut metrics);
+            log.metrics().register(metrics);
         }
         let (nearness, authorizer) = match &config.authorize_url {
-            Some(url) => (Nearness::Guarded, Authorizer::Application(Application::new(url.clone(), &mut metrics)?)),
+            Some(url) => (Nearness::Guarded, Authorizer::Application(Application::new(url.clone(), metrics)?)),
             None if config.open => (Nearness::Open, Authorizer::Open),
             None => (Nearness::Loopback, Authorizer::Open),
         };
@@ -112,8 +117,17 @@ impl Server {
         let longest = away + Duration::from_secs(60);
         let census =
             bridge.as_ref().map(|(log, ..)| Arc::new(RedisCensus::new(log.clone(), longest)) as Arc<dyn Census>);
+        let hub = Hub::new(log, retention, away);
+        let connections = Connections::new(config.max_connections as usize, config.max_connections_per_ip as usize);
+        let (meters, drain) = (Arc::new(Meters::default()), Drain::default());
+        metrics.register_collector(Box::new(Figures {
+            meters: meters.clone(),
+            connections: connections.clone(),
+            hub: hub.clone(),
+            drain: drain.clone(),
+        }));
         let app = App {
-            hub: Hub::new(log, retention, away),
+            hub,
             census: census.clone(),
             access: Access { nearness, allow_origin: config.allow_origin.clone() },
             authorizer: Arc::new(authorizer),
@@ -124,11 +138,12 @@ impl Server {
                 request_timeout: Duration::from_secs(config.request_timeout),
                 write_timeout: Duration::from_secs(config.write_timeout),
             },
-            connections: Connections::new(config.max_connections as usize, config.max_connections_per_ip as usize),
-            drain: Drain::default(),
+            connections,
+            drain,
             tcp_address,
             is_listening,
-            metrics,
+            meters,
+            metrics: registry,
         };
         let drain_time = Duration::from_secs(config.drain_seconds);
         Ok(Server { app: Arc::new(app), listeners: Listeners { http, tcp }, drain_time, bridge })

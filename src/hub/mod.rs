@@ -22,6 +22,7 @@ use parking_lot::{Mutex, RwLock};
 use presence::Presence;
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::watch;
 use waiter::Waiter;
@@ -35,6 +36,8 @@ pub struct Hub {
     /// Whether the log answers.
     reachable: watch::Sender<bool>,
     presence: Mutex<Presence>,
+    /// Messages that were read from the log.
+    read: AtomicU64,
 }
 
 /// What `/channels/{channel}` tells.
@@ -50,6 +53,19 @@ pub struct ChannelCounts {
     pub last: Option<Cursor>,
 }
 
+/// What a node's memory of the log holds.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Retained {
+    /// Messages.
+    pub messages: usize,
+    /// Their size, by [`Message::weight`].
+    pub bytes: usize,
+    /// Channels that are read or retain something.
+    pub channels: usize,
+    /// Messages that were ever read from the log.
+    pub read: u64,
+}
+
 impl Hub {
     /// A hub over a log. [`Hub::follow`] makes it live. A polling client counts for `away` beyond its
     /// request.
@@ -60,6 +76,7 @@ impl Hub {
             head: watch::channel(None).0,
             reachable: watch::channel(false).0,
             presence: Mutex::new(Presence::new(away)),
+            read: AtomicU64::new(0),
         })
     }
 
@@ -123,6 +140,12 @@ impl Hub {
     /// younger half, by count and by age.
     pub fn is_well_retained(&self, cursor: Cursor) -> bool {
         self.memory.read().is_well_retained(cursor)
+    }
+
+    /// What its memory holds.
+    pub fn retained(&self) -> Retained {
+        let retained = self.memory.read().retained();
+        Retained { read: self.read.load(Ordering::Relaxed), ..retained }
     }
 
     /// Counts of one channel on this node.

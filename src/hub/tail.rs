@@ -3,6 +3,7 @@
 use super::Hub;
 use crate::log::TailEvent;
 use crate::log::memory::now_ms;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio_stream::StreamExt;
 use tracing::{info, warn};
@@ -43,6 +44,7 @@ fn apply(hub: &Hub, event: TailEvent) {
             hub.wake_all();
         }
         TailEvent::Entries { after, messages, upto } => {
+            hub.read.fetch_add(messages.len() as u64, Ordering::Relaxed);
             let mut memory = hub.memory.write();
             let touched = memory.extend(after, messages, upto, now_ms());
             let head = memory.cursor();

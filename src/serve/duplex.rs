@@ -4,6 +4,7 @@ use super::App;
 use super::commands::{Commands, Outcome};
 use super::io::ClientIo;
 use super::listener::{Client, Taken};
+use super::meters::Way;
 use super::publish;
 use super::pump::Pump;
 use super::reply::{self, Reply};
@@ -126,8 +127,10 @@ impl Duplex {
         let Some(decoder) = transport.decoder(app.settings.max_command()) else { return };
         let (unread, publishing) = (BytesMut::new(), FuturesOrdered::new());
         let mut duplex = Duplex { app, io, unread, is_open: true, decoder, commands, publishing };
-        if let Ok(End::Said) = duplex.carry(&mut pump).await {
-            duplex.io.linger().await;
+        match duplex.carry(&mut pump).await {
+            Ok(End::Said) => duplex.io.linger().await,
+            Ok(End::Gone) => {}
+            Err(error) => duplex.app.meters.cut(&error),
         }
     }
 
@@ -230,7 +233,7 @@ impl Duplex {
 
     /// Queues a publication, in the order of commands: the first poll queues it.
     async fn publish(&mut self, draft: crate::message::Draft, reference: Option<String>) {
-        let appending = publish::append(&self.app, vec![draft]);
+        let appending = publish::append(&self.app, Way::Command, vec![draft]);
         let mut publishing: Publishing = Box::pin(async move {
             let outcome = appending.await;
             (reference, outcome.map(|cursors| cursors.into_iter().next().flatten()))

@@ -190,7 +190,10 @@ fn take_over(app: Arc<App>, mut io: ClientIo, client: Client, taken: Taken) {
         }
         Taken::Stream(pump, framing, may_reuse) => {
             tokio::spawn(async move {
-                let Ok(unread) = stream::run(&mut io, pump, framing).await else { return };
+                let unread = match stream::run(&mut io, pump, framing).await {
+                    Ok(unread) => unread,
+                    Err(error) => return app.meters.cut(&error),
+                };
                 if !may_reuse || app.drain.has_begun() {
                     return io.linger().await;
                 }
@@ -264,6 +267,7 @@ async fn raw(app: Arc<App>, mut io: ClientIo, client: Client, transport: &'stati
     };
     if let Some((bye, retry)) = refused {
         let mut out = Vec::new();
+        app.meters.bye(bye);
         opening.envelope.control(&Control::Bye { bye, retry: Some(retry), cursor: None }, &mut out);
         if io.write_all(&out).await.is_ok() {
             io.linger().await;

@@ -8,11 +8,14 @@ mod counts;
 mod diagnose;
 mod drain;
 mod duplex;
+mod figures;
 mod io;
 mod limits;
 mod listener;
+mod meters;
 mod pages;
 mod poll;
+mod process;
 mod publish;
 mod pump;
 mod reply;
@@ -24,8 +27,11 @@ pub use access::{Access, Nearness};
 pub use application::Application;
 pub use authorize::Authorizer;
 pub use drain::Drain;
+pub use figures::Figures;
 pub use limits::Connections;
 pub use listener::{Listeners, bind, serve};
+pub use meters::Meters;
+pub use process::Process;
 
 use crate::hub::Hub;
 use crate::log::census::Census;
@@ -56,6 +62,8 @@ pub struct App {
     pub tcp_address: Option<SocketAddr>,
     /// Whether what is PUBLISHed in Redis is heard, or was heard once; always true without Redis.
     pub is_listening: watch::Receiver<bool>,
+    /// What is counted.
+    pub meters: Arc<Meters>,
     /// What `/metrics` tells.
     pub metrics: Registry,
 }

@@ -4,6 +4,7 @@ use super::App;
 use super::authorize::{Action, Asker, Authorizer, Question};
 use super::counts::Census;
 use super::listener::Client;
+use super::meters::Way;
 use super::reply::{self, Reply};
 use super::router::read_body;
 use crate::cursor::Cursor;
@@ -19,6 +20,7 @@ use std::borrow::Cow;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// Bytes of a body in all.
 const BODY_BYTES: usize = 1 << 20;
@@ -99,17 +101,21 @@ fn check_size(data: &str, max: usize) -> Result<(), Refusal> {
 /// Appends drafts. They are queued at the first poll, in the order of first polls.
 pub fn append(
     app: &Arc<App>,
+    way: Way,
     drafts: Vec<Draft>,
 ) -> impl Future<Output = Result<Vec<Option<Cursor>>, Refusal>> + Send + 'static {
     let app = app.clone();
     async move {
+        let began = Instant::now();
         let cursors = app.hub.log().append(drafts).await.map_err(|error| {
             let code = match error {
                 AppendError::Unavailable(_) => Code::LogUnavailable,
                 AppendError::OutcomeUnknown => Code::OutcomeUnknown,
             };
+            app.meters.append_failed(code);
             Refusal::new(code, error.to_string())
         })?;
+        app.meters.published(way, cursors.len(), began);
         if let Some(newest) = cursors.iter().flatten().max_by_key(|cursor| cursor.id) {
             let _ = tokio::time::timeout(OWN_TAIL_WAIT, app.hub.reached(*newest)).await;
         }
@@ -155,7 +161,7 @@ pub async fn answer(app: &Arc<App>, client: &Client, mut request: Request<Incomi
         let question = Question { action: Action::Publish, channels: channels.clone(), client: None, asker };
         app.authorizer.ask(question).await?;
     }
-    let cursors = append(app, drafts).await?;
+    let cursors = append(app, Way::Http, drafts).await?;
     let census = if wants_counts { Some(Census::of(app, &channels).await) } else { None };
     let published = published(&channels, &cursors, census.as_ref());
     if is_hidden_form {

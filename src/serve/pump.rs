@@ -2,6 +2,7 @@
 
 use super::authorize::Lease;
 use super::drain::Drain;
+use super::meters::Meter;
 use crate::hub::{Limit, Step, Subscription};
 use crate::message::{ClientId, Message};
 use crate::transport::{Bye, Control, Envelope};
@@ -59,6 +60,7 @@ pub struct Pump {
     subscription: Subscription,
     envelope: Box<dyn Envelope>,
     pace: Pace,
+    meter: Meter,
     drain: Drain,
     /// The permission to read, where permissions end.
     lease: Option<Box<Lease>>,
@@ -88,7 +90,13 @@ enum State {
 
 impl Pump {
     /// A pump that has not said hello yet.
-    pub fn new(subscription: Subscription, envelope: Box<dyn Envelope>, pace: Pace, drain: Drain) -> Pump {
+    pub fn new(
+        subscription: Subscription,
+        envelope: Box<dyn Envelope>,
+        pace: Pace,
+        meter: Meter,
+        drain: Drain,
+    ) -> Pump {
         let now = Instant::now();
         let quiet = pace.quiet();
         let soonest = pace.rollover.map_or(quiet, |rollover| rollover.time.min(quiet));
@@ -96,6 +104,7 @@ impl Pump {
             subscription,
             envelope,
             pace,
+            meter,
             drain,
             lease: None,
             state: State::Silent,
@@ -155,7 +164,7 @@ impl Pump {
     /// What it was told to say and has not given yet.
     pub fn said(&mut self) -> Option<Bytes> {
         let bytes = self.ready.pop_front()?;
-        self.written += bytes.len();
+        self.count(&bytes);
         Some(bytes)
     }
 
@@ -193,6 +202,7 @@ impl Pump {
                     (Poll::Ready(Step::Gap(gap)), frames) => {
                         // Volatile messages may have come with it.
                         self.ready.extend(frames);
+                        self.meter.gap();
                         self.say(&Control::Gap(gap));
                         continue;
                     }
@@ -252,19 +262,26 @@ impl Pump {
     /// Ends the stream. `retry`: when to come back; `None`: not at all.
     pub fn bye(&mut self, bye: Bye, retry: Option<Duration>) {
         let cursor = Some(self.subscription.cursor());
+        self.meter.bye(bye);
         self.say(&Control::Bye { bye, retry, cursor });
         self.state = State::Ended;
     }
 
     fn give(&mut self, bytes: Bytes) -> Poll<Option<Bytes>> {
-        self.written += bytes.len();
+        self.count(&bytes);
         Poll::Ready(Some(bytes))
+    }
+
+    fn count(&mut self, bytes: &Bytes) {
+        self.written += bytes.len();
+        self.meter.bytes(bytes.len());
     }
 
     /// The batch as one write. A single message goes out as the bytes that all receivers share.
     fn frames(&mut self, batch: &[Arc<Message>]) -> Bytes {
         self.spoke = Instant::now();
         self.is_fresh = true;
+        self.meter.batch(batch, self.born, self.spoke);
         let (before, after) = self.envelope.around();
         if let ([message], true) = (batch, before.is_empty() && after.is_empty()) {
             return self.envelope.message(message);

@@ -165,7 +165,7 @@ pub fn pump(
     }
     let subscription = app.hub.subscribe(Some(name), &params.channels, start, params.last, client);
     let pace = Pace { transport: name, heartbeat: app.settings.heartbeat, probe: params.probe, rollover };
-    Pump::new(subscription, opening.envelope, pace, app.drain.clone())
+    Pump::new(subscription, opening.envelope, pace, app.meters.open(name), app.drain.clone())
 }
 
 async fn batch(
@@ -179,6 +179,7 @@ async fn batch(
 ) -> Result<Reply, Refusal> {
     let tag = etag(headers)?;
     let start = params.cursor.or(tag.map(Start::After)).unwrap_or(Start::Latest);
+    let (meter, asked) = (app.meters.open(transport.name()), Instant::now());
     let (name, client) = (transport.name(), params.client.clone());
     let timeout = match lifecycle {
         Lifecycle::Poll => Duration::ZERO,
@@ -208,7 +209,13 @@ async fn batch(
         reply.headers_mut().insert(header::ETAG, quoted(tag));
         return Ok(reply);
     }
-    let mut reply = reply::whole(StatusCode::OK, opening.content_type, batch.to_bytes(&*opening.envelope));
+    let body = batch.to_bytes(&*opening.envelope);
+    meter.bytes(body.len());
+    meter.batch(&batch.messages, asked, Instant::now());
+    if batch.gap.is_some() {
+        meter.gap();
+    }
+    let mut reply = reply::whole(StatusCode::OK, opening.content_type, body);
     extra_headers(&opening, reply.headers_mut());
     reply.headers_mut().insert(header::ETAG, quoted(batch.cursor));
     Ok(reply)
