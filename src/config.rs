@@ -1,5 +1,6 @@
 //! Flags and environment into a [`Config`]. Nothing here does I/O.
 
+use crate::cli::Command;
 use crate::log::Retention;
 use crate::log::bridge::Pattern;
 use crate::log::redis::Endpoint;
@@ -20,7 +21,12 @@ use std::time::Duration;
 /// repeatable one takes a list with spaces between.
 #[derive(Parser, Clone, Debug)]
 #[command(name = "longtail", version, verbatim_doc_comment, max_term_width = 110, allow_negative_numbers = true)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Cli {
+    /// What to do in place of serving.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
     /// How the server runs.
     #[command(flatten)]
     pub config: Config,

@@ -15,6 +15,7 @@
 //! Imports point one way: `main → serve → transport → hub → log → {cursor, message}`; `wire` imports
 //! nothing of ours.
 
+pub mod cli;
 pub mod config;
 pub mod cursor;
 pub mod hub;

@@ -2,7 +2,7 @@
 
 use clap::Parser;
 use longtail::config::{Cli, LogFormat};
-use longtail::{Config, Server};
+use longtail::{Config, Server, cli};
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{debug, warn};
@@ -12,8 +12,8 @@ use tracing_subscriber::EnvFilter;
 const USAGE: u8 = 64;
 
 fn main() -> ExitCode {
-    let config = match Cli::try_parse() {
-        Ok(cli) => cli.config,
+    let Cli { command, config } = match Cli::try_parse() {
+        Ok(cli) => cli,
         Err(error) => {
             // --help and --version come this way, too, and are no errors.
             if !error.use_stderr() {
@@ -26,11 +26,6 @@ fn main() -> ExitCode {
             return ExitCode::from(USAGE);
         }
     };
-    if let Err(error) = init_logging(&config) {
-        eprintln!("longtail: --log: {error}");
-        return ExitCode::from(USAGE);
-    }
-    raise_file_limit();
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -38,13 +33,23 @@ fn main() -> ExitCode {
             return ExitCode::from(71);
         }
     };
-    let code = runtime.block_on(run(&config));
+    let code = runtime.block_on(async {
+        match command {
+            Some(command) => cli::run(command).await,
+            None => serve(&config).await,
+        }
+    });
     // What still blocks shall not hold the process up.
     runtime.shutdown_background();
     code
 }
 
-async fn run(config: &Config) -> ExitCode {
+async fn serve(config: &Config) -> ExitCode {
+    if let Err(error) = init_logging(config) {
+        eprintln!("longtail: --log: {error}");
+        return ExitCode::from(USAGE);
+    }
+    raise_file_limit();
     let server = match Server::bind(config).await {
         Ok(server) => server,
         Err(error) => {

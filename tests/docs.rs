@@ -22,6 +22,18 @@ fn every_code_and_transport_is_in_the_protocol() {
 }
 
 #[test]
+fn every_command_and_its_flags_are_in_the_documentation() {
+    let operations = read("docs/operations.md");
+    for command in Cli::command().get_subcommands() {
+        let name = command.get_name();
+        assert!(operations.contains(&format!("longtail {name}")), "docs/operations.md does not show longtail {name}");
+        for flag in command.get_arguments().filter_map(|argument| argument.get_long()) {
+            assert!(operations.contains(&format!("--{flag}")), "docs/operations.md: --{flag} of longtail {name}");
+        }
+    }
+}
+
+#[test]
 fn every_flag_is_in_the_readme_and_in_the_environment() {
     let readme = read("README.md");
     for flag in Cli::command().get_arguments().filter_map(|argument| argument.get_long().map(|long| (long, argument))) {

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each room, and the rooms that it may use.
-const ROOMS: [(&str, &[&str]); 9] = [
+const ROOMS: [(&str, &[&str]); 10] = [
     ("wire", &[]),
     ("cursor", &[]),
     ("message", &["cursor", "wire"]),
@@ -13,7 +13,8 @@ const ROOMS: [(&str, &[&str]); 9] = [
     ("hub", &["log", "cursor", "message"]),
     ("transport", &["hub", "cursor", "message", "wire"]),
     ("serve", &["transport", "hub", "log", "cursor", "message", "wire"]),
-    ("config", &["log"]),
+    ("cli", &["wire"]),
+    ("config", &["cli", "log"]),
     ("server", &["config", "serve", "transport", "hub", "log"]),
 ];
 

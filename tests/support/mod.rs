@@ -16,12 +16,14 @@ macro_rules! on_both_logs {
     };
 }
 
+pub mod command;
 pub mod decode;
 pub mod haproxy;
 pub mod http;
 pub mod json;
 pub mod lines;
 pub mod metrics;
+pub mod nginx;
 pub mod proxy;
 pub mod reader;
 pub mod redis;
@@ -35,6 +37,7 @@ pub use http::{Request, Response};
 pub use json::{Published, message_ids, same_payload};
 pub use lines::LineClient;
 pub use metrics::Metrics;
+pub use nginx::Nginx;
 pub use reader::{Item, Kind, Reader, Subscription};
 pub use redis::RedisServer;
 pub use sentinel::Sentinels;
