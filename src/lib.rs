@@ -22,6 +22,7 @@ pub mod hub;
 pub mod log;
 pub mod message;
 pub mod serve;
+pub mod service;
 pub mod transport;
 pub mod wire;
 

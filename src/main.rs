@@ -2,6 +2,7 @@
 
 use clap::Parser;
 use longtail::config::{Cli, LogFormat};
+use longtail::service::{self, Sockets};
 use longtail::{Config, Server, cli};
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
@@ -26,6 +27,14 @@ fn main() -> ExitCode {
             return ExitCode::from(USAGE);
         }
     };
+    // Before there are threads.
+    let sockets = match service::sockets() {
+        Ok(sockets) => sockets,
+        Err(error) => {
+            eprintln!("longtail: the sockets of the service manager: {error}");
+            return ExitCode::from(USAGE);
+        }
+    };
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -36,7 +45,7 @@ fn main() -> ExitCode {
     let code = runtime.block_on(async {
         match command {
             Some(command) => cli::run(command).await,
-            None => serve(&config).await,
+            None => serve(&config, sockets).await,
         }
     });
     // What still blocks shall not hold the process up.
@@ -44,13 +53,13 @@ fn main() -> ExitCode {
     code
 }
 
-async fn serve(config: &Config) -> ExitCode {
+async fn serve(config: &Config, sockets: Sockets) -> ExitCode {
     if let Err(error) = init_logging(config) {
         eprintln!("longtail: --log: {error}");
         return ExitCode::from(USAGE);
     }
     raise_file_limit();
-    let server = match Server::bind(config).await {
+    let server = match Server::bind_on(config, sockets).await {
         Ok(server) => server,
         Err(error) => {
             eprintln!("longtail: {error}");

@@ -1,6 +1,6 @@
 //! A whole server: built from a [`Config`], bound, run, drained.
 
-use crate::config::{BadConfig, Config};
+use crate::config::{AddressOrOff, BadConfig, Config};
 use crate::hub::Hub;
 use crate::log::MessageLog;
 use crate::log::bridge::{self, BridgeConfig};
@@ -11,6 +11,7 @@ use crate::serve::{
     self, Access, App, Application, Authorizer, Connections, Drain, Figures, Listeners, Meters, Nearness, Process,
     Settings,
 };
+use crate::service::{self, Sockets};
 use crate::transport::params::Limits;
 use prometheus_client::registry::Registry;
 use redis::{ClientTlsConfig, TlsCertificates};
@@ -19,6 +20,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
@@ -30,6 +32,8 @@ pub struct Server {
     app: Arc<App>,
     listeners: Listeners,
     drain_time: Duration,
+    /// Whether it counts as started before its log was read.
+    waits_for_log: bool,
     bridge: Option<(Arc<RedisLog>, BridgeConfig, watch::Sender<bool>)>,
 }
 
@@ -65,9 +69,39 @@ impl Server {
     ///
     /// A configuration that cannot be served, an address that is taken, a log that is not there.
     pub async fn bind(config: &Config) -> Result<Server, StartError> {
+        Server::bind_on(config, Sockets::default()).await
+    }
+
+    /// The same, on sockets that are bound already: they take the place of `--listen` and of
+    /// `--tcp-listen`.
+    ///
+    /// # Errors
+    ///
+    /// As [`bind`](Server::bind).
+    pub async fn bind_on(config: &Config, sockets: Sockets) -> Result<Server, StartError> {
+        let (mut config, handed) = (config.clone(), sockets.http.len() + usize::from(sockets.tcp.is_some()));
+        // What holds for addresses of our own holds for these: an open server stays on loopback.
+        if !sockets.http.is_empty() {
+            config.listen = sockets.http.iter().map(|socket| socket.local_addr()).collect::<Result<_, _>>()?;
+        }
+        if let Some(socket) = &sockets.tcp {
+            config.tcp_listen = AddressOrOff(Some(socket.local_addr()?));
+        }
+        let config = &config;
         config.check()?;
-        let http: Vec<_> = config.listen.iter().map(|address| serve::bind(*address)).collect::<Result<_, _>>()?;
-        let tcp = config.tcp_listen.0.map(serve::bind).transpose()?;
+        let http: Vec<_> = match sockets.http {
+            none if none.is_empty() => {
+                config.listen.iter().map(|address| serve::bind(*address)).collect::<Result<_, _>>()?
+            }
+            handed => handed.into_iter().map(TcpListener::from_std).collect::<Result<_, _>>()?,
+        };
+        let tcp = match sockets.tcp {
+            None => config.tcp_listen.0.map(serve::bind).transpose()?,
+            Some(socket) => Some(TcpListener::from_std(socket)?),
+        };
+        if handed > 0 {
+            info!(handed, "listening on sockets that the service manager has bound");
+        }
         for listener in &http {
             info!("listening on http://{}", listener.local_addr()?);
         }
@@ -146,12 +180,24 @@ impl Server {
             metrics: registry,
         };
         let drain_time = Duration::from_secs(config.drain_seconds);
-        Ok(Server { app: Arc::new(app), listeners: Listeners { http, tcp }, drain_time, bridge })
+        Ok(Server {
+            app: Arc::new(app),
+            listeners: Listeners { http, tcp },
+            drain_time,
+            waits_for_log: config.wait_for_log,
+            bridge,
+        })
     }
 
     /// The addresses that HTTP is served on.
     pub fn local_addrs(&self) -> Vec<SocketAddr> {
         self.listeners.http.iter().filter_map(|listener| listener.local_addr().ok()).collect()
+    }
+
+    /// What serves, for who drives it without a socket.
+    #[cfg(fuzzing)]
+    pub fn app(&self) -> Arc<App> {
+        self.app.clone()
     }
 
     /// Where raw TCP clients connect.
@@ -168,6 +214,7 @@ impl Server {
         let (stop, stopping) = watch::channel(false);
         let bridge =
             self.bridge.map(|(log, config, listening)| tokio::spawn(bridge::run(log, config, listening, stopping)));
+        let supervisor = tokio::spawn(supervise(self.app.clone(), self.waits_for_log));
         let drain = self.app.drain.clone();
         let serving = serve::serve(self.app, self.listeners, self.drain_time);
         tokio::pin!(serving);
@@ -176,6 +223,7 @@ impl Server {
             () = shutdown => {
                 info!(seconds = self.drain_time.as_secs(), "draining: readers are sent away, and may come back");
                 drain.begin();
+                service::stopping();
                 serving.await;
             }
         }
@@ -190,8 +238,25 @@ impl Server {
             let _ = tokio::time::timeout(LAST_WORDS, bridge).await;
         }
         follower.abort();
+        supervisor.abort();
         info!("stopped");
     }
+}
+
+/// Tells the service manager how we are.
+async fn supervise(app: Arc<App>, waits_for_log: bool) {
+    let ready = async {
+        if !waits_for_log {
+            app.hub.ready().await;
+        }
+    };
+    let status = || {
+        let readers: i64 = app.meters.totals().iter().map(|totals| totals.open).sum();
+        let retained = app.hub.retained();
+        let log = if app.hub.is_ready() { "" } else { "; the log cannot be reached" };
+        format!("{readers} readers of {} channels, {} messages retained{log}", retained.channels, retained.messages)
+    };
+    service::supervise(ready, status).await;
 }
 
 async fn open_redis(config: &Config, url: &str) -> Result<Arc<RedisLog>, StartError> {

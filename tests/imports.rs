@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each room, and the rooms that it may use.
-const ROOMS: [(&str, &[&str]); 10] = [
+const ROOMS: [(&str, &[&str]); 11] = [
     ("wire", &[]),
     ("cursor", &[]),
     ("message", &["cursor", "wire"]),
@@ -15,7 +15,8 @@ const ROOMS: [(&str, &[&str]); 10] = [
     ("serve", &["transport", "hub", "log", "cursor", "message", "wire"]),
     ("cli", &["wire"]),
     ("config", &["cli", "log"]),
-    ("server", &["config", "serve", "transport", "hub", "log"]),
+    ("service", &[]),
+    ("server", &["config", "serve", "service", "transport", "hub", "log"]),
 ];
 
 fn files(at: &Path) -> Vec<PathBuf> {
