@@ -138,8 +138,11 @@ where
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            // The listener is dropped with this: no new connections.
-            () = drain.begun() => return,
+            () = drain.begun() => match waiting(&listener).await {
+                Some(accepted) => accepted,
+                // The listener is dropped with this: no new connections.
+                None => return,
+            },
         };
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
@@ -157,6 +160,17 @@ where
         let (is_over, handover) = (admission.is_over, Arc::default());
         let client = Client { is_over, ip, handover, _admission: Arc::new(admission), _alive: alive.clone() };
         tokio::spawn(serve(app.clone(), io, client));
+    }
+}
+
+/// A connection that waits to be accepted. Who has connected in time is answered, or sent away with a
+/// word: a listener that is dropped resets those that it has not accepted.
+async fn waiting(listener: &TcpListener) -> Option<io::Result<(TcpStream, SocketAddr)>> {
+    // Without tokio's budget: used up, it would look as if nobody waited.
+    let accepted = tokio::task::unconstrained(poll_fn(|cx| Poll::Ready(listener.poll_accept(cx)))).await;
+    match accepted {
+        Poll::Ready(accepted) => Some(accepted),
+        Poll::Pending => None,
     }
 }
 
@@ -221,19 +235,23 @@ async fn requests(app: &Arc<App>, io: ClientIo, client: &Client) -> Option<(Clie
     let mut is_draining = false;
     let reached = client.handover.reached();
     let ended = poll_fn(|cx| {
-        if !is_draining && draining.as_mut().poll(cx).is_ready() {
-            // What is under way is answered; what is idle is closed.
-            is_draining = true;
-            Pin::new(&mut connection).graceful_shutdown();
-        }
-        let polled = connection.poll_without_shutdown(cx);
-        // hyper has asked for the body and has nothing left to write: the head is out.
-        let is_out = reached.load(Ordering::Relaxed) && !blocked.load(Ordering::Relaxed);
-        match polled {
-            Poll::Pending if is_out => Poll::Ready(Some(Ok(()))),
-            // While an answer is waited for hyper does not read, and would not notice.
-            Poll::Pending => reset.as_mut().poll(cx).map(|()| None),
-            Poll::Ready(ended) => Poll::Ready(Some(ended)),
+        loop {
+            let polled = connection.poll_without_shutdown(cx);
+            // hyper has asked for the body and has nothing left to write: the head is out.
+            let is_out = reached.load(Ordering::Relaxed) && !blocked.load(Ordering::Relaxed);
+            return match polled {
+                Poll::Pending if is_out => Poll::Ready(Some(Ok(()))),
+                // What is under way is answered; what is idle is closed. Behind a first reading, or a
+                // request that waits in the socket would be nobody's.
+                Poll::Pending if !is_draining && draining.as_mut().poll(cx).is_ready() => {
+                    is_draining = true;
+                    Pin::new(&mut connection).graceful_shutdown();
+                    continue;
+                }
+                // While an answer is waited for hyper does not read, and would not notice.
+                Poll::Pending => reset.as_mut().poll(cx).map(|()| None),
+                Poll::Ready(ended) => Poll::Ready(Some(ended)),
+            };
         }
     });
     let ended = ended.await?;
