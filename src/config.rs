@@ -187,6 +187,11 @@ pub struct Config {
     #[arg(long, env = "LONGTAIL_DRAIN_SECONDS", value_name = "S", default_value_t = 20, help_heading = "Running")]
     pub drain_seconds: u64,
 
+    /// A line for each request, without credentials: a file, `-` for standard output, or `off`
+    #[arg(long, env = "LONGTAIL_ACCESS_LOG", value_name = "FILE|-|off", default_value = "off")]
+    #[arg(value_parser = access_log, help_heading = "Running")]
+    pub access_log: AccessLogTo,
+
     /// How log lines look
     #[arg(long, env = "LONGTAIL_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text, help_heading = "Running")]
     pub log_format: LogFormat,
@@ -203,6 +208,26 @@ pub enum LogFormat {
     Text,
     /// For programs, one object a line.
     Json,
+}
+
+/// Where the access log goes, or nowhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AccessLogTo {
+    /// Nowhere.
+    Off,
+    /// To standard output.
+    Stdout,
+    /// To this file, which is appended to.
+    File(PathBuf),
+}
+
+fn access_log(text: &str) -> Result<AccessLogTo, String> {
+    match text {
+        "" => Err("use a file, `-` for standard output, or `off`".into()),
+        "off" => Ok(AccessLogTo::Off),
+        "-" => Ok(AccessLogTo::Stdout),
+        file => Ok(AccessLogTo::File(file.into())),
+    }
 }
 
 /// An address, or nothing.

@@ -1,6 +1,6 @@
 //! A whole server: built from a [`Config`], bound, run, drained.
 
-use crate::config::{AddressOrOff, BadConfig, Config};
+use crate::config::{AccessLogTo, AddressOrOff, BadConfig, Config};
 use crate::hub::Hub;
 use crate::log::MessageLog;
 use crate::log::bridge::{self, BridgeConfig};
@@ -8,8 +8,8 @@ use crate::log::census::Census;
 use crate::log::memory::MemoryLog;
 use crate::log::redis::{Endpoint, RedisCensus, RedisConfig, RedisLog};
 use crate::serve::{
-    self, Access, App, Application, Authorizer, Connections, Drain, Figures, Listeners, Meters, Nearness, Process,
-    Settings,
+    self, Access, AccessLog, App, Application, Authorizer, Connections, Destination, Drain, Figures, Listeners, Meters,
+    Nearness, Process, Settings,
 };
 use crate::service::{self, Sockets};
 use crate::transport::params::Limits;
@@ -160,6 +160,11 @@ impl Server {
             hub: hub.clone(),
             drain: drain.clone(),
         }));
+        let access_log = open_access_log(&config.access_log)?;
+        if let Some(log) = &access_log {
+            let help = "Lines of the access log that were dropped since the disk was slow";
+            metrics.register("access_log_dropped_lines", help, log.dropped.clone());
+        }
         let app = App {
             hub,
             census: census.clone(),
@@ -174,6 +179,7 @@ impl Server {
             },
             connections,
             drain,
+            access_log,
             tcp_address,
             is_listening,
             meters,
@@ -208,6 +214,7 @@ impl Server {
     /// Serves until `shutdown` resolves, then drains. Returns when all connections are gone or the
     /// time to drain is up.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
+        let app = self.app.clone();
         let census = self.app.census.clone();
         let teller = census.clone().map(|census| tokio::spawn(self.app.hub.clone().tell(census)));
         let follower = tokio::spawn(self.app.hub.clone().follow());
@@ -239,8 +246,20 @@ impl Server {
         }
         follower.abort();
         supervisor.abort();
+        if let Some(log) = &app.access_log {
+            log.flush();
+        }
         info!("stopped");
     }
+}
+
+fn open_access_log(to: &AccessLogTo) -> Result<Option<AccessLog>, BadConfig> {
+    let destination = match to {
+        AccessLogTo::Off => return Ok(None),
+        AccessLogTo::Stdout => Destination::Stdout,
+        AccessLogTo::File(path) => Destination::File(path.clone()),
+    };
+    AccessLog::open(&destination).map(Some).map_err(|error| bad_flag("--access-log", &error))
 }
 
 /// Tells the service manager how we are.

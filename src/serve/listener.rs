@@ -1,5 +1,6 @@
 //! Listening, accepting, and the life of a connection.
 
+use super::access_log::Entry;
 use super::authorize::{Asker, Lease};
 use super::commands::Commands;
 use super::duplex::Duplex;
@@ -102,6 +103,14 @@ impl Handover {
     /// Set when hyper has taken the head and asks for a body.
     pub(super) fn reached(&self) -> Arc<AtomicBool> {
         self.reached.clone()
+    }
+
+    /// Writes a request down when what was left here ends; at once where nothing was left.
+    pub(super) fn log(&self, entry: Entry) {
+        match &mut *self.taken.lock() {
+            Some(Taken::Stream(pump, ..) | Taken::Duplex(_, pump, _)) => pump.log(entry),
+            None => {}
+        }
     }
 
     fn take(&self) -> Option<Taken> {
@@ -295,6 +304,9 @@ async fn raw(app: Arc<App>, mut io: ClientIo, client: Client, transport: &'stati
     debug_assert_eq!(transport.lifecycle(&params), Lifecycle::Socket);
     let mut pump = subscribe::pump(&app, transport, &params, opening, None);
     pump.lease(Lease::new(&app.authorizer, Asker::unknown(client.ip, transport.name()), params.client));
+    if let Some(log) = &app.access_log {
+        pump.log(log.begin_raw(client.ip));
+    }
     let commands = Commands::new(false, false);
     Duplex::run(app, io, transport, pump, commands).await;
 }

@@ -3,6 +3,7 @@
 //! A write adds to a few atomics of its thread's own shard and of its transport: nothing is counted
 //! per receiver that is not counted per write, and no two threads share a cache line for it.
 
+use super::access_log::Entry;
 use crate::message::Message;
 use crate::transport::{self, Bye, Code};
 use std::cell::Cell;
@@ -181,7 +182,7 @@ impl Meters {
     pub fn open(self: &Arc<Meters>, transport: &'static str) -> Meter {
         let lane = self.lanes.iter().position(|lane| lane.transport == transport).unwrap_or_default();
         self.lanes[lane].open.fetch_add(1, Relaxed);
-        Meter { meters: self.clone(), lane }
+        Meter { meters: self.clone(), lane, entry: None }
     }
 
     /// A reader was sent away, or cut.
@@ -259,10 +260,11 @@ impl Lane {
 }
 
 /// One reader's place in the counts: it is open for as long as this lives.
-#[derive(Debug)]
 pub struct Meter {
     meters: Arc<Meters>,
     lane: usize,
+    /// Its line of the access log, where there is one.
+    entry: Option<Box<Entry>>,
 }
 
 impl Meter {
@@ -274,8 +276,17 @@ impl Meter {
         &self.lane().shards[SHARD.get()]
     }
 
+    /// Its line of the access log is written when it ends.
+    pub fn log(&mut self, mut entry: Entry) {
+        entry.transport = self.lane().transport;
+        self.entry = Some(Box::new(entry));
+    }
+
     /// Bytes are written.
-    pub fn bytes(&self, bytes: usize) {
+    pub fn bytes(&mut self, bytes: usize) {
+        if let Some(entry) = &mut self.entry {
+            entry.bytes += bytes as u64;
+        }
         self.shard().bytes.fetch_add(bytes as u64, Relaxed);
     }
 
@@ -357,7 +368,7 @@ mod tests {
     fn counts_add_up_over_threads() {
         let meters = Arc::new(Meters::default());
         let threads = (0..2 * SHARDS).map(|_| {
-            let meter = meters.open("sse");
+            let mut meter = meters.open("sse");
             std::thread::spawn(move || {
                 let now = Instant::now();
                 meter.batch(&[message(0), message(1)], now, now);

@@ -1,6 +1,7 @@
 //! The server: listeners, requests, streams, and how they end.
 
 mod access;
+mod access_log;
 mod application;
 mod authorize;
 mod commands;
@@ -9,6 +10,8 @@ mod diagnose;
 mod drain;
 mod duplex;
 mod figures;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod io;
 mod limits;
 mod listener;
@@ -24,6 +27,7 @@ mod stream;
 mod subscribe;
 
 pub use access::{Access, Nearness};
+pub use access_log::{AccessLog, Destination};
 pub use application::Application;
 pub use authorize::Authorizer;
 pub use drain::Drain;
@@ -62,6 +66,8 @@ pub struct App {
     pub tcp_address: Option<SocketAddr>,
     /// Whether what is PUBLISHed in Redis is heard, or was heard once; always true without Redis.
     pub is_listening: watch::Receiver<bool>,
+    /// Where requests are written down.
+    pub access_log: Option<AccessLog>,
     /// What is counted.
     pub meters: Arc<Meters>,
     /// What `/metrics` tells.

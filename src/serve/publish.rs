@@ -135,20 +135,7 @@ pub async fn answer(app: &Arc<App>, client: &Client, mut request: Request<Incomi
     let query = request.uri().query().unwrap_or_default();
     let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let kind = content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    let max = app.settings.max_message;
-    let is_form = kind == "application/x-www-form-urlencoded";
-    // Sent by an old browser's hidden form: into a frame, where it would offer JSON as a download.
-    let is_hidden_form = is_form && body.starts_with("data=");
-    let is_json = kind == "application/json" || body.trim_start().starts_with(['{', '[']);
-    let drafts = if is_hidden_form {
-        vec![from_fields(query, Some(body), None, max)?]
-    } else if fields(query.as_bytes(), None).any(|(name, _)| name == "channel") {
-        vec![from_fields(query, None, Some(body), max)?]
-    } else if is_json {
-        from_json(body, max)?
-    } else {
-        vec![from_fields(query, is_form.then_some(body), Some(body).filter(|_| !is_form), max)?]
-    };
+    let (drafts, is_hidden_form) = drafts(query, &kind, body, app.settings.max_message)?;
     let channels: Vec<Channel> = drafts.iter().map(|draft| draft.channel.clone()).collect();
     let wants_counts = match fields(query.as_bytes(), None).find(|(name, _)| name == "counts") {
         Some((_, value)) => flag("counts", &value)?,
@@ -168,6 +155,29 @@ pub async fn answer(app: &Arc<App>, client: &Client, mut request: Request<Incomi
         return Ok(reply::whole(StatusCode::OK, "text/plain; charset=utf-8", published));
     }
     Ok(reply::json(StatusCode::OK, published))
+}
+
+/// What a request publishes, by its query, its content type without parameters, and its body; and
+/// whether it is an old browser's hidden form.
+///
+/// # Errors
+///
+/// The first that is not sound.
+pub fn drafts(query: &str, kind: &str, body: &str, max: usize) -> Result<(Vec<Draft>, bool), Refusal> {
+    let is_form = kind == "application/x-www-form-urlencoded";
+    // Sent by an old browser's hidden form: into a frame, where it would offer JSON as a download.
+    let is_hidden_form = is_form && body.starts_with("data=");
+    let is_json = kind == "application/json" || body.trim_start().starts_with(['{', '[']);
+    let drafts = if is_hidden_form {
+        vec![from_fields(query, Some(body), None, max)?]
+    } else if fields(query.as_bytes(), None).any(|(name, _)| name == "channel") {
+        vec![from_fields(query, None, Some(body), max)?]
+    } else if is_json {
+        from_json(body, max)?
+    } else {
+        vec![from_fields(query, is_form.then_some(body), Some(body).filter(|_| !is_form), max)?]
+    };
+    Ok((drafts, is_hidden_form))
 }
 
 /// The fields of a query, and of a form where it is one; `payload` is the body where it is none.

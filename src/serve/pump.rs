@@ -1,5 +1,6 @@
 //! The pump: the one loop that carries a subscription into a stream, whatever the transport.
 
+use super::access_log::Entry;
 use super::authorize::Lease;
 use super::drain::Drain;
 use super::meters::Meter;
@@ -137,6 +138,11 @@ impl Pump {
     /// Runs only as long as this permission.
     pub fn lease(&mut self, lease: Option<Lease>) {
         self.lease = lease.map(Box::new);
+    }
+
+    /// Writes a request down when the stream has ended.
+    pub fn log(&mut self, entry: Entry) {
+        self.meter.log(entry);
     }
 
     /// The permission to read, where permissions end.

@@ -14,6 +14,19 @@ use std::sync::Arc;
 
 /// Answers a request. Never fails: a refusal is an answer.
 pub async fn answer(app: Arc<App>, client: Client, request: Request<Incoming>) -> Reply {
+    let entry = app.access_log.as_ref().map(|log| log.begin(client.ip, &request));
+    let transport = transport::by_path(request.uri().path()).map(|transport| transport.name());
+    let reply = route(&app, &client, request).await;
+    if let Some(mut entry) = entry {
+        entry.transport = transport.unwrap_or("-");
+        entry.answered(&reply);
+        // A stream's goes with it, and is written at its end.
+        client.handover.log(entry);
+    }
+    reply
+}
+
+async fn route(app: &Arc<App>, client: &Client, request: Request<Incoming>) -> Reply {
     // All that is needed of the request once it is gone.
     let origin = request.headers().get(ORIGIN).cloned();
     let path = request.uri().path();
@@ -43,15 +56,15 @@ pub async fn answer(app: Arc<App>, client: Client, request: Request<Incoming>) -
         reply.headers_mut().insert(ALLOW, HeaderValue::from_static(methods));
         reply
     } else if let Some(transport) = transport {
-        subscribe::answer(&app, &client, transport, request).await
+        subscribe::answer(app, client, transport, request).await
     } else if path == "/publish" {
-        publish::answer(&app, &client, request).await.unwrap_or_else(|refusal| reply::refused(&refusal))
+        publish::answer(app, client, request).await.unwrap_or_else(|refusal| reply::refused(&refusal))
     } else if app.access.nearness == Nearness::Guarded && pages::is_private(path) {
         reply::refused(&Refusal::new(Code::Forbidden, "this server tells that to nobody but its keepers"))
     } else if path == "/diagnose/echo" {
         diagnose::echo(request.version(), request.headers())
     } else {
-        let answer = pages::answer(&app, path, request.uri().query().unwrap_or_default()).await;
+        let answer = pages::answer(app, path, request.uri().query().unwrap_or_default()).await;
         answer.unwrap_or_else(|refusal| reply::refused(&refusal))
     };
     app.access.share(origin, reply.headers_mut());

@@ -179,7 +179,7 @@ async fn batch(
 ) -> Result<Reply, Refusal> {
     let tag = etag(headers)?;
     let start = params.cursor.or(tag.map(Start::After)).unwrap_or(Start::Latest);
-    let (meter, asked) = (app.meters.open(transport.name()), Instant::now());
+    let (mut meter, asked) = (app.meters.open(transport.name()), Instant::now());
     let (name, client) = (transport.name(), params.client.clone());
     let timeout = match lifecycle {
         Lifecycle::Poll => Duration::ZERO,
