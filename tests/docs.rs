@@ -47,3 +47,21 @@ fn every_flag_is_in_the_readme_and_in_the_environment() {
         assert!(argument.get_help_heading().is_some(), "--{name} is in no group of --help");
     }
 }
+
+/// The manual page is what `--help` says. `LONGTAIL_WRITE=1 cargo test --test docs` writes it anew.
+#[test]
+fn the_manual_page_is_that_of_this_version() {
+    let mut page = Vec::new();
+    let command = Cli::command().version(env!("CARGO_PKG_VERSION"));
+    // Its date would be that of the build.
+    clap_mangen::Man::new(command).date("").render(&mut page).expect("a page");
+    let page = String::from_utf8(page).expect("UTF-8");
+    if std::env::var_os("LONGTAIL_WRITE").is_some() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/longtail.1");
+        fs::write(path, &page).expect("the page is written");
+    }
+    assert!(
+        read("packaging/longtail.1") == page,
+        "LONGTAIL_WRITE=1 cargo test --test docs writes packaging/longtail.1 anew"
+    );
+}

@@ -11,6 +11,7 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::{self, Client as Http};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use rustls::{ClientConfig, RootCertStore};
 use serde_json::Value;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -103,8 +104,14 @@ impl Client {
         tcp.set_connect_timeout(Some(CONNECT));
         tcp.set_nodelay(true);
         tcp.enforce_http(false);
-        let https =
-            HttpsConnectorBuilder::new().with_native_roots()?.https_or_http().enable_http1().wrap_connector(tcp);
+        // A machine without certificates can speak plain HTTP all the same.
+        let https = match uri.scheme_str() {
+            Some("https") => HttpsConnectorBuilder::new().with_native_roots()?,
+            _ => HttpsConnectorBuilder::new().with_tls_config(
+                ClientConfig::builder().with_root_certificates(RootCertStore::empty()).with_no_client_auth(),
+            ),
+        };
+        let https = https.https_or_http().enable_http1().wrap_connector(tcp);
         let http = Http::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build(https);
         Ok(Client { http, base: url.trim_end_matches('/').to_owned(), uri, token: credential.read()? })
     }
