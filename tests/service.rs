@@ -189,12 +189,12 @@ fn packaging(file: &str) -> PathBuf {
 #[test]
 fn the_units_are_sound_and_hardened() {
     let dir = fresh_dir("units");
-    for unit in ["longtail.service", "longtail.socket", "longtail-tcp.socket"] {
+    for unit in ["longtail.service", "longtail-http.socket", "longtail-tcp.socket"] {
         let text = std::fs::read_to_string(packaging(unit)).expect("a unit");
         let text = text.replace("/usr/bin/longtail", env!("CARGO_BIN_EXE_longtail"));
         std::fs::write(dir.join(unit), text).expect("a copy");
     }
-    let units = ["longtail.service", "longtail.socket", "longtail-tcp.socket"].map(|unit| dir.join(unit));
+    let units = ["longtail.service", "longtail-http.socket", "longtail-tcp.socket"].map(|unit| dir.join(unit));
     let verified = Command::new("systemd-analyze").args(["verify", "--man=no"]).args(&units).output();
     let verified = verified.expect("systemd-analyze is installed (apt-get install systemd)");
     let said = String::from_utf8_lossy(&verified.stderr);

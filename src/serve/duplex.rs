@@ -97,6 +97,8 @@ pub struct Duplex {
     is_open: bool,
     decoder: Box<dyn Decode>,
     commands: Commands,
+    /// How many inputs were whole.
+    taken: u64,
     publishing: FuturesOrdered<Publishing>,
 }
 
@@ -126,7 +128,7 @@ impl Duplex {
     ) {
         let Some(decoder) = transport.decoder(app.settings.max_command()) else { return };
         let (unread, publishing) = (BytesMut::new(), FuturesOrdered::new());
-        let mut duplex = Duplex { app, io, unread, is_open: true, decoder, commands, publishing };
+        let mut duplex = Duplex { app, io, unread, is_open: true, decoder, commands, taken: 0, publishing };
         match duplex.carry(&mut pump).await {
             Ok(End::Said) => duplex.io.linger().await,
             Ok(End::Gone) => {}
@@ -154,7 +156,8 @@ impl Duplex {
                     }
                     self.io.poll_reset(cx).map(|()| Err(io::ErrorKind::ConnectionReset.into()))
                 }) => Event::Read(read),
-                // Raw TCP that says nothing: it has the time that a request's head has.
+                // Raw TCP that says nothing, or a byte now and then: for a command it has the time that a
+                // request's head has.
                 () = &mut silence, if !pump.has_begun() && self.publishing.is_empty() => return Ok(End::Gone),
             };
             match event {
@@ -174,14 +177,17 @@ impl Duplex {
                 }
                 Event::Drain => pump.bye(Bye::Drain, Some(drain.retry())),
                 Event::Read(read) => {
-                    silence.as_mut().reset(tokio::time::Instant::now() + idle);
                     if read? == 0 {
                         // Gone, or listening on with its sending side shut: a write will tell.
                         self.is_open = false;
                         pump.heartbeat();
                     }
+                    let taken = self.taken;
                     if let Some(end) = self.take_inputs(pump).await? {
                         return Ok(end);
+                    }
+                    if self.taken != taken {
+                        silence.as_mut().reset(tokio::time::Instant::now() + idle);
                     }
                     if !self.is_open && !pump.has_begun() && self.publishing.is_empty() {
                         return Ok(End::Said);
@@ -203,6 +209,7 @@ impl Duplex {
                 Ok(None) => break,
                 Err(breach) => return self.breach(pump, breach).await.map(Some),
             };
+            self.taken += 1;
             match input {
                 Input::Nothing => {}
                 // Waits for the application where it has to be asked: commands keep their order, and only this
