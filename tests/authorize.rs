@@ -447,7 +447,7 @@ async fn it_opens_the_server_to_other_hosts_and_nothing_else() {
     let answer =
         Request::get("/poll?channel=a").header("Host", "push.example").header("Cookie", "may=a").send(node.http);
     assert_eq!(answer.await.status, 200);
-    for path in ["/metrics", "/channels", "/channels/a"] {
+    for path in ["/metrics", "/status", "/channels", "/channels/a"] {
         assert_eq!(Request::get(path).send(node.http).await.status, 403, "{path}");
     }
     for path in ["/info", "/healthz", "/readyz", "/client.js", "/"] {

@@ -152,6 +152,15 @@ async fn every_family_has_a_help_text() {
         let stems = ["_total", "_bucket", "_sum", "_count"].map(|end| name.strip_suffix(end).unwrap_or(name));
         assert!(stems.iter().any(|stem| helped.contains(stem)), "{name} has no help");
     }
+    // Each histogram ends in the bucket of everything.
+    for line in metrics.text.lines().filter(|line| line.contains("_count")) {
+        let (sample, count) = line.rsplit_once(' ').expect("a value");
+        let (name, labels) = sample.split_once("_count").expect("a count");
+        let inside = labels.trim_start_matches('{').trim_end_matches('}');
+        let comma = if inside.is_empty() { "" } else { "," };
+        let all = format!("{name}_bucket{{le=\"+Inf\"{comma}{inside}}} {count}");
+        assert!(metrics.text.contains(&all), "{all}");
+    }
     assert!(metrics.text.ends_with("# EOF\n"));
 }
 

@@ -192,8 +192,8 @@ fn no_exemplars<'a, S: EncodeLabelSet>() -> Option<&'a HashMap<usize, Exemplar<S
     None
 }
 
-/// The encoder adds them up, and takes the greatest number for the bound of all.
+/// The encoder adds them up.
 fn buckets<const N: usize>(bounds: &[f64; N], summed: &Summed<N>) -> Vec<(f64, u64)> {
-    let beyond = [(f64::MAX, summed.beyond)];
+    let beyond = [(f64::INFINITY, summed.beyond)];
     bounds.iter().copied().zip(summed.counts).chain(beyond).collect()
 }

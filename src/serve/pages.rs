@@ -14,6 +14,7 @@ const FILES: &[(&str, &str, &[&str])] = &[
     ("/demo.js", SCRIPT, &[include_str!("../../static/demo.js")]),
     ("/demo.css", "text/css; charset=utf-8", &[include_str!("../../static/demo.css")]),
     ("/client.min.js", SCRIPT, &[include_str!("../../static/client.min.js")]),
+    ("/status", "text/html; charset=utf-8", &[include_str!("../../static/status.html")]),
     ("/diagnose", "text/html; charset=utf-8", &[include_str!("../../static/diagnose.html")]),
     ("/diagnose.js", SCRIPT, &[include_str!("../../static/client/diagnose.js")]),
     ("/share.js", SCRIPT, &[include_str!("../../static/client/share.js")]),
@@ -47,7 +48,7 @@ pub fn has(path: &str) -> bool {
 
 /// Whether a page tells of others than the one who asks.
 pub fn is_private(path: &str) -> bool {
-    path == "/metrics" || path == "/channels" || path.starts_with("/channels/")
+    path == "/metrics" || path == "/status" || path == "/channels" || path.starts_with("/channels/")
 }
 
 /// Answers a GET.
@@ -93,8 +94,8 @@ fn file(path: &str) -> Reply {
     let mut reply = reply::whole(StatusCode::OK, content_type, parts.concat());
     // It changes with the server only, and is small: asked for again each time, so never stale.
     reply.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    if path == "/" {
-        // The page is ours alone: nobody frames it to steal clicks on its publish button.
+    if matches!(path, "/" | "/status") {
+        // They are ours alone: nobody frames one to steal clicks on its button, or its figures.
         reply.headers_mut().insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("SAMEORIGIN"));
     }
     reply
