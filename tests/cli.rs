@@ -5,7 +5,7 @@ mod support;
 use serde_json::Value;
 use support::command::{Running, run};
 use support::world::start_on;
-use support::{Log, Nginx, Node, RedisServer, World};
+use support::{Haproxy, Log, Nginx, Node, RedisServer, World};
 
 fn url(node: &Node) -> String {
     format!("http://{}", node.http)
@@ -46,6 +46,23 @@ async fn check_tells_what_a_proxy_does() {
         assert!(line(&done.out, passes).starts_with('✓'), "{}", done.out);
     }
     assert!(done.out.contains("9 of 10 transports work"), "{}", done.out);
+}
+
+/// The settings that docs/operations.md gives, and haproxy, pass all there is.
+#[tokio::test]
+async fn all_transports_pass_proxies_as_documented() {
+    let World { node, .. } = World::start(Log::Memory, &[]).await;
+    let documentation = include_str!("../docs/operations.md");
+    let location = documentation.split("```nginx\n").nth(1).and_then(|rest| rest.split("```").next()).expect("nginx's");
+    let is_setting = |line: &&str| line.starts_with("    proxy_") && !line.contains("proxy_pass");
+    let settings: Vec<&str> = location.lines().filter(is_setting).collect();
+    assert!(settings.len() >= 5, "{location}");
+    let nginx = Nginx::before(&node, &settings.join("\n")).await;
+    let haproxy = Haproxy::before(&[node.http], &[node.tcp]).await;
+    for (http, tcp) in [(nginx.http, node.tcp), (haproxy.http, haproxy.tcp)] {
+        let done = run(&["check", &format!("http://{http}"), "--tcp", &tcp.to_string(), "--idle", "1"], "").await;
+        assert!(done.code == 0 && done.out.contains("10 of 10 transports work"), "{}", done.out);
+    }
 }
 
 /// One that buffers whatever the server says.

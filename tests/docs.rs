@@ -65,3 +65,31 @@ fn the_manual_page_is_that_of_this_version() {
         "LONGTAIL_WRITE=1 cargo test --test docs writes packaging/longtail.1 anew"
     );
 }
+
+/// Each attack in the table has the test that it names.
+#[test]
+fn every_attack_has_its_test() {
+    let mut named = 0;
+    for row in read("docs/security.md").lines().filter(|line| line.starts_with("| ")) {
+        let Some(cell) = row.trim_end_matches(" |").rsplit(" | ").next() else { continue };
+        let mut file = String::new();
+        // `file` `name`, `name`, `file` `name`
+        for word in cell.split('`').skip(1).step_by(2) {
+            let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+            if tests.join(format!("{word}.rs")).exists() || tests.join(word).is_dir() {
+                word.clone_into(&mut file);
+                continue;
+            }
+            let sources: Vec<String> = match fs::read_dir(tests.join(&file)) {
+                Ok(parts) => {
+                    parts.map(|part| fs::read_to_string(part.expect("a file").path()).expect("text")).collect()
+                }
+                Err(_) => vec![read(&format!("tests/{file}.rs"))],
+            };
+            let wanted = format!("fn {word}(");
+            assert!(sources.iter().any(|source| source.contains(&wanted)), "docs/security.md: {file} has no {word}");
+            named += 1;
+        }
+    }
+    assert!(named >= 25, "only {named} tests were found: does the test still read the table?");
+}

@@ -22,7 +22,7 @@ impl Nginx {
         let config = format!(
             "daemon off; master_process off; pid {dir}/pid; error_log {dir}/error.log;\n\
              events {{ worker_connections 512; }}\n\
-             http {{\n access_log off;\n {temps}\n server {{\n  listen {http};\n  location / {{\n   \
+             http {{\n access_log off;\n {temps}\n map $http_upgrade $connection_upgrade {{ default upgrade; '' ''; }}\n server {{\n  listen {http};\n  location / {{\n   \
              proxy_pass http://{node};\n   {directives}\n  }}\n }}\n}}\n",
             dir = dir.display(),
             node = node.http,
