@@ -25,6 +25,7 @@ async fn check_tries_every_transport() {
     for transport in &transports {
         let told = line(&done.out, &transport.name);
         assert!(told.starts_with('✓') && told.contains(" ms"), "{told}");
+        assert_eq!(told.contains("after 1 s of idling"), transport.is_stream(), "{told}");
     }
     assert!(done.out.contains(&format!("{0} of {0} transports work", transports.len())), "{}", done.out);
     assert!(transports.len() >= 10 && !done.out.contains('!'), "{}", done.out);
@@ -63,6 +64,22 @@ async fn all_transports_pass_proxies_as_documented() {
         let done = run(&["check", &format!("http://{http}"), "--tcp", &tcp.to_string(), "--idle", "1"], "").await;
         assert!(done.code == 0 && done.out.contains("10 of 10 transports work"), "{}", done.out);
     }
+}
+
+/// A proxy whose patience is shorter than the silence.
+#[tokio::test]
+async fn check_finds_what_cuts_idle_connections() {
+    let World { node, .. } = World::start(Log::Memory, &[]).await;
+    let settings = "proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; proxy_read_timeout 1s; \
+                    proxy_set_header Connection $connection_upgrade;";
+    let nginx = Nginx::before(&node, settings).await;
+    let tcp = node.tcp.to_string();
+    let done = run(&["check", &format!("http://{}", nginx.http), "--tcp", &tcp, "--idle", "4"], "").await;
+    for cut in ["sse", "ws", "ndjson"] {
+        let told = line(&done.out, cut);
+        assert!(told.starts_with('✗') && told.contains("cut while it was idle"), "{told}");
+    }
+    assert!(line(&done.out, "tcp").starts_with('✓') && done.code == 1, "{}", done.out);
 }
 
 /// One that buffers whatever the server says.

@@ -270,7 +270,8 @@ impl Visit<'_> {
             told.push_str("; compressed on the way");
         }
         if self.idle > 0 {
-            stream.idle(self.idle).await?;
+            idle(self.idle, stream.until(NEVER)).await?;
+            stream.text.clear();
             let message = self.publish().await?;
             stream.until(&self.mark).await?;
             let _ = write!(told, ", after {} s of idling {}", self.idle, millis(message.elapsed()));
@@ -299,7 +300,16 @@ impl Visit<'_> {
         let message = Instant::now();
         socket.send(Frame::text(self.publish_command().to_string())).await.map_err(|_| Failure::Unsound(CUT.into()))?;
         frame(&mut socket, &self.mark).await?;
-        Ok(format!("hello after {}, message after {}", millis(hello), millis(message.elapsed())))
+        let mut told = format!("hello after {}, message after {}", millis(hello), millis(message.elapsed()));
+        if self.idle > 0 {
+            idle(self.idle, frame(&mut socket, NEVER)).await?;
+            let message = Instant::now();
+            let command = Frame::text(self.publish_command().to_string());
+            socket.send(command).await.map_err(|_| Failure::Unsound(CUT.into()))?;
+            frame(&mut socket, &self.mark).await?;
+            let _ = write!(told, ", after {} s of idling {}", self.idle, millis(message.elapsed()));
+        }
+        Ok(told)
     }
 
     async fn tcp(&self, address: &str) -> Outcome {
@@ -332,7 +342,15 @@ impl Visit<'_> {
         let message = Instant::now();
         write.write_all(format!("{}\n", self.publish_command()).as_bytes()).await?;
         next(&self.mark).await?;
-        Ok(format!("hello after {}, message after {}", millis(hello), millis(message.elapsed())))
+        let mut told = format!("hello after {}, message after {}", millis(hello), millis(message.elapsed()));
+        if self.idle > 0 {
+            idle(self.idle, next(NEVER)).await?;
+            let message = Instant::now();
+            write.write_all(format!("{}\n", self.publish_command()).as_bytes()).await?;
+            next(&self.mark).await?;
+            let _ = write!(told, ", after {} s of idling {}", self.idle, millis(message.elapsed()));
+        }
+        Ok(told)
     }
 
     fn publish_command(&self) -> Value {
@@ -343,6 +361,18 @@ impl Visit<'_> {
 /// What is said where a stream's beginning does not come.
 const HELD: &str = "nothing comes: something on the way holds the answer back until it is whole; switch its buffering \
                     off (nginx: proxy_buffering off)";
+
+/// A text that no server of ours sends: JSON has no bare NUL.
+const NEVER: &str = "\0";
+
+/// Reads for some time, and wants no end.
+async fn idle(seconds: u64, reading: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    match timeout(Duration::from_secs(seconds), reading).await {
+        Ok(Err(Failure::Unsound(_))) => Err(Failure::Unsound(format!("cut while it was idle, within {seconds} s"))),
+        Ok(other) => other,
+        Err(_) => Ok(()),
+    }
+}
 
 /// What is said where a connection ends that should not.
 const CUT: &str = "cut before the message came";
@@ -409,18 +439,6 @@ impl Pieces {
                 None => return Err(Failure::Unsound(CUT.into())),
             }
         }
-    }
-
-    /// Reads what comes for some time.
-    async fn idle(&mut self, seconds: u64) -> Result<(), Failure> {
-        let end = Instant::now() + Duration::from_secs(seconds);
-        while let Ok(piece) = tokio::time::timeout_at(end, self.answer.piece()).await {
-            if piece?.is_none() {
-                return Err(Failure::Unsound(format!("cut while it was idle, within {seconds} s")));
-            }
-        }
-        self.text.clear();
-        Ok(())
     }
 }
 
