@@ -20,6 +20,7 @@ pub mod config;
 pub mod cursor;
 pub mod hub;
 pub mod log;
+pub mod logging;
 pub mod message;
 pub mod serve;
 pub mod service;

@@ -1,13 +1,12 @@
 //! The `longtail` binary: arguments, logging, run, exit codes.
 
 use clap::Parser;
-use longtail::config::{Cli, LogFormat};
+use longtail::config::Cli;
 use longtail::service::{self, Sockets};
-use longtail::{Config, Server, cli};
+use longtail::{Config, Server, cli, logging};
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{debug, warn};
-use tracing_subscriber::EnvFilter;
 
 /// A configuration that cannot be served (sysexits.h: EX_USAGE).
 const USAGE: u8 = 64;
@@ -54,7 +53,7 @@ fn main() -> ExitCode {
 }
 
 async fn serve(config: &Config, sockets: Sockets) -> ExitCode {
-    if let Err(error) = init_logging(config) {
+    if let Err(error) = logging::init(config) {
         eprintln!("longtail: --log: {error}");
         return ExitCode::from(USAGE);
     }
@@ -88,18 +87,6 @@ async fn serve(config: &Config, sockets: Sockets) -> ExitCode {
         _ = interrupt.recv() => warn!("a second signal: stopping at once"),
     }
     ExitCode::SUCCESS
-}
-
-fn init_logging(config: &Config) -> Result<(), tracing_subscriber::filter::ParseError> {
-    let filter = EnvFilter::builder().parse(&config.log)?;
-    let logging = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    match config.log_format {
-        LogFormat::Text => {
-            logging.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).with_target(false).init()
-        }
-        LogFormat::Json => logging.json().flatten_event(true).init(),
-    }
-    Ok(())
 }
 
 /// A reader is a descriptor: takes as many as the system lets us have.

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each room, and the rooms that it may use.
-const ROOMS: [(&str, &[&str]); 11] = [
+const ROOMS: [(&str, &[&str]); 12] = [
     ("wire", &[]),
     ("cursor", &[]),
     ("message", &["cursor", "wire"]),
@@ -16,6 +16,7 @@ const ROOMS: [(&str, &[&str]); 11] = [
     ("cli", &["wire"]),
     ("config", &["cli", "log"]),
     ("service", &[]),
+    ("logging", &["config"]),
     ("server", &["config", "serve", "service", "transport", "hub", "log"]),
 ];
 
