@@ -123,7 +123,7 @@ struct Nowhere;
 
 impl Outlet for Nowhere {
     fn kind(&self) -> Kind<'_> {
-        Kind { form: 0, before: b"" }
+        Kind { form: 0, before: b"", lane: 0 }
     }
 
     fn encode(&self, messages: &[Arc<Message>]) -> Encoded {

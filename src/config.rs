@@ -4,6 +4,7 @@ mod access;
 
 pub use access::{AccessFlags, Secret};
 
+use crate::cli;
 use crate::log::Retention;
 use crate::log::bridge::Pattern;
 use crate::log::redis::Endpoint;
@@ -27,32 +28,26 @@ use std::time::Duration;
 // Each command has flags of its own: one in front of it would be taken and have no effect.
 #[command(args_conflicts_with_subcommands = true)]
 pub struct Cli {
+    /// What to do in place of serving.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
     /// How the server runs.
     #[command(flatten)]
     pub config: Config,
-
-    /// What else than to serve.
-    #[command(subcommand)]
-    pub command: Option<Command>,
 }
 
-impl Cli {
-    /// How the server runs, whichever command was given.
-    pub fn config(&self) -> &Config {
-        match &self.command {
-            Some(Command::Demo(demo)) => &demo.config,
-            None => &self.config,
-        }
-    }
-}
-
-/// What the program does besides serving.
+/// What to do in place of serving.
 #[derive(Subcommand, Clone, Debug)]
 pub enum Command {
     /// Serves with the comparison page in full: the bytes on the wire, and bad weather on ports of its own
     ///
     /// Takes all flags of the server, behind the word.
-    Demo(Demo),
+    Demo(Box<Demo>),
+
+    /// Daily work, as a client of a running server.
+    #[command(flatten)]
+    Client(cli::Command),
 }
 
 /// The flags of `longtail demo`.
@@ -250,6 +245,11 @@ pub struct Config {
     #[arg(long, env = "LONGTAIL_DRAIN_SECONDS", value_name = "S", default_value_t = 20, help_heading = "Running")]
     pub drain_seconds: u64,
 
+    /// A line for each request, without credentials: a file, `-` for standard output, or `off`
+    #[arg(long, env = "LONGTAIL_ACCESS_LOG", value_name = "FILE|-|off", default_value = "off")]
+    #[arg(value_parser = access_log, help_heading = "Running")]
+    pub access_log: AccessLogTo,
+
     /// How log lines look
     #[arg(long, env = "LONGTAIL_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text, help_heading = "Running")]
     pub log_format: LogFormat,
@@ -269,6 +269,26 @@ pub enum LogFormat {
     Text,
     /// For programs, one object a line.
     Json,
+}
+
+/// Where the access log goes, or nowhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AccessLogTo {
+    /// Nowhere.
+    Off,
+    /// To standard output.
+    Stdout,
+    /// To this file, which is appended to.
+    File(PathBuf),
+}
+
+fn access_log(text: &str) -> Result<AccessLogTo, String> {
+    match text {
+        "" => Err("use a file, `-` for standard output, or `off`".into()),
+        "off" => Ok(AccessLogTo::Off),
+        "-" => Ok(AccessLogTo::Stdout),
+        file => Ok(AccessLogTo::File(file.into())),
+    }
 }
 
 /// An address, or nothing.

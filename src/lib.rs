@@ -15,12 +15,15 @@
 //! Imports point one way: `main → serve → transport → hub → log → {cursor, message}`; `wire` and
 //! `weather` import nothing of ours.
 
+pub mod cli;
 pub mod config;
 pub mod cursor;
 pub mod hub;
 pub mod log;
+pub mod logging;
 pub mod message;
 pub mod serve;
+pub mod service;
 pub mod transport;
 pub mod weather;
 pub mod wire;

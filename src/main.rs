@@ -1,13 +1,11 @@
 //! The `longtail` binary: arguments, logging, run, exit codes.
 
 use clap::Parser;
-use longtail::config::{Cli, Command, LogFormat};
-use longtail::{Config, Server, StartError};
+use longtail::config::{Cli, Command};
+use longtail::{Config, Server, StartError, cli, logging, service};
+use std::future::Future;
 use std::process::ExitCode;
-use std::sync::Arc;
-use tokio::signal::unix::{SignalKind, signal};
 use tracing::{debug, warn};
-use tracing_subscriber::EnvFilter;
 
 /// Each reader is a handful of small pieces that live long, each delivery a few that do not: kept apart by size and
 /// thread they cost less, and what many readers have left goes back to the system.
@@ -17,37 +15,37 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// A configuration that cannot be served (sysexits.h: EX_USAGE).
 const USAGE: u8 = 64;
 
+/// The system has not what is needed (EX_OSERR).
+const SYSTEM: u8 = 71;
+
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let Cli { command, config } = match Cli::try_parse() {
         Ok(cli) => cli,
+        // --help and --version come this way, too, and are no errors.
+        Err(error) if !error.use_stderr() => {
+            let _ = error.print();
+            return ExitCode::SUCCESS;
+        }
         Err(error) => {
-            // --help and --version come this way, too, and are no errors.
-            if !error.use_stderr() {
-                let _ = error.print();
-                return ExitCode::SUCCESS;
-            }
             let text = error.to_string();
             let reason = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
-            eprintln!("longtail: {reason}; see --help");
-            return ExitCode::from(USAGE);
+            return failed(USAGE, format_args!("{reason}; see --help"));
         }
     };
-    if let Err(error) = init_logging(cli.config()) {
-        eprintln!("longtail: --log: {error}");
-        return ExitCode::from(USAGE);
-    }
-    raise_file_limit();
+    // Before there are threads.
+    let sockets = match service::sockets() {
+        Ok(sockets) => sockets,
+        Err(error) => return failed(USAGE, format_args!("the sockets of the service manager: {error}")),
+    };
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("longtail: cannot start threads: {error}");
-            return ExitCode::from(71);
-        }
+        Err(error) => return failed(SYSTEM, format_args!("cannot start threads: {error}")),
     };
     let code = runtime.block_on(async {
-        match &cli.command {
-            Some(Command::Demo(demo)) => run(Server::bind_demo(demo).await).await,
-            None => run(Server::bind(&cli.config).await).await,
+        match command {
+            None => serve(&config, Server::bind_on(&config, sockets)).await,
+            Some(Command::Demo(demo)) => serve(&demo.config, Server::bind_demo(&demo, sockets)).await,
+            Some(Command::Client(command)) => cli::run(command).await,
         }
     });
     // What still blocks shall not hold the process up.
@@ -55,34 +53,27 @@ fn main() -> ExitCode {
     code
 }
 
-async fn run(bound: Result<Server, StartError>) -> ExitCode {
-    let server = match bound {
+async fn serve(config: &Config, binding: impl Future<Output = Result<Server, StartError>>) -> ExitCode {
+    if let Err(error) = logging::init(config) {
+        return failed(USAGE, format_args!("--log: {error}"));
+    }
+    match rlimit::increase_nofile_limit(u64::MAX) {
+        // A reader is a descriptor: takes as many as the system lets us have.
+        Ok(limit) => debug!(limit, "file descriptors"),
+        Err(error) => warn!(%error, "cannot raise the limit of file descriptors"),
+    }
+    let server = match binding.await {
         Ok(server) => server,
-        Err(error) => {
-            eprintln!("longtail: {error}");
-            return ExitCode::from(error.exit_code());
-        }
+        Err(error) => return failed(error.exit_code(), format_args!("{error}")),
     };
     if let Some(address) = server.demo_address() {
         println!("Open {address} in a browser.");
     }
-    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        eprintln!("longtail: cannot listen for signals");
-        return ExitCode::from(71);
+    let (mut signals, hangup) = match service::signals() {
+        Ok(signals) => signals,
+        Err(error) => return failed(SYSTEM, format_args!("cannot listen for signals: {error}")),
     };
-    // Without this a SIGHUP would be the end.
-    let Ok(mut hangup) = signal(SignalKind::hangup()) else {
-        eprintln!("longtail: cannot listen for signals");
-        return ExitCode::from(71);
-    };
-    let reloader = Arc::new(server.reloader());
-    tokio::spawn(async move {
-        while hangup.recv().await.is_some() {
-            let reloader = reloader.clone();
-            let _ = tokio::task::spawn_blocking(move || reloader.reload()).await;
-        }
-    });
+    tokio::spawn(server.reloader().reload_at(hangup));
     let (shutdown, stopping) = tokio::sync::oneshot::channel::<()>();
     let serving = server.run(async {
         let _ = stopping.await;
@@ -90,34 +81,17 @@ async fn run(bound: Result<Server, StartError>) -> ExitCode {
     tokio::pin!(serving);
     tokio::select! {
         () = &mut serving => return ExitCode::SUCCESS,
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+        () = signals.end() => {}
     }
     let _ = shutdown.send(());
     tokio::select! {
         () = serving => {}
-        _ = terminate.recv() => warn!("a second signal: stopping at once"),
-        _ = interrupt.recv() => warn!("a second signal: stopping at once"),
+        () = signals.end() => warn!("a second signal: stopping at once"),
     }
     ExitCode::SUCCESS
 }
 
-fn init_logging(config: &Config) -> Result<(), tracing_subscriber::filter::ParseError> {
-    let filter = EnvFilter::builder().parse(&config.log)?;
-    let logging = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    match config.log_format {
-        LogFormat::Text => {
-            logging.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).with_target(false).init()
-        }
-        LogFormat::Json => logging.json().flatten_event(true).init(),
-    }
-    Ok(())
-}
-
-/// A reader is a descriptor: takes as many as the system lets us have.
-fn raise_file_limit() {
-    match rlimit::increase_nofile_limit(u64::MAX) {
-        Ok(limit) => debug!(limit, "file descriptors"),
-        Err(error) => warn!(%error, "cannot raise the limit of file descriptors"),
-    }
+fn failed(code: u8, why: std::fmt::Arguments<'_>) -> ExitCode {
+    eprintln!("longtail: {why}");
+    ExitCode::from(code)
 }

@@ -1,6 +1,6 @@
 //! A whole server: built from a [`Config`], bound, run, drained.
 
-use crate::config::{AccessFlags, BadConfig, Config, Demo as DemoFlags};
+use crate::config::{AccessFlags, AccessLogTo, AddressOrOff, BadConfig, Config, Demo as DemoFlags};
 use crate::hub::Hub;
 use crate::log::MessageLog;
 use crate::log::bridge::{self, BridgeConfig};
@@ -8,9 +8,11 @@ use crate::log::census::Census;
 use crate::log::memory::MemoryLog;
 use crate::log::redis::{Endpoint, RedisCensus, RedisConfig, RedisLog};
 use crate::serve::{
-    self, Access, App, Application, Authorizer, Budget, Connections, Demo, Drain, Guard, Http2Metrics, Keys, Listeners,
-    Nearness, Pattern, Polls, Proxies, Rates, Refused, Settings, Tls, Tokens,
+    self, Access, AccessLog, App, Application, Authorizer, Budget, Connections, Demo, Destination, Drain, Figures,
+    Guard, Http2Metrics, Keys, Listeners, Meters, Nearness, Pattern, Polls, Process, Proxies, Rates, Refused, Settings,
+    Tls, Tokens,
 };
+use crate::service::{self, Sockets};
 use crate::transport::{self, params::Limits};
 use crate::weather::{Port, Speaks, Weather};
 use prometheus_client::registry::Registry;
@@ -20,6 +22,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::signal::unix::Signal;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
@@ -37,6 +41,8 @@ pub struct Server {
     app: Arc<App>,
     listeners: Listeners,
     drain_time: Duration,
+    /// Whether it counts as started before its log was read.
+    waits_for_log: bool,
     weather: Vec<Port>,
     bridge: Option<(Arc<RedisLog>, BridgeConfig, watch::Sender<bool>)>,
 }
@@ -73,7 +79,17 @@ impl Server {
     ///
     /// A configuration that cannot be served, an address that is taken, a log that is not there.
     pub async fn bind(config: &Config) -> Result<Server, StartError> {
-        Server::bind_all(config, None).await
+        Server::bind_on(config, Sockets::default()).await
+    }
+
+    /// The same, on sockets that are bound already: they take the place of `--listen` and of
+    /// `--tcp-listen`.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Server::bind`].
+    pub async fn bind_on(config: &Config, sockets: Sockets) -> Result<Server, StartError> {
+        Server::bind_all(config, None, sockets).await
     }
 
     /// The same with the comparison page in full, and its weather ports.
@@ -81,29 +97,51 @@ impl Server {
     /// # Errors
     ///
     /// Those of [`Server::bind`].
-    pub async fn bind_demo(demo: &DemoFlags) -> Result<Server, StartError> {
+    pub async fn bind_demo(demo: &DemoFlags, sockets: Sockets) -> Result<Server, StartError> {
         demo.check()?;
-        Server::bind_all(&demo.config, Some(demo.weather_listen)).await
+        Server::bind_all(&demo.config, Some(demo.weather_listen), sockets).await
     }
 
-    async fn bind_all(config: &Config, weather: Option<SocketAddr>) -> Result<Server, StartError> {
+    async fn bind_all(config: &Config, weather: Option<SocketAddr>, sockets: Sockets) -> Result<Server, StartError> {
+        let (mut config, handed) = (config.clone(), sockets.http.len() + usize::from(sockets.tcp.is_some()));
+        // What holds for addresses of our own holds for these: an open server stays on loopback.
+        if !sockets.http.is_empty() {
+            config.listen = sockets.http.iter().map(|socket| socket.local_addr()).collect::<Result<_, _>>()?;
+        }
+        if let Some(socket) = &sockets.tcp {
+            config.tcp_listen = AddressOrOff(Some(socket.local_addr()?));
+        }
+        let config = &config;
         config.check()?;
-        let mut metrics = Registry::with_prefix("longtail");
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(Process));
+        let metrics = registry.sub_registry_with_prefix("longtail");
         let tls = match (&config.tls_cert, &config.tls_key) {
             (Some(certificate), Some(key)) => {
-                let tls = Tls::new(certificate.clone(), key.clone(), &mut metrics);
+                let tls = Tls::new(certificate.clone(), key.clone(), metrics);
                 Some(Arc::new(tls.map_err(|error| bad_flag("--tls-cert, --tls-key", &error))?))
             }
             _ => None,
         };
         let (nearness, authorizer) = match config.access.guarded_by() {
-            Some(_) => (Nearness::Guarded, Authorizer::Guarded(Box::new(guard(&config.access, &mut metrics)?))),
+            Some(_) => (Nearness::Guarded, Authorizer::Guarded(Box::new(guard(&config.access, metrics)?))),
             None if config.access.open => (Nearness::Open, Authorizer::Open),
             None => (Nearness::Loopback, Authorizer::Open),
         };
-        let http: Vec<_> = config.listen.iter().map(|address| serve::bind(*address)).collect::<Result<_, _>>()?;
-        let tcp = config.tcp_listen.0.map(serve::bind).transpose()?;
+        let http: Vec<_> = match sockets.http {
+            none if none.is_empty() => {
+                config.listen.iter().map(|address| serve::bind(*address)).collect::<Result<_, _>>()?
+            }
+            handed => handed.into_iter().map(TcpListener::from_std).collect::<Result<_, _>>()?,
+        };
+        let tcp = match sockets.tcp {
+            None => config.tcp_listen.0.map(serve::bind).transpose()?,
+            Some(socket) => Some(TcpListener::from_std(socket)?),
+        };
         let admin = config.access.admin_listen.map(serve::bind).transpose()?;
+        if handed > 0 {
+            info!(handed, "listening on sockets that the service manager has bound");
+        }
         for listener in &http {
             let scheme = if tls.is_some() { "https" } else { "http" };
             info!("listening on {scheme}://{}", listener.local_addr()?);
@@ -151,10 +189,10 @@ impl Server {
             }
         };
         if let Some(log) = &redis {
-            log.metrics().register(&mut metrics);
+            log.metrics().register(metrics);
         }
-        let refused = Refused::register(&mut metrics);
-        let budget = Budget::new(config.max_buffer_bytes, refused.clone(), &mut metrics);
+        let refused = Refused::register(metrics);
+        let budget = Budget::new(config.max_buffer_bytes, refused.clone(), metrics);
         let bridge = BridgeConfig {
             patterns: config.patterns().unwrap_or_default(),
             queue: config.redis_subscribe_queue as usize,
@@ -170,8 +208,23 @@ impl Server {
         let longest = away + Duration::from_secs(60);
         let census =
             bridge.as_ref().map(|(log, ..)| Arc::new(RedisCensus::new(log.clone(), longest)) as Arc<dyn Census>);
+        let hub = Hub::new(log, retention, away);
+        let connections = Connections::new(config.max_connections as usize, config.max_connections_per_ip as usize);
+        let (meters, drain) = (Arc::new(Meters::default()), Drain::default());
+        hub.meter_by(meters.clone());
+        metrics.register_collector(Box::new(Figures {
+            meters: meters.clone(),
+            connections: connections.clone(),
+            hub: hub.clone(),
+            drain: drain.clone(),
+        }));
+        let access_log = open_access_log(&config.access_log)?;
+        if let Some(log) = &access_log {
+            let help = "Lines of the access log that were dropped since the disk was slow";
+            metrics.register("access_log_dropped_lines", help, log.dropped.clone());
+        }
         let app = App {
-            hub: Hub::new(log, retention, away),
+            hub,
             census: census.clone(),
             access: Access { nearness, allow_origin: config.access.allow_origin.clone() },
             authorizer: Arc::new(authorizer),
@@ -188,24 +241,33 @@ impl Server {
                 write_timeout: Duration::from_secs(config.write_timeout),
                 direct_writes: config.direct_writes,
             },
-            connections: Connections::new(config.max_connections as usize, config.max_connections_per_ip as usize),
-            drain: Drain::default(),
+            connections,
+            drain,
+            access_log,
             tls,
-            http2: Http2Metrics::new(&mut metrics),
+            http2: Http2Metrics::new(metrics),
             tcp_address,
             is_listening,
             demo,
-            metrics,
+            meters,
+            metrics: registry,
             polls: Polls::default(),
         };
         let drain_time = Duration::from_secs(config.drain_seconds);
         let listeners = Listeners { http, behind_weather, tcp, admin };
-        Ok(Server { app: Arc::new(app), listeners, drain_time, weather: ports, bridge })
+        let waits_for_log = config.wait_for_log;
+        Ok(Server { app: Arc::new(app), listeners, drain_time, waits_for_log, weather: ports, bridge })
     }
 
     /// The addresses that HTTP is served on.
     pub fn local_addrs(&self) -> Vec<SocketAddr> {
         self.listeners.http.iter().filter_map(|listener| listener.local_addr().ok()).collect()
+    }
+
+    /// What serves, for who drives it without a socket.
+    #[cfg(fuzzing)]
+    pub fn app(&self) -> Arc<App> {
+        self.app.clone()
     }
 
     /// The address at which a browser on this machine finds the demo, if there is one.
@@ -236,12 +298,14 @@ impl Server {
     /// Serves until `shutdown` resolves, then drains. Returns when all connections are gone or the
     /// time to drain is up.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
+        let app = self.app.clone();
         let census = self.app.census.clone();
         let teller = census.clone().map(|census| tokio::spawn(self.app.hub.clone().tell(census)));
         let follower = tokio::spawn(self.app.hub.clone().follow());
         let (stop, stopping) = watch::channel(false);
         let bridge =
             self.bridge.map(|(log, config, listening)| tokio::spawn(bridge::run(log, config, listening, stopping)));
+        let supervisor = tokio::spawn(supervise(self.app.clone(), self.waits_for_log));
         let drain = self.app.drain.clone();
         let weather = self.app.demo.as_ref().map(|demo| demo.weather.clone()).unwrap_or_default();
         let blowing: Vec<_> = self.weather.into_iter().map(|port| tokio::spawn(weather.clone().blow(port))).collect();
@@ -252,6 +316,7 @@ impl Server {
             () = shutdown => {
                 info!(seconds = self.drain_time.as_secs(), "draining: readers are sent away, and may come back");
                 drain.begin();
+                service::stopping();
                 serving.await;
             }
         }
@@ -269,6 +334,10 @@ impl Server {
             let _ = tokio::time::timeout(LAST_WORDS, bridge).await;
         }
         follower.abort();
+        supervisor.abort();
+        if let Some(log) = &app.access_log {
+            log.flush();
+        }
         info!("stopped");
     }
 }
@@ -302,6 +371,15 @@ fn weather_ports(first: SocketAddr, http: SocketAddr, tcp: Option<SocketAddr>) -
 pub struct Reloader(Option<Arc<Tls>>);
 
 impl Reloader {
+    /// Reads them at each signal, for as long as the process lives.
+    pub async fn reload_at(self, mut signal: Signal) {
+        let this = Arc::new(self);
+        while signal.recv().await.is_some() {
+            let this = this.clone();
+            let _ = tokio::task::spawn_blocking(move || this.reload()).await;
+        }
+    }
+
     /// Reads them. What cannot be used is said in the log, and what there was stays in use. Blocks.
     pub fn reload(&self) {
         match self.0.as_ref().map(|tls| tls.reload()) {
@@ -312,6 +390,31 @@ impl Reloader {
             None => info!("there is nothing to read again: --tls-cert is not set"),
         }
     }
+}
+
+fn open_access_log(to: &AccessLogTo) -> Result<Option<AccessLog>, BadConfig> {
+    let destination = match to {
+        AccessLogTo::Off => return Ok(None),
+        AccessLogTo::Stdout => Destination::Stdout,
+        AccessLogTo::File(path) => Destination::File(path.clone()),
+    };
+    AccessLog::open(&destination).map(Some).map_err(|error| bad_flag("--access-log", &error))
+}
+
+/// Tells the service manager how we are.
+async fn supervise(app: Arc<App>, waits_for_log: bool) {
+    let ready = async {
+        if !waits_for_log {
+            app.hub.ready().await;
+        }
+    };
+    let status = || {
+        let readers: i64 = app.meters.totals().iter().map(|totals| totals.open).sum();
+        let retained = app.hub.retained();
+        let log = if app.hub.is_ready() { "" } else { "; the log cannot be reached" };
+        format!("{readers} readers of {} channels, {} messages retained{log}", retained.channels, retained.messages)
+    };
+    service::supervise(ready, status).await;
 }
 
 async fn open_redis(config: &Config, url: &str) -> Result<Arc<RedisLog>, StartError> {

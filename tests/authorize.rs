@@ -464,7 +464,7 @@ async fn it_opens_the_server_to_other_hosts_and_nothing_else() {
     let node = node(&application).await;
     let answer = Request::get("/poll?channel=a").host("push.example").header("Cookie", "may=a").send(node.http);
     assert_eq!(answer.await.status, 200);
-    for path in ["/metrics", "/channels", "/channels/a"] {
+    for path in ["/metrics", "/status", "/channels", "/channels/a"] {
         assert_eq!(Request::get(path).send(node.http).await.status, 403, "{path}");
     }
     for path in ["/info", "/healthz", "/readyz", "/client.js", "/"] {

@@ -8,9 +8,19 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use support::world::start_on;
-use support::{Haproxy, Kind, Node, Reader, RedisServer, Request, Subscription, eventually, within};
+use support::{Haproxy, Kind, Metrics, Node, Reader, RedisServer, Request, Subscription, eventually, within};
 
 const CHANNELS: [&str; 3] = ["c0", "c1", "c2"];
+
+/// Who publish at once.
+const PUBLISHERS: usize = 4;
+
+/// An id's place in the log: milliseconds and sequence.
+fn place(id: &str) -> (u64, u64) {
+    let (ms, rest) = id.split_once('-').expect("an id");
+    let (seq, _) = rest.split_once('.').expect("an id");
+    (ms.parse().expect("a number"), seq.parse().expect("a number"))
+}
 
 /// A node at given addresses.
 async fn start_at(redis: &RedisServer, http: SocketAddr, tcp: SocketAddr) -> Node {
@@ -63,18 +73,25 @@ async fn nothing_is_missed(readers: usize, happens: impl AsyncFnOnce(&RedisServe
     });
     let reading: Vec<_> = followers.map(|reader| tokio::spawn(follow(reader))).collect();
     let (done, count) = (AtomicBool::new(false), AtomicUsize::new(0));
-    let flow = async {
+    let publisher = async || {
         let mut published = Vec::new();
         while !done.load(Ordering::Relaxed) {
             // A number that is no JSON text of another, and no 0.
-            let payload = (1 + count.fetch_add(1, Ordering::Relaxed)).to_string();
-            let channel = CHANNELS[published.len() % CHANNELS.len()];
+            let number = 1 + count.fetch_add(1, Ordering::Relaxed);
+            let (payload, channel) = (number.to_string(), CHANNELS[number % CHANNELS.len()]);
             published.push((publish(http, channel, &payload).await, payload));
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+        published
+    };
+    let flow = async {
+        let mut published: Vec<(String, String)> =
+            futures_util::future::join_all((0..PUBLISHERS).map(|_| publisher())).await.concat();
         for channel in CHANNELS {
             published.push((publish(http, channel, "0").await, "0".to_owned()));
         }
+        // Several publish at once: the log has decided who was first.
+        published.sort_by_key(|(id, _)| place(id));
         published
     };
     let strike = async {
@@ -129,16 +146,28 @@ async fn nodes_are_killed() {
     .await;
 }
 
-/// A node goes in good order and another one comes.
+/// All nodes are replaced, one after the other, under load: what an upgrade is.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nodes_leave_and_join() {
-    nothing_is_missed(30, async |redis, nodes| {
-        for node in nodes.iter_mut().take(2) {
-            let (http, tcp) = (node.http, node.tcp);
-            node.signal("TERM");
-            assert_eq!(node.exit_code().await, 0);
-            tokio::time::sleep(Duration::from_millis(500)).await;
-            *node = start_at(redis, http, tcp).await;
+async fn a_rolling_restart() {
+    // The longer one with 300 readers in `tests/run --all`.
+    let is_long = std::env::var_os("LONGTAIL_LONG").is_some();
+    let (readers, rounds) = if is_long { (300, 3) } else { (60, 1) };
+    nothing_is_missed(readers, async |redis, nodes| {
+        let count = nodes.len();
+        for index in (0..rounds).flat_map(|_| 0..count) {
+            let (http, tcp) = (nodes[index].http, nodes[index].tcp);
+            let began = Instant::now();
+            nodes[index].signal("TERM");
+            assert_eq!(nodes[index].exit_code().await, 0);
+            println!("node {index} drained in {:?}", began.elapsed());
+            assert!(!nodes[index].log().contains("the time to drain is up"), "{}", nodes[index].log());
+            nodes[index] = start_at(redis, http, tcp).await;
+            // It takes readers again before the next one goes.
+            eventually("it to have readers", async || {
+                let metrics = Metrics::try_of(&nodes[index]).await?;
+                (metrics.sum("longtail_connections") > 0.0).then_some(())
+            })
+            .await;
         }
     })
     .await;

@@ -27,7 +27,7 @@ struct Pipe {
 
 impl Outlet for Pipe {
     fn kind(&self) -> Kind<'_> {
-        Kind { form: 0, before: b"" }
+        Kind { form: 0, before: b"", lane: 0 }
     }
 
     fn encode(&self, messages: &[Arc<Message>]) -> Encoded {

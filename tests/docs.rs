@@ -22,10 +22,28 @@ fn every_code_and_transport_is_in_the_protocol() {
 }
 
 #[test]
+fn every_command_and_its_flags_are_in_the_documentation() {
+    let operations = read("docs/operations.md");
+    let cli = Cli::command();
+    // The demo takes those, too.
+    let of_the_server: Vec<_> = cli.get_arguments().filter_map(|argument| argument.get_long()).collect();
+    for command in cli.get_subcommands() {
+        let name = command.get_name();
+        assert!(operations.contains(&format!("longtail {name}")), "docs/operations.md does not show longtail {name}");
+        let flags = command.get_arguments().filter_map(|argument| argument.get_long());
+        for flag in flags.filter(|flag| !of_the_server.contains(flag)) {
+            assert!(operations.contains(&format!("--{flag}")), "docs/operations.md: --{flag} of longtail {name}");
+        }
+    }
+}
+
+#[test]
 fn every_flag_is_in_the_readme_and_in_the_environment() {
     let readme = read("README.md");
     let cli = Cli::command();
-    let arguments = cli.get_subcommands().chain([&cli]).flat_map(|command| command.get_arguments());
+    // The others are clients: docs/operations.md has their flags.
+    let servers = cli.get_subcommands().filter(|command| command.get_name() == "demo");
+    let arguments = servers.chain([&cli]).flat_map(|command| command.get_arguments());
     for (name, argument) in arguments.filter_map(|argument| argument.get_long().map(|long| (long, argument))) {
         if matches!(name, "help" | "version") {
             continue;
@@ -65,4 +83,22 @@ fn every_test_in_the_table_of_attacks_is_there() {
 
 fn has_test(files: &[String], test: &str) -> bool {
     files.iter().any(|file| read(file).contains(&format!("fn {test}(")))
+}
+
+/// The manual page is what `--help` says. `LONGTAIL_WRITE=1 cargo test --test docs` writes it anew.
+#[test]
+fn the_manual_page_is_that_of_this_version() {
+    let mut page = Vec::new();
+    let command = Cli::command().version(env!("CARGO_PKG_VERSION"));
+    // Its date would be that of the build.
+    clap_mangen::Man::new(command).date("").render(&mut page).expect("a page");
+    let page = String::from_utf8(page).expect("UTF-8");
+    if std::env::var_os("LONGTAIL_WRITE").is_some() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/longtail.1");
+        fs::write(path, &page).expect("the page is written");
+    }
+    assert!(
+        read("packaging/longtail.1") == page,
+        "LONGTAIL_WRITE=1 cargo test --test docs writes packaging/longtail.1 anew"
+    );
 }

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each room, and the rooms that it may use.
-const ROOMS: [(&str, &[&str]); 10] = [
+const ROOMS: [(&str, &[&str]); 13] = [
     ("wire", &[]),
     ("weather", &[]),
     ("cursor", &[]),
@@ -14,8 +14,11 @@ const ROOMS: [(&str, &[&str]); 10] = [
     ("hub", &["log", "cursor", "message"]),
     ("transport", &["hub", "cursor", "message", "wire"]),
     ("serve", &["transport", "hub", "log", "cursor", "message", "wire", "weather"]),
-    ("config", &["log"]),
-    ("server", &["config", "serve", "transport", "hub", "log", "weather"]),
+    ("cli", &["wire"]),
+    ("config", &["cli", "log"]),
+    ("service", &[]),
+    ("logging", &["config"]),
+    ("server", &["config", "serve", "service", "transport", "hub", "log", "weather"]),
 ];
 
 fn files(at: &Path) -> Vec<PathBuf> {

@@ -21,7 +21,7 @@
 //! stretch of writes the tail lets others run; with several threads a large fan-out is divided among
 //! them.
 
-use super::traffic::Tally;
+use super::traffic::{Lanes, Tally};
 use super::{Hub, Limit, id_of};
 use crate::cursor::{Cursor, Id};
 use crate::message::{ClientId, Message};
@@ -70,6 +70,8 @@ pub struct Kind<'a> {
     pub form: u32,
     /// What stands before each message.
     pub before: &'a [u8],
+    /// Where its writes are counted ([`Meter`](super::Meter)); those of several lanes may be the same bytes.
+    pub lane: usize,
 }
 
 /// Bytes for sockets of one kind.
@@ -164,7 +166,7 @@ impl Desk {
         if !is_next || !is_ordered || !(news.is_for_all || self.client.as_ref().is_none_or(is_wanted)) {
             return Outcome::ForTheTask;
         }
-        let encoded = shared.encoded(&**outlet, news);
+        let (encoded, lane) = shared.encoded(&**outlet, news);
         if encoded.weight > parked.left {
             return Outcome::ForTheTask;
         }
@@ -181,6 +183,7 @@ impl Desk {
         shared.tally.deliveries += news.messages.len() as u64;
         shared.tally.writes += 1;
         shared.tally.bytes += n as u64;
+        shared.lanes.add(lane, weight);
         if n < size { Outcome::ForTheTask } else { Outcome::Written }
     }
 }
@@ -206,21 +209,22 @@ pub(super) struct News {
 pub(super) struct Shared {
     kinds: Vec<(u32, Box<[u8]>, Encoded)>,
     tally: Tally,
+    lanes: Lanes,
 }
 
 impl Shared {
-    fn encoded(&mut self, outlet: &dyn Outlet, news: &News) -> Encoded {
+    fn encoded(&mut self, outlet: &dyn Outlet, news: &News) -> (Encoded, usize) {
         let kind = outlet.kind();
         let known = self.kinds.iter().find(|(form, before, _)| *form == kind.form && **before == *kind.before);
         if let Some((.., encoded)) = known {
-            return encoded.clone();
+            return (encoded.clone(), kind.lane);
         }
         let encoded = outlet.encode(&news.messages);
         self.tally.encoded += 1;
         if self.kinds.len() < KINDS {
             self.kinds.push((kind.form, kind.before.into(), encoded.clone()));
         }
-        encoded
+        (encoded, kind.lane)
     }
 }
 
@@ -314,11 +318,12 @@ fn news(hub: &Hub, slot: usize, messages: Vec<Arc<Message>>, head: Cursor, is_al
 async fn part(hub: &Hub, news: &News, mut places: Range<usize>, budget: &mut usize) {
     let mut readers = Vec::with_capacity(places.len().min(STRIDE));
     let mut shared = Shared::default();
+    let mut now = Instant::now();
     while !places.is_empty() {
         let end = places.end.min(places.start + STRIDE);
         hub.memory.read().readers(news.slot, news.messages[0].channel(), places.start..end, &mut readers);
         places.start = end;
-        let now = Instant::now();
+        now = Instant::now();
         for reader in &readers {
             reader.offer(news, &mut shared, now);
         }
@@ -330,4 +335,7 @@ async fn part(hub: &Hub, news: &News, mut places: Range<usize>, budget: &mut usi
         }
     }
     hub.traffic.add(&shared.tally);
+    if let Some(meter) = hub.meter.get() {
+        shared.lanes.tell(&**meter, &news.messages, now);
+    }
 }

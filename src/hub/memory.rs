@@ -1,7 +1,7 @@
 //! The retained log in this node's memory: a window in log order and a ring a channel.
 
 use super::waiter::Waiter;
-use super::{ChannelCounts, Limit, id_of};
+use super::{ChannelCounts, Limit, Retained, id_of};
 use crate::cursor::{Cursor, Epoch, Id};
 use crate::log::{Extent, Retention};
 use crate::message::{Channel, ClientId, Message};
@@ -333,6 +333,10 @@ impl Memory {
     }
 
     /// All channels that are read or retain something.
+    pub(super) fn retained(&self) -> Retained {
+        Retained { messages: self.window.len(), bytes: self.bytes, channels: self.names.len(), read: 0 }
+    }
+
     pub(super) fn channels(&self) -> impl Iterator<Item = &Channel> {
         self.names.keys()
     }

@@ -15,7 +15,7 @@ mod waiter;
 
 pub use direct::{Encoded, Kind, LIMIT, Outlet, Written};
 pub use subscription::{Gap, Limit, Step, Subscription};
-pub use traffic::Tally;
+pub use traffic::{Fanned, LANES, Meter, Tally};
 
 use crate::cursor::{Cursor, Id, Start};
 use crate::log::census::{Census, Change, Counts};
@@ -25,7 +25,8 @@ use memory::Memory;
 use parking_lot::{Mutex, RwLock};
 use presence::Presence;
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tail::Tail;
 use tokio::sync::watch;
@@ -44,6 +45,10 @@ pub struct Hub {
     /// Present once the hub follows its log.
     tail: Mutex<Option<Tail>>,
     traffic: Traffic,
+    /// Hears of the same by lane.
+    meter: OnceLock<Arc<dyn Meter>>,
+    /// Messages that were read from the log.
+    read: AtomicU64,
 }
 
 /// What `/channels/{channel}` tells.
@@ -59,6 +64,19 @@ pub struct ChannelCounts {
     pub last: Option<Cursor>,
 }
 
+/// What a node's memory of the log holds.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Retained {
+    /// Messages.
+    pub messages: usize,
+    /// Their size, by [`Message::weight`].
+    pub bytes: usize,
+    /// Channels that are read or retain something.
+    pub channels: usize,
+    /// Messages that were ever read from the log.
+    pub read: u64,
+}
+
 impl Hub {
     /// A hub over a log. [`Hub::follow`] makes it live. A polling client counts for `away` beyond its
     /// request.
@@ -71,6 +89,8 @@ impl Hub {
             presence: Mutex::new(Presence::new(away)),
             tail: Mutex::new(None),
             traffic: Traffic::default(),
+            meter: OnceLock::new(),
+            read: AtomicU64::new(0),
         })
     }
 
@@ -96,6 +116,11 @@ impl Hub {
         {
             tail.advance(self);
         }
+    }
+
+    /// Has somebody hear what is written to readers in the tail's own turn: the first who asks for it.
+    pub fn meter_by(&self, meter: Arc<dyn Meter>) {
+        let _ = self.meter.set(meter);
     }
 
     /// What was written to readers in the tail's own turn.
@@ -151,6 +176,12 @@ impl Hub {
     /// younger half, by count and by age.
     pub fn is_well_retained(&self, cursor: Cursor) -> bool {
         self.memory.read().is_well_retained(cursor)
+    }
+
+    /// What its memory holds.
+    pub fn retained(&self) -> Retained {
+        let retained = self.memory.read().retained();
+        Retained { read: self.read.load(Ordering::Relaxed), ..retained }
     }
 
     /// Counts of one channel on this node.

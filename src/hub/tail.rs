@@ -11,6 +11,7 @@ use crate::log::memory::now_ms;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -126,6 +127,7 @@ fn apply(hub: &Hub, event: TailEvent, fresh: &mut Fresh) {
             fresh.upset();
         }
         TailEvent::Entries { after, messages, upto } => {
+            hub.read.fetch_add(messages.len() as u64, Ordering::Relaxed);
             let mut memory = hub.memory.write();
             let is_whole = memory.extend(after, messages, upto, now_ms(), &mut fresh.messages);
             let head = memory.cursor();

@@ -104,6 +104,10 @@ impl Metrics {
         let (lag, append) = (self.lag.clone(), self.append_seconds.clone());
         registry.register_with_unit("log_lag", "Age of the newest entry when it was read", Unit::Seconds, lag);
         registry.register_with_unit("log_append", "From a batch to its answer", Unit::Seconds, append);
+        // There from the beginning: a rate over what only comes with the first loss would miss that one.
+        for purpose in ["tail", "append", "read", "subscription"] {
+            drop(self.connections_lost.get_or_create(&Purpose { purpose }));
+        }
         let (lost, bytes) = (self.connections_lost.clone(), self.trimmed_bytes.clone());
         registry.register("log_connections_lost", "Connections to Redis that were lost", lost);
         registry.register_with_unit("log_trimmed", "Memory of the log that trimming gave back", Unit::Bytes, bytes);

@@ -17,24 +17,27 @@ pub struct Direct {
     is_chunked: bool,
     /// Kept beside the rest: to ask the envelope would be another piece of memory a delivery.
     form: u32,
+    lane: usize,
     is_bare: bool,
 }
 
 impl Direct {
     /// A way to write to this socket. `framing`: how the body is framed; `None` where there is no HTTP around it.
-    pub fn new(stream: Arc<TcpStream>, envelope: Arc<dyn Envelope>, framing: Option<Framing>) -> Direct {
+    /// `lane`: where its writes are counted.
+    pub fn new(stream: Arc<TcpStream>, envelope: Arc<dyn Envelope>, framing: Option<Framing>, lane: usize) -> Direct {
         let is_chunked = framing == Some(Framing::Chunked);
         let (before, after) = envelope.around();
         let is_bare = before.is_empty() && after.is_empty();
         // What stands behind a message goes with what stands before it.
         let form = envelope.encoding() as u32 * 2 + u32::from(is_chunked);
-        Direct { stream, envelope, is_chunked, form, is_bare }
+        Direct { stream, envelope, is_chunked, form, lane, is_bare }
     }
 }
 
 impl Outlet for Direct {
     fn kind(&self) -> Kind<'_> {
-        Kind { form: self.form, before: if self.is_bare { b"" } else { self.envelope.around().0 } }
+        let before = if self.is_bare { b"" } else { self.envelope.around().0 };
+        Kind { form: self.form, before, lane: self.lane }
     }
 
     fn encode(&self, messages: &[Arc<Message>]) -> Encoded {

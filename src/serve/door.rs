@@ -62,6 +62,8 @@ pub async fn hear(io: &mut ClientIo, drain: &Drain, timeout: Duration) -> Option
         }
     };
     tokio::select! {
+        // First: what a client has sent in time is answered, also by one who is going.
+        biased;
         () = listen => {}
         () = tokio::time::sleep(timeout) => return None,
         () = drain.begun() => return None,

@@ -5,6 +5,7 @@ use super::budget::{Buffer, Loan, Pace};
 use super::commands::{Commands, Outcome};
 use super::io::ClientIo;
 use super::listener::{Client, Taken};
+use super::meters::Way;
 use super::publish;
 use super::pump::Pump;
 use super::reply::{self, Reply};
@@ -104,6 +105,8 @@ pub struct Duplex<'a> {
     is_open: bool,
     decoder: Box<dyn Decode>,
     commands: Commands,
+    /// How many inputs were whole.
+    taken: u64,
     /// Only while there are any: an idle connection does not keep the queue.
     publishing: Option<Box<FuturesOrdered<Publishing>>>,
     /// Its part of the memory there is, for a command that is not whole yet.
@@ -157,7 +160,7 @@ impl Duplex<'_> {
         if let Some(stream) = io.plain().filter(|_| app.settings.direct_writes) {
             pump.write_directly(stream, None);
         }
-        let mut duplex = Duplex { app, io, unread, is_open: true, decoder, commands, publishing, loan };
+        let mut duplex = Duplex { app, io, unread, is_open: true, decoder, commands, taken: 0, publishing, loan };
         match duplex.carry(pump).await {
             Ok(End::Said) => Box::pin(duplex.io.linger()).await,
             Ok(End::Gone) => {}
@@ -198,7 +201,8 @@ impl Duplex<'_> {
                 if let Poll::Ready(read) = read {
                     return Poll::Ready(Event::Read(read));
                 }
-                // Raw TCP that says nothing: it has the time that a request's head has.
+                // Raw TCP that says nothing, or a byte now and then: for a command it has the time that a request's
+                // head has.
                 if let Some(waiting) = waiting.as_mut().filter(|_| self.publishing.is_none())
                     && waiting.silence.as_mut().poll(cx).is_ready()
                 {
@@ -230,16 +234,17 @@ impl Duplex<'_> {
                 }
                 Event::Drain => pump.bye(Bye::Drain, Some(self.app.drain.retry())),
                 Event::Read(read) => {
-                    if let Some(waiting) = &mut waiting {
-                        waiting.silence.as_mut().reset(Instant::now() + self.app.settings.request_timeout);
-                    }
                     if read? == 0 {
                         // Gone, or listening on with its sending side shut: a write will tell.
                         self.is_open = false;
                         pump.heartbeat();
                     }
+                    let taken = self.taken;
                     if let Some(end) = Box::pin(self.take_inputs(pump)).await? {
                         return Ok(end);
+                    }
+                    if let Some(waiting) = waiting.as_mut().filter(|_| self.taken != taken) {
+                        waiting.silence.as_mut().reset(Instant::now() + self.app.settings.request_timeout);
                     }
                     if !self.is_open && !pump.has_begun() && self.publishing.is_none() {
                         return Ok(End::Said);
@@ -266,6 +271,7 @@ impl Duplex<'_> {
                 Ok(None) => break,
                 Err(breach) => return Box::pin(self.breach(pump, breach)).await.map(Some),
             };
+            self.taken += 1;
             match input {
                 Input::Nothing => {}
                 // Waits for the application where it has to be asked: commands keep their order, and only this
@@ -306,7 +312,7 @@ impl Duplex<'_> {
             let refused = Box::pin(std::future::ready((reference, Err(refusal))));
             return self.publishing.get_or_insert_default().push_back(refused);
         }
-        let appending = publish::append(self.app, vec![draft]);
+        let appending = publish::append(self.app, Way::Command, vec![draft]);
         let mut publishing: Publishing = Box::pin(async move {
             let outcome = appending.await;
             // Until the log has it.

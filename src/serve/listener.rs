@@ -1,6 +1,7 @@
 //! Listening, accepting, and the life of a connection.
 
 use super::access::{self, Door};
+use super::access_log::Entry;
 use super::asker::Asker;
 use super::budget::Buffer;
 use super::commands::Commands;
@@ -160,6 +161,13 @@ impl Handover {
         self.reached.clone()
     }
 
+    /// Writes a request down when what was left here ends; at once where nothing was left.
+    pub(super) fn log(&self, entry: Entry) {
+        if let Some(Taken::Stream(pump, ..) | Taken::Duplex(_, pump, _)) = self.taken.lock().as_deref_mut() {
+            pump.log(entry);
+        }
+    }
+
     /// Notes the body that is given to hyper.
     pub(super) fn replied(&self, body: &Body) {
         if let Body::Whole(Some(bytes)) = body {
@@ -209,8 +217,11 @@ where
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            // The listener is dropped with this: no new connections.
-            () = drain.begun() => return,
+            () = drain.begun() => match waiting(&listener).await {
+                Some(accepted) => accepted,
+                // The listener is dropped with this: no new connections.
+                None => return,
+            },
         };
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
@@ -230,6 +241,17 @@ where
             let io = ClientIo::new(stream, app.settings.write_timeout);
             tokio::spawn(serve(app.clone(), io, client));
         }
+    }
+}
+
+/// A connection that waits to be accepted. Who has connected in time is answered, or sent away with a
+/// word: a listener that is dropped resets those that it has not accepted.
+async fn waiting(listener: &TcpListener) -> Option<io::Result<(TcpStream, SocketAddr)>> {
+    // Without tokio's budget: used up, it would look as if nobody waited.
+    let accepted = tokio::task::unconstrained(poll_fn(|cx| Poll::Ready(listener.poll_accept(cx)))).await;
+    match accepted {
+        Poll::Ready(accepted) => Some(accepted),
+        Poll::Pending => None,
     }
 }
 
@@ -394,35 +416,39 @@ async fn requests(app: &Arc<App>, mut io: ClientIo, client: &Client) -> Option<(
     let reached = client.handover.reached();
     let mut ticket = None;
     let ended = poll_fn(|cx| {
-        if !is_draining && draining.as_mut().poll(cx).is_ready() {
-            // What is under way is answered; what is idle is closed.
-            is_draining = true;
-            Pin::new(&mut connection).graceful_shutdown();
-        }
-        let polled = connection.poll_without_shutdown(cx);
-        // All that this turn has answered goes out at once.
-        if let Some(cork) = &cork {
-            let flushed = cork.poll_flush(cx);
-            if let Poll::Ready(Err(_)) = patience.bound(cx, flushed) {
-                return Poll::Ready(None);
+        loop {
+            let polled = connection.poll_without_shutdown(cx);
+            // All that this turn has answered goes out at once.
+            if let Some(cork) = &cork {
+                let flushed = cork.poll_flush(cx);
+                if let Poll::Ready(Err(_)) = patience.bound(cx, flushed) {
+                    return Poll::Ready(None);
+                }
             }
-        }
-        let is_flushed = !blocked.load(Ordering::Relaxed) && cork.as_ref().is_none_or(Cork::is_empty);
-        // hyper has asked for the body and has nothing left to write: the head is out.
-        let is_out = reached.load(Ordering::Relaxed) && is_flushed;
-        match polled {
-            Poll::Pending if is_out => Poll::Ready(Some(Ok(()))),
-            // A reply that is not taken.
-            Poll::Pending if !is_flushed => {
-                let ticket = ticket.get_or_insert_with(|| app.budget.wait(client.handover.reply()));
-                ticket.poll_cut(cx).map(|()| None)
-            }
-            // While an answer is waited for hyper does not read, and would not notice.
-            Poll::Pending => {
-                ticket = None;
-                reset.as_mut().poll(cx).map(|()| None)
-            }
-            Poll::Ready(ended) => Poll::Ready(Some(ended)),
+            let is_flushed = !blocked.load(Ordering::Relaxed) && cork.as_ref().is_none_or(Cork::is_empty);
+            // hyper has asked for the body and has nothing left to write: the head is out.
+            let is_out = reached.load(Ordering::Relaxed) && is_flushed;
+            return match polled {
+                Poll::Pending if is_out => Poll::Ready(Some(Ok(()))),
+                // What is under way is answered; what is idle is closed. Behind a first reading, or a request that
+                // waits in the socket would be nobody's.
+                Poll::Pending if !is_draining && draining.as_mut().poll(cx).is_ready() => {
+                    is_draining = true;
+                    Pin::new(&mut connection).graceful_shutdown();
+                    continue;
+                }
+                // A reply that is not taken.
+                Poll::Pending if !is_flushed => {
+                    let ticket = ticket.get_or_insert_with(|| app.budget.wait(client.handover.reply()));
+                    ticket.poll_cut(cx).map(|()| None)
+                }
+                // While an answer is waited for hyper does not read, and would not notice.
+                Poll::Pending => {
+                    ticket = None;
+                    reset.as_mut().poll(cx).map(|()| None)
+                }
+                Poll::Ready(ended) => Poll::Ready(Some(ended)),
+            };
         }
     });
     let ended = ended.await?;
@@ -460,6 +486,7 @@ async fn raw(app: Arc<App>, io: ClientIo, client: Client, transport: &'static dy
     };
     if let Some((bye, retry)) = refused {
         let mut out = Vec::new();
+        app.meters.bye(bye);
         opening.envelope.control(&Control::Bye { bye, retry: Some(retry), cursor: None }, &mut out);
         if io.write_all(&out).await.is_ok() {
             io.linger().await;
@@ -468,6 +495,9 @@ async fn raw(app: Arc<App>, io: ClientIo, client: Client, transport: &'static dy
     }
     debug_assert_eq!(transport.lifecycle(&params), Lifecycle::Socket);
     let mut pump = subscribe::pump(&app, transport, &params, opening, None);
+    if let Some(log) = &app.access_log {
+        pump.log(log.begin_raw(client.ip));
+    }
     let asker = Arc::new(Asker::unknown(client.ip, transport.name()));
     let commands = Commands::new(asker, None, false, false);
     Duplex::run(&app, &mut io, transport, &mut pump, commands).await;

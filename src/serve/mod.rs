@@ -1,6 +1,7 @@
 //! The server: listeners, requests, streams, and how they end.
 
 mod access;
+mod access_log;
 mod application;
 mod asker;
 mod authorize;
@@ -14,15 +15,20 @@ mod direct;
 mod door;
 mod drain;
 mod duplex;
+mod figures;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod http2;
 mod io;
 mod keys;
 mod lease;
 mod limits;
 mod listener;
+mod meters;
 mod pages;
 mod pattern;
 mod poll;
+mod process;
 mod proxies;
 mod proxy_protocol;
 mod publish;
@@ -41,16 +47,20 @@ mod tokens;
 mod waiting;
 
 pub use access::{Access, Nearness};
+pub use access_log::{AccessLog, Destination};
 pub use application::Application;
 pub use authorize::{Authorizer, Guard};
 pub use budget::Budget;
 pub use demo::{Demo, HOP};
 pub use drain::Drain;
+pub use figures::Figures;
 pub use http2::Metrics as Http2Metrics;
 pub use keys::Keys;
 pub use limits::Connections;
 pub use listener::{Listeners, bind, serve};
+pub use meters::Meters;
 pub use pattern::Pattern;
+pub use process::Process;
 pub use proxies::Proxies;
 pub use rates::Rates;
 pub use refused::Refused;
@@ -101,6 +111,10 @@ pub struct App {
     pub is_listening: watch::Receiver<bool>,
     /// The demo, where it was asked for.
     pub demo: Option<Demo>,
+    /// Where requests are written down.
+    pub access_log: Option<AccessLog>,
+    /// What is counted.
+    pub meters: Arc<Meters>,
     /// What `/metrics` tells.
     pub metrics: Registry,
     /// What waiting polls have in common.

@@ -39,6 +39,7 @@ const FILES: &[(&str, &str, &[&str])] = &[
         &[include_str!("../../static/demo/page.css"), include_str!("../../static/demo/lane.css")],
     ),
     ("/client.min.js", SCRIPT, &[include_str!("../../static/client.min.js")]),
+    ("/status", "text/html; charset=utf-8", &[include_str!("../../static/status.html")]),
     ("/diagnose", "text/html; charset=utf-8", &[include_str!("../../static/diagnose.html")]),
     ("/diagnose.js", SCRIPT, &[include_str!("../../static/client/diagnose.js")]),
     ("/share.js", SCRIPT, &[include_str!("../../static/client/share.js")]),
@@ -123,8 +124,8 @@ fn file(path: &str) -> Reply {
     let mut reply = reply::whole(StatusCode::OK, content_type, parts.concat());
     // It changes with the server only, and is small: asked for again each time, so never stale.
     reply.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    if path == "/" {
-        // The page is ours alone: nobody frames it to steal clicks on its publish button.
+    if matches!(path, "/" | "/status") {
+        // They are ours alone: nobody frames one to steal clicks on its button, or its figures.
         reply.headers_mut().insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("SAMEORIGIN"));
     }
     reply

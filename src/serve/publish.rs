@@ -5,6 +5,7 @@ use super::asker::Asker;
 use super::authorize::{Action, Authorizer, Publisher, Question};
 use super::counts::Census;
 use super::listener::Client;
+use super::meters::Way;
 use super::reply::{self, Reply};
 use super::request::Request;
 use super::router::read_body;
@@ -21,6 +22,7 @@ use std::borrow::Cow;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// Bytes of a body in all.
 const BODY_BYTES: usize = 1 << 20;
@@ -127,17 +129,21 @@ pub async fn authorize(
 /// Appends drafts. They are queued at the first poll, in the order of first polls.
 pub fn append(
     app: &Arc<App>,
+    way: Way,
     drafts: Vec<Draft>,
 ) -> impl Future<Output = Result<Vec<Option<Cursor>>, Refusal>> + Send + 'static {
     let app = app.clone();
     async move {
+        let began = Instant::now();
         let cursors = app.hub.log().append(drafts).await.map_err(|error| {
             let code = match error {
                 AppendError::Unavailable(_) => Code::LogUnavailable,
                 AppendError::OutcomeUnknown => Code::OutcomeUnknown,
             };
+            app.meters.append_failed(code);
             Refusal::new(code, error.to_string())
         })?;
+        app.meters.published(way, cursors.len(), began);
         if let Some(newest) = cursors.iter().flatten().max_by_key(|cursor| cursor.id) {
             app.hub.advance();
             let _ = tokio::time::timeout(OWN_TAIL_WAIT, app.hub.reached(*newest)).await;
@@ -158,20 +164,7 @@ pub async fn answer(app: &Arc<App>, client: &Client, mut request: Request) -> Re
     let query = request.uri().query().unwrap_or_default();
     let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let kind = content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    let max = app.settings.max_message;
-    let is_form = kind == "application/x-www-form-urlencoded";
-    // Sent by an old browser's hidden form: into a frame, where it would offer JSON as a download.
-    let is_hidden_form = is_form && body.starts_with("data=");
-    let is_json = kind == "application/json" || body.trim_start().starts_with(['{', '[']);
-    let mut drafts = if is_hidden_form {
-        vec![from_fields(query, Some(body), None, max)?]
-    } else if fields(query.as_bytes(), None).any(|(name, _)| name == "channel") {
-        vec![from_fields(query, None, Some(body), max)?]
-    } else if is_json {
-        from_json(body, max)?
-    } else {
-        vec![from_fields(query, is_form.then_some(body), Some(body).filter(|_| !is_form), max)?]
-    };
+    let (mut drafts, is_hidden_form) = drafts(query, &kind, body, app.settings.max_message)?;
     let channels: Vec<Channel> = drafts.iter().map(|draft| draft.channel.clone()).collect();
     let wants_counts = match fields(query.as_bytes(), None).find(|(name, _)| name == "counts") {
         Some((_, value)) => flag("counts", &value)?,
@@ -186,7 +179,7 @@ pub async fn answer(app: &Arc<App>, client: &Client, mut request: Request) -> Re
     // While the log is slow, what waits for it grows with those who publish.
     let mut loan = app.budget.loan();
     loan.set(drafts.iter().map(|draft| draft.payload.as_str().len()).sum())?;
-    let cursors = append(app, drafts).await?;
+    let cursors = append(app, Way::Http, drafts).await?;
     drop(loan);
     let census = if wants_counts { Some(Census::of(app, &channels).await) } else { None };
     let published = published(&channels, &cursors, census.as_ref());
@@ -194,6 +187,29 @@ pub async fn answer(app: &Arc<App>, client: &Client, mut request: Request) -> Re
         return Ok(reply::whole(StatusCode::OK, "text/plain; charset=utf-8", published));
     }
     Ok(reply::json(StatusCode::OK, published))
+}
+
+/// What a request publishes, by its query, its content type without parameters, and its body; and
+/// whether it is an old browser's hidden form.
+///
+/// # Errors
+///
+/// The first that is not sound.
+pub fn drafts(query: &str, kind: &str, body: &str, max: usize) -> Result<(Vec<Draft>, bool), Refusal> {
+    let is_form = kind == "application/x-www-form-urlencoded";
+    // Sent by an old browser's hidden form: into a frame, where it would offer JSON as a download.
+    let is_hidden_form = is_form && body.starts_with("data=");
+    let is_json = kind == "application/json" || body.trim_start().starts_with(['{', '[']);
+    let drafts = if is_hidden_form {
+        vec![from_fields(query, Some(body), None, max)?]
+    } else if fields(query.as_bytes(), None).any(|(name, _)| name == "channel") {
+        vec![from_fields(query, None, Some(body), max)?]
+    } else if is_json {
+        from_json(body, max)?
+    } else {
+        vec![from_fields(query, is_form.then_some(body), Some(body).filter(|_| !is_form), max)?]
+    };
+    Ok((drafts, is_hidden_form))
 }
 
 /// The fields of a query, and of a form where it is one; `payload` is the body where it is none.

@@ -1,9 +1,11 @@
 //! The pump: the one loop that carries a subscription into a stream, whatever the transport.
 
+use super::access_log::Entry;
 use super::direct::Direct;
 use super::drain::Drain;
 use super::lease::Lease;
 use super::limits::Place;
+use super::meters::Meter;
 use super::stream::Framing;
 use crate::hub::{LIMIT, Limit, Step, Subscription};
 use crate::message::{ClientId, Message};
@@ -63,6 +65,7 @@ pub struct Pump {
     subscription: Subscription,
     envelope: Arc<dyn Envelope>,
     pace: Pace,
+    meter: Meter,
     drain: Drain,
     /// The permission to read, where permissions end.
     lease: Option<Box<Lease>>,
@@ -95,7 +98,13 @@ enum State {
 
 impl Pump {
     /// A pump that has not said hello yet.
-    pub fn new(subscription: Subscription, envelope: Arc<dyn Envelope>, pace: Pace, drain: Drain) -> Pump {
+    pub fn new(
+        subscription: Subscription,
+        envelope: Arc<dyn Envelope>,
+        pace: Pace,
+        meter: Meter,
+        drain: Drain,
+    ) -> Pump {
         let now = Instant::now();
         let quiet = pace.quiet();
         let soonest = pace.rollover.map_or(quiet, |rollover| rollover.time.min(quiet));
@@ -103,6 +112,7 @@ impl Pump {
             subscription,
             envelope,
             pace,
+            meter,
             drain,
             lease: None,
             _place: None,
@@ -135,7 +145,7 @@ impl Pump {
 
     /// Lets the hub write to this socket while the pump is parked.
     pub fn write_directly(&mut self, stream: Arc<TcpStream>, framing: Option<Framing>) {
-        let outlet = Direct::new(stream, self.envelope.clone(), framing);
+        let outlet = Direct::new(stream, self.envelope.clone(), framing, self.meter.number());
         self.subscription.set_outlet(Box::new(outlet));
     }
 
@@ -153,6 +163,7 @@ impl Pump {
     pub fn unpark(&mut self) -> Bytes {
         let written = self.subscription.unpark();
         self.written += written.weight;
+        self.meter.wrote_directly(written.weight);
         if let Some(at) = written.at {
             self.spoke = at;
         }
@@ -167,6 +178,11 @@ impl Pump {
     /// Counts for as long as it runs.
     pub fn hold(&mut self, place: Option<Arc<Place>>) {
         self._place = place;
+    }
+
+    /// Writes a request down when the stream has ended.
+    pub fn log(&mut self, entry: Entry) {
+        self.meter.log(entry);
     }
 
     /// The permission to read, where permissions end.
@@ -198,7 +214,7 @@ impl Pump {
         if ready.is_empty() {
             self.ready = None;
         }
-        self.written += bytes.len();
+        self.count(&bytes);
         Some(bytes)
     }
 
@@ -238,6 +254,7 @@ impl Pump {
                         if let Some(frames) = frames {
                             self.ready.get_or_insert_default().push_back(frames);
                         }
+                        self.meter.gap();
                         self.say(&Control::Gap(gap));
                         continue;
                     }
@@ -297,6 +314,7 @@ impl Pump {
     /// Ends the stream. `retry`: when to come back; `None`: not at all.
     pub fn bye(&mut self, bye: Bye, retry: Option<Duration>) {
         let cursor = Some(self.subscription.cursor());
+        self.meter.bye(bye);
         self.say(&Control::Bye { bye, retry, cursor });
         self.state = State::Ended;
     }
@@ -311,14 +329,20 @@ impl Pump {
     }
 
     fn give(&mut self, bytes: Bytes) -> Poll<Option<Bytes>> {
-        self.written += bytes.len();
+        self.count(&bytes);
         Poll::Ready(Some(bytes))
+    }
+
+    fn count(&mut self, bytes: &Bytes) {
+        self.written += bytes.len();
+        self.meter.bytes(bytes.len());
     }
 
     /// The batch as one write. A single message goes out as the bytes that all receivers share.
     fn frames(&mut self, batch: &[Arc<Message>]) -> Bytes {
         self.spoke = Instant::now();
         self.is_fresh = true;
+        self.meter.batch(batch, self.born, self.spoke);
         let (before, after) = self.envelope.around();
         if let ([message], true) = (batch, before.is_empty() && after.is_empty()) {
             return self.envelope.message(message);

@@ -3,27 +3,41 @@
 use super::access::{Access, Door, Nearness};
 use super::asker::Asker;
 use super::listener::Client;
-use super::reply::{self, Reply};
+use super::reply::{self, Body, Reply};
 use super::request::{self, Inbound, Request};
 use super::{App, demo, diagnose, door, pages, publish, subscribe};
 use crate::transport::{self, Code, Refusal, Transport};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Body as _;
-use hyper::header::{ALLOW, CONNECTION, HeaderValue, ORIGIN};
+use hyper::header::{ALLOW, CONNECTION, CONTENT_ENCODING, HeaderValue, ORIGIN};
 use hyper::{Method, StatusCode, Uri, Version};
 use std::sync::Arc;
 
 /// Answers a request. Never fails: a refusal is an answer.
-pub async fn answer(app: &Arc<App>, client: &Client, mut request: Request) -> Reply {
+pub async fn answer(app: &Arc<App>, client: &Client, request: Request) -> Reply {
+    let behind = client.behind_proxies(app, request.headers());
+    let client = behind.as_ref().unwrap_or(client);
+    let Some(log) = &app.access_log else { return respond(app, client, request).await };
+    let mut entry = log.begin(client.ip, &request);
+    entry.transport = transport::by_path(request.uri().path()).map_or("-", |transport| transport.name());
+    let mut reply = respond(app, client, request).await;
+    entry.answered(&reply);
+    // What goes on beyond its head takes its line along, and it is written at the end.
+    match reply.body_mut() {
+        Body::Waiting(waiting) => waiting.log(entry),
+        _ => client.handover.log(entry),
+    }
+    reply
+}
+
+async fn respond(app: &Arc<App>, client: &Client, mut request: Request) -> Reply {
     if let Err(refusal) = request::settle_host(&mut request) {
         return reply::refused(&refusal);
     }
     if client.wants_tls {
         return door::to_https(&request);
     }
-    let behind = client.behind_proxies(app, request.headers());
-    let client = behind.as_ref().unwrap_or(client);
     let version = request.version();
     // All that is needed of the request once it is gone.
     let origin = request.headers().get(ORIGIN).cloned();
@@ -128,6 +142,11 @@ fn refuse(request: &Request, transport: Option<&dyn Transport>, refusal: &Refusa
 ///
 /// `too_large`; `bad_request` for one that does not arrive in time or breaks off.
 pub async fn read_body(app: &App, request: &mut Request, most: usize) -> Result<Bytes, Refusal> {
+    // Nothing is unpacked here, so that nothing can be a bomb; taken as it is it would be garbage.
+    let coding = request.headers().get(CONTENT_ENCODING);
+    if coding.is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        return Err(Refusal::new(Code::BadRequest, "send the body as it is, without Content-Encoding"));
+    }
     let reading = collect(app, Limited::new(request.body_mut(), most), most);
     let body = tokio::time::timeout(app.settings.request_timeout, reading).await;
     body.unwrap_or_else(|_| Err(Refusal::new(Code::BadRequest, "the body took too long to arrive")))

@@ -187,7 +187,7 @@ pub fn pump(
     }
     let subscription = app.hub.subscribe(Some(name), &params.channels, start, params.last, client);
     let pace = Pace { transport: name, heartbeat: app.settings.heartbeat, probe: params.probe, rollover };
-    Pump::new(subscription, opening.envelope, pace, app.drain.clone())
+    Pump::new(subscription, opening.envelope, pace, app.meters.open(name), app.drain.clone())
 }
 
 /// How a batch is waited for.
@@ -217,6 +217,7 @@ async fn batch(
 ) -> Result<Reply, Refusal> {
     let tag = etag(headers)?;
     let start = params.cursor.or(tag.map(Start::After)).unwrap_or(Start::Latest);
+    let (mut meter, asked) = (app.meters.open(transport.name()), Instant::now());
     let (name, client) = (transport.name(), params.client.clone());
     if let Some(client) = &client {
         app.hub.polled(name, &params.channels, client, wait.time.unwrap_or_default());
@@ -232,7 +233,7 @@ async fn batch(
             Err(collector) if wait.may_take_over => {
                 let mut reply = reply::whole(StatusCode::OK, opening.content_type, "");
                 extra_headers(&opening, reply.headers_mut());
-                let waiting = Waiting::new(collector, subscription, timeout, opening.envelope);
+                let waiting = Waiting::new(collector, subscription, timeout, opening.envelope, meter);
                 *reply.body_mut() = Body::Waiting(Box::new(waiting));
                 return Ok(reply);
             }
@@ -247,7 +248,9 @@ async fn batch(
         reply.headers_mut().insert(header::ETAG, quoted(tag));
         return Ok(reply);
     }
-    let mut reply = reply::whole(StatusCode::OK, opening.content_type, batch.to_bytes(&*opening.envelope));
+    let body = batch.to_bytes(&*opening.envelope);
+    meter.answer(&batch, asked, body.len());
+    let mut reply = reply::whole(StatusCode::OK, opening.content_type, body);
     extra_headers(&opening, reply.headers_mut());
     reply.headers_mut().insert(header::ETAG, quoted(batch.cursor));
     Ok(reply)

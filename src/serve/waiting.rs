@@ -3,9 +3,11 @@
 //! and all. Behind the answer the socket goes back to hyper for the next request.
 
 use super::App;
+use super::access_log::Entry;
 use super::budget::Buffer;
 use super::io::ClientIo;
 use super::limits::Place;
+use super::meters::Meter;
 use super::poll::{self, Batch, Collector};
 use super::reply::Reply;
 use crate::cursor::Cursor;
@@ -22,6 +24,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 use tokio::io::AsyncWriteExt as _;
+use tokio::time::Instant;
 
 /// Bytes of a next request that may wait for the answer to this one. More is not read.
 const AHEAD: usize = 16 << 10;
@@ -35,6 +38,8 @@ pub struct Waiting {
     subscription: Subscription,
     timeout: Duration,
     envelope: Arc<dyn Envelope>,
+    meter: Meter,
+    asked: Instant,
     /// Its place among those of its address, where that is counted by request.
     _place: Option<Arc<Place>>,
 }
@@ -46,8 +51,14 @@ impl Waiting {
         subscription: Subscription,
         timeout: Duration,
         envelope: Arc<dyn Envelope>,
+        meter: Meter,
     ) -> Waiting {
-        Waiting { collector, subscription, timeout, envelope, _place: None }
+        Waiting { collector, subscription, timeout, envelope, meter, asked: Instant::now(), _place: None }
+    }
+
+    /// Writes a request down when it has ended.
+    pub fn log(&mut self, entry: Entry) {
+        self.meter.log(entry);
     }
 
     /// Keeps a place for as long as it waits.
@@ -85,7 +96,7 @@ impl Waiting {
     }
 
     async fn answer(self: Box<Self>, step: Option<Step>, app: &App, io: &mut ClientIo, head: &Bytes) -> io::Result<()> {
-        let Waiting { collector, mut subscription, envelope, .. } = *self;
+        let Waiting { collector, mut subscription, envelope, mut meter, asked, .. } = *self;
         let batch = match step {
             // A gap is told at once, with what there is behind it.
             Some(Step::Gap(_)) => poll::now_behind_gap(&mut subscription, collector).await,
@@ -94,6 +105,8 @@ impl Waiting {
         // Not counted as a reader while the answer is written.
         drop(subscription);
         let answer = app.polls.answer(head, &*envelope, &batch, app.drain.has_begun());
+        meter.answer(&batch, asked, answer.body);
+        let answer = answer.bytes;
         // Whether it was slow is of no interest: it comes back by itself.
         app.budget.write(Buffer::of(&answer), io.write_all(&answer)).await?;
         Ok(())
@@ -121,7 +134,15 @@ fn poll_client(
 #[derive(Default)]
 pub struct Shared {
     heads: Mutex<Vec<Bytes>>,
-    last: Mutex<Option<(Key, Bytes)>>,
+    last: Mutex<Option<(Key, Answer)>>,
+}
+
+/// An answer, whole.
+#[derive(Clone)]
+struct Answer {
+    bytes: Bytes,
+    /// How long its body is.
+    body: usize,
 }
 
 /// What an answer depends on, besides the log's content.
@@ -169,7 +190,7 @@ impl Shared {
     }
 
     /// The answer, whole: made once for all who get the same.
-    fn answer(&self, head: &Bytes, envelope: &dyn Envelope, batch: &Batch, is_last: bool) -> Bytes {
+    fn answer(&self, head: &Bytes, envelope: &dyn Envelope, batch: &Batch, is_last: bool) -> Answer {
         // A gap names the place that one asked from; an empty batch may be asked for again much later.
         if batch.gap.is_some() || batch.messages.is_empty() {
             return whole(head, envelope, batch, is_last);
@@ -194,7 +215,7 @@ impl Shared {
     }
 }
 
-fn whole(head: &[u8], envelope: &dyn Envelope, batch: &Batch, is_last: bool) -> Bytes {
+fn whole(head: &[u8], envelope: &dyn Envelope, batch: &Batch, is_last: bool) -> Answer {
     let body = batch.to_bytes(envelope);
     let mut answer = Vec::with_capacity(head.len() + body.len() + 160);
     answer.extend_from_slice(head);
@@ -206,5 +227,5 @@ fn whole(head: &[u8], envelope: &dyn Envelope, batch: &Batch, is_last: bool) -> 
     }
     answer.extend_from_slice(b"\r\n");
     answer.extend_from_slice(&body);
-    answer.into()
+    Answer { bytes: answer.into(), body: body.len() }
 }

@@ -76,6 +76,9 @@ pub enum Bye {
 }
 
 impl Bye {
+    /// Every reason.
+    pub const ALL: &[Bye] = &[Bye::Rollover, Bye::Drain, Bye::SlowReader, Bye::Revoked, Bye::TooManyConnections];
+
     /// Its number, which is also the WebSocket close code.
     pub fn code(self) -> u16 {
         match self {

@@ -3,6 +3,15 @@
 use crate::message::{Message, SLOTS};
 use crate::wire::{json, multipart, script, sse, websocket};
 use bytes::Bytes;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Encodings that this process has made. Counted where one is made, which is once a message and encoding.
+static MADE: AtomicU64 = AtomicU64::new(0);
+
+/// How many encodings this process has made.
+pub fn made() -> u64 {
+    MADE.load(Ordering::Relaxed)
+}
 
 /// How a message's shared bytes are made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +45,7 @@ impl Encoding {
     }
 
     fn encode(self, message: &Message) -> Vec<u8> {
+        MADE.fetch_add(1, Ordering::Relaxed);
         let object = message.object();
         let mut out = Vec::with_capacity(object.len() + 128);
         // A volatile message has no id and moves no cursor.

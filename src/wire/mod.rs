@@ -10,4 +10,5 @@ pub mod lines;
 pub mod multipart;
 pub mod script;
 pub mod sse;
+pub mod timestamp;
 pub mod websocket;

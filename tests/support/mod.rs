@@ -16,6 +16,7 @@ macro_rules! on_both_logs {
     };
 }
 
+pub mod command;
 pub mod decode;
 pub mod door;
 pub mod frames;
@@ -24,6 +25,8 @@ pub mod haproxy;
 pub mod http;
 pub mod json;
 pub mod lines;
+pub mod metrics;
+pub mod nginx;
 pub mod proxy;
 pub mod reader;
 pub mod redis;
@@ -38,6 +41,8 @@ pub use haproxy::Haproxy;
 pub use http::{Request, Response};
 pub use json::{Published, message_ids, same_payload};
 pub use lines::LineClient;
+pub use metrics::Metrics;
+pub use nginx::Nginx;
 pub use reader::{Item, Kind, Reader, Subscription};
 pub use redis::RedisServer;
 pub use sentinel::Sentinels;

@@ -60,6 +60,11 @@ impl Transport {
     }
 }
 
+/// Whether an argument is a variable for the environment, such as `LONGTAIL_OPEN=1`.
+fn is_variable(name: &str) -> bool {
+    !name.is_empty() && name.chars().all(|c| c.is_ascii_uppercase() || c == '_')
+}
+
 /// A process that has not said its addresses yet. An argument such as `LONGTAIL_OPEN=1` is put
 /// into its environment.
 fn spawn(args: &[&str]) -> Child {
@@ -69,7 +74,7 @@ fn spawn(args: &[&str]) -> Child {
     }
     for arg in args {
         match arg.split_once('=') {
-            Some((name, value)) if name.starts_with("LONGTAIL_") => command.env(name, value),
+            Some((name, value)) if is_variable(name) => command.env(name, value),
             _ => command.arg(arg),
         };
     }

@@ -12,6 +12,8 @@ mod entry;
 mod error;
 mod facts;
 mod functions;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod tail;
 
 pub use census::RedisCensus;

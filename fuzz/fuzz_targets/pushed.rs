@@ -1,0 +1,22 @@
+//! Any `PUBLISH` is a sound message or refused.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use longtail::log::pushed::{Pattern, draft};
+use serde_json::value::RawValue;
+
+const MAX: usize = 200;
+
+// The first line is the name that was published to, the rest is the payload.
+fuzz_target!(|input: &[u8]| {
+    let patterns = Pattern::parse_all(&["push:*", "news"]).expect("sound");
+    let end = input.iter().position(|&byte| byte == b'\n').unwrap_or(input.len());
+    let (name, payload) = (String::from_utf8_lossy(&input[..end]), input.get(end + 1..).unwrap_or_default());
+    let channel = patterns.iter().find_map(|pattern| pattern.channel(&name)).and_then(Result::ok);
+    let channel = channel.unwrap_or_else(|| "todo".parse().expect("a channel"));
+    let Ok(draft) = draft(channel, payload, MAX) else { return };
+    let data = draft.payload.as_str();
+    assert!(!data.contains(['\r', '\n']) && data.len() <= MAX * 6 + 2);
+    assert!(serde_json::from_str::<&RawValue>(data).is_ok());
+    assert!(!draft.event.as_str().contains(char::is_control));
+});

@@ -1,0 +1,268 @@
+//! A client: HTTP requests whose bodies are read as they come.
+
+use super::Failure;
+use bytes::Bytes;
+use clap::Args;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, USER_AGENT};
+use hyper::{HeaderMap, Method, Request, Response, Uri};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::{self, Client as Http};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use rustls::{ClientConfig, RootCertStore};
+use serde_json::Value;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// How long a connection may take to come about.
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// Bytes of an answer that is read whole.
+const ANSWER: usize = 8 << 20;
+
+/// Which server, and who we are.
+#[derive(Args, Clone, Debug)]
+pub struct Target {
+    /// Address of the server, as `https://push.example.com`
+    #[arg(long, env = "LONGTAIL_URL", value_name = "URL", default_value = "http://127.0.0.1:8080")]
+    #[arg(help_heading = "Server")]
+    pub url: String,
+
+    #[command(flatten)]
+    credential: Credential,
+}
+
+/// Who we are.
+#[derive(Args, Clone, Debug)]
+pub struct Credential {
+    /// Token or server key. Others see arguments in the list of processes: prefer the environment or a file
+    #[arg(long, env = "LONGTAIL_TOKEN", value_name = "TOKEN", hide_env_values = true, help_heading = "Server")]
+    token: Option<String>,
+
+    /// File that holds the token or the key
+    #[arg(long, env = "LONGTAIL_TOKEN_FILE", value_name = "FILE", help_heading = "Server", conflicts_with = "token")]
+    token_file: Option<PathBuf>,
+}
+
+impl Credential {
+    fn read(&self) -> Result<Option<String>, Failure> {
+        let text = match (&self.token, &self.token_file) {
+            (Some(token), _) => token.clone(),
+            (None, Some(file)) => std::fs::read_to_string(file)
+                .map_err(|error| Failure::Usage(format!("--token-file {}: {error}", file.display())))?,
+            (None, None) => return Ok(None),
+        };
+        let text = text.trim();
+        // The text is not repeated: it may be most of a secret.
+        HeaderValue::try_from(format!("Bearer {text}"))
+            .map_err(|_| Failure::Usage("the token has characters that no token has".into()))?;
+        Ok(Some(text.to_owned()))
+    }
+}
+
+impl Target {
+    /// A client of it.
+    ///
+    /// # Errors
+    ///
+    /// An address or a token that is none.
+    pub fn client(&self) -> Result<Client, Failure> {
+        Client::new(&self.url, &self.credential)
+    }
+}
+
+/// A client of one server.
+#[derive(Clone)]
+pub struct Client {
+    http: Http<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    /// The address without a slash at its end.
+    pub base: String,
+    uri: Uri,
+    /// The token, for where it is not a header.
+    pub token: Option<String>,
+}
+
+impl Client {
+    /// A client of the server at this address.
+    ///
+    /// # Errors
+    ///
+    /// An address or a token that is none.
+    pub fn new(url: &str, credential: &Credential) -> Result<Client, Failure> {
+        let rule = || Failure::Usage("use an address as http://127.0.0.1:8080 or https://push.example.com".into());
+        let uri: Uri = url.parse().map_err(|_| rule())?;
+        let is_sound = matches!(uri.scheme_str(), Some("http" | "https"))
+            && uri.query().is_none()
+            && uri.authority().is_some_and(|authority| !authority.as_str().contains('@'));
+        if !is_sound {
+            return Err(rule());
+        }
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let mut tcp = HttpConnector::new();
+        tcp.set_connect_timeout(Some(CONNECT));
+        tcp.set_nodelay(true);
+        tcp.enforce_http(false);
+        // A machine without certificates can speak plain HTTP all the same.
+        let https = match uri.scheme_str() {
+            Some("https") => HttpsConnectorBuilder::new().with_native_roots()?,
+            _ => HttpsConnectorBuilder::new().with_tls_config(
+                ClientConfig::builder().with_root_certificates(RootCertStore::empty()).with_no_client_auth(),
+            ),
+        };
+        let https = https.https_or_http().enable_http1().wrap_connector(tcp);
+        let http = Http::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build(https);
+        Ok(Client { http, base: url.trim_end_matches('/').to_owned(), uri, token: credential.read()? })
+    }
+
+    /// The server's host, as the address has it.
+    pub fn host(&self) -> &str {
+        self.uri.host().unwrap_or_default().trim_matches(['[', ']'])
+    }
+
+    /// Asks for a path with a query. The answer's status is not looked at.
+    ///
+    /// # Errors
+    ///
+    /// `Unreachable`.
+    pub async fn get(&self, path: &str, headers: &[(&'static str, &str)]) -> Result<Answer, Failure> {
+        self.send(Method::GET, path, headers, Bytes::new()).await
+    }
+
+    /// Sends a body.
+    ///
+    /// # Errors
+    ///
+    /// `Unreachable`.
+    pub async fn post(&self, path: &str, content_type: &str, body: Bytes) -> Result<Answer, Failure> {
+        self.send(Method::POST, path, &[(CONTENT_TYPE.as_str(), content_type)], body).await
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&'static str, &str)],
+        body: Bytes,
+    ) -> Result<Answer, Failure> {
+        let mut request = Request::builder().method(method).uri(format!("{}{path}", self.base));
+        request = request.header(USER_AGENT, concat!("longtail/", env!("CARGO_PKG_VERSION")));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        if let Some(token) = &self.token {
+            request = request.header(AUTHORIZATION, format!("Bearer {token}"));
+        }
+        let request = request.body(Full::new(body)).map_err(|error| Failure::Usage(error.to_string()))?;
+        match self.http.request(request).await {
+            Ok(response) => Ok(Answer { response }),
+            Err(error) => Err(self.unreachable(&reason(&error))),
+        }
+    }
+
+    /// Says that the server was not reached.
+    pub fn unreachable(&self, reason: &str) -> Failure {
+        Failure::Unreachable { url: self.base.clone(), reason: reason.to_owned() }
+    }
+}
+
+/// The innermost cause, which says most: "connection refused" and not "client error".
+fn reason(error: &legacy::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    cause.to_string()
+}
+
+/// An answer whose body is read as it comes.
+pub struct Answer {
+    response: Response<Incoming>,
+}
+
+impl Answer {
+    /// Its status.
+    pub fn status(&self) -> u16 {
+        self.response.status().as_u16()
+    }
+
+    /// Its headers.
+    pub fn headers(&self) -> &HeaderMap {
+        self.response.headers()
+    }
+
+    /// What comes next of the body; `None` at its end. Cancel safe.
+    ///
+    /// # Errors
+    ///
+    /// The connection broke off.
+    pub async fn piece(&mut self) -> Result<Option<Bytes>, Failure> {
+        while let Some(frame) = self.response.body_mut().frame().await {
+            match frame.map(hyper::body::Frame::into_data) {
+                Ok(Ok(bytes)) if !bytes.is_empty() => return Ok(Some(bytes)),
+                Ok(_) => {}
+                Err(error) => return Err(Failure::Unsound(format!("the answer broke off: {error}"))),
+            }
+        }
+        Ok(None)
+    }
+
+    /// The whole body, as text.
+    ///
+    /// # Errors
+    ///
+    /// It broke off, or is larger than anything a server of ours sends.
+    pub async fn text(mut self) -> Result<String, Failure> {
+        let mut text = Vec::new();
+        while let Some(piece) = self.piece().await? {
+            text.extend_from_slice(&piece);
+            if text.len() > ANSWER {
+                return Err(Failure::Unsound("the answer is too large".into()));
+            }
+        }
+        Ok(String::from_utf8_lossy(&text).into_owned())
+    }
+
+    /// The answer, if it is a 200.
+    ///
+    /// # Errors
+    ///
+    /// `Refused`, with the server's own words where there are some.
+    pub async fn ok(self) -> Result<Answer, Failure> {
+        let status = self.status();
+        if status == 200 {
+            return Ok(self);
+        }
+        Err(Failure::Refused { status, text: error_text(&self.text().await.unwrap_or_default()) })
+    }
+
+    /// The body of a 200, as JSON.
+    ///
+    /// # Errors
+    ///
+    /// `Refused`, or something that is no JSON.
+    pub async fn json(self) -> Result<Value, Failure> {
+        let text = self.ok().await?.text().await?;
+        serde_json::from_str(&text).map_err(|_| Failure::Unsound("the answer is no JSON: is this a Longtail?".into()))
+    }
+}
+
+/// `code: message` of an error's body, or its beginning where it is not one of ours.
+pub fn error_text(body: &str) -> String {
+    let json: Value = serde_json::from_str(body).unwrap_or_default();
+    match (json["error"]["code"].as_str(), json["error"]["message"].as_str()) {
+        (Some(code), Some(message)) => format!("{code}: {}", printable(message)),
+        _ => printable(&body.chars().take(100).collect::<String>()),
+    }
+}
+
+/// A text that moves no cursor and changes no colour of a terminal.
+pub fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+/// A field's value, as a query has it.
+pub fn quote(value: &str) -> String {
+    form_urlencoded::byte_serialize(value.as_bytes()).collect()
+}

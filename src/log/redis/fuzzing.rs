@@ -1,0 +1,39 @@
+//! Parsers of this room, opened for the fuzzer only.
+
+use super::entry;
+use crate::cursor::Epoch;
+use crate::message::{Draft, Message};
+use redis::Value;
+
+fn text(bytes: &[u8]) -> Value {
+    Value::BulkString(bytes.to_vec())
+}
+
+/// The messages of a reply of `XREAD` that has one entry of this id and these fields and values.
+pub fn entries(id: &[u8], fields: &[&[u8]], max_payload: usize) -> Vec<Message> {
+    let fields = fields.iter().map(|field| text(field)).collect();
+    let entry = Value::Array(vec![text(id), Value::Array(fields)]);
+    let reply = Value::Array(vec![Value::Array(vec![text(b"longtail:log"), Value::Array(vec![entry])])]);
+    let entries = entry::read_entries(&reply).unwrap_or_default();
+    let epoch: Epoch = "k3f9a1".parse().unwrap_or_else(|_| unreachable!("an epoch"));
+    entries.iter().filter_map(|entry| entry.message(epoch, max_payload).ok()).collect()
+}
+
+/// A draft as its entry's fields and values.
+pub fn draft_fields(draft: &Draft) -> Vec<String> {
+    entry::draft_fields(draft)
+}
+
+/// What another node has told of a volatile message.
+pub fn volatile(json: &[u8], max_payload: usize) -> Option<Message> {
+    entry::volatile_from_json(json, max_payload)
+}
+
+/// What the identity's reply says.
+pub fn identity(names: &[&[u8]]) -> bool {
+    let group = |pair: &[&[u8]]| {
+        let words = [b"name".as_slice(), pair[0], b"last-delivered-id", pair[1]];
+        Value::Array(words.iter().map(|word| text(word)).collect())
+    };
+    entry::identity(&Value::Array(names.chunks_exact(2).map(group).collect())).is_some()
+}

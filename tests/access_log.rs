@@ -1,0 +1,172 @@
+//! The access log: a line for each request at its end, and no credential in it, nor anywhere else.
+
+mod support;
+
+use std::path::PathBuf;
+use std::time::Duration;
+use support::http::raw;
+use support::redis::fresh_dir;
+use support::server::run_to_end;
+use support::websocket::handshake;
+use support::{Kind, Log, Metrics, Node, Reader, Request, Subscription, World, each_transport, eventually};
+
+struct Lines {
+    dir: PathBuf,
+}
+
+impl Lines {
+    fn new() -> Lines {
+        Lines { dir: fresh_dir("access-log") }
+    }
+
+    fn path(&self) -> String {
+        self.dir.join("access.log").display().to_string()
+    }
+
+    fn text(&self) -> String {
+        std::fs::read_to_string(self.path()).unwrap_or_default()
+    }
+
+    /// The first line that holds this.
+    async fn with(&self, wanted: &str) -> String {
+        eventually(&format!("a line with {wanted}"), async || {
+            self.text().lines().find(|line| line.contains(wanted)).map(str::to_owned)
+        })
+        .await
+    }
+}
+
+impl Drop for Lines {
+    fn drop(&mut self) {
+        std::fs::remove_dir_all(&self.dir).ok();
+    }
+}
+
+#[tokio::test]
+async fn each_request_is_a_line() {
+    let lines = Lines::new();
+    let World { node, .. } = World::start(Log::Memory, &["--access-log", &lines.path()]).await;
+    node.publish("todo", "1").await;
+    let line = lines.with("\"POST /publish?channel=todo\"").await;
+    let words: Vec<&str> = line.rsplit(' ').collect();
+    let bytes: u64 = words[2].parse().expect("bytes");
+    assert_eq!((words[0], words[3], bytes > 40), ("-", "200", true), "{line}");
+    assert!(line.starts_with("20") && line.contains("Z 127.0.0.1 \"POST"), "{line}");
+    node.get("/nothing").await;
+    assert!(lines.with("\"GET /nothing\"").await.contains("\" 404 "), "{}", lines.text());
+
+    each_transport(
+        &node,
+        |transport| transport.is_stream(),
+        async |transport| {
+            let subscription = Subscription::to(&["todo"]).from(&node.latest("todo").await);
+            let mut reader = Reader::open(&node, &transport, subscription).await;
+            reader.next_of(Kind::Hello).await;
+            let name = transport.name.clone();
+            assert!(!lines.text().contains(&format!(" {name}\n")), "{name}: a stream is written at its end");
+            drop(reader);
+            let line = lines.with(&format!(" {name}")).await;
+            let status = match transport.lifecycle.as_str() {
+                "socket" => "-",
+                "duplex" => "101",
+                _ => "200",
+            };
+            let words: Vec<&str> = line.rsplit(' ').collect();
+            let bytes: u64 = words[2].parse().expect("bytes");
+            assert!(words[3] == status && bytes > 100, "{line}");
+        },
+    )
+    .await;
+}
+
+/// A file that is moved away is begun anew, as logrotate wants it; the end loses no line.
+#[tokio::test]
+async fn the_file_may_be_moved_away() {
+    let lines = Lines::new();
+    let World { mut node, .. } = World::start(Log::Memory, &["--access-log", &lines.path()]).await;
+    node.get("/first").await;
+    lines.with("/first").await;
+    let moved = lines.dir.join("access.log.1");
+    std::fs::rename(lines.path(), &moved).expect("moved");
+    eventually("a new file", async || {
+        node.get("/second").await;
+        lines.text().contains("/second").then_some(())
+    })
+    .await;
+    assert!(std::fs::read_to_string(&moved).expect("the old file").contains("/first"));
+    for n in 0..200 {
+        node.get(&format!("/n{n}")).await;
+    }
+    node.signal("TERM");
+    assert_eq!(node.exit_code().await, 0);
+    let text = lines.text();
+    assert!((0..200).all(|n| text.contains(&format!("\"GET /n{n}\" 404"))), "{}", text.lines().count());
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_opened_is_a_bad_configuration() {
+    let (code, said) = run_to_end(&["--listen", "127.0.0.1:0", "--access-log", "/nowhere/access.log"]).await;
+    assert!(
+        code == 64 && said.contains("--access-log") && said.lines().last().is_some_and(|line| line.len() > 20),
+        "{said}"
+    );
+}
+
+const SECRET: &str = "S3cr3tOfMine";
+
+async fn send_secrets(node: &Node) {
+    for name in ["token", "key", "access_token", "Token", "t%6Fken", "password", "unknown", SECRET] {
+        for path in ["/poll", "/sse", "/publish", "/jsonp", "/info", "/nothing", "/channels/a", "/metrics"] {
+            let target = format!("{path}?channel=a&last=x&callback=cb&{name}={SECRET}");
+            for request in [Request::get(&target), Request::post(&target, SECRET.as_bytes())] {
+                let request = request
+                    .header("Authorization", &format!("Bearer {SECRET}"))
+                    .header("Cookie", &format!("longtail_token={SECRET}; PHPSESSID={SECRET}"))
+                    .header("X-Api-Key", SECRET);
+                request.try_send(node.http).await;
+            }
+        }
+    }
+    handshake(&format!("/ws?channel=a&token={SECRET}")).header("Authorization", SECRET).open(node.http).await;
+    let form = format!("channel=a&cursor=nonsense&token={SECRET}");
+    Request::form("/poll", &form).send(node.http).await;
+    for request in [
+        format!("GET http://user:{SECRET}@localhost/poll?channel=a HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+        format!("{SECRET} /poll HTTP/1.1\r\nHost: {SECRET}\r\n\r\n"),
+        format!("GET /poll?channel=a HTTP/9.9{SECRET}\r\n\r\n"),
+        format!("GET /poll?channel=a HTTP/1.1\r\nHost: localhost\r\nAuthorization Bearer {SECRET}\r\n\r\n"),
+    ] {
+        raw(node.http, request.as_bytes()).await;
+    }
+    let mut client = support::LineClient::connect(node.tcp).await;
+    for command in [
+        format!(r#"{{"type":"subscribe","channels":["a"],"cursor":"x","token":"{SECRET}"}}"#),
+        format!(r#"{{"type":"{SECRET}","token":"{SECRET}"}}"#),
+        format!(r#"{{"token":"{SECRET}"#),
+    ] {
+        client.send(&command).await;
+        client.line().await;
+    }
+}
+
+/// No credential in the access log, in the log at its most talkative, or in the metrics.
+#[tokio::test]
+async fn no_credential_is_written_down() {
+    let lines = Lines::new();
+    let args = ["--access-log", &lines.path(), "--log", "trace"];
+    let World { node, redis: _redis } = World::start(Log::Redis, &args).await;
+    send_secrets(&node).await;
+    node.get("/the-last").await;
+    lines.with("/the-last").await;
+    let (access, log) = (lines.text(), node.log());
+    assert!(access.contains("?channel=a&last=x&callback=cb&token=[removed]"), "{access}");
+    assert!(log.contains("DEBUG"), "the log at its most talkative: {log}");
+    // One request's method is the secret: it is no credential, and shows that the search finds what is there.
+    let found: Vec<&str> = access.lines().filter(|line| line.contains(SECRET)).collect();
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].contains(&format!("\"{SECRET} /poll\" ")), "{found:?}");
+    let found: Vec<&str> = log.lines().filter(|line| line.contains(SECRET)).collect();
+    assert!(found.is_empty(), "{found:?}");
+    assert!(!Metrics::of(&node).await.text.contains(SECRET));
+    tokio::time::timeout(Duration::from_secs(5), node.get("/healthz")).await.expect("it lives");
+}

@@ -1,0 +1,482 @@
+//! Attacks that servers of this kind have suffered, and that no other test here tries.
+//! docs/security.md lists all of them with their tests.
+
+mod support;
+
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+use support::door::Stream;
+use support::http::raw;
+use support::websocket::{KEY, frame, handshake};
+use support::world::start_on;
+use support::{
+    Haproxy, Kind, LineClient, Log, Metrics, Nginx, Node, RawWebSocket, Reader, RedisServer, Request, Response, SOON,
+    Subscription, World, eventually, within,
+};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+const PATHS: [&str; 14] = [
+    "/",
+    "/poll",
+    "/long-poll",
+    "/jsonp",
+    "/forever-frame",
+    "/xhr-stream",
+    "/multipart",
+    "/sse",
+    "/ndjson",
+    "/publish",
+    "/info",
+    "/channels/a",
+    "/metrics",
+    "/nothing",
+];
+
+/// The node answers, and a reader that was there before still gets messages.
+async fn unharmed(node: &Node, witness: &mut Reader) {
+    let new = node.publish_numbers("todo", 1).await;
+    witness.expect(&new).await;
+}
+
+async fn witness(node: &Node) -> Reader {
+    let sse = node.transport("sse").await;
+    let mut witness = Reader::open(node, &sse, Subscription::to(&["todo"])).await;
+    witness.next_of(Kind::Hello).await;
+    witness
+}
+
+/// A path that ends like a program's name, and a callback that would be its text (CVE-2015-5211).
+#[tokio::test]
+async fn reflected_file_download() {
+    let World { node, .. } = World::start(Log::Memory, &[]).await;
+    for path in ["/x.bat", "/jsonp/x.bat", "/jsonp;/x.bat", "/jsonp%2Fx.bat", "/poll/x.cmd", "/sse.bat", "/JSONP"] {
+        let answer = node.get(&format!("{path}?channel=a&mode=poll&callback=calc")).await;
+        assert_eq!(answer.status, 404, "{path}");
+        assert!(!answer.text().contains("calc"), "{path}: {}", answer.text());
+        assert_eq!(answer.header("X-Content-Type-Options"), Some("nosniff"), "{path}");
+    }
+}
+
+/// A callback that is a whole Flash file in letters (CVE-2014-4671): the body never begins with it.
+#[tokio::test]
+async fn rosetta_flash() {
+    let World { node, .. } = World::start(Log::Memory, &[]).await;
+    let callback = "CWSMIKI0hCD0Up0IZUnnnnnnnnnnnnnnnnnnnUU5nnnnnn3Snn7iiudIbEAt333";
+    for query in ["channel=a&mode=poll", "channel=a%20b", "channel=a&cursor=bad"] {
+        let answer = node.get(&format!("/jsonp?{query}&callback={callback}")).await;
+        assert!(answer.status == 200 && answer.text().starts_with("/**/CWS"), "{}", answer.text());
+        assert!(answer.header("Content-Type").is_some_and(|kind| kind.starts_with("application/javascript")));
+    }
+}
+
+/// Line ends in whatever is answered in a header or a line (and names of headers in what is not).
+#[tokio::test]
+async fn header_injection() {
+    let World { node, .. } = World::start(Log::Memory, &[]).await;
+    let evil = "a%0d%0aSet-Cookie:%20x=1%0d%0a%0d%0a<script>";
+    for path in PATHS {
+        for field in ["channel", "callback", "cursor", "domain", "client", "event", "mode", "token", "prefix"] {
+            let other = if field == "channel" { "mode=poll" } else { "channel=a&mode=poll" };
+            let target = format!("{path}?{other}&max_seconds=1&timeout=1&{field}={evil}");
+            let mut answer = Request::get(&target).header("Last-Event-ID", "").open(node.http).await;
+            assert_eq!(answer.header("Set-Cookie"), None, "{target}");
+            if answer.status != 200 {
+                answer.finish().await;
+                assert!(!answer.text().contains("<script>") && !answer.text().contains("x=1"), "{target}");
+            }
+        }
+    }
+    for header in ["Origin", "If-None-Match", "Last-Event-ID", "Host", "Sec-WebSocket-Key", "Sec-WebSocket-Protocol"] {
+        let request =
+            format!("GET /poll?channel=a HTTP/1.1\r\nHost: localhost\r\n{header}: a\rSet-Cookie: x=1\r\n\r\n");
+        if let Some(answer) = raw(node.http, request.as_bytes()).await {
+            assert_eq!((answer.status, answer.header("Set-Cookie")), (400, None), "{header}");
+        }
+    }
+}
+
+/// An upgrade on every path, of every kind (CVE-2022-21676 and others ended the process).
+#[tokio::test]
+async fn upgrades_on_every_path() {
+    let World { node, .. } = World::start(Log::Memory, &[]).await;
+    let mut witness = witness(&node).await;
+    let upgrades = ["websocket", "h2c", "TLS/1.0", "websocket, h2c", ""];
+    for path in PATHS {
+        for method in ["GET", "POST", "HEAD", "OPTIONS", "CONNECT"] {
+            for upgrade in upgrades {
+                let request = format!(
+                    "{method} {path}?channel=a&timeout=1&max_seconds=1&callback=cb&mode=poll HTTP/1.1\r\nHost: localhost\r\n\
+                     Connection: Upgrade, HTTP2-Settings\r\nUpgrade: {upgrade}\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n\
+                     Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\nContent-Length: 0\r\n\r\n"
+                );
+                let mut stream = TcpStream::connect(node.http).await.expect("connect");
+                stream.write_all(request.as_bytes()).await.expect("write");
+                let mut head = [0; 12];
+                within(SOON, "an answer", stream.read_exact(&mut head)).await.expect("an answer");
+                assert!(!head.ends_with(b"101"), "{method} {path} {upgrade}");
+            }
+        }
+    }
+    for beginning in [
+        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        "\x16\x03\x01\x02\x00\x01\x00\x01\u{fc}\x03\x03",
+        "\0\0\0\0",
+        "{\"type\":\"ping\"}\n",
+    ] {
+        let mut stream = TcpStream::connect(node.http).await.expect("connect");
+        stream.write_all(beginning.as_bytes()).await.expect("write");
+        stream.shutdown().await.ok();
+        let mut answer = Vec::new();
+        within(SOON, "its end", stream.read_to_end(&mut answer)).await.ok();
+        let answer = String::from_utf8_lossy(&answer);
+        assert!(
+            answer.is_empty() || answer.starts_with("HTTP/1.1 400") || answer.starts_with("HTTP/1.1 505"),
+            "{answer}"
+        );
+    }
+    unharmed(&node, &mut witness).await;
+}
+
+/// A client that goes at each byte of its handshake.
+#[tokio::test]
+async fn handshakes_that_break_off() {
+    let World { node, .. } = World::start(Log::Memory, &[]).await;
+    let mut witness = witness(&node).await;
+    let handshake = format!(
+        "GET /ws?channel=todo HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n\r\n"
+    );
+    for cut in 0..=handshake.len() {
+        let mut stream = TcpStream::connect(node.http).await.expect("connect");
+        stream.write_all(&handshake.as_bytes()[..cut]).await.expect("write");
+        if cut % 2 == 0 {
+            // A reset in place of an end.
+            stream.set_zero_linger().expect("linger");
+        }
+    }
+    unharmed(&node, &mut witness).await;
+    eventually("all to be gone", async || (Metrics::of(&node).await.value("longtail_sockets") <= 2.0).then_some(()))
+        .await;
+    // Thousands of headers in one (CVE-2023-43669).
+    let many: String = (0..5000).map(|n| format!("X-{n}: y\r\n")).collect();
+    let request = handshake.replace("\r\n\r\n", &format!("\r\n{many}\r\n"));
+    let status = raw(node.http, request.as_bytes()).await.map_or(431, |answer| answer.status);
+    assert!(matches!(status, 400 | 431), "{status}");
+    unharmed(&node, &mut witness).await;
+}
+
+/// Cursors of every kind of nonsense, by the thousand: an answer each, no 5xx, and no time lost.
+#[tokio::test]
+async fn bad_cursors_by_the_thousand() {
+    let World { node, .. } = World::start(Log::Memory, &[]).await;
+    node.publish_numbers("todo", 50).await;
+    let good = node.latest("todo").await;
+    let epoch = good.split_once('.').expect("an epoch").1.to_owned();
+    let mut cursors: Vec<String> = Vec::new();
+    for ms in ["0", "1", "-1", "00", "18446744073709551615", "18446744073709551616", "9e99", "1 ", "１", ""] {
+        for seq in ["0", "-1", "18446744073709551615", "99999999999999999999999", "x", ""] {
+            for epoch in [epoch.as_str(), "0", "zzzzzzzz", "-", "", "\u{0}", "é"] {
+                cursors.push(format!("{ms}-{seq}.{epoch}"));
+                cursors.push(format!("{ms}-{seq}{epoch}"));
+            }
+        }
+    }
+    cursors.extend((0..=good.len()).map(|end| good[..end].to_owned()));
+    cursors.extend((0..500).map(|n| "-".repeat(n) + "." + &"0".repeat(n)));
+    let mut stream = Stream::from(TcpStream::connect(node.http).await.expect("connect"));
+    let (mut refused, mut gaps, mut good) = (0, 0, 0);
+    let began = Instant::now();
+    for cursor in &cursors {
+        let target = format!("/poll?channel=todo&limit=1&cursor={}", support::quote(cursor));
+        let request = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.expect("write");
+        let mut answer = Response::new(stream, false);
+        within(SOON, "an answer", answer.read_head()).await.expect("an answer");
+        answer.finish().await;
+        match answer.status {
+            400 => {
+                assert_eq!(answer.error_code(), "bad_cursor", "{cursor}");
+                refused += 1;
+            }
+            200 if answer.json()["gap"].is_object() => gaps += 1,
+            200 => good += 1,
+            other => panic!("{other} for {cursor:?}"),
+        }
+        stream = answer.into_stream().0;
+    }
+    println!("{} cursors in {:?}: {refused} refused, {gaps} gaps, {good} good", cursors.len(), began.elapsed());
+    assert!(refused > 1000 && gaps > 5 && good >= 1, "{refused} {gaps} {good}");
+    assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
+}
+
+/// How long something takes: the best of three, since others use the machine, too.
+async fn best(mut what: impl AsyncFnMut()) -> f64 {
+    let mut best = f64::MAX;
+    for _ in 0..3 {
+        let began = Instant::now();
+        what().await;
+        best = best.min(began.elapsed().as_secs_f64());
+    }
+    best
+}
+
+/// The largest input of the smallest parts costs what its size costs: four times as much is not sixteen
+/// times as long (Engine.IO 3's packets were quadratic).
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_cost_of_small_parts_is_linear() {
+    let World { node, .. } = World::start(Log::Memory, &[]).await;
+    let node = &node;
+    let fragments = async |count: usize| {
+        let mut socket = RawWebSocket::open(node, "/ws").await;
+        socket.next_of("hello").await;
+        let command = br#"{"type":"ping","ref":1}"#;
+        let mut bytes = frame(1, b" ");
+        // Fragments of one byte and of none, and pings between them.
+        (0..count).for_each(|n| bytes.extend(frame(0, if n % 2 == 0 { b" " } else { b"" })));
+        bytes.extend(frame(0x80, command));
+        socket.send(&bytes).await;
+        socket.next_of("pong").await;
+    };
+    let lines = async |count: usize| {
+        let mut client = LineClient::connect(node.tcp).await;
+        client.send_bytes("\n".repeat(count).as_bytes()).await;
+        client.send(r#"{"type":"ping","ref":1}"#).await;
+        while client.json().await["type"] != "pong" {}
+    };
+    let one_line = async |count: usize| {
+        let mut client = LineClient::connect(node.tcp).await;
+        // One long line in many small reads.
+        for part in " ".repeat(count).as_bytes().chunks(100) {
+            client.send_bytes(part).await;
+        }
+        client.send(r#"{"type":"ping","ref":1}"#).await;
+        assert_eq!(client.json().await["type"], "pong");
+    };
+    let array = async |count: usize| {
+        let body = format!("[{}0]", "0,".repeat(count));
+        assert!(matches!(node.publish_json(&body).await.status, 400 | 413));
+    };
+    let keys = async |count: usize| {
+        let body = format!("{{{}\"channel\":\"a b\"}}", "\"\":0,".repeat(count));
+        assert_eq!(node.publish_json(&body).await.error_code(), "bad_channel");
+    };
+    let fields = async |count: usize| {
+        let form = format!("{}channel=a%20b", "a&".repeat(count));
+        assert_eq!(Request::form("/poll", &form).send(node.http).await.error_code(), "bad_channel");
+    };
+    macro_rules! linear {
+        ($($name:ident $most:expr;)*) => {$(
+            let most: usize = $most;
+            let (quarter, whole) = (best(async || $name(most / 4).await).await, best(async || $name(most).await).await);
+            println!("{}: {most} in {:.1} ms, a quarter in {:.1} ms", stringify!($name), whole * 1e3, quarter * 1e3);
+            // What is fast whatever its size proves nothing by its ratio.
+            assert!(whole < 0.2 || whole / quarter < 10.0, "{}: {whole} {quarter}", stringify!($name));
+            assert!(whole < 10.0, "{}: {whole}", stringify!($name));
+        )*};
+    }
+    linear! {
+        fragments 60_000;
+        lines 20_000;
+        one_line 100_000;
+        array 500_000;
+        keys 200_000;
+        fields 60_000;
+    }
+}
+
+fn gzip(bytes: usize) -> Vec<u8> {
+    let script = format!("head -c {bytes} /dev/zero | gzip -9");
+    let output = Command::new("sh").args(["-c", &script]).stdin(Stdio::null()).output().expect("gzip");
+    assert!(output.stdout.len() > 1000);
+    output.stdout
+}
+
+/// Nothing is unpacked: a compressed body is refused, a compressed frame is a violation (CVE-2026-39804).
+#[tokio::test]
+async fn decompression_bombs() {
+    let World { node, .. } = World::start(Log::Memory, &[]).await;
+    let bomb = gzip(64 << 20);
+    let before = Metrics::of(&node).await.value("process_resident_memory_bytes");
+    for coding in ["gzip", "deflate", "br", "zstd", "gzip, gzip", "x"] {
+        for (path, kind) in [
+            ("/publish?channel=a", "text/plain"),
+            ("/publish", "application/json"),
+            ("/sse", "application/x-www-form-urlencoded"),
+        ] {
+            let request = Request::post(path, &bomb).header("Content-Encoding", coding).header("Content-Type", kind);
+            let answer = request.send(node.http).await;
+            if path == "/sse" {
+                assert!(answer.status == 400 || answer.text().contains("bad_request"), "{coding} {path}");
+            } else {
+                assert_eq!((answer.status, answer.error_code().as_str()), (400, "bad_request"), "{coding} {path}");
+            }
+        }
+    }
+    let identity = Request::post("/publish?channel=a", b"1").header("Content-Encoding", "identity");
+    assert_eq!(identity.send(node.http).await.status, 200);
+    // Whoever says nothing of it is told that it is no text.
+    let answer = Request::post("/publish?channel=a", &bomb).send(node.http).await;
+    assert_eq!(answer.error_code(), "not_utf8");
+
+    let offered =
+        handshake("/ws?channel=a").header("Sec-WebSocket-Extensions", "permessage-deflate; client_max_window_bits");
+    let answer = offered.open(node.http).await;
+    assert_eq!((answer.status, answer.header("Sec-WebSocket-Extensions")), (101, None));
+    let mut socket = RawWebSocket::open(&node, "/ws?channel=a").await;
+    socket.send(&frame(0xc1, &bomb[..60_000])).await;
+    assert_eq!(socket.close_code().await, 1002);
+    let after = Metrics::of(&node).await.value("process_resident_memory_bytes");
+    assert!(after - before < 32e6, "{before} {after}");
+}
+
+/// A byte now and then, for ever, on raw TCP: a command has the time that a request has.
+#[tokio::test]
+async fn slow_commands_are_ended() {
+    let World { node, .. } = World::start(Log::Memory, &["--request-timeout", "1"]).await;
+    let began = Instant::now();
+    let mut stream = TcpStream::connect(node.tcp).await.expect("connect");
+    let ended = within(SOON, "the end of a slow command", async {
+        loop {
+            let mut byte = [0];
+            tokio::select! {
+                read = stream.read(&mut byte) => return read.unwrap_or(0),
+                () = tokio::time::sleep(Duration::from_millis(200)) => {}
+            }
+            if stream.write_all(b" ").await.is_err() {
+                return 0;
+            }
+        }
+    });
+    assert_eq!(ended.await, 0);
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    // One that publishes now and then is not slow, although it never subscribes.
+    let mut client = LineClient::connect(node.tcp).await;
+    for n in 0..8 {
+        client.send(&format!(r#"{{"type":"publish","channel":"todo","data":{n},"ref":{n}}}"#)).await;
+        assert_eq!(client.json().await["type"], "ack");
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    }
+}
+
+/// Whatever lies in Redis, by whoever's hand: the node lives, and sound messages come through.
+#[tokio::test]
+async fn garbage_in_redis() {
+    let redis = RedisServer::start_with(&["--proto-max-bulk-len", "512mb"]).await;
+    let node = start_on(&redis, &[]).await;
+    redis.listened(1).await;
+    let mut witness = witness(&node).await;
+    let huge = "x".repeat(100 << 20);
+    let deep = format!("{}{}", "[".repeat(30_000), "]".repeat(30_000));
+    let bytes: Vec<u8> = (0..=255).cycle().take(5000).collect();
+    let mut connection = redis.connect().await.expect("a connection");
+    for payload in [&bytes[..], b"\xff\xfe", b"\xed\xa0\x80", b"\0", b"", deep.as_bytes()] {
+        for word in ["PUBLISH", "XADD"] {
+            let mut command = redis::cmd(word);
+            match word {
+                "PUBLISH" => command.arg("push:other").arg(payload),
+                _ => command.arg("longtail:log").arg("*").arg("channel").arg("other").arg("data").arg(payload),
+            };
+            let _: redis::Value = command.query_async(&mut connection).await.expect("Redis takes it");
+        }
+    }
+    for fields in [
+        ["type", "hello", "id", "0-0"],
+        ["cursor", "x", "channel", "todo\r\nevent: x"],
+        ["channel", "todo", "event", "bye"],
+        ["data", "1", "data", "2"],
+    ] {
+        redis.command(&[&["XADD", "longtail:log", "*"], &fields[..]].concat()).await;
+    }
+    for payload in [
+        r#"{"data":1,"event":"hello"}"#,
+        r#"{"data":1,"event":"a\r\nid: 5"}"#,
+        r#"{"data":1,"exclude":"<script>"}"#,
+        r#"{"data":1,"key":""}"#,
+        "{\"data\":",
+    ] {
+        redis.command(&["PUBLISH", "push:other", payload]).await;
+    }
+    // Fields that are ours on the wire are data here.
+    redis.command(&["PUBLISH", "push:todo", r#"{"data":1,"id":"9-9.x","type":"bye","cursor":"x"}"#]).await;
+    let message = witness.next_message().await;
+    assert_eq!(message.data(), r#"{"data":1,"id":"9-9.x","type":"bye","cursor":"x"}"#);
+
+    let before = Metrics::of(&node).await;
+    redis.command(&["XADD", "longtail:log", "*", "channel", "other", "data", &huge]).await;
+    eventually("the huge entry to be skipped", async || {
+        let skipped = Metrics::of(&node).await.value("longtail_log_skipped_entries_total");
+        (skipped > before.value("longtail_log_skipped_entries_total")).then_some(())
+    })
+    .await;
+    redis.command(&["XADD", "longtail:log", "*", "channel", "todo", "data", "2"]).await;
+    assert_eq!(witness.next_message().await.data(), "2");
+    // Redis cuts who does not take such a thing at once; what is PUBLISHed meanwhile is not heard, and we know it.
+    redis.command(&["PUBLISH", "push:other", &huge]).await;
+    drop(huge);
+    eventually("PUBLISH to be heard again", async || {
+        redis.command(&["PUBLISH", "push:todo", "3"]).await;
+        let heard = node.get("/poll?channel=todo&cursor=earliest&limit=1000").await;
+        heard.text().contains(r#""data":3"#).then_some(())
+    })
+    .await;
+    assert_eq!(witness.next_message().await.data(), "3");
+    assert!(!node.log().contains("panicked"), "{}", node.log());
+}
+
+/// Two lengths, a length and chunks, chunks of a strange spelling: the front and we must not read two
+/// different requests.
+#[tokio::test]
+async fn request_smuggling() {
+    let World { node, .. } = World::start(Log::Memory, &[]).await;
+    let nginx = Nginx::before(&node, "proxy_http_version 1.1; proxy_set_header Connection '';").await;
+    let (http, tcp) = ([node.http], [node.tcp]);
+    let haproxy = Haproxy::before(&http, &tcp).await;
+    let inner = "POST /publish?channel=smuggled HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\n1";
+    let chunk = format!("{:x}\r\n{inner}\r\n0\r\n\r\n", inner.len());
+    let length = inner.len() + 5;
+    let cases = [
+        format!("Content-Length: {length}\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n{inner}"),
+        format!("Transfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n{chunk}"),
+        format!("Content-Length: 0\r\nContent-Length: {length}\r\n\r\n0\r\n\r\n{inner}"),
+        format!("Content-Length: {length}, 0\r\n\r\n0\r\n\r\n{inner}"),
+        format!("Content-Length: +0\r\n\r\n{inner}"),
+        format!("Content-Length: 0x0\r\n\r\n{inner}"),
+        format!("Transfer-Encoding: xchunked\r\nContent-Length: {length}\r\n\r\n0\r\n\r\n{inner}"),
+        format!("Transfer-Encoding:\x0bchunked\r\nContent-Length: {length}\r\n\r\n0\r\n\r\n{inner}"),
+        format!("Transfer-Encoding : chunked\r\nContent-Length: {length}\r\n\r\n0\r\n\r\n{inner}"),
+        format!("X: y\r\n Transfer-Encoding: chunked\r\nContent-Length: {length}\r\n\r\n0\r\n\r\n{inner}"),
+        format!(
+            "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\nContent-Length: {length}\r\n\r\n0\r\n\r\n{inner}"
+        ),
+        format!("Transfer-Encoding: identity, chunked\r\nContent-Length: {length}\r\n\r\n0\r\n\r\n{inner}"),
+        format!("Transfer-Encoding: chunked\r\n\r\n0;x=\"\r\n\r\n\"\r\n\r\n{inner}"),
+        format!("Transfer-Encoding: chunked\r\n\r\n-1\r\n{inner}"),
+        format!("Transfer-Encoding: chunked\r\n\r\nffffffffffffffff1\r\n{inner}"),
+    ];
+    for case in &cases {
+        // The same connection, and then the next request on it, is what a front would reuse.
+        for address in [node.http, nginx.http, haproxy.http] {
+            let request = format!("POST /publish?channel=outer HTTP/1.1\r\nHost: localhost\r\n{case}");
+            let mut stream = TcpStream::connect(address).await.expect("connect");
+            stream.write_all(request.as_bytes()).await.ok();
+            stream.shutdown().await.ok();
+            let mut answers = Vec::new();
+            within(SOON, "all answers", stream.read_to_end(&mut answers)).await.ok();
+            let answers = String::from_utf8_lossy(&answers);
+            let statuses: Vec<&str> = answers.split("HTTP/1.1 ").skip(1).map(|answer| &answer[..3]).collect();
+            // Two good answers would be one request read as two: only where the first has no body for both of us, and
+            // then by right.
+            let is_one = statuses.iter().filter(|status| **status == "200").count() <= 1;
+            assert!(is_one, "{address}: {statuses:?} to {request}");
+            let may_be =
+                |status: &&str| *status == "200" || status.starts_with('4') || matches!(*status, "501" | "502" | "503");
+            assert!(statuses.iter().all(may_be), "{address}: {statuses:?}");
+        }
+    }
+    // What a front took for a body is nobody's request.
+    let smuggled = node.get("/poll?channel=smuggled&cursor=earliest").await.json();
+    assert_eq!(smuggled["messages"], serde_json::json!([]), "a body was taken for a request");
+    let outer = node.get("/poll?channel=outer&cursor=earliest").await.json();
+    println!("{} of {} were taken as one request", outer["messages"].as_array().map_or(0, Vec::len), 3 * cases.len());
+}

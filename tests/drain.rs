@@ -1,0 +1,112 @@
+//! Going down gently: what is under way is answered, what is idle is closed, and nobody holds it up.
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+use support::{Kind, Log, Reader, Response, SOON, Subscription, World, eventually, within};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// All would come to the next node in one moment, if they were told the same.
+#[tokio::test]
+async fn returns_are_spread() {
+    let World { mut node, .. } = World::start(Log::Memory, &[]).await;
+    let mut readers = Vec::new();
+    for name in ["sse", "ws", "tcp", "ndjson"] {
+        let transport = node.transport(name).await;
+        for _ in 0..25 {
+            readers.push(Reader::open(&node, &transport, Subscription::to(&["todo"])).await);
+        }
+    }
+    node.signal("TERM");
+    let mut retries = BTreeSet::new();
+    for mut reader in readers {
+        let bye = reader.next_of(Kind::Bye).await;
+        assert_eq!(bye.number("code"), Some(4001));
+        retries.insert(bye.number("retry").expect("a time"));
+    }
+    // Of 100 random times among 2,800 milliseconds.
+    let (first, last) = (*retries.first().expect("one"), *retries.last().expect("one"));
+    assert!(retries.len() > 80 && last - first > 2000, "{} from {first} to {last}", retries.len());
+    assert_eq!(node.exit_code().await, 0);
+}
+
+#[tokio::test]
+async fn what_is_under_way_is_answered() {
+    let World { mut node, .. } = World::start(Log::Memory, &[]).await;
+    let ndjson = node.transport("ndjson").await;
+    let mut reader = Reader::open(&node, &ndjson, Subscription::to(&["todo"])).await;
+    reader.next_of(Kind::Hello).await;
+    // One that is in the middle of its body, one that has been answered and may ask again, one that has asked nothing.
+    let mut busy = TcpStream::connect(node.http).await.expect("connect");
+    let head = b"POST /publish?channel=todo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\n\"h";
+    busy.write_all(head).await.expect("write");
+    let mut idle = TcpStream::connect(node.http).await.expect("connect");
+    idle.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").await.expect("write");
+    let mut idle = Response::new(idle, false);
+    idle.read_head().await.expect("an answer");
+    idle.finish().await;
+    let mut fresh = TcpStream::connect(node.http).await.expect("connect");
+    node.get("/healthz").await;
+
+    let began = Instant::now();
+    node.signal("TERM");
+    reader.next_of(Kind::Bye).await;
+    eventually("the listener to be gone", async || TcpStream::connect(node.http).await.is_err().then_some(())).await;
+    let (mut idle, rest) = idle.into_stream();
+    assert!(rest.is_empty());
+    assert_eq!(within(SOON, "the end", idle.read(&mut [0; 1])).await.expect("closed in good order"), 0);
+    busy.write_all(b"i!\"").await.expect("write");
+    let mut answer = Response::new(busy, false);
+    answer.read_head().await.expect("an answer");
+    answer.finish().await;
+    assert_eq!((answer.status, answer.header("connection")), (200, Some("close")), "{}", answer.text());
+    within(SOON, "the end of one that asks nothing", fresh.read(&mut [0; 1])).await.ok();
+    assert_eq!(node.exit_code().await, 0);
+    assert!(began.elapsed() < Duration::from_secs(10), "held up for {:?}", began.elapsed());
+}
+
+/// What has connected in time is answered, also where it has not been accepted yet.
+#[tokio::test]
+async fn the_backlog_is_served() {
+    let World { mut node, .. } = World::start(Log::Memory, &[]).await;
+    node.signal("STOP");
+    let mut waiting = Vec::new();
+    for n in 0..400 {
+        let mut stream = TcpStream::connect(node.http).await.expect("connect");
+        let publish =
+            format!("POST /publish?channel=todo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n\r\n{n:03}");
+        stream.write_all(publish.as_bytes()).await.expect("write");
+        waiting.push(stream);
+    }
+    node.signal("TERM");
+    node.signal("CONT");
+    for stream in waiting {
+        let mut answer = Response::new(stream, false);
+        within(SOON, "an answer", answer.read_head()).await.expect("an answer, not a reset");
+        answer.finish().await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+    assert_eq!(node.exit_code().await, 0);
+}
+
+/// One that takes nothing is cut when the time is up.
+#[tokio::test]
+async fn who_does_not_go_is_cut() {
+    let World { mut node, .. } = World::start(Log::Memory, &["--drain-seconds", "1"]).await;
+    let mut stuck = TcpStream::connect(node.http).await.expect("connect");
+    stuck.write_all(b"GET /sse?channel=todo HTTP/1.1\r\nHost: localhost\r\n\r\n").await.expect("write");
+    within(SOON, "its hello", stuck.readable()).await.expect("readable");
+    let batch = vec![format!("\"{}\"", "x".repeat(60_000)); 16];
+    // More than the sockets between hold.
+    for _ in 0..20 {
+        node.publish_all("todo", &batch).await;
+    }
+    let began = Instant::now();
+    node.signal("TERM");
+    assert_eq!(node.exit_code().await, 0);
+    let took = began.elapsed();
+    assert!(took >= Duration::from_millis(900) && took < Duration::from_secs(6), "{took:?}");
+    assert!(node.log().contains("the time to drain is up"), "{}", node.log());
+}

@@ -1,0 +1,82 @@
+//! The binary's other commands, run as people run them.
+
+use super::{SOON, within};
+use std::process::{ExitStatus, Stdio};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
+
+/// What a command came to.
+#[derive(Debug)]
+pub struct Done {
+    pub code: i32,
+    pub out: String,
+    pub err: String,
+}
+
+fn longtail(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_longtail"));
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("LONGTAIL_")) {
+        command.env_remove(name);
+    }
+    for arg in args {
+        match arg.split_once('=') {
+            Some((name, value)) if name.starts_with("LONGTAIL_") => command.env(name, value),
+            _ => command.arg(arg),
+        };
+    }
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    command
+}
+
+/// Runs a command to its end, with this on its standard input.
+pub async fn run(args: &[&str], input: &str) -> Done {
+    let what = format!("longtail {} to end", args.join(" "));
+    within(SOON, &what, async {
+        let mut child = longtail(args).spawn().expect("the binary starts");
+        let mut stdin = child.stdin.take().expect("a pipe");
+        // One that reads nothing may be gone already.
+        stdin.write_all(input.as_bytes()).await.ok();
+        drop(stdin);
+        let output = child.wait_with_output().await.expect("its output");
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
+        Done { code: code(output.status), out: text(output.stdout), err: text(output.stderr) }
+    })
+    .await
+}
+
+fn code(status: ExitStatus) -> i32 {
+    status.code().unwrap_or(-1)
+}
+
+/// A command that goes on.
+pub struct Running {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Running {
+    pub fn start(args: &[&str]) -> Running {
+        let mut child = longtail(args).spawn().expect("the binary starts");
+        let lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+        Running { child, lines }
+    }
+
+    /// The next line that it prints; `None` at its end.
+    pub async fn line(&mut self) -> Option<String> {
+        within(SOON, "a line", self.lines.next_line()).await.expect("UTF-8")
+    }
+
+    /// Ends it as Ctrl-C does; gives its exit code and what it said on standard error.
+    pub async fn interrupt(mut self) -> (i32, String) {
+        super::redis::signal(self.child.id().expect("it runs"), "INT");
+        self.end().await
+    }
+
+    /// Waits for its end.
+    pub async fn end(&mut self) -> (i32, String) {
+        let status = within(SOON, "its end", self.child.wait()).await.expect("a status");
+        let mut said = String::new();
+        self.child.stderr.take().expect("a pipe").read_to_string(&mut said).await.expect("UTF-8");
+        (code(status), said)
+    }
+}
