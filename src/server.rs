@@ -1,6 +1,8 @@
 //! A whole server: built from a [`Config`], bound, run, drained.
 
-use crate::config::{AccessFlags, AccessLogTo, AddressOrOff, BadConfig, Config, Demo as DemoFlags};
+mod guard;
+
+use crate::config::{AccessLogTo, AddressOrOff, BadConfig, Config, Demo as DemoFlags};
 use crate::hub::Hub;
 use crate::log::MessageLog;
 use crate::log::bridge::{self, BridgeConfig};
@@ -8,9 +10,8 @@ use crate::log::census::Census;
 use crate::log::memory::MemoryLog;
 use crate::log::redis::{Endpoint, RedisCensus, RedisConfig, RedisLog};
 use crate::serve::{
-    self, Access, AccessLog, App, Application, Authorizer, Budget, Connections, Demo, Destination, Drain, Figures,
-    Guard, Http2Metrics, Keys, Listeners, Meters, Nearness, Pattern, Polls, Process, Proxies, Rates, Refused, Settings,
-    Tls, Tokens,
+    self, Access, AccessLog, App, Authorizer, Budget, Connections, Demo, Destination, Drain, Figures, Http2Metrics,
+    Listeners, Meters, Nearness, Polls, Process, Proxies, Rates, Refused, Settings, Tls,
 };
 use crate::service::{self, Sockets};
 use crate::transport::{self, params::Limits};
@@ -29,12 +30,6 @@ use tracing::{info, warn};
 
 /// How long what was heard of Redis and not appended may hold up the end.
 const LAST_WORDS: Duration = Duration::from_secs(2);
-
-/// Characters of a server key below which a warning is due.
-const SHORT_KEY: usize = 16;
-
-/// Bytes of a secret below which a warning is due: the length of its hash (RFC 7518 §3.2).
-const SHORT_SECRET: usize = 32;
 
 /// A server that is bound and not yet running.
 pub struct Server {
@@ -124,7 +119,7 @@ impl Server {
             _ => None,
         };
         let (nearness, authorizer) = match config.access.guarded_by() {
-            Some(_) => (Nearness::Guarded, Authorizer::Guarded(Box::new(guard(&config.access, metrics)?))),
+            Some(_) => (Nearness::Guarded, Authorizer::Guarded(Box::new(guard::guard(&config.access, metrics)?))),
             None if config.access.open => (Nearness::Open, Authorizer::Open),
             None => (Nearness::Loopback, Authorizer::Open),
         };
@@ -441,49 +436,6 @@ async fn open_redis(config: &Config, url: &str) -> Result<Arc<RedisLog>, StartEr
         Err(error) => return Err(StartError::LogUnreachable(error.to_string())),
     }
     Ok(log)
-}
-
-/// Everything that says who may do what.
-fn guard(flags: &AccessFlags, metrics: &mut Registry) -> Result<Guard, StartError> {
-    let keys: Vec<String> = flags.publish_key.iter().map(|key| key.0.clone()).collect();
-    if keys.iter().any(|key| key.len() < SHORT_KEY) {
-        warn!(
-            "--publish-key: a key of less than {SHORT_KEY} characters can be guessed; `openssl rand -hex 24` makes one"
-        );
-    }
-    let public: Vec<Pattern> = flags.public.iter().map(|text| Pattern::new(text)).collect();
-    if let Some(index) = public.iter().position(|pattern| !pattern.is_sound()) {
-        let rule = format!("{}: use a channel's name, or its beginning with a * behind it", flags.public[index]);
-        return Err(bad_flag("--public", &rule).into());
-    }
-    let application = flags.authorize_url.clone().map(|url| Application::new(url, metrics)).transpose()?;
-    Ok(Guard { keys: Keys::new(keys), public, tokens: tokens(flags)?, application })
-}
-
-/// What checks tokens, where there are tokens.
-fn tokens(flags: &AccessFlags) -> Result<Option<Tokens>, BadConfig> {
-    let read = |flag: &str, path: &PathBuf| {
-        std::fs::read(path).map_err(|error| bad_flag(flag, &format!("{}: {error}", path.display())))
-    };
-    let by_secret = |flag: &str, secret: &[u8]| {
-        if (1..SHORT_SECRET).contains(&secret.len()) {
-            warn!(
-                "{flag}: a secret of less than {SHORT_SECRET} bytes can be guessed; `openssl rand -hex 32` makes one"
-            );
-        }
-        Tokens::by_secret(secret).map_err(|error| bad_flag(flag, &error))
-    };
-    if let Some(secret) = &flags.token_secret {
-        return by_secret("--token-secret", secret.0.as_bytes()).map(Some);
-    }
-    if let Some(path) = &flags.token_secret_file {
-        let secret = read("--token-secret-file", path)?;
-        let secret = secret.strip_suffix(b"\n").unwrap_or(&secret);
-        return by_secret("--token-secret-file", secret.strip_suffix(b"\r").unwrap_or(secret)).map(Some);
-    }
-    let Some(path) = &flags.token_public_key else { return Ok(None) };
-    let key = Tokens::by_public_key(&read("--token-public-key", path)?);
-    key.map(Some).map_err(|error| bad_flag("--token-public-key", &format!("{}: {error}", path.display())))
 }
 
 fn bad_flag(flag: &str, error: &dyn std::fmt::Display) -> BadConfig {

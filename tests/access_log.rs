@@ -59,10 +59,13 @@ async fn each_request_is_a_line() {
         &node,
         |transport| transport.is_stream(),
         async |transport| {
-            let subscription = Subscription::to(&["todo"]).from(&node.latest("todo").await);
+            let name = transport.name.clone();
+            let channel = format!("of-{name}");
+            let subscription = Subscription::to(&[&channel]).from(&node.latest(&channel).await);
             let mut reader = Reader::open(&node, &transport, subscription).await;
             reader.next_of(Kind::Hello).await;
-            let name = transport.name.clone();
+            let published = node.publish_numbers(&channel, 20).await;
+            reader.expect(&published).await;
             assert!(!lines.text().contains(&format!(" {name}\n")), "{name}: a stream is written at its end");
             drop(reader);
             let line = lines.with(&format!(" {name}")).await;
@@ -73,7 +76,7 @@ async fn each_request_is_a_line() {
             };
             let words: Vec<&str> = line.rsplit(' ').collect();
             let bytes: u64 = words[2].parse().expect("bytes");
-            assert!(words[3] == status && bytes > 100, "{line}");
+            assert!(words[3] == status && bytes > 1000, "{line}");
         },
     )
     .await;

@@ -19,7 +19,17 @@ async fn becomes(node: &Node, sample: &str, wanted: f64) {
 
 #[tokio::test]
 async fn deliveries_count_by_transport() {
-    let World { node, .. } = World::start(Log::Memory, &[]).await;
+    count_deliveries(&[]).await;
+}
+
+/// The log's tail and the readers' tasks count the same.
+#[tokio::test]
+async fn deliveries_of_tasks_count_by_transport() {
+    count_deliveries(&["--direct-writes", "false"]).await;
+}
+
+async fn count_deliveries(flags: &[&str]) {
+    let World { node, .. } = World::start(Log::Memory, flags).await;
     each_transport(
         &node,
         |transport| transport.waits(),

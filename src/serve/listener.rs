@@ -10,6 +10,7 @@ use super::door::{self, Speech};
 use super::duplex::Duplex;
 use super::io::ClientIo;
 use super::limits::{Admission, Place};
+use super::ports::{prepare, waiting};
 use super::proxy_protocol;
 use super::pump::Pump;
 use super::reply::Body;
@@ -25,11 +26,9 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
-use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use std::convert::Infallible;
 use std::future::poll_fn;
-use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -39,9 +38,6 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tracing::{debug, warn};
-
-/// Connections that may wait to be accepted: a page full of readers comes back at once after a drain.
-const BACKLOG: i32 = 4096;
 
 /// Bytes of a request's head. Its headers are 100 at most over HTTP/1, which is hyper's own bound.
 pub const MAX_HEAD: usize = 32 << 10;
@@ -56,27 +52,6 @@ pub struct Listeners {
     pub tcp: Option<TcpListener>,
     /// For the keepers.
     pub admin: Option<TcpListener>,
-}
-
-/// Binds an address.
-///
-/// # Errors
-///
-/// The system's, with the address.
-pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let bind = || {
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-        socket.set_reuse_address(true)?;
-        if address.is_ipv6() {
-            // Else [::]:80 would take 0.0.0.0:80, too, which may be listened on besides.
-            socket.set_only_v6(true)?;
-        }
-        socket.set_nonblocking(true)?;
-        socket.bind(&address.into())?;
-        socket.listen(BACKLOG)?;
-        TcpListener::from_std(socket.into())
-    };
-    bind().map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")))
 }
 
 /// What is known of a connection's other end.
@@ -244,17 +219,6 @@ where
     }
 }
 
-/// A connection that waits to be accepted. Who has connected in time is answered, or sent away with a
-/// word: a listener that is dropped resets those that it has not accepted.
-async fn waiting(listener: &TcpListener) -> Option<io::Result<(TcpStream, SocketAddr)>> {
-    // Without tokio's budget: used up, it would look as if nobody waited.
-    let accepted = tokio::task::unconstrained(poll_fn(|cx| Poll::Ready(listener.poll_accept(cx)))).await;
-    match accepted {
-        Poll::Ready(accepted) => Some(accepted),
-        Poll::Pending => None,
-    }
-}
-
 /// A connection that a proxy begins by saying for whom it is.
 async fn behind_proxy<F, S>(app: Arc<App>, mut stream: TcpStream, proxy: IpAddr, alive: mpsc::Sender<()>, serve: S)
 where
@@ -295,19 +259,6 @@ fn admit(app: &App, ip: IpAddr, door: Door, alive: &mpsc::Sender<()>) -> Option<
         _admission: Arc::new(admission),
         _alive: alive.clone(),
     })
-}
-
-fn prepare(stream: &TcpStream, send_buffer: usize) {
-    if send_buffer > 0 {
-        // Left to itself it grows to 4 MiB for a client that takes nothing: memory of the system's, which no
-        // budget of ours sees.
-        let _ = SockRef::from(stream).set_send_buffer_size(send_buffer);
-    }
-    // A message waits for nothing.
-    let _ = stream.set_nodelay(true);
-    // Clients that vanish without a word are found although nothing is written to them.
-    let keepalive = TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15));
-    let _ = SockRef::from(stream).set_tcp_keepalive(&keepalive);
 }
 
 /// Whatever of HTTP a client speaks, behind TLS or not.
