@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
+use support::server::run_to_end;
 use support::{Kind, Node, Reader, Request, Response, Subscription, eventually, within};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -259,6 +260,17 @@ async fn what_is_no_answer_refuses() {
     assert_eq!((answer.status, answer.error_code().as_str()), (403, "forbidden"));
     // The log comes by a pipe of its own.
     eventually("a warning", async || node.log().contains("--authorize-url").then_some(())).await;
+}
+
+/// A machine without certificates asks over plain HTTP; over HTTPS it cannot, and says so at start.
+#[tokio::test]
+async fn plain_http_needs_no_certificates() {
+    let bare = ["SSL_CERT_FILE=/nowhere.pem", "SSL_CERT_DIR=/nowhere"];
+    let application = Application::by_cookie(60).await;
+    let node = Node::start(&[bare[0], bare[1], "--authorize-url", &application.url]).await;
+    assert_eq!(knock(&node, "/poll?channel=a", &[("Cookie", "may=a")]).await.status, 200);
+    let (code, said) = run_to_end(&[bare[0], bare[1], "--authorize-url", "https://app.example/"]).await;
+    assert!(code != 0 && said.contains("--authorize-url"), "{code} {said}");
 }
 
 /// An answer counts for all that was sent, and for nothing else.

@@ -16,6 +16,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+use rustls::{ClientConfig, RootCertStore};
 use serde::Deserialize;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -106,15 +107,21 @@ impl Application {
     ///
     /// # Errors
     ///
-    /// The system's certificates cannot be read.
+    /// The address is `https:`, and the system's certificates cannot be read.
     pub fn new(uri: Uri, registry: &mut Registry) -> std::io::Result<Application> {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut http = HttpConnector::new();
         http.set_connect_timeout(Some(TIMEOUT));
         http.set_nodelay(true);
         http.enforce_http(false);
-        let https =
-            HttpsConnectorBuilder::new().with_native_roots()?.https_or_http().enable_http1().wrap_connector(http);
+        // A machine without certificates can speak plain HTTP all the same.
+        let https = match uri.scheme_str() {
+            Some("https") => HttpsConnectorBuilder::new().with_native_roots()?,
+            _ => HttpsConnectorBuilder::new().with_tls_config(
+                ClientConfig::builder().with_root_certificates(RootCertStore::empty()).with_no_client_auth(),
+            ),
+        };
+        let https = https.https_or_http().enable_http1().wrap_connector(http);
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(Duration::from_secs(20))

@@ -10,6 +10,10 @@ use crate::message::Draft;
 use crate::transport::{self, Code, Params, Peer};
 use std::sync::Arc;
 
+pub use super::authorize::Action;
+pub use super::proxy_protocol::read as read_proxy_header;
+pub use super::request::settle_host;
+
 /// What a request publishes; the code of its refusal.
 ///
 /// # Errors

@@ -1,6 +1,7 @@
 //! Who is behind a proxy: `X-Forwarded-For`, `Forwarded` (RFC 7239) and the forwarded host, from proxies that are
 //! trusted, and from nobody else.
 
+use super::request::is_host;
 use hyper::HeaderMap;
 use ipnet::IpNet;
 use std::net::{IpAddr, SocketAddr};
@@ -40,13 +41,13 @@ impl Proxies {
             return peer;
         }
         let hops: Vec<Option<IpAddr>> = if headers.contains_key("x-forwarded-for") {
-            let lines = headers.get_all("x-forwarded-for").into_iter();
-            lines.flat_map(|line| line.to_str().unwrap_or("?").split(',')).map(address).collect()
+            let lines = headers.get_all("x-forwarded-for").into_iter().rev();
+            lines.flat_map(|line| line.to_str().unwrap_or("?").rsplit(',')).map(address).collect()
         } else {
-            forwarded(headers).iter().map(|hop| address(hop.forwarded_for?)).collect()
+            forwarded(headers).map(|hop| address(hop.forwarded_for?)).collect()
         };
         let mut client = peer;
-        for hop in hops.into_iter().rev() {
+        for hop in hops {
             let Some(ip) = hop else { break };
             client = ip;
             if !self.trusts(ip) {
@@ -57,19 +58,21 @@ impl Proxies {
     }
 
     /// The host that a request was sent to before a trusted proxy changed it, with its port: what the last proxy
-    /// says.
+    /// says, where that can be a host's name.
     pub fn host<'a>(&self, peer: IpAddr, headers: &'a HeaderMap) -> Option<&'a str> {
         if !self.trusts(peer) {
             return None;
         }
         let mut lines = headers.get_all("x-forwarded-host").into_iter();
-        if let Some(last) = lines.next_back() {
-            return last.to_str().ok()?.rsplit(',').next().map(str::trim).filter(|host| !host.is_empty());
-        }
-        if headers.contains_key("x-forwarded-for") {
-            return None;
-        }
-        forwarded(headers).last()?.host
+        let host = if let Some(last) = lines.next_back() {
+            last.to_str().ok()?.rsplit(',').next().map(str::trim)
+        } else if headers.contains_key("x-forwarded-for") {
+            None
+        } else {
+            forwarded(headers).next()?.host
+        };
+        // Proxies pass on what a client wrote into its Host.
+        host.filter(|host| !host.is_empty() && is_host(host.as_bytes()))
     }
 }
 
@@ -88,10 +91,10 @@ struct Hop<'a> {
     host: Option<&'a str>,
 }
 
-/// The hops of all `Forwarded` headers (RFC 7239 §4).
-fn forwarded(headers: &HeaderMap) -> Vec<Hop<'_>> {
-    let lines = headers.get_all("forwarded").into_iter();
-    lines.flat_map(|line| split(line.to_str().unwrap_or_default(), ',')).map(hop).collect()
+/// The hops of all `Forwarded` headers (RFC 7239 §4), the last one first.
+fn forwarded(headers: &HeaderMap) -> impl Iterator<Item = Hop<'_>> {
+    let lines = headers.get_all("forwarded").into_iter().rev();
+    lines.flat_map(|line| split(line.to_str().unwrap_or_default(), ',')).map(hop)
 }
 
 fn hop(element: &str) -> Hop<'_> {
@@ -100,18 +103,19 @@ fn hop(element: &str) -> Hop<'_> {
         let value = value.trim();
         let value = value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).unwrap_or(value);
         match name.trim().to_ascii_lowercase().as_str() {
-            "for" => hop.forwarded_for = Some(value),
-            "host" => hop.host = Some(value),
+            "for" => _ = hop.forwarded_for.get_or_insert(value),
+            "host" => _ = hop.host.get_or_insert(value),
             _ => {}
         }
     }
     hop
 }
 
-/// Splits where no quotes are open.
+/// Splits where no quotes are open, from the right: a proxy adds to the line that it was sent, and quotes that a
+/// client has left open there must not take in what the proxy says.
 fn split(text: &str, at: char) -> impl Iterator<Item = &str> {
     let mut is_quoted = false;
-    text.split(move |c| {
+    text.rsplit(move |c| {
         is_quoted ^= c == '"';
         c == at && !is_quoted
     })
@@ -162,6 +166,8 @@ mod tests {
             ("127.0.0.1", vec![("forwarded", "for=6.6.6.6, for=_hidden")], "127.0.0.1"),
             ("127.0.0.1", vec![("forwarded", "for=\"1.1.1.1, for=6.6.6.6\"")], "127.0.0.1"),
             ("127.0.0.1", vec![("forwarded", "for=6.6.6.6, proto=http")], "127.0.0.1"),
+            ("127.0.0.1", vec![("forwarded", "for=\"6.6.6.6, for=1.1.1.1")], "1.1.1.1"),
+            ("127.0.0.1", vec![("forwarded", "for=6.6.6.6;by=\", for=1.1.1.1, for=\"10.0.0.2:80\"")], "1.1.1.1"),
             ("127.0.0.1", vec![("forwarded", "for=6.6.6.6"), (xff, "1.1.1.1")], "1.1.1.1"),
         ] {
             assert_eq!(client(peer, &lines), expected, "{peer} {lines:?}");
@@ -178,6 +184,10 @@ mod tests {
         assert_eq!(of("127.0.0.1", &[(xfh, "a.example")]).as_deref(), Some("a.example"));
         assert_eq!(of("127.0.0.1", &[(xfh, "evil, a.example:8443")]).as_deref(), Some("a.example:8443"));
         assert_eq!(of("127.0.0.1", &[("forwarded", "for=a;host=evil, for=b;host=\"a:1\"")]).as_deref(), Some("a:1"));
+        assert_eq!(of("127.0.0.1", &[("forwarded", "host=\"evil, for=b;host=a")]).as_deref(), Some("a"));
+        for bad in ["evil@a", "a/b", "a b", "\"a", "[::1"] {
+            assert_eq!(of("127.0.0.1", &[(xfh, bad)]), None, "{bad}");
+        }
         assert_eq!(of("127.0.0.1", &[("forwarded", "host=evil"), ("x-forwarded-for", "1.1.1.1")]), None);
     }
 

@@ -94,6 +94,9 @@ fn other_host(version: Version, uri: &Uri, headers: &HeaderMap) -> Result<Option
     if authority.as_str().contains('@') {
         return bad("a request's address has no name of a user");
     }
+    if !is_host(authority.as_str().as_bytes()) {
+        return bad("a request's address has a name or an address, and a port");
+    }
     if version == Version::HTTP_2
         && host.is_some_and(|host| !host.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes()))
     {
@@ -106,7 +109,7 @@ fn other_host(version: Version, uri: &Uri, headers: &HeaderMap) -> Result<Option
 
 /// Whether this may be a name or an address, and a port (RFC 3986 §3.2.2), without a user's name. It is asked of each
 /// request, so nothing is taken apart.
-fn is_host(text: &[u8]) -> bool {
+pub(super) fn is_host(text: &[u8]) -> bool {
     let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~:[]%!$&'()*+,;=".contains(byte);
     text.iter().all(is_part) && text.starts_with(b"[") == text.contains(&b']')
 }
@@ -143,6 +146,7 @@ mod tests {
         }
         assert_eq!(settled(v1, "http://evil.example/x", &["localhost"]), ok("evil.example"));
         assert_eq!(settled(v1, "http://localhost@evil.example/x", &["localhost"]), None);
+        assert_eq!(settled(v1, "a[::1]:80", &["localhost"]), None);
         assert_eq!(settled(v2, "https://a:1/x", &[]), ok("a:1"));
         assert_eq!(settled(v2, "https://a:1/x", &["A:1"]), ok("a:1"));
         assert_eq!(settled(v2, "https://a:1/x", &["b"]), None);

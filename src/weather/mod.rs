@@ -6,6 +6,8 @@
 mod carry;
 mod conditions;
 mod framing;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod tap;
 
 pub use conditions::Conditions;
