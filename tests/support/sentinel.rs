@@ -1,9 +1,10 @@
 //! A primary, its replicas and three sentinels, as Redis has them.
 
 use super::redis::{free_port, fresh_dir};
-use super::{RedisServer, eventually};
+use super::{RedisServer, SOON, eventually};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 /// How long a primary is silent before the sentinels take it for gone, in milliseconds.
 const DOWN_AFTER: u32 = 1500;
@@ -16,7 +17,31 @@ pub struct Sentinels {
 }
 
 impl Sentinels {
+    /// A set that has settled. A small machine that stalls for longer than `DOWN_AFTER` while they get to know each
+    /// other has them elect another primary at once, and a port may be taken between being found free and being
+    /// bound: neither is what a test asks about, so such a set is thrown away and another one started.
     pub async fn start(replicas: usize) -> Sentinels {
+        let mut missing = Vec::new();
+        for _ in 0..4 {
+            let sentinels = Sentinels::start_once(replicas).await;
+            let settled = async {
+                loop {
+                    match sentinels.settled(replicas).await {
+                        Ok(()) => return,
+                        Err(what) => missing.push(what),
+                    }
+                    missing.dedup();
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            };
+            if tokio::time::timeout(SOON, settled).await.is_ok() {
+                return sentinels;
+            }
+        }
+        panic!("four sets of sentinels did not settle: {missing:#?}")
+    }
+
+    async fn start_once(replicas: usize) -> Sentinels {
         let durable = ["--appendonly", "yes", "--repl-diskless-sync-delay", "0", "--repl-timeout", "5"];
         let primary = RedisServer::start_with(&durable).await;
         let port = primary.port();
@@ -26,30 +51,37 @@ impl Sentinels {
             replica.command(&["REPLICAOF", "127.0.0.1", &port.to_string()]).await;
             servers.push(replica);
         }
+        // Sentinels that find no replica when they first look, look again after ten seconds.
+        for replica in &servers[1..] {
+            eventually("the replica to be in step", async || {
+                replica.text(&["INFO", "replication"]).await.contains("master_link_status:up").then_some(())
+            })
+            .await;
+        }
         let dir = fresh_dir("sentinels");
         let sentinels = (0..3).map(|_| start_sentinel(&dir, port)).collect();
-        let sentinels = Sentinels { sentinels, dir, servers };
-        eventually("the sentinels to know each other and the replica", async || {
-            for (_, port) in &sentinels.sentinels {
-                let fields = ask(*port, &["SENTINEL", "MASTER", "main"]).await?;
-                let fields: Vec<String> = redis::from_redis_value(fields).ok()?;
-                let field = |name: &str| fields.chunks(2).find(|pair| pair[0] == name).map(|pair| pair[1].clone());
-                if field("num-other-sentinels")? != "2"
-                    || field("num-slaves")? != replicas.to_string()
-                    || field("flags")? != "master"
-                {
-                    return None;
+        Sentinels { sentinels, dir, servers }
+    }
+
+    /// Whether all know each other and the replicas, and what is missing.
+    async fn settled(&self, replicas: usize) -> Result<(), String> {
+        let wanted = [("num-other-sentinels", "2".to_owned()), ("num-slaves", replicas.to_string())];
+        for (_, port) in &self.sentinels {
+            let fields = ask(*port, &["SENTINEL", "MASTER", "main"]).await.ok_or("a sentinel does not answer")?;
+            let fields: Vec<String> = redis::from_redis_value(fields).map_err(|error| error.to_string())?;
+            for (name, value) in wanted.iter().chain(&[("flags", "master".to_owned())]) {
+                let found = fields.chunks(2).find(|pair| pair[0] == *name).map_or("missing", |pair| &pair[1]);
+                if found != value {
+                    return Err(format!("{name}: {found}, not {value}"));
                 }
             }
-            for replica in &sentinels.servers[1..] {
-                if !replica.text(&["INFO", "replication"]).await.contains("master_link_status:up") {
-                    return None;
-                }
+        }
+        for server in &self.servers[1..] {
+            if !server.text(&["INFO", "replication"]).await.contains("master_link_status:up") {
+                return Err("a replica is not in step".into());
             }
-            Some(())
-        })
-        .await;
-        sentinels
+        }
+        Ok(())
     }
 
     /// As `--redis` takes it.
