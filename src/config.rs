@@ -241,6 +241,18 @@ pub struct Config {
     #[arg(action = ArgAction::Set, value_parser = BoolishValueParser::new())]
     pub direct_writes: bool,
 
+    /// Plain polls and publishes are read without hyper, and those that come together answered together; `false` leaves
+    /// all requests to hyper
+    #[arg(
+        long,
+        env = "LONGTAIL_PLAIN_REQUESTS",
+        value_name = "BOOL",
+        default_value_t = true,
+        help_heading = "Running"
+    )]
+    #[arg(action = ArgAction::Set, value_parser = BoolishValueParser::new())]
+    pub plain_requests: bool,
+
     /// Seconds that readers have to go at SIGTERM
     #[arg(long, env = "LONGTAIL_DRAIN_SECONDS", value_name = "S", default_value_t = 20, help_heading = "Running")]
     pub drain_seconds: u64,

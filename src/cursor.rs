@@ -49,7 +49,7 @@ impl fmt::Display for Id {
 
 /// A cursor's text, written from its end. Every message has several of them, and the machinery of formats
 /// costs ten times as much.
-struct Text {
+pub struct Text {
     bytes: [u8; 56],
     at: usize,
 }
@@ -83,7 +83,8 @@ impl Text {
         self.number(id.ms, 10);
     }
 
-    fn as_str(&self) -> &str {
+    /// The text.
+    pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.bytes[self.at..]).unwrap_or_default()
     }
 }
@@ -150,13 +151,20 @@ pub struct Cursor {
     pub epoch: Epoch,
 }
 
-impl fmt::Display for Cursor {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Cursor {
+    /// Its text, on the stack.
+    pub fn text(self) -> Text {
         let mut text = Text::default();
         text.number(self.epoch.0, 36);
         text.byte(b'.');
         text.id(self.id);
-        f.write_str(text.as_str())
+        text
+    }
+}
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.text().as_str())
     }
 }
 

@@ -236,14 +236,19 @@ impl Message {
         payload: &Payload,
         exclude: Option<ClientId>,
     ) -> Message {
-        use std::io::Write;
         let data = payload.as_str();
         let mut object = Vec::with_capacity(data.len() + channel.as_str().len() + event.as_str().len() + 96);
-        // Writing to a Vec cannot fail.
-        let _ = match cursor {
-            Some(cursor) => write!(object, "{{\"id\":\"{cursor}\",\"channel\":\"{channel}\",\"event\":"),
-            None => write!(object, "{{\"channel\":\"{channel}\",\"event\":"),
-        };
+        let mut write = |text: &str| object.extend_from_slice(text.as_bytes());
+        write("{");
+        if let Some(cursor) = cursor {
+            write("\"id\":\"");
+            write(cursor.text().as_str());
+            write("\",");
+        }
+        // No name of a channel needs to be escaped.
+        write("\"channel\":\"");
+        write(channel.as_str());
+        write("\",\"event\":");
         json::quote(event.as_str(), &mut object);
         object.extend_from_slice(b",\"data\":");
         let start = object.len();

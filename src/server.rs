@@ -235,6 +235,7 @@ impl Server {
                 send_buffer: config.send_buffer_bytes,
                 write_timeout: Duration::from_secs(config.write_timeout),
                 direct_writes: config.direct_writes,
+                plain_requests: config.plain_requests,
             },
             connections,
             drain,

@@ -87,7 +87,13 @@ impl Memory {
     }
 
     pub(super) fn unseat(&mut self, seat: &Seat) {
-        self.slots[seat.slot].readers.remove(seat.reader);
+        let readers = &mut self.slots[seat.slot].readers;
+        readers.remove(seat.reader);
+        // Who has gone leaves an empty place, and a fan-out looks at all places. To shrink looks at them, too, so it is
+        // not done at every leaving.
+        if readers.len().is_power_of_two() && readers.len() * 4 < readers.capacity() {
+            readers.shrink_to_fit();
+        }
         self.drop_if_unused(seat.slot);
     }
 

@@ -142,14 +142,14 @@ impl Hub {
     /// Waits until this node has read up to a cursor of its own epoch, so that who publishes reads
     /// what he wrote. Returns at once when the log has moved on to another epoch. Cancel safe.
     pub async fn reached(&self, cursor: Cursor) {
-        let there = |head: &Option<Cursor>| match head {
-            Some(head) => head.id >= cursor.id || head.epoch != cursor.epoch,
-            None => false,
-        };
-        if there(&self.head.borrow()) {
-            return;
+        if !self.has_reached(cursor) {
+            let _ = self.head.subscribe().wait_for(|head| is_behind(cursor, *head)).await;
         }
-        let _ = self.head.subscribe().wait_for(there).await;
+    }
+
+    /// Whether it has.
+    pub fn has_reached(&self, cursor: Cursor) -> bool {
+        is_behind(cursor, *self.head.borrow())
     }
 
     /// Opens a subscription. The hub must be [`ready`](Hub::ready).
@@ -271,6 +271,11 @@ impl Hub {
     fn deliver_volatile(&self, message: &Arc<Message>) {
         self.memory.read().deliver_volatile(message);
     }
+}
+
+/// Whether a cursor's place is behind a node that has read up to `head`, or lost.
+fn is_behind(cursor: Cursor, head: Option<Cursor>) -> bool {
+    head.is_some_and(|head| head.id >= cursor.id || head.epoch != cursor.epoch)
 }
 
 /// The id of a message of the log.

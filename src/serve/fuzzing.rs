@@ -20,7 +20,8 @@ pub use super::request::settle_host;
 ///
 /// Why it was refused.
 pub fn drafts(query: &str, kind: &str, body: &str, max: usize) -> Result<Vec<Draft>, Code> {
-    publish::drafts(query, kind, body, max).map(|(drafts, _)| drafts).map_err(|refusal| refusal.code)
+    let drafts = publish::parse_query(query).and_then(|query| publish::drafts(&query, kind, body, max));
+    drafts.map(|(drafts, _)| drafts).map_err(|refusal| refusal.code)
 }
 
 /// A raw TCP connection without its socket.

@@ -193,7 +193,7 @@ impl Stream {
         let (body, receive) = if is_socket {
             head.method = Method::GET;
             head.extensions.insert(ExtendedConnect);
-            (Inbound::None, Some(receive))
+            (Inbound::Whole(Bytes::new()), Some(receive))
         } else {
             (Inbound::Http2(receive, self.share.clone()), None)
         };

@@ -6,7 +6,7 @@
 
 use super::cork::{Cork, Patience};
 use super::socket::Socket;
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 use std::future::{Future, poll_fn};
 use std::io;
 use std::mem::MaybeUninit;
@@ -102,11 +102,15 @@ impl ClientIo {
         }
     }
 
-    /// Gives bytes back that were read too many.
+    /// Gives bytes back that were read too many. They came before those that were given back and are there still.
     pub fn unread(&mut self, bytes: Bytes) {
-        debug_assert!(self.unread.is_empty());
-        // No bytes may still hold a whole buffer of hyper's.
-        self.unread = if bytes.is_empty() { Bytes::new() } else { bytes };
+        self.unread = match (bytes.is_empty(), self.unread.is_empty()) {
+            // No bytes may still hold a whole buffer of hyper's.
+            (true, true) => Bytes::new(),
+            (true, false) => return,
+            (false, true) => bytes,
+            (false, false) => [&bytes[..], &self.unread[..]].concat().into(),
+        };
     }
 
     /// Whether a write waits for the client.
@@ -115,11 +119,11 @@ impl ClientIo {
     }
 
     /// Reads what there is into `input`; 0: the client will send no more.
-    pub fn poll_input(&mut self, cx: &mut Context<'_>, input: &mut impl Extend<u8>) -> Poll<io::Result<usize>> {
+    pub fn poll_input(&mut self, cx: &mut Context<'_>, input: &mut impl Input) -> Poll<io::Result<usize>> {
         let mut bytes = [MaybeUninit::uninit(); READ];
         let mut buf = ReadBuf::uninit(&mut bytes);
         ready!(Pin::new(self).poll_read(cx, &mut buf))?;
-        input.extend(buf.filled().iter().copied());
+        input.take(buf.filled());
         Poll::Ready(Ok(buf.filled().len()))
     }
 
@@ -188,11 +192,23 @@ impl ClientIo {
     }
 }
 
+/// Where bytes go that were read.
+pub trait Input {
+    /// These are the next.
+    fn take(&mut self, bytes: &[u8]);
+}
+
+impl Input for BytesMut {
+    fn take(&mut self, bytes: &[u8]) {
+        self.extend_from_slice(bytes);
+    }
+}
+
 /// Takes bytes that nobody wants.
 struct Nowhere;
 
-impl Extend<u8> for Nowhere {
-    fn extend<T: IntoIterator<Item = u8>>(&mut self, _bytes: T) {}
+impl Input for Nowhere {
+    fn take(&mut self, _bytes: &[u8]) {}
 }
 
 impl AsyncRead for ClientIo {

@@ -10,6 +10,7 @@ use super::door::{self, Speech};
 use super::duplex::Duplex;
 use super::io::ClientIo;
 use super::limits::{Admission, Place};
+use super::plain::Next;
 use super::ports::{prepare, waiting};
 use super::proxy_protocol;
 use super::pump::Pump;
@@ -17,7 +18,7 @@ use super::reply::Body;
 use super::request::Inbound;
 use super::stream::{self, Framing};
 use super::waiting::Waiting;
-use super::{App, Drain, READY_WAIT, http2, router, subscribe};
+use super::{App, Drain, READY_WAIT, http2, plain, router, subscribe};
 use crate::message::ClientId;
 use crate::transport::{self, Bye, Control, Lifecycle, Params, Peer, Transport};
 use bytes::Bytes;
@@ -28,6 +29,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
 use std::convert::Infallible;
 use std::future::poll_fn;
+use std::io;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -124,6 +126,8 @@ pub(super) struct Handover {
     reached: Arc<AtomicBool>,
     /// The body that was given to hyper last.
     reply: Mutex<Buffer>,
+    /// Whether a publish that is being answered has its place in the log's order.
+    is_queued: AtomicBool,
 }
 
 impl Handover {
@@ -152,6 +156,14 @@ impl Handover {
 
     fn reply(&self) -> Buffer {
         *self.reply.lock()
+    }
+
+    pub(super) fn is_queued(&self) -> bool {
+        self.is_queued.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_queued(&self, is_queued: bool) {
+        self.is_queued.store(is_queued, Ordering::Relaxed);
     }
 
     pub(super) fn take(&self) -> Option<Box<Taken>> {
@@ -276,12 +288,51 @@ async fn enter(app: Arc<App>, io: ClientIo, mut client: Client) {
 /// so that a parked stream does not keep the memory of the other.
 ///
 /// Boxed, since a stream comes back here and a type cannot hold itself.
-fn http(app: Arc<App>, io: ClientIo, client: Client) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+fn http(app: Arc<App>, mut io: ClientIo, client: Client) -> Pin<Box<dyn Future<Output = ()> + Send>> {
     Box::pin(async move {
-        if let Some((io, taken)) = requests(&app, io, &client).await {
-            take_over(app, io, client, *taken);
-        }
+        let next = plain::serve(&app, &mut io, &client, Bytes::new()).await;
+        go_on(app, io, client, next).await;
     })
+}
+
+/// Goes on behind plain requests.
+async fn go_on(app: Arc<App>, mut io: ClientIo, client: Client, next: io::Result<Next>) {
+    match next {
+        Ok(Next::Wait(waiting, head, early)) => poll(app, io, client, waiting, head, early),
+        Ok(Next::Hyper(unread)) => {
+            io.unread(unread);
+            if let Some((io, taken)) = requests(&app, io, &client).await {
+                take_over(app, io, client, *taken);
+            }
+        }
+        Ok(Next::End) => io.linger().await,
+        Err(error) => app.refused.writer(&error),
+    }
+}
+
+/// Long polls, one behind the other, in a task that keeps nothing else while one waits.
+fn poll(app: Arc<App>, mut io: ClientIo, client: Client, waiting: Box<Waiting>, head: Bytes, early: Bytes) {
+    tokio::spawn(async move {
+        let mut next = (waiting, head, early);
+        loop {
+            let (waiting, head, early) = next;
+            let unread = match waiting.run(&app, &mut io, &head, early).await {
+                Ok(unread) => unread,
+                Err(error) => return app.refused.writer(&error),
+            };
+            drop(head);
+            if app.drain.has_begun() {
+                return Box::pin(io.linger()).await;
+            }
+            next = match Box::pin(plain::serve(&app, &mut io, &client, unread)).await {
+                Ok(Next::Wait(waiting, head, early)) => (waiting, head, early),
+                other => {
+                    tokio::spawn(go_on(app, io, client, other));
+                    return;
+                }
+            };
+        }
+    });
 }
 
 /// The tasks borrow what they carry: an argument that is moved into a future is kept twice, and a parked reader
@@ -307,15 +358,7 @@ pub(super) fn take_over(app: Arc<App>, mut io: ClientIo, client: Client, taken: 
                 next_request(app, io, client, unread, may_reuse).await;
             });
         }
-        Taken::Poll(waiting, head) => {
-            tokio::spawn(async move {
-                let unread = match waiting.run(&app, &mut io, &head).await {
-                    Ok(unread) => unread,
-                    Err(error) => return app.refused.writer(&error),
-                };
-                next_request(app, io, client, unread, true).await;
-            });
-        }
+        Taken::Poll(waiting, head) => poll(app, io, client, waiting, head, Bytes::new()),
     }
 }
 

@@ -27,6 +27,7 @@ mod listener;
 mod meters;
 mod pages;
 mod pattern;
+mod plain;
 mod poll;
 mod ports;
 mod process;
@@ -140,6 +141,8 @@ pub struct Settings {
     pub write_timeout: Duration,
     /// Whether the log's tail writes to sockets itself where it can.
     pub direct_writes: bool,
+    /// Whether plain requests are read without hyper.
+    pub plain_requests: bool,
 }
 
 impl Settings {

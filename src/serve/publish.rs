@@ -146,6 +146,9 @@ pub fn append(
         app.meters.published(way, cursors.len(), began);
         if let Some(newest) = cursors.iter().flatten().max_by_key(|cursor| cursor.id) {
             app.hub.advance();
+            if app.hub.has_reached(*newest) {
+                return Ok(cursors);
+            }
             let _ = tokio::time::timeout(OWN_TAIL_WAIT, app.hub.reached(*newest)).await;
         }
         Ok(cursors)
@@ -164,22 +167,25 @@ pub async fn answer(app: &Arc<App>, client: &Client, mut request: Request) -> Re
     let query = request.uri().query().unwrap_or_default();
     let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let kind = content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    let (mut drafts, is_hidden_form) = drafts(query, &kind, body, app.settings.max_message)?;
+    let query = parse_query(query)?;
+    let (mut drafts, is_hidden_form) = drafts(&query, &kind, body, app.settings.max_message)?;
     let channels: Vec<Channel> = drafts.iter().map(|draft| draft.channel.clone()).collect();
-    let wants_counts = match fields(query.as_bytes(), None).find(|(name, _)| name == "counts") {
-        Some((_, value)) => flag("counts", &value)?,
+    let wants_counts = match query.iter().find(|(name, _)| name == "counts") {
+        Some((_, value)) => flag("counts", value)?,
         None => false,
     };
     let headers = request.headers();
     let by_cookie = !headers.get(header::ORIGIN).is_some_and(|origin| app.access.is_by_star(origin));
     let asker = Asker::new(client.ip, "publish", headers, by_cookie);
     let form = is_hidden_form.then_some(body.as_bytes());
-    let asker = asker.with_token(last_field(query.as_bytes(), form, "token").as_deref());
+    let token = form.and_then(|form| last_field(form, None, "token"));
+    let token = token.as_deref().or_else(|| query.iter().rfind(|(name, _)| name == "token").map(|(_, value)| &**value));
+    let asker = asker.with_token(token);
     authorize(app, &asker, None, &mut drafts).await?;
     // While the log is slow, what waits for it grows with those who publish.
     let mut loan = app.budget.loan();
     loan.set(drafts.iter().map(|draft| draft.payload.as_str().len()).sum())?;
-    let cursors = append(app, Way::Http, drafts).await?;
+    let cursors = client.handover.queueing(append(app, Way::Http, drafts)).await?;
     drop(loan);
     let census = if wants_counts { Some(Census::of(app, &channels).await) } else { None };
     let published = published(&channels, &cursors, census.as_ref());
@@ -189,20 +195,33 @@ pub async fn answer(app: &Arc<App>, client: &Client, mut request: Request) -> Re
     Ok(reply::json(StatusCode::OK, published))
 }
 
+/// A field's name and value, decoded.
+pub type Field<'a> = (Cow<'a, str>, Cow<'a, str>);
+
+/// A query's fields.
+///
+/// # Errors
+///
+/// `not_utf8`.
+pub fn parse_query(query: &str) -> Result<Vec<Field<'_>>, Refusal> {
+    check_utf8(query)?;
+    Ok(fields(query.as_bytes(), None).collect())
+}
+
 /// What a request publishes, by its query, its content type without parameters, and its body; and
 /// whether it is an old browser's hidden form.
 ///
 /// # Errors
 ///
 /// The first that is not sound.
-pub fn drafts(query: &str, kind: &str, body: &str, max: usize) -> Result<(Vec<Draft>, bool), Refusal> {
+pub fn drafts(query: &[Field<'_>], kind: &str, body: &str, max: usize) -> Result<(Vec<Draft>, bool), Refusal> {
     let is_form = kind == "application/x-www-form-urlencoded";
     // Sent by an old browser's hidden form: into a frame, where it would offer JSON as a download.
     let is_hidden_form = is_form && body.starts_with("data=");
     let is_json = kind == "application/json" || body.trim_start().starts_with(['{', '[']);
     let drafts = if is_hidden_form {
         vec![from_fields(query, Some(body), None, max)?]
-    } else if fields(query.as_bytes(), None).any(|(name, _)| name == "channel") {
+    } else if query.iter().any(|(name, _)| name == "channel") {
         vec![from_fields(query, None, Some(body), max)?]
     } else if is_json {
         from_json(body, max)?
@@ -213,15 +232,14 @@ pub fn drafts(query: &str, kind: &str, body: &str, max: usize) -> Result<(Vec<Dr
 }
 
 /// The fields of a query, and of a form where it is one; `payload` is the body where it is none.
-fn from_fields(query: &str, form: Option<&str>, payload: Option<&str>, max: usize) -> Result<Draft, Refusal> {
+fn from_fields(query: &[Field<'_>], form: Option<&str>, payload: Option<&str>, max: usize) -> Result<Draft, Refusal> {
+    if let Some(form) = form {
+        check_utf8(form)?;
+    }
     let (mut channel, mut data, mut event, mut exclude, mut key) = (None, None, None, None, None);
     let (mut volatile, mut as_text) = (false, false);
-    for encoded in [Some(query), form].into_iter().flatten() {
-        if !decodes_to_utf8(encoded.as_bytes()) {
-            return Err(Refusal::new(Code::NotUtf8, "a percent-encoded field is not UTF-8"));
-        }
-    }
-    for (name, value) in fields(query.as_bytes(), form.map(str::as_bytes)) {
+    let borrowed = query.iter().map(|(name, value)| (Cow::Borrowed(&**name), Cow::Borrowed(&**value)));
+    for (name, value) in borrowed.chain(fields(form.unwrap_or_default().as_bytes(), None)) {
         match &*name {
             "channel" => channel = Some(value),
             "data" => data = Some(value),
@@ -252,6 +270,14 @@ fn from_fields(query: &str, form: Option<&str>, payload: Option<&str>, max: usiz
         key: parse_key(key.as_deref())?,
         volatile,
     })
+}
+
+fn check_utf8(encoded: &str) -> Result<(), Refusal> {
+    // What has no percent sign is what it was.
+    if !encoded.contains('%') || decodes_to_utf8(encoded.as_bytes()) {
+        return Ok(());
+    }
+    Err(Refusal::new(Code::NotUtf8, "a percent-encoded field is not UTF-8"))
 }
 
 /// Whether what is percent-encoded is UTF-8. The parser of forms would put U+FFFD where it is not,
@@ -326,13 +352,18 @@ pub fn bad_json(error: &serde_json::Error) -> Refusal {
 }
 
 fn published(channels: &[Channel], cursors: &[Option<Cursor>], census: Option<&Census>) -> Vec<u8> {
-    let mut out = String::from("{\"messages\":[");
+    let mut out = String::with_capacity(32 + channels.len() * 128);
+    out.push_str("{\"messages\":[");
     for (index, (channel, cursor)) in channels.iter().zip(cursors).enumerate() {
         out.push_str(if index > 0 { ",{" } else { "{" });
         if let Some(cursor) = cursor {
-            out.push_str(&format!("\"id\":\"{cursor}\","));
+            out.push_str("\"id\":\"");
+            out.push_str(cursor.text().as_str());
+            out.push_str("\",");
         }
-        out.push_str(&format!("\"channel\":\"{channel}\""));
+        out.push_str("\"channel\":\"");
+        out.push_str(channel.as_str());
+        out.push('"');
         if let Some(census) = census {
             out.push_str(&format!(",\"readers\":{}", census.readers(index)));
         }

@@ -3,14 +3,18 @@
 use super::waiting::Waiting;
 use crate::transport::{Code, Refusal};
 use bytes::Bytes;
+use httpdate::HttpDate;
 use hyper::body::{Frame, SizeHint};
-use hyper::header::{self, HeaderValue};
+use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{HeaderMap, Response, StatusCode};
+use std::cell::RefCell;
 use std::convert::Infallible;
+use std::io::Write as _;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
+use std::time::{SystemTime, UNIX_EPOCH};
 use tokio_stream::Stream;
 
 /// The pieces of a body.
@@ -63,12 +67,12 @@ impl hyper::body::Body for Body {
 }
 
 /// Headers against every cache, buffer and guess on the way.
-const UNCACHED: [(&str, &str); 5] = [
-    ("cache-control", "no-cache, no-store, no-transform, must-revalidate"),
-    ("pragma", "no-cache"),
-    ("expires", "0"),
-    ("x-accel-buffering", "no"),
-    ("x-content-type-options", "nosniff"),
+const UNCACHED: [(HeaderName, &str); 5] = [
+    (header::CACHE_CONTROL, "no-cache, no-store, no-transform, must-revalidate"),
+    (header::PRAGMA, "no-cache"),
+    (header::EXPIRES, "0"),
+    (HeaderName::from_static("x-accel-buffering"), "no"),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
 ];
 
 /// A whole response, not to be cached.
@@ -94,7 +98,47 @@ pub fn stream(content_type: &'static str, reached: Arc<AtomicBool>) -> Reply {
     reply
 }
 
+/// Writes the status line and the headers of a reply, without those that depend on its body. HTTP/1.1; for who answers
+/// without hyper.
+pub fn write_head(reply: &Reply, out: &mut Vec<u8>) {
+    let status = reply.status();
+    out.extend_from_slice(b"HTTP/1.1 ");
+    out.extend_from_slice(status.as_str().as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
+    out.extend_from_slice(b"\r\n");
+    for (name, value) in reply.headers() {
+        out.extend_from_slice(name.as_str().as_bytes());
+        out.extend_from_slice(b": ");
+        out.extend_from_slice(value.as_bytes());
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+/// Writes the rest of a head: how long the body is, where that is to be said, and the date.
+pub fn write_length(length: Option<usize>, out: &mut Vec<u8>) {
+    DATE.with_borrow_mut(|(second, date)| {
+        let now = SystemTime::now();
+        let this = now.duration_since(UNIX_EPOCH).map_or(0, |age| age.as_secs());
+        if *second != this {
+            *second = this;
+            *date = HttpDate::from(now).to_string();
+        }
+        // Writing to a Vec cannot fail.
+        if let Some(length) = length {
+            let _ = write!(out, "content-length: {length}\r\n");
+        }
+        let _ = write!(out, "date: {date}\r\n\r\n");
+    });
+}
+
+thread_local! {
+    /// A second, and how it is written: hyper does the same.
+    static DATE: RefCell<(u64, String)> = const { RefCell::new((0, String::new())) };
+}
+
 fn prepare(headers: &mut HeaderMap, content_type: &'static str) {
+    headers.reserve(UNCACHED.len() + 4);
     if !content_type.is_empty() {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     }

@@ -24,8 +24,8 @@ pub enum Inbound {
     Http1(Incoming),
     /// Of a stream of HTTP/2.
     Http2(RecvStream, Share),
-    /// None: what comes is not the request's.
-    None,
+    /// All of it, read already. Empty where what comes is not the request's.
+    Whole(Bytes),
 }
 
 impl Body for Inbound {
@@ -42,7 +42,8 @@ impl Body for Inbound {
                 share.was_of_use(data.len());
                 Poll::Ready(Some(Ok(Frame::data(data))))
             }
-            Inbound::None => Poll::Ready(None),
+            Inbound::Whole(body) if body.is_empty() => Poll::Ready(None),
+            Inbound::Whole(body) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(body))))),
         }
     }
 
@@ -50,7 +51,7 @@ impl Body for Inbound {
         match self {
             Inbound::Http1(body) => body.is_end_stream(),
             Inbound::Http2(body, _) => body.is_end_stream(),
-            Inbound::None => true,
+            Inbound::Whole(body) => body.is_empty(),
         }
     }
 
@@ -58,7 +59,7 @@ impl Body for Inbound {
         match self {
             Inbound::Http1(body) => body.size_hint(),
             Inbound::Http2(..) => SizeHint::default(),
-            Inbound::None => SizeHint::with_exact(0),
+            Inbound::Whole(body) => SizeHint::with_exact(body.len() as u64),
         }
     }
 }

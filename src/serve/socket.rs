@@ -1,7 +1,7 @@
 //! A TCP connection that several hands may hold: whoever writes to it, and whoever watches it.
 
 use socket2::SockRef;
-use std::io::{self, Read as _};
+use std::io;
 use std::net::Shutdown;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -35,20 +35,17 @@ impl AsyncRead for Socket {
             ready!(self.0.poll_read_ready(cx))?;
             let mut taken = 0;
             let read = self.0.try_io(Interest::READABLE, || {
-                let room = buf.initialize_unfilled();
-                taken = (&*SockRef::from(&*self.0)).read(room)?;
+                let room = buf.remaining();
+                taken = self.0.try_read_buf(buf)?;
                 // Less than there is room for: the socket is drained, and to ask it again would be one system call
                 // in vain a request. The end (0) is not asked for twice in any case, and one that came with the bytes
                 // stays ready.
-                if (1..room.len()).contains(&taken) { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+                if (1..room).contains(&taken) { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
             });
             match read {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock && taken == 0 => {}
                 Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Poll::Ready(Err(error)),
-                _ => {
-                    buf.advance(taken);
-                    return Poll::Ready(Ok(()));
-                }
+                _ => return Poll::Ready(Ok(())),
             }
         }
     }

@@ -15,6 +15,7 @@ use super::{App, READY_WAIT, duplex};
 use crate::cursor::{Cursor, Start};
 use crate::transport::params::{bad_callback, fields};
 use crate::transport::{Code, Lifecycle, Opening, Params, Peer, Refusal, Transport};
+use hyper::body::Body as _;
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{HeaderMap, Method, StatusCode};
 use std::sync::Arc;
@@ -127,11 +128,14 @@ async fn subscribe(
     if app.drain.has_begun() {
         return Err(Refusal::new(Code::NotReady, "the server is going; come back in a moment"));
     }
-    if tokio::time::timeout(READY_WAIT, app.hub.ready()).await.is_err() {
+    if app.hub.head().is_none() && tokio::time::timeout(READY_WAIT, app.hub.ready()).await.is_err() {
         return Err(Refusal::new(Code::NotReady, "the server has not read its log yet; come back in a moment"));
     }
     let framing = Framing::of(request.version());
-    let may_reuse = framing == Framing::Chunked && !duplex::has_token(headers, "connection", "close");
+    // A body that nobody has read would be the next request: it is not read here, and whoever stands in front of us may
+    // take it for this one's (request smuggling).
+    let has_rest = !request.body().is_end_stream();
+    let may_reuse = framing == Framing::Chunked && !has_rest && !duplex::has_token(headers, "connection", "close");
     match lifecycle {
         Lifecycle::Poll | Lifecycle::LongPoll => {
             // HTTP/1.0 and who asks for one answer only are left to hyper.

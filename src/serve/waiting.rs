@@ -9,7 +9,7 @@ use super::io::ClientIo;
 use super::limits::Place;
 use super::meters::Meter;
 use super::poll::{self, Batch, Collector};
-use super::reply::Reply;
+use super::reply::{self, Reply};
 use crate::cursor::Cursor;
 use crate::hub::{Step, Subscription};
 use crate::message::Message;
@@ -22,7 +22,7 @@ use std::io::{self, Write as _};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::Instant;
 
@@ -66,13 +66,20 @@ impl Waiting {
         self._place = place;
     }
 
-    /// Waits, answers, and gives what the client has sent meanwhile. `head`: see [`Shared::head`].
+    /// Waits, answers, and gives what the client has sent meanwhile. `head`: see [`Shared::head`]; `early`: what it
+    /// had sent before.
     ///
     /// # Errors
     ///
     /// The client is gone, or takes nothing.
-    pub async fn run(mut self: Box<Self>, app: &App, io: &mut ClientIo, head: &Bytes) -> io::Result<Bytes> {
-        let mut input = BytesMut::new();
+    pub async fn run(
+        mut self: Box<Self>,
+        app: &App,
+        io: &mut ClientIo,
+        head: &Bytes,
+        early: Bytes,
+    ) -> io::Result<Bytes> {
+        let mut input = BytesMut::from(early);
         let step = self.wait(app, io, &mut input).await?;
         // A future of its own, made when it is needed: a parked poll does not keep room for it.
         Box::pin(self.answer(step, app, io, head)).await?;
@@ -171,13 +178,8 @@ impl Shared {
     /// The status line and the headers of a reply, without those that depend on the batch. Equal ones are the same
     /// bytes, so that a parked poll holds a pointer.
     pub fn head(&self, reply: &Reply) -> Bytes {
-        let mut head = b"HTTP/1.1 200 OK\r\n".to_vec();
-        for (name, value) in reply.headers() {
-            head.extend_from_slice(name.as_str().as_bytes());
-            head.extend_from_slice(b": ");
-            head.extend_from_slice(value.as_bytes());
-            head.extend_from_slice(b"\r\n");
-        }
+        let mut head = Vec::with_capacity(512);
+        reply::write_head(reply, &mut head);
         let mut heads = self.heads.lock();
         if let Some(known) = heads.iter().find(|known| ***known == *head) {
             return known.clone();
@@ -219,13 +221,12 @@ fn whole(head: &[u8], envelope: &dyn Envelope, batch: &Batch, is_last: bool) -> 
     let body = batch.to_bytes(envelope);
     let mut answer = Vec::with_capacity(head.len() + body.len() + 160);
     answer.extend_from_slice(head);
-    let date = httpdate::HttpDate::from(SystemTime::now());
     // Writing to a Vec cannot fail.
-    let _ = write!(answer, "etag: \"{}\"\r\ncontent-length: {}\r\ndate: {date}\r\n", batch.cursor, body.len());
+    let _ = write!(answer, "etag: \"{}\"\r\n", batch.cursor);
     if is_last {
         answer.extend_from_slice(b"connection: close\r\n");
     }
-    answer.extend_from_slice(b"\r\n");
+    reply::write_length(Some(body.len()), &mut answer);
     answer.extend_from_slice(&body);
     Answer { bytes: answer.into(), body: body.len() }
 }

@@ -1,5 +1,6 @@
 //! The encodings of a message: what all receivers of a kind share. Each is made once a message.
 
+use crate::cursor::Cursor;
 use crate::message::{Message, SLOTS};
 use crate::wire::{json, multipart, script, sse, websocket};
 use bytes::Bytes;
@@ -49,7 +50,8 @@ impl Encoding {
         let object = message.object();
         let mut out = Vec::with_capacity(object.len() + 128);
         // A volatile message has no id and moves no cursor.
-        let id = message.cursor().map(|cursor| cursor.to_string());
+        let text = message.cursor().map(Cursor::text);
+        let id = text.as_ref().map(|text| text.as_str());
         match self {
             Encoding::Object => out.extend_from_slice(object),
             Encoding::Line => {
@@ -68,13 +70,13 @@ impl Encoding {
                 script::escape(after, &mut out);
             }
             Encoding::Event => {
-                sse::block(None, id.as_deref(), std::str::from_utf8(object).unwrap_or_default(), &mut out);
+                sse::block(None, id, std::str::from_utf8(object).unwrap_or_default(), &mut out);
             }
             Encoding::DataEvent => {
                 let payload = message.payload();
                 let text = json::text_of(payload);
                 let event = Some(message.event().as_str()).filter(|name| *name != "message");
-                sse::block(event, id.as_deref(), text.as_deref().unwrap_or(payload), &mut out);
+                sse::block(event, id, text.as_deref().unwrap_or(payload), &mut out);
             }
             Encoding::Part => multipart::part(object, &mut out),
             Encoding::TextFrame => return websocket::text_frame(object).to_vec(),

@@ -41,6 +41,9 @@ pub struct Params {
     pub domain: Option<String>,
 }
 
+/// So many names are compared one by one.
+const FEW: usize = 16;
+
 /// Bounds of [`Params`].
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -95,7 +98,15 @@ impl Params {
     fn add_channels(&mut self, list: &str, limits: &Limits, names: &mut HashSet<Channel>) -> Result<(), Refusal> {
         for name in list.split(',') {
             let channel: Channel = name.parse()?;
-            if names.insert(channel.clone()) {
+            let is_new = if self.channels.len() < FEW {
+                !self.channels.contains(&channel)
+            } else {
+                if names.is_empty() {
+                    names.extend(self.channels.iter().cloned());
+                }
+                names.insert(channel.clone())
+            };
+            if is_new {
                 self.channels.push(channel);
             }
             if self.channels.len() > limits.channels {

@@ -1,0 +1,317 @@
+//! Plain requests: polls and publishes on a connection that is kept, read and answered without hyper.
+//!
+//! Whoever polls or publishes asks again and again, by a head that is simple and comes in one piece. To make a
+//! hyper connection for each round of a long poll, and to let hyper take the requests of a pipeline one after the
+//! other, costs more than everything else that is done for them. So what is plain is read here, by the parser
+//! that hyper has, and goes the way of every request: [`router::answer`] decides all of it.
+//!
+//! A request is plain if nothing about it needs more thought: `GET` to a poll's path or `POST` to `/publish`, HTTP/1.1,
+//! no `Upgrade`, no `Expect`, no `Transfer-Encoding`, a `Content-Length` that is one number, head and body there within
+//! a moment. Anything else, and whatever does not become one of these, is hyper's, with every byte as it came. Nothing
+//! is refused here.
+//!
+//! Publishes that come together are appended together. Each is queued before the next is looked at, so the log has them
+//! in their order, and the answers go out in their order, in one write.
+//!
+//! `--plain-requests false` leaves them all to hyper. `tests/plain.rs` holds both to the same answers.
+
+use super::App;
+use super::budget::Buffer;
+use super::io::ClientIo;
+use super::listener::{Client, Handover};
+use super::reply::{self, Body, Reply};
+use super::request::{Inbound, Request};
+use super::router;
+use super::waiting::Waiting;
+use crate::transport::{self, Lifecycle, Params};
+use bytes::{Buf, Bytes, BytesMut};
+use hyper::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE};
+use hyper::{HeaderMap, Method, StatusCode, Uri, Version};
+use std::collections::VecDeque;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+use tokio::io::AsyncWriteExt as _;
+use tokio::time::Instant;
+
+/// Bytes of requests that are read before they are answered. One that does not fit is hyper's.
+const ROOM: usize = 64 << 10;
+
+/// Header lines of a plain request.
+const LINES: usize = 64;
+
+/// How long a request may take to be whole, and how long a connection is quiet before it is watched for the end of
+/// the server, too. Whoever polls comes back sooner, and costs no more than this one timer.
+const MOMENT: Duration = Duration::from_secs(1);
+
+/// Publishes of one connection that may be under way.
+const UNDER_WAY: usize = 64;
+
+/// Bytes of answers that are gathered before they are written.
+const GATHERED: usize = 16 << 10;
+
+/// What becomes of a connection whose plain requests are answered.
+pub(super) enum Next {
+    /// A poll waits, and this is the head of its answer.
+    Wait(Box<Waiting>, Bytes, Bytes),
+    /// What comes is hyper's.
+    Hyper(Bytes),
+    /// It has ended, or is to.
+    End,
+}
+
+/// Answers plain requests for as long as there are any. `input`: what was read already.
+///
+/// # Errors
+///
+/// The client is gone, or takes nothing.
+pub(super) async fn serve(app: &Arc<App>, io: &mut ClientIo, client: &Client, input: Bytes) -> io::Result<Next> {
+    let mut input = BytesMut::from(input);
+    if !app.settings.plain_requests {
+        return Ok(Next::Hyper(input.freeze()));
+    }
+    let mut answers = Answers::default();
+    let mut since = Instant::now();
+    loop {
+        match parse(&mut input) {
+            Parsed::Request(request) if request.method() == Method::POST => {
+                answers.begin(app, client, request).await;
+                if answers.under_way.len() >= UNDER_WAY || answers.out.len() >= GATHERED {
+                    answers.send(app, io).await?;
+                }
+            }
+            Parsed::Request(request) => {
+                answers.finish(app).await;
+                let reply = router::answer(app, client, request).await;
+                if matches!(reply.body(), Body::Waiting(_)) {
+                    let head = app.polls.head(&reply);
+                    answers.send(app, io).await?;
+                    if let Body::Waiting(waiting) = reply.into_body() {
+                        return Ok(Next::Wait(waiting, head, input.freeze()));
+                    }
+                    return Ok(Next::End);
+                }
+                answers.write(app, reply);
+            }
+            Parsed::Part => {
+                answers.send(app, io).await?;
+                if answers.is_last {
+                    return Ok(Next::End);
+                }
+                if input.is_empty() {
+                    since = Instant::now();
+                }
+                if input.len() >= ROOM || !read(app, io, &mut input, since).await? {
+                    return Ok(if input.is_empty() { Next::End } else { Next::Hyper(input.freeze()) });
+                }
+            }
+            Parsed::Other => {
+                answers.send(app, io).await?;
+                return Ok(if answers.is_last { Next::End } else { Next::Hyper(input.freeze()) });
+            }
+        }
+        if answers.is_last {
+            answers.send(app, io).await?;
+            return Ok(Next::End);
+        }
+    }
+}
+
+/// Reads more; false: nothing more is to come here.
+async fn read(app: &App, io: &mut ClientIo, input: &mut BytesMut, since: Instant) -> io::Result<bool> {
+    let is_new = input.is_empty();
+    if is_new {
+        // A quiet connection holds no buffer.
+        *input = BytesMut::new();
+    }
+    if let Ok(read) = tokio::time::timeout_at(since + MOMENT, poll_fn(|cx| io.poll_input(cx, input))).await {
+        return Ok(read? > 0);
+    }
+    if !is_new || app.drain.has_begun() {
+        return Ok(false);
+    }
+    let waiting = tokio::time::timeout(app.settings.request_timeout, poll_fn(|cx| io.poll_input(cx, input)));
+    tokio::select! {
+        // First: what a client has sent in time is answered, also by one who is going.
+        biased;
+        read = waiting => read.map_or(Ok(false), |read| Ok(read? > 0)),
+        () = app.drain.begun() => Ok(false),
+    }
+}
+
+/// An answer that is being made.
+type Answering = Pin<Box<dyn Future<Output = Reply> + Send>>;
+
+/// Answers in the order of their requests.
+#[derive(Default)]
+struct Answers {
+    under_way: VecDeque<Answering>,
+    out: Vec<u8>,
+    /// Whether what was answered last ends the connection.
+    is_last: bool,
+}
+
+impl Answers {
+    /// Begins to answer a publish: it is queued for the log, or answered.
+    async fn begin(&mut self, app: &Arc<App>, client: &Client, request: Request) {
+        let queued = client.handover.clone();
+        queued.set_queued(false);
+        let (app_, client) = (app.clone(), client.clone());
+        let mut answering: Answering = Box::pin(async move { router::answer(&app_, &client, request).await });
+        let reply = poll_fn(|cx| match answering.as_mut().poll(cx) {
+            Poll::Ready(reply) => Poll::Ready(Some(reply)),
+            Poll::Pending if queued.is_queued() => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        });
+        match reply.await {
+            None => self.under_way.push_back(answering),
+            Some(reply) if self.under_way.is_empty() => self.write(app, reply),
+            Some(reply) => self.under_way.push_back(Box::pin(std::future::ready(reply))),
+        }
+    }
+
+    /// Waits for all that was begun.
+    async fn finish(&mut self, app: &App) {
+        while let Some(answering) = self.under_way.pop_front() {
+            let reply = answering.await;
+            self.write(app, reply);
+        }
+    }
+
+    fn write(&mut self, app: &App, reply: Reply) {
+        self.is_last |= reply.headers().contains_key(CONNECTION);
+        reply::write_head(&reply, &mut self.out);
+        let has_length = reply.status() != StatusCode::NOT_MODIFIED;
+        // Said with the last answer that there will be.
+        if app.drain.has_begun() && !self.is_last && self.under_way.is_empty() {
+            self.is_last = true;
+            self.out.extend_from_slice(b"connection: close\r\n");
+        }
+        let Body::Whole(body) = reply.into_body() else {
+            // Nothing that is plain is answered so; a body that never comes would be worse than an end.
+            self.is_last = true;
+            return;
+        };
+        // A 304 says nothing of its body's length.
+        reply::write_length(body.as_ref().map(Bytes::len).or(has_length.then_some(0)), &mut self.out);
+        self.out.extend_from_slice(&body.unwrap_or_default());
+    }
+
+    /// Writes all that was begun.
+    async fn send(&mut self, app: &Arc<App>, io: &mut ClientIo) -> io::Result<()> {
+        self.finish(app).await;
+        if self.out.is_empty() {
+            return Ok(());
+        }
+        let out = Bytes::from(std::mem::take(&mut self.out));
+        let sent = io.write_now(&out)?;
+        if sent < out.len() {
+            let rest = out.slice(sent..);
+            Box::pin(app.budget.write(Buffer::of(&rest), io.write_all(&rest))).await?;
+        }
+        Ok(())
+    }
+}
+
+impl Handover {
+    /// Notes that what is being answered has come to where its order in the log is settled.
+    pub(super) async fn queueing<F: Future>(&self, appending: F) -> F::Output {
+        let mut appending = std::pin::pin!(appending);
+        let mut is_first = true;
+        poll_fn(|cx| {
+            let appended = appending.as_mut().poll(cx);
+            if std::mem::take(&mut is_first) {
+                self.set_queued(true);
+            }
+            appended
+        })
+        .await
+    }
+}
+
+/// What the bytes that were read begin with.
+enum Parsed {
+    /// A plain request, which is taken out.
+    Request(Request),
+    /// A part of something that may become one.
+    Part,
+    /// Something else.
+    Other,
+}
+
+fn parse(input: &mut BytesMut) -> Parsed {
+    let mut lines = [const { MaybeUninit::uninit() }; LINES];
+    let mut head = httparse::Request::new(&mut []);
+    let size = match head.parse_with_uninit_headers(input, &mut lines) {
+        Ok(httparse::Status::Complete(size)) => size,
+        Ok(httparse::Status::Partial) => return Parsed::Part,
+        Err(_) => return Parsed::Other,
+    };
+    let (Some(method), Some(target), Some(1)) = (head.method, head.path, head.version) else { return Parsed::Other };
+    let is_post = method == "POST";
+    if !(is_post || method == "GET") || !is_plain(is_post, target) {
+        return Parsed::Other;
+    }
+    // One piece of memory that all parts of the head point into, and not the buffer, which may be much larger.
+    let shared = Bytes::copy_from_slice(&input[..size]);
+    let begin = input.as_ptr() as usize;
+    let part = |part: &[u8]| {
+        let at = part.as_ptr() as usize - begin;
+        shared.slice(at..at + part.len())
+    };
+    let Ok(uri) = Uri::from_maybe_shared(part(target.as_bytes())) else { return Parsed::Other };
+    let mut headers = HeaderMap::with_capacity(head.headers.len());
+    let mut body = None;
+    for line in head.headers.iter() {
+        let Ok(name) = HeaderName::from_bytes(line.name.as_bytes()) else { return Parsed::Other };
+        if name == CONTENT_LENGTH {
+            let Some(length) = length(line.value).filter(|_| body.is_none() && is_post) else { return Parsed::Other };
+            body = Some(length);
+        } else if [TRANSFER_ENCODING, UPGRADE, EXPECT, TE].contains(&name)
+            || (name == CONNECTION && !line.value.eq_ignore_ascii_case(b"keep-alive"))
+        {
+            return Parsed::Other;
+        }
+        let Ok(value) = HeaderValue::from_maybe_shared(part(line.value)) else { return Parsed::Other };
+        headers.append(name, value);
+    }
+    let body = match body {
+        None if is_post => return Parsed::Other,
+        body => body.unwrap_or_default(),
+    };
+    let whole = size.saturating_add(body);
+    if whole > ROOM {
+        return Parsed::Other;
+    }
+    if input.len() < whole {
+        return Parsed::Part;
+    }
+    let body = Bytes::copy_from_slice(&input[size..whole]);
+    input.advance(whole);
+    let mut request = Request::new(Inbound::Whole(body));
+    *request.method_mut() = if is_post { Method::POST } else { Method::GET };
+    *request.uri_mut() = uri;
+    *request.version_mut() = Version::HTTP_11;
+    *request.headers_mut() = headers;
+    Parsed::Request(request)
+}
+
+/// Whether what is asked for may be answered here. By its bare name: what is spelt otherwise is no path of ours.
+fn is_plain(is_post: bool, target: &str) -> bool {
+    let path = target.split_once('?').map_or(target, |(path, _)| path);
+    if is_post {
+        return path == "/publish";
+    }
+    let lifecycle = transport::by_path(path).map(|transport| transport.lifecycle(&Params::default()));
+    matches!(lifecycle, Some(Lifecycle::Poll | Lifecycle::LongPoll))
+}
+
+/// A `Content-Length` that nobody on the way could read otherwise: digits, and few.
+fn length(value: &[u8]) -> Option<usize> {
+    let digits = std::str::from_utf8(value).ok().filter(|text| text.len() <= 8)?;
+    digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?
+}
