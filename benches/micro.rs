@@ -4,7 +4,7 @@ use bytes::BytesMut;
 use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
 use longtail::cursor::{Cursor, Start};
-use longtail::hub::{Encoded, Hub, Kind, LIMIT, Outlet, Step, Subscription};
+use longtail::hub::{Encoded, Hub, Kind, LIMIT, Outlet, Room, Step, Subscription};
 use longtail::log::memory::MemoryLog;
 use longtail::log::{MessageLog, Retention};
 use longtail::message::{Draft, Event, Message, Payload};
@@ -126,7 +126,7 @@ impl Outlet for Nowhere {
         Kind { form: 0, before: b"", lane: 0 }
     }
 
-    fn encode(&self, messages: &[Arc<Message>]) -> Encoded {
+    fn encode(&self, messages: &[Arc<Message>], _upto: Cursor) -> Encoded {
         let bytes = messages[0].object().clone();
         Encoded { weight: bytes.len(), bytes }
     }
@@ -145,7 +145,7 @@ async fn read(mut reader: Subscription) {
         while let Poll::Ready(Step::Messages) = reader.poll_step(cx, LIMIT, &mut out) {
             out.clear();
         }
-        reader.park(usize::MAX);
+        reader.park(Room::Bytes(usize::MAX));
         Poll::<()>::Pending
     })
     .await;

@@ -1,8 +1,8 @@
 //! Direct fan-out gives every reader what its own task would have given it: the log's messages of its channels, in the
 //! log's order, each once, without those that leave it out.
 
-use longtail::cursor::Start;
-use longtail::hub::{Encoded, Hub, Kind, LIMIT, Outlet, Step, Subscription};
+use longtail::cursor::{Cursor, Start};
+use longtail::hub::{Encoded, Hub, Kind, LIMIT, Outlet, Room, Step, Subscription};
 use longtail::log::memory::MemoryLog;
 use longtail::log::{MessageLog, Retention};
 use longtail::message::{Channel, ClientId, Draft, Event, Message, Payload};
@@ -30,7 +30,7 @@ impl Outlet for Pipe {
         Kind { form: 0, before: b"", lane: 0 }
     }
 
-    fn encode(&self, messages: &[Arc<Message>]) -> Encoded {
+    fn encode(&self, messages: &[Arc<Message>], _upto: Cursor) -> Encoded {
         let bytes = encode(messages);
         Encoded { weight: bytes.len(), bytes: bytes.into() }
     }
@@ -65,7 +65,7 @@ async fn read(mut subscription: Subscription, pipe: Pipe, left: usize) {
                 Poll::Ready(Step::Gap(gap)) => panic!("{gap:?}"),
                 _ if !batch.is_empty() => Poll::Ready(encode(&batch)),
                 _ => {
-                    subscription.park(left);
+                    subscription.park(Room::Bytes(left));
                     Poll::Pending
                 }
             }

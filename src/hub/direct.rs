@@ -52,8 +52,8 @@ pub trait Outlet: Send + Sync {
     /// Outlets of one kind get the same bytes.
     fn kind(&self) -> Kind<'_>;
 
-    /// Messages as they go to the socket, in one write.
-    fn encode(&self, messages: &[Arc<Message>]) -> Encoded;
+    /// Messages as they go to the socket, in one write. A reader who has them has all up to `upto`.
+    fn encode(&self, messages: &[Arc<Message>], upto: Cursor) -> Encoded;
 
     /// Writes what the socket takes at once.
     ///
@@ -100,9 +100,27 @@ struct Parked {
     at: Cursor,
     /// Whether it reads several channels, whose messages have one order.
     is_many: bool,
-    /// How many bytes may still be written before a rollover.
-    left: usize,
+    room: Room,
     written: Written,
+}
+
+/// What may be written to a parked reader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room {
+    /// A stream: so many bytes, until a rollover.
+    Bytes(usize),
+    /// A poll: one answer with so many messages at most. Nothing is written behind it, and the task is not woken for it:
+    /// the next request wakes it.
+    Answer(usize),
+}
+
+impl Room {
+    fn has(self, messages: usize, weight: usize) -> bool {
+        match self {
+            Room::Bytes(left) => weight <= left,
+            Room::Answer(most) => messages <= most,
+        }
+    }
 }
 
 /// What was written for a reader while it was parked.
@@ -126,10 +144,16 @@ pub(super) enum Outcome {
 
 impl Desk {
     /// Leaves the reader's state here, unless there is something for its task already.
-    pub(super) fn park(&mut self, at: Cursor, is_many: bool, left: usize) {
+    pub(super) fn park(&mut self, at: Cursor, is_many: bool, room: Room) {
         if self.outlet.is_some() && !self.is_called {
-            self.parked = Some(Parked { at, is_many, left, written: Written::default() });
+            self.parked = Some(Parked { at, is_many, room, written: Written::default() });
         }
+    }
+
+    /// Whether this was a poll, and is answered.
+    pub(super) fn is_answered(&self) -> bool {
+        let is_answered = |parked: &Parked| matches!(parked.room, Room::Answer(_)) && parked.written.at.is_some();
+        self.parked.as_ref().is_some_and(is_answered)
     }
 
     /// Gives it back: where the reader stands, and what was written for it.
@@ -167,7 +191,7 @@ impl Desk {
             return Outcome::ForTheTask;
         }
         let (encoded, lane) = shared.encoded(&**outlet, news);
-        if encoded.weight > parked.left {
+        if !parked.room.has(news.messages.len(), encoded.weight) {
             return Outcome::ForTheTask;
         }
         let (size, weight) = (encoded.bytes.len(), encoded.weight);
@@ -177,7 +201,10 @@ impl Desk {
             parked.written.rest = encoded.bytes.slice(n..);
         }
         parked.at = news.head;
-        parked.left -= weight;
+        match &mut parked.room {
+            Room::Bytes(left) => *left -= weight,
+            Room::Answer(_) => self.is_called = true,
+        }
         parked.written.weight += weight;
         parked.written.at = Some(now);
         shared.tally.deliveries += news.messages.len() as u64;
@@ -219,7 +246,7 @@ impl Shared {
         if let Some((.., encoded)) = known {
             return (encoded.clone(), kind.lane);
         }
-        let encoded = outlet.encode(&news.messages);
+        let encoded = outlet.encode(&news.messages, news.head);
         self.tally.encoded += 1;
         if self.kinds.len() < KINDS {
             self.kinds.push((kind.form, kind.before.into(), encoded.clone()));

@@ -329,7 +329,9 @@ impl Memory {
     pub(super) fn counts(&self, channel: &Channel) -> ChannelCounts {
         let mut counts = ChannelCounts::default();
         if let Some(slot) = self.names.get(channel).map(|slot| &self.slots[*slot]) {
-            for transport in slot.readers.iter().filter_map(|(_, reader)| reader.transport) {
+            for transport in
+                slot.readers.iter().filter_map(|(_, reader)| reader.transport.filter(|_| reader.is_waiting()))
+            {
                 *counts.readers.entry(transport.to_owned()).or_default() += 1;
             }
             counts.retained = slot.ring.len();

@@ -13,7 +13,7 @@ mod tail;
 mod traffic;
 mod waiter;
 
-pub use direct::{Encoded, Kind, LIMIT, Outlet, Written};
+pub use direct::{Encoded, Kind, LIMIT, Outlet, Room, Written};
 pub use subscription::{Gap, Limit, Step, Subscription};
 pub use traffic::{Fanned, LANES, Meter, Tally};
 
@@ -192,7 +192,13 @@ impl Hub {
     }
 
     /// A client polls these channels, and may take so long for it.
-    pub fn polled(&self, transport: &'static str, channels: &[Channel], client: &ClientId, time: Duration) {
+    pub fn polled<'a>(
+        &self,
+        transport: &'static str,
+        channels: impl IntoIterator<Item = &'a Channel>,
+        client: &ClientId,
+        time: Duration,
+    ) {
         self.presence.lock().polled(transport, channels, client, time);
     }
 

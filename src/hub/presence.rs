@@ -59,7 +59,13 @@ impl Presence {
     }
 
     /// A client polls, and may take so long for it.
-    pub(super) fn polled(&mut self, transport: &'static str, channels: &[Channel], client: &ClientId, time: Duration) {
+    pub(super) fn polled<'a>(
+        &mut self,
+        transport: &'static str,
+        channels: impl IntoIterator<Item = &'a Channel>,
+        client: &ClientId,
+        time: Duration,
+    ) {
         let now = Instant::now();
         if self.count >= POLLERS || now - self.swept > SWEEP {
             self.sweep(now);

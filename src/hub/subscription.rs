@@ -1,6 +1,6 @@
 //! The one reader: a set of channels and a cursor.
 
-use super::direct::{Outlet, Written};
+use super::direct::{Outlet, Room, Written};
 use super::memory::{Look, Seat, Taken};
 use super::waiter::Waiter;
 use super::{Hub, id_of};
@@ -62,6 +62,8 @@ pub struct Subscription {
     /// Replay at most this many after a gap.
     last: Option<usize>,
     has_begun: bool,
+    /// Whether it has left its seats, and counts as no reader.
+    is_away: bool,
     /// A question to the log that is under way.
     question: Option<Question>,
     /// The hub's epoch when the log confirmed that `at` is ahead of this node and not of the log.
@@ -90,6 +92,7 @@ impl Subscription {
             client,
             last,
             has_begun: false,
+            is_away: false,
             question: None,
             ahead: None,
         };
@@ -139,13 +142,13 @@ impl Subscription {
         desk.client = self.client.clone();
     }
 
-    /// Parks behind a [`Step::Idle`]: from now on the hub may write, up to `left` bytes, and moves the
+    /// Parks behind a [`Step::Idle`]: from now on the hub may write what there is room for, and moves the
     /// cursor. Nobody else may write to the socket until [`unpark`](Subscription::unpark).
-    pub fn park(&mut self, left: usize) {
+    pub fn park(&mut self, room: Room) {
         if self.question.is_some() || self.ahead.is_some() || self.seats.is_empty() {
             return;
         }
-        self.waiter.desk().park(self.at, self.seats.len() > 1, left);
+        self.waiter.desk().park(self.at, self.seats.len() > 1, room);
     }
 
     /// Takes the desk back: the hub writes no more. Says what it has written. To be called before a step, whether or
@@ -187,6 +190,29 @@ impl Subscription {
             self.hub.unseat(&[seat]);
             self.question = None;
         }
+    }
+
+    /// Counts as no reader, and is not woken, until it has [come back](Subscription::come_back).
+    pub fn leave(&mut self) {
+        if !std::mem::replace(&mut self.is_away, true) {
+            self.hub.unseat(&self.seats);
+            self.question = None;
+        }
+    }
+
+    /// Reads the same channels again, from here on.
+    pub fn come_back(&mut self, start: Start) {
+        if std::mem::take(&mut self.is_away) {
+            for seat in &mut self.seats {
+                *seat = self.hub.seat(&seat.channel, &self.waiter);
+            }
+        }
+        self.start(start, self.last);
+    }
+
+    /// What it reads.
+    pub fn names(&self) -> impl Iterator<Item = &Channel> {
+        self.seats.iter().map(|seat| &seat.channel)
     }
 
     fn set_at(&mut self, at: Cursor) {
@@ -284,7 +310,9 @@ impl Subscription {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        self.hub.unseat(&self.seats);
+        if !self.is_away {
+            self.hub.unseat(&self.seats);
+        }
     }
 }
 

@@ -63,6 +63,11 @@ impl Waiter {
         }
     }
 
+    /// Whether it counts as a reader: a poll that was answered does not wait.
+    pub(super) fn is_waiting(&self) -> bool {
+        !self.desk.lock().is_answered()
+    }
+
     pub(super) fn push_volatile(&self, message: &Arc<Message>) {
         let mut waiting = self.volatile.lock();
         let waiting_now = waiting.get_or_insert_default();

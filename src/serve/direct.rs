@@ -1,10 +1,14 @@
 //! A socket as the hub sees it, which writes to it while its task is parked; see `hub/direct.rs`.
 
+use super::poll::Batch;
 use super::pump::{frames_size, write_frames};
 use super::stream::{self, Framing};
+use super::waiting::Answer;
+use crate::cursor::Cursor;
 use crate::hub::{Encoded, Kind, Outlet};
 use crate::message::Message;
 use crate::transport::Envelope;
+use bytes::Bytes;
 use socket2::SockRef;
 use std::io;
 use std::sync::Arc;
@@ -40,7 +44,7 @@ impl Outlet for Direct {
         Kind { form: self.form, before, lane: self.lane }
     }
 
-    fn encode(&self, messages: &[Arc<Message>]) -> Encoded {
+    fn encode(&self, messages: &[Arc<Message>], _upto: Cursor) -> Encoded {
         let mut frames = Vec::with_capacity(frames_size(&*self.envelope, messages));
         write_frames(&*self.envelope, messages, &mut frames);
         let weight = frames.len();
@@ -49,8 +53,53 @@ impl Outlet for Direct {
     }
 
     fn write(&self, bytes: &[u8]) -> io::Result<usize> {
-        // Past tokio's record of what is ready, which is another piece of memory a delivery. A socket that takes
-        // nothing is found out by its task, which then waits in tokio's way.
-        SockRef::from(&*self.stream).send(bytes)
+        send(&self.stream, bytes)
     }
 }
+
+/// Past tokio's record of what is ready, which is another piece of memory a delivery. A socket that takes
+/// nothing is found out by its task, which then waits in tokio's way.
+fn send(stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
+    SockRef::from(stream).send(bytes)
+}
+
+/// A plain TCP socket whose client waits for the answer to a poll.
+pub struct DirectAnswer {
+    stream: Arc<TcpStream>,
+    envelope: Arc<dyn Envelope>,
+    head: Bytes,
+    lane: usize,
+}
+
+impl DirectAnswer {
+    /// A way to answer. `head`: what goes before each answer; the same bytes for all of whom the same is to be
+    /// told. `None` where the envelope has a part of each client's own.
+    pub fn new(
+        stream: Arc<TcpStream>,
+        envelope: &Arc<dyn Envelope>,
+        head: &Bytes,
+        lane: usize,
+    ) -> Option<DirectAnswer> {
+        let is_bare = envelope.around() == (b"", b"");
+        is_bare.then(|| DirectAnswer { stream, envelope: envelope.clone(), head: head.clone(), lane })
+    }
+}
+
+impl Outlet for DirectAnswer {
+    fn kind(&self) -> Kind<'_> {
+        Kind { form: ANSWERS + self.envelope.encoding() as u32, before: &self.head, lane: self.lane }
+    }
+
+    fn encode(&self, messages: &[Arc<Message>], upto: Cursor) -> Encoded {
+        let batch = Batch { gap: None, messages: messages.to_vec(), cursor: upto, is_complete: true };
+        let Answer { bytes, body } = Answer::new(&self.head, &*self.envelope, &batch, false);
+        Encoded { bytes, weight: body }
+    }
+
+    fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+        send(&self.stream, bytes)
+    }
+}
+
+/// Forms from here on are answers; all others are streams'.
+const ANSWERS: u32 = 1 << 16;

@@ -127,6 +127,19 @@ impl ClientIo {
         Poll::Ready(Ok(buf.filled().len()))
     }
 
+    /// Whether there is input now; reads what there is.
+    pub async fn has_input(&mut self, input: &mut BytesMut) -> bool {
+        if input.is_empty() {
+            poll_fn(|cx| {
+                // The end, or an error, is for who reads on.
+                let _ = self.poll_input(cx, input);
+                Poll::Ready(())
+            })
+            .await;
+        }
+        !input.is_empty()
+    }
+
     /// Resolves when the connection was reset. A client that has shut its sending side may still
     /// listen or be gone; only a write can tell, and this is what it is told.
     pub fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<()> {

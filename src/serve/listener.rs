@@ -21,7 +21,7 @@ use super::waiting::Waiting;
 use super::{App, Drain, READY_WAIT, http2, plain, router, subscribe};
 use crate::message::ClientId;
 use crate::transport::{self, Bye, Control, Lifecycle, Params, Peer, Transport};
-use bytes::Bytes;
+use bytes::{Buf, Bytes, BytesMut};
 use hyper::HeaderMap;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -39,6 +39,7 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tracing::{debug, warn};
 
 /// Bytes of a request's head. Its headers are 100 at most over HTTP/1, which is hyper's own bound.
@@ -290,7 +291,7 @@ async fn enter(app: Arc<App>, io: ClientIo, mut client: Client) {
 /// Boxed, since a stream comes back here and a type cannot hold itself.
 fn http(app: Arc<App>, mut io: ClientIo, client: Client) -> Pin<Box<dyn Future<Output = ()> + Send>> {
     Box::pin(async move {
-        let next = plain::serve(&app, &mut io, &client, Bytes::new()).await;
+        let next = plain::serve(&app, &mut io, &client, BytesMut::new()).await;
         go_on(app, io, client, next).await;
     })
 }
@@ -311,26 +312,44 @@ async fn go_on(app: Arc<App>, mut io: ClientIo, client: Client, next: io::Result
 }
 
 /// Long polls, one behind the other, in a task that keeps nothing else while one waits.
-fn poll(app: Arc<App>, mut io: ClientIo, client: Client, waiting: Box<Waiting>, head: Bytes, early: Bytes) {
+fn poll(app: Arc<App>, mut io: ClientIo, client: Client, waiting: Box<Waiting>, head: Bytes, early: BytesMut) {
     tokio::spawn(async move {
-        let mut next = (waiting, head, early);
+        let (mut waiting, mut head, mut early) = (waiting, head, early);
+        waiting.answer_directly(&app, &io, &head);
         loop {
-            let (waiting, head, early) = next;
-            let unread = match waiting.run(&app, &mut io, &head, early).await {
-                Ok(unread) => unread,
+            let mut input = match waiting.run(&app, &mut io, &head, early).await {
+                Ok(input) => input,
                 Err(error) => return app.refused.writer(&error),
             };
-            drop(head);
             if app.drain.has_begun() {
                 return Box::pin(io.linger()).await;
             }
-            next = match Box::pin(plain::serve(&app, &mut io, &client, unread)).await {
-                Ok(Next::Wait(waiting, head, early)) => (waiting, head, early),
+            if waiting.may_come_again() {
+                if !io.has_input(&mut input).await {
+                    // Whoever does not ask at once is no reader while he does not.
+                    waiting.leave();
+                    let read = Box::pin(plain::read(&app, &mut io, &mut input, Instant::now()));
+                    if !matches!(read.await, Ok(true)) {
+                        return Box::pin(io.linger()).await;
+                    }
+                }
+                if let Some(size) = waiting.again(&app, &client, &input) {
+                    input.advance(size);
+                    early = input;
+                    continue;
+                }
+            }
+            waiting.leave();
+            match Box::pin(plain::serve(&app, &mut io, &client, input)).await {
+                Ok(Next::Wait(next, its_head, its_early)) => {
+                    (waiting, head, early) = (next, its_head, its_early);
+                    waiting.answer_directly(&app, &io, &head);
+                }
                 other => {
                     tokio::spawn(go_on(app, io, client, other));
                     return;
                 }
-            };
+            }
         }
     });
 }
@@ -358,7 +377,7 @@ pub(super) fn take_over(app: Arc<App>, mut io: ClientIo, client: Client, taken: 
                 next_request(app, io, client, unread, may_reuse).await;
             });
         }
-        Taken::Poll(waiting, head) => poll(app, io, client, waiting, head, Bytes::new()),
+        Taken::Poll(waiting, head) => poll(app, io, client, waiting, head, BytesMut::new()),
     }
 }
 

@@ -40,6 +40,7 @@ mod refused;
 mod reply;
 mod request;
 mod router;
+mod shape;
 mod signature;
 mod socket;
 mod stream;

@@ -56,8 +56,8 @@ const GATHERED: usize = 16 << 10;
 
 /// What becomes of a connection whose plain requests are answered.
 pub(super) enum Next {
-    /// A poll waits, and this is the head of its answer.
-    Wait(Box<Waiting>, Bytes, Bytes),
+    /// A poll waits; the head of its answer, and what was read behind it.
+    Wait(Box<Waiting>, Bytes, BytesMut),
     /// What comes is hyper's.
     Hyper(Bytes),
     /// It has ended, or is to.
@@ -69,8 +69,7 @@ pub(super) enum Next {
 /// # Errors
 ///
 /// The client is gone, or takes nothing.
-pub(super) async fn serve(app: &Arc<App>, io: &mut ClientIo, client: &Client, input: Bytes) -> io::Result<Next> {
-    let mut input = BytesMut::from(input);
+pub(super) async fn serve(app: &Arc<App>, io: &mut ClientIo, client: &Client, mut input: BytesMut) -> io::Result<Next> {
     if !app.settings.plain_requests {
         return Ok(Next::Hyper(input.freeze()));
     }
@@ -78,20 +77,25 @@ pub(super) async fn serve(app: &Arc<App>, io: &mut ClientIo, client: &Client, in
     let mut since = Instant::now();
     loop {
         match parse(&mut input) {
-            Parsed::Request(request) if request.method() == Method::POST => {
+            Parsed::Request(request, _) if request.method() == Method::POST => {
                 answers.begin(app, client, request).await;
                 if answers.under_way.len() >= UNDER_WAY || answers.out.len() >= GATHERED {
                     answers.send(app, io).await?;
                 }
             }
-            Parsed::Request(request) => {
+            Parsed::Request(request, whole_head) => {
                 answers.finish(app).await;
                 let reply = router::answer(app, client, request).await;
                 if matches!(reply.body(), Body::Waiting(_)) {
                     let head = app.polls.head(&reply);
                     answers.send(app, io).await?;
-                    if let Body::Waiting(waiting) = reply.into_body() {
-                        return Ok(Next::Wait(waiting, head, input.freeze()));
+                    if let Body::Waiting(mut waiting) = reply.into_body() {
+                        if is_decided_by_head(app, client)
+                            && let Some(shape) = app.polls.shape(&whole_head)
+                        {
+                            waiting.remember(shape);
+                        }
+                        return Ok(Next::Wait(waiting, head, input));
                     }
                     return Ok(Next::End);
                 }
@@ -122,7 +126,7 @@ pub(super) async fn serve(app: &Arc<App>, io: &mut ClientIo, client: &Client, in
 }
 
 /// Reads more; false: nothing more is to come here.
-async fn read(app: &App, io: &mut ClientIo, input: &mut BytesMut, since: Instant) -> io::Result<bool> {
+pub(super) async fn read(app: &App, io: &mut ClientIo, input: &mut BytesMut, since: Instant) -> io::Result<bool> {
     let is_new = input.is_empty();
     if is_new {
         // A quiet connection holds no buffer.
@@ -235,8 +239,8 @@ impl Handover {
 
 /// What the bytes that were read begin with.
 enum Parsed {
-    /// A plain request, which is taken out.
-    Request(Request),
+    /// A plain request, which is taken out, and its head.
+    Request(Request, Bytes),
     /// A part of something that may become one.
     Part,
     /// Something else.
@@ -297,7 +301,13 @@ fn parse(input: &mut BytesMut) -> Parsed {
     *request.uri_mut() = uri;
     *request.version_mut() = Version::HTTP_11;
     *request.headers_mut() = headers;
-    Parsed::Request(request)
+    Parsed::Request(request, shared)
+}
+
+/// Whether nothing but its head decides what becomes of a poll: nobody is asked who may read, nothing is written down of
+/// each request, and no proxy speaks for others.
+fn is_decided_by_head(app: &App, client: &Client) -> bool {
+    app.authorizer.is_open() && app.access_log.is_none() && !app.proxies.trusts(client.ip)
 }
 
 /// Whether what is asked for may be answered here. By its bare name: what is spelt otherwise is no path of ours.

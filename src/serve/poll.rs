@@ -125,6 +125,16 @@ pub struct Collector {
 }
 
 impl Collector {
+    /// How many messages at most.
+    pub fn most(&self) -> usize {
+        self.limit.messages
+    }
+
+    /// Another, of as many at most.
+    pub fn anew(&self) -> Collector {
+        Collector::new(self.limit.messages)
+    }
+
     fn new(messages: usize) -> Collector {
         Collector { limit: Limit { messages, bytes: BATCH_BYTES }, gap: None, messages: Vec::new() }
     }

@@ -7,7 +7,7 @@ use super::lease::Lease;
 use super::limits::Place;
 use super::meters::Meter;
 use super::stream::Framing;
-use crate::hub::{LIMIT, Limit, Step, Subscription};
+use crate::hub::{LIMIT, Limit, Room, Step, Subscription};
 use crate::message::{ClientId, Message};
 use crate::transport::{Bye, Control, Envelope};
 use bytes::Bytes;
@@ -154,7 +154,7 @@ impl Pump {
         let is_quiet = self.state == State::Running && self.ready.is_none() && self.subscription.has_begun();
         if is_quiet && let Some(limit) = self.limit() {
             let left = if self.pace.rollover.is_some() { limit.bytes } else { usize::MAX };
-            self.subscription.park(left);
+            self.subscription.park(Room::Bytes(left));
         }
     }
 

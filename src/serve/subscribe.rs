@@ -224,7 +224,7 @@ async fn batch(
     let (mut meter, asked) = (app.meters.open(transport.name()), Instant::now());
     let (name, client) = (transport.name(), params.client.clone());
     if let Some(client) = &client {
-        app.hub.polled(name, &params.channels, client, wait.time.unwrap_or_default());
+        app.hub.polled(name, params.channels.iter(), client, wait.time.unwrap_or_default());
     }
     // Who is counted by client id is not counted by connection.
     let counted = client.is_none().then_some(name);
@@ -237,7 +237,7 @@ async fn batch(
             Err(collector) if wait.may_take_over => {
                 let mut reply = reply::whole(StatusCode::OK, opening.content_type, "");
                 extra_headers(&opening, reply.headers_mut());
-                let waiting = Waiting::new(collector, subscription, timeout, opening.envelope, meter);
+                let waiting = Waiting::new(collector, subscription, timeout, opening.envelope, meter, name);
                 *reply.body_mut() = Body::Waiting(Box::new(waiting));
                 return Ok(reply);
             }

@@ -5,13 +5,16 @@
 use super::App;
 use super::access_log::Entry;
 use super::budget::Buffer;
+use super::direct::DirectAnswer;
 use super::io::ClientIo;
 use super::limits::Place;
+use super::listener::Client;
 use super::meters::Meter;
 use super::poll::{self, Batch, Collector};
 use super::reply::{self, Reply};
+use super::shape::Shape;
 use crate::cursor::Cursor;
-use crate::hub::{Step, Subscription};
+use crate::hub::{Room, Step, Subscription};
 use crate::message::Message;
 use crate::transport::Envelope;
 use crate::transport::encoding::Encoding;
@@ -19,12 +22,12 @@ use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 use std::future::{Future, poll_fn};
 use std::io::{self, Write as _};
-use std::pin::pin;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::AsyncWriteExt as _;
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep};
 
 /// Bytes of a next request that may wait for the answer to this one. More is not read.
 const AHEAD: usize = 16 << 10;
@@ -40,6 +43,10 @@ pub struct Waiting {
     envelope: Arc<dyn Envelope>,
     meter: Meter,
     asked: Instant,
+    timer: Pin<Box<Sleep>>,
+    /// How it asks again, where that is known.
+    shape: Option<Arc<Shape>>,
+    transport: &'static str,
     /// Its place among those of its address, where that is counted by request.
     _place: Option<Arc<Place>>,
 }
@@ -52,8 +59,49 @@ impl Waiting {
         timeout: Duration,
         envelope: Arc<dyn Envelope>,
         meter: Meter,
+        transport: &'static str,
     ) -> Waiting {
-        Waiting { collector, subscription, timeout, envelope, meter, asked: Instant::now(), _place: None }
+        let asked = Instant::now();
+        let timer = Box::pin(tokio::time::sleep_until(asked + timeout));
+        Waiting {
+            collector,
+            subscription,
+            timeout,
+            envelope,
+            meter,
+            asked,
+            timer,
+            shape: None,
+            transport,
+            _place: None,
+        }
+    }
+
+    /// Remembers how it has asked. Only where a head alone decides what becomes of a request.
+    pub fn remember(&mut self, shape: Arc<Shape>) {
+        self.shape = Some(shape);
+    }
+
+    /// Whether it is worth a look how the next request asks.
+    pub fn may_come_again(&self) -> bool {
+        self.shape.is_some()
+    }
+
+    /// Asks again, if `input` begins with the same request but for its cursor: all that was decided about the last one
+    /// holds for this one. What depends on more than the head is asked here again. Says how long the request is.
+    pub fn again(&mut self, app: &App, client: &Client, input: &[u8]) -> Option<usize> {
+        let (start, size) = self.shape.as_ref()?.find(input)?;
+        // One that is refused is told so by those who refuse.
+        if app.drain.has_begun() || app.rates.request(client.ip).is_err() {
+            return None;
+        }
+        if let Some(client) = self.subscription.client() {
+            app.hub.polled(self.transport, self.subscription.names(), client, self.timeout);
+        }
+        self.collector = self.collector.anew();
+        self.subscription.come_back(start);
+        self.asked = Instant::now();
+        Some(size)
     }
 
     /// Writes a request down when it has ended.
@@ -72,47 +120,77 @@ impl Waiting {
     /// # Errors
     ///
     /// The client is gone, or takes nothing.
-    pub async fn run(
-        mut self: Box<Self>,
-        app: &App,
-        io: &mut ClientIo,
-        head: &Bytes,
-        early: Bytes,
-    ) -> io::Result<Bytes> {
-        let mut input = BytesMut::from(early);
-        let step = self.wait(app, io, &mut input).await?;
-        // A future of its own, made when it is needed: a parked poll does not keep room for it.
-        Box::pin(self.answer(step, app, io, head)).await?;
-        Ok(input.freeze())
+    pub async fn run(&mut self, app: &App, io: &mut ClientIo, head: &Bytes, early: BytesMut) -> io::Result<BytesMut> {
+        let mut input = early;
+        // Futures of their own, made when they are needed: a parked poll does not keep room for them.
+        match self.wait(app, io, &mut input).await? {
+            Waited::For(step) => Box::pin(self.answer(step, app, io, head)).await?,
+            Waited::Answered(rest) if rest.is_empty() => {}
+            Waited::Answered(rest) => {
+                Box::pin(app.budget.write(Buffer::of(&rest), io.write_all(&rest))).await?;
+            }
+        }
+        Ok(input)
     }
 
-    async fn wait(&mut self, app: &App, io: &mut ClientIo, input: &mut BytesMut) -> io::Result<Option<Step>> {
+    /// Lets the hub answer while it waits.
+    pub fn answer_directly(&mut self, app: &App, io: &ClientIo, head: &Bytes) {
+        if let Some(stream) = io.plain().filter(|_| app.settings.direct_writes)
+            && let Some(outlet) = DirectAnswer::new(stream, &self.envelope, head, self.meter.number())
+        {
+            self.subscription.set_outlet(Box::new(outlet));
+        }
+    }
+
+    /// Counts as no reader until it asks again.
+    pub fn leave(&mut self) {
+        self.subscription.leave();
+    }
+
+    async fn wait(&mut self, app: &App, io: &mut ClientIo, input: &mut BytesMut) -> io::Result<Waited> {
         let mut is_open = true;
-        let mut timer = pin!(tokio::time::sleep(self.timeout));
+        let due = self.asked + self.timeout;
         poll_fn(|cx| {
+            let written = self.subscription.unpark();
+            if written.at.is_some() {
+                self.meter.wrote_directly(written.weight);
+                return Poll::Ready(Ok(Waited::Answered(written.rest)));
+            }
             if let Poll::Ready(step) = self.collector.poll_wait(cx, &mut self.subscription) {
-                return Poll::Ready(Ok(Some(step)));
+                return Poll::Ready(Ok(Waited::For(Some(step))));
             }
             // After the step, which has registered the waker that a drain wakes.
-            if app.drain.has_begun() || timer.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(Ok(None));
+            if app.drain.has_begun() {
+                return Poll::Ready(Ok(Waited::For(None)));
             }
-            poll_client(cx, io, input, &mut is_open).map_ok(|()| None)
+            // It fires for the first of these polls, and is set anew only then: an answer does not touch it.
+            while self.timer.as_mut().poll(cx).is_ready() {
+                if Instant::now() >= due {
+                    return Poll::Ready(Ok(Waited::For(None)));
+                }
+                self.timer.as_mut().reset(due);
+            }
+            if let Poll::Ready(gone) = poll_client(cx, io, input, &mut is_open) {
+                return Poll::Ready(Err(gone));
+            }
+            self.subscription.park(Room::Answer(self.collector.most()));
+            Poll::Pending
         })
         .await
     }
 
-    async fn answer(self: Box<Self>, step: Option<Step>, app: &App, io: &mut ClientIo, head: &Bytes) -> io::Result<()> {
-        let Waiting { collector, mut subscription, envelope, mut meter, asked, .. } = *self;
+    async fn answer(&mut self, step: Option<Step>, app: &App, io: &mut ClientIo, head: &Bytes) -> io::Result<()> {
+        let anew = self.collector.anew();
+        let collector = std::mem::replace(&mut self.collector, anew);
         let batch = match step {
             // A gap is told at once, with what there is behind it.
-            Some(Step::Gap(_)) => poll::now_behind_gap(&mut subscription, collector).await,
-            _ => collector.batch(&subscription, true),
+            Some(Step::Gap(_)) => poll::now_behind_gap(&mut self.subscription, collector).await,
+            _ => collector.batch(&self.subscription, true),
         };
         // Not counted as a reader while the answer is written.
-        drop(subscription);
-        let answer = app.polls.answer(head, &*envelope, &batch, app.drain.has_begun());
-        meter.answer(&batch, asked, answer.body);
+        self.subscription.leave();
+        let answer = app.polls.answer(head, &*self.envelope, &batch, app.drain.has_begun());
+        self.meter.answer(&batch, self.asked, answer.body);
         let answer = answer.bytes;
         // Whether it was slow is of no interest: it comes back by itself.
         app.budget.write(Buffer::of(&answer), io.write_all(&answer)).await?;
@@ -120,36 +198,44 @@ impl Waiting {
     }
 }
 
+/// What a poll has waited for.
+enum Waited {
+    /// This; nothing, when the time was up.
+    For(Option<Step>),
+    /// The hub has answered, but for this rest.
+    Answered(Bytes),
+}
+
 /// Takes in what the client sends early; an error when it is gone.
-fn poll_client(
-    cx: &mut Context<'_>,
-    io: &mut ClientIo,
-    input: &mut BytesMut,
-    is_open: &mut bool,
-) -> Poll<io::Result<()>> {
+fn poll_client(cx: &mut Context<'_>, io: &mut ClientIo, input: &mut BytesMut, is_open: &mut bool) -> Poll<io::Error> {
     while *is_open && input.len() < AHEAD {
-        // A client may shut its sending side and wait for its answer.
-        *is_open = std::task::ready!(io.poll_input(cx, input))? > 0;
+        match std::task::ready!(io.poll_input(cx, input)) {
+            // A client may shut its sending side and wait for its answer.
+            Ok(read) => *is_open = read > 0,
+            Err(error) => return Poll::Ready(error),
+        }
     }
     if *is_open {
         return Poll::Pending;
     }
-    io.poll_reset(cx).map(|()| Err(io::ErrorKind::ConnectionReset.into()))
+    io.poll_reset(cx).map(|()| io::ErrorKind::ConnectionReset.into())
 }
 
 /// What polls have in common.
 #[derive(Default)]
 pub struct Shared {
     heads: Mutex<Vec<Bytes>>,
+    shapes: Mutex<Vec<Arc<Shape>>>,
     last: Mutex<Option<(Key, Answer)>>,
 }
 
 /// An answer, whole.
 #[derive(Clone)]
-struct Answer {
-    bytes: Bytes,
+pub struct Answer {
+    /// All of it.
+    pub bytes: Bytes,
     /// How long its body is.
-    body: usize,
+    pub body: usize,
 }
 
 /// What an answer depends on, besides the log's content.
@@ -191,11 +277,25 @@ impl Shared {
         heads[heads.len() - 1].clone()
     }
 
+    /// How a request asks, by its head. Heads that are alike but for their cursors are one piece of memory.
+    pub fn shape(&self, head: &Bytes) -> Option<Arc<Shape>> {
+        let shape = Shape::of(head)?;
+        let mut shapes = self.shapes.lock();
+        if let Some(known) = shapes.iter().find(|known| known.is_like(&shape)) {
+            return Some(known.clone());
+        }
+        if shapes.len() == HEADS {
+            shapes.remove(0);
+        }
+        shapes.push(Arc::new(shape));
+        shapes.last().cloned()
+    }
+
     /// The answer, whole: made once for all who get the same.
     fn answer(&self, head: &Bytes, envelope: &dyn Envelope, batch: &Batch, is_last: bool) -> Answer {
         // A gap names the place that one asked from; an empty batch may be asked for again much later.
         if batch.gap.is_some() || batch.messages.is_empty() {
-            return whole(head, envelope, batch, is_last);
+            return Answer::new(head, envelope, batch, is_last);
         }
         let key = Key {
             head: head.clone(),
@@ -209,7 +309,7 @@ impl Shared {
         match &*last {
             Some((known, answer)) if *known == key => answer.clone(),
             _ => {
-                let answer = whole(head, envelope, batch, is_last);
+                let answer = Answer::new(head, envelope, batch, is_last);
                 *last = Some((key, answer.clone()));
                 answer
             }
@@ -217,16 +317,19 @@ impl Shared {
     }
 }
 
-fn whole(head: &[u8], envelope: &dyn Envelope, batch: &Batch, is_last: bool) -> Answer {
-    let body = batch.to_bytes(envelope);
-    let mut answer = Vec::with_capacity(head.len() + body.len() + 160);
-    answer.extend_from_slice(head);
-    // Writing to a Vec cannot fail.
-    let _ = write!(answer, "etag: \"{}\"\r\n", batch.cursor);
-    if is_last {
-        answer.extend_from_slice(b"connection: close\r\n");
+impl Answer {
+    /// A batch behind a head ([`Shared::head`]). `is_last`: whether the connection ends with it.
+    pub fn new(head: &[u8], envelope: &dyn Envelope, batch: &Batch, is_last: bool) -> Answer {
+        let body = batch.to_bytes(envelope);
+        let mut answer = Vec::with_capacity(head.len() + body.len() + 160);
+        answer.extend_from_slice(head);
+        // Writing to a Vec cannot fail.
+        let _ = write!(answer, "etag: \"{}\"\r\n", batch.cursor);
+        if is_last {
+            answer.extend_from_slice(b"connection: close\r\n");
+        }
+        reply::write_length(Some(body.len()), &mut answer);
+        answer.extend_from_slice(&body);
+        Answer { bytes: answer.into(), body: body.len() }
     }
-    reply::write_length(Some(body.len()), &mut answer);
-    answer.extend_from_slice(&body);
-    Answer { bytes: answer.into(), body: body.len() }
 }
