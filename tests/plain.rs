@@ -1,0 +1,288 @@
+//! Plain requests are answered without hyper, and in the same words: each case goes, as raw bytes and cut up in several
+//! ways, to a node that has both and to one that leaves all to hyper.
+
+mod support;
+
+use serde_json::Value;
+use std::net::SocketAddr;
+use std::time::Duration;
+use support::{Node, within};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+const HOST: &str = "Host: localhost\r\n";
+
+/// Heads and bodies, `{publish}` and so on standing for what is longer. All of them end their connection: by the last
+/// request, or since the client sends no more.
+fn cases() -> Vec<(&'static str, String)> {
+    let get = |target: &str, headers: &str| format!("GET {target} HTTP/1.1\r\n{HOST}{headers}\r\n");
+    let post = |target: &str, headers: &str, body: &str| {
+        format!("POST {target} HTTP/1.1\r\n{HOST}Content-Length: {}\r\n{headers}\r\n{body}", body.len())
+    };
+    let last = get("/poll?channel=z", "Connection: close\r\n");
+    let publish = |n: usize| post("/publish?channel=a", "", &n.to_string());
+    let with = |first: String| first + &last;
+    let many: String = (0..150).map(publish).collect();
+    let mixed: String = (0..20)
+        .map(|n| match n % 4 {
+            0 => get("/poll?channel=a&cursor=earliest&limit=1", ""),
+            1 => get("/long-poll?channel=a&cursor=earliest", ""),
+            2 => post("/publish", "Content-Type: application/json\r\n", "{\"channel\":\"a\",\"data\":1}"),
+            _ => publish(n),
+        })
+        .collect();
+    vec![
+        ("a poll", with(get("/poll?channel=a", ""))),
+        ("a poll of what is there", with(get("/poll?channel=old&cursor=earliest", ""))),
+        ("one that the client has", with(get("/poll?channel=old&cursor=earliest", "If-None-Match: {etag}\r\n"))),
+        ("a long poll of what is there", with(get("/long-poll?channel=old&cursor=earliest", ""))),
+        ("jsonp", with(get("/jsonp?channel=old&cursor=earliest&callback=a.b&mode=poll", ""))),
+        ("from a page", with(get("/poll?channel=old&cursor=earliest", "Origin: http://localhost\r\n"))),
+        ("from a page that may not", with(get("/poll?channel=old", "Origin: http://evil.example\r\n"))),
+        ("a bad channel", with(get("/poll?channel=a%20b", ""))),
+        ("a bad cursor", with(get("/long-poll?channel=a&cursor=x", ""))),
+        ("no channel", with(get("/long-poll", ""))),
+        ("a bad callback", with(get("/jsonp?channel=a&callback=alert(1)", ""))),
+        ("a publish", with(publish(1))),
+        ("bad JSON", with(post("/publish", "Content-Type: application/json\r\n", "{"))),
+        ("not UTF-8", with(post("/publish?channel=%ff", "", "1"))),
+        ("nothing to publish", with(post("/publish", "", ""))),
+        ("an old browser's form", with(post("/publish?channel=a", FORM, "data=x"))),
+        ("a pipeline", with(many)),
+        ("all of them", with(mixed)),
+        ("keep-alive", with(get("/poll?channel=a", "Connection: Keep-Alive\r\n"))),
+        ("close", get("/poll?channel=a", "Connection: close\r\n")),
+        ("no Host", with(get("/poll?channel=a", "").replace(HOST, ""))),
+        ("two Hosts", with(get("/poll?channel=a", HOST))),
+        ("HTTP/1.0", get("/poll?channel=a", "").replace("HTTP/1.1", "HTTP/1.0")),
+        ("HTTP/1.2", get("/poll?channel=a", "").replace("HTTP/1.1", "HTTP/1.2")),
+        ("an absolute target", with(get("http://localhost/poll?channel=a", ""))),
+        ("HEAD", with(get("/poll?channel=a", "").replace("GET", "HEAD"))),
+        ("OPTIONS", with(get("/publish", "").replace("GET", "OPTIONS"))),
+        ("a GET of the publish path", with(get("/publish?channel=a", ""))),
+        ("a POST of a poll", with(post("/poll", FORM, "channel=a"))),
+        ("a GET with a body", with(get("/poll?channel=a", "Content-Length: 3\r\n") + "abc")),
+        ("no length", with(get("/publish?channel=a", "").replace("GET", "POST"))),
+        ("a length that is none", post("/publish?channel=a", "", "1").replace(": 1\r\n", ": +1\r\n")),
+        ("two lengths", post("/publish?channel=a", "Content-Length: 2\r\n", "1")),
+        ("the same length twice", post("/publish?channel=a", "Content-Length: 1\r\n", "1")),
+        ("a list of lengths", post("/publish?channel=a", "", "1").replace(": 1\r\n", ": 1, 1\r\n")),
+        ("a length and chunks", post("/publish?channel=a", "Transfer-Encoding: chunked\r\n", "1\r\n1\r\n0\r\n\r\n")),
+        ("chunks", with(get("/publish?channel=a", CHUNKED).replace("GET", "POST") + "1\r\n1\r\n0\r\n\r\n")),
+        ("Expect", with(post("/publish?channel=a", "Expect: 100-continue\r\n", "1"))),
+        ("an upgrade", with(get("/poll?channel=a", "Connection: upgrade\r\nUpgrade: h2c\r\n"))),
+        ("a folded line", get("/poll?channel=a", "X: a\r\n b\r\n")),
+        ("a space before the colon", get("/poll?channel=a", "X : a\r\n")),
+        ("a bare CR", get("/poll?channel=a", "X: a\rb\r\n")),
+        ("a bare LF", get("/poll?channel=a", "").replace("\r\n", "\n")),
+        ("a NUL", get("/poll?channel=a", "X: \0\r\n")),
+        ("a space in the target", get("/poll?channel=a b", "")),
+        ("100 lines", with(get("/poll?channel=a", &"X: a\r\n".repeat(90)))),
+        ("a large head", with(get("/poll?channel=a", &format!("X: {}\r\n", "x".repeat(20_000))))),
+        ("too large a head", get("/poll?channel=a", &format!("X: {}\r\n", "x".repeat(40_000)))),
+        ("a large body", with(post("/publish?channel=a", "", &"x".repeat(60_000)))),
+        ("a larger one", with(post("/publish?channel=a", "", &"x".repeat(66_000)))),
+        ("too large a body", with(post("/publish?channel=a", "", &"x".repeat(70_000)))),
+        ("half a request", "GET /poll?channel=a HT".to_owned()),
+        ("half a body", post("/publish?channel=a", "", "1").replace(": 1\r\n", ": 2\r\n")),
+        ("a page between", with(get("/poll?channel=a", "") + &get("/healthz", "") + &get("/poll?channel=a", ""))),
+        ("no HTTP", "hello\r\n\r\n".to_owned()),
+    ]
+}
+
+const FORM: &str = "Content-Type: application/x-www-form-urlencoded\r\n";
+const CHUNKED: &str = "Transfer-Encoding: chunked\r\n";
+
+/// Sends bytes in pieces of this size, and all that is answered.
+async fn exchange(address: SocketAddr, bytes: &[u8], piece: usize) -> String {
+    let mut stream = TcpStream::connect(address).await.expect("connect");
+    stream.set_nodelay(true).expect("nodelay");
+    let (mut reading, mut writing) = stream.split();
+    let send = async {
+        for piece in bytes.chunks(piece) {
+            // The server may have seen enough.
+            if writing.write_all(piece).await.is_err() {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+        let _ = writing.shutdown().await;
+    };
+    let mut answer = Vec::new();
+    let read = async {
+        // A reset behind an answer is its end.
+        let _ = reading.read_to_end(&mut answer).await;
+    };
+    within(Duration::from_secs(20), "the end of an exchange", async { tokio::join!(send, read) }).await;
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+/// Without what differs from node to node and from moment to moment; the headers of each answer in one order.
+fn normal(answer: &str, epoch: &str) -> String {
+    let mut out = Vec::new();
+    let mut headers: Option<Vec<String>> = None;
+    for line in answer.split("\r\n") {
+        match &mut headers {
+            None if line.contains("HTTP/1.") => {
+                // What stands before it is the end of the body before.
+                out.push(line.to_owned());
+                headers = Some(Vec::new());
+            }
+            Some(lines) if line.is_empty() => {
+                lines.sort();
+                out.append(lines);
+                out.push(String::new());
+                headers = None;
+            }
+            Some(lines) => {
+                let (name, value) = line.split_once(": ").unwrap_or((line, ""));
+                let value = if matches!(name, "date" | "retry-after") { "…" } else { value };
+                lines.push(format!("{name}: {value}"));
+            }
+            None => out.push(line.to_owned()),
+        }
+    }
+    // Cursors: of as many digits on both nodes, since both count from the same clock.
+    let mut text = out.join("\n");
+    while let Some(at) = text.find(epoch) {
+        let begin = text[..at].rfind(|c: char| !c.is_ascii_digit() && !"-.".contains(c)).map_or(0, |at| at + 1);
+        text.replace_range(begin..at + epoch.len(), "CURSOR");
+    }
+    lengths_aside(&text)
+}
+
+/// An epoch has as many letters as it has, and a sequence, too.
+fn lengths_aside(text: &str) -> String {
+    let line = |line: &str| match line.strip_prefix("content-length: ") {
+        Some(length) if length != "0" => "content-length: …".to_owned(),
+        _ => line.to_owned(),
+    };
+    text.lines().map(line).collect::<Vec<_>>().join("\n")
+}
+
+struct World {
+    node: Node,
+    epoch: String,
+    etag: String,
+}
+
+impl World {
+    async fn start(args: &[&str]) -> World {
+        let node = Node::start(args).await;
+        node.publish("old", "1").await;
+        let answer = node.get("/poll?channel=old&cursor=earliest").await;
+        let etag = answer.header("etag").expect("a tag").to_owned();
+        let epoch = etag.trim_matches('"').split_once('.').expect("a cursor").1.to_owned();
+        World { node, epoch, etag }
+    }
+
+    async fn ask(&self, request: &str, piece: usize) -> String {
+        let bytes = request.replace("{etag}", &self.etag);
+        normal(&exchange(self.node.http, bytes.as_bytes(), piece).await, &self.epoch)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn both_answer_alike() {
+    let plain = World::start(&[]).await;
+    let hyper = World::start(&["--plain-requests", "false"]).await;
+    for (name, request) in cases() {
+        for piece in [usize::MAX, request.len() / 7 + 1] {
+            // Both in the same way: what was published before is there.
+            let (answer, expected) = tokio::join!(plain.ask(&request, piece), hyper.ask(&request, piece));
+            let mut lines = answer.lines().zip(expected.lines());
+            let other = lines.find(|(answer, expected)| answer != expected);
+            assert_eq!(other, None, "{name}, in pieces of {piece}");
+            assert_eq!(answer.lines().count(), expected.lines().count(), "{name}, in pieces of {piece}");
+        }
+    }
+}
+
+/// Publishes of a pipeline are in the log in their order, with and without somebody who decides for each.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pipeline_keeps_its_order() {
+    let redis = support::RedisServer::start().await;
+    let url = redis.url();
+    for args in [vec![], vec!["--redis", &url], vec!["--redis", &url, "--plain-requests", "false"]] {
+        let node = Node::start(&args).await;
+        let request = |n: usize| {
+            let body = n.to_string();
+            format!("POST /publish?channel=o HTTP/1.1\r\n{HOST}Content-Length: {}\r\n\r\n{body}", body.len())
+        };
+        let last = format!("GET /poll?channel=z HTTP/1.1\r\n{HOST}Connection: close\r\n\r\n");
+        let all: String = (0..500).map(request).chain([last]).collect();
+        let answers = exchange(node.http, all.as_bytes(), 1000).await;
+        assert_eq!(answers.matches("HTTP/1.1 200 OK").count(), 501, "{args:?}");
+        let batch = node.get("/poll?channel=o&cursor=earliest&limit=1000").await.json();
+        let messages = batch["messages"].as_array().expect("messages");
+        let numbers: Vec<u64> = messages.iter().filter_map(|message| message["data"].as_u64()).collect();
+        assert_eq!(numbers[numbers.len() - 500..], (0..500).collect::<Vec<u64>>(), "{args:?}");
+        let ids: Vec<&str> = messages[messages.len() - 500..].iter().filter_map(|m| m["id"].as_str()).collect();
+        let told: Vec<&str> = answers.split("\"id\":\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+        assert_eq!(told, ids, "{args:?}: the answers are in the order of the requests");
+    }
+}
+
+/// Asks on a connection that is kept.
+async fn ask(connection: &mut TcpStream, target: &str) -> Value {
+    let request = format!("GET {target} HTTP/1.1\r\n{HOST}\r\n");
+    connection.write_all(request.as_bytes()).await.expect("write");
+    let mut answer = Vec::new();
+    within(Duration::from_secs(20), "an answer", async {
+        loop {
+            assert!(connection.read_buf(&mut answer).await.expect("read") > 0, "the connection has ended");
+            let text = String::from_utf8_lossy(&answer);
+            let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+            assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
+            let length = head.split("\r\n").find_map(|line| line.strip_prefix("content-length: ")).expect("a length");
+            if body.len() >= length.parse().expect("a number") {
+                return serde_json::from_str(body).expect("one batch and no more");
+            }
+        }
+    })
+    .await
+}
+
+/// A poll that asks again by the same head goes on where it says, whatever it has been answered before; and so does
+/// one that asks otherwise.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_same_head_again() {
+    for args in [&[][..], &["--direct-writes", "false"], &["--plain-requests", "false"]] {
+        let node = Node::start(args).await;
+        let mut connection = TcpStream::connect(node.http).await.expect("connect");
+        let mut cursor = node.latest("a").await;
+        let mut got = Vec::new();
+        let mut cursors = Vec::new();
+        for round in 0..40 {
+            let limit = if round % 10 == 9 { "&limit=2" } else { "" };
+            let target = format!("/long-poll?channel=a&cursor={cursor}{limit}&timeout=20");
+            let asked = ask(&mut connection, &target);
+            // Sometimes it is there already, mostly it comes while the poll waits.
+            let publish = async {
+                if round % 3 > 0 {
+                    let readers = async || {
+                        let counts = node.get("/channels/a").await.json();
+                        (counts["readers"]["total"] == 1).then_some(())
+                    };
+                    support::eventually("the poll to wait", readers).await;
+                }
+                node.publish("a", &round.to_string()).await;
+            };
+            let (batch, ()) = tokio::join!(asked, publish);
+            cursor = batch["cursor"].as_str().expect("a cursor").to_owned();
+            cursors.push(cursor.clone());
+            got.extend(batch["messages"].as_array().expect("messages").iter().map(|m| m["data"].as_u64().expect("n")));
+            if round == 20 {
+                // Back to where it was: told once more what came since.
+                cursor = cursors[15].clone();
+                let target = format!("/long-poll?channel=a&cursor={cursor}&timeout=20");
+                let again = ask(&mut connection, &target).await;
+                let again: Vec<u64> =
+                    again["messages"].as_array().expect("messages").iter().filter_map(|m| m["data"].as_u64()).collect();
+                assert_eq!(again, [16, 17, 18, 19, 20], "{args:?}");
+                cursor = cursors[20].clone();
+            }
+        }
+        assert_eq!(got, (0..40).collect::<Vec<u64>>(), "{args:?}");
+    }
+}
