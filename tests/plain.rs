@@ -79,7 +79,7 @@ fn cases() -> Vec<(&'static str, String)> {
         ("a space in the target", get("/poll?channel=a b", "")),
         ("100 lines", with(get("/poll?channel=a", &"X: a\r\n".repeat(90)))),
         ("a large head", with(get("/poll?channel=a", &format!("X: {}\r\n", "x".repeat(20_000))))),
-        ("too large a head", get("/poll?channel=a", &format!("X: {}\r\n", "x".repeat(40_000)))),
+        ("too large a head", get("/poll?channel=a", &format!("X: {}\r\n", "x".repeat(80_000)))),
         ("a large body", with(post("/publish?channel=a", "", &"x".repeat(60_000)))),
         ("a larger one", with(post("/publish?channel=a", "", &"x".repeat(66_000)))),
         ("too large a body", with(post("/publish?channel=a", "", &"x".repeat(70_000)))),

@@ -18,7 +18,7 @@
 use super::App;
 use super::budget::Buffer;
 use super::io::ClientIo;
-use super::listener::{Client, Handover};
+use super::listener::{Client, Handover, MAX_HEAD};
 use super::reply::{self, Body, Reply};
 use super::request::{Inbound, Request};
 use super::router;
@@ -251,9 +251,10 @@ fn parse(input: &mut BytesMut) -> Parsed {
     let mut lines = [const { MaybeUninit::uninit() }; LINES];
     let mut head = httparse::Request::new(&mut []);
     let size = match head.parse_with_uninit_headers(input, &mut lines) {
-        Ok(httparse::Status::Complete(size)) => size,
-        Ok(httparse::Status::Partial) => return Parsed::Part,
-        Err(_) => return Parsed::Other,
+        Ok(httparse::Status::Complete(size)) if size <= MAX_HEAD => size,
+        Ok(httparse::Status::Partial) if input.len() < MAX_HEAD => return Parsed::Part,
+        // What is wrong with it is hyper's to say.
+        _ => return Parsed::Other,
     };
     let (Some(method), Some(target), Some(1)) = (head.method, head.path, head.version) else { return Parsed::Other };
     let is_post = method == "POST";
