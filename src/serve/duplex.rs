@@ -294,7 +294,7 @@ impl Duplex<'_> {
             }
         }
         // One read is no burden; what is kept from one to the next may be.
-        let kept = if self.unread.len() > KEPT { self.unread.len() } else { 0 };
+        let kept = Some(self.unread.len() + self.decoder.held()).filter(|kept| *kept > KEPT).unwrap_or_default();
         if self.loan.set(kept).is_err() {
             return Ok(Some(End::Gone));
         }
