@@ -1,7 +1,7 @@
 //! Duplex connections: the pump one way, commands the other. WebSocket and raw TCP alike.
 
 use super::App;
-use super::budget::{Buffer, Loan, Pace};
+use super::budget::{Buffer, Loan};
 use super::commands::{Commands, Outcome};
 use super::io::ClientIo;
 use super::listener::{Client, Taken};
@@ -331,9 +331,7 @@ impl Duplex<'_> {
 
     async fn write(&mut self, pump: &mut Pump, bytes: Bytes) -> io::Result<()> {
         let write = self.io.write_all(&bytes);
-        if self.app.budget.write(Buffer::of(&bytes), write).await? == Pace::Slow {
-            pump.send_away();
-        }
+        pump.wrote(self.app.budget.write(Buffer::of(&bytes), write).await?);
         Ok(())
     }
 

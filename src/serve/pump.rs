@@ -1,6 +1,7 @@
 //! The pump: the one loop that carries a subscription into a stream, whatever the transport.
 
 use super::access_log::Entry;
+use super::budget;
 use super::direct::Direct;
 use super::drain::Drain;
 use super::lease::Lease;
@@ -320,11 +321,21 @@ impl Pump {
     }
 
     /// Ends the stream of a reader that does not keep up, while memory is short.
-    pub fn send_away(&mut self) {
+    fn send_away(&mut self) {
         if self.state == State::Running {
             // Later than others, and not all at once: it is memory that is wanted.
             let retry = SLOW_RETRY.mul_f64(0.5 + fastrand::f64());
             self.bye(Bye::SlowReader, Some(retry));
+        }
+    }
+
+    /// How the write of what it gave last went.
+    pub fn wrote(&mut self, pace: budget::Pace) {
+        match pace {
+            budget::Pace::Good => {}
+            // The timer may have fired meanwhile, and its wake-up was the write's: it is to be looked at anew.
+            budget::Pace::Waited => self.is_fresh = false,
+            budget::Pace::Slow => self.send_away(),
         }
     }
 
