@@ -4,7 +4,7 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
-use support::{Kind, Log, Reader, Response, SOON, Subscription, World, eventually, within};
+use support::{Kind, LineClient, Log, RawWebSocket, Reader, Response, SOON, Subscription, World, eventually, within};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -65,6 +65,30 @@ async fn what_is_under_way_is_answered() {
     within(SOON, "the end of one that asks nothing", fresh.read(&mut [0; 1])).await.ok();
     assert_eq!(node.exit_code().await, 0);
     assert!(began.elapsed() < Duration::from_secs(10), "held up for {:?}", began.elapsed());
+}
+
+/// The hub knows readers by their channels; one that reads none yet, or none any more, is told all the same.
+#[tokio::test]
+async fn who_reads_no_channel_is_told() {
+    let World { mut node, .. } = World::start(Log::Memory, &["--heartbeat-seconds", "600"]).await;
+    let mut fresh = RawWebSocket::open(&node, "/ws").await;
+    fresh.next_of("hello").await;
+    let mut former = RawWebSocket::open(&node, "/ws?channel=todo").await;
+    former.next_of("hello").await;
+    former.text(r#"{"type":"unsubscribe","channels":["todo"]}"#).await;
+    former.next_of("ack").await;
+    let mut tcp = LineClient::connect(node.tcp).await;
+    for kind in ["subscribe", "unsubscribe"] {
+        tcp.send(&format!(r#"{{"type":"{kind}","channels":["todo"],"ref":"{kind}"}}"#)).await;
+        while tcp.json().await["ref"] != kind {}
+    }
+    node.signal("TERM");
+    for ws in [&mut fresh, &mut former] {
+        assert_eq!(ws.next_of("bye").await["code"], 4001);
+        assert_eq!(ws.close_code().await, 4001);
+    }
+    assert_eq!(tcp.json().await["code"], 4001);
+    assert_eq!(node.exit_code().await, 0);
 }
 
 /// What has connected in time is answered, also where it has not been accepted yet.

@@ -113,9 +113,10 @@ pub struct Duplex<'a> {
     loan: Loan,
 }
 
-/// What may end a connection that has not begun to read.
+/// What may end a connection that reads no channel: the hub, which knows readers by their channels, does not wake it.
 struct Opening {
     draining: Pin<Box<dyn Future<Output = ()> + Send>>,
+    /// Counts where nothing was ever read, by raw TCP.
     silence: Pin<Box<Sleep>>,
 }
 
@@ -169,11 +170,12 @@ impl Duplex<'_> {
     }
 
     async fn carry(&mut self, pump: &mut Pump) -> io::Result<End> {
-        // For raw TCP that has not said anything yet; dropped when it has.
-        let mut waiting = (!pump.has_begun()).then(|| Box::new(Opening::new(self.app)));
+        let mut waiting = None;
         loop {
-            if pump.has_begun() {
+            if pump.subscription().channels() > 0 {
                 waiting = None;
+            } else if waiting.is_none() {
+                waiting = Some(Box::new(Opening::new(self.app)));
             }
             let event = poll_fn(|cx| {
                 let rest = pump.unpark();
@@ -203,7 +205,7 @@ impl Duplex<'_> {
                 }
                 // Raw TCP that says nothing, or a byte now and then: for a command it has the time that a request's
                 // head has.
-                if let Some(waiting) = waiting.as_mut().filter(|_| self.publishing.is_none())
+                if let Some(waiting) = waiting.as_mut().filter(|_| !pump.has_begun() && self.publishing.is_none())
                     && waiting.silence.as_mut().poll(cx).is_ready()
                 {
                     return Poll::Ready(Event::Silence);
