@@ -23,6 +23,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, Sleep};
 
@@ -113,6 +114,10 @@ pub struct Duplex<'a> {
     loan: Loan,
 }
 
+/// How long a farewell waits for publications that are not acknowledged yet: longer than a log takes by default
+/// (`--publish-timeout`), and shorter than a drain.
+const LAST_ANSWERS: Duration = Duration::from_secs(10);
+
 /// What may end a connection that reads no channel: the hub, which knows readers by their channels, does not wake it.
 struct Opening {
     draining: Pin<Box<dyn Future<Output = ()> + Send>>,
@@ -144,6 +149,8 @@ enum Event {
     Published(Option<String>, Result<Option<Cursor>, Refusal>),
     Drain,
     Silence,
+    /// The farewell has waited for long enough.
+    Farewell,
 }
 
 impl Duplex<'_> {
@@ -170,14 +177,19 @@ impl Duplex<'_> {
     }
 
     async fn carry(&mut self, pump: &mut Pump) -> io::Result<End> {
-        let mut waiting = None;
+        let (mut waiting, mut last_answers) = (None, None);
         loop {
+            // It has said all that it will, and was answered.
+            if !self.is_open && !pump.has_begun() && self.publishing.is_none() {
+                return Ok(End::Said);
+            }
             if pump.subscription().channels() > 0 {
                 waiting = None;
             } else if waiting.is_none() {
                 waiting = Some(Box::new(Opening::new(self.app)));
             }
             let event = poll_fn(|cx| {
+                pump.answering(self.publishing.is_some());
                 let rest = pump.unpark();
                 if !rest.is_empty() {
                     return Poll::Ready(Event::Rest(rest));
@@ -190,12 +202,18 @@ impl Duplex<'_> {
                 {
                     return Poll::Ready(Event::Published(reference, outcome));
                 }
-                if let Some(waiting) = &mut waiting
+                // A client that is not told would publish the same again.
+                if pump.has_ended() {
+                    let time = last_answers.get_or_insert_with(|| Box::pin(tokio::time::sleep(LAST_ANSWERS)));
+                    if time.as_mut().poll(cx).is_ready() {
+                        return Poll::Ready(Event::Farewell);
+                    }
+                } else if let Some(waiting) = &mut waiting
                     && waiting.draining.as_mut().poll(cx).is_ready()
                 {
                     return Poll::Ready(Event::Drain);
                 }
-                let read = if self.is_open && self.may_take() {
+                let read = if self.is_open && self.may_take(pump) {
                     self.io.poll_input(cx, &mut self.unread)
                 } else {
                     self.io.poll_reset(cx).map(|()| Err(io::ErrorKind::ConnectionReset.into()))
@@ -234,6 +252,7 @@ impl Duplex<'_> {
                         return Ok(end);
                     }
                 }
+                Event::Farewell => self.publishing = None,
                 Event::Drain => pump.bye(Bye::Drain, Some(self.app.drain.retry())),
                 Event::Read(read) => {
                     if read? == 0 {
@@ -248,9 +267,6 @@ impl Duplex<'_> {
                     if let Some(waiting) = waiting.as_mut().filter(|_| self.taken != taken) {
                         waiting.silence.as_mut().reset(Instant::now() + self.app.settings.request_timeout);
                     }
-                    if !self.is_open && !pump.has_begun() && self.publishing.is_none() {
-                        return Ok(End::Said);
-                    }
                 }
             }
         }
@@ -263,7 +279,7 @@ impl Duplex<'_> {
 
     /// Carries out what has been read, as far as it is whole and allowed.
     async fn take_inputs(&mut self, pump: &mut Pump) -> io::Result<Option<End>> {
-        while self.may_take() {
+        while self.may_take(pump) {
             let input = match self.decoder.decode(&mut self.unread) {
                 Ok(Some(input)) => input,
                 Ok(None) if !self.is_open => match self.decoder.rest(&mut self.unread) {
@@ -337,9 +353,12 @@ impl Duplex<'_> {
         Ok(())
     }
 
-    /// Whether a command may be taken: neither are too many unanswered, nor is memory short for more of them.
-    fn may_take(&self) -> bool {
-        self.under_way() < UNACKNOWLEDGED && (self.publishing.is_none() || !self.app.budget.is_short())
+    /// Whether a command may be taken: neither are too many unanswered, nor is memory short for more of them, nor is it
+    /// too late.
+    fn may_take(&self, pump: &Pump) -> bool {
+        !pump.has_ended()
+            && self.under_way() < UNACKNOWLEDGED
+            && (self.publishing.is_none() || !self.app.budget.is_short())
     }
 
     /// Writes what the pump has been told to say, and no messages.
