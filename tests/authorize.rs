@@ -428,7 +428,10 @@ async fn a_cookie_alone_does_not_publish() {
     .await;
     let node = node(&application).await;
     let own = format!("http://{}", node.http);
-    let cases: [(Headers<'_>, u16, &str); 9] = [
+    let cases: [(Headers<'_>, u16, &str); 12] = [
+        (&[("Authorization", "Basic YTpi")], 403, "forbidden_origin"),
+        (&[("Authorization", "Basic YTpi"), ("Origin", "https://app.example")], 200, ""),
+        (&[("Cookie", "s=1"), ("Authorization", "Basic YTpi")], 403, "forbidden_origin"),
         (&[("Cookie", "s=1")], 403, "forbidden_origin"),
         (&[("Cookie", "s=1"), ("Origin", "https://evil.example")], 403, "forbidden_origin"),
         (&[("Cookie", "s=1"), ("Origin", "null")], 403, "forbidden_origin"),
