@@ -11,6 +11,7 @@ use super::pump::Pump;
 use super::reply::{self, Reply};
 use super::request::{ExtendedConnect, Request};
 use crate::cursor::Cursor;
+use crate::message::Draft;
 use crate::transport::{Breach, Bye, Code, Control, Decode, Input, Refusal, Transport};
 use crate::wire::websocket;
 use bytes::{Bytes, BytesMut};
@@ -296,7 +297,7 @@ impl Duplex<'_> {
                 // connection stands still for it.
                 Input::Command(text) => match self.commands.carry_out(self.app, pump, &text).await {
                     Outcome::Done => self.flush(pump).await?,
-                    Outcome::Publish(draft, reference) => self.publish(draft, reference).await,
+                    Outcome::Publish(draft, reference, loan) => self.publish(draft, reference, loan).await,
                     Outcome::TooLarge => {
                         let farewell = self.decoder.too_large();
                         return Box::pin(self.breach(pump, Breach { refusal: None, farewell })).await.map(Some);
@@ -324,12 +325,14 @@ impl Duplex<'_> {
     }
 
     /// Queues a publication, in the order of commands: the first poll queues it.
-    async fn publish(&mut self, draft: crate::message::Draft, reference: Option<String>) {
-        let mut loan = self.app.budget.loan();
-        if let Err(refusal) = loan.set(draft.payload.as_str().len()) {
-            let refused = Box::pin(std::future::ready((reference, Err(refusal))));
-            return self.publishing.get_or_insert_default().push_back(refused);
-        }
+    async fn publish(&mut self, draft: Draft, reference: Option<String>, loan: Result<Loan, Refusal>) {
+        let loan = match loan {
+            Ok(loan) => loan,
+            Err(refusal) => {
+                let refused = Box::pin(std::future::ready((reference, Err(refusal))));
+                return self.publishing.get_or_insert_default().push_back(refused);
+            }
+        };
         let appending = publish::append(self.app, Way::Command, vec![draft]);
         let mut publishing: Publishing = Box::pin(async move {
             let outcome = appending.await;
