@@ -194,6 +194,18 @@ async fn cookies_speak_for_the_users_own_pages_only() {
     let headers = [("Cookie", cookie.as_str()), ("Origin", "https://evil.example")];
     assert_eq!(get(&node, "/poll?channel=a", &headers).await.status, 401);
     assert_eq!(publish(&node, "/publish?channel=a", &headers).await.status, 401);
+    // Our own page is not let in by it.
+    let own = format!("http://{}", node.http);
+    let headers = [("Cookie", cookie.as_str()), ("Origin", own.as_str())];
+    let answer = publish(&node, "/publish?channel=a", &headers).await;
+    assert_eq!((answer.status, answer.header("Access-Control-Allow-Credentials")), (200, Some("true")));
+    let mut socket = handshake("/ws?channel=a");
+    for (name, value) in headers {
+        socket = socket.header(name, value);
+    }
+    assert_eq!(socket.open(node.http).await.status, 101);
+    let named = [("Cookie", cookie.as_str()), ("Origin", "https://app.example"), ("X-Forwarded-Host", "app.example")];
+    assert_eq!(publish(&node, "/publish?channel=a", &named).await.status, 401, "by no proxy that is trusted");
 }
 
 /// Pages of other origins get nowhere, on any transport, whatever they bring.

@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
+use support::guarded::KEY;
 use support::server::run_to_end;
-use support::{Kind, Node, Reader, Request, Response, Subscription, eventually, within};
+use support::{Kind, Node, RawWebSocket, Reader, Request, Response, Subscription, eventually, within};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Mutex;
@@ -428,7 +429,10 @@ async fn a_cookie_alone_does_not_publish() {
     .await;
     let node = node(&application).await;
     let own = format!("http://{}", node.http);
-    let cases: [(Headers<'_>, u16, &str); 9] = [
+    let cases: [(Headers<'_>, u16, &str); 12] = [
+        (&[("Authorization", "Basic YTpi")], 403, "forbidden_origin"),
+        (&[("Authorization", "Basic YTpi"), ("Origin", "https://app.example")], 200, ""),
+        (&[("Cookie", "s=1"), ("Authorization", "Basic YTpi")], 403, "forbidden_origin"),
         (&[("Cookie", "s=1")], 403, "forbidden_origin"),
         (&[("Cookie", "s=1"), ("Origin", "https://evil.example")], 403, "forbidden_origin"),
         (&[("Cookie", "s=1"), ("Origin", "null")], 403, "forbidden_origin"),
@@ -454,6 +458,29 @@ async fn a_cookie_alone_does_not_publish() {
     assert!(asked.iter().all(|asked| asked.body["action"] == "publish" && asked.body["transport"] == "publish"));
     // Where something else vouches for the request, the cookie is left out.
     assert!(asked.iter().any(|asked| asked.authorization.is_some() && asked.cookie.is_none()));
+}
+
+/// What waits for the application is in the memory that clients may hold, however it came.
+#[tokio::test]
+async fn publications_that_wait_for_the_application_are_counted() {
+    let application = Application::start(|_| None).await;
+    let node = Node::start(&["--authorize-url", &application.url, "--publish-key", KEY]).await;
+    let payload = "x".repeat(60_000);
+    let mut ws = RawWebSocket::open(&node, "/ws").await;
+    ws.next_of("hello").await;
+    ws.text(&json!({"type": "publish", "channel": "a", "data": payload}).to_string()).await;
+    let (at, body) = (node.http, payload.into_bytes());
+    let publish = tokio::spawn(async move { Request::post("/publish?channel=a", &body).send(at).await });
+    let held = async || {
+        let metrics = Request::get("/metrics").header("Authorization", &format!("Bearer {KEY}")).send(node.http).await;
+        let text = metrics.text();
+        let value = text.lines().find_map(|line| line.strip_prefix("longtail_buffered_bytes ")).expect("the metric");
+        value.parse::<f64>().expect("a number")
+    };
+    eventually("both to be counted", async || (held().await >= 120_000.0).then_some(())).await;
+    assert_eq!(publish.await.expect("an answer").status, 403);
+    assert_eq!(ws.next_of("error").await["code"], "forbidden");
+    eventually("nothing to be held", async || (held().await == 0.0).then_some(())).await;
 }
 
 /// The address that is told is that of the user, not of the proxy.

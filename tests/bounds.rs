@@ -8,7 +8,7 @@ use support::{
     websocket::handshake, within,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 /// Sends the beginning, then a byte now and then, until the server ends it; gives its answer.
 async fn trickle(node: &Node, beginning: &[u8]) -> Vec<u8> {
@@ -237,4 +237,48 @@ async fn who_is_gone_is_not_counted() {
         Some(())
     })
     .await;
+}
+
+/// A write that is waited for past the time of a heartbeat takes the timer's only wake-up: the heartbeat comes nonetheless.
+#[tokio::test]
+async fn a_heartbeat_follows_a_write_that_was_waited_for() {
+    let args = ["--heartbeat-seconds", "1", "--direct-writes", "false", "--send-buffer-bytes", "16KiB"];
+    let World { node, .. } = World::start(Log::Memory, &args).await;
+    let mut readers = Vec::new();
+    let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    for (path, headers) in [("/ndjson", ""), ("/ws", upgrade)] {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.set_recv_buffer_size(4096).expect("a small buffer");
+        let mut stream = socket.connect(node.http).await.expect("connect");
+        let request = format!("GET {path}?channel=todo HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n");
+        stream.write_all(request.as_bytes()).await.expect("write");
+        read_to(&mut stream, "\"hello\"").await;
+        readers.push(stream);
+    }
+    // One write of 240,000 bytes, and nothing behind it.
+    node.publish_all("todo", &vec![format!("\"{}\"", "x".repeat(60_000)); 4]).await;
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    for mut stream in readers {
+        let length = read_to(&mut stream, "\"heartbeat\",").await;
+        assert!(length > 240_000, "the heartbeat comes behind the messages: {length}");
+    }
+}
+
+/// Reads until something comes, and gives how much that was.
+async fn read_to(stream: &mut TcpStream, wanted: &str) -> usize {
+    let mut text = String::new();
+    within(SOON, wanted, async {
+        let mut part = [0; 64 << 10];
+        loop {
+            let n = stream.read(&mut part).await.expect("read");
+            assert!(n > 0, "the end before {wanted}");
+            let old = text.len().saturating_sub(wanted.len());
+            // A frame's head is no text, and none of this.
+            text.extend(part[..n].iter().map(|byte| if byte.is_ascii() { char::from(*byte) } else { '?' }));
+            if text[old..].contains(wanted) {
+                return text.len();
+            }
+        }
+    })
+    .await
 }

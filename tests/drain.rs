@@ -4,7 +4,8 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
-use support::{Kind, Log, Reader, Response, SOON, Subscription, World, eventually, within};
+use support::websocket::frame;
+use support::{Kind, LineClient, Log, RawWebSocket, Reader, Response, SOON, Subscription, World, eventually, within};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -65,6 +66,68 @@ async fn what_is_under_way_is_answered() {
     within(SOON, "the end of one that asks nothing", fresh.read(&mut [0; 1])).await.ok();
     assert_eq!(node.exit_code().await, 0);
     assert!(began.elapsed() < Duration::from_secs(10), "held up for {:?}", began.elapsed());
+}
+
+/// The hub knows readers by their channels; one that reads none yet, or none any more, is told all the same.
+#[tokio::test]
+async fn who_reads_no_channel_is_told() {
+    let World { mut node, .. } = World::start(Log::Memory, &["--heartbeat-seconds", "600"]).await;
+    let mut fresh = RawWebSocket::open(&node, "/ws").await;
+    fresh.next_of("hello").await;
+    let mut former = RawWebSocket::open(&node, "/ws?channel=todo").await;
+    former.next_of("hello").await;
+    former.text(r#"{"type":"unsubscribe","channels":["todo"]}"#).await;
+    former.next_of("ack").await;
+    let mut tcp = LineClient::connect(node.tcp).await;
+    for kind in ["subscribe", "unsubscribe"] {
+        tcp.send(&format!(r#"{{"type":"{kind}","channels":["todo"],"ref":"{kind}"}}"#)).await;
+        while tcp.json().await["ref"] != kind {}
+    }
+    node.signal("TERM");
+    for ws in [&mut fresh, &mut former] {
+        assert_eq!(ws.next_of("bye").await["code"], 4001);
+        assert_eq!(ws.close_code().await, 4001);
+    }
+    assert_eq!(tcp.json().await["code"], 4001);
+    assert_eq!(node.exit_code().await, 0);
+}
+
+/// What is being appended is acknowledged before the farewell: who is not told would publish it again.
+#[tokio::test]
+async fn publications_are_acknowledged_before_the_farewell() {
+    let World { mut node, redis } = World::start(Log::Redis, &[]).await;
+    let redis = redis.expect("a Redis");
+    let sse = node.transport("sse").await;
+    let mut witness = Reader::open(&node, &sse, Subscription::to(&["other"])).await;
+    witness.next_of(Kind::Hello).await;
+    let mut ws = RawWebSocket::open(&node, "/ws?channel=todo").await;
+    let mut tcp = LineClient::connect(node.tcp).await;
+    redis.freeze();
+    // The pong says that all before it was taken.
+    for n in 1..=3 {
+        let publish = format!(r#"{{"type":"publish","channel":"other","data":{n},"ref":{n}}}"#);
+        ws.text(&publish).await;
+        tcp.send(&publish).await;
+    }
+    ws.text(r#"{"type":"ping"}"#).await;
+    ws.next_of("pong").await;
+    tcp.send(r#"{"type":"ping"}"#).await;
+    assert_eq!(tcp.json().await["type"], "pong");
+    node.signal("TERM");
+    witness.next_of(Kind::Bye).await;
+    // Too late: it is not taken any more, and so not answered.
+    ws.try_send(&frame(0x81, br#"{"type":"publish","channel":"other","data":4,"ref":4}"#)).await;
+    redis.thaw();
+    for n in 1..=3 {
+        let (by_ws, by_tcp) = (ws.frame().await.expect("an answer").json(), tcp.json().await);
+        assert_eq!((&by_ws["type"], &by_ws["ref"]), (&"ack".into(), &n.into()), "{by_ws}");
+        assert_eq!((&by_tcp["type"], &by_tcp["ref"]), (&"ack".into(), &n.into()), "{by_tcp}");
+    }
+    assert_eq!(ws.next_of("bye").await["code"], 4001);
+    assert_eq!(ws.close_code().await, 4001);
+    assert_eq!(tcp.json().await["code"], 4001);
+    assert_eq!(node.exit_code().await, 0);
+    assert_eq!(redis.number(&["XLEN", "longtail:log"]).await, 6);
 }
 
 /// What has connected in time is answered, also where it has not been accepted yet.

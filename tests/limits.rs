@@ -294,6 +294,14 @@ async fn slow_senders_have_half_of_the_memory() {
     tcp.write_all(&half.as_bytes()[..125_000]).await.expect("write");
     let mut end = Vec::new();
     within(SOON, "its end", tcp.read_to_end(&mut end)).await.ok();
+    // A WebSocket's, whether in one frame or in fragments: `x` is the letter without a mask of zeros.
+    for head in [&[0x81, 0xff, 0, 0, 0, 0, 0, 1, 0xe8, 0x48, 0, 0, 0, 0][..], &[0x01, 0xfe, 0xfd, 0xe8, 0, 0, 0, 0]] {
+        let mut ws = RawWebSocket::open(&node, "/ws?channel=b").await;
+        ws.next_of("hello").await;
+        ws.try_send(head).await;
+        ws.try_send(&half.as_bytes()[..100_000]).await;
+        assert_eq!(ws.frame().await, None, "cut short without a word");
+    }
     // What is small passes, and when they are gone all is as it was.
     assert_eq!(node.try_publish("channel=a", "1").await.status, 200);
     drop(senders);

@@ -108,7 +108,16 @@ impl Access {
     }
 
     fn allows(&self, origin: &str, host: Option<Authority<'_>>) -> bool {
-        if self.allow_origin.iter().any(|allowed| allowed == "*" || allowed.eq_ignore_ascii_case(origin)) {
+        self.has_star() || self.knows(origin, host)
+    }
+
+    fn has_star(&self) -> bool {
+        self.allow_origin.iter().any(|allowed| allowed == "*")
+    }
+
+    /// Whether an origin is allowed by its name, or is our own or, where that counts, this machine's.
+    fn knows(&self, origin: &str, host: Option<Authority<'_>>) -> bool {
+        if self.allow_origin.iter().any(|allowed| allowed.eq_ignore_ascii_case(origin)) {
             return true;
         }
         let Some((scheme, authority)) = origin.split_once("://") else { return false };
@@ -124,10 +133,10 @@ impl Access {
     /// Lets the page that asked read the reply. The origin is echoed and credentials are allowed,
     /// since the browsers of SockJS's days always send them and refuse `*` then; what an explicit `*`
     /// lets in gets no credentials.
-    pub fn share(&self, origin: Option<HeaderValue>, reply: &mut HeaderMap) {
+    pub fn share(origin: Option<HeaderValue>, is_by_star: bool, reply: &mut HeaderMap) {
         reply.append(header::VARY, HeaderValue::from_static("Origin"));
         let Some(origin) = origin else { return };
-        if self.is_by_star(&origin) {
+        if is_by_star {
             reply.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
         } else {
             reply.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
@@ -136,10 +145,12 @@ impl Access {
         reply.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("ETag, Retry-After"));
     }
 
-    /// Whether only an explicit `*` lets this origin in: its pages speak for nobody's cookies.
-    pub fn is_by_star(&self, origin: &HeaderValue) -> bool {
-        let named = |allowed: &String| origin.to_str().is_ok_and(|origin| allowed.eq_ignore_ascii_case(origin));
-        self.allow_origin.iter().any(|allowed| allowed == "*") && !self.allow_origin.iter().any(named)
+    /// Whether only an explicit `*` lets a request's origin in: its pages speak for nobody's cookies.
+    pub fn is_by_star(&self, headers: &HeaderMap, forwarded_host: Option<&str>) -> bool {
+        let Some(origin) = headers.get(header::ORIGIN).filter(|_| self.has_star()) else { return false };
+        let host = || headers.get(header::HOST).and_then(|host| host.to_str().ok());
+        let host = forwarded_host.or_else(host).map(Authority::parse);
+        !origin.to_str().is_ok_and(|origin| self.knows(origin, host))
     }
 
     /// What a preflight asks.
@@ -204,6 +215,7 @@ mod tests {
             assert_eq!(check(true, &[], host, Some(origin)), Ok(()), "{origin}");
         }
         assert_eq!(check(false, &["https://a.example"], host, Some("https://a.example")), Ok(()));
+        assert_eq!(check(false, &["*"], host, Some("https://a.example")), Ok(()));
         assert!(check(false, &["https://a.example"], host, Some("https://a.example.evil.com")).is_err());
         assert!(check(false, &["https://a.example"], host, Some("https://a.example:444")).is_err());
     }

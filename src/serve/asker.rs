@@ -75,21 +75,24 @@ impl Asker {
         self.token.as_deref().or_else(|| self.authorization.as_ref().and_then(bearer)).or_else(cookie)
     }
 
-    /// The same for publishing, where a cookie alone is no proof that the user wants it: without an
-    /// `Origin`, which has been checked, it may be any page's form (cross-site request forgery).
+    /// The same for publishing, where what a browser sends by itself, a cookie or a password that it remembers, is no
+    /// proof that the user wants it: without an `Origin`, which has been checked, it may be any page's form (cross-site
+    /// request forgery).
     ///
     /// # Errors
     ///
-    /// `forbidden_origin`, where there is nothing but such a cookie.
+    /// `forbidden_origin`, where there is nothing else.
     pub fn to_publish(&self) -> Result<Asker, Refusal> {
-        if self.cookie.is_some() && self.origin.is_none() {
-            if self.authorization.is_none() && self.token.is_none() {
-                let rule = "publishing by a cookie needs an Origin header of an allowed origin";
-                return Err(Refusal::new(Code::ForbiddenOrigin, rule));
-            }
-            return Ok(Asker { cookie: None, ..self.clone() });
+        if self.origin.is_some() {
+            return Ok(self.clone());
         }
-        Ok(self.clone())
+        let authorization = self.authorization.clone().filter(|value| bearer(value).is_some());
+        let is_ambient = self.cookie.is_some() || (self.authorization.is_some() && authorization.is_none());
+        if is_ambient && authorization.is_none() && self.token.is_none() {
+            let rule = "publishing by a cookie or a password needs an Origin header of an allowed origin";
+            return Err(Refusal::new(Code::ForbiddenOrigin, rule));
+        }
+        Ok(Asker { cookie: None, authorization, ..self.clone() })
     }
 }
 
@@ -137,10 +140,14 @@ mod tests {
 
     #[test]
     fn a_cookie_alone_does_not_publish() {
-        let cookie = ("cookie", "longtail_token=c");
-        assert!(asker(&[cookie], true).to_publish().is_err());
-        assert!(asker(&[cookie, ("origin", "https://a.example")], true).to_publish().is_ok());
-        let by_token = asker(&[cookie], true).with_token(Some("a")).to_publish();
-        assert!(by_token.is_ok_and(|asker| asker.cookie.is_none()));
+        for ambient in [("cookie", "longtail_token=c"), ("authorization", "Basic YTpi")] {
+            assert!(asker(&[ambient], true).to_publish().is_err());
+            let by_page = asker(&[ambient, ("origin", "https://a.example")], true).to_publish();
+            assert!(by_page.is_ok_and(|asker| asker.cookie.is_some() || asker.authorization.is_some()));
+            let by_token = asker(&[ambient], true).with_token(Some("a")).to_publish();
+            assert!(by_token.is_ok_and(|asker| asker.cookie.is_none() && asker.authorization.is_none()));
+        }
+        assert!(asker(&[("authorization", "Bearer a")], true).to_publish().is_ok());
+        assert!(asker(&[], true).to_publish().is_ok());
     }
 }

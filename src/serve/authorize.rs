@@ -132,7 +132,7 @@ impl Authorizer {
     ///
     /// # Cancel safety
     ///
-    /// A question that is dropped goes on only if somebody else waits for its answer.
+    /// A question to the application goes on when this is dropped, and its answer is kept.
     pub async fn ask(&self, question: Question) -> Result<Grant, Refusal> {
         match self {
             Authorizer::Open => Ok(Grant::endless(Publisher::Anybody(question.asker.ip))),

@@ -73,8 +73,10 @@ const CUT: u8 = 2;
 /// Whether a reader keeps up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pace {
-    /// It does.
+    /// It does: its socket took all at once.
     Good,
+    /// It does, and was waited for.
+    Waited,
     /// It is among the slowest while memory is short, and has just finished: it can still be told.
     Slow,
 }
@@ -194,7 +196,7 @@ impl Ticket {
     }
 
     fn pace(&self) -> Pace {
-        if self.waiter.verdict.load(Ordering::Relaxed) == STAY { Pace::Good } else { Pace::Slow }
+        if self.waiter.verdict.load(Ordering::Relaxed) == STAY { Pace::Waited } else { Pace::Slow }
     }
 }
 
@@ -274,7 +276,7 @@ mod tests {
         let (first, second) = (budget.wait(a), budget.wait(b));
         assert!(!is_cut(&first) && !is_cut(&second));
         // Past three quarters the slowest is asked to leave, and may finish.
-        assert_eq!((first.pace(), second.pace()), (Pace::Slow, Pace::Good));
+        assert_eq!((first.pace(), second.pace()), (Pace::Slow, Pace::Waited));
         let third = budget.wait(c);
         assert!(is_cut(&first) && !is_cut(&second) && !is_cut(&third));
         assert_eq!(budget.held.get(), 95);

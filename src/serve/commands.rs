@@ -3,6 +3,7 @@
 use super::App;
 use super::asker::Asker;
 use super::authorize::{Action, Question, Term};
+use super::budget::Loan;
 use super::lease::Lease;
 use super::publish::{self, Publication};
 use super::pump::Pump;
@@ -44,8 +45,8 @@ struct Subscription<'a> {
 pub enum Outcome {
     /// It is answered.
     Done,
-    /// This is to be appended, and answered then.
-    Publish(Draft, Option<String>),
+    /// This is to be appended, and answered then. The memory that it takes, or that there is none for it.
+    Publish(Draft, Option<String>, Result<Loan, Refusal>),
     /// It was so large that the connection ends.
     TooLarge,
 }
@@ -118,12 +119,17 @@ impl Commands {
                 let publication: Publication<'_> =
                     serde_json::from_str(text).map_err(|error| publish::bad_json(&error))?;
                 let draft = publication.into_draft(app.settings.max_message)?;
+                let mut loan = app.budget.loan();
+                // Before anybody is asked: that may take time.
+                if let Err(refusal) = loan.set(draft.payload.as_str().len()) {
+                    return Ok(Outcome::Publish(draft, reference.take(), Err(refusal)));
+                }
                 let client = pump.subscription().client().cloned();
                 let mut drafts = vec![draft];
                 publish::authorize(app, &asker, client, &mut drafts).await?;
                 self.asker = asker;
                 let draft = drafts.remove(0);
-                return Ok(Outcome::Publish(draft, reference.take()));
+                return Ok(Outcome::Publish(draft, reference.take(), Ok(loan)));
             }
             Some("ping") => pump.say(&Control::Pong { reference: answer }),
             _ => {

@@ -1,7 +1,7 @@
 //! Duplex connections: the pump one way, commands the other. WebSocket and raw TCP alike.
 
 use super::App;
-use super::budget::{Buffer, Loan, Pace};
+use super::budget::{Buffer, Loan};
 use super::commands::{Commands, Outcome};
 use super::io::ClientIo;
 use super::listener::{Client, Taken};
@@ -11,6 +11,7 @@ use super::pump::Pump;
 use super::reply::{self, Reply};
 use super::request::{ExtendedConnect, Request};
 use crate::cursor::Cursor;
+use crate::message::Draft;
 use crate::transport::{Breach, Bye, Code, Control, Decode, Input, Refusal, Transport};
 use crate::wire::websocket;
 use bytes::{Bytes, BytesMut};
@@ -23,6 +24,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, Sleep};
 
@@ -113,9 +115,14 @@ pub struct Duplex<'a> {
     loan: Loan,
 }
 
-/// What may end a connection that has not begun to read.
+/// How long a farewell waits for publications that are not acknowledged yet: longer than a log takes by default
+/// (`--publish-timeout`), and shorter than a drain.
+const LAST_ANSWERS: Duration = Duration::from_secs(10);
+
+/// What may end a connection that reads no channel: the hub, which knows readers by their channels, does not wake it.
 struct Opening {
     draining: Pin<Box<dyn Future<Output = ()> + Send>>,
+    /// Counts where nothing was ever read, by raw TCP.
     silence: Pin<Box<Sleep>>,
 }
 
@@ -143,6 +150,8 @@ enum Event {
     Published(Option<String>, Result<Option<Cursor>, Refusal>),
     Drain,
     Silence,
+    /// The farewell has waited for long enough.
+    Farewell,
 }
 
 impl Duplex<'_> {
@@ -169,13 +178,19 @@ impl Duplex<'_> {
     }
 
     async fn carry(&mut self, pump: &mut Pump) -> io::Result<End> {
-        // For raw TCP that has not said anything yet; dropped when it has.
-        let mut waiting = (!pump.has_begun()).then(|| Box::new(Opening::new(self.app)));
+        let (mut waiting, mut last_answers) = (None, None);
         loop {
-            if pump.has_begun() {
+            // It has said all that it will, and was answered.
+            if !self.is_open && !pump.has_begun() && self.publishing.is_none() {
+                return Ok(End::Said);
+            }
+            if pump.subscription().channels() > 0 {
                 waiting = None;
+            } else if waiting.is_none() {
+                waiting = Some(Box::new(Opening::new(self.app)));
             }
             let event = poll_fn(|cx| {
+                pump.answering(self.publishing.is_some());
                 let rest = pump.unpark();
                 if !rest.is_empty() {
                     return Poll::Ready(Event::Rest(rest));
@@ -188,12 +203,18 @@ impl Duplex<'_> {
                 {
                     return Poll::Ready(Event::Published(reference, outcome));
                 }
-                if let Some(waiting) = &mut waiting
+                // A client that is not told would publish the same again.
+                if pump.has_ended() {
+                    let time = last_answers.get_or_insert_with(|| Box::pin(tokio::time::sleep(LAST_ANSWERS)));
+                    if time.as_mut().poll(cx).is_ready() {
+                        return Poll::Ready(Event::Farewell);
+                    }
+                } else if let Some(waiting) = &mut waiting
                     && waiting.draining.as_mut().poll(cx).is_ready()
                 {
                     return Poll::Ready(Event::Drain);
                 }
-                let read = if self.is_open && self.may_take() {
+                let read = if self.is_open && self.may_take(pump) {
                     self.io.poll_input(cx, &mut self.unread)
                 } else {
                     self.io.poll_reset(cx).map(|()| Err(io::ErrorKind::ConnectionReset.into()))
@@ -203,7 +224,7 @@ impl Duplex<'_> {
                 }
                 // Raw TCP that says nothing, or a byte now and then: for a command it has the time that a request's
                 // head has.
-                if let Some(waiting) = waiting.as_mut().filter(|_| self.publishing.is_none())
+                if let Some(waiting) = waiting.as_mut().filter(|_| !pump.has_begun() && self.publishing.is_none())
                     && waiting.silence.as_mut().poll(cx).is_ready()
                 {
                     return Poll::Ready(Event::Silence);
@@ -232,6 +253,7 @@ impl Duplex<'_> {
                         return Ok(end);
                     }
                 }
+                Event::Farewell => self.publishing = None,
                 Event::Drain => pump.bye(Bye::Drain, Some(self.app.drain.retry())),
                 Event::Read(read) => {
                     if read? == 0 {
@@ -246,9 +268,6 @@ impl Duplex<'_> {
                     if let Some(waiting) = waiting.as_mut().filter(|_| self.taken != taken) {
                         waiting.silence.as_mut().reset(Instant::now() + self.app.settings.request_timeout);
                     }
-                    if !self.is_open && !pump.has_begun() && self.publishing.is_none() {
-                        return Ok(End::Said);
-                    }
                 }
             }
         }
@@ -261,7 +280,7 @@ impl Duplex<'_> {
 
     /// Carries out what has been read, as far as it is whole and allowed.
     async fn take_inputs(&mut self, pump: &mut Pump) -> io::Result<Option<End>> {
-        while self.may_take() {
+        while self.may_take(pump) {
             let input = match self.decoder.decode(&mut self.unread) {
                 Ok(Some(input)) => input,
                 Ok(None) if !self.is_open => match self.decoder.rest(&mut self.unread) {
@@ -278,7 +297,7 @@ impl Duplex<'_> {
                 // connection stands still for it.
                 Input::Command(text) => match self.commands.carry_out(self.app, pump, &text).await {
                     Outcome::Done => self.flush(pump).await?,
-                    Outcome::Publish(draft, reference) => self.publish(draft, reference).await,
+                    Outcome::Publish(draft, reference, loan) => self.publish(draft, reference, loan).await,
                     Outcome::TooLarge => {
                         let farewell = self.decoder.too_large();
                         return Box::pin(self.breach(pump, Breach { refusal: None, farewell })).await.map(Some);
@@ -294,7 +313,7 @@ impl Duplex<'_> {
             }
         }
         // One read is no burden; what is kept from one to the next may be.
-        let kept = if self.unread.len() > KEPT { self.unread.len() } else { 0 };
+        let kept = Some(self.unread.len() + self.decoder.held()).filter(|kept| *kept > KEPT).unwrap_or_default();
         if self.loan.set(kept).is_err() {
             return Ok(Some(End::Gone));
         }
@@ -306,12 +325,14 @@ impl Duplex<'_> {
     }
 
     /// Queues a publication, in the order of commands: the first poll queues it.
-    async fn publish(&mut self, draft: crate::message::Draft, reference: Option<String>) {
-        let mut loan = self.app.budget.loan();
-        if let Err(refusal) = loan.set(draft.payload.as_str().len()) {
-            let refused = Box::pin(std::future::ready((reference, Err(refusal))));
-            return self.publishing.get_or_insert_default().push_back(refused);
-        }
+    async fn publish(&mut self, draft: Draft, reference: Option<String>, loan: Result<Loan, Refusal>) {
+        let loan = match loan {
+            Ok(loan) => loan,
+            Err(refusal) => {
+                let refused = Box::pin(std::future::ready((reference, Err(refusal))));
+                return self.publishing.get_or_insert_default().push_back(refused);
+            }
+        };
         let appending = publish::append(self.app, Way::Command, vec![draft]);
         let mut publishing: Publishing = Box::pin(async move {
             let outcome = appending.await;
@@ -331,15 +352,16 @@ impl Duplex<'_> {
 
     async fn write(&mut self, pump: &mut Pump, bytes: Bytes) -> io::Result<()> {
         let write = self.io.write_all(&bytes);
-        if self.app.budget.write(Buffer::of(&bytes), write).await? == Pace::Slow {
-            pump.send_away();
-        }
+        pump.wrote(self.app.budget.write(Buffer::of(&bytes), write).await?);
         Ok(())
     }
 
-    /// Whether a command may be taken: neither are too many unanswered, nor is memory short for more of them.
-    fn may_take(&self) -> bool {
-        self.under_way() < UNACKNOWLEDGED && (self.publishing.is_none() || !self.app.budget.is_short())
+    /// Whether a command may be taken: neither are too many unanswered, nor is memory short for more of them, nor is it
+    /// too late.
+    fn may_take(&self, pump: &Pump) -> bool {
+        !pump.has_ended()
+            && self.under_way() < UNACKNOWLEDGED
+            && (self.publishing.is_none() || !self.app.budget.is_short())
     }
 
     /// Writes what the pump has been told to say, and no messages.

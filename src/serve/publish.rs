@@ -175,16 +175,16 @@ pub async fn answer(app: &Arc<App>, client: &Client, mut request: Request) -> Re
         None => false,
     };
     let headers = request.headers();
-    let by_cookie = !headers.get(header::ORIGIN).is_some_and(|origin| app.access.is_by_star(origin));
+    let by_cookie = !app.access.is_by_star(headers, client.forwarded_host.as_deref());
     let asker = Asker::new(client.ip, "publish", headers, by_cookie);
     let form = is_hidden_form.then_some(body.as_bytes());
     let token = form.and_then(|form| last_field(form, None, "token"));
     let token = token.as_deref().or_else(|| query.iter().rfind(|(name, _)| name == "token").map(|(_, value)| &**value));
     let asker = asker.with_token(token);
-    authorize(app, &asker, None, &mut drafts).await?;
-    // While the log is slow, what waits for it grows with those who publish.
+    // While the application or the log is slow, what waits for it grows with those who publish.
     let mut loan = app.budget.loan();
     loan.set(drafts.iter().map(|draft| draft.payload.as_str().len()).sum())?;
+    authorize(app, &asker, None, &mut drafts).await?;
     let cursors = client.handover.queueing(append(app, Way::Http, drafts)).await?;
     drop(loan);
     let census = if wants_counts { Some(Census::of(app, &channels).await) } else { None };

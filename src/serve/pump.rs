@@ -1,6 +1,7 @@
 //! The pump: the one loop that carries a subscription into a stream, whatever the transport.
 
 use super::access_log::Entry;
+use super::budget;
 use super::direct::Direct;
 use super::drain::Drain;
 use super::lease::Lease;
@@ -81,6 +82,8 @@ pub struct Pump {
     /// memory stays untouched by deliveries.
     armed: Option<Instant>,
     written: usize,
+    /// Whether its owner has answers to give still: then the farewell waits, and comes behind them.
+    is_answering: bool,
     /// Whether `spoke` is the present moment: nothing was waited for since.
     is_fresh: bool,
     /// What the next polls give before anything else. Boxed while there is any.
@@ -122,6 +125,7 @@ impl Pump {
             timer: Box::pin(tokio::time::sleep(soonest)),
             armed: None,
             written: 0,
+            is_answering: false,
             is_fresh: false,
             ready: None,
         }
@@ -200,16 +204,34 @@ impl Pump {
         &mut self.subscription
     }
 
-    /// A control object that goes out next.
+    /// Whether the farewell was said, or waits to be.
+    pub fn has_ended(&self) -> bool {
+        self.state == State::Ended
+    }
+
+    /// Whether there are answers to come, for which the farewell is to wait.
+    pub fn answering(&mut self, is_answering: bool) {
+        self.is_answering = is_answering;
+    }
+
+    /// A control object that goes out next; where the farewell waits, in front of it.
     pub fn say(&mut self, control: &Control<'_>) {
         let mut out = Vec::with_capacity(256);
         self.envelope.control(control, &mut out);
-        self.ready.get_or_insert_default().push_back(out.into());
+        let is_held = self.is_held();
+        let ready = self.ready.get_or_insert_default();
+        ready.insert(ready.len() - usize::from(is_held), out.into());
+    }
+
+    /// Whether the last of what is ready is a farewell that waits.
+    fn is_held(&self) -> bool {
+        self.is_answering && self.state == State::Ended && self.ready.is_some()
     }
 
     /// What it was told to say and has not given yet.
     pub fn said(&mut self) -> Option<Bytes> {
-        let ready = self.ready.as_mut()?;
+        let is_held = self.is_held();
+        let ready = self.ready.as_mut().filter(|ready| ready.len() > usize::from(is_held))?;
         let bytes = ready.pop_front()?;
         if ready.is_empty() {
             self.ready = None;
@@ -229,6 +251,7 @@ impl Pump {
                 return Poll::Ready(Some(bytes));
             }
             match self.state {
+                State::Ended if self.is_held() => return Poll::Pending,
                 State::Ended => return Poll::Ready(None),
                 State::Silent => return Poll::Pending,
                 State::Running => {}
@@ -320,11 +343,21 @@ impl Pump {
     }
 
     /// Ends the stream of a reader that does not keep up, while memory is short.
-    pub fn send_away(&mut self) {
+    fn send_away(&mut self) {
         if self.state == State::Running {
             // Later than others, and not all at once: it is memory that is wanted.
             let retry = SLOW_RETRY.mul_f64(0.5 + fastrand::f64());
             self.bye(Bye::SlowReader, Some(retry));
+        }
+    }
+
+    /// How the write of what it gave last went.
+    pub fn wrote(&mut self, pace: budget::Pace) {
+        match pace {
+            budget::Pace::Good => {}
+            // The timer may have fired meanwhile, and its wake-up was the write's: it is to be looked at anew.
+            budget::Pace::Waited => self.is_fresh = false,
+            budget::Pace::Slow => self.send_away(),
         }
     }
 

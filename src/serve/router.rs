@@ -41,6 +41,7 @@ async fn respond(app: &Arc<App>, client: &Client, mut request: Request) -> Reply
     let version = request.version();
     // All that is needed of the request once it is gone.
     let origin = request.headers().get(ORIGIN).cloned();
+    let is_by_star = app.access.is_by_star(request.headers(), client.forwarded_host.as_deref());
     let is_over = client.is_over;
     let checked = check(app, client, &request);
     let may_share = checked.is_ok();
@@ -52,7 +53,7 @@ async fn respond(app: &Arc<App>, client: &Client, mut request: Request) -> Reply
         app.refused.count(*code);
     }
     if may_share {
-        app.access.share(origin, reply.headers_mut());
+        Access::share(origin, is_by_star, reply.headers_mut());
     }
     client.handover.replied(reply.body());
     if is_over && version != Version::HTTP_2 {

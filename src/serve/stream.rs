@@ -4,7 +4,7 @@
 //! keeps no hyper state and no buffers, and a message goes out in one write from the bytes that all
 //! readers share.
 
-use super::budget::{Budget, Buffer, Pace};
+use super::budget::{Budget, Buffer};
 use super::io::ClientIo;
 use super::pump::Pump;
 use bytes::buf::Chain;
@@ -59,19 +59,14 @@ pub async fn run(io: &mut ClientIo, pump: &mut Pump, framing: Framing, budget: &
         // room for it.
         match next.await? {
             Next::Rest(bytes) => {
-                if Box::pin(budget.write(Buffer::of(&bytes), io.write_all(&bytes))).await? == Pace::Slow {
-                    pump.send_away();
-                }
+                pump.wrote(Box::pin(budget.write(Buffer::of(&bytes), io.write_all(&bytes))).await?);
             }
             Next::Piece(bytes) => {
                 let buffer = Buffer::of(&bytes);
                 let mut piece = Piece::new(framing, bytes);
                 piece.write_now(io)?;
                 if piece.0.has_remaining() {
-                    let rest = Box::pin(budget.write(buffer, io.write_all_buf(&mut piece.0)));
-                    if rest.await? == Pace::Slow {
-                        pump.send_away();
-                    }
+                    pump.wrote(Box::pin(budget.write(buffer, io.write_all_buf(&mut piece.0))).await?);
                 }
             }
             Next::End => {

@@ -100,7 +100,7 @@ async fn subscribe(
     // what a frame on a sibling host is, goes by tokens.
     let by_cookie = !(transport.calls_back() && (lifecycle == Lifecycle::LongPoll || lifecycle == Lifecycle::Poll))
         && params.domain.is_none()
-        && !headers.get(header::ORIGIN).is_some_and(|origin| app.access.is_by_star(origin));
+        && !app.access.is_by_star(headers, client.forwarded_host.as_deref());
     let asker = Arc::new(if app.authorizer.is_open() {
         // Nobody will ask: a parked socket keeps no headers.
         Asker::unknown(client.ip, transport.name())

@@ -166,6 +166,11 @@ pub trait Decode: Send {
     /// A breach of the framing, after which nothing more can be read.
     fn decode(&mut self, buf: &mut BytesMut) -> Result<Option<Input>, Breach>;
 
+    /// Bytes that it keeps of an input that is not whole, beside those that it has left in `buf`.
+    fn held(&self) -> usize {
+        0
+    }
+
     /// What is sent last after a command that was too large.
     fn too_large(&self) -> Bytes {
         Bytes::new()

@@ -47,6 +47,10 @@ struct Commands {
 }
 
 impl Decode for Commands {
+    fn held(&self) -> usize {
+        self.decoder.held()
+    }
+
     fn too_large(&self) -> Bytes {
         websocket::close_frame(1009, "message too large")
     }

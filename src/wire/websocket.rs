@@ -193,6 +193,12 @@ impl Decoder {
         decoded
     }
 
+    /// Bytes of memory that a message which is not whole takes.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.message.capacity() + self.control.capacity()
+    }
+
     fn end(&mut self, ended: Result<(), Violation>, buf: &mut BytesMut) {
         self.ended = Some(ended);
         // The connection may linger until the peer has read the close frame; a half-received message need not.
