@@ -60,14 +60,20 @@ pub struct Subscription {
     at: Cursor,
     client: Option<ClientId>,
     /// Replay at most this many after a gap.
-    last: Option<usize>,
+    last: Option<u32>,
     has_begun: bool,
     /// Whether it has left its seats, and counts as no reader.
     is_away: bool,
-    /// A question to the log that is under way.
-    question: Option<Question>,
-    /// The hub's epoch when the log confirmed that `at` is ahead of this node and not of the log.
-    ahead: Option<Option<Epoch>>,
+    /// Only where the node alone cannot tell how to go on.
+    beyond: Option<Box<Beyond>>,
+}
+
+/// How a reader stands that the node's memory does not reach to.
+enum Beyond {
+    /// The log is asked.
+    Asked(Question),
+    /// `at` is ahead of this node, which was of this epoch then, and not of the log, as it has confirmed.
+    Ahead(Option<Epoch>),
 }
 
 type Question = Pin<Box<dyn Future<Output = Page> + Send>>;
@@ -90,11 +96,10 @@ impl Subscription {
             seats: SmallVec::new(),
             at: nowhere,
             client,
-            last,
+            last: None,
             has_begun: false,
             is_away: false,
-            question: None,
-            ahead: None,
+            beyond: None,
         };
         for channel in channels {
             subscription.add(channel);
@@ -115,7 +120,7 @@ impl Subscription {
                 .map(|floor| Cursor { id: memory.nth_newest(&self.seats, n, floor.id), epoch: floor.epoch }),
         };
         drop(memory);
-        self.last = last;
+        self.last = last.map(|last| u32::try_from(last).unwrap_or(u32::MAX));
         self.set_at(at.unwrap_or(self.at));
     }
 
@@ -145,7 +150,7 @@ impl Subscription {
     /// Parks behind a [`Step::Idle`]: from now on the hub may write what there is room for, and moves the
     /// cursor. Nobody else may write to the socket until [`unpark`](Subscription::unpark).
     pub fn park(&mut self, room: Room) {
-        if self.question.is_some() || self.ahead.is_some() || self.seats.is_empty() {
+        if self.beyond.is_some() || self.seats.is_empty() {
             return;
         }
         self.waiter.desk().park(self.at, self.seats.len() > 1, room);
@@ -179,7 +184,7 @@ impl Subscription {
         if !self.reads(channel) {
             self.seats.push(self.hub.seat(channel, &self.waiter));
             self.has_begun = true;
-            self.question = None;
+            self.ask_no_longer();
         }
     }
 
@@ -188,7 +193,7 @@ impl Subscription {
         if let Some(index) = self.seats.iter().position(|seat| seat.channel == *channel) {
             let seat = self.seats.swap_remove(index);
             self.hub.unseat(&[seat]);
-            self.question = None;
+            self.ask_no_longer();
         }
     }
 
@@ -196,7 +201,7 @@ impl Subscription {
     pub fn leave(&mut self) {
         if !std::mem::replace(&mut self.is_away, true) {
             self.hub.unseat(&self.seats);
-            self.question = None;
+            self.ask_no_longer();
         }
     }
 
@@ -207,7 +212,7 @@ impl Subscription {
                 *seat = self.hub.seat(&seat.channel, &self.waiter);
             }
         }
-        self.start(start, self.last);
+        self.start(start, self.last.map(|last| last as usize));
     }
 
     /// What it reads.
@@ -218,8 +223,14 @@ impl Subscription {
     fn set_at(&mut self, at: Cursor) {
         if at != self.at {
             self.at = at;
-            self.ahead = None;
-            self.question = None;
+            self.beyond = None;
+        }
+    }
+
+    /// What was asked was about other channels.
+    fn ask_no_longer(&mut self) {
+        if matches!(self.beyond.as_deref(), Some(Beyond::Asked(_))) {
+            self.beyond = None;
         }
     }
 
@@ -234,7 +245,7 @@ impl Subscription {
         self.waiter.register(cx.waker());
         self.take_volatile(out);
         loop {
-            if self.question.is_some() {
+            if matches!(self.beyond.as_deref(), Some(Beyond::Asked(_))) {
                 let step = std::task::ready!(self.poll_question(cx, limit, out));
                 if step != Step::Idle {
                     return Poll::Ready(step);
@@ -252,10 +263,9 @@ impl Subscription {
                 Look::Rebased(at) => self.set_at(at),
                 Look::Gap(at) => return Poll::Ready(Step::Gap(self.gap(at))),
                 Look::AskTheLog if !out.is_empty() => return Poll::Ready(Step::Messages),
-                Look::AskTheLog if self.ahead == Some(hub_epoch) => return Poll::Ready(Step::Ahead),
+                Look::AskTheLog if self.is_ahead_of(hub_epoch) => return Poll::Ready(Step::Ahead),
                 Look::AskTheLog => {
-                    self.ahead = None;
-                    self.question = Some(ask(self.hub.clone(), self.at));
+                    self.beyond = Some(Box::new(Beyond::Asked(ask(self.hub.clone(), self.at))));
                 }
             }
         }
@@ -266,11 +276,15 @@ impl Subscription {
         out.extend(self.waiter.take_volatile().into_iter().filter(wanted));
     }
 
+    fn is_ahead_of(&self, epoch: Option<Epoch>) -> bool {
+        matches!(self.beyond.as_deref(), Some(Beyond::Ahead(seen)) if *seen == epoch)
+    }
+
     /// `Idle` says: the question is settled, look again.
     fn poll_question(&mut self, cx: &mut Context<'_>, limit: Limit, out: &mut Vec<Arc<Message>>) -> Poll<Step> {
-        let Some(question) = &mut self.question else { return Poll::Ready(Step::Idle) };
+        let Some(Beyond::Asked(question)) = self.beyond.as_deref_mut() else { return Poll::Ready(Step::Idle) };
         let page = std::task::ready!(question.as_mut().poll(cx));
-        self.question = None;
+        self.beyond = None;
         let epoch = page.extent.epoch;
         Poll::Ready(match page.extent.resolve(self.at) {
             Resolved::Gap(id) => Step::Gap(self.gap(Cursor { id, epoch })),
@@ -278,7 +292,8 @@ impl Subscription {
                 let at = self.copy(&page, limit, out);
                 if at == self.at {
                     // Nothing behind it in the log, and this node does not know it: it is behind.
-                    self.ahead = Some(self.hub.memory.read().cursor().map(|cursor| cursor.epoch));
+                    let epoch = self.hub.memory.read().cursor().map(|cursor| cursor.epoch);
+                    self.beyond = Some(Box::new(Beyond::Ahead(epoch)));
                 } else {
                     self.set_at(at);
                 }
@@ -300,7 +315,7 @@ impl Subscription {
         if let Some(n) = self.last {
             let memory = self.hub.memory.read();
             if memory.cursor().is_some_and(|head| head.epoch == cursor.epoch) {
-                cursor.id = memory.nth_newest(&self.seats, n, cursor.id);
+                cursor.id = memory.nth_newest(&self.seats, n as usize, cursor.id);
             }
         }
         self.set_at(cursor);

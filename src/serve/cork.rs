@@ -88,9 +88,4 @@ impl Patience {
         ready!(deadline.as_mut().poll(cx));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
-
-    /// Whether something is waited for.
-    pub fn is_tried(&self) -> bool {
-        self.deadline.is_some()
-    }
 }

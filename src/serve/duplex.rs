@@ -79,7 +79,7 @@ impl Upgrade {
 
     /// Answers 101, or 200 over HTTP/2; the connection is taken over then.
     pub fn accept(self, client: &Client, transport: &'static dyn Transport, pump: Pump, commands: Commands) -> Reply {
-        client.handover.leave(Taken::Duplex(transport, pump, commands));
+        client.handover().leave(Taken::Duplex(transport, pump, commands));
         let Some(accept) = self.accept else { return reply::whole(StatusCode::OK, "", "") };
         let mut reply = reply::whole(StatusCode::SWITCHING_PROTOCOLS, "", "");
         let headers = reply.headers_mut();
@@ -234,43 +234,54 @@ impl Duplex<'_> {
                 Poll::Pending
             });
             let event = event.await;
-            match event {
-                Event::Rest(bytes) | Event::Write(Some(bytes)) => Box::pin(self.write(pump, bytes)).await?,
-                Event::Write(None) => return Ok(End::Said),
-                Event::Silence => return Ok(End::Gone),
-                Event::Published(reference, outcome) => {
-                    if self.under_way() == 0 {
-                        self.publishing = None;
-                    }
-                    let reference = reference.as_deref();
-                    match &outcome {
-                        Ok(id) => pump.say(&Control::Ack { reference, cursor: None, id: *id }),
-                        Err(refusal) => pump.say(&Control::Error { reference, refusal }),
-                    }
-                    self.flush(pump).await?;
-                    // It may have been read from no longer while too much was under way.
-                    if let Some(end) = Box::pin(self.take_inputs(pump)).await? {
-                        return Ok(end);
-                    }
+            // A future of its own: a parked connection keeps no room for what it does when it is not.
+            if let Some(end) = Box::pin(self.handle(pump, event, &mut waiting)).await? {
+                return Ok(end);
+            }
+        }
+    }
+
+    async fn handle(
+        &mut self,
+        pump: &mut Pump,
+        event: Event,
+        waiting: &mut Option<Box<Opening>>,
+    ) -> io::Result<Option<End>> {
+        match event {
+            Event::Rest(bytes) | Event::Write(Some(bytes)) => self.write(pump, bytes).await?,
+            Event::Write(None) => return Ok(Some(End::Said)),
+            Event::Silence => return Ok(Some(End::Gone)),
+            Event::Published(reference, outcome) => {
+                if self.under_way() == 0 {
+                    self.publishing = None;
                 }
-                Event::Farewell => self.publishing = None,
-                Event::Drain => pump.bye(Bye::Drain, Some(self.app.drain.retry())),
-                Event::Read(read) => {
-                    if read? == 0 {
-                        // Gone, or listening on with its sending side shut: a write will tell.
-                        self.is_open = false;
-                        pump.heartbeat();
-                    }
-                    let taken = self.taken;
-                    if let Some(end) = Box::pin(self.take_inputs(pump)).await? {
-                        return Ok(end);
-                    }
-                    if let Some(waiting) = waiting.as_mut().filter(|_| self.taken != taken) {
-                        waiting.silence.as_mut().reset(Instant::now() + self.app.settings.request_timeout);
-                    }
+                let reference = reference.as_deref();
+                match &outcome {
+                    Ok(id) => pump.say(&Control::Ack { reference, cursor: None, id: *id }),
+                    Err(refusal) => pump.say(&Control::Error { reference, refusal }),
+                }
+                self.flush(pump).await?;
+                // It may have been read from no longer while too much was under way.
+                return self.take_inputs(pump).await;
+            }
+            Event::Farewell => self.publishing = None,
+            Event::Drain => pump.bye(Bye::Drain, Some(self.app.drain.retry())),
+            Event::Read(read) => {
+                if read? == 0 {
+                    // Gone, or listening on with its sending side shut: a write will tell.
+                    self.is_open = false;
+                    pump.heartbeat();
+                }
+                let taken = self.taken;
+                if let Some(end) = self.take_inputs(pump).await? {
+                    return Ok(Some(end));
+                }
+                if let Some(waiting) = waiting.as_mut().filter(|_| self.taken != taken) {
+                    waiting.silence.as_mut().reset(Instant::now() + self.app.settings.request_timeout);
                 }
             }
         }
+        Ok(None)
     }
 
     /// Publications that are not acknowledged yet.

@@ -209,7 +209,7 @@ impl Stream {
             answered.await
         };
         let Some(reply) = answered else { return };
-        let taken = self.client.handover.take();
+        let taken = self.client.handover().take();
         let (head, body) = head_of(reply, taken.is_none().then_some(&wanted));
         let Ok(send) = respond.send_response(head, body.is_none()) else { return };
         let Some(body) = body else { return guard.ended() };

@@ -47,15 +47,33 @@ pub trait Layer: AsyncRead + AsyncWrite + Send + Unpin {
 pub struct ClientIo {
     socket: Socket,
     layer: Option<Box<dyn Layer>>,
+    /// What a connection has that is busy. A parked one has none of it.
+    busy: Option<Box<Busy>>,
+    write_timeout: u32,
+}
+
+/// What a busy connection has.
+#[derive(Default)]
+struct Busy {
     /// Bytes that somebody read too many; they are read first.
     unread: Bytes,
     /// A write that waits for the client; without one a parked connection has no timer of its own here.
-    patience: Patience,
+    patience: Option<Patience>,
     /// Whether a write waits, for who cannot ask this while hyper has the socket.
-    blocked: Arc<AtomicBool>,
+    blocked: Option<Arc<AtomicBool>>,
     /// Gathers what hyper writes, while it has the socket.
     cork: Option<Cork>,
     reset: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+}
+
+impl Busy {
+    fn is_over(&self) -> bool {
+        self.unread.is_empty()
+            && self.patience.is_none()
+            && self.blocked.is_none()
+            && self.cork.is_none()
+            && self.reset.is_none()
+    }
 }
 
 impl ClientIo {
@@ -66,14 +84,18 @@ impl ClientIo {
 
     /// What lies over a socket.
     pub fn over(socket: Socket, layer: Option<Box<dyn Layer>>, write_timeout: Duration) -> ClientIo {
-        ClientIo {
-            socket,
-            layer,
-            unread: Bytes::new(),
-            patience: Patience::new(write_timeout),
-            blocked: Arc::default(),
-            cork: None,
-            reset: None,
+        let write_timeout = u32::try_from(write_timeout.as_millis()).unwrap_or(u32::MAX);
+        ClientIo { socket, layer, busy: None, write_timeout }
+    }
+
+    fn busy(&mut self) -> &mut Busy {
+        self.busy.get_or_insert_default()
+    }
+
+    /// Gives back what is needed no longer.
+    fn settle(&mut self) {
+        if self.busy.as_ref().is_some_and(|busy| busy.is_over()) {
+            self.busy = None;
         }
     }
 
@@ -104,18 +126,17 @@ impl ClientIo {
 
     /// Gives bytes back that were read too many. They came before those that were given back and are there still.
     pub fn unread(&mut self, bytes: Bytes) {
-        self.unread = match (bytes.is_empty(), self.unread.is_empty()) {
-            // No bytes may still hold a whole buffer of hyper's.
-            (true, true) => Bytes::new(),
-            (true, false) => return,
-            (false, true) => bytes,
-            (false, false) => [&bytes[..], &self.unread[..]].concat().into(),
-        };
+        // No bytes may still hold a whole buffer of hyper's.
+        if bytes.is_empty() {
+            return;
+        }
+        let unread = &mut self.busy().unread;
+        *unread = if unread.is_empty() { bytes } else { [&bytes[..], &unread[..]].concat().into() };
     }
 
     /// Whether a write waits for the client.
-    pub fn blocked(&self) -> Arc<AtomicBool> {
-        self.blocked.clone()
+    pub fn blocked(&mut self) -> Arc<AtomicBool> {
+        self.busy().blocked.get_or_insert_default().clone()
     }
 
     /// Reads what there is into `input`; 0: the client will send no more.
@@ -146,10 +167,10 @@ impl ClientIo {
         if let Some(reset) = self.layer.as_mut().and_then(|layer| layer.poll_reset(cx)) {
             return reset;
         }
-        if self.reset.is_none() {
-            self.reset = Some(self.reset());
+        if self.busy().reset.is_none() {
+            self.busy().reset = Some(self.reset());
         }
-        self.reset.as_mut().map_or(Poll::Pending, |reset| reset.as_mut().poll(cx))
+        self.busy().reset.as_mut().map_or(Poll::Pending, |reset| reset.as_mut().poll(cx))
     }
 
     /// The same, for who watches while hyper has the socket.
@@ -174,32 +195,54 @@ impl ClientIo {
 
     /// Bounds how long a client may take nothing: any byte it takes begins the time anew.
     fn in_time<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        let (was_tried, is_pending) = (self.patience.is_tried(), written.is_pending());
-        let written = self.patience.bound(cx, written);
-        if let (true, true, Some(layer)) = (is_pending, written.is_ready(), &mut self.layer) {
-            layer.timed_out();
+        let was_blocked = self.busy.as_ref().is_some_and(|busy| busy.patience.is_some());
+        if written.is_ready() && !was_blocked {
+            return written;
         }
-        if was_tried != self.patience.is_tried() {
-            self.blocked.store(!was_tried, Ordering::Relaxed);
+        let write_timeout = Duration::from_millis(u64::from(self.write_timeout));
+        let busy = self.busy();
+        if written.is_ready() {
+            busy.patience = None;
+        }
+        if let Some(blocked) = busy.blocked.as_ref().filter(|_| was_blocked == written.is_ready()) {
+            blocked.store(!was_blocked, Ordering::Relaxed);
+        }
+        if written.is_ready() {
+            self.settle();
+            return written;
+        }
+        let patience = busy.patience.get_or_insert_with(|| Patience::new(write_timeout));
+        let written = patience.bound(cx, written);
+        if let (true, Some(layer)) = (written.is_ready(), &mut self.layer) {
+            layer.timed_out();
         }
         written
     }
 
     /// Gathers what is written from here on until [`uncork`](ClientIo::uncork); who holds the answer has to flush it.
     pub fn cork(&mut self) -> Option<Cork> {
-        self.cork = self.plain().map(Cork::new);
-        self.cork.clone()
+        let cork = self.plain().map(Cork::new);
+        self.busy().cork = cork.clone();
+        cork
     }
 
-    /// Writes what was gathered, and gathers no more.
+    /// Writes what was gathered, and gathers no more: nobody else has the socket from here on.
     pub async fn uncork(&mut self) -> io::Result<()> {
         poll_fn(|cx| self.poll_uncorked(cx)).await?;
-        self.cork = None;
+        if let Some(busy) = &mut self.busy {
+            (busy.cork, busy.blocked) = (None, None);
+        }
+        self.settle();
         Ok(())
     }
 
+    /// Takes bytes in that are to be written with others.
+    fn gather(&self, parts: &[io::IoSlice<'_>]) -> bool {
+        self.busy.as_ref().and_then(|busy| busy.cork.as_ref()).is_some_and(|cork| cork.gather(parts))
+    }
+
     fn poll_uncorked(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Some(cork) = &self.cork else { return Poll::Ready(Ok(())) };
+        let Some(cork) = self.busy.as_ref().and_then(|busy| busy.cork.as_ref()) else { return Poll::Ready(Ok(())) };
         let flushed = cork.poll_flush(cx);
         self.in_time(cx, flushed)
     }
@@ -226,13 +269,11 @@ impl Input for Nowhere {
 
 impl AsyncRead for ClientIo {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if !self.unread.is_empty() {
-            let n = self.unread.len().min(buf.remaining());
-            buf.put_slice(&self.unread[..n]);
-            self.unread.advance(n);
-            if self.unread.is_empty() {
-                self.unread = Bytes::new();
-            }
+        if let Some(unread) = self.busy.as_mut().map(|busy| &mut busy.unread).filter(|unread| !unread.is_empty()) {
+            let n = unread.len().min(buf.remaining());
+            buf.put_slice(&unread[..n]);
+            unread.advance(n);
+            self.settle();
             return Poll::Ready(Ok(()));
         }
         match &mut self.layer {
@@ -244,7 +285,7 @@ impl AsyncRead for ClientIo {
 
 impl AsyncWrite for ClientIo {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        if self.cork.as_ref().is_some_and(|cork| cork.gather(&[io::IoSlice::new(buf)])) {
+        if self.gather(&[io::IoSlice::new(buf)]) {
             return Poll::Ready(Ok(buf.len()));
         }
         ready!(self.poll_uncorked(cx))?;
@@ -260,7 +301,7 @@ impl AsyncWrite for ClientIo {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        if self.cork.as_ref().is_some_and(|cork| cork.gather(bufs)) {
+        if self.gather(bufs) {
             return Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()));
         }
         ready!(self.poll_uncorked(cx))?;

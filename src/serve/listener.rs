@@ -74,8 +74,8 @@ pub struct Client {
     pub forwarded_host: Option<Arc<str>>,
     /// Its request's place among those of its address, where a proxy's connection carries many.
     pub place: Option<Arc<Place>>,
-    /// Where a response leaves what goes on when its head is written.
-    pub(super) handover: Arc<Handover>,
+    /// Where a response leaves what goes on when its head is written; `None` while nobody asks for anything.
+    handover: Option<Arc<Handover>>,
     /// Counted for as long as anybody speaks with it.
     _admission: Arc<Admission>,
     /// The server has ended when the last of these is gone.
@@ -89,7 +89,7 @@ impl Client {
         let admission = app.connections.admit(app.proxies.counted(self.ip))?;
         let is_over = self.is_over || admission.is_over;
         let _admission = Arc::new(admission);
-        Some(Client { is_over, handover: Arc::default(), _admission, ..self.clone() })
+        Some(Client { is_over, handover: Some(Arc::default()), _admission, ..self.clone() })
     }
 
     /// Who a request comes from, where proxies that are trusted have passed it on; `None`: this client itself.
@@ -102,6 +102,11 @@ impl Client {
         let place = app.connections.place(ip);
         let is_over = self.is_over || place.is_err();
         Some(Client { ip, forwarded_host, is_over, place: place.ok().flatten().map(Arc::new), ..self.clone() })
+    }
+
+    /// Where a response leaves what goes on. A client that asks has one; by itself it would lead nowhere.
+    pub(super) fn handover(&self) -> Arc<Handover> {
+        self.handover.clone().unwrap_or_default()
     }
 
     /// The host that a request was sent to, without its port.
@@ -122,9 +127,9 @@ pub(super) enum Taken {
 
 /// Where a connection changes hands.
 #[derive(Default)]
-pub(super) struct Handover {
+pub struct Handover {
     taken: Mutex<Option<Box<Taken>>>,
-    reached: Arc<AtomicBool>,
+    reached: AtomicBool,
     /// The body that was given to hyper last.
     reply: Mutex<Buffer>,
     /// Whether a publish that is being answered has its place in the log's order.
@@ -136,9 +141,13 @@ impl Handover {
         *self.taken.lock() = Some(Box::new(taken));
     }
 
-    /// Set when hyper has taken the head and asks for a body.
-    pub(super) fn reached(&self) -> Arc<AtomicBool> {
-        self.reached.clone()
+    /// Hyper has taken the head, and asks for a body.
+    pub(super) fn is_reached(&self) -> bool {
+        self.reached.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn reach(&self) {
+        self.reached.store(true, Ordering::Relaxed);
     }
 
     /// Writes a request down when what was left here ends; at once where nothing was left.
@@ -268,7 +277,7 @@ fn admit(app: &App, ip: IpAddr, door: Door, alive: &mpsc::Sender<()>) -> Option<
         door,
         forwarded_host: None,
         place: None,
-        handover: Arc::default(),
+        handover: None,
         _admission: Arc::new(admission),
         _alive: alive.clone(),
     })
@@ -289,8 +298,9 @@ async fn enter(app: Arc<App>, io: ClientIo, mut client: Client) {
 /// so that a parked stream does not keep the memory of the other.
 ///
 /// Boxed, since a stream comes back here and a type cannot hold itself.
-fn http(app: Arc<App>, mut io: ClientIo, client: Client) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+fn http(app: Arc<App>, mut io: ClientIo, mut client: Client) -> Pin<Box<dyn Future<Output = ()> + Send>> {
     Box::pin(async move {
+        client.handover = Some(Arc::default());
         let next = plain::serve(&app, &mut io, &client, BytesMut::new()).await;
         go_on(app, io, client, next).await;
     })
@@ -300,6 +310,10 @@ fn http(app: Arc<App>, mut io: ClientIo, client: Client) -> Pin<Box<dyn Future<O
 async fn go_on(app: Arc<App>, mut io: ClientIo, client: Client, next: io::Result<Next>) {
     match next {
         Ok(Next::Wait(waiting, head, early)) => poll(app, io, client, waiting, head, early),
+        Ok(Next::Taken(taken, unread)) => {
+            io.unread(unread);
+            take_over(app, io, client, *taken);
+        }
         Ok(Next::Hyper(unread)) => {
             io.unread(unread);
             if let Some((io, taken)) = requests(&app, io, &client).await {
@@ -312,8 +326,9 @@ async fn go_on(app: Arc<App>, mut io: ClientIo, client: Client, next: io::Result
 }
 
 /// Long polls, one behind the other, in a task that keeps nothing else while one waits.
-fn poll(app: Arc<App>, mut io: ClientIo, client: Client, waiting: Box<Waiting>, head: Bytes, early: BytesMut) {
+fn poll(app: Arc<App>, mut io: ClientIo, mut client: Client, waiting: Box<Waiting>, head: Bytes, early: BytesMut) {
     tokio::spawn(async move {
+        client.handover = None;
         let (mut waiting, mut head, mut early) = (waiting, head, early);
         waiting.answer_directly(&app, &io, &head);
         loop {
@@ -340,9 +355,11 @@ fn poll(app: Arc<App>, mut io: ClientIo, client: Client, waiting: Box<Waiting>, 
                 }
             }
             waiting.leave();
+            client.handover = Some(Arc::default());
             match Box::pin(plain::serve(&app, &mut io, &client, input)).await {
                 Ok(Next::Wait(next, its_head, its_early)) => {
                     (waiting, head, early) = (next, its_head, its_early);
+                    client.handover = None;
                     waiting.answer_directly(&app, &io, &head);
                 }
                 other => {
@@ -356,12 +373,14 @@ fn poll(app: Arc<App>, mut io: ClientIo, client: Client, waiting: Box<Waiting>, 
 
 /// The tasks borrow what they carry: an argument that is moved into a future is kept twice, and a parked reader
 /// is as large as its task.
-pub(super) fn take_over(app: Arc<App>, mut io: ClientIo, client: Client, taken: Taken) {
+pub(super) fn take_over(app: Arc<App>, mut io: ClientIo, mut client: Client, taken: Taken) {
+    // It is asked for nothing while it is parked.
+    client.handover = None;
     match taken {
         Taken::Duplex(transport, mut pump, commands) => {
             tokio::spawn(async move {
-                let _client = client;
                 Duplex::run(&app, &mut io, transport, &mut pump, commands).await;
+                drop(client);
             });
         }
         Taken::Stream(mut pump, framing, may_reuse) => {
@@ -398,6 +417,7 @@ fn next_request(
 }
 
 async fn requests(app: &Arc<App>, mut io: ClientIo, client: &Client) -> Option<(ClientIo, Box<Taken>)> {
+    let handover = client.handover();
     let service = service_fn(|request: hyper::Request<_>| {
         let (app, client, request) = (app.clone(), client.clone(), request.map(Inbound::Http1));
         // Called within: a future that is made outside is kept twice.
@@ -408,8 +428,9 @@ async fn requests(app: &Arc<App>, mut io: ClientIo, client: &Client) -> Option<(
             }
             let head = app.polls.head(&reply);
             if let Body::Waiting(waiting) = reply.into_body() {
-                client.handover.leave(Taken::Poll(waiting, head));
-                client.handover.reached.store(true, Ordering::Relaxed);
+                let handover = client.handover();
+                handover.leave(Taken::Poll(waiting, head));
+                handover.reach();
             }
             // hyper does not answer this: it is dropped.
             std::future::pending().await
@@ -426,7 +447,6 @@ async fn requests(app: &Arc<App>, mut io: ClientIo, client: &Client) -> Option<(
         .serve_connection(TokioIo::new(io), service);
     let mut draining = Box::pin(app.drain.begun());
     let mut is_draining = false;
-    let reached = client.handover.reached();
     let mut ticket = None;
     let ended = poll_fn(|cx| {
         loop {
@@ -440,7 +460,7 @@ async fn requests(app: &Arc<App>, mut io: ClientIo, client: &Client) -> Option<(
             }
             let is_flushed = !blocked.load(Ordering::Relaxed) && cork.as_ref().is_none_or(Cork::is_empty);
             // hyper has asked for the body and has nothing left to write: the head is out.
-            let is_out = reached.load(Ordering::Relaxed) && is_flushed;
+            let is_out = handover.is_reached() && is_flushed;
             return match polled {
                 Poll::Pending if is_out => Poll::Ready(Some(Ok(()))),
                 // What is under way is answered; what is idle is closed. Behind a first reading, or a request that
@@ -452,7 +472,7 @@ async fn requests(app: &Arc<App>, mut io: ClientIo, client: &Client) -> Option<(
                 }
                 // A reply that is not taken.
                 Poll::Pending if !is_flushed => {
-                    let ticket = ticket.get_or_insert_with(|| app.budget.wait(client.handover.reply()));
+                    let ticket = ticket.get_or_insert_with(|| app.budget.wait(handover.reply()));
                     ticket.poll_cut(cx).map(|()| None)
                 }
                 // While an answer is waited for hyper does not read, and would not notice.
@@ -468,7 +488,7 @@ async fn requests(app: &Arc<App>, mut io: ClientIo, client: &Client) -> Option<(
     let parts = connection.into_parts();
     let mut io = parts.io.into_inner();
     io.uncork().await.ok()?;
-    match (ended, client.handover.take()) {
+    match (ended, handover.take()) {
         (Ok(()), Some(taken)) => {
             io.unread(parts.read_buf);
             Some((io, taken))

@@ -297,6 +297,11 @@ impl Meter {
         self.entry = Some(Box::new(entry));
     }
 
+    /// The transport's name.
+    pub fn transport(&self) -> &'static str {
+        self.lane().transport
+    }
+
     /// Where the hub counts what it writes.
     pub fn number(&self) -> usize {
         self.lane

@@ -1,11 +1,13 @@
-//! Plain requests: polls and publishes on a connection that is kept, read and answered without hyper.
+//! Plain requests: those of readers and publishers, read and answered without hyper.
 //!
 //! Whoever polls or publishes asks again and again, by a head that is simple and comes in one piece. To make a
 //! hyper connection for each round of a long poll, and to let hyper take the requests of a pipeline one after the
-//! other, costs more than everything else that is done for them. So what is plain is read here, by the parser
+//! other, costs more than everything else that is done for them; and a stream that hyper has begun leaves its
+//! buffers' places behind in memory. So what is plain is read here, by the parser
 //! that hyper has, and goes the way of every request: [`router::answer`] decides all of it.
 //!
-//! A request is plain if nothing about it needs more thought: `GET` to a poll's path or `POST` to `/publish`, HTTP/1.1,
+//! A request is plain if nothing about it needs more thought: `GET` to the path of a poll or a stream, or `POST` to
+//! `/publish`; HTTP/1.1,
 //! no `Upgrade`, no `Expect`, no `Transfer-Encoding`, a `Content-Length` that is one number, head and body there within
 //! a moment. Anything else, and whatever does not become one of these, is hyper's, with every byte as it came. Nothing
 //! is refused here.
@@ -18,7 +20,7 @@
 use super::App;
 use super::budget::Buffer;
 use super::io::ClientIo;
-use super::listener::{Client, Handover, MAX_HEAD};
+use super::listener::{Client, Handover, MAX_HEAD, Taken};
 use super::reply::{self, Body, Reply};
 use super::request::{Inbound, Request};
 use super::router;
@@ -56,6 +58,8 @@ const GATHERED: usize = 16 << 10;
 
 /// What becomes of a connection whose plain requests are answered.
 pub(super) enum Next {
+    /// A stream has begun: its head is written. What was read behind its request.
+    Taken(Box<Taken>, Bytes),
     /// A poll waits; the head of its answer, and what was read behind it.
     Wait(Box<Waiting>, Bytes, BytesMut),
     /// What comes is hyper's.
@@ -100,6 +104,10 @@ pub(super) async fn serve(app: &Arc<App>, io: &mut ClientIo, client: &Client, mu
                     return Ok(Next::End);
                 }
                 answers.write(app, reply);
+                if let Some(taken) = client.handover().take() {
+                    answers.send(app, io).await?;
+                    return Ok(Next::Taken(taken, input.freeze()));
+                }
             }
             Parsed::Part => {
                 answers.send(app, io).await?;
@@ -162,7 +170,7 @@ struct Answers {
 impl Answers {
     /// Begins to answer a publish: it is queued for the log, or answered.
     async fn begin(&mut self, app: &Arc<App>, client: &Client, request: Request) {
-        let queued = client.handover.clone();
+        let queued = client.handover();
         queued.set_queued(false);
         let (app_, client) = (app.clone(), client.clone());
         let mut answering: Answering = Box::pin(async move { router::answer(&app_, &client, request).await });
@@ -195,10 +203,15 @@ impl Answers {
             self.is_last = true;
             self.out.extend_from_slice(b"connection: close\r\n");
         }
-        let Body::Whole(body) = reply.into_body() else {
+        let body = match reply.into_body() {
+            Body::Whole(body) => body,
+            // Whoever takes the connection over writes the body.
+            Body::Handover(_) => return reply::write_chunked(&mut self.out),
             // Nothing that is plain is answered so; a body that never comes would be worse than an end.
-            self.is_last = true;
-            return;
+            Body::Pieces(_) | Body::Waiting(_) => {
+                self.is_last = true;
+                return;
+            }
         };
         // A 304 says nothing of its body's length.
         reply::write_length(body.as_ref().map(Bytes::len).or(has_length.then_some(0)), &mut self.out);
@@ -318,7 +331,7 @@ fn is_plain(is_post: bool, target: &str) -> bool {
         return path == "/publish";
     }
     let lifecycle = transport::by_path(path).map(|transport| transport.lifecycle(&Params::default()));
-    matches!(lifecycle, Some(Lifecycle::Poll | Lifecycle::LongPoll))
+    matches!(lifecycle, Some(Lifecycle::Poll | Lifecycle::LongPoll | Lifecycle::Stream { .. }))
 }
 
 /// A `Content-Length` that nobody on the way could read otherwise: digits, and few.

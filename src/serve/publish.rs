@@ -185,7 +185,7 @@ pub async fn answer(app: &Arc<App>, client: &Client, mut request: Request) -> Re
     let mut loan = app.budget.loan();
     loan.set(drafts.iter().map(|draft| draft.payload.as_str().len()).sum())?;
     authorize(app, &asker, None, &mut drafts).await?;
-    let cursors = client.handover.queueing(append(app, Way::Http, drafts)).await?;
+    let cursors = client.handover().queueing(append(app, Way::Http, drafts)).await?;
     drop(loan);
     let census = if wants_counts { Some(Census::of(app, &channels).await) } else { None };
     let published = published(&channels, &cursors, census.as_ref());

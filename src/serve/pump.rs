@@ -35,14 +35,12 @@ const PROBE: Duration = Duration::from_millis(500);
 /// How a stream runs.
 #[derive(Clone, Debug)]
 pub struct Pace {
-    /// The transport's name, for the hello.
-    pub transport: &'static str,
     /// A heartbeat comes after so much silence.
     pub heartbeat: Duration,
     /// Whether the first heartbeat comes early ([`PROBE`]): a stream whose path is tried out.
     pub probe: bool,
     /// When the stream ends to give the browser its memory back.
-    pub rollover: Option<Rollover>,
+    pub rollover: Option<Box<Rollover>>,
 }
 
 impl Pace {
@@ -110,7 +108,7 @@ impl Pump {
     ) -> Pump {
         let now = Instant::now();
         let quiet = pace.quiet();
-        let soonest = pace.rollover.map_or(quiet, |rollover| rollover.time.min(quiet));
+        let soonest = pace.rollover.as_ref().map_or(quiet, |rollover| rollover.time.min(quiet));
         Pump {
             subscription,
             envelope,
@@ -141,7 +139,7 @@ impl Pump {
         let mut out = Vec::with_capacity(512);
         self.envelope.prelude(&mut out);
         let (cursor, heartbeat) = (self.subscription.cursor(), self.pace.heartbeat);
-        let hello = Control::Hello { cursor, client: &client, transport: self.pace.transport, heartbeat };
+        let hello = Control::Hello { cursor, client: &client, transport: self.meter.transport(), heartbeat };
         self.envelope.control(&hello, &mut out);
         self.subscription.set_client(client);
         self.ready.get_or_insert_default().push_back(out.into());
@@ -305,7 +303,7 @@ impl Pump {
     /// How much may still be written; nothing once it is time for a rollover. A stream that has
     /// delivered nothing yet goes on, however small its bound: it could else never deliver anything.
     fn limit(&self) -> Option<Limit> {
-        let Some(rollover) = self.pace.rollover else { return Some(LIMIT) };
+        let Some(rollover) = &self.pace.rollover else { return Some(LIMIT) };
         if self.born.elapsed() >= rollover.time || (self.written >= rollover.bytes && self.spoke > self.born) {
             return None;
         }
@@ -319,7 +317,7 @@ impl Pump {
             self.heartbeat();
         }
         let next = (self.spoke + self.pace.quiet()).max(now + Duration::from_millis(1));
-        let next = self.pace.rollover.map_or(next, |rollover| next.min(self.born + rollover.time));
+        let next = self.pace.rollover.as_ref().map_or(next, |rollover| next.min(self.born + rollover.time));
         self.timer.as_mut().reset(next.max(now));
     }
 

@@ -1,5 +1,6 @@
 //! Responses: their body, the headers of every transport, and refusals as HTTP.
 
+use super::listener::Handover;
 use super::waiting::Waiting;
 use crate::transport::{Code, Refusal};
 use bytes::Bytes;
@@ -12,7 +13,6 @@ use std::convert::Infallible;
 use std::io::Write as _;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::{SystemTime, UNIX_EPOCH};
 use tokio_stream::Stream;
@@ -27,7 +27,7 @@ pub enum Body {
     /// One piece after the other, as they come.
     Pieces(Pieces),
     /// None that hyper would see: it writes the head, and then the connection is taken over.
-    Handover(Arc<AtomicBool>),
+    Handover(Arc<Handover>),
     /// A long poll's, when there is something: hyper sees nothing of it, and the connection is taken over.
     Waiting(Box<Waiting>),
 }
@@ -45,9 +45,9 @@ impl hyper::body::Body for Body {
             Body::Pieces(pieces) => {
                 pieces.as_mut().poll_next(cx).map(|piece| piece.map(|bytes| Ok(Frame::data(bytes))))
             }
-            Body::Handover(reached) => {
+            Body::Handover(handover) => {
                 // Asked for a body: the head is in hyper's buffer.
-                reached.store(true, Ordering::Relaxed);
+                handover.reach();
                 Poll::Pending
             }
             Body::Waiting(_) => Poll::Pending,
@@ -92,8 +92,8 @@ pub fn pieces(content_type: &'static str, pieces: impl Stream<Item = Bytes> + Se
 }
 
 /// The head of a stream.
-pub fn stream(content_type: &'static str, reached: Arc<AtomicBool>) -> Reply {
-    let mut reply = Response::new(Body::Handover(reached));
+pub fn stream(content_type: &'static str, handover: Arc<Handover>) -> Reply {
+    let mut reply = Response::new(Body::Handover(handover));
     prepare(reply.headers_mut(), content_type);
     reply
 }
@@ -130,6 +130,12 @@ pub fn write_length(length: Option<usize>, out: &mut Vec<u8>) {
         }
         let _ = write!(out, "date: {date}\r\n\r\n");
     });
+}
+
+/// Writes the rest of a head whose body comes in chunks.
+pub fn write_chunked(out: &mut Vec<u8>) {
+    out.extend_from_slice(b"transfer-encoding: chunked\r\n");
+    write_length(None, out);
 }
 
 thread_local! {

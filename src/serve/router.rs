@@ -26,7 +26,7 @@ pub async fn answer(app: &Arc<App>, client: &Client, request: Request) -> Reply 
     // What goes on beyond its head takes its line along, and it is written at the end.
     match reply.body_mut() {
         Body::Waiting(waiting) => waiting.log(entry),
-        _ => client.handover.log(entry),
+        _ => client.handover().log(entry),
     }
     reply
 }
@@ -55,7 +55,7 @@ async fn respond(app: &Arc<App>, client: &Client, mut request: Request) -> Reply
     if may_share {
         Access::share(origin, is_by_star, reply.headers_mut());
     }
-    client.handover.replied(reply.body());
+    client.handover().replied(reply.body());
     if is_over && version != Version::HTTP_2 {
         reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }

@@ -4,7 +4,7 @@
 //! keeps no hyper state and no buffers, and a message goes out in one write from the bytes that all
 //! readers share.
 
-use super::budget::{Budget, Buffer};
+use super::budget::{Budget, Buffer, Pace};
 use super::io::ClientIo;
 use super::pump::Pump;
 use bytes::buf::Chain;
@@ -44,32 +44,15 @@ pub async fn run(io: &mut ClientIo, pump: &mut Pump, framing: Framing, budget: &
     let mut input = BytesMut::new();
     let mut is_open = true;
     loop {
-        let next = poll_fn(|cx| {
-            let rest = pump.unpark();
-            if !rest.is_empty() {
-                return Poll::Ready(Ok(Next::Rest(rest)));
-            }
-            let next = poll_next(cx, io, pump, &mut input, &mut is_open);
-            if next.is_pending() {
-                pump.park();
-            }
-            next
-        });
-        // A write that has to wait is a future of its own, made when there is one: a parked stream does not keep
+        let next = poll_fn(|cx| poll_write(cx, io, pump, framing, &mut input, &mut is_open));
+        // What has to wait is a future of its own, made when there is one: a parked stream does not keep
         // room for it.
         match next.await? {
-            Next::Rest(bytes) => {
-                pump.wrote(Box::pin(budget.write(Buffer::of(&bytes), io.write_all(&bytes))).await?);
+            Some(blocked) => {
+                let written = Box::pin(finish(io, budget, blocked));
+                pump.wrote(written.await?);
             }
-            Next::Piece(bytes) => {
-                let buffer = Buffer::of(&bytes);
-                let mut piece = Piece::new(framing, bytes);
-                piece.write_now(io)?;
-                if piece.0.has_remaining() {
-                    pump.wrote(Box::pin(budget.write(buffer, io.write_all_buf(&mut piece.0))).await?);
-                }
-            }
-            Next::End => {
+            None => {
                 if framing == Framing::Chunked {
                     Box::pin(io.write_all(b"0\r\n\r\n")).await?;
                 }
@@ -79,25 +62,64 @@ pub async fn run(io: &mut ClientIo, pump: &mut Pump, framing: Framing, budget: &
     }
 }
 
-/// What is to be written.
-enum Next {
-    /// As it stands.
-    Rest(Bytes),
-    /// As a chunk, where there are chunks.
-    Piece(Bytes),
-    End,
+/// What the socket did not take at once.
+struct Blocked {
+    piece: Piece,
+    buffer: Buffer,
 }
 
+impl Blocked {
+    fn new(piece: Piece, buffer: Buffer) -> Option<Box<Blocked>> {
+        Some(Box::new(Blocked { piece, buffer }))
+    }
+}
+
+/// Waits until the socket has taken it.
+async fn finish(io: &mut ClientIo, budget: &Arc<Budget>, mut blocked: Box<Blocked>) -> io::Result<Pace> {
+    budget.write(blocked.buffer, io.write_all_buf(&mut blocked.piece.0)).await
+}
+
+/// Writes what there is, as far as the socket takes it at once, and parks behind that. Ready with what it does not
+/// take, or with nothing at the end.
+fn poll_write(
+    cx: &mut Context<'_>,
+    io: &mut ClientIo,
+    pump: &mut Pump,
+    framing: Framing,
+    input: &mut BytesMut,
+    is_open: &mut bool,
+) -> Poll<io::Result<Option<Box<Blocked>>>> {
+    loop {
+        let rest = pump.unpark();
+        if !rest.is_empty() {
+            let buffer = Buffer::of(&rest);
+            return Poll::Ready(Ok(Blocked::new(Piece::new(Framing::Close, rest), buffer)));
+        }
+        let Poll::Ready(next) = poll_next(cx, io, pump, input, is_open)? else {
+            pump.park();
+            return Poll::Pending;
+        };
+        let Some(bytes) = next else { return Poll::Ready(Ok(None)) };
+        let buffer = Buffer::of(&bytes);
+        let mut piece = Piece::new(framing, bytes);
+        piece.write_now(io)?;
+        if piece.0.has_remaining() {
+            return Poll::Ready(Ok(Blocked::new(piece, buffer)));
+        }
+    }
+}
+
+/// What is to be written next; nothing at the end.
 fn poll_next(
     cx: &mut Context<'_>,
     io: &mut ClientIo,
     pump: &mut Pump,
     input: &mut BytesMut,
     is_open: &mut bool,
-) -> Poll<io::Result<Next>> {
+) -> Poll<io::Result<Option<Bytes>>> {
     loop {
         if let Poll::Ready(bytes) = pump.poll_next(cx) {
-            return Poll::Ready(Ok(bytes.map_or(Next::End, Next::Piece)));
+            return Poll::Ready(Ok(bytes));
         }
         if !*is_open {
             return io.poll_reset(cx).map(|()| Err(io::ErrorKind::ConnectionReset.into()));

@@ -152,13 +152,13 @@ async fn subscribe(
                 bytes: params.max_bytes.unwrap_or(ROLLOVER.bytes),
                 time: params.max_time.unwrap_or(ROLLOVER.time),
             };
-            let mut reply = reply::stream(opening.content_type, client.handover.reached());
+            let mut reply = reply::stream(opening.content_type, client.handover());
             extra_headers(&opening, reply.headers_mut());
             let mut pump = pump(app, transport, &params, opening, rollover.then_some(bounds));
             pump.lease(lease);
             pump.hold(client.place.clone());
             pump.hello();
-            client.handover.leave(Taken::Stream(pump, framing, may_reuse));
+            client.handover().leave(Taken::Stream(pump, framing, may_reuse));
             Ok(reply)
         }
         Lifecycle::Duplex | Lifecycle::Socket => {
@@ -190,7 +190,7 @@ pub fn pump(
         app.hub.left_polling(&params.channels, client);
     }
     let subscription = app.hub.subscribe(Some(name), &params.channels, start, params.last, client);
-    let pace = Pace { transport: name, heartbeat: app.settings.heartbeat, probe: params.probe, rollover };
+    let pace = Pace { heartbeat: app.settings.heartbeat, probe: params.probe, rollover: rollover.map(Box::new) };
     Pump::new(subscription, opening.envelope, pace, app.meters.open(name), app.drain.clone())
 }
 

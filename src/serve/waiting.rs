@@ -122,13 +122,10 @@ impl Waiting {
     /// The client is gone, or takes nothing.
     pub async fn run(&mut self, app: &App, io: &mut ClientIo, head: &Bytes, early: BytesMut) -> io::Result<BytesMut> {
         let mut input = early;
-        // Futures of their own, made when they are needed: a parked poll does not keep room for them.
-        match self.wait(app, io, &mut input).await? {
-            Waited::For(step) => Box::pin(self.answer(step, app, io, head)).await?,
-            Waited::Answered(rest) if rest.is_empty() => {}
-            Waited::Answered(rest) => {
-                Box::pin(app.budget.write(Buffer::of(&rest), io.write_all(&rest))).await?;
-            }
+        let waited = self.wait(app, io, &mut input).await?;
+        if !matches!(&waited, Waited::Answered(rest) if rest.is_empty()) {
+            // A future of its own, made when it is needed: a parked poll does not keep room for it.
+            Box::pin(self.answer(waited, app, io, head)).await?;
         }
         Ok(input)
     }
@@ -179,7 +176,14 @@ impl Waiting {
         .await
     }
 
-    async fn answer(&mut self, step: Option<Step>, app: &App, io: &mut ClientIo, head: &Bytes) -> io::Result<()> {
+    async fn answer(&mut self, waited: Waited, app: &App, io: &mut ClientIo, head: &Bytes) -> io::Result<()> {
+        let step = match waited {
+            Waited::For(step) => step,
+            Waited::Answered(rest) => {
+                app.budget.write(Buffer::of(&rest), io.write_all(&rest)).await?;
+                return Ok(());
+            }
+        };
         let anew = self.collector.anew();
         let collector = std::mem::replace(&mut self.collector, anew);
         let batch = match step {
