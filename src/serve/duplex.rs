@@ -99,9 +99,10 @@ pub fn has_token(headers: &HeaderMap, name: &str, token: &str) -> bool {
 type Publishing = Pin<Box<dyn Future<Output = (Option<String>, Result<Option<Cursor>, Refusal>)> + Send>>;
 
 /// One connection.
-pub struct Duplex<'a> {
-    app: &'a Arc<App>,
-    io: &'a mut ClientIo,
+pub struct Duplex {
+    app: Arc<App>,
+    io: ClientIo,
+    pump: Pump,
     unread: BytesMut,
     /// Whether the client will send more.
     is_open: bool,
@@ -154,48 +155,52 @@ enum Event {
     Farewell,
 }
 
-impl Duplex<'_> {
-    /// Runs a connection to its end.
-    pub async fn run(
-        app: &Arc<App>,
-        io: &mut ClientIo,
+impl Duplex {
+    /// A connection; `None` for a transport without commands.
+    pub fn new(
+        app: Arc<App>,
+        io: ClientIo,
         transport: &'static dyn Transport,
-        pump: &mut Pump,
+        mut pump: Pump,
         commands: Commands,
-    ) {
-        let Some(decoder) = transport.decoder(app.settings.max_command()) else { return };
-        let (unread, publishing) = (BytesMut::new(), None);
+    ) -> Option<Duplex> {
+        let decoder = transport.decoder(app.settings.max_command())?;
         let loan = app.budget.loan();
         if let Some(stream) = io.plain().filter(|_| app.settings.direct_writes) {
             pump.write_directly(stream, None);
         }
-        let mut duplex = Duplex { app, io, unread, is_open: true, decoder, commands, taken: 0, publishing, loan };
-        match duplex.carry(pump).await {
-            Ok(End::Said) => Box::pin(duplex.io.linger()).await,
+        let (unread, publishing) = (BytesMut::new(), None);
+        Some(Duplex { app, io, pump, unread, is_open: true, decoder, commands, taken: 0, publishing, loan })
+    }
+
+    /// Runs it to its end.
+    pub async fn run(&mut self) {
+        match self.carry().await {
+            Ok(End::Said) => Box::pin(self.io.linger()).await,
             Ok(End::Gone) => {}
-            Err(error) => app.refused.writer(&error),
+            Err(error) => self.app.refused.writer(&error),
         }
     }
 
-    async fn carry(&mut self, pump: &mut Pump) -> io::Result<End> {
+    async fn carry(&mut self) -> io::Result<End> {
         let (mut waiting, mut last_answers) = (None, None);
         loop {
             // It has said all that it will, and was answered.
-            if !self.is_open && !pump.has_begun() && self.publishing.is_none() {
+            if !self.is_open && !self.pump.has_begun() && self.publishing.is_none() {
                 return Ok(End::Said);
             }
-            if pump.subscription().channels() > 0 {
+            if self.pump.subscription().channels() > 0 {
                 waiting = None;
             } else if waiting.is_none() {
-                waiting = Some(Box::new(Opening::new(self.app)));
+                waiting = Some(Box::new(Opening::new(&self.app)));
             }
             let event = poll_fn(|cx| {
-                pump.answering(self.publishing.is_some());
-                let rest = pump.unpark();
+                self.pump.answering(self.publishing.is_some());
+                let rest = self.pump.unpark();
                 if !rest.is_empty() {
                     return Poll::Ready(Event::Rest(rest));
                 }
-                if let Poll::Ready(bytes) = pump.poll_next(cx) {
+                if let Poll::Ready(bytes) = self.pump.poll_next(cx) {
                     return Poll::Ready(Event::Write(bytes));
                 }
                 if let Some(publishing) = &mut self.publishing
@@ -204,7 +209,7 @@ impl Duplex<'_> {
                     return Poll::Ready(Event::Published(reference, outcome));
                 }
                 // A client that is not told would publish the same again.
-                if pump.has_ended() {
+                if self.pump.has_ended() {
                     let time = last_answers.get_or_insert_with(|| Box::pin(tokio::time::sleep(LAST_ANSWERS)));
                     if time.as_mut().poll(cx).is_ready() {
                         return Poll::Ready(Event::Farewell);
@@ -214,7 +219,7 @@ impl Duplex<'_> {
                 {
                     return Poll::Ready(Event::Drain);
                 }
-                let read = if self.is_open && self.may_take(pump) {
+                let read = if self.is_open && self.may_take() {
                     self.io.poll_input(cx, &mut self.unread)
                 } else {
                     self.io.poll_reset(cx).map(|()| Err(io::ErrorKind::ConnectionReset.into()))
@@ -224,31 +229,26 @@ impl Duplex<'_> {
                 }
                 // Raw TCP that says nothing, or a byte now and then: for a command it has the time that a request's
                 // head has.
-                if let Some(waiting) = waiting.as_mut().filter(|_| !pump.has_begun() && self.publishing.is_none())
+                if let Some(waiting) = waiting.as_mut().filter(|_| !self.pump.has_begun() && self.publishing.is_none())
                     && waiting.silence.as_mut().poll(cx).is_ready()
                 {
                     return Poll::Ready(Event::Silence);
                 }
                 // The hub may write now; whatever wakes this task, it takes the socket back first.
-                pump.park();
+                self.pump.park();
                 Poll::Pending
             });
             let event = event.await;
             // A future of its own: a parked connection keeps no room for what it does when it is not.
-            if let Some(end) = Box::pin(self.handle(pump, event, &mut waiting)).await? {
+            if let Some(end) = Box::pin(self.handle(event, &mut waiting)).await? {
                 return Ok(end);
             }
         }
     }
 
-    async fn handle(
-        &mut self,
-        pump: &mut Pump,
-        event: Event,
-        waiting: &mut Option<Box<Opening>>,
-    ) -> io::Result<Option<End>> {
+    async fn handle(&mut self, event: Event, waiting: &mut Option<Box<Opening>>) -> io::Result<Option<End>> {
         match event {
-            Event::Rest(bytes) | Event::Write(Some(bytes)) => self.write(pump, bytes).await?,
+            Event::Rest(bytes) | Event::Write(Some(bytes)) => self.write(bytes).await?,
             Event::Write(None) => return Ok(Some(End::Said)),
             Event::Silence => return Ok(Some(End::Gone)),
             Event::Published(reference, outcome) => {
@@ -257,23 +257,23 @@ impl Duplex<'_> {
                 }
                 let reference = reference.as_deref();
                 match &outcome {
-                    Ok(id) => pump.say(&Control::Ack { reference, cursor: None, id: *id }),
-                    Err(refusal) => pump.say(&Control::Error { reference, refusal }),
+                    Ok(id) => self.pump.say(&Control::Ack { reference, cursor: None, id: *id }),
+                    Err(refusal) => self.pump.say(&Control::Error { reference, refusal }),
                 }
-                self.flush(pump).await?;
+                self.flush().await?;
                 // It may have been read from no longer while too much was under way.
-                return self.take_inputs(pump).await;
+                return self.take_inputs().await;
             }
             Event::Farewell => self.publishing = None,
-            Event::Drain => pump.bye(Bye::Drain, Some(self.app.drain.retry())),
+            Event::Drain => self.pump.bye(Bye::Drain, Some(self.app.drain.retry())),
             Event::Read(read) => {
                 if read? == 0 {
                     // Gone, or listening on with its sending side shut: a write will tell.
                     self.is_open = false;
-                    pump.heartbeat();
+                    self.pump.heartbeat();
                 }
                 let taken = self.taken;
-                if let Some(end) = self.take_inputs(pump).await? {
+                if let Some(end) = self.take_inputs().await? {
                     return Ok(Some(end));
                 }
                 if let Some(waiting) = waiting.as_mut().filter(|_| self.taken != taken) {
@@ -290,8 +290,8 @@ impl Duplex<'_> {
     }
 
     /// Carries out what has been read, as far as it is whole and allowed.
-    async fn take_inputs(&mut self, pump: &mut Pump) -> io::Result<Option<End>> {
-        while self.may_take(pump) {
+    async fn take_inputs(&mut self) -> io::Result<Option<End>> {
+        while self.may_take() {
             let input = match self.decoder.decode(&mut self.unread) {
                 Ok(Some(input)) => input,
                 Ok(None) if !self.is_open => match self.decoder.rest(&mut self.unread) {
@@ -299,19 +299,19 @@ impl Duplex<'_> {
                     None => break,
                 },
                 Ok(None) => break,
-                Err(breach) => return Box::pin(self.breach(pump, breach)).await.map(Some),
+                Err(breach) => return Box::pin(self.breach(breach)).await.map(Some),
             };
             self.taken += 1;
             match input {
                 Input::Nothing => {}
                 // Waits for the application where it has to be asked: commands keep their order, and only this
                 // connection stands still for it.
-                Input::Command(text) => match self.commands.carry_out(self.app, pump, &text).await {
-                    Outcome::Done => self.flush(pump).await?,
+                Input::Command(text) => match self.commands.carry_out(&self.app, &mut self.pump, &text).await {
+                    Outcome::Done => self.flush().await?,
                     Outcome::Publish(draft, reference, loan) => self.publish(draft, reference, loan).await,
                     Outcome::TooLarge => {
                         let farewell = self.decoder.too_large();
-                        return Box::pin(self.breach(pump, Breach { refusal: None, farewell })).await.map(Some);
+                        return Box::pin(self.breach(Breach { refusal: None, farewell })).await.map(Some);
                     }
                 },
                 Input::Reply(bytes) => self.io.write_all(&bytes).await?,
@@ -344,7 +344,7 @@ impl Duplex<'_> {
                 return self.publishing.get_or_insert_default().push_back(refused);
             }
         };
-        let appending = publish::append(self.app, Way::Command, vec![draft]);
+        let appending = publish::append(&self.app, Way::Command, vec![draft]);
         let mut publishing: Publishing = Box::pin(async move {
             let outcome = appending.await;
             // Until the log has it.
@@ -361,33 +361,33 @@ impl Duplex<'_> {
         });
     }
 
-    async fn write(&mut self, pump: &mut Pump, bytes: Bytes) -> io::Result<()> {
+    async fn write(&mut self, bytes: Bytes) -> io::Result<()> {
         let write = self.io.write_all(&bytes);
-        pump.wrote(self.app.budget.write(Buffer::of(&bytes), write).await?);
+        self.pump.wrote(self.app.budget.write(Buffer::of(&bytes), write).await?);
         Ok(())
     }
 
     /// Whether a command may be taken: neither are too many unanswered, nor is memory short for more of them, nor is it
     /// too late.
-    fn may_take(&self, pump: &Pump) -> bool {
-        !pump.has_ended()
+    fn may_take(&self) -> bool {
+        !self.pump.has_ended()
             && self.under_way() < UNACKNOWLEDGED
             && (self.publishing.is_none() || !self.app.budget.is_short())
     }
 
     /// Writes what the pump has been told to say, and no messages.
-    async fn flush(&mut self, pump: &mut Pump) -> io::Result<()> {
-        while let Some(bytes) = pump.said() {
+    async fn flush(&mut self) -> io::Result<()> {
+        while let Some(bytes) = self.pump.said() {
             self.io.write_all(&bytes).await?;
         }
         Ok(())
     }
 
-    async fn breach(&mut self, pump: &mut Pump, breach: Breach) -> io::Result<End> {
+    async fn breach(&mut self, breach: Breach) -> io::Result<End> {
         if let Some(refusal) = &breach.refusal {
-            pump.say(&Control::Error { reference: None, refusal });
+            self.pump.say(&Control::Error { reference: None, refusal });
         }
-        self.flush(pump).await?;
+        self.flush().await?;
         self.io.write_all(&breach.farewell).await?;
         Ok(End::Said)
     }

@@ -16,12 +16,12 @@ use super::proxy_protocol;
 use super::pump::Pump;
 use super::reply::Body;
 use super::request::Inbound;
-use super::stream::{self, Framing};
+use super::stream::{Framing, Streaming};
 use super::waiting::Waiting;
 use super::{App, Drain, READY_WAIT, http2, plain, router, subscribe};
 use crate::message::ClientId;
 use crate::transport::{self, Bye, Control, Lifecycle, Params, Peer, Transport};
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::BytesMut;
 use hyper::HeaderMap;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -71,7 +71,7 @@ pub struct Client {
     /// Which listener it came to.
     pub door: Door,
     /// The host that its request was sent to before a trusted proxy changed it.
-    pub forwarded_host: Option<Arc<str>>,
+    forwarded_host: Option<Arc<String>>,
     /// Its request's place among those of its address, where a proxy's connection carries many.
     pub place: Option<Arc<Place>>,
     /// Where a response leaves what goes on when its head is written; `None` while nobody asks for anything.
@@ -97,7 +97,7 @@ impl Client {
         if !app.proxies.trusts(self.ip) || self.door != Door::Public {
             return None;
         }
-        let forwarded_host = app.proxies.host(self.ip, headers).map(Into::into);
+        let forwarded_host = app.proxies.host(self.ip, headers).map(|host| Arc::new(host.into()));
         let ip = app.proxies.client(self.ip, headers);
         let place = app.connections.place(ip);
         let is_over = self.is_over || place.is_err();
@@ -109,9 +109,14 @@ impl Client {
         self.handover.clone().unwrap_or_default()
     }
 
+    /// The host that its request was sent to before a trusted proxy changed it.
+    pub fn forwarded_host(&self) -> Option<&str> {
+        self.forwarded_host.as_ref().map(|host| host.as_str())
+    }
+
     /// The host that a request was sent to, without its port.
     pub fn host<'a>(&'a self, headers: &'a HeaderMap) -> &'a str {
-        access::host(headers, self.forwarded_host.as_deref())
+        access::host(headers, self.forwarded_host())
     }
 }
 
@@ -119,8 +124,8 @@ impl Client {
 pub(super) enum Taken {
     /// A stream, behind a head that promised this framing, and whether requests may follow it.
     Stream(Pump, Framing, bool),
-    /// A long poll that waits, and the head of its answer.
-    Poll(Box<Waiting>, Bytes),
+    /// A long poll that waits.
+    Poll(Box<Waiting>),
     /// A WebSocket, behind a 101.
     Duplex(&'static dyn Transport, Pump, Commands),
 }
@@ -309,7 +314,7 @@ fn http(app: Arc<App>, mut io: ClientIo, mut client: Client) -> Pin<Box<dyn Futu
 /// Goes on behind plain requests.
 async fn go_on(app: Arc<App>, mut io: ClientIo, client: Client, next: io::Result<Next>) {
     match next {
-        Ok(Next::Wait(waiting, head, early)) => poll(app, io, client, waiting, head, early),
+        Ok(Next::Wait(waiting)) => poll(app, io, client, waiting),
         Ok(Next::Taken(taken, unread)) => {
             io.unread(unread);
             take_over(app, io, client, *taken);
@@ -326,43 +331,28 @@ async fn go_on(app: Arc<App>, mut io: ClientIo, client: Client, next: io::Result
 }
 
 /// Long polls, one behind the other, in a task that keeps nothing else while one waits.
-fn poll(app: Arc<App>, mut io: ClientIo, mut client: Client, waiting: Box<Waiting>, head: Bytes, early: BytesMut) {
-    tokio::spawn(async move {
-        client.handover = None;
-        let (mut waiting, mut head, mut early) = (waiting, head, early);
-        waiting.answer_directly(&app, &io, &head);
+fn poll(app: Arc<App>, mut io: ClientIo, mut client: Client, mut waiting: Box<Waiting>) {
+    client.handover = None;
+    waiting.answer_directly(&app, &io);
+    park(async move {
         loop {
-            let mut input = match waiting.run(&app, &mut io, &head, early).await {
-                Ok(input) => input,
-                Err(error) => return app.refused.writer(&error),
-            };
+            if let Err(error) = waiting.run(&app, &mut io).await {
+                return app.refused.writer(&error);
+            }
             if app.drain.has_begun() {
                 return Box::pin(io.linger()).await;
             }
-            if waiting.may_come_again() {
-                if !io.has_input(&mut input).await {
-                    // Whoever does not ask at once is no reader while he does not.
-                    waiting.leave();
-                    let read = Box::pin(plain::read(&app, &mut io, &mut input, Instant::now()));
-                    if !matches!(read.await, Ok(true)) {
-                        return Box::pin(io.linger()).await;
-                    }
-                }
-                if let Some(size) = waiting.again(&app, &client, &input) {
-                    input.advance(size);
-                    early = input;
-                    continue;
-                }
+            // The common case, without the room that all others take.
+            if io.has_input(&mut waiting.input).await && waiting.again(&app, &client) {
+                continue;
             }
-            waiting.leave();
-            client.handover = Some(Arc::default());
-            match Box::pin(plain::serve(&app, &mut io, &client, input)).await {
-                Ok(Next::Wait(next, its_head, its_early)) => {
-                    (waiting, head, early) = (next, its_head, its_early);
-                    client.handover = None;
-                    waiting.answer_directly(&app, &io, &head);
+            match Box::pin(ask_again(&app, &mut io, &mut client, &mut waiting)).await {
+                None => {}
+                Some(Ok(Next::Wait(next))) => {
+                    waiting = next;
+                    waiting.answer_directly(&app, &io);
                 }
-                other => {
+                Some(other) => {
                     tokio::spawn(go_on(app, io, client, other));
                     return;
                 }
@@ -371,33 +361,72 @@ fn poll(app: Arc<App>, mut io: ClientIo, mut client: Client, waiting: Box<Waitin
     });
 }
 
+/// What follows the answer to a poll; `None`: the same poll once more.
+async fn ask_again(
+    app: &Arc<App>,
+    io: &mut ClientIo,
+    client: &mut Client,
+    waiting: &mut Waiting,
+) -> Option<io::Result<Next>> {
+    if waiting.may_come_again() {
+        if waiting.input.is_empty() {
+            // Whoever does not ask at once is no reader while he does not.
+            waiting.leave();
+            match plain::read(app, io, &mut waiting.input, Instant::now()).await {
+                Ok(true) => {}
+                Ok(false) => return Some(Ok(Next::End)),
+                Err(error) => return Some(Err(error)),
+            }
+        }
+        if waiting.again(app, client) {
+            return None;
+        }
+    }
+    waiting.leave();
+    client.handover = Some(Arc::default());
+    let next = plain::serve(app, io, client, std::mem::take(&mut waiting.input)).await;
+    if matches!(next, Ok(Next::Wait(_))) {
+        client.handover = None;
+    }
+    Some(next)
+}
+
 /// The tasks borrow what they carry: an argument that is moved into a future is kept twice, and a parked reader
 /// is as large as its task.
-pub(super) fn take_over(app: Arc<App>, mut io: ClientIo, mut client: Client, taken: Taken) {
+pub(super) fn take_over(app: Arc<App>, io: ClientIo, mut client: Client, taken: Taken) {
     // It is asked for nothing while it is parked.
     client.handover = None;
     match taken {
-        Taken::Duplex(transport, mut pump, commands) => {
-            tokio::spawn(async move {
-                Duplex::run(&app, &mut io, transport, &mut pump, commands).await;
-                drop(client);
-            });
+        Taken::Duplex(transport, pump, commands) => {
+            if let Some(mut duplex) = Duplex::new(app, io, transport, pump, commands) {
+                park(async move {
+                    duplex.run().await;
+                    drop(client);
+                });
+            }
         }
         Taken::Stream(mut pump, framing, may_reuse) => {
             if let Some(stream) = io.plain().filter(|_| app.settings.direct_writes) {
                 pump.write_directly(stream, Some(framing));
             }
-            tokio::spawn(async move {
-                let unread = match stream::run(&mut io, &mut pump, framing, &app.budget).await {
-                    Ok(unread) => unread,
-                    Err(error) => return app.refused.writer(&error),
-                };
-                drop(pump);
-                next_request(app, io, client, unread, may_reuse).await;
+            let mut stream = Streaming::new(io, pump, framing);
+            park(async move {
+                match stream.run(&app.budget).await {
+                    Ok(()) => {
+                        tokio::spawn(next_request(app, stream.end(), client, may_reuse));
+                    }
+                    Err(error) => app.refused.writer(&error),
+                }
             });
         }
-        Taken::Poll(waiting, head) => poll(app, io, client, waiting, head, BytesMut::new()),
+        Taken::Poll(waiting) => poll(app, io, client, waiting),
     }
+}
+
+/// Spawns what will mostly be parked. Boxed: tokio's own part of a task is aligned to two cache lines, and the
+/// allocator rounds what is so aligned up by as much again.
+fn park(parked: impl Future<Output = ()> + Send + 'static) {
+    tokio::spawn(Box::pin(parked));
 }
 
 /// What follows an answer that hyper did not write.
@@ -405,15 +434,12 @@ fn next_request(
     app: Arc<App>,
     mut io: ClientIo,
     client: Client,
-    unread: Bytes,
     may_reuse: bool,
 ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
     if !may_reuse || app.drain.has_begun() {
         return Box::pin(async move { io.linger().await });
     }
-    io.unread(unread);
-    tokio::spawn(http(app, io, client));
-    Box::pin(std::future::ready(()))
+    http(app, io, client)
 }
 
 async fn requests(app: &Arc<App>, mut io: ClientIo, client: &Client) -> Option<(ClientIo, Box<Taken>)> {
@@ -427,9 +453,10 @@ async fn requests(app: &Arc<App>, mut io: ClientIo, client: &Client) -> Option<(
                 return Ok::<_, Infallible>(reply);
             }
             let head = app.polls.head(&reply);
-            if let Body::Waiting(waiting) = reply.into_body() {
+            if let Body::Waiting(mut waiting) = reply.into_body() {
+                waiting.set_head(head);
                 let handover = client.handover();
-                handover.leave(Taken::Poll(waiting, head));
+                handover.leave(Taken::Poll(waiting));
                 handover.reach();
             }
             // hyper does not answer this: it is dropped.
@@ -533,5 +560,11 @@ async fn raw(app: Arc<App>, io: ClientIo, client: Client, transport: &'static dy
     }
     let asker = Arc::new(Asker::unknown(client.ip, transport.name()));
     let commands = Commands::new(asker, None, false, false);
-    Duplex::run(&app, &mut io, transport, &mut pump, commands).await;
+    if let Some(mut duplex) = Duplex::new(app, io, transport, pump, commands) {
+        // A task of its own, which does not keep the room that all of this has taken.
+        park(async move {
+            duplex.run().await;
+            drop(client);
+        });
+    }
 }

@@ -60,8 +60,8 @@ const GATHERED: usize = 16 << 10;
 pub(super) enum Next {
     /// A stream has begun: its head is written. What was read behind its request.
     Taken(Box<Taken>, Bytes),
-    /// A poll waits; the head of its answer, and what was read behind it.
-    Wait(Box<Waiting>, Bytes, BytesMut),
+    /// A poll waits.
+    Wait(Box<Waiting>),
     /// What comes is hyper's.
     Hyper(Bytes),
     /// It has ended, or is to.
@@ -99,7 +99,9 @@ pub(super) async fn serve(app: &Arc<App>, io: &mut ClientIo, client: &Client, mu
                         {
                             waiting.remember(shape);
                         }
-                        return Ok(Next::Wait(waiting, head, input));
+                        waiting.set_head(head);
+                        waiting.input = input;
+                        return Ok(Next::Wait(waiting));
                     }
                     return Ok(Next::End);
                 }

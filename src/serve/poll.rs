@@ -77,23 +77,20 @@ pub async fn now(app: &App, subscription: &mut Subscription, limit: usize) -> Ba
     }
 }
 
-/// The first messages that come, if they are there; else the collector, to wait with.
-///
-/// # Errors
-///
-/// None: `Err` is what there is to wait with.
-pub async fn first(subscription: &mut Subscription, limit: usize) -> Result<Batch, Collector> {
+/// The first messages that come, if they are there.
+pub async fn first(subscription: &mut Subscription, limit: usize) -> Option<Batch> {
     let mut collector = Collector::new(limit);
     match poll_fn(|cx| Poll::Ready(collector.poll_wait(cx, subscription))).await {
         // A gap is told at once, with what there is behind it.
-        Poll::Ready(Step::Gap(_)) => Ok(now_behind_gap(subscription, collector).await),
-        Poll::Ready(_) => Ok(collector.batch(subscription, true)),
-        Poll::Pending => Err(collector),
+        Poll::Ready(Step::Gap(_)) => Some(now_behind_gap(subscription, collector).await),
+        Poll::Ready(_) => Some(collector.batch(subscription, true)),
+        Poll::Pending => None,
     }
 }
 
 /// The first messages that come, or nothing after a time.
-pub async fn wait(app: &App, subscription: &mut Subscription, mut collector: Collector, timeout: Duration) -> Batch {
+pub async fn wait(app: &App, subscription: &mut Subscription, limit: usize, timeout: Duration) -> Batch {
+    let mut collector = Collector::new(limit);
     let step = tokio::select! {
         step = poll_fn(|cx| collector.poll_wait(cx, subscription)) => Some(step),
         () = tokio::time::sleep(timeout) => None,
@@ -125,17 +122,8 @@ pub struct Collector {
 }
 
 impl Collector {
-    /// How many messages at most.
-    pub fn most(&self) -> usize {
-        self.limit.messages
-    }
-
-    /// Another, of as many at most.
-    pub fn anew(&self) -> Collector {
-        Collector::new(self.limit.messages)
-    }
-
-    fn new(messages: usize) -> Collector {
+    /// Of so many at most.
+    pub fn new(messages: usize) -> Collector {
         Collector { limit: Limit { messages, bytes: BATCH_BYTES }, gap: None, messages: Vec::new() }
     }
 

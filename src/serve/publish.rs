@@ -175,7 +175,7 @@ pub async fn answer(app: &Arc<App>, client: &Client, mut request: Request) -> Re
         None => false,
     };
     let headers = request.headers();
-    let by_cookie = !app.access.is_by_star(headers, client.forwarded_host.as_deref());
+    let by_cookie = !app.access.is_by_star(headers, client.forwarded_host());
     let asker = Asker::new(client.ip, "publish", headers, by_cookie);
     let form = is_hidden_form.then_some(body.as_bytes());
     let token = form.and_then(|form| last_field(form, None, "token"));

@@ -35,8 +35,9 @@ const PROBE: Duration = Duration::from_millis(500);
 /// How a stream runs.
 #[derive(Clone, Debug)]
 pub struct Pace {
-    /// A heartbeat comes after so much silence.
-    pub heartbeat: Duration,
+    /// A heartbeat comes after so many milliseconds of silence. A parked stream is as large as its task, so it is no
+    /// `Duration`.
+    pub heartbeat_ms: u32,
     /// Whether the first heartbeat comes early ([`PROBE`]): a stream whose path is tried out.
     pub probe: bool,
     /// When the stream ends to give the browser its memory back.
@@ -44,9 +45,13 @@ pub struct Pace {
 }
 
 impl Pace {
+    fn heartbeat(&self) -> Duration {
+        Duration::from_millis(u64::from(self.heartbeat_ms))
+    }
+
     /// The silence after which the next heartbeat is due.
     fn quiet(&self) -> Duration {
-        if self.probe { self.heartbeat.min(PROBE) } else { self.heartbeat }
+        if self.probe { self.heartbeat().min(PROBE) } else { self.heartbeat() }
     }
 }
 
@@ -76,9 +81,8 @@ pub struct Pump {
     /// so a delivery does not touch the timer.
     spoke: Instant,
     timer: Pin<Box<Sleep>>,
-    /// When the timer fires, once it knows whom to wake; until then it need not be looked at, and its
-    /// memory stays untouched by deliveries.
-    armed: Option<Instant>,
+    /// Whether the timer knows whom to wake; then it need not be polled before its time.
+    is_armed: bool,
     written: usize,
     /// Whether its owner has answers to give still: then the farewell waits, and comes behind them.
     is_answering: bool,
@@ -121,7 +125,7 @@ impl Pump {
             born: now,
             spoke: now,
             timer: Box::pin(tokio::time::sleep(soonest)),
-            armed: None,
+            is_armed: false,
             written: 0,
             is_answering: false,
             is_fresh: false,
@@ -138,7 +142,7 @@ impl Pump {
         let client = self.subscription.client().cloned().unwrap_or_else(ClientId::random);
         let mut out = Vec::with_capacity(512);
         self.envelope.prelude(&mut out);
-        let (cursor, heartbeat) = (self.subscription.cursor(), self.pace.heartbeat);
+        let (cursor, heartbeat) = (self.subscription.cursor(), self.pace.heartbeat());
         let hello = Control::Hello { cursor, client: &client, transport: self.meter.transport(), heartbeat };
         self.envelope.control(&hello, &mut out);
         self.subscription.set_client(client);
@@ -290,12 +294,12 @@ impl Pump {
                 continue;
             }
             let now = if std::mem::take(&mut self.is_fresh) { self.spoke } else { Instant::now() };
-            if self.armed.is_some_and(|at| now < at) {
+            if self.is_armed && now < self.timer.deadline() {
                 return Poll::Pending;
             }
-            self.armed = Some(self.timer.deadline());
+            self.is_armed = true;
             std::task::ready!(self.timer.as_mut().poll(cx));
-            self.armed = None;
+            self.is_armed = false;
             self.time_is_up();
         }
     }

@@ -41,7 +41,7 @@ async fn respond(app: &Arc<App>, client: &Client, mut request: Request) -> Reply
     let version = request.version();
     // All that is needed of the request once it is gone.
     let origin = request.headers().get(ORIGIN).cloned();
-    let is_by_star = app.access.is_by_star(request.headers(), client.forwarded_host.as_deref());
+    let is_by_star = app.access.is_by_star(request.headers(), client.forwarded_host());
     let is_over = client.is_over;
     let checked = check(app, client, &request);
     let may_share = checked.is_ok();
@@ -66,7 +66,7 @@ async fn respond(app: &Arc<App>, client: &Client, mut request: Request) -> Reply
 fn check(app: &App, client: &Client, request: &Request) -> Result<(), Refusal> {
     let headers = request.headers();
     match client.door {
-        Door::Public => app.access.check(headers, client.forwarded_host.as_deref()),
+        Door::Public => app.access.check(headers, client.forwarded_host()),
         Door::Admin { is_near } => {
             let nearness = if is_near { Nearness::Loopback } else { Nearness::Guarded };
             Access { nearness, allow_origin: Vec::new() }.check(headers, None)

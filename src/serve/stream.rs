@@ -4,7 +4,7 @@
 //! keeps no hyper state and no buffers, and a message goes out in one write from the bytes that all
 //! readers share.
 
-use super::budget::{Budget, Buffer, Pace};
+use super::budget::{Budget, Buffer};
 use super::io::ClientIo;
 use super::pump::Pump;
 use bytes::buf::Chain;
@@ -35,28 +35,92 @@ impl Framing {
     }
 }
 
-/// Carries a stream to its end, within the memory there is. Answers what the client has sent meanwhile, for the next request.
-///
-/// # Errors
-///
-/// The client is gone, or takes nothing.
-pub async fn run(io: &mut ClientIo, pump: &mut Pump, framing: Framing, budget: &Arc<Budget>) -> io::Result<Bytes> {
-    let mut input = BytesMut::new();
-    let mut is_open = true;
-    loop {
-        let next = poll_fn(|cx| poll_write(cx, io, pump, framing, &mut input, &mut is_open));
-        // What has to wait is a future of its own, made when there is one: a parked stream does not keep
-        // room for it.
-        match next.await? {
-            Some(blocked) => {
-                let written = Box::pin(finish(io, budget, blocked));
-                pump.wrote(written.await?);
+/// A stream on its way to its client.
+pub struct Streaming {
+    io: ClientIo,
+    pump: Pump,
+    /// What the client has sent meanwhile, for the next request.
+    input: BytesMut,
+    framing: Framing,
+    is_open: bool,
+}
+
+impl Streaming {
+    /// Behind its head, which has promised this framing.
+    pub fn new(io: ClientIo, pump: Pump, framing: Framing) -> Streaming {
+        Streaming { io, pump, input: BytesMut::new(), framing, is_open: true }
+    }
+
+    /// Carries it to its end, within the memory there is.
+    ///
+    /// # Errors
+    ///
+    /// The client is gone, or takes nothing.
+    pub async fn run(&mut self, budget: &Arc<Budget>) -> io::Result<()> {
+        while let Some(blocked) = poll_fn(|cx| self.poll_write(cx)).await? {
+            // What has to wait is a future of its own, made when there is one: a parked stream does not keep
+            // room for it.
+            Box::pin(self.finish(budget, blocked)).await?;
+        }
+        if self.framing == Framing::Chunked {
+            Box::pin(self.io.write_all(b"0\r\n\r\n")).await?;
+        }
+        Ok(())
+    }
+
+    /// The connection behind its end, with what the client has sent meanwhile.
+    pub fn end(self) -> ClientIo {
+        let Streaming { mut io, input, .. } = self;
+        io.unread(input.freeze());
+        io
+    }
+
+    /// Waits until the socket has taken it.
+    async fn finish(&mut self, budget: &Arc<Budget>, mut blocked: Box<Blocked>) -> io::Result<()> {
+        let written = budget.write(blocked.buffer, self.io.write_all_buf(&mut blocked.piece.0)).await?;
+        self.pump.wrote(written);
+        Ok(())
+    }
+
+    /// Writes what there is, as far as the socket takes it at once, and parks behind that. Ready with what it does not
+    /// take, or with nothing at the end.
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Box<Blocked>>>> {
+        loop {
+            let rest = self.pump.unpark();
+            if !rest.is_empty() {
+                let buffer = Buffer::of(&rest);
+                return Poll::Ready(Ok(Blocked::new(Piece::new(Framing::Close, rest), buffer)));
             }
-            None => {
-                if framing == Framing::Chunked {
-                    Box::pin(io.write_all(b"0\r\n\r\n")).await?;
-                }
-                return Ok(input.freeze());
+            let Poll::Ready(next) = self.poll_next(cx)? else {
+                self.pump.park();
+                return Poll::Pending;
+            };
+            let Some(bytes) = next else { return Poll::Ready(Ok(None)) };
+            let buffer = Buffer::of(&bytes);
+            let mut piece = Piece::new(self.framing, bytes);
+            piece.write_now(&self.io)?;
+            if piece.0.has_remaining() {
+                return Poll::Ready(Ok(Blocked::new(piece, buffer)));
+            }
+        }
+    }
+
+    /// What is to be written next; nothing at the end.
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Bytes>>> {
+        loop {
+            if let Poll::Ready(bytes) = self.pump.poll_next(cx) {
+                return Poll::Ready(Ok(bytes));
+            }
+            if !self.is_open {
+                return self.io.poll_reset(cx).map(|()| Err(io::ErrorKind::ConnectionReset.into()));
+            }
+            if self.input.len() >= WAITING {
+                return Poll::Pending;
+            }
+            if std::task::ready!(self.io.poll_input(cx, &mut self.input))? == 0 {
+                // Gone, or listening on with its sending side shut: a write will tell.
+                self.is_open = false;
+                self.pump.heartbeat();
             }
         }
     }
@@ -71,67 +135,6 @@ struct Blocked {
 impl Blocked {
     fn new(piece: Piece, buffer: Buffer) -> Option<Box<Blocked>> {
         Some(Box::new(Blocked { piece, buffer }))
-    }
-}
-
-/// Waits until the socket has taken it.
-async fn finish(io: &mut ClientIo, budget: &Arc<Budget>, mut blocked: Box<Blocked>) -> io::Result<Pace> {
-    budget.write(blocked.buffer, io.write_all_buf(&mut blocked.piece.0)).await
-}
-
-/// Writes what there is, as far as the socket takes it at once, and parks behind that. Ready with what it does not
-/// take, or with nothing at the end.
-fn poll_write(
-    cx: &mut Context<'_>,
-    io: &mut ClientIo,
-    pump: &mut Pump,
-    framing: Framing,
-    input: &mut BytesMut,
-    is_open: &mut bool,
-) -> Poll<io::Result<Option<Box<Blocked>>>> {
-    loop {
-        let rest = pump.unpark();
-        if !rest.is_empty() {
-            let buffer = Buffer::of(&rest);
-            return Poll::Ready(Ok(Blocked::new(Piece::new(Framing::Close, rest), buffer)));
-        }
-        let Poll::Ready(next) = poll_next(cx, io, pump, input, is_open)? else {
-            pump.park();
-            return Poll::Pending;
-        };
-        let Some(bytes) = next else { return Poll::Ready(Ok(None)) };
-        let buffer = Buffer::of(&bytes);
-        let mut piece = Piece::new(framing, bytes);
-        piece.write_now(io)?;
-        if piece.0.has_remaining() {
-            return Poll::Ready(Ok(Blocked::new(piece, buffer)));
-        }
-    }
-}
-
-/// What is to be written next; nothing at the end.
-fn poll_next(
-    cx: &mut Context<'_>,
-    io: &mut ClientIo,
-    pump: &mut Pump,
-    input: &mut BytesMut,
-    is_open: &mut bool,
-) -> Poll<io::Result<Option<Bytes>>> {
-    loop {
-        if let Poll::Ready(bytes) = pump.poll_next(cx) {
-            return Poll::Ready(Ok(bytes));
-        }
-        if !*is_open {
-            return io.poll_reset(cx).map(|()| Err(io::ErrorKind::ConnectionReset.into()));
-        }
-        if input.len() >= WAITING {
-            return Poll::Pending;
-        }
-        if std::task::ready!(io.poll_input(cx, input))? == 0 {
-            // Gone, or listening on with its sending side shut: a write will tell.
-            *is_open = false;
-            pump.heartbeat();
-        }
     }
 }
 

@@ -100,7 +100,7 @@ async fn subscribe(
     // what a frame on a sibling host is, goes by tokens.
     let by_cookie = !(transport.calls_back() && (lifecycle == Lifecycle::LongPoll || lifecycle == Lifecycle::Poll))
         && params.domain.is_none()
-        && !app.access.is_by_star(headers, client.forwarded_host.as_deref());
+        && !app.access.is_by_star(headers, client.forwarded_host());
     let asker = Arc::new(if app.authorizer.is_open() {
         // Nobody will ask: a parked socket keeps no headers.
         Asker::unknown(client.ip, transport.name())
@@ -190,7 +190,8 @@ pub fn pump(
         app.hub.left_polling(&params.channels, client);
     }
     let subscription = app.hub.subscribe(Some(name), &params.channels, start, params.last, client);
-    let pace = Pace { heartbeat: app.settings.heartbeat, probe: params.probe, rollover: rollover.map(Box::new) };
+    let heartbeat_ms = u32::try_from(app.settings.heartbeat.as_millis()).unwrap_or(u32::MAX);
+    let pace = Pace { heartbeat_ms, probe: params.probe, rollover: rollover.map(Box::new) };
     Pump::new(subscription, opening.envelope, pace, app.meters.open(name), app.drain.clone())
 }
 
@@ -233,15 +234,15 @@ async fn batch(
     let batch = match wait.time {
         None => poll::now(app, &mut subscription, limit).await,
         Some(timeout) => match poll::first(&mut subscription, limit).await {
-            Ok(batch) => batch,
-            Err(collector) if wait.may_take_over => {
+            Some(batch) => batch,
+            None if wait.may_take_over => {
                 let mut reply = reply::whole(StatusCode::OK, opening.content_type, "");
                 extra_headers(&opening, reply.headers_mut());
-                let waiting = Waiting::new(collector, subscription, timeout, opening.envelope, meter, name);
+                let waiting = Waiting::new(limit, subscription, timeout, opening.envelope, meter);
                 *reply.body_mut() = Body::Waiting(Box::new(waiting));
                 return Ok(reply);
             }
-            Err(collector) => poll::wait(app, &mut subscription, collector, timeout).await,
+            None => poll::wait(app, &mut subscription, limit, timeout).await,
         },
     };
     if let (None, Some(tag)) = (wait.time, tag)

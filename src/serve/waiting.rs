@@ -18,7 +18,7 @@ use crate::hub::{Room, Step, Subscription};
 use crate::message::Message;
 use crate::transport::Envelope;
 use crate::transport::encoding::Encoding;
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use parking_lot::Mutex;
 use std::future::{Future, poll_fn};
 use std::io::{self, Write as _};
@@ -37,7 +37,8 @@ const HEADS: usize = 8;
 
 /// A poll that found nothing yet.
 pub struct Waiting {
-    collector: Collector,
+    /// How many messages at most.
+    limit: usize,
     subscription: Subscription,
     timeout: Duration,
     envelope: Arc<dyn Envelope>,
@@ -46,7 +47,10 @@ pub struct Waiting {
     timer: Pin<Box<Sleep>>,
     /// How it asks again, where that is known.
     shape: Option<Arc<Shape>>,
-    transport: &'static str,
+    /// What goes before each answer; see [`Shared::head`].
+    head: Bytes,
+    /// What the client has sent and nobody has looked at.
+    pub input: BytesMut,
     /// Its place among those of its address, where that is counted by request.
     _place: Option<Arc<Place>>,
 }
@@ -54,17 +58,16 @@ pub struct Waiting {
 impl Waiting {
     /// Goes on waiting.
     pub fn new(
-        collector: Collector,
+        limit: usize,
         subscription: Subscription,
         timeout: Duration,
         envelope: Arc<dyn Envelope>,
         meter: Meter,
-        transport: &'static str,
     ) -> Waiting {
         let asked = Instant::now();
         let timer = Box::pin(tokio::time::sleep_until(asked + timeout));
         Waiting {
-            collector,
+            limit,
             subscription,
             timeout,
             envelope,
@@ -72,7 +75,8 @@ impl Waiting {
             asked,
             timer,
             shape: None,
-            transport,
+            head: Bytes::new(),
+            input: BytesMut::new(),
             _place: None,
         }
     }
@@ -87,21 +91,24 @@ impl Waiting {
         self.shape.is_some()
     }
 
-    /// Asks again, if `input` begins with the same request but for its cursor: all that was decided about the last one
-    /// holds for this one. What depends on more than the head is asked here again. Says how long the request is.
-    pub fn again(&mut self, app: &App, client: &Client, input: &[u8]) -> Option<usize> {
-        let (start, size) = self.shape.as_ref()?.find(input)?;
+    /// Asks again, if what was read begins with the same request but for its cursor: all that was decided about the last
+    /// one holds for this one. What depends on more than the head is asked here again.
+    pub fn again(&mut self, app: &App, client: &Client) -> bool {
+        let Some((start, size)) = self.shape.as_ref().and_then(|shape| shape.find(&self.input)) else { return false };
         // One that is refused is told so by those who refuse.
         if app.drain.has_begun() || app.rates.request(client.ip).is_err() {
-            return None;
+            return false;
+        }
+        self.input.advance(size);
+        if self.input.is_empty() {
+            self.input = BytesMut::new();
         }
         if let Some(client) = self.subscription.client() {
-            app.hub.polled(self.transport, self.subscription.names(), client, self.timeout);
+            app.hub.polled(self.meter.transport(), self.subscription.names(), client, self.timeout);
         }
-        self.collector = self.collector.anew();
         self.subscription.come_back(start);
         self.asked = Instant::now();
-        Some(size)
+        true
     }
 
     /// Writes a request down when it has ended.
@@ -114,26 +121,30 @@ impl Waiting {
         self._place = place;
     }
 
-    /// Waits, answers, and gives what the client has sent meanwhile. `head`: see [`Shared::head`]; `early`: what it
-    /// had sent before.
+    /// Its answers go behind this head ([`Shared::head`]).
+    pub fn set_head(&mut self, head: Bytes) {
+        self.head = head;
+    }
+
+    /// Waits and answers. What the client has sent meanwhile is in `input`.
     ///
     /// # Errors
     ///
     /// The client is gone, or takes nothing.
-    pub async fn run(&mut self, app: &App, io: &mut ClientIo, head: &Bytes, early: BytesMut) -> io::Result<BytesMut> {
-        let mut input = early;
-        let waited = self.wait(app, io, &mut input).await?;
+    pub async fn run(&mut self, app: &App, io: &mut ClientIo) -> io::Result<()> {
+        let mut is_open = true;
+        let waited = poll_fn(|cx| self.poll_wait(cx, app, io, &mut is_open)).await?;
         if !matches!(&waited, Waited::Answered(rest) if rest.is_empty()) {
             // A future of its own, made when it is needed: a parked poll does not keep room for it.
-            Box::pin(self.answer(waited, app, io, head)).await?;
+            Box::pin(self.answer(waited, app, io)).await?;
         }
-        Ok(input)
+        Ok(())
     }
 
     /// Lets the hub answer while it waits.
-    pub fn answer_directly(&mut self, app: &App, io: &ClientIo, head: &Bytes) {
+    pub fn answer_directly(&mut self, app: &App, io: &ClientIo) {
         if let Some(stream) = io.plain().filter(|_| app.settings.direct_writes)
-            && let Some(outlet) = DirectAnswer::new(stream, &self.envelope, head, self.meter.number())
+            && let Some(outlet) = DirectAnswer::new(stream, &self.envelope, &self.head, self.meter.number())
         {
             self.subscription.set_outlet(Box::new(outlet));
         }
@@ -144,56 +155,58 @@ impl Waiting {
         self.subscription.leave();
     }
 
-    async fn wait(&mut self, app: &App, io: &mut ClientIo, input: &mut BytesMut) -> io::Result<Waited> {
-        let mut is_open = true;
+    fn poll_wait(
+        &mut self,
+        cx: &mut Context<'_>,
+        app: &App,
+        io: &mut ClientIo,
+        is_open: &mut bool,
+    ) -> Poll<io::Result<Waited>> {
         let due = self.asked + self.timeout;
-        poll_fn(|cx| {
-            let written = self.subscription.unpark();
-            if written.at.is_some() {
-                self.meter.wrote_directly(written.weight);
-                return Poll::Ready(Ok(Waited::Answered(written.rest)));
+        let written = self.subscription.unpark();
+        if written.at.is_some() {
+            self.meter.wrote_directly(written.weight);
+            return Poll::Ready(Ok(Waited::Answered(written.rest)));
+        }
+        // It is empty as long as there is nothing: a parked poll keeps none.
+        let mut collector = Collector::new(self.limit);
+        if let Poll::Ready(step) = collector.poll_wait(cx, &mut self.subscription) {
+            return Poll::Ready(Ok(Waited::For(Some(step), Box::new(collector))));
+        }
+        // After the step, which has registered the waker that a drain wakes.
+        if app.drain.has_begun() {
+            return Poll::Ready(Ok(Waited::For(None, Box::new(collector))));
+        }
+        // It fires for the first of these polls, and is set anew only then: an answer does not touch it.
+        while self.timer.as_mut().poll(cx).is_ready() {
+            if Instant::now() >= due {
+                return Poll::Ready(Ok(Waited::For(None, Box::new(collector))));
             }
-            if let Poll::Ready(step) = self.collector.poll_wait(cx, &mut self.subscription) {
-                return Poll::Ready(Ok(Waited::For(Some(step))));
-            }
-            // After the step, which has registered the waker that a drain wakes.
-            if app.drain.has_begun() {
-                return Poll::Ready(Ok(Waited::For(None)));
-            }
-            // It fires for the first of these polls, and is set anew only then: an answer does not touch it.
-            while self.timer.as_mut().poll(cx).is_ready() {
-                if Instant::now() >= due {
-                    return Poll::Ready(Ok(Waited::For(None)));
-                }
-                self.timer.as_mut().reset(due);
-            }
-            if let Poll::Ready(gone) = poll_client(cx, io, input, &mut is_open) {
-                return Poll::Ready(Err(gone));
-            }
-            self.subscription.park(Room::Answer(self.collector.most()));
-            Poll::Pending
-        })
-        .await
+            self.timer.as_mut().reset(due);
+        }
+        if let Poll::Ready(gone) = poll_client(cx, io, &mut self.input, is_open) {
+            return Poll::Ready(Err(gone));
+        }
+        self.subscription.park(Room::Answer(self.limit));
+        Poll::Pending
     }
 
-    async fn answer(&mut self, waited: Waited, app: &App, io: &mut ClientIo, head: &Bytes) -> io::Result<()> {
-        let step = match waited {
-            Waited::For(step) => step,
+    async fn answer(&mut self, waited: Waited, app: &App, io: &mut ClientIo) -> io::Result<()> {
+        let (step, collector) = match waited {
+            Waited::For(step, collector) => (step, collector),
             Waited::Answered(rest) => {
                 app.budget.write(Buffer::of(&rest), io.write_all(&rest)).await?;
                 return Ok(());
             }
         };
-        let anew = self.collector.anew();
-        let collector = std::mem::replace(&mut self.collector, anew);
         let batch = match step {
             // A gap is told at once, with what there is behind it.
-            Some(Step::Gap(_)) => poll::now_behind_gap(&mut self.subscription, collector).await,
+            Some(Step::Gap(_)) => poll::now_behind_gap(&mut self.subscription, *collector).await,
             _ => collector.batch(&self.subscription, true),
         };
         // Not counted as a reader while the answer is written.
         self.subscription.leave();
-        let answer = app.polls.answer(head, &*self.envelope, &batch, app.drain.has_begun());
+        let answer = app.polls.answer(&self.head, &*self.envelope, &batch, app.drain.has_begun());
         self.meter.answer(&batch, self.asked, answer.body);
         let answer = answer.bytes;
         // Whether it was slow is of no interest: it comes back by itself.
@@ -204,8 +217,8 @@ impl Waiting {
 
 /// What a poll has waited for.
 enum Waited {
-    /// This; nothing, when the time was up.
-    For(Option<Step>),
+    /// This, and what has come; nothing, when the time was up.
+    For(Option<Step>, Box<Collector>),
     /// The hub has answered, but for this rest.
     Answered(Bytes),
 }
