@@ -10,8 +10,10 @@ use tokio::time::Instant;
 /// Polling clients that are counted. More than these are not: the counts are then too low.
 const POLLERS: usize = 100_000;
 
-/// How often clients that are gone are forgotten, at least.
+/// How often clients that are gone are forgotten, at least; and at most, while there is no room. A sweep looks at all of
+/// them, under the lock of everybody who polls.
 const SWEEP: Duration = Duration::from_secs(10);
+const SWEEP_FULL: Duration = Duration::from_secs(1);
 
 pub(super) struct Presence {
     /// How long a polling client counts beyond its request.
@@ -61,7 +63,7 @@ impl Presence {
     /// A client polls, and may take so long for it.
     pub(super) fn polled(&mut self, transport: &'static str, channels: &[Channel], client: &ClientId, time: Duration) {
         let now = Instant::now();
-        if self.count >= POLLERS || now - self.swept > SWEEP {
+        if now - self.swept > if self.count >= POLLERS { SWEEP_FULL } else { SWEEP } {
             self.sweep(now);
         }
         let until = now + time + self.away;
@@ -223,5 +225,16 @@ mod tests {
         }
         presence.polled("poll", &names(&["b"]), &ClientId::random(), Duration::ZERO);
         assert_eq!((count(&presence, "a"), presence.pollers.len()), (vec![("poll".into(), POLLERS)], 1));
+        // Who comes then does not have all of them looked at each time.
+        let swept = presence.swept;
+        tokio::time::advance(Duration::from_millis(900)).await;
+        presence.polled("poll", &names(&["b"]), &ClientId::random(), Duration::ZERO);
+        assert_eq!(presence.swept, swept);
+        tokio::time::advance(Duration::from_millis(200)).await;
+        presence.polled("poll", &names(&["b"]), &ClientId::random(), Duration::ZERO);
+        assert_eq!(presence.swept, Instant::now());
+        tokio::time::advance(Duration::from_secs(30)).await;
+        presence.polled("poll", &names(&["b"]), &ClientId::random(), Duration::ZERO);
+        assert_eq!((presence.count, presence.pollers.len()), (1, 1), "there is room again");
     }
 }
