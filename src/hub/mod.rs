@@ -13,7 +13,7 @@ mod tail;
 mod traffic;
 mod waiter;
 
-pub use direct::{Encoded, Kind, LIMIT, Outlet, Written};
+pub use direct::{Encoded, Kind, LIMIT, Outlet, Rest, Written};
 pub use subscription::{Gap, Limit, Step, Subscription};
 pub use traffic::{Fanned, LANES, Meter, Tally};
 

@@ -11,6 +11,7 @@ use super::pump::Pump;
 use super::reply::{self, Reply};
 use super::request::{ExtendedConnect, Request};
 use crate::cursor::Cursor;
+use crate::hub::Rest;
 use crate::message::Draft;
 use crate::transport::{Breach, Bye, Code, Control, Decode, Input, Refusal, Transport};
 use crate::wire::websocket;
@@ -144,7 +145,7 @@ enum End {
 
 enum Event {
     /// What the socket did not take at once.
-    Rest(Bytes),
+    Rest(Rest),
     Write(Option<Bytes>),
     Read(io::Result<usize>),
     Published(Option<String>, Result<Option<Cursor>, Refusal>),
@@ -235,7 +236,8 @@ impl Duplex<'_> {
             });
             let event = event.await;
             match event {
-                Event::Rest(bytes) | Event::Write(Some(bytes)) => Box::pin(self.write(pump, bytes)).await?,
+                Event::Rest(rest) => Box::pin(self.write(pump, rest.whole(), rest.bytes())).await?,
+                Event::Write(Some(bytes)) => Box::pin(self.write(pump, &bytes, &bytes)).await?,
                 Event::Write(None) => return Ok(End::Said),
                 Event::Silence => return Ok(End::Gone),
                 Event::Published(reference, outcome) => {
@@ -350,9 +352,10 @@ impl Duplex<'_> {
         });
     }
 
-    async fn write(&mut self, pump: &mut Pump, bytes: Bytes) -> io::Result<()> {
-        let write = self.io.write_all(&bytes);
-        pump.wrote(self.app.budget.write(Buffer::of(&bytes), write).await?);
+    /// Writes bytes that are a part of a whole, or all of it.
+    async fn write(&mut self, pump: &mut Pump, whole: &Bytes, bytes: &[u8]) -> io::Result<()> {
+        let write = self.io.write_all(bytes);
+        pump.wrote(self.app.budget.write(Buffer::of(whole), write).await?);
         Ok(())
     }
 

@@ -7,6 +7,7 @@
 use super::budget::{Budget, Buffer};
 use super::io::ClientIo;
 use super::pump::Pump;
+use crate::hub::Rest;
 use bytes::buf::Chain;
 use bytes::{Buf, Bytes, BytesMut};
 use hyper::Version;
@@ -58,8 +59,8 @@ pub async fn run(io: &mut ClientIo, pump: &mut Pump, framing: Framing, budget: &
         // A write that has to wait is a future of its own, made when there is one: a parked stream does not keep
         // room for it.
         match next.await? {
-            Next::Rest(bytes) => {
-                pump.wrote(Box::pin(budget.write(Buffer::of(&bytes), io.write_all(&bytes))).await?);
+            Next::Rest(rest) => {
+                pump.wrote(Box::pin(budget.write(Buffer::of(rest.whole()), io.write_all(rest.bytes()))).await?);
             }
             Next::Piece(bytes) => {
                 let buffer = Buffer::of(&bytes);
@@ -82,7 +83,7 @@ pub async fn run(io: &mut ClientIo, pump: &mut Pump, framing: Framing, budget: &
 /// What is to be written.
 enum Next {
     /// As it stands.
-    Rest(Bytes),
+    Rest(Rest),
     /// As a chunk, where there are chunks.
     Piece(Bytes),
     End,
