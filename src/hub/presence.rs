@@ -1,6 +1,7 @@
 //! Readers that are not always connected: polling clients, by client id. And which channels' counts
 //! have changed, for the other nodes.
 
+use super::memory::by_transport;
 use crate::log::census::{Change, Counts};
 use crate::message::{Channel, ClientId};
 use std::collections::{HashMap, HashSet};
@@ -120,12 +121,8 @@ impl Presence {
     /// The polling clients of a channel that have come to this node, by transport.
     pub(super) fn counts(&self, channel: &Channel) -> Counts {
         let now = Instant::now();
-        let mut counts = Counts::new();
         let clients = self.pollers.get(channel).into_iter().flat_map(HashMap::values);
-        for poller in clients.filter(|poller| poller.until > now) {
-            *counts.entry(poller.transport.to_owned()).or_default() += 1;
-        }
-        counts
+        by_transport(clients.filter(|poller| poller.until > now).map(|poller| poller.transport))
     }
 
     /// The channels that polling clients read.
