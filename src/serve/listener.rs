@@ -493,6 +493,6 @@ async fn raw(app: Arc<App>, io: ClientIo, client: Client, transport: &'static dy
         pump.log(log.begin_raw(client.ip));
     }
     let asker = Arc::new(Asker::unknown(client.ip, transport.name()));
-    let commands = Commands::new(asker, None, false, false);
+    let commands = Commands::new(asker);
     Duplex::run(&app, &mut io, transport, &mut pump, commands).await;
 }
