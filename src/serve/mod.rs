@@ -58,7 +58,7 @@ pub use drain::Drain;
 pub use figures::Figures;
 pub use http2::Metrics as Http2Metrics;
 pub use keys::Keys;
-pub use limits::Connections;
+pub use limits::{Connections, KEEPERS};
 pub use listener::{Listeners, serve};
 pub use meters::Meters;
 pub use pattern::Pattern;
@@ -102,6 +102,8 @@ pub struct App {
     pub settings: Settings,
     /// How many there are.
     pub connections: Arc<Connections>,
+    /// Those of the keepers' door.
+    pub keepers: Arc<Connections>,
     /// Whether we are going.
     pub drain: Drain,
     /// The certificate, where there is one.
