@@ -46,8 +46,8 @@ struct Subscription<'a> {
 pub enum Outcome {
     /// It is answered.
     Done,
-    /// This is to be appended, and answered then. The memory that it takes, or that there is none for it.
-    Publish(Draft, Option<String>, Result<Loan, Refusal>),
+    /// This one is to be appended, and answered then. The memory that it takes, or that there is none for it.
+    Publish(Vec<Draft>, Option<String>, Result<Loan, Refusal>),
     /// It was so large that the connection ends.
     TooLarge,
 }
@@ -132,14 +132,13 @@ impl Commands {
                 let mut loan = app.budget.loan();
                 // Before anybody is asked: that may take time.
                 if let Err(refusal) = loan.set(draft.payload.as_str().len()) {
-                    return Ok(Outcome::Publish(draft, reference.take(), Err(refusal)));
+                    return Ok(Outcome::Publish(Vec::new(), reference.take(), Err(refusal)));
                 }
                 let client = pump.subscription().client().cloned();
                 let mut drafts = vec![draft];
                 publish::authorize(app, &asker, client, &mut drafts).await?;
                 self.asker = asker;
-                let draft = drafts.remove(0);
-                return Ok(Outcome::Publish(draft, reference.take(), Ok(loan)));
+                return Ok(Outcome::Publish(drafts, reference.take(), Ok(loan)));
             }
             Some("ping") => pump.say(&Control::Pong { reference: answer }),
             _ => {

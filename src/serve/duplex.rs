@@ -299,7 +299,7 @@ impl Duplex<'_> {
                 // connection stands still for it.
                 Input::Command(text) => match self.commands.carry_out(self.app, pump, &text).await {
                     Outcome::Done => self.flush(pump).await?,
-                    Outcome::Publish(draft, reference, loan) => self.publish(draft, reference, loan).await,
+                    Outcome::Publish(drafts, reference, loan) => self.publish(drafts, reference, loan).await,
                     Outcome::TooLarge => {
                         let farewell = self.decoder.too_large();
                         return Box::pin(self.breach(pump, Breach { refusal: None, farewell })).await.map(Some);
@@ -327,7 +327,7 @@ impl Duplex<'_> {
     }
 
     /// Queues a publication, in the order of commands: the first poll queues it.
-    async fn publish(&mut self, draft: Draft, reference: Option<String>, loan: Result<Loan, Refusal>) {
+    async fn publish(&mut self, drafts: Vec<Draft>, reference: Option<String>, loan: Result<Loan, Refusal>) {
         let loan = match loan {
             Ok(loan) => loan,
             Err(refusal) => {
@@ -335,7 +335,7 @@ impl Duplex<'_> {
                 return self.publishing.get_or_insert_default().push_back(refused);
             }
         };
-        let appending = publish::append(self.app, Way::Command, vec![draft]);
+        let appending = publish::append(self.app, Way::Command, drafts);
         let mut publishing: Publishing = Box::pin(async move {
             let outcome = appending.await;
             // Until the log has it.
