@@ -85,7 +85,7 @@ impl Client {
     /// The same client, for one stream of its connection. A stream counts like a connection, or one connection would be
     /// a way around the limits. `None`: it is to be refused without a word.
     pub(super) fn of_stream(&self, app: &App) -> Option<Client> {
-        let admission = admission(app, self.ip, self.door)?;
+        let admission = app.admission(self.ip, self.door)?;
         let is_over = self.is_over || admission.is_over;
         let _admission = Arc::new(admission);
         Some(Client { is_over, handover: Arc::default(), _admission, ..self.clone() })
@@ -252,17 +252,9 @@ where
     }
 }
 
-/// A place at a door, or one to be told that there is none. At the keepers' nobody is told.
-fn admission(app: &App, ip: IpAddr, door: Door) -> Option<Admission> {
-    match door {
-        Door::Public => app.connections.admit(app.proxies.counted(ip)),
-        Door::Admin { .. } => app.keepers.admit(None).filter(|admission| !admission.is_over),
-    }
-}
-
 /// Counts a connection in; nothing: it is to be closed at once.
 fn admit(app: &App, ip: IpAddr, door: Door, alive: &mpsc::Sender<()>) -> Option<Client> {
-    let admission = admission(app, ip, door);
+    let admission = app.admission(ip, door);
     if admission.as_ref().is_none_or(|admission| admission.is_over) {
         app.refused.because("connection_limit");
     }

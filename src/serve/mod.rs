@@ -74,8 +74,10 @@ pub use waiting::Shared as Polls;
 use crate::hub::Hub;
 use crate::log::census::Census;
 use crate::transport::params::Limits;
+use access::Door;
+use limits::Admission;
 use prometheus_client::registry::Registry;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -124,6 +126,16 @@ pub struct App {
     pub metrics: Registry,
     /// What waiting polls have in common.
     pub polls: Polls,
+}
+
+impl App {
+    /// A place at a door, or one to be told that there is none. At the keepers' nobody is told.
+    fn admission(&self, ip: IpAddr, door: Door) -> Option<Admission> {
+        match door {
+            Door::Public => self.connections.admit(self.proxies.counted(ip)),
+            Door::Admin { .. } => self.keepers.admit(None).filter(|admission| !admission.is_over),
+        }
+    }
 }
 
 /// Bounds and times.
