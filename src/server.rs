@@ -11,7 +11,7 @@ use crate::log::memory::MemoryLog;
 use crate::log::redis::{Endpoint, RedisCensus, RedisConfig, RedisLog};
 use crate::serve::{
     self, Access, AccessLog, App, Authorizer, Budget, Connections, Demo, Destination, Drain, Figures, Http2Metrics,
-    Listeners, Meters, Nearness, Polls, Process, Proxies, Rates, Refused, Settings, Tls,
+    KEEPERS, Listeners, Meters, Nearness, Polls, Process, Proxies, Rates, Refused, Settings, Tls,
 };
 use crate::service::{self, Sockets};
 use crate::transport::{self, params::Limits};
@@ -238,6 +238,7 @@ impl Server {
                 plain_requests: config.plain_requests,
             },
             connections,
+            keepers: Connections::new(KEEPERS, 0),
             drain,
             access_log,
             tls,

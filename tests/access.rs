@@ -9,6 +9,8 @@ use support::server::run_to_end;
 use support::token::{KeyPair, SECRET, token};
 use support::websocket::handshake;
 use support::{LineClient, Node, Request, SOON, each_transport, eventually, within};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 #[tokio::test]
 async fn keys_that_cannot_be_used_are_refused_at_start() {
@@ -319,10 +321,25 @@ async fn the_keepers_have_a_door_of_their_own() {
         Request::get("/sse?channel=a").header("Authorization", &bearer(KEY)).open(node.http).await,
         Request::get("/sse?channel=a").header("Authorization", &bearer(KEY)).open(node.http).await,
     ];
+    // As many more as are told so, and some.
+    let mut over = Vec::new();
+    for _ in 0..300 {
+        over.push(TcpStream::connect(node.http).await.expect("connect"));
+    }
     for path in ["/metrics", "/channels", "/channels/a", "/info", "/healthz", "/readyz"] {
         assert_eq!(Request::get(path).send(at).await.status, 200, "{path}");
     }
-    drop(held);
+    drop((held, over));
+    // Nor do they take the others' places.
+    let mut keepers = Vec::new();
+    for _ in 0..5 {
+        let mut keeper = TcpStream::connect(at).await.expect("connect");
+        keeper.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").await.expect("write");
+        within(SOON, "an answer", keeper.read(&mut [0; 512])).await.expect("an answer");
+        keepers.push(keeper);
+    }
+    eventually("room", async || (get(&node, "/metrics", &[]).await.status == 401).then_some(())).await;
+    drop(keepers);
     for path in ["/", "/client.js", "/poll?channel=a", "/sse?channel=a", "/ws?channel=a", "/diagnose/echo"] {
         assert_eq!(Request::get(path).send(at).await.status, 404, "{path}");
     }

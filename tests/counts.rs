@@ -138,12 +138,12 @@ async fn a_publish_may_ask_for_counts(log: Log) {
     );
     assert_eq!(entry["readers"]["by_transport"]["sse"], 1);
     assert!(entry["id"].is_string());
-    let body = r#"[{"channel":"a","data":1},{"channel":"b","data":1,"volatile":true}]"#;
+    let body = r#"[{"channel":"b","data":1},{"channel":"a","data":1},{"channel":"b","data":1,"volatile":true},{"channel":"a","data":1}]"#;
     let request = Request::post("/publish?counts=1", body.as_bytes()).header("Content-Type", "application/json");
     let answer = request.send(node.http).await.json();
     let totals: Vec<_> =
         answer["messages"].as_array().expect("messages").iter().map(|m| &m["readers"]["total"]).collect();
-    assert_eq!(totals, [1, 0]);
+    assert_eq!(totals, [0, 1, 0, 1], "each channel is counted once, and told with each message");
     assert!(node.try_publish("channel=a", "1").await.json()["messages"][0]["readers"].is_null(), "only when asked");
     let refused = node.try_publish("channel=c&counts=maybe", "1").await;
     assert_eq!((refused.status, refused.error_code().as_str()), (400, "bad_request"));

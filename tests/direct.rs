@@ -58,7 +58,7 @@ async fn read(mut subscription: Subscription, pipe: Pipe, left: usize) {
         let bytes = poll_fn(|cx| {
             let written = subscription.unpark();
             if !written.rest.is_empty() {
-                return Poll::Ready(written.rest.to_vec());
+                return Poll::Ready(written.rest.bytes().to_vec());
             }
             let mut batch = Vec::new();
             match subscription.poll_step(cx, LIMIT, &mut batch) {
@@ -174,6 +174,70 @@ fn numbers_so_far(pipe: &Pipe) -> usize {
     let taken = pipe.taken.lock().expect("lock");
     let end = taken.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
     taken[..end].split(|byte| *byte == b'\n').filter(|line| line.starts_with(b"{\"id\"")).count()
+}
+
+/// A socket that takes so many bytes of the message 9, and all of others.
+struct Part {
+    taken: usize,
+    writes: Arc<AtomicU64>,
+}
+
+impl Outlet for Part {
+    fn kind(&self) -> Kind<'_> {
+        Kind { form: 0, before: b"", lane: 0 }
+    }
+
+    fn encode(&self, messages: &[Arc<Message>], _upto: Cursor) -> Encoded {
+        let bytes = encode(messages);
+        Encoded { weight: bytes.len(), bytes: bytes.into() }
+    }
+
+    fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+        self.writes.fetch_add(1, Ordering::Relaxed);
+        Ok(if numbers(bytes).last() == Some(&9) { self.taken } else { bytes.len() })
+    }
+}
+
+/// Readers that stopped at different places of one write share it, and it can be counted once.
+#[tokio::test]
+async fn a_rest_knows_its_whole() {
+    let retention = Retention { age: Duration::from_secs(600), messages: 100, bytes: 1 << 20 };
+    let log = Arc::new(MemoryLog::new(retention));
+    let hub = Hub::new(log.clone(), retention, Duration::from_secs(30));
+    tokio::spawn(hub.clone().follow());
+    hub.ready().await;
+    let (mut readers, mut counts) = (Vec::new(), Vec::new());
+    for taken in 1..=3 {
+        let mut reader = hub.subscribe(None, &["a".parse().expect("valid")], Start::Latest, None, None);
+        let writes = Arc::<AtomicU64>::default();
+        counts.push(writes.clone());
+        reader.set_outlet(Box::new(Part { taken, writes }));
+        readers.push(tokio::spawn(poll_fn(move |cx| {
+            let rest = reader.unpark().rest;
+            if !rest.is_empty() {
+                return Poll::Ready(rest);
+            }
+            // Its task is woken for other things, too.
+            while reader.poll_step(cx, LIMIT, &mut Vec::new()) == Poll::Ready(Step::Messages) {}
+            reader.park(Room::Bytes(usize::MAX));
+            Poll::Pending
+        })));
+    }
+    let all = async {
+        // Until all of them are parked and written to.
+        while counts.iter().any(|writes| writes.load(Ordering::Relaxed) == 0) {
+            log.append(vec![draft(7, "a", None, false)]).await.expect("appended");
+            tokio::task::yield_now().await;
+        }
+        log.append(vec![draft(9, "a", None, false)]).await.expect("appended");
+        futures_util::future::join_all(readers).await
+    };
+    let rests = tokio::time::timeout(Duration::from_secs(20), all).await.expect("all to be woken");
+    let rests: Vec<_> = rests.into_iter().map(|rest| rest.expect("a rest")).collect();
+    for (rest, taken) in rests.iter().zip(1..) {
+        assert_eq!(rest.whole().as_ptr_range(), rests[0].whole().as_ptr_range());
+        assert_eq!(rest.bytes(), &rest.whole()[taken..]);
+    }
 }
 
 #[tokio::test]

@@ -65,7 +65,10 @@ fn every_test_in_the_table_of_attacks_is_there() {
         for name in tests.split('`').filter(|name| name.contains("::")) {
             let parts: Vec<&str> = name.split("::").collect();
             let is_there = match parts.as_slice() {
-                ["src", rooms @ ..] => read(&format!("src/{}.rs", rooms.join("/"))).contains("#[test]"),
+                ["src", rooms @ ..] => {
+                    let room = read(&format!("src/{}.rs", rooms.join("/")));
+                    ["#[test]", "#[tokio::test"].iter().any(|test| room.contains(test))
+                }
                 ["contract", test] => has_test(
                     &["cursors", "http", "messages", "refusals", "streams"]
                         .map(|file| format!("tests/contract/{file}.rs")),

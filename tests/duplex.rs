@@ -156,6 +156,57 @@ async fn a_websocket_says_hello_before_any_command() {
     assert_eq!(duplex.ask(&late).await["code"], "cursor_fixed");
 }
 
+/// The newest messages are those of channels, so `last` in a URL without any waits for the first.
+#[tokio::test]
+async fn last_in_a_url_without_channels() {
+    let World { node, .. } = World::start(Log::Memory, &[]).await;
+    let old = node.publish_numbers("a", 9).await;
+    let other = node.publish_numbers("b", 1).await;
+    let cases = [
+        ("/ws?last=3", json!({}), 6),
+        ("/ws?last=3&cursor=latest", json!({}), 6),
+        ("/ws?last=3", json!({"last": 1}), 8),
+        ("/ws?last=3", json!({"cursor": old[3].id}), 4),
+        ("/ws?last=3", json!({"cursor": "earliest"}), 0),
+        ("/ws?last=0", json!({}), 9),
+    ];
+    for (target, mut subscribe, first) in cases {
+        let mut ws = RawWebSocket::open(&node, target).await;
+        assert_eq!(ws.next_of("hello").await["cursor"], other[0].id.as_str(), "{target}");
+        let fields = subscribe.as_object_mut().expect("an object");
+        fields.extend([("type".to_owned(), json!("subscribe")), ("channels".to_owned(), json!(["a"]))]);
+        ws.text(&subscribe.to_string()).await;
+        ws.next_of("ack").await;
+        for want in &old[first..] {
+            assert_eq!(ws.frame().await.expect("a message").json()["id"], want.id.as_str(), "{target} {subscribe}");
+        }
+        ws.text(r#"{"type":"ping"}"#).await;
+        assert_eq!(ws.frame().await.expect("a pong").json()["type"], "pong", "{target} {subscribe}");
+    }
+    // A place that was named stands.
+    let mut ws = RawWebSocket::open(&node, &format!("/ws?cursor={}", old[7].id)).await;
+    ws.text(r#"{"type":"subscribe","channels":["a"],"last":1}"#).await;
+    assert_eq!(ws.next_of("error").await["code"], "cursor_fixed");
+    ws.text(r#"{"type":"subscribe","channels":["a"]}"#).await;
+    ws.next_of("ack").await;
+    assert_eq!(ws.frame().await.expect("a message").json()["id"], old[8].id.as_str());
+}
+
+/// A name that comes twice is one channel.
+#[tokio::test]
+async fn channels_are_counted_once() {
+    let World { node, .. } = World::start(Log::Memory, &["--max-channels", "2"]).await;
+    for kind in KINDS {
+        let mut duplex = Duplex::connect(&node, kind).await;
+        assert_eq!(duplex.ask(&json!({"type": "subscribe", "channels": ["a"]})).await["type"], "hello");
+        assert_eq!(duplex.next().await["type"], "ack");
+        let ack = duplex.ask(&json!({"type": "subscribe", "channels": ["b", "b", "a"]})).await;
+        assert_eq!(ack["type"], "ack", "{ack}");
+        let error = duplex.ask(&json!({"type": "subscribe", "channels": ["c", "c"]})).await;
+        assert_eq!(error["code"], "too_many_channels", "{error}");
+    }
+}
+
 async fn publishing(log: Log) {
     let World { node, redis: _redis } = World::start(log, &[]).await;
     for kind in KINDS {

@@ -32,7 +32,8 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-/// What one write carries at most.
+/// What a step of a reader carries at most. A direct write keeps to its bytes; its messages are those of a turn of the
+/// tail, which may be more.
 pub const LIMIT: Limit = Limit { messages: 256, bytes: 256 << 10 };
 
 /// Readers that are copied out of the hub's memory at a time: its lock is not held while writing.
@@ -131,7 +132,38 @@ pub struct Written {
     /// When something was written last.
     pub at: Option<Instant>,
     /// What the socket did not take: it comes before anything else.
-    pub rest: Bytes,
+    pub rest: Rest,
+}
+
+/// The rest of a write. It keeps the whole, which many readers share that have stopped at different places: whoever counts
+/// memory has to know it again.
+#[derive(Clone, Debug, Default)]
+pub struct Rest(Option<Box<Part>>);
+
+/// Boxed: most parked readers never have any.
+#[derive(Clone, Debug)]
+struct Part {
+    whole: Bytes,
+    taken: usize,
+}
+
+static NOTHING: Bytes = Bytes::new();
+
+impl Rest {
+    /// What is to be written.
+    pub fn bytes(&self) -> &[u8] {
+        self.0.as_ref().map_or(&[], |part| &part.whole[part.taken..])
+    }
+
+    /// What it is the rest of.
+    pub fn whole(&self) -> &Bytes {
+        self.0.as_ref().map_or(&NOTHING, |part| &part.whole)
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.bytes().is_empty()
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -198,7 +230,7 @@ impl Desk {
         // Nothing written, or an error: the task finds the same messages, and the same error.
         let Ok(n @ 1..) = outlet.write(&encoded.bytes) else { return Outcome::ForTheTask };
         if n < size {
-            parked.written.rest = encoded.bytes.slice(n..);
+            parked.written.rest = Rest(Some(Box::new(Part { whole: encoded.bytes, taken: n })));
         }
         parked.at = news.head;
         match &mut parked.room {

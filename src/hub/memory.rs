@@ -3,10 +3,11 @@
 use super::waiter::Waiter;
 use super::{ChannelCounts, Limit, Retained, id_of};
 use crate::cursor::{Cursor, Epoch, Id};
+use crate::log::census::Counts;
 use crate::log::{Extent, Retention};
 use crate::message::{Channel, ClientId, Message};
 use slab::Slab;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -329,11 +330,8 @@ impl Memory {
     pub(super) fn counts(&self, channel: &Channel) -> ChannelCounts {
         let mut counts = ChannelCounts::default();
         if let Some(slot) = self.names.get(channel).map(|slot| &self.slots[*slot]) {
-            for transport in
-                slot.readers.iter().filter_map(|(_, reader)| reader.transport.filter(|_| reader.is_waiting()))
-            {
-                *counts.readers.entry(transport.to_owned()).or_default() += 1;
-            }
+            let waiting = slot.readers.iter().filter(|(_, reader)| reader.is_waiting());
+            counts.readers = by_transport(waiting.filter_map(|(_, reader)| reader.transport));
             counts.retained = slot.ring.len();
             counts.last = slot.ring.back().and_then(|message| message.cursor());
         }
@@ -388,6 +386,15 @@ impl Memory {
             }
         }
     }
+}
+
+/// Counts by name. A text is made for each name, and not for each reader, of whom there may be many.
+pub(super) fn by_transport(transports: impl Iterator<Item = &'static str>) -> Counts {
+    let mut counts: BTreeMap<&'static str, usize> = BTreeMap::new();
+    for transport in transports {
+        *counts.entry(transport).or_default() += 1;
+    }
+    counts.into_iter().map(|(transport, count)| (transport.to_owned(), count)).collect()
 }
 
 /// The index of the first message behind a position. Readers mostly stand at the end, so it looks

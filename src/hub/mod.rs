@@ -13,7 +13,7 @@ mod tail;
 mod traffic;
 mod waiter;
 
-pub use direct::{Encoded, Kind, LIMIT, Outlet, Room, Written};
+pub use direct::{Encoded, Kind, LIMIT, Outlet, Rest, Room, Written};
 pub use subscription::{Gap, Limit, Step, Subscription};
 pub use traffic::{Fanned, LANES, Meter, Tally};
 

@@ -1,6 +1,7 @@
 //! Readers that are not always connected: polling clients, by client id. And which channels' counts
 //! have changed, for the other nodes.
 
+use super::memory::by_transport;
 use crate::log::census::{Change, Counts};
 use crate::message::{Channel, ClientId};
 use std::collections::{HashMap, HashSet};
@@ -10,8 +11,10 @@ use tokio::time::Instant;
 /// Polling clients that are counted. More than these are not: the counts are then too low.
 const POLLERS: usize = 100_000;
 
-/// How often clients that are gone are forgotten, at least.
+/// How often clients that are gone are forgotten, at least; and at most, while there is no room. A sweep looks at all of
+/// them, under the lock of everybody who polls.
 const SWEEP: Duration = Duration::from_secs(10);
+const SWEEP_FULL: Duration = Duration::from_secs(1);
 
 pub(super) struct Presence {
     /// How long a polling client counts beyond its request.
@@ -67,7 +70,7 @@ impl Presence {
         time: Duration,
     ) {
         let now = Instant::now();
-        if self.count >= POLLERS || now - self.swept > SWEEP {
+        if now - self.swept > if self.count >= POLLERS { SWEEP_FULL } else { SWEEP } {
             self.sweep(now);
         }
         let until = now + time + self.away;
@@ -124,12 +127,8 @@ impl Presence {
     /// The polling clients of a channel that have come to this node, by transport.
     pub(super) fn counts(&self, channel: &Channel) -> Counts {
         let now = Instant::now();
-        let mut counts = Counts::new();
         let clients = self.pollers.get(channel).into_iter().flat_map(HashMap::values);
-        for poller in clients.filter(|poller| poller.until > now) {
-            *counts.entry(poller.transport.to_owned()).or_default() += 1;
-        }
-        counts
+        by_transport(clients.filter(|poller| poller.until > now).map(|poller| poller.transport))
     }
 
     /// The channels that polling clients read.
@@ -229,5 +228,16 @@ mod tests {
         }
         presence.polled("poll", &names(&["b"]), &ClientId::random(), Duration::ZERO);
         assert_eq!((count(&presence, "a"), presence.pollers.len()), (vec![("poll".into(), POLLERS)], 1));
+        // Who comes then does not have all of them looked at each time.
+        let swept = presence.swept;
+        tokio::time::advance(Duration::from_millis(900)).await;
+        presence.polled("poll", &names(&["b"]), &ClientId::random(), Duration::ZERO);
+        assert_eq!(presence.swept, swept);
+        tokio::time::advance(Duration::from_millis(200)).await;
+        presence.polled("poll", &names(&["b"]), &ClientId::random(), Duration::ZERO);
+        assert_eq!(presence.swept, Instant::now());
+        tokio::time::advance(Duration::from_secs(30)).await;
+        presence.polled("poll", &names(&["b"]), &ClientId::random(), Duration::ZERO);
+        assert_eq!((presence.count, presence.pollers.len()), (1, 1), "there is room again");
     }
 }

@@ -45,7 +45,8 @@ pub enum Step {
     /// Nothing new. The reader is woken when there is.
     Idle,
     /// The cursor is ahead of this node, and the log has confirmed it: the node is behind and the
-    /// cursor stands. The reader is woken when the node moves on.
+    /// cursor stands. The reader is woken by news of its channels, and when the log has changed under
+    /// all readers; that the node has come as far as the cursor alone wakes nobody.
     Ahead,
 }
 

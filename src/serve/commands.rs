@@ -9,11 +9,12 @@ use super::publish::{self, Publication};
 use super::pump::Pump;
 use crate::cursor::{Cursor, Start};
 use crate::message::{Channel, ClientId, Draft};
-use crate::transport::params::{self, too_many_channels};
+use crate::transport::params::{self, Params, too_many_channels};
 use crate::transport::{Code, Control, Refusal};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// How long a `ref` may be: it is held until its command is answered.
@@ -45,8 +46,8 @@ struct Subscription<'a> {
 pub enum Outcome {
     /// It is answered.
     Done,
-    /// This is to be appended, and answered then. The memory that it takes, or that there is none for it.
-    Publish(Draft, Option<String>, Result<Loan, Refusal>),
+    /// This one is to be appended, and answered then. The memory that it takes, or that there is none for it.
+    Publish(Vec<Draft>, Option<String>, Result<Loan, Refusal>),
     /// It was so large that the connection ends.
     TooLarge,
 }
@@ -60,12 +61,21 @@ pub struct Commands {
     /// Whether a position was given or channels were named: from then on there is no other.
     position_fixed: bool,
     channels_named: bool,
+    /// The `last` of a URL without channels: it counts where the first are named.
+    last: Option<usize>,
 }
 
 impl Commands {
-    /// `client`, `channels_named`, `position_given`: in the URL.
-    pub fn new(asker: Arc<Asker>, client: Option<ClientId>, channels_named: bool, position_given: bool) -> Commands {
-        Commands { asker, client, position_fixed: channels_named || position_given, channels_named }
+    /// Commands of raw TCP, which has no URL.
+    pub fn new(asker: Arc<Asker>) -> Commands {
+        Commands { asker, client: None, position_fixed: false, channels_named: false, last: None }
+    }
+
+    /// Commands behind a URL with these parameters.
+    pub fn behind(asker: Arc<Asker>, params: &Params, client: Option<ClientId>) -> Commands {
+        let channels_named = !params.channels.is_empty();
+        let position_fixed = channels_named || !params.begins_later();
+        Commands { asker, client, position_fixed, channels_named, last: params.last }
     }
 
     /// Carries out one command and answers it through the pump. An error is the command's alone.
@@ -122,14 +132,13 @@ impl Commands {
                 let mut loan = app.budget.loan();
                 // Before anybody is asked: that may take time.
                 if let Err(refusal) = loan.set(draft.payload.as_str().len()) {
-                    return Ok(Outcome::Publish(draft, reference.take(), Err(refusal)));
+                    return Ok(Outcome::Publish(Vec::new(), reference.take(), Err(refusal)));
                 }
                 let client = pump.subscription().client().cloned();
                 let mut drafts = vec![draft];
                 publish::authorize(app, &asker, client, &mut drafts).await?;
                 self.asker = asker;
-                let draft = drafts.remove(0);
-                return Ok(Outcome::Publish(draft, reference.take(), Ok(loan)));
+                return Ok(Outcome::Publish(drafts, reference.take(), Ok(loan)));
             }
             Some("ping") => pump.say(&Control::Pong { reference: answer }),
             _ => {
@@ -194,7 +203,7 @@ impl Commands {
             subscription.add(channel);
         }
         if !self.position_fixed {
-            subscription.start(start.unwrap_or(Start::Latest), last);
+            subscription.start(start.unwrap_or(Start::Latest), last.or(self.last));
         }
         (self.position_fixed, self.channels_named) = (true, true);
         // Raw TCP begins here: hello, then the ack.
@@ -222,7 +231,11 @@ fn parse_channels(names: &[Cow<'_, str>]) -> Result<Vec<Channel>, Refusal> {
     if names.is_empty() {
         return Err(Refusal::new(Code::BadChannel, "channels is a list of at least one channel"));
     }
-    Ok(names.iter().map(|name| name.parse()).collect::<Result<_, _>>()?)
+    let mut channels = names.iter().map(|name| name.parse()).collect::<Result<Vec<Channel>, _>>()?;
+    // Each once, in the order named: a name that comes twice is one channel, also to the limit.
+    let mut seen = HashSet::with_capacity(channels.len());
+    channels.retain(|channel| seen.insert(channel.clone()));
+    Ok(channels)
 }
 
 fn bad_command(error: &serde_json::Error) -> Refusal {

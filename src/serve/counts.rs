@@ -7,6 +7,7 @@ use crate::message::Channel;
 use crate::transport::params::fields;
 use crate::transport::{Code, Refusal};
 use serde_json::{Value, json};
+use std::collections::HashMap;
 use std::time::Duration;
 
 /// How long the other nodes' counts are waited for. Without them the answer says that it is not complete.
@@ -22,30 +23,36 @@ pub struct Census {
     nodes: usize,
     /// Whether the other nodes' counts are in it.
     pub is_complete: bool,
-    channels: Vec<(Channel, ChannelCounts, Elsewhere)>,
+    /// What is here, and elsewhere.
+    channels: HashMap<Channel, (ChannelCounts, Elsewhere)>,
 }
 
 impl Census {
-    /// Counts channels on all nodes. Waits a second at most.
+    /// Counts channels on all nodes, each once however often it is named. Waits a second at most.
     pub async fn of(app: &App, channels: &[Channel]) -> Census {
+        let mut channels = channels.to_vec();
+        channels.sort_unstable();
+        channels.dedup();
         let elsewhere = match &app.census {
             None => Some((0, vec![Elsewhere::default(); channels.len()])),
             Some(census) => {
-                let asked = tokio::time::timeout(PATIENCE, census.elsewhere(channels)).await;
+                let asked = tokio::time::timeout(PATIENCE, census.elsewhere(&channels)).await;
                 asked.ok().and_then(Result::ok)
             }
         };
         let is_complete = elsewhere.is_some();
         let (others, elsewhere) = elsewhere.unwrap_or_else(|| (0, vec![Elsewhere::default(); channels.len()]));
-        let here = channels.iter().map(|channel| app.hub.counts(channel));
-        let channels = channels.iter().cloned().zip(here).zip(elsewhere);
-        let channels = channels.map(|((channel, here), elsewhere)| (channel, here, elsewhere)).collect();
+        let counted = channels.into_iter().zip(elsewhere).map(|(channel, elsewhere)| {
+            let here = app.hub.counts(&channel);
+            (channel, (here, elsewhere))
+        });
+        let channels = counted.collect();
         Census { nodes: others + 1, is_complete, channels }
     }
 
-    /// The readers of the channel at an index: of all nodes, and here.
-    pub fn readers(&self, index: usize) -> Value {
-        let Some((_, here, elsewhere)) = self.channels.get(index) else { return Value::Null };
+    /// The readers of a channel: of all nodes, and here.
+    pub fn readers(&self, channel: &Channel) -> Value {
+        let Some((here, elsewhere)) = self.channels.get(channel) else { return Value::Null };
         let mut all = sum(&here.readers, &elsewhere.readers);
         for (transport, count) in here.pollers.iter().chain(&elsewhere.pollers) {
             // A client that polls on several nodes is one. Those that have come here since Redis was told
@@ -60,11 +67,11 @@ impl Census {
         readers
     }
 
-    fn entry(&self, index: usize) -> Value {
-        let Some((channel, here, _)) = self.channels.get(index) else { return Value::Null };
+    fn entry(&self, channel: &Channel) -> Value {
+        let Some((here, _)) = self.channels.get(channel) else { return Value::Null };
         json!({
             "channel": channel.as_str(),
-            "readers": self.readers(index),
+            "readers": self.readers(channel),
             "retained": here.retained,
             "last": here.last.map(|cursor| cursor.to_string()),
         })
@@ -85,8 +92,8 @@ fn told(counts: &Counts) -> Value {
 
 /// Answers `GET /channels/{channel}`.
 pub async fn channel(app: &App, channel: Channel) -> String {
-    let census = Census::of(app, &[channel]).await;
-    let mut answer = census.entry(0);
+    let census = Census::of(app, std::slice::from_ref(&channel)).await;
+    let mut answer = census.entry(&channel);
     answer["nodes"] = census.nodes.into();
     answer["complete"] = census.is_complete.into();
     answer["cursor"] = app.hub.head().map(|cursor| cursor.to_string()).into();
@@ -126,7 +133,7 @@ pub async fn list(app: &App, query: &str) -> Result<String, Refusal> {
     let has_more = names.len() > limit;
     names.truncate(limit);
     let census = Census::of(app, &names).await;
-    let channels: Vec<Value> = (0..names.len()).map(|index| census.entry(index)).collect();
+    let channels: Vec<Value> = names.iter().map(|name| census.entry(name)).collect();
     let mut answer = json!({
         "channels": channels,
         "nodes": census.nodes,

@@ -11,6 +11,7 @@ use super::pump::Pump;
 use super::reply::{self, Reply};
 use super::request::{ExtendedConnect, Request};
 use crate::cursor::Cursor;
+use crate::hub::Rest;
 use crate::message::Draft;
 use crate::transport::{Breach, Bye, Code, Control, Decode, Input, Refusal, Transport};
 use crate::wire::websocket;
@@ -145,7 +146,7 @@ enum End {
 
 enum Event {
     /// What the socket did not take at once.
-    Rest(Bytes),
+    Rest(Rest),
     Write(Option<Bytes>),
     Read(io::Result<usize>),
     Published(Option<String>, Result<Option<Cursor>, Refusal>),
@@ -248,7 +249,8 @@ impl Duplex {
 
     async fn handle(&mut self, event: Event, waiting: &mut Option<Box<Opening>>) -> io::Result<Option<End>> {
         match event {
-            Event::Rest(bytes) | Event::Write(Some(bytes)) => self.write(bytes).await?,
+            Event::Rest(rest) => self.write(rest.whole(), rest.bytes()).await?,
+            Event::Write(Some(bytes)) => self.write(&bytes, &bytes).await?,
             Event::Write(None) => return Ok(Some(End::Said)),
             Event::Silence => return Ok(Some(End::Gone)),
             Event::Published(reference, outcome) => {
@@ -308,7 +310,7 @@ impl Duplex {
                 // connection stands still for it.
                 Input::Command(text) => match self.commands.carry_out(&self.app, &mut self.pump, &text).await {
                     Outcome::Done => self.flush().await?,
-                    Outcome::Publish(draft, reference, loan) => self.publish(draft, reference, loan).await,
+                    Outcome::Publish(drafts, reference, loan) => self.publish(drafts, reference, loan).await,
                     Outcome::TooLarge => {
                         let farewell = self.decoder.too_large();
                         return Box::pin(self.breach(Breach { refusal: None, farewell })).await.map(Some);
@@ -336,7 +338,7 @@ impl Duplex {
     }
 
     /// Queues a publication, in the order of commands: the first poll queues it.
-    async fn publish(&mut self, draft: Draft, reference: Option<String>, loan: Result<Loan, Refusal>) {
+    async fn publish(&mut self, drafts: Vec<Draft>, reference: Option<String>, loan: Result<Loan, Refusal>) {
         let loan = match loan {
             Ok(loan) => loan,
             Err(refusal) => {
@@ -344,7 +346,7 @@ impl Duplex {
                 return self.publishing.get_or_insert_default().push_back(refused);
             }
         };
-        let appending = publish::append(&self.app, Way::Command, vec![draft]);
+        let appending = publish::append(&self.app, Way::Command, drafts);
         let mut publishing: Publishing = Box::pin(async move {
             let outcome = appending.await;
             // Until the log has it.
@@ -361,9 +363,10 @@ impl Duplex {
         });
     }
 
-    async fn write(&mut self, bytes: Bytes) -> io::Result<()> {
-        let write = self.io.write_all(&bytes);
-        self.pump.wrote(self.app.budget.write(Buffer::of(&bytes), write).await?);
+    /// Writes bytes that are a part of a whole, or all of it.
+    async fn write(&mut self, whole: &Bytes, bytes: &[u8]) -> io::Result<()> {
+        let write = self.io.write_all(bytes);
+        self.pump.wrote(self.app.budget.write(Buffer::of(whole), write).await?);
         Ok(())
     }
 

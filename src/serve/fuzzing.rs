@@ -40,7 +40,7 @@ impl Conversation {
             transport.open(&params, &Peer::default()).unwrap_or_else(|_| unreachable!("nothing is asked for"));
         let pump = subscribe::pump(app, transport, &params, opening, None);
         let asker = Arc::new(Asker::unknown([127, 0, 0, 1].into(), transport.name()));
-        Conversation { app: app.clone(), pump, commands: Commands::new(asker, None, false, false) }
+        Conversation { app: app.clone(), pump, commands: Commands::new(asker) }
     }
 
     /// One command, and the lines that it is answered with.

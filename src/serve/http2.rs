@@ -46,8 +46,9 @@ const STREAMS: u32 = 128;
 const WINDOW: u32 = 64 << 10;
 const WINDOWS: u32 = 1 << 20;
 
-/// Bytes that a stream may have handed over and the client has not taken.
-const UNSENT: usize = 64 << 10;
+/// Bytes that a stream may have handed over and the client has not taken. They count as written, and to no budget, so they
+/// are few: one frame, and 2 MiB for all streams of a connection.
+const UNSENT: usize = 16 << 10;
 
 /// Streams that the client has reset and that we have not seen yet (CVE-2023-44487), and those that we had to reset for
 /// what it did to them (CVE-2025-8671).

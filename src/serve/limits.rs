@@ -9,6 +9,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// Connections beyond the limit that may be told so at a time; more are closed without a word.
 const TOLD: usize = 256;
 
+/// Connections to the keepers' door, which has places of its own: a server that is full can be looked at.
+pub const KEEPERS: usize = 256;
+
 /// What counts as one address: with IPv6 the network of 64 bits that a subscriber is given, in which he can
 /// take another address for each connection.
 pub fn network(ip: IpAddr) -> IpAddr {

@@ -86,7 +86,7 @@ impl Client {
     /// The same client, for one stream of its connection. A stream counts like a connection, or one connection would be
     /// a way around the limits. `None`: it is to be refused without a word.
     pub(super) fn of_stream(&self, app: &App) -> Option<Client> {
-        let admission = app.connections.admit(app.proxies.counted(self.ip))?;
+        let admission = app.admission(self.ip, self.door)?;
         let is_over = self.is_over || admission.is_over;
         let _admission = Arc::new(admission);
         Some(Client { is_over, handover: Some(Arc::default()), _admission, ..self.clone() })
@@ -269,13 +269,13 @@ where
 
 /// Counts a connection in; nothing: it is to be closed at once.
 fn admit(app: &App, ip: IpAddr, door: Door, alive: &mpsc::Sender<()>) -> Option<Client> {
-    let admission = app.connections.admit(app.proxies.counted(ip));
-    if admission.as_ref().is_none_or(|admission| admission.is_over) && door == Door::Public {
+    let admission = app.admission(ip, door);
+    if admission.as_ref().is_none_or(|admission| admission.is_over) {
         app.refused.because("connection_limit");
     }
     let admission = admission?;
     Some(Client {
-        is_over: admission.is_over && door == Door::Public,
+        is_over: admission.is_over,
         ip,
         wants_tls: false,
         is_passed_on: false,
@@ -559,7 +559,7 @@ async fn raw(app: Arc<App>, io: ClientIo, client: Client, transport: &'static dy
         pump.log(log.begin_raw(client.ip));
     }
     let asker = Arc::new(Asker::unknown(client.ip, transport.name()));
-    let commands = Commands::new(asker, None, false, false);
+    let commands = Commands::new(asker);
     if let Some(mut duplex) = Duplex::new(app, io, transport, pump, commands) {
         // A task of its own, which does not keep the room that all of this has taken.
         park(async move {

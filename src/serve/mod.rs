@@ -59,7 +59,7 @@ pub use drain::Drain;
 pub use figures::Figures;
 pub use http2::Metrics as Http2Metrics;
 pub use keys::Keys;
-pub use limits::Connections;
+pub use limits::{Connections, KEEPERS};
 pub use listener::{Listeners, serve};
 pub use meters::Meters;
 pub use pattern::Pattern;
@@ -75,8 +75,10 @@ pub use waiting::Shared as Polls;
 use crate::hub::Hub;
 use crate::log::census::Census;
 use crate::transport::params::Limits;
+use access::Door;
+use limits::Admission;
 use prometheus_client::registry::Registry;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -103,6 +105,8 @@ pub struct App {
     pub settings: Settings,
     /// How many there are.
     pub connections: Arc<Connections>,
+    /// Those of the keepers' door.
+    pub keepers: Arc<Connections>,
     /// Whether we are going.
     pub drain: Drain,
     /// The certificate, where there is one.
@@ -123,6 +127,16 @@ pub struct App {
     pub metrics: Registry,
     /// What waiting polls have in common.
     pub polls: Polls,
+}
+
+impl App {
+    /// A place at a door, or one to be told that there is none. At the keepers' nobody is told.
+    fn admission(&self, ip: IpAddr, door: Door) -> Option<Admission> {
+        match door {
+            Door::Public => self.connections.admit(self.proxies.counted(ip)),
+            Door::Admin { .. } => self.keepers.admit(None).filter(|admission| !admission.is_over),
+        }
+    }
 }
 
 /// Bounds and times.

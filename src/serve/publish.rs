@@ -365,7 +365,7 @@ fn published(channels: &[Channel], cursors: &[Option<Cursor>], census: Option<&C
         out.push_str(channel.as_str());
         out.push('"');
         if let Some(census) = census {
-            out.push_str(&format!(",\"readers\":{}", census.readers(index)));
+            out.push_str(&format!(",\"readers\":{}", census.readers(channel)));
         }
         out.push('}');
     }

@@ -8,7 +8,7 @@ use super::lease::Lease;
 use super::limits::Place;
 use super::meters::Meter;
 use super::stream::Framing;
-use crate::hub::{LIMIT, Limit, Room, Step, Subscription};
+use crate::hub::{LIMIT, Limit, Rest, Room, Step, Subscription};
 use crate::message::{ClientId, Message};
 use crate::transport::{Bye, Control, Envelope};
 use bytes::Bytes;
@@ -166,7 +166,7 @@ impl Pump {
 
     /// Ends that, whether or not it was parked; to be called before anything else is written. Gives what is to be
     /// written first, as it stands: the rest of what the socket took a part of.
-    pub fn unpark(&mut self) -> Bytes {
+    pub fn unpark(&mut self) -> Rest {
         let written = self.subscription.unpark();
         self.written += written.weight;
         self.meter.wrote_directly(written.weight);

@@ -88,7 +88,8 @@ impl Streaming {
         loop {
             let rest = self.pump.unpark();
             if !rest.is_empty() {
-                let buffer = Buffer::of(&rest);
+                let buffer = Buffer::of(rest.whole());
+                let rest = rest.whole().slice_ref(rest.bytes());
                 return Poll::Ready(Ok(Blocked::new(Piece::new(Framing::Close, rest), buffer)));
             }
             let Poll::Ready(next) = self.poll_next(cx)? else {

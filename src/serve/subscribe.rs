@@ -165,12 +165,11 @@ async fn subscribe(
             let Some(upgrade) = upgrade else {
                 return Err(Refusal::new(Code::NotFound, "this transport has a port of its own"));
             };
-            let has_cursor = params.cursor.is_some() || params.last.is_some();
             let mut pump = pump(app, transport, &params, opening, None);
             pump.lease(lease);
             pump.hold(client.place.clone());
             pump.hello();
-            let commands = Commands::new(asker, named, !params.channels.is_empty(), has_cursor);
+            let commands = Commands::behind(asker, &params, named);
             Ok(upgrade.accept(client, transport, pump, commands))
         }
     }
@@ -189,7 +188,9 @@ pub fn pump(
     if let Some(client) = &client {
         app.hub.left_polling(&params.channels, client);
     }
-    let subscription = app.hub.subscribe(Some(name), &params.channels, start, params.last, client);
+    // Of no channels it would be all that there is.
+    let last = params.last.filter(|_| !(params.channels.is_empty() && params.begins_later()));
+    let subscription = app.hub.subscribe(Some(name), &params.channels, start, last, client);
     let heartbeat_ms = u32::try_from(app.settings.heartbeat.as_millis()).unwrap_or(u32::MAX);
     let pace = Pace { heartbeat_ms, probe: params.probe, rollover: rollover.map(Box::new) };
     Pump::new(subscription, opening.envelope, pace, app.meters.open(name), app.drain.clone())

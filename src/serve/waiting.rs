@@ -14,7 +14,7 @@ use super::poll::{self, Batch, Collector};
 use super::reply::{self, Reply};
 use super::shape::Shape;
 use crate::cursor::Cursor;
-use crate::hub::{Room, Step, Subscription};
+use crate::hub::{Rest, Room, Step, Subscription};
 use crate::message::Message;
 use crate::transport::Envelope;
 use crate::transport::encoding::Encoding;
@@ -195,7 +195,7 @@ impl Waiting {
         let (step, collector) = match waited {
             Waited::For(step, collector) => (step, collector),
             Waited::Answered(rest) => {
-                app.budget.write(Buffer::of(&rest), io.write_all(&rest)).await?;
+                app.budget.write(Buffer::of(rest.whole()), io.write_all(rest.bytes())).await?;
                 return Ok(());
             }
         };
@@ -220,7 +220,7 @@ enum Waited {
     /// This, and what has come; nothing, when the time was up.
     For(Option<Step>, Box<Collector>),
     /// The hub has answered, but for this rest.
-    Answered(Bytes),
+    Answered(Rest),
 }
 
 /// Takes in what the client sends early; an error when it is gone.

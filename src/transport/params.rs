@@ -63,6 +63,16 @@ pub fn fields<'a>(query: &'a [u8], form: Option<&'a [u8]>) -> impl Iterator<Item
 }
 
 impl Params {
+    /// Whether a connection that has no channel yet leaves it to its first ones where it begins: a cursor is a place, and
+    /// the newest messages are those of channels.
+    pub fn begins_later(&self) -> bool {
+        match self.cursor {
+            None => true,
+            Some(Start::Latest) => self.last.is_some(),
+            Some(Start::Earliest | Start::After(_)) => false,
+        }
+    }
+
     /// Reads them. Unknown fields are passed over (old browsers add some against caches); of a field
     /// that comes twice the last counts, and channels add up.
     ///
