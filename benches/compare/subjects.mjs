@@ -25,8 +25,8 @@ export async function freePorts() {
 }
 
 /** Starts a process on the server's CPU; resolves when `ready` has answered true. */
-async function start(command, args, ready, options = {}) {
-    const child = spawn('taskset', ['-c', SERVER_CPU, command, ...args], { stdio: ['ignore', 'pipe', 'pipe'], ...options });
+async function start(command, args, ready, endSignal = 'SIGKILL') {
+    const child = spawn('taskset', ['-c', SERVER_CPU, command, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
     let said = '';
     child.stdout.on('data', (text) => { said += text; });
     child.stderr.on('data', (text) => { said += text; });
@@ -34,7 +34,7 @@ async function start(command, args, ready, options = {}) {
         if (child.exitCode !== null || Date.now() - begun > 20_000) throw new Error(`${command} did not start:\n${said}`);
         await new Promise((done) => setTimeout(done, 50));
     }
-    return { pid: child.pid, said: () => said, stop: () => new Promise((done) => { child.on('exit', done); child.kill('SIGKILL'); }) };
+    return { pid: child.pid, said: () => said, stop: () => new Promise((done) => { child.on('exit', done); child.kill(endSignal); }) };
 }
 
 const accepts = (port) => () => new Promise((done) => {
@@ -139,7 +139,8 @@ export function subjects({ longtail, rtload, work }) {
                         location ~ /sub/(.+)$ { ${pass} nchan_subscriber; nchan_channel_id $1; nchan_subscriber_first_message newest; }
                     }
                 }`);
-            const server = await start('nginx', ['-p', dir, '-c', join(dir, 'nginx.conf')], accepts(port));
+            // Its workers outlive a master that is killed.
+            const server = await start('nginx', ['-p', dir, '-c', join(dir, 'nginx.conf')], accepts(port), 'SIGTERM');
             const base = `127.0.0.1:${port}`;
             return {
                 ...server,
