@@ -16,7 +16,7 @@ export function plot(results) {
         parts.push(`<text x="${LEFT - 8}" y="${y + BAR}" text-anchor="end">${label}</text>`);
         for (const { name, ratio } of list) {
             const width = Math.min(ratio, MOST) * scale;
-            parts.push(`<rect x="${LEFT}" y="${y}" width="${width.toFixed(1)}" height="${BAR}" fill="${COLOURS[name]}"/>`);
+            parts.push(`<rect x="${LEFT}" y="${y}" width="${width.toFixed(1)}" height="${BAR}" fill="${COLOURS[name.split(' ')[0]]}"/>`);
             parts.push(`<text x="${(LEFT + width + 4).toFixed(1)}" y="${y + BAR - 2}">${ratio.toFixed(2)}${ratio > MOST ? ' →' : ''} ${name}</text>`);
             y += BAR + 2;
         }

@@ -1,7 +1,7 @@
 // Ourselves, the floor, nchan and Socket.IO side by side: server CPU per delivery as a ratio to `rtload bare` in the same
 // pair of runs, medians over the pairs.
 //
-//   node benches/compare/run.mjs [--pairs 5] [--peers 5] [--seconds 4] [--rows a,b,g,f,e,h,d] [--write]
+//   node benches/compare/run.mjs [--pairs 5] [--peers 5] [--seconds 4] [--rows a,b,g,f,e,h,r,d] [--write]
 //
 // `--peers N`: the other servers take part in the first N pairs only. Wants a release build (LONGTAIL_BIN, or target/release/longtail), nginx and node. With --write the table and the plot go
 // into docs/performance.md and docs/performance.svg.
@@ -19,7 +19,7 @@ const { values: options } = parseArgs({
         pairs: { type: 'string', default: '5' },
         peers: { type: 'string', default: '5' },
         seconds: { type: 'string', default: '4' },
-        rows: { type: 'string', default: 'a,b,g,f,e,h,d' },
+        rows: { type: 'string', default: 'a,b,g,f,e,h,r,d' },
         write: { type: 'boolean', default: false },
     },
 });
@@ -34,6 +34,7 @@ if (!existsSync(rtload)) {
 const all = subjects({ longtail: process.env.LONGTAIL_BIN ?? join(root, 'target/release/longtail'), rtload, work });
 
 const STREAMS = ['sse', 'xhr-stream', 'multipart', 'forever-frame', 'ws', 'tcp'];
+const WITH_REDIS = ['bare', 'longtail with Redis', 'nchan with Redis'];
 const ROWS = {
     a: { title: '1 channel × 1,000 readers, 40 messages/s', load: ['-n', '1000', '--rate', '40'], transports: STREAMS, goal: 1.1 },
     b: { title: 'the same, as fast as acknowledged', load: ['-n', '1000', '--rate', '0'], transports: ['sse', 'ws'], goal: 1.15 },
@@ -41,14 +42,20 @@ const ROWS = {
     f: { title: '5,000 channels × 1 reader, 32 in flight', load: ['-n', '5000', '-c', '5000', '--rate', '0', '--pub-pipeline', '32'], transports: ['sse', 'ws'], goal: 1.5 },
     e: { title: '1,000 long-pollers, 20 messages/s', load: ['-n', '1000', '--rate', '20'], transports: ['long-poll'], goal: 1.2 },
     h: { title: 'a burst of 200 messages to 1,000 long-pollers', load: ['-n', '1000', '--rate', '0', '--messages', '200', '--pub-pipeline', '32'], transports: ['long-poll'] },
+    r: [
+        { as: 'b', title: 'row b with the log in Redis, its CPU counted', load: ['-n', '1000', '--rate', '0'], transports: ['sse', 'ws'], peers: WITH_REDIS, goal: 1.3 },
+        { as: 'f', title: 'row f with the log in Redis, its CPU counted', load: ['-n', '5000', '-c', '5000', '--rate', '0', '--pub-pipeline', '32'], transports: ['sse', 'ws'], peers: WITH_REDIS },
+    ],
     d: { title: '19,000 idle connections', load: ['-n', '19000', '--rate', '1', '--hold', '20'], transports: ['sse', 'ws', 'long-poll'], peers: ['bare', 'longtail'], pairs: 1 },
 };
+const isOurs = (name) => name.startsWith('longtail');
+
 /** The floor has three framings; each of ours is measured against the one next to it. */
 const floorOf = (transport) => (['ws', 'long-poll'].includes(transport) ? transport : 'sse');
 
 function load(server, transport, row) {
     const args = ['-c', '1', rtload, 'load', ...server.read[transport], ...row.load, ...server.publish,
-        '--pid', `${server.pid}`, '--duration', options.seconds];
+        ...[server.pid].flat().flatMap((pid) => ['--pid', `${pid}`]), '--duration', options.seconds];
     return new Promise((done, fail) => {
         const child = spawn('taskset', args, { stdio: ['ignore', 'pipe', 'ignore'] });
         let out = '';
@@ -80,17 +87,16 @@ async function measure(name, transport, row) {
 const median = (list) => [...list].sort((a, b) => a - b)[Math.floor((list.length - 1) / 2)];
 
 const results = [];
-for (const key of options.rows.split(',')) {
-    const row = ROWS[key];
+for (const [key, row] of options.rows.split(',').flatMap((key) => [ROWS[key]].flat().map((row) => [key, row]))) {
     for (const transport of row.transports) {
         const floor = floorOf(transport);
         const peers = (row.peers ?? ['bare', 'longtail', 'nchan', 'socket.io']).filter((name) =>
-            name !== 'bare' && (name === 'longtail' || transport === floor) && (name !== 'socket.io' || transport === 'ws'));
+            name !== 'bare' && (isOurs(name) || transport === floor) && (name !== 'socket.io' || transport === 'ws'));
         const runs = Object.fromEntries(peers.map((name) => [name, []]));
         for (let pair = 0; pair < (row.pairs ?? Number(options.pairs)); pair++) {
             const bare = await measure('bare', floor, row);
             for (const name of peers) {
-                if (name !== 'longtail' && pair >= Number(options.peers)) continue;
+                if (!isOurs(name) && pair >= Number(options.peers)) continue;
                 const run = await measure(name, transport, row);
                 runs[name].push({ ...run, bare: bare.us, ratio: run.us / bare.us, bareP99: bare.p99 });
             }
@@ -99,7 +105,7 @@ for (const key of options.rows.split(',')) {
             const list = runs[name];
             const of = (field) => median(list.map((run) => run[field]));
             const result = {
-                row: key, title: row.title, transport, name, goal: name === 'longtail' ? row.goal : undefined,
+                row: row.as ? `${key} (${row.as})` : key, title: row.title, transport, name, goal: isOurs(name) ? row.goal : undefined,
                 us: of('us'), bare: of('bare'), ratio: of('ratio'), p99: of('p99'), bytes: of('bytes'), idle: of('idle'),
                 lost: list.reduce((sum, run) => sum + run.lost, 0), expected: list.reduce((sum, run) => sum + run.expected, 0),
             };

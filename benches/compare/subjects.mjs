@@ -1,7 +1,7 @@
 // What is compared: how each server is started, read from and published to.
 
 import { execFileSync, spawn } from 'node:child_process';
-import { existsSync, mkdtempSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import net from 'node:net';
 import { join } from 'node:path';
 
@@ -25,8 +25,8 @@ export async function freePorts() {
 }
 
 /** Starts a process on the server's CPU; resolves when `ready` has answered true. */
-async function start(command, args, ready, options = {}) {
-    const child = spawn('taskset', ['-c', SERVER_CPU, command, ...args], { stdio: ['ignore', 'pipe', 'pipe'], ...options });
+async function start(command, args, ready, endSignal = 'SIGKILL') {
+    const child = spawn('taskset', ['-c', SERVER_CPU, command, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
     let said = '';
     child.stdout.on('data', (text) => { said += text; });
     child.stderr.on('data', (text) => { said += text; });
@@ -34,7 +34,7 @@ async function start(command, args, ready, options = {}) {
         if (child.exitCode !== null || Date.now() - begun > 20_000) throw new Error(`${command} did not start:\n${said}`);
         await new Promise((done) => setTimeout(done, 50));
     }
-    return { pid: child.pid, said: () => said, stop: () => new Promise((done) => { child.on('exit', done); child.kill('SIGKILL'); }) };
+    return { pid: child.pid, said: () => said, stop: () => new Promise((done) => { child.on('exit', done); child.kill(endSignal); }) };
 }
 
 const accepts = (port) => () => new Promise((done) => {
@@ -42,10 +42,33 @@ const accepts = (port) => () => new Promise((done) => {
     probe.on('error', () => done(false));
 });
 
+/** A redis-server of its own, on the server's CPU, with nothing in it and nothing written to a disk. */
+export async function startRedis(work) {
+    const dir = mkdtempSync(join(work, 'redis-'));
+    const [port, socket] = [await freePorts(), join(dir, 'redis.sock')];
+    const args = ['--port', `${port}`, '--bind', '127.0.0.1', '--unixsocket', socket, '--dir', dir, '--save', '', '--appendonly', 'no'];
+    const server = await start('redis-server', args, (said) => said().includes('eady to accept connections at') && existsSync(socket));
+    const stop = async () => { await server.stop(); rmSync(dir, { recursive: true, force: true }); };
+    return { ...server, stop, port, socket };
+}
+
+/** A subject that has a redis-server beside it, whose CPU counts. */
+async function withRedis(work, subject) {
+    const redis = await startRedis(work);
+    try {
+        const server = await subject(redis);
+        const stop = async () => { await server.stop(); await redis.stop(); };
+        return { ...server, pid: [server.pid, redis.pid], stop };
+    } catch (error) {
+        await redis.stop();
+        throw error;
+    }
+}
+
 const LONG = 'max_bytes=100000000000&max_time=3600';
 
 export function subjects({ longtail, rtload, work }) {
-    return {
+    const here = {
         async bare() {
             const port = await freePorts();
             const server = await start(rtload, ['bare', '--port', `${port}`, '--pub-port', `${port + 1}`], accepts(port + 1));
@@ -61,8 +84,12 @@ export function subjects({ longtail, rtload, work }) {
             };
         },
 
-        async longtail() {
-            const args = ['--open', '--listen', '127.0.0.1:0', '--tcp-listen', '127.0.0.1:0'];
+        'longtail with Redis': () => withRedis(work, (redis) => here.longtail('--redis', `redis+unix://${redis.socket}`)),
+
+        'nchan with Redis': () => withRedis(work, (redis) => here.nchan(redis)),
+
+        async longtail(...options) {
+            const args = ['--open', '--listen', '127.0.0.1:0', '--tcp-listen', '127.0.0.1:0', ...options];
             const server = await start(longtail, args, (said) => said().includes('the log is read'));
             const base = /http:\/\/(127[\d.]+:\d+)/.exec(server.said())[1];
             const tcp = /tcp:\/\/(127[\d.]+:\d+)/.exec(server.said())[1];
@@ -83,10 +110,11 @@ export function subjects({ longtail, rtload, work }) {
             };
         },
 
-        async nchan() {
+        async nchan(redis) {
             const module = nchanModule(work);
             const port = await freePorts();
             const dir = mkdtempSync(join(work, 'nginx-'));
+            const pass = redis ? 'nchan_redis_pass log;' : '';
             writeFileSync(join(dir, 'nginx.conf'), `
                 load_module ${module};
                 worker_processes 1;
@@ -102,15 +130,17 @@ export function subjects({ longtail, rtload, work }) {
                     uwsgi_temp_path ${dir}/uwsgi; scgi_temp_path ${dir}/scgi;
                     keepalive_requests 10000000; keepalive_timeout 3600;
                     nchan_shared_memory_size 512M;
+                    ${redis ? `upstream log { nchan_redis_server redis://127.0.0.1:${redis.port}; }` : ''}
                     server {
                         listen 127.0.0.1:${port} backlog=4096;
                         # Its default of 10 messages would lose most of a burst for long-pollers.
                         nchan_message_buffer_length 1000;
-                        location ~ /pub/(.+)$ { nchan_publisher; nchan_channel_id $1; }
-                        location ~ /sub/(.+)$ { nchan_subscriber; nchan_channel_id $1; nchan_subscriber_first_message newest; }
+                        location ~ /pub/(.+)$ { ${pass} nchan_publisher; nchan_channel_id $1; }
+                        location ~ /sub/(.+)$ { ${pass} nchan_subscriber; nchan_channel_id $1; nchan_subscriber_first_message newest; }
                     }
                 }`);
-            const server = await start('nginx', ['-p', dir, '-c', join(dir, 'nginx.conf')], accepts(port));
+            // Its workers outlive a master that is killed.
+            const server = await start('nginx', ['-p', dir, '-c', join(dir, 'nginx.conf')], accepts(port), 'SIGTERM');
             const base = `127.0.0.1:${port}`;
             return {
                 ...server,
@@ -142,6 +172,7 @@ export function subjects({ longtail, rtload, work }) {
             };
         },
     };
+    return here;
 }
 
 /** Debian's module, unpacked beside us: installing it would load it into every nginx of this machine. */

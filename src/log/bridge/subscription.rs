@@ -156,7 +156,7 @@ impl Subscription {
                 }
                 _ = tick.tick() => {
                     is_due = true;
-                    if self.control.as_ref().is_some_and(|control| self.log.has_moved(control)) {
+                    if self.control.as_ref().is_some_and(|control| self.log.has_moved(control.server().1)) {
                         return Err(Ended::Moved);
                     }
                 }

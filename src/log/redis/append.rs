@@ -6,11 +6,12 @@
 //! unknown outcome, and the next batch's number keeps it from running later.
 
 use super::connection::{ANSWER_TIMEOUT, APPEND, Connection, TRIM};
+use super::own::Stretch;
 use super::{RedisLog, ScriptError, draft_fields, functions};
-use crate::cursor::{Cursor, Epoch};
+use crate::cursor::{Cursor, Epoch, Id};
 use crate::log::AppendError;
 use crate::log::memory::KEY_LIFE;
-use crate::message::Draft;
+use crate::message::{Draft, Message, Payload};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -30,6 +31,10 @@ const BATCH_BYTES: usize = 1 << 20;
 
 /// How often the retention is looked after.
 const TRIM_PERIOD: Duration = Duration::from_secs(5);
+
+/// How long batches do not look for entries that have grown too old, once one has. With one message a batch
+/// that would be a good part of the work.
+const AGEING: Duration = Duration::from_millis(100);
 
 /// How often sentinels, where there are any, are asked whether the primary is still the one.
 const LOOK_PERIOD: Duration = Duration::from_secs(1);
@@ -112,7 +117,8 @@ fn size(drafts: &[Draft]) -> usize {
 
 /// The appender's task. It ends with the log.
 pub(super) async fn run(log: Weak<RedisLog>, mut jobs: mpsc::Receiver<Job>, timeout: Duration) {
-    let mut node = Node { record: None, batch: 0, connection: None, timeout, untrimmed: None, obstacle: None };
+    let mut node =
+        Node { record: None, batch: 0, connection: None, timeout, aged_at: None, untrimmed: None, obstacle: None };
     let mut look = tokio::time::interval(LOOK_PERIOD.mul_f64(0.8 + 0.4 * fastrand::f64()));
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut trim = tokio::time::interval(TRIM_PERIOD.mul_f64(0.8 + 0.4 * fastrand::f64()));
@@ -154,6 +160,8 @@ struct Node {
     batch: u64,
     connection: Option<Connection>,
     timeout: Duration,
+    /// When a batch has looked for entries that are too old.
+    aged_at: Option<Instant>,
     /// Why it could not be trimmed, as it was logged.
     untrimmed: Option<String>,
     /// What stands against the function library, as it was logged.
@@ -182,9 +190,11 @@ impl Node {
         let messages = jobs.iter().map(|job| job.drafts.len()).sum::<usize>();
         log.metrics.append_seconds.observe(began.elapsed().as_secs_f64());
         match settled {
-            Ok(cursors) => {
+            Ok(appended) => {
                 log.metrics.appended.inc_by(messages as u64);
-                let mut cursors = cursors.into_iter();
+                // Before anybody is answered: a publisher that has its answer finds its message read.
+                log.own.push(appended.stretch(&jobs, log.config.max_payload));
+                let mut cursors = appended.places.into_iter().map(|(cursor, _)| cursor);
                 for job in jobs {
                     let count = job.drafts.len();
                     let _ = job.answer.send(Ok(cursors.by_ref().take(count).collect()));
@@ -203,7 +213,7 @@ impl Node {
     }
 
     /// Sends the batch until its outcome is known or the time is up.
-    async fn settle(&mut self, log: &RedisLog, jobs: &[Job]) -> Answer {
+    async fn settle(&mut self, log: &RedisLog, jobs: &[Job]) -> Result<Appended, AppendError> {
         let deadline = Instant::now() + self.timeout;
         let mut pause = FIRST_PAUSE;
         // Whether a copy is under way that Redis may still run.
@@ -211,7 +221,7 @@ impl Node {
         let mut reason = String::new();
         while Instant::now() < deadline {
             match self.attempt(log, jobs).await {
-                Ok(cursors) => return Ok(cursors),
+                Ok(appended) => return Ok(appended),
                 Err(ScriptError::Refused(error)) if unanswered => {
                     // The refusal is of this copy; the other may have run, or may run yet.
                     warn!(%error, "Redis refused a batch of which it has another copy");
@@ -230,17 +240,22 @@ impl Node {
         Err(if unanswered { AppendError::OutcomeUnknown } else { AppendError::Unavailable(reason) })
     }
 
-    async fn attempt(&mut self, log: &RedisLog, jobs: &[Job]) -> Result<Vec<Cursor>, ScriptError> {
+    async fn attempt(&mut self, log: &RedisLog, jobs: &[Job]) -> Result<Appended, ScriptError> {
         self.connected(log).await?;
         let record = self.record.get_or_insert_with(|| log.keys.beside(&format!("node:{}", uuid::Uuid::new_v4())));
         let retention = log.config.retention;
+        let looks_at_ages = self.aged_at.is_none_or(|at| at.elapsed() >= AGEING);
+        // Readers may see a message before replicas have it, but need not wait for them: XREAD is faster then.
+        let position = if log.config.wait_replicas == 0 { log.own.position() } else { None };
         let mut keys = vec![log.keys.log.clone(), record.clone()];
         let mut args = vec![
             Epoch::random().to_string(),
             self.batch.to_string(),
             retention.messages.to_string(),
-            retention.age.as_millis().to_string(),
+            if looks_at_ages { retention.age.as_millis().to_string() } else { String::new() },
             KEY_LIFE.as_millis().to_string(),
+            position.map_or_else(String::new, |at| at.id.to_string()),
+            position.map_or_else(String::new, |at| at.epoch.to_string()),
         ];
         let mut messages = 0;
         for draft in jobs.iter().flat_map(|job| &job.drafts) {
@@ -261,13 +276,15 @@ impl Node {
             0 => connection.run(&APPEND, &keys, &args).await?,
             replicas => connection.run_and_wait(&APPEND, &keys, &args, replicas).await?,
         };
-        let cursors = super::text(&reply)
-            .and_then(|cursors| cursors.split(' ').map(|cursor| cursor.parse().ok()).collect::<Option<Vec<Cursor>>>());
-        let cursors = cursors.filter(|cursors| cursors.len() == messages).ok_or(ScriptError::Unexpected)?;
-        if let Some(newest) = cursors.iter().max_by_key(|cursor| cursor.id) {
+        if looks_at_ages {
+            self.aged_at = Some(Instant::now());
+        }
+        let appended = super::text(&reply).and_then(Appended::parse);
+        let appended = appended.filter(|it| it.places.len() == messages).ok_or(ScriptError::Unexpected)?;
+        if let Some((newest, _)) = appended.places.iter().rfind(|(_, is_new)| *is_new) {
             log.note_seen(*newest);
         }
-        Ok(cursors)
+        Ok(appended)
     }
 
     async fn connected(&mut self, log: &RedisLog) -> Result<(), ScriptError> {
@@ -345,6 +362,55 @@ impl Node {
     }
 }
 
+/// The script's answer.
+#[derive(Debug, PartialEq)]
+struct Appended {
+    epoch: Epoch,
+    /// The position behind which there is nothing but this batch.
+    after: Option<Id>,
+    /// Where each draft is, and whether it is an entry of this batch: the others had their key before.
+    places: Vec<(Cursor, bool)>,
+}
+
+impl Appended {
+    fn parse(text: &str) -> Option<Appended> {
+        let mut words = text.split(' ');
+        let epoch = words.next()?.parse().ok()?;
+        let floor: Id = words.next()?.parse().ok()?;
+        let after = match words.next()? {
+            "-" => None,
+            position => Some(position.parse().ok()?),
+        };
+        let place = |word: &str| match word.contains('.') {
+            true => Some((word.parse().ok()?, false)),
+            false => Some((Cursor { id: word.parse().ok()?, epoch }, true)),
+        };
+        let places = words.map(place).collect::<Option<_>>()?;
+        // Trimmed beyond the position: what was there is gone unseen, and XREAD's side knows how to say that.
+        Some(Appended { epoch, after: after.filter(|after| *after >= floor), places })
+    }
+
+    /// The batch as what its entries say, if they are all there is behind what the tail has read.
+    fn stretch(&self, jobs: &[Job], max_payload: usize) -> Option<Stretch> {
+        let after = self.after?;
+        let mut messages = Vec::with_capacity(self.places.len());
+        let mut last = after;
+        for (draft, (cursor, is_new)) in jobs.iter().flat_map(|job| &job.drafts).zip(&self.places) {
+            if !is_new {
+                continue;
+            }
+            // Whoever reads the entry skips it where it is too long for him; so do we.
+            if cursor.id <= last || !Payload::fits(draft.payload.as_str(), max_payload) {
+                return None;
+            }
+            last = cursor.id;
+            let (channel, event) = (draft.channel.clone(), draft.event.clone());
+            messages.push(Arc::new(Message::new(Some(*cursor), channel, event, &draft.payload, draft.exclude.clone())));
+        }
+        Some(Stretch { epoch: self.epoch, after, messages })
+    }
+}
+
 /// What went wrong before the batch was sent says nothing about the batch.
 fn not_sent(error: ScriptError) -> ScriptError {
     match error {
@@ -357,4 +423,25 @@ fn not_sent(error: ScriptError) -> ScriptError {
 async fn rest(pause: &mut Duration) {
     tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64())).await;
     *pause = (*pause * 2).min(LONGEST_PAUSE);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers() {
+        let id = |text: &str| text.parse::<Id>().expect("an id");
+        let cursor = |text: &str| text.parse::<Cursor>().expect("a cursor");
+        let parsed = Appended::parse("k3 1-0 4-2 5-0 2-1.j1 5-1").expect("an answer");
+        let places = vec![(cursor("5-0.k3"), true), (cursor("2-1.j1"), false), (cursor("5-1.k3"), true)];
+        assert_eq!((parsed.after, parsed.places), (Some(id("4-2")), places));
+        // Somebody else's entries are between, or some were dropped unseen.
+        for text in ["k3 0-0 - 5-0", "k3 4-3 4-2 5-0"] {
+            assert_eq!(Appended::parse(text).map(|parsed| parsed.after), Some(None), "{text}");
+        }
+        for text in ["", "k3", "k3 0-0", "k3 0-0 x", "k3 0-0 - ", "k3 0-0 - 5", "K3 0-0 - 5-0", "k3 0-0 - 5-0.K"] {
+            assert_eq!(Appended::parse(text), None, "{text}");
+        }
+    }
 }

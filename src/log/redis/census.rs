@@ -34,7 +34,7 @@ impl RedisCensus {
 
     async fn run(&self, script: &Script, keys: &[&str], args: &[String]) -> Result<Value, Unreachable> {
         let mut slot = self.connection.lock().await;
-        if slot.as_ref().is_some_and(|connection| self.log.has_moved(connection)) {
+        if slot.as_ref().is_some_and(|connection| self.log.has_moved(connection.server().1)) {
             *slot = None;
         }
         let answer = async {

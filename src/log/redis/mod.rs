@@ -14,6 +14,7 @@ mod facts;
 mod functions;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+mod own;
 mod tail;
 
 pub use census::RedisCensus;
@@ -62,6 +63,7 @@ pub struct RedisLog {
     /// lost its end.
     seen: Mutex<Option<Cursor>>,
     appender: append::Appender,
+    own: own::Own,
     reader: tokio::sync::Mutex<Option<Connection>>,
     volatile: broadcast::Sender<Arc<Message>>,
     skipped: Skipped,
@@ -107,6 +109,7 @@ impl RedisLog {
         let metrics = Metrics::default();
         let log = Arc::new(RedisLog {
             appender,
+            own: own::Own::default(),
             endpoint,
             keys,
             config,
@@ -168,10 +171,10 @@ impl RedisLog {
         Ok(connection)
     }
 
-    /// Whether a connection leads to another server than the newest one: the log has moved (a failover),
-    /// and a primary that was replaced in good order keeps its connections for a while.
-    pub(in crate::log) fn has_moved(&self, connection: &Connection) -> bool {
-        *self.server.lock() != connection.server().1
+    /// Whether a connection to this server (its `run_id`) leads to another than the newest one does: the log
+    /// has moved (a failover), and a primary that was replaced in good order keeps its connections for a while.
+    pub(in crate::log) fn has_moved(&self, server: &str) -> bool {
+        *self.server.lock() != server
     }
 
     /// Finds the log's extent, and makes it whole: see `lua/open.lua`.

@@ -1,12 +1,17 @@
-//! The node's tail: one blocking `XREAD`, and the log's identity behind each.
+//! The node's tail: one blocking `XREAD`, and the log's identity behind each; and what the node has appended
+//! itself, which comes sooner (see [`own`](super::own)).
 
+use super::own::Stretch;
 use super::{RedisLog, entry};
 use crate::cursor::{Cursor, Id};
-use crate::log::{Resolved, TailEvent};
+use crate::log::memory::now_ms;
+use crate::log::{Extent, Resolved, TailEvent};
+use crate::message::Message;
 use redis::Value;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::broadcast::error::RecvError;
+use tokio::time::Instant;
 use tokio_stream::Stream;
 use tracing::{info, warn};
 
@@ -18,6 +23,11 @@ const BLOCK: Duration = Duration::from_millis(1000);
 
 /// How long Redis may take beyond that before it is taken for gone.
 const GRACE: Duration = Duration::from_secs(2);
+
+/// While this node's appends follow one another, each looks at the log for the tail, and an `XREAD` would only
+/// repeat that. This long after the last one the tail reads again itself, so that is by how much an
+/// entry of somebody else may come later.
+const QUIET: Duration = Duration::from_millis(1);
 
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
@@ -51,6 +61,7 @@ fn durable(log: Arc<RedisLog>) -> impl Stream<Item = TailEvent> + Send {
         let mut is_lost = false;
         let mut reported = String::new();
         loop {
+            log.own.leave();
             let opened = async {
                 let mut connection = log.connect(BLOCK + GRACE).await?;
                 let extent = log.open(&mut connection).await?;
@@ -81,30 +92,50 @@ fn durable(log: Arc<RedisLog>) -> impl Stream<Item = TailEvent> + Send {
             }
             pause = FIRST_PAUSE;
             log.metrics.reachable.set(1);
-            // Entries are as old as Redis's clock says.
-            let skew_ms = extent.now_ms as i64 - crate::log::memory::now_ms() as i64;
-
             // Goes on where it stood, if the log still holds that.
             let epoch = extent.epoch;
             let from = match at.map(|at| extent.resolve(at)) {
                 None => extent.floor,
                 Some(Resolved::At(id) | Resolved::Gap(id)) => id,
             };
+            let mut place = Place::new(Cursor { id: from, epoch }, &extent);
             let end = extent.end;
-            let mut at_id = from;
-            at = Some(Cursor { id: from, epoch });
             yield TailEvent::Opened(extent);
             yield TailEvent::Entries { after: from, messages: Vec::new(), upto: from };
-            loop {
-                if log.has_moved(&connection) {
+            let server = connection.server().1.to_owned();
+            'read: loop {
+                if log.has_moved(&server) {
                     info!("the log has moved to another server");
                     break;
                 }
-                if !caught_up && at_id >= end {
+                if !caught_up && place.at.id >= end {
                     caught_up = true;
                     yield TailEvent::CaughtUp;
                 }
-                let read = connection.read_and_identify(&log.keys.log, &at_id.to_string(), COUNT, BLOCK).await;
+                if caught_up {
+                    log.own.stand(place.at);
+                }
+                let mut has_own = false;
+                let read = {
+                    let from = place.at.id.to_string();
+                    let read = connection.read_and_identify(&log.keys.log, &from, COUNT, BLOCK);
+                    tokio::pin!(read);
+                    loop {
+                        tokio::select! {
+                            biased;
+                            own = log.own.next() => {
+                                if log.has_moved(&server) {
+                                    continue 'read;
+                                }
+                                if let Some(event) = place.follow(&log, own) {
+                                    has_own = true;
+                                    yield event;
+                                }
+                            }
+                            read = &mut read => break read,
+                        }
+                    }
+                };
                 let [read, groups] = match read {
                     Ok(replies) => replies,
                     Err(error) => {
@@ -118,33 +149,88 @@ fn durable(log: Arc<RedisLog>) -> impl Stream<Item = TailEvent> + Send {
                 let Some((_, floor)) = entry::identity(&groups).filter(|(now, _)| *now == epoch) else {
                     break;
                 };
-                let Some((messages, upto)) = take(&log, &read, Cursor { id: at_id, epoch }) else {
+                let Some((messages, upto)) = take(&log, &read, place.at) else {
                     warn!("the log's entries make no sense");
                     tokio::time::sleep(LONGEST_PAUSE).await;
                     break;
                 };
                 // Trimmed beyond what was read: entries between are gone unseen.
-                let after = at_id.max(floor);
-                let upto = upto.max(after);
-                if upto > at_id {
-                    at_id = upto;
-                    let age_ms = crate::log::memory::now_ms() as i64 + skew_ms - upto.ms as i64;
-                    log.metrics.lag.set(age_ms.max(0) as f64 / 1000.0);
-                    at = Some(Cursor { id: upto, epoch });
-                    yield TailEvent::Entries { after, messages, upto };
+                let after = place.at.id.max(floor);
+                if let Some(event) = place.go_on(&log, after, messages, upto.max(after)) {
+                    yield event;
+                }
+                if !has_own {
+                    continue;
+                }
+                log.own.stand(place.at);
+                let mut last = Instant::now();
+                let quiet = tokio::time::sleep(QUIET);
+                tokio::pin!(quiet);
+                loop {
+                    tokio::select! {
+                        biased;
+                        own = log.own.next() => {
+                            if log.has_moved(&server) {
+                                continue 'read;
+                            }
+                            let Some(event) = place.follow(&log, own) else { continue 'read };
+                            last = Instant::now();
+                            yield event;
+                        }
+                        // Not set anew by each append, which would cost more than it does to look again.
+                        () = &mut quiet => {
+                            if last.elapsed() >= QUIET {
+                                break;
+                            }
+                            quiet.as_mut().reset(last + QUIET);
+                        }
+                    }
                 }
             }
+            at = Some(place.at);
         }
     }
 }
 
-type Batch = (Vec<Arc<crate::message::Message>>, Id);
+/// Up to where everything was read.
+struct Place {
+    at: Cursor,
+    /// How far Redis's clock is ahead of ours: entries are as old as Redis's says.
+    skew_ms: i64,
+}
+
+impl Place {
+    fn new(at: Cursor, extent: &Extent) -> Place {
+        Place { at, skew_ms: extent.now_ms as i64 - now_ms() as i64 }
+    }
+
+    /// Goes on to `upto`, if that is any further.
+    fn go_on(&mut self, log: &RedisLog, after: Id, messages: Vec<Arc<Message>>, upto: Id) -> Option<TailEvent> {
+        if upto <= self.at.id {
+            return None;
+        }
+        self.at.id = upto;
+        let age_ms = now_ms() as i64 + self.skew_ms - upto.ms as i64;
+        log.metrics.lag.set(age_ms.max(0) as f64 / 1000.0);
+        Some(TailEvent::Entries { after, messages, upto })
+    }
+
+    /// Goes on with what this node has appended, if it continues this place.
+    fn follow(&mut self, log: &RedisLog, own: Option<Stretch>) -> Option<TailEvent> {
+        let (messages, upto) = own?.beyond(self.at)?;
+        self.go_on(log, self.at.id, messages, upto)
+    }
+}
+
+type Batch = (Vec<Arc<Message>>, Id);
 
 fn take(log: &RedisLog, read: &Value, at: Cursor) -> Option<Batch> {
-    let entries = entry::read_entries(read)?;
+    let mut entries = entry::read_entries(read)?;
     let upto = entries.last().map_or(at.id, |entry| entry.id);
     if upto > at.id {
         log.note_seen(Cursor { id: upto, epoch: at.epoch });
     }
+    // Our own among them may have come sooner.
+    entries.retain(|entry| entry.id > at.id);
     Some((log.messages(entries, at.epoch), upto))
 }

@@ -1,39 +1,45 @@
 -- Appends a batch: idempotency keys, entries, this node's record and the trim in one step.
 -- KEYS[2]: the node's record of its last batch; KEYS[3…]: idempotency keys.
--- ARGV: an epoch for a log that needs one, the batch's number, entries kept, age kept in ms,
--- life of an idempotency key in ms; then for each message: the index of its key in KEYS or 0, how
+-- ARGV: an epoch for a log that needs one, the batch's number, entries kept, age kept in ms (or nothing: ages
+-- are not looked at this time), life of an idempotency key in ms, the position that the node's tail has read
+-- up to (or nothing) and that one's epoch; then for each message: the index of its key in KEYS or 0, how
 -- many fields and values, and these.
+-- Answers, in one text: the epoch, the floor, the tail's position if nothing but this batch is behind it or
+-- `-`; then for each message its id, or the whole cursor of the one that had its key.
+--
+-- Numbers that Redis is given are texts here: it makes a text of each number, at the cost of a small command.
 --
 -- A node numbers its batches and has one under way. A batch that comes again is answered from the
 -- record; one that comes after a later one is refused, so what was given up is never appended later.
 local record = redis.call('GET', KEYS[2])
-local number = tonumber(ARGV[2])
 if record then
   local last, answer = string.match(record, '^(%d+) (.*)$')
-  if tonumber(last) == number then
+  if last == ARGV[2] then
     -- A write, so that a WAIT behind it proves something: it looks at its own connection's writes only.
     redis.call('PEXPIRE', KEYS[2], 600000)
     return answer
   end
-  if tonumber(last) > number then return redis.error_reply('LATE a later batch of this node was appended') end
+  if tonumber(last) > tonumber(ARGV[2]) then return redis.error_reply('LATE a later batch of this node was appended') end
 end
 
 local log = ensure(ARGV[1])
-local cursors = {}
-local at = 6
-while at <= #ARGV do
+local answer = { log.epoch, log.floor, '-' }
+if ARGV[7] == log.epoch and #redis.call('XRANGE', LOG, '(' .. ARGV[6], '+', 'COUNT', '1') == 0 then answer[3] = ARGV[6] end
+local at, last = 8, #ARGV
+while at <= last do
   local key, count = tonumber(ARGV[at]), tonumber(ARGV[at + 1])
-  local cursor = key > 0 and redis.call('GET', KEYS[key])
-  if not cursor then
-    cursor = redis.call('XADD', LOG, '*', unpack(ARGV, at + 2, at + 1 + count)) .. '.' .. log.epoch
+  local place = key > 0 and redis.call('GET', KEYS[key])
+  if not place then
+    place = redis.call('XADD', LOG, '*', unpack(ARGV, at + 2, at + 1 + count))
     -- Scripts do not roll back: the key after the entry, or a failure between would leave a key
     -- that answers for a message that is not there.
-    if key > 0 then redis.call('SET', KEYS[key], cursor, 'PX', ARGV[5]) end
+    if key > 0 then redis.call('SET', KEYS[key], place .. '.' .. log.epoch, 'PX', ARGV[5]) end
   end
-  table.insert(cursors, cursor)
+  answer[#answer + 1] = place
   at = at + 2 + count
 end
-local answer = table.concat(cursors, ' ')
-redis.call('SET', KEYS[2], ARGV[2] .. ' ' .. answer, 'PX', 600000)
-trim(log, tonumber(ARGV[3]), tonumber(ARGV[4]))
+answer = table.concat(answer, ' ')
+redis.call('SET', KEYS[2], ARGV[2] .. ' ' .. answer, 'PX', '600000')
+local kept = tonumber(ARGV[3])
+if ARGV[4] ~= '' or redis.call('XLEN', LOG) > kept then trim(log, kept, tonumber(ARGV[4])) end
 return answer

@@ -89,11 +89,11 @@ local function now_ms()
   return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
--- Drops what the retention does not keep, at most 1,000 entries by count a call.
+-- Drops what the retention does not keep, at most 1,000 entries by count a call; without an age by count only.
 local function trim(log, max_length, max_age_ms)
   local dropped, floor = 0, log.floor
-  local oldest = string.format('%.0f-0', math.max(now_ms() - max_age_ms, 0))
-  local first = redis.call('XRANGE', LOG, '-', '+', 'COUNT', 1)[1]
+  local oldest = max_age_ms and string.format('%.0f-0', math.max(now_ms() - max_age_ms, 0))
+  local first = oldest and redis.call('XRANGE', LOG, '-', '+', 'COUNT', 1)[1]
   -- Looked at first: an XREVRANGE from before the first entry walks the whole stream.
   if first and less(first[1], oldest) then
     floor = redis.call('XREVRANGE', LOG, '(' .. oldest, '-', 'COUNT', 1)[1][1]
