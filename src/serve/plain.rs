@@ -82,14 +82,14 @@ pub(super) async fn serve(app: &Arc<App>, io: &mut ClientIo, client: &Client, mu
     loop {
         match parse(&mut input) {
             Parsed::Request(request, _) if request.method() == Method::POST => {
-                answers.begin(app, client, request).await;
+                answers.begin(app, client, *request).await;
                 if answers.under_way.len() >= UNDER_WAY || answers.out.len() >= GATHERED {
                     answers.send(app, io).await?;
                 }
             }
             Parsed::Request(request, whole_head) => {
                 answers.finish(app).await;
-                let reply = router::answer(app, client, request).await;
+                let reply = router::answer(app, client, *request).await;
                 if matches!(reply.body(), Body::Waiting(_)) {
                     let head = app.polls.head(&reply);
                     answers.send(app, io).await?;
@@ -255,7 +255,7 @@ impl Handover {
 /// What the bytes that were read begin with.
 enum Parsed {
     /// A plain request, which is taken out, and its head.
-    Request(Request, Bytes),
+    Request(Box<Request>, Bytes),
     /// A part of something that may become one.
     Part,
     /// Something else.
@@ -312,7 +312,7 @@ fn parse(input: &mut BytesMut) -> Parsed {
     }
     let body = Bytes::copy_from_slice(&input[size..whole]);
     input.advance(whole);
-    let mut request = Request::new(Inbound::Whole(body));
+    let mut request = Box::new(Request::new(Inbound::Whole(body)));
     *request.method_mut() = if is_post { Method::POST } else { Method::GET };
     *request.uri_mut() = uri;
     *request.version_mut() = Version::HTTP_11;
