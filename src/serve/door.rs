@@ -3,9 +3,9 @@
 //! A TLS handshake, where there is a certificate; then HTTP/2 by its preface, else HTTP/1. One port serves them all,
 //! and ALPN only tells a client what it may choose.
 
+use super::client::Client;
 use super::http2::PREFACE;
 use super::io::ClientIo;
-use super::listener::Client;
 use super::reply::{self, Reply};
 use super::request::Request;
 use super::tls::Tls;

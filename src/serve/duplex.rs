@@ -2,9 +2,9 @@
 
 use super::App;
 use super::budget::{Buffer, Loan};
+use super::client::{Client, Taken};
 use super::commands::{Commands, Outcome};
 use super::io::ClientIo;
-use super::listener::{Client, Taken};
 use super::meters::Way;
 use super::publish;
 use super::pump::Pump;

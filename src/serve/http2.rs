@@ -12,8 +12,9 @@ mod stream;
 pub use share::{Metrics, Share};
 
 use super::budget::Buffer;
+use super::client::Client;
+use super::connection::{self, MAX_HEAD};
 use super::io::ClientIo;
-use super::listener::{self, Client, MAX_HEAD};
 use super::reply::{Body, Pieces, Reply};
 use super::request::{ExtendedConnect, Inbound};
 use super::socket::Socket;
@@ -217,7 +218,7 @@ impl Stream {
         let layer = Box::new(StreamIo::new(send, receive, guard));
         let mut io = ClientIo::over(self.socket, Some(layer), self.app.settings.write_timeout);
         match (taken, body) {
-            (Some(taken), _) => listener::take_over(self.app, io, self.client, *taken),
+            (Some(taken), _) => connection::take_over(self.app, io, self.client, *taken),
             (None, Body::Whole(bytes)) => {
                 let bytes = bytes.unwrap_or_default();
                 match self.app.budget.write(Buffer::of(&bytes), io.write_all(&bytes)).await {

@@ -19,8 +19,9 @@
 
 use super::App;
 use super::budget::Buffer;
+use super::client::{Client, Handover, Taken};
+use super::connection::MAX_HEAD;
 use super::io::ClientIo;
-use super::listener::{Client, Handover, MAX_HEAD, Taken};
 use super::reply::{self, Body, Reply};
 use super::request::{Inbound, Request};
 use super::router;

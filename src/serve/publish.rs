@@ -3,8 +3,8 @@
 use super::App;
 use super::asker::Asker;
 use super::authorize::{Action, Authorizer, Publisher, Question};
+use super::client::Client;
 use super::counts::Census;
-use super::listener::Client;
 use super::meters::Way;
 use super::reply::{self, Reply};
 use super::request::Request;

@@ -1,6 +1,6 @@
 //! Responses: their body, the headers of every transport, and refusals as HTTP.
 
-use super::listener::Handover;
+use super::client::Handover;
 use super::waiting::Waiting;
 use crate::transport::{Code, Refusal};
 use bytes::Bytes;

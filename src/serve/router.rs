@@ -2,7 +2,7 @@
 
 use super::access::{Access, Door, Nearness};
 use super::asker::Asker;
-use super::listener::Client;
+use super::client::Client;
 use super::reply::{self, Body, Reply};
 use super::request::{self, Inbound, Request};
 use super::{App, demo, diagnose, door, pages, publish, subscribe};

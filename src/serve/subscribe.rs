@@ -2,9 +2,9 @@
 
 use super::asker::Asker;
 use super::authorize::{Action, Question, Term};
+use super::client::{Client, Taken};
 use super::commands::Commands;
 use super::lease::Lease;
-use super::listener::{Client, Taken};
 use super::poll::{self, Batch};
 use super::pump::{Pace, Pump, Rollover};
 use super::reply::{self, Body, Reply};

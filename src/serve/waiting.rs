@@ -5,10 +5,10 @@
 use super::App;
 use super::access_log::Entry;
 use super::budget::Buffer;
+use super::client::Client;
 use super::direct::DirectAnswer;
 use super::io::ClientIo;
 use super::limits::Place;
-use super::listener::Client;
 use super::meters::Meter;
 use super::poll::{self, Batch, Collector};
 use super::reply::{self, Reply};
