@@ -5,7 +5,7 @@ mod support;
 use std::time::{Duration, Instant};
 use support::{
     Item, Kind, LineClient, Log, Node, Reader, Request, Response, SOON, Subscription, World, eventually, http::raw,
-    websocket::handshake, within,
+    websocket::handshake, within, write_past,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
@@ -121,22 +121,7 @@ async fn a_slow_reader_disturbs_nobody() {
 
     let sse = node.transport("sse").await;
     let mut witness = Reader::open(&node, &sse, Subscription::to(&["todo"])).await;
-    let payload = format!("\"{}\"", "x".repeat(60_000));
-    let batch = vec![payload; 10];
-    let begun = Instant::now();
-    let mut sent = 0;
-    // More than any socket buffer holds, for longer than a write may take.
-    while sent < 400 || begun.elapsed() < Duration::from_secs(6) {
-        let published = node.publish_all("todo", &batch).await;
-        witness.expect(&published).await;
-        sent += published.len();
-    }
-    for mut stream in slow {
-        let mut rest = Vec::new();
-        within(SOON, "the end of a slow reader", stream.read_to_end(&mut rest)).await.ok();
-        let all = sent * 60_000;
-        assert!(rest.len() < all, "it was ended before it had all {all} bytes");
-    }
+    write_past(&node, &mut witness, slow).await;
     let new = node.publish_numbers("todo", 1).await;
     witness.expect(&new).await;
 }

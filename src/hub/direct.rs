@@ -306,6 +306,12 @@ impl Fresh {
         self.messages.len() >= LIMIT.messages
     }
 
+    /// Whether any of the messages behind the first `before` is of a channel of those.
+    pub(super) fn repeats(&self, before: usize) -> bool {
+        let (first, rest) = self.messages.split_at(before.min(self.messages.len()));
+        rest.iter().any(|(slot, _)| first.iter().any(|(known, _)| known == slot))
+    }
+
     /// What concerns everybody makes single news needless.
     pub(super) fn upset(&mut self) {
         self.messages.clear();

@@ -93,7 +93,8 @@ pub(super) async fn follow(hub: &Arc<Hub>) {
     }
 }
 
-/// Lets those run who are about to publish, for as long as any do, and not for long.
+/// Lets those run who are about to publish, for as long as what they bring can go out in the same writes, and not for
+/// long. News of channels that had none yet would only make those wait that are there.
 async fn gather(hub: &Hub) {
     let begun = Instant::now();
     loop {
@@ -102,7 +103,7 @@ async fn gather(hub: &Hub) {
         let mut tail = hub.tail.lock();
         let Some(tail) = tail.as_mut() else { return };
         tail.take_in(hub);
-        if tail.fresh.messages.len() == before || tail.fresh.is_full() || begun.elapsed() > GATHERING {
+        if !tail.fresh.repeats(before) || tail.fresh.is_full() || begun.elapsed() > GATHERING {
             return;
         }
     }

@@ -51,7 +51,8 @@ pub use websocket::RawWebSocket;
 pub use world::{Log, World, each_transport};
 
 use std::future::Future;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 /// How long anything may take that should be there "at once". Generous: the tests share a small
 /// machine, and a test that passes never waits for it.
@@ -76,6 +77,25 @@ pub async fn eventually<T>(what: &str, ask: impl AsyncFn() -> Option<T>) -> T {
         }
     })
     .await
+}
+
+/// Publishes to `todo` for longer than a write may take (1 s, as the nodes of these tests are set), more than any socket
+/// buffer holds: who reads gets all of it, and those who do not read are let go.
+pub async fn write_past<S: AsyncRead + Unpin>(node: &Node, witness: &mut Reader, slow: Vec<S>) {
+    let batch = vec![format!("\"{}\"", "x".repeat(60_000)); 10];
+    let begun = Instant::now();
+    let mut sent = 0;
+    while sent < 400 || begun.elapsed() < Duration::from_secs(6) {
+        let published = node.publish_all("todo", &batch).await;
+        witness.expect(&published).await;
+        sent += published.len();
+    }
+    for mut stream in slow {
+        let mut rest = Vec::new();
+        within(SOON, "the end of a slow reader", stream.read_to_end(&mut rest)).await.ok();
+        let all = sent * 60_000;
+        assert!(rest.len() < all, "it was ended before it had all {all} bytes");
+    }
 }
 
 /// Percent-encodes a query value, every byte that is not a letter or a digit.
