@@ -210,6 +210,31 @@ async fn an_ambiguous_request_is_the_last_of_its_connection() {
     assert_eq!(answer["messages"][0]["data"], 1, "{answer}");
 }
 
+/// A body that a `GET` has is not read where a stream or a waiting poll takes the connection over: what comes behind the
+/// answer is no request, also if it comes late.
+#[tokio::test]
+async fn the_body_of_a_get_is_no_request() {
+    for args in [&[][..], &["--plain-requests", "false"]] {
+        let node = Node::start(args).await;
+        node.publish("a", "1").await;
+        for target in
+            ["/xhr-stream?channel=a&cursor=earliest&max_bytes=1", "/sse?channel=b", "/long-poll?channel=b&timeout=1"]
+        {
+            let mut stream = TcpStream::connect(node.http).await.expect("connect");
+            let head =
+                format!("GET {target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n", SMUGGLED.len());
+            stream.write_all(head.as_bytes()).await.expect("write");
+            // A stream's head is out by now, a poll waits.
+            let first = tokio::time::timeout(Duration::from_millis(300), stream.read(&mut [0; 4096])).await;
+            assert_eq!(first.is_ok(), !target.starts_with("/long-poll"), "{target} {args:?}");
+            stream.write_all(SMUGGLED.as_bytes()).await.ok();
+            let _ = tokio::time::timeout(Duration::from_secs(2), stream.read_to_end(&mut Vec::new())).await;
+        }
+        let answer = node.get("/poll?channel=smuggled&cursor=earliest").await.json();
+        assert_eq!(answer["messages"], serde_json::json!([]), "{args:?}");
+    }
+}
+
 /// The name that a request was sent to, wherever it stands.
 #[tokio::test]
 async fn the_authority_decides_which_host_it_is() {
