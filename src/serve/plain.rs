@@ -342,3 +342,62 @@ fn length(value: &[u8]) -> Option<usize> {
     let digits = std::str::from_utf8(value).ok().filter(|text| text.len() <= 8)?;
     digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// What is found in `bytes`: requests, and whether the rest is a part of one. The rest stays as it was.
+    fn parsed(bytes: &[u8]) -> (Vec<(Method, String, usize)>, bool, BytesMut) {
+        let mut input = BytesMut::from(bytes);
+        let mut requests = Vec::new();
+        loop {
+            match parse(&mut input) {
+                Parsed::Request(request, _) => {
+                    let Inbound::Whole(body) = request.body() else { panic!("its body is there") };
+                    requests.push((request.method().clone(), request.uri().to_string(), body.len()));
+                }
+                Parsed::Part => return (requests, true, input),
+                Parsed::Other => return (requests, false, input),
+            }
+        }
+    }
+
+    #[test]
+    fn a_request_is_taken_when_it_is_whole() {
+        let get = "GET /long-poll?channel=a HTTP/1.1\r\nHost: a\r\n\r\n";
+        let post = "POST /publish?channel=a HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc";
+        let other = "GET /info HTTP/1.1\r\nHost: a\r\n\r\n";
+        let all = [get, post, other].concat();
+        for cut in 0..=all.len() {
+            let (requests, is_part, rest) = parsed(&all.as_bytes()[..cut]);
+            let whole = usize::from(cut >= get.len()) + usize::from(cut >= get.len() + post.len());
+            assert_eq!(requests.len(), whole, "{cut}");
+            assert_eq!(is_part, cut < all.len(), "{cut}");
+            let taken: usize = [get, post][..whole].iter().map(|request| request.len()).sum();
+            assert_eq!(rest, all.as_bytes()[taken..cut], "{cut}");
+        }
+        let (requests, ..) = parsed(all.as_bytes());
+        assert_eq!(requests[0], (Method::GET, "/long-poll?channel=a".to_owned(), 0));
+        assert_eq!(requests[1], (Method::POST, "/publish?channel=a".to_owned(), 3));
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_is_lost_of_what_is_not_taken(
+            start in "(GET|POST|PUT) /(poll|sse|publish|info)[?a-z=%]{0,8} HTTP/1.[01]\r\n",
+            lines in prop::collection::vec("(Content-Length|Connection|Transfer-Encoding|Expect|X)[ :]{1,2}[0-9a-z, +-]{0,8}(\r\n|\n|\r)", 0..4),
+            rest: Vec<u8>,
+        ) {
+            let bytes = [start.as_bytes(), lines.concat().as_bytes(), b"\r\n", &rest].concat();
+            let (_, _, left) = parsed(&bytes);
+            prop_assert!(bytes.ends_with(&left));
+        }
+
+        #[test]
+        fn anything_is_read(bytes: Vec<u8>) {
+            parsed(&bytes);
+        }
+    }
+}
