@@ -203,6 +203,8 @@ impl Subscription {
         if !std::mem::replace(&mut self.is_away, true) {
             self.hub.unseat(&self.seats);
             self.ask_no_longer();
+            // Who is not there has no volatile messages, and gets none when they are old.
+            self.waiter.take_volatile();
         }
     }
 
