@@ -1,8 +1,10 @@
 //! Flags and environment into a [`Config`]. Nothing here does I/O.
 
 mod access;
+mod values;
 
 pub use access::{AccessFlags, Secret};
+pub use values::{AccessLogTo, AddressOrOff};
 
 use crate::cli;
 use crate::log::Retention;
@@ -13,6 +15,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
+use values::{access_log, address, address_or_off, redis_prefix, size, size_or_none};
 
 /// A real-time push server that reaches every client: one log, ten transports, one cursor.
 ///
@@ -283,70 +286,6 @@ pub enum LogFormat {
     Json,
 }
 
-/// Where the access log goes, or nowhere.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum AccessLogTo {
-    /// Nowhere.
-    Off,
-    /// To standard output.
-    Stdout,
-    /// To this file, which is appended to.
-    File(PathBuf),
-}
-
-fn access_log(text: &str) -> Result<AccessLogTo, String> {
-    match text {
-        "" => Err("use a file, `-` for standard output, or `off`".into()),
-        "off" => Ok(AccessLogTo::Off),
-        "-" => Ok(AccessLogTo::Stdout),
-        file => Ok(AccessLogTo::File(file.into())),
-    }
-}
-
-/// An address, or nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AddressOrOff(pub Option<SocketAddr>);
-
-fn address(text: &str) -> Result<SocketAddr, String> {
-    let numeric = text.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
-    numeric.as_deref().unwrap_or(text).parse().map_err(|_| "use an address and a port, as 127.0.0.1:8080".into())
-}
-
-fn address_or_off(text: &str) -> Result<AddressOrOff, String> {
-    if text == "off" {
-        return Ok(AddressOrOff(None));
-    }
-    address(text).map(|address| AddressOrOff(Some(address))).map_err(|mend| format!("{mend}, or off"))
-}
-
-fn redis_prefix(text: &str) -> Result<String, String> {
-    // A brace would move the keys to another Cluster slot than the log's.
-    if text.is_empty()
-        || text.len() > 100
-        || text.chars().any(|c| c.is_control() || c.is_whitespace() || "{}".contains(c))
-    {
-        return Err("use 1 to 100 characters without spaces and braces".into());
-    }
-    Ok(text.into())
-}
-
-fn size_or_none(text: &str) -> Result<usize, String> {
-    if text == "0" { Ok(0) } else { size(text) }
-}
-
-fn size(text: &str) -> Result<usize, String> {
-    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
-    let unit = match text[digits.len()..].trim_start() {
-        "" | "B" => 1,
-        "KiB" | "K" | "k" => 1 << 10,
-        "MiB" | "M" => 1 << 20,
-        "GiB" | "G" => 1 << 30,
-        _ => return Err("use a number of bytes, or one with KiB, MiB or GiB behind it".into()),
-    };
-    let bytes = digits.parse::<usize>().ok().and_then(|n| n.checked_mul(unit)).filter(|bytes| *bytes > 0);
-    bytes.ok_or_else(|| "use a number of bytes above 0, or one with KiB, MiB or GiB behind it".into())
-}
-
 /// The configuration cannot be served. The text says the mend, in one line.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -478,16 +417,6 @@ mod tests {
         let keys = config(&["--publish-key", "secret-one secret-two"]);
         assert_eq!(keys.access.publish_key.len(), 2);
         assert!(!format!("{keys:?}").contains("secret-"), "{keys:?}");
-    }
-
-    #[test]
-    fn sizes() {
-        for (text, bytes) in [("1", 1), ("64KiB", 65536), ("64MiB", 64 << 20), ("2 GiB", 2 << 30)] {
-            assert_eq!(size(text), Ok(bytes));
-        }
-        for text in ["", "0", "-1", "MiB", "1.5MiB", "1TiB", "99999999999999999999GiB"] {
-            assert!(size(text).is_err(), "{text}");
-        }
     }
 
     #[test]

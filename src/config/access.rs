@@ -1,6 +1,7 @@
 //! The flags that say who may do what, and who is believed.
 
-use super::{BadConfig, address};
+use super::BadConfig;
+use super::values::address;
 use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args};
 use hyper::Uri;
