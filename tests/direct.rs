@@ -25,7 +25,10 @@ struct Pipe {
     trouble: u64,
 }
 
-impl Outlet for Pipe {
+/// A socket that writes as it is told.
+struct Socket<W>(W);
+
+impl<W: Fn(&[u8]) -> io::Result<usize> + Send + Sync> Outlet for Socket<W> {
     fn kind(&self) -> Kind<'_> {
         Kind { form: 0, before: b"", lane: 0 }
     }
@@ -33,6 +36,17 @@ impl Outlet for Pipe {
     fn encode(&self, messages: &[Arc<Message>], _upto: Cursor) -> Encoded {
         let bytes = encode(messages);
         Encoded { weight: bytes.len(), bytes: bytes.into() }
+    }
+
+    fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+        (self.0)(bytes)
+    }
+}
+
+impl Pipe {
+    fn outlet(&self) -> Box<dyn Outlet> {
+        let pipe = self.clone();
+        Box::new(Socket(move |bytes: &[u8]| pipe.write(bytes)))
     }
 
     fn write(&self, bytes: &[u8]) -> io::Result<usize> {
@@ -102,7 +116,7 @@ async fn everybody_gets_the_log() {
         let mut subscription = hub.subscribe(Some("test"), &channels, Start::Latest, None, Some(client.clone()));
         let trouble = [0, 7, 50][index % 3];
         let pipe = Pipe { taken: Arc::default(), writes: Arc::default(), trouble };
-        subscription.set_outlet(Box::new(pipe.clone()));
+        subscription.set_outlet(pipe.outlet());
         // Some have a bound that no message keeps to: all of theirs goes by their task.
         let left = if index % 10 == 9 { 1 } else { usize::MAX };
         let task = tokio::spawn(read(subscription, pipe.clone(), left));
@@ -176,28 +190,6 @@ fn numbers_so_far(pipe: &Pipe) -> usize {
     taken[..end].split(|byte| *byte == b'\n').filter(|line| line.starts_with(b"{\"id\"")).count()
 }
 
-/// A socket that takes so many bytes of the message 9, and all of others.
-struct Part {
-    taken: usize,
-    writes: Arc<AtomicU64>,
-}
-
-impl Outlet for Part {
-    fn kind(&self) -> Kind<'_> {
-        Kind { form: 0, before: b"", lane: 0 }
-    }
-
-    fn encode(&self, messages: &[Arc<Message>], _upto: Cursor) -> Encoded {
-        let bytes = encode(messages);
-        Encoded { weight: bytes.len(), bytes: bytes.into() }
-    }
-
-    fn write(&self, bytes: &[u8]) -> io::Result<usize> {
-        self.writes.fetch_add(1, Ordering::Relaxed);
-        Ok(if numbers(bytes).last() == Some(&9) { self.taken } else { bytes.len() })
-    }
-}
-
 /// Readers that stopped at different places of one write share it, and it can be counted once.
 #[tokio::test]
 async fn a_rest_knows_its_whole() {
@@ -211,7 +203,11 @@ async fn a_rest_knows_its_whole() {
         let mut reader = hub.subscribe(None, &["a".parse().expect("valid")], Start::Latest, None, None);
         let writes = Arc::<AtomicU64>::default();
         counts.push(writes.clone());
-        reader.set_outlet(Box::new(Part { taken, writes }));
+        // It takes so many bytes of the message 9, and all of others.
+        reader.set_outlet(Box::new(Socket(move |bytes: &[u8]| {
+            writes.fetch_add(1, Ordering::Relaxed);
+            Ok(if numbers(bytes).last() == Some(&9) { taken } else { bytes.len() })
+        })));
         readers.push(tokio::spawn(poll_fn(move |cx| {
             let rest = reader.unpark().rest;
             if !rest.is_empty() {
