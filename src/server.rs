@@ -11,7 +11,7 @@ use crate::log::memory::MemoryLog;
 use crate::log::redis::{Endpoint, RedisCensus, RedisConfig, RedisLog};
 use crate::serve::{
     self, Access, AccessLog, App, Authorizer, Budget, Connections, Demo, Destination, Drain, Figures, Http2Metrics,
-    KEEPERS, Listeners, Meters, Nearness, Polls, Process, Proxies, Rates, Refused, Settings, Tls,
+    KEEPERS, Listeners, Meters, Nearness, Polls, Process, Proxies, Rates, Reactor, Refused, Settings, Timers, Tls,
 };
 use crate::service::{self, Sockets};
 use crate::transport::{self, params::Limits};
@@ -241,6 +241,8 @@ impl Server {
             keepers: Connections::new(KEEPERS, 0),
             drain,
             access_log,
+            reactor: Reactor::start()?,
+            timers: Timers::start(),
             tls,
             http2: Http2Metrics::new(metrics),
             tcp_address,

@@ -209,7 +209,7 @@ async fn requests(app: &Arc<App>, mut io: ClientIo, client: &Client) -> Option<(
             std::future::pending().await
         })
     });
-    let (blocked, mut reset) = (io.blocked(), io.reset());
+    let (blocked, socket) = (io.blocked(), io.socket().clone());
     let (cork, mut patience) = (io.cork(), Patience::new(app.settings.write_timeout));
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -251,7 +251,7 @@ async fn requests(app: &Arc<App>, mut io: ClientIo, client: &Client) -> Option<(
                 // While an answer is waited for hyper does not read, and would not notice.
                 Poll::Pending => {
                     ticket = None;
-                    reset.as_mut().poll(cx).map(|()| None)
+                    socket.poll_reset(cx).map(|()| None)
                 }
                 Poll::Ready(ended) => Poll::Ready(Some(ended)),
             };

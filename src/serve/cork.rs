@@ -4,6 +4,7 @@
 //! one turn of its task, and a `write` for each would cost more than all the rest. So while hyper has the socket,
 //! what it writes is gathered here, and whoever polls hyper flushes once when it has nothing more to do.
 
+use super::socket::Socket;
 use bytes::{Buf, BytesMut};
 use parking_lot::Mutex;
 use std::future::Future;
@@ -12,7 +13,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
 /// Bytes that are gathered; more is written at once.
@@ -21,14 +21,14 @@ const ROOM: usize = 16 << 10;
 /// Gathers what is written to a socket.
 #[derive(Clone)]
 pub struct Cork {
-    stream: Arc<TcpStream>,
+    socket: Socket,
     gathered: Arc<Mutex<BytesMut>>,
 }
 
 impl Cork {
     /// Over a plain socket.
-    pub fn new(stream: Arc<TcpStream>) -> Cork {
-        Cork { stream, gathered: Arc::default() }
+    pub fn new(socket: Socket) -> Cork {
+        Cork { socket, gathered: Arc::default() }
     }
 
     /// Takes bytes in, if there is room for them.
@@ -50,12 +50,8 @@ impl Cork {
     pub fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut gathered = self.gathered.lock();
         while !gathered.is_empty() {
-            ready!(self.stream.poll_write_ready(cx))?;
-            match self.stream.try_write(&gathered) {
-                Ok(n) => gathered.advance(n),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Poll::Ready(Err(error)),
-            }
+            let written = ready!(self.socket.poll_write_some(cx, &gathered))?;
+            gathered.advance(written);
         }
         if gathered.capacity() > 0 {
             // An idle connection holds no buffer.

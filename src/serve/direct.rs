@@ -2,6 +2,7 @@
 
 use super::poll::Batch;
 use super::pump::{frames_size, write_frames};
+use super::socket::Socket;
 use super::stream::{self, Framing};
 use super::waiting::Answer;
 use crate::cursor::Cursor;
@@ -9,14 +10,12 @@ use crate::hub::{Encoded, Kind, Outlet};
 use crate::message::Message;
 use crate::transport::Envelope;
 use bytes::Bytes;
-use socket2::SockRef;
 use std::io;
 use std::sync::Arc;
-use tokio::net::TcpStream;
 
 /// A plain TCP socket behind a stream's head.
 pub struct Direct {
-    stream: Arc<TcpStream>,
+    socket: Socket,
     envelope: Arc<dyn Envelope>,
     is_chunked: bool,
     /// Kept beside the rest: to ask the envelope would be another piece of memory a delivery.
@@ -28,13 +27,13 @@ pub struct Direct {
 impl Direct {
     /// A way to write to this socket. `framing`: how the body is framed; `None` where there is no HTTP around it.
     /// `lane`: where its writes are counted.
-    pub fn new(stream: Arc<TcpStream>, envelope: Arc<dyn Envelope>, framing: Option<Framing>, lane: usize) -> Direct {
+    pub fn new(socket: Socket, envelope: Arc<dyn Envelope>, framing: Option<Framing>, lane: usize) -> Direct {
         let is_chunked = framing == Some(Framing::Chunked);
         let (before, after) = envelope.around();
         let is_bare = before.is_empty() && after.is_empty();
         // What stands behind a message goes with what stands before it.
         let form = envelope.encoding() as u32 * 2 + u32::from(is_chunked);
-        Direct { stream, envelope, is_chunked, form, lane, is_bare }
+        Direct { socket, envelope, is_chunked, form, lane, is_bare }
     }
 }
 
@@ -53,19 +52,13 @@ impl Outlet for Direct {
     }
 
     fn write(&self, bytes: &[u8]) -> io::Result<usize> {
-        send(&self.stream, bytes)
+        self.socket.write_now(bytes)
     }
-}
-
-/// Past tokio's record of what is ready, which is another piece of memory a delivery. A socket that takes
-/// nothing is found out by its task, which then waits in tokio's way.
-fn send(stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
-    SockRef::from(stream).send(bytes)
 }
 
 /// A plain TCP socket whose client waits for the answer to a poll.
 pub struct DirectAnswer {
-    stream: Arc<TcpStream>,
+    socket: Socket,
     envelope: Arc<dyn Envelope>,
     head: Bytes,
     lane: usize,
@@ -74,14 +67,9 @@ pub struct DirectAnswer {
 impl DirectAnswer {
     /// A way to answer. `head`: what goes before each answer; the same bytes for all of whom the same is to be
     /// told. `None` where the envelope has a part of each client's own.
-    pub fn new(
-        stream: Arc<TcpStream>,
-        envelope: &Arc<dyn Envelope>,
-        head: &Bytes,
-        lane: usize,
-    ) -> Option<DirectAnswer> {
+    pub fn new(socket: Socket, envelope: &Arc<dyn Envelope>, head: &Bytes, lane: usize) -> Option<DirectAnswer> {
         let is_bare = envelope.around() == (b"", b"");
-        is_bare.then(|| DirectAnswer { stream, envelope: envelope.clone(), head: head.clone(), lane })
+        is_bare.then(|| DirectAnswer { socket, envelope: envelope.clone(), head: head.clone(), lane })
     }
 }
 
@@ -97,7 +85,7 @@ impl Outlet for DirectAnswer {
     }
 
     fn write(&self, bytes: &[u8]) -> io::Result<usize> {
-        send(&self.stream, bytes)
+        self.socket.write_now(bytes)
     }
 }
 

@@ -41,14 +41,13 @@ pub async fn secure(app: &App, io: ClientIo) -> Option<(ClientIo, bool)> {
 }
 
 async fn secure_in(tls: &Tls, io: ClientIo, timeout: Duration, write_timeout: Duration) -> Option<(ClientIo, bool)> {
-    let mut first = [0];
     let socket = io.socket().clone();
-    let peeked = tokio::time::timeout(timeout, socket.0.peek(&mut first)).await;
-    if peeked.ok()?.ok()? == 0 || first[0] != HANDSHAKE {
+    let first = tokio::time::timeout(timeout, socket.peek()).await;
+    if first.ok()?.ok()? != Some(HANDSHAKE) {
         return Some((io, false));
     }
     let layer = tls.secure(socket.clone(), timeout).await?;
-    Some((ClientIo::over(socket, Some(layer), write_timeout), true))
+    Some((ClientIo::new(socket, Some(layer), write_timeout), true))
 }
 
 /// Hears the first bytes, and gives them back. `None`: the client is gone, or was too slow.

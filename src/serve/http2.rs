@@ -216,7 +216,7 @@ impl Stream {
         let Ok(send) = respond.send_response(head, body.is_none()) else { return };
         let Some(body) = body else { return guard.ended() };
         let layer = Box::new(StreamIo::new(send, receive, guard));
-        let mut io = ClientIo::over(self.socket, Some(layer), self.app.settings.write_timeout);
+        let mut io = ClientIo::new(self.socket, Some(layer), self.app.settings.write_timeout);
         match (taken, body) {
             (Some(taken), _) => connection::take_over(self.app, io, self.client, *taken),
             (None, Body::Whole(bytes)) => {

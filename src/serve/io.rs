@@ -7,7 +7,7 @@
 use super::cork::{Cork, Patience};
 use super::socket::Socket;
 use bytes::{Buf, Bytes, BytesMut};
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::io;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
@@ -15,8 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, Interest, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 /// Bytes read at a time by [`ClientIo::poll_input`]. They lie on the stack, so that an idle connection
 /// holds no read buffer.
@@ -63,27 +62,17 @@ struct Busy {
     blocked: Option<Arc<AtomicBool>>,
     /// Gathers what hyper writes, while it has the socket.
     cork: Option<Cork>,
-    reset: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
 impl Busy {
     fn is_over(&self) -> bool {
-        self.unread.is_empty()
-            && self.patience.is_none()
-            && self.blocked.is_none()
-            && self.cork.is_none()
-            && self.reset.is_none()
+        self.unread.is_empty() && self.patience.is_none() && self.blocked.is_none() && self.cork.is_none()
     }
 }
 
 impl ClientIo {
-    /// Takes a socket.
-    pub fn new(stream: TcpStream, write_timeout: Duration) -> ClientIo {
-        ClientIo::over(Socket(Arc::new(stream)), None, write_timeout)
-    }
-
-    /// What lies over a socket.
-    pub fn over(socket: Socket, layer: Option<Box<dyn Layer>>, write_timeout: Duration) -> ClientIo {
+    /// A socket, or what lies over it.
+    pub fn new(socket: Socket, layer: Option<Box<dyn Layer>>, write_timeout: Duration) -> ClientIo {
         let write_timeout = u32::try_from(write_timeout.as_millis()).unwrap_or(u32::MAX);
         ClientIo { socket, layer, busy: None, write_timeout }
     }
@@ -105,8 +94,8 @@ impl ClientIo {
     }
 
     /// The socket itself, where bytes go to it as they are.
-    pub fn plain(&self) -> Option<Arc<TcpStream>> {
-        self.layer.is_none().then(|| self.socket.0.clone())
+    pub fn plain(&self) -> Option<Socket> {
+        self.layer.is_none().then(|| self.socket.clone())
     }
 
     /// Writes what the socket takes at once, and says how much that was. Nothing, through a layer.
@@ -118,7 +107,7 @@ impl ClientIo {
         if self.layer.is_some() {
             return Ok(0);
         }
-        match self.socket.0.try_write(bytes) {
+        match self.socket.write_now(bytes) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
             written => written,
         }
@@ -167,18 +156,7 @@ impl ClientIo {
         if let Some(reset) = self.layer.as_mut().and_then(|layer| layer.poll_reset(cx)) {
             return reset;
         }
-        if self.busy().reset.is_none() {
-            self.busy().reset = Some(self.reset());
-        }
-        self.busy().reset.as_mut().map_or(Poll::Pending, |reset| reset.as_mut().poll(cx))
-    }
-
-    /// The same, for who watches while hyper has the socket.
-    pub fn reset(&self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-        let stream = self.socket.0.clone();
-        Box::pin(async move {
-            let _ = stream.ready(Interest::ERROR).await;
-        })
+        self.socket.poll_reset(cx)
     }
 
     /// Shuts our side and reads what is still under way for a moment: a socket that is closed with

@@ -3,16 +3,18 @@
 use super::access::Door;
 use super::client::Client;
 use super::io::ClientIo;
-use super::ports::{prepare, waiting};
-use super::proxy_protocol;
-use super::{App, Drain, connection};
+use super::ports::prepare;
+use super::socket::Socket;
+use super::{App, connection, proxy_protocol, reactor};
 use crate::transport;
+use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::Interest;
+use tokio::net::TcpListener;
 use tokio::sync::mpsc;
-use tracing::{debug, warn};
+use tracing::{debug, error, warn};
 
 /// Where a server listens.
 pub struct Listeners {
@@ -54,17 +56,27 @@ where
     F: Future<Output = ()> + Send + 'static,
     S: Fn(Arc<App>, ClientIo, Client) -> F + Clone + Send + 'static,
 {
-    let drain: Drain = app.drain.clone();
+    // Past tokio, which would take each connection for one of its own.
+    let listener = match listener.into_std().map(mio::net::TcpListener::from_std).and_then(reactor::watched) {
+        Ok(listener) => listener,
+        Err(error) => return error!(%error, "cannot accept connections"),
+    };
+    let drain = app.drain.clone();
     loop {
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = drain.begun() => match waiting(&listener).await {
-                Some(accepted) => accepted,
-                // The listener is dropped with this: no new connections.
-                None => return,
+            accepted = listener.async_io(Interest::READABLE, mio::net::TcpListener::accept) => accepted,
+            // Who has connected in time is answered, or sent away with a word: a listener that is dropped resets those
+            // that it has not accepted.
+            () = drain.begun() => match listener.get_ref().accept() {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                accepted => accepted,
             },
         };
-        let (stream, peer) = match accepted {
+        let accepted = accepted.and_then(|(stream, peer)| {
+            prepare(&stream, app.settings.send_buffer);
+            Ok((app.reactor.add(stream)?, peer.ip().to_canonical()))
+        });
+        let (socket, ip) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
                 // Out of descriptors, mostly. Accepting on at once would spin.
@@ -73,29 +85,26 @@ where
                 continue;
             }
         };
-        let ip = peer.ip().to_canonical();
-        let is_proxy = app.proxies.trusts(ip);
-        prepare(&stream, app.settings.send_buffer);
-        if is_proxy && app.proxies.speak_first && door == Door::Public {
-            tokio::spawn(behind_proxy(app.clone(), stream, ip, alive.clone(), serve.clone()));
+        if app.proxies.trusts(ip) && app.proxies.speak_first && door == Door::Public {
+            tokio::spawn(behind_proxy(app.clone(), socket, ip, alive.clone(), serve.clone()));
         } else if let Some(client) = Client::admit(&app, ip, door, &alive) {
-            let io = ClientIo::new(stream, app.settings.write_timeout);
+            let io = ClientIo::new(socket, None, app.settings.write_timeout);
             tokio::spawn(serve(app.clone(), io, client));
         }
     }
 }
 
 /// A connection that a proxy begins by saying for whom it is.
-async fn behind_proxy<F, S>(app: Arc<App>, mut stream: TcpStream, proxy: IpAddr, alive: mpsc::Sender<()>, serve: S)
+async fn behind_proxy<F, S>(app: Arc<App>, mut socket: Socket, proxy: IpAddr, alive: mpsc::Sender<()>, serve: S)
 where
     F: Future<Output = ()> + Send + 'static,
     S: Fn(Arc<App>, ClientIo, Client) -> F,
 {
-    match tokio::time::timeout(proxy_protocol::PATIENCE, proxy_protocol::read(&mut stream)).await {
+    match tokio::time::timeout(proxy_protocol::PATIENCE, proxy_protocol::read(&mut socket)).await {
         Ok(Ok(ip)) => {
             if let Some(mut client) = Client::admit(&app, ip.unwrap_or(proxy), Door::Public, &alive) {
                 client.is_passed_on = true;
-                let io = ClientIo::new(stream, app.settings.write_timeout);
+                let io = ClientIo::new(socket, None, app.settings.write_timeout);
                 tokio::spawn(serve(app, io, client));
             }
         }

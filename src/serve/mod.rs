@@ -38,6 +38,7 @@ mod proxy_protocol;
 mod publish;
 mod pump;
 mod rates;
+mod reactor;
 mod refused;
 mod reply;
 mod request;
@@ -47,6 +48,7 @@ mod signature;
 mod socket;
 mod stream;
 mod subscribe;
+mod timers;
 mod tls;
 mod tokens;
 mod waiting;
@@ -69,7 +71,9 @@ pub use ports::bind;
 pub use process::Process;
 pub use proxies::Proxies;
 pub use rates::Rates;
+pub use reactor::Reactor;
 pub use refused::Refused;
+pub use timers::Timers;
 pub use tls::{BadCertificate, Tls};
 pub use tokens::{BadKey, Tokens};
 pub use waiting::Shared as Polls;
@@ -111,6 +115,10 @@ pub struct App {
     pub keepers: Arc<Connections>,
     /// Whether we are going.
     pub drain: Drain,
+    /// Where clients' sockets are watched.
+    pub reactor: Arc<Reactor>,
+    /// Timers of parked readers.
+    pub timers: Arc<Timers>,
     /// The certificate, where there is one.
     pub tls: Option<Arc<Tls>>,
     /// What is counted of HTTP/2.

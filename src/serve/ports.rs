@@ -1,12 +1,11 @@
 //! Sockets that listen, and what is set on those that they give.
 
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
-use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
-use std::task::Poll;
+use std::os::fd::AsFd;
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 
 /// Connections that may wait to be accepted: a page full of readers comes back at once after a drain.
 const BACKLOG: i32 = 4096;
@@ -32,27 +31,17 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     bind().map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")))
 }
 
-/// A connection that waits to be accepted. Who has connected in time is answered, or sent away with a
-/// word: a listener that is dropped resets those that it has not accepted.
-pub async fn waiting(listener: &TcpListener) -> Option<io::Result<(TcpStream, SocketAddr)>> {
-    // Without tokio's budget: used up, it would look as if nobody waited.
-    let accepted = tokio::task::unconstrained(poll_fn(|cx| Poll::Ready(listener.poll_accept(cx)))).await;
-    match accepted {
-        Poll::Ready(accepted) => Some(accepted),
-        Poll::Pending => None,
-    }
-}
-
 /// Sets what every connection has.
-pub fn prepare(stream: &TcpStream, send_buffer: usize) {
+pub fn prepare(stream: &impl AsFd, send_buffer: usize) {
+    let stream = SockRef::from(stream);
     if send_buffer > 0 {
         // Left to itself it grows to 4 MiB for a client that takes nothing: memory of the system's, which no
         // budget of ours sees.
-        let _ = SockRef::from(stream).set_send_buffer_size(send_buffer);
+        let _ = stream.set_send_buffer_size(send_buffer);
     }
     // A message waits for nothing.
-    let _ = stream.set_nodelay(true);
+    let _ = stream.set_tcp_nodelay(true);
     // Clients that vanish without a word are found although nothing is written to them.
     let keepalive = TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15));
-    let _ = SockRef::from(stream).set_tcp_keepalive(&keepalive);
+    let _ = stream.set_tcp_keepalive(&keepalive);
 }

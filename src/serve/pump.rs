@@ -7,20 +7,19 @@ use super::drain::Drain;
 use super::lease::Lease;
 use super::limits::Place;
 use super::meters::Meter;
+use super::socket::Socket;
 use super::stream::Framing;
+use super::timers::{Timer, Timers};
 use crate::hub::{LIMIT, Limit, Rest, Room, Step, Subscription};
 use crate::message::{ClientId, Message};
 use crate::transport::{Bye, Control, Envelope};
 use bytes::Bytes;
 use std::cell::Cell;
 use std::collections::VecDeque;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::net::TcpStream;
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
 /// How soon a client comes back after a rollover: at once, but not in a busy loop.
 const ROLLOVER_RETRY: Duration = Duration::from_millis(10);
@@ -80,7 +79,7 @@ pub struct Pump {
     /// When something was written last. A heartbeat's time is reckoned from it when the timer fires,
     /// so a delivery does not touch the timer.
     spoke: Instant,
-    timer: Pin<Box<Sleep>>,
+    timer: Timer,
     /// Whether the timer knows whom to wake; then it need not be polled before its time.
     is_armed: bool,
     written: usize,
@@ -109,6 +108,7 @@ impl Pump {
         pace: Pace,
         meter: Meter,
         drain: Drain,
+        timers: &Arc<Timers>,
     ) -> Pump {
         let now = Instant::now();
         let quiet = pace.quiet();
@@ -124,7 +124,7 @@ impl Pump {
             state: State::Silent,
             born: now,
             spoke: now,
-            timer: Box::pin(tokio::time::sleep(soonest)),
+            timer: timers.at(now + soonest),
             is_armed: false,
             written: 0,
             is_answering: false,
@@ -150,8 +150,8 @@ impl Pump {
     }
 
     /// Lets the hub write to this socket while the pump is parked.
-    pub fn write_directly(&mut self, stream: Arc<TcpStream>, framing: Option<Framing>) {
-        let outlet = Direct::new(stream, self.envelope.clone(), framing, self.meter.number());
+    pub fn write_directly(&mut self, socket: Socket, framing: Option<Framing>) {
+        let outlet = Direct::new(socket, self.envelope.clone(), framing, self.meter.number());
         self.subscription.set_outlet(Box::new(outlet));
     }
 
@@ -294,11 +294,11 @@ impl Pump {
                 continue;
             }
             let now = if std::mem::take(&mut self.is_fresh) { self.spoke } else { Instant::now() };
-            if self.is_armed && now < self.timer.deadline() {
+            if self.is_armed && self.timer.is_ahead(now) {
                 return Poll::Pending;
             }
             self.is_armed = true;
-            std::task::ready!(self.timer.as_mut().poll(cx));
+            std::task::ready!(self.timer.poll(cx));
             self.is_armed = false;
             self.time_is_up();
         }
@@ -322,7 +322,7 @@ impl Pump {
         }
         let next = (self.spoke + self.pace.quiet()).max(now + Duration::from_millis(1));
         let next = self.pace.rollover.as_ref().map_or(next, |rollover| next.min(self.born + rollover.time));
-        self.timer.as_mut().reset(next.max(now));
+        self.timer.reset(next.max(now));
     }
 
     /// Says a heartbeat out of turn.

@@ -193,7 +193,7 @@ pub fn pump(
     let subscription = app.hub.subscribe(Some(name), &params.channels, start, last, client);
     let heartbeat_ms = u32::try_from(app.settings.heartbeat.as_millis()).unwrap_or(u32::MAX);
     let pace = Pace { heartbeat_ms, probe: params.probe, rollover: rollover.map(Box::new) };
-    Pump::new(subscription, opening.envelope, pace, app.meters.open(name), app.drain.clone())
+    Pump::new(subscription, opening.envelope, pace, app.meters.open(name), app.drain.clone(), &app.timers)
 }
 
 /// How a batch is waited for.
@@ -239,7 +239,7 @@ async fn batch(
             None if wait.may_take_over => {
                 let mut reply = reply::whole(StatusCode::OK, opening.content_type, "");
                 extra_headers(&opening, reply.headers_mut());
-                let waiting = Waiting::new(limit, subscription, timeout, opening.envelope, meter);
+                let waiting = Waiting::new(&app.timers, limit, subscription, timeout, opening.envelope, meter);
                 *reply.body_mut() = Body::Waiting(Box::new(waiting));
                 return Ok(reply);
             }

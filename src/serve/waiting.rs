@@ -13,6 +13,7 @@ use super::meters::Meter;
 use super::poll::{self, Batch, Collector};
 use super::reply::{self, Reply};
 use super::shape::Shape;
+use super::timers::{Timer, Timers};
 use crate::cursor::Cursor;
 use crate::hub::{Rest, Room, Step, Subscription};
 use crate::message::Message;
@@ -20,14 +21,13 @@ use crate::transport::Envelope;
 use crate::transport::encoding::Encoding;
 use bytes::{Buf, Bytes, BytesMut};
 use parking_lot::Mutex;
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::io::{self, Write as _};
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::AsyncWriteExt as _;
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
 /// Bytes of a next request that may wait for the answer to this one. More is not read.
 const AHEAD: usize = 16 << 10;
@@ -44,7 +44,7 @@ pub struct Waiting {
     envelope: Arc<dyn Envelope>,
     meter: Meter,
     asked: Instant,
-    timer: Pin<Box<Sleep>>,
+    timer: Timer,
     /// How it asks again, where that is known.
     shape: Option<Arc<Shape>>,
     /// What goes before each answer; see [`Shared::head`].
@@ -58,6 +58,7 @@ pub struct Waiting {
 impl Waiting {
     /// Goes on waiting.
     pub fn new(
+        timers: &Arc<Timers>,
         limit: usize,
         subscription: Subscription,
         timeout: Duration,
@@ -65,7 +66,7 @@ impl Waiting {
         meter: Meter,
     ) -> Waiting {
         let asked = Instant::now();
-        let timer = Box::pin(tokio::time::sleep_until(asked + timeout));
+        let timer = timers.at(asked + timeout);
         Waiting {
             limit,
             subscription,
@@ -178,11 +179,11 @@ impl Waiting {
             return Poll::Ready(Ok(Waited::For(None, Box::new(collector))));
         }
         // It fires for the first of these polls, and is set anew only then: an answer does not touch it.
-        while self.timer.as_mut().poll(cx).is_ready() {
+        while self.timer.poll(cx).is_ready() {
             if Instant::now() >= due {
                 return Poll::Ready(Ok(Waited::For(None, Box::new(collector))));
             }
-            self.timer.as_mut().reset(due);
+            self.timer.reset(due);
         }
         if let Poll::Ready(gone) = poll_client(cx, io, &mut self.input, is_open) {
             return Poll::Ready(Err(gone));

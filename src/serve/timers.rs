@@ -1,0 +1,228 @@
+//! Timers of parked readers: heartbeats, and the end of a poll's patience.
+//!
+//! Tokio's take 112 bytes each in a piece of their own. These take 40 in tables that they share, and one of tokio's for all. What
+//! they cannot do nobody needs here: one that is put off fires once at its old time.
+
+use parking_lot::Mutex;
+use slab::Slab;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+/// Milliseconds since the timers were started, which is what a tick is.
+type Tick = u64;
+
+const NEVER: Tick = Tick::MAX;
+
+/// Entries of the queue beyond twice those that count before it is tidied.
+const STALE: usize = 64;
+
+/// All timers.
+pub struct Timers {
+    begun: Instant,
+    table: Mutex<Table>,
+    /// The first one is sooner than was thought.
+    sooner: Arc<Notify>,
+}
+
+#[derive(Default)]
+struct Table {
+    slots: Slab<Slot>,
+    /// When to look at which slot. An entry that its slot does not name is stale.
+    queue: BinaryHeap<Reverse<(Tick, u32)>>,
+}
+
+struct Slot {
+    /// Whoever waits, or nobody. Not an `Option`: the slab would pay for another word.
+    waker: Waker,
+    /// Its entry in the queue.
+    queued: Tick,
+}
+
+/// A timer. Nobody is woken before it was polled.
+pub struct Timer {
+    timers: Arc<Timers>,
+    due: Tick,
+    key: u32,
+}
+
+impl Timers {
+    /// Starts them, within tokio's runtime.
+    pub fn start() -> Arc<Timers> {
+        let sooner = Arc::new(Notify::new());
+        let timers = Arc::new(Timers { begun: Instant::now(), table: Mutex::default(), sooner: sooner.clone() });
+        tokio::spawn(run(Arc::downgrade(&timers), sooner));
+        timers
+    }
+
+    /// One that is due then, a millisecond more or less.
+    pub fn at(self: &Arc<Timers>, due: Instant) -> Timer {
+        let slot = Slot { waker: Waker::noop().clone(), queued: NEVER };
+        let key = self.table.lock().slots.insert(slot);
+        // There is never memory for so many.
+        let key = u32::try_from(key).unwrap_or(u32::MAX);
+        Timer { timers: self.clone(), due: self.tick(due), key }
+    }
+
+    /// The first tick that is not before it.
+    fn tick(&self, at: Instant) -> Tick {
+        let since = at.saturating_duration_since(self.begun);
+        let ticks = since.as_millis() + u128::from(!since.subsec_nanos().is_multiple_of(1_000_000));
+        Tick::try_from(ticks).unwrap_or(NEVER)
+    }
+
+    /// Wakes those who are due, and says when the next one is.
+    fn fire(&self, now: Instant) -> Option<Instant> {
+        let now = now.saturating_duration_since(self.begun).as_millis();
+        let mut due = Vec::new();
+        let mut table = self.table.lock();
+        let Table { slots, queue } = &mut *table;
+        let next = loop {
+            match queue.peek() {
+                Some(Reverse((tick, _))) if u128::from(*tick) > now => break Some(*tick),
+                None => break None,
+                Some(_) => {}
+            }
+            if let Some(Reverse((tick, key))) = queue.pop()
+                && let Some(slot) = slots.get_mut(key as usize).filter(|slot| slot.queued == tick)
+            {
+                slot.queued = NEVER;
+                due.push(std::mem::replace(&mut slot.waker, Waker::noop().clone()));
+            }
+        };
+        drop(table);
+        // Without the lock, which whoever wakes may want at once.
+        due.into_iter().for_each(Waker::wake);
+        next.map(|next| self.begun + Duration::from_millis(next))
+    }
+}
+
+async fn run(timers: Weak<Timers>, sooner: Arc<Notify>) {
+    while let Some(next) = timers.upgrade().map(|timers| timers.fire(Instant::now())) {
+        match next {
+            Some(next) => tokio::select! {
+                () = tokio::time::sleep_until(next) => {}
+                () = sooner.notified() => {}
+            },
+            None => sooner.notified().await,
+        }
+    }
+}
+
+impl Drop for Timers {
+    fn drop(&mut self) {
+        self.sooner.notify_one();
+    }
+}
+
+impl Timer {
+    /// Whether it is not yet due.
+    pub fn is_ahead(&self, now: Instant) -> bool {
+        self.timers.tick(now) < self.due
+    }
+
+    /// Sets it anew. Whoever waits has to poll it again.
+    pub fn reset(&mut self, due: Instant) {
+        self.due = self.timers.tick(due);
+    }
+
+    /// Ready when it is due, and from then on. The last one that has polled it is woken, and once in vain where it was
+    /// put off meanwhile.
+    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.is_ahead(Instant::now()) {
+            return Poll::Ready(());
+        }
+        let mut table = self.timers.table.lock();
+        let Table { slots, queue } = &mut *table;
+        let Some(slot) = slots.get_mut(self.key as usize) else { return Poll::Ready(()) };
+        slot.waker.clone_from(cx.waker());
+        if slot.queued > self.due {
+            slot.queued = self.due;
+            let is_first = queue.peek().is_none_or(|Reverse((first, _))| self.due < *first);
+            queue.push(Reverse((self.due, self.key)));
+            if is_first {
+                self.timers.sooner.notify_one();
+            }
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for Timer {
+    fn drop(&mut self) {
+        let mut table = self.timers.table.lock();
+        let Table { slots, queue } = &mut *table;
+        let slot = slots.try_remove(self.key as usize);
+        // Polls come and go by the thousand, and what they leave would lie there for as long as they meant to wait.
+        if queue.len() > 2 * slots.len() + STALE {
+            queue.retain(|Reverse((tick, key))| slots.get(*key as usize).is_some_and(|slot| slot.queued == *tick));
+        }
+        drop(table);
+        // The last that was left of a task may go with it.
+        drop(slot);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::poll_fn;
+
+    async fn wait(timer: &mut Timer) {
+        poll_fn(|cx| timer.poll(cx)).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn in_their_order_and_in_time() {
+        let timers = Timers::start();
+        let begun = Instant::now();
+        let mut waiting = tokio::task::JoinSet::new();
+        for ms in [500, 20, 70_000, 20, 1] {
+            let mut timer = timers.at(begun + Duration::from_millis(ms));
+            waiting.spawn(async move {
+                wait(&mut timer).await;
+                (ms, begun.elapsed().as_millis() as u64)
+            });
+        }
+        let fired = waiting.join_all().await;
+        assert!(fired.iter().all(|(ms, at)| (*ms..=ms + 2).contains(at)), "{fired:?}");
+        assert!(timers.table.lock().slots.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_is_set_anew_fires_then() {
+        let timers = Timers::start();
+        let begun = Instant::now();
+        let mut timer = timers.at(begun + Duration::from_secs(1));
+        assert!(polled(&mut timer).await.is_pending());
+        // Later than it was: woken once in vain, which `wait` does not see.
+        timer.reset(begun + Duration::from_secs(5));
+        wait(&mut timer).await;
+        assert!((5000..=5002).contains(&begun.elapsed().as_millis()));
+        // Sooner than it was.
+        timer.reset(begun + Duration::from_secs(60));
+        assert!(polled(&mut timer).await.is_pending());
+        timer.reset(begun + Duration::from_secs(7));
+        wait(&mut timer).await;
+        assert!((7000..=7002).contains(&begun.elapsed().as_millis()));
+    }
+
+    async fn polled(timer: &mut Timer) -> Poll<()> {
+        poll_fn(|cx| Poll::Ready(timer.poll(cx))).await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn those_that_are_gone_leave_little() {
+        let timers = Timers::start();
+        for _ in 0..10_000 {
+            let mut timer = timers.at(Instant::now() + Duration::from_secs(60));
+            assert!(polled(&mut timer).await.is_pending());
+        }
+        let table = timers.table.lock();
+        assert!(table.slots.is_empty() && table.queue.len() <= STALE + 1, "{}", table.queue.len());
+    }
+}
