@@ -84,7 +84,8 @@ impl Memory {
     pub(super) fn seat(&mut self, channel: &Channel, waiter: &Arc<Waiter>) -> Seat {
         let slot = self.slot_of(channel);
         let reader = self.slots[slot].readers.insert(waiter.clone());
-        Seat { slot, reader, channel: channel.clone() }
+        // The name that all of its readers share, and not the one that was asked by.
+        Seat { slot, reader, channel: self.slots[slot].name.clone() }
     }
 
     pub(super) fn unseat(&mut self, seat: &Seat) {

@@ -245,7 +245,7 @@ impl Cache {
 /// About how much memory a question takes with its answer, which names no channel that the question does not.
 fn size_of(question: &Question) -> usize {
     let asker = &question.asker;
-    let headers = [&asker.origin, &asker.cookie, &asker.authorization].into_iter().flatten();
+    let headers = [asker.origin(), asker.cookie(), asker.authorization()].into_iter().flatten();
     let names: usize = question.channels.iter().map(|channel| 2 * channel.as_str().len() + 128).sum();
     640 + names + headers.map(|header| header.len()).sum::<usize>()
 }
@@ -295,11 +295,11 @@ impl Asked {
             "client": question.client.as_ref().map(ToString::to_string),
             "transport": asker.transport,
             "ip": asker.ip.to_string(),
-            "origin": asker.origin.as_ref().map(|origin| String::from_utf8_lossy(origin.as_bytes())),
+            "origin": asker.origin().map(|origin| String::from_utf8_lossy(origin.as_bytes())),
         });
         let mut request = Request::builder().method(Method::POST).uri(self.uri.clone());
         request = request.header(CONTENT_TYPE, "application/json");
-        for (name, value) in [(COOKIE, &asker.cookie), (AUTHORIZATION, &asker.authorization)] {
+        for (name, value) in [(COOKIE, asker.cookie()), (AUTHORIZATION, asker.authorization())] {
             if let Some(value) = value {
                 request = request.header(name, value);
             }

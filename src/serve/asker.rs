@@ -16,16 +16,26 @@ pub struct Asker {
     pub ip: IpAddr,
     /// The transport's name, or `publish`.
     pub transport: &'static str,
-    /// The page's origin, which has been found to be allowed.
-    pub origin: Option<HeaderValue>,
-    /// The request's cookies, where they may speak for the user.
-    pub cookie: Option<HeaderValue>,
-    /// The request's `Authorization`.
-    pub authorization: Option<HeaderValue>,
+    /// What he has brought. Boxed: a connection that takes commands keeps who is at its other end, and mostly nothing
+    /// is asked of him.
+    brought: Option<Box<Brought>>,
+}
+
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
+struct Brought {
+    origin: Option<HeaderValue>,
+    cookie: Option<HeaderValue>,
+    authorization: Option<HeaderValue>,
     /// A token in the query, the form or a command.
     token: Option<Box<str>>,
     /// The same of a command, where a server key may stand, too: a raw TCP client has no headers.
     by_command: bool,
+}
+
+impl Brought {
+    fn boxed(self) -> Option<Box<Brought>> {
+        (self != Brought::default()).then(|| Box::new(self))
+    }
 }
 
 impl Asker {
@@ -35,44 +45,66 @@ impl Asker {
         // Copied: a header's value is a part of the buffer that the whole head was read into, which a stream
         // would keep for its life.
         let own = |name| headers.get(name).and_then(|value| HeaderValue::from_bytes(HeaderValue::as_bytes(value)).ok());
-        Asker {
-            ip,
-            transport,
+        let brought = Brought {
             origin: own(header::ORIGIN),
             cookie: own(header::COOKIE).filter(|_| by_cookie),
             authorization: own(header::AUTHORIZATION).filter(|value| by_cookie || bearer(value).is_some()),
-            token: None,
-            by_command: false,
-        }
+            ..Brought::default()
+        };
+        Asker { ip, transport, brought: brought.boxed() }
     }
 
     /// Somebody who brought nothing: raw TCP.
     pub fn unknown(ip: IpAddr, transport: &'static str) -> Asker {
-        Asker::new(ip, transport, &HeaderMap::new(), false)
+        Asker { ip, transport, brought: None }
+    }
+
+    fn brought(&self, header: impl Fn(&Brought) -> Option<&HeaderValue>) -> Option<&HeaderValue> {
+        self.brought.as_ref().and_then(|brought| header(brought))
+    }
+
+    /// The page's origin, which has been found to be allowed.
+    pub fn origin(&self) -> Option<&HeaderValue> {
+        self.brought(|brought| brought.origin.as_ref())
+    }
+
+    /// The request's cookies, where they may speak for the user.
+    pub fn cookie(&self) -> Option<&HeaderValue> {
+        self.brought(|brought| brought.cookie.as_ref())
+    }
+
+    /// The request's `Authorization`.
+    pub fn authorization(&self) -> Option<&HeaderValue> {
+        self.brought(|brought| brought.authorization.as_ref())
     }
 
     /// The same with a token of the query or a form. An empty one is none.
     pub fn with_token(self, token: Option<&str>) -> Asker {
-        Asker { token: token.filter(|token| !token.is_empty()).map(Into::into), ..self }
+        let token = token.filter(|token| !token.is_empty()).map(Into::into);
+        let brought = Brought { token, ..self.brought.map_or_else(Brought::default, |brought| *brought) };
+        Asker { brought: brought.boxed(), ..self }
     }
 
     /// The same with a token of a command, which counts before all that came with the connection.
     pub fn commanding(&self, token: &str) -> Asker {
-        Asker { by_command: true, ..self.clone().with_token(Some(token)) }
+        let mut asker = self.clone().with_token(Some(token));
+        asker.brought.get_or_insert_default().by_command = true;
+        asker
     }
 
     /// What might be a server key. Never from a URL, which is logged by every proxy on the way.
     pub fn bearer(&self) -> Option<&str> {
-        match &self.token {
-            Some(token) if self.by_command => Some(token),
-            _ => self.authorization.as_ref().and_then(bearer),
+        match self.brought.as_deref() {
+            Some(Brought { token: Some(token), by_command: true, .. }) => Some(token),
+            _ => self.authorization().and_then(bearer),
         }
     }
 
     /// The token, from wherever it came: the one that was named before the one that was sent along.
     pub fn token(&self) -> Option<&str> {
-        let cookie = || token_of(self.cookie.as_ref()?.to_str().ok()?);
-        self.token.as_deref().or_else(|| self.authorization.as_ref().and_then(bearer)).or_else(cookie)
+        let named = self.brought.as_ref().and_then(|brought| brought.token.as_deref());
+        let cookie = || token_of(self.cookie()?.to_str().ok()?);
+        named.or_else(|| self.authorization().and_then(bearer)).or_else(cookie)
     }
 
     /// The same for publishing, where what a browser sends by itself, a cookie or a password that it remembers, is no
@@ -83,16 +115,17 @@ impl Asker {
     ///
     /// `forbidden_origin`, where there is nothing else.
     pub fn to_publish(&self) -> Result<Asker, Refusal> {
-        if self.origin.is_some() {
+        let Some(brought) = self.brought.as_ref().filter(|brought| brought.origin.is_none()) else {
             return Ok(self.clone());
-        }
-        let authorization = self.authorization.clone().filter(|value| bearer(value).is_some());
-        let is_ambient = self.cookie.is_some() || (self.authorization.is_some() && authorization.is_none());
-        if is_ambient && authorization.is_none() && self.token.is_none() {
+        };
+        let authorization = brought.authorization.clone().filter(|value| bearer(value).is_some());
+        let is_ambient = brought.cookie.is_some() || (brought.authorization.is_some() && authorization.is_none());
+        if is_ambient && authorization.is_none() && brought.token.is_none() {
             let rule = "publishing by a cookie or a password needs an Origin header of an allowed origin";
             return Err(Refusal::new(Code::ForbiddenOrigin, rule));
         }
-        Ok(Asker { cookie: None, authorization, ..self.clone() })
+        let brought = Brought { cookie: None, authorization, ..Brought::clone(brought) };
+        Ok(Asker { brought: brought.boxed(), ..self.clone() })
     }
 }
 
@@ -120,7 +153,7 @@ mod tests {
             (vec![("authorization", "Basic YTpi")], true),
             (vec![("authorization", "Bearer a")], false),
         ] {
-            let has = |asker: &Asker| asker.cookie.is_some() || asker.authorization.is_some();
+            let has = |asker: &Asker| asker.cookie().is_some() || asker.authorization().is_some();
             assert!(has(&asker(&lines, true)), "{lines:?}");
             assert_eq!(has(&asker(&lines, false)), !ambient, "{lines:?}");
         }
@@ -143,9 +176,9 @@ mod tests {
         for ambient in [("cookie", "longtail_token=c"), ("authorization", "Basic YTpi")] {
             assert!(asker(&[ambient], true).to_publish().is_err());
             let by_page = asker(&[ambient, ("origin", "https://a.example")], true).to_publish();
-            assert!(by_page.is_ok_and(|asker| asker.cookie.is_some() || asker.authorization.is_some()));
+            assert!(by_page.is_ok_and(|asker| asker.cookie().is_some() || asker.authorization().is_some()));
             let by_token = asker(&[ambient], true).with_token(Some("a")).to_publish();
-            assert!(by_token.is_ok_and(|asker| asker.cookie.is_none() && asker.authorization.is_none()));
+            assert!(by_token.is_ok_and(|asker| asker.cookie().is_none() && asker.authorization().is_none()));
         }
         assert!(asker(&[("authorization", "Bearer a")], true).to_publish().is_ok());
         assert!(asker(&[], true).to_publish().is_ok());

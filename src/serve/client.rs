@@ -37,9 +37,14 @@ pub struct Client {
     pub place: Option<Arc<Place>>,
     /// Where a response leaves what goes on when its head is written; `None` while nobody asks for anything.
     pub(super) handover: Option<Arc<Handover>>,
-    /// Counted for as long as anybody speaks with it.
+    /// For as long as anybody speaks with it.
+    pub counted: Counted,
+}
+
+/// A connection is counted, and the server has not ended, as long as there is one of these.
+#[derive(Clone)]
+pub struct Counted {
     _admission: Arc<Admission>,
-    /// The server has ended when the last of these is gone.
     _alive: mpsc::Sender<()>,
 }
 
@@ -60,8 +65,7 @@ impl Client {
             forwarded_host: None,
             place: None,
             handover: None,
-            _admission: Arc::new(admission),
-            _alive: alive.clone(),
+            counted: Counted { _admission: Arc::new(admission), _alive: alive.clone() },
         })
     }
 
@@ -70,8 +74,8 @@ impl Client {
     pub(super) fn of_stream(&self, app: &App) -> Option<Client> {
         let admission = app.admission(self.ip, self.door)?;
         let is_over = self.is_over || admission.is_over;
-        let _admission = Arc::new(admission);
-        Some(Client { is_over, handover: Some(Arc::default()), _admission, ..self.clone() })
+        let counted = Counted { _admission: Arc::new(admission), ..self.counted.clone() };
+        Some(Client { is_over, handover: Some(Arc::default()), counted, ..self.clone() })
     }
 
     /// Who a request comes from, where proxies that are trusted have passed it on; `None`: this client itself.

@@ -56,26 +56,28 @@ pub enum Outcome {
 pub struct Commands {
     /// Who is at the other end. A command with a token makes it its holder, from then on.
     asker: Arc<Asker>,
-    /// The client id that was named, which credentials may be bound to.
-    client: Option<ClientId>,
+    /// Whether the subscription's client id was named, and is none that we have made up: credentials may be bound to it.
+    client_named: bool,
     /// Whether a position was given or channels were named: from then on there is no other.
     position_fixed: bool,
     channels_named: bool,
     /// The `last` of a URL without channels: it counts where the first are named.
-    last: Option<usize>,
+    last: Option<u16>,
 }
 
 impl Commands {
     /// Commands of raw TCP, which has no URL.
     pub fn new(asker: Arc<Asker>) -> Commands {
-        Commands { asker, client: None, position_fixed: false, channels_named: false, last: None }
+        Commands { asker, client_named: false, position_fixed: false, channels_named: false, last: None }
     }
 
-    /// Commands behind a URL with these parameters.
-    pub fn behind(asker: Arc<Asker>, params: &Params, client: Option<ClientId>) -> Commands {
+    /// Commands behind a URL with these parameters; whether a client id was among them.
+    pub fn behind(asker: Arc<Asker>, params: &Params, client_named: bool) -> Commands {
         let channels_named = !params.channels.is_empty();
         let position_fixed = channels_named || !params.begins_later();
-        Commands { asker, client, position_fixed, channels_named, last: params.last }
+        // It is 1000 at most.
+        let last = params.last.map(|last| u16::try_from(last).unwrap_or(u16::MAX));
+        Commands { asker, client_named, position_fixed, channels_named, last }
     }
 
     /// Carries out one command and answers it through the pump. An error is the command's alone.
@@ -172,21 +174,22 @@ impl Commands {
             return Err(too_many_channels(most));
         }
         // A client is who it says first.
-        let named = if self.channels_named { self.client.clone() } else { client.or_else(|| self.client.clone()) };
+        let known = pump.subscription().client().filter(|_| self.client_named).cloned();
+        let named = if self.channels_named { known.clone() } else { client.or_else(|| known.clone()) };
         let (action, asker_) = (Action::Subscribe, Asker::clone(&asker));
         let question = Question { action, channels: channels.clone(), client: named.clone(), asker: asker_ };
         let grant = app.authorizer.ask(question).await?;
         // Nothing has been changed up to here: a command is carried out whole or not at all.
         let named = named.or(grant.client);
-        if named != self.client
+        if named != known
             && let Some(client) = &named
         {
             app.hub.left_polling(&channels, client);
             pump.subscription().set_client(client.clone());
         }
-        self.client = named;
+        self.client_named = named.is_some();
         if grant.term != Term::Endless && pump.permission().is_none() {
-            pump.lease(Some(Lease::new(&app.authorizer, self.client.clone())));
+            pump.lease(Some(Lease::new(&app.authorizer, named)));
         }
         if let Some(lease) = pump.permission() {
             lease.add(&channels, grant.term, &asker);
@@ -203,7 +206,7 @@ impl Commands {
             subscription.add(channel);
         }
         if !self.position_fixed {
-            subscription.start(start.unwrap_or(Start::Latest), last.or(self.last));
+            subscription.start(start.unwrap_or(Start::Latest), last.or(self.last.map(usize::from)));
         }
         (self.position_fixed, self.channels_named) = (true, true);
         // Raw TCP begins here: hello, then the ack.

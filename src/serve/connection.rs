@@ -118,7 +118,7 @@ async fn ask_again(
         if waiting.input.is_empty() {
             // Whoever does not ask at once is no reader while he does not.
             waiting.leave();
-            match plain::read(app, io, &mut waiting.input, Instant::now()).await {
+            match plain::read(app, io, waiting.input.buffer(), Instant::now()).await {
                 Ok(true) => {}
                 Ok(false) => return Some(Ok(Next::End)),
                 Err(error) => return Some(Err(error)),
@@ -130,7 +130,7 @@ async fn ask_again(
     }
     waiting.leave();
     client.handover = Some(Arc::default());
-    let next = plain::serve(app, io, client, std::mem::take(&mut waiting.input)).await;
+    let next = plain::serve(app, io, client, waiting.input.take()).await;
     if matches!(next, Ok(Next::Wait(_))) {
         client.handover = None;
     }
@@ -145,9 +145,10 @@ pub(super) fn take_over(app: Arc<App>, io: ClientIo, mut client: Client, taken: 
     match taken {
         Taken::Duplex(transport, pump, commands) => {
             if let Some(mut duplex) = Duplex::new(app, io, transport, pump, commands) {
+                let counted = client.counted;
                 park(async move {
                     duplex.run().await;
-                    drop(client);
+                    drop(counted);
                 });
             }
         }
@@ -308,9 +309,10 @@ pub async fn raw(app: Arc<App>, io: ClientIo, client: Client, transport: &'stati
     let commands = Commands::new(asker);
     if let Some(mut duplex) = Duplex::new(app, io, transport, pump, commands) {
         // A task of its own, which does not keep the room that all of this has taken.
+        let counted = client.counted;
         park(async move {
             duplex.run().await;
-            drop(client);
+            drop(counted);
         });
     }
 }

@@ -9,7 +9,6 @@ use crate::cursor::Cursor;
 use crate::hub::{Encoded, Kind, Outlet};
 use crate::message::Message;
 use crate::transport::Envelope;
-use bytes::Bytes;
 use std::io;
 use std::sync::Arc;
 
@@ -60,14 +59,14 @@ impl Outlet for Direct {
 pub struct DirectAnswer {
     socket: Socket,
     envelope: Arc<dyn Envelope>,
-    head: Bytes,
+    head: Arc<[u8]>,
     lane: usize,
 }
 
 impl DirectAnswer {
     /// A way to answer. `head`: what goes before each answer; the same bytes for all of whom the same is to be
     /// told. `None` where the envelope has a part of each client's own.
-    pub fn new(socket: Socket, envelope: &Arc<dyn Envelope>, head: &Bytes, lane: usize) -> Option<DirectAnswer> {
+    pub fn new(socket: Socket, envelope: &Arc<dyn Envelope>, head: &Arc<[u8]>, lane: usize) -> Option<DirectAnswer> {
         let is_bare = envelope.around() == (b"", b"");
         is_bare.then(|| DirectAnswer { socket, envelope: envelope.clone(), head: head.clone(), lane })
     }

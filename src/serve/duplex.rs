@@ -4,7 +4,7 @@ use super::App;
 use super::budget::{Buffer, Loan};
 use super::client::{Client, Taken};
 use super::commands::{Commands, Outcome};
-use super::io::ClientIo;
+use super::io::{ClientIo, Unread};
 use super::meters::Way;
 use super::publish;
 use super::pump::Pump;
@@ -15,7 +15,7 @@ use crate::hub::Rest;
 use crate::message::Draft;
 use crate::transport::{Breach, Bye, Code, Control, Decode, Input, Refusal, Transport};
 use crate::wire::websocket;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesOrdered;
 use hyper::header::{self, HeaderValue};
@@ -104,7 +104,7 @@ pub struct Duplex {
     app: Arc<App>,
     io: ClientIo,
     pump: Pump,
-    unread: BytesMut,
+    unread: Unread,
     /// Whether the client will send more.
     is_open: bool,
     decoder: Box<dyn Decode>,
@@ -170,25 +170,17 @@ impl Duplex {
         if let Some(stream) = io.plain().filter(|_| app.settings.direct_writes) {
             pump.write_directly(stream, None);
         }
-        let (unread, publishing) = (BytesMut::new(), None);
+        let (unread, publishing) = (Unread::default(), None);
         Some(Duplex { app, io, pump, unread, is_open: true, decoder, commands, taken: 0, publishing, loan })
     }
 
     /// Runs it to its end.
     pub async fn run(&mut self) {
-        match self.carry().await {
-            Ok(End::Said) => Box::pin(self.io.linger()).await,
-            Ok(End::Gone) => {}
-            Err(error) => self.app.refused.writer(&error),
-        }
-    }
-
-    async fn carry(&mut self) -> io::Result<End> {
         let (mut waiting, mut last_answers) = (None, None);
-        loop {
+        let end = loop {
             // It has said all that it will, and was answered.
             if !self.is_open && !self.pump.has_begun() && self.publishing.is_none() {
-                return Ok(End::Said);
+                break Ok(End::Said);
             }
             if self.pump.subscription().channels() > 0 {
                 waiting = None;
@@ -241,9 +233,16 @@ impl Duplex {
             });
             let event = event.await;
             // A future of its own: a parked connection keeps no room for what it does when it is not.
-            if let Some(end) = Box::pin(self.handle(event, &mut waiting)).await? {
-                return Ok(end);
+            match Box::pin(self.handle(event, &mut waiting)).await {
+                Ok(None) => {}
+                Ok(Some(end)) => break Ok(end),
+                Err(error) => break Err(error),
             }
+        };
+        match end {
+            Ok(End::Said) => Box::pin(self.io.linger()).await,
+            Ok(End::Gone) => {}
+            Err(error) => self.app.refused.writer(&error),
         }
     }
 
@@ -294,9 +293,9 @@ impl Duplex {
     /// Carries out what has been read, as far as it is whole and allowed.
     async fn take_inputs(&mut self) -> io::Result<Option<End>> {
         while self.may_take() {
-            let input = match self.decoder.decode(&mut self.unread) {
+            let input = match self.decoder.decode(self.unread.buffer()) {
                 Ok(Some(input)) => input,
-                Ok(None) if !self.is_open => match self.decoder.rest(&mut self.unread) {
+                Ok(None) if !self.is_open => match self.decoder.rest(self.unread.buffer()) {
                     Some(input) => input,
                     None => break,
                 },
@@ -330,10 +329,8 @@ impl Duplex {
         if self.loan.set(kept).is_err() {
             return Ok(Some(End::Gone));
         }
-        if self.unread.is_empty() {
-            // An idle connection holds no buffer.
-            self.unread = BytesMut::new();
-        }
+        // An idle connection holds no buffer.
+        self.unread.settle();
         Ok(None)
     }
 

@@ -10,6 +10,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use std::future::poll_fn;
 use std::io;
 use std::mem::MaybeUninit;
+use std::ops::Deref;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -138,7 +139,7 @@ impl ClientIo {
     }
 
     /// Whether there is input now; reads what there is.
-    pub async fn has_input(&mut self, input: &mut BytesMut) -> bool {
+    pub async fn has_input(&mut self, input: &mut Unread) -> bool {
         if input.is_empty() {
             poll_fn(|cx| {
                 // The end, or an error, is for who reads on.
@@ -230,6 +231,51 @@ impl ClientIo {
 pub trait Input {
     /// These are the next.
     fn take(&mut self, bytes: &[u8]);
+}
+
+/// What a client has sent and nobody has looked at: one word as long as there is nothing.
+#[derive(Default)]
+pub struct Unread(Option<Box<BytesMut>>);
+
+impl Unread {
+    /// As a buffer, from which things may be taken; [`settle`](Unread::settle) behind that.
+    pub fn buffer(&mut self) -> &mut BytesMut {
+        self.0.get_or_insert_default()
+    }
+
+    /// Gives back what is needed no longer.
+    pub fn settle(&mut self) {
+        if self.is_empty() {
+            self.0 = None;
+        }
+    }
+
+    /// All of it.
+    pub fn take(&mut self) -> BytesMut {
+        self.0.take().map(|bytes| *bytes).unwrap_or_default()
+    }
+}
+
+impl From<BytesMut> for Unread {
+    fn from(bytes: BytesMut) -> Unread {
+        Unread((!bytes.is_empty()).then(|| Box::new(bytes)))
+    }
+}
+
+impl Deref for Unread {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.0.as_ref().map_or(&[], |bytes| bytes)
+    }
+}
+
+impl Input for Unread {
+    fn take(&mut self, bytes: &[u8]) {
+        if !bytes.is_empty() {
+            self.buffer().extend_from_slice(bytes);
+        }
+    }
 }
 
 impl Input for BytesMut {

@@ -101,7 +101,7 @@ pub(super) async fn serve(app: &Arc<App>, io: &mut ClientIo, client: &Client, mu
                             waiting.remember(shape);
                         }
                         waiting.set_head(head);
-                        waiting.input = input;
+                        waiting.input = input.into();
                         return Ok(Next::Wait(waiting));
                     }
                     return Ok(Next::End);

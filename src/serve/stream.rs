@@ -5,10 +5,10 @@
 //! readers share.
 
 use super::budget::{Budget, Buffer};
-use super::io::ClientIo;
+use super::io::{ClientIo, Unread};
 use super::pump::Pump;
 use bytes::buf::Chain;
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 use hyper::Version;
 use std::future::poll_fn;
 use std::io;
@@ -40,7 +40,7 @@ pub struct Streaming {
     io: ClientIo,
     pump: Pump,
     /// What the client has sent meanwhile, for the next request.
-    input: BytesMut,
+    input: Unread,
     framing: Framing,
     is_open: bool,
 }
@@ -48,7 +48,7 @@ pub struct Streaming {
 impl Streaming {
     /// Behind its head, which has promised this framing.
     pub fn new(io: ClientIo, pump: Pump, framing: Framing) -> Streaming {
-        Streaming { io, pump, input: BytesMut::new(), framing, is_open: true }
+        Streaming { io, pump, input: Unread::default(), framing, is_open: true }
     }
 
     /// Carries it to its end, within the memory there is.
@@ -70,8 +70,8 @@ impl Streaming {
 
     /// The connection behind its end, with what the client has sent meanwhile.
     pub fn end(self) -> ClientIo {
-        let Streaming { mut io, input, .. } = self;
-        io.unread(input.freeze());
+        let Streaming { mut io, mut input, .. } = self;
+        io.unread(input.take().freeze());
         io
     }
 

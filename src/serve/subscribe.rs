@@ -169,7 +169,7 @@ async fn subscribe(
             pump.lease(lease);
             pump.hold(client.place.clone());
             pump.hello();
-            let commands = Commands::behind(asker, &params, named);
+            let commands = Commands::behind(asker, &params, named.is_some());
             Ok(upgrade.accept(client, transport, pump, commands))
         }
     }

@@ -7,7 +7,7 @@ use super::access_log::Entry;
 use super::budget::Buffer;
 use super::client::Client;
 use super::direct::DirectAnswer;
-use super::io::ClientIo;
+use super::io::{ClientIo, Unread};
 use super::limits::Place;
 use super::meters::Meter;
 use super::poll::{self, Batch, Collector};
@@ -19,7 +19,7 @@ use crate::hub::{Rest, Room, Step, Subscription};
 use crate::message::Message;
 use crate::transport::Envelope;
 use crate::transport::encoding::Encoding;
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 use parking_lot::Mutex;
 use std::future::poll_fn;
 use std::io::{self, Write as _};
@@ -37,10 +37,10 @@ const HEADS: usize = 8;
 
 /// A poll that found nothing yet.
 pub struct Waiting {
-    /// How many messages at most.
-    limit: usize,
+    /// How many messages at most. No more bits than it needs: so is what else is kept here.
+    limit: u32,
     subscription: Subscription,
-    timeout: Duration,
+    timeout_ms: u32,
     envelope: Arc<dyn Envelope>,
     meter: Meter,
     asked: Instant,
@@ -48,9 +48,9 @@ pub struct Waiting {
     /// How it asks again, where that is known.
     shape: Option<Arc<Shape>>,
     /// What goes before each answer; see [`Shared::head`].
-    head: Bytes,
+    head: Arc<[u8]>,
     /// What the client has sent and nobody has looked at.
-    pub input: BytesMut,
+    pub input: Unread,
     /// Its place among those of its address, where that is counted by request.
     _place: Option<Arc<Place>>,
 }
@@ -68,18 +68,22 @@ impl Waiting {
         let asked = Instant::now();
         let timer = timers.at(asked + timeout);
         Waiting {
-            limit,
+            limit: u32::try_from(limit).unwrap_or(u32::MAX),
             subscription,
-            timeout,
+            timeout_ms: u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX),
             envelope,
             meter,
             asked,
             timer,
             shape: None,
-            head: Bytes::new(),
-            input: BytesMut::new(),
+            head: Arc::default(),
+            input: Unread::default(),
             _place: None,
         }
+    }
+
+    fn timeout(&self) -> Duration {
+        Duration::from_millis(u64::from(self.timeout_ms))
     }
 
     /// Remembers how it has asked. Only where a head alone decides what becomes of a request.
@@ -100,12 +104,10 @@ impl Waiting {
         if app.drain.has_begun() || app.rates.request(client.ip).is_err() {
             return false;
         }
-        self.input.advance(size);
-        if self.input.is_empty() {
-            self.input = BytesMut::new();
-        }
+        self.input.buffer().advance(size);
+        self.input.settle();
         if let Some(client) = self.subscription.client() {
-            app.hub.polled(self.meter.transport(), self.subscription.names(), client, self.timeout);
+            app.hub.polled(self.meter.transport(), self.subscription.names(), client, self.timeout());
         }
         self.subscription.come_back(start);
         self.asked = Instant::now();
@@ -123,7 +125,7 @@ impl Waiting {
     }
 
     /// Its answers go behind this head ([`Shared::head`]).
-    pub fn set_head(&mut self, head: Bytes) {
+    pub fn set_head(&mut self, head: Arc<[u8]>) {
         self.head = head;
     }
 
@@ -163,14 +165,14 @@ impl Waiting {
         io: &mut ClientIo,
         is_open: &mut bool,
     ) -> Poll<io::Result<Waited>> {
-        let due = self.asked + self.timeout;
+        let due = self.asked + self.timeout();
         let written = self.subscription.unpark();
         if written.at.is_some() {
             self.meter.wrote_directly(written.weight);
             return Poll::Ready(Ok(Waited::Answered(written.rest)));
         }
         // It is empty as long as there is nothing: a parked poll keeps none.
-        let mut collector = Collector::new(self.limit);
+        let mut collector = Collector::new(self.limit as usize);
         if let Poll::Ready(step) = collector.poll_wait(cx, &mut self.subscription) {
             return Poll::Ready(Ok(Waited::For(Some(step), Box::new(collector))));
         }
@@ -188,7 +190,7 @@ impl Waiting {
         if let Poll::Ready(gone) = poll_client(cx, io, &mut self.input, is_open) {
             return Poll::Ready(Err(gone));
         }
-        self.subscription.park(Room::Answer(self.limit));
+        self.subscription.park(Room::Answer(self.limit as usize));
         Poll::Pending
     }
 
@@ -225,7 +227,7 @@ enum Waited {
 }
 
 /// Takes in what the client sends early; an error when it is gone.
-fn poll_client(cx: &mut Context<'_>, io: &mut ClientIo, input: &mut BytesMut, is_open: &mut bool) -> Poll<io::Error> {
+fn poll_client(cx: &mut Context<'_>, io: &mut ClientIo, input: &mut Unread, is_open: &mut bool) -> Poll<io::Error> {
     while *is_open && input.len() < AHEAD {
         match std::task::ready!(io.poll_input(cx, input)) {
             // A client may shut its sending side and wait for its answer.
@@ -242,7 +244,7 @@ fn poll_client(cx: &mut Context<'_>, io: &mut ClientIo, input: &mut BytesMut, is
 /// What polls have in common.
 #[derive(Default)]
 pub struct Shared {
-    heads: Mutex<Vec<Bytes>>,
+    heads: Mutex<Vec<Arc<[u8]>>>,
     shapes: Mutex<Vec<Arc<Shape>>>,
     last: Mutex<Option<(Key, Answer)>>,
 }
@@ -258,7 +260,7 @@ pub struct Answer {
 
 /// What an answer depends on, besides the log's content.
 struct Key {
-    head: Bytes,
+    head: Arc<[u8]>,
     encoding: Encoding,
     before: Box<[u8]>,
     /// The messages themselves: two readers' batches may begin and end alike and not be the same.
@@ -281,7 +283,7 @@ impl PartialEq for Key {
 impl Shared {
     /// The status line and the headers of a reply, without those that depend on the batch. Equal ones are the same
     /// bytes, so that a parked poll holds a pointer.
-    pub fn head(&self, reply: &Reply) -> Bytes {
+    pub fn head(&self, reply: &Reply) -> Arc<[u8]> {
         let mut head = Vec::with_capacity(512);
         reply::write_head(reply, &mut head);
         let mut heads = self.heads.lock();
@@ -310,7 +312,7 @@ impl Shared {
     }
 
     /// The answer, whole: made once for all who get the same.
-    fn answer(&self, head: &Bytes, envelope: &dyn Envelope, batch: &Batch, is_last: bool) -> Answer {
+    fn answer(&self, head: &Arc<[u8]>, envelope: &dyn Envelope, batch: &Batch, is_last: bool) -> Answer {
         // A gap names the place that one asked from; an empty batch may be asked for again much later.
         if batch.gap.is_some() || batch.messages.is_empty() {
             return Answer::new(head, envelope, batch, is_last);

@@ -22,7 +22,7 @@ impl Transport for WebSocket {
     }
 
     fn decoder(&self, max: usize) -> Option<Box<dyn Decode>> {
-        Some(Box::new(Commands { decoder: Decoder::new(max), max }))
+        Some(Box::new(Commands(Decoder::new(max))))
     }
 }
 
@@ -41,14 +41,11 @@ impl Envelope for TextFrames {
     }
 }
 
-struct Commands {
-    decoder: Decoder,
-    max: usize,
-}
+struct Commands(Decoder);
 
 impl Decode for Commands {
     fn held(&self) -> usize {
-        self.decoder.held()
+        self.0.held()
     }
 
     fn too_large(&self) -> Bytes {
@@ -56,9 +53,10 @@ impl Decode for Commands {
     }
 
     fn decode(&mut self, buf: &mut BytesMut) -> Result<Option<Input>, Breach> {
-        let frame = self.decoder.decode(buf).map_err(|violation| Breach {
+        let max = self.0.max_message();
+        let frame = self.0.decode(buf).map_err(|violation| Breach {
             refusal: (violation.code == 1009)
-                .then(|| Refusal::new(Code::TooLarge, format!("a command is at most {} bytes", self.max))),
+                .then(|| Refusal::new(Code::TooLarge, format!("a command is at most {max} bytes"))),
             farewell: websocket::close_frame(violation.code, violation.reason),
         })?;
         Ok(frame.map(|frame| match frame {

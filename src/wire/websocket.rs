@@ -141,6 +141,22 @@ const fn violation(code: u16, reason: &'static str) -> Violation {
 #[derive(Debug)]
 pub struct Decoder {
     max_message: usize,
+    state: State,
+}
+
+#[derive(Debug, Default)]
+enum State {
+    /// No part of a message has come.
+    #[default]
+    Between,
+    Within(Box<UnderWay>),
+    /// Nothing more is read: after a violation, which is then the answer to every call, or a close frame.
+    Ended(Box<Result<(), Violation>>),
+}
+
+/// What is not whole yet.
+#[derive(Debug, Default)]
+struct UnderWay {
     /// The fragments of the message so far, unmasked.
     message: Vec<u8>,
     /// A text frame without FIN came: continuations are to follow.
@@ -150,8 +166,6 @@ pub struct Decoder {
     control: Vec<u8>,
     /// The frame whose payload is arriving.
     arriving: Option<Header>,
-    /// Nothing more is read: after a violation, which is then the answer to every call, or a close frame.
-    ended: Option<Result<(), Violation>>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -167,7 +181,13 @@ impl Decoder {
     /// A decoder for messages of at most `max_message` bytes, all fragments counted.
     #[must_use]
     pub fn new(max_message: usize) -> Self {
-        Self { max_message, message: Vec::new(), fragmented: false, control: Vec::new(), arriving: None, ended: None }
+        Self { max_message, state: State::Between }
+    }
+
+    /// How long a message may be.
+    #[must_use]
+    pub fn max_message(&self) -> usize {
+        self.max_message
     }
 
     /// Takes the next message or control frame from the front of `buf`; `None`: more bytes are needed.
@@ -180,15 +200,27 @@ impl Decoder {
     /// A [`Violation`], as soon as the bytes that prove it are there: one of the header, also of a message too
     /// long, before any of that frame's payload. It is final: later calls discard `buf` and answer the same.
     pub fn decode(&mut self, buf: &mut BytesMut) -> Result<Option<Frame>, Violation> {
-        if let Some(ended) = self.ended {
+        let mut under_way = match std::mem::take(&mut self.state) {
+            State::Ended(ended) => {
+                buf.clear();
+                let answer = ended.map(|()| None);
+                self.state = State::Ended(ended);
+                return answer;
+            }
+            State::Between if buf.is_empty() => return Ok(None),
+            State::Between => Box::default(),
+            State::Within(under_way) => under_way,
+        };
+        let decoded = under_way.advance(self.max_message, buf);
+        // The connection may linger until the peer has read the close frame; a half-received message need not.
+        self.state = match &decoded {
+            Err(violation) => State::Ended(Box::new(Err(*violation))),
+            Ok(Some(Frame::Close(_))) => State::Ended(Box::new(Ok(()))),
+            Ok(_) if under_way.is_nothing() => State::Between,
+            Ok(_) => State::Within(under_way),
+        };
+        if matches!(self.state, State::Ended(_)) {
             buf.clear();
-            return ended.map(|()| None);
-        }
-        let decoded = self.advance(buf);
-        match &decoded {
-            Err(violation) => self.end(Err(*violation), buf),
-            Ok(Some(Frame::Close(_))) => self.end(Ok(()), buf),
-            Ok(_) => {}
         }
         decoded
     }
@@ -196,22 +228,23 @@ impl Decoder {
     /// Bytes of memory that a message which is not whole takes.
     #[must_use]
     pub fn held(&self) -> usize {
-        self.message.capacity() + self.control.capacity()
+        match &self.state {
+            State::Within(under_way) => under_way.message.capacity() + under_way.control.capacity(),
+            State::Between | State::Ended(_) => 0,
+        }
+    }
+}
+
+impl UnderWay {
+    fn is_nothing(&self) -> bool {
+        self.arriving.is_none() && !self.fragmented
     }
 
-    fn end(&mut self, ended: Result<(), Violation>, buf: &mut BytesMut) {
-        self.ended = Some(ended);
-        // The connection may linger until the peer has read the close frame; a half-received message need not.
-        self.message = Vec::new();
-        self.control = Vec::new();
-        buf.clear();
-    }
-
-    fn advance(&mut self, buf: &mut BytesMut) -> Result<Option<Frame>, Violation> {
+    fn advance(&mut self, max_message: usize, buf: &mut BytesMut) -> Result<Option<Frame>, Violation> {
         loop {
             let mut header = match self.arriving {
                 Some(header) => header,
-                None => match self.header(buf)? {
+                None => match self.header(max_message, buf)? {
                     Some(header) => header,
                     None => return Ok(None),
                 },
@@ -237,7 +270,7 @@ impl Decoder {
     }
 
     /// Takes a frame's header (section 5.2) if all of it is there, and checks all that can be checked by it.
-    fn header(&self, buf: &mut BytesMut) -> Result<Option<Header>, Violation> {
+    fn header(&self, max_message: usize, buf: &mut BytesMut) -> Result<Option<Header>, Violation> {
         let &[first, second, ref rest @ ..] = &buf[..] else {
             return Ok(None);
         };
@@ -262,7 +295,7 @@ impl Decoder {
         }
         // Before any payload is taken, and over all fragments: memory is bounded by what was allowed, not by
         // what was announced. `message` is never longer than `max_message`.
-        let room = if opcode >= CLOSE { MAX_CONTROL } else { self.max_message - self.message.len() };
+        let room = if opcode >= CLOSE { MAX_CONTROL } else { max_message - self.message.len() };
         let remaining = match usize::try_from(len) {
             Ok(len) if len <= room => len,
             _ => return Err(violation(1009, "message too big")),
