@@ -305,7 +305,7 @@ impl Server {
         let bridge =
             self.bridge.map(|(log, config, listening)| tokio::spawn(bridge::run(log, config, listening, stopping)));
         let supervisor = tokio::spawn(supervise(self.app.clone(), self.waits_for_log));
-        let drain = self.app.drain.clone();
+        let (drain, reactor) = (self.app.drain.clone(), self.app.reactor.clone());
         let weather = self.app.demo.as_ref().map(|demo| demo.weather.clone()).unwrap_or_default();
         let blowing: Vec<_> = self.weather.into_iter().map(|port| tokio::spawn(weather.clone().blow(port))).collect();
         let serving = serve::serve(self.app, self.listeners, self.drain_time);
@@ -314,6 +314,8 @@ impl Server {
             () = &mut serving => {}
             () = shutdown => {
                 info!(seconds = self.drain_time.as_secs(), "draining: readers are sent away, and may come back");
+                // What clients have sent in time is answered, and they would be cut for having sent nothing.
+                reactor.catch_up().await;
                 drain.begin();
                 service::stopping();
                 serving.await;

@@ -13,11 +13,13 @@ use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Registry, Token};
 use parking_lot::Mutex;
 use slab::Slab;
+use smallvec::SmallVec;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::io::unix::AsyncFd;
+use tokio::sync::{mpsc, oneshot};
 use tracing::error;
 
 /// Events that are heard at a time.
@@ -27,6 +29,7 @@ const EVENTS: usize = 1024;
 pub struct Reactor {
     registry: Registry,
     sockets: Mutex<Slab<Weak<State>>>,
+    asked: mpsc::Sender<oneshot::Sender<()>>,
 }
 
 impl Reactor {
@@ -38,11 +41,13 @@ impl Reactor {
     pub fn start() -> io::Result<Arc<Reactor>> {
         let no_poll = |error: io::Error| io::Error::new(error.kind(), format!("cannot watch sockets: {error}"));
         let poll = Poll::new().map_err(no_poll)?;
-        let reactor = Arc::new(Reactor { registry: poll.registry().try_clone()?, sockets: Mutex::default() });
+        let (asked, asking) = mpsc::channel(1);
+        let registry = poll.registry().try_clone().map_err(no_poll)?;
+        let reactor = Arc::new(Reactor { registry, sockets: Mutex::default(), asked });
         let poll = watched(poll)?;
         let hearing = reactor.clone();
         tokio::spawn(async move {
-            if let Err(error) = hearing.hear(poll).await {
+            if let Err(error) = hearing.hear(poll, asking).await {
                 error!(%error, "nothing more is heard of any client");
             }
         });
@@ -69,43 +74,62 @@ impl Reactor {
         self.sockets.lock().try_remove(key);
     }
 
-    /// Those that this turn has something for. The lock ends with this: the last one to hold a socket takes it out of
-    /// the table, and that may be who is told.
-    fn find(&self, events: &Events, found: &mut Vec<(Arc<State>, u8)>) {
-        let sockets = self.sockets.lock();
-        found.extend(events.iter().filter_map(|event| {
-            let marks = [
-                (event.is_readable(), READ),
-                (event.is_writable(), WRITE),
-                (event.is_read_closed(), READ_CLOSED),
-                (event.is_error() || event.is_write_closed(), RESET),
-            ];
-            let marks = marks.iter().filter(|(is_so, _)| *is_so).fold(0, |marks, (_, mark)| marks | mark);
-            Some((sockets.get(event.token().0)?.upgrade()?, marks))
-        }));
+    /// Waits until all that clients have sent up to now is heard. Cancel safe.
+    pub async fn catch_up(&self) {
+        let (heard, hearing) = oneshot::channel();
+        if self.asked.send(heard).await.is_ok() {
+            let _ = hearing.await;
+        }
     }
 
-    async fn hear(&self, mut poll: AsyncFd<Poll>) -> io::Result<()> {
+    async fn hear(&self, mut poll: AsyncFd<Poll>, mut asked: mpsc::Receiver<oneshot::Sender<()>>) -> io::Result<()> {
         let mut events = Events::with_capacity(EVENTS);
-        let mut ready = Vec::new();
         loop {
-            let mut turn = poll.readable_mut().await?;
-            match turn.get_inner_mut().poll(&mut events, Some(Duration::ZERO)) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                polled => polled?,
-            }
-            self.find(&events, &mut ready);
-            let is_full = events.iter().count() >= EVENTS;
-            for (socket, marks) in ready.drain(..) {
-                socket.set_ready(marks);
-            }
-            if is_full {
-                // There may be more; those who were woken first.
-                tokio::task::yield_now().await;
-            } else {
-                turn.clear_ready();
+            tokio::select! {
+                turn = poll.readable_mut() => {
+                    let mut turn = turn?;
+                    if self.turn(turn.get_inner_mut(), &mut events)? {
+                        // There may be more; those who were woken first.
+                        tokio::task::yield_now().await;
+                    } else {
+                        turn.clear_ready();
+                    }
+                }
+                Some(heard) = asked.recv() => {
+                    while self.turn(poll.get_mut(), &mut events)? {}
+                    let _ = heard.send(());
+                }
             }
         }
+    }
+
+    /// Marks those that are ready, and wakes who waits for them; whether there may be more.
+    fn turn(&self, poll: &mut Poll, events: &mut Events) -> io::Result<bool> {
+        match poll.poll(events, Some(Duration::ZERO)) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(true),
+            polled => polled?,
+        }
+        // Found first, and told without the lock: the last one to hold a socket takes it out of the table, and that may be
+        // this one.
+        let sockets = self.sockets.lock();
+        let found: SmallVec<[_; 16]> = events
+            .iter()
+            .filter_map(|event| {
+                let marks = [
+                    (event.is_readable(), READ),
+                    (event.is_writable(), WRITE),
+                    (event.is_read_closed(), READ_CLOSED),
+                    (event.is_error() || event.is_write_closed(), RESET),
+                ];
+                let marks = marks.iter().filter(|(is_so, _)| *is_so).fold(0, |marks, (_, mark)| marks | mark);
+                Some((sockets.get(event.token().0)?.upgrade()?, marks))
+            })
+            .collect();
+        drop(sockets);
+        for (socket, marks) in found {
+            socket.set_ready(marks);
+        }
+        Ok(events.iter().count() >= EVENTS)
     }
 }
 
@@ -120,4 +144,142 @@ impl Reactor {
 )]
 pub fn watched<T: AsRawFd>(source: T) -> io::Result<AsyncFd<T>> {
     AsyncFd::with_interest(source, tokio::io::Interest::READABLE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::poll_fn;
+    use std::io::Write as _;
+    use std::time::Instant;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpSocket};
+
+    const SOON: Duration = Duration::from_millis(50);
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    /// A client, whose window is small, and our end of its connection.
+    async fn pair(reactor: &Arc<Reactor>) -> (tokio::net::TcpStream, Socket) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let client = TcpSocket::new_v4().expect("a socket");
+        client.set_recv_buffer_size(4096).expect("a small buffer");
+        let (client, accepted) =
+            tokio::join!(client.connect(listener.local_addr().expect("an address")), listener.accept());
+        let stream = accepted.expect("a connection").0.into_std().expect("its socket");
+        (client.expect("a connection"), reactor.add(TcpStream::from_std(stream)).expect("room"))
+    }
+
+    async fn in_time<T>(what: &str, waited: impl Future<Output = T>) -> T {
+        tokio::time::timeout(PATIENCE, waited).await.unwrap_or_else(|_| panic!("waited too long for {what}"))
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn no_byte_and_no_end_is_missed_however_it_is_cut() {
+        let reactor = Reactor::start().expect("a reactor");
+        let mut all = tokio::task::JoinSet::new();
+        for seed in 0..200 {
+            let (mut client, mut socket) = pair(&reactor).await;
+            all.spawn(async move {
+                let mut random = fastrand::Rng::with_seed(seed);
+                let sent: Vec<u8> = (0..random.usize(0..40_000)).map(|_| random.u8(..)).collect();
+                let (mut write_random, bytes) = (fastrand::Rng::with_seed(!seed), sent.clone());
+                let writing = async {
+                    let mut rest = &bytes[..];
+                    while !rest.is_empty() {
+                        let (part, behind) = rest.split_at(write_random.usize(1..=rest.len().min(9000)));
+                        client.write_all(part).await.expect("taken");
+                        rest = behind;
+                        if write_random.bool() {
+                            tokio::time::sleep(Duration::from_micros(write_random.u64(0..500))).await;
+                        }
+                    }
+                    client.shutdown().await.expect("shut");
+                };
+                let reading = async {
+                    let mut read = Vec::new();
+                    loop {
+                        // Now and then just as much as there is.
+                        let mut part = vec![0; random.usize(1..20_000)];
+                        match socket.read(&mut part).await.expect("read") {
+                            0 => return read,
+                            n => read.extend_from_slice(&part[..n]),
+                        }
+                    }
+                };
+                let ((), read) = in_time("the end", async { tokio::join!(writing, reading) }).await;
+                assert_eq!(read, sent, "seed {seed}");
+                // The end stays.
+                assert_eq!(socket.read(&mut [0; 9]).await.expect("the end"), 0);
+            });
+        }
+        while let Some(done) = all.join_next().await {
+            done.expect("as it should be");
+        }
+        assert!(reactor.sockets.lock().is_empty(), "those that are closed are forgotten");
+    }
+
+    #[tokio::test]
+    async fn a_full_socket_takes_the_rest_when_there_is_room() {
+        let reactor = Reactor::start().expect("a reactor");
+        let (mut client, mut socket) = pair(&reactor).await;
+        let bytes: Vec<u8> = (0..8_000_000_u32).map(|n| n as u8).collect();
+        let reading = async {
+            tokio::time::sleep(SOON).await;
+            let mut read = vec![0; bytes.len()];
+            client.read_exact(&mut read).await.map(|_| read)
+        };
+        let (written, read) = in_time("all of it", async { tokio::join!(socket.write_all(&bytes), reading) }).await;
+        written.expect("written");
+        assert!(read.expect("read") == bytes);
+        let full = loop {
+            match socket.write_now(&bytes) {
+                Ok(_) => {}
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(full.kind(), io::ErrorKind::WouldBlock);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_shuts_its_side_is_not_gone_and_one_that_resets_is() {
+        let reactor = Reactor::start().expect("a reactor");
+        let (mut client, mut socket) = pair(&reactor).await;
+        client.write_all(b"last").await.expect("written");
+        client.shutdown().await.expect("shut");
+        assert_eq!(in_time("a byte", socket.peek()).await.expect("a byte"), Some(b'l'));
+        let mut read = Vec::new();
+        in_time("the end", socket.read_to_end(&mut read)).await.expect("read");
+        assert_eq!(read, b"last", "what was only looked at is there");
+        assert_eq!(in_time("the end", socket.peek()).await.expect("the end"), None);
+        let reset = poll_fn(|cx| socket.poll_reset(cx));
+        assert!(tokio::time::timeout(SOON, reset).await.is_err(), "it may still listen");
+        socket.write_all(b"heard").await.expect("it does");
+        // Bytes that nobody has read: closing resets.
+        drop(client);
+        in_time("the reset", poll_fn(|cx| socket.poll_reset(cx))).await;
+        in_time("an error", async { while socket.write_all(b"gone").await.is_ok() {} }).await;
+    }
+
+    #[tokio::test]
+    async fn a_busy_client_lets_others_run() {
+        let reactor = Reactor::start().expect("a reactor");
+        let (client, mut socket) = pair(&reactor).await;
+        let mut client = client.into_std().expect("its socket");
+        client.set_nonblocking(false).expect("a blocking one");
+        // By a thread of its own: the reader never comes to the end of it.
+        let flood = std::thread::spawn(move || while client.write_all(&[0; 4096]).is_ok() {});
+        let swallow = tokio::spawn(async move {
+            for _ in 0..3_000_000 {
+                socket.read_u8().await.expect("a byte");
+            }
+        });
+        let begun = Instant::now();
+        for _ in 0..20 {
+            tokio::task::yield_now().await;
+        }
+        assert!(begun.elapsed() < Duration::from_millis(500), "{:?}", begun.elapsed());
+        swallow.abort();
+        let _ = swallow.await;
+        flood.join().expect("it ends with the connection");
+    }
 }

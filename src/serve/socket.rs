@@ -46,7 +46,8 @@ impl State {
     pub fn new(reactor: Arc<Reactor>, key: usize, stream: TcpStream) -> State {
         // There are never so many descriptors.
         let key = u32::try_from(key).unwrap_or(u32::MAX);
-        State { reactor, waker: AtomicWaker::new(), stream, key, ready: AtomicU8::new(WRITE) }
+        // The request may have come with the connection: it is looked for without being told.
+        State { reactor, waker: AtomicWaker::new(), stream, key, ready: AtomicU8::new(READ | WRITE) }
     }
 
     /// The reactor has heard this.
