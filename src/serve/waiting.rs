@@ -45,6 +45,8 @@ pub struct Waiting {
     meter: Meter,
     asked: Instant,
     timer: Timer,
+    /// Whether the timer knows whom to wake; then it need not be polled before its time.
+    is_armed: bool,
     /// How it asks again, where that is known.
     shape: Option<Arc<Shape>>,
     /// What goes before each answer; see [`Shared::head`].
@@ -75,6 +77,7 @@ impl Waiting {
             meter,
             asked,
             timer,
+            is_armed: false,
             shape: None,
             head: Arc::default(),
             input: Unread::default(),
@@ -181,11 +184,14 @@ impl Waiting {
             return Poll::Ready(Ok(Waited::For(None, Box::new(collector))));
         }
         // It fires for the first of these polls, and is set anew only then: an answer does not touch it.
-        while self.timer.poll(cx).is_ready() {
-            if Instant::now() >= due {
-                return Poll::Ready(Ok(Waited::For(None, Box::new(collector))));
+        if !(self.is_armed && self.timer.is_ahead(Instant::now())) {
+            while self.timer.poll(cx).is_ready() {
+                if Instant::now() >= due {
+                    return Poll::Ready(Ok(Waited::For(None, Box::new(collector))));
+                }
+                self.timer.reset(due);
             }
-            self.timer.reset(due);
+            self.is_armed = true;
         }
         if let Poll::Ready(gone) = poll_client(cx, io, &mut self.input, is_open) {
             return Poll::Ready(Err(gone));
