@@ -56,6 +56,11 @@ pub trait Outlet: Send + Sync {
     /// Messages as they go to the socket, in one write. A reader who has them has all up to `upto`.
     fn encode(&self, messages: &[Arc<Message>], upto: Cursor) -> Encoded;
 
+    /// Reads a word of each piece of memory that a [`write`](Outlet::write) reads, so that it is in the cache by then.
+    fn prefetch(&self) -> i32 {
+        0
+    }
+
     /// Writes what the socket takes at once.
     ///
     /// # Errors
@@ -87,7 +92,6 @@ pub struct Encoded {
 /// Where a reader leaves its state while it is parked.
 #[derive(Default)]
 pub(super) struct Desk {
-    pub(super) outlet: Option<Box<dyn Outlet>>,
     pub(super) client: Option<ClientId>,
     parked: Option<Parked>,
     /// Whether the task was woken, or news were left to it, since it took the desk back last. Then the hub
@@ -177,7 +181,7 @@ pub(super) enum Outcome {
 impl Desk {
     /// Leaves the reader's state here, unless there is something for its task already.
     pub(super) fn park(&mut self, at: Cursor, is_many: bool, room: Room) {
-        if self.outlet.is_some() && !self.is_called {
+        if !self.is_called {
             self.parked = Some(Parked { at, is_many, room, written: Written::default() });
         }
     }
@@ -199,8 +203,14 @@ impl Desk {
         self.is_called = true;
     }
 
-    pub(super) fn offer(&mut self, news: &News, shared: &mut Shared, now: Instant) -> Outcome {
-        let outcome = self.try_offer(news, shared, now);
+    pub(super) fn offer(
+        &mut self,
+        outlet: Option<&dyn Outlet>,
+        news: &News,
+        shared: &mut Shared,
+        now: Instant,
+    ) -> Outcome {
+        let outcome = self.try_offer(outlet, news, shared, now);
         if outcome == Outcome::ForTheTask {
             self.close();
             shared.tally.for_tasks += 1;
@@ -208,8 +218,8 @@ impl Desk {
         outcome
     }
 
-    fn try_offer(&mut self, news: &News, shared: &mut Shared, now: Instant) -> Outcome {
-        let (Some(outlet), Some(parked)) = (&self.outlet, &mut self.parked) else { return Outcome::ForTheTask };
+    fn try_offer(&mut self, outlet: Option<&dyn Outlet>, news: &News, shared: &mut Shared, now: Instant) -> Outcome {
+        let (Some(outlet), Some(parked)) = (outlet, &mut self.parked) else { return Outcome::ForTheTask };
         if self.is_called || parked.at.epoch != news.head.epoch {
             return Outcome::ForTheTask;
         }
@@ -222,7 +232,7 @@ impl Desk {
         if !is_next || !is_ordered || !(news.is_for_all || self.client.as_ref().is_none_or(is_wanted)) {
             return Outcome::ForTheTask;
         }
-        let (encoded, lane) = shared.encoded(&**outlet, news);
+        let (encoded, lane) = shared.encoded(outlet, news);
         if !parked.room.has(news.messages.len(), encoded.weight) {
             return Outcome::ForTheTask;
         }

@@ -143,15 +143,14 @@ impl Subscription {
 
     /// Gives the hub a way to write to the reader while it is parked.
     pub fn set_outlet(&mut self, outlet: Box<dyn Outlet>) {
-        let mut desk = self.waiter.desk();
-        desk.outlet = Some(outlet);
-        desk.client = self.client.clone();
+        self.waiter.desk().client = self.client.clone();
+        self.waiter.set_outlet(outlet);
     }
 
     /// Parks behind a [`Step::Idle`]: from now on the hub may write what there is room for, and moves the
     /// cursor. Nobody else may write to the socket until [`unpark`](Subscription::unpark).
     pub fn park(&mut self, room: Room) {
-        if self.beyond.is_some() || self.seats.is_empty() {
+        if self.beyond.is_some() || self.seats.is_empty() || self.waiter.outlet().is_none() {
             return;
         }
         self.waiter.desk().park(self.at, self.seats.len() > 1, room);

@@ -50,6 +50,10 @@ impl Outlet for Direct {
         Encoded { bytes: bytes.into(), weight }
     }
 
+    fn prefetch(&self) -> i32 {
+        self.socket.prefetch()
+    }
+
     fn write(&self, bytes: &[u8]) -> io::Result<usize> {
         self.socket.write_now(bytes)
     }
@@ -81,6 +85,10 @@ impl Outlet for DirectAnswer {
         let batch = Batch { gap: None, messages: messages.to_vec(), cursor: upto, is_complete: true };
         let Answer { bytes, body } = Answer::new(&self.head, &*self.envelope, &batch, false);
         Encoded { bytes, weight: body }
+    }
+
+    fn prefetch(&self) -> i32 {
+        self.socket.prefetch()
     }
 
     fn write(&self, bytes: &[u8]) -> io::Result<usize> {

@@ -9,6 +9,7 @@ use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io::{self, Read as _, Write as _};
 use std::net::Shutdown;
+use std::os::fd::AsRawFd;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -130,6 +131,11 @@ impl Socket {
             let written = write(stream)?;
             Ok((written, if written < size { Rest::Nothing } else { Rest::Maybe }))
         })
+    }
+
+    /// Reads what a write reads.
+    pub fn prefetch(&self) -> i32 {
+        self.0.stream.as_raw_fd()
     }
 
     /// Writes what it takes at once, without a look at what is known of it.
