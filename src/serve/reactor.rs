@@ -28,8 +28,28 @@ const EVENTS: usize = 1024;
 /// Where clients' sockets are registered.
 pub struct Reactor {
     registry: Registry,
-    sockets: Mutex<Slab<Weak<State>>>,
+    sockets: Mutex<Sockets>,
     asked: mpsc::Sender<oneshot::Sender<()>>,
+}
+
+/// The bits of an event's token that are the socket's number; the others say which of those that have had it.
+const NUMBER: u32 = usize::BITS / 8 * 5;
+
+/// The sockets by their number. A number is given again at once, and an event of the last one that had it may be under way
+/// still: whoever has it now is not to be told that he is gone.
+#[derive(Default)]
+struct Sockets {
+    slots: Slab<(u32, Weak<State>)>,
+    /// How many there were.
+    added: u32,
+}
+
+impl Sockets {
+    fn get(&self, token: Token) -> Option<Arc<State>> {
+        let (number, nth) = (token.0 & ((1 << NUMBER) - 1), token.0 >> NUMBER);
+        let (added, socket) = self.slots.get(number)?;
+        socket.upgrade().filter(|_| *added as usize == nth)
+    }
 }
 
 impl Reactor {
@@ -61,17 +81,19 @@ impl Reactor {
     /// The system's.
     pub fn add(self: &Arc<Reactor>, mut stream: TcpStream) -> io::Result<Socket> {
         let mut sockets = self.sockets.lock();
-        let entry = sockets.vacant_entry();
-        self.registry.register(&mut stream, Token(entry.key()), Interest::READABLE | Interest::WRITABLE)?;
+        sockets.added = sockets.added.wrapping_add(1) & (u32::MAX >> (NUMBER + u32::BITS).saturating_sub(usize::BITS));
+        let nth = sockets.added;
+        let entry = sockets.slots.vacant_entry();
+        let token = Token(entry.key() | (nth as usize) << NUMBER);
+        self.registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
         let socket = Arc::new(State::new(self.clone(), entry.key(), stream));
-        entry.insert(Arc::downgrade(&socket));
+        entry.insert((nth, Arc::downgrade(&socket)));
         Ok(Socket(socket))
     }
 
-    /// Forgets one that is about to be closed, which takes it out of the epoll, too. An event of it may be under way:
-    /// whoever gets its number wakes once in vain.
-    pub fn remove(&self, key: usize) {
-        self.sockets.lock().try_remove(key);
+    /// Forgets one that is about to be closed, which takes it out of the epoll, too.
+    pub fn remove(&self, number: usize) {
+        self.sockets.lock().slots.try_remove(number);
     }
 
     /// Waits until all that clients have sent up to now is heard. Cancel safe.
@@ -122,7 +144,7 @@ impl Reactor {
                     (event.is_error() || event.is_write_closed(), RESET),
                 ];
                 let marks = marks.iter().filter(|(is_so, _)| *is_so).fold(0, |marks, (_, mark)| marks | mark);
-                Some((sockets.get(event.token().0)?.upgrade()?, marks))
+                Some((sockets.get(event.token())?, marks))
             })
             .collect();
         drop(sockets);
@@ -215,7 +237,7 @@ mod tests {
         while let Some(done) = all.join_next().await {
             done.expect("as it should be");
         }
-        assert!(reactor.sockets.lock().is_empty(), "those that are closed are forgotten");
+        assert!(reactor.sockets.lock().slots.is_empty(), "those that are closed are forgotten");
     }
 
     #[tokio::test]
@@ -258,6 +280,24 @@ mod tests {
         drop(client);
         in_time("the reset", poll_fn(|cx| socket.poll_reset(cx))).await;
         in_time("an error", async { while socket.write_all(b"gone").await.is_ok() {} }).await;
+    }
+
+    #[tokio::test]
+    async fn what_is_heard_of_one_that_is_gone_is_not_for_who_has_its_number() {
+        let reactor = Reactor::start().expect("a reactor");
+        let (_client, socket) = pair(&reactor).await;
+        let token = |socket: &Socket| {
+            let number = socket.0.number();
+            Token(number | (reactor.sockets.lock().slots[number].0 as usize) << NUMBER)
+        };
+        let gone = token(&socket);
+        assert!(reactor.sockets.lock().get(gone).is_some());
+        drop(socket);
+        let (_client, socket) = pair(&reactor).await;
+        let next = token(&socket);
+        assert_eq!(gone.0 & ((1 << NUMBER) - 1), next.0 & ((1 << NUMBER) - 1), "the number is given again");
+        let sockets = reactor.sockets.lock();
+        assert!(sockets.get(gone).is_none() && sockets.get(next).is_some());
     }
 
     #[tokio::test]

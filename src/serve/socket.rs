@@ -38,23 +38,28 @@ pub struct State {
     reactor: Arc<Reactor>,
     waker: AtomicWaker,
     stream: TcpStream,
-    key: u32,
+    number: u32,
     ready: AtomicU8,
 }
 
 impl State {
     /// Of a connection that was just accepted.
-    pub fn new(reactor: Arc<Reactor>, key: usize, stream: TcpStream) -> State {
+    pub fn new(reactor: Arc<Reactor>, number: usize, stream: TcpStream) -> State {
         // There are never so many descriptors.
-        let key = u32::try_from(key).unwrap_or(u32::MAX);
+        let number = u32::try_from(number).unwrap_or(u32::MAX);
         // The request may have come with the connection: it is looked for without being told.
-        State { reactor, waker: AtomicWaker::new(), stream, key, ready: AtomicU8::new(READ | WRITE) }
+        State { reactor, waker: AtomicWaker::new(), stream, number, ready: AtomicU8::new(READ | WRITE) }
     }
 
     /// The reactor has heard this.
     pub fn set_ready(&self, marks: u8) {
         self.ready.fetch_or(marks, Ordering::AcqRel);
         self.waker.wake();
+    }
+
+    /// Under which the reactor knows it.
+    pub fn number(&self) -> usize {
+        self.number as usize
     }
 
     fn is(&self, marks: u8) -> bool {
@@ -64,7 +69,7 @@ impl State {
 
 impl Drop for State {
     fn drop(&mut self) {
-        self.reactor.remove(self.key as usize);
+        self.reactor.remove(self.number());
     }
 }
 

@@ -51,11 +51,14 @@ pub struct Timer {
 }
 
 impl Timers {
+    fn new() -> Arc<Timers> {
+        Arc::new(Timers { begun: Instant::now(), table: Mutex::default(), sooner: Arc::default() })
+    }
+
     /// Starts them, within tokio's runtime.
     pub fn start() -> Arc<Timers> {
-        let sooner = Arc::new(Notify::new());
-        let timers = Arc::new(Timers { begun: Instant::now(), table: Mutex::default(), sooner: sooner.clone() });
-        tokio::spawn(run(Arc::downgrade(&timers), sooner));
+        let timers = Timers::new();
+        tokio::spawn(run(Arc::downgrade(&timers), timers.sooner.clone()));
         timers
     }
 
@@ -65,25 +68,28 @@ impl Timers {
         let key = self.table.lock().slots.insert(slot);
         // There is never memory for so many.
         let key = u32::try_from(key).unwrap_or(u32::MAX);
-        Timer { timers: self.clone(), due: self.tick(due), key }
+        Timer { timers: self.clone(), due: self.due(due), key }
     }
 
-    /// The first tick that is not before it.
-    fn tick(&self, at: Instant) -> Tick {
+    /// The first tick that is not before it: what is due then is due by the last tick that is not behind it.
+    fn due(&self, at: Instant) -> Tick {
         let since = at.saturating_duration_since(self.begun);
-        let ticks = since.as_millis() + u128::from(!since.subsec_nanos().is_multiple_of(1_000_000));
-        Tick::try_from(ticks).unwrap_or(NEVER)
+        tick(since) + Tick::from(!since.subsec_nanos().is_multiple_of(1_000_000))
+    }
+
+    fn now(&self, now: Instant) -> Tick {
+        tick(now.saturating_duration_since(self.begun))
     }
 
     /// Wakes those who are due, and says when the next one is.
     fn fire(&self, now: Instant) -> Option<Instant> {
-        let now = now.saturating_duration_since(self.begun).as_millis();
+        let now = self.now(now);
         let mut due = Vec::new();
         let mut table = self.table.lock();
         let Table { slots, queue } = &mut *table;
         let next = loop {
             match queue.peek() {
-                Some(Reverse((tick, _))) if u128::from(*tick) > now => break Some(*tick),
+                Some(Reverse((tick, _))) if *tick > now => break Some(*tick),
                 None => break None,
                 Some(_) => {}
             }
@@ -99,6 +105,11 @@ impl Timers {
         due.into_iter().for_each(Waker::wake);
         next.map(|next| self.begun + Duration::from_millis(next))
     }
+}
+
+/// Whole ones.
+fn tick(since: Duration) -> Tick {
+    since.as_secs() * 1000 + Tick::from(since.subsec_millis())
 }
 
 async fn run(timers: Weak<Timers>, sooner: Arc<Notify>) {
@@ -122,23 +133,25 @@ impl Drop for Timers {
 impl Timer {
     /// Whether it is not yet due.
     pub fn is_ahead(&self, now: Instant) -> bool {
-        self.timers.tick(now) < self.due
+        self.timers.now(now) < self.due
     }
 
     /// Sets it anew. Whoever waits has to poll it again.
     pub fn reset(&mut self, due: Instant) {
-        self.due = self.timers.tick(due);
+        self.due = self.timers.due(due);
     }
 
     /// Ready when it is due, and from then on. The last one that has polled it is woken, and once in vain where it was
     /// put off meanwhile.
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if !self.is_ahead(Instant::now()) {
-            return Poll::Ready(());
-        }
         let mut table = self.timers.table.lock();
         let Table { slots, queue } = &mut *table;
         let Some(slot) = slots.get_mut(self.key as usize) else { return Poll::Ready(()) };
+        if !self.is_ahead(Instant::now()) {
+            // Who polls it may come before those who fire. What is still queued would be taken for what it is set to next.
+            slot.queued = NEVER;
+            return Poll::Ready(());
+        }
         slot.waker.clone_from(cx.waker());
         if slot.queued > self.due {
             slot.queued = self.due;
@@ -171,6 +184,8 @@ impl Drop for Timer {
 mod tests {
     use super::*;
     use std::future::poll_fn;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
 
     async fn wait(timer: &mut Timer) {
         poll_fn(|cx| timer.poll(cx)).await;
@@ -213,6 +228,38 @@ mod tests {
 
     async fn polled(timer: &mut Timer) -> Poll<()> {
         poll_fn(|cx| Poll::Ready(timer.poll(cx))).await
+    }
+
+    /// Whoever is woken by something else may find that it is due before those who fire have, and sets it anew.
+    #[tokio::test(start_paused = true)]
+    async fn one_that_is_found_due_before_it_fires_fires_again() {
+        struct Woken(AtomicUsize);
+
+        impl Wake for Woken {
+            fn wake(self: Arc<Woken>) {
+                self.0.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+
+        // Nobody fires but this test.
+        let timers = Timers::new();
+        let (begun, second) = (Instant::now(), Duration::from_secs(1));
+        let woken = Arc::new(Woken(AtomicUsize::new(0)));
+        let waker = Waker::from(woken.clone());
+        let mut cx = Context::from_waker(&waker);
+        let mut timer = timers.at(begun + second);
+        assert!(timer.poll(&mut cx).is_pending());
+        for nth in 1..4_u32 {
+            tokio::time::advance(second).await;
+            assert!(timer.poll(&mut cx).is_ready());
+            timer.reset(begun + second * (nth + 1));
+            assert!(timer.poll(&mut cx).is_pending());
+            timers.fire(Instant::now());
+            assert_eq!(woken.0.load(Ordering::Relaxed), 0, "it is not due again");
+        }
+        tokio::time::advance(second).await;
+        timers.fire(Instant::now());
+        assert_eq!(woken.0.load(Ordering::Relaxed), 1);
     }
 
     #[tokio::test(start_paused = true)]
