@@ -286,3 +286,35 @@ async fn the_same_head_again() {
         assert_eq!(got, (0..40).collect::<Vec<u64>>(), "{args:?}");
     }
 }
+
+/// What a client has sent behind a poll that waits is looked at as soon as the poll is answered; and who has shut his
+/// side is let go then.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_sent_behind_a_poll_that_waits() {
+    for args in [&[][..], &["--direct-writes", "false"], &["--plain-requests", "false"]] {
+        let node = Node::start(args).await;
+        let poll = format!("GET /long-poll?channel=a&timeout=25 HTTP/1.1\r\n{HOST}\r\n");
+        let last = format!("GET /poll?channel=z HTTP/1.1\r\n{HOST}Connection: close\r\n\r\n");
+        for (nth, (bytes, shuts, answers)) in
+            [([&poll[..], &last].concat(), false, 2), (poll, true, 1)].iter().enumerate()
+        {
+            let mut connection = TcpStream::connect(node.http).await.expect("connect");
+            connection.write_all(bytes.as_bytes()).await.expect("write");
+            if *shuts {
+                connection.shutdown().await.expect("shut");
+            }
+            let readers = async || {
+                let counts = node.get("/channels/a").await.json();
+                (counts["readers"]["total"] == 1).then_some(())
+            };
+            support::eventually("the poll to wait", readers).await;
+            // Its task has seen all that it was sent by the time that others are answered.
+            node.get("/info").await;
+            node.publish("a", &nth.to_string()).await;
+            let mut answer = String::new();
+            let read = within(Duration::from_secs(5), "the end", connection.read_to_string(&mut answer)).await;
+            read.expect("read");
+            assert_eq!(answer.matches("HTTP/1.1 200 OK").count(), *answers, "{args:?}: {answer}");
+        }
+    }
+}

@@ -196,7 +196,11 @@ impl Waiting {
         if let Poll::Ready(gone) = poll_client(cx, io, &mut self.input, is_open) {
             return Poll::Ready(Err(gone));
         }
-        self.subscription.park(Room::Answer(self.limit as usize));
+        // Behind an answer of the hub's nobody is woken but by what the client sends next. Where that is here already, or will
+        // not come, the task answers.
+        if *is_open && self.input.is_empty() {
+            self.subscription.park(Room::Answer(self.limit as usize));
+        }
         Poll::Pending
     }
 
