@@ -90,6 +90,10 @@ pub(super) async fn serve(app: &Arc<App>, io: &mut ClientIo, client: &Client, mu
             }
             Parsed::Request(request, whole_head) => {
                 answers.finish(app).await;
+                if answers.is_last {
+                    answers.send(app, io).await?;
+                    return Ok(Next::End);
+                }
                 let reply = router::answer(app, client, *request).await;
                 if matches!(reply.body(), Body::Waiting(_)) {
                     let head = app.polls.head(&reply);

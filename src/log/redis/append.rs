@@ -15,7 +15,7 @@ use crate::message::{Draft, Message, Payload};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior};
 use tracing::warn;
 
@@ -47,6 +47,8 @@ type Answer = Result<Vec<Cursor>, AppendError>;
 /// The publishers' side.
 pub(super) struct Appender {
     queue: mpsc::Sender<Job>,
+    /// Those who wait for room stand in it, in the order of their first polls.
+    line: Mutex<()>,
     room: Arc<Semaphore>,
     /// How long a draft waits to be sent before it is taken back.
     patience: Duration,
@@ -76,7 +78,15 @@ impl Appender {
     /// The publishers' side, and what [`run`] works on.
     pub(super) fn new(timeout: Duration) -> (Appender, mpsc::Receiver<Job>) {
         let (queue, jobs) = mpsc::channel(QUEUE);
-        (Appender { queue, room: Arc::new(Semaphore::new(QUEUE_BYTES)), patience: timeout / 2 }, jobs)
+        (
+            Appender {
+                queue,
+                line: Mutex::default(),
+                room: Arc::new(Semaphore::new(QUEUE_BYTES)),
+                patience: timeout / 2,
+            },
+            jobs,
+        )
     }
 
     /// Appends all drafts, none of them volatile. Queued at the first poll.
@@ -98,6 +108,8 @@ impl Appender {
     }
 
     async fn queue(&self, drafts: Vec<Draft>, claim: Arc<Claim>) -> Option<oneshot::Receiver<Answer>> {
+        // Whoever has got his room and not had his turn is not overtaken by who finds room at once.
+        let _line = self.line.lock().await;
         let size = size(&drafts).clamp(1, QUEUE_BYTES);
         let room = self.room.clone().acquire_many_owned(size as u32).await.ok()?;
         let (answer, answered) = oneshot::channel();
@@ -428,6 +440,48 @@ async fn rest(pause: &mut Duration) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message::Event;
+    use std::future::{Future, poll_fn};
+    use std::pin::pin;
+    use std::task::Poll;
+
+    fn draft(channel: &str, bytes: usize) -> Vec<Draft> {
+        vec![Draft {
+            channel: channel.parse().expect("a channel"),
+            event: Event::default(),
+            payload: Payload::from_any(&"1".repeat(bytes)),
+            exclude: None,
+            key: None,
+            volatile: false,
+        }]
+    }
+
+    #[tokio::test]
+    async fn the_order_is_that_of_first_polls_also_where_room_is_waited_for() {
+        let (appender, mut jobs) = Appender::new(Duration::from_secs(60));
+        let (mut all, mut first, mut second) = (
+            pin!(appender.append(draft("all", QUEUE_BYTES))),
+            pin!(appender.append(draft("first", 9))),
+            pin!(appender.append(draft("second", 9))),
+        );
+        poll_fn(|cx| {
+            assert!(all.as_mut().poll(cx).is_pending() && first.as_mut().poll(cx).is_pending());
+            Poll::Ready(())
+        })
+        .await;
+        // There is room now, and the first has not been told yet.
+        drop(jobs.recv().await);
+        poll_fn(|cx| {
+            assert!(second.as_mut().poll(cx).is_pending() && first.as_mut().poll(cx).is_pending());
+            assert!(second.as_mut().poll(cx).is_pending());
+            Poll::Ready(())
+        })
+        .await;
+        for channel in ["first", "second"] {
+            let job = jobs.try_recv().expect("it is queued");
+            assert_eq!(job.drafts[0].channel.as_str(), channel);
+        }
+    }
 
     #[test]
     fn answers() {
