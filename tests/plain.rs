@@ -31,6 +31,10 @@ fn cases() -> Vec<(&'static str, String)> {
             _ => publish(n),
         })
         .collect();
+    let then = |first: String, second: String| first + &second + &last;
+    let twice = |publish: String| then(publish.clone(), publish);
+    let page = |origin: &str| post("/publish?channel=a", &format!("Origin: {origin}\r\n"), "1");
+    let known = publish(1);
     vec![
         ("a poll", with(get("/poll?channel=a", ""))),
         ("a poll of what is there", with(get("/poll?channel=old&cursor=earliest", ""))),
@@ -87,9 +91,65 @@ fn cases() -> Vec<(&'static str, String)> {
         ("half a body", post("/publish?channel=a", "", "1").replace(": 1\r\n", ": 2\r\n")),
         ("a page between", with(get("/poll?channel=a", "") + &get("/healthz", "") + &get("/poll?channel=a", ""))),
         ("no HTTP", "hello\r\n\r\n".to_owned()),
+        ("a name in small letters", with(known.replace("Host", "host"))),
+        ("one header more", with(post("/publish?channel=a", "X: a\r\n", "1"))),
+        ("chunks, and a length", known.replace("Content", "Transfer-Encoding: chunked\r\nContent") + "0\r\n\r\n"),
+        ("leading zeros", with(known.replace(": 1\r\n", ": 0001\r\n"))),
+        ("a negative length", known.replace(": 1\r\n", ": -1\r\n")),
+        ("a space behind the length", with(known.replace(": 1\r\n", ": 1 \r\n"))),
+        ("a longer body than its length", with(known.clone() + "x")),
+        ("a length beyond all", known.replace(": 1\r\n", ": 99999999999999999999\r\n")),
+        ("an empty line first", with("\r\n".to_owned() + &known)),
+        ("a body of nothing", twice(post("/publish?channel=a", "", ""))),
+        ("a body that is no text", with(post("/publish?channel=a", "", "{no-utf8}"))),
+        ("no query", twice(post("/publish", "", "{\"channel\":\"a\",\"data\":1}"))),
+        ("an empty query", twice(post("/publish?", "", "{\"channel\":\"a\",\"data\":1}"))),
+        ("another path behind it", with(post("/publisher?channel=a", "", "1"))),
+        ("a query with a space", post("/publish?channel=a b", "", "1")),
+        ("a query that is encoded", twice(post("/publish?channel=%61&event=a+b", "", "1"))),
+        ("two channels", twice(post("/publish?channel=a&channel=b&&x&=y", "", "1"))),
+        ("a bad channel to publish to", twice(post("/publish?channel=a,b", "", "1"))),
+        ("a reserved event", twice(post("/publish?channel=a&event=hello", "", "1"))),
+        ("how many read", twice(post("/publish?channel=a&counts=1", "", "1"))),
+        ("a bad flag", twice(post("/publish?channel=a&counts=2", "", "1"))),
+        ("a key", twice(post("/publish?channel=a&key=k", "", "1"))),
+        ("a volatile one", twice(post("/publish?channel=a&volatile=1", "", "1"))),
+        ("as text", twice(post("/publish?channel=a&as=text", "", "1"))),
+        ("a token that nobody asks for", twice(post("/publish?channel=a&token=t", "", "1"))),
+        (
+            "several at once",
+            twice(post("/publish", JSON, "[{\"channel\":\"a\",\"data\":1},{\"channel\":\"b\",\"data\":2}]")),
+        ),
+        (
+            "bad JSON behind good",
+            then(post("/publish", JSON, "{\"channel\":\"a\",\"data\":1}"), post("/publish", JSON, "{")),
+        ),
+        ("a form", twice(post("/publish", FORM, "channel=a&data=1"))),
+        (
+            "a hidden form behind a form",
+            then(post("/publish?channel=a", FORM, "1"), post("/publish?channel=a", FORM, "data=x")),
+        ),
+        (
+            "a form behind a hidden form",
+            then(post("/publish?channel=a", FORM, "data=x"), post("/publish?channel=a", FORM, "1")),
+        ),
+        ("a coding", twice(post("/publish?channel=a", "Content-Encoding: gzip\r\n", "1"))),
+        ("no coding", twice(post("/publish?channel=a", "Content-Encoding: identity\r\n", "1"))),
+        ("Expect twice", twice(post("/publish?channel=a", "Expect: 100-continue\r\n", "1"))),
+        ("keep-alive twice", twice(post("/publish?channel=a", "Connection: keep-alive\r\n", "1"))),
+        ("an end behind keep-alive", known.clone() + &post("/publish?channel=a", "Connection: close\r\n", "1")),
+        ("a page twice", twice(page("http://localhost"))),
+        ("a page that may not twice", twice(page("http://evil.example"))),
+        ("a page behind one that may", then(page("http://localhost"), page("http://evil.example"))),
+        ("a page behind one that may not", then(page("http://evil.example"), page("http://localhost"))),
+        ("a page behind none", then(known.clone(), page("http://evil.example"))),
+        ("another host", then(known.clone(), known.replace("localhost", "evil.example"))),
+        ("another host twice", twice(known.replace("localhost", "evil.example"))),
+        ("a poll between", then(known.clone() + &get("/poll?channel=a", ""), known)),
     ]
 }
 
+const JSON: &str = "Content-Type: application/json\r\n";
 const FORM: &str = "Content-Type: application/x-www-form-urlencoded\r\n";
 const CHUNKED: &str = "Transfer-Encoding: chunked\r\n";
 
@@ -177,8 +237,13 @@ impl World {
     }
 
     async fn ask(&self, request: &str, piece: usize) -> String {
-        let bytes = request.replace("{etag}", &self.etag);
-        normal(&exchange(self.node.http, bytes.as_bytes(), piece).await, &self.epoch)
+        let text = request.replace("{etag}", &self.etag);
+        let mut bytes = text.into_bytes();
+        // As long as what stands for it.
+        if let Some(at) = bytes.windows(9).position(|part| part == b"{no-utf8}") {
+            bytes[at..at + 9].fill(0xff);
+        }
+        normal(&exchange(self.node.http, &bytes, piece).await, &self.epoch)
     }
 }
 
@@ -186,7 +251,10 @@ impl World {
 async fn both_answer_alike() {
     let plain = World::start(&[]).await;
     let hyper = World::start(&["--plain-requests", "false"]).await;
-    for (name, request) in cases() {
+    // By itself, and behind a publish that was answered, whose manner is known then.
+    let ordinary = format!("POST /publish?channel=first HTTP/1.1\r\n{HOST}Content-Length: 3\r\n\r\nabc");
+    let behind = |(name, request): (_, String)| [(name, request.clone()), (name, ordinary.clone() + &request)];
+    for (name, request) in cases().into_iter().flat_map(behind) {
         for piece in [usize::MAX, request.len() / 7 + 1] {
             // Both in the same way: what was published before is there.
             let (answer, expected) = tokio::join!(plain.ask(&request, piece), hyper.ask(&request, piece));
@@ -196,6 +264,98 @@ async fn both_answer_alike() {
             assert_eq!(answer.lines().count(), expected.lines().count(), "{name}, in pieces of {piece}");
         }
     }
+}
+
+/// Whoever has been let in once is still counted each time: a rate that is used up in the middle of a pipeline refuses the
+/// rest of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_known_manner_has_rates() {
+    for args in [["--publish-rate", "10"], ["--request-rate", "10"]] {
+        let last =
+            format!("GET /poll?channel=z HTTP/1.1\r\n{HOST}Origin: http://localhost\r\nConnection: close\r\n\r\n");
+        let request =
+            format!("POST /publish?channel=a HTTP/1.1\r\n{HOST}Origin: http://localhost\r\nContent-Length: 1\r\n\r\n1");
+        let all = request.repeat(30) + &last;
+        let mut answers = Vec::new();
+        for plain in ["true", "false"] {
+            let node = Node::start_unready(&[args[0], args[1], "--plain-requests", plain]).await;
+            support::eventually("the node to be ready", async || {
+                let ready = format!("GET /readyz HTTP/1.1\r\n{HOST}Connection: close\r\n\r\n");
+                exchange(node.http, ready.as_bytes(), usize::MAX).await.starts_with("HTTP/1.1 200").then_some(())
+            })
+            .await;
+            let answer = exchange(node.http, all.as_bytes(), usize::MAX).await;
+            let (well, refused) = (answer.matches("HTTP/1.1 200 OK").count(), answer.matches("rate_limited").count());
+            // A bucket fills while it is used.
+            assert!((10..=20).contains(&well), "{args:?}: {well}");
+            assert_eq!(well + refused, 31, "{args:?}");
+            assert_eq!(answer.matches("access-control-allow-origin: http://localhost").count(), 31, "{args:?}");
+            let refusal = answer.split("HTTP/1.1 ").find(|answer| answer.starts_with("429")).expect("a refusal");
+            answers.push(normal(&format!("HTTP/1.1 {refusal}"), "no epoch"));
+            // A look at the metrics is a request, too.
+            if args[0] == "--publish-rate" {
+                let metrics = format!("GET /metrics HTTP/1.1\r\n{HOST}Connection: close\r\n\r\n");
+                let told = exchange(node.http, metrics.as_bytes(), usize::MAX).await;
+                let counted = format!("longtail_refused_total{{reason=\"rate_limited\"}} {refused}\n");
+                assert!(told.contains(&counted), "{told}");
+            }
+        }
+        assert_eq!(answers[0], answers[1], "{args:?}");
+    }
+}
+
+/// Who may publish is asked each time, whatever is known of the head.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_known_manner_has_to_be_allowed() {
+    const KEY: &str = "a-key-of-some-length";
+    for plain in ["true", "false"] {
+        let node = Node::start(&["--publish-key", KEY, "--plain-requests", plain]).await;
+        let request = |authorization: &str, token: &str| {
+            let target = format!("/publish?channel=a{token}");
+            format!("POST {target} HTTP/1.1\r\n{HOST}{authorization}Content-Length: 1\r\n\r\n1")
+        };
+        let bearer = |key: &str| format!("Authorization: Bearer {key}\r\n");
+        let asked = [
+            request(&bearer(KEY), ""),
+            request(&bearer(KEY), ""),
+            request(&bearer("another"), ""),
+            request(&bearer(KEY), ""),
+            request("", ""),
+            request("", &format!("&token={KEY}")),
+            request(&bearer(KEY), ""),
+            request(&bearer(KEY), "&token=another"),
+        ];
+        let last = format!("GET /healthz HTTP/1.1\r\n{HOST}Connection: close\r\n\r\n");
+        let answer = exchange(node.http, (asked.concat() + &last).as_bytes(), usize::MAX).await;
+        let statuses: Vec<&str> = answer.split("HTTP/1.1 ").skip(1).map(|answer| &answer[..3]).collect();
+        assert_eq!(statuses, ["200", "200", "401", "200", "401", "401", "200", "200", "200"], "{plain}: {answer}");
+    }
+}
+
+/// The last answer of a node that is going says so, in a known manner, too; and all that was sent before is answered.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_known_manner_ends_with_the_node() {
+    let mut node = Node::start(&[]).await;
+    let mut connection = TcpStream::connect(node.http).await.expect("connect");
+    let request = format!("POST /publish?channel=a HTTP/1.1\r\n{HOST}Content-Length: 1\r\n\r\n1");
+    connection.write_all(request.repeat(3).as_bytes()).await.expect("write");
+    let mut answers = Vec::new();
+    while String::from_utf8_lossy(&answers).matches("HTTP/1.1 200 OK").count() < 3 {
+        assert!(connection.read_buf(&mut answers).await.expect("read") > 0, "the connection has ended");
+    }
+    assert!(!String::from_utf8_lossy(&answers).contains("connection: close"));
+    // One is half there when the node is told to go.
+    connection.write_all(&request.as_bytes()[..request.len() - 1]).await.expect("write");
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    node.signal("TERM");
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    connection.write_all(b"1").await.expect("write");
+    let mut rest = Vec::new();
+    within(Duration::from_secs(20), "the end", connection.read_to_end(&mut rest)).await.expect("in good order");
+    let rest = String::from_utf8_lossy(&rest);
+    let last = rest.rsplit("HTTP/1.1 ").next().expect("an answer");
+    assert!(last.starts_with("200 OK") && last.contains("\r\nconnection: close\r\n"), "{rest}");
+    assert_eq!(node.exit_code().await, 0);
 }
 
 /// Publishes of a pipeline are in the log in their order, with and without somebody who decides for each.

@@ -26,6 +26,7 @@ mod keys;
 mod lease;
 mod limits;
 mod listener;
+mod manner;
 mod meters;
 mod pages;
 mod pattern;

@@ -13,7 +13,8 @@
 //! is refused here.
 //!
 //! Publishes that come together are appended together. Each is queued before the next is looked at, so the log has them
-//! in their order, and the answers go out in their order, in one write.
+//! in their order, and the answers go out in their order, in one write. Who publishes on and on by one head has it read
+//! once: see [`manner`](super::manner).
 //!
 //! `--plain-requests false` leaves them all to hyper. `tests/plain.rs` holds both to the same answers.
 
@@ -22,6 +23,8 @@ use super::budget::Buffer;
 use super::client::{Client, Handover, Taken};
 use super::connection::MAX_HEAD;
 use super::io::ClientIo;
+use super::manner::{Asking, Manner, Outline, length};
+use super::publish::Publishing;
 use super::reply::{self, Body, Reply};
 use super::request::{Inbound, Request};
 use super::router;
@@ -81,12 +84,15 @@ pub(super) async fn serve(app: &Arc<App>, io: &mut ClientIo, client: &Client, mu
     let mut answers = Answers::default();
     let mut since = Instant::now();
     loop {
-        match parse(&mut input) {
-            Parsed::Request(request, _) if request.method() == Method::POST => {
-                answers.begin(app, client, *request).await;
-                if answers.under_way.len() >= UNDER_WAY || answers.out.len() >= GATHERED {
-                    answers.send(app, io).await?;
-                }
+        let known = answers.manner.as_ref().and_then(|manner| parse_known(app, client, manner, &mut input));
+        match known.unwrap_or_else(|| parse(&mut input)) {
+            Parsed::Again(publishing, manner) => {
+                answers.again(app, client, publishing, manner).await;
+                answers.send_if_many(app, io).await?;
+            }
+            Parsed::Publish(request, outline) => {
+                answers.first(app, client, *request, outline).await;
+                answers.send_if_many(app, io).await?;
             }
             Parsed::Request(request, whole_head) => {
                 answers.finish(app).await;
@@ -110,7 +116,7 @@ pub(super) async fn serve(app: &Arc<App>, io: &mut ClientIo, client: &Client, mu
                     }
                     return Ok(Next::End);
                 }
-                answers.write(app, reply);
+                answers.write(app, Answer::Reply(reply, None));
                 if let Some(taken) = client.handover().take() {
                     answers.send(app, io).await?;
                     return Ok(Next::Taken(taken, input.freeze()));
@@ -162,8 +168,16 @@ pub(super) async fn read(app: &App, io: &mut ClientIo, input: &mut BytesMut, sin
     }
 }
 
+/// What a request is answered.
+enum Answer {
+    /// This. Whoever publishes once more in this manner need not be read anew.
+    Reply(Reply, Option<Box<Manner>>),
+    /// A body in a known manner.
+    Published(Arc<Manner>, Vec<u8>),
+}
+
 /// An answer that is being made.
-type Answering = Pin<Box<dyn Future<Output = Reply> + Send>>;
+type Answering = Pin<Box<dyn Future<Output = Answer> + Send>>;
 
 /// Answers in the order of their requests.
 #[derive(Default)]
@@ -172,44 +186,82 @@ struct Answers {
     out: Vec<u8>,
     /// Whether what was answered last ends the connection.
     is_last: bool,
+    /// How the last publish was asked for that was read.
+    manner: Option<Arc<Manner>>,
 }
 
 impl Answers {
     /// Begins to answer a publish: it is queued for the log, or answered.
-    async fn begin(&mut self, app: &Arc<App>, client: &Client, request: Request) {
+    async fn first(&mut self, app: &Arc<App>, client: &Client, request: Request, outline: Option<Outline>) {
+        let asking = outline.and_then(|outline| Asking::of(app, client, &request, outline));
+        let (app_, client_) = (app.clone(), client.clone());
+        let answering = Box::pin(async move {
+            let reply = router::answer(&app_, &client_, request).await;
+            let manner = asking.and_then(|asking| asking.answered(&reply));
+            Answer::Reply(reply, manner.map(Box::new))
+        });
+        self.begin(app, client, answering).await;
+    }
+
+    /// Does the same for one that is asked for in a known manner.
+    async fn again(&mut self, app: &Arc<App>, client: &Client, publishing: Publishing, manner: Arc<Manner>) {
+        let (app_, handover) = (app.clone(), client.handover());
+        let answering = Box::pin(async move {
+            match publishing.carry_out(&app_, manner.asker(), &handover).await {
+                Ok(published) => Answer::Published(manner, published),
+                Err(refusal) => Answer::Reply(manner.refused(&app_, &refusal), None),
+            }
+        });
+        self.begin(app, client, answering).await;
+    }
+
+    async fn begin(&mut self, app: &App, client: &Client, mut answering: Answering) {
         let queued = client.handover();
         queued.set_queued(false);
-        let (app_, client) = (app.clone(), client.clone());
-        let mut answering: Answering = Box::pin(async move { router::answer(&app_, &client, request).await });
-        let reply = poll_fn(|cx| match answering.as_mut().poll(cx) {
-            Poll::Ready(reply) => Poll::Ready(Some(reply)),
+        let answer = poll_fn(|cx| match answering.as_mut().poll(cx) {
+            Poll::Ready(answer) => Poll::Ready(Some(answer)),
             Poll::Pending if queued.is_queued() => Poll::Ready(None),
             Poll::Pending => Poll::Pending,
         });
-        match reply.await {
+        match answer.await {
             None => self.under_way.push_back(answering),
-            Some(reply) if self.under_way.is_empty() => self.write(app, reply),
-            Some(reply) => self.under_way.push_back(Box::pin(std::future::ready(reply))),
+            Some(answer) if self.under_way.is_empty() => self.write(app, answer),
+            Some(answer) => self.under_way.push_back(Box::pin(std::future::ready(answer))),
         }
     }
 
     /// Waits for all that was begun.
     async fn finish(&mut self, app: &App) {
         while let Some(answering) = self.under_way.pop_front() {
-            let reply = answering.await;
-            self.write(app, reply);
+            let answer = answering.await;
+            self.write(app, answer);
         }
     }
 
-    fn write(&mut self, app: &App, reply: Reply) {
-        self.is_last |= reply.headers().contains_key(CONNECTION);
-        reply::write_head(&reply, &mut self.out);
-        let has_length = reply.status() != StatusCode::NOT_MODIFIED;
+    fn write(&mut self, app: &App, answer: Answer) {
+        match &answer {
+            Answer::Reply(reply, _) => {
+                self.is_last |= reply.headers().contains_key(CONNECTION);
+                reply::write_head(reply, &mut self.out);
+            }
+            Answer::Published(manner, _) => self.out.extend_from_slice(manner.answer()),
+        }
         // Said with the last answer that there will be.
         if app.drain.has_begun() && !self.is_last && self.under_way.is_empty() {
             self.is_last = true;
             self.out.extend_from_slice(b"connection: close\r\n");
         }
+        let (reply, manner) = match answer {
+            Answer::Reply(reply, manner) => (reply, manner),
+            Answer::Published(_, body) => {
+                reply::write_length(Some(body.len()), &mut self.out);
+                return self.out.extend_from_slice(&body);
+            }
+        };
+        if let Some(manner) = manner {
+            self.manner = Some(manner.into());
+        }
+        let has_length = reply.status() != StatusCode::NOT_MODIFIED;
         let body = match reply.into_body() {
             Body::Whole(body) => body,
             // Whoever takes the connection over writes the body.
@@ -223,6 +275,14 @@ impl Answers {
         // A 304 says nothing of its body's length.
         reply::write_length(body.as_ref().map(Bytes::len).or(has_length.then_some(0)), &mut self.out);
         self.out.extend_from_slice(&body.unwrap_or_default());
+    }
+
+    /// Writes what was begun when that is enough.
+    async fn send_if_many(&mut self, app: &Arc<App>, io: &mut ClientIo) -> io::Result<()> {
+        if self.under_way.len() >= UNDER_WAY || self.out.len() >= GATHERED {
+            self.send(app, io).await?;
+        }
+        Ok(())
     }
 
     /// Writes all that was begun.
@@ -259,12 +319,29 @@ impl Handover {
 
 /// What the bytes that were read begin with.
 enum Parsed {
-    /// A plain request, which is taken out, and its head.
+    /// A plain request for messages, which is taken out, and its head.
     Request(Box<Request>, Bytes),
+    /// A plain publish, which is taken out, and its head around what differs from one to the next.
+    Publish(Box<Request>, Option<Outline>),
+    /// A publish in a manner that is known, which is taken out.
+    Again(Publishing, Arc<Manner>),
     /// A part of something that may become one.
     Part,
     /// Something else.
     Other,
+}
+
+/// Takes a publish out that is asked for in a known manner. `None`: it is to be read like any other.
+fn parse_known(app: &App, client: &Client, manner: &Arc<Manner>, input: &mut BytesMut) -> Option<Parsed> {
+    let found = manner.find(input)?;
+    let size = found.head.saturating_add(found.body);
+    let body = input.get(found.head..size).filter(|_| found.head <= MAX_HEAD && size <= ROOM)?;
+    let body = std::str::from_utf8(body).ok()?;
+    // One that is refused is told so by those who refuse. What is not sound does not count before it is told.
+    let publishing = Publishing::read(found.query, manner.kind(), body, app.settings.max_message).ok()?;
+    app.rates.request(client.ip).ok()?;
+    input.advance(size);
+    Some(Parsed::Again(publishing, manner.clone()))
 }
 
 fn parse(input: &mut BytesMut) -> Parsed {
@@ -290,12 +367,14 @@ fn parse(input: &mut BytesMut) -> Parsed {
     };
     let Ok(uri) = Uri::from_maybe_shared(part(target.as_bytes())) else { return Parsed::Other };
     let mut headers = HeaderMap::with_capacity(head.headers.len());
-    let mut body = None;
+    let (mut body, mut outline) = (None, None);
     for line in head.headers.iter() {
         let Ok(name) = HeaderName::from_bytes(line.name.as_bytes()) else { return Parsed::Other };
         if name == CONTENT_LENGTH {
             let Some(length) = length(line.value).filter(|_| body.is_none() && is_post) else { return Parsed::Other };
             body = Some(length);
+            let at = line.value.as_ptr() as usize - begin;
+            outline = Outline::of(&shared, at..at + line.value.len());
         } else if [TRANSFER_ENCODING, UPGRADE, EXPECT, TE].contains(&name)
             || (name == CONNECTION && !line.value.eq_ignore_ascii_case(b"keep-alive"))
         {
@@ -322,7 +401,7 @@ fn parse(input: &mut BytesMut) -> Parsed {
     *request.uri_mut() = uri;
     *request.version_mut() = Version::HTTP_11;
     *request.headers_mut() = headers;
-    Parsed::Request(request, shared)
+    if is_post { Parsed::Publish(request, outline) } else { Parsed::Request(request, shared) }
 }
 
 /// Whether nothing but its head decides what becomes of a poll: nobody is asked who may read, nothing is written down of
@@ -341,12 +420,6 @@ fn is_plain(is_post: bool, target: &str) -> bool {
     matches!(lifecycle, Some(Lifecycle::Poll | Lifecycle::LongPoll | Lifecycle::Stream { .. }))
 }
 
-/// A `Content-Length` that nobody on the way could read otherwise: digits, and few.
-fn length(value: &[u8]) -> Option<usize> {
-    let digits = std::str::from_utf8(value).ok().filter(|text| text.len() <= 8)?;
-    digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -358,12 +431,12 @@ mod tests {
         let mut requests = Vec::new();
         loop {
             match parse(&mut input) {
-                Parsed::Request(request, _) => {
+                Parsed::Request(request, _) | Parsed::Publish(request, _) => {
                     let Inbound::Whole(body) = request.body() else { panic!("its body is there") };
                     requests.push((request.method().clone(), request.uri().to_string(), body.len()));
                 }
                 Parsed::Part => return (requests, true, input),
-                Parsed::Other => return (requests, false, input),
+                Parsed::Again(..) | Parsed::Other => return (requests, false, input),
             }
         }
     }

@@ -3,7 +3,7 @@
 use super::App;
 use super::asker::Asker;
 use super::authorize::{Action, Authorizer, Publisher, Question};
-use super::client::Client;
+use super::client::{Client, Handover};
 use super::counts::Census;
 use super::meters::Way;
 use super::reply::{self, Reply};
@@ -15,9 +15,10 @@ use crate::log::AppendError;
 use crate::message::{Channel, ClientId, Draft, Event, Key, Payload};
 use crate::transport::params::fields;
 use crate::transport::{Code, Refusal};
-use hyper::{StatusCode, header};
+use hyper::{HeaderMap, StatusCode, header};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
+use smallvec::SmallVec;
 use std::borrow::Cow;
 use std::future::Future;
 use std::sync::Arc;
@@ -32,6 +33,9 @@ const MESSAGES: usize = 1000;
 
 /// Bytes of an idempotency key.
 const KEY_BYTES: usize = 200;
+
+/// The content type of a form.
+pub const FORM: &str = "application/x-www-form-urlencoded";
 
 /// How long the answer waits for this node to have read what it appended, so that who publishes and
 /// then polls reads what he wrote. The message is in the log whether or not.
@@ -165,46 +169,101 @@ pub async fn answer(app: &Arc<App>, client: &Client, mut request: Request) -> Re
     let body = read_body(app, &mut request, most).await?;
     let body = std::str::from_utf8(&body).map_err(|_| Refusal::new(Code::NotUtf8, "the body is not UTF-8"))?;
     let query = request.uri().query().unwrap_or_default();
-    let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let kind = content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    let query = parse_query(query)?;
-    let (mut drafts, is_hidden_form) = drafts(&query, &kind, body, app.settings.max_message)?;
-    let channels: Vec<Channel> = drafts.iter().map(|draft| draft.channel.clone()).collect();
-    let wants_counts = match query.iter().find(|(name, _)| name == "counts") {
-        Some((_, value)) => flag("counts", value)?,
-        None => false,
-    };
-    let headers = request.headers();
-    let by_cookie = !app.access.is_by_star(headers, client.forwarded_host());
-    let asker = Asker::new(client.ip, "publish", headers, by_cookie);
-    let form = is_hidden_form.then_some(body.as_bytes());
-    let token = form.and_then(|form| last_field(form, None, "token"));
-    let token = token.as_deref().or_else(|| query.iter().rfind(|(name, _)| name == "token").map(|(_, value)| &**value));
-    let asker = asker.with_token(token);
-    // While the application or the log is slow, what waits for it grows with those who publish.
-    let mut loan = app.budget.loan();
-    loan.set(drafts.iter().map(|draft| draft.payload.as_str().len()).sum())?;
-    authorize(app, &asker, None, &mut drafts).await?;
-    let cursors = client.handover().queueing(append(app, Way::Http, drafts)).await?;
-    drop(loan);
-    let census = if wants_counts { Some(Census::of(app, &channels).await) } else { None };
-    let published = published(&channels, &cursors, census.as_ref());
+    let publishing = Publishing::read(query, &kind(request.headers()), body, app.settings.max_message)?;
+    let asker = asker(app, client, request.headers());
+    let is_hidden_form = publishing.is_hidden_form;
+    let published = publishing.carry_out(app, &asker, &client.handover()).await?;
     if is_hidden_form {
         return Ok(reply::whole(StatusCode::OK, "text/plain; charset=utf-8", published));
     }
     Ok(reply::json(StatusCode::OK, published))
 }
 
+/// The content type without its parameters, in small letters.
+pub fn kind(headers: &HeaderMap) -> String {
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+}
+
+/// Who publishes, but for a token in the query or a form.
+pub fn asker(app: &App, client: &Client, headers: &HeaderMap) -> Asker {
+    let by_cookie = !app.access.is_by_star(headers, client.forwarded_host());
+    Asker::new(client.ip, "publish", headers, by_cookie)
+}
+
+/// What a request publishes, taken out of it.
+pub struct Publishing {
+    drafts: Vec<Draft>,
+    /// Theirs, for the answer.
+    channels: SmallVec<[Channel; 1]>,
+    wants_counts: bool,
+    token: Option<String>,
+    is_hidden_form: bool,
+}
+
+impl Publishing {
+    /// Reads it. `kind`: see [`kind`].
+    ///
+    /// # Errors
+    ///
+    /// The first that is not sound.
+    pub fn read(query: &str, kind: &str, body: &str, max: usize) -> Result<Publishing, Refusal> {
+        let query = parse_query(query)?;
+        let (drafts, is_hidden_form) = drafts(&query, kind, body, max)?;
+        let wants_counts = match query.iter().find(|(name, _)| name == "counts") {
+            Some((_, value)) => flag("counts", value)?,
+            None => false,
+        };
+        let form = is_hidden_form.then_some(body.as_bytes());
+        let token = form.and_then(|form| last_field(form, None, "token"));
+        let of_query = || query.iter().rfind(|(name, _)| name == "token").map(|(_, value)| value.to_string());
+        Ok(Publishing {
+            channels: drafts.iter().map(|draft| draft.channel.clone()).collect(),
+            drafts,
+            wants_counts,
+            token: token.or_else(of_query),
+            is_hidden_form,
+        })
+    }
+
+    /// Appends it, if that is allowed, and says what is answered.
+    ///
+    /// # Errors
+    ///
+    /// Why nothing was appended, or that it is not known.
+    pub async fn carry_out(self, app: &Arc<App>, asker: &Asker, handover: &Handover) -> Result<Vec<u8>, Refusal> {
+        let Publishing { mut drafts, channels, .. } = self;
+        // While the application or the log is slow, what waits for it grows with those who publish.
+        let mut loan = app.budget.loan();
+        loan.set(drafts.iter().map(|draft| draft.payload.as_str().len()).sum())?;
+        let asker = asker.clone().with_token(self.token.as_deref());
+        authorize(app, &asker, None, &mut drafts).await?;
+        let cursors = handover.queueing(append(app, Way::Http, drafts)).await?;
+        drop(loan);
+        let census = if self.wants_counts { Some(Census::of(app, &channels).await) } else { None };
+        Ok(published(&channels, &cursors, census.as_ref()))
+    }
+}
+
 /// A field's name and value, decoded.
 pub type Field<'a> = (Cow<'a, str>, Cow<'a, str>);
 
 /// A query's fields.
+pub type Fields<'a> = SmallVec<[Field<'a>; 4]>;
+
+/// Takes a query apart.
 ///
 /// # Errors
 ///
 /// `not_utf8`.
-pub fn parse_query(query: &str) -> Result<Vec<Field<'_>>, Refusal> {
+pub fn parse_query(query: &str) -> Result<Fields<'_>, Refusal> {
     check_utf8(query)?;
+    // Where nothing is encoded, as mostly, each field is as it stands.
+    if !query.bytes().any(|byte| byte == b'%' || byte == b'+') {
+        let fields = query.split('&').filter(|field| !field.is_empty());
+        let halves = fields.map(|field| field.split_once('=').unwrap_or((field, "")));
+        return Ok(halves.map(|(name, value)| (name.into(), value.into())).collect());
+    }
     Ok(fields(query.as_bytes(), None).collect())
 }
 
@@ -215,7 +274,7 @@ pub fn parse_query(query: &str) -> Result<Vec<Field<'_>>, Refusal> {
 ///
 /// The first that is not sound.
 pub fn drafts(query: &[Field<'_>], kind: &str, body: &str, max: usize) -> Result<(Vec<Draft>, bool), Refusal> {
-    let is_form = kind == "application/x-www-form-urlencoded";
+    let is_form = kind == FORM;
     // Sent by an old browser's hidden form: into a frame, where it would offer JSON as a download.
     let is_hidden_form = is_form && body.starts_with("data=");
     let is_json = kind == "application/json" || body.trim_start().starts_with(['{', '[']);
@@ -380,6 +439,7 @@ fn published(channels: &[Channel], cursors: &[Option<Cursor>], census: Option<&C
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn json(body: &str) -> Result<Vec<Draft>, Code> {
         from_json(body, 10).map_err(|refusal| refusal.code)
@@ -416,6 +476,16 @@ mod tests {
         ];
         for (body, code) in cases {
             assert_eq!(json(body).err(), Some(code), "{body}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_query_is_split_as_forms_are(query in "[ab%+&=é20]{0,30}") {
+            let by_form: Vec<Field<'_>> = fields(query.as_bytes(), None).collect();
+            if let Ok(parsed) = parse_query(&query) {
+                prop_assert_eq!(parsed.to_vec(), by_form);
+            }
         }
     }
 
