@@ -66,11 +66,11 @@ impl Text {
         self.bytes[self.at] = byte;
     }
 
-    /// Never longer than 20 bytes in base 10, and 13 in base 36.
-    fn number(&mut self, mut rest: u64, base: u64) {
+    /// Never longer than 20 bytes in base 10, and 13 in base 36. A base that is known beforehand needs no division.
+    fn number<const BASE: u64>(&mut self, mut rest: u64) {
         loop {
-            self.byte(b"0123456789abcdefghijklmnopqrstuvwxyz"[(rest % base) as usize]);
-            rest /= base;
+            self.byte(b"0123456789abcdefghijklmnopqrstuvwxyz"[(rest % BASE) as usize]);
+            rest /= BASE;
             if rest == 0 {
                 return;
             }
@@ -78,9 +78,9 @@ impl Text {
     }
 
     fn id(&mut self, id: Id) {
-        self.number(id.seq, 10);
+        self.number::<10>(id.seq);
         self.byte(b'-');
-        self.number(id.ms, 10);
+        self.number::<10>(id.ms);
     }
 
     /// The text.
@@ -122,7 +122,7 @@ impl Epoch {
 impl fmt::Display for Epoch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut text = Text::default();
-        text.number(self.0, 36);
+        text.number::<36>(self.0);
         f.write_str(text.as_str())
     }
 }
@@ -155,7 +155,7 @@ impl Cursor {
     /// Its text, on the stack.
     pub fn text(self) -> Text {
         let mut text = Text::default();
-        text.number(self.epoch.0, 36);
+        text.number::<36>(self.epoch.0);
         text.byte(b'.');
         text.id(self.id);
         text

@@ -70,13 +70,13 @@ impl Encoding {
                 script::escape(after, &mut out);
             }
             Encoding::Event => {
-                sse::block(None, id, std::str::from_utf8(object).unwrap_or_default(), &mut out);
+                sse::block(None, id, object, &mut out);
             }
             Encoding::DataEvent => {
                 let payload = message.payload();
                 let text = json::text_of(payload);
                 let event = Some(message.event().as_str()).filter(|name| *name != "message");
-                sse::block(event, id, text.as_deref().unwrap_or(payload), &mut out);
+                sse::block(event, id, text.as_deref().unwrap_or(payload).as_bytes(), &mut out);
             }
             Encoding::Part => multipart::part(object, &mut out),
             Encoding::TextFrame => return websocket::text_frame(object).to_vec(),

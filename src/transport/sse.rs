@@ -44,7 +44,7 @@ impl Transport for Sse {
         let mut out = Vec::new();
         sse::retry(retry.as_millis() as u64, &mut out);
         let json = Control::Bye { bye, retry: Some(retry), cursor: None }.to_json();
-        sse::block(Some("bye"), None, &String::from_utf8_lossy(&json), &mut out);
+        sse::block(Some("bye"), None, &json, &mut out);
         Some((EVENT_STREAM, out))
     }
 }
@@ -82,6 +82,6 @@ impl Envelope for Events {
             // The browser's own return obeys the bye, too.
             sse::retry(retry.as_millis() as u64, out);
         }
-        sse::block(Some(control.name()), id.as_deref(), &String::from_utf8_lossy(&control.to_json()), out);
+        sse::block(Some(control.name()), id.as_deref(), &control.to_json(), out);
     }
 }

@@ -9,18 +9,19 @@ use serde_json::value::RawValue;
 
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
-/// Bytes that a JSON string escapes.
-static ESCAPED: [bool; 256] = {
-    let mut escaped = [false; 256];
-    let mut byte = 0;
-    while byte < 0x20 {
-        escaped[byte] = true;
-        byte += 1;
-    }
-    escaped[b'"' as usize] = true;
-    escaped[b'\\' as usize] = true;
-    escaped
-};
+/// Whether a JSON string escapes this byte. Without a branch, so that many are looked at in one step.
+fn is_escaped(byte: u8) -> bool {
+    (byte < 0x20) | (byte == b'"') | (byte == b'\\')
+}
+
+/// The first byte that is escaped. Most text has none: it is looked through by the block, each in a few vector
+/// instructions.
+fn first_escaped(bytes: &[u8]) -> Option<usize> {
+    const BLOCK: usize = 32;
+    let is_clean = |block: &&[u8]| !block.iter().fold(false, |found, byte| found | is_escaped(*byte));
+    let clean = bytes.chunks_exact(BLOCK).take_while(is_clean).count() * BLOCK;
+    bytes[clean..].iter().position(|byte| is_escaped(*byte)).map(|at| clean + at)
+}
 
 /// Appends `text` as a JSON string, quotes included (RFC 8259, section 7).
 ///
@@ -33,7 +34,7 @@ pub fn quote(text: &str, out: &mut Vec<u8>) {
     let mut copied = 0;
     let mut from = 0;
     // Most text needs no escape, so the search for one is all that most bytes cost.
-    while let Some(found) = bytes[from..].iter().position(|byte| ESCAPED[usize::from(*byte)]) {
+    while let Some(found) = first_escaped(&bytes[from..]) {
         let at = from + found;
         from = at + 1;
         let byte = bytes[at];
@@ -66,6 +67,9 @@ pub fn quote(text: &str, out: &mut Vec<u8>) {
 /// Linear in `text`, and the nesting depth is bounded by memory only, not by the stack.
 #[must_use]
 pub fn payload(text: &str) -> String {
+    if !may_be_json(text) {
+        return quoted(text);
+    }
     // `RawValue` is validated by serde_json's skipping parser, which keeps open brackets in a heap buffer. A
     // `Value` or a derived type would recurse, refuse more than 128 levels, and so turn deep JSON into a string.
     match serde_json::from_str::<&RawValue>(text) {
@@ -73,6 +77,12 @@ pub fn payload(text: &str) -> String {
         Ok(json) => json.get().replace(['\r', '\n'], " "),
         Err(_) => quoted(text),
     }
+}
+
+/// Whether JSON may begin as this text does (RFC 8259 §2, §3). To have a parser refuse a text costs more than to quote it.
+fn may_be_json(text: &str) -> bool {
+    let first = text.bytes().find(|byte| !matches!(byte, b' ' | b'\t' | b'\r' | b'\n'));
+    first.is_some_and(|first| matches!(first, b'{' | b'[' | b'"' | b'-' | b'0'..=b'9' | b't' | b'f' | b'n'))
 }
 
 fn quoted(text: &str) -> String {
@@ -213,6 +223,30 @@ mod tests {
         #[test]
         fn quoted_text_comes_back(text in any::<String>()) {
             prop_assert_eq!(text_of(&quoted(&text)), Some(text));
+        }
+
+        /// By the block as byte by byte.
+        #[test]
+        fn what_is_escaped_is_found(
+            mut bytes in prop::collection::vec(0x23_u8..0x5c, 0..100),
+            at: prop::sample::Index,
+            byte: u8,
+        ) {
+            if !bytes.is_empty() {
+                let at = at.index(bytes.len());
+                bytes[at] = byte;
+            }
+            let found = bytes.iter().position(|byte| *byte < 0x20 || b"\"\\".contains(byte));
+            prop_assert_eq!(first_escaped(&bytes), found);
+        }
+
+        #[test]
+        fn what_a_parser_takes_may_be_json(
+            space in r"[ \t\r\n]{0,2}",
+            text in r#"[\x00-\x7fé\[{"0-9tfn-]["a-z0-9\]}:]{0,6}|true|false|null|-?[0-9]{1,3}"#,
+        ) {
+            let text = space + &text;
+            prop_assert!(may_be_json(&text) || serde_json::from_str::<&RawValue>(&text).is_err());
         }
 
         #[test]

@@ -6,7 +6,7 @@
 ///
 /// `event: ` (unless `None`: the client then fires `message`), `id: `, one `data: ` line for each line of `data`
 /// and the blank line that dispatches. CR, LF and CRLF each end a line of `data`, and all arrive as LF.
-pub fn block(event: Option<&str>, id: Option<&str>, data: &str, out: &mut Vec<u8>) {
+pub fn block(event: Option<&str>, id: Option<&str>, data: &[u8], out: &mut Vec<u8>) {
     out.reserve(data.len() + 64);
     if let Some(event) = event {
         field("event", event, out);
@@ -16,12 +16,12 @@ pub fn block(event: Option<&str>, id: Option<&str>, data: &str, out: &mut Vec<u8
     }
     let mut rest = data;
     // Without a data line nothing would be dispatched, so empty data gives one empty line.
-    while let Some(at) = memchr::memchr2(b'\r', b'\n', rest.as_bytes()) {
-        field("data", &rest[..at], out);
-        let end = if rest[at..].starts_with("\r\n") { 2 } else { 1 };
+    while let Some(at) = memchr::memchr2(b'\r', b'\n', rest) {
+        line("data", &rest[..at], out);
+        let end = if rest[at..].starts_with(b"\r\n") { 2 } else { 1 };
         rest = &rest[at + end..];
     }
-    field("data", rest, out);
+    line("data", rest, out);
     out.push(b'\n');
 }
 
@@ -47,16 +47,19 @@ pub fn retry(ms: u64, out: &mut Vec<u8>) {
 }
 
 fn field(name: &str, value: &str, out: &mut Vec<u8>) {
-    out.extend_from_slice(name.as_bytes());
-    out.extend_from_slice(b": ");
     // A CR or LF in an event name or id would begin a field of its own: dropped, so that even a value that was
     // never checked cannot inject one.
-    let mut rest = value.as_bytes();
-    while let Some(at) = memchr::memchr2(b'\r', b'\n', rest) {
-        out.extend_from_slice(&rest[..at]);
-        rest = &rest[at + 1..];
+    if memchr::memchr2(b'\r', b'\n', value.as_bytes()).is_some() {
+        return line(name, value.replace(['\r', '\n'], "").as_bytes(), out);
     }
-    out.extend_from_slice(rest);
+    line(name, value.as_bytes(), out);
+}
+
+/// `value` has no line end.
+fn line(name: &str, value: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
     out.push(b'\n');
 }
 
@@ -118,13 +121,13 @@ mod tests {
 
     #[test]
     fn bytes() {
-        assert_eq!(encoded(|out| block(None, None, "", out)), "data: \n\n");
+        assert_eq!(encoded(|out| block(None, None, b"", out)), "data: \n\n");
         assert_eq!(
-            encoded(|out| block(Some("hello"), Some("1-0.a"), "{}", out)),
+            encoded(|out| block(Some("hello"), Some("1-0.a"), b"{}", out)),
             "event: hello\nid: 1-0.a\ndata: {}\n\n"
         );
         assert_eq!(
-            encoded(|out| block(None, None, "a\r\nb\rc\n\n d\r", out)),
+            encoded(|out| block(None, None, b"a\r\nb\rc\n\n d\r", out)),
             "data: a\ndata: b\ndata: c\ndata: \ndata:  d\ndata: \n\n"
         );
         assert_eq!(encoded(|out| id_only("1-0.a", out)), ": \nid: 1-0.a\n\n");
@@ -135,7 +138,7 @@ mod tests {
     #[test]
     fn an_id_alone_fires_nothing() {
         let mut out = Vec::new();
-        block(None, Some("1"), "a", &mut out);
+        block(None, Some("1"), b"a", &mut out);
         id_only("2", &mut out);
         comment_padding(2048, &mut out);
         retry(1, &mut out);
@@ -147,7 +150,7 @@ mod tests {
     #[test]
     fn names_and_ids_inject_no_field() {
         let mut out = Vec::new();
-        block(Some("a\ndata: x\n\n"), Some("1\r\rdata: y"), "z", &mut out);
+        block(Some("a\ndata: x\n\n"), Some("1\r\rdata: y"), b"z", &mut out);
         let client = Client::read(&out);
         assert_eq!(client.events, [("adata: x".to_owned(), "z".to_owned(), "1data: y".to_owned())]);
     }
@@ -163,7 +166,7 @@ mod tests {
             let mut out = Vec::new();
             for (event, id, data) in &events {
                 comment_padding(3, &mut out);
-                block(event.as_deref(), Some(id), data, &mut out);
+                block(event.as_deref(), Some(id), data.as_bytes(), &mut out);
             }
             let expected: Vec<_> = events.into_iter().map(|(event, id, data)| {
                 let data = data.replace("\r\n", "\n").replace('\r', "\n");
