@@ -271,7 +271,11 @@ impl Hub {
     }
 
     fn set_head(&self, head: Cursor) {
-        self.head.send_replace(Some(head));
+        self.head.send_if_modified(|known| {
+            *known = Some(head);
+            // To tell nobody costs as much as to tell somebody. Who comes later looks before he waits.
+            self.head.receiver_count() > 0
+        });
     }
 
     fn deliver_volatile(&self, message: &Arc<Message>) {

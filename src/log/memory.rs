@@ -4,11 +4,15 @@ use super::{AppendError, BoxFuture, Extent, MessageLog, Page, Resolved, Retentio
 use crate::cursor::{Cursor, Epoch, Id};
 use crate::message::{Draft, Message};
 use parking_lot::Mutex;
+use smallvec::SmallVec;
 use std::collections::{HashMap, VecDeque};
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tokio::sync::{broadcast, watch};
+use tokio::sync::broadcast::{self, error::TryRecvError};
+use tokio::task::coop;
 use tokio::time::Instant;
 use tokio_stream::Stream;
 
@@ -27,8 +31,6 @@ const CHUNK: usize = 512;
 /// A [`MessageLog`] that lives and dies with the process.
 pub struct MemoryLog {
     state: Mutex<State>,
-    /// The last id given. It only wakes tails, which then read the log: none can fall behind it.
-    appended: watch::Sender<Id>,
     volatile: broadcast::Sender<Arc<Message>>,
     retention: Retention,
 }
@@ -41,6 +43,8 @@ struct State {
     end: Id,
     keys: HashMap<String, Cursor>,
     key_ages: VecDeque<(Instant, String)>,
+    /// Tails that have read all there is. They are only woken, and then read the log: none can fall behind it.
+    idle: SmallVec<[Waker; 1]>,
 }
 
 impl MemoryLog {
@@ -54,13 +58,9 @@ impl MemoryLog {
             end: Id::ZERO,
             keys: HashMap::new(),
             key_ages: VecDeque::new(),
+            idle: SmallVec::new(),
         };
-        MemoryLog {
-            state: Mutex::new(state),
-            appended: watch::channel(Id::ZERO).0,
-            volatile: broadcast::channel(VOLATILE_WAITING).0,
-            retention,
-        }
+        MemoryLog { state: Mutex::new(state), volatile: broadcast::channel(VOLATILE_WAITING).0, retention }
     }
 
     fn append_now(&self, drafts: Vec<Draft>) -> Vec<Option<Cursor>> {
@@ -88,7 +88,35 @@ impl MemoryLog {
             cursors.push(Some(cursor));
         }
         state.trim(&self.retention, now_ms);
+        let idle = std::mem::take(&mut state.idle);
+        drop(state);
+        idle.into_iter().for_each(Waker::wake);
         cursors
+    }
+
+    /// Waits for what a tail has not read that has come to `at`: a volatile message, or entries.
+    fn poll_news(
+        &self,
+        cx: &mut Context<'_>,
+        at: Id,
+        volatile: &mut broadcast::Receiver<Arc<Message>>,
+    ) -> Poll<Option<Arc<Message>>> {
+        // Held to the end: what is appended behind it finds the waker.
+        let mut state = self.state.lock();
+        if state.end > at {
+            return Poll::Ready(None);
+        }
+        loop {
+            match volatile.try_recv() {
+                Ok(message) => return Poll::Ready(Some(message)),
+                Err(TryRecvError::Lagged(_)) => {}
+                Err(TryRecvError::Empty | TryRecvError::Closed) => break,
+            }
+        }
+        if !state.idle.iter().any(|waker| waker.will_wake(cx.waker())) {
+            state.idle.push(cx.waker().clone());
+        }
+        Poll::Pending
     }
 }
 
@@ -162,12 +190,7 @@ impl State {
 
 impl MessageLog for MemoryLog {
     fn append(&self, drafts: Vec<Draft>) -> BoxFuture<'_, Result<Vec<Option<Cursor>>, AppendError>> {
-        Box::pin(async move {
-            let cursors = self.append_now(drafts);
-            let end = self.state.lock().end;
-            self.appended.send_replace(end);
-            Ok(cursors)
-        })
+        Box::pin(async move { Ok(self.append_now(drafts)) })
     }
 
     fn read(&self, after: Cursor, limit: usize) -> BoxFuture<'_, Result<Page, Unreachable>> {
@@ -181,7 +204,6 @@ impl MessageLog for MemoryLog {
     fn tail(self: Arc<Self>) -> Pin<Box<dyn Stream<Item = TailEvent> + Send>> {
         // Subscribed here and not at the first poll: nothing published from now on is missed.
         let mut volatile = self.volatile.subscribe();
-        let mut appended = self.appended.subscribe();
         Box::pin(async_stream::stream! {
             let extent = self.state.lock().extent();
             let mut at = Cursor { id: extent.floor, epoch: extent.epoch };
@@ -189,8 +211,6 @@ impl MessageLog for MemoryLog {
             let mut caught_up = false;
             yield TailEvent::Opened(extent);
             loop {
-                // Marked as seen before the log is read: an append after the reading is not missed.
-                appended.borrow_and_update();
                 let page = self.state.lock().page(at, CHUNK);
                 if page.upto > at.id {
                     // A burst may have been trimmed before it was read; `after` says so.
@@ -205,13 +225,10 @@ impl MessageLog for MemoryLog {
                 if at.id < page.extent.end {
                     continue;
                 }
-                tokio::select! {
-                    _ = appended.changed() => {}
-                    message = volatile.recv() => {
-                        if let Ok(message) = message {
-                            yield TailEvent::Volatile(message);
-                        }
-                    }
+                // Within tokio's budget: a flood of volatile messages is no reason to hold up all others.
+                let news = coop::cooperative(poll_fn(|cx| self.poll_news(cx, at.id, &mut volatile)));
+                if let Some(message) = news.await {
+                    yield TailEvent::Volatile(message);
                 }
             }
         })
