@@ -22,10 +22,12 @@
 //! them.
 
 use super::traffic::{Lanes, Tally};
+use super::waiter::Waiter;
 use super::{Hub, Limit, id_of};
 use crate::cursor::{Cursor, Id};
 use crate::message::{ClientId, Message};
 use bytes::Bytes;
+use smallvec::{SmallVec, smallvec};
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
@@ -257,10 +259,13 @@ impl Desk {
     }
 }
 
+/// Mostly one.
+type Messages = SmallVec<[Arc<Message>; 1]>;
+
 /// The new messages of one channel.
 pub(super) struct News {
     pub(super) slot: usize,
-    pub(super) messages: Vec<Arc<Message>>,
+    pub(super) messages: Messages,
     /// The channel's last message before them.
     before: Id,
     first: Id,
@@ -273,10 +278,17 @@ pub(super) struct News {
     is_for_all: bool,
 }
 
+/// Bytes of a [`Kind`].
+struct Made {
+    form: u32,
+    before: Box<[u8]>,
+    encoded: Encoded,
+}
+
 /// Bytes for the kinds of outlets, while a fan-out lasts.
 #[derive(Default)]
 pub(super) struct Shared {
-    kinds: Vec<(u32, Box<[u8]>, Encoded)>,
+    kinds: SmallVec<[Made; 1]>,
     tally: Tally,
     lanes: Lanes,
 }
@@ -284,14 +296,14 @@ pub(super) struct Shared {
 impl Shared {
     fn encoded(&mut self, outlet: &dyn Outlet, news: &News) -> (Encoded, usize) {
         let kind = outlet.kind();
-        let known = self.kinds.iter().find(|(form, before, _)| *form == kind.form && **before == *kind.before);
-        if let Some((.., encoded)) = known {
-            return (encoded.clone(), kind.lane);
+        let known = self.kinds.iter().find(|made| made.form == kind.form && *made.before == *kind.before);
+        if let Some(made) = known {
+            return (made.encoded.clone(), kind.lane);
         }
         let encoded = outlet.encode(&news.messages, news.head);
         self.tally.encoded += 1;
         if self.kinds.len() < KINDS {
-            self.kinds.push((kind.form, kind.before.into(), encoded.clone()));
+            self.kinds.push(Made { form: kind.form, before: kind.before.into(), encoded: encoded.clone() });
         }
         (encoded, kind.lane)
     }
@@ -329,15 +341,15 @@ impl Fresh {
     }
 
     /// The messages by channel, each in log order.
-    fn by_channel(&mut self) -> Vec<(usize, Vec<Arc<Message>>)> {
+    fn by_channel(&mut self) -> Vec<(usize, Messages)> {
         let mut messages = std::mem::take(&mut self.messages);
         // Stable: within a channel the log's order stays.
         messages.sort_by_key(|(slot, _)| *slot);
-        let mut channels: Vec<(usize, Vec<Arc<Message>>)> = Vec::new();
+        let mut channels: Vec<(usize, Messages)> = Vec::new();
         for (slot, message) in messages {
             match channels.last_mut() {
                 Some((last, same)) if *last == slot => same.push(message),
-                _ => channels.push((slot, vec![message])),
+                _ => channels.push((slot, smallvec![message])),
             }
         }
         channels
@@ -352,7 +364,7 @@ pub(super) async fn fan_out(hub: &Arc<Hub>, mut fresh: Fresh, head: Option<Curso
     let Some(head) = head else { return };
     let channels = fresh.by_channel();
     let is_alone = channels.len() == 1;
-    let mut budget = TURN;
+    let mut turn = Turn::default();
     for (slot, messages) in channels {
         let Some((news, readers)) = news(hub, slot, messages, head, is_alone) else { continue };
         let threads = if readers > SHARE { tokio::runtime::Handle::current().metrics().num_workers() } else { 1 };
@@ -363,20 +375,19 @@ pub(super) async fn fan_out(hub: &Arc<Hub>, mut fresh: Fresh, head: Option<Curso
             for begin in (0..readers).step_by(share) {
                 let (hub, news, places) = (hub.clone(), news.clone(), begin..(begin + share).min(readers));
                 parts.spawn(async move {
-                    let mut budget = TURN;
-                    part(&hub, &news, places, &mut budget).await;
+                    part(&hub, &news, places, &mut Turn::default()).await;
                 });
             }
             // The next news wait: a queue of unfinished fan-outs would have no bound.
             while parts.join_next().await.is_some() {}
         } else {
-            part(hub, &news, 0..readers, &mut budget).await;
+            part(hub, &news, 0..readers, &mut turn).await;
         }
     }
 }
 
 /// What a fan-out has to know of a channel, and how many places its readers take. None if there are no readers.
-fn news(hub: &Hub, slot: usize, messages: Vec<Arc<Message>>, head: Cursor, is_alone: bool) -> Option<(News, usize)> {
+fn news(hub: &Hub, slot: usize, messages: Messages, head: Cursor, is_alone: bool) -> Option<(News, usize)> {
     let (first, last) = (id_of(messages.first()?), id_of(messages.last()?));
     let is_for_all = messages.iter().all(|message| message.is_for_all());
     let memory = hub.memory.read();
@@ -389,23 +400,32 @@ fn news(hub: &Hub, slot: usize, messages: Vec<Arc<Message>>, head: Cursor, is_al
     Some((News { slot, messages, before, first, last, head, is_alone, is_for_all }, places))
 }
 
+/// A stretch of writes, which goes on from one channel to the next.
+#[derive(Default)]
+struct Turn {
+    /// Since others could run.
+    writes: usize,
+    /// Those who are written to, for a moment.
+    readers: Vec<Arc<Waiter>>,
+}
+
 /// Hands news to a part of a channel's readers.
-async fn part(hub: &Hub, news: &News, mut places: Range<usize>, budget: &mut usize) {
-    let mut readers = Vec::with_capacity(places.len().min(STRIDE));
+async fn part(hub: &Hub, news: &News, mut places: Range<usize>, turn: &mut Turn) {
+    let readers = &mut turn.readers;
     let mut shared = Shared::default();
     let mut now = Instant::now();
     while !places.is_empty() {
         let end = places.end.min(places.start + STRIDE);
-        hub.memory.read().readers(news.slot, news.messages[0].channel(), places.start..end, &mut readers);
+        hub.memory.read().readers(news.slot, news.messages[0].channel(), places.start..end, readers);
         places.start = end;
         now = Instant::now();
-        for reader in &readers {
+        for reader in &*readers {
             reader.offer(news, &mut shared, now);
         }
-        *budget = budget.saturating_sub(readers.len());
+        turn.writes += readers.len();
         readers.clear();
-        if *budget == 0 {
-            *budget = TURN;
+        if turn.writes >= TURN {
+            turn.writes = 0;
             tokio::task::yield_now().await;
         }
     }

@@ -43,11 +43,21 @@ impl Outlet for Direct {
     }
 
     fn encode(&self, messages: &[Arc<Message>], _upto: Cursor) -> Encoded {
-        let mut frames = Vec::with_capacity(frames_size(&*self.envelope, messages));
-        write_frames(&*self.envelope, messages, &mut frames);
-        let weight = frames.len();
-        let bytes = if self.is_chunked { stream::chunk(&frames) } else { frames };
-        Encoded { bytes: bytes.into(), weight }
+        let size = frames_size(&*self.envelope, messages);
+        let write = |out: &mut Vec<u8>| write_frames(&*self.envelope, messages, out);
+        if self.is_chunked {
+            let (bytes, weight) = stream::chunk(size, write);
+            return Encoded { bytes, weight };
+        }
+        let bytes = match messages {
+            [message] if self.is_bare => self.envelope.message(message),
+            _ => {
+                let mut frames = Vec::with_capacity(size);
+                write(&mut frames);
+                frames.into()
+            }
+        };
+        Encoded { weight: bytes.len(), bytes }
     }
 
     fn prefetch(&self) -> i32 {

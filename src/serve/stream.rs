@@ -139,14 +139,24 @@ impl Blocked {
     }
 }
 
-/// A whole chunk (RFC 9112 §7.1); of no bytes it is none, since that would end the body.
-pub fn chunk(bytes: &[u8]) -> Vec<u8> {
-    if bytes.is_empty() {
-        return Vec::new();
+/// A whole chunk (RFC 9112 §7.1) of what is written, about `size` bytes, and how many these were; of no bytes it is none,
+/// since that would end the body. They are written behind room for the head, which is known last, and not copied.
+pub fn chunk(size: usize, write: impl FnOnce(&mut Vec<u8>)) -> (Bytes, usize) {
+    let mut chunk = Vec::with_capacity(HEAD + size + END.len());
+    chunk.resize(HEAD, 0);
+    write(&mut chunk);
+    let size = chunk.len() - HEAD;
+    if size == 0 {
+        return (Bytes::new(), 0);
     }
-    let (head, at) = chunk_head(bytes.len());
-    [&head[at..], bytes, END].concat()
+    let (head, at) = chunk_head(size);
+    chunk[..HEAD].copy_from_slice(&head);
+    chunk.extend_from_slice(END);
+    (Bytes::from(chunk).slice(at..), size)
 }
+
+/// The longest head of a chunk.
+const HEAD: usize = 18;
 
 const END: &[u8] = b"\r\n";
 
@@ -186,8 +196,8 @@ impl Piece {
 }
 
 /// The size in hexadecimal and a line end, at the end of an array.
-fn chunk_head(size: usize) -> ([u8; 18], usize) {
-    let mut head = [0u8; 18];
+fn chunk_head(size: usize) -> ([u8; HEAD], usize) {
+    let mut head = [0u8; HEAD];
     let mut at = head.len() - END.len();
     head[at..].copy_from_slice(END);
     let mut rest = size;
@@ -209,5 +219,15 @@ mod tests {
             let (head, at) = chunk_head(size);
             assert_eq!(head[at..], *format!("{size:x}\r\n").as_bytes());
         }
+    }
+
+    #[test]
+    fn a_chunk_is_made_in_place() {
+        for size in [1, 15, 16, 300, 70_000] {
+            let bytes = vec![b'x'; size];
+            let expected = [format!("{size:x}\r\n").as_bytes(), &bytes, b"\r\n"].concat();
+            assert_eq!(chunk(0, |out| out.extend_from_slice(&bytes)), (expected.into(), size));
+        }
+        assert_eq!(chunk(10, |_| {}), (Bytes::new(), 0));
     }
 }
