@@ -1,13 +1,16 @@
 //! The hub alone: one subscription type, wake-ups that cannot be lost, falling off the ring.
 
+use bytes::Bytes;
 use longtail::cursor::{Cursor, Start};
-use longtail::hub::{Gap, Hub, Limit, Step, Subscription};
+use longtail::hub::{Encoded, Gap, Hub, Kind, Limit, Outlet, Room, Step, Subscription};
 use longtail::log::Retention;
 use longtail::log::memory::MemoryLog;
 use longtail::message::{Channel, ClientId, Draft, Event, Message, Payload};
 use proptest::prelude::*;
 use std::future::poll_fn;
+use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -165,6 +168,58 @@ async fn volatile_messages_reach_those_who_wait_and_move_nothing() {
     assert_eq!(step(&mut elsewhere, LIMIT).await.0, Step::Idle);
     let mut late = subscribe(&hub, &["a"], Start::Earliest);
     assert_eq!(step(&mut late, LIMIT).await.0, Step::Idle, "it was not kept");
+}
+
+/// A socket that counts what is written to it.
+struct Counter(Arc<AtomicUsize>);
+
+impl Outlet for Counter {
+    fn kind(&self) -> Kind<'_> {
+        Kind { form: 0, before: b"", lane: 0 }
+    }
+
+    fn encode(&self, messages: &[Arc<Message>], _upto: Cursor) -> Encoded {
+        Encoded { bytes: Bytes::from(vec![0; messages.len()]), weight: messages.len() }
+    }
+
+    fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.fetch_add(bytes.len(), Ordering::Relaxed);
+        Ok(bytes.len())
+    }
+}
+
+#[tokio::test]
+async fn who_waits_until_it_is_handed_out_finds_it_written() {
+    let hub = hub(KEEP).await;
+    let written = Arc::new(AtomicUsize::new(0));
+    let mut reader = subscribe(&hub, &["a"], Start::Latest);
+    reader.set_outlet(Box::new(Counter(written.clone())));
+    // That the log is there is news for everybody.
+    hub.handed_out().await;
+    reader.unpark();
+    assert_eq!(step(&mut reader, LIMIT).await.0, Step::Idle);
+    reader.park(Room::Bytes(usize::MAX));
+    let append = async |drafts| {
+        hub.log().append(drafts).await.expect("appended");
+        hub.advance();
+    };
+    let handed_out = async || {
+        let waiting = tokio::time::timeout(Duration::from_secs(10), hub.handed_out());
+        waiting.await.expect("handed out in time");
+        written.load(Ordering::Relaxed)
+    };
+    assert_eq!(handed_out().await, 0, "there is nothing to wait for");
+    append(vec![draft("a", "1"), draft("b", "1")]).await;
+    assert_eq!(written.load(Ordering::Relaxed), 0, "it is taken in and not handed out");
+    assert_eq!(handed_out().await, 1);
+    append(vec![draft("b", "2")]).await;
+    assert_eq!(handed_out().await, 1, "nobody reads it, and it is handed out");
+    append(vec![Draft { volatile: true, ..draft("b", "3") }]).await;
+    assert_eq!(handed_out().await, 1, "a volatile message has been told when it is taken in");
+    append(vec![draft("a", "2"), draft("a", "3")]).await;
+    assert_eq!(handed_out().await, 1, "what goes out together is not waited for: more may come");
+    append(vec![draft("b", "4")]).await;
+    assert_eq!(handed_out().await, 3);
 }
 
 #[tokio::test]

@@ -39,6 +39,8 @@ pub struct Hub {
     log: Arc<dyn MessageLog>,
     /// Where the tail has come to; `None` until the log was read to its end for the first time.
     head: watch::Sender<Option<Cursor>>,
+    /// How far readers were handed what it has brought.
+    handed_out: watch::Sender<Option<Cursor>>,
     /// Whether the log answers.
     reachable: watch::Sender<bool>,
     presence: Mutex<Presence>,
@@ -85,6 +87,7 @@ impl Hub {
             memory: RwLock::new(Memory::new(retention)),
             log,
             head: watch::channel(None).0,
+            handed_out: watch::channel(None).0,
             reachable: watch::channel(false).0,
             presence: Mutex::new(Presence::new(away)),
             tail: Mutex::new(None),
@@ -150,6 +153,18 @@ impl Hub {
     /// Whether it has.
     pub fn has_reached(&self, cursor: Cursor) -> bool {
         is_behind(cursor, *self.head.borrow())
+    }
+
+    /// Waits until readers were handed all that this node has read by now, or left to their tasks. Not where several
+    /// messages of one channel wait to go out in the same writes: the more they are, the fewer the writes. Cancel safe.
+    pub async fn handed_out(&self) {
+        let Some(head) = self.head() else { return };
+        if self.tail.lock().as_ref().is_some_and(Tail::is_gathering) {
+            return;
+        }
+        if !is_behind(head, *self.handed_out.borrow()) {
+            let _ = self.handed_out.subscribe().wait_for(|handed_out| is_behind(head, *handed_out)).await;
+        }
     }
 
     /// Opens a subscription. The hub must be [`ready`](Hub::ready).
@@ -271,16 +286,25 @@ impl Hub {
     }
 
     fn set_head(&self, head: Cursor) {
-        self.head.send_if_modified(|known| {
-            *known = Some(head);
-            // To tell nobody costs as much as to tell somebody. Who comes later looks before he waits.
-            self.head.receiver_count() > 0
-        });
+        tell(&self.head, head);
+    }
+
+    fn set_handed_out(&self, upto: Cursor) {
+        tell(&self.handed_out, upto);
     }
 
     fn deliver_volatile(&self, message: &Arc<Message>) {
         self.memory.read().deliver_volatile(message);
     }
+}
+
+/// Tells a place to those who wait for it.
+fn tell(place: &watch::Sender<Option<Cursor>>, cursor: Cursor) {
+    place.send_if_modified(|known| {
+        *known = Some(cursor);
+        // To tell nobody costs as much as to tell somebody. Who comes later looks before he waits.
+        place.receiver_count() > 0
+    });
 }
 
 /// Whether a cursor's place is behind a node that has read up to `head`, or lost.

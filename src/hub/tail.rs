@@ -51,6 +51,11 @@ impl Tail {
         self.fresh.messages.len() != before || self.fresh.is_upset != was_upset
     }
 
+    /// Whether the first and the last message that wait are of one channel.
+    pub(super) fn is_gathering(&self) -> bool {
+        matches!(&*self.fresh.messages, [(first, _), .., (last, _)] if first == last)
+    }
+
     /// Takes in, and has what there is handed out.
     pub(super) fn advance(&mut self, hub: &Hub) {
         if self.take_in(hub) {
@@ -72,6 +77,9 @@ pub(super) async fn follow(hub: &Arc<Hub>) {
                 if !tail.fresh.is_empty() {
                     return Poll::Ready(true);
                 }
+                if let Some(head) = hub.head() {
+                    hub.set_handed_out(head);
+                }
                 if tail.is_over { Poll::Ready(false) } else { Poll::Pending }
             }
             None => Poll::Ready(false),
@@ -90,6 +98,9 @@ pub(super) async fn follow(hub: &Arc<Hub>) {
             None => return,
         };
         direct::fan_out(hub, fresh, head).await;
+        if let Some(head) = head {
+            hub.set_handed_out(head);
+        }
     }
 }
 

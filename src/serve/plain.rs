@@ -60,6 +60,11 @@ const UNDER_WAY: usize = 64;
 /// Bytes of answers that are gathered before they are written.
 const GATHERED: usize = 16 << 10;
 
+/// How long the answers to publishes wait, at most, until what was published is handed out. Whoever publishes again when
+/// he is answered is else on with the next while the readers of the last wait: his connection always has something to
+/// read, and the hub's turn comes late. But it may have much to do, and a publish need not wait for all its readers.
+const HANDED_OUT_WAIT: Duration = Duration::from_millis(1);
+
 /// What becomes of a connection whose plain requests are answered.
 pub(super) enum Next {
     /// A stream has begun: its head is written. What was read behind its request.
@@ -186,6 +191,8 @@ struct Answers {
     out: Vec<u8>,
     /// Whether what was answered last ends the connection.
     is_last: bool,
+    /// Whether any of them is of a publish.
+    has_published: bool,
     /// How the last publish was asked for that was read.
     manner: Option<Arc<Manner>>,
 }
@@ -216,6 +223,7 @@ impl Answers {
     }
 
     async fn begin(&mut self, app: &App, client: &Client, mut answering: Answering) {
+        self.has_published = true;
         let queued = client.handover();
         queued.set_queued(false);
         let answer = poll_fn(|cx| match answering.as_mut().poll(cx) {
@@ -290,6 +298,9 @@ impl Answers {
         self.finish(app).await;
         if self.out.is_empty() {
             return Ok(());
+        }
+        if std::mem::take(&mut self.has_published) {
+            let _ = tokio::time::timeout(HANDED_OUT_WAIT, app.hub.handed_out()).await;
         }
         let out = Bytes::from(std::mem::take(&mut self.out));
         let sent = io.write_now(&out)?;
