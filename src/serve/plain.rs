@@ -329,7 +329,7 @@ impl Handover {
 }
 
 /// What the bytes that were read begin with.
-enum Parsed {
+pub(super) enum Parsed {
     /// A plain request for messages, which is taken out, and its head.
     Request(Box<Request>, Bytes),
     /// A plain publish, which is taken out, and its head around what differs from one to the next.
@@ -355,7 +355,8 @@ fn parse_known(app: &App, client: &Client, manner: &Arc<Manner>, input: &mut Byt
     Some(Parsed::Again(publishing, manner.clone()))
 }
 
-fn parse(input: &mut BytesMut) -> Parsed {
+/// Takes out what they begin with, where that is a plain request.
+pub(super) fn parse(input: &mut BytesMut) -> Parsed {
     let mut lines = [const { MaybeUninit::uninit() }; LINES];
     let mut head = httparse::Request::new(&mut []);
     let size = match head.parse_with_uninit_headers(input, &mut lines) {
