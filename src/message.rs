@@ -304,6 +304,11 @@ impl Message {
         self.object.len() + 160
     }
 
+    /// The frame in a slot, where somebody has encoded it.
+    pub fn known_frame(&self, slot: usize) -> Option<&Bytes> {
+        self.slots.get().and_then(|slots| slots[slot].get())
+    }
+
     /// The frame in a slot, encoded at the first call. `slot` is below [`SLOTS`].
     pub fn frame(&self, slot: usize, encode: impl FnOnce(&Message) -> Bytes) -> Bytes {
         let slots = self.slots.get_or_init(Default::default);

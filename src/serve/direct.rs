@@ -44,20 +44,18 @@ impl Outlet for Direct {
 
     fn encode(&self, messages: &[Arc<Message>], _upto: Cursor) -> Encoded {
         let size = frames_size(&*self.envelope, messages);
-        let write = |out: &mut Vec<u8>| write_frames(&*self.envelope, messages, out);
+        let write = |out: &mut Vec<u8>| match self.is_bare {
+            true => messages.iter().for_each(|message| self.envelope.encoding().write(message, out)),
+            // What stands around is of each client's choice, and the frame within is the same for many.
+            false => write_frames(&*self.envelope, messages, out),
+        };
         if self.is_chunked {
             let (bytes, weight) = stream::chunk(size, write);
             return Encoded { bytes, weight };
         }
-        let bytes = match messages {
-            [message] if self.is_bare => self.envelope.message(message),
-            _ => {
-                let mut frames = Vec::with_capacity(size);
-                write(&mut frames);
-                frames.into()
-            }
-        };
-        Encoded { weight: bytes.len(), bytes }
+        let mut frames = Vec::with_capacity(size);
+        write(&mut frames);
+        Encoded { weight: frames.len(), bytes: frames.into() }
     }
 
     fn prefetch(&self) -> i32 {

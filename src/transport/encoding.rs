@@ -41,14 +41,34 @@ impl Encoding {
     pub fn frame(self, message: &Message) -> Bytes {
         match self {
             Encoding::Object => message.object().clone(),
-            other => message.frame(other as usize - 1, |message| other.encode(message).into()),
+            other => message.frame(other.slot(), |message| {
+                let mut out = Vec::with_capacity(message.object().len() + 128);
+                other.encode(message, &mut out);
+                out.into()
+            }),
         }
     }
 
-    fn encode(self, message: &Message) -> Vec<u8> {
+    /// Appends the message in this encoding, and keeps nothing: for who makes it once for all. What is kept of a message is kept
+    /// for as long as it is retained.
+    pub fn write(self, message: &Message, out: &mut Vec<u8>) {
+        match self {
+            Encoding::Object => out.extend_from_slice(message.object()),
+            other => match message.known_frame(other.slot()) {
+                Some(frame) => out.extend_from_slice(frame),
+                None => other.encode(message, out),
+            },
+        }
+    }
+
+    /// The object itself has none.
+    fn slot(self) -> usize {
+        self as usize - 1
+    }
+
+    fn encode(self, message: &Message, out: &mut Vec<u8>) {
         MADE.fetch_add(1, Ordering::Relaxed);
         let object = message.object();
-        let mut out = Vec::with_capacity(object.len() + 128);
         // A volatile message has no id and moves no cursor.
         let text = message.cursor().map(Cursor::text);
         let id = text.as_ref().map(|text| text.as_str());
@@ -58,29 +78,77 @@ impl Encoding {
                 out.extend_from_slice(object);
                 out.push(b'\n');
             }
-            Encoding::Script if script::is_literal(message.payload()) => script::escape(object, &mut out),
+            Encoding::Script if script::is_literal(message.payload()) => script::escape(object, out),
             Encoding::Script => {
                 let (before, after) = message.around_payload();
                 let mut text = Vec::with_capacity(message.payload().len() + 2);
                 json::quote(message.payload(), &mut text);
-                script::escape(before, &mut out);
+                script::escape(before, out);
                 out.extend_from_slice(b"JSON.parse(");
-                script::escape(&text, &mut out);
+                script::escape(&text, out);
                 out.push(b')');
-                script::escape(after, &mut out);
+                script::escape(after, out);
             }
             Encoding::Event => {
-                sse::block(None, id, object, &mut out);
+                sse::block(None, id, object, out);
             }
             Encoding::DataEvent => {
                 let payload = message.payload();
                 let text = json::text_of(payload);
                 let event = Some(message.event().as_str()).filter(|name| *name != "message");
-                sse::block(event, id, text.as_deref().unwrap_or(payload).as_bytes(), &mut out);
+                sse::block(event, id, text.as_deref().unwrap_or(payload).as_bytes(), out);
             }
-            Encoding::Part => multipart::part(object, &mut out),
-            Encoding::TextFrame => return websocket::text_frame(object).to_vec(),
+            Encoding::Part => multipart::part(object, out),
+            Encoding::TextFrame => {
+                websocket::text_header(object.len(), out);
+                out.extend_from_slice(object);
+            }
         }
-        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::{Event, Payload};
+
+    const ALL: [Encoding; 7] = [
+        Encoding::Object,
+        Encoding::Line,
+        Encoding::Script,
+        Encoding::Event,
+        Encoding::DataEvent,
+        Encoding::Part,
+        Encoding::TextFrame,
+    ];
+
+    #[test]
+    fn what_is_written_is_what_is_kept() {
+        for payload in ["1", "\"two\\nlines\"", "{\"__proto__\":\"</script>\"}", &"x".repeat(70_000)] {
+            let message = || {
+                let cursor = Some("17-0.a".parse().expect("a cursor"));
+                let event = "added".parse::<Event>().expect("an event");
+                Message::new(cursor, "todo".parse().expect("a channel"), event, &Payload::from_any(payload), None)
+            };
+            for encoding in ALL {
+                let (kept, fresh) = (message(), message());
+                let frame = encoding.frame(&kept);
+                for message in [kept, fresh] {
+                    let mut out = b"before".to_vec();
+                    encoding.write(&message, &mut out);
+                    assert_eq!(out[6..], *frame, "{encoding:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn to_write_keeps_nothing() {
+        let payload = Payload::from_any("1");
+        let message = Message::new(None, "todo".parse().expect("a channel"), Event::default(), &payload, None);
+        Encoding::Event.write(&message, &mut Vec::new());
+        assert!(message.known_frame(Encoding::Event.slot()).is_none());
+        Encoding::Event.frame(&message);
+        assert!(message.known_frame(Encoding::Event.slot()).is_some());
     }
 }
