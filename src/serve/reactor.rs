@@ -47,8 +47,9 @@ struct Sockets {
 impl Sockets {
     fn get(&self, token: Token) -> Option<Arc<State>> {
         let (number, nth) = (token.0 & ((1 << NUMBER) - 1), token.0 >> NUMBER);
-        let (added, socket) = self.slots.get(number)?;
-        socket.upgrade().filter(|_| *added as usize == nth)
+        let (_, socket) = self.slots.get(number).filter(|(added, _)| *added as usize == nth)?;
+        // Only where it is handed on: to let go of the last hold on one takes the lock that is held here.
+        socket.upgrade()
     }
 }
 
