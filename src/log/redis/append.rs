@@ -7,27 +7,16 @@
 
 use super::connection::{ANSWER_TIMEOUT, APPEND, Connection, TRIM};
 use super::own::Stretch;
+use super::queue::{Job, Jobs};
 use super::{RedisLog, ScriptError, draft_fields, functions};
 use crate::cursor::{Cursor, Epoch, Id};
 use crate::log::AppendError;
 use crate::log::memory::KEY_LIFE;
-use crate::message::{Draft, Message, Payload};
-use std::sync::atomic::{AtomicU8, Ordering};
+use crate::message::{Message, Payload};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
-use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior};
 use tracing::warn;
-
-/// Payload bytes that may wait; publishers beyond that wait for their turn.
-const QUEUE_BYTES: usize = 32 << 20;
-
-/// Appends that may wait.
-const QUEUE: usize = 8192;
-
-/// Messages and bytes of a batch. One append of more than that is a batch of its own.
-const BATCH_MESSAGES: usize = 1000;
-const BATCH_BYTES: usize = 1 << 20;
 
 /// How often the retention is looked after.
 const TRIM_PERIOD: Duration = Duration::from_secs(5);
@@ -42,93 +31,8 @@ const LOOK_PERIOD: Duration = Duration::from_secs(1);
 const FIRST_PAUSE: Duration = Duration::from_millis(25);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
-type Answer = Result<Vec<Cursor>, AppendError>;
-
-/// The publishers' side.
-pub(super) struct Appender {
-    queue: mpsc::Sender<Job>,
-    /// Those who wait for room stand in it, in the order of their first polls.
-    line: Mutex<()>,
-    room: Arc<Semaphore>,
-    /// How long a draft waits to be sent before it is taken back.
-    patience: Duration,
-}
-
-pub(super) struct Job {
-    drafts: Vec<Draft>,
-    claim: Arc<Claim>,
-    answer: oneshot::Sender<Answer>,
-    _room: OwnedSemaphorePermit,
-}
-
-/// Who has a draft: it waits until the appender takes it to send it, or the publisher takes it back.
-#[derive(Default)]
-struct Claim(AtomicU8);
-
-impl Claim {
-    const TAKEN: u8 = 1;
-    const WITHDRAWN: u8 = 2;
-
-    fn make(&self, to: u8) -> bool {
-        self.0.compare_exchange(0, to, Ordering::AcqRel, Ordering::Acquire).is_ok()
-    }
-}
-
-impl Appender {
-    /// The publishers' side, and what [`run`] works on.
-    pub(super) fn new(timeout: Duration) -> (Appender, mpsc::Receiver<Job>) {
-        let (queue, jobs) = mpsc::channel(QUEUE);
-        (
-            Appender {
-                queue,
-                line: Mutex::default(),
-                room: Arc::new(Semaphore::new(QUEUE_BYTES)),
-                patience: timeout / 2,
-            },
-            jobs,
-        )
-    }
-
-    /// Appends all drafts, none of them volatile. Queued at the first poll.
-    pub(super) async fn append(&self, drafts: Vec<Draft>) -> Answer {
-        let claim = Arc::new(Claim::default());
-        let withdraw_at = Instant::now() + self.patience;
-        let queued = tokio::time::timeout_at(withdraw_at, self.queue(drafts, claim.clone())).await;
-        let Ok(Some(mut answer)) = queued else {
-            return Err(AppendError::Unavailable("too much waits for Redis".into()));
-        };
-        tokio::select! {
-            answer = &mut answer => return settle(answer),
-            () = tokio::time::sleep_until(withdraw_at) => {}
-        }
-        if claim.make(Claim::WITHDRAWN) {
-            return Err(AppendError::Unavailable("Redis cannot be reached".into()));
-        }
-        settle(answer.await)
-    }
-
-    async fn queue(&self, drafts: Vec<Draft>, claim: Arc<Claim>) -> Option<oneshot::Receiver<Answer>> {
-        // Whoever has got his room and not had his turn is not overtaken by who finds room at once.
-        let _line = self.line.lock().await;
-        let size = size(&drafts).clamp(1, QUEUE_BYTES);
-        let room = self.room.clone().acquire_many_owned(size as u32).await.ok()?;
-        let (answer, answered) = oneshot::channel();
-        self.queue.send(Job { drafts, claim, answer, _room: room }).await.ok()?;
-        Some(answered)
-    }
-}
-
-fn settle(answer: Result<Answer, oneshot::error::RecvError>) -> Answer {
-    // The appender ends with the process only.
-    answer.unwrap_or(Err(AppendError::OutcomeUnknown))
-}
-
-fn size(drafts: &[Draft]) -> usize {
-    drafts.iter().map(|draft| draft.payload.as_str().len() + 100).sum()
-}
-
 /// The appender's task. It ends with the log.
-pub(super) async fn run(log: Weak<RedisLog>, mut jobs: mpsc::Receiver<Job>, timeout: Duration) {
+pub(super) async fn run(log: Weak<RedisLog>, mut jobs: Jobs, timeout: Duration) {
     let mut node =
         Node { record: None, batch: 0, connection: None, timeout, aged_at: None, untrimmed: None, obstacle: None };
     let mut look = tokio::time::interval(LOOK_PERIOD.mul_f64(0.8 + 0.4 * fastrand::f64()));
@@ -136,10 +40,8 @@ pub(super) async fn run(log: Weak<RedisLog>, mut jobs: mpsc::Receiver<Job>, time
     let mut trim = tokio::time::interval(TRIM_PERIOD.mul_f64(0.8 + 0.4 * fastrand::f64()));
     loop {
         tokio::select! {
-            job = jobs.recv() => {
-                let Some(job) = job else { return };
-                let mut batch = vec![job];
-                gather(&mut jobs, &mut batch);
+            batch = jobs.batch() => {
+                let Some(batch) = batch else { return };
                 let Some(log) = log.upgrade() else { return };
                 node.append(&log, batch).await;
             }
@@ -152,16 +54,6 @@ pub(super) async fn run(log: Weak<RedisLog>, mut jobs: mpsc::Receiver<Job>, time
                 node.trim(&log).await;
             }
         }
-    }
-}
-
-fn gather(jobs: &mut mpsc::Receiver<Job>, batch: &mut Vec<Job>) {
-    let (mut messages, mut bytes) = (batch[0].drafts.len(), size(&batch[0].drafts));
-    while messages < BATCH_MESSAGES && bytes < BATCH_BYTES {
-        let Ok(job) = jobs.try_recv() else { return };
-        messages += job.drafts.len();
-        bytes += size(&job.drafts);
-        batch.push(job);
     }
 }
 
@@ -185,14 +77,14 @@ impl Node {
         let mut pause = FIRST_PAUSE;
         // Until there is a connection every draft can still be taken back.
         while let Err(error) = self.connected(log).await {
-            jobs.retain(|job| !job.answer.is_closed());
+            jobs.retain(Job::is_wanted);
             if jobs.is_empty() {
                 return;
             }
             tracing::debug!(%error, "no connection to append on");
             rest(&mut pause).await;
         }
-        jobs.retain(|job| job.claim.make(Claim::TAKEN));
+        jobs.retain(Job::take);
         if jobs.is_empty() {
             return;
         }
@@ -209,7 +101,7 @@ impl Node {
                 let mut cursors = appended.places.into_iter().map(|(cursor, _)| cursor);
                 for job in jobs {
                     let count = job.drafts.len();
-                    let _ = job.answer.send(Ok(cursors.by_ref().take(count).collect()));
+                    job.answer(Ok(cursors.by_ref().take(count).collect()));
                 }
             }
             Err(error) => {
@@ -218,7 +110,7 @@ impl Node {
                     log.metrics.unsettled.inc_by(messages as u64);
                 }
                 for job in jobs {
-                    let _ = job.answer.send(Err(error.clone()));
+                    job.answer(Err(error.clone()));
                 }
             }
         }
@@ -440,48 +332,6 @@ async fn rest(pause: &mut Duration) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::Event;
-    use std::future::{Future, poll_fn};
-    use std::pin::pin;
-    use std::task::Poll;
-
-    fn draft(channel: &str, bytes: usize) -> Vec<Draft> {
-        vec![Draft {
-            channel: channel.parse().expect("a channel"),
-            event: Event::default(),
-            payload: Payload::from_any(&"1".repeat(bytes)),
-            exclude: None,
-            key: None,
-            volatile: false,
-        }]
-    }
-
-    #[tokio::test]
-    async fn the_order_is_that_of_first_polls_also_where_room_is_waited_for() {
-        let (appender, mut jobs) = Appender::new(Duration::from_secs(60));
-        let (mut all, mut first, mut second) = (
-            pin!(appender.append(draft("all", QUEUE_BYTES))),
-            pin!(appender.append(draft("first", 9))),
-            pin!(appender.append(draft("second", 9))),
-        );
-        poll_fn(|cx| {
-            assert!(all.as_mut().poll(cx).is_pending() && first.as_mut().poll(cx).is_pending());
-            Poll::Ready(())
-        })
-        .await;
-        // There is room now, and the first has not been told yet.
-        drop(jobs.recv().await);
-        poll_fn(|cx| {
-            assert!(second.as_mut().poll(cx).is_pending() && first.as_mut().poll(cx).is_pending());
-            assert!(second.as_mut().poll(cx).is_pending());
-            Poll::Ready(())
-        })
-        .await;
-        for channel in ["first", "second"] {
-            let job = jobs.try_recv().expect("it is queued");
-            assert_eq!(job.drafts[0].channel.as_str(), channel);
-        }
-    }
 
     #[test]
     fn answers() {

@@ -15,6 +15,7 @@ mod functions;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod own;
+mod queue;
 mod tail;
 
 pub use census::RedisCensus;
@@ -62,7 +63,7 @@ pub struct RedisLog {
     /// The last position this node knows to have been in the log. A log that no longer holds it has
     /// lost its end.
     seen: Mutex<Option<Cursor>>,
-    appender: append::Appender,
+    queue: queue::Queue,
     own: own::Own,
     reader: tokio::sync::Mutex<Option<Connection>>,
     volatile: broadcast::Sender<Arc<Message>>,
@@ -105,10 +106,10 @@ impl RedisLog {
     pub fn new(endpoint: Endpoint, config: RedisConfig) -> Arc<RedisLog> {
         let keys = Keys::new(&config.prefix);
         let timeout = config.timeout;
-        let (appender, jobs) = append::Appender::new(timeout);
+        let (queue, jobs) = queue::Queue::new(timeout);
         let metrics = Metrics::default();
         let log = Arc::new(RedisLog {
-            appender,
+            queue,
             own: own::Own::default(),
             endpoint,
             keys,
@@ -260,7 +261,7 @@ impl MessageLog for RedisLog {
         Box::pin(async move {
             let is_volatile: Vec<bool> = drafts.iter().map(|draft| draft.volatile).collect();
             let (volatile, durable): (Vec<_>, Vec<_>) = drafts.into_iter().partition(|draft| draft.volatile);
-            let cursors = if durable.is_empty() { Vec::new() } else { self.appender.append(durable).await? };
+            let cursors = if durable.is_empty() { Vec::new() } else { self.queue.append(durable).await? };
             if !volatile.is_empty() {
                 let sent = self.append_volatile(volatile).await;
                 if let (Err(error), true) = (sent, cursors.is_empty()) {

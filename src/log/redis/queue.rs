@@ -1,0 +1,234 @@
+//! The publishers' queue: drafts that wait to be appended, in the order of their publishers' first polls and within bounds.
+
+use crate::cursor::Cursor;
+use crate::log::AppendError;
+use crate::message::Draft;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::time::Instant;
+
+/// Payload bytes that may wait; publishers beyond that wait for their turn.
+const BYTES: usize = 32 << 20;
+
+/// Appends that may wait.
+const JOBS: usize = 8192;
+
+/// Messages and bytes of a batch. One append of more than that is a batch of its own.
+const BATCH_MESSAGES: usize = 1000;
+const BATCH_BYTES: usize = 1 << 20;
+
+type Answer = Result<Vec<Cursor>, AppendError>;
+
+/// The publishers' side.
+pub(super) struct Queue {
+    jobs: mpsc::Sender<Job>,
+    /// Those who wait for room stand in it, in the order of their first polls.
+    line: Mutex<()>,
+    room: Arc<Semaphore>,
+    /// How long a draft waits to be sent before it is taken back.
+    patience: Duration,
+}
+
+/// The appender's side.
+pub(super) struct Jobs(mpsc::Receiver<Job>);
+
+/// What one publisher has appended together.
+pub(super) struct Job {
+    pub(super) drafts: Vec<Draft>,
+    claim: Arc<Claim>,
+    answer: oneshot::Sender<Answer>,
+    _room: OwnedSemaphorePermit,
+}
+
+/// Who has a draft: it waits until the appender takes it to send it, or the publisher takes it back.
+#[derive(Default)]
+struct Claim(AtomicU8);
+
+impl Claim {
+    const TAKEN: u8 = 1;
+    const WITHDRAWN: u8 = 2;
+
+    fn make(&self, to: u8) -> bool {
+        self.0.compare_exchange(0, to, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+}
+
+impl Queue {
+    /// Both sides. `timeout`: how long a publisher waits in all; a draft is taken back when half of it is over.
+    pub(super) fn new(timeout: Duration) -> (Queue, Jobs) {
+        let (sender, jobs) = mpsc::channel(JOBS);
+        let room = Arc::new(Semaphore::new(BYTES));
+        (Queue { jobs: sender, line: Mutex::default(), room, patience: timeout / 2 }, Jobs(jobs))
+    }
+
+    /// Appends all drafts, none of them volatile. Queued at the first poll.
+    ///
+    /// # Errors
+    ///
+    /// They are not appended and never will be, or nobody knows.
+    ///
+    /// # Cancel safety
+    ///
+    /// What is queued is appended all the same, unless it waits for a connection.
+    pub(super) async fn append(&self, drafts: Vec<Draft>) -> Answer {
+        let claim = Arc::new(Claim::default());
+        let withdraw_at = Instant::now() + self.patience;
+        let queued = tokio::time::timeout_at(withdraw_at, self.push(drafts, claim.clone())).await;
+        let Ok(Some(mut answer)) = queued else {
+            return Err(AppendError::Unavailable("too much waits for Redis".into()));
+        };
+        tokio::select! {
+            answer = &mut answer => return settle(answer),
+            () = tokio::time::sleep_until(withdraw_at) => {}
+        }
+        if claim.make(Claim::WITHDRAWN) {
+            return Err(AppendError::Unavailable("Redis cannot be reached".into()));
+        }
+        settle(answer.await)
+    }
+
+    async fn push(&self, drafts: Vec<Draft>, claim: Arc<Claim>) -> Option<oneshot::Receiver<Answer>> {
+        // Whoever has got his room and not had his turn is not overtaken by who finds room at once.
+        let _line = self.line.lock().await;
+        let size = size(&drafts).clamp(1, BYTES);
+        let room = self.room.clone().acquire_many_owned(size as u32).await.ok()?;
+        let (answer, answered) = oneshot::channel();
+        self.jobs.send(Job { drafts, claim, answer, _room: room }).await.ok()?;
+        Some(answered)
+    }
+}
+
+fn settle(answer: Result<Answer, oneshot::error::RecvError>) -> Answer {
+    // The appender ends with the process only.
+    answer.unwrap_or(Err(AppendError::OutcomeUnknown))
+}
+
+fn size(drafts: &[Draft]) -> usize {
+    drafts.iter().map(|draft| draft.payload.as_str().len() + 100).sum()
+}
+
+impl Jobs {
+    /// What waits, as much as goes into one batch; nothing when there is no publishers' side any more. Cancel safe.
+    pub(super) async fn batch(&mut self) -> Option<Vec<Job>> {
+        let first = self.0.recv().await?;
+        let (mut messages, mut bytes) = (first.drafts.len(), size(&first.drafts));
+        let mut batch = vec![first];
+        while messages < BATCH_MESSAGES && bytes < BATCH_BYTES {
+            let Ok(job) = self.0.try_recv() else { break };
+            messages += job.drafts.len();
+            bytes += size(&job.drafts);
+            batch.push(job);
+        }
+        Some(batch)
+    }
+}
+
+impl Job {
+    /// Whether its publisher waits for an answer still.
+    pub(super) fn is_wanted(&self) -> bool {
+        !self.answer.is_closed()
+    }
+
+    /// Takes it to send it, from when on it cannot be taken back; false where it was.
+    pub(super) fn take(&self) -> bool {
+        self.claim.make(Claim::TAKEN)
+    }
+
+    /// Tells the publisher what came of it, who may be gone.
+    pub(super) fn answer(self, answer: Answer) {
+        let _ = self.answer.send(answer);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::{Event, Payload};
+    use std::future::{Future, poll_fn};
+    use std::pin::pin;
+    use std::task::Poll;
+
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    fn draft(channel: &str, bytes: usize) -> Vec<Draft> {
+        vec![Draft {
+            channel: channel.parse().expect("a channel"),
+            event: Event::default(),
+            payload: Payload::from_any(&"1".repeat(bytes)),
+            exclude: None,
+            key: None,
+            volatile: false,
+        }]
+    }
+
+    #[tokio::test]
+    async fn the_order_is_that_of_first_polls_also_where_room_is_waited_for() {
+        let (queue, mut jobs) = Queue::new(PATIENCE);
+        let (mut all, mut first, mut second) = (
+            pin!(queue.append(draft("all", BYTES))),
+            pin!(queue.append(draft("first", 9))),
+            pin!(queue.append(draft("second", 9))),
+        );
+        poll_fn(|cx| {
+            assert!(all.as_mut().poll(cx).is_pending() && first.as_mut().poll(cx).is_pending());
+            Poll::Ready(())
+        })
+        .await;
+        // There is room now, and the first has not been told yet.
+        drop(jobs.batch().await);
+        poll_fn(|cx| {
+            assert!(second.as_mut().poll(cx).is_pending() && first.as_mut().poll(cx).is_pending());
+            assert!(second.as_mut().poll(cx).is_pending());
+            Poll::Ready(())
+        })
+        .await;
+        let batch = jobs.batch().await.expect("they are queued");
+        let channels: Vec<&str> = batch.iter().map(|job| job.drafts[0].channel.as_str()).collect();
+        assert_eq!(channels, ["first", "second"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_draft_is_sent_or_taken_back_and_never_both() {
+        let (queue, mut jobs) = Queue::new(PATIENCE);
+        let queue = Arc::new(queue);
+        let append = |channel: &'static str| {
+            let queue = queue.clone();
+            tokio::spawn(async move { queue.append(draft(channel, 9)).await })
+        };
+        // Nobody takes it: half of the patience is for that.
+        let left = append("left");
+        let job = jobs.batch().await.expect("it is queued").remove(0);
+        assert!(matches!(left.await.expect("no panic"), Err(AppendError::Unavailable(_))));
+        assert!(!job.take(), "it was taken back");
+        // Taken in time: its publisher waits for what comes of it.
+        let taken = append("taken");
+        let job = jobs.batch().await.expect("it is queued").remove(0);
+        assert!(job.take() && job.is_wanted());
+        tokio::time::sleep(PATIENCE).await;
+        job.answer(Ok(Vec::new()));
+        assert!(matches!(taken.await.expect("no panic"), Ok(cursors) if cursors.is_empty()));
+        // An appender that goes without a word has left the outcome open.
+        let open = append("open");
+        drop(jobs.batch().await);
+        assert!(matches!(open.await.expect("no panic"), Err(AppendError::OutcomeUnknown)));
+    }
+
+    #[tokio::test]
+    async fn a_batch_has_a_bound_and_one_that_is_larger_is_a_batch_of_its_own() {
+        let (queue, mut jobs) = Queue::new(PATIENCE);
+        let mut appends: Vec<_> = [BATCH_BYTES, 9, BATCH_BYTES / 2, BATCH_BYTES, 9]
+            .into_iter()
+            .map(|bytes| Box::pin(queue.append(draft("a", bytes))))
+            .collect();
+        poll_fn(|cx| {
+            assert!(appends.iter_mut().all(|append| append.as_mut().poll(cx).is_pending()));
+            Poll::Ready(())
+        })
+        .await;
+        for expected in [1, 3, 1] {
+            assert_eq!(jobs.batch().await.expect("there is more").len(), expected);
+        }
+    }
+}
