@@ -9,7 +9,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use support::guarded::KEY;
 use support::server::run_to_end;
-use support::{Kind, Node, RawWebSocket, Reader, Request, Response, Subscription, eventually, within};
+use support::{
+    Kind, Node, RawWebSocket, Reader, RedisServer, Request, Response, SOON, Subscription, eventually, within,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Mutex;
@@ -481,6 +483,52 @@ async fn publications_that_wait_for_the_application_are_counted() {
     assert_eq!(publish.await.expect("an answer").status, 403);
     assert_eq!(ws.next_of("error").await["code"], "forbidden");
     eventually("nothing to be held", async || (held().await == 0.0).then_some(())).await;
+}
+
+/// Of requests that came together the first are queued for the log while the application is asked about the last. They stand in
+/// the same line as everybody's.
+#[tokio::test]
+async fn who_waits_for_the_application_holds_up_nobody() {
+    let redis = RedisServer::start().await;
+    let application = Application::start(|asked| {
+        let is_known = asked.cookie.as_deref() == Some("may=c");
+        is_known.then(|| allowed_by_cookie(asked, 60))
+    })
+    .await;
+    let origin = "https://app.example";
+    let flags = ["--redis", &redis.url(), "--authorize-url", &application.url, "--allow-origin", origin];
+    let node = Node::start(&flags).await;
+    let publish = |cookie: &str, body: &str| {
+        format!(
+            "POST /publish?channel=c HTTP/1.1\r\nHost: localhost\r\nOrigin: {origin}\r\nCookie: {cookie}\r\n\
+             Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        )
+    };
+    let alone = async || {
+        let mut stream = TcpStream::connect(node.http).await.expect("connect");
+        stream.write_all(publish("may=c", "\"alone\"").as_bytes()).await.expect("write");
+        let mut answer = Response::new(stream, false);
+        answer.read_head().await.expect("an answer");
+        answer.finish().await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    };
+    alone().await;
+    let mut many = TcpStream::connect(node.http).await.expect("connect");
+    let mut pipeline: String = (0..60).map(|n| publish("may=c", &n.to_string())).collect();
+    pipeline.push_str(&publish("who=knows", "60"));
+    many.write_all(pipeline.as_bytes()).await.expect("write");
+    let asked = application.count();
+    eventually("the application to be asked", async || (application.count() > asked).then_some(())).await;
+    // It gives no answer for two seconds.
+    within(Duration::from_secs(1), "an answer to another", alone()).await;
+    let (mut answers, mut statuses) = (Vec::new(), Vec::new());
+    while statuses.len() < 61 {
+        assert!(within(SOON, "all answers", many.read_buf(&mut answers)).await.expect("read") > 0);
+        let text = String::from_utf8_lossy(&answers);
+        statuses = text.split("HTTP/1.1 ").skip(1).map(|answer| answer[..3].to_owned()).collect();
+    }
+    assert!(statuses[..60].iter().all(|status| status == "200") && statuses[60] == "403", "{statuses:?}");
 }
 
 /// The address that is told is that of the user, not of the proxy.

@@ -4,8 +4,9 @@
 mod support;
 
 use serde_json::{Value, json};
+use std::time::Duration;
 use support::websocket::frame;
-use support::{LineClient, Log, Node, RawWebSocket, Reader, Subscription, World};
+use support::{LineClient, Log, Node, RawWebSocket, Reader, Subscription, World, within};
 
 on_both_logs! {
     subscribing_in_steps
@@ -446,5 +447,31 @@ async fn others_are_unaffected() {
             let id = node.publish(&channel, "1").await;
             assert_eq!(calm.next().await["id"], id.as_str(), "{kind}");
         }
+    }
+}
+
+/// It publishes volatile messages, of which each goes to Redis on a connection that all share, and reads no answer. Its own
+/// next word waits for it, and nobody else's.
+#[tokio::test]
+async fn a_client_that_takes_nothing_holds_up_nobody() {
+    let world = World::start(Log::Redis, &[]).await;
+    let node = &world.node;
+    for kind in KINDS {
+        let mut client = Duplex::connect(node, kind).await;
+        let word = format!(r#"{{"type":"ping","ref":"{}"}}"#, "x".repeat(250));
+        let mut turn = vec![r#"{"type":"publish","channel":"c","data":1,"volatile":true}"#];
+        turn.extend(std::iter::repeat_n(&*word, 20));
+        let fill = async {
+            loop {
+                for command in &turn {
+                    client.text(command).await;
+                }
+            }
+        };
+        // Until nothing more of it is taken for as long as that.
+        let _: Result<(), _> = tokio::time::timeout(Duration::from_secs(3), fill).await;
+        let others = node.try_publish("channel=other&volatile=1", "1");
+        let answer = within(Duration::from_secs(2), "another's answer", others).await;
+        assert_eq!(answer.status, 200, "{kind}: {}", answer.text());
     }
 }

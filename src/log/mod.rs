@@ -22,6 +22,8 @@ use tokio_stream::Stream;
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// The ordered sequence of messages.
+///
+/// Whoever holds a future of it may leave it unpolled for as long as he likes: it holds nothing that others wait for.
 pub trait MessageLog: Send + Sync {
     /// Appends all drafts in their order, or none. Answers one cursor a draft, when the log holds it;
     /// a volatile draft is sent to whoever tails the log, is not kept, and answers `None`.

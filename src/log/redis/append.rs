@@ -91,7 +91,7 @@ impl Node {
         self.batch += 1;
         let began = Instant::now();
         let settled = self.settle(log, &jobs).await;
-        let messages = jobs.iter().map(|job| job.drafts.len()).sum::<usize>();
+        let messages = jobs.iter().map(|job| job.drafts().len()).sum::<usize>();
         log.metrics.append_seconds.observe(began.elapsed().as_secs_f64());
         match settled {
             Ok(appended) => {
@@ -100,7 +100,7 @@ impl Node {
                 log.own.push(appended.stretch(&jobs, log.config.max_payload));
                 let mut cursors = appended.places.into_iter().map(|(cursor, _)| cursor);
                 for job in jobs {
-                    let count = job.drafts.len();
+                    let count = job.drafts().len();
                     job.answer(Ok(cursors.by_ref().take(count).collect()));
                 }
             }
@@ -162,7 +162,7 @@ impl Node {
             position.map_or_else(String::new, |at| at.epoch.to_string()),
         ];
         let mut messages = 0;
-        for draft in jobs.iter().flat_map(|job| &job.drafts) {
+        for draft in jobs.iter().flat_map(Job::drafts) {
             messages += 1;
             let mut index = 0;
             if let Some(key) = &draft.key {
@@ -299,7 +299,7 @@ impl Appended {
         let after = self.after?;
         let mut messages = Vec::with_capacity(self.places.len());
         let mut last = after;
-        for (draft, (cursor, is_new)) in jobs.iter().flat_map(|job| &job.drafts).zip(&self.places) {
+        for (draft, (cursor, is_new)) in jobs.iter().flat_map(Job::drafts).zip(&self.places) {
             if !is_new {
                 continue;
             }

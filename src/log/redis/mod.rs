@@ -7,6 +7,7 @@
 mod append;
 mod census;
 mod connection;
+mod detached;
 mod endpoint;
 mod entry;
 mod error;
@@ -29,10 +30,11 @@ use super::metrics::Metrics;
 use super::{AppendError, BoxFuture, Extent, MessageLog, Page, Resolved, Retention, TailEvent, Unreachable};
 use crate::cursor::{Cursor, Epoch, Id};
 use crate::message::{Draft, Message};
+use detached::detached;
 use entry::Skipped;
 use parking_lot::Mutex;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::sync::broadcast;
 use tokio_stream::Stream;
@@ -57,6 +59,8 @@ pub struct RedisConfig {
 
 /// A [`MessageLog`] in Redis.
 pub struct RedisLog {
+    /// For what goes on by itself.
+    this: Weak<RedisLog>,
     endpoint: Endpoint,
     keys: Keys,
     config: RedisConfig,
@@ -65,6 +69,7 @@ pub struct RedisLog {
     seen: Mutex<Option<Cursor>>,
     queue: queue::Queue,
     own: own::Own,
+    /// Whoever holds it is [`detached`], or those who wait for it would wait for his client, too.
     reader: tokio::sync::Mutex<Option<Connection>>,
     volatile: broadcast::Sender<Arc<Message>>,
     skipped: Skipped,
@@ -108,7 +113,8 @@ impl RedisLog {
         let timeout = config.timeout;
         let (queue, jobs) = queue::Queue::new(timeout);
         let metrics = Metrics::default();
-        let log = Arc::new(RedisLog {
+        let log = Arc::new_cyclic(|this| RedisLog {
+            this: this.clone(),
             queue,
             own: own::Own::default(),
             endpoint,
@@ -263,8 +269,9 @@ impl MessageLog for RedisLog {
             let (volatile, durable): (Vec<_>, Vec<_>) = drafts.into_iter().partition(|draft| draft.volatile);
             let cursors = if durable.is_empty() { Vec::new() } else { self.queue.append(durable).await? };
             if !volatile.is_empty() {
-                let sent = self.append_volatile(volatile).await;
-                if let (Err(error), true) = (sent, cursors.is_empty()) {
+                let this = self.this.clone();
+                let sent = detached(async move { this.upgrade()?.append_volatile(volatile).await.err() }).await;
+                if let (Some(error), true) = (sent, cursors.is_empty()) {
                     return Err(AppendError::Unavailable(error.to_string()));
                 }
             }
@@ -274,12 +281,14 @@ impl MessageLog for RedisLog {
     }
 
     fn read(&self, after: Cursor, limit: usize) -> BoxFuture<'_, Result<Page, Unreachable>> {
-        Box::pin(async move {
-            self.read_page(after, limit).await.map_err(|error| {
+        let this = self.this.clone();
+        Box::pin(detached(async move {
+            let log = this.upgrade().ok_or(Unreachable)?;
+            log.read_page(after, limit).await.map_err(|error| {
                 tracing::debug!(%error, "the log could not be read");
                 Unreachable
             })
-        })
+        }))
     }
 
     fn tail(self: Arc<Self>) -> Pin<Box<dyn Stream<Item = TailEvent> + Send>> {

@@ -1,5 +1,6 @@
 //! The publishers' queue: drafts that wait to be appended, in the order of their publishers' first polls and within bounds.
 
+use super::detached::detached;
 use crate::cursor::Cursor;
 use crate::log::AppendError;
 use crate::message::Draft;
@@ -23,23 +24,42 @@ type Answer = Result<Vec<Cursor>, AppendError>;
 
 /// The publishers' side.
 pub(super) struct Queue {
+    entrance: Arc<Entrance>,
+    /// How long a draft waits to be sent before it is taken back.
+    patience: Duration,
+}
+
+/// Where publishers wait until there is room.
+struct Entrance {
     jobs: mpsc::Sender<Job>,
     /// Those who wait for room stand in it, in the order of their first polls.
     line: Mutex<()>,
     room: Arc<Semaphore>,
-    /// How long a draft waits to be sent before it is taken back.
-    patience: Duration,
 }
 
 /// The appender's side.
 pub(super) struct Jobs(mpsc::Receiver<Job>);
 
-/// What one publisher has appended together.
+/// What one publisher has appended together, and the room that it takes.
 pub(super) struct Job {
-    pub(super) drafts: Vec<Draft>,
+    request: Request,
+    _room: OwnedSemaphorePermit,
+}
+
+struct Request {
+    drafts: Vec<Draft>,
     claim: Arc<Claim>,
     answer: oneshot::Sender<Answer>,
-    _room: OwnedSemaphorePermit,
+}
+
+impl Request {
+    fn size(&self) -> usize {
+        self.drafts.iter().map(|draft| draft.payload.as_str().len() + 100).sum()
+    }
+
+    fn room(&self) -> u32 {
+        self.size().clamp(1, BYTES) as u32
+    }
 }
 
 /// Who has a draft: it waits until the appender takes it to send it, or the publisher takes it back.
@@ -59,8 +79,8 @@ impl Queue {
     /// Both sides. `timeout`: how long a publisher waits in all; a draft is taken back when half of it is over.
     pub(super) fn new(timeout: Duration) -> (Queue, Jobs) {
         let (sender, jobs) = mpsc::channel(JOBS);
-        let room = Arc::new(Semaphore::new(BYTES));
-        (Queue { jobs: sender, line: Mutex::default(), room, patience: timeout / 2 }, Jobs(jobs))
+        let entrance = Entrance { jobs: sender, line: Mutex::default(), room: Arc::new(Semaphore::new(BYTES)) };
+        (Queue { entrance: Arc::new(entrance), patience: timeout / 2 }, Jobs(jobs))
     }
 
     /// Appends all drafts, none of them volatile. Queued at the first poll.
@@ -75,28 +95,46 @@ impl Queue {
     pub(super) async fn append(&self, drafts: Vec<Draft>) -> Answer {
         let claim = Arc::new(Claim::default());
         let withdraw_at = Instant::now() + self.patience;
-        let queued = tokio::time::timeout_at(withdraw_at, self.push(drafts, claim.clone())).await;
-        let Ok(Some(mut answer)) = queued else {
-            return Err(AppendError::Unavailable("too much waits for Redis".into()));
-        };
+        let (answer, mut answered) = oneshot::channel();
+        let job = Request { drafts, claim: claim.clone(), answer };
+        if let Err(job) = self.entrance.try_enter(job) {
+            let entrance = self.entrance.clone();
+            // By itself: it may hold up all others while its publisher is busy elsewhere.
+            let entering = async move { tokio::time::timeout_at(withdraw_at, entrance.enter(job)).await };
+            if detached(entering).await.is_err() {
+                return Err(AppendError::Unavailable("too much waits for Redis".into()));
+            }
+        }
         tokio::select! {
-            answer = &mut answer => return settle(answer),
+            answer = &mut answered => return settle(answer),
             () = tokio::time::sleep_until(withdraw_at) => {}
         }
         if claim.make(Claim::WITHDRAWN) {
             return Err(AppendError::Unavailable("Redis cannot be reached".into()));
         }
-        settle(answer.await)
+        settle(answered.await)
+    }
+}
+
+impl Entrance {
+    /// Enters where nobody waits and there is room; else gives it back.
+    fn try_enter(&self, request: Request) -> Result<(), Request> {
+        let Ok(_line) = self.line.try_lock() else { return Err(request) };
+        let Ok(room) = self.room.clone().try_acquire_many_owned(request.room()) else { return Err(request) };
+        let Ok(place) = self.jobs.try_reserve() else { return Err(request) };
+        place.send(Job { request, _room: room });
+        Ok(())
     }
 
-    async fn push(&self, drafts: Vec<Draft>, claim: Arc<Claim>) -> Option<oneshot::Receiver<Answer>> {
+    /// Waits for its turn and for room.
+    async fn enter(&self, request: Request) {
         // Whoever has got his room and not had his turn is not overtaken by who finds room at once.
         let _line = self.line.lock().await;
-        let size = size(&drafts).clamp(1, BYTES);
-        let room = self.room.clone().acquire_many_owned(size as u32).await.ok()?;
-        let (answer, answered) = oneshot::channel();
-        self.jobs.send(Job { drafts, claim, answer, _room: room }).await.ok()?;
-        Some(answered)
+        if let Ok(room) = self.room.clone().acquire_many_owned(request.room()).await
+            && let Ok(place) = self.jobs.reserve().await
+        {
+            place.send(Job { request, _room: room });
+        }
     }
 }
 
@@ -105,20 +143,16 @@ fn settle(answer: Result<Answer, oneshot::error::RecvError>) -> Answer {
     answer.unwrap_or(Err(AppendError::OutcomeUnknown))
 }
 
-fn size(drafts: &[Draft]) -> usize {
-    drafts.iter().map(|draft| draft.payload.as_str().len() + 100).sum()
-}
-
 impl Jobs {
     /// What waits, as much as goes into one batch; nothing when there is no publishers' side any more. Cancel safe.
     pub(super) async fn batch(&mut self) -> Option<Vec<Job>> {
         let first = self.0.recv().await?;
-        let (mut messages, mut bytes) = (first.drafts.len(), size(&first.drafts));
+        let (mut messages, mut bytes) = (first.drafts().len(), first.request.size());
         let mut batch = vec![first];
         while messages < BATCH_MESSAGES && bytes < BATCH_BYTES {
             let Ok(job) = self.0.try_recv() else { break };
-            messages += job.drafts.len();
-            bytes += size(&job.drafts);
+            messages += job.drafts().len();
+            bytes += job.request.size();
             batch.push(job);
         }
         Some(batch)
@@ -126,19 +160,24 @@ impl Jobs {
 }
 
 impl Job {
+    /// What is to be appended.
+    pub(super) fn drafts(&self) -> &[Draft] {
+        &self.request.drafts
+    }
+
     /// Whether its publisher waits for an answer still.
     pub(super) fn is_wanted(&self) -> bool {
-        !self.answer.is_closed()
+        !self.request.answer.is_closed()
     }
 
     /// Takes it to send it, from when on it cannot be taken back; false where it was.
     pub(super) fn take(&self) -> bool {
-        self.claim.make(Claim::TAKEN)
+        self.request.claim.make(Claim::TAKEN)
     }
 
     /// Tells the publisher what came of it, who may be gone.
     pub(super) fn answer(self, answer: Answer) {
-        let _ = self.answer.send(answer);
+        let _ = self.request.answer.send(answer);
     }
 }
 
@@ -185,8 +224,58 @@ mod tests {
         })
         .await;
         let batch = jobs.batch().await.expect("they are queued");
-        let channels: Vec<&str> = batch.iter().map(|job| job.drafts[0].channel.as_str()).collect();
+        let channels: Vec<&str> = batch.iter().map(|job| job.drafts()[0].channel.as_str()).collect();
         assert_eq!(channels, ["first", "second"]);
+    }
+
+    /// It has got its room, and is a connection's that is busy with a client that takes nothing.
+    #[tokio::test]
+    async fn one_that_nobody_polls_holds_up_nobody() {
+        let (queue, mut jobs) = Queue::new(PATIENCE);
+        let queue = Arc::new(queue);
+        let (mut all, mut first) = (pin!(queue.append(draft("all", BYTES))), pin!(queue.append(draft("first", 9))));
+        poll_fn(|cx| {
+            assert!(all.as_mut().poll(cx).is_pending() && first.as_mut().poll(cx).is_pending());
+            Poll::Ready(())
+        })
+        .await;
+        drop(jobs.batch().await);
+        let others = queue.clone();
+        let other = tokio::spawn(async move { others.append(draft("other", 9)).await });
+        let mut queued = Vec::new();
+        while queued.len() < 2 {
+            let batch = tokio::time::timeout(Duration::from_secs(5), jobs.batch()).await.expect("queued in time");
+            queued.extend(batch.expect("there is more").iter().map(|job| job.drafts()[0].channel.to_string()));
+        }
+        assert_eq!(queued, ["first", "other"]);
+        other.abort();
+    }
+
+    /// A pipeline begins many in one turn of its task, which tokio bounds, and may then wait for something else.
+    #[tokio::test]
+    async fn many_that_are_begun_in_a_turn_are_all_queued() {
+        let (queue, mut jobs) = Queue::new(PATIENCE);
+        let mut many: Vec<_> = (0..500).map(|_| Box::pin(queue.append(draft("many", 9)))).collect();
+        poll_fn(|cx| {
+            assert!(many.iter_mut().all(|append| append.as_mut().poll(cx).is_pending()));
+            Poll::Ready(())
+        })
+        .await;
+        assert_eq!(jobs.batch().await.expect("they are queued").len(), 500);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_finds_no_room_in_time_is_told_so_and_leaves_nothing() {
+        let (queue, mut jobs) = Queue::new(PATIENCE);
+        let mut all = pin!(queue.append(draft("all", BYTES)));
+        poll_fn(|cx| Poll::Ready(all.as_mut().poll(cx).is_pending())).await;
+        let refused = queue.append(draft("refused", 9)).await;
+        assert!(matches!(refused, Err(AppendError::Unavailable(reason)) if reason.contains("too much")));
+        drop(jobs.batch().await);
+        let mut next = pin!(queue.append(draft("next", 9)));
+        poll_fn(|cx| Poll::Ready(next.as_mut().poll(cx).is_pending())).await;
+        let batch = jobs.batch().await.expect("it is queued");
+        assert_eq!((batch.len(), batch[0].drafts()[0].channel.as_str()), (1, "next"));
     }
 
     #[tokio::test(start_paused = true)]
