@@ -68,6 +68,48 @@ async fn what_is_under_way_is_answered() {
     assert!(began.elapsed() < Duration::from_secs(10), "held up for {:?}", began.elapsed());
 }
 
+/// The hub answers a poll without its task, which may hear of the next request and of the end together.
+#[tokio::test]
+async fn who_has_asked_again_before_it_is_answered() {
+    let World { mut node, .. } = World::start(Log::Memory, &[]).await;
+    let ask = |cursor: &str| format!("GET /long-poll?channel=todo&cursor={cursor} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let mut polls = Vec::new();
+    for _ in 0..1000 {
+        let mut poll = TcpStream::connect(node.http).await.expect("connect");
+        poll.write_all(ask("latest").as_bytes()).await.expect("write");
+        polls.push(poll);
+    }
+    eventually("all to wait", async || {
+        (node.get("/channels/todo").await.json()["readers"]["total"] == 1000).then_some(())
+    })
+    .await;
+    let cursor = node.publish("todo", "1").await;
+    let mut next = Vec::new();
+    for poll in polls {
+        let mut answer = Response::new(poll, false);
+        answer.read_head().await.expect("an answer");
+        answer.finish().await;
+        assert_eq!((answer.status, answer.header("connection")), (200, None));
+        let (poll, more) = answer.into_stream();
+        assert!(more.is_empty());
+        next.push(poll);
+    }
+    // Requests and signal are there when it goes on.
+    node.signal("STOP");
+    for poll in &mut next {
+        poll.write_all(ask(&cursor).as_bytes()).await.expect("write");
+    }
+    node.signal("TERM");
+    node.signal("CONT");
+    for poll in next {
+        let mut answer = Response::new(poll, false);
+        answer.read_head().await.expect("an answer");
+        answer.finish().await;
+        assert_eq!(answer.header("connection"), Some("close"), "{}", answer.text());
+    }
+    assert_eq!(node.exit_code().await, 0);
+}
+
 /// The hub knows readers by their channels; one that reads none yet, or none any more, is told all the same.
 #[tokio::test]
 async fn who_reads_no_channel_is_told() {

@@ -82,14 +82,17 @@ fn poll(app: Arc<App>, mut io: ClientIo, mut client: Client, mut waiting: Box<Wa
     waiting.answer_directly(&app, &io);
     park(async move {
         loop {
-            if let Err(error) = waiting.run(&app, &mut io).await {
-                return app.refused.writer(&error);
-            }
-            if app.drain.has_begun() {
+            let is_last = match waiting.run(&app, &mut io).await {
+                Ok(is_last) => is_last,
+                Err(error) => return app.refused.writer(&error),
+            };
+            let has_input = io.has_input(&mut waiting.input).await;
+            // Who was not told of the end, and has asked again by now, is answered.
+            if is_last || (!has_input && app.drain.has_begun()) {
                 return Box::pin(io.linger()).await;
             }
             // The common case, without the room that all others take.
-            if io.has_input(&mut waiting.input).await && waiting.again(&app, &client) {
+            if has_input && waiting.again(&app, &client) {
                 continue;
             }
             match Box::pin(ask_again(&app, &mut io, &mut client, &mut waiting)).await {

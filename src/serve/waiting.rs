@@ -132,19 +132,20 @@ impl Waiting {
         self.head = head;
     }
 
-    /// Waits and answers. What the client has sent meanwhile is in `input`.
+    /// Waits and answers; whether the answer said that it is the connection's last. What the client has sent meanwhile is
+    /// in `input`.
     ///
     /// # Errors
     ///
     /// The client is gone, or takes nothing.
-    pub async fn run(&mut self, app: &App, io: &mut ClientIo) -> io::Result<()> {
+    pub async fn run(&mut self, app: &App, io: &mut ClientIo) -> io::Result<bool> {
         let mut is_open = true;
         let waited = poll_fn(|cx| self.poll_wait(cx, app, io, &mut is_open)).await?;
-        if !matches!(&waited, Waited::Answered(rest) if rest.is_empty()) {
-            // A future of its own, made when it is needed: a parked poll does not keep room for it.
-            Box::pin(self.answer(waited, app, io)).await?;
+        if matches!(&waited, Waited::Answered(rest) if rest.is_empty()) {
+            return Ok(false);
         }
-        Ok(())
+        // A future of its own, made when it is needed: a parked poll does not keep room for it.
+        Box::pin(self.answer(waited, app, io)).await
     }
 
     /// Lets the hub answer while it waits.
@@ -204,12 +205,12 @@ impl Waiting {
         Poll::Pending
     }
 
-    async fn answer(&mut self, waited: Waited, app: &App, io: &mut ClientIo) -> io::Result<()> {
+    async fn answer(&mut self, waited: Waited, app: &App, io: &mut ClientIo) -> io::Result<bool> {
         let (step, collector) = match waited {
             Waited::For(step, collector) => (step, collector),
             Waited::Answered(rest) => {
                 app.budget.write(Buffer::of(rest.whole()), io.write_all(rest.bytes())).await?;
-                return Ok(());
+                return Ok(false);
             }
         };
         let batch = match step {
@@ -219,12 +220,13 @@ impl Waiting {
         };
         // Not counted as a reader while the answer is written.
         self.subscription.leave();
-        let answer = app.polls.answer(&self.head, &*self.envelope, &batch, app.drain.has_begun());
+        let is_last = app.drain.has_begun();
+        let answer = app.polls.answer(&self.head, &*self.envelope, &batch, is_last);
         self.meter.answer(&batch, self.asked, answer.body);
         let answer = answer.bytes;
         // Whether it was slow is of no interest: it comes back by itself.
         app.budget.write(Buffer::of(&answer), io.write_all(&answer)).await?;
-        Ok(())
+        Ok(is_last)
     }
 }
 
