@@ -28,7 +28,7 @@ const EVENTS: usize = 1024;
 /// Where clients' sockets are registered.
 pub struct Reactor {
     registry: Registry,
-    sockets: Mutex<Sockets>,
+    sockets: Arc<Mutex<Sockets>>,
     asked: mpsc::Sender<oneshot::Sender<()>>,
 }
 
@@ -54,7 +54,7 @@ impl Sockets {
 }
 
 impl Reactor {
-    /// Starts one, for as long as tokio's runtime runs, within which it is called.
+    /// Starts one within tokio's runtime. It ends with the last of its sockets, or with whoever may add more.
     ///
     /// # Errors
     ///
@@ -64,15 +64,15 @@ impl Reactor {
         let poll = Poll::new().map_err(no_poll)?;
         let (asked, asking) = mpsc::channel(1);
         let registry = poll.registry().try_clone().map_err(no_poll)?;
-        let reactor = Arc::new(Reactor { registry, sockets: Mutex::default(), asked });
-        let poll = watched(poll)?;
-        let hearing = reactor.clone();
+        let sockets = Arc::<Mutex<Sockets>>::default();
+        // The table and not the reactor, whose end it waits for.
+        let (poll, hearing) = (watched(poll)?, sockets.clone());
         tokio::spawn(async move {
-            if let Err(error) = hearing.hear(poll, asking).await {
+            if let Err(error) = hear(&hearing, poll, asking).await {
                 error!(%error, "nothing more is heard of any client");
             }
         });
-        Ok(reactor)
+        Ok(Arc::new(Reactor { registry, sockets, asked }))
     }
 
     /// Registers a connection, which does not block.
@@ -104,56 +104,62 @@ impl Reactor {
             let _ = hearing.await;
         }
     }
+}
 
-    async fn hear(&self, mut poll: AsyncFd<Poll>, mut asked: mpsc::Receiver<oneshot::Sender<()>>) -> io::Result<()> {
-        let mut events = Events::with_capacity(EVENTS);
-        loop {
-            tokio::select! {
-                turn = poll.readable_mut() => {
-                    let mut turn = turn?;
-                    if self.turn(turn.get_inner_mut(), &mut events)? {
-                        // There may be more; those who were woken first.
-                        tokio::task::yield_now().await;
-                    } else {
-                        turn.clear_ready();
-                    }
+/// Hears of the sockets until there can be no more.
+async fn hear(
+    sockets: &Mutex<Sockets>,
+    mut poll: AsyncFd<Poll>,
+    mut asked: mpsc::Receiver<oneshot::Sender<()>>,
+) -> io::Result<()> {
+    let mut events = Events::with_capacity(EVENTS);
+    loop {
+        tokio::select! {
+            found = poll.readable_mut() => {
+                let mut found = found?;
+                if turn(sockets, found.get_inner_mut(), &mut events)? {
+                    // There may be more; those who were woken first.
+                    tokio::task::yield_now().await;
+                } else {
+                    found.clear_ready();
                 }
-                Some(heard) = asked.recv() => {
-                    while self.turn(poll.get_mut(), &mut events)? {}
-                    let _ = heard.send(());
-                }
+            }
+            heard = asked.recv() => {
+                let Some(heard) = heard else { return Ok(()) };
+                while turn(sockets, poll.get_mut(), &mut events)? {}
+                let _ = heard.send(());
             }
         }
     }
+}
 
-    /// Marks those that are ready, and wakes who waits for them; whether there may be more.
-    fn turn(&self, poll: &mut Poll, events: &mut Events) -> io::Result<bool> {
-        match poll.poll(events, Some(Duration::ZERO)) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(true),
-            polled => polled?,
-        }
-        // Found first, and told without the lock: the last one to hold a socket takes it out of the table, and that may be
-        // this one.
-        let sockets = self.sockets.lock();
-        let found: SmallVec<[_; 16]> = events
-            .iter()
-            .filter_map(|event| {
-                let marks = [
-                    (event.is_readable(), READ),
-                    (event.is_writable(), WRITE),
-                    (event.is_read_closed(), READ_CLOSED),
-                    (event.is_error() || event.is_write_closed(), RESET),
-                ];
-                let marks = marks.iter().filter(|(is_so, _)| *is_so).fold(0, |marks, (_, mark)| marks | mark);
-                Some((sockets.get(event.token())?, marks))
-            })
-            .collect();
-        drop(sockets);
-        for (socket, marks) in found {
-            socket.set_ready(marks);
-        }
-        Ok(events.iter().count() >= EVENTS)
+/// Marks those that are ready, and wakes who waits for them; whether there may be more.
+fn turn(sockets: &Mutex<Sockets>, poll: &mut Poll, events: &mut Events) -> io::Result<bool> {
+    match poll.poll(events, Some(Duration::ZERO)) {
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(true),
+        polled => polled?,
     }
+    // Found first, and told without the lock: the last one to hold a socket takes it out of the table, and that may be
+    // this one.
+    let known = sockets.lock();
+    let found: SmallVec<[_; 16]> = events
+        .iter()
+        .filter_map(|event| {
+            let marks = [
+                (event.is_readable(), READ),
+                (event.is_writable(), WRITE),
+                (event.is_read_closed(), READ_CLOSED),
+                (event.is_error() || event.is_write_closed(), RESET),
+            ];
+            let marks = marks.iter().filter(|(is_so, _)| *is_so).fold(0, |marks, (_, mark)| marks | mark);
+            Some((known.get(event.token())?, marks))
+        })
+        .collect();
+    drop(known);
+    for (socket, marks) in found {
+        socket.set_ready(marks);
+    }
+    Ok(events.iter().count() >= EVENTS)
 }
 
 /// What tokio watches for whether it may be read.
@@ -299,6 +305,25 @@ mod tests {
         assert_eq!(gone.0 & ((1 << NUMBER) - 1), next.0 & ((1 << NUMBER) - 1), "the number is given again");
         let sockets = reactor.sockets.lock();
         assert!(sockets.get(gone).is_none() && sockets.get(next).is_some());
+    }
+
+    #[tokio::test]
+    async fn it_ends_with_the_last_who_holds_it() {
+        let others = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+        let before = others();
+        let reactor = Reactor::start().expect("a reactor");
+        let (mut client, mut socket) = pair(&reactor).await;
+        drop(reactor);
+        client.write_all(b"!").await.expect("written");
+        assert_eq!(in_time("a byte", socket.read_u8()).await.expect("a byte"), b'!', "its sockets hold it");
+        assert_eq!(others(), before + 1);
+        drop(socket);
+        in_time("its end", async {
+            while others() > before {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
     }
 
     #[tokio::test]
