@@ -39,7 +39,7 @@ pub struct Hub {
     log: Arc<dyn MessageLog>,
     /// Where the tail has come to; `None` until the log was read to its end for the first time.
     head: watch::Sender<Option<Cursor>>,
-    /// How far readers were handed what it has brought.
+    /// How far readers were handed what it has brought, or how far it goes that nobody is to wait for any more.
     handed_out: watch::Sender<Option<Cursor>>,
     /// Whether the log answers.
     reachable: watch::Sender<bool>,
@@ -155,8 +155,9 @@ impl Hub {
         is_behind(cursor, *self.head.borrow())
     }
 
-    /// Waits until readers were handed all that this node has read by now, or left to their tasks. Not where several
-    /// messages of one channel wait to go out in the same writes: the more they are, the fewer the writes. Cancel safe.
+    /// Waits until readers were handed all that this node has read by now, or left to their tasks, and not much longer than
+    /// a millisecond where there are many. Not where several messages of one channel wait to go out in the same writes: the
+    /// more they are, the fewer the writes. Cancel safe.
     pub async fn handed_out(&self) {
         let Some(head) = self.head() else { return };
         if self.tail.lock().as_ref().is_some_and(Tail::is_gathering) {
@@ -291,6 +292,13 @@ impl Hub {
 
     fn set_handed_out(&self, upto: Cursor) {
         tell(&self.handed_out, upto);
+    }
+
+    /// Whoever waits until what is read by now is handed out has waited long enough.
+    fn wait_no_more(&self) {
+        if let Some(head) = self.head() {
+            self.set_handed_out(head);
+        }
     }
 
     fn deliver_volatile(&self, message: &Arc<Message>) {

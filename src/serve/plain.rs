@@ -60,11 +60,6 @@ const UNDER_WAY: usize = 64;
 /// Bytes of answers that are gathered before they are written.
 const GATHERED: usize = 16 << 10;
 
-/// How long the answers to publishes wait, at most, until what was published is handed out. Whoever publishes again when
-/// he is answered is else on with the next while the readers of the last wait: his connection always has something to
-/// read, and the hub's turn comes late. But it may have much to do, and a publish need not wait for all its readers.
-const HANDED_OUT_WAIT: Duration = Duration::from_millis(1);
-
 /// What becomes of a connection whose plain requests are answered.
 pub(super) enum Next {
     /// A stream has begun: its head is written. What was read behind its request.
@@ -299,8 +294,10 @@ impl Answers {
         if self.out.is_empty() {
             return Ok(());
         }
+        // Whoever publishes again when he is answered is else on with the next while the readers of the last wait: his
+        // connection always has something to read, and the hub's turn comes late.
         if std::mem::take(&mut self.has_published) {
-            let _ = tokio::time::timeout(HANDED_OUT_WAIT, app.hub.handed_out()).await;
+            app.hub.handed_out().await;
         }
         let out = Bytes::from(std::mem::take(&mut self.out));
         let sent = io.write_now(&out)?;
