@@ -1,7 +1,7 @@
 // Ourselves, the floor, nchan and Socket.IO side by side: server CPU per delivery as a ratio to `rtload bare` in the same
 // pair of runs, medians over the pairs.
 //
-//   node benches/compare/run.mjs [--pairs 5] [--peers 5] [--seconds 4] [--rows a,b,g,f,e,h,r,d] [--write]
+//   node benches/compare/run.mjs [--pairs 5] [--peers 5] [--seconds 4] [--rows a,b,g,f,e,h,r,s,d] [--write]
 //
 // `--peers N`: the other servers take part in the first N pairs only. Wants a release build (LONGTAIL_BIN, or target/release/longtail), nginx and node. With --write the table and the plot go
 // into docs/performance.md and docs/performance.svg.
@@ -19,7 +19,7 @@ const { values: options } = parseArgs({
         pairs: { type: 'string', default: '5' },
         peers: { type: 'string', default: '5' },
         seconds: { type: 'string', default: '4' },
-        rows: { type: 'string', default: 'a,b,g,f,e,h,r,d' },
+        rows: { type: 'string', default: 'a,b,g,f,e,h,r,s,d' },
         write: { type: 'boolean', default: false },
     },
 });
@@ -35,6 +35,8 @@ const all = subjects({ longtail: process.env.LONGTAIL_BIN ?? join(root, 'target/
 
 const STREAMS = ['sse', 'xhr-stream', 'multipart', 'forever-frame', 'ws', 'tcp'];
 const WITH_REDIS = ['bare', 'longtail with Redis', 'nchan with Redis'];
+const BUSY = ['--rate', '0', '--pub-pipeline', '32'];
+const many = (count) => count.toLocaleString('en');
 const ROWS = {
     a: { title: '1 channel × 1,000 readers, 40 messages/s', load: ['-n', '1000', '--rate', '40'], transports: STREAMS, goal: 1.1 },
     b: { title: 'the same, as fast as acknowledged', load: ['-n', '1000', '--rate', '0'], transports: ['sse', 'ws'], goal: 1.15 },
@@ -46,6 +48,16 @@ const ROWS = {
         { as: 'b', title: 'row b with the log in Redis, its CPU counted', load: ['-n', '1000', '--rate', '0'], transports: ['sse', 'ws'], peers: WITH_REDIS, goal: 1.3 },
         { as: 'f', title: 'row f with the log in Redis, its CPU counted', load: ['-n', '5000', '-c', '5000', '--rate', '0', '--pub-pipeline', '32'], transports: ['sse', 'ws'], peers: WITH_REDIS },
     ],
+    // The same number of deliveries a second to few and to many; then a message for one reader, in few and in many channels. The
+    // floor has one channel a connection, so it has fewer of them in the last.
+    s: [
+        ...[[100, 400], [1000, 40], [19000, 2]].map(([readers, rate]) => (
+            { as: `${readers}`, title: `1 channel × ${many(readers)} readers, ${rate} messages/s`, load: ['-n', `${readers}`, '--rate', `${rate}`] })),
+        ...[100, 5000, 19000].map((channels) => (
+            { as: `${channels}`, title: `${many(channels)} channels × 1 reader, 32 in flight`, load: ['-n', `${channels}`, '-c', `${channels}`, ...BUSY] })),
+        { as: '50000', title: '50,000 channels × 1 reader (10,000 who read five each), 32 in flight',
+            load: ['-n', '10000', '-c', '50000', '--per-conn', '5', ...BUSY], floor: ['-n', '10000', '-c', '10000', ...BUSY] },
+    ].map((row) => ({ ...row, transports: ['sse'], peers: ['bare', 'longtail'] })),
     d: { title: '19,000 idle connections', load: ['-n', '19000', '--rate', '1', '--hold', '20'], transports: ['sse', 'ws', 'long-poll'], peers: ['bare', 'longtail'], pairs: 1 },
 };
 const isOurs = (name) => name.startsWith('longtail');
@@ -94,7 +106,7 @@ for (const [key, row] of options.rows.split(',').flatMap((key) => [ROWS[key]].fl
             name !== 'bare' && (isOurs(name) || transport === floor) && (name !== 'socket.io' || transport === 'ws'));
         const runs = Object.fromEntries(peers.map((name) => [name, []]));
         for (let pair = 0; pair < (row.pairs ?? Number(options.pairs)); pair++) {
-            const bare = await measure('bare', floor, row);
+            const bare = await measure('bare', floor, { ...row, load: row.floor ?? row.load });
             for (const name of peers) {
                 if (!isOurs(name) && pair >= Number(options.peers)) continue;
                 const run = await measure(name, transport, row);
@@ -106,7 +118,7 @@ for (const [key, row] of options.rows.split(',').flatMap((key) => [ROWS[key]].fl
             const of = (field) => median(list.map((run) => run[field]));
             const result = {
                 row: row.as ? `${key} (${row.as})` : key, title: row.title, transport, name, goal: isOurs(name) ? row.goal : undefined,
-                us: of('us'), bare: of('bare'), ratio: of('ratio'), p99: of('p99'), bytes: of('bytes'), idle: of('idle'),
+                us: of('us'), bare: of('bare'), ratio: of('ratio'), p99: of('p99'), bareP99: of('bareP99'), bytes: of('bytes'), idle: of('idle'),
                 lost: list.reduce((sum, run) => sum + run.lost, 0), expected: list.reduce((sum, run) => sum + run.expected, 0),
             };
             results.push(result);
@@ -117,10 +129,10 @@ for (const [key, row] of options.rows.split(',').flatMap((key) => [ROWS[key]].fl
 
 const number = (value, digits = 2) => (value === null || value === undefined ? '' : value.toFixed(digits));
 const table = [
-    '| | work | | server | CPU µs a delivery | bare, same run | ratio | p99, ms | lost |',
-    '|---|---|---|---|---|---|---|---|---|',
+    '| | work | | server | CPU µs a delivery | bare, same run | ratio | p99, ms | bare\'s p99 | lost |',
+    '|---|---|---|---|---|---|---|---|---|---|',
     ...results.filter(({ row }) => row !== 'd').map((r) =>
-        `| ${r.row} | ${r.title} | ${r.transport} | ${r.name} | ${number(r.us)} | ${number(r.bare)} | ${number(r.ratio)} | ${number(r.p99, 1)} | ${r.lost} of ${r.expected} |`),
+        `| ${r.row} | ${r.title} | ${r.transport} | ${r.name} | ${number(r.us)} | ${number(r.bare)} | ${number(r.ratio)} | ${number(r.p99, 1)} | ${number(r.bareP99, 1)} | ${r.lost} of ${r.expected} |`),
     '',
     '| | work | | server | resident bytes a connection | CPU ms a second, idle |',
     '|---|---|---|---|---|---|',
@@ -138,5 +150,5 @@ if (options.write) {
     const [before, after] = [text.indexOf(begin), text.indexOf(end)];
     if (before < 0 || after < before) throw new Error(`docs/performance.md has no ${begin} … ${end}`);
     writeFileSync(path, `${text.slice(0, before + begin.length)}\n\n${where}.\n\n${table}\n\n${text.slice(after)}`);
-    writeFileSync(join(root, 'docs/performance.svg'), plot(results.filter(({ row }) => row !== 'd')));
+    writeFileSync(join(root, 'docs/performance.svg'), plot(results.filter(({ row }) => !/^[ds]/.test(row))));
 }
