@@ -222,6 +222,50 @@ async fn who_waits_until_it_is_handed_out_finds_it_written() {
     assert_eq!(handed_out().await, 3);
 }
 
+/// News of several channels have one order, which the reader's task keeps; those of one channel of his are written though there
+/// are others at the same time.
+#[tokio::test]
+async fn who_reads_several_channels_is_written_to_where_one_of_them_has_news() {
+    let hub = hub(KEEP).await;
+    let written = Arc::new(AtomicUsize::new(0));
+    let mut reader = subscribe(&hub, &["a", "b"], Start::Latest);
+    reader.set_outlet(Box::new(Counter(written.clone())));
+    hub.handed_out().await;
+    let append = async |channels: &[&str]| {
+        let drafts = channels.iter().map(|channel| draft(channel, "1")).collect();
+        hub.log().append(drafts).await.expect("appended");
+        hub.advance();
+        hub.handed_out().await;
+    };
+    let park = async |reader: &mut Subscription| {
+        reader.unpark();
+        while step(reader, LIMIT).await.0 != Step::Idle {}
+        reader.park(Room::Bytes(usize::MAX));
+    };
+    park(&mut reader).await;
+    append(&["x", "a", "y"]).await;
+    assert_eq!(written.load(Ordering::Relaxed), 1);
+    append(&["b", "x"]).await;
+    assert_eq!(written.load(Ordering::Relaxed), 2, "it need not park anew");
+    append(&["a", "b"]).await;
+    assert_eq!(written.load(Ordering::Relaxed), 2, "they are the task's");
+    reader.unpark();
+    let (last, messages) = step(&mut reader, LIMIT).await;
+    assert_eq!((last, messages.len()), (Step::Messages, 2));
+    // What it reads is known anew.
+    reader.remove(&channel("b"));
+    reader.add(&channel("x"));
+    park(&mut reader).await;
+    append(&["a", "b"]).await;
+    assert_eq!(written.load(Ordering::Relaxed), 3);
+    append(&["a", "x"]).await;
+    assert_eq!(written.load(Ordering::Relaxed), 3);
+    reader.remove(&channel("a"));
+    park(&mut reader).await;
+    append(&["a", "x"]).await;
+    assert_eq!(written.load(Ordering::Relaxed), 4);
+}
+
 #[tokio::test]
 async fn who_is_excluded_gets_the_cursor_and_not_the_message() {
     let hub = hub(KEEP).await;

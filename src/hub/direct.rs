@@ -109,7 +109,7 @@ pub(super) struct Desk {
 struct Parked {
     /// Everything up to here was written.
     at: Cursor,
-    /// Whether it reads several channels, whose messages have one order.
+    /// Whether it reads several channels, whose messages have one order: then what they are is to be looked at.
     is_many: bool,
     room: Room,
     written: Written,
@@ -215,8 +215,9 @@ impl Desk {
         news: &News,
         shared: &mut Shared,
         now: Instant,
+        reads_more: impl FnOnce() -> bool,
     ) -> Outcome {
-        let outcome = self.try_offer(outlet, news, shared, now);
+        let outcome = self.try_offer(outlet, news, shared, now, reads_more);
         if outcome == Outcome::ForTheTask {
             self.close();
             shared.tally.for_tasks += 1;
@@ -224,7 +225,14 @@ impl Desk {
         outcome
     }
 
-    fn try_offer(&mut self, outlet: Option<&dyn Outlet>, news: &News, shared: &mut Shared, now: Instant) -> Outcome {
+    fn try_offer(
+        &mut self,
+        outlet: Option<&dyn Outlet>,
+        news: &News,
+        shared: &mut Shared,
+        now: Instant,
+        reads_more: impl FnOnce() -> bool,
+    ) -> Outcome {
         let (Some(outlet), Some(parked)) = (outlet, &mut self.parked) else { return Outcome::ForTheTask };
         if self.is_called || parked.at.epoch != news.head.epoch {
             return Outcome::ForTheTask;
@@ -233,7 +241,7 @@ impl Desk {
             return Outcome::Passed;
         }
         let is_next = news.before <= parked.at.id && parked.at.id < news.first;
-        let is_ordered = news.is_alone || !parked.is_many;
+        let is_ordered = news.of.is_none() || !parked.is_many || !reads_more();
         let is_wanted = |client: &ClientId| !news.messages.iter().any(|message| message.excludes(client));
         if !is_next || !is_ordered || !(news.is_for_all || self.client.as_ref().is_none_or(is_wanted)) {
             return Outcome::ForTheTask;
@@ -276,10 +284,18 @@ pub(super) struct News {
     last: Id,
     /// What the node had read when they were handed to the fan-out.
     head: Cursor,
-    /// Whether there are no other news up to `head`.
-    is_alone: bool,
+    /// All that have news up to `head`, in order; `None` where it is this one alone.
+    of: Option<Arc<[usize]>>,
     /// Whether nobody is left out of any of them.
     is_for_all: bool,
+}
+
+impl News {
+    /// Whether they and other news of the same turn are of these channels.
+    pub(super) fn are_of_several(&self, slots: &[usize]) -> bool {
+        let have_news = |slot: &&usize| self.of.as_ref().is_some_and(|of| of.binary_search(slot).is_ok());
+        slots.iter().filter(have_news).nth(1).is_some()
+    }
 }
 
 /// Bytes of a [`Kind`].
@@ -367,10 +383,10 @@ pub(super) async fn fan_out(hub: &Arc<Hub>, mut fresh: Fresh, head: Option<Curso
     }
     let Some(head) = head else { return };
     let channels = fresh.by_channel();
-    let is_alone = channels.len() == 1;
+    let of = (channels.len() > 1).then(|| channels.iter().map(|(slot, _)| *slot).collect::<Arc<[usize]>>());
     let mut turn = Turn::new(Instant::now());
     for (slot, messages) in channels {
-        let Some((news, readers)) = news(hub, slot, messages, head, is_alone) else { continue };
+        let Some((news, readers)) = news(hub, slot, messages, head, of.clone()) else { continue };
         let threads = if readers > SHARE { tokio::runtime::Handle::current().metrics().num_workers() } else { 1 };
         if threads > 1 {
             let news = Arc::new(news);
@@ -390,7 +406,7 @@ pub(super) async fn fan_out(hub: &Arc<Hub>, mut fresh: Fresh, head: Option<Curso
 }
 
 /// What a fan-out has to know of a channel, and how many places its readers take. None if there are no readers.
-fn news(hub: &Hub, slot: usize, messages: Messages, head: Cursor, is_alone: bool) -> Option<(News, usize)> {
+fn news(hub: &Hub, slot: usize, messages: Messages, head: Cursor, of: Option<Arc<[usize]>>) -> Option<(News, usize)> {
     let (first, last) = (id_of(messages.first()?), id_of(messages.last()?));
     let is_for_all = messages.iter().all(|message| message.is_for_all());
     let memory = hub.memory.read();
@@ -400,7 +416,7 @@ fn news(hub: &Hub, slot: usize, messages: Messages, head: Cursor, is_alone: bool
     drop(memory);
     // A place that nobody can stand at sends all to their tasks.
     let before = before.unwrap_or(last);
-    Some((News { slot, messages, before, first, last, head, is_alone, is_for_all }, places))
+    Some((News { slot, messages, before, first, last, head, of, is_for_all }, places))
 }
 
 /// A stretch of writes, which goes on from one channel to the next.

@@ -55,6 +55,13 @@ pub(super) struct Seat {
     pub(super) channel: Channel,
 }
 
+impl Seat {
+    /// The channel's place in the memory, for as long as somebody sits here.
+    pub(super) fn slot(&self) -> usize {
+        self.slot
+    }
+}
+
 /// What a position means to this node's memory.
 pub(super) enum Look {
     /// All there is was copied out; the position is now this.

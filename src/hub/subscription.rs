@@ -184,6 +184,7 @@ impl Subscription {
         if !self.reads(channel) {
             self.seats.push(self.hub.seat(channel, &self.waiter));
             self.has_begun = true;
+            self.tell_slots();
             self.ask_no_longer();
         }
     }
@@ -193,6 +194,7 @@ impl Subscription {
         if let Some(index) = self.seats.iter().position(|seat| seat.channel == *channel) {
             let seat = self.seats.swap_remove(index);
             self.hub.unseat(&[seat]);
+            self.tell_slots();
             self.ask_no_longer();
         }
     }
@@ -213,6 +215,7 @@ impl Subscription {
             for seat in &mut self.seats {
                 *seat = self.hub.seat(&seat.channel, &self.waiter);
             }
+            self.tell_slots();
         }
         self.start(start, self.last.map(|last| last as usize));
     }
@@ -220,6 +223,10 @@ impl Subscription {
     /// What it reads.
     pub fn names(&self) -> impl Iterator<Item = &Channel> {
         self.seats.iter().map(|seat| &seat.channel)
+    }
+
+    fn tell_slots(&self) {
+        self.waiter.set_slots(self.seats.iter().map(Seat::slot));
     }
 
     fn set_at(&mut self, at: Cursor) {

@@ -20,12 +20,18 @@ pub(super) struct Waiter {
     pub(super) transport: Option<&'static str>,
     waker: AtomicWaker,
     has_volatile: AtomicBool,
-    /// Boxed at the first one: most readers never get any.
-    #[expect(clippy::box_collection, reason = "a reader without volatile messages pays for one word")]
-    volatile: Mutex<Option<Box<Vec<Arc<Message>>>>>,
+    /// What most readers have none of.
+    extra: Mutex<Option<Box<Extra>>>,
     /// Beside the desk and not on it, where it would take the lock to look at it.
     outlet: OnceLock<Box<dyn Outlet>>,
     desk: Mutex<Desk>,
+}
+
+#[derive(Default)]
+struct Extra {
+    volatile: Vec<Arc<Message>>,
+    /// The channels of one who reads several.
+    slots: Vec<usize>,
 }
 
 impl Waiter {
@@ -34,7 +40,7 @@ impl Waiter {
             transport,
             waker: AtomicWaker::new(),
             has_volatile: AtomicBool::new(false),
-            volatile: Mutex::new(None),
+            extra: Mutex::new(None),
             outlet: OnceLock::new(),
             desk: Mutex::default(),
         })
@@ -77,10 +83,27 @@ impl Waiter {
 
     /// Writes news for the reader, where nothing stands against it; else wakes its task.
     pub(super) fn offer(&self, news: &News, shared: &mut Shared, now: Instant) {
-        let outcome = self.desk.lock().offer(self.outlet(), news, shared, now);
+        let outcome = self.desk.lock().offer(self.outlet(), news, shared, now, || self.reads_more_of(news));
         if outcome == Outcome::ForTheTask {
             self.waker.wake();
         }
+    }
+
+    /// What it reads, as slots of the hub's memory: to be told before it parks. One channel alone need not be known.
+    pub(super) fn set_slots(&self, slots: impl ExactSizeIterator<Item = usize>) {
+        let mut extra = self.extra.lock();
+        if slots.len() > 1 {
+            let known = &mut extra.get_or_insert_default().slots;
+            known.clear();
+            known.extend(slots);
+        } else if let Some(extra) = &mut *extra {
+            extra.slots.clear();
+        }
+    }
+
+    /// Whether one who reads several channels reads more of those that have news than this one.
+    fn reads_more_of(&self, news: &News) -> bool {
+        self.extra.lock().as_ref().is_none_or(|extra| news.are_of_several(&extra.slots))
     }
 
     /// Whether it counts as a reader: a poll that was answered does not wait.
@@ -89,13 +112,13 @@ impl Waiter {
     }
 
     pub(super) fn push_volatile(&self, message: &Arc<Message>) {
-        let mut waiting = self.volatile.lock();
-        let waiting_now = waiting.get_or_insert_default();
-        if waiting_now.len() < VOLATILE_WAITING {
-            waiting_now.push(message.clone());
+        let mut extra = self.extra.lock();
+        let waiting = &mut extra.get_or_insert_default().volatile;
+        if waiting.len() < VOLATILE_WAITING {
+            waiting.push(message.clone());
             self.has_volatile.store(true, Ordering::Release);
         }
-        drop(waiting);
+        drop(extra);
         self.wake();
     }
 
@@ -104,6 +127,9 @@ impl Waiter {
         if !self.has_volatile.swap(false, Ordering::AcqRel) {
             return Vec::new();
         }
-        self.volatile.lock().take().map_or(Vec::new(), |waiting| *waiting)
+        let mut extra = self.extra.lock();
+        let volatile = extra.as_mut().map_or(Vec::new(), |extra| std::mem::take(&mut extra.volatile));
+        extra.take_if(|extra| extra.slots.is_empty());
+        volatile
     }
 }
