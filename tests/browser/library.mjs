@@ -303,11 +303,14 @@ test('the diagnosis says in words what a path does', { timeout: 90000 }, async (
   const closing = chunk => Buffer.from(chunk.toString('latin1').replace(/\r\nConnection: keep-alive/i, '\r\nConnection: close'), 'latin1');
   const kills = await path({ answer: (chunk, end) => { if (chunk.includes(' 101 ')) setTimeout(end, 200); return false; } });
   const holds = await path({ hold: true, ask: closing });
-  const [plain, killed, held] = await Promise.all([server, kills, holds].map(way => diagnosis(way.base)));
-  kills.stop();
-  holds.stop();
+  const old = await path({ ask: chunk => Buffer.from(closing(chunk).toString('latin1').replace(/ HTTP\/1\.1\r\n/, ' HTTP/1.0\r\n'), 'latin1') });
+  const [plain, killed, held, aged] = await Promise.all([server, kills, holds, old].map(way => diagnosis(way.base)));
+  for (const way of [kills, holds, old]) way.stop();
 
   assert.ok(!plain.includes('!!'), plain);
+  assert.match(plain, /ok {2}No proxy shows itself/);
+  assert.match(aged, /!! {2}Something on the way speaks HTTP\/1\.0/, aged);
+  assert.doesNotMatch(aged, /No proxy/);
   assert.match(plain, /ok {2}Responses are not held back/);
   assert.match(plain, /ok {2}WebSocket works/);
 
@@ -320,11 +323,20 @@ test('the diagnosis says in words what a path does', { timeout: 90000 }, async (
   assert.match(held, /ok {2}Long polling works/, held);
 });
 
-test('a page asks for the diagnosis beside its own connection', { timeout: 60000 }, async () => {
-  const context = await browser.newContext();
+test('a page asks for the diagnosis beside its own connection, also one of another origin', { timeout: 60000 }, async () => {
+  const contexts = [await browser.newContext(), await browser.newContext()];
+  const context = contexts[0];
   const made = await page(context);
   await listen(made, { channels: ['asked'] });
-  const report = await made.evaluate(() => new Promise(resolve => window.lt.diagnose(resolve)));
+  const abroad = await page(contexts[1], server.base.replace('127.0.0.1', 'localhost'), server.base);
+  const complaints = [];
+  abroad.on('console', line => line.type() === 'error' && complaints.push(line.text()));
+  await listen(abroad, { channels: ['asked'] }, server.base);
+  const [report, other] = await Promise.all([made, abroad].map(one => one.evaluate(() => new Promise(resolve => window.lt.diagnose(resolve)))));
+  assert.ok(other.text.includes(`server: ${server.base}, longtail`), other.text);
+  assert.match(other.text, /Responses are not held back/);
+  assert.deepEqual(complaints, []);
+  await contexts[1].close();
   const byName = Object.fromEntries(report.findings.filter(one => one.transport).map(one => [one.transport, one.works]));
   assert.deepEqual(byName, Object.fromEntries(
     ['ws', 'sse', 'xhr-stream', 'multipart', 'forever-frame', 'long-poll', 'jsonp', 'poll'].map(name => [name, true])));
