@@ -43,6 +43,8 @@
       for (const [name, value] of [['count', lt.stats.messages], ['hops', Math.max(0, hops)], ['lost', comparison.lost], ['doubled', doubled]]) {
         Demo.say(byId('hop-' + name), String(value));
       }
+      Demo.say(byId('hop-count-word'), lt.stats.messages === 1 ? 'message' : 'messages');
+      Demo.say(byId('hop-hops-word'), hops === 1 ? 'change' : 'changes');
       byId('hop-lost-box').classList.toggle('bad', comparison.lost > 0);
       byId('hop-doubled-box').classList.toggle('bad', doubled > 0);
     }

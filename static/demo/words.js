@@ -26,6 +26,8 @@ const Demo = { CHANNEL: 'demo', client: Longtail.newClientId() };
     if (element.textContent !== text) element.textContent = text;
   };
 
+  Demo.count = (count, word) => `${count} ${word}${count === 1 ? '' : 's'}`;
+
   Demo.asText = data => {
     try {
       return JSON.stringify(data);
