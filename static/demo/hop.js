@@ -66,7 +66,8 @@
       Demo.say(pause, pausing ? 'Resume' : 'Pause');
     });
     setInterval(() => {
-      if (byId('hop-auto').checked && lt.state !== 'paused') go((at + 1) % names.length);
+      // Nobody is read from while there is no server.
+      if (byId('hop-auto').checked && lt.state !== 'paused' && !Demo.isLost) go((at + 1) % names.length);
     }, EVERY);
     // What waits after a failure need not, in other weather.
     Demo.wire.weather(() => {

@@ -8,7 +8,8 @@ import http2 from 'node:http2';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { agree, lanes, listen, setRate } from './lanes.mjs';
-import { startBrowser, startServer, until } from './support.mjs';
+import { freePort } from './matrix/proxies.mjs';
+import { pause, pictures, root, startBrowser, startServer, until } from './support.mjs';
 
 let browser;
 
@@ -56,7 +57,7 @@ test('without the demo the page is useful, and says what is missing', { timeout:
   }
 });
 
-test('a demo that is started anew is found again', { timeout: 40000 }, async () => {
+test('a demo that is gone is missed, and found again when it is started anew', { timeout: 60000 }, async () => {
   let demo = await startServer(['demo', '--tcp-listen', '127.0.0.1:0']);
   const other = await browser.newPage();
   const moves = () => until('all lanes move', async () => {
@@ -66,11 +67,22 @@ test('a demo that is started anew is found again', { timeout: 40000 }, async () 
   try {
     await other.goto(demo.base + '/');
     await moves();
+    const below = await other.$eval('#lanes', lanes => lanes.offsetTop);
+    await other.click('#publish button[type=submit]');
+    await other.waitForFunction(() => /^Published as/.test(document.getElementById('outcome').textContent));
+    assert.equal(await other.$eval('#lanes', lanes => lanes.offsetTop), below, 'the lanes stay where they are');
     await new Promise(resolve => {
       demo.child.removeAllListeners('exit');
       demo.child.on('exit', resolve);
       demo.child.kill('SIGKILL');
     });
+    await until('the page says so', async () => {
+      const said = [await other.textContent('#lesson'), await other.textContent('#own')];
+      return said.every(text => /no answer from the server/i.test(text)) || said;
+    });
+    const changes = await other.textContent('#hop-hops');
+    await pause(4000);
+    assert.equal(await other.textContent('#hop-hops'), changes, 'nobody hops while there is no server');
     const loaded = other.waitForEvent('load');
     demo = await startServer(['demo', '--listen', new URL(demo.base).host, '--tcp-listen', '127.0.0.1:0']);
     await loaded;
