@@ -236,7 +236,7 @@
 
     function finish() {
       var lines = ['Longtail, what the way to the server does', 'page: ' + location.href.replace(/[?#].*/, ''),
-        'server: ' + (base || Longtail.origin('')) + (server ? ', ' + server : ''), 'browser: ' + navigator.userAgent,
+        'server: ' + Longtail.origin(base) + base.replace(/^([a-z]+:)?\/\/[^\/?#]+/i, '') + (server ? ', ' + server : ''), 'browser: ' + navigator.userAgent,
         'at: ' + new Date().toUTCString() + ', took ' + time(now() - began), ''];
       for (var i = 0; i < findings.length; i++) { lines.push((findings[i].works ? '  ok  ' : '  !!  ') + findings[i].text); }
       done({ text: lines.join('\n'), findings: findings });

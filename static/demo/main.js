@@ -12,7 +12,7 @@
     const title = make('h3', '', story.title);
     title.id = box.id + '-title';
     box.setAttribute('aria-labelledby', title.id);
-    let command = `curl -N '${location.origin}${transport.path}?channel=${Demo.CHANNEL}'`;
+    let command = `curl -N '${location.origin}${Demo.home}${transport.path}?channel=${Demo.CHANNEL}'`;
     if (transport.name === 'tcp') {
       const [, host, port] = /^(.*):(\d+)$/.exec(info.tcp || '') || [];
       command = port
@@ -95,7 +95,7 @@
     for (const spec of specs) if (!Demo.STORY[spec.id]) Demo.STORY[spec.id] = { year: 2026, title: spec.id, by: '', why: '', cost: '', hit: [] };
 
     // The reader that the others are compared with: the library, as a page uses it.
-    const own = Longtail.connect('', { channels: [Demo.CHANNEL], cursor, client: Demo.client });
+    const own = Longtail.connect(Demo.home, { channels: [Demo.CHANNEL], cursor, client: Demo.client });
     own.on('message', message => { if (message.id) Demo.reference.saw(message.id); });
     own.on('gap', () => Demo.reference.restart());
 

@@ -6,7 +6,7 @@
 
   function set(changes) {
     const wanted = { ...now, ...changes };
-    return fetch('/demo/weather', { method: 'POST', body: JSON.stringify(wanted) }).then(async answer => {
+    return fetch(Demo.home + '/demo/weather', { method: 'POST', body: JSON.stringify(wanted) }).then(async answer => {
       if (!answer.ok) throw new Error((await answer.json()).error.message);
     }).catch(error => Demo.say(Demo.byId('lesson'), 'The weather could not be changed: ' + error.message));
   }
