@@ -2,6 +2,7 @@
 import { test, before, after } from 'node:test';
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
+import http from 'node:http';
 import net from 'node:net';
 import { root, startServer, startBrowser, until, publish, pause } from './support.mjs';
 
@@ -175,7 +176,7 @@ test('every example of the documents runs, and shows what is published', { timeo
     const [channel] = await made.evaluate(() => window.lt.channels);
     await publish(server.base, channel, { title: text }, '&event=itemAdded');
     await until(example, async () => {
-      const shown = await made.evaluate(() => window.shown);
+      const shown = await made.evaluate(() => [...window.shown, ...Array.from(document.querySelectorAll('li'), item => item.textContent)]);
       return shown.filter(one => one.includes(text)).length === 1 || shown;
     });
     assert.deepEqual(faults, [], example);
@@ -344,4 +345,28 @@ test('a page asks for the diagnosis beside its own connection, also one of anoth
   await publish(server.base, 'asked', 'still there');
   await until('it reads on', async () => (await seen(made)).join() === 'still there');
   await context.close();
+});
+
+test('the page of the README shows something at once', async () => {
+  const html = /## In a page\n\n```html\n([^`]*)```/.exec(readFileSync(root + 'README.md', 'utf8'))[1];
+  const fresh = await startServer();
+  const files = http.createServer((request, answer) => {
+    answer.setHeader('Content-Type', 'text/html');
+    answer.end(html.replaceAll('http://127.0.0.1:8080', fresh.base));
+  });
+  await new Promise(resolve => files.listen(0, '127.0.0.1', resolve));
+  const context = await browser.newContext();
+  try {
+    for (let count = 1; count < 3; count++) {
+      const made = await context.newPage();
+      await made.goto(`http://127.0.0.1:${files.address().port}/page.html`);
+      for (const tab of context.pages()) {
+        await until(`each tab shows ${count}`, async () => (await tab.textContent('#list')) === 'milk'.repeat(count) || tab.textContent('#list'));
+      }
+    }
+  } finally {
+    await context.close();
+    files.close();
+    fresh.stop();
+  }
 });
