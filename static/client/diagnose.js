@@ -164,7 +164,7 @@
         if (seen.http === '1.0') { found(null, false, 'Something on the way speaks HTTP/1.0 to the server.'); }
         if (seen.via) { found(null, true, 'Requests come by a proxy that calls itself "' + seen.via + '".'); }
         if (seen.forwarded) { found(null, true, 'Requests come by a proxy that says for whom it asks.'); }
-        if (!seen.via && !seen.forwarded) { found(null, true, 'No proxy shows itself.'); }
+        if (!seen.via && !seen.forwarded && seen.http !== '1.0') { found(null, true, 'No proxy shows itself.'); }
         next();
       });
     }
@@ -183,7 +183,8 @@
       Longtail.http('GET', base + '/diagnose/drip?every=' + EVERY + '&bytes=' + PIECE + '&count=' + COUNT + '&' + now(), {},
         function (status, text, wait, xhr) {
           var coding = null;
-          try { coding = xhr.getResponseHeader('Content-Encoding'); } catch (e) {}
+          // Of another origin it may not be asked for, and the browser complains in the console.
+          try { coding = Longtail.sameOrigin(base) && xhr.getResponseHeader('Content-Encoding'); } catch (e) {}
           if (coding) { found(null, false, 'Responses are compressed on the way (' + coding + ').'); }
           if (status !== 200) {
             found(null, false, 'An answer that takes two seconds does not arrive: ' + (status ? 'status ' + status + '.' : 'it is cut.'));
@@ -235,7 +236,7 @@
 
     function finish() {
       var lines = ['Longtail, what the way to the server does', 'page: ' + location.href.replace(/[?#].*/, ''),
-        'server: ' + (base || Longtail.origin('')) + (server ? ', ' + server : ''), 'browser: ' + navigator.userAgent,
+        'server: ' + Longtail.origin(base) + base.replace(/^([a-z]+:)?\/\/[^\/?#]+/i, '') + (server ? ', ' + server : ''), 'browser: ' + navigator.userAgent,
         'at: ' + new Date().toUTCString() + ', took ' + time(now() - began), ''];
       for (var i = 0; i < findings.length; i++) { lines.push((findings[i].works ? '  ok  ' : '  !!  ') + findings[i].text); }
       done({ text: lines.join('\n'), findings: findings });

@@ -20,7 +20,7 @@
     const { longtail: order, options, names } = event.data || {};
     if (order === 'connect' && !lt) {
       around = event.origin;
-      lt = Longtail.connect('', options);
+      lt = Longtail.connect(location.pathname.replace(/\/demo\/frame$/, ''), options);
       for (const name of ['state', 'message', 'gap', 'error', 'close', 'transport', 'open']) lt.on(name, detail => tell(name, detail));
       setInterval(() => tell('facts'), 500);
     } else if (lt && event.origin === around) {

@@ -43,6 +43,8 @@
       for (const [name, value] of [['count', lt.stats.messages], ['hops', Math.max(0, hops)], ['lost', comparison.lost], ['doubled', doubled]]) {
         Demo.say(byId('hop-' + name), String(value));
       }
+      Demo.say(byId('hop-count-word'), lt.stats.messages === 1 ? 'message' : 'messages');
+      Demo.say(byId('hop-hops-word'), hops === 1 ? 'change' : 'changes');
       byId('hop-lost-box').classList.toggle('bad', comparison.lost > 0);
       byId('hop-doubled-box').classList.toggle('bad', doubled > 0);
     }
@@ -64,7 +66,8 @@
       Demo.say(pause, pausing ? 'Resume' : 'Pause');
     });
     setInterval(() => {
-      if (byId('hop-auto').checked && lt.state !== 'paused') go((at + 1) % names.length);
+      // Nobody is read from while there is no server.
+      if (byId('hop-auto').checked && lt.state !== 'paused' && !Demo.isLost) go((at + 1) % names.length);
     }, EVERY);
     // What waits after a failure need not, in other weather.
     Demo.wire.weather(() => {

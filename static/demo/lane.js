@@ -143,7 +143,7 @@
           this.diagram.end(span, now);
           span = this.diagram.begin(now);
           this.diagram.arrow(now, 'browser', now, 'server', 'request');
-          this.log.add('up', `→ GET ${this.base}/${this.transport}?channel=${Demo.CHANNEL}&cursor=${lt.cursor}`);
+          this.log.add('up', `→ GET ${this.base || Demo.home}/${this.transport}?channel=${Demo.CHANNEL}&cursor=${lt.cursor}`);
         } else if (what === 'end') {
           this.diagram.end(span, now);
         } else {
@@ -257,7 +257,7 @@
 
     // What the browser and the server agreed upon, where the browser tells. A stream is told of when it has ended.
     nameProtocol() {
-      const path = new URL(this.base + '/' + this.transport, location.href).href;
+      const path = new URL((this.base || Demo.home) + '/' + this.transport, location.href).href;
       const found = performance.getEntriesByType('resource').filter(entry => entry.name.startsWith(path) && entry.nextHopProtocol).pop();
       const home = this.base === '' && this.transport !== 'ws' ? performance.getEntriesByType('navigation')[0] : null;
       const name = (found || home || {}).nextHopProtocol || '';

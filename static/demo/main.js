@@ -12,7 +12,7 @@
     const title = make('h3', '', story.title);
     title.id = box.id + '-title';
     box.setAttribute('aria-labelledby', title.id);
-    let command = `curl -N '${location.origin}${transport.path}?channel=${Demo.CHANNEL}'`;
+    let command = `curl -N '${location.origin}${Demo.home}${transport.path}?channel=${Demo.CHANNEL}'`;
     if (transport.name === 'tcp') {
       const [, host, port] = /^(.*):(\d+)$/.exec(info.tcp || '') || [];
       command = port
@@ -23,6 +23,23 @@
     pre.tabIndex = 0;
     box.append(title, make('p', '', story.why), pre);
     byId('outside').append(box);
+  }
+
+  async function ask(path) {
+    const answer = await fetch(Demo.home + path, { cache: 'no-store' });
+    const reply = await answer.json().catch(() => { throw new Error('status ' + answer.status); });
+    if (!answer.ok) throw Object.assign(new Error(reply.error.message), reply.error);
+    return reply;
+  }
+
+  // There is nothing to see where this page may not read.
+  function guarded(error) {
+    for (const part of document.querySelectorAll('main > :not(#no-weather)')) part.hidden = true;
+    const hint = byId('no-weather');
+    hint.replaceChildren(`This server is guarded: it asks who reads and publishes, and this page has no token (${error.message}). `,
+      'To see the lanes move, start one that asks nobody: ', make('code', '', 'longtail demo'), '. What is published here is shown by ',
+      make('code', '', 'longtail tail'), ' with a token or a server key.');
+    hint.hidden = false;
   }
 
   // Where a weather port is: on this machine as it says, elsewhere under the page's name.
@@ -37,7 +54,7 @@
 
   // A server that was started anew has other ports; then all begins anew.
   const again = ports => async () => {
-    const info = await (await fetch('/info', { cache: 'no-store' })).json();
+    const info = await ask('/info');
     if (JSON.stringify(info.demo?.ports) !== JSON.stringify(ports)) location.reload();
   };
 
@@ -45,8 +62,8 @@
   const byYear = (a, b) => Demo.STORY[a.id].year - Demo.STORY[b.id].year;
 
   async function begin() {
-    const info = await (await fetch('/info', { cache: 'no-store' })).json();
-    const { cursor } = await (await fetch('/poll?channel=' + Demo.CHANNEL, { cache: 'no-store' })).json();
+    const info = await ask('/info');
+    const { cursor } = await ask('/poll?channel=' + Demo.CHANNEL);
     const known = new Set(Longtail.transports.map(transport => transport.name));
     const names = info.transports.filter(t => t.browser && known.has(t.name)).map(t => t.name);
     const demo = info.demo && reaches(info.demo.ports) ? info.demo : null;
@@ -78,7 +95,7 @@
     for (const spec of specs) if (!Demo.STORY[spec.id]) Demo.STORY[spec.id] = { year: 2026, title: spec.id, by: '', why: '', cost: '', hit: [] };
 
     // The reader that the others are compared with: the library, as a page uses it.
-    const own = Longtail.connect('', { channels: [Demo.CHANNEL], cursor, client: Demo.client });
+    const own = Longtail.connect(Demo.home, { channels: [Demo.CHANNEL], cursor, client: Demo.client });
     own.on('message', message => { if (message.id) Demo.reference.saw(message.id); });
     own.on('gap', () => Demo.reference.restart());
 
@@ -89,7 +106,7 @@
     }
     for (const transport of info.transports.filter(t => !specs.some(spec => spec.id === t.name))) outside(transport, info);
     if (turns.length) Demo.takeTurns(lanes.filter(lane => turns.includes(lane.id)));
-    if (demo) Demo.weather(lanes);
+    const speak = demo ? Demo.weather(lanes) : () => {};
     Demo.publish(lanes);
     Demo.hop(demo ? at(ports.hop) : '', specs.filter(spec => hopNames.includes(spec.id)).map(spec => spec.id), cursor);
 
@@ -100,15 +117,24 @@
       axis.append(mark);
     }
     const table = new Demo.LagTable(byId('lag-table'));
+    // Seconds without an answer to the one that no weather touches.
+    let silent = 0;
     setInterval(() => {
       const now = Date.now();
       table.draw(lanes.map(lane => lane.tick(now)));
-      Demo.say(byId('own'), `The page’s own reader: ${(Demo.STORY[own.transport] || { title: '…' }).title}, ${own.stats.messages} messages`);
+      silent = own.state === 'open' || own.state === 'closed' ? 0 : silent + 1;
+      if (Demo.isLost !== silent > 2) {
+        Demo.isLost = silent > 2;
+        speak();
+      }
+      const { title } = Demo.STORY[own.transport] || { title: '…' };
+      Demo.say(byId('own'), 'The page’s own reader: ' + (Demo.isLost ? 'no answer from the server' : `${title}, ${Demo.count(own.stats.messages, 'message')}`));
     }, 1000);
   }
 
   addEventListener('load', () => {
     begin().catch(error => {
+      if (error.code === 'unauthorized' || error.code === 'forbidden') return guarded(error);
       Demo.say(byId('own'), `The server did not say what it offers (${error.message}). Reload to try again.`);
     });
   });

@@ -10,9 +10,9 @@
   // These want the page's own: a frame calls its own page, and polls there know "nothing new" as a bare 304.
   const AT_HOME = new Set(['forever-frame', 'poll']);
 
-  async function isReachable(origin) {
+  async function isReachable(base) {
     try {
-      return (await fetch(origin + '/healthz', { cache: 'no-store', signal: AbortSignal.timeout(2000) })).ok;
+      return (await fetch(base + '/healthz', { cache: 'no-store', signal: AbortSignal.timeout(2000) })).ok;
     } catch {
       return false;
     }
@@ -23,8 +23,9 @@
     const isLocal = name === 'localhost' || name === '127.0.0.1' || name === '[::1]' || name.endsWith('.localhost');
     if (!isLocal || !location.port) return [];
     const names = ['127.0.0.1', 'localhost', 'a.localhost', 'b.localhost', 'c.localhost'].filter(other => other !== name);
-    const found = await Promise.all(names.map(other => isReachable(`${location.protocol}//${other}:${location.port}`)));
-    return names.filter((_, i) => found[i]).map(other => `${location.protocol}//${other}:${location.port}`);
+    const bases = names.map(other => `${location.protocol}//${other}:${location.port}${Demo.home}`);
+    const found = await Promise.all(bases.map(isReachable));
+    return bases.filter((_, i) => found[i]);
   }
 
   // Gives each transport an origin: '' is the page's own. Those for which there is no connection take turns.

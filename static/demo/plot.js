@@ -83,7 +83,8 @@
         }
         const isEmpty = p50 === undefined;
         row.bar.style.display = row.dot.style.display = isEmpty ? 'none' : '';
-        Demo.say(row.text, isEmpty ? 'nothing in the last minute' : `${Demo.time(p50)} / ${Demo.time(p99)}`);
+        Demo.say(row.text, isEmpty ? '–' : `${Demo.time(p50)} / ${Demo.time(p99)}`);
+        row.text.title = isEmpty ? 'No message of this page in the last minute' : '';
         if (isEmpty) continue;
         row.bar.setAttribute('x', part(p50) * 1000);
         row.bar.setAttribute('width', Math.max(8, (part(p99) - part(p50)) * 1000));

@@ -5,23 +5,29 @@ Demo.sent = new Map();
 
 (() => {
   const KEPT = 2000;
+  const REFUSALS = ['unauthorized', 'forbidden', 'forbidden_origin'];
+  const GUARDED = 'Refused: this server is guarded, and longtail demo is not.';
 
   Demo.publish = lanes => {
     const { byId } = Demo;
     let ticks = 0;
     let timer = null;
     let answered = true;
+    // What the page could not publish by itself is said until it can.
+    let hasFailed = false;
 
     function outcome(text, isBad) {
+      hasFailed = false;
       Demo.say(byId('outcome'), text);
       byId('outcome').classList.toggle('bad', !!isBad);
     }
 
     async function send(query, body) {
       const time = Date.now();
-      const answer = await fetch('/publish?' + query, { method: 'POST', headers: { 'Content-Type': 'text/plain; charset=utf-8' }, body });
-      const reply = await answer.json();
-      if (!answer.ok) throw new Error(`${reply.error.code}: ${reply.error.message}`);
+      const answer = await fetch(`${Demo.home}/publish?${query}`, { method: 'POST', headers: { 'Content-Type': 'text/plain; charset=utf-8' }, body });
+      // Where a proxy answers in the server's place it is no JSON.
+      const reply = await answer.json().catch(() => { throw new TypeError(); });
+      if (!answer.ok) throw Object.assign(new Error(`${reply.error.code}: ${reply.error.message}`), reply.error);
       const { id } = reply.messages[0];
       if (id) {
         Demo.sent.set(id, time);
@@ -29,6 +35,11 @@ Demo.sent = new Map();
         for (const lane of lanes) lane.wasSent(id, time);
       }
       return id;
+    }
+
+    function failed(error) {
+      const isGuarded = error.code === 'unauthorized' || error.code === 'forbidden';
+      outcome(error instanceof TypeError ? 'The server did not answer.' : isGuarded ? GUARDED : error.message, true);
     }
 
     byId('publish').addEventListener('submit', event => {
@@ -47,7 +58,7 @@ Demo.sent = new Map();
       if (isText) query.set('as', 'text');
       send(query, isText ? data : fields.data.value)
         .then(id => outcome(id ? 'Published as ' + id : 'Published, volatile: it has no id'))
-        .catch(error => outcome(error instanceof TypeError ? 'The server did not answer.' : error.message, true));
+        .catch(failed);
     });
 
     function rate() {
@@ -65,7 +76,15 @@ Demo.sent = new Map();
       ticks += 1;
       const query = new URLSearchParams({ channel: Demo.CHANNEL, event: 'tick' });
       send(query, JSON.stringify({ n: ticks, at: new Date().toISOString() }))
-        .catch(error => outcome(error instanceof TypeError ? 'The server did not answer.' : error.message, true))
+        .then(() => { if (hasFailed) outcome(''); }, error => {
+          failed(error);
+          hasFailed = true;
+          // It would be refused again, each second.
+          if (REFUSALS.includes(error.code)) {
+            byId('rate').value = 0;
+            rate();
+          }
+        })
         .finally(() => { answered = true; });
     }
 

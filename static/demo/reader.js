@@ -4,6 +4,7 @@
 (() => {
   // In a frame: its orders go by post, and what is known of it comes the same way.
   function framed(base, options) {
+    const { origin } = new URL(base);
     const listeners = {};
     const frame = Demo.make('iframe', 'remote');
     const self = { cursor: options.cursor, state: 'idle', transport: options.transports[0], stats: { requests: 0, messages: 0, repeats: 0, gaps: 0 } };
@@ -12,7 +13,7 @@
     let wanted = null;
     let names = options.transports;
 
-    const order = (longtail, more) => frame.contentWindow.postMessage({ longtail, ...more }, base);
+    const order = (longtail, more) => frame.contentWindow.postMessage({ longtail, ...more }, origin);
 
     function load() {
       if (isReady) return;
@@ -22,7 +23,7 @@
     }
 
     addEventListener('message', event => {
-      if (event.source !== frame.contentWindow || event.origin !== base) return;
+      if (event.source !== frame.contentWindow || event.origin !== origin) return;
       const { longtail: name, detail, facts } = event.data;
       if (name === 'ready') {
         if (isReady) return;
@@ -55,10 +56,10 @@
     return self;
   }
 
-  // Where the forever frame is among the transports, it has to be at home.
+  // `base`: '' is where the page came from. Where the forever frame is among the transports, it has to be at home.
   Demo.reader = (base, transports, cursor, more) => {
     const options = { channels: [Demo.CHANNEL], transports, cursor, client: Demo.client, ...more };
     const isAbroad = base !== '' && transports.includes('forever-frame');
-    return isAbroad ? framed(base, options) : Longtail.connect(base, options);
+    return isAbroad ? framed(base, options) : Longtail.connect(base || Demo.home, options);
   };
 })();

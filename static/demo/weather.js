@@ -6,18 +6,25 @@
 
   function set(changes) {
     const wanted = { ...now, ...changes };
-    return fetch('/demo/weather', { method: 'POST', body: JSON.stringify(wanted) }).then(async answer => {
+    return fetch(Demo.home + '/demo/weather', { method: 'POST', body: JSON.stringify(wanted) }).then(async answer => {
       if (!answer.ok) throw new Error((await answer.json()).error.message);
     }).catch(error => Demo.say(Demo.byId('lesson'), 'The weather could not be changed: ' + error.message));
   }
 
-  // `lanes`: those that a change gives another chance.
+  // `lanes`: those that a change gives another chance. Gives what says it all once more.
   Demo.weather = lanes => {
     const box = Demo.byId('weather');
     const switches = Demo.byId('switches');
     const lesson = Demo.byId('lesson');
     const parts = new Map();
+    let shown;
     let isFirst = true;
+
+    function speak() {
+      Demo.say(lesson, Demo.isLost ? 'No answer from the server. The lanes go on asking, and go on reading from their cursors once it is back.'
+        : shown ? Demo.WEATHER[shown].lesson
+          : 'The sky is clear: all lanes move. Switch something on, and see which of them stop.');
+    }
 
     for (const [name, kind] of Object.entries(Demo.WEATHER)) {
       const part = Demo.make('span', 'switch');
@@ -59,13 +66,14 @@
       }
       box.dataset.weather = on.join(' ');
       // The one that was switched last; else one that is still on.
-      const shown = switched[0] || on[on.length - 1];
-      Demo.say(lesson, shown ? Demo.WEATHER[shown].lesson : 'The sky is clear: all lanes move. Switch something on, and see which of them stop.');
+      shown = switched[0] || on[on.length - 1];
+      speak();
       for (const lane of lanes) {
         lane.box.classList.toggle('in-weather', on.some(name => lane.story.hit.includes(name)));
         if (!isFirst) lane.nudge();
       }
       isFirst = false;
     });
+    return speak;
   };
 })();

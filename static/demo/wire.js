@@ -18,29 +18,36 @@
     },
     // `again`: when it is there again after it was gone.
     open(again) {
-      const source = new EventSource('/demo/wire?client=' + Demo.client);
       let isFirst = true;
-      source.addEventListener('open', () => {
-        if (!isFirst) again();
-        isFirst = false;
-      });
-      source.addEventListener('weather', event => {
-        weather = JSON.parse(event.data);
-        for (const fn of weathers) fn(weather);
-      });
-      source.addEventListener('seen', event => {
-        const arrived = Date.now();
-        for (const seen of JSON.parse(event.data)) {
-          ahead = Math.min(ahead, arrived - seen.at);
-          const fn = lanes.get(seen.lane);
-          if (fn) fn(seen, seen.at + ahead);
-        }
-      });
-      source.addEventListener('missed', event => {
-        for (const fn of lanes.values()) fn({ what: 'missed', count: Number(event.data) }, Date.now());
-      });
       return new Promise(resolve => {
-        source.addEventListener('weather', resolve, { once: true });
+        function watch() {
+          const source = new EventSource(Demo.home + '/demo/wire?client=' + Demo.client);
+          source.addEventListener('open', () => {
+            if (!isFirst) again();
+            isFirst = false;
+          });
+          source.addEventListener('weather', event => {
+            weather = JSON.parse(event.data);
+            for (const fn of weathers) fn(weather);
+            resolve();
+          });
+          source.addEventListener('seen', event => {
+            const arrived = Date.now();
+            for (const seen of JSON.parse(event.data)) {
+              ahead = Math.min(ahead, arrived - seen.at);
+              const fn = lanes.get(seen.lane);
+              if (fn) fn(seen, seen.at + ahead);
+            }
+          });
+          source.addEventListener('missed', event => {
+            for (const fn of lanes.values()) fn({ what: 'missed', count: Number(event.data) }, Date.now());
+          });
+          // The browser comes back by itself, but not after a status: a proxy says 502 while the server is away.
+          source.addEventListener('error', () => {
+            if (source.readyState === EventSource.CLOSED) setTimeout(watch, 3000);
+          });
+        }
+        watch();
       });
     }
   };

@@ -2,7 +2,14 @@
 // Whatever came from outside is put into the page as text, never as markup.
 'use strict';
 
-const Demo = { CHANNEL: 'demo', client: Longtail.newClientId() };
+const Demo = {
+  CHANNEL: 'demo',
+  client: Longtail.newClientId(),
+  // Where the server is, as a path without its last slash: a proxy may have it below one of its own. '' is the root.
+  home: location.pathname.replace(/\/[^/]*$/, '').replace(/^\/+/, '/'),
+  // The page's own reader has not been answered for seconds; main.js looks.
+  isLost: false
+};
 
 (() => {
   Demo.byId = id => document.getElementById(id);
@@ -25,6 +32,8 @@ const Demo = { CHANNEL: 'demo', client: Longtail.newClientId() };
   Demo.say = (element, text) => {
     if (element.textContent !== text) element.textContent = text;
   };
+
+  Demo.count = (count, word) => `${count} ${word}${count === 1 ? '' : 's'}`;
 
   Demo.asText = data => {
     try {

@@ -1,18 +1,21 @@
-// The comparison page where there is no weather: of a plain `longtail`, also after a restart, and by HTTP/2.
+// The comparison page where there is no weather: of a plain `longtail`, also after a restart, by HTTP/2, below a path of a
+// proxy's, and of a server that is guarded.
 import { test, before, after } from 'node:test';
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { execFileSync, spawn } from 'node:child_process';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import http from 'node:http';
 import http2 from 'node:http2';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { agree, lanes, listen, setRate } from './lanes.mjs';
-import { startBrowser, startServer, until } from './support.mjs';
+import { freePort } from './matrix/proxies.mjs';
+import { pause, pictures, root, startBrowser, startServer, until } from './support.mjs';
 
 let browser;
 
 before(async () => {
+  mkdirSync(pictures, { recursive: true });
   browser = await startBrowser();
 });
 
@@ -56,7 +59,7 @@ test('without the demo the page is useful, and says what is missing', { timeout:
   }
 });
 
-test('a demo that is started anew is found again', { timeout: 40000 }, async () => {
+test('a demo that is gone is missed, and found again when it is started anew', { timeout: 60000 }, async () => {
   let demo = await startServer(['demo', '--tcp-listen', '127.0.0.1:0']);
   const other = await browser.newPage();
   const moves = () => until('all lanes move', async () => {
@@ -66,11 +69,22 @@ test('a demo that is started anew is found again', { timeout: 40000 }, async () 
   try {
     await other.goto(demo.base + '/');
     await moves();
+    const below = await other.$eval('#lanes', lanes => lanes.offsetTop);
+    await other.click('#publish button[type=submit]');
+    await other.waitForFunction(() => /^Published as/.test(document.getElementById('outcome').textContent));
+    assert.equal(await other.$eval('#lanes', lanes => lanes.offsetTop), below, 'the lanes stay where they are');
     await new Promise(resolve => {
       demo.child.removeAllListeners('exit');
       demo.child.on('exit', resolve);
       demo.child.kill('SIGKILL');
     });
+    await until('the page says so', async () => {
+      const said = [await other.textContent('#lesson'), await other.textContent('#own')];
+      return said.every(text => /no answer from the server/i.test(text)) || said;
+    });
+    const changes = await other.textContent('#hop-hops');
+    await pause(4000);
+    assert.equal(await other.textContent('#hop-hops'), changes, 'nobody hops while there is no server');
     const loaded = other.waitForEvent('load');
     demo = await startServer(['demo', '--listen', new URL(demo.base).host, '--tcp-listen', '127.0.0.1:0']);
     await loaded;
@@ -115,5 +129,115 @@ test('by HTTP/2: lanes of its own, which say so', { timeout: 40000 }, async () =
     demo.stop();
     front.close();
     rmSync(dir, { recursive: true });
+  }
+});
+
+// nginx as docs/operations.md has it.
+async function nginx(to) {
+  const location = /```nginx\n(location [^`]*)```/.exec(readFileSync(join(root, 'docs/operations.md'), 'utf8'))[1];
+  const dir = mkdtempSync(join(tmpdir(), 'longtail-nginx-'));
+  const port = await freePort();
+  writeFileSync(join(dir, 'nginx.conf'), `daemon off; worker_processes 1; pid nginx.pid; error_log error.log;
+events { worker_connections 512; }
+http {
+  access_log off; default_type text/html;
+  client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fastcgi; uwsgi_temp_path uwsgi; scgi_temp_path scgi;
+  map $http_upgrade $connection_upgrade { default upgrade; '' ''; }
+  server { listen 127.0.0.1:${port}; ${location.replace('127.0.0.1:8080', new URL(to).host)} }
+}
+`);
+  const child = spawn(existsSync('/usr/sbin/nginx') ? '/usr/sbin/nginx' : 'nginx', ['-p', dir, '-c', join(dir, 'nginx.conf')], { stdio: 'ignore' });
+  const ended = new Promise(resolve => { child.on('exit', resolve).on('error', resolve); });
+  const base = `http://127.0.0.1:${port}/push`;
+  await until('nginx passes requests on', () => fetch(base + '/healthz').then(answer => answer.ok, () => false));
+  return {
+    base,
+    stop: async () => {
+      child.kill();
+      await ended;
+      rmSync(dir, { recursive: true });
+    }
+  };
+}
+
+for (const [command, count] of [[[], 8], [['demo'], 9]]) {
+  test(`below a path of a proxy's the pages find their server: longtail ${command}`, { timeout: 90000 }, async () => {
+    const server = await startServer([...command, '--tcp-listen', '127.0.0.1:0']);
+    const proxy = await nginx(server.base);
+    const context = await browser.newContext();
+    const complaints = [];
+    const open = async path => {
+      const made = await context.newPage();
+      listen(made, complaints);
+      await made.goto(proxy.base + path);
+      return made;
+    };
+    try {
+      const page = await open('/');
+      await page.waitForSelector('#lanes .lane');
+      await setRate(page, 5);
+      await until('every lane moves', async () => {
+        const all = await lanes(page);
+        return (all.length === count && all.every(lane => lane.state === 'open' && lane.count >= 5)) || all;
+      });
+      const read = Number(await page.textContent('#hop-count'));
+      await until('the reader that hops moves', async () => Number(await page.textContent('#hop-count')) > read || read);
+      await setRate(page, 0);
+      await agree(page);
+      assert.match(await page.textContent('#lane-ndjson pre'), /\/push\/ndjson\?/);
+      await page.screenshot({ path: join(pictures, `prefix${command.length}.png`) });
+      if (command.length) {
+        assert.deepEqual(complaints, []);
+        await page.click('[data-weather="strip_upgrade"]');
+        await page.waitForSelector('#weather[data-weather="strip_upgrade"]');
+        return;
+      }
+      for (const href of await page.$$eval('footer a', links => links.map(link => link.href))) {
+        assert.ok(href.startsWith(proxy.base + '/') && (await fetch(href)).ok, href);
+      }
+      await page.close();
+
+      const status = await open('/status');
+      await until('the status is told', async () => /^ready, for \d+ seconds$/.test(await status.textContent('#state')) || status.textContent('#state'));
+      await status.close();
+      const diagnose = await open('/diagnose?now=1');
+      assert.match(await diagnose.textContent('#state'), /^Looking: 15 seconds/);
+      await diagnose.waitForFunction(() => document.getElementById('state').textContent === 'Done.', null, { timeout: 60000 });
+      const report = await diagnose.inputValue('#report');
+      assert.ok(!report.includes('!!') && report.includes(`server: ${proxy.base}, longtail`), report);
+      assert.deepEqual(complaints, []);
+    } finally {
+      await context.close();
+      await proxy.stop();
+      server.stop();
+    }
+  });
+}
+
+test('a guarded server says that it is one, and is not asked again and again', { timeout: 40000 }, async () => {
+  for (const [flag, value] of [['--publish-key', 'k'], ['--public', 'demo']]) {
+    const guarded = await startServer([flag, value]);
+    const page = await browser.newPage();
+    let refused = 0;
+    page.on('response', answer => { if (/\/(publish|poll)\?/.test(answer.url()) && answer.status() === 401) refused += 1; });
+    try {
+      await page.goto(guarded.base + '/');
+      if (flag === '--public') {
+        await until('it publishes no more by itself', async () => (await page.textContent('#rate-text')) === 'none' || page.textContent('#outcome'));
+        assert.match(await page.textContent('#outcome'), /server is guarded, and longtail demo is not/);
+        // Under other names the server lets no page in, so they take turns.
+        await until('every lane is open', async () => (await lanes(page)).every(lane => ['open', 'paused'].includes(lane.state)) || lanes(page));
+      } else {
+        await page.waitForSelector('#no-weather:not([hidden])');
+        assert.match(await page.textContent('#no-weather'), /This server is guarded.*longtail demo/);
+        assert.ok(!(await page.isVisible('.panels')) && (await lanes(page)).length === 0);
+      }
+      await pause(2500);
+      assert.equal(refused, 1);
+      await page.screenshot({ path: join(pictures, `guarded${flag}.png`) });
+    } finally {
+      await page.close();
+      guarded.stop();
+    }
   }
 });

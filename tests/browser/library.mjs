@@ -2,6 +2,7 @@
 import { test, before, after } from 'node:test';
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
+import http from 'node:http';
 import net from 'node:net';
 import { root, startServer, startBrowser, until, publish, pause } from './support.mjs';
 
@@ -175,7 +176,7 @@ test('every example of the documents runs, and shows what is published', { timeo
     const [channel] = await made.evaluate(() => window.lt.channels);
     await publish(server.base, channel, { title: text }, '&event=itemAdded');
     await until(example, async () => {
-      const shown = await made.evaluate(() => window.shown);
+      const shown = await made.evaluate(() => [...window.shown, ...Array.from(document.querySelectorAll('li'), item => item.textContent)]);
       return shown.filter(one => one.includes(text)).length === 1 || shown;
     });
     assert.deepEqual(faults, [], example);
@@ -303,11 +304,14 @@ test('the diagnosis says in words what a path does', { timeout: 90000 }, async (
   const closing = chunk => Buffer.from(chunk.toString('latin1').replace(/\r\nConnection: keep-alive/i, '\r\nConnection: close'), 'latin1');
   const kills = await path({ answer: (chunk, end) => { if (chunk.includes(' 101 ')) setTimeout(end, 200); return false; } });
   const holds = await path({ hold: true, ask: closing });
-  const [plain, killed, held] = await Promise.all([server, kills, holds].map(way => diagnosis(way.base)));
-  kills.stop();
-  holds.stop();
+  const old = await path({ ask: chunk => Buffer.from(closing(chunk).toString('latin1').replace(/ HTTP\/1\.1\r\n/, ' HTTP/1.0\r\n'), 'latin1') });
+  const [plain, killed, held, aged] = await Promise.all([server, kills, holds, old].map(way => diagnosis(way.base)));
+  for (const way of [kills, holds, old]) way.stop();
 
   assert.ok(!plain.includes('!!'), plain);
+  assert.match(plain, /ok {2}No proxy shows itself/);
+  assert.match(aged, /!! {2}Something on the way speaks HTTP\/1\.0/, aged);
+  assert.doesNotMatch(aged, /No proxy/);
   assert.match(plain, /ok {2}Responses are not held back/);
   assert.match(plain, /ok {2}WebSocket works/);
 
@@ -320,11 +324,20 @@ test('the diagnosis says in words what a path does', { timeout: 90000 }, async (
   assert.match(held, /ok {2}Long polling works/, held);
 });
 
-test('a page asks for the diagnosis beside its own connection', { timeout: 60000 }, async () => {
-  const context = await browser.newContext();
+test('a page asks for the diagnosis beside its own connection, also one of another origin', { timeout: 60000 }, async () => {
+  const contexts = [await browser.newContext(), await browser.newContext()];
+  const context = contexts[0];
   const made = await page(context);
   await listen(made, { channels: ['asked'] });
-  const report = await made.evaluate(() => new Promise(resolve => window.lt.diagnose(resolve)));
+  const abroad = await page(contexts[1], server.base.replace('127.0.0.1', 'localhost'), server.base);
+  const complaints = [];
+  abroad.on('console', line => line.type() === 'error' && complaints.push(line.text()));
+  await listen(abroad, { channels: ['asked'] }, server.base);
+  const [report, other] = await Promise.all([made, abroad].map(one => one.evaluate(() => new Promise(resolve => window.lt.diagnose(resolve)))));
+  assert.ok(other.text.includes(`server: ${server.base}, longtail`), other.text);
+  assert.match(other.text, /Responses are not held back/);
+  assert.deepEqual(complaints, []);
+  await contexts[1].close();
   const byName = Object.fromEntries(report.findings.filter(one => one.transport).map(one => [one.transport, one.works]));
   assert.deepEqual(byName, Object.fromEntries(
     ['ws', 'sse', 'xhr-stream', 'multipart', 'forever-frame', 'long-poll', 'jsonp', 'poll'].map(name => [name, true])));
@@ -332,4 +345,28 @@ test('a page asks for the diagnosis beside its own connection', { timeout: 60000
   await publish(server.base, 'asked', 'still there');
   await until('it reads on', async () => (await seen(made)).join() === 'still there');
   await context.close();
+});
+
+test('the page of the README shows something at once', async () => {
+  const html = /## In a page\n\n```html\n([^`]*)```/.exec(readFileSync(root + 'README.md', 'utf8'))[1];
+  const fresh = await startServer();
+  const files = http.createServer((request, answer) => {
+    answer.setHeader('Content-Type', 'text/html');
+    answer.end(html.replaceAll('http://127.0.0.1:8080', fresh.base));
+  });
+  await new Promise(resolve => files.listen(0, '127.0.0.1', resolve));
+  const context = await browser.newContext();
+  try {
+    for (let count = 1; count < 3; count++) {
+      const made = await context.newPage();
+      await made.goto(`http://127.0.0.1:${files.address().port}/page.html`);
+      for (const tab of context.pages()) {
+        await until(`each tab shows ${count}`, async () => (await tab.textContent('#list')) === 'milk'.repeat(count) || tab.textContent('#list'));
+      }
+    }
+  } finally {
+    await context.close();
+    files.close();
+    fresh.stop();
+  }
 });

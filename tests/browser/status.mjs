@@ -67,7 +67,8 @@ for (const [name, colorScheme, width] of [['light', 'light', 1280], ['dark', 'da
       const drawn = await page.$$eval('svg path', all => all.filter(path => /L/.test(path.getAttribute('d') ?? '')).length);
       return drawn >= 6 || drawn;
     });
-    assert.match(await page.innerText('#state'), /^ready, for /);
+    assert.match(await page.innerText('#state'), /^ready, for \d+ (seconds|minutes)$/);
+    assert.equal(await page.isVisible('#more'), width < 400, 'a table that goes on says so');
     const wide = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
     assert.ok(wide <= 0, `${wide} px too wide`);
     assert.deepEqual(await page.evaluate(contrast), [], 'texts that are hard to read');
