@@ -3,9 +3,10 @@
 mod support;
 
 use std::net::TcpListener;
-use support::RedisServer;
+use support::command::run;
 use support::redis::free_port;
 use support::server::run_to_end;
+use support::{Node, RedisServer};
 
 const NOWHERE: [&str; 4] = ["--listen", "127.0.0.1:0", "--tcp-listen", "off"];
 
@@ -15,6 +16,93 @@ async fn refused(args: &[&str]) -> (i32, String) {
     let lines: Vec<&str> = said.lines().filter(|line| line.starts_with("longtail")).collect();
     assert_eq!(lines.len(), 1, "{args:?}: {said}");
     (code, lines[0].to_owned())
+}
+
+#[tokio::test]
+async fn the_command_line() {
+    for (args, says) in [
+        (&["tail"][..], "longtail tail: <CHANNELS>... is missing; see longtail tail --help"),
+        (&["publish"], "longtail publish: <CHANNEL> is missing; see longtail publish --help"),
+        (&["--lisen", "127.0.0.1:0"], "longtail: there is no --lisen: did you mean --listen?"),
+        (&["tail", "a", "--lats", "3"], "longtail tail: there is no --lats: did you mean --last?"),
+        (&["--zzz"], "longtail: there is no --zzz; see longtail --help"),
+        (&["chek"], "longtail: there is no command chek: did you mean check?"),
+        (&["8080"], "longtail: there is no command 8080; see longtail --help"),
+        (&["check", "a", "b"], "longtail check: b is one argument too many; see longtail check --help"),
+        (&["--listen"], "longtail: a value is missing: --listen <ADDR>; see longtail --help"),
+        (&["--listen", "x"], "longtail: --listen x: use an address and a port, as 127.0.0.1:8080"),
+        (&["--log-format", "xml"], "longtail: --log-format xml: use text or json"),
+        (&["--heartbeat-seconds", "15s"], "longtail: --heartbeat-seconds 15s: use a whole number of seconds"),
+        (&["--away-seconds", "0"], "longtail: --away-seconds 0: use a number of seconds from 1 to 3600"),
+        (&["--max-connections", "abc"], "longtail: --max-connections abc: use a whole number"),
+        (&["--max-connections", "-1"], "longtail: --max-connections -1: use no number below 0"),
+        (&["--publish-rate", "9999999999"], "longtail: --publish-rate 9999999999: use a number from 0 to 4294967295"),
+        (&["--publish-key", "x", "demo"], "longtail: put flags behind the word: longtail demo --publish-key <KEY>"),
+        (&["--url", "http://x", "tail", "a"], "longtail: put flags behind the word: longtail tail --url"),
+        (&["--open", "check"], "longtail: --open is a flag of the server, which check is not; see longtail --help"),
+        (
+            &["tail", "a", "--last", "1", "--cursor", "b"],
+            "longtail tail: --last and --cursor do not go together: set one",
+        ),
+        (&["--log", "debgu"], "longtail: --log debgu: use error, warn, info, debug or trace, also by module as "),
+        // What may be a secret is not repeated.
+        (&["--publish-key", "s3cr3t\u{7f}"], "longtail: --publish-key: use letters, digits and signs"),
+        (&["--authorize-url", "http://me:s3cr3t@x/"], "longtail: --authorize-url: use an address as "),
+    ] {
+        let (code, said) = refused(args).await;
+        assert!(code == 64 && said.starts_with(says) && !said.contains("s3cr3t"), "{args:?}: {code} {said}");
+    }
+}
+
+/// Where it was a variable, the variable is named.
+#[tokio::test]
+async fn the_environment() {
+    for (args, says) in [
+        (&["LONGTAIL_LISTEN=foo"][..], "longtail: LONGTAIL_LISTEN=foo: use an address and a port"),
+        (&["LONGTAIL_LISTEN=foo", "--listen", "bar"], "longtail: --listen bar: use an address and a port"),
+        (&["LONGTAIL_OPEN=maybe"], "longtail: LONGTAIL_OPEN=maybe: use true or false"),
+        (&["LONGTAIL_PUBLISH_KEY=s3cr3t\u{7f}"], "longtail: LONGTAIL_PUBLISH_KEY: use letters"),
+        (&["LONGTAIL_REDIS=nonsense"], "longtail: LONGTAIL_REDIS: it is no URL"),
+        (
+            &["LONGTAIL_OPEN=1", "--public", "a"],
+            "longtail: LONGTAIL_OPEN lets everybody do everything, and --public says",
+        ),
+        (&["LONGTAIL_ACCESS_LOG=/nowhere/log"], "longtail: LONGTAIL_ACCESS_LOG: /nowhere/log: No such file"),
+        (&["LONGTAIL_LOG=debgu"], "longtail: LONGTAIL_LOG debgu: use error, warn, info"),
+    ] {
+        let mut all = args.to_vec();
+        if !args.iter().any(|arg| arg.contains("listen") || arg.contains("LISTEN")) {
+            all.extend(NOWHERE);
+        }
+        let (code, said) = refused(&all).await;
+        assert!(code == 64 && said.starts_with(says) && !said.contains("s3cr3t"), "{args:?}: {code} {said}");
+    }
+    let done = run(&["tail", "a", "LONGTAIL_TOKEN=x", "--token-file", "y"], "").await;
+    assert_eq!(done.err, "longtail tail: --token-file and LONGTAIL_TOKEN do not go together: set one\n");
+    let done = run(&["check", "LONGTAIL_URL=ftp://x"], "").await;
+    assert!(done.err.starts_with("longtail check: LONGTAIL_URL: use an address as"), "{}", done.err);
+}
+
+/// /etc/default/longtail has nothing else, and what is mistyped there would have no effect.
+#[tokio::test]
+async fn variables_that_no_flag_has() {
+    let node = Node::start(&[
+        "LONGTAIL_MAX_CONECTIONS=5",
+        "LONGTAIL_FOO=1",
+        // Flags of others, what our own scripts set, and what Kubernetes tells of a Service.
+        "LONGTAIL_TOKEN=x",
+        "LONGTAIL_WEATHER_LISTEN=127.0.0.1:0",
+        "LONGTAIL_BIN=x",
+        "LONGTAIL_SERVICE_HOST=10.0.0.1",
+        "LONGTAIL_PORT=tcp://10.0.0.1:8080",
+        "LONGTAIL_PORT_TCP_ADDR=10.0.0.1",
+    ])
+    .await;
+    let log = node.log();
+    let warnings: Vec<&str> = log.lines().filter(|line| line.contains("WARN")).collect();
+    assert_eq!(warnings.len(), 2, "{log}");
+    assert!(warnings[0].contains("LONGTAIL_FOO is no setting, and changes nothing"), "{log}");
+    assert!(warnings[1].contains("LONGTAIL_MAX_CONECTIONS is no setting: is it LONGTAIL_MAX_CONNECTIONS?"), "{log}");
 }
 
 #[tokio::test]
