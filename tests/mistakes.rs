@@ -4,9 +4,10 @@ mod support;
 
 use std::net::TcpListener;
 use support::command::run;
+use support::guarded::{KEY, guarded};
 use support::redis::free_port;
 use support::server::run_to_end;
-use support::{Node, RedisServer};
+use support::{Certificate, Log, Node, RedisServer, World};
 
 const NOWHERE: [&str; 4] = ["--listen", "127.0.0.1:0", "--tcp-listen", "off"];
 
@@ -145,5 +146,59 @@ async fn a_redis_that_is_not_there_or_lets_nobody_in() {
         assert!(code == 69 && said.contains(&says), "{url}: {code} {said}");
         assert_eq!(said.contains("--wait-for-log"), waits, "{url}: {said}");
         assert!(!said.contains("simsim") && !said.contains("sesame"), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn who_needs_credentials_is_told_where_they_go() {
+    let node = guarded(&[]).await;
+    let url = format!("http://{}", node.http);
+    for args in [&["publish", "news", "1"][..], &["tail", "news"]] {
+        let done = run(&[args, &["--url", &url]].concat(), "").await;
+        let wanted = "401 unauthorized: this needs credentials: news; set LONGTAIL_TOKEN or --token-file\n";
+        assert!(done.code == 1 && done.err.ends_with(wanted), "{done:?}");
+    }
+    let done = run(&["check", &url], "").await;
+    let failures: Vec<&str> = done.out.lines().filter(|line| line.starts_with('✗')).collect();
+    assert_eq!(failures.len(), 10, "{}", done.out);
+    for line in failures {
+        let has_status = !line.contains("✗ tcp") && !line.contains("✗ forever-frame");
+        let said = if has_status { "401 " } else { "" };
+        let said = format!(" {said}unauthorized: this needs credentials: longtail-check");
+        assert!(line.ends_with(&said) && !line.contains("200"), "{line}");
+    }
+    let hint = done.out.lines().last().unwrap_or_default();
+    assert!(hint.starts_with('!') && hint.contains("LONGTAIL_TOKEN") && hint.contains("--channel"), "{}", done.out);
+    assert_eq!(done.out.matches("LONGTAIL_TOKEN").count(), 1, "{}", done.out);
+    let done = run(&["check", &url, &format!("LONGTAIL_TOKEN={KEY}")], "").await;
+    assert!(done.code == 0 && !done.out.contains('!'), "{}", done.out);
+}
+
+#[tokio::test]
+async fn tls_that_is_not_there_or_not_trusted() {
+    let World { node, .. } = World::start(Log::Memory, &[]).await;
+    let check = async |node: &Node| {
+        let done = run(&["check", &format!("https://localhost:{}", node.http.port())], "").await;
+        assert_eq!((done.code, done.err.lines().count()), (69, 1), "{done:?}");
+        done.err
+    };
+    let said = check(&node).await;
+    assert!(said.ends_with(": no TLS there: use http://\n"), "{said}");
+    let own = Certificate::make("of-its-own", &[]);
+    let node = Node::start(&own.flags()).await;
+    let said = check(&node).await;
+    assert!(said.contains("certificate") && said.contains("SSL_CERT_FILE names a PEM file"), "{said}");
+}
+
+/// Wide terminals and narrow ones: what is laid out by hand is not broken anew.
+#[tokio::test]
+async fn help_fits_into_80_columns() {
+    for command in [&["--help"][..], &["check", "--help"], &["publish", "--help"], &["tail", "--help"]] {
+        let done = run(command, "").await;
+        let (about, _) = done.out.split_once("Usage:").expect("a usage");
+        let laid_out = about.lines().skip_while(|line| !line.is_empty());
+        for line in laid_out {
+            assert!(line.chars().count() <= 80, "{command:?}: {line}");
+        }
     }
 }
