@@ -7,7 +7,7 @@ use support::command::run;
 use support::guarded::{KEY, guarded};
 use support::redis::free_port;
 use support::server::run_to_end;
-use support::{Certificate, Log, Node, RedisServer, World};
+use support::{Certificate, Log, Node, RedisServer, Request, World};
 
 const NOWHERE: [&str; 4] = ["--listen", "127.0.0.1:0", "--tcp-listen", "off"];
 
@@ -172,6 +172,12 @@ async fn who_needs_credentials_is_told_where_they_go() {
     assert_eq!(done.out.matches("LONGTAIL_TOKEN").count(), 1, "{}", done.out);
     let done = run(&["check", &url, &format!("LONGTAIL_TOKEN={KEY}")], "").await;
     assert!(done.code == 0 && !done.out.contains('!'), "{}", done.out);
+
+    let status = node.get("/status").await;
+    assert!(status.status == 401 && status.text().contains("open it at --admin-listen"), "{}", status.text());
+    let foreign = Request::get("/poll?channel=news").header("Origin", "https://evil.example").send(node.http).await;
+    assert_eq!((foreign.status, foreign.error_code().as_str()), (403, "forbidden_origin"));
+    assert!(foreign.text().contains("name it with --allow-origin"), "{}", foreign.text());
 }
 
 #[tokio::test]
