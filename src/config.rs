@@ -1,9 +1,11 @@
 //! Flags and environment into a [`Config`]. Nothing here does I/O.
 
 mod access;
+mod arguments;
 mod values;
 
 pub use access::{AccessFlags, Secret};
+pub use arguments::{Origins, Unparsed, unknown_variables};
 pub use values::{AccessLogTo, AddressOrOff};
 
 use crate::cli;
@@ -19,13 +21,14 @@ use values::{access_log, address, address_or_off, redis_prefix, size, size_or_no
 
 /// A real-time push server that reaches every client: one log, ten transports, one cursor.
 ///
-/// Start it and open the address it prints: the page shows every transport at work (`longtail demo`: with bad
-/// weather, and the bytes on the wire). Publish with
+/// Start it and open the address it prints: the page shows every transport at
+/// work (`longtail demo`: with bad weather, and the bytes on the wire).
+/// Publish with
 ///
 ///   curl -d '{"title":"milk"}' 'http://127.0.0.1:8080/publish?channel=demo'
 ///
-/// Every flag is also an environment variable (--max-connections is LONGTAIL_MAX_CONNECTIONS); a
-/// repeatable one takes a list with spaces between.
+/// Every flag is also an environment variable (--max-connections is
+/// LONGTAIL_MAX_CONNECTIONS); a repeatable one takes a list with spaces between.
 #[derive(Parser, Clone, Debug)]
 #[command(name = "longtail", version, verbatim_doc_comment, max_term_width = 110, allow_negative_numbers = true)]
 // Each command has flags of its own: one in front of it would be taken and have no effect.

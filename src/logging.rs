@@ -1,21 +1,77 @@
 //! Log lines, on standard error.
 
-use crate::config::{Config, LogFormat};
+use crate::config::{BadConfig, Config, LogFormat};
 use std::io::{IsTerminal, stderr};
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::ParseError;
+use tracing_subscriber::filter::{LevelFilter, ParseError};
+
+/// Whose modules log: ours, and of what we use those that do it by `tracing`.
+const WHO_LOGS: [&str; 3] = ["longtail", "h2", "hyper_util"];
 
 /// Begins to log as the flags say; once a process.
 ///
 /// # Errors
 ///
 /// `--log` is no filter.
-pub fn init(config: &Config) -> Result<(), ParseError> {
-    let filter = EnvFilter::builder().parse(&config.log)?;
+pub fn init(config: &Config) -> Result<(), BadConfig> {
+    let filter = filter(&config.log)?;
     let logging = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr);
     match config.log_format {
         LogFormat::Text => logging.with_ansi(stderr().is_terminal()).with_target(false).init(),
         LogFormat::Json => logging.json().flatten_event(true).init(),
     }
     Ok(())
+}
+
+fn filter(text: &str) -> Result<EnvFilter, BadConfig> {
+    let bad = |what: &str| {
+        BadConfig::new(format!(
+            "--log {what}: use error, warn, info, debug or trace, also by module as info,longtail::hub=debug"
+        ))
+    };
+    let directives: Vec<&str> = text.split(',').map(str::trim).collect();
+    // The filter takes a word that is no level for a module, and nothing is said by anybody else.
+    if let Some(word) = directives.iter().find(|directive| !is_sound(directive)) {
+        return Err(bad(word));
+    }
+    // Spaces it would not take.
+    EnvFilter::builder().parse(directives.join(",")).map_err(|_: ParseError| bad(text))
+}
+
+fn is_sound(directive: &str) -> bool {
+    let module = directive.split(['=', '[']).next().unwrap_or_default();
+    let is_level = module == directive && directive.parse::<LevelFilter>().is_ok();
+    is_level || module.is_empty() || WHO_LOGS.contains(&module.split("::").next().unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_level_or_a_module_that_logs() {
+        for good in [
+            "info",
+            "DEBUG",
+            "off",
+            "",
+            "info,longtail::hub=debug",
+            "warn, hyper_util=trace",
+            "longtail",
+            "longtail[span]=info",
+            "[span]=info",
+        ] {
+            assert!(filter(good).is_ok(), "{good}");
+        }
+        for (bad, named) in [
+            ("debgu", "--log debgu:"),
+            ("info,longtial::hub=debug", "--log longtial::hub=debug:"),
+            ("longtail=debgu", "--log longtail=debgu:"),
+            ("debug=longtail", "--log debug=longtail:"),
+            ("info;warn", "--log info;warn:"),
+        ] {
+            let error = filter(bad).err().map(|error| error.to_string()).unwrap_or_default();
+            assert!(error.starts_with(named) && error.contains("use error"), "{bad}: {error}");
+        }
+    }
 }

@@ -1,7 +1,6 @@
 //! The `longtail` binary: arguments, logging, run, exit codes.
 
-use clap::Parser;
-use longtail::config::{Cli, Command};
+use longtail::config::{Cli, Command, Origins, Unparsed, unknown_variables};
 use longtail::{Config, Server, StartError, cli, logging, service};
 use std::future::Future;
 use std::process::ExitCode;
@@ -19,17 +18,15 @@ const USAGE: u8 = 64;
 const SYSTEM: u8 = 71;
 
 fn main() -> ExitCode {
-    let Cli { command, config } = match Cli::try_parse() {
-        Ok(cli) => cli,
-        // --help and --version come this way, too, and are no errors.
-        Err(error) if !error.use_stderr() => {
-            let _ = error.print();
+    let (Cli { command, config }, origins) = match Cli::of(std::env::args_os()) {
+        Ok(parsed) => parsed,
+        Err(Unparsed::Asked(help)) => {
+            let _ = help.print();
             return ExitCode::SUCCESS;
         }
-        Err(error) => {
-            let text = error.to_string();
-            let reason = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
-            return failed(USAGE, format_args!("{reason}; see --help"));
+        Err(Unparsed::Wrong(line)) => {
+            eprintln!("{line}");
+            return ExitCode::from(USAGE);
         }
     };
     // Before there are threads.
@@ -43,9 +40,9 @@ fn main() -> ExitCode {
     };
     let code = runtime.block_on(async {
         match command {
-            None => serve(&config, Server::bind_on(&config, sockets)).await,
-            Some(Command::Demo(demo)) => serve(&demo.config, Server::bind_demo(&demo, sockets)).await,
-            Some(Command::Client(command)) => cli::run(command).await,
+            None => serve(&config, &origins, Server::bind_on(&config, sockets)).await,
+            Some(Command::Demo(demo)) => serve(&demo.config, &origins, Server::bind_demo(&demo, sockets)).await,
+            Some(Command::Client(command)) => cli::run(command, |text| origins.tell(text)).await,
         }
     });
     // What still blocks shall not hold the process up.
@@ -53,9 +50,16 @@ fn main() -> ExitCode {
     code
 }
 
-async fn serve(config: &Config, binding: impl Future<Output = Result<Server, StartError>>) -> ExitCode {
+async fn serve(
+    config: &Config,
+    origins: &Origins,
+    binding: impl Future<Output = Result<Server, StartError>>,
+) -> ExitCode {
     if let Err(error) = logging::init(config) {
-        return failed(USAGE, format_args!("--log: {error}"));
+        return failed(USAGE, format_args!("{}", origins.tell(&error.to_string())));
+    }
+    for line in unknown_variables(std::env::vars_os().map(|(name, _)| name)) {
+        warn!("{line}");
     }
     match rlimit::increase_nofile_limit(u64::MAX) {
         // A reader is a descriptor: takes as many as the system lets us have.
@@ -64,7 +68,7 @@ async fn serve(config: &Config, binding: impl Future<Output = Result<Server, Sta
     }
     let server = match binding.await {
         Ok(server) => server,
-        Err(error) => return failed(error.exit_code(), format_args!("{error}")),
+        Err(error) => return failed(error.exit_code(), format_args!("{}", origins.tell(&error.to_string()))),
     };
     if let Some(address) = server.demo_address() {
         println!("Open {address} in a browser.");

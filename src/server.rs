@@ -19,6 +19,7 @@ use crate::weather::{Port, Speaks, Weather};
 use prometheus_client::registry::Registry;
 use redis::{ClientTlsConfig, TlsCertificates};
 use std::future::Future;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -51,8 +52,8 @@ pub enum StartError {
     /// An address cannot be listened on.
     #[error(transparent)]
     Listen(#[from] std::io::Error),
-    /// The log cannot be reached, and nobody said to wait for it.
-    #[error("the log cannot be reached: {0}; see to Redis, or set --wait-for-log to wait for it")]
+    /// The log cannot be reached, and nobody said to wait for it. The text says the mend, in one line.
+    #[error("{0}")]
     LogUnreachable(String),
 }
 
@@ -125,15 +126,16 @@ impl Server {
         };
         let http: Vec<_> = match sockets.http {
             none if none.is_empty() => {
-                config.listen.iter().map(|address| serve::bind(*address)).collect::<Result<_, _>>()?
+                config.listen.iter().map(|address| listen_on("--listen", *address, false)).collect::<Result<_, _>>()?
             }
             handed => handed.into_iter().map(TcpListener::from_std).collect::<Result<_, _>>()?,
         };
         let tcp = match sockets.tcp {
-            None => config.tcp_listen.0.map(serve::bind).transpose()?,
+            None => config.tcp_listen.0.map(|address| listen_on("--tcp-listen", address, true)).transpose()?,
             Some(socket) => Some(TcpListener::from_std(socket)?),
         };
-        let admin = config.access.admin_listen.map(serve::bind).transpose()?;
+        let admin =
+            config.access.admin_listen.map(|address| listen_on("--admin-listen", address, false)).transpose()?;
         if handed > 0 {
             info!(handed, "listening on sockets that the service manager has bound");
         }
@@ -343,6 +345,23 @@ impl Server {
     }
 }
 
+/// Binds an address that a flag names; `off`: whether there need be none.
+fn listen_on(flag: &str, address: SocketAddr, off: bool) -> std::io::Result<TcpListener> {
+    serve::bind(address).map_err(|error| {
+        let off = if off { ", or `off`" } else { "" };
+        let mend = match error.kind() {
+            ErrorKind::AddrInUse => format!("it is in use already; choose another{off}"),
+            ErrorKind::AddrNotAvailable => format!("this machine has no such address; choose another{off}"),
+            ErrorKind::PermissionDenied => format!(
+                "this user may not listen on a port below 1024; choose another{off}, or let systemd bind it \
+                 (docs/operations.md)"
+            ),
+            _ => format!("it cannot be listened on: {error}"),
+        };
+        std::io::Error::new(error.kind(), format!("{flag} {address}: {mend}"))
+    })
+}
+
 /// A port for each transport of browsers and for raw TCP, and two for the reader that changes its transport:
 /// each is an origin of its own, since a browser opens six connections to one. `first`: port 0 is any.
 fn weather_ports(first: SocketAddr, http: SocketAddr, tcp: Option<SocketAddr>) -> Result<Vec<Port>, std::io::Error> {
@@ -363,7 +382,7 @@ fn weather_ports(first: SocketAddr, http: SocketAddr, tcp: Option<SocketAddr>) -
             })?;
             address.set_port(port);
         }
-        Ok(Port { lane, speaks, listener: serve::bind(address)?, upstream })
+        Ok(Port { lane, speaks, listener: listen_on("--weather-listen", address, false)?, upstream })
     };
     (0u16..).zip(lanes.chain(raw)).map(bind).collect()
 }
@@ -399,7 +418,10 @@ fn open_access_log(to: &AccessLogTo) -> Result<Option<AccessLog>, BadConfig> {
         AccessLogTo::Stdout => Destination::Stdout,
         AccessLogTo::File(path) => Destination::File(path.clone()),
     };
-    AccessLog::open(&destination).map(Some).map_err(|error| bad_flag("--access-log", &error))
+    AccessLog::open(&destination).map(Some).map_err(|error| match &destination {
+        Destination::File(path) => bad_flag("--access-log", &format!("{}: {error}", path.display())),
+        Destination::Stdout => bad_flag("--access-log", &error),
+    })
 }
 
 /// Tells the service manager how we are.
@@ -439,7 +461,10 @@ async fn open_redis(config: &Config, url: &str) -> Result<Arc<RedisLog>, StartEr
         Err(error) if config.wait_for_log => {
             warn!(%error, "the log in Redis at {described} cannot be reached yet; waiting")
         }
-        Err(error) => return Err(StartError::LogUnreachable(error.to_string())),
+        Err(error) => {
+            let way_out = error.way_out();
+            return Err(StartError::LogUnreachable(format!("the log in Redis at {described}: {error}{way_out}")));
+        }
     }
     Ok(log)
 }

@@ -147,7 +147,7 @@ async fn failures_have_their_exit_codes() {
         (vec!["publish", "a", "1", "--url", "http://127.0.0.1:1"], 69, "cannot reach http://127.0.0.1:1"),
         (vec!["tail", "a", "--url", "http://127.0.0.1:1"], 69, "refused"),
         (vec!["check", "http://127.0.0.1:1"], 69, "cannot reach"),
-        (vec!["--open", "check"], 64, "cannot be used with"),
+        (vec!["--open", "check"], 64, "a flag of the server"),
         (vec!["publish", "a", "1", "--token-file", "/nowhere"], 64, "--token-file /nowhere"),
         (vec!["publish", "a", "1", "--token", "s3cr3t\u{7f}", "--url", &url], 64, "characters that no token has"),
     ] {

@@ -202,7 +202,7 @@ async fn bad_configuration() {
         (&["--log-format", "xml"], "log-format"),
         (&["--allow-origin", "https://app.example/path"], "allow-origin"),
         (&["--nonsense"], "nonsense"),
-        (&["LONGTAIL_MAX_CHANNELS=x"], "max-channels"),
+        (&["LONGTAIL_MAX_CHANNELS=x"], "LONGTAIL_MAX_CHANNELS=x"),
     ];
     let loopback = ["--listen", "127.0.0.1:0", "--tcp-listen", "127.0.0.1:0"];
     for (args, named) in cases {

@@ -118,6 +118,54 @@ async fn what_is_no_message_is_refused_in_a_word() {
     eventually("all of them on the node", async || (read(&node, "good").await.len() == 6).then_some(())).await;
 }
 
+/// A log of a wrong prefix is one that nobody reads: nothing is lost in it in silence.
+#[tokio::test]
+async fn a_log_that_no_node_has_had_is_refused() {
+    let redis = RedisServer::start().await;
+    let node = start_on(&redis, &[]).await;
+    loaded(&redis).await;
+    let wrong = ["FCALL", "longtail_publish", "1", "wrong:log", "todo", "1"];
+    let error = redis.try_command(&wrong).await.expect_err("refused").to_string();
+    assert!(error.contains("--redis-prefix"), "{error}");
+    assert_eq!(redis.number(&["EXISTS", "wrong:log"]).await, 0);
+    // A log that was cleared is the node's still, with and without one that runs.
+    redis.command(&["DEL", "longtail:log"]).await;
+    call(&redis, &["todo", "1"]).await.expect("published");
+    drop(node);
+    redis.command(&["DEL", "longtail:log"]).await;
+    call(&redis, &["todo", "2"]).await.expect("published");
+    // Cleared with all there is, and nobody there: who could tell?
+    let gone = eventually("the node to be gone", async || {
+        redis.command(&["FLUSHALL"]).await;
+        call(&redis, &["todo", "3"]).await.err()
+    })
+    .await;
+    assert!(gone.to_string().contains("a node has to start first"), "{gone}");
+    // Another prefix is good from its first node on.
+    drop(start_on(&redis, &["--redis-prefix", "wrong"]).await);
+    redis.command(&wrong).await;
+}
+
+/// A publisher with the privileges that docs/redis.md names may not ask who listens, and is believed.
+#[tokio::test]
+async fn a_publisher_of_few_privileges() {
+    let redis = RedisServer::start().await;
+    let _node = start_on(&redis, &[]).await;
+    loaded(&redis).await;
+    let line = "ACL SETUSER pub on >sesame resetkeys -@all +fcall +exists +get +set +hget +time +xadd +xinfo|stream \
+                +xinfo|groups +xgroup|create ~longtail:log ~{longtail:log}:*";
+    redis.command(&line.split_whitespace().collect::<Vec<_>>()).await;
+    let client = redis::Client::open(redis.url().replace("redis://", "redis://pub:sesame@")).expect("a URL");
+    let mut connection = client.get_multiplexed_async_connection().await.expect("a connection");
+    let mut publish = redis::cmd("FCALL");
+    publish.arg("longtail_publish").arg(1).arg("longtail:log").arg("todo").arg("1");
+    publish.query_async::<String>(&mut connection).await.expect("published");
+    redis.command(&["FLUSHALL"]).await;
+    publish.query_async::<String>(&mut connection).await.expect("published");
+    publish.arg("key").arg("k");
+    publish.query_async::<String>(&mut connection).await.expect("published");
+}
+
 /// A newer library stays, and somebody else's of the same name.
 #[tokio::test]
 async fn another_library_is_left_alone() {

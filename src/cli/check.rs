@@ -25,9 +25,10 @@ const PARKED: Duration = Duration::from_millis(200);
 
 /// Tries every transport of a running server, from here.
 ///
-/// For each one it subscribes, publishes a message and waits until it comes. What fails is told with
-/// what the way there seems to do: hold answers back, drop `Upgrade`, cut connections. Exit code 0:
-/// all work; 1: some do not; 69: there is no server.
+/// For each one it subscribes, publishes a message and waits until it comes. What
+/// fails is told with what the way there seems to do: hold answers back, drop
+/// `Upgrade`, cut connections. Exit code 0: all work; 1: some do not; 69: there is
+/// no server.
 #[derive(Args, Clone, Debug)]
 #[command(verbatim_doc_comment)]
 pub struct Check {
@@ -73,7 +74,7 @@ impl Check {
             info["transports"].as_array().into_iter().flatten().filter_map(|entry| entry["name"].as_str()).collect();
         let checks = names.iter().map(|name| self.one(&client, &info, name));
         let outcomes = join_all(checks).await;
-        let (mut works, mut tried) = (0, 0);
+        let (mut works, mut tried, mut wants_credentials) = (0, 0, false);
         for (name, outcome) in names.iter().zip(outcomes) {
             let Some(outcome) = outcome else {
                 println!("- {name:<13} switched off there");
@@ -85,10 +86,18 @@ impl Check {
                     works += 1;
                     println!("✓ {name:<13} {text}");
                 }
-                Err(failure) => println!("✗ {name:<13} {failure}"),
+                Err(failure) => {
+                    wants_credentials |= is_about_access(&failure);
+                    println!("✗ {name:<13} {failure}");
+                }
             }
         }
         println!("{works} of {tried} transports work");
+        if wants_credentials {
+            let token =
+                if client.token.is_none() { "set LONGTAIL_TOKEN or --token-file" } else { "give another token" };
+            println!("! who reads and publishes {} wants leave: {token}, or try another --channel", self.channel);
+        }
         Ok(ExitCode::from(u8::from(works < tried || tried == 0)))
     }
 
@@ -231,7 +240,7 @@ impl Visit<'_> {
                 let json = text.trim_start_matches("/**/cb(").trim_end().trim_end_matches(");");
                 let batch: Value = serde_json::from_str(json).unwrap_or_default();
                 let Some(next) = batch["cursor"].as_str() else {
-                    return Err(Failure::Refused { status: 200, text: error_text(json) });
+                    return Err(Failure::Denied(error_text(json)));
                 };
                 next.clone_into(&mut cursor);
             }
@@ -413,7 +422,27 @@ fn no_upgrade(answer: &tungstenite::http::Response<Option<Vec<u8>>>) -> Failure 
 fn refused(text: &str) -> Failure {
     let error: Value = serde_json::from_str(text).unwrap_or_default();
     let word = |name: &str| printable(error[name].as_str().unwrap_or("?"));
-    Failure::Refused { status: 200, text: format!("{}: {}", word("code"), word("message")) }
+    Failure::Denied(format!("{}: {}", word("code"), word("message")))
+}
+
+/// A refusal that a frame or a stream can hear, wherever it stands in what came. `None`: there is none, or not all
+/// of it yet.
+fn refusal(text: &str) -> Option<Failure> {
+    let object = |mark| {
+        let begin = &text[text.find(mark)?..];
+        serde_json::Deserializer::from_str(begin).into_iter::<Value>().next()?.ok()
+    };
+    if let Some(error) = object("{\"error\":{\"code\"") {
+        return Some(Failure::Denied(error_text(&error.to_string())));
+    }
+    let bye = object("{\"type\":\"bye\"")?;
+    Some(Failure::Denied(format!("bye: {}", printable(bye["reason"].as_str().unwrap_or("?")))))
+}
+
+/// Whether it failed since the server does not let us.
+fn is_about_access(failure: &Failure) -> bool {
+    let (Failure::Refused { text, .. } | Failure::Denied(text)) = failure else { return false };
+    text.starts_with("unauthorized:") || text.starts_with("forbidden:")
 }
 
 /// A stream's body, looked through for texts.
@@ -430,9 +459,8 @@ impl Pieces {
                 self.text.drain(..at + wanted.len());
                 return Ok(());
             }
-            // A refusal that a frame or a stream can hear.
-            if self.text.contains("\"error\":{\"code\"") || self.text.contains("\"type\":\"bye\"") {
-                return Err(Failure::Refused { status: 200, text: printable(self.text.trim()) });
+            if let Some(refusal) = refusal(&self.text) {
+                return Err(refusal);
             }
             match self.answer.piece().await? {
                 Some(piece) => self.text.push_str(&String::from_utf8_lossy(&piece)),

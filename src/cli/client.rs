@@ -13,6 +13,7 @@ use hyper_util::client::legacy::{self, Client as Http};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::{ClientConfig, RootCertStore};
 use serde_json::Value;
+use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -91,7 +92,11 @@ impl Client {
     ///
     /// An address or a token that is none.
     pub fn new(url: &str, credential: &Credential) -> Result<Client, Failure> {
-        let rule = || Failure::Usage("use an address as http://127.0.0.1:8080 or https://push.example.com".into());
+        let rule = || {
+            // It may hold a password, and is not repeated.
+            let from = if std::env::var("LONGTAIL_URL").is_ok_and(|set| set == url) { "LONGTAIL_URL: " } else { "" };
+            Failure::Usage(format!("{from}use an address as http://127.0.0.1:8080 or https://push.example.com"))
+        };
         let uri: Uri = url.parse().map_err(|_| rule())?;
         let is_sound = matches!(uri.scheme_str(), Some("http" | "https"))
             && uri.query().is_none()
@@ -161,6 +166,19 @@ impl Client {
         }
     }
 
+    /// A failure with what would help, where the server wants to know who we are.
+    pub fn explain(&self, failure: Failure) -> Failure {
+        let Failure::Refused { status: 401, text } = failure else { return failure };
+        let mend = match self.token {
+            None => "; set LONGTAIL_TOKEN or --token-file",
+            Some(_) if text.contains("this needs credentials") => {
+                "; the token or key that was given is none that this server knows"
+            }
+            Some(_) => "",
+        };
+        Failure::Refused { status: 401, text: format!("{text}{mend}") }
+    }
+
     /// Says that the server was not reached.
     pub fn unreachable(&self, reason: &str) -> Failure {
         Failure::Unreachable { url: self.base.clone(), reason: reason.to_owned() }
@@ -170,10 +188,50 @@ impl Client {
 /// The innermost cause, which says most: "connection refused" and not "client error".
 fn reason(error: &legacy::Error) -> String {
     let mut cause: &dyn std::error::Error = error;
-    while let Some(next) = cause.source() {
-        cause = next;
+    loop {
+        if let Some(mend) = tls_error(cause).and_then(tls_reason) {
+            return mend;
+        }
+        match cause.source() {
+            Some(next) => cause = next,
+            None => return cause.to_string(),
+        }
     }
-    cause.to_string()
+}
+
+/// What TLS says inside an I/O error, whose own source is that one's source already.
+fn tls_error<'a>(cause: &'a (dyn std::error::Error + 'static)) -> Option<&'a rustls::Error> {
+    let inner = cause.downcast_ref::<io::Error>()?.get_ref()?;
+    inner.downcast_ref().or_else(|| tls_error(inner))
+}
+
+fn tls_reason(error: &rustls::Error) -> Option<String> {
+    use rustls::{CertificateError as Why, Error, InvalidMessage};
+    let text = error.to_string();
+    match error {
+        Error::InvalidMessage(InvalidMessage::InvalidContentType) => Some("no TLS there: use http://".into()),
+        // SSL_CERT_FILE does not help here: no authority's certificate is taken for a server's.
+        Error::InvalidCertificate(_) if text.contains("CaUsedAsEndEntity") => Some(
+            "its certificate is an authority's (CA:TRUE): make one for the server (CA:FALSE), and name its PEM file in \
+             SSL_CERT_FILE"
+                .into(),
+        ),
+        Error::InvalidCertificate(
+            Why::Expired
+            | Why::ExpiredContext { .. }
+            | Why::NotValidYet
+            | Why::NotValidYetContext { .. }
+            | Why::NotValidForName
+            | Why::NotValidForNameContext { .. }
+            | Why::Revoked,
+        ) => None,
+        // Nobody knows who signed it, or somebody else of the same name.
+        Error::InvalidCertificate(_) => {
+            let what = text.split(" {").next().unwrap_or_default();
+            Some(format!("{what}; where it is your own, SSL_CERT_FILE names a PEM file with it or with its authority"))
+        }
+        _ => None,
+    }
 }
 
 /// An answer whose body is read as it comes.

@@ -44,6 +44,9 @@ pub enum Failure {
         /// Code and text of the server's error, or what else was said.
         text: String,
     },
+    /// The server said no where there is no status: in a stream, or to a command.
+    #[error("{0}")]
+    Denied(String),
     /// Something came that is none of ours.
     #[error("{0}")]
     Unsound(String),
@@ -63,8 +66,8 @@ impl Failure {
     }
 }
 
-/// Carries a command out.
-pub async fn run(command: Command) -> ExitCode {
+/// Carries a command out. `tell` makes of an error's text what is printed.
+pub async fn run(command: Command, tell: impl Fn(&str) -> String) -> ExitCode {
     let (name, done) = match command {
         Command::Check(check) => ("check", check.run().await),
         Command::Publish(publish) => ("publish", publish.run().await),
@@ -75,7 +78,7 @@ pub async fn run(command: Command) -> ExitCode {
         // Whoever read what we print has gone: `longtail tail a | head`.
         Err(Failure::Io(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("longtail {name}: {failure}");
+            eprintln!("longtail {name}: {}", tell(&failure.to_string()));
             ExitCode::from(failure.exit_code())
         }
     }

@@ -16,8 +16,8 @@ const INPUT: u64 = 64 << 20;
 
 /// Publishes a message, and prints its id.
 ///
-/// It is tried again while the server cannot say what became of it; whatever happens it is one
-/// message.
+/// It is tried again while the server cannot say what became of it; whatever
+/// happens it is one message.
 #[derive(Args, Clone, Debug)]
 #[command(verbatim_doc_comment)]
 pub struct Publish {
@@ -99,7 +99,7 @@ impl Publish {
                 _ => false,
             };
             if !may_pass || tries == TRIES {
-                return Err(failure);
+                return Err(client.explain(failure));
             }
             tokio::time::sleep(Duration::from_millis(250) * 2_u32.pow(tries)).await;
         };

@@ -26,8 +26,9 @@ const LINE: usize = 64 << 20;
 
 /// Prints the messages of channels as they come.
 ///
-/// It comes back by itself, from where it was, when the connection or the server goes, and says
-/// where something may have been missed. Ctrl-C ends it and prints the cursor to go on from.
+/// It comes back by itself, from where it was, when the connection or the server
+/// goes, and says where something may have been missed. Ctrl-C ends it and prints
+/// the cursor to go on from.
 #[derive(Args, Clone, Debug)]
 #[command(verbatim_doc_comment)]
 pub struct Tail {
@@ -148,7 +149,7 @@ impl Tail {
                 Err(Failure::Refused { status, text }) if matches!(status, 429 | 502..=504) => {
                     (Duration::ZERO, format!("{status} {text}"))
                 }
-                Err(failure) => return Err(failure),
+                Err(failure) => return Err(client.explain(failure)),
             };
             failures = if began.elapsed() > Duration::from_secs(10) { 0 } else { failures + 1 };
             let pause = pause.max(Duration::from_millis(100) * 2_u32.pow(failures.min(6)));

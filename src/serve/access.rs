@@ -104,7 +104,10 @@ impl Access {
         }
         let origin: String = origin.chars().take(200).collect();
         tracing::warn!(?origin, "refused a page of a foreign origin; --allow-origin lets it in");
-        Err(Refusal::new(Code::ForbiddenOrigin, "pages of this origin may not use this server"))
+        Err(Refusal::new(
+            Code::ForbiddenOrigin,
+            "pages of this origin may not use this server: name it with --allow-origin",
+        ))
     }
 
     fn allows(&self, origin: &str, host: Option<Authority<'_>>) -> bool {

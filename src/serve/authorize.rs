@@ -151,7 +151,7 @@ impl Authorizer {
                 (Code::Forbidden, "this server tells that to nobody here; --admin-listen or --publish-key would")
             }
             Authorizer::Guarded(guard) if !guard.is_keeper(asker) => {
-                (Code::Unauthorized, "this wants a server key, as Authorization: Bearer")
+                (Code::Unauthorized, "this wants a server key, as Authorization: Bearer; or open it at --admin-listen")
             }
             _ => return Ok(()),
         };

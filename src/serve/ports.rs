@@ -14,21 +14,18 @@ const BACKLOG: i32 = 4096;
 ///
 /// # Errors
 ///
-/// The system's, with the address.
+/// The system's.
 pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let bind = || {
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-        socket.set_reuse_address(true)?;
-        if address.is_ipv6() {
-            // Else [::]:80 would take 0.0.0.0:80, too, which may be listened on besides.
-            socket.set_only_v6(true)?;
-        }
-        socket.set_nonblocking(true)?;
-        socket.bind(&address.into())?;
-        socket.listen(BACKLOG)?;
-        TcpListener::from_std(socket.into())
-    };
-    bind().map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")))
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        // Else [::]:80 would take 0.0.0.0:80, too, which may be listened on besides.
+        socket.set_only_v6(true)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
 }
 
 /// Sets what every connection has.

@@ -4,7 +4,7 @@ use super::ScriptError;
 use super::endpoint::Endpoint;
 use super::facts::Facts;
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, Cmd, ErrorKind, ServerErrorKind, Value};
+use redis::{AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ErrorKind, ServerErrorKind, Value};
 use std::sync::LazyLock;
 use std::time::Duration;
 
@@ -72,7 +72,13 @@ impl Connection {
         // The handshake is within the time-out, too: a stopped Redis accepts connections.
         let opening = client.get_multiplexed_async_connection_with_config(&config);
         let opened = tokio::time::timeout(CONNECT_TIMEOUT, opening).await;
-        let inner = opened.unwrap_or_else(|_| Err(ScriptError::timed_out())).map_err(ScriptError::Unconnected)?;
+        let opened = opened.unwrap_or_else(|_| Err(ScriptError::timed_out()));
+        let is_tls = matches!(client.get_connection_info().addr(), ConnectionAddr::TcpTls { .. });
+        let inner = opened.map_err(|error| match error.is_timeout() && is_tls {
+            // A server without TLS waits for the end of a command, and we for its half of the handshake.
+            true => ScriptError::Unconnected(ScriptError::timed_out_in_tls()),
+            false => ScriptError::Unconnected(error),
+        })?;
         let mut connection = Connection { inner, client, facts: Facts::default() };
         // All sections in one word, as Redis before 7.0 has it, too: it is to be told that it is too old.
         let info = tokio::time::timeout(ANSWER_TIMEOUT, connection.send(&redis::cmd("INFO"))).await;

@@ -59,6 +59,29 @@ impl ScriptError {
         std::io::Error::from(std::io::ErrorKind::TimedOut).into()
     }
 
+    pub(super) fn timed_out_in_tls() -> RedisError {
+        std::io::Error::new(std::io::ErrorKind::TimedOut, "timed out (does this port speak TLS?)").into()
+    }
+
+    /// What to do where it keeps a node from starting, behind the error's own text: waiting where that may help.
+    pub fn way_out(&self) -> &'static str {
+        const WAIT: &str = "; see to it, or set --wait-for-log to wait for it";
+        match self {
+            ScriptError::Unconnected(error) | ScriptError::NotNow(error) | ScriptError::Refused(error) => {
+                match (self, mend(error)) {
+                    (_, Some(Mend { passes: false, .. })) => "",
+                    (_, Some(_)) | (ScriptError::NotNow(_), None) => WAIT,
+                    (ScriptError::Unconnected(_), None) => {
+                        "; start it, mend --redis, or set --wait-for-log to wait for it"
+                    }
+                    _ => "; see to it",
+                }
+            }
+            ScriptError::NoPrimary(_) | ScriptError::Unanswered(_) | ScriptError::Unreplicated { .. } => WAIT,
+            ScriptError::Unfit(_) | ScriptError::Unexpected => "",
+        }
+    }
+
     /// Whether it may have been done, or may be done yet.
     pub(super) fn is_unsettled(&self) -> bool {
         matches!(self, ScriptError::Unanswered(_) | ScriptError::Unexpected | ScriptError::Unreplicated { .. })
@@ -68,28 +91,78 @@ impl ScriptError {
 /// Redis's word, with the mend where we know it.
 fn explain(error: &RedisError) -> String {
     let text = error.to_string();
+    match mend(error) {
+        Some(mend) => format!("{}; {}", text.trim_end_matches('.'), mend.text),
+        None => text,
+    }
+}
+
+struct Mend {
+    text: &'static str,
+    /// Whether somebody else's doing may mend it while we wait.
+    passes: bool,
+}
+
+fn mend(error: &RedisError) -> Option<Mend> {
+    let text = error.to_string();
     // A script that ran into an error says so in many words, and the code is inside.
     let is = |code: &str| error.code() == Some(code) || text.contains(code);
-    let mend = if is("WRONGPASS") || error.kind() == ErrorKind::AuthenticationFailed {
-        "the user or the password in --redis is wrong"
-    } else if is("NOAUTH") {
-        "it wants a password: put it into the URL of --redis"
+    let lasts = |text| Some(Mend { text, passes: false });
+    let passes = |text| Some(Mend { text, passes: true });
+    if is("WRONGPASS") || error.kind() == ErrorKind::AuthenticationFailed {
+        lasts("the user or the password in --redis is wrong: redis://:PASSWORD@HOST/ or redis://USER:PASSWORD@HOST/")
+    } else if is("NOAUTH") || text.contains("Authentication required") {
+        lasts("it wants a password: --redis redis://:PASSWORD@HOST/")
+    } else if text.contains("refused to switch database") {
+        lasts("mend the number of the database in --redis, behind the host: redis://HOST/0")
     } else if is("NOPERM") || text.contains("executing the script can't") || text.contains("ACL failure in script") {
-        "the user of --redis may not do that: docs/redis.md has the ACL line"
+        lasts("the user of --redis may not do that: docs/redis.md has the ACL line")
     } else if is("WRONGTYPE") {
-        "the key of the log holds something else: DEL it, or set another --redis-prefix"
+        lasts("the key of the log holds something else: DEL it, or set another --redis-prefix")
     } else if is("OOM") {
-        "its memory is full: raise maxmemory, or lower --retain-bytes"
+        passes("its memory is full: raise maxmemory, or lower --retain-bytes")
     } else if is("MISCONF") {
-        "it cannot write its disk"
+        passes("it cannot write its disk")
     } else if is("READONLY") {
-        "it is a replica: name the primary in --redis"
+        passes("it is a replica: name the primary in --redis")
     } else if is("NOREPLICAS") {
-        "too few of its replicas are up (min-replicas-to-write)"
+        passes("too few of its replicas are up (min-replicas-to-write)")
     } else if text.contains("certificate") || text.contains("Certificate") {
-        "its certificate is not to be trusted: --redis-tls-ca names the authority, the URL the host"
+        lasts("its certificate is not to be trusted: --redis-tls-ca names the authority, the URL the host")
     } else {
-        return text;
-    };
-    format!("{text}; {mend}")
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use redis::ServerErrorKind::ResponseError;
+    use std::io;
+
+    #[test]
+    fn waiting_is_offered_where_it_may_help() {
+        let refused = || RedisError::from(io::Error::from(io::ErrorKind::ConnectionRefused));
+        let no_database = (ResponseError.into(), "Redis server refused to switch database", "DB index is out of range");
+        let no_database = || RedisError::from((no_database.0, no_database.1, no_database.2.to_owned()));
+        let wrong = || RedisError::from((ErrorKind::AuthenticationFailed, "Password authentication failed"));
+        for (error, says) in [
+            (ScriptError::Unconnected(refused()), "start it, mend --redis"),
+            (ScriptError::NoPrimary("h:1 is a replica".into()), "see to it"),
+            (ScriptError::Unanswered(ScriptError::timed_out()), "see to it"),
+        ] {
+            let way_out = error.way_out();
+            assert!(way_out.contains(says) && way_out.contains("--wait-for-log"), "{error}{way_out}");
+        }
+        for error in [
+            ScriptError::Unconnected(wrong()),
+            ScriptError::Unconnected(no_database()),
+            ScriptError::Unfit("Redis 6.2 is too old".into()),
+            ScriptError::Refused(RedisError::from((ResponseError.into(), "what is that"))),
+        ] {
+            assert!(!error.way_out().contains("--wait-for-log"), "{error}{}", error.way_out());
+        }
+        assert!(ScriptError::Unconnected(wrong()).to_string().contains("redis://:PASSWORD@HOST/"));
+        assert!(ScriptError::Unconnected(no_database()).to_string().contains("the number of the database"));
+    }
 }

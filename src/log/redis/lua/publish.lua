@@ -19,6 +19,14 @@ end
 if channel == '' or #channel > 200 or string.find(channel, '[^A-Za-z0-9_%-%.:/=@~]') then
   return refuse('a channel is 1 to 200 of A-Z a-z 0-9 _ - . : / = @ ~')
 end
+-- A log that no node has, under a wrong prefix, is one that nobody reads. A node leaves its stream and its
+-- settings; where both are gone (FLUSHALL) one that runs still listens. Who may not ask is believed.
+if redis.call('EXISTS', LOG, '{' .. LOG .. '}:settings') == 0 then
+  local listening = redis.pcall('PUBSUB', 'NUMSUB', '{' .. LOG .. '}:volatile')
+  if not listening.err and tonumber(listening[2]) == 0 then
+    return refuse('no node has had this log: it is P:log with the P of --redis-prefix, and a node has to start first')
+  end
+end
 if not is_utf8(data) then return refuse('the payload is not UTF-8') end
 local limit = tonumber(redis.call('HGET', '{' .. LOG .. '}:settings', 'max-message-bytes') or 65536)
 if #data > limit then return refuse('the payload is longer than --max-message-bytes (' .. limit .. ')') end
