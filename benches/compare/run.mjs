@@ -57,9 +57,11 @@ const ROWS = {
             { as: `${channels}`, title: `${many(channels)} channels × 1 reader, 32 in flight`, load: ['-n', `${channels}`, '-c', `${channels}`, ...BUSY] })),
         { as: '50000', title: '50,000 channels × 1 reader (10,000 who read five each), 32 in flight',
             load: ['-n', '10000', '-c', '50000', '--per-conn', '5', ...BUSY], floor: ['-n', '10000', '-c', '10000', ...BUSY] },
-    ].map((row) => ({ ...row, transports: ['sse'], peers: ['bare', 'longtail'] })),
+    ].map((row) => ({ ...row, transports: ['sse'], peers: ['bare', 'longtail'], pairs: 3 })),
     d: { title: '19,000 idle connections', load: ['-n', '19000', '--rate', '1', '--hold', '20'], transports: ['sse', 'ws', 'long-poll'], peers: ['bare', 'longtail'], pairs: 1 },
 };
+/** The default of `--heartbeat-seconds`. */
+const HEARTBEAT_SECONDS = 15;
 const isOurs = (name) => name.startsWith('longtail');
 
 /** The floor has three framings; each of ours is measured against the one next to it. */
@@ -128,16 +130,18 @@ for (const [key, row] of options.rows.split(',').flatMap((key) => [ROWS[key]].fl
 }
 
 const number = (value, digits = 2) => (value === null || value === undefined ? '' : value.toFixed(digits));
+/** What as many sends would cost the floor, ms a second: a poll has no heartbeats. */
+const heartbeats = ({ transport, bare }) => (transport === 'long-poll' ? '' : number(19_000 / HEARTBEAT_SECONDS * bare / 1000, 1));
 const table = [
     '| | work | | server | CPU µs a delivery | bare, same run | ratio | p99, ms | bare\'s p99 | lost |',
     '|---|---|---|---|---|---|---|---|---|---|',
     ...results.filter(({ row }) => row !== 'd').map((r) =>
         `| ${r.row} | ${r.title} | ${r.transport} | ${r.name} | ${number(r.us)} | ${number(r.bare)} | ${number(r.ratio)} | ${number(r.p99, 1)} | ${number(r.bareP99, 1)} | ${r.lost} of ${r.expected} |`),
     '',
-    '| | work | | server | resident bytes a connection | CPU ms a second, idle |',
-    '|---|---|---|---|---|---|',
+    '| | work | | server | resident bytes a connection | CPU ms a second, idle | the heartbeats as sends of the floor\'s |',
+    '|---|---|---|---|---|---|---|',
     ...results.filter(({ row }) => row === 'd').map((r) =>
-        `| ${r.row} | ${r.title} | ${r.transport} | ${r.name} | ${number(r.bytes, 0)} | ${number(r.idle, 1)} |`),
+        `| ${r.row} | ${r.title} | ${r.transport} | ${r.name} | ${number(r.bytes, 0)} | ${number(r.idle, 1)} | ${heartbeats(r)} |`),
 ].join('\n');
 const where = `${os.cpus()[0].model.trim()}, ${os.cpus().length} CPUs, Linux ${os.release()}; ` +
     `${options.pairs} pairs of ${options.seconds} s, other servers in ${Math.min(options.pairs, options.peers)}; the server on CPU 0, rtload on CPU 1; load average ${os.loadavg()[0].toFixed(1)}`;
