@@ -31,7 +31,6 @@ use smallvec::{SmallVec, smallvec};
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -45,8 +44,9 @@ const STRIDE: usize = 64;
 /// Writes before others may run: some milliseconds.
 const TURN: usize = 512;
 
-/// How long a fan-out may take before nobody waits for the end of it. It needs no timer: it is the fan-out that looks.
-const PATIENCE: Duration = Duration::from_millis(1);
+/// Writes of a fan-out behind which nobody waits for the end of it. Counted and not timed: a timer for each publish would have
+/// tokio wake itself each time.
+const PATIENCE: usize = 2 * TURN;
 
 /// Readers of a channel that are worth another thread's while.
 const SHARE: usize = 2048;
@@ -384,7 +384,7 @@ pub(super) async fn fan_out(hub: &Arc<Hub>, mut fresh: Fresh, head: Option<Curso
     let Some(head) = head else { return };
     let channels = fresh.by_channel();
     let of = (channels.len() > 1).then(|| channels.iter().map(|(slot, _)| *slot).collect::<Arc<[usize]>>());
-    let mut turn = Turn::new(Instant::now());
+    let mut turn = Turn::default();
     for (slot, messages) in channels {
         let Some((news, readers)) = news(hub, slot, messages, head, of.clone()) else { continue };
         let threads = if readers > SHARE { tokio::runtime::Handle::current().metrics().num_workers() } else { 1 };
@@ -394,8 +394,7 @@ pub(super) async fn fan_out(hub: &Arc<Hub>, mut fresh: Fresh, head: Option<Curso
             let mut parts = JoinSet::new();
             for begin in (0..readers).step_by(share) {
                 let (hub, news, places) = (hub.clone(), news.clone(), begin..(begin + share).min(readers));
-                let mut turn = Turn::new(turn.begun);
-                parts.spawn(async move { part(&hub, &news, places, &mut turn).await });
+                parts.spawn(async move { part(&hub, &news, places, &mut Turn::default()).await });
             }
             // The next news wait: a queue of unfinished fan-outs would have no bound.
             while parts.join_next().await.is_some() {}
@@ -420,20 +419,14 @@ fn news(hub: &Hub, slot: usize, messages: Messages, head: Cursor, of: Option<Arc
 }
 
 /// A stretch of writes, which goes on from one channel to the next.
+#[derive(Default)]
 struct Turn {
-    begun: Instant,
-    /// Whether it has begun so long ago that those who waited for its end do no more.
-    is_long: bool,
+    /// In all.
+    done: usize,
     /// Since others could run.
     writes: usize,
     /// Those who are written to, for a moment.
     readers: Vec<Arc<Waiter>>,
-}
-
-impl Turn {
-    fn new(begun: Instant) -> Turn {
-        Turn { begun, is_long: false, writes: 0, readers: Vec::new() }
-    }
 }
 
 /// Hands news to a part of a channel's readers.
@@ -449,8 +442,8 @@ async fn part(hub: &Hub, news: &News, mut places: Range<usize>, turn: &mut Turn)
         for reader in &*readers {
             reader.offer(news, &mut shared, now);
         }
-        if !turn.is_long && now - turn.begun > PATIENCE {
-            turn.is_long = true;
+        turn.done += readers.len();
+        if turn.done >= PATIENCE {
             hub.wait_no_more();
         }
         turn.writes += readers.len();

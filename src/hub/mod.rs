@@ -155,8 +155,8 @@ impl Hub {
         is_behind(cursor, *self.head.borrow())
     }
 
-    /// Waits until readers were handed all that this node has read by now, or left to their tasks, and not much longer than
-    /// a millisecond where there are many. Not where several messages of one channel wait to go out in the same writes: the
+    /// Waits until readers were handed all that this node has read by now, or left to their tasks; where they
+    /// are many, until a thousand or two were. Not where several messages of one channel wait to go out in the same writes: the
     /// more they are, the fewer the writes. Cancel safe.
     pub async fn handed_out(&self) {
         let Some(head) = self.head() else { return };
