@@ -209,23 +209,8 @@ impl Desk {
         self.is_called = true;
     }
 
+    /// Writes news, where nothing stands against it. What is for the task closes the desk before it is unlocked.
     pub(super) fn offer(
-        &mut self,
-        outlet: Option<&dyn Outlet>,
-        news: &News,
-        shared: &mut Shared,
-        now: Instant,
-        reads_more: impl FnOnce() -> bool,
-    ) -> Outcome {
-        let outcome = self.try_offer(outlet, news, shared, now, reads_more);
-        if outcome == Outcome::ForTheTask {
-            self.close();
-            shared.tally.for_tasks += 1;
-        }
-        outcome
-    }
-
-    fn try_offer(
         &mut self,
         outlet: Option<&dyn Outlet>,
         news: &News,
@@ -314,6 +299,11 @@ pub(super) struct Shared {
 }
 
 impl Shared {
+    /// Counts news that are a task's.
+    pub(super) fn left_to_a_task(&mut self) {
+        self.tally.for_tasks += 1;
+    }
+
     fn encoded(&mut self, outlet: &dyn Outlet, news: &News) -> (Encoded, usize) {
         let kind = outlet.kind();
         let known = self.kinds.iter().find(|made| made.form == kind.form && *made.before == *kind.before);

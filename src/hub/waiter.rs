@@ -83,8 +83,12 @@ impl Waiter {
 
     /// Writes news for the reader, where nothing stands against it; else wakes its task.
     pub(super) fn offer(&self, news: &News, shared: &mut Shared, now: Instant) {
-        let outcome = self.desk.lock().offer(self.outlet(), news, shared, now, || self.reads_more_of(news));
+        let mut desk = self.desk.lock();
+        let outcome = desk.offer(self.outlet(), news, shared, now, || self.reads_more_of(news));
         if outcome == Outcome::ForTheTask {
+            desk.close();
+            drop(desk);
+            shared.left_to_a_task();
             self.waker.wake();
         }
     }
