@@ -3,7 +3,7 @@
 //! Tokio's take 112 bytes each in a piece of their own. These take 40 in tables that they share, and one of tokio's for all. What
 //! they cannot do nobody needs here: one that is put off fires once at its old time, and none is on time to the millisecond. They
 //! are late by up to a 128th of what is waited, so that those whose times are near each other fire together: a node full of
-//! silent streams wakes up eight times a second for its heartbeats, and not once for each.
+//! silent streams wakes up sixteen times a second for its heartbeats, and not once for each.
 
 use parking_lot::Mutex;
 use slab::Slab;
