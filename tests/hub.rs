@@ -222,6 +222,67 @@ async fn who_waits_until_it_is_handed_out_finds_it_written() {
     assert_eq!(handed_out().await, 3);
 }
 
+/// So many readers of a channel, parked.
+async fn parked(hub: &Arc<Hub>, name: &str, readers: usize, outlet: impl Fn() -> Box<dyn Outlet>) -> Vec<Subscription> {
+    let mut all = Vec::new();
+    for _ in 0..readers {
+        let mut reader = subscribe(hub, &[name], Start::Latest);
+        reader.set_outlet(outlet());
+        reader.unpark();
+        assert_eq!(step(&mut reader, LIMIT).await.0, Step::Idle);
+        reader.park(Room::Bytes(usize::MAX));
+        all.push(reader);
+    }
+    all
+}
+
+/// How many were written to when nobody was to wait any more.
+async fn written_when_handed_out(readers: usize, pause: Duration) -> usize {
+    let hub = hub(KEEP).await;
+    hub.handed_out().await;
+    let written = Arc::new(AtomicUsize::new(0));
+    let _readers = parked(&hub, "a", readers, || Box::new(Slow(Counter(written.clone()), pause))).await;
+    hub.log().append(vec![draft("a", "1")]).await.expect("appended");
+    hub.advance();
+    hub.handed_out().await;
+    let by_then = written.load(Ordering::Relaxed);
+    while written.load(Ordering::Relaxed) < readers {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    by_then
+}
+
+/// A socket that takes its time.
+struct Slow(Counter, Duration);
+
+impl Outlet for Slow {
+    fn kind(&self) -> Kind<'_> {
+        self.0.kind()
+    }
+
+    fn encode(&self, messages: &[Arc<Message>], upto: Cursor) -> Encoded {
+        self.0.encode(messages, upto)
+    }
+
+    fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+        std::thread::sleep(self.1);
+        self.0.write(bytes)
+    }
+}
+
+#[tokio::test]
+async fn nobody_waits_for_all_of_very_many() {
+    let written = written_when_handed_out(3_000, Duration::ZERO).await;
+    assert!((1_000..2_000).contains(&written), "{written}");
+}
+
+/// Each of four writes to some six hundred, which together are enough.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_several_threads_write_counts_together() {
+    let written = written_when_handed_out(2_500, Duration::from_micros(50)).await;
+    assert!((1_000..2_400).contains(&written), "{written}");
+}
+
 /// News of several channels have one order, which the reader's task keeps; those of one channel of his are written though there
 /// are others at the same time.
 #[tokio::test]

@@ -31,6 +31,7 @@ use smallvec::{SmallVec, smallvec};
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -99,6 +100,9 @@ pub struct Encoded {
 #[derive(Default)]
 pub(super) struct Desk {
     pub(super) client: Option<ClientId>,
+    /// What it reads, as slots of the hub's memory, where that is several channels, whose messages have one order. Most
+    /// read one, which need not be known: boxed, it takes a word of them.
+    several: Option<Box<SmallVec<[usize; 4]>>>,
     parked: Option<Parked>,
     /// Whether the task was woken, or news were left to it, since it took the desk back last. Then the hub
     /// writes nothing: what comes later may not overtake it.
@@ -109,8 +113,6 @@ pub(super) struct Desk {
 struct Parked {
     /// Everything up to here was written.
     at: Cursor,
-    /// Whether it reads several channels, whose messages have one order: then what they are is to be looked at.
-    is_many: bool,
     room: Room,
     written: Written,
 }
@@ -186,10 +188,15 @@ pub(super) enum Outcome {
 
 impl Desk {
     /// Leaves the reader's state here, unless there is something for its task already.
-    pub(super) fn park(&mut self, at: Cursor, is_many: bool, room: Room) {
+    pub(super) fn park(&mut self, at: Cursor, room: Room) {
         if !self.is_called {
-            self.parked = Some(Parked { at, is_many, room, written: Written::default() });
+            self.parked = Some(Parked { at, room, written: Written::default() });
         }
+    }
+
+    /// What the reader reads, as slots of the hub's memory: to be told before it parks.
+    pub(super) fn set_slots(&mut self, slots: impl ExactSizeIterator<Item = usize>) {
+        self.several = (slots.len() > 1).then(|| Box::new(slots.collect()));
     }
 
     /// Whether this was a poll, and is answered.
@@ -216,7 +223,6 @@ impl Desk {
         news: &News,
         shared: &mut Shared,
         now: Instant,
-        reads_more: impl FnOnce() -> bool,
     ) -> Outcome {
         let (Some(outlet), Some(parked)) = (outlet, &mut self.parked) else { return Outcome::ForTheTask };
         if self.is_called || parked.at.epoch != news.head.epoch {
@@ -226,7 +232,7 @@ impl Desk {
             return Outcome::Passed;
         }
         let is_next = news.before <= parked.at.id && parked.at.id < news.first;
-        let is_ordered = news.of.is_none() || !parked.is_many || !reads_more();
+        let is_ordered = self.several.as_ref().is_none_or(|slots| !news.are_of_several(slots));
         let is_wanted = |client: &ClientId| !news.messages.iter().any(|message| message.excludes(client));
         if !is_next || !is_ordered || !(news.is_for_all || self.client.as_ref().is_none_or(is_wanted)) {
             return Outcome::ForTheTask;
@@ -273,11 +279,20 @@ pub(super) struct News {
     of: Option<Arc<[usize]>>,
     /// Whether nobody is left out of any of them.
     is_for_all: bool,
+    /// How many places the channel's readers take, and the first that nobody has been handed them in.
+    places: usize,
+    next: AtomicUsize,
 }
 
 impl News {
+    /// The next readers' places, for whoever asks: places may be empty, and threads are not equally fast.
+    fn next_places(&self) -> Option<Range<usize>> {
+        let start = self.next.fetch_add(STRIDE, Ordering::Relaxed);
+        (start < self.places).then(|| start..(start + STRIDE).min(self.places))
+    }
+
     /// Whether they and other news of the same turn are of these channels.
-    pub(super) fn are_of_several(&self, slots: &[usize]) -> bool {
+    fn are_of_several(&self, slots: &[usize]) -> bool {
         let have_news = |slot: &&usize| self.of.as_ref().is_some_and(|of| of.binary_search(slot).is_ok());
         slots.iter().filter(have_news).nth(1).is_some()
     }
@@ -374,28 +389,28 @@ pub(super) async fn fan_out(hub: &Arc<Hub>, mut fresh: Fresh, head: Option<Curso
     let Some(head) = head else { return };
     let channels = fresh.by_channel();
     let of = (channels.len() > 1).then(|| channels.iter().map(|(slot, _)| *slot).collect::<Arc<[usize]>>());
+    hub.fanned.store(0, Ordering::Relaxed);
     let mut turn = Turn::default();
     for (slot, messages) in channels {
-        let Some((news, readers)) = news(hub, slot, messages, head, of.clone()) else { continue };
-        let threads = if readers > SHARE { tokio::runtime::Handle::current().metrics().num_workers() } else { 1 };
+        let Some(news) = news(hub, slot, messages, head, of.clone()) else { continue };
+        let threads = if news.places > SHARE { tokio::runtime::Handle::current().metrics().num_workers() } else { 1 };
         if threads > 1 {
             let news = Arc::new(news);
-            let share = readers.div_ceil(threads);
             let mut parts = JoinSet::new();
-            for begin in (0..readers).step_by(share) {
-                let (hub, news, places) = (hub.clone(), news.clone(), begin..(begin + share).min(readers));
-                parts.spawn(async move { part(&hub, &news, places, &mut Turn::default()).await });
+            for _ in 0..threads {
+                let (hub, news) = (hub.clone(), news.clone());
+                parts.spawn(async move { hand_out(&hub, &news, &mut Turn::default()).await });
             }
             // The next news wait: a queue of unfinished fan-outs would have no bound.
             while parts.join_next().await.is_some() {}
         } else {
-            part(hub, &news, 0..readers, &mut turn).await;
+            hand_out(hub, &news, &mut turn).await;
         }
     }
 }
 
-/// What a fan-out has to know of a channel, and how many places its readers take. None if there are no readers.
-fn news(hub: &Hub, slot: usize, messages: Messages, head: Cursor, of: Option<Arc<[usize]>>) -> Option<(News, usize)> {
+/// What a fan-out has to know of a channel. None if there are no readers.
+fn news(hub: &Hub, slot: usize, messages: Messages, head: Cursor, of: Option<Arc<[usize]>>) -> Option<News> {
     let (first, last) = (id_of(messages.first()?), id_of(messages.last()?));
     let is_for_all = messages.iter().all(|message| message.is_for_all());
     let memory = hub.memory.read();
@@ -405,43 +420,47 @@ fn news(hub: &Hub, slot: usize, messages: Messages, head: Cursor, of: Option<Arc
     drop(memory);
     // A place that nobody can stand at sends all to their tasks.
     let before = before.unwrap_or(last);
-    Some((News { slot, messages, before, first, last, head, of, is_for_all }, places))
+    Some(News { slot, messages, before, first, last, head, of, is_for_all, places, next: AtomicUsize::new(0) })
 }
 
 /// A stretch of writes, which goes on from one channel to the next.
 #[derive(Default)]
 struct Turn {
-    /// In all.
-    done: usize,
     /// Since others could run.
     writes: usize,
     /// Those who are written to, for a moment.
     readers: Vec<Arc<Waiter>>,
 }
 
-/// Hands news to a part of a channel's readers.
-async fn part(hub: &Hub, news: &News, mut places: Range<usize>, turn: &mut Turn) {
-    let readers = &mut turn.readers;
-    let mut shared = Shared::default();
-    let mut now = Instant::now();
-    while !places.is_empty() {
-        let end = places.end.min(places.start + STRIDE);
-        hub.memory.read().readers(news.slot, news.messages[0].channel(), places.start..end, readers);
-        places.start = end;
-        now = Instant::now();
-        for reader in &*readers {
-            reader.offer(news, &mut shared, now);
-        }
-        turn.done += readers.len();
-        if turn.done >= PATIENCE {
-            hub.wait_no_more();
-        }
-        turn.writes += readers.len();
-        readers.clear();
-        if turn.writes >= TURN {
-            turn.writes = 0;
+impl Turn {
+    /// Lets others run behind a stretch of writes.
+    async fn wrote(&mut self, hub: &Hub, readers: usize) {
+        self.writes += readers;
+        if self.writes >= TURN {
+            // On all threads.
+            let fanned = hub.fanned.fetch_add(self.writes, Ordering::Relaxed) + self.writes;
+            self.writes = 0;
+            if fanned >= PATIENCE {
+                hub.wait_no_more();
+            }
             tokio::task::yield_now().await;
         }
+    }
+}
+
+/// Hands news to those of a channel's readers that nobody else does.
+async fn hand_out(hub: &Hub, news: &News, turn: &mut Turn) {
+    let mut shared = Shared::default();
+    let mut now = Instant::now();
+    while let Some(places) = news.next_places() {
+        hub.memory.read().readers(news.slot, news.messages[0].channel(), places, &mut turn.readers);
+        now = Instant::now();
+        for reader in &turn.readers {
+            reader.offer(news, &mut shared, now);
+        }
+        let written = turn.readers.len();
+        turn.readers.clear();
+        turn.wrote(hub, written).await;
     }
     hub.traffic.add(&shared.tally);
     if let Some(meter) = hub.meter.get() {

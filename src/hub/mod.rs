@@ -25,7 +25,7 @@ use memory::Memory;
 use parking_lot::{Mutex, RwLock};
 use presence::Presence;
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tail::Tail;
@@ -41,6 +41,8 @@ pub struct Hub {
     head: watch::Sender<Option<Cursor>>,
     /// How far readers were handed what it has brought, or how far it goes that nobody is to wait for any more.
     handed_out: watch::Sender<Option<Cursor>>,
+    /// Readers that the fan-out under way has come past, in whole turns of it.
+    fanned: AtomicUsize,
     /// Whether the log answers.
     reachable: watch::Sender<bool>,
     presence: Mutex<Presence>,
@@ -88,6 +90,7 @@ impl Hub {
             log,
             head: watch::channel(None).0,
             handed_out: watch::channel(None).0,
+            fanned: AtomicUsize::new(0),
             reachable: watch::channel(false).0,
             presence: Mutex::new(Presence::new(away)),
             tail: Mutex::new(None),
@@ -306,9 +309,13 @@ impl Hub {
     }
 }
 
-/// Tells a place to those who wait for it.
+/// Tells a place to those who wait for it. Within an epoch it goes forward only: a fan-out that ends may be behind what it
+/// has told while it lasted.
 fn tell(place: &watch::Sender<Option<Cursor>>, cursor: Cursor) {
     place.send_if_modified(|known| {
+        if is_behind(cursor, known.filter(|known| known.epoch == cursor.epoch)) {
+            return false;
+        }
         *known = Some(cursor);
         // To tell nobody costs as much as to tell somebody. Who comes later looks before he waits.
         place.receiver_count() > 0
@@ -323,4 +330,22 @@ fn is_behind(cursor: Cursor, head: Option<Cursor>) -> bool {
 /// The id of a message of the log.
 fn id_of(message: &Message) -> Id {
     message.cursor().map_or(Id::ZERO, |cursor| cursor.id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_goes_forward_only_but_into_another_epoch() {
+        let (epoch, place) = (crate::cursor::Epoch::random(), watch::channel(None).0);
+        let told = |n, epoch| {
+            tell(&place, Cursor { id: Id { ms: n, seq: 0 }, epoch });
+            place.borrow().map(|cursor| cursor.id.to_string())
+        };
+        assert_eq!(told(2, epoch).as_deref(), Some("2-0"));
+        assert_eq!(told(1, epoch).as_deref(), Some("2-0"));
+        assert_eq!(told(3, epoch).as_deref(), Some("3-0"));
+        assert_eq!(told(1, crate::cursor::Epoch::random()).as_deref(), Some("1-0"));
+    }
 }

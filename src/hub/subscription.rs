@@ -103,8 +103,9 @@ impl Subscription {
             beyond: None,
         };
         for channel in channels {
-            subscription.add(channel);
+            subscription.take_seat(channel);
         }
+        subscription.tell_slots();
         subscription.start(start, last);
         subscription
     }
@@ -153,7 +154,7 @@ impl Subscription {
         if self.beyond.is_some() || self.seats.is_empty() || self.waiter.outlet().is_none() {
             return;
         }
-        self.waiter.desk().park(self.at, self.seats.len() > 1, room);
+        self.waiter.desk().park(self.at, room);
     }
 
     /// Takes the desk back: the hub writes no more. Says what it has written. To be called before a step, whether or
@@ -181,12 +182,19 @@ impl Subscription {
 
     /// Reads a channel, too, from the present position on.
     pub fn add(&mut self, channel: &Channel) {
-        if !self.reads(channel) {
-            self.seats.push(self.hub.seat(channel, &self.waiter));
-            self.has_begun = true;
+        if self.take_seat(channel) {
             self.tell_slots();
             self.ask_no_longer();
         }
+    }
+
+    fn take_seat(&mut self, channel: &Channel) -> bool {
+        let is_new = !self.reads(channel);
+        if is_new {
+            self.seats.push(self.hub.seat(channel, &self.waiter));
+            self.has_begun = true;
+        }
+        is_new
     }
 
     /// Reads a channel no longer.
@@ -205,7 +213,7 @@ impl Subscription {
             self.hub.unseat(&self.seats);
             self.ask_no_longer();
             // Who is not there has no volatile messages, and gets none when they are old.
-            self.waiter.take_volatile();
+            drop(self.waiter.take_volatile());
         }
     }
 
@@ -226,7 +234,7 @@ impl Subscription {
     }
 
     fn tell_slots(&self) {
-        self.waiter.set_slots(self.seats.iter().map(Seat::slot));
+        self.waiter.desk().set_slots(self.seats.iter().map(Seat::slot));
     }
 
     fn set_at(&mut self, at: Cursor) {
@@ -282,7 +290,7 @@ impl Subscription {
 
     fn take_volatile(&self, out: &mut Vec<Arc<Message>>) {
         let wanted = |message: &Arc<Message>| self.client.as_ref().is_none_or(|client| !message.excludes(client));
-        out.extend(self.waiter.take_volatile().into_iter().filter(wanted));
+        out.extend(self.waiter.take_volatile().filter(wanted));
     }
 
     fn is_ahead_of(&self, epoch: Option<Epoch>) -> bool {

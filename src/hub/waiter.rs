@@ -5,6 +5,7 @@ use super::direct::{Desk, News, Outcome, Outlet, Shared};
 use crate::message::Message;
 use atomic_waker::AtomicWaker;
 use parking_lot::{Mutex, MutexGuard};
+use smallvec::SmallVec;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::Waker;
@@ -20,19 +21,17 @@ pub(super) struct Waiter {
     pub(super) transport: Option<&'static str>,
     waker: AtomicWaker,
     has_volatile: AtomicBool,
-    /// What most readers have none of.
-    extra: Mutex<Option<Box<Extra>>>,
+    /// Boxed: most readers have none.
+    volatile: Mutex<Option<Box<Volatile>>>,
     /// Beside the desk and not on it, where it would take the lock to look at it.
     outlet: OnceLock<Box<dyn Outlet>>,
     desk: Mutex<Desk>,
 }
 
-#[derive(Default)]
-struct Extra {
-    volatile: Vec<Arc<Message>>,
-    /// The channels of one who reads several.
-    slots: Vec<usize>,
-}
+type Volatile = SmallVec<[Arc<Message>; 4]>;
+
+// One for each connection: with its two counts it fills a piece of 224 bytes, and the allocator's next are of 256.
+const _: () = assert!(size_of::<Waiter>() <= 208);
 
 impl Waiter {
     pub(super) fn new(transport: Option<&'static str>) -> Arc<Waiter> {
@@ -40,7 +39,7 @@ impl Waiter {
             transport,
             waker: AtomicWaker::new(),
             has_volatile: AtomicBool::new(false),
-            extra: Mutex::new(None),
+            volatile: Mutex::new(None),
             outlet: OnceLock::new(),
             desk: Mutex::default(),
         })
@@ -84,7 +83,7 @@ impl Waiter {
     /// Writes news for the reader, where nothing stands against it; else wakes its task.
     pub(super) fn offer(&self, news: &News, shared: &mut Shared, now: Instant) {
         let mut desk = self.desk.lock();
-        let outcome = desk.offer(self.outlet(), news, shared, now, || self.reads_more_of(news));
+        let outcome = desk.offer(self.outlet(), news, shared, now);
         if outcome == Outcome::ForTheTask {
             desk.close();
             drop(desk);
@@ -93,47 +92,26 @@ impl Waiter {
         }
     }
 
-    /// What it reads, as slots of the hub's memory: to be told before it parks. One channel alone need not be known.
-    pub(super) fn set_slots(&self, slots: impl ExactSizeIterator<Item = usize>) {
-        let mut extra = self.extra.lock();
-        if slots.len() > 1 {
-            let known = &mut extra.get_or_insert_default().slots;
-            known.clear();
-            known.extend(slots);
-        } else if let Some(extra) = &mut *extra {
-            extra.slots.clear();
-        }
-    }
-
-    /// Whether one who reads several channels reads more of those that have news than this one.
-    fn reads_more_of(&self, news: &News) -> bool {
-        self.extra.lock().as_ref().is_none_or(|extra| news.are_of_several(&extra.slots))
-    }
-
     /// Whether it counts as a reader: a poll that was answered does not wait.
     pub(super) fn is_waiting(&self) -> bool {
         !self.desk.lock().is_answered()
     }
 
     pub(super) fn push_volatile(&self, message: &Arc<Message>) {
-        let mut extra = self.extra.lock();
-        let waiting = &mut extra.get_or_insert_default().volatile;
+        let mut volatile = self.volatile.lock();
+        let waiting = volatile.get_or_insert_default();
         if waiting.len() < VOLATILE_WAITING {
             waiting.push(message.clone());
             self.has_volatile.store(true, Ordering::Release);
         }
-        drop(extra);
+        drop(volatile);
         self.wake();
     }
 
-    pub(super) fn take_volatile(&self) -> Vec<Arc<Message>> {
+    pub(super) fn take_volatile(&self) -> impl Iterator<Item = Arc<Message>> + use<> {
         // A flag, so that the common delivery takes no second lock.
-        if !self.has_volatile.swap(false, Ordering::AcqRel) {
-            return Vec::new();
-        }
-        let mut extra = self.extra.lock();
-        let volatile = extra.as_mut().map_or(Vec::new(), |extra| std::mem::take(&mut extra.volatile));
-        extra.take_if(|extra| extra.slots.is_empty());
-        volatile
+        let is_there = self.has_volatile.swap(false, Ordering::AcqRel);
+        let volatile = if is_there { self.volatile.lock().take() } else { None };
+        volatile.into_iter().flat_map(|volatile| *volatile)
     }
 }
