@@ -2,9 +2,15 @@
 
 mod support;
 
+use longtail::cursor::{Cursor, Epoch, Id};
+use longtail::log::redis::{Endpoint, RedisConfig, RedisLog};
+use longtail::log::{AppendError, MessageLog, Retention};
+use longtail::message::{Draft, Event, Payload};
+use std::time::{Duration, Instant};
 use support::server::run_to_end;
 use support::world::start_on;
 use support::{Node, RedisServer, eventually};
+use tokio::task::JoinSet;
 
 async fn says(node: &Node, words: &[&str]) {
     eventually(&format!("a line with {words:?} in\n{}", node.log()), async || {
@@ -123,4 +129,36 @@ async fn urls_that_name_no_redis() {
         assert_eq!((code, said.lines().count()), (64, 1), "{url}: {said}");
         assert!(said.contains("--redis") && !said.contains("secret"), "{said}");
     }
+}
+
+/// What is volatile waits as long as any publish, and not for all who wait before it.
+#[tokio::test]
+async fn a_stall_with_many_in_the_line() {
+    let redis = RedisServer::start().await;
+    let retention = Retention { age: Duration::from_secs(600), messages: 1000, bytes: 1 << 20 };
+    let timeout = Duration::from_secs(1);
+    let config = RedisConfig { prefix: "longtail".into(), retention, timeout, wait_replicas: 0, max_payload: 1000 };
+    let log = RedisLog::new(Endpoint::parse(&redis.url(), None).expect("a URL"), config);
+    let page = log.read(Cursor { id: Id::ZERO, epoch: Epoch::random() }, 1).await.expect("read");
+    redis.freeze();
+    let mut readers = JoinSet::new();
+    for _ in 0..10 {
+        let (log, cursor) = (log.clone(), Cursor { id: page.upto, epoch: page.extent.epoch });
+        readers.spawn(async move { log.read(cursor, 1).await.is_ok() });
+    }
+    // They stand in the line.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let draft = Draft {
+        channel: "c".parse().expect("a channel"),
+        event: Event::default(),
+        payload: Payload::from_any("1"),
+        exclude: None,
+        key: None,
+        volatile: true,
+    };
+    let begun = Instant::now();
+    let refused = log.append(vec![draft]).await.expect_err("nobody answers");
+    assert!(matches!(&refused, AppendError::Unavailable(_)), "{refused}");
+    assert!(begun.elapsed() < timeout * 2, "{:?}", begun.elapsed());
+    redis.thaw();
 }

@@ -32,8 +32,8 @@ pub trait MessageLog: Send + Sync {
     ///
     /// # Cancel safety
     ///
-    /// Drafts are queued at the first poll, in the order of first polls. Dropping the future later
-    /// leaves open whether they are appended.
+    /// Drafts are queued, or stand in the line for it, at the first poll, in the order of first polls: also where the polling task
+    /// has used up tokio's budget. Dropping the future later leaves open whether they are appended.
     fn append(&self, drafts: Vec<Draft>) -> BoxFuture<'_, Result<Vec<Option<Cursor>>, AppendError>>;
 
     /// Reads at most `limit` entries after a position. Cancel safe.

@@ -350,11 +350,9 @@ impl Duplex {
             drop(loan);
             (reference, outcome.map(|cursors| cursors.into_iter().next().flatten()))
         });
-        // Without tokio's budget: a task that has used it up would be told to wait before the draft
-        // is queued, and a later command would overtake it.
-        let first = poll_fn(|cx| Poll::Ready(publishing.as_mut().poll(cx)));
-        let polled = tokio::task::unconstrained(first).await;
-        self.publishing.get_or_insert_default().push_back(match polled {
+        // It queues the draft: a later command shall not overtake it.
+        let first = poll_fn(|cx| Poll::Ready(publishing.as_mut().poll(cx))).await;
+        self.publishing.get_or_insert_default().push_back(match first {
             Poll::Ready(done) => Box::pin(std::future::ready(done)),
             Poll::Pending => publishing,
         });

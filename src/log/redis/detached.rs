@@ -3,29 +3,31 @@
 use std::future::{Future, pending, poll_fn};
 use std::panic::resume_unwind;
 use std::task::Poll;
+use tokio::task::JoinSet;
 
-/// Does it, from the first poll on whether or not somebody polls this. For what holds something that others wait for, a
-/// connection or a place in a line: whoever has asked for it may be busy with a client that takes nothing, and so would
-/// all the others be.
+/// Does it, from the first poll on whether or not somebody polls this, for as long as somebody keeps it. For what holds
+/// something that others wait for, a connection or a place in a line: whoever has asked for it may be busy with a client
+/// that takes nothing, and so would all the others be.
 ///
 /// Its first step is the caller's, so that what is begun in an order stands in that order.
 ///
 /// # Cancel safety
 ///
-/// It goes on to its end where it has begun.
+/// It ends with this: what nobody wants any more would stand in the line, and be in nobody's account.
 pub(super) async fn detached<T: Send + 'static>(doing: impl Future<Output = T> + Send + 'static) -> T {
     let mut doing = Box::pin(doing);
     let first = poll_fn(|cx| Poll::Ready(doing.as_mut().poll(cx)));
     // However busy the caller's task was: what is refused for that would have to be asked for again, by nobody.
     let done = match tokio::task::unconstrained(first).await {
         Poll::Ready(done) => return done,
-        Poll::Pending => tokio::spawn(doing).await,
+        // A set, which ends what is in it when it is dropped.
+        Poll::Pending => JoinSet::from_iter([doing]).join_next().await,
     };
     match done {
-        Ok(done) => done,
-        Err(error) if error.is_panic() => resume_unwind(error.into_panic()),
+        Some(Ok(done)) => done,
+        Some(Err(error)) if error.is_panic() => resume_unwind(error.into_panic()),
         // The runtime ends, and whoever waits with it.
-        Err(_) => pending().await,
+        _ => pending().await,
     }
 }
 
@@ -73,17 +75,22 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_that_is_dropped_goes_on() {
-        let (told, hearing) = oneshot::channel();
-        let (go, going) = oneshot::channel::<()>();
+    async fn one_that_is_dropped_gives_its_place_back() {
+        let lock = Arc::new(Mutex::new(()));
+        let (told, hearing) = oneshot::channel::<()>();
         {
+            let held = lock.clone();
             let mut doing = pin!(detached(async move {
-                let _ = going.await;
-                let _ = told.send(());
+                let _held = held.lock_owned().await;
+                pending::<()>().await;
+                drop(told);
             }));
             assert!(begin(doing.as_mut()).await.is_pending());
+            // Its task has begun, too.
+            tokio::task::yield_now().await;
+            assert!(lock.try_lock().is_err());
         }
-        go.send(()).expect("it waits");
-        hearing.await.expect("it has gone on");
+        hearing.await.expect_err("it has ended");
+        assert!(lock.try_lock().is_ok());
     }
 }

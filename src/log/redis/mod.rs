@@ -244,7 +244,15 @@ impl RedisLog {
         entries.into_iter().filter_map(parse).collect()
     }
 
+    /// Within the time that publishers have: those before it in the line may each wait for a Redis that does not answer.
     async fn append_volatile(&self, drafts: Vec<Draft>) -> Result<(), ScriptError> {
+        let sending = self.publish_volatile(drafts);
+        tokio::time::timeout(self.config.timeout, sending)
+            .await
+            .unwrap_or_else(|_| Err(ScriptError::Unanswered(ScriptError::timed_out())))
+    }
+
+    async fn publish_volatile(&self, drafts: Vec<Draft>) -> Result<(), ScriptError> {
         let mut slot = self.reader.lock().await;
         let connection = match &mut *slot {
             Some(connection) => connection,

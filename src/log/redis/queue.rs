@@ -91,7 +91,7 @@ impl Queue {
     ///
     /// # Cancel safety
     ///
-    /// What is queued is appended all the same, unless it waits for a connection.
+    /// What is queued is appended all the same, unless it waits for a connection. What waits for room is not.
     pub(super) async fn append(&self, drafts: Vec<Draft>) -> Answer {
         let claim = Arc::new(Claim::default());
         let withdraw_at = Instant::now() + self.patience;
@@ -99,7 +99,7 @@ impl Queue {
         let job = Request { drafts, claim: claim.clone(), answer };
         if let Err(job) = self.entrance.try_enter(job) {
             let entrance = self.entrance.clone();
-            // By itself: it may hold up all others while its publisher is busy elsewhere.
+            // By itself: it may hold up all others while its publisher is busy elsewhere. With its publisher it goes.
             let entering = async move { tokio::time::timeout_at(withdraw_at, entrance.enter(job)).await };
             if detached(entering).await.is_err() {
                 return Err(AppendError::Unavailable("too much waits for Redis".into()));
