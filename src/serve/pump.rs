@@ -124,7 +124,7 @@ impl Pump {
             state: State::Silent,
             born: now,
             spoke: now,
-            timer: timers.at(now + soonest),
+            timer: timers.at(now + soonest, now),
             is_armed: false,
             written: 0,
             is_answering: false,
@@ -322,7 +322,7 @@ impl Pump {
         }
         let next = (self.spoke + self.pace.quiet()).max(now + Duration::from_millis(1));
         let next = self.pace.rollover.as_ref().map_or(next, |rollover| next.min(self.born + rollover.time));
-        self.timer.reset(next.max(now));
+        self.timer.reset(next.max(now), now);
     }
 
     /// Says a heartbeat out of turn.

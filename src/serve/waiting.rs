@@ -68,7 +68,7 @@ impl Waiting {
         meter: Meter,
     ) -> Waiting {
         let asked = Instant::now();
-        let timer = timers.at(asked + timeout);
+        let timer = timers.at(asked + timeout, asked);
         Waiting {
             limit: u32::try_from(limit).unwrap_or(u32::MAX),
             subscription,
@@ -187,10 +187,11 @@ impl Waiting {
         // It fires for the first of these polls, and is set anew only then: an answer does not touch it.
         if !(self.is_armed && self.timer.is_ahead(Instant::now())) {
             while self.timer.poll(cx).is_ready() {
-                if Instant::now() >= due {
+                let now = Instant::now();
+                if now >= due {
                     return Poll::Ready(Ok(Waited::For(None, Box::new(collector))));
                 }
-                self.timer.reset(due);
+                self.timer.reset(due, now);
             }
             self.is_armed = true;
         }
