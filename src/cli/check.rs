@@ -2,7 +2,7 @@
 //! way there.
 
 use super::Failure;
-use super::client::{Answer, Client, Credential, error_text, printable, quote};
+use super::client::{Answer, Client, Credential, Reason, printable, quote};
 use clap::Args;
 use futures_util::future::{join, join_all};
 use futures_util::{SinkExt, Stream, StreamExt};
@@ -94,9 +94,8 @@ impl Check {
         }
         println!("{works} of {tried} transports work");
         if wants_credentials {
-            let token =
-                if client.token.is_none() { "set LONGTAIL_TOKEN or --token-file" } else { "give another token" };
-            println!("! who reads and publishes {} wants leave: {token}, or try another --channel", self.channel);
+            let (channel, mend) = (&self.channel, client.token_mend());
+            println!("! who reads and publishes {channel} wants leave: {mend}; or try another --channel");
         }
         Ok(ExitCode::from(u8::from(works < tried || tried == 0)))
     }
@@ -186,9 +185,7 @@ impl Visit<'_> {
         let began = Instant::now();
         let body = self.mark.clone().into();
         match self.client.post(&path, "text/plain", body).await?.ok().await {
-            Err(Failure::Refused { status, text }) => {
-                Err(Failure::Refused { status, text: format!("{text} (publishing)") })
-            }
+            Err(Failure::Refused { status, said }) => Err(Failure::Refused { status, said: said.about("publishing") }),
             _ => Ok(began),
         }
     }
@@ -240,7 +237,7 @@ impl Visit<'_> {
                 let json = text.trim_start_matches("/**/cb(").trim_end().trim_end_matches(");");
                 let batch: Value = serde_json::from_str(json).unwrap_or_default();
                 let Some(next) = batch["cursor"].as_str() else {
-                    return Err(Failure::Denied(error_text(json)));
+                    return Err(Failure::Denied(Reason::in_body(json)));
                 };
                 next.clone_into(&mut cursor);
             }
@@ -341,7 +338,7 @@ impl Visit<'_> {
                     return Ok(());
                 }
                 if line.contains("\"type\":\"error\"") {
-                    return Err(refused(&line));
+                    return Err(Failure::Denied(Reason::in_body(&line)));
                 }
             }
             Err(Failure::Unsound(CUT.into()))
@@ -394,7 +391,9 @@ async fn frame(
     while let Some(Ok(frame)) = socket.next().await {
         match frame {
             Frame::Text(text) if text.contains(wanted) => return Ok(()),
-            Frame::Text(text) if text.contains("\"type\":\"error\"") => return Err(refused(&text)),
+            Frame::Text(text) if text.contains("\"type\":\"error\"") => {
+                return Err(Failure::Denied(Reason::in_body(&text)));
+            }
             _ => {}
         }
     }
@@ -405,24 +404,16 @@ fn no_upgrade(answer: &tungstenite::http::Response<Option<Vec<u8>>>) -> Failure 
     let status = answer.status().as_u16();
     let body = answer.body().as_deref().map(String::from_utf8_lossy).unwrap_or_default();
     let ours = body.contains("Connection: Upgrade") || body.contains("HTTP/1.0");
-    let said = error_text(&body);
-    let text = match status {
+    let said = Reason::in_body(&body);
+    let said = match status {
         // Ours, or a proxy's that took the request for a plain GET.
-        400 | 426 if ours => {
-            "`Upgrade` was lost on the way: for nginx set proxy_http_version 1.1, and pass Upgrade and Connection on"
-                .into()
-        }
+        400 | 426 if ours => Reason::words(
+            "`Upgrade` was lost on the way: for nginx set proxy_http_version 1.1, and pass Upgrade and Connection on",
+        ),
         401 | 403 | 503 => said,
-        _ => format!("in place of 101 ({said}): something on the way takes no WebSocket"),
+        _ => Reason::words(format!("in place of 101 ({said}): something on the way takes no WebSocket")),
     };
-    Failure::Refused { status, text }
-}
-
-/// A command's `error`.
-fn refused(text: &str) -> Failure {
-    let error: Value = serde_json::from_str(text).unwrap_or_default();
-    let word = |name: &str| printable(error[name].as_str().unwrap_or("?"));
-    Failure::Denied(format!("{}: {}", word("code"), word("message")))
+    Failure::Refused { status, said }
 }
 
 /// A refusal that a frame or a stream can hear, wherever it stands in what came. `None`: there is none, or not all
@@ -433,16 +424,16 @@ fn refusal(text: &str) -> Option<Failure> {
         serde_json::Deserializer::from_str(begin).into_iter::<Value>().next()?.ok()
     };
     if let Some(error) = object("{\"error\":{\"code\"") {
-        return Some(Failure::Denied(error_text(&error.to_string())));
+        return Some(Failure::Denied(Reason::in_body(&error.to_string())));
     }
     let bye = object("{\"type\":\"bye\"")?;
-    Some(Failure::Denied(format!("bye: {}", printable(bye["reason"].as_str().unwrap_or("?")))))
+    let reason = printable(bye["reason"].as_str().unwrap_or("?"));
+    Some(Failure::Denied(Reason::words(format!("bye: {reason}"))))
 }
 
 /// Whether it failed since the server does not let us.
 fn is_about_access(failure: &Failure) -> bool {
-    let (Failure::Refused { text, .. } | Failure::Denied(text)) = failure else { return false };
-    text.starts_with("unauthorized:") || text.starts_with("forbidden:")
+    matches!(failure, Failure::Refused { said, .. } | Failure::Denied(said) if said.is_about_access())
 }
 
 /// A stream's body, looked through for texts.

@@ -13,9 +13,9 @@ use hyper_util::client::legacy::{self, Client as Http};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::{ClientConfig, RootCertStore};
 use serde_json::Value;
-use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
+use std::{fmt, io};
 
 /// How long a connection may take to come about.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -168,15 +168,19 @@ impl Client {
 
     /// A failure with what would help, where the server wants to know who we are.
     pub fn explain(&self, failure: Failure) -> Failure {
-        let Failure::Refused { status: 401, text } = failure else { return failure };
-        let mend = match self.token {
-            None => "; set LONGTAIL_TOKEN or --token-file",
-            Some(_) if text.contains("this needs credentials") => {
-                "; the token or key that was given is none that this server knows"
-            }
-            Some(_) => "",
-        };
-        Failure::Refused { status: 401, text: format!("{text}{mend}") }
+        let Failure::Refused { status: 401, mut said } = failure else { return failure };
+        if self.token.is_none() || said.message.contains("this needs credentials") {
+            said.message = format!("{}; {}", said.message, self.token_mend());
+        }
+        Failure::Refused { status: 401, said }
+    }
+
+    /// What helps one whom the server does not know.
+    pub fn token_mend(&self) -> &'static str {
+        match self.token {
+            None => "set LONGTAIL_TOKEN or --token-file",
+            Some(_) => "the token or key that was given is none that this server knows",
+        }
     }
 
     /// Says that the server was not reached.
@@ -292,7 +296,7 @@ impl Answer {
         if status == 200 {
             return Ok(self);
         }
-        Err(Failure::Refused { status, text: error_text(&self.text().await.unwrap_or_default()) })
+        Err(Failure::Refused { status, said: Reason::in_body(&self.text().await.unwrap_or_default()) })
     }
 
     /// The body of a 200, as JSON.
@@ -306,12 +310,48 @@ impl Answer {
     }
 }
 
-/// `code: message` of an error's body, or its beginning where it is not one of ours.
-pub fn error_text(body: &str) -> String {
-    let json: Value = serde_json::from_str(body).unwrap_or_default();
-    match (json["error"]["code"].as_str(), json["error"]["message"].as_str()) {
-        (Some(code), Some(message)) => format!("{code}: {}", printable(message)),
-        _ => printable(&body.chars().take(100).collect::<String>()),
+/// What a server has said no with.
+#[derive(Debug)]
+pub struct Reason {
+    /// Its error's code, where it is one of ours.
+    code: Option<String>,
+    message: String,
+}
+
+impl Reason {
+    /// A body or a command's answer: an error of ours, or the beginning of something else.
+    pub fn in_body(body: &str) -> Reason {
+        let json: Value = serde_json::from_str(body).unwrap_or_default();
+        // Of a command's answer it is the whole, of others a part.
+        let error = json.get("error").unwrap_or(&json);
+        match (error["code"].as_str(), error["message"].as_str()) {
+            (Some(code), Some(message)) => Reason { code: Some(printable(code)), message: printable(message) },
+            _ => Reason::words(printable(&body.chars().take(100).collect::<String>())),
+        }
+    }
+
+    /// What is no error's text.
+    pub fn words(text: impl Into<String>) -> Reason {
+        Reason { code: None, message: text.into() }
+    }
+
+    /// The same, with a word on what it was said to.
+    pub fn about(self, what: &str) -> Reason {
+        Reason { message: format!("{} ({what})", self.message), ..self }
+    }
+
+    /// Whether it says that we may not.
+    pub fn is_about_access(&self) -> bool {
+        matches!(self.code.as_deref(), Some("unauthorized" | "forbidden"))
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(code) = &self.code {
+            write!(f, "{code}: ")?;
+        }
+        f.write_str(&self.message)
     }
 }
 

@@ -8,6 +8,7 @@ mod publish;
 mod tail;
 
 use clap::Subcommand;
+use client::Reason;
 use std::io;
 use std::process::ExitCode;
 
@@ -37,16 +38,16 @@ pub enum Failure {
         reason: String,
     },
     /// The server, or something in front of it, said no.
-    #[error("{status} {text}")]
+    #[error("{status} {said}")]
     Refused {
         /// The HTTP status.
         status: u16,
-        /// Code and text of the server's error, or what else was said.
-        text: String,
+        /// Its error, or what else was said.
+        said: Reason,
     },
     /// The server said no where there is no status: in a stream, or to a command.
     #[error("{0}")]
-    Denied(String),
+    Denied(Reason),
     /// Something came that is none of ours.
     #[error("{0}")]
     Unsound(String),

@@ -1,7 +1,7 @@
 //! `longtail tail`: prints messages as they come, and comes back by itself from where it was.
 
 use super::Failure;
-use super::client::{Answer, Client, Target, printable, quote};
+use super::client::{Answer, Client, Reason, Target, printable, quote};
 use crate::wire::lines::Lines;
 use crate::wire::timestamp;
 use bytes::BytesMut;
@@ -146,8 +146,8 @@ impl Tail {
                     }
                     (Duration::ZERO, failure.to_string())
                 }
-                Err(Failure::Refused { status, text }) if matches!(status, 429 | 502..=504) => {
-                    (Duration::ZERO, format!("{status} {text}"))
+                Err(failure @ Failure::Refused { status: 429 | 502..=504, .. }) => {
+                    (Duration::ZERO, failure.to_string())
                 }
                 Err(failure) => return Err(client.explain(failure)),
             };
@@ -224,7 +224,7 @@ impl Tail {
                         place.moved(object.cursor.as_deref());
                         let reason = printable(&object.reason);
                         let Some(retry) = object.retry else {
-                            return Err(Failure::Refused { status: 403, text: reason });
+                            return Err(Failure::Refused { status: 403, said: Reason::words(reason) });
                         };
                         return Ok(End::Again(Duration::from_millis(retry), reason));
                     }
