@@ -42,12 +42,9 @@ pub const LIMIT: Limit = Limit { messages: 256, bytes: 256 << 10 };
 /// Readers that are copied out of the hub's memory at a time: its lock is not held while writing.
 const STRIDE: usize = 64;
 
-/// Writes before others may run: some milliseconds.
-const TURN: usize = 512;
-
-/// Writes of a fan-out behind which nobody waits for the end of it. Counted and not timed: a timer for each publish would have
-/// tokio wake itself each time.
-const PATIENCE: usize = 2 * TURN;
+/// Writes of a fan-out before others may run, and behind which nobody waits for the end of it: some ten milliseconds. Counted
+/// and not timed: a timer for each publish would have tokio wake itself each time.
+const TURN: usize = 1024;
 
 /// Readers of a channel that are worth another thread's while.
 const SHARE: usize = 2048;
@@ -389,7 +386,6 @@ pub(super) async fn fan_out(hub: &Arc<Hub>, mut fresh: Fresh, head: Option<Curso
     let Some(head) = head else { return };
     let channels = fresh.by_channel();
     let of = (channels.len() > 1).then(|| channels.iter().map(|(slot, _)| *slot).collect::<Arc<[usize]>>());
-    hub.fanned.store(0, Ordering::Relaxed);
     let mut turn = Turn::default();
     for (slot, messages) in channels {
         let Some(news) = news(hub, slot, messages, head, of.clone()) else { continue };
@@ -403,6 +399,7 @@ pub(super) async fn fan_out(hub: &Arc<Hub>, mut fresh: Fresh, head: Option<Curso
             }
             // The next news wait: a queue of unfinished fan-outs would have no bound.
             while parts.join_next().await.is_some() {}
+            turn.wrote(hub, news.places / threads).await;
         } else {
             hand_out(hub, &news, &mut turn).await;
         }
@@ -433,16 +430,12 @@ struct Turn {
 }
 
 impl Turn {
-    /// Lets others run behind a stretch of writes.
+    /// Lets others run behind a stretch of writes, and those go on who wait for its end.
     async fn wrote(&mut self, hub: &Hub, readers: usize) {
         self.writes += readers;
         if self.writes >= TURN {
-            // On all threads.
-            let fanned = hub.fanned.fetch_add(self.writes, Ordering::Relaxed) + self.writes;
             self.writes = 0;
-            if fanned >= PATIENCE {
-                hub.wait_no_more();
-            }
+            hub.wait_no_more();
             tokio::task::yield_now().await;
         }
     }

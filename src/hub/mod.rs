@@ -25,7 +25,7 @@ use memory::Memory;
 use parking_lot::{Mutex, RwLock};
 use presence::Presence;
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tail::Tail;
@@ -41,8 +41,6 @@ pub struct Hub {
     head: watch::Sender<Option<Cursor>>,
     /// How far readers were handed what it has brought, or how far it goes that nobody is to wait for any more.
     handed_out: watch::Sender<Option<Cursor>>,
-    /// Readers that the fan-out under way has come past, in whole turns of it.
-    fanned: AtomicUsize,
     /// Whether the log answers.
     reachable: watch::Sender<bool>,
     presence: Mutex<Presence>,
@@ -90,7 +88,6 @@ impl Hub {
             log,
             head: watch::channel(None).0,
             handed_out: watch::channel(None).0,
-            fanned: AtomicUsize::new(0),
             reachable: watch::channel(false).0,
             presence: Mutex::new(Presence::new(away)),
             tail: Mutex::new(None),
@@ -159,7 +156,7 @@ impl Hub {
     }
 
     /// Waits until readers were handed all that this node has read by now, or left to their tasks; where they
-    /// are many, until a thousand or two were. Not where several messages of one channel wait to go out in the same writes: the
+    /// are many, until a thousand were. Not where several messages of one channel wait to go out in the same writes: the
     /// more they are, the fewer the writes. Cancel safe.
     pub async fn handed_out(&self) {
         let Some(head) = self.head() else { return };
