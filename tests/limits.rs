@@ -3,7 +3,7 @@
 mod support;
 
 use serde_json::json;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use support::token::{SECRET, token};
 use support::{
     Item, Kind, LineClient, Log, Node, RawWebSocket, Reader, Request, Response, SOON, Subscription, World,
@@ -382,4 +382,30 @@ async fn slow_readers_are_counted() {
         },
     )
     .await;
+}
+
+/// A poll of some seventy bytes may be answered a megabyte, and a hundred may come in one breath of somebody who takes nothing.
+#[tokio::test]
+async fn answers_to_many_polls_are_not_gathered() {
+    let World { node, .. } = World::start(Log::Memory, &[]).await;
+    for _ in 0..16 {
+        node.publish("a", &format!("\"{}\"", "x".repeat(60_000))).await;
+    }
+    let before = node.resident();
+    let mut stream = TcpStream::connect(node.http).await.expect("connect");
+    let poll = "GET /poll?channel=a&cursor=earliest HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    stream.write_all(poll.repeat(100).as_bytes()).await.expect("write");
+    let mut most = before;
+    for _ in 0..40 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        most = most.max(node.resident());
+    }
+    assert!(most - before < 30 << 20, "{before} bytes before, {most} then");
+    // All are answered, one after the other, to somebody who takes them.
+    let mut taken = 0;
+    while taken < 95_000_000 {
+        let n = stream.read(&mut vec![0; 1 << 20]).await.expect("read");
+        assert!(n > 0, "it ended after {taken} bytes");
+        taken += n;
+    }
 }

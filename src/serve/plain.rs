@@ -121,6 +121,8 @@ pub(super) async fn serve(app: &Arc<App>, io: &mut ClientIo, client: &Client, mu
                     answers.send(app, io).await?;
                     return Ok(Next::Taken(taken, input.freeze()));
                 }
+                // A request of some sixty bytes may be answered a megabyte.
+                answers.send_if_many(app, io).await?;
             }
             Parsed::Part => {
                 answers.send(app, io).await?;
