@@ -3,9 +3,11 @@
 mod support;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use support::{Kind, Node, Reader, RedisServer, Sentinels, Subscription, eventually, within};
+use tokio::net::{TcpListener, TcpStream};
 
 const WRITERS: usize = 8;
 
@@ -196,4 +198,92 @@ async fn a_stopped_replica_is_no_replica() {
     assert_eq!(answer.error_code(), "outcome_unknown", "{}", answer.text());
     replica.thaw();
     assert_eq!(redis.number(&["XLEN", "longtail:log"]).await, length + 1, "once");
+}
+
+/// An address that leads where it is told (a virtual IP, a name): connections that there are stay where they lead.
+struct Address {
+    port: u16,
+    leads_to: Arc<AtomicU16>,
+}
+
+impl Address {
+    async fn of(redis: &RedisServer) -> Address {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        let leads_to = Arc::new(AtomicU16::new(redis.port()));
+        let to = leads_to.clone();
+        tokio::spawn(async move {
+            while let Ok((mut client, _)) = listener.accept().await {
+                let mut server = TcpStream::connect(("127.0.0.1", to.load(Ordering::Relaxed))).await.expect("Redis");
+                tokio::spawn(async move { tokio::io::copy_bidirectional(&mut client, &mut server).await });
+            }
+        });
+        Address { port, leads_to }
+    }
+
+    fn lead_to(&self, redis: &RedisServer) {
+        self.leads_to.store(redis.port(), Ordering::Relaxed);
+    }
+}
+
+/// Two servers, the second a replica of the first; a node behind an address of the first, and who reads there.
+async fn behind_an_address() -> (RedisServer, RedisServer, Address, Node, Reader) {
+    let first = RedisServer::start().await;
+    let second = RedisServer::start_with(&["--repl-diskless-sync-delay", "0"]).await;
+    let address = Address::of(&first).await;
+    let node = Node::start(&["--redis", &format!("redis://127.0.0.1:{}/", address.port)]).await;
+    let sse = node.transport("sse").await;
+    let mut reader = Reader::open(&node, &sse, Subscription::to(&["a"])).await;
+    // All of the node's connections are there.
+    for (query, data) in [("channel=a", "1"), ("channel=a&volatile=1", "2")] {
+        assert_eq!(node.try_publish(query, data).await.status, 200);
+        let message = within(Duration::from_secs(10), "what was published", reader.next_message()).await;
+        assert_eq!(message.data(), data);
+    }
+    second.command(&["REPLICAOF", "127.0.0.1", &first.port().to_string()]).await;
+    eventually("the replica to have it", async || (second.number(&["XLEN", "longtail:log"]).await == 1).then_some(()))
+        .await;
+    second.command(&["REPLICAOF", "NO", "ONE"]).await;
+    address.lead_to(&second);
+    (first, second, address, node, reader)
+}
+
+/// What was the primary answers on, as a replica, and its own connections are not cut.
+#[tokio::test]
+async fn all_connections_follow_to_the_new_primary() {
+    let (first, second, _address, node, mut reader) = behind_an_address().await;
+    first.command(&["REPLICAOF", "127.0.0.1", &second.port().to_string()]).await;
+    eventually("publishing at the new primary", async || {
+        (node.try_publish("channel=a", "3").await.status == 200).then_some(())
+    })
+    .await;
+    let message = within(Duration::from_secs(10), "what was published", reader.next_message()).await;
+    assert_eq!(message.data(), "3");
+    second.listened(1).await;
+    assert_eq!(node.try_publish("channel=a&volatile=1", "4").await.status, 200);
+    let message = within(Duration::from_secs(10), "what is volatile", reader.next_message()).await;
+    assert_eq!(message.data(), "4");
+}
+
+/// What was the primary takes writes on: nobody has told it. One connection that has come to the new one tells the others.
+#[tokio::test]
+async fn no_connection_stays_with_a_primary_that_was_left() {
+    let (first, second, _address, node, mut reader) = behind_an_address().await;
+    let clients = first.text(&["CLIENT", "LIST", "TYPE", "normal"]).await;
+    let tail = clients.lines().find(|client| client.contains(" cmd=xread ")).expect("the tail's connection");
+    let id = tail.split_once("id=").and_then(|(_, rest)| rest.split(' ').next()).expect("its id");
+    first.command(&["CLIENT", "KILL", "ID", id]).await;
+    eventually("the tail to be elsewhere", async || {
+        let clients = second.text(&["CLIENT", "LIST", "TYPE", "normal"]).await;
+        clients.contains(" cmd=xread ").then_some(())
+    })
+    .await;
+    // Whatever is volatile while nobody listens is gone.
+    second.listened(1).await;
+    for (query, data) in [("channel=a", "3"), ("channel=a&volatile=1", "4"), ("channel=a", "5")] {
+        assert_eq!(node.try_publish(query, data).await.status, 200);
+        let message = within(Duration::from_secs(10), "what was published", reader.next_message()).await;
+        assert_eq!(message.data(), data);
+    }
+    assert_eq!(second.number(&["XLEN", "longtail:log"]).await, 3);
 }

@@ -192,6 +192,10 @@ impl Node {
     }
 
     async fn connected(&mut self, log: &RedisLog) -> Result<(), ScriptError> {
+        // The old primary may take appends for a while, and nobody reads there any more.
+        if self.connection.as_ref().is_some_and(|connection| log.has_moved(connection.server().1)) {
+            self.connection = None;
+        }
         if self.connection.is_none() {
             let mut connection = log.connect(ANSWER_TIMEOUT).await?;
             // Before anything is appended: a log that has lost its end must not go on as if it had

@@ -169,9 +169,14 @@ impl Connection {
         self.send(redis::cmd("SCRIPT").arg("LOAD").arg(script.source)).await.map(drop)
     }
 
-    /// Sends a PUBLISH.
-    pub async fn publish(&mut self, channel: &str, payload: &[u8]) -> Result<Value, ScriptError> {
-        self.send(redis::cmd("PUBLISH").arg(channel).arg(payload)).await
+    /// Sends a PUBLISH for each of them, in one round trip.
+    pub(super) async fn publish(&mut self, channel: &str, payloads: &[Vec<u8>]) -> Result<(), ScriptError> {
+        let mut pipeline = redis::pipe();
+        for payload in payloads {
+            pipeline.cmd("PUBLISH").arg(channel).arg(payload);
+        }
+        let replies = self.inner.send_packed_commands(&pipeline, 0, payloads.len()).await.map_err(ScriptError::of)?;
+        replies.into_iter().try_for_each(|reply| reply.extract_error().map(drop)).map_err(ScriptError::of)
     }
 
     pub(super) async fn send(&mut self, command: &Cmd) -> Result<Value, ScriptError> {

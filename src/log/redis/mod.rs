@@ -36,7 +36,7 @@ use parking_lot::Mutex;
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
-use tokio::sync::broadcast;
+use tokio::sync::{MutexGuard, broadcast};
 use tokio_stream::Stream;
 
 /// Volatile messages that wait for the tail; past that the oldest are dropped, which they may be.
@@ -202,22 +202,24 @@ impl RedisLog {
         }
     }
 
-    async fn read_page(&self, after: Cursor, limit: usize) -> Result<Page, ScriptError> {
+    /// The connection for ranges and volatile messages, and where it is to be put back when it has answered: one that was
+    /// given up under way, with whoever has asked, may be dead.
+    async fn reader(&self) -> Result<(MutexGuard<'_, Option<Connection>>, Connection), ScriptError> {
         let mut slot = self.reader.lock().await;
-        let connection = match &mut *slot {
+        let kept = slot.take().filter(|connection| !self.has_moved(connection.server().1));
+        let connection = match kept {
             Some(connection) => connection,
-            empty => empty.insert(self.connect(connection::ANSWER_TIMEOUT).await?),
+            None => self.connect(connection::ANSWER_TIMEOUT).await?,
         };
+        Ok((slot, connection))
+    }
+
+    async fn read_page(&self, after: Cursor, limit: usize) -> Result<Page, ScriptError> {
+        let (mut slot, mut connection) = self.reader().await?;
         let args = [Epoch::random().to_string(), after.id.to_string(), limit.to_string()];
         let reply = connection.run(&connection::READ, &[&self.keys.log], &args).await;
-        let reply = match reply {
-            Ok(reply) => reply,
-            Err(error) => {
-                *slot = None;
-                self.metrics.lost("read");
-                return Err(error);
-            }
-        };
+        let reply = reply.inspect_err(|_| self.metrics.lost("read"))?;
+        *slot = Some(connection);
         drop(slot);
         let [extent, entries] = entry::array(&reply).ok_or(ScriptError::Unexpected)? else {
             return Err(ScriptError::Unexpected);
@@ -244,27 +246,17 @@ impl RedisLog {
         entries.into_iter().filter_map(parse).collect()
     }
 
-    /// Within the time that publishers have: those before it in the line may each wait for a Redis that does not answer.
-    async fn append_volatile(&self, drafts: Vec<Draft>) -> Result<(), ScriptError> {
-        let sending = self.publish_volatile(drafts);
-        tokio::time::timeout(self.config.timeout, sending)
-            .await
-            .unwrap_or_else(|_| Err(ScriptError::Unanswered(ScriptError::timed_out())))
-    }
-
-    async fn publish_volatile(&self, drafts: Vec<Draft>) -> Result<(), ScriptError> {
-        let mut slot = self.reader.lock().await;
-        let connection = match &mut *slot {
-            Some(connection) => connection,
-            empty => empty.insert(self.connect(connection::ANSWER_TIMEOUT).await?),
-        };
-        let channel = self.keys.volatile();
-        for draft in drafts {
-            let text = entry::volatile_to_json(&draft);
-            if let Err(error) = connection.publish(&channel, &text).await {
-                *slot = None;
-                return Err(error);
-            }
+    async fn append_volatile(&self, drafts: Vec<Draft>) -> Result<(), AppendError> {
+        let texts: Vec<Vec<u8>> = drafts.iter().map(entry::volatile_to_json).collect();
+        // Those before it in the line may each wait for a Redis that does not answer.
+        let reader = tokio::time::timeout(self.config.timeout, self.reader()).await;
+        let reader = reader.unwrap_or_else(|_| Err(ScriptError::Unconnected(ScriptError::timed_out())));
+        let (mut slot, mut connection) = reader.map_err(|error| AppendError::Unavailable(error.to_string()))?;
+        match connection.publish(&self.keys.volatile(), &texts).await {
+            Ok(()) => *slot = Some(connection),
+            // A Redis that was stopped sends them when it goes on.
+            Err(error) if error.is_unsettled() => return Err(AppendError::OutcomeUnknown),
+            Err(error) => return Err(AppendError::Unavailable(error.to_string())),
         }
         Ok(())
     }
@@ -280,7 +272,7 @@ impl MessageLog for RedisLog {
                 let this = self.this.clone();
                 let sent = detached(async move { this.upgrade()?.append_volatile(volatile).await.err() }).await;
                 if let (Some(error), true) = (sent, cursors.is_empty()) {
-                    return Err(AppendError::Unavailable(error.to_string()));
+                    return Err(error);
                 }
             }
             let mut cursors = cursors.into_iter();
