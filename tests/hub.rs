@@ -222,6 +222,21 @@ async fn who_waits_until_it_is_handed_out_finds_it_written() {
     assert_eq!(handed_out().await, 3);
 }
 
+/// What waits for a reader that takes nothing is in no other account, so it is little.
+#[tokio::test]
+async fn volatile_messages_wait_for_a_reader_up_to_so_many_bytes() {
+    let hub = hub(KEEP).await;
+    let mut reader = subscribe(&hub, &["a"], Start::Latest);
+    for (bytes, count, wanted) in [(100, 50, 32), (20_000, 9, 3), (200_000, 2, 1)] {
+        for _ in 0..count {
+            publish(&hub, Draft { volatile: true, ..draft("a", &"x".repeat(bytes)) }).await;
+        }
+        // The tail's turn, which has brought them.
+        publish(&hub, draft("b", "1")).await;
+        assert_eq!(step(&mut reader, LIMIT).await.1.len(), wanted, "of {count} of {bytes} bytes");
+    }
+}
+
 /// So many readers of a channel, parked.
 async fn parked(hub: &Arc<Hub>, name: &str, readers: usize, outlet: impl Fn() -> Box<dyn Outlet>) -> Vec<Subscription> {
     let mut all = Vec::new();

@@ -35,20 +35,23 @@ pub(super) struct Tail {
 }
 
 impl Tail {
-    /// Takes in what the log has, up to as much as is handed out at a time; whether there was any.
+    /// Takes in what the log has, up to as much as is handed out at a time; whether there was any: entries that are no messages
+    /// move what is handed out, too.
     pub(super) fn take_in(&mut self, hub: &Hub) -> bool {
-        let before = self.fresh.messages.len();
-        let was_upset = self.fresh.is_upset;
+        let mut has_moved = false;
         let waker = self.waker.clone();
         let mut cx = Context::from_waker(&waker);
         while !self.is_over && !self.fresh.is_full() {
             match self.events.as_mut().poll_next(&mut cx) {
-                Poll::Ready(Some(event)) => apply(hub, event, &mut self.fresh),
+                Poll::Ready(Some(event)) => {
+                    has_moved |= !matches!(event, TailEvent::Volatile(_));
+                    apply(hub, event, &mut self.fresh);
+                }
                 Poll::Ready(None) => self.is_over = true,
                 Poll::Pending => break,
             }
         }
-        self.fresh.messages.len() != before || self.fresh.is_upset != was_upset
+        has_moved
     }
 
     /// Whether the first and the last message that wait are of one channel.

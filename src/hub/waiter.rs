@@ -11,9 +11,10 @@ use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 use tokio::time::Instant;
 
-/// Volatile messages that a reader may have waiting; past that it "cannot take it" and they are
-/// dropped for this reader alone.
+/// Volatile messages that a reader may have waiting, and bytes of theirs, but for a first one; past that it "cannot take it"
+/// and they are dropped for this reader alone.
 const VOLATILE_WAITING: usize = 32;
+const VOLATILE_BYTES: usize = 64 << 10;
 
 /// Shared by a subscription and the channels it reads.
 pub(super) struct Waiter {
@@ -100,7 +101,8 @@ impl Waiter {
     pub(super) fn push_volatile(&self, message: &Arc<Message>) {
         let mut volatile = self.volatile.lock();
         let waiting = volatile.get_or_insert_default();
-        if waiting.len() < VOLATILE_WAITING {
+        let bytes: usize = waiting.iter().chain([message]).map(|message| message.object().len()).sum();
+        if waiting.is_empty() || (waiting.len() < VOLATILE_WAITING && bytes <= VOLATILE_BYTES) {
             waiting.push(message.clone());
             self.has_volatile.store(true, Ordering::Release);
         }

@@ -137,6 +137,8 @@ impl Collector {
     /// Steps until there is something.
     pub fn poll_wait(&mut self, cx: &mut Context<'_>, subscription: &mut Subscription) -> Poll<Step> {
         match subscription.poll_step(cx, self.limit, &mut self.messages) {
+            // What is volatile has come while the log is asked, and is there once.
+            Poll::Pending if !self.messages.is_empty() => Poll::Ready(Step::Messages),
             Poll::Ready(Step::Idle | Step::Ahead) | Poll::Pending => Poll::Pending,
             Poll::Ready(step) => {
                 self.note(step);
@@ -156,5 +158,59 @@ impl Collector {
     /// What has come, as it is.
     pub fn batch(self, subscription: &Subscription, is_complete: bool) -> Batch {
         Batch { gap: self.gap, messages: self.messages, cursor: subscription.cursor(), is_complete }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cursor::{Epoch, Id, Start};
+    use crate::hub::Hub;
+    use crate::log::{AppendError, BoxFuture, Extent, MessageLog, Page, Retention, TailEvent, Unreachable};
+    use crate::message::{Draft, Event, Payload};
+    use parking_lot::Mutex;
+    use std::pin::Pin;
+    use tokio::sync::mpsc;
+    use tokio_stream::Stream;
+    use tokio_stream::wrappers::UnboundedReceiverStream;
+
+    /// A log whose tail is what the test tells, and whose ranges take for ever.
+    struct Slow(Mutex<Option<mpsc::UnboundedReceiver<TailEvent>>>);
+
+    impl MessageLog for Slow {
+        fn append(&self, _: Vec<Draft>) -> BoxFuture<'_, Result<Vec<Option<Cursor>>, AppendError>> {
+            Box::pin(std::future::pending())
+        }
+
+        fn read(&self, _: Cursor, _: usize) -> BoxFuture<'_, Result<Page, Unreachable>> {
+            Box::pin(std::future::pending())
+        }
+
+        fn tail(self: Arc<Self>) -> Pin<Box<dyn Stream<Item = TailEvent> + Send>> {
+            Box::pin(UnboundedReceiverStream::new(self.0.lock().take().expect("one tail")))
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_volatile_is_told_while_the_log_is_asked() {
+        let (tell, told) = mpsc::unbounded_channel();
+        let retention = Retention { age: Duration::from_secs(60), messages: 9, bytes: 999 };
+        let hub = Hub::new(Arc::new(Slow(Mutex::new(Some(told)))), retention, Duration::ZERO);
+        tokio::spawn(hub.clone().follow());
+        let (epoch, end) = (Epoch::random(), Id { ms: 5, seq: 0 });
+        let extent = Extent { epoch, ancestors: Vec::new(), floor: end, end, now_ms: 5 };
+        tell.send(TailEvent::Opened(extent)).expect("it listens");
+        tell.send(TailEvent::CaughtUp).expect("it listens");
+        hub.ready().await;
+        // This node has not come as far as that cursor: only the log can tell what is behind it.
+        let channel: crate::message::Channel = "a".parse().expect("a channel");
+        let ahead = Cursor { id: Id { ms: 9, seq: 0 }, epoch };
+        let mut subscription = hub.subscribe(None, &[channel.clone()], Start::After(ahead), None, None);
+        assert!(first(&mut subscription, 10).await.is_none());
+        let message = Message::new(None, channel, Event::default(), &Payload::from_any("1"), None);
+        tell.send(TailEvent::Volatile(Arc::new(message))).expect("it listens");
+        tokio::task::yield_now().await;
+        let batch = first(&mut subscription, 10).await.expect("the message");
+        assert_eq!((batch.messages.len(), batch.cursor), (1, ahead));
     }
 }
