@@ -5,14 +5,14 @@ mod support;
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use support::guarded::KEY;
 use support::server::run_to_end;
 use support::{
     Kind, Node, RawWebSocket, Reader, RedisServer, Request, Response, SOON, Subscription, eventually, within,
 };
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Mutex;
 use tokio_tungstenite::tungstenite::Message;
@@ -390,6 +390,50 @@ async fn a_running_subscription_is_asked_for_again() {
     let answer = Request::get("/long-poll?timeout=20&channel=a").send(node.http).await;
     assert_eq!(answer.status, 200);
     assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+}
+
+/// Who has lost his permission cannot read on by sending commands faster than the application answers.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_commands_does_not_put_the_end_off() {
+    let unsubscribe = |channel| json!({"type": "unsubscribe", "channels": [channel]});
+    let subscribe = |channels: &[&str]| json!({"type": "subscribe", "channels": channels});
+    let not_held = format!("{}\n", unsubscribe("z"));
+    let held = format!("{}\n{}\n", unsubscribe("b"), subscribe(&["b"]));
+    for flood in [not_held, held] {
+        let has_allowed = AtomicBool::new(false);
+        let application = Application::start(move |asked| {
+            std::thread::sleep(Duration::from_millis(20));
+            // `a` once, and `b` for long.
+            let names = asked.channels();
+            let is_about_a = names.iter().any(|name| name == "a");
+            let is_refused = is_about_a && has_allowed.fetch_or(true, Ordering::SeqCst);
+            let ttl = if is_about_a { 1 } else { 60 };
+            Some(if is_refused {
+                (403, String::new())
+            } else {
+                (200, json!({"channels": names, "ttl": ttl}).to_string())
+            })
+        })
+        .await;
+        let node = node(&application).await;
+        let (reader, mut writer) = TcpStream::connect(node.tcp).await.expect("connect").into_split();
+        writer.write_all(format!("{}\n", subscribe(&["a", "b"])).as_bytes()).await.expect("write");
+        let commands = flood.repeat(500);
+        let flooding = tokio::spawn(async move { while writer.write_all(commands.as_bytes()).await.is_ok() {} });
+        let mut lines = BufReader::new(reader).lines();
+        within(Duration::from_secs(5), &format!("a bye in spite of {flood}"), async {
+            while let Some(line) = lines.next_line().await.expect("a bye, not the end") {
+                if line.contains("\"bye\"") {
+                    return assert!(line.contains("4003"), "{line}");
+                }
+            }
+            panic!("the end, and no bye");
+        })
+        .await;
+        flooding.abort();
+        // About both, about `b`, and about both again.
+        assert!(application.count() <= 3, "{}", application.count());
+    }
 }
 
 /// An application that restarts sends nobody away.

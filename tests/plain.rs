@@ -5,8 +5,8 @@ mod support;
 
 use serde_json::Value;
 use std::net::SocketAddr;
-use std::time::Duration;
-use support::{Node, within};
+use std::time::{Duration, Instant};
+use support::{Node, eventually, within};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -381,6 +381,29 @@ async fn a_pipeline_keeps_its_order() {
         let told: Vec<&str> = answers.split("\"id\":\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
         assert_eq!(told, ids, "{args:?}: the answers are in the order of the requests");
     }
+}
+
+/// Nothing is read from the log, and all is appended: publishes of a pipeline wait for that together, and not one behind
+/// the other.
+#[tokio::test]
+async fn a_pipeline_waits_once_for_a_tail_that_is_down() {
+    let redis = support::RedisServer::start().await;
+    let node = Node::start(&["--redis", &redis.url()]).await;
+    redis.command(&["ACL", "SETUSER", "default", "-xread"]).await;
+    let is_waited_for = Duration::from_millis(400);
+    eventually("the tail to be down", async || {
+        let began = Instant::now();
+        node.publish("o", "0").await;
+        (began.elapsed() > is_waited_for).then_some(())
+    })
+    .await;
+    let request = format!("POST /publish?channel=o HTTP/1.1\r\n{HOST}Content-Length: 1\r\n\r\n1");
+    let last = format!("GET /poll?channel=z HTTP/1.1\r\n{HOST}Connection: close\r\n\r\n");
+    let began = Instant::now();
+    let answers = exchange(node.http, (request.repeat(20) + &last).as_bytes(), usize::MAX).await;
+    assert_eq!(answers.matches("HTTP/1.1 200 OK").count(), 21, "{answers}");
+    let took = began.elapsed();
+    assert!((is_waited_for..Duration::from_secs(3)).contains(&took), "{took:?}");
 }
 
 /// Asks on a connection that is kept.

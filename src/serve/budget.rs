@@ -47,13 +47,22 @@ pub struct Budget {
 #[derive(Default)]
 struct State {
     held: usize,
-    /// How many writers hold each buffer.
-    buffers: HashMap<Buffer, usize>,
+    buffers: HashMap<Buffer, Holders>,
     /// Writes that block, in the order in which they began to.
     waiting: BTreeMap<u64, Arc<Waiter>>,
     next: u64,
-    /// From here on nobody was asked to leave, and how much those hold who were.
+    /// From here on nobody was asked to leave.
     unasked: u64,
+    /// How much is free when those have left who were asked. A buffer is, when *all* who hold it have: counted once
+    /// for each of them, a thousand readers of one frame would seem to free what they never do, and too few be asked.
+    asked: usize,
+}
+
+/// Who hold a buffer.
+#[derive(Default)]
+struct Holders {
+    all: usize,
+    /// Those of them who were asked to leave.
     asked: usize,
 }
 
@@ -140,7 +149,9 @@ impl Budget {
             && let Some((order, waiter)) = state.waiting.range(state.unasked..).next()
         {
             waiter.verdict.store(LEAVE, Ordering::Relaxed);
-            (state.asked, state.unasked) = (state.asked + waiter.buffer.bytes, order + 1);
+            let (order, buffer) = (*order, waiter.buffer);
+            state.unasked = order + 1;
+            state.change(buffer, |holders| holders.asked += 1);
         }
         self.held.set(state.held as i64);
     }
@@ -159,25 +170,34 @@ impl Budget {
 
 impl State {
     fn hold(&mut self, buffer: Buffer) {
-        let holders = self.buffers.entry(buffer).or_default();
-        *holders += 1;
-        if *holders == 1 {
-            self.held += buffer.bytes;
-        }
+        self.change(buffer, |holders| holders.all += 1);
     }
 
     /// Takes one off the account that is no longer among those who wait.
     fn release(&mut self, order: u64, waiter: &Waiter) {
-        if order < self.unasked {
-            self.asked = self.asked.saturating_sub(waiter.buffer.bytes);
+        let was_asked = order < self.unasked;
+        self.change(waiter.buffer, |holders| {
+            holders.all -= 1;
+            holders.asked -= usize::from(was_asked);
+        });
+    }
+
+    /// Changes who hold a buffer, and with it what is held and what those hold who were asked.
+    fn change(&mut self, buffer: Buffer, change: impl FnOnce(&mut Holders)) {
+        let holders = self.buffers.entry(buffer).or_default();
+        let bytes = |holders: &Holders| {
+            let is_held = holders.all > 0;
+            let is_asked = is_held && holders.asked == holders.all;
+            (buffer.bytes * usize::from(is_held), buffer.bytes * usize::from(is_asked))
+        };
+        let before = bytes(holders);
+        change(holders);
+        let after = bytes(holders);
+        if holders.all == 0 {
+            self.buffers.remove(&buffer);
         }
-        if let Some(holders) = self.buffers.get_mut(&waiter.buffer) {
-            *holders -= 1;
-            if *holders == 0 {
-                self.buffers.remove(&waiter.buffer);
-                self.held -= waiter.buffer.bytes;
-            }
-        }
+        self.held = self.held - before.0 + after.0;
+        self.asked = self.asked - before.1 + after.1;
     }
 }
 
@@ -295,6 +315,31 @@ mod tests {
         assert_eq!(budget.held.get(), 60);
         drop(tickets);
         assert_eq!(budget.held.get(), 0);
+    }
+
+    /// Only all of them together free anything.
+    #[test]
+    fn all_who_hold_a_frame_are_asked_to_leave() {
+        let budget = budget(1000);
+        let (_frame, frame) = buffer(500);
+        let own: Vec<(Bytes, Buffer)> = (0..4).map(|_| buffer(100)).collect();
+        let is_asked = |ticket: &Ticket| ticket.pace() == Pace::Slow;
+        let mut sharing: Vec<Ticket> = (0..1000).map(|_| budget.wait(frame)).collect();
+        let mut others: Vec<Ticket> = own[..3].iter().map(|(_, own)| budget.wait(*own)).collect();
+        assert!(sharing.iter().all(is_asked) && !others.iter().any(is_asked));
+        // It stays so while some of them go, and while there is a little more.
+        sharing.truncate(10);
+        others.push(budget.wait(own[3].1));
+        assert!(!others.iter().any(is_asked));
+        // Somebody joins them who was not asked: nothing would be free any more.
+        sharing.push(budget.wait(frame));
+        assert_eq!(others.iter().filter(|other| is_asked(other)).count(), 2);
+        // He goes, and again all who hold it were asked.
+        sharing.pop();
+        assert_eq!(budget.state.lock().asked, 700);
+        drop((sharing, others));
+        let state = budget.state.lock();
+        assert!(state.buffers.is_empty() && (state.held, state.asked) == (0, 0));
     }
 
     #[test]

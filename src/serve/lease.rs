@@ -30,6 +30,10 @@ struct Share {
     asker: Option<Arc<Asker>>,
     /// Until when it is tried to renew it.
     last_try: Option<Instant>,
+    /// The question about it that is under way. It goes on whatever is added and removed meanwhile: were it dropped
+    /// for that, who has lost his permission would read on for as long as he sends commands, since the answer would
+    /// never be seen, and each of them would be a new question to the application.
+    asking: Option<BoxFuture<'static, Result<Grant, Refusal>>>,
 }
 
 /// The permission of a running subscription. A duplex client may have it in several shares, each by the token
@@ -40,15 +44,13 @@ pub struct Lease {
     /// Those that end.
     shares: Vec<Share>,
     timer: Pin<Box<Sleep>>,
-    /// About the share that ends first.
-    asking: Option<BoxFuture<'static, Result<Grant, Refusal>>>,
 }
 
 impl Lease {
     /// Holds nothing yet.
     pub fn new(authorizer: &Arc<Authorizer>, client: Option<ClientId>) -> Lease {
         let timer = Box::pin(tokio::time::sleep(DAY));
-        Lease { authorizer: authorizer.clone(), client, shares: Vec::new(), timer, asking: None }
+        Lease { authorizer: authorizer.clone(), client, shares: Vec::new(), timer }
     }
 
     /// Takes channels in, which were allowed for this term. It is the one that counts for them from now on.
@@ -59,9 +61,9 @@ impl Lease {
             Term::Until(end) => (end, Some(asker.clone())),
             Term::Ends(end) => (end, None),
         };
-        // Who is asked for by one credential is asked for in one question.
+        // Who is asked for by one credential is asked for in one question. One that is under way does not name these.
         let same = |share: &&mut Share| match (&share.asker, &asker) {
-            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other) && share.asking.is_none(),
             (None, None) => share.end == end,
             _ => false,
         };
@@ -69,7 +71,7 @@ impl Lease {
             share.channels.extend_from_slice(channels);
             share.end = share.end.min(end);
         } else {
-            self.shares.push(Share { channels: channels.to_vec(), end, asker, last_try: None });
+            self.shares.push(Share { channels: channels.to_vec(), end, asker, last_try: None, asking: None });
         }
         self.arm();
     }
@@ -92,9 +94,8 @@ impl Lease {
         self.shares.retain(|share| !share.channels.is_empty());
     }
 
-    /// Waits for the share that ends first. A question under way may be about another by now: it is asked anew.
+    /// Waits for the share that ends first.
     fn arm(&mut self) {
-        self.asking = None;
         let first = self.shares.iter().map(|share| share.end).min();
         self.timer.as_mut().reset(first.unwrap_or_else(|| Instant::now() + DAY));
     }
@@ -102,38 +103,40 @@ impl Lease {
     /// Ready when the permission has ended for good.
     pub fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
-            let first = self.shares.iter_mut().min_by_key(|share| share.end);
-            let Some(asking) = &mut self.asking else {
+            // One that is asked about stays the first until there is an answer, whatever is added.
+            let first = self.shares.iter_mut().min_by_key(|share| (share.asking.is_none(), share.end));
+            let Some(share) = first else {
                 ready!(self.timer.as_mut().poll(cx));
-                let Some(share) = first else {
-                    self.arm();
-                    continue;
-                };
+                self.arm();
+                continue;
+            };
+            let Some(asking) = &mut share.asking else {
+                ready!(self.timer.as_mut().poll(cx));
                 let Some(asker) = &share.asker else { return Poll::Ready(()) };
                 let (authorizer, channels, client) =
                     (self.authorizer.clone(), share.channels.clone(), self.client.clone());
                 let asker = Asker::clone(asker);
-                self.asking = Some(Box::pin(async move {
+                share.asking = Some(Box::pin(async move {
                     authorizer.ask(Question { action: Action::Subscribe, channels, client, asker }).await
                 }));
                 continue;
             };
             let answer = ready!(asking.as_mut().poll(cx));
+            share.asking = None;
             let now = Instant::now();
-            if let Some(share) = first {
-                match answer.map(|grant| grant.term) {
-                    Ok(Term::Until(end) | Term::Ends(end)) => {
-                        share.last_try = None;
-                        // Never in a circle, whatever the answer's time.
-                        share.end = end.max(now + Duration::from_millis(500));
-                    }
-                    Ok(Term::Endless) => share.end = now + DAY,
-                    // The application may be restarting: that is no reason to send everybody away.
-                    Err(refusal) if refusal.may_pass && now < *share.last_try.get_or_insert(now + GRACE) => {
-                        share.end = now + RETRY;
-                    }
-                    Err(_) => return Poll::Ready(()),
+            match answer.map(|grant| grant.term) {
+                Ok(Term::Until(end) | Term::Ends(end)) => {
+                    share.last_try = None;
+                    // Never in a circle, whatever the answer's time.
+                    share.end = end.max(now + Duration::from_millis(500));
                 }
+                Ok(Term::Endless) => share.end = now + DAY,
+                // The application may be restarting: that is no reason to send everybody away.
+                Err(refusal) if refusal.may_pass && now < *share.last_try.get_or_insert(now + GRACE) => {
+                    share.end = now + RETRY;
+                }
+                // Also where a channel that it named is no longer held: to ask anew for the rest is to be put off.
+                Err(_) => return Poll::Ready(()),
             }
             self.arm();
         }

@@ -205,7 +205,7 @@ mod tests {
         // This node has not come as far as that cursor: only the log can tell what is behind it.
         let channel: crate::message::Channel = "a".parse().expect("a channel");
         let ahead = Cursor { id: Id { ms: 9, seq: 0 }, epoch };
-        let mut subscription = hub.subscribe(None, &[channel.clone()], Start::After(ahead), None, None);
+        let mut subscription = hub.subscribe(None, std::slice::from_ref(&channel), Start::After(ahead), None, None);
         assert!(first(&mut subscription, 10).await.is_none());
         let message = Message::new(None, channel, Event::default(), &Payload::from_any("1"), None);
         tell.send(TailEvent::Volatile(Arc::new(message))).expect("it listens");

@@ -37,8 +37,8 @@ const KEY_BYTES: usize = 200;
 /// The content type of a form.
 pub const FORM: &str = "application/x-www-form-urlencoded";
 
-/// How long the answer waits for this node to have read what it appended, so that who publishes and
-/// then polls reads what he wrote. The message is in the log whether or not.
+/// How long after an append has begun its answer waits for this node to have read what it appended, so that who
+/// publishes and then polls reads what he wrote. The message is in the log whether or not.
 const OWN_TAIL_WAIT: Duration = Duration::from_millis(500);
 
 /// One message as a publisher writes it in JSON. Unknown fields are passed over.
@@ -153,7 +153,9 @@ pub fn append(
             if app.hub.has_reached(*newest) {
                 return Ok(cursors);
             }
-            let _ = tokio::time::timeout(OWN_TAIL_WAIT, app.hub.reached(*newest)).await;
+            // From its beginning, and not from here: of a pipeline's publishes only the first is polled, and each would
+            // come here, and wait anew, when the one before is answered.
+            let _ = tokio::time::timeout_at(began + OWN_TAIL_WAIT, app.hub.reached(*newest)).await;
         }
         Ok(cursors)
     }
