@@ -78,10 +78,15 @@ async fn an_unchanged_position_is_304(log: Log) {
     assert_eq!(answer.status, 304, "well inside what is retained");
     let new = node.publish("todo", "4").await;
     let answer = conditional(&node, "/poll?channel=todo", &format!("\"{last}\"")).await;
-    assert_eq!((answer.status, ids(&answer.json())), (200, vec![new]));
+    assert_eq!((answer.status, ids(&answer.json())), (200, vec![new.clone()]));
     for bad in ["\"nonsense\"", "\"1-2-3.x\"", "\"-1\""] {
         let answer = conditional(&node, "/poll?channel=todo", bad).await;
         assert_eq!((answer.status, answer.error_code().as_str()), (400, "bad_cursor"), "{bad}");
+        // Beside a cursor it is nobody's business, and a list may hold somebody else's.
+        let answer = conditional(&node, &format!("/poll?channel=todo&cursor={new}"), bad).await;
+        assert_eq!((answer.status, ids(&answer.json())), (200, vec![]), "{bad}");
+        let answer = conditional(&node, "/poll?channel=todo", &format!("{bad}, \"{new}\"")).await;
+        assert_eq!(answer.status, 304, "{bad} and ours");
     }
 }
 

@@ -41,6 +41,9 @@ pub const FORM: &str = "application/x-www-form-urlencoded";
 /// publishes and then polls reads what he wrote. The message is in the log whether or not.
 const OWN_TAIL_WAIT: Duration = Duration::from_millis(500);
 
+/// And how long at least, where the append itself has taken longer.
+const OWN_TAIL_LEAST: Duration = Duration::from_millis(20);
+
 /// One message as a publisher writes it in JSON. Unknown fields are passed over.
 #[derive(Deserialize)]
 pub struct Publication<'a> {
@@ -155,7 +158,8 @@ pub fn append(
             }
             // From its beginning, and not from here: of a pipeline's publishes only the first is polled, and each would
             // come here, and wait anew, when the one before is answered.
-            let _ = tokio::time::timeout_at(began + OWN_TAIL_WAIT, app.hub.reached(*newest)).await;
+            let until = (began + OWN_TAIL_WAIT).max(Instant::now() + OWN_TAIL_LEAST);
+            let _ = tokio::time::timeout_at(until, app.hub.reached(*newest)).await;
         }
         Ok(cursors)
     }

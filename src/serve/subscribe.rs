@@ -221,7 +221,8 @@ async fn batch(
     headers: &HeaderMap,
     wait: Wait,
 ) -> Result<Reply, Refusal> {
-    let tag = etag(headers)?;
+    // Beside a cursor it says only whether 304 may be answered, and one that is none of ours does not.
+    let tag = if params.cursor.is_some() { etag(headers).unwrap_or_default() } else { etag(headers)? };
     let start = params.cursor.or(tag.map(Start::After)).unwrap_or(Start::Latest);
     let (mut meter, asked) = (app.meters.open(transport.name()), Instant::now());
     let (name, client) = (transport.name(), params.client.clone());
@@ -287,14 +288,17 @@ fn quoted(cursor: Cursor) -> HeaderValue {
     HeaderValue::try_from(format!("\"{cursor}\"")).unwrap_or(HeaderValue::from_static("\"\""))
 }
 
-/// The cursor that `If-None-Match` names. `*` and tags that proxies have marked for themselves
-/// (`"…-gzip"`) are understood.
+/// The cursor that `If-None-Match` names, the first of a list (RFC 9110 §13.1.2). `*` and tags that proxies have marked for
+/// themselves (`"…-gzip"`) are understood.
 fn etag(headers: &HeaderMap) -> Result<Option<Cursor>, Refusal> {
     let Some(tags) = text(headers, "if-none-match") else { return Ok(None) };
-    let Some(tag) = tags.split(',').map(str::trim).find(|tag| !tag.is_empty() && *tag != "*") else { return Ok(None) };
-    let tag = tag.strip_prefix("W/").unwrap_or(tag).trim_matches('"');
-    let tag = tag.split_once("-gzip").map_or(tag, |(tag, _)| tag);
-    Ok(Some(tag.parse()?))
+    let tags = tags.split(',').map(str::trim).filter(|tag| !tag.is_empty() && *tag != "*");
+    let mut cursors = tags.map(|tag| {
+        let tag = tag.strip_prefix("W/").unwrap_or(tag).trim_matches('"');
+        tag.split_once("-gzip").map_or(tag, |(tag, _)| tag).parse::<Cursor>()
+    });
+    let Some(first) = cursors.next() else { return Ok(None) };
+    Ok(Some(first.or_else(|error| cursors.find_map(Result::ok).ok_or(error))?))
 }
 
 /// A field's value; of a field that comes twice the last counts.

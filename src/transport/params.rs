@@ -41,6 +41,23 @@ pub struct Params {
     pub domain: Option<String>,
 }
 
+/// Fields of which the last counts.
+const SINGLE: [&str; 13] = [
+    "cursor",
+    "last",
+    "client",
+    "timeout",
+    "limit",
+    "max_bytes",
+    "max_seconds",
+    "padding",
+    "probe",
+    "mode",
+    "format",
+    "domain",
+    "callback",
+];
+
 /// So many names are compared one by one.
 const FEW: usize = 16;
 
@@ -82,27 +99,42 @@ impl Params {
     pub fn parse(query: &[u8], form: Option<&[u8]>, limits: &Limits) -> Result<Params, Refusal> {
         let mut params = Params::default();
         let mut names = HashSet::new();
+        // The last of each, before any of them is looked at: what a later one has replaced is not refused.
+        let mut last_of: [Option<Cow<'_, str>>; SINGLE.len()] = Default::default();
         for (name, value) in fields(query, form) {
-            match &*name {
-                "channel" => params.add_channels(&value, limits, &mut names)?,
-                "cursor" => params.cursor = Some(value.parse()?),
-                "last" => params.last = Some(last(&value)?),
-                "client" => params.client = Some(value.parse()?),
-                "timeout" => params.timeout = Some(Duration::from_secs(whole("timeout", &value, 1, 55)?)),
-                "limit" => params.limit = Some(whole("limit", &value, 1, 1000)? as usize),
-                "max_bytes" => params.max_bytes = Some(whole("max_bytes", &value, 1, 1 << 24)? as usize),
-                "max_seconds" => params.max_time = Some(Duration::from_secs(whole("max_seconds", &value, 1, 3600)?)),
-                "padding" => params.padding = choice("padding", &value, "0", "1")?,
-                "probe" => params.probe = choice("probe", &value, "0", "1")?,
-                "mode" => params.poll_mode = choice("mode", &value, "long-poll", "poll")?,
-                "format" => params.data_format = choice("format", &value, "message", "data")?,
-                "domain" => params.domain = Some(value.into_owned()),
-                "callback" if script::is_callback(&value) => params.callback = Some(value.into_owned()),
-                "callback" => return Err(bad_callback()),
-                _ => {}
+            if name == "channel" {
+                params.add_channels(&value, limits, &mut names)?;
+            } else if let Some(place) = SINGLE.iter().position(|single| *single == name) {
+                last_of[place] = Some(value);
+            }
+        }
+        for (name, value) in SINGLE.into_iter().zip(last_of) {
+            if let Some(value) = value {
+                params.set(name, &value)?;
             }
         }
         Ok(params)
+    }
+
+    fn set(&mut self, name: &str, value: &str) -> Result<(), Refusal> {
+        match name {
+            "cursor" => self.cursor = Some(value.parse()?),
+            "last" => self.last = Some(last(value)?),
+            "client" => self.client = Some(value.parse()?),
+            "timeout" => self.timeout = Some(Duration::from_secs(whole("timeout", value, 1, 55)?)),
+            "limit" => self.limit = Some(whole("limit", value, 1, 1000)? as usize),
+            "max_bytes" => self.max_bytes = Some(whole("max_bytes", value, 1, 1 << 24)? as usize),
+            "max_seconds" => self.max_time = Some(Duration::from_secs(whole("max_seconds", value, 1, 3600)?)),
+            "padding" => self.padding = choice("padding", value, "0", "1")?,
+            "probe" => self.probe = choice("probe", value, "0", "1")?,
+            "mode" => self.poll_mode = choice("mode", value, "long-poll", "poll")?,
+            "format" => self.data_format = choice("format", value, "message", "data")?,
+            "domain" => self.domain = Some(value.to_owned()),
+            "callback" if script::is_callback(value) => self.callback = Some(value.to_owned()),
+            "callback" => return Err(bad_callback()),
+            _ => {}
+        }
+        Ok(())
     }
 
     fn add_channels(&mut self, list: &str, limits: &Limits, names: &mut HashSet<Channel>) -> Result<(), Refusal> {
@@ -228,6 +260,26 @@ mod tests {
         let params = Params::parse(b"limit=1&channel=a", Some(b"limit=2&channel=b"), &Limits::default());
         let params = params.expect("sound");
         assert_eq!((params.limit, params.channels.len()), (Some(2), 2));
+    }
+
+    #[test]
+    fn of_what_comes_twice_only_the_last_is_looked_at() {
+        for name in SINGLE {
+            // What each of them refuses, but for a domain, which is held against the host later.
+            let (bad, good) = (
+                format!("{name}=%00"),
+                match name {
+                    "cursor" => "latest",
+                    "mode" => "poll",
+                    "format" => "data",
+                    "callback" | "client" | "domain" => "a",
+                    _ => "1",
+                },
+            );
+            assert_eq!(parse(&bad).is_err(), name != "domain", "{bad}");
+            assert!(parse(&format!("{bad}&{name}={good}")).is_ok(), "{name}");
+            assert_eq!(parse(&format!("{name}={good}&{bad}")).is_err(), name != "domain", "{name}");
+        }
     }
 
     proptest! {
