@@ -244,6 +244,60 @@ async fn a_stream_that_lost_its_end_begins_a_new_epoch_and_keeps_what_is_left() 
     assert_eq!(page.extent.resolve(next), Resolved::At(next.id));
 }
 
+/// Far more comes between two looks than a round of trimming drops.
+#[tokio::test]
+async fn bytes_are_kept_however_much_comes() {
+    let redis = RedisServer::start().await;
+    let bytes = 2 << 20;
+    let log: Arc<dyn MessageLog> = redis_log(&redis.url(), Retention { messages: 100_000, bytes, ..KEEP });
+    let data = "x".repeat(900);
+    let mut last = append(&log, "first").await;
+    for _ in 0..12 {
+        let drafts = (0..1000).map(|_| draft("c", &data)).collect();
+        last = log.append(drafts).await.expect("appended")[999].expect("durable");
+    }
+    let used = async || redis.number(&["MEMORY", "USAGE", "longtail:log"]).await;
+    assert!(used().await > 4 * (2 << 20), "it is there to be trimmed");
+    // One look, which comes within six seconds.
+    support::within(Duration::from_secs(8), "the bound to be kept", async {
+        while used().await > 2 << 20 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(used().await > 1 << 20, "and no more is dropped than has to be");
+    let extent = log.read(last, 10).await.expect("reachable").extent;
+    assert_eq!(extent.resolve(last), Resolved::At(last.id));
+    let first = redis
+        .text(&["EVAL", "return redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)[1][1]", "1", "longtail:log"])
+        .await;
+    assert!(extent.floor < first.parse().expect("an id"), "the floor is what was dropped");
+}
+
+/// The newest entry stays, and is not looked at for ever.
+#[tokio::test]
+async fn a_bound_that_cannot_be_kept_is_no_endless_work() {
+    let redis = RedisServer::start().await;
+    let log: Arc<dyn MessageLog> = redis_log(&redis.url(), Retention { bytes: 1, ..KEEP });
+    for n in 0..50 {
+        append(&log, &n.to_string()).await;
+    }
+    support::within(Duration::from_secs(8), "all but one to be dropped", async {
+        while redis.number(&["XLEN", "longtail:log"]).await > 1 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await;
+    redis.command(&["CONFIG", "RESETSTAT"]).await;
+    tokio::time::sleep(Duration::from_millis(6500)).await;
+    let stats = redis.text(&["INFO", "commandstats"]).await;
+    let calls = stats
+        .lines()
+        .find_map(|line| line.strip_prefix("cmdstat_memory|usage:calls=")?.split(',').next()?.parse().ok());
+    assert!(calls.is_some_and(|calls: u32| calls <= 6), "two looks at most: {stats}");
+}
+
 #[tokio::test]
 async fn entries_that_others_trimmed_are_known_to_be_gone() {
     let redis = RedisServer::start().await;
