@@ -285,3 +285,17 @@ async fn who_goes_while_redis_is_away() {
     assert_eq!(page(&nodes[1], "prefix=ghost").await.0, [""; 0]);
     stay().await;
 }
+
+/// A node that stood still for longer than it is taken to live is known by name only: it tells everything.
+#[tokio::test]
+async fn a_node_that_was_taken_for_dead() {
+    let redis = RedisServer::start().await;
+    let nodes = [start_on(&redis, &[]).await, start_on(&redis, &[]).await];
+    let sse = nodes[0].transport("sse").await;
+    let _reader = Reader::open(&nodes[0], &sse, Subscription::to(&["a"])).await;
+    until(&nodes[1], "a", "its reader", |counts| by(counts, "sse") == (1, 0)).await;
+    nodes[0].signal("STOP");
+    until(&nodes[1], "a", "one node", |counts| counts["nodes"] == 1).await;
+    nodes[0].signal("CONT");
+    until(&nodes[1], "a", "its reader again", |counts| by(counts, "sse") == (1, 0)).await;
+}

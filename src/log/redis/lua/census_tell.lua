@@ -4,7 +4,7 @@
 -- ARGV: the node, its life in ms, the life of a channel's polling clients in ms, 1 where everything begins
 -- with this call, how many channels; then for each its name and its member or nothing; then for each polling
 -- client its channel, its transport or nothing, its id and for how many ms it counts.
--- Answers 0 where nothing is known of the node.
+-- Answers 0 where nothing is known of the node, or it was taken for dead.
 local now = now_ms()
 local known = redis.call('ZSCORE', KEYS[2], ARGV[1])
 redis.call('ZADD', KEYS[2], string.format('%.0f', now + tonumber(ARGV[2])), ARGV[1])
@@ -35,4 +35,5 @@ while at <= #ARGV do
   at = at + 4
 end
 redis.call('PEXPIRE', KEYS[3], ARGV[2])
-return known and 1 or 0
+-- The name of a node that stood still stays among the nodes, but what it counted has run out of its life.
+return known and tonumber(known) > now and 1 or 0
