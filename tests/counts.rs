@@ -247,3 +247,55 @@ async fn redis_is_away_and_forgets() {
     redis.thaw();
     until(&nodes[0], "a", "both after the stall", both).await;
 }
+
+/// A reader who goes while nothing can be told is gone for the other nodes, too, once it can be again.
+#[tokio::test]
+async fn who_goes_while_redis_is_away() {
+    let redis = RedisServer::start().await;
+    let nodes = [start_on(&redis, &[]).await, start_on(&redis, &[]).await];
+    let sse = nodes[0].transport("sse").await;
+    let ghost = Reader::open(&nodes[0], &sse, Subscription::to(&["ghost"])).await;
+    // More than are told at a time.
+    let mut readers = Vec::new();
+    for list in 0..24 {
+        let names: Vec<String> = (0..50).map(|n| format!("stays-{list}-{n}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        readers.push(Reader::open(&nodes[0], &sse, Subscription::to(&names)).await);
+    }
+    let stay = async || {
+        for list in 0..24 {
+            eventually("all that are read", async || {
+                (page(&nodes[1], &format!("prefix=stays-{list}-&limit=100")).await.0.len() == 50).then_some(())
+            })
+            .await;
+        }
+    };
+    stay().await;
+    until(&nodes[1], "ghost", "its reader", |counts| by(counts, "sse") == (1, 0)).await;
+    redis.freeze();
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    drop(ghost);
+    // By then what has been told since has failed: a node tells every two seconds and waits for as long.
+    tokio::time::sleep(Duration::from_millis(4500)).await;
+    redis.thaw();
+    until(&nodes[1], "ghost", "nobody", |counts| {
+        counts["complete"] == true && counts["nodes"] == 2 && counts["readers"]["total"] == 0
+    })
+    .await;
+    assert_eq!(page(&nodes[1], "prefix=ghost").await.0, [""; 0]);
+    stay().await;
+}
+
+/// A node that stood still for longer than it is taken to live is known by name only: it tells everything.
+#[tokio::test]
+async fn a_node_that_was_taken_for_dead() {
+    let redis = RedisServer::start().await;
+    let nodes = [start_on(&redis, &[]).await, start_on(&redis, &[]).await];
+    let sse = nodes[0].transport("sse").await;
+    let _reader = Reader::open(&nodes[0], &sse, Subscription::to(&["a"])).await;
+    until(&nodes[1], "a", "its reader", |counts| by(counts, "sse") == (1, 0)).await;
+    nodes[0].signal("STOP");
+    until(&nodes[1], "a", "one node", |counts| counts["nodes"] == 1).await;
+    nodes[0].signal("CONT");
+    until(&nodes[1], "a", "its reader again", |counts| by(counts, "sse") == (1, 0)).await;
+}

@@ -213,6 +213,14 @@ async fn a_tail_gives_what_is_there_and_then_what_comes() {
     }
 }
 
+/// As a failover does it: the end is gone, and others have appended behind the loss.
+async fn lose(redis: &RedisServer, lost: &[Cursor]) {
+    for cursor in lost {
+        assert_eq!(redis.number(&["XDEL", "longtail:log", &cursor.id.to_string()]).await, 1);
+    }
+    redis.command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).await;
+}
+
 #[tokio::test]
 async fn a_stream_that_lost_its_end_begins_a_new_epoch_and_keeps_what_is_left() {
     let redis = RedisServer::start().await;
@@ -221,20 +229,7 @@ async fn a_stream_that_lost_its_end_begins_a_new_epoch_and_keeps_what_is_left() 
     for n in 0..5 {
         cursors.push(append(&log, &n.to_string()).await);
     }
-    // As a failover does it: the end is gone, and others have appended behind the loss.
-    let mut connection = redis::Client::open(redis.url()).expect("a URL").get_connection().expect("connected");
-    for lost in &cursors[3..] {
-        let _: i64 =
-            redis::cmd("XDEL").arg("longtail:log").arg(lost.id.to_string()).query(&mut connection).expect("XDEL");
-    }
-    let _: () = redis::cmd("CLIENT")
-        .arg("KILL")
-        .arg("TYPE")
-        .arg("normal")
-        .arg("SKIPME")
-        .arg("yes")
-        .query(&mut connection)
-        .expect("KILL");
+    lose(&redis, &cursors[3..]).await;
     let next = append(&log, "next").await;
     assert_ne!(next.epoch, cursors[0].epoch, "what was acknowledged is gone, and the epoch says so");
     let page = log.read(cursors[1], 10).await.expect("reachable");
@@ -242,6 +237,81 @@ async fn a_stream_that_lost_its_end_begins_a_new_epoch_and_keeps_what_is_left() 
     assert_eq!(payloads(&page.messages).join(","), "2,\"next\"");
     assert_eq!(page.extent.resolve(cursors[3]), Resolved::Gap(cursors[2].id), "behind it: a gap");
     assert_eq!(page.extent.resolve(next), Resolved::At(next.id));
+}
+
+#[tokio::test]
+async fn the_sixteen_newest_of_the_earlier_epochs_are_kept() {
+    let redis = RedisServer::start().await;
+    let log: Arc<dyn MessageLog> = redis_log(&redis.url(), KEEP);
+    let mut survived = Vec::new();
+    for n in 0..20 {
+        survived.push(append(&log, &n.to_string()).await);
+        let lost = append(&log, "lost").await;
+        assert_eq!(lost.epoch, survived[n].epoch, "nothing was lost since");
+        lose(&redis, &[lost]).await;
+    }
+    let present = append(&log, "present").await;
+    let extent = log.read(present, 10).await.expect("reachable").extent;
+    let mut kept: Vec<_> = extent.ancestors.iter().map(|(epoch, upto)| (*upto, *epoch)).collect();
+    kept.sort_by_key(|(upto, _)| *upto);
+    let newest: Vec<_> = survived[4..].iter().map(|cursor| (cursor.id, cursor.epoch)).collect();
+    assert_eq!(kept, newest);
+    assert_eq!(extent.resolve(survived[4]), Resolved::At(survived[4].id));
+    assert!(matches!(extent.resolve(survived[3]), Resolved::Gap(_)), "older than sixteen losses");
+}
+
+/// Far more comes between two looks than a round of trimming drops.
+#[tokio::test]
+async fn bytes_are_kept_however_much_comes() {
+    let redis = RedisServer::start().await;
+    let bytes = 2 << 20;
+    let log: Arc<dyn MessageLog> = redis_log(&redis.url(), Retention { messages: 100_000, bytes, ..KEEP });
+    let data = "x".repeat(900);
+    let mut last = append(&log, "first").await;
+    for _ in 0..12 {
+        let drafts = (0..1000).map(|_| draft("c", &data)).collect();
+        last = log.append(drafts).await.expect("appended")[999].expect("durable");
+    }
+    let used = async || redis.number(&["MEMORY", "USAGE", "longtail:log"]).await;
+    assert!(used().await > 4 * (2 << 20), "it is there to be trimmed");
+    // One look, which comes within six seconds.
+    support::within(Duration::from_secs(8), "the bound to be kept", async {
+        while used().await > 2 << 20 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(used().await > 1 << 20, "and no more is dropped than has to be");
+    let extent = log.read(last, 10).await.expect("reachable").extent;
+    assert_eq!(extent.resolve(last), Resolved::At(last.id));
+    let first = redis
+        .text(&["EVAL", "return redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)[1][1]", "1", "longtail:log"])
+        .await;
+    assert!(extent.floor < first.parse().expect("an id"), "the floor is what was dropped");
+}
+
+/// The newest entry stays, and is not looked at for ever.
+#[tokio::test]
+async fn a_bound_that_cannot_be_kept_is_no_endless_work() {
+    let redis = RedisServer::start().await;
+    let log: Arc<dyn MessageLog> = redis_log(&redis.url(), Retention { bytes: 1, ..KEEP });
+    for n in 0..50 {
+        append(&log, &n.to_string()).await;
+    }
+    support::within(Duration::from_secs(8), "all but one to be dropped", async {
+        while redis.number(&["XLEN", "longtail:log"]).await > 1 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await;
+    redis.command(&["CONFIG", "RESETSTAT"]).await;
+    tokio::time::sleep(Duration::from_millis(6500)).await;
+    let stats = redis.text(&["INFO", "commandstats"]).await;
+    let calls = stats
+        .lines()
+        .find_map(|line| line.strip_prefix("cmdstat_memory|usage:calls=")?.split(',').next()?.parse().ok());
+    assert!(calls.is_some_and(|calls: u32| calls <= 6), "two looks at most: {stats}");
 }
 
 #[tokio::test]

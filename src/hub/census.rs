@@ -14,7 +14,7 @@ pub(super) async fn tell(hub: &Hub, census: &dyn Census) {
     let mut everything = true;
     loop {
         tick.tick().await;
-        let told = census.tell(hub.changes(everything)).await;
+        let told = census.tell(hub.changes(everything), everything).await;
         // Not told, or told to a Redis that had forgotten this node (it was emptied, or we were stalled).
         let was_everything = std::mem::replace(&mut everything, !matches!(told, Ok(true)));
         if was_everything && told.is_ok() {

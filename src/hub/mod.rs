@@ -250,16 +250,17 @@ impl Hub {
         if everything {
             presence.forget_told();
         }
-        let (mut channels, mut changes) = presence.take();
+        let (mut channels, clients) = presence.take();
         drop(presence);
         if everything {
             channels.extend(self.memory.read().channels().cloned());
         }
-        changes.extend(channels.into_iter().map(|channel| {
+        let channels = channels.into_iter().map(|channel| {
             let counts = self.counts(&channel);
             Change::Channel(channel, counts.readers, !counts.pollers.is_empty())
-        }));
-        changes
+        });
+        // Channels first: where everything is told, the other nodes know of none until they come.
+        channels.chain(clients).collect()
     }
 
     /// Wakes every reader, so that each looks at what concerns them all (a drain, say).

@@ -31,9 +31,9 @@ pub struct Elsewhere {
 
 /// What nodes tell each other.
 pub trait Census: Send + Sync {
-    /// Tells what has changed; an empty list says that this node lives. False: nothing is known of
-    /// this node any more, and it is to tell everything.
-    fn tell(&self, changes: Vec<Change>) -> BoxFuture<'_, Result<bool, Unreachable>>;
+    /// Tells what has changed, or everything, in the place of all that was told before. No change at all says that
+    /// this node lives. False: nothing is known of this node any more, and it is to tell everything.
+    fn tell(&self, changes: Vec<Change>, everything: bool) -> BoxFuture<'_, Result<bool, Unreachable>>;
 
     /// Forgets this node at once, instead of when it has not been heard of for a while.
     fn leave(&self) -> BoxFuture<'_, ()>;

@@ -51,7 +51,10 @@ pub(super) async fn run(log: Weak<RedisLog>, mut jobs: Jobs, timeout: Duration) 
             }
             _ = trim.tick() => {
                 let Some(log) = log.upgrade() else { return };
-                node.trim(&log).await;
+                if node.trim(&log).await {
+                    // Not in a row: a round takes milliseconds, and appends have their turn between two of them.
+                    trim.reset_immediately();
+                }
             }
         }
     }
@@ -232,41 +235,38 @@ impl Node {
         }
     }
 
-    async fn trim(&mut self, log: &RedisLog) {
+    /// One round of trimming. Answers whether there is more to do.
+    async fn trim(&mut self, log: &RedisLog) -> bool {
         let retention = log.config.retention;
-        for _ in 0..100 {
-            if self.connected(log).await.is_err() {
-                return;
-            }
-            let Some(connection) = &mut self.connection else { return };
-            let args = [
-                Epoch::random().to_string(),
-                retention.messages.to_string(),
-                retention.age.as_millis().to_string(),
-                retention.bytes.to_string(),
-            ];
-            let reply = match connection.run(&TRIM, &[&log.keys.log], &args).await {
-                Ok(reply) => reply,
-                Err(error) => {
-                    if self.untrimmed.replace(error.to_string()) != self.untrimmed {
-                        warn!(%error, "the log could not be trimmed");
-                    }
-                    self.lose(log);
-                    return;
-                }
-            };
-            self.untrimmed = None;
-            let Some([redis::Value::Int(dropped), redis::Value::Int(more), redis::Value::Int(bytes)]) =
-                super::entry::array(&reply)
-            else {
-                return;
-            };
-            log.metrics.trimmed.inc_by((*dropped).try_into().unwrap_or(0));
-            log.metrics.trimmed_bytes.inc_by((*bytes).try_into().unwrap_or(0));
-            if *more == 0 {
-                return;
-            }
+        if self.connected(log).await.is_err() {
+            return false;
         }
+        let Some(connection) = &mut self.connection else { return false };
+        let args = [
+            Epoch::random().to_string(),
+            retention.messages.to_string(),
+            retention.age.as_millis().to_string(),
+            retention.bytes.to_string(),
+        ];
+        let reply = match connection.run(&TRIM, &[&log.keys.log], &args).await {
+            Ok(reply) => reply,
+            Err(error) => {
+                if self.untrimmed.replace(error.to_string()) != self.untrimmed {
+                    warn!(%error, "the log could not be trimmed");
+                }
+                self.lose(log);
+                return false;
+            }
+        };
+        self.untrimmed = None;
+        let Some([redis::Value::Int(dropped), redis::Value::Int(more), redis::Value::Int(bytes)]) =
+            super::entry::array(&reply)
+        else {
+            return false;
+        };
+        log.metrics.trimmed.inc_by((*dropped).try_into().unwrap_or(0));
+        log.metrics.trimmed_bytes.inc_by((*bytes).try_into().unwrap_or(0));
+        *more != 0
     }
 }
 

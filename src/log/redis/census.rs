@@ -52,7 +52,7 @@ impl RedisCensus {
         })
     }
 
-    async fn tell_some(&self, changes: &[Change]) -> Result<bool, Unreachable> {
+    async fn tell_some(&self, changes: &[Change], begins_everything: bool) -> Result<bool, Unreachable> {
         let (mut channels, mut pollers) = (Vec::new(), Vec::new());
         for change in changes {
             match change {
@@ -71,7 +71,8 @@ impl RedisCensus {
             }
         }
         let (life, away) = (LIFE.as_millis().to_string(), (self.away + LIFE).as_millis().to_string());
-        let mut args = vec![self.node.clone(), life, away, (channels.len() / 2).to_string()];
+        let begins_everything = u8::from(begins_everything).to_string();
+        let mut args = vec![self.node.clone(), life, away, begins_everything, (channels.len() / 2).to_string()];
         args.append(&mut channels);
         args.append(&mut pollers);
         let keys = self.log.keys();
@@ -90,13 +91,14 @@ impl RedisCensus {
 }
 
 impl Census for RedisCensus {
-    fn tell(&self, changes: Vec<Change>) -> BoxFuture<'_, Result<bool, Unreachable>> {
+    fn tell(&self, changes: Vec<Change>, everything: bool) -> BoxFuture<'_, Result<bool, Unreachable>> {
         Box::pin(async move {
-            let mut known = true;
             let mut chunks = changes.chunks(CHUNK);
-            known &= self.tell_some(chunks.next().unwrap_or_default()).await?;
+            // Everything takes the place of what was told before from its first chunk on. Until the last one other
+            // nodes see a part of this node's channels, as they do of a node that has just started.
+            let known = self.tell_some(chunks.next().unwrap_or_default(), everything).await?;
             for chunk in chunks {
-                self.tell_some(chunk).await?;
+                self.tell_some(chunk, false).await?;
             }
             Ok(known)
         })

@@ -19,6 +19,8 @@ if ARGV[3] == log.epoch then
 end
 if survived then
   if less(survived, log.floor) then survived = log.floor end
+  -- Redis lists groups by name, and names are random. An epoch's last position is never behind a later one's.
+  table.sort(log.ancestors, function(a, b) return less(b[2], a[2]) end)
   for i, ancestor in ipairs(log.ancestors) do
     -- A few are enough: who is older than sixteen losses is told of a gap.
     if i > 15 then

@@ -13,5 +13,9 @@ if over > 0 and length > 1 then
   local excess = math.min(math.ceil(over / (bytes / length)), length - 1)
   dropped = dropped + trim(log, length - excess, tonumber(ARGV[3]))
 end
-local freed = dropped > 0 and before - (redis.call('MEMORY', 'USAGE', LOG) or 0) or 0
-return { dropped, redis.call('XLEN', LOG) > tonumber(ARGV[2]) and 1 or 0, freed }
+local after = dropped > 0 and (redis.call('MEMORY', 'USAGE', LOG) or 0) or before
+length = redis.call('XLEN', LOG)
+-- One round drops no more than a thousand by bytes: more may come between two looks. Where more than one entry
+-- is left to say that there is more, a round has dropped one at least, so rounds come to an end.
+local more = length > tonumber(ARGV[2]) or (length > 1 and after > tonumber(ARGV[4]))
+return { dropped, more and 1 or 0, before - after }
