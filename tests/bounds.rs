@@ -52,29 +52,33 @@ async fn slow_requests_are_ended() {
     witness.expect(&new).await;
 }
 
-/// Fills the node with event streams until one is refused.
-async fn fill(node: &Node) -> Vec<Response> {
-    let mut kept = Vec::new();
-    loop {
-        assert!(kept.len() < 10, "nothing is refused");
-        let mut response = Request::get("/sse?channel=todo").open(node.http).await;
-        let mut text = String::new();
-        while !text.contains("data: ") {
-            let part = within(SOON, "hello or bye", response.read_some()).await;
-            text.push_str(&String::from_utf8_lossy(&part.expect("hello or bye")));
-        }
-        if text.contains("event: bye") {
-            return kept;
-        }
-        kept.push(response);
+/// An event stream, unless it is refused.
+async fn stream(node: &Node) -> Option<Response> {
+    let mut response = Request::get("/sse?channel=todo").open(node.http).await;
+    let mut text = String::new();
+    while !text.contains("data: ") {
+        let part = within(SOON, "hello or bye", response.read_some()).await;
+        text.push_str(&String::from_utf8_lossy(&part.expect("hello or bye")));
     }
+    (!text.contains("event: bye")).then_some(response)
+}
+
+/// Takes all of a node's places with event streams.
+async fn fill(node: &Node, places: usize) -> Vec<Response> {
+    let mut kept = Vec::new();
+    while kept.len() < places {
+        // Those who have asked whether the node is ready may not be gone quite yet.
+        kept.push(eventually("a place", async || stream(node).await).await);
+    }
+    assert!(stream(node).await.is_none(), "nothing is refused");
+    kept
 }
 
 #[tokio::test]
 async fn connections_are_counted() {
     for flag in ["--max-connections", "--max-connections-per-ip"] {
         let World { node, .. } = World::start(Log::Memory, &[flag, "4"]).await;
-        let kept = fill(&node).await;
+        let kept = fill(&node, 4).await;
         for url in ["/poll?channel=a", "/long-poll?channel=a", "/xhr-stream?channel=a", "/multipart?channel=a"] {
             let answer = node.get(url).await;
             assert_eq!(answer.status, 503, "{flag} {url}: {}", answer.text());
