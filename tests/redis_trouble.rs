@@ -131,6 +131,20 @@ async fn urls_that_name_no_redis() {
     }
 }
 
+/// A privilege that is taken away from a running node: it says which, is not ready, and goes on when it has it again.
+#[tokio::test]
+async fn a_tail_that_may_not_read() {
+    let redis = RedisServer::start().await;
+    let node = start_on(&redis, &[]).await;
+    redis.command(&["ACL", "SETUSER", "default", "-xread"]).await;
+    redis.command(&["CLIENT", "KILL", "TYPE", "normal"]).await;
+    says(&node, &["the log cannot be read", "xread", "docs/redis.md"]).await;
+    eventually("not to be ready", async || (node.get("/readyz").await.status == 503).then_some(())).await;
+    redis.command(&["ACL", "SETUSER", "default", "+xread"]).await;
+    eventually("to be ready", async || (node.get("/readyz").await.status == 200).then_some(())).await;
+    publishes_again(&node).await;
+}
+
 /// What is volatile waits as long as any publish, and not for all who wait before it.
 #[tokio::test]
 async fn a_stall_with_many_in_the_line() {

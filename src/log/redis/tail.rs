@@ -2,7 +2,7 @@
 //! itself, which comes sooner (see [`own`](super::own)).
 
 use super::own::Stretch;
-use super::{RedisLog, entry};
+use super::{RedisLog, ScriptError, entry};
 use crate::cursor::{Cursor, Id};
 use crate::log::memory::now_ms;
 use crate::log::{Extent, Resolved, TailEvent};
@@ -149,10 +149,16 @@ fn durable(log: Arc<RedisLog>) -> impl Stream<Item = TailEvent> + Send {
                 let Some((_, floor)) = entry::identity(&groups).filter(|(now, _)| *now == epoch) else {
                     break;
                 };
-                let Some((messages, upto)) = take(&log, &read, place.at) else {
-                    warn!("the log's entries make no sense");
-                    tokio::time::sleep(LONGEST_PAUSE).await;
-                    break;
+                let read = read.extract_error().map_err(ScriptError::of);
+                let taken = read.and_then(|read| take(&log, &read, place.at).ok_or(ScriptError::Unexpected));
+                let (messages, upto) = match taken {
+                    Ok(taken) => taken,
+                    Err(error) => {
+                        warn!(%error, "the log cannot be read");
+                        yield TailEvent::Lost;
+                        tokio::time::sleep(LONGEST_PAUSE).await;
+                        break;
+                    }
                 };
                 // Trimmed beyond what was read: entries between are gone unseen.
                 let after = place.at.id.max(floor);
