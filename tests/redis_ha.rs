@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
+use support::world::start_on;
 use support::{Kind, Node, Reader, RedisServer, Sentinels, Subscription, eventually, within};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -286,4 +287,18 @@ async fn no_connection_stays_with_a_primary_that_was_left() {
         assert_eq!(message.data(), data);
     }
     assert_eq!(second.number(&["XLEN", "longtail:log"]).await, 3);
+}
+
+/// Which readers there are is not in the log: what the new primary has not heard of them it is told.
+#[tokio::test]
+async fn the_new_primary_is_told_of_all_readers() {
+    let (first, second, _address, node, _reader) = behind_an_address().await;
+    let sse = node.transport("sse").await;
+    let counts = async |at: &Node| at.get("/channels/late").await.json()["readers"]["total"].as_u64();
+    let _late = Reader::open(&node, &sse, Subscription::to(&["late"])).await;
+    let beside = start_on(&first, &[]).await;
+    eventually("the other node to know of it", async || (counts(&beside).await == Some(1)).then_some(())).await;
+    first.command(&["CLIENT", "KILL", "TYPE", "normal"]).await;
+    let new = start_on(&second, &[]).await;
+    eventually("a node at the new primary to know of it", async || (counts(&new).await == Some(1)).then_some(())).await;
 }

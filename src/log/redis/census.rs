@@ -24,15 +24,24 @@ pub struct RedisCensus {
     away: Duration,
     // Not the log's own: a long list must not hold up who catches up from the log.
     connection: Mutex<Option<Connection>>,
+    /// Who was told everything last: a replica that has become the primary may not have heard all of what came since.
+    told: parking_lot::Mutex<String>,
 }
 
 impl RedisCensus {
     /// The census of a log. `away` is for how long at most a polling client counts.
     pub fn new(log: Arc<RedisLog>, away: Duration) -> RedisCensus {
-        RedisCensus { log, node: uuid::Uuid::new_v4().to_string(), away, connection: Mutex::new(None) }
+        RedisCensus {
+            log,
+            node: uuid::Uuid::new_v4().to_string(),
+            away,
+            connection: Mutex::new(None),
+            told: parking_lot::Mutex::default(),
+        }
     }
 
-    async fn run(&self, script: &Script, keys: &[&str], args: &[String]) -> Result<Value, Unreachable> {
+    /// The answer, and which server has given it.
+    async fn run(&self, script: &Script, keys: &[&str], args: &[String]) -> Result<(Value, String), Unreachable> {
         let mut slot = self.connection.lock().await;
         if slot.as_ref().is_some_and(|connection| self.log.has_moved(connection.server().1)) {
             *slot = None;
@@ -42,9 +51,10 @@ impl RedisCensus {
                 Some(connection) => connection,
                 empty => empty.insert(self.log.connect(ANSWER_TIMEOUT).await?),
             };
-            connection.run(script, keys, args).await
+            let answer = connection.run(script, keys, args).await?;
+            Ok((answer, connection.server().1.to_owned()))
         };
-        let answer: Result<Value, ScriptError> = answer.await;
+        let answer: Result<_, ScriptError> = answer.await;
         answer.map_err(|error| {
             *slot = None;
             tracing::debug!(%error, "no census of the other nodes");
@@ -71,19 +81,23 @@ impl RedisCensus {
             }
         }
         let (life, away) = (LIFE.as_millis().to_string(), (self.away + LIFE).as_millis().to_string());
-        let begins_everything = u8::from(begins_everything).to_string();
-        let mut args = vec![self.node.clone(), life, away, begins_everything, (channels.len() / 2).to_string()];
+        let begins = u8::from(begins_everything).to_string();
+        let mut args = vec![self.node.clone(), life, away, begins, (channels.len() / 2).to_string()];
         args.append(&mut channels);
         args.append(&mut pollers);
         let keys = self.log.keys();
         let keys = [&keys.log, &keys.beside("nodes"), &keys.beside(&format!("census:{}", self.node))];
-        let answer = self.run(&CENSUS_TELL, &keys.map(String::as_str), &args).await?;
-        Ok(answer == Value::Int(1))
+        let (answer, server) = self.run(&CENSUS_TELL, &keys.map(String::as_str), &args).await?;
+        let mut told = self.told.lock();
+        if begins_everything {
+            told.clone_from(&server);
+        }
+        Ok(answer == Value::Int(1) && *told == server)
     }
 
     async fn ask(&self, args: &[String]) -> Result<Vec<Value>, Unreachable> {
         let keys = self.log.keys();
-        match self.run(&CENSUS_ASK, &[&keys.log, &keys.beside("nodes")], args).await? {
+        match self.run(&CENSUS_ASK, &[&keys.log, &keys.beside("nodes")], args).await?.0 {
             Value::Array(answer) => Ok(answer),
             _ => Err(Unreachable),
         }
