@@ -28,7 +28,7 @@ const status = (port) => new Promise((done) => {
 async function startUp(args) {
     const port = await freePorts();
     const begun = performance.now();
-    const child = spawn('taskset', ['-c', SERVER_CPU, longtail, '--open', '--listen', `127.0.0.1:${port}`, ...args], { stdio: 'ignore' });
+    const child = spawn('taskset', ['-c', SERVER_CPU, longtail, '--open', '--listen', `127.0.0.1:${port}`, '--tcp-listen', '127.0.0.1:0', ...args], { stdio: 'ignore' });
     const ended = new Promise((done) => { child.on('exit', done); });
     while (await status(port) !== 200) {
         if (child.exitCode !== null || performance.now() - begun > 60_000) throw new Error('it did not become ready');
