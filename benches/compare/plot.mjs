@@ -1,7 +1,9 @@
 // Bars of each server's CPU per delivery as a multiple of the floor's, as an SVG that needs nothing.
 
 const COLOURS = { longtail: '#2a6fb0', nchan: '#b0792a', 'socket.io': '#8a8a8a' };
-const [LEFT, BAR, GAP, WIDTH, MOST] = [260, 12, 10, 820, 8];
+const [LEFT, BAR, GAP, WIDTH, MOST] = [130, 12, 10, 820, 8];
+/** What stands behind the longest bar. */
+const NAME = 160;
 
 export function plot(results) {
     const groups = new Map();
@@ -9,7 +11,7 @@ export function plot(results) {
         const label = `${result.row} ${result.transport}`;
         groups.set(label, [...(groups.get(label) ?? []), result]);
     }
-    const scale = (WIDTH - LEFT - 60) / MOST;
+    const scale = (WIDTH - LEFT - NAME) / MOST;
     const parts = [];
     let y = 40;
     for (const [label, list] of groups) {
