@@ -5,7 +5,8 @@ use super::asker::Asker;
 use super::authorize::{Action, Question, Term};
 use super::budget::Loan;
 use super::lease::Lease;
-use super::publish::{self, Publication};
+use super::publication::{self, Publication};
+use super::publish;
 use super::pump::Pump;
 use crate::cursor::{Cursor, Start};
 use crate::message::{Channel, ClientId, Draft};
@@ -101,7 +102,7 @@ impl Commands {
         reference: &mut Option<String>,
     ) -> Result<Outcome, Refusal> {
         let text = std::str::from_utf8(text).map_err(|_| Refusal::new(Code::NotUtf8, "a command is UTF-8"))?;
-        publish::object(text)?;
+        publication::object(text)?;
         let head: Head<'_> = serde_json::from_str(text).map_err(|error| bad_command(&error))?;
         if let Some(json) = head.reference {
             if json.get().len() > REFERENCE_BYTES {
@@ -129,7 +130,7 @@ impl Commands {
             }
             Some("publish") => {
                 let publication: Publication<'_> =
-                    serde_json::from_str(text).map_err(|error| publish::bad_json(&error))?;
+                    serde_json::from_str(text).map_err(|error| publication::bad_json(&error))?;
                 let draft = publication.into_draft(app.settings.max_message)?;
                 let mut loan = app.budget.loan();
                 // Before anybody is asked: that may take time.
@@ -246,5 +247,5 @@ fn bad_command(error: &serde_json::Error) -> Refusal {
         let place = format!("line {} column {}", error.line(), error.column());
         return Refusal::new(Code::BadRequest, format!("a field of the command is not of its type at {place}"));
     }
-    publish::bad_json(error)
+    publication::bad_json(error)
 }

@@ -5,7 +5,7 @@ use super::asker::Asker;
 use super::commands::{Commands, Outcome};
 use super::manner::Outline;
 use super::plain::{self, Parsed};
-use super::publish;
+use super::publication;
 use super::pump::Pump;
 use super::request::Request;
 use super::shape::Shape;
@@ -27,7 +27,7 @@ pub use super::request::settle_host;
 ///
 /// Why it was refused.
 pub fn drafts(query: &str, kind: &str, body: &str, max: usize) -> Result<Vec<Draft>, Code> {
-    let drafts = publish::parse_query(query).and_then(|query| publish::drafts(&query, kind, body, max));
+    let drafts = publication::parse_query(query).and_then(|query| publication::drafts(&query, kind, body, max));
     drafts.map(|(drafts, _)| drafts).map_err(|refusal| refusal.code)
 }
 

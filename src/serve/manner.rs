@@ -8,9 +8,9 @@ use super::App;
 use super::access::Access;
 use super::asker::Asker;
 use super::client::Client;
-use super::publish;
 use super::reply::{self, Body, Reply};
 use super::request::Request;
+use super::{publication, publish};
 use crate::transport::Refusal;
 use bytes::Bytes;
 use hyper::StatusCode;
@@ -100,7 +100,7 @@ impl Asking {
         let is_by_star = app.access.is_by_star(headers, client.forwarded_host());
         let origin = headers.get(ORIGIN).cloned();
         let asker = publish::asker(app, client, headers);
-        (kind != publish::FORM).then_some(Asking { outline, kind, asker, origin, is_by_star })
+        (kind != publication::FORM).then_some(Asking { outline, kind, asker, origin, is_by_star })
     }
 
     /// The manner, if this is how a publish is answered that goes well. Whatever is amiss with a head is told in another

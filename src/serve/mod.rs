@@ -36,6 +36,7 @@ mod ports;
 mod process;
 mod proxies;
 mod proxy_protocol;
+mod publication;
 mod publish;
 mod pump;
 mod rates;
