@@ -395,6 +395,7 @@ async fn answers_to_many_polls_are_not_gathered() {
     let mut stream = TcpStream::connect(node.http).await.expect("connect");
     let poll = "GET /poll?channel=a&cursor=earliest HTTP/1.1\r\nHost: localhost\r\n\r\n";
     stream.write_all(poll.repeat(100).as_bytes()).await.expect("write");
+    within(SOON, "the first answer", stream.readable()).await.expect("readable");
     let mut most = before;
     for _ in 0..40 {
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -402,9 +403,9 @@ async fn answers_to_many_polls_are_not_gathered() {
     }
     assert!(most - before < 30 << 20, "{before} bytes before, {most} then");
     // All are answered, one after the other, to somebody who takes them.
-    let mut taken = 0;
+    let (mut taken, mut some) = (0, vec![0; 1 << 20]);
     while taken < 95_000_000 {
-        let n = stream.read(&mut vec![0; 1 << 20]).await.expect("read");
+        let n = within(SOON, "more of the answers", stream.read(&mut some)).await.expect("read");
         assert!(n > 0, "it ended after {taken} bytes");
         taken += n;
     }

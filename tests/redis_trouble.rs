@@ -140,6 +140,11 @@ async fn a_tail_that_may_not_read() {
     redis.command(&["CLIENT", "KILL", "TYPE", "normal"]).await;
     says(&node, &["the log cannot be read", "xread", "docs/redis.md"]).await;
     eventually("not to be ready", async || (node.get("/readyz").await.status == 503).then_some(())).await;
+    for _ in 0..20 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert_eq!(node.get("/readyz").await.status, 503, "it stays so");
+    }
+    assert_eq!(node.log().matches("the log cannot be read").count(), 1);
     redis.command(&["ACL", "SETUSER", "default", "+xread"]).await;
     eventually("to be ready", async || (node.get("/readyz").await.status == 200).then_some(())).await;
     publishes_again(&node).await;

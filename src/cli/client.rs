@@ -179,7 +179,7 @@ impl Client {
     pub fn token_mend(&self) -> &'static str {
         match self.token {
             None => "set LONGTAIL_TOKEN or --token-file",
-            Some(_) => "the token or key that was given is none that this server knows",
+            Some(_) => "give another token or key: this server does not know this one, or it may not do that",
         }
     }
 

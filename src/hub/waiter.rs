@@ -101,11 +101,15 @@ impl Waiter {
     pub(super) fn push_volatile(&self, message: &Arc<Message>) {
         let mut volatile = self.volatile.lock();
         let waiting = volatile.get_or_insert_default();
-        let bytes: usize = waiting.iter().chain([message]).map(|message| message.object().len()).sum();
-        if waiting.is_empty() || (waiting.len() < VOLATILE_WAITING && bytes <= VOLATILE_BYTES) {
-            waiting.push(message.clone());
-            self.has_volatile.store(true, Ordering::Release);
+        if waiting.len() >= VOLATILE_WAITING {
+            return;
         }
+        let bytes: usize = waiting.iter().chain([message]).map(|message| message.object().len()).sum();
+        if bytes > VOLATILE_BYTES && !waiting.is_empty() {
+            return;
+        }
+        waiting.push(message.clone());
+        self.has_volatile.store(true, Ordering::Release);
         drop(volatile);
         self.wake();
     }

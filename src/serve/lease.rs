@@ -121,7 +121,13 @@ impl Lease {
                 }));
                 continue;
             };
-            let answer = ready!(asking.as_mut().poll(cx));
+            let Poll::Ready(answer) = asking.as_mut().poll(cx) else {
+                // Those that end for good do so meanwhile, however long the application takes for another.
+                let fixed = self.shares.iter().filter(|share| share.asker.is_none()).map(|share| share.end).min();
+                let Some(end) = fixed else { return Poll::Pending };
+                self.timer.as_mut().reset(end);
+                return self.timer.as_mut().poll(cx);
+            };
             share.asking = None;
             let now = Instant::now();
             match answer.map(|grant| grant.term) {

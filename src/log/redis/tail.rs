@@ -60,6 +60,8 @@ fn durable(log: Arc<RedisLog>) -> impl Stream<Item = TailEvent> + Send {
         let mut pause = FIRST_PAUSE;
         let mut is_lost = false;
         let mut reported = String::new();
+        // Why entries could not be read, on a connection that is well.
+        let mut unread = None::<String>;
         loop {
             log.own.leave();
             let opened = async {
@@ -152,12 +154,19 @@ fn durable(log: Arc<RedisLog>) -> impl Stream<Item = TailEvent> + Send {
                 let read = read.extract_error().map_err(ScriptError::of);
                 let taken = read.and_then(|read| take(&log, &read, place.at).ok_or(ScriptError::Unexpected));
                 let (messages, upto) = match taken {
+                    // Whoever was told that it is lost is told that it is there.
+                    Ok(_) if unread.take().is_some() => break,
                     Ok(taken) => taken,
+                    // The connection is well: to open another would say that the log is there.
                     Err(error) => {
-                        warn!(%error, "the log cannot be read");
+                        if unread.replace(error.to_string()) != unread {
+                            warn!(%error, "the log cannot be read");
+                        }
+                        is_lost = true;
+                        log.metrics.reachable.set(0);
                         yield TailEvent::Lost;
                         tokio::time::sleep(LONGEST_PAUSE).await;
-                        break;
+                        continue;
                     }
                 };
                 // Trimmed beyond what was read: entries between are gone unseen.
