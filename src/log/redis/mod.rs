@@ -37,6 +37,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::sync::{MutexGuard, broadcast};
+use tokio::time::Instant;
 use tokio_stream::Stream;
 
 /// Volatile messages that wait for the tail; past that the oldest are dropped, which they may be.
@@ -70,12 +71,31 @@ pub struct RedisLog {
     queue: queue::Queue,
     own: own::Own,
     /// Whoever holds it is [`detached`], or those who wait for it would wait for his client, too.
-    reader: tokio::sync::Mutex<Option<Connection>>,
+    reader: tokio::sync::Mutex<Reader>,
     volatile: broadcast::Sender<Arc<Message>>,
     skipped: Skipped,
     /// The process (its `run_id`) that the newest connection leads to. All others follow it there.
     server: Mutex<String>,
     metrics: Metrics,
+}
+
+/// The connection for ranges and volatile messages.
+#[derive(Default)]
+struct Reader {
+    connection: Option<Connection>,
+    /// Since when nothing has been answered. Whoever asks may go before there is an answer, and be the only one to learn
+    /// that there is none.
+    asked: Option<Instant>,
+}
+
+impl Reader {
+    /// Keeps it where there was an answer.
+    fn has_answered(&mut self, is_well: bool) {
+        self.asked = None;
+        if !is_well {
+            self.connection = None;
+        }
+    }
 }
 
 /// The names of keys and channels in Redis.
@@ -121,7 +141,7 @@ impl RedisLog {
             keys,
             config,
             seen: Mutex::new(None),
-            reader: tokio::sync::Mutex::new(None),
+            reader: tokio::sync::Mutex::default(),
             volatile: broadcast::channel(VOLATILE_WAITING).0,
             server: Mutex::new(String::new()),
             skipped: Skipped::new(metrics.skipped.clone()),
@@ -202,25 +222,28 @@ impl RedisLog {
         }
     }
 
-    /// The connection for ranges and volatile messages, and where it is to be put back when it has answered: one that was
-    /// given up under way, with whoever has asked, may be dead.
-    async fn reader(&self) -> Result<(MutexGuard<'_, Option<Connection>>, Connection), ScriptError> {
-        let mut slot = self.reader.lock().await;
-        let kept = slot.take().filter(|connection| !self.has_moved(connection.server().1));
-        let connection = match kept {
-            Some(connection) => connection,
-            None => self.connect(connection::ANSWER_TIMEOUT).await?,
-        };
-        Ok((slot, connection))
+    /// The connection for ranges and volatile messages, about to be asked something.
+    async fn reader(&self) -> Result<MutexGuard<'_, Reader>, ScriptError> {
+        let mut reader = self.reader.lock().await;
+        let is_silent = reader.asked.is_some_and(|asked| asked.elapsed() > connection::ANSWER_TIMEOUT);
+        if is_silent || reader.connection.as_ref().is_some_and(|connection| self.has_moved(connection.server().1)) {
+            *reader = Reader::default();
+        }
+        if reader.connection.is_none() {
+            reader.connection = Some(self.connect(connection::ANSWER_TIMEOUT).await?);
+        }
+        reader.asked.get_or_insert_with(Instant::now);
+        Ok(reader)
     }
 
     async fn read_page(&self, after: Cursor, limit: usize) -> Result<Page, ScriptError> {
-        let (mut slot, mut connection) = self.reader().await?;
+        let mut reader = self.reader().await?;
+        let connection = reader.connection.as_mut().ok_or(ScriptError::Unexpected)?;
         let args = [Epoch::random().to_string(), after.id.to_string(), limit.to_string()];
         let reply = connection.run(&connection::READ, &[&self.keys.log], &args).await;
+        reader.has_answered(reply.is_ok());
+        drop(reader);
         let reply = reply.inspect_err(|_| self.metrics.lost("read"))?;
-        *slot = Some(connection);
-        drop(slot);
         let [extent, entries] = entry::array(&reply).ok_or(ScriptError::Unexpected)? else {
             return Err(ScriptError::Unexpected);
         };
@@ -251,14 +274,13 @@ impl RedisLog {
         // Those before it in the line may each wait for a Redis that does not answer.
         let reader = tokio::time::timeout(self.config.timeout, self.reader()).await;
         let reader = reader.unwrap_or_else(|_| Err(ScriptError::Unconnected(ScriptError::timed_out())));
-        let (mut slot, mut connection) = reader.map_err(|error| AppendError::Unavailable(error.to_string()))?;
-        match connection.publish(&self.keys.volatile(), &texts).await {
-            Ok(()) => *slot = Some(connection),
-            // A Redis that was stopped sends them when it goes on.
-            Err(error) if error.is_unsettled() => return Err(AppendError::OutcomeUnknown),
-            Err(error) => return Err(AppendError::Unavailable(error.to_string())),
-        }
-        Ok(())
+        let unavailable = |error: ScriptError| AppendError::Unavailable(error.to_string());
+        let mut reader = reader.map_err(unavailable)?;
+        let connection = reader.connection.as_mut().ok_or_else(|| unavailable(ScriptError::Unexpected))?;
+        let sent = connection.publish(&self.keys.volatile(), &texts).await;
+        reader.has_answered(sent.is_ok());
+        // A Redis that was stopped sends them when it goes on.
+        sent.map_err(|error| if error.is_unsettled() { AppendError::OutcomeUnknown } else { unavailable(error) })
     }
 }
 
