@@ -283,6 +283,12 @@ impl Message {
         self.exclude.is_none()
     }
 
+    /// Whether the other says the same to the same receivers, whatever its position.
+    pub fn is_same_as(&self, other: &Message) -> bool {
+        let head = |message: &Message| (message.channel.clone(), message.event.clone(), message.exclude.clone());
+        head(self) == head(other) && self.payload() == other.payload()
+    }
+
     /// The message object as JSON on one line.
     pub fn object(&self) -> &Bytes {
         &self.object

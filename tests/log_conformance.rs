@@ -208,7 +208,7 @@ async fn a_tail_gives_what_is_there_and_then_what_comes() {
             }
         }
         assert_eq!((seen.join(""), caught_up_at), ("012345".into(), Some(3)), "{name}");
-        let start = Cursor { id: Id::ZERO, epoch: extent.epoch };
+        let start = Cursor { id: Id::ZERO, epoch: extent.lineage.epoch };
         assert_eq!(log.read(start, 100).await.expect("reachable").messages.len(), 6, "{name}");
     }
 }
@@ -252,7 +252,7 @@ async fn the_sixteen_newest_of_the_earlier_epochs_are_kept() {
     }
     let present = append(&log, "present").await;
     let extent = log.read(present, 10).await.expect("reachable").extent;
-    let mut kept: Vec<_> = extent.ancestors.iter().map(|(epoch, upto)| (*upto, *epoch)).collect();
+    let mut kept: Vec<_> = extent.lineage.ancestors.iter().map(|(epoch, upto)| (*upto, *epoch)).collect();
     kept.sort_by_key(|(upto, _)| *upto);
     let newest: Vec<_> = survived[4..].iter().map(|cursor| (cursor.id, cursor.epoch)).collect();
     assert_eq!(kept, newest);
@@ -329,7 +329,7 @@ async fn entries_that_others_trimmed_are_known_to_be_gone() {
     assert_eq!(extent.resolve(cursors[3]), Resolved::At(cursors[3].id), "it has seen all that was trimmed");
     let _: i64 = redis::cmd("XTRIM").arg("longtail:log").arg("MAXLEN").arg(0).query(&mut connection).expect("XTRIM");
     let extent = log.read(cursors[4], 10).await.expect("reachable").extent;
-    assert_eq!(extent.epoch, cursors[0].epoch, "a log that is trimmed to nothing is the same log");
+    assert_eq!(extent.lineage.epoch, cursors[0].epoch, "a log that is trimmed to nothing is the same log");
     assert_eq!(extent.resolve(cursors[4]), Resolved::At(cursors[4].id));
     assert!(matches!(extent.resolve(cursors[3]), Resolved::Gap(_)));
 }

@@ -4,7 +4,7 @@ use super::waiter::Waiter;
 use super::{ChannelCounts, Limit, Retained, id_of};
 use crate::cursor::{Cursor, Epoch, Id};
 use crate::log::census::Counts;
-use crate::log::{Extent, Retention};
+use crate::log::{Descent, Extent, Lineage, Retention};
 use crate::message::{Channel, ClientId, Message};
 use slab::Slab;
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -17,8 +17,6 @@ const PAST_EPOCHS: usize = 64;
 
 pub(super) struct Memory {
     retention: Retention,
-    /// What the log's clock is ahead of ours, in ms: entries age by the log's clock.
-    skew_ms: i64,
     view: Option<View>,
     past: VecDeque<Epoch>,
     /// All retained messages with their channel's slot, in log order.
@@ -30,8 +28,9 @@ pub(super) struct Memory {
 
 #[derive(Clone)]
 struct View {
-    epoch: Epoch,
-    ancestors: Vec<(Epoch, Id)>,
+    lineage: Lineage,
+    /// The log's own floor when it was last opened. This node's is never below it.
+    log_floor: Id,
     /// All entries behind this position and up to the head are in the rings.
     floor: Id,
     head: Id,
@@ -78,7 +77,6 @@ impl Memory {
     pub(super) fn new(retention: Retention) -> Memory {
         Memory {
             retention,
-            skew_ms: 0,
             view: None,
             past: VecDeque::new(),
             window: VecDeque::new(),
@@ -126,20 +124,23 @@ impl Memory {
     }
 
     /// The log was reached: keeps what is still in it and forgets the rest.
-    pub(super) fn open(&mut self, extent: &Extent, local_ms: u64) {
-        self.skew_ms = extent.now_ms as i64 - local_ms as i64;
-        let known = match &self.view {
-            None => None,
-            Some(view) if view.epoch == extent.epoch => Some(view.head),
-            Some(view) => {
-                self.past.push_back(view.epoch);
-                if self.past.len() > PAST_EPOCHS {
-                    self.past.pop_front();
-                }
-                let ours = |(epoch, _): &&(Epoch, Id)| *epoch == view.epoch;
-                extent.ancestors.iter().find(ours).map(|(_, last)| view.head.min(*last))
+    pub(super) fn open(&mut self, extent: &Extent) {
+        let known = self.view.as_ref().and_then(|view| {
+            match extent.lineage.locate(Cursor { id: view.head, epoch: view.lineage.epoch }) {
+                Descent::Same(id) | Descent::Beyond(id) => Some(id),
+                Descent::Unknown => None,
             }
-        };
+        });
+        if let Some(before) = self.view.as_ref().map(|view| view.lineage.epoch)
+            && before != extent.lineage.epoch
+        {
+            self.past.push_back(before);
+            if self.past.len() > PAST_EPOCHS {
+                self.past.pop_front();
+            }
+        }
+        // A log may come back that this node has read before: its epoch is not gone.
+        self.past.retain(|epoch| *epoch != extent.lineage.epoch);
         let (floor, head) = match (known, &self.view) {
             (Some(head), Some(view)) => {
                 let floor = view.floor.min(head);
@@ -155,7 +156,7 @@ impl Memory {
             // Where ids have begun anew an old position is too high, never too low.
             slot.since = if known.is_some() { slot.since.min(head) } else { floor };
         }
-        self.view = Some(View { epoch: extent.epoch, ancestors: extent.ancestors.clone(), floor, head });
+        self.view = Some(View { lineage: extent.lineage.clone(), log_floor: extent.floor, floor, head });
     }
 
     fn truncate_after(&mut self, last: Id) {
@@ -217,9 +218,9 @@ impl Memory {
         }
     }
 
-    /// Drops what the retention does not keep.
-    pub(super) fn evict(&mut self, local_ms: u64) {
-        let oldest_ms = self.oldest_ms(local_ms, self.retention.age.as_millis() as u64);
+    /// Drops what the retention does not keep. `now_ms` is the log's clock, as the ids are.
+    pub(super) fn evict(&mut self, now_ms: u64) {
+        let oldest_ms = now_ms.saturating_sub(self.retention.age.as_millis() as u64);
         while let Some((message, slot)) = self.window.front() {
             let (id, weight, slot) = (id_of(message), message.weight(), *slot);
             let over = self.window.len() > self.retention.messages || self.bytes > self.retention.bytes;
@@ -235,16 +236,12 @@ impl Memory {
         }
     }
 
-    fn oldest_ms(&self, local_ms: u64, age_ms: u64) -> u64 {
-        local_ms.saturating_add_signed(self.skew_ms).saturating_sub(age_ms)
-    }
-
     pub(super) fn cursor(&self) -> Option<Cursor> {
-        self.view.as_ref().map(|view| Cursor { id: view.head, epoch: view.epoch })
+        self.view.as_ref().map(|view| Cursor { id: view.head, epoch: view.lineage.epoch })
     }
 
     pub(super) fn floor(&self) -> Option<Cursor> {
-        self.view.as_ref().map(|view| Cursor { id: view.floor, epoch: view.epoch })
+        self.view.as_ref().map(|view| Cursor { id: view.floor, epoch: view.lineage.epoch })
     }
 
     /// Copies out what a reader at `at` has not seen, and says where it stands then.
@@ -257,7 +254,7 @@ impl Memory {
         out: &mut Vec<Arc<Message>>,
     ) -> Look {
         let Some(view) = &self.view else { return Look::AskTheLog };
-        if at.epoch != view.epoch {
+        if at.epoch != view.lineage.epoch {
             return self.look_back(view, at);
         }
         let is_whole = |seat: &Seat| self.slots[seat.slot].since <= at.id;
@@ -268,16 +265,16 @@ impl Memory {
             [seat] => copy_one(&self.slots[seat.slot].ring, at.id, client, limit, out),
             seats => self.copy_many(seats, at.id, client, limit, out),
         };
-        Look::Read(Cursor { id: cut.unwrap_or(view.head), epoch: view.epoch })
+        Look::Read(Cursor { id: cut.unwrap_or(view.head), epoch: view.lineage.epoch })
     }
 
     fn look_back(&self, view: &View, at: Cursor) -> Look {
-        let cursor = |id| Cursor { id, epoch: view.epoch };
-        match view.ancestors.iter().find(|(epoch, _)| *epoch == at.epoch) {
-            Some((_, last)) if at.id > *last => Look::Gap(cursor(*last)),
-            Some(_) => Look::Rebased(cursor(at.id)),
-            None if self.past.contains(&at.epoch) => Look::Gap(cursor(view.floor)),
-            None => Look::AskTheLog,
+        let cursor = |id| Cursor { id, epoch: view.lineage.epoch };
+        match view.lineage.locate(at) {
+            Descent::Same(id) => Look::Rebased(cursor(id)),
+            Descent::Beyond(last) => Look::Gap(cursor(last.max(view.log_floor))),
+            Descent::Unknown if self.past.contains(&at.epoch) => Look::Gap(cursor(view.floor)),
+            Descent::Unknown => Look::AskTheLog,
         }
     }
 
@@ -325,11 +322,10 @@ impl Memory {
         at.max(least)
     }
 
-    pub(super) fn is_well_retained(&self, cursor: Cursor) -> bool {
-        let Some(view) = self.view.as_ref().filter(|view| view.epoch == cursor.epoch) else { return false };
-        // By the log's clock, as its newest entry has it; a silent log drops nothing by count.
-        let age_ms = self.retention.age.as_millis() as u64 / 2;
-        let young = cursor.id.ms >= self.oldest_ms(crate::log::memory::now_ms(), age_ms);
+    /// `now_ms` is the log's clock.
+    pub(super) fn is_well_retained(&self, cursor: Cursor, now_ms: u64) -> bool {
+        let Some(view) = self.view.as_ref().filter(|view| view.lineage.epoch == cursor.epoch) else { return false };
+        let young = cursor.id.ms >= now_ms.saturating_sub(self.retention.age.as_millis() as u64 / 2);
         let behind = self.window.len() - self.window.partition_point(|(message, _)| id_of(message) <= cursor.id);
         let few = behind <= self.retention.messages / 2;
         cursor.id >= view.floor && young && few && self.bytes <= self.retention.bytes / 2

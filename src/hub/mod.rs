@@ -191,7 +191,7 @@ impl Hub {
     /// Whether a reader at this cursor is far from falling off this node's memory: it stands in the
     /// younger half, by count and by age.
     pub fn is_well_retained(&self, cursor: Cursor) -> bool {
-        self.memory.read().is_well_retained(cursor)
+        self.memory.read().is_well_retained(cursor, self.log.now_ms())
     }
 
     /// What its memory holds.

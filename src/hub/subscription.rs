@@ -70,11 +70,19 @@ pub struct Subscription {
 }
 
 /// How a reader stands that the node's memory does not reach to.
-enum Beyond {
+struct Beyond {
+    state: State,
+    /// The reader was told of a gap for entries that are missing up to here, and goes on with those that are there.
+    told: Id,
+}
+
+enum State {
     /// The log is asked.
     Asked(Question),
     /// `at` is ahead of this node, which was of this epoch then, and not of the log, as it has confirmed.
     Ahead(Option<Epoch>),
+    /// The log is to be asked.
+    Unasked,
 }
 
 type Question = Pin<Box<dyn Future<Output = Page> + Send>>;
@@ -240,15 +248,38 @@ impl Subscription {
     fn set_at(&mut self, at: Cursor) {
         if at != self.at {
             self.at = at;
-            self.beyond = None;
+            self.settle();
         }
     }
 
     /// What was asked was about other channels.
     fn ask_no_longer(&mut self) {
-        if matches!(self.beyond.as_deref(), Some(Beyond::Asked(_))) {
-            self.beyond = None;
+        if self.is_asking() {
+            self.settle();
         }
+    }
+
+    fn is_asking(&self) -> bool {
+        self.beyond.as_deref().is_some_and(|beyond| matches!(beyond.state, State::Asked(_)))
+    }
+
+    /// Nothing is asked or confirmed about the present position. A gap that was told counts up to its end.
+    fn settle(&mut self) {
+        if let Some(beyond) = self.beyond.as_deref_mut() {
+            beyond.state = State::Unasked;
+            if beyond.told <= self.at.id {
+                self.beyond = None;
+            }
+        }
+    }
+
+    fn set_beyond(&mut self, state: State) {
+        let told = self.told();
+        self.beyond = Some(Box::new(Beyond { state, told }));
+    }
+
+    fn told(&self) -> Id {
+        self.beyond.as_deref().map_or(Id::ZERO, |beyond| beyond.told)
     }
 
     /// Copies out what comes next. Pending only while the log is asked; then, as at
@@ -262,14 +293,14 @@ impl Subscription {
         self.waiter.register(cx.waker());
         self.take_volatile(out);
         loop {
-            if matches!(self.beyond.as_deref(), Some(Beyond::Asked(_))) {
+            if self.is_asking() {
                 let step = std::task::ready!(self.poll_question(cx, limit, out));
                 if step != Step::Idle {
                     return Poll::Ready(step);
                 }
             }
             let memory = self.hub.memory.read();
-            let hub_epoch = memory.cursor().map(|cursor| cursor.epoch);
+            let head = memory.cursor();
             let look = memory.look(self.at, &self.seats, self.client.as_ref(), limit, out);
             drop(memory);
             match look {
@@ -280,10 +311,8 @@ impl Subscription {
                 Look::Rebased(at) => self.set_at(at),
                 Look::Gap(at) => return Poll::Ready(Step::Gap(self.gap(at))),
                 Look::AskTheLog if !out.is_empty() => return Poll::Ready(Step::Messages),
-                Look::AskTheLog if self.is_ahead_of(hub_epoch) => return Poll::Ready(Step::Ahead),
-                Look::AskTheLog => {
-                    self.beyond = Some(Box::new(Beyond::Asked(ask(self.hub.clone(), self.at))));
-                }
+                Look::AskTheLog if self.is_ahead_of(head) => return Poll::Ready(Step::Ahead),
+                Look::AskTheLog => self.set_beyond(State::Asked(ask(self.hub.clone(), self.at))),
             }
         }
     }
@@ -293,24 +322,36 @@ impl Subscription {
         out.extend(self.waiter.take_volatile().filter(wanted));
     }
 
-    fn is_ahead_of(&self, epoch: Option<Epoch>) -> bool {
-        matches!(self.beyond.as_deref(), Some(Beyond::Ahead(seen)) if *seen == epoch)
+    /// Whether the log has confirmed the position, and this node is still behind it.
+    fn is_ahead_of(&self, head: Option<Cursor>) -> bool {
+        let Some(State::Ahead(seen)) = self.beyond.as_deref().map(|beyond| &beyond.state) else { return false };
+        // A node that has come as far and does not hold what follows has dropped it: the log is to be asked again.
+        *seen == head.map(|head| head.epoch) && head.is_none_or(|head| head.epoch != self.at.epoch || head.id < self.at.id)
     }
 
     /// `Idle` says: the question is settled, look again.
     fn poll_question(&mut self, cx: &mut Context<'_>, limit: Limit, out: &mut Vec<Arc<Message>>) -> Poll<Step> {
-        let Some(Beyond::Asked(question)) = self.beyond.as_deref_mut() else { return Poll::Ready(Step::Idle) };
+        let Some(State::Asked(question)) = self.beyond.as_deref_mut().map(|beyond| &mut beyond.state) else {
+            return Poll::Ready(Step::Idle);
+        };
         let page = std::task::ready!(question.as_mut().poll(cx));
-        self.beyond = None;
-        let epoch = page.extent.epoch;
+        let told = self.told();
+        self.settle();
+        let epoch = page.extent.lineage.epoch;
         Poll::Ready(match page.extent.resolve(self.at) {
-            Resolved::Gap(id) => Step::Gap(self.gap(Cursor { id, epoch })),
-            Resolved::At(_) => {
+            // Told once: behind it the reader goes on with what is there.
+            Resolved::Gap(id) if id != self.at.id || told < page.extent.deleted => {
+                let gap = self.gap(Cursor { id, epoch });
+                let told = if id < page.extent.deleted { page.extent.deleted } else { Id::ZERO };
+                self.beyond = (told > self.at.id).then(|| Box::new(Beyond { state: State::Unasked, told }));
+                Step::Gap(gap)
+            }
+            Resolved::Gap(_) | Resolved::At(_) => {
                 let at = self.copy(&page, limit, out);
                 if at == self.at {
                     // Nothing behind it in the log, and this node does not know it: it is behind.
                     let epoch = self.hub.memory.read().cursor().map(|cursor| cursor.epoch);
-                    self.beyond = Some(Box::new(Beyond::Ahead(epoch)));
+                    self.set_beyond(State::Ahead(epoch));
                 } else {
                     self.set_at(at);
                 }
@@ -324,7 +365,7 @@ impl Subscription {
         let mine = page.messages.iter().filter(|message| self.reads(message.channel()));
         let mut news = mine.filter(|message| id_of(message) > self.at.id);
         let cut = news.find_map(|message| taken.take(message, self.client.as_ref(), out));
-        Cursor { id: cut.unwrap_or(page.upto), epoch: page.extent.epoch }
+        Cursor { id: cut.unwrap_or(page.upto), epoch: page.extent.lineage.epoch }
     }
 
     fn gap(&mut self, mut cursor: Cursor) -> Gap {

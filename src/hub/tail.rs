@@ -6,8 +6,7 @@
 
 use super::Hub;
 use super::direct::{self, Fresh};
-use crate::log::TailEvent;
-use crate::log::memory::now_ms;
+use crate::log::{Descent, TailEvent};
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -90,7 +89,8 @@ pub(super) async fn follow(hub: &Arc<Hub>) {
         tokio::select! {
             there_are = news => if !there_are { return },
             _ = eviction.tick() => {
-                hub.memory.write().evict(now_ms());
+                let now_ms = hub.log.now_ms();
+                hub.memory.write().evict(now_ms);
                 continue;
             }
         }
@@ -128,12 +128,19 @@ fn apply(hub: &Hub, event: TailEvent, fresh: &mut Fresh) {
         TailEvent::Opened(extent) => {
             let mut memory = hub.memory.write();
             let before = memory.cursor();
-            memory.open(&extent, now_ms());
+            memory.open(&extent);
             let head = memory.cursor();
             drop(memory);
             hub.reachable.send_replace(true);
-            if before.is_some_and(|before| before.epoch != extent.epoch) {
-                warn!(epoch = %extent.epoch, "the log is not the one it was; readers whose cursors it does not hold are told of a gap");
+            let epoch = extent.lineage.epoch;
+            if let Some(before) = before.filter(|before| before.epoch != epoch) {
+                match extent.lineage.locate(before) {
+                    Descent::Same(_) => info!(%epoch, "the log goes on at another server, and all that this node has read is in it"),
+                    Descent::Beyond(end) => {
+                        warn!(%epoch, %end, "the log goes on at another server and has lost its end; readers behind it are told of a gap");
+                    }
+                    Descent::Unknown => warn!(%epoch, "the log is another one; all readers are told of a gap"),
+                }
                 // A node that was ready stays so; `reached` must not wait for an epoch that is gone.
                 if let (Some(head), true) = (head, hub.head().is_some()) {
                     hub.set_head(head);
@@ -144,7 +151,7 @@ fn apply(hub: &Hub, event: TailEvent, fresh: &mut Fresh) {
         TailEvent::Entries { after, messages, upto } => {
             hub.read.fetch_add(messages.len() as u64, Ordering::Relaxed);
             let mut memory = hub.memory.write();
-            let is_whole = memory.extend(after, messages, upto, now_ms(), &mut fresh.messages);
+            let is_whole = memory.extend(after, messages, upto, hub.log.now_ms(), &mut fresh.messages);
             let head = memory.cursor();
             drop(memory);
             if !is_whole {

@@ -1,6 +1,7 @@
 //! The log in this process's memory: the default, for one node. It ends with the process.
 
-use super::{AppendError, BoxFuture, Extent, MessageLog, Page, Resolved, Retention, TailEvent, Unreachable};
+use super::clock::LogClock;
+use super::{AppendError, BoxFuture, Extent, Lineage, MessageLog, Page, Resolved, Retention, TailEvent, Unreachable};
 use crate::cursor::{Cursor, Epoch, Id};
 use crate::message::{Draft, Message};
 use parking_lot::Mutex;
@@ -10,7 +11,7 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 use tokio::sync::broadcast::{self, error::TryRecvError};
 use tokio::task::coop;
 use tokio::time::Instant;
@@ -33,6 +34,7 @@ pub struct MemoryLog {
     state: Mutex<State>,
     volatile: broadcast::Sender<Arc<Message>>,
     retention: Retention,
+    clock: LogClock,
 }
 
 struct State {
@@ -60,12 +62,13 @@ impl MemoryLog {
             key_ages: VecDeque::new(),
             idle: SmallVec::new(),
         };
-        MemoryLog { state: Mutex::new(state), volatile: broadcast::channel(VOLATILE_WAITING).0, retention }
+        let volatile = broadcast::channel(VOLATILE_WAITING).0;
+        MemoryLog { state: Mutex::new(state), volatile, retention, clock: LogClock::here() }
     }
 
     fn append_now(&self, drafts: Vec<Draft>) -> Vec<Option<Cursor>> {
         let mut state = self.state.lock();
-        let now_ms = now_ms();
+        let now_ms = self.clock.now_ms();
         state.forget_keys();
         let mut cursors = Vec::with_capacity(drafts.len());
         for draft in drafts {
@@ -120,14 +123,9 @@ impl MemoryLog {
     }
 }
 
-/// The wall clock in milliseconds since 1970.
-pub(crate) fn now_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_millis() as u64)
-}
-
 impl State {
     fn push(&mut self, draft: Draft, now_ms: u64) -> Cursor {
-        // The clock may step back; ids never do.
+        // Several messages a millisecond, and an id is never given twice.
         let id = Id { ms: now_ms, seq: 0 }.max(self.end.next());
         let cursor = Cursor { id, epoch: self.epoch };
         let message = Message::new(Some(cursor), draft.channel, draft.event, &draft.payload, draft.exclude);
@@ -167,13 +165,14 @@ impl State {
         }
     }
 
-    fn extent(&self) -> Extent {
-        let (epoch, floor, end) = (self.epoch, self.floor, self.end);
-        Extent { epoch, ancestors: Vec::new(), floor, end, now_ms: now_ms() }
+    fn extent(&self, now_ms: u64) -> Extent {
+        let (floor, end) = (self.floor, self.end);
+        let lineage = Lineage { epoch: self.epoch, ancestors: Vec::new() };
+        Extent { lineage, floor, deleted: floor, end, now_ms }
     }
 
-    fn page(&self, after: Cursor, limit: usize) -> Page {
-        let extent = self.extent();
+    fn page(&self, after: Cursor, limit: usize, now_ms: u64) -> Page {
+        let extent = self.extent(now_ms);
         let from = match extent.resolve(after) {
             Resolved::At(from) => from,
             Resolved::Gap(upto) => return Page { extent, messages: Vec::new(), upto },
@@ -196,8 +195,9 @@ impl MessageLog for MemoryLog {
     fn read(&self, after: Cursor, limit: usize) -> BoxFuture<'_, Result<Page, Unreachable>> {
         Box::pin(async move {
             let mut state = self.state.lock();
-            state.trim(&self.retention, now_ms());
-            Ok(state.page(after, limit))
+            let now_ms = self.clock.now_ms();
+            state.trim(&self.retention, now_ms);
+            Ok(state.page(after, limit, now_ms))
         })
     }
 
@@ -205,13 +205,13 @@ impl MessageLog for MemoryLog {
         // Subscribed here and not at the first poll: nothing published from now on is missed.
         let mut volatile = self.volatile.subscribe();
         Box::pin(async_stream::stream! {
-            let extent = self.state.lock().extent();
-            let mut at = Cursor { id: extent.floor, epoch: extent.epoch };
+            let extent = self.state.lock().extent(self.clock.now_ms());
+            let mut at = Cursor { id: extent.floor, epoch: extent.lineage.epoch };
             let end = extent.end;
             let mut caught_up = false;
             yield TailEvent::Opened(extent);
             loop {
-                let page = self.state.lock().page(at, CHUNK);
+                let page = self.state.lock().page(at, CHUNK, self.clock.now_ms());
                 if page.upto > at.id {
                     // A burst may have been trimmed before it was read; `after` says so.
                     let after = at.id.max(page.extent.floor);
@@ -232,5 +232,9 @@ impl MessageLog for MemoryLog {
                 }
             }
         })
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.clock.now_ms()
     }
 }

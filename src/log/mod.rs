@@ -5,6 +5,7 @@
 
 pub mod bridge;
 pub mod census;
+pub mod clock;
 pub mod memory;
 pub mod metrics;
 pub mod pushed;
@@ -38,12 +39,16 @@ pub trait MessageLog: Send + Sync {
 
     /// Reads at most `limit` entries after a position. Cancel safe.
     ///
-    /// A position that [`Extent::resolve`] calls a gap reads nothing; the page says where to go on.
+    /// A position that [`Extent::resolve`] calls a gap reads nothing, unless reading goes on at that very position; the
+    /// page says where to go on.
     fn read(&self, after: Cursor, limit: usize) -> BoxFuture<'_, Result<Page, Unreachable>>;
 
     /// Everything from the oldest entry retained, then everything new, for as long as it is polled.
     /// An unreachable log is weather: the stream says so and goes on when it is back.
     fn tail(self: Arc<Self>) -> Pin<Box<dyn Stream<Item = TailEvent> + Send>>;
+
+    /// The log's clock, in milliseconds since 1970: entries age by it. It does not follow steps of this node's clock.
+    fn now_ms(&self) -> u64;
 }
 
 /// How much the log, and a node's memory of it, keeps.
@@ -57,16 +62,51 @@ pub struct Retention {
     pub bytes: usize,
 }
 
+/// The epochs of a log: the present one, and the earlier ones whose cursors it honours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lineage {
+    /// The present epoch.
+    pub epoch: Epoch,
+    /// Earlier epochs of the same log, each with its last position that is still in the log. What came behind that in
+    /// the epoch was lost (in a failover, say). Cursors up to there stay good.
+    pub ancestors: Vec<(Epoch, Id)>,
+}
+
+/// Where a cursor's epoch stands in a [`Lineage`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Descent {
+    /// The cursor's position is one of the present epoch.
+    Same(Id),
+    /// The cursor lies behind the end of its epoch, which is this position: it has read what was lost.
+    Beyond(Id),
+    /// The log knows nothing of the epoch.
+    Unknown,
+}
+
+impl Lineage {
+    /// Finds a cursor's position in the present epoch.
+    pub fn locate(&self, cursor: Cursor) -> Descent {
+        if cursor.epoch == self.epoch {
+            return Descent::Same(cursor.id);
+        }
+        match self.ancestors.iter().find(|(epoch, _)| *epoch == cursor.epoch) {
+            Some((_, last)) if cursor.id > *last => Descent::Beyond(*last),
+            Some(_) => Descent::Same(cursor.id),
+            None => Descent::Unknown,
+        }
+    }
+}
+
 /// What a log reaches from and to, and which epochs' cursors it honours.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Extent {
-    /// The present epoch.
-    pub epoch: Epoch,
-    /// Earlier epochs of the same log, each with the last position that is still in it: the log lost
-    /// what came behind (a failover, say), and cursors before that stay good.
-    pub ancestors: Vec<(Epoch, Id)>,
-    /// Entries up to here may have been dropped; all behind it are there.
+    /// Its epochs.
+    pub lineage: Lineage,
+    /// Entries up to here may have been dropped; all behind it are there, but for single ones up to `deleted`.
     pub floor: Id,
+    /// The newest entry that somebody deleted from the middle of the log, if it lies behind the floor, else the floor.
+    /// Which other entries between the floor and here were deleted is not known.
+    pub deleted: Id,
     /// The last id given.
     pub end: Id,
     /// The log's clock, in milliseconds since 1970.
@@ -78,7 +118,8 @@ pub struct Extent {
 pub enum Resolved {
     /// All that comes after this position is in the log.
     At(Id),
-    /// Something after the cursor may have been dropped unseen. Reading goes on here.
+    /// Something after the cursor may have been dropped unseen. Reading goes on here. That may be the cursor's own
+    /// position: then entries behind it are there, and others between them may be missing.
     Gap(Id),
 }
 
@@ -86,18 +127,13 @@ impl Extent {
     /// Finds a cursor's place, which is exact: a cursor is not too old by its age, only because
     /// something behind it was dropped.
     pub fn resolve(&self, cursor: Cursor) -> Resolved {
-        if cursor.epoch == self.epoch {
-            return match cursor.id {
-                id if id < self.floor => Resolved::Gap(self.floor),
-                id if id > self.end => Resolved::Gap(self.end),
-                id => Resolved::At(id),
-            };
-        }
-        match self.ancestors.iter().find(|(epoch, _)| *epoch == cursor.epoch) {
-            Some(_) if cursor.id < self.floor => Resolved::Gap(self.floor),
-            Some((_, last)) if cursor.id > *last => Resolved::Gap((*last).max(self.floor)),
-            Some(_) => Resolved::At(cursor.id),
-            None => Resolved::Gap(self.floor),
+        match self.lineage.locate(cursor) {
+            Descent::Same(id) if id < self.floor => Resolved::Gap(self.floor),
+            Descent::Same(id) if id > self.end => Resolved::Gap(self.end),
+            Descent::Same(id) if id < self.deleted => Resolved::Gap(id),
+            Descent::Same(id) => Resolved::At(id),
+            Descent::Beyond(last) => Resolved::Gap(last.max(self.floor)),
+            Descent::Unknown => Resolved::Gap(self.floor),
         }
     }
 }

@@ -166,7 +166,7 @@ mod tests {
     use super::*;
     use crate::cursor::{Epoch, Id, Start};
     use crate::hub::Hub;
-    use crate::log::{AppendError, BoxFuture, Extent, MessageLog, Page, Retention, TailEvent, Unreachable};
+    use crate::log::{AppendError, BoxFuture, Extent, Lineage, MessageLog, Page, Retention, TailEvent, Unreachable};
     use crate::message::{Draft, Event, Payload};
     use parking_lot::Mutex;
     use std::pin::Pin;
@@ -189,6 +189,10 @@ mod tests {
         fn tail(self: Arc<Self>) -> Pin<Box<dyn Stream<Item = TailEvent> + Send>> {
             Box::pin(UnboundedReceiverStream::new(self.0.lock().take().expect("one tail")))
         }
+
+        fn now_ms(&self) -> u64 {
+            5
+        }
     }
 
     #[tokio::test]
@@ -198,7 +202,8 @@ mod tests {
         let hub = Hub::new(Arc::new(Slow(Mutex::new(Some(told)))), retention, Duration::ZERO);
         tokio::spawn(hub.clone().follow());
         let (epoch, end) = (Epoch::random(), Id { ms: 5, seq: 0 });
-        let extent = Extent { epoch, ancestors: Vec::new(), floor: end, end, now_ms: 5 };
+        let lineage = Lineage { epoch, ancestors: Vec::new() };
+        let extent = Extent { lineage, floor: end, deleted: end, end, now_ms: 5 };
         tell.send(TailEvent::Opened(extent)).expect("it listens");
         tell.send(TailEvent::CaughtUp).expect("it listens");
         hub.ready().await;

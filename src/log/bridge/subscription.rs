@@ -3,7 +3,6 @@
 use super::member::{LostTrack, Member, Request, State, Want};
 use super::queue::{Bounds, Place};
 use super::{BridgeConfig, Pattern, QUEUE_BYTES};
-use crate::cursor::Epoch;
 use crate::log::BoxFuture;
 use crate::log::memory::KEY_LIFE;
 use crate::log::pushed;
@@ -212,7 +211,8 @@ impl Subscription {
             Want::Release => "release",
         };
         let mut args = vec![
-            Epoch::random().to_string(),
+            // Filled in once there is a connection.
+            String::new(),
             self.member.id().to_owned(),
             want.to_owned(),
             request.holder.clone(),
@@ -248,6 +248,7 @@ impl Subscription {
                     Err(error) => return (None, request, Err(error)),
                 },
             };
+            args[0] = control.candidate();
             let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
             let answer = control.run(&BRIDGE, &keys, &args).await;
             (Some(control), request, answer)

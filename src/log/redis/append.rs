@@ -5,7 +5,7 @@
 //! proves that it will never be in the log. One that was sent and could not be settled in time has an
 //! unknown outcome, and the next batch's number keeps it from running later.
 
-use super::connection::{ANSWER_TIMEOUT, APPEND, Connection, TRIM};
+use super::connection::{ANSWER_TIMEOUT, APPEND, Connection, MARK, TRIM};
 use super::own::Stretch;
 use super::queue::{Job, Jobs};
 use super::{RedisLog, ScriptError, draft_fields, functions};
@@ -48,6 +48,7 @@ pub(super) async fn run(log: Weak<RedisLog>, mut jobs: Jobs, timeout: Duration) 
             _ = look.tick() => {
                 let Some(log) = log.upgrade() else { return };
                 node.look_for_the_primary(&log).await;
+                node.mark(&log).await;
             }
             _ = trim.tick() => {
                 let Some(log) = log.upgrade() else { return };
@@ -152,17 +153,17 @@ impl Node {
         let record = self.record.get_or_insert_with(|| log.keys.beside(&format!("node:{}", uuid::Uuid::new_v4())));
         let retention = log.config.retention;
         let looks_at_ages = self.aged_at.is_none_or(|at| at.elapsed() >= AGEING);
-        // Readers may see a message before replicas have it, but need not wait for them: XREAD is faster then.
-        let position = if log.config.wait_replicas == 0 { log.own.position() } else { None };
+        let position = log.own.position();
         let mut keys = vec![log.keys.log.clone(), record.clone()];
+        let Some(connection) = &mut self.connection else { return Err(ScriptError::Unexpected) };
         let mut args = vec![
-            Epoch::random().to_string(),
+            connection.candidate(),
             self.batch.to_string(),
             retention.messages.to_string(),
             if looks_at_ages { retention.age.as_millis().to_string() } else { String::new() },
             KEY_LIFE.as_millis().to_string(),
-            position.map_or_else(String::new, |at| at.id.to_string()),
-            position.map_or_else(String::new, |at| at.epoch.to_string()),
+            position.map_or_else(String::new, |(_, added)| added.to_string()),
+            position.map_or_else(String::new, |(at, _)| at.epoch.to_string()),
         ];
         let mut messages = 0;
         for draft in jobs.iter().flat_map(Job::drafts) {
@@ -178,7 +179,6 @@ impl Node {
             args.extend(fields);
         }
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-        let Some(connection) = &mut self.connection else { return Err(ScriptError::Unexpected) };
         let reply = match log.config.wait_replicas {
             0 => connection.run(&APPEND, &keys, &args).await?,
             replicas => connection.run_and_wait(&APPEND, &keys, &args, replicas).await?,
@@ -186,12 +186,10 @@ impl Node {
         if looks_at_ages {
             self.aged_at = Some(Instant::now());
         }
-        let appended = super::text(&reply).and_then(Appended::parse);
-        let appended = appended.filter(|it| it.places.len() == messages).ok_or(ScriptError::Unexpected)?;
-        if let Some((newest, _)) = appended.places.iter().rfind(|(_, is_new)| *is_new) {
-            log.note_seen(*newest);
-        }
-        Ok(appended)
+        // Readers may see a message before replicas have it, but need not wait for them: XREAD is faster then.
+        let behind = position.filter(|_| log.config.wait_replicas == 0);
+        let appended = super::text(&reply).and_then(|text| Appended::parse(text, behind));
+        appended.filter(|it| it.places.len() == messages).ok_or(ScriptError::Unexpected)
     }
 
     async fn connected(&mut self, log: &RedisLog) -> Result<(), ScriptError> {
@@ -215,6 +213,16 @@ impl Node {
             self.connection = Some(connection);
         }
         Ok(())
+    }
+
+    /// Moves the log's mark to what the tail has read, where others append.
+    async fn mark(&mut self, log: &RedisLog) {
+        let (Some(connection), Some((at, added))) = (&mut self.connection, log.unmarked()) else { return };
+        let args = [connection.candidate(), at.epoch.to_string(), at.id.to_string(), added.to_string()];
+        if let Err(error) = connection.run(&MARK, &[&log.keys.log], &args).await {
+            tracing::debug!(%error, "the mark could not be moved");
+            self.lose(log);
+        }
     }
 
     /// Finds out that sentinels name another primary while this one still answers.
@@ -243,7 +251,7 @@ impl Node {
         }
         let Some(connection) = &mut self.connection else { return false };
         let args = [
-            Epoch::random().to_string(),
+            connection.candidate(),
             retention.messages.to_string(),
             retention.age.as_millis().to_string(),
             retention.bytes.to_string(),
@@ -259,11 +267,14 @@ impl Node {
             }
         };
         self.untrimmed = None;
-        let Some([redis::Value::Int(dropped), redis::Value::Int(more), redis::Value::Int(bytes)]) =
+        let Some([redis::Value::Int(dropped), redis::Value::Int(more), redis::Value::Int(bytes), now]) =
             super::entry::array(&reply)
         else {
             return false;
         };
+        if let Some(now_ms) = super::text(now).and_then(|now| now.parse().ok()) {
+            log.clock.set(now_ms);
+        }
         log.metrics.trimmed.inc_by((*dropped).try_into().unwrap_or(0));
         log.metrics.trimmed_bytes.inc_by((*bytes).try_into().unwrap_or(0));
         *more != 0
@@ -281,21 +292,24 @@ struct Appended {
 }
 
 impl Appended {
-    fn parse(text: &str) -> Option<Appended> {
+    /// `position` is the tail's, and its number.
+    fn parse(text: &str, position: Option<(Cursor, u64)>) -> Option<Appended> {
         let mut words = text.split(' ');
         let epoch = words.next()?.parse().ok()?;
-        let floor: Id = words.next()?.parse().ok()?;
         let after = match words.next()? {
             "-" => None,
-            position => Some(position.parse().ok()?),
+            // A repeated batch is answered as it was at first, when the tail stood elsewhere.
+            number => {
+                let number: u64 = number.parse().ok()?;
+                position.filter(|(at, added)| *added == number && at.epoch == epoch).map(|(at, _)| at.id)
+            }
         };
         let place = |word: &str| match word.contains('.') {
             true => Some((word.parse().ok()?, false)),
             false => Some((Cursor { id: word.parse().ok()?, epoch }, true)),
         };
         let places = words.map(place).collect::<Option<_>>()?;
-        // Trimmed beyond the position: what was there is gone unseen, and XREAD's side knows how to say that.
-        Some(Appended { epoch, after: after.filter(|after| *after >= floor), places })
+        Some(Appended { epoch, after, places })
     }
 
     /// The batch as what its entries say, if they are all there is behind what the tail has read.
@@ -341,15 +355,16 @@ mod tests {
     fn answers() {
         let id = |text: &str| text.parse::<Id>().expect("an id");
         let cursor = |text: &str| text.parse::<Cursor>().expect("a cursor");
-        let parsed = Appended::parse("k3 1-0 4-2 5-0 2-1.j1 5-1").expect("an answer");
+        let position = Some((cursor("4-2.k3"), 7));
+        let parsed = Appended::parse("k3 7 5-0 2-1.j1 5-1", position).expect("an answer");
         let places = vec![(cursor("5-0.k3"), true), (cursor("2-1.j1"), false), (cursor("5-1.k3"), true)];
         assert_eq!((parsed.after, parsed.places), (Some(id("4-2")), places));
-        // Somebody else's entries are between, or some were dropped unseen.
-        for text in ["k3 0-0 - 5-0", "k3 4-3 4-2 5-0"] {
-            assert_eq!(Appended::parse(text).map(|parsed| parsed.after), Some(None), "{text}");
+        // Somebody else's entries are between, or the tail has gone on since.
+        for text in ["k3 - 5-0", "k3 6 5-0", "k4 7 5-0"] {
+            assert_eq!(Appended::parse(text, position).map(|parsed| parsed.after), Some(None), "{text}");
         }
-        for text in ["", "k3", "k3 0-0", "k3 0-0 x", "k3 0-0 - ", "k3 0-0 - 5", "K3 0-0 - 5-0", "k3 0-0 - 5-0.K"] {
-            assert_eq!(Appended::parse(text), None, "{text}");
+        for text in ["", "k3", "k3 x", "k3 - ", "k3 - 5", "K3 - 5-0", "k3 - 5-0.K"] {
+            assert_eq!(Appended::parse(text, position), None, "{text}");
         }
     }
 }

@@ -3,6 +3,7 @@
 use super::ScriptError;
 use super::endpoint::Endpoint;
 use super::facts::Facts;
+use crate::cursor::{Epoch, Id};
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ErrorKind, ServerErrorKind, Value};
 use std::sync::LazyLock;
@@ -35,6 +36,8 @@ macro_rules! script {
 pub(super) static OPEN: LazyLock<Script> = script!("lua/open.lua");
 pub(super) static READ: LazyLock<Script> = script!("lua/read.lua");
 pub(super) static APPEND: LazyLock<Script> = script!("lua/append.lua");
+pub(super) static CHECK: LazyLock<Script> = script!("lua/check.lua");
+pub(super) static MARK: LazyLock<Script> = script!("lua/mark.lua");
 pub(super) static TRIM: LazyLock<Script> = script!("lua/trim.lua");
 pub(super) static CENSUS_TELL: LazyLock<Script> = script!("lua/census_tell.lua");
 pub(super) static CENSUS_ASK: LazyLock<Script> = script!("lua/census_ask.lua");
@@ -107,6 +110,11 @@ impl Connection {
     /// The server process behind it: its client, and its `run_id`, which no other process has.
     pub fn server(&self) -> (&Client, &str) {
         (&self.client, &self.facts.run_id)
+    }
+
+    /// The first argument of a script: an epoch for a log that has none, and the server's reign.
+    pub fn candidate(&self) -> String {
+        format!("{}:{}", Epoch::random(), self.facts.reign())
     }
 
     /// What that server tells of itself.
@@ -188,20 +196,31 @@ impl Connection {
         self.inner.send_packed_commands(pipeline, 0, count).await.map(drop).map_err(ScriptError::of)
     }
 
-    /// Waits for entries behind a position, then looks at the log's groups: both replies as they come.
+    /// Reads entries behind a position, then looks at the log's groups: both replies as they come. Waits for entries
+    /// for as long as `block`; without it, not at all.
     pub(super) async fn read_and_identify(
         &mut self,
         log: &str,
-        after: &str,
+        after: Id,
         count: usize,
-        block: Duration,
+        block: Option<Duration>,
     ) -> Result<[Value; 2], ScriptError> {
         let mut pipeline = redis::pipe();
         let read = pipeline.cmd("XREAD").arg("COUNT").arg(count);
-        read.arg("BLOCK").arg(block.as_millis() as u64).arg("STREAMS").arg(log).arg(after);
+        if let Some(block) = block {
+            read.arg("BLOCK").arg(block.as_millis() as u64);
+        }
+        read.arg("STREAMS").arg(log).arg(after.to_string());
         pipeline.cmd("XINFO").arg("GROUPS").arg(log);
         let replies = self.inner.send_packed_commands(&pipeline, 0, 2).await.map_err(ScriptError::of)?;
         replies.try_into().map_err(|_| ScriptError::Unexpected)
+    }
+
+    /// Entries behind a position and up to another, oldest first.
+    pub(super) async fn range(&mut self, log: &str, after: Id, upto: Id, count: usize) -> Result<Value, ScriptError> {
+        let mut command = redis::cmd("XRANGE");
+        command.arg(log).arg(format!("({after}")).arg(upto.to_string()).arg("COUNT").arg(count);
+        self.send(&command).await
     }
 }
 

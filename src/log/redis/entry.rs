@@ -1,12 +1,13 @@
 //! Replies of Redis into ours, and back.
 
 use crate::cursor::{Cursor, Epoch, Id};
-use crate::log::Extent;
+use crate::log::{Extent, Lineage};
 use crate::message::{Channel, ClientId, Draft, Event, Message, Payload};
 use prometheus_client::metrics::counter::Counter;
 use redis::Value;
 
 /// An entry of the stream as it lies in a reply.
+#[derive(Clone)]
 pub(super) struct Entry<'a> {
     pub(super) id: Id,
     fields: &'a [Value],
@@ -51,34 +52,73 @@ pub(in crate::log) fn text(value: &Value) -> Option<&str> {
     std::str::from_utf8(bytes(value)?).ok()
 }
 
-/// The reply of a script's `extent`.
-pub(super) fn extent(value: &Value) -> Option<Extent> {
-    let [epoch, floor, end, now_ms, ancestors] = array(value)? else { return None };
-    let ancestors = array(ancestors)?.chunks_exact(2);
-    let ancestors = ancestors.map(|pair| Some((text(&pair[0])?.parse().ok()?, text(&pair[1])?.parse().ok()?)));
-    Some(Extent {
-        epoch: text(epoch)?.parse().ok()?,
-        ancestors: ancestors.collect::<Option<_>>()?,
-        floor: text(floor)?.parse().ok()?,
-        end: text(end)?.parse().ok()?,
-        now_ms: text(now_ms)?.parse().ok()?,
-    })
+/// The stream's own counters, as of the moment of an [`Extent`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Counters {
+    /// How many entries were ever added.
+    pub(super) added: u64,
+    /// How many are there.
+    pub(super) length: u64,
 }
 
-/// The present epoch and floor in the reply of `XINFO GROUPS`; `None` for a log that has none.
-pub(super) fn identity(groups: &Value) -> Option<(Epoch, Id)> {
-    array(groups)?.iter().find_map(|group| {
-        let mut pairs = array(group)?.chunks_exact(2);
-        let (mut name, mut delivered) = (None, None);
-        for pair in &mut pairs {
+/// The reply of a script's `extent`.
+pub(super) fn extent(value: &Value) -> Option<(Extent, Counters)> {
+    let [epoch, floor, end, now_ms, ancestors, added, length, deleted] = array(value)? else { return None };
+    let ancestors = array(ancestors)?.chunks_exact(2);
+    let ancestors = ancestors.map(|pair| Some((text(&pair[0])?.parse().ok()?, text(&pair[1])?.parse().ok()?)));
+    let lineage = Lineage { epoch: text(epoch)?.parse().ok()?, ancestors: ancestors.collect::<Option<_>>()? };
+    let floor: Id = text(floor)?.parse().ok()?;
+    let deleted: Id = text(deleted)?.parse().ok()?;
+    let end = text(end)?.parse().ok()?;
+    let now_ms = text(now_ms)?.parse().ok()?;
+    let extent = Extent { lineage, floor, deleted: deleted.max(floor), end, now_ms };
+    Some((extent, Counters { added: count(added)?, length: count(length)? }))
+}
+
+fn count(value: &Value) -> Option<u64> {
+    match value {
+        Value::Int(count) => (*count).try_into().ok(),
+        other => text(other)?.parse().ok(),
+    }
+}
+
+/// What the names of the stream's groups tell: the log's identity.
+pub(super) struct Identity {
+    pub(super) lineage: Lineage,
+    /// The position up to which everything is known to be of this epoch and this server.
+    pub(super) mark: Id,
+    /// How many entries were ever added; `None` where Redis cannot tell.
+    pub(super) added: Option<u64>,
+}
+
+/// The identity in the reply of `XINFO GROUPS`; `None` for a log that has none.
+pub(super) fn identity(groups: &Value) -> Option<Identity> {
+    let (mut present, mut ancestors, mut marks) = (None, Vec::new(), Vec::new());
+    for group in array(groups)? {
+        let (mut name, mut delivered, mut read, mut lag) = (None, None, None, None);
+        for pair in array(group)?.chunks_exact(2) {
             match text(&pair[0]) {
                 Some("name") => name = text(&pair[1]),
                 Some("last-delivered-id") => delivered = text(&pair[1]),
+                Some("entries-read") => read = count(&pair[1]),
+                Some("lag") => lag = count(&pair[1]),
                 _ => {}
             }
         }
-        Some((name?.strip_prefix("epoch:")?.parse().ok()?, delivered?.parse().ok()?))
-    })
+        let (Some((kind, rest)), Some(id)) = (name.and_then(|name| name.split_once(':')), delivered) else { continue };
+        let id: Id = id.parse().ok()?;
+        match (kind, rest.split_once(':')) {
+            ("epoch", None) => present = Some(rest.parse::<Epoch>().ok()?),
+            ("until", None) => ancestors.push((rest.parse::<Epoch>().ok()?, id)),
+            ("mark", Some((epoch, _))) => marks.push((epoch.parse::<Epoch>().ok()?, id, read.zip(lag))),
+            // Somebody else's group.
+            _ => {}
+        }
+    }
+    let epoch = present?;
+    let (_, mark, counted) = marks.into_iter().find(|(of, ..)| *of == epoch)?;
+    let added = counted.map(|(read, lag)| read + lag);
+    Some(Identity { lineage: Lineage { epoch, ancestors }, mark, added })
 }
 
 /// The entries in a reply of `XRANGE`.

@@ -9,6 +9,8 @@ pub struct Facts {
     pub(super) address: String,
     /// Its process: no other has the same.
     pub(super) run_id: String,
+    /// The history that it writes: another after each start, and after each promotion of a replica.
+    replication_id: String,
     /// Major and minor of the Redis that it is, or is compatible with.
     pub(super) version: (u32, u32),
     pub(super) is_primary: bool,
@@ -29,6 +31,7 @@ impl Facts {
         Some(Facts {
             address,
             run_id: fields("run_id")?.to_owned(),
+            replication_id: fields("master_replid").unwrap_or_default().to_owned(),
             version: (version.next()?, version.next().unwrap_or(0)),
             is_primary: fields("role").is_none_or(|role| role == "master"),
             is_cluster: fields("cluster_enabled") == Some("1"),
@@ -36,6 +39,13 @@ impl Facts {
             policy: fields("maxmemory_policy").unwrap_or("noeviction").to_owned(),
             has_append_file: fields("aof_enabled") != Some("0"),
         })
+    }
+
+    /// The process in its present reign as a primary, in a word of `a-z0-9`. A log that is opened in another reign may
+    /// lack what was written in the one before.
+    pub(super) fn reign(&self) -> String {
+        let word = |text: &str| text.chars().filter(char::is_ascii_alphanumeric).take(12).collect::<String>();
+        format!("{}{}", word(&self.run_id), word(&self.replication_id)).to_ascii_lowercase()
     }
 
     /// What its settings break, with the mend.

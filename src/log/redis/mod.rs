@@ -17,7 +17,9 @@ mod functions;
 pub mod fuzzing;
 mod own;
 mod queue;
+mod seen;
 mod tail;
+mod verify;
 
 pub use census::RedisCensus;
 pub(in crate::log) use connection::BRIDGE;
@@ -26,13 +28,15 @@ pub use endpoint::{BadUrl, Endpoint};
 pub(in crate::log) use entry::{draft_fields, text, volatile_from_json};
 pub use error::ScriptError;
 
+use super::clock::LogClock;
 use super::metrics::Metrics;
 use super::{AppendError, BoxFuture, Extent, MessageLog, Page, Resolved, Retention, TailEvent, Unreachable};
 use crate::cursor::{Cursor, Epoch, Id};
 use crate::message::{Draft, Message};
 use detached::detached;
-use entry::Skipped;
+use entry::{Counters, Skipped, text as text_of};
 use parking_lot::Mutex;
+use seen::{Read, Seen};
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -42,6 +46,9 @@ use tokio_stream::Stream;
 
 /// Volatile messages that wait for the tail; past that the oldest are dropped, which they may be.
 const VOLATILE_WAITING: usize = 1024;
+
+/// Entries that are read at a time to compare histories.
+const RANGE: usize = 256;
 
 /// How a log in Redis is reached and kept.
 #[derive(Clone, Debug)]
@@ -65,9 +72,11 @@ pub struct RedisLog {
     endpoint: Endpoint,
     keys: Keys,
     config: RedisConfig,
-    /// The last position this node knows to have been in the log. A log that no longer holds it has
-    /// lost its end.
-    seen: Mutex<Option<Cursor>>,
+    /// What the tail has read of late. A log that no longer holds it has lost its end.
+    seen: Mutex<Option<Seen>>,
+    /// The log's mark, as the tail has last read it.
+    mark: Mutex<Option<Cursor>>,
+    clock: LogClock,
     queue: queue::Queue,
     own: own::Own,
     /// Whoever holds it is [`detached`], or those who wait for it would wait for his client, too.
@@ -141,6 +150,8 @@ impl RedisLog {
             keys,
             config,
             seen: Mutex::new(None),
+            mark: Mutex::new(None),
+            clock: LogClock::here(),
             reader: tokio::sync::Mutex::default(),
             volatile: broadcast::channel(VOLATILE_WAITING).0,
             server: Mutex::new(String::new()),
@@ -204,22 +215,79 @@ impl RedisLog {
         *self.server.lock() != server
     }
 
-    /// Finds the log's extent, and makes it whole: see `lua/open.lua`.
-    async fn open(&self, connection: &mut Connection) -> Result<Extent, ScriptError> {
-        let seen = *self.seen.lock();
-        let (id, epoch) =
-            seen.map_or((Id::ZERO.to_string(), String::new()), |seen| (seen.id.to_string(), seen.epoch.to_string()));
-        let candidate = Epoch::random().to_string();
-        let reply = connection.run(&connection::OPEN, &[&self.keys.log], &[&candidate, &id, &epoch]).await?;
-        entry::extent(&reply).ok_or(ScriptError::Unexpected)
+    /// Finds the log's extent, and ends an epoch whose entries may not all be there: see `lua/open.lua`.
+    async fn open(&self, connection: &mut Connection) -> Result<(Extent, Counters), ScriptError> {
+        // As it is now: the tail may go on meanwhile.
+        let seen = self.seen.lock().clone();
+        let (wanted, extent) = self.ask_to_open(connection, seen.as_ref(), String::new()).await?;
+        let (Some(seen), false) = (seen, wanted.is_empty()) else { return Ok(extent) };
+        let start = match wanted.as_str() {
+            "all" => seen.from().max(extent.0.floor),
+            mark => mark.parse().map_err(|_| ScriptError::Unexpected)?,
+        };
+        let there = self.entries_between(connection, start, seen.at().id, extent.0.lineage.epoch).await?;
+        let proven = seen.agree(start, &there, extent.0.floor, extent.0.deleted, extent.0.end);
+        let (wanted, extent) = self.ask_to_open(connection, Some(&seen), proven.to_string()).await?;
+        if wanted.is_empty() { Ok(extent) } else { Err(ScriptError::Unexpected) }
     }
 
-    /// Notes a position that is in the log.
-    fn note_seen(&self, cursor: Cursor) {
-        let mut seen = self.seen.lock();
-        if seen.is_none_or(|seen| seen.epoch != cursor.epoch || seen.id < cursor.id) {
-            *seen = Some(cursor);
+    async fn ask_to_open(
+        &self,
+        connection: &mut Connection,
+        seen: Option<&Seen>,
+        proven: String,
+    ) -> Result<(String, (Extent, Counters)), ScriptError> {
+        let text = |text: Option<String>| text.unwrap_or_default();
+        let args = [
+            connection.candidate(),
+            text(seen.map(|seen| seen.epoch().to_string())),
+            text(seen.and_then(|seen| seen.at().added).map(|added| added.to_string())),
+            text(seen.map(|seen| seen.last().to_string())),
+            proven,
+        ];
+        let reply = connection.run(&connection::OPEN, &[&self.keys.log], &args).await?;
+        let Some([wanted, extent]) = entry::array(&reply) else { return Err(ScriptError::Unexpected) };
+        let wanted = text_of(wanted).ok_or(ScriptError::Unexpected)?.to_owned();
+        Ok((wanted, entry::extent(extent).ok_or(ScriptError::Unexpected)?))
+    }
+
+    /// What the log holds behind a position and up to another, as far as it is worth comparing.
+    async fn entries_between(
+        &self,
+        connection: &mut Connection,
+        mut after: Id,
+        upto: Id,
+        epoch: Epoch,
+    ) -> Result<Vec<Read>, ScriptError> {
+        let mut found = Vec::new();
+        while after < upto && found.len() <= seen::ENTRIES {
+            let reply = connection.range(&self.keys.log, after, upto, RANGE).await?;
+            let entries = entry::entries(&reply).ok_or(ScriptError::Unexpected)?;
+            let Some(last) = entries.last().map(|entry| entry.id) else { break };
+            let is_full = entries.len() >= RANGE;
+            found.extend(self.read(entries, epoch));
+            if !is_full {
+                break;
+            }
+            after = last;
         }
+        Ok(found)
+    }
+
+    /// Notes the position up to which the log is marked.
+    fn note_mark(&self, mark: Cursor) {
+        *self.mark.lock() = Some(mark);
+    }
+
+    /// The position that the mark is to be moved to, and its number, if the tail has read beyond it.
+    fn unmarked(&self) -> Option<(Cursor, u64)> {
+        let (at, added) = {
+            let seen = self.seen.lock();
+            let seen = seen.as_ref()?;
+            (Cursor { id: seen.at().id, epoch: seen.epoch() }, seen.at().added?)
+        };
+        let is_marked = self.mark.lock().is_some_and(|mark| mark.epoch == at.epoch && mark.id >= at.id);
+        (!is_marked).then_some((at, added))
     }
 
     /// The connection for ranges and volatile messages, about to be asked something.
@@ -239,7 +307,7 @@ impl RedisLog {
     async fn read_page(&self, after: Cursor, limit: usize) -> Result<Page, ScriptError> {
         let mut reader = self.reader().await?;
         let connection = reader.connection.as_mut().ok_or(ScriptError::Unexpected)?;
-        let args = [Epoch::random().to_string(), after.id.to_string(), limit.to_string()];
+        let args = [connection.candidate(), after.id.to_string(), limit.to_string()];
         let reply = connection.run(&connection::READ, &[&self.keys.log], &args).await;
         reader.has_answered(reply.is_ok());
         drop(reader);
@@ -247,26 +315,30 @@ impl RedisLog {
         let [extent, entries] = entry::array(&reply).ok_or(ScriptError::Unexpected)? else {
             return Err(ScriptError::Unexpected);
         };
-        let extent = entry::extent(extent).ok_or(ScriptError::Unexpected)?;
-        if let Resolved::Gap(id) = extent.resolve(after) {
-            return Ok(Page { extent, messages: Vec::new(), upto: id });
+        let (extent, _) = entry::extent(extent).ok_or(ScriptError::Unexpected)?;
+        self.clock.set(extent.now_ms);
+        match extent.resolve(after) {
+            Resolved::Gap(id) if id != after.id => return Ok(Page { extent, messages: Vec::new(), upto: id }),
+            Resolved::Gap(_) | Resolved::At(_) => {}
         }
         let entries = entry::entries(entries).ok_or(ScriptError::Unexpected)?;
         // A page that is not full reaches the end, also where the last entries were deleted.
         let is_full = entries.len() >= limit;
         let last = entries.last().map_or(after.id, |entry| entry.id);
         let upto = if is_full { last } else { extent.end.max(last) };
-        let messages = self.messages(entries, extent.epoch);
+        let read = self.read(entries, extent.lineage.epoch);
+        let messages = read.into_iter().filter_map(|(_, message)| message).collect();
         Ok(Page { extent, messages, upto })
     }
 
-    /// The entries that are messages; the others are counted and logged.
-    fn messages(&self, entries: Vec<entry::Entry<'_>>, epoch: Epoch) -> Vec<Arc<Message>> {
+    /// What entries say. Those that are no messages are counted and logged.
+    fn read(&self, entries: Vec<entry::Entry<'_>>, epoch: Epoch) -> Vec<Read> {
         let parse = |entry: entry::Entry<'_>| {
             let message = entry.message(epoch, self.config.max_payload);
-            message.map_err(|reason| self.skipped.note(entry.id, reason)).ok().map(Arc::new)
+            let message = message.map_err(|reason| self.skipped.note(entry.id, reason)).ok().map(Arc::new);
+            (entry.id, message)
         };
-        entries.into_iter().filter_map(parse).collect()
+        entries.into_iter().map(parse).collect()
     }
 
     async fn append_volatile(&self, drafts: Vec<Draft>) -> Result<(), AppendError> {
@@ -315,5 +387,9 @@ impl MessageLog for RedisLog {
 
     fn tail(self: Arc<Self>) -> Pin<Box<dyn Stream<Item = TailEvent> + Send>> {
         Box::pin(tail::tail(self))
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.clock.now_ms()
     }
 }

@@ -1,7 +1,7 @@
 //! What this node has appended itself, on its shortest way to the node's tail.
 //!
-//! An append tells Redis up to where the tail has read. The script looks, in the same step, whether
-//! there is anything behind that position, as an `XREAD` would at that moment. Where there is nothing, the
+//! An append tells Redis how many entries were ever added up to where the tail has read. The script looks, in the same
+//! step, whether that is all: then nothing is behind the tail's position, and nothing was that is gone. The
 //! batch's entries are all that an `XREAD` could bring, and the node has their bytes: a [`Stretch`]. It
 //! says "in this epoch all between these two positions is this", which is true whoever reads it and
 //! whenever; a tail takes what lies behind its own position and leaves the rest. Where a stretch is missing, too old or
@@ -58,6 +58,8 @@ pub(super) struct Own {
 struct State {
     /// Where the tail stands once it has taken what waits; `None` while it does not follow.
     at: Option<Cursor>,
+    /// How many entries were ever added up to there; `None` where that is not known.
+    added: Option<u64>,
     stretches: VecDeque<Stretch>,
     bytes: usize,
     /// Something was appended that is in no stretch.
@@ -66,10 +68,13 @@ struct State {
 
 impl Own {
     /// The tail stands here, and takes stretches.
-    pub(super) fn stand(&self, at: Cursor) {
+    pub(super) fn stand(&self, at: Cursor, added: Option<u64>) {
         let mut state = self.state.lock();
         if state.at.is_none_or(|known| known.epoch != at.epoch || known.id < at.id) {
             state.at = Some(at);
+            state.added = added;
+        } else if state.at == Some(at) && state.added.is_none() {
+            state.added = added;
         }
     }
 
@@ -78,9 +83,10 @@ impl Own {
         *self.state.lock() = State::default();
     }
 
-    /// The position that an append is to look behind.
-    pub(super) fn position(&self) -> Option<Cursor> {
-        self.state.lock().at
+    /// The position that an append is to look behind, and how many entries were ever added up to there.
+    pub(super) fn position(&self) -> Option<(Cursor, u64)> {
+        let state = self.state.lock();
+        state.at.zip(state.added)
     }
 
     /// What an append has found out: a stretch, or that there is more behind the position than its own.
@@ -93,6 +99,7 @@ impl Own {
         match stretch.filter(fits) {
             Some(stretch) => {
                 state.at = Some(Cursor { id: stretch.upto(), epoch: stretch.epoch });
+                state.added = state.added.map(|added| added + stretch.messages.len() as u64);
                 state.bytes += stretch.weight();
                 state.stretches.push_back(stretch);
             }
@@ -172,19 +179,19 @@ mod tests {
         let own = Own::default();
         own.push(Some(stretch(1, 2)));
         assert_eq!(own.position(), None);
-        own.stand(at(1));
+        own.stand(at(1), Some(1));
         own.push(Some(stretch(1, 3)));
-        assert_eq!(own.position(), Some(at(3)));
+        assert_eq!(own.position(), Some((at(3), 3)));
         // Also where the tail says meanwhile where it stood before it took that.
-        own.stand(at(2));
-        assert_eq!(own.position(), Some(at(3)));
+        own.stand(at(2), Some(2));
+        assert_eq!(own.position(), Some((at(3), 3)));
         own.push(Some(stretch(4, 5)));
         assert_eq!(ids(&own.next().await.expect("a stretch").messages), [2, 3]);
         assert!(own.next().await.is_none());
         let most = 3 + (WAITING / stretch(3, 4).weight()) as u64 / 2;
         own.push(Some(stretch(3, most)));
         own.push(Some(stretch(most, 3 * most)));
-        assert_eq!(own.position(), Some(at(most)), "what does not fit is left out");
+        assert_eq!(own.position(), Some((at(most), most)), "what does not fit is left out");
         own.leave();
         assert_eq!(own.position(), None);
     }

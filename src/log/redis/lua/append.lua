@@ -1,11 +1,10 @@
 -- Appends a batch: idempotency keys, entries, this node's record and the trim in one step.
 -- KEYS[2]: the node's record of its last batch; KEYS[3…]: idempotency keys.
--- ARGV: an epoch for a log that needs one, the batch's number, entries kept, age kept in ms (or nothing: ages
--- are not looked at this time), life of an idempotency key in ms, the position that the node's tail has read
--- up to (or nothing) and that one's epoch; then for each message: the index of its key in KEYS or 0, how
--- many fields and values, and these.
--- Answers, in one text: the epoch, the floor, the tail's position if nothing but this batch is behind it or
--- `-`; then for each message its id, or the whole cursor of the one that had its key.
+-- ARGV[2…]: the batch's number, entries kept, age kept in ms (or nothing: ages are not looked at this time), life of
+-- an idempotency key in ms, how many entries were ever added up to where the node's tail stands (or nothing) and the
+-- tail's epoch; then for each message: the index of its key in KEYS or 0, how many fields and values, and these.
+-- Answers, in one text: the epoch, the tail's number if nothing but this batch is behind it or `-`; then for each
+-- message its id, or the whole cursor of the one that had its key.
 --
 -- Numbers that Redis is given are texts here: it makes a text of each number, at the cost of a small command.
 --
@@ -22,15 +21,23 @@ if record then
   if tonumber(last) > tonumber(ARGV[2]) then return redis.error_reply('LATE a later batch of this node was appended') end
 end
 
-local log = ensure(ARGV[1])
-local answer = { log.epoch, log.floor, '-' }
-if ARGV[7] == log.epoch and #redis.call('XRANGE', LOG, '(' .. ARGV[6], '+', 'COUNT', '1') == 0 then answer[3] = ARGV[6] end
+local log = ensure()
+-- What is written now would be taken for a part of an epoch that is not this connection's: it has to be opened first.
+if log.server ~= SERVER then return redis.error_reply('FORK the log was opened at another server') end
+local answer, added, newest = { log.epoch, '-' }, log.added or stream().added, nil
+if ARGV[7] == log.epoch then
+  local read = tonumber(ARGV[6])
+  if added < read then return redis.error_reply('FORK the log has fewer entries than this node has read') end
+  -- By their number: also what was added and trimmed before the tail could read it would show.
+  if added == read then answer[2] = ARGV[6] end
+end
 local at, last = 8, #ARGV
 while at <= last do
   local key, count = tonumber(ARGV[at]), tonumber(ARGV[at + 1])
   local place = key > 0 and redis.call('GET', KEYS[key])
   if not place then
     place = redis.call('XADD', LOG, '*', unpack(ARGV, at + 2, at + 1 + count))
+    newest, added = place, added + 1
     -- Scripts do not roll back: the key after the entry, or a failure between would leave a key
     -- that answers for a message that is not there.
     if key > 0 then redis.call('SET', KEYS[key], place .. '.' .. log.epoch, 'PX', ARGV[5]) end
@@ -38,6 +45,7 @@ while at <= last do
   answer[#answer + 1] = place
   at = at + 2 + count
 end
+if newest then set_mark(log, newest, added) end
 answer = table.concat(answer, ' ')
 redis.call('SET', KEYS[2], ARGV[2] .. ' ' .. answer, 'PX', '600000')
 local kept = tonumber(ARGV[3])

@@ -1,6 +1,6 @@
 -- Takes what was PUBLISHed into the log, once, however many members have heard it.
 -- KEYS[2]: the bridge's state; KEYS[3]: where the number of this member's first marker is noted.
--- ARGV: an epoch for a log or a generation that needs one, the member, what it wants, the holder and
+-- ARGV: an epoch for a log that needs one (a generation that needs one takes it, too) and the server, the member, what it wants, the holder and
 -- the beat that it has seen, the channel of markers, a marker to publish there, entries kept, age kept
 -- in ms, life of an idempotency key in ms, a generation that was lost and the last number that was known to
 -- be taken in it; then the generation, the first and the last number of what
@@ -27,7 +27,7 @@ local is_as_seen = holder == ARGV[4] and beat == ARGV[5]
 local function begin()
   if generation == '' then generation, taken = ARGV[11], tonumber(ARGV[12]) end
   state.previous, state.previous_taken, state.previous_origin = generation, taken, state.origin or ''
-  generation, holder, taken, low, state.origin = ARGV[1], member, 0, 0, marker
+  generation, holder, taken, low, state.origin = CANDIDATE, member, 0, 0, marker
   redis.call('HSET', STATE, 'generation', generation, 'holder', holder, 'taken', 0, 'low', 0, 'origin', marker,
     'previous', state.previous, 'previous_taken', state.previous_taken, 'previous_origin', state.previous_origin)
 end
@@ -48,7 +48,8 @@ local first, last = tonumber(ARGV[14]), tonumber(ARGV[15])
 local is_next = holder == member and first == taken + 1
 local is_before = last == low - 1
 if ARGV[16] and generation ~= '' and generation == ARGV[13] and (is_next or is_before) then
-  local log = ensure(ARGV[1])
+  local log = ensure()
+  local added, newest = log.added or stream().added, nil
   local at, number = 16, first
   while at <= #ARGV do
     local count = tonumber(ARGV[at])
@@ -62,6 +63,7 @@ if ARGV[16] and generation ~= '' and generation == ARGV[13] and (is_next or is_b
         local key = ARGV[at + 1]
         if key == '' or redis.call('EXISTS', key) == 0 then
           local id = redis.call('XADD', LOG, '*', unpack(ARGV, at + 2, at + count))
+          newest, added = id, added + 1
           if key ~= '' then redis.call('SET', key, id .. '.' .. log.epoch, 'PX', ARGV[10]) end
         end
       end
@@ -76,6 +78,7 @@ if ARGV[16] and generation ~= '' and generation == ARGV[13] and (is_next or is_b
     low = first
     redis.call('HSET', STATE, 'low', string.format('%.0f', low))
   end
+  if newest then set_mark(log, newest, added) end
   trim(log, tonumber(ARGV[8]), tonumber(ARGV[9]))
 end
 return { holder, beat, generation, string.format('%.0f', taken), string.format('%.0f', low), state.origin or '',

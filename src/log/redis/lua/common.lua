@@ -1,11 +1,18 @@
--- What every script begins with. KEYS[1] is the log, one stream.
+-- What every script begins with. KEYS[1] is the log, one stream. ARGV[1] is `<epoch>:<server>`: an epoch for a log
+-- that has none, and the server that the connection leads to, in one reign as a primary (its process and its
+-- replication id). The server is empty where the caller does not know it.
 --
--- The log's identity lives in its stream, as the names of two kinds of consumer groups that nobody
--- consumes from, so that it survives trimming and dies with the stream:
---   epoch:<e>  the present epoch; its last-delivered-id is the floor (entries up to there may have
---              been dropped), its entries-read is how many entries were dropped by then
---   until:<e>  an earlier epoch; its last-delivered-id is the last position that is still in the log
+-- The log's identity lives in its stream, as the names of consumer groups that nobody consumes from, so that it
+-- survives trimming, is replicated with the entries, and dies with the stream:
+--   epoch:<e>        the present epoch. Its last-delivered-id is the floor (entries up to there may have been
+--                    dropped), its entries-read is how many entries were dropped by then.
+--   mark:<e>:<server>  the server that the present epoch began on. Its last-delivered-id is the mark: all entries up
+--                    to there were written in this epoch on this server. Its entries-read is the ordinal of the
+--                    mark: how many entries were ever added up to there. A copy of the stream (a replica, a file)
+--                    that has the mark has all of them.
+--   until:<e>        an earlier epoch. Its last-delivered-id is the last position of it that is still in the log.
 local LOG = KEYS[1]
+local CANDIDATE, SERVER = string.match(ARGV[1] or '', '^([0-9a-z]+):([0-9a-z]*)$')
 
 local function fields(list)
   local map = {}
@@ -35,24 +42,33 @@ end
 
 local function identity()
   if redis.call('EXISTS', LOG) == 0 then return nil end
-  local found = { ancestors = {} }
+  local found, marks = { ancestors = {} }, {}
   for _, reply in ipairs(redis.call('XINFO', 'GROUPS', LOG)) do
     local group = fields(reply)
-    local kind, epoch = string.match(group['name'], '^(%a+):([0-9a-z]+)$')
+    local kind, epoch, server = string.match(group['name'], '^(%a+):([0-9a-z]+):?([0-9a-z]*)$')
     if kind == 'epoch' then
       found.epoch, found.floor = epoch, group['last-delivered-id']
       found.dropped = group['entries-read'] or 0
     elseif kind == 'until' then
       table.insert(found.ancestors, { epoch, group['last-delivered-id'] })
+    elseif kind == 'mark' then
+      group.server = server
+      marks[epoch] = group
     end
+  end
+  local mark = found.epoch and marks[found.epoch]
+  if mark then
+    found.server, found.mark_group, found.mark = mark.server, mark['name'], mark['last-delivered-id']
+    -- How many entries were ever added. Redis cannot tell (nil) while an entry behind the mark was deleted.
+    found.added = mark['entries-read'] and mark['lag'] and mark['entries-read'] + mark['lag'] or nil
   end
   return found.epoch and found
 end
 
 local function stream()
   local info = fields(redis.call('XINFO', 'STREAM', LOG))
-  info.dropped = info['entries-added'] - info['length']
-  info.last = info['last-generated-id']
+  info.added, info.last, info.deleted = info['entries-added'], info['last-generated-id'], info['max-deleted-entry-id']
+  info.dropped = info.added - info['length']
   info.floor = info['length'] == 0 and info.last or before(info['first-entry'][1])
   return info
 end
@@ -62,17 +78,37 @@ local function set_floor(log, floor, dropped)
   log.floor, log.dropped = floor, dropped
 end
 
--- The log's identity; a stream that has none (new, or begun by somebody's XADD) is given one.
-local function ensure(candidate)
-  local log = identity()
-  if log then return log end
-  local floor, dropped = '0-0', 0
-  if redis.call('EXISTS', LOG) == 1 then
-    local info = stream()
-    if info.dropped > 0 then floor, dropped = info.floor, info.dropped end
+-- All up to here was written in this epoch on this server. A caller on another server, or one that does not know
+-- its server, proves nothing and moves no mark.
+local function set_mark(log, id, added)
+  if SERVER ~= '' and log.server == SERVER then
+    redis.call('XGROUP', 'SETID', LOG, log.mark_group, id, 'ENTRIESREAD', added)
   end
-  redis.call('XGROUP', 'CREATE', LOG, 'epoch:' .. candidate, floor, 'MKSTREAM', 'ENTRIESREAD', dropped)
-  return { epoch = candidate, floor = floor, dropped = dropped, ancestors = {} }
+end
+
+local function begin_mark(log, id, added)
+  log.server, log.mark_group, log.mark, log.added = SERVER, 'mark:' .. log.epoch .. ':' .. SERVER, id, added
+  redis.call('XGROUP', 'CREATE', LOG, log.mark_group, id, 'MKSTREAM', 'ENTRIESREAD', added)
+end
+
+-- The log's identity. A stream that has none (new, or begun by somebody's XADD) is given one.
+local function ensure()
+  local log = identity()
+  if not log then
+    log = { epoch = CANDIDATE, floor = '0-0', dropped = 0, ancestors = {} }
+    if redis.call('EXISTS', LOG) == 1 then
+      local info = stream()
+      if info.dropped > 0 then log.floor, log.dropped = info.floor, info.dropped end
+    end
+    redis.call('XGROUP', 'CREATE', LOG, 'epoch:' .. CANDIDATE, log.floor, 'MKSTREAM', 'ENTRIESREAD', log.dropped)
+  end
+  -- No server is known where the epoch was begun by a function, or by a version that had no marks.
+  if not log.server or (log.server == '' and SERVER ~= '') then
+    local info = stream()
+    if log.mark_group then redis.call('XGROUP', 'DESTROY', LOG, log.mark_group) end
+    begin_mark(log, info.last, info.added)
+  end
+  return log
 end
 
 -- Finds entries that somebody else trimmed: more are gone than we dropped.
@@ -110,11 +146,13 @@ local function trim(log, max_length, max_age_ms)
   return dropped
 end
 
-local function extent(log, last)
+-- The log, and the stream's own counters at the same moment.
+local function extent(log, info)
   local ancestors = {}
   for _, ancestor in ipairs(log.ancestors) do
     table.insert(ancestors, ancestor[1])
     table.insert(ancestors, ancestor[2])
   end
-  return { log.epoch, log.floor, last, string.format('%.0f', now_ms()), ancestors }
+  return { log.epoch, log.floor, info.last, string.format('%.0f', now_ms()), ancestors, info.added, info['length'],
+    info.deleted }
 end

@@ -1,37 +1,67 @@
--- Finds or makes the log's identity, at each new connection.
--- ARGV: an epoch for a log that needs one, the last position this node has seen, that one's epoch.
+-- Finds or makes the log's identity, at each new connection, and ends an epoch whose entries may not all be here.
+-- ARGV[2…]: the epoch that this node has read, how many entries were ever added up to where it stands, the last entry
+-- that it has read; and the last position of that epoch which it has proven to be in the log, or nothing.
 --
--- A log whose end was lost (a failover, a crash before the disk was written) gives ids again that
--- readers have seen before. So its epoch ends: the present one becomes `until:<e>` with the last
--- position that survived, and a new one begins. Cursors up to there stay good, those behind it are gaps.
-local log = ensure(ARGV[1])
+-- A log whose end was lost (a failover, a crash before the disk was written, a restored copy) gives ids again that
+-- readers have seen, and goes on with other entries. So an epoch belongs to one server process in one reign. The
+-- first that opens the log at another one ends it: `until:<e>` gets the last position that is proven to be here,
+-- which is the mark or what a node has compared beyond it. A new epoch begins. Cursors up to there stay good, those
+-- behind it are gaps. Where nothing was lost the proof reaches to the end, and no reader is told of a gap.
+--
+-- Answers the extent, and in front of it what is wanted first: nothing, or the position from which this node is to
+-- compare what it has read with the log; nothing was changed then.
+local seen_epoch, seen_added, seen_last, proven = ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5]
+local log = ensure()
 local info = audit(log)
-local seen = ARGV[2]
-local survived
-if ARGV[3] == log.epoch then
-  if less(info.last, seen) then
-    survived = info.last
-  elseif less(log.floor, seen) and #redis.call('XRANGE', LOG, seen, seen) == 0 then
-    -- The log has gone on behind the loss.
-    local previous = redis.call('XREVRANGE', LOG, '(' .. seen, '-', 'COUNT', 1)[1]
-    survived = previous and previous[1] or log.floor
+
+local function answer(wanted) return { wanted, extent(log, info) } end
+
+local function later(a, b) return less(a, b) and b or a end
+
+local ends, survived = log.server ~= SERVER, log.mark
+if seen_epoch == log.epoch and seen_last ~= '' then
+  -- The same server has another stream than this node has read: a copy was put back.
+  local is_there = not less(log.floor, seen_last) or seen_last == info.deleted or #redis.call('XRANGE', LOG, seen_last, seen_last) > 0
+  local lost = not ends and ((seen_added and info.added < seen_added) or less(info.last, seen_last) or not is_there)
+  if ends or lost then
+    if proven == '' and (lost or less(log.mark, seen_last)) then return answer(lost and 'all' or log.mark) end
+    -- The mark may have been moved by appends to the copy. What the node has compared is the proof.
+    if lost then survived = proven elseif proven ~= '' then survived = later(survived, proven) end
+    ends = true
   end
 end
-if survived then
-  if less(survived, log.floor) then survived = log.floor end
-  -- Redis lists groups by name, and names are random. An epoch's last position is never behind a later one's.
-  table.sort(log.ancestors, function(a, b) return less(b[2], a[2]) end)
-  for i, ancestor in ipairs(log.ancestors) do
-    -- A few are enough: who is older than sixteen losses is told of a gap.
-    if i > 15 then
-      redis.call('XGROUP', 'DESTROY', LOG, 'until:' .. ancestor[1])
-    elseif less(survived, ancestor[2]) then
-      redis.call('XGROUP', 'SETID', LOG, 'until:' .. ancestor[1], survived)
+
+if not ends then
+  -- Another node has ended the epoch, and could prove less than this one can.
+  for _, ancestor in ipairs(log.ancestors) do
+    if ancestor[1] == seen_epoch and seen_last ~= '' and less(ancestor[2], seen_last) then
+      if proven == '' then return answer(ancestor[2]) end
+      if less(ancestor[2], proven) and not less(info.last, proven) then
+        redis.call('XGROUP', 'SETID', LOG, 'until:' .. seen_epoch, proven)
+        ancestor[2] = proven
+      end
     end
   end
-  redis.call('XGROUP', 'CREATE', LOG, 'until:' .. log.epoch, survived)
-  redis.call('XGROUP', 'CREATE', LOG, 'epoch:' .. ARGV[1], log.floor, 'ENTRIESREAD', log.dropped)
-  redis.call('XGROUP', 'DESTROY', LOG, 'epoch:' .. log.epoch)
-  log = identity()
+  return answer('')
 end
-return extent(log, info.last)
+
+if less(info.last, survived) then survived = info.last end
+if less(survived, log.floor) then survived = log.floor end
+-- Redis lists groups by name, and names are random. The newest epoch ends last.
+table.sort(log.ancestors, function(a, b) return less(b[2], a[2]) end)
+for i, ancestor in ipairs(log.ancestors) do
+  -- A cursor before the floor is a gap with or without its epoch. Past sixteen a gap is told where none may be.
+  if i > 15 or less(ancestor[2], log.floor) then
+    redis.call('XGROUP', 'DESTROY', LOG, 'until:' .. ancestor[1])
+  elseif less(survived, ancestor[2]) then
+    redis.call('XGROUP', 'SETID', LOG, 'until:' .. ancestor[1], survived)
+  end
+end
+redis.call('XGROUP', 'CREATE', LOG, 'until:' .. log.epoch, survived)
+redis.call('XGROUP', 'CREATE', LOG, 'epoch:' .. CANDIDATE, log.floor, 'ENTRIESREAD', log.dropped)
+redis.call('XGROUP', 'DESTROY', LOG, 'epoch:' .. log.epoch)
+redis.call('XGROUP', 'DESTROY', LOG, log.mark_group)
+log.epoch = CANDIDATE
+begin_mark(log, info.last, info.added)
+log = identity()
+return answer('')

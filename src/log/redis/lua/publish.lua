@@ -61,7 +61,8 @@ local known = key and redis.call('GET', key)
 if known then return known end
 -- An epoch for a log that needs one: a number to the base of 36, without a zero in front.
 local time = redis.call('TIME')
-local log = ensure('1' .. string.sub(redis.sha1hex(time[1] .. ' ' .. time[2] .. data), 1, 10))
+CANDIDATE, SERVER = '1' .. string.sub(redis.sha1hex(time[1] .. ' ' .. time[2] .. data), 1, 10), ''
+local log = ensure()
 local cursor = redis.call('XADD', LOG, '*', unpack(entry)) .. '.' .. log.epoch
 -- Functions do not roll back: the key after the entry.
 if key then redis.call('SET', key, cursor, 'PX', 300000) end

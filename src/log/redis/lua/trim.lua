@@ -1,7 +1,7 @@
 -- The retention of a log that nobody appends to through us, and its bytes. Run now and then.
--- ARGV: an epoch for a log that needs one, entries kept, age kept in ms, bytes kept.
--- Answers how many entries were dropped, whether there is more to do, and the bytes that were freed.
-local log = ensure(ARGV[1])
+-- ARGV[2…]: entries kept, age kept in ms, bytes kept.
+-- Answers how many entries were dropped, whether there is more to do, the bytes that were freed, and the time in ms.
+local log = ensure()
 audit(log)
 local before = redis.call('MEMORY', 'USAGE', LOG) or 0
 local dropped = trim(log, tonumber(ARGV[2]), tonumber(ARGV[3]))
@@ -18,4 +18,4 @@ length = redis.call('XLEN', LOG)
 -- One round drops no more than a thousand by bytes: more may come between two looks. Where more than one entry
 -- is left to say that there is more, a round has dropped one at least, so rounds come to an end.
 local more = length > tonumber(ARGV[2]) or (length > 1 and after > tonumber(ARGV[4]))
-return { dropped, more and 1 or 0, before - after }
+return { dropped, more and 1 or 0, before - after, string.format('%.0f', now_ms()) }

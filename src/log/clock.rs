@@ -1,0 +1,52 @@
+//! The log's clock.
+
+use parking_lot::Mutex;
+use std::time::{SystemTime, UNIX_EPOCH};
+use tokio::time::Instant;
+
+/// A clock that was read once and runs on by itself.
+///
+/// Between two readings the monotonic clock of this process counts, so a step of the wall clock (NTP after boot, an
+/// operator's `date -s`) moves nothing. While a machine is suspended it may stand still: what ages by it is kept
+/// longer then, until the next reading.
+pub struct LogClock(Mutex<(u64, Instant)>);
+
+impl LogClock {
+    /// A clock that starts at this machine's time.
+    pub fn here() -> LogClock {
+        LogClock(Mutex::new((wall_ms(), Instant::now())))
+    }
+
+    /// Sets it to what the log's own clock says now, in milliseconds since 1970.
+    pub fn set(&self, now_ms: u64) {
+        *self.0.lock() = (now_ms, Instant::now());
+    }
+
+    /// Milliseconds since 1970.
+    pub fn now_ms(&self) -> u64 {
+        let (read, at) = *self.0.lock();
+        read.saturating_add(at.elapsed().as_millis() as u64)
+    }
+}
+
+/// This machine's wall clock in milliseconds since 1970.
+fn wall_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_millis() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[tokio::test(start_paused = true)]
+    async fn it_runs_by_the_monotonic_clock_between_readings() {
+        let clock = LogClock::here();
+        clock.set(1_000);
+        assert_eq!(clock.now_ms(), 1_000);
+        tokio::time::advance(Duration::from_millis(250)).await;
+        assert_eq!(clock.now_ms(), 1_250);
+        clock.set(500);
+        assert_eq!(clock.now_ms(), 500, "the log's clock may step back");
+    }
+}
