@@ -65,7 +65,7 @@ impl Seat {
 pub(super) enum Look {
     /// All there is was copied out; the position is now this.
     Read(Cursor),
-    /// The position is of an earlier epoch and still good: it is this one now.
+    /// Nothing of the channels lies between the position and this one, which may be of another epoch: look again.
     Rebased(Cursor),
     /// Something behind the position is gone; reading goes on here.
     Gap(Cursor),
@@ -128,6 +128,7 @@ impl Memory {
         let known = self.view.as_ref().and_then(|view| {
             match extent.lineage.locate(Cursor { id: view.head, epoch: view.lineage.epoch }) {
                 Descent::Same(id) | Descent::Beyond(id) => Some(id),
+                Descent::Until(_) => Some(view.head),
                 Descent::Unknown => None,
             }
         });
@@ -255,7 +256,7 @@ impl Memory {
     ) -> Look {
         let Some(view) = &self.view else { return Look::AskTheLog };
         if at.epoch != view.lineage.epoch {
-            return self.look_back(view, at);
+            return self.look_back(view, at, seats, client, limit, out);
         }
         let is_whole = |seat: &Seat| self.slots[seat.slot].since <= at.id;
         if at.id > view.head || !seats.iter().all(is_whole) {
@@ -268,14 +269,42 @@ impl Memory {
         Look::Read(Cursor { id: cut.unwrap_or(view.head), epoch: view.lineage.epoch })
     }
 
-    fn look_back(&self, view: &View, at: Cursor) -> Look {
+    fn look_back(
+        &self,
+        view: &View,
+        at: Cursor,
+        seats: &[Seat],
+        client: Option<&ClientId>,
+        limit: Limit,
+        out: &mut Vec<Arc<Message>>,
+    ) -> Look {
         let cursor = |id| Cursor { id, epoch: view.lineage.epoch };
-        match view.lineage.locate(at) {
-            Descent::Same(id) => Look::Rebased(cursor(id)),
-            Descent::Beyond(last) => Look::Gap(cursor(last.max(view.log_floor))),
-            Descent::Unknown if self.past.contains(&at.epoch) => Look::Gap(cursor(view.floor)),
-            Descent::Unknown => Look::AskTheLog,
+        let end = match view.lineage.locate(at) {
+            Descent::Same(id) => return Look::Rebased(cursor(id)),
+            Descent::Beyond(last) => return Look::Gap(cursor(last.max(view.log_floor))),
+            Descent::Unknown if self.past.contains(&at.epoch) => return Look::Gap(cursor(view.floor)),
+            Descent::Unknown => return Look::AskTheLog,
+            Descent::Until(_) if at.id < view.log_floor => return Look::Gap(cursor(view.log_floor)),
+            Descent::Until(end) => end,
+        };
+        // Up to where the epoch was cut, and there the reader is told of a gap.
+        let before = out.len();
+        let Look::Read(read) = self.look(cursor(at.id), seats, client, limit, out) else { return Look::AskTheLog };
+        let kept = out[before..].iter().take_while(|message| id_of(message) <= end).count();
+        let is_beyond = before + kept < out.len();
+        out.truncate(before + kept);
+        match (Cursor { id: if is_beyond { end } else { read.id.min(end) }, epoch: at.epoch }) {
+            read if kept > 0 => Look::Read(read),
+            read if read.id == end => Look::Rebased(read),
+            // This node has not come as far.
+            _ => Look::AskTheLog,
         }
+    }
+
+    /// Whether a gap is all that comes next, since the position's epoch was cut there.
+    pub(super) fn is_at_cut(&self, at: Cursor) -> bool {
+        let lineage = self.view.as_ref().map(|view| &view.lineage).filter(|lineage| lineage.epoch != at.epoch);
+        lineage.is_some_and(|lineage| matches!(lineage.locate(at), Descent::Beyond(_)))
     }
 
     /// Merges several rings into log order. Only channels with news take part.

@@ -139,6 +139,11 @@ impl Subscription {
         self.at
     }
 
+    /// Whether a gap is all that comes next: it has read its epoch up to where the log has lost the rest.
+    pub fn is_at_cut(&self) -> bool {
+        self.hub.memory.read().is_at_cut(self.at)
+    }
+
     /// The client left out of what excludes it.
     pub fn client(&self) -> Option<&ClientId> {
         self.client.as_ref()
@@ -337,8 +342,12 @@ impl Subscription {
         let page = std::task::ready!(question.as_mut().poll(cx));
         let told = self.told();
         self.settle();
-        let epoch = page.extent.lineage.epoch;
-        Poll::Ready(match page.extent.resolve(self.at) {
+        let mut epoch = page.extent.lineage.epoch;
+        let resolved = page.extent.resolve(self.at);
+        if let Resolved::Until(_) = resolved {
+            epoch = self.at.epoch;
+        }
+        Poll::Ready(match resolved {
             // Told once: behind it the reader goes on with what is there.
             Resolved::Gap(id) if id != self.at.id || told < page.extent.deleted => {
                 let gap = self.gap(Cursor { id, epoch });
@@ -346,8 +355,8 @@ impl Subscription {
                 self.beyond = (told > self.at.id).then(|| Box::new(Beyond { state: State::Unasked, told }));
                 Step::Gap(gap)
             }
-            Resolved::Gap(_) | Resolved::At(_) => {
-                let at = self.copy(&page, limit, out);
+            Resolved::Gap(_) | Resolved::At(_) | Resolved::Until(_) => {
+                let at = self.copy(&page, epoch, limit, out);
                 if at == self.at {
                     // Nothing behind it in the log, and this node does not know it: it is behind.
                     let epoch = self.hub.memory.read().cursor().map(|cursor| cursor.epoch);
@@ -360,12 +369,12 @@ impl Subscription {
         })
     }
 
-    fn copy(&self, page: &Page, limit: Limit, out: &mut Vec<Arc<Message>>) -> Cursor {
+    fn copy(&self, page: &Page, epoch: Epoch, limit: Limit, out: &mut Vec<Arc<Message>>) -> Cursor {
         let mut taken = Taken::new(limit);
         let mine = page.messages.iter().filter(|message| self.reads(message.channel()));
         let mut news = mine.filter(|message| id_of(message) > self.at.id);
         let cut = news.find_map(|message| taken.take(message, self.client.as_ref(), out));
-        Cursor { id: cut.unwrap_or(page.upto), epoch: page.extent.lineage.epoch }
+        Cursor { id: cut.unwrap_or(page.upto), epoch }
     }
 
     fn gap(&mut self, mut cursor: Cursor) -> Gap {

@@ -136,7 +136,7 @@ fn apply(hub: &Hub, event: TailEvent, fresh: &mut Fresh) {
             if let Some(before) = before.filter(|before| before.epoch != epoch) {
                 match extent.lineage.locate(before) {
                     Descent::Same(_) => info!(%epoch, "the log goes on at another server, and all that this node has read is in it"),
-                    Descent::Beyond(end) => {
+                    Descent::Beyond(end) | Descent::Until(end) => {
                         warn!(%epoch, %end, "the log goes on at another server and has lost its end; readers behind it are told of a gap");
                     }
                     Descent::Unknown => warn!(%epoch, "the log is another one; all readers are told of a gap"),

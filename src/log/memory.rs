@@ -174,7 +174,7 @@ impl State {
     fn page(&self, after: Cursor, limit: usize, now_ms: u64) -> Page {
         let extent = self.extent(now_ms);
         let from = match extent.resolve(after) {
-            Resolved::At(from) => from,
+            Resolved::At(from) | Resolved::Until(from) => from,
             Resolved::Gap(upto) => return Page { extent, messages: Vec::new(), upto },
         };
         let is_seen = |message: &Arc<Message>| message.cursor().is_some_and(|cursor| cursor.id <= from);

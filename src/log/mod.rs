@@ -67,16 +67,28 @@ pub struct Retention {
 pub struct Lineage {
     /// The present epoch.
     pub epoch: Epoch,
-    /// Earlier epochs of the same log, each with its last position that is still in the log. What came behind that in
-    /// the epoch was lost (in a failover, say). Cursors up to there stay good.
-    pub ancestors: Vec<(Epoch, Id)>,
+    /// Earlier epochs of the same log, in no order.
+    pub ancestors: Vec<Ancestor>,
+}
+
+/// An earlier epoch of a log. Cursors up to its last position stay good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ancestor {
+    /// The epoch.
+    pub epoch: Epoch,
+    /// Its last position that is proven to be in the log.
+    pub last: Id,
+    /// Whether a node has read more of the epoch: that was lost, in a failover, say.
+    pub is_cut: bool,
 }
 
 /// Where a cursor's epoch stands in a [`Lineage`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Descent {
-    /// The cursor's position is one of the present epoch.
+    /// The cursor's position is one of the present epoch, and what comes behind it does, too.
     Same(Id),
+    /// All between the cursor's position and this one is there. What came behind that in the epoch was lost.
+    Until(Id),
     /// The cursor lies behind the end of its epoch, which is this position: it has read what was lost.
     Beyond(Id),
     /// The log knows nothing of the epoch.
@@ -89,8 +101,11 @@ impl Lineage {
         if cursor.epoch == self.epoch {
             return Descent::Same(cursor.id);
         }
-        match self.ancestors.iter().find(|(epoch, _)| *epoch == cursor.epoch) {
-            Some((_, last)) if cursor.id > *last => Descent::Beyond(*last),
+        match self.ancestors.iter().find(|ancestor| ancestor.epoch == cursor.epoch) {
+            Some(ancestor) if cursor.id > ancestor.last => Descent::Beyond(ancestor.last),
+            // Right at the cut, and behind it, readers go on in the present epoch, and are told why.
+            Some(ancestor) if ancestor.is_cut && cursor.id == ancestor.last => Descent::Beyond(ancestor.last),
+            Some(ancestor) if ancestor.is_cut => Descent::Until(ancestor.last),
             Some(_) => Descent::Same(cursor.id),
             None => Descent::Unknown,
         }
@@ -118,6 +133,8 @@ pub struct Extent {
 pub enum Resolved {
     /// All that comes after this position is in the log.
     At(Id),
+    /// All that comes after the position and up to this one is in the log. Behind that there is a gap.
+    Until(Id),
     /// Something after the cursor may have been dropped unseen. Reading goes on here. That may be the cursor's own
     /// position: then entries behind it are there, and others between them may be missing.
     Gap(Id),
@@ -132,6 +149,8 @@ impl Extent {
             Descent::Same(id) if id > self.end => Resolved::Gap(self.end),
             Descent::Same(id) if id < self.deleted => Resolved::Gap(id),
             Descent::Same(id) => Resolved::At(id),
+            Descent::Until(_) if cursor.id < self.floor => Resolved::Gap(self.floor),
+            Descent::Until(last) => Resolved::Until(last),
             Descent::Beyond(last) => Resolved::Gap(last.max(self.floor)),
             Descent::Unknown => Resolved::Gap(self.floor),
         }

@@ -69,6 +69,8 @@ pub async fn now(app: &App, subscription: &mut Subscription, limit: usize) -> Ba
                 let _ = tokio::time::timeout_at(deadline, app.hub.reached(subscription.cursor())).await;
             }
             Ok(Step::Gap(_)) => {}
+            // The gap is told in the same batch: the client need not ask again to hear of it.
+            Ok(Step::Messages) if subscription.is_at_cut() && collector.has_room() => {}
             Ok(Step::Messages | Step::Idle | Step::Ahead) | Err(_) => {
                 collector.messages.retain(|message| message.cursor().is_some());
                 return collector.batch(subscription, matches!(step, Ok(Step::Idle)));
@@ -125,6 +127,20 @@ impl Collector {
     /// Of so many at most.
     pub fn new(messages: usize) -> Collector {
         Collector { limit: Limit { messages, bytes: BATCH_BYTES }, gap: None, messages: Vec::new() }
+    }
+
+    /// Leaves room only for what is missing to the limit, if there is any.
+    fn has_room(&mut self) -> bool {
+        let bytes: usize = self.messages.iter().map(|message| message.object().len()).sum();
+        let room = Limit {
+            messages: self.limit.messages.saturating_sub(self.messages.len()),
+            bytes: BATCH_BYTES.saturating_sub(bytes),
+        };
+        let has_room = room.messages > 0 && room.bytes > 0;
+        if has_room {
+            self.limit = room;
+        }
+        has_room
     }
 
     /// One step; pending only while the log is asked. Cancel safe.

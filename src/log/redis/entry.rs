@@ -1,7 +1,7 @@
 //! Replies of Redis into ours, and back.
 
 use crate::cursor::{Cursor, Epoch, Id};
-use crate::log::{Extent, Lineage};
+use crate::log::{Ancestor, Extent, Lineage};
 use crate::message::{Channel, ClientId, Draft, Event, Message, Payload};
 use prometheus_client::metrics::counter::Counter;
 use redis::Value;
@@ -64,8 +64,10 @@ pub(super) struct Counters {
 /// The reply of a script's `extent`.
 pub(super) fn extent(value: &Value) -> Option<(Extent, Counters)> {
     let [epoch, floor, end, now_ms, ancestors, added, length, deleted] = array(value)? else { return None };
-    let ancestors = array(ancestors)?.chunks_exact(2);
-    let ancestors = ancestors.map(|pair| Some((text(&pair[0])?.parse().ok()?, text(&pair[1])?.parse().ok()?)));
+    let ancestors = array(ancestors)?.chunks_exact(3).map(|ancestor| {
+        let (epoch, last) = (text(&ancestor[0])?.parse().ok()?, text(&ancestor[1])?.parse().ok()?);
+        Some(Ancestor { epoch, last, is_cut: count(&ancestor[2])? > 0 })
+    });
     let lineage = Lineage { epoch: text(epoch)?.parse().ok()?, ancestors: ancestors.collect::<Option<_>>()? };
     let floor: Id = text(floor)?.parse().ok()?;
     let deleted: Id = text(deleted)?.parse().ok()?;
@@ -109,7 +111,10 @@ pub(super) fn identity(groups: &Value) -> Option<Identity> {
         let id: Id = id.parse().ok()?;
         match (kind, rest.split_once(':')) {
             ("epoch", None) => present = Some(rest.parse::<Epoch>().ok()?),
-            ("until", None) => ancestors.push((rest.parse::<Epoch>().ok()?, id)),
+            ("until", None) => {
+                let is_cut = read.is_some_and(|read| read > 0);
+                ancestors.push(Ancestor { epoch: rest.parse().ok()?, last: id, is_cut });
+            }
             ("mark", Some((epoch, _))) => marks.push((epoch.parse::<Epoch>().ok()?, id, read.zip(lag))),
             // Somebody else's group.
             _ => {}

@@ -317,15 +317,17 @@ impl RedisLog {
         };
         let (extent, _) = entry::extent(extent).ok_or(ScriptError::Unexpected)?;
         self.clock.set(extent.now_ms);
-        match extent.resolve(after) {
+        let end = match extent.resolve(after) {
             Resolved::Gap(id) if id != after.id => return Ok(Page { extent, messages: Vec::new(), upto: id }),
-            Resolved::Gap(_) | Resolved::At(_) => {}
-        }
-        let entries = entry::entries(entries).ok_or(ScriptError::Unexpected)?;
+            Resolved::Until(end) => end,
+            Resolved::Gap(_) | Resolved::At(_) => extent.end,
+        };
+        let mut entries = entry::entries(entries).ok_or(ScriptError::Unexpected)?;
         // A page that is not full reaches the end, also where the last entries were deleted.
+        entries.retain(|entry| entry.id <= end);
         let is_full = entries.len() >= limit;
         let last = entries.last().map_or(after.id, |entry| entry.id);
-        let upto = if is_full { last } else { extent.end.max(last) };
+        let upto = if is_full { last } else { end.max(last) };
         let read = self.read(entries, extent.lineage.epoch);
         let messages = read.into_iter().filter_map(|(_, message)| message).collect();
         Ok(Page { extent, messages, upto })

@@ -211,6 +211,8 @@ impl Tail {
         match extent.resolve(Cursor { id: at.id, epoch: *epoch }) {
             // Its number stays: the entries up to there are the same.
             Resolved::At(id) => Position { id, added: at.added },
+            // Readers are told of the gap behind that by their own cursors.
+            Resolved::Until(_) => Position { id: at.id, added: at.added },
             Resolved::Gap(id) if id == at.id => Position { id, added: at.added },
             Resolved::Gap(id) => whole(id),
         }

@@ -10,7 +10,8 @@
 --                    to there were written in this epoch on this server. Its entries-read is the ordinal of the
 --                    mark: how many entries were ever added up to there. A copy of the stream (a replica, a file)
 --                    that has the mark has all of them.
---   until:<e>        an earlier epoch. Its last-delivered-id is the last position of it that is still in the log.
+--   until:<e>        an earlier epoch. Its last-delivered-id is the last position of it that is proven to be in the
+--                    log. Its entries-read is 1 where a node has read more of it, which was lost.
 local LOG = KEYS[1]
 local CANDIDATE, SERVER = string.match(ARGV[1] or '', '^([0-9a-z]+):([0-9a-z]*)$')
 
@@ -50,7 +51,7 @@ local function identity()
       found.epoch, found.floor = epoch, group['last-delivered-id']
       found.dropped = group['entries-read'] or 0
     elseif kind == 'until' then
-      table.insert(found.ancestors, { epoch, group['last-delivered-id'] })
+      table.insert(found.ancestors, { epoch, group['last-delivered-id'], group['entries-read'] or 0 })
     elseif kind == 'mark' then
       group.server = server
       marks[epoch] = group
@@ -152,6 +153,7 @@ local function extent(log, info)
   for _, ancestor in ipairs(log.ancestors) do
     table.insert(ancestors, ancestor[1])
     table.insert(ancestors, ancestor[2])
+    table.insert(ancestors, ancestor[3])
   end
   return { log.epoch, log.floor, info.last, string.format('%.0f', now_ms()), ancestors, info.added, info['length'],
     info.deleted }

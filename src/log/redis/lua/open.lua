@@ -31,15 +31,19 @@ if seen_epoch == log.epoch and seen_last ~= '' then
   end
 end
 
+local function set_until(epoch, last, cut)
+  redis.call('XGROUP', 'SETID', LOG, 'until:' .. epoch, last, 'ENTRIESREAD', cut)
+end
+
 if not ends then
-  -- Another node has ended the epoch, and could prove less than this one can.
+  -- Another node has ended the epoch, and knew less of it than this one.
   for _, ancestor in ipairs(log.ancestors) do
-    if ancestor[1] == seen_epoch and seen_last ~= '' and less(ancestor[2], seen_last) then
-      if proven == '' then return answer(ancestor[2]) end
-      if less(ancestor[2], proven) and not less(info.last, proven) then
-        redis.call('XGROUP', 'SETID', LOG, 'until:' .. seen_epoch, proven)
-        ancestor[2] = proven
-      end
+    local epoch, last, cut = ancestor[1], ancestor[2], ancestor[3]
+    if epoch == seen_epoch and less(last, seen_last) and cut == 0 then
+      if proven == '' then return answer(last) end
+      if less(last, proven) and not less(info.last, proven) then last = proven end
+      ancestor[2], ancestor[3] = last, less(last, seen_last) and 1 or 0
+      set_until(epoch, last, ancestor[3])
     end
   end
   return answer('')
@@ -54,10 +58,11 @@ for i, ancestor in ipairs(log.ancestors) do
   if i > 15 or less(ancestor[2], log.floor) then
     redis.call('XGROUP', 'DESTROY', LOG, 'until:' .. ancestor[1])
   elseif less(survived, ancestor[2]) then
-    redis.call('XGROUP', 'SETID', LOG, 'until:' .. ancestor[1], survived)
+    set_until(ancestor[1], survived, 1)
   end
 end
-redis.call('XGROUP', 'CREATE', LOG, 'until:' .. log.epoch, survived)
+local cut = seen_epoch == log.epoch and less(survived, seen_last) and 1 or 0
+redis.call('XGROUP', 'CREATE', LOG, 'until:' .. log.epoch, survived, 'ENTRIESREAD', cut)
 redis.call('XGROUP', 'CREATE', LOG, 'epoch:' .. CANDIDATE, log.floor, 'ENTRIESREAD', log.dropped)
 redis.call('XGROUP', 'DESTROY', LOG, 'epoch:' .. log.epoch)
 redis.call('XGROUP', 'DESTROY', LOG, log.mark_group)
