@@ -331,7 +331,8 @@ impl Subscription {
     fn is_ahead_of(&self, head: Option<Cursor>) -> bool {
         let Some(State::Ahead(seen)) = self.beyond.as_deref().map(|beyond| &beyond.state) else { return false };
         // A node that has come as far and does not hold what follows has dropped it: the log is to be asked again.
-        *seen == head.map(|head| head.epoch) && head.is_none_or(|head| head.epoch != self.at.epoch || head.id < self.at.id)
+        *seen == head.map(|head| head.epoch)
+            && head.is_none_or(|head| head.epoch != self.at.epoch || head.id < self.at.id)
     }
 
     /// `Idle` says: the question is settled, look again.
@@ -348,8 +349,8 @@ impl Subscription {
             epoch = self.at.epoch;
         }
         Poll::Ready(match resolved {
-            // Told once: behind it the reader goes on with what is there.
-            Resolved::Gap(id) if id != self.at.id || told < page.extent.deleted => {
+            // Told once: behind it the reader goes on with what is there, in the present epoch.
+            Resolved::Gap(id) if id != self.at.id || epoch != self.at.epoch || told < page.extent.deleted => {
                 let gap = self.gap(Cursor { id, epoch });
                 let told = if id < page.extent.deleted { page.extent.deleted } else { Id::ZERO };
                 self.beyond = (told > self.at.id).then(|| Box::new(Beyond { state: State::Unasked, told }));
