@@ -298,7 +298,10 @@ impl RedisLog {
             *reader = Reader::default();
         }
         if reader.connection.is_none() {
-            reader.connection = Some(self.connect(connection::ANSWER_TIMEOUT).await?);
+            let mut connection = self.connect(connection::ANSWER_TIMEOUT).await?;
+            // Before anything is read: what another reign has written must get no cursor of the epoch before.
+            self.open(&mut connection).await?;
+            reader.connection = Some(connection);
         }
         reader.asked.get_or_insert_with(Instant::now);
         Ok(reader)
