@@ -396,7 +396,9 @@ impl Tail {
             upto = upto.max(self.end);
         }
         let numbered = at.added.map(|added| added + read_len(&read));
-        if numbered.is_some() && identity.added == numbered {
+        // An end that is no entry of this read may be one that the log has no longer.
+        let is_read = read.last().is_none_or(|(id, _)| *id == upto) && (upto == at.id || !read.is_empty());
+        if is_read && numbered.is_some() && identity.added == numbered {
             self.go_on(at.id, read, Position { id: upto, added: numbered });
             return Ok(connection);
         }
