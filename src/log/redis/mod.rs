@@ -241,7 +241,10 @@ impl RedisLog {
         let args = [
             connection.candidate(),
             text(seen.map(|seen| seen.epoch().to_string())),
-            text(seen.and_then(|seen| seen.at().added).map(|added| added.to_string())),
+            match seen.filter(|seen| seen.is_refuted()) {
+                Some(_) => "refuted".to_owned(),
+                None => text(seen.and_then(|seen| seen.at().added).map(|added| added.to_string())),
+            },
             text(seen.map(|seen| seen.last().to_string())),
             proven,
         ];

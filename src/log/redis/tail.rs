@@ -211,9 +211,9 @@ impl Tail {
         match extent.resolve(Cursor { id: at.id, epoch: *epoch }) {
             // Its number stays: the entries up to there are the same.
             Resolved::At(id) => Position { id, added: at.added },
-            // Readers are told of the gap behind that by their own cursors.
-            Resolved::Until(_) => Position { id: at.id, added: at.added },
-            Resolved::Gap(id) if id == at.id => Position { id, added: at.added },
+            // Readers are told of the gap behind that by their own cursors. A log that was put back has numbers of its own.
+            Resolved::Until(_) => whole(at.id),
+            Resolved::Gap(id) if id == at.id && *epoch == extent.lineage.epoch => Position { id, added: at.added },
             Resolved::Gap(id) => whole(id),
         }
     }
@@ -419,6 +419,10 @@ impl Tail {
             }
             Verdict::Shrunk => {
                 warn!("the log has fewer entries than this node has read: it was put back to an earlier state");
+                // What is there may hide it from who opens the log: it may have grown beyond what was read.
+                if let Some(seen) = self.log.seen.lock().as_mut().filter(|seen| seen.epoch() == epoch) {
+                    seen.refute();
+                }
                 // Or a server that miscounts would be asked without a pause.
                 tokio::time::sleep(FIRST_PAUSE).await;
                 return Err(None);
