@@ -44,6 +44,7 @@ pub(super) static CENSUS_ASK: LazyLock<Script> = script!("lua/census_ask.lua");
 pub(in crate::log) static BRIDGE: LazyLock<Script> = script!("lua/bridge.lua");
 
 /// One connection. After an error that is not [`ScriptError::Refused`] it is to be dropped.
+#[cfg_attr(test, derive(Clone))]
 pub struct Connection {
     inner: MultiplexedConnection,
     client: Client,
@@ -115,6 +116,12 @@ impl Connection {
     /// The first argument of a script: an epoch for a log that has none, and the server's reign.
     pub fn candidate(&self) -> String {
         format!("{}:{}", Epoch::random(), self.facts.reign())
+    }
+
+    /// The same connection, as if it led to this process in this reign.
+    #[cfg(test)]
+    pub(super) fn in_reign(&self, run_id: &str, replication_id: &str) -> Connection {
+        Connection { facts: self.facts.in_reign(run_id, replication_id), ..self.clone() }
     }
 
     /// What that server tells of itself.

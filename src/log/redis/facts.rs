@@ -48,6 +48,11 @@ impl Facts {
         format!("{}{}", word(&self.run_id), word(&self.replication_id)).to_ascii_lowercase()
     }
 
+    #[cfg(test)]
+    pub(super) fn in_reign(&self, run_id: &str, replication_id: &str) -> Facts {
+        Facts { run_id: run_id.to_owned(), replication_id: replication_id.to_owned(), ..self.clone() }
+    }
+
     /// What its settings break, with the mend.
     pub(super) fn advice(&self, retain_bytes: usize) -> Vec<String> {
         let mut advice = Vec::new();

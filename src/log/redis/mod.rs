@@ -15,6 +15,8 @@ mod facts;
 mod functions;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+#[cfg(test)]
+mod histories;
 mod own;
 mod queue;
 mod seen;
@@ -86,6 +88,9 @@ pub struct RedisLog {
     /// The process (its `run_id`) that the newest connection leads to. All others follow it there.
     server: Mutex<String>,
     metrics: Metrics,
+    /// What a test connects to in place of the endpoint.
+    #[cfg(test)]
+    stand_in: Mutex<Option<Connection>>,
 }
 
 /// The connection for ranges and volatile messages.
@@ -138,6 +143,13 @@ impl Keys {
 impl RedisLog {
     /// A log at an endpoint. Connects when it is used; appends need a tokio runtime from now on.
     pub fn new(endpoint: Endpoint, config: RedisConfig) -> Arc<RedisLog> {
+        let timeout = config.timeout;
+        let (log, jobs) = RedisLog::without_appender(endpoint, config);
+        tokio::spawn(append::run(Arc::downgrade(&log), jobs, timeout));
+        log
+    }
+
+    fn without_appender(endpoint: Endpoint, config: RedisConfig) -> (Arc<RedisLog>, queue::Jobs) {
         let keys = Keys::new(&config.prefix);
         let timeout = config.timeout;
         let (queue, jobs) = queue::Queue::new(timeout);
@@ -157,9 +169,10 @@ impl RedisLog {
             server: Mutex::new(String::new()),
             skipped: Skipped::new(metrics.skipped.clone()),
             metrics,
+            #[cfg(test)]
+            stand_in: Mutex::default(),
         });
-        tokio::spawn(append::run(Arc::downgrade(&log), jobs, timeout));
-        log
+        (log, jobs)
     }
 
     /// Connects once, to tell at start whether the log can be reached, and where it is.
@@ -196,7 +209,7 @@ impl RedisLog {
 
     /// Opens a connection. `answer_within` is how long each answer may take.
     pub(in crate::log) async fn connect(&self, answer_within: Duration) -> Result<Connection, ScriptError> {
-        let connection = Connection::open(&self.endpoint, &self.keys.log, answer_within).await?;
+        let connection = self.reach(answer_within).await?;
         let facts = connection.facts();
         let mut server = self.server.lock();
         if *server != facts.run_id {
@@ -207,6 +220,14 @@ impl RedisLog {
         }
         drop(server);
         Ok(connection)
+    }
+
+    async fn reach(&self, answer_within: Duration) -> Result<Connection, ScriptError> {
+        #[cfg(test)]
+        if let Some(connection) = self.stand_in.lock().clone() {
+            return Ok(connection);
+        }
+        Connection::open(&self.endpoint, &self.keys.log, answer_within).await
     }
 
     /// Whether a connection to this server (its `run_id`) leads to another than the newest one does: the log

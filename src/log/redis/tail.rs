@@ -33,7 +33,7 @@ const GRACE: Duration = Duration::from_secs(2);
 /// entry of somebody else may come later.
 const QUIET: Duration = Duration::from_millis(1);
 
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const FIRST_PAUSE: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 50 });
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// Earlier epochs in which this node remembers where it stood: a log may be moved away and put back.
@@ -79,9 +79,11 @@ enum State {
     Following { connection: Connection, last: Instant, quiet: Pin<Box<Sleep>> },
 }
 
-struct Tail {
+pub(super) struct Tail {
     log: Arc<RedisLog>,
     state: State,
+    /// How long a read waits for entries; `None` where a test must not wait.
+    block: Option<Duration>,
     /// What is to be told next.
     events: VecDeque<TailEvent>,
     /// Up to where everything was read, and in which epoch.
@@ -102,9 +104,10 @@ struct Tail {
 }
 
 impl Tail {
-    fn new(log: Arc<RedisLog>) -> Tail {
+    pub(super) fn new(log: Arc<RedisLog>) -> Tail {
         Tail {
             log,
+            block: Some(BLOCK),
             state: State::Closed,
             events: VecDeque::new(),
             at: None,
@@ -125,13 +128,17 @@ impl Tail {
             if let Some(event) = self.events.pop_front() {
                 return event;
             }
-            self.state = match std::mem::replace(&mut self.state, State::Closed) {
-                State::Closed => self.open().await,
-                State::Idle(connection) => self.begin_reading(connection),
-                State::Reading(reading) => self.wait(reading).await,
-                State::Following { connection, last, quiet } => self.follow(connection, last, quiet).await,
-            };
+            self.advance().await;
         }
+    }
+
+    async fn advance(&mut self) {
+        self.state = match std::mem::replace(&mut self.state, State::Closed) {
+            State::Closed => self.open().await,
+            State::Idle(connection) => self.begin_reading(connection),
+            State::Reading(reading) => self.wait(reading).await,
+            State::Following { connection, last, quiet } => self.follow(connection, last, quiet).await,
+        };
     }
 
     async fn open(&mut self) -> State {
@@ -204,9 +211,8 @@ impl Tail {
             Position { id, added: if id == extent.end { Some(counters.added) } else { gone } }
         };
         let known = self.at.iter().chain(self.past.iter().rev());
-        let known = known.filter(|(epoch, at)| {
-            extent.lineage.locate(Cursor { id: at.id, epoch: *epoch }) != Descent::Unknown
-        });
+        let known =
+            known.filter(|(epoch, at)| extent.lineage.locate(Cursor { id: at.id, epoch: *epoch }) != Descent::Unknown);
         let Some((epoch, at)) = known.into_iter().next() else { return whole(extent.floor) };
         match extent.resolve(Cursor { id: at.id, epoch: *epoch }) {
             // Its number stays: the entries up to there are the same.
@@ -236,7 +242,7 @@ impl Tail {
         }
         self.has_own = false;
         // The end may be no entry's id (it was deleted): waiting for more would be waiting for ever.
-        let block = self.caught_up.then_some(BLOCK);
+        let block = self.block.filter(|_| self.caught_up);
         let key = self.log.keys.log.clone();
         State::Reading(Box::pin(async move {
             let read = connection.read_and_identify(&key, at.id, COUNT, block).await;
@@ -429,6 +435,25 @@ impl Tail {
             }
         }
         Ok(connection)
+    }
+}
+
+#[cfg(test)]
+impl Tail {
+    /// Opens the log, or reads what is there without waiting for more.
+    pub(super) async fn step(&mut self) -> Vec<TailEvent> {
+        self.block = None;
+        loop {
+            self.advance().await;
+            if matches!(self.state, State::Closed | State::Idle(_)) {
+                return self.events.drain(..).collect();
+            }
+        }
+    }
+
+    /// Its connection breaks.
+    pub(super) fn close(&mut self) {
+        self.state = State::Closed;
     }
 }
 
