@@ -331,7 +331,8 @@ impl Subscription {
     fn is_ahead_of(&self, head: Option<Cursor>) -> bool {
         let Some(State::Ahead(seen)) = self.beyond.as_deref().map(|beyond| &beyond.state) else { return false };
         // A node that has come as far and does not hold what follows has dropped it: the log is to be asked again.
-        *seen == head.map(|head| head.epoch) && head.is_none_or(|head| head.epoch != self.at.epoch || head.id < self.at.id)
+        *seen == head.map(|head| head.epoch)
+            && head.is_none_or(|head| head.epoch != self.at.epoch || head.id < self.at.id)
     }
 
     /// `Idle` says: the question is settled, look again.

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -14,12 +15,15 @@ pub enum Path {
     Silent,
     /// Connections are reset, new ones at once.
     Reset,
+    /// All passes, this many milliseconds later.
+    Slow(u64),
 }
 
 /// A proxy before one server. Ends with its runtime.
 pub struct Proxy {
     pub address: SocketAddr,
     path: Arc<watch::Sender<Path>>,
+    upstream: Arc<AtomicU16>,
 }
 
 impl Proxy {
@@ -28,12 +32,27 @@ impl Proxy {
         let address = listener.local_addr().expect("its address");
         let path = Arc::new(watch::channel(Path::Open).0);
         let watched = path.clone();
+        let upstream = Arc::new(AtomicU16::new(upstream));
+        let led = upstream.clone();
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(carry(client, upstream, watched.subscribe()));
+                tokio::spawn(carry(client, led.load(Ordering::Relaxed), watched.subscribe()));
             }
         });
-        Proxy { address, path }
+        Proxy { address, path, upstream }
+    }
+
+    pub fn url(&self) -> String {
+        format!("redis://{}/", self.address)
+    }
+
+    /// Leads new connections to another server, and resets those that there are.
+    pub async fn lead(&self, upstream: u16) {
+        self.upstream.store(upstream, Ordering::Relaxed);
+        self.set(Path::Reset);
+        // Each connection has seen it: a watch tells its newest value only.
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        self.set(Path::Open);
     }
 
     pub fn set(&self, path: Path) {
@@ -57,10 +76,15 @@ async fn carry(client: TcpStream, upstream: u16, mut path: watch::Receiver<Path>
     }
 }
 
-/// Waits while the path is silent; `None` where it is reset.
+/// Waits while the path is silent, and for as long as it is slow; `None` where it is reset.
 async fn open(path: &mut watch::Receiver<Path>) -> Option<()> {
-    let now = path.wait_for(|path| *path != Path::Silent).await.ok()?;
-    (*now == Path::Open).then_some(())
+    let now = *path.wait_for(|path| *path != Path::Silent).await.ok()?;
+    match now {
+        Path::Slow(ms) => tokio::time::sleep(std::time::Duration::from_millis(ms)).await,
+        Path::Open | Path::Silent => {}
+        Path::Reset => return None,
+    }
+    Some(())
 }
 
 async fn one_way(

@@ -48,7 +48,9 @@ impl ScriptError {
                 | ServerErrorKind::Moved
                 | ServerErrorKind::Ask,
             ) => ScriptError::NotNow(error),
-            ErrorKind::Extension if matches!(error.code(), Some("BUSY" | "NOREPLICAS" | "FORK")) => ScriptError::NotNow(error),
+            ErrorKind::Extension if matches!(error.code(), Some("BUSY" | "NOREPLICAS" | "FORK")) => {
+                ScriptError::NotNow(error)
+            }
             // With a code it is Redis that has spoken; anything else happened on the way.
             ErrorKind::Server(_) | ErrorKind::Extension => ScriptError::Refused(error),
             _ => ScriptError::Unanswered(error),

@@ -162,7 +162,10 @@ mod tests {
         for (case, there, end, agreed) in cases {
             let there: Vec<Read> = there.iter().map(|ms| read(*ms, "x")).collect();
             // An entry at the start itself is not behind it.
-            let there: Vec<Read> = there.into_iter().map(|(at, m)| if at == id(1) { (Id { ms: 1, seq: 1 }, m) } else { (at, m) }).collect();
+            let there: Vec<Read> = there
+                .into_iter()
+                .map(|(at, m)| if at == id(1) { (Id { ms: 1, seq: 1 }, m) } else { (at, m) })
+                .collect();
             assert_eq!(ours.agree(id(1), &there, Id::ZERO, Id::ZERO, id(*end)), id(*agreed), "{case}");
         }
     }

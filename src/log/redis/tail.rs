@@ -204,9 +204,8 @@ impl Tail {
             Position { id, added: if id == extent.end { Some(counters.added) } else { gone } }
         };
         let known = self.at.iter().chain(self.past.iter().rev());
-        let known = known.filter(|(epoch, at)| {
-            extent.lineage.locate(Cursor { id: at.id, epoch: *epoch }) != Descent::Unknown
-        });
+        let known =
+            known.filter(|(epoch, at)| extent.lineage.locate(Cursor { id: at.id, epoch: *epoch }) != Descent::Unknown);
         let Some((epoch, at)) = known.into_iter().next() else { return whole(extent.floor) };
         match extent.resolve(Cursor { id: at.id, epoch: *epoch }) {
             // Its number stays: the entries up to there are the same.
