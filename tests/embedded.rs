@@ -51,7 +51,7 @@ async fn one_that_has_ended_leaves_nothing() {
         let mut rest = Vec::new();
         client.read_to_end(&mut rest).await.expect("the end");
         drop(client);
-        running.await.expect("it has ended");
+        running.await.expect("it has ended").expect("it was told to");
         // What it has left to others ends by itself. The first leaves what this process makes once.
         match before {
             None => before = Some(settled().await),

@@ -65,10 +65,20 @@ fn is_variable(name: &str) -> bool {
     !name.is_empty() && name.chars().all(|c| c.is_ascii_uppercase() || c == '_')
 }
 
+/// The argument that gives a process so many file descriptors, as `ULIMIT_N=256`.
+const ULIMIT_N: &str = "ULIMIT_N=";
+
 /// A process that has not said its addresses yet. An argument such as `LONGTAIL_OPEN=1` is put
-/// into its environment.
+/// into its environment; `ULIMIT_N=256` is its limit of file descriptors.
 fn spawn(args: &[&str]) -> Child {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_longtail"));
+    let mut command = match args.iter().any(|arg| arg.starts_with(ULIMIT_N)) {
+        false => Command::new(env!("CARGO_BIN_EXE_longtail")),
+        true => {
+            let mut shell = Command::new("sh");
+            shell.args(["-c", r#"ulimit -n "$ULIMIT_N" && exec "$0" "$@""#, env!("CARGO_BIN_EXE_longtail")]);
+            shell
+        }
+    };
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("LONGTAIL_")) {
         command.env_remove(name);
     }
@@ -162,6 +172,11 @@ impl Node {
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// What the node has logged.
