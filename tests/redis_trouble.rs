@@ -120,6 +120,36 @@ async fn settings_that_break_promises() {
     assert!(!node.log().contains("WARN"), "{}", node.log());
 }
 
+/// While Redis reads its append-only file it says that it has none.
+#[tokio::test]
+async fn a_redis_that_is_loading_is_not_said_to_have_no_append_only_file() {
+    // Redis answers once in 1,024 commands while it loads; each command takes half a millisecond.
+    let slow = ["--appendonly", "yes", "--appendfsync", "always", "--key-load-delay", "500"];
+    let mut redis = RedisServer::start_with(&slow).await;
+    let node = start_on(&redis, &[]).await;
+    redis.command(&["EVAL", "for i = 1, 6000 do redis.call('SET', 'filler:' .. i, i) end", "0"]).await;
+    redis.kill();
+    // Comes back when the file is read.
+    redis.restart().await;
+    publishes_again(&node).await;
+    let log = node.log();
+    assert!(log.contains("loading"), "expected the node to have met a Redis that is loading:\n{log}");
+    assert!(!log.contains("append-only file"), "expected no word about the append-only file, which there is:\n{log}");
+    // It is looked at when it is loaded: a setting that does break a promise is said.
+    drop(node);
+    let mut redis =
+        RedisServer::start_with(&[&slow[..], &["--maxmemory", "1gb", "--maxmemory-policy", "allkeys-lru"]].concat())
+            .await;
+    let node = start_on(&redis, &[]).await;
+    redis.command(&["EVAL", "for i = 1, 6000 do redis.call('SET', 'filler:' .. i, i) end", "0"]).await;
+    redis.kill();
+    redis.restart().await;
+    eventually("the advice a second time, of the process that has loaded", async || {
+        (node.log().matches("CONFIG SET maxmemory-policy noeviction").count() == 2).then_some(())
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn urls_that_name_no_redis() {
     for url in

@@ -76,6 +76,8 @@ pub struct RedisLog {
     skipped: Skipped,
     /// The process (its `run_id`) that the newest connection leads to. All others follow it there.
     server: Mutex<String>,
+    /// The process (its `run_id`) whose settings were last looked at for what breaks a promise.
+    advised: Mutex<String>,
     metrics: Metrics,
 }
 
@@ -144,6 +146,7 @@ impl RedisLog {
             reader: tokio::sync::Mutex::default(),
             volatile: broadcast::channel(VOLATILE_WAITING).0,
             server: Mutex::new(String::new()),
+            advised: Mutex::new(String::new()),
             skipped: Skipped::new(metrics.skipped.clone()),
             metrics,
         });
@@ -190,11 +193,18 @@ impl RedisLog {
         let mut server = self.server.lock();
         if *server != facts.run_id {
             server.clone_from(&facts.run_id);
+        }
+        drop(server);
+        let mut advised = self.advised.lock();
+        // One that is loading is looked at by the first connection after that: no script runs before, and so no
+        // connection to it lasts.
+        if *advised != facts.run_id && !facts.is_loading {
+            advised.clone_from(&facts.run_id);
             for advice in facts.advice(self.config.retention.bytes) {
                 tracing::warn!("{advice}");
             }
         }
-        drop(server);
+        drop(advised);
         Ok(connection)
     }
 
