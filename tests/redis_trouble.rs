@@ -150,6 +150,61 @@ async fn a_redis_that_is_loading_is_not_said_to_have_no_append_only_file() {
     .await;
 }
 
+/// Redis gives no id behind the greatest one there is: publishing ends, and the node says what has to be done.
+#[tokio::test]
+async fn an_entry_with_the_greatest_id() {
+    const GREATEST: &str = "18446744073709551615-18446744073709551615";
+    for mend in [["RENAME", "longtail:log", "aside"].as_slice(), &["DEL", "longtail:log"]] {
+        let redis = RedisServer::start().await;
+        let node = start_on(&redis, &["--publish-timeout", "2"]).await;
+        node.publish("todo", "1").await;
+        redis.command(&["XADD", "longtail:log", GREATEST, "channel", "todo", "data", "2"]).await;
+        for query in ["channel=todo", "channel=todo&key=k"] {
+            let answer = node.try_publish(query, "3").await;
+            assert_eq!((answer.status, answer.error_code().as_str()), (503, "log_unavailable"), "{}", answer.text());
+            for word in ["greatest", "XDEL", "XSETID", "RENAME"] {
+                assert!(answer.text().contains(word), "expected {word} in the answer: {}", answer.text());
+            }
+        }
+        says(&node, &["WARN", "greatest", "XSETID", "RENAME"]).await;
+        redis.command(mend).await;
+        eventually(&format!("publishing to work after {mend:?}"), async || {
+            (node.try_publish("channel=todo", "4").await.status == 200).then_some(())
+        })
+        .await;
+        eventually(&format!("the message to be read after {mend:?}"), async || {
+            node.get("/poll?channel=todo&cursor=earliest").await.text().contains("\"data\":4").then_some(())
+        })
+        .await;
+    }
+}
+
+/// Ids whose milliseconds are the greatest possible are past what a script's numbers tell apart.
+#[tokio::test]
+async fn ids_near_the_greatest_one() {
+    let redis = RedisServer::start().await;
+    let node = start_on(&redis, &["--retain-messages", "3"]).await;
+    node.publish("todo", "1").await;
+    let near = "18446744073709551615-7";
+    redis.command(&["XADD", "longtail:log", near, "channel", "todo", "data", "2"]).await;
+    for (data, seq) in [("3", 8), ("4", 9), ("5", 10), ("6", 11)] {
+        let id = node.publish("todo", data).await;
+        assert!(id.starts_with(&format!("18446744073709551615-{seq}.")), "expected number {seq}, came {id}");
+    }
+    // Another hand trims, and a node starts: it has to tell which entries are gone.
+    redis.command(&["XTRIM", "longtail:log", "MAXLEN", "2"]).await;
+    let second = start_on(&redis, &["--retain-messages", "3"]).await;
+    for node in [&node, &second] {
+        let id = node.publish("todo", "7").await;
+        let answer = node
+            .get(&format!("/poll?channel=todo&cursor={}", id.replace("-12.", "-10.").replace("-13.", "-10.")))
+            .await;
+        assert!(!answer.text().contains("gap") && answer.text().contains("\"data\":6"), "{}", answer.text());
+        redis.command(&["XTRIM", "longtail:log", "MAXLEN", "3"]).await;
+    }
+    assert_eq!(node.metric("longtail_log_lag_seconds").await, 0.0, "an entry of the far future has no age");
+}
+
 #[tokio::test]
 async fn urls_that_name_no_redis() {
     for url in

@@ -225,7 +225,9 @@ impl Place {
             return None;
         }
         self.at.id = upto;
-        let age_ms = now_ms() as i64 + self.skew_ms - upto.ms as i64;
+        // An entry may have any id.
+        let upto_ms = i64::try_from(upto.ms).unwrap_or(i64::MAX);
+        let age_ms = (now_ms() as i64).saturating_add(self.skew_ms).saturating_sub(upto_ms);
         log.metrics.lag.set(age_ms.max(0) as f64 / 1000.0);
         Some(TailEvent::Entries { after, messages, upto })
     }

@@ -24,7 +24,8 @@ end
 
 local log = ensure(ARGV[1])
 local answer = { log.epoch, log.floor, '-' }
-if ARGV[7] == log.epoch and #redis.call('XRANGE', LOG, '(' .. ARGV[6], '+', 'COUNT', '1') == 0 then answer[3] = ARGV[6] end
+-- Behind the greatest id Redis looks at no range.
+if ARGV[7] == log.epoch and ARGV[6] ~= '18446744073709551615-18446744073709551615' and #redis.call('XRANGE', LOG, '(' .. ARGV[6], '+', 'COUNT', '1') == 0 then answer[3] = ARGV[6] end
 local at, last = 8, #ARGV
 while at <= last do
   local key, count = tonumber(ARGV[at]), tonumber(ARGV[at + 1])
