@@ -152,8 +152,8 @@ async fn a_publisher_of_few_privileges() {
     let redis = RedisServer::start().await;
     let _node = start_on(&redis, &[]).await;
     loaded(&redis).await;
-    let line = "ACL SETUSER pub on >sesame resetkeys -@all +fcall +exists +get +set +hget +time +xadd +xinfo|stream \
-                +xinfo|groups +xgroup|create ~longtail:log ~{longtail:log}:*";
+    let line = "ACL SETUSER pub on >sesame resetkeys -@all +fcall +exists +get +set +hget +time +xadd +xrange \
+                +xinfo|stream +xinfo|groups +xgroup|create ~longtail:log ~{longtail:log}:*";
     redis.command(&line.split_whitespace().collect::<Vec<_>>()).await;
     let client = redis::Client::open(redis.url().replace("redis://", "redis://pub:sesame@")).expect("a URL");
     let mut connection = client.get_multiplexed_async_connection().await.expect("a connection");

@@ -87,6 +87,25 @@ local function audit(log)
   return info
 end
 
+-- Whether the log still answers for what an idempotency key stands for, a cursor: its message is in the log, or
+-- was there and is too old by now. A key may outlive its message, which goes with the log (DEL), with the log's
+-- end (a failover) or alone (XDEL): the message is appended again then.
+local function holds(log, cursor)
+  local id, epoch = string.match(cursor, '^(%d+%-%d+)%.([0-9a-z]+)$')
+  if not id then return false end
+  if epoch ~= log.epoch then
+    local last
+    for _, ancestor in ipairs(log.ancestors) do
+      if ancestor[1] == epoch then last = ancestor[2] end
+    end
+    if not last or less(last, id) then return false end
+  end
+  if not less(log.floor, id) then return true end
+  -- A publisher that may not look is told what the key says.
+  local found = redis.pcall('XRANGE', LOG, id, id)
+  return found.err ~= nil or #found > 0
+end
+
 local function now_ms()
   local time = redis.call('TIME')
   return time[1] * 1000 + math.floor(time[2] / 1000)

@@ -57,11 +57,11 @@ for at = 3, #ARGV, 2 do
   end
 end
 
-local known = key and redis.call('GET', key)
-if known then return known end
 -- An epoch for a log that needs one: a number to the base of 36, without a zero in front.
 local time = redis.call('TIME')
 local log = ensure('1' .. string.sub(redis.sha1hex(time[1] .. ' ' .. time[2] .. data), 1, 10))
+local known = key and redis.call('GET', key)
+if known and holds(log, known) then return known end
 local cursor = redis.call('XADD', LOG, '*', unpack(entry)) .. '.' .. log.epoch
 -- Functions do not roll back: the key after the entry.
 if key then redis.call('SET', key, cursor, 'PX', 300000) end
