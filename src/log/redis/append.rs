@@ -8,7 +8,7 @@
 use super::connection::{ANSWER_TIMEOUT, APPEND, Connection, TRIM};
 use super::own::Stretch;
 use super::queue::{Job, Jobs};
-use super::{RedisLog, ScriptError, draft_fields, functions};
+use super::{RedisLog, ScriptError, entry, functions, peers};
 use crate::cursor::{Cursor, Epoch, Id};
 use crate::log::AppendError;
 use crate::log::memory::KEY_LIFE;
@@ -37,6 +37,8 @@ pub(super) async fn run(log: Weak<RedisLog>, mut jobs: Jobs, timeout: Duration) 
         Node { record: None, batch: 0, connection: None, timeout, aged_at: None, untrimmed: None, obstacle: None };
     let mut look = tokio::time::interval(LOOK_PERIOD.mul_f64(0.8 + 0.4 * fastrand::f64()));
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut renew = tokio::time::interval(peers::PERIOD.mul_f64(0.8 + 0.4 * fastrand::f64()));
+    renew.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut trim = tokio::time::interval(TRIM_PERIOD.mul_f64(0.8 + 0.4 * fastrand::f64()));
     loop {
         tokio::select! {
@@ -48,6 +50,10 @@ pub(super) async fn run(log: Weak<RedisLog>, mut jobs: Jobs, timeout: Duration) 
             _ = look.tick() => {
                 let Some(log) = log.upgrade() else { return };
                 node.look_for_the_primary(&log).await;
+            }
+            _ = renew.tick() => {
+                let Some(log) = log.upgrade() else { return };
+                node.renew(&log).await;
             }
             _ = trim.tick() => {
                 let Some(log) = log.upgrade() else { return };
@@ -164,7 +170,7 @@ impl Node {
             position.map_or_else(String::new, |at| at.id.to_string()),
             position.map_or_else(String::new, |at| at.epoch.to_string()),
         ];
-        let mut messages = 0;
+        let (mut messages, format) = (0, log.peers.write_format());
         for draft in jobs.iter().flat_map(Job::drafts) {
             messages += 1;
             let mut index = 0;
@@ -172,7 +178,7 @@ impl Node {
                 keys.push(log.keys.idempotency(&key.scoped(&draft.channel)));
                 index = keys.len();
             }
-            let fields = draft_fields(draft);
+            let fields = entry::fields_in(format, draft);
             args.push(index.to_string());
             args.push(fields.len().to_string());
             args.extend(fields);
@@ -212,9 +218,23 @@ impl Node {
                 }
                 self.obstacle = obstacle;
             }
+            log.peers.renew(log, &mut connection).await.map_err(not_sent)?;
             self.connection = Some(connection);
         }
         Ok(())
+    }
+
+    /// Tells the other nodes of this one, and learns of them.
+    async fn renew(&mut self, log: &RedisLog) {
+        if let Err(error) = self.connected(log).await {
+            tracing::debug!(%error, "no connection to tell the other nodes on");
+            return;
+        }
+        let Some(connection) = &mut self.connection else { return };
+        if let Err(error) = log.peers.renew(log, connection).await {
+            tracing::debug!(%error, "the other nodes could not be told");
+            self.lose(log);
+        }
     }
 
     /// Finds out that sentinels name another primary while this one still answers.
@@ -260,7 +280,7 @@ impl Node {
         };
         self.untrimmed = None;
         let Some([redis::Value::Int(dropped), redis::Value::Int(more), redis::Value::Int(bytes)]) =
-            super::entry::array(&reply)
+            entry::array(&reply)
         else {
             return false;
         };

@@ -36,6 +36,7 @@ pub(super) static OPEN: LazyLock<Script> = script!("lua/open.lua");
 pub(super) static READ: LazyLock<Script> = script!("lua/read.lua");
 pub(super) static APPEND: LazyLock<Script> = script!("lua/append.lua");
 pub(super) static TRIM: LazyLock<Script> = script!("lua/trim.lua");
+pub(super) static PEERS: LazyLock<Script> = script!("lua/peers.lua");
 pub(super) static CENSUS_TELL: LazyLock<Script> = script!("lua/census_tell.lua");
 pub(super) static CENSUS_ASK: LazyLock<Script> = script!("lua/census_ask.lua");
 pub(in crate::log) static BRIDGE: LazyLock<Script> = script!("lua/bridge.lua");

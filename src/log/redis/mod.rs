@@ -12,10 +12,12 @@ mod endpoint;
 mod entry;
 mod error;
 mod facts;
+mod format;
 mod functions;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod own;
+mod peers;
 mod queue;
 mod tail;
 
@@ -74,6 +76,8 @@ pub struct RedisLog {
     reader: tokio::sync::Mutex<Reader>,
     volatile: broadcast::Sender<Arc<Message>>,
     skipped: Skipped,
+    unreadable: format::Unreadable,
+    peers: peers::Peers,
     /// The process (its `run_id`) that the newest connection leads to. All others follow it there.
     server: Mutex<String>,
     /// The process (its `run_id`) whose settings were last looked at for what breaks a promise.
@@ -135,12 +139,14 @@ impl RedisLog {
         let timeout = config.timeout;
         let (queue, jobs) = queue::Queue::new(timeout);
         let metrics = Metrics::default();
+        metrics.format.set(i64::from(format::LOWEST));
         let log = Arc::new_cyclic(|this| RedisLog {
             this: this.clone(),
             queue,
             own: own::Own::default(),
             endpoint,
             keys,
+            peers: peers::Peers::new(&config),
             config,
             seen: Mutex::new(None),
             reader: tokio::sync::Mutex::default(),
@@ -148,6 +154,7 @@ impl RedisLog {
             server: Mutex::new(String::new()),
             advised: Mutex::new(String::new()),
             skipped: Skipped::new(metrics.skipped.clone()),
+            unreadable: format::Unreadable::new(metrics.unreadable.clone()),
             metrics,
         });
         tokio::spawn(append::run(Arc::downgrade(&log), jobs, timeout));
@@ -162,6 +169,7 @@ impl RedisLog {
     pub async fn probe(&self) -> Result<String, ScriptError> {
         let mut connection = self.connect(connection::ANSWER_TIMEOUT).await?;
         self.open(&mut connection).await?;
+        self.peers.renew(self, &mut connection).await?;
         Ok(connection.facts().address.clone())
     }
 
@@ -257,7 +265,7 @@ impl RedisLog {
         let [extent, entries] = entry::array(&reply).ok_or(ScriptError::Unexpected)? else {
             return Err(ScriptError::Unexpected);
         };
-        let extent = entry::extent(extent).ok_or(ScriptError::Unexpected)?;
+        let mut extent = entry::extent(extent).ok_or(ScriptError::Unexpected)?;
         if let Resolved::Gap(id) = extent.resolve(after) {
             return Ok(Page { extent, messages: Vec::new(), upto: id });
         }
@@ -265,18 +273,23 @@ impl RedisLog {
         // A page that is not full reaches the end, also where the last entries were deleted.
         let is_full = entries.len() >= limit;
         let last = entries.last().map_or(after.id, |entry| entry.id);
-        let upto = if is_full { last } else { extent.end.max(last) };
-        let messages = self.messages(entries, extent.epoch);
-        Ok(Page { extent, messages, upto })
+        let taken = self.take(entries, extent.epoch);
+        if let Some(hole) = taken.hole {
+            // To this node the log begins behind what it cannot read.
+            extent.floor = extent.floor.max(hole);
+            return Ok(Page { extent, messages: Vec::new(), upto: hole });
+        }
+        let upto = match taken.upto {
+            Some(upto) if taken.is_cut => upto,
+            _ if is_full => last,
+            _ => extent.end.max(last),
+        };
+        Ok(Page { extent, messages: taken.messages, upto })
     }
 
-    /// The entries that are messages; the others are counted and logged.
-    fn messages(&self, entries: Vec<entry::Entry<'_>>, epoch: Epoch) -> Vec<Arc<Message>> {
-        let parse = |entry: entry::Entry<'_>| {
-            let message = entry.message(epoch, self.config.max_payload);
-            message.map_err(|reason| self.skipped.note(entry.id, reason)).ok().map(Arc::new)
-        };
-        entries.into_iter().filter_map(parse).collect()
+    /// Entries in a row as messages; what is none is counted and logged.
+    fn take(&self, entries: Vec<entry::Entry<'_>>, epoch: Epoch) -> format::Taken {
+        format::Taken::from(entries, epoch, self.config.max_payload, (&self.skipped, &self.unreadable))
     }
 
     async fn append_volatile(&self, drafts: Vec<Draft>) -> Result<(), AppendError> {

@@ -153,7 +153,7 @@ fn durable(log: Arc<RedisLog>) -> impl Stream<Item = TailEvent> + Send {
                 };
                 let read = read.extract_error().map_err(ScriptError::of);
                 let taken = read.and_then(|read| take(&log, &read, place.at).ok_or(ScriptError::Unexpected));
-                let (messages, upto) = match taken {
+                let Batch { hole, messages, upto } = match taken {
                     // Whoever was told that it is lost is told that it is there.
                     Ok(_) if unread.take().is_some() => break,
                     Ok(taken) => taken,
@@ -169,8 +169,9 @@ fn durable(log: Arc<RedisLog>) -> impl Stream<Item = TailEvent> + Send {
                         continue;
                     }
                 };
-                // Trimmed beyond what was read: entries between are gone unseen.
-                let after = place.at.id.max(floor);
+                // Trimmed beyond what was read: entries between are gone unseen. Or they are there, and this node
+                // cannot read them.
+                let after = place.at.id.max(floor).max(hole.unwrap_or(Id::ZERO));
                 if let Some(event) = place.go_on(&log, after, messages, upto.max(after)) {
                     yield event;
                 }
@@ -239,15 +240,21 @@ impl Place {
     }
 }
 
-type Batch = (Vec<Arc<Message>>, Id);
+struct Batch {
+    /// The last of the entries that this node cannot read, before all messages.
+    hole: Option<Id>,
+    messages: Vec<Arc<Message>>,
+    upto: Id,
+}
 
 fn take(log: &RedisLog, read: &Value, at: Cursor) -> Option<Batch> {
     let mut entries = entry::read_entries(read)?;
-    let upto = entries.last().map_or(at.id, |entry| entry.id);
+    // Our own among them may have come sooner.
+    entries.retain(|entry| entry.id > at.id);
+    let taken = log.take(entries, at.epoch);
+    let upto = taken.upto.unwrap_or(at.id);
     if upto > at.id {
         log.note_seen(Cursor { id: upto, epoch: at.epoch });
     }
-    // Our own among them may have come sooner.
-    entries.retain(|entry| entry.id > at.id);
-    Some((log.messages(entries, at.epoch), upto))
+    Some(Batch { hole: taken.hole, messages: taken.messages, upto })
 }
