@@ -21,6 +21,7 @@ fn log(redis: &RedisServer) -> Arc<RedisLog> {
         timeout: Duration::from_secs(4),
         wait_replicas: 0,
         max_payload: 65536,
+        subscribe: Vec::new(),
     };
     RedisLog::new(Endpoint::parse(&redis.url(), None).expect("a URL"), config)
 }

@@ -202,3 +202,65 @@ async fn a_node_that_is_too_old_says_so() {
     eventually("the record to go", async || (!records(&redis).await.contains_key("gone")).then_some(())).await;
     assert!(!second.log().contains("older than the others"), "{}", second.log());
 }
+
+/// (flag, its value on one node, on the other, what comes of it)
+const DIFFERENCES: [(&str, &str, &str, &str); 5] = [
+    ("--max-message-bytes", "1000", "65536", "skips what is longer"),
+    ("--redis-subscribe", "other:*", "push:*", "appended twice"),
+    ("--retain-seconds", "60", "600", "the least"),
+    ("--retain-messages", "100", "1000", "the least"),
+    ("--retain-bytes", "10000000", "20000000", "the least"),
+];
+
+/// Both nodes say it, once, with each other's value and the mend, and that it is over.
+#[tokio::test]
+async fn nodes_that_are_set_differently_say_so() {
+    let redis = RedisServer::start().await;
+    let of = |pick: fn(&(&'static str, &'static str, &'static str, &'static str)) -> &'static str| {
+        DIFFERENCES.iter().flat_map(|difference| [difference.0, pick(difference)]).collect::<Vec<_>>()
+    };
+    let mut one = start_on(&redis, &of(|difference| difference.1)).await;
+    let two = start_on(&redis, &of(|difference| difference.2)).await;
+    for (flag, first, second, consequence) in DIFFERENCES {
+        for (node, here, there) in [(&one, first, second), (&two, second, first)] {
+            let (here, there) = (format!("{flag} is {here} on this node"), format!("and {there} on "));
+            says(node, &["WARN", &here, &there, consequence, "(process ", "give all nodes"]).await;
+        }
+    }
+    // A third that is as the second says nothing new to it.
+    let third = start_on(&redis, &of(|difference| difference.2)).await;
+    says(&third, &["WARN", "--max-message-bytes is 65536 on this node and 1000 on"]).await;
+    for node in [&one, &two] {
+        let lines = node.log().matches("give all nodes of the log the same").count();
+        assert_eq!(lines, DIFFERENCES.len(), "one line each: {}", node.log());
+    }
+    one.signal("TERM");
+    one.exit_code().await;
+    for (flag, ..) in DIFFERENCES {
+        says(&two, &["INFO", "all nodes of the log have the same", flag, "again"]).await;
+    }
+    // Nodes that are set alike, and what one that ended a moment ago was set to, are no difference.
+    let fourth = start_on(&redis, &of(|difference| difference.2)).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert!(!fourth.log().contains("give all nodes"), "{}", fourth.log());
+}
+
+/// What others write is bounded and harmless in the log.
+#[tokio::test]
+async fn a_forged_record_is_said_in_bounds() {
+    let redis = RedisServer::start().await;
+    let node = start_on(&redis, &[]).await;
+    let value = |n: usize| format!("1\\u001b[31m{}{n}", "x".repeat(3000));
+    let record = |n: usize| format!(r#"{{"settings":{{"--max-message-bytes":"{}"}}}}"#, value(n));
+    renew_until(&redis, &record(0), "a word about it", async || {
+        node.log().contains("--max-message-bytes is 65536 on this node").then_some(())
+    })
+    .await;
+    for n in 1..30 {
+        renew_until(&redis, &record(n), "another value", async || Some(())).await;
+    }
+    let log = node.log();
+    let lines: Vec<_> = log.lines().filter(|line| line.contains("give all nodes")).collect();
+    assert_eq!(lines.len(), 1, "however often it changes: {lines:?}");
+    assert!(lines[0].len() < 500 && !lines[0].contains('\u{1b}'), "{}", lines[0]);
+}

@@ -4,6 +4,7 @@
 //! a third. What belongs to the log besides the stream lies under `{P:log}:…`, which is the same
 //! Cluster slot. The scripts in `lua/` make each change one step.
 
+mod agreement;
 mod append;
 mod census;
 mod connection;
@@ -58,6 +59,8 @@ pub struct RedisConfig {
     pub wait_replicas: u32,
     /// The longest payload that is taken from entries that others appended, in bytes.
     pub max_payload: usize,
+    /// The patterns whose PUBLISHes are taken in. All nodes of a log must have the same.
+    pub subscribe: Vec<String>,
 }
 
 /// A [`MessageLog`] in Redis.

@@ -8,6 +8,7 @@
 //! them one renewal later; what they write until then it finds unreadable, as what they wrote before, and its readers
 //! are told (see [`format`](super::format)).
 
+use super::agreement::{Agreement, Settings};
 use super::connection::{Connection, PEERS};
 use super::{RedisConfig, RedisLog, ScriptError, entry, format};
 use parking_lot::Mutex;
@@ -44,15 +45,18 @@ pub(super) struct Record {
     pub(super) version: String,
     /// The formats of entries that it reads.
     pub(super) reads: Vec<u32>,
+    /// What all nodes must have the same.
+    pub(super) settings: Settings,
 }
 
 impl Record {
-    fn of(_config: &RedisConfig) -> Record {
+    fn of(config: &RedisConfig) -> Record {
         let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
         Record {
             name: format!("{} (process {})", host.trim(), std::process::id()),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             reads: format::READ.to_vec(),
+            settings: Settings::of(config),
         }
     }
 
@@ -95,6 +99,7 @@ struct State {
     first_seen: HashMap<String, String>,
     /// The format that the others read and this node does not, as it was logged.
     outgrown: Option<u32>,
+    agreement: Agreement,
     /// Why the record could not be renewed, as it was logged, and since when.
     refused: Option<(String, Instant)>,
     /// The node ends: its record is not to come back.
@@ -185,6 +190,7 @@ impl Peers {
         let common = common(std::iter::once(self.record.reads.as_slice()).chain(all));
         state.standing.renew(was_known, common, Instant::now());
         state.note_outgrown(&self.record, &peers);
+        state.agreement.look(&self.record.settings, &peers);
         log.metrics.format.set(i64::from(state.standing.write_format(Instant::now())));
         Ok(())
     }
