@@ -29,7 +29,7 @@ async fn now_ms(redis: &RedisServer) -> u64 {
 /// Renews a record that no node has until something holds.
 async fn renew_until<T>(redis: &RedisServer, record: &str, what: &str, holds: impl AsyncFn() -> Option<T>) -> T {
     eventually(what, async || {
-        let record = format!("{} {record}", now_ms(redis).await);
+        let record = format!("{} 65536 {record}", now_ms(redis).await);
         redis.command(&["HSET", PEERS, "forged", &record]).await;
         tokio::time::sleep(Duration::from_millis(100)).await;
         holds().await
@@ -137,16 +137,17 @@ async fn each_node_has_a_record() {
     let there = records(&redis).await;
     assert_eq!(there.len(), 2, "{there:?}");
     for record in there.values() {
-        let (seen, record) = record.split_once(' ').expect("a time and a record");
+        let parts: Vec<&str> = record.splitn(3, ' ').collect();
+        let (seen, record) = (parts[0], parts[2]);
         let age = now_ms(&redis).await.abs_diff(seen.parse().expect("milliseconds"));
         assert!(age < 3000, "renewed {age} ms ago");
         let record: serde_json::Value = serde_json::from_str(record).expect("JSON");
         assert_eq!(record["reads"], serde_json::json!([1]));
     }
     // What is no record, and what nobody renews.
-    let old = format!("{} {{}}", now_ms(&redis).await - 11_000);
-    let ahead = format!("{} {{}}", now_ms(&redis).await + 3_600_000);
-    let long = format!("{} {}", now_ms(&redis).await, "x".repeat(5000));
+    let old = format!("{} 65536 {{}}", now_ms(&redis).await - 11_000);
+    let ahead = format!("{} 65536 {{}}", now_ms(&redis).await + 3_600_000);
+    let long = format!("{} 65536 {}", now_ms(&redis).await, "x".repeat(5000));
     for (name, record) in [("old", old.as_str()), ("ahead", &ahead), ("long", &long), ("none", "x"), ("", "")] {
         redis.command(&["HSET", PEERS, name, record]).await;
     }
@@ -197,7 +198,7 @@ async fn a_node_that_is_too_old_says_so() {
     // One that ended a moment ago is there no more, whatever it read.
     redis.command(&["HDEL", PEERS, "forged"]).await;
     let second = start_on(&redis, &[]).await;
-    let record = format!("{} {newer}", now_ms(&redis).await);
+    let record = format!("{} 65536 {newer}", now_ms(&redis).await);
     redis.command(&["HSET", PEERS, "gone", &record]).await;
     eventually("the record to go", async || (!records(&redis).await.contains_key("gone")).then_some(())).await;
     assert!(!second.log().contains("older than the others"), "{}", second.log());

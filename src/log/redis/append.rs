@@ -6,9 +6,10 @@
 //! unknown outcome, and the next batch's number keeps it from running later.
 
 use super::connection::{ANSWER_TIMEOUT, APPEND, Connection, TRIM};
+use super::functions::Functions;
 use super::own::Stretch;
 use super::queue::{Job, Jobs};
-use super::{RedisLog, ScriptError, entry, functions, peers};
+use super::{RedisLog, ScriptError, entry, peers};
 use crate::cursor::{Cursor, Epoch, Id};
 use crate::log::AppendError;
 use crate::log::memory::KEY_LIFE;
@@ -33,8 +34,15 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
 /// The appender's task. It ends with the log.
 pub(super) async fn run(log: Weak<RedisLog>, mut jobs: Jobs, timeout: Duration) {
-    let mut node =
-        Node { record: None, batch: 0, connection: None, timeout, aged_at: None, untrimmed: None, obstacle: None };
+    let mut node = Node {
+        record: None,
+        batch: 0,
+        connection: None,
+        timeout,
+        aged_at: None,
+        untrimmed: None,
+        functions: Functions::default(),
+    };
     let mut look = tokio::time::interval(LOOK_PERIOD.mul_f64(0.8 + 0.4 * fastrand::f64()));
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut renew = tokio::time::interval(peers::PERIOD.mul_f64(0.8 + 0.4 * fastrand::f64()));
@@ -77,8 +85,7 @@ struct Node {
     aged_at: Option<Instant>,
     /// Why it could not be trimmed, as it was logged.
     untrimmed: Option<String>,
-    /// What stands against the function library, as it was logged.
-    obstacle: Option<String>,
+    functions: Functions,
 }
 
 impl Node {
@@ -210,28 +217,25 @@ impl Node {
             // Before anything is appended: a log that has lost its end must not go on as if it had
             // not, or what comes next would be taken for what readers have seen.
             log.open(&mut connection).await.map_err(not_sent)?;
-            let loaded = functions::load(&mut connection, &log.keys.beside("settings"), log.config.max_payload).await;
-            let obstacle = loaded.map_err(not_sent)?;
-            if obstacle != self.obstacle {
-                if let Some(reason) = &obstacle {
-                    warn!(reason, "FCALL longtail_publish is not to be had in Redis; everything else is");
-                }
-                self.obstacle = obstacle;
-            }
             log.peers.renew(log, &mut connection).await.map_err(not_sent)?;
+            self.functions.look_after(&mut connection, true).await.map_err(not_sent)?;
             self.connection = Some(connection);
         }
         Ok(())
     }
 
-    /// Tells the other nodes of this one, and learns of them.
+    /// Tells the other nodes of this one, learns of them, and looks after what `longtail_publish` needs.
     async fn renew(&mut self, log: &RedisLog) {
         if let Err(error) = self.connected(log).await {
             tracing::debug!(%error, "no connection to tell the other nodes on");
             return;
         }
         let Some(connection) = &mut self.connection else { return };
-        if let Err(error) = log.peers.renew(log, connection).await {
+        let renewed = async {
+            log.peers.renew(log, connection).await?;
+            self.functions.look_after(connection, false).await
+        };
+        if let Err(error) = renewed.await {
             tracing::debug!(%error, "the other nodes could not be told");
             self.lose(log);
         }
