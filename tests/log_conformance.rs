@@ -36,6 +36,7 @@ fn redis_log(url: &str, retention: Retention) -> Arc<RedisLog> {
         timeout: Duration::from_secs(4),
         wait_replicas: 0,
         max_payload: 65536,
+        subscribe: Vec::new(),
     };
     RedisLog::new(endpoint, config)
 }

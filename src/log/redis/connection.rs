@@ -39,6 +39,7 @@ pub(super) static APPEND: LazyLock<Script> = script!("lua/append.lua");
 pub(super) static CHECK: LazyLock<Script> = script!("lua/check.lua");
 pub(super) static MARK: LazyLock<Script> = script!("lua/mark.lua");
 pub(super) static TRIM: LazyLock<Script> = script!("lua/trim.lua");
+pub(super) static PEERS: LazyLock<Script> = script!("lua/peers.lua");
 pub(super) static CENSUS_TELL: LazyLock<Script> = script!("lua/census_tell.lua");
 pub(super) static CENSUS_ASK: LazyLock<Script> = script!("lua/census_ask.lua");
 pub(in crate::log) static BRIDGE: LazyLock<Script> = script!("lua/bridge.lua");

@@ -121,6 +121,12 @@ fn mend(error: &RedisError) -> Option<Mend> {
         lasts("the user of --redis may not do that: docs/redis.md has the ACL line")
     } else if is("WRONGTYPE") {
         lasts("the key of the log holds something else: DEL it, or set another --redis-prefix")
+    } else if text.contains("exhausted the last possible ID") {
+        lasts(
+            "somebody has appended an entry with the greatest id there is, and the stream has no id behind it. XDEL of \
+             the entry does not take the id back: RENAME the stream away (readers are told of a gap), or XDEL the \
+             entry and then XSETID the stream to the id before it",
+        )
     } else if is("OOM") {
         passes("its memory is full: raise maxmemory, or lower --retain-bytes")
     } else if is("MISCONF") {

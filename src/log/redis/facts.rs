@@ -15,6 +15,9 @@ pub struct Facts {
     pub(super) version: (u32, u32),
     pub(super) is_primary: bool,
     pub(super) is_cluster: bool,
+    /// It reads its data set from disk. What it says of its append-only file is not true until it is done: it switches
+    /// the file off while it reads it.
+    pub(super) is_loading: bool,
     max_memory: u64,
     policy: String,
     has_append_file: bool,
@@ -35,6 +38,7 @@ impl Facts {
             version: (version.next()?, version.next().unwrap_or(0)),
             is_primary: fields("role").is_none_or(|role| role == "master"),
             is_cluster: fields("cluster_enabled") == Some("1"),
+            is_loading: fields("loading") == Some("1"),
             max_memory: fields("maxmemory").and_then(|bytes| bytes.parse().ok()).unwrap_or(0),
             policy: fields("maxmemory_policy").unwrap_or("noeviction").to_owned(),
             has_append_file: fields("aof_enabled") != Some("0"),
@@ -67,7 +71,7 @@ impl Facts {
                  --retain-bytes: raise the first or lower the second, or publishing will fail"
             ));
         }
-        if !self.has_append_file {
+        if !self.has_append_file && !self.is_loading {
             advice.push(
                 "Redis writes no append-only file: what was published since its last snapshot is lost when it \
                  stops, and readers are told of a gap: CONFIG SET appendonly yes"
@@ -101,6 +105,8 @@ mod tests {
             ("aof_enabled:1 maxmemory:0 maxmemory_policy:allkeys-lru", [].as_slice()),
             ("aof_enabled:1 maxmemory:1000 maxmemory_policy:noeviction", &[]),
             ("aof_enabled:0 maxmemory:0", &["appendonly yes"]),
+            ("loading:0 aof_enabled:0", &["appendonly yes"]),
+            ("loading:1 aof_enabled:0", &[]),
             ("aof_enabled:1 maxmemory:1000 maxmemory_policy:allkeys-lru", &["the log itself"]),
             ("aof_enabled:1 maxmemory:100 maxmemory_policy:volatile-ttl", &["doubling", "--retain-bytes"]),
         ];

@@ -61,7 +61,8 @@ if ARGV[16] and generation ~= '' and generation == ARGV[13] and (is_next or is_b
         redis.call('SET', ARGV[at + 1], string.format('%s %.0f', generation, number), 'PX', 600000)
       else
         local key = ARGV[at + 1]
-        if key == '' or redis.call('EXISTS', key) == 0 then
+        local known = key ~= '' and redis.call('GET', key)
+        if not known or not holds(log, known) then
           local id = redis.call('XADD', LOG, '*', unpack(ARGV, at + 2, at + count))
           newest, added = id, added + 1
           if key ~= '' then redis.call('SET', key, id .. '.' .. log.epoch, 'PX', ARGV[10]) end
