@@ -1,0 +1,1 @@
+//! The judge finds what it is for, and forgives what it should.
