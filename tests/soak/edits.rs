@@ -22,9 +22,8 @@ const DESTROY_GROUPS: &str = "for _, group in ipairs(redis.call('XINFO', 'GROUPS
 /// `None` where the fault is none of these.
 pub async fn edit(side: &mut RedisSide, fault: &Fault) -> Option<Effects> {
     let mut effects = Effects::default();
-    let run = async |side: &RedisSide, words: &[&str]| {
-        side.primary().try_command(words).await.unwrap_or(redis::Value::Nil)
-    };
+    let run =
+        async |side: &RedisSide, words: &[&str]| side.primary().try_command(words).await.unwrap_or(redis::Value::Nil);
     match fault {
         Fault::ScriptsFlushed => drop(run(side, &["SCRIPT", "FLUSH"]).await),
         Fault::FunctionsFlushed => drop(run(side, &["FUNCTION", "FLUSH"]).await),

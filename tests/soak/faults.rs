@@ -143,7 +143,12 @@ const WHOLE: [Draw; 3] = [
 const PROMOTIONS: [Draw; 4] = [
     |rng| Fault::Promoted { behind_ms: 0, parted_ms: rng.u64(0..1000), stay: stay(rng), killed: false },
     |rng| Fault::Promoted { behind_ms: rng.u64(200..1500), parted_ms: 0, stay: vec![], killed: false },
-    |rng| Fault::Promoted { behind_ms: rng.u64(0..500), parted_ms: rng.u64(1500..5000), stay: stay(rng), killed: false },
+    |rng| Fault::Promoted {
+        behind_ms: rng.u64(0..500),
+        parted_ms: rng.u64(1500..5000),
+        stay: stay(rng),
+        killed: false,
+    },
     |rng| Fault::Promoted { behind_ms: rng.u64(0..800), parted_ms: 0, stay: vec![], killed: true },
 ];
 
@@ -169,7 +174,9 @@ impl Deck {
         let redis: Vec<Draw> = match topology {
             Topology::Single => [&SERVER[..], &EDITS, &SMALL[..1], &WHOLE].concat(),
             // Readers that fall behind a short log, and ages by clocks.
-            Topology::Short => [&SERVER[..1], &SERVER[3..4], &SERVER[9..], &EDITS[4..8], &SMALL[..], &SMALL[3..]].concat(),
+            Topology::Short => {
+                [&SERVER[..1], &SERVER[3..4], &SERVER[9..], &EDITS[4..8], &SMALL[..], &SMALL[3..]].concat()
+            }
             // Replicas get the edits, too.
             Topology::Pair => [&PROMOTIONS[..], &PROMOTIONS, &PROMOTIONS, &EDITS[..9], &SMALL].concat(),
             Topology::Sentinels => [&FAILOVERS[..], &FAILOVERS[..2], &EDITS[4..6], &SMALL[..2]].concat(),

@@ -71,6 +71,9 @@ pub struct Judge {
     /// All effects so far.
     past: Effects,
     may_be_twice: HashSet<Value>,
+    /// What foreign hands have deleted so far. A failover may bring it back, and nodes that have read it may go on
+    /// giving it: both are as good as not.
+    deleted: HashSet<Entry>,
     pub figures: Figures,
 }
 
@@ -90,9 +93,11 @@ impl Judge {
         self.doubled(&mut found, &round, &now);
         let newly = self.newly_gone(&mut found, &round, &now);
         self.sent(&mut found, &mut round, &now);
+        let is_owed = |entry: &&Entry| !self.deleted.contains(entry);
+        let owed: Vec<Entry> = round.log[..=end].iter().filter(is_owed).copied().collect();
         for track in &mut self.tracks {
             found.append(&mut track.broken);
-            track.covers(&mut found, &round.log[..=end], &mut self.figures);
+            track.covers(&mut found, &owed, &mut self.figures);
             track.went_on(&mut found, &newly, &now);
             if !round.effects.has(Loss::Replaced) {
                 track.was_told(&mut found, &newly, round.log[end].0, &mut self.figures);
@@ -107,6 +112,7 @@ impl Judge {
     /// What faults of earlier rounds explain, too: `PUBLISH`es are looked for late.
     fn remember(&mut self, effects: &Effects) {
         self.past.join(effects.clone());
+        self.deleted.extend(&effects.deleted);
         if effects.node_died {
             // What only nodes that died had heard: the others were cut off, or could not write it meanwhile.
             let around = |(from, until): &(Instant, Instant)| (*from - AROUND_CUT, *until + 5 * AROUND_CUT);
@@ -133,15 +139,14 @@ impl Judge {
         }
     }
 
+    /// Whether nodes may give it or not, as they like.
+    pub fn is_free(&self, entry: &Entry) -> bool {
+        self.deleted.contains(entry) || self.gone.get(entry) == Some(&Loss::Trimmed)
+    }
+
     /// What the log had, or somebody knew to be in it, and has no more; with the reason, where a fault is one.
-    fn newly_gone(
-        &self,
-        found: &mut Vec<Violation>,
-        round: &Round<'_>,
-        now: &HashSet<Entry>,
-    ) -> HashMap<Entry, Loss> {
+    fn newly_gone(&self, found: &mut Vec<Violation>, round: &Round<'_>, now: &HashSet<Entry>) -> HashMap<Entry, Loss> {
         let effects = round.effects;
-        let deleted: HashSet<Entry> = effects.deleted.iter().copied().collect();
         let floor = round.log.first().map_or(Place::default(), |(place, _)| *place);
         let seen = self.tracks.iter().flat_map(|track| track.fresh());
         let told = round.sent.iter().chain(&effects.added).filter_map(|sent| match sent.told {
@@ -152,8 +157,8 @@ impl Judge {
         let mut newly = HashMap::new();
         let mut unexplained = Vec::new();
         for entry in known.into_iter().filter(|entry| !now.contains(entry) && !self.gone.contains_key(entry)) {
-            let is_trimmed = deleted.contains(&entry)
-                || ((effects.has(Loss::Trimmed) || round.trims) && entry.0 < floor);
+            let is_trimmed =
+                self.deleted.contains(&entry) || ((effects.has(Loss::Trimmed) || round.trims) && entry.0 < floor);
             if is_trimmed {
                 newly.insert(entry, Loss::Trimmed);
             } else if effects.has(Loss::Replaced) {
@@ -228,14 +233,14 @@ impl Judge {
             let entry = (place, sent.value);
             let floor = round.log.first().map_or(Place::default(), |(place, _)| *place);
             let was_trimmed = self.gone.get(&entry) == Some(&Loss::Trimmed);
-            if was_trimmed || effects.deleted.contains(&entry) || (round.trims && place < floor) {
+            if was_trimmed || self.deleted.contains(&entry) || (round.trims && place < floor) {
                 return true;
             }
         }
         // PUBLISHes have no place: one that a reader has seen, or that may have been deleted, is not lost.
         if sent.value.way == 'P' {
             let is_it = |entry: &Entry| entry.1 == sent.value;
-            if effects.deleted.iter().any(is_it) || self.gone.keys().any(is_it) {
+            if self.deleted.iter().any(is_it) || self.gone.keys().any(is_it) {
                 return true;
             }
             if self.tracks.iter().any(|track| track.has_value(sent.value)) {

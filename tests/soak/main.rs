@@ -10,6 +10,7 @@ mod edits;
 mod faults;
 mod history;
 mod judge;
+#[cfg(test)]
 mod judge_tests;
 mod node_side;
 mod publishers;
@@ -27,14 +28,8 @@ use std::time::{Duration, Instant};
 use world::World;
 
 /// In turn, each for a phase.
-const TOPOLOGIES: [Topology; 6] = [
-    Topology::Single,
-    Topology::Pair,
-    Topology::Sentinels,
-    Topology::Short,
-    Topology::Single,
-    Topology::Pair,
-];
+const TOPOLOGIES: [Topology; 6] =
+    [Topology::Single, Topology::Pair, Topology::Sentinels, Topology::Short, Topology::Single, Topology::Pair];
 
 /// A phase is no shorter, so that a short run sees few of them.
 const PHASE: Duration = Duration::from_secs(25);

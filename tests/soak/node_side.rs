@@ -51,7 +51,10 @@ impl NodeSide {
         format!("{}{}", self.said[node], self.nodes[node].log())
     }
 
+    /// Starts a process anew that has been killed or has ended.
     pub async fn start_again(&mut self, node: usize) {
+        // Its addresses are taken until it is gone.
+        self.nodes[node].ended(READY).await.expect("a killed node to be gone");
         let said = format!("{}\n--- started again\n", self.nodes[node].log());
         self.said[node].push_str(&said);
         self.nodes[node] = start(&self.args[node]).await;

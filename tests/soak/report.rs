@@ -9,8 +9,9 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// So many violations of a round are written down in full.
-const IN_FULL: usize = 6;
+/// So many violations of a round are written down in full, of others the first line.
+const IN_FULL: usize = 2;
+const IN_SHORT: usize = 20;
 
 pub struct Report {
     seed: u64,
@@ -59,7 +60,8 @@ impl Report {
         let (elapsed, seconds) = (self.began.elapsed().as_secs(), outcomes.recovered.as_secs_f64());
         let faults: Vec<String> = plan.redis.iter().chain(&plan.nodes).map(|(_, fault)| format!("{fault:?}")).collect();
         let verdict = if outcomes.violations.is_empty() { "ok" } else { "FAILED" };
-        let told = format!("{elapsed:4} s  {phase}.{round} {topology:?} {verdict} {seconds:.1} s  {}", faults.join(" + "));
+        let told =
+            format!("{elapsed:4} s  {phase}.{round} {topology:?} {verdict} {seconds:.1} s  {}", faults.join(" + "));
         println!("{told}");
         self.story.push(told);
         self.rounds += 1;
@@ -73,10 +75,10 @@ impl Report {
             *self.counts.entry(*kind).or_default() += 1;
         }
         self.failures += usize::from(!outcomes.violations.is_empty());
-        let words: Vec<_> = outcomes.violations.iter().take(IN_FULL).map(|one| format!("{:?}: {}", one.kind, one.words)).collect();
+        let words: Vec<String> = outcomes.violations.iter().enumerate().take(IN_SHORT).map(in_words).collect();
         words.iter().for_each(|words| println!("    {words}"));
-        if outcomes.violations.len() > IN_FULL {
-            println!("    and {} more", outcomes.violations.len() - IN_FULL);
+        if outcomes.violations.len() > IN_SHORT {
+            println!("    and {} more", outcomes.violations.len() - IN_SHORT);
         }
         self.line(json!({
             "phase": phase, "topology": format!("{topology:?}"), "round": round, "faults": faults, "verdict": verdict,
@@ -138,4 +140,10 @@ impl Report {
         println!("{told}");
         told
     }
+}
+
+fn in_words((index, violation): (usize, &Violation)) -> String {
+    let words = &violation.words;
+    let words = if index < IN_FULL { words } else { words.lines().next().unwrap_or_default() };
+    format!("{:?}: {words}", violation.kind)
 }

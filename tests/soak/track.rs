@@ -161,13 +161,7 @@ impl Track {
     }
 
     /// What was deleted before it could see it was told.
-    pub fn was_told(
-        &self,
-        found: &mut Vec<Violation>,
-        gone: &HashMap<Entry, Loss>,
-        end: Place,
-        figures: &mut Figures,
-    ) {
+    pub fn was_told(&self, found: &mut Vec<Violation>, gone: &HashMap<Entry, Loss>, end: Place, figures: &mut Figures) {
         let gaps = &self.gaps[self.round..];
         let is_unseen =
             |(place, value): &Entry| self.began < *place && *place < end && !self.seen.contains(&(*place, *value));
@@ -175,9 +169,8 @@ impl Track {
         if unseen.is_empty() {
             figures.needless += gaps.len();
         }
-        let is_told = |place: Place| {
-            gaps.iter().any(|gap| gap.from < place || gap.until.is_some_and(|until| place <= until))
-        };
+        let is_told =
+            |place: Place| gaps.iter().any(|gap| gap.from < place || gap.until.is_some_and(|until| place <= until));
         unseen.retain(|(place, _)| !is_told(*place));
         unseen.sort_unstable();
         if let Some((place, value)) = unseen.first() {

@@ -67,7 +67,8 @@ impl World {
         let start = nodes.nodes[0].latest("flow").await;
         let (call, called) = watch::channel(0);
         let stay = (0..transports.len()).map(|transport| (Manner::Stays, transport));
-        let manners = stay.chain((0..HOPPERS).map(|n| (Manner::Hops, n))).chain((0..LAGGARDS).map(|n| (Manner::Lags, n)));
+        let manners =
+            stay.chain((0..HOPPERS).map(|n| (Manner::Hops, n))).chain((0..LAGGARDS).map(|n| (Manner::Lags, n)));
         let (mut histories, mut reading) = (Vec::new(), Vec::new());
         let turn = rng.usize(..3);
         for (manner, n) in manners {
@@ -93,7 +94,8 @@ impl World {
         let mut effects = self.strike(plan).await;
         self.flow.lead(self.redis.urls());
         let ended = Instant::now();
-        let mut violations: Vec<Violation> = effects.broken.drain(..).map(|words| Violation { kind: Kind::Stuck, words }).collect();
+        let mut violations: Vec<Violation> =
+            effects.broken.drain(..).map(|words| Violation { kind: Kind::Stuck, words }).collect();
         let (probe, outcome) = self.probe(ended).await;
         let published = ended.elapsed();
         let number = probe.value.number;
@@ -217,7 +219,10 @@ impl World {
         let mut found = Vec::new();
         let mut add = |words: String| found.push(Violation { kind: Kind::Stuck, words });
         if !outcome {
-            add(format!("publishing by HTTP is not answered 200 within {RECOVERS:?} behind the faults: {}", probe.words));
+            add(format!(
+                "publishing by HTTP is not answered 200 within {RECOVERS:?} behind the faults: {}",
+                probe.words
+            ));
             return found;
         }
         for (index, history) in self.histories.iter().enumerate() {
@@ -228,7 +233,10 @@ impl World {
                 add(format!("{} has broken off: {}", history.name, what.unwrap_or_default()));
             } else if waiting[index] {
                 let (name, newest) = (&history.name, history.newest(8));
-                add(format!("{name} has not seen the probe {:?} ({}) within {RECOVERS:?}\n{newest}", probe.value, probe.words));
+                add(format!(
+                    "{name} has not seen the probe {:?} ({}) within {RECOVERS:?}\n{newest}",
+                    probe.value, probe.words
+                ));
             }
         }
         for way in REPEATED {
@@ -259,7 +267,7 @@ impl World {
         outcomes.violations.extend(self.judge.judge(round));
         for node in 0..3 {
             let own = self.nodes.own_history(node, value).await;
-            if let Some(words) = differs(node, own, &log, value, trims) {
+            if let Some(words) = differs(node, own, &log, value, trims, &self.judge) {
                 outcomes.violations.push(Violation { kind: Kind::Other, words });
             }
         }
@@ -285,7 +293,14 @@ fn is_whole(fault: &Fault) -> bool {
 }
 
 /// What a node gives from `earliest` is the log, up to the probe.
-fn differs(node: usize, own: Result<Vec<Entry>, String>, log: &[Entry], probe: Value, trims: bool) -> Option<String> {
+fn differs(
+    node: usize,
+    own: Result<Vec<Entry>, String>,
+    log: &[Entry],
+    probe: Value,
+    trims: bool,
+    judge: &Judge,
+) -> Option<String> {
     let mut own = match own {
         Ok(own) => own,
         Err(error) => return Some(format!("node {node}, from `earliest`: {error}")),
@@ -298,6 +313,8 @@ fn differs(node: usize, own: Result<Vec<Entry>, String>, log: &[Entry], probe: V
         own.retain(|(place, _)| *place >= both);
         log.retain(|(place, _)| *place >= both);
     }
+    own.retain(|entry| !judge.is_free(entry));
+    log.retain(|entry| !judge.is_free(entry));
     if own == log {
         return None;
     }

@@ -21,8 +21,7 @@ impl Clock {
         compiler.args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).arg(source);
         assert!(compiler.status().expect("a C compiler (apt-get install gcc)").success(), "clock.c compiles");
         std::fs::write(&file, 0i64.to_ne_bytes()).expect("a file");
-        let variables =
-            [format!("LD_PRELOAD={}", library.display()), format!("CLOCK_OFFSET={}", file.display())];
+        let variables = [format!("LD_PRELOAD={}", library.display()), format!("CLOCK_OFFSET={}", file.display())];
         Clock { dir, file, variables }
     }
 
