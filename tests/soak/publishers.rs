@@ -97,8 +97,7 @@ async fn until_answered(flow: &Flow, means: &mut Means, value: Value, rng: &mut 
     loop {
         let tried = Instant::now();
         let outcome = one_try(flow, means, value, rng).await;
-        let mut words = format!("{outcome:?}");
-        words.truncate(words.floor_char_boundary(160));
+        let words = format!("{outcome:?}").chars().take(160).collect();
         let is_too_long = value.way == 'C' && is_long(value);
         let told = match outcome {
             Outcome::Good(id) => Told::Good(id.as_deref().and_then(Place::of)),
@@ -121,7 +120,7 @@ async fn until_answered(flow: &Flow, means: &mut Means, value: Value, rng: &mut 
 
 /// One in forty by FCALL is too long.
 fn is_long(value: Value) -> bool {
-    value.number % 40 == 0
+    value.number.is_multiple_of(40)
 }
 
 async fn one_try(flow: &Flow, means: &mut Means, value: Value, rng: &mut fastrand::Rng) -> Outcome {
