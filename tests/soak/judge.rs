@@ -116,7 +116,9 @@ impl Judge {
         if effects.node_died {
             // What only nodes that died had heard: the others were cut off, or could not write it meanwhile.
             let around = |(from, until): &(Instant, Instant)| (*from - AROUND_CUT, *until + 5 * AROUND_CUT);
-            self.past.deaf.extend(effects.redis_failed.iter().map(around));
+            // Of earlier rounds, too: a node may come back late.
+            let failed: Vec<_> = self.past.redis_failed.iter().map(around).collect();
+            self.past.deaf.extend(failed);
         }
     }
 
