@@ -214,23 +214,35 @@ async fn a_tail_gives_what_is_there_and_then_what_comes() {
     }
 }
 
-/// As a failover does it: the end is gone, and others have appended behind the loss.
-async fn lose(redis: &RedisServer, lost: &[Cursor]) {
-    for cursor in lost {
-        assert_eq!(redis.number(&["XDEL", "longtail:log", &cursor.id.to_string()]).await, 1);
-    }
-    redis.command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).await;
+/// A copy of the log as it is now.
+async fn dump(redis: &RedisServer) -> Vec<u8> {
+    let mut connection = redis.connect().await.expect("a connection");
+    redis::cmd("DUMP").arg("longtail:log").query_async(&mut connection).await.expect("DUMP")
+}
+
+/// As a crash does it: the server starts again with an older state of the log.
+async fn restart_with(redis: &mut RedisServer, copy: &[u8]) {
+    redis.kill();
+    redis.restart().await;
+    let mut connection = redis.connect().await.expect("a connection");
+    let mut restore = redis::cmd("RESTORE");
+    let restored = restore.arg("longtail:log").arg(0).arg(copy).query_async::<redis::Value>(&mut connection).await;
+    restored.expect("RESTORE");
 }
 
 #[tokio::test]
 async fn a_stream_that_lost_its_end_begins_a_new_epoch_and_keeps_what_is_left() {
-    let redis = RedisServer::start().await;
+    let mut redis = RedisServer::start().await;
     let log: Arc<dyn MessageLog> = redis_log(&redis.url(), KEEP);
     let mut cursors = Vec::new();
-    for n in 0..5 {
+    for n in 0..3 {
         cursors.push(append(&log, &n.to_string()).await);
     }
-    lose(&redis, &cursors[3..]).await;
+    let copy = dump(&redis).await;
+    for n in 3..5 {
+        cursors.push(append(&log, &n.to_string()).await);
+    }
+    restart_with(&mut redis, &copy).await;
     let next = append(&log, "next").await;
     assert_ne!(next.epoch, cursors[0].epoch, "what was acknowledged is gone, and the epoch says so");
     let page = log.read(cursors[1], 10).await.expect("reachable");
@@ -241,20 +253,36 @@ async fn a_stream_that_lost_its_end_begins_a_new_epoch_and_keeps_what_is_left() 
 }
 
 #[tokio::test]
+async fn a_server_that_starts_again_with_all_it_had_is_no_gap() {
+    let mut redis = RedisServer::start_durable().await;
+    let log: Arc<dyn MessageLog> = redis_log(&redis.url(), KEEP);
+    let (first, last) = (append(&log, "1").await, append(&log, "2").await);
+    redis.kill();
+    redis.restart().await;
+    let next = append(&log, "3").await;
+    let page = log.read(first, 10).await.expect("reachable");
+    assert_eq!(payloads(&page.messages).join(","), "2,3");
+    for cursor in [first, last, next] {
+        assert_eq!(page.extent.resolve(cursor), Resolved::At(cursor.id), "{cursor}");
+    }
+}
+
+#[tokio::test]
 async fn the_sixteen_newest_of_the_earlier_epochs_are_kept() {
-    let redis = RedisServer::start().await;
+    let mut redis = RedisServer::start().await;
     let log: Arc<dyn MessageLog> = redis_log(&redis.url(), KEEP);
     let mut survived = Vec::new();
     for n in 0..20 {
         survived.push(append(&log, &n.to_string()).await);
+        let copy = dump(&redis).await;
         let lost = append(&log, "lost").await;
         assert_eq!(lost.epoch, survived[n].epoch, "nothing was lost since");
-        lose(&redis, &[lost]).await;
+        restart_with(&mut redis, &copy).await;
     }
     let present = append(&log, "present").await;
     let extent = log.read(present, 10).await.expect("reachable").extent;
-    let mut kept: Vec<_> = extent.lineage.ancestors.iter().map(|(epoch, upto)| (*upto, *epoch)).collect();
-    kept.sort_by_key(|(upto, _)| *upto);
+    let mut kept: Vec<_> = extent.lineage.ancestors.iter().map(|ancestor| (ancestor.last, ancestor.epoch)).collect();
+    kept.sort_by_key(|(last, _)| *last);
     let newest: Vec<_> = survived[4..].iter().map(|cursor| (cursor.id, cursor.epoch)).collect();
     assert_eq!(kept, newest);
     assert_eq!(extent.resolve(survived[4]), Resolved::At(survived[4].id));

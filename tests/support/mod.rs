@@ -16,6 +16,7 @@ macro_rules! on_both_logs {
     };
 }
 
+pub mod clock;
 pub mod command;
 pub mod decode;
 pub mod door;
@@ -28,6 +29,7 @@ pub mod lines;
 pub mod metrics;
 pub mod nginx;
 pub mod proxy;
+pub mod publisher;
 pub mod reader;
 pub mod redis;
 pub mod sentinel;

@@ -77,10 +77,10 @@ impl Subscription {
     }
 }
 
-type WebSocket = WebSocketStream<Stream>;
+pub type WebSocket = WebSocketStream<Stream>;
 
 /// A WebSocket of a library that we did not write, through this test's door.
-async fn web_socket(address: SocketAddr, target: &str) -> Result<WebSocket, String> {
+pub async fn web_socket(address: SocketAddr, target: &str) -> Result<WebSocket, String> {
     if door::door() == Door::Http2 {
         let answer = super::websocket::handshake(target).try_open(address).await.ok_or("no answer")?;
         if answer.status != 200 {
@@ -320,6 +320,16 @@ impl Reader {
     /// The next message or gap, wherever it has to come back for it. How long that takes is left to
     /// the caller.
     pub async fn next_wherever(&mut self) -> Item {
+        loop {
+            let item = self.any_wherever().await;
+            if matches!(item.kind, Kind::Message | Kind::Gap) {
+                return item;
+            }
+        }
+    }
+
+    /// The next item of whatever kind, wherever it has to come back for it.
+    pub async fn any_wherever(&mut self) -> Item {
         assert!(self.tolerant);
         loop {
             let Some(item) = self.pull().await else { continue };
@@ -328,14 +338,11 @@ impl Reader {
             if place.is_some() && !matches!(item.kind, Kind::Error | Kind::Bye) {
                 self.subscription.cursor = place;
             }
-            match item.kind {
-                Kind::Message | Kind::Gap => return item,
-                Kind::Bye | Kind::Error => {
-                    self.source = Source::Between;
-                    tokio::time::sleep(Duration::from_millis(20)).await;
-                }
-                _ => {}
+            if matches!(item.kind, Kind::Bye | Kind::Error) {
+                self.source = Source::Between;
+                tokio::time::sleep(Duration::from_millis(20)).await;
             }
+            return item;
         }
     }
 

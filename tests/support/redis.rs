@@ -2,7 +2,7 @@
 
 use super::eventually;
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -16,9 +16,15 @@ pub struct RedisServer {
     login: String,
 }
 
-/// A port that nobody listens on now.
+/// A port that nobody listens on now. The kernel gives outgoing connections ports from 32768 on, so this one stays free
+/// while the server that has it is started again.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port").port()
+    loop {
+        let port = fastrand::u16(15_000..32_000);
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// A directory of its own, below the build's.
@@ -92,6 +98,11 @@ impl RedisServer {
         self.port
     }
 
+    /// Where it keeps its files.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -131,6 +142,13 @@ impl RedisServer {
     /// Stops it as a crash does.
     pub fn kill(&mut self) {
         self.child.kill().expect("kill -9");
+        self.child.wait().expect("wait");
+    }
+
+    /// Ends it in good order.
+    pub async fn end(&mut self) {
+        signal(self.child.id(), "TERM");
+        eventually("Redis to end", async || self.try_command(&["PING"]).await.err()).await;
         self.child.wait().expect("wait");
     }
 

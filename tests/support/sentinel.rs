@@ -110,7 +110,9 @@ impl Sentinels {
     /// Has the sentinels make the replica the primary, in good order.
     pub async fn fail_over(&self) {
         let (_, port) = &self.sentinels[0];
-        ask(*port, &["SENTINEL", "FAILOVER", "main"]).await.expect("a failover");
+        // Refused while they still have to do with the last one.
+        eventually("the sentinels to begin a failover", async || ask(*port, &["SENTINEL", "FAILOVER", "main"]).await)
+            .await;
     }
 }
 

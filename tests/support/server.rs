@@ -206,15 +206,21 @@ impl Node {
 
     /// Waits for the process to end and gives its exit code.
     pub async fn exit_code(&mut self) -> i32 {
-        within(SOON, "the server to exit", async {
+        let code = self.ended(SOON).await;
+        code.unwrap_or_else(|| panic!("waited {SOON:?} for the server to exit"))
+    }
+
+    /// The same, where it may not end in time.
+    pub async fn ended(&mut self, limit: Duration) -> Option<i32> {
+        let ending = async {
             loop {
                 if let Some(status) = self.child.try_wait().expect("wait") {
                     return status.code().unwrap_or(-1);
                 }
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
-        })
-        .await
+        };
+        tokio::time::timeout(limit, ending).await.ok()
     }
 
     /// The transports this server offers.
