@@ -51,7 +51,7 @@ pub struct Metrics {
     pub struck_out: Counter,
     /// PUBLISHes that are no messages.
     pub refused: Counter,
-    /// PUBLISHes that were heard and lost because too many waited.
+    /// PUBLISHes that were heard and lost because too many waited, or for too long.
     pub overflowed: Counter,
     /// PUBLISHes that wait to be appended, by this node or another.
     pub waiting: Gauge,
@@ -102,7 +102,11 @@ impl Metrics {
         counter("bridge_bridged_messages", "PUBLISHes that this node has appended", &self.bridged);
         counter("bridge_struck_out_messages", "PUBLISHes that another node had appended", &self.struck_out);
         counter("bridge_refused_messages", "PUBLISHes that are no messages", &self.refused);
-        counter("bridge_overflowed_messages", "PUBLISHes lost because too many waited", &self.overflowed);
+        counter(
+            "bridge_overflowed_messages",
+            "PUBLISHes that were heard and lost: too many waited, or for too long",
+            &self.overflowed,
+        );
         counter("bridge_deaf", "Times that the subscription was lost; PUBLISHes may be missed then", &self.deaf);
         counter("bridge_lease_changes", "Times that the lease was seen to change hands", &self.lease_changes);
         let mut gauge = |name: &str, help: &str, gauge: &Gauge| registry.register(name, help, gauge.clone());

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 /// A Redis that this test started, killed when dropped.
 pub struct RedisServer {
-    child: Child,
+    /// Nothing in a handle.
+    child: Option<Child>,
     port: u16,
     dir: PathBuf,
     args: Vec<String>,
@@ -72,11 +73,11 @@ impl RedisServer {
         let args: Vec<String> = args.iter().map(ToString::to_string).collect();
         loop {
             let (dir, port) = (fresh_dir("redis"), free_port());
-            let child = spawn(port, &dir, &args);
+            let child = Some(spawn(port, &dir, &args));
             let mut server = RedisServer { child, port, dir, args: args.clone(), login: String::new() };
             // Another process may have taken the port meanwhile: then this one ends at once.
             loop {
-                if server.child.try_wait().expect("wait").is_some() {
+                if server.child.as_mut().is_some_and(|child| child.try_wait().expect("wait").is_some()) {
                     break;
                 }
                 match server.try_command(&["PING"]).await {
@@ -104,7 +105,13 @@ impl RedisServer {
     }
 
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.child.as_ref().expect("its process").id()
+    }
+
+    /// Another way to speak to it, which does not own its process.
+    pub fn handle(&self) -> RedisServer {
+        let (dir, args, login) = (self.dir.clone(), self.args.clone(), self.login.clone());
+        RedisServer { child: None, port: self.port, dir, args, login }
     }
 
     /// Sets what our own commands log in with from now on, as `user:password@`.
@@ -141,30 +148,31 @@ impl RedisServer {
 
     /// Stops it as a crash does.
     pub fn kill(&mut self) {
-        self.child.kill().expect("kill -9");
-        self.child.wait().expect("wait");
+        let child = self.child.as_mut().expect("its process");
+        child.kill().expect("kill -9");
+        child.wait().expect("wait");
     }
 
     /// Ends it in good order.
     pub async fn end(&mut self) {
-        signal(self.child.id(), "TERM");
+        signal(self.pid(), "TERM");
         eventually("Redis to end", async || self.try_command(&["PING"]).await.err()).await;
-        self.child.wait().expect("wait");
+        self.child.as_mut().expect("its process").wait().expect("wait");
     }
 
     /// Starts it again on the same port and directory.
     pub async fn restart(&mut self) {
-        self.child = spawn(self.port, &self.dir, &self.args);
+        self.child = Some(spawn(self.port, &self.dir, &self.args));
         eventually("Redis to be back", async || self.try_command(&["PING"]).await.ok()).await;
     }
 
     /// Freezes it (`SIGSTOP`): connections stay, nothing is answered.
     pub fn freeze(&self) {
-        signal(self.child.id(), "STOP");
+        signal(self.pid(), "STOP");
     }
 
     pub fn thaw(&self) {
-        signal(self.child.id(), "CONT");
+        signal(self.pid(), "CONT");
     }
 
     /// Waits until so many clients listen to a pattern.
@@ -180,8 +188,9 @@ impl RedisServer {
 
 impl Drop for RedisServer {
     fn drop(&mut self) {
-        self.child.kill().ok();
-        self.child.wait().ok();
+        let Some(child) = &mut self.child else { return };
+        child.kill().ok();
+        child.wait().ok();
         std::fs::remove_dir_all(&self.dir).ok();
     }
 }

@@ -92,6 +92,15 @@ impl Connection {
         Ok(connection)
     }
 
+    /// Connects to one server, whatever it is.
+    pub(super) async fn open_at(
+        endpoint: &Endpoint,
+        address: &str,
+        answer_within: Duration,
+    ) -> Result<Connection, ScriptError> {
+        Connection::to(endpoint.at(address)?, answer_within).await
+    }
+
     /// In a Cluster, goes on to the member that owns the log's slot.
     async fn at_the_owner(
         mut self,
@@ -116,6 +125,16 @@ impl Connection {
     /// The first argument of a script: an epoch for a log that has none, and the server's reign.
     pub fn candidate(&self) -> String {
         format!("{}:{}", Epoch::random(), self.facts.reign())
+    }
+
+    /// Where it is.
+    pub fn address(&self) -> &str {
+        &self.facts.address
+    }
+
+    /// Whether it is a member of a Cluster.
+    pub fn is_cluster(&self) -> bool {
+        self.facts.is_cluster
     }
 
     /// What that server tells of itself.

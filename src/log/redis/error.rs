@@ -57,6 +57,11 @@ impl ScriptError {
         }
     }
 
+    /// Whether the server has said nothing, which says nothing of whether it lives.
+    pub(in crate::log) fn is_timeout(&self) -> bool {
+        matches!(self, ScriptError::Unconnected(error) | ScriptError::Unanswered(error) if error.is_timeout())
+    }
+
     pub(super) fn timed_out() -> RedisError {
         std::io::Error::from(std::io::ErrorKind::TimedOut).into()
     }

@@ -230,6 +230,15 @@ impl RedisLog {
         Ok(connection)
     }
 
+    /// Opens a connection to one server of a Cluster, wherever the log is.
+    pub(in crate::log) async fn connect_to(
+        &self,
+        address: &str,
+        answer_within: Duration,
+    ) -> Result<Connection, ScriptError> {
+        Connection::open_at(&self.endpoint, address, answer_within).await
+    }
+
     /// Whether a connection to this server (its `run_id`) leads to another than the newest one does: the log
     /// has moved (a failover), and a primary that was replaced in good order keeps its connections for a while.
     pub(in crate::log) fn has_moved(&self, server: &str) -> bool {
