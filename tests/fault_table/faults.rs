@@ -202,7 +202,8 @@ async fn of_clock(name: &str, expectation: Expectation, step: i64) {
     let source = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fault_table/clock.c");
     let mut compiler = std::process::Command::new("cc");
     compiler.args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).arg(source);
-    assert!(compiler.status().expect("a C compiler (apt-get install gcc)").success());
+    let compiled = compiler.output().expect("a C compiler (apt-get install gcc)");
+    assert!(compiled.status.success(), "{compiler:?}: {}", String::from_utf8_lossy(&compiled.stderr));
     std::fs::write(&file, 0i64.to_ne_bytes()).expect("a file");
     let preload = format!("LD_PRELOAD={}", library.display());
     let offset = format!("CLOCK_OFFSET={}", file.display());
@@ -250,8 +251,8 @@ async fn of_sentinels(name: &str) {
     let sentinels = Arc::new(Mutex::new(sentinels));
     let happens = async |_: &mut Vec<Node>| {
         let mut sentinels = sentinels.lock().await;
-        let old = sentinels.servers[0].port();
-        sentinels.servers[0].kill();
+        let old = sentinels.primary().await.port();
+        sentinels.kill_primary().await;
         while sentinels.primary().await.port() == old {
             pause(50).await;
         }
