@@ -267,7 +267,8 @@ async fn a_stall_with_many_in_the_line() {
     };
     let (refused, took) = append().await;
     assert!(matches!(&refused, Err(AppendError::Unavailable(_))), "{refused:?}");
-    assert!(took < timeout * 2, "{took:?}");
+    // Behind the ten it would be eleven seconds.
+    assert!(took < timeout * 5, "refused after {took:?}");
     readers.shutdown().await;
     redis.thaw();
     assert_eq!(append().await.0, Ok(vec![None]));

@@ -241,8 +241,8 @@ async fn of_sentinels(name: &str) {
     let sentinels = Arc::new(Mutex::new(sentinels));
     let happens = async |_: &mut Vec<Node>| {
         let mut sentinels = sentinels.lock().await;
-        let old = sentinels.servers[0].port();
-        sentinels.servers[0].kill();
+        let old = sentinels.primary().await.port();
+        sentinels.kill_primary().await;
         while sentinels.primary().await.port() == old {
             pause(50).await;
         }

@@ -1,10 +1,10 @@
 //! A real `redis-server` on a free port, with a directory of its own.
 
-use super::eventually;
-use std::net::TcpListener;
+pub use super::ports::free_port;
+use super::{SOON, came, eventually};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A Redis that this test started, killed when dropped.
 pub struct RedisServer {
@@ -17,17 +17,6 @@ pub struct RedisServer {
     login: String,
 }
 
-/// A port that nobody listens on now. The kernel gives outgoing connections ports from 32768 on, so this one stays free
-/// while the server that has it is started again.
-pub fn free_port() -> u16 {
-    loop {
-        let port = fastrand::u16(15_000..32_000);
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    }
-}
-
 /// A directory of its own, below the build's.
 pub fn fresh_dir(name: &str) -> PathBuf {
     let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", uuid::Uuid::new_v4()));
@@ -35,10 +24,33 @@ pub fn fresh_dir(name: &str) -> PathBuf {
     dir
 }
 
+/// As long as a test waits for anything: a client's own timeouts are half a second and one.
+pub fn patient() -> redis::AsyncConnectionConfig {
+    redis::AsyncConnectionConfig::new().set_connection_timeout(Some(SOON)).set_response_timeout(Some(SOON))
+}
+
 /// Sends a signal to a process that this test started.
 pub fn signal(pid: u32, name: &str) {
     let sent = Command::new("sh").args(["-c", &format!("kill -{name} {pid}")]).status();
-    assert!(sent.expect("sh runs").success(), "kill -{name}");
+    assert!(sent.expect("sh runs").success(), "kill -{name} {pid}: the process is gone");
+    if name == "STOP" {
+        // A thread that runs on another core goes on for a moment.
+        let deadline = Instant::now() + SOON;
+        while !is_stopped(pid) {
+            assert!(Instant::now() < deadline, "process {pid} goes on after kill -STOP");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+/// Whether all threads of a process are stopped.
+fn is_stopped(pid: u32) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    threads.into_iter().all(|thread| {
+        let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        // Behind the name, which may hold anything.
+        stat.rsplit_once(") ").is_none_or(|(_, state)| state.starts_with(['T', 't']))
+    })
 }
 
 /// An argument such as `FAKETIME=+0` is put into its environment.
@@ -49,7 +61,7 @@ fn spawn(port: u16, dir: &PathBuf, args: &[String]) -> Child {
     let variables = args.iter().filter(is_variable).filter_map(|arg| arg.split_once('='));
     Command::new("redis-server")
         .envs(variables)
-        .args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", "", "--dir"])
+        .args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", "", "--logfile", "log", "--dir"])
         .arg(dir)
         .args(args.iter().filter(|arg| !is_variable(arg)))
         .stdin(Stdio::null())
@@ -126,16 +138,16 @@ impl RedisServer {
     }
 
     pub async fn connect(&self) -> redis::RedisResult<redis::aio::MultiplexedConnection> {
-        let config = redis::AsyncConnectionConfig::new().set_response_timeout(Some(super::SOON));
-        let client = redis::Client::open(self.url())?;
-        client.get_multiplexed_async_connection_with_config(&config).await
+        redis::Client::open(self.url())?.get_multiplexed_async_connection_with_config(&patient()).await
     }
 
     pub async fn try_command(&self, words: &[&str]) -> redis::RedisResult<redis::Value> {
         let mut connection = self.connect().await?;
         let mut command = redis::cmd(words[0]);
         command.arg(&words[1..]);
-        command.query_async(&mut connection).await
+        let answer = command.query_async(&mut connection).await;
+        came(|| format!("Redis, {}: {answer:?}", words.join(" ")));
+        answer
     }
 
     pub async fn text(&self, words: &[&str]) -> String {
@@ -191,6 +203,9 @@ impl Drop for RedisServer {
         let Some(child) = &mut self.child else { return };
         child.kill().ok();
         child.wait().ok();
+        if std::thread::panicking() {
+            eprintln!("--- the Redis at {} said last:\n{}", self.port, super::last_lines(&self.dir.join("log")));
+        }
         std::fs::remove_dir_all(&self.dir).ok();
     }
 }

@@ -2,6 +2,7 @@
 
 use super::http::{Request, Response};
 use super::json::Published;
+use super::ports::free_port;
 use super::{SOON, eventually, within};
 use serde_json::Value;
 use std::io::{BufRead, BufReader};
@@ -136,7 +137,10 @@ impl Node {
         let (command, args) = args.split_at(args.iter().take(1).filter(|arg| !arg.contains(['-', '='])).count());
         let mut all = command.to_vec();
         all.extend(["--log-format", "text"]);
-        for (flag, address) in [("--listen", "127.0.0.1:0"), ("--tcp-listen", "127.0.0.1:0")] {
+        // Not a port of the kernel's choice: one that comes back to its addresses would find them taken by some client's
+        // outgoing connection.
+        let addresses = [(); 2].map(|()| format!("127.0.0.1:{}", free_port()));
+        for (flag, address) in ["--listen", "--tcp-listen"].into_iter().zip(&addresses) {
             if !args.contains(&flag) {
                 all.extend([flag, address]);
             }
@@ -190,6 +194,15 @@ impl Node {
         let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("VmRSS");
         let kib: usize = line.split_whitespace().nth(1).expect("a number").parse().expect("a number");
         kib << 10
+    }
+
+    /// The processor time that it has used, to a hundredth of a second: what something costs, however busy the machine is.
+    pub fn cpu_time(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("its times");
+        // Behind the name, which may hold anything: proc(5)'s fields 14 and 15, in the unit that Linux gives to programs.
+        let (_, fields) = stat.rsplit_once(") ").expect("a name");
+        let ticks = fields.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u64>().expect("a number"));
+        Duration::from_millis(ticks.sum::<u64>() * 10)
     }
 
     /// What `/metrics` says of a name with these labels; 0 where it says nothing.
