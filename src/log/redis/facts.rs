@@ -9,8 +9,8 @@ pub struct Facts {
     pub(super) address: String,
     /// Its process: no other has the same.
     pub(super) run_id: String,
-    /// The history that it writes: another after each start, and after each promotion of a replica.
-    replication_id: String,
+    /// Where it was promoted last, as an offset in its replication; none for a server that never was a replica.
+    promoted_at: Option<u64>,
     /// Major and minor of the Redis that it is, or is compatible with.
     pub(super) version: (u32, u32),
     pub(super) is_primary: bool,
@@ -34,7 +34,8 @@ impl Facts {
         Some(Facts {
             address,
             run_id: fields("run_id")?.to_owned(),
-            replication_id: fields("master_replid").unwrap_or_default().to_owned(),
+            // Not its replication id, which also changes when the first replica comes.
+            promoted_at: fields("second_repl_offset").and_then(|offset| offset.parse().ok()),
             version: (version.next()?, version.next().unwrap_or(0)),
             is_primary: fields("role").is_none_or(|role| role == "master"),
             is_cluster: fields("cluster_enabled") == Some("1"),
@@ -48,8 +49,9 @@ impl Facts {
     /// The process in its present reign as a primary, in a word of `a-z0-9`. A log that is opened in another reign may
     /// lack what was written in the one before.
     pub(super) fn reign(&self) -> String {
-        let word = |text: &str| text.chars().filter(char::is_ascii_alphanumeric).take(12).collect::<String>();
-        format!("{}{}", word(&self.run_id), word(&self.replication_id)).to_ascii_lowercase()
+        let process = self.run_id.chars().filter(char::is_ascii_alphanumeric).take(20).collect::<String>();
+        let promoted = self.promoted_at.map_or_else(String::new, |offset| format!("p{offset}"));
+        format!("{process}{promoted}").to_ascii_lowercase()
     }
 
     /// What its settings break, with the mend.
@@ -97,6 +99,15 @@ mod tests {
         assert_eq!((found.version, found.run_id.as_str()), ((7, 0), "abc"));
         assert!(!found.is_primary && found.is_cluster);
         assert!(Facts::of(String::new(), &Value::BulkString(b"run_id:x".to_vec())).is_none());
+    }
+
+    #[test]
+    fn a_promotion_begins_a_reign_and_a_first_replica_does_not() {
+        let alone = facts("master_replid:aa second_repl_offset:-1").reign();
+        assert_eq!(facts("master_replid:bb second_repl_offset:-1").reign(), alone);
+        let promoted = facts("master_replid:cc second_repl_offset:815").reign();
+        assert_ne!(promoted, alone);
+        assert_ne!(facts("master_replid:dd second_repl_offset:1630").reign(), promoted);
     }
 
     #[test]

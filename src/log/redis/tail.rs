@@ -420,7 +420,11 @@ impl Tail {
         let ids: Vec<Id> = read.iter().map(|(id, _)| *id).collect();
         match judge(at, &ids, upto, &extent, counters) {
             Verdict::Whole(to) => self.go_on_behind(hole, at.id, read, to),
-            Verdict::Hole { after, upto } => self.go_on_behind(Some(after).max(hole), at.id, read, upto),
+            Verdict::Hole { after, upto } => {
+                // With the log's floor as it is now: it says whether all before the hole is gone, too.
+                self.events.push_back(TailEvent::Opened(extent));
+                self.go_on_behind(Some(after).max(hole), at.id, read, upto);
+            }
             Verdict::Shrunk => {
                 warn!("the log has fewer entries than this node has read: it was put back to an earlier state");
                 // Or a server that miscounts would be asked without a pause.

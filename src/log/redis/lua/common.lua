@@ -1,6 +1,6 @@
 -- What every script begins with. KEYS[1] is the log, one stream. ARGV[1] is `<epoch>:<server>`: an epoch for a log
--- that has none, and the server that the connection leads to, in one reign as a primary (its process and its
--- replication id). The server is empty where the caller does not know it.
+-- that has none, and the server that the connection leads to, in one reign as a primary (its process, and
+-- where it was promoted last). The server is empty where the caller does not know it.
 --
 -- The log's identity lives in its stream, as the names of consumer groups that nobody consumes from, so that it
 -- survives trimming, is replicated with the entries, and dies with the stream:
