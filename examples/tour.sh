@@ -19,8 +19,8 @@ fail() { printf '\n*** %s\n' "$*" >&2; exit 1; }
 # field NAME: the first string value of that name in the JSON on standard input
 field() { sed -n "s/.*\"$1\":\"\\([^\"]*\\)\".*/\\1/p" | head -n 1; }
 fetch() { curl -sS --max-time 20 "$@"; }
-# stream SECONDS ARGUMENTS: reads an endless answer for a while
-stream() { local seconds="$1"; shift; curl -sSN --max-time "$seconds" "$@" 2>/dev/null || true; }
+# stream SECONDS ARGUMENTS: reads an endless answer for a while; PATIENCE=2 for twice that, on a busy machine
+stream() { local seconds=$(($1 * ${PATIENCE:-1})); shift; curl -sSN --max-time "$seconds" "$@" 2>/dev/null || true; }
 publish() { fetch -X POST "$BASE/publish?channel=$CHANNEL&$1" -H 'Content-Type: application/json' -d "$2"; }
 expect() { # expect FILE TEXT WHAT
     grep -qF -- "$2" "$1" || { show <"$1"; fail "$3: expected $2"; }
@@ -86,8 +86,8 @@ if [ -n "$tcp" ] && command -v nc >/dev/null; then
         printf '{"type":"subscribe","channels":["%s"],"cursor":"%s","ref":1}\n' "$CHANNEL" "$start"
         printf '{"type":"publish","channel":"%s","event":"itemAdded","data":{"title":"bread"},"ref":2}\n' "$CHANNEL"
         printf '{"type":"ping","ref":3}\n'
-        sleep 1.5
-    } | timeout 3 nc "${tcp%:*}" "${tcp##*:}" >"$work/tcp" || true
+        sleep $((2 * ${PATIENCE:-1}))
+    } | timeout $((3 * ${PATIENCE:-1})) nc "${tcp%:*}" "${tcp##*:}" >"$work/tcp" || true
     show <"$work/tcp"
     for text in '"hello"' '"ack"' '"pong"' 'bread'; do expect "$work/tcp" "$text" "raw TCP"; done
 fi

@@ -186,12 +186,13 @@ pub struct Config {
     #[arg(value_parser = clap::value_parser!(u64).range(1..=10_000))]
     pub max_channels: u64,
 
-    /// Connections in all, HTTP and TCP
+    /// Connections in all, HTTP and TCP, as far as the limit of file descriptors allows (LimitNOFILE, ulimit
+    /// -n): what Redis, the application and operators need is kept back
     #[arg(
         long,
         env = "LONGTAIL_MAX_CONNECTIONS",
         value_name = "N",
-        default_value_t = 100_000,
+        default_value_t = Config::MAX_CONNECTIONS,
         help_heading = "Limits"
     )]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
@@ -259,7 +260,7 @@ pub struct Config {
     #[arg(action = ArgAction::Set, value_parser = BoolishValueParser::new())]
     pub plain_requests: bool,
 
-    /// Seconds that readers have to go at SIGTERM
+    /// Seconds that readers have to go at SIGTERM; what a client has only half sent by then has two
     #[arg(long, env = "LONGTAIL_DRAIN_SECONDS", value_name = "S", default_value_t = 20, help_heading = "Running")]
     pub drain_seconds: u64,
 
@@ -302,6 +303,9 @@ impl BadConfig {
 }
 
 impl Config {
+    /// Connections where nothing is said.
+    pub(crate) const MAX_CONNECTIONS: u64 = 100_000;
+
     /// Checks what clap cannot: what the flags mean together.
     ///
     /// # Errors

@@ -31,4 +31,4 @@ pub mod wire;
 mod server;
 
 pub use config::Config;
-pub use server::{Reloader, Server, StartError};
+pub use server::{Reloader, RunError, Server, StartError};

@@ -1,7 +1,7 @@
 //! The `longtail` binary: arguments, logging, run, exit codes.
 
 use longtail::config::{Cli, Command, Origins, Unparsed, unknown_variables};
-use longtail::{Config, Server, StartError, cli, logging, service};
+use longtail::{Config, RunError, Server, StartError, cli, logging, service};
 use std::future::Future;
 use std::process::ExitCode;
 use tracing::{debug, warn};
@@ -93,15 +93,22 @@ async fn serve(
     });
     tokio::pin!(serving);
     tokio::select! {
-        () = &mut serving => return ExitCode::SUCCESS,
+        ended = &mut serving => return code_of(ended),
         () = signals.end() => {}
     }
     let _ = shutdown.send(());
     tokio::select! {
-        () = serving => {}
-        () = signals.end() => warn!("a second signal: stopping at once"),
+        ended = serving => code_of(ended),
+        () = signals.end() => {
+            warn!("a second signal: stopping at once");
+            ExitCode::SUCCESS
+        }
     }
-    ExitCode::SUCCESS
+}
+
+/// The log has said why.
+fn code_of(ended: Result<(), RunError>) -> ExitCode {
+    ended.err().map_or(ExitCode::SUCCESS, |error| ExitCode::from(error.exit_code()))
 }
 
 fn failed(code: u8, why: std::fmt::Arguments<'_>) -> ExitCode {

@@ -1,17 +1,23 @@
 //! A whole server: built from a [`Config`], bound, run, drained.
 
+mod descriptors;
+mod error;
 mod guard;
+mod reload;
+
+pub use error::{RunError, StartError};
+pub use reload::Reloader;
 
 use crate::config::{AccessLogTo, AddressOrOff, BadConfig, Config, Demo as DemoFlags};
 use crate::hub::Hub;
 use crate::log::MessageLog;
-use crate::log::bridge::{self, BridgeConfig};
+use crate::log::bridge::{self, BridgeConfig, Pattern};
 use crate::log::census::Census;
 use crate::log::memory::MemoryLog;
 use crate::log::redis::{Endpoint, RedisCensus, RedisConfig, RedisLog};
 use crate::serve::{
-    self, Access, AccessLog, App, Authorizer, Budget, Connections, Demo, Destination, Drain, Figures, Http2Metrics,
-    KEEPERS, Listeners, Meters, Nearness, Polls, Process, Proxies, Rates, Reactor, Refused, Settings, Timers, Tls,
+    self, Access, AccessLog, App, Authorizer, Bounds, Budget, Connections, Demo, Destination, Drain, Figures,
+    Http2Metrics, Listeners, Meters, Nearness, Polls, Process, Proxies, Rates, Reactor, Refused, Settings, Timers, Tls,
 };
 use crate::service::{self, Sockets};
 use crate::transport::{self, params::Limits};
@@ -19,15 +25,15 @@ use crate::weather::{Port, Speaks, Weather};
 use prometheus_client::registry::Registry;
 use redis::{ClientTlsConfig, TlsCertificates};
 use std::future::Future;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::signal::unix::Signal;
 use tokio::sync::watch;
-use tracing::{info, warn};
+use tokio::task::JoinHandle;
+use tracing::{error, info, warn};
 
 /// How long what was heard of Redis and not appended may hold up the end.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -36,36 +42,13 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 pub struct Server {
     app: Arc<App>,
     listeners: Listeners,
+    /// The reactor's task, which ends before us only when it fails.
+    hearing: JoinHandle<io::Result<()>>,
     drain_time: Duration,
     /// Whether it counts as started before its log was read.
     waits_for_log: bool,
     weather: Vec<Port>,
     bridge: Option<(Arc<RedisLog>, BridgeConfig, watch::Sender<bool>)>,
-}
-
-/// Why a server did not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The configuration cannot be served.
-    #[error(transparent)]
-    BadConfig(#[from] BadConfig),
-    /// An address cannot be listened on.
-    #[error(transparent)]
-    Listen(#[from] std::io::Error),
-    /// The log cannot be reached, and nobody said to wait for it. The text says the mend, in one line.
-    #[error("{0}")]
-    LogUnreachable(String),
-}
-
-impl StartError {
-    /// The process's exit code, after sysexits.h.
-    pub fn exit_code(&self) -> u8 {
-        match self {
-            StartError::BadConfig(_) => 64,
-            StartError::LogUnreachable(_) => 69,
-            StartError::Listen(_) => 71,
-        }
-    }
 }
 
 impl Server {
@@ -206,7 +189,15 @@ impl Server {
         let census =
             bridge.as_ref().map(|(log, ..)| Arc::new(RedisCensus::new(log.clone(), longest)) as Arc<dyn Census>);
         let hub = Hub::new(log, retention, away);
-        let connections = Connections::new(config.max_connections as usize, config.max_connections_per_ip as usize);
+        let access_log = open_access_log(&config.access_log)?;
+        let (reactor, hearing) = Reactor::start()?;
+        let room = descriptors::room(config, demo.is_some())?;
+        let connections = Connections::new(Bounds {
+            most: config.max_connections as usize,
+            sockets: room.places,
+            per_ip: config.max_connections_per_ip as usize,
+            told: room.told,
+        });
         let (meters, drain) = (Arc::new(Meters::default()), Drain::default());
         hub.meter_by(meters.clone());
         metrics.register_collector(Box::new(Figures {
@@ -215,7 +206,6 @@ impl Server {
             hub: hub.clone(),
             drain: drain.clone(),
         }));
-        let access_log = open_access_log(&config.access_log)?;
         if let Some(log) = &access_log {
             let help = "Lines of the access log that were dropped since the disk was slow";
             metrics.register("access_log_dropped_lines", help, log.dropped.clone());
@@ -240,10 +230,11 @@ impl Server {
                 plain_requests: config.plain_requests,
             },
             connections,
-            keepers: Connections::new(KEEPERS, 0),
+            keepers: Connections::of_keepers(room.keepers),
+            room,
             drain,
             access_log,
-            reactor: Reactor::start()?,
+            reactor,
             timers: Timers::start(),
             tls,
             http2: Http2Metrics::new(metrics),
@@ -257,7 +248,7 @@ impl Server {
         let drain_time = Duration::from_secs(config.drain_seconds);
         let listeners = Listeners { http, behind_weather, tcp, admin };
         let waits_for_log = config.wait_for_log;
-        Ok(Server { app: Arc::new(app), listeners, drain_time, waits_for_log, weather: ports, bridge })
+        Ok(Server { app: Arc::new(app), listeners, hearing, drain_time, waits_for_log, weather: ports, bridge })
     }
 
     /// The addresses that HTTP is served on.
@@ -293,12 +284,16 @@ impl Server {
 
     /// Reads again what is read from files, when it is told to.
     pub fn reloader(&self) -> Reloader {
-        Reloader(self.app.tls.clone())
+        Reloader::new(self.app.tls.clone())
     }
 
     /// Serves until `shutdown` resolves, then drains. Returns when all connections are gone or the
     /// time to drain is up.
-    pub async fn run(self, shutdown: impl Future<Output = ()>) {
+    ///
+    /// # Errors
+    ///
+    /// Nothing can be heard of clients, or could not be from the beginning. What is not of clients was ended in good order.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
         let app = self.app.clone();
         let census = self.app.census.clone();
         let teller = census.clone().map(|census| tokio::spawn(self.app.hub.clone().tell(census)));
@@ -310,18 +305,34 @@ impl Server {
         let (drain, reactor) = (self.app.drain.clone(), self.app.reactor.clone());
         let weather = self.app.demo.as_ref().map(|demo| demo.weather.clone()).unwrap_or_default();
         let blowing: Vec<_> = self.weather.into_iter().map(|port| tokio::spawn(weather.clone().blow(port))).collect();
-        let serving = serve::serve(self.app, self.listeners, self.drain_time);
-        tokio::pin!(serving);
-        tokio::select! {
-            () = &mut serving => {}
-            () = shutdown => {
-                info!(seconds = self.drain_time.as_secs(), "draining: readers are sent away, and may come back");
-                // What clients have sent in time is answered, and they would be cut for having sent nothing.
-                reactor.catch_up().await;
-                drain.begin();
-                service::stopping();
-                serving.await;
+        let serving = async {
+            let serving = serve::serve(self.app, self.listeners, self.drain_time);
+            tokio::pin!(serving);
+            tokio::select! {
+                served = &mut serving => return served,
+                () = shutdown => {}
             }
+            info!(seconds = self.drain_time.as_secs(), "draining: readers are sent away, and may come back");
+            // What clients have sent in time is answered, and they would be cut for having sent nothing.
+            reactor.catch_up().await;
+            drain.begin();
+            service::stopping();
+            serving.await
+        };
+        let ended = tokio::select! {
+            served = serving => served.map_err(RunError::from),
+            heard = self.hearing => Err(RunError::Reactor(match heard {
+                Ok(Ok(())) => "its task has ended".into(),
+                Ok(Err(error)) => error.to_string(),
+                Err(error) => error.to_string(),
+            })),
+        };
+        if let Err(error) = &ended {
+            // Clients cannot be told, so there is nothing to drain.
+            error!("{error}");
+            // It listens no longer: who is refused tries another node.
+            app.drain.begin();
+            service::stopping();
         }
         for port in blowing {
             port.abort();
@@ -342,6 +353,7 @@ impl Server {
             log.flush();
         }
         info!("stopped");
+        ended
     }
 }
 
@@ -387,31 +399,6 @@ fn weather_ports(first: SocketAddr, http: SocketAddr, tcp: Option<SocketAddr>) -
     (0u16..).zip(lanes.chain(raw)).map(bind).collect()
 }
 
-/// Reads files again while the server runs.
-pub struct Reloader(Option<Arc<Tls>>);
-
-impl Reloader {
-    /// Reads them at each signal, for as long as the process lives.
-    pub async fn reload_at(self, mut signal: Signal) {
-        let this = Arc::new(self);
-        while signal.recv().await.is_some() {
-            let this = this.clone();
-            let _ = tokio::task::spawn_blocking(move || this.reload()).await;
-        }
-    }
-
-    /// Reads them. What cannot be used is said in the log, and what there was stays in use. Blocks.
-    pub fn reload(&self) {
-        match self.0.as_ref().map(|tls| tls.reload()) {
-            Some(Ok(())) => info!("the certificate was read again; new connections get it"),
-            Some(Err(error)) => {
-                warn!("the certificate stays as it was: {error}; see to it, and send SIGHUP again");
-            }
-            None => info!("there is nothing to read again: --tls-cert is not set"),
-        }
-    }
-}
-
 fn open_access_log(to: &AccessLogTo) -> Result<Option<AccessLog>, BadConfig> {
     let destination = match to {
         AccessLogTo::Off => return Ok(None),
@@ -453,6 +440,7 @@ async fn open_redis(config: &Config, url: &str) -> Result<Arc<RedisLog>, StartEr
         timeout: Duration::from_secs(config.publish_timeout),
         wait_replicas: config.redis_wait_replicas,
         max_payload: config.max_message_bytes,
+        subscribe: config.patterns().unwrap_or_default().iter().map(Pattern::glob).collect(),
     };
     let log = RedisLog::new(endpoint, redis);
     match log.probe().await {

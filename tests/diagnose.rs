@@ -8,17 +8,15 @@ use support::{Node, Request};
 #[tokio::test]
 async fn a_drip_comes_in_pieces() {
     let node = Node::start(&[]).await;
-    let began = Instant::now();
-    let mut response = Request::get("/diagnose/drip?bytes=64&count=5&every=200").open(node.http).await;
+    let mut response = Request::get("/diagnose/drip?bytes=64&count=5&every=500").open(node.http).await;
     assert_eq!(response.status, 200);
-    let mut pieces = 0;
+    let mut times = Vec::new();
     while response.read_some().await.is_some() {
-        pieces += 1;
-        if pieces == 1 {
-            assert!(began.elapsed() < Duration::from_millis(900), "the first piece waits for no other");
-        }
+        times.push(Instant::now());
     }
-    assert!(pieces >= 5 && began.elapsed() >= Duration::from_secs(1), "{pieces} pieces in {:?}", began.elapsed());
+    // Two seconds between the first and the last, if nobody holds the first back: some of it is the machine's.
+    let apart = times[times.len() - 1] - times[0];
+    assert!(times.len() >= 5 && apart >= Duration::from_secs(1), "{} pieces within {apart:?}", times.len());
     let text = response.text();
     assert_eq!(text.lines().map(str::len).collect::<Vec<_>>(), [63; 5]);
     assert!(text.ends_with("end\n"), "{text}");

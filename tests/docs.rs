@@ -102,6 +102,6 @@ fn the_manual_page_is_that_of_this_version() {
     }
     assert!(
         read("packaging/longtail.1") == page,
-        "LONGTAIL_WRITE=1 cargo test --test docs writes packaging/longtail.1 anew"
+        "packaging/longtail.1 is not what --help says now; LONGTAIL_WRITE=1 cargo test --test docs writes it anew"
     );
 }

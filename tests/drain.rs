@@ -56,7 +56,7 @@ async fn what_is_under_way_is_answered() {
     reader.next_of(Kind::Bye).await;
     eventually("the listener to be gone", async || TcpStream::connect(node.http).await.is_err().then_some(())).await;
     let (mut idle, rest) = idle.into_stream();
-    assert!(rest.is_empty());
+    assert!(rest.is_empty(), "nothing behind the answer: {rest:?}");
     assert_eq!(within(SOON, "the end", idle.read(&mut [0; 1])).await.expect("closed in good order"), 0);
     busy.write_all(b"i!\"").await.expect("write");
     let mut answer = Response::new(busy, false);
@@ -65,7 +65,8 @@ async fn what_is_under_way_is_answered() {
     assert_eq!((answer.status, answer.header("connection")), (200, Some("close")), "{}", answer.text());
     within(SOON, "the end of one that asks nothing", fresh.read(&mut [0; 1])).await.ok();
     assert_eq!(node.exit_code().await, 0);
-    assert!(began.elapsed() < Duration::from_secs(10), "held up for {:?}", began.elapsed());
+    let log = node.log();
+    assert!(!log.contains("the time to drain is up"), "held up for {:?}: {log}", began.elapsed());
 }
 
 /// The hub answers a poll without its task, which may hear of the next request and of the end together.
@@ -91,7 +92,7 @@ async fn who_has_asked_again_before_it_is_answered() {
         answer.finish().await;
         assert_eq!((answer.status, answer.header("connection")), (200, None));
         let (poll, more) = answer.into_stream();
-        assert!(more.is_empty());
+        assert!(more.is_empty(), "nothing behind the answer: {more:?}");
         next.push(poll);
     }
     // Requests and signal are there when it goes on.
@@ -212,6 +213,6 @@ async fn who_does_not_go_is_cut() {
     node.signal("TERM");
     assert_eq!(node.exit_code().await, 0);
     let took = began.elapsed();
-    assert!(took >= Duration::from_millis(900) && took < Duration::from_secs(6), "{took:?}");
+    assert!(took >= Duration::from_millis(900) && took < Duration::from_secs(15), "it took {took:?} in place of 1 s");
     assert!(node.log().contains("the time to drain is up"), "{}", node.log());
 }

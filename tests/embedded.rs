@@ -46,12 +46,13 @@ async fn one_that_has_ended_leaves_nothing() {
         }));
         let mut client = TcpStream::connect(address).await.expect("connect");
         client.write_all(b"GET /sse?channel=a HTTP/1.1\r\nHost: localhost\r\n\r\n").await.expect("write");
-        assert!(client.read(&mut [0; 4096]).await.expect("an answer") > 0);
+        let read = client.read(&mut [0; 4096]).await.expect("an answer");
+        assert!(read > 0, "the end in place of an answer");
         end.send(()).expect("it runs");
         let mut rest = Vec::new();
         client.read_to_end(&mut rest).await.expect("the end");
         drop(client);
-        running.await.expect("it has ended");
+        running.await.expect("it has ended").expect("it was told to");
         // What it has left to others ends by itself. The first leaves what this process makes once.
         match before {
             None => before = Some(settled().await),

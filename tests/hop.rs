@@ -2,7 +2,6 @@
 
 mod support;
 
-use std::time::Duration;
 use support::world::start_on;
 use support::{Kind, Node, Reader, RedisServer, Subscription, within};
 
@@ -93,7 +92,7 @@ async fn a_hopping_reader_sees_exactly_the_log() {
         hop(&nodes, &some, &start, Random::new()),
     );
     let ((), readers) =
-        within(Duration::from_secs(180), "the flow and its readers", futures_util::future::join(flow, readers)).await;
+        within(support::LONG, "the flow and its readers", futures_util::future::join(flow, readers)).await;
 
     // The log itself, as Redis has it.
     let entries = redis.command(&["XRANGE", "longtail:log", "-", "+"]).await;

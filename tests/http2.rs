@@ -101,7 +101,8 @@ async fn headers_without_end() {
     let answer = raw.wait("a refusal", |frame| frame.stream == 1 && frame.kind == HEADERS).await;
     assert!(answer.has_status(431), "{answer:?}");
     raw.send(&get(3, "/healthz")).await;
-    assert!(raw.wait("an answer", |frame| frame.stream == 3 && frame.kind == HEADERS).await.has_status(200));
+    let answer = raw.wait("an answer", |frame| frame.stream == 3 && frame.kind == HEADERS).await;
+    assert!(answer.has_status(200), "{answer:?}");
     check(&node, witness).await;
 }
 
@@ -143,7 +144,7 @@ async fn long_heads_are_of_use() {
         ("cookie", &cookie),
     ];
     for n in 0..200 {
-        assert!(raw.send(&ask(1 + 2 * n, &fields)).await);
+        assert!(raw.send(&ask(1 + 2 * n, &fields)).await, "the server has hung up before request {n}");
         raw.wait("an answer", |frame| frame.stream == 1 + 2 * n && frame.flags & END_STREAM != 0).await;
     }
     assert_eq!(let_go(&node, "flood").await, 0);
@@ -172,7 +173,7 @@ async fn a_window_that_stays_shut() {
         assert!(raw.wait("a head", |frame| frame.kind == HEADERS).await.has_status(200), "{target}");
         let begun = Instant::now();
         assert_eq!(raw.end().await, Some(ENHANCE_YOUR_CALM), "{target}");
-        assert!(begun.elapsed() < Duration::from_secs(10), "{target}: {:?}", begun.elapsed());
+        assert!(begun.elapsed() < Duration::from_secs(20), "{target}: after {:?} in place of 1 s", begun.elapsed());
         assert_eq!(let_go(&node, "stalled").await, before + 1, "{target}");
     }
 }
@@ -190,7 +191,7 @@ async fn one_slow_stream_disturbs_no_other() {
     let begun = Instant::now();
     let mut is_reset = false;
     while !is_reset {
-        assert!(begun.elapsed() < SOON, "the slow stream is not reset");
+        assert!(begun.elapsed() < SOON, "the slow stream is not reset after {:?}", begun.elapsed());
         let id = node.publish("todo", "1").await;
         let arrived = raw.wait("the message, or the reset", |frame| {
             frame.kind == RST_STREAM
@@ -223,7 +224,7 @@ async fn streams_are_bounded_and_counted() {
     let most = find(3);
     assert!((100..=1000).contains(&most), "MAX_CONCURRENT_STREAMS {most}");
     assert_eq!(find(8), 1, "ENABLE_CONNECT_PROTOCOL (RFC 8441)");
-    assert!(find(6) <= 64 << 10, "MAX_HEADER_LIST_SIZE");
+    assert!(find(6) <= 64 << 10, "MAX_HEADER_LIST_SIZE {}", find(6));
     raw.send(&frame(SETTINGS, ACK, 0, b"")).await;
     for n in 0..=most {
         raw.send(&get(1 + 2 * n, "/long-poll?channel=a")).await;
@@ -303,7 +304,10 @@ async fn who_does_not_answer_a_ping_is_gone() {
         raw.wait("a hello", |frame| frame.kind == DATA).await;
     }
     let ping = here.wait("a ping", |frame| frame.kind == PING && frame.flags == 0).await;
-    assert!(here.send(&frame(PING, ACK, 0, &ping.payload)).await);
+    assert!(
+        here.send(&frame(PING, ACK, 0, &ping.payload)).await,
+        "the server has hung up before the answer to its ping"
+    );
     gone.end().await;
     let id = node.publish("todo", "1").await;
     here.wait("a message", |frame| String::from_utf8_lossy(&frame.payload).contains(&id)).await;

@@ -90,7 +90,8 @@ async fn publishers_have_a_rate() {
     assert_eq!(publish(&ann, 3).await.status, 200);
     let answer = publish(&ann, 3).await;
     assert_eq!((answer.status, answer.error_code().as_str()), (429, "rate_limited"));
-    assert!(answer.header("Retry-After").is_some_and(|s| s.parse::<u32>().is_ok_and(|s| s >= 1)));
+    let wait = answer.header("Retry-After");
+    assert!(wait.is_some_and(|s| s.parse::<u32>().is_ok_and(|s| s >= 1)), "Retry-After: {wait:?}");
     // All or none: two are still free.
     assert_eq!(publish(&ann, 2).await.status, 200);
     // Another token of the same person is the same person; another person is another.
@@ -253,12 +254,13 @@ async fn those_that_never_read_are_cut() {
         more.push(reluctant(&node, paths[0]).await);
         let published = node.publish_numbers("b", 1).await;
         witness.expect(&published).await;
-        assert!(held(&node).await <= f64::from(2 << 20));
+        let held = held(&node).await;
+        assert!(held <= f64::from(2 << 20), "{held} bytes held");
     }
     for mut stream in never {
         let mut rest = Vec::new();
         within(SOON, "the end of one that never reads", stream.read_to_end(&mut rest)).await.ok();
-        assert!(rest.len() < 10 * 70 * 60_000, "it had everything");
+        assert!(rest.len() < 10 * 70 * 60_000, "it had everything: {} bytes", rest.len());
     }
     drop(more);
     eventually("nothing to be held", async || (held(&node).await == 0.0).then_some(())).await;
@@ -288,7 +290,7 @@ async fn slow_senders_have_half_of_the_memory() {
     .await;
     let answer = answer.expect("an answer");
     assert_eq!((answer.status, answer.error_code().as_str()), (503, "not_ready"));
-    assert!(answer.header("Retry-After").is_some());
+    assert!(answer.header("Retry-After").is_some(), "no Retry-After in {:?}", answer.headers);
     // A command of a socket that is cut short.
     let mut tcp = TcpStream::connect(node.tcp).await.expect("connect");
     tcp.write_all(&half.as_bytes()[..125_000]).await.expect("write");

@@ -4,7 +4,6 @@ mod support;
 
 use serde_json::Value;
 use std::collections::BTreeSet;
-use std::time::Duration;
 use support::{Kind, Log, Metrics, Node, Reader, Request, Subscription, World, each_transport, eventually};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -113,9 +112,12 @@ async fn publications_gaps_rollovers_and_byes() {
     ] {
         assert_eq!(metrics.value(sample), wanted, "{sample}");
     }
-    assert!(metrics.value("longtail_retained_bytes") > 500.0);
-    assert!(metrics.value("process_resident_memory_bytes") > 1e6);
-    assert!(metrics.value("process_open_fds") > 5.0);
+    for (sample, least) in
+        [("longtail_retained_bytes", 500.0), ("process_resident_memory_bytes", 1e6), ("process_open_fds", 5.0)]
+    {
+        let value = metrics.value(sample);
+        assert!(value > least, "{sample} is {value}, not above {least}");
+    }
 }
 
 /// One that takes nothing is cut, and counted as what it is.
@@ -146,7 +148,8 @@ async fn slow_readers_are_counted() {
 async fn every_family_has_a_help_text() {
     let World { node, redis: _redis } = World::start(Log::Redis, &[]).await;
     let answer = node.get("/metrics").await;
-    assert!(answer.header("Content-Type").is_some_and(|kind| kind.starts_with("application/openmetrics-text")));
+    let kind = answer.header("Content-Type").unwrap_or_default();
+    assert!(kind.starts_with("application/openmetrics-text"), "{kind:?}");
     let metrics = Metrics::of(&node).await;
     let (mut helped, mut units) = (BTreeSet::new(), 0);
     for line in metrics.text.lines() {
@@ -173,7 +176,7 @@ async fn every_family_has_a_help_text() {
         let all = format!("{name}_bucket{{le=\"+Inf\"{comma}{inside}}} {count}");
         assert!(metrics.text.contains(&all), "{all}");
     }
-    assert!(metrics.text.ends_with("# EOF\n"));
+    assert!(metrics.text.ends_with("# EOF\n"), "{}", metrics.text);
 }
 
 /// All `expr` of a dashboard.
@@ -226,9 +229,6 @@ async fn nothing_of_a_request_is_in_the_metrics() {
     let secret = "s3cr3tchannel";
     node.publish(secret, "\"s3cr3tdata\"").await;
     Request::get(&format!("/poll?channel={secret}&token=s3cr3ttoken")).send(node.http).await;
-    tokio::time::timeout(Duration::from_secs(5), async {
-        assert!(!Metrics::of(&node).await.text.contains("s3cr3t"));
-    })
-    .await
-    .expect("an answer");
+    let metrics = Metrics::of(&node).await.text;
+    assert!(!metrics.contains("s3cr3t"), "{metrics}");
 }

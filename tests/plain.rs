@@ -173,7 +173,7 @@ async fn exchange(address: SocketAddr, bytes: &[u8], piece: usize) -> String {
         // A reset behind an answer is its end.
         let _ = reading.read_to_end(&mut answer).await;
     };
-    within(Duration::from_secs(20), "the end of an exchange", async { tokio::join!(send, read) }).await;
+    within(support::SOON, "the end of an exchange", async { tokio::join!(send, read) }).await;
     String::from_utf8_lossy(&answer).into_owned()
 }
 
@@ -341,17 +341,20 @@ async fn a_known_manner_ends_with_the_node() {
     connection.write_all(request.repeat(3).as_bytes()).await.expect("write");
     let mut answers = Vec::new();
     while String::from_utf8_lossy(&answers).matches("HTTP/1.1 200 OK").count() < 3 {
-        assert!(connection.read_buf(&mut answers).await.expect("read") > 0, "the connection has ended");
+        let read = connection.read_buf(&mut answers).await.expect("read");
+        assert!(read > 0, "the connection has ended after {:?}", String::from_utf8_lossy(&answers));
     }
-    assert!(!String::from_utf8_lossy(&answers).contains("connection: close"));
+    let text = String::from_utf8_lossy(&answers);
+    assert!(!text.contains("connection: close"), "it goes on: {text}");
     // One is half there when the node is told to go.
     connection.write_all(&request.as_bytes()[..request.len() - 1]).await.expect("write");
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
     node.signal("TERM");
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    // It has heard of it when it takes nobody new.
+    eventually("the listener to be gone", async || TcpStream::connect(node.http).await.is_err().then_some(())).await;
     connection.write_all(b"1").await.expect("write");
     let mut rest = Vec::new();
-    within(Duration::from_secs(20), "the end", connection.read_to_end(&mut rest)).await.expect("in good order");
+    within(support::SOON, "the end", connection.read_to_end(&mut rest)).await.expect("in good order");
     let rest = String::from_utf8_lossy(&rest);
     let last = rest.rsplit("HTTP/1.1 ").next().expect("an answer");
     assert!(last.starts_with("200 OK") && last.contains("\r\nconnection: close\r\n"), "{rest}");
@@ -391,10 +394,15 @@ async fn a_pipeline_waits_once_for_a_tail_that_is_down() {
     let node = Node::start(&["--redis", &redis.url()]).await;
     redis.command(&["ACL", "SETUSER", "default", "-xread"]).await;
     let is_waited_for = Duration::from_millis(400);
-    eventually("the tail to be down", async || {
-        let began = Instant::now();
+    // By what Redis has refused, and not by how long a publish takes: that may be the machine's doing.
+    eventually("the tail to be refused", async || {
         node.publish("o", "0").await;
-        (began.elapsed() > is_waited_for).then_some(())
+        redis
+            .text(&["INFO", "commandstats"])
+            .await
+            .lines()
+            .any(|line| line.starts_with("cmdstat_xread:") && !line.contains("rejected_calls=0"))
+            .then_some(())
     })
     .await;
     let request = format!("POST /publish?channel=o HTTP/1.1\r\n{HOST}Content-Length: 1\r\n\r\n1");
@@ -403,7 +411,8 @@ async fn a_pipeline_waits_once_for_a_tail_that_is_down() {
     let answers = exchange(node.http, (request.repeat(20) + &last).as_bytes(), usize::MAX).await;
     assert_eq!(answers.matches("HTTP/1.1 200 OK").count(), 21, "{answers}");
     let took = began.elapsed();
-    assert!((is_waited_for..Duration::from_secs(3)).contains(&took), "{took:?}");
+    // One behind the other they would wait for ten seconds.
+    assert!((is_waited_for..Duration::from_secs(8)).contains(&took), "20 publishes waited for {took:?}");
 }
 
 /// Asks on a connection that is kept.
@@ -411,9 +420,10 @@ async fn ask(connection: &mut TcpStream, target: &str) -> Value {
     let request = format!("GET {target} HTTP/1.1\r\n{HOST}\r\n");
     connection.write_all(request.as_bytes()).await.expect("write");
     let mut answer = Vec::new();
-    within(Duration::from_secs(20), "an answer", async {
+    within(support::SOON, "an answer", async {
         loop {
-            assert!(connection.read_buf(&mut answer).await.expect("read") > 0, "the connection has ended");
+            let read = connection.read_buf(&mut answer).await.expect("read");
+            assert!(read > 0, "the connection has ended after {:?}", String::from_utf8_lossy(&answer));
             let text = String::from_utf8_lossy(&answer);
             let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
             assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
@@ -495,7 +505,7 @@ async fn what_was_sent_behind_a_poll_that_waits() {
             node.get("/info").await;
             node.publish("a", &nth.to_string()).await;
             let mut answer = String::new();
-            let read = within(Duration::from_secs(5), "the end", connection.read_to_string(&mut answer)).await;
+            let read = within(support::SOON, "the end", connection.read_to_string(&mut answer)).await;
             read.expect("read");
             assert_eq!(answer.matches("HTTP/1.1 200 OK").count(), *answers, "{args:?}: {answer}");
         }

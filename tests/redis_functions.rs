@@ -70,7 +70,7 @@ async fn a_call_is_kept_while_no_node_is_up() {
     assert_eq!(read(&node, "todo").await.len(), 1);
     // Also into a log that is not there.
     redis.command(&["FLUSHALL"]).await;
-    let cursor = call(&redis, &["todo", "2"]).await.expect("published");
+    let cursor = eventually("the node to tell what it takes", async || call(&redis, &["todo", "2"]).await.ok()).await;
     eventually("the message and no other", async || {
         let ids: Vec<_> = read(&node, "todo").await.iter().map(Item::id).collect();
         (ids == [Some(cursor.clone())]).then_some(())
@@ -146,24 +146,94 @@ async fn a_log_that_no_node_has_had_is_refused() {
     redis.command(&wrong).await;
 }
 
-/// A publisher with the privileges that docs/redis.md names may not ask who listens, and is believed.
+/// A publisher with the privileges that docs/redis.md names.
 #[tokio::test]
 async fn a_publisher_of_few_privileges() {
     let redis = RedisServer::start().await;
     let _node = start_on(&redis, &[]).await;
     loaded(&redis).await;
-    let line = "ACL SETUSER pub on >sesame resetkeys -@all +fcall +exists +get +set +hget +time +xadd +xinfo|stream \
-                +xinfo|groups +xgroup|create ~longtail:log ~{longtail:log}:*";
+    let line = "ACL SETUSER pub on >sesame resetkeys -@all +fcall +exists +get +set +hget +time +xadd +xrange \
+                +xinfo|stream +xinfo|groups +xgroup|create ~longtail:log ~{longtail:log}:*";
     redis.command(&line.split_whitespace().collect::<Vec<_>>()).await;
     let client = redis::Client::open(redis.url().replace("redis://", "redis://pub:sesame@")).expect("a URL");
     let mut connection = client.get_multiplexed_async_connection().await.expect("a connection");
     let mut publish = redis::cmd("FCALL");
     publish.arg("longtail_publish").arg(1).arg("longtail:log").arg("todo").arg("1");
     publish.query_async::<String>(&mut connection).await.expect("published");
-    redis.command(&["FLUSHALL"]).await;
-    publish.query_async::<String>(&mut connection).await.expect("published");
     publish.arg("key").arg("k");
-    publish.query_async::<String>(&mut connection).await.expect("published");
+    let first = publish.query_async::<String>(&mut connection).await.expect("published");
+    assert_eq!(publish.query_async::<String>(&mut connection).await.expect("answered"), first);
+}
+
+/// What all keys of Redis took along is told again: until then nothing is acknowledged that nodes would skip.
+#[tokio::test]
+async fn after_flushall_no_call_is_taken_that_nodes_would_skip() {
+    for (limit, bytes, is_taken) in [("1000", 2000, false), ("200000", 100_000, true)] {
+        let redis = RedisServer::start().await;
+        let node = start_on(&redis, &["--max-message-bytes", limit]).await;
+        loaded(&redis).await;
+        let payload = "x".repeat(bytes);
+        assert_eq!(call(&redis, &["todo", &payload]).await.is_ok(), is_taken, "{bytes} of {limit} bytes at first");
+        for _ in 0..3 {
+            redis.command(&["FLUSHALL"]).await;
+            let flushed = tokio::time::Instant::now();
+            let answer = eventually("a word that is not about missing settings", async || {
+                let answer = call(&redis, &["todo", &payload]).await;
+                let is_early = answer.as_ref().is_err_and(|error| error.to_string().contains("try again"));
+                (!is_early).then_some(answer)
+            })
+            .await;
+            let took = flushed.elapsed();
+            assert!(took < std::time::Duration::from_secs(5), "it took {took:?}");
+            assert_eq!(answer.is_ok(), is_taken, "{bytes} of {limit} bytes after FLUSHALL: {answer:?}");
+        }
+        let wanted = usize::from(is_taken);
+        eventually("what was acknowledged to be read", async || {
+            (read(&node, "todo").await.len() == wanted).then_some(())
+        })
+        .await;
+    }
+}
+
+/// Where nodes differ, a call may be as long as all of them take.
+#[tokio::test]
+async fn a_call_is_as_long_as_every_node_takes() {
+    let redis = RedisServer::start().await;
+    let _large = start_on(&redis, &["--max-message-bytes", "5000"]).await;
+    loaded(&redis).await;
+    let payload = "x".repeat(2000);
+    call(&redis, &["todo", &payload]).await.expect("published");
+    let mut small = start_on(&redis, &["--max-message-bytes", "1000"]).await;
+    for _ in 0..20 {
+        let error = call(&redis, &["todo", &payload]).await.expect_err("refused").to_string();
+        assert!(error.contains("--max-message-bytes (1000)"), "{error}");
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    small.signal("TERM");
+    small.exit_code().await;
+    eventually("the call to be taken", async || call(&redis, &["todo", &payload]).await.ok()).await;
+}
+
+/// Another application's deployment deletes all functions: ours come back by themselves, on an idle node, too.
+#[tokio::test]
+async fn the_library_comes_back() {
+    let redis = RedisServer::start().await;
+    let node = start_on(&redis, &[]).await;
+    loaded(&redis).await;
+    for round in 1..=3 {
+        redis.command(&["FUNCTION", "FLUSH"]).await;
+        let flushed = tokio::time::Instant::now();
+        eventually("the library", async || call(&redis, &["todo", "1"]).await.ok()).await;
+        let took = flushed.elapsed();
+        assert!(took < std::time::Duration::from_secs(5), "round {round}: it took {took:?}");
+    }
+    // Looking after it is no more than a short question: the library is not sent again and again.
+    redis.command(&["CONFIG", "RESETSTAT"]).await;
+    tokio::time::sleep(std::time::Duration::from_secs(4)).await;
+    let stats = redis.text(&["INFO", "commandstats"]).await;
+    assert!(stats.contains("cmdstat_function|list"), "it is looked after: {stats}");
+    assert!(!stats.contains("cmdstat_function|load"), "it is loaded no more: {stats}");
+    assert!(!node.log().contains("longtail_publish is not to be had"), "{}", node.log());
 }
 
 /// A newer library stays, and somebody else's of the same name.

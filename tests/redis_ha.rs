@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use support::world::start_on;
-use support::{Kind, Node, Reader, RedisServer, Sentinels, Subscription, eventually, within};
+use support::{Kind, LONG, Node, Reader, RedisServer, SOON, Sentinels, Subscription, eventually, within};
 use tokio::net::{TcpListener, TcpStream};
 
 const WRITERS: usize = 8;
@@ -76,7 +76,7 @@ async fn nothing_acknowledged_is_lost(wait_replicas: &str, fault: impl AsyncFnOn
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         let began = Instant::now();
-        let old = sentinels.servers[0].port();
+        let old = sentinels.primary().await.port();
         fault(&mut sentinels).await;
         while sentinels.primary().await.port() == old {
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -100,10 +100,10 @@ async fn nothing_acknowledged_is_lost(wait_replicas: &str, fault: impl AsyncFnOn
     };
     let reading = futures_util::future::join_all(readers.into_iter().map(|reader| Box::pin(read_to_end(reader))));
     let ((written, (elected, publishing)), seen) =
-        within(Duration::from_secs(120), "the flow and its readers", async { tokio::join!(flow, reading) }).await;
+        within(LONG, "the flow and its readers", async { tokio::join!(flow, reading) }).await;
     let acknowledged: HashMap<String, String> = written.into_iter().flatten().collect();
     let batch = nodes[1].get("/poll?channel=todo&cursor=earliest&limit=1000").await.json();
-    assert!(batch["messages"].as_array().is_some_and(|messages| !messages.is_empty()));
+    assert!(batch["messages"].as_array().is_some_and(|messages| !messages.is_empty()), "{batch}");
     let (mut gaps, mut repeated) = (0, 0);
     for (name, seen, told) in &seen {
         gaps += told;
@@ -137,7 +137,7 @@ fn position(id: &str) -> (u64, u64) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_primary_is_killed() {
     nothing_acknowledged_is_lost("1", async |sentinels| {
-        sentinels.servers[0].kill();
+        sentinels.kill_primary().await;
     })
     .await;
 }
@@ -161,7 +161,7 @@ async fn too_few_replicas_leave_the_outcome_unknown() {
     let node = Node::start(&args).await;
     let answer = node.try_publish("channel=todo&key=k", "1").await;
     assert_eq!((answer.status, answer.error_code().as_str()), (503, "outcome_unknown"), "{}", answer.text());
-    assert!(answer.header("Retry-After").is_some());
+    assert!(answer.header("Retry-After").is_some(), "no Retry-After in {:?}", answer.headers);
 
     // With a replica the same key is acknowledged, and was appended once.
     let replica = RedisServer::start_with(&["--repl-diskless-sync-delay", "0"]).await;
@@ -238,7 +238,7 @@ async fn behind_an_address() -> (RedisServer, RedisServer, Address, Node, Reader
     // All of the node's connections are there.
     for (query, data) in [("channel=a", "1"), ("channel=a&volatile=1", "2")] {
         assert_eq!(node.try_publish(query, data).await.status, 200);
-        let message = within(Duration::from_secs(10), "what was published", reader.next_message()).await;
+        let message = within(SOON, "what was published", reader.next_message()).await;
         assert_eq!(message.data(), data);
     }
     second.command(&["REPLICAOF", "127.0.0.1", &first.port().to_string()]).await;
@@ -258,11 +258,11 @@ async fn all_connections_follow_to_the_new_primary() {
         (node.try_publish("channel=a", "3").await.status == 200).then_some(())
     })
     .await;
-    let message = within(Duration::from_secs(10), "what was published", reader.next_message()).await;
+    let message = within(SOON, "what was published", reader.next_message()).await;
     assert_eq!(message.data(), "3");
     second.listened(1).await;
     assert_eq!(node.try_publish("channel=a&volatile=1", "4").await.status, 200);
-    let message = within(Duration::from_secs(10), "what is volatile", reader.next_message()).await;
+    let message = within(SOON, "what is volatile", reader.next_message()).await;
     assert_eq!(message.data(), "4");
 }
 
@@ -283,7 +283,7 @@ async fn no_connection_stays_with_a_primary_that_was_left() {
     second.listened(1).await;
     for (query, data) in [("channel=a", "3"), ("channel=a&volatile=1", "4"), ("channel=a", "5")] {
         assert_eq!(node.try_publish(query, data).await.status, 200);
-        let message = within(Duration::from_secs(10), "what was published", reader.next_message()).await;
+        let message = within(SOON, "what was published", reader.next_message()).await;
         assert_eq!(message.data(), data);
     }
     assert_eq!(second.number(&["XLEN", "longtail:log"]).await, 3);

@@ -247,7 +247,7 @@ async fn xadd() {
         assert!(got.starts_with(&format!("{id}.")), "{id} became {got}");
     }
     let items = read(&node, "todo").await;
-    assert!(items[0].id().is_some_and(|id| id.starts_with(&early)));
+    assert!(items[0].id().is_some_and(|id| id.starts_with(&early)), "{early} is the first: {items:?}");
     let seen = node.get(&format!("/poll?channel=todo&cursor=earliest&client={client}")).await.text();
     assert_eq!(seen.matches("\"id\"").count(), 5, "{seen}");
 }

@@ -120,6 +120,91 @@ async fn settings_that_break_promises() {
     assert!(!node.log().contains("WARN"), "{}", node.log());
 }
 
+/// While Redis reads its append-only file it says that it has none.
+#[tokio::test]
+async fn a_redis_that_is_loading_is_not_said_to_have_no_append_only_file() {
+    // Redis answers once in 1,024 commands while it loads; each command takes half a millisecond.
+    let slow = ["--appendonly", "yes", "--appendfsync", "always", "--key-load-delay", "500"];
+    let mut redis = RedisServer::start_with(&slow).await;
+    let node = start_on(&redis, &[]).await;
+    redis.command(&["EVAL", "for i = 1, 6000 do redis.call('SET', 'filler:' .. i, i) end", "0"]).await;
+    redis.kill();
+    // Comes back when the file is read.
+    redis.restart().await;
+    publishes_again(&node).await;
+    let log = node.log();
+    assert!(log.contains("loading"), "expected the node to have met a Redis that is loading:\n{log}");
+    assert!(!log.contains("append-only file"), "expected no word about the append-only file, which there is:\n{log}");
+    // It is looked at when it is loaded: a setting that does break a promise is said.
+    drop(node);
+    let mut redis =
+        RedisServer::start_with(&[&slow[..], &["--maxmemory", "1gb", "--maxmemory-policy", "allkeys-lru"]].concat())
+            .await;
+    let node = start_on(&redis, &[]).await;
+    redis.command(&["EVAL", "for i = 1, 6000 do redis.call('SET', 'filler:' .. i, i) end", "0"]).await;
+    redis.kill();
+    redis.restart().await;
+    eventually("the advice a second time, of the process that has loaded", async || {
+        (node.log().matches("CONFIG SET maxmemory-policy noeviction").count() == 2).then_some(())
+    })
+    .await;
+}
+
+/// Redis gives no id behind the greatest one there is: publishing ends, and the node says what has to be done.
+#[tokio::test]
+async fn an_entry_with_the_greatest_id() {
+    const GREATEST: &str = "18446744073709551615-18446744073709551615";
+    for mend in [["RENAME", "longtail:log", "aside"].as_slice(), &["DEL", "longtail:log"]] {
+        let redis = RedisServer::start().await;
+        let node = start_on(&redis, &["--publish-timeout", "2"]).await;
+        node.publish("todo", "1").await;
+        redis.command(&["XADD", "longtail:log", GREATEST, "channel", "todo", "data", "2"]).await;
+        for query in ["channel=todo", "channel=todo&key=k"] {
+            let answer = node.try_publish(query, "3").await;
+            assert_eq!((answer.status, answer.error_code().as_str()), (503, "log_unavailable"), "{}", answer.text());
+            for word in ["greatest", "XDEL", "XSETID", "RENAME"] {
+                assert!(answer.text().contains(word), "expected {word} in the answer: {}", answer.text());
+            }
+        }
+        says(&node, &["WARN", "greatest", "XSETID", "RENAME"]).await;
+        redis.command(mend).await;
+        eventually(&format!("publishing to work after {mend:?}"), async || {
+            (node.try_publish("channel=todo", "4").await.status == 200).then_some(())
+        })
+        .await;
+        eventually(&format!("the message to be read after {mend:?}"), async || {
+            node.get("/poll?channel=todo&cursor=earliest").await.text().contains("\"data\":4").then_some(())
+        })
+        .await;
+    }
+}
+
+/// Ids whose milliseconds are the greatest possible are past what a script's numbers tell apart.
+#[tokio::test]
+async fn ids_near_the_greatest_one() {
+    let redis = RedisServer::start().await;
+    let node = start_on(&redis, &["--retain-messages", "3"]).await;
+    node.publish("todo", "1").await;
+    let near = "18446744073709551615-7";
+    redis.command(&["XADD", "longtail:log", near, "channel", "todo", "data", "2"]).await;
+    for (data, seq) in [("3", 8), ("4", 9), ("5", 10), ("6", 11)] {
+        let id = node.publish("todo", data).await;
+        assert!(id.starts_with(&format!("18446744073709551615-{seq}.")), "expected number {seq}, came {id}");
+    }
+    // Another hand trims, and a node starts: it has to tell which entries are gone.
+    redis.command(&["XTRIM", "longtail:log", "MAXLEN", "2"]).await;
+    let second = start_on(&redis, &["--retain-messages", "3"]).await;
+    for node in [&node, &second] {
+        let id = node.publish("todo", "7").await;
+        let answer = node
+            .get(&format!("/poll?channel=todo&cursor={}", id.replace("-12.", "-10.").replace("-13.", "-10.")))
+            .await;
+        assert!(!answer.text().contains("gap") && answer.text().contains("\"data\":6"), "{}", answer.text());
+        redis.command(&["XTRIM", "longtail:log", "MAXLEN", "3"]).await;
+    }
+    assert_eq!(node.metric("longtail_log_lag_seconds").await, 0.0, "an entry of the far future has no age");
+}
+
 #[tokio::test]
 async fn urls_that_name_no_redis() {
     for url in
@@ -156,13 +241,14 @@ async fn a_stall_with_many_in_the_line() {
     let redis = RedisServer::start().await;
     let retention = Retention { age: Duration::from_secs(600), messages: 1000, bytes: 1 << 20 };
     let timeout = Duration::from_secs(1);
-    let config = RedisConfig { prefix: "longtail".into(), retention, timeout, wait_replicas: 0, max_payload: 1000 };
+    let (prefix, subscribe) = ("longtail".into(), Vec::new());
+    let config = RedisConfig { prefix, retention, timeout, wait_replicas: 0, max_payload: 1000, subscribe };
     let log = RedisLog::new(Endpoint::parse(&redis.url(), None).expect("a URL"), config);
     let page = log.read(Cursor { id: Id::ZERO, epoch: Epoch::random() }, 1).await.expect("read");
     redis.freeze();
     let mut readers = JoinSet::new();
     for _ in 0..10 {
-        let (log, cursor) = (log.clone(), Cursor { id: page.upto, epoch: page.extent.epoch });
+        let (log, cursor) = (log.clone(), Cursor { id: page.upto, epoch: page.extent.lineage.epoch });
         readers.spawn(async move { log.read(cursor, 1).await.is_ok() });
     }
     // They stand in the line.
@@ -181,7 +267,8 @@ async fn a_stall_with_many_in_the_line() {
     };
     let (refused, took) = append().await;
     assert!(matches!(&refused, Err(AppendError::Unavailable(_))), "{refused:?}");
-    assert!(took < timeout * 2, "{took:?}");
+    // Behind the ten it would be eleven seconds.
+    assert!(took < timeout * 5, "refused after {took:?}");
     readers.shutdown().await;
     redis.thaw();
     assert_eq!(append().await.0, Ok(vec![None]));

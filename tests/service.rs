@@ -79,7 +79,10 @@ async fn a_stalled_process_is_not_alive() {
     node.signal("STOP");
     // What was sent before it stopped.
     while manager.socket.try_recv(&mut [0; 4096]).is_ok() {}
-    assert!(manager.is_not_told("WATCHDOG=1", Duration::from_millis(900)).await);
+    assert!(
+        manager.is_not_told("WATCHDOG=1", Duration::from_millis(900)).await,
+        "a stopped process says that it lives"
+    );
     node.signal("CONT");
     manager.told("WATCHDOG=1").await;
 }

@@ -4,7 +4,7 @@
 
 mod support;
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use support::websocket::handshake;
 use support::{Node, Request, Response, eventually, within};
 use tokio::io::AsyncWriteExt;
@@ -121,7 +121,7 @@ async fn run(never: usize, bytes: usize) -> Figures {
     let seconds = begun.elapsed().as_secs_f64();
     let mut took: Vec<u64> = Vec::new();
     for reader in readers {
-        took.extend(within(Duration::from_secs(60), "a healthy reader to have all", reader).await.expect("a reader"));
+        took.extend(within(support::LONG, "a healthy reader to have all", reader).await.expect("a reader"));
     }
     assert_eq!(took.len(), READERS * pulses, "nothing is lost or doubled");
     took.sort_unstable();
@@ -162,5 +162,10 @@ async fn readers_that_never_read_cost_what_was_allowed() {
     let beyond = with.peak.saturating_sub(with.before).saturating_sub(without.peak.saturating_sub(without.before));
     assert!(beyond < BUDGET + BUDGET / 2 + 32 * MIB, "{} MiB", beyond / MIB);
     // Two cores that others use as well: a bound for what would be a fault, not for what is good.
-    assert!(with.p99 < without.p99 * 20 + 2_000_000, "{} and {} us", without.p99, with.p99);
+    assert!(
+        with.p99 < without.p99 * 20 + 5_000_000,
+        "p99 {} us without, {} us with those that never read",
+        without.p99,
+        with.p99
+    );
 }

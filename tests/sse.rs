@@ -68,7 +68,7 @@ async fn a_stream_that_is_to_prove_itself(log: Log) {
         reader.next_of(Kind::Hello).await;
         reader.next_of(Kind::Heartbeat).await;
     }
-    assert!(began.elapsed().as_secs() < 20, "the first heartbeat is early");
+    assert!(began.elapsed().as_secs() < 50, "the first heartbeats are early, not after {:?}", began.elapsed());
 }
 
 /// A comment, and a block with nothing but an id: it fires no event.
@@ -198,7 +198,7 @@ async fn a_full_node_says_bye() {
     let mut kept = Vec::new();
     // The connections that asked whether it is ready may still be closing.
     let text = loop {
-        assert!(kept.len() < 3, "three streams of two");
+        assert!(kept.len() < 3, "{} streams of two", kept.len());
         let mut response = open(&node, "channel=todo").await;
         let text = read_until(&mut response, "data: ").await;
         if text.contains("event: bye") {
@@ -207,7 +207,7 @@ async fn a_full_node_says_bye() {
         }
         kept.push(response);
     };
-    assert!(!kept.is_empty());
+    assert!(!kept.is_empty(), "not one stream is let in");
     assert!(text.starts_with("retry:"), "{text:?}");
     let data = text.lines().find_map(|line| line.strip_prefix("data: ")).expect("data");
     let bye = Item::parse(data);

@@ -147,7 +147,7 @@ async fn raw_tcp() {
         let lines = [Item::parse(line.trim()), Item::parse(&plain.line().await.expect("a line"))];
         for item in lines {
             assert_eq!(item.kind, wanted, "{}", item.text);
-            assert!(wanted != Kind::Message || item.id().as_ref() == Some(&id));
+            assert!(wanted != Kind::Message || item.id().as_ref() == Some(&id), "the message {id}: {}", item.text);
         }
     }
 }
@@ -179,7 +179,7 @@ async fn a_certificate_is_read_again() {
     };
     let is_served =
         async |certificate: &Certificate| agree(node.http, certificate, &[], rustls::DEFAULT_VERSIONS).await.is_some();
-    assert!(is_served(&first).await && !is_served(&second).await);
+    assert_eq!((is_served(&first).await, is_served(&second).await), (true, false), "which one is served");
 
     // A stream from before.
     let mut stream = door::secure(node.http, &first, &["http/1.1"]).await.expect("TLS");
@@ -201,8 +201,9 @@ async fn a_certificate_is_read_again() {
     std::fs::write(&first.key, &key).expect("write");
     node.signal("HUP");
     told("the certificate was read again", 1).await;
-    assert!(is_served(&second).await);
-    assert!(!is_served(&Certificate { certificate: restored(&original.0), key: String::new() }).await);
+    assert!(is_served(&second).await, "the new certificate is not served");
+    let old = Certificate { certificate: restored(&original.0), key: String::new() };
+    assert!(!is_served(&old).await, "the old certificate is still served");
 
     for bad in ["", "-----BEGIN CERTIFICATE-----\nnonsense\n-----END CERTIFICATE-----\n"] {
         std::fs::write(&first.certificate, bad).expect("write");
@@ -219,7 +220,8 @@ async fn a_certificate_is_read_again() {
         }
         running.text()
     });
-    assert!(text.await.contains("\"data\":1"), "the stream from before goes on");
+    let text = text.await;
+    assert!(text.contains("\"data\":1"), "the stream from before goes on: {text}");
 }
 
 /// A certificate's bytes in a file of their own.
@@ -242,7 +244,8 @@ async fn bad_files_are_refused_at_start_with_the_mend() {
     let (good, other) = (Certificate::make("good", &[]), Certificate::make("other", &[]));
     let locked = format!("{}.locked", good.key);
     let arguments = ["pkey", "-in", &good.key, "-out", &locked, "-aes256", "-passout", "pass:secret"];
-    assert!(Command::new("openssl").args(arguments).status().expect("openssl").success());
+    let made = Command::new("openssl").args(arguments).output().expect("openssl");
+    assert!(made.status.success(), "openssl {arguments:?}: {made:?}");
     let (cert, key) = (good.certificate.as_str(), good.key.as_str());
     let cases = [
         (vec!["--tls-cert", cert], "go together"),
@@ -291,7 +294,8 @@ async fn a_slow_reader_is_ended() {
         let mut stream = door::secure(node.http, Certificate::common(), &[]).await.expect("TLS");
         let request = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n");
         stream.write_all(request.as_bytes()).await.expect("write");
-        assert!(stream.read(&mut [0; 16]).await.expect("a head") > 0);
+        let read = stream.read(&mut [0; 16]).await.expect("a head");
+        assert!(read > 0, "the end in place of a head: {target}");
         slow.push(stream);
     }
     let transport = node.transport("sse").await;

@@ -209,8 +209,8 @@ async fn a_subscription_ends_with_its_token() {
         |_| true,
         async |transport| {
             let name = &transport.name;
-            let short = token(&json!({"exp": seconds(3), "subscribe": ["a"]}));
-            let subscription = Subscription::to(&["a"]).from("earliest").with("token", &short).with("timeout", "20");
+            let short = token(&json!({"exp": seconds(6), "subscribe": ["a"]}));
+            let subscription = Subscription::to(&["a"]).from("earliest").with("token", &short).with("timeout", "50");
             if transport.is_stream() {
                 let mut reader = Reader::open(&node, &transport, subscription).await;
                 let bye = reader.next_of(Kind::Bye).await;
@@ -223,9 +223,12 @@ async fn a_subscription_ends_with_its_token() {
             } else {
                 let began = Instant::now();
                 knock(&node, &transport, &subscription.query().replace("earliest", "latest"), &[]).await;
-                assert!(began.elapsed() < Duration::from_secs(10), "{name} waited beyond its token");
+                assert!(
+                    began.elapsed() < Duration::from_secs(30),
+                    "{name} waited for {:?}, beyond its token",
+                    began.elapsed()
+                );
             }
-            eventually("the token to expire", async || (seconds(0) > 0).then_some(())).await;
             if transport.lifecycle != "socket" {
                 let expired = async || {
                     let code = knock(&node, &transport, &subscription_of(&short), &[]).await;
@@ -246,7 +249,7 @@ fn subscription_of(token: &str) -> String {
 #[tokio::test]
 async fn a_duplex_client_brings_a_newer_token() {
     let node = guarded(&["--heartbeat-seconds", "1"]).await;
-    let ends = seconds(4);
+    let ends = seconds(8);
     let short = token(&json!({"exp": ends, "subscribe": ["a"]}));
     let long = token(&json!({"subscribe": ["a", "b"]}));
     let mut ws = RawWebSocket::open(&node, &format!("/ws?channel=a&token={short}")).await;
@@ -277,7 +280,7 @@ async fn a_duplex_client_brings_a_newer_token() {
         assert_ne!(got["type"], "bye", "{got}");
     }
     // Another channel by a longer token does not carry one that this one does not allow.
-    let short = token(&json!({"exp": seconds(2), "subscribe": ["a"]}));
+    let short = token(&json!({"exp": seconds(5), "subscribe": ["a"]}));
     let mut ws = RawWebSocket::open(&node, &format!("/ws?channel=a&token={short}")).await;
     let other = token(&json!({"subscribe": ["b"]}));
     ws.text(&json!({"type": "subscribe", "channels": ["b"], "token": other, "ref": 4}).to_string()).await;
@@ -285,11 +288,11 @@ async fn a_duplex_client_brings_a_newer_token() {
     assert_eq!(ws.next_of("bye").await["code"], 4003);
     assert_eq!(ws.close_code().await, 4003);
     // Who gives up the channel needs no permission for it.
-    let short = token(&json!({"exp": seconds(2), "subscribe": ["a"]}));
+    let short = token(&json!({"exp": seconds(5), "subscribe": ["a"]}));
     let mut ws = RawWebSocket::open(&node, &format!("/ws?channel=a&token={short}")).await;
     ws.text(r#"{"type":"unsubscribe","channels":["a"],"ref":5}"#).await;
     assert_eq!(ws.next_of("ack").await["ref"], 5);
-    let expired = Instant::now() + Duration::from_secs(3);
+    let expired = Instant::now() + Duration::from_secs(6);
     while Instant::now() < expired {
         ws.next_of("heartbeat").await;
     }

@@ -30,7 +30,7 @@ async fn the_handshake() {
     assert_eq!(answer.header("Sec-WebSocket-Accept"), Some(ACCEPT));
     assert_eq!(answer.header("Upgrade").map(str::to_lowercase).as_deref(), Some("websocket"));
     let connection = answer.header("Connection").expect("Connection").to_lowercase();
-    assert!(connection.contains("upgrade"));
+    assert!(connection.contains("upgrade"), "{connection:?}");
     assert_eq!(answer.header("Sec-WebSocket-Extensions"), None, "never compressed");
     assert_eq!(answer.header("Sec-WebSocket-Protocol"), None);
 }

@@ -29,8 +29,11 @@ pub(super) struct Memory {
 #[derive(Clone)]
 struct View {
     lineage: Lineage,
-    /// The log's own floor when it was last opened. This node's is never below it.
+    /// The log's own floor when it was last looked at. This node's is never below it.
     log_floor: Id,
+    /// The newest entry that is missing from the middle of the log. Readers before it have to ask the log, also where
+    /// this node still holds some of what lies between.
+    hole: Id,
     /// All entries behind this position and up to the head are in the rings.
     floor: Id,
     head: Id,
@@ -108,7 +111,7 @@ impl Memory {
         if let Some(slot) = self.names.get(channel) {
             return *slot;
         }
-        let since = self.view.as_ref().map_or(Id::ZERO, |view| view.floor);
+        let since = self.view.as_ref().map_or(Id::ZERO, |view| view.floor.max(view.hole));
         let slot = Slot { name: channel.clone(), since, ring: VecDeque::new(), readers: Slab::new() };
         let slot = self.slots.insert(slot);
         self.names.insert(channel.clone(), slot);
@@ -142,22 +145,23 @@ impl Memory {
         }
         // A log may come back that this node has read before: its epoch is not gone.
         self.past.retain(|epoch| *epoch != extent.lineage.epoch);
-        let (floor, head) = match (known, &self.view) {
+        let (floor, head, hole) = match (known, &self.view) {
             (Some(head), Some(view)) => {
-                let floor = view.floor.min(head);
+                let (floor, hole) = (view.floor.min(head), view.hole.min(head));
                 self.truncate_after(head);
-                (floor, head)
+                (floor, head, hole)
             }
             _ => {
                 self.clear();
-                (extent.floor, extent.floor)
+                (extent.floor, extent.floor, Id::ZERO)
             }
         };
         for (_, slot) in &mut self.slots {
             // Where ids have begun anew an old position is too high, never too low.
             slot.since = if known.is_some() { slot.since.min(head) } else { floor };
         }
-        self.view = Some(View { lineage: extent.lineage.clone(), log_floor: extent.floor, floor, head });
+        let log_floor = extent.floor;
+        self.view = Some(View { lineage: extent.lineage.clone(), log_floor, hole, floor, head });
     }
 
     fn truncate_after(&mut self, last: Id) {
@@ -184,13 +188,19 @@ impl Memory {
         now_ms: u64,
         fresh: &mut Vec<(usize, Arc<Message>)>,
     ) -> bool {
-        let Some(head) = self.view.as_ref().map(|view| view.head) else { return true };
+        let Some((head, log_floor)) = self.view.as_ref().map(|view| (view.head, view.log_floor)) else { return true };
         let hole = after > head;
         if hole {
             // The log dropped entries that this node never saw. Nothing before them may be served
             // as if it were followed by what comes now, and every reader is to hear of it.
-            self.clear();
-            self.set_floor(after);
+            if after <= log_floor {
+                self.clear();
+                self.set_floor(after);
+            } else if let Some(view) = &mut self.view {
+                // Single entries were deleted. The others are there, and `earliest` begins with them.
+                view.hole = after;
+                view.head = view.head.max(after);
+            }
             for (_, slot) in &mut self.slots {
                 slot.since = after;
             }
@@ -231,7 +241,8 @@ impl Memory {
             self.window.pop_front();
             self.bytes -= weight;
             self.slots[slot].ring.pop_front();
-            self.slots[slot].since = id;
+            let since = &mut self.slots[slot].since;
+            *since = (*since).max(id);
             self.drop_if_unused(slot);
             self.set_floor(id);
         }
@@ -239,6 +250,11 @@ impl Memory {
 
     pub(super) fn cursor(&self) -> Option<Cursor> {
         self.view.as_ref().map(|view| Cursor { id: view.head, epoch: view.lineage.epoch })
+    }
+
+    /// The newest entry that is missing from the middle of the log, or zero.
+    pub(super) fn hole(&self) -> Id {
+        self.view.as_ref().map_or(Id::ZERO, |view| view.hole)
     }
 
     pub(super) fn floor(&self) -> Option<Cursor> {

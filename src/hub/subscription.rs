@@ -129,9 +129,14 @@ impl Subscription {
                 .floor()
                 .map(|floor| Cursor { id: memory.nth_newest(&self.seats, n, floor.id), epoch: floor.epoch }),
         };
+        let hole = memory.hole();
         drop(memory);
         self.last = last.map(|last| u32::try_from(last).unwrap_or(u32::MAX));
         self.set_at(at.unwrap_or(self.at));
+        if !matches!(start, Start::After(_)) && self.at.id < hole {
+            // A reader that names no position has missed nothing.
+            self.beyond = Some(Box::new(Beyond { state: State::Unasked, told: hole }));
+        }
     }
 
     /// Everything of the channels up to here has been handed out by [`step`](Subscription::poll_step).

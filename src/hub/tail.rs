@@ -135,7 +135,9 @@ fn apply(hub: &Hub, event: TailEvent, fresh: &mut Fresh) {
             let epoch = extent.lineage.epoch;
             if let Some(before) = before.filter(|before| before.epoch != epoch) {
                 match extent.lineage.locate(before) {
-                    Descent::Same(_) => info!(%epoch, "the log goes on at another server, and all that this node has read is in it"),
+                    Descent::Same(_) => {
+                        info!(%epoch, "the log goes on at another server, and all that this node has read is in it")
+                    }
                     Descent::Beyond(end) | Descent::Until(end) => {
                         warn!(%epoch, %end, "the log goes on at another server and has lost its end; readers behind it are told of a gap");
                     }

@@ -31,6 +31,10 @@ pub struct Metrics {
     pub lag: Gauge<f64, AtomicU64>,
     /// Entries read that are no messages.
     pub skipped: Counter,
+    /// Entries read whose format this node does not read.
+    pub unreadable: Counter,
+    /// The format that entries are written in.
+    pub format: Gauge,
     /// Messages appended by publishing through this node.
     pub appended: Counter,
     /// From taking a batch up to its answer.
@@ -47,7 +51,7 @@ pub struct Metrics {
     pub struck_out: Counter,
     /// PUBLISHes that are no messages.
     pub refused: Counter,
-    /// PUBLISHes that were heard and lost because too many waited.
+    /// PUBLISHes that were heard and lost because too many waited, or for too long.
     pub overflowed: Counter,
     /// PUBLISHes that wait to be appended, by this node or another.
     pub waiting: Gauge,
@@ -66,6 +70,8 @@ impl Default for Metrics {
             reachable: Gauge::default(),
             lag: Gauge::default(),
             skipped: Counter::default(),
+            unreadable: Counter::default(),
+            format: Gauge::default(),
             appended: Counter::default(),
             append_seconds: Histogram::new(APPEND_BUCKETS),
             unsettled: Counter::default(),
@@ -88,17 +94,24 @@ impl Metrics {
     pub fn register(&self, registry: &mut Registry) {
         let mut counter = |name: &str, help: &str, counter: &Counter| registry.register(name, help, counter.clone());
         counter("log_skipped_entries", "Entries of the log that are no messages", &self.skipped);
+        let help = "Entries of the log of a format that this node does not read; its readers are told of a gap";
+        counter("log_unreadable_entries", help, &self.unreadable);
         counter("log_appended_messages", "Messages appended by publishing through this node", &self.appended);
         counter("log_unsettled_messages", "Messages whose append had an unknown outcome", &self.unsettled);
         counter("log_trimmed_entries", "Entries that this node has dropped from the log", &self.trimmed);
         counter("bridge_bridged_messages", "PUBLISHes that this node has appended", &self.bridged);
         counter("bridge_struck_out_messages", "PUBLISHes that another node had appended", &self.struck_out);
         counter("bridge_refused_messages", "PUBLISHes that are no messages", &self.refused);
-        counter("bridge_overflowed_messages", "PUBLISHes lost because too many waited", &self.overflowed);
+        counter(
+            "bridge_overflowed_messages",
+            "PUBLISHes that were heard and lost: too many waited, or for too long",
+            &self.overflowed,
+        );
         counter("bridge_deaf", "Times that the subscription was lost; PUBLISHes may be missed then", &self.deaf);
         counter("bridge_lease_changes", "Times that the lease was seen to change hands", &self.lease_changes);
         let mut gauge = |name: &str, help: &str, gauge: &Gauge| registry.register(name, help, gauge.clone());
         gauge("log_reachable", "Whether the log can be reached", &self.reachable);
+        gauge("log_format", "The format of the entries that this node writes", &self.format);
         gauge("bridge_waiting_messages", "PUBLISHes heard and not yet known to be in the log", &self.waiting);
         gauge("bridge_holds_lease", "Whether this node appends what is PUBLISHed", &self.holds_lease);
         let (lag, append) = (self.lag.clone(), self.append_seconds.clone());

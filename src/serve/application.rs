@@ -31,8 +31,8 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 /// Bytes of an answer.
 const ANSWER_BYTES: usize = 64 << 10;
 
-/// Questions under way at once: an application of a few workers is not flooded by readers that return.
-const AT_ONCE: usize = 64;
+/// Questions under way at once, at most: an application of a few workers is not flooded by readers that return.
+pub const AT_ONCE: usize = 64;
 
 /// Bytes of the questions that are under way or whose answers are kept, and of those that are under way. Counted by
 /// what they hold, since a user chooses how long his cookies are.
@@ -104,12 +104,12 @@ struct Asked {
 }
 
 impl Application {
-    /// The application at this address, which is `http:` or `https:`.
+    /// The application at this address, which is `http:` or `https:`, asked so many questions at once.
     ///
     /// # Errors
     ///
     /// The address is `https:`, and the system's certificates cannot be read.
-    pub fn new(uri: Uri, registry: &mut Registry) -> std::io::Result<Application> {
+    pub fn new(uri: Uri, at_once: usize, registry: &mut Registry) -> std::io::Result<Application> {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut http = HttpConnector::new();
         http.set_connect_timeout(Some(TIMEOUT));
@@ -126,7 +126,7 @@ impl Application {
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(Duration::from_secs(20))
-            .pool_max_idle_per_host(AT_ONCE)
+            .pool_max_idle_per_host(at_once)
             .build(https);
         let metrics = Metrics { questions: Family::default(), seconds: Histogram::new([0.005, 0.02, 0.1, 0.5, 2.0]) };
         registry.register(
@@ -135,7 +135,7 @@ impl Application {
             metrics.questions.clone(),
         );
         registry.register("authorize_seconds", "Time the application took to answer", metrics.seconds.clone());
-        let (cache, free, warned) = (Mutex::default(), Semaphore::new(AT_ONCE), Mutex::new(None));
+        let (cache, free, warned) = (Mutex::default(), Semaphore::new(at_once), Mutex::new(None));
         Ok(Application(Arc::new(Asked { cache, uri, client, free, metrics, warned })))
     }
 
@@ -383,7 +383,7 @@ mod tests {
                     });
                 }
             });
-            let application = Application::new(uri, &mut Registry::default()).expect("an application");
+            let application = Application::new(uri, AT_ONCE, &mut Registry::default()).expect("an application");
             Other { application, is_silent, asked }
         }
 

@@ -5,7 +5,7 @@ use super::access::{self, Door};
 use super::access_log::Entry;
 use super::budget::Buffer;
 use super::commands::Commands;
-use super::limits::{Admission, Place};
+use super::limits::{Admission, Kind, Place};
 use super::pump::Pump;
 use super::reply::Body;
 use super::stream::Framing;
@@ -51,7 +51,7 @@ pub struct Counted {
 impl Client {
     /// Counts a connection in; nothing: it is to be closed at once.
     pub fn admit(app: &App, ip: IpAddr, door: Door, alive: &mpsc::Sender<()>) -> Option<Client> {
-        let admission = app.admission(ip, door);
+        let admission = app.admission(ip, door, Kind::Socket);
         if admission.as_ref().is_none_or(|admission| admission.is_over) {
             app.refused.because("connection_limit");
         }
@@ -72,7 +72,7 @@ impl Client {
     /// The same client, for one stream of its connection. A stream counts like a connection, or one connection would be
     /// a way around the limits. `None`: it is to be refused without a word.
     pub(super) fn of_stream(&self, app: &App) -> Option<Client> {
-        let admission = app.admission(self.ip, self.door)?;
+        let admission = app.admission(self.ip, self.door, Kind::Stream)?;
         let is_over = self.is_over || admission.is_over;
         let counted = Counted { _admission: Arc::new(admission), ..self.counted.clone() };
         Some(Client { is_over, handover: Some(Arc::default()), counted, ..self.clone() })

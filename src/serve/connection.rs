@@ -12,7 +12,7 @@ use super::reply::Body;
 use super::request::Inbound;
 use super::stream::Streaming;
 use super::waiting::Waiting;
-use super::{App, READY_WAIT, http2, plain, router, subscribe};
+use super::{App, TOLD_TIME, drain, http2, plain, router, subscribe};
 use crate::message::ClientId;
 use crate::transport::{Bye, Control, Lifecycle, Params, Peer, Transport};
 use bytes::BytesMut;
@@ -24,7 +24,7 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt as _;
@@ -35,7 +35,16 @@ use tracing::debug;
 pub const MAX_HEAD: usize = 32 << 10;
 
 /// Whatever of HTTP a client speaks, behind TLS or not.
-pub async fn enter(app: Arc<App>, io: ClientIo, mut client: Client) {
+pub async fn enter(app: Arc<App>, io: ClientIo, client: Client) {
+    if client.is_over {
+        // Nothing takes such a connection over, so this is all of it.
+        let _ = tokio::time::timeout(TOLD_TIME, Box::pin(converse(app, io, client))).await;
+    } else {
+        converse(app, io, client).await;
+    }
+}
+
+async fn converse(app: Arc<App>, io: ClientIo, mut client: Client) {
     let Some((mut io, is_secure)) = door::secure(&app, io).await else { return };
     client.wants_tls = app.tls.is_some() && !is_secure && !door::may_be_plain(&app, &client);
     match door::hear(&mut io, &app.drain, app.settings.request_timeout).await {
@@ -194,10 +203,14 @@ fn next_request(
 
 async fn requests(app: &Arc<App>, mut io: ClientIo, client: &Client) -> Option<(ClientIo, Box<Taken>)> {
     let handover = client.handover();
+    // Whether a request is being answered. Else hyper waits for a head, or for the rest of one.
+    let is_asked = Arc::<AtomicBool>::default();
     let service = service_fn(|request: hyper::Request<_>| {
         let (app, client, request) = (app.clone(), client.clone(), request.map(Inbound::Http1));
+        let asking = Asking::new(&is_asked);
         // Called within: a future that is made outside is kept twice.
         Box::pin(async move {
+            let _asking = asking;
             let reply = router::answer(&app, &client, request).await;
             if !matches!(reply.body(), Body::Waiting(_)) {
                 return Ok::<_, Infallible>(reply);
@@ -222,8 +235,8 @@ async fn requests(app: &Arc<App>, mut io: ClientIo, client: &Client) -> Option<(
         .half_close(true)
         .max_buf_size(MAX_HEAD)
         .serve_connection(TokioIo::new(io), service);
-    let mut draining = Box::pin(app.drain.begun());
-    let mut is_draining = false;
+    let mut draining: Pin<Box<dyn Future<Output = ()> + Send + '_>> = Box::pin(app.drain.begun());
+    let (mut is_draining, mut is_late) = (false, false);
     let mut ticket = None;
     let ended = poll_fn(|cx| {
         loop {
@@ -244,8 +257,19 @@ async fn requests(app: &Arc<App>, mut io: ClientIo, client: &Client) -> Option<(
                 // waits in the socket would be nobody's.
                 Poll::Pending if !is_draining && draining.as_mut().poll(cx).is_ready() => {
                     is_draining = true;
+                    draining = Box::pin(app.drain.late());
                     Pin::new(&mut connection).graceful_shutdown();
                     continue;
+                }
+                // hyper closes what is idle, and waits for the rest of a head as long as without a drain.
+                Poll::Pending
+                    if is_draining && !is_asked.load(Ordering::Relaxed) && is_flushed && {
+                        is_late = is_late || draining.as_mut().poll(cx).is_ready();
+                        is_late
+                    } =>
+                {
+                    app.refused.because("request_timeout");
+                    Poll::Ready(None)
                 }
                 // A reply that is not taken.
                 Poll::Pending if !is_flushed => {
@@ -271,7 +295,10 @@ async fn requests(app: &Arc<App>, mut io: ClientIo, client: &Client) -> Option<(
             Some((io, taken))
         }
         (Ok(()), None) => {
-            io.linger().await;
+            match app.drain.is_late() {
+                true => io.linger_for(drain::LAST_WORDS).await,
+                false => io.linger().await,
+            }
             None
         }
         (Err(error), _) => {
@@ -282,8 +309,32 @@ async fn requests(app: &Arc<App>, mut io: ClientIo, client: &Client) -> Option<(
     }
 }
 
+/// A request that is being answered, for as long as this lives.
+struct Asking(Arc<AtomicBool>);
+
+impl Asking {
+    fn new(is_asked: &Arc<AtomicBool>) -> Asking {
+        is_asked.store(true, Ordering::Relaxed);
+        Asking(is_asked.clone())
+    }
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+}
+
 /// Raw TCP, or the same in TLS.
 pub async fn raw(app: Arc<App>, io: ClientIo, client: Client, transport: &'static dyn Transport) {
+    if client.is_over {
+        let _ = tokio::time::timeout(TOLD_TIME, Box::pin(lines(app, io, client, transport))).await;
+    } else {
+        lines(app, io, client, transport).await;
+    }
+}
+
+async fn lines(app: Arc<App>, io: ClientIo, client: Client, transport: &'static dyn Transport) {
     let Some((mut io, _)) = door::secure(&app, io).await else { return };
     let params = Params { client: Some(ClientId::random()), ..Params::default() };
     let Ok(opening) = transport.open(&params, &Peer::default()) else { return };
@@ -291,8 +342,7 @@ pub async fn raw(app: Arc<App>, io: ClientIo, client: Client, transport: &'stati
         Some((Bye::TooManyConnections, Duration::from_millis(fastrand::u64(2000..8000))))
     } else {
         // A subscribe that comes early is read when the node is ready.
-        let ready = tokio::time::timeout(READY_WAIT, app.hub.ready()).await.is_ok();
-        (!ready).then(|| (Bye::Drain, app.drain.retry()))
+        (!app.is_ready().await).then(|| (Bye::Drain, app.drain.retry()))
     };
     if let Some((bye, retry)) = refused {
         let mut out = Vec::new();

@@ -91,6 +91,8 @@ impl Collector for Figures {
         let hits = delivered.saturating_sub(encoded);
         out.counters("encode_cache_hits", "Deliveries that found their message encoded", None, one(hits))?;
         out.gauges("sockets", "Connections of clients, idle ones included", one(self.connections.count() as u64))?;
+        let most = self.connections.most() as u64;
+        out.gauges("sockets_limit", "Connections that there may be, by flag and by descriptors", one(most))?;
         out.gauges("channels", "Channels that are read here, or retain something", one(retained.channels as u64))?;
         out.gauges("retained_messages", "Messages in this node's memory", one(retained.messages as u64))?;
         out.gauge_of("retained", "Size of this node's memory of the log", &Unit::Bytes, retained.bytes as f64)?;

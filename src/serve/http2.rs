@@ -14,6 +14,7 @@ pub use share::{Metrics, Share};
 use super::budget::Buffer;
 use super::client::Client;
 use super::connection::{self, MAX_HEAD};
+use super::drain::LAST_WORDS;
 use super::io::ClientIo;
 use super::reply::{Body, Pieces, Reply};
 use super::request::{ExtendedConnect, Inbound};
@@ -74,7 +75,8 @@ pub async fn serve(app: Arc<App>, io: ClientIo, client: Client) {
         .max_local_error_reset_streams(Some(OWN_RESETS))
         .enable_connect_protocol()
         .handshake(Metered::new(io, share.clone()));
-    let Ok(Ok(connection)) = tokio::time::timeout(app.settings.request_timeout, handshake).await else { return };
+    let handshake = tokio::time::timeout(app.settings.request_timeout, handshake);
+    let Some(Ok(Ok(connection))) = app.drain.in_time(handshake).await else { return };
     let open = |request, respond| {
         let Some(client) = client.of_stream(&app) else { return };
         let stream = Stream { app: app.clone(), client, share: share.clone(), socket: socket.clone() };
@@ -96,7 +98,7 @@ async fn carry(
     let mut timer = pin!(tokio::time::sleep(idle.min(PING_AFTER)));
     // When it was asked whether it is there, and since when it is being ended.
     let (mut asked, mut ending) = (None::<Instant>, None::<Instant>);
-    let mut is_let_go = false;
+    let (mut is_let_go, mut is_draining) = (false, false);
     loop {
         let event = poll_fn(|cx| {
             if let Some(pings) = &mut pings {
@@ -115,7 +117,7 @@ async fn carry(
             if !is_let_go && share.poll_let_go(cx).is_ready() {
                 return Poll::Ready(Event::LetGo);
             }
-            if ending.is_none() && draining.as_mut().poll(cx).is_ready() {
+            if !is_draining && draining.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(Event::Drain);
             }
             timer.as_mut().poll(cx).map(|()| Event::Time)
@@ -131,8 +133,10 @@ async fn carry(
             }
             Event::Drain => {
                 // GOAWAY: what is under way ends by itself, by its bye or its answer.
-                ending = Some(Instant::now());
+                is_draining = true;
+                ending.get_or_insert_with(Instant::now);
                 connection.graceful_shutdown();
+                timer.as_mut().reset(app.drain.late_at().unwrap_or_else(Instant::now));
             }
             Event::Time => {
                 let now = Instant::now();
@@ -140,6 +144,14 @@ async fn carry(
                     return;
                 }
                 asked = asked.filter(|asked| share.heard() < *asked);
+                if let Some(late) = app.drain.late_at().filter(|_| is_draining) {
+                    // Half a header block, half a frame, or a client that does not acknowledge the GOAWAY.
+                    if share.idle_since().is_some_and(|since| now >= late.max(since + LAST_WORDS)) {
+                        return;
+                    }
+                    timer.as_mut().reset(now + LAST_WORDS / 2);
+                    continue;
+                }
                 match share.idle_since() {
                     // Nobody asks for anything: the same bound as for the next request of HTTP/1.
                     Some(since) if now >= since + idle && ending.is_none() => {

@@ -163,8 +163,13 @@ impl ClientIo {
     /// Shuts our side and reads what is still under way for a moment: a socket that is closed with
     /// unread bytes is reset, and the client may lose what it was told last.
     pub async fn linger(&mut self) {
+        self.linger_for(LINGER).await;
+    }
+
+    /// The same, for as long as this.
+    pub async fn linger_for(&mut self, time: Duration) {
         let lingers = self.layer.as_ref().is_none_or(|layer| layer.lingers());
-        let _ = tokio::time::timeout(LINGER, async {
+        let _ = tokio::time::timeout(time, async {
             let _ = self.shutdown().await;
             let mut nothing = Nowhere;
             while lingers && poll_fn(|cx| self.poll_input(cx, &mut nothing)).await.is_ok_and(|n| n > 0) {}

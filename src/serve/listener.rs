@@ -4,6 +4,7 @@ use super::access::Door;
 use super::client::Client;
 use super::io::ClientIo;
 use super::ports::prepare;
+use super::seldom::Seldom;
 use super::socket::Socket;
 use super::{App, connection, proxy_protocol, reactor};
 use crate::transport;
@@ -12,9 +13,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
-use tracing::{debug, error, warn};
+use tracing::{debug, warn};
 
 /// Where a server listens.
 pub struct Listeners {
@@ -29,16 +31,23 @@ pub struct Listeners {
 }
 
 /// Serves until the drain is over: all connections are gone, or `drain_time` is up.
-pub async fn serve(app: Arc<App>, listeners: Listeners, drain_time: Duration) {
+///
+/// # Errors
+///
+/// The system's, where it cannot watch a listener.
+pub async fn serve(app: Arc<App>, listeners: Listeners, drain_time: Duration) -> io::Result<()> {
     let (alive, mut all_gone) = mpsc::channel::<()>(1);
     for listener in listeners.http.into_iter().chain(listeners.behind_weather) {
+        let listener = watched(listener)?;
         tokio::spawn(accept(app.clone(), listener, Door::Public, alive.clone(), connection::enter));
     }
     if let Some(listener) = listeners.admin {
         let is_near = listener.local_addr().is_ok_and(|address| address.ip().is_loopback());
-        tokio::spawn(accept(app.clone(), listener, Door::Admin { is_near }, alive.clone(), connection::enter));
+        let (listener, door) = (watched(listener)?, Door::Admin { is_near });
+        tokio::spawn(accept(app.clone(), listener, door, alive.clone(), connection::enter));
     }
     if let (Some(listener), Some(socket)) = (listeners.tcp, transport::socket()) {
+        let listener = watched(listener)?;
         tokio::spawn(accept(app.clone(), listener, Door::Public, alive.clone(), move |app, stream, client| {
             connection::raw(app, stream, client, socket)
         }));
@@ -49,19 +58,30 @@ pub async fn serve(app: Arc<App>, listeners: Listeners, drain_time: Duration) {
     if tokio::time::timeout(drain_time, all_gone.recv()).await.is_err() {
         warn!(connections = app.connections.count(), "the time to drain is up; the rest is cut");
     }
+    Ok(())
 }
 
-async fn accept<F, S>(app: Arc<App>, listener: TcpListener, door: Door, alive: mpsc::Sender<()>, serve: S)
-where
+/// A listener past tokio, which would take each connection for one of its own.
+fn watched(listener: TcpListener) -> io::Result<AsyncFd<mio::net::TcpListener>> {
+    listener.into_std().map(mio::net::TcpListener::from_std).and_then(reactor::watched)
+}
+
+async fn accept<F, S>(
+    app: Arc<App>,
+    listener: AsyncFd<mio::net::TcpListener>,
+    door: Door,
+    alive: mpsc::Sender<()>,
+    serve: S,
+) where
     F: Future<Output = ()> + Send + 'static,
     S: Fn(Arc<App>, ClientIo, Client) -> F + Clone + Send + 'static,
 {
-    // Past tokio, which would take each connection for one of its own.
-    let listener = match listener.into_std().map(mio::net::TcpListener::from_std).and_then(reactor::watched) {
-        Ok(listener) => listener,
-        Err(error) => return error!(%error, "cannot accept connections"),
-    };
     let drain = app.drain.clone();
+    let most = match door {
+        Door::Public => app.room.public_sockets(),
+        Door::Admin { .. } => app.room.all_sockets(),
+    };
+    let mut seldom = Seldom::default();
     loop {
         let accepted = tokio::select! {
             accepted = listener.async_io(Interest::READABLE, mio::net::TcpListener::accept) => accepted,
@@ -74,13 +94,21 @@ where
         };
         let accepted = accepted.and_then(|(stream, peer)| {
             prepare(&stream, app.settings.send_buffer);
-            Ok((app.reactor.add(stream)?, peer.ip().to_canonical()))
+            Ok((app.reactor.add(stream, most)?, peer.ip().to_canonical()))
         });
         let (socket, ip) = match accepted {
-            Ok(accepted) => accepted,
+            Ok((Some(socket), ip)) => (socket, ip),
+            // Neither is there a place nor one to be told so. It is closed: left in the backlog, it would keep others from it.
+            Ok((None, _)) => {
+                app.refused.because("connection_limit");
+                continue;
+            }
             Err(error) => {
-                // Out of descriptors, mostly. Accepting on at once would spin.
-                warn!(%error, "cannot accept a connection");
+                app.refused.because("accept_failed");
+                if let Some(left_out) = seldom.say() {
+                    warn!(%error, left_out, "cannot accept a connection");
+                }
+                // Most errors are of the whole system and last, so accepting on at once would spin.
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
             }
@@ -100,15 +128,16 @@ where
     F: Future<Output = ()> + Send + 'static,
     S: Fn(Arc<App>, ClientIo, Client) -> F,
 {
-    match tokio::time::timeout(proxy_protocol::PATIENCE, proxy_protocol::read(&mut socket)).await {
-        Ok(Ok(ip)) => {
+    let header = tokio::time::timeout(proxy_protocol::PATIENCE, proxy_protocol::read(&mut socket));
+    match app.drain.in_time(header).await {
+        Some(Ok(Ok(ip))) => {
             if let Some(mut client) = Client::admit(&app, ip.unwrap_or(proxy), Door::Public, &alive) {
                 client.is_passed_on = true;
                 let io = ClientIo::new(socket, None, app.settings.write_timeout);
                 tokio::spawn(serve(app, io, client));
             }
         }
-        Ok(Err(_)) | Err(_) => {
+        Some(Ok(Err(_)) | Err(_)) | None => {
             app.refused.because("proxy_protocol");
             debug!(%proxy, "no PROXY protocol header came from a trusted proxy");
         }

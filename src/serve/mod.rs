@@ -45,6 +45,7 @@ mod refused;
 mod reply;
 mod request;
 mod router;
+mod seldom;
 mod shape;
 mod signature;
 mod socket;
@@ -57,7 +58,7 @@ mod waiting;
 
 pub use access::{Access, Nearness};
 pub use access_log::{AccessLog, Destination};
-pub use application::Application;
+pub use application::{AT_ONCE as QUESTIONS, Application};
 pub use authorize::{Authorizer, Guard};
 pub use budget::Budget;
 pub use demo::{Demo, HOP};
@@ -65,7 +66,7 @@ pub use drain::Drain;
 pub use figures::Figures;
 pub use http2::Metrics as Http2Metrics;
 pub use keys::Keys;
-pub use limits::{Connections, KEEPERS};
+pub use limits::{Bounds, Connections, Room};
 pub use listener::{Listeners, serve};
 pub use meters::Meters;
 pub use pattern::Pattern;
@@ -84,7 +85,7 @@ use crate::hub::Hub;
 use crate::log::census::Census;
 use crate::transport::params::Limits;
 use access::Door;
-use limits::Admission;
+use limits::{Admission, Kind};
 use prometheus_client::registry::Registry;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -115,6 +116,8 @@ pub struct App {
     pub connections: Arc<Connections>,
     /// Those of the keepers' door.
     pub keepers: Arc<Connections>,
+    /// Descriptors that clients may take.
+    pub room: Room,
     /// Whether we are going.
     pub drain: Drain,
     /// Where clients' sockets are watched.
@@ -142,11 +145,20 @@ pub struct App {
 }
 
 impl App {
+    /// Waits for a node that has not read its log yet; false: it takes too long, or the server is going.
+    async fn is_ready(&self) -> bool {
+        tokio::select! {
+            biased;
+            ready = tokio::time::timeout(READY_WAIT, self.hub.ready()) => ready.is_ok(),
+            () = self.drain.begun() => false,
+        }
+    }
+
     /// A place at a door, or one to be told that there is none. At the keepers' nobody is told.
-    fn admission(&self, ip: IpAddr, door: Door) -> Option<Admission> {
+    fn admission(&self, ip: IpAddr, door: Door, kind: Kind) -> Option<Admission> {
         match door {
-            Door::Public => self.connections.admit(self.proxies.counted(ip)),
-            Door::Admin { .. } => self.keepers.admit(None).filter(|admission| !admission.is_over),
+            Door::Public => self.connections.admit(self.proxies.counted(ip), kind),
+            Door::Admin { .. } => self.keepers.admit(None, kind).filter(|admission| !admission.is_over),
         }
     }
 }
@@ -179,6 +191,10 @@ impl Settings {
         self.max_message * 2 + 4096
     }
 }
+
+/// How long a connection beyond the limits has from its handshake to its end. It holds one of the few places of those who are
+/// told so, and one that asks nothing would keep them from operators that ask how the node is.
+const TOLD_TIME: Duration = Duration::from_secs(5);
 
 /// How long a subscription waits for a node that has not read its log yet.
 const READY_WAIT: Duration = Duration::from_secs(5);

@@ -20,7 +20,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, oneshot};
-use tracing::error;
+use tokio::task::JoinHandle;
 
 /// Events that are heard at a time.
 const EVENTS: usize = 1024;
@@ -56,10 +56,13 @@ impl Sockets {
 impl Reactor {
     /// Starts one within tokio's runtime. It ends with the last of its sockets, or with whoever may add more.
     ///
+    /// The task that hears of the sockets comes with it. Should it end before, nothing is heard of any client any more,
+    /// neither of those that there are nor of new ones: whoever serves has to watch it.
+    ///
     /// # Errors
     ///
     /// The system's: mostly that there are no descriptors left.
-    pub fn start() -> io::Result<Arc<Reactor>> {
+    pub fn start() -> io::Result<(Arc<Reactor>, JoinHandle<io::Result<()>>)> {
         let no_poll = |error: io::Error| io::Error::new(error.kind(), format!("cannot watch sockets: {error}"));
         let poll = Poll::new().map_err(no_poll)?;
         let (asked, asking) = mpsc::channel(1);
@@ -67,21 +70,20 @@ impl Reactor {
         let sockets = Arc::<Mutex<Sockets>>::default();
         // The table and not the reactor, whose end it waits for.
         let (poll, hearing) = (watched(poll)?, sockets.clone());
-        tokio::spawn(async move {
-            if let Err(error) = hear(&hearing, poll, asking).await {
-                error!(%error, "nothing more is heard of any client");
-            }
-        });
-        Ok(Arc::new(Reactor { registry, sockets, asked }))
+        let task = tokio::spawn(async move { hear(&hearing, poll, asking).await });
+        Ok((Arc::new(Reactor { registry, sockets, asked }), task))
     }
 
-    /// Registers a connection, which does not block.
+    /// Registers a connection, which does not block; `None`: it has `most` already, and this one is closed.
     ///
     /// # Errors
     ///
     /// The system's.
-    pub fn add(self: &Arc<Reactor>, mut stream: TcpStream) -> io::Result<Socket> {
+    pub fn add(self: &Arc<Reactor>, mut stream: TcpStream, most: usize) -> io::Result<Option<Socket>> {
         let mut sockets = self.sockets.lock();
+        if sockets.slots.len() >= most {
+            return Ok(None);
+        }
         sockets.added = sockets.added.wrapping_add(1) & (u32::MAX >> (NUMBER + u32::BITS).saturating_sub(usize::BITS));
         let nth = sockets.added;
         let entry = sockets.slots.vacant_entry();
@@ -89,7 +91,7 @@ impl Reactor {
         self.registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
         let socket = Arc::new(State::new(self.clone(), entry.key(), stream));
         entry.insert((nth, Arc::downgrade(&socket)));
-        Ok(Socket(socket))
+        Ok(Some(Socket(socket)))
     }
 
     /// Forgets one that is about to be closed, which takes it out of the epoll, too.
@@ -195,7 +197,10 @@ mod tests {
         let (client, accepted) =
             tokio::join!(client.connect(listener.local_addr().expect("an address")), listener.accept());
         let stream = accepted.expect("a connection").0.into_std().expect("its socket");
-        (client.expect("a connection"), reactor.add(TcpStream::from_std(stream)).expect("room"))
+        (
+            client.expect("a connection"),
+            reactor.add(TcpStream::from_std(stream), usize::MAX).expect("added").expect("room"),
+        )
     }
 
     async fn in_time<T>(what: &str, waited: impl Future<Output = T>) -> T {
@@ -204,7 +209,7 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn no_byte_and_no_end_is_missed_however_it_is_cut() {
-        let reactor = Reactor::start().expect("a reactor");
+        let (reactor, _) = Reactor::start().expect("a reactor");
         let mut all = tokio::task::JoinSet::new();
         for seed in 0..200 {
             let (mut client, mut socket) = pair(&reactor).await;
@@ -249,7 +254,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_full_socket_takes_the_rest_when_there_is_room() {
-        let reactor = Reactor::start().expect("a reactor");
+        let (reactor, _) = Reactor::start().expect("a reactor");
         let (mut client, mut socket) = pair(&reactor).await;
         let bytes: Vec<u8> = (0..8_000_000_u32).map(|n| n as u8).collect();
         let reading = async {
@@ -271,7 +276,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_client_that_shuts_its_side_is_not_gone_and_one_that_resets_is() {
-        let reactor = Reactor::start().expect("a reactor");
+        let (reactor, _) = Reactor::start().expect("a reactor");
         let (mut client, mut socket) = pair(&reactor).await;
         client.write_all(b"last").await.expect("written");
         client.shutdown().await.expect("shut");
@@ -291,7 +296,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_heard_of_one_that_is_gone_is_not_for_who_has_its_number() {
-        let reactor = Reactor::start().expect("a reactor");
+        let (reactor, _) = Reactor::start().expect("a reactor");
         let (_client, socket) = pair(&reactor).await;
         let token = |socket: &Socket| {
             let number = socket.0.number();
@@ -311,7 +316,7 @@ mod tests {
     async fn it_ends_with_the_last_who_holds_it() {
         let others = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
         let before = others();
-        let reactor = Reactor::start().expect("a reactor");
+        let (reactor, _) = Reactor::start().expect("a reactor");
         let (mut client, mut socket) = pair(&reactor).await;
         drop(reactor);
         client.write_all(b"!").await.expect("written");
@@ -328,7 +333,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_busy_client_lets_others_run() {
-        let reactor = Reactor::start().expect("a reactor");
+        let (reactor, _) = Reactor::start().expect("a reactor");
         let (client, mut socket) = pair(&reactor).await;
         let mut client = client.into_std().expect("its socket");
         client.set_nonblocking(false).expect("a blocking one");

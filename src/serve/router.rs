@@ -3,6 +3,7 @@
 use super::access::{Access, Door, Nearness};
 use super::asker::Asker;
 use super::client::Client;
+use super::drain::Pace;
 use super::reply::{self, Body, Reply};
 use super::request::{self, Inbound, Request};
 use super::{App, demo, diagnose, door, pages, publish, subscribe};
@@ -88,7 +89,8 @@ async fn route(app: &Arc<App>, client: &Client, request: Request) -> Reply {
     // Whoever watches over the process is not one of those who are counted.
     let is_watcher = matches!(path, "/healthz" | "/readyz") || client.door != Door::Public;
     let method = request.method().clone();
-    if client.is_over && !is_watcher {
+    // Nor is one that asks what a node is full of.
+    if client.is_over && !is_watcher && path != "/metrics" {
         let refusal = Refusal::new(Code::TooManyConnections, "the server has as many connections as it takes");
         refuse(&request, transport, &refusal)
     } else if !is_watcher && let Err(refusal) = app.rates.request(client.ip) {
@@ -141,7 +143,8 @@ fn refuse(request: &Request, transport: Option<&dyn Transport>, refusal: &Refusa
 ///
 /// # Errors
 ///
-/// `too_large`; `bad_request` for one that does not arrive in time or breaks off.
+/// `too_large`; `bad_request` for one that does not arrive in time or breaks off; `not_ready` for one that stands still
+/// while the server is going.
 pub async fn read_body(app: &App, request: &mut Request, most: usize) -> Result<Bytes, Refusal> {
     // Nothing is unpacked here, so that nothing can be a bomb; taken as it is it would be garbage.
     let coding = request.headers().get(CONTENT_ENCODING);
@@ -155,7 +158,18 @@ pub async fn read_body(app: &App, request: &mut Request, most: usize) -> Result<
 
 async fn collect(app: &App, mut body: Limited<&mut Inbound>, most: usize) -> Result<Bytes, Refusal> {
     let (mut whole, mut loan) = (Vec::new(), None);
-    while let Some(frame) = body.frame().await {
+    let mut pace = Pace::new(&app.drain);
+    loop {
+        let frame = tokio::select! {
+            // What is there counts, also when the time is up.
+            biased;
+            frame = body.frame() => frame,
+            // Nothing of it was carried out, so it may be sent again elsewhere.
+            () = pace.is_too_slow(whole.len()) => {
+                return Err(Refusal::new(Code::NotReady, "the server is going and the body is too slow; send it again"));
+            }
+        };
+        let Some(frame) = frame else { break };
         let frame = frame.map_err(|error| {
             if error.is::<http_body_util::LengthLimitError>() {
                 return Refusal::new(Code::TooLarge, format!("the body is at most {most} bytes"));

@@ -11,7 +11,7 @@ use super::reply::{self, Body, Reply};
 use super::request::Request;
 use super::stream::Framing;
 use super::waiting::Waiting;
-use super::{App, READY_WAIT, duplex};
+use super::{App, duplex};
 use crate::cursor::{Cursor, Start};
 use crate::transport::params::{bad_callback, fields};
 use crate::transport::{Code, Lifecycle, Opening, Params, Peer, Refusal, Transport};
@@ -128,7 +128,7 @@ async fn subscribe(
     if app.drain.has_begun() {
         return Err(Refusal::new(Code::NotReady, "the server is going; come back in a moment"));
     }
-    if app.hub.head().is_none() && tokio::time::timeout(READY_WAIT, app.hub.ready()).await.is_err() {
+    if app.hub.head().is_none() && !app.is_ready().await {
         return Err(Refusal::new(Code::NotReady, "the server has not read its log yet; come back in a moment"));
     }
     let framing = Framing::of(request.version());

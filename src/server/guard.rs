@@ -1,6 +1,6 @@
 //! Flags into what says who may do what.
 
-use super::{StartError, bad_flag};
+use super::{StartError, bad_flag, descriptors};
 use crate::config::{AccessFlags, BadConfig};
 use crate::serve::{Application, Guard, Keys, Pattern, Tokens};
 use prometheus_client::registry::Registry;
@@ -26,7 +26,8 @@ pub fn guard(flags: &AccessFlags, metrics: &mut Registry) -> Result<Guard, Start
         let rule = format!("{}: use a channel's name, or its beginning with a * behind it", flags.public[index]);
         return Err(bad_flag("--public", &rule).into());
     }
-    let application = flags.authorize_url.clone().map(|url| Application::new(url, metrics)).transpose();
+    let application =
+        flags.authorize_url.clone().map(|url| Application::new(url, descriptors::questions(), metrics)).transpose();
     let application = application
         .map_err(|error| bad_flag("--authorize-url", &format!("https wants the system's certificates: {error}")))?;
     Ok(Guard { keys: Keys::new(keys), public, tokens: tokens(flags)?, application })

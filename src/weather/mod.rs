@@ -18,10 +18,14 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
 use tracing::warn;
 
 /// Connections on all ports together; more are closed without a word.
-const CONNECTIONS: usize = 512;
+pub const CONNECTIONS: usize = 512;
+
+/// Errors are said at most so often, since they come many times a second or not at all.
+const SAID_EVERY: Duration = Duration::from_secs(10);
 
 /// What passes a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,11 +81,18 @@ impl Weather {
 
     /// Takes a port's connections for as long as it is polled; those that it has taken go on.
     pub async fn blow(self: Arc<Weather>, port: Port) {
+        let mut last_said = None::<Instant>;
+        let mut left_out = 0_u64;
         loop {
             let client = match port.listener.accept().await {
                 Ok((client, _)) => client,
                 Err(error) => {
-                    warn!(%error, "cannot accept a connection on a weather port");
+                    if last_said.is_none_or(|last| last.elapsed() > SAID_EVERY) {
+                        warn!(%error, left_out, "cannot accept a connection on a weather port");
+                        (last_said, left_out) = (Some(Instant::now()), 0);
+                    } else {
+                        left_out += 1;
+                    }
                     tokio::time::sleep(Duration::from_millis(50)).await;
                     continue;
                 }

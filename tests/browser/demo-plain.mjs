@@ -9,8 +9,8 @@ import http2 from 'node:http2';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { agree, lanes, listen, setRate } from './lanes.mjs';
-import { freePort } from './matrix/proxies.mjs';
-import { pause, pictures, root, startBrowser, startServer, until } from './support.mjs';
+import { freePort } from './ports.mjs';
+import { LONG, SOON, pause, pictures, root, startBrowser, startServer, until } from './support.mjs';
 
 let browser;
 
@@ -21,7 +21,7 @@ before(async () => {
 
 after(() => browser?.close());
 
-test('without the demo the page is useful, and says what is missing', { timeout: 60000 }, async () => {
+test('without the demo the page is useful, and says what is missing', LONG, async () => {
   let plain = await startServer(['--tcp-listen', '127.0.0.1:0']);
   const complaints = [];
   const other = await browser.newPage();
@@ -36,7 +36,7 @@ test('without the demo the page is useful, and says what is missing', { timeout:
     });
     await setRate(other, 0);
     await agree(other);
-    assert.ok(await other.isVisible('#no-weather') && !(await other.isVisible('#weather')));
+    assert.deepEqual([await other.isVisible('#no-weather'), await other.isVisible('#weather')], [true, false]);
     assert.match(await other.textContent('#lane-tcp pre'), /nc 127\.0\.0\.1 \d+/);
     assert.equal((await other.$$('.diagram .arrow')).length > 20, true, 'the diagrams are drawn');
     assert.deepEqual(complaints, []);
@@ -52,14 +52,14 @@ test('without the demo the page is useful, and says what is missing', { timeout:
     await until('every lane is open again and was told of the gap', async () => {
       const all = await lanes(other);
       return all.every(lane => lane.state === 'open' && lane.gaps === 1) || all;
-    }, 45000);
+    }, 2 * SOON);
   } finally {
     await other.close();
     plain.stop();
   }
 });
 
-test('a demo that is gone is missed, and found again when it is started anew', { timeout: 60000 }, async () => {
+test('a demo that is gone is missed, and found again when it is started anew', LONG, async () => {
   let demo = await startServer(['demo', '--tcp-listen', '127.0.0.1:0']);
   const other = await browser.newPage();
   const moves = () => until('all lanes move', async () => {
@@ -95,7 +95,7 @@ test('a demo that is gone is missed, and found again when it is started anew', {
   }
 });
 
-test('by HTTP/2: lanes of its own, which say so', { timeout: 40000 }, async () => {
+test('by HTTP/2: lanes of its own, which say so', LONG, async () => {
   const dir = mkdtempSync(join(tmpdir(), 'longtail-demo-'));
   execFileSync('openssl', ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '2',
     '-subj', '/CN=localhost', '-keyout', join(dir, 'key.pem'), '-out', join(dir, 'cert.pem')], { stdio: 'ignore' });
@@ -149,7 +149,7 @@ http {
   const child = spawn(existsSync('/usr/sbin/nginx') ? '/usr/sbin/nginx' : 'nginx', ['-p', dir, '-c', join(dir, 'nginx.conf')], { stdio: 'ignore' });
   const ended = new Promise(resolve => { child.on('exit', resolve).on('error', resolve); });
   const base = `http://127.0.0.1:${port}/push`;
-  await until('nginx passes requests on', () => fetch(base + '/healthz').then(answer => answer.ok, () => false));
+  await until('nginx passes requests on', () => fetch(base + '/healthz').then(answer => answer.ok || answer.status, String));
   return {
     base,
     stop: async () => {
@@ -161,7 +161,7 @@ http {
 }
 
 for (const [command, count] of [[[], 8], [['demo'], 9]]) {
-  test(`below a path of a proxy's the pages find their server: longtail ${command}`, { timeout: 90000 }, async () => {
+  test(`below a path of a proxy's the pages find their server: longtail ${command}`, LONG, async () => {
     const server = await startServer([...command, '--tcp-listen', '127.0.0.1:0']);
     const proxy = await nginx(server.base);
     const context = await browser.newContext();
@@ -198,11 +198,11 @@ for (const [command, count] of [[[], 8], [['demo'], 9]]) {
       await page.close();
 
       const status = await open('/status');
-      await until('the status is told', async () => /^ready, for \d+ seconds$/.test(await status.textContent('#state')) || status.textContent('#state'));
+      await until('the status is told', async () => /^ready, for \d+ (seconds|minutes)$/.test(await status.textContent('#state')) || status.textContent('#state'));
       await status.close();
       const diagnose = await open('/diagnose?now=1');
       assert.match(await diagnose.textContent('#state'), /^Looking: 15 seconds/);
-      await diagnose.waitForFunction(() => document.getElementById('state').textContent === 'Done.', null, { timeout: 60000 });
+      await diagnose.waitForFunction(() => document.getElementById('state').textContent === 'Done.', null, { timeout: 3 * SOON });
       const report = await diagnose.inputValue('#report');
       assert.ok(!report.includes('!!') && report.includes(`server: ${proxy.base}, longtail`), report);
       assert.deepEqual(complaints, []);
@@ -214,7 +214,7 @@ for (const [command, count] of [[[], 8], [['demo'], 9]]) {
   });
 }
 
-test('a guarded server says that it is one, and is not asked again and again', { timeout: 40000 }, async () => {
+test('a guarded server says that it is one, and is not asked again and again', LONG, async () => {
   for (const [flag, value] of [['--publish-key', 'k'], ['--public', 'demo']]) {
     const guarded = await startServer([flag, value]);
     const page = await browser.newPage();
@@ -230,7 +230,7 @@ test('a guarded server says that it is one, and is not asked again and again', {
       } else {
         await page.waitForSelector('#no-weather:not([hidden])');
         assert.match(await page.textContent('#no-weather'), /This server is guarded.*longtail demo/);
-        assert.ok(!(await page.isVisible('.panels')) && (await lanes(page)).length === 0);
+        assert.deepEqual([await page.isVisible('.panels'), await lanes(page)], [false, []]);
       }
       await pause(2500);
       assert.equal(refused, 1);

@@ -73,7 +73,7 @@ async function clearSky() {
   await until('every lane has come through the weather and lost nothing', async () => {
     const all = await lanes();
     return all.every(lane => lane.state === 'open' && lane.last === marker && !lane.lost && !lane.doubled) || all;
-  }, 30000);
+  });
   await setRate(5);
 }
 
@@ -96,15 +96,23 @@ test('a lane for every transport, oldest first, and a command for the rest', asy
 });
 
 test('all lanes move at once, with the same messages', async () => {
-  await setRate(5);
-  await until('every lane is open and has five messages', async () => {
-    const all = await lanes();
-    return all.every(lane => lane.state === 'open' && lane.count >= 5) || all;
-  });
+  // A lane has what comes after it has opened, and one may open while the page publishes already: what they have is
+  // compared from where all are open and nothing is under way.
   await setRate(0);
+  await publish('all are open');
+  await allAgree();
+  const before = Object.fromEntries((await lanes()).map(lane => [lane.id, lane.count]));
+  const more = all => all.map(lane => lane.count - before[lane.id]);
+  await setRate(5);
+  await until('every lane has five more messages', async () => more(await lanes()).every(count => count >= 5) || lanes());
+  await setRate(0);
+  // What was sent last may be on its way.
+  await until('every lane has got as many messages as the others', async () => {
+    const all = await lanes();
+    return new Set(more(all)).size === 1 || { more: more(all), all };
+  });
   await allAgree();
   const all = await lanes();
-  assert.equal(new Set(all.map(lane => lane.count)).size, 1, JSON.stringify(all));
   const protocols = Object.fromEntries(all.map(lane => [lane.id, lane.protocol]));
   assert.deepEqual([protocols.tcp, protocols.sse, protocols.ws], ['TCP', 'HTTP/1.1', 'WebSocket']);
 });
@@ -136,6 +144,11 @@ test('the real bytes are shown, with the headers of requests and answers', async
   };
   await bytes('long-poll', /GET \/long-poll\?channel=demo&cursor=\S+ HTTP\/1\.1\n/, /\nUser-Agent: /i, /HTTP\/1\.1 200 OK\n/, /etag: "/i,
     /\{"cursor":".*seen on the wire/);
+  // The list has an end: after a while of heartbeats the beginning of a connection is no longer in it.
+  for (const state of ['paused', 'open']) {
+    await page.click('#lane-tcp .pause');
+    await until(`the lane is ${state}`, async () => (await lane('tcp')).state === state || lane('tcp'));
+  }
   await bytes('tcp', /\{"channels":\["demo"\].*"type":"subscribe"\}/, /\{"type":"hello"/, /"data":"seen on the wire"\}/);
   await bytes('sse', /data: \{"id":".*seen on the wire/);
   await bytes('ws', /\\x81~?.*\{"id":".*seen on the wire/);
@@ -194,7 +207,7 @@ test('what is not for this page does not come to it, and a volatile message has 
 
 test('large messages make the growing answers roll over, and nothing is lost', async () => {
   const rolling = (await (await fetch(demo.base + '/info')).json()).transports.filter(t => t.rollover).map(t => t.name);
-  assert.ok(rolling.length >= 3);
+  assert.ok(rolling.length >= 3, `these roll over: ${rolling}`);
   const before = Object.fromEntries((await lanes()).map(lane => [lane.id, lane.requests]));
   for (let n = 0; n < 12; n++) await publish('x'.repeat(40000) + n);
   await allAgree();
@@ -216,10 +229,10 @@ test('one reader is taken through every transport and loses nothing', async () =
   // And by itself.
   const hops = Number(await page.textContent('#hop-hops'));
   await page.check('#hop-auto');
-  await until('it goes on by itself', async () => Number(await page.textContent('#hop-hops')) > hops || hops, 8000);
+  await until('it goes on by itself', async () => Number(await page.textContent('#hop-hops')) > hops || hops);
   await setRate(0);
   const marker = await publish('the last');
-  await until('all have the last one', async () => (await lanes()).every(lane => lane.last === marker) || marker);
+  await until('all have the last one', async () => (await lanes()).every(lane => lane.last === marker) || { marker, lanes: await lanes() });
   assert.deepEqual([await page.textContent('#hop-lost'), await page.textContent('#hop-doubled')], ['0', '0']);
   await setRate(5);
 });
@@ -230,7 +243,7 @@ test('so far the page had nothing to complain about', () => {
 
 test('held back: the streams fall silent, and what ends or is no answer does not', async () => {
   await page.selectOption('[aria-label="Hold back: bytes"]', '65536');
-  const before = await weather('hold_bytes');
+  await weather('hold_bytes');
   assert.match(await page.textContent('#lesson'), /Long polling ends each answer/);
   await until('the streams are held back', async () => {
     const all = (await lanes()).filter(lane => STREAMS.includes(lane.id));
@@ -239,7 +252,9 @@ test('held back: the streams fall silent, and what ends or is no answer does not
   const held = Object.fromEntries((await lanes()).map(lane => [lane.id, lane]));
   await move(['poll', 'long-poll', 'jsonp', 'ws', 'tcp'], held, 8);
   for (const lane of (await lanes()).filter(lane => STREAMS.includes(lane.id))) {
-    assert.ok(lane.count <= before[lane.id].count + 3, `${lane.id} went on: ${lane.count}`);
+    // One may have been under way when the lane was said to be held.
+    const { count } = held[lane.id];
+    assert.ok(lane.count <= count + 2, `${lane.id} went on from ${count} to ${lane.count}`);
   }
   await page.screenshot({ path: join(pictures, 'held.png') });
   await clearSky();
@@ -338,18 +353,30 @@ test('it can be read by those who do not see it', async () => {
 });
 
 test('the diagrams glide, and step where motion is not wanted', async () => {
-  const moves = () => page.evaluate(() => new Promise(resolve => {
-    let count = 0;
-    const watching = new MutationObserver(() => { count += 1; });
-    watching.observe(document.querySelector('#lane-tcp .diagram > g'), { attributes: true, attributeFilter: ['transform'] });
-    setTimeout(() => resolve(count), 1500);
+  // How far it goes at a time, of some times. A busy machine draws few pictures a second, so neither their number says
+  // anything nor the time between them.
+  const least = () => page.evaluate(() => new Promise(resolve => {
+    const group = document.querySelector('#lane-tcp .diagram > g');
+    const place = () => Number(/translate\((-?[\d.]+)/.exec(group.getAttribute('transform'))[1]);
+    let at = null;
+    const steps = [];
+    const watching = new MutationObserver(() => {
+      const now = place();
+      if (at !== null) steps.push(Math.round(Math.abs(now - at)));
+      at = now;
+      if (steps.length < 4) return;
+      watching.disconnect();
+      resolve(Math.min(...steps));
+    });
+    watching.observe(group, { attributes: true, attributeFilter: ['transform'] });
   }));
   await page.evaluate(() => document.getElementById('lane-tcp').scrollIntoView());
-  const gliding = await moves();
+  const gliding = await least();
   await page.emulateMedia({ reducedMotion: 'reduce' });
-  const stepping = await moves();
+  const stepping = await least();
   await page.emulateMedia({ reducedMotion: 'no-preference' });
-  assert.ok(gliding >= 5 && stepping <= 2, `${gliding} moves, and ${stepping}`);
+  // It moves by 56 pixels a second, and where it steps, once in a second.
+  assert.ok(gliding < 50 && stepping >= 50, `by ${gliding} pixels at a time, and by ${stepping}`);
 });
 
 test('pictures: light, dark, a projector and a phone', async () => {

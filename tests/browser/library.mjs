@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import http from 'node:http';
 import net from 'node:net';
-import { root, startServer, startBrowser, until, publish, pause } from './support.mjs';
+import { LONG, SOON, root, startServer, startBrowser, until, publish, pause } from './support.mjs';
 
 let server;
 let browser;
@@ -53,11 +53,11 @@ test('the ladder ends at a WebSocket, and the first message comes before', async
   await until('it is on top', async () => {
     const steps = await made.evaluate(() => window.steps);
     return steps.join() === 'long-poll,before,ws' || steps;
-  }, 5000);
+  });
   await context.close();
 });
 
-test('tabs that share have one connection, and the next goes on when its tab is closed', { timeout: 60000 }, async () => {
+test('tabs that share have one connection, and the next goes on when its tab is closed', LONG, async () => {
   const context = await browser.newContext();
   const tabs = [await page(context), await page(context), await page(context)];
   for (const [n, tab] of tabs.entries()) {
@@ -88,7 +88,7 @@ test('tabs that share have one connection, and the next goes on when its tab is 
   // What a tab publishes for the others comes to the others, also to those behind the same connection.
   await tabs[1].evaluate(() => new Promise((resolve, reject) => window.lt.publish('shared', 'by two', { toSelf: false },
     error => error ? reject(new Error(error.code)) : resolve())));
-  for (const tab of [tabs[0], tabs[2]]) await until('it came', async () => (await seen(tab)).includes('by two'));
+  for (const tab of [tabs[0], tabs[2]]) await until('it came', async () => (await seen(tab)).includes('by two') || seen(tab));
   await pause(300);
   assert.equal((await seen(tabs[1])).includes('by two'), false);
 
@@ -148,7 +148,7 @@ const examples = name => [...readFileSync(root + name, 'utf8').matchAll(/^```(ht
   .map(([, kind, code]) => [name, kind, code]).filter(([, , code]) => /connect\(/.test(code));
 
 // As a reader would paste them into a page; only the address is another, and `add` and `reload` are the reader's.
-test('every example of the documents runs, and shows what is published', { timeout: 60000 }, async () => {
+test('every example of the documents runs, and shows what is published', LONG, async () => {
   const all = ['README.md', 'docs/library.md', 'static/package/README.md'].flatMap(examples);
   assert.ok(all.length >= 7, `${all.length} examples`);
   for (const [name, kind, given] of all) {
@@ -233,7 +233,7 @@ for (const [what, imitation, host, transport] of [
   ['XDomainRequest streams to another origin, and publishes', likeIe8, 'localhost', 'xhr-stream'],
   ['a forever frame stands in an htmlfile where there is one', withHtmlfile, '127.0.0.1', 'forever-frame']
 ]) {
-  test(what, { timeout: 30000 }, async () => {
+  test(what, LONG, async () => {
     const channel = 'ie-' + transport;
     const context = await browser.newContext();
     await context.addInitScript(imitation);
@@ -252,10 +252,11 @@ for (const [what, imitation, host, transport] of [
     assert.deepEqual(await made.evaluate(() => [window.lt.transport, window.gaps, window.lt.stats.repeats]), [transport, 0, 0]);
     // The server has its stream until it is closed.
     const streams = async () => (await readers(channel)).readers.by_transport[transport] ?? 0;
-    await until('the server has it', async () => (await streams()) === 1);
+    await until('the server has it', async () => (await streams()) === 1 || streams());
     await made.evaluate(() => window.lt.close());
-    await until('it has let go', async () => (await streams()) === 0);
-    if (imitation === withHtmlfile) assert.ok(await made.evaluate(() => window.htmlfiles) > 0);
+    await until('it has let go', async () => (await streams()) === 0 || streams());
+    const files = await made.evaluate(() => window.htmlfiles);
+    if (imitation === withHtmlfile) assert.ok(files > 0, `${files} htmlfiles were made`);
     await context.close();
   });
 }
@@ -293,13 +294,13 @@ async function diagnosis(base) {
   const context = await browser.newContext();
   const made = await context.newPage();
   await made.goto(base + '/diagnose?now=1');
-  await made.waitForFunction(() => document.getElementById('state').textContent === 'Done.', null, { timeout: 60000 });
+  await made.waitForFunction(() => document.getElementById('state').textContent === 'Done.', null, { timeout: 3 * SOON });
   const report = await made.inputValue('#report');
   await context.close();
   return report;
 }
 
-test('the diagnosis says in words what a path does', { timeout: 90000 }, async () => {
+test('the diagnosis says in words what a path does', LONG, async () => {
   // One request a connection, so that an answer's end can be seen.
   const closing = chunk => Buffer.from(chunk.toString('latin1').replace(/\r\nConnection: keep-alive/i, '\r\nConnection: close'), 'latin1');
   const kills = await path({ answer: (chunk, end) => { if (chunk.includes(' 101 ')) setTimeout(end, 200); return false; } });
@@ -315,7 +316,7 @@ test('the diagnosis says in words what a path does', { timeout: 90000 }, async (
   assert.match(plain, /ok {2}Responses are not held back/);
   assert.match(plain, /ok {2}WebSocket works/);
 
-  assert.match(killed, /!! {2}WebSocket opens and is cut after [12]\d\d ms/, killed);
+  assert.match(killed, /!! {2}WebSocket opens and is cut after \d{3,5} ms/, killed);
   assert.match(killed, /ok {2}EventSource works/, killed);
 
   assert.match(held, /!! {2}Responses are held back until they end/, held);
@@ -324,7 +325,7 @@ test('the diagnosis says in words what a path does', { timeout: 90000 }, async (
   assert.match(held, /ok {2}Long polling works/, held);
 });
 
-test('a page asks for the diagnosis beside its own connection, also one of another origin', { timeout: 60000 }, async () => {
+test('a page asks for the diagnosis beside its own connection, also one of another origin', LONG, async () => {
   const contexts = [await browser.newContext(), await browser.newContext()];
   const context = contexts[0];
   const made = await page(context);
@@ -343,7 +344,7 @@ test('a page asks for the diagnosis beside its own connection, also one of anoth
     ['ws', 'sse', 'xhr-stream', 'multipart', 'forever-frame', 'long-poll', 'jsonp', 'poll'].map(name => [name, true])));
   assert.match(report.text, /WebSocket works/);
   await publish(server.base, 'asked', 'still there');
-  await until('it reads on', async () => (await seen(made)).join() === 'still there');
+  await until('it reads on', async () => (await seen(made)).join() === 'still there' || seen(made));
   await context.close();
 });
 

@@ -5,6 +5,7 @@ import { existsSync, statSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { join } from 'node:path';
 import { chromium } from 'playwright-core';
+import { freePort } from './ports.mjs';
 
 export const root = fileURLToPath(new URL('../..', import.meta.url));
 export const target = process.env.CARGO_TARGET_DIR ?? join(root, 'target');
@@ -24,7 +25,8 @@ export async function startServer(args = []) {
   const command = args[0] === 'demo' ? args.slice(0, 1) : [];
   args = args.slice(command.length);
   assert.ok(binary && existsSync(binary), 'no longtail binary: run cargo build first');
-  const defaults = [['--listen', '127.0.0.1:0'], ['--tcp-listen', 'off'], ['--heartbeat-seconds', '2']]
+  // Not a port of the kernel's choice, which a server that comes back might find taken.
+  const defaults = [['--listen', `127.0.0.1:${await freePort()}`], ['--tcp-listen', 'off'], ['--heartbeat-seconds', '2']]
     .filter(([flag]) => !args.includes(flag)).flat();
   const child = spawn(binary, [...command, ...defaults, ...args], {
     stdio: ['ignore', 'pipe', 'pipe'],
@@ -32,7 +34,7 @@ export async function startServer(args = []) {
   });
   let log = '';
   const base = await new Promise((resolve, reject) => {
-    const timer = setTimeout(() => reject(new Error('no address within 20 s:\n' + log)), 20000);
+    const timer = setTimeout(() => reject(new Error('no address within 60 s:\n' + log)), 60000);
     const read = chunk => {
       log += chunk;
       const found = /listening on (https?:\/\/[0-9.]+:\d+)/.exec(log);
@@ -52,25 +54,45 @@ export async function startBrowser(flags = []) {
   const executablePath = process.env.CHROMIUM
     ?? ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'].find(existsSync);
   assert.ok(executablePath, 'no Chromium: install it or set CHROMIUM');
-  return chromium.launch({ executablePath, headless: true, args: ['--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage', ...flags] });
+  const args = ['--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage', ...flags];
+  return patient(await chromium.launch({ executablePath, headless: true, timeout: 2 * SOON, args }));
 }
+
+// How long anything may take that should be there "at once". Generous: the tests share a small machine, and one that
+// passes never waits for it. What bounds a whole test is behind it.
+export const SOON = 60000;
+export const LONG = { timeout: 600000 };
 
 export const pause = ms => new Promise(resolve => setTimeout(resolve, ms));
 
-// Asks again until it is true, or gives the last answer's complaint.
-export async function until(what, check, within = 20000) {
+// A browser whose pages wait as long as the tests do.
+export function patient(browser) {
+  for (const name of ['newContext', 'newPage']) {
+    const make = browser[name].bind(browser);
+    browser[name] = async options => {
+      const made = await make(options);
+      made.setDefaultTimeout(SOON);
+      return made;
+    };
+  }
+  return browser;
+}
+
+// Asks again until it is true, or fails with the last answer: what came in place of what was waited for.
+export async function until(what, check, within = SOON) {
   const end = Date.now() + within;
   let last;
   for (;;) {
     last = await check();
     if (last === true) return;
-    if (Date.now() > end) assert.fail(`${what}: ${JSON.stringify(last, null, 1)}`);
+    if (Date.now() > end) assert.fail(`waited ${within / 1000} s until ${what}; the last that came: ${JSON.stringify(last, null, 1)}`);
     await pause(100);
   }
 }
 
 export async function publish(base, channel, data, query = '') {
   const answer = await fetch(`${base}/publish?channel=${channel}${query}`, { method: 'POST', body: JSON.stringify(data) });
-  assert.equal(answer.status, 200);
-  return (await answer.json()).messages[0].id;
+  const text = await answer.text();
+  assert.equal(answer.status, 200, `publishing to ${channel}: ${text}`);
+  return JSON.parse(text).messages[0].id;
 }

@@ -7,11 +7,12 @@ import { existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { firefox } from 'playwright-core';
-import { binary, env as clean, pictures, root, startBrowser } from './support.mjs';
+import { SOON, binary, env as clean, patient, pictures, root, startBrowser, until } from './support.mjs';
+
+export { until };
 
 export const example = join(root, 'examples/todo-php');
 export const FRONTS = ['plain', 'backbone', 'angular', 'ember'];
-const SOON = 2000;              // others see a change within this time
 
 export const work = mkdtempSync(join(tmpdir(), 'longtail-todo-'));
 export const complaints = [];
@@ -58,7 +59,7 @@ export async function start() {
   });
   ended.catch(() => {});
   await Promise.race([ready, ended, new Promise((resolve, reject) => {
-    setTimeout(() => reject(new Error('run was not ready within 90 s:\n' + output)), 90000).unref();
+    setTimeout(() => reject(new Error('run was not ready within 180 s:\n' + output)), 180000).unref();
   })]);
   todo = /^ToDo +(http:\S+)\/$/m.exec(output)[1];
   push = /^Longtail +(http:\S+)\/$/m.exec(output)[1];
@@ -76,7 +77,7 @@ export async function startFirefox(colorScheme) {
     'layout.css.prefers-color-scheme.content-override': colorScheme === 'dark' ? 0 : 1,
     'ui.useOverlayScrollbars': 1
   };
-  const made = await firefox.launch({ channel: 'moz-firefox', executablePath, headless: true, firefoxUserPrefs });
+  const made = patient(await firefox.launch({ channel: 'moz-firefox', executablePath, headless: true, timeout: 2 * SOON, firefoxUserPrefs }));
   browsers.push(made);
   return made;
 }
@@ -95,7 +96,6 @@ export async function stop() {
 export async function person(name, options = {}, from = browser) {
   const context = await from.newContext({ viewport: { width: 900, height: 900 }, ...options });
   const page = await context.newPage();
-  page.setDefaultTimeout(8000);
   page.on('pageerror', error => complaints.push(`${name}: ${error.message}`));
   page.on('console', line => {
     if (line.type() === 'error') complaints.push(`${name}: ${line.text()} ${line.location().url}`);
@@ -121,16 +121,6 @@ export async function open(page, board, { front = 'plain', transport } = {}) {
 
 export const titles = page => page.$$eval('.items .item .title', all => all.map(one => one.textContent));
 export const row = (page, title) => page.locator('.items .item').filter({ has: page.getByText(title, { exact: true }) });
-
-export async function until(what, check, within = SOON) {
-  const end = Date.now() + within;
-  for (;;) {
-    const last = await check();
-    if (last === true) return;
-    if (Date.now() > end) assert.fail(`${what}: ${JSON.stringify(last)}`);
-    await new Promise(resolve => setTimeout(resolve, 25));
-  }
-}
 
 export async function has(page, title, times = 1, within = SOON) {
   await until(`“${title}” ${times} times`, async () => {

@@ -6,7 +6,7 @@ import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { add, browser, complaints, edit, has, isDone, open, person, row, scenario, start, startFirefox, stop, titles, todo } from './todo-app.mjs';
-import { pictures, root } from './support.mjs';
+import { LONG, pictures, root } from './support.mjs';
 
 let ada;                        // in Chromium
 let ben;                        // in Firefox
@@ -20,7 +20,7 @@ before(async () => {
 after(stop);
 
 for (const [mine, other, front] of [['ws', 'sse', 'plain'], ['long-poll', 'ws', 'backbone'], ['xhr-stream', 'long-poll', 'ember']]) {
-  test(`${mine} in Chromium and ${other} in Firefox, front end ${front}`, { timeout: 60000 }, async () => {
+  test(`${mine} in Chromium and ${other} in Firefox, front end ${front}`, LONG, async () => {
     await open(ada, 12, { transport: mine, front });
     await open(ben, 12, { transport: other, front });
     assert.match(await ada.evaluate(() => navigator.userAgent), /Chrome\//);
@@ -50,7 +50,7 @@ async function together(name, shots, background) {
   }
 }
 
-test('pictures: light, dark and on a phone', { timeout: 120000 }, async () => {
+test('pictures: light, dark and on a phone', LONG, async () => {
   await open(ada, 12, { transport: 'ws' });
   await open(ben, 12, { transport: 'sse' });
   await row(ben, 'Book the room').locator('.tick').click();

@@ -8,6 +8,7 @@ import { readFileSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { FRONTS, add, browser, complaints, edit, example, has, isDone, open, person, php, push, redisCli, redisPort, row,
   scenario, start, stop, titles, todo, until, work } from './todo-app.mjs';
+import { LONG } from './support.mjs';
 
 let redis;                      // a Redis that a test has started in place of the one of `run`
 let ada;
@@ -29,7 +30,7 @@ after(async () => {
 test('every PHP file parses', async () => {
   const files = ['', 'lib', 'public'].flatMap(dir => readdirSync(join(example, dir))
     .filter(name => name.endsWith('.php')).map(name => join(example, dir, name)));
-  assert.ok(files.length >= 12, 'too few files');
+  assert.ok(files.length >= 12, `too few files: ${files}`);
   await Promise.all(files.map(file => new Promise((resolve, reject) => {
     const lint = spawn('php', ['-l', file], { stdio: 'ignore' });
     lint.on('exit', code => code ? reject(new Error('php -l ' + file)) : resolve());
@@ -270,18 +271,20 @@ test('the pages had nothing to complain about', () => {
   assert.deepEqual(complaints.filter(line => !/^cleo: .*(401|403|404|WebSocket)/.test(line)), []);
 });
 
-test('Redis hangs, goes and comes back: everything is saved, and seen in the end', { timeout: 40000 }, async () => {
+test('Redis hangs, goes and comes back: everything is saved, and seen in the end', LONG, async () => {
   await open(ada, 12);
   await open(ben, 12);
   const pid = Number(readFileSync(join(work, 'redis.pid'), 'utf8'));
   process.kill(pid, 'SIGSTOP');
-  let began = Date.now();
+  const began = Date.now();
   await add(ada, 'While Redis hangs');
-  assert.ok(Date.now() - began < 2500, 'a hanging Redis holds the answer up');
+  const took = Date.now() - began;
+  // PHP waits for a second; without its own time it would be a minute.
+  assert.ok(took < 20000, `a hanging Redis holds the answer up for ${took} ms`);
   assert.match(await ada.textContent('#notice'), /Saved\. .*others will see it when they reload/);
   process.kill(pid, 'SIGCONT');
   process.kill(pid, 'SIGTERM');
-  await until('Redis is gone', async () => redisCli('PING').status !== 0);
+  await until('Redis is gone', async () => redisCli('PING').status !== 0 || redisCli('PING').stdout);
   await add(ada, 'While Redis is gone');
   assert.match(await ada.textContent('#notice'), /Saved\. /);
   await plain.goto(`${todo}/board.php?id=12`);
@@ -289,22 +292,23 @@ test('Redis hangs, goes and comes back: everything is saved, and seen in the end
   await plain.click('.add button');
   await has(plain, 'By a form, without Redis');
   assert.match(await plain.textContent('#notice'), /Saved\. /);
-  assert.ok(!(await titles(ben)).includes('While Redis is gone'));
+  const others = await titles(ben);
+  assert.ok(!others.includes('While Redis is gone'), `it cannot be known yet: ${others}`);
   const settings = ['--bind', '127.0.0.1', '--port', redisPort, '--save', '', '--dir', work];
   redis = spawn('redis-server', settings, { stdio: 'ignore' });
-  await until('Redis is back', async () => redisCli('PING').status === 0, 5000);
+  await until('Redis is back', async () => redisCli('PING').status === 0 || redisCli('PING').stderr);
   // Longtail comes back to it by itself. Its log is empty now, so pages are told of a gap and read the board again;
   // and if they were not, the next change would show them that versions are missing.
   await until('the other page has caught up without a reload', async () => {
     const all = await titles(ben);
     const missed = ['While Redis hangs', 'While Redis is gone', 'By a form, without Redis'];
     return missed.every(one => all.includes(one)) || all;
-  }, 20000);
+  });
   // That page may know of the gap before Longtail has subscribed to Redis again, and before a node has the lease.
-  await until('Longtail listens', async () => redisCli('PUBSUB', 'NUMPAT').stdout.trim() !== '0', 10000);
+  await until('Longtail listens', async () => redisCli('PUBSUB', 'NUMPAT').stdout.trim() !== '0' || 'nobody listens');
   await add(ada, 'With Redis again');
-  await has(ben, 'With Redis again', 1, 10000);
-  assert.ok(await ada.isHidden('#notice'));
+  await has(ben, 'With Redis again');
+  assert.ok(await ada.isHidden('#notice'), `no notice: ${await ada.textContent('#notice')}`);
 });
 
 test('a PUBLISH that never arrived is noticed at the next one', async () => {
@@ -318,13 +322,13 @@ test('a PUBLISH that never arrived is noticed at the next one', async () => {
   await until('the silent one is there', async () => {
     const all = await titles(ben);
     return all.includes('Silently added') || all;
-  }, 4000);
+  });
   // A version out of nowhere makes the page look once, not for ever.
   let reads = 0;
   ben.on('request', request => { reads += /items\.php/.test(request.url()) ? 1 : 0; });
   const data = { id: 999999, title: 'Out of nowhere', done: false, version: 999999, by: 'nobody' };
   redisCli('PUBLISH', 'push:board:13', JSON.stringify({ event: 'itemAdded', data }));
-  await until('the page has looked', async () => reads === 1 || reads, 4000);
+  await until('the page has looked', async () => reads === 1 || reads);
   await ben.waitForTimeout(1500);
   assert.equal(reads, 1);
 });

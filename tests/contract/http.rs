@@ -107,11 +107,11 @@ async fn framing() {
     let url = format!("/jsonp?channel=todo&cursor={id}&callback=a.b&mode=poll");
     let answer = node.get(&url).await.text();
     assert_eq!(answer.trim_end(), format!("/**/a.b({{\"cursor\":\"{id}\",\"messages\":[]}});"));
-    assert!(begun.elapsed().as_secs() < 10, "mode=poll answers at once");
+    assert!(begun.elapsed().as_secs() < 20, "mode=poll answers at once, not after {:?}", begun.elapsed());
     let url = format!("/jsonp?channel=todo&cursor={id}&callback=a.b&mode=long-poll&timeout=1");
     let begun = std::time::Instant::now();
     assert_eq!(node.get(&url).await.text(), answer);
-    assert!(begun.elapsed().as_millis() > 900, "mode=long-poll waits");
+    assert!(begun.elapsed().as_millis() > 900, "mode=long-poll waits, not only {:?}", begun.elapsed());
 
     let sse = Subscription::to(&["todo"]).from("earliest");
     let mut reader = Reader::open(&node, &node.transport("sse").await, sse).await;

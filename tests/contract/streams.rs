@@ -264,7 +264,12 @@ async fn hello_does_not_wait_for_a_message() {
             let begun = Instant::now();
             let mut reader = Reader::open(&node, &transport, Subscription::to(&["none"])).await;
             reader.next_of(Kind::Hello).await;
-            assert!(begun.elapsed() < Duration::from_secs(10), "{}", transport.name);
+            assert!(
+                begun.elapsed() < Duration::from_secs(40),
+                "{}: a hello after {:?}",
+                transport.name,
+                begun.elapsed()
+            );
         },
     )
     .await;

@@ -1,6 +1,7 @@
 //! The faults. Each is a row of docs/faults.md.
 
 use crate::flow::Targets;
+use crate::support::clock::Clock;
 use crate::support::proxy::{Path, Proxy};
 use crate::support::world::start_on;
 use crate::support::{Node, RedisServer, Request, Sentinels, eventually};
@@ -197,31 +198,21 @@ faults! {
 
 /// Redis under a clock that can be stepped.
 async fn of_clock(name: &str, expectation: Expectation, step: i64) {
-    let dir = crate::support::redis::fresh_dir("clock");
-    let (library, file) = (dir.join("clock.so"), dir.join("offset"));
-    let source = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fault_table/clock.c");
-    let mut compiler = std::process::Command::new("cc");
-    compiler.args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).arg(source);
-    assert!(compiler.status().expect("a C compiler (apt-get install gcc)").success());
-    std::fs::write(&file, 0i64.to_ne_bytes()).expect("a file");
-    let preload = format!("LD_PRELOAD={}", library.display());
-    let offset = format!("CLOCK_OFFSET={}", file.display());
-    let redis = RedisServer::start_with(&[&preload, &offset, "--appendonly", "yes"]).await;
+    let clock = Clock::new();
+    let args = [clock.variables(), vec!["--appendonly", "yes"]].concat();
+    let redis = RedisServer::start_with(&args).await;
     of_this_redis(name, expectation, redis, async |redis| {
         let time = async |redis: &RedisServer| {
             let time: Vec<i64> = redis::from_redis_value(redis.command(&["TIME"]).await).expect("a time");
             time[0]
         };
         let before = time(redis).await;
-        // Over the old bytes: the file is mapped.
-        let mut mapped = std::fs::OpenOptions::new().write(true).open(&file).expect("the file");
-        std::io::Write::write_all(&mut mapped, &step.to_ne_bytes()).expect("written");
+        clock.set(step);
         let stepped = time(redis).await - before;
         assert!((stepped - step).abs() < 10, "the clock stepped by {stepped} s");
         pause(2000).await;
     })
     .await;
-    std::fs::remove_dir_all(dir).ok();
 }
 
 /// Nodes reach Redis through a proxy; publishers other than those by HTTP do not.
@@ -250,8 +241,8 @@ async fn of_sentinels(name: &str) {
     let sentinels = Arc::new(Mutex::new(sentinels));
     let happens = async |_: &mut Vec<Node>| {
         let mut sentinels = sentinels.lock().await;
-        let old = sentinels.servers[0].port();
-        sentinels.servers[0].kill();
+        let old = sentinels.primary().await.port();
+        sentinels.kill_primary().await;
         while sentinels.primary().await.port() == old {
             pause(50).await;
         }

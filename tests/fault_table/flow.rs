@@ -1,6 +1,7 @@
 //! The four ways to publish, each with numbers of its own.
 
-use crate::support::{Node, RedisServer, Request};
+use crate::support::publisher::{self, Connection, Outcome};
+use crate::support::{Node, RedisServer};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -50,11 +51,14 @@ pub async fn send(way: &str, targets: &Targets, stop: &AtomicBool, count: &Atomi
         loop {
             turn += 1;
             let outcome = match way {
-                "HTTP" => post(targets.http[turn % targets.http.len()], &payload).await,
+                "HTTP" => {
+                    let query = format!("channel=flow&key={payload}");
+                    publisher::post(targets.http[turn % targets.http.len()], &query, &payload).await
+                }
                 _ => command(way, &mut connection, &targets.redis[turn % targets.redis.len()], &payload).await,
             };
             match outcome {
-                Outcome::Good => {
+                Outcome::Good(_) => {
                     sent.good.push(payload);
                     count.fetch_add(1, Ordering::Relaxed);
                     break;
@@ -66,7 +70,7 @@ pub async fn send(way: &str, targets: &Targets, stop: &AtomicBool, count: &Atomi
                     sent.unknown.push(payload);
                     break;
                 }
-                Outcome::Refused => {
+                Outcome::Refused(_) => {
                     sent.refused += 1;
                     break;
                 }
@@ -77,53 +81,11 @@ pub async fn send(way: &str, targets: &Targets, stop: &AtomicBool, count: &Atomi
     sent
 }
 
-enum Outcome {
-    Good,
-    Refused,
-    Unknown,
-}
-
-async fn post(node: SocketAddr, payload: &str) -> Outcome {
-    let request = Request::post(&format!("/publish?channel=flow&key={payload}"), payload.as_bytes());
-    match tokio::time::timeout(Duration::from_secs(15), request.try_send(node)).await {
-        Ok(Some(answer)) if answer.status == 200 => Outcome::Good,
-        Ok(Some(answer)) if answer.error_code() == "log_unavailable" => Outcome::Refused,
-        _ => Outcome::Unknown,
-    }
-}
-
-type Connection = redis::aio::MultiplexedConnection;
-
 async fn command(way: &str, slot: &mut Option<Connection>, url: &str, payload: &str) -> Outcome {
-    if slot.is_none() {
-        let config = redis::AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(Duration::from_secs(1)))
-            .set_response_timeout(Some(Duration::from_secs(3)));
-        let Ok(client) = redis::Client::open(url) else { return Outcome::Refused };
-        let connecting = client.get_multiplexed_async_connection_with_config(&config);
-        match tokio::time::timeout(Duration::from_secs(2), connecting).await {
-            Ok(Ok(connection)) => *slot = Some(connection),
-            _ => return Outcome::Refused,
-        }
-    }
-    let Some(connection) = slot else { return Outcome::Refused };
     let words: Vec<&str> = match way {
         "PUBLISH" => vec!["PUBLISH", "push:flow", payload],
         "XADD" => vec!["XADD", "longtail:log", "*", "channel", "flow", "data", payload],
         _ => vec!["FCALL", "longtail_publish", "1", "longtail:log", "flow", payload, "key", payload],
     };
-    let answer: redis::RedisResult<redis::Value> = redis::cmd(words[0]).arg(&words[1..]).query_async(connection).await;
-    match answer {
-        // Nobody has heard it.
-        Ok(redis::Value::Int(0)) => {
-            *slot = None;
-            Outcome::Refused
-        }
-        Ok(_) => Outcome::Good,
-        Err(error) => {
-            *slot = None;
-            // With a code it is Redis that has refused.
-            if error.code().is_some() { Outcome::Refused } else { Outcome::Unknown }
-        }
-    }
+    publisher::command(slot, url, &words).await
 }

@@ -1,6 +1,7 @@
 //! The binary's other commands, run as people run them.
 
-use super::{SOON, within};
+use super::{SOON, came, within};
+use std::fmt;
 use std::process::{ExitStatus, Stdio};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
@@ -11,6 +12,14 @@ pub struct Done {
     pub code: i32,
     pub out: String,
     pub err: String,
+}
+
+/// All that it came to, for the message of an assertion.
+impl fmt::Display for Done {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Done { code, out, err } = self;
+        write!(f, "exit code {code}\n--- standard output:\n{out}--- standard error:\n{err}")
+    }
 }
 
 fn longtail(args: &[&str]) -> Command {
@@ -63,7 +72,17 @@ impl Running {
 
     /// The next line that it prints; `None` at its end.
     pub async fn line(&mut self) -> Option<String> {
-        within(SOON, "a line", self.lines.next_line()).await.expect("UTF-8")
+        let line = within(SOON, "a line", self.lines.next_line()).await.expect("UTF-8");
+        came(|| format!("a line: {line:?}"));
+        line
+    }
+
+    /// The next line, which ends like this.
+    pub async fn line_ends(&mut self, end: &str) -> String {
+        let line =
+            self.line().await.unwrap_or_else(|| panic!("the end of the output, not a line that ends with {end:?}"));
+        assert!(line.ends_with(end), "not a line that ends with {end:?}: {line:?}");
+        line
     }
 
     /// Ends it as Ctrl-C does; gives its exit code and what it said on standard error.

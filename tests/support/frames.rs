@@ -1,7 +1,6 @@
 //! Frames of HTTP/2, made and read by hand: for what no library sends.
 
-use super::{Node, within};
-use std::time::Duration;
+use super::{Node, SOON, came, within};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -149,6 +148,7 @@ impl Raw {
     pub async fn next(&mut self) -> Option<Frame> {
         loop {
             if let Some(frame) = self.take() {
+                came(|| format!("{frame:?}"));
                 return Some(frame);
             }
             if !matches!(self.stream.read_buf(&mut self.buffer).await, Ok(n) if n > 0) {
@@ -169,7 +169,7 @@ impl Raw {
 
     /// The next frame that is wanted, whatever comes before it.
     pub async fn wait(&mut self, what: &str, wanted: impl Fn(&Frame) -> bool) -> Frame {
-        within(Duration::from_secs(40), what, async {
+        within(SOON, what, async {
             loop {
                 let frame = self.next().await.unwrap_or_else(|| panic!("the end in place of {what}"));
                 if wanted(&frame) {
@@ -182,13 +182,13 @@ impl Raw {
 
     /// Everything up to here has been handled.
     pub async fn settle(&mut self) {
-        assert!(self.send(&frame(PING, 0, 0, b"settled?")).await);
+        assert!(self.send(&frame(PING, 0, 0, b"settled?")).await, "the server has hung up before a ping");
         self.wait("a pong", |frame| frame.kind == PING && frame.flags == ACK).await;
     }
 
     /// Reads to the end; the last GOAWAY's code.
     pub async fn end(&mut self) -> Option<u32> {
-        within(Duration::from_secs(60), "the end", async {
+        within(SOON, "the end", async {
             let mut code = None;
             while let Some(frame) = self.next().await {
                 if frame.kind == GOAWAY {
@@ -212,8 +212,7 @@ impl Raw {
             sent
         };
         let reading = async { while matches!(read.read_buf(&mut answer).await, Ok(n) if n > 0) {} };
-        let (sent, ()) =
-            within(Duration::from_secs(60), "the end of a flood", futures_util::future::join(sending, reading)).await;
+        let (sent, ()) = within(SOON * 2, "the end of a flood", futures_util::future::join(sending, reading)).await;
         self.buffer = answer;
         let mut code = None;
         while let Some(frame) = self.take() {

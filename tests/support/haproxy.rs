@@ -31,10 +31,12 @@ impl Haproxy {
             };
             addresses.iter().zip(checked).enumerate().map(line).collect()
         };
+        // Without its own time a check has that between two: on a busy machine a node would be taken for dead, and its
+        // readers and commands would be answered 503. One that is dead refuses at once, whatever the time is.
         // A request that no server has seen yet may go to another one; nothing else is repeated.
         let config = format!(
             "global\n  maxconn 4000\n\
-             defaults\n  timeout connect 1s\n  timeout client 60s\n  timeout server 60s\n  timeout tunnel 60s\n\
+             defaults\n  timeout connect 10s\n  timeout check 10s\n  timeout client 60s\n  timeout server 60s\n  timeout tunnel 60s\n\
              \x20 option redispatch 1\n  retries 3\n  retry-on conn-failure\n\
              frontend web\n  mode http\n  bind {front}\n  default_backend nodes\n\
              backend nodes\n  mode http\n  balance roundrobin\n  option http-no-delay\n  option httpchk GET /readyz\n{}\
@@ -46,7 +48,8 @@ impl Haproxy {
         let file = dir.join("haproxy.cfg");
         std::fs::write(&file, config).expect("haproxy's file");
         let mut command = Command::new("haproxy");
-        command.arg("-db").arg("-f").arg(&file).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let log = std::fs::File::create(dir.join("log")).expect("haproxy's log");
+        command.arg("-db").arg("-f").arg(&file).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let child = command.spawn().expect("haproxy is installed (apt-get install haproxy)");
         let haproxy = Haproxy { child, dir, http: front, tcp: front_tcp };
         eventually("haproxy to reach the nodes", async || {
@@ -62,6 +65,9 @@ impl Drop for Haproxy {
     fn drop(&mut self) {
         self.child.kill().ok();
         self.child.wait().ok();
+        if std::thread::panicking() {
+            eprintln!("--- haproxy said last:\n{}", super::last_lines(&self.dir.join("log")));
+        }
         std::fs::remove_dir_all(&self.dir).ok();
     }
 }

@@ -2,7 +2,7 @@
 //! requests go as that.
 
 use super::door::{self, Door, Stream};
-use super::{SOON, within};
+use super::{SOON, came, within};
 use bytes::Bytes;
 use serde_json::Value;
 use std::net::SocketAddr;
@@ -81,8 +81,10 @@ impl Request {
     pub async fn send(self, address: SocketAddr) -> Response {
         let what = format!("the whole answer to {} {}", self.method, self.target);
         within(SOON, &what, async {
+            let asked = format!("{} {}", self.method, self.target);
             let mut response = self.open(address).await;
             response.finish().await;
+            response.note(&asked);
             response
         })
         .await
@@ -103,8 +105,14 @@ impl Request {
 
     /// The whole answer of a server that may be gone.
     pub async fn try_send(self, address: SocketAddr) -> Option<Response> {
-        let mut answer = self.try_open(address).await?;
+        let asked = format!("{} {}", self.method, self.target);
+        let answer = self.try_open(address).await;
+        if answer.is_none() {
+            came(|| format!("{asked}: no answer"));
+        }
+        let mut answer = answer?;
         tokio::time::timeout(SOON, answer.finish()).await.ok()?;
+        answer.note(&asked);
         (!answer.broken).then_some(answer)
     }
 
@@ -277,6 +285,12 @@ impl Response {
         matches!(self.stream.read_buf(&mut self.buffer).await, Ok(n) if n > 0)
     }
 
+    /// Notes what it is, for a wait that fails.
+    fn note(&self, asked: &str) {
+        let broken = if self.broken { ", broken off" } else { "" };
+        came(|| format!("{asked}: {}{broken} {}", self.status, String::from_utf8_lossy(&self.body)));
+    }
+
     /// Reads the body to its end.
     pub async fn finish(&mut self) {
         while self.read_some().await.is_some() {}
@@ -286,7 +300,7 @@ impl Response {
     pub async fn cut_off(&mut self) {
         self.tolerant = true;
         within(SOON, "a body that breaks off", self.finish()).await;
-        assert!(self.broken, "it ended as it should");
+        assert!(self.broken, "a body that breaks off, not one that ends in order: {} {}", self.status, self.text());
     }
 
     /// The stream and what was read of it beyond the head (after a 101).

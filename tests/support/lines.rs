@@ -1,7 +1,7 @@
 //! A raw TCP client: JSON lines both ways.
 
 use super::door::{self, Stream};
-use super::{SOON, within};
+use super::{SOON, came, within};
 use serde_json::Value;
 use std::net::SocketAddr;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -50,6 +50,7 @@ impl LineClient {
             return None;
         }
         let line = String::from_utf8(line).expect("UTF-8");
+        came(|| format!("a line: {}", line.trim_end()));
         Some(line.strip_suffix('\n').expect("a whole line").to_owned())
     }
 

@@ -16,6 +16,7 @@ macro_rules! on_both_logs {
     };
 }
 
+pub mod clock;
 pub mod command;
 pub mod decode;
 pub mod door;
@@ -27,9 +28,12 @@ pub mod json;
 pub mod lines;
 pub mod metrics;
 pub mod nginx;
+pub mod ports;
 pub mod proxy;
+pub mod publisher;
 pub mod reader;
 pub mod redis;
+pub mod seen;
 pub mod sentinel;
 pub mod server;
 pub mod token;
@@ -45,6 +49,7 @@ pub use metrics::Metrics;
 pub use nginx::Nginx;
 pub use reader::{Item, Kind, Reader, Subscription};
 pub use redis::RedisServer;
+pub use seen::{Answer, came};
 pub use sentinel::Sentinels;
 pub use server::{Node, Transport};
 pub use websocket::RawWebSocket;
@@ -56,21 +61,25 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 /// How long anything may take that should be there "at once". Generous: the tests share a small
 /// machine, and a test that passes never waits for it.
-pub const SOON: Duration = Duration::from_secs(20);
+pub const SOON: Duration = Duration::from_secs(60);
 
-/// Awaits `future`, or fails with what was waited for.
+/// How long a whole scenario of many steps may take: a flow of messages with faults in it. Generous, too.
+pub const LONG: Duration = Duration::from_secs(300);
+
+/// Awaits `future`, or fails with what was waited for and what came in its place.
 pub async fn within<T>(limit: Duration, what: &str, future: impl Future<Output = T>) -> T {
-    match tokio::time::timeout(limit, future).await {
-        Ok(value) => value,
-        Err(_) => panic!("waited {limit:?} for {what}"),
+    match seen::watched(limit, future).await {
+        (Some(value), _) => value,
+        (None, seen) => panic!("waited {limit:?} for {what}; {seen}"),
     }
 }
 
-/// Asks again and again until the answer is `Some`, or fails with what was waited for.
-pub async fn eventually<T>(what: &str, ask: impl AsyncFn() -> Option<T>) -> T {
+/// Asks again and again until the answer is `Some` or `Ok`, or fails with what was waited for and what came in its
+/// place.
+pub async fn eventually<A: Answer>(what: &str, ask: impl AsyncFn() -> A) -> A::Value {
     within(SOON, what, async {
         loop {
-            if let Some(value) = ask().await {
+            if let Some(value) = ask().await.wanted() {
                 return value;
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -96,6 +105,14 @@ pub async fn write_past<S: AsyncRead + Unpin>(node: &Node, witness: &mut Reader,
         let all = sent * 60_000;
         assert!(rest.len() < all, "it was ended before it had all {all} bytes");
     }
+}
+
+/// The last lines of a program's log.
+pub fn last_lines(log: &std::path::Path) -> String {
+    let text = std::fs::read(log).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(20)..].join("\n")
 }
 
 /// Percent-encodes a query value, every byte that is not a letter or a digit.

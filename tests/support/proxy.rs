@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -10,68 +11,106 @@ use tokio::sync::watch;
 pub enum Path {
     /// All passes.
     Open,
+    /// All passes, each piece so much later.
+    Late(Duration),
     /// Nothing passes, and nobody is told: connections stay, new ones come about and are silent.
     Silent,
     /// Connections are reset, new ones at once.
     Reset,
 }
 
+/// What the proxy does now.
+#[derive(Clone, Copy)]
+struct State {
+    path: Path,
+    upstream: u16,
+    /// Connections of an earlier round are reset.
+    round: u64,
+}
+
 /// A proxy before one server. Ends with its runtime.
 pub struct Proxy {
     pub address: SocketAddr,
-    path: Arc<watch::Sender<Path>>,
+    state: Arc<watch::Sender<State>>,
 }
 
 impl Proxy {
     pub async fn start(upstream: u16) -> Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("its address");
-        let path = Arc::new(watch::channel(Path::Open).0);
-        let watched = path.clone();
+        let state = Arc::new(watch::channel(State { path: Path::Open, upstream, round: 0 }).0);
+        let watched = state.clone();
         tokio::spawn(async move {
-            while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(carry(client, upstream, watched.subscribe()));
+            // An accept fails where descriptors have run out: that passes.
+            loop {
+                match listener.accept().await {
+                    Ok((client, _)) => drop(tokio::spawn(carry(client, watched.subscribe()))),
+                    Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+                }
             }
         });
-        Proxy { address, path }
+        Proxy { address, state }
+    }
+
+    pub fn url(&self) -> String {
+        format!("redis://{}/", self.address)
     }
 
     pub fn set(&self, path: Path) {
-        self.path.send_replace(path);
+        self.state.send_modify(|state| state.path = path);
+    }
+
+    /// Leads to another server from now on. Connections to the one before are reset.
+    pub fn lead(&self, upstream: u16) {
+        self.state.send_modify(|state| {
+            state.upstream = upstream;
+            state.round += 1;
+        });
     }
 }
 
-async fn carry(client: TcpStream, upstream: u16, mut path: watch::Receiver<Path>) {
+async fn carry(client: TcpStream, mut state: watch::Receiver<State>) {
     // Dropped with data unread or with this set, a connection is reset.
     client.set_zero_linger().ok();
-    if open(&mut path).await.is_none() {
+    let round = state.borrow().round;
+    if open(&mut state, round).await.is_none() {
         return;
     }
+    let upstream = state.borrow().upstream;
     let Ok(server) = TcpStream::connect(("127.0.0.1", upstream)).await else { return };
     let (client_read, client_write) = client.into_split();
     let (server_read, server_write) = server.into_split();
     tokio::select! {
-        () = one_way(client_read, server_write, path.clone()) => {}
-        () = one_way(server_read, client_write, path.clone()) => {}
-        _ = path.wait_for(|path| *path == Path::Reset) => {}
+        () = one_way(client_read, server_write, state.clone(), round) => {}
+        () = one_way(server_read, client_write, state.clone(), round) => {}
+        _ = state.wait_for(|state| state.path == Path::Reset || state.round != round) => {}
     }
 }
 
-/// Waits while the path is silent; `None` where it is reset.
-async fn open(path: &mut watch::Receiver<Path>) -> Option<()> {
-    let now = path.wait_for(|path| *path != Path::Silent).await.ok()?;
-    (*now == Path::Open).then_some(())
+/// Waits while the path is silent, and as long as it takes; `None` where it is reset.
+async fn open(state: &mut watch::Receiver<State>, round: u64) -> Option<()> {
+    let now = *state.wait_for(|state| state.path != Path::Silent || state.round != round).await.ok()?;
+    if now.round != round {
+        return None;
+    }
+    match now.path {
+        Path::Late(delay) => tokio::time::sleep(delay).await,
+        Path::Reset => return None,
+        Path::Open | Path::Silent => {}
+    }
+    Some(())
 }
 
 async fn one_way(
     mut from: tokio::net::tcp::OwnedReadHalf,
     mut to: tokio::net::tcp::OwnedWriteHalf,
-    mut path: watch::Receiver<Path>,
+    mut state: watch::Receiver<State>,
+    round: u64,
 ) {
     let mut buffer = vec![0; 64 * 1024];
     loop {
         let Ok(count @ 1..) = from.read(&mut buffer).await else { return };
-        if open(&mut path).await.is_none() || to.write_all(&buffer[..count]).await.is_err() {
+        if open(&mut state, round).await.is_none() || to.write_all(&buffer[..count]).await.is_err() {
             return;
         }
     }

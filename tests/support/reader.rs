@@ -4,7 +4,7 @@ use super::decode::Decoder;
 pub use super::decode::{Item, Kind};
 use super::door::{self, Door, Stream};
 use super::http::Response;
-use super::{LineClient, Node, Published, Request, SOON, Transport, quote, within};
+use super::{LineClient, Node, Published, Request, SOON, Transport, came, quote, within};
 use futures_util::StreamExt;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -77,10 +77,10 @@ impl Subscription {
     }
 }
 
-type WebSocket = WebSocketStream<Stream>;
+pub type WebSocket = WebSocketStream<Stream>;
 
 /// A WebSocket of a library that we did not write, through this test's door.
-async fn web_socket(address: SocketAddr, target: &str) -> Result<WebSocket, String> {
+pub async fn web_socket(address: SocketAddr, target: &str) -> Result<WebSocket, String> {
     if door::door() == Door::Http2 {
         let answer = super::websocket::handshake(target).try_open(address).await.ok_or("no answer")?;
         if answer.status != 200 {
@@ -161,7 +161,7 @@ impl Reader {
     /// A reader that begins at its subscription's cursor and comes back by itself, for as long as it
     /// takes, when its server dies or sends it away.
     pub fn follow(http: SocketAddr, tcp: SocketAddr, transport: &Transport, subscription: Subscription) -> Reader {
-        assert!(subscription.cursor.is_some(), "a follower begins at a cursor");
+        assert!(subscription.cursor.is_some(), "a follower begins at a cursor: {subscription:?}");
         Reader {
             http,
             tcp,
@@ -192,7 +192,7 @@ impl Reader {
             "socket" => {
                 let client = LineClient::try_connect(self.tcp).await;
                 let Some(mut client) = client else {
-                    assert!(self.tolerant, "cannot connect");
+                    assert!(self.tolerant, "cannot connect to {}", self.tcp);
                     return false;
                 };
                 client.try_send(format!("{}\n", self.subscription.command()).as_bytes()).await;
@@ -250,6 +250,15 @@ impl Reader {
     }
 
     async fn pull(&mut self) -> Option<Item> {
+        let item = self.pull_any().await;
+        came(|| match &item {
+            Some(item) => format!("on {}, a {:?}: {}", self.transport.name, item.kind, item.text),
+            None => format!("on {}, the end", self.transport.name),
+        });
+        item
+    }
+
+    async fn pull_any(&mut self) -> Option<Item> {
         loop {
             if let Some(item) = self.queue.pop_front() {
                 return Some(item);
@@ -320,7 +329,17 @@ impl Reader {
     /// The next message or gap, wherever it has to come back for it. How long that takes is left to
     /// the caller.
     pub async fn next_wherever(&mut self) -> Item {
-        assert!(self.tolerant);
+        loop {
+            let item = self.any_wherever().await;
+            if matches!(item.kind, Kind::Message | Kind::Gap) {
+                return item;
+            }
+        }
+    }
+
+    /// The next item of whatever kind, wherever it has to come back for it.
+    pub async fn any_wherever(&mut self) -> Item {
+        assert!(self.tolerant, "only a follower comes back by itself");
         loop {
             let Some(item) = self.pull().await else { continue };
             let place = if item.kind == Kind::Message { item.id() } else { item.str("cursor") };
@@ -328,14 +347,11 @@ impl Reader {
             if place.is_some() && !matches!(item.kind, Kind::Error | Kind::Bye) {
                 self.subscription.cursor = place;
             }
-            match item.kind {
-                Kind::Message | Kind::Gap => return item,
-                Kind::Bye | Kind::Error => {
-                    self.source = Source::Between;
-                    tokio::time::sleep(Duration::from_millis(20)).await;
-                }
-                _ => {}
+            if matches!(item.kind, Kind::Bye | Kind::Error) {
+                self.source = Source::Between;
+                tokio::time::sleep(Duration::from_millis(20)).await;
             }
+            return item;
         }
     }
 

@@ -1,24 +1,20 @@
 //! A real `redis-server` on a free port, with a directory of its own.
 
-use super::eventually;
-use std::net::TcpListener;
-use std::path::PathBuf;
+pub use super::ports::free_port;
+use super::{SOON, came, eventually};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A Redis that this test started, killed when dropped.
 pub struct RedisServer {
-    child: Child,
+    /// Nothing in a handle.
+    child: Option<Child>,
     port: u16,
     dir: PathBuf,
     args: Vec<String>,
     /// User and password for our own commands, as a URL has them: `user:password@`.
     login: String,
-}
-
-/// A port that nobody listens on now.
-pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port").port()
 }
 
 /// A directory of its own, below the build's.
@@ -28,10 +24,33 @@ pub fn fresh_dir(name: &str) -> PathBuf {
     dir
 }
 
+/// As long as a test waits for anything: a client's own timeouts are half a second and one.
+pub fn patient() -> redis::AsyncConnectionConfig {
+    redis::AsyncConnectionConfig::new().set_connection_timeout(Some(SOON)).set_response_timeout(Some(SOON))
+}
+
 /// Sends a signal to a process that this test started.
 pub fn signal(pid: u32, name: &str) {
     let sent = Command::new("sh").args(["-c", &format!("kill -{name} {pid}")]).status();
-    assert!(sent.expect("sh runs").success(), "kill -{name}");
+    assert!(sent.expect("sh runs").success(), "kill -{name} {pid}: the process is gone");
+    if name == "STOP" {
+        // A thread that runs on another core goes on for a moment.
+        let deadline = Instant::now() + SOON;
+        while !is_stopped(pid) {
+            assert!(Instant::now() < deadline, "process {pid} goes on after kill -STOP");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+/// Whether all threads of a process are stopped.
+fn is_stopped(pid: u32) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    threads.into_iter().all(|thread| {
+        let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        // Behind the name, which may hold anything.
+        stat.rsplit_once(") ").is_none_or(|(_, state)| state.starts_with(['T', 't']))
+    })
 }
 
 /// An argument such as `FAKETIME=+0` is put into its environment.
@@ -42,7 +61,7 @@ fn spawn(port: u16, dir: &PathBuf, args: &[String]) -> Child {
     let variables = args.iter().filter(is_variable).filter_map(|arg| arg.split_once('='));
     Command::new("redis-server")
         .envs(variables)
-        .args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", "", "--dir"])
+        .args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", "", "--logfile", "log", "--dir"])
         .arg(dir)
         .args(args.iter().filter(|arg| !is_variable(arg)))
         .stdin(Stdio::null())
@@ -66,11 +85,11 @@ impl RedisServer {
         let args: Vec<String> = args.iter().map(ToString::to_string).collect();
         loop {
             let (dir, port) = (fresh_dir("redis"), free_port());
-            let child = spawn(port, &dir, &args);
+            let child = Some(spawn(port, &dir, &args));
             let mut server = RedisServer { child, port, dir, args: args.clone(), login: String::new() };
             // Another process may have taken the port meanwhile: then this one ends at once.
             loop {
-                if server.child.try_wait().expect("wait").is_some() {
+                if server.child.as_mut().is_some_and(|child| child.try_wait().expect("wait").is_some()) {
                     break;
                 }
                 match server.try_command(&["PING"]).await {
@@ -92,8 +111,19 @@ impl RedisServer {
         self.port
     }
 
+    /// Where it keeps its files.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.child.as_ref().expect("its process").id()
+    }
+
+    /// Another way to speak to it, which does not own its process.
+    pub fn handle(&self) -> RedisServer {
+        let (dir, args, login) = (self.dir.clone(), self.args.clone(), self.login.clone());
+        RedisServer { child: None, port: self.port, dir, args, login }
     }
 
     /// Sets what our own commands log in with from now on, as `user:password@`.
@@ -108,16 +138,16 @@ impl RedisServer {
     }
 
     pub async fn connect(&self) -> redis::RedisResult<redis::aio::MultiplexedConnection> {
-        let config = redis::AsyncConnectionConfig::new().set_response_timeout(Some(super::SOON));
-        let client = redis::Client::open(self.url())?;
-        client.get_multiplexed_async_connection_with_config(&config).await
+        redis::Client::open(self.url())?.get_multiplexed_async_connection_with_config(&patient()).await
     }
 
     pub async fn try_command(&self, words: &[&str]) -> redis::RedisResult<redis::Value> {
         let mut connection = self.connect().await?;
         let mut command = redis::cmd(words[0]);
         command.arg(&words[1..]);
-        command.query_async(&mut connection).await
+        let answer = command.query_async(&mut connection).await;
+        came(|| format!("Redis, {}: {answer:?}", words.join(" ")));
+        answer
     }
 
     pub async fn text(&self, words: &[&str]) -> String {
@@ -130,23 +160,31 @@ impl RedisServer {
 
     /// Stops it as a crash does.
     pub fn kill(&mut self) {
-        self.child.kill().expect("kill -9");
-        self.child.wait().expect("wait");
+        let child = self.child.as_mut().expect("its process");
+        child.kill().expect("kill -9");
+        child.wait().expect("wait");
+    }
+
+    /// Ends it in good order.
+    pub async fn end(&mut self) {
+        signal(self.pid(), "TERM");
+        eventually("Redis to end", async || self.try_command(&["PING"]).await.err()).await;
+        self.child.as_mut().expect("its process").wait().expect("wait");
     }
 
     /// Starts it again on the same port and directory.
     pub async fn restart(&mut self) {
-        self.child = spawn(self.port, &self.dir, &self.args);
+        self.child = Some(spawn(self.port, &self.dir, &self.args));
         eventually("Redis to be back", async || self.try_command(&["PING"]).await.ok()).await;
     }
 
     /// Freezes it (`SIGSTOP`): connections stay, nothing is answered.
     pub fn freeze(&self) {
-        signal(self.child.id(), "STOP");
+        signal(self.pid(), "STOP");
     }
 
     pub fn thaw(&self) {
-        signal(self.child.id(), "CONT");
+        signal(self.pid(), "CONT");
     }
 
     /// Waits until so many clients listen to a pattern.
@@ -162,8 +200,12 @@ impl RedisServer {
 
 impl Drop for RedisServer {
     fn drop(&mut self) {
-        self.child.kill().ok();
-        self.child.wait().ok();
+        let Some(child) = &mut self.child else { return };
+        child.kill().ok();
+        child.wait().ok();
+        if std::thread::panicking() {
+            eprintln!("--- the Redis at {} said last:\n{}", self.port, super::last_lines(&self.dir.join("log")));
+        }
         std::fs::remove_dir_all(&self.dir).ok();
     }
 }

@@ -1,13 +1,13 @@
 //! A primary, its replicas and three sentinels, as Redis has them.
 
-use super::redis::{free_port, fresh_dir};
-use super::{RedisServer, SOON, eventually};
+use super::redis::{free_port, fresh_dir, patient};
+use super::{RedisServer, SOON, came, eventually};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 /// How long a primary is silent before the sentinels take it for gone, in milliseconds.
-const DOWN_AFTER: u32 = 1500;
+const DOWN_AFTER: u32 = 3000;
 
 pub struct Sentinels {
     sentinels: Vec<(Child, u16)>,
@@ -107,17 +107,27 @@ impl Sentinels {
         &self.servers[index]
     }
 
+    /// Kills the server that the sentinels name, whichever that is by now.
+    pub async fn kill_primary(&mut self) {
+        let port = self.primary().await.port();
+        self.servers.iter_mut().find(|server| server.port() == port).expect("a server of this set").kill();
+    }
+
     /// Has the sentinels make the replica the primary, in good order.
     pub async fn fail_over(&self) {
         let (_, port) = &self.sentinels[0];
-        ask(*port, &["SENTINEL", "FAILOVER", "main"]).await.expect("a failover");
+        // Refused while they still have to do with the last one.
+        eventually("the sentinels to begin a failover", async || ask(*port, &["SENTINEL", "FAILOVER", "main"]).await)
+            .await;
     }
 }
 
 async fn ask(port: u16, words: &[&str]) -> Option<redis::Value> {
     let client = redis::Client::open(format!("redis://127.0.0.1:{port}/")).ok()?;
-    let mut connection = client.get_multiplexed_async_connection().await.ok()?;
-    redis::cmd(words[0]).arg(&words[1..]).query_async(&mut connection).await.ok()
+    let mut connection = client.get_multiplexed_async_connection_with_config(&patient()).await.ok()?;
+    let answer = redis::cmd(words[0]).arg(&words[1..]).query_async(&mut connection).await;
+    came(|| format!("the sentinel at {port}, {}: {answer:?}", words.join(" ")));
+    answer.ok()
 }
 
 fn start_sentinel(dir: &std::path::Path, primary: u16) -> (Child, u16) {

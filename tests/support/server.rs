@@ -2,6 +2,7 @@
 
 use super::http::{Request, Response};
 use super::json::Published;
+use super::ports::free_port;
 use super::{SOON, eventually, within};
 use serde_json::Value;
 use std::io::{BufRead, BufReader};
@@ -65,10 +66,20 @@ fn is_variable(name: &str) -> bool {
     !name.is_empty() && name.chars().all(|c| c.is_ascii_uppercase() || c == '_')
 }
 
+/// The argument that gives a process so many file descriptors, as `ULIMIT_N=256`.
+const ULIMIT_N: &str = "ULIMIT_N=";
+
 /// A process that has not said its addresses yet. An argument such as `LONGTAIL_OPEN=1` is put
-/// into its environment.
+/// into its environment; `ULIMIT_N=256` is its limit of file descriptors.
 fn spawn(args: &[&str]) -> Child {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_longtail"));
+    let mut command = match args.iter().any(|arg| arg.starts_with(ULIMIT_N)) {
+        false => Command::new(env!("CARGO_BIN_EXE_longtail")),
+        true => {
+            let mut shell = Command::new("sh");
+            shell.args(["-c", r#"ulimit -n "$ULIMIT_N" && exec "$0" "$@""#, env!("CARGO_BIN_EXE_longtail")]);
+            shell
+        }
+    };
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("LONGTAIL_")) {
         command.env_remove(name);
     }
@@ -126,7 +137,10 @@ impl Node {
         let (command, args) = args.split_at(args.iter().take(1).filter(|arg| !arg.contains(['-', '='])).count());
         let mut all = command.to_vec();
         all.extend(["--log-format", "text"]);
-        for (flag, address) in [("--listen", "127.0.0.1:0"), ("--tcp-listen", "127.0.0.1:0")] {
+        // Not a port of the kernel's choice: one that comes back to its addresses would find them taken by some client's
+        // outgoing connection.
+        let addresses = [(); 2].map(|()| format!("127.0.0.1:{}", free_port()));
+        for (flag, address) in ["--listen", "--tcp-listen"].into_iter().zip(&addresses) {
             if !args.contains(&flag) {
                 all.extend([flag, address]);
             }
@@ -164,6 +178,11 @@ impl Node {
         }
     }
 
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// What the node has logged.
     pub fn log(&self) -> String {
         self.log.lock().expect("log").join("\n")
@@ -175,6 +194,15 @@ impl Node {
         let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("VmRSS");
         let kib: usize = line.split_whitespace().nth(1).expect("a number").parse().expect("a number");
         kib << 10
+    }
+
+    /// The processor time that it has used, to a hundredth of a second: what something costs, however busy the machine is.
+    pub fn cpu_time(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("its times");
+        // Behind the name, which may hold anything: proc(5)'s fields 14 and 15, in the unit that Linux gives to programs.
+        let (_, fields) = stat.rsplit_once(") ").expect("a name");
+        let ticks = fields.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u64>().expect("a number"));
+        Duration::from_millis(ticks.sum::<u64>() * 10)
     }
 
     /// What `/metrics` says of a name with these labels; 0 where it says nothing.
@@ -191,15 +219,21 @@ impl Node {
 
     /// Waits for the process to end and gives its exit code.
     pub async fn exit_code(&mut self) -> i32 {
-        within(SOON, "the server to exit", async {
+        let code = self.ended(SOON).await;
+        code.unwrap_or_else(|| panic!("waited {SOON:?} for the server to exit"))
+    }
+
+    /// The same, where it may not end in time.
+    pub async fn ended(&mut self, limit: Duration) -> Option<i32> {
+        let ending = async {
             loop {
                 if let Some(status) = self.child.try_wait().expect("wait") {
                     return status.code().unwrap_or(-1);
                 }
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
-        })
-        .await
+        };
+        tokio::time::timeout(limit, ending).await.ok()
     }
 
     /// The transports this server offers.

@@ -2,7 +2,7 @@
 
 use super::door::Stream;
 use super::http::{Request, Response};
-use super::{Node, SOON, within};
+use super::{Node, SOON, came, within};
 use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -108,6 +108,7 @@ impl RawWebSocket {
         within(SOON, "a frame", async {
             loop {
                 if let Some(frame) = self.parse() {
+                    came(|| format!("a frame {:#x}: {}", frame.first, String::from_utf8_lossy(&frame.payload)));
                     return Some(frame);
                 }
                 if !self.fill().await {

@@ -1,10 +1,9 @@
 //! What a rule of the contract runs in: a node over one of the two logs.
 
-use super::{Node, RedisServer, Transport, within};
+use super::{LONG, Node, RedisServer, Transport, within};
 use futures_util::FutureExt;
 use futures_util::future::join_all;
 use std::panic::AssertUnwindSafe;
-use std::time::Duration;
 
 /// Where the log lives.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -46,7 +45,7 @@ pub async fn each_transport(node: &Node, concerned: impl Fn(&Transport) -> bool,
     assert!(transports.len() >= 9, "WIRE.md has nine transports: {transports:?}");
     let runs = transports.into_iter().filter(|t| concerned(t)).map(|transport| {
         let name = transport.name.clone();
-        let run = within(Duration::from_secs(60), "the whole rule", rule(transport));
+        let run = within(LONG, "the whole rule", rule(transport));
         // On the heap: ten of these at once are much for a test thread's stack.
         let run = AssertUnwindSafe(Box::pin(run)).catch_unwind();
         async move { (name, run.await) }

@@ -1,74 +1,86 @@
 //! A member of the bridge, without its connections: what it has heard, what it knows, what it does next.
 
-use super::queue::{Bounds, Place, Queue};
+use super::queue::{Bounds, Place, Queue, Room};
+use std::collections::VecDeque;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How long a holder's beat may be missing, by our own clock, before another member takes its place.
+/// How long the holder's beat may be missing, by this member's own clock, before another member holds the lease. This
+/// is for the time in which nothing is PUBLISHed: what waits does not wait for it.
 pub(super) const LEASE: Duration = Duration::from_secs(3);
 
-/// How long a member without a place leaves a vacant lease to those that have one, beyond [`LEASE`].
-const GRACE: Duration = Duration::from_secs(2);
+/// How long what waits is left to the holder. Past it a member offers it itself.
+pub(super) const PATIENCE: Duration = Duration::from_millis(200);
 
-/// How long a member waits for its place while somebody holds the lease. Past it, its marker was lost.
-const PLACE_WAIT: Duration = Duration::from_secs(10);
+/// What is added to [`PATIENCE`] at most, so that members do not all offer in the same moment.
+pub(super) const JITTER: Duration = Duration::from_millis(100);
 
-/// How long a member may be without a place in all. Its number is noted for ten minutes.
-const STALE: Duration = Duration::from_secs(60);
+/// How long a member that knows later numbers to be taken than Redis does leaves those between to members that
+/// may still have them.
+const HOLE: Duration = Duration::from_millis(600);
+
+/// How often a marker is asked for until one is heard.
+const JOIN: Duration = Duration::from_millis(500);
+
+/// Segments that a member keeps. Each join begins one, and each that is behind and empty is forgotten.
+const SEGMENTS: usize = 64;
 
 /// The bridge's state in Redis, as a reply of the script tells it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct State {
-    /// Who appends; nobody where it is empty.
+    /// Who offers at once; nobody where it is empty.
     pub(super) holder: String,
     pub(super) beat: String,
-    /// Empty where the state is new, or was lost with the rest of Redis.
-    pub(super) generation: String,
-    /// The last number taken.
-    pub(super) taken: i64,
-    /// The lowest number taken.
-    pub(super) low: i64,
-    /// The marker whose number is 0.
-    pub(super) origin: String,
-    /// The generation before, and the last number taken in it.
-    pub(super) previous: String,
-    pub(super) previous_taken: i64,
-    /// The marker that it began with.
-    pub(super) previous_origin: String,
-    /// The generation and the number of this member's marker, once somebody has taken it.
-    pub(super) note: Option<(String, i64)>,
+    /// The server that members listen to, by its `run_id`.
+    pub(super) server: String,
+    pub(super) address: String,
+    /// Changes while any member listens there; in a Cluster only.
+    pub(super) alive: String,
+    /// How many of the entries that were offered are in the log for this request.
+    pub(super) added: usize,
+    /// The last number taken in each segment of the request; `None` for one that was dropped.
+    pub(super) taken: Vec<Option<i64>>,
 }
 
 /// What a member wants of the script beside its look at the state.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Want {
-    /// To look, and to beat where it holds the lease.
+    #[default]
     Look,
-    /// Its marker published, and a generation where there is none.
+    /// A marker.
     Join,
     /// The lease, as of the beat that was seen.
     Take,
-    /// A new generation, which begins with another marker.
-    Begin,
-    /// To give the lease back.
+    /// To give the lease back; it hears no more.
     Release,
+    /// To bring what it has heard to the log; it hears no more.
+    Finish,
+}
+
+/// What a member has of one segment.
+#[derive(Clone, Debug)]
+pub(super) struct Stretch {
+    pub(super) segment: String,
+    /// The number of the first place.
+    pub(super) first: i64,
+    /// Whether it may be taken although numbers before it are not.
+    pub(super) over_hole: bool,
+    pub(super) places: Vec<Place>,
 }
 
 /// One run of the script.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Request {
     pub(super) want: Want,
-    /// What [`Want::Join`] and [`Want::Begin`] publish.
-    pub(super) marker: String,
-    /// For [`Want::Join`] where Redis has lost the state: the generation that was, and the last number
-    /// that this member knows to be taken in it.
-    pub(super) lost: (String, i64),
     pub(super) holder: String,
     pub(super) beat: String,
-    pub(super) generation: String,
-    pub(super) first: i64,
-    pub(super) last: i64,
-    pub(super) places: Vec<Place>,
+    pub(super) stretches: Vec<Stretch>,
+}
+
+impl Request {
+    pub(super) fn offers(&self) -> bool {
+        self.stretches.iter().any(|stretch| !stretch.places.is_empty())
+    }
 }
 
 /// What a reply has told.
@@ -78,53 +90,89 @@ pub(super) struct Learned {
     pub(super) bridged: usize,
     /// Messages that another had appended.
     pub(super) struck_out: usize,
+    /// Messages in segments that Redis has dropped.
+    pub(super) dropped: usize,
     /// The lease has changed hands since the reply before.
     pub(super) changed_hands: bool,
+    /// Something was offered, and nothing came of it.
+    pub(super) in_vain: bool,
+    /// The segment that it listens to is dropped: it has to join anew.
+    pub(super) has_lost_track: bool,
 }
 
-/// The member can no longer tell what was taken; it has to join anew.
+/// What a join publishes: `<segment> <server>`, and a segment is `<how many have joined>-<random>`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Marker {
+    pub(super) segment: String,
+    /// The server that the members which count from it listen to.
+    pub(super) server: String,
+    joined: u64,
+}
+
+impl Marker {
+    /// Takes a text apart. It may come from anybody.
+    pub(super) fn parse(text: &str) -> Option<Marker> {
+        let (segment, server) = text.split_once(' ')?;
+        let (joined, random) = segment.split_once('-')?;
+        let is_number = joined.len() <= 15 && joined.bytes().all(|byte| byte.is_ascii_digit());
+        let is_id =
+            |text: &str| (1..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        if !is_number || !is_id(random) || !is_id(server) {
+            return None;
+        }
+        Some(Marker { segment: segment.into(), server: server.into(), joined: joined.parse().ok()? })
+    }
+}
+
+/// The member's server is no longer the one that members listen to.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct LostTrack;
+pub(super) struct Moved;
 
 /// A member is one subscription's life. What it heard is kept until it is known to be in the log.
 #[derive(Debug)]
 pub(super) struct Member {
     id: String,
-    /// Its marker's text, and the key that its number is noted under.
-    marker: String,
     bounds: Bounds,
-    /// What came behind its marker, at position 0; `None` until that was heard. What comes before is
-    /// left to those who had joined before.
-    queue: Option<Queue>,
-    /// What was heard before the present generation began, at its numbers.
-    before: Option<Queue>,
-    anchor: Option<Anchor>,
+    /// [`PATIENCE`] and this member's part of [`JITTER`].
+    patience: Duration,
+    /// What was heard behind each marker. What comes before the first is left to those who had joined before.
+    segments: VecDeque<Segment>,
+    has_joined: bool,
+    /// It hears no more.
+    is_finishing: bool,
+    asked_to_join: Option<Instant>,
     state: Option<State>,
     /// Since when holder and beat are as they are.
     unchanged: Instant,
-    /// Since when it knows no place in the present generation.
-    placeless: Option<Instant>,
+    /// Since when something waits and nothing of it was taken.
+    since: Instant,
+    /// It has waited long enough for the holder.
+    is_overdue: bool,
 }
 
-/// Number = position + offset, in one generation.
-#[derive(Clone, Debug)]
-struct Anchor {
-    generation: String,
-    offset: i64,
+#[derive(Debug)]
+struct Segment {
+    marker: Marker,
+    /// From number 1 on.
+    queue: Queue,
+    /// Since when Redis does not know what it had taken.
+    hole: Option<Instant>,
 }
 
 impl Member {
-    pub(super) fn new(id: String, marker: String, bounds: Bounds, now: Instant) -> Member {
+    pub(super) fn new(id: String, bounds: Bounds, patience: Duration, now: Instant) -> Member {
         Member {
             id,
-            marker,
             bounds,
-            queue: None,
-            before: None,
-            anchor: None,
+            patience,
+            segments: VecDeque::new(),
+            has_joined: false,
+            is_finishing: false,
+            asked_to_join: None,
             state: None,
             unchanged: now,
-            placeless: None,
+            since: now,
+            is_overdue: false,
         }
     }
 
@@ -132,105 +180,151 @@ impl Member {
         &self.id
     }
 
-    pub(super) fn marker(&self) -> &str {
-        &self.marker
-    }
-
     pub(super) fn has_joined(&self) -> bool {
-        self.queue.is_some()
+        self.has_joined
     }
 
-    /// Whether it appended when it last looked.
+    /// Whether it held the lease when it last looked.
     pub(super) fn holds(&self) -> bool {
         self.state.as_ref().is_some_and(|state| state.holder == self.id)
     }
 
     /// Messages that wait.
     pub(super) fn waiting(&self) -> usize {
-        self.queue.iter().chain(&self.before).map(Queue::entries).sum()
+        self.segments.iter().map(|segment| segment.queue.entries()).sum()
     }
 
-    /// Whether there is something to say before the next beat is due.
-    pub(super) fn is_urgent(&self) -> bool {
-        let can_give = self.holds() && self.queue.as_ref().is_some_and(Queue::is_urgent);
-        can_give || self.before.as_ref().is_some_and(|before| before.entries() > 0)
+    /// From now on it hears nothing, and offers what it has heard at once.
+    pub(super) fn finish(&mut self) {
+        self.is_finishing = true;
     }
 
     /// Takes in what was heard. Answers how many messages were dropped for it.
-    pub(super) fn hear(&mut self, place: Place) -> usize {
-        match (&mut self.queue, place) {
-            (Some(queue), place) => queue.push(place),
-            (none, Place::Marker(key)) if key == self.marker => {
-                *none = Some(Queue::new(1, self.bounds));
-                0
-            }
-            (None, _) => 0,
+    pub(super) fn hear(&mut self, place: Place, now: Instant) -> usize {
+        let waited = self.waiting() > 0;
+        let Some(segment) = self.segments.back_mut() else { return 0 };
+        let mut dropped = segment.queue.push(place);
+        if !waited {
+            self.since = now;
         }
-    }
-
-    /// The first word: publishes the marker.
-    pub(super) fn join(&self) -> Request {
-        self.request(Want::Join)
-    }
-
-    /// The last word.
-    pub(super) fn release(&self) -> Request {
-        self.request(Want::Release)
-    }
-
-    fn request(&self, want: Want) -> Request {
-        let State { holder, beat, generation, .. } = self.state.clone().unwrap_or_default();
-        // A marker is heard once. The first one has this member's number; others only begin generations.
-        let marker = match (&want, &self.state) {
-            (Want::Join, None) => self.marker.clone(),
-            (Want::Join | Want::Begin, _) => renewed(&self.marker),
-            _ => String::new(),
-        };
-        let lost = match (&want, &self.anchor, &self.queue) {
-            (Want::Join, Some(anchor), Some(queue)) => (anchor.generation.clone(), queue.front() - 1 + anchor.offset),
-            _ => (String::new(), 0),
-        };
-        Request { want, marker, lost, holder, beat, generation, first: 0, last: 0, places: Vec::new() }
-    }
-
-    /// What to say next.
-    pub(super) fn next_request(&self, now: Instant) -> Request {
-        let Some(state) = &self.state else { return self.request(Want::Look) };
-        let is_anchored = self.anchor.as_ref().is_some_and(|anchor| anchor.generation == state.generation);
-        let vacant = if state.holder.is_empty() { LEASE } else { now - self.unchanged };
-        // Those that have a place had the first LEASE for themselves; a holder that went has told them.
-        let patience = if state.holder.is_empty() { GRACE } else { LEASE + GRACE };
-        let want = match (&self.queue, &self.anchor) {
-            (None, _) => Want::Look,
-            // Lost with the rest of Redis. A marker begins a generation that all who hear it can find
-            // their places in.
-            _ if state.generation.is_empty() => Want::Join,
-            _ if state.holder == self.id => Want::Look,
-            _ if is_anchored && vacant >= LEASE => Want::Take,
-            (_, None) if now - self.unchanged >= patience => Want::Begin,
-            _ => Want::Look,
-        };
-        let mut request = self.request(want);
-        if let (true, Some(anchor), Some(queue)) = (is_anchored, &self.anchor, &self.queue) {
-            if let Some(before) = self.before.as_ref().filter(|before| before.entries() > 0) {
-                request.places = before.last_batch();
-                request.last = before.end() - 1;
-                request.first = before.end() - places(&request.places);
-            } else if state.holder == self.id && !queue.is_empty() {
-                request.places = queue.first_batch();
-                request.first = queue.front() + anchor.offset;
-                request.last = request.first + places(&request.places) - 1;
+        // All segments have one bound between them.
+        while self.segments.len() > 1 {
+            let (entries, bytes) = self.segments.iter().fold((0, 0), |(entries, bytes), segment| {
+                (entries + segment.queue.entries(), bytes + segment.queue.bytes())
+            });
+            if entries <= self.bounds.messages && bytes <= self.bounds.bytes {
+                break;
+            }
+            let Some(oldest) = self.segments.front_mut() else { break };
+            if oldest.queue.entries() == 0 {
+                self.segments.pop_front();
+            } else {
+                dropped += usize::from(oldest.queue.hollow_out_oldest());
             }
         }
-        request
+        dropped
     }
 
-    /// Takes in a reply to a request.
+    /// Takes in a marker, behind which a segment begins. Answers how many messages were dropped for it.
     ///
     /// # Errors
     ///
-    /// It can no longer tell what was taken.
-    pub(super) fn learn(&mut self, request: &Request, state: State, now: Instant) -> Result<Learned, LostTrack> {
+    /// Members listen to another server now. A replica delivers what is PUBLISHed at its primary, and the servers
+    /// of a Cluster deliver to one another: what comes behind the marker is heard there, too, and counted there.
+    pub(super) fn hear_marker(&mut self, marker: Marker, server: &str, is_cluster: bool) -> Result<usize, Moved> {
+        if marker.server != server {
+            // The servers of a Cluster have no common order: there one that is older than this member is late.
+            let newest = self.segments.back().map_or(u64::MAX, |segment| segment.marker.joined);
+            return if is_cluster && marker.joined <= newest { Ok(0) } else { Err(Moved) };
+        }
+        self.has_joined = true;
+        self.segments.retain(|segment| segment.queue.entries() > 0);
+        let mut dropped = 0;
+        if self.segments.len() >= SEGMENTS {
+            dropped = self.segments.pop_front().map_or(0, |segment| segment.queue.entries());
+        }
+        self.segments.push_back(Segment { marker, queue: Queue::new(1, self.bounds), hole: None });
+        Ok(dropped)
+    }
+
+    /// When there is something to say before the next beat is due.
+    pub(super) fn due(&self) -> Option<Instant> {
+        if self.waiting() == 0 {
+            return None;
+        }
+        let ripe = self.first_waiting().and_then(|segment| self.ripe(segment)).unwrap_or(self.since);
+        Some(if self.offers_at_once() { ripe } else { ripe.max(self.since + self.patience) })
+    }
+
+    /// When a segment is offered over its hole, where it has one.
+    fn ripe(&self, segment: &Segment) -> Option<Instant> {
+        segment.hole.map(|hole| hole + HOLE + self.patience.saturating_sub(PATIENCE))
+    }
+
+    fn offers_at_once(&self) -> bool {
+        let is_vacant = self.state.as_ref().is_some_and(|state| state.holder.is_empty());
+        self.is_finishing || self.is_overdue || is_vacant || self.holds()
+    }
+
+    fn first_waiting(&self) -> Option<&Segment> {
+        self.segments.iter().find(|segment| segment.queue.entries() > 0)
+    }
+
+    /// What to say next.
+    pub(super) fn next_request(&mut self, now: Instant) -> Request {
+        let (holder, beat) =
+            self.state.as_ref().map_or_else(Default::default, |state| (state.holder.clone(), state.beat.clone()));
+        let vacant = self.state.is_some() && (holder.is_empty() || now - self.unchanged >= LEASE);
+        let wants_to_join = !self.has_joined && self.asked_to_join.is_none_or(|asked| now - asked >= JOIN);
+        let want = if self.is_finishing {
+            if self.holds() { Want::Release } else { Want::Finish }
+        } else if wants_to_join {
+            self.asked_to_join = Some(now);
+            Want::Join
+        } else if self.has_joined && vacant && !self.holds() {
+            Want::Take
+        } else {
+            Want::Look
+        };
+        Request { want, holder, beat, stretches: self.stretches(now) }
+    }
+
+    /// What it has of each segment, and of what it offers as much as goes out at a time.
+    fn stretches(&self, now: Instant) -> Vec<Stretch> {
+        let is_due = self.due().is_some_and(|due| due <= now);
+        let mut room = (is_due && self.offers_at_once()).then(Room::default);
+        let mut stretches = Vec::new();
+        for segment in &self.segments {
+            let has_entries = segment.queue.entries() > 0;
+            let over_hole = self.ripe(segment).is_some_and(|ripe| ripe <= now);
+            if has_entries && segment.hole.is_some() && !over_hole {
+                room = None;
+            }
+            let places = match &mut room {
+                Some(room) if has_entries => segment.queue.first_batch(room),
+                _ => Vec::new(),
+            };
+            // What comes behind it keeps its order.
+            if has_entries && places.len() < segment.queue.len() {
+                room = None;
+            }
+            stretches.push(Stretch {
+                segment: segment.marker.segment.clone(),
+                first: segment.queue.front(),
+                over_hole,
+                places,
+            });
+        }
+        stretches
+    }
+
+    /// An answer did not come: a join that was asked for may be asked for again.
+    pub(super) fn unanswered(&mut self) {
+        self.asked_to_join = None;
+    }
+
+    /// Takes in a reply to a request.
+    pub(super) fn learn(&mut self, request: &Request, state: State, now: Instant) -> Learned {
         let mut learned = Learned::default();
         match &self.state {
             Some(known) if known.holder == state.holder && known.beat == state.beat => {}
@@ -240,87 +334,66 @@ impl Member {
                 self.unchanged = now;
             }
         }
-        if self.anchor.is_none() && self.placeless.is_some_and(|since| now - since > STALE) {
-            // It has slept through whatever could have told it its place.
-            return Err(LostTrack);
+        // What only this member has heard must not wait for as long as the holder goes on with what comes behind it.
+        let oldest = self.first_waiting().map(|segment| segment.marker.segment.clone());
+        let (mut gone, mut has_gone_on) = (0, oldest.is_none());
+        for (stretch, taken) in request.stretches.iter().zip(&state.taken) {
+            let mut segments = self.segments.iter_mut();
+            let Some(segment) = segments.find(|segment| segment.marker.segment == stretch.segment) else { continue };
+            let Some(taken) = *taken else {
+                learned.dropped += segment.queue.entries();
+                let end = segment.queue.end();
+                drop(segment.queue.split_before(end));
+                let newest = self.segments.back().map(|segment| &segment.marker.segment);
+                learned.has_lost_track |= newest == Some(&stretch.segment);
+                continue;
+            };
+            let has_hole = taken + 1 < segment.queue.front();
+            let is_oldest = oldest.as_ref() == Some(&stretch.segment);
+            has_gone_on |= is_oldest && has_hole && segment.hole.is_none();
+            segment.hole = has_hole.then(|| segment.hole.unwrap_or(now));
+            let struck_out = segment.queue.split_before(taken + 1);
+            has_gone_on |= is_oldest && !struck_out.is_empty();
+            gone += struck_out.entries();
         }
-        self.find_place(&state);
-        let mut gone = 0;
-        if let (Some(anchor), Some(queue)) = (&self.anchor, &mut self.queue)
-            && anchor.generation == state.generation
-        {
-            if queue.front() + anchor.offset > state.taken + 1 {
-                // Redis has lost what it had taken.
-                return Err(LostTrack);
-            }
-            gone += queue.split_before(state.taken + 1 - anchor.offset).entries();
-            if let Some(before) = &mut self.before {
-                let waiting = before.entries();
-                before.cut_from(state.low);
-                gone += waiting - before.entries();
-            }
-            self.placeless = None;
-        } else if self.queue.is_some() {
-            let since = *self.placeless.get_or_insert(now);
-            // Whoever holds the lease should have told us our place by now, or it is in a generation
-            // whose beginning we did not hear.
-            let is_late = now - since > PLACE_WAIT && (self.anchor.is_some() || now - self.unchanged < LEASE);
-            if is_late || (state.generation.is_empty() && self.anchor.is_none()) {
-                // (Without a place and without a generation a fresh start costs nothing.)
-                return Err(LostTrack);
-            }
+        // What was heard while the answer was under way is not what the holder has left lying.
+        let is_late = now - self.since >= self.patience;
+        if has_gone_on {
+            self.since = now;
         }
-        let is_forward = request.last == state.taken && state.holder == self.id;
-        if !request.places.is_empty() && (is_forward || request.first == state.low) {
-            let entries = request.places.iter().filter(|place| matches!(place, Place::Entry(_))).count();
-            learned.bridged = entries.min(gone);
-        }
+        self.is_overdue = is_late && !has_gone_on && self.waiting() > 0;
+        learned.in_vain = request.offers() && !has_gone_on;
+        learned.bridged = state.added.min(gone);
         learned.struck_out = gone - learned.bridged;
+        while self.segments.len() > 1 && self.segments.front().is_some_and(|segment| segment.queue.entries() == 0) {
+            self.segments.pop_front();
+        }
         self.state = Some(state);
-        Ok(learned)
-    }
-
-    fn find_place(&mut self, state: &State) {
-        let Some(queue) = &mut self.queue else { return };
-        if state.generation.is_empty() || self.anchor.as_ref().is_some_and(|at| at.generation == state.generation) {
-            return;
-        }
-        if let (None, Some((generation, number))) = (&self.anchor, &state.note) {
-            // The number may be known before the marker is heard, since they come on two sockets.
-            self.anchor = Some(Anchor { generation: generation.clone(), offset: *number });
-            if *generation == state.generation {
-                return;
-            }
-        }
-        let marker = self.marker.as_str();
-        let find = |queue: &Queue, origin: &str| {
-            if origin == marker { Some(0) } else { queue.position_of(origin) }
-        };
-        // Not heard yet, perhaps.
-        let Some(origin) = find(queue, &state.origin) else { return };
-        // What the generation before has taken is done, what came behind that is not.
-        let taken = match (&self.anchor, find(queue, &state.previous_origin)) {
-            _ if state.previous.is_empty() => queue.front() - 1,
-            (Some(anchor), _) if anchor.generation == state.previous => state.previous_taken - anchor.offset,
-            (_, Some(previous_origin)) => state.previous_taken + previous_origin,
-            // It began before our marker, and has not taken that one, or it would have been noted.
-            (None, None) => 0,
-            (Some(_), None) => origin,
-        };
-        let mut before = queue.split_before(origin);
-        before.split_before(taken + 1);
-        before.renumber(-origin);
-        self.before = Some(before).filter(|before| before.entries() > 0);
-        self.anchor = Some(Anchor { generation: state.generation.clone(), offset: -origin });
+        learned
     }
 }
 
-fn places(places: &[Place]) -> i64 {
-    places.iter().map(|place| place.count() as i64).sum()
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Another marker of the same make.
-fn renewed(marker: &str) -> String {
-    let stem = marker.rsplit_once(':').map_or(marker, |(stem, _)| stem);
-    format!("{stem}:{}", uuid::Uuid::new_v4())
+    #[test]
+    fn only_a_marker_is_taken_for_one() {
+        let good = Marker::parse("12-0a9 abc").expect("a marker");
+        assert_eq!((good.segment.as_str(), good.server.as_str(), good.joined), ("12-0a9", "abc", 12));
+        for text in [
+            "",
+            "12-0a9",
+            "12 abc",
+            "-0a9 abc",
+            "x-0a9 abc",
+            "1234567890123456-a b",
+            "1- b",
+            "1-a ",
+            "1-a b c",
+            "1-a\n b",
+        ] {
+            assert_eq!(Marker::parse(text), None, "{text:?}");
+        }
+    }
 }

@@ -1,19 +1,21 @@
 //! PUBLISH into the log: every node hears each PUBLISH, one appends it.
 //!
-//! One Redis delivers all PUBLISHes to all its subscribers in one order, so each has a number. A node
-//! that joins publishes a *marker* on a channel that all nodes hear; whoever appends takes the marker
-//! like everything else and notes its number, and from there the node counts by itself. The script
-//! keeps the number of the last PUBLISH taken, in one step with its entry, and takes only what follows
-//! it. So nodes need not look for equal payloads: what has a number up to the last one taken is struck
-//! out, what has a higher one is kept for the case that this node has to go on.
+//! One Redis delivers all PUBLISHes to all its subscribers in one order. A node that joins publishes a *marker* on a
+//! channel that all nodes hear, and what is heard between two markers is a *segment*: whoever has heard the marker
+//! knows the number of each PUBLISH behind it. The script keeps the last number taken in each segment, in one step with
+//! the entries, and takes only what follows it. So nodes need not look for equal payloads, and who offers what was
+//! taken, or what another offers in the same moment, does no harm.
 //!
-//! Who appends holds a lease, which the script checks in the same step: a holder that stalled and
-//! wakes up finds another node in its place and its messages taken.
+//! Therefore the lease is only there to spare work. Its holder offers at once; who sees that what it has heard is left
+//! lying for a quarter of a second offers it, and holds the lease from then on.
 //!
 //! [`member`] is the protocol without its connections, [`queue`] what waits, `lua/bridge.lua` the other side.
 
 mod member;
 mod queue;
+mod script;
+#[cfg(test)]
+mod simulated;
 #[cfg(test)]
 mod simulation;
 mod subscription;
@@ -23,8 +25,10 @@ pub use super::pushed::{BadPattern, Pattern};
 use super::redis::RedisLog;
 use std::sync::Arc;
 use std::time::Duration;
-use subscription::{Ended, Subscription};
+use subscription::Subscription;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tracing::{debug, warn};
 
 /// How PUBLISH is taken in.
@@ -41,11 +45,17 @@ const QUEUE_BYTES: usize = 64 << 20;
 
 /// How long a subscription that hears no more looks after what it has heard, and how long at the end
 /// of the process.
-const FINISH: Duration = Duration::from_secs(20);
+const FINISH: Duration = Duration::from_secs(600);
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// Subscriptions that hear no more and have something left. Each may keep as much as a queue holds.
+const FINISHING: usize = 8;
+
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_millis(250);
+
+/// A subscription that lasts for less does not make the next pause a short one.
+const LASTING: Duration = Duration::from_secs(1);
 
 /// Listens until `stop` is set, and gives the lease back then. `listening` is set when it listens for
 /// the first time.
@@ -57,33 +67,42 @@ pub async fn run(
 ) {
     let mut pause = FIRST_PAUSE;
     let mut reported = String::new();
+    let (mut apart, mut finishing) = (None, JoinSet::new());
     while !*stop.borrow() {
         let mut subscription = Subscription::new(log.clone(), &config);
+        let began = Instant::now();
         let ended = tokio::select! {
-            ended = subscription.listen(&config.patterns, &listening) => ended,
+            ended = subscription.listen(&config.patterns, &mut apart, &listening) => ended,
             () = is_set(&mut stop) => {
-                subscription.finish(LAST_WORDS).await;
-                return;
+                finishing.spawn(subscription.finish(LAST_WORDS));
+                break;
             }
         };
+        while finishing.try_join_next().is_some() {}
         if subscription.has_joined() {
-            pause = FIRST_PAUSE;
+            if began.elapsed() >= LASTING {
+                pause = FIRST_PAUSE;
+            }
             reported.clear();
             let times = log.metrics().deaf.inc() + 1;
             warn!(reason = %ended, times, "the subscription in Redis is lost: what is PUBLISHed until it is back may be missed");
-            if !matches!(ended, Ended::LostTrack) {
-                // What it has heard it still owes.
-                tokio::spawn(subscription.finish(FINISH));
-            }
+            // What it has heard it still owes.
+            let time = if finishing.len() < FINISHING { FINISH } else { LAST_WORDS };
+            finishing.spawn(subscription.finish(time));
         } else if reported != ended.to_string() {
             reported = ended.to_string();
             warn!(reason = %ended, "no subscription in Redis: what is PUBLISHed is not heard by this node; trying on");
         } else {
             debug!(reason = %ended, "no subscription in Redis");
         }
-        tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64())).await;
+        tokio::select! {
+            () = tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64())) => {}
+            () = is_set(&mut stop) => {}
+        }
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
+    let all = async { while finishing.join_next().await.is_some() {} };
+    let _ = tokio::time::timeout(LAST_WORDS, all).await;
 }
 
 async fn is_set(stop: &mut watch::Receiver<bool>) {

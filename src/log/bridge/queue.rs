@@ -1,4 +1,4 @@
-//! What has been heard and is not known to be taken: places in Redis's order.
+//! What has been heard of one segment and is not known to be taken: places in Redis's order.
 
 use std::collections::VecDeque;
 
@@ -7,8 +7,6 @@ use std::collections::VecDeque;
 pub(super) enum Place {
     /// So many in a row that hold nothing to append: volatile messages, garbage, what was dropped.
     Nothing(u64),
-    /// A member's marker: the key that its number is noted under.
-    Marker(String),
     /// An idempotency key, which may be empty, and an entry's fields.
     Entry(Vec<String>),
 }
@@ -18,14 +16,13 @@ impl Place {
     pub(super) fn count(&self) -> u64 {
         match self {
             Place::Nothing(count) => *count,
-            _ => 1,
+            Place::Entry(_) => 1,
         }
     }
 
     fn size(&self) -> usize {
         match self {
             Place::Nothing(_) => 0,
-            Place::Marker(key) => key.len() + 64,
             Place::Entry(words) => words.iter().map(|word| word.len() + 24).sum::<usize>() + 64,
         }
     }
@@ -42,9 +39,18 @@ pub(super) struct Bounds {
     pub(super) bytes: usize,
 }
 
-/// How much goes out at a time.
-const BATCH: usize = 500;
-const BATCH_BYTES: usize = 1 << 20;
+/// How much more goes out at a time.
+#[derive(Debug)]
+pub(super) struct Room {
+    places: usize,
+    bytes: usize,
+}
+
+impl Default for Room {
+    fn default() -> Room {
+        Room { places: 500, bytes: 1 << 20 }
+    }
+}
 
 /// A stretch of places without a hole. Positions count from wherever its owner begins.
 #[derive(Debug)]
@@ -78,9 +84,14 @@ impl Queue {
         self.entries
     }
 
-    /// Whether it holds anything that somebody waits for.
-    pub(super) fn is_urgent(&self) -> bool {
-        self.bytes > 0
+    /// Their size.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// In how many pieces it lies.
+    pub(super) fn len(&self) -> usize {
+        self.places.len()
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -105,7 +116,7 @@ impl Queue {
 
     /// Empties the oldest place that holds something, and keeps it: the numbers of those behind it
     /// must not change. Tells whether that was a message.
-    fn hollow_out_oldest(&mut self) -> bool {
+    pub(super) fn hollow_out_oldest(&mut self) -> bool {
         // Empty places lie in one run, so the oldest that is not is first or second.
         let run = match self.places.front() {
             Some(Place::Nothing(run)) => *run,
@@ -130,18 +141,6 @@ impl Queue {
         self.entries -= usize::from(place.is_entry());
     }
 
-    /// Where a marker stands.
-    pub(super) fn position_of(&self, marker: &str) -> Option<i64> {
-        let mut position = self.front;
-        for place in &self.places {
-            if matches!(place, Place::Marker(key) if key == marker) {
-                return Some(position);
-            }
-            position += place.count() as i64;
-        }
-        None
-    }
-
     /// Takes out everything before a position, which is kept within the queue's ends.
     pub(super) fn split_before(&mut self, position: i64) -> Queue {
         let mut before = Queue::new(self.front, self.bounds);
@@ -163,43 +162,19 @@ impl Queue {
         before
     }
 
-    /// Takes out everything from a position on.
-    pub(super) fn cut_from(&mut self, position: i64) {
-        if position < self.end {
-            let before = self.split_before(position.max(self.front));
-            *self = before;
+    /// The first places, as many as there is room for.
+    pub(super) fn first_batch(&self, room: &mut Room) -> Vec<Place> {
+        let mut batch = Vec::new();
+        for place in &self.places {
+            if room.places == 0 || room.bytes == 0 {
+                break;
+            }
+            room.places -= 1;
+            room.bytes = room.bytes.saturating_sub(place.size());
+            batch.push(place.clone());
         }
-    }
-
-    /// Gives all places other positions.
-    pub(super) fn renumber(&mut self, by: i64) {
-        self.front += by;
-        self.end += by;
-    }
-
-    /// The first places, as many as go out at a time.
-    pub(super) fn first_batch(&self) -> Vec<Place> {
-        batch(self.places.iter())
-    }
-
-    /// The last places, in their order.
-    pub(super) fn last_batch(&self) -> Vec<Place> {
-        let mut batch = batch(self.places.iter().rev());
-        batch.reverse();
         batch
     }
-}
-
-fn batch<'a>(places: impl Iterator<Item = &'a Place>) -> Vec<Place> {
-    let (mut batch, mut bytes) = (Vec::new(), 0);
-    for place in places.take(BATCH) {
-        bytes += place.size();
-        batch.push(place.clone());
-        if bytes > BATCH_BYTES {
-            break;
-        }
-    }
-    batch
 }
 
 #[cfg(test)]
@@ -214,12 +189,7 @@ mod tests {
     }
 
     fn place() -> impl Strategy<Value = Place> {
-        prop_oneof![
-            (1..4u64).prop_map(Place::Nothing),
-            "[a-c]".prop_map(Place::Marker),
-            (0..100u64).prop_map(entry),
-            (0..100u64).prop_map(entry),
-        ]
+        prop_oneof![(1..4u64).prop_map(Place::Nothing), (0..100u64).prop_map(entry), (0..100u64).prop_map(entry),]
     }
 
     /// One element a place.
@@ -247,11 +217,6 @@ mod tests {
             prop_assert_eq!((queue.front(), before.end()), (5 + at as i64, 5 + at as i64));
             let messages = |places: &[Option<Place>]| places.iter().flatten().filter(|place| place.is_entry()).count();
             prop_assert_eq!(queue.entries(), messages(&whole[at..]));
-            for name in ["a", "b", "c"] {
-                let wanted = Some(Place::Marker(name.into()));
-                let position = whole[at..].iter().position(|place| *place == wanted);
-                prop_assert_eq!(queue.position_of(name), position.map(|index| queue.front() + index as i64));
-            }
         }
 
         #[test]

@@ -6,9 +6,10 @@
 //! unknown outcome, and the next batch's number keeps it from running later.
 
 use super::connection::{ANSWER_TIMEOUT, APPEND, Connection, MARK, TRIM};
+use super::functions::Functions;
 use super::own::Stretch;
 use super::queue::{Job, Jobs};
-use super::{RedisLog, ScriptError, draft_fields, functions};
+use super::{RedisLog, ScriptError, entry, peers};
 use crate::cursor::{Cursor, Epoch, Id};
 use crate::log::AppendError;
 use crate::log::memory::KEY_LIFE;
@@ -36,6 +37,8 @@ pub(super) async fn run(log: Weak<RedisLog>, mut jobs: Jobs, timeout: Duration) 
     let mut node = Node::new(timeout);
     let mut look = tokio::time::interval(LOOK_PERIOD.mul_f64(0.8 + 0.4 * fastrand::f64()));
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut renew = tokio::time::interval(peers::PERIOD.mul_f64(0.8 + 0.4 * fastrand::f64()));
+    renew.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut trim = tokio::time::interval(TRIM_PERIOD.mul_f64(0.8 + 0.4 * fastrand::f64()));
     loop {
         tokio::select! {
@@ -48,6 +51,10 @@ pub(super) async fn run(log: Weak<RedisLog>, mut jobs: Jobs, timeout: Duration) 
                 let Some(log) = log.upgrade() else { return };
                 node.look_for_the_primary(&log).await;
                 node.mark(&log).await;
+            }
+            _ = renew.tick() => {
+                let Some(log) = log.upgrade() else { return };
+                node.renew(&log).await;
             }
             _ = trim.tick() => {
                 let Some(log) = log.upgrade() else { return };
@@ -71,13 +78,20 @@ pub(super) struct Node {
     aged_at: Option<Instant>,
     /// Why it could not be trimmed, as it was logged.
     untrimmed: Option<String>,
-    /// What stands against the function library, as it was logged.
-    obstacle: Option<String>,
+    functions: Functions,
 }
 
 impl Node {
     pub(super) fn new(timeout: Duration) -> Node {
-        Node { record: None, batch: 0, connection: None, timeout, aged_at: None, untrimmed: None, obstacle: None }
+        Node {
+            record: None,
+            batch: 0,
+            connection: None,
+            timeout,
+            aged_at: None,
+            untrimmed: None,
+            functions: Functions::default(),
+        }
     }
 
     async fn append(&mut self, log: &RedisLog, mut jobs: Vec<Job>) {
@@ -168,7 +182,7 @@ impl Node {
             position.map_or_else(String::new, |(_, added)| added.to_string()),
             position.map_or_else(String::new, |(at, _)| at.epoch.to_string()),
         ];
-        let mut messages = 0;
+        let (mut messages, format) = (0, log.peers.write_format());
         for draft in jobs.iter().flat_map(Job::drafts) {
             messages += 1;
             let mut index = 0;
@@ -176,7 +190,7 @@ impl Node {
                 keys.push(log.keys.idempotency(&key.scoped(&draft.channel)));
                 index = keys.len();
             }
-            let fields = draft_fields(draft);
+            let fields = entry::fields_in(format, draft);
             args.push(index.to_string());
             args.push(fields.len().to_string());
             args.extend(fields);
@@ -205,14 +219,8 @@ impl Node {
             // Before anything is appended: a log that has lost its end must not go on as if it had
             // not, or what comes next would be taken for what readers have seen.
             log.open(&mut connection).await.map_err(not_sent)?;
-            let loaded = functions::load(&mut connection, &log.keys.beside("settings"), log.config.max_payload).await;
-            let obstacle = loaded.map_err(not_sent)?;
-            if obstacle != self.obstacle {
-                if let Some(reason) = &obstacle {
-                    warn!(reason, "FCALL longtail_publish is not to be had in Redis; everything else is");
-                }
-                self.obstacle = obstacle;
-            }
+            log.peers.renew(log, &mut connection).await.map_err(not_sent)?;
+            self.functions.look_after(&mut connection, true).await.map_err(not_sent)?;
             self.connection = Some(connection);
         }
         Ok(())
@@ -224,6 +232,23 @@ impl Node {
         let args = [connection.candidate(), at.epoch.to_string(), at.id.to_string(), added.to_string()];
         if let Err(error) = connection.run(&MARK, &[&log.keys.log], &args).await {
             tracing::debug!(%error, "the mark could not be moved");
+            self.lose(log);
+        }
+    }
+
+    /// Tells the other nodes of this one, learns of them, and looks after what `longtail_publish` needs.
+    async fn renew(&mut self, log: &RedisLog) {
+        if let Err(error) = self.connected(log).await {
+            tracing::debug!(%error, "no connection to tell the other nodes on");
+            return;
+        }
+        let Some(connection) = &mut self.connection else { return };
+        let renewed = async {
+            log.peers.renew(log, connection).await?;
+            self.functions.look_after(connection, false).await
+        };
+        if let Err(error) = renewed.await {
+            tracing::debug!(%error, "the other nodes could not be told");
             self.lose(log);
         }
     }
@@ -271,7 +296,7 @@ impl Node {
         };
         self.untrimmed = None;
         let Some([redis::Value::Int(dropped), redis::Value::Int(more), redis::Value::Int(bytes), now]) =
-            super::entry::array(&reply)
+            entry::array(&reply)
         else {
             return false;
         };

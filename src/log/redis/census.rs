@@ -125,8 +125,11 @@ impl Census for RedisCensus {
                 let mut pipeline = redis::pipe();
                 pipeline.cmd("ZREM").arg(keys.beside("nodes")).arg(&self.node);
                 pipeline.cmd("DEL").arg(keys.beside(&format!("census:{}", self.node)));
-                if let Err(error) = connection.send_all(&pipeline, 2).await {
-                    tracing::debug!(%error, "the census forgets this node later");
+                // Here, since it is the only word at the end of a node.
+                let (peers, node) = self.log.peers.leave(&self.log);
+                pipeline.cmd("HDEL").arg(peers).arg(node);
+                if let Err(error) = connection.send_all(&pipeline, 3).await {
+                    tracing::debug!(%error, "the other nodes forget this one later");
                 }
             }
         })

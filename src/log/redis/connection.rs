@@ -39,6 +39,7 @@ pub(super) static APPEND: LazyLock<Script> = script!("lua/append.lua");
 pub(super) static CHECK: LazyLock<Script> = script!("lua/check.lua");
 pub(super) static MARK: LazyLock<Script> = script!("lua/mark.lua");
 pub(super) static TRIM: LazyLock<Script> = script!("lua/trim.lua");
+pub(super) static PEERS: LazyLock<Script> = script!("lua/peers.lua");
 pub(super) static CENSUS_TELL: LazyLock<Script> = script!("lua/census_tell.lua");
 pub(super) static CENSUS_ASK: LazyLock<Script> = script!("lua/census_ask.lua");
 pub(in crate::log) static BRIDGE: LazyLock<Script> = script!("lua/bridge.lua");
@@ -92,6 +93,15 @@ impl Connection {
         Ok(connection)
     }
 
+    /// Connects to one server, whatever it is.
+    pub(super) async fn open_at(
+        endpoint: &Endpoint,
+        address: &str,
+        answer_within: Duration,
+    ) -> Result<Connection, ScriptError> {
+        Connection::to(endpoint.at(address)?, answer_within).await
+    }
+
     /// In a Cluster, goes on to the member that owns the log's slot.
     async fn at_the_owner(
         mut self,
@@ -120,8 +130,18 @@ impl Connection {
 
     /// The same connection, as if it led to this process in this reign.
     #[cfg(test)]
-    pub(super) fn in_reign(&self, run_id: &str, replication_id: &str) -> Connection {
-        Connection { facts: self.facts.in_reign(run_id, replication_id), ..self.clone() }
+    pub(super) fn in_reign(&self, run_id: &str, promoted_at: u64) -> Connection {
+        Connection { facts: self.facts.in_reign(run_id, promoted_at), ..self.clone() }
+    }
+
+    /// Where it is.
+    pub fn address(&self) -> &str {
+        &self.facts.address
+    }
+
+    /// Whether it is a member of a Cluster.
+    pub fn is_cluster(&self) -> bool {
+        self.facts.is_cluster
     }
 
     /// What that server tells of itself.

@@ -210,6 +210,17 @@ impl Endpoint {
         self.client(self.address(host, port)).map(Some)
     }
 
+    /// The client of one server, by the address that a [`Client`] of this endpoint has shown.
+    ///
+    /// # Errors
+    ///
+    /// It is no address.
+    pub(super) fn at(&self, address: &str) -> Result<Client, ScriptError> {
+        let parts = address.rsplit_once(':').and_then(|(host, port)| Some((host.to_owned(), port.parse().ok()?)));
+        let (host, port) = parts.ok_or(ScriptError::Unexpected)?;
+        self.client(self.address(host, port))
+    }
+
     fn address(&self, host: String, port: u16) -> ConnectionAddr {
         if self.is_tls {
             ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None }

@@ -1,5 +1,6 @@
 //! Replies of Redis into ours, and back.
 
+use super::format;
 use crate::cursor::{Cursor, Epoch, Id};
 use crate::log::{Ancestor, Extent, Lineage};
 use crate::message::{Channel, ClientId, Draft, Event, Message, Payload};
@@ -144,17 +145,40 @@ pub(super) fn read_entries(value: &Value) -> Option<Vec<Entry<'_>>> {
     }
 }
 
+/// Why an entry is no message to this node.
+#[derive(Debug)]
+pub(super) enum NoMessage {
+    /// To no node of this setting: it says nothing, or something that cannot be.
+    Skipped(&'static str),
+    /// Its format is one that this node does not read.
+    Unreadable(u32),
+}
+
+impl From<&'static str> for NoMessage {
+    fn from(reason: &'static str) -> NoMessage {
+        NoMessage::Skipped(reason)
+    }
+}
+
 impl Entry<'_> {
     /// The entry as a message, or why it is none. Anybody may append to the stream.
-    pub(super) fn message(&self, epoch: Epoch, max_payload: usize) -> Result<Message, &'static str> {
-        let (mut channel, mut data, mut event, mut exclude) = (None, None, None, None);
+    pub(super) fn message(&self, epoch: Epoch, max_payload: usize) -> Result<Message, NoMessage> {
+        let (mut channel, mut data, mut event, mut exclude, mut version) = (None, None, None, None, None);
         for pair in self.fields.chunks_exact(2) {
             match bytes(&pair[0]) {
                 Some(b"channel") => channel = Some(&pair[1]),
                 Some(b"data") => data = Some(&pair[1]),
                 Some(b"event") => event = Some(&pair[1]),
                 Some(b"exclude") => exclude = Some(&pair[1]),
+                Some(b"v") => version = Some(&pair[1]),
                 _ => {}
+            }
+        }
+        // First: of an entry of another format no other field may mean what it says.
+        if let Some(version) = version {
+            let version = bytes(version).and_then(format::parse).ok_or("its v is no format")?;
+            if !format::READ.contains(&version) {
+                return Err(NoMessage::Unreadable(version));
             }
         }
         let channel: Channel = channel
@@ -163,7 +187,7 @@ impl Entry<'_> {
         let data = bytes(data.ok_or("it has no field `data`")?).unwrap_or_default();
         let data = std::str::from_utf8(data).map_err(|_| "its data is not UTF-8")?;
         if !Payload::fits(data, max_payload) {
-            return Err("its data is larger than --max-message-bytes");
+            return Err("its data is larger than --max-message-bytes".into());
         }
         let event = match event {
             None => Event::default(),
@@ -182,7 +206,17 @@ fn parse_client(value: &Value) -> Option<ClientId> {
     text(value)?.parse().ok()
 }
 
-/// The fields and values of a draft's entry.
+/// The fields and values of a draft's entry in a format that every node reads.
+pub(super) fn fields_in(format: u32, draft: &Draft) -> Vec<String> {
+    let mut fields = draft_fields(draft);
+    // Without a word of it, an entry is of the lowest format.
+    if format > format::LOWEST {
+        fields.splice(0..0, ["v".into(), format.to_string()]);
+    }
+    fields
+}
+
+/// The fields and values of a draft's entry in the lowest format.
 pub(in crate::log) fn draft_fields(draft: &Draft) -> Vec<String> {
     let mut fields = vec!["channel".into(), draft.channel.to_string(), "data".into(), draft.payload.as_str().into()];
     if draft.event != Event::default() {
@@ -203,6 +237,8 @@ pub(super) fn volatile_to_json(draft: &Draft) -> Vec<u8> {
 pub(in crate::log) fn volatile_from_json(json: &[u8], max_payload: usize) -> Option<Message> {
     let fields: Vec<String> = serde_json::from_slice(json).ok()?;
     let field = |name: &str| fields.chunks_exact(2).find(|pair| pair[0] == name).map(|pair| pair[1].as_str());
+    // It is kept nowhere and promised to nobody: what this node does not read it leaves out.
+    field("v").is_none_or(|v| format::parse(v.as_bytes()).is_some_and(|v| format::READ.contains(&v))).then_some(())?;
     let event = field("event").map_or(Ok(Event::default()), str::parse).ok()?;
     let exclude = field("exclude").map(str::parse).transpose().ok()?;
     let data = field("data").filter(|data| Payload::fits(data, max_payload))?;

@@ -48,11 +48,18 @@ impl ScriptError {
                 | ServerErrorKind::Moved
                 | ServerErrorKind::Ask,
             ) => ScriptError::NotNow(error),
-            ErrorKind::Extension if matches!(error.code(), Some("BUSY" | "NOREPLICAS" | "FORK")) => ScriptError::NotNow(error),
+            ErrorKind::Extension if matches!(error.code(), Some("BUSY" | "NOREPLICAS" | "FORK")) => {
+                ScriptError::NotNow(error)
+            }
             // With a code it is Redis that has spoken; anything else happened on the way.
             ErrorKind::Server(_) | ErrorKind::Extension => ScriptError::Refused(error),
             _ => ScriptError::Unanswered(error),
         }
+    }
+
+    /// Whether the server has said nothing, which says nothing of whether it lives.
+    pub(in crate::log) fn is_timeout(&self) -> bool {
+        matches!(self, ScriptError::Unconnected(error) | ScriptError::Unanswered(error) if error.is_timeout())
     }
 
     pub(super) fn timed_out() -> RedisError {
@@ -119,6 +126,12 @@ fn mend(error: &RedisError) -> Option<Mend> {
         lasts("the user of --redis may not do that: docs/redis.md has the ACL line")
     } else if is("WRONGTYPE") {
         lasts("the key of the log holds something else: DEL it, or set another --redis-prefix")
+    } else if text.contains("exhausted the last possible ID") {
+        lasts(
+            "somebody has appended an entry with the greatest id there is, and the stream has no id behind it. XDEL of \
+             the entry does not take the id back: RENAME the stream away (readers are told of a gap), or XDEL the \
+             entry and then XSETID the stream to the id before it",
+        )
     } else if is("OOM") {
         passes("its memory is full: raise maxmemory, or lower --retain-bytes")
     } else if is("MISCONF") {

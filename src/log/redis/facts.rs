@@ -9,12 +9,15 @@ pub struct Facts {
     pub(super) address: String,
     /// Its process: no other has the same.
     pub(super) run_id: String,
-    /// The history that it writes: another after each start, and after each promotion of a replica.
-    replication_id: String,
+    /// Where it was promoted last, as an offset in its replication; none for a server that never was a replica.
+    promoted_at: Option<u64>,
     /// Major and minor of the Redis that it is, or is compatible with.
     pub(super) version: (u32, u32),
     pub(super) is_primary: bool,
     pub(super) is_cluster: bool,
+    /// It reads its data set from disk. What it says of its append-only file is not true until it is done: it switches
+    /// the file off while it reads it.
+    pub(super) is_loading: bool,
     max_memory: u64,
     policy: String,
     has_append_file: bool,
@@ -31,10 +34,12 @@ impl Facts {
         Some(Facts {
             address,
             run_id: fields("run_id")?.to_owned(),
-            replication_id: fields("master_replid").unwrap_or_default().to_owned(),
+            // Not its replication id, which also changes when the first replica comes.
+            promoted_at: fields("second_repl_offset").and_then(|offset| offset.parse().ok()),
             version: (version.next()?, version.next().unwrap_or(0)),
             is_primary: fields("role").is_none_or(|role| role == "master"),
             is_cluster: fields("cluster_enabled") == Some("1"),
+            is_loading: fields("loading") == Some("1"),
             max_memory: fields("maxmemory").and_then(|bytes| bytes.parse().ok()).unwrap_or(0),
             policy: fields("maxmemory_policy").unwrap_or("noeviction").to_owned(),
             has_append_file: fields("aof_enabled") != Some("0"),
@@ -44,13 +49,14 @@ impl Facts {
     /// The process in its present reign as a primary, in a word of `a-z0-9`. A log that is opened in another reign may
     /// lack what was written in the one before.
     pub(super) fn reign(&self) -> String {
-        let word = |text: &str| text.chars().filter(char::is_ascii_alphanumeric).take(12).collect::<String>();
-        format!("{}{}", word(&self.run_id), word(&self.replication_id)).to_ascii_lowercase()
+        let process = self.run_id.chars().filter(char::is_ascii_alphanumeric).take(20).collect::<String>();
+        let promoted = self.promoted_at.map_or_else(String::new, |offset| format!("p{offset}"));
+        format!("{process}{promoted}").to_ascii_lowercase()
     }
 
     #[cfg(test)]
-    pub(super) fn in_reign(&self, run_id: &str, replication_id: &str) -> Facts {
-        Facts { run_id: run_id.to_owned(), replication_id: replication_id.to_owned(), ..self.clone() }
+    pub(super) fn in_reign(&self, run_id: &str, promoted_at: u64) -> Facts {
+        Facts { run_id: run_id.to_owned(), promoted_at: Some(promoted_at), ..self.clone() }
     }
 
     /// What its settings break, with the mend.
@@ -72,7 +78,7 @@ impl Facts {
                  --retain-bytes: raise the first or lower the second, or publishing will fail"
             ));
         }
-        if !self.has_append_file {
+        if !self.has_append_file && !self.is_loading {
             advice.push(
                 "Redis writes no append-only file: what was published since its last snapshot is lost when it \
                  stops, and readers are told of a gap: CONFIG SET appendonly yes"
@@ -101,11 +107,22 @@ mod tests {
     }
 
     #[test]
+    fn a_promotion_begins_a_reign_and_a_first_replica_does_not() {
+        let alone = facts("master_replid:aa second_repl_offset:-1").reign();
+        assert_eq!(facts("master_replid:bb second_repl_offset:-1").reign(), alone);
+        let promoted = facts("master_replid:cc second_repl_offset:815").reign();
+        assert_ne!(promoted, alone);
+        assert_ne!(facts("master_replid:dd second_repl_offset:1630").reign(), promoted);
+    }
+
+    #[test]
     fn advice_is_given_where_a_promise_breaks() {
         let cases = [
             ("aof_enabled:1 maxmemory:0 maxmemory_policy:allkeys-lru", [].as_slice()),
             ("aof_enabled:1 maxmemory:1000 maxmemory_policy:noeviction", &[]),
             ("aof_enabled:0 maxmemory:0", &["appendonly yes"]),
+            ("loading:0 aof_enabled:0", &["appendonly yes"]),
+            ("loading:1 aof_enabled:0", &[]),
             ("aof_enabled:1 maxmemory:1000 maxmemory_policy:allkeys-lru", &["the log itself"]),
             ("aof_enabled:1 maxmemory:100 maxmemory_policy:volatile-ttl", &["doubling", "--retain-bytes"]),
         ];

@@ -5,57 +5,102 @@
 
 use super::{Connection, ScriptError};
 use redis::Value;
+use sha1::{Digest, Sha1};
 use std::sync::LazyLock;
+use std::time::Duration;
+use tokio::time::Instant;
+use tracing::warn;
 
 /// Raised with each change of what the library does. A newer one is left alone: an older node may
 /// come back beside newer ones.
 const VERSION: u64 = 3;
 
-static LIBRARY: LazyLock<String> = LazyLock::new(|| {
+static BODY: LazyLock<String> = LazyLock::new(|| {
     let (common, publish) = (include_str!("lua/common.lua"), include_str!("lua/publish.lua"));
     // The scripts' common part looks at KEYS at once, which a library has within a call only.
+    format!("local function publish(KEYS, ARGV)\n{common}\n{publish}\nend\n")
+});
+
+/// What Redis answers of the function when it is asked for the library without its code, which is long: no
+/// other library has the same.
+static DESCRIPTION: LazyLock<String> = LazyLock::new(|| {
+    let sum: String = Sha1::digest(BODY.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("version {VERSION} {sum}")
+});
+
+static LIBRARY: LazyLock<String> = LazyLock::new(|| {
     format!(
-        "#!lua name=longtail\n-- version {VERSION}\nlocal function publish(KEYS, ARGV)\n{common}\n{publish}\nend\n\
-         redis.register_function('longtail_publish', publish)\n"
+        "#!lua name=longtail\n-- version {VERSION}\n{}redis.register_function{{ function_name = 'longtail_publish', \
+         callback = publish, description = '{}' }}\n",
+        *BODY, *DESCRIPTION
     )
 });
 
-/// Loads the library where it is missing or older, and tells it how long a payload may be. What
-/// stands against it is answered, for the log: serving goes on without it.
-///
-/// # Errors
-///
-/// The connection is lost.
-pub(super) async fn load(
-    connection: &mut Connection,
-    settings: &str,
-    max_payload: usize,
-) -> Result<Option<String>, ScriptError> {
-    match try_load(connection, settings, max_payload).await {
-        Ok(obstacle) => Ok(obstacle.map(str::to_owned)),
-        Err(ScriptError::Refused(error)) => Ok(Some(error.to_string())),
-        Err(error) => Err(error),
+/// How long what stands against the library is left alone before it is looked at again.
+const OBSTRUCTED: Duration = Duration::from_secs(30);
+
+/// What one node has found of the library.
+#[derive(Default)]
+pub(super) struct Functions {
+    /// What stands against it, as it was logged, and when.
+    obstacle: Option<(String, Instant)>,
+}
+
+impl Functions {
+    /// Loads the library where it is missing or older: another application's deployment may have emptied
+    /// Redis of functions. What stands against it is logged, once: serving goes on without it.
+    ///
+    /// `is_new`: the connection is.
+    ///
+    /// # Errors
+    ///
+    /// The connection is lost.
+    pub(super) async fn look_after(&mut self, connection: &mut Connection, is_new: bool) -> Result<(), ScriptError> {
+        if !is_new && self.obstacle.as_ref().is_some_and(|(_, at)| at.elapsed() < OBSTRUCTED) {
+            return Ok(());
+        }
+        let obstacle = match load(connection, is_new).await {
+            Ok(obstacle) => obstacle.map(str::to_owned),
+            Err(ScriptError::Refused(error)) => Some(error.to_string()),
+            Err(error) => return Err(error),
+        };
+        if let Some(reason) = &obstacle
+            && self.obstacle.as_ref().is_none_or(|(said, _)| said != reason)
+        {
+            warn!(reason, "FCALL longtail_publish is not to be had in Redis; everything else is");
+        }
+        self.obstacle = obstacle.map(|reason| (reason, Instant::now()));
+        Ok(())
     }
 }
 
-async fn try_load(
-    connection: &mut Connection,
-    settings: &str,
-    max_payload: usize,
-) -> Result<Option<&'static str>, ScriptError> {
+async fn load(connection: &mut Connection, is_new: bool) -> Result<Option<&'static str>, ScriptError> {
     let mut list = redis::cmd("FUNCTION");
-    list.arg("LIST").arg("LIBRARYNAME").arg("longtail").arg("WITHCODE");
-    let obstacle = match installed(&connection.send(&list).await?) {
-        Installed::Foreign => Some("there is another library of the name longtail"),
-        Installed::Version(version) if version > VERSION => None,
-        Installed::Code(code) if code == *LIBRARY => None,
+    list.arg("LIST").arg("LIBRARYNAME").arg("longtail");
+    if is_current(&connection.send(&list).await?, is_new) {
+        return Ok(None);
+    }
+    match installed(&connection.send(list.arg("WITHCODE")).await?) {
+        Installed::Foreign => Ok(Some("there is another library of the name longtail")),
+        Installed::Version(version) if version > VERSION => Ok(None),
+        Installed::Code(code) if code == *LIBRARY => Ok(None),
         _ => {
             connection.send(redis::cmd("FUNCTION").arg("LOAD").arg("REPLACE").arg(&*LIBRARY)).await?;
-            None
+            Ok(None)
         }
-    };
-    connection.send(redis::cmd("HSET").arg(settings).arg("max-message-bytes").arg(max_payload)).await?;
-    Ok(obstacle)
+    }
+}
+
+/// Whether the list has what is wanted: our library on a new connection; later one of its version or a newer, or
+/// two builds of one version would replace each other's for ever.
+fn is_current(list: &Value, is_new: bool) -> bool {
+    match list {
+        Value::Array(items) => items.iter().any(|item| is_current(item, is_new)),
+        value => super::text(value).is_some_and(|text| {
+            let version = text.strip_prefix("version ").and_then(|rest| rest.split(' ').next()?.parse::<u64>().ok());
+            version.is_some_and(|version| version > VERSION || (version == VERSION && !is_new)) || text == *DESCRIPTION
+        }),
+    }
 }
 
 enum Installed {

@@ -4,6 +4,7 @@
 //! a third. What belongs to the log besides the stream lies under `{P:log}:…`, which is the same
 //! Cluster slot. The scripts in `lua/` make each change one step.
 
+mod agreement;
 mod append;
 mod census;
 mod connection;
@@ -12,12 +13,14 @@ mod endpoint;
 mod entry;
 mod error;
 mod facts;
+mod format;
 mod functions;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 #[cfg(test)]
 mod histories;
 mod own;
+mod peers;
 mod queue;
 mod seen;
 mod tail;
@@ -65,6 +68,8 @@ pub struct RedisConfig {
     pub wait_replicas: u32,
     /// The longest payload that is taken from entries that others appended, in bytes.
     pub max_payload: usize,
+    /// The patterns whose PUBLISHes are taken in. All nodes of a log must have the same.
+    pub subscribe: Vec<String>,
 }
 
 /// A [`MessageLog`] in Redis.
@@ -85,8 +90,12 @@ pub struct RedisLog {
     reader: tokio::sync::Mutex<Reader>,
     volatile: broadcast::Sender<Arc<Message>>,
     skipped: Skipped,
+    unreadable: format::Unreadable,
+    peers: peers::Peers,
     /// The process (its `run_id`) that the newest connection leads to. All others follow it there.
     server: Mutex<String>,
+    /// The process (its `run_id`) whose settings were last looked at for what breaks a promise.
+    advised: Mutex<String>,
     metrics: Metrics,
     /// What a test connects to in place of the endpoint.
     #[cfg(test)]
@@ -154,12 +163,14 @@ impl RedisLog {
         let timeout = config.timeout;
         let (queue, jobs) = queue::Queue::new(timeout);
         let metrics = Metrics::default();
+        metrics.format.set(i64::from(format::LOWEST));
         let log = Arc::new_cyclic(|this| RedisLog {
             this: this.clone(),
             queue,
             own: own::Own::default(),
             endpoint,
             keys,
+            peers: peers::Peers::new(&config),
             config,
             seen: Mutex::new(None),
             mark: Mutex::new(None),
@@ -167,7 +178,9 @@ impl RedisLog {
             reader: tokio::sync::Mutex::default(),
             volatile: broadcast::channel(VOLATILE_WAITING).0,
             server: Mutex::new(String::new()),
+            advised: Mutex::new(String::new()),
             skipped: Skipped::new(metrics.skipped.clone()),
+            unreadable: format::Unreadable::new(metrics.unreadable.clone()),
             metrics,
             #[cfg(test)]
             stand_in: Mutex::default(),
@@ -183,6 +196,7 @@ impl RedisLog {
     pub async fn probe(&self) -> Result<String, ScriptError> {
         let mut connection = self.connect(connection::ANSWER_TIMEOUT).await?;
         self.open(&mut connection).await?;
+        self.peers.renew(self, &mut connection).await?;
         Ok(connection.facts().address.clone())
     }
 
@@ -214,11 +228,18 @@ impl RedisLog {
         let mut server = self.server.lock();
         if *server != facts.run_id {
             server.clone_from(&facts.run_id);
+        }
+        drop(server);
+        let mut advised = self.advised.lock();
+        // One that is loading is looked at by the first connection after that: no script runs before, and so no
+        // connection to it lasts.
+        if *advised != facts.run_id && !facts.is_loading {
+            advised.clone_from(&facts.run_id);
             for advice in facts.advice(self.config.retention.bytes) {
                 tracing::warn!("{advice}");
             }
         }
-        drop(server);
+        drop(advised);
         Ok(connection)
     }
 
@@ -228,6 +249,15 @@ impl RedisLog {
             return Ok(connection);
         }
         Connection::open(&self.endpoint, &self.keys.log, answer_within).await
+    }
+
+    /// Opens a connection to one server of a Cluster, wherever the log is.
+    pub(in crate::log) async fn connect_to(
+        &self,
+        address: &str,
+        answer_within: Duration,
+    ) -> Result<Connection, ScriptError> {
+        Connection::open_at(&self.endpoint, address, answer_within).await
     }
 
     /// Whether a connection to this server (its `run_id`) leads to another than the newest one does: the log
@@ -289,7 +319,8 @@ impl RedisLog {
             let entries = entry::entries(&reply).ok_or(ScriptError::Unexpected)?;
             let Some(last) = entries.last().map(|entry| entry.id) else { break };
             let is_full = entries.len() >= RANGE;
-            found.extend(self.read(entries, epoch));
+            let message = |entry: &entry::Entry<'_>| entry.message(epoch, self.config.max_payload).ok().map(Arc::new);
+            found.extend(entries.iter().map(|entry| (entry.id, message(entry))));
             if !is_full {
                 break;
             }
@@ -342,7 +373,7 @@ impl RedisLog {
         let [extent, entries] = entry::array(&reply).ok_or(ScriptError::Unexpected)? else {
             return Err(ScriptError::Unexpected);
         };
-        let (extent, _) = entry::extent(extent).ok_or(ScriptError::Unexpected)?;
+        let (mut extent, _) = entry::extent(extent).ok_or(ScriptError::Unexpected)?;
         self.clock.set(extent.now_ms);
         let end = match extent.resolve(after) {
             Resolved::Gap(id) if id != after.id => return Ok(Page { extent, messages: Vec::new(), upto: id }),
@@ -354,20 +385,25 @@ impl RedisLog {
         entries.retain(|entry| entry.id <= end);
         let is_full = entries.len() >= limit;
         let last = entries.last().map_or(after.id, |entry| entry.id);
-        let upto = if is_full { last } else { end.max(last) };
-        let read = self.read(entries, extent.lineage.epoch);
-        let messages = read.into_iter().filter_map(|(_, message)| message).collect();
+        let taken = self.take(entries, extent.lineage.epoch);
+        if let Some(hole) = taken.hole {
+            // To this node the log begins behind what it cannot read.
+            extent.floor = extent.floor.max(hole);
+            extent.deleted = extent.deleted.max(hole);
+            return Ok(Page { extent, messages: Vec::new(), upto: hole });
+        }
+        let upto = match taken.upto {
+            Some(upto) if taken.is_cut => upto,
+            _ if is_full => last,
+            _ => end.max(last),
+        };
+        let messages = taken.read.into_iter().filter_map(|(_, message)| message).collect();
         Ok(Page { extent, messages, upto })
     }
 
-    /// What entries say. Those that are no messages are counted and logged.
-    fn read(&self, entries: Vec<entry::Entry<'_>>, epoch: Epoch) -> Vec<Read> {
-        let parse = |entry: entry::Entry<'_>| {
-            let message = entry.message(epoch, self.config.max_payload);
-            let message = message.map_err(|reason| self.skipped.note(entry.id, reason)).ok().map(Arc::new);
-            (entry.id, message)
-        };
-        entries.into_iter().map(parse).collect()
+    /// Entries in a row as this node reads them. Those that are no messages are counted and logged.
+    fn take(&self, entries: Vec<entry::Entry<'_>>, epoch: Epoch) -> format::Taken {
+        format::Taken::from(entries, epoch, self.config.max_payload, (&self.skipped, &self.unreadable))
     }
 
     async fn append_volatile(&self, drafts: Vec<Draft>) -> Result<(), AppendError> {

@@ -2,6 +2,7 @@
 //! itself, which comes sooner (see [`own`](super::own)).
 
 use super::entry::{Counters, Identity};
+use super::format::Taken;
 use super::own::Stretch;
 use super::seen::{Read, Seen};
 use super::verify::{Position, Verdict, judge};
@@ -304,6 +305,13 @@ impl Tail {
         true
     }
 
+    /// Goes on, and tells that what lies up to a hole is gone, or cannot be read by this node.
+    fn go_on_behind(&mut self, hole: Option<Id>, at: Id, mut read: Vec<Read>, to: Position) {
+        let after = hole.map_or(at, |hole| hole.max(at));
+        read.retain(|(id, _)| *id > after);
+        self.go_on(after, read, to);
+    }
+
     /// Goes on to a position, if that is any further.
     fn go_on(&mut self, after: Id, read: Vec<Read>, to: Position) {
         let Some((epoch, at)) = &mut self.at else { return };
@@ -342,15 +350,16 @@ impl Tail {
             let entries = entry::read_entries(&read).ok_or(ScriptError::Unexpected)?;
             let is_full = entries.len() >= COUNT;
             let entries = entries.into_iter().filter(|entry| entry.id > at.id).collect();
-            Ok((self.log.read(entries, epoch), is_full))
+            Ok((self.log.take(entries, epoch), is_full))
         });
-        let (entries, is_full) = match entries {
+        let (taken, is_full) = match entries {
             // A reader that was told that the log is lost is told that it is there.
             Ok(_) if self.unread.take().is_some() => return State::Closed,
             Ok(entries) => entries,
             Err(error) => return self.cannot_read(connection, &error).await,
         };
-        match self.check(connection, entries, is_full, &identity).await {
+        let is_full = is_full || taken.is_cut;
+        match self.check(connection, taken, is_full, &identity).await {
             Ok(connection) => self.settle(connection),
             Err(Some(error)) => {
                 warn!(%error, "the connection to the log is lost");
@@ -390,12 +399,13 @@ impl Tail {
     async fn check(
         &mut self,
         mut connection: Connection,
-        read: Vec<Read>,
+        taken: Taken,
         is_full: bool,
         identity: &Identity,
     ) -> Result<Connection, Option<ScriptError>> {
         let Some((epoch, at)) = self.at else { return Err(None) };
         self.log.note_mark(Cursor { id: identity.mark, epoch });
+        let (read, hole) = (taken.read, taken.hole);
         let mut upto = read.last().map_or(at.id, |(id, _)| *id);
         if !is_full && !self.caught_up {
             // A read that is not full has reached the end, which was there before it began.
@@ -405,7 +415,7 @@ impl Tail {
         // An end that is no entry of this read may be one that the log has no longer.
         let is_read = read.last().is_none_or(|(id, _)| *id == upto) && (upto == at.id || !read.is_empty());
         if is_read && numbered.is_some() && identity.added == numbered {
-            self.go_on(at.id, read, Position { id: upto, added: numbered });
+            self.go_on_behind(hole, at.id, read, Position { id: upto, added: numbered });
             return Ok(connection);
         }
         // Others have appended since the read, or something is missing: the log is asked in one step.
@@ -418,10 +428,11 @@ impl Tail {
         self.log.clock.set(extent.now_ms);
         let ids: Vec<Id> = read.iter().map(|(id, _)| *id).collect();
         match judge(at, &ids, upto, &extent, counters) {
-            Verdict::Whole(to) => self.go_on(at.id, read, to),
+            Verdict::Whole(to) => self.go_on_behind(hole, at.id, read, to),
             Verdict::Hole { after, upto } => {
-                let read = read.into_iter().filter(|(id, _)| *id > after).collect();
-                self.go_on(after.max(at.id), read, upto);
+                // With the log's floor as it is now: it says whether all before the hole is gone, too.
+                self.events.push_back(TailEvent::Opened(extent));
+                self.go_on_behind(Some(after).max(hole), at.id, read, upto);
             }
             Verdict::Shrunk => {
                 warn!("the log has fewer entries than this node has read: it was put back to an earlier state");

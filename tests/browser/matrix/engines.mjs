@@ -99,7 +99,7 @@ async function display() {
   const child = spawn('Xvfb', ['-displayfd', '3', '-screen', '0', '1024x768x24', '-nolisten', 'tcp'],
     { stdio: ['ignore', 'ignore', 'ignore', 'pipe'] });
   const name = await new Promise((resolve, reject) => {
-    const timer = setTimeout(() => reject(new Error('Xvfb did not start within 10 s')), 10000);
+    const timer = setTimeout(() => reject(new Error('Xvfb did not start within 60 s')), 60000);
     child.on('error', reject);
     child.stdio[3].once('data', number => {
       clearTimeout(timer);

@@ -4,6 +4,7 @@ import { mkdtempSync, mkdirSync, rmSync, writeFileSync, chmodSync } from 'node:f
 import net from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { freePort } from '../ports.mjs';
 
 // `ends`: where the ladder has to end there, and where in an engine that cannot do that.
 export const PROXIES = {
@@ -127,15 +128,6 @@ http {
 `;
 }
 
-export function freePort() {
-  return new Promise(resolve => {
-    const server = net.createServer().listen(0, '127.0.0.1', () => {
-      const { port } = server.address();
-      server.close(() => resolve(port));
-    });
-  });
-}
-
 const connects = port => new Promise(resolve => {
   const socket = net.connect(port, '127.0.0.1', () => { socket.destroy(); resolve(true); });
   socket.on('error', () => resolve(false));
@@ -163,11 +155,11 @@ export async function startProxy(name, to) {
     try { process.kill(-child.pid, 'SIGKILL'); } catch { /* it is gone */ }
     setTimeout(() => rmSync(dir, { recursive: true, force: true, maxRetries: 3 }), 300);
   };
-  for (let n = 0; n < 150; n++) {
+  for (let n = 0; n < 600; n++) {
     if (await connects(port)) return { port, stop };
     if (child.exitCode !== null) break;
     await new Promise(resolve => setTimeout(resolve, 100));
   }
   stop();
-  throw new Error(`${name} did not start within 15 s: ${said}`);
+  throw new Error(`${name} did not start within 60 s: ${said}`);
 }

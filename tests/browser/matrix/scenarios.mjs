@@ -36,7 +36,7 @@ export async function ladder(engines, proxies, quick) {
             return Date.now() < until && !(now.first >= 0 && now.state === 'open' && goals.includes(end.transport)
               && now.at - end.since > (quick ? 2000 : 8000));
           });
-          await run.catchUp(6000);
+          await run.catchUp(60000);
         });
         const faults = [];
         if (report.first < 0) faults.push('no message');
@@ -71,7 +71,7 @@ export async function forced(engines) {
       // Said to be there, and known never to work in this engine: the ladder has to find that out by itself.
       const hopeless = ENGINES[engine].hopeless?.includes(transport);
       const report = await read(engine, front.port, { transport, publish: 1 }, async run => {
-        const until = Date.now() + (hopeless ? 3000 : 20000);
+        const until = Date.now() + (hopeless ? 3000 : 60000);
         await run.sendEvery(100, () => run.report().state !== 'open' && Date.now() < until);
         await publish(run.channel, NASTY, 'nasty');
         const most = run.n + 50;
@@ -124,7 +124,7 @@ export async function removed(engines) {
           end = settled(run.report());
           return Date.now() < until && !(end.transport === goal && run.report().published && run.report().at - end.since > 2000);
         });
-        await run.catchUp(6000);
+        await run.catchUp(60000);
       });
       const faults = [];
       const kept = report.kept.filter(name => !ENGINES[engine].keeps?.includes(name));

@@ -85,9 +85,10 @@ impl Stream {
         self.is_foreign = true;
     }
 
-    /// The last of the entries that are gone from the front.
+    /// The last of the entries that were trimmed: the log's floor is not before it.
     fn gone_from_front(&self) -> Id {
-        self.entries.iter().take_while(|entry| entry.is_gone).last().map_or(Id::ZERO, |entry| entry.id)
+        let gone = self.entries.iter().take_while(|entry| entry.is_gone);
+        gone.filter(|entry| !self.deleted.contains(&entry.id)).last().map_or(Id::ZERO, |entry| entry.id)
     }
 
     /// A node opens the stream and knows nothing of it.

@@ -143,14 +143,21 @@ impl World {
 
     fn connection(&self, server: usize) -> Connection {
         let it = &self.servers[server];
-        self.databases[server].in_reign(&format!("p{}s{server}", it.process), &format!("r{}", it.reign))
+        self.databases[server].in_reign(&format!("p{}s{server}", it.process), it.reign)
     }
 
     fn node(&self, home: usize) -> Node {
         let endpoint = Endpoint::parse(&self.endpoint, None).expect("an endpoint");
         let retention = Retention { age: YEAR, messages: self.kept, bytes: 1 << 30 };
         let timeout = Duration::from_secs(60);
-        let config = RedisConfig { prefix: "h".into(), retention, timeout, wait_replicas: 0, max_payload: 1000 };
+        let config = RedisConfig {
+            prefix: "h".into(),
+            retention,
+            timeout,
+            wait_replicas: 0,
+            max_payload: 1000,
+            subscribe: Vec::new(),
+        };
         let (log, _jobs) = RedisLog::without_appender(endpoint, config);
         *log.stand_in.lock() = Some(self.connection(home));
         Node {

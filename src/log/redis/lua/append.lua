@@ -35,7 +35,7 @@ local at, last = 8, #ARGV
 while at <= last do
   local key, count = tonumber(ARGV[at]), tonumber(ARGV[at + 1])
   local place = key > 0 and redis.call('GET', KEYS[key])
-  if not place then
+  if not place or not holds(log, place) then
     place = redis.call('XADD', LOG, '*', unpack(ARGV, at + 2, at + 1 + count))
     newest, added = place, added + 1
     -- Scripts do not roll back: the key after the entry, or a failure between would leave a key

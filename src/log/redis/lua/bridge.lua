@@ -1,85 +1,121 @@
 -- Takes what was PUBLISHed into the log, once, however many members have heard it.
--- KEYS[2]: the bridge's state; KEYS[3]: where the number of this member's first marker is noted.
--- ARGV: an epoch for a log that needs one (a generation that needs one takes it, too) and the server, the member, what it wants, the holder and
--- the beat that it has seen, the channel of markers, a marker to publish there, entries kept, age kept
--- in ms, life of an idempotency key in ms, a generation that was lost and the last number that was known to
--- be taken in it; then the generation, the first and the last number of what
--- follows, and for each place how many words follow, and these: 0 and how many places are empty, 1 for a
--- marker, more for an idempotency key (or nothing) and an entry's fields.
+-- KEYS[2]: the bridge's state, a hash; KEYS[3]: a sorted set, segments by the last number taken in each.
+-- ARGV[2…]: the member, what it wants, the holder and the beat that it has seen,
+-- the channel of markers, a new segment's random part, the server that the member is subscribed to (its run_id)
+-- and that one's address, `1` in a Cluster, the server that the state is to name for a join there, entries kept,
+-- age kept in ms, life of an idempotency key in ms; then for each segment: its id, the first number of what
+-- follows, `1` if a hole before it is allowed, how many items follow, and these: 0 and how many numbers hold
+-- nothing, or how many words follow, an idempotency key (or nothing) and an entry's fields.
+-- Answers the holder, the beat, the server, its address, how often members in a Cluster have spoken, how many of the entries are in
+-- the log for this call; then for each segment the last number taken, or `-` for one that was dropped.
 --
--- One Redis delivers all PUBLISHes to all subscribers in one order, so each has a number, counted from
--- the marker that its generation began with. `taken` is the last number taken, and only what follows it is
--- taken; what was heard before the generation began has numbers below 0 and is taken downwards from
--- `low`. That makes a repeat harmless. Whether the member still holds the lease is checked in the
--- same step, which fences a holder that has stalled.
---
--- The lease has no life of its own: its holder beats, and who sees no beat for a while (by his own
--- clock, since Redis's may step) takes the lease from the very beat that he has seen.
-local STATE, NOTE = KEYS[2], KEYS[3]
-local member, want, marker = ARGV[2], ARGV[3], ARGV[7]
+-- A join PUBLISHes a marker, and a segment is what one server delivers between two markers. A server delivers
+-- to all its subscribers in one order, so the n-th PUBLISH behind a marker is the same for all who heard the
+-- marker. Only what follows the last number taken in its segment is taken: a repeat is harmless, and so are two
+-- members that offer the same. The holder is only who offers at once; the others wait a little.
+local STATE, TAKEN = KEYS[2], KEYS[3]
+local member, want, is_cluster = ARGV[2], ARGV[3], ARGV[10] == '1'
 local state = fields(redis.call('HGETALL', STATE))
-local holder, beat = state.holder or '', state.beat or '0'
-local generation, taken, low = state.generation or '', tonumber(state.taken or 0), tonumber(state.low or 0)
-local is_as_seen = holder == ARGV[4] and beat == ARGV[5]
+local holder, beat, server, address = state.holder or '', state.beat or '0', state.server or '', state.address or ''
+local alive, joined, dropped = state.alive or '0', tonumber(state.joined or 0), tonumber(state.dropped or 0)
 
--- In one step with the marker, or two who begin could each miss what the other heard. What was heard
--- before it and not taken is then given by whoever heard it, downwards from the marker.
-local function begin()
-  if generation == '' then generation, taken = ARGV[11], tonumber(ARGV[12]) end
-  state.previous, state.previous_taken, state.previous_origin = generation, taken, state.origin or ''
-  generation, holder, taken, low, state.origin = CANDIDATE, member, 0, 0, marker
-  redis.call('HSET', STATE, 'generation', generation, 'holder', holder, 'taken', 0, 'low', 0, 'origin', marker,
-    'previous', state.previous, 'previous_taken', state.previous_taken, 'previous_origin', state.previous_origin)
+local function text(number) return string.format('%.0f', number) end
+
+local function place_of(segment) return tonumber(string.match(segment, '^%d+')) end
+
+local function hold(who)
+  holder = who
+  redis.call('HSET', STATE, 'holder', holder)
 end
 
-if want == 'join' or (want == 'begin' and is_as_seen) then
-  redis.call('PUBLISH', ARGV[6], marker)
-  if generation == '' or want == 'begin' then begin() end
-elseif want == 'take' and is_as_seen and generation == ARGV[13] then
-  holder = member
-  redis.call('HSET', STATE, 'holder', holder)
+-- Segments that nobody speaks of any more: of the last 256 members one may come back from a stall.
+local function drop_old_segments()
+  local count = redis.call('ZCOUNT', TAKEN, '-inf', '+inf')
+  if count <= 256 then return end
+  for _, segment in ipairs(redis.call('ZRANGEBYSCORE', TAKEN, '-inf', '+inf')) do
+    local place = place_of(segment)
+    -- A place that is still to come is of a state that Redis has lost.
+    if place <= joined - 256 or (place > joined and count > 1024) then redis.call('ZREM', TAKEN, segment) end
+  end
+  dropped = math.max(joined - 256, 0)
+  redis.call('HSET', STATE, 'dropped', text(dropped))
+end
+
+-- In a Cluster all servers deliver a PUBLISH, each in an order of its own, so all members listen at one.
+if want == 'join' and (not is_cluster or server == '' or server == ARGV[8] or server == ARGV[11]) then
+  joined, server, address = joined + 1, ARGV[8], ARGV[9]
+  local segment = text(joined) .. '-' .. ARGV[7]
+  redis.call('HSET', STATE, 'joined', text(joined), 'server', server, 'address', address)
+  redis.call('ZADD', TAKEN, '0', segment)
+  if holder == '' then hold(member) end
+  drop_old_segments()
+  -- In one step with what it stands for.
+  redis.call('PUBLISH', ARGV[6], segment .. ' ' .. server)
+elseif want == 'take' and holder == ARGV[4] and beat == ARGV[5] then
+  hold(member)
 elseif want == 'release' and holder == member then
-  holder = ''
-  redis.call('HSET', STATE, 'holder', holder)
+  hold('')
 end
-if holder == member then beat = string.format('%.0f', redis.call('HINCRBY', STATE, 'beat', 1)) end
 
-local first, last = tonumber(ARGV[14]), tonumber(ARGV[15])
-local is_next = holder == member and first == taken + 1
-local is_before = last == low - 1
-if ARGV[16] and generation ~= '' and generation == ARGV[13] and (is_next or is_before) then
-  local log = ensure()
-  local added, newest = log.added or stream().added, nil
-  local at, number = 16, first
-  while at <= #ARGV do
-    local count = tonumber(ARGV[at])
-    if count == 0 then
+-- What stands against it comes back instead of ending the script: what was appended before it has to be noted.
+local log, entries, newest
+local function append(key, first, last)
+  if not log then
+    log = ensure()
+    entries = log.added or stream().added
+  end
+  if key ~= '' then
+    local known = redis.pcall('GET', key)
+    if type(known) == 'table' then return known end
+    if known and holds(log, known) then return end
+  end
+  local id = redis.pcall('XADD', LOG, '*', unpack(ARGV, first, last))
+  if type(id) == 'table' then return id end
+  entries, newest = entries + 1, id
+  if key ~= '' then redis.pcall('SET', key, id .. '.' .. log.epoch, 'PX', ARGV[14]) end
+end
+
+local answer, added, has_taken, obstacle = {}, 0, false, nil
+local at = 15
+while at <= #ARGV do
+  local segment, number, items = ARGV[at], tonumber(ARGV[at + 1]), tonumber(ARGV[at + 3])
+  local score = redis.call('ZSCORE', TAKEN, segment)
+  local is_dropped = not score and place_of(segment) <= dropped
+  local before = tonumber(score or 0)
+  local taken = before
+  -- Redis has lost what it had taken: in good order nobody offers with a hole.
+  local may_offer = items > 0 and not is_dropped and not obstacle
+  if ARGV[at + 2] == '1' and may_offer then taken = math.max(taken, number - 1) end
+  local is_open = may_offer and number <= taken + 1
+  at = at + 4
+  for _ = 1, items do
+    local words = tonumber(ARGV[at])
+    if words == 0 then
       number = number + tonumber(ARGV[at + 1])
+      if is_open then taken = math.max(taken, number - 1) end
       at = at + 2
     else
-      if count == 1 then
-        redis.call('SET', ARGV[at + 1], string.format('%s %.0f', generation, number), 'PX', 600000)
-      else
-        local key = ARGV[at + 1]
-        if key == '' or redis.call('EXISTS', key) == 0 then
-          local id = redis.call('XADD', LOG, '*', unpack(ARGV, at + 2, at + count))
-          newest, added = id, added + 1
-          if key ~= '' then redis.call('SET', key, id .. '.' .. log.epoch, 'PX', ARGV[10]) end
-        end
+      if is_open and number > taken then
+        obstacle = append(ARGV[at + 1], at + 2, at + words)
+        is_open = not obstacle
+        if is_open then taken, added = number, added + 1 end
       end
       number = number + 1
-      at = at + 1 + count
+      at = at + 1 + words
     end
   end
-  if is_next then
-    taken = last
-    redis.call('HSET', STATE, 'taken', string.format('%.0f', taken))
-  else
-    low = first
-    redis.call('HSET', STATE, 'low', string.format('%.0f', low))
+  if taken > before then
+    redis.call('ZADD', TAKEN, text(taken), segment)
+    has_taken = true
   end
-  if newest then set_mark(log, newest, added) end
-  trim(log, tonumber(ARGV[8]), tonumber(ARGV[9]))
+  answer[#answer + 1] = is_dropped and '-' or text(taken)
 end
-return { holder, beat, generation, string.format('%.0f', taken), string.format('%.0f', low), state.origin or '',
-  state.previous or '', string.format('%.0f', tonumber(state.previous_taken or 0)), state.previous_origin or '', redis.call('GET', NOTE) or '' }
+if obstacle and not has_taken then return obstacle end
+
+local is_listening = want == 'look' or want == 'join' or want == 'take'
+if has_taken and is_listening and holder ~= member then hold(member) end
+if holder == member then beat = text(redis.call('HINCRBY', STATE, 'beat', 1)) end
+if is_cluster and is_listening then alive = text(redis.call('HINCRBY', STATE, 'alive', 1)) end
+if newest then set_mark(log, newest, entries) end
+if log then trim(log, tonumber(ARGV[12]), tonumber(ARGV[13])) end
+return { holder, beat, server, address, alive, text(added), unpack(answer) }

@@ -1,6 +1,6 @@
 -- What every script begins with. KEYS[1] is the log, one stream. ARGV[1] is `<epoch>:<server>`: an epoch for a log
--- that has none, and the server that the connection leads to, in one reign as a primary (its process and its
--- replication id). The server is empty where the caller does not know it.
+-- that has none, and the server that the connection leads to, in one reign as a primary (its process, and
+-- where it was promoted last). The server is empty where the caller does not know it.
 --
 -- The log's identity lives in its stream, as the names of consumer groups that nobody consumes from, so that it
 -- survives trimming, is replicated with the entries, and dies with the stream:
@@ -26,18 +26,21 @@ local function split(id)
   return tonumber(ms), tonumber(seq)
 end
 
+-- As texts: numbers here are doubles, and past 2^53 they do not tell neighbours apart.
 local function less(a, b)
-  local ams, aseq = split(a)
-  local bms, bseq = split(b)
-  return ams < bms or (ams == bms and aseq < bseq)
+  local ams, aseq = string.match(a, '^(%d+)-(%d+)$')
+  local bms, bseq = string.match(b, '^(%d+)-(%d+)$')
+  if ams == bms then ams, bms = aseq, bseq end
+  return #ams < #bms or (#ams == #bms and ams < bms)
 end
 
--- Numbers here are doubles: a sequence past 2^53 (nobody's but a forger's) keeps its entry's own id,
--- which calls one entry dropped that is there and never one there that was dropped.
+-- What is past 2^53 (nobody's but a forger's) keeps its entry's own id, which calls one entry dropped
+-- that is there and never one there that was dropped.
 local function before(id)
+  local exact = 9007199254740992
   local ms, seq = split(id)
-  if seq > 0 and seq < 9007199254740992 then return string.format('%.0f-%.0f', ms, seq - 1) end
-  if seq == 0 and ms > 0 then return string.format('%.0f-18446744073709551615', ms - 1) end
+  if seq > 0 and seq < exact then return string.format('%s-%.0f', string.match(id, '^%d+'), seq - 1) end
+  if seq == 0 and ms > 0 and ms < exact then return string.format('%.0f-18446744073709551615', ms - 1) end
   return id
 end
 
@@ -119,6 +122,25 @@ local function audit(log)
     set_floor(log, less(log.floor, info.floor) and info.floor or log.floor, info.dropped)
   end
   return info
+end
+
+-- Whether the log still answers for what an idempotency key stands for, a cursor: its message is in the log, or
+-- was there and is too old by now. A key may outlive its message, which goes with the log (DEL), with the log's
+-- end (a failover) or alone (XDEL): the message is appended again then.
+local function holds(log, cursor)
+  local id, epoch = string.match(cursor, '^(%d+%-%d+)%.([0-9a-z]+)$')
+  if not id then return false end
+  if epoch ~= log.epoch then
+    local last
+    for _, ancestor in ipairs(log.ancestors) do
+      if ancestor[1] == epoch then last = ancestor[2] end
+    end
+    if not last or less(last, id) then return false end
+  end
+  if not less(log.floor, id) then return true end
+  -- A publisher that may not look is told what the key says.
+  local found = redis.pcall('XRANGE', LOG, id, id)
+  return found.err ~= nil or #found > 0
 end
 
 local function now_ms()

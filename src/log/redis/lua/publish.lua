@@ -19,17 +19,16 @@ end
 if channel == '' or #channel > 200 or string.find(channel, '[^A-Za-z0-9_%-%.:/=@~]') then
   return refuse('a channel is 1 to 200 of A-Z a-z 0-9 _ - . : / = @ ~')
 end
--- A log that no node has, under a wrong prefix, is one that nobody reads. A node leaves its stream and its
--- settings; where both are gone (FLUSHALL) one that runs still listens. Who may not ask is believed.
-if redis.call('EXISTS', LOG, '{' .. LOG .. '}:settings') == 0 then
-  local listening = redis.pcall('PUBSUB', 'NUMSUB', '{' .. LOG .. '}:volatile')
-  if not listening.err and tonumber(listening[2]) == 0 then
-    return refuse('no node has had this log: it is P:log with the P of --redis-prefix, and a node has to start first')
-  end
+-- A node writes its settings where it has a log, and again within a second or so where they are gone with all keys
+-- (FLUSHALL). Without them nobody can tell what the nodes would skip, nor whether the log is anybody's: one
+-- under a wrong prefix is read by nobody.
+local limit = tonumber(redis.call('HGET', '{' .. LOG .. '}:settings', 'max-message-bytes') or '')
+if not limit then
+  return refuse('no node has told of this log what it takes: it is P:log with the P of --redis-prefix, and a node has to ' ..
+    'start first; where all keys were deleted, a node that runs tells it again within two seconds: try again then')
 end
 if not is_utf8(data) then return refuse('the payload is not UTF-8') end
-local limit = tonumber(redis.call('HGET', '{' .. LOG .. '}:settings', 'max-message-bytes') or 65536)
-if #data > limit then return refuse('the payload is longer than --max-message-bytes (' .. limit .. ')') end
+if #data > limit then return refuse('the payload is longer than --max-message-bytes (' .. string.format('%.0f', limit) .. ')') end
 
 local entry, key = { 'channel', channel, 'data', data }, nil
 local reserved = { hello = 1, heartbeat = 1, gap = 1, bye = 1, error = 1, open = 1 }
@@ -57,12 +56,12 @@ for at = 3, #ARGV, 2 do
   end
 end
 
-local known = key and redis.call('GET', key)
-if known then return known end
 -- An epoch for a log that needs one: a number to the base of 36, without a zero in front.
 local time = redis.call('TIME')
 CANDIDATE, SERVER = '1' .. string.sub(redis.sha1hex(time[1] .. ' ' .. time[2] .. data), 1, 10), ''
 local log = ensure()
+local known = key and redis.call('GET', key)
+if known and holds(log, known) then return known end
 local cursor = redis.call('XADD', LOG, '*', unpack(entry)) .. '.' .. log.epoch
 -- Functions do not roll back: the key after the entry.
 if key then redis.call('SET', key, cursor, 'PX', 300000) end

@@ -1,4 +1,4 @@
-/* Preloaded into redis-server: a wall clock that can be stepped. CLOCK_OFFSET names a file that holds
+/* Preloaded into redis-server or a node: a wall clock that can be stepped. CLOCK_OFFSET names a file that holds
    the offset in seconds, as eight bytes. (libfaketime does not start under Redis's jemalloc.) */
 #define _GNU_SOURCE
 #include <fcntl.h>

@@ -1,0 +1,85 @@
+//! What `lua/bridge.lua` is told, and what it answers.
+
+use super::member::{Request, State, Want};
+use super::queue::Place;
+use crate::log::Retention;
+use crate::log::memory::KEY_LIFE;
+use crate::log::redis::text;
+use redis::Value;
+
+/// What is subscribed to.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Server {
+    /// Its process.
+    pub(super) run_id: String,
+    pub(super) address: String,
+    pub(super) is_cluster: bool,
+    /// In a Cluster: the one that members were seen to listen to before, which is gone.
+    pub(super) instead_of: String,
+}
+
+/// What the script is told: see there.
+pub(super) fn args(
+    retention: Retention,
+    member: &str,
+    markers: &str,
+    server: &Server,
+    request: &Request,
+) -> Vec<String> {
+    let flag = |is_set: bool| if is_set { "1".to_owned() } else { String::new() };
+    let want = match request.want {
+        Want::Look => "look",
+        Want::Join => "join",
+        Want::Take => "take",
+        Want::Release => "release",
+        Want::Finish => "finish",
+    };
+    let mut args = vec![
+        // The log's candidate: filled in once there is a connection.
+        String::new(),
+        member.to_owned(),
+        want.to_owned(),
+        request.holder.clone(),
+        request.beat.clone(),
+        markers.to_owned(),
+        uuid::Uuid::new_v4().simple().to_string(),
+        server.run_id.clone(),
+        server.address.clone(),
+        flag(server.is_cluster),
+        server.instead_of.clone(),
+        retention.messages.to_string(),
+        retention.age.as_millis().to_string(),
+        KEY_LIFE.as_millis().to_string(),
+    ];
+    for stretch in &request.stretches {
+        args.extend([stretch.segment.clone(), stretch.first.to_string(), flag(stretch.over_hole)]);
+        args.push(stretch.places.len().to_string());
+        for place in &stretch.places {
+            match place {
+                Place::Nothing(run) => args.extend(["0".to_owned(), run.to_string()]),
+                Place::Entry(words) => {
+                    args.push(words.len().to_string());
+                    args.extend_from_slice(words);
+                }
+            }
+        }
+    }
+    args
+}
+
+/// The script's reply.
+pub(super) fn state(reply: &Value) -> Option<State> {
+    let Value::Array(reply) = reply else { return None };
+    let words: Vec<&str> = reply.iter().map(text).collect::<Option<_>>()?;
+    let [holder, beat, server, address, alive, added, taken @ ..] = words.as_slice() else { return None };
+    let taken = taken.iter().map(|taken| if *taken == "-" { Ok(None) } else { taken.parse().map(Some) });
+    Some(State {
+        holder: (*holder).to_owned(),
+        beat: (*beat).to_owned(),
+        server: (*server).to_owned(),
+        address: (*address).to_owned(),
+        alive: (*alive).to_owned(),
+        added: added.parse().ok()?,
+        taken: taken.collect::<Result<_, _>>().ok()?,
+    })
+}

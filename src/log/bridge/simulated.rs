@@ -1,0 +1,104 @@
+//! The script as the simulation has it.
+
+use super::member::{Request, State, Want};
+use super::queue::Place;
+use std::collections::HashMap;
+
+/// What `lua/bridge.lua` does, over a log of numbers.
+#[derive(Clone)]
+pub(super) struct Script {
+    pub(super) holder: String,
+    pub(super) beat: u64,
+    pub(super) joined: u64,
+    pub(super) dropped: u64,
+    /// Segments that are kept.
+    pub(super) kept: u64,
+    pub(super) taken: HashMap<String, i64>,
+    pub(super) log: Vec<u64>,
+}
+
+impl Script {
+    pub(super) fn new() -> Script {
+        Script {
+            holder: String::new(),
+            beat: 0,
+            joined: 0,
+            dropped: 0,
+            kept: 256,
+            taken: HashMap::new(),
+            log: Vec::new(),
+        }
+    }
+
+    /// Answers the state, and a marker to publish.
+    pub(super) fn run(
+        &mut self,
+        member: &str,
+        server: usize,
+        random: u64,
+        request: &Request,
+    ) -> (State, Option<String>) {
+        let is_as_seen = self.holder == request.holder && self.beat.to_string() == request.beat;
+        let mut marker = None;
+        match request.want {
+            Want::Join => {
+                self.joined += 1;
+                let segment = format!("{}-{random}", self.joined);
+                self.taken.insert(segment.clone(), 0);
+                if self.taken.len() as u64 > self.kept {
+                    self.dropped = self.joined.saturating_sub(self.kept);
+                    let dropped = self.dropped;
+                    self.taken.retain(|segment, _| place_of(segment) > dropped);
+                }
+                if self.holder.is_empty() {
+                    self.holder = member.into();
+                }
+                marker = Some(format!("{segment} s{server}"));
+            }
+            Want::Take if is_as_seen => self.holder = member.into(),
+            Want::Release if self.holder == member => self.holder.clear(),
+            _ => {}
+        }
+        let (mut added, mut has_taken, mut answer) = (0, false, Vec::new());
+        for stretch in &request.stretches {
+            let known = self.taken.get(&stretch.segment).copied();
+            if known.is_none() && place_of(&stretch.segment) <= self.dropped {
+                answer.push(None);
+                continue;
+            }
+            let before = known.unwrap_or(0);
+            let (mut taken, mut number) = (before, stretch.first);
+            if stretch.over_hole && !stretch.places.is_empty() {
+                taken = taken.max(number - 1);
+            }
+            if number <= taken + 1 {
+                for place in &stretch.places {
+                    let last = number + place.count() as i64 - 1;
+                    if let (Place::Entry(words), true) = (place, number > taken) {
+                        self.log.push(words[1].parse().expect("a number"));
+                        added += 1;
+                    }
+                    taken = taken.max(last);
+                    number = last + 1;
+                }
+            }
+            if taken > before {
+                self.taken.insert(stretch.segment.clone(), taken);
+                has_taken = true;
+            }
+            answer.push(Some(taken));
+        }
+        if has_taken && matches!(request.want, Want::Look | Want::Join | Want::Take) {
+            self.holder = member.into();
+        }
+        if self.holder == member {
+            self.beat += 1;
+        }
+        let (holder, beat) = (self.holder.clone(), self.beat.to_string());
+        (State { holder, beat, added, taken: answer, ..State::default() }, marker)
+    }
+}
+
+fn place_of(segment: &str) -> u64 {
+    segment.split_once('-').expect("a segment").0.parse().expect("a number")
+}

@@ -1,0 +1,110 @@
+//! Settings that all nodes of a log must have the same: a node says where another's differ.
+
+use super::RedisConfig;
+use super::peers::{Peer, printable};
+use serde::{Deserialize, Serialize};
+use sha1::{Digest, Sha1};
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+/// How often a setting is spoken of at most: whoever forges records does not flood the journal.
+const QUIET: Duration = Duration::from_secs(10);
+
+/// Values of others that are named in a line.
+const NAMED: usize = 3;
+
+/// Bytes of a value that a record has. A longer one is told by its sum.
+const LONGEST: usize = 500;
+
+/// The settings, and what comes of a difference.
+const SETTINGS: [(&str, &str); 5] = [
+    ("--max-message-bytes", "a node skips what is longer than its own"),
+    ("--redis-subscribe", "what is PUBLISHed to patterns of both is appended twice"),
+    ("--retain-seconds", "the log keeps the least of them"),
+    ("--retain-messages", "the log keeps the least of them"),
+    ("--retain-bytes", "the log keeps the least of them"),
+];
+
+/// The settings of a node, as its flags have them.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(super) struct Settings(BTreeMap<String, String>);
+
+impl Settings {
+    pub(super) fn of(config: &RedisConfig) -> Settings {
+        let retention = config.retention;
+        let mut patterns = config.subscribe.clone();
+        patterns.sort_unstable();
+        let patterns = if patterns.is_empty() { "off".to_owned() } else { patterns.join(" ") };
+        let values = [
+            config.max_payload.to_string(),
+            if patterns.len() <= LONGEST { patterns } else { format!("of the sum {:.12}", sum(&patterns)) },
+            retention.age.as_secs().to_string(),
+            retention.messages.to_string(),
+            retention.bytes.to_string(),
+        ];
+        Settings(SETTINGS.iter().map(|(flag, _)| (*flag).to_owned()).zip(values).collect())
+    }
+
+    fn get(&self, flag: &str) -> Option<&str> {
+        self.0.get(flag).map(String::as_str)
+    }
+}
+
+fn sum(text: &str) -> String {
+    Sha1::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// What was said of a setting.
+struct Said {
+    /// The others' values.
+    values: Vec<String>,
+    at: Instant,
+}
+
+/// What was said of all settings.
+#[derive(Default)]
+pub(super) struct Agreement(BTreeMap<&'static str, Said>);
+
+impl Agreement {
+    /// Says in what nodes that live differ from this one, once for each change.
+    pub(super) fn look(&mut self, own: &Settings, peers: &[Peer]) {
+        for (flag, consequence) in SETTINGS {
+            let Some(ours) = own.get(flag) else { continue };
+            let mut theirs = BTreeMap::<&str, (&str, usize)>::new();
+            for peer in peers.iter().filter(|peer| peer.is_awake) {
+                // A node that does not tell has no such setting.
+                let Some(value) = peer.record.settings.get(flag).filter(|value| *value != ours) else { continue };
+                theirs.entry(value).or_insert((&peer.record.name, 0)).1 += 1;
+            }
+            let values: Vec<String> = theirs.keys().take(NAMED + 1).map(|value| (*value).to_owned()).collect();
+            let is_news = match self.0.get(flag) {
+                None => !values.is_empty(),
+                Some(said) => said.values != values && said.at.elapsed() >= QUIET,
+            };
+            if !is_news {
+                continue;
+            }
+            if values.is_empty() {
+                info!("all nodes of the log have the same {flag} again");
+                self.0.remove(flag);
+                continue;
+            }
+            let named = theirs.iter().take(NAMED).map(|(value, (name, count))| {
+                let others = if *count > 1 { format!(" and {} others", count - 1) } else { String::new() };
+                format!("{} on {name}{others}", printable(value))
+            });
+            let mut named: Vec<String> = named.collect();
+            if theirs.len() > NAMED {
+                named.push("other values on others".into());
+            }
+            let named = named.join(", ");
+            warn!(
+                "{flag} is {ours} on this node and {named}: {consequence}; give all nodes of the log the same {flag}"
+            );
+            self.0.insert(flag, Said { values, at: Instant::now() });
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! Formats of the log's entries, and entries of formats that this node does not read.
+//!
+//! An entry has a format: what its fields mean. The field `v` names it; an entry without one is of format 1, as all are
+//! that others `XADD`. A newer format is written only once every node reads it (see [`peers`](super::peers)), so a node
+//! meets one that it does not read only where nodes were mixed by force: an older one was started beside newer
+//! ones, or after them. It does not guess then: the entry may be for any channel and any reader, so in its place all
+//! readers of this node are told of a gap.
+
+use super::entry::{Entry, NoMessage, Skipped};
+use super::seen::Read;
+use crate::cursor::{Epoch, Id};
+use prometheus_client::metrics::counter::Counter;
+use std::sync::Arc;
+
+/// What every node reads.
+pub(super) const LOWEST: u32 = 1;
+
+/// What this node reads, in order.
+pub(super) const READ: &[u32] = &[LOWEST];
+
+/// The format that the field `v` names; `None` where it names none.
+pub(super) fn parse(value: &[u8]) -> Option<u32> {
+    let text = std::str::from_utf8(value).ok()?;
+    let is_plain = text.len() <= 9 && text.bytes().all(|byte| byte.is_ascii_digit()) && !text.starts_with('0');
+    if is_plain { text.parse().ok() } else { None }
+}
+
+/// Counts entries of formats that this node does not read, and logs some of them.
+pub(super) struct Unreadable {
+    counter: Counter,
+}
+
+impl Unreadable {
+    pub(super) fn new(counter: Counter) -> Unreadable {
+        Unreadable { counter }
+    }
+
+    fn note(&self, id: Id, format: u32) {
+        let count = self.counter.inc() + 1;
+        // Each power of two: a log that is full of them does not flood the journal.
+        if count.is_power_of_two() {
+            tracing::warn!(
+                %id, format, reads = ?READ, unreadable = count,
+                "an entry of the log is of a format that this node does not read, and its readers are told of a gap: a \
+                 newer Longtail has written it; upgrade this node"
+            );
+        }
+    }
+}
+
+/// What entries in a row are to this node.
+#[derive(Debug, Default)]
+pub(super) struct Taken {
+    /// The last of the unreadable entries that they begin with.
+    pub(super) hole: Option<Id>,
+    /// All that were taken, with what they say to this node.
+    pub(super) read: Vec<Read>,
+    /// The last entry that was taken, message or not.
+    pub(super) upto: Option<Id>,
+    /// There are more, and the next one is unreadable: whoever goes on behind `upto` meets it as a hole.
+    pub(super) is_cut: bool,
+}
+
+impl Taken {
+    /// Takes entries up to the first unreadable one behind readable ones, so that what is before a gap is delivered.
+    pub(super) fn from(
+        entries: Vec<Entry<'_>>,
+        epoch: Epoch,
+        max_payload: usize,
+        (skipped, unreadable): (&Skipped, &Unreadable),
+    ) -> Taken {
+        let mut taken = Taken { read: Vec::with_capacity(entries.len()), ..Taken::default() };
+        for entry in entries {
+            let message = match entry.message(epoch, max_payload) {
+                Ok(message) => Some(Arc::new(message)),
+                Err(NoMessage::Skipped(reason)) => {
+                    skipped.note(entry.id, reason);
+                    None
+                }
+                Err(NoMessage::Unreadable(_)) if taken.upto != taken.hole => {
+                    taken.is_cut = true;
+                    return taken;
+                }
+                Err(NoMessage::Unreadable(format)) => {
+                    unreadable.note(entry.id, format);
+                    taken.hole = Some(entry.id);
+                    None
+                }
+            };
+            taken.read.push((entry.id, message));
+            taken.upto = Some(entry.id);
+        }
+        taken
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::entry;
+    use super::*;
+    use crate::message::{Draft, Event, Payload};
+    use redis::Value;
+
+    #[test]
+    fn versions() {
+        for (value, format) in [
+            ("1", Some(1)),
+            ("2", Some(2)),
+            ("999999999", Some(999_999_999)),
+            ("", None),
+            ("0", None),
+            ("01", None),
+            ("+1", None),
+            ("1.0", None),
+            (" 1", None),
+            ("v1", None),
+            ("9999999999", None),
+        ] {
+            assert_eq!(parse(value.as_bytes()), format, "{value:?}");
+        }
+        assert_eq!(parse(b"\xff"), None);
+    }
+
+    #[test]
+    fn the_lowest_format_is_written_without_a_word_of_it() {
+        let draft = Draft {
+            channel: "todo".parse().expect("a channel"),
+            event: Event::default(),
+            payload: Payload::from_any("1"),
+            exclude: None,
+            key: None,
+            volatile: false,
+        };
+        assert_eq!(entry::fields_in(1, &draft), ["channel", "todo", "data", "1"]);
+        assert_eq!(entry::fields_in(2, &draft), ["v", "2", "channel", "todo", "data", "1"]);
+    }
+
+    /// An entry for each letter, with the ids 1-0, 2-0, …: a message, one of another format, none.
+    fn take(kinds: &str) -> (Option<u64>, Vec<u64>, Option<u64>, bool) {
+        let text = |text: &str| Value::BulkString(text.as_bytes().to_vec());
+        let entry = |(n, kind): (usize, char)| {
+            let fields: &[&str] = match kind {
+                'm' => &["channel", "todo", "data", "1"],
+                'u' => &["v", "2", "channel", "todo", "data", "1"],
+                _ => &["nonsense", "1"],
+            };
+            let fields = fields.iter().map(|field| text(field)).collect();
+            Value::Array(vec![text(&format!("{}-0", n + 1)), Value::Array(fields)])
+        };
+        let reply = Value::Array(kinds.chars().enumerate().map(entry).collect());
+        let entries = entry::entries(&reply).expect("entries");
+        let counters = (Skipped::new(Counter::default()), Unreadable::new(Counter::default()));
+        let taken = Taken::from(entries, "k3".parse().expect("an epoch"), 100, (&counters.0, &counters.1));
+        let ids = taken.read.iter().filter_map(|(id, message)| message.as_ref().map(|_| id.ms)).collect();
+        (taken.hole.map(|id| id.ms), ids, taken.upto.map(|id| id.ms), taken.is_cut)
+    }
+
+    #[test]
+    fn an_unreadable_entry_is_a_hole_and_what_is_before_it_is_taken_first() {
+        assert_eq!(take(""), (None, vec![], None, false));
+        assert_eq!(take("mnm"), (None, vec![1, 3], Some(3), false));
+        assert_eq!(take("u"), (Some(1), vec![], Some(1), false));
+        assert_eq!(take("uumn"), (Some(2), vec![3], Some(4), false));
+        assert_eq!(take("mmum"), (None, vec![1, 2], Some(2), true));
+        assert_eq!(take("nu"), (None, vec![], Some(1), true));
+        assert_eq!(take("umu"), (Some(1), vec![2], Some(2), true));
+    }
+}

@@ -1,0 +1,307 @@
+//! The nodes of a log know of each other: each keeps a record in Redis of what it reads and how it is set.
+//!
+//! A record is renewed every [`PERIOD`] and dies [`LIFE`] after its node, by Redis's clock. Each renewal answers the
+//! others' records as of the same moment. From them follows which format of entries may be written:
+//! the highest that all nodes read. A node that has just started, or has not been heard of for a while, may be
+//! unknown to the others, and the others to it, so it writes the lowest one until its record has been there for
+//! longer than any node takes to renew its own. A node that joins and reads less than the others write is known to
+//! them one renewal later; what they write until then it finds unreadable, as what they wrote before, and its readers
+//! are told (see [`format`](super::format)).
+
+use super::agreement::{Agreement, Settings};
+use super::connection::{Connection, PEERS};
+use super::{RedisConfig, RedisLog, ScriptError, entry, format};
+use parking_lot::Mutex;
+use redis::Value;
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::time::Duration;
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+/// How often a node renews its record, but for a fifth of that more or less.
+pub(super) const PERIOD: Duration = Duration::from_secs(1);
+
+/// How long a record lives that is not renewed.
+const LIFE: Duration = Duration::from_secs(10);
+
+/// How long a record has to be there before every other node that renews its own has seen it. A node that takes
+/// longer counts its own as [stale](STALE).
+const SETTLED: Duration = Duration::from_secs(4);
+
+/// How long what was heard of the others holds.
+const STALE: Duration = Duration::from_secs(3);
+
+/// How long a renewal that Redis refused is not tried again.
+const REFUSED: Duration = Duration::from_secs(5);
+
+/// What a node tells the others. A record of another version of Longtail may have more or less.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Record {
+    /// The host and the process, for people.
+    pub(super) name: String,
+    /// The version of Longtail.
+    pub(super) version: String,
+    /// The formats of entries that it reads.
+    pub(super) reads: Vec<u32>,
+    /// What all nodes must have the same.
+    pub(super) settings: Settings,
+}
+
+impl Record {
+    fn of(config: &RedisConfig) -> Record {
+        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        Record {
+            name: format!("{} (process {})", host.trim(), std::process::id()),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            reads: format::READ.to_vec(),
+            settings: Settings::of(config),
+        }
+    }
+
+    /// Whoever wrote it: what cannot be read says that its node reads what every node reads.
+    fn parse(text: &str) -> Record {
+        let mut record: Record = serde_json::from_str(text).unwrap_or_default();
+        if record.reads.is_empty() {
+            record.reads = vec![format::LOWEST];
+        }
+        record.name = printable(&record.name);
+        record.version = printable(&record.version);
+        record
+    }
+}
+
+/// What may stand in the log, whoever wrote it.
+pub(super) fn printable(text: &str) -> String {
+    text.chars().filter(|c| c.is_ascii_graphic() || *c == ' ').take(100).collect()
+}
+
+/// Another node, as of the last renewal.
+#[derive(Clone, Debug)]
+pub(super) struct Peer {
+    pub(super) record: Record,
+    /// It was seen to renew its record, so it is no node that ended a moment ago.
+    pub(super) is_awake: bool,
+}
+
+/// What this node knows of the others.
+pub(super) struct Peers {
+    node: String,
+    record: Record,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    standing: Standing,
+    /// When each other node had renewed its record when it was first seen.
+    first_seen: HashMap<String, String>,
+    /// The format that the others read and this node does not, as it was logged.
+    outgrown: Option<u32>,
+    agreement: Agreement,
+    /// Why the record could not be renewed, as it was logged, and since when.
+    refused: Option<(String, Instant)>,
+    /// The node ends: its record is not to come back.
+    has_left: bool,
+}
+
+/// What may be written.
+#[derive(Default)]
+struct Standing {
+    /// Since when this node's record is there without a break.
+    since: Option<Instant>,
+    /// When it was renewed last.
+    renewed: Option<Instant>,
+    /// The highest format that all nodes read.
+    common: u32,
+}
+
+impl Standing {
+    /// `was_known`: whether the record was there when it was renewed.
+    fn renew(&mut self, was_known: bool, common: u32, now: Instant) {
+        if !was_known {
+            self.since = Some(now);
+        }
+        self.since.get_or_insert(now);
+        self.renewed = Some(now);
+        self.common = common;
+    }
+
+    fn write_format(&self, now: Instant) -> u32 {
+        let has_settled = self.since.is_some_and(|since| now.duration_since(since) >= SETTLED);
+        let is_fresh = self.renewed.is_some_and(|renewed| now.duration_since(renewed) <= STALE);
+        if has_settled && is_fresh { self.common } else { format::LOWEST }
+    }
+}
+
+/// The highest format that all of these read.
+fn common<'a>(readers: impl Iterator<Item = &'a [u32]> + Clone) -> u32 {
+    let Some(first) = readers.clone().next() else { return format::LOWEST };
+    let all = first.iter().copied().filter(|format| readers.clone().all(|reads| reads.contains(format)));
+    all.max().unwrap_or(format::LOWEST)
+}
+
+impl Peers {
+    pub(super) fn new(config: &RedisConfig) -> Peers {
+        Peers { node: uuid::Uuid::new_v4().to_string(), record: Record::of(config), state: Mutex::default() }
+    }
+
+    /// The format that entries may be written in now.
+    pub(super) fn write_format(&self) -> u32 {
+        self.state.lock().standing.write_format(Instant::now())
+    }
+
+    /// Ends the renewals. Answers the record's key and field, which are to be deleted then.
+    pub(super) fn leave(&self, log: &RedisLog) -> (String, &str) {
+        self.state.lock().has_left = true;
+        (log.keys.beside("peers"), &self.node)
+    }
+
+    /// Renews this node's record, and learns of the others.
+    ///
+    /// # Errors
+    ///
+    /// The connection is lost. What Redis refuses is logged, and tried again later.
+    pub(super) async fn renew(&self, log: &RedisLog, connection: &mut Connection) -> Result<(), ScriptError> {
+        let is_refused = |(_, at): &(String, Instant)| at.elapsed() < REFUSED;
+        {
+            let state = self.state.lock();
+            if state.has_left || state.refused.as_ref().is_some_and(is_refused) {
+                return Ok(());
+            }
+        }
+        let record = serde_json::to_string(&self.record).unwrap_or_default();
+        let life = LIFE.as_millis().to_string();
+        let keys = [&log.keys.log, &log.keys.beside("peers"), &log.keys.beside("settings")];
+        let args = [&self.node, &record, &life, &log.config.max_payload.to_string()];
+        let reply = connection.run(&PEERS, &keys.map(String::as_str), &args).await;
+        let reply = match reply {
+            Err(error @ ScriptError::Refused(_)) => {
+                self.note_refused(&error);
+                return Ok(());
+            }
+            reply => reply?,
+        };
+        let (was_known, others) = parse(&reply).ok_or(ScriptError::Unexpected)?;
+        let mut state = self.state.lock();
+        state.refused = None;
+        let peers = state.meet(others);
+        let all = peers.iter().map(|peer| peer.record.reads.as_slice());
+        let common = common(std::iter::once(self.record.reads.as_slice()).chain(all));
+        state.standing.renew(was_known, common, Instant::now());
+        state.note_outgrown(&self.record, &peers);
+        state.agreement.look(&self.record.settings, &peers);
+        log.metrics.format.set(i64::from(state.standing.write_format(Instant::now())));
+        Ok(())
+    }
+
+    fn note_refused(&self, error: &ScriptError) {
+        let text = error.to_string();
+        let refused = &mut self.state.lock().refused;
+        if refused.as_ref().is_none_or(|(said, _)| *said != text) {
+            warn!(%error, "the other nodes of this log do not learn of this one");
+        }
+        *refused = Some((text, Instant::now()));
+    }
+}
+
+impl State {
+    /// Takes note of the others' records, and tells which of them renew theirs.
+    fn meet(&mut self, others: Vec<(String, String, Record)>) -> Vec<Peer> {
+        let mut before = std::mem::take(&mut self.first_seen);
+        let mut peers = Vec::with_capacity(others.len());
+        for (node, seen, record) in others {
+            let first = before.remove(&node).unwrap_or_else(|| seen.clone());
+            peers.push(Peer { record, is_awake: first != seen });
+            self.first_seen.insert(node, first);
+        }
+        peers
+    }
+
+    /// Says once that the others read, and so may write, what this node does not.
+    fn note_outgrown(&mut self, own: &Record, peers: &[Peer]) {
+        let mut awake = peers.iter().filter(|peer| peer.is_awake);
+        let format = common(awake.clone().map(|peer| peer.record.reads.as_slice()));
+        let outgrown = Some(format).filter(|format| !own.reads.contains(format));
+        if outgrown == self.outgrown {
+            return;
+        }
+        self.outgrown = outgrown;
+        match (outgrown, awake.next()) {
+            (Some(format), Some(newer)) => warn!(
+                format, reads = ?own.reads, version = own.version, newer = newer.record.version, at = newer.record.name,
+                "this node is older than the others: entries that they wrote in a format that it does not read are gaps \
+                 to its readers, and they write what it reads while it is there; upgrade this node"
+            ),
+            _ => info!("this node reads what the others write"),
+        }
+    }
+}
+
+type Others = Vec<(String, String, Record)>;
+
+/// The script's answer.
+fn parse(reply: &Value) -> Option<(bool, Others)> {
+    let [Value::Int(was_known), others] = entry::array(reply)? else { return None };
+    // A record that is no text is read as one that says nothing.
+    let text = |value| super::text(value).unwrap_or_default().to_owned();
+    let others = entry::array(others)?.chunks_exact(3);
+    let others = others.map(|other| (text(&other[0]), text(&other[1]), Record::parse(&text(&other[2]))));
+    Some((*was_known == 1, others.collect()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_highest_format_that_all_read() {
+        for (readers, highest) in [
+            (&[][..], 1),
+            (&[&[1][..]], 1),
+            (&[&[1, 2][..]], 2),
+            (&[&[1, 2][..], &[1, 2, 3]], 2),
+            (&[&[1, 2, 3][..], &[1, 3], &[3, 1, 7]], 3),
+            (&[&[1, 2][..], &[1], &[1, 2]], 1),
+            (&[&[2][..], &[3]], 1),
+            (&[&[1, 2][..], &[]], 1),
+        ] {
+            assert_eq!(common(readers.iter().copied()), highest, "{readers:?}");
+        }
+    }
+
+    #[test]
+    fn a_record_that_makes_no_sense_reads_the_lowest_format() {
+        for text in ["", "{}", "[]", "nonsense", "{\"reads\":[]}", "{\"reads\":[-1]}", "{\"reads\":\"2\"}", "\u{0}"] {
+            assert_eq!(Record::parse(text).reads, [1], "{text}");
+        }
+        let record = Record::parse("{\"reads\":[1,2],\"name\":\"a\\nb\\u001b[31m\",\"more\":{}}");
+        assert_eq!((record.reads.as_slice(), record.name.as_str()), (&[1, 2][..], "ab[31m"));
+    }
+
+    /// (seconds, whether the record was there, the format that all read) of each renewal; then at a time what is written
+    type Case = (&'static str, &'static [(u64, bool, u32)], u64, u32);
+
+    const CASES: [Case; 8] = [
+        ("before it has heard of anybody", &[], 9, 1),
+        ("it has just started", &[(0, false, 2)], 0, 1),
+        ("others may not have seen it", &[(0, false, 2), (1, true, 2), (2, true, 2), (3, true, 2)], 3, 1),
+        ("all have seen it", &[(0, false, 2), (1, true, 2), (2, true, 2), (3, true, 2), (4, true, 2)], 4, 2),
+        ("an older node joins", &[(0, false, 2), (1, true, 2), (3, true, 2), (5, true, 1)], 5, 1),
+        ("the older node has gone", &[(0, false, 2), (3, true, 2), (5, true, 1), (6, true, 2)], 6, 2),
+        ("it has not heard of the others for long", &[(0, false, 2), (3, true, 2), (5, true, 2)], 9, 1),
+        ("the records were lost", &[(0, false, 2), (3, true, 2), (5, true, 2), (6, false, 2), (7, true, 2)], 7, 1),
+    ];
+
+    #[test]
+    fn a_newer_format_is_written_once_all_nodes_are_known_to_read_it() {
+        for (case, renewals, at, format) in CASES {
+            let (mut standing, start) = (Standing::default(), Instant::now());
+            for (seconds, was_known, common) in renewals {
+                standing.renew(*was_known, *common, start + Duration::from_secs(*seconds));
+            }
+            assert_eq!(standing.write_format(start + Duration::from_secs(at)), format, "{case}");
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! The judge. It knows nothing of the server: it compares what publishers were told and what readers saw with what
+//! the log holds at the end of each round, and forgives what the faults of the round explain.
+
+use crate::history::{Effects, Entry, Loss, Place, Sent, Told, Value};
+use crate::track::Track;
+use std::collections::{HashMap, HashSet};
+use std::time::{Duration, Instant};
+
+/// `PUBLISH`es that Redis may have counted as heard, at each moment at which it dropped connections: what it had in its
+/// own buffers for them is gone.
+const PER_CUT: usize = 3;
+
+/// How far from such a moment, before and behind it.
+const AROUND_CUT: Duration = Duration::from_millis(1000);
+
+/// A `PUBLISH` is looked for in the log when it is so old: it waits while the log cannot be written.
+const BRIDGED: Duration = Duration::from_secs(5);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kind {
+    Lost,
+    Doubled,
+    Unannounced,
+    Stuck,
+    Disorder,
+    Ghost,
+    Other,
+}
+
+#[derive(Clone, Debug)]
+pub struct Violation {
+    pub kind: Kind,
+    pub words: String,
+}
+
+/// A round: the faults are over, and every reader has seen the probe.
+pub struct Round<'a> {
+    pub effects: &'a Effects,
+    pub sent: Vec<Sent>,
+    /// The log, as Redis has it behind the probe.
+    pub log: &'a [Entry],
+    pub probe: Value,
+    /// Retention drops entries all the time.
+    pub trims: bool,
+    /// When the probe was asked for.
+    pub probed: Instant,
+}
+
+/// Figures that are told, and no violations.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Figures {
+    pub gaps: usize,
+    /// Gaps behind which nothing had gone that the reader had not seen.
+    pub needless: usize,
+    /// Entries that the log has and a reader did not get, inside a gap.
+    pub skipped: usize,
+    pub read_again: usize,
+    /// `PUBLISH`es that were forgiven.
+    pub unheard: usize,
+}
+
+#[derive(Default)]
+pub struct Judge {
+    pub tracks: Vec<Track>,
+    /// What the log had at the last round.
+    log: HashSet<Entry>,
+    /// What it has lost, and how.
+    gone: HashMap<Entry, Loss>,
+    /// `PUBLISH`es that are too young to be looked for.
+    young: Vec<Sent>,
+    /// All effects so far.
+    past: Effects,
+    may_be_twice: HashSet<Value>,
+    /// What foreign hands have deleted so far. A failover may bring it back, and nodes that have read it may go on
+    /// giving it: both are as good as not.
+    deleted: HashSet<Entry>,
+    pub figures: Figures,
+}
+
+impl Judge {
+    pub fn of(readers: Vec<String>) -> Judge {
+        Judge { tracks: readers.into_iter().map(Track::of).collect(), ..Judge::default() }
+    }
+
+    pub fn judge(&mut self, mut round: Round<'_>) -> Vec<Violation> {
+        let mut found = Vec::new();
+        let now: HashSet<Entry> = round.log.iter().copied().collect();
+        let Some(end) = round.log.iter().position(|(_, value)| *value == round.probe) else {
+            let words = format!("the probe {:?} was acknowledged and is not in the log", round.probe);
+            return vec![Violation { kind: Kind::Lost, words }];
+        };
+        self.remember(round.effects);
+        self.doubled(&mut found, &round, &now);
+        let newly = self.newly_gone(&mut found, &round, &now);
+        self.sent(&mut found, &mut round, &now);
+        let is_owed = |entry: &&Entry| !self.deleted.contains(entry);
+        let owed: Vec<Entry> = round.log[..=end].iter().filter(is_owed).copied().collect();
+        for track in &mut self.tracks {
+            found.append(&mut track.broken);
+            track.covers(&mut found, &owed, &mut self.figures);
+            track.went_on(&mut found, &newly, &now);
+            if !round.effects.has(Loss::Replaced) {
+                track.was_told(&mut found, &newly, round.log[end].0, &mut self.figures);
+            }
+            track.close(&mut self.figures);
+        }
+        self.gone.extend(newly);
+        self.log = now;
+        found
+    }
+
+    /// What faults of earlier rounds explain, too: `PUBLISH`es are looked for late.
+    fn remember(&mut self, effects: &Effects) {
+        self.past.join(effects.clone());
+        self.deleted.extend(&effects.deleted);
+        if effects.node_died {
+            // What only nodes that died had heard: the others were cut off, or could not write it meanwhile.
+            let around = |(from, until): &(Instant, Instant)| (*from - AROUND_CUT, *until + 5 * AROUND_CUT);
+            // Of earlier rounds, too: a node may come back late.
+            let failed: Vec<_> = self.past.redis_failed.iter().map(around).collect();
+            self.past.deaf.extend(failed);
+        }
+    }
+
+    /// One message twice in the log.
+    fn doubled(&mut self, found: &mut Vec<Violation>, round: &Round<'_>, now: &HashSet<Entry>) {
+        for sent in &round.sent {
+            let is_within = |moment: &&Instant| sent.began <= **moment && **moment <= sent.ended;
+            if self.past.forgot_keys.iter().any(|moment| is_within(&moment)) {
+                self.may_be_twice.insert(sent.value);
+            }
+        }
+        let mut places: HashMap<Value, Vec<Place>> = HashMap::new();
+        now.iter().for_each(|(place, value)| places.entry(*value).or_default().push(*place));
+        let is_bad = |value: &Value, places: &[Place]| places.len() > 1 && !self.may_be_twice.contains(value);
+        let mut twice: Vec<_> = places.into_iter().filter(|(value, places)| is_bad(value, places)).collect();
+        twice.sort_unstable();
+        if let Some((value, places)) = twice.first() {
+            let words = format!("{} messages are in the log twice. The first is {value:?}, at {places:?}", twice.len());
+            found.push(Violation { kind: Kind::Doubled, words });
+        }
+    }
+
+    /// Whether nodes may give it or not, as they like.
+    pub fn is_free(&self, entry: &Entry) -> bool {
+        self.deleted.contains(entry) || self.gone.get(entry) == Some(&Loss::Trimmed)
+    }
+
+    /// What the log had, or somebody knew to be in it, and has no more; with the reason, where a fault is one.
+    fn newly_gone(&self, found: &mut Vec<Violation>, round: &Round<'_>, now: &HashSet<Entry>) -> HashMap<Entry, Loss> {
+        let effects = round.effects;
+        let floor = round.log.first().map_or(Place::default(), |(place, _)| *place);
+        let seen = self.tracks.iter().flat_map(|track| track.fresh());
+        let told = round.sent.iter().chain(&effects.added).filter_map(|sent| match sent.told {
+            Told::Good(Some(place)) => Some((place, sent.value)),
+            _ => None,
+        });
+        let known: HashSet<Entry> = self.log.iter().copied().chain(seen).chain(told).collect();
+        let mut newly = HashMap::new();
+        let mut unexplained = Vec::new();
+        for entry in known.into_iter().filter(|entry| !now.contains(entry) && !self.gone.contains_key(entry)) {
+            let is_trimmed =
+                self.deleted.contains(&entry) || ((effects.has(Loss::Trimmed) || round.trims) && entry.0 < floor);
+            if is_trimmed {
+                newly.insert(entry, Loss::Trimmed);
+            } else if effects.has(Loss::Replaced) {
+                newly.insert(entry, Loss::Replaced);
+            } else {
+                unexplained.push(entry);
+            }
+        }
+        unexplained.sort_unstable();
+        if let Some(first) = unexplained.first() {
+            let readers = self.tracks.iter().filter(|track| track.has_seen(first)).map(|track| &track.name);
+            let readers: Vec<_> = readers.collect();
+            let words = format!(
+                "{} entries have been in the log and are not, and no fault has taken them. The first is {first:?}, seen by {readers:?}",
+                unexplained.len()
+            );
+            found.push(Violation { kind: Kind::Lost, words });
+        }
+        newly
+    }
+
+    /// What publishers were told, against the log.
+    fn sent(&mut self, found: &mut Vec<Violation>, round: &mut Round<'_>, now: &HashSet<Entry>) {
+        let in_log: HashMap<Value, Place> = now.iter().map(|(place, value)| (*value, *place)).collect();
+        let (publishes, mut judged): (Vec<Sent>, Vec<Sent>) =
+            std::mem::take(&mut round.sent).into_iter().partition(|sent| sent.value.way == 'P');
+        self.young.extend(publishes);
+        let is_old = |sent: &Sent| sent.ended + BRIDGED < round.probed;
+        let (old, young) = std::mem::take(&mut self.young).into_iter().partition(is_old);
+        self.young = young;
+        judged.extend(old);
+        let mut absent: HashMap<char, Vec<&Sent>> = HashMap::new();
+        for sent in &judged {
+            let place = in_log.get(&sent.value);
+            match (&sent.told, place) {
+                (Told::Never, Some(place)) => {
+                    let words = format!("{:?} was refused ({}) and is in the log at {place:?}", sent.value, sent.words);
+                    found.push(Violation { kind: Kind::Ghost, words });
+                }
+                (Told::Good(Some(told)), Some(place)) if told != place && !self.is_forgiven(sent, round) => {
+                    let words = format!("{:?} was acknowledged as {told:?} and is in the log at {place:?}", sent.value);
+                    found.push(Violation { kind: Kind::Disorder, words });
+                }
+                (Told::Good(_), None) if !self.is_forgiven(sent, round) => {
+                    absent.entry(sent.value.way).or_default().push(sent);
+                }
+                _ => {}
+            }
+        }
+        for (way, list) in absent {
+            let forgiven = if way == 'P' { forgiven(&list, &self.past) } else { HashSet::new() };
+            self.figures.unheard += forgiven.len();
+            let lost: Vec<_> = list.iter().filter(|sent| !forgiven.contains(&sent.value)).collect();
+            let Some(first) = lost.first() else { continue };
+            let ago = round.probed.saturating_duration_since(first.tried);
+            let words = format!(
+                "{} of {way} were acknowledged and are not in the log. The first is {:?} ({}), sent {ago:?} before the probe; all: {:?}",
+                lost.len(),
+                first.value,
+                first.words,
+                lost.iter().map(|sent| sent.value.number).take(40).collect::<Vec<_>>()
+            );
+            found.push(Violation { kind: Kind::Lost, words });
+        }
+    }
+
+    /// Whether a fault may have taken it from the log after it was acknowledged.
+    fn is_forgiven(&self, sent: &Sent, round: &Round<'_>) -> bool {
+        let effects = &self.past;
+        let is_http = matches!(sent.value.way, 'K' | 'H' | 'W' | 'Q');
+        if let Told::Good(Some(place)) = sent.told {
+            let entry = (place, sent.value);
+            let floor = round.log.first().map_or(Place::default(), |(place, _)| *place);
+            let was_trimmed = self.gone.get(&entry) == Some(&Loss::Trimmed);
+            if was_trimmed || self.deleted.contains(&entry) || (round.trims && place < floor) {
+                return true;
+            }
+        }
+        // PUBLISHes have no place: one that a reader has seen, or that may have been deleted, is not lost.
+        if sent.value.way == 'P' {
+            let is_it = |entry: &Entry| entry.1 == sent.value;
+            if self.deleted.iter().any(is_it) || self.gone.keys().any(is_it) {
+                return true;
+            }
+            if self.tracks.iter().any(|track| track.has_value(sent.value)) {
+                return true;
+            }
+        }
+        effects.losses.iter().any(|(until, _, spares_http)| sent.tried <= *until && !(*spares_http && is_http))
+    }
+}
+
+/// `PUBLISH`es that were answered with listeners, and may be lost all the same.
+fn forgiven(lost: &[&Sent], effects: &Effects) -> HashSet<Value> {
+    let mut forgiven = HashSet::new();
+    let is_within = |sent: &Sent, from: Instant, until: Instant| sent.ended >= from && sent.tried <= until;
+    for sent in lost {
+        if effects.deaf.iter().any(|(from, until)| is_within(sent, *from, *until)) {
+            forgiven.insert(sent.value);
+        }
+    }
+    for cut in &effects.cuts {
+        let near = lost.iter().filter(|sent| is_within(sent, *cut - AROUND_CUT, *cut + AROUND_CUT));
+        let near: Vec<Value> = near.map(|sent| sent.value).filter(|value| !forgiven.contains(value)).collect();
+        forgiven.extend(near.into_iter().take(PER_CUT));
+    }
+    forgiven
+}

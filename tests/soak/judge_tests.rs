@@ -1,0 +1,172 @@
+//! The judge finds what it is for, and forgives what the faults explain.
+
+use crate::history::{Effects, Entry, Event, Loss, PROBE, Place, Seen, Sent, Told, Value};
+use crate::judge::{Judge, Kind, Round};
+use std::time::{Duration, Instant};
+
+const END: Value = Value { way: PROBE, number: 1 };
+
+fn place(ms: u64) -> Place {
+    Place { ms, seq: 0 }
+}
+
+/// `X-n` at `n-0`; the probe is at 100.
+fn entry(n: u64) -> Entry {
+    let value = if n == 100 { END } else { Value { way: 'X', number: n as u32 } };
+    (place(n), value)
+}
+
+fn reads(list: &[u64]) -> Vec<Seen> {
+    list.iter().map(|n| Seen::Message(entry(*n))).collect()
+}
+
+fn gap(from: u64, to: Option<u64>) -> Vec<Seen> {
+    vec![Seen::Gap(place(from), to.map(place))]
+}
+
+/// What was published so many milliseconds after the start, and told this.
+fn sent(value: Value, at: u64, told: Told) -> Sent {
+    let moment = moment(at);
+    Sent { value, began: moment, tried: moment, ended: moment, told, words: String::new() }
+}
+
+fn moment(ms: u64) -> Instant {
+    static START: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
+    *START.get_or_init(Instant::now) + Duration::from_millis(ms)
+}
+
+fn judged(seen: Vec<Seen>, log: &[Entry], sent: Vec<Sent>, effects: &Effects) -> Vec<Kind> {
+    let mut judge = Judge::of(vec!["a reader".to_owned()]);
+    for seen in seen {
+        judge.tracks[0].take(&Event { at: moment(0), by: "sse".to_owned(), seen, text: String::new() });
+    }
+    let round = Round { effects, sent, log, probe: END, trims: false, probed: moment(60_000) };
+    judge.judge(round).into_iter().map(|violation| violation.kind).collect()
+}
+
+fn log_of(list: &[u64]) -> Vec<Entry> {
+    list.iter().map(|n| entry(*n)).collect()
+}
+
+fn told(n: u64) -> Sent {
+    sent(entry(n).1, n, Told::Good(Some(place(n))))
+}
+
+/// The log is another one since this moment.
+fn replaced(at: u64) -> Effects {
+    Effects { losses: vec![(moment(at), Loss::Replaced, false)], ..Effects::default() }
+}
+
+fn deleted(list: &[u64]) -> Effects {
+    Effects { deleted: log_of(list), ..Effects::default() }
+}
+
+#[test]
+fn what_readers_see_against_the_log() {
+    let quiet = Effects::default();
+    let log = log_of(&[1, 2, 3, 100]);
+    let cases: Vec<(&str, Vec<Seen>, &[Kind])> = vec![
+        ("all of it", reads(&[1, 2, 3, 100]), &[]),
+        ("one missing", reads(&[1, 3, 100]), &[Kind::Lost]),
+        ("one missing in a gap", [reads(&[1]), gap(1, Some(2)), reads(&[3, 100])].concat(), &[]),
+        ("one missing in the gap of a batch", [reads(&[1]), gap(1, None), reads(&[3, 100])].concat(), &[]),
+        ("one missing behind a gap", [gap(0, Some(1)), reads(&[3, 100])].concat(), &[Kind::Lost]),
+        ("one twice", reads(&[1, 2, 2, 3, 100]), &[Kind::Doubled]),
+        (
+            "one twice, behind a gap that goes back",
+            [reads(&[1, 2]), gap(2, Some(1)), reads(&[2, 3, 100])].concat(),
+            &[],
+        ),
+        ("out of order", reads(&[1, 3, 2, 100]), &[Kind::Disorder]),
+        (
+            "a cursor that goes back",
+            [reads(&[1, 2]), vec![Seen::Cursor(place(1))], reads(&[3, 100])].concat(),
+            &[Kind::Disorder],
+        ),
+        (
+            "something that nobody has published",
+            [reads(&[1, 2, 3]), vec![Seen::Stranger], reads(&[100])].concat(),
+            &[Kind::Ghost],
+        ),
+        ("something that the log never had", reads(&[1, 2, 3, 50, 100]), &[Kind::Lost]),
+    ];
+    for (name, seen, expected) in cases {
+        assert_eq!(judged(seen, &log, vec![], &quiet), expected, "{name}");
+    }
+}
+
+#[test]
+fn what_publishers_were_told_against_the_log() {
+    let (log, all) = (log_of(&[1, 100]), reads(&[1, 100]));
+    let ghost = sent(entry(1).1, 1, Told::Never);
+    let elsewhere = sent(entry(1).1, 1, Told::Good(Some(place(9))));
+    let cases: Vec<(&str, Sent, Effects, &[Kind])> = vec![
+        ("it is there", told(1), Effects::default(), &[]),
+        ("no answer, and it is there", sent(entry(1).1, 1, Told::Unknown), Effects::default(), &[]),
+        ("no answer, and it is not there", sent(entry(2).1, 2, Told::Unknown), Effects::default(), &[]),
+        ("it is not there", told(2), Effects::default(), &[Kind::Lost, Kind::Lost]),
+        ("the log was lost after that", told(20), replaced(30), &[]),
+        ("the log was lost before that", told(40), replaced(30), &[Kind::Lost]),
+        ("refused, and it is there", ghost, Effects::default(), &[Kind::Ghost]),
+        ("it has another id", elsewhere, Effects::default(), &[Kind::Lost, Kind::Disorder]),
+    ];
+    for (name, sent, effects, expected) in cases {
+        assert_eq!(judged(all.clone(), &log, vec![sent], &effects), expected, "{name}");
+    }
+    let twice = [log_of(&[1]), vec![(place(2), entry(1).1)], log_of(&[100])].concat();
+    let seen = twice.iter().map(|entry| Seen::Message(*entry)).collect();
+    assert_eq!(judged(seen, &twice, vec![], &Effects::default()), [Kind::Doubled], "one message twice in the log");
+}
+
+#[test]
+fn a_lost_end_is_told() {
+    // 2 and 3 are lost; 5 was written where they were not.
+    let log = log_of(&[1, 5, 100]);
+    let cases: Vec<(&str, Vec<Seen>, &[Kind])> = vec![
+        ("it had not read so far", reads(&[1, 5, 100]), &[]),
+        ("it had, and was told", [reads(&[1, 2, 3]), gap(3, Some(1)), reads(&[5, 100])].concat(), &[]),
+        ("it had, and was not told", reads(&[1, 2, 3, 5, 100]), &[Kind::Unannounced]),
+        ("it was told, and not given all", [reads(&[1, 2, 3]), gap(3, Some(6)), reads(&[100])].concat(), &[]),
+        (
+            "a gap that leaves out what it did not cover",
+            [reads(&[1, 2]), gap(2, Some(1)), reads(&[100])].concat(),
+            &[Kind::Lost],
+        ),
+    ];
+    for (name, seen, expected) in cases {
+        assert_eq!(judged(seen, &log, vec![told(2), told(3)], &replaced(30)), expected, "{name}");
+    }
+}
+
+#[test]
+fn what_is_deleted_unseen_is_told() {
+    let log = log_of(&[1, 3, 100]);
+    let cases: Vec<(&str, Vec<Seen>, &[Kind])> = vec![
+        ("it had seen it", reads(&[1, 2, 3, 100]), &[]),
+        ("it was told", [reads(&[1]), gap(1, Some(2)), reads(&[3, 100])].concat(), &[]),
+        ("it was told later", [reads(&[1, 3]), gap(1, Some(3)), reads(&[100])].concat(), &[]),
+        ("it was not told", reads(&[1, 3, 100]), &[Kind::Unannounced]),
+    ];
+    for (name, seen, expected) in cases {
+        assert_eq!(judged(seen, &log, vec![told(2)], &deleted(&[2])), expected, "{name}");
+    }
+}
+
+#[test]
+fn publishes_that_redis_counted_as_heard_when_it_died() {
+    let heard = |n: u32, at: u64| sent(Value { way: 'P', number: n }, at, Told::Good(None));
+    let (log, all) = (log_of(&[1, 100]), reads(&[1, 100]));
+    let five: Vec<Sent> = (0..5).map(|n| heard(n, 10_000 + 20 * u64::from(n))).collect();
+    let cut = Effects { cuts: vec![moment(10_050)], ..Effects::default() };
+    let deaf = Effects { deaf: vec![(moment(9000), moment(11_000))], ..Effects::default() };
+    let cases: Vec<(&str, Vec<Sent>, Effects, &[Kind])> = vec![
+        ("three at a cut", five[..3].to_vec(), cut.clone(), &[]),
+        ("five at a cut", five.clone(), cut, &[Kind::Lost]),
+        ("five while nobody could hear", five.clone(), deaf, &[]),
+        ("without a reason", five[..1].to_vec(), Effects::default(), &[Kind::Lost]),
+        ("too young to be looked for", vec![heard(9, 59_000)], Effects::default(), &[]),
+    ];
+    for (name, sent, effects, expected) in cases {
+        assert_eq!(judged(all.clone(), &log, sent, &effects), expected, "{name}");
+    }
+}

@@ -1,0 +1,197 @@
+//! One reader's way through the log, from gap to gap.
+
+use crate::history::{Entry, Event, Loss, Place, Seen, Value};
+use crate::judge::{Figures, Kind, Violation};
+use std::collections::{HashMap, HashSet, VecDeque};
+
+/// How many events stand beside a violation.
+const CONTEXT: usize = 12;
+
+/// A gap that a reader was told of: what lies between these places it need not have seen.
+#[derive(Clone, Copy, Debug)]
+struct Gap {
+    from: Place,
+    /// The last place within it; `None` until something has come behind it.
+    until: Option<Place>,
+}
+
+#[derive(Default)]
+pub struct Track {
+    pub name: String,
+    seen: HashSet<Entry>,
+    values: HashSet<Value>,
+    gaps: Vec<Gap>,
+    /// Gaps of this round begin here.
+    round: usize,
+    /// What it has read since its last gap, and before that in this round: each between two gaps.
+    runs: Vec<Vec<Entry>>,
+    /// What it has read in this round.
+    fresh: Vec<Entry>,
+    /// "Everything up to here has been written to you." `None` behind a gap that does not say where it goes on.
+    at: Option<Place>,
+    /// Where it was when the round began.
+    began: Place,
+    recent: VecDeque<String>,
+    pub broken: Vec<Violation>,
+    again: usize,
+}
+
+impl Track {
+    pub fn of(name: String) -> Track {
+        Track { name, at: Some(Place::default()), runs: vec![Vec::new()], ..Track::default() }
+    }
+
+    pub fn has_seen(&self, entry: &Entry) -> bool {
+        self.seen.contains(entry)
+    }
+
+    pub fn has_value(&self, value: Value) -> bool {
+        self.values.contains(&value)
+    }
+
+    pub fn fresh(&self) -> impl Iterator<Item = Entry> + '_ {
+        self.fresh.iter().copied()
+    }
+
+    /// The next event. What is out of order by itself is found here.
+    pub fn take(&mut self, event: &Event) {
+        if self.recent.len() == CONTEXT {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(event.line());
+        match event.seen {
+            Seen::Message(entry) => self.message(entry),
+            Seen::Stranger => self.breaks(Kind::Ghost, "a payload that nobody has published".to_owned()),
+            Seen::Gap(from, to) => {
+                self.ends_gap(from);
+                self.gaps.push(Gap { from, until: to });
+                self.runs.push(Vec::new());
+                self.at = to;
+            }
+            Seen::Cursor(place) => {
+                self.ends_gap(place);
+                if self.at.is_some_and(|at| place < at) {
+                    self.breaks(Kind::Disorder, format!("the cursor {place:?} is behind {:?}, and no gap", self.at));
+                }
+                self.at = Some(place);
+            }
+        }
+    }
+
+    fn message(&mut self, entry: Entry) {
+        let (place, value) = entry;
+        self.ends_gap(place.before());
+        if self.at.is_some_and(|at| place <= at) {
+            let kind = if self.seen.contains(&entry) { Kind::Doubled } else { Kind::Disorder };
+            self.breaks(kind, format!("{value:?} at {place:?} comes behind {:?}, and no gap", self.at));
+        }
+        self.at = Some(place);
+        self.again += usize::from(!self.seen.insert(entry));
+        self.values.insert(value);
+        self.fresh.push(entry);
+        if let Some(run) = self.runs.last_mut() {
+            run.push(entry);
+        }
+    }
+
+    /// A batch's gap ends where something comes.
+    fn ends_gap(&mut self, until: Place) {
+        if let Some(gap) = self.gaps.last_mut().filter(|gap| gap.until.is_none()) {
+            gap.until = Some(until);
+        }
+    }
+
+    fn breaks(&mut self, kind: Kind, what: String) {
+        let context: Vec<_> = self.recent.iter().cloned().collect();
+        self.broken.push(Violation { kind, words: format!("{}: {what}\n{}", self.name, context.join("\n")) });
+    }
+
+    fn is_in_gap(&self, place: Place) -> bool {
+        self.gaps.iter().any(|gap| gap.from < place && gap.until.is_none_or(|until| place <= until))
+    }
+
+    fn around(&self, place: Place) -> String {
+        let mut near: Vec<_> = self.fresh.iter().collect();
+        near.sort_by_key(|(at, _)| *at);
+        let middle = near.partition_point(|(at, _)| *at < place);
+        let range = middle.saturating_sub(3)..near.len().min(middle + 3);
+        let gaps = &self.gaps[self.round..];
+        let last: Vec<_> = self.recent.iter().cloned().collect();
+        format!(
+            "\n      around it: {:?}\n      gaps of this round: {gaps:?}\n      at the end:\n{}",
+            &near[range],
+            last.join("\n")
+        )
+    }
+
+    /// It has seen each entry of the log, or was told of a gap there.
+    pub fn covers(&mut self, found: &mut Vec<Violation>, log: &[Entry], figures: &mut Figures) {
+        let unseen: Vec<_> = log.iter().filter(|entry| !self.seen.contains(entry)).collect();
+        let (told, missed): (Vec<_>, Vec<_>) = unseen.into_iter().partition(|(place, _)| self.is_in_gap(*place));
+        if let Some((place, value)) = missed.first() {
+            let words = format!(
+                "{}: {} entries are in the log and were not seen, and no gap was told. The first is {value:?} at {place:?}{}",
+                self.name,
+                missed.len(),
+                self.around(*place)
+            );
+            found.push(Violation { kind: Kind::Lost, words });
+        }
+        // Counted once: it is as good as seen from now on.
+        figures.skipped += told.len();
+        self.seen.extend(told);
+    }
+
+    /// Behind something that the log has lost with its end, nothing comes without a gap.
+    pub fn went_on(&self, found: &mut Vec<Violation>, gone: &HashMap<Entry, Loss>, log: &HashSet<Entry>) {
+        for run in &self.runs {
+            let is_lost = |entry: &Entry| gone.get(entry) == Some(&Loss::Replaced);
+            let Some(first) = run.iter().position(is_lost) else { continue };
+            let Some(next) = run[first..].iter().find(|entry| log.contains(entry)) else { continue };
+            let lost = run[first..].iter().filter(|entry| is_lost(entry)).count();
+            let words = format!(
+                "{}: it has read {:?}, which the log has lost ({lost} entries), and then {next:?}, which it has; no gap between them{}",
+                self.name,
+                run[first],
+                self.around(run[first].0)
+            );
+            found.push(Violation { kind: Kind::Unannounced, words });
+            return;
+        }
+    }
+
+    /// What was deleted before it could see it was told.
+    pub fn was_told(&self, found: &mut Vec<Violation>, gone: &HashMap<Entry, Loss>, end: Place, figures: &mut Figures) {
+        let gaps = &self.gaps[self.round..];
+        let is_unseen =
+            |(place, value): &Entry| self.began < *place && *place < end && !self.seen.contains(&(*place, *value));
+        let mut unseen: Vec<_> = gone.keys().filter(|entry| is_unseen(entry)).collect();
+        if unseen.is_empty() {
+            figures.needless += gaps.len();
+        }
+        let is_told =
+            |place: Place| gaps.iter().any(|gap| gap.from < place || gap.until.is_some_and(|until| place <= until));
+        unseen.retain(|(place, _)| !is_told(*place));
+        unseen.sort_unstable();
+        if let Some((place, value)) = unseen.first() {
+            let words = format!(
+                "{}: {} entries were deleted before it saw them, and no gap was told. The first is {value:?} at {place:?}{}",
+                self.name,
+                unseen.len(),
+                self.around(*place)
+            );
+            found.push(Violation { kind: Kind::Unannounced, words });
+        }
+    }
+
+    /// Ends the round.
+    pub fn close(&mut self, figures: &mut Figures) {
+        figures.gaps += self.gaps.len() - self.round;
+        figures.read_again += std::mem::take(&mut self.again);
+        self.round = self.gaps.len();
+        self.fresh.clear();
+        let last = self.runs.pop().unwrap_or_default();
+        self.runs = vec![last];
+        self.began = self.at.unwrap_or_default();
+    }
+}
