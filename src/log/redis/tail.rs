@@ -430,8 +430,11 @@ impl Tail {
         match judge(at, &ids, upto, &extent, counters) {
             Verdict::Whole(to) => self.go_on_behind(hole, at.id, read, to),
             Verdict::Hole { after, upto } => {
-                // With the log's floor as it is now: it says whether all before the hole is gone, too.
-                self.events.push_back(TailEvent::Opened(extent));
+                // With the log's floor as it is now: it says whether all before the hole is gone, too. Not where the
+                // hole is at the log's end and nothing came since: each read would wake all readers.
+                if upto.id > at.id {
+                    self.events.push_back(TailEvent::Opened(extent));
+                }
                 self.go_on_behind(Some(after).max(hole), at.id, read, upto);
             }
             Verdict::Shrunk => {
@@ -460,6 +463,10 @@ impl Tail {
                 return self.events.drain(..).collect();
             }
         }
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        !matches!(self.state, State::Closed)
     }
 
     /// Its connection breaks.

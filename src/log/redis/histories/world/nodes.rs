@@ -40,10 +40,13 @@ impl World {
             return Ok(false);
         }
         let seen = self.seen(node);
+        let was_open = self.nodes[node].tail.is_open();
         let events = self.nodes[node].tail.step().await;
         let is_news = !events.is_empty();
         for event in events {
             match event {
+                // Tells of a hole.
+                TailEvent::Opened(extent) if was_open => self.say(format!("    node {node} has found {extent:?}")),
                 TailEvent::Opened(extent) => {
                     let home = self.nodes[node].home;
                     self.nodes[node].tail_at = home;
