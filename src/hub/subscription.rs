@@ -354,8 +354,8 @@ impl Subscription {
             epoch = self.at.epoch;
         }
         Poll::Ready(match resolved {
-            // Told once: behind it the reader goes on with what is there.
-            Resolved::Gap(id) if id != self.at.id || told < page.extent.deleted => {
+            // Told once: behind it the reader goes on with what is there, in the present epoch.
+            Resolved::Gap(id) if id != self.at.id || epoch != self.at.epoch || told < page.extent.deleted => {
                 let gap = self.gap(Cursor { id, epoch });
                 let told = if id < page.extent.deleted { page.extent.deleted } else { Id::ZERO };
                 self.beyond = (told > self.at.id).then(|| Box::new(Beyond { state: State::Unasked, told }));

@@ -34,15 +34,7 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
 /// The appender's task. It ends with the log.
 pub(super) async fn run(log: Weak<RedisLog>, mut jobs: Jobs, timeout: Duration) {
-    let mut node = Node {
-        record: None,
-        batch: 0,
-        connection: None,
-        timeout,
-        aged_at: None,
-        untrimmed: None,
-        functions: Functions::default(),
-    };
+    let mut node = Node::new(timeout);
     let mut look = tokio::time::interval(LOOK_PERIOD.mul_f64(0.8 + 0.4 * fastrand::f64()));
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut renew = tokio::time::interval(peers::PERIOD.mul_f64(0.8 + 0.4 * fastrand::f64()));
@@ -76,7 +68,7 @@ pub(super) async fn run(log: Weak<RedisLog>, mut jobs: Jobs, timeout: Duration) 
 }
 
 /// What Redis knows of this node.
-struct Node {
+pub(super) struct Node {
     /// The key of the last batch's record.
     record: Option<String>,
     batch: u64,
@@ -90,6 +82,18 @@ struct Node {
 }
 
 impl Node {
+    pub(super) fn new(timeout: Duration) -> Node {
+        Node {
+            record: None,
+            batch: 0,
+            connection: None,
+            timeout,
+            aged_at: None,
+            untrimmed: None,
+            functions: Functions::default(),
+        }
+    }
+
     async fn append(&mut self, log: &RedisLog, mut jobs: Vec<Job>) {
         let mut pause = FIRST_PAUSE;
         // Until there is a connection every draft can still be taken back.
@@ -223,7 +227,7 @@ impl Node {
     }
 
     /// Moves the log's mark to what the tail has read, where others append.
-    async fn mark(&mut self, log: &RedisLog) {
+    pub(super) async fn mark(&mut self, log: &RedisLog) {
         let (Some(connection), Some((at, added))) = (&mut self.connection, log.unmarked()) else { return };
         let args = [connection.candidate(), at.epoch.to_string(), at.id.to_string(), added.to_string()];
         if let Err(error) = connection.run(&MARK, &[&log.keys.log], &args).await {
@@ -302,6 +306,33 @@ impl Node {
         log.metrics.trimmed.inc_by((*dropped).try_into().unwrap_or(0));
         log.metrics.trimmed_bytes.inc_by((*bytes).try_into().unwrap_or(0));
         *more != 0
+    }
+}
+
+#[cfg(test)]
+impl Node {
+    /// Whether its next step goes by the connection that it has.
+    pub(super) fn is_connected(&self, log: &RedisLog) -> bool {
+        self.connection.as_ref().is_some_and(|connection| !log.has_moved(connection.server().1))
+    }
+
+    /// Its connection breaks.
+    pub(super) fn close(&mut self) {
+        self.connection = None;
+    }
+
+    /// One attempt at a new batch, or at the same one again.
+    pub(super) async fn try_batch(
+        &mut self,
+        log: &RedisLog,
+        drafts: Vec<crate::message::Draft>,
+        is_new: bool,
+    ) -> Result<Vec<Cursor>, ScriptError> {
+        self.batch += u64::from(is_new);
+        let jobs = [Job::of(drafts)];
+        let appended = self.attempt(log, &jobs).await.inspect_err(|_| self.connection = None)?;
+        log.own.push(appended.stretch(&jobs, log.config.max_payload));
+        Ok(appended.places.into_iter().map(|(cursor, _)| cursor).collect())
     }
 }
 

@@ -45,6 +45,7 @@ pub(super) static CENSUS_ASK: LazyLock<Script> = script!("lua/census_ask.lua");
 pub(in crate::log) static BRIDGE: LazyLock<Script> = script!("lua/bridge.lua");
 
 /// One connection. After an error that is not [`ScriptError::Refused`] it is to be dropped.
+#[cfg_attr(test, derive(Clone))]
 pub struct Connection {
     inner: MultiplexedConnection,
     client: Client,
@@ -135,6 +136,12 @@ impl Connection {
     /// Whether it is a member of a Cluster.
     pub fn is_cluster(&self) -> bool {
         self.facts.is_cluster
+    }
+
+    /// The same connection, as if it led to this process in this reign.
+    #[cfg(test)]
+    pub(super) fn in_reign(&self, run_id: &str, promoted_at: u64) -> Connection {
+        Connection { facts: self.facts.in_reign(run_id, promoted_at), ..self.clone() }
     }
 
     /// What that server tells of itself.

@@ -54,6 +54,11 @@ impl Facts {
         format!("{process}{promoted}").to_ascii_lowercase()
     }
 
+    #[cfg(test)]
+    pub(super) fn in_reign(&self, run_id: &str, promoted_at: u64) -> Facts {
+        Facts { run_id: run_id.to_owned(), promoted_at: Some(promoted_at), ..self.clone() }
+    }
+
     /// What its settings break, with the mend.
     pub(super) fn advice(&self, retain_bytes: usize) -> Vec<String> {
         let mut advice = Vec::new();

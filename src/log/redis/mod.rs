@@ -17,6 +17,8 @@ mod format;
 mod functions;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+#[cfg(test)]
+mod histories;
 mod own;
 mod peers;
 mod queue;
@@ -95,6 +97,9 @@ pub struct RedisLog {
     /// The process (its `run_id`) whose settings were last looked at for what breaks a promise.
     advised: Mutex<String>,
     metrics: Metrics,
+    /// What a test connects to in place of the endpoint.
+    #[cfg(test)]
+    stand_in: Mutex<Option<Connection>>,
 }
 
 /// The connection for ranges and volatile messages.
@@ -147,6 +152,13 @@ impl Keys {
 impl RedisLog {
     /// A log at an endpoint. Connects when it is used; appends need a tokio runtime from now on.
     pub fn new(endpoint: Endpoint, config: RedisConfig) -> Arc<RedisLog> {
+        let timeout = config.timeout;
+        let (log, jobs) = RedisLog::without_appender(endpoint, config);
+        tokio::spawn(append::run(Arc::downgrade(&log), jobs, timeout));
+        log
+    }
+
+    fn without_appender(endpoint: Endpoint, config: RedisConfig) -> (Arc<RedisLog>, queue::Jobs) {
         let keys = Keys::new(&config.prefix);
         let timeout = config.timeout;
         let (queue, jobs) = queue::Queue::new(timeout);
@@ -170,9 +182,10 @@ impl RedisLog {
             skipped: Skipped::new(metrics.skipped.clone()),
             unreadable: format::Unreadable::new(metrics.unreadable.clone()),
             metrics,
+            #[cfg(test)]
+            stand_in: Mutex::default(),
         });
-        tokio::spawn(append::run(Arc::downgrade(&log), jobs, timeout));
-        log
+        (log, jobs)
     }
 
     /// Connects once, to tell at start whether the log can be reached, and where it is.
@@ -210,7 +223,7 @@ impl RedisLog {
 
     /// Opens a connection. `answer_within` is how long each answer may take.
     pub(in crate::log) async fn connect(&self, answer_within: Duration) -> Result<Connection, ScriptError> {
-        let connection = Connection::open(&self.endpoint, &self.keys.log, answer_within).await?;
+        let connection = self.reach(answer_within).await?;
         let facts = connection.facts();
         let mut server = self.server.lock();
         if *server != facts.run_id {
@@ -237,6 +250,14 @@ impl RedisLog {
         answer_within: Duration,
     ) -> Result<Connection, ScriptError> {
         Connection::open_at(&self.endpoint, address, answer_within).await
+    }
+
+    async fn reach(&self, answer_within: Duration) -> Result<Connection, ScriptError> {
+        #[cfg(test)]
+        if let Some(connection) = self.stand_in.lock().clone() {
+            return Ok(connection);
+        }
+        Connection::open(&self.endpoint, &self.keys.log, answer_within).await
     }
 
     /// Whether a connection to this server (its `run_id`) leads to another than the newest one does: the log
@@ -271,7 +292,10 @@ impl RedisLog {
         let args = [
             connection.candidate(),
             text(seen.map(|seen| seen.epoch().to_string())),
-            text(seen.and_then(|seen| seen.at().added).map(|added| added.to_string())),
+            match seen.filter(|seen| seen.is_refuted()) {
+                Some(_) => "refuted".to_owned(),
+                None => text(seen.and_then(|seen| seen.at().added).map(|added| added.to_string())),
+            },
             text(seen.map(|seen| seen.last().to_string())),
             proven,
         ];
@@ -329,7 +353,10 @@ impl RedisLog {
             *reader = Reader::default();
         }
         if reader.connection.is_none() {
-            reader.connection = Some(self.connect(connection::ANSWER_TIMEOUT).await?);
+            let mut connection = self.connect(connection::ANSWER_TIMEOUT).await?;
+            // Before anything is read: what another reign has written must get no cursor of the epoch before.
+            self.open(&mut connection).await?;
+            reader.connection = Some(connection);
         }
         reader.asked.get_or_insert_with(Instant::now);
         Ok(reader)

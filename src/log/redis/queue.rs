@@ -52,6 +52,16 @@ struct Request {
     answer: oneshot::Sender<Answer>,
 }
 
+#[cfg(test)]
+impl Job {
+    /// A job whose answer nobody waits for.
+    pub(super) fn of(drafts: Vec<Draft>) -> Job {
+        let request = Request { drafts, claim: Arc::default(), answer: oneshot::channel().0 };
+        let room = Arc::new(Semaphore::new(1)).try_acquire_owned().expect("room");
+        Job { request, _room: room }
+    }
+}
+
 impl Request {
     fn size(&self) -> usize {
         self.drafts.iter().map(|draft| draft.payload.as_str().len() + 100).sum()

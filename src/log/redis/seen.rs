@@ -28,13 +28,15 @@ pub(super) struct Seen {
     entries: VecDeque<Read>,
     bytes: usize,
     at: Position,
+    /// The log's numbers say that it is not the one that was read.
+    is_refuted: bool,
 }
 
 impl Seen {
     /// Nothing yet but the position.
     pub(super) fn new(at: Cursor, added: Option<u64>) -> Seen {
         let at_position = Position { id: at.id, added };
-        Seen { epoch: at.epoch, from: at.id, entries: VecDeque::new(), bytes: 0, at: at_position }
+        Seen { epoch: at.epoch, from: at.id, entries: VecDeque::new(), bytes: 0, at: at_position, is_refuted: false }
     }
 
     pub(super) fn epoch(&self) -> Epoch {
@@ -43,6 +45,15 @@ impl Seen {
 
     pub(super) fn at(&self) -> Position {
         self.at
+    }
+
+    /// The log is another than was read, by its numbers, whatever its entries are.
+    pub(super) fn refute(&mut self) {
+        self.is_refuted = true;
+    }
+
+    pub(super) fn is_refuted(&self) -> bool {
+        self.is_refuted
     }
 
     /// Where the remembered entries begin.

@@ -34,7 +34,7 @@ const GRACE: Duration = Duration::from_secs(2);
 /// entry of somebody else may come later.
 const QUIET: Duration = Duration::from_millis(1);
 
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const FIRST_PAUSE: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 50 });
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// Earlier epochs in which this node remembers where it stood: a log may be moved away and put back.
@@ -80,9 +80,11 @@ enum State {
     Following { connection: Connection, last: Instant, quiet: Pin<Box<Sleep>> },
 }
 
-struct Tail {
+pub(super) struct Tail {
     log: Arc<RedisLog>,
     state: State,
+    /// How long a read waits for entries; `None` where a test must not wait.
+    block: Option<Duration>,
     /// What is to be told next.
     events: VecDeque<TailEvent>,
     /// Up to where everything was read, and in which epoch.
@@ -103,9 +105,10 @@ struct Tail {
 }
 
 impl Tail {
-    fn new(log: Arc<RedisLog>) -> Tail {
+    pub(super) fn new(log: Arc<RedisLog>) -> Tail {
         Tail {
             log,
+            block: Some(BLOCK),
             state: State::Closed,
             events: VecDeque::new(),
             at: None,
@@ -126,13 +129,17 @@ impl Tail {
             if let Some(event) = self.events.pop_front() {
                 return event;
             }
-            self.state = match std::mem::replace(&mut self.state, State::Closed) {
-                State::Closed => self.open().await,
-                State::Idle(connection) => self.begin_reading(connection),
-                State::Reading(reading) => self.wait(reading).await,
-                State::Following { connection, last, quiet } => self.follow(connection, last, quiet).await,
-            };
+            self.advance().await;
         }
+    }
+
+    async fn advance(&mut self) {
+        self.state = match std::mem::replace(&mut self.state, State::Closed) {
+            State::Closed => self.open().await,
+            State::Idle(connection) => self.begin_reading(connection),
+            State::Reading(reading) => self.wait(reading).await,
+            State::Following { connection, last, quiet } => self.follow(connection, last, quiet).await,
+        };
     }
 
     async fn open(&mut self) -> State {
@@ -211,9 +218,9 @@ impl Tail {
         match extent.resolve(Cursor { id: at.id, epoch: *epoch }) {
             // Its number stays: the entries up to there are the same.
             Resolved::At(id) => Position { id, added: at.added },
-            // Readers are told of the gap behind that by their own cursors.
-            Resolved::Until(_) => Position { id: at.id, added: at.added },
-            Resolved::Gap(id) if id == at.id => Position { id, added: at.added },
+            // Readers are told of the gap behind that by their own cursors. A log that was put back has numbers of its own.
+            Resolved::Until(_) => whole(at.id),
+            Resolved::Gap(id) if id == at.id && *epoch == extent.lineage.epoch => Position { id, added: at.added },
             Resolved::Gap(id) => whole(id),
         }
     }
@@ -236,7 +243,7 @@ impl Tail {
         }
         self.has_own = false;
         // The end may be no entry's id (it was deleted): waiting for more would be waiting for ever.
-        let block = self.caught_up.then_some(BLOCK);
+        let block = self.block.filter(|_| self.caught_up);
         let key = self.log.keys.log.clone();
         State::Reading(Box::pin(async move {
             let read = connection.read_and_identify(&key, at.id, COUNT, block).await;
@@ -405,7 +412,9 @@ impl Tail {
             upto = upto.max(self.end);
         }
         let numbered = at.added.map(|added| added + read_len(&read));
-        if numbered.is_some() && identity.added == numbered {
+        // An end that is no entry of this read may be one that the log has no longer.
+        let is_read = read.last().is_none_or(|(id, _)| *id == upto) && (upto == at.id || !read.is_empty());
+        if is_read && numbered.is_some() && identity.added == numbered {
             self.go_on_behind(hole, at.id, read, Position { id: upto, added: numbered });
             return Ok(connection);
         }
@@ -427,12 +436,35 @@ impl Tail {
             }
             Verdict::Shrunk => {
                 warn!("the log has fewer entries than this node has read: it was put back to an earlier state");
+                // What is there may hide it from who opens the log: it may have grown beyond what was read.
+                if let Some(seen) = self.log.seen.lock().as_mut().filter(|seen| seen.epoch() == epoch) {
+                    seen.refute();
+                }
                 // Or a server that miscounts would be asked without a pause.
                 tokio::time::sleep(FIRST_PAUSE).await;
                 return Err(None);
             }
         }
         Ok(connection)
+    }
+}
+
+#[cfg(test)]
+impl Tail {
+    /// Opens the log, or reads what is there without waiting for more.
+    pub(super) async fn step(&mut self) -> Vec<TailEvent> {
+        self.block = None;
+        loop {
+            self.advance().await;
+            if matches!(self.state, State::Closed | State::Idle(_)) {
+                return self.events.drain(..).collect();
+            }
+        }
+    }
+
+    /// Its connection breaks.
+    pub(super) fn close(&mut self) {
+        self.state = State::Closed;
     }
 }
 

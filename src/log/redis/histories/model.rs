@@ -1,0 +1,234 @@
+//! The truth, as plain lists: what each server's stream has held, and what a reader must be told.
+
+use crate::cursor::{Cursor, Epoch, Id};
+use std::collections::{BTreeSet, HashMap};
+
+/// Names an entry for good: no two entries of a history have the same.
+pub(super) type Token = u32;
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Entry {
+    pub(super) id: Id,
+    pub(super) token: Token,
+    /// Anybody may append what is no message: it is never delivered and never missed.
+    pub(super) is_message: bool,
+    /// Trimmed or deleted.
+    pub(super) is_gone: bool,
+}
+
+/// A stream: one branch of the history.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Stream {
+    pub(super) exists: bool,
+    /// All that were ever added, in their order.
+    pub(super) entries: Vec<Entry>,
+    pub(super) last: Id,
+    /// The present epoch, and the reign that it belongs to.
+    pub(super) epoch: Option<(Epoch, u64)>,
+    /// All up to here is proven to be of the present epoch and its reign.
+    pub(super) mark: Id,
+    /// All epochs that it has had.
+    pub(super) known: Vec<Epoch>,
+    /// Up to which position somebody could prove that the stream holds all of an earlier epoch.
+    pub(super) proven: HashMap<Epoch, Id>,
+    /// What nodes had read that have opened this stream. What of this is not here was provably lost.
+    pub(super) told: BTreeSet<Token>,
+    /// Others than nodes have trimmed or deleted.
+    pub(super) is_foreign: bool,
+    /// What others have deleted one by one. Redis tells the newest of them only.
+    pub(super) deleted: BTreeSet<Id>,
+    /// Up to where the node that has opened it last has found what it had read in the present epoch.
+    compared: Id,
+    is_doubtful: bool,
+}
+
+/// What a node has read in one epoch, as the truth has it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Memory {
+    /// The branch up to where it stands.
+    pub(super) branch: Vec<Entry>,
+    /// The messages that it was given.
+    pub(super) read: BTreeSet<Token>,
+}
+
+impl Stream {
+    pub(super) fn add(&mut self, id: Id, token: Token, is_message: bool) {
+        self.exists = true;
+        self.last = id;
+        self.entries.push(Entry { id, token, is_message, is_gone: false });
+    }
+
+    pub(super) fn upto(&self, id: Id) -> impl Iterator<Item = &Entry> {
+        self.entries.iter().filter(move |entry| entry.id <= id)
+    }
+
+    pub(super) fn live(&self) -> impl DoubleEndedIterator<Item = &Entry> {
+        self.entries.iter().filter(|entry| !entry.is_gone)
+    }
+
+    pub(super) fn holds(&self, token: Token) -> bool {
+        self.entries.iter().any(|entry| entry.token == token)
+    }
+
+    /// Keeps the newest `kept`. Answers whether any was dropped.
+    pub(super) fn trim(&mut self, kept: usize) -> bool {
+        let over = self.live().count().saturating_sub(kept);
+        let live = self.entries.iter_mut().filter(|entry| !entry.is_gone);
+        live.take(over).for_each(|entry| entry.is_gone = true);
+        over > 0
+    }
+
+    pub(super) fn delete(&mut self, id: Id) {
+        let found = self.entries.iter_mut().filter(|entry| entry.id == id);
+        found.for_each(|entry| entry.is_gone = true);
+        self.deleted.insert(id);
+        self.is_foreign = true;
+    }
+
+    /// The last of the entries that are gone from the front.
+    fn gone_from_front(&self) -> Id {
+        self.entries.iter().take_while(|entry| entry.is_gone).last().map_or(Id::ZERO, |entry| entry.id)
+    }
+
+    /// A node opens the stream and knows nothing of it.
+    pub(super) fn opened_by_a_stranger(&mut self) {
+        (self.compared, self.is_doubtful) = (Id::ZERO, false);
+    }
+
+    /// A node opens the stream that has read this epoch up to `at`, and remembers it from `from` on.
+    pub(super) fn opened_by(&mut self, epoch: Epoch, from: Id, at: Id, memory: &Memory) {
+        if !self.known.contains(&epoch) {
+            // It cannot say what it knows: the stream has never heard of the epoch.
+            return;
+        }
+        self.told.extend(&memory.read);
+        let start = self.proven.get(&epoch).copied().unwrap_or(self.mark).max(self.gone_from_front());
+        if start < from {
+            // What it no longer remembers proves nothing.
+            return;
+        }
+        let (newest, front) = (self.deleted.last().copied(), self.gone_from_front());
+        // A node cannot tell an older deleted entry from one that was never here.
+        let is_told = |id: Id| id <= front || newest == Some(id) || !self.deleted.contains(&id);
+        let pairs = self.entries.iter().zip(&memory.branch);
+        let same = pairs.take_while(|(ours, its)| ours.token == its.token && is_told(ours.id)).count();
+        let is_whole = same == memory.branch.len() && self.entries.get(same).is_none_or(|next| next.id > at);
+        let common =
+            if is_whole { at.min(self.last) } else { same.checked_sub(1).map_or(Id::ZERO, |i| self.entries[i].id) };
+        // It does not find what it has read last, and trusts no mark behind that.
+        let is_doubtful = memory.branch.last().is_some_and(|last| !is_told(last.id));
+        match self.epoch {
+            // It counts if the epoch ends here.
+            Some((present, _)) if present == epoch => (self.compared, self.is_doubtful) = (common, is_doubtful),
+            _ if is_doubtful => drop(self.proven.insert(epoch, common)),
+            _ => self.prove(epoch, common),
+        }
+    }
+
+    pub(super) fn mark_upto(&mut self, id: Id) {
+        self.mark = self.mark.max(id);
+    }
+
+    fn prove(&mut self, epoch: Epoch, upto: Id) {
+        let proven = self.proven.entry(epoch).or_default();
+        *proven = upto.max(*proven);
+    }
+
+    /// Another epoch has begun.
+    pub(super) fn begin(&mut self, epoch: Epoch, reign: u64) {
+        if let Some((before, of)) = self.epoch.replace((epoch, reign)) {
+            // In the same reign it ends where a node does not find what it has read: then the mark proves nothing.
+            let proven = if of == reign || self.is_doubtful { self.compared } else { self.mark.max(self.compared) };
+            // What earlier epochs have left was here when this one began.
+            let proven = self.known.iter().filter_map(|epoch| self.proven.get(epoch).copied()).fold(proven, Id::max);
+            self.proven.insert(before, proven);
+        }
+        self.exists = true;
+        self.known.push(epoch);
+        self.mark = self.last;
+    }
+}
+
+/// A position that somebody was given, and what a reader at it has seen or was told that it has missed.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    pub(super) cursor: Cursor,
+    pub(super) seen: BTreeSet<Token>,
+    pub(super) from: String,
+}
+
+/// What a reader was told that came with a cursor.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Told {
+    pub(super) messages: Vec<Token>,
+    pub(super) is_gap: bool,
+    /// The log's floor.
+    pub(super) floor: Id,
+}
+
+/// Judges what a reader was told by the log as it is now. `epochs`: all that was ever written in each epoch, on
+/// whichever server.
+///
+/// What nobody can prove is left out, and nothing else:
+/// - A loss: entries that were lost with a server and that no node had read which has opened the surviving log, or
+///   that a node had read in an epoch that the surviving log has never had (it began on the side that was lost).
+/// - A gap where nothing is missing, of a cursor
+///   - of an epoch that the log has never had, or that sixteen newer ones have pushed out;
+///   - behind all that the mark, and the nodes that have opened the log with a memory of the epoch, prove of it: after
+///     a power cut of all nodes, entries that nobody marked;
+///   - between the last entry that others than nodes have trimmed or deleted at the log's front and the first that is
+///     left: Redis tells the second only;
+///   - of an epoch that has two branches, since an older copy was put back into a running server. One cursor may be of
+///     either, and the gap may lead a reader to the other's.
+///   - behind an entry that others have deleted, and another one after it: Redis tells the newest only, and a node that
+///     has read the other and does not find it takes it for lost.
+/// - Anything of a node that has read on where an older copy was put back into a running server, and just as many entries
+///   as were lost were added and trimmed since: the numbers are right.
+pub(super) fn judge(
+    place: &Place,
+    told: &Told,
+    log: &Stream,
+    epochs: &HashMap<Epoch, Vec<Entry>>,
+) -> Result<(), String> {
+    let Cursor { id, epoch } = place.cursor;
+    let delivered: BTreeSet<Token> = told.messages.iter().copied().collect();
+    let unseen = |entry: &&Entry| !place.seen.contains(&entry.token);
+    let tokens =
+        |entries: Vec<&Entry>| entries.iter().map(|entry| format!("{}@{}", entry.token, entry.id)).collect::<Vec<_>>();
+
+    if delivered.len() < told.messages.len() {
+        return Err("a message came twice".into());
+    }
+    let branch = epochs.get(&epoch).map_or(&[][..], |entries| entries);
+    let lost: Vec<_> = branch.iter().filter(|entry| !log.holds(entry.token)).collect();
+    let is_other_branch = branch.iter().any(|entry| entry.id <= id && log.holds(entry.token) && unseen(&entry))
+        && lost.iter().any(|entry| !unseen(entry));
+    let skipped: Vec<_> =
+        log.live().filter(|entry| entry.is_message && !delivered.contains(&entry.token)).filter(unseen).collect();
+    let is_led_astray = told.is_gap && is_other_branch;
+    if !skipped.is_empty() && !is_led_astray {
+        return Err(format!("SILENT LOSS: in the log and not delivered: {:?}", tokens(skipped)));
+    }
+    let gone: Vec<_> = log.entries.iter().filter(|entry| entry.is_gone).filter(unseen).collect();
+    if !told.is_gap {
+        let lost =
+            lost.into_iter().filter(|entry| entry.id > id && entry.is_message && log.told.contains(&entry.token));
+        let missing: Vec<_> = lost.chain(gone.into_iter().filter(|entry| entry.is_message)).filter(unseen).collect();
+        if !missing.is_empty() {
+            return Err(format!("SILENT LOSS: gone without a gap: {:?}", tokens(missing)));
+        }
+        let doubled: Vec<_> = delivered.intersection(&place.seen).collect();
+        if !doubled.is_empty() {
+            return Err(format!("DOUBLED without a gap: {doubled:?}"));
+        }
+        return Ok(());
+    }
+    // Lost entries of its epoch it has seen, or it misses them, or the epoch has two branches.
+    let is_due = !lost.is_empty() || !gone.is_empty() || place.seen.iter().any(|token| !log.holds(*token));
+    let present = log.epoch.is_some_and(|(present, _)| present == epoch);
+    let is_excused = !log.known.contains(&epoch)
+        || log.known.len() > 16
+        || (log.is_foreign && id < told.floor)
+        || (!present && log.proven.get(&epoch).is_none_or(|proven| id > *proven));
+    if is_due || is_excused { Ok(()) } else { Err("NEEDLESS GAP".into()) }
+}

@@ -1,0 +1,262 @@
+//! What the nodes do.
+
+use super::*;
+
+impl World {
+    /// Learns of an epoch that a script has begun, and of what an opening node knew.
+    pub(super) async fn note_epoch(&mut self, server: usize) -> Outcome {
+        let groups = self.databases[server].send(redis::cmd("XINFO").arg("GROUPS").arg(KEY)).await;
+        let identity = groups.ok().and_then(|groups| entry::identity(&groups));
+        let Some(identity) = identity else { return Err("the log has no identity after it was opened".into()) };
+        let Server { stream, reign, .. } = &mut self.servers[server];
+        let epoch = identity.lineage.epoch;
+        if stream.epoch.is_none_or(|(present, _)| present != epoch) {
+            stream.begin(epoch, *reign);
+            self.epochs.insert(epoch, stream.entries.clone());
+            self.trace.push(format!("    epoch {epoch} begins on server {server} at {}", stream.last));
+        }
+        Ok(())
+    }
+
+    /// A connection of the node opens the log at a server.
+    pub(super) async fn opened(&mut self, node: usize, server: usize, seen: Option<(Epoch, Id, Id)>) -> Outcome {
+        self.servers[server].stream.opened_by_a_stranger();
+        if let Some((epoch, from, at)) = seen
+            && self.nodes[node].epoch == Some(epoch)
+        {
+            let memory = self.nodes[node].memory.clone();
+            self.servers[server].stream.opened_by(epoch, from, at, &memory);
+        }
+        self.note_epoch(server).await
+    }
+
+    pub(super) fn seen(&self, node: usize) -> Option<(Epoch, Id, Id)> {
+        let seen = self.nodes[node].log.seen.lock();
+        seen.as_ref().map(|seen| (seen.epoch(), seen.from(), seen.at().id))
+    }
+
+    pub(super) async fn tail(&mut self, node: usize) -> Outcome<bool> {
+        if !self.servers[self.nodes[node].home].is_primary {
+            return Ok(false);
+        }
+        let seen = self.seen(node);
+        let events = self.nodes[node].tail.step().await;
+        let is_news = !events.is_empty();
+        for event in events {
+            match event {
+                TailEvent::Opened(extent) => {
+                    let home = self.nodes[node].home;
+                    self.nodes[node].tail_at = home;
+                    self.opened(node, home, seen).await?;
+                    self.begins(node, &extent);
+                }
+                TailEvent::Entries { after, messages, upto } => self.entries(node, after, &messages, upto)?,
+                TailEvent::Lost => return Err("the log was called lost".into()),
+                TailEvent::CaughtUp | TailEvent::Volatile(_) => {}
+            }
+        }
+        Ok(is_news)
+    }
+
+    pub(super) fn begins(&mut self, node: usize, extent: &Extent) {
+        let epoch = extent.lineage.epoch;
+        let line = format!("    node {node} opened server {}: {extent:?}", self.nodes[node].tail_at);
+        self.say(line);
+        let it = &mut self.nodes[node];
+        if it.epoch.replace(epoch) != Some(epoch) {
+            it.memory = Memory::default();
+        }
+        it.is_opened = true;
+        let server = it.tail_at;
+        self.place_upto(server, Cursor { id: extent.floor, epoch }, format!("floor at node {node}"));
+    }
+
+    pub(super) fn entries(&mut self, node: usize, after: Id, messages: &[Arc<Message>], upto: Id) -> Outcome {
+        let tokens = messages.iter().map(|message| token(message)).collect::<Vec<_>>();
+        self.say(format!("    node {node} has read {tokens:?} after {after} up to {upto}"));
+        let it = &mut self.nodes[node];
+        let Some(epoch) = it.epoch else { return Err("entries before the log was opened".into()) };
+        let server = it.tail_at;
+        let stream = &self.servers[server].stream;
+        // Where the node begins, or goes on behind a hole, its readers are told of a gap or come with cursors of their own.
+        if std::mem::take(&mut it.is_opened) {
+            it.seen = stream.upto(after).map(|entry| entry.token).collect();
+            it.is_misled = false;
+        } else if after > it.at {
+            it.seen.extend(stream.upto(after).map(|entry| entry.token));
+        }
+        // An older copy was put back, and as many entries as were lost have come and gone since.
+        let is_other = stream.entries.iter().zip(&it.memory.branch).any(|(there, its)| there.token != its.token);
+        let count = stream.live().filter(|entry| entry.id > it.at && entry.id <= upto).count();
+        it.is_misled |= is_other && it.memory.branch.len() + count == stream.upto(upto).count();
+        it.at = upto;
+        let others: Vec<Entry> = stream.upto(upto).filter(|entry| !entry.is_message).copied().collect();
+        let read = |message: &Arc<Message>| {
+            let id = message.cursor().map_or(Id::ZERO, |cursor| cursor.id);
+            Entry { id, token: token(message), is_message: true, is_gone: false }
+        };
+        let read: Vec<Entry> = messages.iter().map(read).collect();
+        if read.iter().all(|entry| stream.holds(entry.token)) {
+            it.memory.branch = stream.upto(upto).copied().collect();
+        } else {
+            // Appended by the node itself to a stream that was put back since.
+            it.memory.branch.extend(&read);
+        }
+        it.memory.read.extend(tokens);
+        if it.is_misled {
+            return Ok(());
+        }
+        let from = format!("tail of node {node} at server {server}");
+        for entry in read {
+            let skipped = others.iter().filter(|other| other.id < entry.id).map(|other| other.token);
+            self.nodes[node].seen.extend(skipped.chain([entry.token]));
+            let seen = self.nodes[node].seen.clone();
+            self.place(Cursor { id: entry.id, epoch }, seen, &from);
+        }
+        self.nodes[node].seen.extend(others.iter().map(|other| other.token));
+        let seen = self.nodes[node].seen.clone();
+        self.place(Cursor { id: upto, epoch }, seen, &from);
+        Ok(())
+    }
+
+    /// Somebody is given a position.
+    pub(super) fn place(&mut self, cursor: Cursor, seen: BTreeSet<Token>, from: &str) {
+        if !self.places.iter().any(|place| place.cursor == cursor && place.seen == seen) {
+            self.places.push(Place { cursor, seen, from: from.to_owned() });
+        }
+    }
+
+    /// Somebody is given a position, and all up to there that the server has.
+    pub(super) fn place_upto(&mut self, server: usize, cursor: Cursor, from: String) {
+        let seen = self.servers[server].stream.upto(cursor.id).map(|entry| entry.token).collect();
+        self.place(cursor, seen, &from);
+    }
+
+    pub(super) async fn append(&mut self, node: usize, count: usize) -> Outcome {
+        let first = self.tokens;
+        self.tokens += count as Token;
+        let draft = |token: Token| Draft {
+            channel: "todo".parse().expect("a channel"),
+            event: Event::default(),
+            payload: Payload::from_any(&token.to_string()),
+            exclude: None,
+            key: None,
+            volatile: false,
+        };
+        let drafts: Vec<Draft> = (first..self.tokens).map(draft).collect();
+        for attempt in 0..6 {
+            let seen = self.seen(node);
+            let it = &mut self.nodes[node];
+            let is_open = it.appender.is_connected(&it.log);
+            if !is_open {
+                it.append_at = it.home;
+            }
+            let server = it.append_at;
+            if !self.servers[server].is_primary {
+                it.appender.close();
+                return Ok(());
+            }
+            let appended = it.appender.try_batch(&it.log, drafts.clone(), attempt == 0).await;
+            if !is_open {
+                self.opened(node, server, seen).await?;
+            }
+            match appended {
+                Ok(cursors) => {
+                    self.appended(node, server, first, &cursors);
+                    return Ok(());
+                }
+                Err(error) => {
+                    self.say(format!("    append of node {node} at server {server}: {error}"));
+                    // A batch is sent again until its time is up, and the tail looks at the log meanwhile.
+                    self.tail(node).await?;
+                }
+            }
+        }
+        Err("an append was refused again and again".into())
+    }
+
+    pub(super) fn appended(&mut self, node: usize, server: usize, first: Token, cursors: &[Cursor]) {
+        for (token, cursor) in (first..).zip(cursors) {
+            self.add(server, cursor.id, token, true);
+        }
+        let kept = self.kept;
+        let stream = &mut self.servers[server].stream;
+        stream.mark_upto(stream.last);
+        stream.trim(kept);
+        self.say(format!("    node {node} has appended {first}.. at server {server}: {cursors:?}"));
+        for cursor in cursors {
+            self.place_upto(server, *cursor, format!("append of node {node} at server {server}"));
+        }
+    }
+
+    pub(super) fn add(&mut self, server: usize, id: Id, token: Token, is_message: bool) {
+        let Server { stream, reign, .. } = &mut self.servers[server];
+        stream.add(id, token, is_message);
+        // What is written where another reign has begun is not of the epoch.
+        if let Some((epoch, of)) = stream.epoch
+            && of == *reign
+            && let Some(entries) = self.epochs.get_mut(&epoch)
+        {
+            entries.push(Entry { id, token, is_message, is_gone: false });
+        }
+    }
+
+    /// Somebody else appends.
+    pub(super) async fn add_foreign(&mut self, server: usize, count: usize, other: usize, is_message: bool) {
+        for _ in 0..count {
+            let token = self.tokens;
+            self.tokens += 1;
+            // An id that another server has given to another entry.
+            let last = self.servers[server].stream.last;
+            let is_equal = other.is_multiple_of(4) && !self.is_torn(server);
+            let theirs =
+                self.servers[other % SERVERS].stream.entries.iter().map(|entry| entry.id).find(|id| *id > last);
+            let id = theirs.filter(|_| is_equal).map_or_else(|| "*".to_owned(), |id| id.to_string());
+            let mut command = redis::cmd("XADD");
+            command.arg(KEY).arg(id).arg("data").arg(token);
+            if is_message {
+                command.arg("channel").arg("todo");
+            }
+            let id = self.ask(server, &command).await;
+            let id: Id = text(&id).and_then(|id| id.parse().ok()).expect("an id");
+            self.add(server, id, token, is_message);
+            self.say(format!("    {token}@{id}"));
+        }
+    }
+
+    /// Whether the present epoch was put back to an earlier state. The clock of its server goes on: no id comes again.
+    pub(super) fn is_torn(&self, server: usize) -> bool {
+        let stream = &self.servers[server].stream;
+        let of = stream.epoch.and_then(|(epoch, _)| self.epochs.get(&epoch));
+        of.is_some_and(|entries| entries.iter().any(|entry| entry.id > stream.last))
+    }
+
+    pub(super) async fn mark(&mut self, node: usize) -> Outcome {
+        let it = &mut self.nodes[node];
+        let server = it.append_at;
+        it.appender.mark(&it.log).await;
+        let Some((epoch, _, at)) = self.seen(node) else { return Ok(()) };
+        let groups = self.databases[server].send(redis::cmd("XINFO").arg("GROUPS").arg(KEY)).await;
+        let identity = groups.ok().and_then(|groups| entry::identity(&groups));
+        let stream = &mut self.servers[server].stream;
+        // A node that has lost its connection, or is of another epoch, marks nothing.
+        if identity.is_some_and(|it| it.mark == at) && stream.epoch.is_some_and(|(present, _)| present == epoch) {
+            stream.mark_upto(at);
+            self.say(format!("    node {node} has marked server {server} up to {at}"));
+        }
+        Ok(())
+    }
+
+    pub(super) async fn trim(&mut self, node: usize, kept: usize) -> Outcome {
+        let home = self.nodes[node].home;
+        if !self.servers[home].is_primary {
+            return Ok(());
+        }
+        let mut connection = self.connection(home);
+        let args = [connection.candidate(), kept.to_string(), YEAR.as_millis().to_string(), (1u64 << 30).to_string()];
+        connection.run(&TRIM, &[KEY], &args).await.map_err(failed)?;
+        self.note_epoch(home).await?;
+        self.servers[home].stream.trim(kept);
+        Ok(())
+    }
+}
