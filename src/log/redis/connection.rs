@@ -128,12 +128,6 @@ impl Connection {
         format!("{}:{}", Epoch::random(), self.facts.reign())
     }
 
-    /// The same connection, as if it led to this process in this reign.
-    #[cfg(test)]
-    pub(super) fn in_reign(&self, run_id: &str, promoted_at: u64) -> Connection {
-        Connection { facts: self.facts.in_reign(run_id, promoted_at), ..self.clone() }
-    }
-
     /// Where it is.
     pub fn address(&self) -> &str {
         &self.facts.address
@@ -142,6 +136,12 @@ impl Connection {
     /// Whether it is a member of a Cluster.
     pub fn is_cluster(&self) -> bool {
         self.facts.is_cluster
+    }
+
+    /// The same connection, as if it led to this process in this reign.
+    #[cfg(test)]
+    pub(super) fn in_reign(&self, run_id: &str, promoted_at: u64) -> Connection {
+        Connection { facts: self.facts.in_reign(run_id, promoted_at), ..self.clone() }
     }
 
     /// What that server tells of itself.

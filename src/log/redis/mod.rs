@@ -243,14 +243,6 @@ impl RedisLog {
         Ok(connection)
     }
 
-    async fn reach(&self, answer_within: Duration) -> Result<Connection, ScriptError> {
-        #[cfg(test)]
-        if let Some(connection) = self.stand_in.lock().clone() {
-            return Ok(connection);
-        }
-        Connection::open(&self.endpoint, &self.keys.log, answer_within).await
-    }
-
     /// Opens a connection to one server of a Cluster, wherever the log is.
     pub(in crate::log) async fn connect_to(
         &self,
@@ -258,6 +250,14 @@ impl RedisLog {
         answer_within: Duration,
     ) -> Result<Connection, ScriptError> {
         Connection::open_at(&self.endpoint, address, answer_within).await
+    }
+
+    async fn reach(&self, answer_within: Duration) -> Result<Connection, ScriptError> {
+        #[cfg(test)]
+        if let Some(connection) = self.stand_in.lock().clone() {
+            return Ok(connection);
+        }
+        Connection::open(&self.endpoint, &self.keys.log, answer_within).await
     }
 
     /// Whether a connection to this server (its `run_id`) leads to another than the newest one does: the log
