@@ -471,3 +471,24 @@ async fn a_node_whose_clock_steps_serves_as_before() {
         assert_eq!(reads().await, before, "{step} s: polls are answered from the node's memory");
     }
 }
+
+/// `earliest` begins with what the log has, whatever was trimmed or deleted before.
+#[tokio::test]
+async fn earliest_never_has_a_gap() {
+    let redis = RedisServer::start().await;
+    let node = start_on(&redis, &[]).await;
+    let ids = publish_all(&node, &["1", "2", "3", "4", "5"]).await;
+    redis.command(&["XTRIM", "longtail:log", "MAXLEN", "4"]).await;
+    let trimmed = start_on(&redis, &[]).await;
+    // An entry that no node has read is deleted: readers before it ask the log, whose floor has moved on since.
+    let script = "redis.call('XDEL', KEYS[1], (redis.call('XADD', KEYS[1], '*', 'channel', 'a', 'data', '0')))";
+    redis.command(&["EVAL", script, "1", "longtail:log"]).await;
+    publish(&node, "6").await;
+    redis.command(&["XTRIM", "longtail:log", "MAXLEN", "3"]).await;
+    publish(&node, "after").await;
+    all_are_told(&[&trimmed], &[("earliest", "4 5 6 after", 0)]).await;
+    let deleted = ids[3].split('.').next().expect("an id");
+    redis.command(&["XDEL", "longtail:log", deleted]).await;
+    let fresh = start_on(&redis, &[]).await;
+    all_are_told(&[&fresh], &[("earliest", "5 6 after", 0)]).await;
+}

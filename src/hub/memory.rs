@@ -299,7 +299,8 @@ impl Memory {
         let end = match view.lineage.locate(at) {
             Descent::Same(id) => return Look::Rebased(cursor(id)),
             Descent::Beyond(last) => return Look::Gap(cursor(last.max(view.log_floor))),
-            Descent::Unknown if self.past.contains(&at.epoch) => return Look::Gap(cursor(view.floor)),
+            // Where this node went on itself when it came to the present epoch.
+            Descent::Unknown if self.past.contains(&at.epoch) => return Look::Gap(cursor(view.floor.max(view.hole))),
             Descent::Unknown => return Look::AskTheLog,
             Descent::Until(_) if at.id < view.log_floor => return Look::Gap(cursor(view.log_floor)),
             Descent::Until(end) => end,

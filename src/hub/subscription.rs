@@ -75,6 +75,8 @@ struct Beyond {
     state: State,
     /// The reader was told of a gap for entries that are missing up to here, and goes on with those that are there.
     told: Id,
+    /// The reader has named no position and has read nothing yet: it misses nothing of what is gone.
+    is_fresh: bool,
 }
 
 enum State {
@@ -134,9 +136,9 @@ impl Subscription {
         drop(memory);
         self.last = last.map(|last| u32::try_from(last).unwrap_or(u32::MAX));
         self.set_at(at.unwrap_or(self.at));
-        if !matches!(start, Start::After(_)) && self.at.id < hole {
-            // A reader that names no position has missed nothing.
-            self.beyond = Some(Box::new(Beyond { state: State::Unasked, told: hole }));
+        let is_fresh = !matches!((start, last), (Start::After(_), _) | (Start::Latest, None));
+        if is_fresh {
+            self.beyond = Some(Box::new(Beyond { state: State::Unasked, told: hole, is_fresh }));
         }
     }
 
@@ -284,9 +286,29 @@ impl Subscription {
         }
     }
 
+    /// Begins further on than the reader was to begin: what is gone in front of that it has not missed.
+    fn begin_at(&mut self, at: Cursor, told: Id) {
+        self.at = at;
+        self.beyond = Some(Box::new(Beyond { state: State::Unasked, told, is_fresh: true }));
+    }
+
+    /// The position is good: a gap behind it is told.
+    fn has_read(&mut self) {
+        if let Some(beyond) = self.beyond.as_deref_mut() {
+            beyond.is_fresh = false;
+            if beyond.told <= self.at.id && matches!(beyond.state, State::Unasked) {
+                self.beyond = None;
+            }
+        }
+    }
+
     fn set_beyond(&mut self, state: State) {
-        let told = self.told();
-        self.beyond = Some(Box::new(Beyond { state, told }));
+        let (told, is_fresh) = (self.told(), self.is_fresh());
+        self.beyond = Some(Box::new(Beyond { state, told, is_fresh }));
+    }
+
+    fn is_fresh(&self) -> bool {
+        self.beyond.as_deref().is_some_and(|beyond| beyond.is_fresh)
     }
 
     fn told(&self) -> Id {
@@ -317,9 +339,11 @@ impl Subscription {
             match look {
                 Look::Read(at) => {
                     self.set_at(at);
+                    self.has_read();
                     return Poll::Ready(if out.is_empty() { Step::Idle } else { Step::Messages });
                 }
                 Look::Rebased(at) => self.set_at(at),
+                Look::Gap(at) if self.is_fresh() => self.begin_at(at, Id::ZERO),
                 Look::Gap(at) => return Poll::Ready(Step::Gap(self.gap(at))),
                 Look::AskTheLog if !out.is_empty() => return Poll::Ready(Step::Messages),
                 Look::AskTheLog if self.is_ahead_of(head) => return Poll::Ready(Step::Ahead),
@@ -347,19 +371,26 @@ impl Subscription {
             return Poll::Ready(Step::Idle);
         };
         let page = std::task::ready!(question.as_mut().poll(cx));
-        let told = self.told();
+        let (told, is_fresh) = (self.told(), self.is_fresh());
         self.settle();
         let mut epoch = page.extent.lineage.epoch;
         let resolved = page.extent.resolve(self.at);
         if let Resolved::Until(_) = resolved {
             epoch = self.at.epoch;
         }
+        let at = self.at;
+        let is_news = |id: Id| id != at.id || epoch != at.epoch || told < page.extent.deleted;
         Poll::Ready(match resolved {
+            Resolved::Gap(id) if is_fresh && is_news(id) => {
+                self.begin_at(Cursor { id, epoch }, page.extent.deleted);
+                Step::Idle
+            }
             // Told once: behind it the reader goes on with what is there, in the present epoch.
-            Resolved::Gap(id) if id != self.at.id || epoch != self.at.epoch || told < page.extent.deleted => {
+            Resolved::Gap(id) if is_news(id) => {
                 let gap = self.gap(Cursor { id, epoch });
                 let told = if id < page.extent.deleted { page.extent.deleted } else { Id::ZERO };
-                self.beyond = (told > self.at.id).then(|| Box::new(Beyond { state: State::Unasked, told }));
+                let is_fresh = false;
+                self.beyond = (told > self.at.id).then(|| Box::new(Beyond { state: State::Unasked, told, is_fresh }));
                 Step::Gap(gap)
             }
             Resolved::Gap(_) | Resolved::At(_) | Resolved::Until(_) => {
@@ -371,6 +402,7 @@ impl Subscription {
                 } else {
                     self.set_at(at);
                 }
+                self.has_read();
                 if out.is_empty() { Step::Idle } else { Step::Messages }
             }
         })
