@@ -352,7 +352,7 @@ async fn a_log_that_comes_back_goes_on_where_it_was() {
         let name = reader.transport.name.clone();
         assert_eq!(told(reader, "after").await, expected("after", 0), "live on {name}");
     }
-    all_are_told(&[&node], &[(ids[0].as_str(), "2 after", 0), (other.as_str(), "after", 1)]).await;
+    all_are_told(&[&node], &[(ids[0].as_str(), "2 after", 0), (other.as_str(), "1 2 after", 1)]).await;
 }
 
 /// What others do to the stream between two reads of a node that cannot be seen in the entries that are left.

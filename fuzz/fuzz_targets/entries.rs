@@ -16,7 +16,7 @@ fuzz_target!(|input: &[u8]| {
         assert!(!object.contains(['\r', '\n']));
         assert!(serde_json::from_str::<&RawValue>(object).is_ok());
     }
-    identity(&words);
+    identity(input);
     let channel = "todo".parse().expect("a channel");
     if let Ok(draft) = draft(channel, input, MAX) {
         let fields = draft_fields(&draft);

@@ -299,8 +299,7 @@ impl Memory {
         let end = match view.lineage.locate(at) {
             Descent::Same(id) => return Look::Rebased(cursor(id)),
             Descent::Beyond(last) => return Look::Gap(cursor(last.max(view.log_floor))),
-            // Where this node went on itself when it came to the present epoch.
-            Descent::Unknown if self.past.contains(&at.epoch) => return Look::Gap(cursor(view.floor.max(view.hole))),
+            Descent::Unknown if self.past.contains(&at.epoch) => return Look::Gap(cursor(view.floor)),
             Descent::Unknown => return Look::AskTheLog,
             Descent::Until(_) if at.id < view.log_floor => return Look::Gap(cursor(view.log_floor)),
             Descent::Until(end) => end,
@@ -317,6 +316,11 @@ impl Memory {
             // This node has not come as far.
             _ => Look::AskTheLog,
         }
+    }
+
+    /// What a cursor means to the epochs of the log as this node knows them.
+    pub(super) fn locate(&self, cursor: Cursor) -> Descent {
+        self.view.as_ref().map_or(Descent::Unknown, |view| view.lineage.locate(cursor))
     }
 
     /// Whether a gap is all that comes next, since the position's epoch was cut there.

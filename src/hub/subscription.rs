@@ -6,7 +6,7 @@ use super::memory::{Look, Seat};
 use super::waiter::Waiter;
 use super::{Hub, id_of};
 use crate::cursor::{Cursor, Epoch, Id, Start};
-use crate::log::{Page, Resolved};
+use crate::log::{Descent, Page, Resolved};
 use crate::message::{Channel, ClientId, Message};
 use smallvec::SmallVec;
 use std::future::Future;
@@ -68,6 +68,8 @@ pub struct Subscription {
     is_away: bool,
     /// Only where the node alone cannot tell how to go on.
     beyond: Option<Box<Beyond>>,
+    /// Where it stood in another log that took this one's place, or was in its place, for a while.
+    left: Option<Box<Cursor>>,
 }
 
 /// How a reader stands that the node's memory does not reach to.
@@ -112,6 +114,7 @@ impl Subscription {
             has_begun: false,
             is_away: false,
             beyond: None,
+            left: None,
         };
         for channel in channels {
             subscription.take_seat(channel);
@@ -418,12 +421,20 @@ impl Subscription {
 
     fn gap(&mut self, mut cursor: Cursor) -> Gap {
         let from = self.at;
-        if let Some(n) = self.last {
-            let memory = self.hub.memory.read();
-            if memory.cursor().is_some_and(|head| head.epoch == cursor.epoch) {
-                cursor.id = memory.nth_newest(&self.seats, n as usize, cursor.id);
+        let memory = self.hub.memory.read();
+        if memory.locate(from) == Descent::Unknown {
+            // The log that this reader has read before may be back (RENAME): it has seen that up to where it left it.
+            if let Some(Descent::Same(id)) = self.left.as_deref().map(|left| memory.locate(*left)) {
+                cursor.id = cursor.id.max(id);
             }
+            self.left = Some(Box::new(from));
         }
+        if let Some(n) = self.last
+            && memory.cursor().is_some_and(|head| head.epoch == cursor.epoch)
+        {
+            cursor.id = memory.nth_newest(&self.seats, n as usize, cursor.id);
+        }
+        drop(memory);
         self.set_at(cursor);
         Gap { from, cursor }
     }

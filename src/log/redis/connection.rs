@@ -37,6 +37,7 @@ pub(super) static OPEN: LazyLock<Script> = script!("lua/open.lua");
 pub(super) static READ: LazyLock<Script> = script!("lua/read.lua");
 pub(super) static APPEND: LazyLock<Script> = script!("lua/append.lua");
 pub(super) static CHECK: LazyLock<Script> = script!("lua/check.lua");
+pub(super) static IDENTIFY: LazyLock<Script> = script!("lua/identify.lua");
 pub(super) static MARK: LazyLock<Script> = script!("lua/mark.lua");
 pub(super) static TRIM: LazyLock<Script> = script!("lua/trim.lua");
 pub(super) static PEERS: LazyLock<Script> = script!("lua/peers.lua");
@@ -200,6 +201,11 @@ impl Connection {
         }
     }
 
+    /// Tells Redis the script that identifies the log.
+    pub(super) async fn know_identity(&mut self) -> Result<(), ScriptError> {
+        self.load(&IDENTIFY).await
+    }
+
     async fn load(&mut self, script: &Script) -> Result<(), ScriptError> {
         self.send(redis::cmd("SCRIPT").arg("LOAD").arg(script.source)).await.map(drop)
     }
@@ -223,7 +229,8 @@ impl Connection {
         self.inner.send_packed_commands(pipeline, 0, count).await.map(drop).map_err(ScriptError::of)
     }
 
-    /// Reads entries behind a position, then looks at the log's groups: both replies as they come. Waits for entries
+    /// Reads entries behind a position, then looks at the log's identity: both replies as they come.
+    /// The script for that has to be [known](Connection::know_identity) to Redis. Waits for entries
     /// for as long as `block`; without it, not at all.
     pub(super) async fn read_and_identify(
         &mut self,
@@ -238,7 +245,7 @@ impl Connection {
             read.arg("BLOCK").arg(block.as_millis() as u64);
         }
         read.arg("STREAMS").arg(log).arg(after.to_string());
-        pipeline.cmd("XINFO").arg("GROUPS").arg(log);
+        pipeline.add_command(evalsha::<&str>(&IDENTIFY, &[log], &[]));
         let replies = self.inner.send_packed_commands(&pipeline, 0, 2).await.map_err(ScriptError::of)?;
         replies.try_into().map_err(|_| ScriptError::Unexpected)
     }
@@ -260,6 +267,6 @@ fn evalsha<T: AsRef<[u8]>>(script: &Script, keys: &[&str], args: &[T]) -> Cmd {
     command
 }
 
-fn is_no_script(error: &ScriptError) -> bool {
+pub(super) fn is_no_script(error: &ScriptError) -> bool {
     matches!(error, ScriptError::Refused(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript))
 }

@@ -85,7 +85,7 @@ fn count(value: &Value) -> Option<u64> {
     }
 }
 
-/// What the names of the stream's groups tell: the log's identity.
+/// The log's identity at one moment.
 pub(super) struct Identity {
     pub(super) lineage: Lineage,
     /// The position up to which everything is known to be of this epoch and this server.
@@ -94,36 +94,17 @@ pub(super) struct Identity {
     pub(super) added: Option<u64>,
 }
 
-/// The identity in the reply of `XINFO GROUPS`; `None` for a log that has none.
-pub(super) fn identity(groups: &Value) -> Option<Identity> {
-    let (mut present, mut ancestors, mut marks) = (None, Vec::new(), Vec::new());
-    for group in array(groups)? {
-        let (mut name, mut delivered, mut read, mut lag) = (None, None, None, None);
-        for pair in array(group)?.chunks_exact(2) {
-            match text(&pair[0]) {
-                Some("name") => name = text(&pair[1]),
-                Some("last-delivered-id") => delivered = text(&pair[1]),
-                Some("entries-read") => read = count(&pair[1]),
-                Some("lag") => lag = count(&pair[1]),
-                _ => {}
-            }
-        }
-        let (Some((kind, rest)), Some(id)) = (name.and_then(|name| name.split_once(':')), delivered) else { continue };
-        let id: Id = id.parse().ok()?;
-        match (kind, rest.split_once(':')) {
-            ("epoch", None) => present = Some(rest.parse::<Epoch>().ok()?),
-            ("until", None) => {
-                let is_cut = read.is_some_and(|read| read > 0);
-                ancestors.push(Ancestor { epoch: rest.parse().ok()?, last: id, is_cut });
-            }
-            ("mark", Some((epoch, _))) => marks.push((epoch.parse::<Epoch>().ok()?, id, read.zip(lag))),
-            // Somebody else's group.
-            _ => {}
-        }
+/// The reply of `lua/identify.lua`; `None` for a log that has no identity.
+pub(super) fn identity(reply: &Value) -> Option<Identity> {
+    let mut words = text(reply)?.split(' ');
+    let epoch = words.next()?.parse().ok()?;
+    let mark = words.next()?.parse().ok()?;
+    let added = words.next()?.parse().ok();
+    let mut ancestors = Vec::new();
+    while let Some(epoch) = words.next() {
+        let (last, cut) = (words.next()?, words.next()?);
+        ancestors.push(Ancestor { epoch: epoch.parse().ok()?, last: last.parse().ok()?, is_cut: cut != "0" });
     }
-    let epoch = present?;
-    let (_, mark, counted) = marks.into_iter().find(|(of, ..)| *of == epoch)?;
-    let added = counted.map(|(read, lag)| read + lag);
     Some(Identity { lineage: Lineage { epoch, ancestors }, mark, added })
 }
 

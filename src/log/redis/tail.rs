@@ -147,6 +147,8 @@ impl Tail {
         let opened = async {
             let mut connection = self.log.connect(BLOCK + GRACE).await?;
             let opened = self.log.open(&mut connection).await?;
+            // Also after SCRIPT FLUSH: a read that cannot be identified leads here.
+            connection.know_identity().await?;
             Ok::<_, ScriptError>((connection, opened))
         };
         let (connection, (extent, counters)) = match opened.await {
@@ -331,7 +333,7 @@ impl Tail {
 
     /// Takes in what a read has brought.
     async fn take(&mut self, connection: Connection, read: Result<[Value; 2], ScriptError>) -> State {
-        let [read, groups] = match read {
+        let [read, identity] = match read {
             Ok(replies) => replies,
             Err(error) => {
                 warn!(%error, "the connection to the log is lost");
@@ -341,7 +343,8 @@ impl Tail {
         };
         // Looked at behind the block and before its entries count: a stream that was lost
         // and begun anew answers without a hint.
-        let Some(identity) = entry::identity(&groups).filter(|now| Some(&now.lineage) == self.lineage.as_ref()) else {
+        let Some(identity) = entry::identity(&identity).filter(|now| Some(&now.lineage) == self.lineage.as_ref())
+        else {
             return State::Closed;
         };
         let Some((epoch, at)) = self.at else { return State::Closed };

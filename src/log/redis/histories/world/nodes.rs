@@ -5,8 +5,8 @@ use super::*;
 impl World {
     /// Learns of an epoch that a script has begun, and of what an opening node knew.
     pub(super) async fn note_epoch(&mut self, server: usize) -> Outcome {
-        let groups = self.databases[server].send(redis::cmd("XINFO").arg("GROUPS").arg(KEY)).await;
-        let identity = groups.ok().and_then(|groups| entry::identity(&groups));
+        let reply = self.databases[server].run::<&str>(&connection::IDENTIFY, &[KEY], &[]).await;
+        let identity = reply.ok().and_then(|reply| entry::identity(&reply));
         let Some(identity) = identity else { return Err("the log has no identity after it was opened".into()) };
         let Server { stream, reign, .. } = &mut self.servers[server];
         let epoch = identity.lineage.epoch;
@@ -239,8 +239,8 @@ impl World {
         let server = it.append_at;
         it.appender.mark(&it.log).await;
         let Some((epoch, _, at)) = self.seen(node) else { return Ok(()) };
-        let groups = self.databases[server].send(redis::cmd("XINFO").arg("GROUPS").arg(KEY)).await;
-        let identity = groups.ok().and_then(|groups| entry::identity(&groups));
+        let reply = self.databases[server].run::<&str>(&connection::IDENTIFY, &[KEY], &[]).await;
+        let identity = reply.ok().and_then(|reply| entry::identity(&reply));
         let stream = &mut self.servers[server].stream;
         // A node that has lost its connection, or is of another epoch, marks nothing.
         if identity.is_some_and(|it| it.mark == at) && stream.epoch.is_some_and(|(present, _)| present == epoch) {

@@ -1,0 +1,10 @@
+-- The log's identity in one text, which is read behind each XREAD: a reply of many parts would cost the node more than
+-- the entries. Answers nothing for a log that has none; else the epoch, the mark, how many entries were ever added or
+-- `-`, and for each earlier epoch its name, its last position and whether it was cut.
+local log = identity()
+if not log or not log.mark then return '' end
+local words = { log.epoch, log.mark, log.added and string.format('%.0f', log.added) or '-' }
+for _, ancestor in ipairs(log.ancestors) do
+  for i = 1, 3 do words[#words + 1] = ancestor[i] end
+end
+return table.concat(words, ' ')
