@@ -4,6 +4,7 @@
 mod support;
 
 use std::time::Duration;
+use support::clock::Clock;
 use support::proxy::{Path, Proxy};
 use support::world::start_on;
 use support::{Kind, Node, Reader, RedisServer, Subscription, each_transport, eventually};
@@ -444,5 +445,29 @@ async fn a_last_id_without_an_entry_is_an_end_like_any_other() {
             assert_eq!(told(reader, "after").await, expected("after", 0), "{case}: live on {name}");
         }
         all_are_told(&[&node, &fresh], &[(ids[2].as_str(), "after", 0)]).await;
+    }
+}
+
+/// A node's wall clock steps (NTP after boot, a virtual machine that goes on): entries age by the log's clock.
+#[tokio::test]
+async fn a_node_whose_clock_steps_serves_as_before() {
+    let redis = RedisServer::start().await;
+    let writer = start_on(&redis, &[]).await;
+    for step in [7200, -7200] {
+        let clock = Clock::new();
+        let args = [&["--retain-seconds", "600", "--heartbeat-seconds", "1"], &clock.variables()[..]].concat();
+        let node = start_on(&redis, &args).await;
+        let ids = publish_all(&writer, &["1", "2"]).await;
+        let live = streams(&node, &ids[1]).await;
+        clock.set(step);
+        publish_all(&writer, &["3", "after"]).await;
+        for reader in live {
+            let name = reader.transport.name.clone();
+            assert_eq!(told(reader, "after").await, expected("3 after", 0), "{step} s: live on {name}");
+        }
+        let reads = async || redis.number_in("commandstats", "cmdstat_xrange:calls=").await;
+        let before = reads().await;
+        all_are_told(&[&node], &[(ids[0].as_str(), "2 3 after", 0), (ids[1].as_str(), "3 after", 0)]).await;
+        assert_eq!(reads().await, before, "{step} s: polls are answered from the node's memory");
     }
 }

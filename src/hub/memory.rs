@@ -1,5 +1,6 @@
 //! The retained log in this node's memory: a window in log order and a ring a channel.
 
+use super::copy::{Taken, copy_one, unseen};
 use super::waiter::Waiter;
 use super::{ChannelCounts, Limit, Retained, id_of};
 use crate::cursor::{Cursor, Epoch, Id};
@@ -447,61 +448,4 @@ pub(super) fn by_transport(transports: impl Iterator<Item = &'static str>) -> Co
         *counts.entry(transport).or_default() += 1;
     }
     counts.into_iter().map(|(transport, count)| (transport.to_owned(), count)).collect()
-}
-
-/// The index of the first message behind a position. Readers mostly stand at the end, so it looks
-/// there first.
-fn unseen(ring: &VecDeque<Arc<Message>>, after: Id) -> usize {
-    match ring.len().checked_sub(2).and_then(|last_but_one| ring.get(last_but_one)) {
-        Some(message) if id_of(message) <= after => ring.len() - 1,
-        _ => ring.partition_point(|message| id_of(message) <= after),
-    }
-}
-
-fn copy_one(
-    ring: &VecDeque<Arc<Message>>,
-    after: Id,
-    client: Option<&ClientId>,
-    limit: Limit,
-    out: &mut Vec<Arc<Message>>,
-) -> Option<Id> {
-    if ring.back().is_none_or(|message| id_of(message) <= after) {
-        return None;
-    }
-    let mut taken = Taken::new(limit);
-    ring.range(unseen(ring, after)..).find_map(|message| taken.take(message, client, out))
-}
-
-/// Counts what was copied out.
-pub(super) struct Taken {
-    left: Limit,
-    last: Option<Id>,
-}
-
-impl Taken {
-    pub(super) fn new(left: Limit) -> Taken {
-        Taken { left, last: None }
-    }
-
-    /// Takes a message, unless the limit is reached: then it answers the last position taken. A
-    /// first message is always taken, however large.
-    pub(super) fn take(
-        &mut self,
-        message: &Arc<Message>,
-        client: Option<&ClientId>,
-        out: &mut Vec<Arc<Message>>,
-    ) -> Option<Id> {
-        if client.is_none_or(|client| !message.excludes(client)) {
-            let size = message.object().len();
-            let full = self.left.messages == 0 || (self.left.bytes < size && !out.is_empty());
-            if let (true, Some(last)) = (full, self.last) {
-                return Some(last);
-            }
-            self.left.messages = self.left.messages.saturating_sub(1);
-            self.left.bytes = self.left.bytes.saturating_sub(size);
-            out.push(message.clone());
-        }
-        self.last = Some(id_of(message));
-        None
-    }
 }

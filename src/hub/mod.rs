@@ -5,6 +5,7 @@
 //! messages before it. A reader holds the lock only to copy pointers out.
 
 mod census;
+mod copy;
 mod direct;
 mod memory;
 mod presence;

@@ -1,7 +1,8 @@
 //! The one reader: a set of channels and a cursor.
 
+use super::copy::Taken;
 use super::direct::{Outlet, Room, Written};
-use super::memory::{Look, Seat, Taken};
+use super::memory::{Look, Seat};
 use super::waiter::Waiter;
 use super::{Hub, id_of};
 use crate::cursor::{Cursor, Epoch, Id, Start};

@@ -109,6 +109,11 @@ impl Judge {
         found
     }
 
+    /// Whether foreign hands have deleted anything so far.
+    pub fn has_deleted(&self) -> bool {
+        !self.deleted.is_empty()
+    }
+
     /// What faults of earlier rounds explain, too: `PUBLISH`es are looked for late.
     fn remember(&mut self, effects: &Effects) {
         self.past.join(effects.clone());

@@ -266,7 +266,7 @@ impl World {
         let round = Round { effects, sent, log: &log, probe: value, trims, probed: ended };
         outcomes.violations.extend(self.judge.judge(round));
         for node in 0..3 {
-            let own = self.nodes.own_history(node, value).await;
+            let own = self.nodes.own_history(node, value, self.judge.has_deleted()).await;
             if let Some(words) = differs(node, own, &log, value, trims, &self.judge) {
                 outcomes.violations.push(Violation { kind: Kind::Other, words });
             }

@@ -158,6 +158,14 @@ impl RedisServer {
         redis::from_redis_value(self.command(words).await).expect("a number")
     }
 
+    /// A number in a section of INFO, behind these words; 0 where it does not stand there.
+    pub async fn number_in(&self, section: &str, words: &str) -> u64 {
+        let info = self.text(&["INFO", section]).await;
+        let digits = |rest: &str| rest.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default().to_owned();
+        let found = info.lines().find_map(|line| line.strip_prefix(words)).map(digits);
+        found.map_or(0, |digits| digits.parse().expect("a number"))
+    }
+
     /// Stops it as a crash does.
     pub fn kill(&mut self) {
         let child = self.child.as_mut().expect("its process");
