@@ -274,7 +274,8 @@ impl RedisLog {
         let (Some(seen), false) = (seen, wanted.is_empty()) else { return Ok(extent) };
         let start = match wanted.as_str() {
             "all" => seen.from().max(extent.0.floor),
-            mark => mark.parse().map_err(|_| ScriptError::Unexpected)?,
+            // What lies before the floor is gone, and a node that came later remembers none of it.
+            mark => mark.parse::<Id>().map_err(|_| ScriptError::Unexpected)?.max(extent.0.floor),
         };
         let there = self.entries_between(connection, start, seen.at().id, extent.0.lineage.epoch).await?;
         let proven = seen.agree(start, &there, extent.0.floor, extent.0.deleted, extent.0.end);

@@ -1,7 +1,7 @@
 //! The truth, as plain lists: what each server's stream has held, and what a reader must be told.
 
 use crate::cursor::{Cursor, Epoch, Id};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 /// Names an entry for good: no two entries of a history have the same.
 pub(super) type Token = u32;
@@ -37,6 +37,8 @@ pub(super) struct Stream {
     pub(super) is_foreign: bool,
     /// What others have deleted one by one. Redis tells the newest of them only.
     pub(super) deleted: BTreeSet<Id>,
+    /// Epochs whose end was found by a node that remembers less than is to be compared.
+    unproven: HashSet<Epoch>,
     /// Up to where the node that has opened it last has found what it had read in the present epoch.
     compared: Id,
     is_doubtful: bool,
@@ -85,32 +87,29 @@ impl Stream {
         self.is_foreign = true;
     }
 
-    /// The last of the entries that were trimmed: the log's floor is not before it.
-    fn gone_from_front(&self) -> Id {
-        let gone = self.entries.iter().take_while(|entry| entry.is_gone);
-        gone.filter(|entry| !self.deleted.contains(&entry.id)).last().map_or(Id::ZERO, |entry| entry.id)
-    }
-
     /// A node opens the stream and knows nothing of it.
     pub(super) fn opened_by_a_stranger(&mut self) {
         (self.compared, self.is_doubtful) = (Id::ZERO, false);
     }
 
-    /// A node opens the stream that has read this epoch up to `at`, and remembers it from `from` on.
-    pub(super) fn opened_by(&mut self, epoch: Epoch, from: Id, at: Id, memory: &Memory) {
+    /// A node opens the stream that has read this epoch up to `at`, and remembers it from `from` on. `floor`: the log's.
+    pub(super) fn opened_by(&mut self, floor: Id, (epoch, from, at): (Epoch, Id, Id), memory: &Memory) {
         if !self.known.contains(&epoch) {
             // It cannot say what it knows: the stream has never heard of the epoch.
             return;
         }
         self.told.extend(&memory.read);
-        let start = self.proven.get(&epoch).copied().unwrap_or(self.mark).max(self.gone_from_front());
+        let start = self.proven.get(&epoch).copied().unwrap_or(self.mark).max(floor);
         if start < from {
-            // What it no longer remembers proves nothing.
+            // What it does not remember proves nothing, and it has read more.
+            if at > start {
+                self.unproven.insert(epoch);
+            }
             return;
         }
-        let (newest, front) = (self.deleted.last().copied(), self.gone_from_front());
+        let newest = self.deleted.last().copied();
         // A node cannot tell an older deleted entry from one that was never here.
-        let is_told = |id: Id| id <= front || newest == Some(id) || !self.deleted.contains(&id);
+        let is_told = |id: Id| id <= floor || newest == Some(id) || !self.deleted.contains(&id);
         let pairs = self.entries.iter().zip(&memory.branch);
         let same = pairs.take_while(|(ours, its)| ours.token == its.token && is_told(ours.id)).count();
         let is_whole = same == memory.branch.len() && self.entries.get(same).is_none_or(|next| next.id > at);
@@ -177,6 +176,8 @@ pub(super) struct Told {
 ///   - of an epoch that the log has never had, or that sixteen newer ones have pushed out;
 ///   - behind all that the mark, and the nodes that have opened the log with a memory of the epoch, prove of it: after
 ///     a power cut of all nodes, entries that nobody marked;
+///   - of an epoch whose end was found by a node that has met a hole, or has come, behind the mark and the log's floor:
+///     it has read more and cannot tell whether it is the same log;
 ///   - between the last entry that others than nodes have trimmed or deleted at the log's front and the first that is
 ///     left: Redis tells the second only;
 ///   - of an epoch that has two branches, since an older copy was put back into a running server. One cursor may be of
@@ -229,6 +230,7 @@ pub(super) fn judge(
     let present = log.epoch.is_some_and(|(present, _)| present == epoch);
     let is_excused = !log.known.contains(&epoch)
         || log.known.len() > 16
+        || log.unproven.contains(&epoch)
         || (log.is_foreign && id < told.floor)
         || (!present && log.proven.get(&epoch).is_none_or(|proven| id > *proven));
     if is_due || is_excused { Ok(()) } else { Err("NEEDLESS GAP".into()) }

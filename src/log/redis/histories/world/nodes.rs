@@ -5,10 +5,25 @@ use super::*;
 impl World {
     /// Learns of an epoch that a script has begun, and of what an opening node knew.
     pub(super) async fn note_epoch(&mut self, server: usize) -> Outcome {
+<<<<<<< HEAD
         let reply = self.databases[server].run::<&str>(&connection::IDENTIFY, &[KEY], &[]).await;
         let identity = reply.ok().and_then(|reply| entry::identity(&reply));
         let Some(identity) = identity else { return Err("the log has no identity after it was opened".into()) };
+=======
+        self.opened_with(server, None).await
+    }
+
+    async fn opened_with(&mut self, server: usize, seen: Option<((Epoch, Id, Id), Memory)>) -> Outcome {
+        let groups = self.databases[server].send(redis::cmd("XINFO").arg("GROUPS").arg(KEY)).await;
+        let groups = groups.unwrap_or(Value::Nil);
+        let Some(identity) = entry::identity(&groups) else {
+            return Err("the log has no identity after it was opened".into());
+        };
+>>>>>>> w-model
         let Server { stream, reign, .. } = &mut self.servers[server];
+        if let Some((seen, memory)) = seen {
+            stream.opened_by(floor(&groups), seen, &memory);
+        }
         let epoch = identity.lineage.epoch;
         if stream.epoch.is_none_or(|(present, _)| present != epoch) {
             stream.begin(epoch, *reign);
@@ -21,13 +36,9 @@ impl World {
     /// A connection of the node opens the log at a server.
     pub(super) async fn opened(&mut self, node: usize, server: usize, seen: Option<(Epoch, Id, Id)>) -> Outcome {
         self.servers[server].stream.opened_by_a_stranger();
-        if let Some((epoch, from, at)) = seen
-            && self.nodes[node].epoch == Some(epoch)
-        {
-            let memory = self.nodes[node].memory.clone();
-            self.servers[server].stream.opened_by(epoch, from, at, &memory);
-        }
-        self.note_epoch(server).await
+        let it = &self.nodes[node];
+        let seen = seen.filter(|(epoch, ..)| it.epoch == Some(*epoch)).map(|seen| (seen, it.memory.clone()));
+        self.opened_with(server, seen).await
     }
 
     pub(super) fn seen(&self, node: usize) -> Option<(Epoch, Id, Id)> {
@@ -262,4 +273,16 @@ impl World {
         self.servers[home].stream.trim(kept);
         Ok(())
     }
+}
+
+/// The log's floor in a reply of `XINFO GROUPS`.
+fn floor(groups: &Value) -> Id {
+    let groups = entry::array(groups).unwrap_or_default();
+    let field = |group: &Value, name: &str| {
+        let pairs = entry::array(group).unwrap_or_default().chunks_exact(2);
+        let value = pairs.filter(|pair| text(&pair[0]) == Some(name)).find_map(|pair| text(&pair[1]));
+        value.unwrap_or_default().to_owned()
+    };
+    let epoch = groups.iter().find(|group| field(group, "name").starts_with("epoch:"));
+    epoch.and_then(|group| field(group, "last-delivered-id").parse().ok()).unwrap_or(Id::ZERO)
 }
