@@ -5,21 +5,16 @@ use super::*;
 impl World {
     /// Learns of an epoch that a script has begun, and of what an opening node knew.
     pub(super) async fn note_epoch(&mut self, server: usize) -> Outcome {
-<<<<<<< HEAD
-        let reply = self.databases[server].run::<&str>(&connection::IDENTIFY, &[KEY], &[]).await;
-        let identity = reply.ok().and_then(|reply| entry::identity(&reply));
-        let Some(identity) = identity else { return Err("the log has no identity after it was opened".into()) };
-=======
         self.opened_with(server, None).await
     }
 
     async fn opened_with(&mut self, server: usize, seen: Option<((Epoch, Id, Id), Memory)>) -> Outcome {
-        let groups = self.databases[server].send(redis::cmd("XINFO").arg("GROUPS").arg(KEY)).await;
-        let groups = groups.unwrap_or(Value::Nil);
-        let Some(identity) = entry::identity(&groups) else {
+        let reply = self.databases[server].run::<&str>(&connection::IDENTIFY, &[KEY], &[]).await;
+        let Some(identity) = reply.ok().and_then(|reply| entry::identity(&reply)) else {
             return Err("the log has no identity after it was opened".into());
         };
->>>>>>> w-model
+        let groups = self.databases[server].send(redis::cmd("XINFO").arg("GROUPS").arg(KEY)).await;
+        let groups = groups.unwrap_or(Value::Nil);
         let Server { stream, reign, .. } = &mut self.servers[server];
         if let Some((seen, memory)) = seen {
             stream.opened_by(floor(&groups), seen, &memory);
