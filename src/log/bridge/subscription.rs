@@ -130,6 +130,9 @@ impl Subscription {
     /// together at one, and stay there while it lives, also when another owns the log's slot.
     async fn choose_server(&mut self, apart: &mut Apart) -> Result<Client, Ended> {
         let mut control = self.log.connect(ANSWER_TIMEOUT).await.map_err(Ended::Deaf)?;
+        // A Redis that is loading its data takes subscribers and PUBLISHes, and no script: what is heard before the join
+        // has no number. And the join is one round trip then.
+        control.load(&BRIDGE).await.map_err(Ended::Deaf)?;
         let (client, run_id) = control.server();
         let client = client.clone();
         let (is_cluster, address) = (control.is_cluster(), control.address().to_owned());

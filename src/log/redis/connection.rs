@@ -206,7 +206,8 @@ impl Connection {
         self.load(&IDENTIFY).await
     }
 
-    async fn load(&mut self, script: &Script) -> Result<(), ScriptError> {
+    /// Tells Redis a script. A Redis that is loading its data refuses.
+    pub(in crate::log) async fn load(&mut self, script: &Script) -> Result<(), ScriptError> {
         self.send(redis::cmd("SCRIPT").arg("LOAD").arg(script.source)).await.map(drop)
     }
 
