@@ -117,7 +117,7 @@ impl Lineage {
 pub struct Extent {
     /// Its epochs.
     pub lineage: Lineage,
-    /// Entries up to here may have been dropped; all behind it are there, but for single ones up to `deleted`.
+    /// Entries up to here may have been dropped; all behind it are there, except single ones up to `deleted`.
     pub floor: Id,
     /// The newest entry that somebody deleted from the middle of the log, if it lies behind the floor, else the floor.
     /// Which other entries between the floor and here were deleted is not known.

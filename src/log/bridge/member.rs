@@ -28,7 +28,7 @@ const SEGMENTS: usize = 64;
 /// The bridge's state in Redis, as a reply of the script tells it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct State {
-    /// Who offers at once; nobody where it is empty.
+    /// The member that offers at once. Empty if there is none.
     pub(super) holder: String,
     pub(super) beat: String,
     /// The server that members listen to, by its `run_id`.

@@ -1,13 +1,13 @@
 //! PUBLISH into the log: every node hears each PUBLISH, one appends it.
 //!
-//! One Redis delivers all PUBLISHes to all its subscribers in one order. A node that joins publishes a *marker* on a
-//! channel that all nodes hear, and what is heard between two markers is a *segment*: whoever has heard the marker
-//! knows the number of each PUBLISH behind it. The script keeps the last number taken in each segment, in one step with
-//! the entries, and takes only what follows it. So nodes need not look for equal payloads, and who offers what was
-//! taken, or what another offers in the same moment, does no harm.
+//! A Redis server delivers all PUBLISHes to all its subscribers in one order. A node that joins publishes a *marker* on a
+//! channel that all nodes hear. What a server delivers between two markers is a *segment*. Each node that has heard the
+//! marker knows the number of each PUBLISH behind it. The script stores the last number taken in each segment, in one
+//! step with the entries, and takes only what follows that number. So nodes need not compare payloads, and it does no
+//! harm to offer a PUBLISH that was already taken or that another node offers at the same moment.
 //!
-//! Therefore the lease is only there to spare work. Its holder offers at once; who sees that what it has heard is left
-//! lying for a quarter of a second offers it, and holds the lease from then on.
+//! The lease only saves work. Its holder offers at once. A node whose PUBLISHes are not taken for a quarter of a second
+//! offers them itself, and holds the lease from then on.
 //!
 //! [`member`] is the protocol without its connections, [`queue`] what waits, `lua/bridge.lua` the other side.
 

@@ -354,7 +354,7 @@ proptest! {
         world.check()?;
     }
 
-    /// Who comes back after its segment was dropped has lost what only it has heard, and doubles nothing.
+    /// A member that comes back after its segment was dropped loses what only it has heard, and doubles nothing.
     #[test]
     fn segments_are_dropped(fates in prop::collection::vec(fate(), 0..300)) {
         let mut world = World::new();

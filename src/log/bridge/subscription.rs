@@ -192,7 +192,7 @@ impl Subscription {
             }
         }
         // What is heard from here up to the marker has no number: all goes out at once. Markers last, since what
-        // follows one that is heard, whoever's it is, must be heard completely.
+        // follows one that is heard, from any member, must be heard completely.
         let globs: Vec<String> = patterns.iter().map(Pattern::glob).collect();
         let (mut sink, mut last) = (sink.clone(), sink);
         let channels = [volatile, self.markers.clone()];

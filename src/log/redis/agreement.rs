@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-/// How often a setting is spoken of at most: whoever forges records does not flood the journal.
+/// The shortest time between two log lines about a setting: forged records do not flood the log.
 const QUIET: Duration = Duration::from_secs(10);
 
 /// Values of others that are named in a line.

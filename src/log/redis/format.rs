@@ -57,7 +57,7 @@ pub(super) struct Taken {
     pub(super) read: Vec<Read>,
     /// The last entry that was taken, message or not.
     pub(super) upto: Option<Id>,
-    /// There are more, and the next one is unreadable: whoever goes on behind `upto` meets it as a hole.
+    /// There are more, and the next one is unreadable: a reader that goes on behind `upto` meets it as a hole.
     pub(super) is_cut: bool,
 }
 

@@ -19,7 +19,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-/// How often a node renews its record, but for a fifth of that more or less.
+/// How often a node renews its record, give or take a fifth.
 pub(super) const PERIOD: Duration = Duration::from_secs(1);
 
 /// How long a record lives that is not renewed.
@@ -60,7 +60,7 @@ impl Record {
         }
     }
 
-    /// Whoever wrote it: what cannot be read says that its node reads what every node reads.
+    /// A record that cannot be parsed counts as one of a node that reads the lowest format only.
     fn parse(text: &str) -> Record {
         let mut record: Record = serde_json::from_str(text).unwrap_or_default();
         if record.reads.is_empty() {
@@ -72,7 +72,7 @@ impl Record {
     }
 }
 
-/// What may stand in the log, whoever wrote it.
+/// The part of a record's text that is safe to log: printable ASCII, 100 characters at most.
 pub(super) fn printable(text: &str) -> String {
     text.chars().filter(|c| c.is_ascii_graphic() || *c == ' ').take(100).collect()
 }

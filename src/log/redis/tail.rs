@@ -442,7 +442,7 @@ impl Tail {
             }
             Verdict::Shrunk => {
                 warn!("the log has fewer entries than this node has read: it was put back to an earlier state");
-                // What is there may hide it from who opens the log: it may have grown beyond what was read.
+                // A node that opens the log may not see it: the log may have grown beyond what was read.
                 if let Some(seen) = self.log.seen.lock().as_mut().filter(|seen| seen.epoch() == epoch) {
                     seen.refute();
                 }
