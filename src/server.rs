@@ -16,8 +16,9 @@ use crate::log::census::Census;
 use crate::log::memory::MemoryLog;
 use crate::log::redis::{Endpoint, RedisCensus, RedisConfig, RedisLog};
 use crate::serve::{
-    self, Access, AccessLog, App, Authorizer, Bounds, Budget, Connections, Demo, Destination, Drain, Figures,
-    Http2Metrics, Listeners, Meters, Nearness, Polls, Process, Proxies, Rates, Reactor, Refused, Settings, Timers, Tls,
+    self, AccessLog, AccessMode, Authorizer, BufferBudget, ConnectionLimits, Connections, Context, DeliveryMetrics,
+    Demo, Destination, Drain, Exporter, Http2Metrics, Listeners, OriginPolicy, PollCache, ProcessMetrics, Proxies,
+    RateLimiter, Reactor, Rejections, ServerState, Settings, Timers, Tls,
 };
 use crate::service::{self, Sockets};
 use crate::transport::{self, params::Limits};
@@ -40,7 +41,7 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// A server that is bound and not yet running.
 pub struct Server {
-    app: Arc<App>,
+    context: Arc<Context>,
     listeners: Listeners,
     /// The reactor's task, which ends before us only when it fails.
     hearing: JoinHandle<io::Result<()>>,
@@ -93,7 +94,7 @@ impl Server {
         let config = &config;
         config.check()?;
         let mut registry = Registry::default();
-        registry.register_collector(Box::new(Process));
+        registry.register_collector(Box::new(ProcessMetrics));
         let metrics = registry.sub_registry_with_prefix("longtail");
         let tls = match (&config.tls_cert, &config.tls_key) {
             (Some(certificate), Some(key)) => {
@@ -102,10 +103,10 @@ impl Server {
             }
             _ => None,
         };
-        let (nearness, authorizer) = match config.access.guarded_by() {
-            Some(_) => (Nearness::Guarded, Authorizer::Guarded(Box::new(guard::guard(&config.access, metrics)?))),
-            None if config.access.open => (Nearness::Open, Authorizer::Open),
-            None => (Nearness::Loopback, Authorizer::Open),
+        let (mode, authorizer) = match config.access.guarded_by() {
+            Some(_) => (AccessMode::Guarded, Authorizer::Guarded(Box::new(guard::guard(&config.access, metrics)?))),
+            None if config.access.open => (AccessMode::Open, Authorizer::Open),
+            None => (AccessMode::Loopback, Authorizer::Open),
         };
         let http: Vec<_> = match sockets.http {
             none if none.is_empty() => {
@@ -131,9 +132,11 @@ impl Server {
             info!("listening on tcp://{address}");
         }
         if let Some(address) = admin.as_ref().map(|admin| admin.local_addr()).transpose()? {
-            info!("listening on http://{address} for the keepers");
+            info!("listening on http://{address} for operators");
             if !address.ip().is_loopback() {
-                warn!("--admin-listen {address}: whoever reaches it sees the channels' names and all figures");
+                warn!(
+                    "--admin-listen {address}: every client that reaches it sees the names of all channels and all metrics"
+                );
             }
         }
         if config.access.open {
@@ -171,8 +174,8 @@ impl Server {
         if let Some(log) = &redis {
             log.metrics().register(metrics);
         }
-        let refused = Refused::register(metrics);
-        let budget = Budget::new(config.max_buffer_bytes, refused.clone(), metrics);
+        let rejections = Rejections::register(metrics);
+        let budget = BufferBudget::new(config.max_buffer_bytes, rejections.counter("memory"), metrics);
         let bridge = BridgeConfig {
             patterns: config.patterns().unwrap_or_default(),
             queue: config.redis_subscribe_queue as usize,
@@ -191,17 +194,17 @@ impl Server {
         let hub = Hub::new(log, retention, away);
         let access_log = open_access_log(&config.access_log)?;
         let (reactor, hearing) = Reactor::start()?;
-        let room = descriptors::room(config, demo.is_some())?;
-        let connections = Connections::new(Bounds {
+        let descriptors = descriptors::allowance(config, demo.is_some())?;
+        let connections = Connections::new(ConnectionLimits {
             most: config.max_connections as usize,
-            sockets: room.places,
+            sockets: descriptors.connections,
             per_ip: config.max_connections_per_ip as usize,
-            told: room.told,
+            rejected: descriptors.rejected,
         });
-        let (meters, drain) = (Arc::new(Meters::default()), Drain::default());
-        hub.meter_by(meters.clone());
-        metrics.register_collector(Box::new(Figures {
-            meters: meters.clone(),
+        let (delivery, drain) = (Arc::new(DeliveryMetrics::default()), Drain::default());
+        hub.meter_by(delivery.clone());
+        metrics.register_collector(Box::new(Exporter {
+            delivery: delivery.clone(),
             connections: connections.clone(),
             hub: hub.clone(),
             drain: drain.clone(),
@@ -210,15 +213,15 @@ impl Server {
             let help = "Lines of the access log that were dropped since the disk was slow";
             metrics.register("access_log_dropped_lines", help, log.dropped.clone());
         }
-        let app = App {
+        let state = ServerState {
             hub,
             census: census.clone(),
-            access: Access { nearness, allow_origin: config.access.allow_origin.clone() },
+            origins: OriginPolicy { mode, allow_origin: config.access.allow_origin.clone() },
             authorizer: Arc::new(authorizer),
             proxies: Proxies::new(config.access.trusted_proxy.clone(), config.access.proxy_protocol),
-            rates: Rates::new(config.request_rate, config.publish_rate),
+            rates: RateLimiter::new(config.request_rate, config.publish_rate),
             budget,
-            refused,
+            rejections,
             settings: Settings {
                 heartbeat: Duration::from_secs(config.heartbeat_seconds),
                 max_message: config.max_message_bytes,
@@ -230,25 +233,22 @@ impl Server {
                 plain_requests: config.plain_requests,
             },
             connections,
-            keepers: Connections::of_keepers(room.keepers),
-            room,
+            admin_connections: Connections::of_admin(descriptors.admin),
+            descriptors,
             drain,
             access_log,
             reactor,
             timers: Timers::start(),
             tls,
             http2: Http2Metrics::new(metrics),
-            tcp_address,
-            is_listening,
-            demo,
-            meters,
-            metrics: registry,
-            polls: Polls::default(),
+            delivery,
         };
+        let context =
+            Context { state: Arc::new(state), polls: PollCache::default(), tcp_address, is_listening, demo, registry };
         let drain_time = Duration::from_secs(config.drain_seconds);
         let listeners = Listeners { http, behind_weather, tcp, admin };
         let waits_for_log = config.wait_for_log;
-        Ok(Server { app: Arc::new(app), listeners, hearing, drain_time, waits_for_log, weather: ports, bridge })
+        Ok(Server { context: Arc::new(context), listeners, hearing, drain_time, waits_for_log, weather: ports, bridge })
     }
 
     /// The addresses that HTTP is served on.
@@ -258,13 +258,13 @@ impl Server {
 
     /// What serves, for who drives it without a socket.
     #[cfg(fuzzing)]
-    pub fn app(&self) -> Arc<App> {
-        self.app.clone()
+    pub fn state(&self) -> Arc<ServerState> {
+        self.context.state.clone()
     }
 
     /// The address at which a browser on this machine finds the demo, if there is one.
     pub fn demo_address(&self) -> Option<String> {
-        self.app.demo.as_ref()?;
+        self.context.demo.as_ref()?;
         let mut address = *self.local_addrs().first()?;
         if address.ip().is_unspecified() {
             address.set_ip(if address.is_ipv4() {
@@ -273,18 +273,18 @@ impl Server {
                 std::net::Ipv6Addr::LOCALHOST.into()
             });
         }
-        let scheme = if self.app.tls.is_some() { "https" } else { "http" };
+        let scheme = if self.context.state.tls.is_some() { "https" } else { "http" };
         Some(format!("{scheme}://{address}/"))
     }
 
     /// Where raw TCP clients connect.
     pub fn tcp_addr(&self) -> Option<SocketAddr> {
-        self.app.tcp_address
+        self.context.tcp_address
     }
 
     /// Reads again what is read from files, when it is told to.
     pub fn reloader(&self) -> Reloader {
-        Reloader::new(self.app.tls.clone())
+        Reloader::new(self.context.state.tls.clone())
     }
 
     /// Serves until `shutdown` resolves, then drains. Returns when all connections are gone or the
@@ -294,19 +294,19 @@ impl Server {
     ///
     /// Nothing can be heard of clients, or could not be from the beginning. What is not of clients was ended in good order.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
-        let app = self.app.clone();
-        let census = self.app.census.clone();
-        let teller = census.clone().map(|census| tokio::spawn(self.app.hub.clone().tell(census)));
-        let follower = tokio::spawn(self.app.hub.clone().follow());
+        let (context, state) = (self.context.clone(), self.context.state.clone());
+        let census = state.census.clone();
+        let teller = census.clone().map(|census| tokio::spawn(state.hub.clone().tell(census)));
+        let follower = tokio::spawn(state.hub.clone().follow());
         let (stop, stopping) = watch::channel(false);
         let bridge =
             self.bridge.map(|(log, config, listening)| tokio::spawn(bridge::run(log, config, listening, stopping)));
-        let supervisor = tokio::spawn(supervise(self.app.clone(), self.waits_for_log));
-        let (drain, reactor) = (self.app.drain.clone(), self.app.reactor.clone());
-        let weather = self.app.demo.as_ref().map(|demo| demo.weather.clone()).unwrap_or_default();
+        let supervisor = tokio::spawn(supervise(state.clone(), self.waits_for_log));
+        let (drain, reactor) = (state.drain.clone(), state.reactor.clone());
+        let weather = self.context.demo.as_ref().map(|demo| demo.weather.clone()).unwrap_or_default();
         let blowing: Vec<_> = self.weather.into_iter().map(|port| tokio::spawn(weather.clone().blow(port))).collect();
         let serving = async {
-            let serving = serve::serve(self.app, self.listeners, self.drain_time);
+            let serving = serve::serve(context, self.listeners, self.drain_time);
             tokio::pin!(serving);
             tokio::select! {
                 served = &mut serving => return served,
@@ -331,7 +331,7 @@ impl Server {
             // Clients cannot be told, so there is nothing to drain.
             error!("{error}");
             // It listens no longer: who is refused tries another node.
-            app.drain.begin();
+            state.drain.begin();
             service::stopping();
         }
         for port in blowing {
@@ -349,7 +349,7 @@ impl Server {
         }
         follower.abort();
         supervisor.abort();
-        if let Some(log) = &app.access_log {
+        if let Some(log) = &state.access_log {
             log.flush();
         }
         info!("stopped");
@@ -412,16 +412,16 @@ fn open_access_log(to: &AccessLogTo) -> Result<Option<AccessLog>, BadConfig> {
 }
 
 /// Tells the service manager how we are.
-async fn supervise(app: Arc<App>, waits_for_log: bool) {
+async fn supervise(state: Arc<ServerState>, waits_for_log: bool) {
     let ready = async {
         if !waits_for_log {
-            app.hub.ready().await;
+            state.hub.ready().await;
         }
     };
     let status = || {
-        let readers: i64 = app.meters.totals().iter().map(|totals| totals.open).sum();
-        let retained = app.hub.retained();
-        let log = if app.hub.is_ready() { "" } else { "; the log cannot be reached" };
+        let readers: i64 = state.delivery.totals().iter().map(|totals| totals.open).sum();
+        let retained = state.hub.retained();
+        let log = if state.hub.is_ready() { "" } else { "; the log cannot be reached" };
         format!("{readers} readers of {} channels, {} messages retained{log}", retained.channels, retained.messages)
     };
     service::supervise(ready, status).await;

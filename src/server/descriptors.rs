@@ -2,7 +2,7 @@
 
 use super::StartError;
 use crate::config::Config;
-use crate::serve::{QUESTIONS, Room};
+use crate::serve::{DescriptorAllowance, QUESTIONS};
 use crate::weather;
 use tracing::{info, warn};
 
@@ -56,22 +56,23 @@ fn kept_back(config: &Config, has_weather: bool, limit: u64) -> u64 {
 /// # Errors
 ///
 /// The limit leaves nothing.
-pub fn room(config: &Config, has_weather: bool) -> Result<Room, StartError> {
+pub fn allowance(config: &Config, has_weather: bool) -> Result<DescriptorAllowance, StartError> {
     let (limit, open) = (limit(), open());
     let own = open + kept_back(config, has_weather, limit);
-    let Some(room) = Room::of(limit.saturating_sub(own), config.access.admin_listen.is_some()) else {
+    let Some(allowance) = DescriptorAllowance::of(limit.saturating_sub(own), config.access.admin_listen.is_some())
+    else {
         return Err(StartError::Descriptors { limit, own });
     };
-    if config.max_connections > room.places as u64 {
-        let (asked, places) = (config.max_connections, room.places);
+    if config.max_connections > allowance.connections as u64 {
+        let (asked, connections) = (config.max_connections, allowance.connections);
         let line = format!(
-            "--max-connections {asked}: the limit of {limit} file descriptors allows {places} connections, and no more are \
-             served; raise it (LimitNOFILE= in the unit, `ulimit -n` in a shell), or set --max-connections {places}"
+            "--max-connections {asked}: the limit of {limit} file descriptors allows {connections} connections, and no more are \
+             served; raise it (LimitNOFILE= in the unit, `ulimit -n` in a shell), or set --max-connections {connections}"
         );
         // Nobody has asked for the default.
         if asked == Config::MAX_CONNECTIONS { info!("{line}") } else { warn!("{line}") }
     }
-    Ok(room)
+    Ok(allowance)
 }
 
 #[cfg(test)]

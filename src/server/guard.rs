@@ -2,7 +2,7 @@
 
 use super::{StartError, bad_flag, descriptors};
 use crate::config::{AccessFlags, BadConfig};
-use crate::serve::{Application, Guard, Keys, Pattern, Tokens};
+use crate::serve::{AccessRules, Application, Keys, Pattern, Tokens};
 use prometheus_client::registry::Registry;
 use std::path::PathBuf;
 use tracing::warn;
@@ -14,7 +14,7 @@ const SHORT_KEY: usize = 16;
 const SHORT_SECRET: usize = 32;
 
 /// Everything that says who may do what.
-pub fn guard(flags: &AccessFlags, metrics: &mut Registry) -> Result<Guard, StartError> {
+pub fn guard(flags: &AccessFlags, metrics: &mut Registry) -> Result<AccessRules, StartError> {
     let keys: Vec<String> = flags.publish_key.iter().map(|key| key.0.clone()).collect();
     if keys.iter().any(|key| key.len() < SHORT_KEY) {
         warn!(
@@ -22,7 +22,7 @@ pub fn guard(flags: &AccessFlags, metrics: &mut Registry) -> Result<Guard, Start
         );
     }
     let public: Vec<Pattern> = flags.public.iter().map(|text| Pattern::new(text)).collect();
-    if let Some(index) = public.iter().position(|pattern| !pattern.is_sound()) {
+    if let Some(index) = public.iter().position(|pattern| !pattern.is_valid()) {
         let rule = format!("{}: use a channel's name, or its beginning with a * behind it", flags.public[index]);
         return Err(bad_flag("--public", &rule).into());
     }
@@ -30,7 +30,7 @@ pub fn guard(flags: &AccessFlags, metrics: &mut Registry) -> Result<Guard, Start
         flags.authorize_url.clone().map(|url| Application::new(url, descriptors::questions(), metrics)).transpose();
     let application = application
         .map_err(|error| bad_flag("--authorize-url", &format!("https wants the system's certificates: {error}")))?;
-    Ok(Guard { keys: Keys::new(keys), public, tokens: tokens(flags)?, application })
+    Ok(AccessRules { keys: Keys::new(keys), public, tokens: tokens(flags)?, application })
 }
 
 /// What checks tokens, where there are tokens.

@@ -6,6 +6,7 @@ pub mod forwarded;
 pub mod keys;
 pub mod origin;
 pub mod pattern;
+pub mod query;
 pub mod renewal;
 pub mod signature;
 pub mod tokens;

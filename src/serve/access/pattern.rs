@@ -1,35 +1,35 @@
-//! Names of channels as permissions write them: whole, or with a `*` at the end.
+//! Channel patterns in permissions: a whole name, or a prefix with a `*` at the end.
 
 use crate::message::Channel;
 
-/// A channel, or all channels that begin in one way.
+/// One channel, or all channels with a prefix.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pattern {
-    beginning: String,
-    is_open: bool,
+    prefix: String,
+    is_prefix: bool,
 }
 
 impl Pattern {
-    /// Reads one. What is neither a channel nor a beginning of one matches nothing: names are compared byte
-    /// for byte and never decoded, folded or normalized, so that none can be made to look like another.
+    /// Parses a pattern. A text that is neither a channel nor a prefix of one matches nothing. Names are compared byte for
+    /// byte and never decoded, folded or normalized, so that no name can pass for another.
     pub fn new(text: &str) -> Pattern {
-        let (beginning, is_open) = text.strip_suffix('*').map_or((text, false), |beginning| (beginning, true));
-        Pattern { beginning: beginning.to_owned(), is_open }
+        let (prefix, is_prefix) = text.strip_suffix('*').map_or((text, false), |prefix| (prefix, true));
+        Pattern { prefix: prefix.to_owned(), is_prefix }
     }
 
-    /// Whether some channel can match.
-    pub fn is_sound(&self) -> bool {
-        (self.is_open && self.beginning.is_empty()) || self.beginning.parse::<Channel>().is_ok()
+    /// Whether any channel can match.
+    pub fn is_valid(&self) -> bool {
+        (self.is_prefix && self.prefix.is_empty()) || self.prefix.parse::<Channel>().is_ok()
     }
 
-    /// Whether a channel is meant.
+    /// Whether a channel matches.
     pub fn matches(&self, channel: &Channel) -> bool {
         let name = channel.as_str();
-        if self.is_open { name.starts_with(&self.beginning) } else { name == self.beginning }
+        if self.is_prefix { name.starts_with(&self.prefix) } else { name == self.prefix }
     }
 }
 
-/// Those of the channels that no pattern means.
+/// Those of the channels that match no pattern.
 pub fn unmatched<'a>(patterns: &[Pattern], channels: &'a [Channel]) -> Vec<&'a Channel> {
     channels.iter().filter(|channel| !patterns.iter().any(|pattern| pattern.matches(channel))).collect()
 }
@@ -63,7 +63,7 @@ mod tests {
             assert_eq!(Pattern::new(pattern).matches(&channel(name)), matches, "{pattern} {name}");
         }
         for bad in ["", "a*b", "**", "a b", "a,b", "é*"] {
-            assert!(!Pattern::new(bad).is_sound(), "{bad}");
+            assert!(!Pattern::new(bad).is_valid(), "{bad}");
         }
     }
 }

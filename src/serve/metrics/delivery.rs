@@ -1,12 +1,10 @@
-//! What a node counts of its readers and publishers; [`figures`](super::exporter) tells it to `/metrics`.
+//! Metrics of readers and publishers. [`exporter`](super::exporter) writes them for `/metrics`.
 //!
 //! A write adds to a few atomics of its thread's own shard and of its transport: nothing is counted
 //! per receiver that is not counted per write, and no two threads share a cache line for it.
 
 use crate::hub::{self, Fanned};
 use crate::message::Message;
-use crate::serve::http::access_log::Entry;
-use crate::serve::session::batch::Batch;
 use crate::transport::{self, Bye, Code};
 use std::cell::Cell;
 use std::sync::Arc;
@@ -26,7 +24,7 @@ pub const LAGS: [f64; 11] = [0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 
 /// Upper bounds from a publication to its answer, in seconds.
 pub const APPENDS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 10.0];
 
-/// What may become of an append that is not acknowledged.
+/// The error codes of an append that is not acknowledged.
 const FAILURES: [Code; 2] = [Code::LogUnavailable, Code::OutcomeUnknown];
 
 /// How old a thread's idea of the wall clock may be. Between, it goes by the monotonic one, which a
@@ -108,7 +106,7 @@ struct Shard {
 
 /// What is counted of a transport.
 #[derive(Debug)]
-struct Lane {
+struct TransportCounters {
     transport: &'static str,
     open: AtomicI64,
     gaps: AtomicU64,
@@ -116,7 +114,7 @@ struct Lane {
     shards: [Shard; SHARDS],
 }
 
-/// What a transport has come to.
+/// The totals of a transport.
 #[derive(Clone, Debug, Default)]
 pub struct Totals {
     /// Its name.
@@ -137,10 +135,10 @@ pub struct Totals {
     pub lags: Summed<{ LAGS.len() }>,
 }
 
-/// All that is counted.
+/// The metrics of all transports.
 #[derive(Debug)]
-pub struct Meters {
-    lanes: Vec<Lane>,
+pub struct DeliveryMetrics {
+    lanes: Vec<TransportCounters>,
     byes: [AtomicU64; Bye::ALL.len()],
     published: [AtomicU64; 2],
     appends: Buckets<{ APPENDS.len() }>,
@@ -149,16 +147,16 @@ pub struct Meters {
     pub began: Instant,
 }
 
-impl Default for Meters {
-    fn default() -> Meters {
-        let lane = |transport: &&dyn transport::Transport| Lane {
+impl Default for DeliveryMetrics {
+    fn default() -> DeliveryMetrics {
+        let lane = |transport: &&dyn transport::Transport| TransportCounters {
             transport: transport.name(),
             open: AtomicI64::new(0),
             gaps: AtomicU64::new(0),
             rollovers: AtomicU64::new(0),
             shards: Default::default(),
         };
-        Meters {
+        DeliveryMetrics {
             lanes: transport::ALL.iter().map(lane).collect(),
             byes: Default::default(),
             published: Default::default(),
@@ -169,61 +167,62 @@ impl Default for Meters {
     }
 }
 
-/// The way that a message came in by.
+/// How a message was published.
 #[derive(Clone, Copy, Debug)]
-pub enum Way {
+pub enum PublishSource {
     /// `POST /publish`.
     Http,
     /// A command on a WebSocket or on raw TCP.
     Command,
 }
 
-impl Way {
-    /// Both.
-    pub const ALL: [(Way, &'static str); 2] = [(Way::Http, "http"), (Way::Command, "command")];
+impl PublishSource {
+    /// Both sources, with their labels.
+    pub const ALL: [(PublishSource, &'static str); 2] =
+        [(PublishSource::Http, "http"), (PublishSource::Command, "command")];
 }
 
-impl Meters {
-    /// Counts a reader in, for as long as the meter lives.
-    pub fn open(self: &Arc<Meters>, transport: &'static str) -> Meter {
+impl DeliveryMetrics {
+    /// Counts a reader while the result lives.
+    pub fn open(self: &Arc<DeliveryMetrics>, transport: &'static str) -> ReaderMetrics {
         let lane = self.lanes.iter().position(|lane| lane.transport == transport).unwrap_or_default();
         self.lanes[lane].open.fetch_add(1, Relaxed);
-        Meter { meters: self.clone(), lane, entry: None }
+        ReaderMetrics { metrics: self.clone(), lane }
     }
 
-    /// A reader was sent away with this word.
+    /// Counts a farewell.
     pub fn bye(&self, bye: Bye) {
         if let Some(index) = Bye::ALL.iter().position(|known| *known == bye) {
             self.byes[index].fetch_add(1, Relaxed);
         }
     }
 
-    /// Messages were published and are in the log.
-    pub fn published(&self, way: Way, messages: usize, began: Instant) {
-        self.published[way as usize].fetch_add(messages as u64, Relaxed);
+    /// Counts messages that were published and are in the log.
+    pub fn published(&self, source: PublishSource, messages: usize, began: Instant) {
+        self.published[source as usize].fetch_add(messages as u64, Relaxed);
         self.appends.observe(&APPENDS, began.elapsed().as_secs_f64());
     }
 
-    /// An append was not acknowledged.
+    /// Counts an append that was not acknowledged.
     pub fn append_failed(&self, code: Code) {
         if let Some(index) = FAILURES.iter().position(|known| *known == code) {
             self.failures[index].fetch_add(1, Relaxed);
         }
     }
 
-    /// What each transport has come to.
+    /// The totals of each transport.
     pub fn totals(&self) -> Vec<Totals> {
-        self.lanes.iter().map(Lane::totals).collect()
+        self.lanes.iter().map(TransportCounters::totals).collect()
     }
 
-    /// How many readers were sent away for each reason.
+    /// The number of farewells of each kind.
     pub fn byes(&self) -> impl Iterator<Item = (Bye, u64)> + '_ {
         Bye::ALL.iter().copied().zip(&self.byes).map(|(bye, count)| (bye, count.load(Relaxed)))
     }
 
-    /// How many messages came in by each way.
-    pub fn ways(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
-        Way::ALL.into_iter().map(|(way, name)| (name, self.published[way as usize].load(Relaxed)))
+    /// The number of messages from each source.
+    pub fn sources(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        PublishSource::ALL.into_iter().map(|(source, name)| (name, self.published[source as usize].load(Relaxed)))
     }
 
     /// How long appends took.
@@ -240,7 +239,7 @@ impl Meters {
 }
 
 /// Lanes of the hub are ours, by number.
-impl hub::Meter for Meters {
+impl hub::Meter for DeliveryMetrics {
     fn fanned(&self, fanned: &Fanned<'_>) {
         let (Some(lane), Some(oldest)) = (self.lanes.get(fanned.lane), fanned.messages.first()) else { return };
         let (shard, each) = (&lane.shards[SHARD.get()], fanned.messages.len());
@@ -255,7 +254,7 @@ impl hub::Meter for Meters {
     }
 }
 
-impl Lane {
+impl TransportCounters {
     fn totals(&self) -> Totals {
         let mut totals = Totals {
             transport: self.transport,
@@ -274,27 +273,19 @@ impl Lane {
     }
 }
 
-/// One reader's place in the counts: it is open for as long as this lives.
-pub struct Meter {
-    meters: Arc<Meters>,
+/// The metrics of one reader. It counts as open while this lives.
+pub struct ReaderMetrics {
+    metrics: Arc<DeliveryMetrics>,
     lane: usize,
-    /// Its line of the access log, where there is one.
-    entry: Option<Box<Entry>>,
 }
 
-impl Meter {
-    fn lane(&self) -> &Lane {
-        &self.meters.lanes[self.lane]
+impl ReaderMetrics {
+    fn lane(&self) -> &TransportCounters {
+        &self.metrics.lanes[self.lane]
     }
 
     fn shard(&self) -> &Shard {
         &self.lane().shards[SHARD.get()]
-    }
-
-    /// Its line of the access log is written when it ends.
-    pub fn log(&mut self, mut entry: Entry) {
-        entry.transport = self.lane().transport;
-        self.entry = Some(Box::new(entry));
     }
 
     /// The transport's name.
@@ -302,26 +293,18 @@ impl Meter {
         self.lane().transport
     }
 
-    /// Where the hub counts what it writes.
+    /// The index of the transport, for the hub.
     pub fn number(&self) -> usize {
         self.lane
     }
 
-    /// The hub has written bytes, and counted them.
-    pub fn wrote_directly(&mut self, bytes: usize) {
-        if let Some(entry) = &mut self.entry {
-            entry.bytes += bytes as u64;
-        }
-    }
-
-    /// Bytes are written.
-    pub fn bytes(&mut self, bytes: usize) {
-        self.wrote_directly(bytes);
+    /// Counts bytes that were written.
+    pub fn bytes(&self, bytes: usize) {
         self.shard().bytes.fetch_add(bytes as u64, Relaxed);
     }
 
-    /// A batch is written, at `now`, to a reader that is here since `since`. Its oldest message tells
-    /// the lag, unless it is older than the reader: who comes back with an old cursor does not lag.
+    /// Counts a batch that was written at `now` to a reader that has been here since `since`. Its oldest message tells the lag,
+    /// unless it is older than the reader: a reader that comes back with an old cursor does not lag.
     pub fn batch(&self, messages: &[Arc<Message>], since: Instant, now: Instant) {
         if messages.is_empty() {
             return;
@@ -330,37 +313,36 @@ impl Meter {
         shard.messages.fetch_add(messages.len() as u64, Relaxed);
         shard.batches.observe(&BATCHES, messages.len() as f64);
         let Some(oldest) = messages.iter().find_map(|message| message.cursor()) else { return };
-        // The log's clock may be another machine's: what it is ahead counts as no lag.
+        // The log may have the clock of another machine. If that is ahead, the lag counts as zero.
         let lag = Duration::from_millis(wall_clock_ms(now).saturating_sub(oldest.id.ms));
         if lag <= now.saturating_duration_since(since) {
             shard.lags.observe(&LAGS, lag.as_secs_f64());
         }
     }
 
-    /// A batch is the answer to a poll that came at `asked`, in so many bytes.
-    pub fn answer(&mut self, batch: &Batch, asked: Instant, bytes: usize) {
-        self.bytes(bytes);
-        self.batch(&batch.messages, asked, Instant::now());
-        if batch.gap.is_some() {
+    /// Counts the response to a poll that came at `asked`.
+    pub fn answer(&self, messages: &[Arc<Message>], has_gap: bool, asked: Instant) {
+        self.batch(messages, asked, Instant::now());
+        if has_gap {
             self.gap();
         }
     }
 
-    /// A gap is told.
+    /// Counts a gap that was reported.
     pub fn gap(&self) {
         self.lane().gaps.fetch_add(1, Relaxed);
     }
 
-    /// The reader is sent away.
+    /// Counts a farewell of this reader.
     pub fn bye(&self, bye: Bye) {
-        self.meters.bye(bye);
+        self.metrics.bye(bye);
         if bye == Bye::Rollover {
             self.lane().rollovers.fetch_add(1, Relaxed);
         }
     }
 }
 
-impl Drop for Meter {
+impl Drop for ReaderMetrics {
     fn drop(&mut self) {
         self.lane().open.fetch_sub(1, Relaxed);
     }
@@ -399,15 +381,15 @@ mod tests {
         Arc::new(Message::new(Some(cursor), channel, Event::default(), &Payload::from_any("1"), None))
     }
 
-    fn of(meters: &Meters, transport: &str) -> Totals {
+    fn of(meters: &DeliveryMetrics, transport: &str) -> Totals {
         meters.totals().into_iter().find(|totals| totals.transport == transport).expect("a transport")
     }
 
     #[test]
     fn counts_add_up_over_threads() {
-        let meters = Arc::new(Meters::default());
+        let meters = Arc::new(DeliveryMetrics::default());
         let threads = (0..2 * SHARDS).map(|_| {
-            let mut meter = meters.open("sse");
+            let meter = meters.open("sse");
             std::thread::spawn(move || {
                 let now = Instant::now();
                 meter.batch(&[message(0), message(1)], now, now);
@@ -424,8 +406,8 @@ mod tests {
     }
 
     #[test]
-    fn what_the_hub_has_written_counts_by_its_lane() {
-        let meters = Arc::new(Meters::default());
+    fn writes_of_the_hub_count_by_transport() {
+        let meters = Arc::new(DeliveryMetrics::default());
         let meter = meters.open("tcp");
         let at = Instant::now();
         let messages = [message(wall_clock_ms(at) - 20), message(wall_clock_ms(at))];
@@ -437,8 +419,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_older_than_its_reader_is_no_lag() {
-        let meters = Arc::new(Meters::default());
+    fn messages_older_than_their_reader_do_not_count_as_lag() {
+        let meters = Arc::new(DeliveryMetrics::default());
         let meter = meters.open("ws");
         let now = Instant::now();
         let ms = wall_clock_ms(now);
@@ -453,7 +435,7 @@ mod tests {
 
     #[test]
     fn byes_count_by_their_code() {
-        let meters = Arc::new(Meters::default());
+        let meters = Arc::new(DeliveryMetrics::default());
         let meter = meters.open("multipart");
         meter.bye(Bye::Rollover);
         meter.bye(Bye::Drain);

@@ -1,6 +1,6 @@
-//! What a node has counted, as `/metrics` tells it. Sums are made when somebody asks.
+//! Exports the metrics of a node for `/metrics`. Sums over shards are made when they are asked for.
 
-use super::delivery::{APPENDS, BATCHES, LAGS, Meters, Summed, Totals};
+use super::delivery::{APPENDS, BATCHES, DeliveryMetrics, LAGS, Summed, Totals};
 use crate::hub::Hub;
 use crate::serve::limits::connections::Connections;
 use crate::serve::net::drain::Drain;
@@ -14,33 +14,33 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
-/// Labels of a family's member.
+/// The labels of a metric.
 type Labels = Vec<(&'static str, String)>;
 
 const NO_EXEMPLAR: Option<&Exemplar<Labels, f64>> = None;
 
-/// What is told of a node's readers, publishers and memory.
-pub struct Figures {
-    /// The counts.
-    pub meters: Arc<Meters>,
-    /// How many there are.
+/// The collector of metrics about readers, publishers and memory.
+pub struct Exporter {
+    /// The metrics of readers and publishers.
+    pub delivery: Arc<DeliveryMetrics>,
+    /// The connections.
     pub connections: Arc<Connections>,
-    /// The node's memory.
+    /// The hub, with its memory of the log.
     pub hub: Arc<Hub>,
-    /// Whether it is going.
+    /// Whether the node is shutting down.
     pub drain: Drain,
 }
 
-impl fmt::Debug for Figures {
+impl fmt::Debug for Exporter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Figures")
+        f.write_str("Exporter")
     }
 }
 
-impl Collector for Figures {
+impl Collector for Exporter {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut out = Out(encoder);
-        let totals = self.meters.totals();
+        let totals = self.delivery.totals();
         let by_transport = |value: fn(&Totals) -> u64| {
             totals.iter().map(move |totals| (vec![("transport", totals.transport.to_owned())], value(totals)))
         };
@@ -75,14 +75,24 @@ impl Collector for Figures {
         let bye = |(bye, count): (crate::transport::Bye, u64)| {
             (vec![("code", bye.code().to_string()), ("reason", bye.reason().to_owned())], count)
         };
-        out.counters("byes", "Readers sent away, by the code that they were told", None, self.meters.byes().map(bye))?;
-        let way = |(way, count): (&'static str, u64)| (vec![("way", way.to_owned())], count);
-        out.counters("published_messages", "Messages published to this node", None, self.meters.ways().map(way))?;
+        out.counters(
+            "byes",
+            "Readers sent away, by the code that they were told",
+            None,
+            self.delivery.byes().map(bye),
+        )?;
+        let source = |(source, count): (&'static str, u64)| (vec![("way", source.to_owned())], count);
+        out.counters(
+            "published_messages",
+            "Messages published to this node",
+            None,
+            self.delivery.sources().map(source),
+        )?;
         let code = |(code, count): (Code, u64)| (vec![("code", code.to_string())], count);
-        let failures = self.meters.failures().map(code);
+        let failures = self.delivery.failures().map(code);
         out.counters("append_failures", "Publications that were not acknowledged", None, failures)?;
         let help = "From taking a publication to its place in the log";
-        out.histogram("append", help, Some(&Unit::Seconds), &APPENDS, &self.meters.appends())?;
+        out.histogram("append", help, Some(&Unit::Seconds), &APPENDS, &self.delivery.appends())?;
         let retained = self.hub.retained();
         out.counters("read_messages", "Messages that this node has read from the log", None, one(retained.read))?;
         let delivered: u64 = totals.iter().map(|totals| totals.messages).sum();
@@ -99,7 +109,7 @@ impl Collector for Figures {
         out.gauge_of("retained", "Size of this node's memory of the log", &Unit::Bytes, retained.bytes as f64)?;
         out.gauges("ready", "Whether the log is read and can be reached", one(self.hub.is_ready().into()))?;
         out.gauges("draining", "Whether the node is going", one(self.drain.has_begun().into()))?;
-        out.gauge_of("uptime", "Since the server began", &Unit::Seconds, self.meters.began.elapsed().as_secs_f64())?;
+        out.gauge_of("uptime", "Since the server began", &Unit::Seconds, self.delivery.began.elapsed().as_secs_f64())?;
         let version = vec![("version", env!("CARGO_PKG_VERSION").to_owned())];
         out.gauges("build", "Always 1; which version it is", [(version, 1)].into_iter())
     }

@@ -19,7 +19,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
-/// Bytes read at a time by [`ClientIo::poll_input`]. They lie on the stack, so that an idle connection
+/// Bytes read at a time by [`ClientStream::poll_input`]. They lie on the stack, so that an idle connection
 /// holds no read buffer.
 const READ: usize = 8 << 10;
 
@@ -45,7 +45,7 @@ pub trait Layer: AsyncRead + AsyncWrite + Send + Unpin {
 }
 
 /// A client's connection.
-pub struct ClientIo {
+pub struct ClientStream {
     socket: Socket,
     layer: Option<Box<dyn Layer>>,
     /// What a connection has that is busy. A parked one has none of it.
@@ -72,11 +72,11 @@ impl Busy {
     }
 }
 
-impl ClientIo {
+impl ClientStream {
     /// A socket, or what lies over it.
-    pub fn new(socket: Socket, layer: Option<Box<dyn Layer>>, write_timeout: Duration) -> ClientIo {
+    pub fn new(socket: Socket, layer: Option<Box<dyn Layer>>, write_timeout: Duration) -> ClientStream {
         let write_timeout = u32::try_from(write_timeout.as_millis()).unwrap_or(u32::MAX);
-        ClientIo { socket, layer, busy: None, write_timeout }
+        ClientStream { socket, layer, busy: None, write_timeout }
     }
 
     fn busy(&mut self) -> &mut Busy {
@@ -204,7 +204,7 @@ impl ClientIo {
         written
     }
 
-    /// Gathers what is written from here on until [`uncork`](ClientIo::uncork); who holds the answer has to flush it.
+    /// Gathers what is written from here on until [`uncork`](ClientStream::uncork); who holds the answer has to flush it.
     pub fn cork(&mut self) -> Option<Cork> {
         let cork = self.plain().map(Cork::new);
         self.busy().cork = cork.clone();
@@ -297,7 +297,7 @@ impl Input for Nowhere {
     fn take(&mut self, _bytes: &[u8]) {}
 }
 
-impl AsyncRead for ClientIo {
+impl AsyncRead for ClientStream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if let Some(unread) = self.busy.as_mut().map(|busy| &mut busy.unread).filter(|unread| !unread.is_empty()) {
             let n = unread.len().min(buf.remaining());
@@ -313,7 +313,7 @@ impl AsyncRead for ClientIo {
     }
 }
 
-impl AsyncWrite for ClientIo {
+impl AsyncWrite for ClientStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         if self.gather(&[io::IoSlice::new(buf)]) {
             return Poll::Ready(Ok(buf.len()));

@@ -1,9 +1,10 @@
 //! What the comparison page is given besides when the server was started as `longtail demo`: the weather and
 //! its switches, the bytes that pass, and a client of the days of applets. Without the demo none of it is there.
 
-use super::response::{self, Reply};
-use crate::serve::App;
+use super::context::Context;
+use super::response::{self, Response};
 use crate::serve::http::request::Request;
+use crate::serve::state::ServerState;
 use crate::transport::params::fields;
 use crate::transport::{Code, Params, Refusal};
 use crate::weather::{Conditions, Weather};
@@ -79,8 +80,8 @@ impl Demo {
 }
 
 /// The methods of a path, where there is such a path.
-pub fn methods(app: &App, path: &str) -> Option<&'static str> {
-    app.demo.as_ref()?;
+pub fn methods(context: &Context, path: &str) -> Option<&'static str> {
+    context.demo.as_ref()?;
     match path {
         "/demo/weather" => Some("GET, HEAD, POST, OPTIONS"),
         "/demo/wire" | "/demo/applet" | "/demo/frame" => Some("GET, HEAD, OPTIONS"),
@@ -93,13 +94,13 @@ pub fn methods(app: &App, path: &str) -> Option<&'static str> {
 /// # Errors
 ///
 /// `not_found` without the demo; whatever is not sound in the request.
-pub async fn answer(app: &Arc<App>, mut request: Request) -> Result<Reply, Refusal> {
-    let Some(demo) = &app.demo else { return Err(Refusal::new(Code::NotFound, "start it with `longtail demo`")) };
+pub async fn answer(context: &Context, mut request: Request) -> Result<Response, Refusal> {
+    let Some(demo) = &context.demo else { return Err(Refusal::new(Code::NotFound, "start it with `longtail demo`")) };
     let query = request.uri().query().unwrap_or_default().to_owned();
     match (request.uri().path(), request.method()) {
         ("/demo/frame", _) => Ok(response::whole(StatusCode::OK, "text/html; charset=utf-8", FRAME)),
         ("/demo/weather", &Method::POST) => {
-            let body = super::router::read_body(app, &mut request, WEATHER_BYTES).await?;
+            let body = response::read_body(&context.state, &mut request, WEATHER_BYTES).await?;
             let conditions: Conditions = serde_json::from_slice(&body).map_err(|error| {
                 // What it says of a field may repeat what was sent.
                 let at = error.column();
@@ -112,8 +113,8 @@ pub async fn answer(app: &Arc<App>, mut request: Request) -> Result<Reply, Refus
         ("/demo/weather", _) => Ok(response::json(StatusCode::OK, text(*demo.weather.conditions().borrow()))),
         // A stream has nothing to say about its head.
         (_, &Method::HEAD) => Ok(response::whole(StatusCode::OK, "", "")),
-        ("/demo/applet", _) => applet(app, demo, &query).await,
-        _ => wire(app, demo, &query),
+        ("/demo/applet", _) => applet(&context.state, demo, &query).await,
+        _ => wire(&context.state, demo, &query),
     }
 }
 
@@ -122,14 +123,15 @@ fn text(conditions: Conditions) -> String {
 }
 
 /// What passes of a client's requests, and what the weather is, as Server-Sent Events.
-fn wire(app: &App, demo: &Demo, query: &str) -> Result<Reply, Refusal> {
-    let params = Params::parse(query.as_bytes(), None, &app.settings.limits)?;
+fn wire(state: &ServerState, demo: &Demo, query: &str) -> Result<Response, Refusal> {
+    let params = Params::parse(query.as_bytes(), None, &state.settings.limits)?;
     let Some(client) = params.client else {
         return Err(Refusal::new(Code::BadRequest, "name whose requests are watched: ?client=…, a UUID"));
     };
     let client = client.to_string();
     let room = room(&demo.watchers)?;
-    let (mut conditions, mut seen, drain) = (demo.weather.conditions(), demo.weather.tap().watch(), app.drain.clone());
+    let (mut conditions, mut seen, drain) =
+        (demo.weather.conditions(), demo.weather.tap().watch(), state.drain.clone());
     conditions.mark_changed();
     let events = stream! {
         let _room = room;
@@ -183,8 +185,8 @@ fn room(of: &Arc<Semaphore>) -> Result<tokio::sync::OwnedSemaphorePermit, Refusa
 
 /// A client over raw TCP, as an applet was one: it connects through the weather, subscribes, and hands on the
 /// lines that it reads. It lives as long as the answer.
-async fn applet(app: &App, demo: &Demo, query: &str) -> Result<Reply, Refusal> {
-    let params = Params::parse(query.as_bytes(), None, &app.settings.limits)?;
+async fn applet(state: &ServerState, demo: &Demo, query: &str) -> Result<Response, Refusal> {
+    let params = Params::parse(query.as_bytes(), None, &state.settings.limits)?;
     let Some([own, hop]) = demo.tcp else {
         return Err(Refusal::new(Code::NotFound, "this server has no TCP port open; see --tcp-listen"));
     };
@@ -206,7 +208,7 @@ async fn applet(app: &App, demo: &Demo, query: &str) -> Result<Reply, Refusal> {
     let Ok(Ok(mut socket)) = connected else {
         return Err(Refusal::passing(Code::NotReady, "the TCP port cannot be reached"));
     };
-    let drain = app.drain.clone();
+    let drain = state.drain.clone();
     let lines = stream! {
         let _room = room;
         if socket.write_all(format!("{command}\n").as_bytes()).await.is_err() {

@@ -1,42 +1,42 @@
-//! A socket as the hub sees it, which writes to it while its task is parked; see `hub/direct.rs`.
+//! Sockets as the hub sees them: it writes to them while their tasks are parked.
 
 use super::batch::Batch;
-use super::long_poll::Answer;
-use super::pump::{frames_size, write_frames};
-use super::stream::{self, Framing};
+use super::frames::{frames_size, write_frames};
+use super::poll_answer::PollAnswer;
 use crate::cursor::Cursor;
 use crate::hub::{Encoded, Kind, Outlet};
 use crate::message::Message;
+use crate::serve::http::chunked::{self, Framing};
 use crate::serve::net::socket::Socket;
 use crate::transport::Envelope;
 use std::io;
 use std::sync::Arc;
 
-/// A plain TCP socket behind a stream's head.
-pub struct Direct {
+/// The socket of a stream, without TLS or HTTP/2 on it.
+pub struct StreamOutlet {
     socket: Socket,
     envelope: Arc<dyn Envelope>,
     is_chunked: bool,
-    /// Kept beside the rest: to ask the envelope would be another piece of memory a delivery.
+    /// Encoding and framing as a number. Stored here, because asking the envelope would touch one more piece of memory for
+    /// each delivery.
     form: u32,
     lane: usize,
     is_bare: bool,
 }
 
-impl Direct {
-    /// A way to write to this socket. `framing`: how the body is framed; `None` where there is no HTTP around it.
-    /// `lane`: where its writes are counted.
-    pub fn new(socket: Socket, envelope: Arc<dyn Envelope>, framing: Option<Framing>, lane: usize) -> Direct {
+impl StreamOutlet {
+    /// An outlet to this socket. `framing`: the framing of the body; `None` without HTTP. `lane`: the index of the transport,
+    /// for the metrics.
+    pub fn new(socket: Socket, envelope: Arc<dyn Envelope>, framing: Option<Framing>, lane: usize) -> StreamOutlet {
         let is_chunked = framing == Some(Framing::Chunked);
         let (before, after) = envelope.around();
         let is_bare = before.is_empty() && after.is_empty();
-        // What stands behind a message goes with what stands before it.
         let form = envelope.encoding() as u32 * 2 + u32::from(is_chunked);
-        Direct { socket, envelope, is_chunked, form, lane, is_bare }
+        StreamOutlet { socket, envelope, is_chunked, form, lane, is_bare }
     }
 }
 
-impl Outlet for Direct {
+impl Outlet for StreamOutlet {
     fn kind(&self) -> Kind<'_> {
         let before = if self.is_bare { b"" } else { self.envelope.around().0 };
         Kind { form: self.form, before, lane: self.lane }
@@ -46,11 +46,11 @@ impl Outlet for Direct {
         let size = frames_size(&*self.envelope, messages);
         let write = |out: &mut Vec<u8>| match self.is_bare {
             true => messages.iter().for_each(|message| self.envelope.encoding().write(message, out)),
-            // What stands around is of each client's choice, and the frame within is the same for many.
+            // The client chooses what is around a message; the frame within is the same for many clients.
             false => write_frames(&*self.envelope, messages, out),
         };
         if self.is_chunked {
-            let (bytes, weight) = stream::chunk(size, write);
+            let (bytes, weight) = chunked::chunk(size, write);
             return Encoded { bytes, weight };
         }
         let mut frames = Vec::with_capacity(size);
@@ -67,31 +67,31 @@ impl Outlet for Direct {
     }
 }
 
-/// A plain TCP socket whose client waits for the answer to a poll.
-pub struct DirectAnswer {
+/// The socket of a client that waits for the response to a long poll, without TLS or HTTP/2 on it.
+pub struct PollOutlet {
     socket: Socket,
     envelope: Arc<dyn Envelope>,
     head: Arc<[u8]>,
     lane: usize,
 }
 
-impl DirectAnswer {
-    /// A way to answer. `head`: what goes before each answer; the same bytes for all of whom the same is to be
-    /// told. `None` where the envelope has a part of each client's own.
-    pub fn new(socket: Socket, envelope: &Arc<dyn Envelope>, head: &Arc<[u8]>, lane: usize) -> Option<DirectAnswer> {
+impl PollOutlet {
+    /// An outlet to this socket. `head`: the head of each response; the same bytes for all clients that get the same response.
+    /// `None` if the envelope has a part of its own for each client.
+    pub fn new(socket: Socket, envelope: &Arc<dyn Envelope>, head: &Arc<[u8]>, lane: usize) -> Option<PollOutlet> {
         let is_bare = envelope.around() == (b"", b"");
-        is_bare.then(|| DirectAnswer { socket, envelope: envelope.clone(), head: head.clone(), lane })
+        is_bare.then(|| PollOutlet { socket, envelope: envelope.clone(), head: head.clone(), lane })
     }
 }
 
-impl Outlet for DirectAnswer {
+impl Outlet for PollOutlet {
     fn kind(&self) -> Kind<'_> {
         Kind { form: ANSWERS + self.envelope.encoding() as u32, before: &self.head, lane: self.lane }
     }
 
     fn encode(&self, messages: &[Arc<Message>], upto: Cursor) -> Encoded {
         let batch = Batch { gap: None, messages: messages.to_vec(), cursor: upto, is_complete: true };
-        let Answer { bytes, body } = Answer::new(&self.head, &*self.envelope, &batch, false);
+        let PollAnswer { bytes, body } = PollAnswer::new(&self.head, &*self.envelope, &batch, false);
         Encoded { bytes, weight: body }
     }
 
@@ -104,5 +104,5 @@ impl Outlet for DirectAnswer {
     }
 }
 
-/// Forms from here on are answers; all others are streams'.
+/// Forms from here on are responses to polls; smaller ones are streams.
 const ANSWERS: u32 = 1 << 16;
