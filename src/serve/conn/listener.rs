@@ -105,7 +105,7 @@ async fn accept<F, S>(
             Ok((state.reactor.add(stream, most)?, peer.ip().to_canonical()))
         });
         let (socket, ip) = match accepted {
-            Ok((Some(socket), ip)) => (socket, ip),
+            Ok((Some(registration), ip)) => (Socket::new(registration), ip),
             // No descriptor is left even for an error response. The connection is closed: in the backlog it would keep others
             // out.
             Ok((None, _)) => {

@@ -1,7 +1,6 @@
 //! What the comparison page is given besides when the server was started as `longtail demo`: the weather and
 //! its switches, the bytes that pass, and a client of the days of applets. Without the demo none of it is there.
 
-use super::context::Context;
 use super::response::{self, Response};
 use crate::serve::http::request::Request;
 use crate::serve::state::ServerState;
@@ -80,8 +79,8 @@ impl Demo {
 }
 
 /// The methods of a path, where there is such a path.
-pub fn methods(context: &Context, path: &str) -> Option<&'static str> {
-    context.demo.as_ref()?;
+pub fn methods(demo: Option<&Demo>, path: &str) -> Option<&'static str> {
+    demo?;
     match path {
         "/demo/weather" => Some("GET, HEAD, POST, OPTIONS"),
         "/demo/wire" | "/demo/applet" | "/demo/frame" => Some("GET, HEAD, OPTIONS"),
@@ -94,13 +93,13 @@ pub fn methods(context: &Context, path: &str) -> Option<&'static str> {
 /// # Errors
 ///
 /// `not_found` without the demo; whatever is not sound in the request.
-pub async fn answer(context: &Context, mut request: Request) -> Result<Response, Refusal> {
-    let Some(demo) = &context.demo else { return Err(Refusal::new(Code::NotFound, "start it with `longtail demo`")) };
+pub async fn answer(state: &ServerState, demo: Option<&Demo>, mut request: Request) -> Result<Response, Refusal> {
+    let Some(demo) = demo else { return Err(Refusal::new(Code::NotFound, "start it with `longtail demo`")) };
     let query = request.uri().query().unwrap_or_default().to_owned();
     match (request.uri().path(), request.method()) {
         ("/demo/frame", _) => Ok(response::whole(StatusCode::OK, "text/html; charset=utf-8", FRAME)),
         ("/demo/weather", &Method::POST) => {
-            let body = response::read_body(&context.state, &mut request, WEATHER_BYTES).await?;
+            let body = response::read_body(state, &mut request, WEATHER_BYTES).await?;
             let conditions: Conditions = serde_json::from_slice(&body).map_err(|error| {
                 // What it says of a field may repeat what was sent.
                 let at = error.column();
@@ -113,8 +112,8 @@ pub async fn answer(context: &Context, mut request: Request) -> Result<Response,
         ("/demo/weather", _) => Ok(response::json(StatusCode::OK, text(*demo.weather.conditions().borrow()))),
         // A stream has nothing to say about its head.
         (_, &Method::HEAD) => Ok(response::whole(StatusCode::OK, "", "")),
-        ("/demo/applet", _) => applet(&context.state, demo, &query).await,
-        _ => wire(&context.state, demo, &query),
+        ("/demo/applet", _) => applet(state, demo, &query).await,
+        _ => wire(state, demo, &query),
     }
 }
 

@@ -2,7 +2,6 @@
 
 use super::etag;
 use super::response::{self, Body, Response};
-use super::subscribe::write_headers;
 use crate::cursor::Start;
 use crate::serve::http::peer::Peer;
 use crate::serve::session::batch;
@@ -64,7 +63,7 @@ pub async fn answer(
             Some(batch) => batch,
             None if wait.as_session => {
                 let mut response = response::whole(StatusCode::OK, opening.content_type, "");
-                write_headers(&opening, response.headers_mut());
+                response::write_headers(&opening, response.headers_mut());
                 let permit = peer.address_permit.clone();
                 let poll = LongPoll::new(&state.timers, limit, subscription, timeout, opening.envelope, record, permit);
                 *response.body_mut() = Body::Session(Session::LongPoll(Box::new(poll)));
@@ -85,7 +84,7 @@ pub async fn answer(
     record.wrote(body.len());
     record.answer(&batch.messages, batch.gap.is_some(), asked);
     let mut response = response::whole(StatusCode::OK, opening.content_type, body);
-    write_headers(&opening, response.headers_mut());
+    response::write_headers(&opening, response.headers_mut());
     response.headers_mut().insert(header::ETAG, etag::quoted(batch.cursor));
     Ok(response)
 }

@@ -4,7 +4,7 @@ use crate::serve::http::body::{self, BodyLimits};
 use crate::serve::http::request::Request;
 use crate::serve::session::session::Session;
 use crate::serve::state::ServerState;
-use crate::transport::{Code, Refusal};
+use crate::transport::{Code, Opening, Refusal};
 use bytes::Bytes;
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{HeaderMap, StatusCode};
@@ -102,6 +102,13 @@ pub fn refused(refusal: &Refusal) -> Response {
         response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
     response
+}
+
+/// Writes the headers of a transport.
+pub fn write_headers(opening: &Opening, headers: &mut HeaderMap) {
+    for (name, value) in opening.headers {
+        headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+    }
 }
 
 /// Reads a request's body within the limits of the server.

@@ -81,7 +81,7 @@ async fn route(context: &Context, peer: &Peer, request: Request) -> Response {
     let state = &context.state;
     let path = request.uri().path();
     let transport = transport::by_path(path);
-    let of_demo = demo::methods(context, path);
+    let of_demo = demo::methods(context.demo.as_ref(), path);
     let methods = match (path, transport) {
         ("/publish", _) => "POST, OPTIONS",
         (_, Some(_)) => "GET, HEAD, POST, OPTIONS",
@@ -123,8 +123,8 @@ async fn page(context: &Context, peer: &Peer, request: Request) -> Result<Respon
     if path == "/publish" {
         return publish::answer(&context.state, peer, request).await;
     }
-    if demo::methods(context, path).is_some() {
-        return demo::answer(context, request).await;
+    if demo::methods(context.demo.as_ref(), path).is_some() {
+        return demo::answer(&context.state, context.demo.as_ref(), request).await;
     }
     operators::admit(&context.state, peer, path, request.headers())?;
     let query = request.uri().query().unwrap_or_default();

@@ -21,9 +21,9 @@ use crate::serve::state::ServerState;
 use crate::transport::params::bad_callback;
 use crate::transport::{Code, Lifecycle, Opening, Params, Peer as RequestHead, Refusal, Transport};
 use hyper::body::Body as _;
-use hyper::header::{self, HeaderName, HeaderValue};
+use hyper::header::{self, HeaderValue};
 use hyper::http::request::Parts;
-use hyper::{HeaderMap, Method, StatusCode};
+use hyper::{Method, StatusCode};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -99,7 +99,7 @@ async fn subscribe(
     let authorized = subscribe.authorize(query, form).await?;
     if request.head.method == Method::HEAD {
         let mut response = response::whole(StatusCode::OK, subscribe.opening.content_type, "");
-        write_headers(&subscribe.opening, response.headers_mut());
+        response::write_headers(&subscribe.opening, response.headers_mut());
         return Ok(response);
     }
     wait_until_ready(state).await?;
@@ -227,7 +227,7 @@ impl<'a> Subscribe<'a> {
                     time: self.params.max_time.unwrap_or(ROLLOVER.time),
                 };
                 let mut response = response::whole(StatusCode::OK, self.opening.content_type, "");
-                write_headers(&self.opening, response.headers_mut());
+                response::write_headers(&self.opening, response.headers_mut());
                 let pump = self.open_pump(authorized.renewal, rollover.then_some(bounds));
                 let session = StreamSession { pump, framing, may_reuse };
                 *response.body_mut() = Body::Session(Session::Stream(Box::new(session)));
@@ -278,11 +278,4 @@ async fn wait_until_ready(state: &ServerState) -> Result<(), Refusal> {
         return Err(Refusal::new(Code::NotReady, "the server has not read its log yet; come back in a moment"));
     }
     Ok(())
-}
-
-/// Writes the headers of a transport.
-pub fn write_headers(opening: &Opening, headers: &mut HeaderMap) {
-    for (name, value) in opening.headers {
-        headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
-    }
 }

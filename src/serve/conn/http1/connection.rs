@@ -25,7 +25,7 @@ pub fn serve(context: Arc<Context>, mut io: ClientStream, peer: Peer) -> Pin<Box
 }
 
 /// Goes on after the fast path.
-pub async fn go_on(context: Arc<Context>, mut io: ClientStream, peer: Peer, next: io::Result<Next>) {
+async fn go_on(context: Arc<Context>, mut io: ClientStream, peer: Peer, next: io::Result<Next>) {
     match next {
         Ok(Next::Session(session, unread)) => {
             io.unread(unread);
@@ -49,7 +49,9 @@ fn begin(context: Arc<Context>, io: ClientStream, peer: Peer, session: Session) 
         Session::Stream(stream) => stream.spawn(state, io, peer, move |io, peer| {
             tokio::spawn(serve(context, io, peer));
         }),
-        Session::LongPoll(poll) => long_polls::spawn(context, io, peer, poll),
+        Session::LongPoll(poll) => long_polls::spawn(context, io, peer, poll, |context, io, peer, next| {
+            tokio::spawn(go_on(context, io, peer, next));
+        }),
         Session::Duplex(duplex) => duplex.spawn(state, io, peer),
     }
 }

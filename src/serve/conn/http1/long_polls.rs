@@ -1,6 +1,5 @@
 //! Long polls of a connection, one after the other, in a task that keeps nothing else while one waits.
 
-use super::connection::go_on;
 use super::fast::{self, Next};
 use crate::serve::http::peer::Peer;
 use crate::serve::net::stream::ClientStream;
@@ -12,8 +11,14 @@ use std::io;
 use std::sync::Arc;
 use tokio::time::Instant;
 
-/// Runs a long poll and those that follow it, in a task of its own.
-pub fn spawn(context: Arc<Context>, mut io: ClientStream, peer: Peer, mut poll: Box<LongPoll>) {
+/// Runs a long poll and those that follow it, in a task of its own. `next` gets the connection when something else follows.
+pub fn spawn(
+    context: Arc<Context>,
+    mut io: ClientStream,
+    peer: Peer,
+    mut poll: Box<LongPoll>,
+    next: impl FnOnce(Arc<Context>, ClientStream, Peer, io::Result<Next>) + Send + 'static,
+) {
     let state = &context.state;
     poll.allow_direct_writes(state, &io);
     spawn_parked(async move {
@@ -39,14 +44,11 @@ pub fn spawn(context: Arc<Context>, mut io: ClientStream, peer: Peer, mut poll: 
             }
             match Box::pin(next_request(&context, &mut io, &peer, &mut poll)).await {
                 None => {}
-                Some(Ok(Next::Session(Session::LongPoll(next), _))) => {
-                    poll = next;
+                Some(Ok(Next::Session(Session::LongPoll(following), _))) => {
+                    poll = following;
                     poll.allow_direct_writes(&context.state, &io);
                 }
-                Some(other) => {
-                    tokio::spawn(go_on(context, io, peer, other));
-                    return;
-                }
+                Some(other) => return next(context, io, peer, other),
             }
         }
     });
