@@ -1,7 +1,7 @@
 //! The judge finds what it is for, and forgives what the faults explain.
 
-use crate::history::{Effects, Entry, Event, Loss, PROBE, Place, Seen, Sent, Told, Value};
-use crate::judge::{Judge, Kind, Round};
+use super::history::{Effects, Entry, Event, Loss, PROBE, Place, Seen, Sent, Told, Value};
+use super::judge::{Judge, Kind, Round};
 use std::time::{Duration, Instant};
 
 const END: Value = Value { way: PROBE, number: 1 };
