@@ -96,7 +96,8 @@ fn every_file_of_tests_is_in_a_program() {
     let mut checked = 0;
     for path in entries.map(|entry| entry.expect("an entry").path()) {
         let name = path.file_stem().expect("a name").to_string_lossy().into_owned();
-        let is_tests = if path.is_dir() { path.join("mod.rs").exists() } else { path.extension().is_some_and(|e| e == "rs") };
+        let is_tests =
+            if path.is_dir() { path.join("mod.rs").exists() } else { path.extension().is_some_and(|e| e == "rs") };
         if is_tests && name != "main" {
             let is_there =
                 programs.contains(&format!("mod {name};")) || manifest.contains(&format!("path = \"tests/{name}.rs\""));
@@ -117,7 +118,9 @@ fn every_test_command_in_the_documentation_runs_something() {
     let mut checked = 0;
     for page in pages.filter(|page| page.is_file()) {
         let text = fs::read(&page).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).expect("readable");
-        for rest in text.split("cargo test ").skip(1).filter_map(|rest| rest.split_once("--test ").map(|(_, rest)| rest)) {
+        for rest in
+            text.split("cargo test ").skip(1).filter_map(|rest| rest.split_once("--test ").map(|(_, rest)| rest))
+        {
             let mut words = rest.split(|c: char| c.is_whitespace() || c == '`');
             let (program, filter) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
             let module = filter.split("::").next().unwrap_or_default();

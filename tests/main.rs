@@ -5,6 +5,12 @@
 //! changes what belongs to its whole process (descriptors, environment, limits) cannot share it: it has a program of its
 //! own, named in `Cargo.toml`, as `embedded.rs`.
 
+#![allow(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "rules of the server: a test may block its thread"
+)]
+
 #[macro_use]
 mod support;
 
