@@ -1,6 +1,6 @@
 //! PUBLISH when something fails: what a node has heard that lives on is in the log once, and soon.
 
-mod support;
+use crate::support;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};

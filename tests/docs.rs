@@ -88,7 +88,52 @@ fn has_test(files: &[String], test: &str) -> bool {
     files.iter().any(|file| read(file).contains(&format!("fn {test}(")))
 }
 
-/// The manual page is what `--help` says. `LONGTAIL_WRITE=1 cargo test --test docs` writes it anew.
+/// A file that `tests/main.rs` does not name would never run.
+#[test]
+fn every_file_of_tests_is_in_a_program() {
+    let (programs, manifest) = (read("tests/main.rs"), read("Cargo.toml"));
+    let entries = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests")).expect("the tests");
+    let mut checked = 0;
+    for path in entries.map(|entry| entry.expect("an entry").path()) {
+        let name = path.file_stem().expect("a name").to_string_lossy().into_owned();
+        let is_tests =
+            if path.is_dir() { path.join("mod.rs").exists() } else { path.extension().is_some_and(|e| e == "rs") };
+        if is_tests && name != "main" {
+            let is_there =
+                programs.contains(&format!("mod {name};")) || manifest.contains(&format!("path = \"tests/{name}.rs\""));
+            assert!(is_there, "neither tests/main.rs nor Cargo.toml names {}", path.display());
+            checked += 1;
+        }
+    }
+    assert!(checked > 40, "only {checked} files were found: does the test still read them?");
+}
+
+/// `cargo test --test NAME FILTER` names a program of Cargo.toml, and in `integration` a module, so that it runs something.
+#[test]
+fn every_test_command_in_the_documentation_runs_something() {
+    let (manifest, programs) = (read("Cargo.toml"), read("tests/main.rs"));
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let pages = fs::read_dir(root.join("docs")).expect("the pages").map(|entry| entry.expect("an entry").path());
+    let pages = pages.chain([root.join("CONTRIBUTING.md"), root.join("README.md"), root.join("tests/main.rs")]);
+    let mut checked = 0;
+    for page in pages.filter(|page| page.is_file()) {
+        let text = fs::read(&page).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).expect("readable");
+        for rest in
+            text.split("cargo test ").skip(1).filter_map(|rest| rest.split_once("--test ").map(|(_, rest)| rest))
+        {
+            let mut words = rest.split(|c: char| c.is_whitespace() || c == '`');
+            let (program, filter) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+            let module = filter.split("::").next().unwrap_or_default();
+            let is_there = manifest.contains(&format!("[[test]]\nname = \"{program}\""))
+                && (program != "integration" || programs.contains(&format!("mod {module};")));
+            assert!(is_there, "{}: cargo test --test {program} {filter}", page.display());
+            checked += 1;
+        }
+    }
+    assert!(checked > 4, "only {checked} commands were found: does the test still read them?");
+}
+
+/// The manual page is what `--help` says. `LONGTAIL_WRITE=1 cargo test --test integration docs::` writes it anew.
 #[test]
 fn the_manual_page_is_that_of_this_version() {
     let mut page = Vec::new();
@@ -102,6 +147,6 @@ fn the_manual_page_is_that_of_this_version() {
     }
     assert!(
         read("packaging/longtail.1") == page,
-        "packaging/longtail.1 is not what --help says now; LONGTAIL_WRITE=1 cargo test --test docs writes it anew"
+        "packaging/longtail.1 is not what --help says now; LONGTAIL_WRITE=1 cargo test --test integration docs:: writes it anew"
     );
 }

@@ -1,6 +1,6 @@
 //! What every log must do: the one suite, run over the log in memory and the log in Redis.
 
-mod support;
+use crate::support;
 
 use longtail::cursor::{Cursor, Epoch, Id};
 use longtail::log::memory::MemoryLog;

@@ -1,6 +1,6 @@
 //! What is said to somebody who has mistyped: one line, which names the flag or the variable and says the mend.
 
-mod support;
+use crate::support;
 
 use std::net::TcpListener;
 use support::command::run;

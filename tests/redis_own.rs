@@ -1,6 +1,6 @@
 //! A node takes what it has appended without reading it back, and still sees the log as it is.
 
-mod support;
+use crate::support;
 
 use longtail::cursor::{Cursor, Id};
 use longtail::log::redis::{Endpoint, RedisConfig, RedisLog};

@@ -3,7 +3,7 @@
 //
 //   node benches/compare/run.mjs [--pairs 5] [--peers 5] [--seconds 4] [--rows a,b,g,f,e,h,r,s,d] [--write]
 //
-// `--peers N`: the other servers take part in the first N pairs only. Wants a release build (LONGTAIL_BIN, or target/release/longtail), nginx and node. With --write the table and the plot go
+// `--peers N`: the other servers take part in the first N pairs only. Wants a build as packages have it (LONGTAIL_BIN, or target/dist/longtail by `cargo build --profile dist`), nginx and node. With --write the table and the plot go
 // into docs/performance.md and docs/performance.svg.
 
 import { execFileSync, spawn } from 'node:child_process';
@@ -31,7 +31,7 @@ if (!existsSync(rtload)) {
     execFileSync('cargo', ['build', '--quiet', '--release', '--manifest-path', join(root, 'benches/rtload/Cargo.toml')],
         { env: { ...process.env, CARGO_TARGET_DIR: join(root, 'target/rtload') }, stdio: 'inherit' });
 }
-const all = subjects({ longtail: process.env.LONGTAIL_BIN ?? join(root, 'target/release/longtail'), rtload, work });
+const all = subjects({ longtail: process.env.LONGTAIL_BIN ?? join(root, 'target/dist/longtail'), rtload, work });
 
 const STREAMS = ['sse', 'xhr-stream', 'multipart', 'forever-frame', 'ws', 'tcp'];
 const WITH_REDIS = ['bare', 'longtail with Redis', 'nchan with Redis'];

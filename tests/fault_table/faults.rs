@@ -1,11 +1,11 @@
 //! The faults. Each is a row of docs/faults.md.
 
-use crate::flow::Targets;
+use super::flow::Targets;
+use super::verdict::{Expectation, judge, log_of};
 use crate::support::clock::Clock;
 use crate::support::proxy::{Path, Proxy};
 use crate::support::world::start_on;
 use crate::support::{Node, RedisServer, Request, Sentinels, eventually};
-use crate::verdict::{Expectation, judge, log_of};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;

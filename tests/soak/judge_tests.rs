@@ -1,7 +1,7 @@
 //! The judge finds what it is for, and forgives what the faults explain.
 
-use crate::history::{Effects, Entry, Event, Loss, PROBE, Place, Seen, Sent, Told, Value};
-use crate::judge::{Judge, Kind, Round};
+use super::history::{Effects, Entry, Event, Loss, PROBE, Place, Seen, Sent, Told, Value};
+use super::judge::{Judge, Kind, Round};
 use std::time::{Duration, Instant};
 
 const END: Value = Value { way: PROBE, number: 1 };
@@ -149,7 +149,8 @@ fn a_lost_end_is_told() {
 fn a_lost_end_is_told_late_only_to_a_reader_that_changes_its_node() {
     let log = log_of(&[1, 5, 6, 100]);
     let all = reads(&[5, 6, 100]);
-    let cases: Vec<(&str, [Vec<Seen>; 2], &[Kind])> = vec![
+    type Case<'a> = (&'a str, [Vec<Seen>; 2], &'a [Kind]);
+    let cases: Vec<Case> = vec![
         ("it changes there", [reads(&[1, 2, 3]), [reads(&[5]), gap(5, Some(1)), all.clone()].concat()], &[]),
         ("it stays", [reads(&[1]), [reads(&[2, 3, 5]), gap(5, Some(1)), all.clone()].concat()], &[Kind::Unannounced]),
         (

@@ -1,7 +1,7 @@
 //! One reader's way through the log, from gap to gap.
 
-use crate::history::{Entry, Event, Loss, Place, Seen, Value};
-use crate::judge::{Figures, Kind, Violation};
+use super::history::{Entry, Event, Loss, Place, Seen, Value};
+use super::judge::{Figures, Kind, Violation};
 use std::collections::{HashMap, HashSet, VecDeque};
 
 /// How many events stand beside a violation.

@@ -3,9 +3,6 @@
 //!
 //! `tests/soak/run` runs it; everything of chance comes from one seed, which is printed and kept in the checkpoint.
 
-#[path = "../support/mod.rs"]
-mod support;
-
 mod edits;
 mod faults;
 mod history;

@@ -3,9 +3,6 @@
 //!
 //! `tests/fault_table/run` runs it, as `tests/run` does; with `--write` it puts the rows into docs/faults.md.
 
-#[path = "../support/mod.rs"]
-mod support;
-
 mod faults;
 mod flow;
 mod verdict;
