@@ -115,12 +115,15 @@ async fn addresses_that_are_taken() {
         args.extend(NOWHERE.chunks(2).filter(|pair| pair[0] != flag).flatten());
         let (code, said) = refused(&args).await;
         let off = if off { ", or `off`" } else { "" };
-        let wanted = format!("longtail: {flag} {}: it is in use already; choose another{off}", taken.1);
+        let wanted = format!("longtail: {flag} {}: the address is already in use; choose another{off}", taken.1);
         assert_eq!((code, said), (71, wanted));
     }
     // An address for documentation (RFC 5737), which no machine has.
     let (code, said) = refused(&["--open", "--listen", "192.0.2.1:0", "--tcp-listen", "off"]).await;
-    assert!(code == 71 && said.contains("--listen 192.0.2.1:0: this machine has no such address"), "{code} {said}");
+    assert!(
+        code == 71 && said.contains("--listen 192.0.2.1:0: this machine does not have this address"),
+        "{code} {said}"
+    );
 }
 
 /// Waiting is offered where it helps.
