@@ -18,6 +18,7 @@
 pub mod cli;
 pub mod config;
 pub mod cursor;
+mod http_client;
 pub mod hub;
 pub mod log;
 pub mod logging;

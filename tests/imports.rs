@@ -5,16 +5,17 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each room, and the rooms that it may use.
-const ROOMS: [(&str, &[&str]); 13] = [
+const ROOMS: [(&str, &[&str]); 14] = [
     ("wire", &[]),
+    ("http_client", &[]),
     ("weather", &[]),
     ("cursor", &[]),
     ("message", &["cursor", "wire"]),
     ("log", &["cursor", "message"]),
     ("hub", &["log", "cursor", "message"]),
     ("transport", &["hub", "cursor", "message", "wire"]),
-    ("serve", &["transport", "hub", "log", "cursor", "message", "wire", "weather"]),
-    ("cli", &["wire"]),
+    ("serve", &["transport", "hub", "log", "cursor", "message", "wire", "weather", "http_client"]),
+    ("cli", &["wire", "http_client"]),
     ("config", &["cli", "log"]),
     ("service", &[]),
     ("logging", &["config"]),

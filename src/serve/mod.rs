@@ -18,7 +18,7 @@ pub use access::keys::Keys;
 pub use access::origin::{Access, Nearness};
 pub use access::pattern::Pattern;
 pub use access::tokens::{BadKey, Tokens};
-pub use access::webhook::{AT_ONCE as QUESTIONS, Application};
+pub use access::webhook::{MAX_IN_FLIGHT, Webhook};
 pub use conn::http2::Metrics as Http2Metrics;
 pub use conn::listener::{Listeners, serve};
 pub use http::access_log::{AccessLog, Destination};

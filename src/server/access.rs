@@ -2,7 +2,7 @@
 
 use super::{StartError, bad_flag, descriptors};
 use crate::config::{AccessFlags, BadConfig};
-use crate::serve::{Access, Application, Authorizer, Guard, Keys, Nearness, Pattern, Tokens};
+use crate::serve::{Access, Authorizer, Guard, Keys, Nearness, Pattern, Tokens, Webhook};
 use prometheus_client::registry::Registry;
 use std::path::PathBuf;
 use tracing::warn;
@@ -37,7 +37,7 @@ fn guard(flags: &AccessFlags, metrics: &mut Registry) -> Result<Guard, StartErro
         return Err(bad_flag("--public", &rule).into());
     }
     let application =
-        flags.authorize_url.clone().map(|url| Application::new(url, descriptors::questions(), metrics)).transpose();
+        flags.authorize_url.clone().map(|url| Webhook::new(url, descriptors::questions(), metrics)).transpose();
     let application = application
         .map_err(|error| bad_flag("--authorize-url", &format!("https needs the system's certificates: {error}")))?;
     Ok(Guard { keys: Keys::new(keys), public, tokens: tokens(flags)?, application })

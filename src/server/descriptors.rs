@@ -2,7 +2,7 @@
 
 use super::StartError;
 use crate::config::Config;
-use crate::serve::{QUESTIONS, Room};
+use crate::serve::{MAX_IN_FLIGHT, Room};
 use crate::weather;
 use tracing::{info, warn};
 
@@ -35,7 +35,7 @@ pub fn questions() -> usize {
 }
 
 fn questions_of(limit: u64) -> usize {
-    usize::try_from(limit / 4).unwrap_or(usize::MAX).clamp(1, QUESTIONS)
+    usize::try_from(limit / 4).unwrap_or(usize::MAX).clamp(1, MAX_IN_FLIGHT)
 }
 
 /// What is kept back from clients under this limit.
