@@ -1,11 +1,12 @@
 //! Flags and environment into a [`Config`]. Nothing here does I/O.
 
 mod access;
-mod arguments;
+mod environment;
+mod parse;
 mod values;
 
 pub use access::{AccessFlags, Secret};
-pub use arguments::{Origins, Unparsed, unknown_variables};
+pub use environment::{Origins, unknown_variables};
 pub use values::{AccessLogTo, AddressOrOff};
 
 use crate::cli;

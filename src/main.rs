@@ -1,6 +1,6 @@
 //! The `longtail` binary: arguments, logging, run, exit codes.
 
-use longtail::config::{Cli, Command, Origins, Unparsed, unknown_variables};
+use longtail::config::{Cli, Command, Origins, unknown_variables};
 use longtail::service::{self, Signals};
 use longtail::{Config, RunError, Server, StartError, cli, logging};
 use std::fmt::Display;
@@ -36,7 +36,7 @@ fn run() -> Result<ExitCode, ExitCode> {
         match command {
             None => serve(&config, &origins, Server::bind_on(&config, sockets)).await,
             Some(Command::Demo(demo)) => serve(&demo.config, &origins, Server::bind_demo(&demo, sockets)).await,
-            Some(Command::Client(command)) => Ok(cli::run(command, |text| origins.tell(text)).await),
+            Some(Command::Client(command)) => Ok(cli::run(command, |text| origins.rename(text)).await),
         }
     });
     // The process does not wait for blocking tasks.
@@ -50,10 +50,10 @@ async fn serve(
     origins: &Origins,
     binding: impl Future<Output = Result<Server, StartError>>,
 ) -> Result<ExitCode, ExitCode> {
-    logging::init(config).map_err(|error| failed(USAGE, origins.tell(&error.to_string())))?;
+    logging::init(config).map_err(|error| failed(USAGE, origins.rename(&error.to_string())))?;
     warn_of_unknown_variables();
     raise_descriptor_limit();
-    let server = binding.await.map_err(|error| failed(error.exit_code(), origins.tell(&error.to_string())))?;
+    let server = binding.await.map_err(|error| failed(error.exit_code(), origins.rename(&error.to_string())))?;
     if let Some(address) = server.demo_address() {
         println!("Open {address} in a browser.");
     }
@@ -98,17 +98,11 @@ fn disable_huge_pages() {
     let _ = rustix::thread::disable_transparent_huge_pages(true);
 }
 
-/// Help and errors are printed here.
+/// Parses the arguments, or prints an error or the help that was asked for.
 fn parse_arguments() -> Result<(Cli, Origins), ExitCode> {
-    Cli::of(std::env::args_os()).map_err(|unparsed| match unparsed {
-        Unparsed::Asked(help) => {
-            let _ = help.print();
-            ExitCode::SUCCESS
-        }
-        Unparsed::Wrong(line) => {
-            eprintln!("{line}");
-            ExitCode::from(USAGE)
-        }
+    Cli::parse_with_origins(std::env::args_os()).map_err(|error| {
+        let _ = error.print();
+        if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS }
     })
 }
 
