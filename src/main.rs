@@ -21,6 +21,10 @@ const USAGE: u8 = 64;
 /// A system resource is unavailable (EX_OSERR).
 const SYSTEM: u8 = 71;
 
+#[cfg(not(feature = "demo"))]
+const NO_DEMO: &str = "this build does not include the demo: `cargo run -- demo` in the source starts it, and a build \
+                       with the cargo feature `demo` includes it";
+
 fn main() -> ExitCode {
     run().unwrap_or_else(|code| code)
 }
@@ -35,7 +39,10 @@ fn run() -> Result<ExitCode, ExitCode> {
     let code = runtime.block_on(async {
         match command {
             None => serve(&config, &origins, Server::bind_on(&config, sockets)).await,
+            #[cfg(feature = "demo")]
             Some(Command::Demo(demo)) => serve(&demo.config, &origins, Server::bind_demo(&demo, sockets)).await,
+            #[cfg(not(feature = "demo"))]
+            Some(Command::Demo(_)) => Err(failed(USAGE, NO_DEMO)),
             Some(Command::Client(command)) => Ok(cli::run(command, |text| origins.rename(text)).await),
         }
     });

@@ -1,6 +1,7 @@
 //! The composition root: builds a whole server from a [`Config`], binds it, runs it and drains it.
 
 mod access;
+#[cfg(feature = "demo")]
 mod demo;
 mod descriptors;
 mod error;
@@ -13,10 +14,12 @@ mod state;
 pub use error::{RunError, StartError};
 pub use reload::Reloader;
 
-use crate::config::{AccessLogTo, BadConfig, Config, Demo as DemoFlags};
-use crate::serve::{AccessLog, App, Destination, Listeners, Process, Reactor, Tls};
+#[cfg(feature = "demo")]
+use crate::config::Demo as DemoFlags;
+use crate::config::{AccessLogTo, BadConfig, Config};
+use crate::serve::{AccessLog, App, Demo, Destination, Listeners, Process, Reactor, Tls};
 use crate::service::Sockets;
-use crate::weather::Port;
+use futures_util::future::BoxFuture;
 use open_log::{Bridge, OpenLog};
 use prometheus_client::registry::Registry;
 use state::Parts;
@@ -25,6 +28,15 @@ use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinHandle;
+
+/// What `longtail demo` opens besides; nothing by default.
+#[derive(Default)]
+struct OpenDemo {
+    api: Option<Demo>,
+    tasks: Vec<BoxFuture<'static, ()>>,
+    /// Descriptors that it needs.
+    descriptors: u64,
+}
 
 /// A server that is bound and not yet running.
 pub struct Server {
@@ -35,7 +47,8 @@ pub struct Server {
     drain_time: Duration,
     /// Whether the service manager is told that the server has started before its log was read.
     waits_for_log: bool,
-    demo_ports: Vec<Port>,
+    /// The accept loops of the demo's ports.
+    demo_tasks: Vec<BoxFuture<'static, ()>>,
     bridge: Option<Bridge>,
 }
 
@@ -55,20 +68,25 @@ impl Server {
     ///
     /// Those of [`Server::bind`].
     pub async fn bind_on(config: &Config, sockets: Sockets) -> Result<Server, StartError> {
-        Server::bind_all(config, None, sockets).await
+        Server::bind_all(config, |_| Ok(OpenDemo::default()), sockets).await
     }
 
-    /// Like [`Server::bind_on`], with the demo's API and its weather ports.
+    /// Like [`Server::bind_on`], with the demo's API and the ports of its fault proxy.
     ///
     /// # Errors
     ///
     /// Those of [`Server::bind`].
-    pub async fn bind_demo(demo: &DemoFlags, sockets: Sockets) -> Result<Server, StartError> {
-        demo.check()?;
-        Server::bind_all(&demo.config, Some(demo.weather_listen), sockets).await
+    #[cfg(feature = "demo")]
+    pub async fn bind_demo(flags: &DemoFlags, sockets: Sockets) -> Result<Server, StartError> {
+        flags.check()?;
+        Server::bind_all(&flags.config, |listeners| demo::open(flags.weather_listen, listeners), sockets).await
     }
 
-    async fn bind_all(config: &Config, demo: Option<SocketAddr>, sockets: Sockets) -> Result<Server, StartError> {
+    async fn bind_all(
+        config: &Config,
+        open_demo: impl FnOnce(&mut Listeners) -> io::Result<OpenDemo>,
+        sockets: Sockets,
+    ) -> Result<Server, StartError> {
         let config = &listen::with_inherited(config, &sockets)?;
         config.check()?;
         let mut registry = Registry::default();
@@ -78,22 +96,33 @@ impl Server {
         let (access, authorizer) = access::access(&config.access, metrics)?;
         let access_log = access_log(&config.access_log, metrics)?;
         let mut listeners = listen::listen(config, sockets)?;
-        let (demo, demo_ports) = demo.map(|first| demo::open(first, &mut listeners)).transpose()?.unzip();
+        let demo = open_demo(&mut listeners)?;
         let OpenLog { log, census, bridge, is_listening } = open_log::open_log(config, metrics).await?;
         let (reactor, reactor_task) = Reactor::start()?;
         // Counts open descriptors, so it stands behind everything that opens some at start.
-        let room = descriptors::room(config, demo.is_some())?;
+        let room = descriptors::room(config, demo.descriptors)?;
         let tcp_address = listeners.tcp.as_ref().map(|tcp| tcp.local_addr()).transpose()?;
         listen::announce(&listeners, config, tls.is_some())?;
-        let parts =
-            Parts { log, census, is_listening, access, authorizer, tls, access_log, reactor, room, tcp_address, demo };
+        let parts = Parts {
+            log,
+            census,
+            is_listening,
+            access,
+            authorizer,
+            tls,
+            access_log,
+            reactor,
+            room,
+            tcp_address,
+            demo: demo.api,
+        };
         Ok(Server {
             app: Arc::new(state::state(config, registry, parts)),
             listeners,
             reactor_task,
             drain_time: Duration::from_secs(config.drain_seconds),
             waits_for_log: config.wait_for_log,
-            demo_ports: demo_ports.unwrap_or_default(),
+            demo_tasks: demo.tasks,
             bridge,
         })
     }

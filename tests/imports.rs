@@ -1,4 +1,4 @@
-//! Imports point one way: `main → serve → transport → hub → log → {cursor, message}`; `wire` and `weather`
+//! Imports point one way: `main → serve → transport → hub → log → {cursor, message}`; `wire` and `demo`
 //! import nothing of ours, and only `main`, `lib` and `server` see `config`.
 
 use std::fs;
@@ -8,18 +8,18 @@ use std::path::{Path, PathBuf};
 const ROOMS: [(&str, &[&str]); 14] = [
     ("wire", &[]),
     ("http_client", &[]),
-    ("weather", &[]),
+    ("demo", &[]),
     ("cursor", &[]),
     ("message", &["cursor", "wire"]),
     ("log", &["cursor", "message"]),
     ("hub", &["log", "cursor", "message"]),
     ("transport", &["hub", "cursor", "message", "wire"]),
-    ("serve", &["transport", "hub", "log", "cursor", "message", "wire", "weather", "http_client"]),
+    ("serve", &["transport", "hub", "log", "cursor", "message", "wire", "demo", "http_client"]),
     ("cli", &["wire", "http_client"]),
     ("config", &["cli", "log"]),
     ("service", &[]),
     ("logging", &["config"]),
-    ("server", &["config", "serve", "service", "transport", "hub", "log", "weather"]),
+    ("server", &["config", "serve", "service", "transport", "hub", "log", "demo"]),
 ];
 
 fn files(at: &Path) -> Vec<PathBuf> {

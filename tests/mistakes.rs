@@ -97,7 +97,7 @@ async fn variables_that_no_flag_has() {
         "LONGTAIL_FOO=1",
         // Flags of others, what our own scripts set, and what Kubernetes tells of a Service.
         "LONGTAIL_TOKEN=x",
-        "LONGTAIL_WEATHER_LISTEN=127.0.0.1:0",
+        if cfg!(feature = "demo") { "LONGTAIL_WEATHER_LISTEN=127.0.0.1:0" } else { "LONGTAIL_URL=http://127.0.0.1" },
         "LONGTAIL_BIN=x",
         "LONGTAIL_SERVICE_HOST=10.0.0.1",
         "LONGTAIL_PORT=tcp://10.0.0.1:8080",

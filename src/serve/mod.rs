@@ -34,7 +34,9 @@ pub use net::listen::bind;
 pub use net::reactor::Reactor;
 pub use net::timers::Timers;
 pub use net::tls::{BadCertificate, Tls};
-pub use routes::demo::{Demo, HOP};
+pub use routes::demo::Demo;
+#[cfg(feature = "demo")]
+pub use routes::demo::HOP;
 pub use session::long_poll::Shared as Polls;
 
 use crate::hub::Hub;

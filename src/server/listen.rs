@@ -38,7 +38,7 @@ pub fn listen(config: &Config, sockets: Sockets) -> io::Result<Listeners> {
         Some(socket) => Some(TcpListener::from_std(socket)?),
     };
     let admin = config.access.admin_listen.map(|address| bind("--admin-listen", address, false)).transpose()?;
-    Ok(Listeners { http, behind_weather: None, tcp, admin })
+    Ok(Listeners { http, behind_proxy: None, tcp, admin })
 }
 
 /// Binds an address that a flag names. `is_optional`: the flag also takes `off`, which the error then suggests.

@@ -87,7 +87,7 @@ struct Background {
     stop_bridge: watch::Sender<bool>,
     /// Talks to the service manager.
     supervisor: JoinHandle<()>,
-    demo_ports: Vec<JoinHandle<()>>,
+    demo: Vec<JoinHandle<()>>,
 }
 
 impl Background {
@@ -95,21 +95,19 @@ impl Background {
         let app = &server.app;
         let (stop_bridge, stopping) = watch::channel(false);
         let counts = |census: Arc<dyn Census>| (census.clone(), tokio::spawn(app.hub.clone().tell(census)));
-        let weather = app.demo.as_ref().map(|demo| demo.weather.clone()).unwrap_or_default();
-        let ports = std::mem::take(&mut server.demo_ports).into_iter();
         Background {
             tail: tokio::spawn(app.hub.clone().follow()),
             counts: app.census.clone().map(counts),
             bridge: server.bridge.take().map(|bridge| bridge.spawn(stopping)),
             stop_bridge,
             supervisor: tokio::spawn(supervise(app.clone(), server.waits_for_log)),
-            demo_ports: ports.map(|port| tokio::spawn(weather.clone().blow(port))).collect(),
+            demo: server.demo_tasks.drain(..).map(tokio::spawn).collect(),
         }
     }
 
     /// Ends the tasks. The bridge and the counts get a moment to write to Redis what is left.
     async fn end(self) {
-        self.demo_ports.iter().for_each(JoinHandle::abort);
+        self.demo.iter().for_each(JoinHandle::abort);
         if let Some((census, task)) = self.counts {
             task.abort();
             let _ = tokio::time::timeout(LAST_WRITES, census.leave()).await;
