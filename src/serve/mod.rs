@@ -18,7 +18,7 @@ pub use access::keys::Keys;
 pub use access::origin::{Access, Nearness};
 pub use access::pattern::Pattern;
 pub use access::tokens::{BadKey, Tokens};
-pub use access::webhook::{AT_ONCE as QUESTIONS, Application};
+pub use access::webhook::{MAX_IN_FLIGHT, Webhook};
 pub use conn::http2::Metrics as Http2Metrics;
 pub use conn::listener::{Listeners, serve};
 pub use http::access_log::{AccessLog, Destination};
@@ -34,7 +34,9 @@ pub use net::listen::bind;
 pub use net::reactor::Reactor;
 pub use net::timers::Timers;
 pub use net::tls::{BadCertificate, Tls};
-pub use routes::demo::{Demo, HOP};
+pub use routes::demo::Demo;
+#[cfg(feature = "demo")]
+pub use routes::demo::HOP;
 pub use session::long_poll::Shared as Polls;
 
 use crate::hub::Hub;

@@ -1,30 +1,30 @@
-//! Where messages of HTTP/1.x begin and end (RFC 9112 §6), as far as a path has to know it.
+//! Finds where HTTP/1.x messages begin and end (RFC 9112 §6), as far as a proxy must.
 
-use super::Conditions;
+use super::Faults;
 
-/// Bytes of a head. A longer one is not let through.
+/// Size limit of a head. The proxy drops a connection with a longer one.
 const MAX_HEAD: usize = 32 << 10;
 
-/// Header lines of a head; the server takes no more.
+/// Limit of header lines; the server takes no more.
 const MAX_HEADERS: usize = 100;
 
-/// What the rest of a message is.
+/// The part of a message that is still to come.
 #[derive(Debug, PartialEq, Eq)]
 enum Body {
     Sized(u64),
-    /// A chunk's size line, so far: its number, and whether it is over.
+    /// A chunk's size line: the number so far, and whether the number is complete.
     ChunkSize(u64, bool),
-    /// What is left of a chunk, with the line end behind it.
+    /// The rest of a chunk, with the line end behind it.
     Chunk(u64),
-    /// Lines behind the last chunk: the length of the present one.
+    /// The trailer section: the length of the current line.
     Trailer(usize),
-    /// All that comes until the connection ends.
+    /// Everything until the connection ends.
     UntilClose,
 }
 
 impl Body {
-    /// Takes bytes from the front; `None` for what is over. A size line that is none makes it endless: the
-    /// path passes on what it does not understand.
+    /// Takes bytes from the front; `None` if the message is complete. After an invalid size line the body goes on until
+    /// the connection ends: the proxy forwards what it does not understand.
     fn take(mut self, bytes: &mut &[u8]) -> Option<Body> {
         loop {
             match &mut self {
@@ -63,7 +63,7 @@ impl Body {
         }
     }
 
-    /// From a head's headers. A message with neither length nor chunks has the body that `other` says.
+    /// The body that the headers announce; `other` for a message with neither a length nor chunks.
     fn of(headers: &[httparse::Header<'_>], other: Option<Body>) -> Option<Body> {
         let value = |name: &str| {
             let found = headers.iter().find(|header| header.name.eq_ignore_ascii_case(name));
@@ -79,22 +79,22 @@ impl Body {
     }
 }
 
-/// A head that is no HTTP, or too long.
+/// The head is not HTTP, or too long.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct NotHttp;
 
-/// What a path has made of what a browser sent.
+/// What the proxy forwards of what a browser has sent.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Passed {
-    /// What goes on.
+    /// The bytes to forward.
     pub bytes: Vec<u8>,
-    /// The head that came, where one was completed.
+    /// The head as it arrived, if one is complete now.
     pub head: Option<Vec<u8>>,
-    /// Whether it is a HEAD, whose answer has no body.
+    /// Whether the request is a HEAD, whose response has no body.
     pub is_head: bool,
 }
 
-/// Follows requests, and makes of their heads what the weather makes of them.
+/// Parses requests, and rewrites their heads as the faults demand.
 #[derive(Default)]
 pub(super) struct Requests {
     head: Vec<u8>,
@@ -102,12 +102,12 @@ pub(super) struct Requests {
 }
 
 impl Requests {
-    /// Takes what has arrived.
+    /// Takes the bytes that have arrived.
     ///
     /// # Errors
     ///
-    /// What no HTTP proxy would let through.
-    pub fn feed(&mut self, mut bytes: &[u8], conditions: &Conditions) -> Result<Passed, NotHttp> {
+    /// The bytes are not HTTP.
+    pub fn feed(&mut self, mut bytes: &[u8], faults: &Faults) -> Result<Passed, NotHttp> {
         let mut passed = Passed::default();
         loop {
             if let Some(body) = self.body.take() {
@@ -121,21 +121,21 @@ impl Requests {
             let Some(head) = complete_head(&mut self.head, &mut bytes)? else { return Ok(passed) };
             let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
             let mut request = httparse::Request::new(&mut headers);
-            // With line ends of one byte it would be over sooner, and what is behind it would be lost.
+            // A head with line ends of one byte ends earlier for the parser, and the bytes behind it would be lost.
             if request.parse(&head) != Ok(httparse::Status::Complete(head.len())) {
                 return Err(NotHttp);
             }
             self.body = Body::of(request.headers, None);
             passed.is_head = request.method == Some("HEAD");
-            rewrite(&request, conditions, &mut passed.bytes);
+            rewrite(&request, faults, &mut passed.bytes);
             passed.head = Some(head);
         }
     }
 }
 
-/// Gathers a head; `None` while there is more to come.
+/// Collects a head; `None` while it is incomplete.
 fn complete_head(head: &mut Vec<u8>, bytes: &mut &[u8]) -> Result<Option<Vec<u8>>, NotHttp> {
-    // The end may lie across two reads.
+    // The end may be cut by two reads.
     let from = head.len().saturating_sub(3);
     head.extend_from_slice(bytes);
     let Some(end) = head[from..].windows(4).position(|four| four == b"\r\n\r\n").map(|at| from + at + 4) else {
@@ -148,15 +148,15 @@ fn complete_head(head: &mut Vec<u8>, bytes: &mut &[u8]) -> Result<Option<Vec<u8>
     if head.len() > MAX_HEAD { Err(NotHttp) } else { Ok(Some(std::mem::take(head))) }
 }
 
-fn rewrite(request: &httparse::Request<'_, '_>, conditions: &Conditions, out: &mut Vec<u8>) {
-    let version = if conditions.http10 { 0 } else { request.version.unwrap_or(1) };
+fn rewrite(request: &httparse::Request<'_, '_>, faults: &Faults, out: &mut Vec<u8>) {
+    let version = if faults.http10 { 0 } else { request.version.unwrap_or(1) };
     let (method, path) = (request.method.unwrap_or_default(), request.path.unwrap_or_default());
     out.extend_from_slice(format!("{method} {path} HTTP/1.{version}\r\n").as_bytes());
-    let strips = conditions.http10 || conditions.strip_upgrade;
+    let strips = faults.http10 || faults.strip_upgrade;
     for header in request.headers.iter() {
-        let concerns_the_hop =
+        let is_hop_by_hop =
             ["connection", "upgrade", "keep-alive"].iter().any(|name| header.name.eq_ignore_ascii_case(name));
-        if strips && concerns_the_hop {
+        if strips && is_hop_by_hop {
             continue;
         }
         out.extend_from_slice(header.name.as_bytes());
@@ -167,8 +167,8 @@ fn rewrite(request: &httparse::Request<'_, '_>, conditions: &Conditions, out: &m
     out.extend_from_slice(b"\r\n");
 }
 
-/// A head as it may be shown: cookies of whatever else runs on this machine go to all its ports, and what is
-/// shown may be on a projector.
+/// The head without secrets, for display. A browser sends the cookies of one program on this machine to all its ports,
+/// and the display may be a projector.
 pub(super) fn without_secrets(head: &[u8]) -> Vec<u8> {
     let mut shown = Vec::with_capacity(head.len());
     for line in head.split_inclusive(|byte| *byte == b'\n') {
@@ -186,58 +186,58 @@ pub(super) fn without_secrets(head: &[u8]) -> Vec<u8> {
     shown
 }
 
-/// Where an answer stands.
+/// How far a response has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stand {
-    /// There is more to come.
+pub(super) enum Progress {
+    /// More bytes will come.
     Open,
-    /// It is over.
+    /// The response is complete.
     Complete,
-    /// It was a 101: what follows is no HTTP.
+    /// The response was a 101: what follows is not HTTP.
     Switched,
 }
 
-/// Follows answers.
+/// Parses responses.
 #[derive(Default)]
-pub(super) struct Answers {
+pub(super) struct Responses {
     head: Vec<u8>,
     body: Option<Body>,
-    /// Nothing that follows is looked at.
-    is_beyond: bool,
+    /// What follows is not parsed.
+    is_opaque: bool,
 }
 
-impl Answers {
-    /// Takes what has arrived; `is_head`: the answer is to a HEAD. What is no HTTP is open to its end.
-    pub fn feed(&mut self, mut bytes: &[u8], is_head: bool) -> Stand {
-        if self.is_beyond {
-            return Stand::Open;
+impl Responses {
+    /// Takes the bytes that have arrived. `is_head`: the response is to a HEAD. Bytes that are not HTTP are never complete.
+    pub fn feed(&mut self, mut bytes: &[u8], is_head: bool) -> Progress {
+        if self.is_opaque {
+            return Progress::Open;
         }
         loop {
             if let Some(body) = self.body.take() {
                 self.body = body.take(&mut bytes);
                 if self.body.is_some() {
-                    return Stand::Open;
+                    return Progress::Open;
                 }
                 if bytes.is_empty() {
-                    return Stand::Complete;
+                    return Progress::Complete;
                 }
             }
             if bytes.is_empty() {
-                return Stand::Open;
+                return Progress::Open;
             }
             let head = match complete_head(&mut self.head, &mut bytes) {
                 Ok(Some(head)) => head,
-                Ok(None) => return Stand::Open,
-                Err(NotHttp) => return self.beyond(Stand::Open),
+                Ok(None) => return Progress::Open,
+                Err(NotHttp) => return self.stop_parsing(Progress::Open),
             };
             let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
             let mut response = httparse::Response::new(&mut headers);
             if response.parse(&head) != Ok(httparse::Status::Complete(head.len())) {
-                return self.beyond(Stand::Open);
+                return self.stop_parsing(Progress::Open);
             }
             self.body = match response.code {
-                Some(101) => return self.beyond(Stand::Switched),
-                // Another answer follows.
+                Some(101) => return self.stop_parsing(Progress::Switched),
+                // Interim: another response follows.
                 Some(100..=199) => continue,
                 Some(204 | 304) => Some(Body::Sized(0)),
                 _ if is_head => Some(Body::Sized(0)),
@@ -246,9 +246,9 @@ impl Answers {
         }
     }
 
-    fn beyond(&mut self, stand: Stand) -> Stand {
-        self.is_beyond = true;
-        stand
+    fn stop_parsing(&mut self, progress: Progress) -> Progress {
+        self.is_opaque = true;
+        progress
     }
 }
 
@@ -260,58 +260,58 @@ mod tests {
     const CHUNKED: &[u8] = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;x=y\r\nhello\r\n1a\r\nabcdefghijklmnopqrstuvwxyz\r\n0\r\nA: b\r\n\r\n";
     const SIZED: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc";
 
-    fn stands(parts: &[&[u8]], is_head: bool) -> Vec<Stand> {
-        let mut answers = Answers::default();
-        parts.iter().map(|part| answers.feed(part, is_head)).collect()
+    fn progress(parts: &[&[u8]], is_head: bool) -> Vec<Progress> {
+        let mut responses = Responses::default();
+        parts.iter().map(|part| responses.feed(part, is_head)).collect()
     }
 
     #[test]
-    fn answers_end_where_their_framing_says() {
-        use Stand::{Complete, Open, Switched};
-        assert_eq!(stands(&[SIZED, SIZED], false), [Complete, Complete]);
-        assert_eq!(stands(&[CHUNKED, SIZED], false), [Complete, Complete]);
-        assert_eq!(stands(&[b"HTTP/1.1 304 Not Modified\r\nContent-Length: 9\r\n\r\n"], false), [Complete]);
-        assert_eq!(stands(&[b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n"], true), [Complete]);
-        assert_eq!(stands(&[b"HTTP/1.0 200 OK\r\n\r\n", b"any", b"thing"], false), [Open; 3]);
-        assert_eq!(stands(&[b"HTTP/1.1 100 Continue\r\n\r\n", SIZED], false), [Open, Complete]);
-        assert_eq!(stands(&[b"HTTP/1.1 101 Switching\r\n\r\n", SIZED], false), [Switched, Open]);
-        assert_eq!(stands(&[b"\x01\x02\r\n\r\n", SIZED], false), [Open, Open]);
-        assert_eq!(stands(&[b"HTTP/1.1 204 No\n\nHTTP/1.1 204 No\r\n\r\n", SIZED], false), [Open, Open]);
+    fn responses_end_where_their_framing_says() {
+        use Progress::{Complete, Open, Switched};
+        assert_eq!(progress(&[SIZED, SIZED], false), [Complete, Complete]);
+        assert_eq!(progress(&[CHUNKED, SIZED], false), [Complete, Complete]);
+        assert_eq!(progress(&[b"HTTP/1.1 304 Not Modified\r\nContent-Length: 9\r\n\r\n"], false), [Complete]);
+        assert_eq!(progress(&[b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n"], true), [Complete]);
+        assert_eq!(progress(&[b"HTTP/1.0 200 OK\r\n\r\n", b"any", b"thing"], false), [Open; 3]);
+        assert_eq!(progress(&[b"HTTP/1.1 100 Continue\r\n\r\n", SIZED], false), [Open, Complete]);
+        assert_eq!(progress(&[b"HTTP/1.1 101 Switching\r\n\r\n", SIZED], false), [Switched, Open]);
+        assert_eq!(progress(&[b"\x01\x02\r\n\r\n", SIZED], false), [Open, Open]);
+        assert_eq!(progress(&[b"HTTP/1.1 204 No\n\nHTTP/1.1 204 No\r\n\r\n", SIZED], false), [Open, Open]);
     }
 
     proptest! {
-        /// However the bytes are cut into reads, the end is found at the last of them and no sooner.
+        /// However the bytes are cut into reads, the end is found at the last one and not earlier.
         #[test]
         fn cuts_do_not_matter(cuts in proptest::collection::vec(0..CHUNKED.len(), 0..8)) {
             let mut cuts = cuts;
             cuts.extend([0, CHUNKED.len()]);
             cuts.sort_unstable();
-            let mut answers = Answers::default();
+            let mut responses = Responses::default();
             for pair in cuts.windows(2).filter(|pair| pair[0] < pair[1]) {
-                let stand = answers.feed(&CHUNKED[pair[0]..pair[1]], false);
-                prop_assert_eq!(stand == Stand::Complete, pair[1] == CHUNKED.len());
+                let progress = responses.feed(&CHUNKED[pair[0]..pair[1]], false);
+                prop_assert_eq!(progress == Progress::Complete, pair[1] == CHUNKED.len());
             }
         }
 
-        /// Nothing that comes makes it panic.
+        /// No input causes a panic.
         #[test]
         fn anything_may_come(bytes in proptest::collection::vec(any::<u8>(), 0..200), at in 0..200usize) {
             let at = at.min(bytes.len());
-            let mut answers = Answers::default();
+            let mut responses = Responses::default();
             for start in [&b""[..], b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"] {
-                answers.feed(start, false);
-                answers.feed(&bytes[..at], false);
-                answers.feed(&bytes[at..], true);
+                responses.feed(start, false);
+                responses.feed(&bytes[..at], false);
+                responses.feed(&bytes[at..], true);
             }
-            let _ = Requests::default().feed(&bytes, &Conditions::default());
+            let _ = Requests::default().feed(&bytes, &Faults::default());
         }
 
         #[test]
-        fn requests_pass_unchanged_in_clear_weather(at in 0..70usize) {
+        fn requests_pass_unchanged_without_faults(at in 0..70usize) {
             let all = b"POST /publish?channel=a HTTP/1.1\r\nHost: b\r\nContent-Length: 2\r\n\r\nokGET / HTTP/1.1\r\n\r\n";
             let mut requests = Requests::default();
-            let mut out = requests.feed(&all[..at], &Conditions::default()).expect("HTTP").bytes;
-            out.extend(requests.feed(&all[at..], &Conditions::default()).expect("HTTP").bytes);
+            let mut out = requests.feed(&all[..at], &Faults::default()).expect("HTTP").bytes;
+            out.extend(requests.feed(&all[at..], &Faults::default()).expect("HTTP").bytes);
             prop_assert_eq!(out, all.to_vec());
         }
     }
@@ -319,17 +319,17 @@ mod tests {
     #[test]
     fn heads_are_rewritten() {
         let upgrade = b"GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
-        let made = |conditions| Requests::default().feed(upgrade, &conditions).map(|passed| passed.bytes);
-        let stripped = made(Conditions { strip_upgrade: true, ..Conditions::default() });
+        let made = |faults| Requests::default().feed(upgrade, &faults).map(|passed| passed.bytes);
+        let stripped = made(Faults { strip_upgrade: true, ..Faults::default() });
         assert_eq!(stripped, Ok(b"GET /ws HTTP/1.1\r\nHost: a\r\n\r\n".to_vec()));
-        let old = made(Conditions { http10: true, ..Conditions::default() });
+        let old = made(Faults { http10: true, ..Faults::default() });
         assert_eq!(old, Ok(b"GET /ws HTTP/1.0\r\nHost: a\r\n\r\n".to_vec()));
     }
 
     #[test]
     fn nothing_behind_a_head_is_lost() {
         let two = b"GET / HTTP/1.1\nHost: a\n\nGET /2 HTTP/1.1\r\nHost: a\r\n\r\n";
-        assert_eq!(Requests::default().feed(two, &Conditions::default()), Err(NotHttp));
+        assert_eq!(Requests::default().feed(two, &Faults::default()), Err(NotHttp));
     }
 
     #[test]
@@ -345,7 +345,7 @@ mod tests {
         let mut requests = Requests::default();
         let mut refused = false;
         for _ in 0..40 {
-            refused |= requests.feed(&[b'a'; 1024], &Conditions::default()).is_err();
+            refused |= requests.feed(&[b'a'; 1024], &Faults::default()).is_err();
         }
         assert!(refused);
     }

@@ -1,4 +1,4 @@
-//! Bad weather: what the ports of `longtail demo` do to what passes, over raw sockets; and that there are
+//! `longtail demo`: what the ports of its fault proxy do to what passes, over raw sockets; and that there are
 //! none of them without it.
 
 use crate::support;
@@ -30,8 +30,8 @@ impl Demo {
         address.parse().expect("an address")
     }
 
-    async fn weather(&self, conditions: Value) {
-        let answer = Request::post("/demo/weather", conditions.to_string().as_bytes()).send(self.node.http).await;
+    async fn inject(&self, faults: Value) {
+        let answer = Request::post("/demo/weather", faults.to_string().as_bytes()).send(self.node.http).await;
         assert_eq!(answer.status, 200, "{}", answer.text());
     }
 
@@ -71,15 +71,15 @@ async fn without_the_demo_there_is_none_of_it() {
     assert_eq!(Request::post("/demo/weather", b"{}").send(node.http).await.error_code(), "not_found");
     let info = node.get("/info").await.json();
     assert!(info.get("demo").is_none(), "{info}");
-    assert!(!node.log().contains("weather"), "{}", node.log());
+    assert!(!node.log().contains("faults"), "{}", node.log());
 }
 
 #[tokio::test]
 async fn the_switches_and_who_may_touch_them() {
     let demo = Demo::start().await;
-    let clear = demo.node.get("/demo/weather").await.json();
-    assert_eq!(clear["hold_bytes"], 0);
-    demo.weather(json!({"hold_bytes": 4096, "http10": true})).await;
+    let none = demo.node.get("/demo/weather").await.json();
+    assert_eq!(none["hold_bytes"], 0);
+    demo.inject(json!({"hold_bytes": 4096, "http10": true})).await;
     let set = demo.node.get("/demo/weather").await.json();
     assert_eq!((set["hold_bytes"].as_u64(), set["http10"].as_bool()), (Some(4096), Some(true)));
     for (bad, code) in [
@@ -100,7 +100,7 @@ async fn the_switches_and_who_may_touch_them() {
     assert_eq!(demo.node.get("/demo/weather").await.json(), set, "a refusal changes nothing");
     assert_eq!(Request::new("DELETE", "/demo/weather").send(demo.node.http).await.status, 405);
 
-    // The same rules as everywhere, on the server's own port and through the weather.
+    // The same rules as everywhere, on the server's own port and through the proxy.
     for address in [demo.node.http, demo.port("sse")] {
         let wire = format!("/demo/wire?client={CLIENT}");
         for path in ["/demo/weather", "/demo/frame", "/demo/applet?channel=a", &wire] {
@@ -134,7 +134,7 @@ async fn how_it_may_not_be_started() {
 }
 
 #[tokio::test]
-async fn a_clear_sky_lets_everything_through() {
+async fn everything_passes_without_faults() {
     let demo = Demo::start().await;
     let mut sse = demo.sse().await;
     let mut tcp = LineClient::connect(demo.port("tcp")).await;
@@ -156,7 +156,7 @@ async fn a_clear_sky_lets_everything_through() {
 async fn held_back_until_there_is_enough_or_the_end() {
     let demo = Demo::start().await;
     let mut open = demo.sse().await;
-    demo.weather(json!({"hold_bytes": 8192})).await;
+    demo.inject(json!({"hold_bytes": 8192})).await;
     // An answer that ends is whole, also on a connection that is kept.
     let answer = Request::get("/poll?channel=a").send(demo.port("poll")).await;
     assert_eq!(answer.status, 200);
@@ -178,13 +178,13 @@ async fn held_back_until_there_is_enough_or_the_end() {
     demo.node.publish("a", &large).await;
     read_until(&mut open, "small").await;
     read_until(&mut open, "xxx").await;
-    // And what is held when it clears.
+    // The fault is switched off while something is held back.
     let answer = opening.await.expect("opened");
     assert_eq!(answer.status, 200);
     demo.node.publish("a", r#""then""#).await;
     let silent = tokio::time::timeout(Duration::from_millis(200), open.read_some()).await;
     assert!(silent.is_err(), "held back: {silent:?}");
-    demo.weather(json!({})).await;
+    demo.inject(json!({})).await;
     read_until(&mut open, "then").await;
 }
 
@@ -192,7 +192,7 @@ async fn held_back_until_there_is_enough_or_the_end() {
 async fn cut_after_a_time() {
     let demo = Demo::start().await;
     let mut open = demo.sse().await;
-    demo.weather(json!({"cut_seconds": 2})).await;
+    demo.inject(json!({"cut_seconds": 2})).await;
     open.cut_off().await;
     for path in ["/sse?channel=a", "/long-poll?channel=a&timeout=20"] {
         let lived = cut(demo.port("sse"), Request::get(path)).await;
@@ -202,7 +202,7 @@ async fn cut_after_a_time() {
     let mut tcp = LineClient::connect(demo.port("tcp")).await;
     tcp.send(r#"{"type":"subscribe","channels":["a"]}"#).await;
     while tcp.line().await.is_some() {}
-    demo.weather(json!({})).await;
+    demo.inject(json!({})).await;
     let mut after = demo.sse().await;
     let silent = tokio::time::timeout(Duration::from_millis(2500), after.read_some()).await;
     assert!(silent.is_err(), "not cut any more: {silent:?}");
@@ -211,7 +211,7 @@ async fn cut_after_a_time() {
 #[tokio::test]
 async fn old_http() {
     let demo = Demo::start().await;
-    demo.weather(json!({"http10": true})).await;
+    demo.inject(json!({"http10": true})).await;
     let answer = Request::get("/poll?channel=a").open(demo.port("poll")).await;
     assert_eq!((answer.status, answer.version.as_str()), (200, "HTTP/1.0"));
     let mut stream = Request::get("/sse?channel=a").open(demo.port("sse")).await;
@@ -225,11 +225,11 @@ async fn the_upgrade_is_lost() {
     let demo = Demo::start().await;
     let mut open = RawWebSocket::open_at(demo.port("ws"), "/ws?channel=a").await;
     assert_eq!(open.frame().await.expect("a frame").json()["type"], "hello");
-    demo.weather(json!({"strip_upgrade": true})).await;
+    demo.inject(json!({"strip_upgrade": true})).await;
     open.ended().await;
     assert_ne!(handshake("/ws?channel=a").open(demo.port("ws")).await.status, 101);
     demo.sse().await;
-    demo.weather(json!({})).await;
+    demo.inject(json!({})).await;
     assert_eq!(handshake("/ws?channel=a").open(demo.port("ws")).await.status, 101);
 }
 
@@ -238,7 +238,7 @@ async fn websockets_die_young() {
     let demo = Demo::start().await;
     let mut sse = demo.sse().await;
     let mut open = RawWebSocket::open_at(demo.port("ws"), "/ws?channel=a").await;
-    demo.weather(json!({"kill_websockets": true})).await;
+    demo.inject(json!({"kill_websockets": true})).await;
     open.ended().await;
     let mut young = RawWebSocket::open_at(demo.port("ws"), "/ws?channel=a").await;
     assert_eq!(young.frame().await.expect("a frame").json()["type"], "hello", "it looks as if it worked");
@@ -250,7 +250,7 @@ async fn websockets_die_young() {
 #[tokio::test]
 async fn everything_is_late() {
     let demo = Demo::start().await;
-    demo.weather(json!({"latency_ms": 300})).await;
+    demo.inject(json!({"latency_ms": 300})).await;
     let began = Instant::now();
     assert_eq!(Request::get("/poll?channel=a").send(demo.port("poll")).await.status, 200);
     assert!(began.elapsed() >= Duration::from_millis(600), "there and back: {:?}", began.elapsed());
@@ -259,7 +259,7 @@ async fn everything_is_late() {
     for n in 0..20 {
         demo.node.publish("a", &n.to_string()).await;
         if n == 10 {
-            demo.weather(json!({})).await;
+            demo.inject(json!({})).await;
         }
     }
     read_until(&mut sse, r#""data":19"#).await;
@@ -274,7 +274,7 @@ async fn nothing_but_http() {
     let mut tcp = LineClient::connect(demo.port("tcp")).await;
     tcp.send(r#"{"type":"subscribe","channels":["a"]}"#).await;
     assert_eq!(tcp.json().await["type"], "hello");
-    demo.weather(json!({"http_only": true})).await;
+    demo.inject(json!({"http_only": true})).await;
     while tcp.line().await.is_some() {}
     let mut tcp = LineClient::connect(demo.port("tcp")).await;
     tcp.send(r#"{"type":"subscribe","channels":["a"]}"#).await;
@@ -328,8 +328,8 @@ async fn a_page_sees_the_bytes_of_its_own_requests() {
     assert!(bytes_of(answered).starts_with("HTTP/1.1 200 OK\r\n"), "{answered}");
     assert!(!events.iter().any(|event| bytes_of(event).contains(other)), "somebody else's: {events:?}");
 
-    // What the weather made of a head is told, too, and how it ended.
-    demo.weather(json!({"http10": true})).await;
+    // The rewritten head is recorded, too, and how the connection ended.
+    demo.inject(json!({"http10": true})).await;
     Request::get(&path).send(demo.port("poll")).await;
     let events = told(&mut wire, |events| events.iter().any(|event| event["what"] == "rewritten")).await;
     let rewritten = events.iter().find(|event| event["what"] == "rewritten").expect("rewritten");
@@ -389,7 +389,7 @@ async fn little_is_under_way_at_a_time() {
     let path = format!("/ndjson?channel=a&client={CLIENT}");
     let mut stream = Request::get(&path).open(demo.port("sse")).await;
     read_until(&mut stream, "hello").await;
-    demo.weather(json!({"latency_ms": 2000})).await;
+    demo.inject(json!({"latency_ms": 2000})).await;
     let large = format!("\"{}\"", "x".repeat(60_000));
     // At once: they are to be under way together.
     for _ in 0..2 {

@@ -1,20 +1,30 @@
-//! Flags into what says who may do what.
+//! Builds from flags what decides who may use the server: origins, keys, tokens, the application.
 
 use super::{StartError, bad_flag, descriptors};
 use crate::config::{AccessFlags, BadConfig};
-use crate::serve::{Application, Guard, Keys, Pattern, Tokens};
+use crate::serve::{Access, Authorizer, Guard, Keys, Nearness, Pattern, Tokens, Webhook};
 use prometheus_client::registry::Registry;
 use std::path::PathBuf;
 use tracing::warn;
 
-/// Characters of a server key below which a warning is due.
+/// Characters of a server key below which the server warns.
 const SHORT_KEY: usize = 16;
 
-/// Bytes of a secret below which a warning is due: the length of its hash (RFC 7518 §3.2).
+/// Bytes of a secret below which the server warns: the length of its hash (RFC 7518 §3.2).
 const SHORT_SECRET: usize = 32;
 
-/// Everything that says who may do what.
-pub fn guard(flags: &AccessFlags, metrics: &mut Registry) -> Result<Guard, StartError> {
+/// Which pages may use the server, and who may subscribe and publish.
+pub fn access(flags: &AccessFlags, metrics: &mut Registry) -> Result<(Access, Authorizer), StartError> {
+    let (nearness, authorizer) = match flags.guarded_by() {
+        Some(_) => (Nearness::Guarded, Authorizer::Guarded(Box::new(guard(flags, metrics)?))),
+        None if flags.open => (Nearness::Open, Authorizer::Open),
+        None => (Nearness::Loopback, Authorizer::Open),
+    };
+    Ok((Access { nearness, allow_origin: flags.allow_origin.clone() }, authorizer))
+}
+
+/// The rules that the flags set.
+fn guard(flags: &AccessFlags, metrics: &mut Registry) -> Result<Guard, StartError> {
     let keys: Vec<String> = flags.publish_key.iter().map(|key| key.0.clone()).collect();
     if keys.iter().any(|key| key.len() < SHORT_KEY) {
         warn!(
@@ -23,17 +33,17 @@ pub fn guard(flags: &AccessFlags, metrics: &mut Registry) -> Result<Guard, Start
     }
     let public: Vec<Pattern> = flags.public.iter().map(|text| Pattern::new(text)).collect();
     if let Some(index) = public.iter().position(|pattern| !pattern.is_sound()) {
-        let rule = format!("{}: use a channel's name, or its beginning with a * behind it", flags.public[index]);
+        let rule = format!("{}: use a channel's name, or a prefix with a * at its end", flags.public[index]);
         return Err(bad_flag("--public", &rule).into());
     }
     let application =
-        flags.authorize_url.clone().map(|url| Application::new(url, descriptors::questions(), metrics)).transpose();
+        flags.authorize_url.clone().map(|url| Webhook::new(url, descriptors::questions(), metrics)).transpose();
     let application = application
-        .map_err(|error| bad_flag("--authorize-url", &format!("https wants the system's certificates: {error}")))?;
+        .map_err(|error| bad_flag("--authorize-url", &format!("https needs the system's certificates: {error}")))?;
     Ok(Guard { keys: Keys::new(keys), public, tokens: tokens(flags)?, application })
 }
 
-/// What checks tokens, where there are tokens.
+/// The verifier of tokens, if a flag sets one.
 fn tokens(flags: &AccessFlags) -> Result<Option<Tokens>, BadConfig> {
     let read = |flag: &str, path: &PathBuf| {
         std::fs::read(path).map_err(|error| bad_flag(flag, &format!("{}: {error}", path.display())))

@@ -1,8 +1,8 @@
-//! One connection on its way through the weather.
+//! One connection through the proxy.
 
-use super::framing::{Answers, Requests, Stand, without_secrets};
+use super::framing::{Progress, Requests, Responses, without_secrets};
 use super::tap::Record;
-use super::{Conditions, Speaks};
+use super::{Faults, Protocol};
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::future::pending;
@@ -16,17 +16,17 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 
-/// Bytes read at a time.
-const READ: usize = 16 << 10;
+/// Bytes per read.
+const READ_BYTES: usize = 16 << 10;
 
-/// Bytes that may be under way in one direction while they are late.
-const UNDER_WAY: usize = 256 << 10;
+/// Limit of delayed bytes in one direction.
+const MAX_DELAYED: usize = 256 << 10;
 
-/// How long a WebSocket lives where they are killed: long enough to be taken for one that works.
+/// How long a WebSocket lives if they are killed: long enough to seem to work.
 const WEBSOCKET_LIFE: Duration = Duration::from_millis(200);
 
-/// How long somebody may take nothing.
-const WRITE: Duration = Duration::from_secs(60);
+/// Write timeout.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Why a connection ended.
 type Why = &'static str;
@@ -39,37 +39,37 @@ const SERVER: Why = "server";
 enum Phase {
     Idle,
     Request(Instant),
-    /// No HTTP, or none any more.
+    /// Bytes that are not HTTP, from the start or after a switch.
     Socket(Instant),
 }
 
 struct Connection {
-    speaks: Speaks,
+    protocol: Protocol,
     record: Record,
-    conditions: watch::Receiver<Conditions>,
+    faults: watch::Receiver<Faults>,
     phase: watch::Sender<Phase>,
-    /// Whether the request under way is a HEAD.
+    /// Whether the current request is a HEAD.
     is_head: AtomicBool,
 }
 
-/// Carries a connection until it ends.
-pub(super) async fn carry(
+/// Forwards a connection until it ends.
+pub(super) async fn forward(
     client: TcpStream,
     upstream: SocketAddr,
-    speaks: Speaks,
+    protocol: Protocol,
     record: Record,
-    conditions: watch::Receiver<Conditions>,
+    faults: watch::Receiver<Faults>,
 ) {
     let Ok(server) = TcpStream::connect(upstream).await else { return };
     for stream in [&client, &server] {
-        // The weather alone decides what waits.
+        // Only the faults delay bytes.
         let _ = stream.set_nodelay(true);
     }
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
-    let phase = if speaks == Speaks::Http { Phase::Idle } else { Phase::Socket(Instant::now()) };
+    let phase = if protocol == Protocol::Http { Phase::Idle } else { Phase::Socket(Instant::now()) };
     let (phase, is_head) = (watch::channel(phase).0, AtomicBool::new(false));
-    let connection = Connection { speaks, record, conditions, phase, is_head };
+    let connection = Connection { protocol, record, faults, phase, is_head };
     let why = tokio::select! {
         why = connection.up(from_client, to_server) => why,
         why = connection.down(from_server, to_client) => why,
@@ -79,30 +79,30 @@ pub(super) async fn carry(
 }
 
 impl Connection {
-    fn now(&self) -> Conditions {
-        *self.conditions.borrow()
+    fn now(&self) -> Faults {
+        *self.faults.borrow()
     }
 
     fn late(&self) -> Instant {
         Instant::now() + Duration::from_millis(self.now().latency_ms)
     }
 
-    /// From the browser to the server. A browser that has shut its sending side may listen on.
+    /// Forwards from the browser to the server. A browser that has shut down its sending side may still read.
     async fn up(&self, mut from: OwnedReadHalf, mut to: OwnedWriteHalf) -> Why {
-        let mut buffer = vec![0; READ];
+        let mut buffer = vec![0; READ_BYTES];
         let mut requests = Requests::default();
-        let mut way = Way::default();
+        let mut line = DelayLine::default();
         loop {
             tokio::select! {
-                read = from.read(&mut buffer), if way.has_room() => {
+                read = from.read(&mut buffer), if line.has_room() => {
                     let Ok(count) = read else { return BROWSER };
                     match self.sent(&mut requests, &buffer[..count]) {
-                        Ok(bytes) if count == 0 || !bytes.is_empty() => way.push(self.late(), bytes),
+                        Ok(bytes) if count == 0 || !bytes.is_empty() => line.push(self.late(), bytes),
                         Ok(_) => {}
                         Err(why) => return why,
                     }
                 }
-                bytes = way.next() => {
+                bytes = line.next() => {
                     if bytes.is_empty() {
                         let _ = to.shutdown().await;
                         return pending().await;
@@ -116,7 +116,7 @@ impl Connection {
         }
     }
 
-    /// What goes on of what was sent.
+    /// Gives the bytes to forward of those that were sent.
     fn sent(&self, requests: &mut Requests, bytes: &[u8]) -> Result<Bytes, Why> {
         if bytes.is_empty() {
             return Ok(Bytes::new());
@@ -124,13 +124,13 @@ impl Connection {
         if matches!(*self.phase.borrow(), Phase::Socket(_)) {
             self.record.find_client(bytes);
             self.record.note("sent", bytes.len(), Some(bytes), None);
-            // A firewall looks at the first bytes, and finds no HTTP.
-            let is_refused = self.speaks == Speaks::Bytes && self.now().http_only;
+            // A firewall looks at the first bytes, and they are not HTTP.
+            let is_refused = self.protocol == Protocol::Tcp && self.now().http_only;
             return if is_refused { Err("not-http") } else { Ok(Bytes::copy_from_slice(bytes)) };
         }
         let passed = requests.feed(bytes, &self.now()).map_err(|_| "not-http")?;
         let Some(head) = &passed.head else {
-            // A part of a body; a part of a head is told of when there is all of it.
+            // A part of a body. A head is recorded when it is complete.
             if !passed.bytes.is_empty() {
                 self.record.note("sent", bytes.len(), Some(bytes), None);
             }
@@ -146,47 +146,47 @@ impl Connection {
         Ok(passed.bytes.into())
     }
 
-    /// From the server to the browser.
+    /// Forwards from the server to the browser.
     async fn down(&self, mut from: OwnedReadHalf, mut to: OwnedWriteHalf) -> Why {
-        let mut buffer = vec![0; READ];
-        let mut answers = Answers::default();
-        let mut way = Way::default();
+        let mut buffer = vec![0; READ_BYTES];
+        let mut responses = Responses::default();
+        let mut line = DelayLine::default();
         let mut held = Vec::new();
-        let mut conditions = self.conditions.clone();
+        let mut faults = self.faults.clone();
         loop {
             let mut is_over = false;
             tokio::select! {
-                read = from.read(&mut buffer), if way.has_room() => {
-                    // A reset is an end as any other for who is behind it.
+                read = from.read(&mut buffer), if line.has_room() => {
+                    // A client behind a proxy sees a reset as a plain end.
                     let bytes = Bytes::copy_from_slice(&buffer[..read.unwrap_or(0)]);
                     if !bytes.is_empty() {
                         self.record.note("answered", bytes.len(), Some(&bytes), None);
                     }
-                    way.push(self.late(), bytes);
+                    line.push(self.late(), bytes);
                     continue;
                 }
-                bytes = way.next() => {
+                bytes = line.next() => {
                     if bytes.is_empty() {
                         let _ = self.deliver(&mut to, &mut held, true).await;
                         let _ = to.shutdown().await;
                         return SERVER;
                     }
                     held.extend_from_slice(&bytes);
-                    if self.speaks == Speaks::Http && !matches!(*self.phase.borrow(), Phase::Socket(_)) {
-                        match answers.feed(&bytes, self.is_head.load(Ordering::Relaxed)) {
-                            Stand::Open => {}
-                            Stand::Complete => {
+                    if self.protocol == Protocol::Http && !matches!(*self.phase.borrow(), Phase::Socket(_)) {
+                        match responses.feed(&bytes, self.is_head.load(Ordering::Relaxed)) {
+                            Progress::Open => {}
+                            Progress::Complete => {
                                 is_over = true;
                                 self.phase.send_replace(Phase::Idle);
                             }
-                            Stand::Switched => { self.phase.send_replace(Phase::Socket(Instant::now())); }
+                            Progress::Switched => { self.phase.send_replace(Phase::Socket(Instant::now())); }
                         }
                     }
                 }
-                // The sky may have cleared.
-                Ok(()) = conditions.changed(), if !held.is_empty() => {}
+                // The fault may have been switched off.
+                Ok(()) = faults.changed(), if !held.is_empty() => {}
             }
-            let is_answer = self.speaks == Speaks::Http && !matches!(*self.phase.borrow(), Phase::Socket(_));
+            let is_answer = self.protocol == Protocol::Http && !matches!(*self.phase.borrow(), Phase::Socket(_));
             let is_held = is_answer && held.len() < self.now().hold_bytes && !is_over;
             if !is_held && self.deliver(&mut to, &mut held, is_over).await.is_err() {
                 return BROWSER;
@@ -205,19 +205,19 @@ impl Connection {
         Ok(())
     }
 
-    /// Ends when the weather ends the connection.
+    /// Ends when a fault ends the connection.
     async fn cut(&self) -> Why {
-        let mut conditions = self.conditions.clone();
+        let mut faults = self.faults.clone();
         let mut phase = self.phase.subscribe();
-        let first = *conditions.borrow();
+        let first = *faults.borrow();
         loop {
-            let now = *conditions.borrow_and_update();
+            let now = *faults.borrow_and_update();
             let present = *phase.borrow_and_update();
-            if now.moves(&first) {
+            if now.closes(&first) {
                 return "moved";
             }
-            let is_raw = self.speaks == Speaks::Bytes;
-            // A firewall that was told so during the connection.
+            let is_raw = self.protocol == Protocol::Tcp;
+            // The firewall was switched on during the connection.
             if is_raw && now.http_only && !first.http_only {
                 return "not-http";
             }
@@ -228,7 +228,7 @@ impl Connection {
                 _ => None,
             };
             tokio::select! {
-                Ok(()) = conditions.changed() => {}
+                Ok(()) = faults.changed() => {}
                 Ok(()) = phase.changed() => {}
                 why = at(deadline) => return why,
             }
@@ -247,32 +247,32 @@ async fn at(deadline: Option<(Instant, Why)>) -> Why {
 }
 
 async fn write(to: &mut OwnedWriteHalf, bytes: &[u8]) -> io::Result<()> {
-    timeout(WRITE, to.write_all(bytes)).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+    timeout(WRITE_TIMEOUT, to.write_all(bytes)).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
-/// What is under way in one direction; nothing at all is its end.
+/// Delayed bytes in one direction. An empty piece is the end.
 #[derive(Default)]
-struct Way {
+struct DelayLine {
     queue: VecDeque<(Instant, Bytes)>,
     bytes: usize,
     is_over: bool,
 }
 
-impl Way {
-    /// Whether more may set out: who sends waits while it is full.
+impl DelayLine {
+    /// Whether there is room for more. If not, the sender waits.
     fn has_room(&self) -> bool {
-        !self.is_over && self.bytes < UNDER_WAY
+        !self.is_over && self.bytes < MAX_DELAYED
     }
 
     fn push(&mut self, due: Instant, bytes: Bytes) {
         self.is_over |= bytes.is_empty();
         self.bytes += bytes.len();
-        // No byte overtakes another when the latency falls.
+        // Keeps the order when the latency falls.
         let due = self.queue.back().map_or(due, |(last, _)| due.max(*last));
         self.queue.push_back((due, bytes));
     }
 
-    /// What arrives next. Cancel safe.
+    /// The next piece that arrives. Cancel safe.
     async fn next(&mut self) -> Bytes {
         let Some((due, _)) = self.queue.front() else { return pending().await };
         sleep_until(*due).await;
