@@ -2,10 +2,11 @@
 //! log's order, each once, without those that leave it out.
 
 use longtail::cursor::{Cursor, Start};
-use longtail::hub::{Encoded, Hub, Kind, LIMIT, Outlet, Room, Step, Subscription};
+use longtail::hub::{Encoded, Format, Hub, LIMIT, Layout, Outlet, Room, Step, Subscription};
 use longtail::log::memory::MemoryLog;
 use longtail::log::{MessageLog, Retention};
 use longtail::message::{Channel, ClientId, Draft, Event, Message, Payload};
+use longtail::transport::encoding;
 use std::future::poll_fn;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -29,8 +30,12 @@ struct Pipe {
 struct Socket<W>(W);
 
 impl<W: Fn(&[u8]) -> io::Result<usize> + Send + Sync> Outlet for Socket<W> {
-    fn kind(&self) -> Kind<'_> {
-        Kind { form: 0, before: b"", lane: 0 }
+    fn format(&self) -> Format<'_> {
+        Format { encoding: &encoding::LINE, layout: Layout::Sequence, prefix: b"", suffix: b"" }
+    }
+
+    fn transport(&self) -> usize {
+        0
     }
 
     fn encode(&self, messages: &[Arc<Message>], _upto: Cursor) -> Encoded {

@@ -21,6 +21,7 @@
 //! stretch of writes the tail lets others run; with several threads a large fan-out is divided among
 //! them.
 
+use super::outlet::{Encoded, Outlet, OwnedFormat};
 use super::traffic::{Lanes, Tally};
 use super::waiter::Waiter;
 use super::{Hub, Limit, id_of};
@@ -28,7 +29,6 @@ use crate::cursor::{Cursor, Id};
 use crate::message::{ClientId, Message};
 use bytes::Bytes;
 use smallvec::{SmallVec, smallvec};
-use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -49,49 +49,8 @@ const TURN: usize = 1024;
 /// Readers of a channel that are worth another thread's while.
 const SHARE: usize = 2048;
 
-/// Kinds of bytes that are kept while a fan-out lasts. Callback names make kinds, and are the clients' choice.
-const KINDS: usize = 8;
-
-/// A socket as the hub sees it.
-pub trait Outlet: Send + Sync {
-    /// Outlets of one kind get the same bytes.
-    fn kind(&self) -> Kind<'_>;
-
-    /// Messages as they go to the socket, in one write. A reader who has them has all up to `upto`.
-    fn encode(&self, messages: &[Arc<Message>], upto: Cursor) -> Encoded;
-
-    /// Reads a word of each piece of memory that a [`write`](Outlet::write) reads, so that it is in the cache by then.
-    fn prefetch(&self) -> i32 {
-        0
-    }
-
-    /// Writes what the socket takes at once.
-    ///
-    /// # Errors
-    ///
-    /// The system's; `WouldBlock` where it takes nothing.
-    fn write(&self, bytes: &[u8]) -> io::Result<usize>;
-}
-
-/// What bytes an outlet gets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Kind<'a> {
-    /// Encoding and framing, as a number.
-    pub form: u32,
-    /// What stands before each message.
-    pub before: &'a [u8],
-    /// Where its writes are counted ([`Meter`](super::Meter)); those of several lanes may be the same bytes.
-    pub lane: usize,
-}
-
-/// Bytes for sockets of one kind.
-#[derive(Clone, Debug)]
-pub struct Encoded {
-    /// All of it.
-    pub bytes: Bytes,
-    /// How much of it counts against a rollover.
-    pub weight: usize,
-}
+/// Formats whose bytes are kept while a fan-out lasts. Names of callbacks make formats, and clients choose them.
+const FORMATS: usize = 8;
 
 /// Where a reader leaves its state while it is parked.
 #[derive(Default)]
@@ -234,7 +193,7 @@ impl Desk {
         if !is_next || !is_ordered || !(news.is_for_all || self.client.as_ref().is_none_or(is_wanted)) {
             return Outcome::ForTheTask;
         }
-        let (encoded, lane) = shared.encoded(outlet, news);
+        let encoded = shared.encoded(outlet, news);
         if !parked.room.has(news.messages.len(), encoded.weight) {
             return Outcome::ForTheTask;
         }
@@ -254,7 +213,7 @@ impl Desk {
         shared.tally.deliveries += news.messages.len() as u64;
         shared.tally.writes += 1;
         shared.tally.bytes += n as u64;
-        shared.lanes.add(lane, weight);
+        shared.lanes.add(outlet.transport(), weight);
         if n < size { Outcome::ForTheTask } else { Outcome::Written }
     }
 }
@@ -295,17 +254,10 @@ impl News {
     }
 }
 
-/// Bytes of a [`Kind`].
-struct Made {
-    form: u32,
-    before: Box<[u8]>,
-    encoded: Encoded,
-}
-
-/// Bytes for the kinds of outlets, while a fan-out lasts.
+/// The bytes of each format, while a fan-out lasts.
 #[derive(Default)]
 pub(super) struct Shared {
-    kinds: SmallVec<[Made; 1]>,
+    formats: SmallVec<[(OwnedFormat, Encoded); 1]>,
     tally: Tally,
     lanes: Lanes,
 }
@@ -316,18 +268,17 @@ impl Shared {
         self.tally.for_tasks += 1;
     }
 
-    fn encoded(&mut self, outlet: &dyn Outlet, news: &News) -> (Encoded, usize) {
-        let kind = outlet.kind();
-        let known = self.kinds.iter().find(|made| made.form == kind.form && *made.before == *kind.before);
-        if let Some(made) = known {
-            return (made.encoded.clone(), kind.lane);
+    fn encoded(&mut self, outlet: &dyn Outlet, news: &News) -> Encoded {
+        let format = outlet.format();
+        if let Some((_, encoded)) = self.formats.iter().find(|(known, _)| known.is(format)) {
+            return encoded.clone();
         }
         let encoded = outlet.encode(&news.messages, news.head);
         self.tally.encoded += 1;
-        if self.kinds.len() < KINDS {
-            self.kinds.push(Made { form: kind.form, before: kind.before.into(), encoded: encoded.clone() });
+        if self.formats.len() < FORMATS {
+            self.formats.push((format.to_owned(), encoded.clone()));
         }
-        (encoded, kind.lane)
+        encoded
     }
 }
 

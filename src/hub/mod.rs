@@ -8,13 +8,15 @@ mod census;
 mod copy;
 mod direct;
 mod memory;
+mod outlet;
 mod presence;
 mod subscription;
 mod tail;
 mod traffic;
 mod waiter;
 
-pub use direct::{Encoded, Kind, LIMIT, Outlet, Rest, Room, Written};
+pub use direct::{LIMIT, Rest, Room, Written};
+pub use outlet::{Encoded, Format, Layout, Outlet, OwnedFormat};
 pub use subscription::{Gap, Limit, Step, Subscription};
 pub use traffic::{Fanned, LANES, Meter, Tally};
 

@@ -1,8 +1,9 @@
 //! The one reader: a set of channels and a cursor.
 
 use super::copy::Taken;
-use super::direct::{Outlet, Room, Written};
+use super::direct::{Room, Written};
 use super::memory::{Look, Seat};
+use super::outlet::Outlet;
 use super::waiter::Waiter;
 use super::{Hub, id_of};
 use crate::cursor::{Cursor, Epoch, Id, Start};

@@ -11,7 +11,7 @@ pub const LANES: usize = 16;
 /// What a share of a fan-out has written to the readers of one lane.
 #[derive(Debug)]
 pub struct Fanned<'a> {
-    /// Which: [`Kind::lane`](super::Kind).
+    /// Which: [`Outlet::transport`](super::Outlet::transport).
     pub lane: usize,
     /// Readers that were written to.
     pub writes: u64,

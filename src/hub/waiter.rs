@@ -1,7 +1,8 @@
 //! A parked reader: one waker, the volatile messages that it can still take, and what it leaves with
 //! the hub while it is parked, so that the hub may write for it.
 
-use super::direct::{Desk, News, Outcome, Outlet, Shared};
+use super::direct::{Desk, News, Outcome, Shared};
+use super::outlet::Outlet;
 use crate::message::Message;
 use atomic_waker::AtomicWaker;
 use parking_lot::{Mutex, MutexGuard};

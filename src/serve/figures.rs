@@ -3,7 +3,8 @@
 use super::meters::{APPENDS, BATCHES, LAGS, Meters, Summed, Totals};
 use super::{Connections, Drain};
 use crate::hub::Hub;
-use crate::transport::{Code, encoding};
+use crate::message::encoding;
+use crate::transport::Code;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet};
 use prometheus_client::metrics::MetricType;

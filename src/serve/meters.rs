@@ -4,10 +4,9 @@
 //! per receiver that is not counted per write, and no two threads share a cache line for it.
 
 use super::access_log::Entry;
-use super::poll::Batch;
 use crate::hub::{self, Fanned};
 use crate::message::Message;
-use crate::transport::{self, Bye, Code};
+use crate::transport::{self, Batch, Bye, Code};
 use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed};

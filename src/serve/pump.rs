@@ -380,7 +380,7 @@ impl Pump {
         self.meter.batch(batch, self.born, self.spoke);
         let (before, after) = self.envelope.around();
         if let ([message], true) = (batch, before.is_empty() && after.is_empty()) {
-            return self.envelope.message(message);
+            return self.envelope.encoding().frame(message);
         }
         let mut out = Vec::with_capacity(frames_size(&*self.envelope, batch));
         write_frames(&*self.envelope, batch, &mut out);
@@ -396,10 +396,10 @@ pub(super) fn frames_size(envelope: &dyn Envelope, batch: &[Arc<Message>]) -> us
 
 /// A batch's frames, one behind the other.
 pub(super) fn write_frames(envelope: &dyn Envelope, batch: &[Arc<Message>], out: &mut Vec<u8>) {
-    let (before, after) = envelope.around();
+    let ((before, after), encoding) = (envelope.around(), envelope.encoding());
     for message in batch {
         out.extend_from_slice(before);
-        out.extend_from_slice(&envelope.message(message));
+        out.extend_from_slice(&encoding.frame(message));
         out.extend_from_slice(after);
     }
 }

@@ -5,7 +5,7 @@ use super::authorize::{Action, Question, Term};
 use super::client::{Client, Taken};
 use super::commands::Commands;
 use super::lease::Lease;
-use super::poll::{self, Batch};
+use super::poll;
 use super::pump::{Pace, Pump, Rollover};
 use super::reply::{self, Body, Reply};
 use super::request::Request;
@@ -14,7 +14,7 @@ use super::waiting::Waiting;
 use super::{App, duplex};
 use crate::cursor::{Cursor, Start};
 use crate::transport::params::{bad_callback, fields};
-use crate::transport::{Code, Lifecycle, Opening, Params, Peer, Refusal, Transport};
+use crate::transport::{Batch, Code, Lifecycle, Opening, Params, Peer, Refusal, Transport};
 use hyper::body::Body as _;
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{HeaderMap, Method, StatusCode};
@@ -255,7 +255,8 @@ async fn batch(
         reply.headers_mut().insert(header::ETAG, quoted(tag));
         return Ok(reply);
     }
-    let body = batch.to_bytes(&*opening.envelope);
+    let mut body = Vec::with_capacity(batch.size_hint());
+    opening.envelope.batch(&batch, &mut body);
     meter.answer(&batch, asked, body.len());
     let mut reply = reply::whole(StatusCode::OK, opening.content_type, body);
     extra_headers(&opening, reply.headers_mut());

@@ -1,8 +1,10 @@
 //! XHR multipart: a response of many parts, each a message (`multipart/x-mixed-replace`, Netscape
 //! 1.1 and Firefox to 21; `multipart/mixed` for whoever asks for it).
 
-use super::encoding::Encoding;
-use super::{Control, Envelope, HEARTBEAT_PADDING, Lifecycle, Opening, PADDING, Params, Peer, Refusal, Transport, pad};
+use super::{
+    Control, Envelope, HEARTBEAT_PADDING, Lifecycle, Opening, PADDING, Params, Peer, Refusal, Transport, encoding, pad,
+};
+use crate::message::Encoding;
 use crate::wire::multipart;
 
 /// `/multipart`.
@@ -33,8 +35,8 @@ struct Parts {
 }
 
 impl Envelope for Parts {
-    fn encoding(&self) -> Encoding {
-        Encoding::Part
+    fn encoding(&self) -> &'static Encoding {
+        &encoding::PART
     }
 
     fn prelude(&self, out: &mut Vec<u8>) {

@@ -1,7 +1,9 @@
 //! WebSocket (RFC 6455): one JSON text frame a message, commands the other way.
 
-use super::encoding::Encoding;
-use super::{Breach, Code, Control, Decode, Envelope, Input, Lifecycle, Opening, Params, Peer, Refusal, Transport};
+use super::{
+    Breach, Code, Control, Decode, Envelope, Input, Lifecycle, Opening, Params, Peer, Refusal, Transport, encoding,
+};
+use crate::message::Encoding;
 use crate::wire::websocket::{self, Decoder, Frame};
 use bytes::{Bytes, BytesMut};
 
@@ -29,8 +31,8 @@ impl Transport for WebSocket {
 struct TextFrames;
 
 impl Envelope for TextFrames {
-    fn encoding(&self) -> Encoding {
-        Encoding::TextFrame
+    fn encoding(&self) -> &'static Encoding {
+        &encoding::TEXT_FRAME
     }
 
     fn control(&self, control: &Control<'_>, out: &mut Vec<u8>) {
