@@ -1,25 +1,25 @@
 //! Parsers of this room, opened for the fuzzer only.
 
-use super::App;
-use super::asker::Asker;
-use super::commands::{Commands, Outcome};
-use super::manner::Outline;
-use super::plain::{self, Parsed};
-use super::publication;
-use super::pump::Pump;
-use super::request::Request;
-use super::shape::Shape;
-use super::subscribe;
 use crate::message::Draft;
+use crate::serve::App;
+use crate::serve::access::credentials::Asker;
+use crate::serve::conn::http1::fast::{self, Parsed};
+use crate::serve::conn::http1::poll_template::Shape;
+use crate::serve::conn::http1::publish_template::Outline;
+use crate::serve::http::request::Request;
+use crate::serve::publishing::parse;
+use crate::serve::routes::subscribe;
+use crate::serve::session::commands::{Commands, Outcome};
+use crate::serve::session::pump::Pump;
 use crate::transport::params::fields;
 use crate::transport::{self, Code, Params, Peer};
 use bytes::BytesMut;
 use hyper::header::CONTENT_LENGTH;
 use std::sync::Arc;
 
-pub use super::authorize::Action;
-pub use super::proxy_protocol::read as read_proxy_header;
-pub use super::request::settle_host;
+pub use crate::serve::access::authorizer::Action;
+pub use crate::serve::http::request::settle_host;
+pub use crate::serve::net::proxy_protocol::read as read_proxy_header;
 
 /// What a request publishes; the code of its refusal.
 ///
@@ -27,7 +27,7 @@ pub use super::request::settle_host;
 ///
 /// Why it was refused.
 pub fn drafts(query: &str, kind: &str, body: &str, max: usize) -> Result<Vec<Draft>, Code> {
-    let drafts = publication::parse_query(query).and_then(|query| publication::drafts(&query, kind, body, max));
+    let drafts = parse::parse_query(query).and_then(|query| parse::drafts(&query, kind, body, max));
     drafts.map(|(drafts, _)| drafts).map_err(|refusal| refusal.code)
 }
 
@@ -43,7 +43,7 @@ impl Plain {
     /// The one that these bytes begin with, and how many of them it is. `Err`: none, or only the part of one (`true`).
     pub fn read(bytes: &[u8]) -> Result<Plain, bool> {
         let mut rest = BytesMut::from(bytes);
-        let (request, outline, shape) = match plain::parse(&mut rest) {
+        let (request, outline, shape) = match fast::parse(&mut rest) {
             Parsed::Publish(request, outline) => (request, outline, None),
             Parsed::Request(request, head) => (request, None, Shape::of(&head)),
             Parsed::Again(..) => unreachable!("nothing is known before"),

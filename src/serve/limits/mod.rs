@@ -1,0 +1,5 @@
+//! Limits on connections, rates and memory.
+
+pub mod connections;
+pub mod memory;
+pub mod rate_limiter;

@@ -1,0 +1,6 @@
+//! What a node counts, and how `/metrics` shows it.
+
+pub mod delivery;
+pub mod exporter;
+pub mod process;
+pub mod rejections;

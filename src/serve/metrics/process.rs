@@ -1,0 +1,66 @@
+//! What the system knows of this process, by the names that Prometheus's own libraries use.
+
+use super::exporter::Out;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::DescriptorEncoder;
+use prometheus_client::registry::Unit;
+use std::fmt;
+use std::fs;
+
+/// Clock ticks in a second, as `/proc` counts them on every Linux there is (`USER_HZ`).
+const TICKS: f64 = 100.0;
+
+/// What `/proc/self` tells; nothing on systems that have none.
+#[derive(Debug)]
+pub struct Process;
+
+/// One look.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Usage {
+    /// Bytes of memory in use.
+    pub resident: u64,
+    /// Seconds of processor time, in the program and in the kernel for it.
+    pub cpu: f64,
+    /// Open descriptors.
+    pub descriptors: u64,
+    /// How many there may be.
+    pub most_descriptors: u64,
+}
+
+impl Usage {
+    /// Looks; `None` where the system does not tell.
+    pub fn now() -> Option<Usage> {
+        let status = fs::read_to_string("/proc/self/status").ok()?;
+        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+        let resident: u64 = resident.trim().trim_end_matches(" kB").parse().ok()?;
+        // Behind the name, which may hold anything, and its bracket: the 14th and 15th field.
+        let stat = fs::read_to_string("/proc/self/stat").ok()?;
+        let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+        let ticks: f64 = fields.get(11)?.parse::<f64>().ok()? + fields.get(12)?.parse::<f64>().ok()?;
+        let descriptors = fs::read_dir("/proc/self/fd").ok()?.count() as u64;
+        let most_descriptors = rlimit::getrlimit(rlimit::Resource::NOFILE).map_or(0, |(soft, _)| soft);
+        Some(Usage { resident: resident * 1024, cpu: ticks / TICKS, descriptors, most_descriptors })
+    }
+}
+
+impl Collector for Process {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let Some(usage) = Usage::now() else { return Ok(()) };
+        let mut out = Out(encoder);
+        out.gauge_of("process_resident_memory", "Memory in use", &Unit::Bytes, usage.resident as f64)?;
+        out.counter_of("process_cpu", "Processor time", &Unit::Seconds, usage.cpu)?;
+        out.gauge("process_open_fds", "Open descriptors", usage.descriptors)?;
+        out.gauge("process_max_fds", "Descriptors that there may be", usage.most_descriptors)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_uses_something() {
+        let usage = Usage::now().expect("/proc");
+        assert!(usage.resident > 1 << 20 && usage.descriptors > 2 && usage.most_descriptors > 2, "{usage:?}");
+    }
+}

@@ -1,0 +1,3 @@
+//! Publications: parsing and appending.
+
+pub mod parse;

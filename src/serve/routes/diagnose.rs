@@ -1,0 +1,70 @@
+//! What a browser asks to learn what the way here does to its requests: see `static/client/diagnose.js`.
+
+use super::response::{self, Reply};
+use crate::serve::App;
+use crate::transport::params::fields;
+use crate::transport::{Code, Refusal};
+use async_stream::stream;
+use bytes::Bytes;
+use hyper::header::{self, HeaderMap, HeaderName};
+use hyper::{StatusCode, Version};
+use std::time::Duration;
+
+/// What of the request arrived. Nothing that tells who asks.
+pub fn echo(version: Version, headers: &HeaderMap) -> Reply {
+    let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let forwarded = headers.contains_key("forwarded") || headers.contains_key("x-forwarded-for");
+    let seen = serde_json::json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "http": format!("{version:?}").trim_start_matches("HTTP/"),
+        "via": text(header::VIA),
+        "forwarded": forwarded,
+        "connection": text(header::CONNECTION),
+        "accept_encoding": text(header::ACCEPT_ENCODING),
+    });
+    response::json(StatusCode::OK, seen.to_string())
+}
+
+/// A text in `count` pieces of `bytes` bytes, one after each `every` milliseconds. The last one ends in
+/// `end`, so that a reader knows that nothing was cut off.
+///
+/// # Errors
+///
+/// A number that is none, or too large.
+pub fn drip(app: &App, query: &str) -> Result<Reply, Refusal> {
+    let (bytes, count, every) = (
+        number(query, "bytes", 512, 16..=4096)?,
+        number(query, "count", 40, 1..=120)?,
+        number(query, "every", 50, 10..=120_000)?,
+    );
+    // As long as the longest wait, whatever the parts.
+    if count * every > 120_000 {
+        return Err(Refusal::new(Code::BadRequest, "count times every is at most 120000 ms"));
+    }
+    let drain = app.drain.clone();
+    let pieces = stream! {
+        for n in 1..=count {
+            tokio::select! {
+                () = tokio::time::sleep(Duration::from_millis(every)) => {}
+                () = drain.begun() => return,
+            }
+            let mut piece = format!("{n}").into_bytes();
+            piece.resize(bytes as usize - 1, b'.');
+            if n == count {
+                let end = piece.len() - 3;
+                piece.splice(end.., *b"end");
+            }
+            piece.push(b'\n');
+            yield Bytes::from(piece);
+        }
+    };
+    Ok(response::pieces("text/plain; charset=utf-8", pieces))
+}
+
+fn number(query: &str, name: &str, default: u64, range: std::ops::RangeInclusive<u64>) -> Result<u64, Refusal> {
+    let Some((_, value)) = fields(query.as_bytes(), None).find(|(field, _)| field == name) else { return Ok(default) };
+    value.parse().ok().filter(|n| range.contains(n)).ok_or_else(|| {
+        let rule = format!("{name} must be a whole number from {} to {}", range.start(), range.end());
+        Refusal::new(Code::BadRequest, rule)
+    })
+}
