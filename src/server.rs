@@ -11,7 +11,7 @@ pub use reload::Reloader;
 use crate::config::{AccessLogTo, AddressOrOff, BadConfig, Config, Demo as DemoFlags};
 use crate::hub::Hub;
 use crate::log::MessageLog;
-use crate::log::bridge::{self, BridgeConfig, Pattern};
+use crate::log::bridge::{self, BridgeConfig};
 use crate::log::census::Census;
 use crate::log::memory::MemoryLog;
 use crate::log::redis::{Endpoint, RedisCensus, RedisConfig, RedisLog};
@@ -178,7 +178,7 @@ impl Server {
             queue: config.redis_subscribe_queue as usize,
         };
         for pattern in bridge.patterns.iter().filter(|_| redis.is_some()) {
-            info!("taking in what is PUBLISHed to {}", pattern.glob());
+            info!("taking in what is PUBLISHed to {pattern}");
         }
         // Volatile messages of other nodes come the same way, so it also listens without a pattern.
         let (listening, is_listening) = watch::channel(redis.is_none());
@@ -440,7 +440,7 @@ async fn open_redis(config: &Config, url: &str) -> Result<Arc<RedisLog>, StartEr
         timeout: Duration::from_secs(config.publish_timeout),
         wait_replicas: config.redis_wait_replicas,
         max_payload: config.max_message_bytes,
-        subscribe: config.patterns().unwrap_or_default().iter().map(Pattern::glob).collect(),
+        subscribe: config.patterns().unwrap_or_default().iter().map(ToString::to_string).collect(),
     };
     let log = RedisLog::new(endpoint, redis);
     match log.probe().await {

@@ -15,10 +15,10 @@ const ROOMS: [(&str, &[&str]); 13] = [
     ("transport", &["hub", "cursor", "message", "wire"]),
     ("serve", &["transport", "hub", "log", "cursor", "message", "wire", "weather"]),
     ("cli", &["wire"]),
-    ("config", &["cli", "log"]),
+    ("config", &["cli", "log", "message"]),
     ("service", &[]),
     ("logging", &["config"]),
-    ("server", &["config", "serve", "service", "transport", "hub", "log", "weather"]),
+    ("server", &["config", "serve", "service", "transport", "hub", "log", "message", "weather"]),
 ];
 
 fn files(at: &Path) -> Vec<PathBuf> {

@@ -5,7 +5,7 @@ use super::waiter::Waiter;
 use super::{ChannelCounts, Limit, Retained, id_of};
 use crate::cursor::{Cursor, Epoch, Id};
 use crate::log::census::Counts;
-use crate::log::{Descent, Extent, Lineage, Retention};
+use crate::log::{Descent, Extent, Lineage, Resolved, Retention};
 use crate::message::{Channel, ClientId, Message};
 use slab::Slab;
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -296,13 +296,12 @@ impl Memory {
         out: &mut Vec<Arc<Message>>,
     ) -> Look {
         let cursor = |id| Cursor { id, epoch: view.lineage.epoch };
-        let end = match view.lineage.locate(at) {
-            Descent::Same(id) => return Look::Rebased(cursor(id)),
-            Descent::Beyond(last) => return Look::Gap(cursor(last.max(view.log_floor))),
-            Descent::Unknown if self.past.contains(&at.epoch) => return Look::Gap(cursor(view.floor)),
-            Descent::Unknown => return Look::AskTheLog,
-            Descent::Until(_) if at.id < view.log_floor => return Look::Gap(cursor(view.log_floor)),
-            Descent::Until(end) => end,
+        let end = match view.lineage.resolve(at, view.log_floor) {
+            Some(Resolved::At(id)) => return Look::Rebased(cursor(id)),
+            Some(Resolved::Gap(id)) => return Look::Gap(cursor(id)),
+            Some(Resolved::Until(end)) => end,
+            None if self.past.contains(&at.epoch) => return Look::Gap(cursor(view.floor)),
+            None => return Look::AskTheLog,
         };
         // Up to where the epoch was cut, and there the reader is told of a gap.
         let before = out.len();

@@ -5,10 +5,12 @@ pub mod encoding;
 
 mod draft;
 mod names;
+mod pattern;
 
-pub use draft::{Draft, Key, Payload};
+pub use draft::{BadDraft, BadIdempotencyKey, Draft, DraftFields, IdempotencyKey, Payload};
 pub use encoding::Encoding;
 pub use names::{BadChannel, BadClient, BadEvent, Channel, ClientId, Event};
+pub use pattern::{Pattern, unmatched};
 
 use crate::cursor::Cursor;
 use crate::wire::json;

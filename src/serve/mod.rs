@@ -16,7 +16,6 @@ pub use access::authorizer::{Authorizer, Guard};
 pub use access::forwarded::Proxies;
 pub use access::keys::Keys;
 pub use access::origin::{Access, Nearness};
-pub use access::pattern::Pattern;
 pub use access::tokens::{BadKey, Tokens};
 pub use access::webhook::{AT_ONCE as QUESTIONS, Application};
 pub use conn::http2::Metrics as Http2Metrics;

@@ -2,7 +2,8 @@
 
 use super::{StartError, bad_flag, descriptors};
 use crate::config::{AccessFlags, BadConfig};
-use crate::serve::{Application, Guard, Keys, Pattern, Tokens};
+use crate::message::Pattern;
+use crate::serve::{Application, Guard, Keys, Tokens};
 use prometheus_client::registry::Registry;
 use std::path::PathBuf;
 use tracing::warn;
@@ -22,7 +23,7 @@ pub fn guard(flags: &AccessFlags, metrics: &mut Registry) -> Result<Guard, Start
         );
     }
     let public: Vec<Pattern> = flags.public.iter().map(|text| Pattern::new(text)).collect();
-    if let Some(index) = public.iter().position(|pattern| !pattern.is_sound()) {
+    if let Some(index) = public.iter().position(|pattern| !pattern.can_match()) {
         let rule = format!("{}: use a channel's name, or its beginning with a * behind it", flags.public[index]);
         return Err(bad_flag("--public", &rule).into());
     }

@@ -21,11 +21,10 @@ impl Transport for Multipart {
 
     fn open(&self, params: &Params, peer: &Peer<'_>) -> Result<Opening, Refusal> {
         let content_type = if peer.accept.to_ascii_lowercase().contains("multipart/mixed") {
-            "multipart/mixed; boundary=longtail-7d93a1f0c24e5b68"
+            multipart::MIXED
         } else {
-            "multipart/x-mixed-replace; boundary=longtail-7d93a1f0c24e5b68"
+            multipart::MIXED_REPLACE
         };
-        debug_assert!(content_type.ends_with(multipart::BOUNDARY));
         Ok(Opening::new(content_type, Parts { padding: params.padding }))
     }
 }

@@ -67,7 +67,7 @@ impl Decode for Commands {
             Frame::Pong => Input::Nothing,
             // The code is sent back (RFC 6455 §5.5.1), or an empty frame where none came.
             Frame::Close(Some((code, _))) => Input::Close(websocket::close_frame(code, "")),
-            Frame::Close(None) => Input::Close(Bytes::from_static(&[0x88, 0])),
+            Frame::Close(None) => Input::Close(websocket::empty_close_frame()),
         }))
     }
 }

@@ -4,6 +4,7 @@
 //! per receiver that is not counted per write, and no two threads share a cache line for it.
 
 use crate::hub::{self, Fanned};
+use crate::log::metrics::APPEND_BUCKETS;
 use crate::message::Message;
 use crate::serve::http::access_log::Entry;
 use crate::transport::{self, Batch, Bye, Code};
@@ -21,9 +22,6 @@ pub const BATCHES: [f64; 9] = [1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 256.0, 10
 
 /// Upper bounds from a message's id to its write, in seconds. Ids are of milliseconds.
 pub const LAGS: [f64; 11] = [0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0];
-
-/// Upper bounds from a publication to its answer, in seconds.
-pub const APPENDS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 10.0];
 
 /// What may become of an append that is not acknowledged.
 const FAILURES: [Code; 2] = [Code::LogUnavailable, Code::OutcomeUnknown];
@@ -142,7 +140,7 @@ pub struct Meters {
     lanes: Vec<Lane>,
     byes: [AtomicU64; Bye::ALL.len()],
     published: [AtomicU64; 2],
-    appends: Buckets<{ APPENDS.len() }>,
+    appends: Buckets<{ APPEND_BUCKETS.len() }>,
     failures: [AtomicU64; FAILURES.len()],
     /// When the server began.
     pub began: Instant,
@@ -200,7 +198,7 @@ impl Meters {
     /// Messages were published and are in the log.
     pub fn published(&self, way: Way, messages: usize, began: Instant) {
         self.published[way as usize].fetch_add(messages as u64, Relaxed);
-        self.appends.observe(&APPENDS, began.elapsed().as_secs_f64());
+        self.appends.observe(&APPEND_BUCKETS, began.elapsed().as_secs_f64());
     }
 
     /// An append was not acknowledged.
@@ -226,7 +224,7 @@ impl Meters {
     }
 
     /// How long appends took.
-    pub fn appends(&self) -> Summed<{ APPENDS.len() }> {
+    pub fn appends(&self) -> Summed<{ APPEND_BUCKETS.len() }> {
         let mut sum = Summed::default();
         self.appends.add_to(&mut sum);
         sum
