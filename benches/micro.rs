@@ -4,7 +4,7 @@ use bytes::BytesMut;
 use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
 use longtail::cursor::{Cursor, Start};
-use longtail::hub::{Encoded, Format, Hub, LIMIT, Layout, Outlet, Room, Step, Subscription};
+use longtail::hub::{Allowance, Encoded, Format, Hub, LIMIT, Layout, Outlet, Step, Subscription};
 use longtail::log::memory::MemoryLog;
 use longtail::log::{MessageLog, Retention};
 use longtail::message::{Draft, Encoding, Event, Message, Payload};
@@ -155,7 +155,7 @@ async fn read(mut reader: Subscription) {
         while let Poll::Ready(Step::Messages) = reader.poll_step(cx, LIMIT, &mut out) {
             out.clear();
         }
-        reader.park(Room::Bytes(usize::MAX));
+        reader.park(Allowance::Bytes(usize::MAX));
         Poll::<()>::Pending
     })
     .await;

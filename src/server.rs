@@ -12,9 +12,9 @@ use crate::config::{AccessLogTo, AddressOrOff, BadConfig, Config, Demo as DemoFl
 use crate::hub::Hub;
 use crate::log::MessageLog;
 use crate::log::bridge::{self, BridgeConfig};
-use crate::log::census::Census;
 use crate::log::memory::MemoryLog;
-use crate::log::redis::{Endpoint, RedisCensus, RedisConfig, RedisLog};
+use crate::log::redis::{Endpoint, RedisConfig, RedisLog, RedisSubscriberCounts};
+use crate::log::subscriber_counts::SubscriberCounts;
 use crate::serve::{
     self, Access, AccessLog, App, Authorizer, Bounds, Budget, Connections, Demo, Destination, Drain, Figures,
     Http2Metrics, Listeners, Meters, Nearness, Polls, Process, Proxies, Rates, Reactor, Refused, Settings, Timers, Tls,
@@ -186,8 +186,9 @@ impl Server {
         let away = Duration::from_secs(config.away_seconds);
         // A polling client counts for so long beyond the longest request.
         let longest = away + Duration::from_secs(60);
-        let census =
-            bridge.as_ref().map(|(log, ..)| Arc::new(RedisCensus::new(log.clone(), longest)) as Arc<dyn Census>);
+        let census = bridge
+            .as_ref()
+            .map(|(log, ..)| Arc::new(RedisSubscriberCounts::new(log.clone(), longest)) as Arc<dyn SubscriberCounts>);
         let hub = Hub::new(log, retention, away);
         let access_log = open_access_log(&config.access_log)?;
         let (reactor, hearing) = Reactor::start()?;
@@ -199,7 +200,7 @@ impl Server {
             told: room.told,
         });
         let (meters, drain) = (Arc::new(Meters::default()), Drain::default());
-        hub.meter_by(meters.clone());
+        hub.observe_fan_out(meters.clone());
         metrics.register_collector(Box::new(Figures {
             meters: meters.clone(),
             connections: connections.clone(),
@@ -296,7 +297,7 @@ impl Server {
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
         let app = self.app.clone();
         let census = self.app.census.clone();
-        let teller = census.clone().map(|census| tokio::spawn(self.app.hub.clone().tell(census)));
+        let teller = census.clone().map(|census| tokio::spawn(self.app.hub.clone().report_counts(census)));
         let follower = tokio::spawn(self.app.hub.clone().follow());
         let (stop, stopping) = watch::channel(false);
         let bridge =

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use longtail::cursor::{Cursor, Start};
-use longtail::hub::{Encoded, Format, Gap, Hub, Layout, Limit, Outlet, Room, Step, Subscription};
+use longtail::hub::{Allowance, Encoded, Format, Gap, Hub, Layout, Limit, Outlet, Step, Subscription};
 use longtail::log::Retention;
 use longtail::log::memory::MemoryLog;
 use longtail::message::{Channel, ClientId, Draft, Event, Message, Payload};
@@ -203,7 +203,7 @@ async fn who_waits_until_it_is_handed_out_finds_it_written() {
     hub.handed_out().await;
     reader.unpark();
     assert_eq!(step(&mut reader, LIMIT).await.0, Step::Idle);
-    reader.park(Room::Bytes(usize::MAX));
+    reader.park(Allowance::Bytes(usize::MAX));
     let append = async |drafts| {
         hub.log().append(drafts).await.expect("appended");
         hub.advance();
@@ -250,7 +250,7 @@ async fn parked(hub: &Arc<Hub>, name: &str, readers: usize, outlet: impl Fn() ->
         reader.set_outlet(outlet());
         reader.unpark();
         assert_eq!(step(&mut reader, LIMIT).await.0, Step::Idle);
-        reader.park(Room::Bytes(usize::MAX));
+        reader.park(Allowance::Bytes(usize::MAX));
         all.push(reader);
     }
     all
@@ -328,7 +328,7 @@ async fn who_reads_several_channels_is_written_to_where_one_of_them_has_news() {
     let park = async |reader: &mut Subscription| {
         reader.unpark();
         while step(reader, LIMIT).await.0 != Step::Idle {}
-        reader.park(Room::Bytes(usize::MAX));
+        reader.park(Allowance::Bytes(usize::MAX));
     };
     park(&mut reader).await;
     append(&["x", "a", "y"]).await;

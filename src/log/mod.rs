@@ -4,13 +4,13 @@
 //! messages for good. Both implementations pass the same suite, `tests/log_conformance.rs`.
 
 pub mod bridge;
-pub mod census;
 pub mod clock;
 mod extent;
 pub mod memory;
 pub mod metrics;
 pub mod publish_payload;
 pub mod redis;
+pub mod subscriber_counts;
 
 pub use extent::{Ancestor, Descent, Extent, Lineage, Resolved};
 

@@ -37,7 +37,7 @@ pub use routes::demo::{Demo, HOP};
 pub use session::long_poll::Shared as Polls;
 
 use crate::hub::Hub;
-use crate::log::census::Census;
+use crate::log::subscriber_counts::SubscriberCounts;
 use crate::transport::params::Limits;
 use access::origin::Door;
 use limits::connections::{Admission, Kind};
@@ -52,7 +52,7 @@ pub struct App {
     /// The node's view of the log.
     pub hub: Arc<Hub>,
     /// What other nodes count; `None` where there are none.
-    pub census: Option<Arc<dyn Census>>,
+    pub census: Option<Arc<dyn SubscriberCounts>>,
     /// Who may talk to us.
     pub access: Access,
     /// Who may read and publish what.

@@ -3,7 +3,7 @@
 //! A write adds to a few atomics of its thread's own shard and of its transport: nothing is counted
 //! per receiver that is not counted per write, and no two threads share a cache line for it.
 
-use crate::hub::{self, Fanned};
+use crate::hub::{self, FanOutReport};
 use crate::log::metrics::APPEND_BUCKETS;
 use crate::message::Message;
 use crate::serve::http::access_log::Entry;
@@ -237,9 +237,9 @@ impl Meters {
 }
 
 /// Lanes of the hub are ours, by number.
-impl hub::Meter for Meters {
-    fn fanned(&self, fanned: &Fanned<'_>) {
-        let (Some(lane), Some(oldest)) = (self.lanes.get(fanned.lane), fanned.messages.first()) else { return };
+impl hub::FanOutObserver for Meters {
+    fn fanned_out(&self, fanned: &FanOutReport<'_>) {
+        let (Some(lane), Some(oldest)) = (self.lanes.get(fanned.transport), fanned.messages.first()) else { return };
         let (shard, each) = (&lane.shards[SHARD.get()], fanned.messages.len());
         shard.bytes.fetch_add(fanned.bytes, Relaxed);
         shard.messages.fetch_add(fanned.writes * each as u64, Relaxed);
@@ -426,11 +426,17 @@ mod tests {
         let meter = meters.open("tcp");
         let at = Instant::now();
         let messages = [message(wall_clock_ms(at) - 20), message(wall_clock_ms(at))];
-        hub::Meter::fanned(&*meters, &Fanned { lane: meter.number(), writes: 3, bytes: 30, messages: &messages, at });
+        hub::FanOutObserver::fanned_out(
+            &*meters,
+            &FanOutReport { transport: meter.number(), writes: 3, bytes: 30, messages: &messages, at },
+        );
         let totals = of(&meters, "tcp");
         assert_eq!((totals.messages, totals.bytes, totals.batches.counts[1], totals.batches.sum), (6, 30, 3, 6.0));
         assert_eq!((totals.lags.count(), totals.lags.counts[4]), (3, 3));
-        assert!(transport::ALL.len() <= hub::LANES, "the hub tells fewer lanes apart than there are transports");
+        assert!(
+            transport::ALL.len() <= hub::MAX_TRANSPORTS,
+            "the hub tells fewer lanes apart than there are transports"
+        );
     }
 
     #[test]

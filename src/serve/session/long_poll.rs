@@ -5,7 +5,7 @@
 use super::batch::{self, Collector};
 use super::outlet::{DirectAnswer, answer_format};
 use crate::cursor::Cursor;
-use crate::hub::{Format, OwnedFormat, Rest, Room, Step, Subscription};
+use crate::hub::{Allowance, Format, OwnedFormat, Remainder, Step, Subscription};
 use crate::message::Message;
 use crate::serve::App;
 use crate::serve::conn::http1::poll_template::Shape;
@@ -172,7 +172,7 @@ impl Waiting {
         let written = self.subscription.unpark();
         if written.at.is_some() {
             self.meter.wrote_directly(written.weight);
-            return Poll::Ready(Ok(Waited::Answered(written.rest)));
+            return Poll::Ready(Ok(Waited::Answered(written.remainder)));
         }
         // It is empty as long as there is nothing: a parked poll keeps none.
         let mut collector = Collector::new(self.limit as usize);
@@ -200,7 +200,7 @@ impl Waiting {
         // Behind an answer of the hub's nobody is woken but by what the client sends next. Where that is here already, or will
         // not come, the task answers.
         if *is_open && self.input.is_empty() {
-            self.subscription.park(Room::Answer(self.limit as usize));
+            self.subscription.park(Allowance::Answer(self.limit as usize));
         }
         Poll::Pending
     }
@@ -235,7 +235,7 @@ enum Waited {
     /// This, and what has come; nothing, when the time was up.
     For(Option<Step>, Box<Collector>),
     /// The hub has answered, but for this rest.
-    Answered(Rest),
+    Answered(Remainder),
 }
 
 /// Takes in what the client sends early; an error when it is gone.

@@ -132,7 +132,7 @@ fn number(transport: usize) -> u8 {
 mod tests {
     use super::*;
     use crate::cursor::Start;
-    use crate::hub::{Hub, LIMIT, Room, Step};
+    use crate::hub::{Allowance, Hub, LIMIT, Step};
     use crate::log::memory::MemoryLog;
     use crate::log::{MessageLog, Retention};
     use crate::message::{Draft, Event, Payload};
@@ -196,7 +196,7 @@ mod tests {
             reader.set_outlet(Box::new(Direct::new(socket, Arc::new(Ended(end)), None, 0)));
             let idle = poll_fn(|cx| reader.poll_step(cx, LIMIT, &mut Vec::new())).await;
             assert_eq!(idle, Step::Idle);
-            reader.park(Room::Bytes(usize::MAX));
+            reader.park(Allowance::Bytes(usize::MAX));
             readers.push(reader);
         }
         let (channel, payload) = ("a".parse().expect("valid"), Payload::from_any("1"));
@@ -212,7 +212,7 @@ mod tests {
             }
             assert!(taken.ends_with(end.as_bytes()), "{}", String::from_utf8_lossy(&taken));
         }
-        assert_eq!(hub.traffic().encoded, 2, "those that are alike share theirs");
+        assert_eq!(hub.fan_out_counts().encoded, 2, "those that are alike share theirs");
     }
 
     #[test]

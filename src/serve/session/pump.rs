@@ -2,7 +2,7 @@
 
 use super::outlet::Direct;
 use super::stream::Framing;
-use crate::hub::{LIMIT, Limit, Rest, Room, Step, Subscription};
+use crate::hub::{Allowance, LIMIT, Limit, Remainder, Step, Subscription};
 use crate::message::{ClientId, Message};
 use crate::serve::access::renewal::Lease;
 use crate::serve::http::access_log::Entry;
@@ -160,20 +160,20 @@ impl Pump {
         let is_quiet = self.state == State::Running && self.ready.is_none() && self.subscription.has_begun();
         if is_quiet && let Some(limit) = self.limit() {
             let left = if self.pace.rollover.is_some() { limit.bytes } else { usize::MAX };
-            self.subscription.park(Room::Bytes(left));
+            self.subscription.park(Allowance::Bytes(left));
         }
     }
 
     /// Ends that, whether or not it was parked; to be called before anything else is written. Gives what is to be
     /// written first, as it stands: the rest of what the socket took a part of.
-    pub fn unpark(&mut self) -> Rest {
+    pub fn unpark(&mut self) -> Remainder {
         let written = self.subscription.unpark();
         self.written += written.weight;
         self.meter.wrote_directly(written.weight);
         if let Some(at) = written.at {
             self.spoke = at;
         }
-        written.rest
+        written.remainder
     }
 
     /// Runs only as long as this permission.
