@@ -16,10 +16,10 @@ const ROOMS: [(&str, &[&str]); 14] = [
     ("transport", &["hub", "cursor", "message", "wire"]),
     ("serve", &["transport", "hub", "log", "cursor", "message", "wire", "demo", "http_client"]),
     ("cli", &["wire", "http_client"]),
-    ("config", &["cli", "log"]),
+    ("config", &["cli", "log", "message"]),
     ("service", &[]),
     ("logging", &["config"]),
-    ("server", &["config", "serve", "service", "transport", "hub", "log", "demo"]),
+    ("server", &["config", "serve", "service", "transport", "hub", "log", "message", "demo"]),
 ];
 
 fn files(at: &Path) -> Vec<PathBuf> {

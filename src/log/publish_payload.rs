@@ -1,15 +1,8 @@
 //! What applications PUBLISH: which PUBLISH channels are taken in, and what a payload says.
 
-use crate::message::{Channel, ClientId, Draft, Event, Key, Payload};
+use crate::message::{BadDraft, Channel, Draft, DraftFields, Pattern, Payload};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
-
-/// A PUBLISH pattern: a name, or a prefix and a trailing `*`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pattern {
-    prefix: String,
-    is_open: bool,
-}
 
 /// A pattern that cannot be taken.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -22,53 +15,26 @@ pub enum BadPattern {
     Overlap(String, String),
 }
 
-impl Pattern {
-    /// Parses a list of patterns.
-    ///
-    /// # Errors
-    ///
-    /// The first that is malformed, or that overlaps another.
-    pub fn parse_all<T: AsRef<str>>(texts: &[T]) -> Result<Vec<Pattern>, BadPattern> {
-        let mut patterns: Vec<Pattern> = Vec::new();
-        for text in texts.iter().map(AsRef::as_ref) {
-            let (prefix, is_open) = text.strip_suffix('*').map_or((text, false), |prefix| (prefix, true));
-            let malformed =
-                text.is_empty() || prefix.contains(['*', '?', '[', ']', '\\']) || text.contains(char::is_control);
-            if malformed {
-                return Err(BadPattern::Malformed(text.into()));
-            }
-            let pattern = Pattern { prefix: prefix.into(), is_open };
-            if let Some(other) = patterns.iter().find(|other| other.overlaps(&pattern)) {
-                return Err(BadPattern::Overlap(other.glob(), pattern.glob()));
-            }
-            patterns.push(pattern);
+/// Parses the patterns of PUBLISH channels.
+///
+/// # Errors
+///
+/// The first pattern that is malformed, or that overlaps another.
+pub fn parse_patterns<T: AsRef<str>>(texts: &[T]) -> Result<Vec<Pattern>, BadPattern> {
+    let mut patterns: Vec<Pattern> = Vec::new();
+    for text in texts.iter().map(AsRef::as_ref) {
+        let pattern = Pattern::new(text);
+        let is_malformed =
+            text.is_empty() || pattern.prefix().contains(['*', '?', '[', ']', '\\']) || text.contains(char::is_control);
+        if is_malformed {
+            return Err(BadPattern::Malformed(text.into()));
         }
-        Ok(patterns)
-    }
-
-    fn overlaps(&self, other: &Pattern) -> bool {
-        match (self.is_open, other.is_open) {
-            (false, false) => self.prefix == other.prefix,
-            (true, false) => other.prefix.starts_with(&self.prefix),
-            (false, true) => self.prefix.starts_with(&other.prefix),
-            (true, true) => self.prefix.starts_with(&other.prefix) || other.prefix.starts_with(&self.prefix),
+        if let Some(other) = patterns.iter().find(|other| other.overlaps(&pattern)) {
+            return Err(BadPattern::Overlap(other.to_string(), pattern.to_string()));
         }
+        patterns.push(pattern);
     }
-
-    /// As PSUBSCRIBE takes it.
-    pub fn glob(&self) -> String {
-        format!("{}{}", self.prefix, if self.is_open { "*" } else { "" })
-    }
-
-    /// The channel that a PUBLISH to `name` goes to: what the `*` matched, or the whole name. `None`
-    /// where the pattern does not match, `Some(Err)` where that is no channel name.
-    pub fn channel(&self, name: &str) -> Option<Result<Channel, crate::message::BadChannel>> {
-        if self.is_open {
-            name.strip_prefix(&self.prefix).map(str::parse)
-        } else {
-            (name == self.prefix).then(|| name.parse())
-        }
-    }
+    Ok(patterns)
 }
 
 /// A payload in its long form: an object with `data`, and no other keys than these.
@@ -111,22 +77,28 @@ pub fn draft(channel: Channel, payload: &[u8], max_payload: usize) -> Result<Dra
         if payload.len() > max_payload {
             return Err("it is larger than --max-message-bytes");
         }
-        let (event, payload) = (Event::default(), Payload::from_any(text));
-        return Ok(Draft { channel, event, payload, exclude: None, key: None, volatile: false });
+        return Ok(Draft::new(channel, Payload::from_any(text)));
     };
-    if !Payload::fits(envelope.data.get(), max_payload) {
-        return Err("its data is larger than --max-message-bytes");
+    let fields = DraftFields {
+        data: envelope.data.get(),
+        event: envelope.event.as_deref(),
+        exclude: envelope.exclude.as_deref(),
+        key: envelope.key.as_deref(),
+        publisher: PUBLISHER,
+        volatile: envelope.volatile,
+        ..DraftFields::default()
+    };
+    fields.check(channel, max_payload).map_err(reason)
+}
+
+/// Why a message from Redis cannot be taken, in words for the log.
+pub(super) fn reason(bad: BadDraft) -> &'static str {
+    match bad {
+        BadDraft::Payload { .. } => "its data is larger than --max-message-bytes",
+        BadDraft::Event(_) => "its event is not an event name",
+        BadDraft::Exclude(_) => "its exclude is not a client id",
+        BadDraft::Key(_) => "its key is not 1 to 200 bytes",
     }
-    let event =
-        envelope.event.map_or(Ok(Event::default()), |name| name.parse()).map_err(|_| "its event is no event name")?;
-    let exclude: Option<ClientId> =
-        envelope.exclude.map(|id| id.parse()).transpose().map_err(|_| "its exclude is no client id")?;
-    let key = envelope.key.map(|key| Key { publisher: PUBLISHER.into(), key });
-    if key.as_ref().is_some_and(|key| key.key.is_empty() || key.key.len() > 200) {
-        return Err("its key is not 1 to 200 bytes");
-    }
-    let payload = Payload::from_any(envelope.data.get());
-    Ok(Draft { channel, event, payload, exclude, key, volatile: envelope.volatile })
 }
 
 #[cfg(test)]
@@ -175,19 +147,10 @@ mod tests {
     }
 
     #[test]
-    fn the_channel_is_what_the_star_matched() {
-        let patterns = Pattern::parse_all(&["push:*", "news"]).expect("sound");
-        assert_eq!(patterns[0].channel("push:todo"), Some("todo".parse()));
-        assert_eq!(patterns[0].channel("news"), None);
-        assert_eq!(patterns[1].channel("news"), Some("news".parse()));
-        assert!(patterns[0].channel("push:").expect("matches").is_err());
-    }
-
-    #[test]
     fn overlapping_patterns_are_refused() {
         for pair in [["a*", "ab"], ["a*", "ab*"], ["ab*", "a*"], ["x", "x"], ["*", "y"]] {
-            assert!(matches!(Pattern::parse_all(&pair), Err(BadPattern::Overlap(..))), "{pair:?}");
+            assert!(matches!(parse_patterns(&pair), Err(BadPattern::Overlap(..))), "{pair:?}");
         }
-        assert!(Pattern::parse_all(&["a*", "b*", "c"]).is_ok());
+        assert!(parse_patterns(&["a*", "b*", "c"]).is_ok());
     }
 }

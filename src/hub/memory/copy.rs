@@ -1,7 +1,7 @@
 //! Copies messages out of a ring, within a limit.
 
-use super::{Limit, id_of};
 use crate::cursor::Id;
+use crate::hub::{Limit, id_of};
 use crate::message::{ClientId, Message};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ pub(super) fn unseen(ring: &VecDeque<Arc<Message>>, after: Id) -> usize {
     }
 }
 
-/// Copies what a reader behind `after` has not seen. Answers where the limit has cut it, if it has.
+/// Copies what a reader behind `after` has not seen. Returns the position at which the limit has cut it, if it has.
 pub(super) fn copy_one(
     ring: &VecDeque<Arc<Message>>,
     after: Id,
@@ -26,24 +26,24 @@ pub(super) fn copy_one(
     if ring.back().is_none_or(|message| id_of(message) <= after) {
         return None;
     }
-    let mut taken = Taken::new(limit);
-    ring.range(unseen(ring, after)..).find_map(|message| taken.take(message, client, out))
+    let mut copier = Copier::new(limit);
+    ring.range(unseen(ring, after)..).find_map(|message| copier.copy(message, client, out))
 }
 
-/// Counts what was copied out.
-pub(super) struct Taken {
+/// Copies messages for one reader until a limit is reached.
+pub(in crate::hub) struct Copier {
     left: Limit,
     last: Option<Id>,
 }
 
-impl Taken {
-    pub(super) fn new(left: Limit) -> Taken {
-        Taken { left, last: None }
+impl Copier {
+    pub(in crate::hub) fn new(left: Limit) -> Copier {
+        Copier { left, last: None }
     }
 
-    /// Takes a message, unless the limit is reached: then it answers the last position taken. A
-    /// first message is always taken, however large.
-    pub(super) fn take(
+    /// Copies a message, unless the limit is reached: then it returns the last position copied. A
+    /// first message is always copied, however large.
+    pub(in crate::hub) fn copy(
         &mut self,
         message: &Arc<Message>,
         client: Option<&ClientId>,
@@ -51,8 +51,8 @@ impl Taken {
     ) -> Option<Id> {
         if client.is_none_or(|client| !message.excludes(client)) {
             let size = message.object().len();
-            let full = self.left.messages == 0 || (self.left.bytes < size && !out.is_empty());
-            if let (true, Some(last)) = (full, self.last) {
+            let is_full = self.left.messages == 0 || (self.left.bytes < size && !out.is_empty());
+            if let (true, Some(last)) = (is_full, self.last) {
                 return Some(last);
             }
             self.left.messages = self.left.messages.saturating_sub(1);

@@ -1,8 +1,9 @@
-//! The census in Redis: a sorted set a node, which dies with the node, and one of polling clients a channel.
+//! Counts of subscribers in Redis: a sorted set for each node, which expires with the node, and one of polling clients for
+//! each channel.
 
-use super::connection::{ANSWER_TIMEOUT, CENSUS_ASK, CENSUS_TELL, Connection, Script};
+use super::connection::{ANSWER_TIMEOUT, COUNTS_READ, COUNTS_REPORT, Connection, Script};
 use super::{RedisLog, ScriptError};
-use crate::log::census::{Census, Change, Counts, Elsewhere};
+use crate::log::subscriber_counts::{CountChange, Counts, RemoteCounts, SubscriberCounts};
 use crate::log::{BoxFuture, Unreachable};
 use crate::message::Channel;
 use redis::Value;
@@ -10,37 +11,37 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Mutex;
 
-/// How long a node is counted that has not been heard of.
+/// How long a node counts that does not report.
 const LIFE: Duration = Duration::from_secs(10);
 
-/// Changes that are told at a time.
+/// Changes that are reported at a time.
 const CHUNK: usize = 1000;
 
-/// [`Census`] in the log's Redis.
-pub struct RedisCensus {
+/// [`SubscriberCounts`] in the log's Redis.
+pub struct RedisSubscriberCounts {
     log: Arc<RedisLog>,
     node: String,
-    /// How long a polling client may be away at most.
+    /// The longest time that a polling client may be away.
     away: Duration,
-    // Not the log's own: a long list must not hold up who catches up from the log.
+    // Not the log's own: a long list must not delay readers that catch up from the log.
     connection: Mutex<Option<Connection>>,
-    /// Who was told everything last: a replica that has become the primary may not have heard all of what came since.
-    told: parking_lot::Mutex<String>,
+    /// The server that got the last full report. A replica that has become the primary may lack later changes.
+    reported_to: parking_lot::Mutex<String>,
 }
 
-impl RedisCensus {
-    /// The census of a log. `away` is for how long at most a polling client counts.
-    pub fn new(log: Arc<RedisLog>, away: Duration) -> RedisCensus {
-        RedisCensus {
+impl RedisSubscriberCounts {
+    /// The counts of a log's nodes. `away` is the longest time that a polling client counts.
+    pub fn new(log: Arc<RedisLog>, away: Duration) -> RedisSubscriberCounts {
+        RedisSubscriberCounts {
             log,
             node: uuid::Uuid::new_v4().to_string(),
             away,
             connection: Mutex::new(None),
-            told: parking_lot::Mutex::default(),
+            reported_to: parking_lot::Mutex::default(),
         }
     }
 
-    /// The answer, and which server has given it.
+    /// Runs a script. Returns its answer, and the server that has given it.
     async fn run(&self, script: &Script, keys: &[&str], args: &[String]) -> Result<(Value, String), Unreachable> {
         let mut slot = self.connection.lock().await;
         if slot.as_ref().is_some_and(|connection| self.log.has_moved(connection.server().1)) {
@@ -57,25 +58,25 @@ impl RedisCensus {
         let answer: Result<_, ScriptError> = answer.await;
         answer.map_err(|error| {
             *slot = None;
-            tracing::debug!(%error, "no census of the other nodes");
+            tracing::debug!(%error, "the counts of the other nodes are not available");
             Unreachable
         })
     }
 
-    async fn tell_some(&self, changes: &[Change], begins_everything: bool) -> Result<bool, Unreachable> {
+    async fn report_some(&self, changes: &[CountChange], begins_everything: bool) -> Result<bool, Unreachable> {
         let (mut channels, mut pollers) = (Vec::new(), Vec::new());
         for change in changes {
             match change {
-                Change::Channel(channel, counts, is_polled) => {
+                CountChange::Channel(channel, counts, is_polled) => {
                     let is_empty = counts.is_empty() && !is_polled;
                     let member = if is_empty { String::new() } else { format!("{channel} {}", to_text(counts)) };
                     channels.extend([channel.to_string(), member]);
                 }
-                Change::Polled(channel, client, transport, time) => {
+                CountChange::Polled(channel, client, transport, time) => {
                     let time = time.as_millis().to_string();
                     pollers.extend([channel.to_string(), (*transport).to_owned(), client.to_string(), time]);
                 }
-                Change::Left(channel, client) => {
+                CountChange::Left(channel, client) => {
                     pollers.extend([channel.to_string(), String::new(), client.to_string(), "0".to_owned()]);
                 }
             }
@@ -87,32 +88,32 @@ impl RedisCensus {
         args.append(&mut pollers);
         let keys = self.log.keys();
         let keys = [&keys.log, &keys.beside("nodes"), &keys.beside(&format!("census:{}", self.node))];
-        let (answer, server) = self.run(&CENSUS_TELL, &keys.map(String::as_str), &args).await?;
-        let mut told = self.told.lock();
+        let (answer, server) = self.run(&COUNTS_REPORT, &keys.map(String::as_str), &args).await?;
+        let mut reported_to = self.reported_to.lock();
         if begins_everything {
-            told.clone_from(&server);
+            reported_to.clone_from(&server);
         }
-        Ok(answer == Value::Int(1) && *told == server)
+        Ok(answer == Value::Int(1) && *reported_to == server)
     }
 
-    async fn ask(&self, args: &[String]) -> Result<Vec<Value>, Unreachable> {
+    async fn read(&self, args: &[String]) -> Result<Vec<Value>, Unreachable> {
         let keys = self.log.keys();
-        match self.run(&CENSUS_ASK, &[&keys.log, &keys.beside("nodes")], args).await?.0 {
+        match self.run(&COUNTS_READ, &[&keys.log, &keys.beside("nodes")], args).await?.0 {
             Value::Array(answer) => Ok(answer),
             _ => Err(Unreachable),
         }
     }
 }
 
-impl Census for RedisCensus {
-    fn tell(&self, changes: Vec<Change>, everything: bool) -> BoxFuture<'_, Result<bool, Unreachable>> {
+impl SubscriberCounts for RedisSubscriberCounts {
+    fn report(&self, changes: Vec<CountChange>, everything: bool) -> BoxFuture<'_, Result<bool, Unreachable>> {
         Box::pin(async move {
             let mut chunks = changes.chunks(CHUNK);
-            // Everything takes the place of what was told before from its first chunk on. Until the last one other
+            // A full report takes the place of earlier ones with its first chunk. Until the last chunk the other
             // nodes see a part of this node's channels, as they do of a node that has just started.
-            let known = self.tell_some(chunks.next().unwrap_or_default(), everything).await?;
+            let known = self.report_some(chunks.next().unwrap_or_default(), everything).await?;
             for chunk in chunks {
-                self.tell_some(chunk, false).await?;
+                self.report_some(chunk, false).await?;
             }
             Ok(known)
         })
@@ -125,26 +126,28 @@ impl Census for RedisCensus {
                 let mut pipeline = redis::pipe();
                 pipeline.cmd("ZREM").arg(keys.beside("nodes")).arg(&self.node);
                 pipeline.cmd("DEL").arg(keys.beside(&format!("census:{}", self.node)));
-                // Here, since it is the only word at the end of a node.
+                // Here, since nothing else is sent at the end of a node.
                 let (peers, node) = self.log.peers.leave(&self.log);
                 pipeline.cmd("HDEL").arg(peers).arg(node);
                 if let Err(error) = connection.send_all(&pipeline, 3).await {
-                    tracing::debug!(%error, "the other nodes forget this one later");
+                    tracing::debug!(%error, "this node could not sign off; the other nodes forget it later");
                 }
             }
         })
     }
 
-    fn elsewhere<'a>(&'a self, channels: &'a [Channel]) -> BoxFuture<'a, Result<(usize, Vec<Elsewhere>), Unreachable>> {
+    fn remote<'a>(&'a self, channels: &'a [Channel]) -> BoxFuture<'a, Result<(usize, Vec<RemoteCounts>), Unreachable>> {
         Box::pin(async move {
             let mut args = vec![self.node.clone(), "counts".to_owned()];
             args.extend(channels.iter().map(ToString::to_string));
-            let answer = self.ask(&args).await?;
+            let answer = self.read(&args).await?;
             let [Value::Int(nodes), counts @ ..] = answer.as_slice() else { return Err(Unreachable) };
             let text = |value: &Value| super::text(value).unwrap_or_default().to_owned();
-            let elsewhere =
-                |pair: &[Value]| Elsewhere { readers: to_counts(&text(&pair[0])), pollers: to_counts(&text(&pair[1])) };
-            let counts: Vec<Elsewhere> = counts.chunks_exact(2).map(elsewhere).collect();
+            let remote = |pair: &[Value]| RemoteCounts {
+                readers: to_counts(&text(&pair[0])),
+                pollers: to_counts(&text(&pair[1])),
+            };
+            let counts: Vec<RemoteCounts> = counts.chunks_exact(2).map(remote).collect();
             if counts.len() != channels.len() {
                 return Err(Unreachable);
             }
@@ -152,7 +155,7 @@ impl Census for RedisCensus {
         })
     }
 
-    fn names<'a>(
+    fn remote_channels<'a>(
         &'a self,
         prefix: &'a str,
         after: &'a str,
@@ -160,7 +163,7 @@ impl Census for RedisCensus {
     ) -> BoxFuture<'a, Result<Vec<Channel>, Unreachable>> {
         Box::pin(async move {
             let args = [&*self.node, "names", prefix, after, &limit.to_string()].map(str::to_owned);
-            let names = self.ask(&args).await?;
+            let names = self.read(&args).await?;
             Ok(names.iter().filter_map(|name| super::text(name)?.parse().ok()).collect())
         })
     }
