@@ -1,5 +1,11 @@
 //! A server within a program of its own, which goes on behind it.
 
+#![allow(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "rules of the server: a test may block its thread"
+)]
+
 mod support;
 
 use longtail::Server;

@@ -2,11 +2,10 @@
 
 use super::credentials::Credentials;
 use super::keys::Keys;
-use super::pattern::{Pattern, unmatched};
 use super::query::{Action, Grant, Question, Validity};
 use super::tokens::Tokens;
-use super::webhook::{Answer, Application};
-use crate::message::Channel;
+use super::webhook::{Answer, Webhook};
+use crate::message::{Channel, Pattern, unmatched};
 use crate::serve::limits::rate_limiter::Publisher;
 use crate::transport::{Code, Refusal};
 
@@ -28,7 +27,7 @@ pub struct AccessRules {
     /// The verifier of tokens, which carry their own permissions.
     pub tokens: Option<Tokens>,
     /// The application, which decides about everything else.
-    pub application: Option<Application>,
+    pub application: Option<Webhook>,
 }
 
 impl Authorizer {
@@ -122,9 +121,10 @@ impl AccessRules {
         };
         let (wanted, credentials) = (channels.clone(), credentials.with_token(None));
         match application.ask(Question { action, channels, client, credentials }).await {
-            Answer::Allowed { channels, until } => {
-                deny(&wanted.iter().filter(|channel| !channels.contains(channel.as_str())).collect::<Vec<_>>())?;
-                Ok(Grant { validity: Validity::RenewAt(until), publisher: by_address, client: None })
+            Answer::Allowed(allowed) => {
+                let is_denied = |channel: &&Channel| !allowed.channels.contains(channel.as_str());
+                deny(&wanted.iter().filter(is_denied).collect::<Vec<_>>())?;
+                Ok(Grant { validity: Validity::RenewAt(allowed.until), publisher: by_address, client: None })
             }
             Answer::Unauthorized => Err(Refusal::new(Code::Unauthorized, "the application wants you to sign in")),
             Answer::Refused => Err(Refusal::new(Code::Forbidden, "the application does not allow it")),

@@ -1,9 +1,8 @@
 //! Tokens: JSON Web Tokens (RFC 7519) that carry permissions to read and publish channels, with an end.
 
-use super::pattern::{Pattern, unmatched};
 use super::query::Action;
 use super::signature;
-use crate::message::{Channel, ClientId};
+use crate::message::{Channel, ClientId, Pattern, unmatched};
 use crate::transport::{Code, Refusal};
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};

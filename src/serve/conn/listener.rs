@@ -27,7 +27,7 @@ pub struct Listeners {
     /// For HTTP.
     pub http: Vec<TcpListener>,
     /// For HTTP through the demo's fault proxy, which cannot read TLS.
-    pub behind_weather: Option<TcpListener>,
+    pub behind_proxy: Option<TcpListener>,
     /// For raw TCP.
     pub tcp: Option<TcpListener>,
     /// For operators.
@@ -48,7 +48,7 @@ pub async fn serve(context: Arc<Context>, listeners: Listeners, drain_time: Dura
         tokio::spawn(accept(state.clone(), watched(listener)?, kind, alive, serve));
         Ok(())
     };
-    for listener in listeners.http.into_iter().chain(listeners.behind_weather) {
+    for listener in listeners.http.into_iter().chain(listeners.behind_proxy) {
         http(listener, ListenerKind::Public)?;
     }
     if let Some(listener) = listeners.admin {

@@ -5,8 +5,8 @@
 //! readers that have blocked longest are disconnected. A write that does not block is not counted and costs nothing.
 
 use crate::transport::{Code, Refusal};
+use atomic_waker::AtomicWaker;
 use bytes::Bytes;
-use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;

@@ -3,7 +3,8 @@
 //! A write adds to a few atomics of its thread's own shard and of its transport: nothing is counted
 //! per receiver that is not counted per write, and no two threads share a cache line for it.
 
-use crate::hub::{self, Fanned};
+use crate::hub::{self, FanOutReport};
+use crate::log::metrics::APPEND_BUCKETS;
 use crate::message::Message;
 use crate::transport::{self, Bye, Code};
 use std::cell::Cell;
@@ -20,9 +21,6 @@ pub const BATCHES: [f64; 9] = [1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 256.0, 10
 
 /// Upper bounds from a message's id to its write, in seconds. Ids are of milliseconds.
 pub const LAGS: [f64; 11] = [0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0];
-
-/// Upper bounds from a publication to its answer, in seconds.
-pub const APPENDS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 10.0];
 
 /// The error codes of an append that is not acknowledged.
 const FAILURES: [Code; 2] = [Code::LogUnavailable, Code::OutcomeUnknown];
@@ -141,7 +139,7 @@ pub struct DeliveryMetrics {
     lanes: Vec<TransportCounters>,
     byes: [AtomicU64; Bye::ALL.len()],
     published: [AtomicU64; 2],
-    appends: Buckets<{ APPENDS.len() }>,
+    appends: Buckets<{ APPEND_BUCKETS.len() }>,
     failures: [AtomicU64; FAILURES.len()],
     /// When the server began.
     pub began: Instant,
@@ -200,7 +198,7 @@ impl DeliveryMetrics {
     /// Counts messages that were published and are in the log.
     pub fn published(&self, source: PublishSource, messages: usize, began: Instant) {
         self.published[source as usize].fetch_add(messages as u64, Relaxed);
-        self.appends.observe(&APPENDS, began.elapsed().as_secs_f64());
+        self.appends.observe(&APPEND_BUCKETS, began.elapsed().as_secs_f64());
     }
 
     /// Counts an append that was not acknowledged.
@@ -226,7 +224,7 @@ impl DeliveryMetrics {
     }
 
     /// How long appends took.
-    pub fn appends(&self) -> Summed<{ APPENDS.len() }> {
+    pub fn appends(&self) -> Summed<{ APPEND_BUCKETS.len() }> {
         let mut sum = Summed::default();
         self.appends.add_to(&mut sum);
         sum
@@ -238,10 +236,10 @@ impl DeliveryMetrics {
     }
 }
 
-/// Lanes of the hub are ours, by number.
-impl hub::Meter for DeliveryMetrics {
-    fn fanned(&self, fanned: &Fanned<'_>) {
-        let (Some(lane), Some(oldest)) = (self.lanes.get(fanned.lane), fanned.messages.first()) else { return };
+/// The hub reports writes by the index of the transport.
+impl hub::FanOutObserver for DeliveryMetrics {
+    fn fanned_out(&self, fanned: &FanOutReport<'_>) {
+        let (Some(lane), Some(oldest)) = (self.lanes.get(fanned.transport), fanned.messages.first()) else { return };
         let (shard, each) = (&lane.shards[SHARD.get()], fanned.messages.len());
         shard.bytes.fetch_add(fanned.bytes, Relaxed);
         shard.messages.fetch_add(fanned.writes * each as u64, Relaxed);
@@ -411,11 +409,14 @@ mod tests {
         let meter = meters.open("tcp");
         let at = Instant::now();
         let messages = [message(wall_clock_ms(at) - 20), message(wall_clock_ms(at))];
-        hub::Meter::fanned(&*meters, &Fanned { lane: meter.number(), writes: 3, bytes: 30, messages: &messages, at });
+        hub::FanOutObserver::fanned_out(
+            &*meters,
+            &FanOutReport { transport: meter.number(), writes: 3, bytes: 30, messages: &messages, at },
+        );
         let totals = of(&meters, "tcp");
         assert_eq!((totals.messages, totals.bytes, totals.batches.counts[1], totals.batches.sum), (6, 30, 3, 6.0));
         assert_eq!((totals.lags.count(), totals.lags.counts[4]), (3, 3));
-        assert!(transport::ALL.len() <= hub::LANES, "the hub tells fewer lanes apart than there are transports");
+        assert!(transport::ALL.len() <= hub::MAX_TRANSPORTS, "the hub counts fewer transports than there are");
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! Exports the metrics of a node for `/metrics`. Sums over shards are made when they are asked for.
 
-use super::delivery::{APPENDS, BATCHES, DeliveryMetrics, LAGS, Summed, Totals};
+use super::delivery::{BATCHES, DeliveryMetrics, LAGS, Summed, Totals};
 use crate::hub::Hub;
+use crate::log::metrics::APPEND_BUCKETS;
+use crate::message::encoding;
 use crate::serve::limits::connections::Connections;
 use crate::serve::net::drain::Drain;
-use crate::transport::{Code, encoding};
+use crate::transport::Code;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet};
 use prometheus_client::metrics::MetricType;
@@ -92,7 +94,7 @@ impl Collector for Exporter {
         let failures = self.delivery.failures().map(code);
         out.counters("append_failures", "Publications that were not acknowledged", None, failures)?;
         let help = "From taking a publication to its place in the log";
-        out.histogram("append", help, Some(&Unit::Seconds), &APPENDS, &self.delivery.appends())?;
+        out.histogram("append", help, Some(&Unit::Seconds), &APPEND_BUCKETS, &self.delivery.appends())?;
         let retained = self.hub.retained();
         out.counters("read_messages", "Messages that this node has read from the log", None, one(retained.read))?;
         let delivered: u64 = totals.iter().map(|totals| totals.messages).sum();

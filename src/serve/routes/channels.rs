@@ -2,7 +2,7 @@
 
 use super::response::{self, Response};
 use crate::hub::ChannelCounts;
-use crate::log::census::{Counts, Elsewhere};
+use crate::log::subscriber_counts::{Counts, RemoteCounts};
 use crate::message::Channel;
 use crate::serve::state::ServerState;
 use crate::transport::params::fields;
@@ -25,8 +25,8 @@ pub struct ReaderCounts {
     nodes: usize,
     /// Whether the counts of the other nodes are included.
     pub is_complete: bool,
-    /// The counts here and elsewhere.
-    channels: HashMap<Channel, (ChannelCounts, Elsewhere)>,
+    /// The counts here and remote.
+    channels: HashMap<Channel, (ChannelCounts, RemoteCounts)>,
 }
 
 impl ReaderCounts {
@@ -35,18 +35,18 @@ impl ReaderCounts {
         let mut channels = channels.to_vec();
         channels.sort_unstable();
         channels.dedup();
-        let elsewhere = match &state.census {
-            None => Some((0, vec![Elsewhere::default(); channels.len()])),
-            Some(census) => {
-                let asked = tokio::time::timeout(OTHER_NODES_WAIT, census.elsewhere(&channels)).await;
+        let remote = match &state.remote_counts {
+            None => Some((0, vec![RemoteCounts::default(); channels.len()])),
+            Some(remote) => {
+                let asked = tokio::time::timeout(OTHER_NODES_WAIT, remote.remote(&channels)).await;
                 asked.ok().and_then(Result::ok)
             }
         };
-        let is_complete = elsewhere.is_some();
-        let (others, elsewhere) = elsewhere.unwrap_or_else(|| (0, vec![Elsewhere::default(); channels.len()]));
-        let counted = channels.into_iter().zip(elsewhere).map(|(channel, elsewhere)| {
+        let is_complete = remote.is_some();
+        let (others, remote) = remote.unwrap_or_else(|| (0, vec![RemoteCounts::default(); channels.len()]));
+        let counted = channels.into_iter().zip(remote).map(|(channel, remote)| {
             let here = state.hub.counts(&channel);
-            (channel, (here, elsewhere))
+            (channel, (here, remote))
         });
         let channels = counted.collect();
         ReaderCounts { nodes: others + 1, is_complete, channels }
@@ -54,14 +54,14 @@ impl ReaderCounts {
 
     /// The readers of a channel: on all nodes, and here.
     pub fn readers(&self, channel: &Channel) -> Value {
-        let Some((here, elsewhere)) = self.channels.get(channel) else { return Value::Null };
-        let mut all = sum(&here.readers, &elsewhere.readers);
-        for (transport, count) in here.pollers.iter().chain(&elsewhere.pollers) {
+        let Some((here, remote)) = self.channels.get(channel) else { return Value::Null };
+        let mut all = sum(&here.readers, &remote.readers);
+        for (transport, count) in here.pollers.iter().chain(&remote.pollers) {
             // A client that polls on several nodes counts once. Clients that came here since the last report to Redis are
             // known only here.
-            let known = [&here.pollers, &elsewhere.pollers].into_iter().filter_map(|pollers| pollers.get(transport));
+            let known = [&here.pollers, &remote.pollers].into_iter().filter_map(|pollers| pollers.get(transport));
             let pollers = known.max().copied().unwrap_or(*count);
-            let connected = sum(&here.readers, &elsewhere.readers).get(transport).copied().unwrap_or(0);
+            let connected = sum(&here.readers, &remote.readers).get(transport).copied().unwrap_or(0);
             all.insert(transport.clone(), connected + pollers);
         }
         let mut readers = to_json(&all);
@@ -128,8 +128,8 @@ pub async fn list(state: &ServerState, query: &str) -> Result<Response, Refusal>
     // One more than the page holds, to know whether there are more.
     let mut names = state.hub.names(&prefix, &after, limit + 1);
     let mut is_complete = true;
-    if let Some(census) = &state.census {
-        let asked = tokio::time::timeout(OTHER_NODES_WAIT, census.names(&prefix, &after, limit + 1)).await;
+    if let Some(remote) = &state.remote_counts {
+        let asked = tokio::time::timeout(OTHER_NODES_WAIT, remote.remote_channels(&prefix, &after, limit + 1)).await;
         match asked.ok().and_then(Result::ok) {
             Some(others) => names.extend(others),
             None => is_complete = false,

@@ -2,9 +2,8 @@
 
 use crate::cursor::{Cursor, Start};
 use crate::serve::http::headers::text;
-use crate::serve::session::batch::Batch;
 use crate::serve::state::ServerState;
-use crate::transport::Refusal;
+use crate::transport::{Batch, Refusal};
 use hyper::HeaderMap;
 use hyper::header::HeaderValue;
 

@@ -3,6 +3,7 @@
 pub mod assets;
 pub mod channels;
 pub mod context;
+#[cfg_attr(not(feature = "demo"), path = "no_demo.rs")]
 pub mod demo;
 pub mod diagnose;
 pub mod etag;

@@ -80,7 +80,8 @@ pub async fn answer(
         response.headers_mut().insert(header::ETAG, etag::quoted(tag));
         return Ok(response);
     }
-    let body = batch.to_bytes(&*opening.envelope);
+    let mut body = Vec::with_capacity(batch.size_hint());
+    opening.envelope.batch(&batch, &mut body);
     record.wrote(body.len());
     record.answer(&batch.messages, batch.gap.is_some(), asked);
     let mut response = response::whole(StatusCode::OK, opening.content_type, body);

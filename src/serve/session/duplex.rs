@@ -4,7 +4,7 @@ use super::commands::{CommandHandler, Outcome};
 use super::pump::Pump;
 use super::task::spawn_parked;
 use crate::cursor::Cursor;
-use crate::hub::Rest;
+use crate::hub::Remainder;
 use crate::message::Draft;
 use crate::serve::http::peer::Peer;
 use crate::serve::limits::memory::{BufferId, Reservation};
@@ -105,7 +105,7 @@ enum End {
 /// What happened next on a connection.
 enum Event {
     /// The hub has written a part of a message; this is the rest.
-    Rest(Rest),
+    Remainder(Remainder),
     Write(Option<Bytes>),
     Read(io::Result<usize>),
     Published(Option<String>, Result<Option<Cursor>, Refusal>),
@@ -156,7 +156,7 @@ impl RunningDuplex {
                 self.pump.set_answering(self.pending.is_some());
                 let rest = self.pump.unpark();
                 if !rest.is_empty() {
-                    return Poll::Ready(Event::Rest(rest));
+                    return Poll::Ready(Event::Remainder(rest));
                 }
                 if let Poll::Ready(bytes) = self.pump.poll_next(cx) {
                     return Poll::Ready(Event::Write(bytes));
@@ -213,7 +213,7 @@ impl RunningDuplex {
 
     async fn handle(&mut self, event: Event, unsubscribed: &mut Option<Box<Unsubscribed>>) -> io::Result<Option<End>> {
         match event {
-            Event::Rest(rest) => self.write(rest.whole(), rest.bytes()).await?,
+            Event::Remainder(rest) => self.write(rest.whole(), rest.bytes()).await?,
             Event::Write(Some(bytes)) => self.write(&bytes, &bytes).await?,
             Event::Write(None) => return Ok(Some(End::Finished)),
             Event::Silence => return Ok(Some(End::Gone)),

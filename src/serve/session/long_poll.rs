@@ -9,7 +9,7 @@ use super::outlet::PollOutlet;
 use super::poll_cache::PollCache;
 use super::poll_template::PollTemplate;
 use super::record::SessionRecord;
-use crate::hub::{Rest, Room, Step, Subscription};
+use crate::hub::{Allowance, Remainder, Step, Subscription};
 use crate::serve::http::access_log::Entry;
 use crate::serve::http::peer::Peer;
 use crate::serve::limits::connections::AddressPermit;
@@ -158,7 +158,7 @@ impl LongPoll {
         let written = self.subscription.unpark();
         if written.at.is_some() {
             self.record.wrote_directly(written.weight);
-            return Poll::Ready(Ok(Waited::Answered(written.rest)));
+            return Poll::Ready(Ok(Waited::Answered(written.remainder)));
         }
         // It stays empty while there is nothing, so a parked poll holds no messages.
         let mut builder = BatchBuilder::new(self.limit as usize);
@@ -186,7 +186,7 @@ impl LongPoll {
         // A response of the hub does not wake this task; only the client's next bytes do. If those are here already, or will
         // not come, this task must answer itself.
         if *is_open && self.input.is_empty() {
-            self.subscription.park(Room::Answer(self.limit as usize));
+            self.subscription.park(Allowance::Answer(self.limit as usize));
         }
         Poll::Pending
     }
@@ -233,7 +233,7 @@ pub enum Waited {
     /// This step and these messages, or no step if the time is up.
     Batch(Option<Step>, Box<BatchBuilder>),
     /// The hub has written the response, all but this rest.
-    Answered(Rest),
+    Answered(Remainder),
 }
 
 /// Reads what the client sends early. Ready with an error when the client is gone.

@@ -1,8 +1,7 @@
 //! The response to a long poll, as bytes.
 
-use super::batch::Batch;
 use crate::serve::http::head::write_length;
-use crate::transport::Envelope;
+use crate::transport::{Batch, Envelope};
 use bytes::Bytes;
 use std::io::Write as _;
 
@@ -19,7 +18,8 @@ impl PollAnswer {
     /// A response with this batch. `head`: the status line and headers that do not depend on the batch. `is_last`: whether
     /// the connection ends with it.
     pub fn new(head: &[u8], envelope: &dyn Envelope, batch: &Batch, is_last: bool) -> PollAnswer {
-        let body = batch.to_bytes(envelope);
+        let mut body = Vec::with_capacity(batch.size_hint());
+        envelope.batch(batch, &mut body);
         let mut answer = Vec::with_capacity(head.len() + body.len() + 160);
         answer.extend_from_slice(head);
         // Writing to a Vec cannot fail.

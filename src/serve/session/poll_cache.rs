@@ -1,13 +1,13 @@
 //! What long polls share: heads, templates, and the last response.
 
-use super::batch::Batch;
+use super::outlet::answer_format;
 use super::poll_answer::PollAnswer;
 use super::poll_template::PollTemplate;
 use crate::cursor::Cursor;
+use crate::hub::{Format, OwnedFormat};
 use crate::message::Message;
 use crate::serve::http::head::write_head;
-use crate::transport::Envelope;
-use crate::transport::encoding::Encoding;
+use crate::transport::{Batch, Envelope};
 use bytes::Bytes;
 use hyper::{HeaderMap, StatusCode};
 use parking_lot::Mutex;
@@ -27,22 +27,21 @@ pub struct PollCache {
 /// What a response depends on.
 struct Key {
     head: Arc<[u8]>,
-    encoding: Encoding,
-    around: (Box<[u8]>, Box<[u8]>),
+    format: OwnedFormat,
     /// The messages themselves: the batches of two readers may begin and end alike and still differ.
     messages: Vec<Arc<Message>>,
     cursor: Cursor,
     is_last: bool,
 }
 
-impl PartialEq for Key {
-    fn eq(&self, other: &Key) -> bool {
-        self.cursor == other.cursor
-            && (self.encoding, self.is_last) == (other.encoding, other.is_last)
-            && self.messages.len() == other.messages.len()
-            && self.messages.iter().zip(&other.messages).all(|(ours, theirs)| Arc::ptr_eq(ours, theirs))
-            && self.around == other.around
-            && self.head == other.head
+impl Key {
+    fn is(&self, head: &[u8], format: Format<'_>, batch: &Batch, is_last: bool) -> bool {
+        self.cursor == batch.cursor
+            && self.is_last == is_last
+            && self.messages.len() == batch.messages.len()
+            && self.messages.iter().zip(&batch.messages).all(|(ours, theirs)| Arc::ptr_eq(ours, theirs))
+            && self.format.is(format)
+            && *self.head == *head
     }
 }
 
@@ -83,20 +82,14 @@ impl PollCache {
         if batch.gap.is_some() || batch.messages.is_empty() {
             return PollAnswer::new(head, envelope, batch, is_last);
         }
-        let (before, after) = envelope.around();
-        let key = Key {
-            head: head.clone(),
-            encoding: envelope.encoding(),
-            around: (before.into(), after.into()),
-            messages: batch.messages.clone(),
-            cursor: batch.cursor,
-            is_last,
-        };
+        let format = answer_format(envelope);
         let mut last = self.last.lock();
         match &*last {
-            Some((known, answer)) if *known == key => answer.clone(),
+            Some((known, answer)) if known.is(head, format, batch, is_last) => answer.clone(),
             _ => {
                 let answer = PollAnswer::new(head, envelope, batch, is_last);
+                let (head, format, cursor) = (head.clone(), format.to_owned(), batch.cursor);
+                let key = Key { head, format, messages: batch.messages.clone(), cursor, is_last };
                 *last = Some((key, answer.clone()));
                 answer
             }

@@ -3,7 +3,7 @@
 use super::frames::{frames_size, write_frames};
 use super::outlet::StreamOutlet;
 use super::record::SessionRecord;
-use crate::hub::{LIMIT, Limit, Rest, Room, Step, Subscription};
+use crate::hub::{Allowance, LIMIT, Limit, Remainder, Step, Subscription};
 use crate::message::{ClientId, Message};
 use crate::serve::access::renewal::GrantRenewal;
 use crate::serve::http::access_log::Entry;
@@ -159,20 +159,20 @@ impl Pump {
         let is_quiet = self.state == State::Running && self.ready.is_none() && self.subscription.has_begun();
         if is_quiet && let Some(limit) = self.limit() {
             let left = if self.settings.rollover.is_some() { limit.bytes } else { usize::MAX };
-            self.subscription.park(Room::Bytes(left));
+            self.subscription.park(Allowance::Bytes(left));
         }
     }
 
     /// Takes the socket back from the hub, whether or not the pump was parked. Call it before writing anything. Returns what
     /// must be written first, as it is: the rest of a write that the socket accepted in part.
-    pub fn unpark(&mut self) -> Rest {
+    pub fn unpark(&mut self) -> Remainder {
         let written = self.subscription.unpark();
         self.written += written.weight;
         self.record.wrote_directly(written.weight);
         if let Some(at) = written.at {
             self.last_write = at;
         }
-        written.rest
+        written.remainder
     }
 
     /// Ends the stream when this grant ends.
@@ -380,7 +380,7 @@ impl Pump {
         self.record.batch(batch, self.started, self.last_write);
         let (before, after) = self.envelope.around();
         if let ([message], true) = (batch, before.is_empty() && after.is_empty()) {
-            return self.envelope.message(message);
+            return self.envelope.encoding().frame(message);
         }
         let mut out = Vec::with_capacity(frames_size(&*self.envelope, batch));
         write_frames(&*self.envelope, batch, &mut out);
