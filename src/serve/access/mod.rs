@@ -1,4 +1,4 @@
-//! Who may do what: credentials, origins, trusted proxies, and what the authorizer decides of them.
+//! Access control: credentials, origins, trusted proxies, and the authorizer.
 
 pub mod authorizer;
 pub mod credentials;

@@ -259,14 +259,14 @@ fn append(path: &Path) -> io::Result<File> {
     OpenOptions::new().append(true).create(true).mode(0o640).open(path)
 }
 
-fn write(mut sink: Sink, said: &Receiver<Message>) {
-    let mut is_told = false;
+fn write(mut sink: Sink, messages: &Receiver<Message>) {
+    let mut is_reported = false;
     loop {
-        let done = match said.recv_timeout(CHECK_EVERY) {
+        let done = match messages.recv_timeout(CHECK_EVERY) {
             Ok(Message::Line(line)) => sink.follow().and_then(|()| {
                 sink.writer().write_all(line.as_bytes())?;
                 // Lines that wait go out together.
-                while let Ok(next) = said.try_recv() {
+                while let Ok(next) = messages.try_recv() {
                     match next {
                         Message::Line(line) => sink.writer().write_all(line.as_bytes())?,
                         Message::Flush(done) => {
@@ -286,11 +286,11 @@ fn write(mut sink: Sink, said: &Receiver<Message>) {
             Err(RecvTimeoutError::Disconnected) => return,
         };
         match done {
-            Ok(()) => is_told = false,
-            // A full disk is no reason to stop serving; it is told once.
-            Err(error) if !is_told => {
+            Ok(()) => is_reported = false,
+            // A full disk does not stop the server. It is reported once.
+            Err(error) if !is_reported => {
                 tracing::warn!(%error, "the access log cannot be written");
-                is_told = true;
+                is_reported = true;
             }
             Err(_) => {}
         }

@@ -1,7 +1,7 @@
 //! Metrics of readers and publishers. [`exporter`](super::exporter) writes them for `/metrics`.
 //!
-//! A write adds to a few atomics of its thread's own shard and of its transport: nothing is counted
-//! per receiver that is not counted per write, and no two threads share a cache line for it.
+//! A write adds to a few atomics in its thread's shard of its transport. A fan-out counts once for all its writes, and no two
+//! threads share a cache line.
 
 use crate::hub::{self, FanOutReport};
 use crate::log::metrics::APPEND_BUCKETS;
@@ -13,23 +13,23 @@ use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::Instant;
 
-/// Threads that count share one of so many shards.
+/// The number of shards. Threads are distributed over them.
 const SHARDS: usize = 8;
 
-/// Upper bounds of messages in a write or a batch.
+/// The upper bounds of the buckets for messages in a write.
 pub const BATCHES: [f64; 9] = [1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 256.0, 1000.0];
 
-/// Upper bounds from a message's id to its write, in seconds. Ids are of milliseconds.
+/// The upper bounds of the buckets for the time from a message's id to its write, in seconds. Ids have milliseconds.
 pub const LAGS: [f64; 11] = [0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0];
 
 /// The error codes of an append that is not acknowledged.
 const FAILURES: [Code; 2] = [Code::LogUnavailable, Code::OutcomeUnknown];
 
-/// How old a thread's idea of the wall clock may be. Between, it goes by the monotonic one, which a
-/// write has read anyhow; a clock that is set is followed after so long.
+/// How long a thread computes the wall clock from the monotonic one, which a write reads anyway. A wall clock that is set is
+/// followed after this time.
 const CLOCK_AGE: Duration = Duration::from_secs(1);
 
-/// Counts of `N` buckets and one for what is beyond; a sum in millionths.
+/// A histogram of `N` buckets and one for larger values. The sum is in millionths.
 #[derive(Debug)]
 pub struct Buckets<const N: usize> {
     counts: [AtomicU64; N],
@@ -52,7 +52,7 @@ impl<const N: usize> Buckets<N> {
         self.observe_all(bounds, value, 1);
     }
 
-    /// The same value so many times.
+    /// Counts a value several times.
     fn observe_all(&self, bounds: &[f64; N], value: f64, times: u64) {
         let bucket = bounds.iter().position(|bound| value <= *bound);
         bucket.map_or(&self.beyond, |bucket| &self.counts[bucket]).fetch_add(times, Relaxed);
@@ -68,12 +68,12 @@ impl<const N: usize> Buckets<N> {
     }
 }
 
-/// [`Buckets`] of all shards.
+/// A histogram summed over all shards.
 #[derive(Clone, Debug)]
 pub struct Summed<const N: usize> {
-    /// How many were in each.
+    /// The count of each bucket.
     pub counts: [u64; N],
-    /// How many were beyond the last.
+    /// The count of larger values.
     pub beyond: u64,
     /// The sum of all values.
     pub sum: f64,
@@ -86,13 +86,13 @@ impl<const N: usize> Default for Summed<N> {
 }
 
 impl<const N: usize> Summed<N> {
-    /// How many values there were.
+    /// The count of all values.
     pub fn count(&self) -> u64 {
         self.counts.iter().sum::<u64>() + self.beyond
     }
 }
 
-/// What one thread counts of one transport. Aligned, so that it shares no cache line with another.
+/// The counters of one thread for one transport. Aligned, so that two shards share no cache line.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 struct Shard {
@@ -102,7 +102,7 @@ struct Shard {
     lags: Buckets<{ LAGS.len() }>,
 }
 
-/// What is counted of a transport.
+/// The counters of a transport.
 #[derive(Debug)]
 struct TransportCounters {
     transport: &'static str,
@@ -115,21 +115,21 @@ struct TransportCounters {
 /// The totals of a transport.
 #[derive(Clone, Debug, Default)]
 pub struct Totals {
-    /// Its name.
+    /// The name of the transport.
     pub transport: &'static str,
-    /// Streams, sockets and requests that are there now.
+    /// Open streams, sockets and polls.
     pub open: i64,
     /// Bytes written: bodies and frames, without heads.
     pub bytes: u64,
     /// Messages written.
     pub messages: u64,
-    /// Gaps told.
+    /// Gaps reported.
     pub gaps: u64,
-    /// Streams ended to give a browser its memory back.
+    /// Streams that ended so that a browser can free its memory.
     pub rollovers: u64,
-    /// Messages in a write.
+    /// The number of messages in a write.
     pub batches: Summed<{ BATCHES.len() }>,
-    /// From a message's id to its write, of those that came while the reader was there.
+    /// The time from a message's id to its write, for messages that came while the reader was there.
     pub lags: Summed<{ LAGS.len() }>,
 }
 
@@ -141,7 +141,7 @@ pub struct DeliveryMetrics {
     published: [AtomicU64; 2],
     appends: Buckets<{ APPEND_BUCKETS.len() }>,
     failures: [AtomicU64; FAILURES.len()],
-    /// When the server began.
+    /// When the server started.
     pub began: Instant,
 }
 
@@ -168,9 +168,9 @@ impl Default for DeliveryMetrics {
 /// How a message was published.
 #[derive(Clone, Copy, Debug)]
 pub enum PublishSource {
-    /// `POST /publish`.
+    /// By `POST /publish`.
     Http,
-    /// A command on a WebSocket or on raw TCP.
+    /// By a command on a WebSocket or on raw TCP.
     Command,
 }
 
@@ -223,7 +223,7 @@ impl DeliveryMetrics {
         PublishSource::ALL.into_iter().map(|(source, name)| (name, self.published[source as usize].load(Relaxed)))
     }
 
-    /// How long appends took.
+    /// The durations of appends.
     pub fn appends(&self) -> Summed<{ APPEND_BUCKETS.len() }> {
         let mut sum = Summed::default();
         self.appends.add_to(&mut sum);
@@ -244,7 +244,7 @@ impl hub::FanOutObserver for DeliveryMetrics {
         shard.bytes.fetch_add(fanned.bytes, Relaxed);
         shard.messages.fetch_add(fanned.writes * each as u64, Relaxed);
         shard.batches.observe_all(&BATCHES, each as f64, fanned.writes);
-        // A parked reader was there before any of them.
+        // A parked reader was there before each of these messages.
         if let Some(cursor) = oldest.cursor() {
             let lag = Duration::from_millis(wall_clock_ms(fanned.at).saturating_sub(cursor.id.ms));
             shard.lags.observe_all(&LAGS, lag.as_secs_f64(), fanned.writes);
@@ -379,41 +379,41 @@ mod tests {
         Arc::new(Message::new(Some(cursor), channel, Event::default(), &Payload::from_any("1"), None))
     }
 
-    fn of(meters: &DeliveryMetrics, transport: &str) -> Totals {
-        meters.totals().into_iter().find(|totals| totals.transport == transport).expect("a transport")
+    fn of(metrics: &DeliveryMetrics, transport: &str) -> Totals {
+        metrics.totals().into_iter().find(|totals| totals.transport == transport).expect("a transport")
     }
 
     #[test]
     fn counts_add_up_over_threads() {
-        let meters = Arc::new(DeliveryMetrics::default());
+        let metrics = Arc::new(DeliveryMetrics::default());
         let threads = (0..2 * SHARDS).map(|_| {
-            let meter = meters.open("sse");
+            let reader = metrics.open("sse");
             std::thread::spawn(move || {
                 let now = Instant::now();
-                meter.batch(&[message(0), message(1)], now, now);
-                meter.bytes(10);
-                meter
+                reader.batch(&[message(0), message(1)], now, now);
+                reader.bytes(10);
+                reader
             })
         });
         let kept: Vec<_> = threads.map(|thread| thread.join().expect("a thread")).collect();
-        let totals = of(&meters, "sse");
+        let totals = of(&metrics, "sse");
         assert_eq!((totals.open, totals.messages, totals.bytes), (16, 32, 160));
         assert_eq!((totals.batches.counts[1], totals.batches.count(), totals.batches.sum), (16, 16, 32.0));
         drop(kept);
-        assert_eq!((of(&meters, "sse").open, of(&meters, "ws").messages), (0, 0));
+        assert_eq!((of(&metrics, "sse").open, of(&metrics, "ws").messages), (0, 0));
     }
 
     #[test]
     fn writes_of_the_hub_count_by_transport() {
-        let meters = Arc::new(DeliveryMetrics::default());
-        let meter = meters.open("tcp");
+        let metrics = Arc::new(DeliveryMetrics::default());
+        let reader = metrics.open("tcp");
         let at = Instant::now();
         let messages = [message(wall_clock_ms(at) - 20), message(wall_clock_ms(at))];
         hub::FanOutObserver::fanned_out(
-            &*meters,
-            &FanOutReport { transport: meter.number(), writes: 3, bytes: 30, messages: &messages, at },
+            &*metrics,
+            &FanOutReport { transport: reader.number(), writes: 3, bytes: 30, messages: &messages, at },
         );
-        let totals = of(&meters, "tcp");
+        let totals = of(&metrics, "tcp");
         assert_eq!((totals.messages, totals.bytes, totals.batches.counts[1], totals.batches.sum), (6, 30, 3, 6.0));
         assert_eq!((totals.lags.count(), totals.lags.counts[4]), (3, 3));
         assert!(transport::ALL.len() <= hub::MAX_TRANSPORTS, "the hub counts fewer transports than there are");
@@ -421,27 +421,27 @@ mod tests {
 
     #[test]
     fn messages_older_than_their_reader_do_not_count_as_lag() {
-        let meters = Arc::new(DeliveryMetrics::default());
-        let meter = meters.open("ws");
+        let metrics = Arc::new(DeliveryMetrics::default());
+        let reader = metrics.open("ws");
         let now = Instant::now();
         let ms = wall_clock_ms(now);
-        meter.batch(&[message(ms - 20), message(ms)], now - Duration::from_secs(1), now);
-        meter.batch(&[message(ms - 2000)], now - Duration::from_secs(1), now);
+        reader.batch(&[message(ms - 20), message(ms)], now - Duration::from_secs(1), now);
+        reader.batch(&[message(ms - 2000)], now - Duration::from_secs(1), now);
         // From a machine whose clock is ahead.
-        meter.batch(&[message(ms + 500)], now - Duration::from_secs(1), now);
-        let lags = of(&meters, "ws").lags;
+        reader.batch(&[message(ms + 500)], now - Duration::from_secs(1), now);
+        let lags = of(&metrics, "ws").lags;
         assert_eq!((lags.count(), lags.counts[4], lags.counts[0]), (2, 1, 1));
         assert!((lags.sum - 0.02).abs() < 1e-9, "{}", lags.sum);
     }
 
     #[test]
     fn byes_count_by_their_code() {
-        let meters = Arc::new(DeliveryMetrics::default());
-        let meter = meters.open("multipart");
-        meter.bye(Bye::Rollover);
-        meter.bye(Bye::Drain);
-        meters.bye(Bye::Drain);
-        let byes: Vec<_> = meters.byes().filter(|(_, count)| *count > 0).map(|(bye, n)| (bye.code(), n)).collect();
-        assert_eq!((byes, of(&meters, "multipart").rollovers), (vec![(4000, 1), (4001, 2)], 1));
+        let metrics = Arc::new(DeliveryMetrics::default());
+        let reader = metrics.open("multipart");
+        reader.bye(Bye::Rollover);
+        reader.bye(Bye::Drain);
+        metrics.bye(Bye::Drain);
+        let byes: Vec<_> = metrics.byes().filter(|(_, count)| *count > 0).map(|(bye, n)| (bye.code(), n)).collect();
+        assert_eq!((byes, of(&metrics, "multipart").rollovers), (vec![(4000, 1), (4001, 2)], 1));
     }
 }

@@ -41,7 +41,7 @@ impl fmt::Debug for Exporter {
 
 impl Collector for Exporter {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let mut out = Out(encoder);
+        let mut out = MetricWriter(encoder);
         let totals = self.delivery.totals();
         let by_transport = |value: fn(&Totals) -> u64| {
             totals.iter().map(move |totals| (vec![("transport", totals.transport.to_owned())], value(totals)))
@@ -72,14 +72,14 @@ impl Collector for Exporter {
             &LAGS,
             totals.iter().map(|totals| (totals.transport, &totals.lags)),
         )?;
-        out.counters("gaps", "Gaps told to readers", None, by_transport(|totals| totals.gaps))?;
+        out.counters("gaps", "Gaps reported to readers", None, by_transport(|totals| totals.gaps))?;
         out.counters("rollovers", "Streams ended for the browser's memory", None, by_transport(|t| t.rollovers))?;
         let bye = |(bye, count): (crate::transport::Bye, u64)| {
             (vec![("code", bye.code().to_string()), ("reason", bye.reason().to_owned())], count)
         };
         out.counters(
             "byes",
-            "Readers sent away, by the code that they were told",
+            "Farewells sent to readers, by code",
             None,
             self.delivery.byes().map(bye),
         )?;
@@ -100,7 +100,7 @@ impl Collector for Exporter {
         let delivered: u64 = totals.iter().map(|totals| totals.messages).sum();
         let encoded = encoding::made();
         out.counters("encodings", "Times that a message was encoded, once for each encoding", None, one(encoded))?;
-        // Each delivery takes an encoding that was made for it or for somebody before.
+        // Each delivery uses an encoding that was made for it, or for an earlier one.
         let hits = delivered.saturating_sub(encoded);
         out.counters("encode_cache_hits", "Deliveries that found their message encoded", None, one(hits))?;
         out.gauges("sockets", "Connections of clients, idle ones included", one(self.connections.count() as u64))?;
@@ -117,15 +117,15 @@ impl Collector for Exporter {
     }
 }
 
-/// A family of one member without labels.
+/// One value without labels.
 fn one(value: u64) -> impl Iterator<Item = (Labels, u64)> {
     [(Labels::new(), value)].into_iter()
 }
 
-/// Writes families.
-pub struct Out<'a>(pub DescriptorEncoder<'a>);
+/// Writes metrics.
+pub struct MetricWriter<'a>(pub DescriptorEncoder<'a>);
 
-impl Out<'_> {
+impl MetricWriter<'_> {
     fn counters(
         &mut self,
         name: &str,
@@ -144,7 +144,7 @@ impl Out<'_> {
         Ok(())
     }
 
-    /// One counter of a fraction.
+    /// Writes a counter with a fraction.
     pub fn counter_of(&mut self, name: &str, help: &str, unit: &Unit, value: f64) -> fmt::Result {
         let mut family = self.0.encode_descriptor(name, help, Some(unit), MetricType::Counter)?;
         family.encode_counter(&value, NO_EXEMPLAR)
@@ -162,12 +162,12 @@ impl Out<'_> {
         Ok(())
     }
 
-    /// One gauge without a unit.
+    /// Writes a gauge without a unit.
     pub fn gauge(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
         self.gauges(name, help, one(value))
     }
 
-    /// One gauge.
+    /// Writes a gauge with a unit.
     pub fn gauge_of(&mut self, name: &str, help: &str, unit: &Unit, value: f64) -> fmt::Result {
         let mut family = self.0.encode_descriptor(name, help, Some(unit), MetricType::Gauge)?;
         family.encode_gauge(&value)
@@ -207,7 +207,7 @@ fn no_exemplars<'a, S: EncodeLabelSet>() -> Option<&'a HashMap<usize, Exemplar<S
     None
 }
 
-/// The encoder adds them up.
+/// The buckets as the encoder expects them: it sums them up itself.
 fn buckets<const N: usize>(bounds: &[f64; N], summed: &Summed<N>) -> Vec<(f64, u64)> {
     let beyond = [(f64::INFINITY, summed.beyond)];
     bounds.iter().copied().zip(summed.counts).chain(beyond).collect()

@@ -1,13 +1,13 @@
 //! Metrics of this process, under the names that the Prometheus client libraries use.
 
-use super::exporter::Out;
+use super::exporter::MetricWriter;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::registry::Unit;
 use std::fmt;
 use std::fs;
 
-/// Clock ticks in a second, as `/proc` counts them on every Linux there is (`USER_HZ`).
+/// Clock ticks per second in `/proc` (`USER_HZ`), the same on every Linux.
 const TICKS: f64 = 100.0;
 
 /// The collector of process metrics from `/proc/self`. Systems without it get none.
@@ -19,7 +19,7 @@ pub struct ProcessMetrics;
 pub struct Usage {
     /// Bytes of memory in use.
     pub resident: u64,
-    /// Seconds of processor time, in the program and in the kernel for it.
+    /// Seconds of CPU time, in user and kernel mode.
     pub cpu: f64,
     /// Open descriptors.
     pub descriptors: u64,
@@ -46,7 +46,7 @@ impl Usage {
 impl Collector for ProcessMetrics {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let Some(usage) = Usage::now() else { return Ok(()) };
-        let mut out = Out(encoder);
+        let mut out = MetricWriter(encoder);
         out.gauge_of("process_resident_memory", "Memory in use", &Unit::Bytes, usage.resident as f64)?;
         out.counter_of("process_cpu", "Processor time", &Unit::Seconds, usage.cpu)?;
         out.gauge("process_open_fds", "Open descriptors", usage.descriptors)?;

@@ -153,8 +153,8 @@ mod tests {
         drain.begin();
         assert!(!drain.is_late(), "half of the time is left");
         assert_eq!(drain.in_time(std::future::pending::<()>()).await, None);
-        assert_eq!(began.elapsed(), GRACE, "a second signal does not begin the time anew");
+        assert_eq!(began.elapsed(), GRACE, "a second signal does not restart the time");
         assert!(drain.is_late());
-        assert_eq!(drain.in_time(async { 1 }).await, Some(1), "what is whole already is taken");
+        assert_eq!(drain.in_time(async { 1 }).await, Some(1), "a finished future counts");
     }
 }

@@ -74,7 +74,7 @@ pub struct Pump {
     /// The grant to read, if grants end.
     grant: Option<Box<GrantRenewal>>,
     _address_permit: Option<Arc<AddressPermit>>,
-    state: State,
+    phase: Phase,
     started: Instant,
     /// The last write. The timer computes the next heartbeat from it when it fires, so a delivery does not touch the timer.
     last_write: Instant,
@@ -92,7 +92,7 @@ pub struct Pump {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum Phase {
     /// Nothing may be sent yet: raw TCP before its first `subscribe`.
     Silent,
     Running,
@@ -120,7 +120,7 @@ impl Pump {
             drain,
             grant: None,
             _address_permit: None,
-            state: State::Silent,
+            phase: Phase::Silent,
             started: now,
             last_write: now,
             timer: timers.at(now + soonest, now),
@@ -134,10 +134,10 @@ impl Pump {
 
     /// Begins the stream with its prelude and its hello.
     pub fn hello(&mut self) {
-        if self.state != State::Silent {
+        if self.phase != Phase::Silent {
             return;
         }
-        self.state = State::Running;
+        self.phase = Phase::Running;
         let client = self.subscription.client().cloned().unwrap_or_else(ClientId::random);
         let mut out = Vec::with_capacity(512);
         self.envelope.prelude(&mut out);
@@ -156,7 +156,7 @@ impl Pump {
 
     /// Parks after a [`poll_next`](Pump::poll_next) that was pending. From here on the hub may write to the socket.
     pub fn park(&mut self) {
-        let is_quiet = self.state == State::Running && self.ready.is_none() && self.subscription.has_begun();
+        let is_quiet = self.phase == Phase::Running && self.ready.is_none() && self.subscription.has_begun();
         if is_quiet && let Some(limit) = self.limit() {
             let left = if self.settings.rollover.is_some() { limit.bytes } else { usize::MAX };
             self.subscription.park(Allowance::Bytes(left));
@@ -197,17 +197,17 @@ impl Pump {
 
     /// Whether the hello was sent.
     pub fn has_begun(&self) -> bool {
-        self.state != State::Silent
+        self.phase != Phase::Silent
     }
 
-    /// The subscription.
+    /// The subscription that it sends.
     pub fn subscription(&mut self) -> &mut Subscription {
         &mut self.subscription
     }
 
     /// Whether the farewell was sent or waits to be sent.
     pub fn has_ended(&self) -> bool {
-        self.state == State::Ended
+        self.phase == Phase::Ended
     }
 
     /// Sets whether commands are still to be answered, for which the farewell waits.
@@ -226,7 +226,7 @@ impl Pump {
 
     /// Whether the last of `ready` is a farewell that waits.
     fn is_held(&self) -> bool {
-        self.is_answering && self.state == State::Ended && self.ready.is_some()
+        self.is_answering && self.phase == Phase::Ended && self.ready.is_some()
     }
 
     /// The next queued control object.
@@ -251,11 +251,11 @@ impl Pump {
             if let Some(bytes) = self.next_control() {
                 return Poll::Ready(Some(bytes));
             }
-            match self.state {
-                State::Ended if self.is_held() => return Poll::Pending,
-                State::Ended => return Poll::Ready(None),
-                State::Silent => return Poll::Pending,
-                State::Running => {}
+            match self.phase {
+                Phase::Ended if self.is_held() => return Poll::Pending,
+                Phase::Ended => return Poll::Ready(None),
+                Phase::Silent => return Poll::Pending,
+                Phase::Running => {}
             }
             if self.grant.as_mut().is_some_and(|grant| grant.poll_end(cx).is_ready()) {
                 self.bye(Bye::Revoked, None);
@@ -327,7 +327,7 @@ impl Pump {
 
     /// Sends a heartbeat now.
     pub fn heartbeat(&mut self) {
-        if self.state != State::Running {
+        if self.phase != Phase::Running {
             return;
         }
         self.last_write = Instant::now();
@@ -341,12 +341,12 @@ impl Pump {
         let cursor = Some(self.subscription.cursor());
         self.record.bye(bye);
         self.push_control(&Control::Bye { bye, retry, cursor });
-        self.state = State::Ended;
+        self.phase = Phase::Ended;
     }
 
     /// Ends the stream of a reader that does not keep up while memory is short.
     fn disconnect_slow(&mut self) {
-        if self.state == State::Running {
+        if self.phase == Phase::Running {
             // Spread, and later than other retries, because memory is short.
             let retry = SLOW_RETRY.mul_f64(0.5 + fastrand::f64());
             self.bye(Bye::SlowReader, Some(retry));
