@@ -150,7 +150,7 @@ fn a_lost_end_is_told_late_only_to_a_reader_that_changes_its_node() {
     let log = log_of(&[1, 5, 6, 100]);
     let all = reads(&[5, 6, 100]);
     type Case<'a> = (&'a str, [Vec<Seen>; 2], &'a [Kind]);
-    let cases: Vec<Case> = vec![
+    let cases: Vec<Case<'_>> = vec![
         ("it changes there", [reads(&[1, 2, 3]), [reads(&[5]), gap(5, Some(1)), all.clone()].concat()], &[]),
         ("it stays", [reads(&[1]), [reads(&[2, 3, 5]), gap(5, Some(1)), all.clone()].concat()], &[Kind::Unannounced]),
         (
