@@ -1,17 +1,19 @@
 //! Flags and environment into a [`Config`]. Nothing here does I/O.
 
 mod access;
-mod arguments;
+mod environment;
+mod parse;
 mod values;
 
 pub use access::{AccessFlags, Secret};
-pub use arguments::{Origins, Unparsed, unknown_variables};
+pub use environment::{Origins, unknown_variables};
 pub use values::{AccessLogTo, AddressOrOff};
 
 use crate::cli;
 use crate::log::Retention;
-use crate::log::bridge::Pattern;
+use crate::log::bridge::{BadPattern, parse_patterns};
 use crate::log::redis::Endpoint;
+use crate::message::Pattern;
 use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use std::net::SocketAddr;
@@ -22,8 +24,7 @@ use values::{access_log, address, address_or_off, redis_prefix, size, size_or_no
 /// A real-time push server that reaches every client: one log, ten transports, one cursor.
 ///
 /// Start it and open the address it prints: the page shows every transport at
-/// work (`longtail demo`: with bad weather, and the bytes on the wire).
-/// Publish with
+/// work. Publish with
 ///
 ///   curl -d '{"title":"milk"}' 'http://127.0.0.1:8080/publish?channel=demo'
 ///
@@ -46,28 +47,43 @@ pub struct Cli {
 /// What to do in place of serving.
 #[derive(Subcommand, Clone, Debug)]
 pub enum Command {
-    /// Serves with the comparison page in full: the bytes on the wire, and bad weather on ports of its own
+    /// Serves the comparison page in full: with the bytes on the wire, and faults to switch on
     ///
-    /// Takes all flags of the server, behind the word.
+    /// Takes all flags of the server, behind the word `demo`.
+    #[cfg(feature = "demo")]
     Demo(Box<Demo>),
+
+    /// Says that this build does not include the demo
+    #[cfg(not(feature = "demo"))]
+    #[command(hide = true, disable_help_flag = true)]
+    Demo(NoDemo),
 
     /// Daily work, as a client of a running server.
     #[command(flatten)]
     Client(cli::Command),
 }
 
+/// Any arguments of `longtail demo`, in a build that does not include it.
+#[cfg(not(feature = "demo"))]
+#[derive(Args, Clone, Debug)]
+pub struct NoDemo {
+    #[arg(hide = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<std::ffi::OsString>,
+}
+
 /// The flags of `longtail demo`.
+#[cfg(feature = "demo")]
 #[derive(Args, Clone, Debug)]
 #[command(max_term_width = 110, allow_negative_numbers = true)]
-// In bad weather a silent stream is noticed by its heartbeat, and a class does not wait.
+// Behind a fault a client notices a silent stream by its heartbeat, and an audience does not wait.
 #[command(mut_arg("heartbeat_seconds", |flag| flag.default_value("3")))]
 pub struct Demo {
     /// How the server runs.
     #[command(flatten)]
     pub config: Config,
 
-    /// Address of the demo's weather ports, one for each transport; port 0 picks free ones, any other is
-    /// the first of them
+    /// Address of the demo's ports with faults, one for each transport. Port 0 picks free ports; any other is
+    /// the first of a range
     #[arg(long, env = "LONGTAIL_WEATHER_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:0")]
     #[arg(value_parser = address, help_heading = "Demo")]
     pub weather_listen: SocketAddr,
@@ -340,10 +356,10 @@ impl Config {
     /// # Errors
     ///
     /// A pattern that is not one, or two that overlap.
-    pub fn patterns(&self) -> Result<Vec<Pattern>, crate::log::bridge::BadPattern> {
+    pub fn patterns(&self) -> Result<Vec<Pattern>, BadPattern> {
         match self.redis_subscribe.as_slice() {
             [off] if off == "off" => Ok(Vec::new()),
-            patterns => Pattern::parse_all(patterns),
+            patterns => parse_patterns(patterns),
         }
     }
 
@@ -357,21 +373,21 @@ impl Config {
     }
 }
 
+#[cfg(feature = "demo")]
 impl Demo {
-    /// Checks what clap cannot, for the demo; [`Config::check`] is for the rest.
+    /// Checks the flags of the demo together. [`Config::check`] checks the others.
     ///
     /// # Errors
     ///
-    /// The first thing that cannot be served.
+    /// The first invalid combination.
     pub fn check(&self) -> Result<(), BadConfig> {
         if let Some(flag) = self.config.access.guarded_by() {
-            let mend = format!("the demo's page reads and publishes for nobody in particular: leave {flag} out");
-            return Err(BadConfig(mend));
+            return Err(BadConfig(format!("the demo's page has no credentials: leave {flag} out")));
         }
         if !self.config.access.open && !self.weather_listen.ip().is_loopback() {
             return Err(BadConfig(format!(
-                "--weather-listen {} can be reached from other machines: use a loopback address, or set --open to let \
-                 everybody in",
+                "--weather-listen {} can be reached from other machines: use a loopback address, or set --open to \
+                 allow everybody",
                 self.weather_listen
             )));
         }

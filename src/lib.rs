@@ -13,11 +13,14 @@
 //! ```
 //!
 //! Imports point one way: `main → serve → transport → hub → log → {cursor, message}`; `wire` and
-//! `weather` import nothing of ours.
+//! `demo` import nothing of ours.
 
 pub mod cli;
 pub mod config;
 pub mod cursor;
+#[cfg(feature = "demo")]
+pub mod demo;
+mod http_client;
 pub mod hub;
 pub mod log;
 pub mod logging;
@@ -25,7 +28,6 @@ pub mod message;
 pub mod serve;
 pub mod service;
 pub mod transport;
-pub mod weather;
 pub mod wire;
 
 mod server;

@@ -22,7 +22,7 @@ async fn keys_that_cannot_be_used_are_refused_at_start() {
         (["--token-public-key", "Cargo.toml"], "use a PEM file"),
         (["--token-public-key", "nothing.pem"], "No such file"),
         (["--token-secret-file", "/dev/null"], "empty"),
-        (["--public", "a*b"], "a * behind it"),
+        (["--public", "a*b"], "a * at its end"),
         (["--open", "--publish-key=k"], "set one of them"),
         (["--proxy-protocol", "--tcp-listen=off"], "--trusted-proxy"),
     ] {

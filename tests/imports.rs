@@ -1,24 +1,25 @@
-//! Imports point one way: `main → serve → transport → hub → log → {cursor, message}`; `wire` and `weather`
+//! Imports point one way: `main → serve → transport → hub → log → {cursor, message}`; `wire` and `demo`
 //! import nothing of ours, and only `main`, `lib` and `server` see `config`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each room, and the rooms that it may use.
-const ROOMS: [(&str, &[&str]); 13] = [
+const ROOMS: [(&str, &[&str]); 14] = [
     ("wire", &[]),
-    ("weather", &[]),
+    ("http_client", &[]),
+    ("demo", &[]),
     ("cursor", &[]),
     ("message", &["cursor", "wire"]),
     ("log", &["cursor", "message"]),
     ("hub", &["log", "cursor", "message"]),
     ("transport", &["hub", "cursor", "message", "wire"]),
-    ("serve", &["transport", "hub", "log", "cursor", "message", "wire", "weather"]),
-    ("cli", &["wire"]),
-    ("config", &["cli", "log"]),
+    ("serve", &["transport", "hub", "log", "cursor", "message", "wire", "demo", "http_client"]),
+    ("cli", &["wire", "http_client"]),
+    ("config", &["cli", "log", "message"]),
     ("service", &[]),
     ("logging", &["config"]),
-    ("server", &["config", "serve", "service", "transport", "hub", "log", "weather"]),
+    ("server", &["config", "serve", "service", "transport", "hub", "log", "message", "demo"]),
 ];
 
 fn files(at: &Path) -> Vec<PathBuf> {

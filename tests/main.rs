@@ -25,6 +25,8 @@ mod bridge_takeover;
 mod cli;
 mod contract;
 mod counts;
+#[cfg(feature = "demo")]
+mod demo;
 mod descriptors;
 mod diagnose;
 mod direct;
@@ -64,5 +66,4 @@ mod soak;
 mod sse;
 mod tls;
 mod tokens;
-mod weather;
 mod websocket;

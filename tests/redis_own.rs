@@ -5,7 +5,7 @@ use crate::support;
 use longtail::cursor::{Cursor, Id};
 use longtail::log::redis::{Endpoint, RedisConfig, RedisLog};
 use longtail::log::{MessageLog, Retention, TailEvent};
-use longtail::message::{Draft, Event, Key, Payload};
+use longtail::message::{Draft, Event, IdempotencyKey, Payload};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -60,7 +60,7 @@ fn draft(data: String, key: Option<String>) -> Draft {
         event: Event::default(),
         payload: Payload::from_any(&data),
         exclude: None,
-        key: key.map(|key| Key { publisher: String::new(), key }),
+        key: key.map(|key| IdempotencyKey { publisher: String::new(), key }),
         volatile: false,
     }
 }

@@ -1,17 +1,15 @@
 //! A client: HTTP requests whose bodies are read as they come.
 
 use super::Failure;
+use crate::http_client::{self, HttpClient};
 use bytes::Bytes;
 use clap::Args;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, USER_AGENT};
 use hyper::{HeaderMap, Method, Request, Response, Uri};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::client::legacy::{self, Client as Http};
+use hyper_util::client::legacy;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use rustls::{ClientConfig, RootCertStore};
 use serde_json::Value;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -77,7 +75,7 @@ impl Target {
 /// A client of one server.
 #[derive(Clone)]
 pub struct Client {
-    http: Http<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    http: HttpClient,
     /// The address without a slash at its end.
     pub base: String,
     uri: Uri,
@@ -104,20 +102,8 @@ impl Client {
         if !is_sound {
             return Err(rule());
         }
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut tcp = HttpConnector::new();
-        tcp.set_connect_timeout(Some(CONNECT));
-        tcp.set_nodelay(true);
-        tcp.enforce_http(false);
-        // A machine without certificates can speak plain HTTP all the same.
-        let https = match uri.scheme_str() {
-            Some("https") => HttpsConnectorBuilder::new().with_native_roots()?,
-            _ => HttpsConnectorBuilder::new().with_tls_config(
-                ClientConfig::builder().with_root_certificates(RootCertStore::empty()).with_no_client_auth(),
-            ),
-        };
-        let https = https.https_or_http().enable_http1().wrap_connector(tcp);
-        let http = Http::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build(https);
+        let connector = http_client::connector(&uri, CONNECT)?;
+        let http = legacy::Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build(connector);
         Ok(Client { http, base: url.trim_end_matches('/').to_owned(), uri, token: credential.read()? })
     }
 

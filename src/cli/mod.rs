@@ -67,8 +67,8 @@ impl Failure {
     }
 }
 
-/// Carries a command out. `tell` makes of an error's text what is printed.
-pub async fn run(command: Command, tell: impl Fn(&str) -> String) -> ExitCode {
+/// Runs a command. `rename` replaces flags in an error's text by the variables that have set them.
+pub async fn run(command: Command, rename: impl Fn(&str) -> String) -> ExitCode {
     let (name, done) = match command {
         Command::Check(check) => ("check", check.run().await),
         Command::Publish(publish) => ("publish", publish.run().await),
@@ -79,7 +79,7 @@ pub async fn run(command: Command, tell: impl Fn(&str) -> String) -> ExitCode {
         // Whoever read what we print has gone: `longtail tail a | head`.
         Err(Failure::Io(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("longtail {name}: {}", tell(&failure.to_string()));
+            eprintln!("longtail {name}: {}", rename(&failure.to_string()));
             ExitCode::from(failure.exit_code())
         }
     }

@@ -2,8 +2,7 @@
 
 use super::StartError;
 use crate::config::Config;
-use crate::serve::{QUESTIONS, Room};
-use crate::weather;
+use crate::serve::{MAX_IN_FLIGHT, Room};
 use tracing::{info, warn};
 
 /// For connections to Redis: the log's, the bridge's and the census's, each of them once more while it is made anew, and
@@ -35,19 +34,18 @@ pub fn questions() -> usize {
 }
 
 fn questions_of(limit: u64) -> usize {
-    usize::try_from(limit / 4).unwrap_or(usize::MAX).clamp(1, QUESTIONS)
+    usize::try_from(limit / 4).unwrap_or(usize::MAX).clamp(1, MAX_IN_FLIGHT)
 }
 
 /// What is kept back from clients under this limit.
-fn kept_back(config: &Config, has_weather: bool, limit: u64) -> u64 {
+fn kept_back(config: &Config, demo: u64, limit: u64) -> u64 {
     let redis = if config.redis.is_some() { REDIS } else { 0 };
     let application = match &config.access.authorize_url {
         Some(_) => questions_of(limit) as u64,
         None => 0,
     };
-    // Two for each of its connections, and never most of them: the demo's clients are behind it.
-    let weather = if has_weather { (2 * weather::CONNECTIONS as u64).min(limit / 2) } else { 0 };
-    OTHERS + redis + application + weather
+    // Never most of them: the demo's clients come through its proxy.
+    OTHERS + redis + application + demo.min(limit / 2)
 }
 
 /// What clients may take. To be called when all that a server opens at its start is open. Says so where it is less than
@@ -56,9 +54,9 @@ fn kept_back(config: &Config, has_weather: bool, limit: u64) -> u64 {
 /// # Errors
 ///
 /// The limit leaves nothing.
-pub fn room(config: &Config, has_weather: bool) -> Result<Room, StartError> {
+pub fn room(config: &Config, demo: u64) -> Result<Room, StartError> {
     let (limit, open) = (limit(), open());
-    let own = open + kept_back(config, has_weather, limit);
+    let own = open + kept_back(config, demo, limit);
     let Some(room) = Room::of(limit.saturating_sub(own), config.access.admin_listen.is_some()) else {
         return Err(StartError::Descriptors { limit, own });
     };
@@ -92,7 +90,7 @@ mod tests {
         ] {
             let flags = std::iter::once("longtail").chain(flags.split_whitespace());
             let config = Cli::try_parse_from(flags).expect("flags").config;
-            assert_eq!(kept_back(&config, false, limit), expected, "of {limit} with {config:?}");
+            assert_eq!(kept_back(&config, 0, limit), expected, "of {limit} with {config:?}");
         }
     }
 }

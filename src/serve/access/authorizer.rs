@@ -2,10 +2,9 @@
 
 use super::credentials::Asker;
 use super::keys::Keys;
-use super::pattern::{Pattern, unmatched};
 use super::tokens::Tokens;
-use super::webhook::{Answer, Application};
-use crate::message::{Channel, ClientId};
+use super::webhook::{Answer, Webhook};
+use crate::message::{Channel, ClientId, Pattern, unmatched};
 use crate::serve::limits::connections::network;
 use crate::transport::{Code, Refusal};
 use std::net::IpAddr;
@@ -114,7 +113,7 @@ pub struct Guard {
     /// Who brings his permission along.
     pub tokens: Option<Tokens>,
     /// Who knows the rest.
-    pub application: Option<Application>,
+    pub application: Option<Webhook>,
 }
 
 impl Authorizer {
@@ -206,9 +205,10 @@ impl Guard {
         };
         let (wanted, asker) = (channels.clone(), asker.with_token(None));
         match application.ask(Question { action, channels, client, asker }).await {
-            Answer::Allowed { channels, until } => {
-                refuse(&wanted.iter().filter(|channel| !channels.contains(channel.as_str())).collect::<Vec<_>>())?;
-                Ok(Grant { term: Term::Until(until), publisher: by_address, client: None })
+            Answer::Allowed(allowed) => {
+                let is_refused = |channel: &&Channel| !allowed.channels.contains(channel.as_str());
+                refuse(&wanted.iter().filter(is_refused).collect::<Vec<_>>())?;
+                Ok(Grant { term: Term::Until(allowed.until), publisher: by_address, client: None })
             }
             Answer::Unauthorized => Err(Refusal::new(Code::Unauthorized, "the application wants you to sign in")),
             Answer::Refused => Err(Refusal::new(Code::Forbidden, "the application does not allow it")),

@@ -25,8 +25,8 @@ use tracing::{debug, warn};
 pub struct Listeners {
     /// For HTTP.
     pub http: Vec<TcpListener>,
-    /// For HTTP that comes through the demo's weather: never TLS, which no path can look into.
-    pub behind_weather: Option<TcpListener>,
+    /// For HTTP from the demo's proxy: never TLS, which the proxy cannot read.
+    pub behind_proxy: Option<TcpListener>,
     /// For raw TCP.
     pub tcp: Option<TcpListener>,
     /// For the keepers.
@@ -40,7 +40,7 @@ pub struct Listeners {
 /// The system's, where it cannot watch a listener.
 pub async fn serve(app: Arc<App>, listeners: Listeners, drain_time: Duration) -> io::Result<()> {
     let (alive, mut all_gone) = mpsc::channel::<()>(1);
-    for listener in listeners.http.into_iter().chain(listeners.behind_weather) {
+    for listener in listeners.http.into_iter().chain(listeners.behind_proxy) {
         let listener = watched(listener)?;
         tokio::spawn(accept(app.clone(), listener, Door::Public, alive.clone(), connection::enter));
     }

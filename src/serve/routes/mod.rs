@@ -2,6 +2,7 @@
 
 pub mod assets;
 pub mod channels;
+#[cfg_attr(not(feature = "demo"), path = "no_demo.rs")]
 pub mod demo;
 pub mod diagnose;
 pub mod publish;

@@ -1,0 +1,115 @@
+//! Builds the state that every request uses, of parts that are open already.
+
+use crate::config::Config;
+use crate::hub::Hub;
+use crate::log::MessageLog;
+use crate::log::subscriber_counts::SubscriberCounts;
+use crate::serve::{
+    Access, AccessLog, App, Authorizer, Bounds, Budget, Connections, Demo, Drain, Figures, Http2Metrics, Meters, Polls,
+    Proxies, Rates, Reactor, Refused, Room, Settings, Timers, Tls,
+};
+use crate::transport::params::Limits;
+use prometheus_client::registry::Registry;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// What the steps of the start have opened: files, sockets and connections.
+pub struct Parts {
+    /// The log.
+    pub log: Arc<dyn MessageLog>,
+    /// What other nodes count; `None` if there are none.
+    pub census: Option<Arc<dyn SubscriberCounts>>,
+    /// Whether the bridge from PUBLISH has subscribed.
+    pub is_listening: watch::Receiver<bool>,
+    /// Which pages may use the server.
+    pub access: Access,
+    /// Who may subscribe and publish.
+    pub authorizer: Authorizer,
+    /// The certificate, if there is one.
+    pub tls: Option<Arc<Tls>>,
+    /// The access log, if it is on.
+    pub access_log: Option<AccessLog>,
+    /// The reactor of client sockets.
+    pub reactor: Arc<Reactor>,
+    /// How many descriptors clients may use.
+    pub room: Room,
+    /// The address of raw TCP, if it is on.
+    pub tcp_address: Option<SocketAddr>,
+    /// The demo's API, in `longtail demo`.
+    pub demo: Option<Demo>,
+}
+
+/// Builds the state.
+pub fn state(config: &Config, mut registry: Registry, parts: Parts) -> App {
+    let metrics = registry.sub_registry_with_prefix("longtail");
+    let hub = Hub::new(parts.log, config.retention(), Duration::from_secs(config.away_seconds));
+    let refused = Refused::register(metrics);
+    let budget = Budget::new(config.max_buffer_bytes, refused.clone(), metrics);
+    let (connections, drain) = (connections(config, &parts.room), Drain::default());
+    let meters = meters(&hub, &connections, &drain, metrics);
+    App {
+        hub,
+        census: parts.census,
+        access: parts.access,
+        authorizer: Arc::new(parts.authorizer),
+        proxies: Proxies::new(config.access.trusted_proxy.clone(), config.access.proxy_protocol),
+        rates: Rates::new(config.request_rate, config.publish_rate),
+        budget,
+        refused,
+        settings: settings(config),
+        connections,
+        keepers: Connections::of_keepers(parts.room.keepers),
+        room: parts.room,
+        drain,
+        access_log: parts.access_log,
+        reactor: parts.reactor,
+        timers: Timers::start(),
+        tls: parts.tls,
+        http2: Http2Metrics::new(metrics),
+        tcp_address: parts.tcp_address,
+        is_listening: parts.is_listening,
+        demo: parts.demo,
+        meters,
+        metrics: registry,
+        polls: Polls::default(),
+    }
+}
+
+/// The limits of connections, as flags and file descriptors allow.
+fn connections(config: &Config, room: &Room) -> Arc<Connections> {
+    Connections::new(Bounds {
+        most: config.max_connections as usize,
+        sockets: room.places,
+        per_ip: config.max_connections_per_ip as usize,
+        told: room.told,
+    })
+}
+
+/// The metrics of deliveries, which the hub and the sessions count.
+fn meters(hub: &Arc<Hub>, connections: &Arc<Connections>, drain: &Drain, metrics: &mut Registry) -> Arc<Meters> {
+    let meters = Arc::new(Meters::default());
+    hub.observe_fan_out(meters.clone());
+    metrics.register_collector(Box::new(Figures {
+        meters: meters.clone(),
+        connections: connections.clone(),
+        hub: hub.clone(),
+        drain: drain.clone(),
+    }));
+    meters
+}
+
+/// The bounds and times that flags set.
+fn settings(config: &Config) -> Settings {
+    Settings {
+        heartbeat: Duration::from_secs(config.heartbeat_seconds),
+        max_message: config.max_message_bytes,
+        limits: Limits { channels: config.max_channels as usize },
+        request_timeout: Duration::from_secs(config.request_timeout),
+        send_buffer: config.send_buffer_bytes,
+        write_timeout: Duration::from_secs(config.write_timeout),
+        direct_writes: config.direct_writes,
+        plain_requests: config.plain_requests,
+    }
+}
