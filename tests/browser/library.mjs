@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import http from 'node:http';
 import net from 'node:net';
+import { PARTS, joined } from './parts.mjs';
 import { LONG, SOON, root, startServer, startBrowser, until, publish, pause } from './support.mjs';
 
 let server;
@@ -39,6 +40,10 @@ const listen = (made, options, url = '') => made.evaluate(([url, options]) => {
 const seen = made => made.evaluate(() => window.seen);
 
 const readers = async channel => (await (await fetch(`${server.base}/channels/${channel}`)).json());
+
+test('the server joins the parts that the minified library is made of', async () => {
+  assert.equal(await (await fetch(server.base + '/client.js')).text(), joined(PARTS));
+});
 
 test('the ladder ends at a WebSocket, and the first message comes before', async () => {
   const context = await browser.newContext();
