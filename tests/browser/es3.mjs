@@ -10,7 +10,7 @@ import { LAZY, PARTS, joined, read, root } from './parts.mjs';
 const LATER = new Set(['forEach', 'map', 'filter', 'reduce', 'reduceRight', 'some', 'every', 'find', 'includes',
   'trim', 'bind', 'keys', 'values', 'entries', 'assign', 'create', 'isArray', 'now', 'defineProperty',
   'freeze', 'startsWith', 'endsWith', 'repeat', 'padStart', 'toISOString']);
-const LONGEST = 250;
+const LONGEST = 80;
 
 const lineOf = (source, at) => source.slice(0, at).split('\n').length;
 const file = path => ({ source: readFileSync(path, 'utf8'), place: at => `${relative(root, path)}:${lineOf(readFileSync(path, 'utf8'), at)}` });

@@ -315,8 +315,8 @@ test('the diagnosis says in words what a path does', LONG, async () => {
   for (const way of [kills, holds, old]) way.stop();
 
   assert.ok(!plain.includes('!!'), plain);
-  assert.match(plain, /ok {2}No proxy shows itself/);
-  assert.match(aged, /!! {2}Something on the way speaks HTTP\/1\.0/, aged);
+  assert.match(plain, /ok {2}No proxy names itself/);
+  assert.match(aged, /!! {2}A proxy on the way speaks HTTP\/1\.0/, aged);
   assert.doesNotMatch(aged, /No proxy/);
   assert.match(plain, /ok {2}Responses are not held back/);
   assert.match(plain, /ok {2}WebSocket works/);
