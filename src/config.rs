@@ -14,7 +14,7 @@ use crate::log::Retention;
 use crate::log::bridge::Pattern;
 use crate::log::redis::Endpoint;
 use clap::builder::BoolishValueParser;
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, FromArgMatches, Parser, Subcommand, ValueEnum};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -314,6 +314,15 @@ impl BadConfig {
     /// One line that says the mend.
     pub fn new(text: String) -> BadConfig {
         BadConfig(text)
+    }
+}
+
+impl Default for Config {
+    /// The default of each flag. Environment variables have no effect.
+    fn default() -> Config {
+        let command = Config::augment_args(clap::Command::new("longtail")).mut_args(|arg| arg.env(None::<&str>));
+        let matches = command.get_matches_from(["longtail"]);
+        Config::from_arg_matches(&matches).expect("the defaults are valid")
     }
 }
 

@@ -1,11 +1,11 @@
 //! Direct fan-out gives every reader what its own task would have given it: the log's messages of its channels, in the
 //! log's order, each once, without those that leave it out.
 
-use longtail::cursor::{Cursor, Start};
-use longtail::hub::{Encoded, Hub, Kind, LIMIT, Outlet, Room, Step, Subscription};
-use longtail::log::memory::MemoryLog;
-use longtail::log::{MessageLog, Retention};
-use longtail::message::{Channel, ClientId, Draft, Event, Message, Payload};
+use longtail::internals::cursor::{Cursor, Start};
+use longtail::internals::hub::{Encoded, Hub, Kind, LIMIT, Outlet, Room, Step, Subscription};
+use longtail::internals::log::memory::MemoryLog;
+use longtail::internals::log::{MessageLog, Retention};
+use longtail::internals::message::{Channel, ClientId, Draft, Event, Message, Payload};
 use std::future::poll_fn;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -2,10 +2,10 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use longtail::cursor::Cursor;
-use longtail::message::{Event, Message, Payload};
-use longtail::transport::encoding::Encoding;
-use longtail::wire::{json, multipart};
+use longtail::internals::cursor::Cursor;
+use longtail::internals::message::{Event, Message, Payload};
+use longtail::internals::transport::encoding::Encoding;
+use longtail::internals::wire::{json, multipart};
 use serde_json::{Value, value::RawValue};
 
 // The first line is the event, the rest is the payload.
