@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each room, and the rooms that it may use.
-const ROOMS: [(&str, &[&str]); 14] = [
+const ROOMS: [(&str, &[&str]); 15] = [
     ("wire", &[]),
     ("http_client", &[]),
     ("demo", &[]),
@@ -17,9 +17,10 @@ const ROOMS: [(&str, &[&str]); 14] = [
     ("serve", &["transport", "hub", "log", "cursor", "message", "wire", "demo", "http_client"]),
     ("cli", &["wire", "http_client"]),
     ("config", &["cli", "log", "message"]),
-    ("service", &[]),
+    ("systemd", &[]),
+    ("signals", &[]),
     ("logging", &["config"]),
-    ("server", &["config", "serve", "service", "transport", "hub", "log", "message", "demo"]),
+    ("server", &["config", "serve", "systemd", "transport", "hub", "log", "message", "demo"]),
 ];
 
 fn files(at: &Path) -> Vec<PathBuf> {
