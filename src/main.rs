@@ -1,8 +1,9 @@
 //! The `longtail` binary: arguments, logging, run, exit codes.
 
-use longtail::config::{Cli, Command, Origins, unknown_variables};
-use longtail::service::{self, Signals};
-use longtail::{Config, RunError, Server, StartError, cli, logging};
+use longtail::internals::config::{Cli, Command, Origins, unknown_variables};
+use longtail::internals::signals::{self, EndSignals};
+use longtail::internals::{cli, logging, systemd};
+use longtail::{Config, RunError, Server, StartError};
 use std::fmt::Display;
 use std::future::Future;
 use std::process::ExitCode;
@@ -34,7 +35,7 @@ fn run() -> Result<ExitCode, ExitCode> {
     disable_huge_pages();
     let (Cli { command, config }, origins) = parse_arguments()?;
     // Removes variables from the environment, so it runs before there are threads.
-    let sockets = service::sockets().map_err(|error| failed(USAGE, format!("inherited sockets: {error}")))?;
+    let sockets = systemd::inherited_sockets().map_err(|error| failed(USAGE, format!("inherited sockets: {error}")))?;
     let runtime = Runtime::new().map_err(|error| failed(SYSTEM, format!("cannot start threads: {error}")))?;
     let code = runtime.block_on(async {
         match command {
@@ -64,14 +65,14 @@ async fn serve(
     if let Some(address) = server.demo_address() {
         println!("Open {address} in a browser.");
     }
-    let signals = service::signals().map_err(|error| failed(SYSTEM, format!("cannot listen for signals: {error}")));
+    let signals = signals::listen().map_err(|error| failed(SYSTEM, format!("cannot handle signals: {error}")));
     let (signals, hangup) = signals?;
     tokio::spawn(server.reloader().reload_at(hangup));
     Ok(run_until_signal(server, signals).await)
 }
 
 /// The first signal begins the drain, a second one ends the process at once.
-async fn run_until_signal(server: Server, mut signals: Signals) -> ExitCode {
+async fn run_until_signal(server: Server, mut signals: EndSignals) -> ExitCode {
     let (shutdown, stopping) = oneshot::channel::<()>();
     let serving = server.run(async {
         let _ = stopping.await;
@@ -79,12 +80,12 @@ async fn run_until_signal(server: Server, mut signals: Signals) -> ExitCode {
     tokio::pin!(serving);
     tokio::select! {
         ended = &mut serving => return exit_code(ended),
-        () = signals.end() => {}
+        () = signals.recv() => {}
     }
     let _ = shutdown.send(());
     tokio::select! {
         ended = serving => exit_code(ended),
-        () = signals.end() => {
+        () = signals.recv() => {
             warn!("second signal: stopping at once");
             ExitCode::SUCCESS
         }

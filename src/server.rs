@@ -18,7 +18,7 @@ pub use reload::Reloader;
 use crate::config::Demo as DemoFlags;
 use crate::config::{AccessLogTo, BadConfig, Config};
 use crate::serve::{AccessLog, Context, Demo, Destination, Listeners, ProcessMetrics, Reactor, Tls};
-use crate::service::Sockets;
+use crate::systemd::Sockets;
 use futures_util::future::BoxFuture;
 use open_log::{Bridge, OpenLog};
 use prometheus_client::registry::Registry;

@@ -23,7 +23,7 @@ async fn keys_that_cannot_be_used_are_refused_at_start() {
         (["--token-public-key", "nothing.pem"], "No such file"),
         (["--token-secret-file", "/dev/null"], "empty"),
         (["--public", "a*b"], "a * at its end"),
-        (["--open", "--publish-key=k"], "set one of them"),
+        (["--open", "--publish-key=k"], "set only one of them"),
         (["--proxy-protocol", "--tcp-listen=off"], "--trusted-proxy"),
     ] {
         let (code, said) = run_to_end(&args).await;

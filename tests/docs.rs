@@ -1,8 +1,8 @@
 //! What is documented is what there is: codes, transports and flags.
 
 use clap::CommandFactory;
-use longtail::config::Cli;
-use longtail::transport::{ALL, Code};
+use longtail::internals::config::Cli;
+use longtail::internals::transport::{ALL, Code};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};

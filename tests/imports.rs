@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// Each room of `src`, and the rooms that it may use. `wire` and `demo` use none, and only `main`, `lib` and `server` see
 /// `config`.
-const ROOMS: [(&str, &[&str]); 14] = [
+const ROOMS: [(&str, &[&str]); 15] = [
     ("wire", &[]),
     ("http_client", &[]),
     ("demo", &[]),
@@ -19,9 +19,10 @@ const ROOMS: [(&str, &[&str]); 14] = [
     ("serve", &["transport", "hub", "log", "cursor", "message", "wire", "demo", "http_client"]),
     ("cli", &["wire", "http_client"]),
     ("config", &["cli", "log", "message"]),
-    ("service", &[]),
+    ("systemd", &[]),
+    ("signals", &[]),
     ("logging", &["config"]),
-    ("server", &["config", "serve", "service", "transport", "hub", "log", "message", "demo"]),
+    ("server", &["config", "serve", "systemd", "transport", "hub", "log", "message", "demo"]),
 ];
 
 /// Each folder of `src/serve` (and its file `state`), and the folders that it may use.

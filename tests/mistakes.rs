@@ -29,7 +29,10 @@ async fn the_command_line() {
         (&["chek"], "unrecognized subcommand 'chek'"),
         (&["check", "a", "b"], "unexpected argument 'b' found"),
         (&["--listen"], "a value is required for '--listen <ADDR>' but none was supplied"),
-        (&["--listen", "x"], "invalid value 'x' for '--listen <ADDR>': use an address and a port, as 127.0.0.1:8080"),
+        (
+            &["--listen", "x"],
+            "invalid value 'x' for '--listen <ADDR>': use an address and a port, such as 127.0.0.1:8080",
+        ),
         (&["--log-format", "xml"], "invalid value 'xml' for '--log-format <LOG_FORMAT>'"),
         (&["--heartbeat-seconds", "15s"], "invalid value '15s' for '--heartbeat-seconds <S>': "),
         (&["--away-seconds", "0"], "invalid value '0' for '--away-seconds <S>': 0 is not in 1..=3600"),
@@ -49,7 +52,7 @@ async fn the_command_line() {
         assert!(!said.contains("s3cr3t"), "{args:?}: {said}");
     }
     let (code, said) = refused(&["--log", "debgu"]).await;
-    let wanted = "longtail: --log debgu: use error, warn, info, debug or trace, also by module as ";
+    let wanted = "longtail: --log debgu: use error, warn, info, debug or trace, also per module, as ";
     assert!(code == 64 && said.starts_with(wanted), "{code} {said}");
 }
 
@@ -70,7 +73,7 @@ async fn the_environment() {
         (&["LONGTAIL_REDIS=nonsense"], "longtail: LONGTAIL_REDIS: it is no URL"),
         (
             &["LONGTAIL_OPEN=1", "--public", "a"],
-            "longtail: LONGTAIL_OPEN lets everybody do everything, and --public says",
+            "longtail: LONGTAIL_OPEN allows everything to everybody, and --public restricts it",
         ),
         (&["LONGTAIL_ACCESS_LOG=/nowhere/log"], "longtail: LONGTAIL_ACCESS_LOG: /nowhere/log: No such file"),
         (&["LONGTAIL_LOG=debgu"], "longtail: LONGTAIL_LOG debgu: use error, warn, info"),
@@ -86,7 +89,7 @@ async fn the_environment() {
     let wanted = "error: the argument '--token-file <FILE>' cannot be used with 'LONGTAIL_TOKEN'\n";
     assert!(done.err.starts_with(wanted), "{}", done.err);
     let done = run(&["check", "LONGTAIL_URL=ftp://x"], "").await;
-    assert!(done.err.starts_with("longtail check: LONGTAIL_URL: use an address as"), "{}", done.err);
+    assert!(done.err.starts_with("longtail check: LONGTAIL_URL: use a URL such as"), "{}", done.err);
 }
 
 /// /etc/default/longtail has nothing else, and what is mistyped there would have no effect.
@@ -200,11 +203,11 @@ async fn tls_that_is_not_there_or_not_trusted() {
         done.err
     };
     let said = check(&node).await;
-    assert!(said.ends_with(": no TLS there: use http://\n"), "{said}");
+    assert!(said.ends_with(": the server does not speak TLS: use http://\n"), "{said}");
     let own = Certificate::make("of-its-own", &[]);
     let node = Node::start(&own.flags()).await;
     let said = check(&node).await;
-    assert!(said.contains("certificate") && said.contains("SSL_CERT_FILE names a PEM file"), "{said}");
+    assert!(said.contains("certificate") && said.contains("set SSL_CERT_FILE to a PEM file"), "{said}");
 }
 
 /// Wide terminals and narrow ones: what is laid out by hand is not broken anew.

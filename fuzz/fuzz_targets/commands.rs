@@ -3,8 +3,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use longtail::config::Cli;
-use longtail::serve::fuzzing::Conversation;
+use longtail::internals::config::Cli;
+use longtail::internals::serve::fuzzing::Conversation;
 use longtail::{Config, Server};
 use serde_json::value::RawValue;
 use std::cell::RefCell;

@@ -3,8 +3,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use longtail::demo::proxy::Faults;
-use longtail::demo::proxy::fuzzing::{answers, requests};
+use longtail::internals::demo::proxy::Faults;
+use longtail::internals::demo::proxy::fuzzing::{answers, requests};
 
 const SECRETS: [&str; 3] = ["cookie", "authorization", "proxy-authorization"];
 

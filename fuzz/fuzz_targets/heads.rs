@@ -5,8 +5,8 @@
 use http::header::HOST;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri, Version};
 use libfuzzer_sys::fuzz_target;
-use longtail::serve::Proxies;
-use longtail::serve::fuzzing::normalize_host;
+use longtail::internals::serve::Proxies;
+use longtail::internals::serve::fuzzing::normalize_host;
 use std::net::IpAddr;
 use std::sync::LazyLock;
 

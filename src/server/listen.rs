@@ -2,7 +2,7 @@
 
 use crate::config::{AddressOrOff, Config};
 use crate::serve::{self, Listeners};
-use crate::service::Sockets;
+use crate::systemd::Sockets;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use tokio::net::TcpListener;

@@ -3,7 +3,7 @@
 use super::{RunError, Server};
 use crate::log::subscriber_counts::SubscriberCounts;
 use crate::serve::{self, ServerState};
-use crate::service;
+use crate::systemd;
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
@@ -37,7 +37,7 @@ impl Server {
             error!("{error}");
             // Closes the listeners: a client that is refused tries another node.
             state.drain.begin();
-            service::stopping();
+            systemd::stopping();
         }
         background.end().await;
         if let Some(log) = &state.access_log {
@@ -64,7 +64,7 @@ async fn serve_until(
     // First answers what clients have sent in time. The drain would cut these connections as idle ones.
     state.reactor.catch_up().await;
     state.drain.begin();
-    service::stopping();
+    systemd::stopping();
     serving.await
 }
 
@@ -135,5 +135,5 @@ async fn supervise(state: Arc<ServerState>, waits_for_log: bool) {
         let log = if state.hub.is_ready() { "" } else { "; the log cannot be reached" };
         format!("{readers} readers of {} channels, {} messages retained{log}", retained.channels, retained.messages)
     };
-    service::supervise(ready, status).await;
+    systemd::supervise(ready, status).await;
 }

@@ -77,12 +77,7 @@ impl Collector for Exporter {
         let bye = |(bye, count): (crate::transport::Bye, u64)| {
             (vec![("code", bye.code().to_string()), ("reason", bye.reason().to_owned())], count)
         };
-        out.counters(
-            "byes",
-            "Farewells sent to readers, by code",
-            None,
-            self.delivery.byes().map(bye),
-        )?;
+        out.counters("byes", "Farewells sent to readers, by code", None, self.delivery.byes().map(bye))?;
         let source = |(source, count): (&'static str, u64)| (vec![("way", source.to_owned())], count);
         out.counters(
             "published_messages",
