@@ -11,8 +11,9 @@ pub use values::{AccessLogTo, AddressOrOff};
 
 use crate::cli;
 use crate::log::Retention;
-use crate::log::bridge::Pattern;
+use crate::log::bridge::{BadPattern, parse_patterns};
 use crate::log::redis::Endpoint;
+use crate::message::Pattern;
 use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args, FromArgMatches, Parser, Subcommand, ValueEnum};
 use std::net::SocketAddr;
@@ -362,11 +363,11 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// A pattern is invalid, or two overlap.
-    pub fn patterns(&self) -> Result<Vec<Pattern>, crate::log::bridge::BadPattern> {
+    /// A pattern that is not one, or two that overlap.
+    pub fn patterns(&self) -> Result<Vec<Pattern>, BadPattern> {
         match self.redis_subscribe.as_slice() {
             [off] if off == "off" => Ok(Vec::new()),
-            patterns => Pattern::parse_all(patterns),
+            patterns => parse_patterns(patterns),
         }
     }
 

@@ -1,6 +1,6 @@
 //! Server keys, public channels, cookies and origins: who may do what, and what nobody is told.
 
-mod support;
+use crate::support;
 
 use serde_json::json;
 use support::guarded::{KEY, bearer, get, guarded, knock, may, publish, refused};

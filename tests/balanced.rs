@@ -1,7 +1,7 @@
 //! Three nodes behind haproxy, round-robin and without stickiness: a poll lands on another node each
 //! time, and a node that dies costs its readers a reconnect and nothing else.
 
-mod support;
+use crate::support;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;

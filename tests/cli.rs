@@ -1,6 +1,6 @@
 //! `longtail check`, `publish` and `tail`, as people run them.
 
-mod support;
+use crate::support;
 
 use serde_json::Value;
 use support::command::{Running, run};

@@ -1,7 +1,7 @@
 //! `longtail demo`: what the ports of its fault proxy do to what passes, over raw sockets; and that there are
 //! none of them without it.
 
-mod support;
+use crate::support;
 
 use serde_json::{Value, json};
 use std::net::SocketAddr;

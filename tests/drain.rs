@@ -1,6 +1,6 @@
 //! Going down gently: what is under way is answered, what is idle is closed, and nobody holds it up.
 
-mod support;
+use crate::support;
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};

@@ -1,7 +1,7 @@
 //! What a client has only half said when the server is told to go: it has two seconds to say the rest, whatever it speaks.
 //! Nothing of it holds up the drain any longer.
 
-mod support;
+use crate::support;
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};

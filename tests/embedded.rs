@@ -1,5 +1,11 @@
 //! A server within a program of its own, which goes on behind it.
 
+#![allow(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "rules of the server: a test may block its thread"
+)]
+
 #[path = "../examples/embed.rs"]
 #[expect(dead_code, reason = "the test runs the example without its main")]
 mod embed;

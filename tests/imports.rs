@@ -16,11 +16,11 @@ const ROOMS: [(&str, &[&str]); 15] = [
     ("transport", &["hub", "cursor", "message", "wire"]),
     ("serve", &["transport", "hub", "log", "cursor", "message", "wire", "demo", "http_client"]),
     ("cli", &["wire", "http_client"]),
-    ("config", &["cli", "log"]),
+    ("config", &["cli", "log", "message"]),
     ("systemd", &[]),
     ("signals", &[]),
     ("logging", &["config"]),
-    ("server", &["config", "serve", "systemd", "transport", "hub", "log", "demo"]),
+    ("server", &["config", "serve", "systemd", "transport", "hub", "log", "message", "demo"]),
 ];
 
 fn files(at: &Path) -> Vec<PathBuf> {

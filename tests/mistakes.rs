@@ -1,6 +1,6 @@
 //! Errors after a mistake in the configuration: a line that names the flag or the variable, and says how to fix it.
 
-mod support;
+use crate::support;
 
 use std::net::TcpListener;
 use support::command::run;

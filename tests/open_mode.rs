@@ -1,7 +1,7 @@
 //! Without keys or tokens the server is open, and therefore keeps to itself: loopback addresses,
 //! loopback names, loopback origins. And how it ends when it cannot start.
 
-mod support;
+use crate::support;
 
 use support::server::run_to_end;
 use support::websocket::handshake;

@@ -1,6 +1,6 @@
 //! A Redis that is not as it should be: one clear line each, and the node serves on.
 
-mod support;
+use crate::support;
 
 use longtail::internals::cursor::{Cursor, Epoch, Id};
 use longtail::internals::log::redis::{Endpoint, RedisConfig, RedisLog};

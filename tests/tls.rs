@@ -1,6 +1,6 @@
 //! TLS: versions, protocols, what else comes to the same port, certificates that change, files that are no good.
 
-mod support;
+use crate::support;
 
 use rustls::pki_types::ServerName;
 use rustls::version::{TLS12, TLS13};

@@ -16,7 +16,6 @@ pub use access::authorizer::{Authorizer, Guard};
 pub use access::forwarded::Proxies;
 pub use access::keys::Keys;
 pub use access::origin::{Access, Nearness};
-pub use access::pattern::Pattern;
 pub use access::tokens::{BadKey, Tokens};
 pub use access::webhook::{MAX_IN_FLIGHT, Webhook};
 pub use conn::http2::Metrics as Http2Metrics;
@@ -40,7 +39,7 @@ pub use routes::demo::HOP;
 pub use session::long_poll::Shared as Polls;
 
 use crate::hub::Hub;
-use crate::log::census::Census;
+use crate::log::subscriber_counts::SubscriberCounts;
 use crate::transport::params::Limits;
 use access::origin::Door;
 use limits::connections::{Admission, Kind};
@@ -55,7 +54,7 @@ pub struct App {
     /// The node's view of the log.
     pub hub: Arc<Hub>,
     /// What other nodes count; `None` where there are none.
-    pub census: Option<Arc<dyn Census>>,
+    pub census: Option<Arc<dyn SubscriberCounts>>,
     /// Who may talk to us.
     pub access: Access,
     /// Who may read and publish what.

@@ -2,7 +2,8 @@
 
 use super::{StartError, bad_flag, descriptors};
 use crate::config::{AccessFlags, BadConfig};
-use crate::serve::{Access, Authorizer, Guard, Keys, Nearness, Pattern, Tokens, Webhook};
+use crate::message::Pattern;
+use crate::serve::{Access, Authorizer, Guard, Keys, Nearness, Tokens, Webhook};
 use prometheus_client::registry::Registry;
 use std::path::PathBuf;
 use tracing::warn;
@@ -32,7 +33,7 @@ fn guard(flags: &AccessFlags, metrics: &mut Registry) -> Result<Guard, StartErro
         );
     }
     let public: Vec<Pattern> = flags.public.iter().map(|text| Pattern::new(text)).collect();
-    if let Some(index) = public.iter().position(|pattern| !pattern.is_sound()) {
+    if let Some(index) = public.iter().position(|pattern| !pattern.can_match()) {
         let rule = format!("{}: use a channel's name, or a prefix with a * at its end", flags.public[index]);
         return Err(bad_flag("--public", &rule).into());
     }

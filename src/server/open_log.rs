@@ -4,10 +4,10 @@
 use super::{StartError, bad_flag};
 use crate::config::{BadConfig, Config};
 use crate::log::MessageLog;
-use crate::log::bridge::{self, BridgeConfig, Pattern};
-use crate::log::census::Census;
+use crate::log::bridge::{self, BridgeConfig};
 use crate::log::memory::MemoryLog;
-use crate::log::redis::{Endpoint, RedisCensus, RedisConfig, RedisLog};
+use crate::log::redis::{Endpoint, RedisConfig, RedisLog, RedisSubscriberCounts};
+use crate::log::subscriber_counts::SubscriberCounts;
 use prometheus_client::registry::Registry;
 use redis::{ClientTlsConfig, TlsCertificates};
 use std::path::PathBuf;
@@ -25,7 +25,7 @@ pub struct OpenLog {
     /// The log.
     pub log: Arc<dyn MessageLog>,
     /// What other nodes count; `None` for a log in memory, which has no other nodes.
-    pub census: Option<Arc<dyn Census>>,
+    pub census: Option<Arc<dyn SubscriberCounts>>,
     /// The bridge from PUBLISH, not yet running; `None` for a log in memory.
     pub bridge: Option<Bridge>,
     /// Whether the bridge has subscribed. Always true without a bridge.
@@ -57,10 +57,10 @@ pub async fn open_log(config: &Config, metrics: &mut Registry) -> Result<OpenLog
     log.metrics().register(metrics);
     let patterns = config.patterns().unwrap_or_default();
     for pattern in &patterns {
-        info!("taking messages PUBLISHed to {} into the log", pattern.glob());
+        info!("taking messages PUBLISHed to {} into the log", pattern);
     }
     let counted = Duration::from_secs(config.away_seconds) + LONGEST_REQUEST;
-    let census = Arc::new(RedisCensus::new(log.clone(), counted));
+    let census = Arc::new(RedisSubscriberCounts::new(log.clone(), counted));
     let (listening, is_listening) = watch::channel(false);
     // Also without a pattern: volatile messages of other nodes come the same way.
     let bridge = BridgeConfig { patterns, queue: config.redis_subscribe_queue as usize };
@@ -82,7 +82,7 @@ async fn open_redis(config: &Config, url: &str) -> Result<Arc<RedisLog>, StartEr
         timeout: Duration::from_secs(config.publish_timeout),
         wait_replicas: config.redis_wait_replicas,
         max_payload: config.max_message_bytes,
-        subscribe: config.patterns().unwrap_or_default().iter().map(Pattern::glob).collect(),
+        subscribe: config.patterns().unwrap_or_default().iter().map(ToString::to_string).collect(),
     };
     let log = RedisLog::new(endpoint, redis);
     match log.probe().await {

@@ -1,7 +1,7 @@
 //! Running a server: its background tasks, the drain, and the end.
 
 use super::{RunError, Server};
-use crate::log::census::Census;
+use crate::log::subscriber_counts::SubscriberCounts;
 use crate::serve::{self, App};
 use crate::systemd;
 use std::future::Future;
@@ -81,7 +81,7 @@ struct Background {
     /// Follows the log.
     tail: JoinHandle<()>,
     /// Tells other nodes what this one counts.
-    counts: Option<(Arc<dyn Census>, JoinHandle<()>)>,
+    counts: Option<(Arc<dyn SubscriberCounts>, JoinHandle<()>)>,
     /// Takes what is PUBLISHed into the log.
     bridge: Option<JoinHandle<()>>,
     stop_bridge: watch::Sender<bool>,
@@ -94,7 +94,8 @@ impl Background {
     fn spawn(server: &mut Server) -> Background {
         let app = &server.app;
         let (stop_bridge, stopping) = watch::channel(false);
-        let counts = |census: Arc<dyn Census>| (census.clone(), tokio::spawn(app.hub.clone().tell(census)));
+        let counts =
+            |census: Arc<dyn SubscriberCounts>| (census.clone(), tokio::spawn(app.hub.clone().report_counts(census)));
         Background {
             tail: tokio::spawn(app.hub.clone().follow()),
             counts: app.census.clone().map(counts),

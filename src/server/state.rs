@@ -3,7 +3,7 @@
 use crate::config::Config;
 use crate::hub::Hub;
 use crate::log::MessageLog;
-use crate::log::census::Census;
+use crate::log::subscriber_counts::SubscriberCounts;
 use crate::serve::{
     Access, AccessLog, App, Authorizer, Bounds, Budget, Connections, Demo, Drain, Figures, Http2Metrics, Meters, Polls,
     Proxies, Rates, Reactor, Refused, Room, Settings, Timers, Tls,
@@ -20,7 +20,7 @@ pub struct Parts {
     /// The log.
     pub log: Arc<dyn MessageLog>,
     /// What other nodes count; `None` if there are none.
-    pub census: Option<Arc<dyn Census>>,
+    pub census: Option<Arc<dyn SubscriberCounts>>,
     /// Whether the bridge from PUBLISH has subscribed.
     pub is_listening: watch::Receiver<bool>,
     /// Which pages may use the server.
@@ -90,7 +90,7 @@ fn connections(config: &Config, room: &Room) -> Arc<Connections> {
 /// The metrics of deliveries, which the hub and the sessions count.
 fn meters(hub: &Arc<Hub>, connections: &Arc<Connections>, drain: &Drain, metrics: &mut Registry) -> Arc<Meters> {
     let meters = Arc::new(Meters::default());
-    hub.meter_by(meters.clone());
+    hub.observe_fan_out(meters.clone());
     metrics.register_collector(Box::new(Figures {
         meters: meters.clone(),
         connections: connections.clone(),

@@ -5,15 +5,15 @@
  * In an IE the frame stands in a document of its own, which is no part of any window ("htmlfile"): there it
  * neither clicks at each request nor keeps the page's throbber turning.
  */
-Longtail.transports.push({
+transports.push({
   name: 'forever-frame',
   like: 'xhr-stream',
   usable: function (base) {
-    return Longtail.sameOrigin(base) && !!document.body;
+    return sameOrigin(base) && !!document.body;
   },
   open: function (link) {
     var handle = {};
-    var call = handle.call = Longtail.callable(function (object) {
+    var call = handle.call = callable(function (object) {
       link.item(object);
     });
     var name = call.name;
@@ -38,7 +38,7 @@ Longtail.transports.push({
     frame = handle.frame = page.createElement('iframe');
     link.request();
     frame.src = link.url('/forever-frame', 'callback=' + name);
-    if (handle.page) { frame.src = Longtail.origin(link.url('/')) + frame.src.replace(/^[a-z]+:\/\/[^\/]+/i, ''); }
+    if (handle.page) { frame.src = origin(link.url('/')) + frame.src.replace(/^[a-z]+:\/\/[^\/]+/i, ''); }
     frame.title = 'Longtail';
     frame.tabIndex = -1;
     frame.setAttribute('aria-hidden', 'true');

@@ -3,15 +3,15 @@
  * its line, so the plain kind is asked for and its parts are read here: the object of a part stands on a line
  * of its own, and no other line of it begins with a brace.
  */
-Longtail.transports.push({
+transports.push({
   name: 'multipart',
   like: 'xhr-stream',
   usable: function (base) {
-    var xhr = Longtail.newXhr();
-    return Longtail.reaches(base, true) && !!xhr && 'withCredentials' in xhr;
+    var xhr = newXhr();
+    return reaches(base, true) && !!xhr && 'withCredentials' in xhr;
   },
   open: function (link) {
-    return Longtail.readLines(link, '/multipart', { Accept: 'multipart/mixed' });
+    return readLines(link, '/multipart', { Accept: 'multipart/mixed' });
   },
   close: function (stop) {
     stop();

@@ -2,10 +2,9 @@
 
 use super::credentials::Asker;
 use super::keys::Keys;
-use super::pattern::{Pattern, unmatched};
 use super::tokens::Tokens;
 use super::webhook::{Answer, Webhook};
-use crate::message::{Channel, ClientId};
+use crate::message::{Channel, ClientId, Pattern, unmatched};
 use crate::serve::limits::connections::network;
 use crate::transport::{Code, Refusal};
 use std::net::IpAddr;

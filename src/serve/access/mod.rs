@@ -5,7 +5,6 @@ pub mod credentials;
 pub mod forwarded;
 pub mod keys;
 pub mod origin;
-pub mod pattern;
 pub mod renewal;
 pub mod signature;
 pub mod tokens;

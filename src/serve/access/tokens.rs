@@ -1,9 +1,8 @@
 //! Tokens: JSON Web Tokens (RFC 7519) that say who may read and publish what, until when.
 
 use super::authorizer::Action;
-use super::pattern::{Pattern, unmatched};
 use super::signature;
-use crate::message::{Channel, ClientId};
+use crate::message::{Channel, ClientId, Pattern, unmatched};
 use crate::transport::{Code, Refusal};
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};

@@ -7,8 +7,8 @@
 
 use crate::serve::metrics::rejections::Refused;
 use crate::transport::{Code, Refusal};
+use atomic_waker::AtomicWaker;
 use bytes::Bytes;
-use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;

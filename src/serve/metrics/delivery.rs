@@ -3,11 +3,11 @@
 //! A write adds to a few atomics of its thread's own shard and of its transport: nothing is counted
 //! per receiver that is not counted per write, and no two threads share a cache line for it.
 
-use crate::hub::{self, Fanned};
+use crate::hub::{self, FanOutReport};
+use crate::log::metrics::APPEND_BUCKETS;
 use crate::message::Message;
 use crate::serve::http::access_log::Entry;
-use crate::serve::session::batch::Batch;
-use crate::transport::{self, Bye, Code};
+use crate::transport::{self, Batch, Bye, Code};
 use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -22,9 +22,6 @@ pub const BATCHES: [f64; 9] = [1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 256.0, 10
 
 /// Upper bounds from a message's id to its write, in seconds. Ids are of milliseconds.
 pub const LAGS: [f64; 11] = [0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0];
-
-/// Upper bounds from a publication to its answer, in seconds.
-pub const APPENDS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 10.0];
 
 /// What may become of an append that is not acknowledged.
 const FAILURES: [Code; 2] = [Code::LogUnavailable, Code::OutcomeUnknown];
@@ -143,7 +140,7 @@ pub struct Meters {
     lanes: Vec<Lane>,
     byes: [AtomicU64; Bye::ALL.len()],
     published: [AtomicU64; 2],
-    appends: Buckets<{ APPENDS.len() }>,
+    appends: Buckets<{ APPEND_BUCKETS.len() }>,
     failures: [AtomicU64; FAILURES.len()],
     /// When the server began.
     pub began: Instant,
@@ -201,7 +198,7 @@ impl Meters {
     /// Messages were published and are in the log.
     pub fn published(&self, way: Way, messages: usize, began: Instant) {
         self.published[way as usize].fetch_add(messages as u64, Relaxed);
-        self.appends.observe(&APPENDS, began.elapsed().as_secs_f64());
+        self.appends.observe(&APPEND_BUCKETS, began.elapsed().as_secs_f64());
     }
 
     /// An append was not acknowledged.
@@ -227,7 +224,7 @@ impl Meters {
     }
 
     /// How long appends took.
-    pub fn appends(&self) -> Summed<{ APPENDS.len() }> {
+    pub fn appends(&self) -> Summed<{ APPEND_BUCKETS.len() }> {
         let mut sum = Summed::default();
         self.appends.add_to(&mut sum);
         sum
@@ -240,9 +237,9 @@ impl Meters {
 }
 
 /// Lanes of the hub are ours, by number.
-impl hub::Meter for Meters {
-    fn fanned(&self, fanned: &Fanned<'_>) {
-        let (Some(lane), Some(oldest)) = (self.lanes.get(fanned.lane), fanned.messages.first()) else { return };
+impl hub::FanOutObserver for Meters {
+    fn fanned_out(&self, fanned: &FanOutReport<'_>) {
+        let (Some(lane), Some(oldest)) = (self.lanes.get(fanned.transport), fanned.messages.first()) else { return };
         let (shard, each) = (&lane.shards[SHARD.get()], fanned.messages.len());
         shard.bytes.fetch_add(fanned.bytes, Relaxed);
         shard.messages.fetch_add(fanned.writes * each as u64, Relaxed);
@@ -429,11 +426,17 @@ mod tests {
         let meter = meters.open("tcp");
         let at = Instant::now();
         let messages = [message(wall_clock_ms(at) - 20), message(wall_clock_ms(at))];
-        hub::Meter::fanned(&*meters, &Fanned { lane: meter.number(), writes: 3, bytes: 30, messages: &messages, at });
+        hub::FanOutObserver::fanned_out(
+            &*meters,
+            &FanOutReport { transport: meter.number(), writes: 3, bytes: 30, messages: &messages, at },
+        );
         let totals = of(&meters, "tcp");
         assert_eq!((totals.messages, totals.bytes, totals.batches.counts[1], totals.batches.sum), (6, 30, 3, 6.0));
         assert_eq!((totals.lags.count(), totals.lags.counts[4]), (3, 3));
-        assert!(transport::ALL.len() <= hub::LANES, "the hub tells fewer lanes apart than there are transports");
+        assert!(
+            transport::ALL.len() <= hub::MAX_TRANSPORTS,
+            "the hub tells fewer lanes apart than there are transports"
+        );
     }
 
     #[test]

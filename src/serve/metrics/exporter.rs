@@ -1,10 +1,12 @@
 //! What a node has counted, as `/metrics` tells it. Sums are made when somebody asks.
 
-use super::delivery::{APPENDS, BATCHES, LAGS, Meters, Summed, Totals};
+use super::delivery::{BATCHES, LAGS, Meters, Summed, Totals};
 use crate::hub::Hub;
+use crate::log::metrics::APPEND_BUCKETS;
+use crate::message::encoding;
 use crate::serve::limits::connections::Connections;
 use crate::serve::net::drain::Drain;
-use crate::transport::{Code, encoding};
+use crate::transport::Code;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet};
 use prometheus_client::metrics::MetricType;
@@ -82,7 +84,7 @@ impl Collector for Figures {
         let failures = self.meters.failures().map(code);
         out.counters("append_failures", "Publications that were not acknowledged", None, failures)?;
         let help = "From taking a publication to its place in the log";
-        out.histogram("append", help, Some(&Unit::Seconds), &APPENDS, &self.meters.appends())?;
+        out.histogram("append", help, Some(&Unit::Seconds), &APPEND_BUCKETS, &self.meters.appends())?;
         let retained = self.hub.retained();
         out.counters("read_messages", "Messages that this node has read from the log", None, one(retained.read))?;
         let delivered: u64 = totals.iter().map(|totals| totals.messages).sum();

@@ -1,6 +1,6 @@
 //! What a request publishes: its query, its form or its JSON, as drafts.
 
-use crate::message::{Draft, Event, Key, Payload};
+use crate::message::{Draft, DraftFields};
 use crate::transport::params::fields;
 use crate::transport::{Code, Refusal};
 use serde::{Deserialize, Deserializer};
@@ -10,9 +10,6 @@ use std::borrow::Cow;
 
 /// Messages of an array.
 const MESSAGES: usize = 1000;
-
-/// Bytes of an idempotency key.
-const KEY_BYTES: usize = 200;
 
 /// The content type of a form.
 pub const FORM: &str = "application/x-www-form-urlencoded";
@@ -48,36 +45,16 @@ impl Publication<'_> {
     pub fn into_draft(self, max_message: usize) -> Result<Draft, Refusal> {
         let channel = self.channel.ok_or_else(|| Refusal::new(Code::BadChannel, "name a channel"))?.parse()?;
         let data = self.data.ok_or_else(|| Refusal::new(Code::BadRequest, "data is missing"))?.get();
-        check_size(data, max_message)?;
-        Ok(Draft {
-            channel,
-            event: parse_event(self.event.as_deref())?,
-            payload: Payload::from_any(data),
-            exclude: self.exclude.as_deref().map(str::parse).transpose()?,
-            key: parse_key(self.key.as_deref())?,
+        let fields = DraftFields {
+            data,
+            event: self.event.as_deref(),
+            exclude: self.exclude.as_deref(),
+            key: self.key.as_deref(),
             volatile: self.volatile.unwrap_or_default(),
-        })
+            ..DraftFields::default()
+        };
+        Ok(fields.check(channel, max_message)?)
     }
-}
-
-fn parse_event(event: Option<&str>) -> Result<Event, Refusal> {
-    Ok(event.map(str::parse).transpose()?.unwrap_or_default())
-}
-
-fn parse_key(key: Option<&str>) -> Result<Option<Key>, Refusal> {
-    let Some(key) = key else { return Ok(None) };
-    if key.is_empty() || key.len() > KEY_BYTES {
-        return Err(Refusal::new(Code::BadRequest, format!("key is 1 to {KEY_BYTES} bytes")));
-    }
-    // Whose it is is known when the publisher is: see `authorize`.
-    Ok(Some(Key { publisher: String::new(), key: key.into() }))
-}
-
-fn check_size(data: &str, max: usize) -> Result<(), Refusal> {
-    if Payload::fits(data, max) {
-        return Ok(());
-    }
-    Err(Refusal::new(Code::TooLarge, format!("a payload is at most {max} bytes")))
 }
 
 /// A field's name and value, decoded.
@@ -153,17 +130,16 @@ fn from_fields(query: &[Field<'_>], form: Option<&str>, payload: Option<&str>, m
         (None, Some(data)) => data,
         (None, None) => return Err(Refusal::new(Code::BadRequest, "data is missing")),
     };
-    check_size(text, max)?;
-    let payload = if as_text { Payload::from_text(text) } else { Payload::from_any(text) };
-    let exclude = exclude.filter(|exclude| !exclude.is_empty()).map(|exclude| exclude.parse()).transpose()?;
-    Ok(Draft {
-        channel,
-        event: parse_event(event.as_deref())?,
-        payload,
-        exclude,
-        key: parse_key(key.as_deref())?,
+    let fields = DraftFields {
+        data: text,
+        is_text: as_text,
+        event: event.as_deref(),
+        exclude: exclude.as_deref().filter(|exclude| !exclude.is_empty()),
+        key: key.as_deref(),
         volatile,
-    })
+        ..DraftFields::default()
+    };
+    Ok(fields.check(channel, max)?)
 }
 
 fn check_utf8(encoded: &str) -> Result<(), Refusal> {

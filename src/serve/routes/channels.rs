@@ -1,7 +1,7 @@
 //! Who reads what, here and on all nodes: `/channels`, `/channels/{channel}` and `counts=1`.
 
 use crate::hub::ChannelCounts;
-use crate::log::census::{Counts, Elsewhere};
+use crate::log::subscriber_counts::{Counts, RemoteCounts};
 use crate::message::Channel;
 use crate::serve::App;
 use crate::transport::params::fields;
@@ -24,7 +24,7 @@ pub struct Census {
     /// Whether the other nodes' counts are in it.
     pub is_complete: bool,
     /// What is here, and elsewhere.
-    channels: HashMap<Channel, (ChannelCounts, Elsewhere)>,
+    channels: HashMap<Channel, (ChannelCounts, RemoteCounts)>,
 }
 
 impl Census {
@@ -34,14 +34,14 @@ impl Census {
         channels.sort_unstable();
         channels.dedup();
         let elsewhere = match &app.census {
-            None => Some((0, vec![Elsewhere::default(); channels.len()])),
+            None => Some((0, vec![RemoteCounts::default(); channels.len()])),
             Some(census) => {
-                let asked = tokio::time::timeout(PATIENCE, census.elsewhere(&channels)).await;
+                let asked = tokio::time::timeout(PATIENCE, census.remote(&channels)).await;
                 asked.ok().and_then(Result::ok)
             }
         };
         let is_complete = elsewhere.is_some();
-        let (others, elsewhere) = elsewhere.unwrap_or_else(|| (0, vec![Elsewhere::default(); channels.len()]));
+        let (others, elsewhere) = elsewhere.unwrap_or_else(|| (0, vec![RemoteCounts::default(); channels.len()]));
         let counted = channels.into_iter().zip(elsewhere).map(|(channel, elsewhere)| {
             let here = app.hub.counts(&channel);
             (channel, (here, elsewhere))
@@ -122,7 +122,7 @@ pub async fn list(app: &App, query: &str) -> Result<String, Refusal> {
     let mut names = app.hub.names(&prefix, &after, limit + 1);
     let mut is_complete = true;
     if let Some(census) = &app.census {
-        let asked = tokio::time::timeout(PATIENCE, census.names(&prefix, &after, limit + 1)).await;
+        let asked = tokio::time::timeout(PATIENCE, census.remote_channels(&prefix, &after, limit + 1)).await;
         match asked.ok().and_then(Result::ok) {
             Some(others) => names.extend(others),
             None => is_complete = false,

@@ -8,14 +8,14 @@ use crate::serve::access::credentials::Asker;
 use crate::serve::access::renewal::Lease;
 use crate::serve::http::peer::{Client, Taken};
 use crate::serve::http::request::Request;
-use crate::serve::session::batch::{self, Batch};
+use crate::serve::session::batch;
 use crate::serve::session::commands::Commands;
 use crate::serve::session::duplex;
 use crate::serve::session::long_poll::Waiting;
 use crate::serve::session::pump::{Pace, Pump, Rollover};
 use crate::serve::session::stream::Framing;
 use crate::transport::params::{bad_callback, fields};
-use crate::transport::{Code, Lifecycle, Opening, Params, Peer, Refusal, Transport};
+use crate::transport::{Batch, Code, Lifecycle, Opening, Params, Peer, Refusal, Transport};
 use hyper::body::Body as _;
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{HeaderMap, Method, StatusCode};
@@ -256,7 +256,8 @@ async fn batch(
         reply.headers_mut().insert(header::ETAG, quoted(tag));
         return Ok(reply);
     }
-    let body = batch.to_bytes(&*opening.envelope);
+    let mut body = Vec::with_capacity(batch.size_hint());
+    opening.envelope.batch(&batch, &mut body);
     meter.answer(&batch, asked, body.len());
     let mut reply = response::whole(StatusCode::OK, opening.content_type, body);
     extra_headers(&opening, reply.headers_mut());

@@ -1,10 +1,9 @@
 //! Polls: one batch, at once or as soon as there is a message.
 
-use crate::cursor::Cursor;
 use crate::hub::{Gap, Limit, Step, Subscription};
 use crate::message::Message;
 use crate::serve::App;
-use crate::transport::Envelope;
+use crate::transport::Batch;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -19,42 +18,6 @@ const AHEAD_WAIT: Duration = Duration::from_secs(1);
 
 /// How long a poll waits for the log where only the log can tell.
 const LOG_WAIT: Duration = Duration::from_secs(20);
-
-/// One batch.
-pub struct Batch {
-    /// Something may have been missed before it.
-    pub gap: Option<Gap>,
-    /// The messages.
-    pub messages: Vec<Arc<Message>>,
-    /// Everything of the channels up to here is in it or before it.
-    pub cursor: Cursor,
-    /// Whether it reaches the end of what the node knows.
-    pub is_complete: bool,
-}
-
-impl Batch {
-    /// `{"gap":…,"cursor":…,"messages":[…]}`, in its envelope.
-    pub fn to_bytes(&self, envelope: &dyn Envelope) -> Vec<u8> {
-        let (before, after) = envelope.around();
-        let size: usize = self.messages.iter().map(|message| message.object().len() + 8).sum();
-        let mut out = Vec::with_capacity(size + 256);
-        out.extend_from_slice(before);
-        out.push(b'{');
-        if let Some(gap) = &self.gap {
-            out.extend_from_slice(format!("\"gap\":{{\"from\":\"{}\"}},", gap.from).as_bytes());
-        }
-        out.extend_from_slice(format!("\"cursor\":\"{}\",\"messages\":[", self.cursor).as_bytes());
-        for (index, message) in self.messages.iter().enumerate() {
-            if index > 0 {
-                out.push(b',');
-            }
-            out.extend_from_slice(&envelope.message(message));
-        }
-        out.extend_from_slice(b"]}");
-        out.extend_from_slice(after);
-        out
-    }
-}
 
 /// What there is now. Volatile messages are for those who wait, and a poll does not.
 pub async fn now(app: &App, subscription: &mut Subscription, limit: usize) -> Batch {
@@ -180,7 +143,7 @@ impl Collector {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cursor::{Epoch, Id, Start};
+    use crate::cursor::{Cursor, Epoch, Id, Start};
     use crate::hub::Hub;
     use crate::log::{AppendError, BoxFuture, Extent, Lineage, MessageLog, Page, Retention, TailEvent, Unreachable};
     use crate::message::{Draft, Event, Payload};

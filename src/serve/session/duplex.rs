@@ -3,7 +3,7 @@
 use super::commands::{Commands, Outcome};
 use super::pump::Pump;
 use crate::cursor::Cursor;
-use crate::hub::Rest;
+use crate::hub::Remainder;
 use crate::message::Draft;
 use crate::serve::App;
 use crate::serve::http::peer::{Client, Taken};
@@ -146,7 +146,7 @@ enum End {
 
 enum Event {
     /// What the socket did not take at once.
-    Rest(Rest),
+    Remainder(Remainder),
     Write(Option<Bytes>),
     Read(io::Result<usize>),
     Published(Option<String>, Result<Option<Cursor>, Refusal>),
@@ -191,7 +191,7 @@ impl Duplex {
                 self.pump.answering(self.publishing.is_some());
                 let rest = self.pump.unpark();
                 if !rest.is_empty() {
-                    return Poll::Ready(Event::Rest(rest));
+                    return Poll::Ready(Event::Remainder(rest));
                 }
                 if let Poll::Ready(bytes) = self.pump.poll_next(cx) {
                     return Poll::Ready(Event::Write(bytes));
@@ -248,7 +248,7 @@ impl Duplex {
 
     async fn handle(&mut self, event: Event, waiting: &mut Option<Box<Opening>>) -> io::Result<Option<End>> {
         match event {
-            Event::Rest(rest) => self.write(rest.whole(), rest.bytes()).await?,
+            Event::Remainder(rest) => self.write(rest.whole(), rest.bytes()).await?,
             Event::Write(Some(bytes)) => self.write(&bytes, &bytes).await?,
             Event::Write(None) => return Ok(Some(End::Said)),
             Event::Silence => return Ok(Some(End::Gone)),

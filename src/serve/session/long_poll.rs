@@ -2,10 +2,10 @@
 //! parked poll keeps none of hyper's buffers, and those who wait at one place share the bytes of the answer, head
 //! and all. Behind the answer the socket goes back to hyper for the next request.
 
-use super::batch::{self, Batch, Collector};
-use super::outlet::DirectAnswer;
+use super::batch::{self, Collector};
+use super::outlet::{DirectAnswer, answer_format};
 use crate::cursor::Cursor;
-use crate::hub::{Rest, Room, Step, Subscription};
+use crate::hub::{Allowance, Format, OwnedFormat, Remainder, Step, Subscription};
 use crate::message::Message;
 use crate::serve::App;
 use crate::serve::conn::http1::poll_template::Shape;
@@ -17,8 +17,7 @@ use crate::serve::metrics::delivery::Meter;
 use crate::serve::net::stream::{ClientIo, Unread};
 use crate::serve::net::timers::{Timer, Timers};
 use crate::serve::routes::response::{self, Reply};
-use crate::transport::Envelope;
-use crate::transport::encoding::Encoding;
+use crate::transport::{Batch, Envelope};
 use bytes::{Buf, Bytes};
 use parking_lot::Mutex;
 use std::future::poll_fn;
@@ -173,7 +172,7 @@ impl Waiting {
         let written = self.subscription.unpark();
         if written.at.is_some() {
             self.meter.wrote_directly(written.weight);
-            return Poll::Ready(Ok(Waited::Answered(written.rest)));
+            return Poll::Ready(Ok(Waited::Answered(written.remainder)));
         }
         // It is empty as long as there is nothing: a parked poll keeps none.
         let mut collector = Collector::new(self.limit as usize);
@@ -201,7 +200,7 @@ impl Waiting {
         // Behind an answer of the hub's nobody is woken but by what the client sends next. Where that is here already, or will
         // not come, the task answers.
         if *is_open && self.input.is_empty() {
-            self.subscription.park(Room::Answer(self.limit as usize));
+            self.subscription.park(Allowance::Answer(self.limit as usize));
         }
         Poll::Pending
     }
@@ -236,7 +235,7 @@ enum Waited {
     /// This, and what has come; nothing, when the time was up.
     For(Option<Step>, Box<Collector>),
     /// The hub has answered, but for this rest.
-    Answered(Rest),
+    Answered(Remainder),
 }
 
 /// Takes in what the client sends early; an error when it is gone.
@@ -274,22 +273,21 @@ pub struct Answer {
 /// What an answer depends on, besides the log's content.
 struct Key {
     head: Arc<[u8]>,
-    encoding: Encoding,
-    before: Box<[u8]>,
+    format: OwnedFormat,
     /// The messages themselves: two readers' batches may begin and end alike and not be the same.
     messages: Vec<Arc<Message>>,
     cursor: Cursor,
     is_last: bool,
 }
 
-impl PartialEq for Key {
-    fn eq(&self, other: &Key) -> bool {
-        self.cursor == other.cursor
-            && (self.encoding, self.is_last) == (other.encoding, other.is_last)
-            && self.messages.len() == other.messages.len()
-            && self.messages.iter().zip(&other.messages).all(|(ours, theirs)| Arc::ptr_eq(ours, theirs))
-            && self.before == other.before
-            && self.head == other.head
+impl Key {
+    fn is(&self, head: &[u8], format: Format<'_>, batch: &Batch, is_last: bool) -> bool {
+        self.cursor == batch.cursor
+            && self.is_last == is_last
+            && self.messages.len() == batch.messages.len()
+            && self.messages.iter().zip(&batch.messages).all(|(ours, theirs)| Arc::ptr_eq(ours, theirs))
+            && self.format.is(format)
+            && *self.head == *head
     }
 }
 
@@ -330,19 +328,14 @@ impl Shared {
         if batch.gap.is_some() || batch.messages.is_empty() {
             return Answer::new(head, envelope, batch, is_last);
         }
-        let key = Key {
-            head: head.clone(),
-            encoding: envelope.encoding(),
-            before: envelope.around().0.into(),
-            messages: batch.messages.clone(),
-            cursor: batch.cursor,
-            is_last,
-        };
+        let format = answer_format(envelope);
         let mut last = self.last.lock();
         match &*last {
-            Some((known, answer)) if *known == key => answer.clone(),
+            Some((known, answer)) if known.is(head, format, batch, is_last) => answer.clone(),
             _ => {
                 let answer = Answer::new(head, envelope, batch, is_last);
+                let (head, format, cursor) = (head.clone(), format.to_owned(), batch.cursor);
+                let key = Key { head, format, messages: batch.messages.clone(), cursor, is_last };
                 *last = Some((key, answer.clone()));
                 answer
             }
@@ -353,7 +346,8 @@ impl Shared {
 impl Answer {
     /// A batch behind a head ([`Shared::head`]). `is_last`: whether the connection ends with it.
     pub fn new(head: &[u8], envelope: &dyn Envelope, batch: &Batch, is_last: bool) -> Answer {
-        let body = batch.to_bytes(envelope);
+        let mut body = Vec::with_capacity(batch.size_hint());
+        envelope.batch(batch, &mut body);
         let mut answer = Vec::with_capacity(head.len() + body.len() + 160);
         answer.extend_from_slice(head);
         // Writing to a Vec cannot fail.

@@ -1,14 +1,14 @@
 //! A socket as the hub sees it, which writes to it while its task is parked; see `hub/direct.rs`.
 
-use super::batch::Batch;
 use super::long_poll::Answer;
 use super::pump::{frames_size, write_frames};
 use super::stream::{self, Framing};
 use crate::cursor::Cursor;
-use crate::hub::{Encoded, Kind, Outlet};
-use crate::message::Message;
+use crate::hub::{Encoded, Format, Layout, Outlet};
+use crate::message::{Encoding, Message};
 use crate::serve::net::socket::Socket;
-use crate::transport::Envelope;
+use crate::transport::{Batch, Envelope};
+use std::any::Any;
 use std::io;
 use std::sync::Arc;
 
@@ -16,36 +16,39 @@ use std::sync::Arc;
 pub struct Direct {
     socket: Socket,
     envelope: Arc<dyn Envelope>,
+    /// Kept here: to ask the envelope would read another piece of memory at each delivery.
+    encoding: &'static Encoding,
     is_chunked: bool,
-    /// Kept beside the rest: to ask the envelope would be another piece of memory a delivery.
-    form: u32,
-    lane: usize,
+    /// Whether nothing stands around messages.
     is_bare: bool,
+    transport: u8,
 }
 
 impl Direct {
     /// A way to write to this socket. `framing`: how the body is framed; `None` where there is no HTTP around it.
-    /// `lane`: where its writes are counted.
-    pub fn new(socket: Socket, envelope: Arc<dyn Envelope>, framing: Option<Framing>, lane: usize) -> Direct {
+    /// `transport`: the number under which its writes are counted.
+    pub fn new(socket: Socket, envelope: Arc<dyn Envelope>, framing: Option<Framing>, transport: usize) -> Direct {
         let is_chunked = framing == Some(Framing::Chunked);
-        let (before, after) = envelope.around();
-        let is_bare = before.is_empty() && after.is_empty();
-        // What stands behind a message goes with what stands before it.
-        let form = envelope.encoding() as u32 * 2 + u32::from(is_chunked);
-        Direct { socket, envelope, is_chunked, form, lane, is_bare }
+        let (is_bare, encoding) = (envelope.around() == (b"", b""), envelope.encoding());
+        Direct { socket, envelope, encoding, is_chunked, is_bare, transport: number(transport) }
     }
 }
 
 impl Outlet for Direct {
-    fn kind(&self) -> Kind<'_> {
-        let before = if self.is_bare { b"" } else { self.envelope.around().0 };
-        Kind { form: self.form, before, lane: self.lane }
+    fn format(&self) -> Format<'_> {
+        let (prefix, suffix): (&[u8], &[u8]) = if self.is_bare { (b"", b"") } else { self.envelope.around() };
+        let layout = if self.is_chunked { Layout::Chunk } else { Layout::Sequence };
+        Format { encoding: self.encoding, layout, prefix, suffix }
+    }
+
+    fn transport(&self) -> usize {
+        usize::from(self.transport)
     }
 
     fn encode(&self, messages: &[Arc<Message>], _upto: Cursor) -> Encoded {
         let size = frames_size(&*self.envelope, messages);
         let write = |out: &mut Vec<u8>| match self.is_bare {
-            true => messages.iter().for_each(|message| self.envelope.encoding().write(message, out)),
+            true => messages.iter().for_each(|message| self.encoding.write(message, out)),
             // What stands around is of each client's choice, and the frame within is the same for many.
             false => write_frames(&*self.envelope, messages, out),
         };
@@ -72,21 +75,31 @@ pub struct DirectAnswer {
     socket: Socket,
     envelope: Arc<dyn Envelope>,
     head: Arc<[u8]>,
-    lane: usize,
+    transport: u8,
 }
 
 impl DirectAnswer {
-    /// A way to answer. `head`: what goes before each answer; the same bytes for all of whom the same is to be
-    /// told. `None` where the envelope has a part of each client's own.
-    pub fn new(socket: Socket, envelope: &Arc<dyn Envelope>, head: &Arc<[u8]>, lane: usize) -> Option<DirectAnswer> {
+    /// A way to answer. `head`: what goes before each answer; the same bytes for all clients that are told the
+    /// same. `None` where the envelope has a part of each client's own.
+    pub fn new(
+        socket: Socket,
+        envelope: &Arc<dyn Envelope>,
+        head: &Arc<[u8]>,
+        transport: usize,
+    ) -> Option<DirectAnswer> {
         let is_bare = envelope.around() == (b"", b"");
-        is_bare.then(|| DirectAnswer { socket, envelope: envelope.clone(), head: head.clone(), lane })
+        let (envelope, head, transport) = (envelope.clone(), head.clone(), number(transport));
+        is_bare.then_some(DirectAnswer { socket, envelope, head, transport })
     }
 }
 
 impl Outlet for DirectAnswer {
-    fn kind(&self) -> Kind<'_> {
-        Kind { form: ANSWERS + self.envelope.encoding() as u32, before: &self.head, lane: self.lane }
+    fn format(&self) -> Format<'_> {
+        Format { prefix: &self.head, ..answer_format(&*self.envelope) }
+    }
+
+    fn transport(&self) -> usize {
+        usize::from(self.transport)
     }
 
     fn encode(&self, messages: &[Arc<Message>], upto: Cursor) -> Encoded {
@@ -104,5 +117,109 @@ impl Outlet for DirectAnswer {
     }
 }
 
-/// Forms from here on are answers; all others are streams'.
-const ANSWERS: u32 = 1 << 16;
+/// What the body of an answer depends on, beside its messages.
+pub fn answer_format(envelope: &dyn Envelope) -> Format<'_> {
+    let ((prefix, suffix), layout) = (envelope.around(), Layout::Answer(Any::type_id(envelope)));
+    Format { encoding: envelope.encoding(), layout, prefix, suffix }
+}
+
+/// A transport's number, in as few bits as a parked reader can do with.
+fn number(transport: usize) -> u8 {
+    u8::try_from(transport).unwrap_or(u8::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cursor::Start;
+    use crate::hub::{Allowance, Hub, LIMIT, Step};
+    use crate::log::memory::MemoryLog;
+    use crate::log::{MessageLog, Retention};
+    use crate::message::{Draft, Event, Payload};
+    use crate::serve::net::reactor::Reactor;
+    use crate::transport::Control;
+    use crate::transport::encoding;
+    use std::future::poll_fn;
+    use std::time::Duration;
+    use tokio::io::AsyncReadExt;
+    use tokio::net::{TcpListener, TcpStream};
+
+    /// Lines that end in bytes of the transport's own.
+    struct Ended(&'static [u8]);
+
+    impl Envelope for Ended {
+        fn encoding(&self) -> &'static Encoding {
+            &encoding::OBJECT
+        }
+
+        fn around(&self) -> (&[u8], &[u8]) {
+            (b"", self.0)
+        }
+
+        fn control(&self, control: &Control<'_>, out: &mut Vec<u8>) {
+            control.write_json(out);
+        }
+    }
+
+    /// Batches of another dialect, in the same encoding.
+    struct Array;
+
+    impl Envelope for Array {
+        fn encoding(&self) -> &'static Encoding {
+            &encoding::OBJECT
+        }
+
+        fn batch(&self, _batch: &Batch, out: &mut Vec<u8>) {
+            out.extend_from_slice(b"[]");
+        }
+
+        fn control(&self, control: &Control<'_>, out: &mut Vec<u8>) {
+            control.write_json(out);
+        }
+    }
+
+    #[tokio::test]
+    async fn transports_of_one_encoding_and_different_suffixes_get_their_own_bytes() {
+        let retention = Retention { age: Duration::from_secs(600), messages: 100, bytes: 1 << 20 };
+        let log = Arc::new(MemoryLog::new(retention));
+        let hub = Hub::new(log.clone(), retention, Duration::from_secs(30));
+        tokio::spawn(hub.clone().follow());
+        hub.ready().await;
+        let (reactor, _) = Reactor::start().expect("a reactor");
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let (mut clients, mut readers) = (Vec::new(), Vec::new());
+        for end in [b"!".as_slice(), b"?", b"!"] {
+            clients.push(TcpStream::connect(listener.local_addr().expect("bound")).await.expect("connected"));
+            let stream = listener.accept().await.expect("a client").0.into_std().expect("a socket");
+            let socket = reactor.add(mio::net::TcpStream::from_std(stream), 9).expect("added").expect("room");
+            let mut reader = hub.subscribe(None, &["a".parse().expect("valid")], Start::Latest, None, None);
+            reader.set_outlet(Box::new(Direct::new(socket, Arc::new(Ended(end)), None, 0)));
+            let idle = poll_fn(|cx| reader.poll_step(cx, LIMIT, &mut Vec::new())).await;
+            assert_eq!(idle, Step::Idle);
+            reader.park(Allowance::Bytes(usize::MAX));
+            readers.push(reader);
+        }
+        let (channel, payload) = ("a".parse().expect("valid"), Payload::from_any("1"));
+        let draft = Draft { channel, event: Event::default(), payload, exclude: None, key: None, volatile: false };
+        log.append(vec![draft]).await.expect("appended");
+        for (client, end) in clients.iter_mut().zip(["1}!", "1}?", "1}!"]) {
+            let mut taken = Vec::new();
+            while taken.last() != end.as_bytes().last() {
+                let byte = client.read_u8();
+                taken
+                    .push(tokio::time::timeout(Duration::from_secs(60), byte).await.expect("in time").expect("a byte"));
+                assert!(taken.len() < 200, "{}", String::from_utf8_lossy(&taken));
+            }
+            assert!(taken.ends_with(end.as_bytes()), "{}", String::from_utf8_lossy(&taken));
+        }
+        assert_eq!(hub.fan_out_counts().encoded, 2, "those that are alike share theirs");
+    }
+
+    #[test]
+    fn answers_of_two_dialects_are_not_the_same_bytes() {
+        assert_ne!(answer_format(&Array), answer_format(&Ended(b"")));
+        assert_ne!(answer_format(&Ended(b"a")), answer_format(&Ended(b"b")));
+        let boxed: [Arc<dyn Envelope>; 2] = [Arc::new(Array), Arc::new(Array)];
+        assert_eq!(answer_format(&*boxed[0]), answer_format(&*boxed[1]));
+    }
+}

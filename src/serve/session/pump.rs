@@ -2,7 +2,7 @@
 
 use super::outlet::Direct;
 use super::stream::Framing;
-use crate::hub::{LIMIT, Limit, Rest, Room, Step, Subscription};
+use crate::hub::{Allowance, LIMIT, Limit, Remainder, Step, Subscription};
 use crate::message::{ClientId, Message};
 use crate::serve::access::renewal::Lease;
 use crate::serve::http::access_log::Entry;
@@ -160,20 +160,20 @@ impl Pump {
         let is_quiet = self.state == State::Running && self.ready.is_none() && self.subscription.has_begun();
         if is_quiet && let Some(limit) = self.limit() {
             let left = if self.pace.rollover.is_some() { limit.bytes } else { usize::MAX };
-            self.subscription.park(Room::Bytes(left));
+            self.subscription.park(Allowance::Bytes(left));
         }
     }
 
     /// Ends that, whether or not it was parked; to be called before anything else is written. Gives what is to be
     /// written first, as it stands: the rest of what the socket took a part of.
-    pub fn unpark(&mut self) -> Rest {
+    pub fn unpark(&mut self) -> Remainder {
         let written = self.subscription.unpark();
         self.written += written.weight;
         self.meter.wrote_directly(written.weight);
         if let Some(at) = written.at {
             self.spoke = at;
         }
-        written.rest
+        written.remainder
     }
 
     /// Runs only as long as this permission.
@@ -380,7 +380,7 @@ impl Pump {
         self.meter.batch(batch, self.born, self.spoke);
         let (before, after) = self.envelope.around();
         if let ([message], true) = (batch, before.is_empty() && after.is_empty()) {
-            return self.envelope.message(message);
+            return self.envelope.encoding().frame(message);
         }
         let mut out = Vec::with_capacity(frames_size(&*self.envelope, batch));
         write_frames(&*self.envelope, batch, &mut out);
@@ -396,10 +396,10 @@ pub fn frames_size(envelope: &dyn Envelope, batch: &[Arc<Message>]) -> usize {
 
 /// A batch's frames, one behind the other.
 pub fn write_frames(envelope: &dyn Envelope, batch: &[Arc<Message>], out: &mut Vec<u8>) {
-    let (before, after) = envelope.around();
+    let ((before, after), encoding) = (envelope.around(), envelope.encoding());
     for message in batch {
         out.extend_from_slice(before);
-        out.extend_from_slice(&envelope.message(message));
+        out.extend_from_slice(&encoding.frame(message));
         out.extend_from_slice(after);
     }
 }
