@@ -431,7 +431,7 @@ mod tests {
     #[test]
     fn contradictions_are_refused() {
         let bad = |flags: &[&str]| config(flags).check().expect_err("refused").to_string();
-        for (flags, mend) in [
+        for (flags, fix) in [
             (&["--token-secret", "s", "--token-public-key", "f"][..], "set only one"),
             (&["--max-buffer-bytes", "1MiB"], "2 MiB"),
             (&["--max-buffer-bytes", "8MiB", "--max-message-bytes", "4MiB"], "at least 16777216"),
@@ -440,7 +440,7 @@ mod tests {
             (&["--listen", "127.0.0.1:80", "--admin-listen", "127.0.0.1:80"], "a port of its own"),
         ] {
             let error = bad(flags);
-            assert!(error.contains(mend) && !error.contains('\n'), "{error}");
+            assert!(error.contains(fix) && !error.contains('\n'), "{error}");
         }
         assert!(Cli::try_parse_from(["longtail", "--publish-key", ""]).is_err());
         assert!(Cli::try_parse_from(["longtail", "--trusted-proxy", "10.0.0.0/33"]).is_err());

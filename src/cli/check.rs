@@ -158,7 +158,7 @@ async fn notes(client: &Client) -> Vec<String> {
 
 /// Whether access was denied.
 fn is_about_access(failure: &Failure) -> bool {
-    matches!(failure, Failure::Refused { said, .. } | Failure::Denied(said) if said.is_about_access())
+    matches!(failure, Failure::Refused { reason, .. } | Failure::Denied(reason) if reason.is_about_access())
 }
 
 #[cfg(test)]
@@ -167,13 +167,13 @@ mod tests {
 
     #[test]
     fn an_address_that_only_the_server_can_reach() {
-        for (told, host, wanted) in [
+        for (given, host, wanted) in [
             ("127.0.0.1:8081", "push.example.com", "push.example.com:8081"),
             ("0.0.0.0:8081", "10.1.2.3", "10.1.2.3:8081"),
             ("[::]:8081", "::1", "[::1]:8081"),
             ("10.0.0.7:8081", "push.example.com", "10.0.0.7:8081"),
         ] {
-            assert_eq!(seen_from_here(told, host), wanted);
+            assert_eq!(seen_from_here(given, host), wanted);
         }
     }
 }

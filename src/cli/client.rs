@@ -154,11 +154,11 @@ impl Client {
 
     /// Adds to a failure for want of credentials how to give them.
     pub fn explain(&self, failure: Failure) -> Failure {
-        let Failure::Refused { status: 401, mut said } = failure else { return failure };
-        if self.token.is_none() || said.message.contains("this needs credentials") {
-            said.message = format!("{}; {}", said.message, self.token_fix());
+        let Failure::Refused { status: 401, mut reason } = failure else { return failure };
+        if self.token.is_none() || reason.message.contains("this needs credentials") {
+            reason.message = format!("{}; {}", reason.message, self.token_fix());
         }
-        Failure::Refused { status: 401, said }
+        Failure::Refused { status: 401, reason }
     }
 
     /// How to fix missing or rejected credentials.
@@ -282,7 +282,7 @@ impl Answer {
         if status == 200 {
             return Ok(self);
         }
-        Err(Failure::Refused { status, said: Reason::in_body(&self.text().await.unwrap_or_default()) })
+        Err(Failure::Refused { status, reason: Reason::in_body(&self.text().await.unwrap_or_default()) })
     }
 
     /// The body of a 200, as JSON.

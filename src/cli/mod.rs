@@ -37,12 +37,12 @@ pub enum Failure {
         reason: String,
     },
     /// The server, or a proxy in front of it, refused the request.
-    #[error("{status} {said}")]
+    #[error("{status} {reason}")]
     Refused {
         /// The HTTP status.
         status: u16,
         /// The error in the body.
-        said: Reason,
+        reason: Reason,
     },
     /// The server refused where there is no status: in a stream, or in the answer to a command.
     #[error("{0}")]

@@ -222,7 +222,7 @@ impl Tail {
                         position.moved(object.cursor.as_deref());
                         let reason = printable(&object.reason);
                         let Some(retry) = object.retry else {
-                            return Err(Failure::Refused { status: 403, said: Reason::words(reason) });
+                            return Err(Failure::Refused { status: 403, reason: Reason::words(reason) });
                         };
                         return Ok(End::Again(Duration::from_millis(retry), reason));
                     }

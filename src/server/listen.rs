@@ -28,7 +28,7 @@ pub fn listen(config: &Config, sockets: Sockets) -> io::Result<Listeners> {
         info!("listening on {inherited} sockets that the service manager has bound");
     }
     let http = match sockets.http {
-        none if none.is_empty() => {
+        sockets if sockets.is_empty() => {
             config.listen.iter().map(|address| bind("--listen", *address, false)).collect::<Result<_, _>>()?
         }
         inherited => inherited.into_iter().map(TcpListener::from_std).collect::<Result<_, _>>()?,

@@ -41,7 +41,9 @@ impl Visit<'_> {
         let began = Instant::now();
         let body = self.mark.clone().into();
         match self.client.post(&path, "text/plain", body).await?.ok().await {
-            Err(Failure::Refused { status, said }) => Err(Failure::Refused { status, said: said.about("publishing") }),
+            Err(Failure::Refused { status, reason }) => {
+                Err(Failure::Refused { status, reason: reason.about("publishing") })
+            }
             _ => Ok(began),
         }
     }
@@ -268,16 +270,16 @@ fn no_upgrade(answer: &tungstenite::http::Response<Option<Vec<u8>>>) -> Failure 
     let status = answer.status().as_u16();
     let body = answer.body().as_deref().map(String::from_utf8_lossy).unwrap_or_default();
     let ours = body.contains("Connection: Upgrade") || body.contains("HTTP/1.0");
-    let said = Reason::in_body(&body);
-    let said = match status {
+    let reason = Reason::in_body(&body);
+    let reason = match status {
         // From the server, or from a proxy that took the request for a plain GET.
         400 | 426 if ours => Reason::words(
             "`Upgrade` was lost on the path: for nginx set proxy_http_version 1.1, and forward Upgrade and Connection",
         ),
-        401 | 403 | 503 => said,
-        _ => Reason::words(format!("instead of 101 ({said}): a proxy on the path does not support WebSocket")),
+        401 | 403 | 503 => reason,
+        _ => Reason::words(format!("instead of 101 ({reason}): a proxy on the path does not support WebSocket")),
     };
-    Failure::Refused { status, said }
+    Failure::Refused { status, reason }
 }
 
 /// The error or bye in the text of a frame or a stream, at any position. `None`: there is none, or it is incomplete.
