@@ -12,7 +12,7 @@ use crate::serve::routes::subscribe;
 use crate::serve::session::commands::{Commands, Outcome};
 use crate::serve::session::pump::Pump;
 use crate::transport::params::fields;
-use crate::transport::{self, Code, Params, Peer};
+use crate::transport::{self, Code, Params, RequestHead};
 use bytes::BytesMut;
 use hyper::header::CONTENT_LENGTH;
 use std::sync::Arc;
@@ -113,7 +113,7 @@ impl Conversation {
         let transport = transport::socket().expect("there is one");
         let params = Params::default();
         let opening =
-            transport.open(&params, &Peer::default()).unwrap_or_else(|_| unreachable!("nothing is asked for"));
+            transport.open(&params, &RequestHead::default()).unwrap_or_else(|_| unreachable!("nothing is asked for"));
         let pump = subscribe::pump(app, transport, &params, opening, None);
         let asker = Arc::new(Asker::unknown([127, 0, 0, 1].into(), transport.name()));
         Conversation { app: app.clone(), pump, commands: Commands::new(asker) }

@@ -6,7 +6,7 @@ use super::tokens::Tokens;
 use super::webhook::{Answer, Application};
 use crate::message::{Channel, ClientId, Pattern, unmatched};
 use crate::serve::limits::connections::network;
-use crate::transport::{Code, Refusal};
+use crate::transport::{ApiError, Code};
 use std::net::IpAddr;
 use tokio::time::Instant;
 
@@ -132,7 +132,7 @@ impl Authorizer {
     /// # Cancel safety
     ///
     /// A question to the application goes on when this is dropped, and its answer is kept.
-    pub async fn ask(&self, question: Question) -> Result<Grant, Refusal> {
+    pub async fn ask(&self, question: Question) -> Result<Grant, ApiError> {
         match self {
             Authorizer::Open => Ok(Grant::endless(Publisher::Anybody(question.asker.ip))),
             Authorizer::Guarded(guard) => guard.ask(question).await,
@@ -144,7 +144,7 @@ impl Authorizer {
     /// # Errors
     ///
     /// It takes a server key: `unauthorized`, or `forbidden` where there is none.
-    pub fn admit_keeper(&self, asker: &Asker) -> Result<(), Refusal> {
+    pub fn admit_keeper(&self, asker: &Asker) -> Result<(), ApiError> {
         let (code, text) = match self {
             Authorizer::Guarded(guard) if guard.keys.is_empty() => {
                 (Code::Forbidden, "this server tells that to nobody here; --admin-listen or --publish-key would")
@@ -154,7 +154,7 @@ impl Authorizer {
             }
             _ => return Ok(()),
         };
-        Err(Refusal::new(code, text))
+        Err(ApiError::new(code, text))
     }
 
     /// Those of the channels that the asker's token allows to read, and until when.
@@ -173,7 +173,7 @@ impl Guard {
         asker.bearer().is_some_and(|key| self.keys.has(key))
     }
 
-    async fn ask(&self, question: Question) -> Result<Grant, Refusal> {
+    async fn ask(&self, question: Question) -> Result<Grant, ApiError> {
         let Question { action, mut channels, client, asker } = question;
         if self.is_keeper(&asker) {
             return Ok(Grant::endless(Publisher::Server));
@@ -193,7 +193,7 @@ impl Guard {
             if let (Action::Subscribe, Some(bound), Some(named)) = (action, &permission.client, &client)
                 && bound != named
             {
-                return Err(Refusal::new(Code::Forbidden, "the token is bound to another client id"));
+                return Err(ApiError::new(Code::Forbidden, "the token is bound to another client id"));
             }
             refuse(&permission.refused(action, &channels))?;
             let publisher = permission.subject.map_or(by_address, Publisher::Subject);
@@ -201,7 +201,7 @@ impl Guard {
         }
         let Some(application) = &self.application else {
             let names = names(&channels.iter().collect::<Vec<_>>());
-            return Err(Refusal::new(Code::Unauthorized, format!("this needs credentials: {names}")));
+            return Err(ApiError::new(Code::Unauthorized, format!("this needs credentials: {names}")));
         };
         let (wanted, asker) = (channels.clone(), asker.with_token(None));
         match application.ask(Question { action, channels, client, asker }).await {
@@ -209,19 +209,19 @@ impl Guard {
                 refuse(&wanted.iter().filter(|channel| !channels.contains(channel.as_str())).collect::<Vec<_>>())?;
                 Ok(Grant { term: Term::Until(until), publisher: by_address, client: None })
             }
-            Answer::Unauthorized => Err(Refusal::new(Code::Unauthorized, "the application wants you to sign in")),
-            Answer::Refused => Err(Refusal::new(Code::Forbidden, "the application does not allow it")),
-            Answer::Failed => Err(Refusal::passing(Code::Forbidden, "the application that decides did not answer")),
+            Answer::Unauthorized => Err(ApiError::new(Code::Unauthorized, "the application wants you to sign in")),
+            Answer::Refused => Err(ApiError::new(Code::Forbidden, "the application does not allow it")),
+            Answer::Failed => Err(ApiError::passing(Code::Forbidden, "the application that decides did not answer")),
         }
     }
 }
 
 /// Refuses the whole, for these.
-fn refuse(refused: &[&Channel]) -> Result<(), Refusal> {
+fn refuse(refused: &[&Channel]) -> Result<(), ApiError> {
     if refused.is_empty() {
         return Ok(());
     }
-    Err(Refusal::new(Code::Forbidden, format!("not allowed: {}", names(refused))))
+    Err(ApiError::new(Code::Forbidden, format!("not allowed: {}", names(refused))))
 }
 
 fn names(channels: &[&Channel]) -> String {

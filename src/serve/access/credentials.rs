@@ -1,7 +1,7 @@
 //! Who asks: what of a request tells one user from another.
 
 use super::keys::bearer;
-use crate::transport::{Code, Refusal};
+use crate::transport::{ApiError, Code};
 use hyper::header::{self, HeaderMap, HeaderValue};
 use std::net::IpAddr;
 
@@ -114,7 +114,7 @@ impl Asker {
     /// # Errors
     ///
     /// `forbidden_origin`, where there is nothing else.
-    pub fn to_publish(&self) -> Result<Asker, Refusal> {
+    pub fn to_publish(&self) -> Result<Asker, ApiError> {
         let Some(brought) = self.brought.as_ref().filter(|brought| brought.origin.is_none()) else {
             return Ok(self.clone());
         };
@@ -122,7 +122,7 @@ impl Asker {
         let is_ambient = brought.cookie.is_some() || (brought.authorization.is_some() && authorization.is_none());
         if is_ambient && authorization.is_none() && brought.token.is_none() {
             let rule = "publishing by a cookie or a password needs an Origin header of an allowed origin";
-            return Err(Refusal::new(Code::ForbiddenOrigin, rule));
+            return Err(ApiError::new(Code::ForbiddenOrigin, rule));
         }
         let brought = Brought { cookie: None, authorization, ..Brought::clone(brought) };
         Ok(Asker { brought: brought.boxed(), ..self.clone() })

@@ -1,6 +1,6 @@
 //! Who may talk to the server: `Host` and `Origin`, and what pages of other origins are told (CORS).
 
-use crate::transport::{Code, Refusal};
+use crate::transport::{ApiError, Code};
 use hyper::HeaderMap;
 use hyper::header::{self, HeaderValue};
 use std::net::IpAddr;
@@ -85,7 +85,7 @@ impl Access {
     /// # Errors
     ///
     /// `forbidden` for a foreign host, `forbidden_origin` for a foreign page.
-    pub fn check(&self, headers: &HeaderMap, forwarded_host: Option<&str>) -> Result<(), Refusal> {
+    pub fn check(&self, headers: &HeaderMap, forwarded_host: Option<&str>) -> Result<(), ApiError> {
         if self.nearness == Nearness::Open {
             return Ok(());
         }
@@ -95,7 +95,7 @@ impl Access {
         // A name of somebody else's that leads to this machine (DNS rebinding).
         if is_loopback && host.is_some_and(|host| !host.is_loopback()) {
             let mend = "this server answers to loopback names only; start it with --open to let everybody in";
-            return Err(Refusal::new(Code::Forbidden, mend));
+            return Err(ApiError::new(Code::Forbidden, mend));
         }
         let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
         let origin = origin.to_str().unwrap_or("?");
@@ -104,7 +104,7 @@ impl Access {
         }
         let origin: String = origin.chars().take(200).collect();
         tracing::warn!(?origin, "refused a page of a foreign origin; --allow-origin lets it in");
-        Err(Refusal::new(
+        Err(ApiError::new(
             Code::ForbiddenOrigin,
             "pages of this origin may not use this server: name it with --allow-origin",
         ))

@@ -3,7 +3,7 @@
 use super::authorizer::{Action, Authorizer, Grant, Question, Term};
 use super::credentials::Asker;
 use crate::message::{Channel, ClientId};
-use crate::transport::Refusal;
+use crate::transport::ApiError;
 use futures_util::future::BoxFuture;
 use std::future::Future;
 use std::pin::Pin;
@@ -33,7 +33,7 @@ struct Share {
     /// The question about it that is under way. It goes on whatever is added and removed meanwhile: were it dropped
     /// for that, who has lost his permission would read on for as long as he sends commands, since the answer would
     /// never be seen, and each of them would be a new question to the application.
-    asking: Option<BoxFuture<'static, Result<Grant, Refusal>>>,
+    asking: Option<BoxFuture<'static, Result<Grant, ApiError>>>,
 }
 
 /// The permission of a running subscription. A duplex client may have it in several shares, each by the token

@@ -21,7 +21,7 @@ use crate::serve::session::commands::Commands;
 use crate::serve::session::duplex::Duplex;
 use crate::serve::session::long_poll::Waiting;
 use crate::serve::session::stream::Streaming;
-use crate::transport::{Bye, Control, Lifecycle, Params, Peer, Transport};
+use crate::transport::{CloseReason, Control, Lifecycle, Params, RequestHead, Transport};
 use bytes::BytesMut;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -344,12 +344,12 @@ pub async fn raw(app: Arc<App>, io: ClientIo, client: Client, transport: &'stati
 async fn lines(app: Arc<App>, io: ClientIo, client: Client, transport: &'static dyn Transport) {
     let Some((mut io, _)) = detect::secure(&app, io).await else { return };
     let params = Params { client: Some(ClientId::random()), ..Params::default() };
-    let Ok(opening) = transport.open(&params, &Peer::default()) else { return };
+    let Ok(opening) = transport.open(&params, &RequestHead::default()) else { return };
     let refused = if client.is_over {
-        Some((Bye::TooManyConnections, Duration::from_millis(fastrand::u64(2000..8000))))
+        Some((CloseReason::TooManyConnections, Duration::from_millis(fastrand::u64(2000..8000))))
     } else {
         // A subscribe that comes early is read when the node is ready.
-        (!app.is_ready().await).then(|| (Bye::Drain, app.drain.retry()))
+        (!app.is_ready().await).then(|| (CloseReason::Drain, app.drain.retry()))
     };
     if let Some((bye, retry)) = refused {
         let mut out = Vec::new();

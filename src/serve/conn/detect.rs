@@ -11,7 +11,7 @@ use crate::serve::net::drain::Drain;
 use crate::serve::net::stream::ClientIo;
 use crate::serve::net::tls::Tls;
 use crate::serve::routes::response::{self, Reply};
-use crate::transport::{Code, Refusal};
+use crate::transport::{ApiError, Code};
 use bytes::BytesMut;
 use hyper::header::{HOST, HeaderValue, LOCATION};
 use hyper::{Method, StatusCode};
@@ -96,8 +96,9 @@ pub fn to_https(request: &Request) -> Reply {
             reply.headers_mut().insert(LOCATION, location);
             reply
         }
-        _ => {
-            response::refused(&Refusal::new(Code::BadRequest, "this server speaks HTTPS: use an address with https://"))
-        }
+        _ => response::refused(&ApiError::new(
+            Code::BadRequest,
+            "this server speaks HTTPS: use an address with https://",
+        )),
     }
 }

@@ -1,7 +1,7 @@
 //! A request as the router sees it, whatever version of HTTP it came in.
 
 use crate::serve::conn::http2::Share;
-use crate::transport::{Code, Refusal};
+use crate::transport::{ApiError, Code};
 use bytes::Bytes;
 use h2::RecvStream;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
@@ -71,7 +71,7 @@ impl Body for Inbound {
 ///
 /// A request that names none, several, or one that is none (RFC 9112 §3.2, RFC 9113 §8.3.1): who asks us by one name
 /// and whoever stands in front of us by another could be told different things.
-pub fn settle_host<B>(request: &mut hyper::Request<B>) -> Result<(), Refusal> {
+pub fn settle_host<B>(request: &mut hyper::Request<B>) -> Result<(), ApiError> {
     if let Some(host) = other_host(request.version(), request.uri(), request.headers())? {
         request.headers_mut().insert(HOST, host);
     }
@@ -79,8 +79,8 @@ pub fn settle_host<B>(request: &mut hyper::Request<B>) -> Result<(), Refusal> {
 }
 
 /// What is to stand in `Host`, where it is not what stands there.
-fn other_host(version: Version, uri: &Uri, headers: &HeaderMap) -> Result<Option<HeaderValue>, Refusal> {
-    let bad = |text: &str| Err(Refusal::new(Code::BadRequest, text));
+fn other_host(version: Version, uri: &Uri, headers: &HeaderMap) -> Result<Option<HeaderValue>, ApiError> {
+    let bad = |text: &str| Err(ApiError::new(Code::BadRequest, text));
     let mut hosts = headers.get_all(HOST).iter();
     let (host, second) = (hosts.next(), hosts.next());
     if second.is_some() {

@@ -6,7 +6,7 @@
 //! costs nothing.
 
 use crate::serve::metrics::rejections::Refused;
-use crate::transport::{Code, Refusal};
+use crate::transport::{ApiError, Code};
 use atomic_waker::AtomicWaker;
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -243,7 +243,7 @@ impl Loan {
     /// # Errors
     ///
     /// `not_ready`: senders have half of the memory already. They shall not drive the readers out.
-    pub fn set(&mut self, bytes: usize) -> Result<(), Refusal> {
+    pub fn set(&mut self, bytes: usize) -> Result<(), ApiError> {
         if bytes == self.bytes {
             return Ok(());
         }
@@ -251,7 +251,7 @@ impl Loan {
         let lent = self.budget.lent.load(Ordering::Relaxed) - self.bytes + bytes;
         if bytes > self.bytes && lent > self.budget.limit / 2 {
             self.budget.refused.because("memory");
-            return Err(Refusal::new(Code::NotReady, "the server is short of memory; come back in a moment"));
+            return Err(ApiError::new(Code::NotReady, "the server is short of memory; come back in a moment"));
         }
         state.held = state.held - self.bytes + bytes;
         self.budget.lent.store(lent, Ordering::Relaxed);

@@ -2,7 +2,7 @@
 
 use super::connections::network;
 use crate::serve::access::authorizer::Publisher;
-use crate::transport::{Code, Refusal};
+use crate::transport::{ApiError, Code};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -29,11 +29,11 @@ impl Rates {
     /// # Errors
     ///
     /// `rate_limited`.
-    pub fn request(&self, ip: IpAddr) -> Result<(), Refusal> {
+    pub fn request(&self, ip: IpAddr) -> Result<(), ApiError> {
         let Some(rate) = &self.requests else { return Ok(()) };
         rate.take(network(ip), 1, Instant::now()).map_err(|wait| {
             let text = format!("at most {} requests a second of an address", rate.per_second);
-            Refusal::until(Code::RateLimited, text, wait)
+            ApiError::until(Code::RateLimited, text, wait)
         })
     }
 
@@ -42,7 +42,7 @@ impl Rates {
     /// # Errors
     ///
     /// `rate_limited`: all or none of them.
-    pub fn publish(&self, publisher: &Publisher, messages: usize) -> Result<(), Refusal> {
+    pub fn publish(&self, publisher: &Publisher, messages: usize) -> Result<(), ApiError> {
         let Some(rate) = &self.publications else { return Ok(()) };
         let publisher = match publisher {
             Publisher::Server => return Ok(()),
@@ -51,7 +51,7 @@ impl Rates {
         };
         rate.take(publisher, messages, Instant::now()).map_err(|wait| {
             let text = format!("at most {} messages a second, and as many in one request", rate.per_second);
-            Refusal::until(Code::RateLimited, text, wait)
+            ApiError::until(Code::RateLimited, text, wait)
         })
     }
 }

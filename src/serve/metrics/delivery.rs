@@ -7,7 +7,7 @@ use crate::hub::{self, FanOutReport};
 use crate::log::metrics::APPEND_BUCKETS;
 use crate::message::Message;
 use crate::serve::http::access_log::Entry;
-use crate::transport::{self, Batch, Bye, Code};
+use crate::transport::{self, Batch, CloseReason, Code};
 use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -138,7 +138,7 @@ pub struct Totals {
 #[derive(Debug)]
 pub struct Meters {
     lanes: Vec<Lane>,
-    byes: [AtomicU64; Bye::ALL.len()],
+    byes: [AtomicU64; CloseReason::ALL.len()],
     published: [AtomicU64; 2],
     appends: Buckets<{ APPEND_BUCKETS.len() }>,
     failures: [AtomicU64; FAILURES.len()],
@@ -189,8 +189,8 @@ impl Meters {
     }
 
     /// A reader was sent away with this word.
-    pub fn bye(&self, bye: Bye) {
-        if let Some(index) = Bye::ALL.iter().position(|known| *known == bye) {
+    pub fn bye(&self, bye: CloseReason) {
+        if let Some(index) = CloseReason::ALL.iter().position(|known| *known == bye) {
             self.byes[index].fetch_add(1, Relaxed);
         }
     }
@@ -214,8 +214,8 @@ impl Meters {
     }
 
     /// How many readers were sent away for each reason.
-    pub fn byes(&self) -> impl Iterator<Item = (Bye, u64)> + '_ {
-        Bye::ALL.iter().copied().zip(&self.byes).map(|(bye, count)| (bye, count.load(Relaxed)))
+    pub fn byes(&self) -> impl Iterator<Item = (CloseReason, u64)> + '_ {
+        CloseReason::ALL.iter().copied().zip(&self.byes).map(|(bye, count)| (bye, count.load(Relaxed)))
     }
 
     /// How many messages came in by each way.
@@ -349,9 +349,9 @@ impl Meter {
     }
 
     /// The reader is sent away.
-    pub fn bye(&self, bye: Bye) {
+    pub fn bye(&self, bye: CloseReason) {
         self.meters.bye(bye);
-        if bye == Bye::Rollover {
+        if bye == CloseReason::Rollover {
             self.lane().rollovers.fetch_add(1, Relaxed);
         }
     }
@@ -458,9 +458,9 @@ mod tests {
     fn byes_count_by_their_code() {
         let meters = Arc::new(Meters::default());
         let meter = meters.open("multipart");
-        meter.bye(Bye::Rollover);
-        meter.bye(Bye::Drain);
-        meters.bye(Bye::Drain);
+        meter.bye(CloseReason::Rollover);
+        meter.bye(CloseReason::Drain);
+        meters.bye(CloseReason::Drain);
         let byes: Vec<_> = meters.byes().filter(|(_, count)| *count > 0).map(|(bye, n)| (bye.code(), n)).collect();
         assert_eq!((byes, of(&meters, "multipart").rollovers), (vec![(4000, 1), (4001, 2)], 1));
     }

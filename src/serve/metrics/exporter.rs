@@ -74,7 +74,7 @@ impl Collector for Figures {
         )?;
         out.counters("gaps", "Gaps told to readers", None, by_transport(|totals| totals.gaps))?;
         out.counters("rollovers", "Streams ended for the browser's memory", None, by_transport(|t| t.rollovers))?;
-        let bye = |(bye, count): (crate::transport::Bye, u64)| {
+        let bye = |(bye, count): (crate::transport::CloseReason, u64)| {
             (vec![("code", bye.code().to_string()), ("reason", bye.reason().to_owned())], count)
         };
         out.counters("byes", "Readers sent away, by the code that they were told", None, self.meters.byes().map(bye))?;

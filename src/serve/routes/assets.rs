@@ -4,7 +4,7 @@ use super::channels;
 use super::diagnose;
 use super::response::{self, Reply};
 use crate::serve::App;
-use crate::transport::{self, Lifecycle, Params, Refusal};
+use crate::transport::{self, ApiError, Lifecycle, Params};
 use hyper::StatusCode;
 use hyper::header::{self, HeaderValue};
 
@@ -88,7 +88,7 @@ pub fn is_admin(path: &str) -> bool {
 /// # Errors
 ///
 /// A channel that is none, a query that is not sound.
-pub async fn answer(app: &App, path: &str, query: &str) -> Result<Reply, Refusal> {
+pub async fn answer(app: &App, path: &str, query: &str) -> Result<Reply, ApiError> {
     Ok(match path {
         "/healthz" => response::whole(StatusCode::OK, "text/plain; charset=utf-8", "ok\n"),
         "/readyz" if app.drain.has_begun() => not_ready("draining\n"),

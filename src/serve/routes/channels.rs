@@ -5,7 +5,7 @@ use crate::log::subscriber_counts::{Counts, RemoteCounts};
 use crate::message::Channel;
 use crate::serve::App;
 use crate::transport::params::fields;
-use crate::transport::{Code, Refusal};
+use crate::transport::{ApiError, Code};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::time::Duration;
@@ -105,14 +105,14 @@ pub async fn channel(app: &App, channel: Channel) -> String {
 /// # Errors
 ///
 /// A `limit` that is no number.
-pub async fn list(app: &App, query: &str) -> Result<String, Refusal> {
+pub async fn list(app: &App, query: &str) -> Result<String, ApiError> {
     let (mut prefix, mut after, mut limit) = (String::new(), String::new(), PAGE);
     for (name, value) in fields(query.as_bytes(), None) {
         match &*name {
             "prefix" => prefix = sound(value.into_owned())?,
             "after" => after = sound(value.into_owned())?,
             "limit" => {
-                let digits = value.parse::<u128>().map_err(|_| Refusal::new(Code::BadRequest, "limit is a number"))?;
+                let digits = value.parse::<u128>().map_err(|_| ApiError::new(Code::BadRequest, "limit is a number"))?;
                 limit = usize::try_from(digits).unwrap_or(LARGEST_PAGE).clamp(1, LARGEST_PAGE);
             }
             _ => {}
@@ -146,9 +146,9 @@ pub async fn list(app: &App, query: &str) -> Result<String, Refusal> {
 }
 
 /// A name's beginning. Anything else would be taken for something else in Redis.
-fn sound(text: String) -> Result<String, Refusal> {
+fn sound(text: String) -> Result<String, ApiError> {
     if text.is_empty() || text.parse::<Channel>().is_ok() {
         return Ok(text);
     }
-    Err(Refusal::new(Code::BadChannel, "prefix and after are of the letters that channels are made of"))
+    Err(ApiError::new(Code::BadChannel, "prefix and after are of the letters that channels are made of"))
 }

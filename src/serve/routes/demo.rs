@@ -5,7 +5,7 @@ use super::response::{self, Reply};
 use crate::serve::App;
 use crate::serve::http::request::Request;
 use crate::transport::params::fields;
-use crate::transport::{Code, Params, Refusal};
+use crate::transport::{ApiError, Code, Params};
 use crate::weather::{Conditions, Weather};
 use async_stream::stream;
 use bytes::{Bytes, BytesMut};
@@ -93,8 +93,8 @@ pub fn methods(app: &App, path: &str) -> Option<&'static str> {
 /// # Errors
 ///
 /// `not_found` without the demo; whatever is not sound in the request.
-pub async fn answer(app: &Arc<App>, mut request: Request) -> Result<Reply, Refusal> {
-    let Some(demo) = &app.demo else { return Err(Refusal::new(Code::NotFound, "start it with `longtail demo`")) };
+pub async fn answer(app: &Arc<App>, mut request: Request) -> Result<Reply, ApiError> {
+    let Some(demo) = &app.demo else { return Err(ApiError::new(Code::NotFound, "start it with `longtail demo`")) };
     let query = request.uri().query().unwrap_or_default().to_owned();
     match (request.uri().path(), request.method()) {
         ("/demo/frame", _) => Ok(response::whole(StatusCode::OK, "text/html; charset=utf-8", FRAME)),
@@ -103,9 +103,9 @@ pub async fn answer(app: &Arc<App>, mut request: Request) -> Result<Reply, Refus
             let conditions: Conditions = serde_json::from_slice(&body).map_err(|error| {
                 // What it says of a field may repeat what was sent.
                 let at = error.column();
-                Refusal::new(Code::BadJson, format!("the weather is no such object as GET answers: see column {at}"))
+                ApiError::new(Code::BadJson, format!("the weather is no such object as GET answers: see column {at}"))
             })?;
-            conditions.check().map_err(|error| Refusal::new(Code::BadRequest, error))?;
+            conditions.check().map_err(|error| ApiError::new(Code::BadRequest, error))?;
             demo.weather.set(conditions);
             Ok(response::json(StatusCode::OK, text(conditions)))
         }
@@ -122,10 +122,10 @@ fn text(conditions: Conditions) -> String {
 }
 
 /// What passes of a client's requests, and what the weather is, as Server-Sent Events.
-fn wire(app: &App, demo: &Demo, query: &str) -> Result<Reply, Refusal> {
+fn wire(app: &App, demo: &Demo, query: &str) -> Result<Reply, ApiError> {
     let params = Params::parse(query.as_bytes(), None, &app.settings.limits)?;
     let Some(client) = params.client else {
-        return Err(Refusal::new(Code::BadRequest, "name whose requests are watched: ?client=…, a UUID"));
+        return Err(ApiError::new(Code::BadRequest, "name whose requests are watched: ?client=…, a UUID"));
     };
     let client = client.to_string();
     let room = room(&demo.watchers)?;
@@ -176,20 +176,20 @@ fn wire(app: &App, demo: &Demo, query: &str) -> Result<Reply, Refusal> {
     Ok(response::pieces("text/event-stream", events))
 }
 
-fn room(of: &Arc<Semaphore>) -> Result<tokio::sync::OwnedSemaphorePermit, Refusal> {
-    let full = |_| Refusal::new(Code::TooManyConnections, "as many pages watch as may; close one");
+fn room(of: &Arc<Semaphore>) -> Result<tokio::sync::OwnedSemaphorePermit, ApiError> {
+    let full = |_| ApiError::new(Code::TooManyConnections, "as many pages watch as may; close one");
     of.clone().try_acquire_owned().map_err(full)
 }
 
 /// A client over raw TCP, as an applet was one: it connects through the weather, subscribes, and hands on the
 /// lines that it reads. It lives as long as the answer.
-async fn applet(app: &App, demo: &Demo, query: &str) -> Result<Reply, Refusal> {
+async fn applet(app: &App, demo: &Demo, query: &str) -> Result<Reply, ApiError> {
     let params = Params::parse(query.as_bytes(), None, &app.settings.limits)?;
     let Some([own, hop]) = demo.tcp else {
-        return Err(Refusal::new(Code::NotFound, "this server has no TCP port open; see --tcp-listen"));
+        return Err(ApiError::new(Code::NotFound, "this server has no TCP port open; see --tcp-listen"));
     };
     if params.channels.is_empty() {
-        return Err(Refusal::new(Code::BadChannel, "name a channel: ?channel=a,b"));
+        return Err(ApiError::new(Code::BadChannel, "name a channel: ?channel=a,b"));
     }
     let room = room(&demo.applets)?;
     let channels: Vec<&str> = params.channels.iter().map(|channel| channel.as_str()).collect();
@@ -204,7 +204,7 @@ async fn applet(app: &App, demo: &Demo, query: &str) -> Result<Reply, Refusal> {
     let is_hop = fields(query.as_bytes(), None).any(|(name, value)| name == "by" && value == HOP);
     let connected = timeout(CONNECT, TcpStream::connect(if is_hop { hop } else { own })).await;
     let Ok(Ok(mut socket)) = connected else {
-        return Err(Refusal::passing(Code::NotReady, "the TCP port cannot be reached"));
+        return Err(ApiError::passing(Code::NotReady, "the TCP port cannot be reached"));
     };
     let drain = app.drain.clone();
     let lines = stream! {

@@ -14,7 +14,7 @@ use crate::serve::http::peer::{Client, Handover};
 use crate::serve::http::request::Request;
 use crate::serve::metrics::delivery::Way;
 use crate::serve::publishing::parse::{self, flag};
-use crate::transport::{Code, Refusal};
+use crate::transport::{ApiError, Code};
 use hyper::{HeaderMap, StatusCode, header};
 use smallvec::SmallVec;
 use std::future::Future;
@@ -42,7 +42,7 @@ pub async fn authorize(
     asker: &Asker,
     client: Option<ClientId>,
     drafts: &mut [Draft],
-) -> Result<(), Refusal> {
+) -> Result<(), ApiError> {
     let publisher = match *app.authorizer {
         Authorizer::Open => Publisher::Anybody(asker.ip),
         Authorizer::Guarded(_) => {
@@ -63,7 +63,7 @@ pub fn append(
     app: &Arc<App>,
     way: Way,
     drafts: Vec<Draft>,
-) -> impl Future<Output = Result<Vec<Option<Cursor>>, Refusal>> + Send + 'static {
+) -> impl Future<Output = Result<Vec<Option<Cursor>>, ApiError>> + Send + 'static {
     let app = app.clone();
     async move {
         let began = Instant::now();
@@ -73,7 +73,7 @@ pub fn append(
                 AppendError::OutcomeUnknown => Code::OutcomeUnknown,
             };
             app.meters.append_failed(code);
-            Refusal::new(code, error.to_string())
+            ApiError::new(code, error.to_string())
         })?;
         app.meters.published(way, cursors.len(), began);
         if let Some(newest) = cursors.iter().flatten().max_by_key(|cursor| cursor.id) {
@@ -95,10 +95,10 @@ pub fn append(
 /// # Errors
 ///
 /// Why nothing was appended, or that it is not known.
-pub async fn answer(app: &Arc<App>, client: &Client, mut request: Request) -> Result<Reply, Refusal> {
+pub async fn answer(app: &Arc<App>, client: &Client, mut request: Request) -> Result<Reply, ApiError> {
     let most = BODY_BYTES.max(app.settings.max_message.saturating_mul(2));
     let body = read_body(app, &mut request, most).await?;
-    let body = std::str::from_utf8(&body).map_err(|_| Refusal::new(Code::NotUtf8, "the body is not UTF-8"))?;
+    let body = std::str::from_utf8(&body).map_err(|_| ApiError::new(Code::NotUtf8, "the body is not UTF-8"))?;
     let query = request.uri().query().unwrap_or_default();
     let publishing = Publishing::read(query, &kind(request.headers()), body, app.settings.max_message)?;
     let asker = asker(app, client, request.headers());
@@ -138,7 +138,7 @@ impl Publishing {
     /// # Errors
     ///
     /// The first that is not sound.
-    pub fn read(query: &str, kind: &str, body: &str, max: usize) -> Result<Publishing, Refusal> {
+    pub fn read(query: &str, kind: &str, body: &str, max: usize) -> Result<Publishing, ApiError> {
         let query = parse::parse_query(query)?;
         let (drafts, is_hidden_form) = parse::drafts(&query, kind, body, max)?;
         let wants_counts = match query.iter().find(|(name, _)| name == "counts") {
@@ -162,7 +162,7 @@ impl Publishing {
     /// # Errors
     ///
     /// Why nothing was appended, or that it is not known.
-    pub async fn carry_out(self, app: &Arc<App>, asker: &Asker, handover: &Handover) -> Result<Vec<u8>, Refusal> {
+    pub async fn carry_out(self, app: &Arc<App>, asker: &Asker, handover: &Handover) -> Result<Vec<u8>, ApiError> {
         let Publishing { mut drafts, channels, .. } = self;
         // While the application or the log is slow, what waits for it grows with those who publish.
         let mut loan = app.budget.loan();

@@ -2,7 +2,7 @@
 
 use crate::serve::http::peer::Handover;
 use crate::serve::session::long_poll::Waiting;
-use crate::transport::{Code, Refusal};
+use crate::transport::{ApiError, Code};
 use bytes::Bytes;
 use httpdate::HttpDate;
 use hyper::body::{Frame, SizeHint};
@@ -162,7 +162,7 @@ pub fn json(status: StatusCode, body: impl Into<Bytes>) -> Reply {
 }
 
 /// A refusal with its status.
-pub fn refused(refusal: &Refusal) -> Reply {
+pub fn refused(refusal: &ApiError) -> Reply {
     let status = StatusCode::from_u16(refusal.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut reply = if refusal.code == Code::BadCallback {
         // Plain text: where a script or a frame was asked for, nothing else may be taken for one.

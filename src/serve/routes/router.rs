@@ -13,7 +13,7 @@ use crate::serve::conn::detect;
 use crate::serve::http::peer::Client;
 use crate::serve::http::request::{self, Inbound, Request};
 use crate::serve::net::drain::Pace;
-use crate::transport::{self, Code, Refusal, Transport};
+use crate::transport::{self, ApiError, Code, Transport};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Body as _;
@@ -70,7 +70,7 @@ async fn respond(app: &Arc<App>, client: &Client, mut request: Request) -> Reply
 }
 
 /// Whether a request may come here at all.
-fn check(app: &App, client: &Client, request: &Request) -> Result<(), Refusal> {
+fn check(app: &App, client: &Client, request: &Request) -> Result<(), ApiError> {
     let headers = request.headers();
     match client.door {
         Door::Public => app.access.check(headers, client.forwarded_host()),
@@ -97,18 +97,18 @@ async fn route(app: &Arc<App>, client: &Client, request: Request) -> Reply {
     let method = request.method().clone();
     // Nor is one that asks what a node is full of.
     if client.is_over && !is_watcher && path != "/metrics" {
-        let refusal = Refusal::new(Code::TooManyConnections, "the server has as many connections as it takes");
+        let refusal = ApiError::new(Code::TooManyConnections, "the server has as many connections as it takes");
         refuse(&request, transport, &refusal)
     } else if !is_watcher && let Err(refusal) = app.rates.request(client.ip) {
         refuse(&request, transport, &refusal)
     } else if !is_known {
-        response::refused(&Refusal::new(Code::NotFound, "there is no such path; see /info for what there is"))
+        response::refused(&ApiError::new(Code::NotFound, "there is no such path; see /info for what there is"))
     } else if method == Method::OPTIONS {
         let mut reply = response::whole(StatusCode::NO_CONTENT, "", "");
         Access::preflight(reply.headers_mut(), methods);
         reply
     } else if !methods.split(", ").any(|known| known == method.as_str()) {
-        let refusal = Refusal::new(Code::MethodNotAllowed, format!("this path takes {methods}"));
+        let refusal = ApiError::new(Code::MethodNotAllowed, format!("this path takes {methods}"));
         let mut reply = response::refused(&refusal);
         reply.headers_mut().insert(ALLOW, HeaderValue::from_static(methods));
         reply
@@ -130,14 +130,14 @@ async fn route(app: &Arc<App>, client: &Client, request: Request) -> Reply {
 }
 
 /// Whether the page may be seen: some tell of others than the one who asks.
-fn admit_keeper(app: &App, client: &Client, request: &Request) -> Result<(), Refusal> {
+fn admit_keeper(app: &App, client: &Client, request: &Request) -> Result<(), ApiError> {
     if client.door != Door::Public || !assets::is_private(request.uri().path()) {
         return Ok(());
     }
     app.authorizer.admit_keeper(&Asker::new(client.ip, "page", request.headers(), false))
 }
 
-fn refuse(request: &Request, transport: Option<&dyn Transport>, refusal: &Refusal) -> Reply {
+fn refuse(request: &Request, transport: Option<&dyn Transport>, refusal: &ApiError) -> Reply {
     let query = Uri::query(request.uri()).unwrap_or_default().as_bytes();
     match transport {
         Some(transport) => subscribe::refuse(transport, query, None, refusal),
@@ -151,18 +151,18 @@ fn refuse(request: &Request, transport: Option<&dyn Transport>, refusal: &Refusa
 ///
 /// `too_large`; `bad_request` for one that does not arrive in time or breaks off; `not_ready` for one that stands still
 /// while the server is going.
-pub async fn read_body(app: &App, request: &mut Request, most: usize) -> Result<Bytes, Refusal> {
+pub async fn read_body(app: &App, request: &mut Request, most: usize) -> Result<Bytes, ApiError> {
     // Nothing is unpacked here, so that nothing can be a bomb; taken as it is it would be garbage.
     let coding = request.headers().get(CONTENT_ENCODING);
     if coding.is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
-        return Err(Refusal::new(Code::BadRequest, "send the body as it is, without Content-Encoding"));
+        return Err(ApiError::new(Code::BadRequest, "send the body as it is, without Content-Encoding"));
     }
     let reading = collect(app, Limited::new(request.body_mut(), most), most);
     let body = tokio::time::timeout(app.settings.request_timeout, reading).await;
-    body.unwrap_or_else(|_| Err(Refusal::new(Code::BadRequest, "the body took too long to arrive")))
+    body.unwrap_or_else(|_| Err(ApiError::new(Code::BadRequest, "the body took too long to arrive")))
 }
 
-async fn collect(app: &App, mut body: Limited<&mut Inbound>, most: usize) -> Result<Bytes, Refusal> {
+async fn collect(app: &App, mut body: Limited<&mut Inbound>, most: usize) -> Result<Bytes, ApiError> {
     let (mut whole, mut loan) = (Vec::new(), None);
     let mut pace = Pace::new(&app.drain);
     loop {
@@ -172,15 +172,15 @@ async fn collect(app: &App, mut body: Limited<&mut Inbound>, most: usize) -> Res
             frame = body.frame() => frame,
             // Nothing of it was carried out, so it may be sent again elsewhere.
             () = pace.is_too_slow(whole.len()) => {
-                return Err(Refusal::new(Code::NotReady, "the server is going and the body is too slow; send it again"));
+                return Err(ApiError::new(Code::NotReady, "the server is going and the body is too slow; send it again"));
             }
         };
         let Some(frame) = frame else { break };
         let frame = frame.map_err(|error| {
             if error.is::<http_body_util::LengthLimitError>() {
-                return Refusal::new(Code::TooLarge, format!("the body is at most {most} bytes"));
+                return ApiError::new(Code::TooLarge, format!("the body is at most {most} bytes"));
             }
-            Refusal::new(Code::BadRequest, "the body broke off")
+            ApiError::new(Code::BadRequest, "the body broke off")
         })?;
         let Ok(data) = frame.into_data() else { continue };
         if whole.is_empty() && body.is_end_stream() {

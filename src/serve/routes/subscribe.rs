@@ -15,7 +15,7 @@ use crate::serve::session::long_poll::Waiting;
 use crate::serve::session::pump::{Pace, Pump, Rollover};
 use crate::serve::session::stream::Framing;
 use crate::transport::params::{bad_callback, fields};
-use crate::transport::{Batch, Code, Lifecycle, Opening, Params, Peer, Refusal, Transport};
+use crate::transport::{Accepted, ApiError, Batch, Code, Lifecycle, Params, RequestHead, Transport};
 use hyper::body::Body as _;
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{HeaderMap, Method, StatusCode};
@@ -56,10 +56,10 @@ pub async fn answer(app: &Arc<App>, client: &Client, transport: &'static dyn Tra
 }
 
 /// Refuses in the way that the transport's clients can hear.
-pub fn refuse(transport: &dyn Transport, query: &[u8], form: Option<&[u8]>, refusal: &Refusal) -> Reply {
+pub fn refuse(transport: &dyn Transport, query: &[u8], form: Option<&[u8]>, refusal: &ApiError) -> Reply {
     // An origin that is refused is refused in earnest.
     let aloud = refusal.code != Code::ForbiddenOrigin;
-    let callback = Params::sound_callback(query, form);
+    let callback = Params::valid_callback(query, form);
     if transport.calls_back() && callback.is_none() {
         // Whatever else is wrong: there is nowhere to tell it.
         return response::refused(&bad_callback());
@@ -81,14 +81,14 @@ async fn subscribe(
     request: Request,
     query: &[u8],
     form: Option<&[u8]>,
-) -> Result<Reply, Refusal> {
+) -> Result<Reply, ApiError> {
     let mut params = Params::parse(query, form, &app.settings.limits)?;
     let lifecycle = transport.lifecycle(&params);
     let headers = request.headers();
     let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
-    let opening = transport.open(&params, &Peer { host: client.host(headers), accept })?;
+    let opening = transport.open(&params, &RequestHead { host: client.host(headers), accept })?;
     if params.channels.is_empty() && lifecycle != Lifecycle::Duplex {
-        return Err(Refusal::new(Code::BadChannel, "name a channel: ?channel=a,b"));
+        return Err(ApiError::new(Code::BadChannel, "name a channel: ?channel=a,b"));
     }
     if lifecycle == (Lifecycle::Stream { rollover: false })
         && let Some(last) = text(headers, "last-event-id").filter(|id| !id.is_empty())
@@ -127,10 +127,10 @@ async fn subscribe(
         return Ok(head_only(&opening));
     }
     if app.drain.has_begun() {
-        return Err(Refusal::new(Code::NotReady, "the server is going; come back in a moment"));
+        return Err(ApiError::new(Code::NotReady, "the server is going; come back in a moment"));
     }
     if app.hub.head().is_none() && !app.is_ready().await {
-        return Err(Refusal::new(Code::NotReady, "the server has not read its log yet; come back in a moment"));
+        return Err(ApiError::new(Code::NotReady, "the server has not read its log yet; come back in a moment"));
     }
     let framing = Framing::of(request.version());
     // A body that nobody has read would be the next request: it is not read here, and whoever stands in front of us may
@@ -164,7 +164,7 @@ async fn subscribe(
         }
         Lifecycle::Duplex | Lifecycle::Socket => {
             let Some(upgrade) = upgrade else {
-                return Err(Refusal::new(Code::NotFound, "this transport has a port of its own"));
+                return Err(ApiError::new(Code::NotFound, "this transport has a port of its own"));
             };
             let mut pump = pump(app, transport, &params, opening, None);
             pump.lease(lease);
@@ -181,7 +181,7 @@ pub fn pump(
     app: &App,
     transport: &'static dyn Transport,
     params: &Params,
-    opening: Opening,
+    opening: Accepted,
     rollover: Option<Rollover>,
 ) -> Pump {
     let start = params.cursor.unwrap_or(Start::Latest);
@@ -218,10 +218,10 @@ async fn batch(
     app: &App,
     transport: &'static dyn Transport,
     params: &Params,
-    opening: Opening,
+    opening: Accepted,
     headers: &HeaderMap,
     wait: Wait,
-) -> Result<Reply, Refusal> {
+) -> Result<Reply, ApiError> {
     // Beside a cursor it says only whether 304 may be answered, and one that is none of ours does not.
     let tag = if params.cursor.is_some() { etag(headers).unwrap_or_default() } else { etag(headers)? };
     let start = params.cursor.or(tag.map(Start::After)).unwrap_or(Start::Latest);
@@ -292,7 +292,7 @@ fn quoted(cursor: Cursor) -> HeaderValue {
 
 /// The cursor that `If-None-Match` names, the first of a list (RFC 9110 §13.1.2). `*` and tags that proxies have marked for
 /// themselves (`"…-gzip"`) are understood.
-fn etag(headers: &HeaderMap) -> Result<Option<Cursor>, Refusal> {
+fn etag(headers: &HeaderMap) -> Result<Option<Cursor>, ApiError> {
     let Some(tags) = text(headers, "if-none-match") else { return Ok(None) };
     let tags = tags.split(',').map(str::trim).filter(|tag| !tag.is_empty() && *tag != "*");
     let mut cursors = tags.map(|tag| {
@@ -312,14 +312,14 @@ fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name).map(|value| value.to_str().unwrap_or("?"))
 }
 
-fn extra_headers(opening: &Opening, headers: &mut HeaderMap) {
+fn extra_headers(opening: &Accepted, headers: &mut HeaderMap) {
     for (name, value) in opening.headers {
         headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
     }
 }
 
 /// The head of what a GET would be answered, for who only asks for that.
-fn head_only(opening: &Opening) -> Reply {
+fn head_only(opening: &Accepted) -> Reply {
     let mut reply = response::whole(StatusCode::OK, opening.content_type, "");
     extra_headers(opening, reply.headers_mut());
     reply

@@ -11,7 +11,7 @@ use crate::serve::limits::memory::Loan;
 use crate::serve::publishing::parse::{self, Publication};
 use crate::serve::routes::publish;
 use crate::transport::params::{self, Params, too_many_channels};
-use crate::transport::{Code, Control, Refusal};
+use crate::transport::{ApiError, Code, Control};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
@@ -48,7 +48,7 @@ pub enum Outcome {
     /// It is answered.
     Done,
     /// This one is to be appended, and answered then. The memory that it takes, or that there is none for it.
-    Publish(Vec<Draft>, Option<String>, Result<Loan, Refusal>),
+    Publish(Vec<Draft>, Option<String>, Result<Loan, ApiError>),
     /// It was so large that the connection ends.
     TooLarge,
 }
@@ -88,7 +88,7 @@ impl Commands {
             Ok(outcome) => outcome,
             Err(refusal) => {
                 app.refused.count(refusal.code);
-                pump.say(&Control::Error { reference: reference.as_deref(), refusal: &refusal });
+                pump.say(&Control::Error { reference: reference.as_deref(), error: &refusal });
                 if refusal.code == Code::TooLarge { Outcome::TooLarge } else { Outcome::Done }
             }
         }
@@ -100,13 +100,13 @@ impl Commands {
         pump: &mut Pump,
         text: &[u8],
         reference: &mut Option<String>,
-    ) -> Result<Outcome, Refusal> {
-        let text = std::str::from_utf8(text).map_err(|_| Refusal::new(Code::NotUtf8, "a command is UTF-8"))?;
+    ) -> Result<Outcome, ApiError> {
+        let text = std::str::from_utf8(text).map_err(|_| ApiError::new(Code::NotUtf8, "a command is UTF-8"))?;
         parse::object(text)?;
         let head: Head<'_> = serde_json::from_str(text).map_err(|error| bad_command(&error))?;
         if let Some(json) = head.reference {
             if json.get().len() > REFERENCE_BYTES {
-                return Err(Refusal::new(Code::BadRequest, format!("ref is at most {REFERENCE_BYTES} bytes")));
+                return Err(ApiError::new(Code::BadRequest, format!("ref is at most {REFERENCE_BYTES} bytes")));
             }
             // Streams are made of lines, and JSON may hold line breaks between its tokens.
             *reference = Some(crate::wire::json::payload(json.get()));
@@ -146,7 +146,7 @@ impl Commands {
             Some("ping") => pump.say(&Control::Pong { reference: answer }),
             _ => {
                 let known = "the type of a command is subscribe, unsubscribe, publish or ping";
-                return Err(Refusal::new(Code::UnknownCommand, known));
+                return Err(ApiError::new(Code::UnknownCommand, known));
             }
         }
         Ok(Outcome::Done)
@@ -158,7 +158,7 @@ impl Commands {
         pump: &mut Pump,
         text: &str,
         asker: Arc<Asker>,
-    ) -> Result<Cursor, Refusal> {
+    ) -> Result<Cursor, ApiError> {
         let command: Subscription<'_> = serde_json::from_str(text).map_err(|error| bad_command(&error))?;
         let channels = parse_channels(&command.channels)?;
         let start: Option<Start> = command.cursor.as_deref().map(str::parse).transpose()?;
@@ -166,7 +166,7 @@ impl Commands {
         let client: Option<ClientId> = command.client.as_deref().map(str::parse).transpose()?;
         if (start.is_some() || last.is_some()) && self.position_fixed {
             let rule = "a connection has one cursor; cursor and last count where the first channels are named";
-            return Err(Refusal::new(Code::CursorFixed, rule));
+            return Err(ApiError::new(Code::CursorFixed, rule));
         }
         let subscription = pump.subscription();
         let most = app.settings.limits.channels;
@@ -217,7 +217,7 @@ impl Commands {
     }
 }
 
-fn unsubscribe(pump: &mut Pump, text: &str) -> Result<Cursor, Refusal> {
+fn unsubscribe(pump: &mut Pump, text: &str) -> Result<Cursor, ApiError> {
     let command: Subscription<'_> = serde_json::from_str(text).map_err(|error| bad_command(&error))?;
     let subscription = pump.subscription();
     let channels = parse_channels(&command.channels)?;
@@ -231,9 +231,9 @@ fn unsubscribe(pump: &mut Pump, text: &str) -> Result<Cursor, Refusal> {
     Ok(cursor)
 }
 
-fn parse_channels(names: &[Cow<'_, str>]) -> Result<Vec<Channel>, Refusal> {
+fn parse_channels(names: &[Cow<'_, str>]) -> Result<Vec<Channel>, ApiError> {
     if names.is_empty() {
-        return Err(Refusal::new(Code::BadChannel, "channels is a list of at least one channel"));
+        return Err(ApiError::new(Code::BadChannel, "channels is a list of at least one channel"));
     }
     let mut channels = names.iter().map(|name| name.parse()).collect::<Result<Vec<Channel>, _>>()?;
     // Each once, in the order named: a name that comes twice is one channel, also to the limit.
@@ -242,10 +242,10 @@ fn parse_channels(names: &[Cow<'_, str>]) -> Result<Vec<Channel>, Refusal> {
     Ok(channels)
 }
 
-fn bad_command(error: &serde_json::Error) -> Refusal {
+fn bad_command(error: &serde_json::Error) -> ApiError {
     if error.is_data() {
         let place = format!("line {} column {}", error.line(), error.column());
-        return Refusal::new(Code::BadRequest, format!("a field of the command is not of its type at {place}"));
+        return ApiError::new(Code::BadRequest, format!("a field of the command is not of its type at {place}"));
     }
     parse::bad_json(error)
 }

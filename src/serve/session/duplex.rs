@@ -13,7 +13,7 @@ use crate::serve::metrics::delivery::Way;
 use crate::serve::net::stream::{ClientIo, Unread};
 use crate::serve::routes::publish;
 use crate::serve::routes::response::{self, Reply};
-use crate::transport::{Breach, Bye, Code, Control, Decode, Input, Refusal, Transport};
+use crate::transport::{ApiError, CloseReason, Code, Control, Decode, Input, ProtocolViolation, Transport};
 use crate::wire::websocket;
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -47,9 +47,9 @@ impl Upgrade {
     /// # Errors
     ///
     /// What is not as it should be.
-    pub fn check(request: &Request) -> Result<Upgrade, Refusal> {
+    pub fn check(request: &Request) -> Result<Upgrade, ApiError> {
         let headers = request.headers();
-        let bad = |text: &str| Err(Refusal::new(Code::BadRequest, text));
+        let bad = |text: &str| Err(ApiError::new(Code::BadRequest, text));
         let is_extended = request.extensions().get::<ExtendedConnect>().is_some();
         if request.version() == Version::HTTP_2 && !is_extended {
             return bad("over HTTP/2 a WebSocket begins with CONNECT and :protocol websocket (RFC 8441)");
@@ -97,7 +97,7 @@ pub fn has_token(headers: &HeaderMap, name: &str, token: &str) -> bool {
     values.flat_map(|value| value.split(',')).any(|value| value.trim().eq_ignore_ascii_case(token))
 }
 
-type Publishing = Pin<Box<dyn Future<Output = (Option<String>, Result<Option<Cursor>, Refusal>)> + Send>>;
+type Publishing = Pin<Box<dyn Future<Output = (Option<String>, Result<Option<Cursor>, ApiError>)> + Send>>;
 
 /// One connection.
 pub struct Duplex {
@@ -149,7 +149,7 @@ enum Event {
     Remainder(Remainder),
     Write(Option<Bytes>),
     Read(io::Result<usize>),
-    Published(Option<String>, Result<Option<Cursor>, Refusal>),
+    Published(Option<String>, Result<Option<Cursor>, ApiError>),
     Drain,
     Silence,
     /// The farewell has waited for long enough.
@@ -259,14 +259,14 @@ impl Duplex {
                 let reference = reference.as_deref();
                 match &outcome {
                     Ok(id) => self.pump.say(&Control::Ack { reference, cursor: None, id: *id }),
-                    Err(refusal) => self.pump.say(&Control::Error { reference, refusal }),
+                    Err(refusal) => self.pump.say(&Control::Error { reference, error: refusal }),
                 }
                 self.flush().await?;
                 // It may have been read from no longer while too much was under way.
                 return self.take_inputs().await;
             }
             Event::Farewell => self.publishing = None,
-            Event::Drain => self.pump.bye(Bye::Drain, Some(self.app.drain.retry())),
+            Event::Drain => self.pump.bye(CloseReason::Drain, Some(self.app.drain.retry())),
             Event::Read(read) => {
                 if read? == 0 {
                     // Gone, or listening on with its sending side shut: a write will tell.
@@ -312,7 +312,7 @@ impl Duplex {
                     Outcome::Publish(drafts, reference, loan) => self.publish(drafts, reference, loan).await,
                     Outcome::TooLarge => {
                         let farewell = self.decoder.too_large();
-                        return Box::pin(self.breach(Breach { refusal: None, farewell })).await.map(Some);
+                        return Box::pin(self.breach(ProtocolViolation { error: None, farewell })).await.map(Some);
                     }
                 },
                 Input::Reply(bytes) => self.io.write_all(&bytes).await?,
@@ -335,7 +335,7 @@ impl Duplex {
     }
 
     /// Queues a publication, in the order of commands: the first poll queues it.
-    async fn publish(&mut self, drafts: Vec<Draft>, reference: Option<String>, loan: Result<Loan, Refusal>) {
+    async fn publish(&mut self, drafts: Vec<Draft>, reference: Option<String>, loan: Result<Loan, ApiError>) {
         let loan = match loan {
             Ok(loan) => loan,
             Err(refusal) => {
@@ -381,12 +381,12 @@ impl Duplex {
         Ok(())
     }
 
-    async fn breach(&mut self, breach: Breach) -> io::Result<End> {
-        if let Some(refusal) = &breach.refusal {
-            self.pump.say(&Control::Error { reference: None, refusal });
+    async fn breach(&mut self, violation: ProtocolViolation) -> io::Result<End> {
+        if let Some(refusal) = &violation.error {
+            self.pump.say(&Control::Error { reference: None, error: refusal });
         }
         self.flush().await?;
-        self.io.write_all(&breach.farewell).await?;
+        self.io.write_all(&violation.farewell).await?;
         Ok(End::Said)
     }
 }

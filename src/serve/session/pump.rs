@@ -12,7 +12,7 @@ use crate::serve::metrics::delivery::Meter;
 use crate::serve::net::drain::Drain;
 use crate::serve::net::socket::Socket;
 use crate::serve::net::timers::{Timer, Timers};
-use crate::transport::{Bye, Control, Envelope};
+use crate::transport::{CloseReason, Control, Envelope};
 use bytes::Bytes;
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -259,11 +259,11 @@ impl Pump {
                 State::Running => {}
             }
             if self.lease.as_mut().is_some_and(|lease| lease.poll_end(cx).is_ready()) {
-                self.bye(Bye::Revoked, None);
+                self.bye(CloseReason::Revoked, None);
                 continue;
             }
             let Some(limit) = self.limit() else {
-                self.bye(Bye::Rollover, Some(ROLLOVER_RETRY));
+                self.bye(CloseReason::Rollover, Some(ROLLOVER_RETRY));
                 continue;
             };
             // A connection that has not named a channel yet keeps the position it was given.
@@ -290,7 +290,7 @@ impl Pump {
             // After the step, which has registered the waker that a drain wakes.
             if self.drain.has_begun() {
                 let retry = self.drain.retry();
-                self.bye(Bye::Drain, Some(retry));
+                self.bye(CloseReason::Drain, Some(retry));
                 continue;
             }
             let now = if std::mem::take(&mut self.is_fresh) { self.spoke } else { Instant::now() };
@@ -337,7 +337,7 @@ impl Pump {
     }
 
     /// Ends the stream. `retry`: when to come back; `None`: not at all.
-    pub fn bye(&mut self, bye: Bye, retry: Option<Duration>) {
+    pub fn bye(&mut self, bye: CloseReason, retry: Option<Duration>) {
         let cursor = Some(self.subscription.cursor());
         self.meter.bye(bye);
         self.say(&Control::Bye { bye, retry, cursor });
@@ -349,7 +349,7 @@ impl Pump {
         if self.state == State::Running {
             // Later than others, and not all at once: it is memory that is wanted.
             let retry = SLOW_RETRY.mul_f64(0.5 + fastrand::f64());
-            self.bye(Bye::SlowReader, Some(retry));
+            self.bye(CloseReason::SlowReader, Some(retry));
         }
     }
 

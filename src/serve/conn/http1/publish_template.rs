@@ -12,7 +12,7 @@ use crate::serve::http::request::Request;
 use crate::serve::publishing::parse;
 use crate::serve::routes::publish;
 use crate::serve::routes::response::{self, Body, Reply};
-use crate::transport::Refusal;
+use crate::transport::ApiError;
 use bytes::Bytes;
 use hyper::StatusCode;
 use hyper::header::{CONNECTION, HeaderValue, ORIGIN};
@@ -147,7 +147,7 @@ impl Manner {
     }
 
     /// The answer to one that was refused, as the router gives it.
-    pub fn refused(&self, app: &App, refusal: &Refusal) -> Reply {
+    pub fn refused(&self, app: &App, refusal: &ApiError) -> Reply {
         let mut reply = response::refused(refusal);
         app.refused.count(refusal.code);
         Access::share(self.asking.origin.clone(), self.asking.is_by_star, reply.headers_mut());
