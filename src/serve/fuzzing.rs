@@ -13,7 +13,7 @@ use crate::serve::session::poll_template::PollTemplate;
 use crate::serve::session::pump::Pump;
 use crate::serve::state::ServerState;
 use crate::transport::params::fields;
-use crate::transport::{self, Code, Params, Peer as RequestHead};
+use crate::transport::{self, Code, Params, RequestHead};
 use bytes::BytesMut;
 use hyper::header::CONTENT_LENGTH;
 use std::sync::Arc;

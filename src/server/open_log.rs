@@ -1,4 +1,4 @@
-//! Opening the log that the configuration names: in memory, or in Redis with the bridge from PUBLISH and the subscriber
+//! Accepted the log that the configuration names: in memory, or in Redis with the bridge from PUBLISH and the subscriber
 //! counts of other nodes.
 
 use super::{StartError, bad_flag};

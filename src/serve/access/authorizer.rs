@@ -7,7 +7,7 @@ use super::tokens::Tokens;
 use super::webhook::{Answer, Webhook};
 use crate::message::{Channel, Pattern, unmatched};
 use crate::serve::limits::rate_limiter::Publisher;
-use crate::transport::{Code, Refusal};
+use crate::transport::{ApiError, Code};
 
 /// Decides about permissions.
 pub enum Authorizer {
@@ -46,7 +46,7 @@ impl Authorizer {
     /// # Cancel safety
     ///
     /// If this is dropped, a request to the application continues, and its answer is cached.
-    pub async fn ask(&self, question: Question) -> Result<Grant, Refusal> {
+    pub async fn ask(&self, question: Question) -> Result<Grant, ApiError> {
         match self {
             Authorizer::Open => Ok(Grant::unlimited(Publisher::Anonymous(question.credentials.ip))),
             Authorizer::Guarded(rules) => rules.ask(question).await,
@@ -58,7 +58,7 @@ impl Authorizer {
     /// # Errors
     ///
     /// On a guarded server only a server key allows it: `unauthorized`, or `forbidden` if no key is configured.
-    pub fn admit_operator(&self, credentials: &Credentials) -> Result<(), Refusal> {
+    pub fn admit_operator(&self, credentials: &Credentials) -> Result<(), ApiError> {
         let (code, text) = match self {
             Authorizer::Guarded(rules) if rules.keys.is_empty() => (
                 Code::Forbidden,
@@ -70,7 +70,7 @@ impl Authorizer {
             ),
             _ => return Ok(()),
         };
-        Err(Refusal::new(code, text))
+        Err(ApiError::new(code, text))
     }
 
     /// Those of the channels that the token in the credentials allows to read, and until when.
@@ -89,7 +89,7 @@ impl AccessRules {
         credentials.bearer().is_some_and(|key| self.keys.has(key))
     }
 
-    async fn ask(&self, question: Question) -> Result<Grant, Refusal> {
+    async fn ask(&self, question: Question) -> Result<Grant, ApiError> {
         let Question { action, mut channels, client, credentials } = question;
         if self.has_server_key(&credentials) {
             return Ok(Grant::unlimited(Publisher::Server));
@@ -109,7 +109,7 @@ impl AccessRules {
             if let (Action::Subscribe, Some(bound), Some(named)) = (action, &permission.client, &client)
                 && bound != named
             {
-                return Err(Refusal::new(Code::Forbidden, "the token is bound to another client id"));
+                return Err(ApiError::new(Code::Forbidden, "the token is bound to another client id"));
             }
             deny(&permission.denied(action, &channels))?;
             let publisher = permission.subject.map_or(by_address, Publisher::Subject);
@@ -117,7 +117,7 @@ impl AccessRules {
         }
         let Some(application) = &self.application else {
             let names = names(&channels.iter().collect::<Vec<_>>());
-            return Err(Refusal::new(Code::Unauthorized, format!("this needs credentials: {names}")));
+            return Err(ApiError::new(Code::Unauthorized, format!("this needs credentials: {names}")));
         };
         let (wanted, credentials) = (channels.clone(), credentials.with_token(None));
         match application.ask(Question { action, channels, client, credentials }).await {
@@ -126,19 +126,19 @@ impl AccessRules {
                 deny(&wanted.iter().filter(is_denied).collect::<Vec<_>>())?;
                 Ok(Grant { validity: Validity::RenewAt(allowed.until), publisher: by_address, client: None })
             }
-            Answer::Unauthorized => Err(Refusal::new(Code::Unauthorized, "the application wants you to sign in")),
-            Answer::Refused => Err(Refusal::new(Code::Forbidden, "the application does not allow it")),
-            Answer::Failed => Err(Refusal::passing(Code::Forbidden, "the application that decides did not answer")),
+            Answer::Unauthorized => Err(ApiError::new(Code::Unauthorized, "the application wants you to sign in")),
+            Answer::Refused => Err(ApiError::new(Code::Forbidden, "the application does not allow it")),
+            Answer::Failed => Err(ApiError::passing(Code::Forbidden, "the application that decides did not answer")),
         }
     }
 }
 
 /// Refuses the whole question if any channel is denied.
-fn deny(denied: &[&Channel]) -> Result<(), Refusal> {
+fn deny(denied: &[&Channel]) -> Result<(), ApiError> {
     if denied.is_empty() {
         return Ok(());
     }
-    Err(Refusal::new(Code::Forbidden, format!("not allowed: {}", names(denied))))
+    Err(ApiError::new(Code::Forbidden, format!("not allowed: {}", names(denied))))
 }
 
 fn names(channels: &[&Channel]) -> String {

@@ -1,7 +1,7 @@
 //! Credentials: the parts of a request that tell one user from another.
 
 use super::keys::bearer;
-use crate::transport::{Code, Refusal};
+use crate::transport::{ApiError, Code};
 use hyper::header::{self, HeaderMap, HeaderValue};
 use std::net::IpAddr;
 
@@ -111,7 +111,7 @@ impl Credentials {
     /// # Errors
     ///
     /// `forbidden_origin`, if there are no other credentials.
-    pub fn to_publish(&self) -> Result<Credentials, Refusal> {
+    pub fn to_publish(&self) -> Result<Credentials, ApiError> {
         let Some(secrets) = self.secrets.as_ref().filter(|secrets| secrets.origin.is_none()) else {
             return Ok(self.clone());
         };
@@ -119,7 +119,7 @@ impl Credentials {
         let is_ambient = secrets.cookie.is_some() || (secrets.authorization.is_some() && authorization.is_none());
         if is_ambient && authorization.is_none() && secrets.token.is_none() {
             let rule = "publishing by a cookie or a password needs an Origin header of an allowed origin";
-            return Err(Refusal::new(Code::ForbiddenOrigin, rule));
+            return Err(ApiError::new(Code::ForbiddenOrigin, rule));
         }
         let secrets = Secrets { cookie: None, authorization, ..Secrets::clone(secrets) };
         Ok(Credentials { secrets: secrets.boxed(), ..self.clone() })

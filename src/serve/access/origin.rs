@@ -1,6 +1,6 @@
 //! The origin policy: checks of `Host` and `Origin`, and CORS headers for pages of other origins.
 
-use crate::transport::{Code, Refusal};
+use crate::transport::{ApiError, Code};
 use hyper::HeaderMap;
 use hyper::header::{self, HeaderValue};
 use std::net::IpAddr;
@@ -85,7 +85,7 @@ impl OriginPolicy {
     /// # Errors
     ///
     /// `forbidden` for a foreign host name, `forbidden_origin` for a foreign page.
-    pub fn check(&self, headers: &HeaderMap, forwarded_host: Option<&str>) -> Result<(), Refusal> {
+    pub fn check(&self, headers: &HeaderMap, forwarded_host: Option<&str>) -> Result<(), ApiError> {
         if self.mode == AccessMode::Open {
             return Ok(());
         }
@@ -95,7 +95,7 @@ impl OriginPolicy {
         // A foreign name that resolves to this machine (DNS rebinding).
         if is_loopback && host.is_some_and(|host| !host.is_loopback()) {
             let text = "this server answers to loopback names only; start it with --open to admit every client";
-            return Err(Refusal::new(Code::Forbidden, text));
+            return Err(ApiError::new(Code::Forbidden, text));
         }
         let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
         let origin = origin.to_str().unwrap_or("?");
@@ -104,7 +104,7 @@ impl OriginPolicy {
         }
         let origin: String = origin.chars().take(200).collect();
         tracing::warn!(?origin, "refused a page of a foreign origin; --allow-origin lets it in");
-        Err(Refusal::new(
+        Err(ApiError::new(
             Code::ForbiddenOrigin,
             "pages of this origin may not use this server: name it with --allow-origin",
         ))

@@ -4,7 +4,7 @@ use super::authorizer::Authorizer;
 use super::credentials::Credentials;
 use super::query::{Action, Grant, Question, Validity};
 use crate::message::{Channel, ClientId};
-use crate::transport::Refusal;
+use crate::transport::ApiError;
 use futures_util::future::BoxFuture;
 use std::future::Future;
 use std::pin::Pin;
@@ -34,7 +34,7 @@ struct GrantedChannels {
     /// The renewal under way. It continues although channels are added and removed meanwhile. If we dropped it, a client
     /// whose permission was revoked could keep reading by sending commands: the answer would never be seen, and each
     /// command would be a new request to the application.
-    renewal: Option<BoxFuture<'static, Result<Grant, Refusal>>>,
+    renewal: Option<BoxFuture<'static, Result<Grant, ApiError>>>,
 }
 
 /// The grants of a running subscription. A duplex client may hold several, one for each token that it sent.

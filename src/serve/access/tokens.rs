@@ -3,7 +3,7 @@
 use super::query::Action;
 use super::signature;
 use crate::message::{Channel, ClientId, Pattern, unmatched};
-use crate::transport::{Code, Refusal};
+use crate::transport::{ApiError, Code};
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde::Deserialize;
@@ -126,8 +126,8 @@ impl Tokens {
     /// # Errors
     ///
     /// `unauthorized`: the signature is wrong, or the token has expired or is not valid yet. The text never repeats it.
-    pub fn read(&self, token: &str) -> Result<Permission, Refusal> {
-        let bad = |text: &str| Refusal::new(Code::Unauthorized, text);
+    pub fn read(&self, token: &str) -> Result<Permission, ApiError> {
+        let bad = |text: &str| ApiError::new(Code::Unauthorized, text);
         let invalid = || bad("the token is not valid");
         if token.len() > TOKEN_BYTES {
             return Err(bad("the token is too long"));

@@ -9,7 +9,7 @@ use crate::serve::session::commands::CommandHandler;
 use crate::serve::session::duplex::DuplexSession;
 use crate::serve::session::open::open_pump;
 use crate::serve::state::ServerState;
-use crate::transport::{Bye, Control, Lifecycle, Params, Peer as RequestHead, Transport};
+use crate::transport::{CloseReason, Control, Lifecycle, Params, RequestHead, Transport};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt as _;
@@ -29,10 +29,10 @@ async fn start(state: Arc<ServerState>, io: ClientStream, peer: Peer, transport:
     let params = Params { client: Some(ClientId::random()), ..Params::default() };
     let Ok(opening) = transport.open(&params, &RequestHead::default()) else { return };
     let rejected = if peer.is_over_limit {
-        Some((Bye::TooManyConnections, Duration::from_millis(fastrand::u64(2000..8000))))
+        Some((CloseReason::TooManyConnections, Duration::from_millis(fastrand::u64(2000..8000))))
     } else {
         // A `subscribe` that comes early is read when the node is ready.
-        (!state.is_ready().await).then(|| (Bye::Drain, state.drain.retry()))
+        (!state.is_ready().await).then(|| (CloseReason::Drain, state.drain.retry()))
     };
     if let Some((bye, retry)) = rejected {
         let mut out = Vec::new();

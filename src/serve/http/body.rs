@@ -3,7 +3,7 @@
 use super::request::{Request, RequestBody};
 use crate::serve::limits::memory::BufferBudget;
 use crate::serve::net::drain::{BodyProgress, Drain};
-use crate::transport::{Code, Refusal};
+use crate::transport::{ApiError, Code};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Body as _;
@@ -29,18 +29,18 @@ pub struct BodyLimits<'a> {
 ///
 /// `too_large`; `bad_request` if it does not arrive in time or breaks off; `not_ready` if it makes no progress while the
 /// server shuts down.
-pub async fn read_body(request: &mut Request, limits: BodyLimits<'_>) -> Result<Bytes, Refusal> {
+pub async fn read_body(request: &mut Request, limits: BodyLimits<'_>) -> Result<Bytes, ApiError> {
     // The server decompresses nothing, so a body cannot be a decompression bomb. Without this check a compressed body would
     // be taken for its content.
     let coding = request.headers().get(CONTENT_ENCODING);
     if coding.is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
-        return Err(Refusal::new(Code::BadRequest, "send the body as it is, without Content-Encoding"));
+        return Err(ApiError::new(Code::BadRequest, "send the body as it is, without Content-Encoding"));
     }
     let body = tokio::time::timeout(limits.timeout, collect(request.body_mut(), &limits)).await;
-    body.unwrap_or_else(|_| Err(Refusal::new(Code::BadRequest, "the body took too long to arrive")))
+    body.unwrap_or_else(|_| Err(ApiError::new(Code::BadRequest, "the body took too long to arrive")))
 }
 
-async fn collect(body: &mut RequestBody, limits: &BodyLimits<'_>) -> Result<Bytes, Refusal> {
+async fn collect(body: &mut RequestBody, limits: &BodyLimits<'_>) -> Result<Bytes, ApiError> {
     let most = limits.bytes;
     let mut body = Limited::new(body, most);
     let (mut whole, mut reservation) = (Vec::new(), None);
@@ -52,15 +52,15 @@ async fn collect(body: &mut RequestBody, limits: &BodyLimits<'_>) -> Result<Byte
             frame = body.frame() => frame,
             // Nothing of the request was carried out, so the client may send it again to another node.
             () = progress.is_too_slow(whole.len()) => {
-                return Err(Refusal::new(Code::NotReady, "the server is going and the body is too slow; send it again"));
+                return Err(ApiError::new(Code::NotReady, "the server is going and the body is too slow; send it again"));
             }
         };
         let Some(frame) = frame else { break };
         let frame = frame.map_err(|error| {
             if error.is::<http_body_util::LengthLimitError>() {
-                return Refusal::new(Code::TooLarge, format!("the body is at most {most} bytes"));
+                return ApiError::new(Code::TooLarge, format!("the body is at most {most} bytes"));
             }
-            Refusal::new(Code::BadRequest, "the body broke off")
+            ApiError::new(Code::BadRequest, "the body broke off")
         })?;
         let Ok(data) = frame.into_data() else { continue };
         if whole.is_empty() && body.is_end_stream() {

@@ -1,7 +1,7 @@
 //! A request as the router sees it, over any version of HTTP.
 
 use crate::serve::access::origin::is_host;
-use crate::transport::{Code, Refusal};
+use crate::transport::{ApiError, Code};
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::header::{HOST, HeaderValue};
@@ -66,7 +66,7 @@ impl Body for RequestBody {
 ///
 /// `bad_request` if there is no host, more than one, or an invalid one (RFC 9112 §3.2, RFC 9113 §8.3.1). A proxy in front of
 /// this server could otherwise see another host than the server does.
-pub fn normalize_host<B>(request: &mut hyper::Request<B>) -> Result<(), Refusal> {
+pub fn normalize_host<B>(request: &mut hyper::Request<B>) -> Result<(), ApiError> {
     if let Some(host) = replaced_host(request.version(), request.uri(), request.headers())? {
         request.headers_mut().insert(HOST, host);
     }
@@ -74,8 +74,8 @@ pub fn normalize_host<B>(request: &mut hyper::Request<B>) -> Result<(), Refusal>
 }
 
 /// The host that must replace the `Host` header; `None` if the header is right.
-fn replaced_host(version: Version, uri: &Uri, headers: &HeaderMap) -> Result<Option<HeaderValue>, Refusal> {
-    let bad = |text: &str| Err(Refusal::new(Code::BadRequest, text));
+fn replaced_host(version: Version, uri: &Uri, headers: &HeaderMap) -> Result<Option<HeaderValue>, ApiError> {
+    let bad = |text: &str| Err(ApiError::new(Code::BadRequest, text));
     let mut hosts = headers.get_all(HOST).iter();
     let (host, second) = (hosts.next(), hosts.next());
     if second.is_some() {

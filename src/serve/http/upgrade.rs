@@ -2,7 +2,7 @@
 
 use super::headers::has_token;
 use super::request::ExtendedConnect;
-use crate::transport::{Code, Refusal};
+use crate::transport::{ApiError, Code};
 use crate::wire::websocket;
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::http::request::Parts;
@@ -20,9 +20,9 @@ impl Upgrade {
     /// # Errors
     ///
     /// `bad_request`, with what is wrong.
-    pub fn check(request: &Parts) -> Result<Upgrade, Refusal> {
+    pub fn check(request: &Parts) -> Result<Upgrade, ApiError> {
         let headers = &request.headers;
-        let bad = |text: &str| Err(Refusal::new(Code::BadRequest, text));
+        let bad = |text: &str| Err(ApiError::new(Code::BadRequest, text));
         let is_extended = request.extensions.get::<ExtendedConnect>().is_some();
         if request.version == Version::HTTP_2 && !is_extended {
             return bad("over HTTP/2 a WebSocket begins with CONNECT and :protocol websocket (RFC 8441)");

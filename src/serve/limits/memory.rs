@@ -4,7 +4,7 @@
 //! never read hold ten thousand batches. So a write that *blocks* is counted here until it is done. Past the limit the
 //! readers that have blocked longest are disconnected. A write that does not block is not counted and costs nothing.
 
-use crate::transport::{Code, Refusal};
+use crate::transport::{ApiError, Code};
 use atomic_waker::AtomicWaker;
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -244,7 +244,7 @@ impl Reservation {
     /// # Errors
     ///
     /// `not_ready`: senders hold half of the memory already. More would push readers out.
-    pub fn resize(&mut self, bytes: usize) -> Result<(), Refusal> {
+    pub fn resize(&mut self, bytes: usize) -> Result<(), ApiError> {
         if bytes == self.bytes {
             return Ok(());
         }
@@ -252,7 +252,7 @@ impl Reservation {
         let reserved = self.budget.reserved.load(Ordering::Relaxed) - self.bytes + bytes;
         if bytes > self.bytes && reserved > self.budget.limit / 2 {
             self.budget.rejections.inc();
-            return Err(Refusal::new(Code::NotReady, "the server is short of memory; come back in a moment"));
+            return Err(ApiError::new(Code::NotReady, "the server is short of memory; come back in a moment"));
         }
         state.used = state.used - self.bytes + bytes;
         self.budget.reserved.store(reserved, Ordering::Relaxed);

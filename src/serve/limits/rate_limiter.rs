@@ -2,7 +2,7 @@
 
 use super::connections::network;
 use super::token_bucket::{Refill, TokenBucket};
-use crate::transport::{Code, Refusal};
+use crate::transport::{ApiError, Code};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -55,11 +55,11 @@ impl RateLimiter {
     /// # Errors
     ///
     /// `rate_limited`.
-    pub fn request(&self, ip: IpAddr) -> Result<(), Refusal> {
+    pub fn request(&self, ip: IpAddr) -> Result<(), ApiError> {
         let Some(limiter) = &self.requests else { return Ok(()) };
         limiter.take(network(ip), 1, Instant::now()).map_err(|wait| {
             let text = format!("at most {} requests a second of an address", limiter.per_second);
-            Refusal::until(Code::RateLimited, text, wait)
+            ApiError::until(Code::RateLimited, text, wait)
         })
     }
 
@@ -68,7 +68,7 @@ impl RateLimiter {
     /// # Errors
     ///
     /// `rate_limited`, for all of them or for none.
-    pub fn publish(&self, publisher: &Publisher, messages: usize) -> Result<(), Refusal> {
+    pub fn publish(&self, publisher: &Publisher, messages: usize) -> Result<(), ApiError> {
         let Some(limiter) = &self.messages else { return Ok(()) };
         let publisher = match publisher {
             Publisher::Server => return Ok(()),
@@ -77,7 +77,7 @@ impl RateLimiter {
         };
         limiter.take(publisher, messages, Instant::now()).map_err(|wait| {
             let text = format!("at most {} messages a second, and as many in one request", limiter.per_second);
-            Refusal::until(Code::RateLimited, text, wait)
+            ApiError::until(Code::RateLimited, text, wait)
         })
     }
 }

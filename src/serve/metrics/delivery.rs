@@ -6,7 +6,7 @@
 use crate::hub::{self, FanOutReport};
 use crate::log::metrics::APPEND_BUCKETS;
 use crate::message::Message;
-use crate::transport::{self, Bye, Code};
+use crate::transport::{self, CloseReason, Code};
 use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -137,7 +137,7 @@ pub struct Totals {
 #[derive(Debug)]
 pub struct DeliveryMetrics {
     lanes: Vec<TransportCounters>,
-    byes: [AtomicU64; Bye::ALL.len()],
+    byes: [AtomicU64; CloseReason::ALL.len()],
     published: [AtomicU64; 2],
     appends: Buckets<{ APPEND_BUCKETS.len() }>,
     failures: [AtomicU64; FAILURES.len()],
@@ -189,8 +189,8 @@ impl DeliveryMetrics {
     }
 
     /// Counts a farewell.
-    pub fn bye(&self, bye: Bye) {
-        if let Some(index) = Bye::ALL.iter().position(|known| *known == bye) {
+    pub fn bye(&self, bye: CloseReason) {
+        if let Some(index) = CloseReason::ALL.iter().position(|known| *known == bye) {
             self.byes[index].fetch_add(1, Relaxed);
         }
     }
@@ -214,8 +214,8 @@ impl DeliveryMetrics {
     }
 
     /// The number of farewells of each kind.
-    pub fn byes(&self) -> impl Iterator<Item = (Bye, u64)> + '_ {
-        Bye::ALL.iter().copied().zip(&self.byes).map(|(bye, count)| (bye, count.load(Relaxed)))
+    pub fn byes(&self) -> impl Iterator<Item = (CloseReason, u64)> + '_ {
+        CloseReason::ALL.iter().copied().zip(&self.byes).map(|(bye, count)| (bye, count.load(Relaxed)))
     }
 
     /// The number of messages from each source.
@@ -332,9 +332,9 @@ impl ReaderMetrics {
     }
 
     /// Counts a farewell of this reader.
-    pub fn bye(&self, bye: Bye) {
+    pub fn bye(&self, bye: CloseReason) {
         self.metrics.bye(bye);
-        if bye == Bye::Rollover {
+        if bye == CloseReason::Rollover {
             self.lane().rollovers.fetch_add(1, Relaxed);
         }
     }
@@ -438,9 +438,9 @@ mod tests {
     fn byes_count_by_their_code() {
         let metrics = Arc::new(DeliveryMetrics::default());
         let reader = metrics.open("multipart");
-        reader.bye(Bye::Rollover);
-        reader.bye(Bye::Drain);
-        metrics.bye(Bye::Drain);
+        reader.bye(CloseReason::Rollover);
+        reader.bye(CloseReason::Drain);
+        metrics.bye(CloseReason::Drain);
         let byes: Vec<_> = metrics.byes().filter(|(_, count)| *count > 0).map(|(bye, n)| (bye.code(), n)).collect();
         assert_eq!((byes, of(&metrics, "multipart").rollovers), (vec![(4000, 1), (4001, 2)], 1));
     }

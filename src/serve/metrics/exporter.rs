@@ -74,7 +74,7 @@ impl Collector for Exporter {
         )?;
         out.counters("gaps", "Gaps reported to readers", None, by_transport(|totals| totals.gaps))?;
         out.counters("rollovers", "Streams ended for the browser's memory", None, by_transport(|t| t.rollovers))?;
-        let bye = |(bye, count): (crate::transport::Bye, u64)| {
+        let bye = |(bye, count): (crate::transport::CloseReason, u64)| {
             (vec![("code", bye.code().to_string()), ("reason", bye.reason().to_owned())], count)
         };
         out.counters("byes", "Farewells sent to readers, by code", None, self.delivery.byes().map(bye))?;

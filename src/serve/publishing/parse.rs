@@ -2,7 +2,7 @@
 
 use crate::message::{Draft, DraftFields};
 use crate::transport::params::fields;
-use crate::transport::{Code, Refusal};
+use crate::transport::{ApiError, Code};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use smallvec::SmallVec;
@@ -42,9 +42,9 @@ impl Publication<'_> {
     /// # Errors
     ///
     /// The first invalid field.
-    pub fn into_draft(self, max_message: usize) -> Result<Draft, Refusal> {
-        let channel = self.channel.ok_or_else(|| Refusal::new(Code::BadChannel, "name a channel"))?.parse()?;
-        let data = self.data.ok_or_else(|| Refusal::new(Code::BadRequest, "data is missing"))?.get();
+    pub fn into_draft(self, max_message: usize) -> Result<Draft, ApiError> {
+        let channel = self.channel.ok_or_else(|| ApiError::new(Code::BadChannel, "name a channel"))?.parse()?;
+        let data = self.data.ok_or_else(|| ApiError::new(Code::BadRequest, "data is missing"))?.get();
         let fields = DraftFields {
             data,
             event: self.event.as_deref(),
@@ -68,7 +68,7 @@ pub type Fields<'a> = SmallVec<[Field<'a>; 4]>;
 /// # Errors
 ///
 /// `not_utf8`.
-pub fn parse_query(query: &str) -> Result<Fields<'_>, Refusal> {
+pub fn parse_query(query: &str) -> Result<Fields<'_>, ApiError> {
     check_utf8(query)?;
     // In most queries nothing is encoded, and each field is used as it is.
     if !query.bytes().any(|byte| byte == b'%' || byte == b'+') {
@@ -85,7 +85,7 @@ pub fn parse_query(query: &str) -> Result<Fields<'_>, Refusal> {
 /// # Errors
 ///
 /// The first error in it.
-pub fn drafts(query: &[Field<'_>], kind: &str, body: &str, max: usize) -> Result<(Vec<Draft>, bool), Refusal> {
+pub fn drafts(query: &[Field<'_>], kind: &str, body: &str, max: usize) -> Result<(Vec<Draft>, bool), ApiError> {
     let is_form = kind == FORM;
     // An old browser sends its hidden form into a frame, and would offer JSON there as a download.
     let is_hidden_form = is_form && body.starts_with("data=");
@@ -103,7 +103,7 @@ pub fn drafts(query: &[Field<'_>], kind: &str, body: &str, max: usize) -> Result
 }
 
 /// A draft from the fields of a query and a form. `payload`: the body, if it is not a form.
-fn from_fields(query: &[Field<'_>], form: Option<&str>, payload: Option<&str>, max: usize) -> Result<Draft, Refusal> {
+fn from_fields(query: &[Field<'_>], form: Option<&str>, payload: Option<&str>, max: usize) -> Result<Draft, ApiError> {
     if let Some(form) = form {
         check_utf8(form)?;
     }
@@ -120,15 +120,15 @@ fn from_fields(query: &[Field<'_>], form: Option<&str>, payload: Option<&str>, m
             "volatile" => volatile = flag("volatile", &value)?,
             "as" if value == "text" => as_text = true,
             "as" if value == "json" => as_text = false,
-            "as" => return Err(Refusal::new(Code::BadRequest, "as is text or json")),
+            "as" => return Err(ApiError::new(Code::BadRequest, "as is text or json")),
             _ => {}
         }
     }
-    let channel = channel.ok_or_else(|| Refusal::new(Code::BadChannel, "name a channel: ?channel=…"))?.parse()?;
+    let channel = channel.ok_or_else(|| ApiError::new(Code::BadChannel, "name a channel: ?channel=…"))?.parse()?;
     let text = match (payload, &data) {
         (Some(payload), _) => payload,
         (None, Some(data)) => data,
-        (None, None) => return Err(Refusal::new(Code::BadRequest, "data is missing")),
+        (None, None) => return Err(ApiError::new(Code::BadRequest, "data is missing")),
     };
     let fields = DraftFields {
         data: text,
@@ -142,12 +142,12 @@ fn from_fields(query: &[Field<'_>], form: Option<&str>, payload: Option<&str>, m
     Ok(fields.check(channel, max)?)
 }
 
-fn check_utf8(encoded: &str) -> Result<(), Refusal> {
+fn check_utf8(encoded: &str) -> Result<(), ApiError> {
     // Without a percent sign nothing is encoded.
     if !encoded.contains('%') || decodes_to_utf8(encoded.as_bytes()) {
         return Ok(());
     }
-    Err(Refusal::new(Code::NotUtf8, "a percent-encoded field is not UTF-8"))
+    Err(ApiError::new(Code::NotUtf8, "a percent-encoded field is not UTF-8"))
 }
 
 /// Whether a percent-encoded text is UTF-8. The form parser would replace invalid bytes by U+FFFD, and a payload would not
@@ -176,28 +176,28 @@ fn decodes_to_utf8(encoded: &[u8]) -> bool {
 /// # Errors
 ///
 /// `bad_request`.
-pub fn flag(name: &str, value: &str) -> Result<bool, Refusal> {
+pub fn flag(name: &str, value: &str) -> Result<bool, ApiError> {
     match value {
         "1" | "true" => Ok(true),
         "0" | "false" => Ok(false),
-        _ => Err(Refusal::new(Code::BadRequest, format!("{name} is 0 or 1"))),
+        _ => Err(ApiError::new(Code::BadRequest, format!("{name} is 0 or 1"))),
     }
 }
 
-fn from_json(body: &str, max: usize) -> Result<Vec<Draft>, Refusal> {
+fn from_json(body: &str, max: usize) -> Result<Vec<Draft>, ApiError> {
     if body.trim_start().starts_with('[') {
         // Split into items first: an invalid item is then distinct from a body that is not JSON, and a body with too many
         // items is refused before they are parsed.
         let items: Vec<&RawValue> = serde_json::from_str(body).map_err(|error| bad_json(&error))?;
         if items.len() > MESSAGES {
-            return Err(Refusal::new(Code::TooLarge, format!("an array is at most {MESSAGES} messages")));
+            return Err(ApiError::new(Code::TooLarge, format!("an array is at most {MESSAGES} messages")));
         }
         return items.into_iter().map(|item| one(item.get(), max)).collect();
     }
     Ok(vec![one(body, max)?])
 }
 
-fn one(json: &str, max: usize) -> Result<Draft, Refusal> {
+fn one(json: &str, max: usize) -> Result<Draft, ApiError> {
     object(json)?;
     serde_json::from_str::<Publication<'_>>(json).map_err(|error| bad_json(&error))?.into_draft(max)
 }
@@ -207,22 +207,22 @@ fn one(json: &str, max: usize) -> Result<Draft, Refusal> {
 /// # Errors
 ///
 /// `bad_json` or `bad_request`.
-pub fn object(json: &str) -> Result<(), Refusal> {
+pub fn object(json: &str) -> Result<(), ApiError> {
     if json.trim_start().starts_with('{') {
         return Ok(());
     }
     serde_json::from_str::<&RawValue>(json).map_err(|error| bad_json(&error))?;
-    Err(Refusal::new(Code::BadRequest, "a JSON object is wanted"))
+    Err(ApiError::new(Code::BadRequest, "a JSON object is wanted"))
 }
 
 /// The error for invalid JSON. It names the place and not the content.
-pub fn bad_json(error: &serde_json::Error) -> Refusal {
+pub fn bad_json(error: &serde_json::Error) -> ApiError {
     let place = format!("line {} column {}", error.line(), error.column());
     if error.is_data() {
         let rule = "a message is {\"channel\":…,\"data\":…,\"event\"?,\"exclude\"?,\"volatile\"?,\"key\"?}";
-        Refusal::new(Code::BadRequest, format!("a field is not of its type at {place}: {rule}"))
+        ApiError::new(Code::BadRequest, format!("a field is not of its type at {place}: {rule}"))
     } else {
-        Refusal::new(Code::BadJson, format!("not JSON at {place}"))
+        ApiError::new(Code::BadJson, format!("not JSON at {place}"))
     }
 }
 

@@ -9,7 +9,7 @@ use crate::serve::access::query::{Action, Question};
 use crate::serve::limits::rate_limiter::Publisher;
 use crate::serve::metrics::delivery::PublishSource;
 use crate::serve::state::ServerState;
-use crate::transport::{Code, Refusal};
+use crate::transport::{ApiError, Code};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,7 +32,7 @@ pub async fn authorize(
     credentials: &Credentials,
     client: Option<ClientId>,
     drafts: &mut [Draft],
-) -> Result<(), Refusal> {
+) -> Result<(), ApiError> {
     let publisher = match *state.authorizer {
         Authorizer::Open => Publisher::Anonymous(credentials.ip),
         Authorizer::Guarded(_) => {
@@ -54,7 +54,7 @@ pub fn append(
     state: &Arc<ServerState>,
     source: PublishSource,
     drafts: Vec<Draft>,
-) -> impl Future<Output = Result<Vec<Option<Cursor>>, Refusal>> + Send + 'static {
+) -> impl Future<Output = Result<Vec<Option<Cursor>>, ApiError>> + Send + 'static {
     let state = state.clone();
     async move {
         let began = Instant::now();
@@ -64,7 +64,7 @@ pub fn append(
                 AppendError::OutcomeUnknown => Code::OutcomeUnknown,
             };
             state.delivery.append_failed(code);
-            Refusal::new(code, error.to_string())
+            ApiError::new(code, error.to_string())
         })?;
         state.delivery.published(source, cursors.len(), began);
         if let Some(newest) = cursors.iter().flatten().max_by_key(|cursor| cursor.id) {

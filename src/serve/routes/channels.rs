@@ -6,7 +6,7 @@ use crate::log::subscriber_counts::{Counts, RemoteCounts};
 use crate::message::Channel;
 use crate::serve::state::ServerState;
 use crate::transport::params::fields;
-use crate::transport::{Code, Refusal};
+use crate::transport::{ApiError, Code};
 use hyper::StatusCode;
 use serde_json::{Value, json};
 use std::collections::HashMap;
@@ -97,7 +97,7 @@ fn to_json(counts: &Counts) -> Value {
 /// # Errors
 ///
 /// `bad_channel`.
-pub async fn channel(state: &ServerState, name: &str) -> Result<Response, Refusal> {
+pub async fn channel(state: &ServerState, name: &str) -> Result<Response, ApiError> {
     let channel: Channel = percent_decoded(name).parse()?;
     let counts = ReaderCounts::of(state, std::slice::from_ref(&channel)).await;
     let mut answer = counts.entry(&channel);
@@ -112,14 +112,14 @@ pub async fn channel(state: &ServerState, name: &str) -> Result<Response, Refusa
 /// # Errors
 ///
 /// A parameter is invalid.
-pub async fn list(state: &ServerState, query: &str) -> Result<Response, Refusal> {
+pub async fn list(state: &ServerState, query: &str) -> Result<Response, ApiError> {
     let (mut prefix, mut after, mut limit) = (String::new(), String::new(), PAGE);
     for (name, value) in fields(query.as_bytes(), None) {
         match &*name {
             "prefix" => prefix = check_prefix(value.into_owned())?,
             "after" => after = check_prefix(value.into_owned())?,
             "limit" => {
-                let digits = value.parse::<u128>().map_err(|_| Refusal::new(Code::BadRequest, "limit is a number"))?;
+                let digits = value.parse::<u128>().map_err(|_| ApiError::new(Code::BadRequest, "limit is a number"))?;
                 limit = usize::try_from(digits).unwrap_or(LARGEST_PAGE).clamp(1, LARGEST_PAGE);
             }
             _ => {}
@@ -153,11 +153,11 @@ pub async fn list(state: &ServerState, query: &str) -> Result<Response, Refusal>
 }
 
 /// Checks that a text can be the prefix of a channel. Redis would read other characters as a pattern.
-fn check_prefix(text: String) -> Result<String, Refusal> {
+fn check_prefix(text: String) -> Result<String, ApiError> {
     if text.is_empty() || text.parse::<Channel>().is_ok() {
         return Ok(text);
     }
-    Err(Refusal::new(Code::BadChannel, "prefix and after are of the letters that channels are made of"))
+    Err(ApiError::new(Code::BadChannel, "prefix and after are of the letters that channels are made of"))
 }
 
 /// Decodes a segment of a path. Unlike in a query, `+` stands for itself.

@@ -4,7 +4,7 @@
 use super::response::{self, Response};
 use crate::serve::state::ServerState;
 use crate::transport::params::fields;
-use crate::transport::{Code, Refusal};
+use crate::transport::{ApiError, Code};
 use async_stream::stream;
 use bytes::Bytes;
 use hyper::header::{self, HeaderMap, HeaderName};
@@ -38,7 +38,7 @@ pub fn echo(version: Version, headers: &HeaderMap) -> Response {
 /// # Errors
 ///
 /// A parameter is not a number, or out of its range.
-pub fn drip(state: &ServerState, query: &str) -> Result<Response, Refusal> {
+pub fn drip(state: &ServerState, query: &str) -> Result<Response, ApiError> {
     let (bytes, count, every) = (
         number(query, "bytes", 512, 16..=4096)?,
         number(query, "count", 40, 1..=120)?,
@@ -46,7 +46,7 @@ pub fn drip(state: &ServerState, query: &str) -> Result<Response, Refusal> {
     );
     // The whole may take as long as the longest wait between two pieces.
     if count * every > 120_000 {
-        return Err(Refusal::new(Code::BadRequest, "count times every is at most 120000 ms"));
+        return Err(ApiError::new(Code::BadRequest, "count times every is at most 120000 ms"));
     }
     let drain = state.drain.clone();
     let pieces = stream! {
@@ -68,10 +68,10 @@ pub fn drip(state: &ServerState, query: &str) -> Result<Response, Refusal> {
     Ok(response::pieces("text/plain; charset=utf-8", pieces))
 }
 
-fn number(query: &str, name: &str, default: u64, range: std::ops::RangeInclusive<u64>) -> Result<u64, Refusal> {
+fn number(query: &str, name: &str, default: u64, range: std::ops::RangeInclusive<u64>) -> Result<u64, ApiError> {
     let Some((_, value)) = fields(query.as_bytes(), None).find(|(field, _)| field == name) else { return Ok(default) };
     value.parse().ok().filter(|n| range.contains(n)).ok_or_else(|| {
         let rule = format!("{name} must be a whole number from {} to {}", range.start(), range.end());
-        Refusal::new(Code::BadRequest, rule)
+        ApiError::new(Code::BadRequest, rule)
     })
 }

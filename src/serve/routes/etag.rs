@@ -3,7 +3,7 @@
 use crate::cursor::{Cursor, Start};
 use crate::serve::http::headers::text;
 use crate::serve::state::ServerState;
-use crate::transport::{Batch, Refusal};
+use crate::transport::{ApiError, Batch};
 use hyper::HeaderMap;
 use hyper::header::HeaderValue;
 
@@ -18,7 +18,7 @@ pub fn quoted(cursor: Cursor) -> HeaderValue {
 /// # Errors
 ///
 /// There are tags, and none is a cursor.
-pub fn if_none_match(headers: &HeaderMap) -> Result<Option<Cursor>, Refusal> {
+pub fn if_none_match(headers: &HeaderMap) -> Result<Option<Cursor>, ApiError> {
     let Some(tags) = text(headers, "if-none-match") else { return Ok(None) };
     let tags = tags.split(',').map(str::trim).filter(|tag| !tag.is_empty() && *tag != "*");
     let mut cursors = tags.map(|tag| {

@@ -3,7 +3,7 @@
 use super::response::Response;
 use crate::serve::http::request::Request;
 use crate::serve::state::ServerState;
-use crate::transport::{Code, Refusal};
+use crate::transport::{ApiError, Code};
 
 /// The demo, which cannot exist in this build.
 pub enum Demo {}
@@ -25,6 +25,6 @@ pub fn methods(_: Option<&Demo>, _: &str) -> Option<&'static str> {
 /// # Errors
 ///
 /// `not_found`.
-pub async fn answer(_: &ServerState, _: Option<&Demo>, _: Request) -> Result<Response, Refusal> {
-    Err(Refusal::new(Code::NotFound, "this build does not include the demo"))
+pub async fn answer(_: &ServerState, _: Option<&Demo>, _: Request) -> Result<Response, ApiError> {
+    Err(ApiError::new(Code::NotFound, "this build does not include the demo"))
 }

@@ -4,7 +4,7 @@ use crate::serve::access::credentials::Credentials;
 use crate::serve::access::origin::ListenerKind;
 use crate::serve::http::peer::Peer;
 use crate::serve::state::ServerState;
-use crate::transport::Refusal;
+use crate::transport::ApiError;
 use hyper::HeaderMap;
 
 /// Whether a path shows data of other clients.
@@ -22,7 +22,7 @@ pub fn is_on_admin_listener(path: &str) -> bool {
 /// # Errors
 ///
 /// The path is private, and the client has no server key.
-pub fn admit(state: &ServerState, peer: &Peer, path: &str, headers: &HeaderMap) -> Result<(), Refusal> {
+pub fn admit(state: &ServerState, peer: &Peer, path: &str, headers: &HeaderMap) -> Result<(), ApiError> {
     if peer.listener != ListenerKind::Public || !is_private(path) {
         return Ok(());
     }

@@ -9,7 +9,7 @@ use crate::serve::session::long_poll::LongPoll;
 use crate::serve::session::record::SessionRecord;
 use crate::serve::session::session::Session;
 use crate::serve::state::ServerState;
-use crate::transport::{Opening, Params, Refusal, Transport};
+use crate::transport::{Accepted, ApiError, Params, Transport};
 use hyper::StatusCode;
 use hyper::header::{self, HeaderMap};
 use std::time::Duration;
@@ -36,10 +36,10 @@ pub async fn answer(
     peer: &Peer,
     transport: &'static dyn Transport,
     params: &Params,
-    opening: Opening,
+    opening: Accepted,
     headers: &HeaderMap,
     wait: Wait,
-) -> Result<Response, Refusal> {
+) -> Result<Response, ApiError> {
     // Beside a cursor the tag only decides about a 304, so one that is not a cursor is ignored.
     let tag = if params.cursor.is_some() {
         etag::if_none_match(headers).unwrap_or_default()

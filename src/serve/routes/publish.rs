@@ -13,7 +13,7 @@ use crate::serve::publishing::parse::{self, flag};
 use crate::serve::publishing::queued::Queued;
 use crate::serve::publishing::service;
 use crate::serve::state::ServerState;
-use crate::transport::{Code, Refusal};
+use crate::transport::{ApiError, Code};
 use hyper::{HeaderMap, StatusCode, header};
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -26,10 +26,10 @@ const BODY_BYTES: usize = 1 << 20;
 /// # Errors
 ///
 /// Why nothing was appended, or that the outcome is unknown.
-pub async fn answer(state: &Arc<ServerState>, peer: &Peer, mut request: Request) -> Result<Response, Refusal> {
+pub async fn answer(state: &Arc<ServerState>, peer: &Peer, mut request: Request) -> Result<Response, ApiError> {
     let most = BODY_BYTES.max(state.settings.max_message.saturating_mul(2));
     let body = response::read_body(state, &mut request, most).await?;
-    let body = std::str::from_utf8(&body).map_err(|_| Refusal::new(Code::NotUtf8, "the body is not UTF-8"))?;
+    let body = std::str::from_utf8(&body).map_err(|_| ApiError::new(Code::NotUtf8, "the body is not UTF-8"))?;
     let query = request.uri().query().unwrap_or_default();
     let publish = PublishRequest::read(query, &kind(request.headers()), body, state.settings.max_message)?;
     let credentials = credentials(state, peer, request.headers());
@@ -70,7 +70,7 @@ impl PublishRequest {
     /// # Errors
     ///
     /// The first error in it.
-    pub fn read(query: &str, kind: &str, body: &str, max: usize) -> Result<PublishRequest, Refusal> {
+    pub fn read(query: &str, kind: &str, body: &str, max: usize) -> Result<PublishRequest, ApiError> {
         let query = parse::parse_query(query)?;
         let (drafts, is_hidden_form) = parse::drafts(&query, kind, body, max)?;
         let wants_counts = match query.iter().find(|(name, _)| name == "counts") {
@@ -100,7 +100,7 @@ impl PublishRequest {
         state: &Arc<ServerState>,
         credentials: &Credentials,
         queued: &Queued,
-    ) -> Result<Vec<u8>, Refusal> {
+    ) -> Result<Vec<u8>, ApiError> {
         let PublishRequest { mut drafts, channels, .. } = self;
         // While the application or the log is slow, the waiting drafts grow with the number of publishers.
         let mut reservation = state.budget.reservation();

@@ -2,7 +2,7 @@
 
 use super::response::{self, Response};
 use crate::serve::http::request::Request;
-use crate::transport::{Code, Refusal};
+use crate::transport::{ApiError, Code};
 use hyper::header::{HOST, HeaderValue, LOCATION};
 use hyper::{Method, StatusCode};
 
@@ -19,8 +19,9 @@ pub fn to_https(request: &Request) -> Response {
             response.headers_mut().insert(LOCATION, location);
             response
         }
-        _ => {
-            response::refused(&Refusal::new(Code::BadRequest, "this server speaks HTTPS: use an address with https://"))
-        }
+        _ => response::refused(&ApiError::new(
+            Code::BadRequest,
+            "this server speaks HTTPS: use an address with https://",
+        )),
     }
 }

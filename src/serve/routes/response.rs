@@ -4,7 +4,7 @@ use crate::serve::http::body::{self, BodyLimits};
 use crate::serve::http::request::Request;
 use crate::serve::session::session::Session;
 use crate::serve::state::ServerState;
-use crate::transport::{Code, Opening, Refusal};
+use crate::transport::{Accepted, ApiError, Code};
 use bytes::Bytes;
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{HeaderMap, StatusCode};
@@ -78,7 +78,7 @@ pub fn json(status: StatusCode, body: impl Into<Bytes>) -> Response {
 }
 
 /// The response to a request that is refused.
-pub fn refused(refusal: &Refusal) -> Response {
+pub fn refused(refusal: &ApiError) -> Response {
     let status = StatusCode::from_u16(refusal.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = if refusal.code == Code::BadCallback {
         // Plain text: the client asked for a script or a frame and must not take anything else for one.
@@ -105,7 +105,7 @@ pub fn refused(refusal: &Refusal) -> Response {
 }
 
 /// Writes the headers of a transport.
-pub fn write_headers(opening: &Opening, headers: &mut HeaderMap) {
+pub fn write_headers(opening: &Accepted, headers: &mut HeaderMap) {
     for (name, value) in opening.headers {
         headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
     }
@@ -116,7 +116,7 @@ pub fn write_headers(opening: &Opening, headers: &mut HeaderMap) {
 /// # Errors
 ///
 /// See [`body::read_body`].
-pub async fn read_body(state: &ServerState, request: &mut Request, bytes: usize) -> Result<Bytes, Refusal> {
+pub async fn read_body(state: &ServerState, request: &mut Request, bytes: usize) -> Result<Bytes, ApiError> {
     let (timeout, budget, drain) = (state.settings.request_timeout, &state.budget, &state.drain);
     body::read_body(request, BodyLimits { bytes, timeout, budget, drain }).await
 }

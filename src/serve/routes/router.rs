@@ -7,7 +7,7 @@ use crate::serve::access::origin::{AccessMode, ListenerKind, OriginPolicy};
 use crate::serve::http::peer::Peer;
 use crate::serve::http::request::{self, Request};
 use crate::serve::state::ServerState;
-use crate::transport::{self, Code, Refusal, Transport};
+use crate::transport::{self, ApiError, Code, Transport};
 use hyper::header::{ALLOW, CONNECTION, HeaderValue, ORIGIN};
 use hyper::{Method, StatusCode, Uri, Version};
 
@@ -59,7 +59,7 @@ async fn respond(context: &Context, peer: &Peer, mut request: Request) -> Respon
 }
 
 /// Checks the host and the origin of a request.
-fn check_origin(state: &ServerState, peer: &Peer, request: &Request) -> Result<(), Refusal> {
+fn check_origin(state: &ServerState, peer: &Peer, request: &Request) -> Result<(), ApiError> {
     let headers = request.headers();
     match peer.listener {
         ListenerKind::Public => state.origins.check(headers, peer.forwarded_host()),
@@ -94,18 +94,18 @@ async fn route(context: &Context, peer: &Peer, request: Request) -> Response {
     let method = request.method().clone();
     // Metrics are served on a full server, too: they show what it is full of.
     if peer.is_over_limit && !is_unlimited && path != "/metrics" {
-        let refusal = Refusal::new(Code::TooManyConnections, "the server has as many connections as it takes");
+        let refusal = ApiError::new(Code::TooManyConnections, "the server has as many connections as it takes");
         refuse(&request, transport, &refusal)
     } else if !is_unlimited && let Err(refusal) = state.rates.request(peer.ip) {
         refuse(&request, transport, &refusal)
     } else if !is_known {
-        response::refused(&Refusal::new(Code::NotFound, "there is no such path; see /info for what there is"))
+        response::refused(&ApiError::new(Code::NotFound, "there is no such path; see /info for what there is"))
     } else if method == Method::OPTIONS {
         let mut response = response::whole(StatusCode::NO_CONTENT, "", "");
         OriginPolicy::write_preflight(response.headers_mut(), methods);
         response
     } else if !methods.split(", ").any(|known| known == method.as_str()) {
-        let refusal = Refusal::new(Code::MethodNotAllowed, format!("this path takes {methods}"));
+        let refusal = ApiError::new(Code::MethodNotAllowed, format!("this path takes {methods}"));
         let mut response = response::refused(&refusal);
         response.headers_mut().insert(ALLOW, HeaderValue::from_static(methods));
         response
@@ -118,7 +118,7 @@ async fn route(context: &Context, peer: &Peer, request: Request) -> Response {
 }
 
 /// Answers a request to a path that is not a transport's.
-async fn page(context: &Context, peer: &Peer, request: Request) -> Result<Response, Refusal> {
+async fn page(context: &Context, peer: &Peer, request: Request) -> Result<Response, ApiError> {
     let path = request.uri().path();
     if path == "/publish" {
         return publish::answer(&context.state, peer, request).await;
@@ -143,7 +143,7 @@ async fn page(context: &Context, peer: &Peer, request: Request) -> Result<Respon
     }
 }
 
-fn refuse(request: &Request, transport: Option<&dyn Transport>, refusal: &Refusal) -> Response {
+fn refuse(request: &Request, transport: Option<&dyn Transport>, refusal: &ApiError) -> Response {
     let query = Uri::query(request.uri()).unwrap_or_default().as_bytes();
     match transport {
         Some(transport) => subscribe::refuse(transport, query, None, refusal),

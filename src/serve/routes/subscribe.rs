@@ -19,7 +19,7 @@ use crate::serve::session::session::Session;
 use crate::serve::session::stream::StreamSession;
 use crate::serve::state::ServerState;
 use crate::transport::params::bad_callback;
-use crate::transport::{Code, Lifecycle, Opening, Params, Peer as RequestHead, Refusal, Transport};
+use crate::transport::{Accepted, ApiError, Code, Lifecycle, Params, RequestHead, Transport};
 use hyper::body::Body as _;
 use hyper::header::{self, HeaderValue};
 use hyper::http::request::Parts;
@@ -69,10 +69,10 @@ pub async fn answer(
 }
 
 /// Refuses a request in a form that the transport's clients can read.
-pub fn refuse(transport: &dyn Transport, query: &[u8], form: Option<&[u8]>, refusal: &Refusal) -> Response {
+pub fn refuse(transport: &dyn Transport, query: &[u8], form: Option<&[u8]>, refusal: &ApiError) -> Response {
     // A page of a foreign origin gets the status only, and must not read the error.
     let is_readable = refusal.code != Code::ForbiddenOrigin;
-    let callback = Params::sound_callback(query, form);
+    let callback = Params::valid_callback(query, form);
     if transport.calls_back() && callback.is_none() {
         // Without a valid callback no other error can be reported.
         return response::refused(&bad_callback());
@@ -94,7 +94,7 @@ async fn subscribe(
     request: Head<'_>,
     query: &[u8],
     form: Option<&[u8]>,
-) -> Result<Response, Refusal> {
+) -> Result<Response, ApiError> {
     let mut subscribe = Subscribe::parse(state, peer, transport, request, query, form)?;
     let authorized = subscribe.authorize(query, form).await?;
     if request.head.method == Method::HEAD {
@@ -121,7 +121,7 @@ struct Subscribe<'a> {
     request: Head<'a>,
     params: Params,
     lifecycle: Lifecycle,
-    opening: Opening,
+    opening: Accepted,
     upgrade: Option<Upgrade>,
     /// Whether the client has named its client id. The grant may bind the request to another one.
     names_client: bool,
@@ -142,14 +142,14 @@ impl<'a> Subscribe<'a> {
         request: Head<'a>,
         query: &[u8],
         form: Option<&[u8]>,
-    ) -> Result<Subscribe<'a>, Refusal> {
+    ) -> Result<Subscribe<'a>, ApiError> {
         let mut params = Params::parse(query, form, &state.settings.limits)?;
         let lifecycle = transport.lifecycle(&params);
         let headers = &request.head.headers;
         let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
         let opening = transport.open(&params, &RequestHead { host: peer.host(headers), accept })?;
         if params.channels.is_empty() && lifecycle != Lifecycle::Duplex {
-            return Err(Refusal::new(Code::BadChannel, "name a channel: ?channel=a,b"));
+            return Err(ApiError::new(Code::BadChannel, "name a channel: ?channel=a,b"));
         }
         if lifecycle == (Lifecycle::Stream { rollover: false })
             && let Some(last) = text(headers, "last-event-id").filter(|id| !id.is_empty())
@@ -162,7 +162,7 @@ impl<'a> Subscribe<'a> {
         Ok(Subscribe { state, peer, transport, request, params, lifecycle, opening, upgrade, names_client })
     }
 
-    async fn authorize(&mut self, query: &[u8], form: Option<&[u8]>) -> Result<Authorized, Refusal> {
+    async fn authorize(&mut self, query: &[u8], form: Option<&[u8]>) -> Result<Authorized, ApiError> {
         let (state, headers) = (self.state, &self.request.head.headers);
         let credentials = Arc::new(if state.authorizer.is_open() {
             // They will never be checked, and a parked socket should keep no headers.
@@ -210,7 +210,7 @@ impl<'a> Subscribe<'a> {
     }
 
     /// Opens what the lifecycle asks for.
-    async fn open(self, authorized: Authorized) -> Result<Response, Refusal> {
+    async fn open(self, authorized: Authorized) -> Result<Response, ApiError> {
         let framing = Framing::of(self.request.head.version);
         let may_reuse = self.may_reuse(framing);
         match self.lifecycle {
@@ -237,9 +237,9 @@ impl<'a> Subscribe<'a> {
         }
     }
 
-    fn open_duplex(mut self, authorized: Authorized) -> Result<Response, Refusal> {
+    fn open_duplex(mut self, authorized: Authorized) -> Result<Response, ApiError> {
         let Some(upgrade) = self.upgrade.take() else {
-            return Err(Refusal::new(Code::NotFound, "this transport has a port of its own"));
+            return Err(ApiError::new(Code::NotFound, "this transport has a port of its own"));
         };
         let commands = CommandHandler::after(authorized.credentials, &self.params, self.names_client);
         let transport = self.transport;
@@ -270,12 +270,12 @@ impl<'a> Subscribe<'a> {
 }
 
 /// Waits until the node has read its log.
-async fn wait_until_ready(state: &ServerState) -> Result<(), Refusal> {
+async fn wait_until_ready(state: &ServerState) -> Result<(), ApiError> {
     if state.drain.has_begun() {
-        return Err(Refusal::new(Code::NotReady, "the server is going; come back in a moment"));
+        return Err(ApiError::new(Code::NotReady, "the server is going; come back in a moment"));
     }
     if state.hub.head().is_none() && !state.is_ready().await {
-        return Err(Refusal::new(Code::NotReady, "the server has not read its log yet; come back in a moment"));
+        return Err(ApiError::new(Code::NotReady, "the server has not read its log yet; come back in a moment"));
     }
     Ok(())
 }

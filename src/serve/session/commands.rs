@@ -11,7 +11,7 @@ use crate::serve::publishing::parse::{self, Publication};
 use crate::serve::publishing::service;
 use crate::serve::state::ServerState;
 use crate::transport::params::{self, Params, too_many_channels};
-use crate::transport::{Code, Control, Refusal};
+use crate::transport::{ApiError, Code, Control};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
@@ -50,7 +50,7 @@ pub enum Outcome {
     /// Nothing more: the pump holds the answer.
     Done,
     /// Append these drafts and answer then. The memory that they take, or the error that there is none.
-    Publish(Vec<Draft>, Option<String>, Result<Reservation, Refusal>),
+    Publish(Vec<Draft>, Option<String>, Result<Reservation, ApiError>),
     /// End the connection: the command was too large.
     TooLarge,
 }
@@ -91,7 +91,7 @@ impl CommandHandler {
             Ok(outcome) => outcome,
             Err(refusal) => {
                 state.rejections.count(refusal.code);
-                pump.push_control(&Control::Error { reference: reference.as_deref(), refusal: &refusal });
+                pump.push_control(&Control::Error { reference: reference.as_deref(), error: &refusal });
                 if refusal.code == Code::TooLarge { Outcome::TooLarge } else { Outcome::Done }
             }
         }
@@ -103,13 +103,13 @@ impl CommandHandler {
         pump: &mut Pump,
         text: &[u8],
         reference: &mut Option<String>,
-    ) -> Result<Outcome, Refusal> {
-        let text = std::str::from_utf8(text).map_err(|_| Refusal::new(Code::NotUtf8, "a command is UTF-8"))?;
+    ) -> Result<Outcome, ApiError> {
+        let text = std::str::from_utf8(text).map_err(|_| ApiError::new(Code::NotUtf8, "a command is UTF-8"))?;
         parse::object(text)?;
         let head: Head<'_> = serde_json::from_str(text).map_err(|error| bad_command(&error))?;
         if let Some(json) = head.reference {
             if json.get().len() > REFERENCE_BYTES {
-                return Err(Refusal::new(Code::BadRequest, format!("ref is at most {REFERENCE_BYTES} bytes")));
+                return Err(ApiError::new(Code::BadRequest, format!("ref is at most {REFERENCE_BYTES} bytes")));
             }
             // Some streams are made of lines, and JSON may have line breaks between its tokens.
             *reference = Some(crate::wire::json::payload(json.get()));
@@ -149,7 +149,7 @@ impl CommandHandler {
             Some("ping") => pump.push_control(&Control::Pong { reference: answer }),
             _ => {
                 let known = "the type of a command is subscribe, unsubscribe, publish or ping";
-                return Err(Refusal::new(Code::UnknownCommand, known));
+                return Err(ApiError::new(Code::UnknownCommand, known));
             }
         }
         Ok(Outcome::Done)
@@ -161,7 +161,7 @@ impl CommandHandler {
         pump: &mut Pump,
         text: &str,
         credentials: Arc<Credentials>,
-    ) -> Result<Cursor, Refusal> {
+    ) -> Result<Cursor, ApiError> {
         let command: Subscription<'_> = serde_json::from_str(text).map_err(|error| bad_command(&error))?;
         let channels = parse_channels(&command.channels)?;
         let start: Option<Start> = command.cursor.as_deref().map(str::parse).transpose()?;
@@ -169,7 +169,7 @@ impl CommandHandler {
         let client: Option<ClientId> = command.client.as_deref().map(str::parse).transpose()?;
         if (start.is_some() || last.is_some()) && self.position_fixed {
             let rule = "a connection has one cursor; cursor and last count where the first channels are named";
-            return Err(Refusal::new(Code::CursorFixed, rule));
+            return Err(ApiError::new(Code::CursorFixed, rule));
         }
         let subscription = pump.subscription();
         let most = state.settings.limits.channels;
@@ -224,7 +224,7 @@ impl CommandHandler {
     }
 }
 
-fn unsubscribe(pump: &mut Pump, text: &str) -> Result<Cursor, Refusal> {
+fn unsubscribe(pump: &mut Pump, text: &str) -> Result<Cursor, ApiError> {
     let command: Subscription<'_> = serde_json::from_str(text).map_err(|error| bad_command(&error))?;
     let subscription = pump.subscription();
     let channels = parse_channels(&command.channels)?;
@@ -238,9 +238,9 @@ fn unsubscribe(pump: &mut Pump, text: &str) -> Result<Cursor, Refusal> {
     Ok(cursor)
 }
 
-fn parse_channels(names: &[Cow<'_, str>]) -> Result<Vec<Channel>, Refusal> {
+fn parse_channels(names: &[Cow<'_, str>]) -> Result<Vec<Channel>, ApiError> {
     if names.is_empty() {
-        return Err(Refusal::new(Code::BadChannel, "channels is a list of at least one channel"));
+        return Err(ApiError::new(Code::BadChannel, "channels is a list of at least one channel"));
     }
     let mut channels = names.iter().map(|name| name.parse()).collect::<Result<Vec<Channel>, _>>()?;
     // Each channel once, in the order named: a repeated name is one channel, also for the limit.
@@ -249,10 +249,10 @@ fn parse_channels(names: &[Cow<'_, str>]) -> Result<Vec<Channel>, Refusal> {
     Ok(channels)
 }
 
-fn bad_command(error: &serde_json::Error) -> Refusal {
+fn bad_command(error: &serde_json::Error) -> ApiError {
     if error.is_data() {
         let place = format!("line {} column {}", error.line(), error.column());
-        return Refusal::new(Code::BadRequest, format!("a field of the command is not of its type at {place}"));
+        return ApiError::new(Code::BadRequest, format!("a field of the command is not of its type at {place}"));
     }
     parse::bad_json(error)
 }

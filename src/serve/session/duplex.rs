@@ -12,7 +12,7 @@ use crate::serve::metrics::delivery::PublishSource;
 use crate::serve::net::stream::{ClientStream, Unread};
 use crate::serve::publishing::service;
 use crate::serve::state::ServerState;
-use crate::transport::{Breach, Bye, Control, Decode, Input, Refusal, Transport};
+use crate::transport::{ApiError, CloseReason, Control, Decode, Input, ProtocolViolation, Transport};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesOrdered;
@@ -32,7 +32,7 @@ const MAX_PENDING: usize = 100;
 const UNCOUNTED: usize = 8 << 10;
 
 /// A publish under way: its `ref`, and the message's cursor.
-type PendingPublish = Pin<Box<dyn Future<Output = (Option<String>, Result<Option<Cursor>, Refusal>)> + Send>>;
+type PendingPublish = Pin<Box<dyn Future<Output = (Option<String>, Result<Option<Cursor>, ApiError>)> + Send>>;
 
 /// A duplex session whose head is about to be written.
 pub struct DuplexSession {
@@ -108,7 +108,7 @@ enum Event {
     Remainder(Remainder),
     Write(Option<Bytes>),
     Read(io::Result<usize>),
-    Published(Option<String>, Result<Option<Cursor>, Refusal>),
+    Published(Option<String>, Result<Option<Cursor>, ApiError>),
     Drain,
     Silence,
     /// The farewell waits no longer for publishes under way.
@@ -224,14 +224,14 @@ impl RunningDuplex {
                 let reference = reference.as_deref();
                 match &outcome {
                     Ok(id) => self.pump.push_control(&Control::Ack { reference, cursor: None, id: *id }),
-                    Err(refusal) => self.pump.push_control(&Control::Error { reference, refusal }),
+                    Err(error) => self.pump.push_control(&Control::Error { reference, error }),
                 }
                 self.flush().await?;
                 // Input may wait that was not handled while too many publishes were under way.
                 return self.handle_input().await;
             }
             Event::Farewell => self.pending = None,
-            Event::Drain => self.pump.bye(Bye::Drain, Some(self.state.drain.retry())),
+            Event::Drain => self.pump.bye(CloseReason::Drain, Some(self.state.drain.retry())),
             Event::Read(read) => {
                 if read? == 0 {
                     // The client is gone, or has shut its sending side and still reads. A write will tell.
@@ -276,7 +276,7 @@ impl RunningDuplex {
                     Outcome::Publish(drafts, reference, memory) => self.publish(drafts, reference, memory).await,
                     Outcome::TooLarge => {
                         let farewell = self.decoder.too_large();
-                        return Box::pin(self.breach(Breach { refusal: None, farewell })).await.map(Some);
+                        return Box::pin(self.breach(ProtocolViolation { error: None, farewell })).await.map(Some);
                     }
                 },
                 Input::Reply(bytes) => self.io.write_all(&bytes).await?,
@@ -299,7 +299,7 @@ impl RunningDuplex {
     }
 
     /// Queues a publish. Its first poll queues it in the log, so publishes keep the order of their commands.
-    async fn publish(&mut self, drafts: Vec<Draft>, reference: Option<String>, memory: Result<Reservation, Refusal>) {
+    async fn publish(&mut self, drafts: Vec<Draft>, reference: Option<String>, memory: Result<Reservation, ApiError>) {
         let memory = match memory {
             Ok(memory) => memory,
             Err(refusal) => {
@@ -345,12 +345,12 @@ impl RunningDuplex {
     }
 
     /// Ends the session after a violation of the protocol.
-    async fn breach(&mut self, breach: Breach) -> io::Result<End> {
-        if let Some(refusal) = &breach.refusal {
-            self.pump.push_control(&Control::Error { reference: None, refusal });
+    async fn breach(&mut self, violation: ProtocolViolation) -> io::Result<End> {
+        if let Some(error) = &violation.error {
+            self.pump.push_control(&Control::Error { reference: None, error });
         }
         self.flush().await?;
-        self.io.write_all(&breach.farewell).await?;
+        self.io.write_all(&violation.farewell).await?;
         Ok(End::Finished)
     }
 }

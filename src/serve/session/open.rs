@@ -4,14 +4,14 @@ use super::pump::{Pump, Rollover, StreamSettings};
 use super::record::SessionRecord;
 use crate::cursor::Start;
 use crate::serve::state::ServerState;
-use crate::transport::{Opening, Params, Transport};
+use crate::transport::{Accepted, Params, Transport};
 
 /// A pump over the channels and the position of the parameters. It has not sent its hello yet.
 pub fn open_pump(
     state: &ServerState,
     transport: &'static dyn Transport,
     params: &Params,
-    opening: Opening,
+    opening: Accepted,
     rollover: Option<Rollover>,
 ) -> Pump {
     let start = params.cursor.unwrap_or(Start::Latest);

@@ -13,7 +13,7 @@ use crate::serve::limits::memory::WriteOutcome;
 use crate::serve::net::drain::Drain;
 use crate::serve::net::socket::Socket;
 use crate::serve::net::timers::{Timer, Timers};
-use crate::transport::{Bye, Control, Envelope};
+use crate::transport::{CloseReason, Control, Envelope};
 use bytes::Bytes;
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -258,11 +258,11 @@ impl Pump {
                 Phase::Running => {}
             }
             if self.grant.as_mut().is_some_and(|grant| grant.poll_end(cx).is_ready()) {
-                self.bye(Bye::Revoked, None);
+                self.bye(CloseReason::Revoked, None);
                 continue;
             }
             let Some(limit) = self.limit() else {
-                self.bye(Bye::Rollover, Some(ROLLOVER_RETRY));
+                self.bye(CloseReason::Rollover, Some(ROLLOVER_RETRY));
                 continue;
             };
             // A connection that has not named a channel yet keeps its initial position.
@@ -289,7 +289,7 @@ impl Pump {
             // Looked at after the step, which has registered the waker that a drain wakes.
             if self.drain.has_begun() {
                 let retry = self.drain.retry();
-                self.bye(Bye::Drain, Some(retry));
+                self.bye(CloseReason::Drain, Some(retry));
                 continue;
             }
             let now = if std::mem::take(&mut self.is_fresh) { self.last_write } else { Instant::now() };
@@ -337,7 +337,7 @@ impl Pump {
     }
 
     /// Ends the stream with a farewell. `retry`: when the client should reconnect; `None`: not at all.
-    pub fn bye(&mut self, bye: Bye, retry: Option<Duration>) {
+    pub fn bye(&mut self, bye: CloseReason, retry: Option<Duration>) {
         let cursor = Some(self.subscription.cursor());
         self.record.bye(bye);
         self.push_control(&Control::Bye { bye, retry, cursor });
@@ -349,7 +349,7 @@ impl Pump {
         if self.phase == Phase::Running {
             // Spread, and later than other retries, because memory is short.
             let retry = SLOW_RETRY.mul_f64(0.5 + fastrand::f64());
-            self.bye(Bye::SlowReader, Some(retry));
+            self.bye(CloseReason::SlowReader, Some(retry));
         }
     }
 

@@ -13,7 +13,7 @@ use crate::serve::publishing::parse;
 use crate::serve::routes::publish;
 use crate::serve::routes::response::{self, Body, Response};
 use crate::serve::state::ServerState;
-use crate::transport::Refusal;
+use crate::transport::ApiError;
 use bytes::Bytes;
 use hyper::StatusCode;
 use hyper::header::{CONNECTION, HeaderValue, ORIGIN};
@@ -128,7 +128,7 @@ impl PublishTemplate {
     }
 
     /// The response to a publish that was refused, as the router would make it.
-    pub fn refused(&self, state: &ServerState, refusal: &Refusal) -> Response {
+    pub fn refused(&self, state: &ServerState, refusal: &ApiError) -> Response {
         let mut response = response::refused(refusal);
         state.rejections.count(refusal.code);
         OriginPolicy::write_cors(self.request.origin.clone(), self.request.is_by_star, response.headers_mut());
