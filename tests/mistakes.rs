@@ -188,7 +188,7 @@ async fn who_needs_credentials_is_told_where_they_go() {
     assert!(done.code == 0 && !done.out.contains('!'), "{}", done.out);
 
     let status = node.get("/status").await;
-    assert!(status.status == 401 && status.text().contains("open it at --admin-listen"), "{}", status.text());
+    assert!(status.status == 401 && status.text().contains("--admin-listen"), "{}", status.text());
     let foreign = Request::get("/poll?channel=news").header("Origin", "https://evil.example").send(node.http).await;
     assert_eq!((foreign.status, foreign.error_code().as_str()), (403, "forbidden_origin"));
     assert!(foreign.text().contains("name it with --allow-origin"), "{}", foreign.text());
