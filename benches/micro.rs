@@ -3,13 +3,13 @@
 use bytes::BytesMut;
 use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
-use longtail::cursor::{Cursor, Start};
-use longtail::hub::{Encoded, Hub, Kind, LIMIT, Outlet, Room, Step, Subscription};
-use longtail::log::memory::MemoryLog;
-use longtail::log::{MessageLog, Retention};
-use longtail::message::{Draft, Event, Message, Payload};
-use longtail::transport::encoding::Encoding;
-use longtail::wire::websocket::Decoder;
+use longtail::internals::cursor::{Cursor, Start};
+use longtail::internals::hub::{Allowance, Encoded, Format, Hub, LIMIT, Layout, Outlet, Step, Subscription};
+use longtail::internals::log::memory::MemoryLog;
+use longtail::internals::log::{MessageLog, Retention};
+use longtail::internals::message::{Draft, Encoding, Event, Message, Payload};
+use longtail::internals::transport::encoding;
+use longtail::internals::wire::websocket::Decoder;
 use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
@@ -36,12 +36,18 @@ fn draft() -> Draft {
     }
 }
 
-const ENCODINGS: [Encoding; 6] =
-    [Encoding::Line, Encoding::Script, Encoding::Event, Encoding::DataEvent, Encoding::Part, Encoding::TextFrame];
+const ENCODINGS: [&'static Encoding; 6] = [
+    &encoding::LINE,
+    &encoding::SCRIPT,
+    &encoding::EVENT,
+    &encoding::DATA_EVENT,
+    &encoding::PART,
+    &encoding::TEXT_FRAME,
+];
 
 /// The first frame of a message in an encoding; all others share it.
 #[divan::bench(args = ENCODINGS)]
-fn encode(bencher: Bencher<'_, '_>, encoding: Encoding) {
+fn encode(bencher: Bencher<'_, '_>, encoding: &'static Encoding) {
     let cursor: Cursor = "1700000000000-0.abc".parse().expect("valid");
     let message =
         || Message::new(Some(cursor), "board".parse().expect("valid"), Event::default(), &draft().payload, None);
@@ -122,8 +128,12 @@ fn ring(bencher: Bencher<'_, '_>, messages: usize) {
 struct Nowhere;
 
 impl Outlet for Nowhere {
-    fn kind(&self) -> Kind<'_> {
-        Kind { form: 0, before: b"", lane: 0 }
+    fn format(&self) -> Format<'_> {
+        Format { encoding: &encoding::LINE, layout: Layout::Sequence, prefix: b"", suffix: b"" }
+    }
+
+    fn transport(&self) -> usize {
+        0
     }
 
     fn encode(&self, messages: &[Arc<Message>], _upto: Cursor) -> Encoded {
@@ -145,7 +155,7 @@ async fn read(mut reader: Subscription) {
         while let Poll::Ready(Step::Messages) = reader.poll_step(cx, LIMIT, &mut out) {
             out.clear();
         }
-        reader.park(Room::Bytes(usize::MAX));
+        reader.park(Allowance::Bytes(usize::MAX));
         Poll::<()>::Pending
     })
     .await;

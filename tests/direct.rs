@@ -1,11 +1,12 @@
 //! Direct fan-out gives every reader what its own task would have given it: the log's messages of its channels, in the
 //! log's order, each once, without those that leave it out.
 
-use longtail::cursor::{Cursor, Start};
-use longtail::hub::{Encoded, Hub, Kind, LIMIT, Outlet, Room, Step, Subscription};
-use longtail::log::memory::MemoryLog;
-use longtail::log::{MessageLog, Retention};
-use longtail::message::{Channel, ClientId, Draft, Event, Message, Payload};
+use longtail::internals::cursor::{Cursor, Start};
+use longtail::internals::hub::{Allowance, Encoded, Format, Hub, LIMIT, Layout, Outlet, Step, Subscription};
+use longtail::internals::log::memory::MemoryLog;
+use longtail::internals::log::{MessageLog, Retention};
+use longtail::internals::message::{Channel, ClientId, Draft, Event, Message, Payload};
+use longtail::internals::transport::encoding;
 use std::future::poll_fn;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -29,8 +30,12 @@ struct Pipe {
 struct Socket<W>(W);
 
 impl<W: Fn(&[u8]) -> io::Result<usize> + Send + Sync> Outlet for Socket<W> {
-    fn kind(&self) -> Kind<'_> {
-        Kind { form: 0, before: b"", lane: 0 }
+    fn format(&self) -> Format<'_> {
+        Format { encoding: &encoding::LINE, layout: Layout::Sequence, prefix: b"", suffix: b"" }
+    }
+
+    fn transport(&self) -> usize {
+        0
     }
 
     fn encode(&self, messages: &[Arc<Message>], _upto: Cursor) -> Encoded {
@@ -71,15 +76,15 @@ async fn read(mut subscription: Subscription, pipe: Pipe, left: usize) {
     loop {
         let bytes = poll_fn(|cx| {
             let written = subscription.unpark();
-            if !written.rest.is_empty() {
-                return Poll::Ready(written.rest.bytes().to_vec());
+            if !written.remainder.is_empty() {
+                return Poll::Ready(written.remainder.bytes().to_vec());
             }
             let mut batch = Vec::new();
             match subscription.poll_step(cx, LIMIT, &mut batch) {
                 Poll::Ready(Step::Gap(gap)) => panic!("{gap:?}"),
                 _ if !batch.is_empty() => Poll::Ready(encode(&batch)),
                 _ => {
-                    subscription.park(Room::Bytes(left));
+                    subscription.park(Allowance::Bytes(left));
                     Poll::Pending
                 }
             }
@@ -170,9 +175,9 @@ async fn everybody_gets_the_log() {
         assert!(in_time, "reader {index} of {names:?} has {} of {}", numbers(&taken).len(), wanted.len());
         assert_eq!(numbers(&taken), wanted, "reader {index} of {names:?}");
     }
-    let traffic = hub.traffic();
+    let traffic = hub.fan_out_counts();
     assert!(traffic.deliveries > 2_000, "the fast path was taken: {traffic:?}");
-    assert!(traffic.for_tasks > 500, "and so was the slow one: {traffic:?}");
+    assert!(traffic.left_to_tasks > 500, "and so was the slow one: {traffic:?}");
     assert!(traffic.encoded < traffic.writes / 2, "encoded once for many: {traffic:?}");
 }
 
@@ -209,13 +214,13 @@ async fn a_rest_knows_its_whole() {
             Ok(if numbers(bytes).last() == Some(&9) { taken } else { bytes.len() })
         })));
         readers.push(tokio::spawn(poll_fn(move |cx| {
-            let rest = reader.unpark().rest;
+            let rest = reader.unpark().remainder;
             if !rest.is_empty() {
                 return Poll::Ready(rest);
             }
             // Its task is woken for other things, too.
             while reader.poll_step(cx, LIMIT, &mut Vec::new()) == Poll::Ready(Step::Messages) {}
-            reader.park(Room::Bytes(usize::MAX));
+            reader.park(Allowance::Bytes(usize::MAX));
             Poll::Pending
         })));
     }

@@ -1,11 +1,12 @@
 //! The hub alone: one subscription type, wake-ups that cannot be lost, falling off the ring.
 
 use bytes::Bytes;
-use longtail::cursor::{Cursor, Start};
-use longtail::hub::{Encoded, Gap, Hub, Kind, Limit, Outlet, Room, Step, Subscription};
-use longtail::log::Retention;
-use longtail::log::memory::MemoryLog;
-use longtail::message::{Channel, ClientId, Draft, Event, Message, Payload};
+use longtail::internals::cursor::{Cursor, Start};
+use longtail::internals::hub::{Allowance, Encoded, Format, Gap, Hub, Layout, Limit, Outlet, Step, Subscription};
+use longtail::internals::log::Retention;
+use longtail::internals::log::memory::MemoryLog;
+use longtail::internals::message::{Channel, ClientId, Draft, Event, Message, Payload};
+use longtail::internals::transport::encoding;
 use proptest::prelude::*;
 use std::future::poll_fn;
 use std::io;
@@ -174,8 +175,12 @@ async fn volatile_messages_reach_those_who_wait_and_move_nothing() {
 struct Counter(Arc<AtomicUsize>);
 
 impl Outlet for Counter {
-    fn kind(&self) -> Kind<'_> {
-        Kind { form: 0, before: b"", lane: 0 }
+    fn format(&self) -> Format<'_> {
+        Format { encoding: &encoding::LINE, layout: Layout::Sequence, prefix: b"", suffix: b"" }
+    }
+
+    fn transport(&self) -> usize {
+        0
     }
 
     fn encode(&self, messages: &[Arc<Message>], _upto: Cursor) -> Encoded {
@@ -198,7 +203,7 @@ async fn who_waits_until_it_is_handed_out_finds_it_written() {
     hub.handed_out().await;
     reader.unpark();
     assert_eq!(step(&mut reader, LIMIT).await.0, Step::Idle);
-    reader.park(Room::Bytes(usize::MAX));
+    reader.park(Allowance::Bytes(usize::MAX));
     let append = async |drafts| {
         hub.log().append(drafts).await.expect("appended");
         hub.advance();
@@ -245,7 +250,7 @@ async fn parked(hub: &Arc<Hub>, name: &str, readers: usize, outlet: impl Fn() ->
         reader.set_outlet(outlet());
         reader.unpark();
         assert_eq!(step(&mut reader, LIMIT).await.0, Step::Idle);
-        reader.park(Room::Bytes(usize::MAX));
+        reader.park(Allowance::Bytes(usize::MAX));
         all.push(reader);
     }
     all
@@ -274,8 +279,12 @@ async fn written_when_handed_out(channels: &[&str], readers: usize, pause: Durat
 struct Slow(Counter, Duration);
 
 impl Outlet for Slow {
-    fn kind(&self) -> Kind<'_> {
-        self.0.kind()
+    fn format(&self) -> Format<'_> {
+        self.0.format()
+    }
+
+    fn transport(&self) -> usize {
+        self.0.transport()
     }
 
     fn encode(&self, messages: &[Arc<Message>], upto: Cursor) -> Encoded {
@@ -319,7 +328,7 @@ async fn who_reads_several_channels_is_written_to_where_one_of_them_has_news() {
     let park = async |reader: &mut Subscription| {
         reader.unpark();
         while step(reader, LIMIT).await.0 != Step::Idle {}
-        reader.park(Room::Bytes(usize::MAX));
+        reader.park(Allowance::Bytes(usize::MAX));
     };
     park(&mut reader).await;
     append(&["x", "a", "y"]).await;

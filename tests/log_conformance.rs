@@ -1,12 +1,12 @@
 //! What every log must do: the one suite, run over the log in memory and the log in Redis.
 
-mod support;
+use crate::support;
 
-use longtail::cursor::{Cursor, Epoch, Id};
-use longtail::log::memory::MemoryLog;
-use longtail::log::redis::{Endpoint, RedisConfig, RedisLog};
-use longtail::log::{MessageLog, Resolved, Retention, TailEvent};
-use longtail::message::{Draft, Event, Key, Message, Payload};
+use longtail::internals::cursor::{Cursor, Epoch, Id};
+use longtail::internals::log::memory::MemoryLog;
+use longtail::internals::log::redis::{Endpoint, RedisConfig, RedisLog};
+use longtail::internals::log::{MessageLog, Resolved, Retention, TailEvent};
+use longtail::internals::message::{Draft, Event, IdempotencyKey, Message, Payload};
 use std::sync::Arc;
 use std::time::Duration;
 use support::redis::RedisServer;
@@ -120,7 +120,7 @@ async fn appends_of_many_at_once_are_each_there_once() {
 async fn a_key_names_one_message_of_its_channel_and_publisher() {
     for (name, Fixture { log, _redis }) in both(KEEP).await {
         let keyed = |channel: &str, publisher: &str, key: &str| Draft {
-            key: Some(Key { publisher: publisher.into(), key: key.into() }),
+            key: Some(IdempotencyKey { publisher: publisher.into(), key: key.into() }),
             ..draft(channel, "x")
         };
         let append = async |draft: Draft| log.append(vec![draft]).await.expect("appended")[0];

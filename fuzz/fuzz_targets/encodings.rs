@@ -2,10 +2,10 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use longtail::cursor::Cursor;
-use longtail::message::{Event, Message, Payload};
-use longtail::transport::encoding::Encoding;
-use longtail::wire::{json, multipart};
+use longtail::internals::cursor::Cursor;
+use longtail::internals::message::{Encoding, Event, Message, Payload};
+use longtail::internals::transport::encoding;
+use longtail::internals::wire::{json, multipart};
 use serde_json::{Value, value::RawValue};
 
 // The first line is the event, the rest is the payload.
@@ -15,34 +15,34 @@ fuzz_target!(|input: &str| {
     let cursor: Cursor = "1763841234567-0.k3f9a1".parse().expect("a cursor");
     let channel = "todo".parse().expect("a channel");
     let message = Message::new(Some(cursor), channel, event.clone(), &Payload::from_any(payload), None);
-    let frame = |encoding: Encoding| encoding.frame(&message);
-    let text = |encoding: Encoding| String::from_utf8(frame(encoding).to_vec()).expect("UTF-8");
+    let frame = |encoding: &'static Encoding| encoding.frame(&message);
+    let text = |encoding: &'static Encoding| String::from_utf8(frame(encoding).to_vec()).expect("UTF-8");
 
-    let object = text(Encoding::Object);
+    let object = text(&encoding::OBJECT);
     assert!(serde_json::from_str::<&RawValue>(&object).is_ok());
     assert!(!object.contains(['\r', '\n']));
-    assert_eq!(text(Encoding::Line), format!("{object}\n"));
+    assert_eq!(text(&encoding::LINE), format!("{object}\n"));
 
-    let script = text(Encoding::Script);
+    let script = text(&encoding::SCRIPT);
     assert!(!script.contains(['<', '\u{2028}', '\u{2029}', '\n', '\r']));
 
-    let (id, data) = event_stream(&text(Encoding::Event));
+    let (id, data) = event_stream(&text(&encoding::EVENT));
     assert_eq!((id.as_str(), data.1.as_str()), ("1763841234567-0.k3f9a1", object.as_str()));
     assert_eq!(data.0, "message");
-    let (id, (name, data)) = event_stream(&text(Encoding::DataEvent));
+    let (id, (name, data)) = event_stream(&text(&encoding::DATA_EVENT));
     let bare = json::text_of(message.payload()).unwrap_or_else(|| message.payload().to_owned());
     // The stream's own rule: a line ends at CR, LF or both, and is joined by LF.
     assert_eq!(data, bare.replace("\r\n", "\n").replace('\r', "\n"));
     assert_eq!((id.as_str(), name.as_str()), ("1763841234567-0.k3f9a1", event.as_str()));
 
-    let part = text(Encoding::Part);
+    let part = text(&encoding::PART);
     assert_eq!(part.matches(multipart::BOUNDARY).count(), 1);
     if let Ok(value) = serde_json::from_str::<Value>(&object) {
         let body = part.lines().find(|line| line.starts_with('{')).expect("a body");
         assert_eq!(serde_json::from_str::<Value>(body).expect("JSON"), value);
     }
 
-    let bytes = frame(Encoding::TextFrame);
+    let bytes = frame(&encoding::TEXT_FRAME);
     assert_eq!((bytes[0], bytes[1] & 0x80), (0x81, 0));
     assert!(bytes.ends_with(object.as_bytes()) && bytes.len() <= object.len() + 10);
 });

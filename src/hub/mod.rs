@@ -4,62 +4,71 @@
 //! floor, rings - changes in one step under one lock, so that a reader never sees a head without the
 //! messages before it. A reader holds the lock only to copy pointers out.
 
-mod census;
-mod copy;
-mod direct;
+mod count_reporter;
+mod fan_out;
+mod fan_out_stats;
 mod memory;
-mod presence;
+mod news;
+mod outlet;
+mod parking;
+mod polling_clients;
+mod reader;
 mod subscription;
 mod tail;
-mod traffic;
-mod waiter;
+mod undelivered;
 
-pub use direct::{Encoded, Kind, LIMIT, Outlet, Rest, Room, Written};
+pub use fan_out_stats::{FanOutCounts, FanOutObserver, FanOutReport, MAX_TRANSPORTS};
+pub use outlet::{Encoded, Format, Layout, Outlet, OwnedFormat};
+pub use parking::{Allowance, Remainder, Written};
 pub use subscription::{Gap, Limit, Step, Subscription};
-pub use traffic::{Fanned, LANES, Meter, Tally};
 
 use crate::cursor::{Cursor, Id, Start};
-use crate::log::census::{Census, Change, Counts};
+use crate::log::subscriber_counts::{CountChange, Counts, SubscriberCounts};
 use crate::log::{MessageLog, Retention};
 use crate::message::{Channel, ClientId, Message};
-use memory::Memory;
+use fan_out_stats::FanOutStats;
+use memory::{Memory, Registration};
 use parking_lot::{Mutex, RwLock};
-use presence::Presence;
+use polling_clients::PollingClients;
+use reader::Reader;
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tail::Tail;
 use tokio::sync::watch;
-use traffic::Traffic;
-use waiter::Waiter;
+
+/// What a step of a reader carries at most. A direct write keeps to the bytes; its messages are those of a turn of the
+/// tail, which may be more.
+pub const LIMIT: Limit = Limit { messages: 256, bytes: 256 << 10 };
 
 /// A node's view of the log.
 pub struct Hub {
     memory: RwLock<Memory>,
     log: Arc<dyn MessageLog>,
-    /// Where the tail has come to; `None` until the log was read to its end for the first time.
+    /// The position of the tail; `None` until the log was read to its end for the first time.
     head: watch::Sender<Option<Cursor>>,
-    /// How far readers were handed what it has brought, or how far it goes that nobody is to wait for any more.
+    /// The position up to which readers were handed what the tail has brought, or up to which publishers no longer wait for
+    /// that.
     handed_out: watch::Sender<Option<Cursor>>,
     /// Whether the log answers.
     reachable: watch::Sender<bool>,
-    presence: Mutex<Presence>,
+    polling: Mutex<PollingClients>,
     /// Present once the hub follows its log.
     tail: Mutex<Option<Tail>>,
-    traffic: Traffic,
-    /// Hears of the same by lane.
-    meter: OnceLock<Arc<dyn Meter>>,
-    /// Messages that were read from the log.
+    fan_out_stats: FanOutStats,
+    /// Is told of fan-outs, by transport.
+    fan_out_observer: OnceLock<Arc<dyn FanOutObserver>>,
+    /// How many messages were read from the log.
     read: AtomicU64,
 }
 
-/// What `/channels/{channel}` tells.
+/// What `/channels/{channel}` says of this node.
 #[derive(Debug, Default)]
 pub struct ChannelCounts {
     /// Connected readers on this node, without those that are counted by client id.
     pub readers: Counts,
-    /// Polling clients that have come to this node.
+    /// Polling clients that use this node.
     pub pollers: Counts,
     /// Messages in this node's memory.
     pub retained: usize,
@@ -81,7 +90,7 @@ pub struct Retained {
 }
 
 impl Hub {
-    /// A hub over a log. [`Hub::follow`] makes it live. A polling client counts for `away` beyond its
+    /// A hub over a log; [`Hub::follow`] starts it. A polling client counts for `away` longer than its
     /// request.
     pub fn new(log: Arc<dyn MessageLog>, retention: Retention, away: Duration) -> Arc<Hub> {
         Arc::new(Hub {
@@ -90,10 +99,10 @@ impl Hub {
             head: watch::channel(None).0,
             handed_out: watch::channel(None).0,
             reachable: watch::channel(false).0,
-            presence: Mutex::new(Presence::new(away)),
+            polling: Mutex::new(PollingClients::new(away)),
             tail: Mutex::new(None),
-            traffic: Traffic::default(),
-            meter: OnceLock::new(),
+            fan_out_stats: FanOutStats::default(),
+            fan_out_observer: OnceLock::new(),
             read: AtomicU64::new(0),
         })
     }
@@ -103,9 +112,9 @@ impl Hub {
         &self.log
     }
 
-    /// Tells the census of all nodes what changes on this one, for ever.
-    pub async fn tell(self: Arc<Hub>, census: Arc<dyn Census>) {
-        census::tell(&self, &*census).await;
+    /// Reports the readers of this node to the other nodes, for ever.
+    pub async fn report_counts(self: Arc<Hub>, counts: Arc<dyn SubscriberCounts>) {
+        count_reporter::report(&self, &*counts).await;
     }
 
     /// Follows the log's tail for ever.
@@ -113,7 +122,7 @@ impl Hub {
         tail::follow(&self).await;
     }
 
-    /// Takes in what was just appended, if nobody else is about it. It is handed out in the tail's turn.
+    /// Takes in what was just appended, unless another task is doing that. It is handed out in the tail's turn.
     pub fn advance(&self) {
         if let Some(mut tail) = self.tail.try_lock()
             && let Some(tail) = tail.as_mut()
@@ -122,14 +131,14 @@ impl Hub {
         }
     }
 
-    /// Has somebody hear what is written to readers in the tail's own turn: the first who asks for it.
-    pub fn meter_by(&self, meter: Arc<dyn Meter>) {
-        let _ = self.meter.set(meter);
+    /// Sets what is told of fan-outs. Only the first call counts.
+    pub fn observe_fan_out(&self, observer: Arc<dyn FanOutObserver>) {
+        let _ = self.fan_out_observer.set(observer);
     }
 
-    /// What was written to readers in the tail's own turn.
-    pub fn traffic(&self) -> Tally {
-        self.traffic.total()
+    /// What fan-outs have done since the start.
+    pub fn fan_out_counts(&self) -> FanOutCounts {
+        self.fan_out_stats.total()
     }
 
     /// Waits until the log was read to its end for the first time. Cancel safe.
@@ -143,22 +152,22 @@ impl Hub {
         self.head.borrow().is_some() && *self.reachable.borrow()
     }
 
-    /// Waits until this node has read up to a cursor of its own epoch, so that who publishes reads
-    /// what he wrote. Returns at once when the log has moved on to another epoch. Cancel safe.
+    /// Waits until this node has read up to a cursor of its own epoch, so that a publisher reads
+    /// what it wrote. Returns at once when the log has moved on to another epoch. Cancel safe.
     pub async fn reached(&self, cursor: Cursor) {
         if !self.has_reached(cursor) {
             let _ = self.head.subscribe().wait_for(|head| is_behind(cursor, *head)).await;
         }
     }
 
-    /// Whether it has.
+    /// Whether this node has read up to a cursor, or that is lost.
     pub fn has_reached(&self, cursor: Cursor) -> bool {
         is_behind(cursor, *self.head.borrow())
     }
 
-    /// Waits until readers were handed all that this node has read by now, or left to their tasks; where they
-    /// are many, until a thousand were. Not where several messages of one channel wait to go out in the same writes: the
-    /// more they are, the fewer the writes. Cancel safe.
+    /// Waits until everything that this node has read by now was written to readers or left to their tasks. With many
+    /// readers it waits for the first thousand. It does not wait where several messages of one channel are gathered for the
+    /// same writes: the more messages, the fewer the writes. Cancel safe.
     pub async fn handed_out(&self) {
         let Some(head) = self.head() else { return };
         if self.tail.lock().as_ref().is_some_and(Tail::is_gathering) {
@@ -171,8 +180,8 @@ impl Hub {
 
     /// Opens a subscription. The hub must be [`ready`](Hub::ready).
     ///
-    /// `last` begins `latest` with that many retained messages, and bounds what is replayed after a
-    /// gap. It counts as a reader by `transport`, unless that is `None`.
+    /// With `last`, `latest` begins with that many retained messages, and no more are replayed after a
+    /// gap. The subscription counts as a reader by `transport`, unless that is `None`.
     pub fn subscribe(
         self: &Arc<Hub>,
         transport: Option<&'static str>,
@@ -189,13 +198,13 @@ impl Hub {
         *self.head.borrow()
     }
 
-    /// Whether a reader at this cursor is far from falling off this node's memory: it stands in the
+    /// Whether a reader at this cursor is far from falling behind this node's memory: it stands in the
     /// younger half, by count and by age.
     pub fn is_well_retained(&self, cursor: Cursor) -> bool {
         self.memory.read().is_well_retained(cursor, self.log.now_ms())
     }
 
-    /// What its memory holds.
+    /// What the node's memory holds.
     pub fn retained(&self) -> Retained {
         let retained = self.memory.read().retained();
         Retained { read: self.read.load(Ordering::Relaxed), ..retained }
@@ -204,11 +213,11 @@ impl Hub {
     /// Counts of one channel on this node.
     pub fn counts(&self, channel: &Channel) -> ChannelCounts {
         let mut counts = self.memory.read().counts(channel);
-        counts.pollers = self.presence.lock().counts(channel);
+        counts.pollers = self.polling.lock().counts(channel);
         counts
     }
 
-    /// A client polls these channels, and may take so long for it.
+    /// A client polls these channels; its request may take `time`.
     pub fn polled<'a>(
         &self,
         transport: &'static str,
@@ -216,22 +225,22 @@ impl Hub {
         client: &ClientId,
         time: Duration,
     ) {
-        self.presence.lock().polled(transport, channels, client, time);
+        self.polling.lock().polled(transport, channels, client, time);
     }
 
     /// A client that may have polled reads these channels by a stream or a socket now.
     pub fn left_polling(&self, channels: &[Channel], client: &ClientId) {
-        self.presence.lock().left(channels, client);
+        self.polling.lock().left(channels, client);
     }
 
-    /// The first channels by name that begin with a prefix, behind one that is given: those that are
-    /// read here, or retain something. Takes time for each channel that there is.
+    /// The first channels by name with this prefix that come after `after` and are read here or retain something. It takes
+    /// time for each channel that exists.
     pub fn names(&self, prefix: &str, after: &str, limit: usize) -> Vec<Channel> {
         let mut least: BTreeSet<Channel> = BTreeSet::new();
         let mut offer = |channel: &Channel| {
             let name = channel.as_str();
             let is_wanted = name.starts_with(prefix) && name > after;
-            // Most are only compared here: the lock is not held for sorting all of them.
+            // Most names are only compared: the lock is not held for sorting all of them.
             if is_wanted && (least.len() < limit || least.last().is_some_and(|greatest| channel < greatest)) {
                 least.insert(channel.clone());
                 if least.len() > limit {
@@ -240,27 +249,27 @@ impl Hub {
             }
         };
         self.memory.read().channels().for_each(&mut offer);
-        self.presence.lock().channels().for_each(&mut offer);
+        self.polling.lock().channels().for_each(&mut offer);
         least.into_iter().collect()
     }
 
-    /// What has changed for the other nodes' census, or everything.
-    fn changes(&self, everything: bool) -> Vec<Change> {
-        let mut presence = self.presence.lock();
-        presence.track();
+    /// What has changed in this node's counts since they were last reported, or everything.
+    fn changes(&self, everything: bool) -> Vec<CountChange> {
+        let mut polling = self.polling.lock();
+        polling.track();
         if everything {
-            presence.forget_told();
+            polling.report_all();
         }
-        let (mut channels, clients) = presence.take();
-        drop(presence);
+        let (mut channels, clients) = polling.take_changes();
+        drop(polling);
         if everything {
             channels.extend(self.memory.read().channels().cloned());
         }
         let channels = channels.into_iter().map(|channel| {
             let counts = self.counts(&channel);
-            Change::Channel(channel, counts.readers, !counts.pollers.is_empty())
+            CountChange::Channel(channel, counts.readers, !counts.pollers.is_empty())
         });
-        // Channels first: where everything is told, the other nodes know of none until they come.
+        // Channels first: where everything is reported, the other nodes know of no channel until then.
         channels.chain(clients).collect()
     }
 
@@ -269,34 +278,34 @@ impl Hub {
         self.memory.read().wake_all();
     }
 
-    fn seat(&self, channel: &Channel, waiter: &Arc<Waiter>) -> memory::Seat {
-        let seat = self.memory.write().seat(channel, waiter);
-        // After the change: told in between, the old counts would stand.
-        self.presence.lock().touch(channel);
-        seat
+    fn register(&self, channel: &Channel, reader: &Arc<Reader>) -> Registration {
+        let registration = self.memory.write().register(channel, reader);
+        // After the change: a report in between would leave the old counts in place.
+        self.polling.lock().touch(channel);
+        registration
     }
 
-    fn unseat(&self, seats: &[memory::Seat]) {
+    fn unregister(&self, registrations: &[Registration]) {
         let mut memory = self.memory.write();
-        for seat in seats {
-            memory.unseat(seat);
+        for registration in registrations {
+            memory.unregister(registration);
         }
         drop(memory);
-        let mut presence = self.presence.lock();
-        if presence.is_tracking() {
-            seats.iter().for_each(|seat| presence.touch(&seat.channel));
+        let mut polling = self.polling.lock();
+        if polling.is_tracking() {
+            registrations.iter().for_each(|registration| polling.touch(&registration.channel));
         }
     }
 
     fn set_head(&self, head: Cursor) {
-        tell(&self.head, head);
+        advance(&self.head, head);
     }
 
     fn set_handed_out(&self, upto: Cursor) {
-        tell(&self.handed_out, upto);
+        advance(&self.handed_out, upto);
     }
 
-    /// Whoever waits until what is read by now is handed out has waited long enough.
+    /// Lets all go on that wait until what is read by now is handed out.
     fn wait_no_more(&self) {
         if let Some(head) = self.head() {
             self.set_handed_out(head);
@@ -308,20 +317,20 @@ impl Hub {
     }
 }
 
-/// Tells a place to those who wait for it. Within an epoch it goes forward only: a fan-out that ends may be behind what it
-/// has told while it lasted.
-fn tell(place: &watch::Sender<Option<Cursor>>, cursor: Cursor) {
-    place.send_if_modified(|known| {
+/// Moves a position forward and wakes those that wait for it. Within an epoch it never goes back: a fan-out that ends may be
+/// behind what it has announced while it lasted.
+fn advance(position: &watch::Sender<Option<Cursor>>, cursor: Cursor) {
+    position.send_if_modified(|known| {
         if is_behind(cursor, known.filter(|known| known.epoch == cursor.epoch)) {
             return false;
         }
         *known = Some(cursor);
-        // To tell nobody costs as much as to tell somebody. Who comes later looks before he waits.
-        place.receiver_count() > 0
+        // A notification costs as much without a receiver. A receiver that comes later looks before it waits.
+        position.receiver_count() > 0
     });
 }
 
-/// Whether a cursor's place is behind a node that has read up to `head`, or lost.
+/// Whether a node that has read up to `head` has read this cursor, or the cursor's epoch is gone.
 fn is_behind(cursor: Cursor, head: Option<Cursor>) -> bool {
     head.is_some_and(|head| head.id >= cursor.id || head.epoch != cursor.epoch)
 }
@@ -336,11 +345,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_place_goes_forward_only_but_into_another_epoch() {
-        let (epoch, place) = (crate::cursor::Epoch::random(), watch::channel(None).0);
+    fn a_position_never_goes_back_within_an_epoch() {
+        let (epoch, position) = (crate::cursor::Epoch::random(), watch::channel(None).0);
         let told = |n, epoch| {
-            tell(&place, Cursor { id: Id { ms: n, seq: 0 }, epoch });
-            place.borrow().map(|cursor| cursor.id.to_string())
+            advance(&position, Cursor { id: Id { ms: n, seq: 0 }, epoch });
+            position.borrow().map(|cursor| cursor.id.to_string())
         };
         assert_eq!(told(2, epoch).as_deref(), Some("2-0"));
         assert_eq!(told(1, epoch).as_deref(), Some("2-0"));

@@ -1,12 +1,13 @@
 //! The task that follows the log and is the only writer of the node's memory.
 //!
-//! To take entries in is one thing, to hand them out another. Who has just appended may take in for the tail
+//! Taking entries in and handing them out are two steps. A task that has just appended may take in for the tail
 //! ([`Hub::advance`]): the answer to a publish then waits for no other task, and what several requests
 //! of one turn have published is handed out together.
 
 use super::Hub;
-use super::direct::{self, Fresh};
-use crate::log::{Descent, TailEvent};
+use super::fan_out::fan_out;
+use super::undelivered::Undelivered;
+use crate::log::{Descent, Extent, TailEvent};
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -17,34 +18,34 @@ use tokio::time::Instant;
 use tokio_stream::Stream;
 use tracing::{info, warn};
 
-/// How often entries that have grown too old are looked for.
+/// How often entries that have grown too old are dropped.
 const EVICTION_PERIOD: Duration = Duration::from_secs(1);
 
-/// How long what comes turn after turn is gathered before it is handed out. A turn that brings nothing
-/// ends it at once, so a single message does not wait.
+/// How long messages that come turn after turn are gathered before they are handed out. A turn without a message
+/// ends the gathering at once, so a single message does not wait.
 const GATHERING: Duration = Duration::from_micros(500);
 
-/// The log's tail, as far as it is read.
+/// The log's tail, and what it has brought.
 pub(super) struct Tail {
     events: Pin<Box<dyn Stream<Item = TailEvent> + Send>>,
-    /// The following task's: whoever polls the tail, that task hears of what comes next.
+    /// The waker of the task that follows: it is woken for what comes next, whichever task polls the tail.
     waker: Waker,
-    fresh: Fresh,
+    undelivered: Undelivered,
     is_over: bool,
 }
 
 impl Tail {
-    /// Takes in what the log has, up to as much as is handed out at a time; whether there was any: entries that are no messages
-    /// move what is handed out, too.
+    /// Takes in what the log has, at most as much as is handed out at a time. Returns whether there was anything: entries that
+    /// are not messages count, because they move the position up to which everything is handed out.
     pub(super) fn take_in(&mut self, hub: &Hub) -> bool {
         let mut has_moved = false;
         let waker = self.waker.clone();
         let mut cx = Context::from_waker(&waker);
-        while !self.is_over && !self.fresh.is_full() {
+        while !self.is_over && !self.undelivered.is_full() {
             match self.events.as_mut().poll_next(&mut cx) {
                 Poll::Ready(Some(event)) => {
                     has_moved |= !matches!(event, TailEvent::Volatile(_));
-                    apply(hub, event, &mut self.fresh);
+                    apply(hub, event, &mut self.undelivered);
                 }
                 Poll::Ready(None) => self.is_over = true,
                 Poll::Pending => break,
@@ -53,12 +54,12 @@ impl Tail {
         has_moved
     }
 
-    /// Whether the first and the last message that wait are of one channel.
+    /// Whether the first and the last of several waiting messages are of one channel.
     pub(super) fn is_gathering(&self) -> bool {
-        matches!(&*self.fresh.messages, [(first, _), .., (last, _)] if first == last)
+        matches!(&*self.undelivered.messages, [(first, _), .., (last, _)] if first == last)
     }
 
-    /// Takes in, and has what there is handed out.
+    /// Takes in, and wakes the task that hands out.
     pub(super) fn advance(&mut self, hub: &Hub) {
         if self.take_in(hub) {
             self.waker.wake_by_ref();
@@ -69,14 +70,14 @@ impl Tail {
 pub(super) async fn follow(hub: &Arc<Hub>) {
     let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
     let events = hub.log.clone().tail();
-    *hub.tail.lock() = Some(Tail { events, waker, fresh: Fresh::default(), is_over: false });
+    *hub.tail.lock() = Some(Tail { events, waker, undelivered: Undelivered::default(), is_over: false });
     let mut eviction = tokio::time::interval(EVICTION_PERIOD);
     loop {
         let news = poll_fn(|cx| match &mut *hub.tail.lock() {
             Some(tail) => {
                 tail.waker.clone_from(cx.waker());
                 tail.take_in(hub);
-                if !tail.fresh.is_empty() {
+                if !tail.undelivered.is_empty() {
                     return Poll::Ready(true);
                 }
                 if let Some(head) = hub.head() {
@@ -95,69 +96,48 @@ pub(super) async fn follow(hub: &Arc<Hub>) {
             }
         }
         gather(hub).await;
-        let (fresh, head) = match &mut *hub.tail.lock() {
-            // In one step: the head is that of what is handed out.
-            Some(tail) => (std::mem::take(&mut tail.fresh), hub.memory.read().cursor()),
+        let (undelivered, head) = match &mut *hub.tail.lock() {
+            // Under one lock: the head belongs to what is handed out.
+            Some(tail) => (std::mem::take(&mut tail.undelivered), hub.memory.read().cursor()),
             None => return,
         };
-        direct::fan_out(hub, fresh, head).await;
+        fan_out(hub, undelivered, head).await;
         if let Some(head) = head {
             hub.set_handed_out(head);
         }
     }
 }
 
-/// Lets those run who are about to publish, for as long as what they bring can go out in the same writes, and not for
-/// long. News of channels that had none yet would only make those wait that are there.
+/// Lets tasks run that are about to publish, while their messages can go out in the same writes, and not for
+/// long. A message of a channel that had none yet would only delay those that wait already.
 async fn gather(hub: &Hub) {
     let begun = Instant::now();
     loop {
-        let before = hub.tail.lock().as_ref().map_or(0, |tail| tail.fresh.messages.len());
+        let before = hub.tail.lock().as_ref().map_or(0, |tail| tail.undelivered.messages.len());
         tokio::task::yield_now().await;
         let mut tail = hub.tail.lock();
         let Some(tail) = tail.as_mut() else { return };
         tail.take_in(hub);
-        if !tail.fresh.repeats(before) || tail.fresh.is_full() || begun.elapsed() > GATHERING {
+        if !tail.undelivered.repeats(before) || tail.undelivered.is_full() || begun.elapsed() > GATHERING {
             return;
         }
     }
 }
 
-fn apply(hub: &Hub, event: TailEvent, fresh: &mut Fresh) {
+fn apply(hub: &Hub, event: TailEvent, undelivered: &mut Undelivered) {
     match event {
         TailEvent::Opened(extent) => {
-            let mut memory = hub.memory.write();
-            let before = memory.cursor();
-            memory.open(&extent);
-            let head = memory.cursor();
-            drop(memory);
-            hub.reachable.send_replace(true);
-            let epoch = extent.lineage.epoch;
-            if let Some(before) = before.filter(|before| before.epoch != epoch) {
-                match extent.lineage.locate(before) {
-                    Descent::Same(_) => {
-                        info!(%epoch, "the log goes on at another server, and all that this node has read is in it")
-                    }
-                    Descent::Beyond(end) | Descent::Until(end) => {
-                        warn!(%epoch, %end, "the log goes on at another server and has lost its end; readers behind it are told of a gap");
-                    }
-                    Descent::Unknown => warn!(%epoch, "the log is another one; all readers are told of a gap"),
-                }
-                // A node that was ready stays so; `reached` must not wait for an epoch that is gone.
-                if let (Some(head), true) = (head, hub.head().is_some()) {
-                    hub.set_head(head);
-                }
-            }
-            fresh.upset();
+            open(hub, &extent);
+            undelivered.log_has_changed();
         }
         TailEvent::Entries { after, messages, upto } => {
             hub.read.fetch_add(messages.len() as u64, Ordering::Relaxed);
             let mut memory = hub.memory.write();
-            let is_whole = memory.extend(after, messages, upto, hub.log.now_ms(), &mut fresh.messages);
+            let is_whole = memory.extend(after, messages, upto, hub.log.now_ms(), &mut undelivered.messages);
             let head = memory.cursor();
             drop(memory);
             if !is_whole {
-                fresh.upset();
+                undelivered.log_has_changed();
             }
             if let (Some(head), true) = (head, hub.head().is_some()) {
                 hub.set_head(head);
@@ -174,5 +154,30 @@ fn apply(hub: &Hub, event: TailEvent, fresh: &mut Fresh) {
         TailEvent::Lost => {
             hub.reachable.send_replace(false);
         }
+    }
+}
+
+/// Takes in that the log was reached, which may be another log than before.
+fn open(hub: &Hub, extent: &Extent) {
+    let mut memory = hub.memory.write();
+    let before = memory.cursor();
+    memory.open(extent);
+    let head = memory.cursor();
+    drop(memory);
+    hub.reachable.send_replace(true);
+    let epoch = extent.lineage.epoch;
+    let Some(before) = before.filter(|before| before.epoch != epoch) else { return };
+    match extent.lineage.locate(before) {
+        Descent::Same(_) => {
+            info!(%epoch, "the log continues on another server, with everything that this node has read");
+        }
+        Descent::Beyond(end) | Descent::Until(end) => {
+            warn!(%epoch, %end, "the log continues on another server and has lost its end; readers behind it are told of a gap");
+        }
+        Descent::Unknown => warn!(%epoch, "the log is another one; all readers are told of a gap"),
+    }
+    // A node that was ready stays ready; `reached` must not wait for an epoch that is gone.
+    if let (Some(head), true) = (head, hub.head().is_some()) {
+        hub.set_head(head);
     }
 }

@@ -73,7 +73,7 @@ impl MemoryLog {
         let mut cursors = Vec::with_capacity(drafts.len());
         for draft in drafts {
             if draft.volatile {
-                let message = Message::new(None, draft.channel, draft.event, &draft.payload, draft.exclude);
+                let message = draft.into_message(None);
                 // Nobody listening is no error for a volatile message.
                 let _ = self.volatile.send(Arc::new(message));
                 cursors.push(None);
@@ -128,7 +128,7 @@ impl State {
         // Several messages a millisecond, and an id is never given twice.
         let id = Id { ms: now_ms, seq: 0 }.max(self.end.next());
         let cursor = Cursor { id, epoch: self.epoch };
-        let message = Message::new(Some(cursor), draft.channel, draft.event, &draft.payload, draft.exclude);
+        let message = draft.into_message(Some(cursor));
         self.end = id;
         self.bytes += message.weight();
         self.entries.push_back(Arc::new(message));

@@ -4,14 +4,17 @@
 //! messages for good. Both implementations pass the same suite, `tests/log_conformance.rs`.
 
 pub mod bridge;
-pub mod census;
 pub mod clock;
+mod extent;
 pub mod memory;
 pub mod metrics;
-pub mod pushed;
+pub mod publish_payload;
 pub mod redis;
+pub mod subscriber_counts;
 
-use crate::cursor::{Cursor, Epoch, Id};
+pub use extent::{Ancestor, Descent, Extent, Lineage, Resolved};
+
+use crate::cursor::{Cursor, Id};
 use crate::message::{Draft, Message};
 use std::future::Future;
 use std::pin::Pin;
@@ -60,101 +63,6 @@ pub struct Retention {
     pub messages: usize,
     /// How many bytes, by [`Message::weight`].
     pub bytes: usize,
-}
-
-/// The epochs of a log: the present one, and the earlier ones whose cursors it honours.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Lineage {
-    /// The present epoch.
-    pub epoch: Epoch,
-    /// Earlier epochs of the same log, in no order.
-    pub ancestors: Vec<Ancestor>,
-}
-
-/// An earlier epoch of a log. Cursors up to its last position stay good.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ancestor {
-    /// The epoch.
-    pub epoch: Epoch,
-    /// Its last position that is proven to be in the log.
-    pub last: Id,
-    /// Whether a node has read more of the epoch: that was lost, in a failover, say.
-    pub is_cut: bool,
-}
-
-/// Where a cursor's epoch stands in a [`Lineage`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Descent {
-    /// The cursor's position is one of the present epoch, and what comes behind it does, too.
-    Same(Id),
-    /// All between the cursor's position and this one is there. What came behind that in the epoch was lost.
-    Until(Id),
-    /// The cursor lies behind the end of its epoch, which is this position: it has read what was lost.
-    Beyond(Id),
-    /// The log knows nothing of the epoch.
-    Unknown,
-}
-
-impl Lineage {
-    /// Finds a cursor's position in the present epoch.
-    pub fn locate(&self, cursor: Cursor) -> Descent {
-        if cursor.epoch == self.epoch {
-            return Descent::Same(cursor.id);
-        }
-        match self.ancestors.iter().find(|ancestor| ancestor.epoch == cursor.epoch) {
-            Some(ancestor) if cursor.id > ancestor.last => Descent::Beyond(ancestor.last),
-            // Right at the cut, and behind it, readers go on in the present epoch, and are told why.
-            Some(ancestor) if ancestor.is_cut && cursor.id == ancestor.last => Descent::Beyond(ancestor.last),
-            Some(ancestor) if ancestor.is_cut => Descent::Until(ancestor.last),
-            Some(_) => Descent::Same(cursor.id),
-            None => Descent::Unknown,
-        }
-    }
-}
-
-/// What a log reaches from and to, and which epochs' cursors it honours.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Extent {
-    /// Its epochs.
-    pub lineage: Lineage,
-    /// Entries up to here may have been dropped; all behind it are there, except single ones up to `deleted`.
-    pub floor: Id,
-    /// The newest entry that somebody deleted from the middle of the log, if it lies behind the floor, else the floor.
-    /// Which other entries between the floor and here were deleted is not known.
-    pub deleted: Id,
-    /// The last id given.
-    pub end: Id,
-    /// The log's clock, in milliseconds since 1970.
-    pub now_ms: u64,
-}
-
-/// What a cursor means to a log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Resolved {
-    /// All that comes after this position is in the log.
-    At(Id),
-    /// All that comes after the position and up to this one is in the log. Behind that there is a gap.
-    Until(Id),
-    /// Something after the cursor may have been dropped unseen. Reading goes on here. That may be the cursor's own
-    /// position: then entries behind it are there, and others between them may be missing.
-    Gap(Id),
-}
-
-impl Extent {
-    /// Finds a cursor's place, which is exact: a cursor is not too old by its age, only because
-    /// something behind it was dropped.
-    pub fn resolve(&self, cursor: Cursor) -> Resolved {
-        match self.lineage.locate(cursor) {
-            Descent::Same(id) if id < self.floor => Resolved::Gap(self.floor),
-            Descent::Same(id) if id > self.end => Resolved::Gap(self.end),
-            Descent::Same(id) if id < self.deleted => Resolved::Gap(id),
-            Descent::Same(id) => Resolved::At(id),
-            Descent::Until(_) if cursor.id < self.floor => Resolved::Gap(self.floor),
-            Descent::Until(last) => Resolved::Until(last),
-            Descent::Beyond(last) => Resolved::Gap(last.max(self.floor)),
-            Descent::Unknown => Resolved::Gap(self.floor),
-        }
-    }
 }
 
 /// A range of the log.

@@ -1,110 +1,56 @@
-//! The encodings of a message: what all receivers of a kind share. Each is made once a message.
+//! The encodings of the transports here: what all receivers of a kind share.
 
 use crate::cursor::Cursor;
-use crate::message::{Message, SLOTS};
+use crate::message::{Encoding, Message};
 use crate::wire::{json, multipart, script, sse, websocket};
-use bytes::Bytes;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Encodings that this process has made. Counted where one is made, which is once a message and encoding.
-static MADE: AtomicU64 = AtomicU64::new(0);
+pub use crate::message::encoding::OBJECT;
 
-/// How many encodings this process has made.
-pub fn made() -> u64 {
-    MADE.load(Ordering::Relaxed)
-}
+/// The JSON object and a line feed.
+pub static LINE: Encoding = Encoding::new("line", |message, out| {
+    out.extend_from_slice(message.object());
+    out.push(b'\n');
+});
 
-/// How a message's shared bytes are made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Encoding {
-    /// The JSON object.
-    Object,
-    /// The JSON object and a line feed.
-    Line,
-    /// The JSON object, safe inside a script.
-    Script,
-    /// An event of `text/event-stream` that holds the object.
-    Event,
-    /// An event of `text/event-stream` that holds the bare payload.
-    DataEvent,
-    /// A part of a multipart body.
-    Part,
-    /// A WebSocket text frame.
-    TextFrame,
-}
-
-// The object itself needs no slot.
-const _: () = assert!(Encoding::TextFrame as usize == SLOTS);
-
-impl Encoding {
-    /// The message in this encoding: made at the first call, shared afterwards.
-    pub fn frame(self, message: &Message) -> Bytes {
-        match self {
-            Encoding::Object => message.object().clone(),
-            other => message.frame(other.slot(), |message| {
-                let mut out = Vec::with_capacity(message.object().len() + 128);
-                other.encode(message, &mut out);
-                out.into()
-            }),
-        }
+/// The JSON object, safe inside a script.
+pub static SCRIPT: Encoding = Encoding::new("script", |message, out| {
+    if script::is_literal(message.payload()) {
+        return script::escape(message.object(), out);
     }
+    let (before, after) = message.around_payload();
+    let mut text = Vec::with_capacity(message.payload().len() + 2);
+    json::quote(message.payload(), &mut text);
+    script::escape(before, out);
+    out.extend_from_slice(b"JSON.parse(");
+    script::escape(&text, out);
+    out.push(b')');
+    script::escape(after, out);
+});
 
-    /// Appends the message in this encoding, and keeps nothing: for who makes it once for all. What is kept of a message is kept
-    /// for as long as it is retained.
-    pub fn write(self, message: &Message, out: &mut Vec<u8>) {
-        match self {
-            Encoding::Object => out.extend_from_slice(message.object()),
-            other => match message.known_frame(other.slot()) {
-                Some(frame) => out.extend_from_slice(frame),
-                None => other.encode(message, out),
-            },
-        }
-    }
+/// An event of `text/event-stream` that holds the object.
+pub static EVENT: Encoding = Encoding::new("event", |message, out| event(message, None, message.object(), out));
 
-    /// The object itself has none.
-    fn slot(self) -> usize {
-        self as usize - 1
-    }
+/// An event of `text/event-stream` that holds the bare payload.
+pub static DATA_EVENT: Encoding = Encoding::new("data event", |message, out| {
+    let payload = message.payload();
+    let text = json::text_of(payload);
+    let name = Some(message.event().as_str()).filter(|name| *name != "message");
+    event(message, name, text.as_deref().unwrap_or(payload).as_bytes(), out);
+});
 
-    fn encode(self, message: &Message, out: &mut Vec<u8>) {
-        MADE.fetch_add(1, Ordering::Relaxed);
-        let object = message.object();
-        // A volatile message has no id and moves no cursor.
-        let text = message.cursor().map(Cursor::text);
-        let id = text.as_ref().map(|text| text.as_str());
-        match self {
-            Encoding::Object => out.extend_from_slice(object),
-            Encoding::Line => {
-                out.extend_from_slice(object);
-                out.push(b'\n');
-            }
-            Encoding::Script if script::is_literal(message.payload()) => script::escape(object, out),
-            Encoding::Script => {
-                let (before, after) = message.around_payload();
-                let mut text = Vec::with_capacity(message.payload().len() + 2);
-                json::quote(message.payload(), &mut text);
-                script::escape(before, out);
-                out.extend_from_slice(b"JSON.parse(");
-                script::escape(&text, out);
-                out.push(b')');
-                script::escape(after, out);
-            }
-            Encoding::Event => {
-                sse::block(None, id, object, out);
-            }
-            Encoding::DataEvent => {
-                let payload = message.payload();
-                let text = json::text_of(payload);
-                let event = Some(message.event().as_str()).filter(|name| *name != "message");
-                sse::block(event, id, text.as_deref().unwrap_or(payload).as_bytes(), out);
-            }
-            Encoding::Part => multipart::part(object, out),
-            Encoding::TextFrame => {
-                websocket::text_header(object.len(), out);
-                out.extend_from_slice(object);
-            }
-        }
-    }
+/// A part of a multipart body.
+pub static PART: Encoding = Encoding::new("part", |message, out| multipart::part(message.object(), out));
+
+/// A WebSocket text frame.
+pub static TEXT_FRAME: Encoding = Encoding::new("text frame", |message, out| {
+    websocket::text_header(message.object().len(), out);
+    out.extend_from_slice(message.object());
+});
+
+fn event(message: &Message, name: Option<&str>, data: &[u8], out: &mut Vec<u8>) {
+    // A volatile message has no id and moves no cursor.
+    let id = message.cursor().map(Cursor::text);
+    sse::block(name, id.as_ref().map(|id| id.as_str()), data, out);
 }
 
 #[cfg(test)]
@@ -112,15 +58,7 @@ mod tests {
     use super::*;
     use crate::message::{Event, Payload};
 
-    const ALL: [Encoding; 7] = [
-        Encoding::Object,
-        Encoding::Line,
-        Encoding::Script,
-        Encoding::Event,
-        Encoding::DataEvent,
-        Encoding::Part,
-        Encoding::TextFrame,
-    ];
+    static ALL: [&Encoding; 7] = [&OBJECT, &LINE, &SCRIPT, &EVENT, &DATA_EVENT, &PART, &TEXT_FRAME];
 
     #[test]
     fn what_is_written_is_what_is_kept() {
@@ -140,15 +78,5 @@ mod tests {
                 }
             }
         }
-    }
-
-    #[test]
-    fn to_write_keeps_nothing() {
-        let payload = Payload::from_any("1");
-        let message = Message::new(None, "todo".parse().expect("a channel"), Event::default(), &payload, None);
-        Encoding::Event.write(&message, &mut Vec::new());
-        assert!(message.known_frame(Encoding::Event.slot()).is_none());
-        Encoding::Event.frame(&message);
-        assert!(message.known_frame(Encoding::Event.slot()).is_some());
     }
 }

@@ -1,8 +1,8 @@
 //! The forever frame: a page in a hidden frame that never ends and calls its parent.
 
-use super::encoding::Encoding;
-use super::{Code, Control, Envelope, Lifecycle, Opening, PADDING, Params, Peer, Refusal, Transport};
+use super::{Code, Control, Envelope, Lifecycle, Opening, PADDING, Params, Peer, Refusal, Transport, encoding};
 use super::{HEARTBEAT_PADDING, pad};
+use crate::message::Encoding;
 use crate::wire::script;
 
 const PAGE: &str = "text/html; charset=utf-8";
@@ -74,8 +74,8 @@ impl Frame {
 }
 
 impl Envelope for Frame {
-    fn encoding(&self) -> Encoding {
-        Encoding::Script
+    fn encoding(&self) -> &'static Encoding {
+        &encoding::SCRIPT
     }
 
     fn around(&self) -> (&[u8], &[u8]) {

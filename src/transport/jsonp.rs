@@ -1,7 +1,7 @@
 //! JSONP polling: a batch as a script that calls a function, for any page of any origin.
 
-use super::encoding::Encoding;
-use super::{Control, Envelope, Lifecycle, Opening, Params, Peer, Refusal, Transport};
+use super::{Control, Envelope, Lifecycle, Opening, Params, Peer, Refusal, Transport, encoding};
+use crate::message::Encoding;
 use crate::wire::script;
 
 const SCRIPT: &str = "application/javascript; charset=utf-8";
@@ -48,8 +48,8 @@ impl Call {
 }
 
 impl Envelope for Call {
-    fn encoding(&self) -> Encoding {
-        Encoding::Script
+    fn encoding(&self) -> &'static Encoding {
+        &encoding::SCRIPT
     }
 
     fn around(&self) -> (&[u8], &[u8]) {

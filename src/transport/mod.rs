@@ -3,6 +3,7 @@
 //!
 //! Nothing here does I/O: a transport says what bytes stand for what; `serve` moves them.
 
+pub mod batch;
 pub mod control;
 pub mod encoding;
 pub mod params;
@@ -19,13 +20,14 @@ mod tcp;
 mod websocket;
 mod xhr_stream;
 
+pub use batch::Batch;
 pub use control::{Bye, Control};
 pub use params::Params;
 pub use refusal::{Code, Refusal};
 
-use crate::message::Message;
+use crate::message::Encoding;
 use bytes::{Bytes, BytesMut};
-use encoding::Encoding;
+use std::any::Any;
 use std::sync::Arc;
 
 /// Every transport, oldest idea first.
@@ -136,14 +138,12 @@ impl Opening {
 }
 
 /// All that differs from one receiver to the next. The frames inside are shared by all of them.
-pub trait Envelope: Send + Sync {
-    /// How its messages are encoded.
-    fn encoding(&self) -> Encoding;
-
-    /// A message's frame: the same bytes for every receiver of this encoding.
-    fn message(&self, message: &Message) -> Bytes {
-        self.encoding().frame(message)
-    }
+///
+/// Receivers share whole answers, too, so what an envelope writes around messages depends on nothing but its type, its
+/// [`encoding`](Envelope::encoding) and what is [`around`](Envelope::around) them.
+pub trait Envelope: Any + Send + Sync {
+    /// How messages are encoded.
+    fn encoding(&self) -> &'static Encoding;
 
     /// What stands in front of and behind each frame of a stream, or a batch.
     fn around(&self) -> (&[u8], &[u8]) {
@@ -153,7 +153,15 @@ pub trait Envelope: Send + Sync {
     /// What a stream begins with, in front of the hello.
     fn prelude(&self, _out: &mut Vec<u8>) {}
 
-    /// A control object, framed.
+    /// Appends the answer to a poll. By default it is a JSON object with what is around it.
+    fn batch(&self, batch: &Batch, out: &mut Vec<u8>) {
+        let (before, after) = self.around();
+        out.extend_from_slice(before);
+        batch.write_json(self.encoding(), out);
+        out.extend_from_slice(after);
+    }
+
+    /// Appends a control object, framed.
     fn control(&self, control: &Control<'_>, out: &mut Vec<u8>);
 }
 

@@ -1,8 +1,10 @@
 //! XHR multipart: a response of many parts, each a message (`multipart/x-mixed-replace`, Netscape
 //! 1.1 and Firefox to 21; `multipart/mixed` for whoever asks for it).
 
-use super::encoding::Encoding;
-use super::{Control, Envelope, HEARTBEAT_PADDING, Lifecycle, Opening, PADDING, Params, Peer, Refusal, Transport, pad};
+use super::{
+    Control, Envelope, HEARTBEAT_PADDING, Lifecycle, Opening, PADDING, Params, Peer, Refusal, Transport, encoding, pad,
+};
+use crate::message::Encoding;
 use crate::wire::multipart;
 
 /// `/multipart`.
@@ -19,11 +21,10 @@ impl Transport for Multipart {
 
     fn open(&self, params: &Params, peer: &Peer<'_>) -> Result<Opening, Refusal> {
         let content_type = if peer.accept.to_ascii_lowercase().contains("multipart/mixed") {
-            "multipart/mixed; boundary=longtail-7d93a1f0c24e5b68"
+            multipart::MIXED
         } else {
-            "multipart/x-mixed-replace; boundary=longtail-7d93a1f0c24e5b68"
+            multipart::MIXED_REPLACE
         };
-        debug_assert!(content_type.ends_with(multipart::BOUNDARY));
         Ok(Opening::new(content_type, Parts { padding: params.padding }))
     }
 }
@@ -33,8 +34,8 @@ struct Parts {
 }
 
 impl Envelope for Parts {
-    fn encoding(&self) -> Encoding {
-        Encoding::Part
+    fn encoding(&self) -> &'static Encoding {
+        &encoding::PART
     }
 
     fn prelude(&self, out: &mut Vec<u8>) {

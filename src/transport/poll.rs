@@ -1,7 +1,7 @@
 //! AJAX polling: one batch at once.
 
-use super::encoding::Encoding;
-use super::{Control, Envelope, Lifecycle, Opening, Params, Peer, Refusal, Transport};
+use super::{Control, Envelope, Lifecycle, Opening, Params, Peer, Refusal, Transport, encoding};
+use crate::message::Encoding;
 
 /// `/poll`.
 pub struct Poll;
@@ -24,8 +24,8 @@ impl Transport for Poll {
 pub(super) struct JsonBatch;
 
 impl Envelope for JsonBatch {
-    fn encoding(&self) -> Encoding {
-        Encoding::Object
+    fn encoding(&self) -> &'static Encoding {
+        &encoding::OBJECT
     }
 
     fn control(&self, control: &Control<'_>, out: &mut Vec<u8>) {

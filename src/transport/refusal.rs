@@ -1,5 +1,6 @@
 //! Why something was refused: stable codes, and a text that says the mend.
 
+use crate::message::BadDraft;
 use std::fmt;
 use std::time::Duration;
 
@@ -131,6 +132,17 @@ impl From<crate::message::BadEvent> for Refusal {
 impl From<crate::message::BadClient> for Refusal {
     fn from(error: crate::message::BadClient) -> Refusal {
         Refusal::new(Code::BadRequest, error.to_string())
+    }
+}
+
+impl From<BadDraft> for Refusal {
+    fn from(error: BadDraft) -> Refusal {
+        let code = match error {
+            BadDraft::Event(_) => Code::BadEvent,
+            BadDraft::Exclude(_) | BadDraft::Key(_) => Code::BadRequest,
+            BadDraft::Payload { .. } => Code::TooLarge,
+        };
+        Refusal::new(code, error.to_string())
     }
 }
 

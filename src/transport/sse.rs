@@ -1,9 +1,10 @@
 //! Server-Sent Events (WHATWG HTML 9.2).
 
-use super::encoding::Encoding;
 use super::{
     Bye, Code, Control, Envelope, HEARTBEAT_PADDING, Lifecycle, Opening, PADDING, Params, Peer, Refusal, Transport,
+    encoding,
 };
+use crate::message::Encoding;
 use crate::wire::sse;
 use std::time::Duration;
 
@@ -28,8 +29,8 @@ impl Transport for Sse {
     }
 
     fn open(&self, params: &Params, _peer: &Peer<'_>) -> Result<Opening, Refusal> {
-        let message = if params.data_format { Encoding::DataEvent } else { Encoding::Event };
-        Ok(Opening::new(EVENT_STREAM, Events { message, padding: params.padding, probe: params.probe }))
+        let is_bare = params.data_format;
+        Ok(Opening::new(EVENT_STREAM, Events { is_bare, padding: params.padding, probe: params.probe }))
     }
 
     fn refuse(&self, _callback: Option<&str>, refusal: &Refusal) -> Option<(&'static str, Vec<u8>)> {
@@ -50,15 +51,16 @@ impl Transport for Sse {
 }
 
 struct Events {
-    message: Encoding,
+    /// Whether events hold the bare payload.
+    is_bare: bool,
     padding: bool,
     /// A script cannot see a block that fires no event, and so could not tell silence from death.
     probe: bool,
 }
 
 impl Envelope for Events {
-    fn encoding(&self) -> Encoding {
-        self.message
+    fn encoding(&self) -> &'static Encoding {
+        if self.is_bare { &encoding::DATA_EVENT } else { &encoding::EVENT }
     }
 
     fn prelude(&self, out: &mut Vec<u8>) {

@@ -1,7 +1,9 @@
 //! WebSocket (RFC 6455): one JSON text frame a message, commands the other way.
 
-use super::encoding::Encoding;
-use super::{Breach, Code, Control, Decode, Envelope, Input, Lifecycle, Opening, Params, Peer, Refusal, Transport};
+use super::{
+    Breach, Code, Control, Decode, Envelope, Input, Lifecycle, Opening, Params, Peer, Refusal, Transport, encoding,
+};
+use crate::message::Encoding;
 use crate::wire::websocket::{self, Decoder, Frame};
 use bytes::{Bytes, BytesMut};
 
@@ -29,8 +31,8 @@ impl Transport for WebSocket {
 struct TextFrames;
 
 impl Envelope for TextFrames {
-    fn encoding(&self) -> Encoding {
-        Encoding::TextFrame
+    fn encoding(&self) -> &'static Encoding {
+        &encoding::TEXT_FRAME
     }
 
     fn control(&self, control: &Control<'_>, out: &mut Vec<u8>) {
@@ -65,7 +67,7 @@ impl Decode for Commands {
             Frame::Pong => Input::Nothing,
             // The code is sent back (RFC 6455 §5.5.1), or an empty frame where none came.
             Frame::Close(Some((code, _))) => Input::Close(websocket::close_frame(code, "")),
-            Frame::Close(None) => Input::Close(Bytes::from_static(&[0x88, 0])),
+            Frame::Close(None) => Input::Close(websocket::empty_close_frame()),
         }))
     }
 }

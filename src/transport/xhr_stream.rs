@@ -1,7 +1,9 @@
 //! XHR streaming: one JSON object a line of a response that the browser reads while it grows.
 
-use super::encoding::Encoding;
-use super::{Control, Envelope, HEARTBEAT_PADDING, Lifecycle, Opening, PADDING, Params, Peer, Refusal, Transport, pad};
+use super::{
+    Control, Envelope, HEARTBEAT_PADDING, Lifecycle, Opening, PADDING, Params, Peer, Refusal, Transport, encoding, pad,
+};
+use crate::message::Encoding;
 
 /// `/xhr-stream`.
 pub struct XhrStream;
@@ -29,8 +31,8 @@ pub(super) struct JsonLines {
 }
 
 impl Envelope for JsonLines {
-    fn encoding(&self) -> Encoding {
-        Encoding::Line
+    fn encoding(&self) -> &'static Encoding {
+        &encoding::LINE
     }
 
     fn prelude(&self, out: &mut Vec<u8>) {

@@ -20,9 +20,10 @@ mod simulated;
 mod simulation;
 mod subscription;
 
-pub use super::pushed::{BadPattern, Pattern};
+pub use super::publish_payload::{BadPattern, parse_patterns};
 
 use super::redis::RedisLog;
+use crate::message::Pattern;
 use std::sync::Arc;
 use std::time::Duration;
 use subscription::Subscription;

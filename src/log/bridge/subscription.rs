@@ -3,11 +3,11 @@
 use super::member::{JITTER, Marker, Member, Moved, PATIENCE, Request, Want};
 use super::queue::{Bounds, Place};
 use super::script::{self, Server};
-use super::{BridgeConfig, Pattern, QUEUE_BYTES};
+use super::{BridgeConfig, QUEUE_BYTES};
 use crate::log::BoxFuture;
-use crate::log::pushed;
+use crate::log::publish_payload;
 use crate::log::redis::{BRIDGE, Connection, RedisLog, ScriptError, draft_fields, volatile_from_json};
-use crate::message::Message;
+use crate::message::{Channel, Pattern};
 use futures_util::FutureExt;
 use redis::aio::{PubSubSink, PubSubStream};
 use redis::{Client, Value};
@@ -89,7 +89,7 @@ impl Subscription {
         let id = uuid::Uuid::new_v4().to_string();
         let names = log.keys();
         // Members with other patterns hear another order and cannot count with us.
-        let globs: Vec<_> = config.patterns.iter().map(Pattern::glob).collect();
+        let globs: Vec<_> = config.patterns.iter().map(Pattern::to_string).collect();
         let group: String = Sha1::digest(globs.join(" ")).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
         let markers = names.beside(&format!("bridge:{group}"));
         let keys = [markers.clone(), names.beside(&format!("bridge:{group}:taken"))];
@@ -193,7 +193,7 @@ impl Subscription {
         }
         // What is heard from here up to the marker has no number: all goes out at once. Markers last, since what
         // follows one that is heard, from any member, must be heard completely.
-        let globs: Vec<String> = patterns.iter().map(Pattern::glob).collect();
+        let globs: Vec<String> = patterns.iter().map(Pattern::to_string).collect();
         let (mut sink, mut last) = (sink.clone(), sink);
         let channels = [volatile, self.markers.clone()];
         let to_patterns = async { if globs.is_empty() { Ok(()) } else { sink.psubscribe(&globs).await } };
@@ -410,10 +410,11 @@ impl Subscription {
             }
             return Ok(());
         }
-        let Some(channel) = patterns.iter().find_map(|pattern| pattern.channel(name)) else { return Ok(()) };
+        let Some(channel) = patterns.iter().find_map(|pattern| pattern.matched(name)) else { return Ok(()) };
         let draft = channel
-            .map_err(|_| "its channel is no channel name")
-            .and_then(|channel| pushed::draft(channel, payload, self.log.config().max_payload));
+            .parse::<Channel>()
+            .map_err(|_| "its channel is not a channel name")
+            .and_then(|channel| publish_payload::draft(channel, payload, self.log.config().max_payload));
         let place = match draft {
             Err(reason) => {
                 self.refuse(name, reason);
@@ -421,8 +422,7 @@ impl Subscription {
             }
             Ok(draft) if draft.volatile => {
                 // Each node tells its own readers; nothing waits.
-                let message = Message::new(None, draft.channel, draft.event, &draft.payload, draft.exclude);
-                self.log.deliver_volatile(message);
+                self.log.deliver_volatile(draft.into_message(None));
                 Place::Nothing(1)
             }
             Ok(draft) => {

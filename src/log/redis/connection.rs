@@ -41,8 +41,8 @@ pub(super) static IDENTIFY: LazyLock<Script> = script!("lua/identify.lua");
 pub(super) static MARK: LazyLock<Script> = script!("lua/mark.lua");
 pub(super) static TRIM: LazyLock<Script> = script!("lua/trim.lua");
 pub(super) static PEERS: LazyLock<Script> = script!("lua/peers.lua");
-pub(super) static CENSUS_TELL: LazyLock<Script> = script!("lua/census_tell.lua");
-pub(super) static CENSUS_ASK: LazyLock<Script> = script!("lua/census_ask.lua");
+pub(super) static COUNTS_REPORT: LazyLock<Script> = script!("lua/counts_report.lua");
+pub(super) static COUNTS_READ: LazyLock<Script> = script!("lua/counts_read.lua");
 pub(in crate::log) static BRIDGE: LazyLock<Script> = script!("lua/bridge.lua");
 
 /// One connection. After an error that is not [`ScriptError::Refused`] it is to be dropped.

@@ -2,8 +2,9 @@
 
 use super::format;
 use crate::cursor::{Cursor, Epoch, Id};
+use crate::log::publish_payload::reason;
 use crate::log::{Ancestor, Extent, Lineage};
-use crate::message::{Channel, ClientId, Draft, Event, Message, Payload};
+use crate::message::{Channel, Draft, DraftFields, Event, Message};
 use prometheus_client::metrics::counter::Counter;
 use redis::Value;
 
@@ -162,29 +163,17 @@ impl Entry<'_> {
                 return Err(NoMessage::Unreadable(version));
             }
         }
-        let channel: Channel = channel
-            .ok_or("it has no field `channel`")
-            .and_then(|value| text(value).and_then(|name| name.parse().ok()).ok_or("its channel is no channel name"))?;
+        let channel = channel.ok_or("it has no field `channel`")?;
+        let channel: Channel =
+            text(channel).and_then(|name| name.parse().ok()).ok_or("its channel is not a channel name")?;
         let data = bytes(data.ok_or("it has no field `data`")?).unwrap_or_default();
         let data = std::str::from_utf8(data).map_err(|_| "its data is not UTF-8")?;
-        if !Payload::fits(data, max_payload) {
-            return Err("its data is larger than --max-message-bytes".into());
-        }
-        let event = match event {
-            None => Event::default(),
-            Some(event) => text(event).and_then(|name| name.parse().ok()).ok_or("its event is no event name")?,
-        };
-        let exclude = match exclude {
-            None => None,
-            Some(exclude) => Some(parse_client(exclude).ok_or("its exclude is no client id")?),
-        };
-        let cursor = Cursor { id: self.id, epoch };
-        Ok(Message::new(Some(cursor), channel, event, &Payload::from_any(data), exclude))
+        // A text that is not UTF-8 is neither an event name nor a client id, and an empty one is not either.
+        let [event, exclude] = [event, exclude].map(|value| value.map(|value| text(value).unwrap_or_default()));
+        let fields = DraftFields { data, event, exclude, ..DraftFields::default() };
+        let draft = fields.check(channel, max_payload).map_err(reason)?;
+        Ok(draft.into_message(Some(Cursor { id: self.id, epoch })))
     }
-}
-
-fn parse_client(value: &Value) -> Option<ClientId> {
-    text(value)?.parse().ok()
 }
 
 /// The fields and values of a draft's entry in a format that every node reads.
@@ -220,8 +209,7 @@ pub(in crate::log) fn volatile_from_json(json: &[u8], max_payload: usize) -> Opt
     let field = |name: &str| fields.chunks_exact(2).find(|pair| pair[0] == name).map(|pair| pair[1].as_str());
     // It is kept nowhere and promised to nobody: what this node does not read it leaves out.
     field("v").is_none_or(|v| format::parse(v.as_bytes()).is_some_and(|v| format::READ.contains(&v))).then_some(())?;
-    let event = field("event").map_or(Ok(Event::default()), str::parse).ok()?;
-    let exclude = field("exclude").map(str::parse).transpose().ok()?;
-    let data = field("data").filter(|data| Payload::fits(data, max_payload))?;
-    Some(Message::new(None, field("channel")?.parse().ok()?, event, &Payload::from_any(data), exclude))
+    let (data, event, exclude) = (field("data")?, field("event"), field("exclude"));
+    let draft = DraftFields { data, event, exclude, ..DraftFields::default() };
+    draft.check(field("channel")?.parse().ok()?, max_payload).ok().map(|draft| draft.into_message(None))
 }

@@ -6,7 +6,6 @@
 
 mod agreement;
 mod append;
-mod census;
 mod connection;
 mod detached;
 mod endpoint;
@@ -23,15 +22,16 @@ mod own;
 mod peers;
 mod queue;
 mod seen;
+mod subscriber_counts;
 mod tail;
 mod verify;
 
-pub use census::RedisCensus;
 pub(in crate::log) use connection::BRIDGE;
 pub use connection::Connection;
 pub use endpoint::{BadUrl, Endpoint};
 pub(in crate::log) use entry::{draft_fields, text, volatile_from_json};
 pub use error::ScriptError;
+pub use subscriber_counts::RedisSubscriberCounts;
 
 use super::clock::LogClock;
 use super::metrics::Metrics;

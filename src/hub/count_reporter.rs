@@ -1,0 +1,24 @@
+//! Reports the readers of this node to the other nodes.
+
+use super::Hub;
+use crate::log::subscriber_counts::SubscriberCounts;
+use std::time::Duration;
+use tokio::time::MissedTickBehavior;
+
+/// How often changes are reported. Counts of other nodes are as old as this.
+const PERIOD: Duration = Duration::from_secs(2);
+
+pub(super) async fn report(hub: &Hub, counts: &dyn SubscriberCounts) {
+    let mut tick = tokio::time::interval(PERIOD.mul_f64(0.9 + 0.2 * fastrand::f64()));
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut everything = true;
+    loop {
+        tick.tick().await;
+        let reported = counts.report(hub.changes(everything), everything).await;
+        // Everything again after a failure, or where Redis had forgotten this node (it was emptied, or this node was stalled).
+        let was_everything = std::mem::replace(&mut everything, !matches!(reported, Ok(true)));
+        if was_everything && reported.is_ok() {
+            everything = false;
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! Copies messages out of a ring, within a limit.
+
+use crate::cursor::Id;
+use crate::hub::{Limit, id_of};
+use crate::message::{ClientId, Message};
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// The index of the first message behind a position. Readers mostly stand at the end, so it looks
+/// there first.
+pub(super) fn unseen(ring: &VecDeque<Arc<Message>>, after: Id) -> usize {
+    match ring.len().checked_sub(2).and_then(|last_but_one| ring.get(last_but_one)) {
+        Some(message) if id_of(message) <= after => ring.len() - 1,
+        _ => ring.partition_point(|message| id_of(message) <= after),
+    }
+}
+
+/// Copies what a reader behind `after` has not seen. Returns the position at which the limit has cut it, if it has.
+pub(super) fn copy_one(
+    ring: &VecDeque<Arc<Message>>,
+    after: Id,
+    client: Option<&ClientId>,
+    limit: Limit,
+    out: &mut Vec<Arc<Message>>,
+) -> Option<Id> {
+    if ring.back().is_none_or(|message| id_of(message) <= after) {
+        return None;
+    }
+    let mut copier = Copier::new(limit);
+    ring.range(unseen(ring, after)..).find_map(|message| copier.copy(message, client, out))
+}
+
+/// Copies messages for one reader until a limit is reached.
+pub(in crate::hub) struct Copier {
+    left: Limit,
+    last: Option<Id>,
+}
+
+impl Copier {
+    pub(in crate::hub) fn new(left: Limit) -> Copier {
+        Copier { left, last: None }
+    }
+
+    /// Copies a message, unless the limit is reached: then it returns the last position copied. A
+    /// first message is always copied, however large.
+    pub(in crate::hub) fn copy(
+        &mut self,
+        message: &Arc<Message>,
+        client: Option<&ClientId>,
+        out: &mut Vec<Arc<Message>>,
+    ) -> Option<Id> {
+        if client.is_none_or(|client| !message.excludes(client)) {
+            let size = message.object().len();
+            let is_full = self.left.messages == 0 || (self.left.bytes < size && !out.is_empty());
+            if let (true, Some(last)) = (is_full, self.last) {
+                return Some(last);
+            }
+            self.left.messages = self.left.messages.saturating_sub(1);
+            self.left.bytes = self.left.bytes.saturating_sub(size);
+            out.push(message.clone());
+        }
+        self.last = Some(id_of(message));
+        None
+    }
+}

@@ -1,0 +1,140 @@
+//! How the tail brings the log into the node's memory, and how what is too old leaves it.
+
+use super::{Memory, View};
+use crate::cursor::{Cursor, Id};
+use crate::hub::id_of;
+use crate::log::{Descent, Extent};
+use crate::message::Message;
+use std::sync::Arc;
+
+/// Epochs that this node remembers as gone. A cursor of one of them is a gap at once. For a cursor of an unknown
+/// epoch the log is asked, since the epoch may be newer than this node.
+pub(super) const PAST_EPOCHS: usize = 64;
+
+impl Memory {
+    /// The log was reached: keeps what is still in it and forgets the rest.
+    pub(in crate::hub) fn open(&mut self, extent: &Extent) {
+        let known = self.view.as_ref().and_then(|view| {
+            match extent.lineage.locate(Cursor { id: view.head, epoch: view.lineage.epoch }) {
+                Descent::Same(id) | Descent::Beyond(id) => Some(id),
+                Descent::Until(_) => Some(view.head),
+                Descent::Unknown => None,
+            }
+        });
+        if let Some(before) = self.view.as_ref().map(|view| view.lineage.epoch)
+            && before != extent.lineage.epoch
+        {
+            self.past.push_back(before);
+            if self.past.len() > PAST_EPOCHS {
+                self.past.pop_front();
+            }
+        }
+        // A log may come back that this node has read before: its epoch is not gone.
+        self.past.retain(|epoch| *epoch != extent.lineage.epoch);
+        let (floor, head, hole) = match (known, &self.view) {
+            (Some(head), Some(view)) => {
+                let (floor, hole) = (view.floor.min(head), view.hole.min(head));
+                self.truncate_after(head);
+                (floor, head, hole)
+            }
+            _ => {
+                self.clear();
+                (extent.floor, extent.floor, Id::ZERO)
+            }
+        };
+        for (_, slot) in &mut self.slots {
+            // Where ids have begun anew, an old position is too high, never too low.
+            slot.since = if known.is_some() { slot.since.min(head) } else { floor };
+        }
+        let log_floor = extent.floor;
+        self.view = Some(View { lineage: extent.lineage.clone(), log_floor, hole, floor, head });
+    }
+
+    fn truncate_after(&mut self, last: Id) {
+        while self.window.back().is_some_and(|(message, _)| id_of(message) > last) {
+            if let Some((message, slot)) = self.window.pop_back() {
+                self.bytes -= message.weight();
+                self.slots[slot].ring.pop_back();
+                self.drop_if_unused(slot);
+            }
+        }
+    }
+
+    fn clear(&mut self) {
+        self.truncate_after(Id::ZERO);
+    }
+
+    /// Takes new entries in and adds them to `fresh`, each with its channel's slot. False where
+    /// entries between were lost: then every reader has to look for itself.
+    pub(in crate::hub) fn extend(
+        &mut self,
+        after: Id,
+        messages: Vec<Arc<Message>>,
+        upto: Id,
+        now_ms: u64,
+        fresh: &mut Vec<(usize, Arc<Message>)>,
+    ) -> bool {
+        let Some((head, log_floor)) = self.view.as_ref().map(|view| (view.head, view.log_floor)) else { return true };
+        let has_hole = after > head;
+        if has_hole {
+            self.leave_hole(after, log_floor);
+        }
+        for message in messages {
+            if id_of(&message) <= head.max(after) {
+                continue;
+            }
+            let slot = self.slot_of(message.channel());
+            self.bytes += message.weight();
+            self.slots[slot].ring.push_back(message.clone());
+            fresh.push((slot, message.clone()));
+            self.window.push_back((message, slot));
+        }
+        if let Some(view) = &mut self.view {
+            view.head = view.head.max(upto);
+        }
+        self.evict(now_ms);
+        !has_hole
+    }
+
+    /// The log dropped entries up to `after` that this node never saw. Nothing before them may be served
+    /// as if it were followed by what comes now, and every reader is told of a gap.
+    fn leave_hole(&mut self, after: Id, log_floor: Id) {
+        if after <= log_floor {
+            self.clear();
+            self.set_floor(after);
+        } else if let Some(view) = &mut self.view {
+            // Single entries were deleted. The others are there, and `earliest` begins with them.
+            view.hole = after;
+            view.head = view.head.max(after);
+        }
+        for (_, slot) in &mut self.slots {
+            slot.since = after;
+        }
+    }
+
+    fn set_floor(&mut self, floor: Id) {
+        if let Some(view) = &mut self.view {
+            view.floor = view.floor.max(floor);
+            view.head = view.head.max(floor);
+        }
+    }
+
+    /// Drops what the retention does not keep. `now_ms` is the log's clock, as ids are.
+    pub(in crate::hub) fn evict(&mut self, now_ms: u64) {
+        let oldest_ms = now_ms.saturating_sub(self.retention.age.as_millis() as u64);
+        while let Some((message, slot)) = self.window.front() {
+            let (id, weight, slot) = (id_of(message), message.weight(), *slot);
+            let is_over = self.window.len() > self.retention.messages || self.bytes > self.retention.bytes;
+            if !is_over && id.ms >= oldest_ms {
+                break;
+            }
+            self.window.pop_front();
+            self.bytes -= weight;
+            self.slots[slot].ring.pop_front();
+            let since = &mut self.slots[slot].since;
+            *since = (*since).max(id);
+            self.drop_if_unused(slot);
+            self.set_floor(id);
+        }
+    }
+}

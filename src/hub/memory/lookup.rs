@@ -1,0 +1,146 @@
+//! What a reader's position means to the node's memory, and what lies behind it.
+
+use super::copy::{Copier, copy_one, unseen};
+use super::{Memory, Registration, View};
+use crate::cursor::{Cursor, Id};
+use crate::hub::{Limit, id_of};
+use crate::log::{Descent, Resolved};
+use crate::message::{ClientId, Message};
+use std::sync::Arc;
+
+/// What a position means to this node's memory.
+pub(in crate::hub) enum Lookup {
+    /// Everything up to the limit was copied out; this is the new position.
+    Read(Cursor),
+    /// Nothing of the channels lies between the position and this one, which may be of another epoch: look again.
+    Rebased(Cursor),
+    /// Something behind the position is gone; reading goes on here.
+    Gap(Cursor),
+    /// Only the log itself can tell: the position is older than the memory, ahead of it, or of an unknown epoch.
+    AskTheLog,
+}
+
+impl Memory {
+    /// Copies out what a reader at `at` has not seen, and says where it stands then.
+    pub(in crate::hub) fn look(
+        &self,
+        at: Cursor,
+        registrations: &[Registration],
+        client: Option<&ClientId>,
+        limit: Limit,
+        out: &mut Vec<Arc<Message>>,
+    ) -> Lookup {
+        let Some(view) = &self.view else { return Lookup::AskTheLog };
+        if at.epoch != view.lineage.epoch {
+            return self.look_back(view, at, registrations, client, limit, out);
+        }
+        let is_whole = |registration: &Registration| self.slots[registration.slot].since <= at.id;
+        if at.id > view.head || !registrations.iter().all(is_whole) {
+            return Lookup::AskTheLog;
+        }
+        let cut = match registrations {
+            [one] => copy_one(&self.slots[one.slot].ring, at.id, client, limit, out),
+            several => self.copy_many(several, at.id, client, limit, out),
+        };
+        Lookup::Read(Cursor { id: cut.unwrap_or(view.head), epoch: view.lineage.epoch })
+    }
+
+    /// The same for a position in an earlier epoch. The log's gap rule decides what the position means.
+    fn look_back(
+        &self,
+        view: &View,
+        at: Cursor,
+        registrations: &[Registration],
+        client: Option<&ClientId>,
+        limit: Limit,
+        out: &mut Vec<Arc<Message>>,
+    ) -> Lookup {
+        let cursor = |id| Cursor { id, epoch: view.lineage.epoch };
+        let end = match view.lineage.resolve(at, view.log_floor) {
+            Some(Resolved::At(id)) => return Lookup::Rebased(cursor(id)),
+            Some(Resolved::Gap(id)) => return Lookup::Gap(cursor(id)),
+            Some(Resolved::Until(end)) => end,
+            None if self.past.contains(&at.epoch) => return Lookup::Gap(cursor(view.floor)),
+            None => return Lookup::AskTheLog,
+        };
+        // Reads up to where the epoch was cut. There the reader is told of a gap.
+        let before = out.len();
+        let Lookup::Read(read) = self.look(cursor(at.id), registrations, client, limit, out) else {
+            return Lookup::AskTheLog;
+        };
+        let kept = out[before..].iter().take_while(|message| id_of(message) <= end).count();
+        let is_beyond = before + kept < out.len();
+        out.truncate(before + kept);
+        match (Cursor { id: if is_beyond { end } else { read.id.min(end) }, epoch: at.epoch }) {
+            read if kept > 0 => Lookup::Read(read),
+            read if read.id == end => Lookup::Rebased(read),
+            // This node has not come as far.
+            _ => Lookup::AskTheLog,
+        }
+    }
+
+    /// What a cursor means to the epochs of the log as this node knows them.
+    pub(in crate::hub) fn locate(&self, cursor: Cursor) -> Descent {
+        self.view.as_ref().map_or(Descent::Unknown, |view| view.lineage.locate(cursor))
+    }
+
+    /// Whether only a gap comes next, since the position's epoch was cut there.
+    pub(in crate::hub) fn is_at_cut(&self, at: Cursor) -> bool {
+        let lineage = self.view.as_ref().map(|view| &view.lineage).filter(|lineage| lineage.epoch != at.epoch);
+        lineage.is_some_and(|lineage| matches!(lineage.locate(at), Descent::Beyond(_)))
+    }
+
+    /// Merges several rings into log order. Only channels with news take part.
+    fn copy_many(
+        &self,
+        registrations: &[Registration],
+        after: Id,
+        client: Option<&ClientId>,
+        limit: Limit,
+        out: &mut Vec<Arc<Message>>,
+    ) -> Option<Id> {
+        let mut news: Vec<_> = registrations
+            .iter()
+            .map(|registration| &self.slots[registration.slot].ring)
+            .filter(|ring| ring.back().is_some_and(|message| id_of(message) > after))
+            .map(|ring| ring.range(unseen(ring, after)..).peekable())
+            .collect();
+        let mut copier = Copier::new(limit);
+        loop {
+            // Ids are of the whole log, so no two are equal.
+            let heads = news.iter_mut().enumerate().filter_map(|(index, ring)| Some((id_of(ring.peek()?), index)));
+            let (_, oldest) = heads.min()?;
+            if let Some(message) = news[oldest].next()
+                && let Some(cut) = copier.copy(message, client, out)
+            {
+                return Some(cut);
+            }
+        }
+    }
+
+    /// The position right before the `n`th newest retained message of these channels, but not before `least`.
+    pub(in crate::hub) fn nth_newest(&self, registrations: &[Registration], n: usize, least: Id) -> Id {
+        let Some(view) = &self.view else { return least };
+        let rings = registrations.iter().map(|registration| &self.slots[registration.slot].ring);
+        let mut rings: Vec<_> = rings.map(|ring| ring.iter().rev().peekable()).collect();
+        let mut at = view.head;
+        for _ in 0..n {
+            let newest = rings.iter_mut().filter_map(|ring| ring.peek().map(|message| id_of(message))).max();
+            let Some(id) = newest.filter(|id| *id > least) else { return least };
+            at = id.before();
+            for ring in &mut rings {
+                ring.next_if(|message| id_of(message) == id);
+            }
+        }
+        at.max(least)
+    }
+
+    /// Whether a reader at this cursor stands in the younger half, by count and by age. `now_ms` is the log's clock.
+    pub(in crate::hub) fn is_well_retained(&self, cursor: Cursor, now_ms: u64) -> bool {
+        let Some(view) = self.view.as_ref().filter(|view| view.lineage.epoch == cursor.epoch) else { return false };
+        let is_young = cursor.id.ms >= now_ms.saturating_sub(self.retention.age.as_millis() as u64 / 2);
+        let behind = self.window.len() - self.window.partition_point(|(message, _)| id_of(message) <= cursor.id);
+        let are_few = behind <= self.retention.messages / 2;
+        cursor.id >= view.floor && is_young && are_few && self.bytes <= self.retention.bytes / 2
+    }
+}

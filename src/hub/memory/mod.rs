@@ -1,0 +1,211 @@
+//! The retained log in this node's memory: a window in log order, and a ring for each channel.
+//!
+//! [`intake`] is the side of its one writer, the tail; [`lookup`] the side of readers.
+
+mod copy;
+mod intake;
+mod lookup;
+
+pub(super) use copy::Copier;
+pub(super) use lookup::Lookup;
+
+use super::reader::Reader;
+use super::{ChannelCounts, Retained};
+use crate::cursor::{Cursor, Epoch, Id};
+use crate::log::subscriber_counts::Counts;
+use crate::log::{Lineage, Retention};
+use crate::message::{Channel, Message};
+use slab::Slab;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::ops::Range;
+use std::sync::Arc;
+
+pub(super) struct Memory {
+    retention: Retention,
+    /// The log as it was read; `None` until it was reached.
+    view: Option<View>,
+    /// Epochs that are gone; see [`intake::PAST_EPOCHS`].
+    past: VecDeque<Epoch>,
+    /// All retained messages with their channel's slot, in log order.
+    window: VecDeque<(Arc<Message>, usize)>,
+    /// The size of the messages in the window.
+    bytes: usize,
+    names: HashMap<Channel, usize>,
+    slots: Slab<Slot>,
+}
+
+#[derive(Clone)]
+struct View {
+    lineage: Lineage,
+    /// The log's own floor when it was last looked at. This node's is never below it.
+    log_floor: Id,
+    /// The newest entry that is missing from the middle of the log. Readers before it have to ask the log, also where
+    /// this node still holds some of what lies between.
+    hole: Id,
+    /// All entries behind this position and up to the head are in the rings.
+    floor: Id,
+    head: Id,
+}
+
+/// A channel that is read or that retains something; any other costs nothing.
+struct Slot {
+    name: Channel,
+    /// All messages of the channel behind this position and up to the head are in the ring. It is
+    /// the channel's own floor: a quiet channel's readers do not age because others are busy.
+    since: Id,
+    ring: VecDeque<Arc<Message>>,
+    readers: Slab<Arc<Reader>>,
+}
+
+/// A reader's registration with a channel.
+#[derive(Debug)]
+pub(super) struct Registration {
+    slot: usize,
+    reader: usize,
+    pub(super) channel: Channel,
+}
+
+impl Registration {
+    /// The channel's slot in the memory, which stays while the registration lasts.
+    pub(super) fn slot(&self) -> usize {
+        self.slot
+    }
+}
+
+impl Memory {
+    pub(super) fn new(retention: Retention) -> Memory {
+        Memory {
+            retention,
+            view: None,
+            past: VecDeque::new(),
+            window: VecDeque::new(),
+            bytes: 0,
+            names: HashMap::new(),
+            slots: Slab::new(),
+        }
+    }
+
+    pub(super) fn register(&mut self, channel: &Channel, reader: &Arc<Reader>) -> Registration {
+        let slot = self.slot_of(channel);
+        let reader = self.slots[slot].readers.insert(reader.clone());
+        // The name that all readers of the channel share, and not the caller's copy.
+        Registration { slot, reader, channel: self.slots[slot].name.clone() }
+    }
+
+    pub(super) fn unregister(&mut self, registration: &Registration) {
+        let readers = &mut self.slots[registration.slot].readers;
+        readers.remove(registration.reader);
+        // A reader that has gone leaves an empty place, and a fan-out looks at all places. Shrinking looks at them, too, so
+        // it is not done each time.
+        if readers.len().is_power_of_two() && readers.len() * 4 < readers.capacity() {
+            readers.shrink_to_fit();
+        }
+        self.drop_if_unused(registration.slot);
+    }
+
+    fn slot_of(&mut self, channel: &Channel) -> usize {
+        if let Some(slot) = self.names.get(channel) {
+            return *slot;
+        }
+        let since = self.view.as_ref().map_or(Id::ZERO, |view| view.floor.max(view.hole));
+        let slot = Slot { name: channel.clone(), since, ring: VecDeque::new(), readers: Slab::new() };
+        let slot = self.slots.insert(slot);
+        self.names.insert(channel.clone(), slot);
+        slot
+    }
+
+    fn drop_if_unused(&mut self, slot: usize) {
+        let is_unused = |slot: &Slot| slot.ring.is_empty() && slot.readers.is_empty();
+        if self.slots.get(slot).is_some_and(is_unused) {
+            let slot = self.slots.remove(slot);
+            self.names.remove(&slot.name);
+        }
+    }
+
+    /// The position that the node has read up to.
+    pub(super) fn cursor(&self) -> Option<Cursor> {
+        self.view.as_ref().map(|view| Cursor { id: view.head, epoch: view.lineage.epoch })
+    }
+
+    /// The position behind which the node retains everything.
+    pub(super) fn floor(&self) -> Option<Cursor> {
+        self.view.as_ref().map(|view| Cursor { id: view.floor, epoch: view.lineage.epoch })
+    }
+
+    /// The newest entry that is missing from the middle of the log, or zero.
+    pub(super) fn hole(&self) -> Id {
+        self.view.as_ref().map_or(Id::ZERO, |view| view.hole)
+    }
+
+    pub(super) fn counts(&self, channel: &Channel) -> ChannelCounts {
+        let mut counts = ChannelCounts::default();
+        if let Some(slot) = self.names.get(channel).map(|slot| &self.slots[*slot]) {
+            let waiting = slot.readers.iter().filter(|(_, reader)| reader.is_waiting());
+            counts.readers = by_transport(waiting.filter_map(|(_, reader)| reader.transport));
+            counts.retained = slot.ring.len();
+            counts.last = slot.ring.back().and_then(|message| message.cursor());
+        }
+        counts
+    }
+
+    pub(super) fn retained(&self) -> Retained {
+        Retained { messages: self.window.len(), bytes: self.bytes, channels: self.names.len(), read: 0 }
+    }
+
+    /// All channels that are read or retain something.
+    pub(super) fn channels(&self) -> impl Iterator<Item = &Channel> {
+        self.names.keys()
+    }
+
+    /// How many registrations a channel has room for, used or not. `None` without readers, or where the slot has
+    /// become another channel's meanwhile.
+    pub(super) fn registrations(&self, slot: usize, channel: &Channel) -> Option<usize> {
+        let slot = self.slots.get(slot).filter(|slot| slot.name == *channel)?;
+        (!slot.readers.is_empty()).then(|| slot.readers.capacity())
+    }
+
+    /// Copies out the readers in a range of a channel's registrations.
+    pub(super) fn readers(&self, slot: usize, channel: &Channel, range: Range<usize>, out: &mut Vec<Arc<Reader>>) {
+        if let Some(slot) = self.slots.get(slot).filter(|slot| slot.name == *channel) {
+            let readers = || range.clone().filter_map(|index| slot.readers.get(index));
+            let read: usize = readers().map(|reader| reader.prefetch()).sum();
+            std::hint::black_box(read);
+            out.extend(readers().cloned());
+        }
+    }
+
+    /// The position of a channel's last message before its newest `n`; `None` where not all of these
+    /// are retained.
+    pub(super) fn before(&self, slot: usize, n: usize) -> Option<Id> {
+        let slot = self.slots.get(slot)?;
+        match slot.ring.len().checked_sub(n)? {
+            0 => Some(slot.since),
+            rest => slot.ring.get(rest - 1).map(|message| super::id_of(message)),
+        }
+    }
+
+    pub(super) fn wake_all(&self) {
+        for (_, slot) in &self.slots {
+            for (_, reader) in &slot.readers {
+                reader.wake();
+            }
+        }
+    }
+
+    pub(super) fn deliver_volatile(&self, message: &Arc<Message>) {
+        if let Some(slot) = self.names.get(message.channel()).and_then(|slot| self.slots.get(*slot)) {
+            for (_, reader) in &slot.readers {
+                reader.push_volatile(message);
+            }
+        }
+    }
+}
+
+/// Counts by transport. A text is made for each transport, and not for each reader, of which there may be many.
+pub(super) fn by_transport(transports: impl Iterator<Item = &'static str>) -> Counts {
+    let mut counts: BTreeMap<&'static str, usize> = BTreeMap::new();
+    for transport in transports {
+        *counts.entry(transport).or_default() += 1;
+    }
+    counts.into_iter().map(|(transport, count)| (transport.to_owned(), count)).collect()
+}

@@ -1,0 +1,79 @@
+//! The new messages of one channel on their way to its readers, and the bytes that readers of one format share.
+
+use super::fan_out_stats::{FanOutCounts, TransportTotals};
+use super::outlet::{Encoded, Outlet, OwnedFormat};
+use crate::cursor::{Cursor, Id};
+use crate::message::Message;
+use smallvec::SmallVec;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Formats whose bytes are kept while a fan-out lasts. Names of callbacks make formats, and clients choose them.
+const FORMATS: usize = 8;
+
+/// Readers that are copied out of the hub's memory at a time: its lock is not held while writing.
+const STRIDE: usize = 64;
+
+/// The messages of one channel. Mostly there is one.
+pub(super) type Messages = SmallVec<[Arc<Message>; 1]>;
+
+/// The new messages of one channel.
+pub(super) struct News {
+    /// The channel's slot in the hub's memory.
+    pub(super) slot: usize,
+    pub(super) messages: Messages,
+    /// The position of the channel's last message before them.
+    pub(super) before: Id,
+    pub(super) first: Id,
+    pub(super) last: Id,
+    /// What the node had read when they were handed to the fan-out.
+    pub(super) head: Cursor,
+    /// The slots of all channels that have news up to `head`, in order; `None` where this is the only one.
+    pub(super) channels: Option<Arc<[usize]>>,
+    /// Whether no client is left out of any message.
+    pub(super) is_for_all: bool,
+    /// How many registrations the channel has room for, used or not.
+    pub(super) registrations: usize,
+    /// The first registration that no thread has taken yet.
+    pub(super) next: AtomicUsize,
+}
+
+impl News {
+    /// The registrations that the calling thread serves next. Handed out in small ranges, because ranges may be empty and
+    /// threads are not equally fast.
+    pub(super) fn next_registrations(&self) -> Option<Range<usize>> {
+        let start = self.next.fetch_add(STRIDE, Ordering::Relaxed);
+        (start < self.registrations).then(|| start..(start + STRIDE).min(self.registrations))
+    }
+
+    /// Whether several of these channels have news in the same turn.
+    pub(super) fn are_of_several(&self, slots: &[usize]) -> bool {
+        let has_news = |slot: &&usize| self.channels.as_ref().is_some_and(|with| with.binary_search(slot).is_ok());
+        slots.iter().filter(has_news).nth(1).is_some()
+    }
+}
+
+/// What one thread's share of a fan-out keeps: the bytes of each format, and what it has written.
+#[derive(Default)]
+pub(super) struct FanOutShare {
+    encoded: SmallVec<[(OwnedFormat, Encoded); 1]>,
+    pub(super) counts: FanOutCounts,
+    pub(super) transports: TransportTotals,
+}
+
+impl FanOutShare {
+    /// The news as this outlet's format has them, encoded once a format.
+    pub(super) fn encode(&mut self, outlet: &dyn Outlet, news: &News) -> Encoded {
+        let format = outlet.format();
+        if let Some((_, encoded)) = self.encoded.iter().find(|(known, _)| known.is(format)) {
+            return encoded.clone();
+        }
+        let encoded = outlet.encode(&news.messages, news.head);
+        self.counts.encoded += 1;
+        if self.encoded.len() < FORMATS {
+            self.encoded.push((format.to_owned(), encoded.clone()));
+        }
+        encoded
+    }
+}

@@ -1,0 +1,90 @@
+//! Outlets: how the hub writes to the socket of a parked reader, and which sockets get the same bytes.
+
+use crate::cursor::Cursor;
+use crate::message::{Encoding, Message};
+use bytes::Bytes;
+use std::any::TypeId;
+use std::io;
+use std::sync::Arc;
+
+/// A socket as the hub sees it.
+pub trait Outlet: Send + Sync {
+    /// What its bytes depend on.
+    fn format(&self) -> Format<'_>;
+
+    /// The number of its transport, under which its writes are counted ([`Meter`](super::Meter)).
+    fn transport(&self) -> usize;
+
+    /// Encodes messages as they go to the socket, in one write. A reader that has them has everything up to `upto`.
+    fn encode(&self, messages: &[Arc<Message>], upto: Cursor) -> Encoded;
+
+    /// Reads a word of each piece of memory that a [`write`](Outlet::write) reads, so that it is in the cache by then.
+    fn prefetch(&self) -> i32 {
+        0
+    }
+
+    /// Writes what the socket takes at once.
+    ///
+    /// # Errors
+    ///
+    /// The system's error; `WouldBlock` where the socket takes nothing.
+    fn write(&self, bytes: &[u8]) -> io::Result<usize>;
+}
+
+/// Everything that an outlet's bytes depend on, beside the messages: outlets of equal formats are written the same bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Format<'a> {
+    /// How each message is encoded.
+    pub encoding: &'static Encoding,
+    /// How encoded messages are put together.
+    pub layout: Layout,
+    /// What stands before each message, or before an answer.
+    pub prefix: &'a [u8],
+    /// What stands behind each message, or behind an answer.
+    pub suffix: &'a [u8],
+}
+
+/// How the encoded messages of one write are put together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// One behind the other.
+    Sequence,
+    /// One behind the other in one chunk of HTTP/1.1.
+    Chunk,
+    /// As the answer to a poll. The type is that of the code that writes the answer.
+    Answer(TypeId),
+}
+
+/// A [`Format`] that is kept beside the bytes made for it.
+#[derive(Debug)]
+pub struct OwnedFormat {
+    encoding: &'static Encoding,
+    layout: Layout,
+    prefix: Box<[u8]>,
+    suffix: Box<[u8]>,
+}
+
+impl Format<'_> {
+    /// A copy to keep.
+    pub fn to_owned(self) -> OwnedFormat {
+        let Format { encoding, layout, prefix, suffix } = self;
+        OwnedFormat { encoding, layout, prefix: prefix.into(), suffix: suffix.into() }
+    }
+}
+
+impl OwnedFormat {
+    /// Whether bytes made for this format are those of another one.
+    pub fn is(&self, format: Format<'_>) -> bool {
+        let OwnedFormat { encoding, layout, prefix, suffix } = self;
+        Format { encoding, layout: *layout, prefix, suffix } == format
+    }
+}
+
+/// Bytes for sockets of one [`Format`].
+#[derive(Clone, Debug)]
+pub struct Encoded {
+    /// The whole write.
+    pub bytes: Bytes,
+    /// How many of the bytes count against a rollover.
+    pub weight: usize,
+}

@@ -1,0 +1,126 @@
+//! A reader as its channels see it: one waker, the volatile messages that it can still take, and what it leaves with
+//! the hub while it is parked.
+
+use super::news::{FanOutShare, News};
+use super::outlet::Outlet;
+use super::parking::{Offered, Parking};
+use crate::message::Message;
+use atomic_waker::AtomicWaker;
+use parking_lot::{Mutex, MutexGuard};
+use smallvec::SmallVec;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::task::Waker;
+use tokio::time::Instant;
+
+/// Volatile messages that may wait for a reader, and their bytes (the first one may have more). A further one is dropped for
+/// this reader alone: it "cannot take it".
+const VOLATILE_WAITING: usize = 32;
+const VOLATILE_BYTES: usize = 64 << 10;
+
+/// Shared by a subscription and the channels it reads.
+pub(super) struct Reader {
+    /// The transport's name, for counts; `None` where the reader is counted by its client id.
+    pub(super) transport: Option<&'static str>,
+    waker: AtomicWaker,
+    has_volatile: AtomicBool,
+    /// Boxed: most readers have none.
+    volatile: Mutex<Option<Box<Volatile>>>,
+    /// Outside of `parking`, where looking at it would take the lock.
+    outlet: OnceLock<Box<dyn Outlet>>,
+    parking: Mutex<Parking>,
+}
+
+type Volatile = SmallVec<[Arc<Message>; 4]>;
+
+// There is one for each connection. With the two counts of its `Arc` it fills a block of 224 bytes; the allocator's next
+// size is 256.
+const _: () = assert!(size_of::<Reader>() <= 208);
+
+impl Reader {
+    pub(super) fn new(transport: Option<&'static str>) -> Arc<Reader> {
+        Arc::new(Reader {
+            transport,
+            waker: AtomicWaker::new(),
+            has_volatile: AtomicBool::new(false),
+            volatile: Mutex::new(None),
+            outlet: OnceLock::new(),
+            parking: Mutex::default(),
+        })
+    }
+
+    /// Sets the waker. To be called *before* the reader looks for messages: a message that comes between the look and the
+    /// parking then wakes it, and no wake-up is lost.
+    pub(super) fn register(&self, waker: &Waker) {
+        self.waker.register(waker);
+    }
+
+    /// Sets what the hub writes with. Only the first call counts.
+    pub(super) fn set_outlet(&self, outlet: Box<dyn Outlet>) {
+        let _ = self.outlet.set(outlet);
+    }
+
+    pub(super) fn outlet(&self) -> Option<&dyn Outlet> {
+        self.outlet.get().map(|outlet| &**outlet)
+    }
+
+    /// Reads a word of each piece of memory that an offer reads, without a lock. Called for many readers in a row, it lets the
+    /// processor fetch for all of them at once. Without it, each offer would wait for its own memory, because there are
+    /// locks and system calls between two offers.
+    pub(super) fn prefetch(&self) -> usize {
+        let flags = usize::from(self.has_volatile.load(Ordering::Relaxed)) + self.transport.map_or(0, str::len);
+        flags + self.outlet().map_or(0, |outlet| outlet.prefetch() as usize)
+    }
+
+    /// What the reader has left with the hub, locked.
+    pub(super) fn parking(&self) -> MutexGuard<'_, Parking> {
+        self.parking.lock()
+    }
+
+    /// Wakes the reader's task, and has the hub write nothing for it until it has parked again: what it is woken
+    /// for comes first.
+    pub(super) fn wake(&self) {
+        self.parking.lock().close();
+        self.waker.wake();
+    }
+
+    /// Writes news for the reader in the plain case; in any other case wakes its task.
+    pub(super) fn offer(&self, news: &News, share: &mut FanOutShare, now: Instant) {
+        let mut parking = self.parking.lock();
+        let offered = parking.offer(self.outlet(), news, share, now);
+        if offered == Offered::LeftToTask {
+            parking.close();
+            drop(parking);
+            share.counts.left_to_tasks += 1;
+            self.waker.wake();
+        }
+    }
+
+    /// Whether it counts as a reader: a poll that has its answer does not wait.
+    pub(super) fn is_waiting(&self) -> bool {
+        !self.parking.lock().is_answered()
+    }
+
+    pub(super) fn push_volatile(&self, message: &Arc<Message>) {
+        let mut volatile = self.volatile.lock();
+        let waiting = volatile.get_or_insert_default();
+        if waiting.len() >= VOLATILE_WAITING {
+            return;
+        }
+        let bytes: usize = waiting.iter().chain([message]).map(|message| message.object().len()).sum();
+        if bytes > VOLATILE_BYTES && !waiting.is_empty() {
+            return;
+        }
+        waiting.push(message.clone());
+        self.has_volatile.store(true, Ordering::Release);
+        drop(volatile);
+        self.wake();
+    }
+
+    pub(super) fn take_volatile(&self) -> impl Iterator<Item = Arc<Message>> + use<> {
+        // The flag saves the common delivery a second lock.
+        let is_there = self.has_volatile.swap(false, Ordering::AcqRel);
+        let volatile = if is_there { self.volatile.lock().take() } else { None };
+        volatile.into_iter().flat_map(|volatile| *volatile)
+    }
+}

@@ -1,0 +1,217 @@
+//! A reader: a set of channels and a cursor.
+//!
+//! Here is what a transport sets and asks; [`step`] reads.
+
+mod step;
+
+pub use step::{Gap, Limit, Step};
+
+use super::Hub;
+use super::memory::Registration;
+use super::outlet::Outlet;
+use super::parking::{Allowance, Written};
+use super::reader::Reader;
+use crate::cursor::{Cursor, Epoch, Id, Start};
+use crate::message::{Channel, ClientId};
+use smallvec::SmallVec;
+use std::sync::Arc;
+use step::{LogRequest, OutsideMemory};
+
+/// A reader with a cursor over any set of channels.
+///
+/// It never looks anywhere but in the log and the node's memory of it, so joining history to live
+/// needs no buffer, and falling behind the memory is the same path as coming with an old cursor.
+pub struct Subscription {
+    hub: Arc<Hub>,
+    reader: Arc<Reader>,
+    registrations: SmallVec<[Registration; 1]>,
+    at: Cursor,
+    client: Option<ClientId>,
+    /// The most messages that are replayed after a gap.
+    last: Option<u32>,
+    has_begun: bool,
+    /// Whether it has given up its registrations, and does not count as a reader.
+    is_away: bool,
+    /// Set only where the node alone cannot tell how to go on.
+    outside: Option<Box<OutsideMemory>>,
+    /// Where it stood in another log that took this one's place, or was in its place, for a while.
+    left: Option<Box<Cursor>>,
+}
+
+impl Subscription {
+    pub(super) fn open(
+        hub: Arc<Hub>,
+        transport: Option<&'static str>,
+        channels: &[Channel],
+        start: Start,
+        last: Option<usize>,
+        client: Option<ClientId>,
+    ) -> Subscription {
+        // Only a hub that has not read its log yet has no head, and such a hub is not ready.
+        let nowhere = Cursor { id: Id::ZERO, epoch: Epoch::random() };
+        let reader = Reader::new(transport);
+        let mut subscription = Subscription {
+            hub,
+            reader,
+            registrations: SmallVec::new(),
+            at: nowhere,
+            client,
+            last: None,
+            has_begun: false,
+            is_away: false,
+            outside: None,
+            left: None,
+        };
+        for channel in channels {
+            subscription.register(channel);
+        }
+        subscription.park_slots();
+        subscription.start(start, last);
+        subscription
+    }
+
+    /// Moves to where a reader that has not read yet wants to begin.
+    pub fn start(&mut self, start: Start, last: Option<usize>) {
+        let memory = self.hub.memory.read();
+        let at = match (start, last) {
+            (Start::After(cursor), _) => Some(cursor),
+            (Start::Earliest, _) => memory.floor(),
+            (Start::Latest, None) => memory.cursor(),
+            (Start::Latest, Some(n)) => memory
+                .floor()
+                .map(|floor| Cursor { id: memory.nth_newest(&self.registrations, n, floor.id), epoch: floor.epoch }),
+        };
+        let hole = memory.hole();
+        drop(memory);
+        self.last = last.map(|last| u32::try_from(last).unwrap_or(u32::MAX));
+        self.set_at(at.unwrap_or(self.at));
+        let is_fresh = !matches!((start, last), (Start::After(_), _) | (Start::Latest, None));
+        if is_fresh {
+            self.outside = Some(Box::new(OutsideMemory { request: LogRequest::NotAsked, told: hole, is_fresh }));
+        }
+    }
+
+    /// Everything of the channels up to here has been handed out by [`poll_step`](Subscription::poll_step).
+    pub fn cursor(&self) -> Cursor {
+        self.at
+    }
+
+    /// Whether only a gap comes next: it has read its epoch up to where the log has lost the rest.
+    pub fn is_at_cut(&self) -> bool {
+        self.hub.memory.read().is_at_cut(self.at)
+    }
+
+    /// The client, which does not receive messages that exclude it.
+    pub fn client(&self) -> Option<&ClientId> {
+        self.client.as_ref()
+    }
+
+    /// Names the client.
+    pub fn set_client(&mut self, client: ClientId) {
+        self.reader.parking().client = Some(client.clone());
+        self.client = Some(client);
+    }
+
+    /// Gives the hub a way to write to the reader while it is parked.
+    pub fn set_outlet(&mut self, outlet: Box<dyn Outlet>) {
+        self.reader.parking().client = self.client.clone();
+        self.reader.set_outlet(outlet);
+    }
+
+    /// Parks behind a [`Step::Idle`]: from now on the hub may write what the allowance has room for, and moves the
+    /// cursor. Nobody else may write to the socket until [`unpark`](Subscription::unpark).
+    pub fn park(&mut self, allowance: Allowance) {
+        if self.outside.is_some() || self.registrations.is_empty() || self.reader.outlet().is_none() {
+            return;
+        }
+        self.reader.parking().park(self.at, allowance);
+    }
+
+    /// Takes the parked state back, so that the hub writes no more. Says what the hub has written. To be called before a step,
+    /// whether or not it has parked: the hub's writes then cannot overtake what comes from here on.
+    pub fn unpark(&mut self) -> Written {
+        let Some((at, written)) = self.reader.parking().unpark() else { return Written::default() };
+        self.set_at(at);
+        written
+    }
+
+    /// Whether it has ever read a channel: before that it keeps the position it was given.
+    pub fn has_begun(&self) -> bool {
+        self.has_begun
+    }
+
+    /// How many channels it reads.
+    pub fn channels(&self) -> usize {
+        self.registrations.len()
+    }
+
+    /// Whether it reads this channel.
+    pub fn reads(&self, channel: &Channel) -> bool {
+        self.registrations.iter().any(|registration| registration.channel == *channel)
+    }
+
+    /// Reads one more channel, from the present position on.
+    pub fn add(&mut self, channel: &Channel) {
+        if self.register(channel) {
+            self.park_slots();
+            self.drop_request();
+        }
+    }
+
+    fn register(&mut self, channel: &Channel) -> bool {
+        let is_new = !self.reads(channel);
+        if is_new {
+            self.registrations.push(self.hub.register(channel, &self.reader));
+            self.has_begun = true;
+        }
+        is_new
+    }
+
+    /// Stops reading a channel.
+    pub fn remove(&mut self, channel: &Channel) {
+        if let Some(index) = self.registrations.iter().position(|registration| registration.channel == *channel) {
+            let registration = self.registrations.swap_remove(index);
+            self.hub.unregister(&[registration]);
+            self.park_slots();
+            self.drop_request();
+        }
+    }
+
+    /// Does not count as a reader, and is not woken, until it has [come back](Subscription::come_back).
+    pub fn leave(&mut self) {
+        if !std::mem::replace(&mut self.is_away, true) {
+            self.hub.unregister(&self.registrations);
+            self.drop_request();
+            // A reader that is away misses volatile messages, and must not get old ones when it comes back.
+            drop(self.reader.take_volatile());
+        }
+    }
+
+    /// Reads the same channels again, from here on.
+    pub fn come_back(&mut self, start: Start) {
+        if std::mem::take(&mut self.is_away) {
+            for registration in &mut self.registrations {
+                *registration = self.hub.register(&registration.channel, &self.reader);
+            }
+            self.park_slots();
+        }
+        self.start(start, self.last.map(|last| last as usize));
+    }
+
+    /// The channels that it reads.
+    pub fn names(&self) -> impl Iterator<Item = &Channel> {
+        self.registrations.iter().map(|registration| &registration.channel)
+    }
+
+    fn park_slots(&self) {
+        self.reader.parking().set_slots(self.registrations.iter().map(Registration::slot));
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        if !self.is_away {
+            self.hub.unregister(&self.registrations);
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! How a reader goes on: from the node's memory, or from the log where the memory cannot tell.
+
+use super::Subscription;
+use crate::cursor::{Cursor, Epoch, Id};
+use crate::hub::memory::{Copier, Lookup};
+use crate::hub::{Hub, id_of};
+use crate::log::{Descent, Page, Resolved};
+use crate::message::Message;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+/// How many entries of the log are read at a time to catch up.
+const PAGE: usize = 512;
+
+/// How much one step may copy out. A first message goes out whatever its size.
+#[derive(Clone, Copy, Debug)]
+pub struct Limit {
+    /// Messages, at least 1.
+    pub messages: usize,
+    /// Bytes of JSON.
+    pub bytes: usize,
+}
+
+/// Something behind `from` may have been dropped unseen; reading goes on at `cursor`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gap {
+    /// The cursor that was asked for.
+    pub from: Cursor,
+    /// Where reading goes on.
+    pub cursor: Cursor,
+}
+
+/// What a step came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Messages were copied out.
+    Messages,
+    /// A gap; step again to read on behind it.
+    Gap(Gap),
+    /// Nothing new. The reader is woken when there is.
+    Idle,
+    /// The cursor is ahead of this node, and the log has confirmed it: the node is behind and the
+    /// cursor stands. The reader is woken by news of its channels, and when the log has changed under
+    /// all readers; that the node has come as far as the cursor alone wakes no reader.
+    Ahead,
+}
+
+/// How a reader stands whose position the node's memory does not reach.
+pub(super) struct OutsideMemory {
+    pub(super) request: LogRequest,
+    /// The reader was told of a gap for entries that are missing up to here, and goes on with those that are there.
+    pub(super) told: Id,
+    /// Whether the reader has named no position and has read nothing yet: it misses nothing of what is gone.
+    pub(super) is_fresh: bool,
+}
+
+/// Whether the log was asked about a reader's position.
+pub(super) enum LogRequest {
+    /// The log has to be asked.
+    NotAsked,
+    /// The answer is under way.
+    UnderWay(PageFuture),
+    /// The log has confirmed that the position is ahead of this node and not of the log. The node was of this epoch then.
+    Ahead(Option<Epoch>),
+}
+
+type PageFuture = Pin<Box<dyn Future<Output = Page> + Send>>;
+
+impl Subscription {
+    pub(super) fn set_at(&mut self, at: Cursor) {
+        if at != self.at {
+            self.at = at;
+            self.settle();
+        }
+    }
+
+    /// Drops a request that was about other channels.
+    pub(super) fn drop_request(&mut self) {
+        if self.is_asking() {
+            self.settle();
+        }
+    }
+
+    fn is_asking(&self) -> bool {
+        self.outside.as_deref().is_some_and(|outside| matches!(outside.request, LogRequest::UnderWay(_)))
+    }
+
+    /// Forgets what was asked or confirmed about the position before. A gap that was told counts up to its end.
+    fn settle(&mut self) {
+        if let Some(outside) = self.outside.as_deref_mut() {
+            outside.request = LogRequest::NotAsked;
+            if outside.told <= self.at.id {
+                self.outside = None;
+            }
+        }
+    }
+
+    /// Begins further on than the reader was to begin: it has not missed what is gone before that.
+    fn begin_at(&mut self, at: Cursor, told: Id) {
+        self.at = at;
+        self.outside = Some(Box::new(OutsideMemory { request: LogRequest::NotAsked, told, is_fresh: true }));
+    }
+
+    /// Notes that the position is good: the reader is told of a gap behind it.
+    fn has_read(&mut self) {
+        if let Some(outside) = self.outside.as_deref_mut() {
+            outside.is_fresh = false;
+            if outside.told <= self.at.id && matches!(outside.request, LogRequest::NotAsked) {
+                self.outside = None;
+            }
+        }
+    }
+
+    fn set_request(&mut self, request: LogRequest) {
+        let (told, is_fresh) = (self.told(), self.is_fresh());
+        self.outside = Some(Box::new(OutsideMemory { request, told, is_fresh }));
+    }
+
+    fn is_fresh(&self) -> bool {
+        self.outside.as_deref().is_some_and(|outside| outside.is_fresh)
+    }
+
+    fn told(&self) -> Id {
+        self.outside.as_deref().map_or(Id::ZERO, |outside| outside.told)
+    }
+
+    /// Copies out what comes next. Pending only while the log is asked; then, as at
+    /// [`Step::Idle`] and [`Step::Ahead`], the task is woken when it is worth a new call.
+    ///
+    /// # Cancel safety
+    ///
+    /// What is in `out` counts as handed out; nothing else does.
+    pub fn poll_step(&mut self, cx: &mut Context<'_>, limit: Limit, out: &mut Vec<Arc<Message>>) -> Poll<Step> {
+        // Before the look, or a wake-up could fall between the look and the parking.
+        self.reader.register(cx.waker());
+        self.take_volatile(out);
+        loop {
+            if self.is_asking() {
+                let step = std::task::ready!(self.poll_log(cx, limit, out));
+                if step != Step::Idle {
+                    return Poll::Ready(step);
+                }
+            }
+            let memory = self.hub.memory.read();
+            let head = memory.cursor();
+            let lookup = memory.look(self.at, &self.registrations, self.client.as_ref(), limit, out);
+            drop(memory);
+            match lookup {
+                Lookup::Read(at) => {
+                    self.set_at(at);
+                    self.has_read();
+                    return Poll::Ready(if out.is_empty() { Step::Idle } else { Step::Messages });
+                }
+                Lookup::Rebased(at) => self.set_at(at),
+                Lookup::Gap(at) if self.is_fresh() => self.begin_at(at, Id::ZERO),
+                Lookup::Gap(at) => return Poll::Ready(Step::Gap(self.gap(at))),
+                Lookup::AskTheLog if !out.is_empty() => return Poll::Ready(Step::Messages),
+                Lookup::AskTheLog if self.is_ahead_of(head) => return Poll::Ready(Step::Ahead),
+                Lookup::AskTheLog => {
+                    let page = read_page(self.hub.clone(), self.at);
+                    self.set_request(LogRequest::UnderWay(page));
+                }
+            }
+        }
+    }
+
+    fn take_volatile(&self, out: &mut Vec<Arc<Message>>) {
+        let is_wanted = |message: &Arc<Message>| self.client.as_ref().is_none_or(|client| !message.excludes(client));
+        out.extend(self.reader.take_volatile().filter(is_wanted));
+    }
+
+    /// Whether the log has confirmed the position, and this node is still behind it.
+    fn is_ahead_of(&self, head: Option<Cursor>) -> bool {
+        let request = self.outside.as_deref().map(|outside| &outside.request);
+        let Some(LogRequest::Ahead(epoch)) = request else { return false };
+        // A node that has come as far and does not hold what follows has dropped it: the log has to be asked again.
+        *epoch == head.map(|head| head.epoch)
+            && head.is_none_or(|head| head.epoch != self.at.epoch || head.id < self.at.id)
+    }
+
+    /// Polls the log's answer. `Idle` says: the answer was taken in, look again.
+    fn poll_log(&mut self, cx: &mut Context<'_>, limit: Limit, out: &mut Vec<Arc<Message>>) -> Poll<Step> {
+        let request = self.outside.as_deref_mut().map(|outside| &mut outside.request);
+        let Some(LogRequest::UnderWay(page)) = request else { return Poll::Ready(Step::Idle) };
+        let page = std::task::ready!(page.as_mut().poll(cx));
+        let (told, is_fresh) = (self.told(), self.is_fresh());
+        self.settle();
+        let mut epoch = page.extent.lineage.epoch;
+        let resolved = page.extent.resolve(self.at);
+        if let Resolved::Until(_) = resolved {
+            epoch = self.at.epoch;
+        }
+        let at = self.at;
+        let is_news = |id: Id| id != at.id || epoch != at.epoch || told < page.extent.deleted;
+        Poll::Ready(match resolved {
+            Resolved::Gap(id) if is_fresh && is_news(id) => {
+                self.begin_at(Cursor { id, epoch }, page.extent.deleted);
+                Step::Idle
+            }
+            // Told once: behind it the reader goes on with what is there, in the present epoch.
+            Resolved::Gap(id) if is_news(id) => {
+                let gap = self.gap(Cursor { id, epoch });
+                let told = if id < page.extent.deleted { page.extent.deleted } else { Id::ZERO };
+                let (request, is_fresh) = (LogRequest::NotAsked, false);
+                self.outside = (told > self.at.id).then(|| Box::new(OutsideMemory { request, told, is_fresh }));
+                Step::Gap(gap)
+            }
+            Resolved::Gap(_) | Resolved::At(_) | Resolved::Until(_) => {
+                let at = self.copy(&page, epoch, limit, out);
+                if at == self.at {
+                    // The log has nothing behind it, and this node does not know it: the node is behind.
+                    let epoch = self.hub.memory.read().cursor().map(|cursor| cursor.epoch);
+                    self.set_request(LogRequest::Ahead(epoch));
+                } else {
+                    self.set_at(at);
+                }
+                self.has_read();
+                if out.is_empty() { Step::Idle } else { Step::Messages }
+            }
+        })
+    }
+
+    fn copy(&self, page: &Page, epoch: Epoch, limit: Limit, out: &mut Vec<Arc<Message>>) -> Cursor {
+        let mut copier = Copier::new(limit);
+        let mine = page.messages.iter().filter(|message| self.reads(message.channel()));
+        let mut news = mine.filter(|message| id_of(message) > self.at.id);
+        let cut = news.find_map(|message| copier.copy(message, self.client.as_ref(), out));
+        Cursor { id: cut.unwrap_or(page.upto), epoch }
+    }
+
+    fn gap(&mut self, mut cursor: Cursor) -> Gap {
+        let from = self.at;
+        let memory = self.hub.memory.read();
+        if memory.locate(from) == Descent::Unknown {
+            // The log that this reader has read before may be back (RENAME): it has seen that up to where it left it.
+            if let Some(Descent::Same(id)) = self.left.as_deref().map(|left| memory.locate(*left)) {
+                cursor.id = cursor.id.max(id);
+            }
+            self.left = Some(Box::new(from));
+        }
+        if let Some(n) = self.last
+            && memory.cursor().is_some_and(|head| head.epoch == cursor.epoch)
+        {
+            cursor.id = memory.nth_newest(&self.registrations, n as usize, cursor.id);
+        }
+        drop(memory);
+        self.set_at(cursor);
+        Gap { from, cursor }
+    }
+}
+
+/// Asks until the log answers: while the log cannot be reached the reader waits, and is not told of a gap
+/// that may not exist.
+fn read_page(hub: Arc<Hub>, after: Cursor) -> PageFuture {
+    Box::pin(async move {
+        let mut pause = Duration::from_millis(50);
+        loop {
+            if let Ok(page) = hub.log.read(after, PAGE).await {
+                return page;
+            }
+            // Jitter, or all waiting readers would ask again at once.
+            tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64())).await;
+            pause = (pause * 2).min(Duration::from_secs(2));
+        }
+    })
+}

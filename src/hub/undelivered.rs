@@ -1,0 +1,54 @@
+//! What the tail has taken in and the fan-out has not handed out yet.
+
+use super::LIMIT;
+use super::news::Messages;
+use crate::message::Message;
+use smallvec::smallvec;
+use std::sync::Arc;
+
+/// What the tail has taken in and the fan-out has not handed out yet.
+#[derive(Default)]
+pub(super) struct Undelivered {
+    /// Messages with their channel's slot, in log order.
+    pub(super) messages: Vec<(usize, Arc<Message>)>,
+    /// Whether the log has changed under the readers, so that each has to look for itself.
+    pub(super) has_log_changed: bool,
+}
+
+impl Undelivered {
+    pub(super) fn is_empty(&self) -> bool {
+        self.messages.is_empty() && !self.has_log_changed
+    }
+
+    /// Whether it is as much as is handed out at a time.
+    pub(super) fn is_full(&self) -> bool {
+        self.messages.len() >= LIMIT.messages
+    }
+
+    /// Whether a message behind the first `before` is of the same channel as one of those.
+    pub(super) fn repeats(&self, before: usize) -> bool {
+        let (first, rest) = self.messages.split_at(before.min(self.messages.len()));
+        rest.iter().any(|(slot, _)| first.iter().any(|(known, _)| known == slot))
+    }
+
+    /// Has every reader look for itself, which makes single news needless.
+    pub(super) fn log_has_changed(&mut self) {
+        self.messages.clear();
+        self.has_log_changed = true;
+    }
+
+    /// The messages by channel, each in log order.
+    pub(super) fn by_channel(&mut self) -> Vec<(usize, Messages)> {
+        let mut messages = std::mem::take(&mut self.messages);
+        // A stable sort: within a channel the log's order stays.
+        messages.sort_by_key(|(slot, _)| *slot);
+        let mut channels: Vec<(usize, Messages)> = Vec::new();
+        for (slot, message) in messages {
+            match channels.last_mut() {
+                Some((last, same)) if *last == slot => same.push(message),
+                _ => channels.push((slot, smallvec![message])),
+            }
+        }
+        channels
+    }
+}

@@ -1,0 +1,156 @@
+//! What applications PUBLISH: which PUBLISH channels are taken in, and what a payload says.
+
+use crate::message::{BadDraft, Channel, Draft, DraftFields, Pattern, Payload};
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+
+/// A pattern that cannot be taken.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadPattern {
+    /// Not a name, nor a prefix and `*`.
+    #[error("`{0}` is not a name or a prefix with one `*` at its end; other pattern letters are not taken")]
+    Malformed(String),
+    /// Redis would deliver one PUBLISH twice.
+    #[error("`{0}` and `{1}` overlap: one PUBLISH would come twice; keep the wider one")]
+    Overlap(String, String),
+}
+
+/// Parses the patterns of PUBLISH channels.
+///
+/// # Errors
+///
+/// The first pattern that is malformed, or that overlaps another.
+pub fn parse_patterns<T: AsRef<str>>(texts: &[T]) -> Result<Vec<Pattern>, BadPattern> {
+    let mut patterns: Vec<Pattern> = Vec::new();
+    for text in texts.iter().map(AsRef::as_ref) {
+        let pattern = Pattern::new(text);
+        let is_malformed =
+            text.is_empty() || pattern.prefix().contains(['*', '?', '[', ']', '\\']) || text.contains(char::is_control);
+        if is_malformed {
+            return Err(BadPattern::Malformed(text.into()));
+        }
+        if let Some(other) = patterns.iter().find(|other| other.overlaps(&pattern)) {
+            return Err(BadPattern::Overlap(other.to_string(), pattern.to_string()));
+        }
+        patterns.push(pattern);
+    }
+    Ok(patterns)
+}
+
+/// A payload in its long form: an object with `data`, and no other keys than these.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Envelope<'a> {
+    #[serde(borrow)]
+    data: &'a RawValue,
+    #[serde(default)]
+    event: Option<String>,
+    #[serde(default)]
+    exclude: Option<String>,
+    #[serde(default, deserialize_with = "flag")]
+    volatile: bool,
+    #[serde(default)]
+    key: Option<String>,
+}
+
+fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    Ok(Option::<bool>::deserialize(deserializer)?.unwrap_or_default())
+}
+
+/// The publisher that idempotency keys of PUBLISHes belong to.
+const PUBLISHER: &str = "redis";
+
+/// What a PUBLISH of `payload` to `channel` says.
+///
+/// # Errors
+///
+/// Why it is no message, in a word for the log.
+pub fn draft(channel: Channel, payload: &[u8], max_payload: usize) -> Result<Draft, &'static str> {
+    // An envelope may be longer than what it holds: its other fields, and escapes in a text.
+    if payload.len() > max_payload.saturating_mul(6).saturating_add(1024) {
+        return Err("it is larger than --max-message-bytes");
+    }
+    let text = std::str::from_utf8(payload).map_err(|_| "it is not UTF-8")?;
+    // serde reads a struct from an array, too, and `[1]` is data as it stands.
+    let envelope = text.trim_start().starts_with('{').then(|| serde_json::from_str::<Envelope<'_>>(text));
+    let Some(Ok(envelope)) = envelope else {
+        if payload.len() > max_payload {
+            return Err("it is larger than --max-message-bytes");
+        }
+        return Ok(Draft::new(channel, Payload::from_any(text)));
+    };
+    let fields = DraftFields {
+        data: envelope.data.get(),
+        event: envelope.event.as_deref(),
+        exclude: envelope.exclude.as_deref(),
+        key: envelope.key.as_deref(),
+        publisher: PUBLISHER,
+        volatile: envelope.volatile,
+        ..DraftFields::default()
+    };
+    fields.check(channel, max_payload).map_err(reason)
+}
+
+/// Why a message from Redis cannot be taken, in words for the log.
+pub(super) fn reason(bad: BadDraft) -> &'static str {
+    match bad {
+        BadDraft::Payload { .. } => "its data is larger than --max-message-bytes",
+        BadDraft::Event(_) => "its event is not an event name",
+        BadDraft::Exclude(_) => "its exclude is not a client id",
+        BadDraft::Key(_) => "its key is not 1 to 200 bytes",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pushed(payload: &str) -> Result<Draft, &'static str> {
+        draft("todo".parse().expect("valid"), payload.as_bytes(), 100)
+    }
+
+    #[test]
+    fn a_plain_payload_is_data_as_it_stands() {
+        let plain = [
+            "hello",
+            "{\"title\":\"milk\"}",
+            "{\"data\":1,\"other\":2}",
+            "{\"data\":1,\"event\":5}",
+            "{\"event\":\"added\"}",
+            "[1]",
+            "null",
+            "",
+        ];
+        for text in plain {
+            let draft = pushed(text).expect("a message");
+            assert_eq!((draft.payload, draft.event.as_str()), (Payload::from_any(text), "message"), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_envelope_is_taken_apart() {
+        let draft =
+            pushed(r#"{"event":"added","data":null,"exclude":"me","volatile":true,"key":"k"}"#).expect("a message");
+        assert_eq!((draft.event.as_str(), draft.payload.as_str(), draft.volatile), ("added", "null", true));
+        assert_eq!((draft.exclude, draft.key.map(|key| key.key)), ("me".parse().ok(), Some("k".into())));
+        for bad in [r#"{"data":1,"event":"hello"}"#, r#"{"data":1,"exclude":"a b"}"#, r#"{"data":1,"key":""}"#] {
+            assert!(pushed(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_text_or_too_long_is_no_message() {
+        let channel: Channel = "c".parse().expect("valid");
+        assert!(draft(channel.clone(), b"\xff", 100).is_err());
+        assert!(draft(channel.clone(), &[b'x'; 101], 100).is_err());
+        assert!(draft(channel, &[b'['; 5000], 100).is_err());
+    }
+
+    #[test]
+    fn overlapping_patterns_are_refused() {
+        for pair in [["a*", "ab"], ["a*", "ab*"], ["ab*", "a*"], ["x", "x"], ["*", "y"]] {
+            assert!(matches!(parse_patterns(&pair), Err(BadPattern::Overlap(..))), "{pair:?}");
+        }
+        assert!(parse_patterns(&["a*", "b*", "c"]).is_ok());
+    }
+}

@@ -1,0 +1,187 @@
+//! A message on its way into the log, before it has a position.
+
+use super::{BadClient, BadEvent, Channel, ClientId, Event, Message};
+use crate::cursor::Cursor;
+use crate::wire::json;
+
+/// What was published, as JSON text on one line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Payload(String);
+
+impl Payload {
+    /// Valid JSON stands as it is; any other text becomes a JSON string.
+    pub fn from_any(text: &str) -> Payload {
+        Payload(json::payload(text))
+    }
+
+    /// The text becomes a JSON string, also where it would be valid JSON by itself.
+    pub fn from_text(text: &str) -> Payload {
+        let mut out = Vec::with_capacity(text.len() + 2);
+        json::quote(text, &mut out);
+        Payload(String::from_utf8(out).unwrap_or_default())
+    }
+
+    /// The JSON text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether data is at most `max` bytes long. A JSON string is measured as the text that it is:
+    /// its quotes and escapes may be our doing.
+    pub fn fits(data: &str, max: usize) -> bool {
+        data.len() <= max || (data.starts_with('"') && json::text_of(data).is_some_and(|text| text.len() <= max))
+    }
+}
+
+/// A message on its way into the log.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Draft {
+    /// The channel that it is published to.
+    pub channel: Channel,
+    /// Its event name.
+    pub event: Event,
+    /// Its content.
+    pub payload: Payload,
+    /// The client that does not receive it.
+    pub exclude: Option<ClientId>,
+    /// Its idempotency key, with the publisher that the key belongs to.
+    pub key: Option<IdempotencyKey>,
+    /// Whether it is delivered only to those connected now, and not kept.
+    pub volatile: bool,
+}
+
+impl Draft {
+    /// A draft with the default event and nothing beside it.
+    pub fn new(channel: Channel, payload: Payload) -> Draft {
+        Draft { channel, event: Event::default(), payload, exclude: None, key: None, volatile: false }
+    }
+
+    /// The message with this content. `cursor` is the position right after it; a volatile message has none.
+    pub fn into_message(self, cursor: Option<Cursor>) -> Message {
+        Message::new(cursor, self.channel, self.event, &self.payload, self.exclude)
+    }
+}
+
+/// The fields of a draft as text, as a publisher has written them. [`check`](DraftFields::check) holds the rules for all
+/// of them, wherever the text comes from.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct DraftFields<'a> {
+    /// The payload.
+    pub data: &'a str,
+    /// Whether the payload is a text, also where it would be valid JSON by itself.
+    pub is_text: bool,
+    /// The event's name, if there is one.
+    pub event: Option<&'a str>,
+    /// The client that does not receive the message, if there is one.
+    pub exclude: Option<&'a str>,
+    /// The idempotency key, if there is one.
+    pub key: Option<&'a str>,
+    /// The publisher that the key belongs to; see [`IdempotencyKey::publisher`].
+    pub publisher: &'a str,
+    /// Whether the message is not kept.
+    pub volatile: bool,
+}
+
+impl DraftFields<'_> {
+    /// Checks the fields of a message to a channel. `max_payload` is the longest payload, in bytes.
+    ///
+    /// # Errors
+    ///
+    /// The first field that breaks its rule.
+    pub fn check(self, channel: Channel, max_payload: usize) -> Result<Draft, BadDraft> {
+        if !Payload::fits(self.data, max_payload) {
+            return Err(BadDraft::Payload { max: max_payload });
+        }
+        let event = self.event.map(str::parse).transpose()?.unwrap_or_default();
+        let exclude = self.exclude.map(str::parse).transpose()?;
+        let key = self.key.map(|key| IdempotencyKey::new(self.publisher, key)).transpose()?;
+        let payload = if self.is_text { Payload::from_text(self.data) } else { Payload::from_any(self.data) };
+        Ok(Draft { channel, event, payload, exclude, key, volatile: self.volatile })
+    }
+}
+
+/// A field of a draft breaks its rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadDraft {
+    /// The event's name.
+    #[error(transparent)]
+    Event(#[from] BadEvent),
+    /// The client that is excluded.
+    #[error(transparent)]
+    Exclude(#[from] BadClient),
+    /// The idempotency key.
+    #[error(transparent)]
+    Key(#[from] BadIdempotencyKey),
+    /// The payload is too long.
+    #[error("a payload is at most {max} bytes")]
+    Payload {
+        /// The longest payload, in bytes.
+        max: usize,
+    },
+}
+
+/// The text is not an idempotency key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("key is 1 to {} bytes", IdempotencyKey::MAX_LENGTH)]
+pub struct BadIdempotencyKey;
+
+/// An idempotency key: the same key of the same publisher and channel within five minutes names the
+/// same message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdempotencyKey {
+    /// The publisher; empty where publishers are not told apart.
+    pub publisher: String,
+    /// The key, 1 to 200 bytes.
+    pub key: String,
+}
+
+impl IdempotencyKey {
+    /// The longest key, in bytes.
+    const MAX_LENGTH: usize = 200;
+
+    /// A publisher's key.
+    ///
+    /// # Errors
+    ///
+    /// The key is empty or too long.
+    pub fn new(publisher: &str, key: &str) -> Result<IdempotencyKey, BadIdempotencyKey> {
+        let is_valid = (1..=IdempotencyKey::MAX_LENGTH).contains(&key.len());
+        is_valid.then(|| IdempotencyKey { publisher: publisher.into(), key: key.into() }).ok_or(BadIdempotencyKey)
+    }
+
+    /// One text for (publisher, channel, key). The lengths in front keep tuples apart that would join
+    /// to the same string.
+    pub fn scoped(&self, channel: &Channel) -> String {
+        let (publisher, channel) = (&self.publisher, channel.as_str());
+        format!("{}:{}:{publisher}:{channel}:{}", publisher.len(), channel.len(), self.key)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_cannot_be_confused() {
+        let key = |publisher: &str, key: &str| IdempotencyKey::new(publisher, key).expect("a key");
+        let (a, b): (Channel, Channel) = ("a:b".parse().expect("valid"), "a".parse().expect("valid"));
+        assert_ne!(key("", "c").scoped(&a), key("", "b:c").scoped(&b));
+        assert_ne!(key("x", "c").scoped(&b), key("", "x:c").scoped(&b));
+    }
+
+    #[test]
+    fn every_field_has_its_rule() {
+        let check = |fields: DraftFields<'_>| fields.check("a".parse().expect("valid"), 3).map(|draft| draft.payload);
+        let good = DraftFields { data: "123", ..DraftFields::default() };
+        assert_eq!(check(good).map(|payload| payload.as_str().to_owned()), Ok("123".to_owned()));
+        let text = DraftFields { is_text: true, ..good };
+        assert_eq!(check(text).map(|payload| payload.as_str().to_owned()), Ok("\"123\"".to_owned()));
+        assert_eq!(check(DraftFields { data: "1234", ..good }), Err(BadDraft::Payload { max: 3 }));
+        assert_eq!(check(DraftFields { event: Some("hello"), ..good }), Err(BadEvent::Reserved.into()));
+        assert_eq!(check(DraftFields { exclude: Some("a b"), ..good }), Err(BadClient.into()));
+        for key in ["", &"x".repeat(201)] {
+            assert_eq!(check(DraftFields { key: Some(key), ..good }), Err(BadIdempotencyKey.into()));
+        }
+        assert!(check(DraftFields { key: Some(&"x".repeat(200)), ..good }).is_ok());
+    }
+}

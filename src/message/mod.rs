@@ -1,0 +1,138 @@
+//! What is published: [`Channel`], [`Event`], [`ClientId`], [`Payload`], [`Draft`], and the [`Message`] with
+//! its encoded frames.
+
+pub mod encoding;
+
+mod draft;
+mod names;
+mod pattern;
+
+pub use draft::{BadDraft, BadIdempotencyKey, Draft, DraftFields, IdempotencyKey, Payload};
+pub use encoding::Encoding;
+pub use names::{BadChannel, BadClient, BadEvent, Channel, ClientId, Event};
+pub use pattern::{Pattern, unmatched};
+
+use crate::cursor::Cursor;
+use crate::wire::json;
+use bytes::Bytes;
+use encoding::Frames;
+use std::fmt;
+use std::ops::Range;
+
+/// One entry of the log, shared by all its receivers.
+pub struct Message {
+    cursor: Option<Cursor>,
+    channel: Channel,
+    event: Event,
+    exclude: Option<ClientId>,
+    /// The message object; the payload is a part of it, so it is held once.
+    object: Bytes,
+    payload: Range<usize>,
+    frames: Frames,
+}
+
+impl Message {
+    /// A message of the log. `cursor` is the position right after it; a volatile one has none.
+    pub fn new(
+        cursor: Option<Cursor>,
+        channel: Channel,
+        event: Event,
+        payload: &Payload,
+        exclude: Option<ClientId>,
+    ) -> Message {
+        let data = payload.as_str();
+        let mut object = Vec::with_capacity(data.len() + channel.as_str().len() + event.as_str().len() + 96);
+        let mut write = |text: &str| object.extend_from_slice(text.as_bytes());
+        write("{");
+        if let Some(cursor) = cursor {
+            write("\"id\":\"");
+            write(cursor.text().as_str());
+            write("\",");
+        }
+        // No name of a channel needs to be escaped.
+        write("\"channel\":\"");
+        write(channel.as_str());
+        write("\",\"event\":");
+        json::quote(event.as_str(), &mut object);
+        object.extend_from_slice(b",\"data\":");
+        let start = object.len();
+        object.extend_from_slice(data.as_bytes());
+        let payload = start..object.len();
+        object.push(b'}');
+        Message { cursor, channel, event, exclude, object: object.into(), payload, frames: Frames::default() }
+    }
+
+    /// The position right after it; `None` for a volatile message.
+    pub fn cursor(&self) -> Option<Cursor> {
+        self.cursor
+    }
+
+    /// Its channel.
+    pub fn channel(&self) -> &Channel {
+        &self.channel
+    }
+
+    /// Its event name.
+    pub fn event(&self) -> &Event {
+        &self.event
+    }
+
+    /// Whether this client is left out.
+    pub fn excludes(&self, client: &ClientId) -> bool {
+        self.exclude.as_ref() == Some(client)
+    }
+
+    /// Whether nobody is left out.
+    pub fn is_for_all(&self) -> bool {
+        self.exclude.is_none()
+    }
+
+    /// Whether the other says the same to the same receivers, whatever its position.
+    pub fn is_same_as(&self, other: &Message) -> bool {
+        let head = |message: &Message| (message.channel.clone(), message.event.clone(), message.exclude.clone());
+        head(self) == head(other) && self.payload() == other.payload()
+    }
+
+    /// The message object as JSON on one line.
+    pub fn object(&self) -> &Bytes {
+        &self.object
+    }
+
+    /// The payload as JSON on one line.
+    pub fn payload(&self) -> &str {
+        // Always a char boundary and UTF-8: it was written from a &str.
+        std::str::from_utf8(&self.object[self.payload.clone()]).unwrap_or_default()
+    }
+
+    /// The message object in front of the payload, and behind it.
+    pub fn around_payload(&self) -> (&[u8], &[u8]) {
+        (&self.object[..self.payload.start], &self.object[self.payload.end..])
+    }
+
+    /// What the message counts against `--retain-bytes`: its JSON and a flat 160 bytes for the rest.
+    pub fn weight(&self) -> usize {
+        self.object.len() + 160
+    }
+}
+
+impl fmt::Debug for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&String::from_utf8_lossy(&self.object))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_object_holds_the_payload_as_it_was_written() {
+        let payload = Payload::from_any("{\"n\": 1e400,\r\n \"a\":12345678901234567890}");
+        let channel = "todo".parse().expect("valid");
+        let message = Message::new(None, channel, Event::default(), &payload, None);
+        assert_eq!(message.payload(), "{\"n\": 1e400,   \"a\":12345678901234567890}");
+        let object =
+            "{\"channel\":\"todo\",\"event\":\"message\",\"data\":{\"n\": 1e400,   \"a\":12345678901234567890}}";
+        assert_eq!(message.object(), object);
+    }
+}

@@ -1,0 +1,146 @@
+//! Decides which client may read and publish which channels, for every transport and for publishing.
+
+use super::credentials::Credentials;
+use super::keys::Keys;
+use super::query::{Action, Grant, Question, Validity};
+use super::tokens::Tokens;
+use super::webhook::{Answer, Webhook};
+use crate::message::{Channel, Pattern, unmatched};
+use crate::serve::limits::rate_limiter::Publisher;
+use crate::transport::{Code, Refusal};
+
+/// Decides about permissions.
+pub enum Authorizer {
+    /// Every client may do everything. Which clients may connect is decided by [`super::origin::OriginPolicy`].
+    Open,
+    /// Only what these rules allow.
+    Guarded(Box<AccessRules>),
+}
+
+/// The sources of permissions, in the order in which they are tried.
+#[derive(Default)]
+pub struct AccessRules {
+    /// Server keys, which allow everything.
+    pub keys: Keys,
+    /// Channels that every client may read.
+    pub public: Vec<Pattern>,
+    /// The verifier of tokens, which carry their own permissions.
+    pub tokens: Option<Tokens>,
+    /// The application, which decides about everything else.
+    pub application: Option<Webhook>,
+}
+
+impl Authorizer {
+    /// Whether every client may do everything.
+    pub fn is_open(&self) -> bool {
+        matches!(self, Authorizer::Open)
+    }
+
+    /// Grants the action for *all* channels of the question, or for none.
+    ///
+    /// # Errors
+    ///
+    /// `unauthorized` if credentials are missing or invalid; `forbidden` if they do not allow the channels, which the text
+    /// names, or if the application did not answer.
+    ///
+    /// # Cancel safety
+    ///
+    /// If this is dropped, a request to the application continues, and its answer is cached.
+    pub async fn ask(&self, question: Question) -> Result<Grant, Refusal> {
+        match self {
+            Authorizer::Open => Ok(Grant::unlimited(Publisher::Anonymous(question.credentials.ip))),
+            Authorizer::Guarded(rules) => rules.ask(question).await,
+        }
+    }
+
+    /// Whether a client may see operators' data: channels, metrics.
+    ///
+    /// # Errors
+    ///
+    /// On a guarded server only a server key allows it: `unauthorized`, or `forbidden` if no key is configured.
+    pub fn admit_operator(&self, credentials: &Credentials) -> Result<(), Refusal> {
+        let (code, text) = match self {
+            Authorizer::Guarded(rules) if rules.keys.is_empty() => (
+                Code::Forbidden,
+                "not available on this listener: configure --admin-listen, or --publish-key and send a key",
+            ),
+            Authorizer::Guarded(rules) if !rules.has_server_key(credentials) => (
+                Code::Unauthorized,
+                "this needs a server key, sent as Authorization: Bearer; or use the listener of --admin-listen",
+            ),
+            _ => return Ok(()),
+        };
+        Err(Refusal::new(code, text))
+    }
+
+    /// Those of the channels that the token in the credentials allows to read, and until when.
+    pub fn covered(&self, credentials: &Credentials, channels: Vec<Channel>) -> Option<(Vec<Channel>, Validity)> {
+        let Authorizer::Guarded(rules) = self else { return None };
+        let tokens = rules.tokens.as_ref()?;
+        let permission = tokens.read(credentials.token()?).ok()?;
+        let denied: Vec<Channel> = permission.denied(Action::Subscribe, &channels).into_iter().cloned().collect();
+        let covered = channels.into_iter().filter(|channel| !denied.contains(channel)).collect();
+        Some((covered, Validity::EndsAt(permission.until)))
+    }
+}
+
+impl AccessRules {
+    fn has_server_key(&self, credentials: &Credentials) -> bool {
+        credentials.bearer().is_some_and(|key| self.keys.has(key))
+    }
+
+    async fn ask(&self, question: Question) -> Result<Grant, Refusal> {
+        let Question { action, mut channels, client, credentials } = question;
+        if self.has_server_key(&credentials) {
+            return Ok(Grant::unlimited(Publisher::Server));
+        }
+        let by_address = Publisher::Address(credentials.ip);
+        channels.sort_unstable();
+        channels.dedup();
+        if action == Action::Subscribe {
+            channels = unmatched(&self.public, &channels).into_iter().cloned().collect();
+            if channels.is_empty() {
+                return Ok(Grant::unlimited(by_address));
+            }
+        }
+        if let (Some(tokens), Some(token)) = (&self.tokens, credentials.token()) {
+            let permission = tokens.read(token)?;
+            // A publisher names no client id of its own: `exclude` may be any client.
+            if let (Action::Subscribe, Some(bound), Some(named)) = (action, &permission.client, &client)
+                && bound != named
+            {
+                return Err(Refusal::new(Code::Forbidden, "the token is bound to another client id"));
+            }
+            deny(&permission.denied(action, &channels))?;
+            let publisher = permission.subject.map_or(by_address, Publisher::Subject);
+            return Ok(Grant { validity: Validity::EndsAt(permission.until), publisher, client: permission.client });
+        }
+        let Some(application) = &self.application else {
+            let names = names(&channels.iter().collect::<Vec<_>>());
+            return Err(Refusal::new(Code::Unauthorized, format!("this needs credentials: {names}")));
+        };
+        let (wanted, credentials) = (channels.clone(), credentials.with_token(None));
+        match application.ask(Question { action, channels, client, credentials }).await {
+            Answer::Allowed(allowed) => {
+                let is_denied = |channel: &&Channel| !allowed.channels.contains(channel.as_str());
+                deny(&wanted.iter().filter(is_denied).collect::<Vec<_>>())?;
+                Ok(Grant { validity: Validity::RenewAt(allowed.until), publisher: by_address, client: None })
+            }
+            Answer::Unauthorized => Err(Refusal::new(Code::Unauthorized, "the application wants you to sign in")),
+            Answer::Refused => Err(Refusal::new(Code::Forbidden, "the application does not allow it")),
+            Answer::Failed => Err(Refusal::passing(Code::Forbidden, "the application that decides did not answer")),
+        }
+    }
+}
+
+/// Refuses the whole question if any channel is denied.
+fn deny(denied: &[&Channel]) -> Result<(), Refusal> {
+    if denied.is_empty() {
+        return Ok(());
+    }
+    Err(Refusal::new(Code::Forbidden, format!("not allowed: {}", names(denied))))
+}
+
+fn names(channels: &[&Channel]) -> String {
+    channels.iter().map(|channel| channel.as_str()).collect::<Vec<_>>().join(", ")
+}

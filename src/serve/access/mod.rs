@@ -1,0 +1,12 @@
+//! Access control: credentials, origins, trusted proxies, and the authorizer.
+
+pub mod authorizer;
+pub mod credentials;
+pub mod forwarded;
+pub mod keys;
+pub mod origin;
+pub mod query;
+pub mod renewal;
+pub mod signature;
+pub mod tokens;
+pub mod webhook;

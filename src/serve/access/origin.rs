@@ -1,0 +1,232 @@
+//! The origin policy: checks of `Host` and `Origin`, and CORS headers for pages of other origins.
+
+use crate::transport::{Code, Refusal};
+use hyper::HeaderMap;
+use hyper::header::{self, HeaderValue};
+use std::net::IpAddr;
+
+/// Which requests a server answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AccessMode {
+    /// Requests to a loopback name only. There are no other access rules.
+    Loopback,
+    /// Requests of every client, under an [`super::authorizer::Authorizer`]. Pages are checked by their origin.
+    Guarded,
+    /// Requests of every client and every page.
+    Open,
+}
+
+/// The kind of listener that accepted a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ListenerKind {
+    /// The public listener.
+    Public,
+    /// The admin listener (`--admin-listen`): operators' data without a key, and nothing else.
+    Admin {
+        /// Whether it listens on a loopback address. No other machine reaches it, so a request with another host name comes
+        /// from a page that uses DNS rebinding.
+        is_loopback: bool,
+    },
+}
+
+/// Checks `Host` and `Origin`.
+#[derive(Clone, Debug)]
+pub struct OriginPolicy {
+    /// Which requests are answered.
+    pub mode: AccessMode,
+    /// Origins that are allowed besides our own and those of this machine.
+    pub allow_origin: Vec<String>,
+}
+
+/// A parsed `Host` or authority.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Authority<'a> {
+    host: &'a str,
+    port: Option<&'a str>,
+}
+
+impl<'a> Authority<'a> {
+    fn parse(text: &'a str) -> Authority<'a> {
+        let end_of_host = match text.strip_prefix('[').and_then(|rest| rest.find(']')) {
+            Some(bracket) => bracket + 2,
+            None => text.find(':').unwrap_or(text.len()),
+        };
+        let (host, port) = text.split_at(end_of_host);
+        Authority { host, port: port.strip_prefix(':').filter(|port| !port.is_empty()) }
+    }
+
+    fn is_loopback(&self) -> bool {
+        let name = self.host.strip_suffix('.').unwrap_or(self.host).to_ascii_lowercase();
+        let address = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(&name);
+        name == "localhost"
+            || name.ends_with(".localhost")
+            || address.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    }
+
+    /// Whether both name the same host and port. A missing port stands for the default port. The schemes are not compared:
+    /// TLS may end in front of this server.
+    fn is_same(&self, other: &Authority<'_>) -> bool {
+        let default = |port: Option<&str>| port.is_none_or(|port| port == "80" || port == "443");
+        let same_port = self.port == other.port || (default(self.port) && default(other.port));
+        self.host.eq_ignore_ascii_case(other.host) && same_port
+    }
+}
+
+/// The host that a request was sent to, without its port.
+pub fn host<'a>(headers: &'a HeaderMap, forwarded_host: Option<&'a str>) -> &'a str {
+    let host = || headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    Authority::parse(forwarded_host.unwrap_or_else(host)).host
+}
+
+impl OriginPolicy {
+    /// Checks the name that a request was sent to, and the page that sent it. `forwarded_host`: the name before a trusted
+    /// proxy changed it.
+    ///
+    /// # Errors
+    ///
+    /// `forbidden` for a foreign host name, `forbidden_origin` for a foreign page.
+    pub fn check(&self, headers: &HeaderMap, forwarded_host: Option<&str>) -> Result<(), Refusal> {
+        if self.mode == AccessMode::Open {
+            return Ok(());
+        }
+        let is_loopback = self.mode == AccessMode::Loopback;
+        let host = headers.get(header::HOST).map(|host| host.to_str().unwrap_or("?"));
+        let host = host.map(Authority::parse);
+        // A foreign name that resolves to this machine (DNS rebinding).
+        if is_loopback && host.is_some_and(|host| !host.is_loopback()) {
+            let text = "this server answers to loopback names only; start it with --open to admit every client";
+            return Err(Refusal::new(Code::Forbidden, text));
+        }
+        let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
+        let origin = origin.to_str().unwrap_or("?");
+        if self.allows(origin, forwarded_host.map(Authority::parse).or(host)) {
+            return Ok(());
+        }
+        let origin: String = origin.chars().take(200).collect();
+        tracing::warn!(?origin, "refused a page of a foreign origin; --allow-origin lets it in");
+        Err(Refusal::new(
+            Code::ForbiddenOrigin,
+            "pages of this origin may not use this server: name it with --allow-origin",
+        ))
+    }
+
+    fn allows(&self, origin: &str, host: Option<Authority<'_>>) -> bool {
+        self.has_star() || self.knows(origin, host)
+    }
+
+    fn has_star(&self) -> bool {
+        self.allow_origin.iter().any(|allowed| allowed == "*")
+    }
+
+    /// Whether an origin is allowed by name, is our own or, in loopback mode, is on this machine.
+    fn knows(&self, origin: &str, host: Option<Authority<'_>>) -> bool {
+        if self.allow_origin.iter().any(|allowed| allowed.eq_ignore_ascii_case(origin)) {
+            return true;
+        }
+        let Some((scheme, authority)) = origin.split_once("://") else { return false };
+        // Only origins that a page on the web can have: `file://` and the like are shared by many.
+        if !matches!(scheme, "http" | "https") || authority.contains(['/', '@', '?', '#']) {
+            return false;
+        }
+        let authority = Authority::parse(authority);
+        (self.mode == AccessMode::Loopback && authority.is_loopback())
+            || host.is_some_and(|host| host.is_same(&authority))
+    }
+
+    /// Writes the CORS headers that let the page read the response. The origin is echoed and credentials are allowed, since
+    /// old browsers always send credentials and then reject `*`. An origin that only an explicit `*` allows gets no
+    /// credentials.
+    pub fn write_cors(origin: Option<HeaderValue>, is_by_star: bool, headers: &mut HeaderMap) {
+        headers.append(header::VARY, HeaderValue::from_static("Origin"));
+        let Some(origin) = origin else { return };
+        if is_by_star {
+            headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+        } else {
+            headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+            headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+        }
+        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("ETag, Retry-After"));
+    }
+
+    /// Whether only an explicit `*` allows a request's origin. Cookies do not count then.
+    pub fn is_by_star(&self, headers: &HeaderMap, forwarded_host: Option<&str>) -> bool {
+        let Some(origin) = headers.get(header::ORIGIN).filter(|_| self.has_star()) else { return false };
+        let host = || headers.get(header::HOST).and_then(|host| host.to_str().ok());
+        let host = forwarded_host.or_else(host).map(Authority::parse);
+        !origin.to_str().is_ok_and(|origin| self.knows(origin, host))
+    }
+
+    /// Writes the answer to a CORS preflight.
+    pub fn write_preflight(headers: &mut HeaderMap, methods: &'static str) {
+        headers.insert(header::ALLOW, HeaderValue::from_static(methods));
+        headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(methods));
+        let allowed = "Content-Type, Authorization, If-None-Match, Last-Event-ID, Cache-Control, X-Requested-With";
+        headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(allowed));
+        headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
+    }
+}
+
+/// Whether a text may be a host name or an address with an optional port (RFC 3986 §3.2.2), without user information. It is
+/// checked for each request, so the text is not parsed into parts.
+pub fn is_host(text: &[u8]) -> bool {
+    let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~:[]%!$&'()*+,;=".contains(byte);
+    text.iter().all(is_part) && text.starts_with(b"[") == text.contains(&b']')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(open: bool, allow: &[&str], host: &str, origin: Option<&str>) -> Result<(), Code> {
+        let mode = if open { AccessMode::Open } else { AccessMode::Loopback };
+        let access = OriginPolicy { mode, allow_origin: allow.iter().map(ToString::to_string).collect() };
+        let mut headers = HeaderMap::new();
+        headers.insert(header::HOST, host.parse().expect("a header"));
+        if let Some(origin) = origin {
+            headers.insert(header::ORIGIN, origin.parse().expect("a header"));
+        }
+        access.check(&headers, None).map_err(|refusal| refusal.code)
+    }
+
+    #[test]
+    fn hosts() {
+        for host in ["localhost", "LOCALHOST:80", "a.localhost:1", "127.0.0.1", "127.9.9.9:1", "[::1]", "[::1]:8080"] {
+            assert_eq!(check(false, &[], host, None), Ok(()), "{host}");
+        }
+        for host in
+            ["example.com", "localhost.evil.com", "127.0.0.1.evil.com", "evil-localhost", "10.0.0.1", "[::2]", ""]
+        {
+            assert_eq!(check(false, &[], host, None), Err(Code::Forbidden), "{host}");
+            assert_eq!(check(true, &[], host, None), Ok(()), "{host}");
+        }
+    }
+
+    #[test]
+    fn origins() {
+        let host = "127.0.0.1:8080";
+        for origin in ["http://127.0.0.1:8080", "http://localhost:3000", "https://a.localhost", "http://[::1]:5"] {
+            assert_eq!(check(false, &[], host, Some(origin)), Ok(()), "{origin}");
+        }
+        let foreign = [
+            "null",
+            "http://evil.com",
+            "http://localhost.evil.com",
+            "http://127.0.0.1.evil.com",
+            "http://evil.com/127.0.0.1",
+            "http://evil.com#localhost",
+            "http://localhost@evil.com",
+            "file://localhost",
+            "ftp://localhost",
+            "",
+            "localhost",
+        ];
+        for origin in foreign {
+            assert_eq!(check(false, &[], host, Some(origin)), Err(Code::ForbiddenOrigin), "{origin}");
+            assert_eq!(check(true, &[], host, Some(origin)), Ok(()), "{origin}");
+        }
+        assert_eq!(check(false, &["https://a.example"], host, Some("https://a.example")), Ok(()));
+        assert_eq!(check(false, &["*"], host, Some("https://a.example")), Ok(()));
+        assert!(check(false, &["https://a.example"], host, Some("https://a.example.evil.com")).is_err());
+        assert!(check(false, &["https://a.example"], host, Some("https://a.example:444")).is_err());
+    }
+}

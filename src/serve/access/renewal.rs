@@ -1,0 +1,151 @@
+//! Renews the grant of a running subscription, or ends the subscription with it.
+
+use super::authorizer::Authorizer;
+use super::credentials::Credentials;
+use super::query::{Action, Grant, Question, Validity};
+use crate::message::{Channel, ClientId};
+use crate::transport::Refusal;
+use futures_util::future::BoxFuture;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::time::{Instant, Sleep};
+
+/// How long a running subscription outlives its grant while the application does not answer.
+const GRACE: Duration = Duration::from_secs(30);
+
+/// How often the application is asked during [`GRACE`].
+const RETRY: Duration = Duration::from_secs(5);
+
+/// The timer's period while nothing ends.
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// Channels that were granted together.
+struct GrantedChannels {
+    channels: Vec<Channel>,
+    /// When the grant ends.
+    end: Instant,
+    /// The credentials for a renewal; `None` if the grant cannot be renewed.
+    credentials: Option<Arc<Credentials>>,
+    /// Until when a renewal is retried.
+    retry_until: Option<Instant>,
+    /// The renewal under way. It continues although channels are added and removed meanwhile. If we dropped it, a client
+    /// whose permission was revoked could keep reading by sending commands: the answer would never be seen, and each
+    /// command would be a new request to the application.
+    renewal: Option<BoxFuture<'static, Result<Grant, Refusal>>>,
+}
+
+/// The grants of a running subscription. A duplex client may hold several, one for each token that it sent.
+pub struct GrantRenewal {
+    authorizer: Arc<Authorizer>,
+    client: Option<ClientId>,
+    /// The grants that end.
+    grants: Vec<GrantedChannels>,
+    timer: Pin<Box<Sleep>>,
+}
+
+impl GrantRenewal {
+    /// A renewal without grants.
+    pub fn new(authorizer: &Arc<Authorizer>, client: Option<ClientId>) -> GrantRenewal {
+        let timer = Box::pin(tokio::time::sleep(DAY));
+        GrantRenewal { authorizer: authorizer.clone(), client, grants: Vec::new(), timer }
+    }
+
+    /// Adds channels that were granted. The new validity replaces an earlier one of the same channels.
+    pub fn add(&mut self, channels: &[Channel], validity: Validity, credentials: &Arc<Credentials>) {
+        channels.iter().for_each(|channel| self.forget(channel));
+        let (end, credentials) = match validity {
+            Validity::Unlimited => return self.arm(),
+            Validity::RenewAt(end) => (end, Some(credentials.clone())),
+            Validity::EndsAt(end) => (end, None),
+        };
+        // One question renews all channels of the same credentials. A question under way does not name the new channels.
+        let same = |grant: &&mut GrantedChannels| match (&grant.credentials, &credentials) {
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other) && grant.renewal.is_none(),
+            (None, None) => grant.end == end,
+            _ => false,
+        };
+        if let Some(grant) = self.grants.iter_mut().find(same) {
+            grant.channels.extend_from_slice(channels);
+            grant.end = grant.end.min(end);
+        } else {
+            let channels = channels.to_vec();
+            self.grants.push(GrantedChannels { channels, end, credentials, retry_until: None, renewal: None });
+        }
+        self.arm();
+    }
+
+    /// The channels whose grant ends before that moment.
+    pub fn ending_before(&self, moment: Instant) -> Vec<Channel> {
+        self.grants.iter().filter(|grant| grant.end < moment).flat_map(|grant| grant.channels.clone()).collect()
+    }
+
+    /// Drops a channel.
+    pub fn remove(&mut self, channel: &Channel) {
+        self.forget(channel);
+        self.arm();
+    }
+
+    fn forget(&mut self, channel: &Channel) {
+        for grant in &mut self.grants {
+            grant.channels.retain(|held| held != channel);
+        }
+        self.grants.retain(|grant| !grant.channels.is_empty());
+    }
+
+    /// Sets the timer to the grant that ends first.
+    fn arm(&mut self) {
+        let first = self.grants.iter().map(|grant| grant.end).min();
+        self.timer.as_mut().reset(first.unwrap_or_else(|| Instant::now() + DAY));
+    }
+
+    /// Ready when a grant has ended for good.
+    pub fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            // A grant whose renewal is under way stays the first until there is an answer, whatever is added.
+            let first = self.grants.iter_mut().min_by_key(|grant| (grant.renewal.is_none(), grant.end));
+            let Some(grant) = first else {
+                ready!(self.timer.as_mut().poll(cx));
+                self.arm();
+                continue;
+            };
+            let Some(renewal) = &mut grant.renewal else {
+                ready!(self.timer.as_mut().poll(cx));
+                let Some(credentials) = &grant.credentials else { return Poll::Ready(()) };
+                let (authorizer, channels, client) =
+                    (self.authorizer.clone(), grant.channels.clone(), self.client.clone());
+                let credentials = Credentials::clone(credentials);
+                grant.renewal = Some(Box::pin(async move {
+                    authorizer.ask(Question { action: Action::Subscribe, channels, client, credentials }).await
+                }));
+                continue;
+            };
+            let Poll::Ready(answer) = renewal.as_mut().poll(cx) else {
+                // Grants that cannot be renewed end meanwhile, however long the application takes for another.
+                let fixed = self.grants.iter().filter(|grant| grant.credentials.is_none()).map(|grant| grant.end).min();
+                let Some(end) = fixed else { return Poll::Pending };
+                self.timer.as_mut().reset(end);
+                return self.timer.as_mut().poll(cx);
+            };
+            grant.renewal = None;
+            let now = Instant::now();
+            match answer.map(|granted| granted.validity) {
+                Ok(Validity::RenewAt(end) | Validity::EndsAt(end)) => {
+                    grant.retry_until = None;
+                    // At least half a second, so that no answer makes this a busy loop.
+                    grant.end = end.max(now + Duration::from_millis(500));
+                }
+                Ok(Validity::Unlimited) => grant.end = now + DAY,
+                // The application may be restarting, which is no reason to disconnect every reader.
+                Err(refusal) if refusal.may_pass && now < *grant.retry_until.get_or_insert(now + GRACE) => {
+                    grant.end = now + RETRY;
+                }
+                // Also if the answer names a channel that was removed meanwhile: the client can subscribe to the rest again.
+                Err(_) => return Poll::Ready(()),
+            }
+            self.arm();
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! Tokens: JSON Web Tokens (RFC 7519) that carry permissions to read and publish channels, with an end.
+
+use super::query::Action;
+use super::signature;
+use crate::message::{Channel, ClientId, Pattern, unmatched};
+use crate::transport::{Code, Refusal};
+use jsonwebtoken::errors::ErrorKind;
+use jsonwebtoken::{Algorithm, DecodingKey, Validation};
+use serde::Deserialize;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::time::Instant;
+
+/// Bytes of a token. A longer one is refused unread.
+const TOKEN_BYTES: usize = 8 << 10;
+
+/// Bytes of `sub`, which becomes part of the scope of idempotency keys.
+const SUBJECT_BYTES: usize = 200;
+
+/// The latest `exp` that counts: timers do not reach further.
+const FAR: Duration = Duration::from_secs(10 * 365 * 86_400);
+
+/// Verifies tokens.
+pub struct Tokens {
+    key: DecodingKey,
+    validation: Validation,
+}
+
+/// Why a key cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum BadKey {
+    /// The secret is empty.
+    #[error("the secret is empty; `openssl rand -hex 32` makes one")]
+    Empty,
+    /// The file holds a private key.
+    #[error("this is a private key: the server wants the public one (`openssl pkey -pubout` writes it)")]
+    Private,
+    /// The file holds no usable key.
+    #[error("use a PEM file with one public key: RSA of 2048 bits at least, P-256 or Ed25519")]
+    Unknown,
+}
+
+#[derive(Deserialize)]
+struct Claims {
+    exp: f64,
+    #[serde(default)]
+    nbf: Option<f64>,
+    #[serde(default)]
+    sub: Option<String>,
+    #[serde(default)]
+    client: Option<String>,
+    #[serde(default)]
+    subscribe: Vec<String>,
+    #[serde(default)]
+    publish: Vec<String>,
+}
+
+/// The permissions of a valid token.
+pub struct Permission {
+    /// When they end.
+    pub until: Instant,
+    /// The `sub`.
+    pub subject: Option<String>,
+    /// The client id that the token is bound to.
+    pub client: Option<ClientId>,
+    subscribe: Vec<Pattern>,
+    publish: Vec<Pattern>,
+}
+
+impl Tokens {
+    /// A verifier of tokens that are signed with a shared secret: HS256.
+    ///
+    /// # Errors
+    ///
+    /// The secret is empty.
+    pub fn by_secret(secret: &[u8]) -> Result<Tokens, BadKey> {
+        if secret.is_empty() {
+            return Err(BadKey::Empty);
+        }
+        Ok(Tokens::new(DecodingKey::from_secret(secret), Algorithm::HS256))
+    }
+
+    /// A verifier of tokens that are signed with the private half of this PEM key: RS256, ES256 or EdDSA, by the kind of
+    /// key.
+    ///
+    /// # Errors
+    ///
+    /// The key is none of these.
+    pub fn by_public_key(pem: &[u8]) -> Result<Tokens, BadKey> {
+        if pem.windows(11).any(|part| part == b"PRIVATE KEY") {
+            return Err(BadKey::Private);
+        }
+        // A length that ring would refuse for each token is refused at start.
+        let fits = |key: &DecodingKey, least: usize, most: usize| {
+            key.try_get_as_bytes().is_ok_and(|bytes| (least..=most).contains(&bytes.len()))
+        };
+        if let Ok(key) = DecodingKey::from_rsa_pem(pem)
+            && fits(&key, 256, 2048)
+        {
+            return Ok(Tokens::new(key, Algorithm::RS256));
+        }
+        if let Ok(key) = DecodingKey::from_ec_pem(pem)
+            && fits(&key, 65, 65)
+        {
+            return Ok(Tokens::new(key, Algorithm::ES256));
+        }
+        if let Ok(key) = DecodingKey::from_ed_pem(pem)
+            && fits(&key, 32, 32)
+        {
+            return Ok(Tokens::new(key, Algorithm::EdDSA));
+        }
+        Err(BadKey::Unknown)
+    }
+
+    fn new(key: DecodingKey, algorithm: Algorithm) -> Tokens {
+        signature::install();
+        // Only the key's algorithm is accepted, whatever a token claims.
+        let mut validation = Validation::new(algorithm);
+        // No leeway: a stream ends at exactly this moment.
+        validation.leeway = 0;
+        validation.validate_nbf = true;
+        Tokens { key, validation }
+    }
+
+    /// The permissions of a token.
+    ///
+    /// # Errors
+    ///
+    /// `unauthorized`: the signature is wrong, or the token has expired or is not valid yet. The text never repeats it.
+    pub fn read(&self, token: &str) -> Result<Permission, Refusal> {
+        let bad = |text: &str| Refusal::new(Code::Unauthorized, text);
+        let invalid = || bad("the token is not valid");
+        if token.len() > TOKEN_BYTES {
+            return Err(bad("the token is too long"));
+        }
+        // The token demands that an extension is understood, and this server knows none (RFC 7515 §4.1.11).
+        if jsonwebtoken::decode_header(token).is_ok_and(|header| header.crit.is_some()) {
+            return Err(invalid());
+        }
+        let decoded = jsonwebtoken::decode::<Claims>(token, &self.key, &self.validation);
+        let claims = decoded.map_err(|error| match error.kind() {
+            ErrorKind::ExpiredSignature => bad("the token has expired"),
+            ErrorKind::ImmatureSignature => bad("the token is not valid yet"),
+            ErrorKind::InvalidAudience => bad("the token is meant for somebody else (aud)"),
+            _ => invalid(),
+        })?;
+        let claims = claims.claims;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let seconds = |time: f64| {
+            Duration::try_from_secs_f64(time).unwrap_or(if time > 0.0 { Duration::MAX } else { Duration::ZERO })
+        };
+        let left = seconds(claims.exp).saturating_sub(now).min(FAR);
+        if left.is_zero() {
+            return Err(bad("the token has expired"));
+        }
+        if claims.nbf.is_some_and(|nbf| seconds(nbf) > now) {
+            return Err(bad("the token is not valid yet"));
+        }
+        if claims.sub.as_ref().is_some_and(|sub| sub.len() > SUBJECT_BYTES) {
+            return Err(bad("the token's sub is too long"));
+        }
+        let client = claims.client.map(|client| client.parse()).transpose().map_err(|_| invalid())?;
+        let patterns = |names: &[String]| names.iter().map(|name| Pattern::new(name)).collect();
+        Ok(Permission {
+            until: Instant::now() + left,
+            subject: claims.sub,
+            client,
+            subscribe: patterns(&claims.subscribe),
+            publish: patterns(&claims.publish),
+        })
+    }
+}
+
+impl Permission {
+    /// Those of the channels that the token does not allow.
+    pub fn denied<'a>(&self, action: Action, channels: &'a [Channel]) -> Vec<&'a Channel> {
+        let patterns = match action {
+            Action::Subscribe => &self.subscribe,
+            Action::Publish => &self.publish,
+        };
+        unmatched(patterns, channels)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use base64::Engine;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    use proptest::prelude::*;
+    use ring::hmac;
+
+    fn signed(header: &str, claims: &str) -> String {
+        let message = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
+        let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, b"secret"), message.as_bytes());
+        format!("{message}.{}", URL_SAFE_NO_PAD.encode(tag.as_ref()))
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_without_a_signature_is_taken(header in "[ -~]{0,40}", claims in "[ -~]{0,80}", tag: Vec<u8>, text: String) {
+            let tokens = Tokens::by_secret(b"secret").expect("a secret");
+            let message = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
+            let forged = format!("{message}.{}", URL_SAFE_NO_PAD.encode(tag));
+            prop_assert!(tokens.read(&forged).is_err());
+            prop_assert!(tokens.read(&text).is_err());
+        }
+
+        #[test]
+        fn any_claims_are_read_or_refused(claims in "\\{\"exp\":[0-9e.+-]{1,12}(,\"(nbf|sub|client|subscribe|publish|aud)\":[0-9\\[\\]\"a*]{1,9}){0,3}\\}") {
+            let tokens = Tokens::by_secret(b"secret").expect("a secret");
+            match tokens.read(&signed("{\"alg\":\"HS256\"}", &claims)) {
+                Ok(permission) => prop_assert!(permission.until > Instant::now()),
+                Err(refusal) => prop_assert_eq!(refusal.code, Code::Unauthorized),
+            }
+        }
+    }
+
+    #[test]
+    fn a_claim_that_stands_twice_is_none() {
+        let tokens = Tokens::by_secret(b"secret").expect("a secret");
+        let read = |claims: &str| tokens.read(&signed("{\"alg\":\"HS256\"}", claims)).is_ok();
+        assert!(read(r#"{"exp":9999999999,"subscribe":["a"]}"#));
+        assert!(!read(r#"{"exp":1,"exp":9999999999,"subscribe":["a"]}"#));
+        assert!(!read(r#"{"exp":9999999999,"subscribe":["a"],"subscribe":["*"]}"#));
+    }
+}

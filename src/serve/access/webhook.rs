@@ -1,0 +1,427 @@
+//! The authorization webhook: asks the application over HTTP who may subscribe and publish (`--authorize-url`).
+
+use super::query::Question;
+use crate::http_client::{self, HttpClient};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE};
+use hyper::{Method, Request, Response, StatusCode, Uri};
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use moka::Expiry;
+use moka::future::Cache;
+use parking_lot::Mutex;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+use serde::Deserialize;
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+use tracing::warn;
+
+/// How long a question may take, including the wait for a free connection.
+const TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Size limit of an answer's body.
+const MAX_ANSWER_BYTES: usize = 64 << 10;
+
+/// Limit of questions in flight: readers that all reconnect at once must not flood an application of a few workers.
+pub const MAX_IN_FLIGHT: usize = 64;
+
+/// Memory for cached answers. Counted in bytes and not in entries, since a user chooses how long the cookies are.
+const MAX_CACHED_BYTES: usize = 32 << 20;
+
+/// Memory for questions that wait for an answer or for a free connection.
+const MAX_WAITING_BYTES: usize = MAX_CACHED_BYTES / 2;
+
+/// Seconds for which an answer without a `ttl` is valid, and the longest `ttl`.
+const DEFAULT_TTL: u64 = 60;
+const MAX_TTL: u64 = 86_400;
+
+/// Rate limit of the warning: an application that is down fails every question.
+const WARN_EVERY: Duration = Duration::from_secs(10);
+
+/// The application's answer to a question.
+#[derive(Clone, Debug)]
+pub enum Answer {
+    /// These of the channels are allowed.
+    Allowed(Allowed),
+    /// 401: the user is not signed in.
+    Unauthorized,
+    /// Another status below 500 that is not 200: not allowed.
+    Refused,
+    /// There was no answer, or not one that can be understood.
+    Failed,
+}
+
+/// The channels that the application allows.
+#[derive(Clone, Debug)]
+pub struct Allowed {
+    /// Their names.
+    pub channels: Arc<HashSet<String>>,
+    /// When the answer expires and the question is to be asked again.
+    pub until: Instant,
+}
+
+#[derive(Deserialize)]
+struct Body {
+    channels: HashSet<String>,
+    #[serde(default)]
+    ttl: Option<u64>,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Outcome {
+    outcome: &'static str,
+}
+
+struct Metrics {
+    questions: Family<Outcome, Counter>,
+    seconds: Histogram,
+}
+
+/// Removes an answer from the cache when it expires. A moment earlier, because the cache's clock starts a little later:
+/// a reader that renews its permission exactly then must not be given the old answer.
+struct AtItsEnd;
+
+impl Expiry<Question, Allowed> for AtItsEnd {
+    fn expire_after_create(&self, _: &Question, allowed: &Allowed, _: std::time::Instant) -> Option<Duration> {
+        let left = allowed.until.saturating_duration_since(Instant::now());
+        Some(left.saturating_sub(Duration::from_millis(1)))
+    }
+}
+
+/// A client of the application, with a cache of its answers.
+pub struct Webhook {
+    cache: Cache<Question, Allowed>,
+    application: Arc<Application>,
+}
+
+impl Webhook {
+    /// The webhook at this `http:` or `https:` URL, with at most so many questions in flight.
+    ///
+    /// # Errors
+    ///
+    /// The URL is `https:`, and the system's certificates cannot be read.
+    pub fn new(uri: Uri, max_in_flight: usize, registry: &mut Registry) -> std::io::Result<Webhook> {
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(Duration::from_secs(20))
+            .pool_max_idle_per_host(max_in_flight)
+            .build(http_client::connector(&uri, TIMEOUT)?);
+        let metrics = Metrics { questions: Family::default(), seconds: Histogram::new([0.005, 0.02, 0.1, 0.5, 2.0]) };
+        registry.register(
+            "authorize_questions",
+            "Questions whether a client may subscribe or publish, by outcome",
+            metrics.questions.clone(),
+        );
+        registry.register("authorize_seconds", "Time the application took to answer", metrics.seconds.clone());
+        let cache = Cache::builder()
+            .max_capacity(MAX_CACHED_BYTES as u64)
+            .weigher(|question, _| u32::try_from(size_of(question)).unwrap_or(u32::MAX))
+            .expire_after(AtItsEnd)
+            .build();
+        let application = Application {
+            uri,
+            client,
+            free: Semaphore::new(max_in_flight),
+            waiting_bytes: Semaphore::new(MAX_WAITING_BYTES),
+            metrics,
+            warned: Mutex::new(None),
+        };
+        Ok(Webhook { cache, application: Arc::new(application) })
+    }
+
+    /// Answers from the cache, or asks the application. Equal questions at the same time are one request.
+    ///
+    /// # Cancel safety
+    ///
+    /// If this is dropped, the question is still asked to its end, and its answer is cached.
+    pub async fn ask(&self, question: Question) -> Answer {
+        if let Some(allowed) = self.cache.get(&question).await {
+            self.application.metrics.count("known");
+            return Answer::Allowed(allowed);
+        }
+        let (cache, application) = (self.cache.clone(), self.application.clone());
+        // A task of its own: the caller may stop polling at any time, and would keep its place among the questions in
+        // flight, or take an old answer for a new one.
+        let asking = tokio::spawn(async move {
+            let request = async { application.ask(&question).await };
+            let answer = cache.try_get_with_by_ref(&question, request).await;
+            // The cache evicts only now and then by itself, and would hold more than its limit until then.
+            cache.run_pending_tasks().await;
+            answer
+        });
+        match asking.await {
+            Ok(Ok(allowed)) => Answer::Allowed(allowed),
+            Ok(Err(answer)) => Answer::clone(&answer),
+            Err(_) => Answer::Failed,
+        }
+    }
+}
+
+/// An estimate of the memory for a question with its answer, which names no channel that the question does not.
+fn size_of(question: &Question) -> usize {
+    let credentials = &question.credentials;
+    let headers = [credentials.origin(), credentials.cookie(), credentials.authorization()].into_iter().flatten();
+    let names: usize = question.channels.iter().map(|channel| 2 * channel.as_str().len() + 128).sum();
+    640 + names + headers.map(|header| header.len()).sum::<usize>()
+}
+
+impl Metrics {
+    fn count(&self, outcome: &'static str) {
+        self.questions.get_or_create(&Outcome { outcome }).inc();
+    }
+}
+
+/// The application behind the URL.
+struct Application {
+    uri: Uri,
+    client: HttpClient,
+    /// Permits for questions in flight.
+    free: Semaphore,
+    /// Permits for the memory of questions that wait, a byte each.
+    waiting_bytes: Semaphore,
+    metrics: Metrics,
+    /// When the last warning was logged.
+    warned: Mutex<Option<Instant>>,
+}
+
+impl Application {
+    /// Asks. An answer that allows nothing is an error, since it is not cached.
+    async fn ask(&self, question: &Question) -> Result<Allowed, Answer> {
+        let size = u32::try_from(size_of(question)).unwrap_or(u32::MAX);
+        let Ok(_memory) = self.waiting_bytes.try_acquire_many(size) else {
+            self.metrics.count("failed");
+            return Err(self.failed("too many questions wait for its answers"));
+        };
+        let began = Instant::now();
+        let answer = match tokio::time::timeout(TIMEOUT, self.request(question)).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(why)) => self.failed(&why),
+            Err(_) => self.failed("no answer within 2 s"),
+        };
+        self.metrics.seconds.observe(began.elapsed().as_secs_f64());
+        self.metrics.count(match answer {
+            Answer::Allowed { .. } => "allowed",
+            Answer::Unauthorized => "unauthorized",
+            Answer::Refused => "refused",
+            Answer::Failed => "failed",
+        });
+        match answer {
+            Answer::Allowed(allowed) => Ok(allowed),
+            other => Err(other),
+        }
+    }
+
+    async fn request(&self, question: &Question) -> Result<Answer, String> {
+        let _free = self.free.acquire().await.map_err(|error| error.to_string())?;
+        // The error's cause names the URL, which may hold a secret; its kind says enough.
+        let response = self.client.request(self.question(question)?).await.map_err(|error| {
+            if error.is_connect() { "no connection".to_owned() } else { "the connection broke".to_owned() }
+        })?;
+        match response.status() {
+            StatusCode::OK => allowed(response, question).await.map(Answer::Allowed),
+            StatusCode::UNAUTHORIZED => Ok(Answer::Unauthorized),
+            status if status.is_server_error() => Err(format!("status {}", status.as_u16())),
+            _ => Ok(Answer::Refused),
+        }
+    }
+
+    fn question(&self, question: &Question) -> Result<Request<Full<Bytes>>, String> {
+        let credentials = &question.credentials;
+        let channels: Vec<&str> = question.channels.iter().map(|channel| channel.as_str()).collect();
+        let body = serde_json::json!({
+            "action": question.action.as_str(),
+            "channels": channels,
+            "client": question.client.as_ref().map(ToString::to_string),
+            "transport": credentials.transport,
+            "ip": credentials.ip.to_string(),
+            "origin": credentials.origin().map(|origin| String::from_utf8_lossy(origin.as_bytes())),
+        });
+        let mut request = Request::builder().method(Method::POST).uri(self.uri.clone());
+        request = request.header(CONTENT_TYPE, "application/json");
+        for (name, value) in [(COOKIE, credentials.cookie()), (AUTHORIZATION, credentials.authorization())] {
+            if let Some(value) = value {
+                request = request.header(name, value);
+            }
+        }
+        request.body(Full::from(body.to_string())).map_err(|error| error.to_string())
+    }
+
+    fn failed(&self, why: &str) -> Answer {
+        let mut warned = self.warned.lock();
+        if warned.is_none_or(|at| at.elapsed() > WARN_EVERY) {
+            *warned = Some(Instant::now());
+            warn!(why, "the application at --authorize-url did not answer, so the request is refused; check it");
+        }
+        Answer::Failed
+    }
+}
+
+/// Reads the body of a 200.
+async fn allowed(response: Response<Incoming>, question: &Question) -> Result<Allowed, String> {
+    let began = Instant::now();
+    let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await;
+    let body = body.map_err(|_| format!("an answer that broke off, or over {MAX_ANSWER_BYTES} bytes"))?.to_bytes();
+    let format = "an answer that is not {\"channels\":[\"…\"],\"ttl\":60}";
+    let Body { mut channels, ttl } = serde_json::from_slice(&body).map_err(|_| format.to_owned())?;
+    // It may name everything that the user may read. Only what was asked for is kept.
+    channels.retain(|name| question.channels.iter().any(|channel| channel.as_str() == name));
+    // Up to a tenth less, at random: readers that came at the same time do not ask again at the same time.
+    let ttl = ttl.unwrap_or(DEFAULT_TTL).clamp(1, MAX_TTL);
+    let ttl = Duration::from_secs(ttl).mul_f64(0.9 + fastrand::f64() / 10.0);
+    Ok(Allowed { channels: Arc::new(channels), until: began + ttl })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::serve::access::credentials::Credentials;
+    use crate::serve::access::query::Action;
+    use futures_util::future::join_all;
+    use hyper::HeaderMap;
+    use std::net::IpAddr;
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+    use tokio::time::{sleep, timeout};
+
+    /// An application that takes 100 ms to allow `a` for a second, or says nothing.
+    struct Other {
+        webhook: Webhook,
+        is_silent: Arc<AtomicBool>,
+        asked: Arc<AtomicUsize>,
+    }
+
+    impl Other {
+        async fn start() -> Other {
+            let listener = TcpListener::bind("127.0.0.1:0").await.expect("an address");
+            let uri = format!("http://{}/", listener.local_addr().expect("an address")).parse().expect("an address");
+            let (is_silent, asked) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
+            let (silent, count) = (is_silent.clone(), asked.clone());
+            tokio::spawn(async move {
+                while let Ok((mut stream, _)) = listener.accept().await {
+                    let (silent, count) = (silent.clone(), count.clone());
+                    tokio::spawn(async move {
+                        while stream.read(&mut [0; 8192]).await.is_ok_and(|n| n > 0) {
+                            count.fetch_add(1, Ordering::SeqCst);
+                            if silent.load(Ordering::SeqCst) {
+                                return std::future::pending().await;
+                            }
+                            sleep(Duration::from_millis(100)).await;
+                            let body = r#"{"channels":["a","b"],"ttl":1}"#;
+                            let answer = format!("HTTP/1.1 200 X\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+                            stream.write_all(answer.as_bytes()).await.expect("write");
+                        }
+                    });
+                }
+            });
+            let webhook = Webhook::new(uri, MAX_IN_FLIGHT, &mut Registry::default()).expect("an application");
+            Other { webhook, is_silent, asked }
+        }
+
+        fn count(&self) -> usize {
+            self.asked.load(Ordering::SeqCst)
+        }
+
+        async fn is_allowed(&self, cookie: &str) -> bool {
+            matches!(self.webhook.ask(question(cookie)).await, Answer::Allowed(allowed) if allowed.channels.len() == 1)
+        }
+    }
+
+    fn question(cookie: &str) -> Question {
+        let headers = HeaderMap::from_iter([(COOKIE, cookie.parse().expect("a header"))]);
+        let credentials = Credentials::new(IpAddr::from([127, 0, 0, 1]), "poll", &headers, true);
+        Question {
+            action: Action::Subscribe,
+            channels: vec!["a".parse().expect("a channel")],
+            client: None,
+            credentials,
+        }
+    }
+
+    impl Other {
+        async fn cached(&self) -> (u64, u64) {
+            self.webhook.cache.run_pending_tasks().await;
+            (self.webhook.cache.entry_count(), self.webhook.cache.weighted_size())
+        }
+
+        fn waiting_bytes(&self) -> usize {
+            MAX_WAITING_BYTES - self.webhook.application.waiting_bytes.available_permits()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_caller_that_goes_away_keeps_no_place() {
+        let other = Other::start().await;
+        other.is_silent.store(true, Ordering::SeqCst);
+        let cookies: Vec<String> = (0..MAX_IN_FLIGHT).map(|n| format!("n={n}")).collect();
+        let left = cookies.iter().map(|cookie| timeout(Duration::from_millis(300), other.is_allowed(cookie)));
+        assert!(join_all(left).await.iter().all(Result::is_err), "none of them waited for an answer");
+        other.is_silent.store(false, Ordering::SeqCst);
+        let healed = async { while !other.is_allowed("another").await {} };
+        timeout(Duration::from_secs(6), healed).await.expect("the others' places to be free");
+        assert_eq!(other.cached().await, (1, size_of(&question("another")) as u64));
+        assert_eq!(other.waiting_bytes(), 0);
+    }
+
+    #[tokio::test]
+    async fn an_answer_counts_from_when_it_was_given() {
+        let other = Other::start().await;
+        assert!(timeout(Duration::from_millis(50), other.is_allowed("x")).await.is_err());
+        timeout(Duration::from_secs(5), async {
+            while other.cached().await.0 == 0 {
+                sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await
+        .expect("its end");
+        // Cached for a caller that comes in time, and no longer.
+        assert!(other.is_allowed("x").await);
+        assert_eq!(other.count(), 1);
+        sleep(Duration::from_millis(1100)).await;
+        assert!(other.is_allowed("x").await);
+        assert_eq!(other.count(), 2);
+    }
+
+    #[tokio::test]
+    async fn equal_questions_are_one_request() {
+        let other = Other::start().await;
+        assert!(join_all((0..10).map(|_| other.is_allowed("x"))).await.into_iter().all(|is_allowed| is_allowed));
+        assert_eq!(other.count(), 1);
+    }
+
+    #[tokio::test]
+    async fn answers_are_bounded_by_what_they_hold() {
+        let other = Other::start().await;
+        let until = Instant::now() + Duration::from_secs(60);
+        let answer = Allowed { channels: Arc::default(), until };
+        let junk = "x".repeat(30_000);
+        for n in 0..3000 {
+            other.webhook.cache.insert(question(&format!("{n}{junk}")), answer.clone()).await;
+            let (_, bytes) = other.cached().await;
+            assert!(bytes <= MAX_CACHED_BYTES as u64, "{n}: {bytes}");
+        }
+        let (entries, bytes) = other.cached().await;
+        assert!(entries > 500 && bytes > MAX_CACHED_BYTES as u64 / 2, "{entries} entries, {bytes} bytes");
+    }
+
+    #[tokio::test]
+    async fn questions_that_wait_are_bounded_by_what_they_hold() {
+        let other = Other::start().await;
+        let size = size_of(&question("x"));
+        let others = u32::try_from(MAX_WAITING_BYTES - size + 1).expect("a number");
+        let held = other.webhook.application.waiting_bytes.try_acquire_many(others).expect("free memory");
+        assert!(!other.is_allowed("x").await, "there is a byte less than it needs");
+        assert_eq!(other.count(), 0);
+        drop(held);
+        assert!(other.is_allowed("x").await);
+    }
+}

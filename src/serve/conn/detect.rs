@@ -1,0 +1,85 @@
+//! Detects the protocol of a connection from its first bytes: TLS by its handshake, if there is a certificate; then HTTP/2 by
+//! its preface, or else HTTP/1. One port serves all of them. ALPN only tells a client what it may choose.
+
+use crate::serve::http::peer::Peer;
+use crate::serve::net::drain::Drain;
+use crate::serve::net::stream::ClientStream;
+use crate::serve::net::tls::Tls;
+use crate::serve::state::ServerState;
+use bytes::BytesMut;
+use std::future::poll_fn;
+use std::time::Duration;
+
+/// What an HTTP/2 connection begins with (RFC 9113 §3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// The first byte of a TLS handshake (RFC 8446 §5.1). No method of HTTP and no JSON begins with it.
+const HANDSHAKE: u8 = 0x16;
+
+/// The protocol of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1, or bytes that are not HTTP.
+    Http1,
+    /// HTTP/2.
+    Http2,
+}
+
+/// Does the TLS handshake if the client starts one. Returns whether it did. `None`: the client is gone or too slow, or the
+/// handshake failed.
+pub async fn secure(state: &ServerState, io: ClientStream) -> Option<(ClientStream, bool)> {
+    let Some(tls) = &state.tls else { return Some((io, false)) };
+    let timeout = state.settings.request_timeout;
+    tokio::select! {
+        secured = secure_in(tls, io, timeout, state.settings.write_timeout) => secured,
+        // The client has not sent a request yet.
+        () = state.drain.begun() => None,
+    }
+}
+
+async fn secure_in(
+    tls: &Tls,
+    io: ClientStream,
+    timeout: Duration,
+    write_timeout: Duration,
+) -> Option<(ClientStream, bool)> {
+    let socket = io.socket().clone();
+    let first = tokio::time::timeout(timeout, socket.peek()).await;
+    if first.ok()?.ok()? != Some(HANDSHAKE) {
+        return Some((io, false));
+    }
+    let layer = tls.secure(socket.clone(), timeout).await?;
+    Some((ClientStream::new(socket, Some(layer), write_timeout), true))
+}
+
+/// Detects the protocol from the first bytes, which stay to be read. `None`: the client is gone, or too slow.
+pub async fn detect(io: &mut ClientStream, drain: &Drain, timeout: Duration) -> Option<Protocol> {
+    let mut first = BytesMut::new();
+    let read = async {
+        while first.len() < PREFACE.len() && PREFACE.starts_with(&first) {
+            if !matches!(poll_fn(|cx| io.poll_input(cx, &mut first)).await, Ok(n) if n > 0) {
+                break;
+            }
+        }
+    };
+    tokio::select! {
+        // Polled first: a request that the client has sent in time is answered, also during a drain.
+        biased;
+        () = read => {}
+        () = tokio::time::sleep(timeout) => return None,
+        () = drain.begun() => return None,
+    }
+    if first.is_empty() {
+        return None;
+    }
+    let protocol = if first.starts_with(PREFACE) { Protocol::Http2 } else { Protocol::Http1 };
+    io.unread(first.freeze());
+    Some(protocol)
+}
+
+/// Whether a client is served without TLS although there is a certificate. A client on this machine is: its bytes cross no
+/// network, so that a PHP page can publish, and a load balancer can check health, as without TLS. A trusted proxy is, too: it
+/// may end TLS itself, and a redirect would send its clients in a circle.
+pub fn may_be_plain(state: &ServerState, peer: &Peer) -> bool {
+    peer.has_proxy_header || peer.ip.is_loopback() || state.proxies.trusts(peer.ip)
+}

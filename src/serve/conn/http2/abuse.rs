@@ -1,0 +1,248 @@
+//! Protects the server from abuse of HTTP/2: the state that the streams of a connection share, and when it is closed.
+
+use crate::serve::limits::token_bucket::{Refill, TokenBucket};
+use crate::serve::metrics::http2::Http2Metrics;
+use crate::serve::net::stream::ClientStream;
+use atomic_waker::AtomicWaker;
+use parking_lot::Mutex;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
+use tracing::debug;
+
+/// Bytes that a connection may send without a request: PING, SETTINGS, WINDOW_UPDATE, PRIORITY, empty DATA. nginx counts in
+/// the same way. The refill covers the pongs of an idle connection.
+const USELESS: Refill = Refill { capacity: 256e3, per_second: 2e3 };
+
+/// Requests that the client may reset at once. A page that is closed resets all its requests, once.
+const RESETS: Refill = Refill { capacity: 100.0, per_second: 10.0 };
+
+/// A request that is reset within this time was never wanted. Streams of an hour end by a reset, too.
+const RAPID: Duration = Duration::from_secs(1);
+
+struct State {
+    streams: usize,
+    /// Since when the connection has no stream.
+    idle_since: Option<Instant>,
+    /// When the client last sent anything.
+    last_read: Instant,
+    /// When it last accepted anything.
+    last_write: Instant,
+    useless: TokenBucket,
+    resets: TokenBucket,
+    must_close: bool,
+}
+
+/// The state that a connection shares with its streams.
+#[derive(Clone)]
+pub struct ConnectionState(Arc<(Mutex<State>, AtomicWaker, Arc<Http2Metrics>)>);
+
+impl ConnectionState {
+    /// The state of a new connection.
+    pub fn new(metrics: Arc<Http2Metrics>) -> ConnectionState {
+        let now = Instant::now();
+        let state = State {
+            streams: 0,
+            idle_since: Some(now),
+            last_read: now,
+            last_write: now,
+            useless: TokenBucket::full(&USELESS, now),
+            resets: TokenBucket::full(&RESETS, now),
+            must_close: false,
+        };
+        ConnectionState(Arc::new((Mutex::new(state), AtomicWaker::new(), metrics)))
+    }
+
+    fn state(&self) -> parking_lot::MutexGuard<'_, State> {
+        self.0.0.lock()
+    }
+
+    fn close(&self, state: &mut State, reason: &'static str) {
+        if !std::mem::replace(&mut state.must_close, true) {
+            debug!(reason, "closing an HTTP/2 connection for abuse");
+            self.0.2.closed(reason);
+            self.0.1.wake();
+        }
+    }
+
+    /// Ready when the connection must be closed.
+    pub fn poll_close(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.0.1.register(cx.waker());
+        if self.state().must_close { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// When the client last sent anything.
+    pub fn last_read(&self) -> Instant {
+        self.state().last_read
+    }
+
+    /// Since when the client has no request under way.
+    pub fn idle_since(&self) -> Option<Instant> {
+        self.state().idle_since
+    }
+
+    /// Counts bytes that were read.
+    fn read(&self, bytes: usize) {
+        let mut state = self.state();
+        let now = Instant::now();
+        state.last_read = now;
+        if !state.useless.spend(&USELESS, bytes as f64, now) {
+            self.close(&mut state, "flood");
+        }
+    }
+
+    /// Credits bytes that were useful, with their frame. As many again may be useless.
+    pub fn was_useful(&self, bytes: usize) {
+        self.state().useless.add(2.0 * bytes as f64 + 16.0);
+    }
+
+    /// Credits bytes that were written: the client may acknowledge each small frame with two frames of its own.
+    fn wrote(&self, bytes: usize) {
+        self.state().useless.add(bytes as f64 / 2.0);
+    }
+
+    /// Counts a stream for a request or a WebSocket.
+    pub fn opened(&self, kind: &'static str) -> StreamGuard {
+        self.0.2.stream_opened(kind);
+        let mut state = self.state();
+        state.streams += 1;
+        state.idle_since = None;
+        StreamGuard { connection: self.clone(), opened: Instant::now(), is_complete: false }
+    }
+
+    /// Notes that the client accepted bytes of a stream.
+    pub fn accepted(&self) {
+        self.state().last_write = Instant::now();
+    }
+
+    /// Notes that a stream made no progress since then, for as long as it may. If the other streams made none either, the client
+    /// blocks the whole connection.
+    pub fn stalled(&self, since: Instant) {
+        let mut state = self.state();
+        if state.last_write <= since {
+            self.close(&mut state, "stalled");
+        }
+    }
+}
+
+/// Counts a stream for as long as it lives.
+pub struct StreamGuard {
+    connection: ConnectionState,
+    opened: Instant,
+    is_complete: bool,
+}
+
+impl StreamGuard {
+    /// Notes that the response is complete.
+    pub fn completed(&mut self) {
+        self.is_complete = true;
+    }
+
+    /// The state of the connection.
+    pub fn connection(&self) -> &ConnectionState {
+        &self.connection
+    }
+}
+
+impl Drop for StreamGuard {
+    fn drop(&mut self) {
+        let now = Instant::now();
+        let mut state = self.connection.state();
+        state.streams -= 1;
+        if state.streams == 0 {
+            state.idle_since = Some(now);
+        }
+        if !self.is_complete && now < self.opened + RAPID && !state.resets.spend(&RESETS, 1.0, now) {
+            self.connection.close(&mut state, "rapid_reset");
+        }
+    }
+}
+
+/// A connection that counts its bytes.
+pub struct Metered {
+    io: ClientStream,
+    state: ConnectionState,
+}
+
+impl Metered {
+    /// Counts the bytes of a connection in its state.
+    pub fn new(io: ClientStream, state: ConnectionState) -> Metered {
+        Metered { io, state }
+    }
+}
+
+impl AsyncRead for Metered {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
+        self.state.read(buf.filled().len() - before);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Metered {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let written = ready!(Pin::new(&mut self.io).poll_write(cx, buf))?;
+        self.state.wrote(written);
+        Poll::Ready(Ok(written))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = ready!(Pin::new(&mut self.io).poll_write_vectored(cx, bufs))?;
+        self.state.wrote(written);
+        Poll::Ready(Ok(written))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_rapid_resets_close_a_connection() {
+        let state = ConnectionState::new(Arc::default());
+        for _ in 0..1000 {
+            state.opened("request").completed();
+            let mut guard = state.opened("request");
+            guard.opened -= RAPID;
+        }
+        assert!(!state.state().must_close);
+        for _ in 0..100 {
+            drop(state.opened("request"));
+        }
+        assert!(!state.state().must_close);
+        (0..10).for_each(|_| drop(state.opened("request")));
+        assert!(state.state().must_close);
+    }
+
+    #[test]
+    fn one_stalled_stream_does_not_close_the_connection() {
+        let state = ConnectionState::new(Arc::default());
+        let since = Instant::now();
+        state.accepted();
+        state.stalled(since);
+        assert!(!state.state().must_close);
+        state.stalled(Instant::now() + Duration::from_secs(1));
+        assert!(state.state().must_close);
+    }
+}

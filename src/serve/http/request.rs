@@ -1,0 +1,145 @@
+//! A request as the router sees it, over any version of HTTP.
+
+use crate::serve::access::origin::is_host;
+use crate::transport::{Code, Refusal};
+use bytes::Bytes;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::header::{HOST, HeaderValue};
+use hyper::{HeaderMap, Uri, Version};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+/// A request.
+pub type Request = hyper::Request<RequestBody>;
+
+/// Marks an HTTP/2 request for a WebSocket (RFC 8441). It arrived as an extended `CONNECT` and is handled as a `GET`.
+#[derive(Clone, Copy)]
+pub struct ExtendedConnect;
+
+/// Why a body cannot be read.
+pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
+
+/// The body of a request.
+pub enum RequestBody {
+    /// A body that hyper reads.
+    Http1(Incoming),
+    /// A body of another source: an HTTP/2 stream.
+    Boxed(Pin<Box<dyn Body<Data = Bytes, Error = BodyError> + Send>>),
+    /// A body that was read already. It is empty if what follows the head does not belong to the request.
+    Whole(Bytes),
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        match self.get_mut() {
+            RequestBody::Http1(body) => Pin::new(body).poll_frame(cx).map(|frame| frame.map(|frame| Ok(frame?))),
+            RequestBody::Boxed(body) => body.as_mut().poll_frame(cx),
+            RequestBody::Whole(body) if body.is_empty() => Poll::Ready(None),
+            RequestBody::Whole(body) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(body))))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            RequestBody::Http1(body) => body.is_end_stream(),
+            RequestBody::Boxed(body) => body.is_end_stream(),
+            RequestBody::Whole(body) => body.is_empty(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            RequestBody::Http1(body) => body.size_hint(),
+            RequestBody::Boxed(body) => body.size_hint(),
+            RequestBody::Whole(body) => SizeHint::with_exact(body.len() as u64),
+        }
+    }
+}
+
+/// Leaves exactly one `Host` header: the name that the request was sent to, wherever the request named it. Code behind this
+/// may rely on the header alone.
+///
+/// # Errors
+///
+/// `bad_request` if there is no host, more than one, or an invalid one (RFC 9112 §3.2, RFC 9113 §8.3.1). A proxy in front of
+/// this server could otherwise see another host than the server does.
+pub fn normalize_host<B>(request: &mut hyper::Request<B>) -> Result<(), Refusal> {
+    if let Some(host) = replaced_host(request.version(), request.uri(), request.headers())? {
+        request.headers_mut().insert(HOST, host);
+    }
+    Ok(())
+}
+
+/// The host that must replace the `Host` header; `None` if the header is right.
+fn replaced_host(version: Version, uri: &Uri, headers: &HeaderMap) -> Result<Option<HeaderValue>, Refusal> {
+    let bad = |text: &str| Err(Refusal::new(Code::BadRequest, text));
+    let mut hosts = headers.get_all(HOST).iter();
+    let (host, second) = (hosts.next(), hosts.next());
+    if second.is_some() {
+        return bad("a request has one Host");
+    }
+    if host.is_some_and(|host| !is_host(host.as_bytes())) {
+        return bad("Host is a name or an address, and a port");
+    }
+    let Some(authority) = uri.authority() else {
+        return if host.is_none() && version >= Version::HTTP_11 { bad("a request has a Host") } else { Ok(None) };
+    };
+    if authority.as_str().contains('@') {
+        return bad("a request's address has no name of a user");
+    }
+    if !is_host(authority.as_str().as_bytes()) {
+        return bad("a request's address has a name or an address, and a port");
+    }
+    if version == Version::HTTP_2
+        && host.is_some_and(|host| !host.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes()))
+    {
+        return bad("Host is the same as :authority, or left out");
+    }
+    // Over HTTP/1 an absolute target takes precedence over Host. Every proxy on the way does the same.
+    let Ok(host) = HeaderValue::from_str(authority.as_str()) else { return bad("a request has a Host") };
+    Ok(Some(host))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn normalized(version: Version, uri: &str, hosts: &[&str]) -> Option<String> {
+        let mut headers = HeaderMap::new();
+        for host in hosts {
+            headers.append(HOST, host.parse().expect("a header"));
+        }
+        let mut request = hyper::Request::new(());
+        (*request.version_mut(), *request.uri_mut()) = (version, uri.parse().expect("a URI"));
+        *request.headers_mut() = headers;
+        normalize_host(&mut request).ok()?;
+        Some(request.headers().get(HOST).map_or("", |host| host.to_str().expect("ASCII")).to_owned())
+    }
+
+    #[test]
+    fn one_host_counts() {
+        let ok = |text: &str| Some(text.to_owned());
+        let (v1, v2) = (Version::HTTP_11, Version::HTTP_2);
+        assert_eq!(normalized(v1, "/", &["a:80"]), ok("a:80"));
+        assert_eq!(normalized(Version::HTTP_10, "/", &[]), ok(""));
+        assert_eq!(normalized(v1, "/", &[]), None);
+        assert_eq!(normalized(v1, "/", &["a", "a"]), None);
+        for good in ["", "[::1]:80", "a-b_c.example:8080", "127.0.0.1", "push.example."] {
+            assert_eq!(normalized(v1, "/", &[good]), ok(good));
+        }
+        for bad in ["a@b", "localhost:80@evil.example", "a b", "a/b", "a?b", "a#b", "[::1", "::1]", "a\\b", "é"] {
+            assert_eq!(normalized(v1, "/", &[bad]), None, "{bad}");
+        }
+        assert_eq!(normalized(v1, "http://evil.example/x", &["localhost"]), ok("evil.example"));
+        assert_eq!(normalized(v1, "http://localhost@evil.example/x", &["localhost"]), None);
+        assert_eq!(normalized(v1, "a[::1]:80", &["localhost"]), None);
+        assert_eq!(normalized(v2, "https://a:1/x", &[]), ok("a:1"));
+        assert_eq!(normalized(v2, "https://a:1/x", &["A:1"]), ok("a:1"));
+        assert_eq!(normalized(v2, "https://a:1/x", &["b"]), None);
+        assert_eq!(normalized(v2, "/x", &["b"]), ok("b"));
+        assert_eq!(normalized(v2, "/x", &[]), None);
+    }
+}

@@ -1,0 +1,367 @@
+//! The memory budget: data that clients have not read yet, and input from clients that is not complete or not handled yet.
+//!
+//! A reader is a cursor and costs no queue. It can hold one batch, while its socket accepts nothing; ten thousand readers that
+//! never read hold ten thousand batches. So a write that *blocks* is counted here until it is done. Past the limit the
+//! readers that have blocked longest are disconnected. A write that does not block is not counted and costs nothing.
+
+use crate::transport::{Code, Refusal};
+use atomic_waker::AtomicWaker;
+use bytes::Bytes;
+use parking_lot::Mutex;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+use std::collections::{BTreeMap, HashMap};
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+
+/// A buffer's identity, by its address: a frame that many readers share is counted once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct BufferId {
+    address: usize,
+    bytes: usize,
+}
+
+impl BufferId {
+    /// The identity of these bytes.
+    pub fn of(bytes: &Bytes) -> BufferId {
+        BufferId { address: bytes.as_ptr() as usize, bytes: bytes.len() }
+    }
+}
+
+/// The memory budget for all clients together.
+pub struct BufferBudget {
+    limit: usize,
+    state: Mutex<State>,
+    used: Gauge,
+    /// The part of it that is reserved for input. Changed under the lock of `state`.
+    reserved: AtomicUsize,
+    rejections: Counter,
+}
+
+#[derive(Default)]
+struct State {
+    used: usize,
+    buffers: HashMap<BufferId, Holders>,
+    /// Writes that block, in the order in which they began to.
+    blocked: BTreeMap<u64, Arc<Blocked>>,
+    next: u64,
+    /// The first write that was not asked to leave.
+    first_unasked: u64,
+    /// The bytes that will be free when all writes that were asked have left. A buffer counts only when *all* its holders
+    /// were asked. If it counted once for each of them, a thousand readers of one frame would seem to free much more than
+    /// they do, and too few readers would be asked.
+    leaving: usize,
+}
+
+/// The blocked writes that hold a buffer.
+#[derive(Default)]
+struct Holders {
+    all: usize,
+    /// How many of them were asked to leave.
+    asked: usize,
+}
+
+struct Blocked {
+    buffer: BufferId,
+    verdict: AtomicU8,
+    waker: AtomicWaker,
+}
+
+/// The write may go on.
+const STAY: u8 = 0;
+/// The write may finish; then the client is sent away.
+const LEAVE: u8 = 1;
+/// The write ends at once.
+const CUT: u8 = 2;
+
+/// How a write went, which tells whether the reader keeps up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WriteOutcome {
+    /// The socket accepted everything at once.
+    Immediate,
+    /// The socket accepted everything after a wait.
+    Waited,
+    /// The write has finished, but this reader is among the slowest while memory is short. It should be sent away.
+    Slow,
+}
+
+impl BufferBudget {
+    /// A budget of so many bytes. `rejections` counts disconnected readers and rejected input.
+    pub fn new(limit: usize, rejections: Counter, registry: &mut Registry) -> Arc<BufferBudget> {
+        let used = Gauge::default();
+        let help = "Bytes in memory that clients have not read, or have not finished sending";
+        registry.register("buffered_bytes", help, used.clone());
+        Arc::new(BufferBudget { limit, state: Mutex::default(), used, reserved: AtomicUsize::new(0), rejections })
+    }
+
+    /// Runs a write, and counts its buffer while the write blocks.
+    ///
+    /// # Errors
+    ///
+    /// The error of the write; `OutOfMemory` if memory is short and this write has blocked longest.
+    pub async fn write(
+        self: &Arc<BufferBudget>,
+        buffer: BufferId,
+        write: impl Future<Output = io::Result<()>>,
+    ) -> io::Result<WriteOutcome> {
+        let mut write = pin!(write);
+        let mut blocked: Option<BlockedWrite> = None;
+        poll_fn(|cx| {
+            if let Poll::Ready(written) = write.as_mut().poll(cx) {
+                let outcome = || blocked.as_ref().map_or(WriteOutcome::Immediate, BlockedWrite::outcome);
+                return Poll::Ready(written.map(|()| outcome()));
+            }
+            let blocked = blocked.get_or_insert_with(|| self.block(buffer));
+            blocked.poll_cut(cx).map(|()| Err(io::ErrorKind::OutOfMemory.into()))
+        })
+        .await
+    }
+
+    /// Counts a write that blocks, until the result is dropped.
+    pub fn block(self: &Arc<BufferBudget>, buffer: BufferId) -> BlockedWrite {
+        let blocked = Arc::new(Blocked { buffer, verdict: AtomicU8::new(STAY), waker: AtomicWaker::new() });
+        let mut state = self.state.lock();
+        let order = state.next;
+        state.next += 1;
+        state.hold(buffer);
+        state.blocked.insert(order, blocked.clone());
+        self.enforce(&mut state);
+        BlockedWrite { budget: self.clone(), order, blocked }
+    }
+
+    /// Cuts the slowest writes until the rest fits. Those that would be next are asked to leave while a quarter of the
+    /// memory is still free, because then they can still be sent a farewell.
+    fn enforce(&self, state: &mut State) {
+        while state.used > self.limit
+            && let Some((order, blocked)) = state.blocked.pop_first()
+        {
+            state.release(order, &blocked);
+            blocked.verdict.store(CUT, Ordering::Relaxed);
+            blocked.waker.wake();
+            self.rejections.inc();
+        }
+        let comfortable = self.limit - self.limit / 4;
+        while state.used.saturating_sub(state.leaving) > comfortable
+            && let Some((order, blocked)) = state.blocked.range(state.first_unasked..).next()
+        {
+            blocked.verdict.store(LEAVE, Ordering::Relaxed);
+            let (order, buffer) = (*order, blocked.buffer);
+            state.first_unasked = order + 1;
+            state.change(buffer, |holders| holders.asked += 1);
+        }
+        self.used.set(state.used as i64);
+    }
+
+    /// Whether memory is short, or nearly everything is reserved that may be. A reader of input should wait then, if it can.
+    pub fn is_short(&self) -> bool {
+        let (used, reserved) = (self.used.get() as usize, self.reserved.load(Ordering::Relaxed));
+        used > self.limit - self.limit / 4 || reserved > self.limit / 8 * 3
+    }
+
+    /// A reservation of no bytes yet.
+    pub fn reservation(self: &Arc<BufferBudget>) -> Reservation {
+        Reservation { budget: self.clone(), bytes: 0 }
+    }
+}
+
+impl State {
+    fn hold(&mut self, buffer: BufferId) {
+        self.change(buffer, |holders| holders.all += 1);
+    }
+
+    /// Stops counting a write that is no longer in `blocked`.
+    fn release(&mut self, order: u64, blocked: &Blocked) {
+        let was_asked = order < self.first_unasked;
+        self.change(blocked.buffer, |holders| {
+            holders.all -= 1;
+            holders.asked -= usize::from(was_asked);
+        });
+    }
+
+    /// Changes the holders of a buffer, and keeps `used` and `leaving` right.
+    fn change(&mut self, buffer: BufferId, change: impl FnOnce(&mut Holders)) {
+        let holders = self.buffers.entry(buffer).or_default();
+        let bytes = |holders: &Holders| {
+            let is_held = holders.all > 0;
+            let is_leaving = is_held && holders.asked == holders.all;
+            (buffer.bytes * usize::from(is_held), buffer.bytes * usize::from(is_leaving))
+        };
+        let before = bytes(holders);
+        change(holders);
+        let after = bytes(holders);
+        if holders.all == 0 {
+            self.buffers.remove(&buffer);
+        }
+        self.used = self.used - before.0 + after.0;
+        self.leaving = self.leaving - before.1 + after.1;
+    }
+}
+
+/// A write that blocks. It is counted while this lives.
+pub struct BlockedWrite {
+    budget: Arc<BufferBudget>,
+    order: u64,
+    blocked: Arc<Blocked>,
+}
+
+impl BlockedWrite {
+    /// Ready when the write must end. Wakes the task that polled last.
+    pub fn poll_cut(&self, cx: &Context<'_>) -> Poll<()> {
+        self.blocked.waker.register(cx.waker());
+        if self.blocked.verdict.load(Ordering::Relaxed) == CUT { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    fn outcome(&self) -> WriteOutcome {
+        if self.blocked.verdict.load(Ordering::Relaxed) == STAY { WriteOutcome::Waited } else { WriteOutcome::Slow }
+    }
+}
+
+impl Drop for BlockedWrite {
+    fn drop(&mut self) {
+        let mut state = self.budget.state.lock();
+        // A write that was cut is not counted any more.
+        if let Some(blocked) = state.blocked.remove(&self.order) {
+            state.release(self.order, &blocked);
+            self.budget.used.set(state.used as i64);
+        }
+    }
+}
+
+/// Memory reserved for input from a client, until the input is complete or handled.
+pub struct Reservation {
+    budget: Arc<BufferBudget>,
+    bytes: usize,
+}
+
+impl Reservation {
+    /// Changes the reserved amount. Shrinking cannot fail.
+    ///
+    /// # Errors
+    ///
+    /// `not_ready`: senders hold half of the memory already. More would push readers out.
+    pub fn resize(&mut self, bytes: usize) -> Result<(), Refusal> {
+        if bytes == self.bytes {
+            return Ok(());
+        }
+        let mut state = self.budget.state.lock();
+        let reserved = self.budget.reserved.load(Ordering::Relaxed) - self.bytes + bytes;
+        if bytes > self.bytes && reserved > self.budget.limit / 2 {
+            self.budget.rejections.inc();
+            return Err(Refusal::new(Code::NotReady, "the server is short of memory; come back in a moment"));
+        }
+        state.used = state.used - self.bytes + bytes;
+        self.budget.reserved.store(reserved, Ordering::Relaxed);
+        self.bytes = bytes;
+        self.budget.enforce(&mut state);
+        Ok(())
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        let _ = self.resize(0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::task::Waker;
+
+    fn budget(limit: usize) -> Arc<BufferBudget> {
+        BufferBudget::new(limit, Counter::default(), &mut Registry::default())
+    }
+
+    fn is_cut(write: &BlockedWrite) -> bool {
+        write.poll_cut(&Context::from_waker(Waker::noop())).is_ready()
+    }
+
+    fn buffer(bytes: usize) -> (Bytes, BufferId) {
+        let bytes = Bytes::from(vec![0; bytes]);
+        let buffer = BufferId::of(&bytes);
+        (bytes, buffer)
+    }
+
+    #[test]
+    fn the_write_that_blocked_longest_is_cut_first() {
+        let budget = budget(100);
+        let (_a, a) = buffer(40);
+        let (_b, b) = buffer(50);
+        let (_c, c) = buffer(45);
+        let (first, second) = (budget.block(a), budget.block(b));
+        assert!(!is_cut(&first) && !is_cut(&second));
+        // Past three quarters the slowest is asked to leave, and may finish.
+        assert_eq!((first.outcome(), second.outcome()), (WriteOutcome::Slow, WriteOutcome::Waited));
+        let third = budget.block(c);
+        assert!(is_cut(&first) && !is_cut(&second) && !is_cut(&third));
+        assert_eq!(budget.used.get(), 95);
+        drop((first, second, third));
+        assert_eq!(budget.used.get(), 0);
+        let state = budget.state.lock();
+        assert!(state.buffers.is_empty() && state.blocked.is_empty() && state.leaving == 0);
+    }
+
+    #[test]
+    fn a_shared_frame_is_counted_once() {
+        let budget = budget(100);
+        let (_frame, frame) = buffer(60);
+        let writes: Vec<BlockedWrite> = (0..1000).map(|_| budget.block(frame)).collect();
+        assert!(!writes.iter().any(is_cut));
+        assert_eq!(budget.used.get(), 60);
+        drop(writes);
+        assert_eq!(budget.used.get(), 0);
+    }
+
+    /// A buffer is free only when all its holders have left.
+    #[test]
+    fn all_holders_of_a_frame_are_asked_to_leave() {
+        let budget = budget(1000);
+        let (_frame, frame) = buffer(500);
+        let own: Vec<(Bytes, BufferId)> = (0..4).map(|_| buffer(100)).collect();
+        let is_asked = |write: &BlockedWrite| write.outcome() == WriteOutcome::Slow;
+        let mut sharing: Vec<BlockedWrite> = (0..1000).map(|_| budget.block(frame)).collect();
+        let mut others: Vec<BlockedWrite> = own[..3].iter().map(|(_, own)| budget.block(*own)).collect();
+        assert!(sharing.iter().all(is_asked) && !others.iter().any(is_asked));
+        // Nothing changes while some of them leave and a little is added.
+        sharing.truncate(10);
+        others.push(budget.block(own[3].1));
+        assert!(!others.iter().any(is_asked));
+        // A write joins them that was not asked: the frame would not become free any more.
+        sharing.push(budget.block(frame));
+        assert_eq!(others.iter().filter(|other| is_asked(other)).count(), 2);
+        // It leaves, and all holders were asked again.
+        sharing.pop();
+        assert_eq!(budget.state.lock().leaving, 700);
+        drop((sharing, others));
+        let state = budget.state.lock();
+        assert!(state.buffers.is_empty() && (state.used, state.leaving) == (0, 0));
+    }
+
+    #[test]
+    fn input_may_use_half_of_the_budget() {
+        let budget = budget(100);
+        let (_a, a) = buffer(60);
+        let reader = budget.block(a);
+        let mut reservation = budget.reservation();
+        assert!(reservation.resize(51).is_err() && !is_cut(&reader));
+        assert!(reservation.resize(30).is_ok() && !is_cut(&reader));
+        assert!(reservation.resize(50).is_ok() && is_cut(&reader));
+        assert!(budget.reservation().resize(1).is_err());
+        drop((reservation, reader));
+        assert_eq!(budget.used.get(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_write_that_does_not_block_is_not_counted() {
+        let budget = budget(10);
+        let (_a, a) = buffer(1000);
+        assert_eq!(budget.write(a, async { Ok(()) }).await.ok(), Some(WriteOutcome::Immediate));
+        let error = budget.write(a, std::future::pending()).await.expect_err("more than there is");
+        assert_eq!(error.kind(), io::ErrorKind::OutOfMemory);
+    }
+}

@@ -1,0 +1,142 @@
+//! Rate limits: requests per address, and messages per publisher.
+
+use super::connections::network;
+use super::token_bucket::{Refill, TokenBucket};
+use crate::transport::{Code, Refusal};
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::net::IpAddr;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Buckets kept at a time. After a second without use a bucket is full again and can be dropped.
+const BUCKETS: usize = 100_000;
+
+/// A publisher: the owner of a message rate and of idempotency keys.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Publisher {
+    /// A client with a server key: one of the operator's own programs. It has no rate limit.
+    Server,
+    /// The `sub` of a token.
+    Subject(String),
+    /// A client without a name, by its address.
+    Address(IpAddr),
+    /// An anonymous publisher on an open server.
+    Anonymous(IpAddr),
+}
+
+impl Publisher {
+    /// The scope of its idempotency keys. Scopes of different kinds never collide.
+    pub fn scope(&self) -> String {
+        match self {
+            Publisher::Server => "key".to_owned(),
+            Publisher::Subject(subject) => format!("sub:{subject}"),
+            Publisher::Address(ip) => format!("ip:{}", network(*ip)),
+            Publisher::Anonymous(_) => String::new(),
+        }
+    }
+}
+
+/// The rate limits of a server.
+pub struct RateLimiter {
+    requests: Option<Limiter<IpAddr>>,
+    messages: Option<Limiter<Publisher>>,
+}
+
+impl RateLimiter {
+    /// Limits requests per second of an address, and messages per second of a publisher. 0 means no limit.
+    pub fn new(requests: u32, messages: u32) -> RateLimiter {
+        RateLimiter { requests: Limiter::new(requests), messages: Limiter::new(messages) }
+    }
+
+    /// Counts a request or a command.
+    ///
+    /// # Errors
+    ///
+    /// `rate_limited`.
+    pub fn request(&self, ip: IpAddr) -> Result<(), Refusal> {
+        let Some(limiter) = &self.requests else { return Ok(()) };
+        limiter.take(network(ip), 1, Instant::now()).map_err(|wait| {
+            let text = format!("at most {} requests a second of an address", limiter.per_second);
+            Refusal::until(Code::RateLimited, text, wait)
+        })
+    }
+
+    /// Counts messages. A client with a server key is not counted.
+    ///
+    /// # Errors
+    ///
+    /// `rate_limited`, for all of them or for none.
+    pub fn publish(&self, publisher: &Publisher, messages: usize) -> Result<(), Refusal> {
+        let Some(limiter) = &self.messages else { return Ok(()) };
+        let publisher = match publisher {
+            Publisher::Server => return Ok(()),
+            Publisher::Address(ip) | Publisher::Anonymous(ip) => Publisher::Anonymous(network(*ip)),
+            Publisher::Subject(_) => publisher.clone(),
+        };
+        limiter.take(publisher, messages, Instant::now()).map_err(|wait| {
+            let text = format!("at most {} messages a second, and as many in one request", limiter.per_second);
+            Refusal::until(Code::RateLimited, text, wait)
+        })
+    }
+}
+
+/// One rate, with a bucket per key. A bucket holds one second's tokens.
+struct Limiter<K> {
+    per_second: u32,
+    buckets: Mutex<HashMap<K, TokenBucket>>,
+}
+
+impl<K: Eq + Hash> Limiter<K> {
+    fn new(per_second: u32) -> Option<Limiter<K>> {
+        (per_second > 0).then(|| Limiter { per_second, buckets: Mutex::default() })
+    }
+
+    /// Takes tokens, or returns the wait until there are enough.
+    fn take(&self, key: K, count: usize, now: Instant) -> Result<(), Duration> {
+        let refill = Refill::of_one_second(self.per_second);
+        let mut buckets = self.buckets.lock();
+        if buckets.len() >= BUCKETS && !buckets.contains_key(&key) {
+            evict(&mut buckets, now);
+        }
+        let bucket = buckets.entry(key).or_insert_with(|| TokenBucket::full(&refill, now));
+        bucket.try_take(&refill, count as f64, now)
+    }
+}
+
+fn evict<K: Eq + Hash>(buckets: &mut HashMap<K, TokenBucket>, now: Instant) {
+    buckets.retain(|_, bucket| now.saturating_duration_since(bucket.last_used()) < Duration::from_secs(1));
+    if buckets.len() >= BUCKETS {
+        // So many keys are active at once that every second one starts again with a full bucket. The table stays bounded.
+        let mut keep = false;
+        buckets.retain(|_, _| {
+            keep = !keep;
+            keep
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_key_has_a_bucket_of_its_own() {
+        let limiter = Limiter::new(4).expect("a limit");
+        let now = Instant::now();
+        assert_eq!(limiter.take("a", 4, now), Ok(()));
+        assert_eq!(limiter.take("a", 1, now), Err(Duration::from_millis(250)));
+        assert_eq!(limiter.take("b", 4, now), Ok(()));
+    }
+
+    #[test]
+    fn the_number_of_buckets_is_bounded() {
+        let limiter = Limiter::new(1).expect("a limit");
+        let now = Instant::now();
+        for n in 0..BUCKETS * 2 {
+            let _ = limiter.take(n, 1, now);
+        }
+        assert!(limiter.buckets.lock().len() <= BUCKETS);
+    }
+}

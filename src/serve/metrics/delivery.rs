@@ -1,0 +1,447 @@
+//! Metrics of readers and publishers. [`exporter`](super::exporter) writes them for `/metrics`.
+//!
+//! A write adds to a few atomics in its thread's shard of its transport. A fan-out counts once for all its writes, and no two
+//! threads share a cache line.
+
+use crate::hub::{self, FanOutReport};
+use crate::log::metrics::APPEND_BUCKETS;
+use crate::message::Message;
+use crate::transport::{self, Bye, Code};
+use std::cell::Cell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::time::Instant;
+
+/// The number of shards. Threads are distributed over them.
+const SHARDS: usize = 8;
+
+/// The upper bounds of the buckets for messages in a write.
+pub const BATCHES: [f64; 9] = [1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 256.0, 1000.0];
+
+/// The upper bounds of the buckets for the time from a message's id to its write, in seconds. Ids have milliseconds.
+pub const LAGS: [f64; 11] = [0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0];
+
+/// The error codes of an append that is not acknowledged.
+const FAILURES: [Code; 2] = [Code::LogUnavailable, Code::OutcomeUnknown];
+
+/// How long a thread computes the wall clock from the monotonic one, which a write reads anyway. A wall clock that is set is
+/// followed after this time.
+const CLOCK_AGE: Duration = Duration::from_secs(1);
+
+/// A histogram of `N` buckets and one for larger values. The sum is in millionths.
+#[derive(Debug)]
+pub struct Buckets<const N: usize> {
+    counts: [AtomicU64; N],
+    beyond: AtomicU64,
+    sum: AtomicU64,
+}
+
+impl<const N: usize> Default for Buckets<N> {
+    fn default() -> Self {
+        Buckets {
+            counts: std::array::from_fn(|_| AtomicU64::new(0)),
+            beyond: AtomicU64::new(0),
+            sum: AtomicU64::new(0),
+        }
+    }
+}
+
+impl<const N: usize> Buckets<N> {
+    fn observe(&self, bounds: &[f64; N], value: f64) {
+        self.observe_all(bounds, value, 1);
+    }
+
+    /// Counts a value several times.
+    fn observe_all(&self, bounds: &[f64; N], value: f64, times: u64) {
+        let bucket = bounds.iter().position(|bound| value <= *bound);
+        bucket.map_or(&self.beyond, |bucket| &self.counts[bucket]).fetch_add(times, Relaxed);
+        self.sum.fetch_add((value * 1e6) as u64 * times, Relaxed);
+    }
+
+    fn add_to(&self, sum: &mut Summed<N>) {
+        for (sum, count) in sum.counts.iter_mut().zip(&self.counts) {
+            *sum += count.load(Relaxed);
+        }
+        sum.beyond += self.beyond.load(Relaxed);
+        sum.sum += self.sum.load(Relaxed) as f64 / 1e6;
+    }
+}
+
+/// A histogram summed over all shards.
+#[derive(Clone, Debug)]
+pub struct Summed<const N: usize> {
+    /// The count of each bucket.
+    pub counts: [u64; N],
+    /// The count of larger values.
+    pub beyond: u64,
+    /// The sum of all values.
+    pub sum: f64,
+}
+
+impl<const N: usize> Default for Summed<N> {
+    fn default() -> Self {
+        Summed { counts: [0; N], beyond: 0, sum: 0.0 }
+    }
+}
+
+impl<const N: usize> Summed<N> {
+    /// The count of all values.
+    pub fn count(&self) -> u64 {
+        self.counts.iter().sum::<u64>() + self.beyond
+    }
+}
+
+/// The counters of one thread for one transport. Aligned, so that two shards share no cache line.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Shard {
+    bytes: AtomicU64,
+    messages: AtomicU64,
+    batches: Buckets<{ BATCHES.len() }>,
+    lags: Buckets<{ LAGS.len() }>,
+}
+
+/// The counters of a transport.
+#[derive(Debug)]
+struct TransportCounters {
+    transport: &'static str,
+    open: AtomicI64,
+    gaps: AtomicU64,
+    rollovers: AtomicU64,
+    shards: [Shard; SHARDS],
+}
+
+/// The totals of a transport.
+#[derive(Clone, Debug, Default)]
+pub struct Totals {
+    /// The name of the transport.
+    pub transport: &'static str,
+    /// Open streams, sockets and polls.
+    pub open: i64,
+    /// Bytes written: bodies and frames, without heads.
+    pub bytes: u64,
+    /// Messages written.
+    pub messages: u64,
+    /// Gaps reported.
+    pub gaps: u64,
+    /// Streams that ended so that a browser can free its memory.
+    pub rollovers: u64,
+    /// The number of messages in a write.
+    pub batches: Summed<{ BATCHES.len() }>,
+    /// The time from a message's id to its write, for messages that came while the reader was there.
+    pub lags: Summed<{ LAGS.len() }>,
+}
+
+/// The metrics of all transports.
+#[derive(Debug)]
+pub struct DeliveryMetrics {
+    lanes: Vec<TransportCounters>,
+    byes: [AtomicU64; Bye::ALL.len()],
+    published: [AtomicU64; 2],
+    appends: Buckets<{ APPEND_BUCKETS.len() }>,
+    failures: [AtomicU64; FAILURES.len()],
+    /// When the server started.
+    pub began: Instant,
+}
+
+impl Default for DeliveryMetrics {
+    fn default() -> DeliveryMetrics {
+        let lane = |transport: &&dyn transport::Transport| TransportCounters {
+            transport: transport.name(),
+            open: AtomicI64::new(0),
+            gaps: AtomicU64::new(0),
+            rollovers: AtomicU64::new(0),
+            shards: Default::default(),
+        };
+        DeliveryMetrics {
+            lanes: transport::ALL.iter().map(lane).collect(),
+            byes: Default::default(),
+            published: Default::default(),
+            appends: Buckets::default(),
+            failures: Default::default(),
+            began: Instant::now(),
+        }
+    }
+}
+
+/// How a message was published.
+#[derive(Clone, Copy, Debug)]
+pub enum PublishSource {
+    /// By `POST /publish`.
+    Http,
+    /// By a command on a WebSocket or on raw TCP.
+    Command,
+}
+
+impl PublishSource {
+    /// Both sources, with their labels.
+    pub const ALL: [(PublishSource, &'static str); 2] =
+        [(PublishSource::Http, "http"), (PublishSource::Command, "command")];
+}
+
+impl DeliveryMetrics {
+    /// Counts a reader while the result lives.
+    pub fn open(self: &Arc<DeliveryMetrics>, transport: &'static str) -> ReaderMetrics {
+        let lane = self.lanes.iter().position(|lane| lane.transport == transport).unwrap_or_default();
+        self.lanes[lane].open.fetch_add(1, Relaxed);
+        ReaderMetrics { metrics: self.clone(), lane }
+    }
+
+    /// Counts a farewell.
+    pub fn bye(&self, bye: Bye) {
+        if let Some(index) = Bye::ALL.iter().position(|known| *known == bye) {
+            self.byes[index].fetch_add(1, Relaxed);
+        }
+    }
+
+    /// Counts messages that were published and are in the log.
+    pub fn published(&self, source: PublishSource, messages: usize, began: Instant) {
+        self.published[source as usize].fetch_add(messages as u64, Relaxed);
+        self.appends.observe(&APPEND_BUCKETS, began.elapsed().as_secs_f64());
+    }
+
+    /// Counts an append that was not acknowledged.
+    pub fn append_failed(&self, code: Code) {
+        if let Some(index) = FAILURES.iter().position(|known| *known == code) {
+            self.failures[index].fetch_add(1, Relaxed);
+        }
+    }
+
+    /// The totals of each transport.
+    pub fn totals(&self) -> Vec<Totals> {
+        self.lanes.iter().map(TransportCounters::totals).collect()
+    }
+
+    /// The number of farewells of each kind.
+    pub fn byes(&self) -> impl Iterator<Item = (Bye, u64)> + '_ {
+        Bye::ALL.iter().copied().zip(&self.byes).map(|(bye, count)| (bye, count.load(Relaxed)))
+    }
+
+    /// The number of messages from each source.
+    pub fn sources(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        PublishSource::ALL.into_iter().map(|(source, name)| (name, self.published[source as usize].load(Relaxed)))
+    }
+
+    /// The durations of appends.
+    pub fn appends(&self) -> Summed<{ APPEND_BUCKETS.len() }> {
+        let mut sum = Summed::default();
+        self.appends.add_to(&mut sum);
+        sum
+    }
+
+    /// Appends that were not acknowledged, by code.
+    pub fn failures(&self) -> impl Iterator<Item = (Code, u64)> + '_ {
+        FAILURES.into_iter().zip(&self.failures).map(|(code, count)| (code, count.load(Relaxed)))
+    }
+}
+
+/// The hub reports writes by the index of the transport.
+impl hub::FanOutObserver for DeliveryMetrics {
+    fn fanned_out(&self, fanned: &FanOutReport<'_>) {
+        let (Some(lane), Some(oldest)) = (self.lanes.get(fanned.transport), fanned.messages.first()) else { return };
+        let (shard, each) = (&lane.shards[SHARD.get()], fanned.messages.len());
+        shard.bytes.fetch_add(fanned.bytes, Relaxed);
+        shard.messages.fetch_add(fanned.writes * each as u64, Relaxed);
+        shard.batches.observe_all(&BATCHES, each as f64, fanned.writes);
+        // A parked reader was there before each of these messages.
+        if let Some(cursor) = oldest.cursor() {
+            let lag = Duration::from_millis(wall_clock_ms(fanned.at).saturating_sub(cursor.id.ms));
+            shard.lags.observe_all(&LAGS, lag.as_secs_f64(), fanned.writes);
+        }
+    }
+}
+
+impl TransportCounters {
+    fn totals(&self) -> Totals {
+        let mut totals = Totals {
+            transport: self.transport,
+            open: self.open.load(Relaxed),
+            gaps: self.gaps.load(Relaxed),
+            rollovers: self.rollovers.load(Relaxed),
+            ..Totals::default()
+        };
+        for shard in &self.shards {
+            totals.bytes += shard.bytes.load(Relaxed);
+            totals.messages += shard.messages.load(Relaxed);
+            shard.batches.add_to(&mut totals.batches);
+            shard.lags.add_to(&mut totals.lags);
+        }
+        totals
+    }
+}
+
+/// The metrics of one reader. It counts as open while this lives.
+pub struct ReaderMetrics {
+    metrics: Arc<DeliveryMetrics>,
+    lane: usize,
+}
+
+impl ReaderMetrics {
+    fn lane(&self) -> &TransportCounters {
+        &self.metrics.lanes[self.lane]
+    }
+
+    fn shard(&self) -> &Shard {
+        &self.lane().shards[SHARD.get()]
+    }
+
+    /// The transport's name.
+    pub fn transport(&self) -> &'static str {
+        self.lane().transport
+    }
+
+    /// The index of the transport, for the hub.
+    pub fn number(&self) -> usize {
+        self.lane
+    }
+
+    /// Counts bytes that were written.
+    pub fn bytes(&self, bytes: usize) {
+        self.shard().bytes.fetch_add(bytes as u64, Relaxed);
+    }
+
+    /// Counts a batch that was written at `now` to a reader that has been here since `since`. Its oldest message tells the lag,
+    /// unless it is older than the reader: a reader that comes back with an old cursor does not lag.
+    pub fn batch(&self, messages: &[Arc<Message>], since: Instant, now: Instant) {
+        if messages.is_empty() {
+            return;
+        }
+        let shard = self.shard();
+        shard.messages.fetch_add(messages.len() as u64, Relaxed);
+        shard.batches.observe(&BATCHES, messages.len() as f64);
+        let Some(oldest) = messages.iter().find_map(|message| message.cursor()) else { return };
+        // The log may have the clock of another machine. If that is ahead, the lag counts as zero.
+        let lag = Duration::from_millis(wall_clock_ms(now).saturating_sub(oldest.id.ms));
+        if lag <= now.saturating_duration_since(since) {
+            shard.lags.observe(&LAGS, lag.as_secs_f64());
+        }
+    }
+
+    /// Counts the response to a poll that came at `asked`.
+    pub fn answer(&self, messages: &[Arc<Message>], has_gap: bool, asked: Instant) {
+        self.batch(messages, asked, Instant::now());
+        if has_gap {
+            self.gap();
+        }
+    }
+
+    /// Counts a gap that was reported.
+    pub fn gap(&self) {
+        self.lane().gaps.fetch_add(1, Relaxed);
+    }
+
+    /// Counts a farewell of this reader.
+    pub fn bye(&self, bye: Bye) {
+        self.metrics.bye(bye);
+        if bye == Bye::Rollover {
+            self.lane().rollovers.fetch_add(1, Relaxed);
+        }
+    }
+}
+
+impl Drop for ReaderMetrics {
+    fn drop(&mut self) {
+        self.lane().open.fetch_sub(1, Relaxed);
+    }
+}
+
+static THREADS: AtomicUsize = AtomicUsize::new(0);
+
+thread_local! {
+    static SHARD: Cell<usize> = Cell::new(THREADS.fetch_add(1, Relaxed) % SHARDS);
+    static CLOCK: Cell<Option<(Instant, u64)>> = const { Cell::new(None) };
+}
+
+/// The wall clock at `now`, in milliseconds since 1970.
+fn wall_clock_ms(now: Instant) -> u64 {
+    match CLOCK.get() {
+        Some((at, ms)) if now.saturating_duration_since(at) < CLOCK_AGE => {
+            ms + now.saturating_duration_since(at).as_millis() as u64
+        }
+        _ => {
+            let ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_millis() as u64);
+            CLOCK.set(Some((now, ms)));
+            ms
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cursor::{Cursor, Epoch, Id};
+    use crate::message::{Event, Payload};
+
+    fn message(ms: u64) -> Arc<Message> {
+        let cursor = Cursor { id: Id { ms, seq: 0 }, epoch: Epoch::random() };
+        let channel = "a".parse().expect("valid");
+        Arc::new(Message::new(Some(cursor), channel, Event::default(), &Payload::from_any("1"), None))
+    }
+
+    fn of(metrics: &DeliveryMetrics, transport: &str) -> Totals {
+        metrics.totals().into_iter().find(|totals| totals.transport == transport).expect("a transport")
+    }
+
+    #[test]
+    fn counts_add_up_over_threads() {
+        let metrics = Arc::new(DeliveryMetrics::default());
+        let threads = (0..2 * SHARDS).map(|_| {
+            let reader = metrics.open("sse");
+            std::thread::spawn(move || {
+                let now = Instant::now();
+                reader.batch(&[message(0), message(1)], now, now);
+                reader.bytes(10);
+                reader
+            })
+        });
+        let kept: Vec<_> = threads.map(|thread| thread.join().expect("a thread")).collect();
+        let totals = of(&metrics, "sse");
+        assert_eq!((totals.open, totals.messages, totals.bytes), (16, 32, 160));
+        assert_eq!((totals.batches.counts[1], totals.batches.count(), totals.batches.sum), (16, 16, 32.0));
+        drop(kept);
+        assert_eq!((of(&metrics, "sse").open, of(&metrics, "ws").messages), (0, 0));
+    }
+
+    #[test]
+    fn writes_of_the_hub_count_by_transport() {
+        let metrics = Arc::new(DeliveryMetrics::default());
+        let reader = metrics.open("tcp");
+        let at = Instant::now();
+        let messages = [message(wall_clock_ms(at) - 20), message(wall_clock_ms(at))];
+        hub::FanOutObserver::fanned_out(
+            &*metrics,
+            &FanOutReport { transport: reader.number(), writes: 3, bytes: 30, messages: &messages, at },
+        );
+        let totals = of(&metrics, "tcp");
+        assert_eq!((totals.messages, totals.bytes, totals.batches.counts[1], totals.batches.sum), (6, 30, 3, 6.0));
+        assert_eq!((totals.lags.count(), totals.lags.counts[4]), (3, 3));
+        assert!(transport::ALL.len() <= hub::MAX_TRANSPORTS, "the hub counts fewer transports than there are");
+    }
+
+    #[test]
+    fn messages_older_than_their_reader_do_not_count_as_lag() {
+        let metrics = Arc::new(DeliveryMetrics::default());
+        let reader = metrics.open("ws");
+        let now = Instant::now();
+        let ms = wall_clock_ms(now);
+        reader.batch(&[message(ms - 20), message(ms)], now - Duration::from_secs(1), now);
+        reader.batch(&[message(ms - 2000)], now - Duration::from_secs(1), now);
+        // From a machine whose clock is ahead.
+        reader.batch(&[message(ms + 500)], now - Duration::from_secs(1), now);
+        let lags = of(&metrics, "ws").lags;
+        assert_eq!((lags.count(), lags.counts[4], lags.counts[0]), (2, 1, 1));
+        assert!((lags.sum - 0.02).abs() < 1e-9, "{}", lags.sum);
+    }
+
+    #[test]
+    fn byes_count_by_their_code() {
+        let metrics = Arc::new(DeliveryMetrics::default());
+        let reader = metrics.open("multipart");
+        reader.bye(Bye::Rollover);
+        reader.bye(Bye::Drain);
+        metrics.bye(Bye::Drain);
+        let byes: Vec<_> = metrics.byes().filter(|(_, count)| *count > 0).map(|(bye, n)| (bye.code(), n)).collect();
+        assert_eq!((byes, of(&metrics, "multipart").rollovers), (vec![(4000, 1), (4001, 2)], 1));
+    }
+}

@@ -1,0 +1,12 @@
+//! Sockets, timers and TLS. Nothing here knows HTTP.
+
+pub mod cork;
+pub mod deadline;
+pub mod drain;
+pub mod listen;
+pub mod proxy_protocol;
+pub mod reactor;
+pub mod socket;
+pub mod stream;
+pub mod timers;
+pub mod tls;

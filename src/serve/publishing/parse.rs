@@ -1,0 +1,287 @@
+//! Parses what is published: a query, a form or JSON, as drafts.
+
+use crate::message::{Draft, DraftFields};
+use crate::transport::params::fields;
+use crate::transport::{Code, Refusal};
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+use smallvec::SmallVec;
+use std::borrow::Cow;
+
+/// The most messages of an array.
+const MESSAGES: usize = 1000;
+
+/// The content type of a form.
+pub const FORM: &str = "application/x-www-form-urlencoded";
+
+/// A message as a publisher writes it in JSON. Unknown fields are ignored.
+#[derive(Deserialize)]
+pub struct Publication<'a> {
+    #[serde(borrow, default)]
+    channel: Option<Cow<'a, str>>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    data: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    event: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    exclude: Option<Cow<'a, str>>,
+    #[serde(default)]
+    volatile: Option<bool>,
+    #[serde(borrow, default)]
+    key: Option<Cow<'a, str>>,
+}
+
+/// `null` is a payload; only a missing field is none.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
+}
+
+impl Publication<'_> {
+    /// Checks the message.
+    ///
+    /// # Errors
+    ///
+    /// The first invalid field.
+    pub fn into_draft(self, max_message: usize) -> Result<Draft, Refusal> {
+        let channel = self.channel.ok_or_else(|| Refusal::new(Code::BadChannel, "name a channel"))?.parse()?;
+        let data = self.data.ok_or_else(|| Refusal::new(Code::BadRequest, "data is missing"))?.get();
+        let fields = DraftFields {
+            data,
+            event: self.event.as_deref(),
+            exclude: self.exclude.as_deref(),
+            key: self.key.as_deref(),
+            volatile: self.volatile.unwrap_or_default(),
+            ..DraftFields::default()
+        };
+        Ok(fields.check(channel, max_message)?)
+    }
+}
+
+/// The decoded name and value of a field.
+pub type Field<'a> = (Cow<'a, str>, Cow<'a, str>);
+
+/// The fields of a query.
+pub type Fields<'a> = SmallVec<[Field<'a>; 4]>;
+
+/// Parses a query.
+///
+/// # Errors
+///
+/// `not_utf8`.
+pub fn parse_query(query: &str) -> Result<Fields<'_>, Refusal> {
+    check_utf8(query)?;
+    // In most queries nothing is encoded, and each field is used as it is.
+    if !query.bytes().any(|byte| byte == b'%' || byte == b'+') {
+        let fields = query.split('&').filter(|field| !field.is_empty());
+        let halves = fields.map(|field| field.split_once('=').unwrap_or((field, "")));
+        return Ok(halves.map(|(name, value)| (name.into(), value.into())).collect());
+    }
+    Ok(fields(query.as_bytes(), None).collect())
+}
+
+/// The drafts of a request, from its query, its content type without parameters, and its body; and whether it is the hidden
+/// form of an old browser.
+///
+/// # Errors
+///
+/// The first error in it.
+pub fn drafts(query: &[Field<'_>], kind: &str, body: &str, max: usize) -> Result<(Vec<Draft>, bool), Refusal> {
+    let is_form = kind == FORM;
+    // An old browser sends its hidden form into a frame, and would offer JSON there as a download.
+    let is_hidden_form = is_form && body.starts_with("data=");
+    let is_json = kind == "application/json" || body.trim_start().starts_with(['{', '[']);
+    let drafts = if is_hidden_form {
+        vec![from_fields(query, Some(body), None, max)?]
+    } else if query.iter().any(|(name, _)| name == "channel") {
+        vec![from_fields(query, None, Some(body), max)?]
+    } else if is_json {
+        from_json(body, max)?
+    } else {
+        vec![from_fields(query, is_form.then_some(body), Some(body).filter(|_| !is_form), max)?]
+    };
+    Ok((drafts, is_hidden_form))
+}
+
+/// A draft from the fields of a query and a form. `payload`: the body, if it is not a form.
+fn from_fields(query: &[Field<'_>], form: Option<&str>, payload: Option<&str>, max: usize) -> Result<Draft, Refusal> {
+    if let Some(form) = form {
+        check_utf8(form)?;
+    }
+    let (mut channel, mut data, mut event, mut exclude, mut key) = (None, None, None, None, None);
+    let (mut volatile, mut as_text) = (false, false);
+    let borrowed = query.iter().map(|(name, value)| (Cow::Borrowed(&**name), Cow::Borrowed(&**value)));
+    for (name, value) in borrowed.chain(fields(form.unwrap_or_default().as_bytes(), None)) {
+        match &*name {
+            "channel" => channel = Some(value),
+            "data" => data = Some(value),
+            "event" => event = Some(value),
+            "exclude" => exclude = Some(value),
+            "key" => key = Some(value),
+            "volatile" => volatile = flag("volatile", &value)?,
+            "as" if value == "text" => as_text = true,
+            "as" if value == "json" => as_text = false,
+            "as" => return Err(Refusal::new(Code::BadRequest, "as is text or json")),
+            _ => {}
+        }
+    }
+    let channel = channel.ok_or_else(|| Refusal::new(Code::BadChannel, "name a channel: ?channel=…"))?.parse()?;
+    let text = match (payload, &data) {
+        (Some(payload), _) => payload,
+        (None, Some(data)) => data,
+        (None, None) => return Err(Refusal::new(Code::BadRequest, "data is missing")),
+    };
+    let fields = DraftFields {
+        data: text,
+        is_text: as_text,
+        event: event.as_deref(),
+        exclude: exclude.as_deref().filter(|exclude| !exclude.is_empty()),
+        key: key.as_deref(),
+        volatile,
+        ..DraftFields::default()
+    };
+    Ok(fields.check(channel, max)?)
+}
+
+fn check_utf8(encoded: &str) -> Result<(), Refusal> {
+    // Without a percent sign nothing is encoded.
+    if !encoded.contains('%') || decodes_to_utf8(encoded.as_bytes()) {
+        return Ok(());
+    }
+    Err(Refusal::new(Code::NotUtf8, "a percent-encoded field is not UTF-8"))
+}
+
+/// Whether a percent-encoded text is UTF-8. The form parser would replace invalid bytes by U+FFFD, and a payload would not
+/// arrive as it was sent.
+fn decodes_to_utf8(encoded: &[u8]) -> bool {
+    let hex = |at: usize| encoded.get(at).and_then(|digit| char::from(*digit).to_digit(16));
+    let mut decoded = Vec::with_capacity(encoded.len());
+    let mut at = 0;
+    while at < encoded.len() {
+        match (encoded[at], hex(at + 1), hex(at + 2)) {
+            (b'%', Some(high), Some(low)) => {
+                decoded.push((high * 16 + low) as u8);
+                at += 3;
+            }
+            (byte, ..) => {
+                decoded.push(byte);
+                at += 1;
+            }
+        }
+    }
+    std::str::from_utf8(&decoded).is_ok()
+}
+
+/// Parses a field that is on or off.
+///
+/// # Errors
+///
+/// `bad_request`.
+pub fn flag(name: &str, value: &str) -> Result<bool, Refusal> {
+    match value {
+        "1" | "true" => Ok(true),
+        "0" | "false" => Ok(false),
+        _ => Err(Refusal::new(Code::BadRequest, format!("{name} is 0 or 1"))),
+    }
+}
+
+fn from_json(body: &str, max: usize) -> Result<Vec<Draft>, Refusal> {
+    if body.trim_start().starts_with('[') {
+        // Split into items first: an invalid item is then distinct from a body that is not JSON, and a body with too many
+        // items is refused before they are parsed.
+        let items: Vec<&RawValue> = serde_json::from_str(body).map_err(|error| bad_json(&error))?;
+        if items.len() > MESSAGES {
+            return Err(Refusal::new(Code::TooLarge, format!("an array is at most {MESSAGES} messages")));
+        }
+        return items.into_iter().map(|item| one(item.get(), max)).collect();
+    }
+    Ok(vec![one(body, max)?])
+}
+
+fn one(json: &str, max: usize) -> Result<Draft, Refusal> {
+    object(json)?;
+    serde_json::from_str::<Publication<'_>>(json).map_err(|error| bad_json(&error))?.into_draft(max)
+}
+
+/// Refuses JSON that is not an object: serde would also read the fields of a struct from an array.
+///
+/// # Errors
+///
+/// `bad_json` or `bad_request`.
+pub fn object(json: &str) -> Result<(), Refusal> {
+    if json.trim_start().starts_with('{') {
+        return Ok(());
+    }
+    serde_json::from_str::<&RawValue>(json).map_err(|error| bad_json(&error))?;
+    Err(Refusal::new(Code::BadRequest, "a JSON object is wanted"))
+}
+
+/// The error for invalid JSON. It names the place and not the content.
+pub fn bad_json(error: &serde_json::Error) -> Refusal {
+    let place = format!("line {} column {}", error.line(), error.column());
+    if error.is_data() {
+        let rule = "a message is {\"channel\":…,\"data\":…,\"event\"?,\"exclude\"?,\"volatile\"?,\"key\"?}";
+        Refusal::new(Code::BadRequest, format!("a field is not of its type at {place}: {rule}"))
+    } else {
+        Refusal::new(Code::BadJson, format!("not JSON at {place}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn json(body: &str) -> Result<Vec<Draft>, Code> {
+        from_json(body, 10).map_err(|refusal| refusal.code)
+    }
+
+    #[test]
+    fn json_is_a_message_or_a_list_of_them() {
+        let drafts =
+            json(r#"[{"channel":"a","data":null},{"channel":"b","data":{"a":1},"event":"e","volatile":true}]"#);
+        let drafts = drafts.expect("sound");
+        assert_eq!((drafts[0].payload.as_str(), drafts[1].payload.as_str()), ("null", "{\"a\":1}"));
+        assert!(drafts[1].volatile && !drafts[0].volatile);
+        assert_eq!(json("[]").map(|drafts| drafts.len()), Ok(0));
+    }
+
+    #[test]
+    fn bad_messages_are_refused_by_what_is_wrong() {
+        let cases = [
+            ("", Code::BadJson),
+            ("{", Code::BadJson),
+            ("[{]", Code::BadJson),
+            ("5", Code::BadRequest),
+            (r#"[["a",1]]"#, Code::BadRequest),
+            (r#"{"data":1}"#, Code::BadChannel),
+            (r#"{"channel":"a b","data":1}"#, Code::BadChannel),
+            (r#"{"channel":5,"data":1}"#, Code::BadRequest),
+            (r#"{"channel":"a"}"#, Code::BadRequest),
+            (r#"{"channel":"a","data":1,"event":"hello"}"#, Code::BadEvent),
+            (r#"{"channel":"a","data":1,"exclude":"a b"}"#, Code::BadRequest),
+            (r#"{"channel":"a","data":1,"key":""}"#, Code::BadRequest),
+            (r#"{"channel":"a","data":1,"volatile":"yes"}"#, Code::BadRequest),
+            (r#"{"channel":"a","data":[1,2,3,4,5,6]}"#, Code::TooLarge),
+            (r#"[{"channel":"a","data":1},{"channel":"a"}]"#, Code::BadRequest),
+        ];
+        for (body, code) in cases {
+            assert_eq!(json(body).err(), Some(code), "{body}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_query_is_split_as_forms_are(query in "[ab%+&=é20]{0,30}") {
+            let by_form: Vec<Field<'_>> = fields(query.as_bytes(), None).collect();
+            if let Ok(parsed) = parse_query(&query) {
+                prop_assert_eq!(parsed.to_vec(), by_form);
+            }
+        }
+    }
+
+    #[test]
+    fn a_text_is_measured_as_a_text() {
+        assert!(json(r#"{"channel":"a","data":"0123456789"}"#).is_ok());
+        assert_eq!(json(r#"{"channel":"a","data":"01234567890"}"#).err(), Some(Code::TooLarge));
+    }
+}

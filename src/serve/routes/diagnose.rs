@@ -1,0 +1,77 @@
+//! Answers `/diagnose/echo` and `/diagnose/drip`. With these a browser finds out what proxies on the path do to its requests:
+//! see `static/client/diagnose.js`.
+
+use super::response::{self, Response};
+use crate::serve::state::ServerState;
+use crate::transport::params::fields;
+use crate::transport::{Code, Refusal};
+use async_stream::stream;
+use bytes::Bytes;
+use hyper::header::{self, HeaderMap, HeaderName};
+use hyper::{StatusCode, Version};
+use std::time::Duration;
+
+/// The path of [`echo`].
+pub const ECHO: &str = "/diagnose/echo";
+
+/// The path of [`drip`].
+pub const DRIP: &str = "/diagnose/drip";
+
+/// The parts of the request that arrived, without any that identify the client.
+pub fn echo(version: Version, headers: &HeaderMap) -> Response {
+    let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let forwarded = headers.contains_key("forwarded") || headers.contains_key("x-forwarded-for");
+    let seen = serde_json::json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "http": format!("{version:?}").trim_start_matches("HTTP/"),
+        "via": text(header::VIA),
+        "forwarded": forwarded,
+        "connection": text(header::CONNECTION),
+        "accept_encoding": text(header::ACCEPT_ENCODING),
+    });
+    response::json(StatusCode::OK, seen.to_string())
+}
+
+/// A text in `count` pieces of `bytes` bytes, one every `every` milliseconds. The last piece ends in `end`, so that the client
+/// knows that nothing was cut off.
+///
+/// # Errors
+///
+/// A parameter is not a number, or out of its range.
+pub fn drip(state: &ServerState, query: &str) -> Result<Response, Refusal> {
+    let (bytes, count, every) = (
+        number(query, "bytes", 512, 16..=4096)?,
+        number(query, "count", 40, 1..=120)?,
+        number(query, "every", 50, 10..=120_000)?,
+    );
+    // The whole may take as long as the longest wait between two pieces.
+    if count * every > 120_000 {
+        return Err(Refusal::new(Code::BadRequest, "count times every is at most 120000 ms"));
+    }
+    let drain = state.drain.clone();
+    let pieces = stream! {
+        for n in 1..=count {
+            tokio::select! {
+                () = tokio::time::sleep(Duration::from_millis(every)) => {}
+                () = drain.begun() => return,
+            }
+            let mut piece = format!("{n}").into_bytes();
+            piece.resize(bytes as usize - 1, b'.');
+            if n == count {
+                let end = piece.len() - 3;
+                piece.splice(end.., *b"end");
+            }
+            piece.push(b'\n');
+            yield Bytes::from(piece);
+        }
+    };
+    Ok(response::pieces("text/plain; charset=utf-8", pieces))
+}
+
+fn number(query: &str, name: &str, default: u64, range: std::ops::RangeInclusive<u64>) -> Result<u64, Refusal> {
+    let Some((_, value)) = fields(query.as_bytes(), None).find(|(field, _)| field == name) else { return Ok(default) };
+    value.parse().ok().filter(|n| range.contains(n)).ok_or_else(|| {
+        let rule = format!("{name} must be a whole number from {} to {}", range.start(), range.end());
+        Refusal::new(Code::BadRequest, rule)
+    })
+}

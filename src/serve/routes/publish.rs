@@ -1,0 +1,141 @@
+//! Handles `POST /publish`.
+
+use super::channels::ReaderCounts;
+use super::response::{self, Response};
+use crate::cursor::Cursor;
+use crate::message::{Channel, Draft};
+use crate::serve::access::credentials::Credentials;
+use crate::serve::http::headers::last_field;
+use crate::serve::http::peer::Peer;
+use crate::serve::http::request::Request;
+use crate::serve::metrics::delivery::PublishSource;
+use crate::serve::publishing::parse::{self, flag};
+use crate::serve::publishing::queued::Queued;
+use crate::serve::publishing::service;
+use crate::serve::state::ServerState;
+use crate::transport::{Code, Refusal};
+use hyper::{HeaderMap, StatusCode, header};
+use smallvec::SmallVec;
+use std::sync::Arc;
+
+/// The most bytes of a body, unless a single message may be longer.
+const BODY_BYTES: usize = 1 << 20;
+
+/// Handles a request. A connection that pipelines publishes puts a [`Queued`] into its extensions.
+///
+/// # Errors
+///
+/// Why nothing was appended, or that the outcome is unknown.
+pub async fn answer(state: &Arc<ServerState>, peer: &Peer, mut request: Request) -> Result<Response, Refusal> {
+    let most = BODY_BYTES.max(state.settings.max_message.saturating_mul(2));
+    let body = response::read_body(state, &mut request, most).await?;
+    let body = std::str::from_utf8(&body).map_err(|_| Refusal::new(Code::NotUtf8, "the body is not UTF-8"))?;
+    let query = request.uri().query().unwrap_or_default();
+    let publish = PublishRequest::read(query, &kind(request.headers()), body, state.settings.max_message)?;
+    let credentials = credentials(state, peer, request.headers());
+    let is_hidden_form = publish.is_hidden_form;
+    let queued = request.extensions_mut().remove::<Queued>().unwrap_or_default();
+    let published = publish.carry_out(state, &credentials, &queued).await?;
+    if is_hidden_form {
+        return Ok(response::whole(StatusCode::OK, "text/plain; charset=utf-8", published));
+    }
+    Ok(response::json(StatusCode::OK, published))
+}
+
+/// The content type without its parameters, in lower case.
+pub fn kind(headers: &HeaderMap) -> String {
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+}
+
+/// The publisher's credentials, without a token in the query or a form.
+pub fn credentials(state: &ServerState, peer: &Peer, headers: &HeaderMap) -> Credentials {
+    let by_cookie = !state.origins.is_by_star(headers, peer.forwarded_host());
+    Credentials::new(peer.ip, "publish", headers, by_cookie)
+}
+
+/// A parsed request.
+pub struct PublishRequest {
+    drafts: Vec<Draft>,
+    /// The channels of the drafts, for the response.
+    channels: SmallVec<[Channel; 1]>,
+    wants_counts: bool,
+    token: Option<String>,
+    is_hidden_form: bool,
+}
+
+impl PublishRequest {
+    /// Parses a request. `kind`: see [`kind`].
+    ///
+    /// # Errors
+    ///
+    /// The first error in it.
+    pub fn read(query: &str, kind: &str, body: &str, max: usize) -> Result<PublishRequest, Refusal> {
+        let query = parse::parse_query(query)?;
+        let (drafts, is_hidden_form) = parse::drafts(&query, kind, body, max)?;
+        let wants_counts = match query.iter().find(|(name, _)| name == "counts") {
+            Some((_, value)) => flag("counts", value)?,
+            None => false,
+        };
+        let form = is_hidden_form.then_some(body.as_bytes());
+        let token = form.and_then(|form| last_field(form, None, "token"));
+        let of_query = || query.iter().rfind(|(name, _)| name == "token").map(|(_, value)| value.to_string());
+        Ok(PublishRequest {
+            channels: drafts.iter().map(|draft| draft.channel.clone()).collect(),
+            drafts,
+            wants_counts,
+            token: token.or_else(of_query),
+            is_hidden_form,
+        })
+    }
+
+    /// Appends the drafts if that is allowed, and returns the body of the response. Sets `queued` when the drafts have their
+    /// place in the order of the log.
+    ///
+    /// # Errors
+    ///
+    /// Why nothing was appended, or that the outcome is unknown.
+    pub async fn carry_out(
+        self,
+        state: &Arc<ServerState>,
+        credentials: &Credentials,
+        queued: &Queued,
+    ) -> Result<Vec<u8>, Refusal> {
+        let PublishRequest { mut drafts, channels, .. } = self;
+        // While the application or the log is slow, the waiting drafts grow with the number of publishers.
+        let mut reservation = state.budget.reservation();
+        reservation.resize(drafts.iter().map(|draft| draft.payload.as_str().len()).sum())?;
+        let credentials = credentials.clone().with_token(self.token.as_deref());
+        service::authorize(state, &credentials, None, &mut drafts).await?;
+        let cursors = queued.watch(service::append(state, PublishSource::Http, drafts)).await?;
+        drop(reservation);
+        let counts = if self.wants_counts { Some(ReaderCounts::of(state, &channels).await) } else { None };
+        Ok(published(&channels, &cursors, counts.as_ref()))
+    }
+}
+
+fn published(channels: &[Channel], cursors: &[Option<Cursor>], counts: Option<&ReaderCounts>) -> Vec<u8> {
+    let mut out = String::with_capacity(32 + channels.len() * 128);
+    out.push_str("{\"messages\":[");
+    for (index, (channel, cursor)) in channels.iter().zip(cursors).enumerate() {
+        out.push_str(if index > 0 { ",{" } else { "{" });
+        if let Some(cursor) = cursor {
+            out.push_str("\"id\":\"");
+            out.push_str(cursor.text().as_str());
+            out.push_str("\",");
+        }
+        out.push_str("\"channel\":\"");
+        out.push_str(channel.as_str());
+        out.push('"');
+        if let Some(counts) = counts {
+            out.push_str(&format!(",\"readers\":{}", counts.readers(channel)));
+        }
+        out.push('}');
+    }
+    out.push(']');
+    if let Some(counts) = counts {
+        out.push_str(&format!(",\"complete\":{}", counts.is_complete));
+    }
+    out.push('}');
+    out.into_bytes()
+}

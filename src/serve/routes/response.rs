@@ -1,0 +1,122 @@
+//! Responses: their body, the headers that every transport sends, and errors as HTTP.
+
+use crate::serve::http::body::{self, BodyLimits};
+use crate::serve::http::request::Request;
+use crate::serve::session::session::Session;
+use crate::serve::state::ServerState;
+use crate::transport::{Code, Opening, Refusal};
+use bytes::Bytes;
+use hyper::header::{self, HeaderName, HeaderValue};
+use hyper::{HeaderMap, StatusCode};
+use std::pin::Pin;
+use tokio_stream::Stream;
+
+/// The pieces of a body.
+pub type Pieces = Pin<Box<dyn Stream<Item = Bytes> + Send>>;
+
+/// The body of a response.
+pub enum Body {
+    /// The whole body.
+    Whole(Option<Bytes>),
+    /// Pieces of a body, as they come.
+    Pieces(Pieces),
+    /// A session. The connection writes the head and then runs the session.
+    Session(Session),
+}
+
+impl Body {
+    /// The length of the body, if it is known.
+    pub fn length(&self) -> Option<usize> {
+        match self {
+            Body::Whole(bytes) => Some(bytes.as_ref().map_or(0, Bytes::len)),
+            Body::Pieces(_) | Body::Session(_) => None,
+        }
+    }
+}
+
+/// A response.
+pub type Response = hyper::Response<Body>;
+
+/// Headers that keep caches, buffering proxies and content sniffing away.
+const UNCACHED: [(HeaderName, &str); 5] = [
+    (header::CACHE_CONTROL, "no-cache, no-store, no-transform, must-revalidate"),
+    (header::PRAGMA, "no-cache"),
+    (header::EXPIRES, "0"),
+    (HeaderName::from_static("x-accel-buffering"), "no"),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+];
+
+/// A response with a whole body. It must not be cached.
+pub fn whole(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response {
+    let body = body.into();
+    let mut response = new(content_type, Body::Whole((!body.is_empty()).then_some(body)));
+    *response.status_mut() = status;
+    response
+}
+
+/// A response whose body comes in pieces.
+pub fn pieces(content_type: &'static str, pieces: impl Stream<Item = Bytes> + Send + 'static) -> Response {
+    new(content_type, Body::Pieces(Box::pin(pieces)))
+}
+
+fn new(content_type: &'static str, body: Body) -> Response {
+    let mut response = Response::new(body);
+    let headers: &mut HeaderMap = response.headers_mut();
+    headers.reserve(UNCACHED.len() + 4);
+    if !content_type.is_empty() {
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    }
+    for (name, value) in UNCACHED {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+/// A response with JSON.
+pub fn json(status: StatusCode, body: impl Into<Bytes>) -> Response {
+    whole(status, "application/json; charset=utf-8", body)
+}
+
+/// The response to a request that is refused.
+pub fn refused(refusal: &Refusal) -> Response {
+    let status = StatusCode::from_u16(refusal.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = if refusal.code == Code::BadCallback {
+        // Plain text: the client asked for a script or a frame and must not take anything else for one.
+        whole(status, "text/plain; charset=utf-8", refusal.message.clone())
+    } else {
+        json(status, refusal.to_json())
+    };
+    if refusal.may_pass || status == StatusCode::SERVICE_UNAVAILABLE || status == StatusCode::TOO_MANY_REQUESTS {
+        // Spread, so that refused clients do not all come back in the same second.
+        let seconds = match refusal.retry {
+            // Rounded up: a client that is a second early would be refused again.
+            Some(retry) => retry.as_secs() + 1,
+            None if refusal.code == Code::TooManyConnections => fastrand::u64(2..8),
+            None => fastrand::u64(1..4),
+        };
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    // The router counts rejections by it.
+    response.extensions_mut().insert(refusal.code);
+    if status == StatusCode::UNAUTHORIZED {
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    response
+}
+
+/// Writes the headers of a transport.
+pub fn write_headers(opening: &Opening, headers: &mut HeaderMap) {
+    for (name, value) in opening.headers {
+        headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+    }
+}
+
+/// Reads a request's body within the limits of the server.
+///
+/// # Errors
+///
+/// See [`body::read_body`].
+pub async fn read_body(state: &ServerState, request: &mut Request, bytes: usize) -> Result<Bytes, Refusal> {
+    let (timeout, budget, drain) = (state.settings.request_timeout, &state.budget, &state.drain);
+    body::read_body(request, BodyLimits { bytes, timeout, budget, drain }).await
+}

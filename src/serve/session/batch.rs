@@ -1,0 +1,200 @@
+//! The batch of a poll: messages that are there now, or the first ones that come.
+
+use crate::hub::{Gap, Limit, Step, Subscription};
+use crate::message::Message;
+use crate::serve::state::ServerState;
+use crate::transport::Batch;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// The most bytes of a batch. It holds at least one message.
+const BATCH_BYTES: usize = 1 << 20;
+
+/// How long a poll waits for a node that is behind the cursor, before the cursor is handed back.
+const AHEAD_WAIT: Duration = Duration::from_secs(1);
+
+/// How long a poll waits for the log when only the log knows the answer.
+const LOG_WAIT: Duration = Duration::from_secs(20);
+
+/// The messages that are there now. Volatile messages are left out: only waiting readers get them.
+pub async fn now(state: &ServerState, subscription: &mut Subscription, limit: usize) -> Batch {
+    let mut collector = BatchBuilder::new(limit);
+    let asked = Instant::now();
+    let mut deadline = asked + LOG_WAIT;
+    loop {
+        let step = tokio::time::timeout_at(deadline, collector.step(subscription)).await;
+        match step {
+            Ok(Step::Ahead) if asked.elapsed() < AHEAD_WAIT => {
+                deadline = asked + AHEAD_WAIT;
+                let _ = tokio::time::timeout_at(deadline, state.hub.reached(subscription.cursor())).await;
+            }
+            Ok(Step::Gap(_)) => {}
+            // The batch also reports the gap, so that the client need not poll again for it.
+            Ok(Step::Messages) if subscription.is_at_cut() && collector.has_room() => {}
+            Ok(Step::Messages | Step::Idle | Step::Ahead) | Err(_) => {
+                collector.messages.retain(|message| message.cursor().is_some());
+                return collector.batch(subscription, matches!(step, Ok(Step::Idle)));
+            }
+        }
+    }
+}
+
+/// The messages that a long poll waits for, if they are there already.
+pub async fn first(subscription: &mut Subscription, limit: usize) -> Option<Batch> {
+    let mut collector = BatchBuilder::new(limit);
+    match poll_fn(|cx| Poll::Ready(collector.poll_wait(cx, subscription))).await {
+        // A gap is reported at once, with the messages behind it.
+        Poll::Ready(Step::Gap(_)) => Some(now_behind_gap(subscription, collector).await),
+        Poll::Ready(_) => Some(collector.batch(subscription, true)),
+        Poll::Pending => None,
+    }
+}
+
+/// The first messages that come, or an empty batch after a time.
+pub async fn wait(state: &ServerState, subscription: &mut Subscription, limit: usize, timeout: Duration) -> Batch {
+    let mut collector = BatchBuilder::new(limit);
+    let step = tokio::select! {
+        step = poll_fn(|cx| collector.poll_wait(cx, subscription)) => Some(step),
+        () = tokio::time::sleep(timeout) => None,
+        () = state.drain.begun() => None,
+    };
+    match step {
+        Some(Step::Gap(_)) => now_behind_gap(subscription, collector).await,
+        _ => collector.batch(subscription, true),
+    }
+}
+
+/// The gap, and the messages behind it.
+pub async fn now_behind_gap(subscription: &mut Subscription, mut collector: BatchBuilder) -> Batch {
+    let mut is_complete = false;
+    while let Ok(step) = tokio::time::timeout(AHEAD_WAIT, collector.step(subscription)).await {
+        is_complete = step == Step::Idle;
+        if !matches!(step, Step::Gap(_)) {
+            break;
+        }
+    }
+    collector.batch(subscription, is_complete)
+}
+
+/// Collects a batch.
+pub struct BatchBuilder {
+    limit: Limit,
+    gap: Option<Gap>,
+    messages: Vec<Arc<Message>>,
+}
+
+impl BatchBuilder {
+    /// A batch of at most so many messages.
+    pub fn new(messages: usize) -> BatchBuilder {
+        BatchBuilder { limit: Limit { messages, bytes: BATCH_BYTES }, gap: None, messages: Vec::new() }
+    }
+
+    /// Whether the limit allows more messages. Reduces the limit to the rest.
+    fn has_room(&mut self) -> bool {
+        let bytes: usize = self.messages.iter().map(|message| message.object().len()).sum();
+        let room = Limit {
+            messages: self.limit.messages.saturating_sub(self.messages.len()),
+            bytes: BATCH_BYTES.saturating_sub(bytes),
+        };
+        let has_room = room.messages > 0 && room.bytes > 0;
+        if has_room {
+            self.limit = room;
+        }
+        has_room
+    }
+
+    /// Takes one step. It is pending only while it waits for the log. Cancel safe.
+    async fn step(&mut self, subscription: &mut Subscription) -> Step {
+        let step = poll_fn(|cx| subscription.poll_step(cx, self.limit, &mut self.messages)).await;
+        self.note(step);
+        step
+    }
+
+    /// Takes steps until there is a message or a gap.
+    pub fn poll_wait(&mut self, cx: &mut Context<'_>, subscription: &mut Subscription) -> Poll<Step> {
+        match subscription.poll_step(cx, self.limit, &mut self.messages) {
+            // Volatile messages came during the wait for the log. They are not repeated.
+            Poll::Pending if !self.messages.is_empty() => Poll::Ready(Step::Messages),
+            Poll::Ready(Step::Idle | Step::Ahead) | Poll::Pending => Poll::Pending,
+            Poll::Ready(step) => {
+                self.note(step);
+                Poll::Ready(step)
+            }
+        }
+    }
+
+    fn note(&mut self, step: Step) {
+        if let Step::Gap(gap) = step {
+            // Of two gaps in a row the first one has the right start.
+            let from = self.gap.map_or(gap.from, |first| first.from);
+            self.gap = Some(Gap { from, ..gap });
+        }
+    }
+
+    /// The batch of what was collected.
+    pub fn batch(self, subscription: &Subscription, is_complete: bool) -> Batch {
+        Batch { gap: self.gap, messages: self.messages, cursor: subscription.cursor(), is_complete }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cursor::{Cursor, Epoch, Id, Start};
+    use crate::hub::Hub;
+    use crate::log::{AppendError, BoxFuture, Extent, Lineage, MessageLog, Page, Retention, TailEvent, Unreachable};
+    use crate::message::{Draft, Event, Payload};
+    use parking_lot::Mutex;
+    use std::pin::Pin;
+    use tokio::sync::mpsc;
+    use tokio_stream::Stream;
+    use tokio_stream::wrappers::UnboundedReceiverStream;
+
+    /// A log whose tail is what the test tells, and whose ranges take for ever.
+    struct Slow(Mutex<Option<mpsc::UnboundedReceiver<TailEvent>>>);
+
+    impl MessageLog for Slow {
+        fn append(&self, _: Vec<Draft>) -> BoxFuture<'_, Result<Vec<Option<Cursor>>, AppendError>> {
+            Box::pin(std::future::pending())
+        }
+
+        fn read(&self, _: Cursor, _: usize) -> BoxFuture<'_, Result<Page, Unreachable>> {
+            Box::pin(std::future::pending())
+        }
+
+        fn tail(self: Arc<Self>) -> Pin<Box<dyn Stream<Item = TailEvent> + Send>> {
+            Box::pin(UnboundedReceiverStream::new(self.0.lock().take().expect("one tail")))
+        }
+
+        fn now_ms(&self) -> u64 {
+            5
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_volatile_is_told_while_the_log_is_asked() {
+        let (tell, told) = mpsc::unbounded_channel();
+        let retention = Retention { age: Duration::from_secs(60), messages: 9, bytes: 999 };
+        let hub = Hub::new(Arc::new(Slow(Mutex::new(Some(told)))), retention, Duration::ZERO);
+        tokio::spawn(hub.clone().follow());
+        let (epoch, end) = (Epoch::random(), Id { ms: 5, seq: 0 });
+        let lineage = Lineage { epoch, ancestors: Vec::new() };
+        let extent = Extent { lineage, floor: end, deleted: end, end, now_ms: 5 };
+        tell.send(TailEvent::Opened(extent)).expect("it listens");
+        tell.send(TailEvent::CaughtUp).expect("it listens");
+        hub.ready().await;
+        // This node has not come as far as that cursor: only the log can tell what is behind it.
+        let channel: crate::message::Channel = "a".parse().expect("a channel");
+        let ahead = Cursor { id: Id { ms: 9, seq: 0 }, epoch };
+        let mut subscription = hub.subscribe(None, std::slice::from_ref(&channel), Start::After(ahead), None, None);
+        assert!(first(&mut subscription, 10).await.is_none());
+        let message = Message::new(None, channel, Event::default(), &Payload::from_any("1"), None);
+        tell.send(TailEvent::Volatile(Arc::new(message))).expect("it listens");
+        tokio::task::yield_now().await;
+        let batch = first(&mut subscription, 10).await.expect("the message");
+        assert_eq!((batch.messages.len(), batch.cursor), (1, ahead));
+    }
+}

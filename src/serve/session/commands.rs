@@ -1,0 +1,258 @@
+//! Commands of duplex clients: subscribe, unsubscribe, publish, ping.
+
+use super::pump::Pump;
+use crate::cursor::{Cursor, Start};
+use crate::message::{Channel, ClientId, Draft};
+use crate::serve::access::credentials::Credentials;
+use crate::serve::access::query::{Action, Question, Validity};
+use crate::serve::access::renewal::GrantRenewal;
+use crate::serve::limits::memory::Reservation;
+use crate::serve::publishing::parse::{self, Publication};
+use crate::serve::publishing::service;
+use crate::serve::state::ServerState;
+use crate::transport::params::{self, Params, too_many_channels};
+use crate::transport::{Code, Control, Refusal};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use std::borrow::Cow;
+use std::collections::HashSet;
+use std::sync::Arc;
+
+/// The longest `ref`. It is held until its command is answered.
+const REFERENCE_BYTES: usize = 256;
+
+/// The fields of every command.
+#[derive(Deserialize)]
+struct Head<'a> {
+    #[serde(borrow, default, rename = "type")]
+    kind: Option<&'a RawValue>,
+    #[serde(borrow, default, rename = "ref")]
+    reference: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    token: Option<Cow<'a, str>>,
+}
+
+/// The fields of `subscribe` and `unsubscribe`.
+#[derive(Deserialize)]
+struct Subscription<'a> {
+    #[serde(borrow, default)]
+    channels: Vec<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    cursor: Option<Cow<'a, str>>,
+    #[serde(default)]
+    last: Option<i64>,
+    #[serde(borrow, default)]
+    client: Option<Cow<'a, str>>,
+}
+
+/// What the connection must do for a command.
+pub enum Outcome {
+    /// Nothing more: the pump holds the answer.
+    Done,
+    /// Append these drafts and answer then. The memory that they take, or the error that there is none.
+    Publish(Vec<Draft>, Option<String>, Result<Reservation, Refusal>),
+    /// End the connection: the command was too large.
+    TooLarge,
+}
+
+/// Handles the commands of a connection.
+pub struct CommandHandler {
+    /// The client's credentials. The token of a command replaces them from then on.
+    credentials: Arc<Credentials>,
+    /// Whether the client has named its client id. Credentials may be bound to a named id, but not to one that the server made
+    /// up.
+    client_named: bool,
+    /// Whether a position was given or channels were named. The position cannot change after that.
+    position_fixed: bool,
+    channels_named: bool,
+    /// The `last` of a URL without channels. It counts for the first channels that are named.
+    last: Option<u16>,
+}
+
+impl CommandHandler {
+    /// Commands of raw TCP, which has no URL.
+    pub fn new(credentials: Arc<Credentials>) -> CommandHandler {
+        CommandHandler { credentials, client_named: false, position_fixed: false, channels_named: false, last: None }
+    }
+
+    /// Commands after a request with these parameters. `client_named`: whether a client id was among them.
+    pub fn after(credentials: Arc<Credentials>, params: &Params, client_named: bool) -> CommandHandler {
+        let channels_named = !params.channels.is_empty();
+        let position_fixed = channels_named || !params.begins_later();
+        // `last` is at most 1000.
+        let last = params.last.map(|last| u16::try_from(last).unwrap_or(u16::MAX));
+        CommandHandler { credentials, client_named, position_fixed, channels_named, last }
+    }
+
+    /// Handles one command and answers it through the pump. An error ends only the command.
+    pub async fn handle(&mut self, state: &ServerState, pump: &mut Pump, text: &[u8]) -> Outcome {
+        let mut reference = None;
+        match self.try_handle(state, pump, text, &mut reference).await {
+            Ok(outcome) => outcome,
+            Err(refusal) => {
+                state.rejections.count(refusal.code);
+                pump.push_control(&Control::Error { reference: reference.as_deref(), refusal: &refusal });
+                if refusal.code == Code::TooLarge { Outcome::TooLarge } else { Outcome::Done }
+            }
+        }
+    }
+
+    async fn try_handle(
+        &mut self,
+        state: &ServerState,
+        pump: &mut Pump,
+        text: &[u8],
+        reference: &mut Option<String>,
+    ) -> Result<Outcome, Refusal> {
+        let text = std::str::from_utf8(text).map_err(|_| Refusal::new(Code::NotUtf8, "a command is UTF-8"))?;
+        parse::object(text)?;
+        let head: Head<'_> = serde_json::from_str(text).map_err(|error| bad_command(&error))?;
+        if let Some(json) = head.reference {
+            if json.get().len() > REFERENCE_BYTES {
+                return Err(Refusal::new(Code::BadRequest, format!("ref is at most {REFERENCE_BYTES} bytes")));
+            }
+            // Some streams are made of lines, and JSON may have line breaks between its tokens.
+            *reference = Some(crate::wire::json::payload(json.get()));
+        }
+        let answer = reference.as_deref();
+        state.rates.request(self.credentials.ip)?;
+        let credentials = match &head.token {
+            Some(token) => Arc::new(self.credentials.with_command_token(token)),
+            None => self.credentials.clone(),
+        };
+        // Any JSON value is accepted here, so that the error for an unknown type has the command's `ref`.
+        let kind = head.kind.and_then(|kind| crate::wire::json::text_of(kind.get()));
+        match kind.as_deref() {
+            Some("subscribe") => {
+                let cursor = self.subscribe(state, pump, text, credentials).await?;
+                pump.push_control(&Control::Ack { reference: answer, cursor: Some(cursor), id: None });
+            }
+            Some("unsubscribe") => {
+                let cursor = unsubscribe(pump, text)?;
+                pump.push_control(&Control::Ack { reference: answer, cursor: Some(cursor), id: None });
+            }
+            Some("publish") => {
+                let publication: Publication<'_> =
+                    serde_json::from_str(text).map_err(|error| parse::bad_json(&error))?;
+                let draft = publication.into_draft(state.settings.max_message)?;
+                let mut reservation = state.budget.reservation();
+                // Reserved before the authorizer is asked, which may take time.
+                if let Err(refusal) = reservation.resize(draft.payload.as_str().len()) {
+                    return Ok(Outcome::Publish(Vec::new(), reference.take(), Err(refusal)));
+                }
+                let client = pump.subscription().client().cloned();
+                let mut drafts = vec![draft];
+                service::authorize(state, &credentials, client, &mut drafts).await?;
+                self.credentials = credentials;
+                return Ok(Outcome::Publish(drafts, reference.take(), Ok(reservation)));
+            }
+            Some("ping") => pump.push_control(&Control::Pong { reference: answer }),
+            _ => {
+                let known = "the type of a command is subscribe, unsubscribe, publish or ping";
+                return Err(Refusal::new(Code::UnknownCommand, known));
+            }
+        }
+        Ok(Outcome::Done)
+    }
+
+    async fn subscribe(
+        &mut self,
+        state: &ServerState,
+        pump: &mut Pump,
+        text: &str,
+        credentials: Arc<Credentials>,
+    ) -> Result<Cursor, Refusal> {
+        let command: Subscription<'_> = serde_json::from_str(text).map_err(|error| bad_command(&error))?;
+        let channels = parse_channels(&command.channels)?;
+        let start: Option<Start> = command.cursor.as_deref().map(str::parse).transpose()?;
+        let last = command.last.map(|last| params::last(&last.to_string())).transpose()?;
+        let client: Option<ClientId> = command.client.as_deref().map(str::parse).transpose()?;
+        if (start.is_some() || last.is_some()) && self.position_fixed {
+            let rule = "a connection has one cursor; cursor and last count where the first channels are named";
+            return Err(Refusal::new(Code::CursorFixed, rule));
+        }
+        let subscription = pump.subscription();
+        let most = state.settings.limits.channels;
+        let new = channels.iter().filter(|channel| !subscription.reads(channel)).count();
+        if subscription.channels() + new > most {
+            return Err(too_many_channels(most));
+        }
+        // The first client id that a client names is the one that counts.
+        let known = pump.subscription().client().filter(|_| self.client_named).cloned();
+        let named = if self.channels_named { known.clone() } else { client.or_else(|| known.clone()) };
+        let question = Question {
+            action: Action::Subscribe,
+            channels: channels.clone(),
+            client: named.clone(),
+            credentials: Credentials::clone(&credentials),
+        };
+        let grant = state.authorizer.ask(question).await?;
+        // Nothing has changed up to here: a command is carried out as a whole or not at all.
+        let named = named.or(grant.client);
+        if named != known
+            && let Some(client) = &named
+        {
+            state.hub.left_polling(&channels, client);
+            pump.subscription().set_client(client.clone());
+        }
+        self.client_named = named.is_some();
+        if grant.validity != Validity::Unlimited && pump.grant().is_none() {
+            pump.set_grant(Some(GrantRenewal::new(&state.authorizer, named)));
+        }
+        if let Some(renewal) = pump.grant() {
+            renewal.add(&channels, grant.validity, &credentials);
+            // A newer token also prolongs what an older one has granted.
+            if let (Validity::EndsAt(end), false) = (grant.validity, Arc::ptr_eq(&credentials, &self.credentials))
+                && let Some((covered, validity)) = state.authorizer.covered(&credentials, renewal.ending_before(end))
+            {
+                renewal.add(&covered, validity, &credentials);
+            }
+        }
+        self.credentials = credentials;
+        let subscription = pump.subscription();
+        for channel in &channels {
+            subscription.add(channel);
+        }
+        if !self.position_fixed {
+            subscription.start(start.unwrap_or(Start::Latest), last.or(self.last.map(usize::from)));
+        }
+        (self.position_fixed, self.channels_named) = (true, true);
+        // On raw TCP the stream begins here: the hello, then the ack.
+        let cursor = subscription.cursor();
+        pump.hello();
+        Ok(cursor)
+    }
+}
+
+fn unsubscribe(pump: &mut Pump, text: &str) -> Result<Cursor, Refusal> {
+    let command: Subscription<'_> = serde_json::from_str(text).map_err(|error| bad_command(&error))?;
+    let subscription = pump.subscription();
+    let channels = parse_channels(&command.channels)?;
+    for channel in &channels {
+        subscription.remove(channel);
+    }
+    let cursor = subscription.cursor();
+    if let Some(renewal) = pump.grant() {
+        channels.iter().for_each(|channel| renewal.remove(channel));
+    }
+    Ok(cursor)
+}
+
+fn parse_channels(names: &[Cow<'_, str>]) -> Result<Vec<Channel>, Refusal> {
+    if names.is_empty() {
+        return Err(Refusal::new(Code::BadChannel, "channels is a list of at least one channel"));
+    }
+    let mut channels = names.iter().map(|name| name.parse()).collect::<Result<Vec<Channel>, _>>()?;
+    // Each channel once, in the order named: a repeated name is one channel, also for the limit.
+    let mut seen = HashSet::with_capacity(channels.len());
+    channels.retain(|channel| seen.insert(channel.clone()));
+    Ok(channels)
+}
+
+fn bad_command(error: &serde_json::Error) -> Refusal {
+    if error.is_data() {
+        let place = format!("line {} column {}", error.line(), error.column());
+        return Refusal::new(Code::BadRequest, format!("a field of the command is not of its type at {place}"));
+    }
+    parse::bad_json(error)
+}

@@ -1,0 +1,356 @@
+//! Duplex sessions, over WebSocket and raw TCP: messages one way, commands the other.
+
+use super::commands::{CommandHandler, Outcome};
+use super::pump::Pump;
+use super::task::spawn_parked;
+use crate::cursor::Cursor;
+use crate::hub::Remainder;
+use crate::message::Draft;
+use crate::serve::http::peer::Peer;
+use crate::serve::limits::memory::{BufferId, Reservation};
+use crate::serve::metrics::delivery::PublishSource;
+use crate::serve::net::stream::{ClientStream, Unread};
+use crate::serve::publishing::service;
+use crate::serve::state::ServerState;
+use crate::transport::{Breach, Bye, Control, Decode, Input, Refusal, Transport};
+use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesOrdered;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+use tokio::io::AsyncWriteExt;
+use tokio::time::{Instant, Sleep};
+
+/// Publishes of a connection that may be under way. Past that the connection is not read.
+const MAX_PENDING: usize = 100;
+
+/// Bytes of an incomplete command that do not count against the memory budget.
+const UNCOUNTED: usize = 8 << 10;
+
+/// A publish under way: its `ref`, and the message's cursor.
+type PendingPublish = Pin<Box<dyn Future<Output = (Option<String>, Result<Option<Cursor>, Refusal>)> + Send>>;
+
+/// A duplex session whose head is about to be written.
+pub struct DuplexSession {
+    /// The transport.
+    pub transport: &'static dyn Transport,
+    /// The messages.
+    pub pump: Pump,
+    /// The commands.
+    pub commands: CommandHandler,
+}
+
+impl DuplexSession {
+    /// Runs the session in a task of its own.
+    pub fn spawn(self, state: Arc<ServerState>, io: ClientStream, peer: Peer) {
+        if let Some(mut duplex) = RunningDuplex::new(state, io, self) {
+            let counted = peer.counted;
+            spawn_parked(async move {
+                duplex.run().await;
+                drop(counted);
+            });
+        }
+    }
+}
+
+/// A running session.
+struct RunningDuplex {
+    state: Arc<ServerState>,
+    io: ClientStream,
+    pump: Pump,
+    unread: Unread,
+    /// Whether the client will send more.
+    is_open: bool,
+    decoder: Box<dyn Decode>,
+    commands: CommandHandler,
+    /// How many complete inputs there were.
+    inputs: u64,
+    /// Publishes under way, in the order of their commands. `None` if there are none: an idle connection keeps no queue.
+    pending: Option<Box<FuturesOrdered<PendingPublish>>>,
+    /// The memory for an incomplete command.
+    reservation: Reservation,
+}
+
+/// How long a farewell waits for publishes under way: longer than the log takes by default (`--publish-timeout`), and shorter
+/// than a drain.
+const FAREWELL_WAIT: Duration = Duration::from_secs(10);
+
+/// What may end a connection that reads no channel. The hub knows readers by their channels and does not wake it.
+struct Unsubscribed {
+    draining: Pin<Box<dyn Future<Output = ()> + Send>>,
+    /// The time for a command, on a raw TCP connection that has never subscribed.
+    silence: Pin<Box<Sleep>>,
+}
+
+impl Unsubscribed {
+    fn new(state: &Arc<ServerState>) -> Unsubscribed {
+        let drain = state.drain.clone();
+        let draining = Box::pin(async move { drain.begun().await });
+        Unsubscribed { draining, silence: Box::pin(tokio::time::sleep(state.settings.request_timeout)) }
+    }
+}
+
+/// Why a connection ends.
+enum End {
+    /// The client is gone, or does not read.
+    Gone,
+    /// Everything was sent; the client may still have to read it.
+    Finished,
+}
+
+/// What happened next on a connection.
+enum Event {
+    /// The hub has written a part of a message; this is the rest.
+    Remainder(Remainder),
+    Write(Option<Bytes>),
+    Read(io::Result<usize>),
+    Published(Option<String>, Result<Option<Cursor>, Refusal>),
+    Drain,
+    Silence,
+    /// The farewell waits no longer for publishes under way.
+    Farewell,
+}
+
+impl RunningDuplex {
+    /// A session; `None` for a transport without commands.
+    fn new(state: Arc<ServerState>, io: ClientStream, session: DuplexSession) -> Option<RunningDuplex> {
+        let DuplexSession { transport, mut pump, commands } = session;
+        let decoder = transport.decoder(state.settings.max_command())?;
+        let reservation = state.budget.reservation();
+        if let Some(socket) = io.plain().filter(|_| state.settings.direct_writes) {
+            pump.allow_direct_writes(socket, None);
+        }
+        let (unread, pending) = (Unread::default(), None);
+        Some(RunningDuplex {
+            state,
+            io,
+            pump,
+            unread,
+            is_open: true,
+            decoder,
+            commands,
+            inputs: 0,
+            pending,
+            reservation,
+        })
+    }
+
+    /// Runs the session to its end.
+    async fn run(&mut self) {
+        let (mut unsubscribed, mut farewell_wait) = (None, None);
+        let end = loop {
+            // The client will send nothing more, and everything was answered.
+            if !self.is_open && !self.pump.has_begun() && self.pending.is_none() {
+                break Ok(End::Finished);
+            }
+            if self.pump.subscription().channels() > 0 {
+                unsubscribed = None;
+            } else if unsubscribed.is_none() {
+                unsubscribed = Some(Box::new(Unsubscribed::new(&self.state)));
+            }
+            let event = poll_fn(|cx| {
+                self.pump.set_answering(self.pending.is_some());
+                let rest = self.pump.unpark();
+                if !rest.is_empty() {
+                    return Poll::Ready(Event::Remainder(rest));
+                }
+                if let Poll::Ready(bytes) = self.pump.poll_next(cx) {
+                    return Poll::Ready(Event::Write(bytes));
+                }
+                if let Some(pending) = &mut self.pending
+                    && let Poll::Ready(Some((reference, outcome))) = pending.poll_next_unpin(cx)
+                {
+                    return Poll::Ready(Event::Published(reference, outcome));
+                }
+                // The farewell waits for them: a client without an answer would publish the same again.
+                if self.pump.has_ended() {
+                    let time = farewell_wait.get_or_insert_with(|| Box::pin(tokio::time::sleep(FAREWELL_WAIT)));
+                    if time.as_mut().poll(cx).is_ready() {
+                        return Poll::Ready(Event::Farewell);
+                    }
+                } else if let Some(unsubscribed) = &mut unsubscribed
+                    && unsubscribed.draining.as_mut().poll(cx).is_ready()
+                {
+                    return Poll::Ready(Event::Drain);
+                }
+                let read = if self.is_open && self.may_read() {
+                    self.io.poll_input(cx, &mut self.unread)
+                } else {
+                    self.io.poll_reset(cx).map(|()| Err(io::ErrorKind::ConnectionReset.into()))
+                };
+                if let Poll::Ready(read) = read {
+                    return Poll::Ready(Event::Read(read));
+                }
+                // Raw TCP that sends nothing, or a byte now and then: a command has as much time as the head of a request.
+                if let Some(unsubscribed) =
+                    unsubscribed.as_mut().filter(|_| !self.pump.has_begun() && self.pending.is_none())
+                    && unsubscribed.silence.as_mut().poll(cx).is_ready()
+                {
+                    return Poll::Ready(Event::Silence);
+                }
+                // From here on the hub may write. Whatever wakes this task, it takes the socket back first.
+                self.pump.park();
+                Poll::Pending
+            });
+            let event = event.await;
+            // Boxed: a parked connection keeps no room for the future of an event.
+            match Box::pin(self.handle(event, &mut unsubscribed)).await {
+                Ok(None) => {}
+                Ok(Some(end)) => break Ok(end),
+                Err(error) => break Err(error),
+            }
+        };
+        match end {
+            Ok(End::Finished) => Box::pin(self.io.linger()).await,
+            Ok(End::Gone) => {}
+            Err(error) => self.state.rejections.write_failed(&error),
+        }
+    }
+
+    async fn handle(&mut self, event: Event, unsubscribed: &mut Option<Box<Unsubscribed>>) -> io::Result<Option<End>> {
+        match event {
+            Event::Remainder(rest) => self.write(rest.whole(), rest.bytes()).await?,
+            Event::Write(Some(bytes)) => self.write(&bytes, &bytes).await?,
+            Event::Write(None) => return Ok(Some(End::Finished)),
+            Event::Silence => return Ok(Some(End::Gone)),
+            Event::Published(reference, outcome) => {
+                if self.pending_publishes() == 0 {
+                    self.pending = None;
+                }
+                let reference = reference.as_deref();
+                match &outcome {
+                    Ok(id) => self.pump.push_control(&Control::Ack { reference, cursor: None, id: *id }),
+                    Err(refusal) => self.pump.push_control(&Control::Error { reference, refusal }),
+                }
+                self.flush().await?;
+                // Input may wait that was not handled while too many publishes were under way.
+                return self.handle_input().await;
+            }
+            Event::Farewell => self.pending = None,
+            Event::Drain => self.pump.bye(Bye::Drain, Some(self.state.drain.retry())),
+            Event::Read(read) => {
+                if read? == 0 {
+                    // The client is gone, or has shut its sending side and still reads. A write will tell.
+                    self.is_open = false;
+                    self.pump.heartbeat();
+                }
+                let inputs = self.inputs;
+                if let Some(end) = self.handle_input().await? {
+                    return Ok(Some(end));
+                }
+                if let Some(unsubscribed) = unsubscribed.as_mut().filter(|_| self.inputs != inputs) {
+                    unsubscribed.silence.as_mut().reset(Instant::now() + self.state.settings.request_timeout);
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// The number of publishes under way.
+    fn pending_publishes(&self) -> usize {
+        self.pending.as_ref().map_or(0, |pending| pending.len())
+    }
+
+    /// Handles complete inputs, as many as are allowed now.
+    async fn handle_input(&mut self) -> io::Result<Option<End>> {
+        while self.may_read() {
+            let input = match self.decoder.decode(self.unread.buffer()) {
+                Ok(Some(input)) => input,
+                Ok(None) if !self.is_open => match self.decoder.rest(self.unread.buffer()) {
+                    Some(input) => input,
+                    None => break,
+                },
+                Ok(None) => break,
+                Err(breach) => return Box::pin(self.breach(breach)).await.map(Some),
+            };
+            self.inputs += 1;
+            match input {
+                Input::Nothing => {}
+                // May wait for the application. Commands keep their order, and only this connection waits.
+                Input::Command(text) => match self.commands.handle(&self.state, &mut self.pump, &text).await {
+                    Outcome::Done => self.flush().await?,
+                    Outcome::Publish(drafts, reference, memory) => self.publish(drafts, reference, memory).await,
+                    Outcome::TooLarge => {
+                        let farewell = self.decoder.too_large();
+                        return Box::pin(self.breach(Breach { refusal: None, farewell })).await.map(Some);
+                    }
+                },
+                Input::Reply(bytes) => self.io.write_all(&bytes).await?,
+                Input::Close(bytes) => {
+                    self.io.write_all(&bytes).await?;
+                    return Ok(Some(End::Finished));
+                }
+                // The server has no policy file, so it closes the connection.
+                Input::PolicyRequest => return Ok(Some(End::Finished)),
+            }
+        }
+        // One read is small; what is kept from one read to the next may be large.
+        let kept = Some(self.unread.len() + self.decoder.held()).filter(|kept| *kept > UNCOUNTED).unwrap_or_default();
+        if self.reservation.resize(kept).is_err() {
+            return Ok(Some(End::Gone));
+        }
+        // An idle connection holds no buffer.
+        self.unread.settle();
+        Ok(None)
+    }
+
+    /// Queues a publish. Its first poll queues it in the log, so publishes keep the order of their commands.
+    async fn publish(&mut self, drafts: Vec<Draft>, reference: Option<String>, memory: Result<Reservation, Refusal>) {
+        let memory = match memory {
+            Ok(memory) => memory,
+            Err(refusal) => {
+                let refused = Box::pin(std::future::ready((reference, Err(refusal))));
+                return self.pending.get_or_insert_default().push_back(refused);
+            }
+        };
+        let appending = service::append(&self.state, PublishSource::Command, drafts);
+        let mut publish: PendingPublish = Box::pin(async move {
+            let outcome = appending.await;
+            // The memory is held until the log has the message.
+            drop(memory);
+            (reference, outcome.map(|cursors| cursors.into_iter().next().flatten()))
+        });
+        // This queues the draft, so that a later command cannot overtake it.
+        let first = poll_fn(|cx| Poll::Ready(publish.as_mut().poll(cx))).await;
+        self.pending.get_or_insert_default().push_back(match first {
+            Poll::Ready(done) => Box::pin(std::future::ready(done)),
+            Poll::Pending => publish,
+        });
+    }
+
+    /// Writes bytes, which are all of `whole` or a part of it.
+    async fn write(&mut self, whole: &Bytes, bytes: &[u8]) -> io::Result<()> {
+        let write = self.io.write_all(bytes);
+        self.pump.wrote(self.state.budget.write(BufferId::of(whole), write).await?);
+        Ok(())
+    }
+
+    /// Whether commands may be read: not too many publishes are under way, memory is not short, and the session has not ended.
+    fn may_read(&self) -> bool {
+        !self.pump.has_ended()
+            && self.pending_publishes() < MAX_PENDING
+            && (self.pending.is_none() || !self.state.budget.is_short())
+    }
+
+    /// Writes queued control objects, and no messages.
+    async fn flush(&mut self) -> io::Result<()> {
+        while let Some(bytes) = self.pump.next_control() {
+            self.io.write_all(&bytes).await?;
+        }
+        Ok(())
+    }
+
+    /// Ends the session after a violation of the protocol.
+    async fn breach(&mut self, breach: Breach) -> io::Result<End> {
+        if let Some(refusal) = &breach.refusal {
+            self.pump.push_control(&Control::Error { reference: None, refusal });
+        }
+        self.flush().await?;
+        self.io.write_all(&breach.farewell).await?;
+        Ok(End::Finished)
+    }
+}

@@ -1,0 +1,252 @@
+//! A long poll that waits for a message.
+//!
+//! While it waits it holds no buffers of its request, and the hub may write the response directly to its socket. Behind the
+//! response the connection reads its next request. If that is the same poll with another cursor, the same subscription goes
+//! on.
+
+use super::batch::{self, BatchBuilder};
+use super::outlet::PollOutlet;
+use super::poll_cache::PollCache;
+use super::poll_template::PollTemplate;
+use super::record::SessionRecord;
+use crate::hub::{Allowance, Remainder, Step, Subscription};
+use crate::serve::http::access_log::Entry;
+use crate::serve::http::peer::Peer;
+use crate::serve::limits::connections::AddressPermit;
+use crate::serve::limits::memory::BufferId;
+use crate::serve::net::stream::{ClientStream, Unread};
+use crate::serve::net::timers::{Timer, Timers};
+use crate::serve::state::ServerState;
+use crate::transport::Envelope;
+use bytes::Buf;
+use std::future::poll_fn;
+use std::io;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::io::AsyncWriteExt as _;
+use tokio::time::Instant;
+
+/// Bytes of a next request that are read while this one waits.
+const READ_AHEAD: usize = 16 << 10;
+
+/// A long poll. Its numbers have no more bits than they need, because every parked poll keeps them.
+pub struct LongPoll {
+    /// The most messages of a response.
+    limit: u32,
+    subscription: Subscription,
+    timeout_ms: u32,
+    envelope: Arc<dyn Envelope>,
+    record: SessionRecord,
+    asked: Instant,
+    timer: Timer,
+    /// Whether the timer holds the waker of this task. It need not be polled before its time then.
+    is_armed: bool,
+    /// The template of its request, if the head alone decides about the next one.
+    template: Option<Arc<PollTemplate>>,
+    /// The part of the response's head that does not depend on the batch; see [`PollCache::head`].
+    head: Arc<[u8]>,
+    /// Bytes that the client has sent and that no one has read yet.
+    pub input: Unread,
+    _address_permit: Option<Arc<AddressPermit>>,
+}
+
+impl LongPoll {
+    /// A poll that waits for `timeout` at most. It holds the address permit while it lives.
+    pub fn new(
+        timers: &Arc<Timers>,
+        limit: usize,
+        subscription: Subscription,
+        timeout: Duration,
+        envelope: Arc<dyn Envelope>,
+        record: SessionRecord,
+        address_permit: Option<Arc<AddressPermit>>,
+    ) -> LongPoll {
+        let asked = Instant::now();
+        let timer = timers.at(asked + timeout, asked);
+        LongPoll {
+            limit: u32::try_from(limit).unwrap_or(u32::MAX),
+            subscription,
+            timeout_ms: u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX),
+            envelope,
+            record,
+            asked,
+            timer,
+            is_armed: false,
+            template: None,
+            head: Arc::default(),
+            input: Unread::default(),
+            _address_permit: address_permit,
+        }
+    }
+
+    fn timeout(&self) -> Duration {
+        Duration::from_millis(u64::from(self.timeout_ms))
+    }
+
+    /// Sets the template of its request. Only if the head alone decides about the next request.
+    pub fn set_template(&mut self, template: Arc<PollTemplate>) {
+        self.template = Some(template);
+    }
+
+    /// Whether the next request may be a repetition.
+    pub fn may_repeat(&self) -> bool {
+        self.template.is_some()
+    }
+
+    /// Repeats the poll if the input begins with the same request and another cursor. Everything that was decided about the
+    /// last request holds for this one; what depends on more than the head is checked here again.
+    pub fn repeat(&mut self, state: &ServerState, peer: &Peer) -> bool {
+        let found = self.template.as_ref().and_then(|template| template.find(&self.input));
+        let Some((start, size)) = found else { return false };
+        // The router answers a request that is refused.
+        if state.drain.has_begun() || state.rates.request(peer.ip).is_err() {
+            return false;
+        }
+        self.input.buffer().advance(size);
+        self.input.settle();
+        if let Some(client) = self.subscription.client() {
+            state.hub.polled(self.record.transport(), self.subscription.names(), client, self.timeout());
+        }
+        self.subscription.come_back(start);
+        self.asked = Instant::now();
+        true
+    }
+
+    /// Hands over the entry of the access log.
+    pub fn log(&mut self, entry: Entry) {
+        self.record.log(entry);
+    }
+
+    /// Sets the head of its responses: see [`PollCache::head`].
+    pub fn set_head(&mut self, head: Arc<[u8]>) {
+        self.head = head;
+    }
+
+    /// Lets the hub write the response while the poll is parked.
+    pub fn allow_direct_writes(&mut self, state: &ServerState, io: &ClientStream) {
+        if let Some(socket) = io.plain().filter(|_| state.settings.direct_writes)
+            && let Some(outlet) = PollOutlet::new(socket, &self.envelope, &self.head, self.record.number())
+        {
+            self.subscription.set_outlet(Box::new(outlet));
+        }
+    }
+
+    /// Stops counting as a reader until the next poll.
+    pub fn leave(&mut self) {
+        self.subscription.leave();
+    }
+
+    /// Waits for messages. What the client sends meanwhile goes to `input`.
+    ///
+    /// # Errors
+    ///
+    /// The client is gone.
+    pub async fn wait(&mut self, state: &ServerState, io: &mut ClientStream) -> io::Result<Waited> {
+        let mut is_open = true;
+        poll_fn(|cx| self.poll_wait(cx, state, io, &mut is_open)).await
+    }
+
+    fn poll_wait(
+        &mut self,
+        cx: &mut Context<'_>,
+        state: &ServerState,
+        io: &mut ClientStream,
+        is_open: &mut bool,
+    ) -> Poll<io::Result<Waited>> {
+        let due = self.asked + self.timeout();
+        let written = self.subscription.unpark();
+        if written.at.is_some() {
+            self.record.wrote_directly(written.weight);
+            return Poll::Ready(Ok(Waited::Answered(written.remainder)));
+        }
+        // It stays empty while there is nothing, so a parked poll holds no messages.
+        let mut builder = BatchBuilder::new(self.limit as usize);
+        if let Poll::Ready(step) = builder.poll_wait(cx, &mut self.subscription) {
+            return Poll::Ready(Ok(Waited::Batch(Some(step), Box::new(builder))));
+        }
+        // Looked at after the step, which has registered the waker that a drain wakes.
+        if state.drain.has_begun() {
+            return Poll::Ready(Ok(Waited::Batch(None, Box::new(builder))));
+        }
+        // The timer fires at the end of the first of repeated polls, and is reset only then: a response does not touch it.
+        if !(self.is_armed && self.timer.is_ahead(Instant::now())) {
+            while self.timer.poll(cx).is_ready() {
+                let now = Instant::now();
+                if now >= due {
+                    return Poll::Ready(Ok(Waited::Batch(None, Box::new(builder))));
+                }
+                self.timer.reset(due, now);
+            }
+            self.is_armed = true;
+        }
+        if let Poll::Ready(gone) = poll_client(cx, io, &mut self.input, is_open) {
+            return Poll::Ready(Err(gone));
+        }
+        // A response of the hub does not wake this task; only the client's next bytes do. If those are here already, or will
+        // not come, this task must answer itself.
+        if *is_open && self.input.is_empty() {
+            self.subscription.park(Allowance::Answer(self.limit as usize));
+        }
+        Poll::Pending
+    }
+
+    /// Writes the response. Returns whether it is the last one of the connection.
+    ///
+    /// # Errors
+    ///
+    /// The client is gone, or does not read.
+    pub async fn answer(
+        &mut self,
+        waited: Waited,
+        state: &ServerState,
+        cache: &PollCache,
+        io: &mut ClientStream,
+    ) -> io::Result<bool> {
+        let (step, builder) = match waited {
+            Waited::Batch(step, builder) => (step, builder),
+            Waited::Answered(rest) => {
+                state.budget.write(BufferId::of(rest.whole()), io.write_all(rest.bytes())).await?;
+                return Ok(false);
+            }
+        };
+        let batch = match step {
+            // A gap is reported at once, with the messages behind it.
+            Some(Step::Gap(_)) => batch::now_behind_gap(&mut self.subscription, *builder).await,
+            _ => builder.batch(&self.subscription, true),
+        };
+        // The client is not counted as a reader while the response is written.
+        self.subscription.leave();
+        let is_last = state.drain.has_begun();
+        let answer = cache.answer(&self.head, &*self.envelope, &batch, is_last);
+        self.record.wrote(answer.body);
+        self.record.answer(&batch.messages, batch.gap.is_some(), self.asked);
+        let answer = answer.bytes;
+        // A slow client need not be sent away: its poll ends here anyway.
+        state.budget.write(BufferId::of(&answer), io.write_all(&answer)).await?;
+        Ok(is_last)
+    }
+}
+
+/// The end of a wait.
+pub enum Waited {
+    /// This step and these messages, or no step if the time is up.
+    Batch(Option<Step>, Box<BatchBuilder>),
+    /// The hub has written the response, all but this rest.
+    Answered(Remainder),
+}
+
+/// Reads what the client sends early. Ready with an error when the client is gone.
+fn poll_client(cx: &mut Context<'_>, io: &mut ClientStream, input: &mut Unread, is_open: &mut bool) -> Poll<io::Error> {
+    while *is_open && input.len() < READ_AHEAD {
+        match std::task::ready!(io.poll_input(cx, input)) {
+            // A client may shut its sending side and wait for the response.
+            Ok(read) => *is_open = read > 0,
+            Err(error) => return Poll::Ready(error),
+        }
+    }
+    if *is_open {
+        return Poll::Pending;
+    }
+    io.poll_reset(cx).map(|()| io::ErrorKind::ConnectionReset.into())
+}

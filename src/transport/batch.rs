@@ -1,0 +1,41 @@
+//! A batch: what one answer to a poll tells.
+
+use crate::cursor::Cursor;
+use crate::hub::Gap;
+use crate::message::{Encoding, Message};
+use std::sync::Arc;
+
+/// What one answer to a poll tells.
+pub struct Batch {
+    /// Something before the messages may have been missed.
+    pub gap: Option<Gap>,
+    /// The messages.
+    pub messages: Vec<Arc<Message>>,
+    /// Everything of the channels up to here is in the batch or comes before it.
+    pub cursor: Cursor,
+    /// Whether the batch reaches the end of what the node knows.
+    pub is_complete: bool,
+}
+
+impl Batch {
+    /// About how long the batch is as text, in bytes.
+    pub fn size_hint(&self) -> usize {
+        self.messages.iter().map(|message| message.object().len() + 8).sum::<usize>() + 256
+    }
+
+    /// Appends the batch as JSON: `{"gap":…,"cursor":…,"messages":[…]}`, each message in its encoding.
+    pub fn write_json(&self, encoding: &'static Encoding, out: &mut Vec<u8>) {
+        out.push(b'{');
+        if let Some(gap) = &self.gap {
+            out.extend_from_slice(format!("\"gap\":{{\"from\":\"{}\"}},", gap.from).as_bytes());
+        }
+        out.extend_from_slice(format!("\"cursor\":\"{}\",\"messages\":[", self.cursor).as_bytes());
+        for (index, message) in self.messages.iter().enumerate() {
+            if index > 0 {
+                out.push(b',');
+            }
+            out.extend_from_slice(&encoding.frame(message));
+        }
+        out.extend_from_slice(b"]}");
+    }
+}
