@@ -79,13 +79,9 @@ pub struct Pump {
     /// The last write. The timer computes the next heartbeat from it when it fires, so a delivery does not touch the timer.
     last_write: Instant,
     timer: Timer,
-    /// Whether the timer holds the waker of this task. It need not be polled before its time then.
-    is_armed: bool,
     written: usize,
     /// Whether commands are still to be answered. The farewell comes behind the answers.
     is_answering: bool,
-    /// Whether `last_write` is the current time, because nothing was waited for since.
-    is_fresh: bool,
     /// Bytes that the next polls return before anything else.
     #[expect(clippy::box_collection, reason = "a parked stream has none of them, and pays for one word")]
     ready: Option<Box<VecDeque<Bytes>>>,
@@ -124,10 +120,8 @@ impl Pump {
             started: now,
             last_write: now,
             timer: timers.at(now + soonest, now),
-            is_armed: false,
             written: 0,
             is_answering: false,
-            is_fresh: false,
             ready: None,
         }
     }
@@ -292,13 +286,7 @@ impl Pump {
                 self.bye(CloseReason::Drain, Some(retry));
                 continue;
             }
-            let now = if std::mem::take(&mut self.is_fresh) { self.last_write } else { Instant::now() };
-            if self.is_armed && self.timer.is_ahead(now) {
-                return Poll::Pending;
-            }
-            self.is_armed = true;
             std::task::ready!(self.timer.poll(cx));
-            self.is_armed = false;
             self.timer_fired();
         }
     }
@@ -355,11 +343,8 @@ impl Pump {
 
     /// Reports how the last write went.
     pub fn wrote(&mut self, outcome: WriteOutcome) {
-        match outcome {
-            WriteOutcome::Immediate => {}
-            // The timer may have fired meanwhile and its wake-up was used by the write, so it must be polled again.
-            WriteOutcome::Waited => self.is_fresh = false,
-            WriteOutcome::Slow => self.disconnect_slow(),
+        if outcome == WriteOutcome::Slow {
+            self.disconnect_slow();
         }
     }
 
@@ -376,7 +361,6 @@ impl Pump {
     /// A batch as one write. A single message goes out as the bytes that all readers share.
     fn frames(&mut self, batch: &[Arc<Message>]) -> Bytes {
         self.last_write = Instant::now();
-        self.is_fresh = true;
         self.record.batch(batch, self.started, self.last_write);
         let (before, after) = self.envelope.around();
         if let ([message], true) = (batch, before.is_empty() && after.is_empty()) {
