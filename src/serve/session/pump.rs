@@ -15,7 +15,6 @@ use crate::serve::net::socket::Socket;
 use crate::serve::net::timers::{Timer, Timers};
 use crate::transport::{CloseReason, Control, Envelope};
 use bytes::Bytes;
-use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -261,11 +260,9 @@ impl Pump {
             };
             // A connection that has not named a channel yet keeps its initial position.
             if self.subscription.has_begun() {
-                let mut batch = BATCH.take();
+                let mut batch = Vec::new();
                 let step = self.subscription.poll_step(cx, limit, &mut batch);
                 let frames = (!batch.is_empty()).then(|| self.frames(&batch));
-                batch.clear();
-                BATCH.set(batch);
                 match (step, frames) {
                     (Poll::Ready(Step::Gap(gap)), frames) => {
                         // Volatile messages may have come with it.
@@ -370,10 +367,4 @@ impl Pump {
         write_frames(&*self.envelope, batch, &mut out);
         out.into()
     }
-}
-
-thread_local! {
-    /// The messages of a step until they are framed. One for each thread, so that a parked reader keeps none and a delivery
-    /// finds it in the cache.
-    static BATCH: Cell<Vec<Arc<Message>>> = const { Cell::new(Vec::new()) };
 }
