@@ -4,7 +4,7 @@
 _list:
     @just --list --unsorted
 
-# The tests of a working day: no browser, no JDK, no valgrind. `just test http2::` runs those whose name contains that.
+# The fast tests: no browser, no JDK, no valgrind. `just test http2::` runs the tests whose name contains `http2::`.
 test *FILTER:
     tests/run --fast {{FILTER}}
 
@@ -21,9 +21,13 @@ lint:
 ci:
     .ci/run
 
-# Micro-benchmarks, and the instructions of a publish.
+# Micro-benchmarks.
 bench *ARGS:
     cargo bench --bench micro {{ARGS}}
+
+# How many instructions a publish takes; it fails above a bound.
+instructions:
+    tests/run --only instructions
 
 # The comparison with other servers, with the build that packages have.
 compare *ARGS:
@@ -34,7 +38,7 @@ compare *ARGS:
 run *ARGS:
     cargo run -- {{ARGS}}
 
-# The demo: opens ports with all kinds of network weather and prints an address for the browser.
+# The demo. It prints the address to open in a browser.
 demo *ARGS:
     cargo run --release -- demo {{ARGS}}
 

@@ -17,7 +17,7 @@ pub use reload::Reloader;
 #[cfg(feature = "demo")]
 use crate::config::Demo as DemoFlags;
 use crate::config::{AccessLogTo, BadConfig, Config};
-use crate::serve::{AccessLog, App, Destination, Listeners, Process, Reactor, Tls};
+use crate::serve::{AccessLog, Context, Destination, Listeners, ProcessMetrics, Reactor, Tls};
 use crate::systemd::Sockets;
 use error::bad_flag;
 use futures_util::future::BoxFuture;
@@ -32,7 +32,7 @@ use tokio::task::JoinHandle;
 
 /// A server that is bound and not yet running.
 pub struct Server {
-    app: Arc<App>,
+    context: Arc<Context>,
     listeners: Listeners,
     /// The reactor's task. It runs until the server ends; if it ends earlier, it has failed.
     reactor_task: JoinHandle<io::Result<()>>,
@@ -82,34 +82,34 @@ impl Server {
         let config = &listen::with_inherited(config, &sockets)?;
         config.check()?;
         let mut registry = Registry::default();
-        registry.register_collector(Box::new(Process));
+        registry.register_collector(Box::new(ProcessMetrics));
         let metrics = registry.sub_registry_with_prefix("longtail");
         let tls = certificate(config, metrics)?;
-        let (access, authorizer) = access::access(&config.access, metrics)?;
+        let (origins, authorizer) = access::access(&config.access, metrics)?;
         let access_log = access_log(&config.access_log, metrics)?;
         let mut listeners = listen::listen(config, sockets)?;
         let demo = open_demo(&mut listeners)?;
-        let OpenLog { log, census, bridge, is_listening } = open_log::open_log(config, metrics).await?;
+        let OpenLog { log, remote_counts, bridge, is_listening } = open_log::open_log(config, metrics).await?;
         let (reactor, reactor_task) = Reactor::start()?;
         // Counts open descriptors, so it stands behind everything that opens some at start.
-        let room = descriptors::room(config, demo.descriptors)?;
+        let descriptors = descriptors::allowance(config, demo.descriptors)?;
         let tcp_address = listeners.tcp.as_ref().map(|tcp| tcp.local_addr()).transpose()?;
         listen::announce(&listeners, config, tls.is_some())?;
         let parts = Parts {
             log,
-            census,
+            remote_counts,
             is_listening,
-            access,
+            origins,
             authorizer,
             tls,
             access_log,
             reactor,
-            room,
+            descriptors,
             tcp_address,
             demo: demo.api,
         };
         Ok(Server {
-            app: Arc::new(state::state(config, registry, parts)),
+            context: Arc::new(state::context(config, registry, parts)),
             listeners,
             reactor_task,
             drain_time: Duration::from_secs(config.drain_seconds),
@@ -126,30 +126,30 @@ impl Server {
 
     /// The address that raw TCP clients connect to.
     pub fn tcp_addr(&self) -> Option<SocketAddr> {
-        self.app.tcp_address
+        self.context.tcp_address
     }
 
     /// The state that handlers use, for a fuzzer that calls them without a socket.
     #[cfg(fuzzing)]
-    pub fn app(&self) -> Arc<App> {
-        self.app.clone()
+    pub fn state(&self) -> Arc<crate::serve::ServerState> {
+        self.context.state.clone()
     }
 
     /// The address at which a browser on this machine finds the demo; `None` without the demo.
     pub fn demo_address(&self) -> Option<String> {
-        self.app.demo.as_ref()?;
+        self.context.demo.as_ref()?;
         let mut address = *self.local_addrs().first()?;
         if address.ip().is_unspecified() {
             let loopback = if address.is_ipv4() { [127, 0, 0, 1].into() } else { Ipv6Addr::LOCALHOST.into() };
             address.set_ip(loopback);
         }
-        let scheme = if self.app.tls.is_some() { "https" } else { "http" };
+        let scheme = if self.context.state.tls.is_some() { "https" } else { "http" };
         Some(format!("{scheme}://{address}/"))
     }
 
     /// Reloads files while the server runs.
     pub fn reloader(&self) -> Reloader {
-        Reloader::new(self.app.tls.clone())
+        Reloader::new(self.context.state.tls.clone())
     }
 }
 

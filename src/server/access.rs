@@ -3,7 +3,7 @@
 use super::{StartError, bad_flag, descriptors};
 use crate::config::{AccessFlags, BadConfig};
 use crate::message::Pattern;
-use crate::serve::{Access, Authorizer, Guard, Keys, Nearness, Tokens, Webhook};
+use crate::serve::{AccessMode, AccessRules, Authorizer, Keys, OriginPolicy, Tokens, Webhook};
 use prometheus_client::registry::Registry;
 use std::path::PathBuf;
 use tracing::warn;
@@ -15,17 +15,17 @@ const SHORT_KEY: usize = 16;
 const SHORT_SECRET: usize = 32;
 
 /// Which pages may use the server, and who may subscribe and publish.
-pub fn access(flags: &AccessFlags, metrics: &mut Registry) -> Result<(Access, Authorizer), StartError> {
-    let (nearness, authorizer) = match flags.guarded_by() {
-        Some(_) => (Nearness::Guarded, Authorizer::Guarded(Box::new(guard(flags, metrics)?))),
-        None if flags.open => (Nearness::Open, Authorizer::Open),
-        None => (Nearness::Loopback, Authorizer::Open),
+pub fn access(flags: &AccessFlags, metrics: &mut Registry) -> Result<(OriginPolicy, Authorizer), StartError> {
+    let (mode, authorizer) = match flags.guarded_by() {
+        Some(_) => (AccessMode::Guarded, Authorizer::Guarded(Box::new(rules(flags, metrics)?))),
+        None if flags.open => (AccessMode::Open, Authorizer::Open),
+        None => (AccessMode::Loopback, Authorizer::Open),
     };
-    Ok((Access { nearness, allow_origin: flags.allow_origin.clone() }, authorizer))
+    Ok((OriginPolicy { mode, allow_origin: flags.allow_origin.clone() }, authorizer))
 }
 
 /// The rules that the flags set.
-fn guard(flags: &AccessFlags, metrics: &mut Registry) -> Result<Guard, StartError> {
+fn rules(flags: &AccessFlags, metrics: &mut Registry) -> Result<AccessRules, StartError> {
     let keys: Vec<String> = flags.publish_key.iter().map(|key| key.0.clone()).collect();
     if keys.iter().any(|key| key.len() < SHORT_KEY) {
         warn!(
@@ -41,7 +41,7 @@ fn guard(flags: &AccessFlags, metrics: &mut Registry) -> Result<Guard, StartErro
         flags.authorize_url.clone().map(|url| Webhook::new(url, descriptors::questions(), metrics)).transpose();
     let application = application
         .map_err(|error| bad_flag("--authorize-url", &format!("https needs the system's certificates: {error}")))?;
-    Ok(Guard { keys: Keys::new(keys), public, tokens: tokens(flags)?, application })
+    Ok(AccessRules { keys: Keys::new(keys), public, tokens: tokens(flags)?, application })
 }
 
 /// The verifier of tokens, if a flag sets one.

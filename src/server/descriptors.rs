@@ -2,7 +2,7 @@
 
 use super::StartError;
 use crate::config::Config;
-use crate::serve::{MAX_IN_FLIGHT, Room};
+use crate::serve::{DescriptorAllowance, MAX_IN_FLIGHT};
 use tracing::{info, warn};
 
 /// Reserved for connections to Redis: those of the log, the bridge and the subscriber counts, a second one of each while
@@ -54,22 +54,23 @@ fn reserved(config: &Config, demo: u64, limit: u64) -> u64 {
 /// # Errors
 ///
 /// The limit leaves none for clients.
-pub fn room(config: &Config, demo: u64) -> Result<Room, StartError> {
+pub fn allowance(config: &Config, demo: u64) -> Result<DescriptorAllowance, StartError> {
     let (limit, open) = (limit(), open());
     let own = open + reserved(config, demo, limit);
-    let Some(room) = Room::of(limit.saturating_sub(own), config.access.admin_listen.is_some()) else {
+    let Some(allowance) = DescriptorAllowance::of(limit.saturating_sub(own), config.access.admin_listen.is_some())
+    else {
         return Err(StartError::Descriptors { limit, own });
     };
-    if config.max_connections > room.places as u64 {
-        let (asked, places) = (config.max_connections, room.places);
+    if config.max_connections > allowance.connections as u64 {
+        let (asked, connections) = (config.max_connections, allowance.connections);
         let line = format!(
-            "--max-connections {asked}: the limit of {limit} file descriptors allows {places} connections, and no more are \
-             served; raise it (LimitNOFILE= in the unit, `ulimit -n` in a shell), or set --max-connections {places}"
+            "--max-connections {asked}: the limit of {limit} file descriptors allows {connections} connections, and no more are \
+             served; raise it (LimitNOFILE= in the unit, `ulimit -n` in a shell), or set --max-connections {connections}"
         );
         // The default is not a request of the operator.
         if asked == Config::MAX_CONNECTIONS { info!("{line}") } else { warn!("{line}") }
     }
-    Ok(room)
+    Ok(allowance)
 }
 
 #[cfg(test)]

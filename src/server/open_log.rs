@@ -1,4 +1,4 @@
-//! Opening the log that the configuration names: in memory, or in Redis with the bridge from PUBLISH and the subscriber
+//! Accepted the log that the configuration names: in memory, or in Redis with the bridge from PUBLISH and the subscriber
 //! counts of other nodes.
 
 use super::{StartError, bad_flag};
@@ -25,7 +25,7 @@ pub struct OpenLog {
     /// The log.
     pub log: Arc<dyn MessageLog>,
     /// What other nodes count; `None` for a log in memory, which has no other nodes.
-    pub census: Option<Arc<dyn SubscriberCounts>>,
+    pub remote_counts: Option<Arc<dyn SubscriberCounts>>,
     /// The bridge from PUBLISH, not yet running; `None` for a log in memory.
     pub bridge: Option<Bridge>,
     /// Whether the bridge has subscribed. Always true without a bridge.
@@ -51,7 +51,7 @@ pub async fn open_log(config: &Config, metrics: &mut Registry) -> Result<OpenLog
     let Some(url) = &config.redis else {
         info!("the log is in memory and ends with this process; --redis keeps it and shares it between nodes");
         let log = Arc::new(MemoryLog::new(config.retention()));
-        return Ok(OpenLog { log, census: None, bridge: None, is_listening: watch::channel(true).1 });
+        return Ok(OpenLog { log, remote_counts: None, bridge: None, is_listening: watch::channel(true).1 });
     };
     let log = open_redis(config, url).await?;
     log.metrics().register(metrics);
@@ -60,12 +60,12 @@ pub async fn open_log(config: &Config, metrics: &mut Registry) -> Result<OpenLog
         info!("taking messages PUBLISHed to {} into the log", pattern);
     }
     let counted = Duration::from_secs(config.away_seconds) + LONGEST_REQUEST;
-    let census = Arc::new(RedisSubscriberCounts::new(log.clone(), counted));
+    let remote_counts = Arc::new(RedisSubscriberCounts::new(log.clone(), counted));
     let (listening, is_listening) = watch::channel(false);
     // Also without a pattern: volatile messages of other nodes come the same way.
     let bridge = BridgeConfig { patterns, queue: config.redis_subscribe_queue as usize };
     let bridge = Bridge { log: log.clone(), config: bridge, is_listening: listening };
-    Ok(OpenLog { log, census: Some(census), bridge: Some(bridge), is_listening })
+    Ok(OpenLog { log, remote_counts: Some(remote_counts), bridge: Some(bridge), is_listening })
 }
 
 /// Connects to Redis once, so that a mistake in the configuration is an error at start.

@@ -2,7 +2,7 @@
 
 use super::{RunError, Server};
 use crate::log::subscriber_counts::SubscriberCounts;
-use crate::serve::{self, App};
+use crate::serve::{self, ServerState};
 use crate::systemd;
 use std::future::Future;
 use std::io;
@@ -25,9 +25,9 @@ impl Server {
     /// good order.
     pub async fn run(mut self, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
         let background = Background::spawn(&mut self);
-        let app = self.app.clone();
-        let serving = serve::serve(self.app, self.listeners, self.drain_time);
-        let serving = serve_until(shutdown, serving, app.clone(), self.drain_time);
+        let state = self.context.state.clone();
+        let serving = serve::serve(self.context, self.listeners, self.drain_time);
+        let serving = serve_until(shutdown, serving, state.clone(), self.drain_time);
         let ended = tokio::select! {
             served = serving => served.map_err(RunError::from),
             ended = self.reactor_task => Err(reactor_failure(ended)),
@@ -36,11 +36,11 @@ impl Server {
             // Clients cannot be told anything any more, so there is no drain.
             error!("{error}");
             // Closes the listeners: a client that is refused tries another node.
-            app.drain.begin();
+            state.drain.begin();
             systemd::stopping();
         }
         background.end().await;
-        if let Some(log) = &app.access_log {
+        if let Some(log) = &state.access_log {
             log.flush();
         }
         info!("stopped");
@@ -52,7 +52,7 @@ impl Server {
 async fn serve_until(
     shutdown: impl Future<Output = ()>,
     serving: impl Future<Output = io::Result<()>>,
-    app: Arc<App>,
+    state: Arc<ServerState>,
     drain_time: Duration,
 ) -> io::Result<()> {
     tokio::pin!(serving);
@@ -62,8 +62,8 @@ async fn serve_until(
     }
     info!(seconds = drain_time.as_secs(), "draining: readers are told to reconnect");
     // First answers what clients have sent in time. The drain would cut these connections as idle ones.
-    app.reactor.catch_up().await;
-    app.drain.begin();
+    state.reactor.catch_up().await;
+    state.drain.begin();
     systemd::stopping();
     serving.await
 }
@@ -92,16 +92,16 @@ struct Background {
 
 impl Background {
     fn spawn(server: &mut Server) -> Background {
-        let app = &server.app;
+        let state = &server.context.state;
         let (stop_bridge, stopping) = watch::channel(false);
         let counts =
-            |census: Arc<dyn SubscriberCounts>| (census.clone(), tokio::spawn(app.hub.clone().report_counts(census)));
+            |remote: Arc<dyn SubscriberCounts>| (remote.clone(), tokio::spawn(state.hub.clone().report_counts(remote)));
         Background {
-            tail: tokio::spawn(app.hub.clone().follow()),
-            counts: app.census.clone().map(counts),
+            tail: tokio::spawn(state.hub.clone().follow()),
+            counts: state.remote_counts.clone().map(counts),
             bridge: server.bridge.take().map(|bridge| bridge.spawn(stopping)),
             stop_bridge,
-            supervisor: tokio::spawn(supervise(app.clone(), server.waits_for_log)),
+            supervisor: tokio::spawn(supervise(state.clone(), server.waits_for_log)),
             demo: server.demo_tasks.drain(..).map(tokio::spawn).collect(),
         }
     }
@@ -109,9 +109,9 @@ impl Background {
     /// Ends the tasks. The bridge and the counts get a moment to write to Redis what is left.
     async fn end(self) {
         self.demo.iter().for_each(JoinHandle::abort);
-        if let Some((census, task)) = self.counts {
+        if let Some((remote, task)) = self.counts {
             task.abort();
-            let _ = tokio::time::timeout(LAST_WRITES, census.leave()).await;
+            let _ = tokio::time::timeout(LAST_WRITES, remote.leave()).await;
         }
         self.stop_bridge.send_replace(true);
         if let Some(bridge) = self.bridge {
@@ -123,16 +123,16 @@ impl Background {
 }
 
 /// Tells the service manager when the server is ready and, from then on, its state.
-async fn supervise(app: Arc<App>, waits_for_log: bool) {
+async fn supervise(state: Arc<ServerState>, waits_for_log: bool) {
     let ready = async {
         if !waits_for_log {
-            app.hub.ready().await;
+            state.hub.ready().await;
         }
     };
     let status = || {
-        let readers: i64 = app.meters.totals().iter().map(|totals| totals.open).sum();
-        let retained = app.hub.retained();
-        let log = if app.hub.is_ready() { "" } else { "; the log cannot be reached" };
+        let readers: i64 = state.delivery.totals().iter().map(|totals| totals.open).sum();
+        let retained = state.hub.retained();
+        let log = if state.hub.is_ready() { "" } else { "; the log cannot be reached" };
         format!("{readers} readers of {} channels, {} messages retained{log}", retained.channels, retained.messages)
     };
     systemd::supervise(ready, status).await;

@@ -5,8 +5,9 @@ use crate::hub::Hub;
 use crate::log::MessageLog;
 use crate::log::subscriber_counts::SubscriberCounts;
 use crate::serve::{
-    Access, AccessLog, App, Authorizer, Bounds, Budget, Connections, Demo, Drain, Figures, Http2Metrics, Meters, Polls,
-    Proxies, Rates, Reactor, Refused, Room, Settings, Timers, Tls,
+    AccessLog, Authorizer, BufferBudget, ConnectionLimits, Connections, Context, DeliveryMetrics, Demo,
+    DescriptorAllowance, Drain, Exporter, Http2Metrics, OriginPolicy, PollCache, Proxies, RateLimiter, Reactor,
+    Rejections, ServerState, Settings, Timers, Tls,
 };
 use crate::transport::params::Limits;
 use futures_util::future::BoxFuture;
@@ -21,11 +22,11 @@ pub struct Parts {
     /// The log.
     pub log: Arc<dyn MessageLog>,
     /// What other nodes count; `None` if there are none.
-    pub census: Option<Arc<dyn SubscriberCounts>>,
+    pub remote_counts: Option<Arc<dyn SubscriberCounts>>,
     /// Whether the bridge from PUBLISH has subscribed.
     pub is_listening: watch::Receiver<bool>,
     /// Which pages may use the server.
-    pub access: Access,
+    pub origins: OriginPolicy,
     /// Who may subscribe and publish.
     pub authorizer: Authorizer,
     /// The certificate, if there is one.
@@ -34,8 +35,8 @@ pub struct Parts {
     pub access_log: Option<AccessLog>,
     /// The reactor of client sockets.
     pub reactor: Arc<Reactor>,
-    /// How many descriptors clients may use.
-    pub room: Room,
+    /// The file descriptors that clients may use.
+    pub descriptors: DescriptorAllowance,
     /// The address of raw TCP, if it is on.
     pub tcp_address: Option<SocketAddr>,
     /// The demo's API, in `longtail demo`.
@@ -53,63 +54,71 @@ pub struct OpenDemo {
     pub descriptors: u64,
 }
 
-/// Builds the state.
-pub fn state(config: &Config, mut registry: Registry, parts: Parts) -> App {
+/// Builds the state, and the context of the routes around it.
+pub fn context(config: &Config, mut registry: Registry, parts: Parts) -> Context {
     let metrics = registry.sub_registry_with_prefix("longtail");
     let hub = Hub::new(parts.log, config.retention(), Duration::from_secs(config.away_seconds));
-    let refused = Refused::register(metrics);
-    let budget = Budget::new(config.max_buffer_bytes, refused.clone(), metrics);
-    let (connections, drain) = (connections(config, &parts.room), Drain::default());
-    let meters = meters(&hub, &connections, &drain, metrics);
-    App {
+    let rejections = Rejections::register(metrics);
+    let budget = BufferBudget::new(config.max_buffer_bytes, rejections.counter("memory"), metrics);
+    let (connections, drain) = (connections(config, &parts.descriptors), Drain::default());
+    let delivery = delivery(&hub, &connections, &drain, metrics);
+    let state = ServerState {
         hub,
-        census: parts.census,
-        access: parts.access,
+        remote_counts: parts.remote_counts,
+        origins: parts.origins,
         authorizer: Arc::new(parts.authorizer),
         proxies: Proxies::new(config.access.trusted_proxy.clone(), config.access.proxy_protocol),
-        rates: Rates::new(config.request_rate, config.publish_rate),
+        rates: RateLimiter::new(config.request_rate, config.publish_rate),
         budget,
-        refused,
+        rejections,
         settings: settings(config),
         connections,
-        keepers: Connections::of_keepers(parts.room.keepers),
-        room: parts.room,
+        admin_connections: Connections::of_admin(parts.descriptors.admin),
+        descriptors: parts.descriptors,
         drain,
         access_log: parts.access_log,
         reactor: parts.reactor,
         timers: Timers::start(),
         tls: parts.tls,
         http2: Http2Metrics::new(metrics),
+        delivery,
+    };
+    Context {
+        state: Arc::new(state),
+        polls: PollCache::default(),
         tcp_address: parts.tcp_address,
         is_listening: parts.is_listening,
         demo: parts.demo,
-        meters,
-        metrics: registry,
-        polls: Polls::default(),
+        registry,
     }
 }
 
 /// The limits of connections, as flags and file descriptors allow.
-fn connections(config: &Config, room: &Room) -> Arc<Connections> {
-    Connections::new(Bounds {
+fn connections(config: &Config, descriptors: &DescriptorAllowance) -> Arc<Connections> {
+    Connections::new(ConnectionLimits {
         most: config.max_connections as usize,
-        sockets: room.places,
+        sockets: descriptors.connections,
         per_ip: config.max_connections_per_ip as usize,
-        told: room.told,
+        rejected: descriptors.rejected,
     })
 }
 
 /// The metrics of deliveries, which the hub and the sessions count.
-fn meters(hub: &Arc<Hub>, connections: &Arc<Connections>, drain: &Drain, metrics: &mut Registry) -> Arc<Meters> {
-    let meters = Arc::new(Meters::default());
-    hub.observe_fan_out(meters.clone());
-    metrics.register_collector(Box::new(Figures {
-        meters: meters.clone(),
+fn delivery(
+    hub: &Arc<Hub>,
+    connections: &Arc<Connections>,
+    drain: &Drain,
+    metrics: &mut Registry,
+) -> Arc<DeliveryMetrics> {
+    let delivery = Arc::new(DeliveryMetrics::default());
+    hub.observe_fan_out(delivery.clone());
+    metrics.register_collector(Box::new(Exporter {
+        delivery: delivery.clone(),
         connections: connections.clone(),
         hub: hub.clone(),
         drain: drain.clone(),
     }));
-    meters
+    delivery
 }
 
 /// The bounds and times that flags set.

@@ -1,6 +1,6 @@
-//! Control objects: what a stream says about itself.
+//! Control objects: what a stream says about itself, beside messages.
 
-use super::Refusal;
+use super::ApiError;
 use crate::cursor::Cursor;
 use crate::hub::Gap;
 use crate::message::ClientId;
@@ -10,11 +10,11 @@ use std::time::Duration;
 /// An object of a stream that is not a message.
 #[derive(Clone, Copy, Debug)]
 pub enum Control<'a> {
-    /// The first, at once.
+    /// The first object, sent at once.
     Hello {
         /// Where reading starts.
         cursor: Cursor,
-        /// The client's id, given or made.
+        /// The client's id, given by it or made here.
         client: &'a ClientId,
         /// The transport's name.
         transport: &'static str,
@@ -23,27 +23,27 @@ pub enum Control<'a> {
     },
     /// A sign of life that moves the cursor on.
     Heartbeat {
-        /// Where the reader stands.
+        /// Everything up to here was written.
         cursor: Cursor,
     },
     /// Something may have been missed.
     Gap(Gap),
-    /// The last.
+    /// The last object of a stream.
     Bye {
-        /// Why.
-        bye: Bye,
-        /// When to come back; absent: not at all.
+        /// Why the stream ends.
+        bye: CloseReason,
+        /// When the client should come back; `None`: not at all.
         retry: Option<Duration>,
-        /// Where to go on; absent where the reader was never let in.
+        /// Where to go on; `None` where the reader was never accepted.
         cursor: Option<Cursor>,
     },
     /// A command was carried out.
     Ack {
         /// The command's `ref`, as JSON.
         reference: Option<&'a str>,
-        /// Of a subscription: where it joined.
+        /// Where a subscription joined.
         cursor: Option<Cursor>,
-        /// Of a publication: the message's id.
+        /// The id of a published message.
         id: Option<Cursor>,
     },
     /// The answer to a ping.
@@ -55,55 +55,61 @@ pub enum Control<'a> {
     Error {
         /// The command's `ref`, as JSON.
         reference: Option<&'a str>,
-        /// Why.
-        refusal: &'a Refusal,
+        /// Why it was refused.
+        error: &'a ApiError,
     },
 }
 
 /// Why the server ends a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Bye {
+pub enum CloseReason {
     /// The browser would keep too much in memory.
     Rollover,
-    /// The server is going.
+    /// The server is shutting down.
     Drain,
-    /// The reader does not keep up.
+    /// The reader does not keep up, and memory is short.
     SlowReader,
     /// The subscription was revoked or has expired.
     Revoked,
-    /// The server has as many connections as it takes.
+    /// The server has as many connections as it accepts.
     TooManyConnections,
 }
 
-impl Bye {
-    /// Every reason.
-    pub const ALL: &[Bye] = &[Bye::Rollover, Bye::Drain, Bye::SlowReader, Bye::Revoked, Bye::TooManyConnections];
+impl CloseReason {
+    /// All reasons.
+    pub const ALL: &[CloseReason] = &[
+        CloseReason::Rollover,
+        CloseReason::Drain,
+        CloseReason::SlowReader,
+        CloseReason::Revoked,
+        CloseReason::TooManyConnections,
+    ];
 
-    /// Its number, which is also the WebSocket close code.
+    /// The reason's number, which is also the WebSocket close code.
     pub fn code(self) -> u16 {
         match self {
-            Bye::Rollover => 4000,
-            Bye::Drain => 4001,
-            Bye::SlowReader => 4002,
-            Bye::Revoked => 4003,
-            Bye::TooManyConnections => 4004,
+            CloseReason::Rollover => 4000,
+            CloseReason::Drain => 4001,
+            CloseReason::SlowReader => 4002,
+            CloseReason::Revoked => 4003,
+            CloseReason::TooManyConnections => 4004,
         }
     }
 
-    /// Its name.
+    /// The reason in words.
     pub fn reason(self) -> &'static str {
         match self {
-            Bye::Rollover => "rollover",
-            Bye::Drain => "drain",
-            Bye::SlowReader => "slow reader",
-            Bye::Revoked => "subscription revoked or expired",
-            Bye::TooManyConnections => "too many connections",
+            CloseReason::Rollover => "rollover",
+            CloseReason::Drain => "drain",
+            CloseReason::SlowReader => "slow reader",
+            CloseReason::Revoked => "subscription revoked or expired",
+            CloseReason::TooManyConnections => "too many connections",
         }
     }
 }
 
 impl Control<'_> {
-    /// Its name, which is its `type` and the name of its SSE event.
+    /// The object's name: its `type`, and the name of its SSE event.
     pub fn name(&self) -> &'static str {
         match self {
             Control::Hello { .. } => "hello",
@@ -116,7 +122,7 @@ impl Control<'_> {
         }
     }
 
-    /// The cursor it carries.
+    /// The cursor that the object carries.
     pub fn cursor(&self) -> Option<Cursor> {
         match *self {
             Control::Hello { cursor, .. } | Control::Heartbeat { cursor } => Some(cursor),
@@ -126,7 +132,7 @@ impl Control<'_> {
         }
     }
 
-    /// Appends it as JSON on one line.
+    /// Appends the object as JSON on one line.
     pub fn write_json(&self, out: &mut Vec<u8>) {
         let mut object = Object::open(self.name(), out);
         if let Control::Gap(gap) = self {
@@ -155,16 +161,16 @@ impl Control<'_> {
                 object.raw("heartbeat", &heartbeat.as_secs().to_string());
             }
             Control::Ack { id: Some(id), .. } => object.text("id", &id.to_string()),
-            Control::Error { refusal, .. } => {
-                object.text("code", refusal.code.as_str());
-                object.text("message", &refusal.message);
+            Control::Error { error, .. } => {
+                object.text("code", error.code.as_str());
+                object.text("message", &error.message);
             }
             _ => {}
         }
         object.close();
     }
 
-    /// It as JSON on one line.
+    /// The object as JSON on one line.
     pub fn to_json(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(192);
         self.write_json(&mut out);

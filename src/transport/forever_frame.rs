@@ -1,6 +1,8 @@
 //! The forever frame: a page in a hidden frame that never ends and calls its parent.
 
-use super::{Code, Control, Envelope, Lifecycle, Opening, PADDING, Params, Peer, Refusal, Transport, encoding};
+use super::{
+    Accepted, ApiError, Code, Control, Envelope, Lifecycle, PADDING, Params, RequestHead, Transport, encoding,
+};
 use super::{HEARTBEAT_PADDING, pad};
 use crate::message::Encoding;
 use crate::wire::script;
@@ -21,33 +23,33 @@ impl Transport for ForeverFrame {
         Lifecycle::Stream { rollover: true }
     }
 
-    fn open(&self, params: &Params, peer: &Peer<'_>) -> Result<Opening, Refusal> {
-        let domain = params.domain.as_deref().map(|domain| parent_domain(domain, peer.host)).transpose()?;
+    fn open(&self, params: &Params, head: &RequestHead<'_>) -> Result<Accepted, ApiError> {
+        let domain = params.domain.as_deref().map(|domain| parent_domain(domain, head.host)).transpose()?;
         let frame = Frame::new(params.required_callback()?, domain, params.padding);
-        let mut opening = Opening::new(PAGE, frame);
+        let mut accepted = Accepted::new(PAGE, frame);
         if params.domain.is_some() {
             // Without it `document.domain` does nothing since Chrome 115.
-            opening.headers = &[("origin-agent-cluster", "?0")];
+            accepted.headers = &[("origin-agent-cluster", "?0")];
         }
-        Ok(opening)
+        Ok(accepted)
     }
 
     fn calls_back(&self) -> bool {
         true
     }
 
-    fn refuse(&self, callback: Option<&str>, refusal: &Refusal) -> Option<(&'static str, Vec<u8>)> {
+    fn refuse(&self, callback: Option<&str>, error: &ApiError) -> Option<(&'static str, Vec<u8>)> {
         let frame = Frame::new(callback?, None, false);
         let mut out = HEAD.to_vec();
         out.extend_from_slice(frame.call.as_bytes());
-        script::escape(&refusal.to_json(), &mut out);
+        script::escape(&error.to_json(), &mut out);
         out.extend_from_slice(END_OF_CALL);
         Some((PAGE, out))
     }
 }
 
 /// The domain in the spelling of host names, if it is a parent of this host with a dot within.
-fn parent_domain(domain: &str, host: &str) -> Result<String, Refusal> {
+fn parent_domain(domain: &str, host: &str) -> Result<String, ApiError> {
     let (domain, host) = (domain.to_ascii_lowercase(), host.to_ascii_lowercase());
     let sound = |label: &str| !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
     let named = domain.contains('.') && domain.split('.').all(sound) && domain.bytes().any(|b| b.is_ascii_alphabetic());
@@ -55,8 +57,8 @@ fn parent_domain(domain: &str, host: &str) -> Result<String, Refusal> {
     if named && parent {
         Ok(domain)
     } else {
-        let rule = "domain must be a parent domain of the host that was asked, with at least one dot";
-        Err(Refusal::new(Code::BadRequest, rule))
+        let rule = "domain must be a parent domain of the requested host, with at least one dot";
+        Err(ApiError::new(Code::BadRequest, rule))
     }
 }
 

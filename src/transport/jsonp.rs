@@ -1,6 +1,6 @@
 //! JSONP polling: a batch as a script that calls a function, for any page of any origin.
 
-use super::{Control, Envelope, Lifecycle, Opening, Params, Peer, Refusal, Transport, encoding};
+use super::{Accepted, ApiError, Control, Envelope, Lifecycle, Params, RequestHead, Transport, encoding};
 use crate::message::Encoding;
 use crate::wire::script;
 
@@ -18,18 +18,18 @@ impl Transport for Jsonp {
         if params.poll_mode { Lifecycle::Poll } else { Lifecycle::LongPoll }
     }
 
-    fn open(&self, params: &Params, _peer: &Peer<'_>) -> Result<Opening, Refusal> {
-        Ok(Opening::new(SCRIPT, Call::new(params.required_callback()?)))
+    fn open(&self, params: &Params, _head: &RequestHead<'_>) -> Result<Accepted, ApiError> {
+        Ok(Accepted::new(SCRIPT, Call::new(params.required_callback()?)))
     }
 
     fn calls_back(&self) -> bool {
         true
     }
 
-    fn refuse(&self, callback: Option<&str>, refusal: &Refusal) -> Option<(&'static str, Vec<u8>)> {
+    fn refuse(&self, callback: Option<&str>, error: &ApiError) -> Option<(&'static str, Vec<u8>)> {
         let call = Call::new(callback?);
         let mut out = call.before.clone().into_bytes();
-        script::escape(&refusal.to_json(), &mut out);
+        script::escape(&error.to_json(), &mut out);
         out.extend_from_slice(b");");
         Some((SCRIPT, out))
     }

@@ -1,7 +1,7 @@
 //! Long polling: one batch as soon as there is a message.
 
 use super::poll::JsonBatch;
-use super::{Lifecycle, Opening, Params, Peer, Refusal, Transport};
+use super::{Accepted, ApiError, Lifecycle, Params, RequestHead, Transport};
 
 /// `/long-poll`.
 pub struct LongPoll;
@@ -15,7 +15,7 @@ impl Transport for LongPoll {
         Lifecycle::LongPoll
     }
 
-    fn open(&self, _params: &Params, _peer: &Peer<'_>) -> Result<Opening, Refusal> {
-        Ok(Opening::new("application/json; charset=utf-8", JsonBatch))
+    fn open(&self, _params: &Params, _head: &RequestHead<'_>) -> Result<Accepted, ApiError> {
+        Ok(Accepted::new("application/json; charset=utf-8", JsonBatch))
     }
 }

@@ -1,13 +1,13 @@
 //! The transports: ways to read the log. They differ in framing and in when a response ends, and in
 //! nothing else, so a transport is a [`Transport`] in a file of its own and a word in [`ALL`].
 //!
-//! Nothing here does I/O: a transport says what bytes stand for what; `serve` moves them.
+//! Nothing here does I/O: a transport says which bytes stand for what; `serve` moves them.
 
 pub mod batch;
 pub mod control;
 pub mod encoding;
+pub mod error;
 pub mod params;
-pub mod refusal;
 
 mod forever_frame;
 mod jsonp;
@@ -21,16 +21,16 @@ mod websocket;
 mod xhr_stream;
 
 pub use batch::Batch;
-pub use control::{Bye, Control};
+pub use control::{CloseReason, Control};
+pub use error::{ApiError, Code};
 pub use params::Params;
-pub use refusal::{Code, Refusal};
 
 use crate::message::Encoding;
 use bytes::{Bytes, BytesMut};
 use std::any::Any;
 use std::sync::Arc;
 
-/// Every transport, oldest idea first.
+/// All transports, the oldest idea first.
 pub const ALL: &[&dyn Transport] = &[
     &tcp::Tcp,
     &poll::Poll,
@@ -51,9 +51,9 @@ pub enum Lifecycle {
     Poll,
     /// One batch as soon as there is a message, or an empty one after a time.
     LongPoll,
-    /// Messages until the client or the server goes.
+    /// Messages until the client or the server closes it.
     Stream {
-        /// Whether it ends after some bytes or seconds, because browsers keep all they received.
+        /// Whether it ends after some bytes or seconds, because browsers keep everything they received.
         rollover: bool,
     },
     /// A stream that takes commands, upgraded from HTTP.
@@ -63,7 +63,7 @@ pub enum Lifecycle {
 }
 
 impl Lifecycle {
-    /// Its name in `/info`.
+    /// The lifecycle's name in `/info`.
     pub fn as_str(self) -> &'static str {
         match self {
             Lifecycle::Poll => "poll",
@@ -77,63 +77,63 @@ impl Lifecycle {
 
 /// A way to read the log.
 pub trait Transport: Send + Sync {
-    /// Its name, and, behind a slash, its path.
+    /// The transport's name; with a slash in front it is the path.
     fn name(&self) -> &'static str;
 
-    /// When its response ends.
+    /// When a response begins and ends.
     fn lifecycle(&self, params: &Params) -> Lifecycle;
 
-    /// Whether the browser library has it.
+    /// Whether the browser library offers it.
     fn in_browsers(&self) -> bool {
         true
     }
 
-    /// What one connection speaks.
+    /// How to answer one request.
     ///
     /// # Errors
     ///
-    /// A parameter of this transport that is missing or not sound.
-    fn open(&self, params: &Params, peer: &Peer<'_>) -> Result<Opening, Refusal>;
+    /// A parameter of this transport is missing or not valid.
+    fn open(&self, params: &Params, head: &RequestHead<'_>) -> Result<Accepted, ApiError>;
 
-    /// Whether its answers call a function, which the client must name.
+    /// Whether its answers call a function that the client has to name.
     fn calls_back(&self) -> bool {
         false
     }
 
-    /// How to refuse a client that cannot read a status: the content type and the body of a 200.
-    /// `None` is the plain answer with the fitting status.
-    fn refuse(&self, _callback: Option<&str>, _refusal: &Refusal) -> Option<(&'static str, Vec<u8>)> {
+    /// An error as a client reads it that cannot see a status: the content type and the body of a 200.
+    /// `None`: the plain answer, with the error's status.
+    fn refuse(&self, _callback: Option<&str>, _error: &ApiError) -> Option<(&'static str, Vec<u8>)> {
         None
     }
 
-    /// What a client of a duplex transport says. `max` is the longest command, in bytes.
+    /// The decoder for what a client of a duplex transport sends. `max` is the longest command, in bytes.
     fn decoder(&self, _max: usize) -> Option<Box<dyn Decode>> {
         None
     }
 }
 
-/// What of the request's head a transport may look at.
+/// The part of a request's head that a transport may look at.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Peer<'a> {
+pub struct RequestHead<'a> {
     /// The `Host` header, without the port.
     pub host: &'a str,
     /// The `Accept` header.
     pub accept: &'a str,
 }
 
-/// How a connection's response begins.
-pub struct Opening {
-    /// Its `Content-Type`.
+/// An accepted request: how its response begins, and how it goes on.
+pub struct Accepted {
+    /// The response's `Content-Type`.
     pub content_type: &'static str,
-    /// More headers.
+    /// Further headers.
     pub headers: &'static [(&'static str, &'static str)],
-    /// What stands around the messages.
+    /// What stands around messages.
     pub envelope: Arc<dyn Envelope>,
 }
 
-impl Opening {
-    fn new(content_type: &'static str, envelope: impl Envelope + 'static) -> Opening {
-        Opening { content_type, headers: &[], envelope: Arc::new(envelope) }
+impl Accepted {
+    fn new(content_type: &'static str, envelope: impl Envelope + 'static) -> Accepted {
+        Accepted { content_type, headers: &[], envelope: Arc::new(envelope) }
     }
 }
 
@@ -150,7 +150,7 @@ pub trait Envelope: Any + Send + Sync {
         (b"", b"")
     }
 
-    /// What a stream begins with, in front of the hello.
+    /// Appends what a stream begins with, in front of the hello.
     fn prelude(&self, _out: &mut Vec<u8>) {}
 
     /// Appends the answer to a poll. By default it is a JSON object with what is around it.
@@ -165,26 +165,26 @@ pub trait Envelope: Any + Send + Sync {
     fn control(&self, control: &Control<'_>, out: &mut Vec<u8>);
 }
 
-/// Takes what a client of a duplex transport says apart.
+/// Decodes what a client of a duplex transport sends.
 pub trait Decode: Send {
     /// Takes the next whole input from the front of `buf`; `None`: more bytes are needed.
     ///
     /// # Errors
     ///
-    /// A breach of the framing, after which nothing more can be read.
-    fn decode(&mut self, buf: &mut BytesMut) -> Result<Option<Input>, Breach>;
+    /// The client broke the framing; nothing more can be read.
+    fn decode(&mut self, buf: &mut BytesMut) -> Result<Option<Input>, ProtocolViolation>;
 
-    /// Bytes that it keeps of an input that is not whole, beside those that it has left in `buf`.
+    /// How many bytes of an incomplete input it keeps, beside those that it has left in `buf`.
     fn held(&self) -> usize {
         0
     }
 
-    /// What is sent last after a command that was too large.
+    /// What is sent last, after a command that was too large.
     fn too_large(&self) -> Bytes {
         Bytes::new()
     }
 
-    /// What is left when the client will send no more.
+    /// The last input, when the client sends nothing more.
     fn rest(&mut self, _buf: &mut BytesMut) -> Option<Input> {
         None
     }
@@ -195,22 +195,22 @@ pub trait Decode: Send {
 pub enum Input {
     /// The text of a command.
     Command(Bytes),
-    /// Bytes to be sent back (a pong).
+    /// These bytes have to be sent back (a pong).
     Reply(Bytes),
-    /// Nothing to do.
+    /// There is nothing to do.
     Nothing,
-    /// The client closes; these bytes are sent back, then the connection ends.
+    /// The client closes the connection: these bytes are sent back, then it ends.
     Close(Bytes),
     /// A Flash player or applet asks for the policy file.
     PolicyRequest,
 }
 
-/// A breach of a duplex transport's framing: what is sent before the connection ends.
+/// A client broke a duplex transport's framing. This is what it is sent before the connection ends.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Breach {
-    /// Told to the client as an `error` object first, where it can still hear one.
-    pub refusal: Option<Refusal>,
-    /// Sent last (a close frame).
+pub struct ProtocolViolation {
+    /// Sent first as an `error` object, where the client can still read one.
+    pub error: Option<ApiError>,
+    /// The last bytes (a close frame).
     pub farewell: Bytes,
 }
 
@@ -232,7 +232,7 @@ impl dyn Transport {
     }
 }
 
-/// How many ignorable bytes a padded stream begins with: what browsers and proxies hold back.
+/// How many ignorable bytes a padded stream begins with: as many as browsers and proxies hold back.
 const PADDING: usize = 2048;
 
 /// How many ignorable bytes a padded heartbeat carries.

@@ -1,8 +1,9 @@
 //! XHR multipart: a response of many parts, each a message (`multipart/x-mixed-replace`, Netscape
-//! 1.1 and Firefox to 21; `multipart/mixed` for whoever asks for it).
+//! 1.1 and Firefox up to 21; `multipart/mixed` for clients that ask for it).
 
 use super::{
-    Control, Envelope, HEARTBEAT_PADDING, Lifecycle, Opening, PADDING, Params, Peer, Refusal, Transport, encoding, pad,
+    Accepted, ApiError, Control, Envelope, HEARTBEAT_PADDING, Lifecycle, PADDING, Params, RequestHead, Transport,
+    encoding, pad,
 };
 use crate::message::Encoding;
 use crate::wire::multipart;
@@ -19,13 +20,13 @@ impl Transport for Multipart {
         Lifecycle::Stream { rollover: true }
     }
 
-    fn open(&self, params: &Params, peer: &Peer<'_>) -> Result<Opening, Refusal> {
-        let content_type = if peer.accept.to_ascii_lowercase().contains("multipart/mixed") {
+    fn open(&self, params: &Params, head: &RequestHead<'_>) -> Result<Accepted, ApiError> {
+        let content_type = if head.accept.to_ascii_lowercase().contains("multipart/mixed") {
             multipart::MIXED
         } else {
             multipart::MIXED_REPLACE
         };
-        Ok(Opening::new(content_type, Parts { padding: params.padding }))
+        Ok(Accepted::new(content_type, Parts { padding: params.padding }))
     }
 }
 
@@ -40,7 +41,7 @@ impl Envelope for Parts {
 
     fn prelude(&self, out: &mut Vec<u8>) {
         if self.padding {
-            // A preamble, which readers pass over (RFC 2046 §5.1.1).
+            // A preamble, which readers skip (RFC 2046 §5.1.1).
             pad(PADDING, out);
             out.extend_from_slice(b"\r\n");
         }

@@ -1,7 +1,7 @@
 //! ndjson: one JSON object a line, for programs.
 
 use super::xhr_stream::JsonLines;
-use super::{Lifecycle, Opening, Params, Peer, Refusal, Transport};
+use super::{Accepted, ApiError, Lifecycle, Params, RequestHead, Transport};
 
 /// `/ndjson`.
 pub struct Ndjson;
@@ -19,8 +19,8 @@ impl Transport for Ndjson {
         false
     }
 
-    fn open(&self, params: &Params, _peer: &Peer<'_>) -> Result<Opening, Refusal> {
+    fn open(&self, params: &Params, _head: &RequestHead<'_>) -> Result<Accepted, ApiError> {
         let lines = JsonLines { opening_padding: params.padding, heartbeat_padding: params.padding };
-        Ok(Opening::new("application/x-ndjson", lines))
+        Ok(Accepted::new("application/x-ndjson", lines))
     }
 }

@@ -1,6 +1,6 @@
 //! The parameters of a subscription, from the query and a form.
 
-use super::{Code, Refusal};
+use super::{ApiError, Code};
 use crate::cursor::Start;
 use crate::message::{Channel, ClientId};
 use crate::wire::script;
@@ -11,37 +11,37 @@ use std::time::Duration;
 /// What a subscription asks for. The default asks for nothing.
 #[derive(Clone, Debug, Default)]
 pub struct Params {
-    /// Which channels, each once, in the order named.
+    /// The channels, each once, in the order in which they were named.
     pub channels: Vec<Channel>,
-    /// Where to begin; `None` where nothing was said.
+    /// Where to begin, if that was given.
     pub cursor: Option<Start>,
-    /// With how many retained messages to begin, or to go on after a gap.
+    /// How many retained messages to begin with, or to go on with after a gap.
     pub last: Option<usize>,
     /// The client's id.
     pub client: Option<ClientId>,
-    /// A long poll's time; `None` where nothing was said.
+    /// How long a long poll waits, if that was given.
     pub timeout: Option<Duration>,
-    /// Messages in a batch.
+    /// The most messages in a batch.
     pub limit: Option<usize>,
-    /// Bytes until rollover.
+    /// Bytes until a rollover.
     pub max_bytes: Option<usize>,
-    /// Time until rollover.
+    /// Time until a rollover.
     pub max_time: Option<Duration>,
-    /// Whether to pad.
+    /// Whether to send padding.
     pub padding: bool,
-    /// The function to call; sound.
+    /// The function to call; a valid name.
     pub callback: Option<String>,
-    /// A stream that is to prove itself: heartbeats are seen by scripts, and the first comes early.
+    /// Whether the client tries out the path: scripts see the heartbeats, and the first comes early.
     pub probe: bool,
-    /// JSONP: answer at once.
+    /// For JSONP: whether to answer at once.
     pub poll_mode: bool,
-    /// SSE: send bare payloads.
+    /// For SSE: whether to send bare payloads.
     pub data_format: bool,
-    /// Forever frame: the `document.domain` to set; not yet held against the host.
+    /// For the forever frame: the `document.domain` to set. It is not checked against the host yet.
     pub domain: Option<String>,
 }
 
-/// Fields of which the last counts.
+/// Fields that have one value: the last one given.
 const SINGLE: [&str; 13] = [
     "cursor",
     "last",
@@ -58,13 +58,13 @@ const SINGLE: [&str; 13] = [
     "callback",
 ];
 
-/// So many names are compared one by one.
+/// Up to this many names are compared one by one; beyond that a set is faster.
 const FEW: usize = 16;
 
 /// Bounds of [`Params`].
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Channels of a subscription.
+    /// The most channels of a subscription.
     pub channels: usize,
 }
 
@@ -74,14 +74,14 @@ impl Default for Limits {
     }
 }
 
-/// Goes through the fields of the query and then the form, so that a form's later field wins.
+/// The fields of the query and then those of the form, so that a field of the form wins.
 pub fn fields<'a>(query: &'a [u8], form: Option<&'a [u8]>) -> impl Iterator<Item = (Cow<'a, str>, Cow<'a, str>)> {
     form_urlencoded::parse(query).chain(form_urlencoded::parse(form.unwrap_or_default()))
 }
 
 impl Params {
-    /// Whether a connection that has no channel yet leaves it to its first ones where it begins: a cursor is a place, and
-    /// the newest messages are those of channels.
+    /// Whether a connection without a channel decides only with its first channels where it begins. A cursor is a position
+    /// without channels, but the newest messages are those of channels.
     pub fn begins_later(&self) -> bool {
         match self.cursor {
             None => true,
@@ -90,16 +90,16 @@ impl Params {
         }
     }
 
-    /// Reads them. Unknown fields are passed over (old browsers add some against caches); of a field
-    /// that comes twice the last counts, and channels add up.
+    /// Parses the parameters. Unknown fields are ignored (old browsers add some against caches). If a field
+    /// repeats, its last value counts; channels add up.
     ///
     /// # Errors
     ///
-    /// The first field that is not sound.
-    pub fn parse(query: &[u8], form: Option<&[u8]>, limits: &Limits) -> Result<Params, Refusal> {
+    /// The first field that is not valid.
+    pub fn parse(query: &[u8], form: Option<&[u8]>, limits: &Limits) -> Result<Params, ApiError> {
         let mut params = Params::default();
         let mut names = HashSet::new();
-        // The last of each, before any of them is looked at: what a later one has replaced is not refused.
+        // The last value of each field, before any is checked: a value that a later one replaces is not refused.
         let mut last_of: [Option<Cow<'_, str>>; SINGLE.len()] = Default::default();
         for (name, value) in fields(query, form) {
             if name == "channel" {
@@ -116,7 +116,7 @@ impl Params {
         Ok(params)
     }
 
-    fn set(&mut self, name: &str, value: &str) -> Result<(), Refusal> {
+    fn set(&mut self, name: &str, value: &str) -> Result<(), ApiError> {
         match name {
             "cursor" => self.cursor = Some(value.parse()?),
             "last" => self.last = Some(last(value)?),
@@ -137,7 +137,7 @@ impl Params {
         Ok(())
     }
 
-    fn add_channels(&mut self, list: &str, limits: &Limits, names: &mut HashSet<Channel>) -> Result<(), Refusal> {
+    fn add_channels(&mut self, list: &str, limits: &Limits, names: &mut HashSet<Channel>) -> Result<(), ApiError> {
         for name in list.split(',') {
             let channel: Channel = name.parse()?;
             let is_new = if self.channels.len() < FEW {
@@ -158,50 +158,50 @@ impl Params {
         Ok(())
     }
 
-    /// The callback's name where it is sound, whatever else is wrong with the request: it is where an
-    /// error is told.
-    pub fn sound_callback(query: &[u8], form: Option<&[u8]>) -> Option<String> {
+    /// The callback's name if it is valid, whatever else is wrong with the request: errors are sent to
+    /// it.
+    pub fn valid_callback(query: &[u8], form: Option<&[u8]>) -> Option<String> {
         let callback = fields(query, form).filter(|(name, _)| name == "callback").last()?.1;
         script::is_callback(&callback).then(|| callback.into_owned())
     }
 
-    /// The callback, which the transport cannot do without.
+    /// The callback, for a transport that needs one.
     ///
     /// # Errors
     ///
-    /// None was named.
-    pub fn required_callback(&self) -> Result<&str, Refusal> {
+    /// The client has not named one.
+    pub fn required_callback(&self) -> Result<&str, ApiError> {
         self.callback.as_deref().ok_or_else(bad_callback)
     }
 }
 
-/// More channels than allowed.
-pub fn too_many_channels(limit: usize) -> Refusal {
-    Refusal::new(Code::TooManyChannels, format!("at most {limit} channels a subscription"))
+/// The error for more channels than allowed.
+pub fn too_many_channels(limit: usize) -> ApiError {
+    ApiError::new(Code::TooManyChannels, format!("at most {limit} channels a subscription"))
 }
 
-/// No callback, or none that is sound.
-pub fn bad_callback() -> Refusal {
+/// The error for a callback that is missing or not valid.
+pub fn bad_callback() -> ApiError {
     let rule = "callback must be a JavaScript name of at most 64 characters, with dots between its parts";
-    Refusal::new(Code::BadCallback, rule)
+    ApiError::new(Code::BadCallback, rule)
 }
 
-/// `last=`: a whole number, clamped to 0 to 1,000.
+/// Parses `last=`: a whole number, clamped to the range 0 to 1,000.
 ///
 /// # Errors
 ///
-/// `bad_cursor`: it says where to begin.
-pub fn last(value: &str) -> Result<usize, Refusal> {
+/// `bad_cursor`, since `last` says where to begin.
+pub fn last(value: &str) -> Result<usize, ApiError> {
     let clamped = clamp(value, 0, 1000).map(|n| n as usize);
-    clamped.ok_or_else(|| Refusal::new(Code::BadCursor, "last must be a whole number from 0 to 1000"))
+    clamped.ok_or_else(|| ApiError::new(Code::BadCursor, "last must be a whole number from 0 to 1000"))
 }
 
-fn whole(name: &str, value: &str, least: u64, most: u64) -> Result<u64, Refusal> {
-    let rule = || Refusal::new(Code::BadRequest, format!("{name} must be a whole number from {least} to {most}"));
+fn whole(name: &str, value: &str, least: u64, most: u64) -> Result<u64, ApiError> {
+    let rule = || ApiError::new(Code::BadRequest, format!("{name} must be a whole number from {least} to {most}"));
     clamp(value, least, most).ok_or_else(rule)
 }
 
-/// A whole number out of range is clamped, however many digits it has; anything else is `None`.
+/// A whole number, clamped to its range, however many digits it has. `None` for any other text.
 fn clamp(value: &str, least: u64, most: u64) -> Option<u64> {
     let digits = value.strip_prefix('-').unwrap_or(value);
     if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
@@ -213,13 +213,13 @@ fn clamp(value: &str, least: u64, most: u64) -> Option<u64> {
     Some(digits.parse().unwrap_or(u64::MAX).clamp(least, most))
 }
 
-fn choice(name: &str, value: &str, no: &str, yes: &str) -> Result<bool, Refusal> {
+fn choice(name: &str, value: &str, no: &str, yes: &str) -> Result<bool, ApiError> {
     if value == yes {
         Ok(true)
     } else if value == no {
         Ok(false)
     } else {
-        Err(Refusal::new(Code::BadRequest, format!("{name} is {no} or {yes}")))
+        Err(ApiError::new(Code::BadRequest, format!("{name} is {no} or {yes}")))
     }
 }
 
@@ -229,12 +229,12 @@ mod tests {
     use proptest::prelude::*;
 
     fn parse(query: &str) -> Result<Params, Code> {
-        Params::parse(query.as_bytes(), None, &Limits { channels: 3 }).map_err(|refusal| refusal.code)
+        Params::parse(query.as_bytes(), None, &Limits { channels: 3 }).map_err(|error| error.code)
     }
 
     #[test]
     fn channels_add_up_and_count_once() {
-        let params = parse("channel=a,b&channel=c&channel=a").expect("sound");
+        let params = parse("channel=a,b&channel=c&channel=a").expect("valid");
         assert_eq!(params.channels.iter().map(Channel::as_str).collect::<Vec<_>>(), ["a", "b", "c"]);
         assert_eq!(parse("channel=a,b,c,d").err(), Some(Code::TooManyChannels));
         for bad in ["channel=", "channel=a,", "channel=a%20b", "channel=%ff", "channel=a%2Cb,%2C"] {
@@ -258,14 +258,14 @@ mod tests {
     #[test]
     fn the_form_wins_over_the_query() {
         let params = Params::parse(b"limit=1&channel=a", Some(b"limit=2&channel=b"), &Limits::default());
-        let params = params.expect("sound");
+        let params = params.expect("valid");
         assert_eq!((params.limit, params.channels.len()), (Some(2), 2));
     }
 
     #[test]
-    fn of_what_comes_twice_only_the_last_is_looked_at() {
+    fn only_the_last_value_of_a_field_is_checked() {
         for name in SINGLE {
-            // What each of them refuses, but for a domain, which is held against the host later.
+            // A value that each field refuses. Only a domain is checked later, against the host.
             let (bad, good) = (
                 format!("{name}=%00"),
                 match name {
@@ -284,9 +284,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn anything_is_read_or_refused(query: Vec<u8>, form: Option<Vec<u8>>) {
+        fn any_query_is_parsed_or_refused(query: Vec<u8>, form: Option<Vec<u8>>) {
             let _ = Params::parse(&query, form.as_deref(), &Limits::default());
-            if let Some(callback) = Params::sound_callback(&query, form.as_deref()) {
+            if let Some(callback) = Params::valid_callback(&query, form.as_deref()) {
                 prop_assert!(script::is_callback(&callback));
             }
         }

@@ -1,6 +1,6 @@
 //! AJAX polling: one batch at once.
 
-use super::{Control, Envelope, Lifecycle, Opening, Params, Peer, Refusal, Transport, encoding};
+use super::{Accepted, ApiError, Control, Envelope, Lifecycle, Params, RequestHead, Transport, encoding};
 use crate::message::Encoding;
 
 /// `/poll`.
@@ -15,12 +15,12 @@ impl Transport for Poll {
         Lifecycle::Poll
     }
 
-    fn open(&self, _params: &Params, _peer: &Peer<'_>) -> Result<Opening, Refusal> {
-        Ok(Opening::new("application/json; charset=utf-8", JsonBatch))
+    fn open(&self, _params: &Params, _head: &RequestHead<'_>) -> Result<Accepted, ApiError> {
+        Ok(Accepted::new("application/json; charset=utf-8", JsonBatch))
     }
 }
 
-/// A batch as it stands.
+/// A batch as it is.
 pub(super) struct JsonBatch;
 
 impl Envelope for JsonBatch {

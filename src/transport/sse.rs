@@ -1,8 +1,8 @@
 //! Server-Sent Events (WHATWG HTML 9.2).
 
 use super::{
-    Bye, Code, Control, Envelope, HEARTBEAT_PADDING, Lifecycle, Opening, PADDING, Params, Peer, Refusal, Transport,
-    encoding,
+    Accepted, ApiError, CloseReason, Code, Control, Envelope, HEARTBEAT_PADDING, Lifecycle, PADDING, Params,
+    RequestHead, Transport, encoding,
 };
 use crate::message::Encoding;
 use crate::wire::sse;
@@ -10,10 +10,10 @@ use std::time::Duration;
 
 const EVENT_STREAM: &str = "text/event-stream; charset=utf-8";
 
-/// What an `EventSource` waits before it comes back by itself.
+/// How long an `EventSource` waits before it reconnects by itself.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// What one that was refused for now waits.
+/// How long an `EventSource` waits that was refused for now.
 const RETRY_REFUSED: Duration = Duration::from_secs(5);
 
 /// `/sse`.
@@ -28,17 +28,17 @@ impl Transport for Sse {
         Lifecycle::Stream { rollover: false }
     }
 
-    fn open(&self, params: &Params, _peer: &Peer<'_>) -> Result<Opening, Refusal> {
+    fn open(&self, params: &Params, _head: &RequestHead<'_>) -> Result<Accepted, ApiError> {
         let is_bare = params.data_format;
-        Ok(Opening::new(EVENT_STREAM, Events { is_bare, padding: params.padding, probe: params.probe }))
+        Ok(Accepted::new(EVENT_STREAM, Events { is_bare, padding: params.padding, probe: params.probe }))
     }
 
-    fn refuse(&self, _callback: Option<&str>, refusal: &Refusal) -> Option<(&'static str, Vec<u8>)> {
-        // A 503 is final for an EventSource. What will pass is told in a stream of its kind, with a
-        // time to come back; jitter keeps those who were refused together from returning together.
-        let bye = match refusal.code {
-            Code::TooManyConnections | Code::RateLimited => Bye::TooManyConnections,
-            Code::NotReady => Bye::Drain,
+    fn refuse(&self, _callback: Option<&str>, error: &ApiError) -> Option<(&'static str, Vec<u8>)> {
+        // A 503 is final for an EventSource. So an error that will pass is sent as an event stream, with a
+        // time to come back. Jitter keeps clients that were refused together from returning together.
+        let bye = match error.code {
+            Code::TooManyConnections | Code::RateLimited => CloseReason::TooManyConnections,
+            Code::NotReady => CloseReason::Drain,
             _ => return None,
         };
         let retry = RETRY_REFUSED.mul_f64(0.5 + fastrand::f64());
@@ -54,7 +54,8 @@ struct Events {
     /// Whether events hold the bare payload.
     is_bare: bool,
     padding: bool,
-    /// A script cannot see a block that fires no event, and so could not tell silence from death.
+    /// Whether heartbeats fire an event: a script does not see a block that fires none, and could not tell silence from a
+    /// dead connection.
     probe: bool,
 }
 
@@ -81,7 +82,7 @@ impl Envelope for Events {
             }
         }
         if let Control::Bye { retry: Some(retry), .. } = control {
-            // The browser's own return obeys the bye, too.
+            // The browser's own reconnection obeys the bye, too.
             sse::retry(retry.as_millis() as u64, out);
         }
         sse::block(Some(control.name()), id.as_deref(), &control.to_json(), out);

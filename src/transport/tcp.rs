@@ -1,14 +1,14 @@
-//! Raw TCP: one JSON object a line, both ways. What the Java applets of 1998 did.
+//! Raw TCP: one JSON object a line, in both directions, as the Java applets of 1998 did.
 
 use super::xhr_stream::JsonLines;
-use super::{Breach, Code, Decode, Input, Lifecycle, Opening, Params, Peer, Refusal, Transport};
+use super::{Accepted, ApiError, Code, Decode, Input, Lifecycle, Params, ProtocolViolation, RequestHead, Transport};
 use crate::wire::lines::Lines;
 use bytes::{Bytes, BytesMut};
 
-/// What a Flash player or an applet sends first to ask whether it may connect.
+/// The first bytes of a Flash player or an applet that asks whether it may connect.
 const POLICY_REQUEST: &[u8] = b"<policy-file-request/>\0";
 
-/// A port of its own.
+/// Has a port of its own.
 pub struct Tcp;
 
 impl Transport for Tcp {
@@ -24,17 +24,17 @@ impl Transport for Tcp {
         false
     }
 
-    fn open(&self, params: &Params, _peer: &Peer<'_>) -> Result<Opening, Refusal> {
+    fn open(&self, params: &Params, _head: &RequestHead<'_>) -> Result<Accepted, ApiError> {
         let lines = JsonLines { opening_padding: false, heartbeat_padding: params.padding };
-        Ok(Opening::new("application/x-ndjson", lines))
+        Ok(Accepted::new("application/x-ndjson", lines))
     }
 
     fn decoder(&self, max: usize) -> Option<Box<dyn Decode>> {
-        Some(Box::new(Commands { lines: Lines::new(max), max, first: true, first_line: true }))
+        Some(Box::new(LineDecoder { lines: Lines::new(max), max, first: true, first_line: true }))
     }
 }
 
-struct Commands {
+struct LineDecoder {
     lines: Lines,
     max: usize,
     first: bool,
@@ -46,40 +46,43 @@ fn is_request_line(line: &[u8]) -> bool {
     line.split(|byte| *byte == b' ').next_back().is_some_and(|version| version.starts_with(b"HTTP/"))
 }
 
-impl Commands {
+impl LineDecoder {
     fn input(line: Bytes) -> Input {
         // An empty line is a friendly way to keep a connection alive.
         if line.is_empty() { Input::Nothing } else { Input::Command(line) }
     }
 }
 
-impl Decode for Commands {
-    fn decode(&mut self, buf: &mut BytesMut) -> Result<Option<Input>, Breach> {
+impl Decode for LineDecoder {
+    fn decode(&mut self, buf: &mut BytesMut) -> Result<Option<Input>, ProtocolViolation> {
         if self.first && !buf.is_empty() {
-            // It has no line feed at its end.
+            // The request does not end in a line feed.
             let seen = buf.len().min(POLICY_REQUEST.len());
             if buf[..seen] == POLICY_REQUEST[..seen] {
                 return Ok((seen == POLICY_REQUEST.len()).then_some(Input::PolicyRequest));
             }
             self.first = false;
         }
-        let line = self.lines.decode(buf).map_err(|_| Breach {
-            refusal: Some(Refusal::new(Code::TooLarge, format!("a line is at most {} bytes", self.max))),
+        let line = self.lines.decode(buf).map_err(|_| ProtocolViolation {
+            error: Some(ApiError::new(Code::TooLarge, format!("a line is at most {} bytes", self.max))),
             farewell: Bytes::new(),
         })?;
         if let Some(line) = &line
             && std::mem::take(&mut self.first_line)
             && is_request_line(line)
         {
-            // A page of any origin can make a browser send a form here, and one of its lines could be
+            // A page of any origin can make a browser send a form here, and a line of the form could be
             // a command.
-            let mend = "this port speaks lines of JSON and no HTTP";
-            return Err(Breach { refusal: Some(Refusal::new(Code::BadRequest, mend)), farewell: Bytes::new() });
+            let text = "this port speaks lines of JSON, not HTTP";
+            return Err(ProtocolViolation {
+                error: Some(ApiError::new(Code::BadRequest, text)),
+                farewell: Bytes::new(),
+            });
         }
-        Ok(line.map(Commands::input))
+        Ok(line.map(LineDecoder::input))
     }
 
     fn rest(&mut self, buf: &mut BytesMut) -> Option<Input> {
-        self.lines.rest(buf).map(Commands::input)
+        self.lines.rest(buf).map(LineDecoder::input)
     }
 }

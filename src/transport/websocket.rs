@@ -1,7 +1,8 @@
 //! WebSocket (RFC 6455): one JSON text frame a message, commands the other way.
 
 use super::{
-    Breach, Code, Control, Decode, Envelope, Input, Lifecycle, Opening, Params, Peer, Refusal, Transport, encoding,
+    Accepted, ApiError, Code, Control, Decode, Envelope, Input, Lifecycle, Params, ProtocolViolation, RequestHead,
+    Transport, encoding,
 };
 use crate::message::Encoding;
 use crate::wire::websocket::{self, Decoder, Frame};
@@ -19,12 +20,12 @@ impl Transport for WebSocket {
         Lifecycle::Duplex
     }
 
-    fn open(&self, _params: &Params, _peer: &Peer<'_>) -> Result<Opening, Refusal> {
-        Ok(Opening::new("", TextFrames))
+    fn open(&self, _params: &Params, _head: &RequestHead<'_>) -> Result<Accepted, ApiError> {
+        Ok(Accepted::new("", TextFrames))
     }
 
     fn decoder(&self, max: usize) -> Option<Box<dyn Decode>> {
-        Some(Box::new(Commands(Decoder::new(max))))
+        Some(Box::new(FrameDecoder(Decoder::new(max))))
     }
 }
 
@@ -37,15 +38,15 @@ impl Envelope for TextFrames {
 
     fn control(&self, control: &Control<'_>, out: &mut Vec<u8>) {
         out.extend_from_slice(&websocket::text_frame(&control.to_json()));
-        if let Control::Bye { bye, .. } = control {
-            out.extend_from_slice(&websocket::close_frame(bye.code(), bye.reason()));
+        if let Control::Bye { bye: reason, .. } = control {
+            out.extend_from_slice(&websocket::close_frame(reason.code(), reason.reason()));
         }
     }
 }
 
-struct Commands(Decoder);
+struct FrameDecoder(Decoder);
 
-impl Decode for Commands {
+impl Decode for FrameDecoder {
     fn held(&self) -> usize {
         self.0.held()
     }
@@ -54,18 +55,18 @@ impl Decode for Commands {
         websocket::close_frame(1009, "message too large")
     }
 
-    fn decode(&mut self, buf: &mut BytesMut) -> Result<Option<Input>, Breach> {
+    fn decode(&mut self, buf: &mut BytesMut) -> Result<Option<Input>, ProtocolViolation> {
         let max = self.0.max_message();
-        let frame = self.0.decode(buf).map_err(|violation| Breach {
-            refusal: (violation.code == 1009)
-                .then(|| Refusal::new(Code::TooLarge, format!("a command is at most {max} bytes"))),
+        let frame = self.0.decode(buf).map_err(|violation| ProtocolViolation {
+            error: (violation.code == 1009)
+                .then(|| ApiError::new(Code::TooLarge, format!("a command is at most {max} bytes"))),
             farewell: websocket::close_frame(violation.code, violation.reason),
         })?;
         Ok(frame.map(|frame| match frame {
             Frame::Text(text) => Input::Command(text.into()),
             Frame::Ping(payload) => Input::Reply(websocket::pong_frame(&payload)),
             Frame::Pong => Input::Nothing,
-            // The code is sent back (RFC 6455 §5.5.1), or an empty frame where none came.
+            // The code is sent back (RFC 6455 §5.5.1), or an empty frame if there was no code.
             Frame::Close(Some((code, _))) => Input::Close(websocket::close_frame(code, "")),
             Frame::Close(None) => Input::Close(websocket::empty_close_frame()),
         }))

@@ -1,7 +1,8 @@
 //! XHR streaming: one JSON object a line of a response that the browser reads while it grows.
 
 use super::{
-    Control, Envelope, HEARTBEAT_PADDING, Lifecycle, Opening, PADDING, Params, Peer, Refusal, Transport, encoding, pad,
+    Accepted, ApiError, Control, Envelope, HEARTBEAT_PADDING, Lifecycle, PADDING, Params, RequestHead, Transport,
+    encoding, pad,
 };
 use crate::message::Encoding;
 
@@ -17,10 +18,10 @@ impl Transport for XhrStream {
         Lifecycle::Stream { rollover: true }
     }
 
-    fn open(&self, params: &Params, _peer: &Peer<'_>) -> Result<Opening, Refusal> {
-        // XDomainRequest accepts text/plain alone, and shows nothing of the first 2 KiB.
+    fn open(&self, params: &Params, _head: &RequestHead<'_>) -> Result<Accepted, ApiError> {
+        // XDomainRequest accepts only text/plain, and shows nothing of the first 2 KiB.
         let lines = JsonLines { opening_padding: true, heartbeat_padding: params.padding };
-        Ok(Opening::new("text/plain; charset=utf-8", lines))
+        Ok(Accepted::new("text/plain; charset=utf-8", lines))
     }
 }
 

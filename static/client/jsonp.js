@@ -1,4 +1,4 @@
-/* JSONP: a script element whose script calls a function of this page with the batch. Works across origins in every browser. */
+/* JSONP: a script from the server calls a function of this page with the batch. It works across origins in every browser. */
 transports.push({
   name: 'jsonp',
   batch: true,

@@ -1,7 +1,7 @@
 /*
- * XHR multipart: one part a message. Netscape's `multipart/x-mixed-replace` is only taken apart by browsers of
- * its line, so the plain kind is asked for and its parts are read here: the object of a part stands on a line
- * of its own, and no other line of it begins with a brace.
+ * XHR multipart: one part for each message. Only browsers that descend from Netscape take apart its
+ * `multipart/x-mixed-replace`, so this file asks for the plain kind and reads the parts itself: the object of a part
+ * is on a line of its own, and no other line begins with a brace.
  */
 transports.push({
   name: 'multipart',

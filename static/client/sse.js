@@ -1,12 +1,12 @@
 /*
- * Server-sent events. The browser would reconnect by itself, on the same transport for ever; the core knows
- * better what to do. Heartbeats are asked for as events, since a script sees no other sign of life.
+ * Server-sent events. By itself the browser would reconnect for ever, on this transport: the core closes it and
+ * decides. The server sends heartbeats as events (`probe` asks for them), since a script does not see comments.
  */
 transports.push({
   name: 'sse',
   usable: function (base) {
     if (typeof EventSource === 'undefined') { return false; }
-    // The first ones could not go to another origin, and threw.
+    // The first versions could not read from another origin, and threw.
     return sameOrigin(base) || 'withCredentials' in EventSource.prototype;
   },
   open: function (link) {

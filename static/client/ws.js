@@ -1,4 +1,4 @@
-/* WebSocket: one JSON object a frame. */
+/* WebSocket: one JSON object in each frame. */
 transports.push({
   name: 'ws',
   free: true,

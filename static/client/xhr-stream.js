@@ -1,4 +1,4 @@
-/* XHR streaming: an answer that does not end, read while it arrives; one JSON object a line. */
+/* XHR streaming: an answer that does not end, read while it arrives; one JSON object on each line. */
 transports.push({
   name: 'xhr-stream',
   usable: function (base) {

@@ -1,6 +1,6 @@
 //! The authorization webhook: asks the application over HTTP who may subscribe and publish (`--authorize-url`).
 
-use super::authorizer::Question;
+use super::query::Question;
 use crate::http_client::{self, HttpClient};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
@@ -168,8 +168,8 @@ impl Webhook {
 
 /// An estimate of the memory for a question with its answer, which names no channel that the question does not.
 fn size_of(question: &Question) -> usize {
-    let asker = &question.asker;
-    let headers = [asker.origin(), asker.cookie(), asker.authorization()].into_iter().flatten();
+    let credentials = &question.credentials;
+    let headers = [credentials.origin(), credentials.cookie(), credentials.authorization()].into_iter().flatten();
     let names: usize = question.channels.iter().map(|channel| 2 * channel.as_str().len() + 128).sum();
     640 + names + headers.map(|header| header.len()).sum::<usize>()
 }
@@ -235,19 +235,19 @@ impl Application {
     }
 
     fn question(&self, question: &Question) -> Result<Request<Full<Bytes>>, String> {
-        let asker = &question.asker;
+        let credentials = &question.credentials;
         let channels: Vec<&str> = question.channels.iter().map(|channel| channel.as_str()).collect();
         let body = serde_json::json!({
             "action": question.action.as_str(),
             "channels": channels,
             "client": question.client.as_ref().map(ToString::to_string),
-            "transport": asker.transport,
-            "ip": asker.ip.to_string(),
-            "origin": asker.origin().map(|origin| String::from_utf8_lossy(origin.as_bytes())),
+            "transport": credentials.transport,
+            "ip": credentials.ip.to_string(),
+            "origin": credentials.origin().map(|origin| String::from_utf8_lossy(origin.as_bytes())),
         });
         let mut request = Request::builder().method(Method::POST).uri(self.uri.clone());
         request = request.header(CONTENT_TYPE, "application/json");
-        for (name, value) in [(COOKIE, asker.cookie()), (AUTHORIZATION, asker.authorization())] {
+        for (name, value) in [(COOKIE, credentials.cookie()), (AUTHORIZATION, credentials.authorization())] {
             if let Some(value) = value {
                 request = request.header(name, value);
             }
@@ -283,8 +283,8 @@ async fn allowed(response: Response<Incoming>, question: &Question) -> Result<Al
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::serve::access::authorizer::Action;
-    use crate::serve::access::credentials::Asker;
+    use crate::serve::access::credentials::Credentials;
+    use crate::serve::access::query::Action;
     use futures_util::future::join_all;
     use hyper::HeaderMap;
     use std::net::IpAddr;
@@ -338,8 +338,13 @@ mod tests {
 
     fn question(cookie: &str) -> Question {
         let headers = HeaderMap::from_iter([(COOKIE, cookie.parse().expect("a header"))]);
-        let asker = Asker::new(IpAddr::from([127, 0, 0, 1]), "poll", &headers, true);
-        Question { action: Action::Subscribe, channels: vec!["a".parse().expect("a channel")], client: None, asker }
+        let credentials = Credentials::new(IpAddr::from([127, 0, 0, 1]), "poll", &headers, true);
+        Question {
+            action: Action::Subscribe,
+            channels: vec!["a".parse().expect("a channel")],
+            client: None,
+            credentials,
+        }
     }
 
     impl Other {

@@ -1,12 +1,12 @@
 //! The API of `longtail demo` for the comparison page: the faults of the proxy, the bytes that pass it, and a raw TCP
 //! client in place of a Java applet.
 
-use super::response::{self, Reply};
+use super::response::{self, Response};
 use crate::demo::proxy::{FaultProxy, Faults};
-use crate::serve::App;
 use crate::serve::http::request::Request;
+use crate::serve::state::ServerState;
 use crate::transport::params::fields;
-use crate::transport::{Code, Params, Refusal};
+use crate::transport::{ApiError, Code, Params};
 use async_stream::stream;
 use bytes::{Bytes, BytesMut};
 use hyper::{Method, StatusCode};
@@ -79,8 +79,8 @@ impl Demo {
 }
 
 /// The methods of a path; `None` if the demo does not have it.
-pub fn methods(app: &App, path: &str) -> Option<&'static str> {
-    app.demo.as_ref()?;
+pub fn methods(demo: Option<&Demo>, path: &str) -> Option<&'static str> {
+    demo?;
     match path {
         "/demo/weather" => Some("GET, HEAD, POST, OPTIONS"),
         "/demo/wire" | "/demo/applet" | "/demo/frame" => Some("GET, HEAD, OPTIONS"),
@@ -93,30 +93,30 @@ pub fn methods(app: &App, path: &str) -> Option<&'static str> {
 /// # Errors
 ///
 /// `not_found` without the demo; otherwise what is wrong with the request.
-pub async fn answer(app: &Arc<App>, mut request: Request) -> Result<Reply, Refusal> {
-    let Some(demo) = &app.demo else { return Err(Refusal::new(Code::NotFound, "start it with `longtail demo`")) };
+pub async fn answer(state: &ServerState, demo: Option<&Demo>, mut request: Request) -> Result<Response, ApiError> {
+    let Some(demo) = demo else { return Err(ApiError::new(Code::NotFound, "start it with `longtail demo`")) };
     let query = request.uri().query().unwrap_or_default().to_owned();
     match (request.uri().path(), request.method()) {
         ("/demo/frame", _) => Ok(response::whole(StatusCode::OK, "text/html; charset=utf-8", FRAME)),
         ("/demo/weather", &Method::POST) => {
-            let body = super::router::read_body(app, &mut request, MAX_FAULTS_BYTES).await?;
+            let body = response::read_body(state, &mut request, MAX_FAULTS_BYTES).await?;
             let faults: Faults = serde_json::from_slice(&body).map_err(|error| {
                 // Not the parser's text, which may repeat what was sent.
                 let at = error.column();
-                Refusal::new(
+                ApiError::new(
                     Code::BadJson,
                     format!("invalid JSON at column {at}; GET this path for the expected format"),
                 )
             })?;
-            faults.check().map_err(|error| Refusal::new(Code::BadRequest, error))?;
+            faults.check().map_err(|error| ApiError::new(Code::BadRequest, error))?;
             demo.proxy.set(faults);
             Ok(response::json(StatusCode::OK, text(faults)))
         }
         ("/demo/weather", _) => Ok(response::json(StatusCode::OK, text(*demo.proxy.faults().borrow()))),
         // The head of a stream carries no information.
         (_, &Method::HEAD) => Ok(response::whole(StatusCode::OK, "", "")),
-        ("/demo/applet", _) => applet(app, demo, &query).await,
-        _ => wire(app, demo, &query),
+        ("/demo/applet", _) => applet(state, demo, &query).await,
+        _ => wire(state, demo, &query),
     }
 }
 
@@ -125,14 +125,14 @@ fn text(faults: Faults) -> String {
 }
 
 /// Streams what passes the proxy of a client's requests, and the faults, as Server-Sent Events.
-fn wire(app: &App, demo: &Demo, query: &str) -> Result<Reply, Refusal> {
-    let params = Params::parse(query.as_bytes(), None, &app.settings.limits)?;
+fn wire(state: &ServerState, demo: &Demo, query: &str) -> Result<Response, ApiError> {
+    let params = Params::parse(query.as_bytes(), None, &state.settings.limits)?;
     let Some(client) = params.client else {
-        return Err(Refusal::new(Code::BadRequest, "name the client to watch: ?client=…, a UUID"));
+        return Err(ApiError::new(Code::BadRequest, "name the client to watch: ?client=…, a UUID"));
     };
     let client = client.to_string();
     let permit = permit(&demo.watchers)?;
-    let (mut faults, mut seen, drain) = (demo.proxy.faults(), demo.proxy.tap().watch(), app.drain.clone());
+    let (mut faults, mut seen, drain) = (demo.proxy.faults(), demo.proxy.tap().watch(), state.drain.clone());
     faults.mark_changed();
     let events = stream! {
         let _permit = permit;
@@ -179,20 +179,20 @@ fn wire(app: &App, demo: &Demo, query: &str) -> Result<Reply, Refusal> {
     Ok(response::pieces("text/event-stream", events))
 }
 
-fn permit(of: &Arc<Semaphore>) -> Result<tokio::sync::OwnedSemaphorePermit, Refusal> {
-    let full = |_| Refusal::new(Code::TooManyConnections, "too many pages are watching; close one");
+fn permit(of: &Arc<Semaphore>) -> Result<tokio::sync::OwnedSemaphorePermit, ApiError> {
+    let full = |_| ApiError::new(Code::TooManyConnections, "too many pages are watching; close one");
     of.clone().try_acquire_owned().map_err(full)
 }
 
 /// A raw TCP client in place of an applet: it connects through the proxy, subscribes, and streams the lines that it
 /// reads. It ends with the response.
-async fn applet(app: &App, demo: &Demo, query: &str) -> Result<Reply, Refusal> {
-    let params = Params::parse(query.as_bytes(), None, &app.settings.limits)?;
+async fn applet(state: &ServerState, demo: &Demo, query: &str) -> Result<Response, ApiError> {
+    let params = Params::parse(query.as_bytes(), None, &state.settings.limits)?;
     let Some([own, hop]) = demo.tcp else {
-        return Err(Refusal::new(Code::NotFound, "raw TCP is off on this server; see --tcp-listen"));
+        return Err(ApiError::new(Code::NotFound, "raw TCP is off on this server; see --tcp-listen"));
     };
     if params.channels.is_empty() {
-        return Err(Refusal::new(Code::BadChannel, "name a channel: ?channel=a,b"));
+        return Err(ApiError::new(Code::BadChannel, "name a channel: ?channel=a,b"));
     }
     let permit = permit(&demo.applets)?;
     let channels: Vec<&str> = params.channels.iter().map(|channel| channel.as_str()).collect();
@@ -207,9 +207,9 @@ async fn applet(app: &App, demo: &Demo, query: &str) -> Result<Reply, Refusal> {
     let is_hop = fields(query.as_bytes(), None).any(|(name, value)| name == "by" && value == HOP);
     let connected = timeout(CONNECT_TIMEOUT, TcpStream::connect(if is_hop { hop } else { own })).await;
     let Ok(Ok(mut socket)) = connected else {
-        return Err(Refusal::passing(Code::NotReady, "cannot connect to the TCP port"));
+        return Err(ApiError::passing(Code::NotReady, "cannot connect to the TCP port"));
     };
-    let drain = app.drain.clone();
+    let drain = state.drain.clone();
     let lines = stream! {
         let _permit = permit;
         if socket.write_all(format!("{command}\n").as_bytes()).await.is_err() {

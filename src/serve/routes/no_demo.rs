@@ -1,10 +1,9 @@
 //! The demo's API in a build without the feature `demo`: there is none.
 
-use super::response::Reply;
-use crate::serve::App;
+use super::response::Response;
 use crate::serve::http::request::Request;
-use crate::transport::{Code, Refusal};
-use std::sync::Arc;
+use crate::serve::state::ServerState;
+use crate::transport::{ApiError, Code};
 
 /// The demo, which cannot exist in this build.
 pub enum Demo {}
@@ -17,7 +16,7 @@ impl Demo {
 }
 
 /// The methods of a path of the demo: there is no such path.
-pub fn methods(_: &App, _: &str) -> Option<&'static str> {
+pub fn methods(_: Option<&Demo>, _: &str) -> Option<&'static str> {
     None
 }
 
@@ -26,6 +25,6 @@ pub fn methods(_: &App, _: &str) -> Option<&'static str> {
 /// # Errors
 ///
 /// `not_found`.
-pub async fn answer(_: &Arc<App>, _: Request) -> Result<Reply, Refusal> {
-    Err(Refusal::new(Code::NotFound, "this build does not include the demo"))
+pub async fn answer(_: &ServerState, _: Option<&Demo>, _: Request) -> Result<Response, ApiError> {
+    Err(ApiError::new(Code::NotFound, "this build does not include the demo"))
 }
