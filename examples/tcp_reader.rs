@@ -5,6 +5,7 @@
 //! ```
 //!
 //! Everything that a client has to remember is one string, the cursor.
+#![allow(clippy::disallowed_methods, reason = "one thread, which may wait")]
 
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Write};

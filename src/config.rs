@@ -1,11 +1,12 @@
-//! Flags and environment into a [`Config`]. Nothing here does I/O.
+//! The configuration: flags and environment variables as a [`Config`]. Nothing here does I/O.
 
 mod access;
-mod arguments;
+mod environment;
+mod parse;
 mod values;
 
 pub use access::{AccessFlags, Secret};
-pub use arguments::{Origins, Unparsed, unknown_variables};
+pub use environment::{Origins, unknown_variables};
 pub use values::{AccessLogTo, AddressOrOff};
 
 use crate::cli;
@@ -14,7 +15,7 @@ use crate::log::bridge::{BadPattern, parse_patterns};
 use crate::log::redis::Endpoint;
 use crate::message::Pattern;
 use clap::builder::BoolishValueParser;
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, FromArgMatches, Parser, Subcommand, ValueEnum};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -23,8 +24,7 @@ use values::{access_log, address, address_or_off, redis_prefix, size, size_or_no
 /// A real-time push server that reaches every client: one log, ten transports, one cursor.
 ///
 /// Start it and open the address it prints: the page shows every transport at
-/// work (`longtail demo`: with bad weather, and the bytes on the wire).
-/// Publish with
+/// work. Publish with
 ///
 ///   curl -d '{"title":"milk"}' 'http://127.0.0.1:8080/publish?channel=demo'
 ///
@@ -32,43 +32,58 @@ use values::{access_log, address, address_or_off, redis_prefix, size, size_or_no
 /// LONGTAIL_MAX_CONNECTIONS); a repeatable one takes a list with spaces between.
 #[derive(Parser, Clone, Debug)]
 #[command(name = "longtail", version, verbatim_doc_comment, max_term_width = 110, allow_negative_numbers = true)]
-// Each command has flags of its own: one in front of it would be taken and have no effect.
+// Each command has flags of its own. A flag in front of the command would be accepted and have no effect.
 #[command(args_conflicts_with_subcommands = true)]
 pub struct Cli {
-    /// What to do in place of serving.
+    /// What to do instead of serving.
     #[command(subcommand)]
     pub command: Option<Command>,
 
-    /// How the server runs.
+    /// The server's flags.
     #[command(flatten)]
     pub config: Config,
 }
 
-/// What to do in place of serving.
+/// What to do instead of serving.
 #[derive(Subcommand, Clone, Debug)]
 pub enum Command {
-    /// Serves with the comparison page in full: the bytes on the wire, and bad weather on ports of its own
+    /// Serves the comparison page in full: with the bytes on the wire, and faults to switch on
     ///
-    /// Takes all flags of the server, behind the word.
+    /// Takes all flags of the server, behind the word `demo`.
+    #[cfg(feature = "demo")]
     Demo(Box<Demo>),
 
-    /// Daily work, as a client of a running server.
+    /// Says that this build does not include the demo
+    #[cfg(not(feature = "demo"))]
+    #[command(hide = true, disable_help_flag = true)]
+    Demo(NoDemo),
+
+    /// Clients of a running server.
     #[command(flatten)]
     Client(cli::Command),
 }
 
+/// Any arguments of `longtail demo`, in a build that does not include it.
+#[cfg(not(feature = "demo"))]
+#[derive(Args, Clone, Debug)]
+pub struct NoDemo {
+    #[arg(hide = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<std::ffi::OsString>,
+}
+
 /// The flags of `longtail demo`.
+#[cfg(feature = "demo")]
 #[derive(Args, Clone, Debug)]
 #[command(max_term_width = 110, allow_negative_numbers = true)]
-// In bad weather a silent stream is noticed by its heartbeat, and a class does not wait.
+// Behind a fault a client notices a silent stream by its heartbeat, and an audience does not wait.
 #[command(mut_arg("heartbeat_seconds", |flag| flag.default_value("3")))]
 pub struct Demo {
-    /// How the server runs.
+    /// The server's flags.
     #[command(flatten)]
     pub config: Config,
 
-    /// Address of the demo's weather ports, one for each transport; port 0 picks free ones, any other is
-    /// the first of them
+    /// Address of the demo's ports with faults, one for each transport. Port 0 picks free ports; any other is
+    /// the first of a range
     #[arg(long, env = "LONGTAIL_WEATHER_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:0")]
     #[arg(value_parser = address, help_heading = "Demo")]
     pub weather_listen: SocketAddr,
@@ -77,7 +92,7 @@ pub struct Demo {
 /// The server's flags.
 #[derive(Args, Clone, Debug)]
 pub struct Config {
-    /// Address for HTTP, and for HTTPS with `--tls-cert`; port 0 picks a free one. Repeatable
+    /// Address for HTTP, or for HTTPS with `--tls-cert`. Port 0 picks a free port. Repeatable
     #[arg(long, env = "LONGTAIL_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:8080")]
     #[arg(value_parser = address, value_delimiter = ' ', action = ArgAction::Append, help_heading = "Listening")]
     pub listen: Vec<SocketAddr>,
@@ -87,40 +102,39 @@ pub struct Config {
     #[arg(value_parser = address_or_off, help_heading = "Listening")]
     pub tcp_listen: AddressOrOff,
 
-    /// Certificate for HTTPS: a PEM file, the server's own first, then those that signed it. It is read
-    /// again at SIGHUP
+    /// Certificate for HTTPS: a PEM file with the server's certificate first, then those of its issuers.
+    /// SIGHUP reloads it
     #[arg(long, env = "LONGTAIL_TLS_CERT", value_name = "FILE", help_heading = "Listening")]
     pub tls_cert: Option<PathBuf>,
 
-    /// Its private key: a PEM file without a pass phrase
+    /// Private key of the certificate: a PEM file without a passphrase
     #[arg(long, env = "LONGTAIL_TLS_KEY", value_name = "FILE", help_heading = "Listening")]
     pub tls_key: Option<PathBuf>,
 
-    /// Who may do what.
+    /// The flags of access control.
     #[command(flatten)]
     pub access: AccessFlags,
 
-    /// Redis that holds the log: `redis://…`, `rediss://…` (TLS), `redis+unix://…`,
-    /// `redis+sentinel://HOST:PORT,…/SERVICE` or `redis+cluster://HOST:PORT,…`. Without it the log is in
+    /// Redis that stores the log: `redis://…`, `rediss://…` (TLS), `redis+unix://…`,
+    /// `redis+sentinel://HOST:PORT,…/SERVICE` or `redis+cluster://HOST:PORT,…`. By default the log is in
     /// memory
     #[arg(long, env = "LONGTAIL_REDIS", value_name = "URL", hide_env_values = true, help_heading = "Log")]
     pub redis: Option<String>,
 
-    /// Certificate authority that Redis's certificate is checked against, a PEM file, in place of the
-    /// system's
+    /// Certificate authority for Redis's certificate, a PEM file. It replaces the system's authorities
     #[arg(long, env = "LONGTAIL_REDIS_TLS_CA", value_name = "FILE", help_heading = "Log")]
     pub redis_tls_ca: Option<PathBuf>,
 
-    /// Certificate that we show to Redis, a PEM file
+    /// Client certificate for Redis, a PEM file
     #[arg(long, env = "LONGTAIL_REDIS_TLS_CERT", value_name = "FILE", help_heading = "Log")]
     pub redis_tls_cert: Option<PathBuf>,
 
-    /// Its key, a PEM file
+    /// Private key of the client certificate, a PEM file
     #[arg(long, env = "LONGTAIL_REDIS_TLS_KEY", value_name = "FILE", help_heading = "Log")]
     pub redis_tls_key: Option<PathBuf>,
 
-    /// Replicas that must have a message before its publisher is told that it is published. Fewer in
-    /// time is `outcome_unknown`
+    /// Replicas that must have a message before the publish is acknowledged. If fewer confirm in time, the
+    /// answer is `outcome_unknown`
     #[arg(long, env = "LONGTAIL_REDIS_WAIT_REPLICAS", value_name = "N", default_value_t = 0, help_heading = "Log")]
     #[arg(value_parser = clap::value_parser!(u32).range(0..=100))]
     pub redis_wait_replicas: u32,
@@ -130,48 +144,48 @@ pub struct Config {
     #[arg(value_parser = redis_prefix)]
     pub redis_prefix: String,
 
-    /// PUBLISH channels taken into the log, or `off`. What a trailing `*` matches is the channel's
-    /// name. Repeatable
+    /// Redis channels whose PUBLISHed messages are appended to the log, or `off`. The channel's name is the
+    /// part that a trailing `*` matches. Repeatable
     #[arg(long, env = "LONGTAIL_REDIS_SUBSCRIBE", value_name = "PATTERN|off", default_value = "push:*")]
     #[arg(value_delimiter = ' ', action = ArgAction::Append, help_heading = "Log")]
     pub redis_subscribe: Vec<String>,
 
-    /// PUBLISHes that may wait to be appended, while Redis stalls or the lease changes hands
+    /// Limit of PUBLISHed messages that wait to be appended, while Redis stalls or another node takes over
     #[arg(long, env = "LONGTAIL_REDIS_SUBSCRIBE_QUEUE", value_name = "N", default_value_t = 100_000)]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=10_000_000), help_heading = "Log")]
     pub redis_subscribe_queue: u64,
 
-    /// Starts also while the log cannot be reached, and waits for it
+    /// Starts even if the log is unreachable, and waits for it
     #[arg(long, env = "LONGTAIL_WAIT_FOR_LOG", value_parser = BoolishValueParser::new(), help_heading = "Log")]
     pub wait_for_log: bool,
 
-    /// Seconds that messages are kept
+    /// Retention: the age in seconds up to which messages are kept
     #[arg(long, env = "LONGTAIL_RETAIN_SECONDS", value_name = "S", default_value_t = 600, help_heading = "Log")]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=31_536_000))]
     pub retain_seconds: u64,
 
-    /// Messages that are kept
+    /// Retention: how many messages are kept
     #[arg(long, env = "LONGTAIL_RETAIN_MESSAGES", value_name = "N", default_value_t = 100_000, help_heading = "Log")]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
     pub retain_messages: u64,
 
-    /// Bytes that are kept, as `64MiB` or a number
+    /// Retention: how many bytes of messages are kept, as `64MiB` or a number
     #[arg(long, env = "LONGTAIL_RETAIN_BYTES", value_name = "SIZE", default_value = "64MiB", help_heading = "Log")]
     #[arg(value_parser = size)]
     pub retain_bytes: usize,
 
-    /// Seconds that a publish waits for Redis's answer before it is told that the outcome is unknown.
-    /// While there is no connection it waits for half as long
+    /// Seconds that a publish waits for Redis before it is answered with `outcome_unknown`. Without a
+    /// connection it waits half as long
     #[arg(long, env = "LONGTAIL_PUBLISH_TIMEOUT", value_name = "S", default_value_t = 8, help_heading = "Log")]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=300))]
     pub publish_timeout: u64,
 
-    /// Seconds of silence before a heartbeat
+    /// Seconds of silence on a stream before a heartbeat
     #[arg(long, env = "LONGTAIL_HEARTBEAT_SECONDS", value_name = "S", default_value_t = 15, help_heading = "Limits")]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub heartbeat_seconds: u64,
 
-    /// Bytes of a payload
+    /// Size limit of a payload
     #[arg(
         long,
         env = "LONGTAIL_MAX_MESSAGE_BYTES",
@@ -182,13 +196,13 @@ pub struct Config {
     #[arg(value_parser = size)]
     pub max_message_bytes: usize,
 
-    /// Channels of a subscription
+    /// Limit of channels in a subscription
     #[arg(long, env = "LONGTAIL_MAX_CHANNELS", value_name = "N", default_value_t = 100, help_heading = "Limits")]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=10_000))]
     pub max_channels: u64,
 
-    /// Connections in all, HTTP and TCP, as far as the limit of file descriptors allows (LimitNOFILE, ulimit
-    /// -n): what Redis, the application and operators need is kept back
+    /// Limit of connections, HTTP and TCP together. The limit of file descriptors (LimitNOFILE, ulimit -n) may
+    /// allow fewer: those for Redis, the application and operators are reserved
     #[arg(
         long,
         env = "LONGTAIL_MAX_CONNECTIONS",
@@ -199,7 +213,7 @@ pub struct Config {
     #[arg(value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
     pub max_connections: u64,
 
-    /// Connections of one address; 0 is no limit
+    /// Limit of connections from one IP address; 0 is no limit
     #[arg(
         long,
         env = "LONGTAIL_MAX_CONNECTIONS_PER_IP",
@@ -209,48 +223,48 @@ pub struct Config {
     )]
     pub max_connections_per_ip: u64,
 
-    /// Requests a second of an address, and commands; 0 is no limit
+    /// Limit of requests and commands per second from one IP address; 0 is no limit
     #[arg(long, env = "LONGTAIL_REQUEST_RATE", value_name = "N", default_value_t = 0, help_heading = "Limits")]
     pub request_rate: u32,
 
-    /// Messages a second of a publisher who has no server key; 0 is no limit
+    /// Limit of messages per second from a publisher without a server key; 0 is no limit
     #[arg(long, env = "LONGTAIL_PUBLISH_RATE", value_name = "N", default_value_t = 0, help_heading = "Limits")]
     pub publish_rate: u32,
 
-    /// Bytes that may wait in memory for all clients together to take or to finish them; past it the slowest
-    /// readers are let go
+    /// Memory budget for data that clients have not read or not finished sending. When it is exceeded, the
+    /// slowest readers are disconnected
     #[arg(long, env = "LONGTAIL_MAX_BUFFER_BYTES", value_name = "SIZE", default_value = "256MiB")]
     #[arg(value_parser = size, help_heading = "Limits")]
     pub max_buffer_bytes: usize,
 
-    /// Bytes that the system may hold in a socket for a client to take (it reckons with twice as many); 0
-    /// leaves it to the system, which goes up to megabytes for one that takes nothing
+    /// Kernel send buffer per connection (SO_SNDBUF; Linux doubles it). 0 is the system's default, which may
+    /// grow to several MiB for a stalled client
     #[arg(long, env = "LONGTAIL_SEND_BUFFER_BYTES", value_name = "SIZE", default_value = "128KiB")]
     #[arg(value_parser = size_or_none, help_heading = "Limits")]
     pub send_buffer_bytes: usize,
 
-    /// Seconds that a polling client counts as a reader after its last request
+    /// Seconds for which a polling client counts as a reader after its last request
     #[arg(long, env = "LONGTAIL_AWAY_SECONDS", value_name = "S", default_value_t = 30, help_heading = "Limits")]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub away_seconds: u64,
 
-    /// Seconds for a request's head and body to arrive
+    /// Seconds within which the head and body of a request must arrive
     #[arg(long, env = "LONGTAIL_REQUEST_TIMEOUT", value_name = "S", default_value_t = 30, help_heading = "Limits")]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub request_timeout: u64,
 
-    /// Seconds that a client may take nothing of what is written to it
+    /// Seconds without progress after which a write to a client fails and the client is disconnected
     #[arg(long, env = "LONGTAIL_WRITE_TIMEOUT", value_name = "S", default_value_t = 30, help_heading = "Limits")]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub write_timeout: u64,
 
-    /// Messages are written to parked readers by the log's tail itself; `false` wakes a task for each
+    /// The task that reads the log writes to idle readers itself; `false` wakes a task for each reader
     #[arg(long, env = "LONGTAIL_DIRECT_WRITES", value_name = "BOOL", default_value_t = true, help_heading = "Running")]
     #[arg(action = ArgAction::Set, value_parser = BoolishValueParser::new())]
     pub direct_writes: bool,
 
-    /// Plain polls and publishes are read without hyper, and those that come together answered together; `false` leaves
-    /// all requests to hyper
+    /// Simple HTTP/1.1 polls, streams and publishes take a fast path, and pipelined ones are answered together;
+    /// `false` leaves all requests to hyper
     #[arg(
         long,
         env = "LONGTAIL_PLAIN_REQUESTS",
@@ -261,65 +275,74 @@ pub struct Config {
     #[arg(action = ArgAction::Set, value_parser = BoolishValueParser::new())]
     pub plain_requests: bool,
 
-    /// Seconds that readers have to go at SIGTERM; what a client has only half sent by then has two
+    /// Seconds for readers to disconnect after SIGTERM. A request that is half sent by then has two seconds
     #[arg(long, env = "LONGTAIL_DRAIN_SECONDS", value_name = "S", default_value_t = 20, help_heading = "Running")]
     pub drain_seconds: u64,
 
-    /// A line for each request, without credentials: a file, `-` for standard output, or `off`
+    /// Access log, a line per request without credentials: a file, `-` for standard output, or `off`
     #[arg(long, env = "LONGTAIL_ACCESS_LOG", value_name = "FILE|-|off", default_value = "off")]
     #[arg(value_parser = access_log, help_heading = "Running")]
     pub access_log: AccessLogTo,
 
-    /// How log lines look
+    /// Format of log lines
     #[arg(long, env = "LONGTAIL_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text, help_heading = "Running")]
     pub log_format: LogFormat,
 
-    /// What is logged: error, warn, info, debug or trace, also by module as `info,longtail::hub=debug`
+    /// Log level: error, warn, info, debug or trace; also per module, as `info,longtail::hub=debug`
     #[arg(long, env = "LONGTAIL_LOG", value_name = "FILTER", default_value = "info", help_heading = "Running")]
     pub log: String,
 }
 
-/// Memory for clients without which nothing would work.
-const LEAST_BUFFER: usize = 2 << 20;
+/// The smallest memory budget with which the server works.
+const MIN_BUFFER: usize = 2 << 20;
 
-/// How log lines look.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
-    /// For people.
+    /// Text, for people.
     Text,
-    /// For programs, one object a line.
+    /// JSON, one object per line, for programs.
     Json,
 }
 
-/// The configuration cannot be served. The text says the mend, in one line.
+/// The configuration is invalid. The text is one line that says how to fix it.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct BadConfig(String);
 
 impl BadConfig {
-    /// One line that says the mend.
+    /// An error with this text: one line that says how to fix it.
     pub fn new(text: String) -> BadConfig {
         BadConfig(text)
     }
 }
 
+impl Default for Config {
+    /// The default of each flag. Environment variables have no effect.
+    fn default() -> Config {
+        let command = Config::augment_args(clap::Command::new("longtail")).mut_args(|arg| arg.env(None::<&str>));
+        let matches = command.get_matches_from(["longtail"]);
+        Config::from_arg_matches(&matches).expect("the defaults are valid")
+    }
+}
+
 impl Config {
-    /// Connections where nothing is said.
+    /// The default of `--max-connections`.
     pub(crate) const MAX_CONNECTIONS: u64 = 100_000;
 
-    /// Checks what clap cannot: what the flags mean together.
+    /// Checks what clap cannot: the flags together.
     ///
     /// # Errors
     ///
-    /// The first thing that cannot be served.
+    /// The first invalid combination.
     pub fn check(&self) -> Result<(), BadConfig> {
         let bad = |text: String| Err(BadConfig(text));
         let addresses: Vec<SocketAddr> = self.listen.iter().chain(&self.tcp_listen.0).copied().collect();
         self.access.check(&addresses)?;
-        // A body of the longest kind fits into the half that senders have.
-        let least = LEAST_BUFFER.max(self.max_message_bytes.saturating_mul(4));
+        // Senders may use half of it, and the longest body must fit.
+        let least = MIN_BUFFER.max(self.max_message_bytes.saturating_mul(4));
         if self.max_buffer_bytes < least {
-            return bad(format!("--max-buffer-bytes: at least {least}, four times a payload and 2 MiB"));
+            return bad(format!("--max-buffer-bytes: use at least {least}: four times --max-message-bytes, and 2 MiB"));
         }
         if let Err(error) = self.patterns() {
             return bad(format!("--redis-subscribe: {error}"));
@@ -328,15 +351,15 @@ impl Config {
             return bad(format!("--redis: {error}"));
         }
         if self.tls_cert.is_some() != self.tls_key.is_some() {
-            return bad("--tls-cert and --tls-key go together: set both or none".into());
+            return bad("--tls-cert and --tls-key need each other: set both or neither".into());
         }
         if self.redis_tls_cert.is_some() != self.redis_tls_key.is_some() {
-            return bad("--redis-tls-cert and --redis-tls-key go together: set both or none".into());
+            return bad("--redis-tls-cert and --redis-tls-key need each other: set both or neither".into());
         }
         Ok(())
     }
 
-    /// The PUBLISH patterns.
+    /// The patterns of `--redis-subscribe`.
     ///
     /// # Errors
     ///
@@ -348,7 +371,7 @@ impl Config {
         }
     }
 
-    /// What is kept.
+    /// How long and how much the log keeps.
     pub fn retention(&self) -> Retention {
         Retention {
             age: Duration::from_secs(self.retain_seconds),
@@ -358,21 +381,21 @@ impl Config {
     }
 }
 
+#[cfg(feature = "demo")]
 impl Demo {
-    /// Checks what clap cannot, for the demo; [`Config::check`] is for the rest.
+    /// Checks the flags of the demo together. [`Config::check`] checks the others.
     ///
     /// # Errors
     ///
-    /// The first thing that cannot be served.
+    /// The first invalid combination.
     pub fn check(&self) -> Result<(), BadConfig> {
         if let Some(flag) = self.config.access.guarded_by() {
-            let mend = format!("the demo's page reads and publishes for nobody in particular: leave {flag} out");
-            return Err(BadConfig(mend));
+            return Err(BadConfig(format!("the demo's page has no credentials: leave {flag} out")));
         }
         if !self.config.access.open && !self.weather_listen.ip().is_loopback() {
             return Err(BadConfig(format!(
-                "--weather-listen {} can be reached from other machines: use a loopback address, or set --open to let \
-                 everybody in",
+                "--weather-listen {} can be reached from other machines: use a loopback address, or set --open to \
+                 allow everybody",
                 self.weather_listen
             )));
         }
@@ -389,7 +412,7 @@ mod tests {
     }
 
     #[test]
-    fn open_to_the_world_only_when_told_so() {
+    fn only_open_allows_other_machines_without_access_control() {
         assert!(config(&[]).check().is_ok());
         assert!(config(&["--listen", "[::1]:0"]).check().is_ok());
         for flags in [["--listen", "0.0.0.0:80"], ["--tcp-listen", "192.168.1.2:1"], ["--listen", "[::]:80"]] {
@@ -406,10 +429,10 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_go_together_is_refused() {
+    fn contradictions_are_refused() {
         let bad = |flags: &[&str]| config(flags).check().expect_err("refused").to_string();
-        for (flags, mend) in [
-            (&["--token-secret", "s", "--token-public-key", "f"][..], "set one"),
+        for (flags, fix) in [
+            (&["--token-secret", "s", "--token-public-key", "f"][..], "set only one"),
             (&["--max-buffer-bytes", "1MiB"], "2 MiB"),
             (&["--max-buffer-bytes", "8MiB", "--max-message-bytes", "4MiB"], "at least 16777216"),
             (&["--proxy-protocol"], "--trusted-proxy"),
@@ -417,7 +440,7 @@ mod tests {
             (&["--listen", "127.0.0.1:80", "--admin-listen", "127.0.0.1:80"], "a port of its own"),
         ] {
             let error = bad(flags);
-            assert!(error.contains(mend) && !error.contains('\n'), "{error}");
+            assert!(error.contains(fix) && !error.contains('\n'), "{error}");
         }
         assert!(Cli::try_parse_from(["longtail", "--publish-key", ""]).is_err());
         assert!(Cli::try_parse_from(["longtail", "--trusted-proxy", "10.0.0.0/33"]).is_err());

@@ -1,9 +1,8 @@
 //! Longtail is a real-time push server that reaches every client.
 //!
-//! There is one [log](log), and every [transport](transport) is a reader with a [cursor]:
-//! polling, long polling, JSONP, the forever frame, XHR streaming, multipart, Server-Sent Events,
-//! WebSocket and raw TCP differ in framing and in when a response ends, and in nothing else. A client
-//! may stop on one and go on with another, on another node, from the same cursor.
+//! There is one log, and every transport is a reader with a cursor: polling, long polling, JSONP, the forever frame, XHR
+//! streaming, multipart, Server-Sent Events, WebSocket and raw TCP differ only in framing and in when a response ends. A
+//! client may change to another transport, on another node, and continue from the same cursor.
 //!
 //! ```text
 //! POST /publish ─┐
@@ -12,23 +11,50 @@
 //!                     a poll, a resume, a slow reader: read the ring from a cursor
 //! ```
 //!
-//! Imports point one way: `main → serve → transport → hub → log → {cursor, message}`; `wire` and
-//! `weather` import nothing of ours.
+//! This page is for a program that runs a server inside itself: build a [`Config`], [bind](Server::bind) a [`Server`],
+//! [run](Server::run) it. `examples/embed.rs` does that.
+//!
+//! ```no_run
+//! # async fn embed() -> Result<(), Box<dyn std::error::Error>> {
+//! let config = longtail::Config { heartbeat_seconds: 5, ..Default::default() };
+//! let server = longtail::Server::bind(&config).await?;
+//! server.run(std::future::pending()).await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Inside, imports point one way: `main → server → serve → transport → hub → log → {cursor, message}`; `wire` and `demo`
+//! import nothing else of this crate.
 
-pub mod cli;
-pub mod config;
-pub mod cursor;
-pub mod hub;
-pub mod log;
-pub mod logging;
-pub mod message;
-pub mod serve;
-pub mod service;
-pub mod transport;
-pub mod weather;
-pub mod wire;
-
+mod cli;
+mod config;
+mod cursor;
+#[cfg(feature = "demo")]
+mod demo;
+mod http_client;
+mod hub;
+mod log;
+mod logging;
+mod message;
+mod serve;
 mod server;
+mod signals;
+mod systemd;
+mod transport;
+mod wire;
 
-pub use config::Config;
+pub use config::{AccessFlags, AccessLogTo, AddressOrOff, BadConfig, Config, LogFormat, Secret};
 pub use server::{Reloader, RunError, Server, StartError};
+pub use systemd::Sockets;
+
+/// The parts of the server, for the binary, tests, benchmarks and the fuzzer. They change without notice.
+#[doc(hidden)]
+pub mod internals {
+    macro_rules! parts {
+        ($($part:ident)*) => { $(pub mod $part { pub use crate::$part::*; })* };
+    }
+
+    parts! { cli config cursor hub log logging message serve signals systemd transport wire }
+    #[cfg(feature = "demo")]
+    parts! { demo }
+}

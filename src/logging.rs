@@ -5,14 +5,14 @@ use std::io::{IsTerminal, stderr};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::{LevelFilter, ParseError};
 
-/// Whose modules log: ours, and of what we use those that do it by `tracing`.
-const WHO_LOGS: [&str; 3] = ["longtail", "h2", "hyper_util"];
+/// The crates that log by `tracing`: this one and its dependencies.
+const CRATES: [&str; 3] = ["longtail", "h2", "hyper_util"];
 
-/// Begins to log as the flags say; once a process.
+/// Starts logging as the flags say. Call it once in a process.
 ///
 /// # Errors
 ///
-/// `--log` is no filter.
+/// `--log` is not a valid filter.
 pub fn init(config: &Config) -> Result<(), BadConfig> {
     let filter = filter(&config.log)?;
     let logging = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr);
@@ -26,22 +26,22 @@ pub fn init(config: &Config) -> Result<(), BadConfig> {
 fn filter(text: &str) -> Result<EnvFilter, BadConfig> {
     let bad = |what: &str| {
         BadConfig::new(format!(
-            "--log {what}: use error, warn, info, debug or trace, also by module as info,longtail::hub=debug"
+            "--log {what}: use error, warn, info, debug or trace, also per module, as info,longtail::hub=debug"
         ))
     };
     let directives: Vec<&str> = text.split(',').map(str::trim).collect();
-    // The filter takes a word that is no level for a module, and nothing is said by anybody else.
-    if let Some(word) = directives.iter().find(|directive| !is_sound(directive)) {
+    // The filter takes a mistyped level for a module's name, and would then log nothing.
+    if let Some(word) = directives.iter().find(|directive| !is_valid(directive)) {
         return Err(bad(word));
     }
-    // Spaces it would not take.
+    // Joined anew: the filter does not accept spaces.
     EnvFilter::builder().parse(directives.join(",")).map_err(|_: ParseError| bad(text))
 }
 
-fn is_sound(directive: &str) -> bool {
+fn is_valid(directive: &str) -> bool {
     let module = directive.split(['=', '[']).next().unwrap_or_default();
     let is_level = module == directive && directive.parse::<LevelFilter>().is_ok();
-    is_level || module.is_empty() || WHO_LOGS.contains(&module.split("::").next().unwrap_or_default())
+    is_level || module.is_empty() || CRATES.contains(&module.split("::").next().unwrap_or_default())
 }
 
 #[cfg(test)]

@@ -1,117 +1,134 @@
 //! The `longtail` binary: arguments, logging, run, exit codes.
 
-use longtail::config::{Cli, Command, Origins, Unparsed, unknown_variables};
-use longtail::{Config, RunError, Server, StartError, cli, logging, service};
+use longtail::internals::config::{Cli, Command, Origins, unknown_variables};
+use longtail::internals::signals::{self, EndSignals};
+use longtail::internals::{cli, logging, systemd};
+use longtail::{Config, RunError, Server, StartError};
+use std::fmt::Display;
 use std::future::Future;
 use std::process::ExitCode;
+use tokio::runtime::Runtime;
+use tokio::sync::oneshot;
 use tracing::{debug, warn};
 
-/// Each reader is a handful of small pieces that live long, each delivery a few that do not: kept apart by size and
-/// thread they cost less, and what many readers have left goes back to the system.
+/// A reader is a few small objects that live long, a delivery a few that do not. mimalloc keeps them apart by size and
+/// by thread: fewer instructions and bytes, and the memory of readers that have gone returns to the system.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// A configuration that cannot be served (sysexits.h: EX_USAGE).
+/// The configuration is invalid (sysexits.h: EX_USAGE).
 const USAGE: u8 = 64;
 
-/// The system has not what is needed (EX_OSERR).
+/// A system resource is unavailable (EX_OSERR).
 const SYSTEM: u8 = 71;
 
+#[cfg(not(feature = "demo"))]
+const NO_DEMO: &str = "this build does not include the demo: `cargo run -- demo` in the source starts it, and a build \
+                       with the cargo feature `demo` includes it";
+
 fn main() -> ExitCode {
-    without_huge_pages();
-    let (Cli { command, config }, origins) = match Cli::of(std::env::args_os()) {
-        Ok(parsed) => parsed,
-        Err(Unparsed::Asked(help)) => {
-            let _ = help.print();
-            return ExitCode::SUCCESS;
-        }
-        Err(Unparsed::Wrong(line)) => {
-            eprintln!("{line}");
-            return ExitCode::from(USAGE);
-        }
-    };
-    // Before there are threads.
-    let sockets = match service::sockets() {
-        Ok(sockets) => sockets,
-        Err(error) => return failed(USAGE, format_args!("the sockets of the service manager: {error}")),
-    };
-    let runtime = match tokio::runtime::Runtime::new() {
-        Ok(runtime) => runtime,
-        Err(error) => return failed(SYSTEM, format_args!("cannot start threads: {error}")),
-    };
+    run().unwrap_or_else(|code| code)
+}
+
+/// The steps of the program. A step that fails prints why and gives the exit code.
+fn run() -> Result<ExitCode, ExitCode> {
+    disable_huge_pages();
+    let (Cli { command, config }, origins) = parse_arguments()?;
+    // Removes variables from the environment, so it runs before there are threads.
+    let sockets = systemd::inherited_sockets().map_err(|error| failed(USAGE, format!("inherited sockets: {error}")))?;
+    let runtime = Runtime::new().map_err(|error| failed(SYSTEM, format!("cannot start threads: {error}")))?;
     let code = runtime.block_on(async {
         match command {
             None => serve(&config, &origins, Server::bind_on(&config, sockets)).await,
+            #[cfg(feature = "demo")]
             Some(Command::Demo(demo)) => serve(&demo.config, &origins, Server::bind_demo(&demo, sockets)).await,
-            Some(Command::Client(command)) => cli::run(command, |text| origins.tell(text)).await,
+            #[cfg(not(feature = "demo"))]
+            Some(Command::Demo(_)) => Err(failed(USAGE, NO_DEMO)),
+            Some(Command::Client(command)) => Ok(cli::run(command, |text| origins.rename(text)).await),
         }
     });
-    // What still blocks shall not hold the process up.
+    // The process does not wait for blocking tasks.
     runtime.shutdown_background();
     code
 }
 
-/// The allocator asks for pages of 2 MiB. They save readers nothing that can be measured, and a message that is the first in one
-/// waits until all of it is cleared; what readers have left is spread over them and goes back late.
-fn without_huge_pages() {
-    // Where it is refused it is as it was, and nobody could do anything about it.
-    #[cfg(target_os = "linux")]
-    let _ = rustix::thread::disable_transparent_huge_pages(true);
-}
-
+/// Runs a server until a signal ends it.
 async fn serve(
     config: &Config,
     origins: &Origins,
     binding: impl Future<Output = Result<Server, StartError>>,
-) -> ExitCode {
-    if let Err(error) = logging::init(config) {
-        return failed(USAGE, format_args!("{}", origins.tell(&error.to_string())));
-    }
-    for line in unknown_variables(std::env::vars_os().map(|(name, _)| name)) {
-        warn!("{line}");
-    }
-    match rlimit::increase_nofile_limit(u64::MAX) {
-        // A reader is a descriptor: takes as many as the system lets us have.
-        Ok(limit) => debug!(limit, "file descriptors"),
-        Err(error) => warn!(%error, "cannot raise the limit of file descriptors"),
-    }
-    let server = match binding.await {
-        Ok(server) => server,
-        Err(error) => return failed(error.exit_code(), format_args!("{}", origins.tell(&error.to_string()))),
-    };
+) -> Result<ExitCode, ExitCode> {
+    logging::init(config).map_err(|error| failed(USAGE, origins.rename(&error.to_string())))?;
+    warn_of_unknown_variables();
+    raise_descriptor_limit();
+    let server = binding.await.map_err(|error| failed(error.exit_code(), origins.rename(&error.to_string())))?;
     if let Some(address) = server.demo_address() {
         println!("Open {address} in a browser.");
     }
-    let (mut signals, hangup) = match service::signals() {
-        Ok(signals) => signals,
-        Err(error) => return failed(SYSTEM, format_args!("cannot listen for signals: {error}")),
-    };
+    let signals = signals::listen().map_err(|error| failed(SYSTEM, format!("cannot handle signals: {error}")));
+    let (signals, hangup) = signals?;
     tokio::spawn(server.reloader().reload_at(hangup));
-    let (shutdown, stopping) = tokio::sync::oneshot::channel::<()>();
+    Ok(run_until_signal(server, signals).await)
+}
+
+/// The first signal begins the drain, a second one ends the process at once.
+async fn run_until_signal(server: Server, mut signals: EndSignals) -> ExitCode {
+    let (shutdown, stopping) = oneshot::channel::<()>();
     let serving = server.run(async {
         let _ = stopping.await;
     });
     tokio::pin!(serving);
     tokio::select! {
-        ended = &mut serving => return code_of(ended),
-        () = signals.end() => {}
+        ended = &mut serving => return exit_code(ended),
+        () = signals.recv() => {}
     }
     let _ = shutdown.send(());
     tokio::select! {
-        ended = serving => code_of(ended),
-        () = signals.end() => {
-            warn!("a second signal: stopping at once");
+        ended = serving => exit_code(ended),
+        () = signals.recv() => {
+            warn!("second signal: stopping at once");
             ExitCode::SUCCESS
         }
     }
 }
 
-/// The log has said why.
-fn code_of(ended: Result<(), RunError>) -> ExitCode {
+/// The server has logged its error itself.
+fn exit_code(ended: Result<(), RunError>) -> ExitCode {
     ended.err().map_or(ExitCode::SUCCESS, |error| ExitCode::from(error.exit_code()))
 }
 
-fn failed(code: u8, why: std::fmt::Arguments<'_>) -> ExitCode {
+/// Disables huge pages for this process: the allocator asks for pages of 2 MiB. They save readers nothing that can be
+/// measured, a message that is the first in one waits until all of it is cleared, and free memory is spread over them
+/// and returns late.
+fn disable_huge_pages() {
+    // If the system refuses, the server works all the same.
+    #[cfg(target_os = "linux")]
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
+}
+
+/// Parses the arguments, or prints an error or the help that was asked for.
+fn parse_arguments() -> Result<(Cli, Origins), ExitCode> {
+    Cli::parse_with_origins(std::env::args_os()).map_err(|error| {
+        let _ = error.print();
+        if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS }
+    })
+}
+
+fn warn_of_unknown_variables() {
+    for line in unknown_variables(std::env::vars_os().map(|(name, _)| name)) {
+        warn!("{line}");
+    }
+}
+
+/// Raises the limit of file descriptors as far as the system allows: a reader is a descriptor.
+fn raise_descriptor_limit() {
+    match rlimit::increase_nofile_limit(u64::MAX) {
+        Ok(limit) => debug!(limit, "file descriptors"),
+        Err(error) => warn!(%error, "cannot raise the limit of file descriptors"),
+    }
+}
+
+fn failed(code: u8, why: impl Display) -> ExitCode {
     eprintln!("longtail: {why}");
     ExitCode::from(code)
 }

@@ -1,6 +1,6 @@
 //! Server keys, public channels, cookies and origins: who may do what, and what nobody is told.
 
-mod support;
+use crate::support;
 
 use serde_json::json;
 use support::guarded::{KEY, bearer, get, guarded, knock, may, publish, refused};
@@ -22,8 +22,8 @@ async fn keys_that_cannot_be_used_are_refused_at_start() {
         (["--token-public-key", "Cargo.toml"], "use a PEM file"),
         (["--token-public-key", "nothing.pem"], "No such file"),
         (["--token-secret-file", "/dev/null"], "empty"),
-        (["--public", "a*b"], "a * behind it"),
-        (["--open", "--publish-key=k"], "set one of them"),
+        (["--public", "a*b"], "a * at its end"),
+        (["--open", "--publish-key=k"], "set only one of them"),
         (["--proxy-protocol", "--tcp-listen=off"], "--trusted-proxy"),
     ] {
         let (code, said) = run_to_end(&args).await;

@@ -1,6 +1,6 @@
 //! The access log: a line for each request at its end, and no credential in it, nor anywhere else.
 
-mod support;
+use crate::support;
 
 use std::path::PathBuf;
 use support::http::raw;

@@ -1,7 +1,7 @@
 //! Attacks that servers of this kind have suffered, and that no other test here tries.
 //! docs/security.md lists all of them with their tests.
 
-mod support;
+use crate::support;
 
 use std::process::{Command, Stdio};
 use std::time::Duration;

@@ -1,6 +1,6 @@
 //! `--authorize-url`: the application decides who may subscribe and publish.
 
-mod support;
+use crate::support;
 
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};

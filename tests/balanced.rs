@@ -1,7 +1,7 @@
 //! Three nodes behind haproxy, round-robin and without stickiness: a poll lands on another node each
 //! time, and a node that dies costs its readers a reconnect and nothing else.
 
-mod support;
+use crate::support;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -160,7 +160,7 @@ async fn a_rolling_restart() {
             nodes[index].signal("TERM");
             assert_eq!(nodes[index].exit_code().await, 0);
             println!("node {index} drained in {:?}", began.elapsed());
-            assert!(!nodes[index].log().contains("the time to drain is up"), "{}", nodes[index].log());
+            assert!(!nodes[index].log().contains("drain timeout"), "{}", nodes[index].log());
             nodes[index] = start_at(redis, http, tcp).await;
             // It takes readers again before the next one goes.
             eventually("it to have readers", async || {

@@ -1,6 +1,6 @@
 //! Limits: what is slow, large or many is refused or ended, and nobody else notices.
 
-mod support;
+use crate::support;
 
 use std::time::Duration;
 use support::{

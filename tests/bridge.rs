@@ -1,6 +1,6 @@
 //! One PUBLISH is one message, whatever becomes of the nodes that listen.
 
-mod support;
+use crate::support;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

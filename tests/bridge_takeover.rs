@@ -1,6 +1,6 @@
 //! PUBLISH when something fails: what a node has heard that lives on is in the log once, and soon.
 
-mod support;
+use crate::support;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -235,6 +235,33 @@ async fn redis_is_killed_twice() {
         assert!(verdict.lost.len() <= 2, "expected none lost but one at each kill: {verdict:?}");
         assert!(verdict.worst.0 <= SOON_ENOUGH, "expected {SOON_ENOUGH} ms at most: {verdict:?}");
     }
+}
+
+/// Redis is there again, and nodes subscribe while the flow goes on: what a node hears before it has joined counts, too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_heard_before_the_join_is_kept() {
+    let mut redis = RedisServer::start_durable().await;
+    let nodes = three(&redis).await;
+    let mut sent = Vec::new();
+    for _ in 0..8 {
+        redis.kill();
+        redis.restart().await;
+        let mut connection = redis.connect().await.expect("a connection");
+        let end = tokio::time::Instant::now() + Duration::from_millis(1500);
+        while tokio::time::Instant::now() < end {
+            let (number, at) = (sent.len(), now_ms());
+            let mut command = redis::cmd("PUBLISH");
+            command.arg("push:flow").arg(number);
+            let heard = command.query_async::<i64>(&mut connection).await.ok();
+            sent.push(Sent { number, at, answered: now_ms(), heard });
+            tokio::time::sleep(Duration::from_micros(200)).await;
+        }
+        // Nothing is in Redis's own buffers when it is killed.
+        settled(&nodes).await;
+    }
+    let verdict = judge(&redis, &sent, 1, &[]).await;
+    println!("eight restarts: {verdict:?}");
+    assert!(verdict.lost.is_empty() && verdict.doubled.is_empty(), "expected none lost and none doubled: {verdict:?}");
 }
 
 /// Three primaries, and a replica of the one that owns the log's slot, which stands first; the replica stands last.

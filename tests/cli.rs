@@ -1,6 +1,6 @@
 //! `longtail check`, `publish` and `tail`, as people run them.
 
-mod support;
+use crate::support;
 
 use serde_json::Value;
 use support::command::{Running, run};
@@ -101,7 +101,7 @@ async fn check_finds_a_path_that_holds_streams_back() {
     node.publish("todo", "1").await;
     let done = run(&["tail", "todo", "--url", &base, "--cursor", "earliest", "--count", "1"], "").await;
     assert!(done.code == 0 && done.out.ends_with(" todo message 1\n"), "{done}");
-    assert!(done.err.contains("holds streams back; using polls"), "{done}");
+    assert!(done.err.contains("holds streams back; polling"), "{done}");
 }
 
 #[tokio::test]
@@ -143,17 +143,22 @@ async fn failures_have_their_exit_codes() {
         (vec!["publish", "a b", "1", "--url", &url], 1, "400 bad_channel"),
         (vec!["publish", "a", "1", "--event", "hello", "--url", &url], 1, "400 bad_event"),
         (vec!["tail", "a", "--cursor", "nonsense", "--url", &url], 1, "400 bad_cursor"),
-        (vec!["publish", "a", "1", "--url", "ftp://x"], 64, "use an address as"),
+        (vec!["publish", "a", "1", "--url", "ftp://x"], 64, "use a URL such as"),
         (vec!["publish", "a", "1", "--url", "http://127.0.0.1:1"], 69, "cannot reach http://127.0.0.1:1"),
         (vec!["tail", "a", "--url", "http://127.0.0.1:1"], 69, "refused"),
         (vec!["check", "http://127.0.0.1:1"], 69, "cannot reach"),
-        (vec!["--open", "check"], 64, "a flag of the server"),
+        (vec!["--open", "check"], 64, "the subcommand 'check' cannot be used with '--open'"),
         (vec!["publish", "a", "1", "--token-file", "/nowhere"], 64, "--token-file /nowhere"),
-        (vec!["publish", "a", "1", "--token", "s3cr3t\u{7f}", "--url", &url], 64, "characters that no token has"),
+        (
+            vec!["publish", "a", "1", "--token", "s3cr3t\u{7f}", "--url", &url],
+            64,
+            "characters that a token cannot have",
+        ),
     ] {
         let done = run(&args, "").await;
         assert_eq!(done.code, code, "{args:?}: {done}");
-        assert!(done.err.contains(says) && done.err.lines().count() == 1, "{args:?}: {done}");
+        let is_by_clap = done.err.starts_with("error: ");
+        assert!(done.err.contains(says) && (is_by_clap || done.err.lines().count() == 1), "{args:?}: {done}");
         assert!(!done.err.contains("s3cr3t"), "{done}");
     }
 }
@@ -207,8 +212,8 @@ async fn tail_comes_back_and_tells_of_gaps() {
     node = start_on(&redis, &again).await;
     node.publish("todo", "3").await;
     let line = tail.line().await.expect("a line");
-    assert!(line.starts_with("-- gap: something after "), "{line}");
+    assert!(line.starts_with("-- gap: messages after "), "{line}");
     tail.line_ends(" 3").await;
     let (code, said) = tail.interrupt().await;
-    assert!(code == 0 && said.contains("-- drain; coming back"), "{said}");
+    assert!(code == 0 && said.contains("-- drain; reconnecting"), "{said}");
 }

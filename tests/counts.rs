@@ -1,7 +1,6 @@
 //! Who reads what: on this node, on all, by connection and by client id.
 
-#[macro_use]
-mod support;
+use crate::support;
 
 use serde_json::Value;
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! File descriptors: clients cannot take those that Redis, the application and operators need, and a limit that is lower
 //! than `--max-connections` is said.
 
-mod support;
+use crate::support;
 
 use std::net::SocketAddr;
 use std::process::Command;

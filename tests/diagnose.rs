@@ -1,6 +1,6 @@
 //! What a browser asks to learn what the way to the server does.
 
-mod support;
+use crate::support;
 
 use std::time::{Duration, Instant};
 use support::{Node, Request};

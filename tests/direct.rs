@@ -1,12 +1,12 @@
 //! Direct fan-out gives every reader what its own task would have given it: the log's messages of its channels, in the
 //! log's order, each once, without those that leave it out.
 
-use longtail::cursor::{Cursor, Start};
-use longtail::hub::{Allowance, Encoded, Format, Hub, LIMIT, Layout, Outlet, Step, Subscription};
-use longtail::log::memory::MemoryLog;
-use longtail::log::{MessageLog, Retention};
-use longtail::message::{Channel, ClientId, Draft, Event, Message, Payload};
-use longtail::transport::encoding;
+use longtail::internals::cursor::{Cursor, Start};
+use longtail::internals::hub::{Allowance, Encoded, Format, Hub, LIMIT, Layout, Outlet, Step, Subscription};
+use longtail::internals::log::memory::MemoryLog;
+use longtail::internals::log::{MessageLog, Retention};
+use longtail::internals::message::{Channel, ClientId, Draft, Event, Message, Payload};
+use longtail::internals::transport::encoding;
 use std::future::poll_fn;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,10 +1,11 @@
 //! What is documented is what there is: codes, transports and flags.
 
 use clap::CommandFactory;
-use longtail::config::Cli;
-use longtail::transport::{ALL, Code};
+use longtail::internals::config::Cli;
+use longtail::internals::transport::{ALL, Code};
+use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 fn read(path: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).expect("the document")
@@ -88,11 +89,57 @@ fn has_test(files: &[String], test: &str) -> bool {
     files.iter().any(|file| read(file).contains(&format!("fn {test}(")))
 }
 
-/// The manual page is what `--help` says. `LONGTAIL_WRITE=1 cargo test --test docs` writes it anew.
+/// A file that `tests/main.rs` does not name would never run.
+#[test]
+fn every_file_of_tests_is_in_a_program() {
+    let (programs, manifest) = (read("tests/main.rs"), read("Cargo.toml"));
+    let entries = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests")).expect("the tests");
+    let mut checked = 0;
+    for path in entries.map(|entry| entry.expect("an entry").path()) {
+        let name = path.file_stem().expect("a name").to_string_lossy().into_owned();
+        let is_tests =
+            if path.is_dir() { path.join("mod.rs").exists() } else { path.extension().is_some_and(|e| e == "rs") };
+        if is_tests && name != "main" {
+            let is_there =
+                programs.contains(&format!("mod {name};")) || manifest.contains(&format!("path = \"tests/{name}.rs\""));
+            assert!(is_there, "neither tests/main.rs nor Cargo.toml names {}", path.display());
+            checked += 1;
+        }
+    }
+    assert!(checked > 40, "only {checked} files were found: does the test still read them?");
+}
+
+/// `cargo test --test NAME FILTER` names a program of Cargo.toml, and in `integration` a module, so that it runs something.
+#[test]
+fn every_test_command_in_the_documentation_runs_something() {
+    let (manifest, programs) = (read("Cargo.toml"), read("tests/main.rs"));
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let pages = fs::read_dir(root.join("docs")).expect("the pages").map(|entry| entry.expect("an entry").path());
+    let pages = pages.chain([root.join("CONTRIBUTING.md"), root.join("README.md"), root.join("tests/main.rs")]);
+    let mut checked = 0;
+    for page in pages.filter(|page| page.is_file()) {
+        let text = fs::read(&page).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).expect("readable");
+        for rest in
+            text.split("cargo test ").skip(1).filter_map(|rest| rest.split_once("--test ").map(|(_, rest)| rest))
+        {
+            let mut words = rest.split(|c: char| c.is_whitespace() || c == '`');
+            let (program, filter) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+            let module = filter.split("::").next().unwrap_or_default();
+            let is_there = manifest.contains(&format!("[[test]]\nname = \"{program}\""))
+                && (program != "integration" || programs.contains(&format!("mod {module};")));
+            assert!(is_there, "{}: cargo test --test {program} {filter}", page.display());
+            checked += 1;
+        }
+    }
+    assert!(checked > 4, "only {checked} commands were found: does the test still read them?");
+}
+
+/// The manual page is what `--help` says in a package, which is built without the demo.
+/// `LONGTAIL_WRITE=1 cargo test --test integration docs::` writes it anew.
 #[test]
 fn the_manual_page_is_that_of_this_version() {
     let mut page = Vec::new();
-    let command = Cli::command().version(env!("CARGO_PKG_VERSION"));
+    let command = Cli::command().version(env!("CARGO_PKG_VERSION")).mut_subcommand("demo", |demo| demo.hide(true));
     // Its date would be that of the build.
     clap_mangen::Man::new(command).date("").render(&mut page).expect("a page");
     let page = String::from_utf8(page).expect("UTF-8");
@@ -102,6 +149,88 @@ fn the_manual_page_is_that_of_this_version() {
     }
     assert!(
         read("packaging/longtail.1") == page,
-        "packaging/longtail.1 is not what --help says now; LONGTAIL_WRITE=1 cargo test --test docs writes it anew"
+        "packaging/longtail.1 is not what --help says now; LONGTAIL_WRITE=1 cargo test --test integration docs:: writes it anew"
     );
+}
+
+/// Every `src/…` path that docs/architecture.md names exists, and so does every folder of `src` in that page.
+#[test]
+fn every_path_in_the_architecture_exists() {
+    let page = read("docs/architecture.md");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let named = page.split(|c: char| !(c.is_ascii_alphanumeric() || "_./".contains(c)));
+    let named: BTreeSet<&str> =
+        named.filter(|word| word.starts_with("src/")).map(|word| word.trim_end_matches('.')).collect();
+    let missing: Vec<_> = named.iter().filter(|path| !root.join(path).exists()).collect();
+    assert!(missing.is_empty(), "docs/architecture.md names what does not exist: {missing:?}");
+    assert!(named.len() > 100, "only {} paths were found: does the test still read them?", named.len());
+    for folder in folders(&root.join("src")) {
+        let folder = folder.strip_prefix(root).expect("a folder of the project").display().to_string();
+        let is_named = named.iter().any(|path| path.starts_with(&format!("{folder}/")));
+        assert!(is_named, "docs/architecture.md says nothing of {folder}");
+    }
+}
+
+fn folders(at: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(at).expect("a directory").map(|entry| entry.expect("an entry").path());
+    entries.filter(|path| path.is_dir()).flat_map(|path| folders(&path).into_iter().chain([path])).collect()
+}
+
+/// The steps of "The life of a request": `| what happens | file | functions |`.
+#[test]
+fn every_function_in_the_life_of_a_request_exists() {
+    let page = read("docs/architecture.md");
+    let mut checked = 0;
+    for row in page.lines() {
+        let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
+        let [_, file, functions] = cells.as_slice() else { continue };
+        let file = file.trim_matches('`');
+        let functions: Vec<&str> = functions.split(", ").map(|name| name.trim_matches('`')).collect();
+        let is_name = |name: &&str| name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+        if !(file.starts_with("src/") && file.ends_with(".rs") && functions.iter().all(is_name)) {
+            continue;
+        }
+        let source = read(file);
+        for name in functions {
+            let is_there = [format!("fn {name}("), format!("fn {name}<")].iter().any(|text| source.contains(text));
+            assert!(is_there, "docs/architecture.md: {file} has no function {name}");
+            checked += 1;
+        }
+    }
+    assert!(checked > 30, "only {checked} functions were found: does the test still read them?");
+}
+
+/// Links between the pages lead to a file, and to a heading of it.
+#[test]
+fn every_link_of_the_pages_leads_somewhere() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let pages = |folder: &str| -> Vec<PathBuf> {
+        let entries = fs::read_dir(root.join(folder)).expect("a folder").map(|entry| entry.expect("an entry").path());
+        entries.filter(|path| path.extension().is_some_and(|extension| extension == "md")).collect()
+    };
+    let mut checked = 0;
+    for page in pages(".").into_iter().chain(pages("docs")).chain(pages("docs/adr")) {
+        let text = fs::read_to_string(&page).expect("a page");
+        let links = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+        for link in links.filter(|link| !link.contains("://") && !link.contains(' ')) {
+            let (path, heading) = link.split_once('#').unwrap_or((link, ""));
+            let target = if path.is_empty() { page.clone() } else { page.with_file_name("").join(path) };
+            let page = page.strip_prefix(root).expect("a page of the project").display();
+            assert!(target.exists(), "{page}: {link} leads nowhere");
+            if !heading.is_empty() {
+                let text = fs::read_to_string(&target).expect("a page");
+                let is_there = text.lines().any(|line| line.starts_with('#') && anchor(line) == heading);
+                assert!(is_there, "{page}: {link} names no heading");
+            }
+            checked += 1;
+        }
+    }
+    assert!(checked > 100, "only {checked} links were found: does the test still read them?");
+}
+
+/// The anchor that GitHub gives a heading.
+fn anchor(heading: &str) -> String {
+    let text = heading.trim_start_matches('#').trim().to_lowercase();
+    let kept = text.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+    kept.map(|c| if c == ' ' { '-' } else { c }).collect()
 }

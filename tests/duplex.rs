@@ -1,7 +1,6 @@
 //! Commands over WebSocket and raw TCP: one table for both.
 
-#[macro_use]
-mod support;
+use crate::support;
 
 use serde_json::{Value, json};
 use std::time::Duration;

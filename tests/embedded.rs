@@ -1,9 +1,17 @@
 //! A server within a program of its own, which goes on behind it.
 
+#![allow(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "rules of the server: a test may block its thread"
+)]
+
+#[path = "../examples/embed.rs"]
+#[expect(dead_code, reason = "the test runs the example without its main")]
+mod embed;
 mod support;
 
-use longtail::Server;
-use longtail::config::{Cli, Config};
+use longtail::{AddressOrOff, Config, Server};
 use std::time::{Duration, Instant};
 use support::eventually;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -34,8 +42,8 @@ async fn settled() -> (usize, usize) {
 /// Neither descriptors nor tasks: a program may run many, one after the other.
 #[tokio::test]
 async fn one_that_has_ended_leaves_nothing() {
-    let flags = ["longtail", "--open", "--listen", "127.0.0.1:0", "--tcp-listen", "off"];
-    let config: Config = clap::Parser::try_parse_from(flags).map(|cli: Cli| cli.config).expect("flags");
+    let listen = vec!["127.0.0.1:0".parse().expect("an address")];
+    let config = Config { listen, tcp_listen: AddressOrOff(None), ..Config::default() };
     let mut before = None;
     for _ in 0..5 {
         let server = Server::bind(&config).await.expect("bound");
@@ -61,4 +69,10 @@ async fn one_that_has_ended_leaves_nothing() {
             }
         }
     }
+}
+
+#[tokio::test]
+async fn the_example_reads_what_it_publishes() {
+    let line = embed::run().await.expect("the example");
+    assert!(line.contains(r#""data":{"title":"milk"}"#), "{line}");
 }

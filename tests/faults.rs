@@ -1,6 +1,6 @@
 //! Redis dies, stalls, forgets and comes back while messages flow.
 
-mod support;
+use crate::support;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;

@@ -1,6 +1,6 @@
 //! A reader that hops at random over all transports and over two nodes sees exactly the log.
 
-mod support;
+use crate::support;
 
 use support::world::start_on;
 use support::{Kind, Node, Reader, RedisServer, Subscription, within};

@@ -1,7 +1,7 @@
 //! HTTP/2: what is owed to a client, and what a client may not do. Frames are made by hand, since no library sends what
 //! is sent here.
 
-mod support;
+use crate::support;
 
 use std::time::{Duration, Instant};
 use support::frames::*;

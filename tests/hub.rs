@@ -1,12 +1,12 @@
 //! The hub alone: one subscription type, wake-ups that cannot be lost, falling off the ring.
 
 use bytes::Bytes;
-use longtail::cursor::{Cursor, Start};
-use longtail::hub::{Allowance, Encoded, Format, Gap, Hub, Layout, Limit, Outlet, Step, Subscription};
-use longtail::log::Retention;
-use longtail::log::memory::MemoryLog;
-use longtail::message::{Channel, ClientId, Draft, Event, Message, Payload};
-use longtail::transport::encoding;
+use longtail::internals::cursor::{Cursor, Start};
+use longtail::internals::hub::{Allowance, Encoded, Format, Gap, Hub, Layout, Limit, Outlet, Step, Subscription};
+use longtail::internals::log::Retention;
+use longtail::internals::log::memory::MemoryLog;
+use longtail::internals::message::{Channel, ClientId, Draft, Event, Message, Payload};
+use longtail::internals::transport::encoding;
 use proptest::prelude::*;
 use std::future::poll_fn;
 use std::io;

@@ -1,56 +1,214 @@
-//! Imports point one way: `main → serve → transport → hub → log → {cursor, message}`; `wire` and `weather`
-//! import nothing of ours, and only `main`, `lib` and `server` see `config`.
+//! Imports point one way: between the rooms of `src`, between the folders of `src/serve`, and between files, which form no
+//! circles.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Each room, and the rooms that it may use.
-const ROOMS: [(&str, &[&str]); 13] = [
+/// Each room of `src`, and the rooms that it may use. `wire` and `demo` use none, and only `main`, `lib` and `server` see
+/// `config`.
+const ROOMS: [(&str, &[&str]); 15] = [
     ("wire", &[]),
-    ("weather", &[]),
+    ("http_client", &[]),
+    ("demo", &[]),
     ("cursor", &[]),
     ("message", &["cursor", "wire"]),
     ("log", &["cursor", "message"]),
     ("hub", &["log", "cursor", "message"]),
     ("transport", &["hub", "cursor", "message", "wire"]),
-    ("serve", &["transport", "hub", "log", "cursor", "message", "wire", "weather"]),
-    ("cli", &["wire"]),
+    ("serve", &["transport", "hub", "log", "cursor", "message", "wire", "demo", "http_client"]),
+    ("cli", &["wire", "http_client"]),
     ("config", &["cli", "log", "message"]),
-    ("service", &[]),
+    ("systemd", &[]),
+    ("signals", &[]),
     ("logging", &["config"]),
-    ("server", &["config", "serve", "service", "transport", "hub", "log", "message", "weather"]),
+    ("server", &["config", "serve", "systemd", "transport", "hub", "log", "message", "demo"]),
 ];
+
+/// Each folder of `src/serve` (and its file `state`), and the folders that it may use.
+const FOLDERS: [(&str, &[&str]); 10] = [
+    ("net", &[]),
+    ("limits", &[]),
+    ("access", &["limits"]),
+    ("metrics", &["net", "limits"]),
+    ("http", &["net", "limits", "access"]),
+    ("state", &["net", "limits", "access", "metrics", "http"]),
+    ("publishing", &["limits", "access", "metrics", "state"]),
+    ("session", &["net", "limits", "access", "metrics", "http", "state", "publishing"]),
+    ("routes", &["limits", "access", "metrics", "http", "state", "publishing", "session"]),
+    ("conn", &["net", "limits", "access", "metrics", "http", "state", "publishing", "session", "routes"]),
+];
+
+/// Imports that close a circle and may do so: each file, and what it uses.
+const CIRCLES: [(&str, &str); 0] = [];
+
+/// A module: the names from `src` down.
+type Module = Vec<String>;
+
+/// The source files by their modules, without their comments and tests.
+fn modules() -> BTreeMap<Module, String> {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut modules = BTreeMap::new();
+    for file in files(&src).iter().filter(|file| file.extension().is_some_and(|ext| ext == "rs")) {
+        let inside = file.strip_prefix(&src).expect("inside").with_extension("");
+        let mut module: Module = inside.iter().map(|name| name.to_string_lossy().into_owned()).collect();
+        if module.last().is_some_and(|name| name == "mod") {
+            module.pop();
+        }
+        // Unit tests may use what they like.
+        let is_test = module.last().is_some_and(|name| name == "tests" || name.ends_with("_tests"));
+        if is_test || matches!(module[0].as_str(), "main" | "lib") {
+            continue;
+        }
+        let source = fs::read_to_string(file).expect("readable");
+        let source = source.split("#[cfg(test)]\nmod ").next().expect("a part");
+        let lines = source.lines().filter(|line| !line.trim_start().starts_with("//"));
+        modules.insert(module, lines.collect::<Vec<_>>().join("\n"));
+    }
+    modules
+}
 
 fn files(at: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(at).expect("a directory").map(|entry| entry.expect("an entry").path());
     entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
 }
 
-/// The rooms that a source file names with `crate::`.
-fn imports(source: &str) -> Vec<String> {
-    let name = |text: &str| text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
-    let code = source.lines().filter(|line| !line.trim_start().starts_with("//"));
-    let words = code.flat_map(|line| line.split("crate::").skip(1));
-    words.map(name).filter(|name| !name.is_empty()).collect()
+/// The paths that a module names with `crate::` or `super::`, from `src` down.
+fn paths(module: &Module, source: &str) -> Vec<Module> {
+    let mut paths = Vec::new();
+    for start in ["crate::", "super::"] {
+        for (at, _) in source.match_indices(start) {
+            let before = source[..at].chars().next_back().unwrap_or(' ');
+            // The rest of a longer path or name.
+            if before.is_alphanumeric() || before == '_' || source[..at].ends_with("::") {
+                continue;
+            }
+            let mut base = if start == "crate::" { Vec::new() } else { module.clone() };
+            let mut rest = &source[at..];
+            if start == "crate::" {
+                rest = &rest[start.len()..];
+            }
+            while let Some(behind) = rest.strip_prefix("super::") {
+                base.pop();
+                rest = behind;
+            }
+            expand(&base, rest, &mut paths);
+        }
+    }
+    paths
+}
+
+/// Reads one path, or a list of them in braces. Returns what follows.
+fn expand<'a>(base: &Module, text: &'a str, paths: &mut Vec<Module>) -> &'a str {
+    if let Some(mut rest) = text.strip_prefix('{') {
+        loop {
+            rest = expand(base, rest.trim_start(), paths).trim_start();
+            rest = match rest.strip_prefix(',') {
+                Some(rest) => rest.trim_start(),
+                None => return rest.strip_prefix('}').unwrap_or(rest),
+            };
+        }
+    }
+    let end = text.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(text.len());
+    let (name, mut rest) = text.split_at(end);
+    let mut path = base.clone();
+    if !name.is_empty() && name != "self" {
+        path.push(name.to_owned());
+    }
+    if let Some(behind) = rest.strip_prefix("::") {
+        return expand(&path, behind, paths);
+    }
+    paths.push(path);
+    // An item under another name.
+    if let Some(behind) = rest.strip_prefix(" as ") {
+        rest = behind.trim_start_matches(|c: char| c.is_alphanumeric() || c == '_');
+    }
+    rest
+}
+
+/// The file that a path leads to: its longest beginning that is a module.
+fn file_of(path: &Module, modules: &BTreeMap<Module, String>) -> Option<Module> {
+    (1..=path.len()).rev().map(|length| path[..length].to_vec()).find(|module| modules.contains_key(module))
 }
 
 #[test]
-fn imports_point_one_way() {
-    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+fn rooms_use_each_other_one_way() {
     let mut checked = 0;
-    for file in files(&src).iter().filter(|file| file.extension().is_some_and(|ext| ext == "rs")) {
-        let inside = file.strip_prefix(&src).expect("inside").with_extension("");
-        let room = inside.iter().next().expect("a name").to_string_lossy().into_owned();
-        if room == "main" || room == "lib" {
-            continue;
-        }
-        let (_, allowed) = ROOMS.iter().find(|(name, _)| *name == room).unwrap_or_else(|| panic!("{room} is no room"));
-        let source = fs::read_to_string(file).expect("readable");
-        for import in imports(&source) {
-            // `pub(in crate::log)` names the file's own room.
-            assert!(import == room || allowed.contains(&import.as_str()), "{} uses {import}", inside.display());
+    for (module, source) in &modules() {
+        let room = &module[0];
+        let (_, allowed) = ROOMS.iter().find(|(name, _)| name == room).unwrap_or_else(|| panic!("{room} is no room"));
+        for path in paths(module, source).iter().filter(|path| !path.is_empty()) {
+            assert!(path[0] == *room || allowed.contains(&path[0].as_str()), "{} uses {}", module.join("/"), path[0]);
             checked += 1;
         }
     }
-    assert!(checked > 50, "only {checked} imports were found: does the test still read them?");
+    assert!(checked > 500, "only {checked} imports were found: does the test still read them?");
+}
+
+#[test]
+fn folders_of_the_server_use_each_other_one_way() {
+    let mut checked = 0;
+    for (module, source) in &modules() {
+        // The fuzzer opens what it likes.
+        let [room, folder, ..] = module.as_slice() else { continue };
+        if room != "serve" || folder == "fuzzing" {
+            continue;
+        }
+        let allowed = FOLDERS.iter().find(|(name, _)| name == folder);
+        let (_, allowed) = allowed.unwrap_or_else(|| panic!("serve/{folder} is not in the list of folders"));
+        for path in paths(module, source) {
+            let [room, used, ..] = path.as_slice() else { continue };
+            if room == "serve" && used != folder {
+                assert!(allowed.contains(&used.as_str()), "{} uses serve/{used}", module.join("/"));
+                checked += 1;
+            }
+        }
+    }
+    assert!(checked > 200, "only {checked} imports were found: does the test still read them?");
+    for (index, (folder, allowed)) in FOLDERS.iter().enumerate() {
+        let below: Vec<_> = FOLDERS[..index].iter().map(|(name, _)| *name).collect();
+        assert!(
+            allowed.iter().all(|used| below.contains(used)),
+            "serve/{folder} may use a folder that is not below it"
+        );
+    }
+}
+
+/// A folder's `mod.rs` and the files in it belong together, so imports between these do not count.
+#[test]
+fn files_form_no_circles() {
+    let modules = modules();
+    let mut uses: BTreeMap<&Module, BTreeSet<Module>> = BTreeMap::new();
+    for (module, source) in &modules {
+        let targets = paths(module, source).into_iter().filter_map(|path| file_of(&path, &modules));
+        let is_other = |target: &Module| !target.starts_with(module) && !module.starts_with(target);
+        let is_allowed = |target: &Module| {
+            let pair = (module.join("/"), target.join("/"));
+            CIRCLES.iter().any(|(one, other)| (*one, *other) == (&*pair.0, &*pair.1))
+        };
+        uses.insert(module, targets.filter(is_other).filter(|target| !is_allowed(target)).collect());
+    }
+    assert!(uses.values().map(BTreeSet::len).sum::<usize>() > 300, "does the test still read imports?");
+    let all: BTreeMap<&Module, BTreeSet<&Module>> =
+        uses.keys().map(|module| (*module, reachable(module, &uses))).collect();
+    let in_circle = |one: &Module, other: &Module| all[one].contains(other) && all[other].contains(one);
+    let mut circles = Vec::new();
+    for (module, targets) in &uses {
+        for target in targets.iter().filter(|target| in_circle(module, target)) {
+            circles.push(format!("{} uses {}", module.join("/"), target.join("/")));
+        }
+    }
+    assert!(circles.is_empty(), "these imports form circles:\n{}", circles.join("\n"));
+}
+
+/// What a module uses, directly or through others.
+fn reachable<'a>(module: &Module, uses: &'a BTreeMap<&Module, BTreeSet<Module>>) -> BTreeSet<&'a Module> {
+    let mut reached = BTreeSet::new();
+    let mut next: Vec<&Module> = uses[module].iter().collect();
+    while let Some(module) = next.pop() {
+        if reached.insert(module) {
+            next.extend(&uses[module]);
+        }
+    }
+    reached
 }

@@ -13,7 +13,7 @@ const READERS = 100;
 const PUBLISHES = 100;
 
 // Per publish, all readers served; user space only, the kernel's share is not counted. To be lowered when the
-// figure falls, and raised only with a reason in the commit. Built with `--profile bench`.
+// figure falls, and raised only with a reason in the commit. Built with `--release`.
 const BOUNDS = { direct: 90_000, tasks: 490_000 };
 
 const binary = process.env.LONGTAIL_BIN ?? 'target/release/longtail';

@@ -1,6 +1,6 @@
 //! Rates and memory: what is too much is refused with a clear answer, counted, and nobody else notices.
 
-mod support;
+use crate::support;
 
 use serde_json::json;
 use std::time::{Duration, Instant};

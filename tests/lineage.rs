@@ -1,7 +1,7 @@
 //! The log is not what a node has read: it has moved, has lost its end, was put back or edited by others.
 //! What is in it reaches every reader once and in order, and what is not is told as a gap.
 
-mod support;
+use crate::support;
 
 use std::time::Duration;
 use support::clock::Clock;

@@ -1,12 +1,12 @@
 //! What every log must do: the one suite, run over the log in memory and the log in Redis.
 
-mod support;
+use crate::support;
 
-use longtail::cursor::{Cursor, Epoch, Id};
-use longtail::log::memory::MemoryLog;
-use longtail::log::redis::{Endpoint, RedisConfig, RedisLog};
-use longtail::log::{MessageLog, Resolved, Retention, TailEvent};
-use longtail::message::{Draft, Event, IdempotencyKey, Message, Payload};
+use longtail::internals::cursor::{Cursor, Epoch, Id};
+use longtail::internals::log::memory::MemoryLog;
+use longtail::internals::log::redis::{Endpoint, RedisConfig, RedisLog};
+use longtail::internals::log::{MessageLog, Resolved, Retention, TailEvent};
+use longtail::internals::message::{Draft, Event, IdempotencyKey, Message, Payload};
 use std::sync::Arc;
 use std::time::Duration;
 use support::redis::RedisServer;

@@ -1,6 +1,6 @@
 //! What `/metrics` tells is what has happened, and the dashboard asks for nothing else.
 
-mod support;
+use crate::support;
 
 use serde_json::Value;
 use std::collections::BTreeSet;

@@ -1,6 +1,6 @@
-//! What is said to somebody who has mistyped: one line, which names the flag or the variable and says the mend.
+//! Errors after a mistake in the configuration: a line that names the flag or the variable, and says how to fix it.
 
-mod support;
+use crate::support;
 
 use std::net::TcpListener;
 use support::command::run;
@@ -14,59 +14,66 @@ const NOWHERE: [&str; 4] = ["--listen", "127.0.0.1:0", "--tcp-listen", "off"];
 /// Exit code and the line that says why a server does not start.
 async fn refused(args: &[&str]) -> (i32, String) {
     let (code, said) = run_to_end(args).await;
-    let lines: Vec<&str> = said.lines().filter(|line| line.starts_with("longtail")).collect();
+    let is_error = |line: &&str| line.starts_with("longtail: ") || line.starts_with("error: ");
+    let lines: Vec<&str> = said.lines().filter(is_error).collect();
     assert_eq!(lines.len(), 1, "{args:?}: {said}");
     (code, lines[0].to_owned())
 }
 
+/// clap's own errors.
 #[tokio::test]
 async fn the_command_line() {
-    for (args, says) in [
-        (&["tail"][..], "longtail tail: <CHANNELS>... is missing; see longtail tail --help"),
-        (&["publish"], "longtail publish: <CHANNEL> is missing; see longtail publish --help"),
-        (&["--lisen", "127.0.0.1:0"], "longtail: there is no --lisen: did you mean --listen?"),
-        (&["tail", "a", "--lats", "3"], "longtail tail: there is no --lats: did you mean --last?"),
-        (&["--zzz"], "longtail: there is no --zzz; see longtail --help"),
-        (&["chek"], "longtail: there is no command chek: did you mean check?"),
-        (&["8080"], "longtail: there is no command 8080; see longtail --help"),
-        (&["check", "a", "b"], "longtail check: b is one argument too many; see longtail check --help"),
-        (&["--listen"], "longtail: a value is missing: --listen <ADDR>; see longtail --help"),
-        (&["--listen", "x"], "longtail: --listen x: use an address and a port, as 127.0.0.1:8080"),
-        (&["--log-format", "xml"], "longtail: --log-format xml: use text or json"),
-        (&["--heartbeat-seconds", "15s"], "longtail: --heartbeat-seconds 15s: use a whole number of seconds"),
-        (&["--away-seconds", "0"], "longtail: --away-seconds 0: use a number of seconds from 1 to 3600"),
-        (&["--max-connections", "abc"], "longtail: --max-connections abc: use a whole number"),
-        (&["--max-connections", "-1"], "longtail: --max-connections -1: use no number below 0"),
-        (&["--publish-rate", "9999999999"], "longtail: --publish-rate 9999999999: use a number from 0 to 4294967295"),
-        (&["--publish-key", "x", "demo"], "longtail: put flags behind the word: longtail demo --publish-key <KEY>"),
-        (&["--url", "http://x", "tail", "a"], "longtail: put flags behind the word: longtail tail --url"),
-        (&["--open", "check"], "longtail: --open is a flag of the server, which check is not; see longtail --help"),
+    for (args, error) in [
+        (&["tail"][..], "the following required arguments were not provided:"),
+        (&["--lisen", "127.0.0.1:0"], "unexpected argument '--lisen' found"),
+        (&["chek"], "unrecognized subcommand 'chek'"),
+        (&["check", "a", "b"], "unexpected argument 'b' found"),
+        (&["--listen"], "a value is required for '--listen <ADDR>' but none was supplied"),
         (
-            &["tail", "a", "--last", "1", "--cursor", "b"],
-            "longtail tail: --last and --cursor do not go together: set one",
+            &["--listen", "x"],
+            "invalid value 'x' for '--listen <ADDR>': use an address and a port, such as 127.0.0.1:8080",
         ),
-        (&["--log", "debgu"], "longtail: --log debgu: use error, warn, info, debug or trace, also by module as "),
+        (&["--log-format", "xml"], "invalid value 'xml' for '--log-format <LOG_FORMAT>'"),
+        (&["--heartbeat-seconds", "15s"], "invalid value '15s' for '--heartbeat-seconds <S>': "),
+        (&["--away-seconds", "0"], "invalid value '0' for '--away-seconds <S>': 0 is not in 1..=3600"),
+        (&["--max-connections", "-1"], "invalid value '-1' for '--max-connections <N>': "),
+        (&["--publish-key", "x", "demo"], "the subcommand 'demo' cannot be used with '--publish-key <KEY>'"),
+        (&["--open", "check"], "the subcommand 'check' cannot be used with '--open'"),
+        (&["tail", "a", "--last", "1", "--cursor", "b"], "the argument '--last <N>' cannot be used with '--cursor"),
         // What may be a secret is not repeated.
-        (&["--publish-key", "s3cr3t\u{7f}"], "longtail: --publish-key: use letters, digits and signs"),
-        (&["--authorize-url", "http://me:s3cr3t@x/"], "longtail: --authorize-url: use an address as "),
+        (
+            &["--publish-key", "s3cr3t\u{7f}"],
+            "invalid value '(not shown)' for '--publish-key <KEY>': use letters, digits",
+        ),
+        (&["--authorize-url", "http://me:s3cr3t@x/"], "invalid value '(not shown)' for '--authorize-url <URL>': use "),
     ] {
         let (code, said) = refused(args).await;
-        assert!(code == 64 && said.starts_with(says) && !said.contains("s3cr3t"), "{args:?}: {code} {said}");
+        assert!(code == 64 && said.starts_with(&format!("error: {error}")), "{args:?}: {code} {said}");
+        assert!(!said.contains("s3cr3t"), "{args:?}: {said}");
     }
+    let (code, said) = refused(&["--log", "debgu"]).await;
+    let wanted = "longtail: --log debgu: use error, warn, info, debug or trace, also per module, as ";
+    assert!(code == 64 && said.starts_with(wanted), "{code} {said}");
 }
 
-/// Where it was a variable, the variable is named.
+/// An error names the variable that has set a value.
 #[tokio::test]
 async fn the_environment() {
     for (args, says) in [
-        (&["LONGTAIL_LISTEN=foo"][..], "longtail: LONGTAIL_LISTEN=foo: use an address and a port"),
-        (&["LONGTAIL_LISTEN=foo", "--listen", "bar"], "longtail: --listen bar: use an address and a port"),
-        (&["LONGTAIL_OPEN=maybe"], "longtail: LONGTAIL_OPEN=maybe: use true or false"),
-        (&["LONGTAIL_PUBLISH_KEY=s3cr3t\u{7f}"], "longtail: LONGTAIL_PUBLISH_KEY: use letters"),
+        (&["LONGTAIL_LISTEN=foo"][..], "error: invalid value 'foo' for 'LONGTAIL_LISTEN': use an address and a port"),
+        (
+            &["LONGTAIL_LISTEN=foo", "--listen", "bar"],
+            "error: invalid value 'bar' for '--listen <ADDR>': use an address and a port",
+        ),
+        (&["LONGTAIL_OPEN=maybe"], "error: invalid value 'maybe' for 'LONGTAIL_OPEN': "),
+        (
+            &["LONGTAIL_PUBLISH_KEY=s3cr3t\u{7f}"],
+            "error: invalid value '(not shown)' for 'LONGTAIL_PUBLISH_KEY': use letters",
+        ),
         (&["LONGTAIL_REDIS=nonsense"], "longtail: LONGTAIL_REDIS: it is not a URL"),
         (
             &["LONGTAIL_OPEN=1", "--public", "a"],
-            "longtail: LONGTAIL_OPEN lets everybody do everything, and --public says",
+            "longtail: LONGTAIL_OPEN allows everything to everybody, and --public restricts it",
         ),
         (&["LONGTAIL_ACCESS_LOG=/nowhere/log"], "longtail: LONGTAIL_ACCESS_LOG: /nowhere/log: No such file"),
         (&["LONGTAIL_LOG=debgu"], "longtail: LONGTAIL_LOG debgu: use error, warn, info"),
@@ -79,9 +86,10 @@ async fn the_environment() {
         assert!(code == 64 && said.starts_with(says) && !said.contains("s3cr3t"), "{args:?}: {code} {said}");
     }
     let done = run(&["tail", "a", "LONGTAIL_TOKEN=x", "--token-file", "y"], "").await;
-    assert_eq!(done.err, "longtail tail: --token-file and LONGTAIL_TOKEN do not go together: set one\n");
+    let wanted = "error: the argument '--token-file <FILE>' cannot be used with 'LONGTAIL_TOKEN'\n";
+    assert!(done.err.starts_with(wanted), "{}", done.err);
     let done = run(&["check", "LONGTAIL_URL=ftp://x"], "").await;
-    assert!(done.err.starts_with("longtail check: LONGTAIL_URL: use an address as"), "{}", done.err);
+    assert!(done.err.starts_with("longtail check: LONGTAIL_URL: use a URL such as"), "{}", done.err);
 }
 
 /// /etc/default/longtail has nothing else, and what is mistyped there would have no effect.
@@ -92,7 +100,7 @@ async fn variables_that_no_flag_has() {
         "LONGTAIL_FOO=1",
         // Flags of others, what our own scripts set, and what Kubernetes tells of a Service.
         "LONGTAIL_TOKEN=x",
-        "LONGTAIL_WEATHER_LISTEN=127.0.0.1:0",
+        if cfg!(feature = "demo") { "LONGTAIL_WEATHER_LISTEN=127.0.0.1:0" } else { "LONGTAIL_URL=http://127.0.0.1" },
         "LONGTAIL_BIN=x",
         "LONGTAIL_SERVICE_HOST=10.0.0.1",
         "LONGTAIL_PORT=tcp://10.0.0.1:8080",
@@ -102,8 +110,11 @@ async fn variables_that_no_flag_has() {
     let log = node.log();
     let warnings: Vec<&str> = log.lines().filter(|line| line.contains("WARN")).collect();
     assert_eq!(warnings.len(), 2, "{log}");
-    assert!(warnings[0].contains("LONGTAIL_FOO is no setting, and changes nothing"), "{log}");
-    assert!(warnings[1].contains("LONGTAIL_MAX_CONECTIONS is no setting: is it LONGTAIL_MAX_CONNECTIONS?"), "{log}");
+    assert!(warnings[0].contains("LONGTAIL_FOO is not a setting and has no effect"), "{log}");
+    assert!(
+        warnings[1].contains("LONGTAIL_MAX_CONECTIONS is not a setting; did you mean LONGTAIL_MAX_CONNECTIONS?"),
+        "{log}"
+    );
 }
 
 #[tokio::test]
@@ -115,12 +126,15 @@ async fn addresses_that_are_taken() {
         args.extend(NOWHERE.chunks(2).filter(|pair| pair[0] != flag).flatten());
         let (code, said) = refused(&args).await;
         let off = if off { ", or `off`" } else { "" };
-        let wanted = format!("longtail: {flag} {}: it is in use already; choose another{off}", taken.1);
+        let wanted = format!("longtail: {flag} {}: the address is already in use; choose another{off}", taken.1);
         assert_eq!((code, said), (71, wanted));
     }
     // An address for documentation (RFC 5737), which no machine has.
     let (code, said) = refused(&["--open", "--listen", "192.0.2.1:0", "--tcp-listen", "off"]).await;
-    assert!(code == 71 && said.contains("--listen 192.0.2.1:0: this machine has no such address"), "{code} {said}");
+    assert!(
+        code == 71 && said.contains("--listen 192.0.2.1:0: this machine does not have this address"),
+        "{code} {said}"
+    );
 }
 
 /// Waiting is offered where it helps.
@@ -189,11 +203,11 @@ async fn tls_that_is_not_there_or_not_trusted() {
         done.err
     };
     let said = check(&node).await;
-    assert!(said.ends_with(": no TLS there: use http://\n"), "{said}");
+    assert!(said.ends_with(": the server does not speak TLS: use http://\n"), "{said}");
     let own = Certificate::make("of-its-own", &[]);
     let node = Node::start(&own.flags()).await;
     let said = check(&node).await;
-    assert!(said.contains("certificate") && said.contains("SSL_CERT_FILE names a PEM file"), "{said}");
+    assert!(said.contains("certificate") && said.contains("set SSL_CERT_FILE to a PEM file"), "{said}");
 }
 
 /// Wide terminals and narrow ones: what is laid out by hand is not broken anew.

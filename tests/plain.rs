@@ -1,7 +1,7 @@
 //! Plain requests are answered without hyper, and in the same words: each case goes, as raw bytes and cut up in several
 //! ways, to a node that has both and to one that leaves all to hyper.
 
-mod support;
+use crate::support;
 
 use serde_json::Value;
 use std::net::SocketAddr;

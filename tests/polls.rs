@@ -1,7 +1,6 @@
 //! Batches: polling, long polling and JSONP.
 
-#[macro_use]
-mod support;
+use crate::support;
 
 use serde_json::Value;
 use std::time::{Duration, Instant};

@@ -1,6 +1,6 @@
 //! Behind proxies: whose address counts, and who is believed.
 
-mod support;
+use crate::support;
 
 use serde_json::{Value, json};
 use std::net::SocketAddr;

@@ -1,7 +1,6 @@
 //! Publishing over HTTP.
 
-#[macro_use]
-mod support;
+use crate::support;
 
 use serde_json::{Value, json};
 use support::{Item, Log, Node, Request, Response, World, quote};

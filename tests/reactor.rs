@@ -1,7 +1,7 @@
 //! A server whose reactor fails hears of no client any more. It says so and ends, and whoever watches over it starts another.
 #![cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 
-mod support;
+use crate::support;
 
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, TargetArch,

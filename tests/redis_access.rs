@@ -1,6 +1,6 @@
 //! Redis's doors: a user with the least privileges, TLS, and a Cluster.
 
-mod support;
+use crate::support;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

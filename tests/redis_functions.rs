@@ -1,6 +1,6 @@
 //! `FCALL longtail_publish`: a publisher in any language, durable also while no node is up.
 
-mod support;
+use crate::support;
 
 use support::world::start_on;
 use support::{Item, Kind, Node, Reader, RedisServer, Subscription, eventually};

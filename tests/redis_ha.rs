@@ -1,6 +1,6 @@
 //! Redis with sentinels and replicas: what is acknowledged outlives its primary.
 
-mod support;
+use crate::support;
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -1,6 +1,6 @@
 //! What any Redis client may do: PUBLISH and XADD.
 
-mod support;
+use crate::support;
 
 use support::world::start_on;
 use support::{Item, Kind, Node, Reader, RedisServer, Subscription, each_transport, eventually, same_payload};

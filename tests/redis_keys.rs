@@ -1,6 +1,6 @@
 //! An idempotency key answers for a message only while the log does: over every way to publish with one.
 
-mod support;
+use crate::support;
 
 use support::world::start_on;
 use support::{Node, RedisServer, eventually};

@@ -1,11 +1,11 @@
 //! A node takes what it has appended without reading it back, and still sees the log as it is.
 
-mod support;
+use crate::support;
 
-use longtail::cursor::{Cursor, Id};
-use longtail::log::redis::{Endpoint, RedisConfig, RedisLog};
-use longtail::log::{MessageLog, Retention, TailEvent};
-use longtail::message::{Draft, Event, IdempotencyKey, Payload};
+use longtail::internals::cursor::{Cursor, Id};
+use longtail::internals::log::redis::{Endpoint, RedisConfig, RedisLog};
+use longtail::internals::log::{MessageLog, Retention, TailEvent};
+use longtail::internals::message::{Draft, Event, IdempotencyKey, Payload};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -96,7 +96,8 @@ async fn two_nodes_and_a_stranger_make_one_order() {
     let mut after: Option<Cursor> = None;
     let mut whole = Vec::new();
     loop {
-        let epoch = nodes[0].read(Cursor { id: Id::ZERO, epoch: longtail::cursor::Epoch::random() }, 1).await;
+        let epoch =
+            nodes[0].read(Cursor { id: Id::ZERO, epoch: longtail::internals::cursor::Epoch::random() }, 1).await;
         let epoch = epoch.expect("reachable").extent.lineage.epoch;
         let from = after.unwrap_or(Cursor { id: Id::ZERO, epoch });
         let page = nodes[0].read(from, 500).await.expect("reachable");

@@ -1,6 +1,6 @@
 //! Nodes of one log know of each other, and do not misread what a newer one has written.
 
-mod support;
+use crate::support;
 
 use std::collections::HashMap;
 use std::time::Duration;

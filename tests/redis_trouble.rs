@@ -1,11 +1,11 @@
 //! A Redis that is not as it should be: one clear line each, and the node serves on.
 
-mod support;
+use crate::support;
 
-use longtail::cursor::{Cursor, Epoch, Id};
-use longtail::log::redis::{Endpoint, RedisConfig, RedisLog};
-use longtail::log::{AppendError, MessageLog, Retention};
-use longtail::message::{Draft, Event, Payload};
+use longtail::internals::cursor::{Cursor, Epoch, Id};
+use longtail::internals::log::redis::{Endpoint, RedisConfig, RedisLog};
+use longtail::internals::log::{AppendError, MessageLog, Retention};
+use longtail::internals::message::{Draft, Event, Payload};
 use std::time::{Duration, Instant};
 use support::server::run_to_end;
 use support::world::start_on;

@@ -1,6 +1,6 @@
 //! Under systemd: what it is told, the sockets it hands over, and its units.
 
-mod support;
+use crate::support;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

@@ -2,7 +2,7 @@
 //!
 //! With `LONGTAIL_LONG` a thousand of them and 1 GiB, else a hundred and 40 MiB. The figures are printed.
 
-mod support;
+use crate::support;
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use support::websocket::handshake;

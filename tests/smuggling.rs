@@ -1,7 +1,7 @@
 //! Request smuggling and header injection: behind a real nginx and a real haproxy, which let nobody publish, no request
 //! gets through hidden in another one; and what a client says stands in no header of the answer.
 
-mod support;
+use crate::support;
 
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};

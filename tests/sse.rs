@@ -1,7 +1,6 @@
 //! Server-sent events, as a browser's `EventSource` reads them.
 
-#[macro_use]
-mod support;
+use crate::support;
 
 use support::{Item, Kind, Log, Node, Reader, Request, Response, Subscription, World, http::find};
 

@@ -1,6 +1,6 @@
 //! TLS: versions, protocols, what else comes to the same port, certificates that change, files that are no good.
 
-mod support;
+use crate::support;
 
 use rustls::pki_types::ServerName;
 use rustls::version::{TLS12, TLS13};
@@ -196,20 +196,20 @@ async fn a_certificate_is_read_again() {
     std::fs::write(&first.certificate, &cert).expect("write");
     // Half of a change is none: the key does not fit yet.
     node.signal("HUP");
-    told("the certificate stays as it was", 1).await;
+    told("the old certificate stays in use", 1).await;
     assert!(node.log().lines().any(|line| line.contains("does not fit")), "{}", node.log());
     std::fs::write(&first.key, &key).expect("write");
     node.signal("HUP");
-    told("the certificate was read again", 1).await;
+    told("the certificate was reloaded", 1).await;
     assert!(is_served(&second).await, "the new certificate is not served");
     let old = Certificate { certificate: restored(&original.0), key: String::new() };
     assert!(!is_served(&old).await, "the old certificate is still served");
 
     for bad in ["", "-----BEGIN CERTIFICATE-----\nnonsense\n-----END CERTIFICATE-----\n"] {
         std::fs::write(&first.certificate, bad).expect("write");
-        let before = node.log().matches("the certificate stays as it was").count();
+        let before = node.log().matches("the old certificate stays in use").count();
         node.signal("HUP");
-        told("the certificate stays as it was", before + 1).await;
+        told("the old certificate stays in use", before + 1).await;
         assert!(is_served(&second).await, "what was read before stays");
     }
 
@@ -235,7 +235,7 @@ fn restored(bytes: &[u8]) -> String {
 async fn sighup_without_a_certificate_ends_nothing() {
     let node = Node::start(&[]).await;
     node.signal("HUP");
-    eventually("a word", async || node.log().contains("nothing to read again").then_some(())).await;
+    eventually("a word", async || node.log().contains("nothing to reload").then_some(())).await;
     assert_eq!(node.get("/info").await.json()["tls"], false);
 }
 
@@ -248,8 +248,8 @@ async fn bad_files_are_refused_at_start_with_the_mend() {
     assert!(made.status.success(), "openssl {arguments:?}: {made:?}");
     let (cert, key) = (good.certificate.as_str(), good.key.as_str());
     let cases = [
-        (vec!["--tls-cert", cert], "go together"),
-        (vec!["--tls-key", key], "go together"),
+        (vec!["--tls-cert", cert], "need each other"),
+        (vec!["--tls-key", key], "need each other"),
         (vec!["--tls-cert", "/nonexistent.pem", "--tls-key", key], "/nonexistent.pem"),
         (vec!["--tls-cert", cert, "--tls-key", "/nonexistent.pem"], "/nonexistent.pem"),
         (vec!["--tls-cert", key, "--tls-key", key], "holds no certificate"),

@@ -1,6 +1,6 @@
 //! Tokens: sound, forged and stale; what they open, until when, and for whom.
 
-mod support;
+use crate::support;
 
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};

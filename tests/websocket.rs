@@ -1,6 +1,6 @@
 //! RFC 6455, byte by byte, with what a library refuses to send.
 
-mod support;
+use crate::support;
 
 use support::websocket::{ACCEPT, Frame, KEY, frame, handshake, unmasked};
 use support::{Kind, Log, Node, RawWebSocket, Reader, Request, Subscription, World};

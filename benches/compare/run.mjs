@@ -3,7 +3,7 @@
 //
 //   node benches/compare/run.mjs [--pairs 5] [--peers 5] [--seconds 4] [--rows a,b,g,f,e,h,r,s,d] [--write]
 //
-// `--peers N`: the other servers take part in the first N pairs only. Wants a release build (LONGTAIL_BIN, or target/release/longtail), nginx and node. With --write the table and the plot go
+// `--peers N`: the other servers take part in the first N pairs only. Wants a build as packages have it (LONGTAIL_BIN, or target/dist/longtail by `cargo build --profile dist`), nginx and node. With --write the table and the plot go
 // into docs/performance.md and docs/performance.svg.
 
 import { execFileSync, spawn } from 'node:child_process';
@@ -31,7 +31,7 @@ if (!existsSync(rtload)) {
     execFileSync('cargo', ['build', '--quiet', '--release', '--manifest-path', join(root, 'benches/rtload/Cargo.toml')],
         { env: { ...process.env, CARGO_TARGET_DIR: join(root, 'target/rtload') }, stdio: 'inherit' });
 }
-const all = subjects({ longtail: process.env.LONGTAIL_BIN ?? join(root, 'target/release/longtail'), rtload, work });
+const all = subjects({ longtail: process.env.LONGTAIL_BIN ?? join(root, 'target/dist/longtail'), rtload, work });
 
 const STREAMS = ['sse', 'xhr-stream', 'multipart', 'forever-frame', 'ws', 'tcp'];
 const WITH_REDIS = ['bare', 'longtail with Redis', 'nchan with Redis'];
@@ -55,7 +55,7 @@ const ROWS = {
             { as: `${readers}`, title: `1 channel × ${many(readers)} readers, ${rate} messages/s`, load: ['-n', `${readers}`, '--rate', `${rate}`] })),
         ...[100, 5000, 19000].map((channels) => (
             { as: `${channels}`, title: `${many(channels)} channels × 1 reader, 32 in flight`, load: ['-n', `${channels}`, '-c', `${channels}`, ...BUSY] })),
-        { as: '50000', title: '50,000 channels × 1 reader (10,000 who read five each), 32 in flight',
+        { as: '50000', title: '50,000 channels × 1 reader (10,000 connections that read five each), 32 in flight',
             load: ['-n', '10000', '-c', '50000', '--per-conn', '5', ...BUSY], floor: ['-n', '10000', '-c', '10000', ...BUSY] },
     ].map((row) => ({ ...row, transports: ['sse'], peers: ['bare', 'longtail'], pairs: 3 })),
     d: { title: '19,000 idle connections', load: ['-n', '19000', '--rate', '1', '--hold', '20'], transports: ['sse', 'ws', 'long-poll'], peers: ['bare', 'longtail'], pairs: 1 },
@@ -138,7 +138,7 @@ const table = [
     ...results.filter(({ row }) => row !== 'd').map((r) =>
         `| ${r.row} | ${r.title} | ${r.transport} | ${r.name} | ${number(r.us)} | ${number(r.bare)} | ${number(r.ratio)} | ${number(r.p99, 1)} | ${number(r.bareP99, 1)} | ${r.lost} of ${r.expected} |`),
     '',
-    '| | work | | server | resident bytes a connection | CPU ms a second, idle | the heartbeats as sends of the floor\'s |',
+    '| | work | | server | resident bytes a connection | CPU ms a second, idle | as many bare sends as heartbeats |',
     '|---|---|---|---|---|---|---|',
     ...results.filter(({ row }) => row === 'd').map((r) =>
         `| ${r.row} | ${r.title} | ${r.transport} | ${r.name} | ${number(r.bytes, 0)} | ${number(r.idle, 1)} | ${heartbeats(r)} |`),

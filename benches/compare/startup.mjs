@@ -14,7 +14,7 @@ const { values: options } = parseArgs({
     options: { runs: { type: 'string', default: '5' }, messages: { type: 'string', default: '100000' } },
 });
 const root = new URL('../..', import.meta.url).pathname;
-const longtail = process.env.LONGTAIL_BIN ?? join(root, 'target/release/longtail');
+const longtail = process.env.LONGTAIL_BIN ?? join(root, 'target/dist/longtail');
 const work = join(root, 'target/compare');
 mkdirSync(work, { recursive: true });
 

@@ -3,8 +3,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use longtail::config::Cli;
-use longtail::serve::fuzzing::Conversation;
+use longtail::internals::config::Cli;
+use longtail::internals::serve::fuzzing::Conversation;
 use longtail::{Config, Server};
 use serde_json::value::RawValue;
 use std::cell::RefCell;
@@ -27,12 +27,12 @@ fn world() -> World {
     let config: Config = clap::Parser::try_parse_from(flags).map(|cli: Cli| cli.config).expect("flags");
     let server = runtime.block_on(async {
         let server = Server::bind(&config).await.expect("a server");
-        let hub = server.app().hub.clone();
+        let hub = server.state().hub.clone();
         tokio::spawn(async move {
             hub.follow().await;
             pending::<()>().await
         });
-        server.app().hub.ready().await;
+        server.state().hub.ready().await;
         server
     });
     World { runtime, server }
@@ -41,7 +41,7 @@ fn world() -> World {
 fuzz_target!(|input: &[u8]| {
     WORLD.with_borrow(|world| {
         world.runtime.block_on(async {
-            let mut conversation = Conversation::new(&world.server.app());
+            let mut conversation = Conversation::new(&world.server.state());
             for command in input.split(|&byte| byte == b'\n').take(20) {
                 let said = conversation.command(command).await;
                 let lines: Vec<&str> = said.lines().collect();

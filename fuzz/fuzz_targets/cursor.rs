@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use longtail::cursor::Cursor;
+use longtail::internals::cursor::Cursor;
 
 fuzz_target!(|text: &str| {
     if let Ok(cursor) = text.parse::<Cursor>() {

@@ -2,10 +2,10 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use longtail::cursor::Cursor;
-use longtail::message::{Encoding, Event, Message, Payload};
-use longtail::transport::encoding;
-use longtail::wire::{json, multipart};
+use longtail::internals::cursor::Cursor;
+use longtail::internals::message::{Encoding, Event, Message, Payload};
+use longtail::internals::transport::encoding;
+use longtail::internals::wire::{json, multipart};
 use serde_json::{Value, value::RawValue};
 
 // The first line is the event, the rest is the payload.

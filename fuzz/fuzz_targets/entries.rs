@@ -2,8 +2,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use longtail::log::pushed::draft;
-use longtail::log::redis::fuzzing::{draft_fields, entries, identity, volatile};
+use longtail::internals::log::pushed::draft;
+use longtail::internals::log::redis::fuzzing::{draft_fields, entries, identity, volatile};
 use serde_json::value::RawValue;
 
 const MAX: usize = 200;

@@ -1,25 +1,25 @@
-//! However bytes are cut into reads, a weather port finds the same messages in them. In clear weather it loses and
+//! However bytes are cut into reads, the demo's proxy finds the same messages in them. Without faults it loses and
 //! invents nothing, and what it has passed on once passes unchanged. No cookie is shown.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use longtail::weather::Conditions;
-use longtail::weather::fuzzing::{answers, requests};
+use longtail::internals::demo::proxy::Faults;
+use longtail::internals::demo::proxy::fuzzing::{answers, requests};
 
 const SECRETS: [&str; 3] = ["cookie", "authorization", "proxy-authorization"];
 
-// The first byte is the size of a read, the second says what the weather is like and whether a HEAD is answered.
+// The first byte is the size of a read, the second gives the faults and whether a HEAD is answered.
 fuzz_target!(|input: &[u8]| {
-    let [size, weather, bytes @ ..] = input else { return };
+    let [size, switches, bytes @ ..] = input else { return };
     let size = usize::from(*size).max(1);
-    let (http10, strip_upgrade, is_head) = (weather & 1 != 0, weather & 2 != 0, weather & 4 != 0);
+    let (http10, strip_upgrade, is_head) = (switches & 1 != 0, switches & 2 != 0, switches & 4 != 0);
 
     let whole = || bytes.chunks(bytes.len().max(1));
     assert_eq!(answers(bytes.chunks(size), is_head), answers(whole(), is_head));
 
-    let conditions = Conditions { http10, strip_upgrade, ..Conditions::default() };
-    let in_pieces = requests(bytes.chunks(size), &conditions);
-    let at_once = requests(whole(), &conditions);
+    let faults = Faults { http10, strip_upgrade, ..Faults::default() };
+    let in_pieces = requests(bytes.chunks(size), &faults);
+    let at_once = requests(whole(), &faults);
     assert_eq!(in_pieces.as_ref().map(|all| &all.0), at_once.as_ref().map(|all| &all.0));
     let Some((out, heads)) = in_pieces else { return };
 
@@ -33,8 +33,8 @@ fuzz_target!(|input: &[u8]| {
         }
     }
 
-    let again = |conditions: &Conditions| requests(std::iter::once(&out[..]), conditions).map(|all| all.0);
-    assert_eq!(again(&conditions).as_ref(), Some(&out));
+    let again = |faults: &Faults| requests(std::iter::once(&out[..]), faults).map(|all| all.0);
+    assert_eq!(again(&faults).as_ref(), Some(&out));
     if !http10 && !strip_upgrade {
         // A head's spaces may be others; a head that is not complete is still to come.
         let black =

@@ -5,8 +5,8 @@
 use http::header::HOST;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri, Version};
 use libfuzzer_sys::fuzz_target;
-use longtail::serve::Proxies;
-use longtail::serve::fuzzing::settle_host;
+use longtail::internals::serve::Proxies;
+use longtail::internals::serve::fuzzing::normalize_host;
 use std::net::IpAddr;
 use std::sync::LazyLock;
 
@@ -117,7 +117,7 @@ fn settled(version: Version, uri: Uri, headers: HeaderMap) {
     let mut request = Request::new(());
     (*request.version_mut(), *request.uri_mut(), *request.headers_mut()) = (version, uri, headers);
     let came: Vec<HeaderValue> = request.headers().get_all(HOST).into_iter().cloned().collect();
-    if settle_host(&mut request).is_err() {
+    if normalize_host(&mut request).is_err() {
         return;
     }
     let hosts: Vec<&HeaderValue> = request.headers().get_all(HOST).into_iter().collect();
@@ -134,6 +134,6 @@ fn settled(version: Version, uri: Uri, headers: HeaderMap) {
         None => assert_eq!(came.first(), settled.as_ref()),
     }
     // Once more is no change.
-    assert!(settle_host(&mut request).is_ok());
+    assert!(normalize_host(&mut request).is_ok());
     assert_eq!(request.headers().get(HOST), settled.as_ref());
 }

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use longtail::transport::params::{Limits, Params};
+use longtail::internals::transport::params::{Limits, Params};
 
 // The first line is the query; if there is another, it is the form.
 fuzz_target!(|input: &[u8]| {

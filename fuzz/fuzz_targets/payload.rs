@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use longtail::wire::{json, multipart, script};
+use longtail::internals::wire::{json, multipart, script};
 use serde_json::{Value, value::RawValue};
 
 fuzz_target!(|text: &str| {

@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use longtail::serve::fuzzing::Plain;
+use longtail::internals::serve::fuzzing::Plain;
 
 // Requests, one behind the other.
 fuzz_target!(|input: &[u8]| {

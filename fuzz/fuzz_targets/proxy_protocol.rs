@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use longtail::serve::fuzzing::read_proxy_header;
+use longtail::internals::serve::fuzzing::read_proxy_header;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};

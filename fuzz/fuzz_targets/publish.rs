@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use longtail::serve::fuzzing::drafts;
+use longtail::internals::serve::fuzzing::drafts;
 use serde_json::value::RawValue;
 
 const MAX: usize = 200;

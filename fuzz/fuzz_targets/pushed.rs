@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use longtail::log::pushed::{Pattern, draft};
+use longtail::internals::log::pushed::{Pattern, draft};
 use serde_json::value::RawValue;
 
 const MAX: usize = 200;

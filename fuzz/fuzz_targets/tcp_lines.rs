@@ -3,7 +3,7 @@
 
 use bytes::{Bytes, BytesMut};
 use libfuzzer_sys::fuzz_target;
-use longtail::wire::lines::Lines;
+use longtail::internals::wire::lines::Lines;
 
 const MAX_LINE: usize = 100;
 

@@ -5,9 +5,9 @@
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use libfuzzer_sys::fuzz_target;
-use longtail::message::Channel;
-use longtail::serve::Tokens;
-use longtail::serve::fuzzing::Action;
+use longtail::internals::message::Channel;
+use longtail::internals::serve::Tokens;
+use longtail::internals::serve::fuzzing::Action;
 use ring::hmac;
 use serde_json::Value;
 use std::sync::LazyLock;

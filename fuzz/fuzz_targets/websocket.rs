@@ -3,7 +3,7 @@
 
 use bytes::BytesMut;
 use libfuzzer_sys::fuzz_target;
-use longtail::wire::websocket::{Decoder, Frame, Violation};
+use longtail::internals::wire::websocket::{Decoder, Frame, Violation};
 
 const MAX_MESSAGE: usize = 1000;
 

@@ -1,29 +1,27 @@
-//! A client: HTTP requests whose bodies are read as they come.
+//! An HTTP client whose response bodies are read as they arrive.
 
 use super::Failure;
+use crate::http_client::{self, HttpClient};
 use bytes::Bytes;
 use clap::Args;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, USER_AGENT};
 use hyper::{HeaderMap, Method, Request, Response, Uri};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::client::legacy::{self, Client as Http};
+use hyper_util::client::legacy;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use rustls::{ClientConfig, RootCertStore};
 use serde_json::Value;
 use std::path::PathBuf;
 use std::time::Duration;
 use std::{fmt, io};
 
-/// How long a connection may take to come about.
-const CONNECT: Duration = Duration::from_secs(10);
+/// Connect timeout.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Bytes of an answer that is read whole.
-const ANSWER: usize = 8 << 20;
+/// Size limit of a body that is read whole.
+const MAX_BODY: usize = 8 << 20;
 
-/// Which server, and who we are.
+/// The server, and the credential for it.
 #[derive(Args, Clone, Debug)]
 pub struct Target {
     /// Address of the server, as `https://push.example.com`
@@ -35,14 +33,14 @@ pub struct Target {
     credential: Credential,
 }
 
-/// Who we are.
+/// The credential.
 #[derive(Args, Clone, Debug)]
 pub struct Credential {
-    /// Token or server key. Others see arguments in the list of processes: prefer the environment or a file
+    /// Token or server key. Other users can read arguments in the process list: prefer the environment or a file
     #[arg(long, env = "LONGTAIL_TOKEN", value_name = "TOKEN", hide_env_values = true, help_heading = "Server")]
     token: Option<String>,
 
-    /// File that holds the token or the key
+    /// File with the token or the key
     #[arg(long, env = "LONGTAIL_TOKEN_FILE", value_name = "FILE", help_heading = "Server", conflicts_with = "token")]
     token_file: Option<PathBuf>,
 }
@@ -56,19 +54,19 @@ impl Credential {
             (None, None) => return Ok(None),
         };
         let text = text.trim();
-        // The text is not repeated: it may be most of a secret.
+        // The error does not repeat the text: it may be most of a secret.
         HeaderValue::try_from(format!("Bearer {text}"))
-            .map_err(|_| Failure::Usage("the token has characters that no token has".into()))?;
+            .map_err(|_| Failure::Usage("the token contains characters that a token cannot have".into()))?;
         Ok(Some(text.to_owned()))
     }
 }
 
 impl Target {
-    /// A client of it.
+    /// A client of this server.
     ///
     /// # Errors
     ///
-    /// An address or a token that is none.
+    /// The URL or the token is invalid.
     pub fn client(&self) -> Result<Client, Failure> {
         Client::new(&self.url, &self.credential)
     }
@@ -77,56 +75,44 @@ impl Target {
 /// A client of one server.
 #[derive(Clone)]
 pub struct Client {
-    http: Http<HttpsConnector<HttpConnector>, Full<Bytes>>,
-    /// The address without a slash at its end.
+    http: HttpClient,
+    /// The URL without a slash at its end.
     pub base: String,
     uri: Uri,
-    /// The token, for where it is not a header.
+    /// The token, for a transport without headers.
     pub token: Option<String>,
 }
 
 impl Client {
-    /// A client of the server at this address.
+    /// A client of the server at this URL.
     ///
     /// # Errors
     ///
-    /// An address or a token that is none.
+    /// The URL or the token is invalid.
     pub fn new(url: &str, credential: &Credential) -> Result<Client, Failure> {
         let rule = || {
-            // It may hold a password, and is not repeated.
+            // The error does not repeat the URL: it may hold a password.
             let from = if std::env::var("LONGTAIL_URL").is_ok_and(|set| set == url) { "LONGTAIL_URL: " } else { "" };
-            Failure::Usage(format!("{from}use an address as http://127.0.0.1:8080 or https://push.example.com"))
+            Failure::Usage(format!("{from}use a URL such as http://127.0.0.1:8080 or https://push.example.com"))
         };
         let uri: Uri = url.parse().map_err(|_| rule())?;
-        let is_sound = matches!(uri.scheme_str(), Some("http" | "https"))
+        let is_valid = matches!(uri.scheme_str(), Some("http" | "https"))
             && uri.query().is_none()
             && uri.authority().is_some_and(|authority| !authority.as_str().contains('@'));
-        if !is_sound {
+        if !is_valid {
             return Err(rule());
         }
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut tcp = HttpConnector::new();
-        tcp.set_connect_timeout(Some(CONNECT));
-        tcp.set_nodelay(true);
-        tcp.enforce_http(false);
-        // A machine without certificates can speak plain HTTP all the same.
-        let https = match uri.scheme_str() {
-            Some("https") => HttpsConnectorBuilder::new().with_native_roots()?,
-            _ => HttpsConnectorBuilder::new().with_tls_config(
-                ClientConfig::builder().with_root_certificates(RootCertStore::empty()).with_no_client_auth(),
-            ),
-        };
-        let https = https.https_or_http().enable_http1().wrap_connector(tcp);
-        let http = Http::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build(https);
+        let connector = http_client::connector(&uri, CONNECT_TIMEOUT)?;
+        let http = legacy::Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build(connector);
         Ok(Client { http, base: url.trim_end_matches('/').to_owned(), uri, token: credential.read()? })
     }
 
-    /// The server's host, as the address has it.
+    /// The host in the URL.
     pub fn host(&self) -> &str {
         self.uri.host().unwrap_or_default().trim_matches(['[', ']'])
     }
 
-    /// Asks for a path with a query. The answer's status is not looked at.
+    /// Sends a GET for a path with a query. Any status is accepted.
     ///
     /// # Errors
     ///
@@ -135,7 +121,7 @@ impl Client {
         self.send(Method::GET, path, headers, Bytes::new()).await
     }
 
-    /// Sends a body.
+    /// Sends a POST.
     ///
     /// # Errors
     ///
@@ -166,35 +152,35 @@ impl Client {
         }
     }
 
-    /// A failure with what would help, where the server wants to know who we are.
+    /// Adds to a failure for want of credentials how to give them.
     pub fn explain(&self, failure: Failure) -> Failure {
-        let Failure::Refused { status: 401, mut said } = failure else { return failure };
-        if self.token.is_none() || said.message.contains("this needs credentials") {
-            said.message = format!("{}; {}", said.message, self.token_mend());
+        let Failure::Refused { status: 401, mut reason } = failure else { return failure };
+        if self.token.is_none() || reason.message.contains("this needs credentials") {
+            reason.message = format!("{}; {}", reason.message, self.token_fix());
         }
-        Failure::Refused { status: 401, said }
+        Failure::Refused { status: 401, reason }
     }
 
-    /// What helps one whom the server does not know.
-    pub fn token_mend(&self) -> &'static str {
+    /// How to fix missing or rejected credentials.
+    pub fn token_fix(&self) -> &'static str {
         match self.token {
             None => "set LONGTAIL_TOKEN or --token-file",
-            Some(_) => "give another token or key: this server does not know this one, or it may not do that",
+            Some(_) => "use another token or key: the server does not accept this one, or it does not allow this",
         }
     }
 
-    /// Says that the server was not reached.
+    /// The failure to reach the server.
     pub fn unreachable(&self, reason: &str) -> Failure {
         Failure::Unreachable { url: self.base.clone(), reason: reason.to_owned() }
     }
 }
 
-/// The innermost cause, which says most: "connection refused" and not "client error".
+/// The innermost cause, which is the most specific: "connection refused" and not "client error".
 fn reason(error: &legacy::Error) -> String {
     let mut cause: &dyn std::error::Error = error;
     loop {
-        if let Some(mend) = tls_error(cause).and_then(tls_reason) {
-            return mend;
+        if let Some(reason) = tls_error(cause).and_then(tls_reason) {
+            return reason;
         }
         match cause.source() {
             Some(next) => cause = next,
@@ -203,7 +189,7 @@ fn reason(error: &legacy::Error) -> String {
     }
 }
 
-/// What TLS says inside an I/O error, whose own source is that one's source already.
+/// The TLS error inside an I/O error. `source` skips it: it gives the TLS error's own source.
 fn tls_error<'a>(cause: &'a (dyn std::error::Error + 'static)) -> Option<&'a rustls::Error> {
     let inner = cause.downcast_ref::<io::Error>()?.get_ref()?;
     inner.downcast_ref().or_else(|| tls_error(inner))
@@ -213,11 +199,11 @@ fn tls_reason(error: &rustls::Error) -> Option<String> {
     use rustls::{CertificateError as Why, Error, InvalidMessage};
     let text = error.to_string();
     match error {
-        Error::InvalidMessage(InvalidMessage::InvalidContentType) => Some("no TLS there: use http://".into()),
-        // SSL_CERT_FILE does not help here: no authority's certificate is taken for a server's.
+        Error::InvalidMessage(InvalidMessage::InvalidContentType) => Some("the server does not speak TLS: use http://".into()),
+        // SSL_CERT_FILE alone does not help here: rustls does not accept an authority's certificate for a server.
         Error::InvalidCertificate(_) if text.contains("CaUsedAsEndEntity") => Some(
-            "its certificate is an authority's (CA:TRUE): make one for the server (CA:FALSE), and name its PEM file in \
-             SSL_CERT_FILE"
+            "the server's certificate is an authority's (CA:TRUE): make one for the server (CA:FALSE), and set SSL_CERT_FILE \
+             to its PEM file"
                 .into(),
         ),
         Error::InvalidCertificate(
@@ -229,42 +215,42 @@ fn tls_reason(error: &rustls::Error) -> Option<String> {
             | Why::NotValidForNameContext { .. }
             | Why::Revoked,
         ) => None,
-        // Nobody knows who signed it, or somebody else of the same name.
+        // The issuer is unknown, or another one of the same name.
         Error::InvalidCertificate(_) => {
             let what = text.split(" {").next().unwrap_or_default();
-            Some(format!("{what}; where it is your own, SSL_CERT_FILE names a PEM file with it or with its authority"))
+            Some(format!("{what}; if it is your own, set SSL_CERT_FILE to a PEM file with it or with its authority"))
         }
         _ => None,
     }
 }
 
-/// An answer whose body is read as it comes.
+/// A response whose body is read as it arrives.
 pub struct Answer {
     response: Response<Incoming>,
 }
 
 impl Answer {
-    /// Its status.
+    /// The status.
     pub fn status(&self) -> u16 {
         self.response.status().as_u16()
     }
 
-    /// Its headers.
+    /// The headers.
     pub fn headers(&self) -> &HeaderMap {
         self.response.headers()
     }
 
-    /// What comes next of the body; `None` at its end. Cancel safe.
+    /// The next piece of the body; `None` at its end. Cancel safe.
     ///
     /// # Errors
     ///
-    /// The connection broke off.
+    /// The connection broke.
     pub async fn piece(&mut self) -> Result<Option<Bytes>, Failure> {
         while let Some(frame) = self.response.body_mut().frame().await {
             match frame.map(hyper::body::Frame::into_data) {
                 Ok(Ok(bytes)) if !bytes.is_empty() => return Ok(Some(bytes)),
                 Ok(_) => {}
-                Err(error) => return Err(Failure::Unsound(format!("the answer broke off: {error}"))),
+                Err(error) => return Err(Failure::Unexpected(format!("the answer broke off: {error}"))),
             }
         }
         Ok(None)
@@ -274,55 +260,56 @@ impl Answer {
     ///
     /// # Errors
     ///
-    /// It broke off, or is larger than anything a server of ours sends.
+    /// The connection broke, or the body is larger than anything a Longtail server sends.
     pub async fn text(mut self) -> Result<String, Failure> {
         let mut text = Vec::new();
         while let Some(piece) = self.piece().await? {
             text.extend_from_slice(&piece);
-            if text.len() > ANSWER {
-                return Err(Failure::Unsound("the answer is too large".into()));
+            if text.len() > MAX_BODY {
+                return Err(Failure::Unexpected("the answer is too large".into()));
             }
         }
         Ok(String::from_utf8_lossy(&text).into_owned())
     }
 
-    /// The answer, if it is a 200.
+    /// The response, if it is a 200.
     ///
     /// # Errors
     ///
-    /// `Refused`, with the server's own words where there are some.
+    /// `Refused`, with the error in the body.
     pub async fn ok(self) -> Result<Answer, Failure> {
         let status = self.status();
         if status == 200 {
             return Ok(self);
         }
-        Err(Failure::Refused { status, said: Reason::in_body(&self.text().await.unwrap_or_default()) })
+        Err(Failure::Refused { status, reason: Reason::in_body(&self.text().await.unwrap_or_default()) })
     }
 
     /// The body of a 200, as JSON.
     ///
     /// # Errors
     ///
-    /// `Refused`, or something that is no JSON.
+    /// `Refused`, or the body is not JSON.
     pub async fn json(self) -> Result<Value, Failure> {
         let text = self.ok().await?.text().await?;
-        serde_json::from_str(&text).map_err(|_| Failure::Unsound("the answer is no JSON: is this a Longtail?".into()))
+        serde_json::from_str(&text)
+            .map_err(|_| Failure::Unexpected("the response is not JSON: is this a Longtail server?".into()))
     }
 }
 
-/// What a server has said no with.
+/// Why the server refused.
 #[derive(Debug)]
 pub struct Reason {
-    /// Its error's code, where it is one of ours.
+    /// The error's code, if it is an error of Longtail.
     code: Option<String>,
     message: String,
 }
 
 impl Reason {
-    /// A body or a command's answer: an error of ours, or the beginning of something else.
+    /// The error in a body or in a command's answer; the beginning of the body if it is something else.
     pub fn in_body(body: &str) -> Reason {
         let json: Value = serde_json::from_str(body).unwrap_or_default();
-        // Of a command's answer it is the whole, of others a part.
+        // In a command's answer the error is the object itself, in a body a member.
         let error = json.get("error").unwrap_or(&json);
         match (error["code"].as_str(), error["message"].as_str()) {
             (Some(code), Some(message)) => Reason { code: Some(printable(code)), message: printable(message) },
@@ -330,17 +317,17 @@ impl Reason {
         }
     }
 
-    /// What is no error's text.
+    /// A text that is not an error of Longtail.
     pub fn words(text: impl Into<String>) -> Reason {
         Reason { code: None, message: text.into() }
     }
 
-    /// The same, with a word on what it was said to.
+    /// Adds what was refused.
     pub fn about(self, what: &str) -> Reason {
         Reason { message: format!("{} ({what})", self.message), ..self }
     }
 
-    /// Whether it says that we may not.
+    /// Whether access was denied.
     pub fn is_about_access(&self) -> bool {
         matches!(self.code.as_deref(), Some("unauthorized" | "forbidden"))
     }
@@ -355,12 +342,12 @@ impl fmt::Display for Reason {
     }
 }
 
-/// A text that moves no cursor and changes no colour of a terminal.
+/// Replaces control characters, which would move a terminal's cursor or change its colours.
 pub fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
-/// A field's value, as a query has it.
+/// Encodes a field's value for a query.
 pub fn quote(value: &str) -> String {
     form_urlencoded::byte_serialize(value.as_bytes()).collect()
 }

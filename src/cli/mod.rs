@@ -1,6 +1,5 @@
-//! Daily work from the command line: `longtail check`, `longtail publish`, `longtail tail`.
-//!
-//! These are clients: they know the wire and nothing of the server's inside.
+//! Clients for the command line: `longtail check`, `longtail publish`, `longtail tail`. They know the wire protocol and
+//! nothing of the server's inside.
 
 mod check;
 mod client;
@@ -12,7 +11,7 @@ use client::Reason;
 use std::io;
 use std::process::ExitCode;
 
-/// What a client of a running server does.
+/// The commands.
 #[derive(Subcommand, Clone, Debug)]
 pub enum Command {
     /// Tries every transport of a running server, from here
@@ -23,41 +22,41 @@ pub enum Command {
     Tail(tail::Tail),
 }
 
-/// Why a command failed.
+/// A command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    /// The arguments say nothing that can be done.
+    /// The arguments are invalid.
     #[error("{0}")]
     Usage(String),
-    /// The server was not reached.
+    /// The server is unreachable.
     #[error("cannot reach {url}: {reason}")]
     Unreachable {
-        /// What was asked for, without credentials.
+        /// The URL, without credentials.
         url: String,
-        /// What went wrong, in the system's words.
+        /// The error, in the system's words.
         reason: String,
     },
-    /// The server, or something in front of it, said no.
-    #[error("{status} {said}")]
+    /// The server, or a proxy in front of it, refused the request.
+    #[error("{status} {reason}")]
     Refused {
         /// The HTTP status.
         status: u16,
-        /// Its error, or what else was said.
-        said: Reason,
+        /// The error in the body.
+        reason: Reason,
     },
-    /// The server said no where there is no status: in a stream, or to a command.
+    /// The server refused where there is no status: in a stream, or in the answer to a command.
     #[error("{0}")]
     Denied(Reason),
-    /// Something came that is none of ours.
+    /// Something arrived that a Longtail server does not send.
     #[error("{0}")]
-    Unsound(String),
-    /// Standard input or output.
+    Unexpected(String),
+    /// Standard input or output failed.
     #[error(transparent)]
     Io(#[from] io::Error),
 }
 
 impl Failure {
-    /// After sysexits.h: 64 usage, 69 unreachable; 1 for all else.
+    /// The exit code, after sysexits.h: 64 usage, 69 unreachable; 1 for the others.
     fn exit_code(&self) -> u8 {
         match self {
             Failure::Usage(_) => 64,
@@ -67,8 +66,8 @@ impl Failure {
     }
 }
 
-/// Carries a command out. `tell` makes of an error's text what is printed.
-pub async fn run(command: Command, tell: impl Fn(&str) -> String) -> ExitCode {
+/// Runs a command. `rename` replaces flags in an error's text by the variables that have set them.
+pub async fn run(command: Command, rename: impl Fn(&str) -> String) -> ExitCode {
     let (name, done) = match command {
         Command::Check(check) => ("check", check.run().await),
         Command::Publish(publish) => ("publish", publish.run().await),
@@ -76,10 +75,10 @@ pub async fn run(command: Command, tell: impl Fn(&str) -> String) -> ExitCode {
     };
     match done {
         Ok(code) => code,
-        // Whoever read what we print has gone: `longtail tail a | head`.
+        // The reader of the output has ended, as in `longtail tail a | head`.
         Err(Failure::Io(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("longtail {name}: {}", tell(&failure.to_string()));
+            eprintln!("longtail {name}: {}", rename(&failure.to_string()));
             ExitCode::from(failure.exit_code())
         }
     }

@@ -1,4 +1,4 @@
-//! `longtail publish`: a message, from an argument or from standard input.
+//! `longtail publish`: publishes a message from an argument, or messages from standard input.
 
 use super::Failure;
 use super::client::{Target, printable, quote};
@@ -8,46 +8,46 @@ use std::io::{BufRead, Read, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// How often a publication is tried. It has a key, so that no try makes a second message.
+/// How often a publish is tried. It has an idempotency key, so that a retry does not make a second message.
 const TRIES: u32 = 4;
 
-/// Bytes of standard input. What a server takes is less, and it says so.
-const INPUT: u64 = 64 << 20;
+/// Size limit of standard input. A server accepts less, and says so.
+const MAX_INPUT: u64 = 64 << 20;
 
 /// Publishes a message, and prints its id.
 ///
-/// It is tried again while the server cannot say what became of it; whatever
-/// happens it is one message.
+/// It is retried while the server cannot say whether it was published. The
+/// idempotency key makes sure that it is one message.
 #[derive(Args, Clone, Debug)]
 #[command(verbatim_doc_comment)]
 pub struct Publish {
-    /// Where to
+    /// Channel to publish to
     channel: String,
 
-    /// Payload: JSON stands as it is, other text becomes a string; `-`, or none, reads standard input
+    /// Payload: JSON as it is, other text as a string. `-` or nothing reads standard input
     data: Option<String>,
 
     /// Event name
     #[arg(long, value_name = "NAME")]
     event: Option<String>,
 
-    /// Client id that shall not get it
+    /// Client id that does not receive the message
     #[arg(long, value_name = "ID")]
     exclude: Option<String>,
 
-    /// Idempotency key, so that the same command given twice is one message. Otherwise a random one
+    /// Idempotency key: the same command given twice publishes one message. By default a random key
     #[arg(long, value_name = "KEY")]
     key: Option<String>,
 
-    /// Delivers it to those connected now and keeps nothing
+    /// Delivers to clients that are connected now, and does not store the message
     #[arg(long)]
     volatile: bool,
 
-    /// Keeps a payload such as 123 a text
+    /// Sends a payload such as 123 as a string
     #[arg(long)]
     text: bool,
 
-    /// Makes a message of each line of standard input
+    /// Publishes each line of standard input as a message
     #[arg(long, conflicts_with_all = ["data", "key"])]
     lines: bool,
 
@@ -67,8 +67,8 @@ impl Publish {
         let data = match self.data.as_deref() {
             Some("-") | None => {
                 let mut data = String::new();
-                std::io::stdin().lock().take(INPUT).read_to_string(&mut data)?;
-                // An editor's or echo's last line end is not meant.
+                std::io::stdin().lock().take(MAX_INPUT).read_to_string(&mut data)?;
+                // The last line end comes from an editor or echo.
                 if data.ends_with('\n') {
                     data.pop();
                 }
@@ -93,12 +93,12 @@ impl Publish {
                 },
                 Err(failure) => failure,
             };
-            let may_pass = match &failure {
+            let may_succeed_later = match &failure {
                 Failure::Refused { status, .. } => matches!(status, 429 | 502..=504),
-                Failure::Unreachable { .. } | Failure::Unsound(_) => true,
+                Failure::Unreachable { .. } | Failure::Unexpected(_) => true,
                 _ => false,
             };
-            if !may_pass || tries == TRIES {
+            if !may_succeed_later || tries == TRIES {
                 return Err(client.explain(failure));
             }
             tokio::time::sleep(Duration::from_millis(250) * 2_u32.pow(tries)).await;

@@ -1,4 +1,4 @@
-//! `longtail tail`: prints messages as they come, and comes back by itself from where it was.
+//! `longtail tail`: prints messages as they arrive, and reconnects where it was.
 
 use super::Failure;
 use super::client::{Answer, Client, Reason, Target, printable, quote};
@@ -15,20 +15,19 @@ use std::time::Duration;
 use tokio::signal::ctrl_c;
 use tokio::time::{Instant, timeout};
 
-/// How long a stream has to say hello; past that something holds it back, and polls are used.
+/// How long to wait for a stream's hello. Without it a proxy holds the stream back, and `tail` polls.
 const HELLO: Duration = Duration::from_secs(5);
 
-/// Silence after which a stream is taken for dead, where it has not said how often it speaks.
+/// Silence after which a stream counts as dead, if the hello does not announce a heartbeat.
 const SILENCE: Duration = Duration::from_secs(60);
 
-/// Bytes of a line: a message of the largest size that anybody would set.
-const LINE: usize = 64 << 20;
+/// Size limit of a line: more than any sensible --max-message-bytes.
+const MAX_LINE: usize = 64 << 20;
 
-/// Prints the messages of channels as they come.
+/// Prints the messages of channels as they arrive.
 ///
-/// It comes back by itself, from where it was, when the connection or the server
-/// goes, and says where something may have been missed. Ctrl-C ends it and prints
-/// the cursor to go on from.
+/// It reconnects by itself where it was, and prints a line if messages may have
+/// been missed. Ctrl-C ends it and prints the cursor to continue from.
 #[derive(Args, Clone, Debug)]
 #[command(verbatim_doc_comment)]
 pub struct Tail {
@@ -36,15 +35,15 @@ pub struct Tail {
     #[arg(required = true)]
     channels: Vec<String>,
 
-    /// Prints each message as the JSON object that came, and gaps as `{"gap":…}`
+    /// Prints each message as the JSON object that arrived, and gaps as `{"gap":…}`
     #[arg(long)]
     json: bool,
 
-    /// Begins with the newest N messages that are kept
+    /// Starts with the newest N messages that are kept
     #[arg(long, value_name = "N", conflicts_with = "cursor")]
     last: Option<u32>,
 
-    /// Goes on from a cursor; `earliest` is the oldest message that is kept
+    /// Continues from a cursor; `earliest` is the oldest message that is kept
     #[arg(long, value_name = "CURSOR")]
     cursor: Option<String>,
 
@@ -56,10 +55,10 @@ pub struct Tail {
     target: Target,
 }
 
-/// A line of a stream, or a message of a batch: what of it matters here. Payloads stay as they were
-/// written: a number may be larger than any that we could hold.
+/// A line of a stream, or a message of a batch. The payload stays as it was written: a number may be larger than any
+/// Rust type.
 #[derive(Deserialize)]
-struct Said<'a> {
+struct Object<'a> {
     #[serde(borrow, default, rename = "type")]
     kind: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
@@ -99,49 +98,48 @@ struct Gap<'a> {
 }
 
 fn parse<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, Failure> {
-    serde_json::from_str(text)
-        .map_err(|_| Failure::Unsound("what came is none of our objects: is this a Longtail?".into()))
+    serde_json::from_str(text).map_err(|_| Failure::Unexpected("unexpected data: is this a Longtail server?".into()))
 }
 
-/// Where reading has come to.
-struct Place {
+/// How far reading has come.
+struct Position {
     /// Whether the server has ever answered.
     reached: bool,
     cursor: Option<String>,
-    /// With how many to begin, before the first answer.
+    /// The number of messages to start with, until the first answer.
     last: Option<u32>,
-    /// How many are still wanted.
+    /// How many messages are still to be printed.
     left: Option<u64>,
-    /// Whether streams are held back on this path.
+    /// Whether to poll, because streams are held back.
     polls: bool,
 }
 
-/// Why one connection's reading came to its end.
+/// The end of one connection.
 enum End {
-    /// There is more: come back after this time.
+    /// Reconnect after this time.
     Again(Duration, String),
-    /// All that was wanted is there.
+    /// Everything was printed.
     Done,
 }
 
 impl Tail {
     pub(super) async fn run(self) -> Result<ExitCode, Failure> {
         let client = self.target.client()?;
-        let mut place =
-            Place { reached: false, cursor: self.cursor.clone(), last: self.last, left: self.count, polls: false };
+        let mut position =
+            Position { reached: false, cursor: self.cursor.clone(), last: self.last, left: self.count, polls: false };
         let mut failures = 0;
         loop {
             let began = Instant::now();
             let read = tokio::select! {
-                read = self.read(&client, &mut place) => read,
+                read = self.read(&client, &mut position) => read,
                 _ = ctrl_c() => Ok(End::Done),
             };
             let (pause, why) = match read {
                 Ok(End::Done) => break,
                 Ok(End::Again(pause, why)) => (pause, why),
-                Err(failure @ (Failure::Unreachable { .. } | Failure::Unsound(_))) => {
-                    // A server that was never there is an error; one that goes comes back.
-                    if !place.reached {
+                Err(failure @ (Failure::Unreachable { .. } | Failure::Unexpected(_))) => {
+                    // A server that was never reached is an error; one that goes away comes back.
+                    if !position.reached {
                         return Err(failure);
                     }
                     (Duration::ZERO, failure.to_string())
@@ -155,50 +153,50 @@ impl Tail {
             let pause = pause.max(Duration::from_millis(100) * 2_u32.pow(failures.min(6)));
             let pause = if why.is_empty() { Duration::ZERO } else { pause.mul_f64(0.75 + fastrand::f64() / 2.0) };
             if !why.is_empty() {
-                writeln!(stderr(), "-- {}; coming back", printable(&why))?;
+                writeln!(stderr(), "-- {}; reconnecting", printable(&why))?;
             }
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 _ = ctrl_c() => break,
             }
         }
-        if let Some(cursor) = &place.cursor {
+        if let Some(cursor) = &position.cursor {
             writeln!(stderr(), "-- cursor {}", printable(cursor))?;
         }
         Ok(ExitCode::SUCCESS)
     }
 
-    async fn read(&self, client: &Client, place: &mut Place) -> Result<End, Failure> {
+    async fn read(&self, client: &Client, position: &mut Position) -> Result<End, Failure> {
         let mut query = format!("?channel={}", quote(&self.channels.join(",")));
-        if let Some(cursor) = &place.cursor {
+        if let Some(cursor) = &position.cursor {
             query.push_str(&format!("&cursor={}", quote(cursor)));
         }
-        if let Some(last) = place.last {
+        if let Some(last) = position.last {
             query.push_str(&format!("&last={last}"));
         }
-        if place.polls {
+        if position.polls {
             let text = client.get(&format!("/long-poll{query}"), &[]).await?.ok().await?.text().await?;
             let batch: Batch<'_> = parse(&text)?;
             if let Some(gap) = &batch.gap {
                 self.gap(&gap.from, &batch.cursor)?;
             }
             for message in &batch.messages {
-                if self.message(&parse(message.get())?, message.get(), place)? {
+                if self.message(&parse(message.get())?, message.get(), position)? {
                     return Ok(End::Done);
                 }
             }
-            place.moved(Some(&batch.cursor));
+            position.moved(Some(&batch.cursor));
             return Ok(End::Again(Duration::ZERO, String::new()));
         }
-        // What holds a body back may hold the head back with it.
+        // A proxy that holds the body back may hold the head back, too.
         match timeout(HELLO, client.get(&format!("/ndjson{query}"), &[])).await {
-            Ok(stream) => self.follow(stream?.ok().await?, place).await,
-            Err(_) => Ok(place.held_back()),
+            Ok(stream) => self.follow(stream?.ok().await?, position).await,
+            Err(_) => Ok(position.held_back()),
         }
     }
 
-    async fn follow(&self, mut stream: Answer, place: &mut Place) -> Result<End, Failure> {
-        let (mut lines, mut buf) = (Lines::new(LINE), BytesMut::new());
+    async fn follow(&self, mut stream: Answer, position: &mut Position) -> Result<End, Failure> {
+        let (mut lines, mut buf) = (Lines::new(MAX_LINE), BytesMut::new());
         let mut patience = HELLO;
         loop {
             match timeout(patience, stream.piece()).await {
@@ -206,12 +204,12 @@ impl Tail {
                     Some(piece) => buf.extend_from_slice(&piece),
                     None => return Ok(End::Again(Duration::ZERO, "the stream has ended".into())),
                 },
-                Err(_) if patience == HELLO => return Ok(place.held_back()),
+                Err(_) if patience == HELLO => return Ok(position.held_back()),
                 Err(_) => return Ok(End::Again(Duration::ZERO, "the stream is silent".into())),
             }
             while let Ok(Some(line)) = lines.decode(&mut buf) {
                 let text = String::from_utf8_lossy(&line);
-                let object: Said<'_> = parse(&text)?;
+                let object: Object<'_> = parse(&text)?;
                 match object.kind.as_deref() {
                     Some("hello") => {
                         let heartbeat = object.heartbeat.map(Duration::from_secs);
@@ -221,28 +219,28 @@ impl Tail {
                         self.gap(&object.from, object.cursor.as_deref().unwrap_or("?"))?;
                     }
                     Some("bye") => {
-                        place.moved(object.cursor.as_deref());
+                        position.moved(object.cursor.as_deref());
                         let reason = printable(&object.reason);
                         let Some(retry) = object.retry else {
-                            return Err(Failure::Refused { status: 403, said: Reason::words(reason) });
+                            return Err(Failure::Refused { status: 403, reason: Reason::words(reason) });
                         };
                         return Ok(End::Again(Duration::from_millis(retry), reason));
                     }
                     Some(_) => {}
                     None => {
-                        if self.message(&object, &text, place)? {
+                        if self.message(&object, &text, position)? {
                             return Ok(End::Done);
                         }
                     }
                 }
-                place.moved(object.cursor.as_deref());
+                position.moved(object.cursor.as_deref());
             }
         }
     }
 
-    /// Prints a message; tells whether it was the last that is wanted.
-    fn message(&self, message: &Said<'_>, text: &str, place: &mut Place) -> Result<bool, Failure> {
-        if place.left == Some(0) {
+    /// Prints a message. True: it was the last one.
+    fn message(&self, message: &Object<'_>, text: &str, position: &mut Position) -> Result<bool, Failure> {
+        if position.left == Some(0) {
             return Ok(true);
         }
         let mut out = stdout().lock();
@@ -256,9 +254,9 @@ impl Tail {
             writeln!(out, "{time} {channel} {event} {data}")?;
         }
         out.flush()?;
-        place.moved(message.id.as_deref());
-        place.left = place.left.map(|left| left - 1);
-        Ok(place.left == Some(0))
+        position.moved(message.id.as_deref());
+        position.left = position.left.map(|left| left - 1);
+        Ok(position.left == Some(0))
     }
 
     fn gap(&self, from: &str, cursor: &str) -> Result<(), Failure> {
@@ -266,16 +264,16 @@ impl Tail {
         if self.json {
             writeln!(stdout(), "{}", serde_json::json!({"gap": {"from": from, "cursor": cursor}}))?;
         } else {
-            writeln!(stdout(), "-- gap: something after {from} may be missing; going on at {cursor}")?;
+            writeln!(stdout(), "-- gap: messages after {from} may be missing; continuing at {cursor}")?;
         }
         Ok(())
     }
 }
 
-impl Place {
+impl Position {
     fn held_back(&mut self) -> End {
         self.polls = true;
-        End::Again(Duration::ZERO, "no hello: something on the way holds streams back; using polls".into())
+        End::Again(Duration::ZERO, "no hello: a proxy holds streams back; polling".into())
     }
 
     fn moved(&mut self, cursor: Option<&str>) {

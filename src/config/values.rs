@@ -1,16 +1,16 @@
-//! How a flag's value is read. An error says the mend.
+//! Parsers of flag values. An error says how to fix the value.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-/// Where the access log goes, or nowhere.
+/// The destination of the access log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AccessLogTo {
-    /// Nowhere.
+    /// There is no access log.
     Off,
-    /// To standard output.
+    /// Standard output.
     Stdout,
-    /// To this file, which is appended to.
+    /// A file, to which lines are appended.
     File(PathBuf),
 }
 
@@ -23,29 +23,29 @@ pub(super) fn access_log(text: &str) -> Result<AccessLogTo, String> {
     }
 }
 
-/// An address, or nothing.
+/// An address, or `None` for `off`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AddressOrOff(pub Option<SocketAddr>);
 
 pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
     let numeric = text.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
-    numeric.as_deref().unwrap_or(text).parse().map_err(|_| "use an address and a port, as 127.0.0.1:8080".into())
+    numeric.as_deref().unwrap_or(text).parse().map_err(|_| "use an address and a port, such as 127.0.0.1:8080".into())
 }
 
 pub(super) fn address_or_off(text: &str) -> Result<AddressOrOff, String> {
     if text == "off" {
         return Ok(AddressOrOff(None));
     }
-    address(text).map(|address| AddressOrOff(Some(address))).map_err(|mend| format!("{mend}, or off"))
+    address(text).map(|address| AddressOrOff(Some(address))).map_err(|fix| format!("{fix}, or `off`"))
 }
 
 pub(super) fn redis_prefix(text: &str) -> Result<String, String> {
-    // A brace would move the keys to another Cluster slot than the log's.
+    // In Redis Cluster a brace would move the keys to another slot than the log's.
     if text.is_empty()
         || text.len() > 100
         || text.chars().any(|c| c.is_control() || c.is_whitespace() || "{}".contains(c))
     {
-        return Err("use 1 to 100 characters without spaces and braces".into());
+        return Err("use 1 to 100 characters without spaces or braces".into());
     }
     Ok(text.into())
 }
@@ -61,10 +61,10 @@ pub(super) fn size(text: &str) -> Result<usize, String> {
         "KiB" | "K" | "k" => 1 << 10,
         "MiB" | "M" => 1 << 20,
         "GiB" | "G" => 1 << 30,
-        _ => return Err("use a number of bytes, or one with KiB, MiB or GiB behind it".into()),
+        _ => return Err("use a number of bytes, or a number with KiB, MiB or GiB".into()),
     };
     let bytes = digits.parse::<usize>().ok().and_then(|n| n.checked_mul(unit)).filter(|bytes| *bytes > 0);
-    bytes.ok_or_else(|| "use a number of bytes above 0, or one with KiB, MiB or GiB behind it".into())
+    bytes.ok_or_else(|| "use a number of bytes above 0, or a number with KiB, MiB or GiB".into())
 }
 
 #[cfg(test)]

@@ -1,57 +1,57 @@
-//! Parsers of this room, opened for the fuzzer only.
+//! Opens parsers and command handling to the fuzzer only.
 
 use crate::message::Draft;
-use crate::serve::App;
-use crate::serve::access::credentials::Asker;
-use crate::serve::conn::http1::fast::{self, Parsed};
-use crate::serve::conn::http1::poll_template::Shape;
-use crate::serve::conn::http1::publish_template::Outline;
+use crate::serve::access::credentials::Credentials;
+use crate::serve::conn::http1::parse::{self, Parsed};
+use crate::serve::conn::http1::publish_template::PublishHead;
+use crate::serve::http::headers::last_field;
 use crate::serve::http::request::Request;
-use crate::serve::publishing::parse;
-use crate::serve::routes::subscribe;
-use crate::serve::session::commands::{Commands, Outcome};
+use crate::serve::publishing::parse::{drafts as parse_drafts, parse_query};
+use crate::serve::session::commands::{CommandHandler, Outcome};
+use crate::serve::session::open::open_pump;
+use crate::serve::session::poll_template::PollTemplate;
 use crate::serve::session::pump::Pump;
+use crate::serve::state::ServerState;
 use crate::transport::params::fields;
 use crate::transport::{self, Code, Params, RequestHead};
 use bytes::BytesMut;
 use hyper::header::CONTENT_LENGTH;
 use std::sync::Arc;
 
-pub use crate::serve::access::authorizer::Action;
-pub use crate::serve::http::request::settle_host;
+pub use crate::serve::access::query::Action;
+pub use crate::serve::http::request::normalize_host;
 pub use crate::serve::net::proxy_protocol::read as read_proxy_header;
 
-/// What a request publishes; the code of its refusal.
+/// The drafts of a publish.
 ///
 /// # Errors
 ///
-/// Why it was refused.
+/// The code of the error.
 pub fn drafts(query: &str, kind: &str, body: &str, max: usize) -> Result<Vec<Draft>, Code> {
-    let drafts = parse::parse_query(query).and_then(|query| parse::drafts(&query, kind, body, max));
+    let drafts = parse_query(query).and_then(|query| parse_drafts(&query, kind, body, max));
     drafts.map(|(drafts, _)| drafts).map_err(|refusal| refusal.code)
 }
 
-/// A plain request as it was read, and what is kept of its head for the next one.
+/// A plain request, and the template of its head.
 pub struct Plain {
     request: Box<Request>,
     size: usize,
-    outline: Option<Outline>,
-    shape: Option<Shape>,
+    publish: Option<PublishHead>,
+    poll: Option<PollTemplate>,
 }
 
 impl Plain {
-    /// The one that these bytes begin with, and how many of them it is. `Err`: none, or only the part of one (`true`).
+    /// Parses the plain request at the beginning of these bytes. `Err`: there is none, or only a part of one (`true`).
     pub fn read(bytes: &[u8]) -> Result<Plain, bool> {
         let mut rest = BytesMut::from(bytes);
-        let (request, outline, shape) = match fast::parse(&mut rest) {
-            Parsed::Publish(request, outline) => (request, outline, None),
-            Parsed::Request(request, head) => (request, None, Shape::of(&head)),
-            Parsed::Again(..) => unreachable!("nothing is known before"),
-            Parsed::Part => return Err(true),
+        let (request, publish, poll) = match parse::parse(&mut rest) {
+            Parsed::Publish(request, head) => (request, head, None),
+            Parsed::Request(request, head) => (request, None, PollTemplate::of(&head)),
+            Parsed::Incomplete => return Err(true),
             Parsed::Other => return Err(false),
         };
         assert!(bytes.ends_with(&rest), "the rest is as it was");
-        Ok(Plain { request, size: bytes.len() - rest.len(), outline, shape })
+        Ok(Plain { request, size: bytes.len() - rest.len(), publish, poll })
     }
 
     /// Bytes of it, body included.
@@ -59,14 +59,13 @@ impl Plain {
         self.size
     }
 
-    /// Whether the next bytes are found to be the same request but for its query, length or cursor. Panics where they are
-    /// not what who reads every head takes them for.
+    /// Whether the next bytes match the template of this request. Panics if the template and the full parser disagree.
     pub fn is_again(&self, bytes: &[u8]) -> bool {
-        if let Some(found) = self.outline.as_ref().and_then(|outline| outline.find(bytes)) {
+        if let Some(found) = self.publish.as_ref().and_then(|template| template.find(bytes)) {
             if bytes.len() < found.head + found.body {
                 return false;
             }
-            // What is too large to be plain is so for both.
+            // A request that is too large to be plain is too large for both.
             let Ok(next) = Plain::read(bytes) else { return false };
             assert_eq!(next.size, found.head + found.body);
             assert_eq!(next.request.uri().query().unwrap_or_default(), found.query);
@@ -78,14 +77,11 @@ impl Plain {
             assert_eq!(others(&next), others(self));
             return true;
         }
-        if let Some((start, size)) = self.shape.as_ref().and_then(|shape| shape.find(bytes)) {
-            let Ok(next) = Plain::read(bytes) else { panic!("who reads its head takes it, too") };
+        if let Some((start, size)) = self.poll.as_ref().and_then(|template| template.find(bytes)) {
+            let Ok(next) = Plain::read(bytes) else { panic!("the full parser does not accept it") };
             assert_eq!((next.size, next.request.headers()), (size, self.request.headers()));
             let query = next.request.uri().query().unwrap_or_default();
-            assert_eq!(
-                subscribe::last_field(query.as_bytes(), None, "cursor").map(|text| text.parse()),
-                Some(Ok(start))
-            );
+            assert_eq!(last_field(query.as_bytes(), None, "cursor").map(|text| text.parse()), Some(Ok(start)));
             let of = |plain: &Plain| {
                 let query = plain.request.uri().query().unwrap_or_default();
                 fields(query.as_bytes(), None)
@@ -100,37 +96,37 @@ impl Plain {
     }
 }
 
-/// A raw TCP connection without its socket.
+/// A raw TCP connection without a socket.
 pub struct Conversation {
-    app: Arc<App>,
+    state: Arc<ServerState>,
     pump: Pump,
-    commands: Commands,
+    commands: CommandHandler,
 }
 
 impl Conversation {
-    /// Of a server whose log is read.
-    pub fn new(app: &Arc<App>) -> Conversation {
+    /// A conversation with a server that has read its log.
+    pub fn new(state: &Arc<ServerState>) -> Conversation {
         let transport = transport::socket().expect("there is one");
         let params = Params::default();
         let opening =
             transport.open(&params, &RequestHead::default()).unwrap_or_else(|_| unreachable!("nothing is asked for"));
-        let pump = subscribe::pump(app, transport, &params, opening, None);
-        let asker = Arc::new(Asker::unknown([127, 0, 0, 1].into(), transport.name()));
-        Conversation { app: app.clone(), pump, commands: Commands::new(asker) }
+        let pump = open_pump(state, transport, &params, opening, None);
+        let credentials = Arc::new(Credentials::anonymous([127, 0, 0, 1].into(), transport.name()));
+        Conversation { state: state.clone(), pump, commands: CommandHandler::new(credentials) }
     }
 
-    /// One command, and the lines that it is answered with.
+    /// Handles a command, and returns the lines of its answer.
     pub async fn command(&mut self, text: &[u8]) -> String {
-        let outcome = self.commands.carry_out(&self.app, &mut self.pump, text).await;
-        let mut said = Vec::new();
-        while let Some(bytes) = self.pump.said() {
-            said.extend_from_slice(&bytes);
+        let outcome = self.commands.handle(&self.state, &mut self.pump, text).await;
+        let mut lines = Vec::new();
+        while let Some(bytes) = self.pump.next_control() {
+            lines.extend_from_slice(&bytes);
         }
         match outcome {
-            // It is answered when it is in the log; the answer would be a line like the others.
-            Outcome::Publish(..) => said.extend_from_slice(b"{\"type\":\"ack\"}\n"),
+            // A publish is answered when it is in the log. That answer would be a line like the others.
+            Outcome::Publish(..) => lines.extend_from_slice(b"{\"type\":\"ack\"}\n"),
             Outcome::Done | Outcome::TooLarge => {}
         }
-        String::from_utf8(said).expect("what we say is UTF-8")
+        String::from_utf8(lines).expect("responses are UTF-8")
     }
 }

@@ -1,77 +1,76 @@
-//! File descriptors: what the process may have, into what clients may take of it.
+//! File descriptors: how many of the process's limit clients may use.
 
 use super::StartError;
 use crate::config::Config;
-use crate::serve::{QUESTIONS, Room};
-use crate::weather;
+use crate::serve::{DescriptorAllowance, MAX_IN_FLIGHT};
 use tracing::{info, warn};
 
-/// For connections to Redis: the log's, the bridge's and the census's, each of them once more while it is made anew, and
-/// those to sentinels and name servers.
+/// Reserved for connections to Redis: those of the log, the bridge and the subscriber counts, a second one of each while
+/// it reconnects, and those to sentinels and name servers.
 const REDIS: u64 = 24;
 
-/// For all else that comes after the start: signals, files that are read again, `/proc` for the metrics, and one connection
-/// a listener that is accepted only to be closed.
+/// Reserved for everything else that is opened after the start: signals, reloaded files, `/proc` for the metrics, and one
+/// connection per listener that is accepted only to be closed.
 const OTHERS: u64 = 12;
 
-/// What is open at the start, where the system does not tell.
+/// Assumed number of open descriptors, if the system does not tell.
 const OPEN: u64 = 32;
 
-/// How many descriptors the process may have.
+/// The process's limit.
 fn limit() -> u64 {
     rlimit::getrlimit(rlimit::Resource::NOFILE).map_or(u64::MAX, |(soft, _)| soft)
 }
 
-/// How many it has.
+/// How many descriptors are open.
 fn open() -> u64 {
-    // Linux's name for it, and that of the others.
+    // The directory on Linux, and on other systems.
     let list = std::fs::read_dir("/proc/self/fd").or_else(|_| std::fs::read_dir("/dev/fd"));
     list.map_or(OPEN, |entries| entries.count() as u64)
 }
 
-/// Questions that the application may be asked at once: each is a connection, and they leave most of a small limit to others.
+/// The limit of authorization questions in flight. Each is a connection, and most of a small limit must be left for others.
 pub fn questions() -> usize {
     questions_of(limit())
 }
 
 fn questions_of(limit: u64) -> usize {
-    usize::try_from(limit / 4).unwrap_or(usize::MAX).clamp(1, QUESTIONS)
+    usize::try_from(limit / 4).unwrap_or(usize::MAX).clamp(1, MAX_IN_FLIGHT)
 }
 
-/// What is kept back from clients under this limit.
-fn kept_back(config: &Config, has_weather: bool, limit: u64) -> u64 {
+/// How many descriptors are reserved under this limit.
+fn reserved(config: &Config, demo: u64, limit: u64) -> u64 {
     let redis = if config.redis.is_some() { REDIS } else { 0 };
     let application = match &config.access.authorize_url {
         Some(_) => questions_of(limit) as u64,
         None => 0,
     };
-    // Two for each of its connections, and never most of them: the demo's clients are behind it.
-    let weather = if has_weather { (2 * weather::CONNECTIONS as u64).min(limit / 2) } else { 0 };
-    OTHERS + redis + application + weather
+    // Never most of them: the demo's clients come through its proxy.
+    OTHERS + redis + application + demo.min(limit / 2)
 }
 
-/// What clients may take. To be called when all that a server opens at its start is open. Says so where it is less than
-/// `--max-connections`.
+/// How many descriptors clients may use. Call it when everything that a server opens at start is open. Logs a line if
+/// there are fewer than `--max-connections`.
 ///
 /// # Errors
 ///
-/// The limit leaves nothing.
-pub fn room(config: &Config, has_weather: bool) -> Result<Room, StartError> {
+/// The limit leaves none for clients.
+pub fn allowance(config: &Config, demo: u64) -> Result<DescriptorAllowance, StartError> {
     let (limit, open) = (limit(), open());
-    let own = open + kept_back(config, has_weather, limit);
-    let Some(room) = Room::of(limit.saturating_sub(own), config.access.admin_listen.is_some()) else {
+    let own = open + reserved(config, demo, limit);
+    let Some(allowance) = DescriptorAllowance::of(limit.saturating_sub(own), config.access.admin_listen.is_some())
+    else {
         return Err(StartError::Descriptors { limit, own });
     };
-    if config.max_connections > room.places as u64 {
-        let (asked, places) = (config.max_connections, room.places);
+    if config.max_connections > allowance.connections as u64 {
+        let (asked, connections) = (config.max_connections, allowance.connections);
         let line = format!(
-            "--max-connections {asked}: the limit of {limit} file descriptors allows {places} connections, and no more are \
-             served; raise it (LimitNOFILE= in the unit, `ulimit -n` in a shell), or set --max-connections {places}"
+            "--max-connections {asked}: the limit of {limit} file descriptors allows {connections} connections, and no more are \
+             served; raise it (LimitNOFILE= in the unit, `ulimit -n` in a shell), or set --max-connections {connections}"
         );
-        // Nobody has asked for the default.
+        // The default is not a request of the operator.
         if asked == Config::MAX_CONNECTIONS { info!("{line}") } else { warn!("{line}") }
     }
-    Ok(room)
+    Ok(allowance)
 }
 
 #[cfg(test)]
@@ -81,7 +80,7 @@ mod tests {
     use clap::Parser;
 
     #[test]
-    fn what_the_server_needs_is_kept_back() {
+    fn descriptors_of_the_server_are_reserved() {
         let (redis, application) = ("--redis redis://a", "--authorize-url http://a/");
         for (flags, limit, expected) in [
             (String::new(), 1024, OTHERS),
@@ -92,7 +91,7 @@ mod tests {
         ] {
             let flags = std::iter::once("longtail").chain(flags.split_whitespace());
             let config = Cli::try_parse_from(flags).expect("flags").config;
-            assert_eq!(kept_back(&config, false, limit), expected, "of {limit} with {config:?}");
+            assert_eq!(reserved(&config, 0, limit), expected, "of {limit} with {config:?}");
         }
     }
 }

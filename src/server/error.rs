@@ -1,27 +1,27 @@
-//! Why a server does not start, and why it ends before it is told to.
+//! The errors of starting and of running a server.
 
 use crate::config::BadConfig;
 use std::io;
 
-/// Why a server did not start.
+/// The server did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The configuration cannot be served.
+    /// The configuration is invalid.
     #[error(transparent)]
     BadConfig(#[from] BadConfig),
-    /// An address cannot be listened on.
+    /// An address cannot be bound.
     #[error(transparent)]
     Listen(#[from] io::Error),
-    /// The log cannot be reached, and nobody said to wait for it. The text says the mend, in one line.
+    /// The log is unreachable, and `--wait-for-log` is not set. The text is one line that says how to fix it.
     #[error("{0}")]
     LogUnreachable(String),
-    /// The server itself needs as many descriptors as there may be.
+    /// The server itself needs all file descriptors of the limit.
     #[error(
-        "the limit of {limit} file descriptors leaves none for clients, since the server needs {own} itself: raise it \
+        "the limit of {limit} file descriptors leaves none for clients: the server needs {own} itself; raise it \
          (LimitNOFILE= in the unit, `ulimit -n` in a shell)"
     )]
     Descriptors {
-        /// How many there may be.
+        /// The limit.
         limit: u64,
         /// How many the server needs.
         own: u64,
@@ -29,7 +29,7 @@ pub enum StartError {
 }
 
 impl StartError {
-    /// The process's exit code, after sysexits.h.
+    /// The exit code of the process, after sysexits.h.
     pub fn exit_code(&self) -> u8 {
         match self {
             StartError::BadConfig(_) => 64,
@@ -39,19 +39,19 @@ impl StartError {
     }
 }
 
-/// Why a server has ended before it was told to. Whoever runs it should start another.
+/// The server ended by itself. Restart it.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// Nothing is heard of any client any more.
+    /// The server can no longer read from clients.
     #[error("socket reactor failed; no client I/O is possible: {0}")]
     Reactor(String),
-    /// The system cannot watch a listener.
+    /// The server cannot accept connections.
     #[error("cannot accept connections: {0}")]
     Accept(#[from] io::Error),
 }
 
 impl RunError {
-    /// The process's exit code, after sysexits.h.
+    /// The exit code of the process, after sysexits.h.
     pub fn exit_code(&self) -> u8 {
         match self {
             RunError::Reactor(_) => 70,

@@ -1,11 +1,11 @@
 /*
- * Runs every transport against the server and says in words what the way there does to it.
+ * Runs every transport against the server and says in words what the path to it does.
  *
  *   lt.diagnose(function (report) { alert(report.text); });
  *   Longtail.diagnose(url, { channel: 'todo', long: true, progress: fn }, done);
  *
  * `long` also looks for time-outs, which takes 70 seconds. The report has `text`, and `findings`: one for each
- * transport, { transport, works, text }, and then what was found of the path itself, without a transport.
+ * transport, { transport, works, text }, and then the findings about the path itself, without a transport.
  */
 (function () {
   var NAMES = {
@@ -19,9 +19,13 @@
     'poll': 'Polling'
   };
   var PATIENCE = 6000;
-  // How long a stream that works is looked at: what kills them does so in the first second.
+  // How long a stream that works is watched: what kills streams does so in the first second.
   var AFTERWARDS = 1500;
   var LONG = 70;
+  // A text that the server sends in small pieces: bytes of a piece, their number, and the milliseconds between two.
+  var PIECE = 512;
+  var COUNT = 40;
+  var EVERY = 50;
 
   function now() {
     return new Date().getTime();
@@ -35,213 +39,216 @@
     return bytes < 2048 ? bytes + ' bytes' : Math.round(bytes / 1024) + ' KiB';
   }
 
-  Longtail.diagnose = function (base, options, done) {
-    var findings = [];
-    var began = now();
-    var server = '';
-    options = options || {};
-    base = String(base || '').replace(/\/+$/, '');
+  function nameOf(transport) {
+    return NAMES[transport.name] || transport.name;
+  }
 
-    function found(transport, works, text) {
-      findings.push({ transport: transport, works: works, text: text });
-      if (options.progress) { options.progress(text, works, transport); }
+  // A run is one diagnosis under way: base, options, findings, when it began, and the server's version.
+  function found(run, transport, works, text) {
+    run.findings.push({ transport: transport, works: works, text: text });
+    if (run.options.progress) { run.options.progress(text, works, transport); }
+  }
+
+  /* ---- one transport ---- */
+
+  // Opens a transport as the library does, notes when something arrived, and calls `next` after its finding.
+  function attempt(run, transport, next) {
+    var trial = { transport: transport, name: nameOf(transport), opened: now(), hello: 0, beat: 0, timer: null, handle: null, over: false };
+    trial.say = function (works, text) {
+      if (trial.over) { return; }
+      trial.over = true;
+      clearTimeout(trial.timer);
+      if (trial.handle !== null) { transport.close(trial.handle); }
+      found(run, transport.name, works, trial.name + ' ' + text);
+      setTimeout(next, 0);
+    };
+    wait(trial, PATIENCE);
+    try {
+      trial.handle = transport.open(link(run, trial));
+    } catch (e) {
+      return trial.say(false, 'cannot be opened: ' + (e && e.message || e) + '.');
     }
+    if (trial.over) { transport.close(trial.handle); }
+  }
 
-    /* ---- one transport ---- */
+  // Judges the trial when this time is over.
+  function wait(trial, ms) {
+    clearTimeout(trial.timer);
+    trial.timer = setTimeout(function () {
+      if (trial.beat) {
+        trial.say(true, 'works: open in ' + time(trial.hello) + ', and what follows comes at once.');
+      } else if (trial.hello) {
+        trial.say(false, 'opens, but what follows is held back.');
+      } else {
+        trial.say(false, 'is held back: nothing arrived within ' + time(PATIENCE) + '.');
+      }
+    }, ms);
+  }
 
-    // Opens it as the library does, and notes when something was heard.
-    function attempt(transport, next) {
-      var name = NAMES[transport.name] || transport.name;
-      var opened = now();
-      var hello = 0;
-      var beat = 0;
-      var timer = null;
-      var handle = null;
-      var over = false;
-      var link = {
-        cursor: 'latest',
-        park: transport.parks ? 2 : 0,
-        credentials: !!options.credentials,
-        live: function () { return !over; },
-        request: function () {},
-        url: function (path, more) {
-          return Longtail.query(base, path, {
-            channel: options.channel || 'diagnose',
-            client: Longtail.newClientId(),
-            token: options.token,
-            cursor: 'latest',
-            probe: transport.batch ? undefined : 1
-          }) + (more ? '&' + more : '');
-        },
-        item: function (object) {
-          if (over) { return; }
-          if (object.error) { return say(false, name + ' is refused: ' + object.error.code + ', ' + object.error.message + '.'); }
-          if (object.type === 'hello') {
-            hello = now() - opened;
-          } else if (object.type === 'bye') {
-            say(false, name + ' is sent away by the server: ' + object.reason + '.');
-          } else if (!beat) {
-            beat = now() - opened;
-            wait(AFTERWARDS);
-          }
-        },
-        batch: function (object) {
-          var took = now() - opened;
-          if (over) { return; }
-          if (object.error) { return link.item(object); }
-          if (link.park && took < 1500) {
-            return say(false, name + ' is answered after ' + time(took) + ', though it was to wait for 2 s.');
-          }
-          say(true, name + ' works: ' + (link.park ? 'a request may wait.' : 'answered in ' + time(took) + '.'));
-        },
-        end: function (error) {
-          var took = now() - opened;
-          if (over) { return; }
-          if (error && error.code !== 'unreachable') { return link.item({ error: error }); }
-          if (hello) { return say(false, name + ' opens and is cut after ' + time(took) + '.'); }
-          say(false, name + ' cannot be used: ' + (link.park && took > 500 ? 'cut' : 'it ended') + ' after ' + time(took) +
-            ' with nothing heard' + (error && error.message ? ' (' + error.message + ').' : '.'));
+  // What a transport needs of the core; see intro.js.
+  function link(run, trial) {
+    var transport = trial.transport;
+    var made = {
+      cursor: 'latest',
+      park: transport.parks ? 2 : 0,
+      credentials: !!run.options.credentials,
+      live: function () { return !trial.over; },
+      request: function () {},
+      url: function (path, more) {
+        return Longtail.query(run.base, path, {
+          channel: run.options.channel || 'diagnose',
+          client: Longtail.newClientId(),
+          token: run.options.token,
+          cursor: 'latest',
+          probe: transport.batch ? undefined : 1
+        }) + (more ? '&' + more : '');
+      },
+      item: function (object) {
+        if (trial.over) { return; }
+        if (object.error) { return trial.say(false, 'is refused: ' + object.error.code + ', ' + object.error.message + '.'); }
+        if (object.type === 'hello') {
+          trial.hello = now() - trial.opened;
+        } else if (object.type === 'bye') {
+          trial.say(false, 'is closed by the server: ' + object.reason + '.');
+        } else if (!trial.beat) {
+          trial.beat = now() - trial.opened;
+          wait(trial, AFTERWARDS);
         }
-      };
-
-      function say(works, text) {
-        if (over) { return; }
-        over = true;
-        clearTimeout(timer);
-        if (handle !== null) { transport.close(handle); }
-        found(transport.name, works, text);
-        setTimeout(next, 0);
+      },
+      batch: function (object) {
+        var took = now() - trial.opened;
+        if (trial.over) { return; }
+        if (object.error) { return made.item(object); }
+        if (made.park && took < 1500) {
+          return trial.say(false, 'is answered after ' + time(took) + ', although the request should wait for 2 s.');
+        }
+        trial.say(true, 'works: ' + (made.park ? 'a request may wait.' : 'answered in ' + time(took) + '.'));
+      },
+      end: function (error) {
+        var took = now() - trial.opened;
+        if (trial.over) { return; }
+        if (error && error.code !== 'unreachable') { return made.item({ error: error }); }
+        if (trial.hello) { return trial.say(false, 'opens and is cut after ' + time(took) + '.'); }
+        trial.say(false, 'cannot be used: ' + (made.park && took > 500 ? 'it was cut' : 'it ended') + ' after ' + time(took) +
+          ', and nothing arrived' + (error && error.message ? ' (' + error.message + ').' : '.'));
       }
+    };
+    return made;
+  }
 
-      function wait(ms) {
-        clearTimeout(timer);
-        timer = setTimeout(function () {
-          if (beat) {
-            say(true, name + ' works: open in ' + time(hello) + ', and what follows comes at once.');
-          } else if (hello) {
-            say(false, name + ' opens, but what follows is held back.');
-          } else {
-            say(false, name + ' is held back: nothing arrived within ' + time(PATIENCE) + '.');
-          }
-        }, ms);
-      }
-
-      wait(PATIENCE);
-      try {
-        handle = transport.open(link);
-      } catch (e) {
-        return say(false, name + ' cannot be opened: ' + (e && e.message || e) + '.');
-      }
-      if (over) { transport.close(handle); }
-    }
-
-    function transports(next) {
-      var all = Longtail.transports;
-      var at = 0;
-      function one() {
-        var transport = all[at++];
-        if (!transport) { return next(); }
-        if (transport.usable(base)) { return attempt(transport, one); }
-        found(transport.name, false, (NAMES[transport.name] || transport.name) + ' is not there in this browser.');
-        one();
-      }
+  function transports(run, next) {
+    var all = Longtail.transports;
+    var at = 0;
+    function one() {
+      var transport = all[at++];
+      if (!transport) { return next(); }
+      if (transport.usable(run.base)) { return attempt(run, transport, one); }
+      found(run, transport.name, false, nameOf(transport) + ' is not available in this browser.');
       one();
     }
+    one();
+  }
 
-    /* ---- the path ---- */
+  /* ---- the path ---- */
 
-    // What of the request arrived at the server.
-    function echo(next) {
-      if (!Longtail.reaches(base, false)) { return next(); }
-      Longtail.http('GET', base + '/diagnose/echo?' + now(), {}, function (status, text) {
-        var seen = null;
-        try { seen = Longtail.decode(text); } catch (e) {}
-        if (!seen) {
-          found(null, false, 'A plain request fails: ' + (status ? 'status ' + status + '.' : 'no answer.'));
-          return next();
-        }
-        server = 'longtail ' + seen.version;
-        if (seen.http === '1.0') { found(null, false, 'Something on the way speaks HTTP/1.0 to the server.'); }
-        if (seen.via) { found(null, true, 'Requests come by a proxy that calls itself "' + seen.via + '".'); }
-        if (seen.forwarded) { found(null, true, 'Requests come by a proxy that says for whom it asks.'); }
-        if (!seen.via && !seen.forwarded && seen.http !== '1.0') { found(null, true, 'No proxy shows itself.'); }
-        next();
-      });
-    }
-
-    // Some text in small pieces: in which lumps does it arrive?
-    function drip(next) {
-      var PIECE = 512;
-      var COUNT = 40;
-      var EVERY = 50;
-      var began = now();
-      var first = 0;
-      var lumps = 0;
-      var least = 0;
-      var length = 0;
-      if (!Longtail.reaches(base, true)) { return next(); }
-      Longtail.http('GET', base + '/diagnose/drip?every=' + EVERY + '&bytes=' + PIECE + '&count=' + COUNT + '&' + now(), {},
-        function (status, text, wait, xhr) {
-          var coding = null;
-          // Of another origin it may not be asked for, and the browser complains in the console.
-          try { coding = Longtail.sameOrigin(base) && xhr.getResponseHeader('Content-Encoding'); } catch (e) {}
-          if (coding) { found(null, false, 'Responses are compressed on the way (' + coding + ').'); }
-          if (status !== 200) {
-            found(null, false, 'An answer that takes two seconds does not arrive: ' + (status ? 'status ' + status + '.' : 'it is cut.'));
-          } else if (text.length < PIECE * COUNT) {
-            found(null, false, 'An answer of ' + size(PIECE * COUNT) + ' is cut after ' + size(text.length) + '.');
-          } else if (lumps < 2 || (first > COUNT * EVERY && now() - began - first < 300)) {
-            // A browser that is busy takes what came in one piece in several.
-            found(null, false, 'Responses are held back until they end, or for ' + size(PIECE * COUNT) + ' at least.');
-          } else if (least > 2 * PIECE && lumps < COUNT / 3) {
-            found(null, false, 'Responses are held back until about ' + size(least) + ' have come.');
-          } else {
-            found(null, true, 'Responses are not held back.');
-          }
-          next();
-        },
-        function (text) {
-          if (text.length <= length) { return; }
-          lumps++;
-          // The first lump tells most: what follows may be the rest of a buffer.
-          if (!least) {
-            least = text.length;
-            first = now() - began;
-          }
-          length = text.length;
-        });
-    }
-
-    // An answer that goes on, and a request that waits in silence, each for longer than proxies like.
-    function patience(next) {
-      var left = 2;
-      var opened = now();
-      if (!options['long'] || !Longtail.reaches(base, true)) { return next(); }
-      function one(busy) {
-        return function (status, text) {
-          var took = now() - opened;
-          var what = busy ? 'A stream' : 'A request that waits in silence';
-          var whole = busy ? /end\s*$/.test(text) : status === 200;
-          if (whole) {
-            found(null, true, what + ' may last ' + time(took) + ' at least.');
-          } else {
-            found(null, false, what + ' is cut after ' + time(took) + (status > 200 ? ' (status ' + status + ').' : '.'));
-          }
-          if (--left === 0) { next(); }
-        };
+  // Asks the server which parts of the request arrived.
+  function echo(run, next) {
+    if (!Longtail.reaches(run.base, false)) { return next(); }
+    Longtail.http('GET', run.base + '/diagnose/echo?' + now(), {}, function (status, text) {
+      var seen = null;
+      try { seen = Longtail.decode(text); } catch (e) {}
+      if (!seen) {
+        found(run, null, false, 'A plain request fails: ' + (status ? 'status ' + status + '.' : 'no answer.'));
+        return next();
       }
-      Longtail.http('GET', base + '/diagnose/drip?every=1000&bytes=64&count=' + LONG + '&' + now(), {}, one(true), function () {});
-      Longtail.http('GET', base + '/diagnose/drip?every=' + LONG * 1000 + '&bytes=64&count=1&' + now(), {}, one(false));
-    }
+      run.server = 'longtail ' + seen.version;
+      if (seen.http === '1.0') { found(run, null, false, 'A proxy on the way speaks HTTP/1.0 to the server.'); }
+      if (seen.via) { found(run, null, true, 'Requests come through a proxy that calls itself "' + seen.via + '".'); }
+      if (seen.forwarded) { found(run, null, true, 'Requests come through a proxy that tells the server the client\'s address.'); }
+      if (!seen.via && !seen.forwarded && seen.http !== '1.0') { found(run, null, true, 'No proxy names itself.'); }
+      next();
+    });
+  }
 
-    function finish() {
-      var lines = ['Longtail, what the way to the server does', 'page: ' + location.href.replace(/[?#].*/, ''),
-        'server: ' + Longtail.origin(base) + base.replace(/^([a-z]+:)?\/\/[^\/?#]+/i, '') + (server ? ', ' + server : ''), 'browser: ' + navigator.userAgent,
-        'at: ' + new Date().toUTCString() + ', took ' + time(now() - began), ''];
-      for (var i = 0; i < findings.length; i++) { lines.push((findings[i].works ? '  ok  ' : '  !!  ') + findings[i].text); }
-      done({ text: lines.join('\n'), findings: findings });
-    }
+  // Reads a text that the server sends in small pieces, and notes in which lumps it arrives.
+  function drip(run, next) {
+    var began = now();
+    var lumps = { count: 0, first: 0, least: 0, length: 0 };
+    if (!Longtail.reaches(run.base, true)) { return next(); }
+    Longtail.http('GET', run.base + '/diagnose/drip?every=' + EVERY + '&bytes=' + PIECE + '&count=' + COUNT + '&' + now(), {},
+      function (status, text, wait, xhr) {
+        var coding = null;
+        // Not of another origin: the browser forbids it, and complains in the console.
+        try { coding = Longtail.sameOrigin(run.base) && xhr.getResponseHeader('Content-Encoding'); } catch (e) {}
+        if (coding) { found(run, null, false, 'Responses are compressed on the way (' + coding + ').'); }
+        judgeLumps(run, status, text.length, lumps, now() - began);
+        next();
+      },
+      function (text) {
+        if (text.length <= lumps.length) { return; }
+        lumps.count++;
+        // The first lump tells most: what follows may be the rest of a buffer.
+        if (!lumps.least) {
+          lumps.least = text.length;
+          lumps.first = now() - began;
+        }
+        lumps.length = text.length;
+      });
+  }
 
-    echo(function () { drip(function () { transports(function () { patience(finish); }); }); });
+  function judgeLumps(run, status, length, lumps, took) {
+    if (status !== 200) {
+      found(run, null, false, 'An answer that takes two seconds does not arrive: ' + (status ? 'status ' + status + '.' : 'it is cut.'));
+    } else if (length < PIECE * COUNT) {
+      found(run, null, false, 'An answer of ' + size(PIECE * COUNT) + ' is cut after ' + size(length) + '.');
+    } else if (lumps.count < 2 || (lumps.first > COUNT * EVERY && took - lumps.first < 300)) {
+      // A busy browser takes in several lumps what came in one.
+      found(run, null, false, 'Responses are held back until they end, or for ' + size(PIECE * COUNT) + ' at least.');
+    } else if (lumps.least > 2 * PIECE && lumps.count < COUNT / 3) {
+      found(run, null, false, 'Responses are held back until about ' + size(lumps.least) + ' have come.');
+    } else {
+      found(run, null, true, 'Responses are not held back.');
+    }
+  }
+
+  // Makes a request whose answer goes on, and one that waits in silence, each for longer than many proxies allow.
+  function patience(run, next) {
+    var left = 2;
+    var opened = now();
+    if (!run.options['long'] || !Longtail.reaches(run.base, true)) { return next(); }
+    function judge(isStream) {
+      return function (status, text) {
+        var took = now() - opened;
+        var what = isStream ? 'A stream' : 'A request that waits in silence';
+        if (isStream ? /end\s*$/.test(text) : status === 200) {
+          found(run, null, true, what + ' may last ' + time(took) + ' at least.');
+        } else {
+          found(run, null, false, what + ' is cut after ' + time(took) + (status > 200 ? ' (status ' + status + ').' : '.'));
+        }
+        if (--left === 0) { next(); }
+      };
+    }
+    Longtail.http('GET', run.base + '/diagnose/drip?every=1000&bytes=64&count=' + LONG + '&' + now(), {}, judge(true), function () {});
+    Longtail.http('GET', run.base + '/diagnose/drip?every=' + LONG * 1000 + '&bytes=64&count=1&' + now(), {}, judge(false));
+  }
+
+  function report(run) {
+    var findings = run.findings;
+    var lines = ['Longtail: what the path to the server does', 'page: ' + location.href.replace(/[?#].*/, ''),
+      'server: ' + Longtail.origin(run.base) + run.base.replace(/^([a-z]+:)?\/\/[^\/?#]+/i, '') + (run.server ? ', ' + run.server : ''),
+      'browser: ' + navigator.userAgent, 'at: ' + new Date().toUTCString() + ', took ' + time(now() - run.began), ''];
+    for (var i = 0; i < findings.length; i++) { lines.push((findings[i].works ? '  ok  ' : '  !!  ') + findings[i].text); }
+    return { text: lines.join('\n'), findings: findings };
+  }
+
+  Longtail.diagnose = function (base, options, done) {
+    var run = { base: String(base || '').replace(/\/+$/, ''), options: options || {}, findings: [], began: now(), server: '' };
+    echo(run, function () {
+      drip(run, function () {
+        transports(run, function () {
+          patience(run, function () { done(report(run)); });
+        });
+      });
+    });
   };
 })();

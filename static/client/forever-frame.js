@@ -1,19 +1,19 @@
 /*
- * The forever frame: a hidden page that never finishes loading and calls a function of this one, a script tag
- * at a time. It calls its parent, so it has to come from the same origin.
+ * The forever frame: a hidden page that never finishes loading. Each script tag in it calls a function of this page.
+ * It calls its parent, so it has to come from the same origin.
  *
- * In an IE the frame stands in a document of its own, which is no part of any window ("htmlfile"): there it
- * neither clicks at each request nor keeps the page's throbber turning.
+ * In an IE the frame is in a document of its own that belongs to no window ("htmlfile"): there the browser does not
+ * click at each request, and the page's throbber does not keep turning.
  */
-Longtail.transports.push({
+transports.push({
   name: 'forever-frame',
   like: 'xhr-stream',
   usable: function (base) {
-    return Longtail.sameOrigin(base) && !!document.body;
+    return sameOrigin(base) && !!document.body;
   },
   open: function (link) {
     var handle = {};
-    var call = handle.call = Longtail.callable(function (object) {
+    var call = handle.call = callable(function (object) {
       link.item(object);
     });
     var name = call.name;
@@ -25,12 +25,12 @@ Longtail.transports.push({
     try {
       page = new ActiveXObject('htmlfile');
       page.open();
-      // With the domain that this page may have set, or neither could call the other.
+      // With the same domain as this page, which may have set it: else neither could call the other.
       page.write('<html><head><script>document.domain="' + document.domain + '";</' + 'script></head><body></body></html>');
       page.close();
       page.parentWindow.LongtailCall = function (object) { link.item(object); };
       name = 'LongtailCall';
-      // Kept, or it would be collected with the stream still running.
+      // Kept, or the browser would collect it while the stream is running.
       handle.page = page;
     } catch (e) {
       page = document;
@@ -38,7 +38,7 @@ Longtail.transports.push({
     frame = handle.frame = page.createElement('iframe');
     link.request();
     frame.src = link.url('/forever-frame', 'callback=' + name);
-    if (handle.page) { frame.src = Longtail.origin(link.url('/')) + frame.src.replace(/^[a-z]+:\/\/[^\/]+/i, ''); }
+    if (handle.page) { frame.src = origin(link.url('/')) + frame.src.replace(/^[a-z]+:\/\/[^\/]+/i, ''); }
     frame.title = 'Longtail';
     frame.tabIndex = -1;
     frame.setAttribute('aria-hidden', 'true');
@@ -59,13 +59,13 @@ Longtail.transports.push({
     } else {
       frame.onload = frame.onerror = null;
     }
-    // Not while a script of the frame is running: it may be the one that called.
+    // Later, since the script of the frame that called this may still be running.
     setTimeout(function () {
       frame.src = 'about:blank';
       if (frame.parentNode) { frame.parentNode.removeChild(frame); }
       if (handle.page) {
         handle.page = handle.frame = null;
-        // An IE lets go of the connection only when the document is collected.
+        // An IE closes the connection only when it collects the document.
         if (window.CollectGarbage) { window.CollectGarbage(); }
       }
     }, 0);

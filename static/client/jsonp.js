@@ -1,5 +1,5 @@
-/* JSONP: a script element whose script calls a function of this page with the batch. Works across origins in every browser. */
-Longtail.transports.push({
+/* JSONP: a script from the server calls a function of this page with the batch. It works across origins in every browser. */
+transports.push({
   name: 'jsonp',
   batch: true,
   parks: true,
@@ -9,7 +9,7 @@ Longtail.transports.push({
   open: function (link) {
     var called = false;
     var mode = link.park ? 'timeout=' + link.park : 'mode=poll';
-    var call = Longtail.callable(function (batch) {
+    var call = callable(function (batch) {
       called = true;
       call.drop();
       link.batch(batch);
@@ -19,7 +19,7 @@ Longtail.transports.push({
       if (!called) { link.end({ code: 'unreachable', message: 'no answer' }); }
     }
     link.request();
-    var forget = Longtail.load(link.url('/jsonp', mode + '&callback=' + call.name), over, over);
+    var forget = load(link.url('/jsonp', mode + '&callback=' + call.name), over, over);
     return function () {
       call.drop();
       called = true;

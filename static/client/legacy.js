@@ -1,6 +1,6 @@
 /*
- * What the oldest browsers lack: JSON, and a way to publish for those whose scripts may not send a request to
- * another origin. The library loads this by itself where it is needed.
+ * Adds what the oldest browsers lack: JSON, and a way to publish where scripts may not send a request to another
+ * origin. The library loads this file by itself where it is needed.
  */
 (function () {
   var frames = 0;
@@ -33,8 +33,8 @@
     return '{' + parts.join(',') + '}';
   }
 
-  // Without a native parser the text is run as a literal, and only after everything that is not JSON has
-  // been ruled out: with strings, numbers and words taken away, nothing but punctuation may be left.
+  // Without a native parser the text is run as a literal, but only after a check that it is JSON: once strings,
+  // numbers and words are taken away, only punctuation may be left.
   function decode(text) {
     var rest = text
       .replace(/\\(?:["\\\/bfnrt]|u[0-9a-fA-F]{4})/g, '@')
@@ -44,13 +44,13 @@
     return new Function('return (' + text.replace(/\u2028/g, '\\u2028').replace(/\u2029/g, '\\u2029') + ')')();
   }
 
-  // Where no script may send a request to that server, a form can. What it answered cannot be read.
+  // A form can send a request where a script may not. The page cannot read the answer.
   function post(address, data, done) {
     var name = 'longtail' + (++frames);
     var holder = document.createElement('div');
     var form;
     holder.style.display = 'none';
-    // The name of a frame that was made by script does not count in an old IE.
+    // An old IE ignores the name of a frame that a script made.
     holder.innerHTML = '<form method="post" accept-charset="utf-8" target="' + name + '"><textarea name="data"></textarea></form>' +
       '<iframe name="' + name + '" src="about:blank" title="Longtail"></iframe>';
     document.body.appendChild(holder);
@@ -60,7 +60,7 @@
     form.submit();
     var frame = holder.lastChild;
     function over() {
-      // Some browsers report the empty page first, and would not send the form if it were taken away then.
+      // Some browsers report the empty page first, and would not send the form if it were removed then.
       try { if (frame.contentWindow.location.href === 'about:blank') { return; } } catch (e) {}
       setTimeout(function () {
         document.body.removeChild(holder);
@@ -70,7 +70,7 @@
     if (frame.attachEvent) { frame.attachEvent('onload', over); } else { frame.onload = over; }
   }
 
-  // Under its own name, since answers that are run as scripts may use it.
+  // Under the usual name, since answers that run as scripts may use it.
   if (typeof JSON === 'undefined') { window.JSON = { stringify: encode, parse: decode }; }
   Longtail.encode = Longtail.encode || encode;
   Longtail.decode = Longtail.decode || decode;

@@ -1,13 +1,11 @@
 /* Long polling: a request that waits for its answer, then the next one. */
-Longtail.transports.push({
+transports.push({
   name: 'long-poll',
   batch: true,
   parks: true,
-  usable: function (base) {
-    return Longtail.reaches(base, false);
-  },
+  usable: reaches,
   open: function (link) {
-    return link.park ? Longtail.readBatch(link, '/long-poll', 'timeout=' + link.park) : Longtail.readBatch(link, '/poll');
+    return link.park ? readBatch(link, '/long-poll', 'timeout=' + link.park) : readBatch(link, '/poll');
   },
   close: function (stop) {
     stop();

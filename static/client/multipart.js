@@ -1,17 +1,17 @@
 /*
- * XHR multipart: one part a message. Netscape's `multipart/x-mixed-replace` is only taken apart by browsers of
- * its line, so the plain kind is asked for and its parts are read here: the object of a part stands on a line
- * of its own, and no other line of it begins with a brace.
+ * XHR multipart: one part for each message. Only browsers that descend from Netscape take apart its
+ * `multipart/x-mixed-replace`, so this file asks for the plain kind and reads the parts itself: the object of a part
+ * is on a line of its own, and no other line begins with a brace.
  */
-Longtail.transports.push({
+transports.push({
   name: 'multipart',
   like: 'xhr-stream',
   usable: function (base) {
-    var xhr = Longtail.newXhr();
-    return Longtail.reaches(base, true) && !!xhr && 'withCredentials' in xhr;
+    var xhr = newXhr();
+    return reaches(base, true) && !!xhr && 'withCredentials' in xhr;
   },
   open: function (link) {
-    return Longtail.readLines(link, '/multipart', { Accept: 'multipart/mixed' });
+    return readLines(link, '/multipart', { Accept: 'multipart/mixed' });
   },
   close: function (stop) {
     stop();

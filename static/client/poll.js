@@ -1,12 +1,10 @@
 /* Polling: ask, wait, ask again. */
-Longtail.transports.push({
+transports.push({
   name: 'poll',
   batch: true,
-  usable: function (base) {
-    return Longtail.reaches(base, false);
-  },
+  usable: reaches,
   open: function (link) {
-    return Longtail.readBatch(link, '/poll');
+    return readBatch(link, '/poll');
   },
   close: function (stop) {
     stop();

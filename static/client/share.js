@@ -1,11 +1,12 @@
 /*
  * Several tabs of one browser, one connection: connect(url, { channels: [...], share: true }).
  *
- * The tabs of one server, token and set of options form a group. One of them holds a lock and with it the
- * connection, which reads the channels of all; it hands on what it hears over a BroadcastChannel, numbered. When
- * its tab goes, the browser gives the lock to the next, which reads on from where it stands. A tab that finds
- * that a number is missing, or hears nothing for too long, opens a connection of its own from its own cursor:
- * nothing is lost, it is only no longer shared. A connection that begins at a cursor of its own is not shared.
+ * The tabs with the same server, token and options form a group. One of them holds a lock, and is the leader: it has
+ * the connection, which reads the channels of all tabs. It hands on what it receives over a BroadcastChannel, with
+ * numbers. When the leader's tab goes away, the browser gives the lock to the next tab, which reads on from the
+ * group's cursor. A tab that misses a number, or receives nothing for too long, opens a connection of its own
+ * from its own cursor: nothing is lost, but that tab no longer shares. A connection that begins at a cursor of its own
+ * is not shared.
  */
 (function () {
   var groups = {};
@@ -18,12 +19,12 @@
     return new Date().getTime();
   }
 
-  // This tab's part in a group.
+  // This tab's part in a group; a new one where there is none yet.
   function join(owner, options) {
     var key = 'longtail ' + owner.url + ' ' + Longtail.encode([options.token, options.credentials, options.transports]);
     var group = groups[key];
     if (group) { return group; }
-    group = groups[key] = { links: [], seq: 0, cursor: 'latest', heard: now(), hub: null };
+    group = groups[key] = { links: [], seq: 0, cursor: 'latest', heard: now(), leader: null };
     var id = Longtail.newClientId();
     var air = new BroadcastChannel(key);
 
@@ -33,13 +34,13 @@
       return names;
     }
 
-    // Tells the hub what this tab reads; `fresh` asks for a hello.
+    // Tells the leader what this tab reads; `fresh` asks for a hello.
     group.announce = function (fresh) {
       air.postMessage({ from: id, channels: channels(), fresh: fresh });
-      if (group.hub) { group.hub.member({ from: id, channels: channels(), fresh: fresh }); }
+      if (group.leader) { group.leader.member({ from: id, channels: channels(), fresh: fresh }); }
     };
 
-    // What the hub says, here or in another tab.
+    // Takes what the leader says, in this tab or in another.
     group.take = function (said) {
       var links = group.links.slice(0);
       var i;
@@ -51,7 +52,7 @@
       } else if (said.seq <= group.seq) {
         return;
       } else if (group.seq && said.seq > group.seq + 1) {
-        // Something passed unheard. From its own cursor each connection will find it.
+        // A message was missed. Each connection gets it from its own cursor.
         return leave();
       } else {
         group.seq = said.seq;
@@ -60,7 +61,7 @@
       for (i = 0; i < links.length; i++) { links[i].hear(said); }
     };
 
-    // Each of this tab's connections goes on by itself.
+    // Lets each of this tab's connections go on by itself.
     function leave() {
       var links = group.links;
       group.links = [];
@@ -69,7 +70,7 @@
 
     air.onmessage = function (event) {
       if (event.data.from) {
-        if (group.hub) { group.hub.member(event.data); }
+        if (group.leader) { group.leader.member(event.data); }
       } else {
         group.take(event.data);
       }
@@ -81,9 +82,9 @@
       if (now() - group.heard > DEAD_AFTER) { leave(); }
     }, ANNOUNCE);
 
-    // Only its holder reads. It is held as long as the tab lives.
+    // Only the holder of the lock reads. The promise never ends, so the tab holds the lock for its whole life.
     navigator.locks.request(key, function () {
-      group.hub = lead(owner.url, options, group, function (said) {
+      group.leader = lead(owner.url, options, group, function (said) {
         air.postMessage(said);
         group.take(said);
       });
@@ -93,7 +94,7 @@
     return group;
   }
 
-  // The one connection, in the tab that holds the lock.
+  // The leader's connection, in the tab that holds the lock.
   function lead(url, options, group, say) {
     var members = {};
     var waiting = [];
@@ -168,7 +169,7 @@
     };
   }
 
-  // To the core it is a transport like the others, which only those use that were told to.
+  // To the core this is a transport like the others. Only connections with `share` use it.
   Longtail.transports.push({
     name: 'shared',
     like: 'jsonp',
@@ -179,7 +180,7 @@
       var group = link.owner.group;
       var handle = { owner: link.owner, group: group };
       var timer = setTimeout(function () {
-        // Nobody answers: the tab that holds the lock sleeps, or cannot reach the server.
+        // No answer: the leader's tab sleeps, or cannot reach the server.
         without(group, handle);
         link.owner.use(link.owner.own);
       }, HELLO_WITHIN);
@@ -227,8 +228,8 @@
     owner.own = options.transports || null;
     owner.group = join(owner, options);
 
-    // The connection is not this client's, so the server cannot leave this client out. While it is not known
-    // which id its message got, what comes is held.
+    // The connection belongs to another client id, so the server cannot exclude this client. Until it is known which
+    // id the published message got, messages that arrive are held.
     owner.sort = function (message, pass) {
       if (pending) { return held.push([message, pass]); }
       if (!message.id || !mine[message.id]) { pass(); }

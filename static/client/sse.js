@@ -1,13 +1,13 @@
 /*
- * Server-sent events. The browser would reconnect by itself, on the same transport for ever; the core knows
- * better what to do. Heartbeats are asked for as events, since a script sees no other sign of life.
+ * Server-sent events. By itself the browser would reconnect for ever, on this transport: the core closes it and
+ * decides. The server sends heartbeats as events (`probe` asks for them), since a script does not see comments.
  */
-Longtail.transports.push({
+transports.push({
   name: 'sse',
   usable: function (base) {
     if (typeof EventSource === 'undefined') { return false; }
-    // The first ones could not go to another origin, and threw.
-    return Longtail.sameOrigin(base) || 'withCredentials' in EventSource.prototype;
+    // The first versions could not read from another origin, and threw.
+    return sameOrigin(base) || 'withCredentials' in EventSource.prototype;
   },
   open: function (link) {
     var source;
@@ -15,13 +15,13 @@ Longtail.transports.push({
     source = new EventSource(link.url('/sse'), { withCredentials: link.credentials });
     function control(type) {
       source.addEventListener(type, function (event) {
-        var object = Longtail.decode(event.data);
+        var object = decode(event.data);
         object.type = type;
         link.item(object);
       }, false);
     }
     source.onmessage = function (event) {
-      link.item(Longtail.decode(event.data));
+      link.item(decode(event.data));
     };
     control('hello');
     control('heartbeat');

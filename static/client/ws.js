@@ -1,5 +1,5 @@
-/* WebSocket: one JSON object a frame. */
-Longtail.transports.push({
+/* WebSocket: one JSON object in each frame. */
+transports.push({
   name: 'ws',
   free: true,
   usable: function () {
@@ -8,10 +8,10 @@ Longtail.transports.push({
   open: function (link) {
     var url = link.url('/ws');
     link.request();
-    if (url.charAt(0) === '/') { url = Longtail.origin(url) + url; }
+    if (url.charAt(0) === '/') { url = origin(url) + url; }
     var socket = new WebSocket(url.replace(/^http/i, 'ws'));
     socket.onmessage = function (event) {
-      link.item(Longtail.decode(event.data));
+      link.item(decode(event.data));
     };
     socket.onclose = function () {
       link.end();

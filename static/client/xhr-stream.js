@@ -1,11 +1,11 @@
-/* XHR streaming: an answer that does not end, read while it arrives; one JSON object a line. */
-Longtail.transports.push({
+/* XHR streaming: an answer that does not end, read while it arrives; one JSON object on each line. */
+transports.push({
   name: 'xhr-stream',
   usable: function (base) {
-    return Longtail.reaches(base, true);
+    return reaches(base, true);
   },
   open: function (link) {
-    return Longtail.readLines(link, '/xhr-stream');
+    return readLines(link, '/xhr-stream');
   },
   close: function (stop) {
     stop();

@@ -1,14 +1,14 @@
-// The lane of raw TCP. A page cannot open such a connection, so a client of that kind runs in the server, for as
-// long as this request does; what it reads from its socket is handed on here.
+// The lane of raw TCP. A page cannot open a TCP connection, so the server runs a TCP client for as long as this
+// request lasts. This transport hands on what that client reads from its socket.
 'use strict';
 
 Longtail.transports.push({
   name: 'tcp',
-  // Never chosen by itself.
+  // So the library never chooses it by itself.
   like: 'xhr-stream',
   usable: () => true,
   open(link) {
-    // In a frame it is the reader that hops, whose bytes are not this lane's.
+    // In a frame this is the reader that changes transports. Its bytes do not count for this lane.
     const address = link.url('/demo/applet', typeof Demo === 'undefined' ? 'by=hop' : '');
     const stop = new AbortController();
     link.request();

@@ -1,8 +1,8 @@
-// Bytes as a person can read them, and the log of them that a lane keeps.
+// Shows bytes as readable text, and keeps the log of bytes of a lane.
 'use strict';
 
 (() => {
-  // Pieces that a lane remembers, and characters of one.
+  // The most pieces that a lane keeps, and the most characters that it shows of one.
   const KEPT = 30;
   const LONGEST = 3000;
 
@@ -10,7 +10,7 @@
 
   Demo.decode = data => Uint8Array.from(atob(data), c => c.charCodeAt(0));
 
-  // What UTF-8 and print can show stands as it is; any other byte as its number. Long runs of blanks are counted.
+  // Printable UTF-8 is shown as it is, and any other byte as its number. Long runs of spaces and line ends become a count.
   Demo.readable = bytes => {
     let text = '';
     for (let at = 0; at < bytes.length;) {
@@ -24,12 +24,12 @@
         try {
           shown = decoder.decode(bytes.subarray(at, at + length));
           taken = length;
-        } catch { /* a number, then */ }
+        } catch { /* not UTF-8: shown as a number */ }
       }
       text += shown;
       at += taken;
     }
-    // A WebSocket's text frame begins with 81.
+    // A text frame of a WebSocket begins with the byte 81.
     return text.replace(/(.)(?=\\x81)/g, '$1\n').replace(/\r\n/g, '\n').replace(/\r/g, '\\r').replace(/ {24,}/g, run => `[${run.length} spaces]`)
       .replace(/\n{24,}/g, run => `[${run.length} line ends]`);
   };
@@ -47,7 +47,7 @@
       this.kept.push(entry);
       if (this.kept.length > KEPT) this.kept.shift();
       if (!this.details.open) return;
-      // Who has scrolled up reads, and is not moved.
+      // A user who has scrolled up is reading: the list stays where it is.
       const follows = this.list.scrollTop + this.list.clientHeight > this.list.scrollHeight - 40;
       this.list.append(this.item(entry));
       while (this.list.children.length > KEPT) this.list.firstChild.remove();

@@ -1,9 +1,9 @@
-// Two sequences of ids side by side: what the page's own reader has seen, and what a lane has. The page's own
+// Compares two sequences of ids: what the page's own reader has seen, and what a lane has seen. The page's own
 // reader uses the library as it is meant to be used, and no weather touches it.
 'use strict';
 
 (() => {
-  // Ids that are remembered.
+  // The number of ids to remember.
   const KEPT = 5000;
   const ids = [];
   const at = new Map();
@@ -21,7 +21,7 @@
       }
       for (const watcher of watchers) watcher.settle();
     },
-    // Where it has a hole itself there is nothing to compare with.
+    // After a gap of the page's own reader there is nothing to compare with.
     restart() {
       for (const watcher of watchers) watcher.restart();
     }
@@ -32,7 +32,7 @@
       this.next = 0;
       this.lost = 0;
       this.disordered = 0;
-      // What came here first is kept until the other has it, too.
+      // Ids that came here first wait until the page's own reader has them, too.
       this.early = [];
       watchers.push(this);
     }
@@ -54,7 +54,7 @@
         }
       }
     }
-    // A gap that was announced is no loss: reading goes on with whatever comes next.
+    // A gap that the server announced is not a loss: the comparison goes on with the next message.
     restart() {
       this.next = first + ids.length;
       this.early = [];

@@ -1,11 +1,11 @@
-// A sequence diagram that lies on its side: time runs to the right, and the right edge is now. One line is the
-// browser, one the server, and where the weather is, one between them is the path. An arrow is drawn when it
-// happens and moves away to the left.
+// A sequence diagram turned on its side: time runs to the right, and the right edge is now. One line is the browser
+// and one is the server. Where there is weather, a line between them is the path. An arrow is drawn when it happens,
+// and moves away to the left.
 'use strict';
 
 (() => {
   const PIXELS_A_SECOND = 56;
-  // How often it moves: often enough to look smooth.
+  // Milliseconds between two moves: short enough to look smooth.
   const EVERY = 50;
   const MOST = 600;
   const diagrams = new Set();
@@ -38,7 +38,7 @@
       for (const [name, y] of Object.entries(this.lines)) {
         this.svg.append(Demo.svg('line', { class: 'life life-' + name, x1: 0, x2: '100%', y1: y, y2: y }));
       }
-      // What is held back on the path just now, since when.
+      // Since when the path holds something back; null if it does not.
       this.heldSince = null;
       this.holding = this.moving.appendChild(Demo.svg('line', { class: 'held', y1: this.lines.path || 0, y2: this.lines.path || 0 }));
       this.svg.append(this.moving);
@@ -61,7 +61,7 @@
       return element;
     }
 
-    // From one line to another, each at its time. `weight`: how much it carries; `title`: what a mouse is told.
+    // Draws an arrow from one line to another, each at its time. `weight`: how many messages it carries; `title`: the tooltip.
     arrow(fromTime, from, toTime, to, kind, weight, label, title) {
       const beside = this.beside(fromTime, to === 'server');
       const [x1, x2, y1, y2] = [this.x(fromTime) + beside, this.x(toTime) + beside, this.lines[from], this.lines[to]];
@@ -78,7 +78,7 @@
       return this.put(toTime, group);
     }
 
-    // What follows the other way at once stands beside it, not upon it: how far.
+    // How far to move an arrow aside, so that it does not cover one that was drawn just before it.
     beside(time, isDown) {
       const x = this.x(time);
       const last = this.latest;
@@ -88,7 +88,7 @@
       return this.latest.x - x;
     }
 
-    // A part of the way that ends at a line, without a head.
+    // Draws a part of the way that ends at a line, without an arrowhead.
     stub(time, from, to, kind, title) {
       const x = this.x(time) + this.beside(time, false);
       const group = Demo.svg('g', { class: 'stub ' + kind });
@@ -98,18 +98,18 @@
       return this.put(time, group);
     }
 
-    // What waited on the path.
+    // Draws how long something waited on the path.
     wait(from, to) {
       const y = this.lines.path;
       return this.put(to, Demo.svg('line', { class: 'held', x1: this.x(from), x2: this.x(to), y1: y, y2: y }));
     }
 
-    // A cut, or a refusal.
+    // Draws a cut or a refusal.
     cross(time, label) {
       const [x, y] = [this.x(time), this.lines.path || (this.lines.browser + this.lines.server) / 2];
       const group = Demo.svg('g', { class: 'cross' });
       group.append(Demo.svg('path', { d: `M${x - 6} ${y - 6}L${x + 6} ${y + 6}M${x + 6} ${y - 6}L${x - 6} ${y + 6}` }));
-      // One word for several in a row.
+      // Several in a row get one label.
       if (label && !(x - this.crossed < 60)) {
         group.append(Demo.svg('text', { x: x + 10, y: y - 6 }, label));
         this.crossed = x;
@@ -117,7 +117,7 @@
       return this.put(time, group);
     }
 
-    // A request under way, until it is ended: the time for which somebody waits.
+    // Begins a request. Until `end`, a box shows the time for which the browser waits.
     begin(time) {
       const { browser, server } = this.lines;
       const rect = Demo.svg('rect', { class: 'span', x: this.x(time), y: browser, width: 1, height: server - browser, rx: 3 });
@@ -148,7 +148,7 @@
         this.holding.setAttribute('x1', this.x(Math.max(gone, this.heldSince)));
         this.holding.setAttribute('x2', this.x(now));
       }
-      // Begun long ago, it is drawn from the edge on, or it would grow without end.
+      // A request that began long ago is drawn from the edge, or its box would grow without limit.
       for (const span of this.open) {
         if (span.from < gone) {
           span.from = gone;

@@ -1,6 +1,6 @@
-// A reader that runs in a frame of the origin it reads from, since a forever frame calls its own page only. It
-// does what the page around it says, and tells it what it hears. Whose page that may be is checked: what is read
-// here, pages of other sites may not read.
+// A reader that runs in a frame of the origin it reads from, since a forever frame can call only its own page. The
+// page around it sends orders, and gets what the reader receives. The frame checks the origin of that page: pages of
+// other sites must not get what is read here.
 (() => {
   const isNear = name => name === 'localhost' || name.endsWith('.localhost') || /^127\.|^\[::1\]$/.test(name);
   let lt = null;
@@ -13,7 +13,7 @@
 
   addEventListener('message', event => {
     if (event.source !== parent || parent === self) return;
-    // A page without an origin of its own says "null".
+    // A page without an origin of its own sends the origin "null".
     if (!/^https?:/.test(event.origin)) return;
     const host = new URL(event.origin).hostname;
     if (host !== location.hostname && !(isNear(host) && isNear(location.hostname))) return;
@@ -30,6 +30,6 @@
     }
   });
 
-  // It says nothing that only a friend may hear.
+  // This goes to any origin: it reveals nothing.
   if (parent !== self) parent.postMessage({ longtail: 'ready' }, '*');
 })();

@@ -1,4 +1,4 @@
-// One reader that is taken through all transports, and takes nothing along but its cursor.
+// One reader that changes from transport to transport, and keeps nothing but its cursor.
 'use strict';
 
 (() => {
@@ -16,7 +16,7 @@
     const rungs = names.map((name, index) => {
       const button = Demo.make('button', 'rung rung-' + name, (Demo.STORY[name] || {}).short || name);
       button.type = 'button';
-      button.setAttribute('aria-label', `${button.textContent}: take the reader there`);
+      button.setAttribute('aria-label', `Move the reader to ${button.textContent}`);
       button.dataset.transport = name;
       button.addEventListener('click', () => {
         byId('hop-auto').checked = false;
@@ -52,7 +52,7 @@
     lt.on('message', message => {
       if (!message.id) return;
       comparison.saw(message.id);
-      // A stripe a message, in the colour of what brought it.
+      // One stripe for each message, in the colour of the transport that brought it.
       const stripe = Demo.make('i', 'rung-' + names[at]);
       ribbon.append(stripe);
       if (ribbon.children.length > SHOWN) ribbon.firstChild.remove();
@@ -66,10 +66,10 @@
       Demo.say(pause, pausing ? 'Resume' : 'Pause');
     });
     setInterval(() => {
-      // Nobody is read from while there is no server.
+      // The reader does not change transports while there is no server.
       if (byId('hop-auto').checked && lt.state !== 'paused' && !Demo.isLost) go((at + 1) % names.length);
     }, EVERY);
-    // What waits after a failure need not, in other weather.
+    // When the weather changes, a reader that waits to try again tries at once.
     Demo.wire.weather(() => {
       if (lt.state === 'waiting' || lt.state === 'connecting') lt.use([names[at]]);
     });

@@ -1,11 +1,11 @@
-// A lane: one transport, one reader, and all that can be said of it.
+// A lane: one transport, its reader, and everything that the page shows about it.
 'use strict';
 
 (() => {
-  // Times of requests are kept for a minute; when messages came, until it is known when they were sent.
+  // How long the times of requests are kept, and how many times of arrival until the page knows when the message was sent.
   const MINUTE = 60000;
   const RECENT = 200;
-  // A cut is shown for so long, and bytes count as held back after so long.
+  // How long a cut is shown, and after how long bytes count as held back.
   const CUT_SHOWN = 2500;
   const HELD_AFTER = 400;
 
@@ -24,7 +24,7 @@
     return values;
   }
 
-  // `id`: its story; `base`: where it connects; `hasWire`: the server tells what passes.
+  // `id`: the key of its story; `base`: the server to connect to; `hasWire`: the server reports the bytes that pass.
   Demo.Lane = class {
     constructor({ id, transport, base, cursor, hasWire, hasPath }) {
       const story = Demo.STORY[id] || { year: '', title: id, by: '', why: '', cost: '', hit: [] };
@@ -82,12 +82,12 @@
       const figures = make('div', 'figures');
       const list = make('dl', 'facts');
       this.facts = facts(list, [
-        ['p50', 'lag p50', 'Half of this page’s messages of the last minute came within this'],
-        ['p99', 'lag p99', '99 of 100 came within this'],
+        ['p50', 'lag p50', 'Half of this page’s messages in the last minute arrived within this time'],
+        ['p99', 'lag p99', '99 of 100 messages arrived within this time'],
         ['rate', 'req/min', 'Requests a minute'],
-        ['size', 'B/message', hasWire ? 'All bytes both ways, headers included, by the messages seen' : 'Start it as longtail demo to count bytes'],
+        ['size', 'B/message', hasWire ? 'All bytes in both directions with headers, divided by the number of messages' : 'Start the server as longtail demo to count bytes'],
         ['count', 'messages'],
-        ['gaps', 'gaps', 'Told by the server: something may have been missed'],
+        ['gaps', 'gaps', 'Announced by the server: messages may have been missed'],
         ['lost', 'lost'],
         ['doubled', 'doubled']
       ]);
@@ -95,7 +95,7 @@
       figures.append(list, this.plot.box);
 
       const details = this.details = make('details', 'bytes');
-      details.append(make('summary', '', hasWire ? 'Bytes on the wire' : 'What was asked'));
+      details.append(make('summary', '', hasWire ? 'Bytes on the wire' : 'Requests'));
       this.byteList = make('ol', 'byte-list mono');
       this.byteList.tabIndex = 0;
       this.byteList.setAttribute('aria-label', 'Bytes of ' + story.title + ', the newest last');
@@ -134,7 +134,7 @@
       }
     }
 
-    // Without the wire: what a script can see.
+    // Without reports of the server the lane shows what a script can see.
     watch(lt) {
       let span = null;
       Demo.observe(lt, (what, count) => {
@@ -171,7 +171,7 @@
       this.face();
     }
 
-    // It is known now when a message of this page was sent.
+    // Called once the page knows when its message was sent.
     wasSent(id, time) {
       const arrived = this.arrivals.get(id);
       if (arrived === undefined) return;
@@ -193,12 +193,12 @@
       this.face();
     }
 
-    // What waits after a failure need not, in other weather.
+    // When the weather changes, a reader that waits to try again tries at once.
     nudge() {
       if (this.lt.state === 'waiting' || this.lt.state === 'connecting') this.lt.use([this.transport]);
     }
 
-    // At once after each event would be more than anybody can read.
+    // Shows the new state a little later: an update after each event would be more than anybody can read.
     face() {
       if (this.isFacing) return;
       this.isFacing = true;
@@ -245,7 +245,7 @@
       }
     }
 
-    // Once a second.
+    // Called once a second.
     tick(now) {
       this.show();
       const { p50, p99 } = this.plot.draw(this.lags, now);
@@ -255,7 +255,8 @@
       return { id: this.id, title: this.story.title, p50, p99 };
     }
 
-    // What the browser and the server agreed upon, where the browser tells. A stream is told of when it has ended.
+    // Shows the HTTP version that the browser and the server agreed on, if the browser reports it. It reports a stream only
+    // when the stream has ended.
     nameProtocol() {
       const path = new URL((this.base || Demo.home) + '/' + this.transport, location.href).href;
       const found = performance.getEntriesByType('resource').filter(entry => entry.name.startsWith(path) && entry.nextHopProtocol).pop();

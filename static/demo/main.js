@@ -1,10 +1,10 @@
-// Begins: asks the server what it offers, and opens a lane for each transport, all at the same cursor.
+// The start of the page: asks the server what it offers, and opens a lane for each transport, all at the same cursor.
 'use strict';
 
 (() => {
   const { byId, make } = Demo;
 
-  // What a browser cannot open is shown as a command that can.
+  // A transport that a browser cannot use is shown as a command that uses it.
   function outside(transport, info) {
     const story = Demo.STORY[transport.name] || { title: transport.name, why: '' };
     const box = make('article', 'outside');
@@ -32,33 +32,33 @@
     return reply;
   }
 
-  // There is nothing to see where this page may not read.
+  // Hides everything where this page may not read.
   function guarded(error) {
     for (const part of document.querySelectorAll('main > :not(#no-weather)')) part.hidden = true;
     const hint = byId('no-weather');
-    hint.replaceChildren(`This server is guarded: it asks who reads and publishes, and this page has no token (${error.message}). `,
-      'To see the lanes move, start one that asks nobody: ', make('code', '', 'longtail demo'), '. What is published here is shown by ',
+    hint.replaceChildren(`This server is guarded: readers and publishers need a token, and this page has none (${error.message}). `,
+      'To see the lanes move, start a server that needs no token: ', make('code', '', 'longtail demo'), '. To see what is published on this server, run ',
       make('code', '', 'longtail tail'), ' with a token or a server key.');
     hint.hidden = false;
   }
 
-  // Where a weather port is: on this machine as it says, elsewhere under the page's name.
+  // The address of a weather port: as the server gives it on this machine, and under the page's host name elsewhere.
   function at(address) {
     const [, host, port] = /^(.*):(\d+)$/.exec(address);
     return `http://${/^(0\.0\.0\.0|\[::\])$/.test(host) ? location.hostname : host}:${port}`;
   }
 
-  // Ports on the server's loopback addresses are out of reach from another machine.
+  // Another machine cannot reach ports on the server's loopback addresses.
   const isNear = name => /^(127\..*|\[::1\]|localhost|.*\.localhost)$/.test(name);
   const reaches = ports => Object.values(ports).every(address => !isNear(address.replace(/:\d+$/, '')) || isNear(location.hostname));
 
-  // A server that was started anew has other ports; then all begins anew.
+  // A server that was restarted has other ports; then the page loads again.
   const again = ports => async () => {
     const info = await ask('/info');
     if (JSON.stringify(info.demo?.ports) !== JSON.stringify(ports)) location.reload();
   };
 
-  // In the order in which they were invented.
+  // Sorts lanes by the year in which their transport was invented.
   const byYear = (a, b) => Demo.STORY[a.id].year - Demo.STORY[b.id].year;
 
   async function begin() {
@@ -77,7 +77,7 @@
       await Demo.wire.open(again(ports));
       if (demo.applet) hopNames = ['tcp', ...names];
       specs = hopNames.map(id => ({ id, transport: id, base: id === 'tcp' ? '' : at(ports[id]), hasWire: true, hasPath: true }));
-      Demo.say(byId('spread'), 'Each lane goes through a port of its own, an origin by itself, since a browser opens only six connections to one.');
+      Demo.say(byId('spread'), 'Each lane has a port, and so an origin, of its own, since a browser opens only six connections to one host.');
     } else {
       const spread = await Demo.spread(names);
       specs = names.map(id => ({ id, transport: id, base: spread.places.get(id) }));
@@ -85,16 +85,16 @@
       Demo.say(byId('spread'), spread.text);
       byId('no-weather').hidden = false;
       if (info.demo) {
-        Demo.say(byId('no-weather'), 'There is weather on this server, but only for its own machine: start it with --open and --weather-listen 0.0.0.0:9000, say, to have it here, too.');
+        Demo.say(byId('no-weather'), 'The weather of this server can be used only on its own machine. To use it from here, start the server with --open and, for example, --weather-listen 0.0.0.0:9000.');
       }
     }
-    // Where the page came by HTTP/2, the two that gain most by it, on its own connection.
+    // If the page came over HTTP/2: the two transports that gain most by it, on the page's own connection.
     if (demo && performance.getEntriesByType('navigation')[0]?.nextHopProtocol === 'h2') {
       for (const transport of ['sse', 'ws']) specs.push({ id: transport + '-h2', transport, base: '' });
     }
     for (const spec of specs) if (!Demo.STORY[spec.id]) Demo.STORY[spec.id] = { year: 2026, title: spec.id, by: '', why: '', cost: '', hit: [] };
 
-    // The reader that the others are compared with: the library, as a page uses it.
+    // The reader that all others are compared with. It uses the library as any page does.
     const own = Longtail.connect(Demo.home, { channels: [Demo.CHANNEL], cursor, client: Demo.client });
     own.on('message', message => { if (message.id) Demo.reference.saw(message.id); });
     own.on('gap', () => Demo.reference.restart());
@@ -117,7 +117,7 @@
       axis.append(mark);
     }
     const table = new Demo.LagTable(byId('lag-table'));
-    // Seconds without an answer to the one that no weather touches.
+    // Seconds without an answer to the reader that no weather touches.
     let silent = 0;
     setInterval(() => {
       const now = Date.now();

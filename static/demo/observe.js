@@ -1,5 +1,5 @@
-// What a reader of this page does on its transport, as far as a script can see it: requests, what they brought,
-// and their end. The bytes themselves only the server of `longtail demo` can show.
+// Observes what a reader of this page does on its transport, as far as a script can see it: requests, what they
+// bring, and their end. Only the server of `longtail demo` can show the bytes themselves.
 'use strict';
 
 (() => {
@@ -14,7 +14,7 @@
     transport.open = link => {
       const tell = watchers.get(link.owner);
       if (!tell) return opens.call(transport, link);
-      // It inherits what the library changes on the link.
+      // The prototype is the link, so that what the library changes on the link shows here, too.
       const seen = Object.create(link);
       seen.request = () => { tell('request'); link.request(); };
       seen.item = object => { tell(object.type === undefined ? 'message' : 'control', 1); link.item(object); };

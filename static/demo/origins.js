@@ -1,5 +1,5 @@
 // A browser opens six connections to one origin over HTTP/1.1, and most lanes keep one busy. With weather ports each
-// lane has an origin of its own; without them, other names of the same server are looked for.
+// lane has an origin of its own. Without them, the page looks for other names of the same server.
 'use strict';
 
 (() => {
@@ -7,7 +7,7 @@
   const HELD = 5;
   const TURN = 4000;
   const HOLDS = new Set(['long-poll', 'jsonp', 'forever-frame', 'xhr-stream', 'multipart', 'sse']);
-  // These want the page's own: a frame calls its own page, and polls there know "nothing new" as a bare 304.
+  // These need the page's own origin: a frame calls its own page, and a poll gets "nothing new" there as a bare 304.
   const AT_HOME = new Set(['forever-frame', 'poll']);
 
   async function isReachable(base) {
@@ -28,12 +28,12 @@
     return bases.filter((_, i) => found[i]);
   }
 
-  // Gives each transport an origin: '' is the page's own. Those for which there is no connection take turns.
+  // Gives each transport an origin; '' is the page's own. Transports for which no connection is left take turns.
   Demo.spread = async transports => {
     if (performance.getEntriesByType('navigation')[0]?.nextHopProtocol === 'h2') {
-      return { places: new Map(transports.map(name => [name, ''])), turns: [], text: 'The page came by HTTP/2: all lanes share one connection.' };
+      return { places: new Map(transports.map(name => [name, ''])), turns: [], text: 'The page came over HTTP/2: all lanes share one connection.' };
     }
-    const room = new Map([['', HELD - 1]]); // the reader that hops has one there
+    const room = new Map([['', HELD - 1]]); // the reader that changes transports has one there
     for (const origin of await others()) room.set(origin, HELD);
     const places = new Map(transports.map(name => [name, '']));
     const crowded = [];
@@ -55,7 +55,7 @@
       places,
       turns,
       text: turns.length
-        ? 'A browser opens six connections to one host, and no other name of this server answers here: the lanes that hold one take turns, each going on from its cursor.'
+        ? 'A browser opens six connections to one host, and no other name of this server answers here: the lanes that keep one open take turns, and each goes on from its cursor.'
         : `A browser opens six connections to one host, so the lanes use ${new Set(places.values()).size} names of this server.`
     };
   };

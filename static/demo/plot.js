@@ -1,5 +1,5 @@
-// Plots of lag: how long a message took from the click (or tick) of this page to a lane. Logarithmic, since what is
-// compared lies between a millisecond and half a minute.
+// Plots of lag: how long a message took from the click (or tick) of this page to a lane. The scale is logarithmic,
+// since lags lie between a millisecond and half a minute.
 'use strict';
 
 (() => {
@@ -63,7 +63,7 @@
     }
   };
 
-  // All lanes on one axis: from p50 to p99.
+  // Shows all lanes on one axis, each as a bar from p50 to p99.
   Demo.LagTable = class {
     constructor(box) {
       this.box = box;

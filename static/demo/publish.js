@@ -1,4 +1,4 @@
-// Publishing, by hand and at a rate. When a message of this page was sent is remembered: lag is counted from there.
+// Publishing, by hand and at a rate. The page remembers when it sent a message, to measure the lag from there.
 'use strict';
 
 Demo.sent = new Map();
@@ -13,7 +13,7 @@ Demo.sent = new Map();
     let ticks = 0;
     let timer = null;
     let answered = true;
-    // What the page could not publish by itself is said until it can.
+    // An error of automatic publishing is shown until publishing works again.
     let hasFailed = false;
 
     function outcome(text, isBad) {
@@ -25,7 +25,7 @@ Demo.sent = new Map();
     async function send(query, body) {
       const time = Date.now();
       const answer = await fetch(`${Demo.home}/publish?${query}`, { method: 'POST', headers: { 'Content-Type': 'text/plain; charset=utf-8' }, body });
-      // Where a proxy answers in the server's place it is no JSON.
+      // An answer of a proxy in place of the server is not JSON.
       const reply = await answer.json().catch(() => { throw new TypeError(); });
       if (!answer.ok) throw Object.assign(new Error(`${reply.error.code}: ${reply.error.message}`), reply.error);
       const { id } = reply.messages[0];
@@ -49,7 +49,7 @@ Demo.sent = new Map();
       try {
         data = JSON.parse(data);
       } catch { /* plain text */ }
-      // As typed: numbers and the order of keys stay what they were. A text goes as a text.
+      // JSON is sent as it was typed, so that numbers and the order of keys stay the same. Other text is sent as text.
       const isText = typeof data === 'string';
       const query = new URLSearchParams({ channel: Demo.CHANNEL });
       if (fields.event.value) query.set('event', fields.event.value);
@@ -70,7 +70,7 @@ Demo.sent = new Map();
     }
 
     function tick() {
-      // A server that does not answer is not asked ever more.
+      // While a request is unanswered no more are sent, or they would pile up.
       if (!answered) return;
       answered = false;
       ticks += 1;
@@ -79,7 +79,7 @@ Demo.sent = new Map();
         .then(() => { if (hasFailed) outcome(''); }, error => {
           failed(error);
           hasFailed = true;
-          // It would be refused again, each second.
+          // The server would refuse it again each second.
           if (REFUSALS.includes(error.code)) {
             byId('rate').value = 0;
             rate();

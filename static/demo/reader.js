@@ -1,15 +1,15 @@
-// A reader: the library's connection, in this page or in a frame of another origin. Both look the same from here.
+// A reader: a connection of the library, in this page or in a frame of another origin. Both have the same methods.
 'use strict';
 
 (() => {
-  // In a frame: its orders go by post, and what is known of it comes the same way.
+  // A reader in a frame. Orders and reports go by postMessage.
   function framed(base, options) {
     const { origin } = new URL(base);
     const listeners = {};
     const frame = Demo.make('iframe', 'remote');
     const self = { cursor: options.cursor, state: 'idle', transport: options.transports[0], stats: { requests: 0, messages: 0, repeats: 0, gaps: 0 } };
     let isReady = false;
-    // What it is to do once it is there.
+    // The order to send once the frame is ready.
     let wanted = null;
     let names = options.transports;
 
@@ -17,7 +17,7 @@
 
     function load() {
       if (isReady) return;
-      // A path in bad weather may swallow the page itself.
+      // In bad weather the path may lose the page itself.
       frame.src = base + '/demo/frame?' + Math.random();
       setTimeout(load, 8000);
     }
@@ -56,7 +56,7 @@
     return self;
   }
 
-  // `base`: '' is where the page came from. Where the forever frame is among the transports, it has to be at home.
+  // `base`: '' is the page's own origin. A forever frame must run in a page of the origin that it reads from.
   Demo.reader = (base, transports, cursor, more) => {
     const options = { channels: [Demo.CHANNEL], transports, cursor, client: Demo.client, ...more };
     const isAbroad = base !== '' && transports.includes('forever-frame');

@@ -1,22 +1,23 @@
-// What the server of `longtail demo` saw of this page's requests: each piece that came to the path and left it.
+// What the server of `longtail demo` reports of this page's requests: each piece of bytes that enters or leaves the path.
 'use strict';
 
 (() => {
   const lanes = new Map();
   const weathers = [];
   let weather = null;
-  // The server's clock against ours: what comes soonest has been on its way for the shortest time.
+  // The offset of the server's clock to this one. The smallest seen is the best: that report was on its way for the
+  // shortest time.
   let ahead = Infinity;
 
   Demo.wire = {
-    // Events of one lane.
+    // Calls `fn` with each event of one lane.
     of: (lane, fn) => lanes.set(lane, fn),
-    // The weather, now and at each change.
+    // Calls `fn` with the weather, now and at each change.
     weather(fn) {
       weathers.push(fn);
       if (weather) fn(weather);
     },
-    // `again`: when it is there again after it was gone.
+    // `again` is called when the server is back after it was gone.
     open(again) {
       let isFirst = true;
       return new Promise(resolve => {
@@ -42,7 +43,7 @@
           source.addEventListener('missed', event => {
             for (const fn of lanes.values()) fn({ what: 'missed', count: Number(event.data) }, Date.now());
           });
-          // The browser comes back by itself, but not after a status: a proxy says 502 while the server is away.
+          // The browser reconnects by itself, but not after an error status: a proxy answers 502 while the server is away.
           source.addEventListener('error', () => {
             if (source.readyState === EventSource.CLOSED) setTimeout(watch, 3000);
           });
@@ -52,13 +53,13 @@
     }
   };
 
-  // One lane's events as arrows and as bytes. `lane` has a diagram and a log; `heard` is told what changed.
+  // Shows the events of one lane as arrows and as bytes. `lane` has a diagram and a log; `heard` is called with what changed.
   Demo.follow = (lane, heard) => {
     const connections = new Map();
     const of = number => {
       if (!connections.has(number)) {
         connections.set(number, { asked: [], held: [], span: null, opened: false });
-        // Connections that ended unseen, when events were missed.
+        // Drops connections whose end was not seen, because events were missed.
         if (connections.size > 64) connections.delete(connections.keys().next().value);
       }
       return connections.get(number);
@@ -91,7 +92,7 @@
         heard('bytes', seen.bytes);
       },
       rewritten(seen) {
-        log.add('note', 'the path made of it', Demo.readable(Demo.decode(seen.data)));
+        log.add('note', 'the path rewrote it to', Demo.readable(Demo.decode(seen.data)));
       },
       forwarded(seen, time, connection) {
         diagram.arrow(connection.asked.shift() || time, 'browser', time, 'server', 'request', 0, '', `${seen.bytes} B to the server`);
@@ -138,7 +139,7 @@
         connections.delete(seen.connection);
       },
       missed(seen) {
-        log.add('note', `${seen.count} events of the wire came too fast to be shown`);
+        log.add('note', `${seen.count} events came too fast to be shown`);
       }
     };
     Demo.wire.of(lane.id, (seen, time) => {

@@ -1,13 +1,13 @@
-// The comparison page, part by part. Each file adds to Demo what the later ones use; main.js begins.
-// Whatever came from outside is put into the page as text, never as markup.
+// The comparison page, part by part. Each file adds to Demo what the later files use; main.js starts the page.
+// Data from outside is put into the page as text, never as markup.
 'use strict';
 
 const Demo = {
   CHANNEL: 'demo',
   client: Longtail.newClientId(),
-  // Where the server is, as a path without its last slash: a proxy may have it below one of its own. '' is the root.
+  // The path of the server without its last slash; '' is the root. A proxy may serve it below a path of its own.
   home: location.pathname.replace(/\/[^/]*$/, '').replace(/^\/+/, '/'),
-  // The page's own reader has not been answered for seconds; main.js looks.
+  // True while the page's own reader has had no answer for seconds; main.js sets it.
   isLost: false
 };
 
@@ -28,7 +28,7 @@ const Demo = {
     return element;
   };
 
-  // Writes only what has changed: what is the same stays selected, and is not read out again.
+  // Writes only text that has changed: then a selection stays, and a screen reader does not repeat the text.
   Demo.say = (element, text) => {
     if (element.textContent !== text) element.textContent = text;
   };
@@ -55,7 +55,7 @@ const Demo = {
     return (ms / 1000).toFixed(1) + ' s';
   };
 
-  // The value below which a part of them lies.
+  // The quantile of these values.
   Demo.quantile = (values, part) => {
     if (!values.length) return undefined;
     const sorted = [...values].sort((a, b) => a - b);

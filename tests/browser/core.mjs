@@ -2,11 +2,10 @@
 // transport that the tests move by hand.
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
 import vm from 'node:vm';
+import { BARE, joined, read } from './parts.mjs';
 
-const read = name => readFileSync(new URL(`../../static/client/${name}.js`, import.meta.url), 'utf8');
-const source = read('core');
+const source = joined(BARE);
 
 function storage() {
   const kept = new Map();
@@ -362,7 +361,7 @@ test('never are two requests kept waiting at once', () => {
   for (let n = 0; n < 400; n++) {
     page.pass(250);
     const open = page.links.filter((link, i) => !link.closed && page.links.lastIndexOf(link) === i && link.live());
-    const waiting = open.filter(link => link.transport.name === 'held' || link.waited);
+    const waiting = open.filter(link => link.transport.name === 'held' || link._waited);
     assert.ok(waiting.length <= 1, `${n}: ${waiting.map(link => link.transport.name)}`);
     const asks = open.find(link => link.transport.name === 'asks');
     if (asks && (!asks.park || n % 40 === 0)) asks.batch({ cursor: 'c0', messages: [] });

@@ -201,7 +201,7 @@ for (const [command, count] of [[[], 8], [['demo'], 9]]) {
       await until('the status is told', async () => /^ready, for \d+ (seconds|minutes)$/.test(await status.textContent('#state')) || status.textContent('#state'));
       await status.close();
       const diagnose = await open('/diagnose?now=1');
-      assert.match(await diagnose.textContent('#state'), /^Looking: 15 seconds/);
+      assert.match(await diagnose.textContent('#state'), /^Testing: 15 seconds/);
       await diagnose.waitForFunction(() => document.getElementById('state').textContent === 'Done.', null, { timeout: 3 * SOON });
       const report = await diagnose.inputValue('#report');
       assert.ok(!report.includes('!!') && report.includes(`server: ${proxy.base}, longtail`), report);

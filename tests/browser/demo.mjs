@@ -322,9 +322,9 @@ test('HTTP/1.0: no chunks and no WebSocket, and the streams run', async () => {
   });
   await move(['sse', 'xhr-stream', 'multipart', 'poll'], Object.fromEntries((await lanes()).map(lane => [lane.id, lane])));
   await page.click('#lane-poll summary');
-  await until('what the path made of a request is shown', async () => {
+  await until('what the path rewrote a request to is shown', async () => {
     const text = await page.textContent('#lane-poll .byte-list');
-    return /the path made of it\s*GET \/poll\S* HTTP\/1\.0\n/.test(text) || text.slice(0, 2000);
+    return /the path rewrote it to\s*GET \/poll\S* HTTP\/1\.0\n/.test(text) || text.slice(0, 2000);
   });
   await page.click('#lane-poll summary');
   await clearSky();

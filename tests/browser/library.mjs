@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import http from 'node:http';
 import net from 'node:net';
+import { PARTS, joined } from './parts.mjs';
 import { LONG, SOON, root, startServer, startBrowser, until, publish, pause } from './support.mjs';
 
 let server;
@@ -39,6 +40,10 @@ const listen = (made, options, url = '') => made.evaluate(([url, options]) => {
 const seen = made => made.evaluate(() => window.seen);
 
 const readers = async channel => (await (await fetch(`${server.base}/channels/${channel}`)).json());
+
+test('the server joins the parts that the minified library is made of', async () => {
+  assert.equal(await (await fetch(server.base + '/client.js')).text(), joined(PARTS));
+});
 
 test('the ladder ends at a WebSocket, and the first message comes before', async () => {
   const context = await browser.newContext();
@@ -310,8 +315,8 @@ test('the diagnosis says in words what a path does', LONG, async () => {
   for (const way of [kills, holds, old]) way.stop();
 
   assert.ok(!plain.includes('!!'), plain);
-  assert.match(plain, /ok {2}No proxy shows itself/);
-  assert.match(aged, /!! {2}Something on the way speaks HTTP\/1\.0/, aged);
+  assert.match(plain, /ok {2}No proxy names itself/);
+  assert.match(aged, /!! {2}A proxy on the way speaks HTTP\/1\.0/, aged);
   assert.doesNotMatch(aged, /No proxy/);
   assert.match(plain, /ok {2}Responses are not held back/);
   assert.match(plain, /ok {2}WebSocket works/);

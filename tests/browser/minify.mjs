@@ -3,25 +3,23 @@
 //   node minify.mjs --check   fails if they are not what would be written, or too large
 import { readFileSync, writeFileSync, mkdirSync, existsSync } from 'node:fs';
 import { gzipSync } from 'node:zlib';
-import { fileURLToPath } from 'node:url';
 import { join } from 'node:path';
 import { minify } from 'terser';
+import { PARTS, joined, root } from './parts.mjs';
 
-const root = fileURLToPath(new URL('../..', import.meta.url));
 const MOST = 6144;
-// In the order in which the server joins them: the best transport first.
-const PARTS = ['core', 'ws', 'sse', 'xhr-stream', 'multipart', 'forever-frame', 'long-poll', 'jsonp', 'poll'];
 const SETTINGS = {
   ecma: 5,
   ie8: true,
-  // A function that is used once would be moved into its place with its name, which leaks into its scope in
-  // JScript; a quoted property may be a word that ECMAScript 3 reserves.
-  compress: { passes: 3, properties: false, reduce_vars: false, typeofs: false },
-  mangle: { properties: { regex: /^(greeted|waited|opened|handle|queue|doubt|watch|since|asked|beat|pace)$/ } },
+  // `reduce_funcs` would move a function that is used once into its place with its name, which leaks into its scope
+  // in JScript. `properties` would take the quotes from properties that ECMAScript 3 reserves as words.
+  compress: { passes: 3, properties: false, reduce_funcs: false, typeofs: false, global_defs: { '@undefined': 'void 0' } },
+  // Names that begin with an underscore are private to the core. `builtins` lets them be as short as names of the DOM.
+  mangle: { properties: { regex: /^_/, builtins: true } },
   format: { ascii_only: true, keep_quoted_props: true, preamble: '/* Longtail, MIT OR Apache-2.0 */' }
 };
 
-const source = PARTS.map(name => readFileSync(join(root, `static/client/${name}.js`), 'utf8')).join('\n');
+const source = joined(PARTS);
 const small = (await minify(source, SETTINGS)).code + '\n';
 const gzipped = gzipSync(small, { level: 9 }).length;
 const exports = ['export default Longtail;', 'export const { connect, newClientId, version } = Longtail;'];

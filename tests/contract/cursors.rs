@@ -4,14 +4,19 @@ use crate::support::{
     Kind, Log, Node, Published, Reader, Subscription, Transport, World, each_transport, eventually, world::start_on,
 };
 
-on_both_logs! {
-    reading_resumes_from_any_cursor
-    earliest_latest_and_last
-    a_trimmed_cursor_is_a_gap
-    a_cursor_of_another_epoch_is_a_gap
-    a_cursor_ahead_of_the_log_is_a_gap
-    an_old_cursor_is_no_gap_where_nothing_was_dropped
-    a_quiet_channel_moves_on_with_the_log
+through_every_door! {
+    over_both_logs {
+        reading_resumes_from_any_cursor
+        earliest_latest_and_last
+        a_trimmed_cursor_is_a_gap
+        a_cursor_of_another_epoch_is_a_gap
+        a_cursor_ahead_of_the_log_is_a_gap
+        an_old_cursor_is_no_gap_where_nothing_was_dropped
+        a_quiet_channel_moves_on_with_the_log
+    }
+    once {
+        a_cursor_is_good_on_every_node
+    }
 }
 
 async fn reading_resumes_from_any_cursor(log: Log) {
@@ -243,7 +248,6 @@ async fn a_quiet_channel_moves_on_with_the_log(log: Log) {
 
 /// A cursor from one node is good on the other, also where that one is a little behind: it
 /// waits for its own tail, and no cursor ever moves backwards.
-#[tokio::test]
 async fn a_cursor_is_good_on_every_node() {
     let World { node, redis } = World::start(Log::Redis, &[]).await;
     let redis = redis.expect("a Redis");

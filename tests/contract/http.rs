@@ -27,7 +27,20 @@ fn content_type(transport: &Transport) -> &'static str {
     }
 }
 
-on_both_logs! { a_post_of_a_form_subscribes }
+through_every_door! {
+    over_both_logs {
+        a_post_of_a_form_subscribes
+    }
+    once {
+        headers
+        framing
+        http_1_0_is_close_delimited
+        head
+        options
+        other_methods_are_refused
+        malformed_http
+    }
+}
 
 /// Long channel lists and tokens are kept out of URLs so.
 async fn a_post_of_a_form_subscribes(log: Log) {
@@ -48,7 +61,6 @@ async fn a_post_of_a_form_subscribes(log: Log) {
     .await;
 }
 
-#[tokio::test]
 async fn headers() {
     let World { node, .. } = World::start(Log::Memory, &[]).await;
     node.publish("todo", "1").await;
@@ -91,7 +103,6 @@ async fn headers() {
 }
 
 /// The opening of a script, of a frame and of a stream, byte by byte.
-#[tokio::test]
 async fn framing() {
     let World { node, .. } = World::start(Log::Memory, &[]).await;
     let id = node.publish("todo", "1").await;
@@ -122,7 +133,6 @@ async fn framing() {
     assert!(raw.ends_with(&block) || raw.ends_with(&swapped), "{raw:?}");
 }
 
-#[tokio::test]
 async fn http_1_0_is_close_delimited() {
     let World { node, .. } = World::start(Log::Memory, &[]).await;
     let published = node.publish_numbers("todo", 3).await;
@@ -154,7 +164,6 @@ async fn http_1_0_is_close_delimited() {
 }
 
 /// A HEAD has the head of a GET, no body, and ends.
-#[tokio::test]
 async fn head() {
     let World { node, .. } = World::start(Log::Memory, &[]).await;
     node.publish("todo", "1").await;
@@ -183,7 +192,6 @@ async fn head() {
     .await;
 }
 
-#[tokio::test]
 async fn options() {
     let World { node, .. } = World::start(Log::Memory, &[]).await;
     each_transport(
@@ -213,7 +221,6 @@ async fn options() {
     .await;
 }
 
-#[tokio::test]
 async fn other_methods_are_refused() {
     let World { node, .. } = World::start(Log::Memory, &[]).await;
     each_transport(
@@ -233,7 +240,6 @@ async fn other_methods_are_refused() {
 }
 
 /// Malformed HTTP fails alone: it gets a 4xx or the end, and the next client is served.
-#[tokio::test]
 async fn malformed_http() {
     let World { node, .. } = World::start(Log::Memory, &[]).await;
     let transport = node.transport("sse").await;

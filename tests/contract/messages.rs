@@ -2,13 +2,18 @@
 
 use crate::support::{Kind, Log, Published, Reader, Subscription, World, each_transport, quote, same_payload};
 
-on_both_logs! {
-    every_transport_gives_the_same_messages
-    channels_come_in_log_order
-    excluded_clients_do_not_get_it
-    volatile_reaches_who_is_connected
-    event_names_arrive
-    payloads_arrive_as_sent
+through_every_door! {
+    over_both_logs {
+        every_transport_gives_the_same_messages
+        channels_come_in_log_order
+        excluded_clients_do_not_get_it
+        volatile_reaches_who_is_connected
+        event_names_arrive
+        payloads_arrive_as_sent
+    }
+    once {
+        a_burst_reaches_a_poll_that_was_parked
+    }
 }
 
 /// Half of them published before the reader came, half under its eyes.
@@ -254,7 +259,6 @@ async fn payloads_arrive_as_sent(log: Log) {
 }
 
 /// A parked poll is answered by the first message: the next ones wait for its cursor.
-#[tokio::test]
 async fn a_burst_reaches_a_poll_that_was_parked() {
     let World { node, .. } = World::start(Log::Memory, &[]).await;
     each_transport(

@@ -6,6 +6,16 @@ use crate::support::{
     websocket::handshake,
 };
 
+through_every_door! {
+    once {
+        bad_input_has_a_stable_code
+        bad_queries
+        numbers_are_clamped_or_refused
+        callbacks
+        the_forever_frame_sets_a_parent_domain
+    }
+}
+
 /// Channels and further fields that are refused with one of these codes.
 struct Row {
     channels: Vec<String>,
@@ -77,7 +87,6 @@ async fn refused(node: &Node, transport: &Transport, query: &str) -> Option<Stri
     decoder.pop().expect("a call").code()
 }
 
-#[tokio::test]
 async fn bad_input_has_a_stable_code() {
     let World { node, .. } = World::start(Log::Memory, &[]).await;
     each_transport(
@@ -109,7 +118,6 @@ async fn bad_input_has_a_stable_code() {
 }
 
 /// A channel that is not UTF-8, no channel at all, an empty name or cursor: only HTTP can say it.
-#[tokio::test]
 async fn bad_queries() {
     let World { node, .. } = World::start(Log::Memory, &[]).await;
     each_transport(
@@ -133,7 +141,6 @@ async fn bad_queries() {
 }
 
 /// Whole numbers out of range are clamped; anything else is 400.
-#[tokio::test]
 async fn numbers_are_clamped_or_refused() {
     let World { node, .. } = World::start(Log::Memory, &["--heartbeat-seconds", "1"]).await;
     node.publish("todo", "1").await;
@@ -169,7 +176,6 @@ async fn numbers_are_clamped_or_refused() {
     .await;
 }
 
-#[tokio::test]
 async fn callbacks() {
     let World { node, .. } = World::start(Log::Memory, &["--heartbeat-seconds", "1"]).await;
     let (longest, too_long) = ("c".repeat(64), "c".repeat(65));
@@ -224,7 +230,6 @@ async fn callbacks() {
 }
 
 /// `domain` is a parent domain of the request's host, with a dot in it.
-#[tokio::test]
 async fn the_forever_frame_sets_a_parent_domain() {
     let World { node, .. } = World::start(Log::Memory, &["--open"]).await;
     let frame = |domain: &str| {

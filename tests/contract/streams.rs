@@ -3,11 +3,18 @@
 use crate::support::{Item, Kind, Log, Reader, Request, Subscription, World, each_transport, http::find};
 use std::time::{Duration, Instant};
 
-on_both_logs! {
-    hello_comes_first
-    a_heartbeat_carries_a_cursor
-    rollover_loses_nothing
-    a_drain_says_goodbye
+through_every_door! {
+    over_both_logs {
+        hello_comes_first
+        a_heartbeat_carries_a_cursor
+        rollover_loses_nothing
+        a_drain_says_goodbye
+    }
+    once {
+        interrupt_drains_and_a_second_signal_ends_it_at_once
+        padding
+        hello_does_not_wait_for_a_message
+    }
 }
 
 async fn hello_comes_first(log: Log) {
@@ -190,7 +197,6 @@ async fn a_drain_says_goodbye(log: Log) {
     assert_eq!(node.exit_code().await, 0);
 }
 
-#[tokio::test]
 async fn interrupt_drains_and_a_second_signal_ends_it_at_once() {
     let World { mut node, .. } = World::start(Log::Memory, &[]).await;
     node.signal("INT");
@@ -211,7 +217,6 @@ async fn interrupt_drains_and_a_second_signal_ends_it_at_once() {
     node.exit_code().await;
 }
 
-#[tokio::test]
 async fn padding() {
     let World { node, .. } = World::start(Log::Memory, &["--heartbeat-seconds", "1"]).await;
     each_transport(
@@ -254,7 +259,6 @@ async fn padding() {
 }
 
 /// `hello` comes at once, so that a client can tell a proxy that holds responses back.
-#[tokio::test]
 async fn hello_does_not_wait_for_a_message() {
     let World { node, .. } = World::start(Log::Memory, &["--heartbeat-seconds", "3600"]).await;
     each_transport(

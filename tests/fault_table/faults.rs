@@ -1,11 +1,11 @@
 //! The faults. Each is a row of docs/faults.md.
 
-use crate::flow::Targets;
+use super::flow::Targets;
+use super::verdict::{Expectation, judge, log_of};
 use crate::support::clock::Clock;
 use crate::support::proxy::{Path, Proxy};
 use crate::support::world::start_on;
 use crate::support::{Node, RedisServer, Request, Sentinels, eventually};
-use crate::verdict::{Expectation, judge, log_of};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -84,21 +84,21 @@ macro_rules! faults {
 
 faults! {
     redis_is_killed {
-        of_redis("Redis `kill -9`, started again", DEAF, async |redis| {
+        of_redis("Redis is killed (`kill -9`) and started again", DEAF, async |redis| {
             redis.kill();
             pause(500).await;
             redis.restart().await;
         }).await;
     }
     redis_stalls_shortly {
-        of_redis("Redis stopped for 1 s", FINE, async |redis| {
+        of_redis("Redis is stopped for 1 s", FINE, async |redis| {
             redis.freeze();
             pause(1000).await;
             redis.thaw();
         }).await;
     }
     redis_stalls_long {
-        of_redis("Redis stopped for 12 s", DEAF, async |redis| {
+        of_redis("Redis is stopped for 12 s", DEAF, async |redis| {
             redis.freeze();
             pause(12_000).await;
             redis.thaw();
@@ -131,14 +131,14 @@ faults! {
         }).await;
     }
     memory_is_full {
-        of_redis("Memory full (`maxmemory 1`) for 3 s", FINE, async |redis| {
+        of_redis("Redis's memory is full (`maxmemory 1`) for 3 s", FINE, async |redis| {
             redis.command(&["CONFIG", "SET", "maxmemory", "1"]).await;
             pause(3000).await;
             redis.command(&["CONFIG", "SET", "maxmemory", "0"]).await;
         }).await;
     }
     the_primary_is_a_replica {
-        of_redis("A read-only replica for 3 s (`REPLICAOF`)", DEAF, async |redis| {
+        of_redis("Redis is a read-only replica for 3 s (`REPLICAOF`)", DEAF, async |redis| {
             redis.command(&["REPLICAOF", "127.0.0.1", "1"]).await;
             pause(3000).await;
             redis.command(&["REPLICAOF", "NO", "ONE"]).await;
@@ -152,13 +152,13 @@ faults! {
         of_clock("Redis's clock steps forward by an hour", LOST, 3600).await;
     }
     the_network_is_silent {
-        of_network("The network is silent for 6 s", Path::Silent, 6000).await;
+        of_network("The network delivers nothing for 6 s", Path::Silent, 6000).await;
     }
     connections_are_reset {
         of_network("The network resets connections for 3 s", Path::Reset, 3000).await;
     }
     a_node_is_killed {
-        of_nodes("The node that holds the lease `kill -9`, started again", async |redis, nodes| {
+        of_nodes("The lease holder is killed (`kill -9`) and started again", async |redis, nodes| {
             let index = holder(nodes).await;
             nodes[index].signal("KILL");
             pause(500).await;
@@ -166,7 +166,7 @@ faults! {
         }).await;
     }
     a_node_stalls_shortly {
-        of_nodes("That node stopped for 1 s", async |_, nodes| {
+        of_nodes("The lease holder is stopped for 1 s", async |_, nodes| {
             let index = holder(nodes).await;
             nodes[index].signal("STOP");
             pause(1000).await;
@@ -174,7 +174,7 @@ faults! {
         }).await;
     }
     a_node_stalls_long {
-        of_nodes("That node stopped for 8 s, longer than its lease", async |_, nodes| {
+        of_nodes("The lease holder is stopped for 8 s, longer than its lease", async |_, nodes| {
             let index = holder(nodes).await;
             nodes[index].signal("STOP");
             pause(8000).await;
@@ -182,7 +182,7 @@ faults! {
         }).await;
     }
     two_nodes_stall_in_turn {
-        of_nodes("Two holders stopped for 5 s, one behind the other", async |_, nodes| {
+        of_nodes("Two lease holders are stopped for 5 s, one after the other", async |_, nodes| {
             for _ in 0..2 {
                 let index = holder(nodes).await;
                 nodes[index].signal("STOP");
@@ -192,7 +192,7 @@ faults! {
         }).await;
     }
     the_primary_fails_over {
-        of_sentinels("Failover: the primary `kill -9`, three sentinels, `--redis-wait-replicas 1`").await;
+        of_sentinels("Failover: the primary is killed (`kill -9`), three sentinels, `--redis-wait-replicas 1`").await;
     }
 }
 

@@ -1,6 +1,6 @@
 //! The world of one fault, and what became of the messages.
 
-use crate::flow::{Sent, Targets, WAYS, send};
+use super::flow::{Sent, Targets, WAYS, send};
 use crate::support::{
     Answer, Kind, LONG, Metrics, Node, Reader, RedisServer, Request, Subscription, eventually, within,
 };

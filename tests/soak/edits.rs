@@ -1,8 +1,8 @@
 //! Foreign hands on the log. What they delete is known exactly: it is read in the same step.
 
-use crate::faults::Fault;
-use crate::history::{Effects, Entry, Loss, Place, Sent, Told, Value};
-use crate::redis_side::{LOG, RedisSide, entries, pause};
+use super::faults::Fault;
+use super::history::{Effects, Entry, Loss, Place, Sent, Told, Value};
+use super::redis_side::{LOG, RedisSide, entries, pause};
 use std::collections::HashSet;
 use std::time::Instant;
 

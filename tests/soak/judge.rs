@@ -1,8 +1,8 @@
 //! The judge. It knows nothing of the server: it compares what publishers were told and what readers saw with what
 //! the log holds at the end of each round, and forgives what the faults of the round explain.
 
-use crate::history::{Effects, Entry, Loss, Place, Sent, Told, Value};
-use crate::track::Track;
+use super::history::{Effects, Entry, Loss, Place, Sent, Told, Value};
+use super::track::Track;
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 

@@ -1,7 +1,7 @@
 //! The judge finds what it is for, and forgives what the faults explain.
 
-use crate::history::{Effects, Entry, Event, Loss, PROBE, Place, Seen, Sent, Told, Value};
-use crate::judge::{Judge, Kind, Round};
+use super::history::{Effects, Entry, Event, Loss, PROBE, Place, Seen, Sent, Told, Value};
+use super::judge::{Judge, Kind, Round};
 use std::time::{Duration, Instant};
 
 const END: Value = Value { way: PROBE, number: 1 };
@@ -36,9 +36,16 @@ fn moment(ms: u64) -> Instant {
 }
 
 fn judged(seen: Vec<Seen>, log: &[Entry], sent: Vec<Sent>, effects: &Effects) -> Vec<Kind> {
+    judged_over(&[seen], log, sent, effects)
+}
+
+/// The same for a reader that changes its node between these parts.
+fn judged_over(parts: &[Vec<Seen>], log: &[Entry], sent: Vec<Sent>, effects: &Effects) -> Vec<Kind> {
     let mut judge = Judge::of(vec!["a reader".to_owned()]);
-    for seen in seen {
-        judge.tracks[0].take(&Event { at: moment(0), by: "sse".to_owned(), seen, text: String::new() });
+    for (node, seen) in parts.iter().enumerate() {
+        for seen in seen.iter().cloned() {
+            judge.tracks[0].take(&Event { at: moment(0), by: format!("sse at {node}"), seen, text: String::new() });
+        }
     }
     let round = Round { effects, sent, log, probe: END, trims: false, probed: moment(60_000) };
     judge.judge(round).into_iter().map(|violation| violation.kind).collect()
@@ -135,6 +142,26 @@ fn a_lost_end_is_told() {
     ];
     for (name, seen, expected) in cases {
         assert_eq!(judged(seen, &log, vec![told(2), told(3)], &replaced(30)), expected, "{name}");
+    }
+}
+
+#[test]
+fn a_lost_end_is_told_late_only_to_a_reader_that_changes_its_node() {
+    let log = log_of(&[1, 5, 6, 100]);
+    let all = reads(&[5, 6, 100]);
+    type Case<'a> = (&'a str, [Vec<Seen>; 2], &'a [Kind]);
+    let cases: Vec<Case<'_>> = vec![
+        ("it changes there", [reads(&[1, 2, 3]), [reads(&[5]), gap(5, Some(1)), all.clone()].concat()], &[]),
+        ("it stays", [reads(&[1]), [reads(&[2, 3, 5]), gap(5, Some(1)), all.clone()].concat()], &[Kind::Unannounced]),
+        (
+            "the gap leaves out 2",
+            [reads(&[1, 2, 3]), [reads(&[5]), gap(5, Some(2)), all].concat()],
+            &[Kind::Unannounced],
+        ),
+        ("no gap comes", [reads(&[1, 2, 3]), reads(&[5, 6, 100])], &[Kind::Unannounced]),
+    ];
+    for (name, parts, expected) in cases {
+        assert_eq!(judged_over(&parts, &log, vec![told(2), told(3)], &replaced(30)), expected, "{name}");
     }
 }
 

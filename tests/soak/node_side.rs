@@ -1,9 +1,9 @@
 //! The nodes, and what goes wrong with them.
 
-use crate::faults::Fault;
-use crate::history::{Effects, Entry, Place, Value};
-use crate::readers::Address;
-use crate::redis_side::pause;
+use super::faults::Fault;
+use super::history::{Effects, Entry, Place, Value};
+use super::readers::Address;
+use super::redis_side::pause;
 use crate::support::clock::Clock;
 use crate::support::{Node, Request, quote};
 use std::time::{Duration, Instant};

@@ -1,7 +1,7 @@
 //! All ways to publish, each with numbers of its own.
 
-use crate::history::{Place, Sent, Told, Value};
-use crate::readers::Address;
+use super::history::{Place, Sent, Told, Value};
+use super::readers::Address;
 use crate::support::publisher::{self, Connection, Outcome};
 use crate::support::reader::{WebSocket, web_socket};
 use futures_util::{SinkExt, StreamExt};

@@ -1,6 +1,6 @@
 //! Readers: some stay, some hop over transports and nodes, some go away and come back. Each writes down all it sees.
 
-use crate::history::{Event, History, Place, Seen, Value};
+use super::history::{Event, History, Place, Seen, Value};
 use crate::support::{Item, Kind, Reader, Subscription, Transport};
 use std::net::SocketAddr;
 use std::sync::Arc;

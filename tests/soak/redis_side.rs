@@ -1,9 +1,9 @@
 //! The log's side of the world, and what goes wrong there.
 
-use crate::edits;
-use crate::faults::{Fault, Topology};
-use crate::history::{Effects, Entry, Loss, Place, Value};
-use crate::publishers::Flow;
+use super::edits;
+use super::faults::{Fault, Topology};
+use super::history::{Effects, Entry, Loss, Place, Value};
+use super::publishers::Flow;
 use crate::support::clock::Clock;
 use crate::support::proxy::{Path, Proxy};
 use crate::support::{RedisServer, Sentinels};

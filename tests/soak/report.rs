@@ -1,8 +1,8 @@
 //! The checkpoint file, and what is said at the end.
 
-use crate::faults::{Plan, Topology};
-use crate::judge::{Figures, Kind, Violation};
-use crate::world::Outcomes;
+use super::faults::{Plan, Topology};
+use super::judge::{Figures, Kind, Violation};
+use super::world::Outcomes;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::io::Write;

@@ -1,11 +1,11 @@
 //! One reader's way through the log, from gap to gap.
 
-use crate::history::{Entry, Event, Loss, Place, Seen, Value};
-use crate::judge::{Figures, Kind, Violation};
+use super::history::{Entry, Event, Loss, Place, Seen, Value};
+use super::judge::{Figures, Kind, Violation};
 use std::collections::{HashMap, HashSet, VecDeque};
 
 /// How many events stand beside a violation.
-const CONTEXT: usize = 12;
+const CONTEXT: usize = 24;
 
 /// A gap that a reader was told of: what lies between these places it need not have seen.
 #[derive(Clone, Copy, Debug)]
@@ -23,8 +23,11 @@ pub struct Track {
     gaps: Vec<Gap>,
     /// Gaps of this round begin here.
     round: usize,
-    /// What it has read since its last gap, and before that in this round: each between two gaps.
-    runs: Vec<Vec<Entry>>,
+    /// What it has read since its last gap, and before that in this round: each between two gaps. With each entry the
+    /// number of the connection that brought it.
+    runs: Vec<Vec<(Entry, u32)>>,
+    /// The connection's number, and what it is.
+    connection: (u32, String),
     /// What it has read in this round.
     fresh: Vec<Entry>,
     /// "Everything up to here has been written to you." `None` behind a gap that does not say where it goes on.
@@ -59,6 +62,9 @@ impl Track {
             self.recent.pop_front();
         }
         self.recent.push_back(event.line());
+        if self.connection.1 != event.by {
+            self.connection = (self.connection.0 + 1, event.by.clone());
+        }
         match event.seen {
             Seen::Message(entry) => self.message(entry),
             Seen::Stranger => self.breaks(Kind::Ghost, "a payload that nobody has published".to_owned()),
@@ -90,7 +96,7 @@ impl Track {
         self.values.insert(value);
         self.fresh.push(entry);
         if let Some(run) = self.runs.last_mut() {
-            run.push(entry);
+            run.push((entry, self.connection.0));
         }
     }
 
@@ -143,17 +149,28 @@ impl Track {
     }
 
     /// Behind something that the log has lost with its end, nothing comes without a gap.
+    ///
+    /// One case is left out. A reader changes from a node that has read the lost entries to one that has not. For the
+    /// second node the log goes on where it stands, and nothing in it says otherwise. The gap comes as soon as a
+    /// node that has read more looks at the log, and has to cover all of it.
     pub fn went_on(&self, found: &mut Vec<Violation>, gone: &HashMap<Entry, Loss>, log: &HashSet<Entry>) {
+        let is_lost = |entry: &Entry| gone.get(entry) == Some(&Loss::Replaced);
         for run in &self.runs {
-            let is_lost = |entry: &Entry| gone.get(entry) == Some(&Loss::Replaced);
-            let Some(first) = run.iter().position(is_lost) else { continue };
-            let Some(next) = run[first..].iter().find(|entry| log.contains(entry)) else { continue };
-            let lost = run[first..].iter().filter(|entry| is_lost(entry)).count();
+            let Some(first) = run.iter().position(|(entry, _)| is_lost(entry)) else { continue };
+            let Some(next) = run[first..].iter().position(|(entry, _)| log.contains(entry)) else { continue };
+            let next = first + next;
+            let has_hopped = run[next - 1].1 != run[next].1;
+            let covers = |gap: &Gap| gap.until.is_some_and(|until| until < run[first].0.0) && run[next].0.0 <= gap.from;
+            if has_hopped && self.gaps[self.round..].iter().any(covers) {
+                continue;
+            }
+            let lost = run[first..].iter().filter(|(entry, _)| is_lost(entry)).count();
             let words = format!(
-                "{}: it has read {:?}, which the log has lost ({lost} entries), and then {next:?}, which it has; no gap between them{}",
+                "{}: it has read {:?}, which the log has lost ({lost} entries), and then {:?}, which it has; no gap between them{}",
                 self.name,
-                run[first],
-                self.around(run[first].0)
+                run[first].0,
+                run[next].0,
+                self.around(run[first].0.0)
             );
             found.push(Violation { kind: Kind::Unannounced, words });
             return;

@@ -1,12 +1,12 @@
 //! The world of one phase: nodes on a log, publishers, readers; and its rounds of faults.
 
-use crate::faults::{Fault, Plan, Topology};
-use crate::history::{Effects, Entry, History, Loss, PROBE, Sent, Told, Value};
-use crate::judge::{Judge, Kind, Round, Violation};
-use crate::node_side::{NodeSide, ready};
-use crate::publishers::{Flow, REPEATED, WAYS, publish};
-use crate::readers::{Errand, Manner, read};
-use crate::redis_side::{RedisSide, pause};
+use super::faults::{Fault, Plan, Topology};
+use super::history::{Effects, Entry, History, Loss, PROBE, Sent, Told, Value};
+use super::judge::{Judge, Kind, Round, Violation};
+use super::node_side::{NodeSide, ready};
+use super::publishers::{Flow, REPEATED, WAYS, publish};
+use super::readers::{Errand, Manner, read};
+use super::redis_side::{RedisSide, pause};
 use crate::support::publisher::{self, Outcome};
 use fastrand::Rng;
 use std::sync::Arc;
@@ -199,7 +199,7 @@ impl World {
             let outcome = publisher::post(node.http, &query, &format!("{value:?}")).await;
             let words = format!("{outcome:?}");
             let place = match &outcome {
-                Outcome::Good(id) => id.as_deref().and_then(crate::history::Place::of),
+                Outcome::Good(id) => id.as_deref().and_then(super::history::Place::of),
                 _ => None,
             };
             let sent = Sent { value, began: ended, tried, ended: Instant::now(), told: Told::Good(place), words };

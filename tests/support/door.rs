@@ -1,5 +1,4 @@
-//! The doors of a server: plain, TLS, HTTP/2. The contract's tests are compiled once for each of them, and which one a
-//! test goes through is said here and nowhere else: by the name of its crate.
+//! The doors of a server: plain, TLS, HTTP/2. A test goes through the plain one, unless it runs within [`through`].
 
 use super::within;
 use bytes::Bytes;
@@ -9,14 +8,17 @@ use h2::{RecvStream, SendStream};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio_rustls::TlsConnector;
 
 /// How a test's HTTP goes to the server.
@@ -30,13 +32,27 @@ pub enum Door {
     Http2,
 }
 
+thread_local! {
+    static DOOR: Cell<Door> = const { Cell::new(Door::Plain) };
+}
+
 /// The door of this test.
 pub fn door() -> Door {
-    match env!("CARGO_CRATE_NAME") {
-        "contract_tls" => Door::Tls,
-        "contract_http2" => Door::Http2,
-        _ => Door::Plain,
+    DOOR.get()
+}
+
+/// Runs a test through a door. All its tasks must run on the test's own thread, which is where the door is kept.
+pub async fn through(door: Door, test: impl Future<Output = ()>) {
+    /// Another test may come to this thread.
+    struct PutBack(Door);
+    impl Drop for PutBack {
+        fn drop(&mut self) {
+            DOOR.set(self.0);
+        }
     }
+    assert_eq!(Handle::current().runtime_flavor(), RuntimeFlavor::CurrentThread, "a test on one thread");
+    let _put_back = PutBack(DOOR.replace(door));
+    test.await;
 }
 
 /// A certificate for `localhost` and 127.0.0.1, which is its own authority, and its key.
@@ -50,8 +66,10 @@ impl Certificate {
     /// A new one under this name, made by `openssl` with these further arguments.
     pub fn make(name: &str, arguments: &[&str]) -> Certificate {
         let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
+        static MADE: AtomicUsize = AtomicUsize::new(0);
+        let number = MADE.fetch_add(1, Ordering::Relaxed);
         let path = |end: &str| {
-            let file = format!("{}-{}-{name}-{end}.pem", env!("CARGO_CRATE_NAME"), std::process::id());
+            let file = format!("{}-{}-{number}-{name}-{end}.pem", env!("CARGO_CRATE_NAME"), std::process::id());
             dir.join(file).to_str().expect("a path of UTF-8").to_owned()
         };
         let made = Certificate { certificate: path("cert"), key: path("key") };

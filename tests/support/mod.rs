@@ -1,8 +1,8 @@
 //! What the black-box tests share: a server process, a Redis, a raw HTTP client and one reader
 //! for every transport. Nothing in here knows the server's code; it knows the wire.
-#![allow(dead_code, reason = "each test file uses its own part of this")]
-#![allow(unused_macros, reason = "each test file uses its own part of this")]
-#![allow(unused_imports, reason = "each test file uses its own part of this")]
+#![allow(dead_code, reason = "each test program uses its own part of this")]
+#![allow(unused_macros, reason = "each test program uses its own part of this")]
+#![allow(unused_imports, reason = "each test program uses its own part of this")]
 
 /// Makes a test of each rule over each log. A rule is `async fn rule(log: Log)`.
 macro_rules! on_both_logs {

@@ -21,6 +21,10 @@ const HOLE: Duration = Duration::from_millis(600);
 /// How often a member asks for a marker until it hears one.
 const JOIN: Duration = Duration::from_millis(500);
 
+/// How many slots before the first marker a member keeps. They come between its subscription and the marker, which takes
+/// a round trip.
+const EARLY: usize = 32;
+
 /// How many segments a member keeps. Each join begins one; an empty one that is not the last is forgotten.
 const SEGMENTS: usize = 64;
 
@@ -99,12 +103,15 @@ pub(super) struct Learned {
     pub(super) has_lost_track: bool,
 }
 
-/// A marker, which a join publishes: `<segment> <server>`. A segment is `<number of joins>-<random>`.
+/// A marker, which a join publishes: `<segment> <server>`, followed by ` first` if no member has joined at this server
+/// process before. A segment is `<number of joins>-<random>`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Marker {
     pub(super) segment: String,
     /// The server that the members which count from it listen to.
     pub(super) server: String,
+    /// Nobody has numbered what comes before it.
+    pub(super) is_first: bool,
     joined: u64,
 }
 
@@ -112,6 +119,7 @@ impl Marker {
     /// Parses a text, which anybody may have published.
     pub(super) fn parse(text: &str) -> Option<Marker> {
         let (segment, server) = text.split_once(' ')?;
+        let (server, is_first) = server.strip_suffix(" first").map_or((server, false), |server| (server, true));
         let (joined, random) = segment.split_once('-')?;
         let is_number = joined.len() <= 15 && joined.bytes().all(|byte| byte.is_ascii_digit());
         let is_id =
@@ -119,7 +127,7 @@ impl Marker {
         if !is_number || !is_id(random) || !is_id(server) {
             return None;
         }
-        Some(Marker { segment: segment.into(), server: server.into(), joined: joined.parse().ok()? })
+        Some(Marker { segment: segment.into(), server: server.into(), is_first, joined: joined.parse().ok()? })
     }
 }
 
@@ -134,8 +142,10 @@ pub(super) struct Member {
     bounds: Bounds,
     /// [`PATIENCE`] and this member's part of [`JITTER`].
     patience: Duration,
-    /// What was heard behind each marker. What comes before the first marker is left to earlier members.
+    /// What was heard behind each marker.
     segments: VecDeque<Segment>,
+    /// What was heard before the first marker. It is left to earlier members, if there are any.
+    early: VecDeque<PublishSlot>,
     has_joined: bool,
     /// Whether it hears nothing more.
     is_finishing: bool,
@@ -165,6 +175,7 @@ impl Member {
             bounds,
             patience,
             segments: VecDeque::new(),
+            early: VecDeque::new(),
             has_joined: false,
             is_finishing: false,
             asked_to_join: None,
@@ -201,7 +212,14 @@ impl Member {
     /// Takes in what was heard. Returns how many messages were dropped for it.
     pub(super) fn hear(&mut self, place: PublishSlot, now: Instant) -> usize {
         let waited = self.waiting() > 0;
-        let Some(segment) = self.segments.back_mut() else { return 0 };
+        let Some(segment) = self.segments.back_mut() else {
+            self.early.push_back(place);
+            if self.early.len() > EARLY {
+                self.early.pop_front();
+            }
+            self.since = now;
+            return 0;
+        };
         let mut dropped = segment.queue.push(place);
         if !waited {
             self.since = now;
@@ -236,6 +254,10 @@ impl Member {
             let newest = self.segments.back().map_or(u64::MAX, |segment| segment.marker.joined);
             return if is_cluster && marker.joined <= newest { Ok(0) } else { Err(Moved) };
         }
+        let early = std::mem::take(&mut self.early);
+        if !self.has_joined && marker.is_first {
+            self.number_backwards(early, &marker);
+        }
         self.has_joined = true;
         self.segments.retain(|segment| segment.queue.entries() > 0);
         let mut dropped = 0;
@@ -244,6 +266,18 @@ impl Member {
         }
         self.segments.push_back(Segment { marker, queue: Queue::new(1, self.bounds), hole: None });
         Ok(dropped)
+    }
+
+    /// Makes each slot before a first marker a segment of its own, numbered backwards from the marker: members that
+    /// subscribed later have heard fewer of them, and agree on these numbers.
+    fn number_backwards(&mut self, early: VecDeque<PublishSlot>, marker: &Marker) {
+        let count = early.len();
+        for (index, place) in early.into_iter().enumerate() {
+            let segment = format!("{}:{}", marker.segment, count - index);
+            let mut queue = Queue::new(1, self.bounds);
+            queue.push(place);
+            self.segments.push_back(Segment { marker: Marker { segment, ..marker.clone() }, queue, hole: None });
+        }
     }
 
     /// When the member has to offer something, if that is before the next look.
@@ -380,6 +414,8 @@ mod tests {
     fn only_a_marker_is_taken_for_one() {
         let good = Marker::parse("12-0a9 abc").expect("a marker");
         assert_eq!((good.segment.as_str(), good.server.as_str(), good.joined), ("12-0a9", "abc", 12));
+        assert!(!good.is_first);
+        assert_eq!(Marker::parse("12-0a9 abc first"), Some(Marker { is_first: true, ..good }));
         for text in [
             "",
             "12-0a9",
@@ -390,6 +426,8 @@ mod tests {
             "1- b",
             "1-a ",
             "1-a b c",
+            "1-a b first ",
+            "1-a b first first",
             "1-a\n b",
         ] {
             assert_eq!(Marker::parse(text), None, "{text:?}");

@@ -9,6 +9,8 @@ use std::collections::HashMap;
 pub(super) struct Script {
     pub(super) holder: String,
     pub(super) beat: u64,
+    /// Where members have joined last.
+    pub(super) server: Option<usize>,
     pub(super) joined: u64,
     pub(super) dropped: u64,
     /// Segments that are kept.
@@ -22,6 +24,7 @@ impl Script {
         Script {
             holder: String::new(),
             beat: 0,
+            server: None,
             joined: 0,
             dropped: 0,
             kept: 256,
@@ -34,7 +37,7 @@ impl Script {
     pub(super) fn run(
         &mut self,
         member: &str,
-        server: usize,
+        (server, has_replica): (usize, bool),
         random: u64,
         request: &Request,
     ) -> (BridgeState, Option<String>) {
@@ -42,6 +45,8 @@ impl Script {
         let mut marker = None;
         match request.want {
             Want::Join => {
+                let is_first = self.server.is_some_and(|before| before != server) && !has_replica;
+                self.server = Some(server);
                 self.joined += 1;
                 let segment = format!("{}-{random}", self.joined);
                 self.taken.insert(segment.clone(), 0);
@@ -53,7 +58,7 @@ impl Script {
                 if self.holder.is_empty() {
                     self.holder = member.into();
                 }
-                marker = Some(format!("{segment} s{server}"));
+                marker = Some(format!("{segment} s{server}{}", if is_first { " first" } else { "" }));
             }
             Want::Take if is_as_seen => self.holder = member.into(),
             Want::Release if self.holder == member => self.holder.clear(),

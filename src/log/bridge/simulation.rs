@@ -29,6 +29,8 @@ struct Subscription {
     server: usize,
     /// How far it has heard what its server delivers.
     heard: usize,
+    /// Messages that it has heard before a marker.
+    early: Vec<u64>,
     is_cut: bool,
 }
 
@@ -114,6 +116,7 @@ impl World {
     fn start(&mut self) {
         self.nodes.push(Node { is_alive: true, is_stalled: false });
         self.subscribe(self.nodes.len() - 1);
+        self.say(self.subscriptions.len() - 1, true);
     }
 
     fn primary(&self) -> usize {
@@ -126,8 +129,7 @@ impl World {
         let server = self.primary();
         let heard = self.servers[server].len();
         let member = Member::new(id, BOUNDS, patience, self.now);
-        self.subscriptions.push(Subscription { member, node, server, heard, is_cut: false });
-        self.say(self.subscriptions.len() - 1, true);
+        self.subscriptions.push(Subscription { member, node, server, heard, early: Vec::new(), is_cut: false });
     }
 
     fn deliver(&mut self, delivered: Delivered) {
@@ -162,7 +164,7 @@ impl World {
         self.spoken += 1;
         let request = subscription.member.next_request(self.now);
         let id = subscription.member.id().to_owned();
-        let (state, marker) = self.script.run(&id, primary, self.spoken, &request);
+        let (state, marker) = self.script.run(&id, (primary, self.replica.is_some()), self.spoken, &request);
         if let Some(marker) = marker {
             self.deliver(Delivered::Marker(marker));
         }
@@ -190,14 +192,24 @@ impl World {
             match delivered {
                 Delivered::Marker(text) => {
                     let marker = Marker::parse(&text).expect("a marker");
+                    let early = std::mem::take(&mut subscription.early);
+                    if marker.is_first && !subscription.member.has_joined() {
+                        for number in early.into_iter().rev().take(20) {
+                            self.witnesses.entry(number).or_default().insert(subscription.node);
+                        }
+                    }
                     if subscription.member.hear_marker(marker, &server, false).is_err() {
                         return self.end(index);
                     }
                 }
                 Delivered::PublishSlot(place) => {
-                    if let (true, PublishSlot::Entry(words)) = (subscription.member.has_joined(), &place) {
+                    if let PublishSlot::Entry(words) = &place {
                         let number = words[1].parse().expect("a number");
-                        self.witnesses.entry(number).or_default().insert(subscription.node);
+                        if subscription.member.has_joined() {
+                            self.witnesses.entry(number).or_default().insert(subscription.node);
+                        } else {
+                            subscription.early.push(number);
+                        }
                     }
                     assert_eq!(subscription.member.hear(place, self.now), 0);
                 }
@@ -277,7 +289,8 @@ impl World {
         (0..self.subscriptions.len()).filter(|index| self.is_up(*index)).all(|index| {
             let subscription = &self.subscriptions[index];
             let has_heard_all = subscription.is_cut
-                || subscription.server == self.primary()
+                || subscription.member.has_joined()
+                    && subscription.server == self.primary()
                     && subscription.heard == self.servers[subscription.server].len();
             has_heard_all && subscription.member.waiting() == 0
         })

@@ -1,213 +1,130 @@
-//! Who may read and publish what. One place for every transport and for publishing.
+//! Decides which client may read and publish which channels, for every transport and for publishing.
 
-use super::credentials::Asker;
+use super::credentials::Credentials;
 use super::keys::Keys;
+use super::query::{Action, Grant, Question, Validity};
 use super::tokens::Tokens;
-use super::webhook::{Answer, Application};
-use crate::message::{Channel, ClientId, Pattern, unmatched};
-use crate::serve::limits::connections::network;
+use super::webhook::{Answer, Webhook};
+use crate::message::{Channel, Pattern, unmatched};
+use crate::serve::limits::rate_limiter::Publisher;
 use crate::transport::{ApiError, Code};
-use std::net::IpAddr;
-use tokio::time::Instant;
 
-/// What somebody wants to do with channels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Action {
-    /// Read them.
-    Subscribe,
-    /// Write to them.
-    Publish,
-}
-
-impl Action {
-    /// Its name on the wire.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Action::Subscribe => "subscribe",
-            Action::Publish => "publish",
-        }
-    }
-}
-
-/// A question, whole: an answer counts for exactly this.
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Question {
-    /// What for.
-    pub action: Action,
-    /// Which channels, in order.
-    pub channels: Vec<Channel>,
-    /// The client id that was named.
-    pub client: Option<ClientId>,
-    /// Who.
-    pub asker: Asker,
-}
-
-/// How a permission ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Term {
-    /// Never.
-    Endless,
-    /// Then it is to be asked for again.
-    Until(Instant),
-    /// Then it is over: nothing that is known can prolong it.
-    Ends(Instant),
-}
-
-/// Who publishes: whose rate it counts to, and whose idempotency keys these are.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Publisher {
-    /// Who has a server key: one of the operator's own programs.
-    Server,
-    /// The `sub` of a token.
-    Subject(String),
-    /// Nobody in particular, at an address.
-    Address(IpAddr),
-    /// The same, where nobody is asked who he is.
-    Anybody(IpAddr),
-}
-
-impl Publisher {
-    /// The scope of idempotency keys. The kinds cannot be taken for one another.
-    pub fn scope(&self) -> String {
-        match self {
-            Publisher::Server => "key".to_owned(),
-            Publisher::Subject(subject) => format!("sub:{subject}"),
-            Publisher::Address(ip) => format!("ip:{}", network(*ip)),
-            Publisher::Anybody(_) => String::new(),
-        }
-    }
-}
-
-/// What was allowed.
-#[derive(Clone, Debug)]
-pub struct Grant {
-    /// For how long.
-    pub term: Term,
-    /// Who it is, for who publishes.
-    pub publisher: Publisher,
-    /// The client id that the credentials are bound to.
-    pub client: Option<ClientId>,
-}
-
-impl Grant {
-    fn endless(publisher: Publisher) -> Grant {
-        Grant { term: Term::Endless, publisher, client: None }
-    }
-}
-
-/// Decides.
+/// Decides about permissions.
 pub enum Authorizer {
-    /// Anybody may do anything; who comes near is decided by [`super::origin::Access`].
+    /// Every client may do everything. Which clients may connect is decided by [`super::origin::OriginPolicy`].
     Open,
-    /// What these say, and nothing else.
-    Guarded(Box<Guard>),
+    /// Only what these rules allow.
+    Guarded(Box<AccessRules>),
 }
 
-/// All that permissions can come from, in the order in which they are asked.
+/// The sources of permissions, in the order in which they are tried.
 #[derive(Default)]
-pub struct Guard {
-    /// Who may do everything.
+pub struct AccessRules {
+    /// Server keys, which allow everything.
     pub keys: Keys,
-    /// What everybody may read.
+    /// Channels that every client may read.
     pub public: Vec<Pattern>,
-    /// Who brings his permission along.
+    /// The verifier of tokens, which carry their own permissions.
     pub tokens: Option<Tokens>,
-    /// Who knows the rest.
-    pub application: Option<Application>,
+    /// The application, which decides about everything else.
+    pub application: Option<Webhook>,
 }
 
 impl Authorizer {
-    /// Whether there is nothing to ask.
+    /// Whether every client may do everything.
     pub fn is_open(&self) -> bool {
         matches!(self, Authorizer::Open)
     }
 
-    /// Whether this may be done with *all* these channels.
+    /// Grants the action for *all* channels of the question, or for none.
     ///
     /// # Errors
     ///
-    /// `unauthorized` where credentials are missing or no good, `forbidden` where they do not allow it (named:
-    /// the channels) or where the application did not answer.
+    /// `unauthorized` if credentials are missing or invalid; `forbidden` if they do not allow the channels, which the text
+    /// names, or if the application did not answer.
     ///
     /// # Cancel safety
     ///
-    /// A question to the application goes on when this is dropped, and its answer is kept.
+    /// If this is dropped, a request to the application continues, and its answer is cached.
     pub async fn ask(&self, question: Question) -> Result<Grant, ApiError> {
         match self {
-            Authorizer::Open => Ok(Grant::endless(Publisher::Anybody(question.asker.ip))),
-            Authorizer::Guarded(guard) => guard.ask(question).await,
+            Authorizer::Open => Ok(Grant::unlimited(Publisher::Anonymous(question.credentials.ip))),
+            Authorizer::Guarded(rules) => rules.ask(question).await,
         }
     }
 
-    /// Whether somebody may see what concerns others: channels, figures.
+    /// Whether a client may see operators' data: channels, metrics.
     ///
     /// # Errors
     ///
-    /// It takes a server key: `unauthorized`, or `forbidden` where there is none.
-    pub fn admit_keeper(&self, asker: &Asker) -> Result<(), ApiError> {
+    /// On a guarded server only a server key allows it: `unauthorized`, or `forbidden` if no key is configured.
+    pub fn admit_operator(&self, credentials: &Credentials) -> Result<(), ApiError> {
         let (code, text) = match self {
-            Authorizer::Guarded(guard) if guard.keys.is_empty() => {
-                (Code::Forbidden, "this server tells that to nobody here; --admin-listen or --publish-key would")
-            }
-            Authorizer::Guarded(guard) if !guard.is_keeper(asker) => {
-                (Code::Unauthorized, "this wants a server key, as Authorization: Bearer; or open it at --admin-listen")
-            }
+            Authorizer::Guarded(rules) if rules.keys.is_empty() => (
+                Code::Forbidden,
+                "not available on this listener: configure --admin-listen, or --publish-key and send a key",
+            ),
+            Authorizer::Guarded(rules) if !rules.has_server_key(credentials) => (
+                Code::Unauthorized,
+                "this needs a server key, sent as Authorization: Bearer; or use the listener of --admin-listen",
+            ),
             _ => return Ok(()),
         };
         Err(ApiError::new(code, text))
     }
 
-    /// Those of the channels that the asker's token allows to read, and until when.
-    pub fn covered(&self, asker: &Asker, channels: Vec<Channel>) -> Option<(Vec<Channel>, Term)> {
-        let Authorizer::Guarded(guard) = self else { return None };
-        let tokens = guard.tokens.as_ref()?;
-        let permission = tokens.read(asker.token()?).ok()?;
-        let refused: Vec<Channel> = permission.refused(Action::Subscribe, &channels).into_iter().cloned().collect();
-        let covered = channels.into_iter().filter(|channel| !refused.contains(channel)).collect();
-        Some((covered, Term::Ends(permission.until)))
+    /// Those of the channels that the token in the credentials allows to read, and until when.
+    pub fn covered(&self, credentials: &Credentials, channels: Vec<Channel>) -> Option<(Vec<Channel>, Validity)> {
+        let Authorizer::Guarded(rules) = self else { return None };
+        let tokens = rules.tokens.as_ref()?;
+        let permission = tokens.read(credentials.token()?).ok()?;
+        let denied: Vec<Channel> = permission.denied(Action::Subscribe, &channels).into_iter().cloned().collect();
+        let covered = channels.into_iter().filter(|channel| !denied.contains(channel)).collect();
+        Some((covered, Validity::EndsAt(permission.until)))
     }
 }
 
-impl Guard {
-    fn is_keeper(&self, asker: &Asker) -> bool {
-        asker.bearer().is_some_and(|key| self.keys.has(key))
+impl AccessRules {
+    fn has_server_key(&self, credentials: &Credentials) -> bool {
+        credentials.bearer().is_some_and(|key| self.keys.has(key))
     }
 
     async fn ask(&self, question: Question) -> Result<Grant, ApiError> {
-        let Question { action, mut channels, client, asker } = question;
-        if self.is_keeper(&asker) {
-            return Ok(Grant::endless(Publisher::Server));
+        let Question { action, mut channels, client, credentials } = question;
+        if self.has_server_key(&credentials) {
+            return Ok(Grant::unlimited(Publisher::Server));
         }
-        let by_address = Publisher::Address(asker.ip);
+        let by_address = Publisher::Address(credentials.ip);
         channels.sort_unstable();
         channels.dedup();
         if action == Action::Subscribe {
             channels = unmatched(&self.public, &channels).into_iter().cloned().collect();
             if channels.is_empty() {
-                return Ok(Grant::endless(by_address));
+                return Ok(Grant::unlimited(by_address));
             }
         }
-        if let (Some(tokens), Some(token)) = (&self.tokens, asker.token()) {
+        if let (Some(tokens), Some(token)) = (&self.tokens, credentials.token()) {
             let permission = tokens.read(token)?;
-            // Who publishes names no client: `exclude` may be anybody.
+            // A publisher names no client id of its own: `exclude` may be any client.
             if let (Action::Subscribe, Some(bound), Some(named)) = (action, &permission.client, &client)
                 && bound != named
             {
                 return Err(ApiError::new(Code::Forbidden, "the token is bound to another client id"));
             }
-            refuse(&permission.refused(action, &channels))?;
+            deny(&permission.denied(action, &channels))?;
             let publisher = permission.subject.map_or(by_address, Publisher::Subject);
-            return Ok(Grant { term: Term::Ends(permission.until), publisher, client: permission.client });
+            return Ok(Grant { validity: Validity::EndsAt(permission.until), publisher, client: permission.client });
         }
         let Some(application) = &self.application else {
             let names = names(&channels.iter().collect::<Vec<_>>());
             return Err(ApiError::new(Code::Unauthorized, format!("this needs credentials: {names}")));
         };
-        let (wanted, asker) = (channels.clone(), asker.with_token(None));
-        match application.ask(Question { action, channels, client, asker }).await {
-            Answer::Allowed { channels, until } => {
-                refuse(&wanted.iter().filter(|channel| !channels.contains(channel.as_str())).collect::<Vec<_>>())?;
-                Ok(Grant { term: Term::Until(until), publisher: by_address, client: None })
+        let (wanted, credentials) = (channels.clone(), credentials.with_token(None));
+        match application.ask(Question { action, channels, client, credentials }).await {
+            Answer::Allowed(allowed) => {
+                let is_denied = |channel: &&Channel| !allowed.channels.contains(channel.as_str());
+                deny(&wanted.iter().filter(is_denied).collect::<Vec<_>>())?;
+                Ok(Grant { validity: Validity::RenewAt(allowed.until), publisher: by_address, client: None })
             }
             Answer::Unauthorized => Err(ApiError::new(Code::Unauthorized, "the application wants you to sign in")),
             Answer::Refused => Err(ApiError::new(Code::Forbidden, "the application does not allow it")),
@@ -216,12 +133,12 @@ impl Guard {
     }
 }
 
-/// Refuses the whole, for these.
-fn refuse(refused: &[&Channel]) -> Result<(), ApiError> {
-    if refused.is_empty() {
+/// Refuses the whole question if any channel is denied.
+fn deny(denied: &[&Channel]) -> Result<(), ApiError> {
+    if denied.is_empty() {
         return Ok(());
     }
-    Err(ApiError::new(Code::Forbidden, format!("not allowed: {}", names(refused))))
+    Err(ApiError::new(Code::Forbidden, format!("not allowed: {}", names(denied))))
 }
 
 fn names(channels: &[&Channel]) -> String {

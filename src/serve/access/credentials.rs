@@ -1,4 +1,4 @@
-//! Who asks: what of a request tells one user from another.
+//! Credentials: the parts of a request that tell one user from another.
 
 use super::keys::bearer;
 use crate::transport::{ApiError, Code};
@@ -8,128 +8,125 @@ use std::net::IpAddr;
 /// The cookie that may hold a token.
 const TOKEN_COOKIE: &str = "longtail_token";
 
-/// Who asks: all of a request that tells one user from another. It has no `Debug`: credentials would end
-/// in a log.
+/// The credentials of a request. The type has no `Debug`, so that secrets cannot end in a log.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Asker {
-    /// Where the connection comes from.
+pub struct Credentials {
+    /// The client's address.
     pub ip: IpAddr,
     /// The transport's name, or `publish`.
     pub transport: &'static str,
-    /// What he has brought. Boxed: a connection that takes commands keeps who is at its other end, and mostly nothing
-    /// is asked of him.
-    brought: Option<Box<Brought>>,
+    /// The secrets. Boxed: a connection that takes commands keeps its credentials, and most have no secrets.
+    secrets: Option<Box<Secrets>>,
 }
 
 #[derive(Clone, Default, PartialEq, Eq, Hash)]
-struct Brought {
+struct Secrets {
     origin: Option<HeaderValue>,
     cookie: Option<HeaderValue>,
     authorization: Option<HeaderValue>,
     /// A token in the query, the form or a command.
     token: Option<Box<str>>,
-    /// The same of a command, where a server key may stand, too: a raw TCP client has no headers.
+    /// Whether the token came in a command. A command may carry a server key, too: a raw TCP client has no headers.
     by_command: bool,
 }
 
-impl Brought {
-    fn boxed(self) -> Option<Box<Brought>> {
-        (self != Brought::default()).then(|| Box::new(self))
+impl Secrets {
+    fn boxed(self) -> Option<Box<Secrets>> {
+        (self != Secrets::default()).then(|| Box::new(self))
     }
 }
 
-impl Asker {
-    /// Who sent these headers. `by_cookie`: whether cookies count, and a password that a browser remembers
-    /// (`Basic`): it sends both for any page.
-    pub fn new(ip: IpAddr, transport: &'static str, headers: &HeaderMap, by_cookie: bool) -> Asker {
-        // Copied: a header's value is a part of the buffer that the whole head was read into, which a stream
-        // would keep for its life.
+impl Credentials {
+    /// The credentials in these headers. `by_cookie`: whether cookies count, and a password that the browser remembers
+    /// (`Basic`). A browser sends both for any page.
+    pub fn new(ip: IpAddr, transport: &'static str, headers: &HeaderMap, by_cookie: bool) -> Credentials {
+        // Copied: a header's value points into the buffer of the whole head, which a stream would keep for its life.
         let own = |name| headers.get(name).and_then(|value| HeaderValue::from_bytes(HeaderValue::as_bytes(value)).ok());
-        let brought = Brought {
+        let secrets = Secrets {
             origin: own(header::ORIGIN),
             cookie: own(header::COOKIE).filter(|_| by_cookie),
             authorization: own(header::AUTHORIZATION).filter(|value| by_cookie || bearer(value).is_some()),
-            ..Brought::default()
+            ..Secrets::default()
         };
-        Asker { ip, transport, brought: brought.boxed() }
+        Credentials { ip, transport, secrets: secrets.boxed() }
     }
 
-    /// Somebody who brought nothing: raw TCP.
-    pub fn unknown(ip: IpAddr, transport: &'static str) -> Asker {
-        Asker { ip, transport, brought: None }
+    /// A client without secrets: raw TCP.
+    pub fn anonymous(ip: IpAddr, transport: &'static str) -> Credentials {
+        Credentials { ip, transport, secrets: None }
     }
 
-    fn brought(&self, header: impl Fn(&Brought) -> Option<&HeaderValue>) -> Option<&HeaderValue> {
-        self.brought.as_ref().and_then(|brought| header(brought))
+    fn header(&self, header: impl Fn(&Secrets) -> Option<&HeaderValue>) -> Option<&HeaderValue> {
+        self.secrets.as_ref().and_then(|secrets| header(secrets))
     }
 
-    /// The page's origin, which has been found to be allowed.
+    /// The page's origin. The origin policy has allowed it already.
     pub fn origin(&self) -> Option<&HeaderValue> {
-        self.brought(|brought| brought.origin.as_ref())
+        self.header(|secrets| secrets.origin.as_ref())
     }
 
-    /// The request's cookies, where they may speak for the user.
+    /// The request's cookies, if they may speak for the user.
     pub fn cookie(&self) -> Option<&HeaderValue> {
-        self.brought(|brought| brought.cookie.as_ref())
+        self.header(|secrets| secrets.cookie.as_ref())
     }
 
     /// The request's `Authorization`.
     pub fn authorization(&self) -> Option<&HeaderValue> {
-        self.brought(|brought| brought.authorization.as_ref())
+        self.header(|secrets| secrets.authorization.as_ref())
     }
 
-    /// The same with a token of the query or a form. An empty one is none.
-    pub fn with_token(self, token: Option<&str>) -> Asker {
+    /// These credentials with the token of the query or the form. An empty token counts as missing.
+    pub fn with_token(self, token: Option<&str>) -> Credentials {
         let token = token.filter(|token| !token.is_empty()).map(Into::into);
-        let brought = Brought { token, ..self.brought.map_or_else(Brought::default, |brought| *brought) };
-        Asker { brought: brought.boxed(), ..self }
+        let secrets = Secrets { token, ..self.secrets.map_or_else(Secrets::default, |secrets| *secrets) };
+        Credentials { secrets: secrets.boxed(), ..self }
     }
 
-    /// The same with a token of a command, which counts before all that came with the connection.
-    pub fn commanding(&self, token: &str) -> Asker {
-        let mut asker = self.clone().with_token(Some(token));
-        asker.brought.get_or_insert_default().by_command = true;
-        asker
+    /// These credentials with the token of a command. It takes precedence over everything that came with the connection.
+    pub fn with_command_token(&self, token: &str) -> Credentials {
+        let mut credentials = self.clone().with_token(Some(token));
+        credentials.secrets.get_or_insert_default().by_command = true;
+        credentials
     }
 
-    /// What might be a server key. Never from a URL, which is logged by every proxy on the way.
+    /// A possible server key. It is never taken from a URL, which every proxy on the way logs.
     pub fn bearer(&self) -> Option<&str> {
-        match self.brought.as_deref() {
-            Some(Brought { token: Some(token), by_command: true, .. }) => Some(token),
+        match self.secrets.as_deref() {
+            Some(Secrets { token: Some(token), by_command: true, .. }) => Some(token),
             _ => self.authorization().and_then(bearer),
         }
     }
 
-    /// The token, from wherever it came: the one that was named before the one that was sent along.
+    /// The token. One that the client names takes precedence over `Authorization`, and that over the cookie.
     pub fn token(&self) -> Option<&str> {
-        let named = self.brought.as_ref().and_then(|brought| brought.token.as_deref());
+        let named = self.secrets.as_ref().and_then(|secrets| secrets.token.as_deref());
         let cookie = || token_of(self.cookie()?.to_str().ok()?);
         named.or_else(|| self.authorization().and_then(bearer)).or_else(cookie)
     }
 
-    /// The same for publishing, where what a browser sends by itself, a cookie or a password that it remembers, is no
-    /// proof that the user wants it: without an `Origin`, which has been checked, it may be any page's form (cross-site
-    /// request forgery).
+    /// The credentials that count for publishing. What a browser sends by itself, a cookie or a remembered password, does
+    /// not prove that the user wants to publish: without an `Origin`, which has been checked, it may come from any page's
+    /// form (cross-site request forgery).
     ///
     /// # Errors
     ///
-    /// `forbidden_origin`, where there is nothing else.
-    pub fn to_publish(&self) -> Result<Asker, ApiError> {
-        let Some(brought) = self.brought.as_ref().filter(|brought| brought.origin.is_none()) else {
+    /// `forbidden_origin`, if there are no other credentials.
+    pub fn to_publish(&self) -> Result<Credentials, ApiError> {
+        let Some(secrets) = self.secrets.as_ref().filter(|secrets| secrets.origin.is_none()) else {
             return Ok(self.clone());
         };
-        let authorization = brought.authorization.clone().filter(|value| bearer(value).is_some());
-        let is_ambient = brought.cookie.is_some() || (brought.authorization.is_some() && authorization.is_none());
-        if is_ambient && authorization.is_none() && brought.token.is_none() {
+        let authorization = secrets.authorization.clone().filter(|value| bearer(value).is_some());
+        let is_ambient = secrets.cookie.is_some() || (secrets.authorization.is_some() && authorization.is_none());
+        if is_ambient && authorization.is_none() && secrets.token.is_none() {
             let rule = "publishing by a cookie or a password needs an Origin header of an allowed origin";
             return Err(ApiError::new(Code::ForbiddenOrigin, rule));
         }
-        let brought = Brought { cookie: None, authorization, ..Brought::clone(brought) };
-        Ok(Asker { brought: brought.boxed(), ..self.clone() })
+        let secrets = Secrets { cookie: None, authorization, ..Secrets::clone(secrets) };
+        Ok(Credentials { secrets: secrets.boxed(), ..self.clone() })
     }
 }
 
-/// The token among cookies (RFC 6265 §5.4). Of two the first counts, which is the one of the longer path.
+/// The token in a cookie header (RFC 6265 §5.4). Of two the first counts, which is the one of the longer path.
 fn token_of(cookies: &str) -> Option<&str> {
     let pairs = cookies.split(';').filter_map(|pair| pair.trim().split_once('='));
     let value = pairs.filter(|(name, _)| *name == TOKEN_COOKIE).map(|(_, value)| value.trim_matches('"')).next();
@@ -140,10 +137,10 @@ fn token_of(cookies: &str) -> Option<&str> {
 mod tests {
     use super::*;
 
-    fn asker(lines: &[(&'static str, &'static str)], by_cookie: bool) -> Asker {
+    fn credentials(lines: &[(&'static str, &'static str)], by_cookie: bool) -> Credentials {
         let headers =
             lines.iter().map(|(name, value)| (header::HeaderName::from_static(name), HeaderValue::from_static(value)));
-        Asker::new(IpAddr::from([127, 0, 0, 1]), "poll", &headers.collect(), by_cookie)
+        Credentials::new(IpAddr::from([127, 0, 0, 1]), "poll", &headers.collect(), by_cookie)
     }
 
     #[test]
@@ -153,34 +150,41 @@ mod tests {
             (vec![("authorization", "Basic YTpi")], true),
             (vec![("authorization", "Bearer a")], false),
         ] {
-            let has = |asker: &Asker| asker.cookie().is_some() || asker.authorization().is_some();
-            assert!(has(&asker(&lines, true)), "{lines:?}");
-            assert_eq!(has(&asker(&lines, false)), !ambient, "{lines:?}");
+            let has =
+                |credentials: &Credentials| credentials.cookie().is_some() || credentials.authorization().is_some();
+            assert!(has(&credentials(&lines, true)), "{lines:?}");
+            assert_eq!(has(&credentials(&lines, false)), !ambient, "{lines:?}");
         }
     }
 
     #[test]
     fn the_token_that_was_named_comes_first() {
         let all = [("cookie", "x=y; longtail_token=\"c\"; longtail_token=d"), ("authorization", "Bearer b")];
-        assert_eq!(asker(&all, true).with_token(Some("a")).token(), Some("a"));
-        assert_eq!(asker(&all, true).with_token(Some("")).token(), Some("b"));
-        assert_eq!(asker(&all[..1], true).token(), Some("c"));
-        assert_eq!(asker(&all[..1], false).token(), None);
+        assert_eq!(credentials(&all, true).with_token(Some("a")).token(), Some("a"));
+        assert_eq!(credentials(&all, true).with_token(Some("")).token(), Some("b"));
+        assert_eq!(credentials(&all[..1], true).token(), Some("c"));
+        assert_eq!(credentials(&all[..1], false).token(), None);
         // In a URL it is no server key; in a command it may be one.
-        assert_eq!(asker(&all, true).with_token(Some("a")).bearer(), Some("b"));
-        assert_eq!(asker(&all, true).commanding("a").bearer(), Some("a"));
+        assert_eq!(credentials(&all, true).with_token(Some("a")).bearer(), Some("b"));
+        assert_eq!(credentials(&all, true).with_command_token("a").bearer(), Some("a"));
     }
 
     #[test]
     fn a_cookie_alone_does_not_publish() {
         for ambient in [("cookie", "longtail_token=c"), ("authorization", "Basic YTpi")] {
-            assert!(asker(&[ambient], true).to_publish().is_err());
-            let by_page = asker(&[ambient, ("origin", "https://a.example")], true).to_publish();
-            assert!(by_page.is_ok_and(|asker| asker.cookie().is_some() || asker.authorization().is_some()));
-            let by_token = asker(&[ambient], true).with_token(Some("a")).to_publish();
-            assert!(by_token.is_ok_and(|asker| asker.cookie().is_none() && asker.authorization().is_none()));
+            assert!(credentials(&[ambient], true).to_publish().is_err());
+            let by_page = credentials(&[ambient, ("origin", "https://a.example")], true).to_publish();
+            assert!(
+                by_page
+                    .is_ok_and(|credentials| credentials.cookie().is_some() || credentials.authorization().is_some())
+            );
+            let by_token = credentials(&[ambient], true).with_token(Some("a")).to_publish();
+            assert!(
+                by_token
+                    .is_ok_and(|credentials| credentials.cookie().is_none() && credentials.authorization().is_none())
+            );
         }
-        assert!(asker(&[("authorization", "Bearer a")], true).to_publish().is_ok());
-        assert!(asker(&[], true).to_publish().is_ok());
+        assert!(credentials(&[("authorization", "Bearer a")], true).to_publish().is_ok());
+        assert!(credentials(&[], true).to_publish().is_ok());
     }
 }

@@ -1,41 +1,40 @@
-//! Who is behind a proxy: `X-Forwarded-For`, `Forwarded` (RFC 7239) and the forwarded host, from proxies that are
-//! trusted, and from nobody else.
+//! The client behind a proxy: `X-Forwarded-For`, `Forwarded` (RFC 7239) and the forwarded host. They count only if a
+//! trusted proxy sent them.
 
-use crate::serve::http::request::is_host;
+use super::origin::is_host;
 use hyper::HeaderMap;
 use ipnet::IpNet;
 use std::net::{IpAddr, SocketAddr};
 
-/// The proxies that are trusted.
+/// The trusted proxies.
 #[derive(Clone, Debug, Default)]
 pub struct Proxies {
     trusted: Vec<IpNet>,
     /// Whether their connections begin with a PROXY protocol header.
-    pub speak_first: bool,
+    pub send_proxy_header: bool,
 }
 
 impl Proxies {
-    /// Those of these networks.
-    pub fn new(trusted: Vec<IpNet>, speak_first: bool) -> Proxies {
-        Proxies { trusted, speak_first }
+    /// Trusts all addresses of these networks.
+    pub fn new(trusted: Vec<IpNet>, send_proxy_header: bool) -> Proxies {
+        Proxies { trusted, send_proxy_header }
     }
 
-    /// Whether an address is one of them.
+    /// Whether an address is a trusted proxy.
     pub fn trusts(&self, ip: IpAddr) -> bool {
         self.trusted.iter().any(|net| net.contains(&ip))
     }
 
-    /// The address that a connection counts for; a proxy's carries many clients', which are counted one by one.
+    /// The address that a connection counts for. A proxy's connection carries many clients, which are counted one by one.
     pub fn counted(&self, ip: IpAddr) -> Option<IpAddr> {
         (!self.trusts(ip)).then_some(ip)
     }
 
-    /// Where a request comes from: from the right, the first address that is not a proxy's. What stands further
-    /// to the left may be the client's invention. Something that is no address ends the search at the proxy
-    /// that wrote it down.
+    /// The client's address: the first one from the right that is not a trusted proxy. Addresses further to the left may be
+    /// forged by the client. A text that is not an address ends the search at the proxy that wrote it.
     ///
-    /// `Forwarded` is read only where there is no `X-Forwarded-For`: a proxy that knows one of them passes the
-    /// other one on as the client sent it.
+    /// `Forwarded` is read only if there is no `X-Forwarded-For`: a proxy that knows one of them passes the other one on as
+    /// the client sent it.
     pub fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         if !self.trusts(peer) {
             return peer;
@@ -57,8 +56,8 @@ impl Proxies {
         client
     }
 
-    /// The host that a request was sent to before a trusted proxy changed it, with its port: what the last proxy
-    /// says, where that can be a host's name.
+    /// The host and port that a request was sent to before a trusted proxy changed it, as the last proxy says, if that can
+    /// be a host name.
     pub fn host<'a>(&self, peer: IpAddr, headers: &'a HeaderMap) -> Option<&'a str> {
         if !self.trusts(peer) {
             return None;
@@ -71,12 +70,12 @@ impl Proxies {
         } else {
             forwarded(headers).next()?.host
         };
-        // Proxies pass on what a client wrote into its Host.
+        // Proxies pass on whatever the client wrote into its Host.
         host.filter(|host| !host.is_empty() && is_host(host.as_bytes()))
     }
 }
 
-/// An address, with or without a port: `192.0.2.1:80`, `[2001:db8::1]:80`, `2001:db8::1`.
+/// Parses an address with or without a port: `192.0.2.1:80`, `[2001:db8::1]:80`, `2001:db8::1`.
 fn address(text: &str) -> Option<IpAddr> {
     let text = text.trim();
     let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
@@ -111,8 +110,8 @@ fn hop(element: &str) -> Hop<'_> {
     hop
 }
 
-/// Splits where no quotes are open, from the right: a proxy adds to the line that it was sent, and quotes that a
-/// client has left open there must not take in what the proxy says.
+/// Splits outside of quotes, from the right: a proxy appends to the line that the client sent, and quotes that the client
+/// left open must not swallow what the proxy says.
 fn split(text: &str, at: char) -> impl Iterator<Item = &str> {
     let mut is_quoted = false;
     text.rsplit(move |c| {

@@ -1,10 +1,11 @@
-//! Who may do what: credentials, origins, trusted proxies, and what the authorizer decides of them.
+//! Access control: credentials, origins, trusted proxies, and the authorizer.
 
 pub mod authorizer;
 pub mod credentials;
 pub mod forwarded;
 pub mod keys;
 pub mod origin;
+pub mod query;
 pub mod renewal;
 pub mod signature;
 pub mod tokens;

@@ -1,44 +1,44 @@
-//! Who may talk to the server: `Host` and `Origin`, and what pages of other origins are told (CORS).
+//! The origin policy: checks of `Host` and `Origin`, and CORS headers for pages of other origins.
 
 use crate::transport::{ApiError, Code};
 use hyper::HeaderMap;
 use hyper::header::{self, HeaderValue};
 use std::net::IpAddr;
 
-/// Whose requests are looked at.
+/// Which requests a server answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Nearness {
-    /// Those of this machine: nothing else says who may do what.
+pub enum AccessMode {
+    /// Requests to a loopback name only. There are no other access rules.
     Loopback,
-    /// Everybody's, by an [`super::authorizer::Authorizer`]; pages by their origin.
+    /// Requests of every client, under an [`super::authorizer::Authorizer`]. Pages are checked by their origin.
     Guarded,
-    /// Everybody's.
+    /// Requests of every client and every page.
     Open,
 }
 
-/// Which door a connection came in by.
+/// The kind of listener that accepted a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Door {
-    /// For everybody: what is there is answered by its own rules.
+pub enum ListenerKind {
+    /// The public listener.
     Public,
-    /// For the keepers (`--admin-listen`): figures only, without a key. `is_near`: nobody else's machine reaches
-    /// it, so a name of somebody else's is a page that wants to read along (DNS rebinding).
+    /// The admin listener (`--admin-listen`): operators' data without a key, and nothing else.
     Admin {
-        /// Whether it is a loopback address.
-        is_near: bool,
+        /// Whether it listens on a loopback address. No other machine reaches it, so a request with another host name comes
+        /// from a page that uses DNS rebinding.
+        is_loopback: bool,
     },
 }
 
-/// Whose requests and whose pages are listened to.
+/// Checks `Host` and `Origin`.
 #[derive(Clone, Debug)]
-pub struct Access {
-    /// Whose requests.
-    pub nearness: Nearness,
-    /// Origins that may, besides our own and those of this machine.
+pub struct OriginPolicy {
+    /// Which requests are answered.
+    pub mode: AccessMode,
+    /// Origins that are allowed besides our own and those of this machine.
     pub allow_origin: Vec<String>,
 }
 
-/// `Host` or an authority, taken apart.
+/// A parsed `Host` or authority.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Authority<'a> {
     host: &'a str,
@@ -63,8 +63,8 @@ impl<'a> Authority<'a> {
             || address.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
     }
 
-    /// Whether the scheme's default port, left out, makes them the same. The schemes are not
-    /// compared: TLS may end in front of us.
+    /// Whether both name the same host and port. A missing port stands for the default port. The schemes are not compared:
+    /// TLS may end in front of this server.
     fn is_same(&self, other: &Authority<'_>) -> bool {
         let default = |port: Option<&str>| port.is_none_or(|port| port == "80" || port == "443");
         let same_port = self.port == other.port || (default(self.port) && default(other.port));
@@ -72,30 +72,30 @@ impl<'a> Authority<'a> {
     }
 }
 
-/// The host a request was sent to, without its port.
+/// The host that a request was sent to, without its port.
 pub fn host<'a>(headers: &'a HeaderMap, forwarded_host: Option<&'a str>) -> &'a str {
     let host = || headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     Authority::parse(forwarded_host.unwrap_or_else(host)).host
 }
 
-impl Access {
-    /// Checks where a request comes from and what name it was sent to. `forwarded_host`: the name it was sent to
-    /// before a trusted proxy changed it.
+impl OriginPolicy {
+    /// Checks the name that a request was sent to, and the page that sent it. `forwarded_host`: the name before a trusted
+    /// proxy changed it.
     ///
     /// # Errors
     ///
-    /// `forbidden` for a foreign host, `forbidden_origin` for a foreign page.
+    /// `forbidden` for a foreign host name, `forbidden_origin` for a foreign page.
     pub fn check(&self, headers: &HeaderMap, forwarded_host: Option<&str>) -> Result<(), ApiError> {
-        if self.nearness == Nearness::Open {
+        if self.mode == AccessMode::Open {
             return Ok(());
         }
-        let is_loopback = self.nearness == Nearness::Loopback;
+        let is_loopback = self.mode == AccessMode::Loopback;
         let host = headers.get(header::HOST).map(|host| host.to_str().unwrap_or("?"));
         let host = host.map(Authority::parse);
-        // A name of somebody else's that leads to this machine (DNS rebinding).
+        // A foreign name that resolves to this machine (DNS rebinding).
         if is_loopback && host.is_some_and(|host| !host.is_loopback()) {
-            let mend = "this server answers to loopback names only; start it with --open to let everybody in";
-            return Err(ApiError::new(Code::Forbidden, mend));
+            let text = "this server answers to loopback names only; start it with --open to admit every client";
+            return Err(ApiError::new(Code::Forbidden, text));
         }
         let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
         let origin = origin.to_str().unwrap_or("?");
@@ -118,37 +118,37 @@ impl Access {
         self.allow_origin.iter().any(|allowed| allowed == "*")
     }
 
-    /// Whether an origin is allowed by its name, or is our own or, where that counts, this machine's.
+    /// Whether an origin is allowed by name, is our own or, in loopback mode, is on this machine.
     fn knows(&self, origin: &str, host: Option<Authority<'_>>) -> bool {
         if self.allow_origin.iter().any(|allowed| allowed.eq_ignore_ascii_case(origin)) {
             return true;
         }
         let Some((scheme, authority)) = origin.split_once("://") else { return false };
-        // Only what a page can have: `file://` and the like are nobody's.
+        // Only origins that a page on the web can have: `file://` and the like are shared by many.
         if !matches!(scheme, "http" | "https") || authority.contains(['/', '@', '?', '#']) {
             return false;
         }
         let authority = Authority::parse(authority);
-        (self.nearness == Nearness::Loopback && authority.is_loopback())
+        (self.mode == AccessMode::Loopback && authority.is_loopback())
             || host.is_some_and(|host| host.is_same(&authority))
     }
 
-    /// Lets the page that asked read the reply. The origin is echoed and credentials are allowed,
-    /// since the browsers of SockJS's days always send them and refuse `*` then; what an explicit `*`
-    /// lets in gets no credentials.
-    pub fn share(origin: Option<HeaderValue>, is_by_star: bool, reply: &mut HeaderMap) {
-        reply.append(header::VARY, HeaderValue::from_static("Origin"));
+    /// Writes the CORS headers that let the page read the response. The origin is echoed and credentials are allowed, since
+    /// old browsers always send credentials and then reject `*`. An origin that only an explicit `*` allows gets no
+    /// credentials.
+    pub fn write_cors(origin: Option<HeaderValue>, is_by_star: bool, headers: &mut HeaderMap) {
+        headers.append(header::VARY, HeaderValue::from_static("Origin"));
         let Some(origin) = origin else { return };
         if is_by_star {
-            reply.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+            headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
         } else {
-            reply.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-            reply.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+            headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+            headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
         }
-        reply.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("ETag, Retry-After"));
+        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("ETag, Retry-After"));
     }
 
-    /// Whether only an explicit `*` lets a request's origin in: its pages speak for nobody's cookies.
+    /// Whether only an explicit `*` allows a request's origin. Cookies do not count then.
     pub fn is_by_star(&self, headers: &HeaderMap, forwarded_host: Option<&str>) -> bool {
         let Some(origin) = headers.get(header::ORIGIN).filter(|_| self.has_star()) else { return false };
         let host = || headers.get(header::HOST).and_then(|host| host.to_str().ok());
@@ -156,14 +156,21 @@ impl Access {
         !origin.to_str().is_ok_and(|origin| self.knows(origin, host))
     }
 
-    /// What a preflight asks.
-    pub fn preflight(reply: &mut HeaderMap, methods: &'static str) {
-        reply.insert(header::ALLOW, HeaderValue::from_static(methods));
-        reply.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(methods));
-        let headers = "Content-Type, Authorization, If-None-Match, Last-Event-ID, Cache-Control, X-Requested-With";
-        reply.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(headers));
-        reply.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
+    /// Writes the answer to a CORS preflight.
+    pub fn write_preflight(headers: &mut HeaderMap, methods: &'static str) {
+        headers.insert(header::ALLOW, HeaderValue::from_static(methods));
+        headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(methods));
+        let allowed = "Content-Type, Authorization, If-None-Match, Last-Event-ID, Cache-Control, X-Requested-With";
+        headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(allowed));
+        headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
     }
+}
+
+/// Whether a text may be a host name or an address with an optional port (RFC 3986 §3.2.2), without user information. It is
+/// checked for each request, so the text is not parsed into parts.
+pub fn is_host(text: &[u8]) -> bool {
+    let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~:[]%!$&'()*+,;=".contains(byte);
+    text.iter().all(is_part) && text.starts_with(b"[") == text.contains(&b']')
 }
 
 #[cfg(test)]
@@ -171,8 +178,8 @@ mod tests {
     use super::*;
 
     fn check(open: bool, allow: &[&str], host: &str, origin: Option<&str>) -> Result<(), Code> {
-        let nearness = if open { Nearness::Open } else { Nearness::Loopback };
-        let access = Access { nearness, allow_origin: allow.iter().map(ToString::to_string).collect() };
+        let mode = if open { AccessMode::Open } else { AccessMode::Loopback };
+        let access = OriginPolicy { mode, allow_origin: allow.iter().map(ToString::to_string).collect() };
         let mut headers = HeaderMap::new();
         headers.insert(header::HOST, host.parse().expect("a header"));
         if let Some(origin) = origin {

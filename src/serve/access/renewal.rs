@@ -1,7 +1,8 @@
-//! The permission of a running subscription: it ends, or is asked for again.
+//! Renews the grant of a running subscription, or ends the subscription with it.
 
-use super::authorizer::{Action, Authorizer, Grant, Question, Term};
-use super::credentials::Asker;
+use super::authorizer::Authorizer;
+use super::credentials::Credentials;
+use super::query::{Action, Grant, Question, Validity};
 use crate::message::{Channel, ClientId};
 use crate::transport::ApiError;
 use futures_util::future::BoxFuture;
@@ -12,73 +13,73 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::time::{Instant, Sleep};
 
-/// How long a running subscription outlives its permission while the application does not answer.
+/// How long a running subscription outlives its grant while the application does not answer.
 const GRACE: Duration = Duration::from_secs(30);
 
-/// How often it is asked in that time.
+/// How often the application is asked during [`GRACE`].
 const RETRY: Duration = Duration::from_secs(5);
 
-/// What has no end is looked at now and then.
+/// The timer's period while nothing ends.
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// Channels that were allowed together.
-struct Share {
+/// Channels that were granted together.
+struct GrantedChannels {
     channels: Vec<Channel>,
-    /// When it ends.
+    /// When the grant ends.
     end: Instant,
-    /// Who asks again then; `None`: nobody can.
-    asker: Option<Arc<Asker>>,
-    /// Until when it is tried to renew it.
-    last_try: Option<Instant>,
-    /// The question about it that is under way. It goes on whatever is added and removed meanwhile: were it dropped
-    /// for that, who has lost his permission would read on for as long as he sends commands, since the answer would
-    /// never be seen, and each of them would be a new question to the application.
-    asking: Option<BoxFuture<'static, Result<Grant, ApiError>>>,
+    /// The credentials for a renewal; `None` if the grant cannot be renewed.
+    credentials: Option<Arc<Credentials>>,
+    /// Until when a renewal is retried.
+    retry_until: Option<Instant>,
+    /// The renewal under way. It continues although channels are added and removed meanwhile. If we dropped it, a client
+    /// whose permission was revoked could keep reading by sending commands: the answer would never be seen, and each
+    /// command would be a new request to the application.
+    renewal: Option<BoxFuture<'static, Result<Grant, ApiError>>>,
 }
 
-/// The permission of a running subscription. A duplex client may have it in several shares, each by the token
-/// that it came with.
-pub struct Lease {
+/// The grants of a running subscription. A duplex client may hold several, one for each token that it sent.
+pub struct GrantRenewal {
     authorizer: Arc<Authorizer>,
     client: Option<ClientId>,
-    /// Those that end.
-    shares: Vec<Share>,
+    /// The grants that end.
+    grants: Vec<GrantedChannels>,
     timer: Pin<Box<Sleep>>,
 }
 
-impl Lease {
-    /// Holds nothing yet.
-    pub fn new(authorizer: &Arc<Authorizer>, client: Option<ClientId>) -> Lease {
+impl GrantRenewal {
+    /// A renewal without grants.
+    pub fn new(authorizer: &Arc<Authorizer>, client: Option<ClientId>) -> GrantRenewal {
         let timer = Box::pin(tokio::time::sleep(DAY));
-        Lease { authorizer: authorizer.clone(), client, shares: Vec::new(), timer }
+        GrantRenewal { authorizer: authorizer.clone(), client, grants: Vec::new(), timer }
     }
 
-    /// Takes channels in, which were allowed for this term. It is the one that counts for them from now on.
-    pub fn add(&mut self, channels: &[Channel], term: Term, asker: &Arc<Asker>) {
+    /// Adds channels that were granted. The new validity replaces an earlier one of the same channels.
+    pub fn add(&mut self, channels: &[Channel], validity: Validity, credentials: &Arc<Credentials>) {
         channels.iter().for_each(|channel| self.forget(channel));
-        let (end, asker) = match term {
-            Term::Endless => return self.arm(),
-            Term::Until(end) => (end, Some(asker.clone())),
-            Term::Ends(end) => (end, None),
+        let (end, credentials) = match validity {
+            Validity::Unlimited => return self.arm(),
+            Validity::RenewAt(end) => (end, Some(credentials.clone())),
+            Validity::EndsAt(end) => (end, None),
         };
-        // Who is asked for by one credential is asked for in one question. One that is under way does not name these.
-        let same = |share: &&mut Share| match (&share.asker, &asker) {
-            (Some(one), Some(other)) => Arc::ptr_eq(one, other) && share.asking.is_none(),
-            (None, None) => share.end == end,
+        // One question renews all channels of the same credentials. A question under way does not name the new channels.
+        let same = |grant: &&mut GrantedChannels| match (&grant.credentials, &credentials) {
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other) && grant.renewal.is_none(),
+            (None, None) => grant.end == end,
             _ => false,
         };
-        if let Some(share) = self.shares.iter_mut().find(same) {
-            share.channels.extend_from_slice(channels);
-            share.end = share.end.min(end);
+        if let Some(grant) = self.grants.iter_mut().find(same) {
+            grant.channels.extend_from_slice(channels);
+            grant.end = grant.end.min(end);
         } else {
-            self.shares.push(Share { channels: channels.to_vec(), end, asker, last_try: None, asking: None });
+            let channels = channels.to_vec();
+            self.grants.push(GrantedChannels { channels, end, credentials, retry_until: None, renewal: None });
         }
         self.arm();
     }
 
-    /// Channels whose permission ends before that moment.
+    /// The channels whose grant ends before that moment.
     pub fn ending_before(&self, moment: Instant) -> Vec<Channel> {
-        self.shares.iter().filter(|share| share.end < moment).flat_map(|share| share.channels.clone()).collect()
+        self.grants.iter().filter(|grant| grant.end < moment).flat_map(|grant| grant.channels.clone()).collect()
     }
 
     /// Drops a channel.
@@ -88,60 +89,60 @@ impl Lease {
     }
 
     fn forget(&mut self, channel: &Channel) {
-        for share in &mut self.shares {
-            share.channels.retain(|held| held != channel);
+        for grant in &mut self.grants {
+            grant.channels.retain(|held| held != channel);
         }
-        self.shares.retain(|share| !share.channels.is_empty());
+        self.grants.retain(|grant| !grant.channels.is_empty());
     }
 
-    /// Waits for the share that ends first.
+    /// Sets the timer to the grant that ends first.
     fn arm(&mut self) {
-        let first = self.shares.iter().map(|share| share.end).min();
+        let first = self.grants.iter().map(|grant| grant.end).min();
         self.timer.as_mut().reset(first.unwrap_or_else(|| Instant::now() + DAY));
     }
 
-    /// Ready when the permission has ended for good.
+    /// Ready when a grant has ended for good.
     pub fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
-            // One that is asked about stays the first until there is an answer, whatever is added.
-            let first = self.shares.iter_mut().min_by_key(|share| (share.asking.is_none(), share.end));
-            let Some(share) = first else {
+            // A grant whose renewal is under way stays the first until there is an answer, whatever is added.
+            let first = self.grants.iter_mut().min_by_key(|grant| (grant.renewal.is_none(), grant.end));
+            let Some(grant) = first else {
                 ready!(self.timer.as_mut().poll(cx));
                 self.arm();
                 continue;
             };
-            let Some(asking) = &mut share.asking else {
+            let Some(renewal) = &mut grant.renewal else {
                 ready!(self.timer.as_mut().poll(cx));
-                let Some(asker) = &share.asker else { return Poll::Ready(()) };
+                let Some(credentials) = &grant.credentials else { return Poll::Ready(()) };
                 let (authorizer, channels, client) =
-                    (self.authorizer.clone(), share.channels.clone(), self.client.clone());
-                let asker = Asker::clone(asker);
-                share.asking = Some(Box::pin(async move {
-                    authorizer.ask(Question { action: Action::Subscribe, channels, client, asker }).await
+                    (self.authorizer.clone(), grant.channels.clone(), self.client.clone());
+                let credentials = Credentials::clone(credentials);
+                grant.renewal = Some(Box::pin(async move {
+                    authorizer.ask(Question { action: Action::Subscribe, channels, client, credentials }).await
                 }));
                 continue;
             };
-            let Poll::Ready(answer) = asking.as_mut().poll(cx) else {
-                // Those that end for good do so meanwhile, however long the application takes for another.
-                let fixed = self.shares.iter().filter(|share| share.asker.is_none()).map(|share| share.end).min();
+            let Poll::Ready(answer) = renewal.as_mut().poll(cx) else {
+                // Grants that cannot be renewed end meanwhile, however long the application takes for another.
+                let fixed = self.grants.iter().filter(|grant| grant.credentials.is_none()).map(|grant| grant.end).min();
                 let Some(end) = fixed else { return Poll::Pending };
                 self.timer.as_mut().reset(end);
                 return self.timer.as_mut().poll(cx);
             };
-            share.asking = None;
+            grant.renewal = None;
             let now = Instant::now();
-            match answer.map(|grant| grant.term) {
-                Ok(Term::Until(end) | Term::Ends(end)) => {
-                    share.last_try = None;
-                    // Never in a circle, whatever the answer's time.
-                    share.end = end.max(now + Duration::from_millis(500));
+            match answer.map(|granted| granted.validity) {
+                Ok(Validity::RenewAt(end) | Validity::EndsAt(end)) => {
+                    grant.retry_until = None;
+                    // At least half a second, so that no answer makes this a busy loop.
+                    grant.end = end.max(now + Duration::from_millis(500));
                 }
-                Ok(Term::Endless) => share.end = now + DAY,
-                // The application may be restarting: that is no reason to send everybody away.
-                Err(refusal) if refusal.may_pass && now < *share.last_try.get_or_insert(now + GRACE) => {
-                    share.end = now + RETRY;
+                Ok(Validity::Unlimited) => grant.end = now + DAY,
+                // The application may be restarting, which is no reason to disconnect every reader.
+                Err(refusal) if refusal.may_pass && now < *grant.retry_until.get_or_insert(now + GRACE) => {
+                    grant.end = now + RETRY;
                 }
-                // Also where a channel that it named is no longer held: to ask anew for the rest is to be put off.
+                // Also if the answer names a channel that was removed meanwhile: the client can subscribe to the rest again.
                 Err(_) => return Poll::Ready(()),
             }
             self.arm();

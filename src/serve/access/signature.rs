@@ -1,4 +1,4 @@
-//! Signatures of tokens, checked by ring, for `jsonwebtoken`, which brings no cryptography of ours along.
+//! Verifies the signatures of tokens with ring: `jsonwebtoken` is built without cryptography of its own.
 
 use jsonwebtoken::crypto::{CryptoProvider, JwtVerifier, KeyUtils};
 use jsonwebtoken::errors::{ErrorKind, Result};
@@ -6,14 +6,14 @@ use jsonwebtoken::{Algorithm, DecodingKey};
 use ring::{hmac, signature as scheme};
 use signature::{Error, Verifier};
 
-/// Only what a server checks: nothing here signs.
+/// Verifies only. The server never signs.
 static PROVIDER: CryptoProvider = CryptoProvider {
     signer_factory: |_, _| Err(ErrorKind::UnsupportedAlgorithm.into()),
     verifier_factory,
     key_utils: KeyUtils::new_unimplemented(),
 };
 
-/// Has `jsonwebtoken` ask us. An error means that it does already.
+/// Installs this provider for `jsonwebtoken`. An error means that it is installed already.
 pub fn install() {
     let _ = PROVIDER.install_default();
 }
@@ -29,8 +29,8 @@ enum Key {
 }
 
 fn verifier_factory(algorithm: &Algorithm, key: &DecodingKey) -> Result<Box<dyn JwtVerifier>> {
-    // The key's kind is what the operator has set up; the algorithm is what the token's header says.
-    // HS256 "with the public key as the secret" ends here, too.
+    // The operator has chosen the kind of key; the token's header names the algorithm. They must agree, which also stops
+    // HS256 with the public key as the secret.
     if key.family() != algorithm.family() {
         return Err(ErrorKind::InvalidAlgorithm.into());
     }
@@ -49,7 +49,7 @@ fn verifier_factory(algorithm: &Algorithm, key: &DecodingKey) -> Result<Box<dyn 
 impl Verifier<Vec<u8>> for Signature {
     fn verify(&self, message: &[u8], signature: &Vec<u8>) -> std::result::Result<(), Error> {
         let verified = match &self.key {
-            // In constant time.
+            // `verify` compares in constant time.
             Key::Secret(key) => hmac::verify(key, message, signature),
             Key::Public(key) => key.verify(message, signature),
         };

@@ -1,6 +1,6 @@
-//! Tokens: JSON Web Tokens (RFC 7519) that say who may read and publish what, until when.
+//! Tokens: JSON Web Tokens (RFC 7519) that carry permissions to read and publish channels, with an end.
 
-use super::authorizer::Action;
+use super::query::Action;
 use super::signature;
 use crate::message::{Channel, ClientId, Pattern, unmatched};
 use crate::transport::{ApiError, Code};
@@ -10,31 +10,31 @@ use serde::Deserialize;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::Instant;
 
-/// Bytes of a token. More is refused before it is looked at.
+/// Bytes of a token. A longer one is refused unread.
 const TOKEN_BYTES: usize = 8 << 10;
 
-/// Bytes of `sub`, which goes into the scope of idempotency keys.
+/// Bytes of `sub`, which becomes part of the scope of idempotency keys.
 const SUBJECT_BYTES: usize = 200;
 
-/// An `exp` beyond this is this: timers do not reach further.
+/// The latest `exp` that counts: timers do not reach further.
 const FAR: Duration = Duration::from_secs(10 * 365 * 86_400);
 
-/// Checks tokens.
+/// Verifies tokens.
 pub struct Tokens {
     key: DecodingKey,
     validation: Validation,
 }
 
-/// What a key cannot be.
+/// Why a key cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum BadKey {
-    /// No secret at all.
+    /// The secret is empty.
     #[error("the secret is empty; `openssl rand -hex 32` makes one")]
     Empty,
-    /// The wrong half.
+    /// The file holds a private key.
     #[error("this is a private key: the server wants the public one (`openssl pkey -pubout` writes it)")]
     Private,
-    /// Something else.
+    /// The file holds no usable key.
     #[error("use a PEM file with one public key: RSA of 2048 bits at least, P-256 or Ed25519")]
     Unknown,
 }
@@ -54,20 +54,20 @@ struct Claims {
     publish: Vec<String>,
 }
 
-/// What a token that is good says.
+/// The permissions of a valid token.
 pub struct Permission {
-    /// Until when.
+    /// When they end.
     pub until: Instant,
-    /// Whose it is.
+    /// The `sub`.
     pub subject: Option<String>,
-    /// The client id it is bound to.
+    /// The client id that the token is bound to.
     pub client: Option<ClientId>,
     subscribe: Vec<Pattern>,
     publish: Vec<Pattern>,
 }
 
 impl Tokens {
-    /// Tokens that are signed with a shared secret: HS256.
+    /// A verifier of tokens that are signed with a shared secret: HS256.
     ///
     /// # Errors
     ///
@@ -79,17 +79,17 @@ impl Tokens {
         Ok(Tokens::new(DecodingKey::from_secret(secret), Algorithm::HS256))
     }
 
-    /// Tokens that are signed with the private half of this key, which is PEM: RS256, ES256 or EdDSA, as the key
-    /// says.
+    /// A verifier of tokens that are signed with the private half of this PEM key: RS256, ES256 or EdDSA, by the kind of
+    /// key.
     ///
     /// # Errors
     ///
-    /// It is no such key.
+    /// The key is none of these.
     pub fn by_public_key(pem: &[u8]) -> Result<Tokens, BadKey> {
         if pem.windows(11).any(|part| part == b"PRIVATE KEY") {
             return Err(BadKey::Private);
         }
-        // A length that ring would refuse at each token is refused at start.
+        // A length that ring would refuse for each token is refused at start.
         let fits = |key: &DecodingKey, least: usize, most: usize| {
             key.try_get_as_bytes().is_ok_and(|bytes| (least..=most).contains(&bytes.len()))
         };
@@ -113,26 +113,26 @@ impl Tokens {
 
     fn new(key: DecodingKey, algorithm: Algorithm) -> Tokens {
         signature::install();
-        // One algorithm, the key's: what a token says of itself is held against it.
+        // Only the key's algorithm is accepted, whatever a token claims.
         let mut validation = Validation::new(algorithm);
-        // The times are read by us: to the moment, since a stream ends at it.
+        // No leeway: a stream ends at exactly this moment.
         validation.leeway = 0;
         validation.validate_nbf = true;
         Tokens { key, validation }
     }
 
-    /// What a token allows.
+    /// The permissions of a token.
     ///
     /// # Errors
     ///
-    /// `unauthorized`: it is not one of ours, or its time is over or has not come. The text never repeats it.
+    /// `unauthorized`: the signature is wrong, or the token has expired or is not valid yet. The text never repeats it.
     pub fn read(&self, token: &str) -> Result<Permission, ApiError> {
         let bad = |text: &str| ApiError::new(Code::Unauthorized, text);
         let invalid = || bad("the token is not valid");
         if token.len() > TOKEN_BYTES {
             return Err(bad("the token is too long"));
         }
-        // An extension that must be understood, and that nobody here knows (RFC 7515 §4.1.11).
+        // The token demands that an extension is understood, and this server knows none (RFC 7515 §4.1.11).
         if jsonwebtoken::decode_header(token).is_ok_and(|header| header.crit.is_some()) {
             return Err(invalid());
         }
@@ -171,8 +171,8 @@ impl Tokens {
 }
 
 impl Permission {
-    /// Those of the channels that it does not allow.
-    pub fn refused<'a>(&self, action: Action, channels: &'a [Channel]) -> Vec<&'a Channel> {
+    /// Those of the channels that the token does not allow.
+    pub fn denied<'a>(&self, action: Action, channels: &'a [Channel]) -> Vec<&'a Channel> {
         let patterns = match action {
             Action::Subscribe => &self.subscribe,
             Action::Publish => &self.publish,

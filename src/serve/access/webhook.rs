@@ -1,67 +1,72 @@
-//! The application, asked over HTTP whether somebody may do something (`--authorize-url`).
+//! The authorization webhook: asks the application over HTTP who may subscribe and publish (`--authorize-url`).
 
-use super::authorizer::Question;
+use super::query::Question;
+use crate::http_client::{self, HttpClient};
 use bytes::Bytes;
-use futures_util::future::{BoxFuture, FutureExt, Shared};
 use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE};
-use hyper::{Method, Request, StatusCode, Uri};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use moka::Expiry;
+use moka::future::Cache;
 use parking_lot::Mutex;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
-use rustls::{ClientConfig, RootCertStore};
 use serde::Deserialize;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tracing::warn;
 
-/// For an answer, the wait for a free connection included.
+/// How long a question may take, including the wait for a free connection.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Bytes of an answer.
-const ANSWER_BYTES: usize = 64 << 10;
+/// Size limit of an answer's body.
+const MAX_ANSWER_BYTES: usize = 64 << 10;
 
-/// Questions under way at once, at most: an application of a few workers is not flooded by readers that return.
-pub const AT_ONCE: usize = 64;
+/// Limit of questions in flight: readers that all reconnect at once must not flood an application of a few workers.
+pub const MAX_IN_FLIGHT: usize = 64;
 
-/// Bytes of the questions that are under way or whose answers are kept, and of those that are under way. Counted by
-/// what they hold, since a user chooses how long his cookies are.
-const KEPT: usize = 32 << 20;
-const ASKING: usize = KEPT / 2;
+/// Memory for cached answers. Counted in bytes and not in entries, since a user chooses how long the cookies are.
+const MAX_CACHED_BYTES: usize = 32 << 20;
 
-/// Seconds that an answer without a `ttl` counts, and the bounds of one that has it.
-const TTL: u64 = 60;
-const TTL_MOST: u64 = 86_400;
+/// Memory for questions that wait for an answer or for a free connection.
+const MAX_WAITING_BYTES: usize = MAX_CACHED_BYTES / 2;
 
-/// A warning at most so often: an application that is down fails every question.
+/// Seconds for which an answer without a `ttl` is valid, and the longest `ttl`.
+const DEFAULT_TTL: u64 = 60;
+const MAX_TTL: u64 = 86_400;
+
+/// Rate limit of the warning: an application that is down fails every question.
 const WARN_EVERY: Duration = Duration::from_secs(10);
 
-/// What came of a question.
+/// The application's answer to a question.
 #[derive(Clone, Debug)]
 pub enum Answer {
-    /// These channels, until then.
-    Allowed {
-        /// Their names.
-        channels: Arc<HashSet<String>>,
-        /// When it is to be asked again.
-        until: Instant,
-    },
-    /// 401: nobody is signed in.
+    /// These of the channels are allowed.
+    Allowed(Allowed),
+    /// 401: the user is not signed in.
     Unauthorized,
-    /// Another status.
+    /// Another status below 500 that is not 200: not allowed.
     Refused,
-    /// No answer, or none that can be understood.
+    /// There was no answer, or not one that can be understood.
     Failed,
+}
+
+/// The channels that the application allows.
+#[derive(Clone, Debug)]
+pub struct Allowed {
+    /// Their names.
+    pub channels: Arc<HashSet<String>>,
+    /// When the answer expires and the question is to be asked again.
+    pub until: Instant,
 }
 
 #[derive(Deserialize)]
@@ -69,16 +74,6 @@ struct Body {
     channels: HashSet<String>,
     #[serde(default)]
     ttl: Option<u64>,
-}
-
-/// A question's own task, which comes to its end whether or not anybody waits for it.
-type Asking = Shared<BoxFuture<'static, Answer>>;
-
-enum Entry {
-    /// Under way; whoever asks the same waits for the same answer. It is replaced by that task.
-    Asking(Asking),
-    /// Known until then.
-    Known(Arc<HashSet<String>>, Instant),
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -91,161 +86,90 @@ struct Metrics {
     seconds: Histogram,
 }
 
-/// The application.
-pub struct Application(Arc<Asked>);
+/// Removes an answer from the cache when it expires. A moment earlier, because the cache's clock starts a little later:
+/// a reader that renews its permission exactly then must not be given the old answer.
+struct AtItsEnd;
 
-struct Asked {
-    cache: Mutex<Cache>,
-    uri: Uri,
-    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
-    free: Semaphore,
-    metrics: Metrics,
-    warned: Mutex<Option<Instant>>,
+impl Expiry<Question, Allowed> for AtItsEnd {
+    fn expire_after_create(&self, _: &Question, allowed: &Allowed, _: std::time::Instant) -> Option<Duration> {
+        let left = allowed.until.saturating_duration_since(Instant::now());
+        Some(left.saturating_sub(Duration::from_millis(1)))
+    }
 }
 
-impl Application {
-    /// The application at this address, which is `http:` or `https:`, asked so many questions at once.
+/// A client of the application, with a cache of its answers.
+pub struct Webhook {
+    cache: Cache<Question, Allowed>,
+    application: Arc<Application>,
+}
+
+impl Webhook {
+    /// The webhook at this `http:` or `https:` URL, with at most so many questions in flight.
     ///
     /// # Errors
     ///
-    /// The address is `https:`, and the system's certificates cannot be read.
-    pub fn new(uri: Uri, at_once: usize, registry: &mut Registry) -> std::io::Result<Application> {
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut http = HttpConnector::new();
-        http.set_connect_timeout(Some(TIMEOUT));
-        http.set_nodelay(true);
-        http.enforce_http(false);
-        // A machine without certificates can speak plain HTTP all the same.
-        let https = match uri.scheme_str() {
-            Some("https") => HttpsConnectorBuilder::new().with_native_roots()?,
-            _ => HttpsConnectorBuilder::new().with_tls_config(
-                ClientConfig::builder().with_root_certificates(RootCertStore::empty()).with_no_client_auth(),
-            ),
-        };
-        let https = https.https_or_http().enable_http1().wrap_connector(http);
+    /// The URL is `https:`, and the system's certificates cannot be read.
+    pub fn new(uri: Uri, max_in_flight: usize, registry: &mut Registry) -> std::io::Result<Webhook> {
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(Duration::from_secs(20))
-            .pool_max_idle_per_host(at_once)
-            .build(https);
+            .pool_max_idle_per_host(max_in_flight)
+            .build(http_client::connector(&uri, TIMEOUT)?);
         let metrics = Metrics { questions: Family::default(), seconds: Histogram::new([0.005, 0.02, 0.1, 0.5, 2.0]) };
         registry.register(
             "authorize_questions",
-            "Questions whether somebody may subscribe or publish, by what came of them",
+            "Questions whether a client may subscribe or publish, by outcome",
             metrics.questions.clone(),
         );
         registry.register("authorize_seconds", "Time the application took to answer", metrics.seconds.clone());
-        let (cache, free, warned) = (Mutex::default(), Semaphore::new(at_once), Mutex::new(None));
-        Ok(Application(Arc::new(Asked { cache, uri, client, free, metrics, warned })))
+        let cache = Cache::builder()
+            .max_capacity(MAX_CACHED_BYTES as u64)
+            .weigher(|question, _| u32::try_from(size_of(question)).unwrap_or(u32::MAX))
+            .expire_after(AtItsEnd)
+            .build();
+        let application = Application {
+            uri,
+            client,
+            free: Semaphore::new(max_in_flight),
+            waiting_bytes: Semaphore::new(MAX_WAITING_BYTES),
+            metrics,
+            warned: Mutex::new(None),
+        };
+        Ok(Webhook { cache, application: Arc::new(application) })
     }
 
-    /// Asks, or answers from what is known.
+    /// Answers from the cache, or asks the application. Equal questions at the same time are one request.
     ///
     /// # Cancel safety
     ///
-    /// A question that was asked is asked to its end, and its answer is kept.
+    /// If this is dropped, the question is still asked to its end, and its answer is cached.
     pub async fn ask(&self, question: Question) -> Answer {
-        let asking = {
-            let mut cache = self.0.cache.lock();
-            let under_way = match cache.entries.get(&question) {
-                Some(Entry::Known(channels, until)) if Instant::now() < *until => {
-                    self.0.metrics.count("known");
-                    return Answer::Allowed { channels: channels.clone(), until: *until };
-                }
-                Some(Entry::Asking(asking)) => Some(asking.clone()),
-                _ => None,
-            };
-            match under_way {
-                Some(asking) => asking,
-                None if cache.make_room(size_of(&question)) => {
-                    let asking = self.0.clone().begin(question.clone());
-                    cache.insert(question, asking.clone());
-                    asking
-                }
-                None => {
-                    drop(cache);
-                    self.0.metrics.count("failed");
-                    return self.0.failed("too many questions wait for its answers");
-                }
-            }
-        };
-        asking.await
-    }
-}
-
-/// Answers that are known or under way.
-#[derive(Default)]
-struct Cache {
-    entries: HashMap<Question, Entry>,
-    /// What the entries hold, and those of them that are under way.
-    bytes: usize,
-    asking: usize,
-}
-
-impl Cache {
-    /// Whether one more question of this size may be asked. Forgets answers for it where it has to.
-    fn make_room(&mut self, size: usize) -> bool {
-        if self.asking + size > ASKING {
-            return false;
+        if let Some(allowed) = self.cache.get(&question).await {
+            self.application.metrics.count("known");
+            return Answer::Allowed(allowed);
         }
-        if self.bytes + size > KEPT {
-            let now = Instant::now();
-            self.retain_known(|until| now < until);
-        }
-        // All of them count still: half goes, and is asked for again. In the end none is left, and what is under way
-        // leaves room.
-        while self.bytes + size > KEPT {
-            let mut keep = true;
-            self.retain_known(|_| {
-                keep = !keep;
-                keep
-            });
-        }
-        true
-    }
-
-    fn retain_known(&mut self, mut keep: impl FnMut(Instant) -> bool) {
-        let bytes = &mut self.bytes;
-        self.entries.retain(|question, entry| {
-            let stays = match entry {
-                Entry::Known(_, until) => keep(*until),
-                Entry::Asking(_) => true,
-            };
-            if !stays {
-                *bytes -= size_of(question);
-            }
-            stays
+        let (cache, application) = (self.cache.clone(), self.application.clone());
+        // A task of its own: the caller may stop polling at any time, and would keep its place among the questions in
+        // flight, or take an old answer for a new one.
+        let asking = tokio::spawn(async move {
+            let request = async { application.ask(&question).await };
+            let answer = cache.try_get_with_by_ref(&question, request).await;
+            // The cache evicts only now and then by itself, and would hold more than its limit until then.
+            cache.run_pending_tasks().await;
+            answer
         });
-    }
-
-    fn insert(&mut self, question: Question, asking: Asking) {
-        let size = size_of(&question);
-        self.asking += size;
-        if self.entries.insert(question, Entry::Asking(asking)).is_none() {
-            self.bytes += size;
-        }
-    }
-
-    /// What came of a question that was under way.
-    fn settle(&mut self, question: Question, answer: &Answer) {
-        let size = size_of(&question);
-        self.asking -= size;
-        match answer {
-            Answer::Allowed { channels, until } => {
-                self.entries.insert(question, Entry::Known(channels.clone(), *until));
-            }
-            _ => {
-                self.entries.remove(&question);
-                self.bytes -= size;
-            }
+        match asking.await {
+            Ok(Ok(allowed)) => Answer::Allowed(allowed),
+            Ok(Err(answer)) => Answer::clone(&answer),
+            Err(_) => Answer::Failed,
         }
     }
 }
 
-/// About how much memory a question takes with its answer, which names no channel that the question does not.
+/// An estimate of the memory for a question with its answer, which names no channel that the question does not.
 fn size_of(question: &Question) -> usize {
-    let asker = &question.asker;
-    let headers = [asker.origin(), asker.cookie(), asker.authorization()].into_iter().flatten();
+    let credentials = &question.credentials;
+    let headers = [credentials.origin(), credentials.cookie(), credentials.authorization()].into_iter().flatten();
     let names: usize = question.channels.iter().map(|channel| 2 * channel.as_str().len() + 128).sum();
     640 + names + headers.map(|header| header.len()).sum::<usize>()
 }
@@ -256,19 +180,27 @@ impl Metrics {
     }
 }
 
-impl Asked {
-    /// Asks, in a task of its own: who waits may go at any time, and a future that nobody polls would keep its place
-    /// among those that are asked at once, and be told an old answer as a new one.
-    fn begin(self: Arc<Asked>, question: Question) -> Asking {
-        let task = tokio::spawn(async move {
-            let answer = self.ask(&question).await;
-            self.cache.lock().settle(question, &answer);
-            answer
-        });
-        task.map(|answer| answer.unwrap_or(Answer::Failed)).boxed().shared()
-    }
+/// The application behind the URL.
+struct Application {
+    uri: Uri,
+    client: HttpClient,
+    /// Permits for questions in flight.
+    free: Semaphore,
+    /// Permits for the memory of questions that wait, a byte each.
+    waiting_bytes: Semaphore,
+    metrics: Metrics,
+    /// When the last warning was logged.
+    warned: Mutex<Option<Instant>>,
+}
 
-    async fn ask(&self, question: &Question) -> Answer {
+impl Application {
+    /// Asks. An answer that allows nothing is an error, since it is not cached.
+    async fn ask(&self, question: &Question) -> Result<Allowed, Answer> {
+        let size = u32::try_from(size_of(question)).unwrap_or(u32::MAX);
+        let Ok(_memory) = self.waiting_bytes.try_acquire_many(size) else {
+            self.metrics.count("failed");
+            return Err(self.failed("too many questions wait for its answers"));
+        };
         let began = Instant::now();
         let answer = match tokio::time::timeout(TIMEOUT, self.request(question)).await {
             Ok(Ok(answer)) => answer,
@@ -282,69 +214,77 @@ impl Asked {
             Answer::Refused => "refused",
             Answer::Failed => "failed",
         });
-        answer
+        match answer {
+            Answer::Allowed(allowed) => Ok(allowed),
+            other => Err(other),
+        }
     }
 
     async fn request(&self, question: &Question) -> Result<Answer, String> {
         let _free = self.free.acquire().await.map_err(|error| error.to_string())?;
-        let asker = &question.asker;
+        // The error's cause names the URL, which may hold a secret; its kind says enough.
+        let response = self.client.request(self.question(question)?).await.map_err(|error| {
+            if error.is_connect() { "no connection".to_owned() } else { "the connection broke".to_owned() }
+        })?;
+        match response.status() {
+            StatusCode::OK => allowed(response, question).await.map(Answer::Allowed),
+            StatusCode::UNAUTHORIZED => Ok(Answer::Unauthorized),
+            status if status.is_server_error() => Err(format!("status {}", status.as_u16())),
+            _ => Ok(Answer::Refused),
+        }
+    }
+
+    fn question(&self, question: &Question) -> Result<Request<Full<Bytes>>, String> {
+        let credentials = &question.credentials;
         let channels: Vec<&str> = question.channels.iter().map(|channel| channel.as_str()).collect();
         let body = serde_json::json!({
             "action": question.action.as_str(),
             "channels": channels,
             "client": question.client.as_ref().map(ToString::to_string),
-            "transport": asker.transport,
-            "ip": asker.ip.to_string(),
-            "origin": asker.origin().map(|origin| String::from_utf8_lossy(origin.as_bytes())),
+            "transport": credentials.transport,
+            "ip": credentials.ip.to_string(),
+            "origin": credentials.origin().map(|origin| String::from_utf8_lossy(origin.as_bytes())),
         });
         let mut request = Request::builder().method(Method::POST).uri(self.uri.clone());
         request = request.header(CONTENT_TYPE, "application/json");
-        for (name, value) in [(COOKIE, asker.cookie()), (AUTHORIZATION, asker.authorization())] {
+        for (name, value) in [(COOKIE, credentials.cookie()), (AUTHORIZATION, credentials.authorization())] {
             if let Some(value) = value {
                 request = request.header(name, value);
             }
         }
-        let request = request.body(Full::from(body.to_string())).map_err(|error| error.to_string())?;
-        // Its cause names the address, which may hold a secret; its kind says enough.
-        let answer = self.client.request(request).await.map_err(|error| {
-            if error.is_connect() { "no connection".to_owned() } else { "the connection broke".to_owned() }
-        })?;
-        let (began, status) = (Instant::now(), answer.status());
-        if status == StatusCode::UNAUTHORIZED {
-            return Ok(Answer::Unauthorized);
-        }
-        if status.is_server_error() {
-            return Err(format!("status {}", status.as_u16()));
-        }
-        if status != StatusCode::OK {
-            return Ok(Answer::Refused);
-        }
-        let body = Limited::new(answer.into_body(), ANSWER_BYTES).collect().await;
-        let body = body.map_err(|_| format!("an answer that broke off, or over {ANSWER_BYTES} bytes"))?.to_bytes();
-        let rule = "its answer is {\"channels\":[\"…\"],\"ttl\":60}";
-        let Body { mut channels, ttl } = serde_json::from_slice(&body).map_err(|_| rule.to_owned())?;
-        // It may name all that the user may read; what was not asked for is not kept.
-        channels.retain(|name| question.channels.iter().any(|channel| channel.as_str() == name));
-        // A little less, by chance: readers that came together do not ask together again.
-        let ttl = Duration::from_secs(ttl.unwrap_or(TTL).clamp(1, TTL_MOST)).mul_f64(0.9 + fastrand::f64() / 10.0);
-        Ok(Answer::Allowed { channels: Arc::new(channels), until: began + ttl })
+        request.body(Full::from(body.to_string())).map_err(|error| error.to_string())
     }
 
     fn failed(&self, why: &str) -> Answer {
         let mut warned = self.warned.lock();
         if warned.is_none_or(|at| at.elapsed() > WARN_EVERY) {
             *warned = Some(Instant::now());
-            warn!(why, "the application at --authorize-url did not decide, so what is asked is refused; see to it");
+            warn!(why, "the application at --authorize-url did not answer, so the request is refused; check it");
         }
         Answer::Failed
     }
 }
 
+/// Reads the body of a 200.
+async fn allowed(response: Response<Incoming>, question: &Question) -> Result<Allowed, String> {
+    let began = Instant::now();
+    let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await;
+    let body = body.map_err(|_| format!("an answer that broke off, or over {MAX_ANSWER_BYTES} bytes"))?.to_bytes();
+    let format = "an answer that is not {\"channels\":[\"…\"],\"ttl\":60}";
+    let Body { mut channels, ttl } = serde_json::from_slice(&body).map_err(|_| format.to_owned())?;
+    // It may name everything that the user may read. Only what was asked for is kept.
+    channels.retain(|name| question.channels.iter().any(|channel| channel.as_str() == name));
+    // Up to a tenth less, at random: readers that came at the same time do not ask again at the same time.
+    let ttl = ttl.unwrap_or(DEFAULT_TTL).clamp(1, MAX_TTL);
+    let ttl = Duration::from_secs(ttl).mul_f64(0.9 + fastrand::f64() / 10.0);
+    Ok(Allowed { channels: Arc::new(channels), until: began + ttl })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::serve::access::authorizer::Action;
-    use crate::serve::access::credentials::Asker;
+    use crate::serve::access::credentials::Credentials;
+    use crate::serve::access::query::Action;
     use futures_util::future::join_all;
     use hyper::HeaderMap;
     use std::net::IpAddr;
@@ -355,7 +295,7 @@ mod tests {
 
     /// An application that takes 100 ms to allow `a` for a second, or says nothing.
     struct Other {
-        application: Application,
+        webhook: Webhook,
         is_silent: Arc<AtomicBool>,
         asked: Arc<AtomicUsize>,
     }
@@ -383,8 +323,8 @@ mod tests {
                     });
                 }
             });
-            let application = Application::new(uri, AT_ONCE, &mut Registry::default()).expect("an application");
-            Other { application, is_silent, asked }
+            let webhook = Webhook::new(uri, MAX_IN_FLIGHT, &mut Registry::default()).expect("an application");
+            Other { webhook, is_silent, asked }
         }
 
         fn count(&self) -> usize {
@@ -392,29 +332,44 @@ mod tests {
         }
 
         async fn is_allowed(&self, cookie: &str) -> bool {
-            matches!(self.application.ask(question(cookie)).await, Answer::Allowed { channels, .. } if channels.len() == 1)
+            matches!(self.webhook.ask(question(cookie)).await, Answer::Allowed(allowed) if allowed.channels.len() == 1)
         }
     }
 
     fn question(cookie: &str) -> Question {
         let headers = HeaderMap::from_iter([(COOKIE, cookie.parse().expect("a header"))]);
-        let asker = Asker::new(IpAddr::from([127, 0, 0, 1]), "poll", &headers, true);
-        Question { action: Action::Subscribe, channels: vec!["a".parse().expect("a channel")], client: None, asker }
+        let credentials = Credentials::new(IpAddr::from([127, 0, 0, 1]), "poll", &headers, true);
+        Question {
+            action: Action::Subscribe,
+            channels: vec!["a".parse().expect("a channel")],
+            client: None,
+            credentials,
+        }
+    }
+
+    impl Other {
+        async fn cached(&self) -> (u64, u64) {
+            self.webhook.cache.run_pending_tasks().await;
+            (self.webhook.cache.entry_count(), self.webhook.cache.weighted_size())
+        }
+
+        fn waiting_bytes(&self) -> usize {
+            MAX_WAITING_BYTES - self.webhook.application.waiting_bytes.available_permits()
+        }
     }
 
     #[tokio::test]
-    async fn who_goes_away_keeps_no_place() {
+    async fn a_caller_that_goes_away_keeps_no_place() {
         let other = Other::start().await;
         other.is_silent.store(true, Ordering::SeqCst);
-        let cookies: Vec<String> = (0..AT_ONCE).map(|n| format!("n={n}")).collect();
+        let cookies: Vec<String> = (0..MAX_IN_FLIGHT).map(|n| format!("n={n}")).collect();
         let left = cookies.iter().map(|cookie| timeout(Duration::from_millis(300), other.is_allowed(cookie)));
         assert!(join_all(left).await.iter().all(Result::is_err), "none of them waited for an answer");
         other.is_silent.store(false, Ordering::SeqCst);
         let healed = async { while !other.is_allowed("another").await {} };
         timeout(Duration::from_secs(6), healed).await.expect("the others' places to be free");
-        let cache = other.application.0.cache.lock();
-        assert_eq!((cache.entries.len(), cache.asking), (1, 0));
-        assert_eq!(cache.bytes, size_of(&question("another")));
+        assert_eq!(other.cached().await, (1, size_of(&question("another")) as u64));
+        assert_eq!(other.waiting_bytes(), 0);
     }
 
     #[tokio::test]
@@ -422,13 +377,13 @@ mod tests {
         let other = Other::start().await;
         assert!(timeout(Duration::from_millis(50), other.is_allowed("x")).await.is_err());
         timeout(Duration::from_secs(5), async {
-            while other.count() == 0 || other.application.0.cache.lock().asking > 0 {
+            while other.cached().await.0 == 0 {
                 sleep(Duration::from_millis(5)).await;
             }
         })
         .await
         .expect("its end");
-        // Kept for who comes in time, and no longer.
+        // Cached for a caller that comes in time, and no longer.
         assert!(other.is_allowed("x").await);
         assert_eq!(other.count(), 1);
         sleep(Duration::from_millis(1100)).await;
@@ -437,30 +392,36 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn equal_questions_are_one_request() {
+        let other = Other::start().await;
+        assert!(join_all((0..10).map(|_| other.is_allowed("x"))).await.into_iter().all(|is_allowed| is_allowed));
+        assert_eq!(other.count(), 1);
+    }
+
+    #[tokio::test]
     async fn answers_are_bounded_by_what_they_hold() {
-        let mut cache = Cache::default();
-        let answer = Answer::Allowed { channels: Arc::default(), until: Instant::now() + Duration::from_secs(60) };
+        let other = Other::start().await;
+        let until = Instant::now() + Duration::from_secs(60);
+        let answer = Allowed { channels: Arc::default(), until };
         let junk = "x".repeat(30_000);
         for n in 0..3000 {
-            let question = question(&format!("{n}{junk}"));
-            assert!(cache.make_room(size_of(&question)));
-            cache.insert(question.clone(), async { Answer::Failed }.boxed().shared());
-            cache.settle(question, &answer);
-            assert!(cache.bytes <= KEPT, "{n}");
+            other.webhook.cache.insert(question(&format!("{n}{junk}")), answer.clone()).await;
+            let (_, bytes) = other.cached().await;
+            assert!(bytes <= MAX_CACHED_BYTES as u64, "{n}: {bytes}");
         }
-        assert_eq!(cache.bytes, cache.entries.keys().map(size_of).sum::<usize>());
-        assert!(cache.entries.len() > 500, "{}", cache.entries.len());
-        // What is under way is not forgotten, and not more of it taken on.
-        let mut under_way = 0;
-        loop {
-            let question = question(&format!("y{under_way}{junk}"));
-            if !cache.make_room(size_of(&question)) {
-                break;
-            }
-            cache.insert(question, async { Answer::Failed }.boxed().shared());
-            under_way += 1;
-            assert!(cache.bytes <= KEPT);
-        }
-        assert_eq!(under_way, ASKING / size_of(&question(&format!("y000{junk}"))));
+        let (entries, bytes) = other.cached().await;
+        assert!(entries > 500 && bytes > MAX_CACHED_BYTES as u64 / 2, "{entries} entries, {bytes} bytes");
+    }
+
+    #[tokio::test]
+    async fn questions_that_wait_are_bounded_by_what_they_hold() {
+        let other = Other::start().await;
+        let size = size_of(&question("x"));
+        let others = u32::try_from(MAX_WAITING_BYTES - size + 1).expect("a number");
+        let held = other.webhook.application.waiting_bytes.try_acquire_many(others).expect("free memory");
+        assert!(!other.is_allowed("x").await, "there is a byte less than it needs");
+        assert_eq!(other.count(), 0);
+        drop(held);
+        assert!(other.is_allowed("x").await);
     }
 }

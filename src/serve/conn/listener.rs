@@ -1,15 +1,16 @@
-//! Listening and accepting.
+//! Accepts connections.
 
-use super::connection;
-use super::log_throttle::Seldom;
-use crate::serve::App;
-use crate::serve::access::origin::Door;
-use crate::serve::http::peer::Client;
+use super::log_throttle::LogThrottle;
+use super::{connection, raw_tcp};
+use crate::serve::access::origin::ListenerKind;
+use crate::serve::http::peer::Peer;
+use crate::serve::limits::connections::ConnectionKind;
 use crate::serve::net::listen::prepare;
-use crate::serve::net::proxy_protocol;
-use crate::serve::net::reactor;
 use crate::serve::net::socket::Socket;
-use crate::serve::net::stream::ClientIo;
+use crate::serve::net::stream::ClientStream;
+use crate::serve::net::{proxy_protocol, reactor};
+use crate::serve::routes::context::Context;
+use crate::serve::state::ServerState;
 use crate::transport;
 use std::io;
 use std::net::IpAddr;
@@ -21,128 +22,147 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
-/// Where a server listens.
+/// The listeners of a server.
 pub struct Listeners {
     /// For HTTP.
     pub http: Vec<TcpListener>,
-    /// For HTTP that comes through the demo's weather: never TLS, which no path can look into.
-    pub behind_weather: Option<TcpListener>,
+    /// For HTTP through the demo's fault proxy, which cannot read TLS.
+    pub behind_proxy: Option<TcpListener>,
     /// For raw TCP.
     pub tcp: Option<TcpListener>,
-    /// For the keepers.
+    /// For operators.
     pub admin: Option<TcpListener>,
 }
 
-/// Serves until the drain is over: all connections are gone, or `drain_time` is up.
+/// Serves until the drain is over: all connections have ended, or `drain_time` is up.
 ///
 /// # Errors
 ///
-/// The system's, where it cannot watch a listener.
-pub async fn serve(app: Arc<App>, listeners: Listeners, drain_time: Duration) -> io::Result<()> {
+/// The system cannot watch a listener.
+pub async fn serve(context: Arc<Context>, listeners: Listeners, drain_time: Duration) -> io::Result<()> {
+    let state = context.state.clone();
     let (alive, mut all_gone) = mpsc::channel::<()>(1);
-    for listener in listeners.http.into_iter().chain(listeners.behind_weather) {
-        let listener = watched(listener)?;
-        tokio::spawn(accept(app.clone(), listener, Door::Public, alive.clone(), connection::enter));
+    let http = |listener, kind| -> io::Result<()> {
+        let (context, alive) = (context.clone(), alive.clone());
+        let serve = move |io, peer| connection::serve(context.clone(), io, peer);
+        tokio::spawn(accept(state.clone(), watched(listener)?, kind, alive, serve));
+        Ok(())
+    };
+    for listener in listeners.http.into_iter().chain(listeners.behind_proxy) {
+        http(listener, ListenerKind::Public)?;
     }
     if let Some(listener) = listeners.admin {
-        let is_near = listener.local_addr().is_ok_and(|address| address.ip().is_loopback());
-        let (listener, door) = (watched(listener)?, Door::Admin { is_near });
-        tokio::spawn(accept(app.clone(), listener, door, alive.clone(), connection::enter));
+        let is_loopback = listener.local_addr().is_ok_and(|address| address.ip().is_loopback());
+        http(listener, ListenerKind::Admin { is_loopback })?;
     }
-    if let (Some(listener), Some(socket)) = (listeners.tcp, transport::socket()) {
-        let listener = watched(listener)?;
-        tokio::spawn(accept(app.clone(), listener, Door::Public, alive.clone(), move |app, stream, client| {
-            connection::raw(app, stream, client, socket)
-        }));
+    if let (Some(listener), Some(transport)) = (listeners.tcp, transport::socket()) {
+        let raw_state = state.clone();
+        let serve = move |io, peer| raw_tcp::serve(raw_state.clone(), io, peer, transport);
+        tokio::spawn(accept(state.clone(), watched(listener)?, ListenerKind::Public, alive.clone(), serve));
     }
     drop(alive);
-    app.drain.begun().await;
-    app.hub.wake_all();
+    state.drain.begun().await;
+    state.hub.wake_all();
     if tokio::time::timeout(drain_time, all_gone.recv()).await.is_err() {
-        warn!(connections = app.connections.count(), "the time to drain is up; the rest is cut");
+        warn!(connections = state.connections.count(), "drain timeout: closing the remaining connections");
     }
     Ok(())
 }
 
-/// A listener past tokio, which would take each connection for one of its own.
+/// A listener that is not tokio's: tokio would also register each accepted connection.
 fn watched(listener: TcpListener) -> io::Result<AsyncFd<mio::net::TcpListener>> {
     listener.into_std().map(mio::net::TcpListener::from_std).and_then(reactor::watched)
 }
 
 async fn accept<F, S>(
-    app: Arc<App>,
+    state: Arc<ServerState>,
     listener: AsyncFd<mio::net::TcpListener>,
-    door: Door,
+    kind: ListenerKind,
     alive: mpsc::Sender<()>,
     serve: S,
 ) where
     F: Future<Output = ()> + Send + 'static,
-    S: Fn(Arc<App>, ClientIo, Client) -> F + Clone + Send + 'static,
+    S: Fn(ClientStream, Peer) -> F + Clone + Send + 'static,
 {
-    let drain = app.drain.clone();
-    let most = match door {
-        Door::Public => app.room.public_sockets(),
-        Door::Admin { .. } => app.room.all_sockets(),
+    let drain = state.drain.clone();
+    let most = match kind {
+        ListenerKind::Public => state.descriptors.public_sockets(),
+        ListenerKind::Admin { .. } => state.descriptors.all_sockets(),
     };
-    let mut seldom = Seldom::default();
+    let mut throttle = LogThrottle::default();
     loop {
         let accepted = tokio::select! {
             accepted = listener.async_io(Interest::READABLE, mio::net::TcpListener::accept) => accepted,
-            // Who has connected in time is answered, or sent away with a word: a listener that is dropped resets those
-            // that it has not accepted.
+            // Clients that have connected in time get a response or a farewell. Dropping the listener would reset those that
+            // it has not accepted.
             () = drain.begun() => match listener.get_ref().accept() {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 accepted => accepted,
             },
         };
         let accepted = accepted.and_then(|(stream, peer)| {
-            prepare(&stream, app.settings.send_buffer);
-            Ok((app.reactor.add(stream, most)?, peer.ip().to_canonical()))
+            prepare(&stream, state.settings.send_buffer);
+            Ok((state.reactor.add(stream, most)?, peer.ip().to_canonical()))
         });
         let (socket, ip) = match accepted {
-            Ok((Some(socket), ip)) => (socket, ip),
-            // Neither is there a place nor one to be told so. It is closed: left in the backlog, it would keep others from it.
+            Ok((Some(registration), ip)) => (Socket::new(registration), ip),
+            // No descriptor is left even for an error response. The connection is closed: in the backlog it would keep others
+            // out.
             Ok((None, _)) => {
-                app.refused.because("connection_limit");
+                state.rejections.count_reason("connection_limit");
                 continue;
             }
             Err(error) => {
-                app.refused.because("accept_failed");
-                if let Some(left_out) = seldom.say() {
-                    warn!(%error, left_out, "cannot accept a connection");
+                state.rejections.count_reason("accept_failed");
+                if let Some(suppressed) = throttle.allow() {
+                    warn!(%error, suppressed, "cannot accept a connection");
                 }
-                // Most errors are of the whole system and last, so accepting on at once would spin.
+                // Most errors concern the whole system and last, so accepting again at once would be a busy loop.
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
             }
         };
-        if app.proxies.trusts(ip) && app.proxies.speak_first && door == Door::Public {
-            tokio::spawn(behind_proxy(app.clone(), socket, ip, alive.clone(), serve.clone()));
-        } else if let Some(client) = Client::admit(&app, ip, door, &alive) {
-            let io = ClientIo::new(socket, None, app.settings.write_timeout);
-            tokio::spawn(serve(app.clone(), io, client));
+        if state.proxies.trusts(ip) && state.proxies.send_proxy_header && kind == ListenerKind::Public {
+            tokio::spawn(serve_proxied(state.clone(), socket, ip, alive.clone(), serve.clone()));
+        } else if let Some(peer) = admit(&state, ip, kind, &alive) {
+            let io = ClientStream::new(socket, None, state.settings.write_timeout);
+            tokio::spawn(serve(io, peer));
         }
     }
 }
 
-/// A connection that a proxy begins by saying for whom it is.
-async fn behind_proxy<F, S>(app: Arc<App>, mut socket: Socket, proxy: IpAddr, alive: mpsc::Sender<()>, serve: S)
-where
+/// The peer of a new connection; `None`: close it at once.
+fn admit(state: &ServerState, ip: IpAddr, kind: ListenerKind, alive: &mpsc::Sender<()>) -> Option<Peer> {
+    let permit = state.admit(ip, kind, ConnectionKind::Socket);
+    if permit.as_ref().is_none_or(|permit| permit.is_over_limit) {
+        state.rejections.count_reason("connection_limit");
+    }
+    Some(Peer::new(ip, kind, permit?, alive))
+}
+
+/// Serves a connection of a trusted proxy, which begins with a PROXY protocol header.
+async fn serve_proxied<F, S>(
+    state: Arc<ServerState>,
+    mut socket: Socket,
+    proxy: IpAddr,
+    alive: mpsc::Sender<()>,
+    serve: S,
+) where
     F: Future<Output = ()> + Send + 'static,
-    S: Fn(Arc<App>, ClientIo, Client) -> F,
+    S: Fn(ClientStream, Peer) -> F,
 {
-    let header = tokio::time::timeout(proxy_protocol::PATIENCE, proxy_protocol::read(&mut socket));
-    match app.drain.in_time(header).await {
+    let header = tokio::time::timeout(proxy_protocol::TIMEOUT, proxy_protocol::read(&mut socket));
+    match state.drain.in_time(header).await {
         Some(Ok(Ok(ip))) => {
-            if let Some(mut client) = Client::admit(&app, ip.unwrap_or(proxy), Door::Public, &alive) {
-                client.is_passed_on = true;
-                let io = ClientIo::new(socket, None, app.settings.write_timeout);
-                tokio::spawn(serve(app, io, client));
+            if let Some(mut peer) = admit(&state, ip.unwrap_or(proxy), ListenerKind::Public, &alive) {
+                peer.has_proxy_header = true;
+                let io = ClientStream::new(socket, None, state.settings.write_timeout);
+                tokio::spawn(serve(io, peer));
             }
         }
         Some(Ok(Err(_)) | Err(_)) | None => {
-            app.refused.because("proxy_protocol");
-            debug!(%proxy, "no PROXY protocol header came from a trusted proxy");
+            state.rejections.count_reason("proxy_protocol");
+            debug!(%proxy, "a trusted proxy sent no PROXY protocol header");
         }
     }
 }

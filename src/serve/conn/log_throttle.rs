@@ -1,27 +1,27 @@
-//! Log lines that could come many times a second.
+//! Throttles log lines that could come many times a second.
 
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Between two lines of a kind.
-const EVERY: Duration = Duration::from_secs(10);
+/// The time between two lines.
+const PERIOD: Duration = Duration::from_secs(10);
 
-/// Lets one line through in a time, and counts the others.
+/// Allows one line per period, and counts the others.
 #[derive(Default)]
-pub struct Seldom {
+pub struct LogThrottle {
     last: Option<Instant>,
-    left_out: u64,
+    suppressed: u64,
 }
 
-impl Seldom {
-    /// How many were left out before this one; `None`: this one is left out, too.
-    pub fn say(&mut self) -> Option<u64> {
-        if self.last.is_some_and(|last| last.elapsed() < EVERY) {
-            self.left_out += 1;
+impl LogThrottle {
+    /// Whether to write a line now: then the number of lines that were suppressed before it.
+    pub fn allow(&mut self) -> Option<u64> {
+        if self.last.is_some_and(|last| last.elapsed() < PERIOD) {
+            self.suppressed += 1;
             return None;
         }
         self.last = Some(Instant::now());
-        Some(std::mem::take(&mut self.left_out))
+        Some(std::mem::take(&mut self.suppressed))
     }
 }
 
@@ -30,13 +30,13 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn the_next_line_says_how_many_were_left_out() {
-        let mut seldom = Seldom::default();
-        let mut said = Vec::new();
+    async fn each_line_has_the_number_of_suppressed_lines() {
+        let mut throttle = LogThrottle::default();
+        let mut allowed = Vec::new();
         for _ in 0..500 {
-            said.extend(seldom.say());
+            allowed.extend(throttle.allow());
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        assert_eq!(said, [0, 199, 199], "three lines in 25 seconds, each with the count of those before it");
+        assert_eq!(allowed, [0, 199, 199], "three lines in 25 seconds");
     }
 }

@@ -1,17 +1,14 @@
-//! The access log: a line for each request, when it has ended, without credentials.
+//! The access log: one line for each request, written when the request has ended. It holds no credentials.
 //!
 //! ```text
 //! 2026-11-24T22:52:40.165Z 192.0.2.7 "GET /sse?channel=todo&token=[removed]" 200 5312 12.345 sse
 //! ```
 //!
-//! Time of the request, address, method and target, status, bytes of the body, seconds, transport. Only
-//! fields of a query that are known to be harmless are written. Cookies, `Authorization` and bodies are
-//! never looked at.
+//! The fields are: time of the request, address, method and target, status, bytes of the body, seconds, transport. Of the
+//! query only fields that are known to be harmless are written. Cookies, `Authorization` and bodies are never read.
 
-use crate::serve::routes::response::{Body, Reply};
 use crate::wire::timestamp;
-use hyper::body::Body as _;
-use hyper::{Method, Request};
+use hyper::{Method, Request, StatusCode};
 use prometheus_client::metrics::counter::Counter;
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
@@ -22,16 +19,16 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// Lines that may wait for the disk. More are dropped and counted: nobody waits for a log.
-const WAITING: usize = 8192;
+/// Lines that may wait for the disk. More are dropped and counted, so that no request waits for the log.
+const QUEUE: usize = 8192;
 
-/// How often is looked whether the file was moved away (logrotate does that).
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often the writer checks whether the file was moved away, as logrotate does.
+const CHECK_EVERY: Duration = Duration::from_secs(1);
 
-/// How long the last lines may hold up the end.
-const LAST_LINES: Duration = Duration::from_secs(1);
+/// How long the shutdown waits for the last lines.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Fields of a query whose values are written.
+/// Query fields that are written with their values.
 const HARMLESS: [&str; 21] = [
     "after",
     "as",
@@ -56,53 +53,54 @@ const HARMLESS: [&str; 21] = [
     "every",
 ];
 
-/// Fields that are named and whose values are not written.
+/// Query fields that are written without their values.
 const REMOVED: [&str; 8] = ["token", "key", "client", "exclude", "data", "access_token", "password", "secret"];
 
-/// Bytes of a target that are written.
+/// The most bytes of a target that are written.
 const TARGET: usize = 1024;
 
-/// Where lines go.
+/// Where the access log is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Destination {
     /// Standard output.
     Stdout,
-    /// This file, which is appended to.
+    /// A file, to which lines are appended.
     File(PathBuf),
 }
 
-enum Said {
+/// A message to the writer thread.
+enum Message {
     Line(String),
     Flush(SyncSender<()>),
 }
 
-/// Takes lines and writes them in a thread of its own.
+/// The access log. A thread of its own writes the lines.
 pub struct AccessLog {
-    lines: SyncSender<Said>,
-    /// Lines that were dropped.
+    lines: SyncSender<Message>,
+    /// Counts lines that were dropped.
     pub dropped: Counter,
 }
 
 impl AccessLog {
-    /// Opens it.
+    /// Opens the log.
     ///
     /// # Errors
     ///
     /// The file cannot be opened.
     pub fn open(destination: &Destination) -> io::Result<AccessLog> {
-        let (lines, said) = sync_channel(WAITING);
+        let (lines, messages) = sync_channel(QUEUE);
         let sink = Sink::open(destination)?;
-        std::thread::Builder::new().name("access-log".into()).spawn(move || write(sink, &said))?;
+        std::thread::Builder::new().name("access-log".into()).spawn(move || write(sink, &messages))?;
         Ok(AccessLog { lines, dropped: Counter::default() })
     }
 
-    /// A request has come.
+    /// Begins the entry of a request.
     pub fn begin<B>(&self, address: IpAddr, request: &Request<B>) -> Entry {
         let target = target(request.uri().path(), request.uri().query());
         self.entry(address, request.method(), target)
     }
 
-    /// A connection of raw TCP has come.
+    /// Begins the entry of a raw TCP connection.
     pub fn begin_raw(&self, address: IpAddr) -> Entry {
         let mut entry = self.entry(address, &Method::CONNECT, String::new());
         entry.request = "TCP".into();
@@ -125,36 +123,36 @@ impl AccessLog {
         }
     }
 
-    /// Waits a moment until all lines are written.
+    /// Waits until all lines are written, but not for long.
     pub fn flush(&self) {
         let (done, flushed) = sync_channel(1);
-        if self.lines.try_send(Said::Flush(done)).is_ok() {
-            let _ = flushed.recv_timeout(LAST_LINES);
+        if self.lines.try_send(Message::Flush(done)).is_ok() {
+            let _ = flushed.recv_timeout(FLUSH_TIMEOUT);
         }
     }
 }
 
-/// A request that has not ended; it is written when this is dropped.
+/// The entry of a request that has not ended. It is written when this is dropped.
 pub struct Entry {
-    lines: SyncSender<Said>,
+    lines: SyncSender<Message>,
     dropped: Counter,
     address: IpAddr,
     request: String,
     time: SystemTime,
     began: Instant,
     status: u16,
-    /// Bytes of the body, or of frames and lines.
+    /// Bytes of the body; on a WebSocket or raw TCP bytes of frames or lines.
     pub bytes: u64,
     /// The transport's name.
     pub transport: &'static str,
 }
 
 impl Entry {
-    /// Notes what it was answered. The size of a stream is not known yet.
-    pub fn answered(&mut self, reply: &Reply) {
-        self.status = reply.status().as_u16();
-        if let Body::Whole(_) = reply.body() {
-            self.bytes = reply.body().size_hint().exact().unwrap_or_default();
+    /// Notes the status and the length of the body, as far as it is known.
+    pub fn answered(&mut self, status: StatusCode, length: Option<usize>) {
+        self.status = status.as_u16();
+        if let Some(length) = length {
+            self.bytes = length as u64;
         }
     }
 }
@@ -164,17 +162,17 @@ impl Drop for Entry {
         let ms = self.time.duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as u64);
         let (time, seconds) = (timestamp::rfc3339(ms), self.began.elapsed().as_secs_f64());
         let Entry { address, request, status, bytes, transport, .. } = self;
-        // Raw TCP has none.
+        // Raw TCP has no status.
         let status = if *status == 0 { "-".to_owned() } else { status.to_string() };
         let line = format!("{time} {address} \"{request}\" {status} {bytes} {seconds:.3} {transport}\n");
-        if self.lines.try_send(Said::Line(line)).is_err() {
+        if self.lines.try_send(Message::Line(line)).is_err() {
             self.dropped.inc();
         }
     }
 }
 
-/// A path and a query as they are written: harmless fields as they came, the names of others, and of
-/// what is not known only that it was there.
+/// A path and a query as they are written: harmless fields with their values, secret fields by name, and for an unknown field
+/// only a mark.
 fn target(path: &str, query: Option<&str>) -> String {
     let mut out = String::with_capacity(64);
     quote(path, &mut out);
@@ -201,7 +199,7 @@ fn target(path: &str, query: Option<&str>) -> String {
     out
 }
 
-/// A text that begins no line, ends no quotes and moves no terminal's cursor.
+/// Escapes a text so that it cannot begin a line, end the quotes or move a terminal's cursor.
 fn quote(text: &str, out: &mut String) {
     for byte in text.bytes() {
         match byte {
@@ -230,10 +228,10 @@ impl Sink {
         }
     }
 
-    /// Opens the file anew where it is another one than it was.
+    /// Opens the file again if its path names another file now.
     fn follow(&mut self) -> io::Result<()> {
         let Sink::File { path, inode, looked, file } = self else { return Ok(()) };
-        if looked.elapsed() < LOOK_EVERY {
+        if looked.elapsed() < CHECK_EVERY {
             return Ok(());
         }
         *looked = Instant::now();
@@ -257,21 +255,21 @@ impl Sink {
 
 fn append(path: &Path) -> io::Result<File> {
     use std::os::unix::fs::OpenOptionsExt;
-    // Addresses of people are in it: not for everybody on the machine.
+    // The log holds addresses of people, so not every user of the machine may read it.
     OpenOptions::new().append(true).create(true).mode(0o640).open(path)
 }
 
-fn write(mut sink: Sink, said: &Receiver<Said>) {
-    let mut is_told = false;
+fn write(mut sink: Sink, messages: &Receiver<Message>) {
+    let mut is_reported = false;
     loop {
-        let done = match said.recv_timeout(LOOK_EVERY) {
-            Ok(Said::Line(line)) => sink.follow().and_then(|()| {
+        let done = match messages.recv_timeout(CHECK_EVERY) {
+            Ok(Message::Line(line)) => sink.follow().and_then(|()| {
                 sink.writer().write_all(line.as_bytes())?;
                 // Lines that wait go out together.
-                while let Ok(next) = said.try_recv() {
+                while let Ok(next) = messages.try_recv() {
                     match next {
-                        Said::Line(line) => sink.writer().write_all(line.as_bytes())?,
-                        Said::Flush(done) => {
+                        Message::Line(line) => sink.writer().write_all(line.as_bytes())?,
+                        Message::Flush(done) => {
                             sink.writer().flush()?;
                             let _ = done.send(());
                         }
@@ -279,7 +277,7 @@ fn write(mut sink: Sink, said: &Receiver<Said>) {
                 }
                 sink.writer().flush()
             }),
-            Ok(Said::Flush(done)) => {
+            Ok(Message::Flush(done)) => {
                 let flushed = sink.writer().flush();
                 let _ = done.send(());
                 flushed
@@ -288,11 +286,11 @@ fn write(mut sink: Sink, said: &Receiver<Said>) {
             Err(RecvTimeoutError::Disconnected) => return,
         };
         match done {
-            Ok(()) => is_told = false,
-            // A full disk is no reason to stop serving; it is told once.
-            Err(error) if !is_told => {
+            Ok(()) => is_reported = false,
+            // A full disk does not stop the server. It is reported once.
+            Err(error) if !is_reported => {
                 tracing::warn!(%error, "the access log cannot be written");
-                is_told = true;
+                is_reported = true;
             }
             Err(_) => {}
         }

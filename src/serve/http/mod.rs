@@ -1,5 +1,11 @@
-//! What requests and responses have in common.
+//! What all handlers and sessions need of HTTP: requests, heads, framing, the peer and the access log.
 
 pub mod access_log;
+pub mod body;
+pub mod chunked;
+pub mod head;
+pub mod head_template;
+pub mod headers;
 pub mod peer;
 pub mod request;
+pub mod upgrade;

@@ -1,85 +1,80 @@
-//! A request as the router sees it, whatever version of HTTP it came in.
+//! A request as the router sees it, over any version of HTTP.
 
-use crate::serve::conn::http2::Share;
+use crate::serve::access::origin::is_host;
 use crate::transport::{ApiError, Code};
 use bytes::Bytes;
-use h2::RecvStream;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::header::{HOST, HeaderValue};
 use hyper::{HeaderMap, Uri, Version};
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 /// A request.
-pub type Request = hyper::Request<Inbound>;
+pub type Request = hyper::Request<RequestBody>;
 
-/// Marks a request of HTTP/2 that wants a WebSocket (RFC 8441): it came as an extended `CONNECT`, and goes on as
-/// the `GET` that it stands for.
+/// Marks an HTTP/2 request for a WebSocket (RFC 8441). It arrived as an extended `CONNECT` and is handled as a `GET`.
 #[derive(Clone, Copy)]
 pub struct ExtendedConnect;
 
-/// A request's body.
-pub enum Inbound {
-    /// Of HTTP/1.
+/// Why a body cannot be read.
+pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
+
+/// The body of a request.
+pub enum RequestBody {
+    /// A body that hyper reads.
     Http1(Incoming),
-    /// Of a stream of HTTP/2.
-    Http2(RecvStream, Share),
-    /// All of it, read already. Empty where what comes is not the request's.
+    /// A body of another source: an HTTP/2 stream.
+    Boxed(Pin<Box<dyn Body<Data = Bytes, Error = BodyError> + Send>>),
+    /// A body that was read already. It is empty if what follows the head does not belong to the request.
     Whole(Bytes),
 }
 
-impl Body for Inbound {
+impl Body for RequestBody {
     type Data = Bytes;
-    type Error = Box<dyn std::error::Error + Send + Sync>;
+    type Error = BodyError;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         match self.get_mut() {
-            Inbound::Http1(body) => Pin::new(body).poll_frame(cx).map(|frame| frame.map(|frame| Ok(frame?))),
-            Inbound::Http2(body, share) => {
-                let Some(data) = ready!(body.poll_data(cx)).transpose()? else { return Poll::Ready(None) };
-                // More may come only for what was taken: the body's bound is known to the reader alone.
-                body.flow_control().release_capacity(data.len())?;
-                share.was_of_use(data.len());
-                Poll::Ready(Some(Ok(Frame::data(data))))
-            }
-            Inbound::Whole(body) if body.is_empty() => Poll::Ready(None),
-            Inbound::Whole(body) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(body))))),
+            RequestBody::Http1(body) => Pin::new(body).poll_frame(cx).map(|frame| frame.map(|frame| Ok(frame?))),
+            RequestBody::Boxed(body) => body.as_mut().poll_frame(cx),
+            RequestBody::Whole(body) if body.is_empty() => Poll::Ready(None),
+            RequestBody::Whole(body) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(body))))),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Inbound::Http1(body) => body.is_end_stream(),
-            Inbound::Http2(body, _) => body.is_end_stream(),
-            Inbound::Whole(body) => body.is_empty(),
+            RequestBody::Http1(body) => body.is_end_stream(),
+            RequestBody::Boxed(body) => body.is_end_stream(),
+            RequestBody::Whole(body) => body.is_empty(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Inbound::Http1(body) => body.size_hint(),
-            Inbound::Http2(..) => SizeHint::default(),
-            Inbound::Whole(body) => SizeHint::with_exact(body.len() as u64),
+            RequestBody::Http1(body) => body.size_hint(),
+            RequestBody::Boxed(body) => body.size_hint(),
+            RequestBody::Whole(body) => SizeHint::with_exact(body.len() as u64),
         }
     }
 }
 
-/// Leaves one `Host`: the name that the request was sent to, wherever it stood. What is behind this may go by
-/// the header alone.
+/// Leaves exactly one `Host` header: the name that the request was sent to, wherever the request named it. Code behind this
+/// may rely on the header alone.
 ///
 /// # Errors
 ///
-/// A request that names none, several, or one that is none (RFC 9112 §3.2, RFC 9113 §8.3.1): who asks us by one name
-/// and whoever stands in front of us by another could be told different things.
-pub fn settle_host<B>(request: &mut hyper::Request<B>) -> Result<(), ApiError> {
-    if let Some(host) = other_host(request.version(), request.uri(), request.headers())? {
+/// `bad_request` if there is no host, more than one, or an invalid one (RFC 9112 §3.2, RFC 9113 §8.3.1). A proxy in front of
+/// this server could otherwise see another host than the server does.
+pub fn normalize_host<B>(request: &mut hyper::Request<B>) -> Result<(), ApiError> {
+    if let Some(host) = replaced_host(request.version(), request.uri(), request.headers())? {
         request.headers_mut().insert(HOST, host);
     }
     Ok(())
 }
 
-/// What is to stand in `Host`, where it is not what stands there.
-fn other_host(version: Version, uri: &Uri, headers: &HeaderMap) -> Result<Option<HeaderValue>, ApiError> {
+/// The host that must replace the `Host` header; `None` if the header is right.
+fn replaced_host(version: Version, uri: &Uri, headers: &HeaderMap) -> Result<Option<HeaderValue>, ApiError> {
     let bad = |text: &str| Err(ApiError::new(Code::BadRequest, text));
     let mut hosts = headers.get_all(HOST).iter();
     let (host, second) = (hosts.next(), hosts.next());
@@ -103,23 +98,16 @@ fn other_host(version: Version, uri: &Uri, headers: &HeaderMap) -> Result<Option
     {
         return bad("Host is the same as :authority, or left out");
     }
-    // Over HTTP/1 an address in the request's line counts, and Host does not, as every proxy on the way has it.
+    // Over HTTP/1 an absolute target takes precedence over Host. Every proxy on the way does the same.
     let Ok(host) = HeaderValue::from_str(authority.as_str()) else { return bad("a request has a Host") };
     Ok(Some(host))
-}
-
-/// Whether this may be a name or an address, and a port (RFC 3986 §3.2.2), without a user's name. It is asked of each
-/// request, so nothing is taken apart.
-pub fn is_host(text: &[u8]) -> bool {
-    let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~:[]%!$&'()*+,;=".contains(byte);
-    text.iter().all(is_part) && text.starts_with(b"[") == text.contains(&b']')
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn settled(version: Version, uri: &str, hosts: &[&str]) -> Option<String> {
+    fn normalized(version: Version, uri: &str, hosts: &[&str]) -> Option<String> {
         let mut headers = HeaderMap::new();
         for host in hosts {
             headers.append(HOST, host.parse().expect("a header"));
@@ -127,31 +115,31 @@ mod tests {
         let mut request = hyper::Request::new(());
         (*request.version_mut(), *request.uri_mut()) = (version, uri.parse().expect("a URI"));
         *request.headers_mut() = headers;
-        settle_host(&mut request).ok()?;
+        normalize_host(&mut request).ok()?;
         Some(request.headers().get(HOST).map_or("", |host| host.to_str().expect("ASCII")).to_owned())
     }
 
     #[test]
-    fn one_name_counts() {
+    fn one_host_counts() {
         let ok = |text: &str| Some(text.to_owned());
         let (v1, v2) = (Version::HTTP_11, Version::HTTP_2);
-        assert_eq!(settled(v1, "/", &["a:80"]), ok("a:80"));
-        assert_eq!(settled(Version::HTTP_10, "/", &[]), ok(""));
-        assert_eq!(settled(v1, "/", &[]), None);
-        assert_eq!(settled(v1, "/", &["a", "a"]), None);
+        assert_eq!(normalized(v1, "/", &["a:80"]), ok("a:80"));
+        assert_eq!(normalized(Version::HTTP_10, "/", &[]), ok(""));
+        assert_eq!(normalized(v1, "/", &[]), None);
+        assert_eq!(normalized(v1, "/", &["a", "a"]), None);
         for good in ["", "[::1]:80", "a-b_c.example:8080", "127.0.0.1", "push.example."] {
-            assert_eq!(settled(v1, "/", &[good]), ok(good));
+            assert_eq!(normalized(v1, "/", &[good]), ok(good));
         }
         for bad in ["a@b", "localhost:80@evil.example", "a b", "a/b", "a?b", "a#b", "[::1", "::1]", "a\\b", "é"] {
-            assert_eq!(settled(v1, "/", &[bad]), None, "{bad}");
+            assert_eq!(normalized(v1, "/", &[bad]), None, "{bad}");
         }
-        assert_eq!(settled(v1, "http://evil.example/x", &["localhost"]), ok("evil.example"));
-        assert_eq!(settled(v1, "http://localhost@evil.example/x", &["localhost"]), None);
-        assert_eq!(settled(v1, "a[::1]:80", &["localhost"]), None);
-        assert_eq!(settled(v2, "https://a:1/x", &[]), ok("a:1"));
-        assert_eq!(settled(v2, "https://a:1/x", &["A:1"]), ok("a:1"));
-        assert_eq!(settled(v2, "https://a:1/x", &["b"]), None);
-        assert_eq!(settled(v2, "/x", &["b"]), ok("b"));
-        assert_eq!(settled(v2, "/x", &[]), None);
+        assert_eq!(normalized(v1, "http://evil.example/x", &["localhost"]), ok("evil.example"));
+        assert_eq!(normalized(v1, "http://localhost@evil.example/x", &["localhost"]), None);
+        assert_eq!(normalized(v1, "a[::1]:80", &["localhost"]), None);
+        assert_eq!(normalized(v2, "https://a:1/x", &[]), ok("a:1"));
+        assert_eq!(normalized(v2, "https://a:1/x", &["A:1"]), ok("a:1"));
+        assert_eq!(normalized(v2, "https://a:1/x", &["b"]), None);
+        assert_eq!(normalized(v2, "/x", &["b"]), ok("b"));
+        assert_eq!(normalized(v2, "/x", &[]), None);
     }
 }

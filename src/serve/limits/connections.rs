@@ -1,4 +1,4 @@
-//! How many connections there are, in all and of an address.
+//! Limits on connections: in total, per address, and by file descriptors.
 
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -6,71 +6,71 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Connections beyond the limit that may be told so at a time; more are closed without a word.
-const TOLD: usize = 256;
+/// Connections beyond the limit that get an error response at a time. More are closed without one.
+const REJECTED: usize = 256;
 
-/// Connections to the keepers' door, which has places of its own: a server that is full can be looked at.
-const KEEPERS: usize = 256;
+/// Connections to the admin listener. They have a limit of their own, so that operators can look at a full server.
+const ADMIN: usize = 256;
 
-/// Descriptors that clients may take. What else the server needs is not among them: a node whose clients hold all that
-/// there are could neither reach Redis again nor ask the application, nor tell anybody that it is full.
+/// The file descriptors that clients may use. The server keeps the others: a node whose clients hold all descriptors could
+/// neither reach Redis again nor ask the application, nor tell a client that it is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Room {
+pub struct DescriptorAllowance {
     /// Connections that are served.
-    pub places: usize,
-    /// Connections beyond that which are told so.
-    pub told: usize,
-    /// Connections to the keepers' door.
-    pub keepers: usize,
+    pub connections: usize,
+    /// Connections beyond the limit that get an error response.
+    pub rejected: usize,
+    /// Connections to the admin listener.
+    pub admin: usize,
 }
 
-impl Room {
-    /// Of so many descriptors; `None`: too few for anybody.
-    pub fn of(descriptors: u64, has_keepers: bool) -> Option<Room> {
-        // A bound that no system has, so that sums of it stay within bounds.
+impl DescriptorAllowance {
+    /// Divides descriptors; `None` if there are too few for even one connection.
+    pub fn of(descriptors: u64, has_admin: bool) -> Option<DescriptorAllowance> {
+        // More than any system has, and small enough that sums do not overflow.
         let all = usize::try_from(descriptors).unwrap_or(usize::MAX).min(1 << 30);
-        let told = (all / 8).clamp(1, TOLD);
-        let keepers = if has_keepers { (all / 8).clamp(2, KEEPERS) } else { 0 };
-        let places = all.checked_sub(told + keepers).filter(|places| *places > 0)?;
-        Some(Room { places, told, keepers })
+        let rejected = (all / 8).clamp(1, REJECTED);
+        let admin = if has_admin { (all / 8).clamp(2, ADMIN) } else { 0 };
+        let connections = all.checked_sub(rejected + admin).filter(|connections| *connections > 0)?;
+        Some(DescriptorAllowance { connections, rejected, admin })
     }
 
-    /// Sockets that there may be when one comes to everybody's door. It is held whatever they are at: one whose proxy has
-    /// not said for whom it is yet is not counted as a connection.
+    /// The most sockets that may be open, of any kind, when a public listener accepts one more. It is needed beside the
+    /// count of connections: a socket whose proxy has not sent its header yet is not counted as a connection.
     pub fn public_sockets(&self) -> usize {
-        self.places + self.told
+        self.connections + self.rejected
     }
 
-    /// The same, for the keepers' door.
+    /// The same for the admin listener.
     pub fn all_sockets(&self) -> usize {
-        self.public_sockets() + self.keepers
+        self.public_sockets() + self.admin
     }
 }
 
-/// What is counted in.
+/// What a permit is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// A connection, which holds a descriptor.
+pub enum ConnectionKind {
+    /// A connection, which holds a file descriptor.
     Socket,
-    /// A stream of HTTP/2, which does not.
+    /// An HTTP/2 stream, which holds none.
     Stream,
 }
 
-/// How many there may be.
+/// The limits.
 #[derive(Clone, Copy, Debug)]
-pub struct Bounds {
-    /// Connections and streams.
+pub struct ConnectionLimits {
+    /// Connections and HTTP/2 streams.
     pub most: usize,
-    /// Of them that hold a descriptor.
+    /// Connections that hold a file descriptor.
     pub sockets: usize,
-    /// Of one address; 0 is no limit.
+    /// Connections and streams of one address; 0 means no limit.
     pub per_ip: usize,
-    /// Beyond these, that are told so.
-    pub told: usize,
+    /// Connections and streams beyond these limits that get an error response.
+    pub rejected: usize,
 }
 
-/// What counts as one address: with IPv6 the network of 64 bits that a subscriber is given, in which he can
-/// take another address for each connection.
+/// What counts as one address. With IPv6 it is the 64-bit network that a subscriber gets: within it a client can use
+/// another address for each connection.
 pub fn network(ip: IpAddr) -> IpAddr {
     match ip.to_canonical() {
         IpAddr::V6(ip) => IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX))),
@@ -78,62 +78,67 @@ pub fn network(ip: IpAddr) -> IpAddr {
     }
 }
 
-/// Counts connections.
+/// Counts connections and limits their number.
 pub struct Connections {
-    bounds: Bounds,
+    limits: ConnectionLimits,
     admitted: AtomicUsize,
     sockets: AtomicUsize,
-    told: AtomicUsize,
+    rejected: AtomicUsize,
     by_ip: Mutex<HashMap<IpAddr, usize>>,
 }
 
-/// A connection that is counted for as long as this lives.
-pub struct Admission {
+/// Counts one connection or stream for as long as it lives.
+pub struct ConnectionPermit {
     connections: Arc<Connections>,
-    _place: Option<Place>,
-    kind: Kind,
-    /// Whether it is one too many, which is only to be told so.
-    pub is_over: bool,
+    _address_permit: Option<AddressPermit>,
+    kind: ConnectionKind,
+    /// Whether the limit is exceeded. The client gets an error response and nothing else.
+    pub is_over_limit: bool,
 }
 
-/// One of those that an address may have, for as long as this lives.
-pub struct Place {
+/// Counts one connection or stream of an address for as long as it lives.
+pub struct AddressPermit {
     connections: Arc<Connections>,
     ip: IpAddr,
 }
 
 impl Connections {
-    /// Within these.
-    pub fn new(bounds: Bounds) -> Arc<Connections> {
+    /// Counts within these limits.
+    pub fn new(limits: ConnectionLimits) -> Arc<Connections> {
         Arc::new(Connections {
-            bounds,
+            limits,
             admitted: AtomicUsize::new(0),
             sockets: AtomicUsize::new(0),
-            told: AtomicUsize::new(0),
+            rejected: AtomicUsize::new(0),
             by_ip: Mutex::new(HashMap::new()),
         })
     }
 
-    /// At the keepers' door, where nobody is told that there is no room.
-    pub fn of_keepers(places: usize) -> Arc<Connections> {
-        Connections::new(Bounds { most: places, sockets: places, per_ip: 0, told: 0 })
+    /// Counts connections to the admin listener. Those beyond the limit get no error response.
+    pub fn of_admin(most: usize) -> Arc<Connections> {
+        Connections::new(ConnectionLimits { most, sockets: most, per_ip: 0, rejected: 0 })
     }
 
-    /// Counts a connection or a stream in; `None`: it is to be closed at once. `ip` is left out for a proxy's connection,
-    /// whose requests come from many addresses: they take their [`Place`]s one by one.
-    pub fn admit(self: &Arc<Connections>, ip: Option<IpAddr>, kind: Kind) -> Option<Admission> {
-        let place = ip.map(|ip| self.place(ip));
-        let is_over = matches!(place, Some(Err(Full))) || !self.take(kind);
-        if !is_over {
-            let place = place.and_then(Result::ok).flatten();
-            return Some(Admission { connections: self.clone(), _place: place, kind, is_over });
+    /// A permit for a connection or a stream; `None`: close it at once. `ip` is `None` for a connection of a proxy: its
+    /// requests come from many addresses, and each takes an [`AddressPermit`].
+    pub fn admit(self: &Arc<Connections>, ip: Option<IpAddr>, kind: ConnectionKind) -> Option<ConnectionPermit> {
+        let of_address = ip.map(|ip| self.admit_address(ip));
+        let is_over_limit = matches!(of_address, Some(Err(AddressLimitReached))) || !self.take(kind);
+        if !is_over_limit {
+            let of_address = of_address.and_then(Result::ok).flatten();
+            return Some(ConnectionPermit {
+                connections: self.clone(),
+                _address_permit: of_address,
+                kind,
+                is_over_limit,
+            });
         }
-        let admission = Admission { connections: self.clone(), _place: None, kind, is_over };
-        (self.told.fetch_add(1, Ordering::Relaxed) < self.bounds.told).then_some(admission)
+        let permit = ConnectionPermit { connections: self.clone(), _address_permit: None, kind, is_over_limit };
+        (self.rejected.fetch_add(1, Ordering::Relaxed) < self.limits.rejected).then_some(permit)
     }
 
-    /// Counts one in, where there is room.
-    fn take(&self, kind: Kind) -> bool {
+    /// Counts one more if the limits allow it.
+    fn take(&self, kind: ConnectionKind) -> bool {
         let is_within = |count: &AtomicUsize, most| {
             let is_within = count.fetch_add(1, Ordering::Relaxed) < most;
             if !is_within {
@@ -141,65 +146,65 @@ impl Connections {
             }
             is_within
         };
-        if !is_within(&self.admitted, self.bounds.most) {
+        if !is_within(&self.admitted, self.limits.most) {
             return false;
         }
-        if kind == Kind::Socket && !is_within(&self.sockets, self.bounds.sockets) {
+        if kind == ConnectionKind::Socket && !is_within(&self.sockets, self.limits.sockets) {
             self.admitted.fetch_sub(1, Ordering::Relaxed);
             return false;
         }
         true
     }
 
-    /// A place among those of an address; `None` where they are not counted.
+    /// A permit for one more connection or stream of an address; `None` if there is no limit per address.
     ///
     /// # Errors
     ///
-    /// It has as many as it may have.
-    pub fn place(self: &Arc<Connections>, ip: IpAddr) -> Result<Option<Place>, Full> {
-        if self.bounds.per_ip == 0 {
+    /// The address has as many as it may have.
+    pub fn admit_address(self: &Arc<Connections>, ip: IpAddr) -> Result<Option<AddressPermit>, AddressLimitReached> {
+        if self.limits.per_ip == 0 {
             return Ok(None);
         }
         let ip = network(ip);
         let mut by_ip = self.by_ip.lock();
         let count = by_ip.entry(ip).or_default();
-        if *count >= self.bounds.per_ip {
-            return Err(Full);
+        if *count >= self.limits.per_ip {
+            return Err(AddressLimitReached);
         }
         *count += 1;
-        Ok(Some(Place { connections: self.clone(), ip }))
+        Ok(Some(AddressPermit { connections: self.clone(), ip }))
     }
 
-    /// How many there are.
+    /// The number of connections and streams.
     pub fn count(&self) -> usize {
         self.admitted.load(Ordering::Relaxed)
     }
 
-    /// How many connections there may be.
+    /// The most connections there may be.
     pub fn most(&self) -> usize {
-        self.bounds.most.min(self.bounds.sockets)
+        self.limits.most.min(self.limits.sockets)
     }
 }
 
-/// An address has as many connections as it may have.
+/// The error that an address has as many connections and streams as it may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Full;
+pub struct AddressLimitReached;
 
-impl Drop for Admission {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         let connections = &self.connections;
-        if self.is_over {
-            connections.told.fetch_sub(1, Ordering::Relaxed);
+        if self.is_over_limit {
+            connections.rejected.fetch_sub(1, Ordering::Relaxed);
             return;
         }
         connections.admitted.fetch_sub(1, Ordering::Relaxed);
-        if self.kind == Kind::Socket {
+        if self.kind == ConnectionKind::Socket {
             connections.sockets.fetch_sub(1, Ordering::Relaxed);
         }
     }
 }
 
-impl Drop for Place {
+impl Drop for AddressPermit {
     fn drop(&mut self) {
         let mut by_ip = self.connections.by_ip.lock();
         if let Some(count) = by_ip.get_mut(&self.ip) {
@@ -216,35 +221,35 @@ mod tests {
     use super::*;
 
     fn connections(most: usize, sockets: usize, per_ip: usize) -> Arc<Connections> {
-        Connections::new(Bounds { most, sockets, per_ip, told: TOLD })
+        Connections::new(ConnectionLimits { most, sockets, per_ip, rejected: REJECTED })
     }
 
     #[test]
     fn connections_are_counted_in_all_and_by_address() {
         let (a, b) = (IpAddr::from([127, 0, 0, 1]), IpAddr::from([127, 0, 0, 2]));
         let connections = connections(3, 9, 2);
-        let first = connections.admit(Some(a), Kind::Socket).expect("room");
-        let second = connections.admit(Some(a), Kind::Socket).expect("room");
-        assert!(!first.is_over && !second.is_over);
-        assert!(connections.admit(Some(a), Kind::Socket).expect("told so").is_over);
-        let third = connections.admit(Some(b), Kind::Socket).expect("room");
-        assert!(!third.is_over);
-        assert!(connections.admit(Some(b), Kind::Socket).expect("told so").is_over);
+        let first = connections.admit(Some(a), ConnectionKind::Socket).expect("room");
+        let second = connections.admit(Some(a), ConnectionKind::Socket).expect("room");
+        assert!(!first.is_over_limit && !second.is_over_limit);
+        assert!(connections.admit(Some(a), ConnectionKind::Socket).expect("rejected").is_over_limit);
+        let third = connections.admit(Some(b), ConnectionKind::Socket).expect("room");
+        assert!(!third.is_over_limit);
+        assert!(connections.admit(Some(b), ConnectionKind::Socket).expect("rejected").is_over_limit);
         drop(first);
         assert_eq!(connections.count(), 2);
-        assert!(!connections.admit(Some(a), Kind::Socket).expect("room").is_over);
+        assert!(!connections.admit(Some(a), ConnectionKind::Socket).expect("room").is_over_limit);
     }
 
     #[test]
-    fn a_proxy_is_counted_by_those_behind_it() {
+    fn a_proxy_is_counted_by_the_clients_behind_it() {
         let connections = connections(3, 9, 1);
-        let proxy = [connections.admit(None, Kind::Socket), connections.admit(None, Kind::Socket)];
-        assert!(proxy.iter().all(|admission| admission.as_ref().is_some_and(|admission| !admission.is_over)));
+        let proxy = [connections.admit(None, ConnectionKind::Socket), connections.admit(None, ConnectionKind::Socket)];
+        assert!(proxy.iter().all(|permit| permit.as_ref().is_some_and(|permit| !permit.is_over_limit)));
         let user = IpAddr::from([192, 0, 2, 1]);
-        let place = connections.place(user).expect("room");
-        assert_eq!(connections.place(user).err(), Some(Full));
-        drop(place);
-        assert!(connections.place(user).is_ok());
+        let permit = connections.admit_address(user).expect("room");
+        assert_eq!(connections.admit_address(user).err(), Some(AddressLimitReached));
+        drop(permit);
+        assert!(connections.admit_address(user).is_ok());
     }
 
     #[test]
@@ -256,29 +261,33 @@ mod tests {
     }
 
     #[test]
-    fn only_so_many_are_told() {
+    fn the_number_of_rejections_is_bounded() {
         let connections = connections(0, 9, 0);
         let ip = IpAddr::from([127, 0, 0, 1]);
-        let told: Vec<_> = (0..TOLD).map(|_| connections.admit(Some(ip), Kind::Socket)).collect();
-        assert!(told.iter().all(|admission| admission.as_ref().is_some_and(|admission| admission.is_over)));
-        assert!(connections.admit(Some(ip), Kind::Socket).is_none());
-        drop(told);
-        assert!(connections.admit(Some(ip), Kind::Socket).is_some());
+        let rejected: Vec<_> = (0..REJECTED).map(|_| connections.admit(Some(ip), ConnectionKind::Socket)).collect();
+        assert!(rejected.iter().all(|permit| permit.as_ref().is_some_and(|permit| permit.is_over_limit)));
+        assert!(connections.admit(Some(ip), ConnectionKind::Socket).is_none());
+        drop(rejected);
+        assert!(connections.admit(Some(ip), ConnectionKind::Socket).is_some());
     }
 
-    /// A stream of HTTP/2 takes a place, and no descriptor.
+    /// An HTTP/2 stream counts as a connection but holds no descriptor.
     #[test]
-    fn descriptors_bound_connections_and_no_streams() {
+    fn descriptors_limit_connections_and_not_streams() {
         let connections = connections(5, 2, 0);
-        let is_admitted = |kind| connections.admit(None, kind).filter(|admission| !admission.is_over);
-        let sockets = [is_admitted(Kind::Socket), is_admitted(Kind::Socket)];
+        let is_admitted = |kind| connections.admit(None, kind).filter(|permit| !permit.is_over_limit);
+        let sockets = [is_admitted(ConnectionKind::Socket), is_admitted(ConnectionKind::Socket)];
         assert!(sockets.iter().all(Option::is_some), "two descriptors");
-        assert!(is_admitted(Kind::Socket).is_none(), "a third descriptor");
-        let streams = [is_admitted(Kind::Stream), is_admitted(Kind::Stream), is_admitted(Kind::Stream)];
+        assert!(is_admitted(ConnectionKind::Socket).is_none(), "a third descriptor");
+        let streams = [
+            is_admitted(ConnectionKind::Stream),
+            is_admitted(ConnectionKind::Stream),
+            is_admitted(ConnectionKind::Stream),
+        ];
         assert!(streams.iter().all(Option::is_some), "three streams");
-        assert!(is_admitted(Kind::Stream).is_none(), "a sixth of five");
+        assert!(is_admitted(ConnectionKind::Stream).is_none(), "a sixth of five");
         drop(sockets);
-        assert!(is_admitted(Kind::Socket).is_some(), "a descriptor that is free again");
+        assert!(is_admitted(ConnectionKind::Socket).is_some(), "a descriptor that is free again");
         drop(streams);
         assert_eq!((connections.count(), connections.sockets.load(Ordering::Relaxed)), (0, 0), "all are gone");
         assert_eq!(connections.most(), 2, "the lesser of the two bounds");
@@ -286,7 +295,7 @@ mod tests {
 
     #[test]
     fn descriptors_are_divided() {
-        for (descriptors, has_keepers, expected) in [
+        for (descriptors, has_admin, expected) in [
             (0, false, None),
             (1, false, None),
             (2, false, Some((1, 1, 0))),
@@ -297,10 +306,13 @@ mod tests {
             (100_000, true, Some((99_488, 256, 256))),
             (u64::MAX, true, Some(((1 << 30) - 512, 256, 256))),
         ] {
-            let room = Room::of(descriptors, has_keepers);
-            let divided = room.map(|room| (room.places, room.told, room.keepers));
-            assert_eq!(divided, expected, "{descriptors} descriptors, a keepers' door: {has_keepers}");
-            assert!(room.is_none_or(|room| room.all_sockets() as u64 <= descriptors), "{room:?} of {descriptors}");
+            let allowance = DescriptorAllowance::of(descriptors, has_admin);
+            let divided = allowance.map(|allowance| (allowance.connections, allowance.rejected, allowance.admin));
+            assert_eq!(divided, expected, "{descriptors} descriptors, an admin listener: {has_admin}");
+            assert!(
+                allowance.is_none_or(|allowance| allowance.all_sockets() as u64 <= descriptors),
+                "{allowance:?} of {descriptors}"
+            );
         }
     }
 }

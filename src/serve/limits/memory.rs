@@ -1,15 +1,14 @@
-//! The memory that clients may hold all together: what waits to be taken by them, and what of theirs is not whole.
+//! The memory budget: data that clients have not read yet, and input from clients that is not complete or not handled yet.
 //!
-//! A reader is a cursor and costs no queue. What it can hold is one batch, while its socket takes nothing; ten
-//! thousand that never read hold ten thousand batches. So a write that *blocks* is counted here until it is done,
-//! and past the limit those go that have been at it for longest. A write that does not block is not counted and
-//! costs nothing.
+//! A reader is a cursor and costs no queue. It can hold one batch, while its socket accepts nothing; ten thousand readers that
+//! never read hold ten thousand batches. So a write that *blocks* is counted here until it is done. Past the limit the
+//! readers that have blocked longest are disconnected. A write that does not block is not counted and costs nothing.
 
-use crate::serve::metrics::rejections::Refused;
 use crate::transport::{ApiError, Code};
 use atomic_waker::AtomicWaker;
 use bytes::Bytes;
 use parking_lot::Mutex;
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use std::collections::{BTreeMap, HashMap};
@@ -20,175 +19,177 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
-/// A buffer, by where it lies: a frame that many readers share is counted once.
+/// A buffer's identity, by its address: a frame that many readers share is counted once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Buffer {
+pub struct BufferId {
     address: usize,
     bytes: usize,
 }
 
-impl Buffer {
-    /// This one.
-    pub fn of(bytes: &Bytes) -> Buffer {
-        Buffer { address: bytes.as_ptr() as usize, bytes: bytes.len() }
+impl BufferId {
+    /// The identity of these bytes.
+    pub fn of(bytes: &Bytes) -> BufferId {
+        BufferId { address: bytes.as_ptr() as usize, bytes: bytes.len() }
     }
 }
 
-/// The memory there is for clients.
-pub struct Budget {
+/// The memory budget for all clients together.
+pub struct BufferBudget {
     limit: usize,
     state: Mutex<State>,
-    held: Gauge,
-    /// How much of it is what clients have sent. Changed under the lock of `state`.
-    lent: AtomicUsize,
-    refused: Refused,
+    used: Gauge,
+    /// The part of it that is reserved for input. Changed under the lock of `state`.
+    reserved: AtomicUsize,
+    rejections: Counter,
 }
 
 #[derive(Default)]
 struct State {
-    held: usize,
-    buffers: HashMap<Buffer, Holders>,
+    used: usize,
+    buffers: HashMap<BufferId, Holders>,
     /// Writes that block, in the order in which they began to.
-    waiting: BTreeMap<u64, Arc<Waiter>>,
+    blocked: BTreeMap<u64, Arc<Blocked>>,
     next: u64,
-    /// From here on nobody was asked to leave.
-    unasked: u64,
-    /// How much is free when those have left who were asked. A buffer is, when *all* who hold it have: counted once
-    /// for each of them, a thousand readers of one frame would seem to free what they never do, and too few be asked.
-    asked: usize,
+    /// The first write that was not asked to leave.
+    first_unasked: u64,
+    /// The bytes that will be free when all writes that were asked have left. A buffer counts only when *all* its holders
+    /// were asked. If it counted once for each of them, a thousand readers of one frame would seem to free much more than
+    /// they do, and too few readers would be asked.
+    leaving: usize,
 }
 
-/// Who hold a buffer.
+/// The blocked writes that hold a buffer.
 #[derive(Default)]
 struct Holders {
     all: usize,
-    /// Those of them who were asked to leave.
+    /// How many of them were asked to leave.
     asked: usize,
 }
 
-struct Waiter {
-    buffer: Buffer,
+struct Blocked {
+    buffer: BufferId,
     verdict: AtomicU8,
     waker: AtomicWaker,
 }
 
-/// What becomes of a write that blocks.
+/// The write may go on.
 const STAY: u8 = 0;
-/// It may finish, and is told to come back then.
+/// The write may finish; then the client is sent away.
 const LEAVE: u8 = 1;
-/// It ends here.
+/// The write ends at once.
 const CUT: u8 = 2;
 
-/// Whether a reader keeps up.
+/// How a write went, which tells whether the reader keeps up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pace {
-    /// It does: its socket took all at once.
-    Good,
-    /// It does, and was waited for.
+pub enum WriteOutcome {
+    /// The socket accepted everything at once.
+    Immediate,
+    /// The socket accepted everything after a wait.
     Waited,
-    /// It is among the slowest while memory is short, and has just finished: it can still be told.
+    /// The write has finished, but this reader is among the slowest while memory is short. It should be sent away.
     Slow,
 }
 
-impl Budget {
-    /// So many bytes.
-    pub fn new(limit: usize, refused: Refused, registry: &mut Registry) -> Arc<Budget> {
-        let held = Gauge::default();
-        let help = "Bytes in memory that wait for clients to take them, or to send the rest";
-        registry.register("buffered_bytes", help, held.clone());
-        Arc::new(Budget { limit, state: Mutex::default(), held, lent: AtomicUsize::new(0), refused })
+impl BufferBudget {
+    /// A budget of so many bytes. `rejections` counts disconnected readers and rejected input.
+    pub fn new(limit: usize, rejections: Counter, registry: &mut Registry) -> Arc<BufferBudget> {
+        let used = Gauge::default();
+        let help = "Bytes in memory that clients have not read, or have not finished sending";
+        registry.register("buffered_bytes", help, used.clone());
+        Arc::new(BufferBudget { limit, state: Mutex::default(), used, reserved: AtomicUsize::new(0), rejections })
     }
 
-    /// Writes, and counts the buffer for as long as the socket does not take it.
+    /// Runs a write, and counts its buffer while the write blocks.
     ///
     /// # Errors
     ///
-    /// The write's own; `OutOfMemory` where memory is short and this one has waited for longest.
+    /// The error of the write; `OutOfMemory` if memory is short and this write has blocked longest.
     pub async fn write(
-        self: &Arc<Budget>,
-        buffer: Buffer,
+        self: &Arc<BufferBudget>,
+        buffer: BufferId,
         write: impl Future<Output = io::Result<()>>,
-    ) -> io::Result<Pace> {
+    ) -> io::Result<WriteOutcome> {
         let mut write = pin!(write);
-        let mut ticket: Option<Ticket> = None;
+        let mut blocked: Option<BlockedWrite> = None;
         poll_fn(|cx| {
             if let Poll::Ready(written) = write.as_mut().poll(cx) {
-                return Poll::Ready(written.map(|()| ticket.as_ref().map_or(Pace::Good, Ticket::pace)));
+                let outcome = || blocked.as_ref().map_or(WriteOutcome::Immediate, BlockedWrite::outcome);
+                return Poll::Ready(written.map(|()| outcome()));
             }
-            let ticket = ticket.get_or_insert_with(|| self.wait(buffer));
-            ticket.poll_cut(cx).map(|()| Err(io::ErrorKind::OutOfMemory.into()))
+            let blocked = blocked.get_or_insert_with(|| self.block(buffer));
+            blocked.poll_cut(cx).map(|()| Err(io::ErrorKind::OutOfMemory.into()))
         })
         .await
     }
 
-    /// Counts a write that blocks, until the ticket is dropped.
-    pub fn wait(self: &Arc<Budget>, buffer: Buffer) -> Ticket {
-        let waiter = Arc::new(Waiter { buffer, verdict: AtomicU8::new(STAY), waker: AtomicWaker::new() });
+    /// Counts a write that blocks, until the result is dropped.
+    pub fn block(self: &Arc<BufferBudget>, buffer: BufferId) -> BlockedWrite {
+        let blocked = Arc::new(Blocked { buffer, verdict: AtomicU8::new(STAY), waker: AtomicWaker::new() });
         let mut state = self.state.lock();
         let order = state.next;
         state.next += 1;
         state.hold(buffer);
-        state.waiting.insert(order, waiter.clone());
+        state.blocked.insert(order, blocked.clone());
         self.enforce(&mut state);
-        Ticket { budget: self.clone(), order, waiter }
+        BlockedWrite { budget: self.clone(), order, blocked }
     }
 
-    /// Lets the slowest go until the rest fits. Those that may be the next are asked to leave while there is
-    /// still some room: they can be told.
+    /// Cuts the slowest writes until the rest fits. Those that would be next are asked to leave while a quarter of the
+    /// memory is still free, because then they can still be sent a farewell.
     fn enforce(&self, state: &mut State) {
-        while state.held > self.limit
-            && let Some((order, waiter)) = state.waiting.pop_first()
+        while state.used > self.limit
+            && let Some((order, blocked)) = state.blocked.pop_first()
         {
-            state.release(order, &waiter);
-            waiter.verdict.store(CUT, Ordering::Relaxed);
-            waiter.waker.wake();
-            self.refused.because("memory");
+            state.release(order, &blocked);
+            blocked.verdict.store(CUT, Ordering::Relaxed);
+            blocked.waker.wake();
+            self.rejections.inc();
         }
         let comfortable = self.limit - self.limit / 4;
-        while state.held.saturating_sub(state.asked) > comfortable
-            && let Some((order, waiter)) = state.waiting.range(state.unasked..).next()
+        while state.used.saturating_sub(state.leaving) > comfortable
+            && let Some((order, blocked)) = state.blocked.range(state.first_unasked..).next()
         {
-            waiter.verdict.store(LEAVE, Ordering::Relaxed);
-            let (order, buffer) = (*order, waiter.buffer);
-            state.unasked = order + 1;
+            blocked.verdict.store(LEAVE, Ordering::Relaxed);
+            let (order, buffer) = (*order, blocked.buffer);
+            state.first_unasked = order + 1;
             state.change(buffer, |holders| holders.asked += 1);
         }
-        self.held.set(state.held as i64);
+        self.used.set(state.used as i64);
     }
 
-    /// Whether memory is short, or nearly all is lent that may be: who can wait before he sends more should.
+    /// Whether memory is short, or nearly everything is reserved that may be. A reader of input should wait then, if it can.
     pub fn is_short(&self) -> bool {
-        let (held, lent) = (self.held.get() as usize, self.lent.load(Ordering::Relaxed));
-        held > self.limit - self.limit / 4 || lent > self.limit / 8 * 3
+        let (used, reserved) = (self.used.get() as usize, self.reserved.load(Ordering::Relaxed));
+        used > self.limit - self.limit / 4 || reserved > self.limit / 8 * 3
     }
 
-    /// Nothing yet of what somebody sends.
-    pub fn loan(self: &Arc<Budget>) -> Loan {
-        Loan { budget: self.clone(), bytes: 0 }
+    /// A reservation of no bytes yet.
+    pub fn reservation(self: &Arc<BufferBudget>) -> Reservation {
+        Reservation { budget: self.clone(), bytes: 0 }
     }
 }
 
 impl State {
-    fn hold(&mut self, buffer: Buffer) {
+    fn hold(&mut self, buffer: BufferId) {
         self.change(buffer, |holders| holders.all += 1);
     }
 
-    /// Takes one off the account that is no longer among those who wait.
-    fn release(&mut self, order: u64, waiter: &Waiter) {
-        let was_asked = order < self.unasked;
-        self.change(waiter.buffer, |holders| {
+    /// Stops counting a write that is no longer in `blocked`.
+    fn release(&mut self, order: u64, blocked: &Blocked) {
+        let was_asked = order < self.first_unasked;
+        self.change(blocked.buffer, |holders| {
             holders.all -= 1;
             holders.asked -= usize::from(was_asked);
         });
     }
 
-    /// Changes who hold a buffer, and with it what is held and what those hold who were asked.
-    fn change(&mut self, buffer: Buffer, change: impl FnOnce(&mut Holders)) {
+    /// Changes the holders of a buffer, and keeps `used` and `leaving` right.
+    fn change(&mut self, buffer: BufferId, change: impl FnOnce(&mut Holders)) {
         let holders = self.buffers.entry(buffer).or_default();
         let bytes = |holders: &Holders| {
             let is_held = holders.all > 0;
-            let is_asked = is_held && holders.asked == holders.all;
-            (buffer.bytes * usize::from(is_held), buffer.bytes * usize::from(is_asked))
+            let is_leaving = is_held && holders.asked == holders.all;
+            (buffer.bytes * usize::from(is_held), buffer.bytes * usize::from(is_leaving))
         };
         let before = bytes(holders);
         change(holders);
@@ -196,75 +197,74 @@ impl State {
         if holders.all == 0 {
             self.buffers.remove(&buffer);
         }
-        self.held = self.held - before.0 + after.0;
-        self.asked = self.asked - before.1 + after.1;
+        self.used = self.used - before.0 + after.0;
+        self.leaving = self.leaving - before.1 + after.1;
     }
 }
 
-/// A write that blocks. Counted while it lives.
-pub struct Ticket {
-    budget: Arc<Budget>,
+/// A write that blocks. It is counted while this lives.
+pub struct BlockedWrite {
+    budget: Arc<BufferBudget>,
     order: u64,
-    waiter: Arc<Waiter>,
+    blocked: Arc<Blocked>,
 }
 
-impl Ticket {
-    /// Ready when it has to end. The task that polls last is woken.
+impl BlockedWrite {
+    /// Ready when the write must end. Wakes the task that polled last.
     pub fn poll_cut(&self, cx: &Context<'_>) -> Poll<()> {
-        self.waiter.waker.register(cx.waker());
-        if self.waiter.verdict.load(Ordering::Relaxed) == CUT { Poll::Ready(()) } else { Poll::Pending }
+        self.blocked.waker.register(cx.waker());
+        if self.blocked.verdict.load(Ordering::Relaxed) == CUT { Poll::Ready(()) } else { Poll::Pending }
     }
 
-    fn pace(&self) -> Pace {
-        if self.waiter.verdict.load(Ordering::Relaxed) == STAY { Pace::Waited } else { Pace::Slow }
+    fn outcome(&self) -> WriteOutcome {
+        if self.blocked.verdict.load(Ordering::Relaxed) == STAY { WriteOutcome::Waited } else { WriteOutcome::Slow }
     }
 }
 
-impl Drop for Ticket {
+impl Drop for BlockedWrite {
     fn drop(&mut self) {
         let mut state = self.budget.state.lock();
-        // Who was cut is off the account already.
-        if let Some(waiter) = state.waiting.remove(&self.order) {
-            state.release(self.order, &waiter);
-            self.budget.held.set(state.held as i64);
+        // A write that was cut is not counted any more.
+        if let Some(blocked) = state.blocked.remove(&self.order) {
+            state.release(self.order, &blocked);
+            self.budget.used.set(state.used as i64);
         }
     }
 }
 
-/// What somebody has sent, and we keep until it is whole or done with.
-pub struct Loan {
-    budget: Arc<Budget>,
+/// Memory reserved for input from a client, until the input is complete or handled.
+pub struct Reservation {
+    budget: Arc<BufferBudget>,
     bytes: usize,
 }
 
-impl Loan {
-    /// So much it is now.
+impl Reservation {
+    /// Changes the reserved amount. Shrinking cannot fail.
     ///
     /// # Errors
     ///
-    /// `not_ready`: senders have half of the memory already. They shall not drive the readers out.
-    pub fn set(&mut self, bytes: usize) -> Result<(), ApiError> {
+    /// `not_ready`: senders hold half of the memory already. More would push readers out.
+    pub fn resize(&mut self, bytes: usize) -> Result<(), ApiError> {
         if bytes == self.bytes {
             return Ok(());
         }
         let mut state = self.budget.state.lock();
-        let lent = self.budget.lent.load(Ordering::Relaxed) - self.bytes + bytes;
-        if bytes > self.bytes && lent > self.budget.limit / 2 {
-            self.budget.refused.because("memory");
+        let reserved = self.budget.reserved.load(Ordering::Relaxed) - self.bytes + bytes;
+        if bytes > self.bytes && reserved > self.budget.limit / 2 {
+            self.budget.rejections.inc();
             return Err(ApiError::new(Code::NotReady, "the server is short of memory; come back in a moment"));
         }
-        state.held = state.held - self.bytes + bytes;
-        self.budget.lent.store(lent, Ordering::Relaxed);
+        state.used = state.used - self.bytes + bytes;
+        self.budget.reserved.store(reserved, Ordering::Relaxed);
         self.bytes = bytes;
         self.budget.enforce(&mut state);
         Ok(())
     }
 }
 
-impl Drop for Loan {
+impl Drop for Reservation {
     fn drop(&mut self) {
-        // Less never fails.
-        let _ = self.set(0);
+        let _ = self.resize(0);
     }
 }
 
@@ -273,94 +273,94 @@ mod tests {
     use super::*;
     use std::task::Waker;
 
-    fn budget(limit: usize) -> Arc<Budget> {
-        Budget::new(limit, Refused::default(), &mut Registry::default())
+    fn budget(limit: usize) -> Arc<BufferBudget> {
+        BufferBudget::new(limit, Counter::default(), &mut Registry::default())
     }
 
-    fn is_cut(ticket: &Ticket) -> bool {
-        ticket.poll_cut(&Context::from_waker(Waker::noop())).is_ready()
+    fn is_cut(write: &BlockedWrite) -> bool {
+        write.poll_cut(&Context::from_waker(Waker::noop())).is_ready()
     }
 
-    fn buffer(bytes: usize) -> (Bytes, Buffer) {
+    fn buffer(bytes: usize) -> (Bytes, BufferId) {
         let bytes = Bytes::from(vec![0; bytes]);
-        let buffer = Buffer::of(&bytes);
+        let buffer = BufferId::of(&bytes);
         (bytes, buffer)
     }
 
     #[test]
-    fn who_waits_longest_goes_first() {
+    fn the_write_that_blocked_longest_is_cut_first() {
         let budget = budget(100);
         let (_a, a) = buffer(40);
         let (_b, b) = buffer(50);
         let (_c, c) = buffer(45);
-        let (first, second) = (budget.wait(a), budget.wait(b));
+        let (first, second) = (budget.block(a), budget.block(b));
         assert!(!is_cut(&first) && !is_cut(&second));
         // Past three quarters the slowest is asked to leave, and may finish.
-        assert_eq!((first.pace(), second.pace()), (Pace::Slow, Pace::Waited));
-        let third = budget.wait(c);
+        assert_eq!((first.outcome(), second.outcome()), (WriteOutcome::Slow, WriteOutcome::Waited));
+        let third = budget.block(c);
         assert!(is_cut(&first) && !is_cut(&second) && !is_cut(&third));
-        assert_eq!(budget.held.get(), 95);
+        assert_eq!(budget.used.get(), 95);
         drop((first, second, third));
-        assert_eq!(budget.held.get(), 0);
+        assert_eq!(budget.used.get(), 0);
         let state = budget.state.lock();
-        assert!(state.buffers.is_empty() && state.waiting.is_empty() && state.asked == 0);
+        assert!(state.buffers.is_empty() && state.blocked.is_empty() && state.leaving == 0);
     }
 
     #[test]
-    fn a_frame_that_is_shared_is_counted_once() {
+    fn a_shared_frame_is_counted_once() {
         let budget = budget(100);
         let (_frame, frame) = buffer(60);
-        let tickets: Vec<Ticket> = (0..1000).map(|_| budget.wait(frame)).collect();
-        assert!(!tickets.iter().any(is_cut));
-        assert_eq!(budget.held.get(), 60);
-        drop(tickets);
-        assert_eq!(budget.held.get(), 0);
+        let writes: Vec<BlockedWrite> = (0..1000).map(|_| budget.block(frame)).collect();
+        assert!(!writes.iter().any(is_cut));
+        assert_eq!(budget.used.get(), 60);
+        drop(writes);
+        assert_eq!(budget.used.get(), 0);
     }
 
-    /// Only all of them together free anything.
+    /// A buffer is free only when all its holders have left.
     #[test]
-    fn all_who_hold_a_frame_are_asked_to_leave() {
+    fn all_holders_of_a_frame_are_asked_to_leave() {
         let budget = budget(1000);
         let (_frame, frame) = buffer(500);
-        let own: Vec<(Bytes, Buffer)> = (0..4).map(|_| buffer(100)).collect();
-        let is_asked = |ticket: &Ticket| ticket.pace() == Pace::Slow;
-        let mut sharing: Vec<Ticket> = (0..1000).map(|_| budget.wait(frame)).collect();
-        let mut others: Vec<Ticket> = own[..3].iter().map(|(_, own)| budget.wait(*own)).collect();
+        let own: Vec<(Bytes, BufferId)> = (0..4).map(|_| buffer(100)).collect();
+        let is_asked = |write: &BlockedWrite| write.outcome() == WriteOutcome::Slow;
+        let mut sharing: Vec<BlockedWrite> = (0..1000).map(|_| budget.block(frame)).collect();
+        let mut others: Vec<BlockedWrite> = own[..3].iter().map(|(_, own)| budget.block(*own)).collect();
         assert!(sharing.iter().all(is_asked) && !others.iter().any(is_asked));
-        // It stays so while some of them go, and while there is a little more.
+        // Nothing changes while some of them leave and a little is added.
         sharing.truncate(10);
-        others.push(budget.wait(own[3].1));
+        others.push(budget.block(own[3].1));
         assert!(!others.iter().any(is_asked));
-        // Somebody joins them who was not asked: nothing would be free any more.
-        sharing.push(budget.wait(frame));
+        // A write joins them that was not asked: the frame would not become free any more.
+        sharing.push(budget.block(frame));
         assert_eq!(others.iter().filter(|other| is_asked(other)).count(), 2);
-        // He goes, and again all who hold it were asked.
+        // It leaves, and all holders were asked again.
         sharing.pop();
-        assert_eq!(budget.state.lock().asked, 700);
+        assert_eq!(budget.state.lock().leaving, 700);
         drop((sharing, others));
         let state = budget.state.lock();
-        assert!(state.buffers.is_empty() && (state.held, state.asked) == (0, 0));
+        assert!(state.buffers.is_empty() && (state.used, state.leaving) == (0, 0));
     }
 
     #[test]
-    fn what_is_sent_counts_up_to_a_half() {
+    fn input_may_use_half_of_the_budget() {
         let budget = budget(100);
         let (_a, a) = buffer(60);
-        let reader = budget.wait(a);
-        let mut loan = budget.loan();
-        assert!(loan.set(51).is_err() && !is_cut(&reader));
-        assert!(loan.set(30).is_ok() && !is_cut(&reader));
-        assert!(loan.set(50).is_ok() && is_cut(&reader));
-        assert!(budget.loan().set(1).is_err());
-        drop((loan, reader));
-        assert_eq!(budget.held.get(), 0);
+        let reader = budget.block(a);
+        let mut reservation = budget.reservation();
+        assert!(reservation.resize(51).is_err() && !is_cut(&reader));
+        assert!(reservation.resize(30).is_ok() && !is_cut(&reader));
+        assert!(reservation.resize(50).is_ok() && is_cut(&reader));
+        assert!(budget.reservation().resize(1).is_err());
+        drop((reservation, reader));
+        assert_eq!(budget.used.get(), 0);
     }
 
     #[tokio::test]
     async fn a_write_that_does_not_block_is_not_counted() {
         let budget = budget(10);
         let (_a, a) = buffer(1000);
-        assert_eq!(budget.write(a, async { Ok(()) }).await.ok(), Some(Pace::Good));
+        assert_eq!(budget.write(a, async { Ok(()) }).await.ok(), Some(WriteOutcome::Immediate));
         let error = budget.write(a, std::future::pending()).await.expect_err("more than there is");
         assert_eq!(error.kind(), io::ErrorKind::OutOfMemory);
     }

@@ -3,3 +3,4 @@
 pub mod connections;
 pub mod memory;
 pub mod rate_limiter;
+pub mod token_bucket;

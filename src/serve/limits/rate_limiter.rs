@@ -1,102 +1,114 @@
-//! How much somebody may ask and publish in a time.
+//! Rate limits: requests per address, and messages per publisher.
 
 use super::connections::network;
-use crate::serve::access::authorizer::Publisher;
+use super::token_bucket::{Refill, TokenBucket};
 use crate::transport::{ApiError, Code};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::IpAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
-/// Those who are remembered. One who has been quiet for a second need not be.
-const REMEMBERED: usize = 100_000;
+/// Buckets kept at a time. After a second without use a bucket is full again and can be dropped.
+const BUCKETS: usize = 100_000;
 
-/// The rates there are.
-pub struct Rates {
-    requests: Option<Rate<IpAddr>>,
-    publications: Option<Rate<Publisher>>,
+/// A publisher: the owner of a message rate and of idempotency keys.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Publisher {
+    /// A client with a server key: one of the operator's own programs. It has no rate limit.
+    Server,
+    /// The `sub` of a token.
+    Subject(String),
+    /// A client without a name, by its address.
+    Address(IpAddr),
+    /// An anonymous publisher on an open server.
+    Anonymous(IpAddr),
 }
 
-impl Rates {
-    /// Requests a second of an address, messages a second of a publisher; 0 is no limit.
-    pub fn new(requests: u32, publications: u32) -> Rates {
-        Rates { requests: Rate::new(requests), publications: Rate::new(publications) }
+impl Publisher {
+    /// The scope of its idempotency keys. Scopes of different kinds never collide.
+    pub fn scope(&self) -> String {
+        match self {
+            Publisher::Server => "key".to_owned(),
+            Publisher::Subject(subject) => format!("sub:{subject}"),
+            Publisher::Address(ip) => format!("ip:{}", network(*ip)),
+            Publisher::Anonymous(_) => String::new(),
+        }
+    }
+}
+
+/// The rate limits of a server.
+pub struct RateLimiter {
+    requests: Option<Limiter<IpAddr>>,
+    messages: Option<Limiter<Publisher>>,
+}
+
+impl RateLimiter {
+    /// Limits requests per second of an address, and messages per second of a publisher. 0 means no limit.
+    pub fn new(requests: u32, messages: u32) -> RateLimiter {
+        RateLimiter { requests: Limiter::new(requests), messages: Limiter::new(messages) }
     }
 
-    /// Counts a request, or a command.
+    /// Counts a request or a command.
     ///
     /// # Errors
     ///
     /// `rate_limited`.
     pub fn request(&self, ip: IpAddr) -> Result<(), ApiError> {
-        let Some(rate) = &self.requests else { return Ok(()) };
-        rate.take(network(ip), 1, Instant::now()).map_err(|wait| {
-            let text = format!("at most {} requests a second of an address", rate.per_second);
+        let Some(limiter) = &self.requests else { return Ok(()) };
+        limiter.take(network(ip), 1, Instant::now()).map_err(|wait| {
+            let text = format!("at most {} requests a second of an address", limiter.per_second);
             ApiError::until(Code::RateLimited, text, wait)
         })
     }
 
-    /// Counts messages. Who has a server key is not counted.
+    /// Counts messages. A client with a server key is not counted.
     ///
     /// # Errors
     ///
-    /// `rate_limited`: all or none of them.
+    /// `rate_limited`, for all of them or for none.
     pub fn publish(&self, publisher: &Publisher, messages: usize) -> Result<(), ApiError> {
-        let Some(rate) = &self.publications else { return Ok(()) };
+        let Some(limiter) = &self.messages else { return Ok(()) };
         let publisher = match publisher {
             Publisher::Server => return Ok(()),
-            Publisher::Address(ip) | Publisher::Anybody(ip) => Publisher::Anybody(network(*ip)),
+            Publisher::Address(ip) | Publisher::Anonymous(ip) => Publisher::Anonymous(network(*ip)),
             Publisher::Subject(_) => publisher.clone(),
         };
-        rate.take(publisher, messages, Instant::now()).map_err(|wait| {
-            let text = format!("at most {} messages a second, and as many in one request", rate.per_second);
+        limiter.take(publisher, messages, Instant::now()).map_err(|wait| {
+            let text = format!("at most {} messages a second, and as many in one request", limiter.per_second);
             ApiError::until(Code::RateLimited, text, wait)
         })
     }
 }
 
-/// A rate, and who has how much of it left: a bucket each, which holds what one second allows.
-struct Rate<K> {
+/// One rate, with a bucket per key. A bucket holds one second's tokens.
+struct Limiter<K> {
     per_second: u32,
-    buckets: Mutex<HashMap<K, Bucket>>,
+    buckets: Mutex<HashMap<K, TokenBucket>>,
 }
 
-#[derive(Clone, Copy)]
-struct Bucket {
-    left: f64,
-    at: Instant,
-}
-
-impl<K: Eq + Hash> Rate<K> {
-    fn new(per_second: u32) -> Option<Rate<K>> {
-        (per_second > 0).then(|| Rate { per_second, buckets: Mutex::default() })
+impl<K: Eq + Hash> Limiter<K> {
+    fn new(per_second: u32) -> Option<Limiter<K>> {
+        (per_second > 0).then(|| Limiter { per_second, buckets: Mutex::default() })
     }
 
-    /// Takes so many, or says when they could be had.
-    fn take(&self, who: K, count: usize, now: Instant) -> Result<(), Duration> {
-        let (rate, count) = (f64::from(self.per_second), count as f64);
-        let full = Bucket { left: rate, at: now };
+    /// Takes tokens, or returns the wait until there are enough.
+    fn take(&self, key: K, count: usize, now: Instant) -> Result<(), Duration> {
+        let refill = Refill::of_one_second(self.per_second);
         let mut buckets = self.buckets.lock();
-        if buckets.len() >= REMEMBERED && !buckets.contains_key(&who) {
-            make_room(&mut buckets, now);
+        if buckets.len() >= BUCKETS && !buckets.contains_key(&key) {
+            evict(&mut buckets, now);
         }
-        let bucket = buckets.entry(who).or_insert(full);
-        let passed = now.saturating_duration_since(bucket.at).as_secs_f64();
-        *bucket = Bucket { left: (bucket.left + passed * rate).min(rate), at: now };
-        if bucket.left >= count {
-            bucket.left -= count;
-            return Ok(());
-        }
-        Err(Duration::from_secs_f64((count.min(rate) - bucket.left) / rate))
+        let bucket = buckets.entry(key).or_insert_with(|| TokenBucket::full(&refill, now));
+        bucket.try_take(&refill, count as f64, now)
     }
 }
 
-fn make_room<K: Eq + Hash>(buckets: &mut HashMap<K, Bucket>, now: Instant) {
-    // A second fills any bucket.
-    buckets.retain(|_, bucket| now.saturating_duration_since(bucket.at) < Duration::from_secs(1));
-    if buckets.len() >= REMEMBERED {
-        // So many at once: every other is forgiven. What is kept stays bounded.
+fn evict<K: Eq + Hash>(buckets: &mut HashMap<K, TokenBucket>, now: Instant) {
+    buckets.retain(|_, bucket| now.saturating_duration_since(bucket.last_used()) < Duration::from_secs(1));
+    if buckets.len() >= BUCKETS {
+        // So many keys are active at once that every second one starts again with a full bucket. The table stays bounded.
         let mut keep = false;
         buckets.retain(|_, _| {
             keep = !keep;
@@ -110,31 +122,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_bucket_holds_a_second_and_fills_again() {
-        let rate = Rate::new(4).expect("a rate");
-        let begin = Instant::now();
-        let at = |ms: u64| begin + Duration::from_millis(ms);
-        for _ in 0..4 {
-            assert_eq!(rate.take("a", 1, at(0)), Ok(()));
-        }
-        assert_eq!(rate.take("a", 1, at(0)), Err(Duration::from_millis(250)));
-        assert_eq!(rate.take("b", 4, at(0)), Ok(()), "another's bucket");
-        assert_eq!(rate.take("a", 1, at(250)), Ok(()));
-        assert!(rate.take("a", 1, at(260)).is_err());
-        // It does not fill beyond a second, and takes nothing where it refuses.
-        assert!(rate.take("a", 5, at(60_000)).is_err());
-        assert_eq!(rate.take("a", 4, at(60_000)), Ok(()));
-        // Time that steps back gives nothing.
-        assert!(rate.take("a", 1, at(0)).is_err());
+    fn each_key_has_a_bucket_of_its_own() {
+        let limiter = Limiter::new(4).expect("a limit");
+        let now = Instant::now();
+        assert_eq!(limiter.take("a", 4, now), Ok(()));
+        assert_eq!(limiter.take("a", 1, now), Err(Duration::from_millis(250)));
+        assert_eq!(limiter.take("b", 4, now), Ok(()));
     }
 
     #[test]
-    fn no_more_are_remembered_than_the_bound() {
-        let rate = Rate::new(1).expect("a rate");
+    fn the_number_of_buckets_is_bounded() {
+        let limiter = Limiter::new(1).expect("a limit");
         let now = Instant::now();
-        for n in 0..REMEMBERED * 2 {
-            let _ = rate.take(n, 1, now);
+        for n in 0..BUCKETS * 2 {
+            let _ = limiter.take(n, 1, now);
         }
-        assert!(rate.buckets.lock().len() <= REMEMBERED);
+        assert!(limiter.buckets.lock().len() <= BUCKETS);
     }
 }

@@ -1,36 +1,35 @@
-//! What a node counts of its readers and publishers; [`figures`](super::exporter) tells it to `/metrics`.
+//! Metrics of readers and publishers. [`exporter`](super::exporter) writes them for `/metrics`.
 //!
-//! A write adds to a few atomics of its thread's own shard and of its transport: nothing is counted
-//! per receiver that is not counted per write, and no two threads share a cache line for it.
+//! A write adds to a few atomics in its thread's shard of its transport. A fan-out counts once for all its writes, and no two
+//! threads share a cache line.
 
 use crate::hub::{self, FanOutReport};
 use crate::log::metrics::APPEND_BUCKETS;
 use crate::message::Message;
-use crate::serve::http::access_log::Entry;
-use crate::transport::{self, Batch, CloseReason, Code};
+use crate::transport::{self, CloseReason, Code};
 use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::Instant;
 
-/// Threads that count share one of so many shards.
+/// The number of shards. Threads are distributed over them.
 const SHARDS: usize = 8;
 
-/// Upper bounds of messages in a write or a batch.
+/// The upper bounds of the buckets for messages in a write.
 pub const BATCHES: [f64; 9] = [1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 256.0, 1000.0];
 
-/// Upper bounds from a message's id to its write, in seconds. Ids are of milliseconds.
+/// The upper bounds of the buckets for the time from a message's id to its write, in seconds. Ids have milliseconds.
 pub const LAGS: [f64; 11] = [0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0];
 
-/// What may become of an append that is not acknowledged.
+/// The error codes of an append that is not acknowledged.
 const FAILURES: [Code; 2] = [Code::LogUnavailable, Code::OutcomeUnknown];
 
-/// How old a thread's idea of the wall clock may be. Between, it goes by the monotonic one, which a
-/// write has read anyhow; a clock that is set is followed after so long.
+/// How long a thread computes the wall clock from the monotonic one, which a write reads anyway. A wall clock that is set is
+/// followed after this time.
 const CLOCK_AGE: Duration = Duration::from_secs(1);
 
-/// Counts of `N` buckets and one for what is beyond; a sum in millionths.
+/// A histogram of `N` buckets and one for larger values. The sum is in millionths.
 #[derive(Debug)]
 pub struct Buckets<const N: usize> {
     counts: [AtomicU64; N],
@@ -53,7 +52,7 @@ impl<const N: usize> Buckets<N> {
         self.observe_all(bounds, value, 1);
     }
 
-    /// The same value so many times.
+    /// Counts a value several times.
     fn observe_all(&self, bounds: &[f64; N], value: f64, times: u64) {
         let bucket = bounds.iter().position(|bound| value <= *bound);
         bucket.map_or(&self.beyond, |bucket| &self.counts[bucket]).fetch_add(times, Relaxed);
@@ -69,12 +68,12 @@ impl<const N: usize> Buckets<N> {
     }
 }
 
-/// [`Buckets`] of all shards.
+/// A histogram summed over all shards.
 #[derive(Clone, Debug)]
 pub struct Summed<const N: usize> {
-    /// How many were in each.
+    /// The count of each bucket.
     pub counts: [u64; N],
-    /// How many were beyond the last.
+    /// The count of larger values.
     pub beyond: u64,
     /// The sum of all values.
     pub sum: f64,
@@ -87,13 +86,13 @@ impl<const N: usize> Default for Summed<N> {
 }
 
 impl<const N: usize> Summed<N> {
-    /// How many values there were.
+    /// The count of all values.
     pub fn count(&self) -> u64 {
         self.counts.iter().sum::<u64>() + self.beyond
     }
 }
 
-/// What one thread counts of one transport. Aligned, so that it shares no cache line with another.
+/// The counters of one thread for one transport. Aligned, so that two shards share no cache line.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 struct Shard {
@@ -103,9 +102,9 @@ struct Shard {
     lags: Buckets<{ LAGS.len() }>,
 }
 
-/// What is counted of a transport.
+/// The counters of a transport.
 #[derive(Debug)]
-struct Lane {
+struct TransportCounters {
     transport: &'static str,
     open: AtomicI64,
     gaps: AtomicU64,
@@ -113,49 +112,49 @@ struct Lane {
     shards: [Shard; SHARDS],
 }
 
-/// What a transport has come to.
+/// The totals of a transport.
 #[derive(Clone, Debug, Default)]
 pub struct Totals {
-    /// Its name.
+    /// The name of the transport.
     pub transport: &'static str,
-    /// Streams, sockets and requests that are there now.
+    /// Open streams, sockets and polls.
     pub open: i64,
     /// Bytes written: bodies and frames, without heads.
     pub bytes: u64,
     /// Messages written.
     pub messages: u64,
-    /// Gaps told.
+    /// Gaps reported.
     pub gaps: u64,
-    /// Streams ended to give a browser its memory back.
+    /// Streams that ended so that a browser can free its memory.
     pub rollovers: u64,
-    /// Messages in a write.
+    /// The number of messages in a write.
     pub batches: Summed<{ BATCHES.len() }>,
-    /// From a message's id to its write, of those that came while the reader was there.
+    /// The time from a message's id to its write, for messages that came while the reader was there.
     pub lags: Summed<{ LAGS.len() }>,
 }
 
-/// All that is counted.
+/// The metrics of all transports.
 #[derive(Debug)]
-pub struct Meters {
-    lanes: Vec<Lane>,
+pub struct DeliveryMetrics {
+    lanes: Vec<TransportCounters>,
     byes: [AtomicU64; CloseReason::ALL.len()],
     published: [AtomicU64; 2],
     appends: Buckets<{ APPEND_BUCKETS.len() }>,
     failures: [AtomicU64; FAILURES.len()],
-    /// When the server began.
+    /// When the server started.
     pub began: Instant,
 }
 
-impl Default for Meters {
-    fn default() -> Meters {
-        let lane = |transport: &&dyn transport::Transport| Lane {
+impl Default for DeliveryMetrics {
+    fn default() -> DeliveryMetrics {
+        let lane = |transport: &&dyn transport::Transport| TransportCounters {
             transport: transport.name(),
             open: AtomicI64::new(0),
             gaps: AtomicU64::new(0),
             rollovers: AtomicU64::new(0),
             shards: Default::default(),
         };
-        Meters {
+        DeliveryMetrics {
             lanes: transport::ALL.iter().map(lane).collect(),
             byes: Default::default(),
             published: Default::default(),
@@ -166,64 +165,65 @@ impl Default for Meters {
     }
 }
 
-/// The way that a message came in by.
+/// How a message was published.
 #[derive(Clone, Copy, Debug)]
-pub enum Way {
-    /// `POST /publish`.
+pub enum PublishSource {
+    /// By `POST /publish`.
     Http,
-    /// A command on a WebSocket or on raw TCP.
+    /// By a command on a WebSocket or on raw TCP.
     Command,
 }
 
-impl Way {
-    /// Both.
-    pub const ALL: [(Way, &'static str); 2] = [(Way::Http, "http"), (Way::Command, "command")];
+impl PublishSource {
+    /// Both sources, with their labels.
+    pub const ALL: [(PublishSource, &'static str); 2] =
+        [(PublishSource::Http, "http"), (PublishSource::Command, "command")];
 }
 
-impl Meters {
-    /// Counts a reader in, for as long as the meter lives.
-    pub fn open(self: &Arc<Meters>, transport: &'static str) -> Meter {
+impl DeliveryMetrics {
+    /// Counts a reader while the result lives.
+    pub fn open(self: &Arc<DeliveryMetrics>, transport: &'static str) -> ReaderMetrics {
         let lane = self.lanes.iter().position(|lane| lane.transport == transport).unwrap_or_default();
         self.lanes[lane].open.fetch_add(1, Relaxed);
-        Meter { meters: self.clone(), lane, entry: None }
+        ReaderMetrics { metrics: self.clone(), lane }
     }
 
-    /// A reader was sent away with this word.
+    /// Counts a farewell.
     pub fn bye(&self, bye: CloseReason) {
         if let Some(index) = CloseReason::ALL.iter().position(|known| *known == bye) {
             self.byes[index].fetch_add(1, Relaxed);
         }
     }
 
-    /// Messages were published and are in the log.
-    pub fn published(&self, way: Way, messages: usize, began: Instant) {
-        self.published[way as usize].fetch_add(messages as u64, Relaxed);
+    /// Counts messages that were published and are in the log.
+    pub fn published(&self, source: PublishSource, messages: usize, began: Instant) {
+        self.published[source as usize].fetch_add(messages as u64, Relaxed);
         self.appends.observe(&APPEND_BUCKETS, began.elapsed().as_secs_f64());
     }
 
-    /// An append was not acknowledged.
+    /// Counts an append that was not acknowledged.
     pub fn append_failed(&self, code: Code) {
         if let Some(index) = FAILURES.iter().position(|known| *known == code) {
             self.failures[index].fetch_add(1, Relaxed);
         }
     }
 
-    /// What each transport has come to.
+    /// The totals of each transport.
     pub fn totals(&self) -> Vec<Totals> {
-        self.lanes.iter().map(Lane::totals).collect()
+        self.lanes.iter().map(TransportCounters::totals).collect()
     }
 
-    /// How many readers were sent away for each reason.
+    /// The number of farewells of each kind.
     pub fn byes(&self) -> impl Iterator<Item = (CloseReason, u64)> + '_ {
         CloseReason::ALL.iter().copied().zip(&self.byes).map(|(bye, count)| (bye, count.load(Relaxed)))
     }
 
-    /// How many messages came in by each way.
-    pub fn ways(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
-        Way::ALL.into_iter().map(|(way, name)| (name, self.published[way as usize].load(Relaxed)))
+    /// The number of messages from each source.
+    pub fn sources(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        PublishSource::ALL.into_iter().map(|(source, name)| (name, self.published[source as usize].load(Relaxed)))
     }
 
-    /// How long appends took.
+    /// The durations of appends.
     pub fn appends(&self) -> Summed<{ APPEND_BUCKETS.len() }> {
         let mut sum = Summed::default();
         self.appends.add_to(&mut sum);
@@ -236,15 +236,15 @@ impl Meters {
     }
 }
 
-/// Lanes of the hub are ours, by number.
-impl hub::FanOutObserver for Meters {
+/// The hub reports writes by the index of the transport.
+impl hub::FanOutObserver for DeliveryMetrics {
     fn fanned_out(&self, fanned: &FanOutReport<'_>) {
         let (Some(lane), Some(oldest)) = (self.lanes.get(fanned.transport), fanned.messages.first()) else { return };
         let (shard, each) = (&lane.shards[SHARD.get()], fanned.messages.len());
         shard.bytes.fetch_add(fanned.bytes, Relaxed);
         shard.messages.fetch_add(fanned.writes * each as u64, Relaxed);
         shard.batches.observe_all(&BATCHES, each as f64, fanned.writes);
-        // A parked reader was there before any of them.
+        // A parked reader was there before each of these messages.
         if let Some(cursor) = oldest.cursor() {
             let lag = Duration::from_millis(wall_clock_ms(fanned.at).saturating_sub(cursor.id.ms));
             shard.lags.observe_all(&LAGS, lag.as_secs_f64(), fanned.writes);
@@ -252,7 +252,7 @@ impl hub::FanOutObserver for Meters {
     }
 }
 
-impl Lane {
+impl TransportCounters {
     fn totals(&self) -> Totals {
         let mut totals = Totals {
             transport: self.transport,
@@ -271,27 +271,19 @@ impl Lane {
     }
 }
 
-/// One reader's place in the counts: it is open for as long as this lives.
-pub struct Meter {
-    meters: Arc<Meters>,
+/// The metrics of one reader. It counts as open while this lives.
+pub struct ReaderMetrics {
+    metrics: Arc<DeliveryMetrics>,
     lane: usize,
-    /// Its line of the access log, where there is one.
-    entry: Option<Box<Entry>>,
 }
 
-impl Meter {
-    fn lane(&self) -> &Lane {
-        &self.meters.lanes[self.lane]
+impl ReaderMetrics {
+    fn lane(&self) -> &TransportCounters {
+        &self.metrics.lanes[self.lane]
     }
 
     fn shard(&self) -> &Shard {
         &self.lane().shards[SHARD.get()]
-    }
-
-    /// Its line of the access log is written when it ends.
-    pub fn log(&mut self, mut entry: Entry) {
-        entry.transport = self.lane().transport;
-        self.entry = Some(Box::new(entry));
     }
 
     /// The transport's name.
@@ -299,26 +291,18 @@ impl Meter {
         self.lane().transport
     }
 
-    /// Where the hub counts what it writes.
+    /// The index of the transport, for the hub.
     pub fn number(&self) -> usize {
         self.lane
     }
 
-    /// The hub has written bytes, and counted them.
-    pub fn wrote_directly(&mut self, bytes: usize) {
-        if let Some(entry) = &mut self.entry {
-            entry.bytes += bytes as u64;
-        }
-    }
-
-    /// Bytes are written.
-    pub fn bytes(&mut self, bytes: usize) {
-        self.wrote_directly(bytes);
+    /// Counts bytes that were written.
+    pub fn bytes(&self, bytes: usize) {
         self.shard().bytes.fetch_add(bytes as u64, Relaxed);
     }
 
-    /// A batch is written, at `now`, to a reader that is here since `since`. Its oldest message tells
-    /// the lag, unless it is older than the reader: who comes back with an old cursor does not lag.
+    /// Counts a batch that was written at `now` to a reader that has been here since `since`. Its oldest message tells the lag,
+    /// unless it is older than the reader: a reader that comes back with an old cursor does not lag.
     pub fn batch(&self, messages: &[Arc<Message>], since: Instant, now: Instant) {
         if messages.is_empty() {
             return;
@@ -327,37 +311,36 @@ impl Meter {
         shard.messages.fetch_add(messages.len() as u64, Relaxed);
         shard.batches.observe(&BATCHES, messages.len() as f64);
         let Some(oldest) = messages.iter().find_map(|message| message.cursor()) else { return };
-        // The log's clock may be another machine's: what it is ahead counts as no lag.
+        // The log may have the clock of another machine. If that is ahead, the lag counts as zero.
         let lag = Duration::from_millis(wall_clock_ms(now).saturating_sub(oldest.id.ms));
         if lag <= now.saturating_duration_since(since) {
             shard.lags.observe(&LAGS, lag.as_secs_f64());
         }
     }
 
-    /// A batch is the answer to a poll that came at `asked`, in so many bytes.
-    pub fn answer(&mut self, batch: &Batch, asked: Instant, bytes: usize) {
-        self.bytes(bytes);
-        self.batch(&batch.messages, asked, Instant::now());
-        if batch.gap.is_some() {
+    /// Counts the response to a poll that came at `asked`.
+    pub fn answer(&self, messages: &[Arc<Message>], has_gap: bool, asked: Instant) {
+        self.batch(messages, asked, Instant::now());
+        if has_gap {
             self.gap();
         }
     }
 
-    /// A gap is told.
+    /// Counts a gap that was reported.
     pub fn gap(&self) {
         self.lane().gaps.fetch_add(1, Relaxed);
     }
 
-    /// The reader is sent away.
+    /// Counts a farewell of this reader.
     pub fn bye(&self, bye: CloseReason) {
-        self.meters.bye(bye);
+        self.metrics.bye(bye);
         if bye == CloseReason::Rollover {
             self.lane().rollovers.fetch_add(1, Relaxed);
         }
     }
 }
 
-impl Drop for Meter {
+impl Drop for ReaderMetrics {
     fn drop(&mut self) {
         self.lane().open.fetch_sub(1, Relaxed);
     }
@@ -396,72 +379,69 @@ mod tests {
         Arc::new(Message::new(Some(cursor), channel, Event::default(), &Payload::from_any("1"), None))
     }
 
-    fn of(meters: &Meters, transport: &str) -> Totals {
-        meters.totals().into_iter().find(|totals| totals.transport == transport).expect("a transport")
+    fn of(metrics: &DeliveryMetrics, transport: &str) -> Totals {
+        metrics.totals().into_iter().find(|totals| totals.transport == transport).expect("a transport")
     }
 
     #[test]
     fn counts_add_up_over_threads() {
-        let meters = Arc::new(Meters::default());
+        let metrics = Arc::new(DeliveryMetrics::default());
         let threads = (0..2 * SHARDS).map(|_| {
-            let mut meter = meters.open("sse");
+            let reader = metrics.open("sse");
             std::thread::spawn(move || {
                 let now = Instant::now();
-                meter.batch(&[message(0), message(1)], now, now);
-                meter.bytes(10);
-                meter
+                reader.batch(&[message(0), message(1)], now, now);
+                reader.bytes(10);
+                reader
             })
         });
         let kept: Vec<_> = threads.map(|thread| thread.join().expect("a thread")).collect();
-        let totals = of(&meters, "sse");
+        let totals = of(&metrics, "sse");
         assert_eq!((totals.open, totals.messages, totals.bytes), (16, 32, 160));
         assert_eq!((totals.batches.counts[1], totals.batches.count(), totals.batches.sum), (16, 16, 32.0));
         drop(kept);
-        assert_eq!((of(&meters, "sse").open, of(&meters, "ws").messages), (0, 0));
+        assert_eq!((of(&metrics, "sse").open, of(&metrics, "ws").messages), (0, 0));
     }
 
     #[test]
-    fn what_the_hub_has_written_counts_by_its_lane() {
-        let meters = Arc::new(Meters::default());
-        let meter = meters.open("tcp");
+    fn writes_of_the_hub_count_by_transport() {
+        let metrics = Arc::new(DeliveryMetrics::default());
+        let reader = metrics.open("tcp");
         let at = Instant::now();
         let messages = [message(wall_clock_ms(at) - 20), message(wall_clock_ms(at))];
         hub::FanOutObserver::fanned_out(
-            &*meters,
-            &FanOutReport { transport: meter.number(), writes: 3, bytes: 30, messages: &messages, at },
+            &*metrics,
+            &FanOutReport { transport: reader.number(), writes: 3, bytes: 30, messages: &messages, at },
         );
-        let totals = of(&meters, "tcp");
+        let totals = of(&metrics, "tcp");
         assert_eq!((totals.messages, totals.bytes, totals.batches.counts[1], totals.batches.sum), (6, 30, 3, 6.0));
         assert_eq!((totals.lags.count(), totals.lags.counts[4]), (3, 3));
-        assert!(
-            transport::ALL.len() <= hub::MAX_TRANSPORTS,
-            "the hub tells fewer lanes apart than there are transports"
-        );
+        assert!(transport::ALL.len() <= hub::MAX_TRANSPORTS, "the hub counts fewer transports than there are");
     }
 
     #[test]
-    fn what_is_older_than_its_reader_is_no_lag() {
-        let meters = Arc::new(Meters::default());
-        let meter = meters.open("ws");
+    fn messages_older_than_their_reader_do_not_count_as_lag() {
+        let metrics = Arc::new(DeliveryMetrics::default());
+        let reader = metrics.open("ws");
         let now = Instant::now();
         let ms = wall_clock_ms(now);
-        meter.batch(&[message(ms - 20), message(ms)], now - Duration::from_secs(1), now);
-        meter.batch(&[message(ms - 2000)], now - Duration::from_secs(1), now);
+        reader.batch(&[message(ms - 20), message(ms)], now - Duration::from_secs(1), now);
+        reader.batch(&[message(ms - 2000)], now - Duration::from_secs(1), now);
         // From a machine whose clock is ahead.
-        meter.batch(&[message(ms + 500)], now - Duration::from_secs(1), now);
-        let lags = of(&meters, "ws").lags;
+        reader.batch(&[message(ms + 500)], now - Duration::from_secs(1), now);
+        let lags = of(&metrics, "ws").lags;
         assert_eq!((lags.count(), lags.counts[4], lags.counts[0]), (2, 1, 1));
         assert!((lags.sum - 0.02).abs() < 1e-9, "{}", lags.sum);
     }
 
     #[test]
     fn byes_count_by_their_code() {
-        let meters = Arc::new(Meters::default());
-        let meter = meters.open("multipart");
-        meter.bye(CloseReason::Rollover);
-        meter.bye(CloseReason::Drain);
-        meters.bye(CloseReason::Drain);
-        let byes: Vec<_> = meters.byes().filter(|(_, count)| *count > 0).map(|(bye, n)| (bye.code(), n)).collect();
-        assert_eq!((byes, of(&meters, "multipart").rollovers), (vec![(4000, 1), (4001, 2)], 1));
+        let metrics = Arc::new(DeliveryMetrics::default());
+        let reader = metrics.open("multipart");
+        reader.bye(CloseReason::Rollover);
+        reader.bye(CloseReason::Drain);
+        metrics.bye(CloseReason::Drain);
+        let byes: Vec<_> = metrics.byes().filter(|(_, count)| *count > 0).map(|(bye, n)| (bye.code(), n)).collect();
+        assert_eq!((byes, of(&metrics, "multipart").rollovers), (vec![(4000, 1), (4001, 2)], 1));
     }
 }

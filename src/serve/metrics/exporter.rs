@@ -1,6 +1,6 @@
-//! What a node has counted, as `/metrics` tells it. Sums are made when somebody asks.
+//! Exports the metrics of a node for `/metrics`. Sums over shards are made when they are asked for.
 
-use super::delivery::{BATCHES, LAGS, Meters, Summed, Totals};
+use super::delivery::{BATCHES, DeliveryMetrics, LAGS, Summed, Totals};
 use crate::hub::Hub;
 use crate::log::metrics::APPEND_BUCKETS;
 use crate::message::encoding;
@@ -16,33 +16,33 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
-/// Labels of a family's member.
+/// The labels of a metric.
 type Labels = Vec<(&'static str, String)>;
 
 const NO_EXEMPLAR: Option<&Exemplar<Labels, f64>> = None;
 
-/// What is told of a node's readers, publishers and memory.
-pub struct Figures {
-    /// The counts.
-    pub meters: Arc<Meters>,
-    /// How many there are.
+/// The collector of metrics about readers, publishers and memory.
+pub struct Exporter {
+    /// The metrics of readers and publishers.
+    pub delivery: Arc<DeliveryMetrics>,
+    /// The connections.
     pub connections: Arc<Connections>,
-    /// The node's memory.
+    /// The hub, with its memory of the log.
     pub hub: Arc<Hub>,
-    /// Whether it is going.
+    /// Whether the node is shutting down.
     pub drain: Drain,
 }
 
-impl fmt::Debug for Figures {
+impl fmt::Debug for Exporter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Figures")
+        f.write_str("Exporter")
     }
 }
 
-impl Collector for Figures {
+impl Collector for Exporter {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let mut out = Out(encoder);
-        let totals = self.meters.totals();
+        let mut out = MetricWriter(encoder);
+        let totals = self.delivery.totals();
         let by_transport = |value: fn(&Totals) -> u64| {
             totals.iter().map(move |totals| (vec![("transport", totals.transport.to_owned())], value(totals)))
         };
@@ -72,25 +72,30 @@ impl Collector for Figures {
             &LAGS,
             totals.iter().map(|totals| (totals.transport, &totals.lags)),
         )?;
-        out.counters("gaps", "Gaps told to readers", None, by_transport(|totals| totals.gaps))?;
+        out.counters("gaps", "Gaps reported to readers", None, by_transport(|totals| totals.gaps))?;
         out.counters("rollovers", "Streams ended for the browser's memory", None, by_transport(|t| t.rollovers))?;
         let bye = |(bye, count): (crate::transport::CloseReason, u64)| {
             (vec![("code", bye.code().to_string()), ("reason", bye.reason().to_owned())], count)
         };
-        out.counters("byes", "Readers sent away, by the code that they were told", None, self.meters.byes().map(bye))?;
-        let way = |(way, count): (&'static str, u64)| (vec![("way", way.to_owned())], count);
-        out.counters("published_messages", "Messages published to this node", None, self.meters.ways().map(way))?;
+        out.counters("byes", "Farewells sent to readers, by code", None, self.delivery.byes().map(bye))?;
+        let source = |(source, count): (&'static str, u64)| (vec![("way", source.to_owned())], count);
+        out.counters(
+            "published_messages",
+            "Messages published to this node",
+            None,
+            self.delivery.sources().map(source),
+        )?;
         let code = |(code, count): (Code, u64)| (vec![("code", code.to_string())], count);
-        let failures = self.meters.failures().map(code);
+        let failures = self.delivery.failures().map(code);
         out.counters("append_failures", "Publications that were not acknowledged", None, failures)?;
         let help = "From taking a publication to its place in the log";
-        out.histogram("append", help, Some(&Unit::Seconds), &APPEND_BUCKETS, &self.meters.appends())?;
+        out.histogram("append", help, Some(&Unit::Seconds), &APPEND_BUCKETS, &self.delivery.appends())?;
         let retained = self.hub.retained();
         out.counters("read_messages", "Messages that this node has read from the log", None, one(retained.read))?;
         let delivered: u64 = totals.iter().map(|totals| totals.messages).sum();
         let encoded = encoding::made();
         out.counters("encodings", "Times that a message was encoded, once for each encoding", None, one(encoded))?;
-        // Each delivery takes an encoding that was made for it or for somebody before.
+        // Each delivery uses an encoding that was made for it, or for an earlier one.
         let hits = delivered.saturating_sub(encoded);
         out.counters("encode_cache_hits", "Deliveries that found their message encoded", None, one(hits))?;
         out.gauges("sockets", "Connections of clients, idle ones included", one(self.connections.count() as u64))?;
@@ -101,21 +106,21 @@ impl Collector for Figures {
         out.gauge_of("retained", "Size of this node's memory of the log", &Unit::Bytes, retained.bytes as f64)?;
         out.gauges("ready", "Whether the log is read and can be reached", one(self.hub.is_ready().into()))?;
         out.gauges("draining", "Whether the node is going", one(self.drain.has_begun().into()))?;
-        out.gauge_of("uptime", "Since the server began", &Unit::Seconds, self.meters.began.elapsed().as_secs_f64())?;
+        out.gauge_of("uptime", "Since the server began", &Unit::Seconds, self.delivery.began.elapsed().as_secs_f64())?;
         let version = vec![("version", env!("CARGO_PKG_VERSION").to_owned())];
         out.gauges("build", "Always 1; which version it is", [(version, 1)].into_iter())
     }
 }
 
-/// A family of one member without labels.
+/// One value without labels.
 fn one(value: u64) -> impl Iterator<Item = (Labels, u64)> {
     [(Labels::new(), value)].into_iter()
 }
 
-/// Writes families.
-pub struct Out<'a>(pub DescriptorEncoder<'a>);
+/// Writes metrics.
+pub struct MetricWriter<'a>(pub DescriptorEncoder<'a>);
 
-impl Out<'_> {
+impl MetricWriter<'_> {
     fn counters(
         &mut self,
         name: &str,
@@ -134,7 +139,7 @@ impl Out<'_> {
         Ok(())
     }
 
-    /// One counter of a fraction.
+    /// Writes a counter with a fraction.
     pub fn counter_of(&mut self, name: &str, help: &str, unit: &Unit, value: f64) -> fmt::Result {
         let mut family = self.0.encode_descriptor(name, help, Some(unit), MetricType::Counter)?;
         family.encode_counter(&value, NO_EXEMPLAR)
@@ -152,12 +157,12 @@ impl Out<'_> {
         Ok(())
     }
 
-    /// One gauge without a unit.
+    /// Writes a gauge without a unit.
     pub fn gauge(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
         self.gauges(name, help, one(value))
     }
 
-    /// One gauge.
+    /// Writes a gauge with a unit.
     pub fn gauge_of(&mut self, name: &str, help: &str, unit: &Unit, value: f64) -> fmt::Result {
         let mut family = self.0.encode_descriptor(name, help, Some(unit), MetricType::Gauge)?;
         family.encode_gauge(&value)
@@ -197,7 +202,7 @@ fn no_exemplars<'a, S: EncodeLabelSet>() -> Option<&'a HashMap<usize, Exemplar<S
     None
 }
 
-/// The encoder adds them up.
+/// The buckets as the encoder expects them: it sums them up itself.
 fn buckets<const N: usize>(bounds: &[f64; N], summed: &Summed<N>) -> Vec<(f64, u64)> {
     let beyond = [(f64::INFINITY, summed.beyond)];
     bounds.iter().copied().zip(summed.counts).chain(beyond).collect()

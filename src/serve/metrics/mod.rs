@@ -2,5 +2,6 @@
 
 pub mod delivery;
 pub mod exporter;
+pub mod http2;
 pub mod process;
 pub mod rejections;

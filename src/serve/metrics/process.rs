@@ -1,39 +1,39 @@
-//! What the system knows of this process, by the names that Prometheus's own libraries use.
+//! Metrics of this process, under the names that the Prometheus client libraries use.
 
-use super::exporter::Out;
+use super::exporter::MetricWriter;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::registry::Unit;
 use std::fmt;
 use std::fs;
 
-/// Clock ticks in a second, as `/proc` counts them on every Linux there is (`USER_HZ`).
+/// Clock ticks per second in `/proc` (`USER_HZ`), the same on every Linux.
 const TICKS: f64 = 100.0;
 
-/// What `/proc/self` tells; nothing on systems that have none.
+/// The collector of process metrics from `/proc/self`. Systems without it get none.
 #[derive(Debug)]
-pub struct Process;
+pub struct ProcessMetrics;
 
-/// One look.
+/// A reading of the process metrics.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Usage {
     /// Bytes of memory in use.
     pub resident: u64,
-    /// Seconds of processor time, in the program and in the kernel for it.
+    /// Seconds of CPU time, in user and kernel mode.
     pub cpu: f64,
     /// Open descriptors.
     pub descriptors: u64,
-    /// How many there may be.
+    /// The limit of open descriptors.
     pub most_descriptors: u64,
 }
 
 impl Usage {
-    /// Looks; `None` where the system does not tell.
+    /// Reads the metrics; `None` if the system does not provide them.
     pub fn now() -> Option<Usage> {
         let status = fs::read_to_string("/proc/self/status").ok()?;
         let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
         let resident: u64 = resident.trim().trim_end_matches(" kB").parse().ok()?;
-        // Behind the name, which may hold anything, and its bracket: the 14th and 15th field.
+        // The 14th and 15th field. They are counted from the bracket behind the name, which may hold anything.
         let stat = fs::read_to_string("/proc/self/stat").ok()?;
         let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
         let ticks: f64 = fields.get(11)?.parse::<f64>().ok()? + fields.get(12)?.parse::<f64>().ok()?;
@@ -43,10 +43,10 @@ impl Usage {
     }
 }
 
-impl Collector for Process {
+impl Collector for ProcessMetrics {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let Some(usage) = Usage::now() else { return Ok(()) };
-        let mut out = Out(encoder);
+        let mut out = MetricWriter(encoder);
         out.gauge_of("process_resident_memory", "Memory in use", &Unit::Bytes, usage.resident as f64)?;
         out.counter_of("process_cpu", "Processor time", &Unit::Seconds, usage.cpu)?;
         out.gauge("process_open_fds", "Open descriptors", usage.descriptors)?;

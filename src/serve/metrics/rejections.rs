@@ -1,4 +1,4 @@
-//! What was refused and who was let go, by reason, for `/metrics`.
+//! Counts what was rejected and which readers were disconnected, by reason.
 
 use crate::transport::Code;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -8,49 +8,55 @@ use prometheus_client::registry::Registry;
 use std::io;
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Reason {
+struct ReasonLabel {
     reason: &'static str,
 }
 
-/// Counts refusals.
+/// Counts rejections.
 #[derive(Clone, Default)]
-pub struct Refused(Family<Reason, Counter>);
+pub struct Rejections(Family<ReasonLabel, Counter>);
 
-impl Refused {
-    /// Told under this name.
-    pub fn register(registry: &mut Registry) -> Refused {
-        let refused = Refused::default();
-        let help = "Requests, commands and connections that were refused, and readers that were let go, by reason";
-        registry.register("refused", help, refused.0.clone());
-        refused
+impl Rejections {
+    /// Registers the counter.
+    pub fn register(registry: &mut Registry) -> Rejections {
+        let rejections = Rejections::default();
+        let help =
+            "Requests, commands and connections that were rejected, and readers that were disconnected, by reason";
+        registry.register("refused", help, rejections.0.clone());
+        rejections
     }
 
-    /// A request or a command.
+    /// The counter of a reason.
+    pub fn counter(&self, reason: &'static str) -> Counter {
+        self.0.get_or_create(&ReasonLabel { reason }).clone()
+    }
+
+    /// Counts a request or a command that was answered with an error code.
     pub fn count(&self, code: Code) {
-        self.because(code.as_str());
+        self.count_reason(code.as_str());
     }
 
-    /// What has no code: a connection that was closed.
-    pub fn because(&self, reason: &'static str) {
-        self.0.get_or_create(&Reason { reason }).inc();
+    /// Counts what has no error code, such as a connection that was closed.
+    pub fn count_reason(&self, reason: &'static str) {
+        self.0.get_or_create(&ReasonLabel { reason }).inc();
     }
 
-    /// A connection whose writes failed.
-    pub fn writer(&self, error: &io::Error) {
-        // What was cut for want of memory was counted there.
+    /// Counts a connection whose write failed because the client did not read.
+    pub fn write_failed(&self, error: &io::Error) {
+        // A write that was cut for lack of memory is counted where it was cut.
         if error.kind() == io::ErrorKind::TimedOut {
-            self.because("slow_reader");
+            self.count_reason("slow_reader");
         }
     }
 
-    /// A request whose head hyper did not take.
-    pub fn head(&self, error: &hyper::Error) {
+    /// Counts a request whose head hyper rejected.
+    pub fn bad_head(&self, error: &hyper::Error) {
         let reason = match error {
             error if error.is_timeout() => "request_timeout",
             error if error.is_parse_too_large() => "head_too_large",
             error if error.is_parse() => "bad_head",
             _ => return,
         };
-        self.because(reason);
+        self.count_reason(reason);
     }
 }

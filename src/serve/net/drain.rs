@@ -1,4 +1,4 @@
-//! Going down gently: one word that every part of the server hears.
+//! Graceful shutdown: tells every part of the server that it has begun.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -6,17 +6,17 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-/// How long what a client has only half said may hold up the drain: a handshake, a head, or a body that stands still.
-/// One clock for all of them, from the drain's beginning, so that one half behind another does not add up.
+/// How long an incomplete handshake, head or body may delay the shutdown. It is measured from the beginning of the drain for all
+/// of them, so that several in a row do not add up.
 pub const GRACE: Duration = Duration::from_secs(2);
 
-/// How long a client may take to close its side after its last answer, once [`GRACE`] is over.
+/// How long a client may take to close its side after its last response, once [`GRACE`] is over.
 pub const LAST_WORDS: Duration = Duration::from_millis(500);
 
-/// Bytes of a body in each [`GRACE`] that count as progress. A byte now and then would hold up the drain to its end.
+/// The least bytes of a body in each [`GRACE`] that count as progress. A byte now and then would delay the shutdown to its end.
 const PROGRESS: usize = 1024;
 
-/// Tells that the server is going, and since when.
+/// Tells whether the server is shutting down, and since when.
 #[derive(Clone)]
 pub struct Drain(Arc<watch::Sender<Option<Instant>>>);
 
@@ -27,7 +27,7 @@ impl Default for Drain {
 }
 
 impl Drain {
-    /// Begins.
+    /// Begins the shutdown.
     pub fn begin(&self) {
         self.0.send_if_modified(|begun| {
             let is_first = begun.is_none();
@@ -47,17 +47,17 @@ impl Drain {
         let _ = self.0.subscribe().wait_for(Option::is_some).await;
     }
 
-    /// When the time of what is only half said is over; `None`: the drain has not begun.
+    /// When [`GRACE`] is over; `None` if the drain has not begun.
     pub fn late_at(&self) -> Option<Instant> {
         self.0.borrow().map(|begun| begun + GRACE)
     }
 
-    /// Whether that time is over.
+    /// Whether [`GRACE`] is over.
     pub fn is_late(&self) -> bool {
         self.late_at().is_some_and(|late| late <= Instant::now())
     }
 
-    /// Waits until that time is over. Cancel safe.
+    /// Waits until [`GRACE`] is over. Cancel safe.
     pub async fn late(&self) {
         self.begun().await;
         if let Some(late) = self.late_at() {
@@ -65,36 +65,36 @@ impl Drain {
         }
     }
 
-    /// What `half` comes to; `None`: the drain does not wait for it any longer.
-    pub async fn in_time<T>(&self, half: impl Future<Output = T>) -> Option<T> {
+    /// Waits for a future that depends on the client; `None` if [`GRACE`] is over first.
+    pub async fn in_time<T>(&self, future: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
             biased;
-            whole = half => Some(whole),
+            done = future => Some(done),
             () = self.late() => None,
         }
     }
 
-    /// When a reader shall come back: spread, or all would come to the next node in one moment.
+    /// When a reader should reconnect. Spread, so that not all readers come to the next node at once.
     pub fn retry(&self) -> Duration {
         Duration::from_millis(fastrand::u64(200..3000))
     }
 }
 
-/// Watches over a body that arrives while the server is going: one that makes progress may be finished.
-pub struct Pace<'a> {
+/// Watches a body that arrives during a shutdown. A body that makes progress may finish.
+pub struct BodyProgress<'a> {
     drain: &'a Drain,
     began: Instant,
-    /// When progress is looked at next, and how many bytes there were the last time.
+    /// When progress is checked next, and how many bytes there were the last time.
     next: Option<(Instant, usize)>,
 }
 
-impl Pace<'_> {
-    /// Of a body that begins to be read.
-    pub fn new(drain: &Drain) -> Pace<'_> {
-        Pace { drain, began: Instant::now(), next: None }
+impl BodyProgress<'_> {
+    /// Begins to watch a body.
+    pub fn new(drain: &Drain) -> BodyProgress<'_> {
+        BodyProgress { drain, began: Instant::now(), next: None }
     }
 
-    /// Resolves when the drain does not wait for this body any longer, of which there are so many bytes. Cancel safe.
+    /// Waits until the body has made too little progress. `bytes`: how many have arrived. Cancel safe.
     pub async fn is_too_slow(&mut self, bytes: usize) {
         loop {
             self.drain.begun().await;
@@ -117,7 +117,7 @@ mod tests {
     /// Reads a body of which `bytes` come every `every`, until it is too slow or a minute has passed.
     async fn seconds_until_too_slow(bytes: usize, every: Duration) -> Option<u64> {
         let drain = Drain::default();
-        let (mut pace, mut have, began) = (Pace::new(&drain), 0, Instant::now());
+        let (mut pace, mut have, began) = (BodyProgress::new(&drain), 0, Instant::now());
         drain.begin();
         while began.elapsed() < Duration::from_secs(60) {
             tokio::select! {
@@ -153,8 +153,8 @@ mod tests {
         drain.begin();
         assert!(!drain.is_late(), "half of the time is left");
         assert_eq!(drain.in_time(std::future::pending::<()>()).await, None);
-        assert_eq!(began.elapsed(), GRACE, "a second signal does not begin the time anew");
+        assert_eq!(began.elapsed(), GRACE, "a second signal does not restart the time");
         assert!(drain.is_late());
-        assert_eq!(drain.in_time(async { 1 }).await, Some(1), "what is whole already is taken");
+        assert_eq!(drain.in_time(async { 1 }).await, Some(1), "a finished future counts");
     }
 }

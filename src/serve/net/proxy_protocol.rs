@@ -1,4 +1,4 @@
-//! The PROXY protocol, versions 1 and 2: a proxy says first for whom it connects.
+//! The PROXY protocol, versions 1 and 2: a proxy first sends the address of its client.
 
 use ppp::{HeaderResult, v1, v2};
 use std::io;
@@ -6,8 +6,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-/// The shortest header: `PROXY UNKNOWN\r\n`. A longer one is read on from there, so that nothing of what follows
-/// is taken.
+/// The shortest header: `PROXY UNKNOWN\r\n`. The rest of a longer one is read after that, so that nothing behind the header
+/// is read.
 const SHORTEST: usize = 15;
 
 /// Bytes of a header of version 1, by the protocol.
@@ -16,16 +16,16 @@ const LONGEST_LINE: usize = 107;
 /// Bytes of a header of version 2: its addresses and what a proxy may add about TLS.
 const LONGEST: usize = 2048;
 
-/// A proxy sends it with its first packet.
-pub const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a proxy may take to send its header. It sends it with its first packet.
+pub const TIMEOUT: Duration = Duration::from_secs(5);
 
 const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 
-/// Reads the header and says where the connection comes from; `None`: from the proxy itself.
+/// Reads the header. Returns the client's address; `None` if the connection is the proxy's own.
 ///
 /// # Errors
 ///
-/// There is no header, or no sound one.
+/// There is no header, or an invalid one.
 pub async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<IpAddr>> {
     let bad = || io::Error::new(io::ErrorKind::InvalidData, "no PROXY protocol header");
     let mut header = vec![0; SHORTEST];
@@ -57,7 +57,7 @@ pub async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<Ip
             v1::Addresses::Tcp6(addresses) => v6(addresses.source_address),
             v1::Addresses::Unknown => None,
         }),
-        // A health check of the proxy's own.
+        // A health check by the proxy itself.
         HeaderResult::V2(Ok(header)) if header.command == v2::Command::Local => Ok(None),
         HeaderResult::V2(Ok(header)) => match header.addresses {
             v2::Addresses::IPv4(addresses) => Ok(v4(addresses.source_address)),

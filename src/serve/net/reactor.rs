@@ -1,14 +1,14 @@
-//! The reactor: which of the clients' sockets are ready, and whom that wakes.
+//! The reactor of the clients' sockets: it learns which are ready, and wakes their tasks.
 //!
-//! Tokio has one, and all else is left to it. But it keeps 256 bytes for each socket, room for any number of tasks
-//! that wait for anything of it, and that was a sixth of what a parked reader took. A client's socket is waited for by one
-//! task at a time. So clients' sockets have an epoll (or kqueue) of their own, which tokio watches as if it were one
-//! socket: a turn in which any of them is ready costs one more system call, however many they are.
+//! All other I/O uses tokio's reactor. That one keeps 256 bytes for each socket, so that any number of tasks can wait for it,
+//! and those were a sixth of the memory of a parked reader. Only one task at a time waits for a client's socket. So these have
+//! an epoll (or kqueue) of their own, which tokio watches as if it were one socket: a turn in which any of them is ready costs
+//! one more system call, however many are ready.
 //!
-//! It is edge-triggered. [`Socket::poll_io`] takes a mark away *before* it tries, and whatever comes
-//! meanwhile sets it again, so that no edge is lost.
+//! It is edge-triggered. A [socket](super::socket::Socket) clears a mark *before* its attempt, and an event during the attempt
+//! sets it again, so that no edge is lost.
 
-use super::socket::{READ, READ_CLOSED, RESET, Socket, State, WRITE};
+use atomic_waker::AtomicWaker;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Registry, Token};
 use parking_lot::Mutex;
@@ -16,70 +16,79 @@ use slab::Slab;
 use smallvec::SmallVec;
 use std::io;
 use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Weak};
+use std::task::Waker;
 use std::time::Duration;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-/// Events that are heard at a time.
+/// The socket may have something to read.
+pub const READ: u8 = 1;
+/// The socket may accept a write.
+pub const WRITE: u8 = 2;
+/// Behind what there is to read comes the end. Never cleared.
+pub const READ_CLOSED: u8 = 4;
+/// The connection is reset. Never cleared.
+pub const RESET: u8 = 8;
+
+/// Events of a turn.
 const EVENTS: usize = 1024;
 
-/// Where clients' sockets are registered.
+/// The reactor.
 pub struct Reactor {
     registry: Registry,
     sockets: Arc<Mutex<Sockets>>,
-    asked: mpsc::Sender<oneshot::Sender<()>>,
+    catch_ups: mpsc::Sender<oneshot::Sender<()>>,
 }
 
-/// The bits of an event's token that are the socket's number; the others say which of those that have had it.
+/// The bits of an event's token that hold the socket's number. The others tell the sockets apart that have had this number.
 const NUMBER: u32 = usize::BITS / 8 * 5;
 
-/// The sockets by their number. A number is given again at once, and an event of the last one that had it may be under way
-/// still: whoever has it now is not to be told that he is gone.
+/// The sockets by their number. A number is reused at once, while an event of its last socket may still be under way. The new
+/// socket must not get that event.
 #[derive(Default)]
 struct Sockets {
-    slots: Slab<(u32, Weak<State>)>,
-    /// How many there were.
+    slots: Slab<(u32, Weak<Registration>)>,
+    /// How many sockets were added.
     added: u32,
 }
 
 impl Sockets {
-    fn get(&self, token: Token) -> Option<Arc<State>> {
+    fn get(&self, token: Token) -> Option<Arc<Registration>> {
         let (number, nth) = (token.0 & ((1 << NUMBER) - 1), token.0 >> NUMBER);
         let (_, socket) = self.slots.get(number).filter(|(added, _)| *added as usize == nth)?;
-        // Only where it is handed on: to let go of the last hold on one takes the lock that is held here.
+        // The result must be dropped without the lock: dropping the last reference takes the lock that is held here.
         socket.upgrade()
     }
 }
 
 impl Reactor {
-    /// Starts one within tokio's runtime. It ends with the last of its sockets, or with whoever may add more.
-    ///
-    /// The task that hears of the sockets comes with it. Should it end before, nothing is heard of any client any more,
-    /// neither of those that there are nor of new ones: whoever serves has to watch it.
+    /// Starts a reactor in tokio's runtime, and returns it with its task. The task ends when the reactor and all its sockets are
+    /// dropped. If it ends earlier, no client I/O is possible any more, so the server must watch it.
     ///
     /// # Errors
     ///
-    /// The system's: mostly that there are no descriptors left.
+    /// The system's, mostly that there are no file descriptors left.
     pub fn start() -> io::Result<(Arc<Reactor>, JoinHandle<io::Result<()>>)> {
         let no_poll = |error: io::Error| io::Error::new(error.kind(), format!("cannot watch sockets: {error}"));
         let poll = Poll::new().map_err(no_poll)?;
-        let (asked, asking) = mpsc::channel(1);
+        let (catch_ups, requests) = mpsc::channel(1);
         let registry = poll.registry().try_clone().map_err(no_poll)?;
         let sockets = Arc::<Mutex<Sockets>>::default();
-        // The table and not the reactor, whose end it waits for.
-        let (poll, hearing) = (watched(poll)?, sockets.clone());
-        let task = tokio::spawn(async move { hear(&hearing, poll, asking).await });
-        Ok((Arc::new(Reactor { registry, sockets, asked }), task))
+        // The task holds the table and not the reactor, whose end it waits for.
+        let (poll, table) = (watched(poll)?, sockets.clone());
+        let task = tokio::spawn(async move { run(&table, poll, requests).await });
+        Ok((Arc::new(Reactor { registry, sockets, catch_ups }), task))
     }
 
-    /// Registers a connection, which does not block; `None`: it has `most` already, and this one is closed.
+    /// Registers a non-blocking connection. `None`: there are `most` already, and this one is closed.
     ///
     /// # Errors
     ///
     /// The system's.
-    pub fn add(self: &Arc<Reactor>, mut stream: TcpStream, most: usize) -> io::Result<Option<Socket>> {
+    pub fn add(self: &Arc<Reactor>, mut stream: TcpStream, most: usize) -> io::Result<Option<Arc<Registration>>> {
         let mut sockets = self.sockets.lock();
         if sockets.slots.len() >= most {
             return Ok(None);
@@ -89,30 +98,85 @@ impl Reactor {
         let entry = sockets.slots.vacant_entry();
         let token = Token(entry.key() | (nth as usize) << NUMBER);
         self.registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
-        let socket = Arc::new(State::new(self.clone(), entry.key(), stream));
+        let socket = Arc::new(Registration::new(self.clone(), entry.key(), stream));
         entry.insert((nth, Arc::downgrade(&socket)));
-        Ok(Some(Socket(socket)))
+        Ok(Some(socket))
     }
 
-    /// Forgets one that is about to be closed, which takes it out of the epoll, too.
-    pub fn remove(&self, number: usize) {
+    /// Forgets a socket that is about to be closed. Closing takes it out of the epoll, too.
+    fn remove(&self, number: usize) {
         self.sockets.lock().slots.try_remove(number);
     }
 
-    /// Waits until all that clients have sent up to now is heard. Cancel safe.
+    /// Waits until all events up to now are handled, so that what clients have sent is known. Cancel safe.
     pub async fn catch_up(&self) {
-        let (heard, hearing) = oneshot::channel();
-        if self.asked.send(heard).await.is_ok() {
-            let _ = hearing.await;
+        let (done, caught_up) = oneshot::channel();
+        if self.catch_ups.send(done).await.is_ok() {
+            let _ = caught_up.await;
         }
     }
 }
 
-/// Hears of the sockets until there can be no more.
-async fn hear(
+/// A socket as the reactor knows it. It is small, because there is one for each connection.
+pub struct Registration {
+    reactor: Arc<Reactor>,
+    waker: AtomicWaker,
+    stream: TcpStream,
+    number: u32,
+    ready: AtomicU8,
+}
+
+impl Registration {
+    fn new(reactor: Arc<Reactor>, number: usize, stream: TcpStream) -> Registration {
+        // There are never so many descriptors.
+        let number = u32::try_from(number).unwrap_or(u32::MAX);
+        // The request may have arrived with the connection, so the socket counts as ready before any event.
+        Registration { reactor, waker: AtomicWaker::new(), stream, number, ready: AtomicU8::new(READ | WRITE) }
+    }
+
+    /// The connection.
+    pub fn stream(&self) -> &TcpStream {
+        &self.stream
+    }
+
+    /// Whether any of these marks is set.
+    pub fn is(&self, marks: u8) -> bool {
+        self.ready.load(Ordering::Acquire) & marks != 0
+    }
+
+    /// Sets marks again after an attempt.
+    pub fn set(&self, marks: u8) {
+        self.ready.fetch_or(marks, Ordering::AcqRel);
+    }
+
+    /// Clears marks before an attempt.
+    pub fn clear(&self, marks: u8) {
+        self.ready.fetch_and(!marks, Ordering::AcqRel);
+    }
+
+    /// Registers the task to wake. Call it before looking at the marks: an event in between would otherwise wake no task.
+    pub fn register(&self, waker: &Waker) {
+        self.waker.register(waker);
+    }
+
+    /// Sets marks for an event, and wakes the task.
+    fn notify(&self, marks: u8) {
+        self.set(marks);
+        self.waker.wake();
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        self.reactor.remove(self.number as usize);
+    }
+}
+
+/// Handles events until there can be no more.
+async fn run(
     sockets: &Mutex<Sockets>,
     mut poll: AsyncFd<Poll>,
-    mut asked: mpsc::Receiver<oneshot::Sender<()>>,
+    mut catch_ups: mpsc::Receiver<oneshot::Sender<()>>,
 ) -> io::Result<()> {
     let mut events = Events::with_capacity(EVENTS);
     loop {
@@ -120,29 +184,28 @@ async fn hear(
             found = poll.readable_mut() => {
                 let mut found = found?;
                 if turn(sockets, found.get_inner_mut(), &mut events)? {
-                    // There may be more; those who were woken first.
+                    // There may be more events. The woken tasks run first.
                     tokio::task::yield_now().await;
                 } else {
                     found.clear_ready();
                 }
             }
-            heard = asked.recv() => {
-                let Some(heard) = heard else { return Ok(()) };
+            done = catch_ups.recv() => {
+                let Some(done) = done else { return Ok(()) };
                 while turn(sockets, poll.get_mut(), &mut events)? {}
-                let _ = heard.send(());
+                let _ = done.send(());
             }
         }
     }
 }
 
-/// Marks those that are ready, and wakes who waits for them; whether there may be more.
+/// Marks the sockets that are ready and wakes their tasks. Returns whether there may be more events.
 fn turn(sockets: &Mutex<Sockets>, poll: &mut Poll, events: &mut Events) -> io::Result<bool> {
     match poll.poll(events, Some(Duration::ZERO)) {
         Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(true),
         polled => polled?,
     }
-    // Found first, and told without the lock: the last one to hold a socket takes it out of the table, and that may be
-    // this one.
+    // The sockets are found under the lock, and notified and dropped without it: dropping the last reference takes the lock.
     let known = sockets.lock();
     let found: SmallVec<[_; 16]> = events
         .iter()
@@ -159,19 +222,19 @@ fn turn(sockets: &Mutex<Sockets>, poll: &mut Poll, events: &mut Events) -> io::R
         .collect();
     drop(known);
     for (socket, marks) in found {
-        socket.set_ready(marks);
+        socket.notify(marks);
     }
     Ok(events.iter().count() >= EVENTS)
 }
 
-/// What tokio watches for whether it may be read.
+/// Lets tokio watch whether a source can be read.
 ///
 /// # Errors
 ///
 /// The system's.
 #[expect(
     deprecated,
-    reason = "its heir is unsafe for things that may close their descriptor or change it; these are owned, and have one"
+    reason = "its successor is unsafe, for sources that may change their descriptor; these own one descriptor each"
 )]
 pub fn watched<T: AsRawFd>(source: T) -> io::Result<AsyncFd<T>> {
     AsyncFd::with_interest(source, tokio::io::Interest::READABLE)
@@ -180,6 +243,7 @@ pub fn watched<T: AsRawFd>(source: T) -> io::Result<AsyncFd<T>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::serve::net::socket::Socket;
     use std::future::poll_fn;
     use std::io::Write as _;
     use std::time::Instant;
@@ -191,6 +255,11 @@ mod tests {
 
     /// A client, whose window is small, and our end of its connection.
     async fn pair(reactor: &Arc<Reactor>) -> (tokio::net::TcpStream, Socket) {
+        let (client, registration) = registered(reactor).await;
+        (client, Socket::new(registration))
+    }
+
+    async fn registered(reactor: &Arc<Reactor>) -> (tokio::net::TcpStream, Arc<Registration>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let client = TcpSocket::new_v4().expect("a socket");
         client.set_recv_buffer_size(4096).expect("a small buffer");
@@ -208,7 +277,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn no_byte_and_no_end_is_missed_however_it_is_cut() {
+    async fn no_byte_and_no_end_is_lost_however_it_is_cut() {
         let (reactor, _) = Reactor::start().expect("a reactor");
         let mut all = tokio::task::JoinSet::new();
         for seed in 0..200 {
@@ -295,25 +364,25 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_heard_of_one_that_is_gone_is_not_for_who_has_its_number() {
+    async fn an_event_of_a_closed_socket_does_not_reach_the_next_one_with_its_number() {
         let (reactor, _) = Reactor::start().expect("a reactor");
-        let (_client, socket) = pair(&reactor).await;
-        let token = |socket: &Socket| {
-            let number = socket.0.number();
+        let (_client, socket) = registered(&reactor).await;
+        let token = |socket: &Registration| {
+            let number = socket.number as usize;
             Token(number | (reactor.sockets.lock().slots[number].0 as usize) << NUMBER)
         };
         let gone = token(&socket);
         assert!(reactor.sockets.lock().get(gone).is_some());
         drop(socket);
-        let (_client, socket) = pair(&reactor).await;
+        let (_client, socket) = registered(&reactor).await;
         let next = token(&socket);
-        assert_eq!(gone.0 & ((1 << NUMBER) - 1), next.0 & ((1 << NUMBER) - 1), "the number is given again");
+        assert_eq!(gone.0 & ((1 << NUMBER) - 1), next.0 & ((1 << NUMBER) - 1), "the number is reused");
         let sockets = reactor.sockets.lock();
         assert!(sockets.get(gone).is_none() && sockets.get(next).is_some());
     }
 
     #[tokio::test]
-    async fn it_ends_with_the_last_who_holds_it() {
+    async fn its_task_ends_with_its_last_reference() {
         let others = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
         let before = others();
         let (reactor, _) = Reactor::start().expect("a reactor");

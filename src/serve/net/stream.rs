@@ -1,8 +1,7 @@
-//! A client's connection: writes have a deadline, reads cost nothing while there is nothing to read, and a
-//! client that is gone is told apart from one that has only shut its sending side.
+//! A client's byte stream: TCP, or a layer on top of it, TLS or an HTTP/2 stream. Sessions need not know which.
 //!
-//! It is a TCP connection, or what lies over one: TLS, or a stream of HTTP/2. Who writes to it need not
-//! know.
+//! Writes have a deadline. Waiting for input takes no buffer. A client that is gone is distinguished from one that has only shut
+//! its sending side.
 
 use super::cork::Cork;
 use super::deadline::WriteDeadline;
@@ -19,88 +18,88 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
-/// Bytes read at a time by [`ClientIo::poll_input`]. They lie on the stack, so that an idle connection
-/// holds no read buffer.
+/// The most bytes of one read by [`ClientStream::poll_input`]. The buffer lies on the stack, so that an idle connection holds
+/// none.
 const READ: usize = 8 << 10;
 
-/// How long a client that was told why has to take it before the socket is closed.
+/// How long a client may take to read the last bytes before the socket is closed.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// What lies between a client's bytes and its TCP connection.
+/// A layer between a client's bytes and its TCP connection.
 ///
-/// A write that is ready has left the layer: nothing waits in it for another write or a flush.
+/// A write that is ready has left the layer. Nothing waits in it for another write or a flush.
 pub trait Layer: AsyncRead + AsyncWrite + Send + Unpin {
-    /// Ready when the client has ended it; `None` where only the TCP connection can tell.
+    /// Ready when the client has reset the layer; `None` if only the TCP connection can tell.
     fn poll_reset(&mut self, _cx: &mut Context<'_>) -> Option<Poll<()>> {
         None
     }
 
-    /// The client has taken nothing for as long as it may.
+    /// Called when a write has timed out.
     fn timed_out(&mut self) {}
 
-    /// Whether what the client was told last may be lost if the end is not waited for.
+    /// Whether the last bytes may be lost unless the server waits for the client to close its side.
     fn lingers(&self) -> bool {
         true
     }
 }
 
-/// A client's connection.
-pub struct ClientIo {
+/// A client's byte stream.
+pub struct ClientStream {
     socket: Socket,
     layer: Option<Box<dyn Layer>>,
-    /// What a connection has that is busy. A parked one has none of it.
+    /// The state of a busy connection. A parked one has none.
     busy: Option<Box<Busy>>,
     write_timeout: u32,
 }
 
-/// What a busy connection has.
+/// The state of a busy connection.
 #[derive(Default)]
 struct Busy {
-    /// Bytes that somebody read too many; they are read first.
+    /// Bytes that were read and given back. The next read returns them.
     unread: Bytes,
-    /// A write that waits for the client; without one a parked connection has no timer of its own here.
-    patience: Option<WriteDeadline>,
-    /// Whether a write waits, for who cannot ask this while hyper has the socket.
+    /// The deadline of a write that waits for the client. Without one the connection has no timer here.
+    deadline: Option<WriteDeadline>,
+    /// Whether a write waits. Shared with the task that drives hyper, which owns this stream meanwhile.
     blocked: Option<Arc<AtomicBool>>,
     /// Gathers what hyper writes, while it has the socket.
     cork: Option<Cork>,
 }
 
 impl Busy {
-    fn is_over(&self) -> bool {
-        self.unread.is_empty() && self.patience.is_none() && self.blocked.is_none() && self.cork.is_none()
+    fn is_empty(&self) -> bool {
+        self.unread.is_empty() && self.deadline.is_none() && self.blocked.is_none() && self.cork.is_none()
     }
 }
 
-impl ClientIo {
-    /// A socket, or what lies over it.
-    pub fn new(socket: Socket, layer: Option<Box<dyn Layer>>, write_timeout: Duration) -> ClientIo {
+impl ClientStream {
+    /// The stream of a socket, or of a layer on top of it.
+    pub fn new(socket: Socket, layer: Option<Box<dyn Layer>>, write_timeout: Duration) -> ClientStream {
         let write_timeout = u32::try_from(write_timeout.as_millis()).unwrap_or(u32::MAX);
-        ClientIo { socket, layer, busy: None, write_timeout }
+        ClientStream { socket, layer, busy: None, write_timeout }
     }
 
     fn busy(&mut self) -> &mut Busy {
         self.busy.get_or_insert_default()
     }
 
-    /// Gives back what is needed no longer.
+    /// Frees the state of a busy connection if nothing is left in it.
     fn settle(&mut self) {
-        if self.busy.as_ref().is_some_and(|busy| busy.is_over()) {
+        if self.busy.as_ref().is_some_and(|busy| busy.is_empty()) {
             self.busy = None;
         }
     }
 
-    /// The TCP connection beneath.
+    /// The TCP connection below.
     pub fn socket(&self) -> &Socket {
         &self.socket
     }
 
-    /// The socket itself, where bytes go to it as they are.
+    /// The socket, if there is no layer, so that bytes can be written to it directly.
     pub fn plain(&self) -> Option<Socket> {
         self.layer.is_none().then(|| self.socket.clone())
     }
 
-    /// Writes what the socket takes at once, and says how much that was. Nothing, through a layer.
+    /// Writes as much as the socket accepts at once, and returns how much that was: nothing, if there is a layer.
     ///
     /// # Errors
     ///
@@ -115,9 +114,9 @@ impl ClientIo {
         }
     }
 
-    /// Gives bytes back that were read too many. They came before those that were given back and are there still.
+    /// Gives back bytes that were read too early. They go before bytes that were given back earlier.
     pub fn unread(&mut self, bytes: Bytes) {
-        // No bytes may still hold a whole buffer of hyper's.
+        // Empty bytes may still hold one of hyper's buffers.
         if bytes.is_empty() {
             return;
         }
@@ -125,12 +124,12 @@ impl ClientIo {
         *unread = if unread.is_empty() { bytes } else { [&bytes[..], &unread[..]].concat().into() };
     }
 
-    /// Whether a write waits for the client.
+    /// A flag that is set while a write waits for the client.
     pub fn blocked(&mut self) -> Arc<AtomicBool> {
         self.busy().blocked.get_or_insert_default().clone()
     }
 
-    /// Reads what there is into `input`; 0: the client will send no more.
+    /// Reads what there is into `input`. 0 means that the client will send no more.
     pub fn poll_input(&mut self, cx: &mut Context<'_>, input: &mut impl Input) -> Poll<io::Result<usize>> {
         let mut bytes = [MaybeUninit::uninit(); READ];
         let mut buf = ReadBuf::uninit(&mut bytes);
@@ -139,11 +138,11 @@ impl ClientIo {
         Poll::Ready(Ok(buf.filled().len()))
     }
 
-    /// Whether there is input now; reads what there is.
+    /// Reads what there is. Returns whether there is input.
     pub async fn has_input(&mut self, input: &mut Unread) -> bool {
         if input.is_empty() {
             poll_fn(|cx| {
-                // The end, or an error, is for who reads on.
+                // The next read reports the end, or an error.
                 let _ = self.poll_input(cx, input);
                 Poll::Ready(())
             })
@@ -152,8 +151,8 @@ impl ClientIo {
         !input.is_empty()
     }
 
-    /// Resolves when the connection was reset. A client that has shut its sending side may still
-    /// listen or be gone; only a write can tell, and this is what it is told.
+    /// Ready when the connection was reset. A client that has shut its sending side may still read, or be gone. Only a write
+    /// can tell, and its outcome is reported here.
     pub fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if let Some(reset) = self.layer.as_mut().and_then(|layer| layer.poll_reset(cx)) {
             return reset;
@@ -161,33 +160,33 @@ impl ClientIo {
         self.socket.poll_reset(cx)
     }
 
-    /// Shuts our side and reads what is still under way for a moment: a socket that is closed with
-    /// unread bytes is reset, and the client may lose what it was told last.
+    /// Shuts the sending side, and reads for a moment what is still under way. A socket that is closed with unread bytes is
+    /// reset, and the client could lose the last bytes.
     pub async fn linger(&mut self) {
         self.linger_for(LINGER).await;
     }
 
-    /// The same, for as long as this.
+    /// The same, for this long at most.
     pub async fn linger_for(&mut self, time: Duration) {
         let lingers = self.layer.as_ref().is_none_or(|layer| layer.lingers());
         let _ = tokio::time::timeout(time, async {
             let _ = self.shutdown().await;
-            let mut nothing = Nowhere;
-            while lingers && poll_fn(|cx| self.poll_input(cx, &mut nothing)).await.is_ok_and(|n| n > 0) {}
+            let mut nowhere = Discard;
+            while lingers && poll_fn(|cx| self.poll_input(cx, &mut nowhere)).await.is_ok_and(|n| n > 0) {}
         })
         .await;
     }
 
-    /// Bounds how long a client may take nothing: any byte it takes begins the time anew.
+    /// Applies the write timeout. Any byte that the client accepts restarts it.
     fn in_time<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        let was_blocked = self.busy.as_ref().is_some_and(|busy| busy.patience.is_some());
+        let was_blocked = self.busy.as_ref().is_some_and(|busy| busy.deadline.is_some());
         if written.is_ready() && !was_blocked {
             return written;
         }
         let write_timeout = Duration::from_millis(u64::from(self.write_timeout));
         let busy = self.busy();
         if written.is_ready() {
-            busy.patience = None;
+            busy.deadline = None;
         }
         if let Some(blocked) = busy.blocked.as_ref().filter(|_| was_blocked == written.is_ready()) {
             blocked.store(!was_blocked, Ordering::Relaxed);
@@ -196,15 +195,15 @@ impl ClientIo {
             self.settle();
             return written;
         }
-        let patience = busy.patience.get_or_insert_with(|| WriteDeadline::new(write_timeout));
-        let written = patience.bound(cx, written);
+        let deadline = busy.deadline.get_or_insert_with(|| WriteDeadline::new(write_timeout));
+        let written = deadline.bound(cx, written);
         if let (true, Some(layer)) = (written.is_ready(), &mut self.layer) {
             layer.timed_out();
         }
         written
     }
 
-    /// Gathers what is written from here on until [`uncork`](ClientIo::uncork); who holds the answer has to flush it.
+    /// Gathers what is written from here on until [`uncork`](ClientStream::uncork); who holds the answer has to flush it.
     pub fn cork(&mut self) -> Option<Cork> {
         let cork = self.plain().map(Cork::new);
         self.busy().cork = cork.clone();
@@ -233,30 +232,30 @@ impl ClientIo {
     }
 }
 
-/// Where bytes go that were read.
+/// A buffer for input.
 pub trait Input {
-    /// These are the next.
+    /// Takes the next bytes.
     fn take(&mut self, bytes: &[u8]);
 }
 
-/// What a client has sent and nobody has looked at: one word as long as there is nothing.
+/// Input that has not been handled yet. It takes one word while it is empty.
 #[derive(Default)]
 pub struct Unread(Option<Box<BytesMut>>);
 
 impl Unread {
-    /// As a buffer, from which things may be taken; [`settle`](Unread::settle) behind that.
+    /// The input as a buffer. Call [`settle`](Unread::settle) after taking bytes from it.
     pub fn buffer(&mut self) -> &mut BytesMut {
         self.0.get_or_insert_default()
     }
 
-    /// Gives back what is needed no longer.
+    /// Frees the buffer if it is empty.
     pub fn settle(&mut self) {
         if self.is_empty() {
             self.0 = None;
         }
     }
 
-    /// All of it.
+    /// Takes all input.
     pub fn take(&mut self) -> BytesMut {
         self.0.take().map(|bytes| *bytes).unwrap_or_default()
     }
@@ -290,14 +289,14 @@ impl Input for BytesMut {
     }
 }
 
-/// Takes bytes that nobody wants.
-struct Nowhere;
+/// Discards bytes.
+struct Discard;
 
-impl Input for Nowhere {
+impl Input for Discard {
     fn take(&mut self, _bytes: &[u8]) {}
 }
 
-impl AsyncRead for ClientIo {
+impl AsyncRead for ClientStream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if let Some(unread) = self.busy.as_mut().map(|busy| &mut busy.unread).filter(|unread| !unread.is_empty()) {
             let n = unread.len().min(buf.remaining());
@@ -313,7 +312,7 @@ impl AsyncRead for ClientIo {
     }
 }
 
-impl AsyncWrite for ClientIo {
+impl AsyncWrite for ClientStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         if self.gather(&[io::IoSlice::new(buf)]) {
             return Poll::Ready(Ok(buf.len()));

@@ -1,9 +1,9 @@
-//! Timers of parked readers: heartbeats, and the end of a poll's patience.
+//! Timers of parked readers: heartbeats, and the timeouts of polls.
 //!
-//! Tokio's take 112 bytes each in a piece of their own. These take 40 in tables that they share, and one of tokio's for all. What
-//! they cannot do nobody needs here: one that is put off fires once at its old time, and none is on time to the millisecond. They
-//! are late by up to a 128th of what is waited, so that those whose times are near each other fire together: a node full of
-//! silent streams wakes up sixteen times a second for its heartbeats, and not once for each.
+//! A timer of tokio takes 112 bytes in an allocation of its own. These take 40 bytes in shared tables, and one timer of tokio
+//! for all of them. Trade-offs: a rescheduled timer may fire once spuriously, and timers may be up to 1/128 of their delay late,
+//! so that timers of about the same time fire together. A node full of silent streams wakes up sixteen times a second for its
+//! heartbeats, and not once for each.
 
 use parking_lot::Mutex;
 use slab::Slab;
@@ -15,40 +15,40 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// Milliseconds since the timers were started, which is what a tick is.
+/// Milliseconds since the start of the timers.
 type Tick = u64;
 
 const NEVER: Tick = Tick::MAX;
 
-/// What part of a wait it may be too long.
+/// A timer may be late by this part of its delay.
 const SLACK: Tick = 128;
 
-/// Entries of the queue beyond twice those that count before it is tidied.
+/// Stale entries that the queue may hold, beyond as many as there are timers, before they are removed.
 const STALE: usize = 64;
 
 /// All timers.
 pub struct Timers {
     begun: Instant,
     table: Mutex<Table>,
-    /// The first one is sooner than was thought.
+    /// Notified when the first timer has become earlier.
     sooner: Arc<Notify>,
 }
 
 #[derive(Default)]
 struct Table {
     slots: Slab<Slot>,
-    /// When to look at which slot. An entry that its slot does not name is stale.
+    /// When to look at which slot. An entry is stale if its slot names another tick.
     queue: BinaryHeap<Reverse<(Tick, u32)>>,
 }
 
 struct Slot {
-    /// Whoever waits, or nobody. Not an `Option`: the slab would pay for another word.
+    /// The waker of the task, or a no-op. Not an `Option`, which would make each slot a word larger.
     waker: Waker,
-    /// Its entry in the queue.
+    /// The tick of its entry in the queue.
     queued: Tick,
 }
 
-/// A timer. Nobody is woken before it was polled.
+/// A timer. It wakes no task before it was polled.
 pub struct Timer {
     timers: Arc<Timers>,
     due: Tick,
@@ -60,24 +60,24 @@ impl Timers {
         Arc::new(Timers { begun: Instant::now(), table: Mutex::default(), sooner: Arc::default() })
     }
 
-    /// Starts them, within tokio's runtime.
+    /// Starts the timers in tokio's runtime.
     pub fn start() -> Arc<Timers> {
         let timers = Timers::new();
         tokio::spawn(run(Arc::downgrade(&timers), timers.sooner.clone()));
         timers
     }
 
-    /// One that is due then, or a millisecond or a [`SLACK`]th of the time till then later.
+    /// A timer for this moment. It fires up to a millisecond, or the [`SLACK`]th part of the delay, later.
     pub fn at(self: &Arc<Timers>, due: Instant, now: Instant) -> Timer {
         let slot = Slot { waker: Waker::noop().clone(), queued: NEVER };
         let key = self.table.lock().slots.insert(slot);
-        // There is never memory for so many.
+        // There is never memory for so many timers.
         let key = u32::try_from(key).unwrap_or(u32::MAX);
         Timer { timers: self.clone(), due: self.due(due, now), key }
     }
 
-    /// The first tick that is not before it, of those that many share: a power of two, so that waits of about a length fall
-    /// on the same ones.
+    /// The first tick from this moment on that is a multiple of a power of two, so that delays of about the same length end on
+    /// the same ticks.
     fn due(&self, at: Instant, now: Instant) -> Tick {
         let since = at.saturating_duration_since(self.begun);
         let exact = tick(since) + Tick::from(!since.subsec_nanos().is_multiple_of(1_000_000));
@@ -89,7 +89,7 @@ impl Timers {
         tick(now.saturating_duration_since(self.begun))
     }
 
-    /// Wakes those who are due, and says when the next one is.
+    /// Wakes the tasks whose timers are due. Returns when the next timer is due.
     fn fire(&self, now: Instant) -> Option<Instant> {
         let now = self.now(now);
         let mut due = Vec::new();
@@ -109,13 +109,13 @@ impl Timers {
             }
         };
         drop(table);
-        // Without the lock, which whoever wakes may want at once.
+        // Without the lock, which a woken task may need at once.
         due.into_iter().for_each(Waker::wake);
         next.map(|next| self.begun + Duration::from_millis(next))
     }
 }
 
-/// Whole ones.
+/// Whole ticks.
 fn tick(since: Duration) -> Tick {
     since.as_secs() * 1000 + Tick::from(since.subsec_millis())
 }
@@ -139,24 +139,25 @@ impl Drop for Timers {
 }
 
 impl Timer {
-    /// Whether it is not yet due.
+    /// Whether the timer is not due yet.
     pub fn is_ahead(&self, now: Instant) -> bool {
         self.timers.now(now) < self.due
     }
 
-    /// Sets it anew. Whoever waits has to poll it again.
+    /// Reschedules the timer. The task must poll it again.
     pub fn reset(&mut self, due: Instant, now: Instant) {
         self.due = self.timers.due(due, now);
     }
 
-    /// Ready when it is due, and from then on. The last one that has polled it is woken, and once in vain where it was
-    /// put off meanwhile.
+    /// Ready from the moment when the timer is due. It wakes the task that polled last, and once spuriously if it was
+    /// rescheduled meanwhile.
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let mut table = self.timers.table.lock();
         let Table { slots, queue } = &mut *table;
         let Some(slot) = slots.get_mut(self.key as usize) else { return Poll::Ready(()) };
         if !self.is_ahead(Instant::now()) {
-            // Who polls it may come before those who fire. What is still queued would be taken for what it is set to next.
+            // This poll may come before the timer has fired. The entry that is still queued must not count for the next time
+            // that the timer is set to.
             slot.queued = NEVER;
             return Poll::Ready(());
         }
@@ -178,12 +179,12 @@ impl Drop for Timer {
         let mut table = self.timers.table.lock();
         let Table { slots, queue } = &mut *table;
         let slot = slots.try_remove(self.key as usize);
-        // Polls come and go by the thousand, and what they leave would lie there for as long as they meant to wait.
+        // Polls end by the thousand before their timeout, and their entries would stay queued until then.
         if queue.len() > 2 * slots.len() + STALE {
             queue.retain(|Reverse((tick, key))| slots.get(*key as usize).is_some_and(|slot| slot.queued == *tick));
         }
         drop(table);
-        // The last that was left of a task may go with it.
+        // Dropped without the lock: the waker may hold the last reference to a task.
         drop(slot);
     }
 }

@@ -1,4 +1,4 @@
-//! TLS: certificates from files, read again when told, and the handshake.
+//! TLS: certificates from files, which can be reloaded, and the handshake.
 
 use super::socket::Socket;
 use super::stream::Layer;
@@ -22,33 +22,33 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tracing::debug;
 
-/// What we speak inside, the better first (RFC 7301).
+/// The protocols inside TLS, in order of preference (RFC 7301).
 const PROTOCOLS: [&[u8]; 3] = [b"h2", b"http/1.1", b"http/1.0"];
 
-/// Why a certificate cannot be used. Each says the mend, and none shows what is in a file.
+/// Why a certificate cannot be used. Each text names the fix, and none shows the content of a file.
 #[derive(Debug, thiserror::Error)]
 pub enum BadCertificate {
-    /// The file is not there, or not for us.
+    /// The file cannot be read.
     #[error("{0}: {1}")]
     Unreadable(PathBuf, #[source] io::Error),
     /// The file has no certificate.
     #[error(
-        "{0} holds no certificate: it is a PEM file with BEGIN CERTIFICATE, the server's own first, then those that signed it"
+        "{0} holds no certificate: use a PEM file with BEGIN CERTIFICATE, the server's own first, then its issuers"
     )]
     NoCertificate(PathBuf),
     /// The file has no key.
     #[error(
-        "{0} holds no private key that can be used: it is a PEM file with BEGIN PRIVATE KEY, without a pass phrase (openssl pkey -in … -out …)"
+        "{0} holds no usable private key: use a PEM file with BEGIN PRIVATE KEY, without a pass phrase (openssl pkey -in … -out …)"
     )]
     NoKey(PathBuf),
-    /// The two do not fit.
+    /// The key does not belong to the certificate.
     #[error("the key in {key} does not fit the certificate in {certificate}: {error}")]
     Unfit {
         /// The certificate's file.
         certificate: PathBuf,
         /// The key's file.
         key: PathBuf,
-        /// Why.
+        /// The error of the TLS library.
         #[source]
         error: rustls::Error,
     },
@@ -63,13 +63,13 @@ struct Outcome {
 pub struct Tls {
     certificate: PathBuf,
     key: PathBuf,
-    /// Of new connections; those that there are keep theirs.
+    /// For new connections. Open connections keep theirs.
     config: RwLock<Arc<ServerConfig>>,
     handshakes: Family<Outcome, Counter>,
 }
 
 impl Tls {
-    /// Reads a certificate with those that signed it, and its key.
+    /// Reads a certificate chain and its key.
     ///
     /// # Errors
     ///
@@ -77,22 +77,22 @@ impl Tls {
     pub fn new(certificate: PathBuf, key: PathBuf, registry: &mut Registry) -> Result<Tls, BadCertificate> {
         let config = RwLock::new(read(&certificate, &key)?);
         let handshakes = Family::default();
-        registry.register("tls_handshakes", "TLS handshakes, by what came of them", handshakes.clone());
+        registry.register("tls_handshakes", "TLS handshakes, by outcome", handshakes.clone());
         Ok(Tls { certificate, key, config, handshakes })
     }
 
-    /// Reads the files again. Connections go on with what they have.
+    /// Reads the files again. Open connections keep their certificate.
     ///
     /// # Errors
     ///
-    /// What is wrong with the files; what was read before stays in use then.
+    /// What is wrong with the files. The old certificate stays in use then.
     pub fn reload(&self) -> Result<(), BadCertificate> {
         let config = read(&self.certificate, &self.key)?;
         *self.config.write() = config;
         Ok(())
     }
 
-    /// Secures a connection whose client has begun a handshake; `None` if it did not bring it to an end in time.
+    /// Does the handshake that a client has begun. `None` if it fails or takes too long.
     pub async fn secure(&self, socket: Socket, timeout: Duration) -> Option<Box<dyn Layer>> {
         let acceptor = TlsAcceptor::from(self.config.read().clone());
         let accepted = tokio::time::timeout(timeout, acceptor.accept(socket)).await;
@@ -105,7 +105,7 @@ impl Tls {
             Err(_) => "slow",
         };
         self.handshakes.get_or_create(&Outcome { outcome }).inc();
-        Some(Box::new(Secured { stream: accepted.ok()?.ok()?, owed: 0 }))
+        Some(Box::new(Secured { stream: accepted.ok()?.ok()?, unflushed: 0 }))
     }
 }
 
@@ -118,15 +118,15 @@ fn read(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, BadCertific
         return Err(BadCertificate::NoCertificate(certificate.into()));
     }
     let private = PrivateKeyDer::from_pem_slice(&contents(key)?).map_err(|_| BadCertificate::NoKey(key.into()))?;
-    // Ring is named: another part of the program, or a library of it, may have chosen for the process.
+    // Named explicitly: an embedding program or a library may have chosen another provider for the process.
     let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_protocol_versions(&[&version::TLS13, &version::TLS12])
         .and_then(|builder| builder.with_no_client_auth().with_single_cert(certificates, private));
     let unfit = |error| BadCertificate::Unfit { certificate: certificate.into(), key: key.into(), error };
     let mut config = config.map_err(unfit)?;
     config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).to_vec();
-    // Readers that come back, each poll of an old client among them, do the cheap handshake. Never early data: it can be
-    // replayed, and a publish would be doubled.
+    // Clients that reconnect, and old clients with each poll, do the cheap handshake. Early data is never accepted: it can be
+    // replayed, and a publish would be repeated.
     if let Ok(ticketer) = ring::Ticketer::new() {
         config.ticketer = ticketer;
     }
@@ -136,9 +136,9 @@ fn read(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, BadCertific
 /// TLS over a connection.
 struct Secured {
     stream: TlsStream<Socket>,
-    /// Bytes that were taken and are not all in the socket. The writer waits for them, or what is blocked
-    /// would look written, and the last of it would wait for the next write.
-    owed: usize,
+    /// Bytes that TLS has accepted and the socket has not. The writer waits for them: a blocked write would otherwise look
+    /// complete, and its end would wait for the next write.
+    unflushed: usize,
 }
 
 impl Layer for Secured {}
@@ -151,12 +151,12 @@ impl AsyncRead for Secured {
 
 impl AsyncWrite for Secured {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        if self.owed == 0 {
-            self.owed = ready!(Pin::new(&mut self.stream).poll_write(cx, buf))?;
+        if self.unflushed == 0 {
+            self.unflushed = ready!(Pin::new(&mut self.stream).poll_write(cx, buf))?;
         }
         ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
-        // Whoever comes again after a wait brings the same bytes.
-        Poll::Ready(Ok(std::mem::take(&mut self.owed).min(buf.len())))
+        // A write that is polled again passes the same bytes.
+        Poll::Ready(Ok(std::mem::take(&mut self.unflushed).min(buf.len())))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

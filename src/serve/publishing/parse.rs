@@ -1,4 +1,4 @@
-//! What a request publishes: its query, its form or its JSON, as drafts.
+//! Parses what is published: a query, a form or JSON, as drafts.
 
 use crate::message::{Draft, DraftFields};
 use crate::transport::params::fields;
@@ -8,13 +8,13 @@ use serde_json::value::RawValue;
 use smallvec::SmallVec;
 use std::borrow::Cow;
 
-/// Messages of an array.
+/// The most messages of an array.
 const MESSAGES: usize = 1000;
 
 /// The content type of a form.
 pub const FORM: &str = "application/x-www-form-urlencoded";
 
-/// One message as a publisher writes it in JSON. Unknown fields are passed over.
+/// A message as a publisher writes it in JSON. Unknown fields are ignored.
 #[derive(Deserialize)]
 pub struct Publication<'a> {
     #[serde(borrow, default)]
@@ -31,17 +31,17 @@ pub struct Publication<'a> {
     key: Option<Cow<'a, str>>,
 }
 
-/// `null` is a payload like any other; only a field that is not there is none.
+/// `null` is a payload; only a missing field is none.
 fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
     <&RawValue>::deserialize(deserializer).map(Some)
 }
 
 impl Publication<'_> {
-    /// Checks it.
+    /// Checks the message.
     ///
     /// # Errors
     ///
-    /// The first field that is not sound.
+    /// The first invalid field.
     pub fn into_draft(self, max_message: usize) -> Result<Draft, ApiError> {
         let channel = self.channel.ok_or_else(|| ApiError::new(Code::BadChannel, "name a channel"))?.parse()?;
         let data = self.data.ok_or_else(|| ApiError::new(Code::BadRequest, "data is missing"))?.get();
@@ -57,20 +57,20 @@ impl Publication<'_> {
     }
 }
 
-/// A field's name and value, decoded.
+/// The decoded name and value of a field.
 pub type Field<'a> = (Cow<'a, str>, Cow<'a, str>);
 
-/// A query's fields.
+/// The fields of a query.
 pub type Fields<'a> = SmallVec<[Field<'a>; 4]>;
 
-/// Takes a query apart.
+/// Parses a query.
 ///
 /// # Errors
 ///
 /// `not_utf8`.
 pub fn parse_query(query: &str) -> Result<Fields<'_>, ApiError> {
     check_utf8(query)?;
-    // Where nothing is encoded, as mostly, each field is as it stands.
+    // In most queries nothing is encoded, and each field is used as it is.
     if !query.bytes().any(|byte| byte == b'%' || byte == b'+') {
         let fields = query.split('&').filter(|field| !field.is_empty());
         let halves = fields.map(|field| field.split_once('=').unwrap_or((field, "")));
@@ -79,15 +79,15 @@ pub fn parse_query(query: &str) -> Result<Fields<'_>, ApiError> {
     Ok(fields(query.as_bytes(), None).collect())
 }
 
-/// What a request publishes, by its query, its content type without parameters, and its body; and
-/// whether it is an old browser's hidden form.
+/// The drafts of a request, from its query, its content type without parameters, and its body; and whether it is the hidden
+/// form of an old browser.
 ///
 /// # Errors
 ///
-/// The first that is not sound.
+/// The first error in it.
 pub fn drafts(query: &[Field<'_>], kind: &str, body: &str, max: usize) -> Result<(Vec<Draft>, bool), ApiError> {
     let is_form = kind == FORM;
-    // Sent by an old browser's hidden form: into a frame, where it would offer JSON as a download.
+    // An old browser sends its hidden form into a frame, and would offer JSON there as a download.
     let is_hidden_form = is_form && body.starts_with("data=");
     let is_json = kind == "application/json" || body.trim_start().starts_with(['{', '[']);
     let drafts = if is_hidden_form {
@@ -102,7 +102,7 @@ pub fn drafts(query: &[Field<'_>], kind: &str, body: &str, max: usize) -> Result
     Ok((drafts, is_hidden_form))
 }
 
-/// The fields of a query, and of a form where it is one; `payload` is the body where it is none.
+/// A draft from the fields of a query and a form. `payload`: the body, if it is not a form.
 fn from_fields(query: &[Field<'_>], form: Option<&str>, payload: Option<&str>, max: usize) -> Result<Draft, ApiError> {
     if let Some(form) = form {
         check_utf8(form)?;
@@ -143,15 +143,15 @@ fn from_fields(query: &[Field<'_>], form: Option<&str>, payload: Option<&str>, m
 }
 
 fn check_utf8(encoded: &str) -> Result<(), ApiError> {
-    // What has no percent sign is what it was.
+    // Without a percent sign nothing is encoded.
     if !encoded.contains('%') || decodes_to_utf8(encoded.as_bytes()) {
         return Ok(());
     }
     Err(ApiError::new(Code::NotUtf8, "a percent-encoded field is not UTF-8"))
 }
 
-/// Whether what is percent-encoded is UTF-8. The parser of forms would put U+FFFD where it is not,
-/// and a payload would not arrive as it was sent.
+/// Whether a percent-encoded text is UTF-8. The form parser would replace invalid bytes by U+FFFD, and a payload would not
+/// arrive as it was sent.
 fn decodes_to_utf8(encoded: &[u8]) -> bool {
     let hex = |at: usize| encoded.get(at).and_then(|digit| char::from(*digit).to_digit(16));
     let mut decoded = Vec::with_capacity(encoded.len());
@@ -171,7 +171,7 @@ fn decodes_to_utf8(encoded: &[u8]) -> bool {
     std::str::from_utf8(&decoded).is_ok()
 }
 
-/// A field that is on or off.
+/// Parses a field that is on or off.
 ///
 /// # Errors
 ///
@@ -186,8 +186,8 @@ pub fn flag(name: &str, value: &str) -> Result<bool, ApiError> {
 
 fn from_json(body: &str, max: usize) -> Result<Vec<Draft>, ApiError> {
     if body.trim_start().starts_with('[') {
-        // Cut into items first: one that is not sound is told apart from a body that is no JSON, and
-        // a body of the smallest items is refused before it is taken apart.
+        // Split into items first: an invalid item is then distinct from a body that is not JSON, and a body with too many
+        // items is refused before they are parsed.
         let items: Vec<&RawValue> = serde_json::from_str(body).map_err(|error| bad_json(&error))?;
         if items.len() > MESSAGES {
             return Err(ApiError::new(Code::TooLarge, format!("an array is at most {MESSAGES} messages")));
@@ -202,7 +202,7 @@ fn one(json: &str, max: usize) -> Result<Draft, ApiError> {
     serde_json::from_str::<Publication<'_>>(json).map_err(|error| bad_json(&error))?.into_draft(max)
 }
 
-/// Refuses JSON that is no object: serde would read a struct's fields from an array, too.
+/// Refuses JSON that is not an object: serde would also read the fields of a struct from an array.
 ///
 /// # Errors
 ///
@@ -215,7 +215,7 @@ pub fn object(json: &str) -> Result<(), ApiError> {
     Err(ApiError::new(Code::BadRequest, "a JSON object is wanted"))
 }
 
-/// What is wrong with JSON, by place and not by content.
+/// The error for invalid JSON. It names the place and not the content.
 pub fn bad_json(error: &serde_json::Error) -> ApiError {
     let place = format!("line {} column {}", error.line(), error.column());
     if error.is_data() {

@@ -1,69 +1,71 @@
-//! Who reads what, here and on all nodes: `/channels`, `/channels/{channel}` and `counts=1`.
+//! Subscriber counts of channels, here and on all nodes: `/channels`, `/channels/{channel}` and `counts=1`.
 
+use super::response::{self, Response};
 use crate::hub::ChannelCounts;
 use crate::log::subscriber_counts::{Counts, RemoteCounts};
 use crate::message::Channel;
-use crate::serve::App;
+use crate::serve::state::ServerState;
 use crate::transport::params::fields;
 use crate::transport::{ApiError, Code};
+use hyper::StatusCode;
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::time::Duration;
 
-/// How long the other nodes' counts are waited for. Without them the answer says that it is not complete.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How long to wait for the counts of other nodes. Without them the response says that it is not complete.
+const OTHER_NODES_WAIT: Duration = Duration::from_secs(1);
 
-/// Channels of a page.
+/// Channels of a page by default, and at most.
 const PAGE: usize = 100;
 const LARGEST_PAGE: usize = 1000;
 
-/// Counts of some channels.
-pub struct Census {
-    /// How many nodes there are, this one included.
+/// The readers of some channels.
+pub struct ReaderCounts {
+    /// The number of nodes, including this one.
     nodes: usize,
-    /// Whether the other nodes' counts are in it.
+    /// Whether the counts of the other nodes are included.
     pub is_complete: bool,
-    /// What is here, and elsewhere.
+    /// The counts here and remote.
     channels: HashMap<Channel, (ChannelCounts, RemoteCounts)>,
 }
 
-impl Census {
-    /// Counts channels on all nodes, each once however often it is named. Waits a second at most.
-    pub async fn of(app: &App, channels: &[Channel]) -> Census {
+impl ReaderCounts {
+    /// Counts the readers of channels on all nodes. Waits for a second at most.
+    pub async fn of(state: &ServerState, channels: &[Channel]) -> ReaderCounts {
         let mut channels = channels.to_vec();
         channels.sort_unstable();
         channels.dedup();
-        let elsewhere = match &app.census {
+        let remote = match &state.remote_counts {
             None => Some((0, vec![RemoteCounts::default(); channels.len()])),
-            Some(census) => {
-                let asked = tokio::time::timeout(PATIENCE, census.remote(&channels)).await;
+            Some(remote) => {
+                let asked = tokio::time::timeout(OTHER_NODES_WAIT, remote.remote(&channels)).await;
                 asked.ok().and_then(Result::ok)
             }
         };
-        let is_complete = elsewhere.is_some();
-        let (others, elsewhere) = elsewhere.unwrap_or_else(|| (0, vec![RemoteCounts::default(); channels.len()]));
-        let counted = channels.into_iter().zip(elsewhere).map(|(channel, elsewhere)| {
-            let here = app.hub.counts(&channel);
-            (channel, (here, elsewhere))
+        let is_complete = remote.is_some();
+        let (others, remote) = remote.unwrap_or_else(|| (0, vec![RemoteCounts::default(); channels.len()]));
+        let counted = channels.into_iter().zip(remote).map(|(channel, remote)| {
+            let here = state.hub.counts(&channel);
+            (channel, (here, remote))
         });
         let channels = counted.collect();
-        Census { nodes: others + 1, is_complete, channels }
+        ReaderCounts { nodes: others + 1, is_complete, channels }
     }
 
-    /// The readers of a channel: of all nodes, and here.
+    /// The readers of a channel: on all nodes, and here.
     pub fn readers(&self, channel: &Channel) -> Value {
-        let Some((here, elsewhere)) = self.channels.get(channel) else { return Value::Null };
-        let mut all = sum(&here.readers, &elsewhere.readers);
-        for (transport, count) in here.pollers.iter().chain(&elsewhere.pollers) {
-            // A client that polls on several nodes is one. Those that have come here since Redis was told
-            // are known here only.
-            let known = [&here.pollers, &elsewhere.pollers].into_iter().filter_map(|pollers| pollers.get(transport));
+        let Some((here, remote)) = self.channels.get(channel) else { return Value::Null };
+        let mut all = sum(&here.readers, &remote.readers);
+        for (transport, count) in here.pollers.iter().chain(&remote.pollers) {
+            // A client that polls on several nodes counts once. Clients that came here since the last report to Redis are
+            // known only here.
+            let known = [&here.pollers, &remote.pollers].into_iter().filter_map(|pollers| pollers.get(transport));
             let pollers = known.max().copied().unwrap_or(*count);
-            let connected = sum(&here.readers, &elsewhere.readers).get(transport).copied().unwrap_or(0);
+            let connected = sum(&here.readers, &remote.readers).get(transport).copied().unwrap_or(0);
             all.insert(transport.clone(), connected + pollers);
         }
-        let mut readers = told(&all);
-        readers["here"] = told(&sum(&here.readers, &here.pollers));
+        let mut readers = to_json(&all);
+        readers["here"] = to_json(&sum(&here.readers, &here.pollers));
         readers
     }
 
@@ -86,31 +88,36 @@ fn sum(one: &Counts, other: &Counts) -> Counts {
     sum
 }
 
-fn told(counts: &Counts) -> Value {
+fn to_json(counts: &Counts) -> Value {
     json!({ "total": counts.values().sum::<usize>(), "by_transport": counts })
 }
 
 /// Answers `GET /channels/{channel}`.
-pub async fn channel(app: &App, channel: Channel) -> String {
-    let census = Census::of(app, std::slice::from_ref(&channel)).await;
-    let mut answer = census.entry(&channel);
-    answer["nodes"] = census.nodes.into();
-    answer["complete"] = census.is_complete.into();
-    answer["cursor"] = app.hub.head().map(|cursor| cursor.to_string()).into();
-    answer.to_string()
+///
+/// # Errors
+///
+/// `bad_channel`.
+pub async fn channel(state: &ServerState, name: &str) -> Result<Response, ApiError> {
+    let channel: Channel = percent_decoded(name).parse()?;
+    let counts = ReaderCounts::of(state, std::slice::from_ref(&channel)).await;
+    let mut answer = counts.entry(&channel);
+    answer["nodes"] = counts.nodes.into();
+    answer["complete"] = counts.is_complete.into();
+    answer["cursor"] = state.hub.head().map(|cursor| cursor.to_string()).into();
+    Ok(response::json(StatusCode::OK, answer.to_string()))
 }
 
 /// Answers `GET /channels?prefix=…&after=…&limit=…`.
 ///
 /// # Errors
 ///
-/// A `limit` that is no number.
-pub async fn list(app: &App, query: &str) -> Result<String, ApiError> {
+/// A parameter is invalid.
+pub async fn list(state: &ServerState, query: &str) -> Result<Response, ApiError> {
     let (mut prefix, mut after, mut limit) = (String::new(), String::new(), PAGE);
     for (name, value) in fields(query.as_bytes(), None) {
         match &*name {
-            "prefix" => prefix = sound(value.into_owned())?,
-            "after" => after = sound(value.into_owned())?,
+            "prefix" => prefix = check_prefix(value.into_owned())?,
+            "after" => after = check_prefix(value.into_owned())?,
             "limit" => {
                 let digits = value.parse::<u128>().map_err(|_| ApiError::new(Code::BadRequest, "limit is a number"))?;
                 limit = usize::try_from(digits).unwrap_or(LARGEST_PAGE).clamp(1, LARGEST_PAGE);
@@ -118,11 +125,11 @@ pub async fn list(app: &App, query: &str) -> Result<String, ApiError> {
             _ => {}
         }
     }
-    // One more than is told, to know whether there is more.
-    let mut names = app.hub.names(&prefix, &after, limit + 1);
+    // One more than the page holds, to know whether there are more.
+    let mut names = state.hub.names(&prefix, &after, limit + 1);
     let mut is_complete = true;
-    if let Some(census) = &app.census {
-        let asked = tokio::time::timeout(PATIENCE, census.remote_channels(&prefix, &after, limit + 1)).await;
+    if let Some(remote) = &state.remote_counts {
+        let asked = tokio::time::timeout(OTHER_NODES_WAIT, remote.remote_channels(&prefix, &after, limit + 1)).await;
         match asked.ok().and_then(Result::ok) {
             Some(others) => names.extend(others),
             None => is_complete = false,
@@ -132,23 +139,29 @@ pub async fn list(app: &App, query: &str) -> Result<String, ApiError> {
     names.dedup();
     let has_more = names.len() > limit;
     names.truncate(limit);
-    let census = Census::of(app, &names).await;
-    let channels: Vec<Value> = names.iter().map(|name| census.entry(name)).collect();
+    let counts = ReaderCounts::of(state, &names).await;
+    let channels: Vec<Value> = names.iter().map(|name| counts.entry(name)).collect();
     let mut answer = json!({
         "channels": channels,
-        "nodes": census.nodes,
-        "complete": is_complete && census.is_complete,
+        "nodes": counts.nodes,
+        "complete": is_complete && counts.is_complete,
     });
     if let (true, Some(last)) = (has_more, names.last()) {
         answer["next"] = last.as_str().into();
     }
-    Ok(answer.to_string())
+    Ok(response::json(StatusCode::OK, answer.to_string()))
 }
 
-/// A name's beginning. Anything else would be taken for something else in Redis.
-fn sound(text: String) -> Result<String, ApiError> {
+/// Checks that a text can be the prefix of a channel. Redis would read other characters as a pattern.
+fn check_prefix(text: String) -> Result<String, ApiError> {
     if text.is_empty() || text.parse::<Channel>().is_ok() {
         return Ok(text);
     }
     Err(ApiError::new(Code::BadChannel, "prefix and after are of the letters that channels are made of"))
+}
+
+/// Decodes a segment of a path. Unlike in a query, `+` stands for itself.
+fn percent_decoded(segment: &str) -> String {
+    let query = format!("c={}", segment.replace('+', "%2B").replace('&', "%26"));
+    form_urlencoded::parse(query.as_bytes()).next().map(|(_, value)| value.into_owned()).unwrap_or_default()
 }

@@ -1,7 +1,8 @@
-//! What a browser asks to learn what the way here does to its requests: see `static/client/diagnose.js`.
+//! Answers `/diagnose/echo` and `/diagnose/drip`. With these a browser finds out what proxies on the path do to its requests:
+//! see `static/client/diagnose.js`.
 
-use super::response::{self, Reply};
-use crate::serve::App;
+use super::response::{self, Response};
+use crate::serve::state::ServerState;
 use crate::transport::params::fields;
 use crate::transport::{ApiError, Code};
 use async_stream::stream;
@@ -10,8 +11,14 @@ use hyper::header::{self, HeaderMap, HeaderName};
 use hyper::{StatusCode, Version};
 use std::time::Duration;
 
-/// What of the request arrived. Nothing that tells who asks.
-pub fn echo(version: Version, headers: &HeaderMap) -> Reply {
+/// The path of [`echo`].
+pub const ECHO: &str = "/diagnose/echo";
+
+/// The path of [`drip`].
+pub const DRIP: &str = "/diagnose/drip";
+
+/// The parts of the request that arrived, without any that identify the client.
+pub fn echo(version: Version, headers: &HeaderMap) -> Response {
     let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let forwarded = headers.contains_key("forwarded") || headers.contains_key("x-forwarded-for");
     let seen = serde_json::json!({
@@ -25,23 +32,23 @@ pub fn echo(version: Version, headers: &HeaderMap) -> Reply {
     response::json(StatusCode::OK, seen.to_string())
 }
 
-/// A text in `count` pieces of `bytes` bytes, one after each `every` milliseconds. The last one ends in
-/// `end`, so that a reader knows that nothing was cut off.
+/// A text in `count` pieces of `bytes` bytes, one every `every` milliseconds. The last piece ends in `end`, so that the client
+/// knows that nothing was cut off.
 ///
 /// # Errors
 ///
-/// A number that is none, or too large.
-pub fn drip(app: &App, query: &str) -> Result<Reply, ApiError> {
+/// A parameter is not a number, or out of its range.
+pub fn drip(state: &ServerState, query: &str) -> Result<Response, ApiError> {
     let (bytes, count, every) = (
         number(query, "bytes", 512, 16..=4096)?,
         number(query, "count", 40, 1..=120)?,
         number(query, "every", 50, 10..=120_000)?,
     );
-    // As long as the longest wait, whatever the parts.
+    // The whole may take as long as the longest wait between two pieces.
     if count * every > 120_000 {
         return Err(ApiError::new(Code::BadRequest, "count times every is at most 120000 ms"));
     }
-    let drain = app.drain.clone();
+    let drain = state.drain.clone();
     let pieces = stream! {
         for n in 1..=count {
             tokio::select! {

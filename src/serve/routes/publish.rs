@@ -1,144 +1,76 @@
-//! Publishing: `POST /publish`, and what commands share with it. What a request says is read in [`publication`].
+//! Handles `POST /publish`.
 
-use super::channels::Census;
-use super::response::{self, Reply};
-use super::router::read_body;
-use super::subscribe::last_field;
+use super::channels::ReaderCounts;
+use super::response::{self, Response};
 use crate::cursor::Cursor;
-use crate::log::AppendError;
-use crate::message::{Channel, ClientId, Draft};
-use crate::serve::App;
-use crate::serve::access::authorizer::{Action, Authorizer, Publisher, Question};
-use crate::serve::access::credentials::Asker;
-use crate::serve::http::peer::{Client, Handover};
+use crate::message::{Channel, Draft};
+use crate::serve::access::credentials::Credentials;
+use crate::serve::http::headers::last_field;
+use crate::serve::http::peer::Peer;
 use crate::serve::http::request::Request;
-use crate::serve::metrics::delivery::Way;
+use crate::serve::metrics::delivery::PublishSource;
 use crate::serve::publishing::parse::{self, flag};
+use crate::serve::publishing::queued::Queued;
+use crate::serve::publishing::service;
+use crate::serve::state::ServerState;
 use crate::transport::{ApiError, Code};
 use hyper::{HeaderMap, StatusCode, header};
 use smallvec::SmallVec;
-use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
-use tokio::time::Instant;
 
-/// Bytes of a body in all.
+/// The most bytes of a body, unless a single message may be longer.
 const BODY_BYTES: usize = 1 << 20;
 
-/// How long after an append has begun its answer waits for this node to have read what it appended, so that who
-/// publishes and then polls reads what he wrote. The message is in the log whether or not.
-const OWN_TAIL_WAIT: Duration = Duration::from_millis(500);
-
-/// And how long at least, where the append itself has taken longer.
-const OWN_TAIL_LEAST: Duration = Duration::from_millis(20);
-
-/// Whether somebody may publish these, as many and now. Says in them whose they are.
+/// Handles a request. A connection that pipelines publishes puts a [`Queued`] into its extensions.
 ///
 /// # Errors
 ///
-/// He may not, or too many for the time.
-pub async fn authorize(
-    app: &App,
-    asker: &Asker,
-    client: Option<ClientId>,
-    drafts: &mut [Draft],
-) -> Result<(), ApiError> {
-    let publisher = match *app.authorizer {
-        Authorizer::Open => Publisher::Anybody(asker.ip),
-        Authorizer::Guarded(_) => {
-            let channels = drafts.iter().map(|draft| draft.channel.clone()).collect();
-            let question = Question { action: Action::Publish, channels, client, asker: asker.to_publish()? };
-            app.authorizer.ask(question).await?.publisher
-        }
-    };
-    app.rates.publish(&publisher, drafts.len())?;
-    for key in drafts.iter_mut().filter_map(|draft| draft.key.as_mut()) {
-        key.publisher = publisher.scope();
-    }
-    Ok(())
-}
-
-/// Appends drafts. They are queued at the first poll, in the order of first polls.
-pub fn append(
-    app: &Arc<App>,
-    way: Way,
-    drafts: Vec<Draft>,
-) -> impl Future<Output = Result<Vec<Option<Cursor>>, ApiError>> + Send + 'static {
-    let app = app.clone();
-    async move {
-        let began = Instant::now();
-        let cursors = app.hub.log().append(drafts).await.map_err(|error| {
-            let code = match error {
-                AppendError::Unavailable(_) => Code::LogUnavailable,
-                AppendError::OutcomeUnknown => Code::OutcomeUnknown,
-            };
-            app.meters.append_failed(code);
-            ApiError::new(code, error.to_string())
-        })?;
-        app.meters.published(way, cursors.len(), began);
-        if let Some(newest) = cursors.iter().flatten().max_by_key(|cursor| cursor.id) {
-            app.hub.advance();
-            if app.hub.has_reached(*newest) {
-                return Ok(cursors);
-            }
-            // From its beginning, and not from here: of a pipeline's publishes only the first is polled, and each would
-            // come here, and wait anew, when the one before is answered.
-            let until = (began + OWN_TAIL_WAIT).max(Instant::now() + OWN_TAIL_LEAST);
-            let _ = tokio::time::timeout_at(until, app.hub.reached(*newest)).await;
-        }
-        Ok(cursors)
-    }
-}
-
-/// Answers `POST /publish`.
-///
-/// # Errors
-///
-/// Why nothing was appended, or that it is not known.
-pub async fn answer(app: &Arc<App>, client: &Client, mut request: Request) -> Result<Reply, ApiError> {
-    let most = BODY_BYTES.max(app.settings.max_message.saturating_mul(2));
-    let body = read_body(app, &mut request, most).await?;
+/// Why nothing was appended, or that the outcome is unknown.
+pub async fn answer(state: &Arc<ServerState>, peer: &Peer, mut request: Request) -> Result<Response, ApiError> {
+    let most = BODY_BYTES.max(state.settings.max_message.saturating_mul(2));
+    let body = response::read_body(state, &mut request, most).await?;
     let body = std::str::from_utf8(&body).map_err(|_| ApiError::new(Code::NotUtf8, "the body is not UTF-8"))?;
     let query = request.uri().query().unwrap_or_default();
-    let publishing = Publishing::read(query, &kind(request.headers()), body, app.settings.max_message)?;
-    let asker = asker(app, client, request.headers());
-    let is_hidden_form = publishing.is_hidden_form;
-    let published = publishing.carry_out(app, &asker, &client.handover()).await?;
+    let publish = PublishRequest::read(query, &kind(request.headers()), body, state.settings.max_message)?;
+    let credentials = credentials(state, peer, request.headers());
+    let is_hidden_form = publish.is_hidden_form;
+    let queued = request.extensions_mut().remove::<Queued>().unwrap_or_default();
+    let published = publish.carry_out(state, &credentials, &queued).await?;
     if is_hidden_form {
         return Ok(response::whole(StatusCode::OK, "text/plain; charset=utf-8", published));
     }
     Ok(response::json(StatusCode::OK, published))
 }
 
-/// The content type without its parameters, in small letters.
+/// The content type without its parameters, in lower case.
 pub fn kind(headers: &HeaderMap) -> String {
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }
 
-/// Who publishes, but for a token in the query or a form.
-pub fn asker(app: &App, client: &Client, headers: &HeaderMap) -> Asker {
-    let by_cookie = !app.access.is_by_star(headers, client.forwarded_host());
-    Asker::new(client.ip, "publish", headers, by_cookie)
+/// The publisher's credentials, without a token in the query or a form.
+pub fn credentials(state: &ServerState, peer: &Peer, headers: &HeaderMap) -> Credentials {
+    let by_cookie = !state.origins.is_by_star(headers, peer.forwarded_host());
+    Credentials::new(peer.ip, "publish", headers, by_cookie)
 }
 
-/// What a request publishes, taken out of it.
-pub struct Publishing {
+/// A parsed request.
+pub struct PublishRequest {
     drafts: Vec<Draft>,
-    /// Theirs, for the answer.
+    /// The channels of the drafts, for the response.
     channels: SmallVec<[Channel; 1]>,
     wants_counts: bool,
     token: Option<String>,
     is_hidden_form: bool,
 }
 
-impl Publishing {
-    /// Reads it. `kind`: see [`kind`].
+impl PublishRequest {
+    /// Parses a request. `kind`: see [`kind`].
     ///
     /// # Errors
     ///
-    /// The first that is not sound.
-    pub fn read(query: &str, kind: &str, body: &str, max: usize) -> Result<Publishing, ApiError> {
+    /// The first error in it.
+    pub fn read(query: &str, kind: &str, body: &str, max: usize) -> Result<PublishRequest, ApiError> {
         let query = parse::parse_query(query)?;
         let (drafts, is_hidden_form) = parse::drafts(&query, kind, body, max)?;
         let wants_counts = match query.iter().find(|(name, _)| name == "counts") {
@@ -148,7 +80,7 @@ impl Publishing {
         let form = is_hidden_form.then_some(body.as_bytes());
         let token = form.and_then(|form| last_field(form, None, "token"));
         let of_query = || query.iter().rfind(|(name, _)| name == "token").map(|(_, value)| value.to_string());
-        Ok(Publishing {
+        Ok(PublishRequest {
             channels: drafts.iter().map(|draft| draft.channel.clone()).collect(),
             drafts,
             wants_counts,
@@ -157,26 +89,32 @@ impl Publishing {
         })
     }
 
-    /// Appends it, if that is allowed, and says what is answered.
+    /// Appends the drafts if that is allowed, and returns the body of the response. Sets `queued` when the drafts have their
+    /// place in the order of the log.
     ///
     /// # Errors
     ///
-    /// Why nothing was appended, or that it is not known.
-    pub async fn carry_out(self, app: &Arc<App>, asker: &Asker, handover: &Handover) -> Result<Vec<u8>, ApiError> {
-        let Publishing { mut drafts, channels, .. } = self;
-        // While the application or the log is slow, what waits for it grows with those who publish.
-        let mut loan = app.budget.loan();
-        loan.set(drafts.iter().map(|draft| draft.payload.as_str().len()).sum())?;
-        let asker = asker.clone().with_token(self.token.as_deref());
-        authorize(app, &asker, None, &mut drafts).await?;
-        let cursors = handover.queueing(append(app, Way::Http, drafts)).await?;
-        drop(loan);
-        let census = if self.wants_counts { Some(Census::of(app, &channels).await) } else { None };
-        Ok(published(&channels, &cursors, census.as_ref()))
+    /// Why nothing was appended, or that the outcome is unknown.
+    pub async fn carry_out(
+        self,
+        state: &Arc<ServerState>,
+        credentials: &Credentials,
+        queued: &Queued,
+    ) -> Result<Vec<u8>, ApiError> {
+        let PublishRequest { mut drafts, channels, .. } = self;
+        // While the application or the log is slow, the waiting drafts grow with the number of publishers.
+        let mut reservation = state.budget.reservation();
+        reservation.resize(drafts.iter().map(|draft| draft.payload.as_str().len()).sum())?;
+        let credentials = credentials.clone().with_token(self.token.as_deref());
+        service::authorize(state, &credentials, None, &mut drafts).await?;
+        let cursors = queued.watch(service::append(state, PublishSource::Http, drafts)).await?;
+        drop(reservation);
+        let counts = if self.wants_counts { Some(ReaderCounts::of(state, &channels).await) } else { None };
+        Ok(published(&channels, &cursors, counts.as_ref()))
     }
 }
 
-fn published(channels: &[Channel], cursors: &[Option<Cursor>], census: Option<&Census>) -> Vec<u8> {
+fn published(channels: &[Channel], cursors: &[Option<Cursor>], counts: Option<&ReaderCounts>) -> Vec<u8> {
     let mut out = String::with_capacity(32 + channels.len() * 128);
     out.push_str("{\"messages\":[");
     for (index, (channel, cursor)) in channels.iter().zip(cursors).enumerate() {
@@ -189,14 +127,14 @@ fn published(channels: &[Channel], cursors: &[Option<Cursor>], census: Option<&C
         out.push_str("\"channel\":\"");
         out.push_str(channel.as_str());
         out.push('"');
-        if let Some(census) = census {
-            out.push_str(&format!(",\"readers\":{}", census.readers(channel)));
+        if let Some(counts) = counts {
+            out.push_str(&format!(",\"readers\":{}", counts.readers(channel)));
         }
         out.push('}');
     }
     out.push(']');
-    if let Some(census) = census {
-        out.push_str(&format!(",\"complete\":{}", census.is_complete));
+    if let Some(counts) = counts {
+        out.push_str(&format!(",\"complete\":{}", counts.is_complete));
     }
     out.push('}');
     out.into_bytes()

@@ -1,8 +1,8 @@
-//! Polls: one batch, at once or as soon as there is a message.
+//! The batch of a poll: messages that are there now, or the first ones that come.
 
 use crate::hub::{Gap, Limit, Step, Subscription};
 use crate::message::Message;
-use crate::serve::App;
+use crate::serve::state::ServerState;
 use crate::transport::Batch;
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -10,18 +10,18 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Bytes of a batch; one message at least goes out.
+/// The most bytes of a batch. It holds at least one message.
 const BATCH_BYTES: usize = 1 << 20;
 
 /// How long a poll waits for a node that is behind the cursor, before the cursor is handed back.
 const AHEAD_WAIT: Duration = Duration::from_secs(1);
 
-/// How long a poll waits for the log where only the log can tell.
+/// How long a poll waits for the log when only the log knows the answer.
 const LOG_WAIT: Duration = Duration::from_secs(20);
 
-/// What there is now. Volatile messages are for those who wait, and a poll does not.
-pub async fn now(app: &App, subscription: &mut Subscription, limit: usize) -> Batch {
-    let mut collector = Collector::new(limit);
+/// The messages that are there now. Volatile messages are left out: only waiting readers get them.
+pub async fn now(state: &ServerState, subscription: &mut Subscription, limit: usize) -> Batch {
+    let mut collector = BatchBuilder::new(limit);
     let asked = Instant::now();
     let mut deadline = asked + LOG_WAIT;
     loop {
@@ -29,10 +29,10 @@ pub async fn now(app: &App, subscription: &mut Subscription, limit: usize) -> Ba
         match step {
             Ok(Step::Ahead) if asked.elapsed() < AHEAD_WAIT => {
                 deadline = asked + AHEAD_WAIT;
-                let _ = tokio::time::timeout_at(deadline, app.hub.reached(subscription.cursor())).await;
+                let _ = tokio::time::timeout_at(deadline, state.hub.reached(subscription.cursor())).await;
             }
             Ok(Step::Gap(_)) => {}
-            // The gap is told in the same batch: the client need not ask again to hear of it.
+            // The batch also reports the gap, so that the client need not poll again for it.
             Ok(Step::Messages) if subscription.is_at_cut() && collector.has_room() => {}
             Ok(Step::Messages | Step::Idle | Step::Ahead) | Err(_) => {
                 collector.messages.retain(|message| message.cursor().is_some());
@@ -42,24 +42,24 @@ pub async fn now(app: &App, subscription: &mut Subscription, limit: usize) -> Ba
     }
 }
 
-/// The first messages that come, if they are there.
+/// The messages that a long poll waits for, if they are there already.
 pub async fn first(subscription: &mut Subscription, limit: usize) -> Option<Batch> {
-    let mut collector = Collector::new(limit);
+    let mut collector = BatchBuilder::new(limit);
     match poll_fn(|cx| Poll::Ready(collector.poll_wait(cx, subscription))).await {
-        // A gap is told at once, with what there is behind it.
+        // A gap is reported at once, with the messages behind it.
         Poll::Ready(Step::Gap(_)) => Some(now_behind_gap(subscription, collector).await),
         Poll::Ready(_) => Some(collector.batch(subscription, true)),
         Poll::Pending => None,
     }
 }
 
-/// The first messages that come, or nothing after a time.
-pub async fn wait(app: &App, subscription: &mut Subscription, limit: usize, timeout: Duration) -> Batch {
-    let mut collector = Collector::new(limit);
+/// The first messages that come, or an empty batch after a time.
+pub async fn wait(state: &ServerState, subscription: &mut Subscription, limit: usize, timeout: Duration) -> Batch {
+    let mut collector = BatchBuilder::new(limit);
     let step = tokio::select! {
         step = poll_fn(|cx| collector.poll_wait(cx, subscription)) => Some(step),
         () = tokio::time::sleep(timeout) => None,
-        () = app.drain.begun() => None,
+        () = state.drain.begun() => None,
     };
     match step {
         Some(Step::Gap(_)) => now_behind_gap(subscription, collector).await,
@@ -67,8 +67,8 @@ pub async fn wait(app: &App, subscription: &mut Subscription, limit: usize, time
     }
 }
 
-/// What there is behind a gap, with the gap.
-pub async fn now_behind_gap(subscription: &mut Subscription, mut collector: Collector) -> Batch {
+/// The gap, and the messages behind it.
+pub async fn now_behind_gap(subscription: &mut Subscription, mut collector: BatchBuilder) -> Batch {
     let mut is_complete = false;
     while let Ok(step) = tokio::time::timeout(AHEAD_WAIT, collector.step(subscription)).await {
         is_complete = step == Step::Idle;
@@ -79,20 +79,20 @@ pub async fn now_behind_gap(subscription: &mut Subscription, mut collector: Coll
     collector.batch(subscription, is_complete)
 }
 
-/// A batch on its way.
-pub struct Collector {
+/// Collects a batch.
+pub struct BatchBuilder {
     limit: Limit,
     gap: Option<Gap>,
     messages: Vec<Arc<Message>>,
 }
 
-impl Collector {
-    /// Of so many at most.
-    pub fn new(messages: usize) -> Collector {
-        Collector { limit: Limit { messages, bytes: BATCH_BYTES }, gap: None, messages: Vec::new() }
+impl BatchBuilder {
+    /// A batch of at most so many messages.
+    pub fn new(messages: usize) -> BatchBuilder {
+        BatchBuilder { limit: Limit { messages, bytes: BATCH_BYTES }, gap: None, messages: Vec::new() }
     }
 
-    /// Leaves room only for what is missing to the limit, if there is any.
+    /// Whether the limit allows more messages. Reduces the limit to the rest.
     fn has_room(&mut self) -> bool {
         let bytes: usize = self.messages.iter().map(|message| message.object().len()).sum();
         let room = Limit {
@@ -106,17 +106,17 @@ impl Collector {
         has_room
     }
 
-    /// One step; pending only while the log is asked. Cancel safe.
+    /// Takes one step. It is pending only while it waits for the log. Cancel safe.
     async fn step(&mut self, subscription: &mut Subscription) -> Step {
         let step = poll_fn(|cx| subscription.poll_step(cx, self.limit, &mut self.messages)).await;
         self.note(step);
         step
     }
 
-    /// Steps until there is something.
+    /// Takes steps until there is a message or a gap.
     pub fn poll_wait(&mut self, cx: &mut Context<'_>, subscription: &mut Subscription) -> Poll<Step> {
         match subscription.poll_step(cx, self.limit, &mut self.messages) {
-            // What is volatile has come while the log is asked, and is there once.
+            // Volatile messages came during the wait for the log. They are not repeated.
             Poll::Pending if !self.messages.is_empty() => Poll::Ready(Step::Messages),
             Poll::Ready(Step::Idle | Step::Ahead) | Poll::Pending => Poll::Pending,
             Poll::Ready(step) => {
@@ -128,13 +128,13 @@ impl Collector {
 
     fn note(&mut self, step: Step) {
         if let Step::Gap(gap) = step {
-            // Of two gaps in a row the first says from where.
+            // Of two gaps in a row the first one has the right start.
             let from = self.gap.map_or(gap.from, |first| first.from);
             self.gap = Some(Gap { from, ..gap });
         }
     }
 
-    /// What has come, as it is.
+    /// The batch of what was collected.
     pub fn batch(self, subscription: &Subscription, is_complete: bool) -> Batch {
         Batch { gap: self.gap, messages: self.messages, cursor: subscription.cursor(), is_complete }
     }

@@ -1,15 +1,15 @@
-//! What duplex clients command: subscribe, unsubscribe, publish, ping.
+//! Commands of duplex clients: subscribe, unsubscribe, publish, ping.
 
 use super::pump::Pump;
 use crate::cursor::{Cursor, Start};
 use crate::message::{Channel, ClientId, Draft};
-use crate::serve::App;
-use crate::serve::access::authorizer::{Action, Question, Term};
-use crate::serve::access::credentials::Asker;
-use crate::serve::access::renewal::Lease;
-use crate::serve::limits::memory::Loan;
+use crate::serve::access::credentials::Credentials;
+use crate::serve::access::query::{Action, Question, Validity};
+use crate::serve::access::renewal::GrantRenewal;
+use crate::serve::limits::memory::Reservation;
 use crate::serve::publishing::parse::{self, Publication};
-use crate::serve::routes::publish;
+use crate::serve::publishing::service;
+use crate::serve::state::ServerState;
 use crate::transport::params::{self, Params, too_many_channels};
 use crate::transport::{ApiError, Code, Control};
 use serde::Deserialize;
@@ -18,9 +18,10 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 use std::sync::Arc;
 
-/// How long a `ref` may be: it is held until its command is answered.
+/// The longest `ref`. It is held until its command is answered.
 const REFERENCE_BYTES: usize = 256;
 
+/// The fields of every command.
 #[derive(Deserialize)]
 struct Head<'a> {
     #[serde(borrow, default, rename = "type")]
@@ -31,6 +32,7 @@ struct Head<'a> {
     token: Option<Cow<'a, str>>,
 }
 
+/// The fields of `subscribe` and `unsubscribe`.
 #[derive(Deserialize)]
 struct Subscription<'a> {
     #[serde(borrow, default)]
@@ -43,60 +45,61 @@ struct Subscription<'a> {
     client: Option<Cow<'a, str>>,
 }
 
-/// What is to be done for a command beyond what the pump was told.
+/// What the connection must do for a command.
 pub enum Outcome {
-    /// It is answered.
+    /// Nothing more: the pump holds the answer.
     Done,
-    /// This one is to be appended, and answered then. The memory that it takes, or that there is none for it.
-    Publish(Vec<Draft>, Option<String>, Result<Loan, ApiError>),
-    /// It was so large that the connection ends.
+    /// Append these drafts and answer then. The memory that they take, or the error that there is none.
+    Publish(Vec<Draft>, Option<String>, Result<Reservation, ApiError>),
+    /// End the connection: the command was too large.
     TooLarge,
 }
 
-/// A connection's commands.
-pub struct Commands {
-    /// Who is at the other end. A command with a token makes it its holder, from then on.
-    asker: Arc<Asker>,
-    /// Whether the subscription's client id was named, and is none that we have made up: credentials may be bound to it.
+/// Handles the commands of a connection.
+pub struct CommandHandler {
+    /// The client's credentials. The token of a command replaces them from then on.
+    credentials: Arc<Credentials>,
+    /// Whether the client has named its client id. Credentials may be bound to a named id, but not to one that the server made
+    /// up.
     client_named: bool,
-    /// Whether a position was given or channels were named: from then on there is no other.
+    /// Whether a position was given or channels were named. The position cannot change after that.
     position_fixed: bool,
     channels_named: bool,
-    /// The `last` of a URL without channels: it counts where the first are named.
+    /// The `last` of a URL without channels. It counts for the first channels that are named.
     last: Option<u16>,
 }
 
-impl Commands {
+impl CommandHandler {
     /// Commands of raw TCP, which has no URL.
-    pub fn new(asker: Arc<Asker>) -> Commands {
-        Commands { asker, client_named: false, position_fixed: false, channels_named: false, last: None }
+    pub fn new(credentials: Arc<Credentials>) -> CommandHandler {
+        CommandHandler { credentials, client_named: false, position_fixed: false, channels_named: false, last: None }
     }
 
-    /// Commands behind a URL with these parameters; whether a client id was among them.
-    pub fn behind(asker: Arc<Asker>, params: &Params, client_named: bool) -> Commands {
+    /// Commands after a request with these parameters. `client_named`: whether a client id was among them.
+    pub fn after(credentials: Arc<Credentials>, params: &Params, client_named: bool) -> CommandHandler {
         let channels_named = !params.channels.is_empty();
         let position_fixed = channels_named || !params.begins_later();
-        // It is 1000 at most.
+        // `last` is at most 1000.
         let last = params.last.map(|last| u16::try_from(last).unwrap_or(u16::MAX));
-        Commands { asker, client_named, position_fixed, channels_named, last }
+        CommandHandler { credentials, client_named, position_fixed, channels_named, last }
     }
 
-    /// Carries out one command and answers it through the pump. An error is the command's alone.
-    pub async fn carry_out(&mut self, app: &App, pump: &mut Pump, text: &[u8]) -> Outcome {
+    /// Handles one command and answers it through the pump. An error ends only the command.
+    pub async fn handle(&mut self, state: &ServerState, pump: &mut Pump, text: &[u8]) -> Outcome {
         let mut reference = None;
-        match self.try_carry_out(app, pump, text, &mut reference).await {
+        match self.try_handle(state, pump, text, &mut reference).await {
             Ok(outcome) => outcome,
             Err(refusal) => {
-                app.refused.count(refusal.code);
-                pump.say(&Control::Error { reference: reference.as_deref(), error: &refusal });
+                state.rejections.count(refusal.code);
+                pump.push_control(&Control::Error { reference: reference.as_deref(), error: &refusal });
                 if refusal.code == Code::TooLarge { Outcome::TooLarge } else { Outcome::Done }
             }
         }
     }
 
-    async fn try_carry_out(
+    async fn try_handle(
         &mut self,
-        app: &App,
+        state: &ServerState,
         pump: &mut Pump,
         text: &[u8],
         reference: &mut Option<String>,
@@ -108,42 +111,42 @@ impl Commands {
             if json.get().len() > REFERENCE_BYTES {
                 return Err(ApiError::new(Code::BadRequest, format!("ref is at most {REFERENCE_BYTES} bytes")));
             }
-            // Streams are made of lines, and JSON may hold line breaks between its tokens.
+            // Some streams are made of lines, and JSON may have line breaks between its tokens.
             *reference = Some(crate::wire::json::payload(json.get()));
         }
         let answer = reference.as_deref();
-        app.rates.request(self.asker.ip)?;
-        let asker = match &head.token {
-            Some(token) => Arc::new(self.asker.commanding(token)),
-            None => self.asker.clone(),
+        state.rates.request(self.credentials.ip)?;
+        let credentials = match &head.token {
+            Some(token) => Arc::new(self.credentials.with_command_token(token)),
+            None => self.credentials.clone(),
         };
-        // Any JSON, so that a command of no known type is answered by its `ref`, too.
+        // Any JSON value is accepted here, so that the error for an unknown type has the command's `ref`.
         let kind = head.kind.and_then(|kind| crate::wire::json::text_of(kind.get()));
         match kind.as_deref() {
             Some("subscribe") => {
-                let cursor = self.subscribe(app, pump, text, asker).await?;
-                pump.say(&Control::Ack { reference: answer, cursor: Some(cursor), id: None });
+                let cursor = self.subscribe(state, pump, text, credentials).await?;
+                pump.push_control(&Control::Ack { reference: answer, cursor: Some(cursor), id: None });
             }
             Some("unsubscribe") => {
                 let cursor = unsubscribe(pump, text)?;
-                pump.say(&Control::Ack { reference: answer, cursor: Some(cursor), id: None });
+                pump.push_control(&Control::Ack { reference: answer, cursor: Some(cursor), id: None });
             }
             Some("publish") => {
                 let publication: Publication<'_> =
                     serde_json::from_str(text).map_err(|error| parse::bad_json(&error))?;
-                let draft = publication.into_draft(app.settings.max_message)?;
-                let mut loan = app.budget.loan();
-                // Before anybody is asked: that may take time.
-                if let Err(refusal) = loan.set(draft.payload.as_str().len()) {
+                let draft = publication.into_draft(state.settings.max_message)?;
+                let mut reservation = state.budget.reservation();
+                // Reserved before the authorizer is asked, which may take time.
+                if let Err(refusal) = reservation.resize(draft.payload.as_str().len()) {
                     return Ok(Outcome::Publish(Vec::new(), reference.take(), Err(refusal)));
                 }
                 let client = pump.subscription().client().cloned();
                 let mut drafts = vec![draft];
-                publish::authorize(app, &asker, client, &mut drafts).await?;
-                self.asker = asker;
-                return Ok(Outcome::Publish(drafts, reference.take(), Ok(loan)));
+                service::authorize(state, &credentials, client, &mut drafts).await?;
+                self.credentials = credentials;
+                return Ok(Outcome::Publish(drafts, reference.take(), Ok(reservation)));
             }
-            Some("ping") => pump.say(&Control::Pong { reference: answer }),
+            Some("ping") => pump.push_control(&Control::Pong { reference: answer }),
             _ => {
                 let known = "the type of a command is subscribe, unsubscribe, publish or ping";
                 return Err(ApiError::new(Code::UnknownCommand, known));
@@ -154,10 +157,10 @@ impl Commands {
 
     async fn subscribe(
         &mut self,
-        app: &App,
+        state: &ServerState,
         pump: &mut Pump,
         text: &str,
-        asker: Arc<Asker>,
+        credentials: Arc<Credentials>,
     ) -> Result<Cursor, ApiError> {
         let command: Subscription<'_> = serde_json::from_str(text).map_err(|error| bad_command(&error))?;
         let channels = parse_channels(&command.channels)?;
@@ -169,39 +172,43 @@ impl Commands {
             return Err(ApiError::new(Code::CursorFixed, rule));
         }
         let subscription = pump.subscription();
-        let most = app.settings.limits.channels;
+        let most = state.settings.limits.channels;
         let new = channels.iter().filter(|channel| !subscription.reads(channel)).count();
         if subscription.channels() + new > most {
             return Err(too_many_channels(most));
         }
-        // A client is who it says first.
+        // The first client id that a client names is the one that counts.
         let known = pump.subscription().client().filter(|_| self.client_named).cloned();
         let named = if self.channels_named { known.clone() } else { client.or_else(|| known.clone()) };
-        let (action, asker_) = (Action::Subscribe, Asker::clone(&asker));
-        let question = Question { action, channels: channels.clone(), client: named.clone(), asker: asker_ };
-        let grant = app.authorizer.ask(question).await?;
-        // Nothing has been changed up to here: a command is carried out whole or not at all.
+        let question = Question {
+            action: Action::Subscribe,
+            channels: channels.clone(),
+            client: named.clone(),
+            credentials: Credentials::clone(&credentials),
+        };
+        let grant = state.authorizer.ask(question).await?;
+        // Nothing has changed up to here: a command is carried out as a whole or not at all.
         let named = named.or(grant.client);
         if named != known
             && let Some(client) = &named
         {
-            app.hub.left_polling(&channels, client);
+            state.hub.left_polling(&channels, client);
             pump.subscription().set_client(client.clone());
         }
         self.client_named = named.is_some();
-        if grant.term != Term::Endless && pump.permission().is_none() {
-            pump.lease(Some(Lease::new(&app.authorizer, named)));
+        if grant.validity != Validity::Unlimited && pump.grant().is_none() {
+            pump.set_grant(Some(GrantRenewal::new(&state.authorizer, named)));
         }
-        if let Some(lease) = pump.permission() {
-            lease.add(&channels, grant.term, &asker);
-            // A newer token also prolongs what an older one had allowed.
-            if let (Term::Ends(end), false) = (grant.term, Arc::ptr_eq(&asker, &self.asker))
-                && let Some((covered, term)) = app.authorizer.covered(&asker, lease.ending_before(end))
+        if let Some(renewal) = pump.grant() {
+            renewal.add(&channels, grant.validity, &credentials);
+            // A newer token also prolongs what an older one has granted.
+            if let (Validity::EndsAt(end), false) = (grant.validity, Arc::ptr_eq(&credentials, &self.credentials))
+                && let Some((covered, validity)) = state.authorizer.covered(&credentials, renewal.ending_before(end))
             {
-                lease.add(&covered, term, &asker);
+                renewal.add(&covered, validity, &credentials);
             }
         }
-        self.asker = asker;
+        self.credentials = credentials;
         let subscription = pump.subscription();
         for channel in &channels {
             subscription.add(channel);
@@ -210,7 +217,7 @@ impl Commands {
             subscription.start(start.unwrap_or(Start::Latest), last.or(self.last.map(usize::from)));
         }
         (self.position_fixed, self.channels_named) = (true, true);
-        // Raw TCP begins here: hello, then the ack.
+        // On raw TCP the stream begins here: the hello, then the ack.
         let cursor = subscription.cursor();
         pump.hello();
         Ok(cursor)
@@ -225,8 +232,8 @@ fn unsubscribe(pump: &mut Pump, text: &str) -> Result<Cursor, ApiError> {
         subscription.remove(channel);
     }
     let cursor = subscription.cursor();
-    if let Some(lease) = pump.permission() {
-        channels.iter().for_each(|channel| lease.remove(channel));
+    if let Some(renewal) = pump.grant() {
+        channels.iter().for_each(|channel| renewal.remove(channel));
     }
     Ok(cursor)
 }
@@ -236,7 +243,7 @@ fn parse_channels(names: &[Cow<'_, str>]) -> Result<Vec<Channel>, ApiError> {
         return Err(ApiError::new(Code::BadChannel, "channels is a list of at least one channel"));
     }
     let mut channels = names.iter().map(|name| name.parse()).collect::<Result<Vec<Channel>, _>>()?;
-    // Each once, in the order named: a name that comes twice is one channel, also to the limit.
+    // Each channel once, in the order named: a repeated name is one channel, also for the limit.
     let mut seen = HashSet::with_capacity(channels.len());
     channels.retain(|channel| seen.insert(channel.clone()));
     Ok(channels)

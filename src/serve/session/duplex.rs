@@ -1,25 +1,21 @@
-//! Duplex connections: the pump one way, commands the other. WebSocket and raw TCP alike.
+//! Duplex sessions, over WebSocket and raw TCP: messages one way, commands the other.
 
-use super::commands::{Commands, Outcome};
+use super::commands::{CommandHandler, Outcome};
 use super::pump::Pump;
+use super::task::spawn_parked;
 use crate::cursor::Cursor;
 use crate::hub::Remainder;
 use crate::message::Draft;
-use crate::serve::App;
-use crate::serve::http::peer::{Client, Taken};
-use crate::serve::http::request::{ExtendedConnect, Request};
-use crate::serve::limits::memory::{Buffer, Loan};
-use crate::serve::metrics::delivery::Way;
-use crate::serve::net::stream::{ClientIo, Unread};
-use crate::serve::routes::publish;
-use crate::serve::routes::response::{self, Reply};
-use crate::transport::{ApiError, CloseReason, Code, Control, Decode, Input, ProtocolViolation, Transport};
-use crate::wire::websocket;
+use crate::serve::http::peer::Peer;
+use crate::serve::limits::memory::{BufferId, Reservation};
+use crate::serve::metrics::delivery::PublishSource;
+use crate::serve::net::stream::{ClientStream, Unread};
+use crate::serve::publishing::service;
+use crate::serve::state::ServerState;
+use crate::transport::{ApiError, CloseReason, Control, Decode, Input, ProtocolViolation, Transport};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesOrdered;
-use hyper::header::{self, HeaderValue};
-use hyper::{HeaderMap, Method, StatusCode, Version};
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
@@ -29,166 +25,135 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, Sleep};
 
-/// Publications of a connection that may be under way; past that it is not read from.
-const UNACKNOWLEDGED: usize = 100;
+/// Publishes of a connection that may be under way. Past that the connection is not read.
+const MAX_PENDING: usize = 100;
 
-/// Bytes of a command that is not whole which are not counted as memory that clients hold.
-const KEPT: usize = 8 << 10;
+/// Bytes of an incomplete command that do not count against the memory budget.
+const UNCOUNTED: usize = 8 << 10;
 
-/// A WebSocket handshake (RFC 6455 §4.2, over HTTP/2 RFC 8441 §5).
-pub struct Upgrade {
-    /// `None` over HTTP/2, which has a key no more than an upgrade.
-    accept: Option<HeaderValue>,
+/// A publish under way: its `ref`, and the message's cursor.
+type PendingPublish = Pin<Box<dyn Future<Output = (Option<String>, Result<Option<Cursor>, ApiError>)> + Send>>;
+
+/// A duplex session whose head is about to be written.
+pub struct DuplexSession {
+    /// The transport.
+    pub transport: &'static dyn Transport,
+    /// The messages.
+    pub pump: Pump,
+    /// The commands.
+    pub commands: CommandHandler,
 }
 
-impl Upgrade {
-    /// Checks it.
-    ///
-    /// # Errors
-    ///
-    /// What is not as it should be.
-    pub fn check(request: &Request) -> Result<Upgrade, ApiError> {
-        let headers = request.headers();
-        let bad = |text: &str| Err(ApiError::new(Code::BadRequest, text));
-        let is_extended = request.extensions().get::<ExtendedConnect>().is_some();
-        if request.version() == Version::HTTP_2 && !is_extended {
-            return bad("over HTTP/2 a WebSocket begins with CONNECT and :protocol websocket (RFC 8441)");
+impl DuplexSession {
+    /// Runs the session in a task of its own.
+    pub fn spawn(self, state: Arc<ServerState>, io: ClientStream, peer: Peer) {
+        if let Some(mut duplex) = RunningDuplex::new(state, io, self) {
+            let counted = peer.counted;
+            spawn_parked(async move {
+                duplex.run().await;
+                drop(counted);
+            });
         }
-        if request.method() != Method::GET || request.version() < Version::HTTP_11 {
-            return bad("a WebSocket begins with a GET of HTTP/1.1; a proxy may speak HTTP/1.0");
-        }
-        let asks = has_token(headers, "connection", "upgrade") && has_token(headers, "upgrade", "websocket");
-        if !is_extended && !asks {
-            return bad(
-                "a WebSocket begins with Connection: Upgrade and Upgrade: websocket; a proxy may have removed them",
-            );
-        }
-        if headers.get("sec-websocket-version").is_none_or(|version| version != "13") {
-            return bad("Sec-WebSocket-Version is 13");
-        }
-        if is_extended {
-            return Ok(Upgrade { accept: None });
-        }
-        let key =
-            headers.get("sec-websocket-key").and_then(|key| key.to_str().ok()).filter(|key| websocket::is_key(key));
-        let Some(key) = key else { return bad("Sec-WebSocket-Key is 16 bytes in base64") };
-        match HeaderValue::try_from(websocket::accept_key(key)) {
-            Ok(accept) => Ok(Upgrade { accept: Some(accept) }),
-            Err(_) => bad("Sec-WebSocket-Key is 16 bytes in base64"),
-        }
-    }
-
-    /// Answers 101, or 200 over HTTP/2; the connection is taken over then.
-    pub fn accept(self, client: &Client, transport: &'static dyn Transport, pump: Pump, commands: Commands) -> Reply {
-        client.handover().leave(Taken::Duplex(transport, pump, commands));
-        let Some(accept) = self.accept else { return response::whole(StatusCode::OK, "", "") };
-        let mut reply = response::whole(StatusCode::SWITCHING_PROTOCOLS, "", "");
-        let headers = reply.headers_mut();
-        headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
-        headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-        headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
-        reply
     }
 }
 
-/// Whether a list in a header has a token (RFC 9110 §5.6.1).
-pub fn has_token(headers: &HeaderMap, name: &str, token: &str) -> bool {
-    let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',')).any(|value| value.trim().eq_ignore_ascii_case(token))
-}
-
-type Publishing = Pin<Box<dyn Future<Output = (Option<String>, Result<Option<Cursor>, ApiError>)> + Send>>;
-
-/// One connection.
-pub struct Duplex {
-    app: Arc<App>,
-    io: ClientIo,
+/// A running session.
+struct RunningDuplex {
+    state: Arc<ServerState>,
+    io: ClientStream,
     pump: Pump,
     unread: Unread,
     /// Whether the client will send more.
     is_open: bool,
     decoder: Box<dyn Decode>,
-    commands: Commands,
-    /// How many inputs were whole.
-    taken: u64,
-    /// Only while there are any: an idle connection does not keep the queue.
-    publishing: Option<Box<FuturesOrdered<Publishing>>>,
-    /// Its part of the memory there is, for a command that is not whole yet.
-    loan: Loan,
+    commands: CommandHandler,
+    /// How many complete inputs there were.
+    inputs: u64,
+    /// Publishes under way, in the order of their commands. `None` if there are none: an idle connection keeps no queue.
+    pending: Option<Box<FuturesOrdered<PendingPublish>>>,
+    /// The memory for an incomplete command.
+    reservation: Reservation,
 }
 
-/// How long a farewell waits for publications that are not acknowledged yet: longer than a log takes by default
-/// (`--publish-timeout`), and shorter than a drain.
-const LAST_ANSWERS: Duration = Duration::from_secs(10);
+/// How long a farewell waits for publishes under way: longer than the log takes by default (`--publish-timeout`), and shorter
+/// than a drain.
+const FAREWELL_WAIT: Duration = Duration::from_secs(10);
 
-/// What may end a connection that reads no channel: the hub, which knows readers by their channels, does not wake it.
-struct Opening {
+/// What may end a connection that reads no channel. The hub knows readers by their channels and does not wake it.
+struct Unsubscribed {
     draining: Pin<Box<dyn Future<Output = ()> + Send>>,
-    /// Counts where nothing was ever read, by raw TCP.
+    /// The time for a command, on a raw TCP connection that has never subscribed.
     silence: Pin<Box<Sleep>>,
 }
 
-impl Opening {
-    fn new(app: &Arc<App>) -> Opening {
-        let drain = app.drain.clone();
+impl Unsubscribed {
+    fn new(state: &Arc<ServerState>) -> Unsubscribed {
+        let drain = state.drain.clone();
         let draining = Box::pin(async move { drain.begun().await });
-        Opening { draining, silence: Box::pin(tokio::time::sleep(app.settings.request_timeout)) }
+        Unsubscribed { draining, silence: Box::pin(tokio::time::sleep(state.settings.request_timeout)) }
     }
 }
 
 /// Why a connection ends.
 enum End {
-    /// The client is gone, or takes nothing.
+    /// The client is gone, or does not read.
     Gone,
-    /// All was said; the client may still take it.
-    Said,
+    /// Everything was sent; the client may still have to read it.
+    Finished,
 }
 
+/// What happened next on a connection.
 enum Event {
-    /// What the socket did not take at once.
+    /// The hub has written a part of a message; this is the rest.
     Remainder(Remainder),
     Write(Option<Bytes>),
     Read(io::Result<usize>),
     Published(Option<String>, Result<Option<Cursor>, ApiError>),
     Drain,
     Silence,
-    /// The farewell has waited for long enough.
+    /// The farewell waits no longer for publishes under way.
     Farewell,
 }
 
-impl Duplex {
-    /// A connection; `None` for a transport without commands.
-    pub fn new(
-        app: Arc<App>,
-        io: ClientIo,
-        transport: &'static dyn Transport,
-        mut pump: Pump,
-        commands: Commands,
-    ) -> Option<Duplex> {
-        let decoder = transport.decoder(app.settings.max_command())?;
-        let loan = app.budget.loan();
-        if let Some(stream) = io.plain().filter(|_| app.settings.direct_writes) {
-            pump.write_directly(stream, None);
+impl RunningDuplex {
+    /// A session; `None` for a transport without commands.
+    fn new(state: Arc<ServerState>, io: ClientStream, session: DuplexSession) -> Option<RunningDuplex> {
+        let DuplexSession { transport, mut pump, commands } = session;
+        let decoder = transport.decoder(state.settings.max_command())?;
+        let reservation = state.budget.reservation();
+        if let Some(socket) = io.plain().filter(|_| state.settings.direct_writes) {
+            pump.allow_direct_writes(socket, None);
         }
-        let (unread, publishing) = (Unread::default(), None);
-        Some(Duplex { app, io, pump, unread, is_open: true, decoder, commands, taken: 0, publishing, loan })
+        let (unread, pending) = (Unread::default(), None);
+        Some(RunningDuplex {
+            state,
+            io,
+            pump,
+            unread,
+            is_open: true,
+            decoder,
+            commands,
+            inputs: 0,
+            pending,
+            reservation,
+        })
     }
 
-    /// Runs it to its end.
-    pub async fn run(&mut self) {
-        let (mut waiting, mut last_answers) = (None, None);
+    /// Runs the session to its end.
+    async fn run(&mut self) {
+        let (mut unsubscribed, mut farewell_wait) = (None, None);
         let end = loop {
-            // It has said all that it will, and was answered.
-            if !self.is_open && !self.pump.has_begun() && self.publishing.is_none() {
-                break Ok(End::Said);
+            // The client will send nothing more, and everything was answered.
+            if !self.is_open && !self.pump.has_begun() && self.pending.is_none() {
+                break Ok(End::Finished);
             }
             if self.pump.subscription().channels() > 0 {
-                waiting = None;
-            } else if waiting.is_none() {
-                waiting = Some(Box::new(Opening::new(&self.app)));
+                unsubscribed = None;
+            } else if unsubscribed.is_none() {
+                unsubscribed = Some(Box::new(Unsubscribed::new(&self.state)));
             }
             let event = poll_fn(|cx| {
-                self.pump.answering(self.publishing.is_some());
+                self.pump.set_answering(self.pending.is_some());
                 let rest = self.pump.unpark();
                 if !rest.is_empty() {
                     return Poll::Ready(Event::Remainder(rest));
@@ -196,23 +161,23 @@ impl Duplex {
                 if let Poll::Ready(bytes) = self.pump.poll_next(cx) {
                     return Poll::Ready(Event::Write(bytes));
                 }
-                if let Some(publishing) = &mut self.publishing
-                    && let Poll::Ready(Some((reference, outcome))) = publishing.poll_next_unpin(cx)
+                if let Some(pending) = &mut self.pending
+                    && let Poll::Ready(Some((reference, outcome))) = pending.poll_next_unpin(cx)
                 {
                     return Poll::Ready(Event::Published(reference, outcome));
                 }
-                // A client that is not told would publish the same again.
+                // The farewell waits for them: a client without an answer would publish the same again.
                 if self.pump.has_ended() {
-                    let time = last_answers.get_or_insert_with(|| Box::pin(tokio::time::sleep(LAST_ANSWERS)));
+                    let time = farewell_wait.get_or_insert_with(|| Box::pin(tokio::time::sleep(FAREWELL_WAIT)));
                     if time.as_mut().poll(cx).is_ready() {
                         return Poll::Ready(Event::Farewell);
                     }
-                } else if let Some(waiting) = &mut waiting
-                    && waiting.draining.as_mut().poll(cx).is_ready()
+                } else if let Some(unsubscribed) = &mut unsubscribed
+                    && unsubscribed.draining.as_mut().poll(cx).is_ready()
                 {
                     return Poll::Ready(Event::Drain);
                 }
-                let read = if self.is_open && self.may_take() {
+                let read = if self.is_open && self.may_read() {
                     self.io.poll_input(cx, &mut self.unread)
                 } else {
                     self.io.poll_reset(cx).map(|()| Err(io::ErrorKind::ConnectionReset.into()))
@@ -220,79 +185,79 @@ impl Duplex {
                 if let Poll::Ready(read) = read {
                     return Poll::Ready(Event::Read(read));
                 }
-                // Raw TCP that says nothing, or a byte now and then: for a command it has the time that a request's
-                // head has.
-                if let Some(waiting) = waiting.as_mut().filter(|_| !self.pump.has_begun() && self.publishing.is_none())
-                    && waiting.silence.as_mut().poll(cx).is_ready()
+                // Raw TCP that sends nothing, or a byte now and then: a command has as much time as the head of a request.
+                if let Some(unsubscribed) =
+                    unsubscribed.as_mut().filter(|_| !self.pump.has_begun() && self.pending.is_none())
+                    && unsubscribed.silence.as_mut().poll(cx).is_ready()
                 {
                     return Poll::Ready(Event::Silence);
                 }
-                // The hub may write now; whatever wakes this task, it takes the socket back first.
+                // From here on the hub may write. Whatever wakes this task, it takes the socket back first.
                 self.pump.park();
                 Poll::Pending
             });
             let event = event.await;
-            // A future of its own: a parked connection keeps no room for what it does when it is not.
-            match Box::pin(self.handle(event, &mut waiting)).await {
+            // Boxed: a parked connection keeps no room for the future of an event.
+            match Box::pin(self.handle(event, &mut unsubscribed)).await {
                 Ok(None) => {}
                 Ok(Some(end)) => break Ok(end),
                 Err(error) => break Err(error),
             }
         };
         match end {
-            Ok(End::Said) => Box::pin(self.io.linger()).await,
+            Ok(End::Finished) => Box::pin(self.io.linger()).await,
             Ok(End::Gone) => {}
-            Err(error) => self.app.refused.writer(&error),
+            Err(error) => self.state.rejections.write_failed(&error),
         }
     }
 
-    async fn handle(&mut self, event: Event, waiting: &mut Option<Box<Opening>>) -> io::Result<Option<End>> {
+    async fn handle(&mut self, event: Event, unsubscribed: &mut Option<Box<Unsubscribed>>) -> io::Result<Option<End>> {
         match event {
             Event::Remainder(rest) => self.write(rest.whole(), rest.bytes()).await?,
             Event::Write(Some(bytes)) => self.write(&bytes, &bytes).await?,
-            Event::Write(None) => return Ok(Some(End::Said)),
+            Event::Write(None) => return Ok(Some(End::Finished)),
             Event::Silence => return Ok(Some(End::Gone)),
             Event::Published(reference, outcome) => {
-                if self.under_way() == 0 {
-                    self.publishing = None;
+                if self.pending_publishes() == 0 {
+                    self.pending = None;
                 }
                 let reference = reference.as_deref();
                 match &outcome {
-                    Ok(id) => self.pump.say(&Control::Ack { reference, cursor: None, id: *id }),
-                    Err(refusal) => self.pump.say(&Control::Error { reference, error: refusal }),
+                    Ok(id) => self.pump.push_control(&Control::Ack { reference, cursor: None, id: *id }),
+                    Err(error) => self.pump.push_control(&Control::Error { reference, error }),
                 }
                 self.flush().await?;
-                // It may have been read from no longer while too much was under way.
-                return self.take_inputs().await;
+                // Input may wait that was not handled while too many publishes were under way.
+                return self.handle_input().await;
             }
-            Event::Farewell => self.publishing = None,
-            Event::Drain => self.pump.bye(CloseReason::Drain, Some(self.app.drain.retry())),
+            Event::Farewell => self.pending = None,
+            Event::Drain => self.pump.bye(CloseReason::Drain, Some(self.state.drain.retry())),
             Event::Read(read) => {
                 if read? == 0 {
-                    // Gone, or listening on with its sending side shut: a write will tell.
+                    // The client is gone, or has shut its sending side and still reads. A write will tell.
                     self.is_open = false;
                     self.pump.heartbeat();
                 }
-                let taken = self.taken;
-                if let Some(end) = self.take_inputs().await? {
+                let inputs = self.inputs;
+                if let Some(end) = self.handle_input().await? {
                     return Ok(Some(end));
                 }
-                if let Some(waiting) = waiting.as_mut().filter(|_| self.taken != taken) {
-                    waiting.silence.as_mut().reset(Instant::now() + self.app.settings.request_timeout);
+                if let Some(unsubscribed) = unsubscribed.as_mut().filter(|_| self.inputs != inputs) {
+                    unsubscribed.silence.as_mut().reset(Instant::now() + self.state.settings.request_timeout);
                 }
             }
         }
         Ok(None)
     }
 
-    /// Publications that are not acknowledged yet.
-    fn under_way(&self) -> usize {
-        self.publishing.as_ref().map_or(0, |publishing| publishing.len())
+    /// The number of publishes under way.
+    fn pending_publishes(&self) -> usize {
+        self.pending.as_ref().map_or(0, |pending| pending.len())
     }
 
-    /// Carries out what has been read, as far as it is whole and allowed.
-    async fn take_inputs(&mut self) -> io::Result<Option<End>> {
-        while self.may_take() {
+    /// Handles complete inputs, as many as are allowed now.
+    async fn handle_input(&mut self) -> io::Result<Option<End>> {
+        while self.may_read() {
             let input = match self.decoder.decode(self.unread.buffer()) {
                 Ok(Some(input)) => input,
                 Ok(None) if !self.is_open => match self.decoder.rest(self.unread.buffer()) {
@@ -302,14 +267,13 @@ impl Duplex {
                 Ok(None) => break,
                 Err(breach) => return Box::pin(self.breach(breach)).await.map(Some),
             };
-            self.taken += 1;
+            self.inputs += 1;
             match input {
                 Input::Nothing => {}
-                // Waits for the application where it has to be asked: commands keep their order, and only this
-                // connection stands still for it.
-                Input::Command(text) => match self.commands.carry_out(&self.app, &mut self.pump, &text).await {
+                // May wait for the application. Commands keep their order, and only this connection waits.
+                Input::Command(text) => match self.commands.handle(&self.state, &mut self.pump, &text).await {
                     Outcome::Done => self.flush().await?,
-                    Outcome::Publish(drafts, reference, loan) => self.publish(drafts, reference, loan).await,
+                    Outcome::Publish(drafts, reference, memory) => self.publish(drafts, reference, memory).await,
                     Outcome::TooLarge => {
                         let farewell = self.decoder.too_large();
                         return Box::pin(self.breach(ProtocolViolation { error: None, farewell })).await.map(Some);
@@ -318,15 +282,15 @@ impl Duplex {
                 Input::Reply(bytes) => self.io.write_all(&bytes).await?,
                 Input::Close(bytes) => {
                     self.io.write_all(&bytes).await?;
-                    return Ok(Some(End::Said));
+                    return Ok(Some(End::Finished));
                 }
-                // No policy file is configured: there is none.
-                Input::PolicyRequest => return Ok(Some(End::Said)),
+                // The server has no policy file, so it closes the connection.
+                Input::PolicyRequest => return Ok(Some(End::Finished)),
             }
         }
-        // One read is no burden; what is kept from one to the next may be.
-        let kept = Some(self.unread.len() + self.decoder.held()).filter(|kept| *kept > KEPT).unwrap_or_default();
-        if self.loan.set(kept).is_err() {
+        // One read is small; what is kept from one read to the next may be large.
+        let kept = Some(self.unread.len() + self.decoder.held()).filter(|kept| *kept > UNCOUNTED).unwrap_or_default();
+        if self.reservation.resize(kept).is_err() {
             return Ok(Some(End::Gone));
         }
         // An idle connection holds no buffer.
@@ -334,59 +298,59 @@ impl Duplex {
         Ok(None)
     }
 
-    /// Queues a publication, in the order of commands: the first poll queues it.
-    async fn publish(&mut self, drafts: Vec<Draft>, reference: Option<String>, loan: Result<Loan, ApiError>) {
-        let loan = match loan {
-            Ok(loan) => loan,
+    /// Queues a publish. Its first poll queues it in the log, so publishes keep the order of their commands.
+    async fn publish(&mut self, drafts: Vec<Draft>, reference: Option<String>, memory: Result<Reservation, ApiError>) {
+        let memory = match memory {
+            Ok(memory) => memory,
             Err(refusal) => {
                 let refused = Box::pin(std::future::ready((reference, Err(refusal))));
-                return self.publishing.get_or_insert_default().push_back(refused);
+                return self.pending.get_or_insert_default().push_back(refused);
             }
         };
-        let appending = publish::append(&self.app, Way::Command, drafts);
-        let mut publishing: Publishing = Box::pin(async move {
+        let appending = service::append(&self.state, PublishSource::Command, drafts);
+        let mut publish: PendingPublish = Box::pin(async move {
             let outcome = appending.await;
-            // Until the log has it.
-            drop(loan);
+            // The memory is held until the log has the message.
+            drop(memory);
             (reference, outcome.map(|cursors| cursors.into_iter().next().flatten()))
         });
-        // It queues the draft: a later command shall not overtake it.
-        let first = poll_fn(|cx| Poll::Ready(publishing.as_mut().poll(cx))).await;
-        self.publishing.get_or_insert_default().push_back(match first {
+        // This queues the draft, so that a later command cannot overtake it.
+        let first = poll_fn(|cx| Poll::Ready(publish.as_mut().poll(cx))).await;
+        self.pending.get_or_insert_default().push_back(match first {
             Poll::Ready(done) => Box::pin(std::future::ready(done)),
-            Poll::Pending => publishing,
+            Poll::Pending => publish,
         });
     }
 
-    /// Writes bytes that are a part of a whole, or all of it.
+    /// Writes bytes, which are all of `whole` or a part of it.
     async fn write(&mut self, whole: &Bytes, bytes: &[u8]) -> io::Result<()> {
         let write = self.io.write_all(bytes);
-        self.pump.wrote(self.app.budget.write(Buffer::of(whole), write).await?);
+        self.pump.wrote(self.state.budget.write(BufferId::of(whole), write).await?);
         Ok(())
     }
 
-    /// Whether a command may be taken: neither are too many unanswered, nor is memory short for more of them, nor is it
-    /// too late.
-    fn may_take(&self) -> bool {
+    /// Whether commands may be read: not too many publishes are under way, memory is not short, and the session has not ended.
+    fn may_read(&self) -> bool {
         !self.pump.has_ended()
-            && self.under_way() < UNACKNOWLEDGED
-            && (self.publishing.is_none() || !self.app.budget.is_short())
+            && self.pending_publishes() < MAX_PENDING
+            && (self.pending.is_none() || !self.state.budget.is_short())
     }
 
-    /// Writes what the pump has been told to say, and no messages.
+    /// Writes queued control objects, and no messages.
     async fn flush(&mut self) -> io::Result<()> {
-        while let Some(bytes) = self.pump.said() {
+        while let Some(bytes) = self.pump.next_control() {
             self.io.write_all(&bytes).await?;
         }
         Ok(())
     }
 
+    /// Ends the session after a violation of the protocol.
     async fn breach(&mut self, violation: ProtocolViolation) -> io::Result<End> {
-        if let Some(refusal) = &violation.error {
-            self.pump.say(&Control::Error { reference: None, error: refusal });
+        if let Some(error) = &violation.error {
+            self.pump.push_control(&Control::Error { reference: None, error });
         }
         self.flush().await?;
         self.io.write_all(&violation.farewell).await?;
-        Ok(End::Said)
+        Ok(End::Finished)
     }
 }

@@ -1,9 +1,18 @@
-//! Sessions: what lives on after a response began, and what it writes.
+//! Sessions: what goes on behind the head of a response, over many messages.
 
 pub mod batch;
 pub mod commands;
 pub mod duplex;
+pub mod frames;
 pub mod long_poll;
+pub mod open;
 pub mod outlet;
+pub mod poll_answer;
+pub mod poll_cache;
+pub mod poll_template;
 pub mod pump;
+pub mod record;
+#[expect(clippy::module_inception, reason = "the folder is named after its main type")]
+pub mod session;
 pub mod stream;
+pub mod task;

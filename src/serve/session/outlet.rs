@@ -1,40 +1,45 @@
-//! A socket as the hub sees it, which writes to it while its task is parked; see `hub/direct.rs`.
+//! Sockets as the hub sees them: it writes to them while their tasks are parked.
 
-use super::long_poll::Answer;
-use super::pump::{frames_size, write_frames};
-use super::stream::{self, Framing};
+use super::frames::{frames_size, write_frames};
+use super::poll_answer::PollAnswer;
 use crate::cursor::Cursor;
 use crate::hub::{Encoded, Format, Layout, Outlet};
 use crate::message::{Encoding, Message};
+use crate::serve::http::chunked::{self, Framing};
 use crate::serve::net::socket::Socket;
 use crate::transport::{Batch, Envelope};
 use std::any::Any;
 use std::io;
 use std::sync::Arc;
 
-/// A plain TCP socket behind a stream's head.
-pub struct Direct {
+/// The socket of a stream, without TLS or HTTP/2 on it.
+pub struct StreamOutlet {
     socket: Socket,
     envelope: Arc<dyn Envelope>,
-    /// Kept here: to ask the envelope would read another piece of memory at each delivery.
+    /// Stored here, because asking the envelope would touch one more piece of memory for each delivery.
     encoding: &'static Encoding,
     is_chunked: bool,
-    /// Whether nothing stands around messages.
+    /// Whether nothing is around messages.
     is_bare: bool,
     transport: u8,
 }
 
-impl Direct {
-    /// A way to write to this socket. `framing`: how the body is framed; `None` where there is no HTTP around it.
-    /// `transport`: the number under which its writes are counted.
-    pub fn new(socket: Socket, envelope: Arc<dyn Envelope>, framing: Option<Framing>, transport: usize) -> Direct {
+impl StreamOutlet {
+    /// An outlet to this socket. `framing`: the framing of the body; `None` without HTTP. `transport`: the index of the
+    /// transport, for the metrics.
+    pub fn new(
+        socket: Socket,
+        envelope: Arc<dyn Envelope>,
+        framing: Option<Framing>,
+        transport: usize,
+    ) -> StreamOutlet {
         let is_chunked = framing == Some(Framing::Chunked);
         let (is_bare, encoding) = (envelope.around() == (b"", b""), envelope.encoding());
-        Direct { socket, envelope, encoding, is_chunked, is_bare, transport: number(transport) }
+        StreamOutlet { socket, envelope, encoding, is_chunked, is_bare, transport: number(transport) }
     }
 }
 
-impl Outlet for Direct {
+impl Outlet for StreamOutlet {
     fn format(&self) -> Format<'_> {
         let (prefix, suffix): (&[u8], &[u8]) = if self.is_bare { (b"", b"") } else { self.envelope.around() };
         let layout = if self.is_chunked { Layout::Chunk } else { Layout::Sequence };
@@ -49,11 +54,11 @@ impl Outlet for Direct {
         let size = frames_size(&*self.envelope, messages);
         let write = |out: &mut Vec<u8>| match self.is_bare {
             true => messages.iter().for_each(|message| self.encoding.write(message, out)),
-            // What stands around is of each client's choice, and the frame within is the same for many.
+            // The client chooses what is around a message; the frame within is the same for many clients.
             false => write_frames(&*self.envelope, messages, out),
         };
         if self.is_chunked {
-            let (bytes, weight) = stream::chunk(size, write);
+            let (bytes, weight) = chunked::chunk(size, write);
             return Encoded { bytes, weight };
         }
         let mut frames = Vec::with_capacity(size);
@@ -70,30 +75,25 @@ impl Outlet for Direct {
     }
 }
 
-/// A plain TCP socket whose client waits for the answer to a poll.
-pub struct DirectAnswer {
+/// The socket of a client that waits for the response to a long poll, without TLS or HTTP/2 on it.
+pub struct PollOutlet {
     socket: Socket,
     envelope: Arc<dyn Envelope>,
     head: Arc<[u8]>,
     transport: u8,
 }
 
-impl DirectAnswer {
-    /// A way to answer. `head`: what goes before each answer; the same bytes for all clients that are told the
-    /// same. `None` where the envelope has a part of each client's own.
-    pub fn new(
-        socket: Socket,
-        envelope: &Arc<dyn Envelope>,
-        head: &Arc<[u8]>,
-        transport: usize,
-    ) -> Option<DirectAnswer> {
+impl PollOutlet {
+    /// An outlet to this socket. `head`: the head of each response; the same bytes for all clients that get the same response.
+    /// `None` if the envelope has a part of its own for each client.
+    pub fn new(socket: Socket, envelope: &Arc<dyn Envelope>, head: &Arc<[u8]>, transport: usize) -> Option<PollOutlet> {
         let is_bare = envelope.around() == (b"", b"");
         let (envelope, head, transport) = (envelope.clone(), head.clone(), number(transport));
-        is_bare.then_some(DirectAnswer { socket, envelope, head, transport })
+        is_bare.then_some(PollOutlet { socket, envelope, head, transport })
     }
 }
 
-impl Outlet for DirectAnswer {
+impl Outlet for PollOutlet {
     fn format(&self) -> Format<'_> {
         Format { prefix: &self.head, ..answer_format(&*self.envelope) }
     }
@@ -104,7 +104,7 @@ impl Outlet for DirectAnswer {
 
     fn encode(&self, messages: &[Arc<Message>], upto: Cursor) -> Encoded {
         let batch = Batch { gap: None, messages: messages.to_vec(), cursor: upto, is_complete: true };
-        let Answer { bytes, body } = Answer::new(&self.head, &*self.envelope, &batch, false);
+        let PollAnswer { bytes, body } = PollAnswer::new(&self.head, &*self.envelope, &batch, false);
         Encoded { bytes, weight: body }
     }
 
@@ -117,13 +117,13 @@ impl Outlet for DirectAnswer {
     }
 }
 
-/// What the body of an answer depends on, beside its messages.
+/// What the body of a response to a poll depends on, beside its messages.
 pub fn answer_format(envelope: &dyn Envelope) -> Format<'_> {
     let ((prefix, suffix), layout) = (envelope.around(), Layout::Answer(Any::type_id(envelope)));
     Format { encoding: envelope.encoding(), layout, prefix, suffix }
 }
 
-/// A transport's number, in as few bits as a parked reader can do with.
+/// The index of a transport, in as few bits as possible: every parked reader keeps it.
 fn number(transport: usize) -> u8 {
     u8::try_from(transport).unwrap_or(u8::MAX)
 }
@@ -144,7 +144,7 @@ mod tests {
     use tokio::io::AsyncReadExt;
     use tokio::net::{TcpListener, TcpStream};
 
-    /// Lines that end in bytes of the transport's own.
+    /// Lines that end in bytes that the transport chooses.
     struct Ended(&'static [u8]);
 
     impl Envelope for Ended {
@@ -192,8 +192,9 @@ mod tests {
             clients.push(TcpStream::connect(listener.local_addr().expect("bound")).await.expect("connected"));
             let stream = listener.accept().await.expect("a client").0.into_std().expect("a socket");
             let socket = reactor.add(mio::net::TcpStream::from_std(stream), 9).expect("added").expect("room");
+            let socket = Socket::new(socket);
             let mut reader = hub.subscribe(None, &["a".parse().expect("valid")], Start::Latest, None, None);
-            reader.set_outlet(Box::new(Direct::new(socket, Arc::new(Ended(end)), None, 0)));
+            reader.set_outlet(Box::new(StreamOutlet::new(socket, Arc::new(Ended(end)), None, 0)));
             let idle = poll_fn(|cx| reader.poll_step(cx, LIMIT, &mut Vec::new())).await;
             assert_eq!(idle, Step::Idle);
             reader.park(Allowance::Bytes(usize::MAX));
@@ -212,7 +213,7 @@ mod tests {
             }
             assert!(taken.ends_with(end.as_bytes()), "{}", String::from_utf8_lossy(&taken));
         }
-        assert_eq!(hub.fan_out_counts().encoded, 2, "those that are alike share theirs");
+        assert_eq!(hub.fan_out_counts().encoded, 2, "equal formats share their bytes");
     }
 
     #[test]

@@ -1,14 +1,15 @@
-//! The pump: the one loop that carries a subscription into a stream, whatever the transport.
+//! The pump: turns a subscription into the bytes of a stream, for every transport.
 
-use super::outlet::Direct;
-use super::stream::Framing;
+use super::frames::{frames_size, write_frames};
+use super::outlet::StreamOutlet;
+use super::record::SessionRecord;
 use crate::hub::{Allowance, LIMIT, Limit, Remainder, Step, Subscription};
 use crate::message::{ClientId, Message};
-use crate::serve::access::renewal::Lease;
+use crate::serve::access::renewal::GrantRenewal;
 use crate::serve::http::access_log::Entry;
-use crate::serve::limits::connections::Place;
-use crate::serve::limits::memory;
-use crate::serve::metrics::delivery::Meter;
+use crate::serve::http::chunked::Framing;
+use crate::serve::limits::connections::AddressPermit;
+use crate::serve::limits::memory::WriteOutcome;
 use crate::serve::net::drain::Drain;
 use crate::serve::net::socket::Socket;
 use crate::serve::net::timers::{Timer, Timers};
@@ -21,29 +22,29 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How soon a client comes back after a rollover: at once, but not in a busy loop.
+/// When a client reconnects after a rollover: at once, but not in a busy loop.
 const ROLLOVER_RETRY: Duration = Duration::from_millis(10);
 
-/// When a reader comes back that was sent away for being slow.
+/// When a reader reconnects that was disconnected for being slow.
 const SLOW_RETRY: Duration = Duration::from_secs(4);
 
-/// How soon a stream that is to prove itself says its first heartbeat: late enough to be a write of its
-/// own for whatever stands in between, and early enough for somebody who waits for it.
+/// When a stream with `probe` sends its first heartbeat: late enough for proxies to see a separate write, and early enough for
+/// a client that waits for it.
 const PROBE: Duration = Duration::from_millis(500);
 
-/// How a stream runs.
+/// The settings of a stream.
 #[derive(Clone, Debug)]
-pub struct Pace {
-    /// A heartbeat comes after so many milliseconds of silence. A parked stream is as large as its task, so it is no
-    /// `Duration`.
+pub struct StreamSettings {
+    /// The silence in milliseconds after which a heartbeat is sent. Not a `Duration`, which is larger: every parked stream
+    /// keeps it.
     pub heartbeat_ms: u32,
-    /// Whether the first heartbeat comes early ([`PROBE`]): a stream whose path is tried out.
+    /// Whether the first heartbeat comes early ([`PROBE`]), because the client tests whether streams get through.
     pub probe: bool,
-    /// When the stream ends to give the browser its memory back.
+    /// When the stream ends, for a browser that keeps all of it in memory.
     pub rollover: Option<Box<Rollover>>,
 }
 
-impl Pace {
+impl StreamSettings {
     fn heartbeat(&self) -> Duration {
         Duration::from_millis(u64::from(self.heartbeat_ms))
     }
@@ -54,76 +55,74 @@ impl Pace {
     }
 }
 
-/// The end of a stream that the browser keeps in memory.
+/// The bounds of a stream that the browser keeps in memory.
 #[derive(Clone, Copy, Debug)]
 pub struct Rollover {
-    /// After so many bytes.
+    /// The most bytes.
     pub bytes: usize,
-    /// After so long.
+    /// The longest time.
     pub time: Duration,
 }
 
-/// A stream on its way: polled, it gives what is to be written next.
+/// A running stream. Polling it returns the bytes to write next.
 pub struct Pump {
     subscription: Subscription,
     envelope: Arc<dyn Envelope>,
-    pace: Pace,
-    meter: Meter,
+    settings: StreamSettings,
+    record: SessionRecord,
     drain: Drain,
-    /// The permission to read, where permissions end.
-    lease: Option<Box<Lease>>,
-    /// Its place among those of its address, where that is counted by request.
-    _place: Option<Arc<Place>>,
-    state: State,
-    born: Instant,
-    /// When something was written last. A heartbeat's time is reckoned from it when the timer fires,
-    /// so a delivery does not touch the timer.
-    spoke: Instant,
+    /// The grant to read, if grants end.
+    grant: Option<Box<GrantRenewal>>,
+    _address_permit: Option<Arc<AddressPermit>>,
+    phase: Phase,
+    started: Instant,
+    /// The last write. The timer computes the next heartbeat from it when it fires, so a delivery does not touch the timer.
+    last_write: Instant,
     timer: Timer,
-    /// Whether the timer knows whom to wake; then it need not be polled before its time.
+    /// Whether the timer holds the waker of this task. It need not be polled before its time then.
     is_armed: bool,
     written: usize,
-    /// Whether its owner has answers to give still: then the farewell waits, and comes behind them.
+    /// Whether commands are still to be answered. The farewell comes behind the answers.
     is_answering: bool,
-    /// Whether `spoke` is the present moment: nothing was waited for since.
+    /// Whether `last_write` is the current time, because nothing was waited for since.
     is_fresh: bool,
-    /// What the next polls give before anything else. Boxed while there is any.
-    #[expect(clippy::box_collection, reason = "a parked stream, which has nothing to say, pays for one word")]
+    /// Bytes that the next polls return before anything else.
+    #[expect(clippy::box_collection, reason = "a parked stream has none of them, and pays for one word")]
     ready: Option<Box<VecDeque<Bytes>>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    /// Nothing may be said yet (raw TCP before its first `subscribe`).
+enum Phase {
+    /// Nothing may be sent yet: raw TCP before its first `subscribe`.
     Silent,
     Running,
     Ended,
 }
 
 impl Pump {
-    /// A pump that has not said hello yet.
+    /// A pump that has not sent its hello yet.
     pub fn new(
         subscription: Subscription,
         envelope: Arc<dyn Envelope>,
-        pace: Pace,
-        meter: Meter,
+        settings: StreamSettings,
+        record: SessionRecord,
         drain: Drain,
         timers: &Arc<Timers>,
     ) -> Pump {
         let now = Instant::now();
-        let quiet = pace.quiet();
-        let soonest = pace.rollover.as_ref().map_or(quiet, |rollover| rollover.time.min(quiet));
+        let quiet = settings.quiet();
+        let soonest = settings.rollover.as_ref().map_or(quiet, |rollover| rollover.time.min(quiet));
         Pump {
             subscription,
             envelope,
-            pace,
-            meter,
+            settings,
+            record,
             drain,
-            lease: None,
-            _place: None,
-            state: State::Silent,
-            born: now,
-            spoke: now,
+            grant: None,
+            _address_permit: None,
+            phase: Phase::Silent,
+            started: now,
+            last_write: now,
             timer: timers.at(now + soonest, now),
             is_armed: false,
             written: 0,
@@ -133,91 +132,91 @@ impl Pump {
         }
     }
 
-    /// Begins: the prelude and the hello come first.
+    /// Begins the stream with its prelude and its hello.
     pub fn hello(&mut self) {
-        if self.state != State::Silent {
+        if self.phase != Phase::Silent {
             return;
         }
-        self.state = State::Running;
+        self.phase = Phase::Running;
         let client = self.subscription.client().cloned().unwrap_or_else(ClientId::random);
         let mut out = Vec::with_capacity(512);
         self.envelope.prelude(&mut out);
-        let (cursor, heartbeat) = (self.subscription.cursor(), self.pace.heartbeat());
-        let hello = Control::Hello { cursor, client: &client, transport: self.meter.transport(), heartbeat };
+        let (cursor, heartbeat) = (self.subscription.cursor(), self.settings.heartbeat());
+        let hello = Control::Hello { cursor, client: &client, transport: self.record.transport(), heartbeat };
         self.envelope.control(&hello, &mut out);
         self.subscription.set_client(client);
         self.ready.get_or_insert_default().push_back(out.into());
     }
 
     /// Lets the hub write to this socket while the pump is parked.
-    pub fn write_directly(&mut self, socket: Socket, framing: Option<Framing>) {
-        let outlet = Direct::new(socket, self.envelope.clone(), framing, self.meter.number());
+    pub fn allow_direct_writes(&mut self, socket: Socket, framing: Option<Framing>) {
+        let outlet = StreamOutlet::new(socket, self.envelope.clone(), framing, self.record.number());
         self.subscription.set_outlet(Box::new(outlet));
     }
 
-    /// Parks, behind a [`poll_next`](Pump::poll_next) that was pending: the hub may write now.
+    /// Parks after a [`poll_next`](Pump::poll_next) that was pending. From here on the hub may write to the socket.
     pub fn park(&mut self) {
-        let is_quiet = self.state == State::Running && self.ready.is_none() && self.subscription.has_begun();
+        let is_quiet = self.phase == Phase::Running && self.ready.is_none() && self.subscription.has_begun();
         if is_quiet && let Some(limit) = self.limit() {
-            let left = if self.pace.rollover.is_some() { limit.bytes } else { usize::MAX };
+            let left = if self.settings.rollover.is_some() { limit.bytes } else { usize::MAX };
             self.subscription.park(Allowance::Bytes(left));
         }
     }
 
-    /// Ends that, whether or not it was parked; to be called before anything else is written. Gives what is to be
-    /// written first, as it stands: the rest of what the socket took a part of.
+    /// Takes the socket back from the hub, whether or not the pump was parked. Call it before writing anything. Returns what
+    /// must be written first, as it is: the rest of a write that the socket accepted in part.
     pub fn unpark(&mut self) -> Remainder {
         let written = self.subscription.unpark();
         self.written += written.weight;
-        self.meter.wrote_directly(written.weight);
+        self.record.wrote_directly(written.weight);
         if let Some(at) = written.at {
-            self.spoke = at;
+            self.last_write = at;
         }
         written.remainder
     }
 
-    /// Runs only as long as this permission.
-    pub fn lease(&mut self, lease: Option<Lease>) {
-        self.lease = lease.map(Box::new);
+    /// Ends the stream when this grant ends.
+    pub fn set_grant(&mut self, grant: Option<GrantRenewal>) {
+        self.grant = grant.map(Box::new);
     }
 
-    /// Counts for as long as it runs.
-    pub fn hold(&mut self, place: Option<Arc<Place>>) {
-        self._place = place;
+    /// Holds the permit while the stream runs.
+    pub fn hold(&mut self, permit: Option<Arc<AddressPermit>>) {
+        self._address_permit = permit;
     }
 
-    /// Writes a request down when the stream has ended.
+    /// Hands over the entry of the access log, which is written when the stream has ended.
     pub fn log(&mut self, entry: Entry) {
-        self.meter.log(entry);
+        self.record.log(entry);
     }
 
-    /// The permission to read, where permissions end.
-    pub fn permission(&mut self) -> Option<&mut Lease> {
-        self.lease.as_deref_mut()
+    /// The grant to read, if grants end.
+    pub fn grant(&mut self) -> Option<&mut GrantRenewal> {
+        self.grant.as_deref_mut()
     }
 
-    /// Whether the hello was said.
+    /// Whether the hello was sent.
     pub fn has_begun(&self) -> bool {
-        self.state != State::Silent
+        self.phase != Phase::Silent
     }
 
-    /// The subscription.
+    /// The subscription that it sends.
     pub fn subscription(&mut self) -> &mut Subscription {
         &mut self.subscription
     }
 
-    /// Whether the farewell was said, or waits to be.
+    /// Whether the farewell was sent or waits to be sent.
     pub fn has_ended(&self) -> bool {
-        self.state == State::Ended
+        self.phase == Phase::Ended
     }
 
-    /// Whether there are answers to come, for which the farewell is to wait.
-    pub fn answering(&mut self, is_answering: bool) {
+    /// Sets whether commands are still to be answered, for which the farewell waits.
+    pub fn set_answering(&mut self, is_answering: bool) {
         self.is_answering = is_answering;
     }
 
-    /// A control object that goes out next; where the farewell waits, in front of it.
-    pub fn say(&mut self, control: &Control<'_>) {
+    /// Queues a control object. It goes out before messages, and before a farewell that waits.
+    pub fn push_control(&mut self, control: &Control<'_>) {
         let mut out = Vec::with_capacity(256);
         self.envelope.control(control, &mut out);
         let is_held = self.is_held();
@@ -225,13 +224,13 @@ impl Pump {
         ready.insert(ready.len() - usize::from(is_held), out.into());
     }
 
-    /// Whether the last of what is ready is a farewell that waits.
+    /// Whether the last of `ready` is a farewell that waits.
     fn is_held(&self) -> bool {
-        self.is_answering && self.state == State::Ended && self.ready.is_some()
+        self.is_answering && self.phase == Phase::Ended && self.ready.is_some()
     }
 
-    /// What it was told to say and has not given yet.
-    pub fn said(&mut self) -> Option<Bytes> {
+    /// The next queued control object.
+    pub fn next_control(&mut self) -> Option<Bytes> {
         let is_held = self.is_held();
         let ready = self.ready.as_mut().filter(|ready| ready.len() > usize::from(is_held))?;
         let bytes = ready.pop_front()?;
@@ -242,23 +241,23 @@ impl Pump {
         Some(bytes)
     }
 
-    /// What is to be written next; `None` at the end. To be polled by one task only, which is woken.
+    /// The bytes to write next; `None` at the end. Only one task may poll it, and that task is woken.
     ///
     /// # Cancel safety
     ///
-    /// What was given counts as written: the cursor is behind it.
+    /// Returned bytes count as written: the cursor is behind them.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         loop {
-            if let Some(bytes) = self.said() {
+            if let Some(bytes) = self.next_control() {
                 return Poll::Ready(Some(bytes));
             }
-            match self.state {
-                State::Ended if self.is_held() => return Poll::Pending,
-                State::Ended => return Poll::Ready(None),
-                State::Silent => return Poll::Pending,
-                State::Running => {}
+            match self.phase {
+                Phase::Ended if self.is_held() => return Poll::Pending,
+                Phase::Ended => return Poll::Ready(None),
+                Phase::Silent => return Poll::Pending,
+                Phase::Running => {}
             }
-            if self.lease.as_mut().is_some_and(|lease| lease.poll_end(cx).is_ready()) {
+            if self.grant.as_mut().is_some_and(|grant| grant.poll_end(cx).is_ready()) {
                 self.bye(CloseReason::Revoked, None);
                 continue;
             }
@@ -266,7 +265,7 @@ impl Pump {
                 self.bye(CloseReason::Rollover, Some(ROLLOVER_RETRY));
                 continue;
             };
-            // A connection that has not named a channel yet keeps the position it was given.
+            // A connection that has not named a channel yet keeps its initial position.
             if self.subscription.has_begun() {
                 let mut batch = BATCH.take();
                 let step = self.subscription.poll_step(cx, limit, &mut batch);
@@ -279,105 +278,106 @@ impl Pump {
                         if let Some(frames) = frames {
                             self.ready.get_or_insert_default().push_back(frames);
                         }
-                        self.meter.gap();
-                        self.say(&Control::Gap(gap));
+                        self.record.gap();
+                        self.push_control(&Control::Gap(gap));
                         continue;
                     }
-                    (_, Some(bytes)) => return self.give(bytes),
+                    (_, Some(bytes)) => return self.write(bytes),
                     (_, None) => {}
                 }
             }
-            // After the step, which has registered the waker that a drain wakes.
+            // Looked at after the step, which has registered the waker that a drain wakes.
             if self.drain.has_begun() {
                 let retry = self.drain.retry();
                 self.bye(CloseReason::Drain, Some(retry));
                 continue;
             }
-            let now = if std::mem::take(&mut self.is_fresh) { self.spoke } else { Instant::now() };
+            let now = if std::mem::take(&mut self.is_fresh) { self.last_write } else { Instant::now() };
             if self.is_armed && self.timer.is_ahead(now) {
                 return Poll::Pending;
             }
             self.is_armed = true;
             std::task::ready!(self.timer.poll(cx));
             self.is_armed = false;
-            self.time_is_up();
+            self.timer_fired();
         }
     }
 
-    /// How much may still be written; nothing once it is time for a rollover. A stream that has
-    /// delivered nothing yet goes on, however small its bound: it could else never deliver anything.
+    /// How much may still be written; `None` when it is time for a rollover. A stream that has delivered nothing yet goes on
+    /// however small its bound is: it would otherwise never deliver anything.
     fn limit(&self) -> Option<Limit> {
-        let Some(rollover) = &self.pace.rollover else { return Some(LIMIT) };
-        if self.born.elapsed() >= rollover.time || (self.written >= rollover.bytes && self.spoke > self.born) {
+        let Some(rollover) = &self.settings.rollover else { return Some(LIMIT) };
+        if self.started.elapsed() >= rollover.time || (self.written >= rollover.bytes && self.last_write > self.started)
+        {
             return None;
         }
         let left = rollover.bytes.saturating_sub(self.written).max(1);
         Some(Limit { messages: LIMIT.messages, bytes: LIMIT.bytes.min(left) })
     }
 
-    fn time_is_up(&mut self) {
+    fn timer_fired(&mut self) {
         let now = Instant::now();
-        if now >= self.spoke + self.pace.quiet() {
+        if now >= self.last_write + self.settings.quiet() {
             self.heartbeat();
         }
-        let next = (self.spoke + self.pace.quiet()).max(now + Duration::from_millis(1));
-        let next = self.pace.rollover.as_ref().map_or(next, |rollover| next.min(self.born + rollover.time));
+        let next = (self.last_write + self.settings.quiet()).max(now + Duration::from_millis(1));
+        let next = self.settings.rollover.as_ref().map_or(next, |rollover| next.min(self.started + rollover.time));
         self.timer.reset(next.max(now), now);
     }
 
-    /// Says a heartbeat out of turn.
+    /// Sends a heartbeat now.
     pub fn heartbeat(&mut self) {
-        if self.state != State::Running {
+        if self.phase != Phase::Running {
             return;
         }
-        self.spoke = Instant::now();
-        self.pace.probe = false;
+        self.last_write = Instant::now();
+        self.settings.probe = false;
         let cursor = self.subscription.cursor();
-        self.say(&Control::Heartbeat { cursor });
+        self.push_control(&Control::Heartbeat { cursor });
     }
 
-    /// Ends the stream. `retry`: when to come back; `None`: not at all.
+    /// Ends the stream with a farewell. `retry`: when the client should reconnect; `None`: not at all.
     pub fn bye(&mut self, bye: CloseReason, retry: Option<Duration>) {
         let cursor = Some(self.subscription.cursor());
-        self.meter.bye(bye);
-        self.say(&Control::Bye { bye, retry, cursor });
-        self.state = State::Ended;
+        self.record.bye(bye);
+        self.push_control(&Control::Bye { bye, retry, cursor });
+        self.phase = Phase::Ended;
     }
 
-    /// Ends the stream of a reader that does not keep up, while memory is short.
-    fn send_away(&mut self) {
-        if self.state == State::Running {
-            // Later than others, and not all at once: it is memory that is wanted.
+    /// Ends the stream of a reader that does not keep up while memory is short.
+    fn disconnect_slow(&mut self) {
+        if self.phase == Phase::Running {
+            // Spread, and later than other retries, because memory is short.
             let retry = SLOW_RETRY.mul_f64(0.5 + fastrand::f64());
             self.bye(CloseReason::SlowReader, Some(retry));
         }
     }
 
-    /// How the write of what it gave last went.
-    pub fn wrote(&mut self, pace: memory::Pace) {
-        match pace {
-            memory::Pace::Good => {}
-            // The timer may have fired meanwhile, and its wake-up was the write's: it is to be looked at anew.
-            memory::Pace::Waited => self.is_fresh = false,
-            memory::Pace::Slow => self.send_away(),
+    /// Reports how the last write went.
+    pub fn wrote(&mut self, outcome: WriteOutcome) {
+        match outcome {
+            WriteOutcome::Immediate => {}
+            // The timer may have fired meanwhile and its wake-up was used by the write, so it must be polled again.
+            WriteOutcome::Waited => self.is_fresh = false,
+            WriteOutcome::Slow => self.disconnect_slow(),
         }
     }
 
-    fn give(&mut self, bytes: Bytes) -> Poll<Option<Bytes>> {
+    fn write(&mut self, bytes: Bytes) -> Poll<Option<Bytes>> {
         self.count(&bytes);
         Poll::Ready(Some(bytes))
     }
 
     fn count(&mut self, bytes: &Bytes) {
         self.written += bytes.len();
-        self.meter.bytes(bytes.len());
+        self.record.wrote(bytes.len());
     }
 
-    /// The batch as one write. A single message goes out as the bytes that all receivers share.
+    /// A batch as one write. A single message goes out as the bytes that all readers share.
     fn frames(&mut self, batch: &[Arc<Message>]) -> Bytes {
-        self.spoke = Instant::now();
+        self.last_write = Instant::now();
         self.is_fresh = true;
-        self.meter.batch(batch, self.born, self.spoke);
+        self.record.batch(batch, self.started, self.last_write);
         let (before, after) = self.envelope.around();
         if let ([message], true) = (batch, before.is_empty() && after.is_empty()) {
             return self.envelope.encoding().frame(message);
@@ -388,24 +388,8 @@ impl Pump {
     }
 }
 
-/// About how long a batch's frames are.
-pub fn frames_size(envelope: &dyn Envelope, batch: &[Arc<Message>]) -> usize {
-    let (before, after) = envelope.around();
-    batch.iter().map(|message| message.object().len() + before.len() + after.len() + 160).sum()
-}
-
-/// A batch's frames, one behind the other.
-pub fn write_frames(envelope: &dyn Envelope, batch: &[Arc<Message>], out: &mut Vec<u8>) {
-    let ((before, after), encoding) = (envelope.around(), envelope.encoding());
-    for message in batch {
-        out.extend_from_slice(before);
-        out.extend_from_slice(&encoding.frame(message));
-        out.extend_from_slice(after);
-    }
-}
-
 thread_local! {
-    /// What a step copies out, for the moment until it is framed. One a thread: a parked reader keeps
-    /// none, and a delivery finds it in the cache.
+    /// The messages of a step until they are framed. One for each thread, so that a parked reader keeps none and a delivery
+    /// finds it in the cache.
     static BATCH: Cell<Vec<Arc<Message>>> = const { Cell::new(Vec::new()) };
 }

@@ -71,7 +71,7 @@ const RUN = {
   },
   weather: async () => {
     const rows = await scenarios.weather(few, flags.quick);
-    write('weather', table(['changes of weather', 'connections hit by it', 'changes of transport', 'messages', 'lost', 'doubled'],
+    write('weather', table(['changes of the path', 'connections affected', 'changes of transport', 'messages', 'lost', 'doubled'],
       engine => rows[engine] ? ['sky', 'hit', 'changes', 'count', 'lost', 'doubled'].map(name => rows[engine][name]) : Array(6).fill('failed')));
   }
 };

@@ -9,7 +9,8 @@
 -- Answers the holder, the beat, the server, its address, how often members in a Cluster have spoken, how many of the entries are in
 -- the log for this call; then for each segment the last number taken, or `-` for one that was dropped.
 --
--- A join PUBLISHes a marker, and a segment is what one server delivers between two markers. A server delivers
+-- A join PUBLISHes a marker, which says so where nobody has joined at this server process before: what members have
+-- heard before it is numbered from it backwards then. A segment is what one server delivers between two markers. A server delivers
 -- to all its subscribers in one order, so the n-th PUBLISH behind a marker is the same for all who heard the
 -- marker. Only what follows the last number taken in its segment is taken: a repeat is harmless, and so are two
 -- members that offer the same. The holder is only who offers at once; the others wait a little.
@@ -41,8 +42,16 @@ local function drop_old_segments()
   redis.call('HSET', STATE, 'dropped', text(dropped))
 end
 
+-- A replica delivers what is PUBLISHed at its primary. A member may listen there and have joined before, at the server
+-- that was primary then, so it has numbered what comes before the marker.
+local function has_replicas()
+  return not string.find(redis.call('INFO', 'replication'), 'connected_slaves:0', 1, true)
+end
+
 -- In a Cluster all servers deliver a PUBLISH, each in an order of its own, so all members listen at one.
 if want == 'join' and (not is_cluster or server == '' or server == ARGV[8] or server == ARGV[11]) then
+  -- A state that Redis has lost tells nothing of who has joined.
+  local is_first = not is_cluster and server ~= '' and server ~= ARGV[8] and not has_replicas()
   joined, server, address = joined + 1, ARGV[8], ARGV[9]
   local segment = text(joined) .. '-' .. ARGV[7]
   redis.call('HSET', STATE, 'joined', text(joined), 'server', server, 'address', address)
@@ -50,7 +59,7 @@ if want == 'join' and (not is_cluster or server == '' or server == ARGV[8] or se
   if holder == '' then hold(member) end
   drop_old_segments()
   -- In one step with what it stands for.
-  redis.call('PUBLISH', ARGV[6], segment .. ' ' .. server)
+  redis.call('PUBLISH', ARGV[6], segment .. ' ' .. server .. (is_first and ' first' or ''))
 elseif want == 'take' and holder == ARGV[4] and beat == ARGV[5] then
   hold(member)
 elseif want == 'release' and holder == member then

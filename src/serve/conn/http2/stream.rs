@@ -1,6 +1,6 @@
-//! A stream as a connection: bytes in, bytes out, an end on either side.
+//! An HTTP/2 stream as a layer of a client stream: bytes in, bytes out, and an end on either side.
 
-use super::abuse::Guard;
+use super::abuse::StreamGuard;
 use crate::serve::net::stream::Layer;
 use bytes::{Buf, Bytes};
 use h2::{RecvStream, SendStream};
@@ -10,30 +10,30 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
-/// A stream whose answer has begun. Dropped before its end, it is reset.
+/// A stream whose response has begun. It is reset if this is dropped before its end.
 pub struct StreamIo {
     send: SendStream<Bytes>,
-    /// What the client sends after its request: a WebSocket's. `None` where it has nothing to send; its end of the stream
-    /// is shut from the beginning then, and tells nothing.
+    /// What the client of a WebSocket sends after its request. `None` for a request: its sending side is shut from the beginning
+    /// and tells nothing.
     receive: Option<RecvStream>,
     unread: Bytes,
-    guard: Guard,
-    /// Since when the client takes nothing.
-    waiting: Option<Instant>,
+    guard: StreamGuard,
+    /// Since when the client accepts nothing.
+    stalled_since: Option<Instant>,
     is_shut: bool,
 }
 
 impl StreamIo {
-    /// A stream, counted for as long as this lives.
-    pub fn new(send: SendStream<Bytes>, receive: Option<RecvStream>, guard: Guard) -> StreamIo {
-        StreamIo { send, receive, unread: Bytes::new(), guard, waiting: None, is_shut: false }
+    /// A stream. It is counted while this lives.
+    pub fn new(send: SendStream<Bytes>, receive: Option<RecvStream>, guard: StreamGuard) -> StreamIo {
+        StreamIo { send, receive, unread: Bytes::new(), guard, stalled_since: None, is_shut: false }
     }
 
-    /// How much the client's windows take now.
-    fn poll_room(&mut self, cx: &mut Context<'_>, wanted: usize) -> Poll<io::Result<usize>> {
+    /// How much the client's flow control windows accept now.
+    fn poll_window(&mut self, cx: &mut Context<'_>, wanted: usize) -> Poll<io::Result<usize>> {
         self.send.reserve_capacity(wanted);
         loop {
-            // Asked first: a wait is for news, and what is there already is none.
+            // Looked at first: `poll_capacity` waits for a change and does not report what is there already.
             let room = self.send.capacity();
             if room > 0 {
                 return Poll::Ready(Ok(room.min(wanted)));
@@ -56,17 +56,17 @@ fn to_io(error: h2::Error) -> io::Error {
 
 impl Layer for StreamIo {
     fn poll_reset(&mut self, cx: &mut Context<'_>) -> Option<Poll<()>> {
-        // Also where the connection has failed.
+        // Also ready if the connection has failed.
         Some(self.send.poll_reset(cx).map(drop))
     }
 
     fn timed_out(&mut self) {
-        if let Some(since) = self.waiting {
-            self.guard.share().stalled(since);
+        if let Some(since) = self.stalled_since {
+            self.guard.connection().stalled(since);
         }
     }
 
-    /// The connection stays, and what was handed over for this stream goes out.
+    /// The connection stays open, and sends what this stream has handed over.
     fn lingers(&self) -> bool {
         false
     }
@@ -89,9 +89,9 @@ impl AsyncRead for StreamIo {
         let n = this.unread.len().min(buf.remaining());
         buf.put_slice(&this.unread[..n]);
         this.unread.advance(n);
-        // More may come for what was taken, and not before.
+        // The window opens only for what was read.
         receive.flow_control().release_capacity(n).map_err(to_io)?;
-        this.guard.share().was_of_use(n);
+        this.guard.connection().was_useful(n);
         Poll::Ready(Ok(()))
     }
 }
@@ -101,26 +101,26 @@ impl AsyncWrite for StreamIo {
         if buf.is_empty() {
             return Poll::Ready(Ok(0));
         }
-        let Poll::Ready(room) = self.poll_room(cx, buf.len()) else {
-            self.waiting.get_or_insert_with(Instant::now);
+        let Poll::Ready(room) = self.poll_window(cx, buf.len()) else {
+            self.stalled_since.get_or_insert_with(Instant::now);
             return Poll::Pending;
         };
         let room = room?;
-        self.waiting = None;
-        self.guard.share().took();
+        self.stalled_since = None;
+        self.guard.connection().accepted();
         self.send.send_data(Bytes::copy_from_slice(&buf[..room]), false).map_err(to_io)?;
         Poll::Ready(Ok(room))
     }
 
     fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // What a window has room for is the connection's.
+        // The connection sends what the window allows.
         Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if !std::mem::replace(&mut self.is_shut, true) {
             self.send.send_data(Bytes::new(), true).map_err(to_io)?;
-            self.guard.ended();
+            self.guard.completed();
         }
         Poll::Ready(Ok(()))
     }

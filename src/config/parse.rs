@@ -1,0 +1,66 @@
+//! Parsing the command line and the environment. The errors are clap's own. Two things are changed in them: a secret is
+//! not repeated, and a value that a variable has set is not blamed on a flag.
+
+use super::{Cli, Origins};
+use clap::error::{ContextKind, ContextValue, Error};
+use clap::{Arg, Command, CommandFactory, FromArgMatches};
+use std::env;
+use std::ffi::OsString;
+
+/// Shown in place of a secret.
+const HIDDEN: &str = "(not shown)";
+
+impl Cli {
+    /// Parses arguments, the program's name first, and the environment.
+    ///
+    /// # Errors
+    ///
+    /// What clap prints: an error, or the text of `--help` or `--version`.
+    pub fn parse_with_origins(args: impl IntoIterator<Item = OsString>) -> Result<(Cli, Origins), Error> {
+        let args: Vec<OsString> = args.into_iter().collect();
+        let mut command = Cli::command();
+        // Commands, too: by default clap builds only the one that is called, and an error may name another's flag.
+        command.build();
+        let parsed = command.try_get_matches_from_mut(&args).and_then(|matches| {
+            let origins = Origins::new(&command, &matches);
+            Ok((Cli::from_arg_matches(&matches)?, origins))
+        });
+        parsed.map_err(|error| corrected(error, &command, &args))
+    }
+}
+
+fn corrected(mut error: Error, command: &Command, args: &[OsString]) -> Error {
+    let text = |error: &Error, kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.clone()),
+        _ => None,
+    };
+    let Some(shown) = text(&error, ContextKind::InvalidArg) else { return error };
+    if find(command, &shown).is_some_and(Arg::is_hide_env_values_set)
+        && text(&error, ContextKind::InvalidValue).is_some_and(|value| !value.is_empty())
+    {
+        error.insert(ContextKind::InvalidValue, ContextValue::String(HIDDEN.to_owned()));
+    }
+    for kind in [ContextKind::InvalidArg, ContextKind::PriorArg] {
+        if let Some(variable) = text(&error, kind).and_then(|shown| set_by(find(command, &shown)?, args)) {
+            error.insert(kind, ContextValue::String(variable));
+        }
+    }
+    error
+}
+
+/// The argument that clap shows in this way. It may be that of a command.
+fn find<'a>(command: &'a Command, shown: &str) -> Option<&'a Arg> {
+    let commands = std::iter::once(command).chain(command.get_subcommands());
+    commands.flat_map(Command::get_arguments).find(|arg| arg.to_string() == shown)
+}
+
+/// The variable that has set an argument; `None` if it stands on the command line.
+fn set_by(arg: &Arg, args: &[OsString]) -> Option<String> {
+    let flag = format!("--{}", arg.get_long()?);
+    let is_flag = |arg: &str| arg.strip_prefix(&flag).is_some_and(|rest| rest.is_empty() || rest.starts_with('='));
+    if args.iter().take_while(|arg| *arg != "--").any(|arg| is_flag(&arg.to_string_lossy())) {
+        return None;
+    }
+    let variable = arg.get_env()?;
+    env::var_os(variable).map(|_| variable.to_string_lossy().into_owned())
+}

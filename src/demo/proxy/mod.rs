@@ -1,0 +1,109 @@
+//! A fault-injecting proxy: ports in front of the server that imitate what lies between a browser and a server, and
+//! record what passes. Only `longtail demo` opens them.
+//!
+//! It imports nothing else of this crate: to the proxy the server is an address.
+
+mod connection;
+mod faults;
+mod framing;
+#[cfg(fuzzing)]
+pub mod fuzzing;
+mod tap;
+
+pub use faults::Faults;
+pub use tap::{Event, Tap};
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
+use tracing::warn;
+
+/// Limit of connections on all ports together; more are closed at once.
+pub const MAX_CONNECTIONS: usize = 512;
+
+/// Rate limit of the warning that a connection cannot be accepted: the error comes many times a second, or never.
+const WARN_EVERY: Duration = Duration::from_secs(10);
+
+/// The protocol of a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.x, and what it switches to.
+    Http,
+    /// Any bytes.
+    Tcp,
+}
+
+/// A port of the proxy.
+#[derive(Debug)]
+pub struct Port {
+    /// The name that its events carry: a transport's, or another of the page's lanes.
+    pub lane: &'static str,
+    /// The protocol that passes.
+    pub protocol: Protocol,
+    /// The listener.
+    pub listener: TcpListener,
+    /// The address that connections are forwarded to.
+    pub upstream: SocketAddr,
+}
+
+/// The proxy: all ports inject the same faults.
+pub struct FaultProxy {
+    faults: watch::Sender<Faults>,
+    tap: Tap,
+    permits: Arc<Semaphore>,
+}
+
+impl Default for FaultProxy {
+    fn default() -> FaultProxy {
+        let faults = watch::channel(Faults::default()).0;
+        FaultProxy { faults, tap: Tap::new(), permits: Arc::new(Semaphore::new(MAX_CONNECTIONS)) }
+    }
+}
+
+impl FaultProxy {
+    /// The faults now, and their changes.
+    pub fn faults(&self) -> watch::Receiver<Faults> {
+        self.faults.subscribe()
+    }
+
+    /// Changes the faults, also for open connections.
+    pub fn set(&self, faults: Faults) {
+        self.faults.send_replace(faults);
+    }
+
+    /// The wire tap.
+    pub fn tap(&self) -> &Tap {
+        &self.tap
+    }
+
+    /// Accepts connections on a port until it is dropped. Connections that it has accepted go on.
+    pub async fn accept(self: Arc<FaultProxy>, port: Port) {
+        let mut last_warning = None::<Instant>;
+        let mut left_out = 0_u64;
+        loop {
+            let client = match port.listener.accept().await {
+                Ok((client, _)) => client,
+                Err(error) => {
+                    if last_warning.is_none_or(|last| last.elapsed() > WARN_EVERY) {
+                        warn!(%error, left_out, "cannot accept a connection on a port of the demo");
+                        (last_warning, left_out) = (Some(Instant::now()), 0);
+                    } else {
+                        left_out += 1;
+                    }
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    continue;
+                }
+            };
+            let Ok(permit) = self.permits.clone().try_acquire_owned() else { continue };
+            let record = self.tap.connection(port.lane);
+            let forwarding = connection::forward(client, port.upstream, port.protocol, record, self.faults());
+            tokio::spawn(async move {
+                forwarding.await;
+                drop(permit);
+            });
+        }
+    }
+}

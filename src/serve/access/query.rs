@@ -1,0 +1,67 @@
+//! What the authorizer is asked, and what it grants.
+
+use super::credentials::Credentials;
+use crate::message::{Channel, ClientId};
+use crate::serve::limits::rate_limiter::Publisher;
+use tokio::time::Instant;
+
+/// What a client wants to do with channels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Action {
+    /// Read the channels.
+    Subscribe,
+    /// Write to the channels.
+    Publish,
+}
+
+impl Action {
+    /// Its name on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Action::Subscribe => "subscribe",
+            Action::Publish => "publish",
+        }
+    }
+}
+
+/// A complete question to the authorizer. An answer holds for exactly this question.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Question {
+    /// The action.
+    pub action: Action,
+    /// The channels, in order.
+    pub channels: Vec<Channel>,
+    /// The client id that the request names.
+    pub client: Option<ClientId>,
+    /// The credentials of the request.
+    pub credentials: Credentials,
+}
+
+/// How long a grant holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Validity {
+    /// For ever.
+    Unlimited,
+    /// Until this moment; then the authorizer can be asked again.
+    RenewAt(Instant),
+    /// Until this moment; nothing that the server knows can prolong it.
+    EndsAt(Instant),
+}
+
+/// A permission that was given.
+#[derive(Clone, Debug)]
+pub struct Grant {
+    /// How long it holds.
+    pub validity: Validity,
+    /// The publisher, for a question about publishing.
+    pub publisher: Publisher,
+    /// The client id that the credentials are bound to.
+    pub client: Option<ClientId>,
+}
+
+impl Grant {
+    /// A grant without an end.
+    pub fn unlimited(publisher: Publisher) -> Grant {
+        Grant { validity: Validity::Unlimited, publisher, client: None }
+    }
+}

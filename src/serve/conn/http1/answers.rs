@@ -1,0 +1,237 @@
+//! Responses of a connection, in the order of its requests.
+//!
+//! Publishes that come together are appended together: each is queued for the log before the next one is handled, so the log
+//! has them in their order. Their responses go out in the same order, in one write.
+
+use super::decided_by_head::{Scope, is_decided_by_head};
+use super::publish_template::{PendingTemplate, PublishHead, PublishTemplate};
+use crate::serve::http::head::{write_chunked, write_head, write_length};
+use crate::serve::http::peer::Peer;
+use crate::serve::http::request::Request;
+use crate::serve::limits::memory::BufferId;
+use crate::serve::net::stream::ClientStream;
+use crate::serve::publishing::queued::Queued;
+use crate::serve::routes::context::Context;
+use crate::serve::routes::publish::PublishRequest;
+use crate::serve::routes::response::{Body, Response};
+use crate::serve::routes::router;
+use crate::serve::session::session::Session;
+use crate::serve::state::ServerState;
+use bytes::Bytes;
+use hyper::header::CONNECTION;
+use hyper::{HeaderMap, StatusCode};
+use std::collections::VecDeque;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+use tokio::io::AsyncWriteExt as _;
+
+/// Publishes of a connection that may be under way.
+const MAX_PENDING: usize = 64;
+
+/// Bytes of responses that are gathered before they are written.
+const MAX_GATHERED: usize = 16 << 10;
+
+/// The response to a request.
+enum Answer {
+    /// A response, and the template for publishes with the same head.
+    Response(Response, Option<Box<PublishTemplate>>),
+    /// The body of the response to a publish that matched a template.
+    Published(Arc<PublishTemplate>, Vec<u8>),
+}
+
+/// A response that is being made.
+type PendingAnswer = Pin<Box<dyn Future<Output = Answer> + Send>>;
+
+/// Responses in the order of their requests.
+#[derive(Default)]
+pub struct Answers {
+    pending: VecDeque<PendingAnswer>,
+    out: Vec<u8>,
+    /// Whether the last response ends the connection.
+    is_last: bool,
+    /// Whether any of the responses is to a publish.
+    has_published: bool,
+    /// The template of the last publish that was parsed.
+    template: Option<Arc<PublishTemplate>>,
+    queued: Option<Queued>,
+}
+
+impl Answers {
+    /// Whether the last response ends the connection.
+    pub fn is_last(&self) -> bool {
+        self.is_last
+    }
+
+    /// The template of the last publish that was parsed.
+    pub fn template(&self) -> Option<&Arc<PublishTemplate>> {
+        self.template.as_ref()
+    }
+
+    /// Begins to answer a publish: when this returns, the publish is queued for the log, or answered.
+    pub async fn publish(
+        &mut self,
+        context: &Arc<Context>,
+        peer: &Peer,
+        mut request: Request,
+        head: Option<PublishHead>,
+    ) {
+        let state = &context.state;
+        let head = head.filter(|_| is_decided_by_head(state, peer, Scope::Publish));
+        let pending = head.and_then(|head| PendingTemplate::of(state, peer, &request, head));
+        let queued = self.queued();
+        request.extensions_mut().insert(queued.clone());
+        let (context_, peer_) = (context.clone(), peer.clone());
+        let answer = Box::pin(async move {
+            let response = router::answer(&context_, &peer_, request).await;
+            let template = pending.and_then(|pending| pending.answered(&response));
+            Answer::Response(response, template.map(Box::new))
+        });
+        self.begin(state, &queued, answer).await;
+    }
+
+    /// Does the same for a publish that matched a template.
+    pub async fn publish_again(
+        &mut self,
+        state: &Arc<ServerState>,
+        publish: PublishRequest,
+        template: Arc<PublishTemplate>,
+    ) {
+        let queued = self.queued();
+        let (state_, queued_) = (state.clone(), queued.clone());
+        let answer = Box::pin(async move {
+            match publish.carry_out(&state_, template.credentials(), &queued_).await {
+                Ok(published) => Answer::Published(template, published),
+                Err(refusal) => Answer::Response(template.refused(&state_, &refusal), None),
+            }
+        });
+        self.begin(state, &queued, answer).await;
+    }
+
+    fn queued(&mut self) -> Queued {
+        self.queued.get_or_insert_default().clone()
+    }
+
+    async fn begin(&mut self, state: &ServerState, queued: &Queued, mut answer: PendingAnswer) {
+        self.has_published = true;
+        queued.reset();
+        let answered = poll_fn(|cx| match answer.as_mut().poll(cx) {
+            Poll::Ready(answer) => Poll::Ready(Some(answer)),
+            Poll::Pending if queued.is_set() => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        });
+        match answered.await {
+            None => self.pending.push_back(answer),
+            Some(answer) if self.pending.is_empty() => self.write(state, answer),
+            Some(answer) => self.pending.push_back(Box::pin(std::future::ready(answer))),
+        }
+    }
+
+    /// Waits for the responses to all publishes under way.
+    pub async fn finish(&mut self, state: &ServerState) {
+        while let Some(pending) = self.pending.pop_front() {
+            let answer = pending.await;
+            self.write(state, answer);
+        }
+    }
+
+    /// Adds a response. Returns the session that goes on behind its head. The head of a long poll is not written: the poll
+    /// writes it.
+    pub fn respond(&mut self, state: &ServerState, response: Response) -> Option<(Session, StatusCode, HeaderMap)> {
+        if !matches!(response.body(), Body::Session(_)) {
+            self.write(state, Answer::Response(response, None));
+            return None;
+        }
+        let (head, body) = response.into_parts();
+        let Body::Session(session) = body else { return None };
+        match &session {
+            Session::LongPoll(_) => {}
+            Session::Stream(_) => {
+                self.write_head(state, head.status, &head.headers);
+                write_chunked(&mut self.out);
+            }
+            Session::Duplex(_) => {
+                self.write_head(state, head.status, &head.headers);
+                write_length(None, &mut self.out);
+            }
+        }
+        Some((session, head.status, head.headers))
+    }
+
+    fn write_head(&mut self, state: &ServerState, status: StatusCode, headers: &HeaderMap) {
+        self.is_last |= headers.contains_key(CONNECTION);
+        write_head(status, headers, &mut self.out);
+        self.announce_end(state);
+    }
+
+    /// Writes that the connection ends, with the last response before a drain.
+    fn announce_end(&mut self, state: &ServerState) {
+        if state.drain.has_begun() && !self.is_last && self.pending.is_empty() {
+            self.is_last = true;
+            self.out.extend_from_slice(b"connection: close\r\n");
+        }
+    }
+
+    fn write(&mut self, state: &ServerState, answer: Answer) {
+        let (response, template) = match answer {
+            Answer::Response(response, template) => (response, template),
+            Answer::Published(template, body) => {
+                self.out.extend_from_slice(template.response_head());
+                self.announce_end(state);
+                write_length(Some(body.len()), &mut self.out);
+                return self.out.extend_from_slice(&body);
+            }
+        };
+        self.write_head(state, response.status(), response.headers());
+        if let Some(template) = template {
+            self.template = Some((*template).into());
+        }
+        // A 304 does not tell the length of the body that it stands for.
+        let has_length = response.status() != StatusCode::NOT_MODIFIED;
+        let Body::Whole(body) = response.into_body() else {
+            // No plain request is answered with pieces. A body that never comes would be worse than the end of the connection.
+            self.is_last = true;
+            return;
+        };
+        write_length(body.as_ref().map(Bytes::len).or(has_length.then_some(0)), &mut self.out);
+        self.out.extend_from_slice(&body.unwrap_or_default());
+    }
+
+    /// Writes the responses to the connection if there are many.
+    ///
+    /// # Errors
+    ///
+    /// The client is gone, or does not read.
+    pub async fn send_if_many(&mut self, state: &ServerState, io: &mut ClientStream) -> io::Result<()> {
+        if self.pending.len() >= MAX_PENDING || self.out.len() >= MAX_GATHERED {
+            self.send(state, io).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits for all responses, and writes them to the connection.
+    ///
+    /// # Errors
+    ///
+    /// The client is gone, or does not read.
+    pub async fn send(&mut self, state: &ServerState, io: &mut ClientStream) -> io::Result<()> {
+        self.finish(state).await;
+        if self.out.is_empty() {
+            return Ok(());
+        }
+        // A publisher that sends its next message as soon as it is answered would otherwise publish while readers still wait
+        // for the last message: its connection always has input, and the hub's task gets its turn late.
+        if std::mem::take(&mut self.has_published) {
+            state.hub.handed_out().await;
+        }
+        let out = Bytes::from(std::mem::take(&mut self.out));
+        let sent = io.write_now(&out)?;
+        if sent < out.len() {
+            let rest = out.slice(sent..);
+            Box::pin(state.budget.write(BufferId::of(&rest), io.write_all(&rest))).await?;
+        }
+        Ok(())
+    }
+}

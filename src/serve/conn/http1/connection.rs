@@ -1,0 +1,57 @@
+//! The requests and sessions of an HTTP/1 connection, one after the other.
+//!
+//! Each phase is a task of its own, so that a parked session does not keep the memory of another phase.
+
+use super::fast::{self, Next};
+use super::hyper_adapter;
+use super::long_polls;
+use crate::serve::http::peer::Peer;
+use crate::serve::net::stream::ClientStream;
+use crate::serve::routes::context::Context;
+use crate::serve::session::session::Session;
+use bytes::BytesMut;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+
+/// Serves requests until the connection ends or a session begins.
+///
+/// Boxed, because a session comes back here and a type cannot contain itself.
+pub fn serve(context: Arc<Context>, mut io: ClientStream, peer: Peer) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    Box::pin(async move {
+        let next = fast::serve(&context, &mut io, &peer, BytesMut::new()).await;
+        go_on(context, io, peer, next).await;
+    })
+}
+
+/// Goes on after the fast path.
+async fn go_on(context: Arc<Context>, mut io: ClientStream, peer: Peer, next: io::Result<Next>) {
+    match next {
+        Ok(Next::Session(session, unread)) => {
+            io.unread(unread);
+            begin(context, io, peer, session);
+        }
+        Ok(Next::Hyper(unread)) => {
+            io.unread(unread);
+            if let Some((io, session)) = hyper_adapter::serve(&context, io, &peer).await {
+                begin(context, io, peer, session);
+            }
+        }
+        Ok(Next::End) => io.linger().await,
+        Err(error) => context.state.rejections.write_failed(&error),
+    }
+}
+
+/// Runs a session in a task of its own. The head of its response is written, except for a long poll's.
+fn begin(context: Arc<Context>, io: ClientStream, peer: Peer, session: Session) {
+    let state = context.state.clone();
+    match session {
+        Session::Stream(stream) => stream.spawn(state, io, peer, move |io, peer| {
+            tokio::spawn(serve(context, io, peer));
+        }),
+        Session::LongPoll(poll) => long_polls::spawn(context, io, peer, poll, |context, io, peer, next| {
+            tokio::spawn(go_on(context, io, peer, next));
+        }),
+        Session::Duplex(duplex) => duplex.spawn(state, io, peer),
+    }
+}

@@ -1,0 +1,189 @@
+//! Serves requests with hyper, until the connection ends or a session takes it over.
+
+use super::handover::Handover;
+use crate::serve::http::head::MAX_HEAD;
+use crate::serve::http::peer::Peer;
+use crate::serve::http::request::RequestBody;
+use crate::serve::limits::memory::BlockedWrite;
+use crate::serve::net::cork::Cork;
+use crate::serve::net::deadline::WriteDeadline;
+use crate::serve::net::drain;
+use crate::serve::net::socket::Socket;
+use crate::serve::net::stream::ClientStream;
+use crate::serve::routes::context::Context;
+use crate::serve::routes::response::Body;
+use crate::serve::routes::router;
+use crate::serve::session::session::Session;
+use crate::serve::state::ServerState;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context as TaskContext, Poll};
+use tracing::debug;
+
+/// Serves requests. Returns the connection and a session that takes it over; `None` if the connection has ended.
+pub async fn serve(context: &Arc<Context>, mut io: ClientStream, peer: &Peer) -> Option<(ClientStream, Session)> {
+    let state = &context.state;
+    let handover = Arc::<Handover>::default();
+    // Whether a request is being answered. Otherwise hyper waits for a head, or for the rest of one.
+    let is_answering = Arc::<AtomicBool>::default();
+    let service = service_fn(|request: hyper::Request<_>| {
+        let (context, peer, handover) = (context.clone(), peer.clone(), handover.clone());
+        let (request, answering) = (request.map(RequestBody::Http1), Answering::new(&is_answering));
+        // Called inside: a future that is made outside and moved in is stored twice.
+        Box::pin(async move {
+            let _answering = answering;
+            let (head, body) = router::answer(&context, &peer, request).await.into_parts();
+            if let Body::Session(Session::LongPoll(mut poll)) = body {
+                poll.set_head(context.polls.head(head.status, &head.headers));
+                handover.leave(Session::LongPoll(poll));
+                // The poll writes its own head. This future never ends; it is dropped with hyper's connection.
+                handover.set_head_written();
+                return std::future::pending().await;
+            }
+            Ok::<_, Infallible>(hyper::Response::from_parts(head, handover.accept(body)))
+        })
+    });
+    let mut progress = Progress {
+        state,
+        handover: &handover,
+        is_answering: &is_answering,
+        is_blocked: io.blocked(),
+        socket: io.socket().clone(),
+        cork: io.cork(),
+        deadline: WriteDeadline::new(state.settings.write_timeout),
+        draining: Box::pin(state.drain.begun()),
+        is_draining: false,
+        is_late: false,
+        blocked_write: None,
+    };
+    let mut connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(state.settings.request_timeout)
+        // A client may shut its sending side and wait for its response.
+        .half_close(true)
+        .max_buf_size(MAX_HEAD)
+        .serve_connection(TokioIo::new(io), service);
+    let ended = poll_fn(|cx| {
+        loop {
+            let polled = connection.poll_without_shutdown(cx);
+            match progress.poll(cx, polled) {
+                Step::ShutDown => Pin::new(&mut connection).graceful_shutdown(),
+                Step::Done(done) => return done,
+            }
+        }
+    });
+    let ended = ended.await?;
+    let parts = connection.into_parts();
+    let mut io = parts.io.into_inner();
+    io.uncork().await.ok()?;
+    match (ended, handover.take()) {
+        (Ok(()), Some(session)) => {
+            io.unread(parts.read_buf);
+            Some((io, session))
+        }
+        (Ok(()), None) => {
+            match state.drain.is_late() {
+                true => io.linger_for(drain::LAST_WORDS).await,
+                false => io.linger().await,
+            }
+            None
+        }
+        (Err(error), _) => {
+            state.rejections.bad_head(&error);
+            debug!(%error, "an HTTP/1 connection ended with an error");
+            None
+        }
+    }
+}
+
+/// What decides, after each poll of hyper, how the connection goes on.
+struct Progress<'a> {
+    state: &'a ServerState,
+    handover: &'a Handover,
+    is_answering: &'a AtomicBool,
+    /// Whether a write of hyper waits for the client.
+    is_blocked: Arc<AtomicBool>,
+    socket: Socket,
+    cork: Option<Cork>,
+    deadline: WriteDeadline,
+    /// The beginning of the drain, and then the end of its grace period.
+    draining: Pin<Box<dyn Future<Output = ()> + Send + 'a>>,
+    is_draining: bool,
+    is_late: bool,
+    blocked_write: Option<BlockedWrite>,
+}
+
+/// The end of hyper's part: `None` if the connection must be dropped.
+type Ended = Option<Result<(), hyper::Error>>;
+
+enum Step {
+    /// Ask hyper to shut down gracefully, and poll it again.
+    ShutDown,
+    Done(Poll<Ended>),
+}
+
+impl Progress<'_> {
+    fn poll(&mut self, cx: &mut TaskContext<'_>, polled: Poll<Result<(), hyper::Error>>) -> Step {
+        // All responses of this turn go out in one write.
+        if let Some(cork) = &self.cork {
+            let flushed = cork.poll_flush(cx);
+            if let Poll::Ready(Err(_)) = self.deadline.bound(cx, flushed) {
+                return Step::Done(Poll::Ready(None));
+            }
+        }
+        let is_flushed = !self.is_blocked.load(Ordering::Relaxed) && self.cork.as_ref().is_none_or(Cork::is_empty);
+        if let Poll::Ready(ended) = polled {
+            return Step::Done(Poll::Ready(Some(ended)));
+        }
+        // The head of a session is out, and hyper has nothing left to write.
+        if self.handover.is_head_written() && is_flushed {
+            return Step::Done(Poll::Ready(Some(Ok(()))));
+        }
+        // A request under way is answered; an idle connection is closed. This is checked after hyper has read once, so that a
+        // request that waits in the socket is not lost.
+        if !self.is_draining && self.draining.as_mut().poll(cx).is_ready() {
+            self.is_draining = true;
+            self.draining = Box::pin(self.state.drain.late());
+            return Step::ShutDown;
+        }
+        // hyper closes idle connections, but waits for the rest of a head as long as without a drain.
+        if self.is_draining && !self.is_answering.load(Ordering::Relaxed) && is_flushed {
+            self.is_late = self.is_late || self.draining.as_mut().poll(cx).is_ready();
+            if self.is_late {
+                self.state.rejections.count_reason("request_timeout");
+                return Step::Done(Poll::Ready(None));
+            }
+        }
+        if !is_flushed {
+            // The client does not read a response.
+            let body = self.handover.body();
+            let blocked = self.blocked_write.get_or_insert_with(|| self.state.budget.block(body));
+            return Step::Done(blocked.poll_cut(cx).map(|()| None));
+        }
+        // hyper does not read while a response is being made, and would not notice that the client has gone.
+        self.blocked_write = None;
+        Step::Done(self.socket.poll_reset(cx).map(|()| None))
+    }
+}
+
+/// Marks a request as being answered for as long as this lives.
+struct Answering(Arc<AtomicBool>);
+
+impl Answering {
+    fn new(is_answering: &Arc<AtomicBool>) -> Answering {
+        is_answering.store(true, Ordering::Relaxed);
+        Answering(is_answering.clone())
+    }
+}
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,135 @@
+//! One HTTP/2 request and its response, in a task of its own.
+
+use super::abuse::ConnectionState;
+use super::body::StreamBody;
+use super::stream::StreamIo;
+use crate::serve::http::peer::Peer;
+use crate::serve::http::request::{ExtendedConnect, RequestBody};
+use crate::serve::limits::memory::BufferId;
+use crate::serve::net::socket::Socket;
+use crate::serve::net::stream::ClientStream;
+use crate::serve::routes::context::Context;
+use crate::serve::routes::response::{Body, Pieces, Response};
+use crate::serve::routes::router;
+use crate::serve::session::session::Session;
+use bytes::Bytes;
+use futures_util::StreamExt;
+use h2::RecvStream;
+use h2::ext::Protocol;
+use h2::server::SendResponse;
+use hyper::header::{CONNECTION, CONTENT_LENGTH, DATE, HeaderValue};
+use hyper::{Method, Request, StatusCode};
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::SystemTime;
+use tokio::io::AsyncWriteExt;
+
+/// The task of a request.
+pub struct RequestTask {
+    /// What the routes need.
+    pub context: Arc<Context>,
+    /// The peer of the stream.
+    pub peer: Peer,
+    /// The state of the connection.
+    pub connection: ConnectionState,
+    /// The socket of the connection.
+    pub socket: Socket,
+}
+
+impl RequestTask {
+    /// Answers the request, and starts the session of the response, if there is one.
+    pub async fn run(self, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
+        let (mut head, receive) = request.into_parts();
+        let method = head.method.clone();
+        let is_socket = head.extensions.get::<Protocol>().is_some_and(|protocol| protocol.as_str() == "websocket");
+        let mut guard = self.connection.opened(if is_socket { "websocket" } else { "request" });
+        let (body, receive) = if is_socket {
+            head.method = Method::GET;
+            head.extensions.insert(ExtendedConnect);
+            (RequestBody::Whole(Bytes::new()), Some(receive))
+        } else {
+            (RequestBody::Boxed(Box::pin(StreamBody::new(receive, self.connection.clone()))), None)
+        };
+        let answered = {
+            let request = Request::from_parts(head, body);
+            let mut answer = pin!(router::answer(&self.context, &self.peer, request));
+            let answered = poll_fn(|cx| {
+                if let Poll::Ready(response) = answer.as_mut().poll(cx) {
+                    return Poll::Ready(Some(response));
+                }
+                // The client has reset the stream, which also ends a long poll.
+                respond.poll_reset(cx).map(|_| None)
+            });
+            answered.await
+        };
+        let Some(response) = answered else { return };
+        let (head, body) = head_of(response, &method);
+        let Ok(send) = respond.send_response(head, body.is_none()) else { return };
+        let Some(body) = body else { return guard.completed() };
+        let layer = Box::new(StreamIo::new(send, receive, guard));
+        let io = ClientStream::new(self.socket.clone(), Some(layer), self.context.state.settings.write_timeout);
+        self.write(body, io).await;
+    }
+
+    /// Writes a body, or starts its session.
+    async fn write(self, body: Body, mut io: ClientStream) {
+        let state = self.context.state.clone();
+        match body {
+            // Nothing follows on a stream.
+            Body::Session(Session::Stream(stream)) => stream.spawn(state, io, self.peer, |_, _| {}),
+            Body::Session(Session::Duplex(duplex)) => duplex.spawn(state, io, self.peer),
+            // Over HTTP/2 the handler of a long poll waits itself: see `routes/poll.rs`.
+            Body::Session(Session::LongPoll(_)) => {}
+            Body::Whole(bytes) => {
+                let bytes = bytes.unwrap_or_default();
+                match state.budget.write(BufferId::of(&bytes), io.write_all(&bytes)).await {
+                    Ok(_) => io.linger().await,
+                    Err(error) => state.rejections.write_failed(&error),
+                }
+            }
+            Body::Pieces(mut pieces) => {
+                while let Some(bytes) = next_piece(&mut pieces, &mut io).await {
+                    if io.write_all(&bytes).await.is_err() {
+                        return;
+                    }
+                }
+                io.linger().await;
+            }
+        }
+    }
+}
+
+/// The head of a response, and its body if there is one.
+fn head_of(response: Response, method: &Method) -> (hyper::Response<()>, Option<Body>) {
+    let (mut head, body) = response.into_parts();
+    // RFC 9113 §8.2.2: no headers of the connection.
+    head.headers.remove(CONNECTION);
+    if let Ok(date) = HeaderValue::from_str(&httpdate::fmt_http_date(SystemTime::now())) {
+        head.headers.insert(DATE, date);
+    }
+    let mut is_empty = false;
+    if !matches!(body, Body::Session(_)) {
+        is_empty = *method == Method::HEAD;
+        if let Some(length) = body.length() {
+            let has_body = !matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+            if has_body && (length > 0 || *method != Method::HEAD) {
+                head.headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+            }
+            is_empty |= length == 0;
+        }
+    }
+    (hyper::Response::from_parts(head, ()), (!is_empty).then_some(body))
+}
+
+/// The next piece of a body; `None` also if the client has reset the stream.
+async fn next_piece(pieces: &mut Pieces, io: &mut ClientStream) -> Option<Bytes> {
+    poll_fn(|cx| {
+        if let Poll::Ready(piece) = pieces.poll_next_unpin(cx) {
+            return Poll::Ready(piece);
+        }
+        io.poll_reset(cx).map(|()| None)
+    })
+    .await
+}

@@ -1,0 +1,37 @@
+//! Tells a connection when a publish under way is queued for the log.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Whether the publish that is being handled has its place in the order of the log. A connection with pipelined publishes
+/// begins the next one then.
+#[derive(Clone, Default)]
+pub struct Queued(Arc<AtomicBool>);
+
+impl Queued {
+    /// Whether it has its place.
+    pub fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Begins with the next publish.
+    pub fn reset(&self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+
+    /// Runs an append, and sets the flag after its first poll, which queues it.
+    pub async fn watch<F: Future>(&self, append: F) -> F::Output {
+        let mut append = pin!(append);
+        let mut is_first = true;
+        poll_fn(|cx| {
+            let appended = append.as_mut().poll(cx);
+            if std::mem::take(&mut is_first) {
+                self.0.store(true, Ordering::Relaxed);
+            }
+            appended
+        })
+        .await
+    }
+}

@@ -1,0 +1,82 @@
+//! Publishing: authorization and appending, for requests and commands.
+
+use crate::cursor::Cursor;
+use crate::log::AppendError;
+use crate::message::{ClientId, Draft};
+use crate::serve::access::authorizer::Authorizer;
+use crate::serve::access::credentials::Credentials;
+use crate::serve::access::query::{Action, Question};
+use crate::serve::limits::rate_limiter::Publisher;
+use crate::serve::metrics::delivery::PublishSource;
+use crate::serve::state::ServerState;
+use crate::transport::{ApiError, Code};
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How long after the beginning of an append its answer waits until this node has read the message, so that a client that
+/// publishes and then polls sees its own message. The message is in the log in any case.
+const OWN_TAIL_WAIT: Duration = Duration::from_millis(500);
+
+/// The least of that wait, if the append itself has taken longer.
+const OWN_TAIL_LEAST: Duration = Duration::from_millis(20);
+
+/// Checks that a client may publish these drafts, and its message rate. Writes the publisher into the drafts' keys.
+///
+/// # Errors
+///
+/// The client may not publish to all of the channels, or publishes too much.
+pub async fn authorize(
+    state: &ServerState,
+    credentials: &Credentials,
+    client: Option<ClientId>,
+    drafts: &mut [Draft],
+) -> Result<(), ApiError> {
+    let publisher = match *state.authorizer {
+        Authorizer::Open => Publisher::Anonymous(credentials.ip),
+        Authorizer::Guarded(_) => {
+            let channels = drafts.iter().map(|draft| draft.channel.clone()).collect();
+            let credentials = credentials.to_publish()?;
+            let question = Question { action: Action::Publish, channels, client, credentials };
+            state.authorizer.ask(question).await?.publisher
+        }
+    };
+    state.rates.publish(&publisher, drafts.len())?;
+    for key in drafts.iter_mut().filter_map(|draft| draft.key.as_mut()) {
+        key.publisher = publisher.scope();
+    }
+    Ok(())
+}
+
+/// Appends drafts. They are queued at the first poll, in the order of first polls.
+pub fn append(
+    state: &Arc<ServerState>,
+    source: PublishSource,
+    drafts: Vec<Draft>,
+) -> impl Future<Output = Result<Vec<Option<Cursor>>, ApiError>> + Send + 'static {
+    let state = state.clone();
+    async move {
+        let began = Instant::now();
+        let cursors = state.hub.log().append(drafts).await.map_err(|error| {
+            let code = match error {
+                AppendError::Unavailable(_) => Code::LogUnavailable,
+                AppendError::OutcomeUnknown => Code::OutcomeUnknown,
+            };
+            state.delivery.append_failed(code);
+            ApiError::new(code, error.to_string())
+        })?;
+        state.delivery.published(source, cursors.len(), began);
+        if let Some(newest) = cursors.iter().flatten().max_by_key(|cursor| cursor.id) {
+            state.hub.advance();
+            if state.hub.has_reached(*newest) {
+                return Ok(cursors);
+            }
+            // Measured from the beginning of the append and not from here: of pipelined publishes only the first is polled.
+            // Each of the others would come here, and wait again, when the one before it is answered.
+            let until = (began + OWN_TAIL_WAIT).max(Instant::now() + OWN_TAIL_LEAST);
+            let _ = tokio::time::timeout_at(until, state.hub.reached(*newest)).await;
+        }
+        Ok(cursors)
+    }
+}

@@ -1,0 +1,32 @@
+//! Health checks: `/healthz` and `/readyz`.
+
+use super::context::Context;
+use super::response::{self, Response};
+use hyper::StatusCode;
+use hyper::header::{self, HeaderValue};
+
+/// Answers `/healthz`: the process runs.
+pub fn live() -> Response {
+    response::whole(StatusCode::OK, "text/plain; charset=utf-8", "ok\n")
+}
+
+/// Answers `/readyz`: whether clients should connect to this node.
+pub fn ready(context: &Context) -> Response {
+    if context.state.drain.has_begun() {
+        return not_ready("draining\n");
+    }
+    // Before that a PUBLISH in Redis would be missed.
+    if !*context.is_listening.borrow() {
+        return not_ready("not subscribed to Redis yet: a PUBLISH would be missed\n");
+    }
+    if !context.state.hub.is_ready() {
+        return not_ready("the log cannot be reached, or is not read yet\n");
+    }
+    response::whole(StatusCode::OK, "text/plain; charset=utf-8", "ready\n")
+}
+
+fn not_ready(why: &'static str) -> Response {
+    let mut response = response::whole(StatusCode::SERVICE_UNAVAILABLE, "text/plain; charset=utf-8", why);
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    response
+}

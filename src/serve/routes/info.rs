@@ -1,0 +1,45 @@
+//! Answers `/info`.
+
+use super::context::Context;
+use super::response::{self, Response};
+use crate::transport::{self, Lifecycle, Params};
+use hyper::StatusCode;
+
+/// What clients may know of this server, as JSON.
+pub fn answer(context: &Context) -> Response {
+    let state = &context.state;
+    let transports = transport::ALL.iter().map(|transport| {
+        let lifecycle = transport.lifecycle(&Params::default());
+        let mut entry = serde_json::json!({
+            "name": transport.name(),
+            "lifecycle": lifecycle.as_str(),
+            "browser": transport.in_browsers(),
+        });
+        match lifecycle {
+            Lifecycle::Socket => entry["address"] = context.tcp_address.map(|address| address.to_string()).into(),
+            _ => entry["path"] = format!("/{}", transport.name()).into(),
+        }
+        if let Lifecycle::Stream { rollover } = lifecycle {
+            entry["rollover"] = rollover.into();
+        }
+        entry
+    });
+    let mut info = serde_json::json!({
+        "name": "longtail",
+        "version": env!("CARGO_PKG_VERSION"),
+        "transports": transports.collect::<Vec<_>>(),
+        "tls": state.tls.is_some(),
+        "tcp": context.tcp_address.map(|address| address.to_string()),
+        "limits": {
+            "max_message_bytes": state.settings.max_message,
+            "max_channels": state.settings.limits.channels,
+            "heartbeat_seconds": state.settings.heartbeat.as_secs(),
+            "batch_messages": 1000,
+            "long_poll_seconds": 55,
+        },
+    });
+    if let Some(demo) = &context.demo {
+        info["demo"] = demo.info();
+    }
+    response::json(StatusCode::OK, info.to_string())
+}

@@ -1,0 +1,91 @@
+//! Answers polls and long polls.
+
+use super::etag;
+use super::response::{self, Body, Response};
+use crate::cursor::Start;
+use crate::serve::http::peer::Peer;
+use crate::serve::session::batch;
+use crate::serve::session::long_poll::LongPoll;
+use crate::serve::session::record::SessionRecord;
+use crate::serve::session::session::Session;
+use crate::serve::state::ServerState;
+use crate::transport::{Accepted, ApiError, Params, Transport};
+use hyper::StatusCode;
+use hyper::header::{self, HeaderMap};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// The most messages of a response by default.
+const BATCH_MESSAGES: usize = 100;
+
+/// How to wait for messages.
+pub struct Wait {
+    /// The longest time; `None`: not at all.
+    pub time: Option<Duration>,
+    /// Whether the response may be a session. Otherwise this handler waits itself.
+    pub as_session: bool,
+}
+
+/// Answers with a batch, or with a [`LongPoll`] that waits for one.
+///
+/// # Errors
+///
+/// `If-None-Match` is invalid.
+pub async fn answer(
+    state: &ServerState,
+    peer: &Peer,
+    transport: &'static dyn Transport,
+    params: &Params,
+    opening: Accepted,
+    headers: &HeaderMap,
+    wait: Wait,
+) -> Result<Response, ApiError> {
+    // Beside a cursor the tag only decides about a 304, so one that is not a cursor is ignored.
+    let tag = if params.cursor.is_some() {
+        etag::if_none_match(headers).unwrap_or_default()
+    } else {
+        etag::if_none_match(headers)?
+    };
+    let start = params.cursor.or(tag.map(Start::After)).unwrap_or(Start::Latest);
+    let name = transport.name();
+    let (mut record, asked) = (SessionRecord::new(state.delivery.open(name)), Instant::now());
+    let client = params.client.clone();
+    if let Some(client) = &client {
+        state.hub.polled(name, params.channels.iter(), client, wait.time.unwrap_or_default());
+    }
+    // A client that is counted by its id is not counted by its connection, too.
+    let counted = client.is_none().then_some(name);
+    let mut subscription = state.hub.subscribe(counted, &params.channels, start, params.last, client);
+    let limit = params.limit.unwrap_or(BATCH_MESSAGES);
+    let batch = match wait.time {
+        None => batch::now(state, &mut subscription, limit).await,
+        Some(timeout) => match batch::first(&mut subscription, limit).await {
+            Some(batch) => batch,
+            None if wait.as_session => {
+                let mut response = response::whole(StatusCode::OK, opening.content_type, "");
+                response::write_headers(&opening, response.headers_mut());
+                let permit = peer.address_permit.clone();
+                let poll = LongPoll::new(&state.timers, limit, subscription, timeout, opening.envelope, record, permit);
+                *response.body_mut() = Body::Session(Session::LongPoll(Box::new(poll)));
+                return Ok(response);
+            }
+            None => batch::wait(state, &mut subscription, limit, timeout).await,
+        },
+    };
+    if let (None, Some(tag)) = (wait.time, tag)
+        && etag::is_unmodified(state, &batch, start, tag)
+    {
+        let mut response = response::whole(StatusCode::NOT_MODIFIED, "", "");
+        *response.body_mut() = Body::Whole(None);
+        response.headers_mut().insert(header::ETAG, etag::quoted(tag));
+        return Ok(response);
+    }
+    let mut body = Vec::with_capacity(batch.size_hint());
+    opening.envelope.batch(&batch, &mut body);
+    record.wrote(body.len());
+    record.answer(&batch.messages, batch.gap.is_some(), asked);
+    let mut response = response::whole(StatusCode::OK, opening.content_type, body);
+    response::write_headers(&opening, response.headers_mut());
+    response.headers_mut().insert(header::ETAG, etag::quoted(batch.cursor));
+    Ok(response)
+}

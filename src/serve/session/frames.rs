@@ -1,0 +1,21 @@
+//! Messages as frames, for a write.
+
+use crate::message::Message;
+use crate::transport::Envelope;
+use std::sync::Arc;
+
+/// About how long the frames of a batch are.
+pub fn frames_size(envelope: &dyn Envelope, batch: &[Arc<Message>]) -> usize {
+    let (before, after) = envelope.around();
+    batch.iter().map(|message| message.object().len() + before.len() + after.len() + 160).sum()
+}
+
+/// Writes the frames of a batch.
+pub fn write_frames(envelope: &dyn Envelope, batch: &[Arc<Message>], out: &mut Vec<u8>) {
+    let ((before, after), encoding) = (envelope.around(), envelope.encoding());
+    for message in batch {
+        out.extend_from_slice(before);
+        out.extend_from_slice(&encoding.frame(message));
+        out.extend_from_slice(after);
+    }
+}

@@ -1,0 +1,29 @@
+//! Opens the pump of a stream or a duplex session.
+
+use super::pump::{Pump, Rollover, StreamSettings};
+use super::record::SessionRecord;
+use crate::cursor::Start;
+use crate::serve::state::ServerState;
+use crate::transport::{Accepted, Params, Transport};
+
+/// A pump over the channels and the position of the parameters. It has not sent its hello yet.
+pub fn open_pump(
+    state: &ServerState,
+    transport: &'static dyn Transport,
+    params: &Params,
+    opening: Accepted,
+    rollover: Option<Rollover>,
+) -> Pump {
+    let start = params.cursor.unwrap_or(Start::Latest);
+    let (name, client) = (transport.name(), params.client.clone());
+    if let Some(client) = &client {
+        state.hub.left_polling(&params.channels, client);
+    }
+    // Without channels `last` waits for the first `subscribe` command.
+    let last = params.last.filter(|_| !(params.channels.is_empty() && params.begins_later()));
+    let subscription = state.hub.subscribe(Some(name), &params.channels, start, last, client);
+    let heartbeat_ms = u32::try_from(state.settings.heartbeat.as_millis()).unwrap_or(u32::MAX);
+    let settings = StreamSettings { heartbeat_ms, probe: params.probe, rollover: rollover.map(Box::new) };
+    let record = SessionRecord::new(state.delivery.open(name));
+    Pump::new(subscription, opening.envelope, settings, record, state.drain.clone(), &state.timers)
+}

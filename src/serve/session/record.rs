@@ -1,0 +1,45 @@
+//! What is recorded of a session: its metrics, and its line of the access log.
+
+use crate::serve::http::access_log::Entry;
+use crate::serve::metrics::delivery::ReaderMetrics;
+use std::ops::Deref;
+
+/// The metrics of a session, and its entry of the access log, which is written when this is dropped.
+pub struct SessionRecord {
+    metrics: ReaderMetrics,
+    entry: Option<Box<Entry>>,
+}
+
+impl SessionRecord {
+    /// A record without an entry of the access log.
+    pub fn new(metrics: ReaderMetrics) -> SessionRecord {
+        SessionRecord { metrics, entry: None }
+    }
+
+    /// Takes the entry of the access log. It is written when the session ends.
+    pub fn log(&mut self, mut entry: Entry) {
+        entry.transport = self.metrics.transport();
+        self.entry = Some(Box::new(entry));
+    }
+
+    /// Counts bytes that the hub has written. The hub has counted them in the metrics.
+    pub fn wrote_directly(&mut self, bytes: usize) {
+        if let Some(entry) = &mut self.entry {
+            entry.bytes += bytes as u64;
+        }
+    }
+
+    /// Counts bytes that the session writes.
+    pub fn wrote(&mut self, bytes: usize) {
+        self.wrote_directly(bytes);
+        self.metrics.bytes(bytes);
+    }
+}
+
+impl Deref for SessionRecord {
+    type Target = ReaderMetrics;
+
+    fn deref(&self) -> &ReaderMetrics {
+        &self.metrics
+    }
+}

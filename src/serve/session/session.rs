@@ -1,0 +1,27 @@
+//! A session: what goes on when the head of its response is written.
+
+use super::duplex::DuplexSession;
+use super::long_poll::LongPoll;
+use super::stream::StreamSession;
+use crate::serve::http::access_log::Entry;
+
+/// A session that a handler returns in the body of its response. The connection writes the head and then runs the session.
+pub enum Session {
+    /// A stream of messages.
+    Stream(Box<StreamSession>),
+    /// A long poll that found nothing yet. It also writes the head of its response.
+    LongPoll(Box<LongPoll>),
+    /// A WebSocket, or raw TCP: messages one way, commands the other.
+    Duplex(Box<DuplexSession>),
+}
+
+impl Session {
+    /// Hands over the entry of the access log, which is written when the session ends.
+    pub fn log(&mut self, entry: Entry) {
+        match self {
+            Session::Stream(stream) => stream.pump.log(entry),
+            Session::LongPoll(poll) => poll.log(entry),
+            Session::Duplex(duplex) => duplex.pump.log(entry),
+        }
+    }
+}

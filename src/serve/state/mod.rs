@@ -1,0 +1,92 @@
+//! The state of a server that its sessions and handlers share.
+
+mod settings;
+
+pub use settings::Settings;
+
+use crate::hub::Hub;
+use crate::log::subscriber_counts::SubscriberCounts;
+use crate::serve::access::authorizer::Authorizer;
+use crate::serve::access::forwarded::Proxies;
+use crate::serve::access::origin::{ListenerKind, OriginPolicy};
+use crate::serve::http::access_log::AccessLog;
+use crate::serve::limits::connections::{ConnectionKind, ConnectionPermit, Connections, DescriptorAllowance};
+use crate::serve::limits::memory::BufferBudget;
+use crate::serve::limits::rate_limiter::RateLimiter;
+use crate::serve::metrics::delivery::DeliveryMetrics;
+use crate::serve::metrics::http2::Http2Metrics;
+use crate::serve::metrics::rejections::Rejections;
+use crate::serve::net::drain::Drain;
+use crate::serve::net::reactor::Reactor;
+use crate::serve::net::timers::Timers;
+use crate::serve::net::tls::Tls;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a subscription waits for a node that has not read its log yet.
+const READY_WAIT: Duration = Duration::from_secs(5);
+
+/// What sessions and handlers share.
+pub struct ServerState {
+    /// The node's view of the log.
+    pub hub: Arc<Hub>,
+    /// The subscriber counts of other nodes; `None` without Redis.
+    pub remote_counts: Option<Arc<dyn SubscriberCounts>>,
+    /// Checks `Host` and `Origin`.
+    pub origins: OriginPolicy,
+    /// Decides about permissions.
+    pub authorizer: Arc<Authorizer>,
+    /// The trusted proxies.
+    pub proxies: Proxies,
+    /// The rate limits.
+    pub rates: RateLimiter,
+    /// The memory for data of clients.
+    pub budget: Arc<BufferBudget>,
+    /// Counts rejections.
+    pub rejections: Rejections,
+    /// The settings.
+    pub settings: Settings,
+    /// The connections to the public listeners.
+    pub connections: Arc<Connections>,
+    /// The connections to the admin listener.
+    pub admin_connections: Arc<Connections>,
+    /// The file descriptors that clients may use.
+    pub descriptors: DescriptorAllowance,
+    /// Tells whether the server is shutting down.
+    pub drain: Drain,
+    /// The reactor of the clients' sockets.
+    pub reactor: Arc<Reactor>,
+    /// The timers of parked readers.
+    pub timers: Arc<Timers>,
+    /// The certificate, if there is one.
+    pub tls: Option<Arc<Tls>>,
+    /// The metrics of HTTP/2.
+    pub http2: Arc<Http2Metrics>,
+    /// The access log, if there is one.
+    pub access_log: Option<AccessLog>,
+    /// The metrics of readers and publishers.
+    pub delivery: Arc<DeliveryMetrics>,
+}
+
+impl ServerState {
+    /// Waits until the node has read its log. False if that takes too long, or if the server shuts down.
+    pub async fn is_ready(&self) -> bool {
+        tokio::select! {
+            biased;
+            ready = tokio::time::timeout(READY_WAIT, self.hub.ready()) => ready.is_ok(),
+            () = self.drain.begun() => false,
+        }
+    }
+
+    /// A permit for a connection or a stream of a listener; `None`: close it without an answer. Only the public listeners
+    /// answer connections beyond the limit.
+    pub fn admit(&self, ip: IpAddr, listener: ListenerKind, kind: ConnectionKind) -> Option<ConnectionPermit> {
+        match listener {
+            ListenerKind::Public => self.connections.admit(self.proxies.counted(ip), kind),
+            ListenerKind::Admin { .. } => {
+                self.admin_connections.admit(None, kind).filter(|permit| !permit.is_over_limit)
+            }
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! Builds from flags what decides who may use the server: origins, keys, tokens, the application.
+
+use super::{StartError, bad_flag, descriptors};
+use crate::config::{AccessFlags, BadConfig};
+use crate::message::Pattern;
+use crate::serve::{AccessMode, AccessRules, Authorizer, Keys, OriginPolicy, Tokens, Webhook};
+use prometheus_client::registry::Registry;
+use std::path::PathBuf;
+use tracing::warn;
+
+/// Characters of a server key below which the server warns.
+const SHORT_KEY: usize = 16;
+
+/// Bytes of a secret below which the server warns: the length of its hash (RFC 7518 §3.2).
+const SHORT_SECRET: usize = 32;
+
+/// Which pages may use the server, and who may subscribe and publish.
+pub fn access(flags: &AccessFlags, metrics: &mut Registry) -> Result<(OriginPolicy, Authorizer), StartError> {
+    let (mode, authorizer) = match flags.guarded_by() {
+        Some(_) => (AccessMode::Guarded, Authorizer::Guarded(Box::new(rules(flags, metrics)?))),
+        None if flags.open => (AccessMode::Open, Authorizer::Open),
+        None => (AccessMode::Loopback, Authorizer::Open),
+    };
+    Ok((OriginPolicy { mode, allow_origin: flags.allow_origin.clone() }, authorizer))
+}
+
+/// The rules that the flags set.
+fn rules(flags: &AccessFlags, metrics: &mut Registry) -> Result<AccessRules, StartError> {
+    let keys: Vec<String> = flags.publish_key.iter().map(|key| key.0.clone()).collect();
+    if keys.iter().any(|key| key.len() < SHORT_KEY) {
+        warn!(
+            "--publish-key: a key of less than {SHORT_KEY} characters can be guessed; `openssl rand -hex 24` makes one"
+        );
+    }
+    let public: Vec<Pattern> = flags.public.iter().map(|text| Pattern::new(text)).collect();
+    if let Some(index) = public.iter().position(|pattern| !pattern.can_match()) {
+        let rule = format!("{}: use a channel's name, or a prefix with a * at its end", flags.public[index]);
+        return Err(bad_flag("--public", &rule).into());
+    }
+    let application =
+        flags.authorize_url.clone().map(|url| Webhook::new(url, descriptors::questions(), metrics)).transpose();
+    let application = application
+        .map_err(|error| bad_flag("--authorize-url", &format!("https needs the system's certificates: {error}")))?;
+    Ok(AccessRules { keys: Keys::new(keys), public, tokens: tokens(flags)?, application })
+}
+
+/// The verifier of tokens, if a flag sets one.
+fn tokens(flags: &AccessFlags) -> Result<Option<Tokens>, BadConfig> {
+    let read = |flag: &str, path: &PathBuf| {
+        std::fs::read(path).map_err(|error| bad_flag(flag, &format!("{}: {error}", path.display())))
+    };
+    let by_secret = |flag: &str, secret: &[u8]| {
+        if (1..SHORT_SECRET).contains(&secret.len()) {
+            warn!(
+                "{flag}: a secret of less than {SHORT_SECRET} bytes can be guessed; `openssl rand -hex 32` makes one"
+            );
+        }
+        Tokens::by_secret(secret).map_err(|error| bad_flag(flag, &error))
+    };
+    if let Some(secret) = &flags.token_secret {
+        return by_secret("--token-secret", secret.0.as_bytes()).map(Some);
+    }
+    if let Some(path) = &flags.token_secret_file {
+        let secret = read("--token-secret-file", path)?;
+        let secret = secret.strip_suffix(b"\n").unwrap_or(&secret);
+        return by_secret("--token-secret-file", secret.strip_suffix(b"\r").unwrap_or(secret)).map(Some);
+    }
+    let Some(path) = &flags.token_public_key else { return Ok(None) };
+    let key = Tokens::by_public_key(&read("--token-public-key", path)?);
+    key.map(Some).map_err(|error| bad_flag("--token-public-key", &format!("{}: {error}", path.display())))
+}

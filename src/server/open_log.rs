@@ -1,0 +1,123 @@
+//! Accepted the log that the configuration names: in memory, or in Redis with the bridge from PUBLISH and the subscriber
+//! counts of other nodes.
+
+use super::{StartError, bad_flag};
+use crate::config::{BadConfig, Config};
+use crate::log::MessageLog;
+use crate::log::bridge::{self, BridgeConfig};
+use crate::log::memory::MemoryLog;
+use crate::log::redis::{Endpoint, RedisConfig, RedisLog, RedisSubscriberCounts};
+use crate::log::subscriber_counts::SubscriberCounts;
+use prometheus_client::registry::Registry;
+use redis::{ClientTlsConfig, TlsCertificates};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tracing::{info, warn};
+
+/// The longest request of a polling client. Other nodes count a client for this time and `--away-seconds`.
+const LONGEST_REQUEST: Duration = Duration::from_secs(60);
+
+/// A log, and what comes with it.
+pub struct OpenLog {
+    /// The log.
+    pub log: Arc<dyn MessageLog>,
+    /// What other nodes count; `None` for a log in memory, which has no other nodes.
+    pub remote_counts: Option<Arc<dyn SubscriberCounts>>,
+    /// The bridge from PUBLISH, not yet running; `None` for a log in memory.
+    pub bridge: Option<Bridge>,
+    /// Whether the bridge has subscribed. Always true without a bridge.
+    pub is_listening: watch::Receiver<bool>,
+}
+
+/// Takes what is PUBLISHed in Redis into the log, and volatile messages of other nodes.
+pub struct Bridge {
+    log: Arc<RedisLog>,
+    config: BridgeConfig,
+    is_listening: watch::Sender<bool>,
+}
+
+impl Bridge {
+    /// Runs it until `stopping` is true.
+    pub fn spawn(self, stopping: watch::Receiver<bool>) -> JoinHandle<()> {
+        tokio::spawn(bridge::run(self.log, self.config, self.is_listening, stopping))
+    }
+}
+
+/// Opens the log.
+pub async fn open_log(config: &Config, metrics: &mut Registry) -> Result<OpenLog, StartError> {
+    let Some(url) = &config.redis else {
+        info!("the log is in memory and ends with this process; --redis keeps it and shares it between nodes");
+        let log = Arc::new(MemoryLog::new(config.retention()));
+        return Ok(OpenLog { log, remote_counts: None, bridge: None, is_listening: watch::channel(true).1 });
+    };
+    let log = open_redis(config, url).await?;
+    log.metrics().register(metrics);
+    let patterns = config.patterns().unwrap_or_default();
+    for pattern in &patterns {
+        info!("taking messages PUBLISHed to {} into the log", pattern);
+    }
+    let counted = Duration::from_secs(config.away_seconds) + LONGEST_REQUEST;
+    let remote_counts = Arc::new(RedisSubscriberCounts::new(log.clone(), counted));
+    let (listening, is_listening) = watch::channel(false);
+    // Also without a pattern: volatile messages of other nodes come the same way.
+    let bridge = BridgeConfig { patterns, queue: config.redis_subscribe_queue as usize };
+    let bridge = Bridge { log: log.clone(), config: bridge, is_listening: listening };
+    Ok(OpenLog { log, remote_counts: Some(remote_counts), bridge: Some(bridge), is_listening })
+}
+
+/// Connects to Redis once, so that a mistake in the configuration is an error at start.
+async fn open_redis(config: &Config, url: &str) -> Result<Arc<RedisLog>, StartError> {
+    let endpoint = Endpoint::parse(url, certificates(config)?).map_err(|error| bad_flag("--redis", &error))?;
+    if endpoint.is_tls() {
+        // The process has one provider. An error means that the embedding program has already chosen one.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+    }
+    let described = endpoint.describe();
+    let redis = RedisConfig {
+        prefix: config.redis_prefix.clone(),
+        retention: config.retention(),
+        timeout: Duration::from_secs(config.publish_timeout),
+        wait_replicas: config.redis_wait_replicas,
+        max_payload: config.max_message_bytes,
+        subscribe: config.patterns().unwrap_or_default().iter().map(ToString::to_string).collect(),
+    };
+    let log = RedisLog::new(endpoint, redis);
+    match log.probe().await {
+        Ok(address) if address == described => info!("the log is the stream {} in Redis at {address}", log.keys().log),
+        Ok(address) => info!("the log is the stream {} in Redis at {address} ({described})", log.keys().log),
+        Err(error) if config.wait_for_log => {
+            warn!(%error, "the log in Redis at {described} cannot be reached yet; starting without it and waiting");
+        }
+        Err(error) => {
+            let way_out = error.advice();
+            return Err(StartError::LogUnreachable(format!("the log in Redis at {described}: {error}{way_out}")));
+        }
+    }
+    Ok(log)
+}
+
+/// The certificates that `--redis-tls-…` name; `None` if there are none.
+fn certificates(config: &Config) -> Result<Option<TlsCertificates>, BadConfig> {
+    let read = |flag: &str, path: &Option<PathBuf>| match path {
+        None => Ok(None),
+        Some(path) => {
+            let text = std::fs::read(path).map_err(|error| bad_flag(flag, &format!("{}: {error}", path.display())))?;
+            if text.windows(10).any(|part| part == b"-----BEGIN") {
+                return Ok(Some(text));
+            }
+            Err(bad_flag(flag, &format!("{} is not a PEM file", path.display())))
+        }
+    };
+    let root_cert = read("--redis-tls-ca", &config.redis_tls_ca)?;
+    let client_cert = read("--redis-tls-cert", &config.redis_tls_cert)?;
+    let client_key = read("--redis-tls-key", &config.redis_tls_key)?;
+    let client_tls =
+        client_cert.zip(client_key).map(|(client_cert, client_key)| ClientTlsConfig { client_cert, client_key });
+    if root_cert.is_none() && client_tls.is_none() {
+        return Ok(None);
+    }
+    Ok(Some(TlsCertificates { client_tls, root_cert }))
+}

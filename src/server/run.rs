@@ -1,0 +1,139 @@
+//! Running a server: its background tasks, the drain, and the end.
+
+use super::{RunError, Server};
+use crate::log::subscriber_counts::SubscriberCounts;
+use crate::serve::{self, ServerState};
+use crate::systemd;
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::task::{JoinError, JoinHandle};
+use tracing::{error, info};
+
+/// How long the end waits for Redis: for what the bridge has received and not appended, and for this node's counts to be
+/// removed.
+const LAST_WRITES: Duration = Duration::from_secs(2);
+
+impl Server {
+    /// Serves until `shutdown` resolves, then drains. Returns when all connections are closed or the drain time is up.
+    ///
+    /// # Errors
+    ///
+    /// The server cannot read from clients or accept them, now or from the start. The background tasks were ended in
+    /// good order.
+    pub async fn run(mut self, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
+        let background = Background::spawn(&mut self);
+        let state = self.context.state.clone();
+        let serving = serve::serve(self.context, self.listeners, self.drain_time);
+        let serving = serve_until(shutdown, serving, state.clone(), self.drain_time);
+        let ended = tokio::select! {
+            served = serving => served.map_err(RunError::from),
+            ended = self.reactor_task => Err(reactor_failure(ended)),
+        };
+        if let Err(error) = &ended {
+            // Clients cannot be told anything any more, so there is no drain.
+            error!("{error}");
+            // Closes the listeners: a client that is refused tries another node.
+            state.drain.begin();
+            systemd::stopping();
+        }
+        background.end().await;
+        if let Some(log) = &state.access_log {
+            log.flush();
+        }
+        info!("stopped");
+        ended
+    }
+}
+
+/// Serves until `shutdown` resolves, and through the drain.
+async fn serve_until(
+    shutdown: impl Future<Output = ()>,
+    serving: impl Future<Output = io::Result<()>>,
+    state: Arc<ServerState>,
+    drain_time: Duration,
+) -> io::Result<()> {
+    tokio::pin!(serving);
+    tokio::select! {
+        served = &mut serving => return served,
+        () = shutdown => {}
+    }
+    info!(seconds = drain_time.as_secs(), "draining: readers are told to reconnect");
+    // First answers what clients have sent in time. The drain would cut these connections as idle ones.
+    state.reactor.catch_up().await;
+    state.drain.begin();
+    systemd::stopping();
+    serving.await
+}
+
+fn reactor_failure(ended: Result<io::Result<()>, JoinError>) -> RunError {
+    RunError::Reactor(match ended {
+        Ok(Ok(())) => "its task has ended".into(),
+        Ok(Err(error)) => error.to_string(),
+        Err(error) => error.to_string(),
+    })
+}
+
+/// The tasks of a running server that do not serve clients.
+struct Background {
+    /// Follows the log.
+    tail: JoinHandle<()>,
+    /// Tells other nodes what this one counts.
+    counts: Option<(Arc<dyn SubscriberCounts>, JoinHandle<()>)>,
+    /// Takes what is PUBLISHed into the log.
+    bridge: Option<JoinHandle<()>>,
+    stop_bridge: watch::Sender<bool>,
+    /// Talks to the service manager.
+    supervisor: JoinHandle<()>,
+    demo: Vec<JoinHandle<()>>,
+}
+
+impl Background {
+    fn spawn(server: &mut Server) -> Background {
+        let state = &server.context.state;
+        let (stop_bridge, stopping) = watch::channel(false);
+        let counts =
+            |remote: Arc<dyn SubscriberCounts>| (remote.clone(), tokio::spawn(state.hub.clone().report_counts(remote)));
+        Background {
+            tail: tokio::spawn(state.hub.clone().follow()),
+            counts: state.remote_counts.clone().map(counts),
+            bridge: server.bridge.take().map(|bridge| bridge.spawn(stopping)),
+            stop_bridge,
+            supervisor: tokio::spawn(supervise(state.clone(), server.waits_for_log)),
+            demo: server.demo_tasks.drain(..).map(tokio::spawn).collect(),
+        }
+    }
+
+    /// Ends the tasks. The bridge and the counts get a moment to write to Redis what is left.
+    async fn end(self) {
+        self.demo.iter().for_each(JoinHandle::abort);
+        if let Some((remote, task)) = self.counts {
+            task.abort();
+            let _ = tokio::time::timeout(LAST_WRITES, remote.leave()).await;
+        }
+        self.stop_bridge.send_replace(true);
+        if let Some(bridge) = self.bridge {
+            let _ = tokio::time::timeout(LAST_WRITES, bridge).await;
+        }
+        self.tail.abort();
+        self.supervisor.abort();
+    }
+}
+
+/// Tells the service manager when the server is ready and, from then on, its state.
+async fn supervise(state: Arc<ServerState>, waits_for_log: bool) {
+    let ready = async {
+        if !waits_for_log {
+            state.hub.ready().await;
+        }
+    };
+    let status = || {
+        let readers: i64 = state.delivery.totals().iter().map(|totals| totals.open).sum();
+        let retained = state.hub.retained();
+        let log = if state.hub.is_ready() { "" } else { "; the log cannot be reached" };
+        format!("{readers} readers of {} channels, {} messages retained{log}", retained.channels, retained.messages)
+    };
+    systemd::supervise(ready, status).await;
+}

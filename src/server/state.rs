@@ -1,0 +1,124 @@
+//! Builds the state that every request uses, of parts that are open already.
+
+use crate::config::Config;
+use crate::hub::Hub;
+use crate::log::MessageLog;
+use crate::log::subscriber_counts::SubscriberCounts;
+use crate::serve::{
+    AccessLog, Authorizer, BufferBudget, ConnectionLimits, Connections, Context, DeliveryMetrics, Demo,
+    DescriptorAllowance, Drain, Exporter, Http2Metrics, OriginPolicy, PollCache, Proxies, RateLimiter, Reactor,
+    Rejections, ServerState, Settings, Timers, Tls,
+};
+use crate::transport::params::Limits;
+use prometheus_client::registry::Registry;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// What the steps of the start have opened: files, sockets and connections.
+pub struct Parts {
+    /// The log.
+    pub log: Arc<dyn MessageLog>,
+    /// What other nodes count; `None` if there are none.
+    pub remote_counts: Option<Arc<dyn SubscriberCounts>>,
+    /// Whether the bridge from PUBLISH has subscribed.
+    pub is_listening: watch::Receiver<bool>,
+    /// Which pages may use the server.
+    pub origins: OriginPolicy,
+    /// Who may subscribe and publish.
+    pub authorizer: Authorizer,
+    /// The certificate, if there is one.
+    pub tls: Option<Arc<Tls>>,
+    /// The access log, if it is on.
+    pub access_log: Option<AccessLog>,
+    /// The reactor of client sockets.
+    pub reactor: Arc<Reactor>,
+    /// The file descriptors that clients may use.
+    pub descriptors: DescriptorAllowance,
+    /// The address of raw TCP, if it is on.
+    pub tcp_address: Option<SocketAddr>,
+    /// The demo's API, in `longtail demo`.
+    pub demo: Option<Demo>,
+}
+
+/// Builds the state, and the context of the routes around it.
+pub fn context(config: &Config, mut registry: Registry, parts: Parts) -> Context {
+    let metrics = registry.sub_registry_with_prefix("longtail");
+    let hub = Hub::new(parts.log, config.retention(), Duration::from_secs(config.away_seconds));
+    let rejections = Rejections::register(metrics);
+    let budget = BufferBudget::new(config.max_buffer_bytes, rejections.counter("memory"), metrics);
+    let (connections, drain) = (connections(config, &parts.descriptors), Drain::default());
+    let delivery = delivery(&hub, &connections, &drain, metrics);
+    let state = ServerState {
+        hub,
+        remote_counts: parts.remote_counts,
+        origins: parts.origins,
+        authorizer: Arc::new(parts.authorizer),
+        proxies: Proxies::new(config.access.trusted_proxy.clone(), config.access.proxy_protocol),
+        rates: RateLimiter::new(config.request_rate, config.publish_rate),
+        budget,
+        rejections,
+        settings: settings(config),
+        connections,
+        admin_connections: Connections::of_admin(parts.descriptors.admin),
+        descriptors: parts.descriptors,
+        drain,
+        access_log: parts.access_log,
+        reactor: parts.reactor,
+        timers: Timers::start(),
+        tls: parts.tls,
+        http2: Http2Metrics::new(metrics),
+        delivery,
+    };
+    Context {
+        state: Arc::new(state),
+        polls: PollCache::default(),
+        tcp_address: parts.tcp_address,
+        is_listening: parts.is_listening,
+        demo: parts.demo,
+        registry,
+    }
+}
+
+/// The limits of connections, as flags and file descriptors allow.
+fn connections(config: &Config, descriptors: &DescriptorAllowance) -> Arc<Connections> {
+    Connections::new(ConnectionLimits {
+        most: config.max_connections as usize,
+        sockets: descriptors.connections,
+        per_ip: config.max_connections_per_ip as usize,
+        rejected: descriptors.rejected,
+    })
+}
+
+/// The metrics of deliveries, which the hub and the sessions count.
+fn delivery(
+    hub: &Arc<Hub>,
+    connections: &Arc<Connections>,
+    drain: &Drain,
+    metrics: &mut Registry,
+) -> Arc<DeliveryMetrics> {
+    let delivery = Arc::new(DeliveryMetrics::default());
+    hub.observe_fan_out(delivery.clone());
+    metrics.register_collector(Box::new(Exporter {
+        delivery: delivery.clone(),
+        connections: connections.clone(),
+        hub: hub.clone(),
+        drain: drain.clone(),
+    }));
+    delivery
+}
+
+/// The bounds and times that flags set.
+fn settings(config: &Config) -> Settings {
+    Settings {
+        heartbeat: Duration::from_secs(config.heartbeat_seconds),
+        max_message: config.max_message_bytes,
+        limits: Limits { channels: config.max_channels as usize },
+        request_timeout: Duration::from_secs(config.request_timeout),
+        send_buffer: config.send_buffer_bytes,
+        write_timeout: Duration::from_secs(config.write_timeout),
+        direct_writes: config.direct_writes,
+        plain_requests: config.plain_requests,
+    }
+}

@@ -1,0 +1,94 @@
+/* `Longtail.connect`: makes a connection, and the object that the page gets for it. */
+
+// What the page can call.
+var METHODS = {
+  on: on,
+  off: off,
+  subscribe: subscribe,
+  unsubscribe: unsubscribe,
+  use: use,
+  pause: pause,
+  resume: resume,
+  close: close,
+  publish: publish,
+  diagnose: diagnose
+};
+
+function connect(url, options) {
+  options = options || {};
+  var base = String(url || '').replace(/\/+$/, '');
+  var lt = {
+    url: base,
+    channels: list(options.channels),
+    cursor: options.cursor || 'latest',
+    client: options.client || newClientId(),
+    transport: null,
+    state: 'idle',
+    stats: { requests: 0, messages: 0, repeats: 0, gaps: 0 }
+  };
+  var conn = {
+    _lt: lt,
+    _base: base,
+    _options: options,
+    // Names of transports, the best first; null: all that can be used.
+    _wanted: options.transports ? list(options.transports) : null,
+    _listeners: {},
+    // Ids of messages, to drop repeats, and the order in which they came.
+    _seen: {},
+    _order: [],
+    // The link that is read, the one that has to prove itself, and the request that checks a silent stream.
+    _main: null,
+    _probe: null,
+    _check: null,
+    // Failures of requests in a row; which of the transports is the next to begin with.
+    _failures: 0,
+    _start: 0,
+    _parkSeconds: PARKED,
+    // Milliseconds that the last answer took.
+    _roundTrip: 500,
+    _penalties: loadPenalties(base),
+    // What this browser lacked is there.
+    _ready: false,
+    _online: function () {
+      if (lt.state === 'waiting') { open(conn); }
+    }
+  };
+  // Each needs no `this`, and returns the connection.
+  each(METHODS, function (name, method) {
+    lt[name] = function (first, second, third, fourth) {
+      method(conn, first, second, third, fourth);
+      return lt;
+    };
+  });
+  if (window.addEventListener) { window.addEventListener('online', conn._online, false); }
+  // Later, so that the page can add its listeners first.
+  setTimeout(function () {
+    loadLegacy(base, function () { begin(conn); });
+  }, 0);
+  return lt;
+}
+
+// Begins to read, alone or through the connection that the tabs of this browser share.
+function begin(conn) {
+  var options = conn._options;
+  function alone() {
+    conn._ready = true;
+    if (isActive(conn)) { open(conn); }
+  }
+  // A connection that begins at a cursor of its own cannot begin where others are.
+  if (!options.share || options.cursor || options.last || !window.BroadcastChannel || !navigator.locks) { return alone(); }
+  load(conn._base + '/share.js', function () {
+    conn._ready = true;
+    if (isActive(conn)) { api.share(conn._lt, options); }
+  }, alone);
+}
+
+// Says in words what the way to the server does to each transport; see diagnose.js.
+function diagnose(conn, done) {
+  var options = conn._options;
+  load(conn._base + '/diagnose.js', function () {
+    api.diagnose(conn._base, { channel: conn._lt.channels[0], token: options.token, credentials: options.credentials }, done);
+  }, function () {
+    done({ text: 'The server did not answer.', findings: [], error: { code: 'unreachable' } });
+  });
+}

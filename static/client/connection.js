@@ -1,0 +1,154 @@
+/* The life of a connection. Its states are idle, connecting, open, waiting, paused and closed. */
+
+// Milliseconds. Where there is nothing else to fall back to, a slow path is waited for.
+var PATIENCE = 15000;
+// A transport that lived for so long works here, whatever ended it.
+var STEADY_AFTER = 10000;
+
+function isActive(conn) {
+  return conn._ready && conn._lt.state !== 'closed' && conn._lt.state !== 'paused';
+}
+
+// Begins at the bottom of the ladder, or, where only streams are wanted, at the first of them.
+function open(conn) {
+  var all = usable(conn, true);
+  // Paused until there is a channel to read.
+  if (!conn._lt.channels.length) { return pause(conn); }
+  if (!all.length) { all = usable(conn, false); }
+  if (!all.length) { return finish(conn, { code: 'no_transport', message: 'no transport is usable' }); }
+  if (!conn._failures) { conn._start = 0; }
+  read(conn, all[conn._start % all.length]);
+}
+
+// Reads by this transport from the present cursor, and ends all others.
+function read(conn, transport) {
+  var lt = conn._lt;
+  var link = newLink(conn, transport, lt.cursor);
+  closeLinks(conn);
+  conn._main = link;
+  if (lt.transport !== transport.name) {
+    lt.transport = transport.name;
+    emit(conn, 'transport', transport.name);
+  }
+  // A listener may have closed it.
+  if (link !== conn._main) { return; }
+  setState(conn, 'connecting');
+  if (link === conn._main) {
+    openLink(link, usable(conn, true).length ? answerTimeout(conn) + conn._failures * ANSWER_WITHIN : PATIENCE);
+  }
+}
+
+// Goes on with other channels, with the same transport if it works.
+function reopen(conn) {
+  var main = conn._main;
+  if (!isActive(conn)) { return; }
+  conn._failures = 0;
+  if (main && main._greeted && conn._lt.channels.length) { read(conn, main.transport); } else { open(conn); }
+}
+
+// The server has answered on this link.
+function greet(conn, link) {
+  if (link.transport.batch) { conn._failures = 0; }
+  if (link._greeted) { return; }
+  link._greeted = true;
+  link._since = now();
+  if (conn._lt.state !== 'open') {
+    setState(conn, 'open');
+    emit(conn, 'open', { transport: link.transport.name, cursor: conn._lt.cursor });
+  }
+  if (link === conn._main) { climb(conn); }
+}
+
+// A link has ended, or failed, or was silent for too long.
+function linkEnded(conn, link, error) {
+  var lived = link._greeted ? now() - link._since : 0;
+  var wait = error && error.retry || 0;
+  closeLink(link);
+  if (link === conn._check) {
+    conn._check = null;
+    // Not even a short request comes through: then the stream is dead, too.
+    if (conn._main) { linkEnded(conn, conn._main, error); }
+    return;
+  }
+  if (link === conn._probe) {
+    conn._probe = null;
+    penalize(conn, link.transport, wait);
+    return climb(conn);
+  }
+  closeLinks(conn);
+  if (error) {
+    emit(conn, 'error', error);
+    if (conn._main || !isActive(conn)) { return; }
+    if (!wait && !isTransient(error)) { return finish(conn, error); }
+  }
+  if (!link.transport.batch) {
+    if (lived > STEADY_AFTER) { conn._failures = 0; }
+    if (error || lived < STEADY_AFTER) { penalize(conn, link.transport, wait); }
+    // Not all clients at once, if the server went away.
+    if (usable(conn, true).length) { return retryAfter(conn, Math.max(wait, Math.random() * 1000)); }
+  } else if (link.park && now() - link._asked > 1500) {
+    // A proxy on the way does not wait for as long as the server was asked to.
+    conn._parkSeconds = Math.max(1, Math.floor((now() - link._asked) / 1250));
+  }
+  conn._failures++;
+  if (conn._failures % 2 === 0) { conn._start++; }
+  retryAfter(conn, Math.max(wait, retryDelay(conn._failures)));
+}
+
+// Reads on after a time, with this transport or from the bottom of the ladder.
+function retryAfter(conn, wait, transport) {
+  clearTimeout(conn._retryTimer);
+  setState(conn, 'waiting');
+  conn._retryTimer = setTimeout(function () {
+    if (transport) { read(conn, transport); } else { open(conn); }
+  }, wait);
+}
+
+function pause(conn) {
+  if (conn._lt.state !== 'closed') {
+    closeLinks(conn);
+    setState(conn, 'paused');
+  }
+}
+
+function resume(conn) {
+  if (conn._lt.state === 'paused') {
+    conn._failures = 0;
+    if (conn._ready) { open(conn); } else { setState(conn, 'idle'); }
+  }
+}
+
+// Closes the connection for good.
+function finish(conn, why) {
+  closeLinks(conn);
+  if (window.removeEventListener) { window.removeEventListener('online', conn._online, false); }
+  setState(conn, 'closed');
+  emit(conn, 'close', why);
+}
+
+function close(conn) {
+  if (conn._lt.state !== 'closed') { finish(conn, { code: 'closed', message: 'by the page' }); }
+}
+
+// A connection reads other channels by going on from the same cursor with another list, on every transport.
+function subscribe(conn, channel) {
+  var lt = conn._lt;
+  var none = !lt.channels.length;
+  lt.channels = without(lt.channels, channel);
+  lt.channels.push(channel);
+  if (none) { resume(conn); } else { reopen(conn); }
+}
+
+function unsubscribe(conn, channel) {
+  conn._lt.channels = without(conn._lt.channels, channel);
+  reopen(conn);
+}
+
+// Goes on with other transports, from the present cursor.
+function use(conn, transports) {
+  conn._wanted = transports ? list(transports) : null;
+  if (isActive(conn)) {
+    conn._failures = 0;
+    open(conn);
+  }
+}

@@ -1,0 +1,67 @@
+/*
+ * Longtail's browser library. Syntax and library calls are those of ECMAScript 3, so that the oldest browsers
+ * can at least parse it. The code asks for everything newer before it uses it.
+ *
+ *   var lt = Longtail.connect('', { channels: ['todo'] });
+ *   lt.on('message', function (message) { ... });            // every message
+ *   lt.on('itemAdded', function (data, message) { ... });     // those with this event name
+ *   lt.publish('todo', { title: 'milk' }, { event: 'itemAdded', toSelf: false });
+ *
+ * PARTS. The server joins the files from intro.js to outro.js into one function. They are the core: it owns the
+ * cursor, chooses the transport, drops repeats, backs off and comes back. It knows nothing of any transport. All
+ * that a part declares is known to the others and to nobody else; `api` is what others get as `Longtail`.
+ *
+ *   helpers.js     small functions, JSON, and `api`
+ *   http.js        one request, and what its failure means
+ *   script.js      script elements: calls by a global name, and files that are loaded when they are needed
+ *   responses.js   reads an answer as a stream of lines or as one batch
+ *   events.js      listeners
+ *   backoff.js     how long to wait before the next attempt, and which transports to leave alone
+ *   link.js        one transport at work: its requests, and how long it may be silent
+ *   ladder.js      which transport is read, and how a better one takes over
+ *   messages.js    what links report: messages, gaps, heartbeats
+ *   publish.js     publishing
+ *   connection.js  the states of a connection, and what follows when a link ends
+ *   connect.js     `Longtail.connect`, and what a page can call
+ *
+ * A connection is a plain object `conn` that these functions are given. Only what pages call is made anew for each
+ * connection; all else exists once.
+ *
+ * TRANSPORTS. A transport is a file of its own that adds one object to Longtail.transports, the best first:
+ *
+ *   name          the server's name for it, as in /info
+ *   batch         true if each answer is one batch; otherwise it is a stream
+ *   parks         true if such a request can wait at the server until there is a message
+ *   free          true if it takes none of the six connections that browsers open to a host
+ *   like          the transport that meets the same obstacles: this one is tried only where that is not usable
+ *   usable(base)  can this browser use it against that server?
+ *   open(link)    begins to read; returns a handle for close
+ *   close(handle) stops reading; the transport must report nothing afterwards
+ *
+ * and reports through the link it was given:
+ *
+ *   link.url(path, more)    the address to open, with channels, cursor and client; `more` is extra query text
+ *   link.request()          the transport has made one more request
+ *   link.item(object)       one object of a stream: a message or a control object
+ *   link.batch(batch)       a whole batch; the core opens the transport again for the next
+ *   link.end(error)         the answer ended, or failed
+ *   link.park               seconds that a request may wait at the server; 0: the server is to answer at once
+ *   link.credentials        whether cookies go along to another origin
+ *   link.cursor             where it reads
+ *   link.live()             false once the core wants nothing more of it
+ *   link.owner              the connection, as the page has it
+ *
+ * THE LADDER. A connection begins with a request that the server answers at once and that passes every proxy we
+ * know of. While these requests go on, the core tries the best transport beside them. That transport takes over
+ * once it has proven itself: its hello came, and then something more, in time. The core keeps what it said until
+ * then and hands it on at that moment, so nothing is lost; what came on both links is dropped by its id, so
+ * nothing is doubled. A transport that fails, or ends soon after it opened, is left alone for a while, each time
+ * for longer, and the core tries the next one. When none is left, requests wait at the server (long polling). The
+ * core climbs the ladder again when the time of a transport is over. Where a stream falls silent that had
+ * messages, the core checks it by a request beside it.
+ *
+ * Options of connect: channels, cursor, last, transports (names, the best first), client, token, interval (ms
+ * between two polls), credentials (true: cookies also go to another origin, which must then be allowed by its
+ * name, not by `*`), and share (true: the tabs of this browser read through one connection, where it can).
+ */
+var Longtail = (function () {

@@ -1,0 +1,88 @@
+/* The ladder: which transports can be used, and how a better one takes over from the one that is read. */
+
+// The transports of one kind that this browser can use and the page wants, the best first.
+function usable(conn, batch) {
+  var found = [];
+  var all = {};
+  var wanted = [];
+  for (var i = 0; i < transports.length; i++) {
+    var transport = transports[i];
+    if (transport.usable(conn._base)) {
+      all[transport.name] = transport;
+      if (!all[transport.like]) { wanted.push(transport.name); }
+    }
+  }
+  wanted = conn._wanted || wanted;
+  for (i = 0; i < wanted.length; i++) {
+    transport = all[wanted[i]];
+    if (transport && batch === !!transport.batch) { found.push(transport); }
+  }
+  return found;
+}
+
+// Tries the best transport above the present one that is not to be left alone.
+function climb(conn) {
+  var all = usable(conn, false);
+  var main = conn._main;
+  var soonest = 0;
+  clearTimeout(conn._climbTimer);
+  if (conn._probe || !main || !main._greeted || !usable(conn, true).length) { return; }
+  for (var i = 0; i < all.length && all[i] !== main.transport; i++) {
+    var wait = penaltyLeft(conn, all[i]);
+    // Beside a stream only what takes none of the browser's six connections.
+    if (!main.transport.batch && !all[i].free) { continue; }
+    if (!wait) { return startProbe(conn, all[i]); }
+    if (!soonest || wait < soonest) { soonest = wait; }
+  }
+  if (soonest) { conn._climbTimer = setTimeout(function () { climb(conn); }, soonest + 10); }
+  // Nothing better for now: requests may wait at the server.
+  if (main.transport.parks && !main.park) {
+    main.park = conn._parkSeconds;
+    if (!main._opened) { openLink(main, answerTimeout(conn) + main.park * 1000); }
+  }
+}
+
+// Opens a transport beside the one that is read. It has to prove itself before it takes over.
+function startProbe(conn, transport) {
+  var main = conn._main;
+  // Two requests that are kept waiting would be two of the browser's six.
+  if (main.park) {
+    main.park = 0;
+    if (!transport.free && main._opened) { openLink(main, answerTimeout(conn)); }
+  }
+  // That may have ended the link, or begun another.
+  main = conn._main;
+  if (!main) { return; }
+  conn._probe = newLink(conn, transport, main.cursor);
+  conn._probe._queue = [];
+  openLink(conn._probe, answerTimeout(conn));
+}
+
+// Keeps what the probe says, until it has proven itself.
+function receiveOfProbe(conn, link, object) {
+  link._queue.push(object);
+  if (object.type === 'bye') { return linkEnded(conn, link, object); }
+  if (object.type === 'hello') {
+    link._since = now();
+    expectWithin(link, answerTimeout(conn) + 500);
+  } else if (object.type === 'heartbeat' || now() - link._since > 200 || link._queue.length > REMEMBERED) {
+    // It came by itself, after the hello: no proxy on the way waits for more.
+    promote(conn, link);
+  }
+}
+
+// The probe has proven itself: it is read from now on, beginning with what it has said so far.
+function promote(conn, link) {
+  var queue = link._queue;
+  closeLink(conn._main);
+  conn._main = link;
+  conn._probe = link._queue = null;
+  link._since = now();
+  conn._lt.transport = link.transport.name;
+  emit(conn, 'transport', conn._lt.transport);
+  for (var i = 0; i < queue.length && link === conn._main; i++) {
+    // What has no id cannot be told from a repeat. It also came on the link before this one.
+    if (queue[i].type !== undefined || queue[i].id) { accept(conn, link, queue[i]); }
+  }
+  if (link === conn._main) { climb(conn); }
+}

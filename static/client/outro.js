@@ -1,0 +1,19 @@
+/* What others get as `Longtail`: pages, transports of their own, and the files that are loaded when needed. */
+
+api.version = '0.1.0';
+api.connect = connect;
+api.newClientId = newClientId;
+// What transports are made of.
+api.origin = origin;
+api.sameOrigin = sameOrigin;
+api.reaches = reaches;
+api.newXhr = newXhr;
+api.http = http;
+api.query = query;
+api.readLines = readLines;
+api.readBatch = readBatch;
+api.callable = callable;
+api.load = load;
+
+return api;
+})();

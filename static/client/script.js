@@ -1,0 +1,46 @@
+/* Script elements: functions that a script of the server calls, and files that are loaded when they are needed. */
+
+var callCount = 0;
+
+// A function that a script of the server can call by a global name, until `drop`. A script that arrives later
+// finds a function that does nothing.
+function callable(fn) {
+  var key = 'c' + (++callCount);
+  api.calls[key] = fn;
+  return {
+    name: 'Longtail.calls.' + key,
+    drop: function () {
+      api.calls[key] = nothing;
+      setTimeout(function () { delete api.calls[key]; }, 120000);
+    }
+  };
+}
+
+// Adds a script to the page. The function that it returns takes the script away; then it calls neither `done` nor
+// `failed`. An old IE tells how far the script is and does not tell that it failed.
+function load(address, done, failed) {
+  var script = document.createElement('script');
+  function over(fn) {
+    return function () {
+      var state = script.readyState;
+      if (fn && state && state !== 'loaded' && state !== 'complete') { return; }
+      script.onload = script.onerror = script.onreadystatechange = null;
+      // Later, since the script may still be running now.
+      setTimeout(function () {
+        if (script.parentNode) { script.parentNode.removeChild(script); }
+        if (fn) { fn(); }
+      }, 0);
+    };
+  }
+  script.async = true;
+  script.src = address;
+  script.onload = script.onreadystatechange = over(done);
+  script.onerror = over(failed);
+  (document.head || document.getElementsByTagName('head')[0]).appendChild(script);
+  return over();
+}
+
+// Loads what this browser lacks, if anything: JSON, and a way to publish where scripts may not send a request.
+function loadLegacy(base, done) {
+  if (api.encode && (api.post || reaches(base, false))) { done(); } else { load(base + '/legacy.js', done, done); }
+}

@@ -1,0 +1,21 @@
+// The parts of the browser library, in the order in which the server joins them to /client.js (its own list stands in
+// `src/serve`; library.mjs compares the two).
+import { readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { join } from 'node:path';
+
+export const root = fileURLToPath(new URL('../..', import.meta.url));
+const CORE = ['intro', 'helpers', 'http', 'script', 'responses', 'events', 'backoff', 'link', 'ladder', 'messages',
+  'publish', 'connection', 'connect'];
+// The best first.
+const TRANSPORTS = ['ws', 'sse', 'xhr-stream', 'multipart', 'forever-frame', 'long-poll', 'jsonp', 'poll'];
+
+export const PARTS = [...CORE, ...TRANSPORTS, 'outro'];
+// Without transports, for tests that bring their own.
+export const BARE = [...CORE, 'outro'];
+// Files that the library loads when they are needed.
+export const LAZY = ['diagnose', 'share', 'legacy'];
+
+export const read = name => readFileSync(join(root, `static/client/${name}.js`), 'utf8');
+
+export const joined = parts => parts.map(read).join('');

@@ -1,0 +1,8 @@
+//! For each fault: numbered messages by four ways at once, readers on every transport of three nodes,
+//! and the verdict: what was lost, doubled, out of order, and whether it was announced.
+//!
+//! `tests/fault_table/run` runs it, as `tests/run` does; with `--write` it puts the rows into docs/faults.md.
+
+mod faults;
+mod flow;
+mod verdict;

@@ -1,0 +1,69 @@
+//! The integration tests, all in one program: what they share is compiled and linked once, and tests of different files
+//! run side by side.
+//!
+//! A file is a module here, so `cargo test --test integration redis_ha::` runs those of `redis_ha.rs`. A test that reads or
+//! changes what belongs to its whole process (descriptors, environment, limits) cannot share it: it has a program of its
+//! own, named in `Cargo.toml`, as `embedded.rs`.
+
+#![allow(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "rules of the server: a test may block its thread"
+)]
+
+#[macro_use]
+mod support;
+
+mod access;
+mod access_log;
+mod attacks;
+mod authorize;
+mod balanced;
+mod bounds;
+mod bridge;
+mod bridge_takeover;
+mod cli;
+mod contract;
+mod counts;
+#[cfg(feature = "demo")]
+mod demo;
+mod descriptors;
+mod diagnose;
+mod direct;
+mod docs;
+mod drain;
+mod drain_halves;
+mod duplex;
+mod fault_table;
+mod faults;
+mod hop;
+mod http2;
+mod hub;
+mod imports;
+mod limits;
+mod lineage;
+mod log_conformance;
+mod metrics;
+mod mistakes;
+mod open_mode;
+mod plain;
+mod polls;
+mod proxies;
+mod publish;
+mod reactor;
+mod redis_access;
+mod redis_functions;
+mod redis_ha;
+mod redis_ingest;
+mod redis_keys;
+mod redis_own;
+mod redis_peers;
+mod redis_trouble;
+mod service;
+mod slow_readers;
+mod smuggling;
+mod soak;
+mod sse;
+mod tls;
+mod tokens;
+mod websocket;
