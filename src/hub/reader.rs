@@ -65,7 +65,9 @@ impl Reader {
     /// processor fetch for all of them at once. Without it, each offer would wait for its own memory, because there are
     /// locks and system calls between two offers.
     pub(super) fn prefetch(&self) -> usize {
-        usize::from(self.parking.is_locked()) + self.transport.map_or(0, str::len) + self.outlet().map_or(0, |outlet| outlet.prefetch() as usize)
+        usize::from(self.parking.is_locked())
+            + self.transport.map_or(0, str::len)
+            + self.outlet().map_or(0, |outlet| outlet.prefetch() as usize)
     }
 
     /// What the reader has left with the hub, locked.
