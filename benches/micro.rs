@@ -36,7 +36,7 @@ fn draft() -> Draft {
     }
 }
 
-const ENCODINGS: [&'static Encoding; 6] = [
+const ENCODINGS: [&Encoding; 6] = [
     &encoding::LINE,
     &encoding::SCRIPT,
     &encoding::EVENT,

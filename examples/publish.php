@@ -1,6 +1,6 @@
 <?php
 // Publishes to the channel "todo" through Redis: php publish.php '{"title":"milk"}'
-// Exit code 64: that is no JSON; 69: there is no Redis, or no Predis.
+// Exit code 64: the argument is not JSON; 69: Redis or Predis is missing.
 foreach (['vendor/autoload.php', 'php/vendor/autoload.php'] as $file) {
     if (is_file(__DIR__ . '/' . $file)) require_once __DIR__ . '/' . $file;   // Predis by Composer
 }

@@ -1,4 +1,4 @@
-//! A reader over raw TCP: prints each message, and comes back to where it was whatever happens to the line.
+//! A reader over raw TCP: it prints each message. After any failure it reconnects and goes on from where it was.
 //!
 //! ```sh
 //! cargo run --example tcp_reader -- 127.0.0.1:8081 demo other
@@ -14,14 +14,14 @@ use std::process::ExitCode;
 use std::thread::sleep;
 use std::time::{Duration, SystemTime};
 
-/// Longer than this without a heartbeat, and the connection is taken for dead.
+/// A connection without a heartbeat for longer than this is taken for dead.
 const SILENCE: Duration = Duration::from_secs(45);
 
 /// How a connection ended, if not by an I/O error.
 enum End {
-    /// The server named a time to come back at.
+    /// The server said when to reconnect.
     Again(Duration),
-    /// The server said not to.
+    /// The server said not to reconnect.
     Never(String),
 }
 
@@ -68,7 +68,7 @@ fn read(address: &str, channels: &[String], cursor: &mut String) -> std::io::Res
     for line in BufReader::new(socket).lines() {
         let object: Value = serde_json::from_str(&line?)?;
         match object["type"].as_str() {
-            // A message has no type. A volatile one has no id either, and moves no cursor.
+            // A message has no type. A volatile message has no id either, and does not move the cursor.
             None => {
                 println!("{} {} {}", object["channel"], object["event"], object["data"]);
                 advance(cursor, &object["id"]);
@@ -98,7 +98,7 @@ fn advance(cursor: &mut String, to: &Value) {
     }
 }
 
-/// Between half of it and all of it, so that many readers do not come back at the same moment.
+/// A random time between half of it and all of it, so that many readers do not reconnect at the same moment.
 fn jittered(pause: Duration) -> Duration {
     let nanos = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().subsec_nanos();
     pause.mul_f64(0.5 + f64::from(nanos % 1_000_000) / 2_000_000.0)

@@ -2,11 +2,13 @@
 
 mod access;
 mod environment;
+mod error;
 mod parse;
 mod values;
 
 pub use access::{AccessFlags, Secret};
 pub use environment::{Origins, unknown_variables};
+pub use error::BadConfig;
 pub use values::{AccessLogTo, AddressOrOff};
 
 use crate::cli;
@@ -305,18 +307,6 @@ pub enum LogFormat {
     Json,
 }
 
-/// The configuration is invalid. The text is one line that says how to fix it.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct BadConfig(String);
-
-impl BadConfig {
-    /// An error with this text: one line that says how to fix it.
-    pub fn new(text: String) -> BadConfig {
-        BadConfig(text)
-    }
-}
-
 impl Default for Config {
     /// The default of each flag. Environment variables have no effect.
     fn default() -> Config {
@@ -336,7 +326,7 @@ impl Config {
     ///
     /// The first invalid combination.
     pub fn check(&self) -> Result<(), BadConfig> {
-        let bad = |text: String| Err(BadConfig(text));
+        let bad = |text: String| Err(BadConfig::new(text));
         let addresses: Vec<SocketAddr> = self.listen.iter().chain(&self.tcp_listen.0).copied().collect();
         self.access.check(&addresses)?;
         // Senders may use half of it, and the longest body must fit.
@@ -390,10 +380,10 @@ impl Demo {
     /// The first invalid combination.
     pub fn check(&self) -> Result<(), BadConfig> {
         if let Some(flag) = self.config.access.guarded_by() {
-            return Err(BadConfig(format!("the demo's page has no credentials: leave {flag} out")));
+            return Err(BadConfig::new(format!("the demo's page has no credentials: leave {flag} out")));
         }
         if !self.config.access.open && !self.weather_listen.ip().is_loopback() {
-            return Err(BadConfig(format!(
+            return Err(BadConfig::new(format!(
                 "--weather-listen {} can be reached from other machines: use a loopback address, or set --open to \
                  allow everybody",
                 self.weather_listen

@@ -1,6 +1,6 @@
 //! Positions in the log: [`Id`], [`Epoch`], [`Cursor`] and where a reader may [`Start`].
 //!
-//! Only this module and [`crate::log`] know what a cursor is made of; to everybody else, clients
+//! Only this module and [`crate::log`] know the parts of a cursor. To everything else, clients
 //! included, it is an opaque text that is handed back as it came.
 
 use std::fmt;
@@ -16,7 +16,7 @@ pub struct Id {
 }
 
 impl Id {
-    /// Before every entry.
+    /// The position before every entry.
     pub const ZERO: Id = Id { ms: 0, seq: 0 };
 
     /// The position right before this one (`0-0` stays).
@@ -47,8 +47,8 @@ impl fmt::Display for Id {
     }
 }
 
-/// A cursor's text, written from its end. Every message has several of them, and the machinery of formats
-/// costs ten times as much.
+/// A cursor's text, written from its end. Every message needs several of them, and `format!` costs ten times
+/// as much.
 pub struct Text {
     bytes: [u8; 56],
     at: usize,
@@ -66,7 +66,7 @@ impl Text {
         self.bytes[self.at] = byte;
     }
 
-    /// Never longer than 20 bytes in base 10, and 13 in base 36. A base that is known beforehand needs no division.
+    /// At most 20 bytes in base 10, and 13 in base 36. With the base as a constant the compiler needs no division.
     fn number<const BASE: u64>(&mut self, mut rest: u64) {
         loop {
             self.byte(b"0123456789abcdefghijklmnopqrstuvwxyz"[(rest % BASE) as usize]);
@@ -98,8 +98,8 @@ impl FromStr for Id {
     }
 }
 
-/// Digits only and no leading zero, so that a position has one spelling: cursors are compared as
-/// text by clients and as `ETag`s.
+/// Only digits and no leading zero, so that a position has one spelling: clients and `ETag`s compare cursors as
+/// text.
 fn decimal(text: &str) -> Result<u64, BadCursor> {
     let canonical = text == "0" || !text.starts_with('0');
     if !canonical || text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
@@ -108,7 +108,7 @@ fn decimal(text: &str) -> Result<u64, BadCursor> {
     text.parse().map_err(|_| BadCursor)
 }
 
-/// Names one life of the log: a log that was lost and begun anew has another epoch.
+/// One life of the log: a log that was lost and begun anew has another epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Epoch(u64);
 
@@ -145,14 +145,14 @@ impl FromStr for Epoch {
 /// It says "everything of your channels up to here has been written to you".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Cursor {
-    /// Where in the epoch.
+    /// The position within the epoch.
     pub id: Id,
-    /// Which life of the log.
+    /// The life of the log.
     pub epoch: Epoch,
 }
 
 impl Cursor {
-    /// Its text, on the stack.
+    /// The cursor's text, on the stack.
     pub fn text(self) -> Text {
         let mut text = Text::default();
         text.number::<36>(self.epoch.0);

@@ -17,26 +17,18 @@ pub use reload::Reloader;
 #[cfg(feature = "demo")]
 use crate::config::Demo as DemoFlags;
 use crate::config::{AccessLogTo, BadConfig, Config};
-use crate::serve::{AccessLog, Context, Demo, Destination, Listeners, ProcessMetrics, Reactor, Tls};
+use crate::serve::{AccessLog, Context, Destination, Listeners, ProcessMetrics, Reactor, Tls};
 use crate::systemd::Sockets;
+use error::bad_flag;
 use futures_util::future::BoxFuture;
 use open_log::{Bridge, OpenLog};
 use prometheus_client::registry::Registry;
-use state::Parts;
+use state::{OpenDemo, Parts};
 use std::io;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinHandle;
-
-/// What `longtail demo` opens besides; nothing by default.
-#[derive(Default)]
-struct OpenDemo {
-    api: Option<Demo>,
-    tasks: Vec<BoxFuture<'static, ()>>,
-    /// Descriptors that it needs.
-    descriptors: u64,
-}
 
 /// A server that is bound and not yet running.
 pub struct Server {
@@ -180,8 +172,4 @@ fn access_log(to: &AccessLogTo, metrics: &mut Registry) -> Result<Option<AccessL
     let help = "Access log lines that were dropped because the disk was too slow";
     metrics.register("access_log_dropped_lines", help, log.dropped.clone());
     Ok(Some(log))
-}
-
-fn bad_flag(flag: &str, error: &dyn std::fmt::Display) -> BadConfig {
-    BadConfig::new(format!("{flag}: {error}"))
 }

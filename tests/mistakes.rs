@@ -70,7 +70,7 @@ async fn the_environment() {
             &["LONGTAIL_PUBLISH_KEY=s3cr3t\u{7f}"],
             "error: invalid value '(not shown)' for 'LONGTAIL_PUBLISH_KEY': use letters",
         ),
-        (&["LONGTAIL_REDIS=nonsense"], "longtail: LONGTAIL_REDIS: it is no URL"),
+        (&["LONGTAIL_REDIS=nonsense"], "longtail: LONGTAIL_REDIS: it is not a URL"),
         (
             &["LONGTAIL_OPEN=1", "--public", "a"],
             "longtail: LONGTAIL_OPEN allows everything to everybody, and --public restricts it",
@@ -147,11 +147,11 @@ async fn a_redis_that_is_not_there_or_lets_nobody_in() {
     let no_tls = format!("rediss://127.0.0.1:{}/", plain.port());
     for (url, waits, says) in [
         (format!("redis://{nobody}/"), true, format!("Redis at {nobody}: no connection to Redis: ")),
-        (format!("redis://{nobody}/"), true, "; start it, mend --redis, or set --wait-for-log".into()),
-        (format!("redis://{at}/"), false, "required; it wants a password: --redis redis://:PASSWORD@HOST/".into()),
-        (format!("redis://{at}/3"), false, "it wants a password: --redis redis://:PASSWORD@HOST/".into()),
+        (format!("redis://{nobody}/"), true, "; start it, correct --redis, or set --wait-for-log".into()),
+        (format!("redis://{at}/"), false, "required; it requires a password: --redis redis://:PASSWORD@HOST/".into()),
+        (format!("redis://{at}/3"), false, "it requires a password: --redis redis://:PASSWORD@HOST/".into()),
         (format!("redis://:simsim@{at}/"), false, "redis://:PASSWORD@HOST/ or redis://USER:PASSWORD@HOST/".into()),
-        (format!("redis://:sesame@{at}/99"), false, "mend the number of the database in --redis".into()),
+        (format!("redis://:sesame@{at}/99"), false, "correct the number of the database in --redis".into()),
         (no_tls, true, "timed out (does this port speak TLS?)".into()),
     ] {
         let mut args = NOWHERE.to_vec();

@@ -122,7 +122,10 @@ async fn one_privilege_less() {
     eventually("a word about FCALL", async || node.log().contains("FCALL longtail_publish is not").then_some(())).await;
     set_user(&redis, &without("&push:*")).await;
     let node = Node::start_unready(&["--redis", &url]).await;
-    eventually("a word about PUBLISH", async || node.log().contains("is not heard by this node").then_some(())).await;
+    eventually("a word about PUBLISH", async || {
+        node.log().contains("this node does not hear what is PUBLISHed").then_some(())
+    })
+    .await;
     node.publish("todo", "1").await;
 }
 

@@ -233,7 +233,7 @@ async fn the_library_comes_back() {
     let stats = redis.text(&["INFO", "commandstats"]).await;
     assert!(stats.contains("cmdstat_function|list"), "it is looked after: {stats}");
     assert!(!stats.contains("cmdstat_function|load"), "it is loaded no more: {stats}");
-    assert!(!node.log().contains("longtail_publish is not to be had"), "{}", node.log());
+    assert!(!node.log().contains("longtail_publish is not available"), "{}", node.log());
 }
 
 /// A newer library stays, and somebody else's of the same name.

@@ -58,7 +58,7 @@ async fn wrong_credentials() {
     let right = redis.url();
     let wrong = right.replace("sesame", "simsim");
     let none = right.replace(":sesame@", "");
-    for (url, words) in [(&wrong, "the user or the password"), (&none, "wants a password")] {
+    for (url, words) in [(&wrong, "the user or the password"), (&none, "requires a password")] {
         let (code, said) = run_to_end(&["--listen", "127.0.0.1:0", "--tcp-listen", "off", "--redis", url]).await;
         assert!(code == 69 && said.contains(words), "{code} {said}");
         assert!(!said.contains("simsim"), "a password in the log: {said}");

@@ -5,7 +5,7 @@ import java.io.UnsupportedEncodingException;
 
 /**
  * The applet's client as a program: each message is a line of standard output, with tabs between its id, channel,
- * event and data. What happens to the connection is told on standard error.
+ * event and data. Changes of the connection go to standard error.
  */
 public class Console implements LongtailListener {
     private static final int EX_USAGE = 64; // of sysexits.h
@@ -33,7 +33,7 @@ public class Console implements LongtailListener {
         System.exit(1);
     }
 
-    /** The port, or 0 if it is none. */
+    /** The port, or 0 if the text is not a port. */
     private static int port(String text) {
         try {
             int port = Integer.parseInt(text);
@@ -63,7 +63,7 @@ public class Console implements LongtailListener {
         String id = message.getId() == null ? "-" : message.getId();
         out.print(id + "\t" + message.getChannel() + "\t" + message.getEvent() + "\t" + message.getData() + "\n");
         if (out.checkError()) {
-            // Whoever read our output is gone. checkError() flushes, too.
+            // The reader of standard output is gone. checkError() flushes, too.
             end();
         }
     }

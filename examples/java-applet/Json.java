@@ -20,8 +20,8 @@ public final class Json {
     }
 
     /**
-     * A whole text as a value: a Map, a List, a String, a {@link Num}, a Boolean or null. Of a key that stands
-     * twice the last counts.
+     * A whole text as a value: a Map, a List, a String, a {@link Num}, a Boolean or null. If a key occurs
+     * twice, the last one counts.
      */
     public static Object parse(String text) throws ParseException {
         Json json = new Json(text);
@@ -56,8 +56,8 @@ public final class Json {
     }
 
     /**
-     * A JSON text as it can stand within a line: sound JSON has line breaks only between its tokens, and half of a
-     * surrogate pair, which has no UTF-8, only within its strings.
+     * A JSON text that fits on one line. Valid JSON has line breaks only between its tokens. It has half of a surrogate
+     * pair, which UTF-8 cannot encode, only within its strings.
      */
     public static String line(String text) throws ParseException {
         Json json = new Json(text);
@@ -75,7 +75,7 @@ public final class Json {
         return out.toString();
     }
 
-    /** A text as a JSON string. Half of a surrogate pair has no UTF-8, so it is written as an escape. */
+    /** A text as a JSON string. UTF-8 cannot encode half of a surrogate pair, so it is written as an escape. */
     public static String quote(String text) {
         StringBuilder out = new StringBuilder(text.length() + 2);
         out.append('"');
@@ -164,7 +164,7 @@ public final class Json {
             } else {
                 scalar();
             }
-            // Behind a value: close what ends here, up to a comma.
+            // After a value: close the brackets that end here, up to a comma.
             while (open.length() > 0) {
                 char close = open.charAt(open.length() - 1);
                 if (another(close)) {
@@ -189,7 +189,7 @@ public final class Json {
         return key;
     }
 
-    /** Behind an element: whether a comma follows, or else the bracket that closes. */
+    /** After an element: true if a comma follows, false if the closing bracket does. */
     private boolean another(char close) throws ParseException {
         space();
         if (peek() == ',') {
@@ -219,7 +219,7 @@ public final class Json {
         }
     }
 
-    /** A pair of surrogates is two escapes, and each is a char of Java's. */
+    /** A pair of surrogates is two escapes, and each of them is one Java char. */
     private char escape() throws ParseException {
         int c = peek();
         pos++;

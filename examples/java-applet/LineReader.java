@@ -5,8 +5,8 @@ import java.nio.ByteBuffer;
 import java.nio.charset.Charset;
 
 /**
- * Lines of UTF-8 that end with a line feed. BufferedReader is no use here: it has no limit, it takes the rest
- * before a broken connection for a line, and it puts a mark in place of bytes that are not UTF-8.
+ * Lines of UTF-8 that end with a line feed. BufferedReader does not work here: it has no limit, it takes the rest
+ * before a broken connection for a line, and it replaces bytes that are not UTF-8.
  */
 final class LineReader {
     /** A line that is over the limit. */

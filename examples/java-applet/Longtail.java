@@ -11,11 +11,11 @@ import java.util.Map;
 import java.util.Random;
 
 /**
- * A client of Longtail over raw TCP: one JSON object a line, both ways. It comes back after every lost connection
- * and goes on from its cursor, so that nothing is lost and nothing comes twice.
+ * A client of Longtail over raw TCP: one JSON object on each line, in both directions. It reconnects after every
+ * lost connection and goes on from its cursor, so that nothing is lost and nothing comes twice.
  */
 public class Longtail implements Runnable {
-    /** Bytes of a line from the server. It bounds what a server, or whoever answers in its place, can make us hold. */
+    /** The most bytes of a line: it bounds the memory that a server, or another program in its place, can make us use. */
     public static final int MAX_LINE = 4 * 1024 * 1024;
 
     private static final int CONNECT_MILLIS = 10000;
@@ -23,7 +23,7 @@ public class Longtail implements Runnable {
     private static final int HELLO_MILLIS = 15000;
     private static final int FIRST_PAUSE = 500;
     private static final int LONGEST_PAUSE = 30000;
-    /** Errors that pass. Any other is the same again for the same subscription. */
+    /** Errors that may pass. Any other error would be repeated for the same subscription. */
     private static final List<String> PASSING = Arrays.asList("rate_limited", "too_many_connections", "not_ready",
             "log_unavailable", "outcome_unknown");
 
@@ -102,7 +102,7 @@ public class Longtail implements Runnable {
      *
      * @param event the event's name, or null for "message"
      * @param data the payload, as JSON
-     * @param key an idempotency key, or null. Whoever wants to repeat a publication that failed needs one
+     * @param key an idempotency key, or null. A caller needs one to repeat a publication that failed
      * @return the message's id
      * @throws IOException if there is no connection, or it was refused, or no answer came; in that last case it may
      *     have been published all the same
@@ -160,13 +160,13 @@ public class Longtail implements Runnable {
         int failures = 0;
         try {
             while (!isClosed()) {
-                // A failure that follows something that came is the first of a row.
+                // After an object has arrived, a failure is the first in a row.
                 boolean[] proven = {false};
                 End end;
                 try {
                     end = connection(proven);
                 } catch (LineReader.TooLong e) {
-                    // It would stand at the same place again.
+                    // The same line would come again.
                     end = new End(e.getMessage(), End.NEVER);
                 } catch (SocketTimeoutException e) {
                     end = new End("nothing was heard for too long", End.BACK_OFF);
@@ -189,7 +189,7 @@ public class Longtail implements Runnable {
                 sleep(again);
             }
         } finally {
-            // Also after a listener that threw: publish() is to say that there is no connection.
+            // Also if a listener threw: publish() must report that there is no connection.
             close();
         }
     }
@@ -201,7 +201,7 @@ public class Longtail implements Runnable {
             if (closed) {
                 return new End("closed", End.NEVER);
             }
-            // Here before it is connected, so that close() does not have to wait for that.
+            // Set before it is connected, so that close() does not have to wait for the connection.
             socket = connecting;
         }
         try {
@@ -247,15 +247,15 @@ public class Longtail implements Runnable {
                 String why = code + ": " + text(object, "message");
                 // An error with the ref of a publication ends only that.
                 if (!answer(object.get("ref"), null, why)) {
-                    // What comes behind the hello is not about the subscription.
+                    // An error after the hello is not about the subscription.
                     return new End(why, isSubscribed() || PASSING.contains(code) ? End.BACK_OFF : End.NEVER);
                 }
             } else if (type.equals("ack")) {
-                // The id of what we published is no cursor of ours: what was published before it may still be on
-                // its way to us.
+                // The id of our own message is not our cursor: messages that were published before it may still be
+                // on their way to us.
                 answer(object.get("ref"), text(object, "id"), null);
             }
-            // Any other type is of a later protocol.
+            // Any other type belongs to a later version of the protocol.
         }
         return new End("the connection was lost", End.BACK_OFF);
     }
@@ -299,9 +299,8 @@ public class Longtail implements Runnable {
     }
 
     /**
-     * Moves the cursor on, unless close() was called; whether the listener is to be told. In one step with that
-     * question, so that what getCursor() answers after close() is behind all that the listener was told, and not
-     * behind more.
+     * Moves the cursor on, unless close() was called; returns whether to call the listener. Both happen in one step, so
+     * that the cursor after close() is right after the last object that the listener got.
      */
     private synchronized boolean advance(String to) {
         // A volatile message has no id and moves no cursor.
@@ -311,7 +310,7 @@ public class Longtail implements Runnable {
         return !closed;
     }
 
-    /** Whether there is somebody who waits for that answer, or has given up waiting. */
+    /** Whether a publish() waits for that answer, or has given up waiting. */
     private synchronized boolean answer(String ref, String id, String wrong) {
         Answer answer = waiting.get(ref);
         if (answer == null) {
@@ -336,7 +335,7 @@ public class Longtail implements Runnable {
         notifyAll();
     }
 
-    /** Called with `this` held. */
+    /** Must be called with the lock of `this`. */
     private void shut() {
         if (socket != null) {
             try {

@@ -1,5 +1,5 @@
 <?php
-// Makes the tables and, in an empty database, three users and three boards to play with. Harmless to run again.
+// Makes the tables and, in an empty database, three users and three boards to play with. It is safe to run again.
 declare(strict_types=1);
 
 if (PHP_SAPI !== 'cli') {
@@ -14,7 +14,7 @@ if (!is_dir(setting('TODO_VAR') . '/sessions')) {
 
 $sql = preg_replace('/^--.*$/m', '', file_get_contents(__DIR__ . '/schema.sql'));
 if (db()->getAttribute(PDO::ATTR_DRIVER_NAME) === 'sqlite') {
-    // Readers and the writer do not stand in each other's way; the file remembers this setting.
+    // Readers and the writer do not block each other. The file keeps this setting.
     db()->exec('PRAGMA journal_mode = WAL');
     $sql = preg_replace('/AUTO_INCREMENT/', 'AUTOINCREMENT', $sql);
     $sql = preg_replace('/\) ENGINE=[^;]*/', ')', $sql);

@@ -1,9 +1,8 @@
 //! `longtail check`: sends a message through every transport of a running server, and says what is wrong on the path.
 
-mod visit;
-
-use super::Failure;
-use super::client::{Client, Credential, printable};
+use super::client::{Client, Credential};
+use super::failure::{Failure, printable};
+use super::probe::{Outcome, Probe};
 use clap::Args;
 use futures_util::future::join_all;
 use serde_json::Value;
@@ -11,7 +10,6 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 use tokio::time::timeout;
-use visit::{Outcome, Visit};
 
 /// Tries every transport of a running server, from here.
 ///
@@ -89,24 +87,24 @@ impl Check {
 
     /// Tries one transport; `None` if it is off on the server.
     async fn one(&self, client: &Client, info: &Value, name: &str) -> Option<Outcome> {
-        let visit = Visit { client, channel: &self.channel, idle: self.idle, mark: uuid::Uuid::new_v4().to_string() };
+        let probe = Probe { client, channel: &self.channel, idle: self.idle, mark: uuid::Uuid::new_v4().to_string() };
         let tcp = match (name, &self.tcp, info["tcp"].as_str()) {
             ("tcp", None, None) => return None,
             ("tcp", Some(address), _) => address.clone(),
             ("tcp", None, Some(address)) => seen_from_here(address, client.host()),
             _ => String::new(),
         };
-        let visiting = async {
+        let probing = async {
             match name {
-                "poll" => visit.poll().await,
-                "long-poll" | "jsonp" => visit.long_poll(name).await,
-                "ws" => visit.websocket().await,
-                "tcp" => visit.tcp(&tcp).await,
-                _ => visit.stream(name).await,
+                "poll" => probe.poll().await,
+                "long-poll" | "jsonp" => probe.long_poll(name).await,
+                "ws" => probe.websocket().await,
+                "tcp" => probe.tcp(&tcp).await,
+                _ => probe.stream(name).await,
             }
         };
         let time = Duration::from_secs(self.timeout + self.idle);
-        Some(timeout(time, visiting).await.unwrap_or_else(|_| {
+        Some(timeout(time, probing).await.unwrap_or_else(|_| {
             Err(Failure::Unexpected(format!(
                 "no message within {} s: a proxy on the path may hold it back",
                 time.as_secs()

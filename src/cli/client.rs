@@ -1,6 +1,6 @@
 //! An HTTP client whose response bodies are read as they arrive.
 
-use super::Failure;
+use super::failure::{Failure, Reason};
 use crate::http_client::{self, HttpClient};
 use bytes::Bytes;
 use clap::Args;
@@ -11,9 +11,9 @@ use hyper::{HeaderMap, Method, Request, Response, Uri};
 use hyper_util::client::legacy;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use serde_json::Value;
+use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
-use std::{fmt, io};
 
 /// Connect timeout.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -295,56 +295,6 @@ impl Answer {
         serde_json::from_str(&text)
             .map_err(|_| Failure::Unexpected("the response is not JSON: is this a Longtail server?".into()))
     }
-}
-
-/// Why the server refused.
-#[derive(Debug)]
-pub struct Reason {
-    /// The error's code, if it is an error of Longtail.
-    code: Option<String>,
-    message: String,
-}
-
-impl Reason {
-    /// The error in a body or in a command's answer; the beginning of the body if it is something else.
-    pub fn in_body(body: &str) -> Reason {
-        let json: Value = serde_json::from_str(body).unwrap_or_default();
-        // In a command's answer the error is the object itself, in a body a member.
-        let error = json.get("error").unwrap_or(&json);
-        match (error["code"].as_str(), error["message"].as_str()) {
-            (Some(code), Some(message)) => Reason { code: Some(printable(code)), message: printable(message) },
-            _ => Reason::words(printable(&body.chars().take(100).collect::<String>())),
-        }
-    }
-
-    /// A text that is not an error of Longtail.
-    pub fn words(text: impl Into<String>) -> Reason {
-        Reason { code: None, message: text.into() }
-    }
-
-    /// Adds what was refused.
-    pub fn about(self, what: &str) -> Reason {
-        Reason { message: format!("{} ({what})", self.message), ..self }
-    }
-
-    /// Whether access was denied.
-    pub fn is_about_access(&self) -> bool {
-        matches!(self.code.as_deref(), Some("unauthorized" | "forbidden"))
-    }
-}
-
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(code) = &self.code {
-            write!(f, "{code}: ")?;
-        }
-        f.write_str(&self.message)
-    }
-}
-
-/// Replaces control characters, which would move a terminal's cursor or change its colours.
-pub fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 /// Encodes a field's value for a query.

@@ -1,7 +1,7 @@
 //! `longtail publish`: publishes a message from an argument, or messages from standard input.
 
-use super::Failure;
-use super::client::{Target, printable, quote};
+use super::client::{Client, Target, quote};
+use super::failure::{Failure, printable};
 use bytes::Bytes;
 use clap::Args;
 use std::io::{BufRead, Read, Write};
@@ -80,7 +80,7 @@ impl Publish {
         Ok(ExitCode::SUCCESS)
     }
 
-    async fn one(&self, client: &super::client::Client, data: String) -> Result<(), Failure> {
+    async fn one(&self, client: &Client, data: String) -> Result<(), Failure> {
         let path = self.path(&self.key.clone().unwrap_or_else(|| uuid::Uuid::new_v4().to_string()));
         let data = Bytes::from(data);
         let mut tries = 0;

@@ -1,7 +1,7 @@
 //! `longtail tail`: prints messages as they arrive, and reconnects where it was.
 
-use super::Failure;
-use super::client::{Answer, Client, Reason, Target, printable, quote};
+use super::client::{Answer, Client, Target, quote};
+use super::failure::{Failure, Reason, printable};
 use crate::wire::lines::Lines;
 use crate::wire::timestamp;
 use bytes::BytesMut;

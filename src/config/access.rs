@@ -1,6 +1,6 @@
 //! The flags of access control: keys, tokens, origins, trusted proxies.
 
-use super::BadConfig;
+use super::error::BadConfig;
 use super::values::address;
 use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args};
@@ -133,7 +133,7 @@ impl AccessFlags {
 
     /// Checks the flags together. `addresses`: those of the public listeners.
     pub(super) fn check(&self, addresses: &[SocketAddr]) -> Result<(), BadConfig> {
-        let bad = |text: String| Err(BadConfig(text));
+        let bad = |text: String| Err(BadConfig::new(text));
         if let (true, Some(flag)) = (self.open, self.guarded_by()) {
             return bad(format!(
                 "--open allows everything to everybody, and {flag} restricts it: set only one of them"

@@ -106,10 +106,9 @@ impl Pacer {
 /// Hands news to those readers of a channel that no other thread has taken.
 async fn hand_out(hub: &Hub, news: &News, pacer: &mut Pacer) {
     let mut share = FanOutShare::default();
-    let mut now = Instant::now();
     while let Some(registrations) = news.next_registrations() {
         hub.memory.read().readers(news.slot, news.messages[0].channel(), registrations, &mut pacer.readers);
-        now = Instant::now();
+        let now = Instant::now();
         for reader in &pacer.readers {
             reader.offer(news, &mut share, now);
         }
@@ -119,6 +118,6 @@ async fn hand_out(hub: &Hub, news: &News, pacer: &mut Pacer) {
     }
     hub.fan_out_stats.add(&share.counts);
     if let Some(observer) = hub.fan_out_observer.get() {
-        share.transports.report(&**observer, &news.messages, now);
+        share.transports.report(&**observer, &news.messages);
     }
 }

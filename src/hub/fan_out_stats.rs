@@ -3,7 +3,6 @@
 use crate::message::Message;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use tokio::time::Instant;
 
 /// How many transports a fan-out tells apart, by the numbers that outlets give.
 pub const MAX_TRANSPORTS: usize = 16;
@@ -19,8 +18,6 @@ pub struct FanOutReport<'a> {
     pub bytes: u64,
     /// What each of the readers got.
     pub messages: &'a [Arc<Message>],
-    /// When the last of the readers were written to.
-    pub at: Instant,
 }
 
 /// Is told what direct fan-out has written: once for each share of a fan-out and transport, not once a delivery.
@@ -41,10 +38,10 @@ impl TransportTotals {
         }
     }
 
-    pub(super) fn report(&self, observer: &dyn FanOutObserver, messages: &[Arc<Message>], at: Instant) {
+    pub(super) fn report(&self, observer: &dyn FanOutObserver, messages: &[Arc<Message>]) {
         let totals = self.0.iter().copied().enumerate().filter(|(_, (writes, _))| *writes > 0);
         for (transport, (writes, bytes)) in totals {
-            observer.fanned_out(&FanOutReport { transport, writes, bytes, messages, at });
+            observer.fanned_out(&FanOutReport { transport, writes, bytes, messages });
         }
     }
 }

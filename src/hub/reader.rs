@@ -8,7 +8,6 @@ use crate::message::Message;
 use atomic_waker::AtomicWaker;
 use parking_lot::{Mutex, MutexGuard};
 use smallvec::SmallVec;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 use tokio::time::Instant;
@@ -23,7 +22,6 @@ pub(super) struct Reader {
     /// The transport's name, for counts; `None` where the reader is counted by its client id.
     pub(super) transport: Option<&'static str>,
     waker: AtomicWaker,
-    has_volatile: AtomicBool,
     /// Boxed: most readers have none.
     volatile: Mutex<Option<Box<Volatile>>>,
     /// Outside of `parking`, where looking at it would take the lock.
@@ -42,7 +40,6 @@ impl Reader {
         Arc::new(Reader {
             transport,
             waker: AtomicWaker::new(),
-            has_volatile: AtomicBool::new(false),
             volatile: Mutex::new(None),
             outlet: OnceLock::new(),
             parking: Mutex::default(),
@@ -68,8 +65,9 @@ impl Reader {
     /// processor fetch for all of them at once. Without it, each offer would wait for its own memory, because there are
     /// locks and system calls between two offers.
     pub(super) fn prefetch(&self) -> usize {
-        let flags = usize::from(self.has_volatile.load(Ordering::Relaxed)) + self.transport.map_or(0, str::len);
-        flags + self.outlet().map_or(0, |outlet| outlet.prefetch() as usize)
+        usize::from(self.parking.is_locked())
+            + self.transport.map_or(0, str::len)
+            + self.outlet().map_or(0, |outlet| outlet.prefetch() as usize)
     }
 
     /// What the reader has left with the hub, locked.
@@ -112,15 +110,12 @@ impl Reader {
             return;
         }
         waiting.push(message.clone());
-        self.has_volatile.store(true, Ordering::Release);
         drop(volatile);
         self.wake();
     }
 
     pub(super) fn take_volatile(&self) -> impl Iterator<Item = Arc<Message>> + use<> {
-        // The flag saves the common delivery a second lock.
-        let is_there = self.has_volatile.swap(false, Ordering::AcqRel);
-        let volatile = if is_there { self.volatile.lock().take() } else { None };
+        let volatile = self.volatile.lock().take();
         volatile.into_iter().flat_map(|volatile| *volatile)
     }
 }

@@ -25,11 +25,11 @@ pub struct Ancestor {
 /// Where a cursor's epoch stands in a [`Lineage`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Descent {
-    /// The cursor's position is one of the present epoch, and what comes behind it does, too.
+    /// The cursor's position is one of the present epoch, and so is what comes behind it.
     Same(Id),
-    /// All between the cursor's position and this one is there. What came behind that in the epoch was lost.
+    /// Everything between the cursor's position and this one is there. What came behind that in the epoch was lost.
     Until(Id),
-    /// The cursor lies behind the end of its epoch, which is this position: it has read what was lost.
+    /// The cursor lies behind the end of its epoch, which is this position: its reader has read what was lost.
     Beyond(Id),
     /// The log knows nothing of the epoch.
     Unknown,
@@ -43,7 +43,7 @@ impl Lineage {
         }
         match self.ancestors.iter().find(|ancestor| ancestor.epoch == cursor.epoch) {
             Some(ancestor) if cursor.id > ancestor.last => Descent::Beyond(ancestor.last),
-            // Right at the cut, and behind it, readers go on in the present epoch, and are told why.
+            // At the cut and behind it readers go on in the present epoch, and are told of a gap.
             Some(ancestor) if ancestor.is_cut && cursor.id == ancestor.last => Descent::Beyond(ancestor.last),
             Some(ancestor) if ancestor.is_cut => Descent::Until(ancestor.last),
             Some(_) => Descent::Same(cursor.id),
@@ -69,7 +69,7 @@ impl Lineage {
 pub struct Extent {
     /// Its epochs.
     pub lineage: Lineage,
-    /// Entries up to here may have been dropped; all behind it are there, except single ones up to `deleted`.
+    /// Entries up to here may have been dropped. All behind it are there, except single ones up to `deleted`.
     pub floor: Id,
     /// The newest entry that somebody deleted from the middle of the log, if it lies behind the floor, else the floor.
     /// Which other entries between the floor and here were deleted is not known.

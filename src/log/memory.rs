@@ -1,4 +1,4 @@
-//! The log in this process's memory: the default, for one node. It ends with the process.
+//! The log in this process's memory: the default, for one node. Its messages are lost when the process ends.
 
 use super::clock::LogClock;
 use super::{AppendError, BoxFuture, Extent, Lineage, MessageLog, Page, Resolved, Retention, TailEvent, Unreachable};
@@ -20,13 +20,13 @@ use tokio_stream::Stream;
 /// How long an idempotency key is remembered.
 pub const KEY_LIFE: Duration = Duration::from_secs(300);
 
-/// How many idempotency keys are remembered at most; the oldest goes first.
+/// How many idempotency keys are remembered at most. The oldest is forgotten first.
 const KEYS: usize = 1_000_000;
 
-/// Volatile messages that wait for the tail; past that the oldest are dropped, which they may be.
+/// How many volatile messages may wait for the tail. Beyond that the oldest are dropped, as volatile messages may be.
 const VOLATILE_WAITING: usize = 1024;
 
-/// Entries a tail reads at a time.
+/// How many entries a tail reads at a time.
 const CHUNK: usize = 512;
 
 /// A [`MessageLog`] that lives and dies with the process.
@@ -45,7 +45,7 @@ struct State {
     end: Id,
     keys: HashMap<String, Cursor>,
     key_ages: VecDeque<(Instant, String)>,
-    /// Tails that have read all there is. They are only woken, and then read the log: none can fall behind it.
+    /// Tails that have read everything. They are only woken, and then read the log, so they cannot fall behind it.
     idle: SmallVec<[Waker; 1]>,
 }
 
@@ -74,7 +74,7 @@ impl MemoryLog {
         for draft in drafts {
             if draft.volatile {
                 let message = draft.into_message(None);
-                // Nobody listening is no error for a volatile message.
+                // For a volatile message it is not an error if nobody listens.
                 let _ = self.volatile.send(Arc::new(message));
                 cursors.push(None);
                 continue;
@@ -97,14 +97,14 @@ impl MemoryLog {
         cursors
     }
 
-    /// Waits for what a tail has not read that has come to `at`: a volatile message, or entries.
+    /// Waits until there is something that a tail at position `at` has not read: a volatile message, or entries.
     fn poll_news(
         &self,
         cx: &mut Context<'_>,
         at: Id,
         volatile: &mut broadcast::Receiver<Arc<Message>>,
     ) -> Poll<Option<Arc<Message>>> {
-        // Held to the end: what is appended behind it finds the waker.
+        // Held to the end of the function: a later append finds the waker.
         let mut state = self.state.lock();
         if state.end > at {
             return Poll::Ready(None);
@@ -225,7 +225,7 @@ impl MessageLog for MemoryLog {
                 if at.id < page.extent.end {
                     continue;
                 }
-                // Within tokio's budget: a flood of volatile messages is no reason to hold up all others.
+                // Within tokio's budget: a flood of volatile messages must not hold up all other tasks.
                 let news = coop::cooperative(poll_fn(|cx| self.poll_news(cx, at.id, &mut volatile)));
                 if let Some(message) = news.await {
                     yield TailEvent::Volatile(message);

@@ -1,6 +1,6 @@
-//! What a node tells of its log: counters and gauges for `/metrics`.
+//! A node's metrics of its log: counters and gauges for `/metrics`.
 //!
-//! Clones share their values. Every figure is of this node alone.
+//! Clones share their values. Every value is of this node alone.
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -10,52 +10,52 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 use std::sync::atomic::AtomicU64;
 
-/// Upper bounds of the buckets for appends, in seconds: a fast local Redis to a publish's whole wait.
+/// Upper bounds of the buckets for appends, in seconds: from a fast local Redis to the longest wait of a publish.
 pub const APPEND_BUCKETS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 10.0];
 
-/// Which of a node's connections to Redis it is.
+/// The purpose of a connection to Redis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Purpose {
     /// `tail`, `append`, `read` or `subscription`.
     pub purpose: &'static str,
 }
 
-/// The figures of a log in Redis.
+/// The metrics of a log in Redis.
 #[derive(Clone, Debug)]
-pub struct Metrics {
-    /// Connections that were lost, by what they were for.
+pub struct LogMetrics {
+    /// Connections that were lost, by purpose.
     pub connections_lost: Family<Purpose, Counter>,
     /// Whether the tail reaches the log: 1 or 0.
     pub reachable: Gauge,
     /// The age of the newest entry when this node read it.
     pub lag: Gauge<f64, AtomicU64>,
-    /// Entries read that are no messages.
+    /// Entries that are not messages.
     pub skipped: Counter,
-    /// Entries read whose format this node does not read.
+    /// Entries of a format that this node does not read.
     pub unreadable: Counter,
     /// The format that entries are written in.
     pub format: Gauge,
     /// Messages appended by publishing through this node.
     pub appended: Counter,
-    /// From taking a batch up to its answer.
+    /// Time from taking up a batch to its answer.
     pub append_seconds: Histogram,
-    /// Messages of appends whose outcome stayed unknown.
+    /// Messages whose append has an unknown outcome.
     pub unsettled: Counter,
-    /// Entries this node's trimmer and appends have dropped.
+    /// Entries that this node's trimming and appends have dropped.
     pub trimmed: Counter,
-    /// Bytes that trimming has given back, as Redis counts the stream's memory.
+    /// Bytes that trimming has freed, as Redis counts the stream's memory.
     pub trimmed_bytes: Counter,
-    /// PUBLISHes that this node has appended, holding the lease.
+    /// PUBLISHes that this node has appended.
     pub bridged: Counter,
-    /// PUBLISHes that this node has heard and struck out, since another node had appended them.
-    pub struck_out: Counter,
-    /// PUBLISHes that are no messages.
+    /// PUBLISHes that this node has heard and dropped, since another node had appended them.
+    pub already_appended: Counter,
+    /// PUBLISHes that are not messages.
     pub refused: Counter,
-    /// PUBLISHes that were heard and lost because too many waited, or for too long.
+    /// PUBLISHes that were heard and lost, because too many waited or they waited too long.
     pub overflowed: Counter,
     /// PUBLISHes that wait to be appended, by this node or another.
     pub waiting: Gauge,
-    /// How often this node was deaf for a while: what is PUBLISHed then it has not heard.
+    /// How often this node's subscription was lost: it does not hear what is PUBLISHed meanwhile.
     pub deaf: Counter,
     /// How often the lease was seen to change hands.
     pub lease_changes: Counter,
@@ -63,9 +63,9 @@ pub struct Metrics {
     pub holds_lease: Gauge,
 }
 
-impl Default for Metrics {
-    fn default() -> Metrics {
-        Metrics {
+impl Default for LogMetrics {
+    fn default() -> LogMetrics {
+        LogMetrics {
             connections_lost: Family::default(),
             reachable: Gauge::default(),
             lag: Gauge::default(),
@@ -78,7 +78,7 @@ impl Default for Metrics {
             trimmed: Counter::default(),
             trimmed_bytes: Counter::default(),
             bridged: Counter::default(),
-            struck_out: Counter::default(),
+            already_appended: Counter::default(),
             refused: Counter::default(),
             overflowed: Counter::default(),
             waiting: Gauge::default(),
@@ -89,19 +89,19 @@ impl Default for Metrics {
     }
 }
 
-impl Metrics {
-    /// Names them. The registry puts `longtail_` in front, and `_total` behind counters.
+impl LogMetrics {
+    /// Registers the metrics. The registry puts `longtail_` in front of names, and `_total` behind those of counters.
     pub fn register(&self, registry: &mut Registry) {
         let mut counter = |name: &str, help: &str, counter: &Counter| registry.register(name, help, counter.clone());
-        counter("log_skipped_entries", "Entries of the log that are no messages", &self.skipped);
+        counter("log_skipped_entries", "Entries of the log that are not messages", &self.skipped);
         let help = "Entries of the log of a format that this node does not read; its readers are told of a gap";
         counter("log_unreadable_entries", help, &self.unreadable);
         counter("log_appended_messages", "Messages appended by publishing through this node", &self.appended);
         counter("log_unsettled_messages", "Messages whose append had an unknown outcome", &self.unsettled);
         counter("log_trimmed_entries", "Entries that this node has dropped from the log", &self.trimmed);
         counter("bridge_bridged_messages", "PUBLISHes that this node has appended", &self.bridged);
-        counter("bridge_struck_out_messages", "PUBLISHes that another node had appended", &self.struck_out);
-        counter("bridge_refused_messages", "PUBLISHes that are no messages", &self.refused);
+        counter("bridge_struck_out_messages", "PUBLISHes that another node had appended", &self.already_appended);
+        counter("bridge_refused_messages", "PUBLISHes that are not messages", &self.refused);
         counter(
             "bridge_overflowed_messages",
             "PUBLISHes that were heard and lost: too many waited, or for too long",
@@ -116,14 +116,14 @@ impl Metrics {
         gauge("bridge_holds_lease", "Whether this node appends what is PUBLISHed", &self.holds_lease);
         let (lag, append) = (self.lag.clone(), self.append_seconds.clone());
         registry.register_with_unit("log_lag", "Age of the newest entry when it was read", Unit::Seconds, lag);
-        registry.register_with_unit("log_append", "From a batch to its answer", Unit::Seconds, append);
-        // There from the beginning: a rate over what only comes with the first loss would miss that one.
+        registry.register_with_unit("log_append", "Time from taking up a batch to its answer", Unit::Seconds, append);
+        // Created at the start: a rate over a counter that appears with the first loss would miss that loss.
         for purpose in ["tail", "append", "read", "subscription"] {
             drop(self.connections_lost.get_or_create(&Purpose { purpose }));
         }
         let (lost, bytes) = (self.connections_lost.clone(), self.trimmed_bytes.clone());
         registry.register("log_connections_lost", "Connections to Redis that were lost", lost);
-        registry.register_with_unit("log_trimmed", "Memory of the log that trimming gave back", Unit::Bytes, bytes);
+        registry.register_with_unit("log_trimmed", "Memory of the log that trimming has freed", Unit::Bytes, bytes);
     }
 
     /// Counts a connection that was lost.

@@ -1,6 +1,6 @@
 //! The log: the one ordered sequence of messages, in [`memory`] or in one stream of [`redis`].
 //!
-//! A [`MessageLog`] can append, read a range and be tailed; nothing else in the program stores
+//! A [`MessageLog`] can append, read a range and be tailed. Nothing else in the program stores
 //! messages for good. Both implementations pass the same suite, `tests/log_conformance.rs`.
 
 pub mod bridge;
@@ -27,41 +27,41 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// The ordered sequence of messages.
 ///
-/// Whoever holds a future of it may leave it unpolled for as long as he likes: it holds nothing that others wait for.
+/// A caller may leave a future of it unpolled for any time: the future holds nothing that others wait for.
 pub trait MessageLog: Send + Sync {
-    /// Appends all drafts in their order, or none. Answers one cursor a draft, when the log holds it;
-    /// a volatile draft is sent to whoever tails the log, is not kept, and answers `None`.
+    /// Appends all drafts in their order, or none. Returns one cursor a draft, when the log holds it.
+    /// A volatile draft is sent to everyone who tails the log and is not kept; its cursor is `None`.
     ///
-    /// A draft whose idempotency key was seen within five minutes answers the first one's cursor.
+    /// For a draft whose idempotency key was seen within five minutes, the cursor is that of the first one.
     ///
     /// # Cancel safety
     ///
-    /// Drafts are queued, or stand in the line for it, at the first poll, in the order of first polls: also where the polling task
-    /// has used up tokio's budget. Dropping the future later leaves open whether they are appended.
+    /// Drafts are queued, or wait in line for the queue, at the first poll, in the order of first polls. This holds also if the
+    /// polling task has used up tokio's budget. If the future is dropped later, they may or may not be appended.
     fn append(&self, drafts: Vec<Draft>) -> BoxFuture<'_, Result<Vec<Option<Cursor>>, AppendError>>;
 
     /// Reads at most `limit` entries after a position. Cancel safe.
     ///
-    /// A position that [`Extent::resolve`] calls a gap reads nothing, unless reading goes on at that very position; the
+    /// Where [`Extent::resolve`] calls the position a gap, nothing is read, unless reading goes on at that same position. The
     /// page says where to go on.
     fn read(&self, after: Cursor, limit: usize) -> BoxFuture<'_, Result<Page, Unreachable>>;
 
     /// Everything from the oldest entry retained, then everything new, for as long as it is polled.
-    /// An unreachable log is weather: the stream says so and goes on when it is back.
+    /// While the log cannot be reached, the stream says so; it goes on when the log is back.
     fn tail(self: Arc<Self>) -> Pin<Box<dyn Stream<Item = TailEvent> + Send>>;
 
-    /// The log's clock, in milliseconds since 1970: entries age by it. It does not follow steps of this node's clock.
+    /// The log's clock, in milliseconds since 1970. Entries age by it. It does not follow steps of this node's clock.
     fn now_ms(&self) -> u64;
 }
 
 /// How much the log, and a node's memory of it, keeps.
 #[derive(Clone, Copy, Debug)]
 pub struct Retention {
-    /// How long.
+    /// How long messages are kept.
     pub age: Duration,
-    /// How many.
+    /// How many messages are kept.
     pub messages: usize,
-    /// How many bytes, by [`Message::weight`].
+    /// How many bytes are kept, by [`Message::weight`].
     pub bytes: usize,
 }
 
@@ -77,16 +77,16 @@ pub struct Page {
     pub upto: Id,
 }
 
-/// What a tail tells.
+/// An event of a log's tail.
 #[derive(Clone, Debug)]
 pub enum TailEvent {
-    /// The log was reached; its extent at this moment. Entries that follow continue the ones before
+    /// The log was reached, with this extent. Entries that follow continue the earlier ones
     /// where the extent still holds them.
     Opened(Extent),
-    /// New entries, oldest first; the tail has read all up to `upto`.
+    /// New entries, oldest first. The tail has read everything up to `upto`.
     Entries {
-        /// `messages` is all there is between this position and `upto`. Where it is beyond the
-        /// `upto` before, entries between were dropped from the log before the tail read them.
+        /// `messages` is everything between this position and `upto`. If it is beyond the
+        /// previous `upto`, entries between were dropped from the log before the tail read them.
         after: Id,
         /// The entries that are messages.
         messages: Vec<Arc<Message>>,
@@ -101,7 +101,7 @@ pub enum TailEvent {
     Lost,
 }
 
-/// The log cannot be reached; nothing was read.
+/// The log could not be reached, and nothing was read.
 #[derive(Debug, thiserror::Error)]
 #[error("the log cannot be reached")]
 pub struct Unreachable;

@@ -1,16 +1,16 @@
-//! What applications PUBLISH: which PUBLISH channels are taken in, and what a payload says.
+//! The payload of a PUBLISH as a draft, and the patterns of the PUBLISH channels that are taken in.
 
 use crate::message::{BadDraft, Channel, Draft, DraftFields, Pattern, Payload};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-/// A pattern that cannot be taken.
+/// A pattern that cannot be used.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadPattern {
-    /// Not a name, nor a prefix and `*`.
+    /// It is neither a name nor a prefix and a `*`.
     #[error("`{0}` is not a name or a prefix with one `*` at its end; other pattern letters are not taken")]
     Malformed(String),
-    /// Redis would deliver one PUBLISH twice.
+    /// Two patterns overlap, so that Redis would deliver one PUBLISH twice.
     #[error("`{0}` and `{1}` overlap: one PUBLISH would come twice; keep the wider one")]
     Overlap(String, String),
 }
@@ -40,7 +40,7 @@ pub fn parse_patterns<T: AsRef<str>>(texts: &[T]) -> Result<Vec<Pattern>, BadPat
 /// A payload in its long form: an object with `data`, and no other keys than these.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Envelope<'a> {
+struct LongForm<'a> {
     #[serde(borrow)]
     data: &'a RawValue,
     #[serde(default)]
@@ -60,19 +60,19 @@ fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
 /// The publisher that idempotency keys of PUBLISHes belong to.
 const PUBLISHER: &str = "redis";
 
-/// What a PUBLISH of `payload` to `channel` says.
+/// The draft that a PUBLISH of `payload` stands for.
 ///
 /// # Errors
 ///
-/// Why it is no message, in a word for the log.
+/// Why it is not a message, in words for the log.
 pub fn draft(channel: Channel, payload: &[u8], max_payload: usize) -> Result<Draft, &'static str> {
-    // An envelope may be longer than what it holds: its other fields, and escapes in a text.
+    // The object may be longer than its payload: it has other fields, and a text may have escapes.
     if payload.len() > max_payload.saturating_mul(6).saturating_add(1024) {
         return Err("it is larger than --max-message-bytes");
     }
     let text = std::str::from_utf8(payload).map_err(|_| "it is not UTF-8")?;
-    // serde reads a struct from an array, too, and `[1]` is data as it stands.
-    let envelope = text.trim_start().starts_with('{').then(|| serde_json::from_str::<Envelope<'_>>(text));
+    // serde reads a struct from an array, too, and `[1]` is data as it is.
+    let envelope = text.trim_start().starts_with('{').then(|| serde_json::from_str::<LongForm<'_>>(text));
     let Some(Ok(envelope)) = envelope else {
         if payload.len() > max_payload {
             return Err("it is larger than --max-message-bytes");

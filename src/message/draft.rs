@@ -4,12 +4,12 @@ use super::{BadClient, BadEvent, Channel, ClientId, Event, Message};
 use crate::cursor::Cursor;
 use crate::wire::json;
 
-/// What was published, as JSON text on one line.
+/// The content of a message, as JSON text on one line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Payload(String);
 
 impl Payload {
-    /// Valid JSON stands as it is; any other text becomes a JSON string.
+    /// Valid JSON is kept as it is; any other text becomes a JSON string.
     pub fn from_any(text: &str) -> Payload {
         Payload(json::payload(text))
     }
@@ -26,8 +26,8 @@ impl Payload {
         &self.0
     }
 
-    /// Whether data is at most `max` bytes long. A JSON string is measured as the text that it is:
-    /// its quotes and escapes may be our doing.
+    /// Whether data is at most `max` bytes long. A JSON string is measured by its text, because its quotes and escapes may
+    /// have been added here.
     pub fn fits(data: &str, max: usize) -> bool {
         data.len() <= max || (data.starts_with('"') && json::text_of(data).is_some_and(|text| text.len() <= max))
     }

@@ -25,14 +25,14 @@ pub struct Message {
     channel: Channel,
     event: Event,
     exclude: Option<ClientId>,
-    /// The message object; the payload is a part of it, so it is held once.
+    /// The message object. The payload is a part of it, so that it is held once.
     object: Bytes,
     payload: Range<usize>,
     frames: Frames,
 }
 
 impl Message {
-    /// A message of the log. `cursor` is the position right after it; a volatile one has none.
+    /// A message. `cursor` is the position right after it; a volatile message has none.
     pub fn new(
         cursor: Option<Cursor>,
         channel: Channel,
@@ -49,7 +49,7 @@ impl Message {
             write(cursor.text().as_str());
             write("\",");
         }
-        // No name of a channel needs to be escaped.
+        // A channel's name needs no escapes.
         write("\"channel\":\"");
         write(channel.as_str());
         write("\",\"event\":");
@@ -62,17 +62,17 @@ impl Message {
         Message { cursor, channel, event, exclude, object: object.into(), payload, frames: Frames::default() }
     }
 
-    /// The position right after it; `None` for a volatile message.
+    /// The position right after the message; `None` for a volatile one.
     pub fn cursor(&self) -> Option<Cursor> {
         self.cursor
     }
 
-    /// Its channel.
+    /// The channel that it was published to.
     pub fn channel(&self) -> &Channel {
         &self.channel
     }
 
-    /// Its event name.
+    /// The event's name.
     pub fn event(&self) -> &Event {
         &self.event
     }
@@ -82,12 +82,12 @@ impl Message {
         self.exclude.as_ref() == Some(client)
     }
 
-    /// Whether nobody is left out.
+    /// Whether no client is left out.
     pub fn is_for_all(&self) -> bool {
         self.exclude.is_none()
     }
 
-    /// Whether the other says the same to the same receivers, whatever its position.
+    /// Whether the other message has the same content and receivers, at any position.
     pub fn is_same_as(&self, other: &Message) -> bool {
         let head = |message: &Message| (message.channel.clone(), message.event.clone(), message.exclude.clone());
         head(self) == head(other) && self.payload() == other.payload()
@@ -109,7 +109,7 @@ impl Message {
         (&self.object[..self.payload.start], &self.object[self.payload.end..])
     }
 
-    /// What the message counts against `--retain-bytes`: its JSON and a flat 160 bytes for the rest.
+    /// What the message counts against `--retain-bytes`: its JSON, and 160 bytes for everything else.
     pub fn weight(&self) -> usize {
         self.object.len() + 160
     }

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 /// A channel's name: 1 to 200 bytes of `A-Z a-z 0-9 _ - . : / = @ ~`.
 ///
-/// The alphabet needs no escaping in JSON, SSE or a log line; no comma, so that lists can use one.
+/// The alphabet needs no escapes in JSON, SSE or a log line. It has no comma, so that lists can use one.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Channel(Arc<str>);
 
@@ -42,7 +42,7 @@ impl fmt::Debug for Channel {
     }
 }
 
-/// The text is not a channel name. It is not repeated in the error, which may be read as HTML.
+/// The text is not a channel name. The error does not repeat it, because the error may be read as HTML.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a channel is 1 to 200 bytes of A-Z a-z 0-9 _ - . : / = @ ~")]
 pub struct BadChannel;
@@ -94,7 +94,7 @@ pub enum BadEvent {
     Reserved,
 }
 
-/// A client's id: by custom a UUID, which is kept in 16 bytes; any other short token is kept as it is.
+/// A client's id: usually a UUID, which is kept in 16 bytes. Any other short token is kept as it is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum ClientId {
     /// A UUID in its usual spelling.

@@ -1,6 +1,7 @@
 //! The errors of starting and of running a server.
 
 use crate::config::BadConfig;
+use std::fmt::Display;
 use std::io;
 
 /// The server did not start.
@@ -58,4 +59,9 @@ impl RunError {
             RunError::Accept(_) => 71,
         }
     }
+}
+
+/// The value of a flag is invalid.
+pub fn bad_flag(flag: &str, error: &dyn Display) -> BadConfig {
+    BadConfig::new(format!("{flag}: {error}"))
 }

@@ -92,7 +92,7 @@ async fn open_redis(config: &Config, url: &str) -> Result<Arc<RedisLog>, StartEr
             warn!(%error, "the log in Redis at {described} cannot be reached yet; starting without it and waiting");
         }
         Err(error) => {
-            let way_out = error.way_out();
+            let way_out = error.advice();
             return Err(StartError::LogUnreachable(format!("the log in Redis at {described}: {error}{way_out}")));
         }
     }

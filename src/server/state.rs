@@ -10,6 +10,7 @@ use crate::serve::{
     Rejections, ServerState, Settings, Timers, Tls,
 };
 use crate::transport::params::Limits;
+use futures_util::future::BoxFuture;
 use prometheus_client::registry::Registry;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -40,6 +41,17 @@ pub struct Parts {
     pub tcp_address: Option<SocketAddr>,
     /// The demo's API, in `longtail demo`.
     pub demo: Option<Demo>,
+}
+
+/// What `longtail demo` opens besides; nothing by default.
+#[derive(Default)]
+pub struct OpenDemo {
+    /// The demo's API.
+    pub api: Option<Demo>,
+    /// The accept loops of its ports.
+    pub tasks: Vec<BoxFuture<'static, ()>>,
+    /// Descriptors that it needs.
+    pub descriptors: u64,
 }
 
 /// Builds the state, and the context of the routes around it.

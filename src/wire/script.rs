@@ -54,9 +54,9 @@ const LITERAL_DEPTH: usize = 500;
 
 /// Whether JSON means the same as a JavaScript literal (ECMA-262 annex B.3.1): in a literal the key
 /// `__proto__` sets the prototype, twice it is a syntax error, and deep nesting overflows the parser.
-/// What is no literal is to be handed to `JSON.parse` as a string. Errs on the side of `false`.
+/// JSON for which this is false has to be passed to `JSON.parse` as a string. In doubt the result is `false`.
 pub fn is_literal(json: &str) -> bool {
-    // Written out, or with an escape that may stand for any of its letters.
+    // The key as it is, or with an escape that may stand for one of its letters.
     if json.contains("__proto__") || (json.contains("\\u00") && has_escaped_proto(json)) {
         return false;
     }

@@ -12,7 +12,7 @@ use sha1::{Digest, Sha1};
 #[cfg(test)]
 mod tests;
 
-/// What the key is joined with for the hash (section 1.3).
+/// The constant that is appended to the key for the hash (section 1.3).
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
 /// A control frame's longest payload (section 5.5).
@@ -38,8 +38,8 @@ pub fn accept_key(key: &str) -> String {
 
 /// Whether `key` is a `Sec-WebSocket-Key`: the base64 of 16 bytes (section 4.1).
 ///
-/// The four bits that base64 leaves over may be anything: clients exist that send 22 random letters, and
-/// nothing depends on it.
+/// The four spare bits of the base64 may have any value: some clients send 22 random letters, and
+/// nothing depends on these bits.
 #[must_use]
 pub fn is_key(key: &str) -> bool {
     key.strip_suffix("==").is_some_and(|digits| {
@@ -73,14 +73,13 @@ pub fn close_frame(code: u16, reason: &str) -> Bytes {
     frame(CLOSE, &payload)
 }
 
-/// A close frame without code and reason, which answers one that had none (section 5.5.1).
+/// A close frame without code and reason: the answer to a close frame without them (section 5.5.1).
 #[must_use]
 pub fn empty_close_frame() -> Bytes {
     Bytes::from_static(&[FIN | CLOSE, 0])
 }
 
-/// A pong frame (section 5.5.3) that hands back a ping's payload; over 125 bytes, which no ping can have, it is
-/// cut.
+/// A pong frame (section 5.5.3) with the payload of a ping. It is cut at 125 bytes, which a ping cannot exceed.
 #[must_use]
 pub fn pong_frame(payload: &[u8]) -> Bytes {
     frame(PONG, &payload[..payload.len().min(MAX_CONTROL)])
@@ -108,12 +107,12 @@ fn header(opcode: u8, len: usize, out: &mut Vec<u8>) {
     }
 }
 
-/// What a client sent.
+/// A message or a control frame that a client sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Frame {
     /// A whole text message, its fragments joined.
     Text(String),
-    /// A ping; its payload is to be handed back in a pong.
+    /// A ping. Its payload has to be sent back in a pong.
     Ping(Bytes),
     /// A pong, asked for or not; its payload is dropped.
     Pong,
@@ -121,7 +120,7 @@ pub enum Frame {
     Close(Option<(u16, String)>),
 }
 
-/// The client broke the protocol or a limit: the connection is to be closed with `code` (section 7.4.1).
+/// The client broke the protocol or a limit. The connection has to be closed with `code` (section 7.4.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{reason} ({code})")]
 pub struct Violation {
@@ -137,7 +136,7 @@ const fn violation(code: u16, reason: &'static str) -> Violation {
 
 /// Decodes a client's frames, however they are cut into reads and fragments.
 ///
-/// One is kept for each connection, so between messages it holds no buffer.
+/// Each connection has one, so it holds no buffer between messages.
 #[derive(Debug)]
 pub struct Decoder {
     max_message: usize,
@@ -146,20 +145,20 @@ pub struct Decoder {
 
 #[derive(Debug, Default)]
 enum State {
-    /// No part of a message has come.
+    /// No part of a message has arrived.
     #[default]
     Between,
     Within(Box<UnderWay>),
-    /// Nothing more is read: after a violation, which is then the answer to every call, or a close frame.
+    /// Nothing more is read: a close frame came, or a violation, which every later call returns.
     Ended(Box<Result<(), Violation>>),
 }
 
-/// What is not whole yet.
+/// A message or a frame that is not complete yet.
 #[derive(Debug, Default)]
 struct UnderWay {
     /// The fragments of the message so far, unmasked.
     message: Vec<u8>,
-    /// A text frame without FIN came: continuations are to follow.
+    /// Whether a text frame without FIN came, so that continuations follow.
     fragmented: bool,
     /// The payload of the control frame that is arriving. Apart from `message`, since control frames may come
     /// between fragments.
@@ -225,7 +224,7 @@ impl Decoder {
         decoded
     }
 
-    /// Bytes of memory that a message which is not whole takes.
+    /// How many bytes of memory an incomplete message takes.
     #[must_use]
     pub fn held(&self) -> usize {
         match &self.state {
@@ -261,8 +260,8 @@ impl UnderWay {
                 return Ok(None);
             }
             self.arriving = None;
-            // A fragment that does not end its message yields nothing; the loop, not recursion, goes on, since a
-            // peer may send any number of empty ones.
+            // A fragment that does not end its message yields nothing. A loop and not recursion, because a
+            // peer may send any number of empty fragments.
             if let Some(frame) = self.finish(header)? {
                 return Ok(Some(frame));
             }
@@ -374,7 +373,7 @@ fn close(payload: &[u8]) -> Result<Option<(u16, String)>, Violation> {
     }
 }
 
-/// Section 5.3; eight bytes at a time.
+/// Unmasks a payload (section 5.3), eight bytes at a time.
 fn unmask(payload: &mut [u8], [a, b, c, d]: [u8; 4]) {
     let wide = u64::from_ne_bytes([a, b, c, d, a, b, c, d]);
     let (chunks, rest) = payload.as_chunks_mut::<8>();

@@ -1,4 +1,4 @@
-// The core of the browser library, without a browser: run in an engine that lacks what old ones lacked, with a
+// Tests the core of the browser library without a browser: in an engine that lacks what old browsers lacked, with a
 // transport that the tests move by hand.
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
@@ -12,7 +12,7 @@ function storage() {
   return { getItem: key => kept.get(key) ?? null, setItem: (key, value) => { kept.set(key, String(value)); } };
 }
 
-// A page's world, with a clock that stands still until it is moved.
+// The globals of a page, with a clock that stands still until a test moves it.
 function world({ json = true, transports = [['hand']], stored } = {}) {
   let now = 1000;
   let timers = [];
@@ -32,7 +32,7 @@ function world({ json = true, transports = [['hand']], stored } = {}) {
   vm.runInContext(source, sandbox);
   if (!json) vm.runInContext(read('legacy'), sandbox);
   const links = [];
-  // A transport that is moved by hand: each request that it is asked for is a link and the cursor that it had.
+  // A transport that is moved by hand: each time the core opens it, the link is added to `links`.
   const hand = (name, more) => sandbox.Longtail.transports.push({
     name,
     usable: () => true,
@@ -46,7 +46,7 @@ function world({ json = true, transports = [['hand']], stored } = {}) {
     ...more
   });
   for (const transport of transports) hand(...transport);
-  // Runs what falls due, in its order.
+  // Moves the clock, and runs the timers that fall due, in their order.
   const pass = time => {
     const end = now + time;
     for (;;) {
@@ -95,7 +95,7 @@ test('the address names channels, cursor and client', () => {
   assert.equal(links[0].url('/hand', 'x=1'), '/hand?channel=a%2Fb%2Cc%3Dd&cursor=latest&client=me&token=t%26&probe=1&x=1');
 });
 
-test('the cursor follows whatever carries one, and a message that comes again is dropped', () => {
+test('the cursor follows every object that has one, and a repeated message is dropped', () => {
   const { lt, links, of } = connected();
   links[0].item({ type: 'hello', cursor: 'c0', heartbeat: 15 });
   assert.equal(lt.cursor, 'c0');
@@ -113,7 +113,7 @@ test('the cursor follows whatever carries one, and a message that comes again is
   assert.equal(of('gap').length, 1);
 });
 
-test('named events go to their listeners, and the names of the library stay its own', () => {
+test('named events go to their listeners, except under names of the library', () => {
   const { lt, links } = connected();
   const got = [];
   lt.on('itemAdded', (data, whole) => got.push([data, whole.id]));
@@ -126,7 +126,7 @@ test('named events go to their listeners, and the names of the library stay its 
   assert.deepEqual(got, [[{ x: 1 }, 'c1'], 3]);
 });
 
-test('it comes back after a bye when it was told to, from the cursor of the bye', () => {
+test('after a bye with a time it reconnects at that time, from the cursor of the bye', () => {
   const { links, pass } = connected();
   links[0].item({ type: 'hello', cursor: 'c0', heartbeat: 15 });
   links[0].item({ type: 'bye', code: 4000, reason: 'rollover', retry: 700, cursor: 'c5' });
@@ -141,7 +141,7 @@ test('it comes back after a bye when it was told to, from the cursor of the bye'
   assert.equal(links.length, 2);
 });
 
-test('a bye without a time is final, and so is a refusal that will not pass', () => {
+test('a bye without a time is final, and so is a permanent refusal', () => {
   for (const end of [
     link => link.item({ type: 'bye', code: 4003, reason: 'revoked' }),
     link => link.end({ code: 'bad_channel', message: '' }),
@@ -156,7 +156,7 @@ test('a bye without a time is final, and so is a refusal that will not pass', ()
   }
 });
 
-test('it backs off, further each time and never by the same', () => {
+test('it waits longer after each failure, and never for the same time', () => {
   const { links, pass, waits } = connected();
   const paused = [];
   for (let i = 0; i < 12; i++) {
@@ -173,7 +173,7 @@ test('it backs off, further each time and never by the same', () => {
   assert.ok(new Set(paused).size > 8);
 });
 
-test('silence is taken for death', () => {
+test('a silent stream is taken for dead', () => {
   const { links, pass } = connected();
   pass(15001);
   assert.ok(links[0].closed, 'no hello');
@@ -202,7 +202,7 @@ test('batches: messages, then the cursor, then the next request', () => {
   assert.equal(links[1].park, 25);
 });
 
-test('a listener that closes in the middle of a batch gets no more of it', () => {
+test('a listener that closes in the middle of a batch gets no more messages', () => {
   const { lt, links, pass, of } = connected({}, BATCH);
   lt.on('message', () => lt.close());
   links[0].batch({ cursor: 'c7', messages: [message('c1'), message('c2')] });
@@ -239,7 +239,7 @@ test('pause, resume, subscribe and use go on from the cursor', () => {
   assert.equal(lt.state, 'closed');
 });
 
-test('what is asked for before the first request is in it', () => {
+test('the first request contains what was asked for before it', () => {
   const page = world({ transports: [['hand'], ['held']] });
   const lt = page.Longtail.connect('', { channels: 'a' });
   lt.subscribe('b').unsubscribe('a').use(['held']);
@@ -248,7 +248,7 @@ test('what is asked for before the first request is in it', () => {
   assert.deepEqual(page.links.map(link => [link.transport.name, lt.channels.join()]), [['held', 'b']]);
 });
 
-test('paused or closed before it began, it does not begin', () => {
+test('a connection that is paused or closed before it began does not begin', () => {
   const page = world();
   const [paused, closed] = [0, 1].map(() => page.Longtail.connect('', { channels: 'a' }));
   paused.pause();
@@ -265,7 +265,7 @@ test('paused or closed before it began, it does not begin', () => {
   assert.equal(closed.state, 'closed');
 });
 
-test('without a channel it waits for one', () => {
+test('a connection without a channel waits for one', () => {
   const { lt, links, pass } = connected({ channels: [] });
   pass(60000);
   assert.equal(links.length, 0);
@@ -278,7 +278,7 @@ test('without a channel it waits for one', () => {
   assert.equal(links.length, 1);
   lt.subscribe('b');
   assert.match(links[1].url('/x'), /channel=b&cursor=c1/);
-  // One that the page has paused stays so, whatever is added.
+  // A connection that the page has paused stays paused, whatever is added.
   lt.pause().subscribe('c');
   assert.equal(links.length, 2);
 });
@@ -297,7 +297,7 @@ function climbing(setting) {
   return { ...page, named, newest: name => named(name).at(-1) };
 }
 
-test('it begins with a request that is answered at once, then tries the best beside it', () => {
+test('it begins with a request that is answered at once, then tries the best transport beside it', () => {
   const { lt, links, of, newest } = climbing();
   assert.equal(links[0].transport.name, 'asks');
   assert.equal(JSON.stringify(of('open')), '[{"transport":"asks","cursor":"c0"}]');
@@ -327,7 +327,7 @@ test('a transport takes over when it has proven itself, and nothing is lost or d
   assert.deepEqual(of('message').map(m => m.id), ['c1', 'c2', 'c3']);
 });
 
-test('a heartbeat is proof, and the gap that the new transport was told of is handed on once', () => {
+test('a heartbeat proves a transport, and a gap that both links report is handed on once', () => {
   const { lt, of, newest } = climbing();
   newest('fast').item(hello('c0'));
   newest('fast').item({ type: 'gap', from: 'c0', cursor: 'c9' });
@@ -338,9 +338,9 @@ test('a heartbeat is proof, and the gap that the new transport was told of is ha
   assert.equal(lt.cursor, 'c9');
 });
 
-test('one that stays silent is left alone for a while, the next is tried, and requests park in the end', () => {
+test('a silent transport is left alone for a while, the next is tried, and requests park in the end', () => {
   const { lt, pass, links, named, newest } = climbing();
-  // The answer to each request, as a server has it that parks.
+  // Answers each request that is not parked.
   const answer = () => { if (!newest('asks').closed && !newest('asks').park) newest('asks').batch({ cursor: 'c0', messages: [] }); };
   for (let n = 0; n < 30 && !named('held').length; n++) { pass(500); answer(); }
   assert.ok(named('fast')[0].closed);
@@ -349,14 +349,14 @@ test('one that stays silent is left alone for a while, the next is tried, and re
   assert.ok(newest('held').closed);
   assert.equal(newest('asks').park, 25);
   assert.equal(lt.transport, 'asks');
-  // The quickest is tried again after some seconds; beside a request that waits, since it takes no connection.
+  // The best is tried again after some seconds, beside a request that waits, since it takes no connection.
   const before = links.length;
   for (let n = 0; n < 10 && named('fast').length < 2; n++) pass(1000);
   assert.equal(named('fast').length, 2);
   assert.ok(!newest('asks').closed, links.length - before);
 });
 
-test('never are two requests kept waiting at once', () => {
+test('two requests are never kept waiting at once', () => {
   const page = climbing({ transports: [['held'], ['asks', { batch: true, parks: true }]] });
   for (let n = 0; n < 400; n++) {
     page.pass(250);
@@ -369,7 +369,7 @@ test('never are two requests kept waiting at once', () => {
   assert.ok(page.named('held').length > 2);
 });
 
-test('one that dies young each time is tried less and less, and it is remembered on the next page', () => {
+test('a transport that ends early each time is tried less and less often, also on the next page', () => {
   const page = climbing();
   const tries = [];
   let passed = 0;
@@ -395,7 +395,7 @@ test('one that dies young each time is tried less and less, and it is remembered
   assert.equal(next.named('fast').length, 0, 'not tried at once on the next page');
 });
 
-test('a stream that falls silent where there were messages is checked by a request', () => {
+test('a stream that falls silent after messages is checked by a request', () => {
   const { lt, pass, newest, of, named } = climbing();
   const fast = newest('fast');
   fast.item(hello('c0'));
@@ -421,7 +421,7 @@ test('a stream that falls silent where there were messages is checked by a reque
   assert.equal(lt.transport, 'asks');
 });
 
-test('a request that is cut while it waits is asked to wait for less', () => {
+test('after a request was cut while it waited, the next one waits for less', () => {
   const page = climbing({ transports: [['asks', { batch: true, parks: true }]] });
   assert.equal(page.newest('asks').park, 25);
   page.pass(2000);

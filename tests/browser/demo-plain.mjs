@@ -1,5 +1,5 @@
-// The comparison page where there is no weather: of a plain `longtail`, also after a restart, by HTTP/2, below a path of a
-// proxy's, and of a server that is guarded.
+// Tests the comparison page without weather: of a plain `longtail`, after a restart, over HTTP/2, below a path of a
+// proxy, and of a server that needs tokens.
 import { test, before, after } from 'node:test';
 import assert from 'node:assert/strict';
 import { execFileSync, spawn } from 'node:child_process';
@@ -59,7 +59,7 @@ test('without the demo the page is useful, and says what is missing', LONG, asyn
   }
 });
 
-test('a demo that is gone is missed, and found again when it is started anew', LONG, async () => {
+test('the page says when the demo is gone, and finds it again after a restart', LONG, async () => {
   let demo = await startServer(['demo', '--tcp-listen', '127.0.0.1:0']);
   const other = await browser.newPage();
   const moves = () => until('all lanes move', async () => {
@@ -95,7 +95,7 @@ test('a demo that is gone is missed, and found again when it is started anew', L
   }
 });
 
-test('by HTTP/2: lanes of its own, which say so', LONG, async () => {
+test('over HTTP/2: the page has lanes for it, which say so', LONG, async () => {
   const dir = mkdtempSync(join(tmpdir(), 'longtail-demo-'));
   execFileSync('openssl', ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '2',
     '-subj', '/CN=localhost', '-keyout', join(dir, 'key.pem'), '-out', join(dir, 'cert.pem')], { stdio: 'ignore' });
@@ -132,7 +132,7 @@ test('by HTTP/2: lanes of its own, which say so', LONG, async () => {
   }
 });
 
-// nginx as docs/operations.md has it.
+// nginx with the configuration of docs/operations.md.
 async function nginx(to) {
   const location = /```nginx\n(location [^`]*)```/.exec(readFileSync(join(root, 'docs/operations.md'), 'utf8'))[1];
   const dir = mkdtempSync(join(tmpdir(), 'longtail-nginx-'));
@@ -214,7 +214,7 @@ for (const [command, count] of [[[], 8], [['demo'], 9]]) {
   });
 }
 
-test('a guarded server says that it is one, and is not asked again and again', LONG, async () => {
+test('the page of a server that needs tokens says so, and does not ask again and again', LONG, async () => {
   for (const [flag, value] of [['--publish-key', 'k'], ['--public', 'demo']]) {
     const guarded = await startServer([flag, value]);
     const page = await browser.newPage();
@@ -225,7 +225,7 @@ test('a guarded server says that it is one, and is not asked again and again', L
       if (flag === '--public') {
         await until('it publishes no more by itself', async () => (await page.textContent('#rate-text')) === 'none' || page.textContent('#outcome'));
         assert.match(await page.textContent('#outcome'), /server is guarded, and longtail demo is not/);
-        // Under other names the server lets no page in, so they take turns.
+        // The server refuses pages of other host names, so the lanes take turns.
         await until('every lane is open', async () => (await lanes(page)).every(lane => ['open', 'paused'].includes(lane.state)) || lanes(page));
       } else {
         await page.waitForSelector('#no-weather:not([hidden])');

@@ -57,7 +57,7 @@ async function publish(data) {
   return (await answer.json()).messages[0].id;
 }
 
-// Switches weather as a teacher does, and gives the lanes before it.
+// Switches weather on, and returns the lanes as they were before.
 async function weather(...names) {
   const before = Object.fromEntries((await lanes()).map(lane => [lane.id, lane]));
   for (const name of names) await page.click(`[data-weather="${name}"]`);
@@ -77,7 +77,7 @@ async function clearSky() {
   await setRate(5);
 }
 
-// Those named move on by some messages.
+// Waits until the named lanes have some more messages.
 const move = (names, from, by = 4) => until(`${names} move on`, async () => {
   const all = (await lanes()).filter(lane => names.includes(lane.id));
   return all.every(lane => lane.count >= from[lane.id].count + by) || all;
@@ -96,8 +96,8 @@ test('a lane for every transport, oldest first, and a command for the rest', asy
 });
 
 test('all lanes move at once, with the same messages', async () => {
-  // A lane has what comes after it has opened, and one may open while the page publishes already: what they have is
-  // compared from where all are open and nothing is under way.
+  // A lane gets what comes after it has opened, and it may open while the page already publishes. So the counts are
+  // compared from a moment at which all are open and nothing is under way.
   await setRate(0);
   await publish('all are open');
   await allAgree();
@@ -115,7 +115,7 @@ test('all lanes move at once, with the same messages', async () => {
   await setRate(5);
   await until('every lane has five more messages', async () => more(await lanes()).every(count => count >= 5) || lanes());
   await setRate(0);
-  // What was sent last may be on its way.
+  // The last messages may still be on their way.
   await until('every lane has got as many messages as the others', async () => {
     const all = await lanes();
     return new Set(more(all)).size === 1 || { more: more(all), all };
@@ -153,7 +153,7 @@ test('the real bytes are shown, with the headers of requests and answers', async
   };
   await bytes('long-poll', /GET \/long-poll\?channel=demo&cursor=\S+ HTTP\/1\.1\n/, /\nUser-Agent: /i, /HTTP\/1\.1 200 OK\n/, /etag: "/i,
     /\{"cursor":".*seen on the wire/);
-  // The list has an end: after a while of heartbeats the beginning of a connection is no longer in it.
+  // The list is bounded: after some heartbeats the beginning of a connection is no longer in it.
   for (const state of ['paused', 'open']) {
     await page.click('#lane-tcp .pause');
     await until(`the lane is ${state}`, async () => (await lane('tcp')).state === state || lane('tcp'));
@@ -246,11 +246,11 @@ test('one reader is taken through every transport and loses nothing', async () =
   await setRate(5);
 });
 
-test('so far the page had nothing to complain about', () => {
+test('so far the page has had no errors', () => {
   assert.deepEqual(complaints, []);
 });
 
-test('held back: the streams fall silent, and what ends or is no answer does not', async () => {
+test('held back: streams fall silent; answers that end and WebSockets do not', async () => {
   await page.selectOption('[aria-label="Hold back: bytes"]', '65536');
   await weather('hold_bytes');
   assert.match(await page.textContent('#lesson'), /Long polling ends each answer/);
@@ -269,7 +269,7 @@ test('held back: the streams fall silent, and what ends or is no answer does not
   await clearSky();
 });
 
-test('cut: what lasts is cut off and comes back, and polling does not notice', async () => {
+test('cut: long answers are cut off and reconnect, and polling does not notice', async () => {
   await page.selectOption('[aria-label="Cut: seconds"]', '2');
   const before = await weather('cut_seconds');
   await until('all that lasts was cut, and cut again when it had come back', async () => {
@@ -280,7 +280,7 @@ test('cut: what lasts is cut off and comes back, and polling does not notice', a
   await clearSky();
 });
 
-test('only HTTP: the applet is refused, and nobody else', async () => {
+test('only HTTP: the applet is refused, and nothing else', async () => {
   const before = await weather('http_only');
   await until('raw TCP is refused', async () => {
     const tcp = await lane('tcp');
@@ -344,7 +344,7 @@ test('latency: everything is late, and comes', async () => {
   });
 });
 
-test('it can be read by those who do not see it', async () => {
+test('the page is accessible to screen readers', async () => {
   await until('the pictures say in words what they show', async () => {
     const said = await page.getAttribute('#lane-sse .lag-plot', 'aria-label');
     return /half within .* 99 of 100 within/.test(said) || said;
@@ -354,14 +354,14 @@ test('it can be read by those who do not see it', async () => {
     .map(element => element.outerHTML));
   assert.deepEqual(nameless, []);
   assert.equal(await page.$$eval('[id]', all => all.length - new Set(all.map(element => element.id)).size), 0, 'ids are there once');
-  // Only what somebody has done is read out; what moves by itself is not.
+  // Only results of the user's actions are read aloud, and not what moves by itself.
   assert.equal(await page.$$eval('.lane [role=status], .lane [aria-live]', all => all.length), 0);
   await page.focus('.skip');
   await page.keyboard.press('Enter');
   assert.equal(await page.evaluate(() => document.activeElement.id), 'lanes');
 });
 
-test('the diagrams glide, and step where motion is not wanted', async () => {
+test('the diagrams glide, and step where the user wants less motion', async () => {
   // How far it goes at a time, of some times. A busy machine draws few pictures a second, so neither their number says
   // anything nor the time between them.
   const least = () => page.evaluate(() => new Promise(resolve => {
@@ -402,7 +402,7 @@ test('pictures: light, dark, a projector and a phone', async () => {
   }
 });
 
-test('in the weather it had nothing but broken connections to complain of', () => {
+test('in the weather the page has had no errors but broken connections', () => {
   const others = complaints.filter(text => !/^console: (Failed to load resource: net::ERR_|WebSocket connection to )/.test(text));
   assert.deepEqual(others, []);
 });

@@ -28,7 +28,7 @@ after(async () => {
   if (dir) rmSync(dir, { recursive: true });
 });
 
-// This machine is served without TLS, too.
+// The server also answers this machine without TLS.
 const plain = () => server.base.replace('https', 'http');
 
 async function streams(kind) {
@@ -114,7 +114,7 @@ test('a WebSocket goes over the connection that there is (RFC 8441)', async () =
   assert.deepEqual(seen.slice(1).map(item => JSON.stringify(item)).sort(), ['"ack"', '{"title":"milk"}']);
   assert.equal(code, 1000);
   const { response } = await shaken;
-  // 101 and a key's answer are HTTP/1.1's.
+  // The status 101 and Sec-WebSocket-Accept belong to HTTP/1.1.
   assert.equal(response.status, 200);
   assert.equal(Object.keys(response.headers).some(name => name.toLowerCase() === 'sec-websocket-accept'), false);
   assert.equal(await streams('websocket'), before + 1);
@@ -145,7 +145,7 @@ test('the library climbs to a WebSocket there', async () => {
   await context.close();
 });
 
-test('twenty readers of one page have their messages: no six connections a host', async () => {
+test('twenty readers of one page get their messages: the limit of six connections is gone', async () => {
   const { context, page } = await open();
   await page.evaluate(() => {
     window.count = [0, 0];

@@ -1,7 +1,7 @@
 // The lanes of the comparison page, as its tests see them.
 import { until } from './support.mjs';
 
-// Gathers what a page has to complain about.
+// Collects the errors and warnings of a page.
 export function listen(page, complaints) {
   page.on('pageerror', error => complaints.push('error: ' + error.message));
   page.on('console', line => {
@@ -25,13 +25,13 @@ export const lanes = page => page.$$eval('#lanes .lane', boxes => boxes.map(box 
   state_text: box.querySelector('.state').textContent
 })));
 
-// Messages a second that the page publishes by itself.
+// Sets how many messages a second the page publishes.
 export const setRate = (page, rate) => page.$eval('#rate', (input, rate) => {
   input.value = rate;
   input.dispatchEvent(new Event('input'));
 }, rate);
 
-// All lanes are open and have the same newest message, and none lost or doubled any.
+// Waits until all lanes are open and have the same newest message, with none lost or doubled.
 export const agree = page => until('every lane has the same newest message, lost none and doubled none', async () => {
   const all = await lanes(page);
   return all.every(lane => lane.state === 'open' && lane.last && lane.last === all[0].last && !lane.lost && !lane.doubled) || all;

@@ -28,7 +28,7 @@ async function page(context, origin = server.base, script = origin) {
   return made;
 }
 
-// Connects in a page and keeps what it hears.
+// Connects in a page and keeps what it receives.
 const listen = (made, options, url = '') => made.evaluate(([url, options]) => {
   window.seen = [];
   window.gaps = 0;
@@ -90,7 +90,7 @@ test('tabs that share have one connection, and the next goes on when its tab is 
   assert.equal((await seen(tabs[2])).includes('for one'), true);
   assert.equal((await seen(tabs[0])).includes('for one'), false);
 
-  // What a tab publishes for the others comes to the others, also to those behind the same connection.
+  // What a tab publishes with toSelf: false reaches all others, also those that share its connection.
   await tabs[1].evaluate(() => new Promise((resolve, reject) => window.lt.publish('shared', 'by two', { toSelf: false },
     error => error ? reject(new Error(error.code)) : resolve())));
   for (const tab of [tabs[0], tabs[2]]) await until('it came', async () => (await seen(tab)).includes('by two') || seen(tab));
@@ -115,7 +115,7 @@ test('tabs that share have one connection, and the next goes on when its tab is 
   await context.close();
 });
 
-test('a script that may not send a request publishes by a form, and reads by scripts', async () => {
+test('where scripts may not send requests, the library publishes by a form and reads by script elements', async () => {
   const other = server.base.replace('127.0.0.1', 'localhost');
   const context = await browser.newContext();
   await context.addInitScript(() => { delete window.XMLHttpRequest; delete window.WebSocket; delete window.EventSource; delete window.JSON; });
@@ -133,7 +133,7 @@ test('a script that may not send a request publishes by a form, and reads by scr
   await context.close();
 });
 
-test('a page that lacks JSON may publish at once', async () => {
+test('a page without JSON can publish at once', async () => {
   const context = await browser.newContext();
   await context.addInitScript(() => { delete window.JSON; });
   const made = await page(context);
@@ -152,7 +152,7 @@ test('a page that lacks JSON may publish at once', async () => {
 const examples = name => [...readFileSync(root + name, 'utf8').matchAll(/^```(html|js)\n(.*?)^```$/gms)]
   .map(([, kind, code]) => [name, kind, code]).filter(([, , code]) => /connect\(/.test(code));
 
-// As a reader would paste them into a page; only the address is another, and `add` and `reload` are the reader's.
+// As a reader would paste them into a page, with another address, and with `add` and `reload` defined.
 test('every example of the documents runs, and shows what is published', LONG, async () => {
   const all = ['README.md', 'docs/library.md', 'static/package/README.md'].flatMap(examples);
   assert.ok(all.length >= 7, `${all.length} examples`);
@@ -255,7 +255,7 @@ for (const [what, imitation, host, transport] of [
       return got.join() === [...Array(30).keys(), 'mine'].join() || got;
     });
     assert.deepEqual(await made.evaluate(() => [window.lt.transport, window.gaps, window.lt.stats.repeats]), [transport, 0, 0]);
-    // The server has its stream until it is closed.
+    // The server has the stream open until the page closes it.
     const streams = async () => (await readers(channel)).readers.by_transport[transport] ?? 0;
     await until('the server has it', async () => (await streams()) === 1 || streams());
     await made.evaluate(() => window.lt.close());
@@ -306,7 +306,7 @@ async function diagnosis(base) {
 }
 
 test('the diagnosis says in words what a path does', LONG, async () => {
-  // One request a connection, so that an answer's end can be seen.
+  // One request on each connection, so that the end of an answer can be seen.
   const closing = chunk => Buffer.from(chunk.toString('latin1').replace(/\r\nConnection: keep-alive/i, '\r\nConnection: close'), 'latin1');
   const kills = await path({ answer: (chunk, end) => { if (chunk.includes(' 101 ')) setTimeout(end, 200); return false; } });
   const holds = await path({ hold: true, ask: closing });

@@ -1,10 +1,10 @@
-// Ports for programs that have to be told one; `node ports.mjs` prints one.
+// Free ports for programs that need one as an argument; `node ports.mjs` prints one.
 import { createSocket } from 'node:dgram';
 import { createServer } from 'node:net';
 import { fileURLToPath } from 'node:url';
 
-// Below those that the kernel gives to outgoing connections (from 32768 on), of which one would otherwise be taken between
-// being found free and being bound, or while a server that comes back is away. As tests/support/ports.rs has it.
+// Below the ports that the kernel gives to outgoing connections (from 32768 on). Otherwise the kernel could take a port
+// after it was found free and before it is bound, or while a server restarts. tests/support/ports.rs does the same.
 const [FIRST, BEHIND] = [10000, 16000];
 
 const bound = (socket, bind) => new Promise(resolve => {
@@ -12,8 +12,8 @@ const bound = (socket, bind) => new Promise(resolve => {
   bind(() => resolve(true));
 });
 
-// A port that nobody listens on now, and that no other test is given: a UDP socket on it, which nobody here speaks, is
-// the reservation until this process ends.
+// A port without a listener, that no other test gets: a UDP socket on it reserves it until this process ends. No test
+// uses UDP.
 export async function freePort() {
   for (let tries = 0; tries < 1000; tries++) {
     const port = FIRST + Math.floor(Math.random() * (BEHIND - FIRST));

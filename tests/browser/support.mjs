@@ -11,12 +11,12 @@ export const root = fileURLToPath(new URL('../..', import.meta.url));
 export const target = process.env.CARGO_TARGET_DIR ?? join(root, 'target');
 export const pictures = join(target, 'browser');
 
-// The one that was built last.
+// The binary that was built last.
 export const binary = process.env.LONGTAIL_BIN
   ?? ['release', 'debug'].map(kind => join(target, kind, 'longtail')).filter(existsSync)
     .sort((a, b) => statSync(b).mtimeMs - statSync(a).mtimeMs)[0];
 
-// Settings of the person who runs the tests stay out of them.
+// The tests do not see the settings of the user who runs them.
 export const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('LONGTAIL_')));
 env.NO_COLOR = '1';
 
@@ -25,7 +25,7 @@ export async function startServer(args = []) {
   const command = args[0] === 'demo' ? args.slice(0, 1) : [];
   args = args.slice(command.length);
   assert.ok(binary && existsSync(binary), 'no longtail binary: run cargo build first');
-  // Not a port of the kernel's choice, which a server that comes back might find taken.
+  // Not a port that the kernel chooses: after a restart it might be taken.
   const defaults = [['--listen', `127.0.0.1:${await freePort()}`], ['--tcp-listen', 'off'], ['--heartbeat-seconds', '2']]
     .filter(([flag]) => !args.includes(flag)).flat();
   const child = spawn(binary, [...command, ...defaults, ...args], {
@@ -58,14 +58,14 @@ export async function startBrowser(flags = []) {
   return patient(await chromium.launch({ executablePath, headless: true, timeout: 2 * SOON, args }));
 }
 
-// How long anything may take that should be there "at once". Generous: the tests share a small machine, and one that
-// passes never waits for it. What bounds a whole test is behind it.
+// The limit for what should happen at once. It is generous, since the tests share a small machine, and a test that passes
+// never waits for it. LONG is the limit of a whole test.
 export const SOON = 60000;
 export const LONG = { timeout: 600000 };
 
 export const pause = ms => new Promise(resolve => setTimeout(resolve, ms));
 
-// A browser whose pages wait as long as the tests do.
+// A browser whose pages have the same limits as the tests.
 export function patient(browser) {
   for (const name of ['newContext', 'newPage']) {
     const make = browser[name].bind(browser);
@@ -78,7 +78,7 @@ export function patient(browser) {
   return browser;
 }
 
-// Asks again until it is true, or fails with the last answer: what came in place of what was waited for.
+// Asks again until the answer is true, or fails with the last answer.
 export async function until(what, check, within = SOON) {
   const end = Date.now() + within;
   let last;

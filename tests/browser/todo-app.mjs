@@ -24,7 +24,7 @@ export let redisPort;
 export let browser;             // Chromium
 const browsers = [];
 
-// Settings of the person who runs the tests stay out of them.
+// The tests do not see the settings of the user who runs them.
 const env = Object.fromEntries(Object.entries(clean).filter(([name]) => !/^(TODO_|PUSH_PORT|REDIS_PORT)/.test(name)));
 Object.assign(env, {
   LONGTAIL_BIN: binary,
@@ -40,7 +40,7 @@ Object.assign(env, {
 export const php = (...args) => spawnSync('php', args, { env, stdio: 'ignore' }).status;
 export const redisCli = (...args) => spawnSync('redis-cli', ['-p', redisPort, ...args], { encoding: 'utf8' });
 
-// Starts all of it, and Chromium.
+// Starts the application and Chromium.
 export async function start() {
   mkdirSync(pictures, { recursive: true });
   assert.ok(binary && existsSync(binary), 'no longtail binary: run cargo build first');
@@ -92,7 +92,7 @@ export async function stop() {
   rmSync(work, { recursive: true, force: true });
 }
 
-// A browser of its own for each person, so that each has cookies of their own.
+// Each person has a browser context, and so cookies, of their own.
 export async function person(name, options = {}, from = browser) {
   const context = await from.newContext({ viewport: { width: 900, height: 900 }, ...options });
   const page = await context.newPage();
@@ -143,13 +143,13 @@ export async function add(page, title) {
 }
 
 export async function edit(page, title, action) {
-  // Of this row: one that is about to go may be open still.
+  // Of this row: a row that is about to go may still be open.
   await row(page, title).locator('summary').click();
   await action(row(page, title).locator('details[open]'));
 }
 
-// One adds, finishes, takes up, renames and removes; the other sees each. Messages that the sender got are counted:
-// there must be none.
+// One person adds, finishes, reopens, renames and removes items, and the other sees each change. The sender must get no
+// message of them.
 export async function scenario(one, other, title) {
   const heard = () => one.evaluate(() => todo.lt.stats.messages);
   const before = await heard();
@@ -174,7 +174,7 @@ export async function scenario(one, other, title) {
     return text.includes(`renamed “${title}” to “${renamed}”`) || text;
   });
   assert.equal(await one.evaluate(() => document.activeElement.tagName), 'SUMMARY', 'focus after renaming');
-  // The sender has all of this once, also after the time that an echo would take.
+  // The sender has each change once, also after the time that an echo would take.
   await one.waitForTimeout(200);
   await has(one, renamed);
   assert.equal(await heard(), before, 'the sender heard of its own changes');

@@ -31,7 +31,7 @@ for (const [mine, other, front] of [['ws', 'sse', 'plain'], ['long-poll', 'ws', 
 }
 
 // Before the pictures: for those Playwright puts a style into Firefox's page, which the page's policy forbids.
-test('the pages had nothing to complain about', () => {
+test('the pages had no errors', () => {
   assert.deepEqual(complaints, []);
 });
 

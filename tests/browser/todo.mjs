@@ -1,5 +1,5 @@
-// Works on a board of the ToDo application with two people in two browsers: what one does, the other sees without
-// reloading, and the one who did it sees it once.
+// Tests a board of the ToDo application with two people in two browsers: each sees the other's changes without
+// reloading, and their own changes once.
 //   node --test todo.mjs
 import { test, before, after } from 'node:test';
 import assert from 'node:assert/strict';
@@ -67,7 +67,7 @@ test('a title is text in every front end, whatever it says', async () => {
     '"><img src=x onerror="window.hurt = 2">',
     '</template></ul>&amp;lt; \u2028 žluťoučký 中文'
   ];
-  // A line separator makes no new line in a title.
+  // A line separator does not make a new line in a title.
   const shown = nasty.map(title => title.replace('\u2028', ' '));
   await open(ada, 13);
   for (const [n, title] of nasty.entries()) {
@@ -107,7 +107,7 @@ async function disorder(front) {
   tell('itemAdded', item(revision, 'The same again'));
   await edit(ada, 'Order', box => box.getByText('Remove').click());
   await has(ben, 'Order', 0);
-  // What was said before the removal comes after it.
+  // A message from before the removal arrives after it.
   tell('itemChanged', item(revision, 'Back from the dead'));
   await add(ada, `After it, ${front}`);
   await has(ben, `After it, ${front}`);
@@ -133,7 +133,7 @@ test('nothing between drawing the page and subscribing is lost', async () => {
   await opened;
   await ada.unroute('**/assets/todo.js');
   await has(ada, 'In between');
-  // The same for a page that PHP could get no cursor for.
+  // The same for a page for which PHP could not get a cursor.
   await ada.route('**/assets/todo.js', async route => {
     const answer = await route.fetch();
     const without = `{ const { dataset } = document.getElementById('board');
@@ -213,7 +213,7 @@ test('Longtail asks: another’s board is refused to a browser', async () => {
       lt.on('open', () => resolve('open'));
       lt.on('close', why => resolve(why.code));
       lt.on('error', why => resolve(why.code));
-      // A refused WebSocket tells a page nothing, not even that it was refused.
+      // A page learns nothing of a refused WebSocket, not even that it was refused.
       setTimeout(() => resolve('nothing'), 1500);
     });
   })), push);
@@ -225,7 +225,7 @@ test('Longtail asks: another’s board is refused to a browser', async () => {
   assert.equal(await status({ Cookie: await cookie(ada) }), 200);
 });
 
-test('a change wants the token, the membership and a POST', async () => {
+test('a change needs the token, the membership and a POST', async () => {
   await open(ada, 12);
   const { csrf } = JSON.parse(await ada.getAttribute('#board', 'data-settings'));
   const headers = { Accept: 'application/json' };
@@ -244,7 +244,7 @@ test('a change wants the token, the membership and a POST', async () => {
   assert.match(head.headers.get('set-cookie'), /HttpOnly; SameSite=Lax/);
 });
 
-test('signing in gives the session a new id, and a wrong password none', async () => {
+test('signing in gives the session a new id, and a wrong password does not', async () => {
   const context = await browser.newContext();
   const page = await context.newPage();
   await page.goto(todo + '/sign-in.php');
@@ -267,7 +267,7 @@ test('signing in gives the session a new id, and a wrong password none', async (
   await context.close();
 });
 
-test('the pages had nothing to complain about', () => {
+test('the pages had no errors', () => {
   assert.deepEqual(complaints.filter(line => !/^cleo: .*(401|403|404|WebSocket)/.test(line)), []);
 });
 
@@ -279,7 +279,7 @@ test('Redis hangs, goes and comes back: everything is saved, and seen in the end
   const began = Date.now();
   await add(ada, 'While Redis hangs');
   const took = Date.now() - began;
-  // PHP waits for a second; without its own time it would be a minute.
+  // PHP waits for a second; without a time-out of its own it would wait for a minute.
   assert.ok(took < 20000, `a hanging Redis holds the answer up for ${took} ms`);
   assert.match(await ada.textContent('#notice'), /Saved\. .*others will see it when they reload/);
   process.kill(pid, 'SIGCONT');
@@ -314,7 +314,7 @@ test('Redis hangs, goes and comes back: everything is saved, and seen in the end
 test('a PUBLISH that never arrived is noticed at the next one', async () => {
   await open(ada, 13);
   await open(ben, 13);
-  // Saved by another program that tells nobody.
+  // Saved by another program, which publishes nothing.
   const files = ['config', 'db', 'boards'].map(name => `require '${join(example, 'lib', name)}.php';`).join('');
   assert.equal(php('-r', files + "add_item(13, 'Silently added');"), 0);
   await add(ada, 'Loudly added');
@@ -323,7 +323,7 @@ test('a PUBLISH that never arrived is noticed at the next one', async () => {
     const all = await titles(ben);
     return all.includes('Silently added') || all;
   });
-  // A version out of nowhere makes the page look once, not for ever.
+  // An unexpected version makes the page read the board once, not for ever.
   let reads = 0;
   ben.on('request', request => { reads += /items\.php/.test(request.url()) ? 1 : 0; });
   const data = { id: 999999, title: 'Out of nowhere', done: false, version: 999999, by: 'nobody' };

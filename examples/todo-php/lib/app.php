@@ -1,5 +1,5 @@
 <?php
-// What every page begins with: settings, session, headers, errors, and the frame of the HTML.
+// Every page begins with this: settings, session, headers, errors, and the frame of the HTML.
 declare(strict_types=1);
 
 require __DIR__ . '/config.php';
@@ -18,7 +18,7 @@ set_exception_handler(function (Throwable $e): void {
     refuse(500, 'Something went wrong on our side.');
 });
 
-// ---- what goes with every answer ----
+// ---- headers of every answer ----
 
 $push = setting('TODO_PUSH');
 header_remove('X-Powered-By');
@@ -31,7 +31,7 @@ header("Content-Security-Policy: default-src 'none'; style-src 'self'; img-src '
     . "connect-src 'self' $push " . preg_replace('/^http/', 'ws', $push) . "; "
     . "form-action 'self'; base-uri 'none'; frame-ancestors 'none'");
 
-// A cookie belongs to a host name. Signed in on localhost, nothing of it would reach a Longtail on 127.0.0.1.
+// A cookie belongs to a host name: the cookie of a user who signed in on localhost would not reach a Longtail on 127.0.0.1.
 if (($_SERVER['HTTP_HOST'] ?? '') !== preg_replace('~^https?://~', '', setting('TODO_URL'))) {
     if ($_SERVER['REQUEST_METHOD'] !== 'GET') {
         refuse(400, 'This application lives at ' . setting('TODO_URL') . '.');
@@ -98,7 +98,7 @@ function require_our_post(): void
     }
 }
 
-/** A line for the next page, for the way over a redirect. */
+/** Keeps a line of text over a redirect, for the next page. */
 function flash(string $text): void
 {
     write_session(function () use ($text): void {

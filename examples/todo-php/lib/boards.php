@@ -44,7 +44,7 @@ function create_board(int $user, string $name): int
     return $board;
 }
 
-/** False if there is nobody of that name. */
+/** False if there is no user with that name. */
 function add_member(int $board, string $name): bool
 {
     $user = user_by_name($name);
@@ -80,7 +80,7 @@ function item(array $row): array
  * there is nothing to change. Then no version is used up either, and browsers may take a hole in the versions for
  * something that they have missed.
  *
- * The counter goes first: that locks the board's row until the commit (SQLite: the database), so that versions come
+ * The counter is written first: that locks the board's row until the commit (SQLite: the database), so that versions come
  * in the order of the commits. It also makes a write the first statement. In SQLite a transaction that begins by
  * reading is refused at once when it wants to write and somebody else has written meanwhile; it cannot wait then.
  */
@@ -109,7 +109,7 @@ function add_item(int $board, string $title): ?array
     });
 }
 
-/** Says what it shall be, not "the other one": a request that comes twice then does no harm. */
+/** Sets a state instead of toggling it: then a request that arrives twice does no harm. */
 function set_done(int $board, int $id, bool $done): ?array
 {
     return update_item($board, $id, 'done = ?', (int) $done);
@@ -123,7 +123,7 @@ function rename_item(int $board, int $id, string $title): ?array
 function update_item(int $board, int $id, string $assignment, int|string $value): ?array
 {
     return change_board($board, function (int $version) use ($board, $id, $assignment, $value) {
-        // The board stands in every condition: the id alone would let a member of one board change another.
+        // Every condition names the board: with the id alone, a member of one board could change another.
         run("UPDATE items SET $assignment, version = ? WHERE id = ? AND board_id = ?", [$value, $version, $id, $board]);
         $row = one('SELECT id, title, done, version FROM items WHERE id = ? AND board_id = ?', [$id, $board]);
         return $row === null ? null : item($row);
@@ -142,7 +142,7 @@ function remove_item(int $board, int $id): ?array
     });
 }
 
-/** What somebody typed as a title, in one line, or null if it is empty, too long or not UTF-8. */
+/** A typed title as one line, or null if it is empty, too long or not UTF-8. */
 function clean_text(mixed $text, int $most): ?string
 {
     if (!is_string($text) || !preg_match('//u', $text)) {

@@ -1,5 +1,5 @@
 <?php
-// All that this application knows about real time: two functions, one for each direction.
+// Everything that this application needs for real time: two functions, one for each direction.
 declare(strict_types=1);
 
 /** The channel of a board: what Socket.IO calls a room. */
@@ -9,13 +9,13 @@ function channel(int $board): string
 }
 
 /**
- * Tells the other browsers. Call it after the commit, never inside the transaction: a browser that hears of a change
- * may ask for the board at once, and must not be shown the old one; and what is rolled back must not be announced.
+ * Tells the other browsers. Call it after the commit, never inside the transaction: a browser that learns of a
+ * change may read the board at once, and must not get the old one; and a change that is rolled back must not be announced.
  *
- * `$client` is the id of the page that made the change. It draws the change from our answer, so it is left out.
+ * `$client` is the id of the page that made the change. It draws the change from our answer, so it does not get the message.
  *
- * False if nobody can have heard it. The change is saved by then, so Redis being away is no reason to fail: a client
- * that waits for half a second at most, and whatever goes wrong goes to the error log.
+ * Returns false if no subscriber can have got it. The change is saved by then, so a missing Redis is not a reason to
+ * fail: the client waits for half a second at most, and errors go to the error log.
  */
 function announce(int $board, string $event, array $data, ?string $client): bool
 {
@@ -35,12 +35,12 @@ function announce(int $board, string $event, array $data, ?string $client): bool
 }
 
 /**
- * Where the log stands now, or null. A page asks before it reads the database: then every change is either in what it
- * reads or behind this cursor, or both, which does no harm. The other way round, a change between the two is lost.
+ * Where the log stands now, or null. A page asks before it reads the database: then every change is in what it
+ * reads, or after this cursor, or both, which does no harm. In the other order, a change between the two would be lost.
  *
  * Longtail will ask our authorize.php whether the cookie's user may see the channel, while this request still runs.
- * So the session must be closed by now, or that question waits for our lock and we wait for its answer; and PHP needs
- * a second worker to answer with. A page must not hang on any of this: 300 ms, and it does without.
+ * So the session must be closed by now, or that request waits for our lock while we wait for its answer. PHP also needs
+ * a second worker to answer it. A page must not hang on this: after 300 ms it goes on without a cursor.
  */
 function cursor_now(int $board): ?string
 {
@@ -60,7 +60,7 @@ function cursor_now(int $board): ?string
     return is_array($batch) && is_string($batch['cursor'] ?? null) ? $batch['cursor'] : null;
 }
 
-/** The id of the page that sent this request, as its script says in a header; null for a form without script. */
+/** The id of the page that sent this request, from a header that its script sets; null for a form without script. */
 function client_id(): ?string
 {
     $id = $_SERVER['HTTP_X_LONGTAIL_CLIENT'] ?? '';

@@ -22,7 +22,7 @@ foreach (FRONTS[$front][1] as $file) {
         break;
     }
 }
-// ?transport=sse makes the page use that one, to show it.
+// ?transport=sse makes the page use that transport, for a demonstration.
 $transport = is_string($_GET['transport'] ?? null) && preg_match('/^[a-z-]{1,20}$/D', $_GET['transport'])
     ? $_GET['transport'] : null;
 

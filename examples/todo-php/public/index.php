@@ -1,5 +1,5 @@
 <?php
-// The boards of whoever is signed in.
+// The boards of the user who is signed in.
 declare(strict_types=1);
 require __DIR__ . '/../lib/app.php';
 

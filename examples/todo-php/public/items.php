@@ -1,5 +1,5 @@
 <?php
-// The items of a board as JSON, for a page that has missed something.
+// The items of a board as JSON, for a page that has missed a change.
 declare(strict_types=1);
 require __DIR__ . '/../lib/app.php';
 

@@ -1,8 +1,8 @@
 //! One connection through the proxy.
 
+use super::faults::Faults;
 use super::framing::{Progress, Requests, Responses, without_secrets};
 use super::tap::Record;
-use super::{Faults, Protocol};
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::future::pending;
@@ -33,6 +33,15 @@ type Why = &'static str;
 
 const BROWSER: Why = "client";
 const SERVER: Why = "server";
+
+/// The protocol of a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.x, and what it switches to.
+    Http,
+    /// Any bytes.
+    Tcp,
+}
 
 /// What a connection is doing, and since when.
 #[derive(Clone, Copy, Debug, PartialEq)]

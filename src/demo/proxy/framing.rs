@@ -1,6 +1,6 @@
 //! Finds where HTTP/1.x messages begin and end (RFC 9112 §6), as far as a proxy must.
 
-use super::Faults;
+use super::faults::Faults;
 
 /// Size limit of a head. The proxy drops a connection with a longer one.
 const MAX_HEAD: usize = 32 << 10;

@@ -10,6 +10,7 @@ mod framing;
 pub mod fuzzing;
 mod tap;
 
+pub use connection::Protocol;
 pub use faults::Faults;
 pub use tap::{Event, Tap};
 
@@ -26,15 +27,6 @@ pub const MAX_CONNECTIONS: usize = 512;
 
 /// Rate limit of the warning that a connection cannot be accepted: the error comes many times a second, or never.
 const WARN_EVERY: Duration = Duration::from_secs(10);
-
-/// The protocol of a port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Protocol {
-    /// HTTP/1.x, and what it switches to.
-    Http,
-    /// Any bytes.
-    Tcp,
-}
 
 /// A port of the proxy.
 #[derive(Debug)]

@@ -1,75 +1,74 @@
-//! A member of the bridge, without its connections: what it has heard, what it knows, what it does next.
+//! A member of the bridge without its connections: what it has heard, what it knows, and what it does next.
 
-use super::queue::{Bounds, Place, Queue, Room};
+use super::queue::{BatchRoom, Bounds, PublishSlot, Queue};
 use std::collections::VecDeque;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How long the holder's beat may be missing, by this member's own clock, before another member holds the lease. This
-/// is for the time in which nothing is PUBLISHed: what waits does not wait for it.
+/// How long the holder's renewals may be missing, by this member's own clock, before another member takes the lease. This
+/// matters while nothing is PUBLISHed: messages that wait do not wait for it.
 pub(super) const LEASE: Duration = Duration::from_secs(3);
 
-/// How long what waits is left to the holder. Past it a member offers it itself.
+/// How long waiting messages are left to the holder. Then a member offers them itself.
 pub(super) const PATIENCE: Duration = Duration::from_millis(200);
 
-/// What is added to [`PATIENCE`] at most, so that members do not all offer in the same moment.
+/// The most that is added to [`PATIENCE`], so that members do not all offer at the same moment.
 pub(super) const JITTER: Duration = Duration::from_millis(100);
 
-/// How long a member that knows later numbers to be taken than Redis does leaves those between to members that
-/// may still have them.
+/// How long a member that has only later numbers leaves the numbers in between to members that may still have them.
 const HOLE: Duration = Duration::from_millis(600);
 
-/// How often a marker is asked for until one is heard.
+/// How often a member asks for a marker until it hears one.
 const JOIN: Duration = Duration::from_millis(500);
 
-/// Places before the first marker that a member keeps. They come between its subscription and the marker, which takes
+/// How many slots before the first marker a member keeps. They come between its subscription and the marker, which takes
 /// a round trip.
 const EARLY: usize = 32;
 
-/// Segments that a member keeps. Each join begins one, and each that is behind and empty is forgotten.
+/// How many segments a member keeps. Each join begins one; an empty one that is not the last is forgotten.
 const SEGMENTS: usize = 64;
 
-/// The bridge's state in Redis, as a reply of the script tells it.
+/// The bridge's state in Redis, from a reply of the script.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct State {
-    /// The member that offers at once. Empty if there is none.
+pub(super) struct BridgeState {
+    /// The member that holds the lease and offers at once. Empty if there is none.
     pub(super) holder: String,
     pub(super) beat: String,
     /// The server that members listen to, by its `run_id`.
     pub(super) server: String,
     pub(super) address: String,
-    /// Changes while any member listens there; in a Cluster only.
+    /// Changes while any member listens there. Only in a Cluster.
     pub(super) alive: String,
-    /// How many of the entries that were offered are in the log for this request.
+    /// How many of the offered entries this request has put into the log.
     pub(super) added: usize,
     /// The last number taken in each segment of the request; `None` for one that was dropped.
     pub(super) taken: Vec<Option<i64>>,
 }
 
-/// What a member wants of the script beside its look at the state.
+/// What a member wants from the script, beside the state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Want {
     #[default]
     Look,
-    /// A marker.
+    /// To get a marker.
     Join,
-    /// The lease, as of the beat that was seen.
+    /// To take the lease, if its last renewal is still the one that was seen.
     Take,
-    /// To give the lease back; it hears no more.
+    /// To give the lease back. The member hears nothing more.
     Release,
-    /// To bring what it has heard to the log; it hears no more.
+    /// To append what it has heard. The member hears nothing more.
     Finish,
 }
 
-/// What a member has of one segment.
+/// What a member offers of one segment.
 #[derive(Clone, Debug)]
-pub(super) struct Stretch {
+pub(super) struct SegmentOffer {
     pub(super) segment: String,
-    /// The number of the first place.
+    /// The number of the first slot.
     pub(super) first: i64,
-    /// Whether it may be taken although numbers before it are not.
+    /// Whether it may be taken although earlier numbers were not.
     pub(super) over_hole: bool,
-    pub(super) places: Vec<Place>,
+    pub(super) places: Vec<PublishSlot>,
 }
 
 /// One run of the script.
@@ -78,34 +77,34 @@ pub(super) struct Request {
     pub(super) want: Want,
     pub(super) holder: String,
     pub(super) beat: String,
-    pub(super) stretches: Vec<Stretch>,
+    pub(super) offers: Vec<SegmentOffer>,
 }
 
 impl Request {
-    pub(super) fn offers(&self) -> bool {
-        self.stretches.iter().any(|stretch| !stretch.places.is_empty())
+    pub(super) fn offers_entries(&self) -> bool {
+        self.offers.iter().any(|offer| !offer.places.is_empty())
     }
 }
 
-/// What a reply has told.
+/// What a member has learned from a reply.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Learned {
     /// Messages that this member has appended.
     pub(super) bridged: usize,
     /// Messages that another had appended.
-    pub(super) struck_out: usize,
+    pub(super) already_appended: usize,
     /// Messages in segments that Redis has dropped.
     pub(super) dropped: usize,
-    /// The lease has changed hands since the reply before.
+    /// Whether the lease has changed hands since the previous reply.
     pub(super) changed_hands: bool,
-    /// Something was offered, and nothing came of it.
+    /// Whether something was offered, and nothing was taken.
     pub(super) in_vain: bool,
-    /// The segment that it listens to is dropped: it has to join anew.
+    /// Whether Redis has dropped the segment that it listens to, so that it has to join again.
     pub(super) has_lost_track: bool,
 }
 
-/// What a join publishes: `<segment> <server>`, and behind that ` first` where nobody has joined at this server process
-/// before. A segment is `<how many have joined>-<random>`.
+/// A marker, which a join publishes: `<segment> <server>`, followed by ` first` if no member has joined at this server
+/// process before. A segment is `<number of joins>-<random>`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Marker {
     pub(super) segment: String,
@@ -117,7 +116,7 @@ pub(super) struct Marker {
 }
 
 impl Marker {
-    /// Takes a text apart. It may come from anybody.
+    /// Parses a text, which anybody may have published.
     pub(super) fn parse(text: &str) -> Option<Marker> {
         let (segment, server) = text.split_once(' ')?;
         let (server, is_first) = server.strip_suffix(" first").map_or((server, false), |server| (server, true));
@@ -132,11 +131,11 @@ impl Marker {
     }
 }
 
-/// The member's server is no longer the one that members listen to.
+/// The members no longer listen to the member's server.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Moved;
 
-/// A member is one subscription's life. What it heard is kept until it is known to be in the log.
+/// One session as the protocol sees it. It keeps what it has heard until that is known to be in the log.
 #[derive(Debug)]
 pub(super) struct Member {
     id: String,
@@ -145,27 +144,27 @@ pub(super) struct Member {
     patience: Duration,
     /// What was heard behind each marker.
     segments: VecDeque<Segment>,
-    /// What was heard before the first marker. It is left to members that had joined before, if there are any.
-    early: VecDeque<Place>,
+    /// What was heard before the first marker. It is left to earlier members, if there are any.
+    early: VecDeque<PublishSlot>,
     has_joined: bool,
-    /// It hears no more.
+    /// Whether it hears nothing more.
     is_finishing: bool,
     asked_to_join: Option<Instant>,
-    state: Option<State>,
-    /// Since when holder and beat are as they are.
+    state: Option<BridgeState>,
+    /// When the holder or its beat last changed.
     unchanged: Instant,
     /// Since when something waits and nothing of it was taken.
     since: Instant,
-    /// It has waited long enough for the holder.
+    /// Whether it has waited long enough for the holder.
     is_overdue: bool,
 }
 
 #[derive(Debug)]
 struct Segment {
     marker: Marker,
-    /// From number 1 on.
+    /// What was heard, from number 1 on.
     queue: Queue,
-    /// Since when Redis does not know what it had taken.
+    /// Since when Redis knows fewer numbers to be taken than this member.
     hole: Option<Instant>,
 }
 
@@ -200,18 +199,18 @@ impl Member {
         self.state.as_ref().is_some_and(|state| state.holder == self.id)
     }
 
-    /// Messages that wait.
+    /// How many messages wait.
     pub(super) fn waiting(&self) -> usize {
         self.segments.iter().map(|segment| segment.queue.entries()).sum()
     }
 
-    /// From now on it hears nothing, and offers what it has heard at once.
+    /// From now on the member hears nothing, and offers at once what it has heard.
     pub(super) fn finish(&mut self) {
         self.is_finishing = true;
     }
 
-    /// Takes in what was heard. Answers how many messages were dropped for it.
-    pub(super) fn hear(&mut self, place: Place, now: Instant) -> usize {
+    /// Takes in what was heard. Returns how many messages were dropped for it.
+    pub(super) fn hear(&mut self, place: PublishSlot, now: Instant) -> usize {
         let waited = self.waiting() > 0;
         let Some(segment) = self.segments.back_mut() else {
             self.early.push_back(place);
@@ -225,7 +224,7 @@ impl Member {
         if !waited {
             self.since = now;
         }
-        // All segments have one bound between them.
+        // All segments share one bound.
         while self.segments.len() > 1 {
             let (entries, bytes) = self.segments.iter().fold((0, 0), |(entries, bytes), segment| {
                 (entries + segment.queue.entries(), bytes + segment.queue.bytes())
@@ -243,15 +242,15 @@ impl Member {
         dropped
     }
 
-    /// Takes in a marker, behind which a segment begins. Answers how many messages were dropped for it.
+    /// Takes in a marker, behind which a segment begins. Returns how many messages were dropped for it.
     ///
     /// # Errors
     ///
     /// Members listen to another server now. A replica delivers what is PUBLISHed at its primary, and the servers
-    /// of a Cluster deliver to one another: what comes behind the marker is heard there, too, and counted there.
+    /// of a Cluster deliver to one another. So what follows the marker is heard and counted there, too.
     pub(super) fn hear_marker(&mut self, marker: Marker, server: &str, is_cluster: bool) -> Result<usize, Moved> {
         if marker.server != server {
-            // The servers of a Cluster have no common order: there one that is older than this member is late.
+            // The servers of a Cluster have no common order: a marker that is older than this member is a late one.
             let newest = self.segments.back().map_or(u64::MAX, |segment| segment.marker.joined);
             return if is_cluster && marker.joined <= newest { Ok(0) } else { Err(Moved) };
         }
@@ -269,9 +268,9 @@ impl Member {
         Ok(dropped)
     }
 
-    /// Makes each place before a first marker a segment of its own, numbered from the marker backwards: members that have
+    /// Makes each slot before a first marker a segment of its own, numbered backwards from the marker: members that
     /// subscribed later have heard fewer of them, and agree on these numbers.
-    fn number_backwards(&mut self, early: VecDeque<Place>, marker: &Marker) {
+    fn number_backwards(&mut self, early: VecDeque<PublishSlot>, marker: &Marker) {
         let count = early.len();
         for (index, place) in early.into_iter().enumerate() {
             let segment = format!("{}:{}", marker.segment, count - index);
@@ -281,7 +280,7 @@ impl Member {
         }
     }
 
-    /// When there is something to say before the next beat is due.
+    /// When the member has to offer something, if that is before the next look.
     pub(super) fn due(&self) -> Option<Instant> {
         if self.waiting() == 0 {
             return None;
@@ -290,7 +289,7 @@ impl Member {
         Some(if self.offers_at_once() { ripe } else { ripe.max(self.since + self.patience) })
     }
 
-    /// When a segment is offered over its hole, where it has one.
+    /// When a segment with a hole is offered over the hole.
     fn ripe(&self, segment: &Segment) -> Option<Instant> {
         segment.hole.map(|hole| hole + HOLE + self.patience.saturating_sub(PATIENCE))
     }
@@ -304,7 +303,7 @@ impl Member {
         self.segments.iter().find(|segment| segment.queue.entries() > 0)
     }
 
-    /// What to say next.
+    /// The next request.
     pub(super) fn next_request(&mut self, now: Instant) -> Request {
         let (holder, beat) =
             self.state.as_ref().map_or_else(Default::default, |state| (state.holder.clone(), state.beat.clone()));
@@ -320,14 +319,14 @@ impl Member {
         } else {
             Want::Look
         };
-        Request { want, holder, beat, stretches: self.stretches(now) }
+        Request { want, holder, beat, offers: self.offers(now) }
     }
 
-    /// What it has of each segment, and of what it offers as much as goes out at a time.
-    fn stretches(&self, now: Instant) -> Vec<Stretch> {
+    /// An offer for each segment, together at most as much as is sent at a time.
+    fn offers(&self, now: Instant) -> Vec<SegmentOffer> {
         let is_due = self.due().is_some_and(|due| due <= now);
-        let mut room = (is_due && self.offers_at_once()).then(Room::default);
-        let mut stretches = Vec::new();
+        let mut room = (is_due && self.offers_at_once()).then(BatchRoom::default);
+        let mut offers = Vec::new();
         for segment in &self.segments {
             let has_entries = segment.queue.entries() > 0;
             let over_hole = self.ripe(segment).is_some_and(|ripe| ripe <= now);
@@ -338,27 +337,27 @@ impl Member {
                 Some(room) if has_entries => segment.queue.first_batch(room),
                 _ => Vec::new(),
             };
-            // What comes behind it keeps its order.
+            // Later segments wait, to keep the order.
             if has_entries && places.len() < segment.queue.len() {
                 room = None;
             }
-            stretches.push(Stretch {
+            offers.push(SegmentOffer {
                 segment: segment.marker.segment.clone(),
                 first: segment.queue.front(),
                 over_hole,
                 places,
             });
         }
-        stretches
+        offers
     }
 
-    /// An answer did not come: a join that was asked for may be asked for again.
+    /// Notes that an answer did not come: the member may ask for a marker again.
     pub(super) fn unanswered(&mut self) {
         self.asked_to_join = None;
     }
 
     /// Takes in a reply to a request.
-    pub(super) fn learn(&mut self, request: &Request, state: State, now: Instant) -> Learned {
+    pub(super) fn learn(&mut self, request: &Request, state: BridgeState, now: Instant) -> Learned {
         let mut learned = Learned::default();
         match &self.state {
             Some(known) if known.holder == state.holder && known.beat == state.beat => {}
@@ -368,37 +367,37 @@ impl Member {
                 self.unchanged = now;
             }
         }
-        // What only this member has heard must not wait for as long as the holder goes on with what comes behind it.
+        // The oldest segment counts: what only this member has heard must not wait while the holder goes on with later messages.
         let oldest = self.first_waiting().map(|segment| segment.marker.segment.clone());
         let (mut gone, mut has_gone_on) = (0, oldest.is_none());
-        for (stretch, taken) in request.stretches.iter().zip(&state.taken) {
+        for (offer, taken) in request.offers.iter().zip(&state.taken) {
             let mut segments = self.segments.iter_mut();
-            let Some(segment) = segments.find(|segment| segment.marker.segment == stretch.segment) else { continue };
+            let Some(segment) = segments.find(|segment| segment.marker.segment == offer.segment) else { continue };
             let Some(taken) = *taken else {
                 learned.dropped += segment.queue.entries();
                 let end = segment.queue.end();
                 drop(segment.queue.split_before(end));
                 let newest = self.segments.back().map(|segment| &segment.marker.segment);
-                learned.has_lost_track |= newest == Some(&stretch.segment);
+                learned.has_lost_track |= newest == Some(&offer.segment);
                 continue;
             };
             let has_hole = taken + 1 < segment.queue.front();
-            let is_oldest = oldest.as_ref() == Some(&stretch.segment);
+            let is_oldest = oldest.as_ref() == Some(&offer.segment);
             has_gone_on |= is_oldest && has_hole && segment.hole.is_none();
             segment.hole = has_hole.then(|| segment.hole.unwrap_or(now));
-            let struck_out = segment.queue.split_before(taken + 1);
-            has_gone_on |= is_oldest && !struck_out.is_empty();
-            gone += struck_out.entries();
+            let already_appended = segment.queue.split_before(taken + 1);
+            has_gone_on |= is_oldest && !already_appended.is_empty();
+            gone += already_appended.entries();
         }
-        // What was heard while the answer was under way is not what the holder has left lying.
+        // What was heard while the answer was under way is not overdue yet.
         let is_late = now - self.since >= self.patience;
         if has_gone_on {
             self.since = now;
         }
         self.is_overdue = is_late && !has_gone_on && self.waiting() > 0;
-        learned.in_vain = request.offers() && !has_gone_on;
+        learned.in_vain = request.offers_entries() && !has_gone_on;
         learned.bridged = state.added.min(gone);
-        learned.struck_out = gone - learned.bridged;
+        learned.already_appended = gone - learned.bridged;
         while self.segments.len() > 1 && self.segments.front().is_some_and(|segment| segment.queue.entries() == 0) {
             self.segments.pop_front();
         }

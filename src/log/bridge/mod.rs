@@ -14,19 +14,19 @@
 mod member;
 mod queue;
 mod script;
+mod session;
 #[cfg(test)]
 mod simulated;
 #[cfg(test)]
 mod simulation;
-mod subscription;
 
 pub use super::publish_payload::{BadPattern, parse_patterns};
 
 use super::redis::RedisLog;
 use crate::message::Pattern;
+use session::Session;
 use std::sync::Arc;
 use std::time::Duration;
-use subscription::Subscription;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -35,30 +35,30 @@ use tracing::{debug, warn};
 /// How PUBLISH is taken in.
 #[derive(Clone, Debug)]
 pub struct BridgeConfig {
-    /// What is listened to.
+    /// The patterns of PUBLISH channels.
     pub patterns: Vec<Pattern>,
-    /// Messages that may wait to be appended.
+    /// How many messages may wait to be appended.
     pub queue: usize,
 }
 
-/// What may wait beside their number, in bytes.
+/// How many bytes may wait to be appended.
 const QUEUE_BYTES: usize = 64 << 20;
 
-/// How long a subscription that hears no more looks after what it has heard, and how long at the end
+/// How long a session whose subscription is lost goes on appending what it has heard, and how long at the end
 /// of the process.
 const FINISH: Duration = Duration::from_secs(600);
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// Subscriptions that hear no more and have something left. Each may keep as much as a queue holds.
+/// How many sessions may finish at a time. Each may keep as much as a queue holds.
 const FINISHING: usize = 8;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 
-/// A subscription that lasts for less does not make the next pause a short one.
+/// A subscription that lasts for less does not reset the pause.
 const LASTING: Duration = Duration::from_secs(1);
 
-/// Listens until `stop` is set, and gives the lease back then. `listening` is set when it listens for
+/// Listens until `stop` is set, and then gives the lease back. `listening` is set when it listens for
 /// the first time.
 pub async fn run(
     log: Arc<RedisLog>,
@@ -70,29 +70,29 @@ pub async fn run(
     let mut reported = String::new();
     let (mut apart, mut finishing) = (None, JoinSet::new());
     while !*stop.borrow() {
-        let mut subscription = Subscription::new(log.clone(), &config);
+        let mut session = Session::new(log.clone(), &config);
         let began = Instant::now();
         let ended = tokio::select! {
-            ended = subscription.listen(&config.patterns, &mut apart, &listening) => ended,
+            ended = session.listen(&config.patterns, &mut apart, &listening) => ended,
             () = is_set(&mut stop) => {
-                finishing.spawn(subscription.finish(LAST_WORDS));
+                finishing.spawn(session.finish(LAST_WORDS));
                 break;
             }
         };
         while finishing.try_join_next().is_some() {}
-        if subscription.has_joined() {
+        if session.has_joined() {
             if began.elapsed() >= LASTING {
                 pause = FIRST_PAUSE;
             }
             reported.clear();
             let times = log.metrics().deaf.inc() + 1;
             warn!(reason = %ended, times, "the subscription in Redis is lost: what is PUBLISHed until it is back may be missed");
-            // What it has heard it still owes.
+            // What it has heard still has to be appended.
             let time = if finishing.len() < FINISHING { FINISH } else { LAST_WORDS };
-            finishing.spawn(subscription.finish(time));
+            finishing.spawn(session.finish(time));
         } else if reported != ended.to_string() {
             reported = ended.to_string();
-            warn!(reason = %ended, "no subscription in Redis: what is PUBLISHed is not heard by this node; trying on");
+            warn!(reason = %ended, "no subscription in Redis: this node does not hear what is PUBLISHed; it retries");
         } else {
             debug!(reason = %ended, "no subscription in Redis");
         }
@@ -107,6 +107,6 @@ pub async fn run(
 }
 
 async fn is_set(stop: &mut watch::Receiver<bool>) {
-    // A sender that is gone has stopped, too.
+    // If the sender is gone, that means stop, too.
     let _ = stop.wait_for(|stop| *stop).await;
 }

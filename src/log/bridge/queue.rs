@@ -1,72 +1,72 @@
-//! What has been heard of one segment and is not known to be taken: places in Redis's order.
+//! What has been heard of one segment and is not known to be taken, in Redis's order.
 
 use std::collections::VecDeque;
 
-/// One or more places in the order of PUBLISHes.
+/// One or more slots in the order of PUBLISHes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Place {
-    /// So many in a row that hold nothing to append: volatile messages, garbage, what was dropped.
+pub(super) enum PublishSlot {
+    /// This many slots in a row without anything to append: volatile messages, payloads that are not messages, dropped messages.
     Nothing(u64),
     /// An idempotency key, which may be empty, and an entry's fields.
     Entry(Vec<String>),
 }
 
-impl Place {
-    /// How many places it takes.
+impl PublishSlot {
+    /// How many slots it stands for.
     pub(super) fn count(&self) -> u64 {
         match self {
-            Place::Nothing(count) => *count,
-            Place::Entry(_) => 1,
+            PublishSlot::Nothing(count) => *count,
+            PublishSlot::Entry(_) => 1,
         }
     }
 
     fn size(&self) -> usize {
         match self {
-            Place::Nothing(_) => 0,
-            Place::Entry(words) => words.iter().map(|word| word.len() + 24).sum::<usize>() + 64,
+            PublishSlot::Nothing(_) => 0,
+            PublishSlot::Entry(words) => words.iter().map(|word| word.len() + 24).sum::<usize>() + 64,
         }
     }
 
     fn is_entry(&self) -> bool {
-        matches!(self, Place::Entry(_))
+        matches!(self, PublishSlot::Entry(_))
     }
 }
 
-/// What a queue may hold. Past it the oldest are dropped, and counted.
+/// What a queue may hold. Beyond that the oldest messages are dropped, and counted.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
     pub(super) messages: usize,
     pub(super) bytes: usize,
 }
 
-/// How much more goes out at a time.
+/// How much more fits into one request.
 #[derive(Debug)]
-pub(super) struct Room {
+pub(super) struct BatchRoom {
     places: usize,
     bytes: usize,
 }
 
-impl Default for Room {
-    fn default() -> Room {
-        Room { places: 500, bytes: 1 << 20 }
+impl Default for BatchRoom {
+    fn default() -> BatchRoom {
+        BatchRoom { places: 500, bytes: 1 << 20 }
     }
 }
 
-/// A stretch of places without a hole. Positions count from wherever its owner begins.
+/// Consecutive slots. Its owner chooses the position of the first one.
 #[derive(Debug)]
 pub(super) struct Queue {
     bounds: Bounds,
-    places: VecDeque<Place>,
-    /// The position of the first place.
+    places: VecDeque<PublishSlot>,
+    /// The position of the first slot.
     front: i64,
-    /// One past the position of the last.
+    /// The position behind the last slot.
     end: i64,
     bytes: usize,
     entries: usize,
 }
 
 impl Queue {
-    /// An empty stretch that begins at a position.
+    /// An empty queue that begins at a position.
     pub(super) fn new(front: i64, bounds: Bounds) -> Queue {
         Queue { bounds, places: VecDeque::new(), front, end: front, bytes: 0, entries: 0 }
     }
@@ -79,17 +79,17 @@ impl Queue {
         self.end
     }
 
-    /// Messages in it.
+    /// How many messages it holds.
     pub(super) fn entries(&self) -> usize {
         self.entries
     }
 
-    /// Their size.
+    /// The size of its messages.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// In how many pieces it lies.
+    /// How many pieces it consists of.
     pub(super) fn len(&self) -> usize {
         self.places.len()
     }
@@ -98,13 +98,13 @@ impl Queue {
         self.places.is_empty()
     }
 
-    /// Adds at the end. Answers how many messages had to be dropped for it.
-    pub(super) fn push(&mut self, place: Place) -> usize {
+    /// Adds at the end. Returns how many messages had to be dropped for it.
+    pub(super) fn push(&mut self, place: PublishSlot) -> usize {
         self.end += place.count() as i64;
         self.bytes += place.size();
         self.entries += usize::from(place.is_entry());
         match (self.places.back_mut(), place) {
-            (Some(Place::Nothing(run)), Place::Nothing(more)) => *run += more,
+            (Some(PublishSlot::Nothing(run)), PublishSlot::Nothing(more)) => *run += more,
             (_, place) => self.places.push_back(place),
         }
         let mut dropped = 0;
@@ -114,12 +114,12 @@ impl Queue {
         dropped
     }
 
-    /// Empties the oldest place that holds something, and keeps it: the numbers of those behind it
-    /// must not change. Tells whether that was a message.
+    /// Empties the oldest slot that holds something, and keeps it, because the numbers of later slots
+    /// must not change. Returns whether it held a message.
     pub(super) fn hollow_out_oldest(&mut self) -> bool {
-        // Empty places lie in one run, so the oldest that is not is first or second.
+        // Empty slots form one run, so the oldest slot that is not empty is first or second.
         let run = match self.places.front() {
-            Some(Place::Nothing(run)) => *run,
+            Some(PublishSlot::Nothing(run)) => *run,
             _ => 0,
         };
         if run > 0 {
@@ -128,20 +128,20 @@ impl Queue {
         let Some(oldest) = self.places.pop_front() else { return false };
         self.forget(&oldest);
         let mut run = run + 1;
-        if let Some(Place::Nothing(next)) = self.places.front() {
+        if let Some(PublishSlot::Nothing(next)) = self.places.front() {
             run += next;
             self.places.pop_front();
         }
-        self.places.push_front(Place::Nothing(run));
+        self.places.push_front(PublishSlot::Nothing(run));
         oldest.is_entry()
     }
 
-    fn forget(&mut self, place: &Place) {
+    fn forget(&mut self, place: &PublishSlot) {
         self.bytes -= place.size();
         self.entries -= usize::from(place.is_entry());
     }
 
-    /// Takes out everything before a position, which is kept within the queue's ends.
+    /// Takes out everything before a position, at most up to the queue's end.
     pub(super) fn split_before(&mut self, position: i64) -> Queue {
         let mut before = Queue::new(self.front, self.bounds);
         let position = position.min(self.end);
@@ -150,9 +150,9 @@ impl Queue {
             self.forget(&place);
             let room = (position - self.front) as u64;
             let place = match place {
-                Place::Nothing(run) if run > room => {
-                    self.places.push_front(Place::Nothing(run - room));
-                    Place::Nothing(room)
+                PublishSlot::Nothing(run) if run > room => {
+                    self.places.push_front(PublishSlot::Nothing(run - room));
+                    PublishSlot::Nothing(room)
                 }
                 place => place,
             };
@@ -162,8 +162,8 @@ impl Queue {
         before
     }
 
-    /// The first places, as many as there is room for.
-    pub(super) fn first_batch(&self, room: &mut Room) -> Vec<Place> {
+    /// The first slots, as many as there is room for.
+    pub(super) fn first_batch(&self, room: &mut BatchRoom) -> Vec<PublishSlot> {
         let mut batch = Vec::new();
         for place in &self.places {
             if room.places == 0 || room.bytes == 0 {
@@ -184,18 +184,18 @@ mod tests {
 
     const WIDE: Bounds = Bounds { messages: 1000, bytes: 1 << 20 };
 
-    fn entry(n: u64) -> Place {
-        Place::Entry(vec![String::new(), n.to_string()])
+    fn entry(n: u64) -> PublishSlot {
+        PublishSlot::Entry(vec![String::new(), n.to_string()])
     }
 
-    fn place() -> impl Strategy<Value = Place> {
-        prop_oneof![(1..4u64).prop_map(Place::Nothing), (0..100u64).prop_map(entry), (0..100u64).prop_map(entry),]
+    fn place() -> impl Strategy<Value = PublishSlot> {
+        prop_oneof![(1..4u64).prop_map(PublishSlot::Nothing), (0..100u64).prop_map(entry), (0..100u64).prop_map(entry),]
     }
 
     /// One element a place.
-    fn flat(queue: &Queue) -> Vec<Option<Place>> {
-        let one = |place: &Place| match place {
-            Place::Nothing(run) => vec![None; *run as usize],
+    fn flat(queue: &Queue) -> Vec<Option<PublishSlot>> {
+        let one = |place: &PublishSlot| match place {
+            PublishSlot::Nothing(run) => vec![None; *run as usize],
             place => vec![Some(place.clone())],
         };
         queue.places.iter().flat_map(one).collect()
@@ -215,7 +215,7 @@ mod tests {
             prop_assert_eq!(flat(&before), whole[..at].to_vec());
             prop_assert_eq!(flat(&queue), whole[at..].to_vec());
             prop_assert_eq!((queue.front(), before.end()), (5 + at as i64, 5 + at as i64));
-            let messages = |places: &[Option<Place>]| places.iter().flatten().filter(|place| place.is_entry()).count();
+            let messages = |places: &[Option<PublishSlot>]| places.iter().flatten().filter(|place| place.is_entry()).count();
             prop_assert_eq!(queue.entries(), messages(&whole[at..]));
         }
 

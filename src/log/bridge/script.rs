@@ -1,24 +1,24 @@
-//! What `lua/bridge.lua` is told, and what it answers.
+//! The arguments and the reply of `lua/bridge.lua`.
 
-use super::member::{Request, State, Want};
-use super::queue::Place;
+use super::member::{BridgeState, Request, Want};
+use super::queue::PublishSlot;
 use crate::log::Retention;
 use crate::log::memory::KEY_LIFE;
 use crate::log::redis::text;
 use redis::Value;
 
-/// What is subscribed to.
+/// The server that a session is subscribed to.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Server {
-    /// Its process.
+    /// The id of its process.
     pub(super) run_id: String,
     pub(super) address: String,
     pub(super) is_cluster: bool,
-    /// In a Cluster: the one that members were seen to listen to before, which is gone.
+    /// In a Cluster: the server that members listened to before, which is gone.
     pub(super) instead_of: String,
 }
 
-/// What the script is told: see there.
+/// The script's arguments; see there.
 pub(super) fn args(
     retention: Retention,
     member: &str,
@@ -35,7 +35,7 @@ pub(super) fn args(
         Want::Finish => "finish",
     };
     let mut args = vec![
-        // The log's candidate: filled in once there is a connection.
+        // The log's candidate, which is filled in once there is a connection.
         String::new(),
         member.to_owned(),
         want.to_owned(),
@@ -51,13 +51,13 @@ pub(super) fn args(
         retention.age.as_millis().to_string(),
         KEY_LIFE.as_millis().to_string(),
     ];
-    for stretch in &request.stretches {
-        args.extend([stretch.segment.clone(), stretch.first.to_string(), flag(stretch.over_hole)]);
-        args.push(stretch.places.len().to_string());
-        for place in &stretch.places {
+    for offer in &request.offers {
+        args.extend([offer.segment.clone(), offer.first.to_string(), flag(offer.over_hole)]);
+        args.push(offer.places.len().to_string());
+        for place in &offer.places {
             match place {
-                Place::Nothing(run) => args.extend(["0".to_owned(), run.to_string()]),
-                Place::Entry(words) => {
+                PublishSlot::Nothing(run) => args.extend(["0".to_owned(), run.to_string()]),
+                PublishSlot::Entry(words) => {
                     args.push(words.len().to_string());
                     args.extend_from_slice(words);
                 }
@@ -67,13 +67,13 @@ pub(super) fn args(
     args
 }
 
-/// The script's reply.
-pub(super) fn state(reply: &Value) -> Option<State> {
+/// Parses the script's reply.
+pub(super) fn state(reply: &Value) -> Option<BridgeState> {
     let Value::Array(reply) = reply else { return None };
     let words: Vec<&str> = reply.iter().map(text).collect::<Option<_>>()?;
     let [holder, beat, server, address, alive, added, taken @ ..] = words.as_slice() else { return None };
     let taken = taken.iter().map(|taken| if *taken == "-" { Ok(None) } else { taken.parse().map(Some) });
-    Some(State {
+    Some(BridgeState {
         holder: (*holder).to_owned(),
         beat: (*beat).to_owned(),
         server: (*server).to_owned(),

@@ -1,7 +1,7 @@
 //! The script as the simulation has it.
 
-use super::member::{Request, State, Want};
-use super::queue::Place;
+use super::member::{BridgeState, Request, Want};
+use super::queue::PublishSlot;
 use std::collections::HashMap;
 
 /// What `lua/bridge.lua` does, over a log of numbers.
@@ -40,7 +40,7 @@ impl Script {
         (server, has_replica): (usize, bool),
         random: u64,
         request: &Request,
-    ) -> (State, Option<String>) {
+    ) -> (BridgeState, Option<String>) {
         let is_as_seen = self.holder == request.holder && self.beat.to_string() == request.beat;
         let mut marker = None;
         match request.want {
@@ -65,21 +65,21 @@ impl Script {
             _ => {}
         }
         let (mut added, mut has_taken, mut answer) = (0, false, Vec::new());
-        for stretch in &request.stretches {
-            let known = self.taken.get(&stretch.segment).copied();
-            if known.is_none() && place_of(&stretch.segment) <= self.dropped {
+        for offer in &request.offers {
+            let known = self.taken.get(&offer.segment).copied();
+            if known.is_none() && place_of(&offer.segment) <= self.dropped {
                 answer.push(None);
                 continue;
             }
             let before = known.unwrap_or(0);
-            let (mut taken, mut number) = (before, stretch.first);
-            if stretch.over_hole && !stretch.places.is_empty() {
+            let (mut taken, mut number) = (before, offer.first);
+            if offer.over_hole && !offer.places.is_empty() {
                 taken = taken.max(number - 1);
             }
             if number <= taken + 1 {
-                for place in &stretch.places {
+                for place in &offer.places {
                     let last = number + place.count() as i64 - 1;
-                    if let (Place::Entry(words), true) = (place, number > taken) {
+                    if let (PublishSlot::Entry(words), true) = (place, number > taken) {
                         self.log.push(words[1].parse().expect("a number"));
                         added += 1;
                     }
@@ -88,7 +88,7 @@ impl Script {
                 }
             }
             if taken > before {
-                self.taken.insert(stretch.segment.clone(), taken);
+                self.taken.insert(offer.segment.clone(), taken);
                 has_taken = true;
             }
             answer.push(Some(taken));
@@ -100,7 +100,7 @@ impl Script {
             self.beat += 1;
         }
         let (holder, beat) = (self.holder.clone(), self.beat.to_string());
-        (State { holder, beat, added, taken: answer, ..State::default() }, marker)
+        (BridgeState { holder, beat, added, taken: answer, ..BridgeState::default() }, marker)
     }
 }
 

@@ -2,7 +2,7 @@
 //! which lives on.
 
 use super::member::{Learned, Marker, Member, PATIENCE};
-use super::queue::{Bounds, Place};
+use super::queue::{Bounds, PublishSlot};
 use super::simulated::Script;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,7 +14,7 @@ const BOUNDS: Bounds = Bounds { messages: 10_000, bytes: 1 << 24 };
 #[derive(Clone)]
 enum Delivered {
     Marker(String),
-    Place(Place),
+    PublishSlot(PublishSlot),
 }
 
 struct Node {
@@ -202,8 +202,8 @@ impl World {
                         return self.end(index);
                     }
                 }
-                Delivered::Place(place) => {
-                    if let Place::Entry(words) = &place {
+                Delivered::PublishSlot(place) => {
+                    if let PublishSlot::Entry(words) = &place {
                         let number = words[1].parse().expect("a number");
                         if subscription.member.has_joined() {
                             self.witnesses.entry(number).or_default().insert(subscription.node);
@@ -231,14 +231,14 @@ impl World {
     }
 
     fn publish(&mut self) {
-        self.deliver(Delivered::Place(Place::Entry(vec![String::new(), self.published.to_string()])));
+        self.deliver(Delivered::PublishSlot(PublishSlot::Entry(vec![String::new(), self.published.to_string()])));
         self.published += 1;
     }
 
     fn meet(&mut self, fate: &Fate) {
         match *fate {
             Fate::Publish => self.publish(),
-            Fate::Empty => self.deliver(Delivered::Place(Place::Nothing(1))),
+            Fate::Empty => self.deliver(Delivered::PublishSlot(PublishSlot::Nothing(1))),
             Fate::Hear(back, count) => {
                 if let Some(index) = self.newest(back) {
                     self.hear(index, count);

@@ -2,20 +2,20 @@
 
 use super::ScriptError;
 use super::endpoint::Endpoint;
-use super::facts::Facts;
+use super::server_info::ServerInfo;
 use crate::cursor::{Epoch, Id};
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ErrorKind, ServerErrorKind, Value};
 use std::sync::LazyLock;
 use std::time::Duration;
 
-/// How long a connection may take to come about.
+/// How long connecting may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long an answer that waits for nothing may take. A Redis that takes longer is taken for gone.
+/// How long an answer may take that does not wait for anything. If Redis takes longer, the node treats it as gone.
 pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long a batch waits for its replicas before it is told again: less than an answer may take.
+/// How long a batch waits for its replicas before it is sent again: less than an answer may take.
 const WAIT_TIME: Duration = Duration::from_millis(1000);
 
 /// A script as Redis knows it.
@@ -45,12 +45,12 @@ pub(super) static COUNTS_REPORT: LazyLock<Script> = script!("lua/counts_report.l
 pub(super) static COUNTS_READ: LazyLock<Script> = script!("lua/counts_read.lua");
 pub(in crate::log) static BRIDGE: LazyLock<Script> = script!("lua/bridge.lua");
 
-/// One connection. After an error that is not [`ScriptError::Refused`] it is to be dropped.
+/// One connection. After an error other than [`ScriptError::Refused`] it must be dropped.
 #[cfg_attr(test, derive(Clone))]
 pub struct Connection {
     inner: MultiplexedConnection,
     client: Client,
-    facts: Facts,
+    info: ServerInfo,
 }
 
 impl Connection {
@@ -81,20 +81,20 @@ impl Connection {
         let opened = opened.unwrap_or_else(|_| Err(ScriptError::timed_out()));
         let is_tls = matches!(client.get_connection_info().addr(), ConnectionAddr::TcpTls { .. });
         let inner = opened.map_err(|error| match error.is_timeout() && is_tls {
-            // A server without TLS waits for the end of a command, and we for its half of the handshake.
+            // A server without TLS waits for the end of a command, and this node for the server's part of the handshake.
             true => ScriptError::Unconnected(ScriptError::timed_out_in_tls()),
             false => ScriptError::Unconnected(error),
         })?;
-        let mut connection = Connection { inner, client, facts: Facts::default() };
-        // All sections in one word, as Redis before 7.0 has it, too: it is to be told that it is too old.
+        let mut connection = Connection { inner, client, info: ServerInfo::default() };
+        // INFO without arguments, which Redis before 7.0 also knows: the error says then that it is too old.
         let info = tokio::time::timeout(ANSWER_TIMEOUT, connection.send(&redis::cmd("INFO"))).await;
         let info = info.map_err(|_| ScriptError::Unconnected(ScriptError::timed_out()))??;
         let address = connection.client.get_connection_info().addr().to_string();
-        connection.facts = Facts::of(address, &info).ok_or(ScriptError::Unexpected)?;
+        connection.info = ServerInfo::of(address, &info).ok_or(ScriptError::Unexpected)?;
         Ok(connection)
     }
 
-    /// Connects to one server, whatever it is.
+    /// Connects to one server, whether or not it owns the log.
     pub(super) async fn open_at(
         endpoint: &Endpoint,
         address: &str,
@@ -110,47 +110,47 @@ impl Connection {
         log: &str,
         answer_within: Duration,
     ) -> Result<Connection, ScriptError> {
-        if self.facts.is_cluster
+        if self.info.is_cluster
             && let Some(owner) = endpoint.owner(&mut self.inner, &self.client, log).await?
         {
             self = Connection::to(owner, answer_within).await?;
         }
-        Endpoint::check(&self.facts)?;
+        Endpoint::check(&self.info)?;
         Ok(self)
     }
 
     /// The server process behind it: its client, and its `run_id`, which no other process has.
     pub fn server(&self) -> (&Client, &str) {
-        (&self.client, &self.facts.run_id)
+        (&self.client, &self.info.run_id)
     }
 
     /// The first argument of a script: an epoch for a log that has none, and the server's reign.
     pub fn candidate(&self) -> String {
-        format!("{}:{}", Epoch::random(), self.facts.reign())
+        format!("{}:{}", Epoch::random(), self.info.reign())
     }
 
-    /// Where it is.
+    /// The server's address.
     pub fn address(&self) -> &str {
-        &self.facts.address
+        &self.info.address
     }
 
-    /// Whether it is a member of a Cluster.
+    /// Whether the server is a member of a Cluster.
     pub fn is_cluster(&self) -> bool {
-        self.facts.is_cluster
+        self.info.is_cluster
     }
 
     /// The same connection, as if it led to this process in this reign.
     #[cfg(test)]
     pub(super) fn in_reign(&self, run_id: &str, promoted_at: u64) -> Connection {
-        Connection { facts: self.facts.in_reign(run_id, promoted_at), ..self.clone() }
+        Connection { info: self.info.in_reign(run_id, promoted_at), ..self.clone() }
     }
 
-    /// What that server tells of itself.
-    pub(super) fn facts(&self) -> &Facts {
-        &self.facts
+    /// What the server says of itself.
+    pub(super) fn info(&self) -> &ServerInfo {
+        &self.info
     }
 
-    /// Runs a script, which Redis is given where it does not know it.
+    /// Runs a script, and loads it first if Redis does not know it.
     pub async fn run<T: AsRef<[u8]>>(
         &mut self,
         script: &Script,
@@ -201,12 +201,12 @@ impl Connection {
         }
     }
 
-    /// Tells Redis the script that identifies the log.
+    /// Loads the script that identifies the log.
     pub(super) async fn know_identity(&mut self) -> Result<(), ScriptError> {
         self.load(&IDENTIFY).await
     }
 
-    /// Tells Redis a script. A Redis that is loading its data refuses.
+    /// Loads a script. A Redis that is loading its data refuses.
     pub(in crate::log) async fn load(&mut self, script: &Script) -> Result<(), ScriptError> {
         self.send(redis::cmd("SCRIPT").arg("LOAD").arg(script.source)).await.map(drop)
     }
@@ -225,14 +225,14 @@ impl Connection {
         self.inner.send_packed_command(command).await.and_then(Value::extract_error).map_err(ScriptError::of)
     }
 
-    /// Sends commands whose answers say no more than that it was done.
+    /// Sends commands whose answers carry nothing.
     pub(super) async fn send_all(&mut self, pipeline: &redis::Pipeline, count: usize) -> Result<(), ScriptError> {
         self.inner.send_packed_commands(pipeline, 0, count).await.map(drop).map_err(ScriptError::of)
     }
 
-    /// Reads entries behind a position, then looks at the log's identity: both replies as they come.
-    /// The script for that has to be [known](Connection::know_identity) to Redis. Waits for entries
-    /// for as long as `block`; without it, not at all.
+    /// Reads entries behind a position, then the log's identity, and returns both replies unparsed.
+    /// The script for that has to be [loaded](Connection::know_identity) before. Waits for entries
+    /// for as long as `block`, if that is given.
     pub(super) async fn read_and_identify(
         &mut self,
         log: &str,

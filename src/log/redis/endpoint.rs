@@ -2,17 +2,17 @@
 //! that owns the log's slot.
 
 use super::ScriptError;
-use super::facts::Facts;
+use super::server_info::ServerInfo;
 use redis::{Client, ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo, TlsCertificates, Value};
 use std::time::Duration;
 
 /// How long a sentinel or a member of a Cluster may take before the next one is asked.
 const ASK_TIMEOUT: Duration = Duration::from_millis(700);
 
-/// How a connection to Redis comes about. Holds passwords and has no `Debug`.
+/// How to connect to Redis. It holds passwords, so it has no `Debug`.
 pub struct Endpoint {
-    kind: Kind,
-    /// Where to ask, or where to connect.
+    topology: Topology,
+    /// The addresses to ask, or to connect to.
     seeds: Vec<ConnectionAddr>,
     /// User, password and database of the servers that hold data.
     settings: RedisConnectionInfo,
@@ -22,13 +22,13 @@ pub struct Endpoint {
     certificates: Option<TlsCertificates>,
 }
 
-enum Kind {
-    One,
+enum Topology {
+    Single,
     Sentinel { service: String },
     Cluster,
 }
 
-/// A URL that names no Redis. It says the mend and does not repeat the URL, which may hold a password.
+/// The URL does not name a Redis. The error says how to fix it and does not repeat the URL, which may hold a password.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct BadUrl(String);
@@ -38,29 +38,29 @@ const FORMS: &str = "use redis://HOST:PORT, rediss://HOST:PORT, redis+unix:///PA
     redis+sentinel://HOST:PORT,HOST:PORT/SERVICE or redis+cluster://HOST:PORT,HOST:PORT";
 
 impl Endpoint {
-    /// Takes a URL apart. `certificates` are for TLS, beside or in place of the system's roots.
+    /// Parses a URL. `certificates` are for TLS, beside or in place of the system's roots.
     ///
     /// # Errors
     ///
-    /// A URL that names no Redis.
+    /// The URL does not name a Redis.
     pub fn parse(url: &str, certificates: Option<TlsCertificates>) -> Result<Endpoint, BadUrl> {
         let bad = |what: &str| BadUrl(format!("{what}; {FORMS}"));
         if url.contains('#') {
-            return Err(bad("there is no fragment (certificates are always checked; see --redis-tls-ca)"));
+            return Err(bad("a fragment is not allowed (certificates are always checked; see --redis-tls-ca)"));
         }
-        let (scheme, rest) = url.split_once("://").ok_or_else(|| bad("it is no URL"))?;
+        let (scheme, rest) = url.split_once("://").ok_or_else(|| bad("it is not a URL"))?;
         let (data_scheme, kind) = match scheme.split_once('+') {
             Some((data @ ("redis" | "rediss"), kind @ ("sentinel" | "cluster"))) => (data, kind),
             _ => (scheme, ""),
         };
         if kind.is_empty() {
             let info =
-                url.into_connection_info().map_err(|error| bad(error.detail().unwrap_or("it is no Redis URL")))?;
+                url.into_connection_info().map_err(|error| bad(error.detail().unwrap_or("it is not a Redis URL")))?;
             let (seed, settings) = (info.addr().clone(), info.redis_settings().clone());
             let is_tls = matches!(seed, ConnectionAddr::TcpTls { .. });
             let sentinel_settings = RedisConnectionInfo::default();
             return Ok(Endpoint {
-                kind: Kind::One,
+                topology: Topology::Single,
                 seeds: vec![seed],
                 settings,
                 sentinel_settings,
@@ -84,7 +84,7 @@ impl Endpoint {
             return Err(bad("its path is too long (a Cluster has one database)"));
         }
         let one = |host: &str| {
-            // The crate's parser knows ports, brackets and escapes.
+            // The redis crate's parser handles ports, brackets and escapes.
             let url = format!("{data_scheme}://{user}{host}/{database}");
             url.into_connection_info().map_err(|error| bad(error.detail().unwrap_or("a host or the user is malformed")))
         };
@@ -100,38 +100,38 @@ impl Endpoint {
             };
         }
         let settings = first.redis_settings().clone();
-        let kind = match kind {
-            "sentinel" => Kind::Sentinel { service: service.to_owned() },
-            _ => Kind::Cluster,
+        let topology = match kind {
+            "sentinel" => Topology::Sentinel { service: service.to_owned() },
+            _ => Topology::Cluster,
         };
-        Ok(Endpoint { kind, seeds, settings, sentinel_settings, is_tls: data_scheme == "rediss", certificates })
+        Ok(Endpoint { topology, seeds, settings, sentinel_settings, is_tls: data_scheme == "rediss", certificates })
     }
 
-    /// Whether it is spoken to in TLS.
+    /// Whether connections use TLS.
     pub fn is_tls(&self) -> bool {
         self.is_tls
     }
 
-    /// Who is to be asked or connected to, for people.
+    /// The servers to ask or to connect to, for people.
     pub fn describe(&self) -> String {
         let seeds: Vec<String> = self.seeds.iter().map(ToString::to_string).collect();
-        match &self.kind {
-            Kind::One => seeds.join(", "),
-            Kind::Sentinel { service } => format!("{service} by the sentinels {}", seeds.join(", ")),
-            Kind::Cluster => format!("the Cluster of {}", seeds.join(", ")),
+        match &self.topology {
+            Topology::Single => seeds.join(", "),
+            Topology::Sentinel { service } => format!("{service} by the sentinels {}", seeds.join(", ")),
+            Topology::Cluster => format!("the Cluster of {}", seeds.join(", ")),
         }
     }
 
-    /// The clients that may lead to the log, in the order to try them: sentinels are asked anew each
+    /// The clients that may lead to the log, in the order to try them. Sentinels are asked each
     /// time, since the primary may have changed.
     ///
     /// # Errors
     ///
-    /// Nobody has told.
+    /// No sentinel has named the primary.
     pub(super) async fn candidates(&self) -> Result<Vec<Client>, ScriptError> {
-        match &self.kind {
-            Kind::One | Kind::Cluster => self.seeds.iter().map(|seed| self.client(seed.clone())).collect(),
-            Kind::Sentinel { service } => {
+        match &self.topology {
+            Topology::Single | Topology::Cluster => self.seeds.iter().map(|seed| self.client(seed.clone())).collect(),
+            Topology::Sentinel { service } => {
                 let mut last = ScriptError::NoPrimary(format!("no sentinel is named for {service}"));
                 for seed in &self.seeds {
                     match tokio::time::timeout(ASK_TIMEOUT, self.ask_sentinel(seed, service)).await {
@@ -145,10 +145,10 @@ impl Endpoint {
         }
     }
 
-    /// Whether the sentinels name another primary than this one. False where there are none, or where
-    /// none answers.
+    /// Whether the sentinels name another primary than this one. False if there are no sentinels, or
+    /// if they do not answer.
     pub(super) async fn has_moved(&self, from: &Client) -> bool {
-        if !matches!(self.kind, Kind::Sentinel { .. }) {
+        if !matches!(self.topology, Topology::Sentinel { .. }) {
             return false;
         }
         let now = self.candidates().await;
@@ -156,7 +156,7 @@ impl Endpoint {
     }
 
     async fn ask_sentinel(&self, seed: &ConnectionAddr, service: &str) -> Result<Client, ScriptError> {
-        // Sentinels are spoken to without TLS also where Redis is not: their port is another.
+        // Connections to sentinels do not use TLS, also where those to Redis do: sentinels have a port of their own.
         let address = match seed {
             ConnectionAddr::TcpTls { host, port, .. } => ConnectionAddr::Tcp(host.clone(), *port),
             other => other.clone(),
@@ -174,7 +174,7 @@ impl Endpoint {
         self.client(self.address(host, port))
     }
 
-    /// The member of a Cluster that owns the log's slot, as one of its members tells it; `None` where
+    /// The member of a Cluster that owns the log's slot, according to another member; `None` if
     /// that is the member itself.
     pub(super) async fn owner(
         &self,
@@ -196,15 +196,15 @@ impl Endpoint {
             let [host, Value::Int(port), id, ..] = super::entry::array(owner)? else { return None };
             Some((super::text(host).unwrap_or_default().to_owned(), u16::try_from(*port).ok()?, super::text(id)?))
         });
-        let nobody = || ScriptError::NoPrimary(format!("nobody in the Cluster owns the slot of {log} ({slot})"));
-        let (mut host, port, id) = owner.ok_or_else(nobody)?;
+        let no_owner = || ScriptError::NoPrimary(format!("no member of the Cluster owns the slot of {log} ({slot})"));
+        let (mut host, port, id) = owner.ok_or_else(no_owner)?;
         if id == me {
             return Ok(None);
         }
         if let (true, ConnectionAddr::Tcp(name, _) | ConnectionAddr::TcpTls { host: name, .. }) =
             (host.is_empty(), asked.get_connection_info().addr())
         {
-            // It does not know its own address: it is where it was asked.
+            // The owner does not know its own address: it is the one that was asked.
             host.clone_from(name);
         }
         self.client(self.address(host, port)).map(Some)
@@ -214,7 +214,7 @@ impl Endpoint {
     ///
     /// # Errors
     ///
-    /// It is no address.
+    /// The text is not an address.
     pub(super) fn at(&self, address: &str) -> Result<Client, ScriptError> {
         let parts = address.rsplit_once(':').and_then(|(host, port)| Some((host.to_owned(), port.parse().ok()?)));
         let (host, port) = parts.ok_or(ScriptError::Unexpected)?;
@@ -244,7 +244,7 @@ impl Endpoint {
     /// # Errors
     ///
     /// What it is not.
-    pub(super) fn check(facts: &Facts) -> Result<(), ScriptError> {
+    pub(super) fn check(facts: &ServerInfo) -> Result<(), ScriptError> {
         if facts.version < (7, 0) {
             let (major, minor) = facts.version;
             return Err(ScriptError::Unfit(format!("Redis {major}.{minor} is too old: the log needs 7.0 or later")));

@@ -1,4 +1,4 @@
-//! Replies of Redis into ours, and back.
+//! Converts replies of Redis into types of the log, and drafts into entries.
 
 use super::format;
 use crate::cursor::{Cursor, Epoch, Id};
@@ -15,7 +15,7 @@ pub(super) struct Entry<'a> {
     fields: &'a [Value],
 }
 
-/// Counts entries that are no messages, and logs some of them.
+/// Counts entries that are not messages, and logs some of them.
 pub(super) struct Skipped {
     counter: Counter,
 }
@@ -27,9 +27,9 @@ impl Skipped {
 
     pub(super) fn note(&self, id: Id, reason: &'static str) {
         let count = self.counter.inc() + 1;
-        // Each power of two: somebody who floods the log does not flood the journal.
+        // Only at powers of two: a flood of such entries must not flood the journal.
         if count.is_power_of_two() || count <= 16 {
-            tracing::warn!(%id, reason, skipped = count, "skipped an entry of the log that is no message");
+            tracing::warn!(%id, reason, skipped = count, "skipped an entry of the log that is not a message");
         }
     }
 }
@@ -59,11 +59,11 @@ pub(in crate::log) fn text(value: &Value) -> Option<&str> {
 pub(super) struct Counters {
     /// How many entries were ever added.
     pub(super) added: u64,
-    /// How many are there.
+    /// How many entries are there.
     pub(super) length: u64,
 }
 
-/// The reply of a script's `extent`.
+/// Parses the reply of a script's `extent`.
 pub(super) fn extent(value: &Value) -> Option<(Extent, Counters)> {
     let [epoch, floor, end, now_ms, ancestors, added, length, deleted] = array(value)? else { return None };
     let ancestors = array(ancestors)?.chunks_exact(3).map(|ancestor| {
@@ -91,11 +91,11 @@ pub(super) struct Identity {
     pub(super) lineage: Lineage,
     /// The position up to which everything is known to be of this epoch and this server.
     pub(super) mark: Id,
-    /// How many entries were ever added; `None` where Redis cannot tell.
+    /// How many entries were ever added; `None` if Redis does not know.
     pub(super) added: Option<u64>,
 }
 
-/// The reply of `lua/identify.lua`; `None` for a log that has no identity.
+/// Parses the reply of `lua/identify.lua`; `None` for a log that has no identity.
 pub(super) fn identity(reply: &Value) -> Option<Identity> {
     let mut words = text(reply)?.split(' ');
     let epoch = words.next()?.parse().ok()?;
@@ -127,24 +127,24 @@ pub(super) fn read_entries(value: &Value) -> Option<Vec<Entry<'_>>> {
     }
 }
 
-/// Why an entry is no message to this node.
+/// Why an entry is not a message to this node.
 #[derive(Debug)]
-pub(super) enum NoMessage {
-    /// To no node of this setting: it says nothing, or something that cannot be.
+pub(super) enum NotAMessage {
+    /// It is not a message to any node with this setting: a field is missing or not valid.
     Skipped(&'static str),
-    /// Its format is one that this node does not read.
+    /// It has a format that this node does not read.
     Unreadable(u32),
 }
 
-impl From<&'static str> for NoMessage {
-    fn from(reason: &'static str) -> NoMessage {
-        NoMessage::Skipped(reason)
+impl From<&'static str> for NotAMessage {
+    fn from(reason: &'static str) -> NotAMessage {
+        NotAMessage::Skipped(reason)
     }
 }
 
 impl Entry<'_> {
-    /// The entry as a message, or why it is none. Anybody may append to the stream.
-    pub(super) fn message(&self, epoch: Epoch, max_payload: usize) -> Result<Message, NoMessage> {
+    /// The entry as a message, or why it is not one. Anybody may append to the stream.
+    pub(super) fn message(&self, epoch: Epoch, max_payload: usize) -> Result<Message, NotAMessage> {
         let (mut channel, mut data, mut event, mut exclude, mut version) = (None, None, None, None, None);
         for pair in self.fields.chunks_exact(2) {
             match bytes(&pair[0]) {
@@ -156,11 +156,11 @@ impl Entry<'_> {
                 _ => {}
             }
         }
-        // First: of an entry of another format no other field may mean what it says.
+        // Checked first: in another format, no other field need mean what it means here.
         if let Some(version) = version {
-            let version = bytes(version).and_then(format::parse).ok_or("its v is no format")?;
+            let version = bytes(version).and_then(format::parse).ok_or("its v is not a format")?;
             if !format::READ.contains(&version) {
-                return Err(NoMessage::Unreadable(version));
+                return Err(NotAMessage::Unreadable(version));
             }
         }
         let channel = channel.ok_or("it has no field `channel`")?;
@@ -168,7 +168,7 @@ impl Entry<'_> {
             text(channel).and_then(|name| name.parse().ok()).ok_or("its channel is not a channel name")?;
         let data = bytes(data.ok_or("it has no field `data`")?).unwrap_or_default();
         let data = std::str::from_utf8(data).map_err(|_| "its data is not UTF-8")?;
-        // A text that is not UTF-8 is neither an event name nor a client id, and an empty one is not either.
+        // A text that is not UTF-8 becomes empty, which is neither an event name nor a client id.
         let [event, exclude] = [event, exclude].map(|value| value.map(|value| text(value).unwrap_or_default()));
         let fields = DraftFields { data, event, exclude, ..DraftFields::default() };
         let draft = fields.check(channel, max_payload).map_err(reason)?;
@@ -179,7 +179,7 @@ impl Entry<'_> {
 /// The fields and values of a draft's entry in a format that every node reads.
 pub(super) fn fields_in(format: u32, draft: &Draft) -> Vec<String> {
     let mut fields = draft_fields(draft);
-    // Without a word of it, an entry is of the lowest format.
+    // An entry without the field `v` has the lowest format.
     if format > format::LOWEST {
         fields.splice(0..0, ["v".into(), format.to_string()]);
     }
@@ -198,16 +198,16 @@ pub(in crate::log) fn draft_fields(draft: &Draft) -> Vec<String> {
     fields
 }
 
-/// A volatile draft as nodes tell it each other: an array of the entry's fields and values.
+/// A volatile draft as nodes send it to each other: an array of the entry's fields and values.
 pub(super) fn volatile_to_json(draft: &Draft) -> Vec<u8> {
     serde_json::to_vec(&draft_fields(draft)).unwrap_or_default()
 }
 
-/// What another node has told with [`volatile_to_json`].
+/// The message that another node has sent with [`volatile_to_json`].
 pub(in crate::log) fn volatile_from_json(json: &[u8], max_payload: usize) -> Option<Message> {
     let fields: Vec<String> = serde_json::from_slice(json).ok()?;
     let field = |name: &str| fields.chunks_exact(2).find(|pair| pair[0] == name).map(|pair| pair[1].as_str());
-    // It is kept nowhere and promised to nobody: what this node does not read it leaves out.
+    // A volatile message is not kept and not promised: this node drops what it does not read.
     field("v").is_none_or(|v| format::parse(v.as_bytes()).is_some_and(|v| format::READ.contains(&v))).then_some(())?;
     let (data, event, exclude) = (field("data")?, field("event"), field("exclude"));
     let draft = DraftFields { data, event, exclude, ..DraftFields::default() };

@@ -1,4 +1,4 @@
-//! Why Redis gave no result, and the mend where we know it.
+//! Why a command in Redis gave no result, and how to fix that where it is known.
 
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
@@ -8,31 +8,31 @@ pub enum ScriptError {
     /// There is no connection. Nothing was sent.
     #[error("no connection to Redis: {}", explain(.0))]
     Unconnected(#[source] RedisError),
-    /// There is a Redis, and it holds the log no more, or not yet.
+    /// There is a Redis, but it no longer holds the log, or not yet.
     #[error("no primary: {0}")]
     NoPrimary(String),
-    /// A Redis that cannot hold the log.
+    /// The Redis cannot hold the log.
     #[error("{0}")]
     Unfit(String),
-    /// Redis answered that it did not do it, and may do it later (it is loading, say).
+    /// Redis answered that it did not run the command, and may run it later (for example, it is loading).
     #[error("Redis is not ready: {}", explain(.0))]
     NotNow(#[source] RedisError),
-    /// Redis answered that it did not do it, and would say so again.
+    /// Redis answered that it did not run the command, and would answer the same again.
     #[error("Redis refused: {}", explain(.0))]
     Refused(#[source] RedisError),
-    /// It was sent, and no answer came.
+    /// The command was sent, and no answer came.
     #[error("no answer from Redis: {0}")]
     Unanswered(#[source] RedisError),
-    /// It was done, and not copied to as many replicas as it should be.
-    #[error("{reached} of {wanted} replicas have it; --redis-wait-replicas wants them all")]
+    /// The command was run, and too few replicas have its result.
+    #[error("{reached} of the {wanted} replicas that --redis-wait-replicas asks for have it")]
     Unreplicated {
         /// How many replicas have it.
         reached: i64,
-        /// How many should.
+        /// How many should have it.
         wanted: u32,
     },
     /// An answer that our scripts do not give.
-    #[error("an answer from Redis that makes no sense")]
+    #[error("unexpected answer from Redis")]
     Unexpected,
 }
 
@@ -51,13 +51,13 @@ impl ScriptError {
             ErrorKind::Extension if matches!(error.code(), Some("BUSY" | "NOREPLICAS" | "FORK")) => {
                 ScriptError::NotNow(error)
             }
-            // With a code it is Redis that has spoken; anything else happened on the way.
+            // An error with a code is an answer of Redis; any other happened on the way.
             ErrorKind::Server(_) | ErrorKind::Extension => ScriptError::Refused(error),
             _ => ScriptError::Unanswered(error),
         }
     }
 
-    /// Whether the server has said nothing, which says nothing of whether it lives.
+    /// Whether the server did not answer in time, which does not tell whether it lives.
     pub(in crate::log) fn is_timeout(&self) -> bool {
         matches!(self, ScriptError::Unconnected(error) | ScriptError::Unanswered(error) if error.is_timeout())
     }
@@ -70,18 +70,18 @@ impl ScriptError {
         std::io::Error::new(std::io::ErrorKind::TimedOut, "timed out (does this port speak TLS?)").into()
     }
 
-    /// What to do where it keeps a node from starting, behind the error's own text: waiting where that may help.
-    pub fn way_out(&self) -> &'static str {
-        const WAIT: &str = "; see to it, or set --wait-for-log to wait for it";
+    /// What to do if the error keeps a node from starting, to follow the error's own text. It offers waiting where that may help.
+    pub fn advice(&self) -> &'static str {
+        const WAIT: &str = "; fix that, or set --wait-for-log to wait for it";
         match self {
             ScriptError::Unconnected(error) | ScriptError::NotNow(error) | ScriptError::Refused(error) => {
-                match (self, mend(error)) {
-                    (_, Some(Mend { passes: false, .. })) => "",
+                match (self, fix(error)) {
+                    (_, Some(Fix { passes: false, .. })) => "",
                     (_, Some(_)) | (ScriptError::NotNow(_), None) => WAIT,
                     (ScriptError::Unconnected(_), None) => {
-                        "; start it, mend --redis, or set --wait-for-log to wait for it"
+                        "; start it, correct --redis, or set --wait-for-log to wait for it"
                     }
-                    _ => "; see to it",
+                    _ => "; fix that",
                 }
             }
             ScriptError::NoPrimary(_) | ScriptError::Unanswered(_) | ScriptError::Unreplicated { .. } => WAIT,
@@ -89,41 +89,41 @@ impl ScriptError {
         }
     }
 
-    /// Whether it may have been done, or may be done yet.
+    /// Whether the command may have run, or may still run.
     pub(super) fn is_unsettled(&self) -> bool {
         matches!(self, ScriptError::Unanswered(_) | ScriptError::Unexpected | ScriptError::Unreplicated { .. })
     }
 }
 
-/// Redis's word, with the mend where we know it.
+/// Redis's text, with the fix where it is known.
 fn explain(error: &RedisError) -> String {
     let text = error.to_string();
-    match mend(error) {
-        Some(mend) => format!("{}; {}", text.trim_end_matches('.'), mend.text),
+    match fix(error) {
+        Some(fix) => format!("{}; {}", text.trim_end_matches('.'), fix.text),
         None => text,
     }
 }
 
-struct Mend {
+struct Fix {
     text: &'static str,
-    /// Whether somebody else's doing may mend it while we wait.
+    /// Whether the error may go away while the node waits.
     passes: bool,
 }
 
-fn mend(error: &RedisError) -> Option<Mend> {
+fn fix(error: &RedisError) -> Option<Fix> {
     let text = error.to_string();
-    // A script that ran into an error says so in many words, and the code is inside.
+    // The text of a script's error is long, and has the code inside.
     let is = |code: &str| error.code() == Some(code) || text.contains(code);
-    let lasts = |text| Some(Mend { text, passes: false });
-    let passes = |text| Some(Mend { text, passes: true });
+    let lasts = |text| Some(Fix { text, passes: false });
+    let passes = |text| Some(Fix { text, passes: true });
     if is("WRONGPASS") || error.kind() == ErrorKind::AuthenticationFailed {
         lasts("the user or the password in --redis is wrong: redis://:PASSWORD@HOST/ or redis://USER:PASSWORD@HOST/")
     } else if is("NOAUTH") || text.contains("Authentication required") {
-        lasts("it wants a password: --redis redis://:PASSWORD@HOST/")
+        lasts("it requires a password: --redis redis://:PASSWORD@HOST/")
     } else if text.contains("refused to switch database") {
-        lasts("mend the number of the database in --redis, behind the host: redis://HOST/0")
+        lasts("correct the number of the database in --redis, behind the host: redis://HOST/0")
     } else if is("NOPERM") || text.contains("executing the script can't") || text.contains("ACL failure in script") {
-        lasts("the user of --redis may not do that: docs/redis.md has the ACL line")
+        lasts("the user of --redis is not allowed to do that: docs/redis.md has the ACL line")
     } else if is("WRONGTYPE") {
         lasts("the key of the log holds something else: DEL it, or set another --redis-prefix")
     } else if text.contains("exhausted the last possible ID") {
@@ -141,7 +141,7 @@ fn mend(error: &RedisError) -> Option<Mend> {
     } else if is("NOREPLICAS") {
         passes("too few of its replicas are up (min-replicas-to-write)")
     } else if text.contains("certificate") || text.contains("Certificate") {
-        lasts("its certificate is not to be trusted: --redis-tls-ca names the authority, the URL the host")
+        lasts("its certificate is not trusted: --redis-tls-ca names the authority, the URL the host")
     } else {
         None
     }
@@ -160,12 +160,12 @@ mod tests {
         let no_database = || RedisError::from((no_database.0, no_database.1, no_database.2.to_owned()));
         let wrong = || RedisError::from((ErrorKind::AuthenticationFailed, "Password authentication failed"));
         for (error, says) in [
-            (ScriptError::Unconnected(refused()), "start it, mend --redis"),
-            (ScriptError::NoPrimary("h:1 is a replica".into()), "see to it"),
-            (ScriptError::Unanswered(ScriptError::timed_out()), "see to it"),
+            (ScriptError::Unconnected(refused()), "start it, correct --redis"),
+            (ScriptError::NoPrimary("h:1 is a replica".into()), "fix that"),
+            (ScriptError::Unanswered(ScriptError::timed_out()), "fix that"),
         ] {
-            let way_out = error.way_out();
-            assert!(way_out.contains(says) && way_out.contains("--wait-for-log"), "{error}{way_out}");
+            let advice = error.advice();
+            assert!(advice.contains(says) && advice.contains("--wait-for-log"), "{error}{advice}");
         }
         for error in [
             ScriptError::Unconnected(wrong()),
@@ -173,7 +173,7 @@ mod tests {
             ScriptError::Unfit("Redis 6.2 is too old".into()),
             ScriptError::Refused(RedisError::from((ResponseError.into(), "what is that"))),
         ] {
-            assert!(!error.way_out().contains("--wait-for-log"), "{error}{}", error.way_out());
+            assert!(!error.advice().contains("--wait-for-log"), "{error}{}", error.advice());
         }
         assert!(ScriptError::Unconnected(wrong()).to_string().contains("redis://:PASSWORD@HOST/"));
         assert!(ScriptError::Unconnected(no_database()).to_string().contains("the number of the database"));

@@ -1,24 +1,24 @@
 //! Formats of the log's entries, and entries of formats that this node does not read.
 //!
-//! An entry has a format: what its fields mean. The field `v` names it; an entry without one is of format 1, as all are
-//! that others `XADD`. A newer format is written only once every node reads it (see [`peers`](super::peers)), so a node
-//! meets one that it does not read only where nodes were mixed by force: an older one was started beside newer
-//! ones, or after them. It does not guess then: the entry may be for any channel and any reader, so in its place all
-//! readers of this node are told of a gap.
+//! The format of an entry says what its fields mean. The field `v` names it. An entry without `v` has format 1, as has
+//! every entry that others `XADD`. A newer format is written only once every node reads it (see [`peers`](super::peers)). So a
+//! node meets a format that it does not read only if an older node was started beside newer ones or after
+//! them. The node does not guess then: the entry may be for any channel and any reader, so all
+//! readers of this node are told of a gap in its place.
 
-use super::entry::{Entry, NoMessage, Skipped};
-use super::seen::Read;
+use super::entry::{Entry, NotAMessage, Skipped};
+use super::read_history::Read;
 use crate::cursor::{Epoch, Id};
 use prometheus_client::metrics::counter::Counter;
 use std::sync::Arc;
 
-/// What every node reads.
+/// The format that every node reads.
 pub(super) const LOWEST: u32 = 1;
 
-/// What this node reads, in order.
+/// The formats that this node reads, in order.
 pub(super) const READ: &[u32] = &[LOWEST];
 
-/// The format that the field `v` names; `None` where it names none.
+/// The format that the field `v` names; `None` if that is not a format.
 pub(super) fn parse(value: &[u8]) -> Option<u32> {
     let text = std::str::from_utf8(value).ok()?;
     let is_plain = text.len() <= 9 && text.bytes().all(|byte| byte.is_ascii_digit()) && !text.starts_with('0');
@@ -37,7 +37,7 @@ impl Unreadable {
 
     fn note(&self, id: Id, format: u32) {
         let count = self.counter.inc() + 1;
-        // Each power of two: a log that is full of them does not flood the journal.
+        // Only at powers of two: a log full of such entries must not flood the journal.
         if count.is_power_of_two() {
             tracing::warn!(
                 %id, format, reads = ?READ, unreadable = count,
@@ -48,40 +48,40 @@ impl Unreadable {
     }
 }
 
-/// What entries in a row are to this node.
+/// Consecutive entries as this node reads them.
 #[derive(Debug, Default)]
-pub(super) struct Taken {
-    /// The last of the unreadable entries that they begin with.
+pub(super) struct Decoded {
+    /// The last of the unreadable entries at the beginning.
     pub(super) hole: Option<Id>,
-    /// All that were taken, with what they say to this node.
+    /// All entries that were taken, with their messages.
     pub(super) read: Vec<Read>,
-    /// The last entry that was taken, message or not.
+    /// The last entry that was taken, whether or not it is a message.
     pub(super) upto: Option<Id>,
-    /// There are more, and the next one is unreadable: a reader that goes on behind `upto` meets it as a hole.
+    /// Whether there are more entries and the next one is unreadable: a reader that goes on behind `upto` meets it as a hole.
     pub(super) is_cut: bool,
 }
 
-impl Taken {
-    /// Takes entries up to the first unreadable one behind readable ones, so that what is before a gap is delivered.
+impl Decoded {
+    /// Takes entries up to the first unreadable one behind readable ones, so that what comes before a gap is delivered.
     pub(super) fn from(
         entries: Vec<Entry<'_>>,
         epoch: Epoch,
         max_payload: usize,
         (skipped, unreadable): (&Skipped, &Unreadable),
-    ) -> Taken {
-        let mut taken = Taken { read: Vec::with_capacity(entries.len()), ..Taken::default() };
+    ) -> Decoded {
+        let mut taken = Decoded { read: Vec::with_capacity(entries.len()), ..Decoded::default() };
         for entry in entries {
             let message = match entry.message(epoch, max_payload) {
                 Ok(message) => Some(Arc::new(message)),
-                Err(NoMessage::Skipped(reason)) => {
+                Err(NotAMessage::Skipped(reason)) => {
                     skipped.note(entry.id, reason);
                     None
                 }
-                Err(NoMessage::Unreadable(_)) if taken.upto != taken.hole => {
+                Err(NotAMessage::Unreadable(_)) if taken.upto != taken.hole => {
                     taken.is_cut = true;
                     return taken;
                 }
-                Err(NoMessage::Unreadable(format)) => {
+                Err(NotAMessage::Unreadable(format)) => {
                     unreadable.note(entry.id, format);
                     taken.hole = Some(entry.id);
                     None
@@ -150,7 +150,7 @@ mod tests {
         let reply = Value::Array(kinds.chars().enumerate().map(entry).collect());
         let entries = entry::entries(&reply).expect("entries");
         let counters = (Skipped::new(Counter::default()), Unreadable::new(Counter::default()));
-        let taken = Taken::from(entries, "k3".parse().expect("an epoch"), 100, (&counters.0, &counters.1));
+        let taken = Decoded::from(entries, "k3".parse().expect("an epoch"), 100, (&counters.0, &counters.1));
         let ids = taken.read.iter().filter_map(|(id, message)| message.as_ref().map(|_| id.ms)).collect();
         (taken.hole.map(|id| id.ms), ids, taken.upto.map(|id| id.ms), taken.is_cut)
     }

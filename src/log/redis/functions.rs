@@ -1,7 +1,7 @@
-//! The function library that publishers of any language may call: `FCALL longtail_publish`.
+//! The function library that publishers in any language may call: `FCALL longtail_publish`.
 //!
-//! It lives in Redis (and in its append-only file and its replicas), so a message that is published by it is
-//! in the log also while no node is up.
+//! It lives in Redis (and in its append-only file and its replicas). So a message that is published with it is
+//! in the log even if no node is up.
 
 use super::{Connection, ScriptError};
 use redis::Value;
@@ -11,18 +11,18 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::warn;
 
-/// Raised with each change of what the library does. A newer one is left alone: an older node may
-/// come back beside newer ones.
+/// Raised with each change of what the library does. A node leaves a newer library alone: an older node may
+/// start beside newer ones.
 const VERSION: u64 = 3;
 
 static BODY: LazyLock<String> = LazyLock::new(|| {
     let (common, publish) = (include_str!("lua/common.lua"), include_str!("lua/publish.lua"));
-    // The scripts' common part looks at KEYS at once, which a library has within a call only.
+    // The common part of the scripts reads KEYS at once, and a library has KEYS only within a call.
     format!("local function publish(KEYS, ARGV)\n{common}\n{publish}\nend\n")
 });
 
-/// What Redis answers of the function when it is asked for the library without its code, which is long: no
-/// other library has the same.
+/// The description of the function. Redis returns it without the library's code, which is long. No
+/// other library has the same description.
 static DESCRIPTION: LazyLock<String> = LazyLock::new(|| {
     let sum: String = Sha1::digest(BODY.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
     format!("version {VERSION} {sum}")
@@ -36,21 +36,21 @@ static LIBRARY: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
-/// How long what stands against the library is left alone before it is looked at again.
+/// How long a node waits after the library could not be loaded.
 const OBSTRUCTED: Duration = Duration::from_secs(30);
 
-/// What one node has found of the library.
+/// What one node knows of the library.
 #[derive(Default)]
 pub(super) struct Functions {
-    /// What stands against it, as it was logged, and when.
+    /// Why the library cannot be loaded, as it was logged, and when.
     obstacle: Option<(String, Instant)>,
 }
 
 impl Functions {
-    /// Loads the library where it is missing or older: another application's deployment may have emptied
-    /// Redis of functions. What stands against it is logged, once: serving goes on without it.
+    /// Loads the library if it is missing or older: another application's deployment may have removed
+    /// all functions. An obstacle is logged once, and serving goes on without the library.
     ///
-    /// `is_new`: the connection is.
+    /// `is_new`: whether the connection is new.
     ///
     /// # Errors
     ///
@@ -67,7 +67,7 @@ impl Functions {
         if let Some(reason) = &obstacle
             && self.obstacle.as_ref().is_none_or(|(said, _)| said != reason)
         {
-            warn!(reason, "FCALL longtail_publish is not to be had in Redis; everything else is");
+            warn!(reason, "FCALL longtail_publish is not available in Redis; everything else is");
         }
         self.obstacle = obstacle.map(|reason| (reason, Instant::now()));
         Ok(())
@@ -81,7 +81,7 @@ async fn load(connection: &mut Connection, is_new: bool) -> Result<Option<&'stat
         return Ok(None);
     }
     match installed(&connection.send(list.arg("WITHCODE")).await?) {
-        Installed::Foreign => Ok(Some("there is another library of the name longtail")),
+        Installed::Foreign => Ok(Some("another library has the name longtail")),
         Installed::Version(version) if version > VERSION => Ok(None),
         Installed::Code(code) if code == *LIBRARY => Ok(None),
         _ => {
@@ -91,8 +91,8 @@ async fn load(connection: &mut Connection, is_new: bool) -> Result<Option<&'stat
     }
 }
 
-/// Whether the list has what is wanted: our library on a new connection; later one of its version or a newer, or
-/// two builds of one version would replace each other's for ever.
+/// Whether the list has a suitable library. On a new connection only this build's or a newer version is suitable. Later any library
+/// of its version is, or two builds of one version would replace each other's for ever.
 fn is_current(list: &Value, is_new: bool) -> bool {
     match list {
         Value::Array(items) => items.iter().any(|item| is_current(item, is_new)),

@@ -1,15 +1,15 @@
-//! The nodes of a log know of each other: each keeps a record in Redis of what it reads and how it is set.
+//! The nodes of a log know of each other: each keeps a record in Redis with the formats it reads and its settings.
 //!
-//! A record is renewed every [`PERIOD`] and dies [`LIFE`] after its node, by Redis's clock. Each renewal answers the
-//! others' records as of the same moment. From them follows which format of entries may be written:
-//! the highest that all nodes read. A node that has just started, or has not been heard of for a while, may be
-//! unknown to the others, and the others to it, so it writes the lowest one until its record has been there for
-//! longer than any node takes to renew its own. A node that joins and reads less than the others write is known to
-//! them one renewal later; what they write until then it finds unreadable, as what they wrote before, and its readers
-//! are told (see [`format`](super::format)).
+//! A record is renewed every [`PERIOD`] and expires [`LIFE`] after its node, by Redis's clock. Each renewal returns the
+//! others' records of the same moment. They decide which format of entries may be written:
+//! the highest that all nodes read. A node that has just started, or was silent for a while, may be
+//! unknown to the others, and the others to it. So it writes the lowest format until its record has been there for
+//! longer than any node takes to renew its own. If a node joins that does not read what the others write, they know of it
+//! one renewal later. It cannot read what they wrote until then, and its readers
+//! are told of a gap (see [`format`](super::format)).
 
-use super::agreement::{Agreement, Settings};
 use super::connection::{Connection, PEERS};
+use super::settings::{Settings, SettingsCheck};
 use super::{RedisConfig, RedisLog, ScriptError, entry, format};
 use parking_lot::Mutex;
 use redis::Value;
@@ -19,23 +19,23 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-/// How often a node renews its record, give or take a fifth.
+/// How often a node renews its record, plus or minus a fifth.
 pub(super) const PERIOD: Duration = Duration::from_secs(1);
 
-/// How long a record lives that is not renewed.
+/// How long a record lives without a renewal.
 const LIFE: Duration = Duration::from_secs(10);
 
-/// How long a record has to be there before every other node that renews its own has seen it. A node that takes
-/// longer counts its own as [stale](STALE).
+/// After this time every other node that renews its record has seen this one. A node that takes
+/// longer treats its own knowledge as [stale](STALE).
 const SETTLED: Duration = Duration::from_secs(4);
 
-/// How long what was heard of the others holds.
+/// How long a node's knowledge of the others is valid.
 const STALE: Duration = Duration::from_secs(3);
 
-/// How long a renewal that Redis refused is not tried again.
+/// How long a node waits after Redis has refused a renewal.
 const REFUSED: Duration = Duration::from_secs(5);
 
-/// What a node tells the others. A record of another version of Longtail may have more or less.
+/// What a node tells the others. A record of another version of Longtail may have more or fewer fields.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct Record {
@@ -43,9 +43,9 @@ pub(super) struct Record {
     pub(super) name: String,
     /// The version of Longtail.
     pub(super) version: String,
-    /// The formats of entries that it reads.
+    /// The formats of entries that the node reads.
     pub(super) reads: Vec<u32>,
-    /// What all nodes must have the same.
+    /// The settings that must be the same on all nodes.
     pub(super) settings: Settings,
 }
 
@@ -60,7 +60,7 @@ impl Record {
         }
     }
 
-    /// A record that cannot be parsed counts as one of a node that reads the lowest format only.
+    /// A record that cannot be parsed counts as that of a node that reads only the lowest format.
     fn parse(text: &str) -> Record {
         let mut record: Record = serde_json::from_str(text).unwrap_or_default();
         if record.reads.is_empty() {
@@ -81,7 +81,7 @@ pub(super) fn printable(text: &str) -> String {
 #[derive(Clone, Debug)]
 pub(super) struct Peer {
     pub(super) record: Record,
-    /// It was seen to renew its record, so it is no node that ended a moment ago.
+    /// Whether it was seen to renew its record. Otherwise it may have ended a moment ago.
     pub(super) is_awake: bool,
 }
 
@@ -94,22 +94,22 @@ pub(super) struct Peers {
 
 #[derive(Default)]
 struct State {
-    standing: Standing,
+    standing: Renewals,
     /// When each other node had renewed its record when it was first seen.
     first_seen: HashMap<String, String>,
-    /// The format that the others read and this node does not, as it was logged.
+    /// The format that the others read and this node does not, when that was logged.
     outgrown: Option<u32>,
-    agreement: Agreement,
+    agreement: SettingsCheck,
     /// Why the record could not be renewed, as it was logged, and since when.
     refused: Option<(String, Instant)>,
-    /// The node ends: its record is not to come back.
+    /// Whether the node ends: its record must not come back.
     has_left: bool,
 }
 
-/// What may be written.
+/// The renewals of this node's record, which decide the format it may write.
 #[derive(Default)]
-struct Standing {
-    /// Since when this node's record is there without a break.
+struct Renewals {
+    /// Since when this node's record has been there without a break.
     since: Option<Instant>,
     /// When it was renewed last.
     renewed: Option<Instant>,
@@ -117,7 +117,7 @@ struct Standing {
     common: u32,
 }
 
-impl Standing {
+impl Renewals {
     /// `was_known`: whether the record was there when it was renewed.
     fn renew(&mut self, was_known: bool, common: u32, now: Instant) {
         if !was_known {
@@ -152,7 +152,7 @@ impl Peers {
         self.state.lock().standing.write_format(Instant::now())
     }
 
-    /// Ends the renewals. Answers the record's key and field, which are to be deleted then.
+    /// Ends the renewals. Returns the record's key and field, which the caller deletes.
     pub(super) fn leave(&self, log: &RedisLog) -> (String, &str) {
         self.state.lock().has_left = true;
         (log.keys.beside("peers"), &self.node)
@@ -200,14 +200,14 @@ impl Peers {
         let text = error.to_string();
         let refused = &mut self.state.lock().refused;
         if refused.as_ref().is_none_or(|(said, _)| *said != text) {
-            warn!(%error, "the other nodes of this log do not learn of this one");
+            warn!(%error, "Redis refuses this node's record; the other nodes of the log do not know of it");
         }
         *refused = Some((text, Instant::now()));
     }
 }
 
 impl State {
-    /// Takes note of the others' records, and tells which of them renew theirs.
+    /// Notes the others' records, and returns which of the nodes renew theirs.
     fn meet(&mut self, others: Vec<(String, String, Record)>) -> Vec<Peer> {
         let mut before = std::mem::take(&mut self.first_seen);
         let mut peers = Vec::with_capacity(others.len());
@@ -219,7 +219,7 @@ impl State {
         peers
     }
 
-    /// Says once that the others read, and so may write, what this node does not.
+    /// Logs once that the others read, and so may write, a format that this node does not read.
     fn note_outgrown(&mut self, own: &Record, peers: &[Peer]) {
         let mut awake = peers.iter().filter(|peer| peer.is_awake);
         let format = common(awake.clone().map(|peer| peer.record.reads.as_slice()));
@@ -244,7 +244,7 @@ type Others = Vec<(String, String, Record)>;
 /// The script's answer.
 fn parse(reply: &Value) -> Option<(bool, Others)> {
     let [Value::Int(was_known), others] = entry::array(reply)? else { return None };
-    // A record that is no text is read as one that says nothing.
+    // A record that is not a text counts as an empty one.
     let text = |value| super::text(value).unwrap_or_default().to_owned();
     let others = entry::array(others)?.chunks_exact(3);
     let others = others.map(|other| (text(&other[0]), text(&other[1]), Record::parse(&text(&other[2]))));
@@ -297,7 +297,7 @@ mod tests {
     #[test]
     fn a_newer_format_is_written_once_all_nodes_are_known_to_read_it() {
         for (case, renewals, at, format) in CASES {
-            let (mut standing, start) = (Standing::default(), Instant::now());
+            let (mut standing, start) = (Renewals::default(), Instant::now());
             for (seconds, was_known, common) in renewals {
                 standing.renew(*was_known, *common, start + Duration::from_secs(*seconds));
             }

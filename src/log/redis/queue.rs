@@ -1,6 +1,6 @@
 //! The publishers' queue: drafts that wait to be appended, in the order of their publishers' first polls and within bounds.
 
-use super::detached::detached;
+use super::abort_on_drop::in_own_task;
 use crate::cursor::Cursor;
 use crate::log::AppendError;
 use crate::message::Draft;
@@ -10,29 +10,29 @@ use std::time::Duration;
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
-/// Payload bytes that may wait; publishers beyond that wait for their turn.
+/// Payload bytes that may wait. Beyond that publishers wait for their turn.
 const BYTES: usize = 32 << 20;
 
-/// Appends that may wait.
+/// How many appends may wait.
 const JOBS: usize = 8192;
 
-/// Messages and bytes of a batch. One append of more than that is a batch of its own.
+/// Messages and bytes of a batch. A larger append is a batch of its own.
 const BATCH_MESSAGES: usize = 1000;
 const BATCH_BYTES: usize = 1 << 20;
 
-type Answer = Result<Vec<Cursor>, AppendError>;
+type AppendResult = Result<Vec<Cursor>, AppendError>;
 
 /// The publishers' side.
 pub(super) struct Queue {
     entrance: Arc<Entrance>,
-    /// How long a draft waits to be sent before it is taken back.
+    /// How long a draft may wait to be sent before it is withdrawn.
     patience: Duration,
 }
 
 /// Where publishers wait until there is room.
 struct Entrance {
     jobs: mpsc::Sender<Job>,
-    /// Those who wait for room stand in it, in the order of their first polls.
+    /// Publishers wait for room in this line, in the order of their first polls.
     line: Mutex<()>,
     room: Arc<Semaphore>,
 }
@@ -40,7 +40,7 @@ struct Entrance {
 /// The appender's side.
 pub(super) struct Jobs(mpsc::Receiver<Job>);
 
-/// What one publisher has appended together, and the room that it takes.
+/// What one publisher appends together, and the room that it takes.
 pub(super) struct Job {
     request: Request,
     _room: OwnedSemaphorePermit,
@@ -49,12 +49,12 @@ pub(super) struct Job {
 struct Request {
     drafts: Vec<Draft>,
     claim: Arc<Claim>,
-    answer: oneshot::Sender<Answer>,
+    answer: oneshot::Sender<AppendResult>,
 }
 
 #[cfg(test)]
 impl Job {
-    /// A job whose answer nobody waits for.
+    /// A job whose answer is not waited for.
     pub(super) fn of(drafts: Vec<Draft>) -> Job {
         let request = Request { drafts, claim: Arc::default(), answer: oneshot::channel().0 };
         let room = Arc::new(Semaphore::new(1)).try_acquire_owned().expect("room");
@@ -72,7 +72,7 @@ impl Request {
     }
 }
 
-/// Who has a draft: it waits until the appender takes it to send it, or the publisher takes it back.
+/// Decides between the appender, which takes a draft to send it, and the publisher, which withdraws it: the first one wins.
 #[derive(Default)]
 struct Claim(AtomicU8);
 
@@ -86,7 +86,7 @@ impl Claim {
 }
 
 impl Queue {
-    /// Both sides. `timeout`: how long a publisher waits in all; a draft is taken back when half of it is over.
+    /// Both sides of a queue. `timeout`: how long a publisher waits in all; its draft is withdrawn after half of that time.
     pub(super) fn new(timeout: Duration) -> (Queue, Jobs) {
         let (sender, jobs) = mpsc::channel(JOBS);
         let entrance = Entrance { jobs: sender, line: Mutex::default(), room: Arc::new(Semaphore::new(BYTES)) };
@@ -97,22 +97,23 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// They are not appended and never will be, or nobody knows.
+    /// They are not appended and never will be, or the outcome is unknown.
     ///
     /// # Cancel safety
     ///
-    /// What is queued is appended all the same, unless it waits for a connection. What waits for room is not.
-    pub(super) async fn append(&self, drafts: Vec<Draft>) -> Answer {
+    /// Drafts that are queued are appended all the same, unless they wait for a connection. Drafts that wait for room are not.
+    pub(super) async fn append(&self, drafts: Vec<Draft>) -> AppendResult {
         let claim = Arc::new(Claim::default());
         let withdraw_at = Instant::now() + self.patience;
         let (answer, mut answered) = oneshot::channel();
         let job = Request { drafts, claim: claim.clone(), answer };
         if let Err(job) = self.entrance.try_enter(job) {
             let entrance = self.entrance.clone();
-            // By itself: it may hold up all others while its publisher is busy elsewhere. With its publisher it goes.
+            // In a task of its own: while its publisher is busy elsewhere it would hold up all others. It ends with its
+            // publisher.
             let entering = async move { tokio::time::timeout_at(withdraw_at, entrance.enter(job)).await };
-            if detached(entering).await.is_err() {
-                return Err(AppendError::Unavailable("too much waits for Redis".into()));
+            if in_own_task(entering).await.is_err() {
+                return Err(AppendError::Unavailable("too many messages wait for Redis".into()));
             }
         }
         tokio::select! {
@@ -127,7 +128,7 @@ impl Queue {
 }
 
 impl Entrance {
-    /// Enters where nobody waits and there is room; else gives it back.
+    /// Enters if no publisher waits and there is room; otherwise returns the request.
     fn try_enter(&self, request: Request) -> Result<(), Request> {
         let Ok(_line) = self.line.try_lock() else { return Err(request) };
         let Ok(room) = self.room.clone().try_acquire_many_owned(request.room()) else { return Err(request) };
@@ -138,7 +139,7 @@ impl Entrance {
 
     /// Waits for its turn and for room.
     async fn enter(&self, request: Request) {
-        // Whoever has got his room and not had his turn is not overtaken by who finds room at once.
+        // A publisher that has got room but not had its turn is not overtaken by one that finds room at once.
         let _line = self.line.lock().await;
         if let Ok(room) = self.room.clone().acquire_many_owned(request.room()).await
             && let Ok(place) = self.jobs.reserve().await
@@ -148,13 +149,13 @@ impl Entrance {
     }
 }
 
-fn settle(answer: Result<Answer, oneshot::error::RecvError>) -> Answer {
+fn settle(answer: Result<AppendResult, oneshot::error::RecvError>) -> AppendResult {
     // The appender ends with the process only.
     answer.unwrap_or(Err(AppendError::OutcomeUnknown))
 }
 
 impl Jobs {
-    /// What waits, as much as goes into one batch; nothing when there is no publishers' side any more. Cancel safe.
+    /// The next batch of what waits; `None` when the publishers' side is gone. Cancel safe.
     pub(super) async fn batch(&mut self) -> Option<Vec<Job>> {
         let first = self.0.recv().await?;
         let (mut messages, mut bytes) = (first.drafts().len(), first.request.size());
@@ -170,23 +171,23 @@ impl Jobs {
 }
 
 impl Job {
-    /// What is to be appended.
+    /// The drafts to append.
     pub(super) fn drafts(&self) -> &[Draft] {
         &self.request.drafts
     }
 
-    /// Whether its publisher waits for an answer still.
+    /// Whether its publisher still waits for an answer.
     pub(super) fn is_wanted(&self) -> bool {
         !self.request.answer.is_closed()
     }
 
-    /// Takes it to send it, from when on it cannot be taken back; false where it was.
+    /// Takes the job to send it; from then on it cannot be withdrawn. False if it was withdrawn.
     pub(super) fn take(&self) -> bool {
         self.request.claim.make(Claim::TAKEN)
     }
 
-    /// Tells the publisher what came of it, who may be gone.
-    pub(super) fn answer(self, answer: Answer) {
+    /// Answers the publisher, which may be gone.
+    pub(super) fn answer(self, answer: AppendResult) {
         let _ = self.request.answer.send(answer);
     }
 }
@@ -301,7 +302,7 @@ mod tests {
         let job = jobs.batch().await.expect("it is queued").remove(0);
         assert!(matches!(left.await.expect("no panic"), Err(AppendError::Unavailable(_))));
         assert!(!job.take(), "it was taken back");
-        // Taken in time: its publisher waits for what comes of it.
+        // Decoded in time: its publisher waits for what comes of it.
         let taken = append("taken");
         let job = jobs.batch().await.expect("it is queued").remove(0);
         assert!(job.take() && job.is_wanted());

@@ -1,4 +1,4 @@
-//! Whether what a tail has read is all there was.
+//! Decides whether what a tail has read is everything there was.
 
 use super::entry::Counters;
 use crate::cursor::Id;
@@ -8,34 +8,34 @@ use crate::log::Extent;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Position {
     pub(super) id: Id,
-    /// How many entries were ever added up to here; `None` where that is not known.
+    /// How many entries were ever added up to here, if that is known.
     pub(super) added: Option<u64>,
 }
 
-/// What a read from a [`Position`] was.
+/// The verdict on a read from a [`Position`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// Nothing is missing between the position and this one.
+    /// Nothing is missing between that position and this one.
     Whole(Position),
-    /// Entries behind the position may be gone unseen; all behind `after` and up to `upto` are read.
+    /// Entries behind that position may be gone unseen. Everything behind `after` and up to `upto` was read.
     Hole { after: Id, upto: Position },
-    /// The log is not the one that was read before: it has fewer entries.
+    /// The log is not the one that was read before, because it has fewer entries.
     Shrunk,
 }
 
-/// Judges a read that has brought these entries, all there were up to `upto`, by what the log tells of itself at a
+/// Judges a read that has brought these entries, which were all there were up to `upto`, by the log's counters at a
 /// later moment.
 ///
 /// Entries vanish in two ways: from the front (anybody's trim), and one by one (XDEL). The log's floor covers the
 /// first kind, its newest deleted entry the second. Where they lie behind the position, the numbers may still prove
-/// that whatever is gone was read before.
+/// that everything that is gone was read before.
 pub(super) fn judge(from: Position, read: &[Id], upto: Id, log: &Extent, counters: Counters) -> Verdict {
     let count = read.len() as u64;
     let is_shrunk = from.added.is_some_and(|added| counters.added < added + count);
     if is_shrunk || log.end < upto {
         return Verdict::Shrunk;
     }
-    // At the end of the log the position's number is known without counting.
+    // At the end of the log the position's count is known without counting.
     let at_end = (log.end == upto).then_some(counters.added);
     let numbered = from.added.map(|added| added + count);
     if at_end.is_some() && at_end == numbered {
@@ -47,7 +47,7 @@ pub(super) fn judge(from: Position, read: &[Id], upto: Id, log: &Extent, counter
     if log.floor <= from.id {
         return Verdict::Whole(Position { id: upto, added: numbered.or(at_end) });
     }
-    // All that is gone lies at or before the floor.
+    // Everything that is gone lies at or before the floor.
     let gone = counters.added.saturating_sub(counters.length);
     let read_and_gone = read.iter().filter(|id| **id <= log.floor).count() as u64;
     if from.added.is_some_and(|added| added + read_and_gone == gone) {

@@ -82,10 +82,8 @@ const CUT: u8 = 2;
 /// How a write went, which tells whether the reader keeps up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WriteOutcome {
-    /// The socket accepted everything at once.
-    Immediate,
-    /// The socket accepted everything after a wait.
-    Waited,
+    /// The socket accepted everything.
+    Complete,
     /// The write has finished, but this reader is among the slowest while memory is short. It should be sent away.
     Slow,
 }
@@ -113,7 +111,7 @@ impl BufferBudget {
         let mut blocked: Option<BlockedWrite> = None;
         poll_fn(|cx| {
             if let Poll::Ready(written) = write.as_mut().poll(cx) {
-                let outcome = || blocked.as_ref().map_or(WriteOutcome::Immediate, BlockedWrite::outcome);
+                let outcome = || blocked.as_ref().map_or(WriteOutcome::Complete, BlockedWrite::outcome);
                 return Poll::Ready(written.map(|()| outcome()));
             }
             let blocked = blocked.get_or_insert_with(|| self.block(buffer));
@@ -217,7 +215,7 @@ impl BlockedWrite {
     }
 
     fn outcome(&self) -> WriteOutcome {
-        if self.blocked.verdict.load(Ordering::Relaxed) == STAY { WriteOutcome::Waited } else { WriteOutcome::Slow }
+        if self.blocked.verdict.load(Ordering::Relaxed) == STAY { WriteOutcome::Complete } else { WriteOutcome::Slow }
     }
 }
 
@@ -296,7 +294,7 @@ mod tests {
         let (first, second) = (budget.block(a), budget.block(b));
         assert!(!is_cut(&first) && !is_cut(&second));
         // Past three quarters the slowest is asked to leave, and may finish.
-        assert_eq!((first.outcome(), second.outcome()), (WriteOutcome::Slow, WriteOutcome::Waited));
+        assert_eq!((first.outcome(), second.outcome()), (WriteOutcome::Slow, WriteOutcome::Complete));
         let third = budget.block(c);
         assert!(is_cut(&first) && !is_cut(&second) && !is_cut(&third));
         assert_eq!(budget.used.get(), 95);
@@ -360,7 +358,7 @@ mod tests {
     async fn a_write_that_does_not_block_is_not_counted() {
         let budget = budget(10);
         let (_a, a) = buffer(1000);
-        assert_eq!(budget.write(a, async { Ok(()) }).await.ok(), Some(WriteOutcome::Immediate));
+        assert_eq!(budget.write(a, async { Ok(()) }).await.ok(), Some(WriteOutcome::Complete));
         let error = budget.write(a, std::future::pending()).await.expect_err("more than there is");
         assert_eq!(error.kind(), io::ErrorKind::OutOfMemory);
     }

@@ -1,6 +1,5 @@
 //! Sockets, timers and TLS. Nothing here knows HTTP.
 
-pub mod cork;
 pub mod deadline;
 pub mod drain;
 pub mod listen;

@@ -106,11 +106,6 @@ impl Socket {
         self.0.stream().write(bytes)
     }
 
-    /// Writes as much as the socket accepts, once it is ready.
-    pub fn poll_write_some(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.poll_write_with(cx, bytes.len(), |mut stream| stream.write(bytes))
-    }
-
     /// The next byte, which stays to be read; `None` at the end of the connection. Cancel safe.
     ///
     /// # Errors
@@ -157,7 +152,7 @@ impl AsyncRead for Socket {
 
 impl AsyncWrite for Socket {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.poll_write_some(cx, buf)
+        self.poll_write_with(cx, buf.len(), |mut stream| stream.write(buf))
     }
 
     fn poll_write_vectored(

@@ -3,7 +3,6 @@
 //! Writes have a deadline. Waiting for input takes no buffer. A client that is gone is distinguished from one that has only shut
 //! its sending side.
 
-use super::cork::Cork;
 use super::deadline::WriteDeadline;
 use super::socket::Socket;
 use bytes::{Buf, Bytes, BytesMut};
@@ -61,13 +60,11 @@ struct Busy {
     deadline: Option<WriteDeadline>,
     /// Whether a write waits. Shared with the task that drives hyper, which owns this stream meanwhile.
     blocked: Option<Arc<AtomicBool>>,
-    /// Gathers what hyper writes, while it has the socket.
-    cork: Option<Cork>,
 }
 
 impl Busy {
     fn is_empty(&self) -> bool {
-        self.unread.is_empty() && self.deadline.is_none() && self.blocked.is_none() && self.cork.is_none()
+        self.unread.is_empty() && self.deadline.is_none() && self.blocked.is_none()
     }
 }
 
@@ -203,32 +200,12 @@ impl ClientStream {
         written
     }
 
-    /// Gathers what is written from here on until [`uncork`](ClientStream::uncork); who holds the answer has to flush it.
-    pub fn cork(&mut self) -> Option<Cork> {
-        let cork = self.plain().map(Cork::new);
-        self.busy().cork = cork.clone();
-        cork
-    }
-
-    /// Writes what was gathered, and gathers no more: nobody else has the socket from here on.
-    pub async fn uncork(&mut self) -> io::Result<()> {
-        poll_fn(|cx| self.poll_uncorked(cx)).await?;
+    /// Drops the flag of [`blocked`](ClientStream::blocked): the task that has this stream writes to it alone from here on.
+    pub fn drop_blocked(&mut self) {
         if let Some(busy) = &mut self.busy {
-            (busy.cork, busy.blocked) = (None, None);
+            busy.blocked = None;
         }
         self.settle();
-        Ok(())
-    }
-
-    /// Takes bytes in that are to be written with others.
-    fn gather(&self, parts: &[io::IoSlice<'_>]) -> bool {
-        self.busy.as_ref().and_then(|busy| busy.cork.as_ref()).is_some_and(|cork| cork.gather(parts))
-    }
-
-    fn poll_uncorked(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Some(cork) = self.busy.as_ref().and_then(|busy| busy.cork.as_ref()) else { return Poll::Ready(Ok(())) };
-        let flushed = cork.poll_flush(cx);
-        self.in_time(cx, flushed)
     }
 }
 
@@ -314,10 +291,6 @@ impl AsyncRead for ClientStream {
 
 impl AsyncWrite for ClientStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        if self.gather(&[io::IoSlice::new(buf)]) {
-            return Poll::Ready(Ok(buf.len()));
-        }
-        ready!(self.poll_uncorked(cx))?;
         let written = match &mut self.layer {
             Some(layer) => Pin::new(layer).poll_write(cx, buf),
             None => Pin::new(&mut self.socket).poll_write(cx, buf),
@@ -330,10 +303,6 @@ impl AsyncWrite for ClientStream {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        if self.gather(bufs) {
-            return Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()));
-        }
-        ready!(self.poll_uncorked(cx))?;
         let written = match &mut self.layer {
             Some(layer) => Pin::new(layer).poll_write_vectored(cx, bufs),
             None => Pin::new(&mut self.socket).poll_write_vectored(cx, bufs),
@@ -352,7 +321,6 @@ impl AsyncWrite for ClientStream {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_uncorked(cx))?;
         match &mut self.layer {
             Some(layer) => Pin::new(layer).poll_shutdown(cx),
             None => Pin::new(&mut self.socket).poll_shutdown(cx),

@@ -140,7 +140,7 @@ impl Drop for Timers {
 
 impl Timer {
     /// Whether the timer is not due yet.
-    pub fn is_ahead(&self, now: Instant) -> bool {
+    fn is_ahead(&self, now: Instant) -> bool {
         self.timers.now(now) < self.due
     }
 

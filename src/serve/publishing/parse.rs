@@ -70,12 +70,6 @@ pub type Fields<'a> = SmallVec<[Field<'a>; 4]>;
 /// `not_utf8`.
 pub fn parse_query(query: &str) -> Result<Fields<'_>, ApiError> {
     check_utf8(query)?;
-    // In most queries nothing is encoded, and each field is used as it is.
-    if !query.bytes().any(|byte| byte == b'%' || byte == b'+') {
-        let fields = query.split('&').filter(|field| !field.is_empty());
-        let halves = fields.map(|field| field.split_once('=').unwrap_or((field, "")));
-        return Ok(halves.map(|(name, value)| (name.into(), value.into())).collect());
-    }
     Ok(fields(query.as_bytes(), None).collect())
 }
 

@@ -40,8 +40,6 @@ pub struct LongPoll {
     record: SessionRecord,
     asked: Instant,
     timer: Timer,
-    /// Whether the timer holds the waker of this task. It need not be polled before its time then.
-    is_armed: bool,
     /// The template of its request, if the head alone decides about the next one.
     template: Option<Arc<PollTemplate>>,
     /// The part of the response's head that does not depend on the batch; see [`PollCache::head`].
@@ -72,7 +70,6 @@ impl LongPoll {
             record,
             asked,
             timer,
-            is_armed: false,
             template: None,
             head: Arc::default(),
             input: Unread::default(),
@@ -170,15 +167,12 @@ impl LongPoll {
             return Poll::Ready(Ok(Waited::Batch(None, Box::new(builder))));
         }
         // The timer fires at the end of the first of repeated polls, and is reset only then: a response does not touch it.
-        if !(self.is_armed && self.timer.is_ahead(Instant::now())) {
-            while self.timer.poll(cx).is_ready() {
-                let now = Instant::now();
-                if now >= due {
-                    return Poll::Ready(Ok(Waited::Batch(None, Box::new(builder))));
-                }
-                self.timer.reset(due, now);
+        while self.timer.poll(cx).is_ready() {
+            let now = Instant::now();
+            if now >= due {
+                return Poll::Ready(Ok(Waited::Batch(None, Box::new(builder))));
             }
-            self.is_armed = true;
+            self.timer.reset(due, now);
         }
         if let Poll::Ready(gone) = poll_client(cx, io, &mut self.input, is_open) {
             return Poll::Ready(Err(gone));

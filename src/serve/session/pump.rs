@@ -15,7 +15,6 @@ use crate::serve::net::socket::Socket;
 use crate::serve::net::timers::{Timer, Timers};
 use crate::transport::{CloseReason, Control, Envelope};
 use bytes::Bytes;
-use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -79,13 +78,9 @@ pub struct Pump {
     /// The last write. The timer computes the next heartbeat from it when it fires, so a delivery does not touch the timer.
     last_write: Instant,
     timer: Timer,
-    /// Whether the timer holds the waker of this task. It need not be polled before its time then.
-    is_armed: bool,
     written: usize,
     /// Whether commands are still to be answered. The farewell comes behind the answers.
     is_answering: bool,
-    /// Whether `last_write` is the current time, because nothing was waited for since.
-    is_fresh: bool,
     /// Bytes that the next polls return before anything else.
     #[expect(clippy::box_collection, reason = "a parked stream has none of them, and pays for one word")]
     ready: Option<Box<VecDeque<Bytes>>>,
@@ -124,10 +119,8 @@ impl Pump {
             started: now,
             last_write: now,
             timer: timers.at(now + soonest, now),
-            is_armed: false,
             written: 0,
             is_answering: false,
-            is_fresh: false,
             ready: None,
         }
     }
@@ -267,11 +260,9 @@ impl Pump {
             };
             // A connection that has not named a channel yet keeps its initial position.
             if self.subscription.has_begun() {
-                let mut batch = BATCH.take();
+                let mut batch = Vec::new();
                 let step = self.subscription.poll_step(cx, limit, &mut batch);
                 let frames = (!batch.is_empty()).then(|| self.frames(&batch));
-                batch.clear();
-                BATCH.set(batch);
                 match (step, frames) {
                     (Poll::Ready(Step::Gap(gap)), frames) => {
                         // Volatile messages may have come with it.
@@ -292,13 +283,7 @@ impl Pump {
                 self.bye(CloseReason::Drain, Some(retry));
                 continue;
             }
-            let now = if std::mem::take(&mut self.is_fresh) { self.last_write } else { Instant::now() };
-            if self.is_armed && self.timer.is_ahead(now) {
-                return Poll::Pending;
-            }
-            self.is_armed = true;
             std::task::ready!(self.timer.poll(cx));
-            self.is_armed = false;
             self.timer_fired();
         }
     }
@@ -355,11 +340,8 @@ impl Pump {
 
     /// Reports how the last write went.
     pub fn wrote(&mut self, outcome: WriteOutcome) {
-        match outcome {
-            WriteOutcome::Immediate => {}
-            // The timer may have fired meanwhile and its wake-up was used by the write, so it must be polled again.
-            WriteOutcome::Waited => self.is_fresh = false,
-            WriteOutcome::Slow => self.disconnect_slow(),
+        if outcome == WriteOutcome::Slow {
+            self.disconnect_slow();
         }
     }
 
@@ -376,7 +358,6 @@ impl Pump {
     /// A batch as one write. A single message goes out as the bytes that all readers share.
     fn frames(&mut self, batch: &[Arc<Message>]) -> Bytes {
         self.last_write = Instant::now();
-        self.is_fresh = true;
         self.record.batch(batch, self.started, self.last_write);
         let (before, after) = self.envelope.around();
         if let ([message], true) = (batch, before.is_empty() && after.is_empty()) {
@@ -386,10 +367,4 @@ impl Pump {
         write_frames(&*self.envelope, batch, &mut out);
         out.into()
     }
-}
-
-thread_local! {
-    /// The messages of a step until they are framed. One for each thread, so that a parked reader keeps none and a delivery
-    /// finds it in the cache.
-    static BATCH: Cell<Vec<Arc<Message>>> = const { Cell::new(Vec::new()) };
 }

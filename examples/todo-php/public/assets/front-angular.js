@@ -1,4 +1,4 @@
-/* AngularJS: messages change an array of the scope. They come from outside of Angular, so $applyAsync tells it. */
+/* AngularJS: messages change an array of the scope. They come from outside Angular, so $applyAsync tells it of the change. */
 (function () {
   'use strict';
   var template = [
@@ -48,7 +48,7 @@
     angular.element(todo.box).empty().append(compile(template)(scope));
   }]);
 
-  // What PHP has drawn goes first: a title such as "{{1 + 1}}" in it would be an expression for Angular.
+  // The rows that PHP has drawn are removed first: a title such as "{{1 + 1}}" in it would be an expression for Angular.
   todo.box.textContent = '';
   angular.bootstrap(todo.box, ['todo']);
 })();

@@ -1,12 +1,12 @@
 /*
- * What all four front ends share: the connection, the forms, and the rule by which a change is applied once, in
- * whatever order and however often it arrives. It does not draw the list; that is the front end's job:
+ * The part that all four front ends share: the connection, the forms, and the rule that applies a change once, in
+ * whatever order and however often it arrives. It does not draw the list; the front end does:
  *
  *   var show = todo.begin({ put: function (item) {...}, take: function (item) {...} });
  *   todo.lt.on('itemAdded', show.put);
  *
- * What `begin` gives back are the same two functions behind that rule. They are also called with the items that the
- * page came with, with what this page has changed itself, and with what it has to read again.
+ * `begin` returns the same two functions with that rule in front of them. They are also called with the items that
+ * the page came with, with the changes of this page itself, and with what it has to read again.
  */
 window.todo = (function () {
   'use strict';
@@ -29,7 +29,7 @@ window.todo = (function () {
     if (settings.transport) { options.transports = [settings.transport]; }
     lt = Longtail.connect(settings.push, options);
   } else {
-    // Longtail is away: the forms go on working, and nobody is told of anything.
+    // Longtail is away: the forms still work, but the page gets no messages.
     lt = { client: '', on: function () { return lt; } };
   }
 
@@ -39,7 +39,7 @@ window.todo = (function () {
     line.textContent = text;
   }
 
-  // Without a cursor from PHP there is a moment between its reading the database and our subscription.
+  // Without a cursor from PHP, a change between its read of the database and our subscription would be missed.
   var caughtUp = !!settings.cursor;
   lt.on('open', function () {
     state('open', 'Live over ' + lt.transport);
@@ -75,7 +75,7 @@ window.todo = (function () {
     return known[item.id] !== undefined && known[item.id].version >= item.version;
   }
 
-  // True once for each version of an item, and never for one that is older than what is shown.
+  // True once for each version of an item, and never for a version that is older than the one shown.
   function isNew(item, removed) {
     saw(item.version);
     if (isOlder(item)) { return false; }
@@ -95,12 +95,12 @@ window.todo = (function () {
     document.getElementById('empty').hidden = items.length > 0;
   }
 
-  // Reads the whole board again. What came in by events meanwhile is newer than the answer, and stays.
+  // Reads the whole board again. Changes that arrived as events meanwhile are newer than the answer, and stay.
   function reload() {
     again = reading;
     if (reading) { return; }
     reading = true;
-    // What was seen up to now is in the answer, or is no version of this board.
+    // Versions seen up to now are in the answer, or are not versions of this board.
     ahead = {};
     ask('items.php?board=' + settings.board).then(function (answer) {
       reading = false;
@@ -124,7 +124,7 @@ window.todo = (function () {
     });
   }
 
-  /* ---- what others did, in words ---- */
+  /* ---- saying what other users did ---- */
 
   var verbs = {
     itemAdded: function (item) { return 'added “' + item.title + '”'; },
@@ -136,7 +136,7 @@ window.todo = (function () {
     }
   };
 
-  // Heard before the front end hears of it, so that the old title is still known.
+  // This listener runs before the front end's, so that the old title is still known.
   Object.keys(verbs).forEach(function (event) {
     lt.on(event, function (item) {
       if (isOlder(item)) { return; }
@@ -184,7 +184,7 @@ window.todo = (function () {
     fields.set('action', action);
     if (row) { fields.set('id', row.dataset.id); }
     if (action === 'done') { fields.set('done', row.dataset.done === '1' ? '0' : '1'); }
-    // PHP passes our id on as `exclude`: what we did is drawn from its answer, not a second time from the event.
+    // PHP passes our id on as `exclude`: the page draws its own change from the answer, and not a second time from the event.
     var request = { method: 'POST', body: fields, headers: { 'X-Longtail-Client': lt.client } };
     ask('change.php', request).then(function (answer) {
       if (answer.event === 'itemRemoved') { front.take(answer.data); } else { front.put(answer.data); }
@@ -213,7 +213,7 @@ window.todo = (function () {
     row.querySelector('.tick').setAttribute('aria-pressed', String(item.done));
     row.querySelector('.tick').setAttribute('aria-label', 'Done: ' + item.title);
     row.querySelector('summary').setAttribute('aria-label', 'Edit: ' + item.title);
-    // The default value: what somebody is typing there at the moment stays.
+    // The default value: text that a user is typing there stays.
     row.querySelector('[name=title]').defaultValue = item.title;
     return row;
   }

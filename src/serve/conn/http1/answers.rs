@@ -227,11 +227,7 @@ impl Answers {
             state.hub.handed_out().await;
         }
         let out = Bytes::from(std::mem::take(&mut self.out));
-        let sent = io.write_now(&out)?;
-        if sent < out.len() {
-            let rest = out.slice(sent..);
-            Box::pin(state.budget.write(BufferId::of(&rest), io.write_all(&rest))).await?;
-        }
+        Box::pin(state.budget.write(BufferId::of(&out), io.write_all(&out))).await?;
         Ok(())
     }
 }

@@ -5,8 +5,6 @@ use crate::serve::http::head::MAX_HEAD;
 use crate::serve::http::peer::Peer;
 use crate::serve::http::request::RequestBody;
 use crate::serve::limits::memory::BlockedWrite;
-use crate::serve::net::cork::Cork;
-use crate::serve::net::deadline::WriteDeadline;
 use crate::serve::net::drain;
 use crate::serve::net::socket::Socket;
 use crate::serve::net::stream::ClientStream;
@@ -55,8 +53,6 @@ pub async fn serve(context: &Arc<Context>, mut io: ClientStream, peer: &Peer) ->
         is_answering: &is_answering,
         is_blocked: io.blocked(),
         socket: io.socket().clone(),
-        cork: io.cork(),
-        deadline: WriteDeadline::new(state.settings.write_timeout),
         draining: Box::pin(state.drain.begun()),
         is_draining: false,
         is_late: false,
@@ -81,7 +77,7 @@ pub async fn serve(context: &Arc<Context>, mut io: ClientStream, peer: &Peer) ->
     let ended = ended.await?;
     let parts = connection.into_parts();
     let mut io = parts.io.into_inner();
-    io.uncork().await.ok()?;
+    io.drop_blocked();
     match (ended, handover.take()) {
         (Ok(()), Some(session)) => {
             io.unread(parts.read_buf);
@@ -110,8 +106,6 @@ struct Progress<'a> {
     /// Whether a write of hyper waits for the client.
     is_blocked: Arc<AtomicBool>,
     socket: Socket,
-    cork: Option<Cork>,
-    deadline: WriteDeadline,
     /// The beginning of the drain, and then the end of its grace period.
     draining: Pin<Box<dyn Future<Output = ()> + Send + 'a>>,
     is_draining: bool,
@@ -130,14 +124,7 @@ enum Step {
 
 impl Progress<'_> {
     fn poll(&mut self, cx: &mut TaskContext<'_>, polled: Poll<Result<(), hyper::Error>>) -> Step {
-        // All responses of this turn go out in one write.
-        if let Some(cork) = &self.cork {
-            let flushed = cork.poll_flush(cx);
-            if let Poll::Ready(Err(_)) = self.deadline.bound(cx, flushed) {
-                return Step::Done(Poll::Ready(None));
-            }
-        }
-        let is_flushed = !self.is_blocked.load(Ordering::Relaxed) && self.cork.as_ref().is_none_or(Cork::is_empty);
+        let is_flushed = !self.is_blocked.load(Ordering::Relaxed);
         if let Poll::Ready(ended) = polled {
             return Step::Done(Poll::Ready(Some(ended)));
         }

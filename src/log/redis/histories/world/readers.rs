@@ -36,7 +36,7 @@ impl World {
     }
 
     pub(super) async fn has_reader(log: Arc<RedisLog>) -> bool {
-        let reader = log.reader.lock().await;
+        let reader = log.ranges.lock().await;
         reader.connection.as_ref().is_some_and(|connection| !log.has_moved(connection.server().1))
     }
 
@@ -51,7 +51,7 @@ impl World {
             let seen = self.seen(node);
             let server = self.nodes[node].home;
             self.nodes[node].read_at = server;
-            drop(log.reader().await.map_err(failed)?);
+            drop(log.range_connection().await.map_err(failed)?);
             self.opened(node, server, seen).await?;
         }
         Err("a reader is refused again and again".into())
@@ -67,7 +67,7 @@ impl World {
         let (log, read_at, home) = (it.log.clone(), it.read_at, it.home);
         let server = if World::has_reader(log.clone()).await { read_at } else { home };
         if !self.servers[server].is_primary {
-            *log.reader.lock().await = Reader::default();
+            *log.ranges.lock().await = RangeConnection::default();
             return Ok(());
         }
         let (told, to) = self.told(node, at).await?;

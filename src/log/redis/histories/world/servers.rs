@@ -47,7 +47,7 @@ impl World {
                 node.appender.close();
             }
             if node.read_at == server {
-                *node.log.reader.lock().await = Reader::default();
+                *node.log.ranges.lock().await = RangeConnection::default();
             }
         }
     }
@@ -64,7 +64,7 @@ impl World {
             it.appender.close();
         }
         if cut & 4 > 0 {
-            *it.log.reader.lock().await = Reader::default();
+            *it.log.ranges.lock().await = RangeConnection::default();
         }
     }
 

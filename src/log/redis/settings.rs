@@ -1,4 +1,4 @@
-//! Settings that all nodes of a log must have the same: a node says where another's differ.
+//! Settings that must be the same on all nodes of a log. A node logs where another node's settings differ.
 
 use super::RedisConfig;
 use super::peers::{Peer, printable};
@@ -9,16 +9,16 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-/// The shortest time between two log lines about a setting: forged records do not flood the log.
+/// The shortest time between two log lines about a setting, so that forged records cannot flood the log.
 const QUIET: Duration = Duration::from_secs(10);
 
-/// Values of others that are named in a line.
+/// How many different values of other nodes a log line names.
 const NAMED: usize = 3;
 
-/// Bytes of a value that a record has. A longer one is told by its sum.
+/// The longest value in a record, in bytes. In place of a longer one the record has its hash.
 const LONGEST: usize = 500;
 
-/// The settings, and what comes of a difference.
+/// The settings, and the consequence of a difference.
 const SETTINGS: [(&str, &str); 5] = [
     ("--max-message-bytes", "a node skips what is longer than its own"),
     ("--redis-subscribe", "what is PUBLISHed to patterns of both is appended twice"),
@@ -27,7 +27,7 @@ const SETTINGS: [(&str, &str); 5] = [
     ("--retain-bytes", "the log keeps the least of them"),
 ];
 
-/// The settings of a node, as its flags have them.
+/// The settings of a node, by flag.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(super) struct Settings(BTreeMap<String, String>);
@@ -57,25 +57,25 @@ fn sum(text: &str) -> String {
     Sha1::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// What was said of a setting.
-struct Said {
-    /// The others' values.
+/// A difference in one setting, as it was logged.
+struct LoggedDifference {
+    /// The values of the other nodes.
     values: Vec<String>,
     at: Instant,
 }
 
-/// What was said of all settings.
+/// The differences that were logged, by setting.
 #[derive(Default)]
-pub(super) struct Agreement(BTreeMap<&'static str, Said>);
+pub(super) struct SettingsCheck(BTreeMap<&'static str, LoggedDifference>);
 
-impl Agreement {
-    /// Says in what nodes that live differ from this one, once for each change.
+impl SettingsCheck {
+    /// Logs in which settings live nodes differ from this one, once for each change.
     pub(super) fn look(&mut self, own: &Settings, peers: &[Peer]) {
         for (flag, consequence) in SETTINGS {
             let Some(ours) = own.get(flag) else { continue };
             let mut theirs = BTreeMap::<&str, (&str, usize)>::new();
             for peer in peers.iter().filter(|peer| peer.is_awake) {
-                // A node that does not tell has no such setting.
+                // A node that does not name the setting does not have it.
                 let Some(value) = peer.record.settings.get(flag).filter(|value| *value != ours) else { continue };
                 theirs.entry(value).or_insert((&peer.record.name, 0)).1 += 1;
             }
@@ -104,7 +104,7 @@ impl Agreement {
             warn!(
                 "{flag} is {ours} on this node and {named}: {consequence}; give all nodes of the log the same {flag}"
             );
-            self.0.insert(flag, Said { values, at: Instant::now() });
+            self.0.insert(flag, LoggedDifference { values, at: Instant::now() });
         }
     }
 }

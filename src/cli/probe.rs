@@ -1,7 +1,7 @@
-//! One transport's try: subscribe, publish, wait for the message.
+//! Probes one transport: subscribe, publish, wait for the message.
 
-use crate::cli::Failure;
-use crate::cli::client::{Answer, Client, Reason, printable, quote};
+use super::client::{Answer, Client, quote};
+use super::failure::{Failure, Reason, printable};
 use futures_util::future::join;
 use futures_util::{SinkExt, Stream, StreamExt};
 use serde_json::{Value, json};
@@ -22,8 +22,8 @@ const PARKED: Duration = Duration::from_millis(200);
 /// The result of a transport.
 pub(super) type Outcome = Result<String, Failure>;
 
-/// A try of one transport.
-pub(super) struct Visit<'a> {
+/// A probe of one transport.
+pub(super) struct Probe<'a> {
     pub client: &'a Client,
     pub channel: &'a str,
     pub idle: u64,
@@ -31,7 +31,7 @@ pub(super) struct Visit<'a> {
     pub mark: String,
 }
 
-impl Visit<'_> {
+impl Probe<'_> {
     fn query(&self) -> String {
         format!("channel={}", quote(self.channel))
     }

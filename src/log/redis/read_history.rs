@@ -1,4 +1,4 @@
-//! What this node has read of the log most recently: the proof of where two histories part.
+//! What this node has read of the log most recently. It proves where two histories of the log part.
 //!
 //! A log that is opened at another server, or whose copy was put back, holds what was written up to some point and may
 //! go on with other entries. The log's mark proves a part of it. Beyond the mark, where entries came that no node
@@ -10,33 +10,40 @@ use crate::message::Message;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// Entries that are remembered. The mark is moved every second, so these are far more than are compared in practice.
+/// How many entries are remembered. The mark is moved every second, so this is far more than is compared in practice.
 pub(super) const ENTRIES: usize = 4096;
 
 /// Bytes that they may keep in memory beyond the node's own window of the log, by [`Message::weight`].
 const BYTES: usize = 4 << 20;
 
-/// An entry's id, and what it says; `None` for one that is no message.
+/// An entry's id, and its message; `None` for an entry that is not a message.
 pub(super) type Read = (Id, Option<Arc<Message>>);
 
 /// The newest entries that were read, without a hole.
 #[derive(Clone)]
-pub(super) struct Seen {
+pub(super) struct ReadHistory {
     epoch: Epoch,
     /// All entries between here and `at` are in `entries`.
     from: Id,
     entries: VecDeque<Read>,
     bytes: usize,
     at: Position,
-    /// The log's numbers say that it is not the one that was read.
+    /// Whether the log's counters say that it is not the log that was read.
     is_refuted: bool,
 }
 
-impl Seen {
-    /// Nothing yet but the position.
-    pub(super) fn new(at: Cursor, added: Option<u64>) -> Seen {
+impl ReadHistory {
+    /// A history that begins at a position.
+    pub(super) fn new(at: Cursor, added: Option<u64>) -> ReadHistory {
         let at_position = Position { id: at.id, added };
-        Seen { epoch: at.epoch, from: at.id, entries: VecDeque::new(), bytes: 0, at: at_position, is_refuted: false }
+        ReadHistory {
+            epoch: at.epoch,
+            from: at.id,
+            entries: VecDeque::new(),
+            bytes: 0,
+            at: at_position,
+            is_refuted: false,
+        }
     }
 
     pub(super) fn epoch(&self) -> Epoch {
@@ -47,7 +54,7 @@ impl Seen {
         self.at
     }
 
-    /// The log is another than was read, by its numbers, whatever its entries are.
+    /// Notes that the log's counters say that it is not the log that was read.
     pub(super) fn refute(&mut self) {
         self.is_refuted = true;
     }
@@ -150,8 +157,8 @@ mod tests {
         (id(ms), Some(Arc::new(message)))
     }
 
-    fn seen(ids: &[u64]) -> Seen {
-        let mut seen = Seen::new(Cursor { id: id(1), epoch: epoch() }, Some(1));
+    fn seen(ids: &[u64]) -> ReadHistory {
+        let mut seen = ReadHistory::new(Cursor { id: id(1), epoch: epoch() }, Some(1));
         for ms in ids {
             let at = Position { id: id(*ms), added: None };
             seen.go_on(seen.at.id, [read(*ms, "x")], at);

@@ -1,21 +1,21 @@
-//! What a Redis tells of itself at each connect, and what of that breaks the log's promises.
+//! What a Redis server says of itself at each connect, and advice where its settings break the log's promises.
 
 use redis::Value;
 
-/// Out of `INFO`.
+/// A server's `INFO`, as far as it is used.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Facts {
-    /// Where it is.
+pub struct ServerInfo {
+    /// The server's address.
     pub(super) address: String,
-    /// Its process: no other has the same.
+    /// The id of the server's process; no other process has the same.
     pub(super) run_id: String,
-    /// Where it was promoted last, as an offset in its replication; none for a server that never was a replica.
+    /// The replication offset of its last promotion; `None` for a server that never was a replica.
     promoted_at: Option<u64>,
-    /// Major and minor of the Redis that it is, or is compatible with.
+    /// Major and minor version of the Redis that it is, or is compatible with.
     pub(super) version: (u32, u32),
     pub(super) is_primary: bool,
     pub(super) is_cluster: bool,
-    /// It reads its data set from disk. What it says of its append-only file is not true until it is done: it switches
+    /// Whether it is loading its data from disk. Until that is done, what it says of its append-only file is not true: it switches
     /// the file off while it reads it.
     pub(super) is_loading: bool,
     max_memory: u64,
@@ -23,18 +23,18 @@ pub struct Facts {
     has_append_file: bool,
 }
 
-impl Facts {
-    pub(super) fn of(address: String, info: &Value) -> Option<Facts> {
+impl ServerInfo {
+    pub(super) fn of(address: String, info: &Value) -> Option<ServerInfo> {
         let info = super::text(info)?;
         let fields = |name: &str| {
             let line = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
             line.map(str::trim)
         };
         let mut version = fields("redis_version")?.split('.').map(|part| part.parse().unwrap_or(0));
-        Some(Facts {
+        Some(ServerInfo {
             address,
             run_id: fields("run_id")?.to_owned(),
-            // Not its replication id, which also changes when the first replica comes.
+            // Not the replication id, which also changes when the first replica comes.
             promoted_at: fields("second_repl_offset").and_then(|offset| offset.parse().ok()),
             version: (version.next()?, version.next().unwrap_or(0)),
             is_primary: fields("role").is_none_or(|role| role == "master"),
@@ -55,11 +55,11 @@ impl Facts {
     }
 
     #[cfg(test)]
-    pub(super) fn in_reign(&self, run_id: &str, promoted_at: u64) -> Facts {
-        Facts { run_id: run_id.to_owned(), promoted_at: Some(promoted_at), ..self.clone() }
+    pub(super) fn in_reign(&self, run_id: &str, promoted_at: u64) -> ServerInfo {
+        ServerInfo { run_id: run_id.to_owned(), promoted_at: Some(promoted_at), ..self.clone() }
     }
 
-    /// What its settings break, with the mend.
+    /// What is wrong with the server's settings, and how to fix it.
     pub(super) fn advice(&self, retain_bytes: usize) -> Vec<String> {
         let mut advice = Vec::new();
         if self.max_memory > 0 && self.policy != "noeviction" {
@@ -93,26 +93,26 @@ impl Facts {
 mod tests {
     use super::*;
 
-    fn facts(info: &str) -> Facts {
-        let info = format!("# Server\r\nredis_version:7.0.15\r\nrun_id:abc\r\n{}", info.replace(' ', "\r\n"));
-        Facts::of("h:1".into(), &Value::BulkString(info.into_bytes())).expect("facts")
+    fn server(text: &str) -> ServerInfo {
+        let info = format!("# Server\r\nredis_version:7.0.15\r\nrun_id:abc\r\n{}", text.replace(' ', "\r\n"));
+        ServerInfo::of("h:1".into(), &Value::BulkString(info.into_bytes())).expect("INFO")
     }
 
     #[test]
-    fn facts_are_read_from_info() {
-        let found = facts("role:slave cluster_enabled:1 aof_enabled:1");
+    fn it_is_read_from_info() {
+        let found = server("role:slave cluster_enabled:1 aof_enabled:1");
         assert_eq!((found.version, found.run_id.as_str()), ((7, 0), "abc"));
         assert!(!found.is_primary && found.is_cluster);
-        assert!(Facts::of(String::new(), &Value::BulkString(b"run_id:x".to_vec())).is_none());
+        assert!(ServerInfo::of(String::new(), &Value::BulkString(b"run_id:x".to_vec())).is_none());
     }
 
     #[test]
     fn a_promotion_begins_a_reign_and_a_first_replica_does_not() {
-        let alone = facts("master_replid:aa second_repl_offset:-1").reign();
-        assert_eq!(facts("master_replid:bb second_repl_offset:-1").reign(), alone);
-        let promoted = facts("master_replid:cc second_repl_offset:815").reign();
+        let alone = server("master_replid:aa second_repl_offset:-1").reign();
+        assert_eq!(server("master_replid:bb second_repl_offset:-1").reign(), alone);
+        let promoted = server("master_replid:cc second_repl_offset:815").reign();
         assert_ne!(promoted, alone);
-        assert_ne!(facts("master_replid:dd second_repl_offset:1630").reign(), promoted);
+        assert_ne!(server("master_replid:dd second_repl_offset:1630").reign(), promoted);
     }
 
     #[test]
@@ -127,7 +127,7 @@ mod tests {
             ("aof_enabled:1 maxmemory:100 maxmemory_policy:volatile-ttl", &["doubling", "--retain-bytes"]),
         ];
         for (info, wanted) in cases {
-            let advice = facts(info).advice(500);
+            let advice = server(info).advice(500);
             assert_eq!(advice.len(), wanted.len(), "{info}: {advice:?}");
             assert!(advice.iter().zip(wanted).all(|(line, part)| line.contains(part)), "{advice:?}");
         }

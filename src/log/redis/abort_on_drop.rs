@@ -1,32 +1,34 @@
-//! Futures that go on by themselves.
+//! Futures that run in a task of their own and end when their caller drops them.
 
 use std::future::{Future, pending, poll_fn};
 use std::panic::resume_unwind;
 use std::task::Poll;
 use tokio::task::JoinSet;
 
-/// Does it, from the first poll on whether or not somebody polls this, for as long as somebody keeps it. For what holds
-/// something that others wait for, a connection or a place in a line: whoever has asked for it may be busy with a client
-/// that takes nothing, and so would all the others be.
+/// Runs a future in a task of its own from its second poll on. For a future that holds something others wait for, such as a
+/// connection or a place in a line: its caller may stop polling for up to 30 s while its client is stalled, and all
+/// the others would wait for that client.
 ///
-/// Its first step is the caller's, so that what is begun in an order stands in that order.
+/// The first poll is the caller's, so that futures that are started in an order take their places in that order.
 ///
 /// # Cancel safety
 ///
-/// It ends with this: what nobody wants any more would stand in the line, and be in nobody's account.
-pub(super) async fn detached<T: Send + 'static>(doing: impl Future<Output = T> + Send + 'static) -> T {
+/// The task is aborted when this future is dropped. Otherwise an abandoned request would keep its place in the line, and
+/// would not be accounted to any client.
+pub(super) async fn in_own_task<T: Send + 'static>(doing: impl Future<Output = T> + Send + 'static) -> T {
     let mut doing = Box::pin(doing);
     let first = poll_fn(|cx| Poll::Ready(doing.as_mut().poll(cx)));
-    // However busy the caller's task was: what is refused for that would have to be asked for again, by nobody.
+    // Outside of tokio's budget: if the first poll were refused because the caller's task was busy, nothing would poll it
+    // again.
     let done = match tokio::task::unconstrained(first).await {
         Poll::Ready(done) => return done,
-        // A set, which ends what is in it when it is dropped.
+        // A JoinSet aborts its tasks when it is dropped.
         Poll::Pending => JoinSet::from_iter([doing]).join_next().await,
     };
     match done {
         Some(Ok(done)) => done,
         Some(Err(error)) if error.is_panic() => resume_unwind(error.into_panic()),
-        // The runtime ends, and whoever waits with it.
+        // The runtime shuts down, and the caller with it.
         _ => pending().await,
     }
 }
@@ -51,7 +53,7 @@ mod tests {
         let mut all: Vec<_> = (0..200)
             .map(|n| {
                 let (lock, done) = (lock.clone(), done.clone());
-                Box::pin(detached(async move {
+                Box::pin(in_own_task(async move {
                     let _held = lock.lock().await;
                     tokio::task::yield_now().await;
                     let _ = done.send(n);
@@ -80,7 +82,7 @@ mod tests {
         let (told, hearing) = oneshot::channel::<()>();
         {
             let held = lock.clone();
-            let mut doing = pin!(detached(async move {
+            let mut doing = pin!(in_own_task(async move {
                 let _held = held.lock_owned().await;
                 pending::<()>().await;
                 drop(told);

@@ -1,0 +1,13 @@
+//! The error of an invalid configuration.
+
+/// The configuration is invalid. The text is one line that says how to fix it.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct BadConfig(String);
+
+impl BadConfig {
+    /// An error with this text: one line that says how to fix it.
+    pub fn new(text: String) -> BadConfig {
+        BadConfig(text)
+    }
+}

@@ -1,0 +1,236 @@
+//! A session is the life of one subscription: what is heard goes to the [`Member`], and the member's requests go to the script.
+
+mod connect;
+mod hear;
+mod script_call;
+
+use super::member::{JITTER, Member, Moved, PATIENCE, Request};
+use super::queue::Bounds;
+use super::script::Server;
+use super::{BridgeConfig, QUEUE_BYTES};
+use crate::log::redis::{Connection, RedisLog, ScriptError};
+use crate::message::Pattern;
+use futures_util::FutureExt;
+use redis::{Client, Value};
+use sha1::{Digest, Sha1};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior};
+use tokio_stream::StreamExt;
+use tracing::{debug, warn};
+
+/// How often at least the holder renews the lease, and the others look at it.
+const TICK: Duration = Duration::from_millis(800);
+
+/// How long a session waits after an answer that did not come, or was of no use.
+const RETRY: Duration = Duration::from_millis(150);
+
+/// A subscription that does not hear its own ping for this long is dead.
+const PING: Duration = Duration::from_secs(5);
+
+/// How long Redis may take to answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How many messages are heard at a time before the session looks whether it has to send something.
+const EARFUL: usize = 500;
+
+/// Why a session ended.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Ended {
+    /// The subscription never began, or was lost.
+    #[error("{0}")]
+    Deaf(ScriptError),
+    /// The log is on another server now (a failover), which delivers PUBLISHes in another order.
+    #[error("the log has moved to another server")]
+    Moved,
+    /// In a Cluster: the other nodes listen to a server that this node does not reach.
+    #[error("this node does not reach the server that the other nodes listen to: {0}")]
+    Apart(ScriptError),
+    /// It was away for so long that Redis has forgotten its numbers.
+    #[error("the bridge's numbers in Redis are not those that it knew")]
+    LostTrack,
+}
+
+impl From<Moved> for Ended {
+    fn from(_: Moved) -> Ended {
+        Ended::Moved
+    }
+}
+
+/// In a Cluster: the server that members listen to and this node does not reach, the last sign of life of those members,
+/// and since when there was no newer one.
+pub(super) type Apart = Option<(String, String, Instant)>;
+
+pub(super) struct Session {
+    log: Arc<RedisLog>,
+    member: Member,
+    /// The channel of markers.
+    markers: String,
+    /// The keys of the bridge's state.
+    keys: [String; 2],
+    /// The connection to the server that holds the log. Without a Cluster that is the server that is subscribed to.
+    control: Option<Connection>,
+    server: Server,
+    /// How many messages it has added to the gauge of waiting ones.
+    waiting: i64,
+    is_finishing: bool,
+    /// The script does not run before this time, since the last answer did not come or was of no use.
+    rests_until: Instant,
+}
+
+type ScriptAnswer = (Option<Connection>, Request, Result<Value, ScriptError>);
+
+impl Session {
+    pub(super) fn new(log: Arc<RedisLog>, config: &BridgeConfig) -> Session {
+        let id = uuid::Uuid::new_v4().to_string();
+        let names = log.keys();
+        // Members with other patterns hear PUBLISHes in another order and cannot count together with this one.
+        let globs: Vec<_> = config.patterns.iter().map(Pattern::to_string).collect();
+        let group: String = Sha1::digest(globs.join(" ")).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        let markers = names.beside(&format!("bridge:{group}"));
+        let keys = [markers.clone(), names.beside(&format!("bridge:{group}:taken"))];
+        let bounds = Bounds { messages: config.queue, bytes: QUEUE_BYTES };
+        let now = Instant::now();
+        let member = Member::new(id, bounds, PATIENCE + JITTER.mul_f64(fastrand::f64()), now);
+        let (control, server) = (None, Server::default());
+        Session { log, member, markers, keys, control, server, waiting: 0, is_finishing: false, rests_until: now }
+    }
+
+    pub(super) fn has_joined(&self) -> bool {
+        self.member.has_joined()
+    }
+
+    /// Listens for as long as it can.
+    pub(super) async fn listen(
+        &mut self,
+        patterns: &[Pattern],
+        apart: &mut Apart,
+        listening: &watch::Sender<bool>,
+    ) -> Ended {
+        let listened = async {
+            let client = self.choose_server(apart).await?;
+            self.subscribe_and_listen(client, patterns, listening).await
+        };
+        match listened.await {
+            Ok(never) => match never {},
+            Err(ended) => {
+                self.log.metrics().lost("subscription");
+                ended
+            }
+        }
+    }
+
+    async fn subscribe_and_listen(
+        &mut self,
+        client: Client,
+        patterns: &[Pattern],
+        listening: &watch::Sender<bool>,
+    ) -> Result<Never, Ended> {
+        let (mut sink, mut stream) = self.subscribe(&client, patterns).await?;
+        let join = self.member.next_request(Instant::now());
+        let mut asking = self.ask(join);
+
+        let mut tick = tokio::time::interval(TICK.mul_f64(0.9 + 0.2 * fastrand::f64()));
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // Without a ping, a connection that was cut silently would seem to be alive.
+        let mut pinging = Box::pin(async {
+            loop {
+                tokio::time::sleep(PING).await;
+                let answer = tokio::time::timeout(PING, sink.ping::<Value>()).await;
+                match answer {
+                    Ok(Ok(_)) => {}
+                    Ok(Err(error)) => return Ended::Deaf(ScriptError::Unanswered(error)),
+                    Err(_) => return timed_out(),
+                }
+            }
+        });
+        let (mut is_asking, mut is_due) = (true, false);
+        loop {
+            let due = self.member.due().map(|due| due.max(self.rests_until));
+            let waiting = tokio::time::sleep_until(due.unwrap_or_else(Instant::now));
+            tokio::select! {
+                heard = stream.next() => {
+                    let gone = || redis::RedisError::from(std::io::Error::from(std::io::ErrorKind::UnexpectedEof));
+                    let heard = heard.ok_or_else(|| Ended::Deaf(ScriptError::Unanswered(gone())))?;
+                    self.hear(&heard, patterns)?;
+                    // What has arrived together is handled together.
+                    for _ in 0..EARFUL {
+                        let Some(Some(heard)) = stream.next().now_or_never() else { break };
+                        self.hear(&heard, patterns)?;
+                    }
+                    if self.member.has_joined() && !*listening.borrow() {
+                        listening.send_replace(true);
+                    }
+                    self.tell_waiting();
+                }
+                answer = &mut asking, if is_asking => {
+                    is_asking = false;
+                    is_due |= !self.take_answer(answer)? && !self.member.has_joined();
+                }
+                _ = tick.tick() => {
+                    is_due = true;
+                    let control = self.control.as_ref().filter(|_| !self.server.is_cluster);
+                    if control.is_some_and(|control| self.log.has_moved(control.server().1)) {
+                        return Err(Ended::Moved);
+                    }
+                }
+                () = waiting, if !is_asking && due.is_some() => is_due = true,
+                () = tokio::time::sleep_until(self.rests_until), if !is_asking && is_due => {}
+                ended = &mut pinging => return Err(ended),
+            }
+            let now = Instant::now();
+            if !is_asking && is_due && now >= self.rests_until {
+                let request = self.member.next_request(now);
+                asking = self.ask(request);
+                (is_asking, is_due) = (true, false);
+            }
+        }
+    }
+
+    /// Ends the session: gives the lease back and appends what was heard to the log, on whatever server that is now, unless
+    /// another member does.
+    pub(super) async fn finish(mut self, time: Duration) {
+        if self.member.holds() {
+            self.log.metrics().holds_lease.set(0);
+        }
+        self.is_finishing = true;
+        self.member.finish();
+        self.rests_until = Instant::now();
+        let deadline = Instant::now() + time;
+        while (self.member.waiting() > 0 || self.member.holds()) && Instant::now() < deadline {
+            let due = self.member.due().unwrap_or(self.rests_until).max(self.rests_until);
+            tokio::time::sleep_until(due.min(deadline)).await;
+            let request = self.member.next_request(Instant::now());
+            let answer = self.ask(request).await;
+            if self.take_answer(answer).is_err() {
+                break;
+            }
+        }
+        if self.member.waiting() > 0 {
+            let lost = self.member.waiting() as u64;
+            self.log.metrics().overflowed.inc_by(lost);
+            warn!(lost, "PUBLISHes that were heard could not be appended to the log");
+        }
+        if self.member.holds() {
+            debug!("the lease could not be given back; it expires");
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.log.metrics().waiting.dec_by(self.waiting);
+        // A member that is gone does not hold the lease.
+        if self.member.holds() && !self.is_finishing {
+            self.log.metrics().holds_lease.set(0);
+        }
+    }
+}
+
+enum Never {}
+
+fn timed_out() -> Ended {
+    let silence = std::io::Error::from(std::io::ErrorKind::TimedOut);
+    Ended::Deaf(ScriptError::Unanswered(silence.into()))
+}

@@ -1,0 +1,100 @@
+//! Which server a session subscribes to, and how.
+
+use super::{ANSWER_TIMEOUT, Apart, Ended, Session, timed_out};
+use crate::log::bridge::member::{Request, Want};
+use crate::log::bridge::script::{self, Server};
+use crate::log::redis::{BRIDGE, ScriptError};
+use crate::message::Pattern;
+use redis::Client;
+use redis::aio::{PubSubSink, PubSubStream};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How long members in a Cluster may give no sign of life before the server that they listen to, which does not answer
+/// this node, is taken for gone.
+const SILENCE: Duration = Duration::from_secs(2);
+
+impl Session {
+    /// Chooses the server to subscribe to. Without a Cluster that is the server of the log.
+    ///
+    /// In a Cluster each server delivers what is PUBLISHed at any server, in an order of its own. So members count
+    /// together at one server, and stay there while it lives, also if another one owns the log's slot.
+    pub(super) async fn choose_server(&mut self, apart: &mut Apart) -> Result<Client, Ended> {
+        let mut control = self.log.connect(ANSWER_TIMEOUT).await.map_err(Ended::Deaf)?;
+        // A Redis that is loading its data accepts subscribers and PUBLISHes, but no script, and what is heard before the join
+        // has no number. Loading the script first also makes the join a single round trip.
+        control.load(&BRIDGE).await.map_err(Ended::Deaf)?;
+        let (client, run_id) = control.server();
+        let client = client.clone();
+        let (is_cluster, address) = (control.is_cluster(), control.address().to_owned());
+        self.server = Server { run_id: run_id.to_owned(), address, is_cluster, instead_of: String::new() };
+        if !is_cluster {
+            self.control = Some(control);
+            return Ok(client);
+        }
+        let look = Request { want: Want::Finish, ..Request::default() };
+        let args = self.args(&look);
+        let keys = [&self.log.keys().log, &self.keys[0], &self.keys[1]].map(String::as_str);
+        let reply = control.run(&BRIDGE, &keys, &args).await.map_err(Ended::Deaf)?;
+        self.control = Some(control);
+        let state = script::state(&reply).ok_or(Ended::Deaf(ScriptError::Unexpected))?;
+        if state.server.is_empty() || state.server == self.server.run_id {
+            *apart = None;
+            return Ok(client);
+        }
+        let (why, is_silent) = match self.log.connect_to(&state.address, ANSWER_TIMEOUT).await {
+            Ok(connection) if connection.server().1 == state.server => {
+                *apart = None;
+                self.server.address.clone_from(&state.address);
+                self.server.run_id = state.server;
+                return Ok(connection.server().0.clone());
+            }
+            // Another process has its address: the server is gone.
+            Ok(_) => (ScriptError::Unexpected, false),
+            Err(error) => {
+                let is_silent = error.is_timeout();
+                (error, is_silent)
+            }
+        };
+        // If it refuses the connection, it is gone. If it is silent, perhaps only this node does not reach it.
+        let now = Instant::now();
+        let (server, alive, since) = apart.get_or_insert((state.server.clone(), state.alive.clone(), now));
+        if *server != state.server || *alive != state.alive {
+            (*server, *alive, *since) = (state.server.clone(), state.alive.clone(), now);
+        }
+        if is_silent && now - *since < SILENCE {
+            return Err(Ended::Apart(why));
+        }
+        *apart = None;
+        self.server.instead_of = state.server;
+        Ok(client)
+    }
+
+    pub(super) async fn subscribe(
+        &self,
+        client: &Client,
+        patterns: &[Pattern],
+    ) -> Result<(PubSubSink, PubSubStream), Ended> {
+        let volatile = self.log.keys().volatile();
+        let opening = tokio::time::timeout(ANSWER_TIMEOUT, client.get_async_pubsub()).await;
+        let unconnected = |error| Ended::Deaf(ScriptError::Unconnected(error));
+        let (sink, stream) = opening.map_err(|_| timed_out())?.map_err(unconnected)?.split();
+        if self.server.is_cluster {
+            // Without a Cluster the join goes to the server itself. In a Cluster another process could have its address by now.
+            let again = self.log.connect_to(&self.server.address, ANSWER_TIMEOUT).await.map_err(Ended::Deaf)?;
+            if again.server().1 != self.server.run_id {
+                return Err(Ended::Moved);
+            }
+        }
+        // What is heard from here up to the marker has no number, so both commands go out at once. The markers' channel comes
+        // last, since everything behind a marker that is heard, from any member, must be heard.
+        let globs: Vec<String> = patterns.iter().map(Pattern::to_string).collect();
+        let (mut sink, mut last) = (sink.clone(), sink);
+        let channels = [volatile, self.markers.clone()];
+        let to_patterns = async { if globs.is_empty() { Ok(()) } else { sink.psubscribe(&globs).await } };
+        let subscribing = futures_util::future::try_join(to_patterns, last.subscribe(&channels));
+        let subscribed = tokio::time::timeout(ANSWER_TIMEOUT, subscribing).await;
+        subscribed.map_err(|_| timed_out())?.map_err(unconnected)?;
+        Ok((last, stream))
+    }
+}

@@ -1,0 +1,82 @@
+//! What a session makes of what it hears.
+
+use super::{Ended, Session};
+use crate::log::bridge::member::Marker;
+use crate::log::bridge::queue::PublishSlot;
+use crate::log::publish_payload;
+use crate::log::redis::{draft_fields, volatile_from_json};
+use crate::message::{Channel, Pattern};
+use tokio::time::Instant;
+use tracing::warn;
+
+impl Session {
+    pub(super) fn hear(&mut self, heard: &redis::Msg, patterns: &[Pattern]) -> Result<(), Ended> {
+        let (name, payload) = (heard.get_channel_name(), heard.get_payload_bytes());
+        let keys = self.log.keys();
+        if name.starts_with(&keys.beside("")) {
+            // A wide pattern hears our own channels a second time.
+            if heard.from_pattern() {
+                return Ok(());
+            }
+            if name == keys.volatile() {
+                match volatile_from_json(payload, self.log.config().max_payload) {
+                    Some(message) => self.log.deliver_volatile(message),
+                    None => self.refuse(name, "it is not what a node sends"),
+                }
+                return Ok(());
+            }
+            match std::str::from_utf8(payload).ok().and_then(Marker::parse) {
+                Some(marker) => {
+                    let lost = self.member.hear_marker(marker, &self.server.run_id, self.server.is_cluster)?;
+                    self.note_lost(lost);
+                }
+                None => self.refuse(name, "it is not a marker"),
+            }
+            return Ok(());
+        }
+        let Some(channel) = patterns.iter().find_map(|pattern| pattern.matched(name)) else { return Ok(()) };
+        let draft = channel
+            .parse::<Channel>()
+            .map_err(|_| "its channel is not a channel name")
+            .and_then(|channel| publish_payload::draft(channel, payload, self.log.config().max_payload));
+        let place = match draft {
+            Err(reason) => {
+                self.refuse(name, reason);
+                PublishSlot::Nothing(1)
+            }
+            Ok(draft) if draft.volatile => {
+                // Each node delivers it to its own readers; nothing waits.
+                self.log.deliver_volatile(draft.into_message(None));
+                PublishSlot::Nothing(1)
+            }
+            Ok(draft) => {
+                let key = draft.key.as_ref().map(|key| keys.idempotency(&key.scoped(&draft.channel)));
+                let mut words = vec![key.unwrap_or_default()];
+                words.extend(draft_fields(&draft));
+                PublishSlot::Entry(words)
+            }
+        };
+        let lost = self.member.hear(place, Instant::now());
+        self.note_lost(lost);
+        Ok(())
+    }
+
+    pub(super) fn note_lost(&self, lost: usize) {
+        if lost > 0 {
+            let before = self.log.metrics().overflowed.inc_by(lost as u64);
+            let all = before + lost as u64;
+            // Only at powers of two: an overflow is a flood.
+            if before.leading_zeros() != all.leading_zeros() {
+                warn!(lost = all, "too many PUBLISHes wait for the log; the oldest are lost");
+            }
+        }
+    }
+
+    pub(super) fn refuse(&self, name: &str, reason: &'static str) {
+        let refused = self.log.metrics().refused.inc() + 1;
+        if refused.is_power_of_two() || refused <= 16 {
+            let name: String = name.chars().take(200).collect();
+            warn!(channel = ?name, reason, refused, "a PUBLISH is not a message");
+        }
+    }
+}

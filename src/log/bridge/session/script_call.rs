@@ -1,0 +1,98 @@
+//! How a session runs the script, and what it makes of the answer.
+
+use super::{ANSWER_TIMEOUT, Ended, RETRY, ScriptAnswer, Session};
+use crate::log::BoxFuture;
+use crate::log::bridge::member::Request;
+use crate::log::bridge::script;
+use crate::log::redis::{BRIDGE, ScriptError};
+use tokio::time::Instant;
+use tracing::{debug, info, warn};
+
+impl Session {
+    /// Runs the script in a future of its own, so that the session goes on hearing meanwhile.
+    pub(super) fn ask(&mut self, request: Request) -> BoxFuture<'static, ScriptAnswer> {
+        let mut args = self.args(&request);
+        let keys = [self.log.keys().log.clone(), self.keys[0].clone(), self.keys[1].clone()];
+        let (log, control) = (self.log.clone(), self.control.take());
+        Box::pin(async move {
+            let mut control = match control {
+                Some(control) => control,
+                None => match log.connect(ANSWER_TIMEOUT).await {
+                    Ok(control) => control,
+                    Err(error) => return (None, request, Err(error)),
+                },
+            };
+            // The server that the script runs on is known only now.
+            args[0] = control.candidate();
+            let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+            let answer = control.run(&BRIDGE, &keys, &args).await;
+            (Some(control), request, answer)
+        })
+    }
+
+    pub(super) fn args(&self, request: &Request) -> Vec<String> {
+        script::args(self.log.config().retention, self.member.id(), &self.markers, &self.server, request)
+    }
+
+    /// Takes in the script's answer; false if there was none.
+    pub(super) fn take_answer(&mut self, (control, request, answer): ScriptAnswer) -> Result<bool, Ended> {
+        // Without a Cluster, this session does not hear what is PUBLISHed on another server.
+        if let (Some(control), false, false) = (&control, self.is_finishing, self.server.is_cluster)
+            && control.server().1 != self.server.run_id
+        {
+            return Err(Ended::Moved);
+        }
+        let now = Instant::now();
+        let state = match answer.and_then(|reply| script::state(&reply).ok_or(ScriptError::Unexpected)) {
+            Ok(state) => state,
+            Err(error) => {
+                debug!(%error, waiting = self.member.waiting(), "the bridge cannot reach the log");
+                self.member.unanswered();
+                self.rests_until = now + RETRY.mul_f64(0.7 + 0.6 * fastrand::f64());
+                return Ok(false);
+            }
+        };
+        self.control = control;
+        if self.server.is_cluster
+            && !self.is_finishing
+            && state.server != self.server.run_id
+            && !state.server.is_empty()
+        {
+            return Err(Ended::Moved);
+        }
+        let metrics = self.log.metrics();
+        let learned = self.member.learn(&request, state, now);
+        if learned.in_vain {
+            self.rests_until = now + RETRY;
+        }
+        metrics.bridged.inc_by(learned.bridged as u64);
+        metrics.already_appended.inc_by(learned.already_appended as u64);
+        if learned.dropped > 0 {
+            metrics.overflowed.inc_by(learned.dropped as u64);
+            warn!(
+                lost = learned.dropped,
+                "PUBLISHes that were heard have waited for so long that their numbers are forgotten"
+            );
+        }
+        self.tell_waiting();
+        if !self.is_finishing {
+            let metrics = self.log.metrics();
+            if learned.changed_hands {
+                metrics.lease_changes.inc();
+                info!(holds = self.member.holds(), "the lease to append what is PUBLISHed has changed hands");
+            }
+            metrics.holds_lease.set(self.member.holds().into());
+            if learned.has_lost_track {
+                return Err(Ended::LostTrack);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Updates the gauge that all sessions of a node share.
+    pub(super) fn tell_waiting(&mut self) {
+        let waiting = self.member.waiting() as i64;
+        self.log.metrics().waiting.inc_by(waiting - self.waiting);
+        self.waiting = waiting;
+    }
+}

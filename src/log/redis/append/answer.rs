@@ -1,0 +1,81 @@
+//! The answer of the append script, and what it proves for the tail.
+
+use crate::cursor::{Cursor, Epoch, Id};
+use crate::log::redis::local_append::AppendedRun;
+use crate::log::redis::queue::Job;
+use crate::message::{Message, Payload};
+use std::sync::Arc;
+
+/// The append script's answer.
+#[derive(Debug, PartialEq)]
+pub(super) struct Appended {
+    epoch: Epoch,
+    /// The position behind which there is nothing but this batch.
+    after: Option<Id>,
+    /// The position of each draft, and whether it is an entry of this batch; if not, its key was known.
+    pub(super) places: Vec<(Cursor, bool)>,
+}
+
+impl Appended {
+    /// `position` is the tail's, and its number.
+    pub(super) fn parse(text: &str, position: Option<(Cursor, u64)>) -> Option<Appended> {
+        let mut words = text.split(' ');
+        let epoch = words.next()?.parse().ok()?;
+        let after = match words.next()? {
+            "-" => None,
+            // A repeated batch gets its first answer, given when the tail stood elsewhere.
+            number => {
+                let number: u64 = number.parse().ok()?;
+                position.filter(|(at, added)| *added == number && at.epoch == epoch).map(|(at, _)| at.id)
+            }
+        };
+        let place = |word: &str| match word.contains('.') {
+            true => Some((word.parse().ok()?, false)),
+            false => Some((Cursor { id: word.parse().ok()?, epoch }, true)),
+        };
+        let places = words.map(place).collect::<Option<_>>()?;
+        Some(Appended { epoch, after, places })
+    }
+
+    /// The batch's messages, if they are everything behind what the tail has read.
+    pub(super) fn run(&self, jobs: &[Job], max_payload: usize) -> Option<AppendedRun> {
+        let after = self.after?;
+        let mut messages = Vec::with_capacity(self.places.len());
+        let mut last = after;
+        for (draft, (cursor, is_new)) in jobs.iter().flat_map(Job::drafts).zip(&self.places) {
+            if !is_new {
+                continue;
+            }
+            // A node skips an entry that is too long for it. This one does so, too.
+            if cursor.id <= last || !Payload::fits(draft.payload.as_str(), max_payload) {
+                return None;
+            }
+            last = cursor.id;
+            let (channel, event) = (draft.channel.clone(), draft.event.clone());
+            messages.push(Arc::new(Message::new(Some(*cursor), channel, event, &draft.payload, draft.exclude.clone())));
+        }
+        Some(AppendedRun { epoch: self.epoch, after, messages })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers() {
+        let id = |text: &str| text.parse::<Id>().expect("an id");
+        let cursor = |text: &str| text.parse::<Cursor>().expect("a cursor");
+        let position = Some((cursor("4-2.k3"), 7));
+        let parsed = Appended::parse("k3 7 5-0 2-1.j1 5-1", position).expect("an answer");
+        let places = vec![(cursor("5-0.k3"), true), (cursor("2-1.j1"), false), (cursor("5-1.k3"), true)];
+        assert_eq!((parsed.after, parsed.places), (Some(id("4-2")), places));
+        // Somebody else's entries are between, or the tail has gone on since.
+        for text in ["k3 - 5-0", "k3 6 5-0", "k4 7 5-0"] {
+            assert_eq!(Appended::parse(text, position).map(|parsed| parsed.after), Some(None), "{text}");
+        }
+        for text in ["", "k3", "k3 x", "k3 - ", "k3 - 5", "K3 - 5-0", "k3 - 5-0.K"] {
+            assert_eq!(Appended::parse(text, position), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! Appends: each node has one task that gathers what waits into a batch, with one batch under way.
+//!
+//! A batch has a number, and the script keeps the answer to the last one. So a batch that was sent and not
+//! answered is sent again, and runs only once. A draft that was never sent can be withdrawn, which
+//! proves that it will never be in the log. A draft that was sent and not settled in time has an
+//! unknown outcome; the next batch's number keeps it from running later.
+
+mod answer;
+mod upkeep;
+
+use super::connection::{ANSWER_TIMEOUT, APPEND, Connection};
+use super::functions::Functions;
+use super::queue::{Job, Jobs};
+use super::{RedisLog, ScriptError, entry, peers};
+use crate::log::AppendError;
+use crate::log::memory::KEY_LIFE;
+use answer::Appended;
+use std::sync::Weak;
+use std::time::Duration;
+use tokio::time::{Instant, MissedTickBehavior};
+use tracing::warn;
+
+/// How often the log is trimmed.
+const TRIM_PERIOD: Duration = Duration::from_secs(5);
+
+/// How often at most a batch drops entries that have grown too old. With one message a batch
+/// that would be a large part of the work.
+const AGEING: Duration = Duration::from_millis(100);
+
+/// How often sentinels, where there are any, are asked for the primary.
+const LOOK_PERIOD: Duration = Duration::from_secs(1);
+
+const FIRST_PAUSE: Duration = Duration::from_millis(25);
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+
+/// The appender's task. It ends with the log.
+pub(super) async fn run(log: Weak<RedisLog>, mut jobs: Jobs, timeout: Duration) {
+    let mut node = Appender::new(timeout);
+    let mut look = tokio::time::interval(LOOK_PERIOD.mul_f64(0.8 + 0.4 * fastrand::f64()));
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut renew = tokio::time::interval(peers::PERIOD.mul_f64(0.8 + 0.4 * fastrand::f64()));
+    renew.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut trim = tokio::time::interval(TRIM_PERIOD.mul_f64(0.8 + 0.4 * fastrand::f64()));
+    loop {
+        tokio::select! {
+            batch = jobs.batch() => {
+                let Some(batch) = batch else { return };
+                let Some(log) = log.upgrade() else { return };
+                node.append(&log, batch).await;
+            }
+            _ = look.tick() => {
+                let Some(log) = log.upgrade() else { return };
+                node.look_for_the_primary(&log).await;
+                node.mark(&log).await;
+            }
+            _ = renew.tick() => {
+                let Some(log) = log.upgrade() else { return };
+                node.renew(&log).await;
+            }
+            _ = trim.tick() => {
+                let Some(log) = log.upgrade() else { return };
+                if node.trim(&log).await {
+                    // Not in a loop: a round takes milliseconds, and appends have their turn between two rounds.
+                    trim.reset_immediately();
+                }
+            }
+        }
+    }
+}
+
+/// A node's appender, and what Redis knows of it.
+pub(super) struct Appender {
+    /// The key of the last batch's record.
+    record: Option<String>,
+    batch: u64,
+    connection: Option<Connection>,
+    timeout: Duration,
+    /// When a batch last dropped entries that were too old.
+    aged_at: Option<Instant>,
+    /// Why the log could not be trimmed, as it was logged.
+    untrimmed: Option<String>,
+    functions: Functions,
+}
+
+impl Appender {
+    pub(super) fn new(timeout: Duration) -> Appender {
+        Appender {
+            record: None,
+            batch: 0,
+            connection: None,
+            timeout,
+            aged_at: None,
+            untrimmed: None,
+            functions: Functions::default(),
+        }
+    }
+
+    async fn append(&mut self, log: &RedisLog, mut jobs: Vec<Job>) {
+        let mut pause = FIRST_PAUSE;
+        // Until there is a connection, every draft can still be withdrawn.
+        while let Err(error) = self.connected(log).await {
+            jobs.retain(Job::is_wanted);
+            if jobs.is_empty() {
+                return;
+            }
+            tracing::debug!(%error, "no connection to append on");
+            rest(&mut pause).await;
+        }
+        jobs.retain(Job::take);
+        if jobs.is_empty() {
+            return;
+        }
+        self.batch += 1;
+        let began = Instant::now();
+        let settled = self.settle(log, &jobs).await;
+        let messages = jobs.iter().map(|job| job.drafts().len()).sum::<usize>();
+        log.metrics.append_seconds.observe(began.elapsed().as_secs_f64());
+        match settled {
+            Ok(appended) => {
+                log.metrics.appended.inc_by(messages as u64);
+                // Before any answer: when a publisher has its answer, the node has read its message.
+                log.local_appends.push(appended.run(&jobs, log.config.max_payload));
+                let mut cursors = appended.places.into_iter().map(|(cursor, _)| cursor);
+                for job in jobs {
+                    let count = job.drafts().len();
+                    job.answer(Ok(cursors.by_ref().take(count).collect()));
+                }
+            }
+            Err(error) => {
+                warn!(%error, messages, "an append failed");
+                if error == AppendError::OutcomeUnknown {
+                    log.metrics.unsettled.inc_by(messages as u64);
+                }
+                for job in jobs {
+                    job.answer(Err(error.clone()));
+                }
+            }
+        }
+    }
+
+    /// Sends the batch until its outcome is known or the time is up.
+    async fn settle(&mut self, log: &RedisLog, jobs: &[Job]) -> Result<Appended, AppendError> {
+        let deadline = Instant::now() + self.timeout;
+        let mut pause = FIRST_PAUSE;
+        // Whether Redis may still run an earlier copy of the batch.
+        let mut unanswered = false;
+        let mut reason = String::new();
+        while Instant::now() < deadline {
+            match self.attempt(log, jobs).await {
+                Ok(appended) => return Ok(appended),
+                Err(ScriptError::Refused(error)) if unanswered => {
+                    // Redis refused this copy; an earlier one may have run, or may still run.
+                    warn!(%error, "Redis refused a batch of which it has an earlier copy");
+                    return Err(AppendError::OutcomeUnknown);
+                }
+                Err(error @ ScriptError::Refused(_)) => return Err(AppendError::Unavailable(error.to_string())),
+                Err(error) => {
+                    unanswered |= error.is_unsettled();
+                    reason = error.to_string();
+                    // Also if too few replicas have it: the server may no longer be the primary.
+                    self.lose(log);
+                }
+            }
+            rest(&mut pause).await;
+        }
+        Err(if unanswered { AppendError::OutcomeUnknown } else { AppendError::Unavailable(reason) })
+    }
+
+    async fn attempt(&mut self, log: &RedisLog, jobs: &[Job]) -> Result<Appended, ScriptError> {
+        self.connected(log).await?;
+        let record = self.record.get_or_insert_with(|| log.keys.beside(&format!("node:{}", uuid::Uuid::new_v4())));
+        let retention = log.config.retention;
+        let looks_at_ages = self.aged_at.is_none_or(|at| at.elapsed() >= AGEING);
+        let position = log.local_appends.position();
+        let mut keys = vec![log.keys.log.clone(), record.clone()];
+        let Some(connection) = &mut self.connection else { return Err(ScriptError::Unexpected) };
+        let mut args = vec![
+            connection.candidate(),
+            self.batch.to_string(),
+            retention.messages.to_string(),
+            if looks_at_ages { retention.age.as_millis().to_string() } else { String::new() },
+            KEY_LIFE.as_millis().to_string(),
+            position.map_or_else(String::new, |(_, added)| added.to_string()),
+            position.map_or_else(String::new, |(at, _)| at.epoch.to_string()),
+        ];
+        let (mut messages, format) = (0, log.peers.write_format());
+        for draft in jobs.iter().flat_map(Job::drafts) {
+            messages += 1;
+            let mut index = 0;
+            if let Some(key) = &draft.key {
+                keys.push(log.keys.idempotency(&key.scoped(&draft.channel)));
+                index = keys.len();
+            }
+            let fields = entry::fields_in(format, draft);
+            args.push(index.to_string());
+            args.push(fields.len().to_string());
+            args.extend(fields);
+        }
+        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+        let reply = match log.config.wait_replicas {
+            0 => connection.run(&APPEND, &keys, &args).await?,
+            replicas => connection.run_and_wait(&APPEND, &keys, &args, replicas).await?,
+        };
+        if looks_at_ages {
+            self.aged_at = Some(Instant::now());
+        }
+        // Readers may see a message before replicas have it, and should not wait for the replicas: XREAD is faster then.
+        let behind = position.filter(|_| log.config.wait_replicas == 0);
+        let appended = super::text(&reply).and_then(|text| Appended::parse(text, behind));
+        appended.filter(|it| it.places.len() == messages).ok_or(ScriptError::Unexpected)
+    }
+
+    async fn connected(&mut self, log: &RedisLog) -> Result<(), ScriptError> {
+        // The old primary may accept appends for a while, and no node reads there any more.
+        if self.connection.as_ref().is_some_and(|connection| log.has_moved(connection.server().1)) {
+            self.connection = None;
+        }
+        if self.connection.is_none() {
+            let mut connection = log.connect(ANSWER_TIMEOUT).await?;
+            // Before anything is appended: a log that has lost its end must not go on as if it had it,
+            // or what comes next would be taken for what readers have seen.
+            log.open(&mut connection).await.map_err(not_sent)?;
+            log.peers.renew(log, &mut connection).await.map_err(not_sent)?;
+            self.functions.look_after(&mut connection, true).await.map_err(not_sent)?;
+            self.connection = Some(connection);
+        }
+        Ok(())
+    }
+
+    fn lose(&mut self, log: &RedisLog) {
+        if self.connection.take().is_some() {
+            log.metrics.lost("append");
+        }
+    }
+}
+
+#[cfg(test)]
+impl Appender {
+    /// Whether its next step goes by the connection that it has.
+    pub(super) fn is_connected(&self, log: &RedisLog) -> bool {
+        self.connection.as_ref().is_some_and(|connection| !log.has_moved(connection.server().1))
+    }
+
+    /// Its connection breaks.
+    pub(super) fn close(&mut self) {
+        self.connection = None;
+    }
+
+    /// One attempt at a new batch, or at the same one again.
+    pub(super) async fn try_batch(
+        &mut self,
+        log: &RedisLog,
+        drafts: Vec<crate::message::Draft>,
+        is_new: bool,
+    ) -> Result<Vec<crate::cursor::Cursor>, ScriptError> {
+        self.batch += u64::from(is_new);
+        let jobs = [Job::of(drafts)];
+        let appended = self.attempt(log, &jobs).await.inspect_err(|_| self.connection = None)?;
+        log.local_appends.push(appended.run(&jobs, log.config.max_payload));
+        Ok(appended.places.into_iter().map(|(cursor, _)| cursor).collect())
+    }
+}
+
+/// An error before the batch was sent says nothing about the batch.
+fn not_sent(error: ScriptError) -> ScriptError {
+    match error {
+        ScriptError::Unanswered(error) => ScriptError::Unconnected(error),
+        ScriptError::Unexpected => ScriptError::Unconnected(std::io::Error::other("an unexpected answer").into()),
+        other => other,
+    }
+}
+
+async fn rest(pause: &mut Duration) {
+    tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64())).await;
+    *pause = (*pause * 2).min(LONGEST_PAUSE);
+}

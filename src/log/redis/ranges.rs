@@ -1,0 +1,104 @@
+//! The connection that reads ranges of the log and publishes volatile messages.
+
+use super::{Connection, RedisLog, ScriptError, connection, entry, format};
+use crate::cursor::{Cursor, Epoch};
+use crate::log::{AppendError, Page, Resolved};
+use crate::message::Draft;
+use tokio::sync::MutexGuard;
+use tokio::time::Instant;
+
+/// The connection for ranges and volatile messages.
+#[derive(Default)]
+pub(super) struct RangeConnection {
+    pub(super) connection: Option<Connection>,
+    /// Since when an answer is outstanding. A caller may go away before its answer comes; this tells the next one that
+    /// there was none.
+    asked: Option<Instant>,
+}
+
+impl RangeConnection {
+    /// Keeps the connection if there was an answer.
+    fn has_answered(&mut self, is_well: bool) {
+        self.asked = None;
+        if !is_well {
+            self.connection = None;
+        }
+    }
+}
+
+impl RedisLog {
+    /// The connection, for one request.
+    pub(super) async fn range_connection(&self) -> Result<MutexGuard<'_, RangeConnection>, ScriptError> {
+        let mut ranges = self.ranges.lock().await;
+        let is_silent = ranges.asked.is_some_and(|asked| asked.elapsed() > connection::ANSWER_TIMEOUT);
+        if is_silent || ranges.connection.as_ref().is_some_and(|connection| self.has_moved(connection.server().1)) {
+            *ranges = RangeConnection::default();
+        }
+        if ranges.connection.is_none() {
+            let mut connection = self.connect(connection::ANSWER_TIMEOUT).await?;
+            // Before anything is read: what another reign has written must not get a cursor of the earlier epoch.
+            self.open(&mut connection).await?;
+            ranges.connection = Some(connection);
+        }
+        ranges.asked.get_or_insert_with(Instant::now);
+        Ok(ranges)
+    }
+
+    pub(super) async fn read_page(&self, after: Cursor, limit: usize) -> Result<Page, ScriptError> {
+        let mut ranges = self.range_connection().await?;
+        let connection = ranges.connection.as_mut().ok_or(ScriptError::Unexpected)?;
+        let args = [connection.candidate(), after.id.to_string(), limit.to_string()];
+        let reply = connection.run(&connection::READ, &[&self.keys.log], &args).await;
+        ranges.has_answered(reply.is_ok());
+        drop(ranges);
+        let reply = reply.inspect_err(|_| self.metrics.lost("read"))?;
+        let [extent, entries] = entry::array(&reply).ok_or(ScriptError::Unexpected)? else {
+            return Err(ScriptError::Unexpected);
+        };
+        let (mut extent, _) = entry::extent(extent).ok_or(ScriptError::Unexpected)?;
+        self.clock.set(extent.now_ms);
+        let end = match extent.resolve(after) {
+            Resolved::Gap(id) if id != after.id => return Ok(Page { extent, messages: Vec::new(), upto: id }),
+            Resolved::Until(end) => end,
+            Resolved::Gap(_) | Resolved::At(_) => extent.end,
+        };
+        let mut entries = entry::entries(entries).ok_or(ScriptError::Unexpected)?;
+        // A page that is not full reaches the end, also where the last entries were deleted.
+        entries.retain(|entry| entry.id <= end);
+        let is_full = entries.len() >= limit;
+        let last = entries.last().map_or(after.id, |entry| entry.id);
+        let taken = self.decode(entries, extent.lineage.epoch);
+        if let Some(hole) = taken.hole {
+            // For this node the log begins behind what it cannot read.
+            extent.floor = extent.floor.max(hole);
+            extent.deleted = extent.deleted.max(hole);
+            return Ok(Page { extent, messages: Vec::new(), upto: hole });
+        }
+        let upto = match taken.upto {
+            Some(upto) if taken.is_cut => upto,
+            _ if is_full => last,
+            _ => end.max(last),
+        };
+        let messages = taken.read.into_iter().filter_map(|(_, message)| message).collect();
+        Ok(Page { extent, messages, upto })
+    }
+
+    /// Consecutive entries as this node reads them. Those that are not messages are counted and logged.
+    pub(super) fn decode(&self, entries: Vec<entry::Entry<'_>>, epoch: Epoch) -> format::Decoded {
+        format::Decoded::from(entries, epoch, self.config.max_payload, (&self.skipped, &self.unreadable))
+    }
+
+    pub(super) async fn append_volatile(&self, drafts: Vec<Draft>) -> Result<(), AppendError> {
+        let texts: Vec<Vec<u8>> = drafts.iter().map(entry::volatile_to_json).collect();
+        // Each caller before this one may wait for a Redis that does not answer.
+        let ranges = tokio::time::timeout(self.config.timeout, self.range_connection()).await;
+        let ranges = ranges.unwrap_or_else(|_| Err(ScriptError::Unconnected(ScriptError::timed_out())));
+        let unavailable = |error: ScriptError| AppendError::Unavailable(error.to_string());
+        let mut ranges = ranges.map_err(unavailable)?;
+        let connection = ranges.connection.as_mut().ok_or_else(|| unavailable(ScriptError::Unexpected))?;
+        let sent = connection.publish(&self.keys.volatile(), &texts).await;
+        ranges.has_answered(sent.is_ok());
+        // A Redis that was stopped sends them when it continues.
+        sent.map_err(|error| if error.is_unsettled() { AppendError::OutcomeUnknown } else { unavailable(error) })
+    }
+}

@@ -1,0 +1,155 @@
+//! What the tail makes of an `XREAD`: whether it is all there was, and how the tail goes on behind it.
+
+use super::{COUNT, FIRST_PAUSE, LONGEST_PAUSE, QUIET, Tail, TailState};
+use crate::cursor::{Cursor, Epoch, Id};
+use crate::log::TailEvent;
+use crate::log::redis::entry::{self, Identity};
+use crate::log::redis::format::Decoded;
+use crate::log::redis::read_history::{Read, ReadHistory};
+use crate::log::redis::verify::{Position, Verdict, judge};
+use crate::log::redis::{Connection, RedisLog, ScriptError, connection};
+use redis::Value;
+use tokio::time::Instant;
+use tracing::warn;
+
+impl Tail {
+    /// Takes in what a read has brought.
+    pub(super) async fn take(&mut self, connection: Connection, read: Result<[Value; 2], ScriptError>) -> TailState {
+        let [read, identity] = match read {
+            Ok(replies) => replies,
+            Err(error) => {
+                warn!(%error, "the connection to the log is lost");
+                self.log.metrics.lost("tail");
+                return TailState::Closed;
+            }
+        };
+        // Checked after the block and before its entries count: a stream that was lost
+        // and begun anew answers without a hint.
+        let Some(identity) = entry::identity(&identity).filter(|now| Some(&now.lineage) == self.lineage.as_ref())
+        else {
+            return TailState::Closed;
+        };
+        let Some((epoch, at)) = self.at else { return TailState::Closed };
+        let read = read.extract_error().map_err(ScriptError::of);
+        let entries = read.and_then(|read| {
+            let entries = entry::read_entries(&read).ok_or(ScriptError::Unexpected)?;
+            let is_full = entries.len() >= COUNT;
+            let entries = entries.into_iter().filter(|entry| entry.id > at.id).collect();
+            Ok((self.log.decode(entries, epoch), is_full))
+        });
+        let (taken, is_full) = match entries {
+            // Readers were told that the log is lost. Opening it again tells them that it is back.
+            Ok(_) if self.unread.take().is_some() => return TailState::Closed,
+            Ok(entries) => entries,
+            Err(error) => return self.cannot_read(connection, &error).await,
+        };
+        let is_full = is_full || taken.is_cut;
+        match self.check(connection, taken, is_full, &identity).await {
+            Ok(connection) => self.settle(connection),
+            Err(Some(error)) => {
+                warn!(%error, "the connection to the log is lost");
+                self.log.metrics.lost("tail");
+                TailState::Closed
+            }
+            Err(None) => TailState::Closed,
+        }
+    }
+
+    /// Entries cannot be read. The connection is kept, because a new one would announce that the log is there.
+    pub(super) async fn cannot_read(&mut self, connection: Connection, error: &ScriptError) -> TailState {
+        if self.unread.replace(error.to_string()) != self.unread {
+            warn!(%error, "the log cannot be read");
+        }
+        if self.is_lost {
+            tokio::time::sleep(LONGEST_PAUSE).await;
+        }
+        self.lose();
+        TailState::Idle(connection)
+    }
+
+    pub(super) fn settle(&mut self, connection: Connection) -> TailState {
+        self.catch_up();
+        if !self.has_own {
+            return TailState::Idle(connection);
+        }
+        let last = Instant::now();
+        TailState::Following { connection, last, quiet: Box::pin(tokio::time::sleep(QUIET)) }
+    }
+
+    /// Finds out whether these entries are everything there was, and goes on behind them.
+    ///
+    /// # Errors
+    ///
+    /// The log has to be opened again. The error says why, if the connection is at fault.
+    pub(super) async fn check(
+        &mut self,
+        mut connection: Connection,
+        taken: Decoded,
+        is_full: bool,
+        identity: &Identity,
+    ) -> Result<Connection, Option<ScriptError>> {
+        let Some((epoch, at)) = self.at else { return Err(None) };
+        self.log.note_mark(Cursor { id: identity.mark, epoch });
+        let (read, hole) = (taken.read, taken.hole);
+        let mut upto = read.last().map_or(at.id, |(id, _)| *id);
+        if !is_full && !self.caught_up {
+            // A read that is not full has reached the end, which was there before it began.
+            upto = upto.max(self.end);
+        }
+        let numbered = at.added.map(|added| added + read.len() as u64);
+        // An end that is not an entry of this read may be one that the log no longer has.
+        let is_read = read.last().is_none_or(|(id, _)| *id == upto) && (upto == at.id || !read.is_empty());
+        if is_read && numbered.is_some() && identity.added == numbered {
+            self.go_on_behind(hole, at.id, read, Position { id: upto, added: numbered });
+            return Ok(connection);
+        }
+        // Others have appended since the read, or something is missing: a script tells all counters of one moment.
+        let args = [connection.candidate()];
+        let reply = connection.run(&connection::CHECK, &[&self.log.keys.log], &args).await.map_err(Some)?;
+        let (extent, counters) = entry::extent(&reply).ok_or(None)?;
+        if Some(&extent.lineage) != self.lineage.as_ref() {
+            return Err(None);
+        }
+        self.log.clock.set(extent.now_ms);
+        let ids: Vec<Id> = read.iter().map(|(id, _)| *id).collect();
+        match judge(at, &ids, upto, &extent, counters) {
+            Verdict::Whole(to) => self.go_on_behind(hole, at.id, read, to),
+            Verdict::Hole { after, upto } => {
+                // With the log's present floor, which says whether everything before the hole is gone, too. Not if the
+                // hole is at the log's end and nothing came since: each read would wake all readers.
+                if upto.id > at.id {
+                    self.events.push_back(TailEvent::Opened(extent));
+                }
+                self.go_on_behind(Some(after).max(hole), at.id, read, upto);
+            }
+            Verdict::Shrunk => {
+                warn!("the log has fewer entries than this node has read: it was put back to an earlier state");
+                // A later open may not notice it: the log may have grown beyond what was read.
+                if let Some(seen) = self.log.seen.lock().as_mut().filter(|seen| seen.epoch() == epoch) {
+                    seen.refute();
+                }
+                // A pause, or a server that miscounts would be asked in a busy loop.
+                tokio::time::sleep(FIRST_PAUSE).await;
+                return Err(None);
+            }
+        }
+        Ok(connection)
+    }
+}
+
+impl RedisLog {
+    /// Goes on with the history of what was read, or begins a new one if the tail stands elsewhere.
+    pub(super) fn begin_history(&self, at: Cursor, added: Option<u64>) {
+        let mut seen = self.seen.lock();
+        let stays = seen.as_ref().is_some_and(|seen| seen.epoch() == at.epoch && seen.at().id == at.id);
+        if !stays {
+            *seen = Some(ReadHistory::new(at, added));
+        }
+    }
+
+    pub(super) fn note_read(&self, epoch: Epoch, after: Id, read: &[Read], to: Position) {
+        if let Some(seen) = self.seen.lock().as_mut().filter(|seen| seen.epoch() == epoch) {
+            seen.go_on(after, read.iter().cloned(), to);
+        }
+    }
+}
