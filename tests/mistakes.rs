@@ -56,6 +56,16 @@ async fn the_command_line() {
     assert!(code == 64 && said.starts_with(wanted), "{code} {said}");
 }
 
+/// As the packages are built.
+#[cfg(not(feature = "demo"))]
+#[tokio::test]
+async fn a_build_without_the_demo_says_how_to_get_it() {
+    for args in [&["demo"][..], &["demo", "--open", "--weather-listen", "127.0.0.1:0"], &["demo", "--help"]] {
+        let (code, said) = refused(args).await;
+        assert!(code == 64 && said.contains("cargo feature `demo`"), "{args:?}: {code} {said}");
+    }
+}
+
 /// An error names the variable that has set a value.
 #[tokio::test]
 async fn the_environment() {

@@ -4,7 +4,7 @@ use super::frames::{frames_size, write_frames};
 use super::poll_answer::PollAnswer;
 use crate::cursor::Cursor;
 use crate::hub::{Encoded, Format, Layout, Outlet};
-use crate::message::{Encoding, Message};
+use crate::message::Message;
 use crate::serve::http::chunked::{self, Framing};
 use crate::serve::net::socket::Socket;
 use crate::transport::{Batch, Envelope};
@@ -16,11 +16,7 @@ use std::sync::Arc;
 pub struct StreamOutlet {
     socket: Socket,
     envelope: Arc<dyn Envelope>,
-    /// Stored here, because asking the envelope would touch one more piece of memory for each delivery.
-    encoding: &'static Encoding,
     is_chunked: bool,
-    /// Whether nothing is around messages.
-    is_bare: bool,
     transport: u8,
 }
 
@@ -34,16 +30,15 @@ impl StreamOutlet {
         transport: usize,
     ) -> StreamOutlet {
         let is_chunked = framing == Some(Framing::Chunked);
-        let (is_bare, encoding) = (envelope.around() == (b"", b""), envelope.encoding());
-        StreamOutlet { socket, envelope, encoding, is_chunked, is_bare, transport: number(transport) }
+        StreamOutlet { socket, envelope, is_chunked, transport: number(transport) }
     }
 }
 
 impl Outlet for StreamOutlet {
     fn format(&self) -> Format<'_> {
-        let (prefix, suffix): (&[u8], &[u8]) = if self.is_bare { (b"", b"") } else { self.envelope.around() };
+        let (prefix, suffix) = self.envelope.around();
         let layout = if self.is_chunked { Layout::Chunk } else { Layout::Sequence };
-        Format { encoding: self.encoding, layout, prefix, suffix }
+        Format { encoding: self.envelope.encoding(), layout, prefix, suffix }
     }
 
     fn transport(&self) -> usize {
@@ -52,10 +47,10 @@ impl Outlet for StreamOutlet {
 
     fn encode(&self, messages: &[Arc<Message>], _upto: Cursor) -> Encoded {
         let size = frames_size(&*self.envelope, messages);
-        let write = |out: &mut Vec<u8>| match self.is_bare {
-            true => messages.iter().for_each(|message| self.encoding.write(message, out)),
+        let write = |out: &mut Vec<u8>| match self.envelope.around() {
+            (b"", b"") => messages.iter().for_each(|message| self.envelope.encoding().write(message, out)),
             // The client chooses what is around a message; the frame within is the same for many clients.
-            false => write_frames(&*self.envelope, messages, out),
+            _ => write_frames(&*self.envelope, messages, out),
         };
         if self.is_chunked {
             let (bytes, weight) = chunked::chunk(size, write);
@@ -135,7 +130,7 @@ mod tests {
     use crate::hub::{Allowance, Hub, LIMIT, Step};
     use crate::log::memory::MemoryLog;
     use crate::log::{MessageLog, Retention};
-    use crate::message::{Draft, Event, Payload};
+    use crate::message::{Draft, Encoding, Event, Payload};
     use crate::serve::net::reactor::Reactor;
     use crate::transport::Control;
     use crate::transport::encoding;
