@@ -56,6 +56,16 @@ async fn the_command_line() {
     assert!(code == 64 && said.starts_with(wanted), "{code} {said}");
 }
 
+/// As the packages are built.
+#[cfg(not(feature = "demo"))]
+#[tokio::test]
+async fn a_build_without_the_demo_says_how_to_get_it() {
+    for args in [&["demo"][..], &["demo", "--open", "--weather-listen", "127.0.0.1:0"], &["demo", "--help"]] {
+        let (code, said) = refused(args).await;
+        assert!(code == 64 && said.contains("cargo feature `demo`"), "{args:?}: {code} {said}");
+    }
+}
+
 /// An error names the variable that has set a value.
 #[tokio::test]
 async fn the_environment() {
@@ -188,7 +198,7 @@ async fn who_needs_credentials_is_told_where_they_go() {
     assert!(done.code == 0 && !done.out.contains('!'), "{}", done.out);
 
     let status = node.get("/status").await;
-    assert!(status.status == 401 && status.text().contains("open it at --admin-listen"), "{}", status.text());
+    assert!(status.status == 401 && status.text().contains("--admin-listen"), "{}", status.text());
     let foreign = Request::get("/poll?channel=news").header("Origin", "https://evil.example").send(node.http).await;
     assert_eq!((foreign.status, foreign.error_code().as_str()), (403, "forbidden_origin"));
     assert!(foreign.text().contains("name it with --allow-origin"), "{}", foreign.text());

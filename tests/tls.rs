@@ -253,7 +253,7 @@ async fn bad_files_are_refused_at_start_with_the_mend() {
         (vec!["--tls-cert", "/nonexistent.pem", "--tls-key", key], "/nonexistent.pem"),
         (vec!["--tls-cert", cert, "--tls-key", "/nonexistent.pem"], "/nonexistent.pem"),
         (vec!["--tls-cert", key, "--tls-key", key], "holds no certificate"),
-        (vec!["--tls-cert", cert, "--tls-key", cert], "holds no private key"),
+        (vec!["--tls-cert", cert, "--tls-key", cert], "holds no usable private key"),
         (vec!["--tls-cert", cert, "--tls-key", &locked], "without a pass phrase"),
         (vec!["--tls-cert", cert, "--tls-key", &other.key], "does not fit"),
     ];

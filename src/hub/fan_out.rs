@@ -38,7 +38,7 @@ const WRITES_IN_A_ROW: usize = 1024;
 /// Readers of a channel that are worth the work of another thread.
 const READERS_A_THREAD: usize = 2048;
 
-/// Hands news out to all who read them.
+/// Hands news out to all readers of their channels.
 pub(super) async fn fan_out(hub: &Arc<Hub>, mut undelivered: Undelivered, head: Option<Cursor>) {
     if undelivered.has_log_changed {
         hub.wake_all();

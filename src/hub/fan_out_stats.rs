@@ -51,7 +51,7 @@ impl TransportTotals {
 pub struct FanOutCounts {
     /// Messages that were written to a reader, times readers.
     pub deliveries: u64,
-    /// Writes that they took.
+    /// Writes that these deliveries took.
     pub writes: u64,
     /// Bytes that sockets have taken.
     pub bytes: u64,

@@ -72,20 +72,20 @@ pub struct ChannelCounts {
     pub pollers: Counts,
     /// Messages in this node's memory.
     pub retained: usize,
-    /// The newest of them.
+    /// The newest message in this node's memory.
     pub last: Option<Cursor>,
 }
 
 /// What a node's memory of the log holds.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Retained {
-    /// Messages.
+    /// How many messages it holds.
     pub messages: usize,
-    /// Their size, by [`Message::weight`].
+    /// The size of the messages, by [`Message::weight`].
     pub bytes: usize,
-    /// Channels that are read or retain something.
+    /// How many channels are read or retain something.
     pub channels: usize,
-    /// Messages that were ever read from the log.
+    /// How many messages were read from the log since the start.
     pub read: u64,
 }
 
@@ -107,7 +107,7 @@ impl Hub {
         })
     }
 
-    /// The log behind it.
+    /// The log behind the hub.
     pub fn log(&self) -> &Arc<dyn MessageLog> {
         &self.log
     }

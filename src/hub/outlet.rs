@@ -47,11 +47,11 @@ pub struct Format<'a> {
 /// How the encoded messages of one write are put together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layout {
-    /// One behind the other.
+    /// The messages follow one another.
     Sequence,
-    /// One behind the other in one chunk of HTTP/1.1.
+    /// The messages follow one another in one chunk of HTTP/1.1.
     Chunk,
-    /// As the answer to a poll. The type is that of the code that writes the answer.
+    /// The messages are the answer to a poll. The type is that of the envelope that writes the answer.
     Answer(TypeId),
 }
 
@@ -65,7 +65,7 @@ pub struct OwnedFormat {
 }
 
 impl Format<'_> {
-    /// A copy to keep.
+    /// A copy that can be kept.
     pub fn to_owned(self) -> OwnedFormat {
         let Format { encoding, layout, prefix, suffix } = self;
         OwnedFormat { encoding, layout, prefix: prefix.into(), suffix: suffix.into() }
@@ -83,7 +83,7 @@ impl OwnedFormat {
 /// Bytes for sockets of one [`Format`].
 #[derive(Clone, Debug)]
 pub struct Encoded {
-    /// The whole write.
+    /// The bytes of one write.
     pub bytes: Bytes,
     /// How many of the bytes count against a rollover.
     pub weight: usize,

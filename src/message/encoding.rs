@@ -1,7 +1,7 @@
 //! Encodings of messages: the bytes that all receivers of one kind share, made once a message.
 //!
-//! An [`Encoding`] is a `static` of whoever needs it, so a transport or a protocol brings its own: nothing here
-//! or in [`Message`] has to know of it.
+//! An [`Encoding`] is a `static` of the transport or protocol that needs it. Nothing here or in [`Message`] has to know
+//! of it.
 
 use super::Message;
 use bytes::Bytes;
@@ -28,7 +28,7 @@ pub struct Encoding {
 pub static OBJECT: Encoding = Encoding { name: "object", encode: None };
 
 impl Encoding {
-    /// An encoding by a function that appends the encoded message. The name is for people who debug.
+    /// An encoding by a function that appends the encoded message. The name appears in debug output.
     pub const fn new(name: &'static str, encode: fn(&Message, &mut Vec<u8>)) -> Encoding {
         Encoding { name, encode: Some(encode) }
     }

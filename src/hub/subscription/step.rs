@@ -18,9 +18,9 @@ const PAGE: usize = 512;
 /// How much one step may copy out. A first message goes out whatever its size.
 #[derive(Clone, Copy, Debug)]
 pub struct Limit {
-    /// Messages, at least 1.
+    /// The most messages; at least 1.
     pub messages: usize,
-    /// Bytes of JSON.
+    /// The most bytes of JSON.
     pub bytes: usize,
 }
 
@@ -33,7 +33,7 @@ pub struct Gap {
     pub cursor: Cursor,
 }
 
-/// What a step came to.
+/// The result of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     /// Messages were copied out.

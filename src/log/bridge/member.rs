@@ -110,7 +110,7 @@ pub(super) struct Marker {
     pub(super) segment: String,
     /// The server that the members which count from it listen to.
     pub(super) server: String,
-    /// Nobody has numbered what comes before it.
+    /// Whether no member has numbered what comes before it.
     pub(super) is_first: bool,
     joined: u64,
 }
@@ -153,7 +153,7 @@ pub(super) struct Member {
     state: Option<BridgeState>,
     /// When the holder or its beat last changed.
     unchanged: Instant,
-    /// Since when something waits and nothing of it was taken.
+    /// Since when something waits without anything being taken.
     since: Instant,
     /// Whether it has waited long enough for the holder.
     is_overdue: bool,

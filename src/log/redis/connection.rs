@@ -167,7 +167,7 @@ impl Connection {
         }
     }
 
-    /// Runs a script that writes, and waits until so many replicas have what it wrote.
+    /// Runs a script that writes, and waits until this many replicas have what it wrote.
     ///
     /// # Errors
     ///

@@ -243,7 +243,7 @@ impl Endpoint {
     ///
     /// # Errors
     ///
-    /// What it is not.
+    /// Why the server cannot hold the log.
     pub(super) fn check(facts: &ServerInfo) -> Result<(), ScriptError> {
         if facts.version < (7, 0) {
             let (major, minor) = facts.version;

@@ -208,7 +208,7 @@ impl RedisLog {
         *self.mark.lock() = Some(mark);
     }
 
-    /// The position that the mark is to be moved to, and its number, if the tail has read beyond it.
+    /// The position that the mark has to be moved to, and its count, if the tail has read beyond the mark.
     fn unmarked(&self) -> Option<(Cursor, u64)> {
         let (at, added) = {
             let seen = self.seen.lock();

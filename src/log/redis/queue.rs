@@ -93,7 +93,7 @@ impl Queue {
         (Queue { entrance: Arc::new(entrance), patience: timeout / 2 }, Jobs(jobs))
     }
 
-    /// Appends all drafts, none of them volatile. Queued at the first poll.
+    /// Appends drafts that are not volatile. They are queued at the first poll.
     ///
     /// # Errors
     ///

@@ -197,7 +197,7 @@ mod tests {
             }
         }
 
-        /// Entries that go when they were read are no hole: the numbers prove it.
+        /// Entries that disappear after they were read are not a hole: the counters prove it.
         #[test]
         fn what_is_read_before_it_goes_is_whole(before in changes(), added in 0..10u64, trimmed in 0..20usize) {
             let mut stream = Stream::default();

@@ -3,13 +3,13 @@
 -- ARGV[2…]: the batch's number, entries kept, age kept in ms (or nothing: ages are not looked at this time), life of
 -- an idempotency key in ms, how many entries were ever added up to where the node's tail stands (or nothing) and the
 -- tail's epoch; then for each message: the index of its key in KEYS or 0, how many fields and values, and these.
--- Answers, in one text: the epoch, the tail's number if nothing but this batch is behind it or `-`; then for each
+-- Returns, in one text: the epoch, the tail's number if nothing but this batch is behind it or `-`; then for each
 -- message its id, or the whole cursor of the one that had its key.
 --
--- Numbers that Redis is given are texts here: it makes a text of each number, at the cost of a small command.
+-- Numbers that are passed to Redis are texts here: Redis converts each number to a text, which costs as much as a small command.
 --
--- A node numbers its batches and has one under way. A batch that comes again is answered from the
--- record; one that comes after a later one is refused, so what was given up is never appended later.
+-- A node numbers its batches and has one under way. A batch that is repeated is answered from the
+-- record. A batch that comes after a later one is refused, so that a batch that was given up is never appended later.
 local record = redis.call('GET', KEYS[2])
 if record then
   local last, answer = string.match(record, '^(%d+) (.*)$')
@@ -22,7 +22,7 @@ if record then
 end
 
 local log = ensure()
--- What is written now would be taken for a part of an epoch that is not this connection's: it has to be opened first.
+-- Entries written now would count as a part of another epoch than this connection's: the log has to be opened first.
 if log.server ~= SERVER then return redis.error_reply('FORK the log was opened at another server') end
 local answer, added, newest = { log.epoch, '-' }, log.added or stream().added, nil
 if ARGV[7] == log.epoch then

@@ -6,14 +6,14 @@
 -- age kept in ms, life of an idempotency key in ms; then for each segment: its id, the first number of what
 -- follows, `1` if a hole before it is allowed, how many items follow, and these: 0 and how many numbers hold
 -- nothing, or how many words follow, an idempotency key (or nothing) and an entry's fields.
--- Answers the holder, the beat, the server, its address, how often members in a Cluster have spoken, how many of the entries are in
+-- Returns the holder, the beat, the server, its address, how often members in a Cluster have spoken, how many of the entries are in
 -- the log for this call; then for each segment the last number taken, or `-` for one that was dropped.
 --
 -- A join PUBLISHes a marker, which says so where nobody has joined at this server process before: what members have
 -- heard before it is numbered from it backwards then. A segment is what one server delivers between two markers. A server delivers
--- to all its subscribers in one order, so the n-th PUBLISH behind a marker is the same for all who heard the
+-- to all its subscribers in one order, so the n-th PUBLISH behind a marker is the same for all members that heard the
 -- marker. Only what follows the last number taken in its segment is taken: a repeat is harmless, and so are two
--- members that offer the same. The holder is only who offers at once; the others wait a little.
+-- members that offer the same. The holder only offers at once, while the others wait a little.
 local STATE, TAKEN = KEYS[2], KEYS[3]
 local member, want, is_cluster = ARGV[2], ARGV[3], ARGV[10] == '1'
 local state = fields(redis.call('HGETALL', STATE))

@@ -1,14 +1,14 @@
--- What has changed on one node. KEYS[2]: the nodes, with the time until which each is taken to live;
+-- Reports what has changed in one node's counts. KEYS[2]: the nodes, with the time until which each counts as alive;
 -- KEYS[3]: what this node counts, as members `<channel> <transport>=<n>,…` of score 0: a space sorts
 -- before every character of a name, so a channel is found, and listed in order, by its member's beginning.
 -- ARGV: the node, its life in ms, the life of a channel's polling clients in ms, 1 where everything begins
 -- with this call, how many channels; then for each its name and its member or nothing; then for each polling
 -- client its channel, its transport or nothing, its id and for how many ms it counts.
--- Answers 0 where nothing is known of the node, or it was taken for dead.
+-- Returns 0 if nothing is known of the node, or it had expired.
 local now = now_ms()
 local known = redis.call('ZSCORE', KEYS[2], ARGV[1])
 redis.call('ZADD', KEYS[2], string.format('%.0f', now + tonumber(ARGV[2])), ARGV[1])
--- What was to be told before and was not is known to nobody any more: a channel that nobody reads now would be
+-- Earlier reports may be lost: a channel that has no reader any more would be
 -- kept alive below for as long as the node lives.
 if ARGV[4] == '1' then redis.call('DEL', KEYS[3]) end
 local at = 6
@@ -35,5 +35,5 @@ while at <= #ARGV do
   at = at + 4
 end
 redis.call('PEXPIRE', KEYS[3], ARGV[2])
--- The name of a node that stood still stays among the nodes, but what it counted has run out of its life.
+-- A node that was stalled may still be in the set of nodes, while its counts have expired.
 return known and tonumber(known) > now and 1 or 0

@@ -1,5 +1,5 @@
 -- The log's identity in one text, which is read behind each XREAD: a reply of many parts would cost the node more than
--- the entries. Answers nothing for a log that has none; else the epoch, the mark, how many entries were ever added or
+-- the entries. Returns nothing for a log that has no identity; otherwise the epoch, the mark, how many entries were ever added or
 -- `-`, and for each earlier epoch its name, its last position and whether it was cut.
 local log = identity()
 if not log or not log.mark then return '' end

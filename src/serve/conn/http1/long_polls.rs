@@ -23,11 +23,18 @@ pub fn spawn(
     poll.allow_direct_writes(state, &io);
     spawn_parked(async move {
         loop {
-            let answered = match poll.wait(&context.state, &mut io).await {
-                Ok(Waited::Answered(rest)) if rest.is_empty() => Ok(false),
-                // Boxed and made only here: a parked poll keeps no room for it.
-                Ok(waited) => Box::pin(poll.answer(waited, &context.state, &context.polls, &mut io)).await,
-                Err(error) => Err(error),
+            let answered = {
+                // The result of the wait is moved into a box before the next `.await`: every parked poll would otherwise
+                // keep room for it, and for the future that writes the response.
+                let answer = match poll.wait(&context.state, &mut io).await {
+                    Ok(Waited::Answered(rest)) if rest.is_empty() => None,
+                    Ok(waited) => Some(Box::pin(poll.answer(waited, &context.state, &context.polls, &mut io))),
+                    Err(error) => return context.state.rejections.write_failed(&error),
+                };
+                match answer {
+                    None => Ok(false),
+                    Some(answer) => answer.await,
+                }
             };
             let is_last = match answered {
                 Ok(is_last) => is_last,
