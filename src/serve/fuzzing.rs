@@ -12,6 +12,7 @@ use crate::serve::session::open::open_pump;
 use crate::serve::session::poll_template::PollTemplate;
 use crate::serve::session::pump::Pump;
 use crate::serve::state::ServerState;
+use crate::transport::json_commands::JsonCommands;
 use crate::transport::params::fields;
 use crate::transport::{self, Code, Params, RequestHead};
 use bytes::BytesMut;
@@ -117,7 +118,7 @@ impl Conversation {
 
     /// Handles a command, and returns the lines of its answer.
     pub async fn command(&mut self, text: &[u8]) -> String {
-        let outcome = self.commands.handle(&self.state, &mut self.pump, text).await;
+        let outcome = self.commands.handle(&self.state, &mut self.pump, &mut JsonCommands, text).await;
         let mut lines = Vec::new();
         while let Some(bytes) = self.pump.next_control() {
             lines.extend_from_slice(&bytes);

@@ -39,7 +39,7 @@ pub enum Control<'a> {
     },
     /// A command was carried out.
     Ack {
-        /// The command's `ref`, as JSON.
+        /// The command's reference, as the dialect has read it. Natively the `ref`, as JSON.
         reference: Option<&'a str>,
         /// Where a subscription joined.
         cursor: Option<Cursor>,
@@ -48,12 +48,12 @@ pub enum Control<'a> {
     },
     /// The answer to a ping.
     Pong {
-        /// The command's `ref`, as JSON.
+        /// The command's reference, as the dialect has read it. Natively the `ref`, as JSON.
         reference: Option<&'a str>,
     },
     /// A command was refused.
     Error {
-        /// The command's `ref`, as JSON.
+        /// The command's reference, as the dialect has read it. Natively the `ref`, as JSON.
         reference: Option<&'a str>,
         /// Why it was refused.
         error: &'a ApiError,

@@ -4,10 +4,13 @@
 //! Nothing here does I/O: a transport says which bytes stand for what; `serve` moves them.
 
 pub mod batch;
+pub mod command;
 pub mod control;
 pub mod encoding;
 pub mod error;
+pub mod json_commands;
 pub mod params;
+pub mod publication;
 
 mod forever_frame;
 mod jsonp;
@@ -21,9 +24,11 @@ mod websocket;
 mod xhr_stream;
 
 pub use batch::Batch;
+pub use command::{Command, Dialect, Subscribe};
 pub use control::{CloseReason, Control};
 pub use error::{ApiError, Code};
 pub use params::Params;
+pub use websocket::FrameDecoder;
 
 use crate::message::Encoding;
 use bytes::{Bytes, BytesMut};
@@ -174,6 +179,9 @@ pub trait Decode: Send {
     /// The client broke the framing; nothing more can be read.
     fn decode(&mut self, buf: &mut BytesMut) -> Result<Option<Input>, ProtocolViolation>;
 
+    /// How the commands are read.
+    fn dialect(&mut self) -> &mut dyn Dialect;
+
     /// How many bytes of an incomplete input it keeps, beside those that it has left in `buf`.
     fn held(&self) -> usize {
         0
@@ -193,7 +201,7 @@ pub trait Decode: Send {
 /// One input of a duplex client.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Input {
-    /// The text of a command.
+    /// A command, which the [dialect](Decode::dialect) reads.
     Command(Bytes),
     /// These bytes have to be sent back (a pong).
     Reply(Bytes),

@@ -1,7 +1,10 @@
 //! Raw TCP: one JSON object a line, in both directions, as the Java applets of 1998 did.
 
+use super::json_commands::JsonCommands;
 use super::xhr_stream::JsonLines;
-use super::{Accepted, ApiError, Code, Decode, Input, Lifecycle, Params, ProtocolViolation, RequestHead, Transport};
+use super::{
+    Accepted, ApiError, Code, Decode, Dialect, Input, Lifecycle, Params, ProtocolViolation, RequestHead, Transport,
+};
 use crate::wire::lines::Lines;
 use bytes::{Bytes, BytesMut};
 
@@ -30,7 +33,13 @@ impl Transport for Tcp {
     }
 
     fn decoder(&self, max: usize) -> Option<Box<dyn Decode>> {
-        Some(Box::new(LineDecoder { lines: Lines::new(max), max, first: true, first_line: true }))
+        Some(Box::new(LineDecoder {
+            lines: Lines::new(max),
+            max,
+            first: true,
+            first_line: true,
+            dialect: JsonCommands,
+        }))
     }
 }
 
@@ -39,6 +48,7 @@ struct LineDecoder {
     max: usize,
     first: bool,
     first_line: bool,
+    dialect: JsonCommands,
 }
 
 /// Whether a line begins an HTTP request (RFC 9112 §3).
@@ -54,6 +64,10 @@ impl LineDecoder {
 }
 
 impl Decode for LineDecoder {
+    fn dialect(&mut self) -> &mut dyn Dialect {
+        &mut self.dialect
+    }
+
     fn decode(&mut self, buf: &mut BytesMut) -> Result<Option<Input>, ProtocolViolation> {
         if self.first && !buf.is_empty() {
             // The request does not end in a line feed.

@@ -1,8 +1,9 @@
 //! WebSocket (RFC 6455): one JSON text frame a message, commands the other way.
 
+use super::json_commands::JsonCommands;
 use super::{
-    Accepted, ApiError, Code, Control, Decode, Envelope, Input, Lifecycle, Params, ProtocolViolation, RequestHead,
-    Transport, encoding,
+    Accepted, ApiError, Code, Control, Decode, Dialect, Envelope, Input, Lifecycle, Params, ProtocolViolation,
+    RequestHead, Transport, encoding,
 };
 use crate::message::Encoding;
 use crate::wire::websocket::{self, Decoder, Frame};
@@ -25,7 +26,7 @@ impl Transport for WebSocket {
     }
 
     fn decoder(&self, max: usize) -> Option<Box<dyn Decode>> {
-        Some(Box::new(FrameDecoder(Decoder::new(max))))
+        Some(Box::new(FrameDecoder::new(max, JsonCommands)))
     }
 }
 
@@ -44,11 +45,26 @@ impl Envelope for TextFrames {
     }
 }
 
-struct FrameDecoder(Decoder);
+/// Decodes WebSocket frames. Each text is a command.
+pub struct FrameDecoder<D> {
+    frames: Decoder,
+    dialect: D,
+}
 
-impl Decode for FrameDecoder {
+impl<D: Dialect> FrameDecoder<D> {
+    /// A decoder of texts of at most `max` bytes, in this dialect.
+    pub fn new(max: usize, dialect: D) -> FrameDecoder<D> {
+        FrameDecoder { frames: Decoder::new(max), dialect }
+    }
+}
+
+impl<D: Dialect> Decode for FrameDecoder<D> {
+    fn dialect(&mut self) -> &mut dyn Dialect {
+        &mut self.dialect
+    }
+
     fn held(&self) -> usize {
-        self.0.held()
+        self.frames.held()
     }
 
     fn too_large(&self) -> Bytes {
@@ -56,8 +72,8 @@ impl Decode for FrameDecoder {
     }
 
     fn decode(&mut self, buf: &mut BytesMut) -> Result<Option<Input>, ProtocolViolation> {
-        let max = self.0.max_message();
-        let frame = self.0.decode(buf).map_err(|violation| ProtocolViolation {
+        let max = self.frames.max_message();
+        let frame = self.frames.decode(buf).map_err(|violation| ProtocolViolation {
             error: (violation.code == 1009)
                 .then(|| ApiError::new(Code::TooLarge, format!("a command is at most {max} bytes"))),
             farewell: websocket::close_frame(violation.code, violation.reason),

@@ -1,49 +1,17 @@
-//! Commands of duplex clients: subscribe, unsubscribe, publish, ping.
+//! Carries out the commands of duplex clients: subscribe, unsubscribe, publish, ping. How they are written is the dialect's.
 
 use super::pump::Pump;
 use crate::cursor::{Cursor, Start};
-use crate::message::{Channel, ClientId, Draft};
+use crate::message::{Channel, Draft};
 use crate::serve::access::credentials::Credentials;
 use crate::serve::access::query::{Action, Question, Validity};
 use crate::serve::access::renewal::GrantRenewal;
 use crate::serve::limits::memory::Reservation;
-use crate::serve::publishing::parse::{self, Publication};
 use crate::serve::publishing::service;
 use crate::serve::state::ServerState;
-use crate::transport::params::{self, Params, too_many_channels};
-use crate::transport::{ApiError, Code, Control};
-use serde::Deserialize;
-use serde_json::value::RawValue;
-use std::borrow::Cow;
-use std::collections::HashSet;
+use crate::transport::params::{Params, too_many_channels};
+use crate::transport::{ApiError, Code, Command, Control, Dialect, Subscribe};
 use std::sync::Arc;
-
-/// The longest `ref`. It is held until its command is answered.
-const REFERENCE_BYTES: usize = 256;
-
-/// The fields of every command.
-#[derive(Deserialize)]
-struct Head<'a> {
-    #[serde(borrow, default, rename = "type")]
-    kind: Option<&'a RawValue>,
-    #[serde(borrow, default, rename = "ref")]
-    reference: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    token: Option<Cow<'a, str>>,
-}
-
-/// The fields of `subscribe` and `unsubscribe`.
-#[derive(Deserialize)]
-struct Subscription<'a> {
-    #[serde(borrow, default)]
-    channels: Vec<Cow<'a, str>>,
-    #[serde(borrow, default)]
-    cursor: Option<Cow<'a, str>>,
-    #[serde(default)]
-    last: Option<i64>,
-    #[serde(borrow, default)]
-    client: Option<Cow<'a, str>>,
-}
 
 /// What the connection must do for a command.
 pub enum Outcome {
@@ -85,9 +53,15 @@ impl CommandHandler {
     }
 
     /// Handles one command and answers it through the pump. An error ends only the command.
-    pub async fn handle(&mut self, state: &ServerState, pump: &mut Pump, text: &[u8]) -> Outcome {
+    pub async fn handle(
+        &mut self,
+        state: &ServerState,
+        pump: &mut Pump,
+        dialect: &mut dyn Dialect,
+        frame: &[u8],
+    ) -> Outcome {
         let mut reference = None;
-        match self.try_handle(state, pump, text, &mut reference).await {
+        match self.try_handle(state, pump, dialect, frame, &mut reference).await {
             Ok(outcome) => outcome,
             Err(refusal) => {
                 state.rejections.count(refusal.code);
@@ -101,40 +75,29 @@ impl CommandHandler {
         &mut self,
         state: &ServerState,
         pump: &mut Pump,
-        text: &[u8],
+        dialect: &mut dyn Dialect,
+        frame: &[u8],
         reference: &mut Option<String>,
     ) -> Result<Outcome, ApiError> {
-        let text = std::str::from_utf8(text).map_err(|_| ApiError::new(Code::NotUtf8, "a command is UTF-8"))?;
-        parse::object(text)?;
-        let head: Head<'_> = serde_json::from_str(text).map_err(|error| bad_command(&error))?;
-        if let Some(json) = head.reference {
-            if json.get().len() > REFERENCE_BYTES {
-                return Err(ApiError::new(Code::BadRequest, format!("ref is at most {REFERENCE_BYTES} bytes")));
-            }
-            // Some streams are made of lines, and JSON may have line breaks between its tokens.
-            *reference = Some(crate::wire::json::payload(json.get()));
-        }
-        let answer = reference.as_deref();
+        let mut head = dialect.head(frame)?;
+        *reference = head.reference.take();
+        // Before the rest is read: a client over its limit costs the head only.
         state.rates.request(self.credentials.ip)?;
+        let command = dialect.command(&head, state.settings.max_message)?;
         let credentials = match &head.token {
             Some(token) => Arc::new(self.credentials.with_command_token(token)),
             None => self.credentials.clone(),
         };
-        // Any JSON value is accepted here, so that the error for an unknown type has the command's `ref`.
-        let kind = head.kind.and_then(|kind| crate::wire::json::text_of(kind.get()));
-        match kind.as_deref() {
-            Some("subscribe") => {
-                let cursor = self.subscribe(state, pump, text, credentials).await?;
-                pump.push_control(&Control::Ack { reference: answer, cursor: Some(cursor), id: None });
+        match command {
+            Command::Subscribe(subscribe) => {
+                let cursor = self.subscribe(state, pump, subscribe, credentials).await?;
+                pump.push_control(&Control::Ack { reference: reference.as_deref(), cursor: Some(cursor), id: None });
             }
-            Some("unsubscribe") => {
-                let cursor = unsubscribe(pump, text)?;
-                pump.push_control(&Control::Ack { reference: answer, cursor: Some(cursor), id: None });
+            Command::Unsubscribe(channels) => {
+                let cursor = unsubscribe(pump, &channels);
+                pump.push_control(&Control::Ack { reference: reference.as_deref(), cursor: Some(cursor), id: None });
             }
-            Some("publish") => {
-                let publication: Publication<'_> =
-                    serde_json::from_str(text).map_err(|error| parse::bad_json(&error))?;
-                let draft = publication.into_draft(state.settings.max_message)?;
+            Command::Publish(draft) => {
                 let mut reservation = state.budget.reservation();
                 // Reserved before the authorizer is asked, which may take time.
                 if let Err(refusal) = reservation.resize(draft.payload.as_str().len()) {
@@ -146,11 +109,7 @@ impl CommandHandler {
                 self.credentials = credentials;
                 return Ok(Outcome::Publish(drafts, reference.take(), Ok(reservation)));
             }
-            Some("ping") => pump.push_control(&Control::Pong { reference: answer }),
-            _ => {
-                let known = "the type of a command is subscribe, unsubscribe, publish or ping";
-                return Err(ApiError::new(Code::UnknownCommand, known));
-            }
+            Command::Ping => pump.push_control(&Control::Pong { reference: reference.as_deref() }),
         }
         Ok(Outcome::Done)
     }
@@ -159,14 +118,10 @@ impl CommandHandler {
         &mut self,
         state: &ServerState,
         pump: &mut Pump,
-        text: &str,
+        subscribe: Subscribe,
         credentials: Arc<Credentials>,
     ) -> Result<Cursor, ApiError> {
-        let command: Subscription<'_> = serde_json::from_str(text).map_err(|error| bad_command(&error))?;
-        let channels = parse_channels(&command.channels)?;
-        let start: Option<Start> = command.cursor.as_deref().map(str::parse).transpose()?;
-        let last = command.last.map(|last| params::last(&last.to_string())).transpose()?;
-        let client: Option<ClientId> = command.client.as_deref().map(str::parse).transpose()?;
+        let Subscribe { channels, start, last, client } = subscribe;
         if (start.is_some() || last.is_some()) && self.position_fixed {
             let rule = "a connection has one cursor; cursor and last count where the first channels are named";
             return Err(ApiError::new(Code::CursorFixed, rule));
@@ -224,35 +179,14 @@ impl CommandHandler {
     }
 }
 
-fn unsubscribe(pump: &mut Pump, text: &str) -> Result<Cursor, ApiError> {
-    let command: Subscription<'_> = serde_json::from_str(text).map_err(|error| bad_command(&error))?;
+fn unsubscribe(pump: &mut Pump, channels: &[Channel]) -> Cursor {
     let subscription = pump.subscription();
-    let channels = parse_channels(&command.channels)?;
-    for channel in &channels {
+    for channel in channels {
         subscription.remove(channel);
     }
     let cursor = subscription.cursor();
     if let Some(renewal) = pump.grant() {
         channels.iter().for_each(|channel| renewal.remove(channel));
     }
-    Ok(cursor)
-}
-
-fn parse_channels(names: &[Cow<'_, str>]) -> Result<Vec<Channel>, ApiError> {
-    if names.is_empty() {
-        return Err(ApiError::new(Code::BadChannel, "channels is a list of at least one channel"));
-    }
-    let mut channels = names.iter().map(|name| name.parse()).collect::<Result<Vec<Channel>, _>>()?;
-    // Each channel once, in the order named: a repeated name is one channel, also for the limit.
-    let mut seen = HashSet::with_capacity(channels.len());
-    channels.retain(|channel| seen.insert(channel.clone()));
-    Ok(channels)
-}
-
-fn bad_command(error: &serde_json::Error) -> ApiError {
-    if error.is_data() {
-        let place = format!("line {} column {}", error.line(), error.column());
-        return ApiError::new(Code::BadRequest, format!("a field of the command is not of its type at {place}"));
-    }
-    parse::bad_json(error)
+    cursor
 }

@@ -271,14 +271,17 @@ impl RunningDuplex {
             match input {
                 Input::Nothing => {}
                 // May wait for the application. Commands keep their order, and only this connection waits.
-                Input::Command(text) => match self.commands.handle(&self.state, &mut self.pump, &text).await {
-                    Outcome::Done => self.flush().await?,
-                    Outcome::Publish(drafts, reference, memory) => self.publish(drafts, reference, memory).await,
-                    Outcome::TooLarge => {
-                        let farewell = self.decoder.too_large();
-                        return Box::pin(self.breach(ProtocolViolation { error: None, farewell })).await.map(Some);
+                Input::Command(frame) => {
+                    let dialect = self.decoder.dialect();
+                    match self.commands.handle(&self.state, &mut self.pump, dialect, &frame).await {
+                        Outcome::Done => self.flush().await?,
+                        Outcome::Publish(drafts, reference, memory) => self.publish(drafts, reference, memory).await,
+                        Outcome::TooLarge => {
+                            let farewell = self.decoder.too_large();
+                            return Box::pin(self.breach(ProtocolViolation { error: None, farewell })).await.map(Some);
+                        }
                     }
-                },
+                }
                 Input::Reply(bytes) => self.io.write_all(&bytes).await?,
                 Input::Close(bytes) => {
                     self.io.write_all(&bytes).await?;

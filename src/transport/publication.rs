@@ -1,0 +1,74 @@
+//! A message as a publisher writes it in JSON, in a command or in a body.
+
+use super::{ApiError, Code};
+use crate::message::{Draft, DraftFields};
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+use std::borrow::Cow;
+
+/// A message as a publisher writes it in JSON. Unknown fields are ignored.
+#[derive(Deserialize)]
+pub struct Publication<'a> {
+    #[serde(borrow, default)]
+    channel: Option<Cow<'a, str>>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    data: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    event: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    exclude: Option<Cow<'a, str>>,
+    #[serde(default)]
+    volatile: Option<bool>,
+    #[serde(borrow, default)]
+    key: Option<Cow<'a, str>>,
+}
+
+/// `null` is a payload; only a missing field is none.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
+}
+
+impl Publication<'_> {
+    /// Checks the message.
+    ///
+    /// # Errors
+    ///
+    /// The first invalid field.
+    pub fn into_draft(self, max_message: usize) -> Result<Draft, ApiError> {
+        let channel = self.channel.ok_or_else(|| ApiError::new(Code::BadChannel, "name a channel"))?.parse()?;
+        let data = self.data.ok_or_else(|| ApiError::new(Code::BadRequest, "data is missing"))?.get();
+        let fields = DraftFields {
+            data,
+            event: self.event.as_deref(),
+            exclude: self.exclude.as_deref(),
+            key: self.key.as_deref(),
+            volatile: self.volatile.unwrap_or_default(),
+            ..DraftFields::default()
+        };
+        Ok(fields.check(channel, max_message)?)
+    }
+}
+
+/// Refuses JSON that is not an object: serde would also read the fields of a struct from an array.
+///
+/// # Errors
+///
+/// `bad_json` or `bad_request`.
+pub fn object(json: &str) -> Result<(), ApiError> {
+    if json.trim_start().starts_with('{') {
+        return Ok(());
+    }
+    serde_json::from_str::<&RawValue>(json).map_err(|error| bad_json(&error))?;
+    Err(ApiError::new(Code::BadRequest, "a JSON object is wanted"))
+}
+
+/// The error for invalid JSON. It names the place and not the content.
+pub fn bad_json(error: &serde_json::Error) -> ApiError {
+    let place = format!("line {} column {}", error.line(), error.column());
+    if error.is_data() {
+        let rule = "a message is {\"channel\":…,\"data\":…,\"event\"?,\"exclude\"?,\"volatile\"?,\"key\"?}";
+        ApiError::new(Code::BadRequest, format!("a field is not of its type at {place}: {rule}"))
+    } else {
+        ApiError::new(Code::BadJson, format!("not JSON at {place}"))
+    }
+}
