@@ -26,7 +26,7 @@ const ROOMS: [(&str, &[&str]); 15] = [
 ];
 
 /// Each folder of `src/serve` (and its file `state`), and the folders that it may use.
-const FOLDERS: [(&str, &[&str]); 10] = [
+const FOLDERS: [(&str, &[&str]); 12] = [
     ("net", &[]),
     ("limits", &[]),
     ("access", &["limits"]),
@@ -36,7 +36,9 @@ const FOLDERS: [(&str, &[&str]); 10] = [
     ("publishing", &["limits", "access", "metrics", "state"]),
     ("session", &["net", "limits", "access", "metrics", "http", "state", "publishing"]),
     ("routes", &["limits", "access", "metrics", "http", "state", "publishing", "session"]),
-    ("conn", &["net", "limits", "access", "metrics", "http", "state", "publishing", "session", "routes"]),
+    ("protocols", &["limits", "access", "metrics", "http", "state", "publishing", "session", "routes"]),
+    ("router", &["access", "http", "state", "routes", "protocols"]),
+    ("conn", &["net", "limits", "access", "metrics", "http", "state", "publishing", "session", "routes", "router"]),
 ];
 
 /// Imports that close a circle and may do so: each file, and what it uses.

@@ -5,7 +5,7 @@ use crate::hub::Hub;
 use crate::log::MessageLog;
 use crate::log::subscriber_counts::SubscriberCounts;
 use crate::serve::{
-    AccessLog, Authorizer, BufferBudget, ConnectionLimits, Connections, Context, DeliveryMetrics, Demo,
+    self, AccessLog, Authorizer, BufferBudget, ConnectionLimits, Connections, Context, DeliveryMetrics, Demo,
     DescriptorAllowance, Drain, Exporter, Http2Metrics, OriginPolicy, PollCache, Proxies, RateLimiter, Reactor,
     Rejections, ServerState, Settings, Timers, Tls,
 };
@@ -110,7 +110,7 @@ fn delivery(
     drain: &Drain,
     metrics: &mut Registry,
 ) -> Arc<DeliveryMetrics> {
-    let delivery = Arc::new(DeliveryMetrics::default());
+    let delivery = Arc::new(DeliveryMetrics::new(serve::transports()));
     hub.observe_fan_out(delivery.clone());
     metrics.register_collector(Box::new(Exporter {
         delivery: delivery.clone(),

@@ -137,7 +137,8 @@ pub struct Accepted {
 }
 
 impl Accepted {
-    fn new(content_type: &'static str, envelope: impl Envelope + 'static) -> Accepted {
+    /// A response with this content type and no further headers.
+    pub fn new(content_type: &'static str, envelope: impl Envelope + 'static) -> Accepted {
         Accepted { content_type, headers: &[], envelope: Arc::new(envelope) }
     }
 }

@@ -1,5 +1,7 @@
 //! Static files: the demo page, the browser library, the status page.
 
+use super::context::Context;
+use super::endpoint::{Answer, Audience, Call, Endpoint, Route, ready};
 use super::response::{self, Response};
 use hyper::StatusCode;
 use hyper::header::{self, HeaderValue};
@@ -72,13 +74,28 @@ const FILES: &[(&str, &str, &[&str])] = &[
     ),
 ];
 
+/// The endpoint.
+pub struct Assets;
+
+impl Endpoint for Assets {
+    fn route(&self, _: &Context, path: &str) -> Option<Route> {
+        // The status page shows data of other clients.
+        let audience = if path == "/status" { Audience::Operators } else { Audience::Clients };
+        has(path).then_some(Route { audience, ..Route::PAGE })
+    }
+
+    fn call<'a>(&'a self, call: Call<'a>) -> Answer<'a> {
+        ready(Ok(answer(call.path())))
+    }
+}
+
 /// Whether there is a file at a path.
-pub fn has(path: &str) -> bool {
+fn has(path: &str) -> bool {
     FILES.iter().any(|(name, ..)| *name == path)
 }
 
 /// Answers a GET of a file.
-pub fn answer(path: &str) -> Response {
+fn answer(path: &str) -> Response {
     let found = FILES.iter().find(|(name, ..)| *name == path);
     let (content_type, parts) = found.map_or(("text/plain; charset=utf-8", [""].as_slice()), |file| (file.1, file.2));
     let mut response = response::whole(StatusCode::OK, content_type, parts.concat());

@@ -1,5 +1,7 @@
 //! Subscriber counts of channels, here and on all nodes: `/channels`, `/channels/{channel}` and `counts=1`.
 
+use super::context::Context;
+use super::endpoint::{Answer, Audience, Call, Endpoint, Route};
 use super::response::{self, Response};
 use crate::hub::ChannelCounts;
 use crate::log::subscriber_counts::{Counts, RemoteCounts};
@@ -11,6 +13,31 @@ use hyper::StatusCode;
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::time::Duration;
+
+/// The endpoint.
+pub struct Channels;
+
+impl Endpoint for Channels {
+    fn route(&self, _: &Context, path: &str) -> Option<Route> {
+        let is_known = path == LIST || path.starts_with(ONE);
+        is_known.then_some(Route { audience: Audience::Operators, ..Route::PAGE })
+    }
+
+    fn call<'a>(&'a self, call: Call<'a>) -> Answer<'a> {
+        Box::pin(async move {
+            match call.path().strip_prefix(ONE) {
+                Some(name) => channel(&call.context.state, name).await,
+                None => list(&call.context.state, call.query()).await,
+            }
+        })
+    }
+}
+
+/// The path of [`list`].
+const LIST: &str = "/channels";
+
+/// What the path of [`channel`] begins with.
+const ONE: &str = "/channels/";
 
 /// How long to wait for the counts of other nodes. Without them the response says that it is not complete.
 const OTHER_NODES_WAIT: Duration = Duration::from_secs(1);
@@ -97,7 +124,7 @@ fn to_json(counts: &Counts) -> Value {
 /// # Errors
 ///
 /// `bad_channel`.
-pub async fn channel(state: &ServerState, name: &str) -> Result<Response, ApiError> {
+async fn channel(state: &ServerState, name: &str) -> Result<Response, ApiError> {
     let channel: Channel = percent_decoded(name).parse()?;
     let counts = ReaderCounts::of(state, std::slice::from_ref(&channel)).await;
     let mut answer = counts.entry(&channel);
@@ -112,7 +139,7 @@ pub async fn channel(state: &ServerState, name: &str) -> Result<Response, ApiErr
 /// # Errors
 ///
 /// A parameter is invalid.
-pub async fn list(state: &ServerState, query: &str) -> Result<Response, ApiError> {
+async fn list(state: &ServerState, query: &str) -> Result<Response, ApiError> {
     let (mut prefix, mut after, mut limit) = (String::new(), String::new(), PAGE);
     for (name, value) in fields(query.as_bytes(), None) {
         match &*name {

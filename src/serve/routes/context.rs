@@ -1,6 +1,6 @@
 //! What the routes need beside the state of the server.
 
-use super::demo::Demo;
+use super::demo_state::Demo;
 use crate::serve::session::poll_cache::PollCache;
 use crate::serve::state::ServerState;
 use prometheus_client::registry::Registry;

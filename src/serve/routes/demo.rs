@@ -1,8 +1,11 @@
 //! The API of `longtail demo` for the comparison page: the faults of the proxy, the bytes that pass it, and a raw TCP
 //! client in place of a Java applet.
 
+use super::context::Context;
+use super::demo_state::{Demo, HOP};
+use super::endpoint::{Answer, Call, Endpoint, Route, ready};
 use super::response::{self, Response};
-use crate::demo::proxy::{FaultProxy, Faults};
+use crate::demo::proxy::Faults;
 use crate::serve::http::request::Request;
 use crate::serve::state::ServerState;
 use crate::transport::params::fields;
@@ -10,7 +13,6 @@ use crate::transport::{ApiError, Code, Params};
 use async_stream::stream;
 use bytes::{Bytes, BytesMut};
 use hyper::{Method, StatusCode};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -18,9 +20,6 @@ use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::time::timeout;
-
-/// Limit of pages that watch at the same time, and of applets.
-const MAX_WATCHERS: usize = 32;
 
 /// Events are sent in batches: their limit, and how long they are collected. A page does not draw more often.
 const BATCH: usize = 128;
@@ -49,52 +48,29 @@ const FRAME: &str = concat!(
     "</script>\n</body>\n</html>\n"
 );
 
-/// The name of the port for the reader that changes its transport, in place of a transport's name.
-pub const HOP: &str = "hop";
+/// The endpoint. Without `longtail demo` it has no paths.
+pub struct DemoApi;
 
-/// The demo's state.
-pub struct Demo {
-    /// The proxy in front of the server.
-    pub proxy: Arc<FaultProxy>,
-    /// The proxy's ports, each with the name of its lane.
-    pub ports: Vec<(&'static str, SocketAddr)>,
-    /// The address that the applet connects to, and that of the reader that changes its transport.
-    pub tcp: Option<[SocketAddr; 2]>,
-    watchers: Arc<Semaphore>,
-    applets: Arc<Semaphore>,
-}
-
-impl Demo {
-    /// The demo with a proxy on these ports.
-    pub fn new(proxy: Arc<FaultProxy>, ports: Vec<(&'static str, SocketAddr)>, tcp: Option<[SocketAddr; 2]>) -> Demo {
-        let permits = || Arc::new(Semaphore::new(MAX_WATCHERS));
-        Demo { proxy, ports, tcp, watchers: permits(), applets: permits() }
+impl Endpoint for DemoApi {
+    fn route(&self, context: &Context, path: &str) -> Option<Route> {
+        context.demo.as_ref()?;
+        match path {
+            "/demo/weather" => Some(Route { methods: "GET, HEAD, POST, OPTIONS", ..Route::PAGE }),
+            "/demo/wire" | "/demo/applet" | "/demo/frame" => Some(Route::PAGE),
+            _ => None,
+        }
     }
 
-    /// What `/info` says of the demo.
-    pub fn info(&self) -> serde_json::Value {
-        let ports = self.ports.iter().map(|(lane, address)| (lane.to_string(), address.to_string().into()));
-        serde_json::json!({ "ports": ports.collect::<serde_json::Map<_, _>>(), "applet": self.tcp.is_some() })
-    }
-}
-
-/// The methods of a path; `None` if the demo does not have it.
-pub fn methods(demo: Option<&Demo>, path: &str) -> Option<&'static str> {
-    demo?;
-    match path {
-        "/demo/weather" => Some("GET, HEAD, POST, OPTIONS"),
-        "/demo/wire" | "/demo/applet" | "/demo/frame" => Some("GET, HEAD, OPTIONS"),
-        _ => None,
+    fn call<'a>(&'a self, call: Call<'a>) -> Answer<'a> {
+        match &call.context.demo {
+            Some(demo) => Box::pin(answer(&call.context.state, demo, call.request)),
+            None => ready(Err(ApiError::new(Code::NotFound, "start it with `longtail demo`"))),
+        }
     }
 }
 
 /// Answers one of the demo's paths.
-///
-/// # Errors
-///
-/// `not_found` without the demo; otherwise what is wrong with the request.
-pub async fn answer(state: &ServerState, demo: Option<&Demo>, mut request: Request) -> Result<Response, ApiError> {
-    let Some(demo) = demo else { return Err(ApiError::new(Code::NotFound, "start it with `longtail demo`")) };
+async fn answer(state: &ServerState, demo: &Demo, mut request: Request) -> Result<Response, ApiError> {
     let query = request.uri().query().unwrap_or_default().to_owned();
     match (request.uri().path(), request.method()) {
         ("/demo/frame", _) => Ok(response::whole(StatusCode::OK, "text/html; charset=utf-8", FRAME)),

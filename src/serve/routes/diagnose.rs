@@ -1,6 +1,8 @@
 //! Answers `/diagnose/echo` and `/diagnose/drip`. With these a browser finds out what proxies on the path do to its requests:
 //! see `static/client/diagnose.js`.
 
+use super::context::Context;
+use super::endpoint::{Answer, Call, Endpoint, Route, ready};
 use super::response::{self, Response};
 use crate::serve::state::ServerState;
 use crate::transport::params::fields;
@@ -11,14 +13,30 @@ use hyper::header::{self, HeaderMap, HeaderName};
 use hyper::{StatusCode, Version};
 use std::time::Duration;
 
+/// The endpoint.
+pub struct Diagnose;
+
+impl Endpoint for Diagnose {
+    fn route(&self, _: &Context, path: &str) -> Option<Route> {
+        matches!(path, ECHO | DRIP).then_some(Route::PAGE)
+    }
+
+    fn call<'a>(&'a self, call: Call<'a>) -> Answer<'a> {
+        ready(match call.path() {
+            ECHO => Ok(echo(call.request.version(), call.request.headers())),
+            _ => drip(&call.context.state, call.query()),
+        })
+    }
+}
+
 /// The path of [`echo`].
-pub const ECHO: &str = "/diagnose/echo";
+const ECHO: &str = "/diagnose/echo";
 
 /// The path of [`drip`].
-pub const DRIP: &str = "/diagnose/drip";
+const DRIP: &str = "/diagnose/drip";
 
 /// The parts of the request that arrived, without any that identify the client.
-pub fn echo(version: Version, headers: &HeaderMap) -> Response {
+fn echo(version: Version, headers: &HeaderMap) -> Response {
     let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let forwarded = headers.contains_key("forwarded") || headers.contains_key("x-forwarded-for");
     let seen = serde_json::json!({
@@ -38,7 +56,7 @@ pub fn echo(version: Version, headers: &HeaderMap) -> Response {
 /// # Errors
 ///
 /// A parameter is not a number, or out of its range.
-pub fn drip(state: &ServerState, query: &str) -> Result<Response, ApiError> {
+fn drip(state: &ServerState, query: &str) -> Result<Response, ApiError> {
     let (bytes, count, every) = (
         number(query, "bytes", 512, 16..=4096)?,
         number(query, "count", 40, 1..=120)?,

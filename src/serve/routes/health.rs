@@ -1,17 +1,35 @@
 //! Health checks: `/healthz` and `/readyz`.
 
 use super::context::Context;
+use super::endpoint::{Answer, Audience, Call, Endpoint, Limits, Route, ready};
 use super::response::{self, Response};
 use hyper::StatusCode;
 use hyper::header::{self, HeaderValue};
 
+/// The endpoint.
+pub struct Health;
+
+impl Endpoint for Health {
+    fn route(&self, _: &Context, path: &str) -> Option<Route> {
+        let route = Route { audience: Audience::Monitoring, limits: Limits::Unlimited, ..Route::PAGE };
+        matches!(path, LIVE | "/readyz").then_some(route)
+    }
+
+    fn call<'a>(&'a self, call: Call<'a>) -> Answer<'a> {
+        ready(Ok(if call.path() == LIVE { live() } else { ready_to_serve(call.context) }))
+    }
+}
+
+/// The path of [`live`].
+const LIVE: &str = "/healthz";
+
 /// Answers `/healthz`: the process runs.
-pub fn live() -> Response {
+fn live() -> Response {
     response::whole(StatusCode::OK, "text/plain; charset=utf-8", "ok\n")
 }
 
 /// Answers `/readyz`: whether clients should connect to this node.
-pub fn ready(context: &Context) -> Response {
+fn ready_to_serve(context: &Context) -> Response {
     if context.state.drain.has_begun() {
         return not_ready("draining\n");
     }

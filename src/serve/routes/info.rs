@@ -1,12 +1,26 @@
 //! Answers `/info`.
 
 use super::context::Context;
+use super::endpoint::{Answer, Audience, Call, Endpoint, Route, ready};
 use super::response::{self, Response};
 use crate::transport::{self, Lifecycle, Params};
 use hyper::StatusCode;
 
+/// The endpoint.
+pub struct Info;
+
+impl Endpoint for Info {
+    fn route(&self, _: &Context, path: &str) -> Option<Route> {
+        (path == "/info").then_some(Route { audience: Audience::Monitoring, ..Route::PAGE })
+    }
+
+    fn call<'a>(&'a self, call: Call<'a>) -> Answer<'a> {
+        ready(Ok(answer(call.context)))
+    }
+}
+
 /// What clients may know of this server, as JSON.
-pub fn answer(context: &Context) -> Response {
+fn answer(context: &Context) -> Response {
     let state = &context.state;
     let transports = transport::ALL.iter().map(|transport| {
         let lifecycle = transport.lifecycle(&Params::default());

@@ -1,14 +1,30 @@
 //! Answers `/metrics`.
 
 use super::context::Context;
+use super::endpoint::{Answer, Audience, Call, Endpoint, Limits, Route, ready};
 use super::response::{self, Response};
 use hyper::StatusCode;
 
 /// The media type of OpenMetrics, which `prometheus-client` writes and Prometheus asks for.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
+/// The endpoint.
+pub struct Metrics;
+
+impl Endpoint for Metrics {
+    fn route(&self, _: &Context, path: &str) -> Option<Route> {
+        // A full server shows what it is full of.
+        let route = Route { audience: Audience::Operators, limits: Limits::Rate, ..Route::PAGE };
+        (path == "/metrics").then_some(route)
+    }
+
+    fn call<'a>(&'a self, call: Call<'a>) -> Answer<'a> {
+        ready(Ok(answer(call.context)))
+    }
+}
+
 /// The metrics of this node.
-pub fn answer(context: &Context) -> Response {
+fn answer(context: &Context) -> Response {
     let mut text = String::new();
     // Writing into a string cannot fail.
     let _ = prometheus_client::encoding::text::encode(&mut text, &context.registry);

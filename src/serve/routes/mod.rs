@@ -1,11 +1,14 @@
-//! The routes: what answers each path.
+//! The native endpoints: what answers each path, and what endpoints share.
 
 pub mod assets;
 pub mod channels;
 pub mod context;
-#[cfg_attr(not(feature = "demo"), path = "no_demo.rs")]
+#[cfg(feature = "demo")]
 pub mod demo;
+#[cfg_attr(not(feature = "demo"), path = "no_demo.rs")]
+pub mod demo_state;
 pub mod diagnose;
+pub mod endpoint;
 pub mod etag;
 pub mod health;
 pub mod info;
@@ -15,5 +18,5 @@ pub mod poll;
 pub mod publish;
 pub mod redirect;
 pub mod response;
-pub mod router;
 pub mod subscribe;
+pub mod transports;

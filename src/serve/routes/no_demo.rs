@@ -1,9 +1,4 @@
-//! The demo's API in a build without the feature `demo`: there is none.
-
-use super::response::Response;
-use crate::serve::http::request::Request;
-use crate::serve::state::ServerState;
-use crate::transport::{ApiError, Code};
+//! The state of the demo in a build without the feature `demo`: there is none.
 
 /// The demo, which cannot exist in this build.
 pub enum Demo {}
@@ -13,18 +8,4 @@ impl Demo {
     pub fn info(&self) -> serde_json::Value {
         match *self {}
     }
-}
-
-/// The methods of a path of the demo: there is no such path.
-pub fn methods(_: Option<&Demo>, _: &str) -> Option<&'static str> {
-    None
-}
-
-/// Refuses a request.
-///
-/// # Errors
-///
-/// `not_found`.
-pub async fn answer(_: &ServerState, _: Option<&Demo>, _: Request) -> Result<Response, ApiError> {
-    Err(ApiError::new(Code::NotFound, "this build does not include the demo"))
 }

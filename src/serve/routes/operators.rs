@@ -1,5 +1,6 @@
-//! Which paths show data of other clients, and which are served on the admin listener.
+//! Admits operators to the paths that show data of other clients.
 
+use super::endpoint::Audience;
 use crate::serve::access::credentials::Credentials;
 use crate::serve::access::origin::ListenerKind;
 use crate::serve::http::peer::Peer;
@@ -7,23 +8,19 @@ use crate::serve::state::ServerState;
 use crate::transport::ApiError;
 use hyper::HeaderMap;
 
-/// Whether a path shows data of other clients.
-pub fn is_private(path: &str) -> bool {
-    path == "/metrics" || path == "/status" || path == "/channels" || path.starts_with("/channels/")
+/// Whether a path of this audience is served on a listener. The admin listener serves operators and what monitoring asks
+/// for.
+pub fn is_served(audience: Audience, listener: ListenerKind) -> bool {
+    listener == ListenerKind::Public || audience != Audience::Clients
 }
 
-/// Whether a path is served on the admin listener: private paths, and what monitoring asks for.
-pub fn is_on_admin_listener(path: &str) -> bool {
-    is_private(path) || matches!(path, "/info" | "/healthz" | "/readyz")
-}
-
-/// Checks that the client may see a path.
+/// Checks that the client may see a path of this audience.
 ///
 /// # Errors
 ///
-/// The path is private, and the client has no server key.
-pub fn admit(state: &ServerState, peer: &Peer, path: &str, headers: &HeaderMap) -> Result<(), ApiError> {
-    if peer.listener != ListenerKind::Public || !is_private(path) {
+/// The path is for operators, and the client has no server key.
+pub fn admit(state: &ServerState, peer: &Peer, audience: Audience, headers: &HeaderMap) -> Result<(), ApiError> {
+    if peer.listener != ListenerKind::Public || audience != Audience::Operators {
         return Ok(());
     }
     state.authorizer.admit_operator(&Credentials::new(peer.ip, "page", headers, false))

@@ -1,6 +1,8 @@
 //! Handles `POST /publish`.
 
 use super::channels::ReaderCounts;
+use super::context::Context;
+use super::endpoint::{Answer, Call, Endpoint, Route};
 use super::response::{self, Response};
 use crate::cursor::Cursor;
 use crate::message::{Channel, Draft};
@@ -18,6 +20,22 @@ use hyper::{HeaderMap, StatusCode, header};
 use smallvec::SmallVec;
 use std::sync::Arc;
 
+/// The path.
+pub const PATH: &str = "/publish";
+
+/// The endpoint.
+pub struct Publish;
+
+impl Endpoint for Publish {
+    fn route(&self, _: &Context, path: &str) -> Option<Route> {
+        (path == PATH).then_some(Route { methods: "POST, OPTIONS", ..Route::PAGE })
+    }
+
+    fn call<'a>(&'a self, call: Call<'a>) -> Answer<'a> {
+        Box::pin(answer(&call.context.state, call.peer, call.request))
+    }
+}
+
 /// The most bytes of a body, unless a single message may be longer.
 const BODY_BYTES: usize = 1 << 20;
 
@@ -26,7 +44,7 @@ const BODY_BYTES: usize = 1 << 20;
 /// # Errors
 ///
 /// Why nothing was appended, or that the outcome is unknown.
-pub async fn answer(state: &Arc<ServerState>, peer: &Peer, mut request: Request) -> Result<Response, ApiError> {
+async fn answer(state: &Arc<ServerState>, peer: &Peer, mut request: Request) -> Result<Response, ApiError> {
     let most = BODY_BYTES.max(state.settings.max_message.saturating_mul(2));
     let body = response::read_body(state, &mut request, most).await?;
     let body = std::str::from_utf8(&body).map_err(|_| ApiError::new(Code::NotUtf8, "the body is not UTF-8"))?;

@@ -1,5 +1,5 @@
-//! Handles subscriptions over HTTP, in steps: parse the request, authorize it, wait until the node is ready, and open what
-//! the transport's lifecycle asks for.
+//! Answers subscriptions over HTTP, for every protocol, in steps: check the request, authorize it, wait until the node is
+//! ready, and open what the transport's lifecycle asks for.
 
 use super::poll::{self, Wait};
 use super::response::{self, Body, Response};
@@ -7,7 +7,7 @@ use crate::serve::access::credentials::Credentials;
 use crate::serve::access::query::{Action, Question, Validity};
 use crate::serve::access::renewal::GrantRenewal;
 use crate::serve::http::chunked::Framing;
-use crate::serve::http::headers::{has_token, last_field, text};
+use crate::serve::http::headers::{has_token, text};
 use crate::serve::http::peer::Peer;
 use crate::serve::http::request::Request;
 use crate::serve::http::upgrade::Upgrade;
@@ -18,18 +18,14 @@ use crate::serve::session::pump::{Pump, Rollover};
 use crate::serve::session::session::Session;
 use crate::serve::session::stream::StreamSession;
 use crate::serve::state::ServerState;
-use crate::transport::params::bad_callback;
 use crate::transport::{Accepted, ApiError, Code, Lifecycle, Params, RequestHead, Transport};
 use hyper::body::Body as _;
-use hyper::header::{self, HeaderValue};
+use hyper::header;
 use hyper::http::request::Parts;
 use hyper::{Method, StatusCode};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
-
-/// The most bytes of a form that subscribes.
-const FORM_BYTES: usize = 128 << 10;
 
 /// The longest wait of a long poll by default.
 const LONG_POLL: Duration = Duration::from_secs(25);
@@ -37,66 +33,32 @@ const LONG_POLL: Duration = Duration::from_secs(25);
 /// When a stream with rollover ends by default.
 const ROLLOVER: Rollover = Rollover { bytes: 128 << 10, time: Duration::from_secs(300) };
 
-/// Handles a request to a transport's path.
+/// A subscription that a request asks for, as the protocol has read it.
+pub struct Subscribe {
+    /// The transport that answers.
+    pub transport: &'static dyn Transport,
+    /// What is asked for.
+    pub params: Params,
+    /// The token, where the protocol has a place for one besides the headers.
+    pub token: Option<String>,
+}
+
+/// Answers a request that subscribes.
+///
+/// # Errors
+///
+/// Why the client may not subscribe, or cannot.
 pub async fn answer(
     state: &Arc<ServerState>,
     peer: &Peer,
-    transport: &'static dyn Transport,
-    mut request: Request,
-) -> Response {
-    let query = request.uri().query().unwrap_or_default().as_bytes().to_vec();
-    let mut form = None;
-    if request.method() == Method::POST {
-        match response::read_body(state, &mut request, FORM_BYTES).await {
-            Ok(bytes) => form = Some(bytes),
-            Err(refusal) => return refuse(transport, &query, None, &refusal),
-        }
-    }
+    request: Request,
+    wanted: Subscribe,
+) -> Result<Response, ApiError> {
     // The body is kept to the end: hyper would otherwise begin to discard it while the response is made.
     let (head, body) = request.into_parts();
     let request = Head { head: &head, has_unread_body: !body.is_end_stream() };
-    match subscribe(state, peer, transport, request, &query, form.as_deref()).await {
-        Ok(response) => response,
-        Err(refusal) => {
-            let mut response = refuse(transport, &query, form.as_deref(), &refusal);
-            if transport.lifecycle(&Params::default()) == Lifecycle::Duplex {
-                // The version that a client of another version may try again with (RFC 6455 §4.4).
-                response.headers_mut().insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
-            }
-            response
-        }
-    }
-}
-
-/// Refuses a request in a form that the transport's clients can read.
-pub fn refuse(transport: &dyn Transport, query: &[u8], form: Option<&[u8]>, refusal: &ApiError) -> Response {
-    // A page of a foreign origin gets the status only, and must not read the error.
-    let is_readable = refusal.code != Code::ForbiddenOrigin;
-    let callback = Params::valid_callback(query, form);
-    if transport.calls_back() && callback.is_none() {
-        // Without a valid callback no other error can be reported.
-        return response::refused(&bad_callback());
-    }
-    match transport.refuse(callback.as_deref(), refusal).filter(|_| is_readable) {
-        Some((content_type, body)) => {
-            let mut response = response::whole(StatusCode::OK, content_type, body);
-            response.extensions_mut().insert(refusal.code);
-            response
-        }
-        None => response::refused(refusal),
-    }
-}
-
-async fn subscribe(
-    state: &Arc<ServerState>,
-    peer: &Peer,
-    transport: &'static dyn Transport,
-    request: Head<'_>,
-    query: &[u8],
-    form: Option<&[u8]>,
-) -> Result<Response, ApiError> {
-    let mut subscribe = Subscribe::parse(state, peer, transport, request, query, form)?;
-    let authorized = subscribe.authorize(query, form).await?;
+    let mut subscribe = Checked::new(state, peer, request, wanted)?;
+    let authorized = subscribe.authorize().await?;
     if request.head.method == Method::HEAD {
         let mut response = response::whole(StatusCode::OK, subscribe.opening.content_type, "");
         response::write_headers(&subscribe.opening, response.headers_mut());
@@ -113,13 +75,14 @@ struct Head<'a> {
     has_unread_body: bool,
 }
 
-/// A parsed request.
-struct Subscribe<'a> {
+/// A checked request.
+struct Checked<'a> {
     state: &'a ServerState,
     peer: &'a Peer,
     transport: &'static dyn Transport,
     request: Head<'a>,
     params: Params,
+    token: Option<String>,
     lifecycle: Lifecycle,
     opening: Accepted,
     upgrade: Option<Upgrade>,
@@ -134,16 +97,14 @@ struct Authorized {
     renewal: Option<GrantRenewal>,
 }
 
-impl<'a> Subscribe<'a> {
-    fn parse(
+impl<'a> Checked<'a> {
+    fn new(
         state: &'a ServerState,
         peer: &'a Peer,
-        transport: &'static dyn Transport,
         request: Head<'a>,
-        query: &[u8],
-        form: Option<&[u8]>,
-    ) -> Result<Subscribe<'a>, ApiError> {
-        let mut params = Params::parse(query, form, &state.settings.limits)?;
+        wanted: Subscribe,
+    ) -> Result<Checked<'a>, ApiError> {
+        let Subscribe { transport, mut params, token } = wanted;
         let lifecycle = transport.lifecycle(&params);
         let headers = &request.head.headers;
         let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
@@ -159,17 +120,17 @@ impl<'a> Subscribe<'a> {
         }
         let upgrade = (lifecycle == Lifecycle::Duplex).then(|| Upgrade::check(request.head)).transpose()?;
         let names_client = params.client.is_some();
-        Ok(Subscribe { state, peer, transport, request, params, lifecycle, opening, upgrade, names_client })
+        Ok(Checked { state, peer, transport, request, params, token, lifecycle, opening, upgrade, names_client })
     }
 
-    async fn authorize(&mut self, query: &[u8], form: Option<&[u8]>) -> Result<Authorized, ApiError> {
+    async fn authorize(&mut self) -> Result<Authorized, ApiError> {
         let (state, headers) = (self.state, &self.request.head.headers);
         let credentials = Arc::new(if state.authorizer.is_open() {
             // They will never be checked, and a parked socket should keep no headers.
             Credentials::anonymous(self.peer.ip, self.transport.name())
         } else {
             let credentials = Credentials::new(self.peer.ip, self.transport.name(), headers, self.by_cookie());
-            credentials.with_token(last_field(query, form, "token").as_deref())
+            credentials.with_token(self.token.as_deref())
         });
         let mut validity = Validity::Unlimited;
         if !self.params.channels.is_empty() && !state.authorizer.is_open() {
@@ -218,7 +179,7 @@ impl<'a> Subscribe<'a> {
                 // Over HTTP/1.0 and HTTP/2, and if the client wants only one response, there is no next request to wait for.
                 let as_session = may_reuse && !self.peer.is_over_limit;
                 let wait = Wait { time: self.waiting_time(authorized.validity), as_session };
-                let Subscribe { state, peer, transport, request, params, opening, .. } = self;
+                let Checked { state, peer, transport, request, params, opening, .. } = self;
                 poll::answer(state, peer, transport, &params, opening, &request.head.headers, wait).await
             }
             Lifecycle::Stream { rollover } => {

@@ -7,6 +7,7 @@
 use super::publish_template::{PublishHead, parse_length};
 use crate::serve::http::head::MAX_HEAD;
 use crate::serve::http::request::{Request, RequestBody};
+use crate::serve::routes::publish;
 use crate::transport::{self, Lifecycle, Params};
 use bytes::{Buf, Bytes, BytesMut};
 use hyper::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE};
@@ -98,7 +99,7 @@ pub fn parse(input: &mut BytesMut) -> Parsed {
 fn is_plain(is_post: bool, target: &str) -> bool {
     let path = target.split_once('?').map_or(target, |(path, _)| path);
     if is_post {
-        return path == "/publish";
+        return path == publish::PATH;
     }
     let lifecycle = transport::by_path(path).map(|transport| transport.lifecycle(&Params::default()));
     matches!(lifecycle, Some(Lifecycle::Poll | Lifecycle::LongPoll | Lifecycle::Stream { .. }))

@@ -1,0 +1,50 @@
+//! The table of the endpoints.
+
+#[cfg(test)]
+use crate::serve::protocols::toy;
+use crate::serve::routes::context::Context;
+#[cfg(feature = "demo")]
+use crate::serve::routes::demo;
+use crate::serve::routes::endpoint::{Endpoint, Route};
+use crate::serve::routes::{assets, channels, diagnose, health, info, metrics, publish, transports};
+use crate::transport::Transport;
+
+/// All endpoints. A path is the first one's that has a route for it; the most frequent come first.
+const ALL: &[&dyn Endpoint] = &[
+    &transports::Transports,
+    &publish::Publish,
+    &health::Health,
+    &metrics::Metrics,
+    &info::Info,
+    &channels::Channels,
+    &diagnose::Diagnose,
+    #[cfg(feature = "demo")]
+    &demo::DemoApi,
+    &assets::Assets,
+    #[cfg(test)]
+    &toy::Toy,
+];
+
+/// The endpoint and the route of a path.
+pub fn find(context: &Context, path: &str) -> Option<(&'static dyn Endpoint, Route)> {
+    ALL.iter().find_map(|endpoint| Some((*endpoint, endpoint.route(context, path)?)))
+}
+
+/// The transports of all endpoints.
+pub fn transports() -> impl Iterator<Item = &'static dyn Transport> {
+    ALL.iter().flat_map(|endpoint| endpoint.transports()).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hub::MAX_TRANSPORTS;
+    use std::collections::HashSet;
+
+    #[test]
+    fn transports_have_names_of_their_own_and_the_hub_counts_them_all() {
+        let names: Vec<_> = transports().map(|transport| transport.name()).collect();
+        assert_eq!(names.iter().collect::<HashSet<_>>().len(), names.len(), "{names:?}");
+        assert!(names.len() <= MAX_TRANSPORTS, "the hub counts fewer transports than there are");
+    }
+}

@@ -1,0 +1,116 @@
+//! Routes requests to their endpoints: limits, methods and listeners; and adds what every response gets.
+
+pub mod endpoints;
+
+use crate::serve::access::origin::{AccessMode, ListenerKind, OriginPolicy};
+use crate::serve::http::peer::Peer;
+use crate::serve::http::request::{self, Request};
+use crate::serve::routes::context::Context;
+use crate::serve::routes::endpoint::{Call, Limits};
+use crate::serve::routes::response::{self, Body, Response};
+use crate::serve::routes::{operators, redirect};
+use crate::serve::state::ServerState;
+use crate::transport::{ApiError, Code};
+use hyper::header::{ALLOW, CONNECTION, HeaderValue, ORIGIN};
+use hyper::{Method, StatusCode, Version};
+
+/// Answers a request. It cannot fail: a refusal is a response, too.
+pub async fn answer(context: &Context, peer: &Peer, request: Request) -> Response {
+    let state = &context.state;
+    let behind = peer.behind_proxies(&state.proxies, &state.connections, request.headers());
+    let peer = behind.as_ref().unwrap_or(peer);
+    let Some(log) = &state.access_log else { return respond(context, peer, request).await };
+    let mut entry = log.begin(peer.ip, &request);
+    let transport = endpoints::find(context, request.uri().path()).and_then(|(_, route)| route.transport);
+    entry.transport = transport.map_or("-", |transport| transport.name());
+    let mut response = respond(context, peer, request).await;
+    entry.answered(response.status(), response.body().length());
+    // The entry of a session is written when the session ends; any other is written here.
+    if let Body::Session(session) = response.body_mut() {
+        session.log(entry);
+    }
+    response
+}
+
+async fn respond(context: &Context, peer: &Peer, mut request: Request) -> Response {
+    if let Err(refusal) = request::normalize_host(&mut request) {
+        return response::refused(&refusal);
+    }
+    if peer.must_use_tls {
+        return redirect::to_https(&request);
+    }
+    let state = &context.state;
+    // What is needed of the request after it was moved into its handler.
+    let version = request.version();
+    let origin = request.headers().get(ORIGIN).cloned();
+    let is_by_star = state.origins.is_by_star(request.headers(), peer.forwarded_host());
+    let checked = check_origin(state, peer, &request);
+    let is_allowed = checked.is_ok();
+    let mut response = match checked {
+        Ok(()) => route(context, peer, request).await,
+        Err(refusal) => response::refused(&refusal),
+    };
+    if let Some(code) = response.extensions().get::<Code>() {
+        state.rejections.count(*code);
+    }
+    if is_allowed {
+        OriginPolicy::write_cors(origin, is_by_star, response.headers_mut());
+    }
+    if peer.is_over_limit && version != Version::HTTP_2 {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+/// Checks the host and the origin of a request.
+fn check_origin(state: &ServerState, peer: &Peer, request: &Request) -> Result<(), ApiError> {
+    let headers = request.headers();
+    match peer.listener {
+        ListenerKind::Public => state.origins.check(headers, peer.forwarded_host()),
+        ListenerKind::Admin { is_loopback } => {
+            let mode = if is_loopback { AccessMode::Loopback } else { AccessMode::Guarded };
+            OriginPolicy { mode, allow_origin: Vec::new() }.check(headers, None)
+        }
+    }
+}
+
+async fn route(context: &Context, peer: &Peer, request: Request) -> Response {
+    let found = endpoints::find(context, request.uri().path());
+    if let Err(refusal) = check_limits(&context.state, peer, found.map_or(Limits::All, |(_, route)| route.limits)) {
+        let query = request.uri().query().unwrap_or_default();
+        return match found {
+            Some((endpoint, route)) => endpoint.refuse(&route, query.as_bytes(), &refusal),
+            None => response::refused(&refusal),
+        };
+    }
+    let Some((endpoint, route)) = found.filter(|(_, route)| operators::is_served(route.audience, peer.listener)) else {
+        return response::refused(&ApiError::new(Code::NotFound, "there is no such path; see /info for what there is"));
+    };
+    if request.method() == Method::OPTIONS {
+        let mut response = response::whole(StatusCode::NO_CONTENT, "", "");
+        OriginPolicy::write_preflight(response.headers_mut(), route.methods);
+        return response;
+    }
+    if !route.methods.split(", ").any(|known| known == request.method().as_str()) {
+        let refusal = ApiError::new(Code::MethodNotAllowed, format!("this path takes {}", route.methods));
+        let mut response = response::refused(&refusal);
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static(route.methods));
+        return response;
+    }
+    if let Err(refusal) = operators::admit(&context.state, peer, route.audience, request.headers()) {
+        return response::refused(&refusal);
+    }
+    let answered = endpoint.call(Call { context, peer, route, request }).await;
+    answered.unwrap_or_else(|refusal| response::refused(&refusal))
+}
+
+/// Checks the limits of a path. Requests to the admin listener are not limited.
+fn check_limits(state: &ServerState, peer: &Peer, limits: Limits) -> Result<(), ApiError> {
+    if limits == Limits::Unlimited || peer.listener != ListenerKind::Public {
+        return Ok(());
+    }
+    if peer.is_over_limit && limits == Limits::All {
+        return Err(ApiError::new(Code::TooManyConnections, "the server has as many connections as it takes"));
+    }
+    state.rates.request(peer.ip)
+}
