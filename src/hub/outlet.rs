@@ -19,9 +19,7 @@ pub trait Outlet: Send + Sync {
     fn encode(&self, messages: &[Arc<Message>], upto: Cursor) -> Encoded;
 
     /// Reads a word of each piece of memory that a [`write`](Outlet::write) reads, so that it is in the cache by then.
-    fn prefetch(&self) -> i32 {
-        0
-    }
+    fn touch(&self) {}
 
     /// Writes what the socket takes at once.
     ///

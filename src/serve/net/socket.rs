@@ -92,9 +92,9 @@ impl Socket {
         })
     }
 
-    /// Reads the memory that a write reads.
-    pub fn prefetch(&self) -> i32 {
-        self.0.stream().as_raw_fd()
+    /// Reads a word of the memory that a write reads.
+    pub fn touch(&self) {
+        std::hint::black_box(self.0.stream().as_raw_fd());
     }
 
     /// Writes as much as the socket accepts at once, whatever the reactor has reported.

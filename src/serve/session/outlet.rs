@@ -61,8 +61,8 @@ impl Outlet for StreamOutlet {
         Encoded { weight: frames.len(), bytes: frames.into() }
     }
 
-    fn prefetch(&self) -> i32 {
-        self.socket.prefetch()
+    fn touch(&self) {
+        self.socket.touch();
     }
 
     fn write(&self, bytes: &[u8]) -> io::Result<usize> {
@@ -103,8 +103,8 @@ impl Outlet for PollOutlet {
         Encoded { bytes, weight: body }
     }
 
-    fn prefetch(&self) -> i32 {
-        self.socket.prefetch()
+    fn touch(&self) {
+        self.socket.touch();
     }
 
     fn write(&self, bytes: &[u8]) -> io::Result<usize> {
