@@ -281,7 +281,7 @@ mod tests {
         let mut all = pin!(queue.append(draft("all", BYTES)));
         poll_fn(|cx| Poll::Ready(all.as_mut().poll(cx).is_pending())).await;
         let refused = queue.append(draft("refused", 9)).await;
-        assert!(matches!(refused, Err(AppendError::Unavailable(reason)) if reason.contains("too much")));
+        assert!(matches!(refused, Err(AppendError::Unavailable(reason)) if reason.contains("too many")));
         drop(jobs.batch().await);
         let mut next = pin!(queue.append(draft("next", 9)));
         poll_fn(|cx| Poll::Ready(next.as_mut().poll(cx).is_pending())).await;

@@ -114,7 +114,7 @@ pub struct Totals {
 /// The metrics of all transports.
 #[derive(Debug)]
 pub struct DeliveryMetrics {
-    lanes: Vec<TransportCounters>,
+    transports: Vec<TransportCounters>,
     byes: [AtomicU64; CloseReason::ALL.len()],
     published: [AtomicU64; 2],
     appends: Buckets<{ APPEND_BUCKETS.len() }>,
@@ -125,7 +125,7 @@ pub struct DeliveryMetrics {
 
 impl Default for DeliveryMetrics {
     fn default() -> DeliveryMetrics {
-        let lane = |transport: &&dyn transport::Transport| TransportCounters {
+        let counters = |transport: &&dyn transport::Transport| TransportCounters {
             transport: transport.name(),
             open: AtomicI64::new(0),
             gaps: AtomicU64::new(0),
@@ -136,7 +136,7 @@ impl Default for DeliveryMetrics {
             lags: Buckets::default(),
         };
         DeliveryMetrics {
-            lanes: transport::ALL.iter().map(lane).collect(),
+            transports: transport::ALL.iter().map(counters).collect(),
             byes: Default::default(),
             published: Default::default(),
             appends: Buckets::default(),
@@ -164,9 +164,9 @@ impl PublishSource {
 impl DeliveryMetrics {
     /// Counts a reader while the result lives.
     pub fn open(self: &Arc<DeliveryMetrics>, transport: &'static str) -> ReaderMetrics {
-        let lane = self.lanes.iter().position(|lane| lane.transport == transport).unwrap_or_default();
-        self.lanes[lane].open.fetch_add(1, Relaxed);
-        ReaderMetrics { metrics: self.clone(), lane }
+        let index = self.transports.iter().position(|known| known.transport == transport).unwrap_or_default();
+        self.transports[index].open.fetch_add(1, Relaxed);
+        ReaderMetrics { metrics: self.clone(), index }
     }
 
     /// Counts a farewell.
@@ -191,7 +191,7 @@ impl DeliveryMetrics {
 
     /// The totals of each transport.
     pub fn totals(&self) -> Vec<Totals> {
-        self.lanes.iter().map(TransportCounters::totals).collect()
+        self.transports.iter().map(TransportCounters::totals).collect()
     }
 
     /// The number of farewells of each kind.
@@ -218,15 +218,17 @@ impl DeliveryMetrics {
 /// The hub reports writes by the index of the transport.
 impl hub::FanOutObserver for DeliveryMetrics {
     fn fanned_out(&self, fanned: &FanOutReport<'_>) {
-        let (Some(lane), Some(oldest)) = (self.lanes.get(fanned.transport), fanned.messages.first()) else { return };
+        let (Some(counters), Some(oldest)) = (self.transports.get(fanned.transport), fanned.messages.first()) else {
+            return;
+        };
         let each = fanned.messages.len();
-        lane.bytes.fetch_add(fanned.bytes, Relaxed);
-        lane.messages.fetch_add(fanned.writes * each as u64, Relaxed);
-        lane.batches.observe_all(&BATCHES, each as f64, fanned.writes);
+        counters.bytes.fetch_add(fanned.bytes, Relaxed);
+        counters.messages.fetch_add(fanned.writes * each as u64, Relaxed);
+        counters.batches.observe_all(&BATCHES, each as f64, fanned.writes);
         // A parked reader was there before each of these messages.
         if let Some(cursor) = oldest.cursor() {
             let lag = Duration::from_millis(wall_clock_ms().saturating_sub(cursor.id.ms));
-            lane.lags.observe_all(&LAGS, lag.as_secs_f64(), fanned.writes);
+            counters.lags.observe_all(&LAGS, lag.as_secs_f64(), fanned.writes);
         }
     }
 }
@@ -249,27 +251,28 @@ impl TransportCounters {
 /// The metrics of one reader. It counts as open while this lives.
 pub struct ReaderMetrics {
     metrics: Arc<DeliveryMetrics>,
-    lane: usize,
+    /// The index of the transport.
+    index: usize,
 }
 
 impl ReaderMetrics {
-    fn lane(&self) -> &TransportCounters {
-        &self.metrics.lanes[self.lane]
+    fn counters(&self) -> &TransportCounters {
+        &self.metrics.transports[self.index]
     }
 
     /// The transport's name.
     pub fn transport(&self) -> &'static str {
-        self.lane().transport
+        self.counters().transport
     }
 
     /// The index of the transport, for the hub.
     pub fn number(&self) -> usize {
-        self.lane
+        self.index
     }
 
     /// Counts bytes that were written.
     pub fn bytes(&self, bytes: usize) {
-        self.lane().bytes.fetch_add(bytes as u64, Relaxed);
+        self.counters().bytes.fetch_add(bytes as u64, Relaxed);
     }
 
     /// Counts a batch that was written at `now` to a reader that has been here since `since`. Its oldest message tells the lag,
@@ -278,14 +281,14 @@ impl ReaderMetrics {
         if messages.is_empty() {
             return;
         }
-        let lane = self.lane();
-        lane.messages.fetch_add(messages.len() as u64, Relaxed);
-        lane.batches.observe(&BATCHES, messages.len() as f64);
+        let counters = self.counters();
+        counters.messages.fetch_add(messages.len() as u64, Relaxed);
+        counters.batches.observe(&BATCHES, messages.len() as f64);
         let Some(oldest) = messages.iter().find_map(|message| message.cursor()) else { return };
         // The log may have the clock of another machine. If that is ahead, the lag counts as zero.
         let lag = Duration::from_millis(wall_clock_ms().saturating_sub(oldest.id.ms));
         if lag <= now.saturating_duration_since(since) {
-            lane.lags.observe(&LAGS, lag.as_secs_f64());
+            counters.lags.observe(&LAGS, lag.as_secs_f64());
         }
     }
 
@@ -299,21 +302,21 @@ impl ReaderMetrics {
 
     /// Counts a gap that was reported.
     pub fn gap(&self) {
-        self.lane().gaps.fetch_add(1, Relaxed);
+        self.counters().gaps.fetch_add(1, Relaxed);
     }
 
     /// Counts a farewell of this reader.
     pub fn bye(&self, bye: CloseReason) {
         self.metrics.bye(bye);
         if bye == CloseReason::Rollover {
-            self.lane().rollovers.fetch_add(1, Relaxed);
+            self.counters().rollovers.fetch_add(1, Relaxed);
         }
     }
 }
 
 impl Drop for ReaderMetrics {
     fn drop(&mut self) {
-        self.lane().open.fetch_sub(1, Relaxed);
+        self.counters().open.fetch_sub(1, Relaxed);
     }
 }
 
