@@ -18,7 +18,7 @@ mod tail;
 mod undelivered;
 
 pub use fan_out_stats::{FanOutCounts, FanOutObserver, FanOutReport, MAX_TRANSPORTS};
-pub use outlet::{Encoded, Format, Layout, Outlet, OwnedFormat};
+pub use outlet::{BareFormat, Encoded, Format, Layout, Outlet, OwnedFormat};
 pub use parking::{Allowance, Remainder, Written};
 pub use subscription::{Gap, Limit, Step, Subscription};
 

@@ -1,7 +1,7 @@
 //! The new messages of one channel on their way to its readers, and the bytes that readers of one format share.
 
 use super::fan_out_stats::{FanOutCounts, TransportTotals};
-use super::outlet::{Encoded, Outlet, OwnedFormat};
+use super::outlet::{BareFormat, Encoded, Outlet, OwnedFormat};
 use crate::cursor::{Cursor, Id};
 use crate::message::Message;
 use smallvec::SmallVec;
@@ -58,6 +58,8 @@ impl News {
 #[derive(Default)]
 pub(super) struct FanOutShare {
     encoded: SmallVec<[(OwnedFormat, Encoded); 1]>,
+    /// The bytes that were used last, if their format is bare.
+    last: Option<(BareFormat, Encoded)>,
     pub(super) counts: FanOutCounts,
     pub(super) transports: TransportTotals,
 }
@@ -65,6 +67,18 @@ pub(super) struct FanOutShare {
 impl FanOutShare {
     /// The news as this outlet's format has them, encoded once a format.
     pub(super) fn encode(&mut self, outlet: &dyn Outlet, news: &News) -> Encoded {
+        let bare = outlet.bare_format();
+        if let (Some(format), Some((known, encoded))) = (bare, &self.last)
+            && format == *known
+        {
+            return encoded.clone();
+        }
+        let encoded = self.encode_format(outlet, news);
+        self.last = bare.map(|format| (format, encoded.clone()));
+        encoded
+    }
+
+    fn encode_format(&mut self, outlet: &dyn Outlet, news: &News) -> Encoded {
         let format = outlet.format();
         if let Some((_, encoded)) = self.encoded.iter().find(|(known, _)| known.is(format)) {
             return encoded.clone();

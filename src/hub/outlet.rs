@@ -12,7 +12,13 @@ pub trait Outlet: Send + Sync {
     /// What its bytes depend on.
     fn format(&self) -> Format<'_>;
 
-    /// The number of its transport, under which its writes are counted ([`Meter`](super::Meter)).
+    /// Its format in short, if nothing stands before or behind messages. Most readers have such a format, and it is compared
+    /// at each delivery, where a whole [`Format`] costs a tenth of the delivery.
+    fn bare_format(&self) -> Option<BareFormat> {
+        None
+    }
+
+    /// The number of its transport, under which its writes are counted ([`FanOutObserver`](super::FanOutObserver)).
     fn transport(&self) -> usize;
 
     /// Encodes messages as they go to the socket, in one write. A reader that has them has everything up to `upto`.
@@ -40,6 +46,15 @@ pub struct Format<'a> {
     pub prefix: &'a [u8],
     /// What stands behind each message, or behind an answer.
     pub suffix: &'a [u8],
+}
+
+/// A [`Format`] of a stream without prefix and suffix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BareFormat {
+    /// How each message is encoded.
+    pub encoding: &'static Encoding,
+    /// Whether the layout is [`Layout::Chunk`]; it is [`Layout::Sequence`] if not.
+    pub is_chunk: bool,
 }
 
 /// How the encoded messages of one write are put together.
