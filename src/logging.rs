@@ -26,7 +26,7 @@ pub fn init(config: &Config) -> Result<(), BadConfig> {
 fn filter(text: &str) -> Result<EnvFilter, BadConfig> {
     let bad = |what: &str| {
         BadConfig::new(format!(
-            "--log {what}: use error, warn, info, debug or trace, also per module, as info,longtail::hub=debug"
+            "--log {what}: use error, warn, info, debug or trace, also per module, such as info,longtail::hub=debug"
         ))
     };
     let directives: Vec<&str> = text.split(',').map(str::trim).collect();

@@ -8,10 +8,10 @@ use serde_json::value::RawValue;
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadPattern {
     /// It is neither a name nor a prefix and a `*`.
-    #[error("`{0}` is not a name or a prefix with one `*` at its end; other pattern letters are not taken")]
+    #[error("`{0}` is not a name or a prefix with one `*` at its end; no other pattern characters are supported")]
     Malformed(String),
     /// Two patterns overlap, so that Redis would deliver one PUBLISH twice.
-    #[error("`{0}` and `{1}` overlap: one PUBLISH would come twice; keep the wider one")]
+    #[error("`{0}` and `{1}` overlap, so one PUBLISH would arrive twice; keep the wider one")]
     Overlap(String, String),
 }
 

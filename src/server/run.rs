@@ -70,7 +70,7 @@ async fn serve_until(
 
 fn reactor_failure(ended: Result<io::Result<()>, JoinError>) -> RunError {
     RunError::Reactor(match ended {
-        Ok(Ok(())) => "its task has ended".into(),
+        Ok(Ok(())) => "the reactor's task has ended".into(),
         Ok(Err(error)) => error.to_string(),
         Err(error) => error.to_string(),
     })

@@ -177,7 +177,7 @@ impl Params {
 
 /// The error for more channels than allowed.
 pub fn too_many_channels(limit: usize) -> ApiError {
-    ApiError::new(Code::TooManyChannels, format!("at most {limit} channels a subscription"))
+    ApiError::new(Code::TooManyChannels, format!("at most {limit} channels per subscription"))
 }
 
 /// The error for a callback that is missing or not valid.
@@ -219,7 +219,7 @@ fn choice(name: &str, value: &str, no: &str, yes: &str) -> Result<bool, ApiError
     } else if value == no {
         Ok(false)
     } else {
-        Err(ApiError::new(Code::BadRequest, format!("{name} is {no} or {yes}")))
+        Err(ApiError::new(Code::BadRequest, format!("{name} must be {no} or {yes}")))
     }
 }
 

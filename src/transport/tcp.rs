@@ -64,7 +64,7 @@ impl Decode for LineDecoder {
             self.first = false;
         }
         let line = self.lines.decode(buf).map_err(|_| ProtocolViolation {
-            error: Some(ApiError::new(Code::TooLarge, format!("a line is at most {} bytes", self.max))),
+            error: Some(ApiError::new(Code::TooLarge, format!("a line may have at most {} bytes", self.max))),
             farewell: Bytes::new(),
         })?;
         if let Some(line) = &line

@@ -34,13 +34,13 @@ impl Faults {
     /// A number that is out of bounds, with its bound.
     pub fn check(&self) -> Result<(), String> {
         if self.hold_bytes > MAX_HELD {
-            return Err(format!("hold_bytes is at most {MAX_HELD}"));
+            return Err(format!("hold_bytes must be at most {MAX_HELD}"));
         }
         if self.cut_seconds > 3600 {
-            return Err("cut_seconds is at most 3600".into());
+            return Err("cut_seconds must be at most 3600".into());
         }
         if self.latency_ms > 10_000 {
-            return Err("latency_ms is at most 10000".into());
+            return Err("latency_ms must be at most 10000".into());
         }
         Ok(())
     }

@@ -86,7 +86,7 @@ pub async fn run(
             }
             reported.clear();
             let times = log.metrics().deaf.inc() + 1;
-            warn!(reason = %ended, times, "the subscription in Redis is lost: what is PUBLISHed until it is back may be missed");
+            warn!(reason = %ended, times, "the subscription in Redis is lost, so PUBLISHes may be missed");
             // What it has heard still has to be appended.
             let time = if finishing.len() < FINISHING { FINISH } else { LAST_WORDS };
             finishing.spawn(session.finish(time));

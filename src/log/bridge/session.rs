@@ -48,7 +48,7 @@ pub(super) enum Ended {
     #[error("this node does not reach the server that the other nodes listen to: {0}")]
     Apart(ScriptError),
     /// It was away for so long that Redis has forgotten its numbers.
-    #[error("the bridge's numbers in Redis are not those that it knew")]
+    #[error("the bridge's numbers in Redis are not those that this node knew")]
     LostTrack,
 }
 
@@ -210,7 +210,7 @@ impl Session {
         if self.member.waiting() > 0 {
             let lost = self.member.waiting() as u64;
             self.log.metrics().overflowed.inc_by(lost);
-            warn!(lost, "PUBLISHes that were heard could not be appended to the log");
+            warn!(lost, "PUBLISHes that this node received could not be appended to the log");
         }
         if self.member.holds() {
             debug!("the lease could not be given back; it expires");

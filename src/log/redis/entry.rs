@@ -158,7 +158,7 @@ impl Entry<'_> {
         }
         // Checked first: in another format, no other field need mean what it means here.
         if let Some(version) = version {
-            let version = bytes(version).and_then(format::parse).ok_or("its v is not a format")?;
+            let version = bytes(version).and_then(format::parse).ok_or("its field `v` is not a format")?;
             if !format::READ.contains(&version) {
                 return Err(NotAMessage::Unreadable(version));
             }

@@ -81,7 +81,7 @@ async fn load(connection: &mut Connection, is_new: bool) -> Result<Option<&'stat
         return Ok(None);
     }
     match installed(&connection.send(list.arg("WITHCODE")).await?) {
-        Installed::Foreign => Ok(Some("another library has the name longtail")),
+        Installed::Foreign => Ok(Some("another library is called longtail")),
         Installed::Version(version) if version > VERSION => Ok(None),
         Installed::Code(code) if code == *LIBRARY => Ok(None),
         _ => {

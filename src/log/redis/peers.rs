@@ -200,7 +200,7 @@ impl Peers {
         let text = error.to_string();
         let refused = &mut self.state.lock().refused;
         if refused.as_ref().is_none_or(|(said, _)| *said != text) {
-            warn!(%error, "Redis refuses this node's record; the other nodes of the log do not know of it");
+            warn!(%error, "Redis refuses this node's record, so the other nodes of the log do not know of this node");
         }
         *refused = Some((text, Instant::now()));
     }
@@ -231,8 +231,8 @@ impl State {
         match (outgrown, awake.next()) {
             (Some(format), Some(newer)) => warn!(
                 format, reads = ?own.reads, version = own.version, newer = newer.record.version, at = newer.record.name,
-                "this node is older than the others: entries that they wrote in a format that it does not read are gaps \
-                 to its readers, and they write what it reads while it is there; upgrade this node"
+                "this node is older than the others: its readers get a gap for entries in a format that it does not \
+                 read, and the other nodes write an older format while it runs; upgrade this node"
             ),
             _ => info!("this node reads what the others write"),
         }

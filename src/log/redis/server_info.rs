@@ -67,14 +67,14 @@ impl ServerInfo {
                 if self.policy.starts_with("allkeys") { "the log itself" } else { "what keeps appends from doubling" };
             let policy = &self.policy;
             advice.push(format!(
-                "Redis evicts keys when its memory is full (maxmemory-policy {policy}), {may} among them: \
+                "Redis evicts keys when its memory is full (maxmemory-policy {policy}), including {may}: \
                  CONFIG SET maxmemory-policy noeviction"
             ));
         }
         if self.max_memory > 0 && self.max_memory < 2 * retain_bytes as u64 {
             let max_memory = self.max_memory;
             advice.push(format!(
-                "Redis takes no more than {max_memory} bytes (maxmemory), less than twice the {retain_bytes} of \
+                "Redis stores at most {max_memory} bytes (maxmemory), less than twice the {retain_bytes} of \
                  --retain-bytes: raise the first or lower the second, or publishing will fail"
             ));
         }

@@ -21,7 +21,7 @@ const LONGEST: usize = 500;
 /// The settings, and the consequence of a difference.
 const SETTINGS: [(&str, &str); 5] = [
     ("--max-message-bytes", "a node skips what is longer than its own"),
-    ("--redis-subscribe", "what is PUBLISHed to patterns of both is appended twice"),
+    ("--redis-subscribe", "a PUBLISH that matches the patterns of both is appended twice"),
     ("--retain-seconds", "the log keeps the least of them"),
     ("--retain-messages", "the log keeps the least of them"),
     ("--retain-bytes", "the log keeps the least of them"),
@@ -98,7 +98,7 @@ impl SettingsCheck {
             });
             let mut named: Vec<String> = named.collect();
             if theirs.len() > NAMED {
-                named.push("other values on others".into());
+                named.push("other values on other nodes".into());
             }
             let named = named.join(", ");
             warn!(

@@ -128,7 +128,9 @@ impl AccessRules {
             }
             Answer::Unauthorized => Err(ApiError::new(Code::Unauthorized, "the application wants you to sign in")),
             Answer::Refused => Err(ApiError::new(Code::Forbidden, "the application does not allow it")),
-            Answer::Failed => Err(ApiError::passing(Code::Forbidden, "the application that decides did not answer")),
+            Answer::Failed => {
+                Err(ApiError::passing(Code::Forbidden, "the application that decides about access did not answer"))
+            }
         }
     }
 }

@@ -35,7 +35,7 @@ pub enum BadKey {
     #[error("this is a private key: the server wants the public one (`openssl pkey -pubout` writes it)")]
     Private,
     /// The file holds no usable key.
-    #[error("use a PEM file with one public key: RSA of 2048 bits at least, P-256 or Ed25519")]
+    #[error("use a PEM file with one public key: RSA of at least 2048 bits, P-256 or Ed25519")]
     Unknown,
 }
 
@@ -140,7 +140,7 @@ impl Tokens {
         let claims = decoded.map_err(|error| match error.kind() {
             ErrorKind::ExpiredSignature => bad("the token has expired"),
             ErrorKind::ImmatureSignature => bad("the token is not valid yet"),
-            ErrorKind::InvalidAudience => bad("the token is meant for somebody else (aud)"),
+            ErrorKind::InvalidAudience => bad("the token is meant for another server (aud)"),
             _ => invalid(),
         })?;
         let claims = claims.claims;

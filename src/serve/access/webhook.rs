@@ -269,7 +269,8 @@ impl Application {
 async fn allowed(response: Response<Incoming>, question: &Question) -> Result<Allowed, String> {
     let began = Instant::now();
     let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await;
-    let body = body.map_err(|_| format!("an answer that broke off, or over {MAX_ANSWER_BYTES} bytes"))?.to_bytes();
+    let body =
+        body.map_err(|_| format!("an answer that broke off, or has more than {MAX_ANSWER_BYTES} bytes"))?.to_bytes();
     let format = "an answer that is not {\"channels\":[\"…\"],\"ttl\":60}";
     let Body { mut channels, ttl } = serde_json::from_slice(&body).map_err(|_| format.to_owned())?;
     // It may name everything that the user may read. Only what was asked for is kept.

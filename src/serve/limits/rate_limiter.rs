@@ -58,7 +58,7 @@ impl RateLimiter {
     pub fn request(&self, ip: IpAddr) -> Result<(), ApiError> {
         let Some(limiter) = &self.requests else { return Ok(()) };
         limiter.take(network(ip), 1, Instant::now()).map_err(|wait| {
-            let text = format!("at most {} requests a second of an address", limiter.per_second);
+            let text = format!("at most {} requests per second from one address", limiter.per_second);
             ApiError::until(Code::RateLimited, text, wait)
         })
     }
@@ -76,7 +76,7 @@ impl RateLimiter {
             Publisher::Subject(_) => publisher.clone(),
         };
         limiter.take(publisher, messages, Instant::now()).map_err(|wait| {
-            let text = format!("at most {} messages a second, and as many in one request", limiter.per_second);
+            let text = format!("at most {} messages per second, and as many in one request", limiter.per_second);
             ApiError::until(Code::RateLimited, text, wait)
         })
     }

@@ -119,7 +119,8 @@ pub async fn list(state: &ServerState, query: &str) -> Result<Response, ApiError
             "prefix" => prefix = check_prefix(value.into_owned())?,
             "after" => after = check_prefix(value.into_owned())?,
             "limit" => {
-                let digits = value.parse::<u128>().map_err(|_| ApiError::new(Code::BadRequest, "limit is a number"))?;
+                let digits =
+                    value.parse::<u128>().map_err(|_| ApiError::new(Code::BadRequest, "limit must be a number"))?;
                 limit = usize::try_from(digits).unwrap_or(LARGEST_PAGE).clamp(1, LARGEST_PAGE);
             }
             _ => {}
@@ -157,7 +158,7 @@ fn check_prefix(text: String) -> Result<String, ApiError> {
     if text.is_empty() || text.parse::<Channel>().is_ok() {
         return Ok(text);
     }
-    Err(ApiError::new(Code::BadChannel, "prefix and after are of the letters that channels are made of"))
+    Err(ApiError::new(Code::BadChannel, "prefix and after may contain only characters that a channel name may have"))
 }
 
 /// Decodes a segment of a path. Unlike in a query, `+` stands for itself.

@@ -104,12 +104,12 @@ impl CommandHandler {
         text: &[u8],
         reference: &mut Option<String>,
     ) -> Result<Outcome, ApiError> {
-        let text = std::str::from_utf8(text).map_err(|_| ApiError::new(Code::NotUtf8, "a command is UTF-8"))?;
+        let text = std::str::from_utf8(text).map_err(|_| ApiError::new(Code::NotUtf8, "a command must be UTF-8"))?;
         parse::object(text)?;
         let head: Head<'_> = serde_json::from_str(text).map_err(|error| bad_command(&error))?;
         if let Some(json) = head.reference {
             if json.get().len() > REFERENCE_BYTES {
-                return Err(ApiError::new(Code::BadRequest, format!("ref is at most {REFERENCE_BYTES} bytes")));
+                return Err(ApiError::new(Code::BadRequest, format!("ref must be at most {REFERENCE_BYTES} bytes")));
             }
             // Some streams are made of lines, and JSON may have line breaks between its tokens.
             *reference = Some(crate::wire::json::payload(json.get()));
@@ -148,7 +148,7 @@ impl CommandHandler {
             }
             Some("ping") => pump.push_control(&Control::Pong { reference: answer }),
             _ => {
-                let known = "the type of a command is subscribe, unsubscribe, publish or ping";
+                let known = "the type of a command must be subscribe, unsubscribe, publish or ping";
                 return Err(ApiError::new(Code::UnknownCommand, known));
             }
         }
@@ -168,7 +168,7 @@ impl CommandHandler {
         let last = command.last.map(|last| params::last(&last.to_string())).transpose()?;
         let client: Option<ClientId> = command.client.as_deref().map(str::parse).transpose()?;
         if (start.is_some() || last.is_some()) && self.position_fixed {
-            let rule = "a connection has one cursor; cursor and last count where the first channels are named";
+            let rule = "a connection has one cursor: send cursor and last only with its first channels";
             return Err(ApiError::new(Code::CursorFixed, rule));
         }
         let subscription = pump.subscription();
@@ -240,7 +240,7 @@ fn unsubscribe(pump: &mut Pump, text: &str) -> Result<Cursor, ApiError> {
 
 fn parse_channels(names: &[Cow<'_, str>]) -> Result<Vec<Channel>, ApiError> {
     if names.is_empty() {
-        return Err(ApiError::new(Code::BadChannel, "channels is a list of at least one channel"));
+        return Err(ApiError::new(Code::BadChannel, "channels must be a list of at least one channel"));
     }
     let mut channels = names.iter().map(|name| name.parse()).collect::<Result<Vec<Channel>, _>>()?;
     // Each channel once, in the order named: a repeated name is one channel, also for the limit.
@@ -252,7 +252,7 @@ fn parse_channels(names: &[Cow<'_, str>]) -> Result<Vec<Channel>, ApiError> {
 fn bad_command(error: &serde_json::Error) -> ApiError {
     if error.is_data() {
         let place = format!("line {} column {}", error.line(), error.column());
-        return ApiError::new(Code::BadRequest, format!("a field of the command is not of its type at {place}"));
+        return ApiError::new(Code::BadRequest, format!("a field of the command has the wrong type at {place}"));
     }
     parse::bad_json(error)
 }

@@ -67,7 +67,7 @@ impl Session {
             let all = before + lost as u64;
             // Only at powers of two: an overflow is a flood.
             if before.leading_zeros() != all.leading_zeros() {
-                warn!(lost = all, "too many PUBLISHes wait for the log; the oldest are lost");
+                warn!(lost = all, "too many PUBLISHes wait for the log, so the oldest are lost");
             }
         }
     }

@@ -71,7 +71,7 @@ impl Session {
             metrics.overflowed.inc_by(learned.dropped as u64);
             warn!(
                 lost = learned.dropped,
-                "PUBLISHes that were heard have waited for so long that their numbers are forgotten"
+                "PUBLISHes that this node received have waited so long that Redis has forgotten their numbers"
             );
         }
         self.tell_waiting();
@@ -79,7 +79,7 @@ impl Session {
             let metrics = self.log.metrics();
             if learned.changed_hands {
                 metrics.lease_changes.inc();
-                info!(holds = self.member.holds(), "the lease to append what is PUBLISHed has changed hands");
+                info!(holds = self.member.holds(), "the lease to append PUBLISHes has moved to another node");
             }
             metrics.holds_lease.set(self.member.holds().into());
             if learned.has_lost_track {

@@ -11,7 +11,7 @@ impl Appender {
         let (Some(connection), Some((at, added))) = (&mut self.connection, log.unmarked()) else { return };
         let args = [connection.candidate(), at.epoch.to_string(), at.id.to_string(), added.to_string()];
         if let Err(error) = connection.run(&MARK, &[&log.keys.log], &args).await {
-            tracing::debug!(%error, "the mark could not be moved");
+            tracing::debug!(%error, "the log's mark could not be moved");
             self.lose(log);
         }
     }
