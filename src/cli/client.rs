@@ -152,7 +152,7 @@ impl Client {
         }
     }
 
-    /// Adds to a failure for want of credentials how to give them.
+    /// If a failure is due to missing credentials, adds how to give them.
     pub fn explain(&self, failure: Failure) -> Failure {
         let Failure::Refused { status: 401, mut reason } = failure else { return failure };
         if self.token.is_none() || reason.message.contains("this needs credentials") {
@@ -217,7 +217,7 @@ fn tls_reason(error: &rustls::Error) -> Option<String> {
             | Why::NotValidForNameContext { .. }
             | Why::Revoked,
         ) => None,
-        // The issuer is unknown, or another one of the same name.
+        // The issuer is unknown, or it is another one with the same name.
         Error::InvalidCertificate(_) => {
             let what = text.split(" {").next().unwrap_or_default();
             Some(format!("{what}; for your own certificate, set SSL_CERT_FILE to a PEM file with it or its authority"))

@@ -54,7 +54,7 @@ fn find<'a>(command: &'a Command, shown: &str) -> Option<&'a Arg> {
     commands.flat_map(Command::get_arguments).find(|arg| arg.to_string() == shown)
 }
 
-/// The variable that has set an argument; `None` if it stands on the command line.
+/// The variable that has set an argument; `None` if it is on the command line.
 fn set_by(arg: &Arg, args: &[OsString]) -> Option<String> {
     let flag = format!("--{}", arg.get_long()?);
     let is_flag = |arg: &str| arg.strip_prefix(&flag).is_some_and(|rest| rest.is_empty() || rest.starts_with('='));

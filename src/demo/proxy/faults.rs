@@ -46,8 +46,8 @@ impl Faults {
     }
 
     /// Whether a connection that began under `before` must be closed, because its request would now be rewritten. A
-    /// change of heads does not reach a WebSocket that is open, so this fault comes as to a client that moves to
-    /// another network: all its connections end.
+    /// change of heads does not reach a WebSocket that is open, so this fault acts as if the client moved to another
+    /// network: all its connections end.
     pub(super) fn closes(&self, before: &Faults) -> bool {
         (self.http10 && !before.http10) || (self.strip_upgrade && !before.strip_upgrade)
     }

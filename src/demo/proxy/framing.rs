@@ -280,7 +280,7 @@ mod tests {
     }
 
     proptest! {
-        /// However the bytes are cut into reads, the end is found at the last one and not earlier.
+        /// However the bytes are split into reads, the end is found at the last byte and not earlier.
         #[test]
         fn cuts_do_not_matter(cuts in proptest::collection::vec(0..CHUNKED.len(), 0..8)) {
             let mut cuts = cuts;

@@ -87,7 +87,7 @@ impl Record {
         if let Some(mark) = mark {
             event["mark"] = mark.into();
         }
-        // The last watcher may have gone by now.
+        // The last watcher may be gone by now.
         let _ = self.tap.events.send(Arc::new(Event { client, json: event.to_string() }));
     }
 }

@@ -15,7 +15,8 @@ pub(super) fn unseen(ring: &VecDeque<Arc<Message>>, after: Id) -> usize {
     }
 }
 
-/// Copies what a reader behind `after` has not seen. Returns the position at which the limit has cut it, if it has.
+/// Copies what a reader behind `after` has not seen. Returns the position at which the limit stopped the copy, if it
+/// did.
 pub(super) fn copy_one(
     ring: &VecDeque<Arc<Message>>,
     after: Id,

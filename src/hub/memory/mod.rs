@@ -39,8 +39,8 @@ struct View {
     lineage: Lineage,
     /// The log's own floor when it was last looked at. This node's is never below it.
     log_floor: Id,
-    /// The newest entry that is missing from the middle of the log. Readers before it have to ask the log, also where
-    /// this node still holds some of what lies between.
+    /// The newest entry that is missing from the middle of the log. Readers before it have to ask the log, even if this
+    /// node still holds some of the entries in between.
     hole: Id,
     /// All entries behind this position and up to the head are in the rings.
     floor: Id,
@@ -88,7 +88,7 @@ impl Memory {
     pub(super) fn register(&mut self, channel: &Channel, reader: &Arc<Reader>) -> Registration {
         let slot = self.slot_of(channel);
         let reader = self.slots[slot].readers.insert(reader.clone());
-        // The name that all readers of the channel share, and not the caller's copy.
+        // The name is the one that all readers of the channel share, not the caller's copy.
         Registration { slot, reader, channel: self.slots[slot].name.clone() }
     }
 
@@ -157,8 +157,8 @@ impl Memory {
         self.names.keys()
     }
 
-    /// How many registrations a channel has room for, used or not. `None` without readers, or where the slot has
-    /// become another channel's meanwhile.
+    /// How many registrations a channel has room for, used or not. `None` if there are no readers, or if the slot
+    /// meanwhile belongs to another channel.
     pub(super) fn registrations(&self, slot: usize, channel: &Channel) -> Option<usize> {
         let slot = self.slots.get(slot).filter(|slot| slot.name == *channel)?;
         (!slot.readers.is_empty()).then(|| slot.readers.capacity())
@@ -174,8 +174,7 @@ impl Memory {
         }
     }
 
-    /// The position of a channel's last message before its newest `n`; `None` where not all of these
-    /// are retained.
+    /// The position of a channel's last message before its newest `n`; `None` if not all of these are retained.
     pub(super) fn before(&self, slot: usize, n: usize) -> Option<Id> {
         let slot = self.slots.get(slot)?;
         match slot.ring.len().checked_sub(n)? {
@@ -201,7 +200,7 @@ impl Memory {
     }
 }
 
-/// Counts by transport. A text is made for each transport, and not for each reader, of which there may be many.
+/// Counts by transport. A text is made for each transport and not for each reader, since there may be many readers.
 pub(super) fn by_transport(transports: impl Iterator<Item = &'static str>) -> Counts {
     let mut counts: BTreeMap<&'static str, usize> = BTreeMap::new();
     for transport in transports {
