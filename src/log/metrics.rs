@@ -1,6 +1,6 @@
 //! A node's metrics of its log: counters and gauges for `/metrics`.
 //!
-//! Clones share their values. Every value is of this node alone.
+//! Clones share their values. Every value describes this node alone.
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -31,7 +31,7 @@ pub struct LogMetrics {
     pub lag: Gauge<f64, AtomicU64>,
     /// Entries that are not messages.
     pub skipped: Counter,
-    /// Entries of a format that this node does not read.
+    /// Entries in a format that this node does not read.
     pub unreadable: Counter,
     /// The format that entries are written in.
     pub format: Gauge,
@@ -57,7 +57,7 @@ pub struct LogMetrics {
     pub waiting: Gauge,
     /// How often this node's subscription was lost: it does not hear what is PUBLISHed meanwhile.
     pub deaf: Counter,
-    /// How often the lease was seen to change hands.
+    /// How often this node has seen another holder of the lease.
     pub lease_changes: Counter,
     /// Whether this node holds the lease: 1 or 0.
     pub holds_lease: Gauge,

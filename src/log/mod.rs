@@ -27,9 +27,9 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// The ordered sequence of messages.
 ///
-/// A caller may leave a future of it unpolled for any time: the future holds nothing that others wait for.
+/// A caller may leave a future of this trait unpolled for any time: the future holds nothing that others wait for.
 pub trait MessageLog: Send + Sync {
-    /// Appends all drafts in their order, or none. Returns one cursor a draft, when the log holds it.
+    /// Appends all drafts in their order, or none. Returns one cursor for each draft, when the log holds the drafts.
     /// A volatile draft is sent to everyone who tails the log and is not kept; its cursor is `None`.
     ///
     /// For a draft whose idempotency key was seen within five minutes, the cursor is that of the first one.
@@ -42,11 +42,11 @@ pub trait MessageLog: Send + Sync {
 
     /// Reads at most `limit` entries after a position. Cancel safe.
     ///
-    /// Where [`Extent::resolve`] calls the position a gap, nothing is read, unless reading goes on at that same position. The
-    /// page says where to go on.
+    /// If [`Extent::resolve`] calls the position a gap, nothing is read, unless reading goes on at that same position.
+    /// The page says where to go on.
     fn read(&self, after: Cursor, limit: usize) -> BoxFuture<'_, Result<Page, Unreachable>>;
 
-    /// Everything from the oldest entry retained, then everything new, for as long as it is polled.
+    /// A stream of everything from the oldest entry retained, then of everything new, for as long as it is polled.
     /// While the log cannot be reached, the stream says so; it goes on when the log is back.
     fn tail(self: Arc<Self>) -> Pin<Box<dyn Stream<Item = TailEvent> + Send>>;
 

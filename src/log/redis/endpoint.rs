@@ -38,7 +38,7 @@ const FORMS: &str = "use redis://HOST:PORT, rediss://HOST:PORT, redis+unix:///PA
     redis+sentinel://HOST:PORT,HOST:PORT/SERVICE or redis+cluster://HOST:PORT,HOST:PORT";
 
 impl Endpoint {
-    /// Parses a URL. `certificates` are for TLS, beside or in place of the system's roots.
+    /// Parses a URL. `certificates` are for TLS, besides the system's roots or in place of them.
     ///
     /// # Errors
     ///
@@ -156,7 +156,7 @@ impl Endpoint {
     }
 
     async fn ask_sentinel(&self, seed: &ConnectionAddr, service: &str) -> Result<Client, ScriptError> {
-        // Connections to sentinels do not use TLS, also where those to Redis do: sentinels have a port of their own.
+        // Connections to sentinels do not use TLS, even if those to Redis do: sentinels have a port of their own.
         let address = match seed {
             ConnectionAddr::TcpTls { host, port, .. } => ConnectionAddr::Tcp(host.clone(), *port),
             other => other.clone(),

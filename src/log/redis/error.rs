@@ -51,13 +51,13 @@ impl ScriptError {
             ErrorKind::Extension if matches!(error.code(), Some("BUSY" | "NOREPLICAS" | "FORK")) => {
                 ScriptError::NotNow(error)
             }
-            // An error with a code is an answer of Redis; any other happened on the way.
+            // An error with a code is an answer of Redis; any other error happened on the way.
             ErrorKind::Server(_) | ErrorKind::Extension => ScriptError::Refused(error),
             _ => ScriptError::Unanswered(error),
         }
     }
 
-    /// Whether the server did not answer in time, which does not tell whether it lives.
+    /// Whether the server did not answer in time. That does not tell whether it lives.
     pub(in crate::log) fn is_timeout(&self) -> bool {
         matches!(self, ScriptError::Unconnected(error) | ScriptError::Unanswered(error) if error.is_timeout())
     }
