@@ -34,7 +34,7 @@ fn filter(text: &str) -> Result<EnvFilter, BadConfig> {
     if let Some(word) = directives.iter().find(|directive| !is_valid(directive)) {
         return Err(bad(word));
     }
-    // Joined anew: the filter does not accept spaces.
+    // The parts are joined again, because the filter does not accept spaces.
     EnvFilter::builder().parse(directives.join(",")).map_err(|_: ParseError| bad(text))
 }
 

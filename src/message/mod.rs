@@ -100,7 +100,7 @@ impl Message {
 
     /// The payload as JSON on one line.
     pub fn payload(&self) -> &str {
-        // Always a char boundary and UTF-8: it was written from a &str.
+        // It is always at a character boundary and UTF-8: it was written from a &str.
         std::str::from_utf8(&self.object[self.payload.clone()]).unwrap_or_default()
     }
 

@@ -60,7 +60,7 @@ impl Event {
 
 impl Default for Event {
     fn default() -> Event {
-        // One allocation for all messages without an event name of their own.
+        // It is one allocation for all messages without an event name of their own.
         static MESSAGE: OnceLock<Arc<str>> = OnceLock::new();
         Event(MESSAGE.get_or_init(|| "message".into()).clone())
     }
