@@ -47,7 +47,7 @@ async fn collect(body: &mut RequestBody, limits: &BodyLimits<'_>) -> Result<Byte
     let mut progress = BodyProgress::new(limits.drain);
     loop {
         let frame = tokio::select! {
-            // A frame that is there counts, even if the time is up.
+            // A frame that has arrived counts, even if the time is up.
             biased;
             frame = body.frame() => frame,
             // Nothing of the request was carried out, so the client may send it again to another node.

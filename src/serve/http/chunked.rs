@@ -9,7 +9,7 @@ use std::io;
 /// How the end of a body is marked (RFC 9112 §6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
-    /// By a chunk of no bytes.
+    /// By an empty chunk.
     Chunked,
     /// By the end of the connection (HTTP/1.0) or of the stream (HTTP/2).
     Close,
@@ -57,7 +57,7 @@ pub struct Piece(Chain<Chain<Bytes, Bytes>, &'static [u8]>);
 impl Piece {
     /// Frames bytes.
     pub fn new(framing: Framing, bytes: Bytes) -> Piece {
-        // A chunk of no bytes would end the body.
+        // An empty chunk would end the body.
         if framing == Framing::Close || bytes.is_empty() {
             return Piece(Bytes::new().chain(bytes).chain(&[]));
         }
@@ -89,12 +89,12 @@ impl Piece {
         Ok(())
     }
 
-    /// Whether all of it is written.
+    /// Whether all of the piece is written.
     pub fn is_written(&self) -> bool {
         !self.0.has_remaining()
     }
 
-    /// What is not written yet.
+    /// The part that is not written yet.
     pub fn rest(&mut self) -> &mut impl Buf {
         &mut self.0
     }

@@ -25,7 +25,7 @@ pub enum RequestBody {
     Http1(Incoming),
     /// A body of another source: an HTTP/2 stream.
     Boxed(Pin<Box<dyn Body<Data = Bytes, Error = BodyError> + Send>>),
-    /// A body that was read already. It is empty if what follows the head does not belong to the request.
+    /// A body that was already read. It is empty if what follows the head does not belong to the request.
     Whole(Bytes),
 }
 

@@ -8,7 +8,7 @@ use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, StatusCode, Version};
 
-/// A handshake that was checked.
+/// A handshake that has been checked.
 pub struct Upgrade {
     /// The `Sec-WebSocket-Accept` value; `None` over HTTP/2, which has neither a key nor an `Upgrade` header.
     accept: Option<HeaderValue>,

@@ -1,4 +1,4 @@
-//! Exports the metrics of a node for `/metrics`. Sums over shards are made when they are asked for.
+//! Exports the metrics of a node for `/metrics`. Sums over shards are made when somebody asks for them.
 
 use super::delivery::{BATCHES, DeliveryMetrics, LAGS, Summed, Totals};
 use crate::hub::Hub;

@@ -31,7 +31,7 @@ pub struct Publication<'a> {
     key: Option<Cow<'a, str>>,
 }
 
-/// `null` is a payload; only a missing field is none.
+/// `null` is a payload; only a missing field means that there is none.
 fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
     <&RawValue>::deserialize(deserializer).map(Some)
 }
@@ -137,7 +137,7 @@ fn from_fields(query: &[Field<'_>], form: Option<&str>, payload: Option<&str>, m
 }
 
 fn check_utf8(encoded: &str) -> Result<(), ApiError> {
-    // Without a percent sign nothing is encoded.
+    // If there is no percent sign, nothing is encoded.
     if !encoded.contains('%') || decodes_to_utf8(encoded.as_bytes()) {
         return Ok(());
     }
@@ -180,8 +180,8 @@ pub fn flag(name: &str, value: &str) -> Result<bool, ApiError> {
 
 fn from_json(body: &str, max: usize) -> Result<Vec<Draft>, ApiError> {
     if body.trim_start().starts_with('[') {
-        // Split into items first: an invalid item is then distinct from a body that is not JSON, and a body with too many
-        // items is refused before they are parsed.
+        // The array is split into items first: an invalid item is then distinct from a body that is not JSON, and a
+        // body with too many items is refused before they are parsed.
         let items: Vec<&RawValue> = serde_json::from_str(body).map_err(|error| bad_json(&error))?;
         if items.len() > MESSAGES {
             return Err(ApiError::new(Code::TooLarge, format!("an array may have at most {MESSAGES} messages")));

@@ -15,7 +15,7 @@ use std::time::Duration;
 /// How long to wait for the counts of other nodes. Without them the response says that it is not complete.
 const OTHER_NODES_WAIT: Duration = Duration::from_secs(1);
 
-/// Channels of a page by default, and at most.
+/// How many channels a page has by default, and at most.
 const PAGE: usize = 100;
 const LARGEST_PAGE: usize = 1000;
 
@@ -126,7 +126,7 @@ pub async fn list(state: &ServerState, query: &str) -> Result<Response, ApiError
             _ => {}
         }
     }
-    // One more than the page holds, to know whether there are more.
+    // It asks for one more than the page holds, to know whether there are more.
     let mut names = state.hub.names(&prefix, &after, limit + 1);
     let mut is_complete = true;
     if let Some(remote) = &state.remote_counts {

@@ -36,7 +36,7 @@ async fn respond(context: &Context, peer: &Peer, mut request: Request) -> Respon
         return redirect::to_https(&request);
     }
     let state = &context.state;
-    // What is needed of the request after it was moved into its handler.
+    // The parts of the request that are needed after it was moved into its handler.
     let version = request.version();
     let origin = request.headers().get(ORIGIN).cloned();
     let is_by_star = state.origins.is_by_star(request.headers(), peer.forwarded_host());

@@ -12,7 +12,7 @@ use std::any::Any;
 use std::io;
 use std::sync::Arc;
 
-/// The socket of a stream, without TLS or HTTP/2 on it.
+/// The socket of a stream, without TLS or HTTP/2 on top of it.
 pub struct StreamOutlet {
     socket: Socket,
     envelope: Arc<dyn Envelope>,
@@ -49,7 +49,7 @@ impl Outlet for StreamOutlet {
         let size = frames_size(&*self.envelope, messages);
         let write = |out: &mut Vec<u8>| match self.envelope.around() {
             (b"", b"") => messages.iter().for_each(|message| self.envelope.encoding().write(message, out)),
-            // The client chooses what is around a message; the frame within is the same for many clients.
+            // The client chooses what stands around a message; the frame inside is the same for many clients.
             _ => write_frames(&*self.envelope, messages, out),
         };
         if self.is_chunked {
@@ -70,7 +70,7 @@ impl Outlet for StreamOutlet {
     }
 }
 
-/// The socket of a client that waits for the response to a long poll, without TLS or HTTP/2 on it.
+/// The socket of a client that waits for the response to a long poll, without TLS or HTTP/2 on top of it.
 pub struct PollOutlet {
     socket: Socket,
     envelope: Arc<dyn Envelope>,
@@ -112,7 +112,7 @@ impl Outlet for PollOutlet {
     }
 }
 
-/// What the body of a response to a poll depends on, beside its messages.
+/// What the body of a response to a poll depends on, besides its messages.
 pub fn answer_format(envelope: &dyn Envelope) -> Format<'_> {
     let ((prefix, suffix), layout) = (envelope.around(), Layout::Answer(Any::type_id(envelope)));
     Format { encoding: envelope.encoding(), layout, prefix, suffix }
