@@ -62,7 +62,7 @@ pub async fn open_log(config: &Config, metrics: &mut Registry) -> Result<OpenLog
     let counted = Duration::from_secs(config.away_seconds) + LONGEST_REQUEST;
     let remote_counts = Arc::new(RedisSubscriberCounts::new(log.clone(), counted));
     let (listening, is_listening) = watch::channel(false);
-    // Also without a pattern: volatile messages of other nodes come the same way.
+    // The bridge also runs without a pattern: volatile messages of other nodes come the same way.
     let bridge = BridgeConfig { patterns, queue: config.redis_subscribe_queue as usize };
     let bridge = Bridge { log: log.clone(), config: bridge, is_listening: listening };
     Ok(OpenLog { log, remote_counts: Some(remote_counts), bridge: Some(bridge), is_listening })

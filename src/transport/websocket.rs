@@ -1,4 +1,4 @@
-//! WebSocket (RFC 6455): one JSON text frame a message, commands the other way.
+//! WebSocket (RFC 6455): one JSON text frame for each message; commands come the other way.
 
 use super::{
     Accepted, ApiError, Code, Control, Decode, Envelope, Input, Lifecycle, Params, ProtocolViolation, RequestHead,

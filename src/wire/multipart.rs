@@ -1,4 +1,4 @@
-//! Multipart bodies (RFC 2046, section 5.1), one JSON part a message: `multipart/x-mixed-replace` and
+//! Multipart bodies (RFC 2046, section 5.1), one JSON part for each message: `multipart/x-mixed-replace` and
 //! `multipart/mixed`.
 
 /// The boundary between parts, for the `Content-Type` of the response.
@@ -83,7 +83,7 @@ mod tests {
         String::from_utf8(out).expect("rewriting keeps UTF-8")
     }
 
-    /// The parts that a client sees which splits at the boundary, wherever that stands, and checks the lengths.
+    /// The parts that a client sees if it splits at the boundary, wherever that stands, and checks the lengths.
     fn parse(body: &str) -> Vec<&str> {
         let mut parts = body.split(BOUNDARY);
         assert_eq!(parts.next(), Some("--"));

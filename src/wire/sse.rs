@@ -15,7 +15,7 @@ pub fn block(event: Option<&str>, id: Option<&str>, data: &[u8], out: &mut Vec<u
         field("id", id, out);
     }
     let mut rest = data;
-    // Without a data line nothing would be dispatched, so empty data gives one empty line.
+    // Without a data line nothing would be dispatched, so empty data gives one empty data line.
     while let Some(at) = memchr::memchr2(b'\r', b'\n', rest) {
         line("data", &rest[..at], out);
         let end = if rest[at..].starts_with(b"\r\n") { 2 } else { 1 };
@@ -69,7 +69,7 @@ mod tests {
 
     use super::*;
 
-    /// A client as in 9.2.6.
+    /// A client that follows section 9.2.6.
     #[derive(Debug, Default, PartialEq)]
     struct Client {
         /// (type, data, last event id)
