@@ -51,7 +51,7 @@ pub struct Cli {
 pub enum Command {
     /// Serves the comparison page in full: with the bytes on the wire, and faults to switch on
     ///
-    /// Takes all flags of the server, behind the word `demo`.
+    /// Takes all flags of the server, after the word `demo`.
     #[cfg(feature = "demo")]
     Demo(Box<Demo>),
 

@@ -19,7 +19,8 @@ impl Cli {
     pub fn parse_with_origins(args: impl IntoIterator<Item = OsString>) -> Result<(Cli, Origins), Error> {
         let args: Vec<OsString> = args.into_iter().collect();
         let mut command = Cli::command();
-        // Commands, too: by default clap builds only the one that is called, and an error may name another's flag.
+        // This also builds the commands: by default clap builds only the one that is called, and an error may name
+        // another's flag.
         command.build();
         let parsed = command.try_get_matches_from_mut(&args).and_then(|matches| {
             let origins = Origins::new(&command, &matches);

@@ -25,11 +25,11 @@ pub struct Ancestor {
 /// Where a cursor's epoch stands in a [`Lineage`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Descent {
-    /// The cursor's position is one of the present epoch, and so is what comes behind it.
+    /// The cursor's position is one of the present epoch, and so is what follows it.
     Same(Id),
     /// Everything between the cursor's position and this one is there. Later entries of the epoch were lost.
     Until(Id),
-    /// The cursor lies behind the end of its epoch, which is this position: its reader has read what was lost.
+    /// The cursor lies after the end of its epoch, which is this position: its reader has read what was lost.
     Beyond(Id),
     /// The log does not know the epoch.
     Unknown,
@@ -43,7 +43,7 @@ impl Lineage {
         }
         match self.ancestors.iter().find(|ancestor| ancestor.epoch == cursor.epoch) {
             Some(ancestor) if cursor.id > ancestor.last => Descent::Beyond(ancestor.last),
-            // At the cut and behind it readers go on in the present epoch, and are told of a gap.
+            // At the cut and after it, readers go on in the present epoch, and are told of a gap.
             Some(ancestor) if ancestor.is_cut && cursor.id == ancestor.last => Descent::Beyond(ancestor.last),
             Some(ancestor) if ancestor.is_cut => Descent::Until(ancestor.last),
             Some(_) => Descent::Same(cursor.id),
@@ -69,9 +69,9 @@ impl Lineage {
 pub struct Extent {
     /// Its epochs.
     pub lineage: Lineage,
-    /// Entries up to here may have been dropped. All behind it are there, except single ones up to `deleted`.
+    /// Entries up to here may have been dropped. All later ones are there, except single ones up to `deleted`.
     pub floor: Id,
-    /// The newest entry that somebody deleted from the middle of the log, if it lies behind the floor, else the floor.
+    /// The newest entry that somebody deleted from the middle of the log, if it lies after the floor, else the floor.
     /// Which other entries between the floor and here were deleted is not known.
     pub deleted: Id,
     /// The last id given.
@@ -93,8 +93,8 @@ pub enum Resolved {
 }
 
 impl Extent {
-    /// The whole gap rule: what a cursor means to the log. It is exact: a cursor is not too old by its age, only because
-    /// something behind it was dropped.
+    /// The whole gap rule: what a cursor means to the log. It is exact: a cursor is not too old by its age, only
+    /// because something after it was dropped.
     pub fn resolve(&self, cursor: Cursor) -> Resolved {
         match self.lineage.resolve(cursor, self.floor) {
             None => Resolved::Gap(self.floor),

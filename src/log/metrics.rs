@@ -90,7 +90,8 @@ impl Default for LogMetrics {
 }
 
 impl LogMetrics {
-    /// Registers the metrics. The registry puts `longtail_` in front of names, and `_total` behind those of counters.
+    /// Registers the metrics. The registry puts `longtail_` in front of names, and `_total` at the end of those of
+    /// counters.
     pub fn register(&self, registry: &mut Registry) {
         let mut counter = |name: &str, help: &str, counter: &Counter| registry.register(name, help, counter.clone());
         counter("log_skipped_entries", "Entries of the log that are not messages", &self.skipped);

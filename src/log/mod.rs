@@ -36,8 +36,9 @@ pub trait MessageLog: Send + Sync {
     ///
     /// # Cancel safety
     ///
-    /// Drafts are queued, or wait in line for the queue, at the first poll, in the order of first polls. This holds also if the
-    /// polling task has used up tokio's budget. If the future is dropped later, they may or may not be appended.
+    /// Drafts are queued, or wait in line for the queue, at the first poll, in the order of first polls. This also
+    /// holds if the polling task has used up tokio's budget. If the future is dropped later, they may or may not be
+    /// appended.
     fn append(&self, drafts: Vec<Draft>) -> BoxFuture<'_, Result<Vec<Option<Cursor>>, AppendError>>;
 
     /// Reads at most `limit` entries after a position. Cancel safe.

@@ -104,7 +104,7 @@ impl Message {
         std::str::from_utf8(&self.object[self.payload.clone()]).unwrap_or_default()
     }
 
-    /// The message object in front of the payload, and behind it.
+    /// The parts of the message object before and after the payload.
     pub fn around_payload(&self) -> (&[u8], &[u8]) {
         (&self.object[..self.payload.start], &self.object[self.payload.end..])
     }

@@ -145,7 +145,7 @@ pub trait Envelope: Any + Send + Sync {
     /// How messages are encoded.
     fn encoding(&self) -> &'static Encoding;
 
-    /// What stands in front of and behind each frame of a stream, or a batch.
+    /// The bytes before and after each frame of a stream, or a batch.
     fn around(&self) -> (&[u8], &[u8]) {
         (b"", b"")
     }

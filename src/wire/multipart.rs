@@ -20,7 +20,7 @@ pub fn opening(out: &mut Vec<u8>) {
     delimiter(b"\r\n", out);
 }
 
-/// Appends one part and the delimiter behind it.
+/// Appends one part and the delimiter after it.
 ///
 /// The delimiter goes out with its part and not in front of the next one, so that a client knows at once that
 /// the part is whole. `json` has to be valid JSON: where it holds the boundary's text, that is rewritten as an

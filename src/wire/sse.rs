@@ -25,8 +25,8 @@ pub fn block(event: Option<&str>, id: Option<&str>, data: &[u8], out: &mut Vec<u
     out.push(b'\n');
 }
 
-/// Appends a block that sets the client's last event id and fires nothing (a block without `data`), behind a
-/// comment which is the sign of life for clients that look at the bytes.
+/// Appends a block that sets the client's last event id and fires nothing (a block without `data`), after a comment
+/// that is the sign of life for clients that look at the bytes.
 pub fn id_only(id: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(b": \n");
     field("id", id, out);

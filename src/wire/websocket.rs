@@ -53,7 +53,7 @@ pub fn text_frame(payload: &[u8]) -> Bytes {
     frame(TEXT, payload)
 }
 
-/// Appends the header of a text frame (section 5.2) whose payload of `len` bytes the caller writes behind it.
+/// Appends the header of a text frame (section 5.2) whose payload of `len` bytes the caller writes after it.
 pub fn text_header(len: usize, out: &mut Vec<u8>) {
     header(TEXT, len, out);
 }

@@ -61,7 +61,7 @@ impl FaultProxy {
         self.faults.subscribe()
     }
 
-    /// Changes the faults, also for open connections.
+    /// Changes the faults, including those of open connections.
     pub fn set(&self, faults: Faults) {
         self.faults.send_replace(faults);
     }

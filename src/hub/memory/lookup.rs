@@ -1,4 +1,4 @@
-//! What a reader's position means to the node's memory, and what lies behind it.
+//! What a reader's position means to the node's memory, and what comes after it.
 
 use super::copy::{Copier, copy_one, unseen};
 use super::{Memory, Registration, View};
@@ -14,7 +14,7 @@ pub(in crate::hub) enum Lookup {
     Read(Cursor),
     /// Nothing of the channels lies between the position and this one, which may be of another epoch: look again.
     Rebased(Cursor),
-    /// Something behind the position is gone; reading goes on here.
+    /// Something after the position is gone; reading goes on here.
     Gap(Cursor),
     /// Only the log itself can tell: the position is older than the memory, ahead of it, or of an unknown epoch.
     AskTheLog,

@@ -42,7 +42,7 @@ struct View {
     /// The newest entry that is missing from the middle of the log. Readers before it have to ask the log, even if this
     /// node still holds some of the entries in between.
     hole: Id,
-    /// All entries behind this position and up to the head are in the rings.
+    /// All entries after this position and up to the head are in the rings.
     floor: Id,
     head: Id,
 }
@@ -50,7 +50,7 @@ struct View {
 /// A channel that is read or that retains something; any other costs nothing.
 struct Slot {
     name: Channel,
-    /// All messages of the channel behind this position and up to the head are in the ring. It is
+    /// All messages of the channel after this position and up to the head are in the ring. It is
     /// the channel's own floor: a quiet channel's readers do not age because others are busy.
     since: Id,
     ring: VecDeque<Arc<Message>>,
@@ -127,7 +127,7 @@ impl Memory {
         self.view.as_ref().map(|view| Cursor { id: view.head, epoch: view.lineage.epoch })
     }
 
-    /// The position behind which the node retains everything.
+    /// The position after which the node retains everything.
     pub(super) fn floor(&self) -> Option<Cursor> {
         self.view.as_ref().map(|view| Cursor { id: view.floor, epoch: view.lineage.epoch })
     }

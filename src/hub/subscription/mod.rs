@@ -118,7 +118,7 @@ impl Subscription {
         self.reader.set_outlet(outlet);
     }
 
-    /// Parks behind a [`Step::Idle`]: from now on the hub may write what the allowance has room for, and moves the
+    /// Parks after a [`Step::Idle`]: from now on the hub may write what the allowance has room for, and moves the
     /// cursor. Nobody else may write to the socket until [`unpark`](Subscription::unpark).
     pub fn park(&mut self, allowance: Allowance) {
         if self.outside.is_some() || self.registrations.is_empty() || self.reader.outlet().is_none() {

@@ -24,7 +24,7 @@ pub struct Limit {
     pub bytes: usize,
 }
 
-/// Something behind `from` may have been dropped unseen; reading goes on at `cursor`.
+/// Something after `from` may have been dropped unseen; reading goes on at `cursor`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gap {
     /// The cursor that was asked for.
@@ -38,7 +38,7 @@ pub struct Gap {
 pub enum Step {
     /// Messages were copied out.
     Messages,
-    /// A gap; step again to read on behind it.
+    /// A gap; step again to read on after it.
     Gap(Gap),
     /// Nothing new. The reader is woken when there is a message.
     Idle,
@@ -104,7 +104,7 @@ impl Subscription {
         self.outside = Some(Box::new(OutsideMemory { request: LogRequest::NotAsked, told, is_fresh: true }));
     }
 
-    /// Notes that the position is good: the reader is told of a gap behind it.
+    /// Notes that the position is good: a gap after it is reported again.
     fn has_read(&mut self) {
         if let Some(outside) = self.outside.as_deref_mut() {
             outside.is_fresh = false;

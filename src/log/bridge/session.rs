@@ -47,7 +47,7 @@ pub(super) enum Ended {
     /// In a Cluster: the other nodes listen to a server that this node does not reach.
     #[error("this node does not reach the server that the other nodes listen to: {0}")]
     Apart(ScriptError),
-    /// It was away for so long that Redis has forgotten its numbers.
+    /// It was away so long that Redis has forgotten its numbers.
     #[error("the bridge's numbers in Redis are not those that this node knew")]
     LostTrack,
 }

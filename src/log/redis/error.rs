@@ -1,4 +1,4 @@
-//! Why a command in Redis gave no result, and how to fix that where it is known.
+//! Why a command in Redis gave no result, and how to fix that, if it is known.
 
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
@@ -95,7 +95,7 @@ impl ScriptError {
     }
 }
 
-/// Redis's text, with the fix where it is known.
+/// Redis's text, with the fix if it is known.
 fn explain(error: &RedisError) -> String {
     let text = error.to_string();
     match fix(error) {

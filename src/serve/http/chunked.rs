@@ -33,7 +33,7 @@ const END: &[u8] = b"\r\n";
 /// Makes a whole chunk of what `write` writes, which is about `size` bytes. Returns it with the size of its content. If
 /// nothing is written there is no chunk, since an empty one would end the body.
 ///
-/// The content is written behind space for the chunk's head, whose length depends on it, so that nothing is copied.
+/// The content is written after space for the chunk's head, whose length depends on it, so that nothing is copied.
 pub fn chunk(size: usize, write: impl FnOnce(&mut Vec<u8>)) -> (Bytes, usize) {
     let mut chunk = Vec::with_capacity(HEAD + size + END.len());
     chunk.resize(HEAD, 0);

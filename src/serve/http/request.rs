@@ -59,7 +59,7 @@ impl Body for RequestBody {
     }
 }
 
-/// Leaves exactly one `Host` header: the name that the request was sent to, wherever the request named it. Code behind this
+/// Leaves exactly one `Host` header: the name that the request was sent to, wherever the request named it. Later code
 /// may rely on the header alone.
 ///
 /// # Errors

@@ -35,8 +35,8 @@ impl DescriptorAllowance {
         Some(DescriptorAllowance { connections, rejected, admin })
     }
 
-    /// The most sockets that may be open, of any kind, when a public listener accepts one more. It is needed beside the
-    /// count of connections: a socket whose proxy has not sent its header yet is not counted as a connection.
+    /// The most sockets that may be open, of any kind, when a public listener accepts one more. It is needed besides
+    /// the count of connections: a socket whose proxy has not sent its header yet is not counted as a connection.
     pub fn public_sockets(&self) -> usize {
         self.connections + self.rejected
     }

@@ -129,7 +129,7 @@ pub struct Registration {
 
 impl Registration {
     fn new(reactor: Arc<Reactor>, number: usize, stream: TcpStream) -> Registration {
-        // There are never so many descriptors.
+        // There are never that many descriptors.
         let number = u32::try_from(number).unwrap_or(u32::MAX);
         // The request may have arrived with the connection, so the socket counts as ready before any event.
         Registration { reactor, waker: AtomicWaker::new(), stream, number, ready: AtomicU8::new(READ | WRITE) }

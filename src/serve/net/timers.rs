@@ -71,7 +71,7 @@ impl Timers {
     pub fn at(self: &Arc<Timers>, due: Instant, now: Instant) -> Timer {
         let slot = Slot { waker: Waker::noop().clone(), queued: NEVER };
         let key = self.table.lock().slots.insert(slot);
-        // There is never memory for so many timers.
+        // There is never enough memory for that many timers.
         let key = u32::try_from(key).unwrap_or(u32::MAX);
         Timer { timers: self.clone(), due: self.due(due, now), key }
     }

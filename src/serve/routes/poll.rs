@@ -53,7 +53,7 @@ pub async fn answer(
     if let Some(client) = &client {
         state.hub.polled(name, params.channels.iter(), client, wait.time.unwrap_or_default());
     }
-    // A client that is counted by its id is not counted by its connection, too.
+    // A client that is counted by its id is not also counted by its connection.
     let counted = client.is_none().then_some(name);
     let mut subscription = state.hub.subscribe(counted, &params.channels, start, params.last, client);
     let limit = params.limit.unwrap_or(BATCH_MESSAGES);

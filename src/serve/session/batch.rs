@@ -46,7 +46,7 @@ pub async fn now(state: &ServerState, subscription: &mut Subscription, limit: us
 pub async fn first(subscription: &mut Subscription, limit: usize) -> Option<Batch> {
     let mut collector = BatchBuilder::new(limit);
     match poll_fn(|cx| Poll::Ready(collector.poll_wait(cx, subscription))).await {
-        // A gap is reported at once, with the messages behind it.
+        // A gap is reported at once, with the messages after it.
         Poll::Ready(Step::Gap(_)) => Some(now_behind_gap(subscription, collector).await),
         Poll::Ready(_) => Some(collector.batch(subscription, true)),
         Poll::Pending => None,
@@ -67,7 +67,7 @@ pub async fn wait(state: &ServerState, subscription: &mut Subscription, limit: u
     }
 }
 
-/// The gap, and the messages behind it.
+/// The gap, and the messages after it.
 pub async fn now_behind_gap(subscription: &mut Subscription, mut collector: BatchBuilder) -> Batch {
     let mut is_complete = false;
     while let Ok(step) = tokio::time::timeout(AHEAD_WAIT, collector.step(subscription)).await {
@@ -87,7 +87,7 @@ pub struct BatchBuilder {
 }
 
 impl BatchBuilder {
-    /// A batch of at most so many messages.
+    /// A batch of at most this many messages.
     pub fn new(messages: usize) -> BatchBuilder {
         BatchBuilder { limit: Limit { messages, bytes: BATCH_BYTES }, gap: None, messages: Vec::new() }
     }
@@ -186,7 +186,7 @@ mod tests {
         tell.send(TailEvent::Opened(extent)).expect("it listens");
         tell.send(TailEvent::CaughtUp).expect("it listens");
         hub.ready().await;
-        // This node has not read as far as that cursor: only the log can tell what is behind it.
+        // This node has not read as far as that cursor: only the log can tell what comes after it.
         let channel: crate::message::Channel = "a".parse().expect("a channel");
         let ahead = Cursor { id: Id { ms: 9, seq: 0 }, epoch };
         let mut subscription = hub.subscribe(None, std::slice::from_ref(&channel), Start::After(ahead), None, None);

@@ -205,7 +205,7 @@ impl LongPoll {
             }
         };
         let batch = match step {
-            // A gap is reported at once, with the messages behind it.
+            // A gap is reported at once, with the messages after it.
             Some(Step::Gap(_)) => batch::now_behind_gap(&mut self.subscription, *builder).await,
             _ => builder.batch(&self.subscription, true),
         };

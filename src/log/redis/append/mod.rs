@@ -27,7 +27,7 @@ const TRIM_PERIOD: Duration = Duration::from_secs(5);
 /// large part of the work.
 const AGEING: Duration = Duration::from_millis(100);
 
-/// How often sentinels, where there are any, are asked for the primary.
+/// How often sentinels, if there are any, are asked for the primary.
 const LOOK_PERIOD: Duration = Duration::from_secs(1);
 
 const FIRST_PAUSE: Duration = Duration::from_millis(25);

@@ -137,8 +137,8 @@ impl Answers {
         }
     }
 
-    /// Adds a response. Returns the session that goes on behind its head. The head of a long poll is not written: the poll
-    /// writes it.
+    /// Adds a response. Returns the session that continues after its head. The head of a long poll is not written: the
+    /// poll writes it.
     pub fn respond(&mut self, state: &ServerState, response: Response) -> Option<(Session, StatusCode, HeaderMap)> {
         if !matches!(response.body(), Body::Session(_)) {
             self.write(state, Answer::Response(response, None));
