@@ -27,24 +27,25 @@ pub trait Outlet: Send + Sync {
     /// Reads a word of each piece of memory that a [`write`](Outlet::write) reads, so that it is in the cache by then.
     fn touch(&self) {}
 
-    /// Writes what the socket takes at once.
+    /// Writes what the socket accepts at once.
     ///
     /// # Errors
     ///
-    /// The system's error; `WouldBlock` where the socket takes nothing.
+    /// The system's error; `WouldBlock` if the socket accepts nothing.
     fn write(&self, bytes: &[u8]) -> io::Result<usize>;
 }
 
-/// Everything that an outlet's bytes depend on, beside the messages: outlets of equal formats are written the same bytes.
+/// Everything that an outlet's bytes depend on, besides the messages: outlets of equal formats are written the same
+/// bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Format<'a> {
     /// How each message is encoded.
     pub encoding: &'static Encoding,
     /// How encoded messages are put together.
     pub layout: Layout,
-    /// What stands before each message, or before an answer.
+    /// The bytes before each message, or before an answer.
     pub prefix: &'a [u8],
-    /// What stands behind each message, or behind an answer.
+    /// The bytes after each message, or after an answer.
     pub suffix: &'a [u8],
 }
 
@@ -86,7 +87,7 @@ impl Format<'_> {
 }
 
 impl OwnedFormat {
-    /// Whether bytes made for this format are those of another one.
+    /// Whether bytes made for this format equal those made for another one.
     pub fn is(&self, format: Format<'_>) -> bool {
         let OwnedFormat { encoding, layout, prefix, suffix } = self;
         Format { encoding, layout: *layout, prefix, suffix } == format

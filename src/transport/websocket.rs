@@ -1,4 +1,4 @@
-//! WebSocket (RFC 6455): one JSON text frame a message, commands the other way.
+//! WebSocket (RFC 6455): one JSON text frame for each message; commands come the other way.
 
 use super::{
     Accepted, ApiError, Code, Control, Decode, Envelope, Input, Lifecycle, Params, ProtocolViolation, RequestHead,
@@ -59,7 +59,7 @@ impl Decode for FrameDecoder {
         let max = self.0.max_message();
         let frame = self.0.decode(buf).map_err(|violation| ProtocolViolation {
             error: (violation.code == 1009)
-                .then(|| ApiError::new(Code::TooLarge, format!("a command is at most {max} bytes"))),
+                .then(|| ApiError::new(Code::TooLarge, format!("a command may have at most {max} bytes"))),
             farewell: websocket::close_frame(violation.code, violation.reason),
         })?;
         Ok(frame.map(|frame| match frame {

@@ -31,7 +31,7 @@ pub struct Publication<'a> {
     key: Option<Cow<'a, str>>,
 }
 
-/// `null` is a payload; only a missing field is none.
+/// `null` is a payload; only a missing field means that there is none.
 fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
     <&RawValue>::deserialize(deserializer).map(Some)
 }
@@ -114,7 +114,7 @@ fn from_fields(query: &[Field<'_>], form: Option<&str>, payload: Option<&str>, m
             "volatile" => volatile = flag("volatile", &value)?,
             "as" if value == "text" => as_text = true,
             "as" if value == "json" => as_text = false,
-            "as" => return Err(ApiError::new(Code::BadRequest, "as is text or json")),
+            "as" => return Err(ApiError::new(Code::BadRequest, "as must be text or json")),
             _ => {}
         }
     }
@@ -137,7 +137,7 @@ fn from_fields(query: &[Field<'_>], form: Option<&str>, payload: Option<&str>, m
 }
 
 fn check_utf8(encoded: &str) -> Result<(), ApiError> {
-    // Without a percent sign nothing is encoded.
+    // If there is no percent sign, nothing is encoded.
     if !encoded.contains('%') || decodes_to_utf8(encoded.as_bytes()) {
         return Ok(());
     }
@@ -174,17 +174,17 @@ pub fn flag(name: &str, value: &str) -> Result<bool, ApiError> {
     match value {
         "1" | "true" => Ok(true),
         "0" | "false" => Ok(false),
-        _ => Err(ApiError::new(Code::BadRequest, format!("{name} is 0 or 1"))),
+        _ => Err(ApiError::new(Code::BadRequest, format!("{name} must be 0 or 1"))),
     }
 }
 
 fn from_json(body: &str, max: usize) -> Result<Vec<Draft>, ApiError> {
     if body.trim_start().starts_with('[') {
-        // Split into items first: an invalid item is then distinct from a body that is not JSON, and a body with too many
-        // items is refused before they are parsed.
+        // The array is split into items first: an invalid item is then distinct from a body that is not JSON, and a
+        // body with too many items is refused before they are parsed.
         let items: Vec<&RawValue> = serde_json::from_str(body).map_err(|error| bad_json(&error))?;
         if items.len() > MESSAGES {
-            return Err(ApiError::new(Code::TooLarge, format!("an array is at most {MESSAGES} messages")));
+            return Err(ApiError::new(Code::TooLarge, format!("an array may have at most {MESSAGES} messages")));
         }
         return items.into_iter().map(|item| one(item.get(), max)).collect();
     }
@@ -206,15 +206,15 @@ pub fn object(json: &str) -> Result<(), ApiError> {
         return Ok(());
     }
     serde_json::from_str::<&RawValue>(json).map_err(|error| bad_json(&error))?;
-    Err(ApiError::new(Code::BadRequest, "a JSON object is wanted"))
+    Err(ApiError::new(Code::BadRequest, "send a JSON object"))
 }
 
 /// The error for invalid JSON. It names the place and not the content.
 pub fn bad_json(error: &serde_json::Error) -> ApiError {
     let place = format!("line {} column {}", error.line(), error.column());
     if error.is_data() {
-        let rule = "a message is {\"channel\":…,\"data\":…,\"event\"?,\"exclude\"?,\"volatile\"?,\"key\"?}";
-        ApiError::new(Code::BadRequest, format!("a field is not of its type at {place}: {rule}"))
+        let rule = "a message has the form {\"channel\":…,\"data\":…,\"event\"?,\"exclude\"?,\"volatile\"?,\"key\"?}";
+        ApiError::new(Code::BadRequest, format!("a field has the wrong type at {place}: {rule}"))
     } else {
         ApiError::new(Code::BadJson, format!("not JSON at {place}"))
     }

@@ -36,7 +36,7 @@ async fn respond(context: &Context, peer: &Peer, mut request: Request) -> Respon
         return redirect::to_https(&request);
     }
     let state = &context.state;
-    // What is needed of the request after it was moved into its handler.
+    // The parts of the request that are needed after it was moved into its handler.
     let version = request.version();
     let origin = request.headers().get(ORIGIN).cloned();
     let is_by_star = state.origins.is_by_star(request.headers(), peer.forwarded_host());
@@ -94,18 +94,18 @@ async fn route(context: &Context, peer: &Peer, request: Request) -> Response {
     let method = request.method().clone();
     // Metrics are served on a full server, too: they show what it is full of.
     if peer.is_over_limit && !is_unlimited && path != "/metrics" {
-        let refusal = ApiError::new(Code::TooManyConnections, "the server has as many connections as it takes");
+        let refusal = ApiError::new(Code::TooManyConnections, "the server has reached its limit of connections");
         refuse(&request, transport, &refusal)
     } else if !is_unlimited && let Err(refusal) = state.rates.request(peer.ip) {
         refuse(&request, transport, &refusal)
     } else if !is_known {
-        response::refused(&ApiError::new(Code::NotFound, "there is no such path; see /info for what there is"))
+        response::refused(&ApiError::new(Code::NotFound, "there is no such path; see /info for the transports"))
     } else if method == Method::OPTIONS {
         let mut response = response::whole(StatusCode::NO_CONTENT, "", "");
         OriginPolicy::write_preflight(response.headers_mut(), methods);
         response
     } else if !methods.split(", ").any(|known| known == method.as_str()) {
-        let refusal = ApiError::new(Code::MethodNotAllowed, format!("this path takes {methods}"));
+        let refusal = ApiError::new(Code::MethodNotAllowed, format!("this path accepts {methods}"));
         let mut response = response::refused(&refusal);
         response.headers_mut().insert(ALLOW, HeaderValue::from_static(methods));
         response

@@ -62,7 +62,7 @@ pub struct CommandHandler {
     /// Whether the client has named its client id. Credentials may be bound to a named id, but not to one that the server made
     /// up.
     client_named: bool,
-    /// Whether a position was given or channels were named. The position cannot change after that.
+    /// Whether a position was given or channels were named. After that, the position cannot change.
     position_fixed: bool,
     channels_named: bool,
     /// The `last` of a URL without channels. It counts for the first channels that are named.
@@ -75,7 +75,7 @@ impl CommandHandler {
         CommandHandler { credentials, client_named: false, position_fixed: false, channels_named: false, last: None }
     }
 
-    /// Commands after a request with these parameters. `client_named`: whether a client id was among them.
+    /// Commands after a request with these parameters. `client_named`: whether the parameters include a client id.
     pub fn after(credentials: Arc<Credentials>, params: &Params, client_named: bool) -> CommandHandler {
         let channels_named = !params.channels.is_empty();
         let position_fixed = channels_named || !params.begins_later();
@@ -104,12 +104,12 @@ impl CommandHandler {
         text: &[u8],
         reference: &mut Option<String>,
     ) -> Result<Outcome, ApiError> {
-        let text = std::str::from_utf8(text).map_err(|_| ApiError::new(Code::NotUtf8, "a command is UTF-8"))?;
+        let text = std::str::from_utf8(text).map_err(|_| ApiError::new(Code::NotUtf8, "a command must be UTF-8"))?;
         parse::object(text)?;
         let head: Head<'_> = serde_json::from_str(text).map_err(|error| bad_command(&error))?;
         if let Some(json) = head.reference {
             if json.get().len() > REFERENCE_BYTES {
-                return Err(ApiError::new(Code::BadRequest, format!("ref is at most {REFERENCE_BYTES} bytes")));
+                return Err(ApiError::new(Code::BadRequest, format!("ref must be at most {REFERENCE_BYTES} bytes")));
             }
             // Some streams are made of lines, and JSON may have line breaks between its tokens.
             *reference = Some(crate::wire::json::payload(json.get()));
@@ -136,7 +136,7 @@ impl CommandHandler {
                     serde_json::from_str(text).map_err(|error| parse::bad_json(&error))?;
                 let draft = publication.into_draft(state.settings.max_message)?;
                 let mut reservation = state.budget.reservation();
-                // Reserved before the authorizer is asked, which may take time.
+                // The memory is reserved before the authorizer is asked, since that may take time.
                 if let Err(refusal) = reservation.resize(draft.payload.as_str().len()) {
                     return Ok(Outcome::Publish(Vec::new(), reference.take(), Err(refusal)));
                 }
@@ -148,7 +148,7 @@ impl CommandHandler {
             }
             Some("ping") => pump.push_control(&Control::Pong { reference: answer }),
             _ => {
-                let known = "the type of a command is subscribe, unsubscribe, publish or ping";
+                let known = "the type of a command must be subscribe, unsubscribe, publish or ping";
                 return Err(ApiError::new(Code::UnknownCommand, known));
             }
         }
@@ -168,7 +168,7 @@ impl CommandHandler {
         let last = command.last.map(|last| params::last(&last.to_string())).transpose()?;
         let client: Option<ClientId> = command.client.as_deref().map(str::parse).transpose()?;
         if (start.is_some() || last.is_some()) && self.position_fixed {
-            let rule = "a connection has one cursor; cursor and last count where the first channels are named";
+            let rule = "a connection has one cursor: send cursor and last only with its first channels";
             return Err(ApiError::new(Code::CursorFixed, rule));
         }
         let subscription = pump.subscription();
@@ -177,7 +177,7 @@ impl CommandHandler {
         if subscription.channels() + new > most {
             return Err(too_many_channels(most));
         }
-        // The first client id that a client names is the one that counts.
+        // The first client id that a client names counts.
         let known = pump.subscription().client().filter(|_| self.client_named).cloned();
         let named = if self.channels_named { known.clone() } else { client.or_else(|| known.clone()) };
         let question = Question {
@@ -240,10 +240,10 @@ fn unsubscribe(pump: &mut Pump, text: &str) -> Result<Cursor, ApiError> {
 
 fn parse_channels(names: &[Cow<'_, str>]) -> Result<Vec<Channel>, ApiError> {
     if names.is_empty() {
-        return Err(ApiError::new(Code::BadChannel, "channels is a list of at least one channel"));
+        return Err(ApiError::new(Code::BadChannel, "channels must be a list of at least one channel"));
     }
     let mut channels = names.iter().map(|name| name.parse()).collect::<Result<Vec<Channel>, _>>()?;
-    // Each channel once, in the order named: a repeated name is one channel, also for the limit.
+    // Each channel once, in the order named: a repeated name is one channel, and the limit counts it once.
     let mut seen = HashSet::with_capacity(channels.len());
     channels.retain(|channel| seen.insert(channel.clone()));
     Ok(channels)
@@ -252,7 +252,7 @@ fn parse_channels(names: &[Cow<'_, str>]) -> Result<Vec<Channel>, ApiError> {
 fn bad_command(error: &serde_json::Error) -> ApiError {
     if error.is_data() {
         let place = format!("line {} column {}", error.line(), error.column());
-        return ApiError::new(Code::BadRequest, format!("a field of the command is not of its type at {place}"));
+        return ApiError::new(Code::BadRequest, format!("a field of the command has the wrong type at {place}"));
     }
     parse::bad_json(error)
 }

@@ -12,7 +12,7 @@ use std::any::Any;
 use std::io;
 use std::sync::Arc;
 
-/// The socket of a stream, without TLS or HTTP/2 on it.
+/// The socket of a stream, without TLS or HTTP/2 on top of it.
 pub struct StreamOutlet {
     socket: Socket,
     envelope: Arc<dyn Envelope>,
@@ -77,7 +77,7 @@ impl Outlet for StreamOutlet {
     }
 }
 
-/// The socket of a client that waits for the response to a long poll, without TLS or HTTP/2 on it.
+/// The socket of a client that waits for the response to a long poll, without TLS or HTTP/2 on top of it.
 pub struct PollOutlet {
     socket: Socket,
     envelope: Arc<dyn Envelope>,
@@ -119,7 +119,7 @@ impl Outlet for PollOutlet {
     }
 }
 
-/// What the body of a response to a poll depends on, beside its messages.
+/// What the body of a response to a poll depends on, besides its messages.
 pub fn answer_format(envelope: &dyn Envelope) -> Format<'_> {
     let ((prefix, suffix), layout) = (envelope.around(), Layout::Answer(Any::type_id(envelope)));
     Format { encoding: envelope.encoding(), layout, prefix, suffix }
