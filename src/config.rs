@@ -51,7 +51,7 @@ pub struct Cli {
 pub enum Command {
     /// Serves the comparison page in full: with the bytes on the wire, and faults to switch on
     ///
-    /// Takes all flags of the server, behind the word `demo`.
+    /// Takes all flags of the server, after the word `demo`.
     #[cfg(feature = "demo")]
     Demo(Box<Demo>),
 
@@ -171,7 +171,7 @@ pub struct Config {
     #[arg(value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
     pub retain_messages: u64,
 
-    /// Retention: how many bytes of messages are kept, as `64MiB` or a number
+    /// Retention: how many bytes of messages are kept: a size such as `64MiB`, or a number
     #[arg(long, env = "LONGTAIL_RETAIN_BYTES", value_name = "SIZE", default_value = "64MiB", help_heading = "Log")]
     #[arg(value_parser = size)]
     pub retain_bytes: usize,
@@ -290,7 +290,7 @@ pub struct Config {
     #[arg(long, env = "LONGTAIL_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text, help_heading = "Running")]
     pub log_format: LogFormat,
 
-    /// Log level: error, warn, info, debug or trace; also per module, as `info,longtail::hub=debug`
+    /// Log level: error, warn, info, debug or trace; also per module, such as `info,longtail::hub=debug`
     #[arg(long, env = "LONGTAIL_LOG", value_name = "FILTER", default_value = "info", help_heading = "Running")]
     pub log: String,
 }

@@ -98,7 +98,7 @@ impl FromStr for Id {
     }
 }
 
-/// Only digits and no leading zero, so that a position has one spelling: clients and `ETag`s compare cursors as
+/// It has only digits and no leading zero, so that a position has one spelling: clients and `ETag`s compare cursors as
 /// text.
 fn decimal(text: &str) -> Result<u64, BadCursor> {
     let canonical = text == "0" || !text.starts_with('0');
@@ -108,7 +108,7 @@ fn decimal(text: &str) -> Result<u64, BadCursor> {
     text.parse().map_err(|_| BadCursor)
 }
 
-/// One life of the log: a log that was lost and begun anew has another epoch.
+/// One life of the log: a log that was lost and started again has another epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Epoch(u64);
 
@@ -142,7 +142,7 @@ impl FromStr for Epoch {
 
 /// A position in the log that clients may keep: `<ms>-<seq>.<epoch>`.
 ///
-/// It says "everything of your channels up to here has been written to you".
+/// It says "everything in your channels up to here has been written to you".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Cursor {
     /// The position within the epoch.

@@ -14,7 +14,7 @@ use std::time::Duration;
 /// A client with a pool of connections.
 pub type HttpClient = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
 
-/// Makes the connections of a client of this URL, which is `http:` or `https:`.
+/// Makes the connections of a client for this URL, which is `http:` or `https:`.
 ///
 /// # Errors
 ///

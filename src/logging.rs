@@ -26,7 +26,7 @@ pub fn init(config: &Config) -> Result<(), BadConfig> {
 fn filter(text: &str) -> Result<EnvFilter, BadConfig> {
     let bad = |what: &str| {
         BadConfig::new(format!(
-            "--log {what}: use error, warn, info, debug or trace, also per module, as info,longtail::hub=debug"
+            "--log {what}: use error, warn, info, debug or trace, also per module, such as info,longtail::hub=debug"
         ))
     };
     let directives: Vec<&str> = text.split(',').map(str::trim).collect();
@@ -34,7 +34,7 @@ fn filter(text: &str) -> Result<EnvFilter, BadConfig> {
     if let Some(word) = directives.iter().find(|directive| !is_valid(directive)) {
         return Err(bad(word));
     }
-    // Joined anew: the filter does not accept spaces.
+    // The parts are joined again, because the filter does not accept spaces.
     EnvFilter::builder().parse(directives.join(",")).map_err(|_: ParseError| bad(text))
 }
 

@@ -11,8 +11,8 @@ use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 use tracing::{debug, warn};
 
-/// A reader is a few small objects that live long, a delivery a few that do not. mimalloc keeps them apart by size and
-/// by thread: fewer instructions and bytes, and the memory of readers that have gone returns to the system.
+/// A reader is a few small objects that live long, and a delivery is a few that do not. mimalloc keeps them apart by
+/// size and by thread: fewer instructions and bytes, and the memory of readers that have gone returns to the system.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -98,10 +98,10 @@ fn exit_code(ended: Result<(), RunError>) -> ExitCode {
 }
 
 /// Disables huge pages for this process: the allocator asks for pages of 2 MiB. They save readers nothing that can be
-/// measured, a message that is the first in one waits until all of it is cleared, and free memory is spread over them
-/// and returns late.
+/// measured. The first message in such a page waits until all of the page is cleared, and free memory is spread over
+/// the pages and returns late.
 fn disable_huge_pages() {
-    // If the system refuses, the server works all the same.
+    // If the system refuses, the server still works.
     #[cfg(target_os = "linux")]
     let _ = rustix::thread::disable_transparent_huge_pages(true);
 }

@@ -1,4 +1,4 @@
-//! The composition root: builds a whole server from a [`Config`], binds it, runs it and drains it.
+//! Builds a whole server from a [`Config`], binds it, runs it and drains it.
 
 mod access;
 #[cfg(feature = "demo")]
@@ -91,7 +91,7 @@ impl Server {
         let demo = open_demo(&mut listeners)?;
         let OpenLog { log, remote_counts, bridge, is_listening } = open_log::open_log(config, metrics).await?;
         let (reactor, reactor_task) = Reactor::start()?;
-        // Counts open descriptors, so it stands behind everything that opens some at start.
+        // This counts open descriptors, so it comes after everything that opens some at start.
         let descriptors = descriptors::allowance(config, demo.descriptors)?;
         let tcp_address = listeners.tcp.as_ref().map(|tcp| tcp.local_addr()).transpose()?;
         listen::announce(&listeners, config, tls.is_some())?;

@@ -15,9 +15,9 @@ const STATUS_EVERY: Duration = Duration::from_secs(10);
 /// Sockets that the service manager has bound.
 #[derive(Debug, Default)]
 pub struct Sockets {
-    /// For HTTP: all that are not named `tcp`.
+    /// The sockets for HTTP: all that are not named `tcp`.
     pub http: Vec<TcpListener>,
-    /// For raw TCP: the one that is named `tcp` (`FileDescriptorName=tcp`).
+    /// The socket for raw TCP: the one that is named `tcp` (`FileDescriptorName=tcp`).
     pub tcp: Option<TcpListener>,
 }
 

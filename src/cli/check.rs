@@ -20,7 +20,7 @@ use tokio::time::timeout;
 #[derive(Args, Clone, Debug)]
 #[command(verbatim_doc_comment)]
 pub struct Check {
-    /// Address of the server, as `https://push.example.com`
+    /// Address of the server, such as `https://push.example.com`
     #[arg(env = "LONGTAIL_URL", value_name = "URL", default_value = "http://127.0.0.1:8080")]
     url: String,
 

@@ -24,7 +24,7 @@ const MAX_BODY: usize = 8 << 20;
 /// The server, and the credential for it.
 #[derive(Args, Clone, Debug)]
 pub struct Target {
-    /// Address of the server, as `https://push.example.com`
+    /// Address of the server, such as `https://push.example.com`
     #[arg(long, env = "LONGTAIL_URL", value_name = "URL", default_value = "http://127.0.0.1:8080")]
     #[arg(help_heading = "Server")]
     pub url: String,
@@ -152,7 +152,7 @@ impl Client {
         }
     }
 
-    /// Adds to a failure for want of credentials how to give them.
+    /// If a failure is due to missing credentials, adds how to give them.
     pub fn explain(&self, failure: Failure) -> Failure {
         let Failure::Refused { status: 401, mut reason } = failure else { return failure };
         if self.token.is_none() || reason.message.contains("this needs credentials") {
@@ -165,7 +165,9 @@ impl Client {
     pub fn token_fix(&self) -> &'static str {
         match self.token {
             None => "set LONGTAIL_TOKEN or --token-file",
-            Some(_) => "use another token or key: the server does not accept this one, or it does not allow this",
+            Some(_) => {
+                "use another token or key: the server does not accept this one, or this one does not allow the action"
+            }
         }
     }
 
@@ -215,10 +217,10 @@ fn tls_reason(error: &rustls::Error) -> Option<String> {
             | Why::NotValidForNameContext { .. }
             | Why::Revoked,
         ) => None,
-        // The issuer is unknown, or another one of the same name.
+        // The issuer is unknown, or it is another one with the same name.
         Error::InvalidCertificate(_) => {
             let what = text.split(" {").next().unwrap_or_default();
-            Some(format!("{what}; if it is your own, set SSL_CERT_FILE to a PEM file with it or with its authority"))
+            Some(format!("{what}; for your own certificate, set SSL_CERT_FILE to a PEM file with it or its authority"))
         }
         _ => None,
     }

@@ -25,7 +25,7 @@ pub enum Failure {
         /// The error in the body.
         reason: Reason,
     },
-    /// The server refused where there is no status: in a stream, or in the answer to a command.
+    /// The server refused in a place without a status: in a stream, or in the answer to a command.
     #[error("{0}")]
     Denied(Reason),
     /// Something arrived that a Longtail server does not send.

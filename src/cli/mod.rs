@@ -1,5 +1,5 @@
 //! Clients for the command line: `longtail check`, `longtail publish`, `longtail tail`. They know the wire protocol and
-//! nothing of the server's inside.
+//! nothing about the inside of the server.
 
 mod check;
 mod client;

@@ -27,7 +27,7 @@ pub(super) struct Probe<'a> {
     pub client: &'a Client,
     pub channel: &'a str,
     pub idle: u64,
-    /// The payload of the message, which no other message has.
+    /// The payload of the message. No other message has the same one.
     pub mark: String,
 }
 

@@ -1,4 +1,4 @@
-//! `longtail tail`: prints messages as they arrive, and reconnects where it was.
+//! `longtail tail`: prints messages as they arrive, and after a reconnect continues where it was.
 
 use super::client::{Answer, Client, Target, quote};
 use super::failure::{Failure, Reason, printable};
@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::signal::ctrl_c;
 use tokio::time::{Instant, timeout};
 
-/// How long to wait for a stream's hello. Without it a proxy holds the stream back, and `tail` polls.
+/// How long to wait for a stream's hello. If there is none, a proxy holds the stream back, and `tail` polls.
 const HELLO: Duration = Duration::from_secs(5);
 
 /// Silence after which a stream counts as dead, if the hello does not announce a heartbeat.
@@ -26,8 +26,8 @@ const MAX_LINE: usize = 64 << 20;
 
 /// Prints the messages of channels as they arrive.
 ///
-/// It reconnects by itself where it was, and prints a line if messages may have
-/// been missed. Ctrl-C ends it and prints the cursor to continue from.
+/// It reconnects by itself, continues where it was, and prints a line if messages may have been missed. Ctrl-C ends it
+/// and prints the cursor to continue from.
 #[derive(Args, Clone, Debug)]
 #[command(verbatim_doc_comment)]
 pub struct Tail {
@@ -101,7 +101,7 @@ fn parse<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, Failure> {
     serde_json::from_str(text).map_err(|_| Failure::Unexpected("unexpected data: is this a Longtail server?".into()))
 }
 
-/// How far reading has come.
+/// The position up to which messages were read.
 struct Position {
     /// Whether the server has ever answered.
     reached: bool,
@@ -238,7 +238,7 @@ impl Tail {
         }
     }
 
-    /// Prints a message. True: it was the last one.
+    /// Prints a message. Returns true if it was the last one.
     fn message(&self, message: &Object<'_>, text: &str, position: &mut Position) -> Result<bool, Failure> {
         if position.left == Some(0) {
             return Ok(true);

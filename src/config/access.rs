@@ -33,7 +33,7 @@ impl FromStr for Secret {
 /// The flags of access control.
 #[derive(Args, Clone, Debug)]
 pub struct AccessFlags {
-    /// Lets everybody who can reach the server subscribe and publish, also on addresses other than loopback
+    /// Lets everybody who can reach the server subscribe and publish, and permits addresses other than loopback
     #[arg(long, env = "LONGTAIL_OPEN", value_parser = BoolishValueParser::new(), help_heading = "Access")]
     pub open: bool,
 
@@ -43,7 +43,7 @@ pub struct AccessFlags {
     #[arg(value_parser = key, value_delimiter = ' ', action = ArgAction::Append)]
     pub publish_key: Vec<Secret>,
 
-    /// Channels that everybody may subscribe to, as `news` or `public:*`. Repeatable
+    /// Channels that everybody may subscribe to, such as `news` or `public:*`. Repeatable
     #[arg(long, env = "LONGTAIL_PUBLIC", value_name = "PATTERN", help_heading = "Access")]
     #[arg(value_delimiter = ' ', action = ArgAction::Append)]
     pub public: Vec<String>,
@@ -61,19 +61,19 @@ pub struct AccessFlags {
     #[arg(long, env = "LONGTAIL_TOKEN_PUBLIC_KEY", value_name = "FILE", help_heading = "Access")]
     pub token_public_key: Option<PathBuf>,
 
-    /// URL of the application that decides who may subscribe and publish, as
-    /// `https://www.example.com/authorize.php`. It gets the channels and the user's cookies by POST, and answers
-    /// which channels are allowed
+    /// URL of the application that decides who may subscribe and publish, such as
+    /// `https://www.example.com/authorize.php`. It gets the channels and the user's cookies by POST, and answers which
+    /// channels are allowed
     #[arg(long, env = "LONGTAIL_AUTHORIZE_URL", value_name = "URL", help_heading = "Access")]
     #[arg(value_parser = application, hide_env_values = true)]
     pub authorize_url: Option<Uri>,
 
-    /// Origin whose pages may subscribe and publish, as `https://www.example.com`. Repeatable
+    /// Origin whose pages may subscribe and publish, such as `https://www.example.com`. Repeatable
     #[arg(long, env = "LONGTAIL_ALLOW_ORIGIN", value_name = "ORIGIN")]
     #[arg(value_delimiter = ' ', action = ArgAction::Append, help_heading = "Access")]
     pub allow_origin: Vec<String>,
 
-    /// Proxies whose X-Forwarded-For and Forwarded headers are trusted, as `10.0.0.0/8` or an address.
+    /// Proxies whose X-Forwarded-For and Forwarded headers are trusted: a network such as `10.0.0.0/8`, or an address.
     /// Repeatable
     #[arg(long, env = "LONGTAIL_TRUSTED_PROXY", value_name = "CIDR", help_heading = "Access")]
     #[arg(value_parser = network, value_delimiter = ' ', action = ArgAction::Append)]

@@ -10,7 +10,7 @@ use std::ffi::OsString;
 const SET_BY_SCRIPTS: [&str; 3] = ["LONGTAIL_BIN", "LONGTAIL_LONG", "LONGTAIL_WRITE"];
 
 /// Which flags the environment has set, and by which variables. An error then names the variable, and not a flag that
-/// does not stand on the command line.
+/// is not on the command line.
 pub struct Origins(Vec<(String, String)>);
 
 impl Origins {

@@ -19,7 +19,8 @@ impl Cli {
     pub fn parse_with_origins(args: impl IntoIterator<Item = OsString>) -> Result<(Cli, Origins), Error> {
         let args: Vec<OsString> = args.into_iter().collect();
         let mut command = Cli::command();
-        // Commands, too: by default clap builds only the one that is called, and an error may name another's flag.
+        // This also builds the commands: by default clap builds only the one that is called, and an error may name
+        // another's flag.
         command.build();
         let parsed = command.try_get_matches_from_mut(&args).and_then(|matches| {
             let origins = Origins::new(&command, &matches);
@@ -54,7 +55,7 @@ fn find<'a>(command: &'a Command, shown: &str) -> Option<&'a Arg> {
     commands.flat_map(Command::get_arguments).find(|arg| arg.to_string() == shown)
 }
 
-/// The variable that has set an argument; `None` if it stands on the command line.
+/// The variable that has set an argument; `None` if it is on the command line.
 fn set_by(arg: &Arg, args: &[OsString]) -> Option<String> {
     let flag = format!("--{}", arg.get_long()?);
     let is_flag = |arg: &str| arg.strip_prefix(&flag).is_some_and(|rest| rest.is_empty() || rest.starts_with('='));

@@ -15,7 +15,8 @@ pub(super) async fn report(hub: &Hub, counts: &dyn SubscriberCounts) {
     loop {
         tick.tick().await;
         let reported = counts.report(hub.changes(everything), everything).await;
-        // Everything again after a failure, or where Redis had forgotten this node (it was emptied, or this node was stalled).
+        // Everything is reported again after a failure, or if Redis had forgotten this node (it was emptied, or this
+        // node was stalled).
         let was_everything = std::mem::replace(&mut everything, !matches!(reported, Ok(true)));
         if was_everything && reported.is_ok() {
             everything = false;

@@ -6,19 +6,19 @@
 //! [`Outlet`](super::Outlet) to its socket. When the tail has taken news in, it goes through the channel's readers and
 //! writes the same bytes to each, encoded once.
 //!
-//! Only the plain case is served in this way. The reader stands right before the news; it is not left out of
-//! any of them; its bounds hold them all; its socket takes all of it at once. In *every* other case nothing is decided
-//! here: the parking is closed and the reader's task is woken. The task does what it does without a fan-out, with its own
-//! cursor, its gap rule and its deadline for a slow client. If a socket takes a part, its task writes the rest
-//! before anything else, so that one batch is in flight.
+//! Only the plain case is served in this way. The reader stands right before the news, no message excludes it, its
+//! bounds have room for all of them, and its socket accepts all bytes at once. In *every* other case nothing is decided
+//! here: the parking is closed and the reader's task is woken. The task does what it does without a fan-out, with its
+//! own cursor, its gap rule and its deadline for a slow client. If a socket accepts only a part, its task writes the
+//! rest before anything else, so that one batch is in flight.
 //!
 //! Two things keep both ways equal. First, a parking that is open belongs to the hub: the task writes nothing until it has
 //! taken its state back ([`unpark`](super::Subscription::unpark)), and that takes the lock under which the hub
 //! writes. Second, the hub compares positions, not events: a reader between *the channel's last message before
 //! the news* and *the first of them* gets all of them; a reader behind them has had them; the task of any other looks
-//! into the ring. So it does not matter what was overtaken by what.
+//! into the ring. So it does not matter which event overtakes which.
 //!
-//! A write never waits: the sockets do not block, and a full one is its task's business. After many writes the tail
+//! A write never waits: the sockets do not block, and a full one is left to its task. After many writes the tail
 //! lets other tasks run. With several threads, a large fan-out is divided among them.
 
 use super::news::{FanOutShare, Messages, News};
@@ -35,7 +35,7 @@ use tokio::time::Instant;
 /// some ten milliseconds. Counted and not timed: with a timer for each publish, tokio would wake itself each time.
 const WRITES_IN_A_ROW: usize = 1024;
 
-/// Readers of a channel that are worth the work of another thread.
+/// How many readers of a channel are worth the work of another thread.
 const READERS_A_THREAD: usize = 2048;
 
 /// Hands news out to all readers of their channels.
@@ -58,7 +58,7 @@ pub(super) async fn fan_out(hub: &Arc<Hub>, mut undelivered: Undelivered, head: 
                 let (hub, news) = (hub.clone(), news.clone());
                 parts.spawn(async move { hand_out(&hub, &news, &mut Pacer::default()).await });
             }
-            // The next news wait: a queue of unfinished fan-outs would have no bound.
+            // The next news waits: a queue of unfinished fan-outs would have no bound.
             while parts.join_next().await.is_some() {}
             pacer.wrote(hub, news.registrations / threads).await;
         } else {
@@ -67,7 +67,7 @@ pub(super) async fn fan_out(hub: &Arc<Hub>, mut undelivered: Undelivered, head: 
     }
 }
 
-/// What a fan-out has to know of a channel. `None` if it has no readers.
+/// What a fan-out has to know about a channel. `None` if it has no readers.
 fn news(hub: &Hub, slot: usize, messages: Messages, head: Cursor, channels: Option<Arc<[usize]>>) -> Option<News> {
     let (first, last) = (id_of(messages.first()?), id_of(messages.last()?));
     let is_for_all = messages.iter().all(|message| message.is_for_all());
@@ -82,17 +82,18 @@ fn news(hub: &Hub, slot: usize, messages: Messages, head: Cursor, channels: Opti
     Some(News { slot, messages, before, first, last, head, channels, is_for_all, registrations, next })
 }
 
-/// Lets other tasks run after many writes. It goes on from one channel to the next.
+/// Lets other tasks run after many writes. The count continues from one channel to the next.
 #[derive(Default)]
 struct Pacer {
     /// Writes since others could run.
     writes: usize,
-    /// The readers that are written to next. Kept for its memory.
+    /// The readers that are written to next. The list is kept so that its memory is reused.
     readers: Vec<Arc<Reader>>,
 }
 
 impl Pacer {
-    /// Notes writes. After many of them it lets other tasks run, and publishers go on that wait for the end.
+    /// Notes writes. After many of them it lets other tasks run, and lets the publishers continue that wait for the
+    /// end.
     async fn wrote(&mut self, hub: &Hub, readers: usize) {
         self.writes += readers;
         if self.writes >= WRITES_IN_A_ROW {

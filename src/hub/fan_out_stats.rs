@@ -1,10 +1,10 @@
-//! What direct fan-out has done, counted once a fan-out and not once a delivery.
+//! What direct fan-out has done, counted once for each fan-out and not once for each delivery.
 
 use crate::message::Message;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// How many transports a fan-out tells apart, by the numbers that outlets give.
+/// How many transports a fan-out distinguishes, by the numbers that outlets give.
 pub const MAX_TRANSPORTS: usize = 16;
 
 /// What one thread's share of a fan-out has written to the readers of one transport.
@@ -14,13 +14,14 @@ pub struct FanOutReport<'a> {
     pub transport: usize,
     /// Readers that were written to.
     pub writes: u64,
-    /// Bytes of bodies and frames, including those that a socket has not taken yet: its task writes them later.
+    /// Bytes of bodies and frames, including those that a socket has not accepted yet: its task writes them later.
     pub bytes: u64,
     /// What each of the readers got.
     pub messages: &'a [Arc<Message>],
 }
 
-/// Is told what direct fan-out has written: once for each share of a fan-out and transport, not once a delivery.
+/// Receives what direct fan-out has written: once for each share of a fan-out and transport, not once for each
+/// delivery.
 pub trait FanOutObserver: Send + Sync {
     /// A share of a fan-out has ended.
     fn fanned_out(&self, report: &FanOutReport<'_>);
@@ -53,11 +54,11 @@ pub struct FanOutCounts {
     pub deliveries: u64,
     /// Writes that these deliveries took.
     pub writes: u64,
-    /// Bytes that sockets have taken.
+    /// Bytes that sockets have accepted.
     pub bytes: u64,
     /// Batches that were encoded; all other writes shared one of them.
     pub encoded: u64,
-    /// Readers whose news were left to their tasks.
+    /// Readers whose news was left to their tasks.
     pub left_to_tasks: u64,
 }
 

@@ -18,7 +18,7 @@ mod tail;
 mod undelivered;
 
 pub use fan_out_stats::{FanOutCounts, FanOutObserver, FanOutReport, MAX_TRANSPORTS};
-pub use outlet::{Encoded, Format, Layout, Outlet, OwnedFormat};
+pub use outlet::{BareFormat, Encoded, Format, Layout, Outlet, OwnedFormat};
 pub use parking::{Allowance, Remainder, Written};
 pub use subscription::{Gap, Limit, Step, Subscription};
 
@@ -38,8 +38,8 @@ use std::time::Duration;
 use tail::Tail;
 use tokio::sync::watch;
 
-/// What a step of a reader carries at most. A direct write keeps to the bytes; its messages are those of a turn of the
-/// tail, which may be more.
+/// What a step of a reader carries at most. A direct write respects the limit of bytes; it has the messages of a turn
+/// of the tail, which may exceed the limit of messages.
 pub const LIMIT: Limit = Limit { messages: 256, bytes: 256 << 10 };
 
 /// A node's view of the log.
@@ -48,8 +48,7 @@ pub struct Hub {
     log: Arc<dyn MessageLog>,
     /// The position of the tail; `None` until the log was read to its end for the first time.
     head: watch::Sender<Option<Cursor>>,
-    /// The position up to which readers were handed what the tail has brought, or up to which publishers no longer wait for
-    /// that.
+    /// The position up to which messages were handed to readers, or up to which publishers no longer wait for that.
     handed_out: watch::Sender<Option<Cursor>>,
     /// Whether the log answers.
     reachable: watch::Sender<bool>,
@@ -57,7 +56,7 @@ pub struct Hub {
     /// Present once the hub follows its log.
     tail: Mutex<Option<Tail>>,
     fan_out_stats: FanOutStats,
-    /// Is told of fan-outs, by transport.
+    /// Receives the counts of fan-outs, by transport.
     fan_out_observer: OnceLock<Arc<dyn FanOutObserver>>,
     /// How many messages were read from the log.
     read: AtomicU64,
@@ -122,7 +121,7 @@ impl Hub {
         tail::follow(&self).await;
     }
 
-    /// Takes in what was just appended, unless another task is doing that. It is handed out in the tail's turn.
+    /// Takes in what was just appended, unless another task is doing that. The tail hands it out in its own turn.
     pub fn advance(&self) {
         if let Some(mut tail) = self.tail.try_lock()
             && let Some(tail) = tail.as_mut()
@@ -131,7 +130,7 @@ impl Hub {
         }
     }
 
-    /// Sets what is told of fan-outs. Only the first call counts.
+    /// Sets what receives the counts of fan-outs. Only the first call counts.
     pub fn observe_fan_out(&self, observer: Arc<dyn FanOutObserver>) {
         let _ = self.fan_out_observer.set(observer);
     }
@@ -160,14 +159,14 @@ impl Hub {
         }
     }
 
-    /// Whether this node has read up to a cursor, or that is lost.
+    /// Whether this node has read up to a cursor, or the cursor is lost.
     pub fn has_reached(&self, cursor: Cursor) -> bool {
         is_behind(cursor, *self.head.borrow())
     }
 
     /// Waits until everything that this node has read by now was written to readers or left to their tasks. With many
-    /// readers it waits for the first thousand. It does not wait where several messages of one channel are gathered for the
-    /// same writes: the more messages, the fewer the writes. Cancel safe.
+    /// readers it waits for the first thousand. It does not wait if several messages of one channel are gathered for
+    /// the same writes: the more messages, the fewer the writes. Cancel safe.
     pub async fn handed_out(&self) {
         let Some(head) = self.head() else { return };
         if self.tail.lock().as_ref().is_some_and(Tail::is_gathering) {
@@ -253,7 +252,7 @@ impl Hub {
         least.into_iter().collect()
     }
 
-    /// What has changed in this node's counts since they were last reported, or everything.
+    /// What has changed in this node's counts since the last report, or everything.
     fn changes(&self, everything: bool) -> Vec<CountChange> {
         let mut polling = self.polling.lock();
         polling.track();
@@ -273,14 +272,14 @@ impl Hub {
         channels.chain(clients).collect()
     }
 
-    /// Wakes every reader, so that each looks at what concerns them all (a drain, say).
+    /// Wakes every reader, so that each looks at what concerns all of them (for example, a drain).
     pub fn wake_all(&self) {
         self.memory.read().wake_all();
     }
 
     fn register(&self, channel: &Channel, reader: &Arc<Reader>) -> Registration {
         let registration = self.memory.write().register(channel, reader);
-        // After the change: a report in between would leave the old counts in place.
+        // This comes after the change: a report in between would leave the old counts in place.
         self.polling.lock().touch(channel);
         registration
     }
@@ -305,7 +304,7 @@ impl Hub {
         advance(&self.handed_out, upto);
     }
 
-    /// Lets all go on that wait until what is read by now is handed out.
+    /// Wakes all who wait until everything read so far is handed out.
     fn wait_no_more(&self) {
         if let Some(head) = self.head() {
             self.set_handed_out(head);
@@ -317,15 +316,15 @@ impl Hub {
     }
 }
 
-/// Moves a position forward and wakes those that wait for it. Within an epoch it never goes back: a fan-out that ends may be
-/// behind what it has announced while it lasted.
+/// Moves a position forward and wakes the tasks that wait for it. Within an epoch it never goes back: a fan-out may end
+/// at a position before one that it announced earlier.
 fn advance(position: &watch::Sender<Option<Cursor>>, cursor: Cursor) {
     position.send_if_modified(|known| {
         if is_behind(cursor, known.filter(|known| known.epoch == cursor.epoch)) {
             return false;
         }
         *known = Some(cursor);
-        // A notification costs as much without a receiver. A receiver that comes later looks before it waits.
+        // Without a receiver, a notification would cost as much. A receiver that comes later looks before it waits.
         position.receiver_count() > 0
     });
 }

@@ -1,7 +1,7 @@
 //! The new messages of one channel on their way to its readers, and the bytes that readers of one format share.
 
 use super::fan_out_stats::{FanOutCounts, TransportTotals};
-use super::outlet::{Encoded, Outlet, OwnedFormat};
+use super::outlet::{BareFormat, Encoded, Outlet, OwnedFormat};
 use crate::cursor::{Cursor, Id};
 use crate::message::Message;
 use smallvec::SmallVec;
@@ -9,10 +9,11 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Formats whose bytes are kept while a fan-out lasts. Names of callbacks make formats, and clients choose them.
+/// How many formats have their bytes kept while a fan-out lasts. Names of callbacks make formats, and clients choose
+/// them.
 const FORMATS: usize = 8;
 
-/// Readers that are copied out of the hub's memory at a time: its lock is not held while writing.
+/// How many readers are copied out of the hub's memory at a time: its lock is not held while writing.
 const STRIDE: usize = 64;
 
 /// The messages of one channel. Mostly there is one.
@@ -27,9 +28,9 @@ pub(super) struct News {
     pub(super) before: Id,
     pub(super) first: Id,
     pub(super) last: Id,
-    /// What the node had read when they were handed to the fan-out.
+    /// The position that the node had read up to when they were handed to the fan-out.
     pub(super) head: Cursor,
-    /// The slots of all channels that have news up to `head`, in order; `None` where this is the only one.
+    /// The slots of all channels that have news up to `head`, in order; `None` if this is the only one.
     pub(super) channels: Option<Arc<[usize]>>,
     /// Whether no client is left out of any message.
     pub(super) is_for_all: bool,
@@ -58,13 +59,27 @@ impl News {
 #[derive(Default)]
 pub(super) struct FanOutShare {
     encoded: SmallVec<[(OwnedFormat, Encoded); 1]>,
+    /// The bytes that were used last, if their format is bare.
+    last: Option<(BareFormat, Encoded)>,
     pub(super) counts: FanOutCounts,
     pub(super) transports: TransportTotals,
 }
 
 impl FanOutShare {
-    /// The news as this outlet's format has them, encoded once a format.
+    /// The news in this outlet's format, encoded once for each format.
     pub(super) fn encode(&mut self, outlet: &dyn Outlet, news: &News) -> Encoded {
+        let bare = outlet.bare_format();
+        if let (Some(format), Some((known, encoded))) = (bare, &self.last)
+            && format == *known
+        {
+            return encoded.clone();
+        }
+        let encoded = self.encode_format(outlet, news);
+        self.last = bare.map(|format| (format, encoded.clone()));
+        encoded
+    }
+
+    fn encode_format(&mut self, outlet: &dyn Outlet, news: &News) -> Encoded {
         let format = outlet.format();
         if let Some((_, encoded)) = self.encoded.iter().find(|(known, _)| known.is(format)) {
             return encoded.clone();

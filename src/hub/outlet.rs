@@ -12,36 +12,50 @@ pub trait Outlet: Send + Sync {
     /// What its bytes depend on.
     fn format(&self) -> Format<'_>;
 
-    /// The number of its transport, under which its writes are counted ([`Meter`](super::Meter)).
+    /// Its format in short, if nothing stands before or behind messages. Most readers have such a format, and it is compared
+    /// at each delivery, where a whole [`Format`] costs a tenth of the delivery.
+    fn bare_format(&self) -> Option<BareFormat> {
+        None
+    }
+
+    /// The number of its transport, under which its writes are counted ([`FanOutObserver`](super::FanOutObserver)).
     fn transport(&self) -> usize;
 
     /// Encodes messages as they go to the socket, in one write. A reader that has them has everything up to `upto`.
     fn encode(&self, messages: &[Arc<Message>], upto: Cursor) -> Encoded;
 
     /// Reads a word of each piece of memory that a [`write`](Outlet::write) reads, so that it is in the cache by then.
-    fn prefetch(&self) -> i32 {
-        0
-    }
+    fn touch(&self) {}
 
-    /// Writes what the socket takes at once.
+    /// Writes what the socket accepts at once.
     ///
     /// # Errors
     ///
-    /// The system's error; `WouldBlock` where the socket takes nothing.
+    /// The system's error; `WouldBlock` if the socket accepts nothing.
     fn write(&self, bytes: &[u8]) -> io::Result<usize>;
 }
 
-/// Everything that an outlet's bytes depend on, beside the messages: outlets of equal formats are written the same bytes.
+/// Everything that an outlet's bytes depend on, besides the messages: outlets of equal formats are written the same
+/// bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Format<'a> {
     /// How each message is encoded.
     pub encoding: &'static Encoding,
     /// How encoded messages are put together.
     pub layout: Layout,
-    /// What stands before each message, or before an answer.
+    /// The bytes before each message, or before an answer.
     pub prefix: &'a [u8],
-    /// What stands behind each message, or behind an answer.
+    /// The bytes after each message, or after an answer.
     pub suffix: &'a [u8],
+}
+
+/// A [`Format`] of a stream without prefix and suffix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BareFormat {
+    /// How each message is encoded.
+    pub encoding: &'static Encoding,
+    /// Whether the layout is [`Layout::Chunk`]; it is [`Layout::Sequence`] if not.
+    pub is_chunk: bool,
 }
 
 /// How the encoded messages of one write are put together.
@@ -73,7 +87,7 @@ impl Format<'_> {
 }
 
 impl OwnedFormat {
-    /// Whether bytes made for this format are those of another one.
+    /// Whether bytes made for this format equal those made for another one.
     pub fn is(&self, format: Format<'_>) -> bool {
         let OwnedFormat { encoding, layout, prefix, suffix } = self;
         Format { encoding, layout: *layout, prefix, suffix } == format

@@ -8,16 +8,16 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
-/// A reader's place to leave its state in while it is parked. While there is a state, the hub alone may write to the
+/// The place where a reader leaves its state while it is parked. While there is a state, the hub alone may write to the
 /// reader's socket.
 #[derive(Default)]
 pub(super) struct Parking {
     pub(super) client: Option<ClientId>,
     /// The slots of the reader's channels, if it reads several: their messages have one order. Most readers read one
-    /// channel, which need not be known. Boxed, so that it takes one word of these.
+    /// channel, which is not recorded. It is boxed, so that it takes one word in each reader.
     several: Option<Box<SmallVec<[usize; 4]>>>,
     parked: Option<Parked>,
-    /// Whether the task was woken, or news were left to it, since it last took its state back. The hub writes nothing
+    /// Whether the task was woken, or news was left to it, since it last took its state back. The hub writes nothing
     /// then: what comes later must not overtake what the task will write.
     is_closed: bool,
 }
@@ -35,8 +35,8 @@ struct Parked {
 pub enum Allowance {
     /// For a stream: this many bytes, until a rollover.
     Bytes(usize),
-    /// For a poll: one answer with at most this many messages. Nothing is written behind it, and the task is not woken for
-    /// it: the client's next request wakes the task.
+    /// For a poll: one answer with at most this many messages. Nothing is written after it, and the task is not woken
+    /// for it: the client's next request wakes the task.
     Answer(usize),
 }
 
@@ -56,12 +56,12 @@ pub struct Written {
     pub weight: usize,
     /// When something was written last.
     pub at: Option<Instant>,
-    /// What the socket did not take. It must be written before anything else.
+    /// What the socket did not accept. It must be written before anything else.
     pub remainder: Remainder,
 }
 
-/// The remainder of a partial write. It holds on to the whole buffer, which many readers share that have stopped at different
-/// places: the memory accounting recognises it by that.
+/// The remainder of a partial write. It holds on to the whole buffer. Many readers that stopped at different places
+/// share it, and the memory accounting recognises it by its address.
 #[derive(Clone, Debug, Default)]
 pub struct Remainder(Option<Box<Partial>>);
 
@@ -91,11 +91,11 @@ impl Remainder {
     }
 }
 
-/// What became of news that were offered to a parked reader.
+/// The outcome of offering news to a parked reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Offered {
     Written,
-    /// The reader has had them already.
+    /// The reader has already had it.
     AlreadyRead,
     /// The reader's task has to look for itself.
     LeftToTask,
@@ -109,7 +109,7 @@ impl Parking {
         }
     }
 
-    /// Sets the slots of the channels that the reader reads. To be called before it parks.
+    /// Sets the slots of the channels that the reader reads. Call it before the reader parks.
     pub(super) fn set_slots(&mut self, slots: impl ExactSizeIterator<Item = usize>) {
         self.several = (slots.len() > 1).then(|| Box::new(slots.collect()));
     }
@@ -127,13 +127,13 @@ impl Parking {
         self.parked.take().map(|parked| (parked.at, parked.written))
     }
 
-    /// Has the hub write nothing until the task has parked again.
+    /// Makes the hub write nothing until the task has parked again.
     pub(super) fn close(&mut self) {
         self.is_closed = true;
     }
 
-    /// Writes news if this is the plain case; see `fan_out.rs`. The caller closes the parking before it unlocks it where the
-    /// news are left to the task.
+    /// Writes news if this is the plain case; see `fan_out.rs`. If the news is left to the task, the caller closes the
+    /// parking before it unlocks it.
     pub(super) fn offer(
         &mut self,
         outlet: Option<&dyn Outlet>,

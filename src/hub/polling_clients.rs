@@ -1,5 +1,5 @@
-//! Readers that are not always connected: polling clients, by client id. It also keeps which channels' counts
-//! have changed, for the other nodes.
+//! Readers that are not always connected: polling clients, by client id. It also records the channels whose counts have
+//! changed, for the other nodes.
 
 use super::memory::by_transport;
 use crate::log::subscriber_counts::{CountChange, Counts};
@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How many polling clients are counted. Further ones are not, and the counts are too low then.
+/// How many polling clients are counted. Further clients are not counted, so the counts are then too low.
 const MAX_CLIENTS: usize = 100_000;
 
 /// How often clients that are gone are forgotten: normally, and while there is no room. A sweep looks at all clients
@@ -23,7 +23,7 @@ pub(super) struct PollingClients {
     clients: HashMap<Channel, HashMap<ClientId, PollingClient>>,
     count: usize,
     swept: Instant,
-    /// What the other nodes have not been told yet; `None` where there are no other nodes.
+    /// What the other nodes have not been told yet; `None` if there are no other nodes.
     unreported: Option<Unreported>,
 }
 
@@ -35,7 +35,7 @@ struct PollingClient {
 #[derive(Default)]
 struct Unreported {
     channels: HashSet<Channel>,
-    /// Clients that have polled, or gone on to a stream.
+    /// Clients that have polled, or have changed to a stream.
     clients: HashMap<(Channel, ClientId), Option<(&'static str, Instant)>>,
 }
 
@@ -158,7 +158,7 @@ impl PollingClients {
         (channels, clients.into_iter().map(change).collect())
     }
 
-    /// Has everything reported again.
+    /// Makes the next report contain everything.
     pub(super) fn report_all(&mut self) {
         let Some(unreported) = &mut self.unreported else { return };
         for (channel, clients) in &self.clients {
@@ -231,7 +231,7 @@ mod tests {
         }
         polling.polled("poll", &names(&["b"]), &ClientId::random(), Duration::ZERO);
         assert_eq!((count(&polling, "a"), polling.clients.len()), (vec![("poll".into(), MAX_CLIENTS)], 1));
-        // A client that comes then does not cause a sweep each time.
+        // A client that comes while there is no room does not cause a sweep each time.
         let swept = polling.swept;
         tokio::time::advance(Duration::from_millis(900)).await;
         polling.polled("poll", &names(&["b"]), &ClientId::random(), Duration::ZERO);

@@ -12,19 +12,19 @@ use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 use tokio::time::Instant;
 
-/// Volatile messages that may wait for a reader, and their bytes (the first one may have more). A further one is dropped for
-/// this reader alone: it "cannot take it".
+/// Volatile messages that may wait for a reader, and their bytes (the first one may have more). A further one is
+/// dropped for this reader alone.
 const VOLATILE_WAITING: usize = 32;
 const VOLATILE_BYTES: usize = 64 << 10;
 
 /// Shared by a subscription and the channels it reads.
 pub(super) struct Reader {
-    /// The transport's name, for counts; `None` where the reader is counted by its client id.
+    /// The transport's name, for counts; `None` if the reader is counted by its client id.
     pub(super) transport: Option<&'static str>,
     waker: AtomicWaker,
     /// Boxed: most readers have none.
     volatile: Mutex<Option<Box<Volatile>>>,
-    /// Outside of `parking`, where looking at it would take the lock.
+    /// It is outside `parking`, since reading it there would take the lock.
     outlet: OnceLock<Box<dyn Outlet>>,
     parking: Mutex<Parking>,
 }
@@ -46,7 +46,7 @@ impl Reader {
         })
     }
 
-    /// Sets the waker. To be called *before* the reader looks for messages: a message that comes between the look and the
+    /// Sets the waker. Call it *before* the reader looks for messages. A message that comes between the look and the
     /// parking then wakes it, and no wake-up is lost.
     pub(super) fn register(&self, waker: &Waker) {
         self.waker.register(waker);
@@ -64,10 +64,11 @@ impl Reader {
     /// Reads a word of each piece of memory that an offer reads, without a lock. Called for many readers in a row, it lets the
     /// processor fetch for all of them at once. Without it, each offer would wait for its own memory, because there are
     /// locks and system calls between two offers.
-    pub(super) fn prefetch(&self) -> usize {
-        usize::from(self.parking.is_locked())
-            + self.transport.map_or(0, str::len)
-            + self.outlet().map_or(0, |outlet| outlet.prefetch() as usize)
+    pub(super) fn touch(&self) {
+        std::hint::black_box((self.parking.is_locked(), self.transport.is_some()));
+        if let Some(outlet) = self.outlet() {
+            outlet.touch();
+        }
     }
 
     /// What the reader has left with the hub, locked.
@@ -75,8 +76,8 @@ impl Reader {
         self.parking.lock()
     }
 
-    /// Wakes the reader's task, and has the hub write nothing for it until it has parked again: what it is woken
-    /// for comes first.
+    /// Wakes the reader's task, and makes the hub write nothing for it until it has parked again: what it is woken for
+    /// comes first.
     pub(super) fn wake(&self) {
         self.parking.lock().close();
         self.waker.wake();

@@ -1,7 +1,7 @@
 //! The task that follows the log and is the only writer of the node's memory.
 //!
 //! Taking entries in and handing them out are two steps. A task that has just appended may take in for the tail
-//! ([`Hub::advance`]): the answer to a publish then waits for no other task, and what several requests
+//! ([`Hub::advance`]): the answer to a publish then does not wait for another task, and what several requests
 //! of one turn have published is handed out together.
 
 use super::Hub;
@@ -35,8 +35,8 @@ pub(super) struct Tail {
 }
 
 impl Tail {
-    /// Takes in what the log has, at most as much as is handed out at a time. Returns whether there was anything: entries that
-    /// are not messages count, because they move the position up to which everything is handed out.
+    /// Takes in what the log has, but no more than is handed out at a time. Returns whether there was anything: entries
+    /// that are not messages count, because they move the position up to which everything is handed out.
     pub(super) fn take_in(&mut self, hub: &Hub) -> bool {
         let mut has_moved = false;
         let waker = self.waker.clone();
@@ -54,7 +54,7 @@ impl Tail {
         has_moved
     }
 
-    /// Whether the first and the last of several waiting messages are of one channel.
+    /// Whether several messages wait, and the first and the last of them are in one channel.
     pub(super) fn is_gathering(&self) -> bool {
         matches!(&*self.undelivered.messages, [(first, _), .., (last, _)] if first == last)
     }
@@ -97,7 +97,7 @@ pub(super) async fn follow(hub: &Arc<Hub>) {
         }
         gather(hub).await;
         let (undelivered, head) = match &mut *hub.tail.lock() {
-            // Under one lock: the head belongs to what is handed out.
+            // Both happen under one lock: the head belongs to what is handed out.
             Some(tail) => (std::mem::take(&mut tail.undelivered), hub.memory.read().cursor()),
             None => return,
         };
@@ -109,7 +109,7 @@ pub(super) async fn follow(hub: &Arc<Hub>) {
 }
 
 /// Lets tasks run that are about to publish, while their messages can go out in the same writes, and not for
-/// long. A message of a channel that had none yet would only delay those that wait already.
+/// long. A message in a channel that had none yet would only delay the messages that already wait.
 async fn gather(hub: &Hub) {
     let begun = Instant::now();
     loop {
@@ -157,7 +157,7 @@ fn apply(hub: &Hub, event: TailEvent, undelivered: &mut Undelivered) {
     }
 }
 
-/// Takes in that the log was reached, which may be another log than before.
+/// Notes that the log was reached. It may be another log than before.
 fn open(hub: &Hub, extent: &Extent) {
     let mut memory = hub.memory.write();
     let before = memory.cursor();

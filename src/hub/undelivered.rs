@@ -20,18 +20,18 @@ impl Undelivered {
         self.messages.is_empty() && !self.has_log_changed
     }
 
-    /// Whether it is as much as is handed out at a time.
+    /// Whether there is as much as is handed out at a time.
     pub(super) fn is_full(&self) -> bool {
         self.messages.len() >= LIMIT.messages
     }
 
-    /// Whether a message behind the first `before` is of the same channel as one of those.
+    /// Whether a message after the first `before` is in the same channel as one of those.
     pub(super) fn repeats(&self, before: usize) -> bool {
         let (first, rest) = self.messages.split_at(before.min(self.messages.len()));
         rest.iter().any(|(slot, _)| first.iter().any(|(known, _)| known == slot))
     }
 
-    /// Has every reader look for itself, which makes single news needless.
+    /// Makes every reader look for itself, so that the messages need not be handed out one by one.
     pub(super) fn log_has_changed(&mut self) {
         self.messages.clear();
         self.has_log_changed = true;
@@ -40,7 +40,7 @@ impl Undelivered {
     /// The messages by channel, each in log order.
     pub(super) fn by_channel(&mut self) -> Vec<(usize, Messages)> {
         let mut messages = std::mem::take(&mut self.messages);
-        // A stable sort: within a channel the log's order stays.
+        // The sort is stable: within a channel the log's order stays.
         messages.sort_by_key(|(slot, _)| *slot);
         let mut channels: Vec<(usize, Messages)> = Vec::new();
         for (slot, message) in messages {

@@ -7,8 +7,8 @@ use tokio::time::Instant;
 /// A clock that was read once and runs on by itself.
 ///
 /// Between two readings the monotonic clock of this process counts, so a step of the wall clock (NTP after boot, an
-/// operator's `date -s`) moves nothing. While a machine is suspended it may stand still: what ages by it is kept
-/// longer then, until the next reading.
+/// operator's `date -s`) moves nothing. While a machine is suspended it may stand still: entries that age by this clock
+/// are then kept longer, until the next reading.
 pub struct LogClock(Mutex<(u64, Instant)>);
 
 impl LogClock {

@@ -1,4 +1,4 @@
-//! What a log reaches from and to, and the gap rule: what a cursor means to it.
+//! The extent of a log: where it begins and ends. And the gap rule: what a cursor means to the log.
 
 use crate::cursor::{Cursor, Epoch, Id};
 
@@ -18,20 +18,20 @@ pub struct Ancestor {
     pub epoch: Epoch,
     /// Its last position that is proven to be in the log.
     pub last: Id,
-    /// Whether a node has read more of the epoch: that was lost, in a failover, say.
+    /// Whether a node has read more of the epoch: that was lost, for example in a failover.
     pub is_cut: bool,
 }
 
 /// Where a cursor's epoch stands in a [`Lineage`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Descent {
-    /// The cursor's position is one of the present epoch, and so is what comes behind it.
+    /// The cursor's position is one of the present epoch, and so is what follows it.
     Same(Id),
-    /// Everything between the cursor's position and this one is there. What came behind that in the epoch was lost.
+    /// Everything between the cursor's position and this one is there. Later entries of the epoch were lost.
     Until(Id),
-    /// The cursor lies behind the end of its epoch, which is this position: its reader has read what was lost.
+    /// The cursor lies after the end of its epoch, which is this position: its reader has read what was lost.
     Beyond(Id),
-    /// The log knows nothing of the epoch.
+    /// The log does not know the epoch.
     Unknown,
 }
 
@@ -43,7 +43,7 @@ impl Lineage {
         }
         match self.ancestors.iter().find(|ancestor| ancestor.epoch == cursor.epoch) {
             Some(ancestor) if cursor.id > ancestor.last => Descent::Beyond(ancestor.last),
-            // At the cut and behind it readers go on in the present epoch, and are told of a gap.
+            // At the cut and after it, readers go on in the present epoch, and are told of a gap.
             Some(ancestor) if ancestor.is_cut && cursor.id == ancestor.last => Descent::Beyond(ancestor.last),
             Some(ancestor) if ancestor.is_cut => Descent::Until(ancestor.last),
             Some(_) => Descent::Same(cursor.id),
@@ -52,7 +52,7 @@ impl Lineage {
     }
 
     /// The gap rule for earlier epochs: what a cursor means to a log with this floor. A cursor of the present epoch is only
-    /// located; the log's own bounds decide then. `None`: the log knows nothing of the epoch.
+    /// located; the log's own bounds decide then. `None` if the log does not know the epoch.
     pub fn resolve(&self, cursor: Cursor, floor: Id) -> Option<Resolved> {
         match self.locate(cursor) {
             Descent::Same(id) => Some(Resolved::At(id)),
@@ -64,14 +64,14 @@ impl Lineage {
     }
 }
 
-/// What a log reaches from and to, and which epochs' cursors it honours.
+/// Where a log begins and ends, and which epochs' cursors it honours.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Extent {
     /// Its epochs.
     pub lineage: Lineage,
-    /// Entries up to here may have been dropped. All behind it are there, except single ones up to `deleted`.
+    /// Entries up to here may have been dropped. All later ones are there, except single ones up to `deleted`.
     pub floor: Id,
-    /// The newest entry that somebody deleted from the middle of the log, if it lies behind the floor, else the floor.
+    /// The newest entry that somebody deleted from the middle of the log, if it lies after the floor, else the floor.
     /// Which other entries between the floor and here were deleted is not known.
     pub deleted: Id,
     /// The last id given.
@@ -88,13 +88,13 @@ pub enum Resolved {
     /// All that comes after the position and up to this one is in the log. Behind that there is a gap.
     Until(Id),
     /// Something after the cursor may have been dropped unseen. Reading goes on here. That may be the cursor's own
-    /// position: then entries behind it are there, and others between them may be missing.
+    /// position: then there are entries after it, and others between them may be missing.
     Gap(Id),
 }
 
 impl Extent {
-    /// The whole gap rule: what a cursor means to the log. It is exact: a cursor is not too old by its age, only because
-    /// something behind it was dropped.
+    /// The whole gap rule: what a cursor means to the log. It is exact: a cursor is not too old by its age, only
+    /// because something after it was dropped.
     pub fn resolve(&self, cursor: Cursor) -> Resolved {
         match self.lineage.resolve(cursor, self.floor) {
             None => Resolved::Gap(self.floor),

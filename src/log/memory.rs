@@ -104,7 +104,7 @@ impl MemoryLog {
         at: Id,
         volatile: &mut broadcast::Receiver<Arc<Message>>,
     ) -> Poll<Option<Arc<Message>>> {
-        // Held to the end of the function: a later append finds the waker.
+        // The lock is held to the end of the function: a later append finds the waker.
         let mut state = self.state.lock();
         if state.end > at {
             return Poll::Ready(None);
@@ -125,7 +125,7 @@ impl MemoryLog {
 
 impl State {
     fn push(&mut self, draft: Draft, now_ms: u64) -> Cursor {
-        // Several messages a millisecond, and an id is never given twice.
+        // There may be several messages in a millisecond, and an id is never given twice.
         let id = Id { ms: now_ms, seq: 0 }.max(self.end.next());
         let cursor = Cursor { id, epoch: self.epoch };
         let message = draft.into_message(Some(cursor));
@@ -202,7 +202,7 @@ impl MessageLog for MemoryLog {
     }
 
     fn tail(self: Arc<Self>) -> Pin<Box<dyn Stream<Item = TailEvent> + Send>> {
-        // Subscribed here and not at the first poll: nothing published from now on is missed.
+        // It subscribes here and not at the first poll: nothing published from now on is missed.
         let mut volatile = self.volatile.subscribe();
         Box::pin(async_stream::stream! {
             let extent = self.state.lock().extent(self.clock.now_ms());
@@ -225,7 +225,7 @@ impl MessageLog for MemoryLog {
                 if at.id < page.extent.end {
                     continue;
                 }
-                // Within tokio's budget: a flood of volatile messages must not hold up all other tasks.
+                // This counts against tokio's budget: a flood of volatile messages must not hold up all other tasks.
                 let news = coop::cooperative(poll_fn(|cx| self.poll_news(cx, at.id, &mut volatile)));
                 if let Some(message) = news.await {
                     yield TailEvent::Volatile(message);

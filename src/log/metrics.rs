@@ -1,6 +1,6 @@
 //! A node's metrics of its log: counters and gauges for `/metrics`.
 //!
-//! Clones share their values. Every value is of this node alone.
+//! Clones share their values. Every value describes this node alone.
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -31,7 +31,7 @@ pub struct LogMetrics {
     pub lag: Gauge<f64, AtomicU64>,
     /// Entries that are not messages.
     pub skipped: Counter,
-    /// Entries of a format that this node does not read.
+    /// Entries in a format that this node does not read.
     pub unreadable: Counter,
     /// The format that entries are written in.
     pub format: Gauge,
@@ -57,7 +57,7 @@ pub struct LogMetrics {
     pub waiting: Gauge,
     /// How often this node's subscription was lost: it does not hear what is PUBLISHed meanwhile.
     pub deaf: Counter,
-    /// How often the lease was seen to change hands.
+    /// How often this node has seen another holder of the lease.
     pub lease_changes: Counter,
     /// Whether this node holds the lease: 1 or 0.
     pub holds_lease: Gauge,
@@ -90,11 +90,12 @@ impl Default for LogMetrics {
 }
 
 impl LogMetrics {
-    /// Registers the metrics. The registry puts `longtail_` in front of names, and `_total` behind those of counters.
+    /// Registers the metrics. The registry puts `longtail_` in front of names, and `_total` at the end of those of
+    /// counters.
     pub fn register(&self, registry: &mut Registry) {
         let mut counter = |name: &str, help: &str, counter: &Counter| registry.register(name, help, counter.clone());
         counter("log_skipped_entries", "Entries of the log that are not messages", &self.skipped);
-        let help = "Entries of the log of a format that this node does not read; its readers are told of a gap";
+        let help = "Entries of the log in a format that this node does not read; its readers get a gap";
         counter("log_unreadable_entries", help, &self.unreadable);
         counter("log_appended_messages", "Messages appended by publishing through this node", &self.appended);
         counter("log_unsettled_messages", "Messages whose append had an unknown outcome", &self.unsettled);
@@ -104,19 +105,24 @@ impl LogMetrics {
         counter("bridge_refused_messages", "PUBLISHes that are not messages", &self.refused);
         counter(
             "bridge_overflowed_messages",
-            "PUBLISHes that were heard and lost: too many waited, or for too long",
+            "PUBLISHes that were received and lost: too many waited, or they waited too long",
             &self.overflowed,
         );
-        counter("bridge_deaf", "Times that the subscription was lost; PUBLISHes may be missed then", &self.deaf);
-        counter("bridge_lease_changes", "Times that the lease was seen to change hands", &self.lease_changes);
+        counter("bridge_deaf", "Lost subscriptions; PUBLISHes may be missed then", &self.deaf);
+        counter("bridge_lease_changes", "Observed changes of the lease holder", &self.lease_changes);
         let mut gauge = |name: &str, help: &str, gauge: &Gauge| registry.register(name, help, gauge.clone());
         gauge("log_reachable", "Whether the log can be reached", &self.reachable);
         gauge("log_format", "The format of the entries that this node writes", &self.format);
-        gauge("bridge_waiting_messages", "PUBLISHes heard and not yet known to be in the log", &self.waiting);
-        gauge("bridge_holds_lease", "Whether this node appends what is PUBLISHed", &self.holds_lease);
+        gauge("bridge_waiting_messages", "PUBLISHes received and not yet known to be in the log", &self.waiting);
+        gauge("bridge_holds_lease", "Whether this node appends PUBLISHes", &self.holds_lease);
         let (lag, append) = (self.lag.clone(), self.append_seconds.clone());
         registry.register_with_unit("log_lag", "Age of the newest entry when it was read", Unit::Seconds, lag);
-        registry.register_with_unit("log_append", "Time from taking up a batch to its answer", Unit::Seconds, append);
+        registry.register_with_unit(
+            "log_append",
+            "Time from sending a batch of appends to Redis's answer",
+            Unit::Seconds,
+            append,
+        );
         // Created at the start: a rate over a counter that appears with the first loss would miss that loss.
         for purpose in ["tail", "append", "read", "subscription"] {
             drop(self.connections_lost.get_or_create(&Purpose { purpose }));

@@ -27,26 +27,27 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// The ordered sequence of messages.
 ///
-/// A caller may leave a future of it unpolled for any time: the future holds nothing that others wait for.
+/// A caller may leave a future of this trait unpolled for any time: the future holds nothing that others wait for.
 pub trait MessageLog: Send + Sync {
-    /// Appends all drafts in their order, or none. Returns one cursor a draft, when the log holds it.
+    /// Appends all drafts in their order, or none. Returns one cursor for each draft, when the log holds the drafts.
     /// A volatile draft is sent to everyone who tails the log and is not kept; its cursor is `None`.
     ///
     /// For a draft whose idempotency key was seen within five minutes, the cursor is that of the first one.
     ///
     /// # Cancel safety
     ///
-    /// Drafts are queued, or wait in line for the queue, at the first poll, in the order of first polls. This holds also if the
-    /// polling task has used up tokio's budget. If the future is dropped later, they may or may not be appended.
+    /// Drafts are queued, or wait in line for the queue, at the first poll, in the order of first polls. This also
+    /// holds if the polling task has used up tokio's budget. If the future is dropped later, they may or may not be
+    /// appended.
     fn append(&self, drafts: Vec<Draft>) -> BoxFuture<'_, Result<Vec<Option<Cursor>>, AppendError>>;
 
     /// Reads at most `limit` entries after a position. Cancel safe.
     ///
-    /// Where [`Extent::resolve`] calls the position a gap, nothing is read, unless reading goes on at that same position. The
-    /// page says where to go on.
+    /// If [`Extent::resolve`] calls the position a gap, nothing is read, unless reading goes on at that same position.
+    /// The page says where to go on.
     fn read(&self, after: Cursor, limit: usize) -> BoxFuture<'_, Result<Page, Unreachable>>;
 
-    /// Everything from the oldest entry retained, then everything new, for as long as it is polled.
+    /// A stream of everything from the oldest entry retained, then of everything new, for as long as it is polled.
     /// While the log cannot be reached, the stream says so; it goes on when the log is back.
     fn tail(self: Arc<Self>) -> Pin<Box<dyn Stream<Item = TailEvent> + Send>>;
 

@@ -7,11 +7,11 @@ use serde_json::value::RawValue;
 /// A pattern that cannot be used.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadPattern {
-    /// It is neither a name nor a prefix and a `*`.
-    #[error("`{0}` is not a name or a prefix with one `*` at its end; other pattern letters are not taken")]
+    /// It is neither a name nor a prefix followed by a `*`.
+    #[error("`{0}` is not a name or a prefix with one `*` at its end; no other pattern characters are supported")]
     Malformed(String),
     /// Two patterns overlap, so that Redis would deliver one PUBLISH twice.
-    #[error("`{0}` and `{1}` overlap: one PUBLISH would come twice; keep the wider one")]
+    #[error("`{0}` and `{1}` overlap, so one PUBLISH would arrive twice; keep the wider one")]
     Overlap(String, String),
 }
 
@@ -64,14 +64,14 @@ const PUBLISHER: &str = "redis";
 ///
 /// # Errors
 ///
-/// Why it is not a message, in words for the log.
+/// A text for the log that says why it is not a message.
 pub fn draft(channel: Channel, payload: &[u8], max_payload: usize) -> Result<Draft, &'static str> {
     // The object may be longer than its payload: it has other fields, and a text may have escapes.
     if payload.len() > max_payload.saturating_mul(6).saturating_add(1024) {
         return Err("it is larger than --max-message-bytes");
     }
     let text = std::str::from_utf8(payload).map_err(|_| "it is not UTF-8")?;
-    // serde reads a struct from an array, too, and `[1]` is data as it is.
+    // serde also reads a struct from an array, and `[1]` is data as it is.
     let envelope = text.trim_start().starts_with('{').then(|| serde_json::from_str::<LongForm<'_>>(text));
     let Some(Ok(envelope)) = envelope else {
         if payload.len() > max_payload {
@@ -91,7 +91,7 @@ pub fn draft(channel: Channel, payload: &[u8], max_payload: usize) -> Result<Dra
     fields.check(channel, max_payload).map_err(reason)
 }
 
-/// Why a message from Redis cannot be taken, in words for the log.
+/// A text for the log that says why a message from Redis cannot be used.
 pub(super) fn reason(bad: BadDraft) -> &'static str {
     match bad {
         BadDraft::Payload { .. } => "its data is larger than --max-message-bytes",

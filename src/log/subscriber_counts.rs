@@ -16,11 +16,11 @@ pub enum CountChange {
     Channel(Channel, Counts, bool),
     /// A polling client counts for this long, as a reader by this transport and by no other poll.
     Polled(Channel, ClientId, &'static str, Duration),
-    /// A polling client has gone on to a stream or a socket.
+    /// A polling client has changed to a stream or a socket.
     Left(Channel, ClientId),
 }
 
-/// Counts of one channel that this node does not know by itself.
+/// Those counts of one channel that this node does not know by itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RemoteCounts {
     /// Connected readers on other nodes.
@@ -32,7 +32,8 @@ pub struct RemoteCounts {
 /// How nodes share their counts.
 pub trait SubscriberCounts: Send + Sync {
     /// Reports what has changed; with `everything`, the changes take the place of all earlier reports. A report without
-    /// changes says that this node lives. False: nothing is known of this node any more, and it has to report everything.
+    /// changes says that this node lives. Returns false if nothing is known about this node any more, so that it has to
+    /// report everything.
     fn report(&self, changes: Vec<CountChange>, everything: bool) -> BoxFuture<'_, Result<bool, Unreachable>>;
 
     /// Forgets this node at once, instead of when it has not reported for a while.

@@ -14,7 +14,7 @@ impl Payload {
         Payload(json::payload(text))
     }
 
-    /// The text becomes a JSON string, also where it would be valid JSON by itself.
+    /// The text becomes a JSON string, even if it would be valid JSON by itself.
     pub fn from_text(text: &str) -> Payload {
         let mut out = Vec::with_capacity(text.len() + 2);
         json::quote(text, &mut out);
@@ -46,12 +46,12 @@ pub struct Draft {
     pub exclude: Option<ClientId>,
     /// Its idempotency key, with the publisher that the key belongs to.
     pub key: Option<IdempotencyKey>,
-    /// Whether it is delivered only to those connected now, and not kept.
+    /// Whether it is delivered only to the readers that are connected now, and not kept.
     pub volatile: bool,
 }
 
 impl Draft {
-    /// A draft with the default event and nothing beside it.
+    /// A draft with the default event and no other options.
     pub fn new(channel: Channel, payload: Payload) -> Draft {
         Draft { channel, event: Event::default(), payload, exclude: None, key: None, volatile: false }
     }
@@ -68,7 +68,7 @@ impl Draft {
 pub struct DraftFields<'a> {
     /// The payload.
     pub data: &'a str,
-    /// Whether the payload is a text, also where it would be valid JSON by itself.
+    /// Whether the payload is a text, even if it would be valid JSON by itself.
     pub is_text: bool,
     /// The event's name, if there is one.
     pub event: Option<&'a str>,
@@ -129,7 +129,7 @@ pub struct BadIdempotencyKey;
 /// same message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IdempotencyKey {
-    /// The publisher; empty where publishers are not told apart.
+    /// The publisher; empty if publishers are not distinguished.
     pub publisher: String,
     /// The key, 1 to 200 bytes.
     pub key: String,

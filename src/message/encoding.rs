@@ -1,7 +1,7 @@
-//! Encodings of messages: the bytes that all receivers of one kind share, made once a message.
+//! Encodings of messages: the bytes that all receivers of one kind share, made once for each message.
 //!
 //! An [`Encoding`] is a `static` of the transport or protocol that needs it. Nothing here or in [`Message`] has to know
-//! of it.
+//! about it.
 
 use super::Message;
 use bytes::Bytes;
@@ -9,7 +9,7 @@ use std::fmt;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Encodings that this process has made. Counted where one is made, which is once a message and encoding.
+/// Encodings that this process has made. One is counted when it is made, which is once for each message and encoding.
 static MADE: AtomicU64 = AtomicU64::new(0);
 
 /// How many encodings this process has made.
@@ -17,7 +17,7 @@ pub fn made() -> u64 {
     MADE.load(Ordering::Relaxed)
 }
 
-/// How a message's shared bytes are made. Always a `static`: an encoding is told from others by its address.
+/// How a message's shared bytes are made. It is always a `static`: an encoding is recognised by its address.
 pub struct Encoding {
     name: &'static str,
     /// Appends the encoded message. `None`: the message object, which every message holds already.
@@ -96,7 +96,8 @@ impl Frames {
         None
     }
 
-    /// The frame of an encoding, made if there is none. Of two callers at one time, one makes it and the other waits.
+    /// The frame of an encoding, made if there is none. If two callers ask at the same time, one makes it and the other
+    /// waits.
     fn get(&self, encoding: &'static Encoding, make: impl Fn() -> Bytes) -> Bytes {
         let mut frames = self;
         loop {
@@ -109,7 +110,7 @@ impl Frames {
     }
 }
 
-// Every retained message has one.
+// Every retained message has a list of frames.
 const _: () = assert!(size_of::<Frames>() <= 16);
 
 #[cfg(test)]

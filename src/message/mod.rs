@@ -100,11 +100,11 @@ impl Message {
 
     /// The payload as JSON on one line.
     pub fn payload(&self) -> &str {
-        // Always a char boundary and UTF-8: it was written from a &str.
+        // It is always at a character boundary and UTF-8: it was written from a &str.
         std::str::from_utf8(&self.object[self.payload.clone()]).unwrap_or_default()
     }
 
-    /// The message object in front of the payload, and behind it.
+    /// The parts of the message object before and after the payload.
     pub fn around_payload(&self) -> (&[u8], &[u8]) {
         (&self.object[..self.payload.start], &self.object[self.payload.end..])
     }

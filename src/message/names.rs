@@ -44,7 +44,7 @@ impl fmt::Debug for Channel {
 
 /// The text is not a channel name. The error does not repeat it, because the error may be read as HTML.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a channel is 1 to 200 bytes of A-Z a-z 0-9 _ - . : / = @ ~")]
+#[error("a channel name must be 1 to 200 bytes of A-Z a-z 0-9 _ - . : / = @ ~")]
 pub struct BadChannel;
 
 /// An event's name; [`Event::default`] is `message`.
@@ -60,7 +60,7 @@ impl Event {
 
 impl Default for Event {
     fn default() -> Event {
-        // One allocation for all messages without an event name of their own.
+        // It is one allocation for all messages without an event name of their own.
         static MESSAGE: OnceLock<Arc<str>> = OnceLock::new();
         Event(MESSAGE.get_or_init(|| "message".into()).clone())
     }
@@ -87,10 +87,10 @@ impl FromStr for Event {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadEvent {
     /// Empty, too long or with a control character.
-    #[error("an event is 1 to 100 bytes without control characters")]
+    #[error("an event name must be 1 to 100 bytes without control characters")]
     Malformed,
     /// One of the names that streams use themselves.
-    #[error("the events hello, heartbeat, gap, bye, error and open are reserved")]
+    #[error("the event names hello, heartbeat, gap, bye, error and open are reserved")]
     Reserved,
 }
 
@@ -137,7 +137,7 @@ impl fmt::Display for ClientId {
 
 /// The text is not a client id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a client id is a UUID, or 1 to 100 bytes of A-Z a-z 0-9 _ - . : @")]
+#[error("a client id must be a UUID, or 1 to 100 bytes of A-Z a-z 0-9 _ - . : @")]
 pub struct BadClient;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Patterns: a whole name, or the beginning of names with a `*` at its end.
+//! Patterns: a whole name, or the beginning of a name followed by a `*`.
 
 use super::Channel;
 use std::fmt;
@@ -28,7 +28,8 @@ impl Pattern {
         self.matched(channel.as_str()).is_some()
     }
 
-    /// The part of a name that the `*` stands for, or the whole name where there is no `*`; `None` if the name does not match.
+    /// The part of a name that the `*` stands for, or the whole name if there is no `*`; `None` if the name does not
+    /// match.
     pub fn matched<'a>(&self, name: &'a str) -> Option<&'a str> {
         if self.is_open { name.strip_prefix(&*self.prefix) } else { (name == self.prefix).then_some(name) }
     }

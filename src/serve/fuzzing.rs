@@ -42,7 +42,8 @@ pub struct Plain {
 }
 
 impl Plain {
-    /// Parses the plain request at the beginning of these bytes. `Err`: there is none, or only a part of one (`true`).
+    /// Parses the plain request at the beginning of these bytes. `Err` if there is none (`false`), or only a part of
+    /// one (`true`).
     pub fn read(bytes: &[u8]) -> Result<Plain, bool> {
         let mut rest = BytesMut::from(bytes);
         let (request, publish, poll) = match parse::parse(&mut rest) {
@@ -55,7 +56,7 @@ impl Plain {
         Ok(Plain { request, size: bytes.len() - rest.len(), publish, poll })
     }
 
-    /// Bytes of it, body included.
+    /// The length of the request, body included.
     pub fn size(&self) -> usize {
         self.size
     }

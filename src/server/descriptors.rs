@@ -23,7 +23,7 @@ fn limit() -> u64 {
 
 /// How many descriptors are open.
 fn open() -> u64 {
-    // The directory on Linux, and on other systems.
+    // The first directory exists on Linux, the second one on other systems.
     let list = std::fs::read_dir("/proc/self/fd").or_else(|_| std::fs::read_dir("/dev/fd"));
     list.map_or(OPEN, |entries| entries.count() as u64)
 }
@@ -44,7 +44,7 @@ fn reserved(config: &Config, demo: u64, limit: u64) -> u64 {
         Some(_) => questions_of(limit) as u64,
         None => 0,
     };
-    // Never most of them: the demo's clients come through its proxy.
+    // At most half of them: the demo's clients come through its proxy.
     OTHERS + redis + application + demo.min(limit / 2)
 }
 

@@ -16,9 +16,9 @@ pub enum StartError {
     /// The log is unreachable, and `--wait-for-log` is not set. The text is one line that says how to fix it.
     #[error("{0}")]
     LogUnreachable(String),
-    /// The server itself needs all file descriptors of the limit.
+    /// The server itself needs all file descriptors that the limit allows.
     #[error(
-        "the limit of {limit} file descriptors leaves none for clients: the server needs {own} itself; raise it \
+        "the limit of {limit} file descriptors leaves none for clients: the server itself needs {own}; raise it \
          (LimitNOFILE= in the unit, `ulimit -n` in a shell)"
     )]
     Descriptors {

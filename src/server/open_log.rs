@@ -1,4 +1,4 @@
-//! Accepted the log that the configuration names: in memory, or in Redis with the bridge from PUBLISH and the subscriber
+//! Opens the log that the configuration names: in memory, or in Redis with the bridge from PUBLISH and the subscriber
 //! counts of other nodes.
 
 use super::{StartError, bad_flag};
@@ -62,7 +62,7 @@ pub async fn open_log(config: &Config, metrics: &mut Registry) -> Result<OpenLog
     let counted = Duration::from_secs(config.away_seconds) + LONGEST_REQUEST;
     let remote_counts = Arc::new(RedisSubscriberCounts::new(log.clone(), counted));
     let (listening, is_listening) = watch::channel(false);
-    // Also without a pattern: volatile messages of other nodes come the same way.
+    // The bridge also runs without a pattern: volatile messages of other nodes come the same way.
     let bridge = BridgeConfig { patterns, queue: config.redis_subscribe_queue as usize };
     let bridge = Bridge { log: log.clone(), config: bridge, is_listening: listening };
     Ok(OpenLog { log, remote_counts: Some(remote_counts), bridge: Some(bridge), is_listening })
@@ -89,7 +89,7 @@ async fn open_redis(config: &Config, url: &str) -> Result<Arc<RedisLog>, StartEr
         Ok(address) if address == described => info!("the log is the stream {} in Redis at {address}", log.keys().log),
         Ok(address) => info!("the log is the stream {} in Redis at {address} ({described})", log.keys().log),
         Err(error) if config.wait_for_log => {
-            warn!(%error, "the log in Redis at {described} cannot be reached yet; starting without it and waiting");
+            warn!(%error, "the log in Redis at {described} cannot be reached yet; the server waits for it");
         }
         Err(error) => {
             let way_out = error.advice();

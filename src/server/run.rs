@@ -33,7 +33,7 @@ impl Server {
             ended = self.reactor_task => Err(reactor_failure(ended)),
         };
         if let Err(error) = &ended {
-            // Clients cannot be told anything any more, so there is no drain.
+            // Clients can no longer be told anything, so there is no drain.
             error!("{error}");
             // Closes the listeners: a client that is refused tries another node.
             state.drain.begin();
@@ -61,7 +61,7 @@ async fn serve_until(
         () = shutdown => {}
     }
     info!(seconds = drain_time.as_secs(), "draining: readers are told to reconnect");
-    // First answers what clients have sent in time. The drain would cut these connections as idle ones.
+    // This first answers what clients have sent in time. The drain would cut these connections as idle ones.
     state.reactor.catch_up().await;
     state.drain.begin();
     systemd::stopping();
@@ -70,7 +70,7 @@ async fn serve_until(
 
 fn reactor_failure(ended: Result<io::Result<()>, JoinError>) -> RunError {
     RunError::Reactor(match ended {
-        Ok(Ok(())) => "its task has ended".into(),
+        Ok(Ok(())) => "the reactor's task has ended".into(),
         Ok(Err(error)) => error.to_string(),
         Err(error) => error.to_string(),
     })

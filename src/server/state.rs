@@ -1,4 +1,4 @@
-//! Builds the state that every request uses, of parts that are open already.
+//! Builds the state that every request uses, from parts that are already open.
 
 use crate::config::Config;
 use crate::hub::Hub;
@@ -43,7 +43,7 @@ pub struct Parts {
     pub demo: Option<Demo>,
 }
 
-/// What `longtail demo` opens besides; nothing by default.
+/// What `longtail demo` opens in addition; nothing by default.
 #[derive(Default)]
 pub struct OpenDemo {
     /// The demo's API.

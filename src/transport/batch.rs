@@ -1,17 +1,17 @@
-//! A batch: what one answer to a poll tells.
+//! A batch: what one answer to a poll contains.
 
 use crate::cursor::Cursor;
 use crate::hub::Gap;
 use crate::message::{Encoding, Message};
 use std::sync::Arc;
 
-/// What one answer to a poll tells.
+/// What one answer to a poll contains.
 pub struct Batch {
     /// Something before the messages may have been missed.
     pub gap: Option<Gap>,
     /// The messages.
     pub messages: Vec<Arc<Message>>,
-    /// Everything of the channels up to here is in the batch or comes before it.
+    /// Every message in the channels up to this position is in the batch or comes before it.
     pub cursor: Cursor,
     /// Whether the batch reaches the end of what the node knows.
     pub is_complete: bool,

@@ -1,4 +1,4 @@
-//! Control objects: what a stream says about itself, beside messages.
+//! Control objects: what a stream says about itself, besides messages.
 
 use super::ApiError;
 use crate::cursor::Cursor;
@@ -14,7 +14,7 @@ pub enum Control<'a> {
     Hello {
         /// Where reading starts.
         cursor: Cursor,
-        /// The client's id, given by it or made here.
+        /// The client's id, given by the client or made here.
         client: &'a ClientId,
         /// The transport's name.
         transport: &'static str,
@@ -34,7 +34,7 @@ pub enum Control<'a> {
         bye: CloseReason,
         /// When the client should come back; `None`: not at all.
         retry: Option<Duration>,
-        /// Where to go on; `None` where the reader was never accepted.
+        /// Where to go on; `None` if the reader was never accepted.
         cursor: Option<Cursor>,
     },
     /// A command was carried out.

@@ -42,9 +42,9 @@ codes! {
     BadEvent = "bad_event", 400;
     /// A text is not UTF-8.
     NotUtf8 = "not_utf8", 400;
-    /// Something is over its limit.
+    /// A part of the request is over its limit.
     TooLarge = "too_large", 413;
-    /// The subscription has more channels than it may have.
+    /// The subscription has more channels than allowed.
     TooManyChannels = "too_many_channels", 400;
     /// Credentials are missing, invalid or expired.
     Unauthorized = "unauthorized", 401;
@@ -88,7 +88,7 @@ pub struct ApiError {
     pub message: String,
     /// Whether the next attempt may succeed, although the code does not say so.
     pub may_pass: bool,
-    /// When to try again, where that is known.
+    /// When to try again, if that is known.
     pub retry: Option<Duration>,
 }
 
@@ -103,7 +103,7 @@ impl ApiError {
         ApiError { may_pass: true, ..ApiError::new(code, message) }
     }
 
-    /// An error that has passed after `retry`.
+    /// An error that will have passed after `retry`.
     pub fn until(code: Code, message: impl Into<String>, retry: Duration) -> ApiError {
         ApiError { retry: Some(retry), ..ApiError::new(code, message) }
     }

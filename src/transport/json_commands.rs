@@ -42,11 +42,11 @@ struct Subscription<'a> {
 
 impl Dialect for JsonCommands {
     fn head<'a>(&mut self, frame: &'a [u8]) -> Result<CommandHead<'a>, ApiError> {
-        let text = std::str::from_utf8(frame).map_err(|_| ApiError::new(Code::NotUtf8, "a command is UTF-8"))?;
+        let text = std::str::from_utf8(frame).map_err(|_| ApiError::new(Code::NotUtf8, "a command must be UTF-8"))?;
         publication::object(text)?;
         let head: Head<'_> = serde_json::from_str(text).map_err(|error| bad_command(&error))?;
         if head.reference.is_some_and(|json| json.get().len() > REFERENCE_BYTES) {
-            return Err(ApiError::new(Code::BadRequest, format!("ref is at most {REFERENCE_BYTES} bytes")));
+            return Err(ApiError::new(Code::BadRequest, format!("ref must be at most {REFERENCE_BYTES} bytes")));
         }
         // Any JSON value is accepted here, so that the error for an unknown type has the command's `ref`.
         let kind = head.kind.and_then(|kind| json::text_of(kind.get()));
@@ -79,7 +79,7 @@ impl Dialect for JsonCommands {
             }
             Some(CommandKind::Ping) => Ok(Command::Ping),
             None => {
-                let known = "the type of a command is subscribe, unsubscribe, publish or ping";
+                let known = "the type of a command must be subscribe, unsubscribe, publish or ping";
                 Err(ApiError::new(Code::UnknownCommand, known))
             }
         }
@@ -98,10 +98,10 @@ fn subscribe(text: &str) -> Result<Subscribe, ApiError> {
 
 fn parse_channels(names: &[Cow<'_, str>]) -> Result<Vec<Channel>, ApiError> {
     if names.is_empty() {
-        return Err(ApiError::new(Code::BadChannel, "channels is a list of at least one channel"));
+        return Err(ApiError::new(Code::BadChannel, "channels must be a list of at least one channel"));
     }
     let mut channels = names.iter().map(|name| name.parse()).collect::<Result<Vec<Channel>, _>>()?;
-    // Each channel once, in the order named: a repeated name is one channel, also for the limit.
+    // Each channel once, in the order named: a repeated name is one channel, and the limit counts it once.
     let mut seen = HashSet::with_capacity(channels.len());
     channels.retain(|channel| seen.insert(channel.clone()));
     Ok(channels)
@@ -110,7 +110,7 @@ fn parse_channels(names: &[Cow<'_, str>]) -> Result<Vec<Channel>, ApiError> {
 fn bad_command(error: &serde_json::Error) -> ApiError {
     if error.is_data() {
         let place = format!("line {} column {}", error.line(), error.column());
-        return ApiError::new(Code::BadRequest, format!("a field of the command is not of its type at {place}"));
+        return ApiError::new(Code::BadRequest, format!("a field of the command has the wrong type at {place}"));
     }
     publication::bad_json(error)
 }

@@ -58,7 +58,7 @@ pub enum Lifecycle {
     LongPoll,
     /// Messages until the client or the server closes it.
     Stream {
-        /// Whether it ends after some bytes or seconds, because browsers keep everything they received.
+        /// Whether it ends after some bytes or seconds, because browsers keep everything that they receive.
         rollover: bool,
     },
     /// A stream that takes commands, upgraded from HTTP.
@@ -93,7 +93,7 @@ pub trait Transport: Send + Sync {
         true
     }
 
-    /// How to answer one request.
+    /// Decides how to answer one request.
     ///
     /// # Errors
     ///
@@ -105,7 +105,7 @@ pub trait Transport: Send + Sync {
         false
     }
 
-    /// An error as a client reads it that cannot see a status: the content type and the body of a 200.
+    /// An error for a client that cannot see a status: the content type and the body of a 200.
     /// `None`: the plain answer, with the error's status.
     fn refuse(&self, _callback: Option<&str>, _error: &ApiError) -> Option<(&'static str, Vec<u8>)> {
         None
@@ -143,7 +143,7 @@ impl Accepted {
     }
 }
 
-/// All that differs from one receiver to the next. The frames inside are shared by all of them.
+/// Everything that differs from one receiver to the next. All receivers share the frames inside.
 ///
 /// Receivers share whole answers, too, so what an envelope writes around messages depends on nothing but its type, its
 /// [`encoding`](Envelope::encoding) and what is [`around`](Envelope::around) them.
@@ -151,7 +151,7 @@ pub trait Envelope: Any + Send + Sync {
     /// How messages are encoded.
     fn encoding(&self) -> &'static Encoding;
 
-    /// What stands in front of and behind each frame of a stream, or a batch.
+    /// The bytes before and after each frame of a stream, or a batch.
     fn around(&self) -> (&[u8], &[u8]) {
         (b"", b"")
     }
@@ -177,13 +177,13 @@ pub trait Decode: Send {
     ///
     /// # Errors
     ///
-    /// The client broke the framing; nothing more can be read.
+    /// The client violated the framing; nothing more can be read.
     fn decode(&mut self, buf: &mut BytesMut) -> Result<Option<Input>, ProtocolViolation>;
 
     /// How the commands are read.
     fn dialect(&mut self) -> &mut dyn Dialect;
 
-    /// How many bytes of an incomplete input it keeps, beside those that it has left in `buf`.
+    /// How many bytes of an incomplete input it keeps, besides those that it has left in `buf`.
     fn held(&self) -> usize {
         0
     }
@@ -214,7 +214,7 @@ pub enum Input {
     PolicyRequest,
 }
 
-/// A client broke a duplex transport's framing. This is what it is sent before the connection ends.
+/// A client violated a duplex transport's framing. This is what it is sent before the connection ends.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ProtocolViolation {
     /// Sent first as an `error` object, where the client can still read one.

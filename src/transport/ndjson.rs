@@ -1,4 +1,4 @@
-//! ndjson: one JSON object a line, for programs.
+//! ndjson: one JSON object per line, for programs.
 
 use super::xhr_stream::JsonLines;
 use super::{Accepted, ApiError, Lifecycle, Params, RequestHead, Transport};

@@ -15,7 +15,7 @@ pub struct Params {
     pub channels: Vec<Channel>,
     /// Where to begin, if that was given.
     pub cursor: Option<Start>,
-    /// How many retained messages to begin with, or to go on with after a gap.
+    /// With how many retained messages to begin, or to go on after a gap.
     pub last: Option<usize>,
     /// The client's id.
     pub client: Option<ClientId>,
@@ -31,7 +31,7 @@ pub struct Params {
     pub padding: bool,
     /// The function to call; a valid name.
     pub callback: Option<String>,
-    /// Whether the client tries out the path: scripts see the heartbeats, and the first comes early.
+    /// Whether the client tests the path: scripts see the heartbeats, and the first one comes early.
     pub probe: bool,
     /// For JSONP: whether to answer at once.
     pub poll_mode: bool,
@@ -80,8 +80,8 @@ pub fn fields<'a>(query: &'a [u8], form: Option<&'a [u8]>) -> impl Iterator<Item
 }
 
 impl Params {
-    /// Whether a connection without a channel decides only with its first channels where it begins. A cursor is a position
-    /// without channels, but the newest messages are those of channels.
+    /// Whether a connection without a channel decides where it begins only when it names its first channels. A cursor
+    /// is a position without channels, but the newest messages are those of channels.
     pub fn begins_later(&self) -> bool {
         match self.cursor {
             None => true,
@@ -177,7 +177,7 @@ impl Params {
 
 /// The error for more channels than allowed.
 pub fn too_many_channels(limit: usize) -> ApiError {
-    ApiError::new(Code::TooManyChannels, format!("at most {limit} channels a subscription"))
+    ApiError::new(Code::TooManyChannels, format!("at most {limit} channels per subscription"))
 }
 
 /// The error for a callback that is missing or not valid.
@@ -219,7 +219,7 @@ fn choice(name: &str, value: &str, no: &str, yes: &str) -> Result<bool, ApiError
     } else if value == no {
         Ok(false)
     } else {
-        Err(ApiError::new(Code::BadRequest, format!("{name} is {no} or {yes}")))
+        Err(ApiError::new(Code::BadRequest, format!("{name} must be {no} or {yes}")))
     }
 }
 
@@ -265,7 +265,7 @@ mod tests {
     #[test]
     fn only_the_last_value_of_a_field_is_checked() {
         for name in SINGLE {
-            // A value that each field refuses. Only a domain is checked later, against the host.
+            // One invalid value for each field. Only a domain is checked later, against the host.
             let (bad, good) = (
                 format!("{name}=%00"),
                 match name {

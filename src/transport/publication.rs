@@ -23,7 +23,7 @@ pub struct Publication<'a> {
     key: Option<Cow<'a, str>>,
 }
 
-/// `null` is a payload; only a missing field is none.
+/// `null` is a payload; only a missing field means that there is none.
 fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
     <&RawValue>::deserialize(deserializer).map(Some)
 }
@@ -59,15 +59,15 @@ pub fn object(json: &str) -> Result<(), ApiError> {
         return Ok(());
     }
     serde_json::from_str::<&RawValue>(json).map_err(|error| bad_json(&error))?;
-    Err(ApiError::new(Code::BadRequest, "a JSON object is wanted"))
+    Err(ApiError::new(Code::BadRequest, "send a JSON object"))
 }
 
 /// The error for invalid JSON. It names the place and not the content.
 pub fn bad_json(error: &serde_json::Error) -> ApiError {
     let place = format!("line {} column {}", error.line(), error.column());
     if error.is_data() {
-        let rule = "a message is {\"channel\":…,\"data\":…,\"event\"?,\"exclude\"?,\"volatile\"?,\"key\"?}";
-        ApiError::new(Code::BadRequest, format!("a field is not of its type at {place}: {rule}"))
+        let rule = "a message has the form {\"channel\":…,\"data\":…,\"event\"?,\"exclude\"?,\"volatile\"?,\"key\"?}";
+        ApiError::new(Code::BadRequest, format!("a field has the wrong type at {place}: {rule}"))
     } else {
         ApiError::new(Code::BadJson, format!("not JSON at {place}"))
     }

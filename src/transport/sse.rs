@@ -13,7 +13,7 @@ const EVENT_STREAM: &str = "text/event-stream; charset=utf-8";
 /// How long an `EventSource` waits before it reconnects by itself.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// How long an `EventSource` waits that was refused for now.
+/// How long an `EventSource` that was refused for now waits.
 const RETRY_REFUSED: Duration = Duration::from_secs(5);
 
 /// `/sse`.

@@ -1,4 +1,4 @@
-//! Raw TCP: one JSON object a line, in both directions, as the Java applets of 1998 did.
+//! Raw TCP: one JSON object per line, in both directions, as the Java applets of 1998 did.
 
 use super::json_commands::JsonCommands;
 use super::xhr_stream::JsonLines;
@@ -11,7 +11,7 @@ use bytes::{Bytes, BytesMut};
 /// The first bytes of a Flash player or an applet that asks whether it may connect.
 const POLICY_REQUEST: &[u8] = b"<policy-file-request/>\0";
 
-/// Has a port of its own.
+/// Raw TCP. It has a port of its own.
 pub struct Tcp;
 
 impl Transport for Tcp {
@@ -78,7 +78,7 @@ impl Decode for LineDecoder {
             self.first = false;
         }
         let line = self.lines.decode(buf).map_err(|_| ProtocolViolation {
-            error: Some(ApiError::new(Code::TooLarge, format!("a line is at most {} bytes", self.max))),
+            error: Some(ApiError::new(Code::TooLarge, format!("a line may have at most {} bytes", self.max))),
             farewell: Bytes::new(),
         })?;
         if let Some(line) = &line

@@ -1,4 +1,4 @@
-//! WebSocket (RFC 6455): one JSON text frame a message, commands the other way.
+//! WebSocket (RFC 6455): one JSON text frame for each message; commands come the other way.
 
 use super::json_commands::JsonCommands;
 use super::{
@@ -75,7 +75,7 @@ impl<D: Dialect> Decode for FrameDecoder<D> {
         let max = self.frames.max_message();
         let frame = self.frames.decode(buf).map_err(|violation| ProtocolViolation {
             error: (violation.code == 1009)
-                .then(|| ApiError::new(Code::TooLarge, format!("a command is at most {max} bytes"))),
+                .then(|| ApiError::new(Code::TooLarge, format!("a command may have at most {max} bytes"))),
             farewell: websocket::close_frame(violation.code, violation.reason),
         })?;
         Ok(frame.map(|frame| match frame {

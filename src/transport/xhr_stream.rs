@@ -1,4 +1,4 @@
-//! XHR streaming: one JSON object a line of a response that the browser reads while it grows.
+//! XHR streaming: one JSON object per line of a response that the browser reads while it grows.
 
 use super::{
     Accepted, ApiError, Control, Envelope, HEARTBEAT_PADDING, Lifecycle, PADDING, Params, RequestHead, Transport,
@@ -25,7 +25,7 @@ impl Transport for XhrStream {
     }
 }
 
-/// One JSON object a line.
+/// One JSON object per line.
 pub(super) struct JsonLines {
     pub(super) opening_padding: bool,
     pub(super) heartbeat_padding: bool,

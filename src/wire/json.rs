@@ -216,7 +216,7 @@ mod tests {
             prop_assert_eq!(text_of(&quoted(&text)), Some(text));
         }
 
-        /// By the block as byte by byte.
+        /// Checking by blocks gives the same result as checking byte by byte.
         #[test]
         fn what_is_escaped_is_found(
             mut bytes in prop::collection::vec(0x23_u8..0x5c, 0..100),

@@ -24,8 +24,8 @@ impl Lines {
         Self { max, scanned: 0, failed: false }
     }
 
-    /// Takes the next line from the front of `buf`, without its line end; `None`: more bytes are needed. An
-    /// empty line is an empty line, not skipped.
+    /// Takes the next line from the front of `buf`, without its line end; `None`: more bytes are needed. An empty line
+    /// is returned as an empty line and not skipped.
     ///
     /// Between calls, bytes may only be added to the end of `buf`.
     ///
@@ -60,9 +60,9 @@ impl Lines {
         }
     }
 
-    /// At the end of the stream, takes the rest that no LF ended, if it is not empty.
+    /// At the end of the stream, takes the rest that has no LF at its end, if it is not empty.
     ///
-    /// To be called once [`decode`](Self::decode) has no more lines. Many clients (`printf … | nc`) send no
+    /// Call it when [`decode`](Self::decode) has no more lines. Many clients (`printf … | nc`) send no
     /// last LF.
     pub fn rest(&mut self, buf: &mut BytesMut) -> Option<Bytes> {
         self.scanned = 0;

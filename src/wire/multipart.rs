@@ -1,4 +1,4 @@
-//! Multipart bodies (RFC 2046, section 5.1), one JSON part a message: `multipart/x-mixed-replace` and
+//! Multipart bodies (RFC 2046, section 5.1), one JSON part for each message: `multipart/x-mixed-replace` and
 //! `multipart/mixed`.
 
 /// The boundary between parts, for the `Content-Type` of the response.
@@ -20,7 +20,7 @@ pub fn opening(out: &mut Vec<u8>) {
     delimiter(b"\r\n", out);
 }
 
-/// Appends one part and the delimiter behind it.
+/// Appends one part and the delimiter after it.
 ///
 /// The delimiter goes out with its part and not in front of the next one, so that a client knows at once that
 /// the part is whole. `json` has to be valid JSON: where it holds the boundary's text, that is rewritten as an
@@ -83,7 +83,7 @@ mod tests {
         String::from_utf8(out).expect("rewriting keeps UTF-8")
     }
 
-    /// The parts that a client sees which splits at the boundary, wherever that stands, and checks the lengths.
+    /// The parts that a client sees if it splits at the boundary, wherever that stands, and checks the lengths.
     fn parse(body: &str) -> Vec<&str> {
         let mut parts = body.split(BOUNDARY);
         assert_eq!(parts.next(), Some("--"));

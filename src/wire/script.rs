@@ -11,7 +11,7 @@ pub fn escape(json: &[u8], out: &mut Vec<u8>) {
     for (at, &byte) in json.iter().enumerate() {
         let (escape, len): (&[u8], usize) = match byte {
             // `</script` ends the element and `<!--` followed by `<script` keeps it from ending (WHATWG HTML,
-            // 4.12.1.3). Both need a `<`, so one rule covers every spelling, also ones cut by a read.
+            // 4.12.1.3). Both need a `<`, so one rule covers every spelling, even one that a read cuts.
             b'<' => (b"\\u003c", 1),
             // Line terminators of JavaScript until ECMAScript 2019: raw, they end a string literal with a
             // syntax error. In UTF-8 they are E2 80 A8 and E2 80 A9.
@@ -52,11 +52,11 @@ fn is_identifier(byte: u8) -> bool {
 /// and then the whole script is lost.
 const LITERAL_DEPTH: usize = 500;
 
-/// Whether JSON means the same as a JavaScript literal (ECMA-262 annex B.3.1): in a literal the key
-/// `__proto__` sets the prototype, twice it is a syntax error, and deep nesting overflows the parser.
-/// JSON for which this is false has to be passed to `JSON.parse` as a string. In doubt the result is `false`.
+/// Whether JSON means the same as a JavaScript literal (ECMA-262 annex B.3.1): in a literal the key `__proto__` sets
+/// the prototype, two of them are a syntax error, and deep nesting overflows the parser. JSON for which this is false
+/// has to be passed to `JSON.parse` as a string. In doubt the result is `false`.
 pub fn is_literal(json: &str) -> bool {
-    // The key as it is, or with an escape that may stand for one of its letters.
+    // The key may appear as it is, or with an escape that may stand for one of its letters.
     if json.contains("__proto__") || (json.contains("\\u00") && has_escaped_proto(json)) {
         return false;
     }

@@ -15,7 +15,7 @@ pub fn block(event: Option<&str>, id: Option<&str>, data: &[u8], out: &mut Vec<u
         field("id", id, out);
     }
     let mut rest = data;
-    // Without a data line nothing would be dispatched, so empty data gives one empty line.
+    // Without a data line nothing would be dispatched, so empty data gives one empty data line.
     while let Some(at) = memchr::memchr2(b'\r', b'\n', rest) {
         line("data", &rest[..at], out);
         let end = if rest[at..].starts_with(b"\r\n") { 2 } else { 1 };
@@ -25,8 +25,8 @@ pub fn block(event: Option<&str>, id: Option<&str>, data: &[u8], out: &mut Vec<u
     out.push(b'\n');
 }
 
-/// Appends a block that sets the client's last event id and fires nothing (a block without `data`), behind a
-/// comment which is the sign of life for clients that look at the bytes.
+/// Appends a block that sets the client's last event id and fires nothing (a block without `data`), after a comment
+/// that is the sign of life for clients that look at the bytes.
 pub fn id_only(id: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(b": \n");
     field("id", id, out);
@@ -69,7 +69,7 @@ mod tests {
 
     use super::*;
 
-    /// A client as in 9.2.6.
+    /// A client that follows section 9.2.6.
     #[derive(Debug, Default, PartialEq)]
     struct Client {
         /// (type, data, last event id)

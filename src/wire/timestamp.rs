@@ -8,8 +8,8 @@ use time::format_description::well_known::iso8601::{Config, EncodedConfig, TimeP
 const MILLISECONDS: TimePrecision = TimePrecision::Second { decimal_digits: NonZero::new(3) };
 const FORMAT: EncodedConfig = Config::DEFAULT.set_time_precision(MILLISECONDS).encode();
 
-/// `2026-11-24T22:52:40.165Z`, of milliseconds since 1970. A time past the year 9999, as a foreign id may have, stays a
-/// number.
+/// Milliseconds since 1970 as a text like `2026-11-24T22:52:40.165Z`. A time past the year 9999, as a foreign id may
+/// have, stays a number.
 pub fn rfc3339(ms: u64) -> String {
     let time = OffsetDateTime::from_unix_timestamp_nanos(i128::from(ms) * 1_000_000);
     time.ok().and_then(|time| time.format(&Iso8601::<FORMAT>).ok()).unwrap_or_else(|| ms.to_string())

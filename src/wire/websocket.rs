@@ -53,7 +53,7 @@ pub fn text_frame(payload: &[u8]) -> Bytes {
     frame(TEXT, payload)
 }
 
-/// Appends the header of a text frame (section 5.2) whose payload of `len` bytes the caller writes behind it.
+/// Appends the header of a text frame (section 5.2) whose payload of `len` bytes the caller writes after it.
 pub fn text_header(len: usize, out: &mut Vec<u8>) {
     header(TEXT, len, out);
 }
@@ -73,7 +73,7 @@ pub fn close_frame(code: u16, reason: &str) -> Bytes {
     frame(CLOSE, &payload)
 }
 
-/// A close frame without code and reason: the answer to a close frame without them (section 5.5.1).
+/// A close frame without a code or a reason: the answer to such a close frame (section 5.5.1).
 #[must_use]
 pub fn empty_close_frame() -> Bytes {
     Bytes::from_static(&[FIN | CLOSE, 0])
@@ -116,7 +116,7 @@ pub enum Frame {
     Ping(Bytes),
     /// A pong, asked for or not; its payload is dropped.
     Pong,
-    /// The close handshake, with code and reason where there are any.
+    /// The close handshake, with code and reason if there are any.
     Close(Option<(u16, String)>),
 }
 
@@ -160,7 +160,7 @@ struct UnderWay {
     message: Vec<u8>,
     /// Whether a text frame without FIN came, so that continuations follow.
     fragmented: bool,
-    /// The payload of the control frame that is arriving. Apart from `message`, since control frames may come
+    /// The payload of the control frame that is arriving. It is separate from `message`, since control frames may come
     /// between fragments.
     control: Vec<u8>,
     /// The frame whose payload is arriving.
@@ -196,8 +196,9 @@ impl Decoder {
     ///
     /// # Errors
     ///
-    /// A [`Violation`], as soon as the bytes that prove it are there: one of the header, also of a message too
-    /// long, before any of that frame's payload. It is final: later calls discard `buf` and answer the same.
+    /// A [`Violation`], as soon as the bytes that prove it are there: a violation in the header, such as too long a
+    /// message, is returned before any of that frame's payload. It is final: later calls discard `buf` and answer the
+    /// same.
     pub fn decode(&mut self, buf: &mut BytesMut) -> Result<Option<Frame>, Violation> {
         let mut under_way = match std::mem::take(&mut self.state) {
             State::Ended(ended) => {
@@ -260,7 +261,7 @@ impl UnderWay {
                 return Ok(None);
             }
             self.arriving = None;
-            // A fragment that does not end its message yields nothing. A loop and not recursion, because a
+            // A fragment that does not end its message yields nothing. This is a loop and not a recursion, because a
             // peer may send any number of empty fragments.
             if let Some(frame) = self.finish(header)? {
                 return Ok(Some(frame));
@@ -292,8 +293,8 @@ impl UnderWay {
         if !minimal {
             return Err(violation(1002, "frame length is not minimal"));
         }
-        // Before any payload is taken, and over all fragments: memory is bounded by what was allowed, not by
-        // what was announced. `message` is never longer than `max_message`.
+        // The length is checked before any payload is taken, and over all fragments: the limit bounds the memory, not
+        // the length that was announced. `message` is never longer than `max_message`.
         let room = if opcode >= CLOSE { MAX_CONTROL } else { max_message - self.message.len() };
         let remaining = match usize::try_from(len) {
             Ok(len) if len <= room => len,
@@ -345,7 +346,8 @@ impl UnderWay {
         if self.fragmented {
             return Ok(None);
         }
-        // Checked when whole: a fragment may end within a character. Taking it leaves no capacity behind.
+        // The text is checked when it is complete: a fragment may end within a character. Taking it leaves no capacity
+        // behind.
         let text = String::from_utf8(mem::take(&mut self.message));
         text.map(|text| Some(Frame::Text(text))).map_err(|_| violation(1007, "text is not UTF-8"))
     }

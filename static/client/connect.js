@@ -40,14 +40,14 @@ function connect(url, options) {
     _main: null,
     _probe: null,
     _check: null,
-    // Failures of requests in a row; which of the transports is the next to begin with.
+    // Failures of requests in a row, and the index of the transport to begin with next.
     _failures: 0,
     _start: 0,
     _parkSeconds: PARKED,
     // Milliseconds that the last answer took.
     _roundTrip: 500,
     _penalties: loadPenalties(base),
-    // What this browser lacked is there.
+    // The parts that this browser lacked are loaded.
     _ready: false,
     _online: function () {
       if (lt.state === 'waiting') { open(conn); }
@@ -61,7 +61,7 @@ function connect(url, options) {
     };
   });
   if (window.addEventListener) { window.addEventListener('online', conn._online, false); }
-  // Later, so that the page can add its listeners first.
+  // This happens later, so that the page can add its listeners first.
   setTimeout(function () {
     loadLegacy(base, function () { begin(conn); });
   }, 0);
@@ -83,7 +83,7 @@ function begin(conn) {
   }, alone);
 }
 
-// Says in words what the way to the server does to each transport; see diagnose.js.
+// Says in words what the path to the server does to each transport; see diagnose.js.
 function diagnose(conn, done) {
   var options = conn._options;
   load(conn._base + '/diagnose.js', function () {

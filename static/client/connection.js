@@ -1,8 +1,8 @@
 /* The life of a connection. Its states are idle, connecting, open, waiting, paused and closed. */
 
-// Milliseconds. Where there is nothing else to fall back to, a slow path is waited for.
+// Milliseconds. If there is nothing else to fall back to, the library waits for a slow path.
 var PATIENCE = 15000;
-// A transport that lived for so long works here, whatever ended it.
+// A transport that lived for this long works here, whatever ended it.
 var STEADY_AFTER = 10000;
 
 function isActive(conn) {
@@ -66,7 +66,7 @@ function linkEnded(conn, link, error) {
   closeLink(link);
   if (link === conn._check) {
     conn._check = null;
-    // Not even a short request comes through: then the stream is dead, too.
+    // Not even a short request gets through, so the stream is dead, too.
     if (conn._main) { linkEnded(conn, conn._main, error); }
     return;
   }
@@ -84,10 +84,10 @@ function linkEnded(conn, link, error) {
   if (!link.transport.batch) {
     if (lived > STEADY_AFTER) { conn._failures = 0; }
     if (error || lived < STEADY_AFTER) { penalize(conn, link.transport, wait); }
-    // Not all clients at once, if the server went away.
+    // If the server went away, clients must not all come back at once.
     if (usable(conn, true).length) { return retryAfter(conn, Math.max(wait, Math.random() * 1000)); }
   } else if (link.park && now() - link._asked > 1500) {
-    // A proxy on the way does not wait for as long as the server was asked to.
+    // A proxy on the path does not wait as long as the server was asked to.
     conn._parkSeconds = Math.max(1, Math.floor((now() - link._asked) / 1250));
   }
   conn._failures++;

@@ -85,7 +85,7 @@
     }, ms);
   }
 
-  // What a transport needs of the core; see intro.js.
+  // What a transport needs from the core; see intro.js.
   function link(run, trial) {
     var transport = trial.transport;
     var made = {
@@ -170,7 +170,7 @@
     });
   }
 
-  // Reads a text that the server sends in small pieces, and notes in which lumps it arrives.
+  // Reads a text that the server sends in small pieces, and notes the pieces in which it arrives.
   function drip(run, next) {
     var began = now();
     var lumps = { count: 0, first: 0, least: 0, length: 0 };
@@ -178,7 +178,7 @@
     Longtail.http('GET', run.base + '/diagnose/drip?every=' + EVERY + '&bytes=' + PIECE + '&count=' + COUNT + '&' + now(), {},
       function (status, text, wait, xhr) {
         var coding = null;
-        // Not of another origin: the browser forbids it, and complains in the console.
+        // Not for another origin: the browser forbids it, and complains in the console.
         try { coding = Longtail.sameOrigin(run.base) && xhr.getResponseHeader('Content-Encoding'); } catch (e) {}
         if (coding) { found(run, null, false, 'Responses are compressed on the way (' + coding + ').'); }
         judgeLumps(run, status, text.length, lumps, now() - began);
@@ -202,7 +202,7 @@
     } else if (length < PIECE * COUNT) {
       found(run, null, false, 'An answer of ' + size(PIECE * COUNT) + ' is cut after ' + size(length) + '.');
     } else if (lumps.count < 2 || (lumps.first > COUNT * EVERY && took - lumps.first < 300)) {
-      // A busy browser takes in several lumps what came in one.
+      // A busy browser may receive one lump in several pieces.
       found(run, null, false, 'Responses are held back until they end, or for ' + size(PIECE * COUNT) + ' at least.');
     } else if (lumps.least > 2 * PIECE && lumps.count < COUNT / 3) {
       found(run, null, false, 'Responses are held back until about ' + size(lumps.least) + ' have come.');

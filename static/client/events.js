@@ -21,8 +21,8 @@ function emit(conn, name, first, second) {
   }
 }
 
-// A listener that throws must not stop the stream, but its error belongs in the console. A function of its own,
-// since an old JScript has one `e` for all.
+// A listener that throws must not stop the stream, but its error belongs in the console. This is a function of
+// its own, since an old JScript has one `e` for all.
 function rethrow(e) {
   setTimeout(function () { throw e; }, 0);
 }

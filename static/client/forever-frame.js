@@ -2,8 +2,8 @@
  * The forever frame: a hidden page that never finishes loading. Each script tag in it calls a function of this page.
  * It calls its parent, so it has to come from the same origin.
  *
- * In an IE the frame is in a document of its own that belongs to no window ("htmlfile"): there the browser does not
- * click at each request, and the page's throbber does not keep turning.
+ * In Internet Explorer the frame is in a document of its own that belongs to no window ("htmlfile"): there the
+ * browser does not click at each request, and the page's throbber does not keep turning.
  */
 transports.push({
   name: 'forever-frame',
@@ -25,12 +25,12 @@ transports.push({
     try {
       page = new ActiveXObject('htmlfile');
       page.open();
-      // With the same domain as this page, which may have set it: else neither could call the other.
+      // It gets the same domain as this page, which may have set one: otherwise neither could call the other.
       page.write('<html><head><script>document.domain="' + document.domain + '";</' + 'script></head><body></body></html>');
       page.close();
       page.parentWindow.LongtailCall = function (object) { link.item(object); };
       name = 'LongtailCall';
-      // Kept, or the browser would collect it while the stream is running.
+      // It is kept, or the browser would collect it while the stream is running.
       handle.page = page;
     } catch (e) {
       page = document;
@@ -59,13 +59,13 @@ transports.push({
     } else {
       frame.onload = frame.onerror = null;
     }
-    // Later, since the script of the frame that called this may still be running.
+    // This happens later, since the script of the frame that called this may still be running.
     setTimeout(function () {
       frame.src = 'about:blank';
       if (frame.parentNode) { frame.parentNode.removeChild(frame); }
       if (handle.page) {
         handle.page = handle.frame = null;
-        // An IE closes the connection only when it collects the document.
+        // Internet Explorer closes the connection only when it collects the document.
         if (window.CollectGarbage) { window.CollectGarbage(); }
       }
     }, 0);

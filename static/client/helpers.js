@@ -1,6 +1,6 @@
 /* Small functions that the other parts share, JSON, and `api`: the object that others get as `Longtail`. */
 
-// The best first: each transport adds itself.
+// The transports, the best first: each one adds itself.
 var transports = [];
 // `calls` holds functions that scripts of the server call by name: see script.js.
 var api = { transports: transports, calls: {} };

@@ -3,7 +3,7 @@
 // Codes of refusals that may pass. Any other refusal would be repeated, so the connection stays closed.
 var TRANSIENT = ' not_ready log_unavailable outcome_unknown too_many_connections rate_limited unreachable ';
 
-// In lower case, as `location` has it.
+// The origin of an address, in lower case as in `location`.
 function origin(url) {
   var found = /^([a-z]+:)?(\/\/[^\/?#]+)/i.exec(url) || [];
   return ((found[1] || location.protocol) + (found[2] || '//' + location.host)).toLowerCase();

@@ -20,7 +20,7 @@ function usable(conn, batch) {
   return found;
 }
 
-// Tries the best transport above the present one that is not to be left alone.
+// Tries the best transport above the present one, unless it is to be left alone.
 function climb(conn) {
   var all = usable(conn, false);
   var main = conn._main;
@@ -29,13 +29,13 @@ function climb(conn) {
   if (conn._probe || !main || !main._greeted || !usable(conn, true).length) { return; }
   for (var i = 0; i < all.length && all[i] !== main.transport; i++) {
     var wait = penaltyLeft(conn, all[i]);
-    // Beside a stream only what takes none of the browser's six connections.
+    // While a stream is read, only transports are tried that take none of the browser's six connections.
     if (!main.transport.batch && !all[i].free) { continue; }
     if (!wait) { return startProbe(conn, all[i]); }
     if (!soonest || wait < soonest) { soonest = wait; }
   }
   if (soonest) { conn._climbTimer = setTimeout(function () { climb(conn); }, soonest + 10); }
-  // Nothing better for now: requests may wait at the server.
+  // There is nothing better for now, so requests may wait at the server.
   if (main.transport.parks && !main.park) {
     main.park = conn._parkSeconds;
     if (!main._opened) { openLink(main, answerTimeout(conn) + main.park * 1000); }
@@ -50,7 +50,7 @@ function startProbe(conn, transport) {
     main.park = 0;
     if (!transport.free && main._opened) { openLink(main, answerTimeout(conn)); }
   }
-  // That may have ended the link, or begun another.
+  // Opening the link again may have ended it, or begun another.
   main = conn._main;
   if (!main) { return; }
   conn._probe = newLink(conn, transport, main.cursor);
@@ -58,7 +58,7 @@ function startProbe(conn, transport) {
   openLink(conn._probe, answerTimeout(conn));
 }
 
-// Keeps what the probe says, until it has proven itself.
+// Keeps what the probe receives, until it has proven itself.
 function receiveOfProbe(conn, link, object) {
   link._queue.push(object);
   if (object.type === 'bye') { return linkEnded(conn, link, object); }
@@ -66,12 +66,12 @@ function receiveOfProbe(conn, link, object) {
     link._since = now();
     expectWithin(link, answerTimeout(conn) + 500);
   } else if (object.type === 'heartbeat' || now() - link._since > 200 || link._queue.length > REMEMBERED) {
-    // It came by itself, after the hello: no proxy on the way waits for more.
+    // The object came by itself, after the hello: no proxy on the path waits for more.
     promote(conn, link);
   }
 }
 
-// The probe has proven itself: it is read from now on, beginning with what it has said so far.
+// The probe has proven itself: it is read from now on, beginning with what it has received so far.
 function promote(conn, link) {
   var queue = link._queue;
   closeLink(conn._main);
@@ -81,7 +81,7 @@ function promote(conn, link) {
   conn._lt.transport = link.transport.name;
   emit(conn, 'transport', conn._lt.transport);
   for (var i = 0; i < queue.length && link === conn._main; i++) {
-    // What has no id cannot be told from a repeat. It also came on the link before this one.
+    // A message without an id cannot be distinguished from a repeat. It also came on the link before this one.
     if (queue[i].type !== undefined || queue[i].id) { accept(conn, link, queue[i]); }
   }
   if (link === conn._main) { climb(conn); }

@@ -50,7 +50,7 @@
     var holder = document.createElement('div');
     var form;
     holder.style.display = 'none';
-    // An old IE ignores the name of a frame that a script made.
+    // An old Internet Explorer ignores the name of a frame that a script made.
     holder.innerHTML = '<form method="post" accept-charset="utf-8" target="' + name + '"><textarea name="data"></textarea></form>' +
       '<iframe name="' + name + '" src="about:blank" title="Longtail"></iframe>';
     document.body.appendChild(holder);
@@ -70,7 +70,7 @@
     if (frame.attachEvent) { frame.attachEvent('onload', over); } else { frame.onload = over; }
   }
 
-  // Under the usual name, since answers that run as scripts may use it.
+  // It has the usual name, since answers that run as scripts may use it.
   if (typeof JSON === 'undefined') { window.JSON = { stringify: encode, parse: decode }; }
   Longtail.encode = Longtail.encode || encode;
   Longtail.decode = Longtail.decode || decode;

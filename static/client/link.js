@@ -1,6 +1,6 @@
 /* A link is one transport at work for a connection: its requests, and how long it may be silent. */
 
-// Milliseconds. An answer, or a stream's hello, comes within this, on a slow path after four round trips more.
+// Milliseconds. An answer, or a stream's hello, comes within this time; on a slow path, after four more round trips.
 var ANSWER_WITHIN = 2000;
 // Seconds that a request waits at the server.
 var PARKED = 25;
@@ -14,7 +14,7 @@ function newLink(conn, transport, cursor) {
     cursor: cursor,
     credentials: !!options.credentials,
     park: 0,
-    // How long the stream may be silent, once its hello has told how often it has a heartbeat; else 0.
+    // How long the stream may be silent, once its hello has said how often it has a heartbeat; else 0.
     _silence: 0,
     // When its hello came, or when it took over.
     _since: now(),
@@ -81,7 +81,7 @@ function closeLinks(conn) {
   closeLink(check);
 }
 
-// Ends the link unless it is heard of within this time.
+// Ends the link unless something arrives on it within this time.
 function expectWithin(link, within) {
   clearTimeout(link._watchdog);
   link._watchdog = setTimeout(function () {

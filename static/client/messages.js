@@ -34,7 +34,7 @@ function accept(conn, link, object) {
     savePenalties(conn);
   }
   if (link._silence) { expectWithin(link, link._silence); }
-  // After a message the next is expected about as soon as it was before.
+  // After a message, the next one is expected about as soon as the last one came.
   if (type === undefined) { checkAfter(conn, link, Math.max(3000, 4 * (link._pace || 0)) * (1 + Math.random())); }
 }
 
@@ -46,7 +46,7 @@ function receiveBatch(conn, link, object) {
   if (link === conn._check) {
     closeLink(link);
     conn._check = null;
-    // If the stream's message is just on its way, a second is enough for that.
+    // If the stream's message is on its way, a second is enough for it to arrive.
     if (conn._main && (object.gap || (first && !conn._seen[':' + first.id]))) { expectWithin(conn._main, 1000); }
     return;
   }
@@ -69,14 +69,14 @@ function receiveBatch(conn, link, object) {
 function pollDelay(conn, link, count) {
   var wait = conn._options.interval || 2000;
   if (count > 99) { return 0; }
-  // Some proxies answer a request that should wait at once, with nothing. That must not go round in a circle.
+  // Some proxies answer a request that should wait at once, with nothing. The library must not ask again at once then.
   if (link.park) { return count || !link._waited || now() - link._asked > 900 ? 0 : 1000; }
   return conn._probe ? Math.min(wait, 500) : wait;
 }
 
 function reportGap(conn, link, object) {
   if (object.cursor) { link.cursor = conn._lt.cursor = object.cursor; }
-  // Both links were told of it.
+  // Both links reported the gap.
   if (object.from === conn._gapFrom) { return; }
   conn._gapFrom = object.from;
   conn._lt.stats.gaps++;
@@ -96,7 +96,8 @@ function deliver(conn, link, message) {
     }
     conn._seen[':' + id] = true;
     conn._order.push(id);
-    // Not while a probe is behind: it still has to bring all that the other link has brought since.
+    // Ids are not forgotten while a probe is behind: it still has to bring everything that the other link has
+    // brought since.
     while (conn._order.length > REMEMBERED && !conn._probe) { delete conn._seen[':' + conn._order.shift()]; }
   }
   if (link._heard) { link._pace = ((link._pace === undefined ? since : link._pace) * 3 + since) / 4; }

@@ -3,7 +3,7 @@
 api.version = '0.1.0';
 api.connect = connect;
 api.newClientId = newClientId;
-// What transports are made of.
+// The functions that transports use.
 api.origin = origin;
 api.sameOrigin = sameOrigin;
 api.reaches = reaches;

@@ -38,7 +38,7 @@ function publish(conn, channel, data, settings, done) {
     });
   }
 
-  // The page may publish before legacy.js is there.
+  // The page may publish before legacy.js is loaded.
   loadLegacy(base, function () {
     if (api.encode && reaches(base, false)) {
       send();

@@ -16,8 +16,8 @@ function callable(fn) {
   };
 }
 
-// Adds a script to the page. The function that it returns takes the script away; then it calls neither `done` nor
-// `failed`. An old IE tells how far the script is and does not tell that it failed.
+// Adds a script to the page. The function that it returns removes the script; then it calls neither `done` nor
+// `failed`. An old Internet Explorer reports how far the script is loaded, but not that it failed.
 function load(address, done, failed) {
   var script = document.createElement('script');
   function over(fn) {
@@ -25,7 +25,7 @@ function load(address, done, failed) {
       var state = script.readyState;
       if (fn && state && state !== 'loaded' && state !== 'complete') { return; }
       script.onload = script.onerror = script.onreadystatechange = null;
-      // Later, since the script may still be running now.
+      // This happens later, since the script may still be running now.
       setTimeout(function () {
         if (script.parentNode) { script.parentNode.removeChild(script); }
         if (fn) { fn(); }

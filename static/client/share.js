@@ -19,7 +19,7 @@
     return new Date().getTime();
   }
 
-  // This tab's part in a group; a new one where there is none yet.
+  // This tab's part in a group; a new one if there is none yet.
   function join(owner, options) {
     var key = 'longtail ' + owner.url + ' ' + Longtail.encode([options.token, options.credentials, options.transports]);
     var group = groups[key];
@@ -61,7 +61,7 @@
       for (i = 0; i < links.length; i++) { links[i].hear(said); }
     };
 
-    // Lets each of this tab's connections go on by itself.
+    // Lets each connection of this tab go on by itself.
     function leave() {
       var links = group.links;
       group.links = [];

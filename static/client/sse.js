@@ -6,7 +6,7 @@ transports.push({
   name: 'sse',
   usable: function (base) {
     if (typeof EventSource === 'undefined') { return false; }
-    // The first versions could not read from another origin, and threw.
+    // The first versions of EventSource could not read from another origin, and threw an error.
     return sameOrigin(base) || 'withCredentials' in EventSource.prototype;
   },
   open: function (link) {

@@ -21,7 +21,7 @@
       }
       for (const watcher of watchers) watcher.settle();
     },
-    // After a gap of the page's own reader there is nothing to compare with.
+    // After a gap in the page's own reader, there is nothing to compare with.
     restart() {
       for (const watcher of watchers) watcher.restart();
     }

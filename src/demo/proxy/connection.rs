@@ -125,7 +125,7 @@ impl Connection {
         }
     }
 
-    /// Gives the bytes to forward of those that were sent.
+    /// Returns those of the sent bytes that are to be forwarded.
     fn sent(&self, requests: &mut Requests, bytes: &[u8]) -> Result<Bytes, Why> {
         if bytes.is_empty() {
             return Ok(Bytes::new());

@@ -34,20 +34,20 @@ impl Faults {
     /// A number that is out of bounds, with its bound.
     pub fn check(&self) -> Result<(), String> {
         if self.hold_bytes > MAX_HELD {
-            return Err(format!("hold_bytes is at most {MAX_HELD}"));
+            return Err(format!("hold_bytes must be at most {MAX_HELD}"));
         }
         if self.cut_seconds > 3600 {
-            return Err("cut_seconds is at most 3600".into());
+            return Err("cut_seconds must be at most 3600".into());
         }
         if self.latency_ms > 10_000 {
-            return Err("latency_ms is at most 10000".into());
+            return Err("latency_ms must be at most 10000".into());
         }
         Ok(())
     }
 
     /// Whether a connection that began under `before` must be closed, because its request would now be rewritten. A
-    /// change of heads does not reach a WebSocket that is open, so this fault comes as to a client that moves to
-    /// another network: all its connections end.
+    /// change of heads does not reach a WebSocket that is open, so this fault acts as if the client moved to another
+    /// network: all its connections end.
     pub(super) fn closes(&self, before: &Faults) -> bool {
         (self.http10 && !before.http10) || (self.strip_upgrade && !before.strip_upgrade)
     }

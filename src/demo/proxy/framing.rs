@@ -14,7 +14,7 @@ enum Body {
     Sized(u64),
     /// A chunk's size line: the number so far, and whether the number is complete.
     ChunkSize(u64, bool),
-    /// The rest of a chunk, with the line end behind it.
+    /// The rest of a chunk, with the line end after it.
     Chunk(u64),
     /// The trailer section: the length of the current line.
     Trailer(usize),
@@ -121,7 +121,7 @@ impl Requests {
             let Some(head) = complete_head(&mut self.head, &mut bytes)? else { return Ok(passed) };
             let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
             let mut request = httparse::Request::new(&mut headers);
-            // A head with line ends of one byte ends earlier for the parser, and the bytes behind it would be lost.
+            // A head with line ends of one byte ends earlier for the parser, and the bytes after it would be lost.
             if request.parse(&head) != Ok(httparse::Status::Complete(head.len())) {
                 return Err(NotHttp);
             }
@@ -280,7 +280,7 @@ mod tests {
     }
 
     proptest! {
-        /// However the bytes are cut into reads, the end is found at the last one and not earlier.
+        /// However the bytes are split into reads, the end is found at the last byte and not earlier.
         #[test]
         fn cuts_do_not_matter(cuts in proptest::collection::vec(0..CHUNKED.len(), 0..8)) {
             let mut cuts = cuts;

@@ -25,13 +25,13 @@ use tracing::warn;
 /// Limit of connections on all ports together; more are closed at once.
 pub const MAX_CONNECTIONS: usize = 512;
 
-/// Rate limit of the warning that a connection cannot be accepted: the error comes many times a second, or never.
+/// Rate limit of the warning that a connection cannot be accepted: the error occurs many times a second, or never.
 const WARN_EVERY: Duration = Duration::from_secs(10);
 
 /// A port of the proxy.
 #[derive(Debug)]
 pub struct Port {
-    /// The name that its events carry: a transport's, or another of the page's lanes.
+    /// The name that its events carry: that of a transport, or of another lane of the page.
     pub lane: &'static str,
     /// The protocol that passes.
     pub protocol: Protocol,
@@ -41,7 +41,7 @@ pub struct Port {
     pub upstream: SocketAddr,
 }
 
-/// The proxy: all ports inject the same faults.
+/// The proxy. All of its ports inject the same faults.
 pub struct FaultProxy {
     faults: watch::Sender<Faults>,
     tap: Tap,
@@ -56,12 +56,12 @@ impl Default for FaultProxy {
 }
 
 impl FaultProxy {
-    /// The faults now, and their changes.
+    /// The current faults, and their changes.
     pub fn faults(&self) -> watch::Receiver<Faults> {
         self.faults.subscribe()
     }
 
-    /// Changes the faults, also for open connections.
+    /// Changes the faults, including those of open connections.
     pub fn set(&self, faults: Faults) {
         self.faults.send_replace(faults);
     }

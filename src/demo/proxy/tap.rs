@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::broadcast;
 
-/// Events that a watcher may lag behind. If it lags more, it misses some and is told how many.
+/// How many events a watcher may lag behind. If it lags more, it misses some and is told how many.
 const MAX_LAG: usize = 1024;
 
 /// Limit of the bytes of a piece that are recorded. All are counted.
@@ -87,7 +87,7 @@ impl Record {
         if let Some(mark) = mark {
             event["mark"] = mark.into();
         }
-        // The last watcher may have gone by now.
+        // The last watcher may be gone by now.
         let _ = self.tap.events.send(Arc::new(Event { client, json: event.to_string() }));
     }
 }

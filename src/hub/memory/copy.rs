@@ -6,7 +6,7 @@ use crate::message::{ClientId, Message};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// The index of the first message behind a position. Readers mostly stand at the end, so it looks
+/// The index of the first message after a position. Readers mostly stand at the end, so it looks
 /// there first.
 pub(super) fn unseen(ring: &VecDeque<Arc<Message>>, after: Id) -> usize {
     match ring.len().checked_sub(2).and_then(|last_but_one| ring.get(last_but_one)) {
@@ -15,7 +15,8 @@ pub(super) fn unseen(ring: &VecDeque<Arc<Message>>, after: Id) -> usize {
     }
 }
 
-/// Copies what a reader behind `after` has not seen. Returns the position at which the limit has cut it, if it has.
+/// Copies what a reader at `after` has not seen. Returns the position at which the limit stopped the copy, if it
+/// did.
 pub(super) fn copy_one(
     ring: &VecDeque<Arc<Message>>,
     after: Id,

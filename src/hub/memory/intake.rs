@@ -1,4 +1,4 @@
-//! How the tail brings the log into the node's memory, and how what is too old leaves it.
+//! How the tail brings the log into the node's memory, and how entries that are too old are dropped.
 
 use super::{Memory, View};
 use crate::cursor::{Cursor, Id};
@@ -7,8 +7,8 @@ use crate::log::{Descent, Extent};
 use crate::message::Message;
 use std::sync::Arc;
 
-/// Epochs that this node remembers as gone. A cursor of one of them is a gap at once. For a cursor of an unknown
-/// epoch the log is asked, since the epoch may be newer than this node.
+/// Epochs that this node remembers as gone. A cursor of one of them is a gap at once. A cursor of an unknown epoch is
+/// resolved by the log, since the epoch may be newer than what this node knows.
 pub(super) const PAST_EPOCHS: usize = 64;
 
 impl Memory {
@@ -29,7 +29,7 @@ impl Memory {
                 self.past.pop_front();
             }
         }
-        // A log may come back that this node has read before: its epoch is not gone.
+        // If a log that this node has read before comes back, its epoch is not gone.
         self.past.retain(|epoch| *epoch != extent.lineage.epoch);
         let (floor, head, hole) = match (known, &self.view) {
             (Some(head), Some(view)) => {
@@ -43,7 +43,7 @@ impl Memory {
             }
         };
         for (_, slot) in &mut self.slots {
-            // Where ids have begun anew, an old position is too high, never too low.
+            // If ids have started again, an old position is too high, never too low.
             slot.since = if known.is_some() { slot.since.min(head) } else { floor };
         }
         let log_floor = extent.floor;
@@ -64,8 +64,8 @@ impl Memory {
         self.truncate_after(Id::ZERO);
     }
 
-    /// Takes new entries in and adds them to `fresh`, each with its channel's slot. False where
-    /// entries between were lost: then every reader has to look for itself.
+    /// Takes new entries in and adds them to `fresh`, each with its channel's slot. Returns false if entries in between
+    /// were lost: then every reader has to look for itself.
     pub(in crate::hub) fn extend(
         &mut self,
         after: Id,
@@ -119,7 +119,7 @@ impl Memory {
         }
     }
 
-    /// Drops what the retention does not keep. `now_ms` is the log's clock, as ids are.
+    /// Drops what the retention does not keep. `now_ms` is by the log's clock, as ids are.
     pub(in crate::hub) fn evict(&mut self, now_ms: u64) {
         let oldest_ms = now_ms.saturating_sub(self.retention.age.as_millis() as u64);
         while let Some((message, slot)) = self.window.front() {

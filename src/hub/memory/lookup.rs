@@ -1,4 +1,4 @@
-//! What a reader's position means to the node's memory, and what lies behind it.
+//! What a reader's position means to the node's memory, and what comes after it.
 
 use super::copy::{Copier, copy_one, unseen};
 use super::{Memory, Registration, View};
@@ -14,14 +14,14 @@ pub(in crate::hub) enum Lookup {
     Read(Cursor),
     /// Nothing of the channels lies between the position and this one, which may be of another epoch: look again.
     Rebased(Cursor),
-    /// Something behind the position is gone; reading goes on here.
+    /// Something after the position is gone; reading goes on here.
     Gap(Cursor),
     /// Only the log itself can tell: the position is older than the memory, ahead of it, or of an unknown epoch.
     AskTheLog,
 }
 
 impl Memory {
-    /// Copies out what a reader at `at` has not seen, and says where it stands then.
+    /// Copies out what a reader at `at` has not seen, and returns its new position.
     pub(in crate::hub) fn look(
         &self,
         at: Cursor,
@@ -74,12 +74,12 @@ impl Memory {
         match (Cursor { id: if is_beyond { end } else { read.id.min(end) }, epoch: at.epoch }) {
             read if kept > 0 => Lookup::Read(read),
             read if read.id == end => Lookup::Rebased(read),
-            // This node has not come as far.
+            // This node has not read that far yet.
             _ => Lookup::AskTheLog,
         }
     }
 
-    /// What a cursor means to the epochs of the log as this node knows them.
+    /// What a cursor means with respect to the epochs that this node knows.
     pub(in crate::hub) fn locate(&self, cursor: Cursor) -> Descent {
         self.view.as_ref().map_or(Descent::Unknown, |view| view.lineage.locate(cursor))
     }
@@ -107,7 +107,7 @@ impl Memory {
             .collect();
         let mut copier = Copier::new(limit);
         loop {
-            // Ids are of the whole log, so no two are equal.
+            // Ids are unique in the whole log, so no two are equal.
             let heads = news.iter_mut().enumerate().filter_map(|(index, ring)| Some((id_of(ring.peek()?), index)));
             let (_, oldest) = heads.min()?;
             if let Some(message) = news[oldest].next()

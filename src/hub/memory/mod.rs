@@ -39,10 +39,10 @@ struct View {
     lineage: Lineage,
     /// The log's own floor when it was last looked at. This node's is never below it.
     log_floor: Id,
-    /// The newest entry that is missing from the middle of the log. Readers before it have to ask the log, also where
-    /// this node still holds some of what lies between.
+    /// The newest entry that is missing from the middle of the log. Readers before it have to ask the log, even if this
+    /// node still holds some of the entries in between.
     hole: Id,
-    /// All entries behind this position and up to the head are in the rings.
+    /// All entries after this position and up to the head are in the rings.
     floor: Id,
     head: Id,
 }
@@ -50,7 +50,7 @@ struct View {
 /// A channel that is read or that retains something; any other costs nothing.
 struct Slot {
     name: Channel,
-    /// All messages of the channel behind this position and up to the head are in the ring. It is
+    /// All messages of the channel after this position and up to the head are in the ring. It is
     /// the channel's own floor: a quiet channel's readers do not age because others are busy.
     since: Id,
     ring: VecDeque<Arc<Message>>,
@@ -88,7 +88,7 @@ impl Memory {
     pub(super) fn register(&mut self, channel: &Channel, reader: &Arc<Reader>) -> Registration {
         let slot = self.slot_of(channel);
         let reader = self.slots[slot].readers.insert(reader.clone());
-        // The name that all readers of the channel share, and not the caller's copy.
+        // The name is the one that all readers of the channel share, not the caller's copy.
         Registration { slot, reader, channel: self.slots[slot].name.clone() }
     }
 
@@ -127,7 +127,7 @@ impl Memory {
         self.view.as_ref().map(|view| Cursor { id: view.head, epoch: view.lineage.epoch })
     }
 
-    /// The position behind which the node retains everything.
+    /// The position after which the node retains everything.
     pub(super) fn floor(&self) -> Option<Cursor> {
         self.view.as_ref().map(|view| Cursor { id: view.floor, epoch: view.lineage.epoch })
     }
@@ -157,8 +157,8 @@ impl Memory {
         self.names.keys()
     }
 
-    /// How many registrations a channel has room for, used or not. `None` without readers, or where the slot has
-    /// become another channel's meanwhile.
+    /// How many registrations a channel has room for, used or not. `None` if there are no readers, or if the slot
+    /// meanwhile belongs to another channel.
     pub(super) fn registrations(&self, slot: usize, channel: &Channel) -> Option<usize> {
         let slot = self.slots.get(slot).filter(|slot| slot.name == *channel)?;
         (!slot.readers.is_empty()).then(|| slot.readers.capacity())
@@ -168,14 +168,12 @@ impl Memory {
     pub(super) fn readers(&self, slot: usize, channel: &Channel, range: Range<usize>, out: &mut Vec<Arc<Reader>>) {
         if let Some(slot) = self.slots.get(slot).filter(|slot| slot.name == *channel) {
             let readers = || range.clone().filter_map(|index| slot.readers.get(index));
-            let read: usize = readers().map(|reader| reader.prefetch()).sum();
-            std::hint::black_box(read);
+            readers().for_each(|reader| reader.touch());
             out.extend(readers().cloned());
         }
     }
 
-    /// The position of a channel's last message before its newest `n`; `None` where not all of these
-    /// are retained.
+    /// The position of a channel's last message before its newest `n`; `None` if not all of these are retained.
     pub(super) fn before(&self, slot: usize, n: usize) -> Option<Id> {
         let slot = self.slots.get(slot)?;
         match slot.ring.len().checked_sub(n)? {
@@ -201,7 +199,7 @@ impl Memory {
     }
 }
 
-/// Counts by transport. A text is made for each transport, and not for each reader, of which there may be many.
+/// Counts by transport. A text is made for each transport and not for each reader, since there may be many readers.
 pub(super) fn by_transport(transports: impl Iterator<Item = &'static str>) -> Counts {
     let mut counts: BTreeMap<&'static str, usize> = BTreeMap::new();
     for transport in transports {

@@ -1,6 +1,6 @@
 //! A reader: a set of channels and a cursor.
 //!
-//! Here is what a transport sets and asks; [`step`] reads.
+//! This file has what a transport sets and asks; [`step`] reads.
 
 mod step;
 
@@ -19,8 +19,8 @@ use step::{LogRequest, OutsideMemory};
 
 /// A reader with a cursor over any set of channels.
 ///
-/// It never looks anywhere but in the log and the node's memory of it, so joining history to live
-/// needs no buffer, and falling behind the memory is the same path as coming with an old cursor.
+/// It looks only in the log and in the node's memory of it. So the step from old messages to new ones needs no buffer,
+/// and a reader that falls behind the memory takes the same path as one that comes with an old cursor.
 pub struct Subscription {
     hub: Arc<Hub>,
     reader: Arc<Reader>,
@@ -32,9 +32,9 @@ pub struct Subscription {
     has_begun: bool,
     /// Whether it has given up its registrations, and does not count as a reader.
     is_away: bool,
-    /// Set only where the node alone cannot tell how to go on.
+    /// It is set only if the node alone cannot tell how to go on.
     outside: Option<Box<OutsideMemory>>,
-    /// Where it stood in another log that took this one's place, or was in its place, for a while.
+    /// Its position in another log that for a while was in the place of this one.
     left: Option<Box<Cursor>>,
 }
 
@@ -91,7 +91,7 @@ impl Subscription {
         }
     }
 
-    /// Everything of the channels up to here has been handed out by [`poll_step`](Subscription::poll_step).
+    /// Everything in the channels up to here has been handed out by [`poll_step`](Subscription::poll_step).
     pub fn cursor(&self) -> Cursor {
         self.at
     }
@@ -118,7 +118,7 @@ impl Subscription {
         self.reader.set_outlet(outlet);
     }
 
-    /// Parks behind a [`Step::Idle`]: from now on the hub may write what the allowance has room for, and moves the
+    /// Parks after a [`Step::Idle`]: from now on the hub may write what the allowance has room for, and moves the
     /// cursor. Nobody else may write to the socket until [`unpark`](Subscription::unpark).
     pub fn park(&mut self, allowance: Allowance) {
         if self.outside.is_some() || self.registrations.is_empty() || self.reader.outlet().is_none() {
@@ -127,8 +127,8 @@ impl Subscription {
         self.reader.parking().park(self.at, allowance);
     }
 
-    /// Takes the parked state back, so that the hub writes no more. Says what the hub has written. To be called before a step,
-    /// whether or not it has parked: the hub's writes then cannot overtake what comes from here on.
+    /// Takes the parked state back, so that the hub writes no more. Says what the hub has written. Call it before a
+    /// step, whether or not the reader has parked: the hub's writes then cannot overtake what comes from here on.
     pub fn unpark(&mut self) -> Written {
         let Some((at, written)) = self.reader.parking().unpark() else { return Written::default() };
         self.set_at(at);
@@ -177,7 +177,8 @@ impl Subscription {
         }
     }
 
-    /// Does not count as a reader, and is not woken, until it has [come back](Subscription::come_back).
+    /// The subscription does not count as a reader, and is not woken, until it has [come
+    /// back](Subscription::come_back).
     pub fn leave(&mut self) {
         if !std::mem::replace(&mut self.is_away, true) {
             self.hub.unregister(&self.registrations);

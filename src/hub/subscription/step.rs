@@ -1,4 +1,4 @@
-//! How a reader goes on: from the node's memory, or from the log where the memory cannot tell.
+//! How a reader goes on: from the node's memory, or from the log if the memory cannot tell.
 
 use super::Subscription;
 use crate::cursor::{Cursor, Epoch, Id};
@@ -24,7 +24,7 @@ pub struct Limit {
     pub bytes: usize,
 }
 
-/// Something behind `from` may have been dropped unseen; reading goes on at `cursor`.
+/// Something after `from` may have been dropped unseen; reading goes on at `cursor`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gap {
     /// The cursor that was asked for.
@@ -38,17 +38,17 @@ pub struct Gap {
 pub enum Step {
     /// Messages were copied out.
     Messages,
-    /// A gap; step again to read on behind it.
+    /// A gap; step again to read on after it.
     Gap(Gap),
-    /// Nothing new. The reader is woken when there is.
+    /// Nothing new. The reader is woken when there is a message.
     Idle,
     /// The cursor is ahead of this node, and the log has confirmed it: the node is behind and the
     /// cursor stands. The reader is woken by news of its channels, and when the log has changed under
-    /// all readers; that the node has come as far as the cursor alone wakes no reader.
+    /// all readers. It is not woken just because the node has reached its cursor.
     Ahead,
 }
 
-/// How a reader stands whose position the node's memory does not reach.
+/// The state of a reader whose position the node's memory does not reach.
 pub(super) struct OutsideMemory {
     pub(super) request: LogRequest,
     /// The reader was told of a gap for entries that are missing up to here, and goes on with those that are there.
@@ -98,13 +98,13 @@ impl Subscription {
         }
     }
 
-    /// Begins further on than the reader was to begin: it has not missed what is gone before that.
+    /// Begins later than requested: the reader has not missed what is gone before that position.
     fn begin_at(&mut self, at: Cursor, told: Id) {
         self.at = at;
         self.outside = Some(Box::new(OutsideMemory { request: LogRequest::NotAsked, told, is_fresh: true }));
     }
 
-    /// Notes that the position is good: the reader is told of a gap behind it.
+    /// Notes that the position is good: a gap after it is reported again.
     fn has_read(&mut self) {
         if let Some(outside) = self.outside.as_deref_mut() {
             outside.is_fresh = false;
@@ -134,7 +134,7 @@ impl Subscription {
     ///
     /// What is in `out` counts as handed out; nothing else does.
     pub fn poll_step(&mut self, cx: &mut Context<'_>, limit: Limit, out: &mut Vec<Arc<Message>>) -> Poll<Step> {
-        // Before the look, or a wake-up could fall between the look and the parking.
+        // This is done before the look: otherwise a wake-up could fall between the look and the parking.
         self.reader.register(cx.waker());
         self.take_volatile(out);
         loop {
@@ -176,12 +176,12 @@ impl Subscription {
     fn is_ahead_of(&self, head: Option<Cursor>) -> bool {
         let request = self.outside.as_deref().map(|outside| &outside.request);
         let Some(LogRequest::Ahead(epoch)) = request else { return false };
-        // A node that has come as far and does not hold what follows has dropped it: the log has to be asked again.
+        // A node that has read that far and does not hold what follows has dropped it: the log has to be asked again.
         *epoch == head.map(|head| head.epoch)
             && head.is_none_or(|head| head.epoch != self.at.epoch || head.id < self.at.id)
     }
 
-    /// Polls the log's answer. `Idle` says: the answer was taken in, look again.
+    /// Polls the log's answer. `Idle` means that the answer was taken in and the caller should look again.
     fn poll_log(&mut self, cx: &mut Context<'_>, limit: Limit, out: &mut Vec<Arc<Message>>) -> Poll<Step> {
         let request = self.outside.as_deref_mut().map(|outside| &mut outside.request);
         let Some(LogRequest::UnderWay(page)) = request else { return Poll::Ready(Step::Idle) };
@@ -200,7 +200,7 @@ impl Subscription {
                 self.begin_at(Cursor { id, epoch }, page.extent.deleted);
                 Step::Idle
             }
-            // Told once: behind it the reader goes on with what is there, in the present epoch.
+            // The gap is told once: after it, the reader goes on with what is there, in the present epoch.
             Resolved::Gap(id) if is_news(id) => {
                 let gap = self.gap(Cursor { id, epoch });
                 let told = if id < page.extent.deleted { page.extent.deleted } else { Id::ZERO };
@@ -211,7 +211,8 @@ impl Subscription {
             Resolved::Gap(_) | Resolved::At(_) | Resolved::Until(_) => {
                 let at = self.copy(&page, epoch, limit, out);
                 if at == self.at {
-                    // The log has nothing behind it, and this node does not know it: the node is behind.
+                    // The log has nothing after the position, and this node does not know the position: the node is
+                    // behind.
                     let epoch = self.hub.memory.read().cursor().map(|cursor| cursor.epoch);
                     self.set_request(LogRequest::Ahead(epoch));
                 } else {
@@ -235,7 +236,8 @@ impl Subscription {
         let from = self.at;
         let memory = self.hub.memory.read();
         if memory.locate(from) == Descent::Unknown {
-            // The log that this reader has read before may be back (RENAME): it has seen that up to where it left it.
+            // The log that this reader has read before may be back (RENAME): it has seen that log up to where it left
+            // it.
             if let Some(Descent::Same(id)) = self.left.as_deref().map(|left| memory.locate(*left)) {
                 cursor.id = cursor.id.max(id);
             }
@@ -261,7 +263,7 @@ fn read_page(hub: Arc<Hub>, after: Cursor) -> PageFuture {
             if let Ok(page) = hub.log.read(after, PAGE).await {
                 return page;
             }
-            // Jitter, or all waiting readers would ask again at once.
+            // The jitter keeps the waiting readers from all asking again at once.
             tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64())).await;
             pause = (pause * 2).min(Duration::from_secs(2));
         }

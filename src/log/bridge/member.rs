@@ -45,7 +45,7 @@ pub(super) struct BridgeState {
     pub(super) taken: Vec<Option<i64>>,
 }
 
-/// What a member wants from the script, beside the state.
+/// What a member wants from the script, besides the state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Want {
     #[default]
@@ -108,15 +108,15 @@ pub(super) struct Learned {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Marker {
     pub(super) segment: String,
-    /// The server that the members which count from it listen to.
+    /// The members that count from this marker listen to this server.
     pub(super) server: String,
-    /// Whether no member has numbered what comes before it.
+    /// Whether no member has numbered the messages before it.
     pub(super) is_first: bool,
     joined: u64,
 }
 
 impl Marker {
-    /// Parses a text, which anybody may have published.
+    /// Parses a text. Anybody may have published it.
     pub(super) fn parse(text: &str) -> Option<Marker> {
         let (segment, server) = text.split_once(' ')?;
         let (server, is_first) = server.strip_suffix(" first").map_or((server, false), |server| (server, true));
@@ -135,14 +135,14 @@ impl Marker {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Moved;
 
-/// One session as the protocol sees it. It keeps what it has heard until that is known to be in the log.
+/// One session as the protocol sees it. It keeps what it has heard until it knows that this is in the log.
 #[derive(Debug)]
 pub(super) struct Member {
     id: String,
     bounds: Bounds,
     /// [`PATIENCE`] and this member's part of [`JITTER`].
     patience: Duration,
-    /// What was heard behind each marker.
+    /// What was heard after each marker.
     segments: VecDeque<Segment>,
     /// What was heard before the first marker. It is left to earlier members, if there are any.
     early: VecDeque<PublishSlot>,
@@ -153,7 +153,7 @@ pub(super) struct Member {
     state: Option<BridgeState>,
     /// When the holder or its beat last changed.
     unchanged: Instant,
-    /// Since when something waits without anything being taken.
+    /// Since when something waits and Redis has taken nothing.
     since: Instant,
     /// Whether it has waited long enough for the holder.
     is_overdue: bool,
@@ -209,7 +209,7 @@ impl Member {
         self.is_finishing = true;
     }
 
-    /// Takes in what was heard. Returns how many messages were dropped for it.
+    /// Takes in what was heard. Returns how many messages were dropped to make room.
     pub(super) fn hear(&mut self, place: PublishSlot, now: Instant) -> usize {
         let waited = self.waiting() > 0;
         let Some(segment) = self.segments.back_mut() else {
@@ -242,7 +242,7 @@ impl Member {
         dropped
     }
 
-    /// Takes in a marker, behind which a segment begins. Returns how many messages were dropped for it.
+    /// Takes in a marker, after which a segment begins. Returns how many messages were dropped to make room.
     ///
     /// # Errors
     ///
@@ -280,7 +280,7 @@ impl Member {
         }
     }
 
-    /// When the member has to offer something, if that is before the next look.
+    /// When the member has to offer something, if that is before it next looks.
     pub(super) fn due(&self) -> Option<Instant> {
         if self.waiting() == 0 {
             return None;
@@ -337,7 +337,7 @@ impl Member {
                 Some(room) if has_entries => segment.queue.first_batch(room),
                 _ => Vec::new(),
             };
-            // Later segments wait, to keep the order.
+            // Later segments wait, so that the order is kept.
             if has_entries && places.len() < segment.queue.len() {
                 room = None;
             }
@@ -389,7 +389,7 @@ impl Member {
             has_gone_on |= is_oldest && !already_appended.is_empty();
             gone += already_appended.entries();
         }
-        // What was heard while the answer was under way is not overdue yet.
+        // Messages that were heard while the answer was under way are not overdue yet.
         let is_late = now - self.since >= self.patience;
         if has_gone_on {
             self.since = now;

@@ -2,7 +2,7 @@
 //!
 //! A Redis server delivers all PUBLISHes to all its subscribers in one order. A node that joins publishes a *marker* on a
 //! channel that all nodes hear. What a server delivers between two markers is a *segment*. Each node that has heard the
-//! marker knows the number of each PUBLISH behind it. The script stores the last number taken in each segment, in one
+//! marker knows the number of each PUBLISH after it. The script stores the last number taken in each segment, in one
 //! step with the entries, and takes only what follows that number. So nodes need not compare payloads, and it does no
 //! harm to offer a PUBLISH that was already taken or that another node offers at the same moment.
 //!
@@ -44,8 +44,8 @@ pub struct BridgeConfig {
 /// How many bytes may wait to be appended.
 const QUEUE_BYTES: usize = 64 << 20;
 
-/// How long a session whose subscription is lost goes on appending what it has heard, and how long at the end
-/// of the process.
+/// How long a session whose subscription is lost continues to append what it has heard, and how long it does so at the
+/// end of the process.
 const FINISH: Duration = Duration::from_secs(600);
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
@@ -86,8 +86,8 @@ pub async fn run(
             }
             reported.clear();
             let times = log.metrics().deaf.inc() + 1;
-            warn!(reason = %ended, times, "the subscription in Redis is lost: what is PUBLISHed until it is back may be missed");
-            // What it has heard still has to be appended.
+            warn!(reason = %ended, times, "the subscription in Redis is lost, so PUBLISHes may be missed");
+            // The messages that it has heard still have to be appended.
             let time = if finishing.len() < FINISHING { FINISH } else { LAST_WORDS };
             finishing.spawn(session.finish(time));
         } else if reported != ended.to_string() {
@@ -107,6 +107,6 @@ pub async fn run(
 }
 
 async fn is_set(stop: &mut watch::Receiver<bool>) {
-    // If the sender is gone, that means stop, too.
+    // If the sender is gone, that also means stop.
     let _ = stop.wait_for(|stop| *stop).await;
 }

@@ -1,4 +1,4 @@
-//! What has been heard of one segment and is not known to be taken, in Redis's order.
+//! The messages of one segment that were heard and are not known to be in the log, in Redis's order.
 
 use std::collections::VecDeque;
 
@@ -59,7 +59,7 @@ pub(super) struct Queue {
     places: VecDeque<PublishSlot>,
     /// The position of the first slot.
     front: i64,
-    /// The position behind the last slot.
+    /// The position after the last slot.
     end: i64,
     bytes: usize,
     entries: usize,
@@ -98,7 +98,7 @@ impl Queue {
         self.places.is_empty()
     }
 
-    /// Adds at the end. Returns how many messages had to be dropped for it.
+    /// Adds an item at the end. Returns how many messages had to be dropped to make room.
     pub(super) fn push(&mut self, place: PublishSlot) -> usize {
         self.end += place.count() as i64;
         self.bytes += place.size();
@@ -192,7 +192,7 @@ mod tests {
         prop_oneof![(1..4u64).prop_map(PublishSlot::Nothing), (0..100u64).prop_map(entry), (0..100u64).prop_map(entry),]
     }
 
-    /// One element a place.
+    /// One element for each slot.
     fn flat(queue: &Queue) -> Vec<Option<PublishSlot>> {
         let one = |place: &PublishSlot| match place {
             PublishSlot::Nothing(run) => vec![None; *run as usize],

@@ -18,7 +18,7 @@ pub(super) struct Server {
     pub(super) instead_of: String,
 }
 
-/// The script's arguments; see there.
+/// The script's arguments, as the head of `lua/bridge.lua` lists them.
 pub(super) fn args(
     retention: Retention,
     member: &str,

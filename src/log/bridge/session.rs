@@ -20,10 +20,10 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_stream::StreamExt;
 use tracing::{debug, warn};
 
-/// How often at least the holder renews the lease, and the others look at it.
+/// The longest time between two renewals of the lease by the holder, and between two looks of the others at it.
 const TICK: Duration = Duration::from_millis(800);
 
-/// How long a session waits after an answer that did not come, or was of no use.
+/// How long a session waits after an answer that did not come, or that was not usable.
 const RETRY: Duration = Duration::from_millis(150);
 
 /// A subscription that does not hear its own ping for this long is dead.
@@ -47,8 +47,8 @@ pub(super) enum Ended {
     /// In a Cluster: the other nodes listen to a server that this node does not reach.
     #[error("this node does not reach the server that the other nodes listen to: {0}")]
     Apart(ScriptError),
-    /// It was away for so long that Redis has forgotten its numbers.
-    #[error("the bridge's numbers in Redis are not those that it knew")]
+    /// It was away so long that Redis has forgotten its numbers.
+    #[error("the bridge's numbers in Redis are not those that this node knew")]
     LostTrack,
 }
 
@@ -58,8 +58,8 @@ impl From<Moved> for Ended {
     }
 }
 
-/// In a Cluster: the server that members listen to and this node does not reach, the last sign of life of those members,
-/// and since when there was no newer one.
+/// In a Cluster: the server that members listen to and that this node does not reach, the last sign of life of those
+/// members, and the time since then.
 pub(super) type Apart = Option<(String, String, Instant)>;
 
 pub(super) struct Session {
@@ -75,7 +75,7 @@ pub(super) struct Session {
     /// How many messages it has added to the gauge of waiting ones.
     waiting: i64,
     is_finishing: bool,
-    /// The script does not run before this time, since the last answer did not come or was of no use.
+    /// The script does not run before this time, since the last answer did not come or was not usable.
     rests_until: Instant,
 }
 
@@ -154,7 +154,7 @@ impl Session {
                     let gone = || redis::RedisError::from(std::io::Error::from(std::io::ErrorKind::UnexpectedEof));
                     let heard = heard.ok_or_else(|| Ended::Deaf(ScriptError::Unanswered(gone())))?;
                     self.hear(&heard, patterns)?;
-                    // What has arrived together is handled together.
+                    // Messages that have arrived together are handled together.
                     for _ in 0..EARFUL {
                         let Some(Some(heard)) = stream.next().now_or_never() else { break };
                         self.hear(&heard, patterns)?;
@@ -188,8 +188,8 @@ impl Session {
         }
     }
 
-    /// Ends the session: gives the lease back and appends what was heard to the log, on whatever server that is now, unless
-    /// another member does.
+    /// Ends the session: gives the lease back and appends what was heard to the log, on whatever server that is now,
+    /// unless another member does so.
     pub(super) async fn finish(mut self, time: Duration) {
         if self.member.holds() {
             self.log.metrics().holds_lease.set(0);
@@ -210,7 +210,7 @@ impl Session {
         if self.member.waiting() > 0 {
             let lost = self.member.waiting() as u64;
             self.log.metrics().overflowed.inc_by(lost);
-            warn!(lost, "PUBLISHes that were heard could not be appended to the log");
+            warn!(lost, "PUBLISHes that this node received could not be appended to the log");
         }
         if self.member.holds() {
             debug!("the lease could not be given back; it expires");

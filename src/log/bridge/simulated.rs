@@ -1,4 +1,4 @@
-//! The script as the simulation has it.
+//! The script as the simulation imitates it.
 
 use super::member::{BridgeState, Request, Want};
 use super::queue::PublishSlot;

@@ -1,5 +1,5 @@
-//! Members and the script under a random fate: nothing is taken twice, and nothing is lost that a node has heard
-//! which lives on.
+//! Members and the script under random faults: nothing is taken twice, and if a node that lives on has heard a message,
+//! it is not lost.
 
 use super::member::{Learned, Marker, Member, PATIENCE};
 use super::queue::{Bounds, PublishSlot};
@@ -38,9 +38,9 @@ struct World {
     script: Script,
     /// What Redis has on its disk.
     saved: Script,
-    /// Took itself from the log, and lost.
+    /// Messages that the script took into the log, and that were lost.
     rolled_back: BTreeSet<u64>,
-    /// What each server delivers, in its order. The last one is the primary.
+    /// What each server delivers, in the server's order. The last one is the primary.
     servers: Vec<Vec<Delivered>>,
     /// A server that was primary and replicates the present one.
     replica: Option<usize>,
@@ -140,7 +140,7 @@ impl World {
         self.servers[primary].push(delivered);
     }
 
-    /// The subscription hears no more; its node, if it runs, begins another.
+    /// The subscription ends; its node begins another if it is running.
     fn end(&mut self, index: usize) {
         let subscription = &mut self.subscriptions[index];
         if subscription.is_cut {
@@ -284,7 +284,7 @@ impl World {
         self.is_up(index).then_some(index)
     }
 
-    /// Nothing is to be heard, and nothing waits.
+    /// Nothing is left to hear, and nothing waits.
     fn is_quiet(&self) -> bool {
         (0..self.subscriptions.len()).filter(|index| self.is_up(*index)).all(|index| {
             let subscription = &self.subscriptions[index];
@@ -296,7 +296,7 @@ impl World {
         })
     }
 
-    /// All who live wake up, hear all and say all.
+    /// All live members wake up, hear everything and offer everything.
     fn settle(&mut self) {
         for node in &mut self.nodes {
             node.is_stalled = false;
@@ -387,7 +387,7 @@ proptest! {
     }
 }
 
-/// A flow without faults is taken in its order, by one node, in few runs.
+/// A flow without faults is taken in its order, by one node, in a few runs.
 #[test]
 fn in_order() {
     let mut world = World::new();
@@ -407,7 +407,7 @@ fn in_order() {
     assert_eq!(bridged, [100, 0, 0], "one node appends");
 }
 
-/// How long what is PUBLISHed waits when the holder is gone: patience, jitter and two looks.
+/// How long a PUBLISH waits when the holder is gone: patience, jitter and two looks.
 #[test]
 fn a_dead_holder_is_not_waited_for() {
     let mut world = World::new();
@@ -435,7 +435,7 @@ fn a_dead_holder_is_not_waited_for() {
     assert!(waited < Duration::from_millis(350), "it waited for {waited:?}");
 }
 
-/// What only one member has heard is not left lying while the holder goes on with what came later.
+/// A message that only one member has heard does not wait while the holder goes on with later messages.
 #[test]
 fn a_flow_does_not_hide_what_lies_before_it() {
     let mut world = World::new();
@@ -445,7 +445,7 @@ fn a_flow_does_not_hide_what_lies_before_it() {
     world.hear(0, usize::MAX);
     world.start();
     let began = world.now;
-    // The later one holds the lease, and has always something.
+    // The later one holds the lease, and always has something to append.
     world.script.holder = "m1".into();
     while !world.script.log.contains(&0) {
         world.publish();

@@ -6,8 +6,8 @@ use std::task::Poll;
 use tokio::task::JoinSet;
 
 /// Runs a future in a task of its own from its second poll on. For a future that holds something others wait for, such as a
-/// connection or a place in a line: its caller may stop polling for up to 30 s while its client is stalled, and all
-/// the others would wait for that client.
+/// connection or a place in a line: its caller may stop polling for up to 30 s while its client is stalled, and
+/// everybody else would wait for that client.
 ///
 /// The first poll is the caller's, so that futures that are started in an order take their places in that order.
 ///
@@ -18,8 +18,8 @@ use tokio::task::JoinSet;
 pub(super) async fn in_own_task<T: Send + 'static>(doing: impl Future<Output = T> + Send + 'static) -> T {
     let mut doing = Box::pin(doing);
     let first = poll_fn(|cx| Poll::Ready(doing.as_mut().poll(cx)));
-    // Outside of tokio's budget: if the first poll were refused because the caller's task was busy, nothing would poll it
-    // again.
+    // This is outside tokio's budget: if the first poll were refused because the caller's task was busy, nothing would
+    // poll it again.
     let done = match tokio::task::unconstrained(first).await {
         Poll::Ready(done) => return done,
         // A JoinSet aborts its tasks when it is dropped.
@@ -88,7 +88,7 @@ mod tests {
                 drop(told);
             }));
             assert!(begin(doing.as_mut()).await.is_pending());
-            // Its task has begun, too.
+            // Its task has also begun.
             tokio::task::yield_now().await;
             assert!(lock.try_lock().is_err());
         }

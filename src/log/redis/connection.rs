@@ -12,7 +12,7 @@ use std::time::Duration;
 /// How long connecting may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long an answer may take that does not wait for anything. If Redis takes longer, the node treats it as gone.
+/// How long an answer may take if it does not wait for anything. If Redis takes longer, the node treats it as gone.
 pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long a batch waits for its replicas before it is sent again: less than an answer may take.
@@ -54,7 +54,7 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Connects to where the log is. `answer_within` is how long each answer may take.
+    /// Connects to the server that has the log. `answer_within` is how long each answer may take.
     pub(super) async fn open(
         endpoint: &Endpoint,
         log: &str,
@@ -75,7 +75,7 @@ impl Connection {
             .set_connection_timeout(Some(CONNECT_TIMEOUT))
             // The crate's own default of 500 ms would end every blocking XREAD.
             .set_response_timeout(Some(answer_within));
-        // The handshake is within the time-out, too: a stopped Redis accepts connections.
+        // The time-out includes the handshake: a stopped Redis accepts connections.
         let opening = client.get_multiplexed_async_connection_with_config(&config);
         let opened = tokio::time::timeout(CONNECT_TIMEOUT, opening).await;
         let opened = opened.unwrap_or_else(|_| Err(ScriptError::timed_out()));
@@ -86,7 +86,7 @@ impl Connection {
             false => ScriptError::Unconnected(error),
         })?;
         let mut connection = Connection { inner, client, info: ServerInfo::default() };
-        // INFO without arguments, which Redis before 7.0 also knows: the error says then that it is too old.
+        // This sends INFO without arguments, which Redis before 7.0 also knows: the error then says that it is too old.
         let info = tokio::time::timeout(ANSWER_TIMEOUT, connection.send(&redis::cmd("INFO"))).await;
         let info = info.map_err(|_| ScriptError::Unconnected(ScriptError::timed_out()))??;
         let address = connection.client.get_connection_info().addr().to_string();
@@ -145,7 +145,7 @@ impl Connection {
         Connection { info: self.info.in_reign(run_id, promoted_at), ..self.clone() }
     }
 
-    /// What the server says of itself.
+    /// What the server says about itself.
     pub(super) fn info(&self) -> &ServerInfo {
         &self.info
     }
@@ -171,7 +171,7 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// [`ScriptError::Unreplicated`] where fewer had it in time. The script has run then.
+    /// [`ScriptError::Unreplicated`] if fewer had it in time. The script has run then.
     pub(super) async fn run_and_wait<T: AsRef<[u8]>>(
         &mut self,
         script: &Script,
@@ -225,12 +225,12 @@ impl Connection {
         self.inner.send_packed_command(command).await.and_then(Value::extract_error).map_err(ScriptError::of)
     }
 
-    /// Sends commands whose answers carry nothing.
+    /// Sends commands whose answers contain nothing.
     pub(super) async fn send_all(&mut self, pipeline: &redis::Pipeline, count: usize) -> Result<(), ScriptError> {
         self.inner.send_packed_commands(pipeline, 0, count).await.map(drop).map_err(ScriptError::of)
     }
 
-    /// Reads entries behind a position, then the log's identity, and returns both replies unparsed.
+    /// Reads entries after a position, then the log's identity, and returns both replies unparsed.
     /// The script for that has to be [loaded](Connection::know_identity) before. Waits for entries
     /// for as long as `block`, if that is given.
     pub(super) async fn read_and_identify(
@@ -251,7 +251,7 @@ impl Connection {
         replies.try_into().map_err(|_| ScriptError::Unexpected)
     }
 
-    /// Entries behind a position and up to another, oldest first.
+    /// Entries after a position and up to another, oldest first.
     pub(super) async fn range(&mut self, log: &str, after: Id, upto: Id, count: usize) -> Result<Value, ScriptError> {
         let mut command = redis::cmd("XRANGE");
         command.arg(log).arg(format!("({after}")).arg(upto.to_string()).arg("COUNT").arg(count);

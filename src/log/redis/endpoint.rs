@@ -38,7 +38,7 @@ const FORMS: &str = "use redis://HOST:PORT, rediss://HOST:PORT, redis+unix:///PA
     redis+sentinel://HOST:PORT,HOST:PORT/SERVICE or redis+cluster://HOST:PORT,HOST:PORT";
 
 impl Endpoint {
-    /// Parses a URL. `certificates` are for TLS, beside or in place of the system's roots.
+    /// Parses a URL. `certificates` are for TLS, besides the system's roots or in place of them.
     ///
     /// # Errors
     ///
@@ -78,7 +78,7 @@ impl Endpoint {
         let service = if kind == "sentinel" { path.next().unwrap_or_default() } else { "" };
         let database = path.next().unwrap_or_default();
         if kind == "sentinel" && service.is_empty() {
-            return Err(bad("the service's name is missing behind the sentinels"));
+            return Err(bad("the service's name is missing after the sentinels"));
         }
         if path.next().is_some() || (kind == "cluster" && !matches!(database, "" | "0")) {
             return Err(bad("its path is too long (a Cluster has one database)"));
@@ -96,7 +96,7 @@ impl Endpoint {
             sentinel_settings = match &*name {
                 "sentinel-username" if kind == "sentinel" => sentinel_settings.set_username(value),
                 "sentinel-password" if kind == "sentinel" => sentinel_settings.set_password(value),
-                _ => return Err(bad("its query has sentinel-username and sentinel-password only")),
+                _ => return Err(bad("its query may have only sentinel-username and sentinel-password")),
             };
         }
         let settings = first.redis_settings().clone();
@@ -156,7 +156,7 @@ impl Endpoint {
     }
 
     async fn ask_sentinel(&self, seed: &ConnectionAddr, service: &str) -> Result<Client, ScriptError> {
-        // Connections to sentinels do not use TLS, also where those to Redis do: sentinels have a port of their own.
+        // Connections to sentinels do not use TLS, even if those to Redis do: sentinels have a port of their own.
         let address = match seed {
             ConnectionAddr::TcpTls { host, port, .. } => ConnectionAddr::Tcp(host.clone(), *port),
             other => other.clone(),
@@ -169,7 +169,7 @@ impl Endpoint {
         command.arg("get-master-addr-by-name").arg(service);
         let answer: Option<(String, u16)> =
             command.query_async(&mut connection).await.map_err(ScriptError::Unconnected)?;
-        let unknown = || ScriptError::NoPrimary(format!("the sentinel {seed} knows no service {service}"));
+        let unknown = || ScriptError::NoPrimary(format!("the sentinel {seed} does not know the service {service}"));
         let (host, port) = answer.ok_or_else(unknown)?;
         self.client(self.address(host, port))
     }

@@ -27,7 +27,7 @@ impl Skipped {
 
     pub(super) fn note(&self, id: Id, reason: &'static str) {
         let count = self.counter.inc() + 1;
-        // Only at powers of two: a flood of such entries must not flood the journal.
+        // It is logged only at powers of two: a flood of such entries must not flood the journal.
         if count.is_power_of_two() || count <= 16 {
             tracing::warn!(%id, reason, skipped = count, "skipped an entry of the log that is not a message");
         }
@@ -54,7 +54,7 @@ pub(in crate::log) fn text(value: &Value) -> Option<&str> {
     std::str::from_utf8(bytes(value)?).ok()
 }
 
-/// The stream's own counters, as of the moment of an [`Extent`].
+/// The stream's own counters at the moment of an [`Extent`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Counters {
     /// How many entries were ever added.
@@ -156,9 +156,9 @@ impl Entry<'_> {
                 _ => {}
             }
         }
-        // Checked first: in another format, no other field need mean what it means here.
+        // The format is checked first: in another format, other fields may have another meaning.
         if let Some(version) = version {
-            let version = bytes(version).and_then(format::parse).ok_or("its v is not a format")?;
+            let version = bytes(version).and_then(format::parse).ok_or("its field `v` is not a format")?;
             if !format::READ.contains(&version) {
                 return Err(NotAMessage::Unreadable(version));
             }

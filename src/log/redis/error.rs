@@ -1,4 +1,4 @@
-//! Why a command in Redis gave no result, and how to fix that where it is known.
+//! Why a command in Redis gave no result, and how to fix that, if it is known.
 
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
@@ -51,13 +51,13 @@ impl ScriptError {
             ErrorKind::Extension if matches!(error.code(), Some("BUSY" | "NOREPLICAS" | "FORK")) => {
                 ScriptError::NotNow(error)
             }
-            // An error with a code is an answer of Redis; any other happened on the way.
+            // An error with a code is an answer of Redis; any other error happened on the way.
             ErrorKind::Server(_) | ErrorKind::Extension => ScriptError::Refused(error),
             _ => ScriptError::Unanswered(error),
         }
     }
 
-    /// Whether the server did not answer in time, which does not tell whether it lives.
+    /// Whether the server did not answer in time. That does not tell whether it lives.
     pub(in crate::log) fn is_timeout(&self) -> bool {
         matches!(self, ScriptError::Unconnected(error) | ScriptError::Unanswered(error) if error.is_timeout())
     }
@@ -95,7 +95,7 @@ impl ScriptError {
     }
 }
 
-/// Redis's text, with the fix where it is known.
+/// Redis's text, with the fix if it is known.
 fn explain(error: &RedisError) -> String {
     let text = error.to_string();
     match fix(error) {
@@ -121,27 +121,30 @@ fn fix(error: &RedisError) -> Option<Fix> {
     } else if is("NOAUTH") || text.contains("Authentication required") {
         lasts("it requires a password: --redis redis://:PASSWORD@HOST/")
     } else if text.contains("refused to switch database") {
-        lasts("correct the number of the database in --redis, behind the host: redis://HOST/0")
+        lasts("correct the number of the database in --redis, after the host: redis://HOST/0")
     } else if is("NOPERM") || text.contains("executing the script can't") || text.contains("ACL failure in script") {
         lasts("the user of --redis is not allowed to do that: docs/redis.md has the ACL line")
     } else if is("WRONGTYPE") {
-        lasts("the key of the log holds something else: DEL it, or set another --redis-prefix")
+        lasts("the key of the log is not a stream: DEL it, or set another --redis-prefix")
     } else if text.contains("exhausted the last possible ID") {
         lasts(
-            "somebody has appended an entry with the greatest id there is, and the stream has no id behind it. XDEL of \
-             the entry does not take the id back: RENAME the stream away (readers are told of a gap), or XDEL the \
+            "somebody has appended an entry with the greatest possible id, and no id can follow it. XDEL of the entry \
+             does not free the id: RENAME the stream away (readers are told of a gap), or XDEL the \
              entry and then XSETID the stream to the id before it",
         )
     } else if is("OOM") {
         passes("its memory is full: raise maxmemory, or lower --retain-bytes")
     } else if is("MISCONF") {
-        passes("it cannot write its disk")
+        passes("it cannot write to its disk")
     } else if is("READONLY") {
         passes("it is a replica: name the primary in --redis")
     } else if is("NOREPLICAS") {
         passes("too few of its replicas are up (min-replicas-to-write)")
     } else if text.contains("certificate") || text.contains("Certificate") {
-        lasts("its certificate is not trusted: --redis-tls-ca names the authority, the URL the host")
+        lasts(
+            "its certificate is not trusted: name the authority with --redis-tls-ca, and in the URL the host that the \
+             certificate is for",
+        )
     } else {
         None
     }

@@ -37,7 +37,7 @@ impl Unreadable {
 
     fn note(&self, id: Id, format: u32) {
         let count = self.counter.inc() + 1;
-        // Only at powers of two: a log full of such entries must not flood the journal.
+        // It is logged only at powers of two: a log full of such entries must not flood the journal.
         if count.is_power_of_two() {
             tracing::warn!(
                 %id, format, reads = ?READ, unreadable = count,
@@ -57,12 +57,13 @@ pub(super) struct Decoded {
     pub(super) read: Vec<Read>,
     /// The last entry that was taken, whether or not it is a message.
     pub(super) upto: Option<Id>,
-    /// Whether there are more entries and the next one is unreadable: a reader that goes on behind `upto` meets it as a hole.
+    /// Whether there are more entries and the next one is unreadable: a reader that goes on after `upto` meets it as a
+    /// hole.
     pub(super) is_cut: bool,
 }
 
 impl Decoded {
-    /// Takes entries up to the first unreadable one behind readable ones, so that what comes before a gap is delivered.
+    /// Takes entries up to the first unreadable one after readable ones, so that what comes before a gap is delivered.
     pub(super) fn from(
         entries: Vec<Entry<'_>>,
         epoch: Epoch,
@@ -135,7 +136,8 @@ mod tests {
         assert_eq!(entry::fields_in(2, &draft), ["v", "2", "channel", "todo", "data", "1"]);
     }
 
-    /// An entry for each letter, with the ids 1-0, 2-0, …: a message, one of another format, none.
+    /// An entry for each letter, with the ids 1-0, 2-0, …: a message, an entry of another format, or an entry that is
+    /// not a message.
     fn take(kinds: &str) -> (Option<u64>, Vec<u64>, Option<u64>, bool) {
         let text = |text: &str| Value::BulkString(text.as_bytes().to_vec());
         let entry = |(n, kind): (usize, char)| {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::warn;
 
-/// Raised with each change of what the library does. A node leaves a newer library alone: an older node may
+/// It is raised with each change of what the library does. A node leaves a newer library alone: an older node may
 /// start beside newer ones.
 const VERSION: u64 = 3;
 
@@ -39,7 +39,7 @@ static LIBRARY: LazyLock<String> = LazyLock::new(|| {
 /// How long a node waits after the library could not be loaded.
 const OBSTRUCTED: Duration = Duration::from_secs(30);
 
-/// What one node knows of the library.
+/// What one node knows about the library.
 #[derive(Default)]
 pub(super) struct Functions {
     /// Why the library cannot be loaded, as it was logged, and when.
@@ -81,7 +81,7 @@ async fn load(connection: &mut Connection, is_new: bool) -> Result<Option<&'stat
         return Ok(None);
     }
     match installed(&connection.send(list.arg("WITHCODE")).await?) {
-        Installed::Foreign => Ok(Some("another library has the name longtail")),
+        Installed::Foreign => Ok(Some("another library is called longtail")),
         Installed::Version(version) if version > VERSION => Ok(None),
         Installed::Code(code) if code == *LIBRARY => Ok(None),
         _ => {
@@ -91,8 +91,8 @@ async fn load(connection: &mut Connection, is_new: bool) -> Result<Option<&'stat
     }
 }
 
-/// Whether the list has a suitable library. On a new connection only this build's or a newer version is suitable. Later any library
-/// of its version is, or two builds of one version would replace each other's for ever.
+/// Whether the list has a suitable library. On a new connection only this build's or a newer version is suitable. Later
+/// any library of its version is suitable, or two builds of one version would replace each other's library for ever.
 fn is_current(list: &Value, is_new: bool) -> bool {
     match list {
         Value::Array(items) => items.iter().any(|item| is_current(item, is_new)),

@@ -1,4 +1,4 @@
-//! Parsers of this room, opened for the fuzzer only.
+//! Parsers of this folder, public for the fuzzer only.
 
 use super::entry;
 use crate::cursor::Epoch;
@@ -24,7 +24,7 @@ pub fn draft_fields(draft: &Draft) -> Vec<String> {
     entry::draft_fields(draft)
 }
 
-/// What another node has told of a volatile message.
+/// A volatile message as another node sends it.
 pub fn volatile(json: &[u8], max_payload: usize) -> Option<Message> {
     entry::volatile_from_json(json, max_payload)
 }

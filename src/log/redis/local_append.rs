@@ -1,11 +1,10 @@
 //! What this node has appended itself, handed directly to the node's tail ("read your own writes").
 //!
 //! An append tells Redis how many entries were ever added up to where the tail has read. The script looks, in the same
-//! step, whether that is all: then nothing is behind the tail's position, and nothing was that is gone. The
-//! batch's entries are all that an `XREAD` could bring, and the node has their bytes: a [`AppendedRun`]. It
-//! says "in this epoch, everything between these two positions is this", which stays true whenever it is
-//! read. A tail takes what lies behind its own position and leaves the rest. Where a run is missing or too old,
-//! `XREAD` brings the same entries.
+//! step, whether that is all: then there is nothing after the tail's position, and nothing was removed from there. The
+//! batch's entries are all that an `XREAD` could bring, and the node has their bytes: an [`AppendedRun`]. It says "in
+//! this epoch, everything between these two positions is this", which stays true whenever it is read. A tail takes what
+//! follows its own position and leaves the rest. If a run is missing or too old, `XREAD` brings the same entries.
 
 use crate::cursor::{Cursor, Epoch, Id};
 use crate::message::Message;
@@ -34,7 +33,7 @@ impl AppendedRun {
         self.messages.iter().map(|message| message.weight()).sum()
     }
 
-    /// The part behind a position, where the run has that position and more.
+    /// The part after a position, if the run has that position and more.
     pub(super) fn beyond(mut self, at: Cursor) -> Option<(Vec<Arc<Message>>, Id)> {
         let upto = self.upto();
         if self.epoch != at.epoch || self.after > at.id || upto <= at.id {
@@ -62,7 +61,7 @@ struct Waiting {
     added: Option<u64>,
     runs: VecDeque<AppendedRun>,
     bytes: usize,
-    /// Whether something was appended that is not in a run.
+    /// Whether an append was not made into a run.
     is_behind: bool,
 }
 
@@ -83,13 +82,13 @@ impl LocalAppends {
         *self.waiting.lock() = Waiting::default();
     }
 
-    /// The position that an append is to look behind, and how many entries were ever added up to there.
+    /// The position after which an append is to look, and how many entries were ever added up to there.
     pub(super) fn position(&self) -> Option<(Cursor, u64)> {
         let waiting = self.waiting.lock();
         waiting.at.zip(waiting.added)
     }
 
-    /// What an append has found out: a run, or that there is more behind the position than its appends.
+    /// What an append has found out: a run, or that there is more after the position than its appends.
     pub(super) fn push(&self, run: Option<AppendedRun>) {
         let mut waiting = self.waiting.lock();
         let fits = |run: &AppendedRun| {
@@ -110,7 +109,7 @@ impl LocalAppends {
         self.news.notify_one();
     }
 
-    /// The next run; `None` where only an `XREAD` can tell. Cancel safe.
+    /// The next run; `None` if only an `XREAD` can tell. Cancel safe.
     pub(super) async fn next(&self) -> Option<AppendedRun> {
         loop {
             {
@@ -155,7 +154,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever the tail has read by other ways: what it takes continues that without a hole.
+        /// Whatever the tail has read in other ways, the part that it takes from a run continues that without a hole.
         #[test]
         fn a_run_continues_where_the_tail_stands_or_is_left(after in 0..20u64, len in 1..20u64, stands in 0..50u64) {
             let upto = after + len;
@@ -182,7 +181,7 @@ mod tests {
         appends.set_position(at(1), Some(1));
         appends.push(Some(run(1, 3)));
         assert_eq!(appends.position(), Some((at(3), 3)));
-        // Also where the tail says meanwhile where it stood before it took that.
+        // This holds even if the tail meanwhile reports the position from before it took that run.
         appends.set_position(at(2), Some(2));
         assert_eq!(appends.position(), Some((at(3), 3)));
         appends.push(Some(run(4, 5)));

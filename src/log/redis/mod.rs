@@ -57,7 +57,7 @@ const VOLATILE_WAITING: usize = 1024;
 
 /// A [`MessageLog`] in Redis.
 pub struct RedisLog {
-    /// For futures that outlive their caller.
+    /// This handle is for futures that outlive their caller.
     this: Weak<RedisLog>,
     endpoint: Endpoint,
     keys: Keys,
@@ -154,7 +154,7 @@ impl RedisLog {
 
     /// Hands a volatile message that came from Redis to the tail.
     pub(in crate::log) fn deliver_volatile(&self, message: Message) {
-        // Without a tail there is no reader, and no one waits for it.
+        // Without a tail there are no readers, so nobody waits for it.
         let _ = self.volatile.send(Arc::new(message));
     }
 

@@ -13,13 +13,13 @@ const RANGE: usize = 256;
 impl RedisLog {
     /// Finds the log's extent, and ends an epoch whose entries may not all be there: see `lua/open.lua`.
     pub(super) async fn open(&self, connection: &mut Connection) -> Result<(Extent, Counters), ScriptError> {
-        // A copy: the tail may go on meanwhile.
+        // This is a copy: the tail may read on meanwhile.
         let seen = self.seen.lock().clone();
         let (wanted, extent) = self.ask_to_open(connection, seen.as_ref(), String::new()).await?;
         let (Some(seen), false) = (seen, wanted.is_empty()) else { return Ok(extent) };
         let start = match wanted.as_str() {
             "all" => seen.from().max(extent.0.floor),
-            // What lies before the floor is gone, and a node that came later has not read it.
+            // Entries before the floor are gone, and a node that came later has not read them.
             mark => mark.parse::<Id>().map_err(|_| ScriptError::Unexpected)?.max(extent.0.floor),
         };
         let there = self.entries_between(connection, start, seen.at().id, extent.0.lineage.epoch).await?;
@@ -51,7 +51,7 @@ impl RedisLog {
         Ok((wanted, entry::extent(extent).ok_or(ScriptError::Unexpected)?))
     }
 
-    /// What the log holds behind a position and up to another, as far as it is worth comparing.
+    /// What the log holds after a position and up to another, as far as it is worth comparing.
     async fn entries_between(
         &self,
         connection: &mut Connection,

@@ -1,4 +1,4 @@
-//! The nodes of a log know of each other: each keeps a record in Redis with the formats it reads and its settings.
+//! The nodes of a log know each other: each keeps a record in Redis with the formats it reads and its settings.
 //!
 //! A record is renewed every [`PERIOD`] and expires [`LIFE`] after its node, by Redis's clock. Each renewal returns the
 //! others' records of the same moment. They decide which format of entries may be written:
@@ -35,7 +35,7 @@ const STALE: Duration = Duration::from_secs(3);
 /// How long a node waits after Redis has refused a renewal.
 const REFUSED: Duration = Duration::from_secs(5);
 
-/// What a node tells the others. A record of another version of Longtail may have more or fewer fields.
+/// What a node tells the other nodes. A record of another version of Longtail may have more or fewer fields.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct Record {
@@ -85,7 +85,7 @@ pub(super) struct Peer {
     pub(super) is_awake: bool,
 }
 
-/// What this node knows of the others.
+/// What this node knows about the others.
 pub(super) struct Peers {
     node: String,
     record: Record,
@@ -109,7 +109,7 @@ struct State {
 /// The renewals of this node's record, which decide the format it may write.
 #[derive(Default)]
 struct Renewals {
-    /// Since when this node's record has been there without a break.
+    /// The time since which this node's record has existed without a break.
     since: Option<Instant>,
     /// When it was renewed last.
     renewed: Option<Instant>,
@@ -158,7 +158,7 @@ impl Peers {
         (log.keys.beside("peers"), &self.node)
     }
 
-    /// Renews this node's record, and learns of the others.
+    /// Renews this node's record, and reads those of the others.
     ///
     /// # Errors
     ///
@@ -200,14 +200,14 @@ impl Peers {
         let text = error.to_string();
         let refused = &mut self.state.lock().refused;
         if refused.as_ref().is_none_or(|(said, _)| *said != text) {
-            warn!(%error, "Redis refuses this node's record; the other nodes of the log do not know of it");
+            warn!(%error, "Redis refuses this node's record, so the other nodes of the log do not know of this node");
         }
         *refused = Some((text, Instant::now()));
     }
 }
 
 impl State {
-    /// Notes the others' records, and returns which of the nodes renew theirs.
+    /// Stores the others' records, and returns which of the nodes renew theirs.
     fn meet(&mut self, others: Vec<(String, String, Record)>) -> Vec<Peer> {
         let mut before = std::mem::take(&mut self.first_seen);
         let mut peers = Vec::with_capacity(others.len());
@@ -231,8 +231,8 @@ impl State {
         match (outgrown, awake.next()) {
             (Some(format), Some(newer)) => warn!(
                 format, reads = ?own.reads, version = own.version, newer = newer.record.version, at = newer.record.name,
-                "this node is older than the others: entries that they wrote in a format that it does not read are gaps \
-                 to its readers, and they write what it reads while it is there; upgrade this node"
+                "this node is older than the others: its readers get a gap for entries in a format that it does not \
+                 read, and the other nodes write an older format while it runs; upgrade this node"
             ),
             _ => info!("this node reads what the others write"),
         }

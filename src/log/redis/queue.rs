@@ -101,7 +101,7 @@ impl Queue {
     ///
     /// # Cancel safety
     ///
-    /// Drafts that are queued are appended all the same, unless they wait for a connection. Drafts that wait for room are not.
+    /// Drafts that are queued are still appended, unless they wait for a connection. Drafts that wait for room are not.
     pub(super) async fn append(&self, drafts: Vec<Draft>) -> AppendResult {
         let claim = Arc::new(Claim::default());
         let withdraw_at = Instant::now() + self.patience;
@@ -109,8 +109,8 @@ impl Queue {
         let job = Request { drafts, claim: claim.clone(), answer };
         if let Err(job) = self.entrance.try_enter(job) {
             let entrance = self.entrance.clone();
-            // In a task of its own: while its publisher is busy elsewhere it would hold up all others. It ends with its
-            // publisher.
+            // It runs in a task of its own: otherwise it would hold up all others while its publisher is busy
+            // elsewhere. It ends with its publisher.
             let entering = async move { tokio::time::timeout_at(withdraw_at, entrance.enter(job)).await };
             if in_own_task(entering).await.is_err() {
                 return Err(AppendError::Unavailable("too many messages wait for Redis".into()));
@@ -139,7 +139,7 @@ impl Entrance {
 
     /// Waits for its turn and for room.
     async fn enter(&self, request: Request) {
-        // A publisher that has got room but not had its turn is not overtaken by one that finds room at once.
+        // A publisher that has room but has not had its turn is not overtaken by one that finds room at once.
         let _line = self.line.lock().await;
         if let Ok(room) = self.room.clone().acquire_many_owned(request.room()).await
             && let Ok(place) = self.jobs.reserve().await
@@ -150,7 +150,7 @@ impl Entrance {
 }
 
 fn settle(answer: Result<AppendResult, oneshot::error::RecvError>) -> AppendResult {
-    // The appender ends with the process only.
+    // The appender ends only with the process.
     answer.unwrap_or(Err(AppendError::OutcomeUnknown))
 }
 
@@ -226,7 +226,7 @@ mod tests {
             Poll::Ready(())
         })
         .await;
-        // There is room now, and the first has not been told yet.
+        // There is room now, and the first publisher has not been told yet.
         drop(jobs.batch().await);
         poll_fn(|cx| {
             assert!(second.as_mut().poll(cx).is_pending() && first.as_mut().poll(cx).is_pending());
@@ -239,7 +239,8 @@ mod tests {
         assert_eq!(channels, ["first", "second"]);
     }
 
-    /// It has got its room, and is a connection's that is busy with a client that takes nothing.
+    /// A publisher that has its room does not hold up others while its connection is busy with a client that reads
+    /// nothing.
     #[tokio::test]
     async fn one_that_nobody_polls_holds_up_nobody() {
         let (queue, mut jobs) = Queue::new(PATIENCE);
@@ -262,7 +263,8 @@ mod tests {
         other.abort();
     }
 
-    /// A pipeline begins many in one turn of its task, which tokio bounds, and may then wait for something else.
+    /// A pipeline begins many appends in one turn of its task, which tokio bounds, and may then wait for something
+    /// else.
     #[tokio::test]
     async fn many_that_are_begun_in_a_turn_are_all_queued() {
         let (queue, mut jobs) = Queue::new(PATIENCE);
@@ -297,19 +299,19 @@ mod tests {
             let queue = queue.clone();
             tokio::spawn(async move { queue.append(draft(channel, 9)).await })
         };
-        // Nobody takes it: half of the patience is for that.
+        // Nobody takes the draft: half of the patience is for that.
         let left = append("left");
         let job = jobs.batch().await.expect("it is queued").remove(0);
         assert!(matches!(left.await.expect("no panic"), Err(AppendError::Unavailable(_))));
         assert!(!job.take(), "it was taken back");
-        // Decoded in time: its publisher waits for what comes of it.
+        // The draft was taken in time: its publisher waits for the outcome.
         let taken = append("taken");
         let job = jobs.batch().await.expect("it is queued").remove(0);
         assert!(job.take() && job.is_wanted());
         tokio::time::sleep(PATIENCE).await;
         job.answer(Ok(Vec::new()));
         assert!(matches!(taken.await.expect("no panic"), Ok(cursors) if cursors.is_empty()));
-        // An appender that goes without a word has left the outcome open.
+        // An appender that ends without an answer has left the outcome open.
         let open = append("open");
         drop(jobs.batch().await);
         assert!(matches!(open.await.expect("no panic"), Err(AppendError::OutcomeUnknown)));

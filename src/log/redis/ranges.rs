@@ -11,8 +11,8 @@ use tokio::time::Instant;
 #[derive(Default)]
 pub(super) struct RangeConnection {
     pub(super) connection: Option<Connection>,
-    /// Since when an answer is outstanding. A caller may go away before its answer comes; this tells the next one that
-    /// there was none.
+    /// The time since which an answer is outstanding. A caller may go away before its answer comes; this tells the next
+    /// one that there was none.
     asked: Option<Instant>,
 }
 
@@ -36,7 +36,7 @@ impl RedisLog {
         }
         if ranges.connection.is_none() {
             let mut connection = self.connect(connection::ANSWER_TIMEOUT).await?;
-            // Before anything is read: what another reign has written must not get a cursor of the earlier epoch.
+            // This comes before anything is read: entries of another reign must not get a cursor of the earlier epoch.
             self.open(&mut connection).await?;
             ranges.connection = Some(connection);
         }
@@ -63,13 +63,13 @@ impl RedisLog {
             Resolved::Gap(_) | Resolved::At(_) => extent.end,
         };
         let mut entries = entry::entries(entries).ok_or(ScriptError::Unexpected)?;
-        // A page that is not full reaches the end, also where the last entries were deleted.
+        // A page that is not full reaches the end, even if the last entries were deleted.
         entries.retain(|entry| entry.id <= end);
         let is_full = entries.len() >= limit;
         let last = entries.last().map_or(after.id, |entry| entry.id);
         let taken = self.decode(entries, extent.lineage.epoch);
         if let Some(hole) = taken.hole {
-            // For this node the log begins behind what it cannot read.
+            // For this node the log begins after the entries that it cannot read.
             extent.floor = extent.floor.max(hole);
             extent.deleted = extent.deleted.max(hole);
             return Ok(Page { extent, messages: Vec::new(), upto: hole });
@@ -90,7 +90,7 @@ impl RedisLog {
 
     pub(super) async fn append_volatile(&self, drafts: Vec<Draft>) -> Result<(), AppendError> {
         let texts: Vec<Vec<u8>> = drafts.iter().map(entry::volatile_to_json).collect();
-        // Each caller before this one may wait for a Redis that does not answer.
+        // Every caller before this one may be waiting for a Redis that does not answer.
         let ranges = tokio::time::timeout(self.config.timeout, self.range_connection()).await;
         let ranges = ranges.unwrap_or_else(|_| Err(ScriptError::Unconnected(ScriptError::timed_out())));
         let unavailable = |error: ScriptError| AppendError::Unavailable(error.to_string());
@@ -98,7 +98,7 @@ impl RedisLog {
         let connection = ranges.connection.as_mut().ok_or_else(|| unavailable(ScriptError::Unexpected))?;
         let sent = connection.publish(&self.keys.volatile(), &texts).await;
         ranges.has_answered(sent.is_ok());
-        // A Redis that was stopped sends them when it continues.
+        // A Redis that was stopped sends the answers when it continues.
         sent.map_err(|error| if error.is_unsettled() { AppendError::OutcomeUnknown } else { unavailable(error) })
     }
 }

@@ -1,7 +1,7 @@
 //! What this node has read of the log most recently. It proves where two histories of the log part.
 //!
 //! A log that is opened at another server, or whose copy was put back, holds what was written up to some point and may
-//! go on with other entries. The log's mark proves a part of it. Beyond the mark, where entries came that no node
+//! go on with other entries. The log's mark proves a part of it. Beyond the mark, if there are entries that no node
 //! appended, a node compares what it has read with what is there.
 
 use super::verify::Position;
@@ -92,12 +92,12 @@ impl ReadHistory {
         }
     }
 
-    /// The last position up to which the log behind `start` holds just what was read. `there` is what it holds behind
-    /// `start`, up to this node's position; what lies up to its `floor`, and the one newest entry that was `deleted`,
-    /// may be missing.
+    /// The last position up to which the log after `start` holds exactly what was read. `there` is what it holds after
+    /// `start`, up to this node's position. Entries up to its `floor`, and the newest entry that was `deleted`, may be
+    /// missing.
     pub(super) fn agree(&self, start: Id, there: &[Read], floor: Id, deleted: Id, end: Id) -> Id {
         if start < self.from {
-            // What came between was read, and is not remembered.
+            // The entries in between were read, but are not remembered.
             return start;
         }
         let mut agreed = start;
@@ -118,7 +118,7 @@ impl ReadHistory {
             agreed = *id;
         }
         match there.peek() {
-            // Behind the last entry there was nothing up to the position; nor is there now.
+            // There was nothing between the last entry and the position, and there is nothing now.
             None => agreed.max(self.at.id.min(end)),
             Some(_) => agreed,
         }
@@ -179,7 +179,7 @@ mod tests {
         ];
         for (case, there, end, agreed) in cases {
             let there: Vec<Read> = there.iter().map(|ms| read(*ms, "x")).collect();
-            // An entry at the start itself is not behind it.
+            // An entry at the start itself is not after it.
             let there: Vec<Read> = there
                 .into_iter()
                 .map(|(at, m)| if at == id(1) { (Id { ms: 1, seq: 1 }, m) } else { (at, m) })

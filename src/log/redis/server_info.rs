@@ -1,4 +1,4 @@
-//! What a Redis server says of itself at each connect, and advice where its settings break the log's promises.
+//! What a Redis server says about itself at each connect, and advice if its settings break the log's promises.
 
 use redis::Value;
 
@@ -15,8 +15,8 @@ pub struct ServerInfo {
     pub(super) version: (u32, u32),
     pub(super) is_primary: bool,
     pub(super) is_cluster: bool,
-    /// Whether it is loading its data from disk. Until that is done, what it says of its append-only file is not true: it switches
-    /// the file off while it reads it.
+    /// Whether it is loading its data from disk. Until that is done, what it says about its append-only file is not
+    /// true: it switches the file off while it reads it.
     pub(super) is_loading: bool,
     max_memory: u64,
     policy: String,
@@ -34,7 +34,7 @@ impl ServerInfo {
         Some(ServerInfo {
             address,
             run_id: fields("run_id")?.to_owned(),
-            // Not the replication id, which also changes when the first replica comes.
+            // This is not the replication id, which also changes when the first replica connects.
             promoted_at: fields("second_repl_offset").and_then(|offset| offset.parse().ok()),
             version: (version.next()?, version.next().unwrap_or(0)),
             is_primary: fields("role").is_none_or(|role| role == "master"),
@@ -67,14 +67,14 @@ impl ServerInfo {
                 if self.policy.starts_with("allkeys") { "the log itself" } else { "what keeps appends from doubling" };
             let policy = &self.policy;
             advice.push(format!(
-                "Redis evicts keys when its memory is full (maxmemory-policy {policy}), {may} among them: \
+                "Redis evicts keys when its memory is full (maxmemory-policy {policy}), including {may}: \
                  CONFIG SET maxmemory-policy noeviction"
             ));
         }
         if self.max_memory > 0 && self.max_memory < 2 * retain_bytes as u64 {
             let max_memory = self.max_memory;
             advice.push(format!(
-                "Redis takes no more than {max_memory} bytes (maxmemory), less than twice the {retain_bytes} of \
+                "Redis stores at most {max_memory} bytes (maxmemory), less than twice the {retain_bytes} of \
                  --retain-bytes: raise the first or lower the second, or publishing will fail"
             ));
         }

@@ -1,4 +1,4 @@
-//! Settings that must be the same on all nodes of a log. A node logs where another node's settings differ.
+//! Settings that must be the same on all nodes of a log. A node logs the settings in which another node differs.
 
 use super::RedisConfig;
 use super::peers::{Peer, printable};
@@ -15,13 +15,13 @@ const QUIET: Duration = Duration::from_secs(10);
 /// How many different values of other nodes a log line names.
 const NAMED: usize = 3;
 
-/// The longest value in a record, in bytes. In place of a longer one the record has its hash.
+/// The longest value in a record, in bytes. For a longer value the record has its hash.
 const LONGEST: usize = 500;
 
 /// The settings, and the consequence of a difference.
 const SETTINGS: [(&str, &str); 5] = [
     ("--max-message-bytes", "a node skips what is longer than its own"),
-    ("--redis-subscribe", "what is PUBLISHed to patterns of both is appended twice"),
+    ("--redis-subscribe", "a PUBLISH that matches the patterns of both is appended twice"),
     ("--retain-seconds", "the log keeps the least of them"),
     ("--retain-messages", "the log keeps the least of them"),
     ("--retain-bytes", "the log keeps the least of them"),
@@ -75,7 +75,7 @@ impl SettingsCheck {
             let Some(ours) = own.get(flag) else { continue };
             let mut theirs = BTreeMap::<&str, (&str, usize)>::new();
             for peer in peers.iter().filter(|peer| peer.is_awake) {
-                // A node that does not name the setting does not have it.
+                // A node that does not report the setting does not have it.
                 let Some(value) = peer.record.settings.get(flag).filter(|value| *value != ours) else { continue };
                 theirs.entry(value).or_insert((&peer.record.name, 0)).1 += 1;
             }
@@ -98,7 +98,7 @@ impl SettingsCheck {
             });
             let mut named: Vec<String> = named.collect();
             if theirs.len() > NAMED {
-                named.push("other values on others".into());
+                named.push("other values on other nodes".into());
             }
             let named = named.join(", ");
             warn!(

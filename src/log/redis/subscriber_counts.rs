@@ -11,10 +11,10 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Mutex;
 
-/// How long a node counts that does not report.
+/// How long a node counts after its last report.
 const LIFE: Duration = Duration::from_secs(10);
 
-/// Changes that are reported at a time.
+/// How many changes are reported at a time.
 const CHUNK: usize = 1000;
 
 /// [`SubscriberCounts`] in the log's Redis.
@@ -23,7 +23,7 @@ pub struct RedisSubscriberCounts {
     node: String,
     /// The longest time that a polling client may be away.
     away: Duration,
-    // Not the log's own: a long list must not delay readers that catch up from the log.
+    // This is not the log's own connection: a long list must not delay readers that catch up from the log.
     connection: Mutex<Option<Connection>>,
     /// The server that got the last full report. A replica that has become the primary may lack later changes.
     reported_to: parking_lot::Mutex<String>,
@@ -41,7 +41,7 @@ impl RedisSubscriberCounts {
         }
     }
 
-    /// Runs a script. Returns its answer, and the server that has given it.
+    /// Runs a script. Returns the answer, and the server that gave it.
     async fn run(&self, script: &Script, keys: &[&str], args: &[String]) -> Result<(Value, String), Unreachable> {
         let mut slot = self.connection.lock().await;
         if slot.as_ref().is_some_and(|connection| self.log.has_moved(connection.server().1)) {
@@ -126,7 +126,7 @@ impl SubscriberCounts for RedisSubscriberCounts {
                 let mut pipeline = redis::pipe();
                 pipeline.cmd("ZREM").arg(keys.beside("nodes")).arg(&self.node);
                 pipeline.cmd("DEL").arg(keys.beside(&format!("census:{}", self.node)));
-                // Here, since nothing else is sent at the end of a node.
+                // The node's record is deleted here, since nothing else is sent at the end of a node.
                 let (peers, node) = self.log.peers.leave(&self.log);
                 pipeline.cmd("HDEL").arg(peers).arg(node);
                 if let Err(error) = connection.send_all(&pipeline, 3).await {

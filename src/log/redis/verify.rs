@@ -4,7 +4,7 @@ use super::entry::Counters;
 use crate::cursor::Id;
 use crate::log::Extent;
 
-/// Up to where a tail has read everything.
+/// The position up to which a tail has read everything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Position {
     pub(super) id: Id,
@@ -17,7 +17,7 @@ pub(super) struct Position {
 pub(super) enum Verdict {
     /// Nothing is missing between that position and this one.
     Whole(Position),
-    /// Entries behind that position may be gone unseen. Everything behind `after` and up to `upto` was read.
+    /// Entries after that position may be gone unseen. Everything after `after` and up to `upto` was read.
     Hole { after: Id, upto: Position },
     /// The log is not the one that was read before, because it has fewer entries.
     Shrunk,
@@ -27,8 +27,8 @@ pub(super) enum Verdict {
 /// later moment.
 ///
 /// Entries vanish in two ways: from the front (anybody's trim), and one by one (XDEL). The log's floor covers the
-/// first kind, its newest deleted entry the second. Where they lie behind the position, the numbers may still prove
-/// that everything that is gone was read before.
+/// first kind, its newest deleted entry the second. If they lie after the position, the numbers may still prove that
+/// everything that is gone was read before.
 pub(super) fn judge(from: Position, read: &[Id], upto: Id, log: &Extent, counters: Counters) -> Verdict {
     let count = read.len() as u64;
     let is_shrunk = from.added.is_some_and(|added| counters.added < added + count);
@@ -72,7 +72,7 @@ mod tests {
         last: u64,
         deleted: u64,
         floor: Id,
-        /// What was gone when the floor was looked after last.
+        /// How many entries were gone when the floor was last updated.
         audited: u64,
     }
 
@@ -81,7 +81,7 @@ mod tests {
         Add,
         /// Our own trim, which knows the last entry that it drops.
         Trim,
-        /// Anybody's.
+        /// A trim by anybody else.
         TrimByOthers,
         Delete(usize),
     }
@@ -94,7 +94,7 @@ mod tests {
         fn change(&mut self, change: Change) {
             match change {
                 Change::Add => {
-                    // Not each id is one of an entry.
+                    // Not every id belongs to an entry.
                     self.last += 2;
                     self.added += 1;
                     self.live.push(self.last);
@@ -153,7 +153,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(4096))]
 
-        /// Whatever comes and goes before the read, and between the read and the look at the numbers.
+        /// This holds whatever is added and removed before the read, and between the read and the look at the numbers.
         #[test]
         fn nothing_is_whole_where_an_entry_is_missing(
             before in changes(),
@@ -218,7 +218,7 @@ mod tests {
             let lost = lost.min(added);
             let from = Position { id: id(2 * added), added: Some(added) };
             let mut stream = Stream::default();
-            // As many come again as are read, and the clock has gone on.
+            // As many entries are added again as are read, and the clock has gone on.
             (0..added - lost).for_each(|_| stream.change(Change::Add));
             stream.last = stream.last.max(2 * added);
             (0..read).for_each(|_| stream.change(Change::Add));

@@ -73,7 +73,7 @@ impl Authorizer {
         Err(ApiError::new(code, text))
     }
 
-    /// Those of the channels that the token in the credentials allows to read, and until when.
+    /// Which of the channels the token in the credentials allows to read, and until when.
     pub fn covered(&self, credentials: &Credentials, channels: Vec<Channel>) -> Option<(Vec<Channel>, Validity)> {
         let Authorizer::Guarded(rules) = self else { return None };
         let tokens = rules.tokens.as_ref()?;
@@ -105,7 +105,7 @@ impl AccessRules {
         }
         if let (Some(tokens), Some(token)) = (&self.tokens, credentials.token()) {
             let permission = tokens.read(token)?;
-            // A publisher names no client id of its own: `exclude` may be any client.
+            // A publisher does not name a client id of its own: `exclude` may be any client.
             if let (Action::Subscribe, Some(bound), Some(named)) = (action, &permission.client, &client)
                 && bound != named
             {
@@ -128,7 +128,9 @@ impl AccessRules {
             }
             Answer::Unauthorized => Err(ApiError::new(Code::Unauthorized, "the application wants you to sign in")),
             Answer::Refused => Err(ApiError::new(Code::Forbidden, "the application does not allow it")),
-            Answer::Failed => Err(ApiError::passing(Code::Forbidden, "the application that decides did not answer")),
+            Answer::Failed => {
+                Err(ApiError::passing(Code::Forbidden, "the application that decides about access did not answer"))
+            }
         }
     }
 }

@@ -40,7 +40,8 @@ impl Credentials {
     /// The credentials in these headers. `by_cookie`: whether cookies count, and a password that the browser remembers
     /// (`Basic`). A browser sends both for any page.
     pub fn new(ip: IpAddr, transport: &'static str, headers: &HeaderMap, by_cookie: bool) -> Credentials {
-        // Copied: a header's value points into the buffer of the whole head, which a stream would keep for its life.
+        // It is copied: a header's value points into the buffer of the whole head, which a stream would keep for its
+        // life.
         let own = |name| headers.get(name).and_then(|value| HeaderValue::from_bytes(HeaderValue::as_bytes(value)).ok());
         let secrets = Secrets {
             origin: own(header::ORIGIN),
@@ -60,7 +61,7 @@ impl Credentials {
         self.secrets.as_ref().and_then(|secrets| header(secrets))
     }
 
-    /// The page's origin. The origin policy has allowed it already.
+    /// The page's origin. The origin policy has already allowed it.
     pub fn origin(&self) -> Option<&HeaderValue> {
         self.header(|secrets| secrets.origin.as_ref())
     }
@@ -75,14 +76,15 @@ impl Credentials {
         self.header(|secrets| secrets.authorization.as_ref())
     }
 
-    /// These credentials with the token of the query or the form. An empty token counts as missing.
+    /// These credentials, with the token of the query or the form added. An empty token counts as missing.
     pub fn with_token(self, token: Option<&str>) -> Credentials {
         let token = token.filter(|token| !token.is_empty()).map(Into::into);
         let secrets = Secrets { token, ..self.secrets.map_or_else(Secrets::default, |secrets| *secrets) };
         Credentials { secrets: secrets.boxed(), ..self }
     }
 
-    /// These credentials with the token of a command. It takes precedence over everything that came with the connection.
+    /// These credentials, with the token of a command added. It takes precedence over everything that came with the
+    /// connection.
     pub fn with_command_token(&self, token: &str) -> Credentials {
         let mut credentials = self.clone().with_token(Some(token));
         credentials.secrets.get_or_insert_default().by_command = true;
@@ -97,7 +99,8 @@ impl Credentials {
         }
     }
 
-    /// The token. One that the client names takes precedence over `Authorization`, and that over the cookie.
+    /// The token. One in the query, the form or a command takes precedence over `Authorization`, and `Authorization`
+    /// over the cookie.
     pub fn token(&self) -> Option<&str> {
         let named = self.secrets.as_ref().and_then(|secrets| secrets.token.as_deref());
         let cookie = || token_of(self.cookie()?.to_str().ok()?);
@@ -126,7 +129,8 @@ impl Credentials {
     }
 }
 
-/// The token in a cookie header (RFC 6265 §5.4). Of two the first counts, which is the one of the longer path.
+/// The token in a cookie header (RFC 6265 §5.4). If there are two, the first counts: it is the one with the longer
+/// path.
 fn token_of(cookies: &str) -> Option<&str> {
     let pairs = cookies.split(';').filter_map(|pair| pair.trim().split_once('='));
     let value = pairs.filter(|(name, _)| *name == TOKEN_COOKIE).map(|(_, value)| value.trim_matches('"')).next();
@@ -164,7 +168,7 @@ mod tests {
         assert_eq!(credentials(&all, true).with_token(Some("")).token(), Some("b"));
         assert_eq!(credentials(&all[..1], true).token(), Some("c"));
         assert_eq!(credentials(&all[..1], false).token(), None);
-        // In a URL it is no server key; in a command it may be one.
+        // In a URL it cannot be a server key; in a command it can.
         assert_eq!(credentials(&all, true).with_token(Some("a")).bearer(), Some("b"));
         assert_eq!(credentials(&all, true).with_command_token("a").bearer(), Some("a"));
     }

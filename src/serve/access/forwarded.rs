@@ -56,8 +56,8 @@ impl Proxies {
         client
     }
 
-    /// The host and port that a request was sent to before a trusted proxy changed it, as the last proxy says, if that can
-    /// be a host name.
+    /// The host and port that a request was sent to before a trusted proxy changed it, according to the last proxy, if
+    /// that can be a host name.
     pub fn host<'a>(&self, peer: IpAddr, headers: &'a HeaderMap) -> Option<&'a str> {
         if !self.trusts(peer) {
             return None;

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 /// Which requests a server answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AccessMode {
-    /// Requests to a loopback name only. There are no other access rules.
+    /// Only requests to a loopback name. There are no other access rules.
     Loopback,
     /// Requests of every client, under an [`super::authorizer::Authorizer`]. Pages are checked by their origin.
     Guarded,
@@ -124,7 +124,7 @@ impl OriginPolicy {
             return true;
         }
         let Some((scheme, authority)) = origin.split_once("://") else { return false };
-        // Only origins that a page on the web can have: `file://` and the like are shared by many.
+        // It allows only origins that a page on the web can have: many pages share `file://` and the like.
         if !matches!(scheme, "http" | "https") || authority.contains(['/', '@', '?', '#']) {
             return false;
         }

@@ -29,7 +29,7 @@ struct GrantedChannels {
     end: Instant,
     /// The credentials for a renewal; `None` if the grant cannot be renewed.
     credentials: Option<Arc<Credentials>>,
-    /// Until when a renewal is retried.
+    /// The time until which a renewal is retried.
     retry_until: Option<Instant>,
     /// The renewal under way. It continues although channels are added and removed meanwhile. If we dropped it, a client
     /// whose permission was revoked could keep reading by sending commands: the answer would never be seen, and each
@@ -47,7 +47,7 @@ pub struct GrantRenewal {
 }
 
 impl GrantRenewal {
-    /// A renewal without grants.
+    /// An empty renewal, without grants.
     pub fn new(authorizer: &Arc<Authorizer>, client: Option<ClientId>) -> GrantRenewal {
         let timer = Box::pin(tokio::time::sleep(DAY));
         GrantRenewal { authorizer: authorizer.clone(), client, grants: Vec::new(), timer }
@@ -104,7 +104,7 @@ impl GrantRenewal {
     /// Ready when a grant has ended for good.
     pub fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
-            // A grant whose renewal is under way stays the first until there is an answer, whatever is added.
+            // A grant whose renewal is under way stays first until there is an answer, whatever is added.
             let first = self.grants.iter_mut().min_by_key(|grant| (grant.renewal.is_none(), grant.end));
             let Some(grant) = first else {
                 ready!(self.timer.as_mut().poll(cx));
@@ -134,15 +134,16 @@ impl GrantRenewal {
             match answer.map(|granted| granted.validity) {
                 Ok(Validity::RenewAt(end) | Validity::EndsAt(end)) => {
                     grant.retry_until = None;
-                    // At least half a second, so that no answer makes this a busy loop.
+                    // It is at least half a second, so that no answer makes this a busy loop.
                     grant.end = end.max(now + Duration::from_millis(500));
                 }
                 Ok(Validity::Unlimited) => grant.end = now + DAY,
-                // The application may be restarting, which is no reason to disconnect every reader.
+                // The application may be restarting, which is not a reason to disconnect every reader.
                 Err(refusal) if refusal.may_pass && now < *grant.retry_until.get_or_insert(now + GRACE) => {
                     grant.end = now + RETRY;
                 }
-                // Also if the answer names a channel that was removed meanwhile: the client can subscribe to the rest again.
+                // This is done even if the answer names a channel that was removed meanwhile: the client can subscribe
+                // to the rest again.
                 Err(_) => return Poll::Ready(()),
             }
             self.arm();

@@ -35,7 +35,7 @@ pub enum BadKey {
     #[error("this is a private key: the server wants the public one (`openssl pkey -pubout` writes it)")]
     Private,
     /// The file holds no usable key.
-    #[error("use a PEM file with one public key: RSA of 2048 bits at least, P-256 or Ed25519")]
+    #[error("use a PEM file with one public key: RSA of at least 2048 bits, P-256 or Ed25519")]
     Unknown,
 }
 
@@ -115,7 +115,7 @@ impl Tokens {
         signature::install();
         // Only the key's algorithm is accepted, whatever a token claims.
         let mut validation = Validation::new(algorithm);
-        // No leeway: a stream ends at exactly this moment.
+        // There is no leeway: a stream ends at exactly this moment.
         validation.leeway = 0;
         validation.validate_nbf = true;
         Tokens { key, validation }
@@ -125,14 +125,16 @@ impl Tokens {
     ///
     /// # Errors
     ///
-    /// `unauthorized`: the signature is wrong, or the token has expired or is not valid yet. The text never repeats it.
+    /// `unauthorized`: the signature is wrong, or the token has expired or is not valid yet. The error's text never
+    /// repeats the token.
     pub fn read(&self, token: &str) -> Result<Permission, ApiError> {
         let bad = |text: &str| ApiError::new(Code::Unauthorized, text);
         let invalid = || bad("the token is not valid");
         if token.len() > TOKEN_BYTES {
             return Err(bad("the token is too long"));
         }
-        // The token demands that an extension is understood, and this server knows none (RFC 7515 §4.1.11).
+        // The token demands that the server understands an extension, and this server does not know any (RFC 7515
+        // §4.1.11).
         if jsonwebtoken::decode_header(token).is_ok_and(|header| header.crit.is_some()) {
             return Err(invalid());
         }
@@ -140,7 +142,7 @@ impl Tokens {
         let claims = decoded.map_err(|error| match error.kind() {
             ErrorKind::ExpiredSignature => bad("the token has expired"),
             ErrorKind::ImmatureSignature => bad("the token is not valid yet"),
-            ErrorKind::InvalidAudience => bad("the token is meant for somebody else (aud)"),
+            ErrorKind::InvalidAudience => bad("the token is meant for another server (aud)"),
             _ => invalid(),
         })?;
         let claims = claims.claims;
@@ -171,7 +173,7 @@ impl Tokens {
 }
 
 impl Permission {
-    /// Those of the channels that the token does not allow.
+    /// Which of the channels the token does not allow.
     pub fn denied<'a>(&self, action: Action, channels: &'a [Channel]) -> Vec<&'a Channel> {
         let patterns = match action {
             Action::Subscribe => &self.subscribe,

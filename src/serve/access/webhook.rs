@@ -50,13 +50,13 @@ const WARN_EVERY: Duration = Duration::from_secs(10);
 /// The application's answer to a question.
 #[derive(Clone, Debug)]
 pub enum Answer {
-    /// These of the channels are allowed.
+    /// These channels are allowed.
     Allowed(Allowed),
     /// 401: the user is not signed in.
     Unauthorized,
     /// Another status below 500 that is not 200: not allowed.
     Refused,
-    /// There was no answer, or not one that can be understood.
+    /// There was no answer, or one that cannot be understood.
     Failed,
 }
 
@@ -65,7 +65,7 @@ pub enum Answer {
 pub struct Allowed {
     /// Their names.
     pub channels: Arc<HashSet<String>>,
-    /// When the answer expires and the question is to be asked again.
+    /// When the answer expires, so that the question has to be asked again.
     pub until: Instant,
 }
 
@@ -86,8 +86,8 @@ struct Metrics {
     seconds: Histogram,
 }
 
-/// Removes an answer from the cache when it expires. A moment earlier, because the cache's clock starts a little later:
-/// a reader that renews its permission exactly then must not be given the old answer.
+/// Removes an answer from the cache when it expires. It does so a moment earlier, because the cache's clock starts a
+/// little later: a reader that renews its permission exactly then must not be given the old answer.
 struct AtItsEnd;
 
 impl Expiry<Question, Allowed> for AtItsEnd {
@@ -104,7 +104,7 @@ pub struct Webhook {
 }
 
 impl Webhook {
-    /// The webhook at this `http:` or `https:` URL, with at most so many questions in flight.
+    /// The webhook at this `http:` or `https:` URL, with at most this many questions in flight.
     ///
     /// # Errors
     ///
@@ -142,15 +142,15 @@ impl Webhook {
     ///
     /// # Cancel safety
     ///
-    /// If this is dropped, the question is still asked to its end, and its answer is cached.
+    /// If this is dropped, the question still runs to its end, and its answer is cached.
     pub async fn ask(&self, question: Question) -> Answer {
         if let Some(allowed) = self.cache.get(&question).await {
             self.application.metrics.count("known");
             return Answer::Allowed(allowed);
         }
         let (cache, application) = (self.cache.clone(), self.application.clone());
-        // A task of its own: the caller may stop polling at any time, and would keep its place among the questions in
-        // flight, or take an old answer for a new one.
+        // It runs in a task of its own: the caller may stop polling at any time, and would otherwise keep its place
+        // among the questions in flight, or take an old answer for a new one.
         let asking = tokio::spawn(async move {
             let request = async { application.ask(&question).await };
             let answer = cache.try_get_with_by_ref(&question, request).await;
@@ -186,7 +186,7 @@ struct Application {
     client: HttpClient,
     /// Permits for questions in flight.
     free: Semaphore,
-    /// Permits for the memory of questions that wait, a byte each.
+    /// Permits for the memory of questions that wait, one for each byte.
     waiting_bytes: Semaphore,
     metrics: Metrics,
     /// When the last warning was logged.
@@ -269,12 +269,13 @@ impl Application {
 async fn allowed(response: Response<Incoming>, question: &Question) -> Result<Allowed, String> {
     let began = Instant::now();
     let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await;
-    let body = body.map_err(|_| format!("an answer that broke off, or over {MAX_ANSWER_BYTES} bytes"))?.to_bytes();
+    let body =
+        body.map_err(|_| format!("an answer that broke off, or has more than {MAX_ANSWER_BYTES} bytes"))?.to_bytes();
     let format = "an answer that is not {\"channels\":[\"…\"],\"ttl\":60}";
     let Body { mut channels, ttl } = serde_json::from_slice(&body).map_err(|_| format.to_owned())?;
     // It may name everything that the user may read. Only what was asked for is kept.
     channels.retain(|name| question.channels.iter().any(|channel| channel.as_str() == name));
-    // Up to a tenth less, at random: readers that came at the same time do not ask again at the same time.
+    // The time is up to a tenth less, at random: readers that came at the same time do not ask again at the same time.
     let ttl = ttl.unwrap_or(DEFAULT_TTL).clamp(1, MAX_TTL);
     let ttl = Duration::from_secs(ttl).mul_f64(0.9 + fastrand::f64() / 10.0);
     Ok(Allowed { channels: Arc::new(channels), until: began + ttl })
@@ -389,7 +390,7 @@ mod tests {
         })
         .await
         .expect("its end");
-        // Cached for a caller that comes in time, and no longer.
+        // The answer is cached for a caller that comes in time, and no longer.
         assert!(other.is_allowed("x").await);
         assert_eq!(other.count(), 1);
         sleep(Duration::from_millis(1100)).await;

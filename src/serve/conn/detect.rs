@@ -13,7 +13,7 @@ use std::time::Duration;
 /// What an HTTP/2 connection begins with (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// The first byte of a TLS handshake (RFC 8446 §5.1). No method of HTTP and no JSON begins with it.
+/// The first byte of a TLS handshake (RFC 8446 §5.1). Neither an HTTP method nor JSON begins with it.
 const HANDSHAKE: u8 = 0x16;
 
 /// The protocol of a connection.
@@ -63,7 +63,7 @@ pub async fn detect(io: &mut ClientStream, drain: &Drain, timeout: Duration) -> 
         }
     };
     tokio::select! {
-        // Polled first: a request that the client has sent in time is answered, also during a drain.
+        // Polled first: a request that the client has sent in time is answered, even during a drain.
         biased;
         () = read => {}
         () = tokio::time::sleep(timeout) => return None,
@@ -78,8 +78,8 @@ pub async fn detect(io: &mut ClientStream, drain: &Drain, timeout: Duration) -> 
 }
 
 /// Whether a client is served without TLS although there is a certificate. A client on this machine is: its bytes cross no
-/// network, so that a PHP page can publish, and a load balancer can check health, as without TLS. A trusted proxy is, too: it
-/// may end TLS itself, and a redirect would send its clients in a circle.
+/// network, so that a PHP page can publish and a load balancer can check health, as they can without TLS. So is a
+/// trusted proxy: it may terminate TLS itself, and a redirect would send its clients in a circle.
 pub fn may_be_plain(state: &ServerState, peer: &Peer) -> bool {
     peer.has_proxy_header || peer.ip.is_loopback() || state.proxies.trusts(peer.ip)
 }

@@ -26,7 +26,7 @@ use tracing::{debug, warn};
 pub struct Listeners {
     /// For HTTP.
     pub http: Vec<TcpListener>,
-    /// For HTTP through the demo's fault proxy, which cannot read TLS.
+    /// The listener for HTTP through the demo's fault proxy, which cannot read TLS.
     pub behind_proxy: Option<TcpListener>,
     /// For raw TCP.
     pub tcp: Option<TcpListener>,
@@ -106,8 +106,8 @@ async fn accept<F, S>(
         });
         let (socket, ip) = match accepted {
             Ok((Some(registration), ip)) => (Socket::new(registration), ip),
-            // No descriptor is left even for an error response. The connection is closed: in the backlog it would keep others
-            // out.
+            // There is no descriptor left, not even for an error response. The connection is closed: in the backlog it
+            // would keep others out.
             Ok((None, _)) => {
                 state.rejections.count_reason("connection_limit");
                 continue;

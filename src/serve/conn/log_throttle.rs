@@ -14,7 +14,7 @@ pub struct LogThrottle {
 }
 
 impl LogThrottle {
-    /// Whether to write a line now: then the number of lines that were suppressed before it.
+    /// If a line may be written now, returns the number of lines that were suppressed before it.
     pub fn allow(&mut self) -> Option<u64> {
         if self.last.is_some_and(|last| last.elapsed() < PERIOD) {
             self.suppressed += 1;

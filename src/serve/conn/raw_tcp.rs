@@ -1,4 +1,4 @@
-//! A new raw TCP connection: lines of JSON, in TLS or not.
+//! A new raw TCP connection: lines of JSON, with or without TLS.
 
 use super::{REJECTED_TIME, detect};
 use crate::message::ClientId;

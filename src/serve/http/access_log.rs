@@ -4,8 +4,9 @@
 //! 2026-11-24T22:52:40.165Z 192.0.2.7 "GET /sse?channel=todo&token=[removed]" 200 5312 12.345 sse
 //! ```
 //!
-//! The fields are: time of the request, address, method and target, status, bytes of the body, seconds, transport. Of the
-//! query only fields that are known to be harmless are written. Cookies, `Authorization` and bodies are never read.
+//! The fields are: time of the request, address, method and target, status, bytes of the body, seconds, transport.
+//! Fields of the query are written only if they are known to be harmless. Cookies, `Authorization` and bodies are never
+//! read.
 
 use crate::wire::timestamp;
 use hyper::{Method, Request, StatusCode};
@@ -19,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// Lines that may wait for the disk. More are dropped and counted, so that no request waits for the log.
+/// How many lines may wait for the disk. Further lines are dropped and counted, so that no request waits for the log.
 const QUEUE: usize = 8192;
 
 /// How often the writer checks whether the file was moved away, as logrotate does.
@@ -307,13 +308,13 @@ mod tests {
             ("/poll", None, "/poll"),
             ("/sse", Some("channel=a,b&cursor=1-0.x"), "/sse?channel=a,b&cursor=1-0.x"),
             ("/ws", Some("token=secret&channel=a"), "/ws?token=[removed]&channel=a"),
-            // However it is spelt.
+            // The line hides a secret field however its name is spelt.
             ("/ws", Some("t%6Fken=secret"), "/ws?token=[removed]"),
             ("/ws", Some("Token=secret&secretname&channel=a"), "/ws?[other]&[other]&channel=a"),
             ("/publish", Some("key=order&data=x&client=me"), "/publish?key=[removed]&data=[removed]&client=[removed]"),
-            // No line, no quote, no terminal.
+            // The text cannot begin a line, end the quotes or reach the terminal.
             ("/a\"b", Some("channel=%0d%0aGET%20/%22%1b[2J"), "/a%22b?channel=%0D%0AGET%20/%22%1B%5B2J"),
-            // No field that was not there.
+            // The line does not have a field that was not in the query.
             ("/poll", Some("channel=a%26token%3Db"), "/poll?channel=a%26token=b"),
         ] {
             assert_eq!(target(path, query), written);

@@ -47,18 +47,18 @@ async fn collect(body: &mut RequestBody, limits: &BodyLimits<'_>) -> Result<Byte
     let mut progress = BodyProgress::new(limits.drain);
     loop {
         let frame = tokio::select! {
-            // A frame that is there counts, even if the time is up.
+            // A frame that has arrived counts, even if the time is up.
             biased;
             frame = body.frame() => frame,
             // Nothing of the request was carried out, so the client may send it again to another node.
             () = progress.is_too_slow(whole.len()) => {
-                return Err(ApiError::new(Code::NotReady, "the server is going and the body is too slow; send it again"));
+                return Err(ApiError::new(Code::NotReady, "the server is stopping and the body is slow; send it again"));
             }
         };
         let Some(frame) = frame else { break };
         let frame = frame.map_err(|error| {
             if error.is::<http_body_util::LengthLimitError>() {
-                return ApiError::new(Code::TooLarge, format!("the body is at most {most} bytes"));
+                return ApiError::new(Code::TooLarge, format!("the body must be at most {most} bytes"));
             }
             ApiError::new(Code::BadRequest, "the body broke off")
         })?;

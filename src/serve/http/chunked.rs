@@ -9,7 +9,7 @@ use std::io;
 /// How the end of a body is marked (RFC 9112 §6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
-    /// By a chunk of no bytes.
+    /// By an empty chunk.
     Chunked,
     /// By the end of the connection (HTTP/1.0) or of the stream (HTTP/2).
     Close,
@@ -33,7 +33,7 @@ const END: &[u8] = b"\r\n";
 /// Makes a whole chunk of what `write` writes, which is about `size` bytes. Returns it with the size of its content. If
 /// nothing is written there is no chunk, since an empty one would end the body.
 ///
-/// The content is written behind space for the chunk's head, whose length depends on it, so that nothing is copied.
+/// The content is written after space for the chunk's head, whose length depends on it, so that nothing is copied.
 pub fn chunk(size: usize, write: impl FnOnce(&mut Vec<u8>)) -> (Bytes, usize) {
     let mut chunk = Vec::with_capacity(HEAD + size + END.len());
     chunk.resize(HEAD, 0);
@@ -57,7 +57,7 @@ pub struct Piece(Chain<Chain<Bytes, Bytes>, &'static [u8]>);
 impl Piece {
     /// Frames bytes.
     pub fn new(framing: Framing, bytes: Bytes) -> Piece {
-        // A chunk of no bytes would end the body.
+        // An empty chunk would end the body.
         if framing == Framing::Close || bytes.is_empty() {
             return Piece(Bytes::new().chain(bytes).chain(&[]));
         }
@@ -89,12 +89,12 @@ impl Piece {
         Ok(())
     }
 
-    /// Whether all of it is written.
+    /// Whether all of the piece is written.
     pub fn is_written(&self) -> bool {
         !self.0.has_remaining()
     }
 
-    /// What is not written yet.
+    /// The part that is not written yet.
     pub fn rest(&mut self) -> &mut impl Buf {
         &mut self.0
     }

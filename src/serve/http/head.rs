@@ -32,7 +32,7 @@ pub fn write_length(length: Option<usize>, out: &mut Vec<u8>) {
             *second = this;
             *date = HttpDate::from(now).to_string();
         }
-        // Every response has these lines, and `format!` would cost ten times as much as these copies.
+        // Every response has these lines; `format!` would cost ten times as much as these copies.
         if let Some(length) = length {
             out.extend_from_slice(b"content-length: ");
             out.extend_from_slice(length.to_string().as_bytes());
@@ -51,6 +51,6 @@ pub fn write_chunked(out: &mut Vec<u8>) {
 }
 
 thread_local! {
-    /// The current second and its text. hyper caches the date in the same way.
+    /// The current second and its text. The date is cached in the same way by hyper.
     static DATE: RefCell<(u64, String)> = const { RefCell::new((0, String::new())) };
 }

@@ -48,7 +48,7 @@ impl ByteSet {
 pub struct Hole {
     /// Where it is in the head that the template was made of.
     pub at: Range<usize>,
-    /// The bytes that may fill it. The byte behind the hole must not be one of them.
+    /// The bytes that may fill it. The byte after the hole must not be one of them.
     pub accepts: &'static ByteSet,
 }
 

@@ -15,7 +15,7 @@ pub struct Peer {
     pub is_over_limit: bool,
     /// The client's address. Behind a trusted proxy it is the one that the proxy names.
     pub ip: IpAddr,
-    /// Whether it must use HTTPS and did not.
+    /// Whether it should have used HTTPS and did not.
     pub must_use_tls: bool,
     /// Whether a trusted proxy has named the client's address with the PROXY protocol.
     pub has_proxy_header: bool,

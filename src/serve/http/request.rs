@@ -25,7 +25,7 @@ pub enum RequestBody {
     Http1(Incoming),
     /// A body of another source: an HTTP/2 stream.
     Boxed(Pin<Box<dyn Body<Data = Bytes, Error = BodyError> + Send>>),
-    /// A body that was read already. It is empty if what follows the head does not belong to the request.
+    /// A body that was already read. It is empty if what follows the head does not belong to the request.
     Whole(Bytes),
 }
 
@@ -59,7 +59,7 @@ impl Body for RequestBody {
     }
 }
 
-/// Leaves exactly one `Host` header: the name that the request was sent to, wherever the request named it. Code behind this
+/// Leaves exactly one `Host` header: the name that the request was sent to, wherever the request named it. Later code
 /// may rely on the header alone.
 ///
 /// # Errors
@@ -79,27 +79,27 @@ fn replaced_host(version: Version, uri: &Uri, headers: &HeaderMap) -> Result<Opt
     let mut hosts = headers.get_all(HOST).iter();
     let (host, second) = (hosts.next(), hosts.next());
     if second.is_some() {
-        return bad("a request has one Host");
+        return bad("send exactly one Host header");
     }
     if host.is_some_and(|host| !is_host(host.as_bytes())) {
-        return bad("Host is a name or an address, and a port");
+        return bad("Host must be a name or an address, optionally with a port");
     }
     let Some(authority) = uri.authority() else {
-        return if host.is_none() && version >= Version::HTTP_11 { bad("a request has a Host") } else { Ok(None) };
+        return if host.is_none() && version >= Version::HTTP_11 { bad("send a Host header") } else { Ok(None) };
     };
     if authority.as_str().contains('@') {
-        return bad("a request's address has no name of a user");
+        return bad("leave the user name out of the request's address");
     }
     if !is_host(authority.as_str().as_bytes()) {
-        return bad("a request's address has a name or an address, and a port");
+        return bad("the request's address must have a host name or an IP address, optionally with a port");
     }
     if version == Version::HTTP_2
         && host.is_some_and(|host| !host.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes()))
     {
-        return bad("Host is the same as :authority, or left out");
+        return bad("Host must equal :authority, or be left out");
     }
     // Over HTTP/1 an absolute target takes precedence over Host. Every proxy on the way does the same.
-    let Ok(host) = HeaderValue::from_str(authority.as_str()) else { return bad("a request has a Host") };
+    let Ok(host) = HeaderValue::from_str(authority.as_str()) else { return bad("send a Host header") };
     Ok(Some(host))
 }
 

@@ -8,7 +8,7 @@ use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, StatusCode, Version};
 
-/// A handshake that was checked.
+/// A handshake that has been checked.
 pub struct Upgrade {
     /// The `Sec-WebSocket-Accept` value; `None` over HTTP/2, which has neither a key nor an `Upgrade` header.
     accept: Option<HeaderValue>,
@@ -25,15 +25,15 @@ impl Upgrade {
         let bad = |text: &str| Err(ApiError::new(Code::BadRequest, text));
         let is_extended = request.extensions.get::<ExtendedConnect>().is_some();
         if request.version == Version::HTTP_2 && !is_extended {
-            return bad("over HTTP/2 a WebSocket begins with CONNECT and :protocol websocket (RFC 8441)");
+            return bad("over HTTP/2 a WebSocket must begin with CONNECT and :protocol websocket (RFC 8441)");
         }
         if request.method != Method::GET || request.version < Version::HTTP_11 {
-            return bad("a WebSocket begins with a GET of HTTP/1.1; a proxy may speak HTTP/1.0");
+            return bad("a WebSocket must begin with an HTTP/1.1 GET; a proxy on the path may speak HTTP/1.0");
         }
         let asks = has_token(headers, "connection", "upgrade") && has_token(headers, "upgrade", "websocket");
         if !is_extended && !asks {
             return bad(
-                "a WebSocket begins with Connection: Upgrade and Upgrade: websocket; a proxy may have removed them",
+                "a WebSocket must begin with Connection: Upgrade and Upgrade: websocket; a proxy may have removed them",
             );
         }
         if headers.get("sec-websocket-version").is_none_or(|version| version != "13") {
@@ -44,10 +44,10 @@ impl Upgrade {
         }
         let key =
             headers.get("sec-websocket-key").and_then(|key| key.to_str().ok()).filter(|key| websocket::is_key(key));
-        let Some(key) = key else { return bad("Sec-WebSocket-Key is 16 bytes in base64") };
+        let Some(key) = key else { return bad("Sec-WebSocket-Key must be 16 bytes in base64") };
         match HeaderValue::try_from(websocket::accept_key(key)) {
             Ok(accept) => Ok(Upgrade { accept: Some(accept) }),
-            Err(_) => bad("Sec-WebSocket-Key is 16 bytes in base64"),
+            Err(_) => bad("Sec-WebSocket-Key must be 16 bytes in base64"),
         }
     }
 

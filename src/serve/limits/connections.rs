@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Connections beyond the limit that get an error response at a time. More are closed without one.
+/// How many connections beyond the limit get an error response at a time. Further ones are closed without one.
 const REJECTED: usize = 256;
 
 /// Connections to the admin listener. They have a limit of their own, so that operators can look at a full server.
@@ -35,8 +35,8 @@ impl DescriptorAllowance {
         Some(DescriptorAllowance { connections, rejected, admin })
     }
 
-    /// The most sockets that may be open, of any kind, when a public listener accepts one more. It is needed beside the
-    /// count of connections: a socket whose proxy has not sent its header yet is not counted as a connection.
+    /// The most sockets that may be open, of any kind, when a public listener accepts one more. It is needed besides
+    /// the count of connections: a socket whose proxy has not sent its header yet is not counted as a connection.
     pub fn public_sockets(&self) -> usize {
         self.connections + self.rejected
     }
@@ -160,7 +160,7 @@ impl Connections {
     ///
     /// # Errors
     ///
-    /// The address has as many as it may have.
+    /// The address has reached its limit.
     pub fn admit_address(self: &Arc<Connections>, ip: IpAddr) -> Result<Option<AddressPermit>, AddressLimitReached> {
         if self.limits.per_ip == 0 {
             return Ok(None);
@@ -186,7 +186,7 @@ impl Connections {
     }
 }
 
-/// The error that an address has as many connections and streams as it may have.
+/// The error that an address has reached its limit of connections and streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AddressLimitReached;
 

@@ -38,7 +38,7 @@ pub struct BufferBudget {
     limit: usize,
     state: Mutex<State>,
     used: Gauge,
-    /// The part of it that is reserved for input. Changed under the lock of `state`.
+    /// The part of it that is reserved for input. It is changed under the lock of `state`.
     reserved: AtomicUsize,
     rejections: Counter,
 }
@@ -52,9 +52,9 @@ struct State {
     next: u64,
     /// The first write that was not asked to leave.
     first_unasked: u64,
-    /// The bytes that will be free when all writes that were asked have left. A buffer counts only when *all* its holders
-    /// were asked. If it counted once for each of them, a thousand readers of one frame would seem to free much more than
-    /// they do, and too few readers would be asked.
+    /// The bytes that will be free when all writes that were asked to leave have left. A buffer counts only when *all*
+    /// its holders were asked. If it counted once for each of them, a thousand readers of one frame would seem to free
+    /// much more than they do, and too few readers would be asked.
     leaving: usize,
 }
 
@@ -89,7 +89,7 @@ pub enum WriteOutcome {
 }
 
 impl BufferBudget {
-    /// A budget of so many bytes. `rejections` counts disconnected readers and rejected input.
+    /// A budget of this many bytes. `rejections` counts disconnected readers and rejected input.
     pub fn new(limit: usize, rejections: Counter, registry: &mut Registry) -> Arc<BufferBudget> {
         let used = Gauge::default();
         let help = "Bytes in memory that clients have not read, or have not finished sending";
@@ -132,7 +132,7 @@ impl BufferBudget {
         BlockedWrite { budget: self.clone(), order, blocked }
     }
 
-    /// Cuts the slowest writes until the rest fits. Those that would be next are asked to leave while a quarter of the
+    /// Cuts the slowest writes until the rest fits. The next slowest ones are asked to leave while a quarter of the
     /// memory is still free, because then they can still be sent a farewell.
     fn enforce(&self, state: &mut State) {
         while state.used > self.limit
@@ -155,7 +155,8 @@ impl BufferBudget {
         self.used.set(state.used as i64);
     }
 
-    /// Whether memory is short, or nearly everything is reserved that may be. A reader of input should wait then, if it can.
+    /// Whether memory is short, or nearly all of the memory that may be reserved is reserved. A reader of input should
+    /// wait then, if it can.
     pub fn is_short(&self) -> bool {
         let (used, reserved) = (self.used.get() as usize, self.reserved.load(Ordering::Relaxed));
         used > self.limit - self.limit / 4 || reserved > self.limit / 8 * 3
@@ -222,7 +223,7 @@ impl BlockedWrite {
 impl Drop for BlockedWrite {
     fn drop(&mut self) {
         let mut state = self.budget.state.lock();
-        // A write that was cut is not counted any more.
+        // A write that was cut no longer counts.
         if let Some(blocked) = state.blocked.remove(&self.order) {
             state.release(self.order, &blocked);
             self.budget.used.set(state.used as i64);
@@ -293,7 +294,7 @@ mod tests {
         let (_c, c) = buffer(45);
         let (first, second) = (budget.block(a), budget.block(b));
         assert!(!is_cut(&first) && !is_cut(&second));
-        // Past three quarters the slowest is asked to leave, and may finish.
+        // Past three quarters of the limit, the slowest is asked to leave, and may finish.
         assert_eq!((first.outcome(), second.outcome()), (WriteOutcome::Slow, WriteOutcome::Complete));
         let third = budget.block(c);
         assert!(is_cut(&first) && !is_cut(&second) && !is_cut(&third));
@@ -325,14 +326,14 @@ mod tests {
         let mut sharing: Vec<BlockedWrite> = (0..1000).map(|_| budget.block(frame)).collect();
         let mut others: Vec<BlockedWrite> = own[..3].iter().map(|(_, own)| budget.block(*own)).collect();
         assert!(sharing.iter().all(is_asked) && !others.iter().any(is_asked));
-        // Nothing changes while some of them leave and a little is added.
+        // Nothing changes while some of the holders leave and a little is added.
         sharing.truncate(10);
         others.push(budget.block(own[3].1));
         assert!(!others.iter().any(is_asked));
-        // A write joins them that was not asked: the frame would not become free any more.
+        // A write that was not asked joins them, so the frame would no longer become free.
         sharing.push(budget.block(frame));
         assert_eq!(others.iter().filter(|other| is_asked(other)).count(), 2);
-        // It leaves, and all holders were asked again.
+        // It leaves, so again all holders were asked.
         sharing.pop();
         assert_eq!(budget.state.lock().leaving, 700);
         drop((sharing, others));

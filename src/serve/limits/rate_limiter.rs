@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Buckets kept at a time. After a second without use a bucket is full again and can be dropped.
+/// How many buckets are kept at a time. After a second without use a bucket is full again and can be dropped.
 const BUCKETS: usize = 100_000;
 
 /// A publisher: the owner of a message rate and of idempotency keys.
@@ -58,7 +58,7 @@ impl RateLimiter {
     pub fn request(&self, ip: IpAddr) -> Result<(), ApiError> {
         let Some(limiter) = &self.requests else { return Ok(()) };
         limiter.take(network(ip), 1, Instant::now()).map_err(|wait| {
-            let text = format!("at most {} requests a second of an address", limiter.per_second);
+            let text = format!("at most {} requests per second from one address", limiter.per_second);
             ApiError::until(Code::RateLimited, text, wait)
         })
     }
@@ -76,7 +76,7 @@ impl RateLimiter {
             Publisher::Subject(_) => publisher.clone(),
         };
         limiter.take(publisher, messages, Instant::now()).map_err(|wait| {
-            let text = format!("at most {} messages a second, and as many in one request", limiter.per_second);
+            let text = format!("at most {} messages per second, and as many in one request", limiter.per_second);
             ApiError::until(Code::RateLimited, text, wait)
         })
     }
@@ -108,7 +108,8 @@ impl<K: Eq + Hash> Limiter<K> {
 fn evict<K: Eq + Hash>(buckets: &mut HashMap<K, TokenBucket>, now: Instant) {
     buckets.retain(|_, bucket| now.saturating_duration_since(bucket.last_used()) < Duration::from_secs(1));
     if buckets.len() >= BUCKETS {
-        // So many keys are active at once that every second one starts again with a full bucket. The table stays bounded.
+        // The table is full, so half of the buckets are dropped, and their keys start again with a full bucket. The
+        // table stays bounded.
         let mut keep = false;
         buckets.retain(|_, _| {
             keep = !keep;

@@ -276,8 +276,8 @@ impl ReaderMetrics {
         self.counters().bytes.fetch_add(bytes as u64, Relaxed);
     }
 
-    /// Counts a batch that was written at `now` to a reader that has been here since `since`. Its oldest message tells the lag,
-    /// unless it is older than the reader: a reader that comes back with an old cursor does not lag.
+    /// Counts a batch that was written at `now` to a reader that has been here since `since`. Its oldest message gives
+    /// the lag, unless it is older than the reader: a reader that comes back with an old cursor does not lag.
     pub fn batch(&self, messages: &[Arc<Message>], since: Instant, now: Instant) {
         if messages.is_empty() {
             return;
@@ -286,7 +286,7 @@ impl ReaderMetrics {
         counters.messages.fetch_add(messages.len() as u64, Relaxed);
         counters.batches.observe(&BATCHES, messages.len() as f64);
         let Some(oldest) = messages.iter().find_map(|message| message.cursor()) else { return };
-        // The log may have the clock of another machine. If that is ahead, the lag counts as zero.
+        // The log may use the clock of another machine. If that clock is ahead, the lag counts as zero.
         let lag = Duration::from_millis(wall_clock_ms().saturating_sub(oldest.id.ms));
         if lag <= now.saturating_duration_since(since) {
             counters.lags.observe(&LAGS, lag.as_secs_f64());
@@ -378,7 +378,7 @@ mod tests {
         );
         let totals = of(&metrics, "tcp");
         assert_eq!((totals.messages, totals.bytes, totals.batches.counts[1], totals.batches.sum), (6, 30, 3, 6.0));
-        // More than a second and less than five: a busy machine may be late.
+        // The lag is more than a second and less than five: a busy machine may be late.
         assert_eq!((totals.lags.count(), totals.lags.counts[9]), (3, 3));
     }
 
@@ -390,7 +390,7 @@ mod tests {
         let (ms, since) = (wall_clock_ms(), now - Duration::from_secs(5));
         reader.batch(&[message(ms - 300), message(ms)], since, now);
         reader.batch(&[message(ms - 20_000)], since, now);
-        // From a machine whose clock is ahead.
+        // This message is from a machine whose clock is ahead.
         reader.batch(&[message(ms + 60_000)], since, now);
         let lags = of(&metrics, "ws").lags;
         assert_eq!((lags.count(), lags.counts[8], lags.counts[0]), (2, 1, 1));

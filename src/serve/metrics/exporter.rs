@@ -1,4 +1,4 @@
-//! Exports the metrics of a node for `/metrics`. Sums over shards are made when they are asked for.
+//! Exports the metrics of a node for `/metrics`. Sums over shards are made when somebody asks for them.
 
 use super::delivery::{BATCHES, DeliveryMetrics, LAGS, Summed, Totals};
 use crate::hub::Hub;
@@ -48,7 +48,7 @@ impl Collector for Exporter {
         };
         out.gauges(
             "connections",
-            "Streams, sockets and waiting polls that are there now, by transport",
+            "Open streams, sockets and waiting polls, by transport",
             by_transport(|totals| totals.open.max(0) as u64),
         )?;
         out.counters("delivered_messages", "Messages written to readers", None, by_transport(|t| t.messages))?;
@@ -67,13 +67,13 @@ impl Collector for Exporter {
         )?;
         out.histograms(
             "delivery_lag",
-            "From the log's taking a message to its write, of messages that came while the reader was there",
+            "Time from log to write, for messages that arrived while the reader was connected",
             Some(&Unit::Seconds),
             &LAGS,
             totals.iter().map(|totals| (totals.transport, &totals.lags)),
         )?;
         out.counters("gaps", "Gaps reported to readers", None, by_transport(|totals| totals.gaps))?;
-        out.counters("rollovers", "Streams ended for the browser's memory", None, by_transport(|t| t.rollovers))?;
+        out.counters("rollovers", "Streams ended to limit the browser's memory", None, by_transport(|t| t.rollovers))?;
         let bye = |(bye, count): (crate::transport::CloseReason, u64)| {
             (vec![("code", bye.code().to_string()), ("reason", bye.reason().to_owned())], count)
         };
@@ -88,7 +88,7 @@ impl Collector for Exporter {
         let code = |(code, count): (Code, u64)| (vec![("code", code.to_string())], count);
         let failures = self.delivery.failures().map(code);
         out.counters("append_failures", "Publications that were not acknowledged", None, failures)?;
-        let help = "From taking a publication to its place in the log";
+        let help = "Time from the start of a publication to its position in the log";
         out.histogram("append", help, Some(&Unit::Seconds), &APPEND_BUCKETS, &self.delivery.appends())?;
         let retained = self.hub.retained();
         out.counters("read_messages", "Messages that this node has read from the log", None, one(retained.read))?;
@@ -97,18 +97,27 @@ impl Collector for Exporter {
         out.counters("encodings", "Times that a message was encoded, once for each encoding", None, one(encoded))?;
         // Each delivery uses an encoding that was made for it, or for an earlier one.
         let hits = delivered.saturating_sub(encoded);
-        out.counters("encode_cache_hits", "Deliveries that found their message encoded", None, one(hits))?;
+        out.counters("encode_cache_hits", "Deliveries that reused an encoded message", None, one(hits))?;
         out.gauges("sockets", "Connections of clients, idle ones included", one(self.connections.count() as u64))?;
         let most = self.connections.most() as u64;
-        out.gauges("sockets_limit", "Connections that there may be, by flag and by descriptors", one(most))?;
-        out.gauges("channels", "Channels that are read here, or retain something", one(retained.channels as u64))?;
+        out.gauges("sockets_limit", "Limit of connections, from the flag and the file descriptors", one(most))?;
+        out.gauges(
+            "channels",
+            "Channels with readers or retained messages on this node",
+            one(retained.channels as u64),
+        )?;
         out.gauges("retained_messages", "Messages in this node's memory", one(retained.messages as u64))?;
         out.gauge_of("retained", "Size of this node's memory of the log", &Unit::Bytes, retained.bytes as f64)?;
-        out.gauges("ready", "Whether the log is read and can be reached", one(self.hub.is_ready().into()))?;
-        out.gauges("draining", "Whether the node is going", one(self.drain.has_begun().into()))?;
-        out.gauge_of("uptime", "Since the server began", &Unit::Seconds, self.delivery.began.elapsed().as_secs_f64())?;
+        out.gauges("ready", "Whether the node has read the log and can reach it", one(self.hub.is_ready().into()))?;
+        out.gauges("draining", "Whether the node is draining", one(self.drain.has_begun().into()))?;
+        out.gauge_of(
+            "uptime",
+            "Time since the server started",
+            &Unit::Seconds,
+            self.delivery.began.elapsed().as_secs_f64(),
+        )?;
         let version = vec![("version", env!("CARGO_PKG_VERSION").to_owned())];
-        out.gauges("build", "Always 1; which version it is", [(version, 1)].into_iter())
+        out.gauges("build", "Always 1; the label is the version", [(version, 1)].into_iter())
     }
 }
 

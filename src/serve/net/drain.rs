@@ -74,7 +74,7 @@ impl Drain {
         }
     }
 
-    /// When a reader should reconnect. Spread, so that not all readers come to the next node at once.
+    /// When a reader should reconnect. The times are spread, so that not all readers come to the next node at once.
     pub fn retry(&self) -> Duration {
         Duration::from_millis(fastrand::u64(200..3000))
     }
@@ -114,7 +114,7 @@ impl BodyProgress<'_> {
 mod tests {
     use super::*;
 
-    /// Reads a body of which `bytes` come every `every`, until it is too slow or a minute has passed.
+    /// Reads a body of which `bytes` bytes arrive every `every`, until it is too slow or a minute has passed.
     async fn seconds_until_too_slow(bytes: usize, every: Duration) -> Option<u64> {
         let drain = Drain::default();
         let (mut pace, mut have, began) = (BodyProgress::new(&drain), 0, Instant::now());

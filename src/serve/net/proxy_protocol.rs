@@ -6,8 +6,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-/// The shortest header: `PROXY UNKNOWN\r\n`. The rest of a longer one is read after that, so that nothing behind the header
-/// is read.
+/// The shortest header: `PROXY UNKNOWN\r\n`. The rest of a longer one is read after that, so that nothing after the
+/// header is read.
 const SHORTEST: usize = 15;
 
 /// Bytes of a header of version 1, by the protocol.

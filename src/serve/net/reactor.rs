@@ -28,7 +28,7 @@ use tokio::task::JoinHandle;
 pub const READ: u8 = 1;
 /// The socket may accept a write.
 pub const WRITE: u8 = 2;
-/// Behind what there is to read comes the end. Never cleared.
+/// The end of the connection follows what there is to read. Never cleared.
 pub const READ_CLOSED: u8 = 4;
 /// The connection is reset. Never cleared.
 pub const RESET: u8 = 8;
@@ -43,7 +43,8 @@ pub struct Reactor {
     catch_ups: mpsc::Sender<oneshot::Sender<()>>,
 }
 
-/// The bits of an event's token that hold the socket's number. The others tell the sockets apart that have had this number.
+/// The bits of an event's token that hold the socket's number. The other bits distinguish the sockets that have had
+/// this number.
 const NUMBER: u32 = usize::BITS / 8 * 5;
 
 /// The sockets by their number. A number is reused at once, while an event of its last socket may still be under way. The new
@@ -83,7 +84,7 @@ impl Reactor {
         Ok((Arc::new(Reactor { registry, sockets, catch_ups }), task))
     }
 
-    /// Registers a non-blocking connection. `None`: there are `most` already, and this one is closed.
+    /// Registers a non-blocking connection. `None` if there are already `most`: then this one is closed.
     ///
     /// # Errors
     ///
@@ -128,7 +129,7 @@ pub struct Registration {
 
 impl Registration {
     fn new(reactor: Arc<Reactor>, number: usize, stream: TcpStream) -> Registration {
-        // There are never so many descriptors.
+        // There are never that many descriptors.
         let number = u32::try_from(number).unwrap_or(u32::MAX);
         // The request may have arrived with the connection, so the socket counts as ready before any event.
         Registration { reactor, waker: AtomicWaker::new(), stream, number, ready: AtomicU8::new(READ | WRITE) }
@@ -301,7 +302,7 @@ mod tests {
                 let reading = async {
                     let mut read = Vec::new();
                     loop {
-                        // Now and then just as much as there is.
+                        // Now and then the read asks for exactly as much as there is.
                         let mut part = vec![0; random.usize(1..20_000)];
                         match socket.read(&mut part).await.expect("read") {
                             0 => return read,
@@ -357,7 +358,7 @@ mod tests {
         let reset = poll_fn(|cx| socket.poll_reset(cx));
         assert!(tokio::time::timeout(SOON, reset).await.is_err(), "it may still listen");
         socket.write_all(b"heard").await.expect("it does");
-        // Bytes that nobody has read: closing resets.
+        // Nobody has read these bytes, so closing resets the connection.
         drop(client);
         in_time("the reset", poll_fn(|cx| socket.poll_reset(cx))).await;
         in_time("an error", async { while socket.write_all(b"gone").await.is_ok() {} }).await;
@@ -406,7 +407,7 @@ mod tests {
         let (client, mut socket) = pair(&reactor).await;
         let mut client = client.into_std().expect("its socket");
         client.set_nonblocking(false).expect("a blocking one");
-        // By a thread of its own: the reader never comes to the end of it.
+        // A thread of its own writes it: the reader never reaches the end.
         let flood = std::thread::spawn(move || while client.write_all(&[0; 4096]).is_ok() {});
         let swallow = tokio::spawn(async move {
             for _ in 0..3_000_000 {

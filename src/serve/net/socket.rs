@@ -42,7 +42,7 @@ impl Socket {
         want: u8,
         mut attempt: impl FnMut(&TcpStream) -> io::Result<(T, Readiness)>,
     ) -> Poll<io::Result<T>> {
-        // A task with a busy client yields to others now and then.
+        // Now and then a task with a busy client yields to others.
         let turn = ready!(coop::poll_proceed(cx));
         let registration = &*self.0;
         let end = if want == READ { READ_CLOSED | RESET } else { RESET };
@@ -54,7 +54,7 @@ impl Socket {
                     return Poll::Pending;
                 }
             }
-            // Cleared before the attempt: an event that comes during it sets the mark again.
+            // The mark is cleared before the attempt: an event that comes during it sets the mark again.
             registration.clear(want);
             match attempt(registration.stream()) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {
@@ -92,9 +92,9 @@ impl Socket {
         })
     }
 
-    /// Reads the memory that a write reads.
-    pub fn prefetch(&self) -> i32 {
-        self.0.stream().as_raw_fd()
+    /// Reads a word of the memory that a write reads.
+    pub fn touch(&self) {
+        std::hint::black_box(self.0.stream().as_raw_fd());
     }
 
     /// Writes as much as the socket accepts at once, whatever the reactor has reported.
@@ -127,8 +127,8 @@ impl Socket {
 }
 
 thread_local! {
-    /// The buffer that reads go to, to be copied from there. To read into uninitialised memory needs unsafe code, and to
-    /// initialise it first costs more than the copy.
+    /// The buffer that reads fill, and from which they are copied. Reading into uninitialised memory needs unsafe code,
+    /// and initialising it first costs more than the copy.
     static READING: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_SIZE].into());
 }
 

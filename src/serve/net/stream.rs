@@ -26,7 +26,7 @@ const LINGER: Duration = Duration::from_secs(2);
 
 /// A layer between a client's bytes and its TCP connection.
 ///
-/// A write that is ready has left the layer. Nothing waits in it for another write or a flush.
+/// When a write is ready, its bytes have left the layer. Nothing waits in the layer for another write or a flush.
 pub trait Layer: AsyncRead + AsyncWrite + Send + Unpin {
     /// Ready when the client has reset the layer; `None` if only the TCP connection can tell.
     fn poll_reset(&mut self, _cx: &mut Context<'_>) -> Option<Poll<()>> {
@@ -46,7 +46,7 @@ pub trait Layer: AsyncRead + AsyncWrite + Send + Unpin {
 pub struct ClientStream {
     socket: Socket,
     layer: Option<Box<dyn Layer>>,
-    /// The state of a busy connection. A parked one has none.
+    /// The state of a busy connection. A parked connection has none.
     busy: Option<Box<Busy>>,
     write_timeout: u32,
 }
@@ -163,7 +163,7 @@ impl ClientStream {
         self.linger_for(LINGER).await;
     }
 
-    /// The same, for this long at most.
+    /// Does the same for this long at most.
     pub async fn linger_for(&mut self, time: Duration) {
         let lingers = self.layer.as_ref().is_none_or(|layer| layer.lingers());
         let _ = tokio::time::timeout(time, async {

@@ -37,12 +37,12 @@ pub struct Timers {
 #[derive(Default)]
 struct Table {
     slots: Slab<Slot>,
-    /// When to look at which slot. An entry is stale if its slot names another tick.
+    /// Which slot to look at, and at which tick. An entry is stale if its slot names another tick.
     queue: BinaryHeap<Reverse<(Tick, u32)>>,
 }
 
 struct Slot {
-    /// The waker of the task, or a no-op. Not an `Option`, which would make each slot a word larger.
+    /// The waker of the task, or a no-op. It is not an `Option`, which would make each slot a word larger.
     waker: Waker,
     /// The tick of its entry in the queue.
     queued: Tick,
@@ -71,7 +71,7 @@ impl Timers {
     pub fn at(self: &Arc<Timers>, due: Instant, now: Instant) -> Timer {
         let slot = Slot { waker: Waker::noop().clone(), queued: NEVER };
         let key = self.table.lock().slots.insert(slot);
-        // There is never memory for so many timers.
+        // There is never enough memory for that many timers.
         let key = u32::try_from(key).unwrap_or(u32::MAX);
         Timer { timers: self.clone(), due: self.due(due, now), key }
     }
@@ -109,7 +109,7 @@ impl Timers {
             }
         };
         drop(table);
-        // Without the lock, which a woken task may need at once.
+        // Tasks are woken without the lock, since a woken task may need it at once.
         due.into_iter().for_each(Waker::wake);
         next.map(|next| self.begun + Duration::from_millis(next))
     }
@@ -184,7 +184,7 @@ impl Drop for Timer {
             queue.retain(|Reverse((tick, key))| slots.get(*key as usize).is_some_and(|slot| slot.queued == *tick));
         }
         drop(table);
-        // Dropped without the lock: the waker may hold the last reference to a task.
+        // The waker is dropped without the lock: it may hold the last reference to a task.
         drop(slot);
     }
 }
@@ -223,11 +223,11 @@ mod tests {
         let begun = Instant::now();
         let mut timer = timers.at(begun + Duration::from_secs(1), begun);
         assert!(polled(&mut timer).await.is_pending());
-        // Later than it was: woken once in vain, which `wait` does not see.
+        // The timer is set later than it was: it wakes its task once too early, which `wait` does not see.
         timer.reset(begun + Duration::from_secs(5), Instant::now());
         wait(&mut timer).await;
         assert!((5000..=5041).contains(&begun.elapsed().as_millis()));
-        // Sooner than it was.
+        // The timer is set sooner than it was.
         timer.reset(begun + Duration::from_secs(60), Instant::now());
         assert!(polled(&mut timer).await.is_pending());
         timer.reset(begun + Duration::from_secs(7), Instant::now());
@@ -238,7 +238,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn those_that_are_near_each_other_fire_together() {
         let timers = Timers::start();
-        // Times of one second; they fire every 64 and 128 ms.
+        // The times are spread over one second; the timers fire every 64 or 128 ms.
         for (wait_ms, groups) in [(15_000, 17), (25_000, 9)] {
             let begun = Instant::now();
             let mut waiting = tokio::task::JoinSet::new();
@@ -260,7 +260,7 @@ mod tests {
         poll_fn(|cx| Poll::Ready(timer.poll(cx))).await
     }
 
-    /// Whoever is woken by something else may find that it is due before those who fire have, and sets it anew.
+    /// A task that is woken by something else may find its timer due before it has fired, and set the timer again.
     #[tokio::test(start_paused = true)]
     async fn one_that_is_found_due_before_it_fires_fires_again() {
         struct Woken(AtomicUsize);
@@ -271,7 +271,7 @@ mod tests {
             }
         }
 
-        // Nobody fires but this test.
+        // Only this test fires timers.
         let timers = Timers::new();
         let (begun, second) = (Instant::now(), Duration::from_millis(1024));
         let woken = Arc::new(Woken(AtomicUsize::new(0)));

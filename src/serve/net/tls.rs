@@ -118,7 +118,8 @@ fn read(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, BadCertific
         return Err(BadCertificate::NoCertificate(certificate.into()));
     }
     let private = PrivateKeyDer::from_pem_slice(&contents(key)?).map_err(|_| BadCertificate::NoKey(key.into()))?;
-    // Named explicitly: an embedding program or a library may have chosen another provider for the process.
+    // The provider is named explicitly: an embedding program or a library may have chosen another provider for the
+    // process.
     let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_protocol_versions(&[&version::TLS13, &version::TLS12])
         .and_then(|builder| builder.with_no_client_auth().with_single_cert(certificates, private));
@@ -155,7 +156,7 @@ impl AsyncWrite for Secured {
             self.unflushed = ready!(Pin::new(&mut self.stream).poll_write(cx, buf))?;
         }
         ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
-        // A write that is polled again passes the same bytes.
+        // When a write is polled again, it passes the same bytes.
         Poll::Ready(Ok(std::mem::take(&mut self.unflushed).min(buf.len())))
     }
 

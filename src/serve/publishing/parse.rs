@@ -71,7 +71,7 @@ fn from_fields(query: &[Field<'_>], form: Option<&str>, payload: Option<&str>, m
             "volatile" => volatile = flag("volatile", &value)?,
             "as" if value == "text" => as_text = true,
             "as" if value == "json" => as_text = false,
-            "as" => return Err(ApiError::new(Code::BadRequest, "as is text or json")),
+            "as" => return Err(ApiError::new(Code::BadRequest, "as must be text or json")),
             _ => {}
         }
     }
@@ -94,7 +94,7 @@ fn from_fields(query: &[Field<'_>], form: Option<&str>, payload: Option<&str>, m
 }
 
 fn check_utf8(encoded: &str) -> Result<(), ApiError> {
-    // Without a percent sign nothing is encoded.
+    // If there is no percent sign, nothing is encoded.
     if !encoded.contains('%') || decodes_to_utf8(encoded.as_bytes()) {
         return Ok(());
     }
@@ -131,17 +131,17 @@ pub fn flag(name: &str, value: &str) -> Result<bool, ApiError> {
     match value {
         "1" | "true" => Ok(true),
         "0" | "false" => Ok(false),
-        _ => Err(ApiError::new(Code::BadRequest, format!("{name} is 0 or 1"))),
+        _ => Err(ApiError::new(Code::BadRequest, format!("{name} must be 0 or 1"))),
     }
 }
 
 fn from_json(body: &str, max: usize) -> Result<Vec<Draft>, ApiError> {
     if body.trim_start().starts_with('[') {
-        // Split into items first: an invalid item is then distinct from a body that is not JSON, and a body with too many
-        // items is refused before they are parsed.
+        // The array is split into items first: an invalid item is then distinct from a body that is not JSON, and a
+        // body with too many items is refused before they are parsed.
         let items: Vec<&RawValue> = serde_json::from_str(body).map_err(|error| bad_json(&error))?;
         if items.len() > MESSAGES {
-            return Err(ApiError::new(Code::TooLarge, format!("an array is at most {MESSAGES} messages")));
+            return Err(ApiError::new(Code::TooLarge, format!("an array may have at most {MESSAGES} messages")));
         }
         return items.into_iter().map(|item| one(item.get(), max)).collect();
     }

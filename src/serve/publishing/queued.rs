@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub struct Queued(Arc<AtomicBool>);
 
 impl Queued {
-    /// Whether it has its place.
+    /// Whether the publish has its place.
     pub fn is_set(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }

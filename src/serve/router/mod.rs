@@ -40,7 +40,7 @@ async fn respond(context: &Context, peer: &Peer, mut request: Request) -> Respon
         return redirect::to_https(&request);
     }
     let state = &context.state;
-    // What is needed of the request after it was moved into its handler.
+    // The parts of the request that are needed after it was moved into its endpoint.
     let version = request.version();
     let origin = request.headers().get(ORIGIN).cloned();
     let is_by_star = state.origins.is_by_star(request.headers(), peer.forwarded_host());
@@ -84,7 +84,10 @@ async fn route(context: &Context, peer: &Peer, request: Request) -> Response {
         };
     }
     let Some((endpoint, route)) = found.filter(|(_, route)| operators::is_served(route.audience, peer.listener)) else {
-        return response::refused(&ApiError::new(Code::NotFound, "there is no such path; see /info for what there is"));
+        return response::refused(&ApiError::new(
+            Code::NotFound,
+            "there is no such path; see /info for the transports",
+        ));
     };
     if request.method() == Method::OPTIONS {
         let mut response = response::whole(StatusCode::NO_CONTENT, "", "");
@@ -92,7 +95,7 @@ async fn route(context: &Context, peer: &Peer, request: Request) -> Response {
         return response;
     }
     if !route.methods.split(", ").any(|known| known == request.method().as_str()) {
-        let refusal = ApiError::new(Code::MethodNotAllowed, format!("this path takes {}", route.methods));
+        let refusal = ApiError::new(Code::MethodNotAllowed, format!("this path accepts {}", route.methods));
         let mut response = response::refused(&refusal);
         response.headers_mut().insert(ALLOW, HeaderValue::from_static(route.methods));
         return response;
@@ -110,7 +113,7 @@ fn check_limits(state: &ServerState, peer: &Peer, limits: Limits) -> Result<(), 
         return Ok(());
     }
     if peer.is_over_limit && limits == Limits::All {
-        return Err(ApiError::new(Code::TooManyConnections, "the server has as many connections as it takes"));
+        return Err(ApiError::new(Code::TooManyConnections, "the server has reached its limit of connections"));
     }
     state.rates.request(peer.ip)
 }

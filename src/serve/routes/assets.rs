@@ -99,7 +99,7 @@ fn answer(path: &str) -> Response {
     let found = FILES.iter().find(|(name, ..)| *name == path);
     let (content_type, parts) = found.map_or(("text/plain; charset=utf-8", [""].as_slice()), |file| (file.1, file.2));
     let mut response = response::whole(StatusCode::OK, content_type, parts.concat());
-    // A file changes only with the server and is small, so browsers ask for it each time and never show a stale one.
+    // A file changes only with the server and is small, so browsers ask for it each time and never show a stale copy.
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     if matches!(path, "/" | "/status") {
         // Other sites must not frame these pages, to steal clicks on their buttons or the figures that they show.

@@ -42,7 +42,7 @@ const ONE: &str = "/channels/";
 /// How long to wait for the counts of other nodes. Without them the response says that it is not complete.
 const OTHER_NODES_WAIT: Duration = Duration::from_secs(1);
 
-/// Channels of a page by default, and at most.
+/// How many channels a page has by default, and at most.
 const PAGE: usize = 100;
 const LARGEST_PAGE: usize = 1000;
 
@@ -146,13 +146,14 @@ async fn list(state: &ServerState, query: &str) -> Result<Response, ApiError> {
             "prefix" => prefix = check_prefix(value.into_owned())?,
             "after" => after = check_prefix(value.into_owned())?,
             "limit" => {
-                let digits = value.parse::<u128>().map_err(|_| ApiError::new(Code::BadRequest, "limit is a number"))?;
+                let digits =
+                    value.parse::<u128>().map_err(|_| ApiError::new(Code::BadRequest, "limit must be a number"))?;
                 limit = usize::try_from(digits).unwrap_or(LARGEST_PAGE).clamp(1, LARGEST_PAGE);
             }
             _ => {}
         }
     }
-    // One more than the page holds, to know whether there are more.
+    // It asks for one more than the page holds, to know whether there are more.
     let mut names = state.hub.names(&prefix, &after, limit + 1);
     let mut is_complete = true;
     if let Some(remote) = &state.remote_counts {
@@ -184,7 +185,7 @@ fn check_prefix(text: String) -> Result<String, ApiError> {
     if text.is_empty() || text.parse::<Channel>().is_ok() {
         return Ok(text);
     }
-    Err(ApiError::new(Code::BadChannel, "prefix and after are of the letters that channels are made of"))
+    Err(ApiError::new(Code::BadChannel, "prefix and after may contain only characters that a channel name may have"))
 }
 
 /// Decodes a segment of a path. Unlike in a query, `+` stands for itself.

@@ -1,4 +1,4 @@
-//! What the routes need beside the state of the server.
+//! What the routes need besides the state of the server.
 
 use super::demo_state::Demo;
 use crate::serve::session::poll_cache::PollCache;

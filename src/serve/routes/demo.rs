@@ -1,5 +1,5 @@
 //! The API of `longtail demo` for the comparison page: the faults of the proxy, the bytes that pass it, and a raw TCP
-//! client in place of a Java applet.
+//! client that stands in for a Java applet.
 
 use super::context::Context;
 use super::demo_state::{Demo, HOP};
@@ -38,8 +38,8 @@ const SILENCE: Duration = Duration::from_millis(500);
 /// Bytes per read of the applet.
 const READ_BYTES: usize = 8 << 10;
 
-/// The page of an iframe for a transport that must have the origin that it reads from. Its script obeys only pages of
-/// this machine, or of the host that it was loaded from.
+/// The page of an iframe, for a transport whose page must have the origin that it reads from. Its script obeys only
+/// pages of this machine, or of the host that it was loaded from.
 const FRAME: &str = concat!(
     include_str!("../../../static/demo/frame.html"),
     "<script>\n",
@@ -77,7 +77,7 @@ async fn answer(state: &ServerState, demo: &Demo, mut request: Request) -> Resul
         ("/demo/weather", &Method::POST) => {
             let body = response::read_body(state, &mut request, MAX_FAULTS_BYTES).await?;
             let faults: Faults = serde_json::from_slice(&body).map_err(|error| {
-                // Not the parser's text, which may repeat what was sent.
+                // The error does not have the parser's text, which may repeat what was sent.
                 let at = error.column();
                 ApiError::new(
                     Code::BadJson,
@@ -100,7 +100,7 @@ fn text(faults: Faults) -> String {
     serde_json::to_string(&faults).unwrap_or_default()
 }
 
-/// Streams what passes the proxy of a client's requests, and the faults, as Server-Sent Events.
+/// Streams the bytes of a client's requests that pass the proxy, and the faults, as Server-Sent Events.
 fn wire(state: &ServerState, demo: &Demo, query: &str) -> Result<Response, ApiError> {
     let params = Params::parse(query.as_bytes(), None, &state.settings.limits)?;
     let Some(client) = params.client else {
@@ -173,7 +173,7 @@ async fn applet(state: &ServerState, demo: &Demo, query: &str) -> Result<Respons
     let permit = permit(&demo.applets)?;
     let channels: Vec<&str> = params.channels.iter().map(|channel| channel.as_str()).collect();
     let mut command = serde_json::json!({ "type": "subscribe", "channels": channels });
-    // As it was written. It has been parsed, so it is valid.
+    // The text is as it was written. It has been parsed, so it is valid.
     if let Some((_, cursor)) = fields(query.as_bytes(), None).filter(|(name, _)| name == "cursor").last() {
         command["cursor"] = cursor.into();
     }

@@ -64,7 +64,7 @@ fn drip(state: &ServerState, query: &str) -> Result<Response, ApiError> {
     );
     // The whole may take as long as the longest wait between two pieces.
     if count * every > 120_000 {
-        return Err(ApiError::new(Code::BadRequest, "count times every is at most 120000 ms"));
+        return Err(ApiError::new(Code::BadRequest, "count times every must be at most 120000 ms"));
     }
     let drain = state.drain.clone();
     let pieces = stream! {

@@ -33,7 +33,7 @@ fn ready_to_serve(context: &Context) -> Response {
     if context.state.drain.has_begun() {
         return not_ready("draining\n");
     }
-    // Before that a PUBLISH in Redis would be missed.
+    // Before the bridge listens, a PUBLISH in Redis would be missed.
     if !*context.is_listening.borrow() {
         return not_ready("not subscribed to Redis yet: a PUBLISH would be missed\n");
     }

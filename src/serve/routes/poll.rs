@@ -20,9 +20,9 @@ const BATCH_MESSAGES: usize = 100;
 
 /// How to wait for messages.
 pub struct Wait {
-    /// The longest time; `None`: not at all.
+    /// The longest time to wait; `None`: do not wait.
     pub time: Option<Duration>,
-    /// Whether the response may be a session. Otherwise this handler waits itself.
+    /// Whether the response may be a session. Otherwise this handler itself waits.
     pub as_session: bool,
 }
 
@@ -40,7 +40,7 @@ pub async fn answer(
     headers: &HeaderMap,
     wait: Wait,
 ) -> Result<Response, ApiError> {
-    // Beside a cursor the tag only decides about a 304, so one that is not a cursor is ignored.
+    // If there is a cursor, the tag decides only about a 304, so a tag that is not a cursor is ignored.
     let tag = if params.cursor.is_some() {
         etag::if_none_match(headers).unwrap_or_default()
     } else {
@@ -53,7 +53,7 @@ pub async fn answer(
     if let Some(client) = &client {
         state.hub.polled(name, params.channels.iter(), client, wait.time.unwrap_or_default());
     }
-    // A client that is counted by its id is not counted by its connection, too.
+    // A client that is counted by its id is not also counted by its connection.
     let counted = client.is_none().then_some(name);
     let mut subscription = state.hub.subscribe(counted, &params.channels, start, params.last, client);
     let limit = params.limit.unwrap_or(BATCH_MESSAGES);

@@ -81,22 +81,22 @@ pub fn json(status: StatusCode, body: impl Into<Bytes>) -> Response {
 pub fn refused(refusal: &ApiError) -> Response {
     let status = StatusCode::from_u16(refusal.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = if refusal.code == Code::BadCallback {
-        // Plain text: the client asked for a script or a frame and must not take anything else for one.
+        // The answer is plain text: the client asked for a script or a frame, and must not take anything else for one.
         whole(status, "text/plain; charset=utf-8", refusal.message.clone())
     } else {
         json(status, refusal.to_json())
     };
     if refusal.may_pass || status == StatusCode::SERVICE_UNAVAILABLE || status == StatusCode::TOO_MANY_REQUESTS {
-        // Spread, so that refused clients do not all come back in the same second.
+        // The time is spread, so that refused clients do not all come back in the same second.
         let seconds = match refusal.retry {
-            // Rounded up: a client that is a second early would be refused again.
+            // It is rounded up: a client that is a second early would be refused again.
             Some(retry) => retry.as_secs() + 1,
             None if refusal.code == Code::TooManyConnections => fastrand::u64(2..8),
             None => fastrand::u64(1..4),
         };
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
-    // The router counts rejections by it.
+    // The router counts rejections by this code.
     response.extensions_mut().insert(refusal.code);
     if status == StatusCode::UNAUTHORIZED {
         response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

@@ -115,7 +115,7 @@ impl<'a> Checked<'a> {
         if lifecycle == (Lifecycle::Stream { rollover: false })
             && let Some(last) = text(headers, "last-event-id").filter(|id| !id.is_empty())
         {
-            // It is newer than the cursor of the query, which a browser repeats unchanged.
+            // This cursor is newer than the cursor of the query, which a browser repeats unchanged.
             params.cursor = Some(last.parse()?);
         }
         let upgrade = (lifecycle == Lifecycle::Duplex).then(|| Upgrade::check(request.head)).transpose()?;
@@ -126,7 +126,7 @@ impl<'a> Checked<'a> {
     async fn authorize(&mut self) -> Result<Authorized, ApiError> {
         let (state, headers) = (self.state, &self.request.head.headers);
         let credentials = Arc::new(if state.authorizer.is_open() {
-            // They will never be checked, and a parked socket should keep no headers.
+            // An open server never checks credentials, and a parked socket should keep no headers.
             Credentials::anonymous(self.peer.ip, self.transport.name())
         } else {
             let credentials = Credentials::new(self.peer.ip, self.transport.name(), headers, self.by_cookie());
@@ -170,7 +170,7 @@ impl<'a> Checked<'a> {
         framing == Framing::Chunked && !self.request.has_unread_body && !wants_close
     }
 
-    /// Opens what the lifecycle asks for.
+    /// Opens what the transport's lifecycle asks for.
     async fn open(self, authorized: Authorized) -> Result<Response, ApiError> {
         let framing = Framing::of(self.request.head.version);
         let may_reuse = self.may_reuse(framing);
@@ -233,7 +233,7 @@ impl<'a> Checked<'a> {
 /// Waits until the node has read its log.
 async fn wait_until_ready(state: &ServerState) -> Result<(), ApiError> {
     if state.drain.has_begun() {
-        return Err(ApiError::new(Code::NotReady, "the server is going; come back in a moment"));
+        return Err(ApiError::new(Code::NotReady, "the server is shutting down; come back in a moment"));
     }
     if state.hub.head().is_none() && !state.is_ready().await {
         return Err(ApiError::new(Code::NotReady, "the server has not read its log yet; come back in a moment"));

@@ -19,7 +19,7 @@ const AHEAD_WAIT: Duration = Duration::from_secs(1);
 /// How long a poll waits for the log when only the log knows the answer.
 const LOG_WAIT: Duration = Duration::from_secs(20);
 
-/// The messages that are there now. Volatile messages are left out: only waiting readers get them.
+/// The messages that are available now. Volatile messages are left out: only waiting readers get them.
 pub async fn now(state: &ServerState, subscription: &mut Subscription, limit: usize) -> Batch {
     let mut collector = BatchBuilder::new(limit);
     let asked = Instant::now();
@@ -46,7 +46,7 @@ pub async fn now(state: &ServerState, subscription: &mut Subscription, limit: us
 pub async fn first(subscription: &mut Subscription, limit: usize) -> Option<Batch> {
     let mut collector = BatchBuilder::new(limit);
     match poll_fn(|cx| Poll::Ready(collector.poll_wait(cx, subscription))).await {
-        // A gap is reported at once, with the messages behind it.
+        // A gap is reported at once, with the messages after it.
         Poll::Ready(Step::Gap(_)) => Some(now_behind_gap(subscription, collector).await),
         Poll::Ready(_) => Some(collector.batch(subscription, true)),
         Poll::Pending => None,
@@ -67,7 +67,7 @@ pub async fn wait(state: &ServerState, subscription: &mut Subscription, limit: u
     }
 }
 
-/// The gap, and the messages behind it.
+/// The gap, and the messages after it.
 pub async fn now_behind_gap(subscription: &mut Subscription, mut collector: BatchBuilder) -> Batch {
     let mut is_complete = false;
     while let Ok(step) = tokio::time::timeout(AHEAD_WAIT, collector.step(subscription)).await {
@@ -87,12 +87,12 @@ pub struct BatchBuilder {
 }
 
 impl BatchBuilder {
-    /// A batch of at most so many messages.
+    /// A batch of at most this many messages.
     pub fn new(messages: usize) -> BatchBuilder {
         BatchBuilder { limit: Limit { messages, bytes: BATCH_BYTES }, gap: None, messages: Vec::new() }
     }
 
-    /// Whether the limit allows more messages. Reduces the limit to the rest.
+    /// Reduces the limit to what is left, and returns whether it allows more messages.
     fn has_room(&mut self) -> bool {
         let bytes: usize = self.messages.iter().map(|message| message.object().len()).sum();
         let room = Limit {
@@ -128,7 +128,7 @@ impl BatchBuilder {
 
     fn note(&mut self, step: Step) {
         if let Step::Gap(gap) = step {
-            // Of two gaps in a row the first one has the right start.
+            // If two gaps follow one another, the first one has the right start.
             let from = self.gap.map_or(gap.from, |first| first.from);
             self.gap = Some(Gap { from, ..gap });
         }
@@ -153,7 +153,7 @@ mod tests {
     use tokio_stream::Stream;
     use tokio_stream::wrappers::UnboundedReceiverStream;
 
-    /// A log whose tail is what the test tells, and whose ranges take for ever.
+    /// A log whose tail the test controls, and whose ranges never arrive.
     struct Slow(Mutex<Option<mpsc::UnboundedReceiver<TailEvent>>>);
 
     impl MessageLog for Slow {
@@ -186,7 +186,7 @@ mod tests {
         tell.send(TailEvent::Opened(extent)).expect("it listens");
         tell.send(TailEvent::CaughtUp).expect("it listens");
         hub.ready().await;
-        // This node has not come as far as that cursor: only the log can tell what is behind it.
+        // This node has not read as far as that cursor: only the log can tell what comes after it.
         let channel: crate::message::Channel = "a".parse().expect("a channel");
         let ahead = Cursor { id: Id { ms: 9, seq: 0 }, epoch };
         let mut subscription = hub.subscribe(None, std::slice::from_ref(&channel), Start::After(ahead), None, None);

@@ -30,7 +30,7 @@ pub struct CommandHandler {
     /// Whether the client has named its client id. Credentials may be bound to a named id, but not to one that the server made
     /// up.
     client_named: bool,
-    /// Whether a position was given or channels were named. The position cannot change after that.
+    /// Whether a position was given or channels were named. After that, the position cannot change.
     position_fixed: bool,
     channels_named: bool,
     /// The `last` of a URL without channels. It counts for the first channels that are named.
@@ -43,7 +43,7 @@ impl CommandHandler {
         CommandHandler { credentials, client_named: false, position_fixed: false, channels_named: false, last: None }
     }
 
-    /// Commands after a request with these parameters. `client_named`: whether a client id was among them.
+    /// Commands after a request with these parameters. `client_named`: whether the parameters include a client id.
     pub fn after(credentials: Arc<Credentials>, params: &Params, client_named: bool) -> CommandHandler {
         let channels_named = !params.channels.is_empty();
         let position_fixed = channels_named || !params.begins_later();
@@ -99,7 +99,7 @@ impl CommandHandler {
             }
             Command::Publish(draft) => {
                 let mut reservation = state.budget.reservation();
-                // Reserved before the authorizer is asked, which may take time.
+                // The memory is reserved before the authorizer is asked, since that may take time.
                 if let Err(refusal) = reservation.resize(draft.payload.as_str().len()) {
                     return Ok(Outcome::Publish(Vec::new(), reference.take(), Err(refusal)));
                 }
@@ -123,7 +123,7 @@ impl CommandHandler {
     ) -> Result<Cursor, ApiError> {
         let Subscribe { channels, start, last, client } = subscribe;
         if (start.is_some() || last.is_some()) && self.position_fixed {
-            let rule = "a connection has one cursor; cursor and last count where the first channels are named";
+            let rule = "a connection has one cursor: send cursor and last only with its first channels";
             return Err(ApiError::new(Code::CursorFixed, rule));
         }
         let subscription = pump.subscription();
@@ -132,7 +132,7 @@ impl CommandHandler {
         if subscription.channels() + new > most {
             return Err(too_many_channels(most));
         }
-        // The first client id that a client names is the one that counts.
+        // The first client id that a client names counts.
         let known = pump.subscription().client().filter(|_| self.client_named).cloned();
         let named = if self.channels_named { known.clone() } else { client.or_else(|| known.clone()) };
         let question = Question {

@@ -25,7 +25,7 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, Sleep};
 
-/// Publishes of a connection that may be under way. Past that the connection is not read.
+/// How many publishes of a connection may be under way. Past that, the connection is not read.
 const MAX_PENDING: usize = 100;
 
 /// Bytes of an incomplete command that do not count against the memory budget.
@@ -79,7 +79,8 @@ struct RunningDuplex {
 /// than a drain.
 const FAREWELL_WAIT: Duration = Duration::from_secs(10);
 
-/// What may end a connection that reads no channel. The hub knows readers by their channels and does not wake it.
+/// What may end a connection that reads no channel. The hub knows readers by their channels, so it does not wake this
+/// one.
 struct Unsubscribed {
     draining: Pin<Box<dyn Future<Output = ()> + Send>>,
     /// The time for a command, on a raw TCP connection that has never subscribed.
@@ -234,7 +235,7 @@ impl RunningDuplex {
             Event::Drain => self.pump.bye(CloseReason::Drain, Some(self.state.drain.retry())),
             Event::Read(read) => {
                 if read? == 0 {
-                    // The client is gone, or has shut its sending side and still reads. A write will tell.
+                    // The client is gone, or it has shut its sending side and still reads. A write will show which.
                     self.is_open = false;
                     self.pump.heartbeat();
                 }
@@ -270,7 +271,7 @@ impl RunningDuplex {
             self.inputs += 1;
             match input {
                 Input::Nothing => {}
-                // May wait for the application. Commands keep their order, and only this connection waits.
+                // This may wait for the application. Commands keep their order, and only this connection waits.
                 Input::Command(frame) => {
                     let dialect = self.decoder.dialect();
                     match self.commands.handle(&self.state, &mut self.pump, dialect, &frame).await {
@@ -332,7 +333,8 @@ impl RunningDuplex {
         Ok(())
     }
 
-    /// Whether commands may be read: not too many publishes are under way, memory is not short, and the session has not ended.
+    /// Whether commands may be read: publishes under way are within their limit, memory is not short, and the session
+    /// has not ended.
     fn may_read(&self) -> bool {
         !self.pump.has_ended()
             && self.pending_publishes() < MAX_PENDING

@@ -4,7 +4,7 @@ use crate::message::Message;
 use crate::transport::Envelope;
 use std::sync::Arc;
 
-/// About how long the frames of a batch are.
+/// The approximate length of the frames of a batch.
 pub fn frames_size(envelope: &dyn Envelope, batch: &[Arc<Message>]) -> usize {
     let (before, after) = envelope.around();
     batch.iter().map(|message| message.object().len() + before.len() + after.len() + 160).sum()

@@ -30,7 +30,7 @@ use tokio::time::Instant;
 /// Bytes of a next request that are read while this one waits.
 const READ_AHEAD: usize = 16 << 10;
 
-/// A long poll. Its numbers have no more bits than they need, because every parked poll keeps them.
+/// A long poll. Its numbers have only as many bits as they need, because every parked poll keeps them.
 pub struct LongPoll {
     /// The most messages of a response.
     limit: u32,
@@ -134,7 +134,7 @@ impl LongPoll {
         self.subscription.leave();
     }
 
-    /// Waits for messages. What the client sends meanwhile goes to `input`.
+    /// Waits for messages. Bytes that the client sends meanwhile go to `input`.
     ///
     /// # Errors
     ///
@@ -157,12 +157,12 @@ impl LongPoll {
             self.record.wrote_directly(written.weight);
             return Poll::Ready(Ok(Waited::Answered(written.remainder)));
         }
-        // It stays empty while there is nothing, so a parked poll holds no messages.
+        // The list stays empty while there is nothing, so a parked poll holds no messages.
         let mut builder = BatchBuilder::new(self.limit as usize);
         if let Poll::Ready(step) = builder.poll_wait(cx, &mut self.subscription) {
             return Poll::Ready(Ok(Waited::Batch(Some(step), Box::new(builder))));
         }
-        // Looked at after the step, which has registered the waker that a drain wakes.
+        // This is checked after the step, which has registered the waker that a drain wakes.
         if state.drain.has_begun() {
             return Poll::Ready(Ok(Waited::Batch(None, Box::new(builder))));
         }
@@ -177,8 +177,8 @@ impl LongPoll {
         if let Poll::Ready(gone) = poll_client(cx, io, &mut self.input, is_open) {
             return Poll::Ready(Err(gone));
         }
-        // A response of the hub does not wake this task; only the client's next bytes do. If those are here already, or will
-        // not come, this task must answer itself.
+        // A response of the hub does not wake this task; only the client's next bytes do. If those bytes are already
+        // here, or will not come, this task itself must answer.
         if *is_open && self.input.is_empty() {
             self.subscription.park(Allowance::Answer(self.limit as usize));
         }
@@ -205,7 +205,7 @@ impl LongPoll {
             }
         };
         let batch = match step {
-            // A gap is reported at once, with the messages behind it.
+            // A gap is reported at once, with the messages after it.
             Some(Step::Gap(_)) => batch::now_behind_gap(&mut self.subscription, *builder).await,
             _ => builder.batch(&self.subscription, true),
         };
@@ -224,7 +224,7 @@ impl LongPoll {
 
 /// The end of a wait.
 pub enum Waited {
-    /// This step and these messages, or no step if the time is up.
+    /// The step and its messages; there is no step if the time is up.
     Batch(Option<Step>, Box<BatchBuilder>),
     /// The hub has written the response, all but this rest.
     Answered(Remainder),

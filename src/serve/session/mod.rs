@@ -1,4 +1,4 @@
-//! Sessions: what goes on behind the head of a response, over many messages.
+//! Sessions: what continues after the head of a response, over many messages.
 
 pub mod batch;
 pub mod commands;

@@ -3,8 +3,8 @@
 use super::frames::{frames_size, write_frames};
 use super::poll_answer::PollAnswer;
 use crate::cursor::Cursor;
-use crate::hub::{Encoded, Format, Layout, Outlet};
-use crate::message::Message;
+use crate::hub::{BareFormat, Encoded, Format, Layout, Outlet};
+use crate::message::{Encoding, Message};
 use crate::serve::http::chunked::{self, Framing};
 use crate::serve::net::socket::Socket;
 use crate::transport::{Batch, Envelope};
@@ -12,10 +12,12 @@ use std::any::Any;
 use std::io;
 use std::sync::Arc;
 
-/// The socket of a stream, without TLS or HTTP/2 on it.
+/// The socket of a stream, without TLS or HTTP/2 on top of it.
 pub struct StreamOutlet {
     socket: Socket,
     envelope: Arc<dyn Envelope>,
+    /// The envelope's encoding, if it puts nothing around messages.
+    bare: Option<&'static Encoding>,
     is_chunked: bool,
     transport: u8,
 }
@@ -30,7 +32,8 @@ impl StreamOutlet {
         transport: usize,
     ) -> StreamOutlet {
         let is_chunked = framing == Some(Framing::Chunked);
-        StreamOutlet { socket, envelope, is_chunked, transport: number(transport) }
+        let bare = (envelope.around() == (b"", b"")).then(|| envelope.encoding());
+        StreamOutlet { socket, envelope, bare, is_chunked, transport: number(transport) }
     }
 }
 
@@ -41,16 +44,20 @@ impl Outlet for StreamOutlet {
         Format { encoding: self.envelope.encoding(), layout, prefix, suffix }
     }
 
+    fn bare_format(&self) -> Option<BareFormat> {
+        self.bare.map(|encoding| BareFormat { encoding, is_chunk: self.is_chunked })
+    }
+
     fn transport(&self) -> usize {
         usize::from(self.transport)
     }
 
     fn encode(&self, messages: &[Arc<Message>], _upto: Cursor) -> Encoded {
         let size = frames_size(&*self.envelope, messages);
-        let write = |out: &mut Vec<u8>| match self.envelope.around() {
-            (b"", b"") => messages.iter().for_each(|message| self.envelope.encoding().write(message, out)),
+        let write = |out: &mut Vec<u8>| match self.bare {
+            Some(encoding) => messages.iter().for_each(|message| encoding.write(message, out)),
             // The client chooses what is around a message; the frame within is the same for many clients.
-            _ => write_frames(&*self.envelope, messages, out),
+            None => write_frames(&*self.envelope, messages, out),
         };
         if self.is_chunked {
             let (bytes, weight) = chunked::chunk(size, write);
@@ -61,8 +68,8 @@ impl Outlet for StreamOutlet {
         Encoded { weight: frames.len(), bytes: frames.into() }
     }
 
-    fn prefetch(&self) -> i32 {
-        self.socket.prefetch()
+    fn touch(&self) {
+        self.socket.touch();
     }
 
     fn write(&self, bytes: &[u8]) -> io::Result<usize> {
@@ -70,7 +77,7 @@ impl Outlet for StreamOutlet {
     }
 }
 
-/// The socket of a client that waits for the response to a long poll, without TLS or HTTP/2 on it.
+/// The socket of a client that waits for the response to a long poll, without TLS or HTTP/2 on top of it.
 pub struct PollOutlet {
     socket: Socket,
     envelope: Arc<dyn Envelope>,
@@ -103,8 +110,8 @@ impl Outlet for PollOutlet {
         Encoded { bytes, weight: body }
     }
 
-    fn prefetch(&self) -> i32 {
-        self.socket.prefetch()
+    fn touch(&self) {
+        self.socket.touch();
     }
 
     fn write(&self, bytes: &[u8]) -> io::Result<usize> {
@@ -112,7 +119,7 @@ impl Outlet for PollOutlet {
     }
 }
 
-/// What the body of a response to a poll depends on, beside its messages.
+/// What the body of a response to a poll depends on, besides its messages.
 pub fn answer_format(envelope: &dyn Envelope) -> Format<'_> {
     let ((prefix, suffix), layout) = (envelope.around(), Layout::Answer(Any::type_id(envelope)));
     Format { encoding: envelope.encoding(), layout, prefix, suffix }
@@ -130,7 +137,7 @@ mod tests {
     use crate::hub::{Allowance, Hub, LIMIT, Step};
     use crate::log::memory::MemoryLog;
     use crate::log::{MessageLog, Retention};
-    use crate::message::{Draft, Encoding, Event, Payload};
+    use crate::message::{Draft, Event, Payload};
     use crate::serve::net::reactor::Reactor;
     use crate::transport::Control;
     use crate::transport::encoding;

@@ -34,8 +34,8 @@ const PROBE: Duration = Duration::from_millis(500);
 /// The settings of a stream.
 #[derive(Clone, Debug)]
 pub struct StreamSettings {
-    /// The silence in milliseconds after which a heartbeat is sent. Not a `Duration`, which is larger: every parked stream
-    /// keeps it.
+    /// The silence in milliseconds after which a heartbeat is sent. It is not a `Duration`, which is larger: every
+    /// parked stream keeps it.
     pub heartbeat_ms: u32,
     /// Whether the first heartbeat comes early ([`PROBE`]), because the client tests whether streams get through.
     pub probe: bool,
@@ -79,7 +79,7 @@ pub struct Pump {
     last_write: Instant,
     timer: Timer,
     written: usize,
-    /// Whether commands are still to be answered. The farewell comes behind the answers.
+    /// Whether commands are still to be answered. The farewell comes after the answers.
     is_answering: bool,
     /// Bytes that the next polls return before anything else.
     #[expect(clippy::box_collection, reason = "a parked stream has none of them, and pays for one word")]
@@ -277,7 +277,7 @@ impl Pump {
                     (_, None) => {}
                 }
             }
-            // Looked at after the step, which has registered the waker that a drain wakes.
+            // This is checked after the step, which has registered the waker that a drain wakes.
             if self.drain.has_begun() {
                 let retry = self.drain.retry();
                 self.bye(CloseReason::Drain, Some(retry));
@@ -288,8 +288,8 @@ impl Pump {
         }
     }
 
-    /// How much may still be written; `None` when it is time for a rollover. A stream that has delivered nothing yet goes on
-    /// however small its bound is: it would otherwise never deliver anything.
+    /// How much may still be written; `None` when it is time for a rollover. A stream that has not delivered anything
+    /// yet goes on however small its bound is: otherwise it would never deliver anything.
     fn limit(&self) -> Option<Limit> {
         let Some(rollover) = &self.settings.rollover else { return Some(LIMIT) };
         if self.started.elapsed() >= rollover.time || (self.written >= rollover.bytes && self.last_write > self.started)
@@ -332,7 +332,7 @@ impl Pump {
     /// Ends the stream of a reader that does not keep up while memory is short.
     fn disconnect_slow(&mut self) {
         if self.phase == Phase::Running {
-            // Spread, and later than other retries, because memory is short.
+            // The times are spread, and later than other retries, because memory is short.
             let retry = SLOW_RETRY.mul_f64(0.5 + fastrand::f64());
             self.bye(CloseReason::SlowReader, Some(retry));
         }

@@ -22,7 +22,7 @@ impl SessionRecord {
         self.entry = Some(Box::new(entry));
     }
 
-    /// Counts bytes that the hub has written. The hub has counted them in the metrics.
+    /// Counts bytes that the hub has written. The hub has already counted them in the metrics.
     pub fn wrote_directly(&mut self, bytes: usize) {
         if let Some(entry) = &mut self.entry {
             entry.bytes += bytes as u64;

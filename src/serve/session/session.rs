@@ -9,7 +9,7 @@ use crate::serve::http::access_log::Entry;
 pub enum Session {
     /// A stream of messages.
     Stream(Box<StreamSession>),
-    /// A long poll that found nothing yet. It also writes the head of its response.
+    /// A long poll that has not found a message yet. It also writes the head of its response.
     LongPoll(Box<LongPoll>),
     /// A WebSocket, or raw TCP: messages one way, commands the other.
     Duplex(Box<DuplexSession>),

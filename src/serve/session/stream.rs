@@ -62,7 +62,7 @@ impl StreamSession {
     }
 }
 
-/// A stream behind its head.
+/// A stream whose head is written.
 struct RunningStream {
     io: ClientStream,
     pump: Pump,
@@ -107,8 +107,8 @@ impl RunningStream {
     /// accept, or with `None` at the end of the stream.
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Box<Blocked>>>> {
         loop {
-            // Before anything else: from here on the hub does not write to the socket, and the rest of its last write is
-            // the next to go out.
+            // This comes before anything else: from here on the hub does not write to the socket, and the rest of its
+            // last write goes out next.
             let rest = self.pump.unpark();
             if !rest.is_empty() {
                 let buffer = BufferId::of(rest.whole());
@@ -142,7 +142,7 @@ impl RunningStream {
                 return Poll::Pending;
             }
             if std::task::ready!(self.io.poll_input(cx, &mut self.input))? == 0 {
-                // The client is gone, or has shut its sending side and still reads. A write will tell.
+                // The client is gone, or it has shut its sending side and still reads. A write will show which.
                 self.is_open = false;
                 self.pump.heartbeat();
             }

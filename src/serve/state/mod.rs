@@ -41,7 +41,7 @@ pub struct ServerState {
     pub proxies: Proxies,
     /// The rate limits.
     pub rates: RateLimiter,
-    /// The memory for data of clients.
+    /// The memory budget for data of clients.
     pub budget: Arc<BufferBudget>,
     /// Counts rejections.
     pub rejections: Rejections,

@@ -10,15 +10,15 @@ use redis::aio::{PubSubSink, PubSubStream};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How long members in a Cluster may give no sign of life before the server that they listen to, which does not answer
-/// this node, is taken for gone.
+/// If the server that the members of a Cluster listen to does not answer this node, it counts as gone when the members
+/// have given no sign of life for this time.
 const SILENCE: Duration = Duration::from_secs(2);
 
 impl Session {
     /// Chooses the server to subscribe to. Without a Cluster that is the server of the log.
     ///
     /// In a Cluster each server delivers what is PUBLISHed at any server, in an order of its own. So members count
-    /// together at one server, and stay there while it lives, also if another one owns the log's slot.
+    /// together at one server, and stay there while it lives, even if another one owns the log's slot.
     pub(super) async fn choose_server(&mut self, apart: &mut Apart) -> Result<Client, Ended> {
         let mut control = self.log.connect(ANSWER_TIMEOUT).await.map_err(Ended::Deaf)?;
         // A Redis that is loading its data accepts subscribers and PUBLISHes, but no script, and what is heard before the join
@@ -86,8 +86,8 @@ impl Session {
                 return Err(Ended::Moved);
             }
         }
-        // What is heard from here up to the marker has no number, so both commands go out at once. The markers' channel comes
-        // last, since everything behind a marker that is heard, from any member, must be heard.
+        // Messages that are heard between here and the marker have no number, so both commands go out at once. The
+        // markers' channel comes last: a member that hears a marker, from any member, must hear everything after it.
         let globs: Vec<String> = patterns.iter().map(Pattern::to_string).collect();
         let (mut sink, mut last) = (sink.clone(), sink);
         let channels = [volatile, self.markers.clone()];

@@ -1,4 +1,4 @@
-//! What a session makes of what it hears.
+//! How a session handles what it hears.
 
 use super::{Ended, Session};
 use crate::log::bridge::member::Marker;
@@ -65,9 +65,9 @@ impl Session {
         if lost > 0 {
             let before = self.log.metrics().overflowed.inc_by(lost as u64);
             let all = before + lost as u64;
-            // Only at powers of two: an overflow is a flood.
+            // It is logged only at powers of two: an overflow is a flood.
             if before.leading_zeros() != all.leading_zeros() {
-                warn!(lost = all, "too many PUBLISHes wait for the log; the oldest are lost");
+                warn!(lost = all, "too many PUBLISHes wait for the log, so the oldest are lost");
             }
         }
     }

@@ -1,4 +1,4 @@
-//! How a session runs the script, and what it makes of the answer.
+//! How a session runs the script, and how it handles the answer.
 
 use super::{ANSWER_TIMEOUT, Ended, RETRY, ScriptAnswer, Session};
 use crate::log::BoxFuture;
@@ -34,7 +34,7 @@ impl Session {
         script::args(self.log.config().retention, self.member.id(), &self.markers, &self.server, request)
     }
 
-    /// Takes in the script's answer; false if there was none.
+    /// Takes in the script's answer. Returns false if there was none.
     pub(super) fn take_answer(&mut self, (control, request, answer): ScriptAnswer) -> Result<bool, Ended> {
         // Without a Cluster, this session does not hear what is PUBLISHed on another server.
         if let (Some(control), false, false) = (&control, self.is_finishing, self.server.is_cluster)
@@ -71,7 +71,7 @@ impl Session {
             metrics.overflowed.inc_by(learned.dropped as u64);
             warn!(
                 lost = learned.dropped,
-                "PUBLISHes that were heard have waited for so long that their numbers are forgotten"
+                "PUBLISHes that this node received have waited so long that Redis has forgotten their numbers"
             );
         }
         self.tell_waiting();
@@ -79,7 +79,7 @@ impl Session {
             let metrics = self.log.metrics();
             if learned.changed_hands {
                 metrics.lease_changes.inc();
-                info!(holds = self.member.holds(), "the lease to append what is PUBLISHed has changed hands");
+                info!(holds = self.member.holds(), "the lease to append PUBLISHes has moved to another node");
             }
             metrics.holds_lease.set(self.member.holds().into());
             if learned.has_lost_track {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 #[derive(Debug, PartialEq)]
 pub(super) struct Appended {
     epoch: Epoch,
-    /// The position behind which there is nothing but this batch.
+    /// The position after which there is nothing but this batch.
     after: Option<Id>,
     /// The position of each draft, and whether it is an entry of this batch; if not, its key was known.
     pub(super) places: Vec<(Cursor, bool)>,
@@ -37,7 +37,7 @@ impl Appended {
         Some(Appended { epoch, after, places })
     }
 
-    /// The batch's messages, if they are everything behind what the tail has read.
+    /// The batch's messages, if they are everything that follows what the tail has read.
     pub(super) fn run(&self, jobs: &[Job], max_payload: usize) -> Option<AppendedRun> {
         let after = self.after?;
         let mut messages = Vec::with_capacity(self.places.len());
@@ -46,7 +46,7 @@ impl Appended {
             if !is_new {
                 continue;
             }
-            // A node skips an entry that is too long for it. This one does so, too.
+            // A node skips an entry that is too long for it, and so does this node with its own.
             if cursor.id <= last || !Payload::fits(draft.payload.as_str(), max_payload) {
                 return None;
             }
@@ -70,7 +70,7 @@ mod tests {
         let parsed = Appended::parse("k3 7 5-0 2-1.j1 5-1", position).expect("an answer");
         let places = vec![(cursor("5-0.k3"), true), (cursor("2-1.j1"), false), (cursor("5-1.k3"), true)];
         assert_eq!((parsed.after, parsed.places), (Some(id("4-2")), places));
-        // Somebody else's entries are between, or the tail has gone on since.
+        // There are entries of others in between, or the tail has read on since.
         for text in ["k3 - 5-0", "k3 6 5-0", "k4 7 5-0"] {
             assert_eq!(Appended::parse(text, position).map(|parsed| parsed.after), Some(None), "{text}");
         }

@@ -23,11 +23,11 @@ use tracing::warn;
 /// How often the log is trimmed.
 const TRIM_PERIOD: Duration = Duration::from_secs(5);
 
-/// How often at most a batch drops entries that have grown too old. With one message a batch
-/// that would be a large part of the work.
+/// How often at most a batch drops entries that have grown too old. With one message in each batch, that would be a
+/// large part of the work.
 const AGEING: Duration = Duration::from_millis(100);
 
-/// How often sentinels, where there are any, are asked for the primary.
+/// How often sentinels, if there are any, are asked for the primary.
 const LOOK_PERIOD: Duration = Duration::from_secs(1);
 
 const FIRST_PAUSE: Duration = Duration::from_millis(25);
@@ -60,7 +60,8 @@ pub(super) async fn run(log: Weak<RedisLog>, mut jobs: Jobs, timeout: Duration) 
             _ = trim.tick() => {
                 let Some(log) = log.upgrade() else { return };
                 if node.trim(&log).await {
-                    // Not in a loop: a round takes milliseconds, and appends have their turn between two rounds.
+                    // There is no loop here: a round takes milliseconds, and appends have their turn between two
+                    // rounds.
                     trim.reset_immediately();
                 }
             }
@@ -118,7 +119,7 @@ impl Appender {
         match settled {
             Ok(appended) => {
                 log.metrics.appended.inc_by(messages as u64);
-                // Before any answer: when a publisher has its answer, the node has read its message.
+                // This comes before any answer: when a publisher has its answer, the node has read its message.
                 log.local_appends.push(appended.run(&jobs, log.config.max_payload));
                 let mut cursors = appended.places.into_iter().map(|(cursor, _)| cursor);
                 for job in jobs {
@@ -157,7 +158,7 @@ impl Appender {
                 Err(error) => {
                     unanswered |= error.is_unsettled();
                     reason = error.to_string();
-                    // Also if too few replicas have it: the server may no longer be the primary.
+                    // This is also done if too few replicas have the batch: the server may no longer be the primary.
                     self.lose(log);
                 }
             }
@@ -217,8 +218,8 @@ impl Appender {
         }
         if self.connection.is_none() {
             let mut connection = log.connect(ANSWER_TIMEOUT).await?;
-            // Before anything is appended: a log that has lost its end must not go on as if it had it,
-            // or what comes next would be taken for what readers have seen.
+            // This comes before anything is appended: a log that has lost its end must not go on as if nothing were
+            // lost, or readers would take new entries for those that they have seen.
             log.open(&mut connection).await.map_err(not_sent)?;
             log.peers.renew(log, &mut connection).await.map_err(not_sent)?;
             self.functions.look_after(&mut connection, true).await.map_err(not_sent)?;
@@ -236,7 +237,7 @@ impl Appender {
 
 #[cfg(test)]
 impl Appender {
-    /// Whether its next step goes by the connection that it has.
+    /// Whether its next step uses the connection that it has.
     pub(super) fn is_connected(&self, log: &RedisLog) -> bool {
         self.connection.as_ref().is_some_and(|connection| !log.has_moved(connection.server().1))
     }
@@ -246,7 +247,7 @@ impl Appender {
         self.connection = None;
     }
 
-    /// One attempt at a new batch, or at the same one again.
+    /// One attempt to send a new batch, or the same one again.
     pub(super) async fn try_batch(
         &mut self,
         log: &RedisLog,

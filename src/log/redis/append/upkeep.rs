@@ -1,4 +1,5 @@
-//! What the appender does beside appending: it moves the mark, renews the node's record, looks for the primary and trims.
+//! What the appender does besides appending: it moves the mark, renews the node's record, looks for the primary and
+//! trims.
 
 use super::Appender;
 use crate::log::redis::connection::{MARK, TRIM};
@@ -6,12 +7,12 @@ use crate::log::redis::{RedisLog, entry, text};
 use tracing::warn;
 
 impl Appender {
-    /// Moves the log's mark to what the tail has read, where others append.
+    /// Moves the log's mark to what the tail has read, if others append.
     pub(in crate::log::redis) async fn mark(&mut self, log: &RedisLog) {
         let (Some(connection), Some((at, added))) = (&mut self.connection, log.unmarked()) else { return };
         let args = [connection.candidate(), at.epoch.to_string(), at.id.to_string(), added.to_string()];
         if let Err(error) = connection.run(&MARK, &[&log.keys.log], &args).await {
-            tracing::debug!(%error, "the mark could not be moved");
+            tracing::debug!(%error, "the log's mark could not be moved");
             self.lose(log);
         }
     }
@@ -33,7 +34,7 @@ impl Appender {
         }
     }
 
-    /// Follows the sentinels to another primary, also while the old one still answers.
+    /// Follows the sentinels to another primary, even while the old one still answers.
     pub(super) async fn look_for_the_primary(&mut self, log: &RedisLog) {
         if let Some(connection) = &self.connection
             && log.endpoint.has_moved(connection.server().0).await

@@ -1,7 +1,8 @@
-//! Random histories of servers that part and are joined, against a model of the truth.
+//! Random histories of servers that separate and join again, compared with a model of the truth.
 //!
 //! The scripts, the opening of the log with its proof, the tail's checks and the pages are the real ones, on a real
-//! Redis. A history is a list of steps; one that fails is printed with its seed, less the steps that it fails without.
+//! Redis. A history is a list of steps; one that fails is printed with its seed, without the steps that the failure
+//! does not need.
 
 mod model;
 mod world;
@@ -52,7 +53,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // They may be gone.
+        // The process and its directory may already be gone.
         let _ = self.child.kill();
         let _ = self.child.wait();
         let _ = std::fs::remove_dir_all(&self.dir);
@@ -95,7 +96,7 @@ fn kind(fault: &str) -> &str {
     fault.split([':', '\n']).next().unwrap_or_default()
 }
 
-/// Leaves out steps for as long as it fails in the same way.
+/// Leaves out steps as long as the history fails in the same way.
 async fn shrink(
     url: &str,
     databases: &[Connection],

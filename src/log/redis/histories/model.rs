@@ -3,14 +3,14 @@
 use crate::cursor::{Cursor, Epoch, Id};
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-/// Names an entry for good: no two entries of a history have the same.
+/// Identifies an entry: no two entries of a history have the same token.
 pub(super) type Token = u32;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Entry {
     pub(super) id: Id,
     pub(super) token: Token,
-    /// Anybody may append what is no message: it is never delivered and never missed.
+    /// Anybody may append an entry that is not a message: it is never delivered and never missed.
     pub(super) is_message: bool,
     /// Trimmed or deleted.
     pub(super) is_gone: bool,
@@ -29,17 +29,17 @@ pub(super) struct Stream {
     pub(super) mark: Id,
     /// All epochs that it has had.
     pub(super) known: Vec<Epoch>,
-    /// Up to which position somebody could prove that the stream holds all of an earlier epoch.
+    /// The position up to which somebody could prove that the stream holds all of an earlier epoch.
     pub(super) proven: HashMap<Epoch, Id>,
-    /// What nodes had read that have opened this stream. What of this is not here was provably lost.
+    /// The entries that nodes had read before they opened this stream. Those that are not here were provably lost.
     pub(super) told: BTreeSet<Token>,
-    /// Others than nodes have trimmed or deleted.
+    /// Whether other programs than nodes have trimmed or deleted entries.
     pub(super) is_foreign: bool,
-    /// What others have deleted one by one. Redis tells the newest of them only.
+    /// The entries that others have deleted one by one. Redis reports only the newest of them.
     pub(super) deleted: BTreeSet<Id>,
-    /// Epochs whose end was found by a node that remembers less than is to be compared.
+    /// Epochs whose end was found by a node that remembers less than it would have to compare.
     unproven: HashSet<Epoch>,
-    /// Up to where the node that has opened it last has found what it had read in the present epoch.
+    /// The position up to which the node that opened the stream last has found what it had read in the present epoch.
     compared: Id,
     is_doubtful: bool,
 }
@@ -47,7 +47,7 @@ pub(super) struct Stream {
 /// What a node has read in one epoch, as the truth has it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Memory {
-    /// The branch up to where it stands.
+    /// The entries of its branch of the history, up to its position.
     pub(super) branch: Vec<Entry>,
     /// The messages that it was given.
     pub(super) read: BTreeSet<Token>,
@@ -72,7 +72,7 @@ impl Stream {
         self.entries.iter().any(|entry| entry.token == token)
     }
 
-    /// Keeps the newest `kept`. Answers whether any was dropped.
+    /// Keeps the newest `kept` entries. Returns whether any was dropped.
     pub(super) fn trim(&mut self, kept: usize) -> bool {
         let over = self.live().count().saturating_sub(kept);
         let live = self.entries.iter_mut().filter(|entry| !entry.is_gone);
@@ -87,21 +87,22 @@ impl Stream {
         self.is_foreign = true;
     }
 
-    /// A node opens the stream and knows nothing of it.
+    /// A node opens the stream and knows nothing about it.
     pub(super) fn opened_by_a_stranger(&mut self) {
         (self.compared, self.is_doubtful) = (Id::ZERO, false);
     }
 
-    /// A node opens the stream that has read this epoch up to `at`, and remembers it from `from` on. `floor`: the log's.
+    /// A node that has read this epoch up to `at`, and remembers it from `from` on, opens the stream. `floor`: the
+    /// log's.
     pub(super) fn opened_by(&mut self, floor: Id, (epoch, from, at): (Epoch, Id, Id), memory: &Memory) {
         if !self.known.contains(&epoch) {
-            // It cannot say what it knows: the stream has never heard of the epoch.
+            // The node cannot use what it knows: the stream has never had this epoch.
             return;
         }
         self.told.extend(&memory.read);
         let start = self.proven.get(&epoch).copied().unwrap_or(self.mark).max(floor);
         if start < from {
-            // What it does not remember proves nothing, and it has read more.
+            // Entries that it does not remember prove nothing, and it has read more than it remembers.
             if at > start {
                 self.unproven.insert(epoch);
             }
@@ -115,10 +116,10 @@ impl Stream {
         let is_whole = same == memory.branch.len() && self.entries.get(same).is_none_or(|next| next.id > at);
         let common =
             if is_whole { at.min(self.last) } else { same.checked_sub(1).map_or(Id::ZERO, |i| self.entries[i].id) };
-        // It does not find what it has read last, and trusts no mark behind that.
+        // The node does not find the last entry that it has read, and trusts no mark after it.
         let is_doubtful = memory.branch.last().is_some_and(|last| !is_told(last.id));
         match self.epoch {
-            // It counts if the epoch ends here.
+            // The comparison counts if the epoch ends here.
             Some((present, _)) if present == epoch => (self.compared, self.is_doubtful) = (common, is_doubtful),
             _ if is_doubtful => drop(self.proven.insert(epoch, common)),
             _ => self.prove(epoch, common),
@@ -137,9 +138,9 @@ impl Stream {
     /// Another epoch has begun.
     pub(super) fn begin(&mut self, epoch: Epoch, reign: u64) {
         if let Some((before, of)) = self.epoch.replace((epoch, reign)) {
-            // In the same reign it ends where a node does not find what it has read: then the mark proves nothing.
+            // In the same reign, an epoch ends if a node does not find what it has read: then the mark proves nothing.
             let proven = if of == reign || self.is_doubtful { self.compared } else { self.mark.max(self.compared) };
-            // What earlier epochs have left was here when this one began.
+            // Entries of earlier epochs were already here when this epoch began.
             let proven = self.known.iter().filter_map(|epoch| self.proven.get(epoch).copied()).fold(proven, Id::max);
             self.proven.insert(before, proven);
         }
@@ -149,7 +150,7 @@ impl Stream {
     }
 }
 
-/// A position that somebody was given, and what a reader at it has seen or was told that it has missed.
+/// A position that somebody was given, and the entries that a reader at it has seen or knows to have missed.
 #[derive(Clone, Debug)]
 pub(super) struct Place {
     pub(super) cursor: Cursor,
@@ -157,7 +158,7 @@ pub(super) struct Place {
     pub(super) from: String,
 }
 
-/// What a reader was told that came with a cursor.
+/// What a reader that came with a cursor was told.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Told {
     pub(super) messages: Vec<Token>,
@@ -166,10 +167,10 @@ pub(super) struct Told {
     pub(super) floor: Id,
 }
 
-/// Judges what a reader was told by the log as it is now. `epochs`: all that was ever written in each epoch, on
+/// Compares what a reader was told with the log as it is now. `epochs`: all that was ever written in each epoch, on
 /// whichever server.
 ///
-/// What nobody can prove is left out, and nothing else:
+/// It ignores what nobody can prove, and nothing else:
 /// - A loss: entries that were lost with a server and that no node had read which has opened the surviving log, or
 ///   that a node had read in an epoch that the surviving log has never had (it began on the side that was lost).
 /// - A gap where nothing is missing, of a cursor
@@ -178,12 +179,12 @@ pub(super) struct Told {
 ///     a power cut of all nodes, entries that nobody marked;
 ///   - of an epoch whose end was found by a node that has met a hole, or has come, behind the mark and the log's floor:
 ///     it has read more and cannot tell whether it is the same log;
-///   - between the last entry that others than nodes have trimmed or deleted at the log's front and the first that is
-///     left: Redis tells the second only;
+///   - between the last entry that other programs have trimmed or deleted at the log's front and the first that is
+///     left: Redis reports only the second;
 ///   - of an epoch that has two branches, since an older copy was put back into a running server. One cursor may be of
 ///     either, and the gap may lead a reader to the other's.
-///   - behind an entry that others have deleted, and another one after it: Redis tells the newest only, and a node that
-///     has read the other and does not find it takes it for lost.
+///   - behind an entry that others have deleted, and another one after it: Redis reports only the newest, and a node
+///     that has read the other and does not find it takes it for lost.
 /// - Anything of a node that has read on where an older copy was put back into a running server, and just as many entries
 ///   as were lost were added and trimmed since: the numbers are right.
 pub(super) fn judge(
@@ -225,7 +226,7 @@ pub(super) fn judge(
         }
         return Ok(());
     }
-    // Lost entries of its epoch it has seen, or it misses them, or the epoch has two branches.
+    // The reader has seen the lost entries of its epoch, or it misses them, or the epoch has two branches.
     let is_due = !lost.is_empty() || !gone.is_empty() || place.seen.iter().any(|token| !log.holds(*token));
     let present = log.epoch.is_some_and(|(present, _)| present == epoch);
     let is_excused = !log.known.contains(&epoch)

@@ -1,5 +1,5 @@
-//! Servers, nodes and what happens to them. Each server is a database of one real Redis; what is particular to a
-//! server process, its reign, is told to the nodes by the connections that they are given.
+//! Servers, nodes and what happens to them. Each server is a database of one real Redis; the reign, which belongs to a
+//! server process, is given to the nodes with their connections.
 
 mod nodes;
 mod readers;
@@ -53,14 +53,14 @@ struct Node {
     log: Arc<RedisLog>,
     tail: Tail,
     appender: Appender,
-    /// Where its new connections lead.
+    /// The server that its new connections lead to.
     home: usize,
-    /// Where those that it has lead.
+    /// The server that its existing connections lead to.
     tail_at: usize,
     append_at: usize,
     read_at: usize,
     memory: Memory,
-    /// What a reader has seen, or was told that it has missed, that has followed this node.
+    /// The entries that a reader that has followed this node has seen, or was told that it has missed.
     seen: BTreeSet<Token>,
     is_opened: bool,
     is_misled: bool,
@@ -90,7 +90,7 @@ fn failed(error: ScriptError) -> String {
     format!("{error}: {error:?}")
 }
 
-/// One connection a server, to the databases from `first` on.
+/// One connection for each server, to the databases from `first` on.
 pub(super) async fn databases(endpoint: &str, first: usize) -> Vec<Connection> {
     let mut databases = Vec::new();
     for index in 0..SERVERS {

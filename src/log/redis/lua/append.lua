@@ -3,8 +3,8 @@
 -- ARGV[2…]: the batch's number, entries kept, age kept in ms (or nothing: ages are not looked at this time), life of
 -- an idempotency key in ms, how many entries were ever added up to where the node's tail stands (or nothing) and the
 -- tail's epoch; then for each message: the index of its key in KEYS or 0, how many fields and values, and these.
--- Returns, in one text: the epoch, the tail's number if nothing but this batch is behind it or `-`; then for each
--- message its id, or the whole cursor of the one that had its key.
+-- Returns, in one text: the epoch, the tail's number if nothing but this batch follows it, otherwise `-`; then for each
+-- message its id, or the whole cursor of the message that already had its key.
 --
 -- Numbers that are passed to Redis are texts here: Redis converts each number to a text, which costs as much as a small command.
 --
@@ -14,7 +14,7 @@ local record = redis.call('GET', KEYS[2])
 if record then
   local last, answer = string.match(record, '^(%d+) (.*)$')
   if last == ARGV[2] then
-    -- A write, so that a WAIT behind it proves something: it looks at its own connection's writes only.
+    -- This is a write, so that a WAIT after it proves something: WAIT looks only at the writes of its own connection.
     redis.call('PEXPIRE', KEYS[2], 600000)
     return answer
   end
@@ -22,13 +22,14 @@ if record then
 end
 
 local log = ensure()
--- Entries written now would count as a part of another epoch than this connection's: the log has to be opened first.
+-- Entries written now would count as part of another epoch than that of this connection: the log has to be opened
+-- first.
 if log.server ~= SERVER then return redis.error_reply('FORK the log was opened at another server') end
 local answer, added, newest = { log.epoch, '-' }, log.added or stream().added, nil
 if ARGV[7] == log.epoch then
   local read = tonumber(ARGV[6])
   if added < read then return redis.error_reply('FORK the log has fewer entries than this node has read') end
-  -- By their number: also what was added and trimmed before the tail could read it would show.
+  -- They are compared by number, which also shows entries that were added and trimmed before the tail could read them.
   if added == read then answer[2] = ARGV[6] end
 end
 local at, last = 8, #ARGV
@@ -38,8 +39,8 @@ while at <= last do
   if not place or not holds(log, place) then
     place = redis.call('XADD', LOG, '*', unpack(ARGV, at + 2, at + 1 + count))
     newest, added = place, added + 1
-    -- Scripts do not roll back: the key after the entry, or a failure between would leave a key
-    -- that answers for a message that is not there.
+    -- Scripts do not roll back, so the key comes after the entry: otherwise a failure in between would leave a key for
+    -- a message that is not there.
     if key > 0 then redis.call('SET', KEYS[key], place .. '.' .. log.epoch, 'PX', ARGV[5]) end
   end
   answer[#answer + 1] = place

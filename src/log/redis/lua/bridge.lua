@@ -9,11 +9,11 @@
 -- Returns the holder, the beat, the server, its address, how often members in a Cluster have spoken, how many of the entries are in
 -- the log for this call; then for each segment the last number taken, or `-` for one that was dropped.
 --
--- A join PUBLISHes a marker, which says so where nobody has joined at this server process before: what members have
--- heard before it is numbered from it backwards then. A segment is what one server delivers between two markers. A server delivers
--- to all its subscribers in one order, so the n-th PUBLISH behind a marker is the same for all members that heard the
--- marker. Only what follows the last number taken in its segment is taken: a repeat is harmless, and so are two
--- members that offer the same. The holder only offers at once, while the others wait a little.
+-- A join PUBLISHes a marker. The marker says whether nobody has joined at this server process before: then the messages
+-- that members have heard before it are numbered backwards from it. A segment is what one server delivers between two
+-- markers. A server delivers to all its subscribers in one order, so the n-th PUBLISH after a marker is the same for
+-- all members that heard the marker. Only what follows the last number taken in its segment is taken: a repeat is
+-- harmless, and so are two members that offer the same. Only the holder offers at once, while the others wait a little.
 local STATE, TAKEN = KEYS[2], KEYS[3]
 local member, want, is_cluster = ARGV[2], ARGV[3], ARGV[10] == '1'
 local state = fields(redis.call('HGETALL', STATE))
@@ -29,13 +29,13 @@ local function hold(who)
   redis.call('HSET', STATE, 'holder', holder)
 end
 
--- Segments that nobody speaks of any more: of the last 256 members one may come back from a stall.
+-- Drops segments that nobody uses any more. One of the last 256 members may come back from a stall.
 local function drop_old_segments()
   local count = redis.call('ZCOUNT', TAKEN, '-inf', '+inf')
   if count <= 256 then return end
   for _, segment in ipairs(redis.call('ZRANGEBYSCORE', TAKEN, '-inf', '+inf')) do
     local place = place_of(segment)
-    -- A place that is still to come is of a state that Redis has lost.
+    -- A position that Redis has not reached yet belongs to a state that it has lost.
     if place <= joined - 256 or (place > joined and count > 1024) then redis.call('ZREM', TAKEN, segment) end
   end
   dropped = math.max(joined - 256, 0)
@@ -50,7 +50,7 @@ end
 
 -- In a Cluster all servers deliver a PUBLISH, each in an order of its own, so all members listen at one.
 if want == 'join' and (not is_cluster or server == '' or server == ARGV[8] or server == ARGV[11]) then
-  -- A state that Redis has lost tells nothing of who has joined.
+  -- A state that Redis has lost does not say who has joined.
   local is_first = not is_cluster and server ~= '' and server ~= ARGV[8] and not has_replicas()
   joined, server, address = joined + 1, ARGV[8], ARGV[9]
   local segment = text(joined) .. '-' .. ARGV[7]
@@ -58,7 +58,7 @@ if want == 'join' and (not is_cluster or server == '' or server == ARGV[8] or se
   redis.call('ZADD', TAKEN, '0', segment)
   if holder == '' then hold(member) end
   drop_old_segments()
-  -- In one step with what it stands for.
+  -- The marker is published in one step with the state that it stands for.
   redis.call('PUBLISH', ARGV[6], segment .. ' ' .. server .. (is_first and ' first' or ''))
 elseif want == 'take' and holder == ARGV[4] and beat == ARGV[5] then
   hold(member)
@@ -66,7 +66,7 @@ elseif want == 'release' and holder == member then
   hold('')
 end
 
--- What stands against it comes back instead of ending the script: what was appended before it has to be noted.
+-- An error is returned and does not end the script: the entries that were appended before it have to be noted.
 local log, entries, newest
 local function append(key, first, last)
   if not log then
@@ -92,7 +92,7 @@ while at <= #ARGV do
   local is_dropped = not score and place_of(segment) <= dropped
   local before = tonumber(score or 0)
   local taken = before
-  -- Redis has lost what it had taken: in good order nobody offers with a hole.
+  -- Redis has lost what it had taken: otherwise nobody offers with a hole.
   local may_offer = items > 0 and not is_dropped and not obstacle
   if ARGV[at + 2] == '1' and may_offer then taken = math.max(taken, number - 1) end
   local is_open = may_offer and number <= taken + 1

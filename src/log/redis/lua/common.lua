@@ -1,6 +1,6 @@
--- What every script begins with. KEYS[1] is the log, one stream. ARGV[1] is `<epoch>:<server>`: an epoch for a log
+-- The beginning of every script. KEYS[1] is the log, one stream. ARGV[1] is `<epoch>:<server>`: an epoch for a log
 -- that has none, and the server that the connection leads to, in one reign as a primary (its process, and
--- where it was promoted last). The server is empty where the caller does not know it.
+-- where it was promoted last). The server is empty if the caller does not know it.
 --
 -- The log's identity lives in its stream, as the names of consumer groups that nobody consumes from, so that it
 -- survives trimming, is replicated with the entries, and dies with the stream:
@@ -26,7 +26,7 @@ local function split(id)
   return tonumber(ms), tonumber(seq)
 end
 
--- As texts: numbers here are doubles, and past 2^53 they do not tell neighbours apart.
+-- Ids are compared as texts: numbers here are doubles, which do not distinguish neighbours past 2^53.
 local function less(a, b)
   local ams, aseq = string.match(a, '^(%d+)-(%d+)$')
   local bms, bseq = string.match(b, '^(%d+)-(%d+)$')
@@ -34,8 +34,8 @@ local function less(a, b)
   return #ams < #bms or (#ams == #bms and ams < bms)
 end
 
--- What is past 2^53 (nobody's but a forger's) keeps its entry's own id, which calls one entry dropped
--- that is there and never one there that was dropped.
+-- An id past 2^53, which only a forger writes, stays the entry's own id. Then an entry that is there may count as
+-- dropped, but never the other way round.
 local function before(id)
   local exact = 9007199254740992
   local ms, seq = split(id)
@@ -63,7 +63,7 @@ local function identity()
   local mark = found.epoch and marks[found.epoch]
   if mark then
     found.server, found.mark_group, found.mark = mark.server, mark['name'], mark['last-delivered-id']
-    -- How many entries were ever added. Redis cannot tell (nil) while an entry behind the mark was deleted.
+    -- How many entries were ever added. Redis cannot tell (nil) while an entry after the mark is deleted.
     found.added = mark['entries-read'] and mark['lag'] and mark['entries-read'] + mark['lag'] or nil
   end
   return found.epoch and found
@@ -82,8 +82,8 @@ local function set_floor(log, floor, dropped)
   log.floor, log.dropped = floor, dropped
 end
 
--- All up to here was written in this epoch on this server. A caller on another server, or one that does not know
--- its server, proves nothing and moves no mark.
+-- Says that everything up to here was written in this epoch on this server. A caller on another server, or one that
+-- does not know its server, proves nothing and does not move the mark.
 local function set_mark(log, id, added)
   if SERVER ~= '' and log.server == SERVER then
     redis.call('XGROUP', 'SETID', LOG, log.mark_group, id, 'ENTRIESREAD', added)
@@ -106,7 +106,7 @@ local function ensure()
     end
     redis.call('XGROUP', 'CREATE', LOG, 'epoch:' .. CANDIDATE, log.floor, 'MKSTREAM', 'ENTRIESREAD', log.dropped)
   end
-  -- No server is known where the epoch was begun by a function, or by a version that had no marks.
+  -- The server is not known if a function began the epoch, or a version without marks.
   if not log.server or (log.server == '' and SERVER ~= '') then
     local info = stream()
     if log.mark_group then redis.call('XGROUP', 'DESTROY', LOG, log.mark_group) end
@@ -124,9 +124,9 @@ local function audit(log)
   return info
 end
 
--- Whether the log still answers for what an idempotency key stands for, a cursor: its message is in the log, or
--- was there and is too old by now. A key may outlive its message, which goes with the log (DEL), with the log's
--- end (a failover) or alone (XDEL): the message is appended again then.
+-- Whether the cursor of an idempotency key is still valid: its message is in the log, or was there and is too old now.
+-- A key may outlive its message, which may be lost with the log (DEL), with the log's end (a failover) or alone (XDEL):
+-- then the message is appended again.
 local function holds(log, cursor)
   local id, epoch = string.match(cursor, '^(%d+%-%d+)%.([0-9a-z]+)$')
   if not id then return false end
@@ -138,7 +138,7 @@ local function holds(log, cursor)
     if not last or less(last, id) then return false end
   end
   if not less(log.floor, id) then return true end
-  -- A publisher that may not look is told what the key says.
+  -- A publisher that may not look gets the cursor of the key.
   local found = redis.pcall('XRANGE', LOG, id, id)
   return found.err ~= nil or #found > 0
 end
@@ -148,12 +148,13 @@ local function now_ms()
   return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
--- Drops what the retention does not keep, at most 1,000 entries by count a call; without an age by count only.
+-- Drops what the retention does not keep, by count at most 1,000 entries in each call. Without an age it drops by count
+-- only.
 local function trim(log, max_length, max_age_ms)
   local dropped, floor = 0, log.floor
   local oldest = max_age_ms and string.format('%.0f-0', math.max(now_ms() - max_age_ms, 0))
   local first = oldest and redis.call('XRANGE', LOG, '-', '+', 'COUNT', 1)[1]
-  -- Looked at first: an XREVRANGE from before the first entry walks the whole stream.
+  -- The first entry is checked first: an XREVRANGE from before it walks the whole stream.
   if first and less(first[1], oldest) then
     floor = redis.call('XREVRANGE', LOG, '(' .. oldest, '-', 'COUNT', 1)[1][1]
     dropped = redis.call('XTRIM', LOG, 'MINID', oldest)

@@ -1,4 +1,4 @@
--- The log's identity in one text, which is read behind each XREAD: a reply of many parts would cost the node more than
+-- The log's identity in one text, which is read after each XREAD: a reply of many parts would cost the node more than
 -- the entries. Returns nothing for a log that has no identity; otherwise the epoch, the mark, how many entries were ever added or
 -- `-`, and for each earlier epoch its name, its last position and whether it was cut.
 local log = identity()

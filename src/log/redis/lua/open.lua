@@ -5,11 +5,11 @@
 -- A log whose end was lost (a failover, a crash before the disk was written, a restored copy) gives ids again that
 -- readers have seen, and goes on with other entries. So an epoch belongs to one server process in one reign. The
 -- first that opens the log at another one ends it: `until:<e>` gets the last position that is proven to be here,
--- which is the mark or what a node has compared beyond it. A new epoch begins. Cursors up to there stay good, those
--- behind it are gaps. Where nothing was lost the proof reaches to the end, and no reader is told of a gap.
+-- which is the mark or what a node has compared beyond it. A new epoch begins. Cursors up to there stay valid, and
+-- those after it are gaps. If nothing was lost, the proof reaches the end, and no reader is told of a gap.
 --
--- Answers the extent, and in front of it what is wanted first: nothing, or the position from which this node is to
--- compare what it has read with the log; nothing was changed then.
+-- Returns what it needs first, and then the extent. It needs nothing, or the position from which this node has to
+-- compare what it has read with the log; then nothing was changed.
 local seen_epoch, seen_added, seen_last, proven = ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5]
 local refuted = ARGV[3] == 'refuted'
 local log = ensure()
@@ -20,14 +20,14 @@ local function answer(wanted) return { wanted, extent(log, info) } end
 
 local function later(a, b) return less(a, b) and b or a end
 
--- Whether what this node has read last is here, or was dropped since.
+-- Whether the last entry that this node has read is here, or was dropped since.
 local function is_there()
   return not less(log.floor, seen_last) or seen_last == info.deleted or #redis.call('XRANGE', LOG, seen_last, seen_last) > 0
 end
 
--- Compares what the node has read of an epoch that is taken to be here up to `last`. Answers what is wanted first, or
--- up to where it is here and whether it was cut there. `torn`: a copy was put back, and what was appended since may
--- have moved the mark. What the node has compared is the only proof.
+-- Compares what the node has read of an epoch that is assumed to be here up to `last`. Returns what it needs first, or
+-- the position up to which the epoch is here and whether it was cut there. `torn`: a copy was put back, and what was
+-- appended since may have moved the mark. What the node has compared is the only proof.
 local function compare(last, torn)
   if not torn and not less(last, seen_last) then return nil, last, 0 end
   if proven == '' then return torn and 'all' or last end
@@ -42,7 +42,7 @@ end
 
 local wanted
 if seen_epoch == log.epoch and seen_last ~= '' then
-  -- Another server may have lost its end. The same one has lost it where a copy was put back.
+  -- Another server may have lost its end. The same server has lost it if a copy was put back.
   local torn = refuted or (not is_there() and (not ends or not less(log.mark, seen_last)))
   torn = torn or (not ends and ((seen_added and info.added < seen_added) or less(info.last, seen_last)))
   if ends or torn then
@@ -68,12 +68,13 @@ if not ends then return answer('') end
 
 if less(info.last, survived) then survived = info.last end
 if less(survived, log.floor) then survived = log.floor end
--- What earlier epochs have left was here when this one began.
+-- The entries of earlier epochs were here when this one began.
 for _, ancestor in ipairs(log.ancestors) do survived = later(survived, ancestor[2]) end
 -- Redis lists groups by name, and names are random. The newest epoch ends last.
 table.sort(log.ancestors, function(a, b) return less(b[2], a[2]) end)
 for i, ancestor in ipairs(log.ancestors) do
-  -- A cursor before the floor is a gap with or without its epoch. Past sixteen a gap is told where none may be.
+  -- A cursor before the floor is a gap with or without its epoch. Past sixteen earlier epochs, a gap may be reported
+  -- where there is none.
   if i > 15 or less(ancestor[2], log.floor) then redis.call('XGROUP', 'DESTROY', LOG, 'until:' .. ancestor[1]) end
 end
 redis.call('XGROUP', 'CREATE', LOG, 'until:' .. log.epoch, survived, 'ENTRIESREAD', cut)

@@ -1,5 +1,5 @@
 -- longtail_publish: KEYS[1] is the log; ARGV: a channel, a payload, then names and values of event,
--- exclude and key. Answers the message's cursor.
+-- exclude and key. Returns the message's cursor.
 local function refuse(text) return redis.error_reply('ERR longtail_publish: ' .. text) end
 
 local channel, data = ARGV[1], ARGV[2]
@@ -7,7 +7,7 @@ if #KEYS ~= 1 or #ARGV < 2 or #ARGV % 2 == 1 then
   return refuse('use FCALL longtail_publish 1 LOG CHANNEL DATA [event NAME] [exclude CLIENT] [key KEY]')
 end
 
--- Every sequence that is sound becomes a space, so that what is left cannot join to a sound one.
+-- Every valid sequence becomes a space, so that the rest cannot join to a valid one.
 local function is_utf8(text)
   local sound = { '[\194-\223][\128-\191]', '\224[\160-\191][\128-\191]', '[\225-\236\238\239][\128-\191][\128-\191]',
     '\237[\128-\159][\128-\191]', '\240[\144-\191][\128-\191][\128-\191]',
@@ -19,9 +19,9 @@ end
 if channel == '' or #channel > 200 or string.find(channel, '[^A-Za-z0-9_%-%.:/=@~]') then
   return refuse('a channel is 1 to 200 of A-Z a-z 0-9 _ - . : / = @ ~')
 end
--- A node writes its settings where it has a log, and again within a second or so where they are gone with all keys
--- (FLUSHALL). Without them nobody can tell what the nodes would skip, nor whether the log is anybody's: one
--- under a wrong prefix is read by nobody.
+-- A node writes its settings when it opens a log, and again within about a second if FLUSHALL has removed them. Without
+-- them nobody can tell what the nodes would skip, or whether any node reads the log: nobody reads a log under a wrong
+-- prefix.
 local limit = tonumber(redis.call('HGET', '{' .. LOG .. '}:settings', 'max-message-bytes') or '')
 if not limit then
   return refuse('no node has told of this log what it takes: it is P:log with the P of --redis-prefix, and a node has to ' ..
@@ -45,7 +45,7 @@ for at = 3, #ARGV, 2 do
     end
   elseif name == 'key' then
     if value == '' or #value > 200 then return refuse('a key is 1 to 200 bytes') end
-    -- As the nodes write it, so that a PUBLISH with the same key counts, too.
+    -- The key is written as the nodes write it, so that a PUBLISH with the same key also counts.
     key = '{' .. LOG .. '}:key:5:' .. #channel .. ':redis:' .. channel .. ':' .. value
   else
     return refuse('the options are event, exclude and key')
@@ -56,13 +56,13 @@ for at = 3, #ARGV, 2 do
   end
 end
 
--- An epoch for a log that needs one: a number to the base of 36, without a zero in front.
+-- An epoch for a log that needs one: a number in base 36, without a leading zero.
 local time = redis.call('TIME')
 CANDIDATE, SERVER = '1' .. string.sub(redis.sha1hex(time[1] .. ' ' .. time[2] .. data), 1, 10), ''
 local log = ensure()
 local known = key and redis.call('GET', key)
 if known and holds(log, known) then return known end
 local cursor = redis.call('XADD', LOG, '*', unpack(entry)) .. '.' .. log.epoch
--- Functions do not roll back: the key after the entry.
+-- Functions do not roll back, so the key comes after the entry.
 if key then redis.call('SET', key, cursor, 'PX', 300000) end
 return cursor

@@ -1,5 +1,5 @@
-//! The node's tail: a blocking `XREAD` after the other, each followed by a look at the log's identity. What the node has appended
-//! itself comes sooner (see [`local_append`](super::local_append)).
+//! The node's tail: one blocking `XREAD` after the other, each followed by a check of the log's identity. What the node
+//! has appended itself comes sooner (see [`local_append`](super::local_append)).
 
 mod open;
 mod read;
@@ -31,14 +31,14 @@ const BLOCK: Duration = Duration::from_millis(1000);
 const GRACE: Duration = Duration::from_secs(2);
 
 /// While this node's appends follow one another, each of them looks at the log for the tail, and an `XREAD` would only
-/// repeat that. This long after the last append the tail reads again itself. An entry of another publisher may
+/// repeat that. When there was no append for this long, the tail reads again itself. An entry of another publisher may
 /// be delayed by this much.
 const QUIET: Duration = Duration::from_millis(1);
 
 const FIRST_PAUSE: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 50 });
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// In how many earlier epochs this node remembers its position: a log may be moved away and put back.
+/// The number of earlier epochs in which this node remembers its position: a log may be moved away and put back.
 const PAST: usize = 64;
 
 pub(super) fn tail(log: Arc<RedisLog>) -> impl Stream<Item = TailEvent> + Send {
@@ -187,7 +187,7 @@ impl Tail {
                 }
                 last = Instant::now();
             }
-            // Not reset by each append: that would cost more than looking again here.
+            // Appends do not reset it: that would cost more than looking again here.
             () = &mut quiet => {
                 if last.elapsed() >= QUIET {
                     return TailState::Idle(connection);
@@ -212,14 +212,14 @@ impl Tail {
         true
     }
 
-    /// Goes on behind a hole: what lies up to there is gone, or cannot be read by this node.
+    /// Goes on after a hole: the entries before that position are gone, or this node cannot read them.
     fn go_on_behind(&mut self, hole: Option<Id>, at: Id, mut read: Vec<Read>, to: Position) {
         let after = hole.map_or(at, |hole| hole.max(at));
         read.retain(|(id, _)| *id > after);
         self.go_on(after, read, to);
     }
 
-    /// Goes on to a position, unless that lies behind the tail.
+    /// Goes on to a position, unless the tail is already past it.
     fn go_on(&mut self, after: Id, read: Vec<Read>, to: Position) {
         let Some((epoch, at)) = &mut self.at else { return };
         if to.id < at.id {

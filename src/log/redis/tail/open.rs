@@ -1,4 +1,4 @@
-//! How the tail opens the log, and where it goes on then.
+//! How the tail opens the log, and where it goes on afterwards.
 
 use super::{BLOCK, FIRST_PAUSE, GRACE, LONGEST_PAUSE, PAST, Tail, TailState};
 use crate::cursor::Cursor;
@@ -14,7 +14,7 @@ impl Tail {
         let opened = async {
             let mut connection = self.log.connect(BLOCK + GRACE).await?;
             let opened = self.log.open(&mut connection).await?;
-            // Needed after a SCRIPT FLUSH, too: a read without an identity leads here.
+            // This is also needed after a SCRIPT FLUSH: a read without an identity leads here.
             connection.know_identity().await?;
             Ok::<_, ScriptError>((connection, opened))
         };
@@ -29,7 +29,7 @@ impl Tail {
                 if !self.events.is_empty() {
                     return TailState::Closed;
                 }
-                // Jitter, or all nodes would reconnect at the same moment.
+                // The jitter keeps all nodes from reconnecting at the same moment.
                 tokio::time::sleep(self.pause.mul_f64(0.5 + fastrand::f64())).await;
                 self.pause = (self.pause * 2).min(LONGEST_PAUSE);
                 return TailState::Closed;
@@ -53,7 +53,7 @@ impl Tail {
         }
     }
 
-    /// Goes on from this node's position, if the log still holds that.
+    /// Goes on from this node's position, if the log still has it.
     pub(super) fn resume(&mut self, extent: Extent, counters: Counters) {
         let epoch = extent.lineage.epoch;
         let from = self.position_in(&extent, counters);
@@ -87,7 +87,8 @@ impl Tail {
         match extent.resolve(Cursor { id: at.id, epoch: *epoch }) {
             // Its count stays: the entries up to there are the same.
             Resolved::At(id) => Position { id, added: at.added },
-            // Readers find the gap behind that by their own cursors. A log that was put back has its own counts.
+            // Readers find the gap after that position by their own cursors. A log that was put back has its own
+            // counts.
             Resolved::Until(_) => whole(at.id),
             Resolved::Gap(id) if id == at.id && *epoch == extent.lineage.epoch => Position { id, added: at.added },
             Resolved::Gap(id) => whole(id),

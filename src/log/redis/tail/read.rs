@@ -1,4 +1,4 @@
-//! What the tail makes of an `XREAD`: whether it is all there was, and how the tail goes on behind it.
+//! How the tail handles an `XREAD`: whether it returned everything, and where the tail goes on.
 
 use super::{COUNT, FIRST_PAUSE, LONGEST_PAUSE, QUIET, Tail, TailState};
 use crate::cursor::{Cursor, Epoch, Id};
@@ -23,8 +23,8 @@ impl Tail {
                 return TailState::Closed;
             }
         };
-        // Checked after the block and before its entries count: a stream that was lost
-        // and begun anew answers without a hint.
+        // The identity is checked after the block and before its entries count: a stream that was lost and started
+        // again answers without a hint.
         let Some(identity) = entry::identity(&identity).filter(|now| Some(&now.lineage) == self.lineage.as_ref())
         else {
             return TailState::Closed;
@@ -76,7 +76,7 @@ impl Tail {
         TailState::Following { connection, last, quiet: Box::pin(tokio::time::sleep(QUIET)) }
     }
 
-    /// Finds out whether these entries are everything there was, and goes on behind them.
+    /// Finds out whether these entries are everything there was, and goes on after them.
     ///
     /// # Errors
     ///
@@ -103,7 +103,7 @@ impl Tail {
             self.go_on_behind(hole, at.id, read, Position { id: upto, added: numbered });
             return Ok(connection);
         }
-        // Others have appended since the read, or something is missing: a script tells all counters of one moment.
+        // Others have appended since the read, or something is missing: a script returns all counters of one moment.
         let args = [connection.candidate()];
         let reply = connection.run(&connection::CHECK, &[&self.log.keys.log], &args).await.map_err(Some)?;
         let (extent, counters) = entry::extent(&reply).ok_or(None)?;
@@ -115,8 +115,9 @@ impl Tail {
         match judge(at, &ids, upto, &extent, counters) {
             Verdict::Whole(to) => self.go_on_behind(hole, at.id, read, to),
             Verdict::Hole { after, upto } => {
-                // With the log's present floor, which says whether everything before the hole is gone, too. Not if the
-                // hole is at the log's end and nothing came since: each read would wake all readers.
+                // It has the log's present floor, which says whether everything before the hole is also gone. This is
+                // not done if the hole is at the log's end and nothing has come since: each read would wake all
+                // readers.
                 if upto.id > at.id {
                     self.events.push_back(TailEvent::Opened(extent));
                 }
@@ -128,7 +129,7 @@ impl Tail {
                 if let Some(seen) = self.log.seen.lock().as_mut().filter(|seen| seen.epoch() == epoch) {
                     seen.refute();
                 }
-                // A pause, or a server that miscounts would be asked in a busy loop.
+                // The pause keeps a server that miscounts from being asked in a busy loop.
                 tokio::time::sleep(FIRST_PAUSE).await;
                 return Err(None);
             }

@@ -28,10 +28,10 @@ use std::sync::Arc;
 use std::task::Poll;
 use tokio::io::AsyncWriteExt as _;
 
-/// Publishes of a connection that may be under way.
+/// How many publishes of a connection may be under way.
 const MAX_PENDING: usize = 64;
 
-/// Bytes of responses that are gathered before they are written.
+/// How many bytes of responses are gathered before they are written.
 const MAX_GATHERED: usize = 16 << 10;
 
 /// The response to a request.
@@ -137,8 +137,8 @@ impl Answers {
         }
     }
 
-    /// Adds a response. Returns the session that goes on behind its head. The head of a long poll is not written: the poll
-    /// writes it.
+    /// Adds a response. Returns the session that continues after its head. The head of a long poll is not written: the
+    /// poll writes it.
     pub fn respond(&mut self, state: &ServerState, response: Response) -> Option<(Session, StatusCode, HeaderMap)> {
         if !matches!(response.body(), Body::Session(_)) {
             self.write(state, Answer::Response(response, None));
@@ -166,7 +166,7 @@ impl Answers {
         self.announce_end(state);
     }
 
-    /// Writes that the connection ends, with the last response before a drain.
+    /// Marks the last response before a drain: it says that the connection ends.
     fn announce_end(&mut self, state: &ServerState) {
         if state.drain.has_begun() && !self.is_last && self.pending.is_empty() {
             self.is_last = true;
@@ -191,7 +191,8 @@ impl Answers {
         // A 304 does not tell the length of the body that it stands for.
         let has_length = response.status() != StatusCode::NOT_MODIFIED;
         let Body::Whole(body) = response.into_body() else {
-            // No plain request is answered with pieces. A body that never comes would be worse than the end of the connection.
+            // A plain request is never answered with pieces. If one were, the end of the connection would be better
+            // than a body that never comes.
             self.is_last = true;
             return;
         };
@@ -222,7 +223,7 @@ impl Answers {
             return Ok(());
         }
         // A publisher that sends its next message as soon as it is answered would otherwise publish while readers still wait
-        // for the last message: its connection always has input, and the hub's task gets its turn late.
+        // for the last message: its connection always has input, so the hub's task gets its turn late.
         if std::mem::take(&mut self.has_published) {
             state.hub.handed_out().await;
         }

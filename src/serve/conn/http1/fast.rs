@@ -33,7 +33,7 @@ const QUIET: Duration = Duration::from_secs(1);
 
 /// What follows the plain requests of a connection.
 pub enum Next {
-    /// A session. Its head is written, except for a long poll's. With it comes the input behind its request.
+    /// A session. Its head is written, unless it is a long poll. With it comes the input that follows its request.
     Session(Session, Bytes),
     /// Requests for hyper.
     Hyper(Bytes),
@@ -41,7 +41,7 @@ pub enum Next {
     End,
 }
 
-/// Answers plain requests while there are any. `input`: what was read already.
+/// Answers plain requests while there are any. `input`: the bytes that were already read.
 ///
 /// # Errors
 ///
@@ -139,14 +139,14 @@ fn match_template(
     let size = found.head.saturating_add(found.body);
     let body = input.get(found.head..size).filter(|_| found.head <= MAX_HEAD && size <= MAX_REQUEST)?;
     let body = std::str::from_utf8(body).ok()?;
-    // If anything is wrong the router reports it, and counts the request.
+    // If anything is wrong, the router reports it and counts the request.
     let publish = PublishRequest::read(found.query, template.kind(), body, state.settings.max_message).ok()?;
     state.rates.request(peer.ip).ok()?;
     input.advance(size);
     Some((publish, template.clone()))
 }
 
-/// Reads more input. False if no more plain requests come.
+/// Reads more input. Returns false if no more plain requests come.
 ///
 /// # Errors
 ///
@@ -170,7 +170,7 @@ pub async fn read(
     }
     let waiting = tokio::time::timeout(state.settings.request_timeout, poll_fn(|cx| io.poll_input(cx, input)));
     tokio::select! {
-        // Polled first: a request that the client has sent in time is answered, also during a drain.
+        // Polled first: a request that the client has sent in time is answered, even during a drain.
         biased;
         read = waiting => read.map_or(Ok(false), |read| Ok(read? > 0)),
         () = state.drain.begun() => Ok(false),

@@ -33,7 +33,7 @@ pub async fn serve(context: &Arc<Context>, mut io: ClientStream, peer: &Peer) ->
     let service = service_fn(|request: hyper::Request<_>| {
         let (context, peer, handover) = (context.clone(), peer.clone(), handover.clone());
         let (request, answering) = (request.map(RequestBody::Http1), Answering::new(&is_answering));
-        // Called inside: a future that is made outside and moved in is stored twice.
+        // It is called inside: a future that is made outside and moved in is stored twice.
         Box::pin(async move {
             let _answering = answering;
             let (head, body) = router::answer(&context, &peer, request).await.into_parts();
@@ -98,7 +98,7 @@ pub async fn serve(context: &Arc<Context>, mut io: ClientStream, peer: &Peer) ->
     }
 }
 
-/// What decides, after each poll of hyper, how the connection goes on.
+/// Decides, after each poll of hyper, how the connection goes on.
 struct Progress<'a> {
     state: &'a ServerState,
     handover: &'a Handover,

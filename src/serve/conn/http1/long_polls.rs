@@ -45,7 +45,7 @@ pub fn spawn(
             if is_last || (!has_input && context.state.drain.has_begun()) {
                 return Box::pin(io.linger()).await;
             }
-            // The common case, without the memory that the others take.
+            // This is the common case, without the memory that the others take.
             if has_input && poll.repeat(&context.state, &peer) {
                 continue;
             }
@@ -61,7 +61,7 @@ pub fn spawn(
     });
 }
 
-/// What follows the response to a poll; `None`: the same poll again.
+/// What follows the response to a poll; `None` if it is the same poll again.
 async fn next_request(
     context: &Arc<Context>,
     io: &mut ClientStream,

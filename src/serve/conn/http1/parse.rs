@@ -1,4 +1,4 @@
-//! Parses plain requests. hyper reads all others.
+//! Parses plain requests. All others are read by hyper.
 //!
 //! A request is plain if nothing about it needs special treatment: `GET` of a poll or a stream, or `POST /publish`; HTTP/1.1;
 //! no `Upgrade`, `Expect` or `Transfer-Encoding`; a `Content-Length` that is one number. Anything else goes to hyper, with
@@ -95,7 +95,7 @@ pub fn parse(input: &mut BytesMut) -> Parsed {
     if is_post { Parsed::Publish(request, template) } else { Parsed::Request(request, shared) }
 }
 
-/// Whether the fast path may answer this target. Paths are compared byte for byte: an encoded one is not a path of ours.
+/// Whether the fast path may answer this target. Paths are compared byte for byte: an encoded path is not one of ours.
 fn is_plain(is_post: bool, target: &str) -> bool {
     let path = target.split_once('?').map_or(target, |(path, _)| path);
     if is_post {

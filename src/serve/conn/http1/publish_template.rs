@@ -22,7 +22,7 @@ use std::ops::Range;
 /// What every publisher's head begins with.
 const START: &[u8] = b"POST /publish";
 
-/// The bytes of a query without encoded characters, and its question mark.
+/// The bytes that a query without encoded characters may have, and the question mark.
 static QUERY: ByteSet = ByteSet::letters_and(b"?-._~:/@=&,", true);
 
 static DIGITS: ByteSet = ByteSet::digits();
@@ -76,8 +76,8 @@ pub struct PendingTemplate {
 }
 
 impl PendingTemplate {
-    /// Derives it from a request that is about to be handled. `None` for the form of an old browser, whose response differs.
-    /// Only for requests that are [decided by their head](super::is_decided_by_head).
+    /// Makes it from a request that is about to be handled. `None` for the form of an old browser, whose response
+    /// differs. Only for requests that are [decided by their head](super::is_decided_by_head).
     pub fn of(state: &ServerState, peer: &Peer, request: &Request, head: PublishHead) -> Option<PendingTemplate> {
         let headers = request.headers();
         let kind = publish::kind(headers);

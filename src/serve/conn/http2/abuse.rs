@@ -14,19 +14,19 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 use tracing::debug;
 
-/// Bytes that a connection may send without a request: PING, SETTINGS, WINDOW_UPDATE, PRIORITY, empty DATA. nginx counts in
-/// the same way. The refill covers the pongs of an idle connection.
+/// Bytes that a connection may send without a request: PING, SETTINGS, WINDOW_UPDATE, PRIORITY, empty DATA. The same
+/// count is made by nginx. The refill covers the pongs of an idle connection.
 const USELESS: Refill = Refill { capacity: 256e3, per_second: 2e3 };
 
 /// Requests that the client may reset at once. A page that is closed resets all its requests, once.
 const RESETS: Refill = Refill { capacity: 100.0, per_second: 10.0 };
 
-/// A request that is reset within this time was never wanted. Streams of an hour end by a reset, too.
+/// A request that is reset within this time was never wanted. A stream that has lasted an hour also ends by a reset.
 const RAPID: Duration = Duration::from_secs(1);
 
 struct State {
     streams: usize,
-    /// Since when the connection has no stream.
+    /// The time since which the connection has no stream.
     idle_since: Option<Instant>,
     /// When the client last sent anything.
     last_read: Instant,
@@ -80,7 +80,7 @@ impl ConnectionState {
         self.state().last_read
     }
 
-    /// Since when the client has no request under way.
+    /// The time since which the client has no request under way.
     pub fn idle_since(&self) -> Option<Instant> {
         self.state().idle_since
     }
@@ -95,7 +95,7 @@ impl ConnectionState {
         }
     }
 
-    /// Credits bytes that were useful, with their frame. As many again may be useless.
+    /// Credits bytes that were useful, and their frame. The client may then send as many useless bytes.
     pub fn was_useful(&self, bytes: usize) {
         self.state().useless.add(2.0 * bytes as f64 + 16.0);
     }
@@ -119,8 +119,8 @@ impl ConnectionState {
         self.state().last_write = Instant::now();
     }
 
-    /// Notes that a stream made no progress since then, for as long as it may. If the other streams made none either, the client
-    /// blocks the whole connection.
+    /// Notes that a stream has made no progress since then, for the longest time allowed. If the other streams made
+    /// none either, the client blocks the whole connection.
     pub fn stalled(&self, since: Instant) {
         let mut state = self.state();
         if state.last_write <= since {

@@ -39,7 +39,7 @@ const WINDOW: u32 = 64 << 10;
 const WINDOWS: u32 = 1 << 20;
 
 /// Bytes that a stream may hand over before the client has accepted them. They count as written and against no memory budget,
-/// so they are few: one frame, and 2 MiB for all streams of a connection.
+/// so the number is small: one frame, and 2 MiB for all streams of a connection.
 const UNSENT: usize = 16 << 10;
 
 /// Streams that the client has reset before the server has seen them (CVE-2023-44487), and streams that the server had to reset
@@ -47,11 +47,11 @@ const UNSENT: usize = 16 << 10;
 const PENDING_RESETS: usize = 20;
 const OWN_RESETS: usize = 100;
 
-/// A connection that is silent for so long gets a PING. What was sent to a vanished client waits in the system's buffers,
-/// which accept it for minutes.
+/// A connection that is silent for this long gets a PING. What was sent to a vanished client waits in the system's
+/// buffers, which accept it for minutes.
 const PING_AFTER: Duration = Duration::from_secs(20);
 
-/// What a request earns against the bytes that its connection reads, beside its head.
+/// What a request earns against the bytes that its connection reads, besides its head.
 const HEAD_CREDIT: usize = 512;
 
 /// Serves a connection whose client has sent the preface.
@@ -123,7 +123,7 @@ async fn drive(
         match event.await {
             Event::Ended => return,
             Event::Abuse => {
-                // GOAWAY gives the reason. Nothing else is waited for.
+                // GOAWAY gives the reason. The server does not wait for anything else.
                 watch.is_abusive = true;
                 watch.ending = Some(Instant::now());
                 connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
@@ -199,7 +199,7 @@ impl Watch<'_> {
         }
         self.pinged = self.pinged.filter(|pinged| shared.last_read() < *pinged);
         if let Some(late) = self.state.drain.late_at().filter(|_| self.is_draining) {
-            // Half a header block, half a frame, or a client that does not acknowledge the GOAWAY.
+            // This is half a header block, half a frame, or a client that does not acknowledge the GOAWAY.
             if shared.idle_since().is_some_and(|since| now >= late.max(since + LAST_WORDS)) {
                 return Action::Close;
             }

@@ -123,7 +123,7 @@ fn head_of(response: Response, method: &Method) -> (hyper::Response<()>, Option<
     (hyper::Response::from_parts(head, ()), (!is_empty).then_some(body))
 }
 
-/// The next piece of a body; `None` also if the client has reset the stream.
+/// The next piece of a body; `None` at its end, or if the client has reset the stream.
 async fn next_piece(pieces: &mut Pieces, io: &mut ClientStream) -> Option<Bytes> {
     poll_fn(|cx| {
         if let Poll::Ready(piece) = pieces.poll_next_unpin(cx) {

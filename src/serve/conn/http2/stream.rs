@@ -13,12 +13,12 @@ use tokio::time::Instant;
 /// A stream whose response has begun. It is reset if this is dropped before its end.
 pub struct StreamIo {
     send: SendStream<Bytes>,
-    /// What the client of a WebSocket sends after its request. `None` for a request: its sending side is shut from the beginning
-    /// and tells nothing.
+    /// What the client of a WebSocket sends after its request. `None` for a request: its sending side is shut from the
+    /// beginning, so it says nothing about the client.
     receive: Option<RecvStream>,
     unread: Bytes,
     guard: StreamGuard,
-    /// Since when the client accepts nothing.
+    /// The time since which the client accepts nothing.
     stalled_since: Option<Instant>,
     is_shut: bool,
 }
@@ -33,7 +33,8 @@ impl StreamIo {
     fn poll_window(&mut self, cx: &mut Context<'_>, wanted: usize) -> Poll<io::Result<usize>> {
         self.send.reserve_capacity(wanted);
         loop {
-            // Looked at first: `poll_capacity` waits for a change and does not report what is there already.
+            // The capacity is checked first: `poll_capacity` waits for a change and does not report what is there
+            // already.
             let room = self.send.capacity();
             if room > 0 {
                 return Poll::Ready(Ok(room.min(wanted)));

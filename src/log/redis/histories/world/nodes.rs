@@ -51,7 +51,7 @@ impl World {
         let is_news = !events.is_empty();
         for event in events {
             match event {
-                // Tells of a hole.
+                // Reports a hole.
                 TailEvent::Opened(extent) if was_open => self.say(format!("    node {node} has found {extent:?}")),
                 TailEvent::Opened(extent) => {
                     let home = self.nodes[node].home;
@@ -87,14 +87,14 @@ impl World {
         let Some(epoch) = it.epoch else { return Err("entries before the log was opened".into()) };
         let server = it.tail_at;
         let stream = &self.servers[server].stream;
-        // Where the node begins, or goes on behind a hole, its readers are told of a gap or come with cursors of their own.
+        // If the node begins, or goes on after a hole, its readers are told of a gap or come with cursors of their own.
         if std::mem::take(&mut it.is_opened) {
             it.seen = stream.upto(after).map(|entry| entry.token).collect();
             it.is_misled = false;
         } else if after > it.at {
             it.seen.extend(stream.upto(after).map(|entry| entry.token));
         }
-        // An older copy was put back, and as many entries as were lost have come and gone since.
+        // An older copy was put back, and since then as many entries as were lost were added and removed.
         let is_other = stream.entries.iter().zip(&it.memory.branch).any(|(there, its)| there.token != its.token);
         let count = stream.live().filter(|entry| entry.id > it.at && entry.id <= upto).count();
         it.is_misled |= is_other && it.memory.branch.len() + count == stream.upto(upto).count();
@@ -108,7 +108,7 @@ impl World {
         if read.iter().all(|entry| stream.holds(entry.token)) {
             it.memory.branch = stream.upto(upto).copied().collect();
         } else {
-            // Appended by the node itself to a stream that was put back since.
+            // The node itself appended these entries to a stream that was put back since.
             it.memory.branch.extend(&read);
         }
         it.memory.read.extend(tokens);
@@ -135,7 +135,7 @@ impl World {
         }
     }
 
-    /// Somebody is given a position, and all up to there that the server has.
+    /// Somebody is given a position, and all entries of the server up to it.
     pub(super) fn place_upto(&mut self, server: usize, cursor: Cursor, from: String) {
         let seen = self.servers[server].stream.upto(cursor.id).map(|entry| entry.token).collect();
         self.place(cursor, seen, &from);
@@ -201,7 +201,7 @@ impl World {
     pub(super) fn add(&mut self, server: usize, id: Id, token: Token, is_message: bool) {
         let Server { stream, reign, .. } = &mut self.servers[server];
         stream.add(id, token, is_message);
-        // What is written where another reign has begun is not of the epoch.
+        // Entries that are written after another reign has begun do not belong to the epoch.
         if let Some((epoch, of)) = stream.epoch
             && of == *reign
             && let Some(entries) = self.epochs.get_mut(&epoch)
@@ -215,7 +215,7 @@ impl World {
         for _ in 0..count {
             let token = self.tokens;
             self.tokens += 1;
-            // An id that another server has given to another entry.
+            // This id may be one that another server has given to another entry.
             let last = self.servers[server].stream.last;
             let is_equal = other.is_multiple_of(4) && !self.is_torn(server);
             let theirs =
@@ -248,7 +248,7 @@ impl World {
         let reply = self.databases[server].run::<&str>(&connection::IDENTIFY, &[KEY], &[]).await;
         let identity = reply.ok().and_then(|reply| entry::identity(&reply));
         let stream = &mut self.servers[server].stream;
-        // A node that has lost its connection, or is of another epoch, marks nothing.
+        // A node that has lost its connection, or is in another epoch, marks nothing.
         if identity.is_some_and(|it| it.mark == at) && stream.epoch.is_some_and(|(present, _)| present == epoch) {
             stream.mark_upto(at);
             self.say(format!("    node {node} has marked server {server} up to {at}"));

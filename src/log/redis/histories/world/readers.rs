@@ -3,7 +3,7 @@
 use super::*;
 
 impl World {
-    /// What a reader with this cursor is told by a node's log, page by page, as a subscription goes.
+    /// What a node's log tells a reader with this cursor, page by page, as for a subscription.
     pub(super) async fn told(&mut self, node: usize, mut at: Cursor) -> Outcome<(Told, Cursor)> {
         self.open_reader(node).await?;
         let mut told = Told::default();
@@ -32,7 +32,7 @@ impl World {
             }
             at = next;
         }
-        Err("a reader comes to no end".into())
+        Err("a reader does not come to the end".into())
     }
 
     pub(super) async fn has_reader(log: Arc<RedisLog>) -> bool {
@@ -40,7 +40,7 @@ impl World {
         reader.connection.as_ref().is_some_and(|connection| !log.has_moved(connection.server().1))
     }
 
-    /// Sees to it that the node's connection for ranges is open, as a reader does that asks again.
+    /// Makes sure that the node's connection for ranges is open, as a reader that asks again does.
     pub(super) async fn open_reader(&mut self, node: usize) -> Outcome {
         let nowhere = Cursor { id: Id::ZERO, epoch: Epoch::random() };
         for _ in 0..3 {
@@ -57,7 +57,7 @@ impl World {
         Err("a reader is refused again and again".into())
     }
 
-    /// A reader with some cursor reads at a node; where it comes to is a position, too.
+    /// A reader with some cursor reads at a node. The position that it reaches is recorded, too.
     pub(super) async fn read(&mut self, node: usize, choice: usize) -> Outcome {
         if self.places.is_empty() {
             return Ok(());
@@ -76,7 +76,7 @@ impl World {
         Ok(())
     }
 
-    /// All nodes come to one server and read it, and every cursor that was ever given is judged.
+    /// All nodes connect to one server and read it, and every cursor that was ever given is checked.
     pub(in crate::log::redis::histories) async fn join(&mut self, choice: usize) -> Outcome {
         let server = self.primary(choice);
         self.say(format!("all join at server {server}"));
@@ -91,13 +91,13 @@ impl World {
             for node in 0..NODES {
                 is_news |= self.tail(node).await?;
             }
-            // A step that finds the log changed says nothing yet.
+            // A step that finds that the log has changed decides nothing yet.
             quiet = if is_news { 0 } else { quiet + 1 };
             if quiet > 2 {
                 break;
             }
             if round > 50 {
-                return Err("the nodes come to no rest".into());
+                return Err("the nodes do not come to rest".into());
             }
         }
         let log = &self.servers[server].stream;

@@ -30,7 +30,7 @@ impl World {
         }
     }
 
-    /// Tells the nodes at a server of its reign, by the connections that they open from now on.
+    /// Gives the nodes at a server its reign, with the connections that they open from now on.
     pub(super) fn tell_reign(&mut self, server: usize) {
         let connection = self.connection(server);
         for node in self.nodes.iter().filter(|node| node.home == server) {
@@ -68,7 +68,8 @@ impl World {
         }
     }
 
-    /// A server becomes a replica of another. The process goes on, with the clients that wait for nothing.
+    /// A server becomes a replica of another. The process continues, and so do the clients that do not wait for an
+    /// answer.
     pub(super) async fn resync(&mut self, server: usize, of: usize) {
         self.copy((of, KEY), (server, KEY)).await;
         self.ask(server, redis::cmd("DEL").arg(AWAY)).await;
@@ -91,7 +92,7 @@ impl World {
         let newest = self.epochs.values().flatten().map(|entry| entry.id.ms).max().unwrap_or(0);
         self.copy((of, &key), (of, KEY)).await;
         self.servers[of].stream = stream;
-        // The clock of a server goes on, and gives no id again.
+        // The clock of a server goes on, so it never gives an id twice.
         while crate::log::clock::LogClock::here().now_ms() <= newest {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
