@@ -33,7 +33,7 @@ async fn its_bounds() {
     }
 }
 
-/// What somebody on the way has done to the request; nothing that tells who asks.
+/// What a proxy on the path has done to the request, and nothing that identifies the client.
 #[tokio::test]
 async fn an_echo() {
     let node = Node::start(&[]).await;

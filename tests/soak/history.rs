@@ -160,9 +160,9 @@ pub const PROBE: char = 'Q';
 /// A fault that takes what the log had.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Loss {
-    /// Old entries go, by age or number: who has not seen them is told, who has need not be.
+    /// Old entries go, by age or number. A reader that has not seen them is told; one that has need not be.
     Trimmed,
-    /// The log is another one from some place on: who has read beyond it is told.
+    /// The log is another one after some position: a reader that has read beyond it is told.
     Replaced,
 }
 

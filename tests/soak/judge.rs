@@ -46,7 +46,7 @@ pub struct Round<'a> {
     pub probed: Instant,
 }
 
-/// Figures that are told, and no violations.
+/// Figures that are reported, and are not violations.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Figures {
     pub gaps: usize,
@@ -119,7 +119,7 @@ impl Judge {
         self.past.join(effects.clone());
         self.deleted.extend(&effects.deleted);
         if effects.node_died {
-            // What only nodes that died had heard: the others were cut off, or could not write it meanwhile.
+            // Messages that only nodes that died had heard: the others were cut off, or could not write them meanwhile.
             let around = |(from, until): &(Instant, Instant)| (*from - AROUND_CUT, *until + 5 * AROUND_CUT);
             // Of earlier rounds, too: a node may come back late.
             let failed: Vec<_> = self.past.redis_failed.iter().map(around).collect();

@@ -28,7 +28,7 @@ pub enum Door {
     Plain,
     /// The same in TLS.
     Tls,
-    /// HTTP/2 in TLS, WebSockets too; raw TCP in TLS. What is of HTTP/1 by its nature is sent so, in TLS.
+    /// HTTP/2 in TLS, WebSockets too; raw TCP in TLS. Requests that exist only in HTTP/1 are sent as such, over TLS.
     Http2,
 }
 

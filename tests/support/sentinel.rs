@@ -113,7 +113,7 @@ impl Sentinels {
         self.servers.iter_mut().find(|server| server.port() == port).expect("a server of this set").kill();
     }
 
-    /// Has the sentinels make the replica the primary, in good order.
+    /// Makes the sentinels promote the replica in an orderly way.
     pub async fn fail_over(&self) {
         let (_, port) = &self.sentinels[0];
         // Refused while they still have to do with the last one.

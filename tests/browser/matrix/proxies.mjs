@@ -1,4 +1,4 @@
-// Real proxies on the way to the server, each as somebody might have set it up who does not think of us.
+// Real proxies on the way to the server, each with settings that were not made for Longtail.
 import { spawn } from 'node:child_process';
 import { mkdtempSync, mkdirSync, rmSync, writeFileSync, chmodSync } from 'node:fs';
 import net from 'node:net';
