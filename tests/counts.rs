@@ -1,4 +1,4 @@
-//! Who reads what: on this node, on all, by connection and by client id.
+//! Counts of readers: on this node, on all nodes, by connection and by client id.
 
 use crate::support;
 
@@ -68,12 +68,12 @@ async fn a_polling_client_counts_by_its_id(log: Log) {
     };
     tokio::join!(waiting, looking);
     assert_eq!(by(&channel(node, "a").await, "long-poll"), (1, 1), "it may come back");
-    // One that has gone on to a stream polls no more.
+    // A client that has changed to a stream no longer polls.
     let sse = node.transport("sse").await;
     let _reader = Reader::open(node, &sse, Subscription::to(&["a"]).with("client", "ann")).await;
     until(node, "a", "the stream alone", |counts| by(counts, "long-poll") == (0, 0) && by(counts, "sse") == (1, 1))
         .await;
-    // And one that does not come back for a while is gone.
+    // A client that does not come back for a while is gone.
     until(node, "a", "nobody who polls", |counts| counts["readers"]["total"] == 1).await;
     // Without an id it counts while it waits.
     let waiting = node.get("/long-poll?channel=b&timeout=1");

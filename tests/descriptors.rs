@@ -152,8 +152,8 @@ async fn clients_cannot_take_what_others_need() {
     assert!(!node.log().contains("cannot accept"), "no error, since places end before descriptors do: {}", node.log());
 }
 
-/// What a connection is told for which there is a descriptor and no place, by HTTP/1, HTTP/2, TLS and raw TCP; and operators
-/// are answered without a listener of their own.
+/// What a connection past the limit is told while there is a descriptor for it, by HTTP/1, HTTP/2, TLS and raw TCP; and
+/// operators get answers without a listener of their own.
 #[tokio::test]
 async fn one_past_the_limit_is_told_so() {
     let certificate = Certificate::common();

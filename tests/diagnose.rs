@@ -1,4 +1,4 @@
-//! What a browser asks to learn what the way to the server does.
+//! The requests with which a browser learns what the path to the server does.
 
 use crate::support;
 

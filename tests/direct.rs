@@ -71,7 +71,7 @@ fn encode(messages: &[Arc<Message>]) -> Vec<u8> {
     messages.iter().flat_map(|message| [message.object(), &b"\n"[..]].concat()).collect()
 }
 
-/// What a stream's task does, with `left` bytes until it has to look to its bounds itself.
+/// What a stream's task does, with `left` bytes until it has to check its bounds itself.
 async fn read(mut subscription: Subscription, pipe: Pipe, left: usize) {
     loop {
         let bytes = poll_fn(|cx| {

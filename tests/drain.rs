@@ -39,7 +39,8 @@ async fn what_is_under_way_is_answered() {
     let ndjson = node.transport("ndjson").await;
     let mut reader = Reader::open(&node, &ndjson, Subscription::to(&["todo"])).await;
     reader.next_of(Kind::Hello).await;
-    // One that is in the middle of its body, one that has been answered and may ask again, one that has asked nothing.
+    // A client in the middle of its body, a client that has its answer and may ask again, and a client that has sent no
+    // request.
     let mut busy = TcpStream::connect(node.http).await.expect("connect");
     let head = b"POST /publish?channel=todo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\n\"h";
     busy.write_all(head).await.expect("write");

@@ -354,7 +354,7 @@ async fn authorities_and_malformed_requests() {
             raw.wait("an answer", |frame| frame.stream == 1 && matches!(frame.kind, HEADERS | RST_STREAM)).await;
         assert!(answer.has_status(status), "{fields:?}: {answer:?} in place of {status}");
     }
-    // What a proxy that speaks HTTP/1 behind would be fooled with (RFC 9113 §8.2, §8.3, §8.1.1).
+    // Requests that would fool a proxy that speaks HTTP/1 to the server (RFC 9113 §8.2, §8.3, §8.1.1).
     let bad: [&[(&'static str, &'static str)]; 8] = [
         &[("transfer-encoding", "chunked")],
         &[("connection", "close")],

@@ -178,7 +178,8 @@ async fn held(node: &Node) -> f64 {
     node.metric("longtail_buffered_bytes").await
 }
 
-/// One that is asked to leave while there is still room, and reads, is told when to come back and where from.
+/// A reader that is asked to leave while there is still room, and that reads, is told when to come back and from which
+/// cursor.
 #[tokio::test]
 async fn a_slow_reader_that_can_be_told_is_told() {
     let node = Node::start(&["--max-buffer-bytes", "2MiB"]).await;
@@ -305,7 +306,7 @@ async fn slow_senders_have_half_of_the_memory() {
         ws.try_send(&half.as_bytes()[..100_000]).await;
         assert_eq!(ws.frame().await, None, "cut short without a word");
     }
-    // What is small passes, and when they are gone all is as it was.
+    // Small inputs pass, and when the senders are gone everything is as before.
     assert_eq!(node.try_publish("channel=a", "1").await.status, 200);
     drop(senders);
     eventually("nothing to be held", async || (node.metric("longtail_buffered_bytes").await == 0.0).then_some(()))

@@ -184,7 +184,7 @@ fn normal(answer: &str, epoch: &str) -> String {
     for line in answer.split("\r\n") {
         match &mut headers {
             None if line.contains("HTTP/1.") => {
-                // What stands before it is the end of the body before.
+                // The bytes before it are the end of the previous body.
                 out.push(line.to_owned());
                 headers = Some(Vec::new());
             }

@@ -214,7 +214,7 @@ async fn a_long_poll_is_answered_by_a_message(log: Log) {
             let id = node.publish(&channel, "1").await;
             let url = |cursor: &str| transport.url(&format!("channel={channel}&cursor={cursor}&timeout=55"));
             assert!(node.get(&url(&before)).await.text().contains(&id), "{}", transport.name);
-            // One that comes while it waits ends the wait; one of another channel does not.
+            // A message that comes during the wait ends it; a message of another channel does not.
             let (url, address) = (url(&id), node.http);
             let parked = tokio::spawn(async move { Request::get(&url).send(address).await });
             node.publish("elsewhere", "0").await;

@@ -199,7 +199,7 @@ async fn an_ambiguous_request_is_the_last_of_its_connection() {
         let answer = node.get("/poll?channel=smuggled&cursor=earliest").await.json();
         assert_eq!(answer["messages"], serde_json::json!([]), "{version} {headers:?}");
     }
-    // One that can be read in one way only is followed by the next: the request in here is sound.
+    // A request that can be read in only one way is followed by the next one: the request in here is valid.
     let kind = "Content-Type: application/x-www-form-urlencoded";
     let request = format!(
         "POST /poll HTTP/1.1\r\nHost: localhost\r\n{kind}\r\nContent-Length: {}\r\n\r\n{form}{SMUGGLED}",

@@ -12,7 +12,7 @@ const DOWN_AFTER: u32 = 3000;
 pub struct Sentinels {
     sentinels: Vec<(Child, u16)>,
     dir: PathBuf,
-    /// Who was the primary at the start, and its replicas.
+    /// The server that was the primary at the start, and its replicas.
     pub servers: Vec<RedisServer>,
 }
 
