@@ -171,8 +171,9 @@ pub(super) struct Told {
 /// whichever server.
 ///
 /// It ignores what nobody can prove, and nothing else:
-/// - A loss: entries that were lost with a server and that no node had read which has opened the surviving log, or
-///   that a node had read in an epoch that the surviving log has never had (it began on the side that was lost).
+/// - A loss: entries that were lost with a server, and that none of the nodes that have opened the surviving log had
+///   read, or that a node had read in an epoch that the surviving log has never had (it began on the side that was
+///   lost).
 /// - A gap where nothing is missing, of a cursor
 ///   - of an epoch that the log has never had, or that sixteen newer ones have pushed out;
 ///   - after everything that the mark, and the nodes that have opened the log with a memory of the epoch, prove of it:
