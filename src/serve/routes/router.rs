@@ -110,7 +110,7 @@ async fn route(context: &Context, peer: &Peer, request: Request) -> Response {
         response.headers_mut().insert(ALLOW, HeaderValue::from_static(methods));
         response
     } else if let Some(transport) = transport {
-        // Boxed: this future is twice as large as the others, and a publish should not carry its size.
+        // It is boxed: this future is twice as large as the others, and a publish should not carry its size.
         Box::pin(subscribe::answer(state, peer, transport, request)).await
     } else {
         page(context, peer, request).await.unwrap_or_else(|refusal| response::refused(&refusal))
