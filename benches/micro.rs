@@ -66,7 +66,7 @@ fn write_cursor(bencher: Bencher<'_, '_>) {
     bencher.bench(|| black_box(cursor).to_string());
 }
 
-/// A payload that is no JSON becomes a JSON string.
+/// A payload that is not JSON becomes a JSON string.
 #[divan::bench]
 fn parse_payload(bencher: Bencher<'_, '_>) {
     let text = text();
@@ -146,7 +146,7 @@ impl Outlet for Nowhere {
     }
 }
 
-/// A stream's task: parks, and is woken where the hub does not write for it.
+/// A stream's task: parks, and is woken if the hub does not write for it.
 async fn read(mut reader: Subscription) {
     let mut out = Vec::new();
     poll_fn(|cx| {

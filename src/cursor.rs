@@ -66,7 +66,8 @@ impl Text {
         self.bytes[self.at] = byte;
     }
 
-    /// At most 20 bytes in base 10, and 13 in base 36. With the base as a constant the compiler needs no division.
+    /// It has at most 20 bytes in base 10, and 13 in base 36. With the base as a constant the compiler needs no
+    /// division.
     fn number<const BASE: u64>(&mut self, mut rest: u64) {
         loop {
             self.byte(b"0123456789abcdefghijklmnopqrstuvwxyz"[(rest % BASE) as usize]);

@@ -1,4 +1,4 @@
-//! Server keys, public channels, cookies and origins: who may do what, and what nobody is told.
+//! Server keys, public channels, cookies and origins: who may do what, and what the server tells nobody.
 
 use crate::support;
 
@@ -57,7 +57,7 @@ async fn a_server_key_may_do_everything_and_comes_in_a_header() {
         assert_eq!(get(&node, &format!("{path}{query}token={KEY}"), &[]).await.status, 401, "{path}");
         assert_eq!(get(&node, path, &[("Cookie", &format!("longtail_token={KEY}"))]).await.status, 401, "{path}");
     }
-    // A token is no key to what concerns others.
+    // A token gives no access to data of others.
     let answer = get(&node, "/metrics", &[("Authorization", &bearer(&may(&["*"], &["*"])))]).await;
     assert_eq!(answer.status, 401);
     for path in ["/", "/info", "/healthz", "/readyz", "/client.js", "/diagnose/echo"] {
@@ -97,19 +97,19 @@ async fn public_channels_are_for_reading() {
         }
     }
     assert_eq!(publish(&node, "/publish?channel=news", &[]).await.status, 401);
-    // With a token, the rest is the token's; the order of the names says nothing.
+    // With a token, the token decides about the other channels; the order of the names does not matter.
     for (channels, status) in [("news,a", 200), ("a,news", 200), ("a,open:1,b", 403)] {
         let answer = get(&node, &format!("/poll?channel={channels}&token={}", may(&["a"], &[])), &[]).await;
         assert_eq!(answer.status, status, "{channels}");
     }
-    // A token that is no good does not close what is open to all.
+    // An invalid token does not close channels that are open to all.
     assert_eq!(get(&node, "/poll?channel=news&token=bad", &[]).await.status, 200);
 }
 
-/// A server key, a public pattern, a token, the application: the first that there is decides.
+/// A server key, a public pattern, a token, the application: the first one that is present decides.
 #[tokio::test]
 async fn which_decides() {
-    // Nobody is there to be asked, which shows who was.
+    // The application does not run, which shows whether it was asked.
     let node = guarded(&["--public", "news", "--authorize-url", "http://127.0.0.1:1/"]).await;
     let asked = |answer: &Response| answer.text().contains("did not answer");
     for (path, headers, status, is_asked) in [
@@ -128,7 +128,7 @@ async fn which_decides() {
     }
 }
 
-/// What browsers send by themselves, for any page, authorizes nothing by itself.
+/// Credentials that browsers send by themselves, for any page, do not authorize anything alone.
 #[tokio::test]
 async fn cookies_speak_for_the_users_own_pages_only() {
     let node = guarded(&[]).await;
@@ -196,7 +196,7 @@ async fn cookies_speak_for_the_users_own_pages_only() {
     let headers = [("Cookie", cookie.as_str()), ("Origin", "https://evil.example")];
     assert_eq!(get(&node, "/poll?channel=a", &headers).await.status, 401);
     assert_eq!(publish(&node, "/publish?channel=a", &headers).await.status, 401);
-    // Our own page is not let in by it.
+    // It does not admit our own page.
     let own = format!("http://{}", node.http);
     let headers = [("Cookie", cookie.as_str()), ("Origin", own.as_str())];
     let answer = publish(&node, "/publish?channel=a", &headers).await;
@@ -210,7 +210,7 @@ async fn cookies_speak_for_the_users_own_pages_only() {
     assert_eq!(publish(&node, "/publish?channel=a", &named).await.status, 401, "by no proxy that is trusted");
 }
 
-/// Pages of other origins get nowhere, on any transport, whatever they bring.
+/// Pages of other origins are refused, on any transport, whatever they send.
 #[tokio::test]
 async fn foreign_pages() {
     let node = guarded(&["--public", "news"]).await;
@@ -255,7 +255,7 @@ async fn foreign_pages() {
     }
 }
 
-/// Secrets are in no log at its most talkative, no metric, no error and no page.
+/// Secrets do not appear in the log at its most verbose level, in metrics, in errors or in pages.
 #[tokio::test]
 async fn secrets_are_told_to_nobody() {
     let sub = "a-subject-nobody-shall-see";
@@ -316,12 +316,12 @@ async fn the_keepers_have_a_door_of_their_own() {
     let admin = format!("127.0.0.1:{port}");
     let node = guarded(&["--admin-listen", &admin, "--max-connections", "2"]).await;
     let at: std::net::SocketAddr = admin.parse().expect("an address");
-    // Also when everybody's door is full.
+    // This also holds when the public listener is full.
     let held = [
         Request::get("/sse?channel=a").header("Authorization", &bearer(KEY)).open(node.http).await,
         Request::get("/sse?channel=a").header("Authorization", &bearer(KEY)).open(node.http).await,
     ];
-    // As many more as are told so, and some.
+    // As many connections as get an error response, and a few more.
     let mut over = Vec::new();
     for _ in 0..300 {
         over.push(TcpStream::connect(node.http).await.expect("connect"));
@@ -330,7 +330,7 @@ async fn the_keepers_have_a_door_of_their_own() {
         assert_eq!(Request::get(path).send(at).await.status, 200, "{path}");
     }
     drop((held, over));
-    // Nor do they take the others' places.
+    // And they do not take the others' places.
     let mut keepers = Vec::new();
     for _ in 0..5 {
         let mut keeper = TcpStream::connect(at).await.expect("connect");
@@ -344,7 +344,7 @@ async fn the_keepers_have_a_door_of_their_own() {
         assert_eq!(Request::get(path).send(at).await.status, 404, "{path}");
     }
     assert_eq!(Request::post("/publish?channel=a", b"1").send(at).await.status, 404);
-    // No page reads along: neither of another origin, nor by a name that leads here.
+    // No page can read it: not a page of another origin, and not by a name that resolves to this address.
     for (request, code) in [
         (Request::get("/metrics").header("Origin", "https://app.example"), "forbidden_origin"),
         (Request::get("/metrics").host("rebound.example"), "forbidden"),
@@ -352,6 +352,6 @@ async fn the_keepers_have_a_door_of_their_own() {
         let answer = request.send(at).await;
         assert_eq!((answer.status, answer.error_code().as_str()), (403, code));
     }
-    // The other one is as it was.
+    // The other listener is as it was.
     eventually("room", async || (get(&node, "/metrics", &[]).await.status == 401).then_some(())).await;
 }

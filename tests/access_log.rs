@@ -1,4 +1,4 @@
-//! The access log: a line for each request at its end, and no credential in it, nor anywhere else.
+//! The access log: a line for each request at its end. No credential is in it or anywhere else.
 
 use crate::support;
 
@@ -81,7 +81,7 @@ async fn each_request_is_a_line() {
     .await;
 }
 
-/// A file that is moved away is begun anew, as logrotate wants it; the end loses no line.
+/// A file that is moved away is created again, as logrotate expects; the shutdown loses no line.
 #[tokio::test]
 async fn the_file_may_be_moved_away() {
     let lines = Lines::new();
@@ -152,7 +152,7 @@ async fn send_secrets(node: &Node) {
     }
 }
 
-/// No credential in the access log, in the log at its most talkative, or in the metrics.
+/// There is no credential in the access log, in the log at its most verbose level, or in the metrics.
 #[tokio::test]
 async fn no_credential_is_written_down() {
     let lines = Lines::new();
@@ -164,7 +164,7 @@ async fn no_credential_is_written_down() {
     let (access, log) = (lines.text(), node.log());
     assert!(access.contains("?channel=a&last=x&callback=cb&token=[removed]"), "{access}");
     assert!(log.contains("DEBUG"), "the log at its most talkative: {log}");
-    // One request's method is the secret: it is no credential, and shows that the search finds what is there.
+    // The method of one request is the secret. It is not a credential, and shows that the search works.
     let found: Vec<&str> = access.lines().filter(|line| line.contains(SECRET)).collect();
     assert_eq!(found.len(), 1, "{found:?}");
     assert!(found[0].contains(&format!("\"{SECRET} /poll\" ")), "{found:?}");

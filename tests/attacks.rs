@@ -1,4 +1,4 @@
-//! Attacks that servers of this kind have suffered, and that no other test here tries.
+//! Attacks that servers of this kind have suffered, and that no other test here covers.
 //! docs/security.md lists all of them with their tests.
 
 use crate::support;
@@ -138,7 +138,7 @@ async fn upgrades_on_every_path() {
     unharmed(&node, &mut witness).await;
 }
 
-/// A client that goes at each byte of its handshake.
+/// A client that leaves at each byte of its handshake.
 #[tokio::test]
 async fn handshakes_that_break_off() {
     let World { node, .. } = World::start(Log::Memory, &[]).await;
@@ -166,7 +166,7 @@ async fn handshakes_that_break_off() {
     unharmed(&node, &mut witness).await;
 }
 
-/// Cursors of every kind of nonsense, by the thousand: an answer each, no 5xx, and no time lost.
+/// Thousands of nonsensical cursors of every kind: each gets an answer, there is no 5xx, and it takes little time.
 #[tokio::test]
 async fn bad_cursors_by_the_thousand() {
     let World { node, .. } = World::start(Log::Memory, &[]).await;
@@ -275,7 +275,7 @@ async fn the_cost_of_small_parts_is_linear() {
             let whole = cost(node, async || $name(most).await).await;
             let told = format!("{} {}: {whole:.2} s of processor time; a quarter of them: {quarter:.2} s", most, stringify!($name));
             println!("{told}");
-            // What is fast whatever its size proves nothing by its ratio. (It is counted in hundredths.)
+            // If it is fast at any size, its ratio proves nothing. (It is counted in hundredths.)
             assert!(whole < 0.2 || whole / quarter.max(0.01) < 10.0, "not ten times as long for four times as much: {told}");
             assert!(whole < 10.0, "{told}");
         )*};
@@ -297,7 +297,7 @@ fn gzip(bytes: usize) -> Vec<u8> {
     output.stdout
 }
 
-/// Nothing is unpacked: a compressed body is refused, a compressed frame is a violation (CVE-2026-39804).
+/// Nothing is decompressed: a compressed body is refused, a compressed frame is a violation (CVE-2026-39804).
 #[tokio::test]
 async fn decompression_bombs() {
     let World { node, .. } = World::start(Log::Memory, &[]).await;
@@ -320,7 +320,7 @@ async fn decompression_bombs() {
     }
     let identity = Request::post("/publish?channel=a", b"1").header("Content-Encoding", "identity");
     assert_eq!(identity.send(node.http).await.status, 200);
-    // Whoever says nothing of it is told that it is no text.
+    // Without the header, the client is told that the body is not text.
     let answer = Request::post("/publish?channel=a", &bomb).send(node.http).await;
     assert_eq!(answer.error_code(), "not_utf8");
 
@@ -353,7 +353,7 @@ async fn slow_commands_are_ended() {
         }
     });
     assert_eq!(ended.await, 0);
-    // One that publishes now and then is not slow, although it never subscribes.
+    // A client that publishes now and then is not slow, although it never subscribes.
     let mut client = LineClient::connect(node.tcp).await;
     for n in 0..8 {
         client.send(&format!(r#"{{"type":"publish","channel":"todo","data":{n},"ref":{n}}}"#)).await;
@@ -362,7 +362,7 @@ async fn slow_commands_are_ended() {
     }
 }
 
-/// Whatever lies in Redis, by whoever's hand: the node lives, and sound messages come through.
+/// Whatever is in Redis, no matter who wrote it: the node lives, and valid messages get through.
 #[tokio::test]
 async fn garbage_in_redis() {
     let redis = RedisServer::start_with(&["--proto-max-bulk-len", "512mb"]).await;
@@ -414,7 +414,8 @@ async fn garbage_in_redis() {
     .await;
     redis.command(&["XADD", "longtail:log", "*", "channel", "todo", "data", "2"]).await;
     assert_eq!(witness.next_message().await.data(), "2");
-    // Redis cuts who does not take such a thing at once; what is PUBLISHed meanwhile is not heard, and we know it.
+    // Redis cuts a client that does not read such a message at once. PUBLISHes in the meantime are not heard, and the
+    // node reports that.
     redis.command(&["PUBLISH", "push:other", &huge]).await;
     drop(huge);
     eventually("PUBLISH to be heard again", async || {
@@ -477,7 +478,7 @@ async fn request_smuggling() {
             assert!(statuses.iter().all(may_be), "{address}: {statuses:?}");
         }
     }
-    // What a front took for a body is nobody's request.
+    // Bytes that a proxy took for a body are not a request.
     let smuggled = node.get("/poll?channel=smuggled&cursor=earliest").await.json();
     assert_eq!(smuggled["messages"], serde_json::json!([]), "a body was taken for a request");
     let outer = node.get("/poll?channel=outer&cursor=earliest").await.json();

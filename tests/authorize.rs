@@ -48,7 +48,7 @@ struct Application {
 }
 
 impl Application {
-    /// `rule`: status and body; `None`: no answer ever.
+    /// `rule`: status and body; `None`: it never answers.
     async fn start(rule: impl Fn(&Asked) -> Option<(u16, String)> + Send + Sync + 'static) -> Application {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("an address");
         let url = format!("http://{}/authorize.php?key=hidden", listener.local_addr().expect("an address"));
@@ -76,7 +76,7 @@ impl Application {
         Application { url, asked, count }
     }
 
-    /// Allows what the cookie `may=a,b` names, to whoever has one.
+    /// Allows what the cookie `may=a,b` names, to every client that has one.
     async fn by_cookie(ttl: u64) -> Application {
         Application::start(move |asked| Some(allowed_by_cookie(asked, ttl))).await
     }
@@ -220,7 +220,7 @@ async fn a_duplex_client_is_asked_for_at_each_command() {
             Err(code) => assert_eq!(item["code"], code, "{command}: {item}"),
         }
     }
-    // Raw TCP brings nothing that tells a user.
+    // Raw TCP sends nothing that identifies a user.
     let tcp = node.transport("tcp").await;
     let mut reader = Reader::open(&node, &tcp, Subscription::to(&["a"])).await;
     let item = reader.next().await.expect("an error");
@@ -257,11 +257,11 @@ async fn what_is_no_answer_refuses() {
         let log = node.log();
         assert!(!log.contains("hidden") && !log.contains("secret"), "{log}");
     }
-    // Nobody is there at all.
+    // The application does not run at all.
     let node = Node::start(&["--authorize-url", "http://127.0.0.1:1/"]).await;
     let answer = Request::get("/poll?channel=a").send(node.http).await;
     assert_eq!((answer.status, answer.error_code().as_str()), (403, "forbidden"));
-    // The log comes by a pipe of its own.
+    // The log comes through a pipe of its own.
     eventually("a warning", async || node.log().contains("--authorize-url").then_some(())).await;
 }
 
@@ -276,7 +276,7 @@ async fn plain_http_needs_no_certificates() {
     assert!(code != 0 && said.contains("--authorize-url"), "{code} {said}");
 }
 
-/// An answer counts for all that was sent, and for nothing else.
+/// An answer holds for exactly the question that was sent.
 #[tokio::test]
 async fn answers_are_kept_by_all_that_was_sent() {
     let application = Application::by_cookie(60).await;
@@ -301,7 +301,7 @@ async fn answers_are_kept_by_all_that_was_sent() {
         assert_eq!(answer.status, 200, "{n} {path}: {}", answer.text());
         assert_eq!(application.count() - before, usize::from(is_asked), "{n} {path} {headers:?}");
     }
-    // A refusal is not kept: who signs in is let in.
+    // A refusal is not cached: a user who signs in is admitted.
     for _ in 0..2 {
         let before = application.count();
         assert_eq!(knock(&node, "/poll?channel=z", &[("Cookie", "may=none")]).await.status, 403);
@@ -348,7 +348,7 @@ async fn odd_names_stand_for_themselves() {
     }
 }
 
-/// A permission that ends is asked for again; refused, the reader is sent away for good.
+/// A permission that ends is asked for again; if it is refused, the reader is disconnected for good.
 #[tokio::test]
 async fn a_running_subscription_is_asked_for_again() {
     let allowed = Arc::new(AtomicUsize::new(1));
@@ -394,7 +394,7 @@ async fn a_running_subscription_is_asked_for_again() {
     assert!(began.elapsed() < Duration::from_secs(15), "it waited for {:?}", began.elapsed());
 }
 
-/// Who has lost his permission cannot read on by sending commands faster than the application answers.
+/// A client that has lost its permission cannot read on by sending commands faster than the application answers.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_of_commands_does_not_put_the_end_off() {
     let unsubscribe = |channel| json!({"type": "unsubscribe", "channels": [channel]});
@@ -438,7 +438,7 @@ async fn a_flood_of_commands_does_not_put_the_end_off() {
     }
 }
 
-/// An application that restarts sends nobody away.
+/// While the application restarts, nobody is disconnected.
 #[tokio::test]
 async fn a_short_failure_at_renewal_is_weathered() {
     let state = Arc::new(AtomicUsize::new(200));
@@ -467,7 +467,7 @@ async fn a_short_failure_at_renewal_is_weathered() {
     reader.expect(&published).await;
 }
 
-/// A page of another site can send a form with the user's cookies, and must not publish by it.
+/// A page of another site can send a form with the user's cookies, and must not be able to publish with it.
 #[tokio::test]
 async fn a_cookie_alone_does_not_publish() {
     let application = Application::start(|asked| {

@@ -12,7 +12,7 @@ use support::{Haproxy, Kind, LONG, Metrics, Node, Reader, RedisServer, Request, 
 
 const CHANNELS: [&str; 3] = ["c0", "c1", "c2"];
 
-/// Who publish at once.
+/// How many publishers publish at once.
 const PUBLISHERS: usize = 4;
 
 /// An id's place in the log: milliseconds and sequence.
@@ -76,7 +76,7 @@ async fn nothing_is_missed(readers: usize, happens: impl AsyncFnOnce(&RedisServe
     let publisher = async || {
         let mut published = Vec::new();
         while !done.load(Ordering::Relaxed) {
-            // A number that is no JSON text of another, and no 0.
+            // A number whose JSON text differs from the others, and is not 0.
             let number = 1 + count.fetch_add(1, Ordering::Relaxed);
             let (payload, channel) = (number.to_string(), CHANNELS[number % CHANNELS.len()]);
             published.push((publish(http, channel, &payload).await, payload));
@@ -173,7 +173,7 @@ async fn a_rolling_restart() {
     .await;
 }
 
-/// A node that was stalled is behind the others: it waits for its own tail rather than answering from the past.
+/// A node that was stalled is behind the others. It waits for its own tail and does not answer from the past.
 #[tokio::test]
 async fn a_node_behind_the_others_waits() {
     let redis = RedisServer::start().await;
@@ -182,7 +182,7 @@ async fn a_node_behind_the_others_waits() {
     nodes[1].signal("STOP");
     let ids = nodes[0].publish_numbers("todo", 2000).await;
     let newer = &ids[ids.len() - 1].id;
-    // Asked while it sleeps, it has the questions before it has read on.
+    // The node is asked while it is stopped, so it has the questions before it reads on.
     let target = format!("/poll?channel=todo&cursor={newer}");
     let asked: Vec<_> = (0..20).map(|_| tokio::spawn(Request::get(&target).send(nodes[1].http))).collect();
     tokio::time::sleep(Duration::from_secs(2)).await;

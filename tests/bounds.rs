@@ -1,4 +1,4 @@
-//! Limits: what is slow, large or many is refused or ended, and nobody else notices.
+//! Limits: clients that are slow, or send too much, are refused or ended, and nobody else notices.
 
 use crate::support;
 
@@ -65,7 +65,7 @@ async fn stream(node: &Node) -> Option<Response> {
 async fn fill(node: &Node, places: usize) -> Vec<Response> {
     let mut kept = Vec::new();
     while kept.len() < places {
-        // Those who have asked whether the node is ready may not be gone quite yet.
+        // The connections that asked whether the node is ready may still be open.
         kept.push(eventually("a place", async || stream(node).await).await);
     }
     assert!(stream(node).await.is_none(), "one more than the {places} places is let in");
@@ -94,13 +94,13 @@ async fn connections_are_counted() {
         assert!(bye.number("retry").is_some(), "{}", bye.text);
         assert_eq!(client.line().await, None);
 
-        // Who leaves makes room.
+        // A client that leaves makes room.
         drop(kept);
         eventually("room", async || (node.get("/poll?channel=a").await.status == 200).then_some(())).await;
     }
 }
 
-/// One that never reads is ended; the others get everything meanwhile.
+/// A reader that never reads is ended; the others get everything meanwhile.
 #[tokio::test]
 async fn a_slow_reader_disturbs_nobody() {
     let args = ["--write-timeout", "1", "--retain-bytes", "4MiB"];
@@ -174,7 +174,7 @@ async fn large_requests() {
         let status = raw(node.http, request.as_bytes()).await.map_or(400, |answer| answer.status);
         assert!(matches!(status, 400 | 414 | 431), "{status}");
     }
-    // Not all of a body is taken to find that it is too large.
+    // The server does not read all of a body to find that it is too large.
     let part = "x".repeat(3 << 20);
     for target in ["/publish?channel=a", "/publish", "/sse", "/poll"] {
         let request = format!(
@@ -260,7 +260,7 @@ async fn read_to(stream: &mut TcpStream, wanted: &str) -> usize {
             let n = stream.read(&mut part).await.expect("read");
             assert!(n > 0, "the end before {wanted}");
             let old = text.len().saturating_sub(wanted.len());
-            // A frame's head is no text, and none of this.
+            // A frame's head is not text, so it is not counted.
             text.extend(part[..n].iter().map(|byte| if byte.is_ascii() { char::from(*byte) } else { '?' }));
             if text[old..].contains(wanted) {
                 return text.len();

@@ -51,7 +51,7 @@ async fn publish(redis: &RedisServer, publisher: usize, sent: &AtomicUsize) {
     }
 }
 
-/// Three nodes; who holds the lease is killed, stalled and started again in turns.
+/// Three nodes. The holder of the lease is killed, stalled and started again in turn.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn twenty_thousand_publishes() {
     let redis = RedisServer::start().await;
@@ -86,7 +86,7 @@ async fn twenty_thousand_publishes() {
         (redis.number(&["XLEN", "longtail:log"]).await >= MESSAGES as i64).then_some(())
     })
     .await;
-    // What is there twice would come now.
+    // A message that was appended twice would come now.
     tokio::time::sleep(Duration::from_secs(1)).await;
     let entries = redis.command(&["XRANGE", "longtail:log", "-", "+"]).await;
     let entries: Vec<(String, HashMap<String, String>)> = redis::from_redis_value(entries).expect("entries");
@@ -149,7 +149,7 @@ async fn a_deaf_node_knows_it() {
     .await;
 }
 
-/// A whole set of nodes that is started anew goes on where the old one was killed.
+/// A whole set of nodes that is started again goes on where the old one was killed.
 #[tokio::test]
 async fn new_nodes_find_a_dead_holder() {
     let redis = RedisServer::start().await;
@@ -169,7 +169,7 @@ async fn new_nodes_find_a_dead_holder() {
     assert_eq!(redis.number(&["XLEN", "longtail:log"]).await, 100);
 }
 
-/// What waits while Redis takes nothing is bounded, and what is lost for it is counted.
+/// While Redis accepts nothing, the waiting messages are bounded, and those that are lost are counted.
 #[tokio::test]
 async fn too_many_wait() {
     let redis = RedisServer::start().await;

@@ -1,4 +1,4 @@
-//! PUBLISH when something fails: what a node has heard that lives on is in the log once, and soon.
+//! PUBLISH when something fails: if a node that lives on has heard a message, the message is in the log once, and soon.
 
 use crate::support;
 
@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use support::world::start_on;
 use support::{Node, RedisServer, eventually};
 
-/// How long what was heard may wait, in ms.
+/// How long a message that was heard may wait, in ms.
 const SOON_ENOUGH: i64 = 1000;
 
 fn now_ms() -> i64 {
@@ -166,7 +166,7 @@ async fn nodes_that_are_killed_in_turn_lose_nothing() {
     assert!(verdict.worst.0 <= SOON_ENOUGH, "expected {SOON_ENOUGH} ms at most: {verdict:?}");
 }
 
-/// What a cut is made with.
+/// The commands that make each cut.
 const CUTS: [(&str, &[&[&str]]); 2] = [
     ("all subscriptions are cut", &[&["CLIENT", "KILL", "TYPE", "pubsub"]]),
     ("all connections are cut", &[&["CLIENT", "KILL", "TYPE", "normal"], &["CLIENT", "KILL", "TYPE", "pubsub"]]),
@@ -306,7 +306,7 @@ async fn in_sync(replica: &RedisServer) {
     .await;
 }
 
-/// Has a replica take over in good order. Redis gives up after five seconds where the votes do not come in time.
+/// Makes a replica take over in an orderly way. Redis gives up after five seconds if the votes do not come in time.
 async fn fail_over(replica: &RedisServer) {
     for _ in 0..3 {
         replica.command(&["CLUSTER", "FAILOVER"]).await;
@@ -338,7 +338,7 @@ async fn a_cluster_fails_over() {
             let (old, new) = if turn % 2 == 0 { (0, 3) } else { (3, 0) };
             fail_over(&members[new]).await;
             in_sync(&members[old]).await;
-            // A node that comes now listens where the others do.
+            // A node that joins now listens to the same server as the others.
             nodes.remove(0);
             nodes.push(Node::start(&["--redis", &url]).await);
             // The others vote for a replica of the same primary once in two node time-outs.

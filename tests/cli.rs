@@ -82,7 +82,7 @@ async fn check_finds_what_cuts_idle_connections() {
     assert!(line(&done.out, "tcp").starts_with('✓') && done.code == 1, "{done}");
 }
 
-/// One that buffers whatever the server says.
+/// A proxy that buffers whatever the server says.
 #[tokio::test]
 async fn check_finds_a_path_that_holds_streams_back() {
     let World { node, .. } = World::start(Log::Memory, &[]).await;
@@ -97,7 +97,7 @@ async fn check_finds_a_path_that_holds_streams_back() {
         assert!(line(&done.out, passes).starts_with('✓'), "{done}");
     }
     assert_eq!(done.code, 1, "{done}");
-    // Polls pass, so a tail works all the same.
+    // Polls pass, so `tail` still works.
     node.publish("todo", "1").await;
     let done = run(&["tail", "todo", "--url", &base, "--cursor", "earliest", "--count", "1"], "").await;
     assert!(done.code == 0 && done.out.ends_with(" todo message 1\n"), "{done}");
@@ -184,7 +184,7 @@ async fn tail_prints_messages_as_they_come() {
     let done = run(&["tail", "todo", "--cursor", &cursor, "--json", "--count", "1", "--url", &url], "").await;
     let object: Value = serde_json::from_str(&done.out).expect("one JSON object");
     assert_eq!((object["id"].as_str(), object["data"].as_str(), done.code), (Some(&*id), Some("next"), 0));
-    // Whoever reads may go.
+    // The user may end it before the last message.
     let mut tail = Running::start(&["tail", "todo", "--cursor", "earliest", "--count", "3", "--url", &url]);
     tail.line_ends(" 0").await;
     assert_eq!(tail.end().await.0, 0);

@@ -1,4 +1,4 @@
-//! Who reads what: on this node, on all, by connection and by client id.
+//! Counts of readers: on this node, on all nodes, by connection and by client id.
 
 use crate::support;
 
@@ -60,7 +60,7 @@ async fn a_polling_client_counts_by_its_id(log: Log) {
         assert_eq!(node.get(path).await.status, 200);
     }
     assert_eq!(by(&channel(node, "a").await, "poll"), (2, 2), "one without an id is not known when it is away");
-    // It counts where it polls now, and while it waits not twice.
+    // It counts where it polls now, and it does not count twice while it waits.
     let waiting = node.get("/long-poll?channel=a&client=ann&timeout=1");
     let looking = async {
         until(node, "a", "a long poll", |counts| by(counts, "long-poll") == (1, 1)).await;
@@ -68,12 +68,12 @@ async fn a_polling_client_counts_by_its_id(log: Log) {
     };
     tokio::join!(waiting, looking);
     assert_eq!(by(&channel(node, "a").await, "long-poll"), (1, 1), "it may come back");
-    // One that has gone on to a stream polls no more.
+    // A client that has changed to a stream no longer polls.
     let sse = node.transport("sse").await;
     let _reader = Reader::open(node, &sse, Subscription::to(&["a"]).with("client", "ann")).await;
     until(node, "a", "the stream alone", |counts| by(counts, "long-poll") == (0, 0) && by(counts, "sse") == (1, 1))
         .await;
-    // And one that does not come back for a while is gone.
+    // A client that does not come back for a while is gone.
     until(node, "a", "nobody who polls", |counts| counts["readers"]["total"] == 1).await;
     // Without an id it counts while it waits.
     let waiting = node.get("/long-poll?channel=b&timeout=1");
@@ -92,7 +92,7 @@ async fn page(node: &Node, query: &str) -> (Vec<String>, Option<String>) {
 }
 
 async fn channels_are_listed_in_pages(log: Log) {
-    // Who polls is counted for long: paging takes its time on a busy machine.
+    // Polling clients are counted for a long time, because paging takes a while on a busy machine.
     let world = World::start(log, &["--away-seconds", "300"]).await;
     let node = &world.node;
     // Some names are the beginning of others.
@@ -204,7 +204,7 @@ async fn all_nodes_are_counted() {
     assert_eq!(by(&channel(&nodes[0], "a-b").await, "sse"), (1, 0));
     until(&nodes[0], "a", "those who polled to be gone", |counts| by(counts, "poll") == (0, 0)).await;
 
-    // One that goes in good order is gone at once, one that is killed after a while.
+    // A node that shuts down normally is gone at once, one that is killed after a while.
     let mut gone = nodes.pop().expect("a node");
     gone.signal("TERM");
     drop(readers.split_off(6));
@@ -219,7 +219,8 @@ async fn all_nodes_are_counted() {
     .await;
 }
 
-/// While Redis is away the answer is of this node, and says so; a Redis that was emptied is told anew.
+/// While Redis is not reachable, the answer describes this node, and says so. A Redis that was emptied gets all counts
+/// again.
 #[tokio::test]
 async fn redis_is_away_and_forgets() {
     let mut redis = RedisServer::start_durable().await;
@@ -249,14 +250,14 @@ async fn redis_is_away_and_forgets() {
     until(&nodes[0], "a", "both after the stall", both).await;
 }
 
-/// A reader who goes while nothing can be told is gone for the other nodes, too, once it can be again.
+/// If a reader goes while Redis is not reachable, the other nodes learn of it when Redis is back.
 #[tokio::test]
 async fn who_goes_while_redis_is_away() {
     let redis = RedisServer::start().await;
     let nodes = [start_on(&redis, &[]).await, start_on(&redis, &[]).await];
     let sse = nodes[0].transport("sse").await;
     let ghost = Reader::open(&nodes[0], &sse, Subscription::to(&["ghost"])).await;
-    // More than are told at a time.
+    // More changes than are reported at a time.
     let mut readers = Vec::new();
     for list in 0..24 {
         let names: Vec<String> = (0..50).map(|n| format!("stays-{list}-{n}")).collect();

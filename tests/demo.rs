@@ -160,7 +160,7 @@ async fn held_back_until_there_is_enough_or_the_end() {
     // An answer that ends is whole, also on a connection that is kept.
     let answer = Request::get("/poll?channel=a").send(demo.port("poll")).await;
     assert_eq!(answer.status, 200);
-    // A WebSocket is no answer.
+    // A WebSocket is not an answer.
     let mut socket = RawWebSocket::open_at(demo.port("ws"), "/ws?channel=a").await;
     assert_eq!(socket.frame().await.expect("a frame").json()["type"], "hello");
     // A stream that was open, and one that is opened now.
@@ -380,7 +380,7 @@ async fn watchers_have_a_bound() {
     assert_eq!(demo.node.get("/demo/wire").await.error_code(), "bad_request");
 }
 
-/// What is under way on a path is bounded: who sends has to wait.
+/// The bytes under way on a path are bounded: the sender has to wait.
 #[tokio::test]
 async fn little_is_under_way_at_a_time() {
     const UNDER_WAY: u64 = (256 + 16) << 10;

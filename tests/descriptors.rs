@@ -1,5 +1,5 @@
-//! File descriptors: clients cannot take those that Redis, the application and operators need, and a limit that is lower
-//! than `--max-connections` is said.
+//! File descriptors: clients cannot take those that Redis, the application and operators need, and a limit that is
+//! lower than `--max-connections` is logged.
 
 use crate::support;
 
@@ -15,7 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-/// What a node has said of its limit, and in which kind of line.
+/// What a node has logged about its limit, and at which level.
 fn said_of_limit(node: &Node) -> Option<(bool, u64)> {
     let log = node.log();
     let line = log.lines().find(|line| line.contains("file descriptors allows"))?;
@@ -57,7 +57,7 @@ async fn a_limit_that_leaves_nothing_is_an_error() {
     assert!(last.contains("limit of 20 file descriptors leaves none") && last.contains("ulimit -n"), "{said}");
 }
 
-/// Connections that ask nothing, as many as there may be, and ever more of them.
+/// Connections that send no request, as many as are allowed, and then more and more.
 struct Crowd(JoinHandle<()>);
 
 impl Crowd {
@@ -81,7 +81,7 @@ impl Drop for Crowd {
     }
 }
 
-/// An application that lets everybody read `a`, one question a connection.
+/// An application that lets everybody read `a`, with one question on each connection.
 async fn application() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("an address");
     let url = format!("http://{}/", listener.local_addr().expect("an address"));
@@ -152,8 +152,8 @@ async fn clients_cannot_take_what_others_need() {
     assert!(!node.log().contains("cannot accept"), "no error, since places end before descriptors do: {}", node.log());
 }
 
-/// What a connection is told for which there is a descriptor and no place, by HTTP/1, HTTP/2, TLS and raw TCP; and operators
-/// are answered without a listener of their own.
+/// What a connection past the limit is told while there is a descriptor for it, by HTTP/1, HTTP/2, TLS and raw TCP; and
+/// operators get answers without a listener of their own.
 #[tokio::test]
 async fn one_past_the_limit_is_told_so() {
     let certificate = Certificate::common();
@@ -163,7 +163,8 @@ async fn one_past_the_limit_is_told_so() {
         for _ in 0..200 {
             idle.push(TcpStream::connect(node.http).await.expect("connect"));
         }
-        // Those that ask nothing are let go soon where they are not served, and make room for who asks.
+        // Connections that send no request are closed soon if they are not served, and make room for those that send
+        // one.
         for path in ["/poll?channel=a", "/healthz", "/readyz", "/metrics"] {
             let expected = if path.starts_with("/poll") { 503 } else { 200 };
             let answered = async || {
@@ -199,7 +200,7 @@ async fn one_past_the_limit_is_told_so() {
     }
 }
 
-/// Descriptors may be short all the same: the limit of a running process is lowered. It is said, and does not fill a disk.
+/// Descriptors may still run out: the limit of a running process is lowered. That is logged, and does not fill a disk.
 #[tokio::test]
 async fn errors_of_accept_are_counted_and_said_once_in_a_while() {
     let node = Node::start(&[]).await;

@@ -1,4 +1,4 @@
-//! What a browser asks to learn what the way to the server does.
+//! The requests with which a browser learns what the path to the server does.
 
 use crate::support;
 
@@ -33,7 +33,7 @@ async fn its_bounds() {
     }
 }
 
-/// What somebody on the way has done to the request; nothing that tells who asks.
+/// What a proxy on the path has done to the request, and nothing that identifies the client.
 #[tokio::test]
 async fn an_echo() {
     let node = Node::start(&[]).await;

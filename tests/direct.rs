@@ -22,11 +22,11 @@ const MESSAGES: usize = 900;
 struct Pipe {
     taken: Arc<Mutex<Vec<u8>>>,
     writes: Arc<AtomicU64>,
-    /// Every so many writes are cut or refused; 0: none.
+    /// One write in this many is cut or refused; 0: none.
     trouble: u64,
 }
 
-/// A socket that writes as it is told.
+/// A socket whose writes the test controls.
 struct Socket<W>(W);
 
 impl<W: Fn(&[u8]) -> io::Result<usize> + Send + Sync> Outlet for Socket<W> {
@@ -71,7 +71,7 @@ fn encode(messages: &[Arc<Message>]) -> Vec<u8> {
     messages.iter().flat_map(|message| [message.object(), &b"\n"[..]].concat()).collect()
 }
 
-/// What a stream's task does, with `left` bytes until it has to look to its bounds itself.
+/// What a stream's task does, with `left` bytes until it has to check its bounds itself.
 async fn read(mut subscription: Subscription, pipe: Pipe, left: usize) {
     loop {
         let bytes = poll_fn(|cx| {
@@ -99,7 +99,7 @@ fn draft(n: usize, channel: &str, exclude: Option<ClientId>, volatile: bool) -> 
     Draft { channel, event: Event::default(), payload, exclude, key: None, volatile }
 }
 
-/// The numbers that a reader has got, without volatile messages, which have no order among the others.
+/// The numbers that a reader has received, without volatile messages, which have no order among the others.
 fn numbers(taken: &[u8]) -> Vec<usize> {
     let text = std::str::from_utf8(taken).expect("UTF-8");
     let lines = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("whole lines"));
@@ -149,7 +149,7 @@ async fn everybody_gets_the_log() {
             1 => tokio::task::yield_now().await,
             _ => {}
         }
-        // Now and then all have everything, and park.
+        // Now and then all readers have everything, and park.
         if n % 4 == 0 {
             let pipes: Vec<_> = readers.iter().map(|(names, client, pipe, _)| (names, client, pipe)).collect();
             for (names, client, pipe) in pipes {
@@ -181,7 +181,7 @@ async fn everybody_gets_the_log() {
     assert!(traffic.encoded < traffic.writes / 2, "encoded once for many: {traffic:?}");
 }
 
-/// What a reader is to get.
+/// The messages that a reader has to get.
 fn wanted(published: &[(usize, &str, Option<ClientId>)], names: &[&str], client: &ClientId) -> Vec<usize> {
     let mine =
         published.iter().filter(|(_, channel, exclude)| names.contains(channel) && exclude.as_ref() != Some(client));

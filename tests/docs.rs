@@ -1,4 +1,4 @@
-//! What is documented is what there is: codes, transports and flags.
+//! The documentation names what exists: codes, transports and flags.
 
 use clap::CommandFactory;
 use longtail::internals::config::Cli;
@@ -56,7 +56,7 @@ fn every_flag_is_in_the_readme_and_in_the_environment() {
     }
 }
 
-/// The table of attacks names tests that there are.
+/// The table of attacks names tests that exist.
 #[test]
 fn every_test_in_the_table_of_attacks_is_there() {
     let table = read("docs/security.md");

@@ -1,4 +1,4 @@
-//! Going down gently: what is under way is answered, what is idle is closed, and nobody holds it up.
+//! A graceful shutdown: requests under way are answered, idle connections are closed, and no client holds it up.
 
 use crate::support;
 
@@ -9,7 +9,7 @@ use support::{Kind, LineClient, Log, RawWebSocket, Reader, Response, SOON, Subsc
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// All would come to the next node in one moment, if they were told the same.
+/// If all readers were told the same time, they would all come to the next node at once.
 #[tokio::test]
 async fn returns_are_spread() {
     let World { mut node, .. } = World::start(Log::Memory, &[]).await;
@@ -39,7 +39,8 @@ async fn what_is_under_way_is_answered() {
     let ndjson = node.transport("ndjson").await;
     let mut reader = Reader::open(&node, &ndjson, Subscription::to(&["todo"])).await;
     reader.next_of(Kind::Hello).await;
-    // One that is in the middle of its body, one that has been answered and may ask again, one that has asked nothing.
+    // A client in the middle of its body, a client that has its answer and may ask again, and a client that has sent no
+    // request.
     let mut busy = TcpStream::connect(node.http).await.expect("connect");
     let head = b"POST /publish?channel=todo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\n\"h";
     busy.write_all(head).await.expect("write");
@@ -111,7 +112,7 @@ async fn who_has_asked_again_before_it_is_answered() {
     assert_eq!(node.exit_code().await, 0);
 }
 
-/// The hub knows readers by their channels; one that reads none yet, or none any more, is told all the same.
+/// The hub knows readers by their channels. A reader that reads none yet, or none any more, is also told.
 #[tokio::test]
 async fn who_reads_no_channel_is_told() {
     let World { mut node, .. } = World::start(Log::Memory, &["--heartbeat-seconds", "600"]).await;
@@ -135,7 +136,8 @@ async fn who_reads_no_channel_is_told() {
     assert_eq!(node.exit_code().await, 0);
 }
 
-/// What is being appended is acknowledged before the farewell: who is not told would publish it again.
+/// Messages that are being appended are acknowledged before the farewell: a publisher that is not told would publish
+/// them again.
 #[tokio::test]
 async fn publications_are_acknowledged_before_the_farewell() {
     let World { mut node, redis } = World::start(Log::Redis, &[]).await;
@@ -158,7 +160,7 @@ async fn publications_are_acknowledged_before_the_farewell() {
     assert_eq!(tcp.json().await["type"], "pong");
     node.signal("TERM");
     witness.next_of(Kind::Bye).await;
-    // Too late: it is not taken any more, and so not answered.
+    // This comes too late: it is no longer read, and so not answered.
     ws.try_send(&frame(0x81, br#"{"type":"publish","channel":"other","data":4,"ref":4}"#)).await;
     redis.thaw();
     for n in 1..=3 {
@@ -173,7 +175,7 @@ async fn publications_are_acknowledged_before_the_farewell() {
     assert_eq!(redis.number(&["XLEN", "longtail:log"]).await, 6);
 }
 
-/// What has connected in time is answered, also where it has not been accepted yet.
+/// A client that has connected in time is answered, even if it has not been accepted yet.
 #[tokio::test]
 async fn the_backlog_is_served() {
     let World { mut node, .. } = World::start(Log::Memory, &[]).await;
@@ -197,7 +199,7 @@ async fn the_backlog_is_served() {
     assert_eq!(node.exit_code().await, 0);
 }
 
-/// One that takes nothing is cut when the time is up.
+/// A client that reads nothing is cut when the time is up.
 #[tokio::test]
 async fn who_does_not_go_is_cut() {
     let World { mut node, .. } = World::start(Log::Memory, &["--drain-seconds", "1"]).await;

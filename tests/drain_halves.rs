@@ -1,5 +1,5 @@
-//! What a client has only half said when the server is told to go: it has two seconds to say the rest, whatever it speaks.
-//! Nothing of it holds up the drain any longer.
+//! Input that is incomplete when the drain begins: the client has two seconds for the rest, in every protocol. After
+//! that it does not hold up the drain.
 
 use crate::support;
 
@@ -11,8 +11,8 @@ use support::{Certificate, Node, Response, SOON, within};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// Two seconds, and what a busy machine adds. Without a bound of its own a half would last for `--drain-seconds` or
-/// `--request-timeout`, which are 60 s here.
+/// Two seconds, and what a busy machine adds. Without a bound of its own, incomplete input would last for
+/// `--drain-seconds` or `--request-timeout`, which are 60 s here.
 const MOST: Duration = Duration::from_millis(4500);
 
 const PATIENT: [&str; 6] = ["--drain-seconds", "60", "--request-timeout", "60", "--write-timeout", "60"];
@@ -168,7 +168,7 @@ async fn what_is_half_said_of_the_proxy_protocol_is_ended() {
     end_in_time(&["--proxy-protocol", "--trusted-proxy", "127.0.0.1"], behind_a_proxy()).await;
 }
 
-/// The rest of what was half said is taken while there is time.
+/// The rest of incomplete input is read while there is time.
 #[tokio::test]
 async fn what_is_finished_in_time_is_answered() {
     let mut node = Node::start(&PATIENT).await;
@@ -203,7 +203,7 @@ async fn what_is_finished_in_time_is_answered() {
     assert_eq!(node.exit_code().await, 0);
 }
 
-/// A body that makes progress is finished, and one of a byte now and then is none that does.
+/// A body that makes progress may finish, and a byte now and then is not progress.
 #[tokio::test]
 async fn a_body_is_waited_for_while_it_makes_progress() {
     let mut node = Node::start(&PATIENT).await;

@@ -121,7 +121,7 @@ async fn subscribing_in_steps(log: Log) {
         let from_there = Subscription::to(&[&b]).from(&joined);
         Reader::open(&node, &transport, from_there).await.expect(&new).await;
 
-        // One that is left is silent; leaving what was never joined is no error.
+        // A channel that was left is silent; leaving a channel that was never joined is not an error.
         for channels in [json!([&b]), json!([&b]), json!(["never"])] {
             let leave = json!({"type": "unsubscribe", "channels": channels, "ref": 4});
             let ack = duplex.ask(&leave).await;
@@ -147,7 +147,7 @@ async fn a_websocket_says_hello_before_any_command() {
         assert_eq!(duplex.next().await["id"], want.id.as_str());
     }
 
-    // Where the URL named the channels, its cursor was the one that counts.
+    // If the URL named the channels, its cursor counts.
     let target = format!("/ws?channel=todo&cursor={}", published[1].id);
     let mut duplex = Duplex::Ws(RawWebSocket::open(&node, &target).await);
     assert_eq!(duplex.next().await["cursor"], published[1].id.as_str());
@@ -183,7 +183,7 @@ async fn last_in_a_url_without_channels() {
         ws.text(r#"{"type":"ping"}"#).await;
         assert_eq!(ws.frame().await.expect("a pong").json()["type"], "pong", "{target} {subscribe}");
     }
-    // A place that was named stands.
+    // A position that was given stays.
     let mut ws = RawWebSocket::open(&node, &format!("/ws?cursor={}", old[7].id)).await;
     ws.text(r#"{"type":"subscribe","channels":["a"],"last":1}"#).await;
     assert_eq!(ws.next_of("error").await["code"], "cursor_fixed");
@@ -242,7 +242,7 @@ async fn publishing(log: Log) {
         assert_eq!(got[0].id().as_deref(), first["id"].as_str(), "{kind}");
         assert_eq!((got[1].data(), got[1].id()), ("2", None), "{kind}");
 
-        // No echo to the one who added the item.
+        // The client that added the item gets no echo.
         let client = uuid::Uuid::new_v4().to_string();
         let subscription = Subscription::to(&[&channel]).with("client", &client);
         let mut author = Reader::open(&node, &transport, subscription).await;
@@ -429,7 +429,7 @@ async fn tcp_lines() {
     }
 }
 
-/// A client that leaves in mid-command is no trouble to the others.
+/// A client that leaves in the middle of a command does not disturb the others.
 #[tokio::test]
 async fn others_are_unaffected() {
     let World { node, .. } = World::start(Log::Memory, &[]).await;
@@ -449,8 +449,8 @@ async fn others_are_unaffected() {
     }
 }
 
-/// It publishes volatile messages, of which each goes to Redis on a connection that all share, and reads no answer. Its own
-/// next word waits for it, and nobody else's.
+/// It publishes volatile messages, of which each goes to Redis on a connection that all share, and reads no answer.
+/// Only its own next command waits for it.
 #[tokio::test]
 async fn a_client_that_takes_nothing_holds_up_nobody() {
     let world = World::start(Log::Redis, &[]).await;

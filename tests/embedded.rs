@@ -1,4 +1,4 @@
-//! A server within a program of its own, which goes on behind it.
+//! A server inside another program, which continues after the server ends.
 
 #![allow(
     clippy::disallowed_types,
@@ -39,7 +39,7 @@ async fn settled() -> (usize, usize) {
     seen
 }
 
-/// Neither descriptors nor tasks: a program may run many, one after the other.
+/// A server leaves no descriptors and no tasks: a program may run many, one after the other.
 #[tokio::test]
 async fn one_that_has_ended_leaves_nothing() {
     let listen = vec!["127.0.0.1:0".parse().expect("an address")];
@@ -61,7 +61,7 @@ async fn one_that_has_ended_leaves_nothing() {
         client.read_to_end(&mut rest).await.expect("the end");
         drop(client);
         running.await.expect("it has ended").expect("it was told to");
-        // What it has left to others ends by itself. The first leaves what this process makes once.
+        // Work that it handed to other tasks ends by itself. The first server leaves what this process makes only once.
         match before {
             None => before = Some(settled().await),
             Some(before) => {

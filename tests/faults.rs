@@ -25,7 +25,7 @@ async fn publish_until_acknowledged(node: &Node, channel: &str, payload: &str) -
     Published { id, channel: channel.to_owned(), data: payload.to_owned() }
 }
 
-/// A refusal that a publisher comes back from; true if it is proven not to be in the log.
+/// A refusal after which a publisher tries again; true if the message is proven not to be in the log.
 fn refused_for_now(answer: &Response) -> bool {
     assert_eq!(answer.status, 503, "{}", answer.text());
     let wait = answer.header("Retry-After").expect("Retry-After");
@@ -126,7 +126,7 @@ async fn all_connections_are_cut() {
     .await;
 }
 
-/// While the log is away readers stay, polls are answered from memory, and publishers are told.
+/// While the log is not reachable, readers stay, polls are answered from memory, and publishers are told.
 #[tokio::test]
 async fn the_log_is_away() {
     let mut redis = RedisServer::start_durable().await;
@@ -172,8 +172,8 @@ async fn the_log_is_away() {
     }
 }
 
-/// Publishes into a stalled Redis: what was answered `log_unavailable` is never in the log, what
-/// was answered `outcome_unknown` once at most, also after a retry with the same key.
+/// Publishes into a stalled Redis: what was answered `log_unavailable` is never in the log, what was answered
+/// `outcome_unknown` is there at most once, even after a retry with the same key.
 #[tokio::test]
 async fn refusals_are_true() {
     let redis = RedisServer::start().await;
@@ -320,7 +320,7 @@ async fn ids_restart_lower() {
     }
 }
 
-/// A failover that lost the log's end: those beyond it have a gap, the others read on.
+/// A failover that lost the log's end: readers beyond it have a gap, the others read on.
 #[tokio::test]
 async fn the_log_loses_its_end() {
     let redis = RedisServer::start().await;

@@ -15,7 +15,7 @@ async fn let_go(node: &Node, reason: &str) -> u64 {
     metrics.lines().find_map(|line| line.strip_prefix(&name)?.parse().ok()).unwrap_or(0)
 }
 
-/// A reader elsewhere, who has to notice nothing.
+/// A reader on another connection, which must not notice anything.
 async fn witness(node: &Node) -> Reader {
     let sse = node.transport("sse").await;
     let mut reader = Reader::open(node, &sse, Subscription::to(&["witness"])).await;
@@ -130,7 +130,7 @@ async fn frames_that_ask_for_nothing() {
     check(&node, witness).await;
 }
 
-/// Cookies that no table of fields holds come with each request, and are no flood.
+/// Cookies that are too long for the table of fields come with each request, and are not a flood.
 #[tokio::test]
 async fn long_heads_are_of_use() {
     let node = Node::start(&[]).await;
@@ -150,7 +150,7 @@ async fn long_heads_are_of_use() {
     assert_eq!(let_go(&node, "flood").await, 0);
 }
 
-/// A sender that does not read what it is answered: the answers are not piled up.
+/// A sender that does not read the answers: the answers do not pile up.
 #[tokio::test]
 async fn pings_whose_answers_nobody_reads() {
     let node = Node::start(&["--write-timeout", "1"]).await;
@@ -287,13 +287,13 @@ async fn an_idle_connection_is_ended() {
     let mut stream = TcpStream::connect(node.http).await.expect("connect");
     stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").await.expect("write");
     within(SOON, "the end", stream.read_to_end(&mut Vec::new())).await.ok();
-    // Half of a preface is no way to hold a connection.
+    // Half of a preface does not hold a connection.
     let mut stream = TcpStream::connect(node.http).await.expect("connect");
     stream.write_all(b"PRI * HT").await.expect("write");
     within(SOON, "the end", stream.read_to_end(&mut Vec::new())).await.ok();
 }
 
-/// A client that has vanished acknowledges no ping. One that only listens does, and stays.
+/// A client that has vanished does not acknowledge a ping. A client that only listens does, and stays.
 #[tokio::test]
 async fn who_does_not_answer_a_ping_is_gone() {
     let node = Node::start(&["--heartbeat-seconds", "600", "--write-timeout", "1", "--request-timeout", "2"]).await;
@@ -354,7 +354,7 @@ async fn authorities_and_malformed_requests() {
             raw.wait("an answer", |frame| frame.stream == 1 && matches!(frame.kind, HEADERS | RST_STREAM)).await;
         assert!(answer.has_status(status), "{fields:?}: {answer:?} in place of {status}");
     }
-    // What a proxy that speaks HTTP/1 behind would be fooled with (RFC 9113 §8.2, §8.3, §8.1.1).
+    // Requests that would fool a proxy that speaks HTTP/1 to the server (RFC 9113 §8.2, §8.3, §8.1.1).
     let bad: [&[(&'static str, &'static str)]; 8] = [
         &[("transfer-encoding", "chunked")],
         &[("connection", "close")],
@@ -386,7 +386,7 @@ async fn authorities_and_malformed_requests() {
         };
         assert!(is_refused, "{fields:?}: {answer:?}");
     }
-    // A body that is longer, or shorter, than it says.
+    // A body that is longer or shorter than its announced length.
     for (length, body) in [("1", "22"), ("3", "22")] {
         let mut raw = Raw::open(&node, b"").await;
         let post = [
@@ -406,7 +406,7 @@ async fn authorities_and_malformed_requests() {
     assert_eq!(answer["messages"], serde_json::json!([]));
 }
 
-/// Frames that are no frames end their connection, and no other.
+/// Invalid frames end their own connection, and no other.
 #[tokio::test]
 async fn garbage() {
     let node = Node::start(&[]).await;

@@ -227,7 +227,7 @@ async fn who_waits_until_it_is_handed_out_finds_it_written() {
     assert_eq!(handed_out().await, 3);
 }
 
-/// What waits for a reader that takes nothing is in no other account, so it is little.
+/// Messages that wait for a reader that reads nothing are not counted elsewhere, so there are few of them.
 #[tokio::test]
 async fn volatile_messages_wait_for_a_reader_up_to_so_many_bytes() {
     let hub = hub(KEEP).await;
@@ -256,7 +256,7 @@ async fn parked(hub: &Arc<Hub>, name: &str, readers: usize, outlet: impl Fn() ->
     all
 }
 
-/// How many were written to when nobody was to wait any more, of so many readers of each channel.
+/// How many of this many readers of each channel were written to when publishers no longer had to wait.
 async fn written_when_handed_out(channels: &[&str], readers: usize, pause: Duration) -> usize {
     let hub = hub(KEEP).await;
     hub.handed_out().await;
@@ -310,8 +310,8 @@ async fn nobody_waits_for_several_channels_of_very_many() {
     assert!((2_500..4_500).contains(&written), "{written}");
 }
 
-/// News of several channels have one order, which the reader's task keeps; those of one channel of his are written though there
-/// are others at the same time.
+/// News of several channels has one order, which the reader's task keeps. News of one of its channels is written
+/// directly, even if other channels have news at the same time.
 #[tokio::test]
 async fn who_reads_several_channels_is_written_to_where_one_of_them_has_news() {
     let hub = hub(KEEP).await;
@@ -340,7 +340,7 @@ async fn who_reads_several_channels_is_written_to_where_one_of_them_has_news() {
     reader.unpark();
     let (last, messages) = step(&mut reader, LIMIT).await;
     assert_eq!((last, messages.len()), (Step::Messages, 2));
-    // What it reads is known anew.
+    // After a change of its channels, the hub knows again what the reader reads.
     reader.remove(&channel("b"));
     reader.add(&channel("x"));
     park(&mut reader).await;

@@ -1,12 +1,12 @@
-//! Imports point one way: between the rooms of `src`, between the folders of `src/serve`, and between files, which form no
-//! circles.
+//! Imports point one way: between the main folders of `src`, between the folders of `src/serve`, and between files,
+//! which form no circles.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Each room of `src`, and the rooms that it may use. `wire` and `demo` use none, and only `main`, `lib` and `server` see
-/// `config`.
+/// Each main folder of `src`, and the ones that it may use. `wire` and `demo` use none, and only `main`, `lib` and
+/// `server` see `config`.
 const ROOMS: [(&str, &[&str]); 15] = [
     ("wire", &[]),
     ("http_client", &[]),
@@ -155,7 +155,7 @@ fn rooms_use_each_other_one_way() {
 fn folders_of_the_server_use_each_other_one_way() {
     let mut checked = 0;
     for (module, source) in &modules() {
-        // The fuzzer opens what it likes.
+        // The fuzzer may use any module.
         let [room, folder, ..] = module.as_slice() else { continue };
         if room != "serve" || folder == "fuzzing" {
             continue;

@@ -1,4 +1,5 @@
-//! Rates and memory: what is too much is refused with a clear answer, counted, and nobody else notices.
+//! Rates and memory: a request that exceeds a limit is refused with a clear answer and counted, and nobody else
+//! notices.
 
 use crate::support;
 
@@ -43,12 +44,12 @@ async fn requests_have_a_rate() {
     }
     let answer = of("192.0.2.1", "/jsonp?channel=a&callback=f&mode=poll").await;
     assert!(answer.status == 200 && answer.text().contains("rate_limited"), "{}", answer.text());
-    // Final for an EventSource, were it not told so.
+    // Otherwise this would be final for an EventSource.
     let mut answer = of("192.0.2.1", "/sse?channel=a").await;
     assert_eq!(answer.status, 200);
     within(SOON, "the end", answer.finish()).await;
     assert!(answer.text().contains("retry: ") && answer.text().contains("\"code\":4004"), "{}", answer.text());
-    // Neither another address nor who watches over the process is concerned, and time heals.
+    // Other addresses and health checks are not affected, and the limit ends with time.
     assert_eq!(of("192.0.2.2", "/poll?channel=a").await.status, 200);
     for _ in 0..10 {
         assert_eq!(of("192.0.2.1", "/healthz").await.status, 200);
@@ -99,7 +100,7 @@ async fn publishers_have_a_rate() {
     assert_eq!(publish(&bob, 5).await.status, 200);
     let answer = publish(&credential("eve"), 6).await;
     assert!(answer.status == 429 && answer.text().contains("as many in one request"), "{}", answer.text());
-    // Who has a server key is not counted.
+    // A client with a server key is not counted.
     for _ in 0..5 {
         assert_eq!(publish(&format!("Bearer {KEY}"), 100).await.status, 200);
     }
@@ -113,7 +114,7 @@ async fn publishers_have_a_rate() {
     assert_eq!((error["code"].as_str(), error["ref"].as_u64()), (Some("rate_limited"), Some(5)));
     ws.text(r#"{"type":"ping","ref":7}"#).await;
     assert_eq!(ws.next_of("pong").await["ref"], 7);
-    // An open server goes by the address.
+    // An open server counts by address.
     let node = Node::start(&["--publish-rate", "2"]).await;
     let statuses = [
         node.try_publish("channel=a", "1").await.status,
@@ -123,7 +124,7 @@ async fn publishers_have_a_rate() {
     assert_eq!(statuses, [200, 200, 429]);
 }
 
-/// What hyper refuses by itself, and what is only closed, is counted as well.
+/// Requests that hyper itself refuses, and connections that are only closed, are also counted.
 #[tokio::test]
 async fn refusals_are_counted_by_reason() {
     let node = Node::start(&["--request-timeout", "1", "--max-connections-per-ip", "20"]).await;
@@ -177,7 +178,8 @@ async fn held(node: &Node) -> f64 {
     node.metric("longtail_buffered_bytes").await
 }
 
-/// One that is asked to leave while there is still room, and reads, is told when to come back and where from.
+/// A reader that is asked to leave while there is still room, and that reads, is told when to come back and from which
+/// cursor.
 #[tokio::test]
 async fn a_slow_reader_that_can_be_told_is_told() {
     let node = Node::start(&["--max-buffer-bytes", "2MiB"]).await;
@@ -210,7 +212,7 @@ async fn a_slow_reader_that_can_be_told_is_told() {
     eventually("nothing to be held", async || (held(&node).await == 0.0).then_some(())).await;
 }
 
-/// Those that never read are cut when memory is short, on every transport, and one that reads notices nothing.
+/// Readers that never read are cut when memory is short, on every transport, and a reader that reads does not notice.
 #[tokio::test]
 async fn those_that_never_read_are_cut() {
     let node = Node::start(&["--max-buffer-bytes", "2MiB"]).await;
@@ -236,7 +238,7 @@ async fn those_that_never_read_are_cut() {
             stream.write_all(again.as_bytes()).await.expect("write");
         }
         never.push(stream);
-        // So that each has waited for longer than the next.
+        // This makes each reader wait longer than the next.
         eventually("a write that blocks", async || (effect().await != before).then_some(())).await;
     }
     let before = effect().await;
@@ -266,7 +268,7 @@ async fn those_that_never_read_are_cut() {
     eventually("nothing to be held", async || (held(&node).await == 0.0).then_some(())).await;
 }
 
-/// Bodies and commands that do not become whole cannot take the memory either.
+/// Bodies and commands that never become complete cannot take the memory either.
 #[tokio::test]
 async fn slow_senders_have_half_of_the_memory() {
     let node = Node::start(&["--max-buffer-bytes", "2MiB", "--request-timeout", "20"]).await;
@@ -304,7 +306,7 @@ async fn slow_senders_have_half_of_the_memory() {
         ws.try_send(&half.as_bytes()[..100_000]).await;
         assert_eq!(ws.frame().await, None, "cut short without a word");
     }
-    // What is small passes, and when they are gone all is as it was.
+    // Small inputs pass, and when the senders are gone everything is as before.
     assert_eq!(node.try_publish("channel=a", "1").await.status, 200);
     drop(senders);
     eventually("nothing to be held", async || (node.metric("longtail_buffered_bytes").await == 0.0).then_some(()))
@@ -312,7 +314,8 @@ async fn slow_senders_have_half_of_the_memory() {
     assert_eq!(node.try_publish("channel=a", &"x".repeat(60_000)).await.status, 200);
 }
 
-/// While the log stalls, what waits for it does not grow with those who publish: they are not read from.
+/// While the log stalls, the waiting messages do not grow with the number of publishers: the server does not read from
+/// them.
 #[tokio::test]
 async fn publications_that_wait_for_the_log_are_bounded() {
     let World { node, redis } =
@@ -362,7 +365,7 @@ async fn publications_that_wait_for_the_log_are_bounded() {
     eventually("nothing to be held", async || (held(&node).await == 0.0).then_some(())).await;
 }
 
-/// Every transport's reader that takes nothing for `--write-timeout` is let go, and counted.
+/// A reader that reads nothing for `--write-timeout` is disconnected and counted, on every transport.
 #[tokio::test]
 async fn slow_readers_are_counted() {
     let node = Node::start(&["--write-timeout", "1", "--retain-bytes", "8MiB"]).await;
@@ -386,7 +389,8 @@ async fn slow_readers_are_counted() {
     .await;
 }
 
-/// A poll of some seventy bytes may be answered a megabyte, and a hundred may come in one breath of somebody who takes nothing.
+/// A poll of some seventy bytes may have an answer of a megabyte, and a client that reads nothing may send a hundred
+/// polls at once.
 #[tokio::test]
 async fn answers_to_many_polls_are_not_gathered() {
     let World { node, .. } = World::start(Log::Memory, &[]).await;
@@ -404,7 +408,7 @@ async fn answers_to_many_polls_are_not_gathered() {
         most = most.max(node.resident());
     }
     assert!(most - before < 30 << 20, "{before} bytes before, {most} then");
-    // All are answered, one after the other, to somebody who takes them.
+    // A client that reads the answers gets all of them, one after the other.
     let (mut taken, mut some) = (0, vec![0; 1 << 20]);
     while taken < 95_000_000 {
         let n = within(SOON, "more of the answers", stream.read(&mut some)).await.expect("read");

@@ -9,7 +9,7 @@ use support::proxy::{Path, Proxy};
 use support::world::start_on;
 use support::{Kind, Node, Reader, RedisServer, Subscription, each_transport, eventually};
 
-/// What a reader is told up to a payload, without what it says of its own state.
+/// What a reader is told up to a payload, without the objects about its own state.
 #[derive(Debug, PartialEq)]
 struct Told {
     messages: Vec<String>,
@@ -150,7 +150,7 @@ async fn a_reader_ahead_of_its_node_goes_on_when_the_node_has_come_as_far() {
     }
 }
 
-/// A failover in good order: the replica takes appends before the nodes leave the old primary, which takes one more.
+/// An orderly failover: the replica takes appends before the nodes leave the old primary, which takes one more.
 #[tokio::test]
 async fn a_fork_before_the_last_entry_that_was_seen_is_found() {
     let old = RedisServer::start().await;
@@ -190,7 +190,7 @@ async fn a_fork_before_the_last_entry_that_was_seen_is_found() {
     all_are_told(&[&nodes[0], &nodes[1]], &cases).await;
 }
 
-/// Nothing was lost: a failover in step and a restart with the same file are no gap for anybody.
+/// Nothing was lost: a failover to a replica in step, and a restart with the same file, are not a gap for any reader.
 #[tokio::test]
 async fn a_server_that_has_everything_is_no_gap() {
     let mut old = RedisServer::start_durable().await;
@@ -392,7 +392,7 @@ async fn entries_that_vanish_before_a_node_has_read_them_are_a_gap() {
             let got = told(reader, "after").await;
             assert_eq!(got, expected(&format!("{left} after"), 1), "{case}: live on {name}");
         }
-        // Once it is told it is over.
+        // The gap is told once.
         publish(&node, "after").await;
         all_are_told(&[&node], &[(after.as_str(), "after", 0)]).await;
     }
@@ -415,7 +415,7 @@ async fn an_entry_deleted_from_the_middle_is_a_gap_where_nobody_has_it() {
     all_are_told(&[&has_it, &fresh], &[(after.as_str(), "after", 0)]).await;
 }
 
-/// The log's last id is no entry's: a node that starts is ready all the same, and nobody is told of a gap.
+/// The log's last id does not belong to an entry: a node that starts is still ready, and no reader is told of a gap.
 #[tokio::test]
 async fn a_last_id_without_an_entry_is_an_end_like_any_other() {
     type Edit = fn(&[String]) -> Vec<String>;
@@ -436,7 +436,7 @@ async fn a_last_id_without_an_entry_is_an_end_like_any_other() {
         let words = edit(&ids);
         redis.command(&words.iter().map(String::as_str).collect::<Vec<_>>()).await;
         let fresh = start_on(&redis, &[]).await;
-        // A reconnect looks at the log anew.
+        // A reconnect checks the log again.
         redis.command(&["CLIENT", "KILL", "TYPE", "normal"]).await;
         ready(&[&node, &fresh]).await;
         publish(&node, "after").await;

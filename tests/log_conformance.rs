@@ -220,7 +220,7 @@ async fn dump(redis: &RedisServer) -> Vec<u8> {
     redis::cmd("DUMP").arg("longtail:log").query_async(&mut connection).await.expect("DUMP")
 }
 
-/// As a crash does it: the server starts again with an older state of the log.
+/// As after a crash: the server starts again with an older state of the log.
 async fn restart_with(redis: &mut RedisServer, copy: &[u8]) {
     redis.kill();
     redis.restart().await;

@@ -1,4 +1,4 @@
-//! What `/metrics` tells is what has happened, and the dashboard asks for nothing else.
+//! `/metrics` reports what has happened, and the dashboard asks only for metrics that exist.
 
 use crate::support;
 
@@ -62,7 +62,7 @@ async fn count_deliveries(flags: &[&str]) {
     assert_eq!(made + hits, metrics.sum("longtail_delivered_messages_total"));
 }
 
-/// What many share is encoded once.
+/// A message that many readers share is encoded once.
 #[tokio::test]
 async fn a_shared_encoding_is_a_hit() {
     let World { node, .. } = World::start(Log::Memory, &[]).await;
@@ -120,7 +120,7 @@ async fn publications_gaps_rollovers_and_byes() {
     }
 }
 
-/// One that takes nothing is cut, and counted as what it is.
+/// A reader that reads nothing is cut, and counted as a slow reader.
 #[tokio::test]
 async fn slow_readers_are_counted() {
     let World { node, .. } = World::start(Log::Memory, &["--write-timeout", "1"]).await;
@@ -143,7 +143,7 @@ async fn slow_readers_are_counted() {
     .await;
 }
 
-/// Each family says what it is; a count says of what.
+/// Each family has a help text, and a unit if it has one.
 #[tokio::test]
 async fn every_family_has_a_help_text() {
     let World { node, redis: _redis } = World::start(Log::Redis, &[]).await;
@@ -222,7 +222,7 @@ async fn the_dashboard_asks_for_what_there_is() {
     }
 }
 
-/// Credentials and what clients send are in no sample.
+/// No sample contains credentials or anything that clients send.
 #[tokio::test]
 async fn nothing_of_a_request_is_in_the_metrics() {
     let World { node, .. } = World::start(Log::Memory, &[]).await;

@@ -40,7 +40,7 @@ async fn the_command_line() {
         (&["--publish-key", "x", "demo"], "the subcommand 'demo' cannot be used with '--publish-key <KEY>'"),
         (&["--open", "check"], "the subcommand 'check' cannot be used with '--open'"),
         (&["tail", "a", "--last", "1", "--cursor", "b"], "the argument '--last <N>' cannot be used with '--cursor"),
-        // What may be a secret is not repeated.
+        // A value that may be a secret is not repeated.
         (
             &["--publish-key", "s3cr3t\u{7f}"],
             "invalid value '(not shown)' for '--publish-key <KEY>': use letters, digits",
@@ -102,7 +102,7 @@ async fn the_environment() {
     assert!(done.err.starts_with("longtail check: LONGTAIL_URL: use a URL such as"), "{}", done.err);
 }
 
-/// /etc/default/longtail has nothing else, and what is mistyped there would have no effect.
+/// /etc/default/longtail has nothing else, and a mistyped variable there would have no effect.
 #[tokio::test]
 async fn variables_that_no_flag_has() {
     let node = Node::start(&[
@@ -147,7 +147,7 @@ async fn addresses_that_are_taken() {
     );
 }
 
-/// Waiting is offered where it helps.
+/// The error offers waiting if that helps.
 #[tokio::test]
 async fn a_redis_that_is_not_there_or_lets_nobody_in() {
     let (plain, mut locked) = (RedisServer::start().await, RedisServer::start_with(&["--requirepass", "sesame"]).await);
@@ -220,7 +220,7 @@ async fn tls_that_is_not_there_or_not_trusted() {
     assert!(said.contains("certificate") && said.contains("set SSL_CERT_FILE to a PEM file"), "{said}");
 }
 
-/// Wide terminals and narrow ones: what is laid out by hand is not broken anew.
+/// Wide terminals and narrow ones: text that is laid out by hand is not wrapped again.
 #[tokio::test]
 async fn help_fits_into_80_columns() {
     for command in [&["--help"][..], &["check", "--help"], &["publish", "--help"], &["tail", "--help"]] {

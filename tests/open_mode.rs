@@ -1,5 +1,5 @@
-//! Without keys or tokens the server is open, and therefore keeps to itself: loopback addresses,
-//! loopback names, loopback origins. And how it ends when it cannot start.
+//! Without keys or tokens the server is open, and therefore restricts itself: loopback addresses,
+//! loopback names, loopback origins. Also how it exits when it cannot start.
 
 use crate::support;
 
@@ -51,7 +51,7 @@ const FOREIGN_ORIGINS: [&str; 10] = [
     "nonsense",
 ];
 
-/// The code of a refusal, as the transport's clients read it; `None` where it was served.
+/// The code of a refusal, as the transport's clients read it; `None` if it was served.
 async fn refusal(node: &Node, transport: &Transport, origin: &str) -> Option<String> {
     let url = transport.url("channel=a&max_seconds=1&timeout=1");
     if transport.lifecycle == "duplex" {
@@ -125,7 +125,7 @@ async fn cors() {
                 assert!(exposed.to_lowercase().contains("etag"), "{name} exposes {exposed:?}");
                 assert!(answer.header("Vary").is_some_and(|vary| vary.contains("Origin")), "{name}");
             }
-            // No CORS for whom it does not concern.
+            // A request without an Origin gets no CORS headers.
             let answer = Request::get(&transport.url("channel=a&timeout=1")).open(node.http).await;
             assert_ne!(answer.header("Access-Control-Allow-Origin"), Some("*"));
         },
@@ -230,7 +230,7 @@ async fn the_environment_is_another_way_to_say_it() {
     assert_eq!(code, 0);
 }
 
-/// Exit code 69 where the log is not there.
+/// Exit code 69 if the log cannot be reached.
 #[tokio::test]
 async fn an_unreachable_log() {
     let mut redis = RedisServer::start().await;

@@ -1,5 +1,5 @@
-//! Plain requests are answered without hyper, and in the same words: each case goes, as raw bytes and cut up in several
-//! ways, to a node that has both and to one that leaves all to hyper.
+//! Plain requests are answered without hyper, and with the same bytes: each case goes, as raw bytes and cut up in
+//! several ways, to a node that has both and to one that leaves all to hyper.
 
 use crate::support;
 
@@ -153,7 +153,7 @@ const JSON: &str = "Content-Type: application/json\r\n";
 const FORM: &str = "Content-Type: application/x-www-form-urlencoded\r\n";
 const CHUNKED: &str = "Transfer-Encoding: chunked\r\n";
 
-/// Sends bytes in pieces of this size, and all that is answered.
+/// Sends bytes in pieces of this size, and returns the whole answer.
 async fn exchange(address: SocketAddr, bytes: &[u8], piece: usize) -> String {
     let mut stream = TcpStream::connect(address).await.expect("connect");
     stream.set_nodelay(true).expect("nodelay");
@@ -170,7 +170,7 @@ async fn exchange(address: SocketAddr, bytes: &[u8], piece: usize) -> String {
     };
     let mut answer = Vec::new();
     let read = async {
-        // A reset behind an answer is its end.
+        // A reset after an answer is its end.
         let _ = reading.read_to_end(&mut answer).await;
     };
     within(support::SOON, "the end of an exchange", async { tokio::join!(send, read) }).await;
@@ -184,7 +184,7 @@ fn normal(answer: &str, epoch: &str) -> String {
     for line in answer.split("\r\n") {
         match &mut headers {
             None if line.contains("HTTP/1.") => {
-                // What stands before it is the end of the body before.
+                // The bytes before it are the end of the previous body.
                 out.push(line.to_owned());
                 headers = Some(Vec::new());
             }
@@ -251,7 +251,7 @@ impl World {
 async fn both_answer_alike() {
     let plain = World::start(&[]).await;
     let hyper = World::start(&["--plain-requests", "false"]).await;
-    // By itself, and behind a publish that was answered, whose manner is known then.
+    // Alone, and after a publish that was answered, whose template is then known.
     let ordinary = format!("POST /publish?channel=first HTTP/1.1\r\n{HOST}Content-Length: 3\r\n\r\nabc");
     let behind = |(name, request): (_, String)| [(name, request.clone()), (name, ordinary.clone() + &request)];
     for (name, request) in cases().into_iter().flat_map(behind) {
@@ -266,8 +266,8 @@ async fn both_answer_alike() {
     }
 }
 
-/// Whoever has been let in once is still counted each time: a rate that is used up in the middle of a pipeline refuses the
-/// rest of it.
+/// A client that was admitted once is still counted each time: a rate that is used up in the middle of a pipeline
+/// refuses the rest of it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_known_manner_has_rates() {
     for args in [["--publish-rate", "10"], ["--request-rate", "10"]] {
@@ -304,7 +304,7 @@ async fn a_known_manner_has_rates() {
     }
 }
 
-/// Who may publish is asked each time, whatever is known of the head.
+/// The permission to publish is checked each time, whatever is known about the head.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_known_manner_has_to_be_allowed() {
     const KEY: &str = "a-key-of-some-length";
@@ -332,7 +332,8 @@ async fn a_known_manner_has_to_be_allowed() {
     }
 }
 
-/// The last answer of a node that is going says so, in a known manner, too; and all that was sent before is answered.
+/// The last answer of a node that shuts down says so, even if a template made it; and every request that was sent
+/// before is answered.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_known_manner_ends_with_the_node() {
     let mut node = Node::start(&[]).await;
@@ -346,11 +347,11 @@ async fn a_known_manner_ends_with_the_node() {
     }
     let text = String::from_utf8_lossy(&answers);
     assert!(!text.contains("connection: close"), "it goes on: {text}");
-    // One is half there when the node is told to go.
+    // One request is half sent when the drain begins.
     connection.write_all(&request.as_bytes()[..request.len() - 1]).await.expect("write");
     tokio::time::sleep(Duration::from_millis(300)).await;
     node.signal("TERM");
-    // It has heard of it when it takes nobody new.
+    // The node has begun to drain when it accepts no new connection.
     eventually("the listener to be gone", async || TcpStream::connect(node.http).await.is_err().then_some(())).await;
     connection.write_all(b"1").await.expect("write");
     let mut rest = Vec::new();
@@ -361,7 +362,7 @@ async fn a_known_manner_ends_with_the_node() {
     assert_eq!(node.exit_code().await, 0);
 }
 
-/// Publishes of a pipeline are in the log in their order, with and without somebody who decides for each.
+/// Publishes of a pipeline are in the log in their order, with and without an application that decides about each.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pipeline_keeps_its_order() {
     let redis = support::RedisServer::start().await;
@@ -386,7 +387,7 @@ async fn a_pipeline_keeps_its_order() {
     }
 }
 
-/// Nothing is read from the log, and all is appended: publishes of a pipeline wait for that together, and not one behind
+/// Nothing is read from the log, and all is appended: publishes of a pipeline wait for that together, and not one after
 /// the other.
 #[tokio::test]
 async fn a_pipeline_waits_once_for_a_tail_that_is_down() {
@@ -411,7 +412,7 @@ async fn a_pipeline_waits_once_for_a_tail_that_is_down() {
     let answers = exchange(node.http, (request.repeat(20) + &last).as_bytes(), usize::MAX).await;
     assert_eq!(answers.matches("HTTP/1.1 200 OK").count(), 21, "{answers}");
     let took = began.elapsed();
-    // One behind the other they would wait for ten seconds.
+    // One after the other they would wait for ten seconds.
     assert!((is_waited_for..Duration::from_secs(8)).contains(&took), "20 publishes waited for {took:?}");
 }
 
@@ -480,8 +481,8 @@ async fn the_same_head_again() {
     }
 }
 
-/// What a client has sent behind a poll that waits is looked at as soon as the poll is answered; and who has shut his
-/// side is let go then.
+/// What a client has sent behind a poll that waits is looked at as soon as the poll is answered; and a client that has
+/// shut its side is then disconnected.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_sent_behind_a_poll_that_waits() {
     for args in [&[][..], &["--direct-writes", "false"], &["--plain-requests", "false"]] {

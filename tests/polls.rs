@@ -71,7 +71,7 @@ async fn an_unchanged_position_is_304(log: Log) {
     let answer = conditional(&node, &url, &format!("\"{first}\"")).await;
     assert_eq!((answer.status, ids(&answer.json())), (200, vec![]));
 
-    // Other channels' messages are no news: still 304, and the place stays good.
+    // Messages of other channels are not news: the answer is still 304, and the position stays valid.
     node.publish("other", "3").await;
     let answer = conditional(&node, "/poll?channel=todo", &format!("\"{last}\"")).await;
     assert_eq!(answer.status, 304, "well inside what is retained");
@@ -81,7 +81,7 @@ async fn an_unchanged_position_is_304(log: Log) {
     for bad in ["\"nonsense\"", "\"1-2-3.x\"", "\"-1\""] {
         let answer = conditional(&node, "/poll?channel=todo", bad).await;
         assert_eq!((answer.status, answer.error_code().as_str()), (400, "bad_cursor"), "{bad}");
-        // Beside a cursor it is nobody's business, and a list may hold somebody else's.
+        // If there is a cursor, the tag may be anything, and a list may hold tags of others.
         let answer = conditional(&node, &format!("/poll?channel=todo&cursor={new}"), bad).await;
         assert_eq!((answer.status, ids(&answer.json())), (200, vec![]), "{bad}");
         let answer = conditional(&node, "/poll?channel=todo", &format!("{bad}, \"{new}\"")).await;
@@ -164,7 +164,7 @@ async fn a_gap_stands_in_front(log: Log) {
         let json = text.trim_start_matches("/**/cb(");
         assert!(json.starts_with(&wanted), "{url}: {:.200}", json);
     }
-    // If-None-Match as the position is no way around it.
+    // If-None-Match as the position does not avoid the gap.
     let answer = conditional(&node, "/poll?channel=todo", &format!("\"{old}\"")).await;
     assert_eq!(answer.json()["gap"]["from"], old.as_str());
     // On a channel where nothing is left, the gap alone is the answer, also to a long poll.
@@ -208,13 +208,13 @@ async fn a_long_poll_is_answered_by_a_message(log: Log) {
         &node,
         |t| t.is_poll() && t.waits(),
         async |transport| {
-            // A message that is there is given at once.
+            // A message that is available is returned at once.
             let channel = format!("wait-{}", transport.name);
             let before = node.latest(&channel).await;
             let id = node.publish(&channel, "1").await;
             let url = |cursor: &str| transport.url(&format!("channel={channel}&cursor={cursor}&timeout=55"));
             assert!(node.get(&url(&before)).await.text().contains(&id), "{}", transport.name);
-            // One that comes while it waits ends the wait; one of another channel does not.
+            // A message that comes during the wait ends it; a message of another channel does not.
             let (url, address) = (url(&id), node.http);
             let parked = tokio::spawn(async move { Request::get(&url).send(address).await });
             node.publish("elsewhere", "0").await;

@@ -1,4 +1,4 @@
-//! Behind proxies: whose address counts, and who is believed.
+//! Behind proxies: whose address counts, and which proxies are believed.
 
 use crate::support;
 
@@ -37,7 +37,7 @@ async fn places_are_counted_by_the_address_behind_a_proxy() {
     assert!(kept.iter().all(Option::is_some), "an address has two places");
     let is_refused = async |ip: &str| assert!(of(ip).await.is_none(), "a third stream of {ip} was let in");
     is_refused("192.0.2.1").await;
-    // What the client wrote to the left of it makes no other address of it.
+    // Text that the client wrote to the left of it does not change the address.
     is_refused("192.0.2.9, 192.0.2.1").await;
     let forwarded = [("Forwarded", "for=192.0.2.9, for=192.0.2.1")];
     assert!(stream(node.http, &forwarded).await.is_none(), "a third stream of {forwarded:?} was let in");
@@ -56,14 +56,14 @@ async fn places_are_counted_by_the_address_behind_a_proxy() {
         let answer = Request::get("/poll?channel=a").header("X-Forwarded-For", "192.0.2.3").send(node.http).await;
         assert_eq!(answer.status, 200);
     }
-    // Who leaves makes room.
+    // A client that leaves makes room.
     drop((kept, socket));
     for ip in ["192.0.2.1", "192.0.2.2"] {
         eventually("room", async || of(ip).await.map(drop)).await;
     }
 }
 
-/// Nobody else's word is taken.
+/// No other sender is believed.
 #[tokio::test]
 async fn who_is_not_trusted_is_not_believed() {
     let node = Node::start(&["--max-connections-per-ip", "2", "--trusted-proxy", "10.0.0.0/8"]).await;
@@ -129,7 +129,7 @@ async fn the_proxy_protocol() {
     let node = Node::start_unready(&["--proxy-protocol", "--trusted-proxy", "127.0.0.1", "--request-rate", "2"]).await;
     let get = b"GET /poll?channel=a HTTP/1.0\r\nHost: localhost\r\n\r\n";
     let line = |ip: &str| format!("PROXY TCP4 {ip} 192.0.2.254 1 80\r\n").into_bytes();
-    // Two requests a second of an address: so it shows which one was counted.
+    // Two requests per second from one address: this shows which address was counted.
     for cut in [0, 3, 15, 20, 60] {
         let ip = format!("192.0.2.{cut}");
         let mut statuses = Vec::new();
@@ -139,14 +139,14 @@ async fn the_proxy_protocol() {
         }
         assert_eq!(statuses, ["200", "200", "429"], "cut at {cut}");
     }
-    // `X-Forwarded-For` of one who is no proxy is not believed, though a proxy brought him.
+    // `X-Forwarded-For` of a client that is not a trusted proxy is not believed, even if it comes through a proxy.
     for _ in 0..2 {
         let spoofed = b"GET /poll?channel=a HTTP/1.0\r\nHost: localhost\r\nX-Forwarded-For: 1.1.1.1\r\n\r\n";
         exchange(node.http, &[&line("192.0.2.100"), &spoofed[..]].concat(), 0).await;
     }
     let answer = exchange(node.http, &[&line("192.0.2.100"), &get[..]].concat(), 0).await;
     assert!(answer.contains(" 429 "), "{answer}");
-    // One that has none is closed without a word, and so is one that is no header.
+    // A connection without a header, or with an invalid one, is closed without an answer.
     for bad in [
         get.to_vec(),
         [b"PROXY TCP4 999.0.2.1 192.0.2.254 1 80\r\n", &get[..]].concat(),
@@ -177,7 +177,7 @@ async fn exchange_lines(at: SocketAddr, bytes: &[u8]) -> Value {
     client.json().await
 }
 
-/// Without the flag a header is what it looks like: no HTTP, no command.
+/// Without the flag, a header is neither HTTP nor a command.
 #[tokio::test]
 async fn without_the_flag_it_is_refused() {
     let node = Node::start(&["--trusted-proxy", "127.0.0.1"]).await;
@@ -223,7 +223,7 @@ async fn a_real_haproxy_says_for_whom() {
         let _proxy = Proxy(child, fresh_dir("haproxy-run"));
         let (web, raw) = (SocketAddr::from(([127, 0, 0, 1], web)), SocketAddr::from(([127, 0, 0, 1], raw)));
         eventually("haproxy", async || TcpStream::connect(raw).await.ok().map(drop)).await;
-        // 127.0.0.2 is no trusted proxy, so this one is counted by its address.
+        // 127.0.0.2 is not a trusted proxy, so it is counted by its address.
         let local = async |ip: [u8; 4], to: SocketAddr| {
             let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
             socket.bind(SocketAddr::from((ip, 0))).expect("an address of our own");

@@ -164,7 +164,7 @@ async fn forms(log: Log) {
     }
     let events: Vec<_> = read(&node, "form").await.iter().filter_map(|i| i.str("event")).collect();
     assert!(events.contains(&"e".to_owned()), "a form names the event: {events:?}");
-    // No form: another type, or it does not begin so.
+    // This is not a form: it has another type, or does not begin with `data=`.
     let answer = raw(&node, "channel=plain", "text/plain", b"data=1").await;
     assert_eq!(answer.status, 200);
     assert_eq!(payloads(&node, "plain").await, [r#""data=1""#]);

@@ -1,4 +1,4 @@
-//! A server whose reactor fails hears of no client any more. It says so and ends, and whoever watches over it starts another.
+//! A server whose reactor fails no longer hears from clients. It says so and exits, and its supervisor starts another.
 #![cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 
 use crate::support;
@@ -37,7 +37,7 @@ fn epolls(node: &Node) -> Vec<u64> {
     found
 }
 
-/// Has `epoll_wait` fail in a process for every descriptor but this one.
+/// Makes `epoll_wait` fail in a process for every descriptor except this one.
 fn filter(but: u64) -> BpfProgram {
     let is_other = SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, but).expect("a condition");
     let rule = SeccompRule::new(vec![is_other]).expect("a rule");

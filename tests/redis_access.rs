@@ -91,7 +91,7 @@ async fn the_least_privileges() {
     assert!(denied.is_empty(), "{denied:#?}");
 }
 
-/// One privilege less: a line that says so, and service where it can be.
+/// With one privilege less, a line says so, and everything else works.
 #[tokio::test]
 async fn one_privilege_less() {
     let redis = RedisServer::start_durable().await;

@@ -1,4 +1,4 @@
-//! `FCALL longtail_publish`: a publisher in any language, durable also while no node is up.
+//! `FCALL longtail_publish`: a publisher in any language, durable even while no node is up.
 
 use crate::support;
 
@@ -68,7 +68,7 @@ async fn a_call_is_kept_while_no_node_is_up() {
     call(&redis, &["todo", "1"]).await.expect("published");
     let node = start_on(&redis, &[]).await;
     assert_eq!(read(&node, "todo").await.len(), 1);
-    // Also into a log that is not there.
+    // It also works for a log that does not exist.
     redis.command(&["FLUSHALL"]).await;
     let cursor = eventually("the node to tell what it takes", async || call(&redis, &["todo", "2"]).await.ok()).await;
     eventually("the message and no other", async || {
@@ -118,7 +118,7 @@ async fn what_is_no_message_is_refused_in_a_word() {
     eventually("all of them on the node", async || (read(&node, "good").await.len() == 6).then_some(())).await;
 }
 
-/// A log of a wrong prefix is one that nobody reads: nothing is lost in it in silence.
+/// Nobody reads a log with a wrong prefix, so a call for it is refused: nothing is lost silently.
 #[tokio::test]
 async fn a_log_that_no_node_has_had_is_refused() {
     let redis = RedisServer::start().await;
@@ -128,20 +128,20 @@ async fn a_log_that_no_node_has_had_is_refused() {
     let error = redis.try_command(&wrong).await.expect_err("refused").to_string();
     assert!(error.contains("--redis-prefix"), "{error}");
     assert_eq!(redis.number(&["EXISTS", "wrong:log"]).await, 0);
-    // A log that was cleared is the node's still, with and without one that runs.
+    // A log that was emptied still belongs to the node, whether or not a node runs.
     redis.command(&["DEL", "longtail:log"]).await;
     call(&redis, &["todo", "1"]).await.expect("published");
     drop(node);
     redis.command(&["DEL", "longtail:log"]).await;
     call(&redis, &["todo", "2"]).await.expect("published");
-    // Cleared with all there is, and nobody there: who could tell?
+    // With every key removed and no node running, the function cannot tell whether a node reads the log.
     let gone = eventually("the node to be gone", async || {
         redis.command(&["FLUSHALL"]).await;
         call(&redis, &["todo", "3"]).await.err()
     })
     .await;
     assert!(gone.to_string().contains("a node has to start first"), "{gone}");
-    // Another prefix is good from its first node on.
+    // Another prefix is valid as soon as its first node has started.
     drop(start_on(&redis, &["--redis-prefix", "wrong"]).await);
     redis.command(&wrong).await;
 }
@@ -165,7 +165,8 @@ async fn a_publisher_of_few_privileges() {
     assert_eq!(publish.query_async::<String>(&mut connection).await.expect("answered"), first);
 }
 
-/// What all keys of Redis took along is told again: until then nothing is acknowledged that nodes would skip.
+/// Settings that were removed with all keys are written again. Until then, no message is acknowledged that nodes would
+/// skip.
 #[tokio::test]
 async fn after_flushall_no_call_is_taken_that_nodes_would_skip() {
     for (limit, bytes, is_taken) in [("1000", 2000, false), ("200000", 100_000, true)] {
@@ -195,7 +196,7 @@ async fn after_flushall_no_call_is_taken_that_nodes_would_skip() {
     }
 }
 
-/// Where nodes differ, a call may be as long as all of them take.
+/// If nodes differ, a call may be as long as all of them accept.
 #[tokio::test]
 async fn a_call_is_as_long_as_every_node_takes() {
     let redis = RedisServer::start().await;

@@ -1,4 +1,4 @@
-//! Redis with sentinels and replicas: what is acknowledged outlives its primary.
+//! Redis with sentinels and replicas: an acknowledged message survives its primary.
 
 use crate::support;
 
@@ -152,7 +152,7 @@ async fn the_primary_is_replaced_in_good_order() {
     .await;
 }
 
-/// Fewer replicas than wanted: it is in the log, and nobody may be told that it is safe.
+/// With fewer replicas than required, the message is in the log, but no publisher may be told that it is safe.
 #[tokio::test]
 async fn too_few_replicas_leave_the_outcome_unknown() {
     let redis = RedisServer::start().await;
@@ -175,7 +175,7 @@ async fn too_few_replicas_leave_the_outcome_unknown() {
     assert_eq!(replica.number(&["XLEN", "longtail:log"]).await, 1);
 }
 
-/// A repeated batch proves something, too: the answer of its record is no proof of replication.
+/// A repeated batch also has to prove something: the answer in its record does not prove replication.
 #[tokio::test]
 async fn a_stopped_replica_is_no_replica() {
     let redis = RedisServer::start().await;
@@ -249,7 +249,7 @@ async fn behind_an_address() -> (RedisServer, RedisServer, Address, Node, Reader
     (first, second, address, node, reader)
 }
 
-/// What was the primary answers on, as a replica, and its own connections are not cut.
+/// The old primary still answers, as a replica, and its own connections are not cut.
 #[tokio::test]
 async fn all_connections_follow_to_the_new_primary() {
     let (first, second, _address, node, mut reader) = behind_an_address().await;
@@ -266,7 +266,8 @@ async fn all_connections_follow_to_the_new_primary() {
     assert_eq!(message.data(), "4");
 }
 
-/// What was the primary takes writes on: nobody has told it. One connection that has come to the new one tells the others.
+/// The old primary still accepts writes: nobody has told it. One connection that has come to the new one tells the
+/// others.
 #[tokio::test]
 async fn no_connection_stays_with_a_primary_that_was_left() {
     let (first, second, _address, node, mut reader) = behind_an_address().await;
@@ -289,7 +290,7 @@ async fn no_connection_stays_with_a_primary_that_was_left() {
     assert_eq!(second.number(&["XLEN", "longtail:log"]).await, 3);
 }
 
-/// Which readers there are is not in the log: what the new primary has not heard of them it is told.
+/// The counts of readers are not in the log: the new primary gets those that it does not have.
 #[tokio::test]
 async fn the_new_primary_is_told_of_all_readers() {
     let (first, second, _address, node, _reader) = behind_an_address().await;

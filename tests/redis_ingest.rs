@@ -96,7 +96,7 @@ async fn payloads_are_raw_or_enveloped() {
     assert_eq!((items[0].data(), items[1].data()), ("1", "3"));
 }
 
-/// What cannot be a message is left out, and what comes behind it arrives.
+/// A payload that cannot be a message is left out, and later messages arrive.
 #[tokio::test]
 async fn garbage_is_left_out() {
     let redis = RedisServer::start().await;
@@ -157,7 +157,7 @@ async fn one_publish_is_one_message() {
     }
 }
 
-/// Also when the node that would have appended it dies.
+/// This holds even if the node that would have appended it dies.
 #[tokio::test]
 async fn a_dying_node_takes_no_publish_with_it() {
     let redis = RedisServer::start().await;
@@ -222,7 +222,7 @@ async fn patterns() {
     }
 }
 
-/// XADD by anybody, straight into the log, also while no node is up.
+/// Anybody may XADD directly into the log, even while no node is up.
 #[tokio::test]
 async fn xadd() {
     let redis = RedisServer::start().await;
@@ -252,7 +252,7 @@ async fn xadd() {
     assert_eq!(seen.matches("\"id\"").count(), 5, "{seen}");
 }
 
-/// An entry that is no message is skipped, and logged.
+/// An entry that is not a message is skipped and logged.
 #[tokio::test]
 async fn foreign_entries_are_skipped() {
     let redis = RedisServer::start().await;

@@ -1,4 +1,4 @@
-//! An idempotency key answers for a message only while the log does: over every way to publish with one.
+//! An idempotency key is valid only while the log has its message, for every way to publish with a key.
 
 use crate::support;
 
@@ -36,7 +36,7 @@ async fn entries(redis: &RedisServer) -> Vec<(String, Vec<String>)> {
     redis::from_redis_value(redis.command(&["XRANGE", "longtail:log", "-", "+"]).await).expect("entries")
 }
 
-/// What the log has of a channel. A node may remember more.
+/// The messages of a channel in the log. A node may remember more.
 async fn read(redis: &RedisServer, channel: &str) -> Vec<String> {
     let entries = entries(redis).await.into_iter();
     entries.filter(|(_, fields)| fields[1] == channel).map(|(_, fields)| fields[3].clone()).collect()
@@ -117,7 +117,7 @@ async fn a_key_counts_while_the_log_answers_for_its_message() {
                 _ => &["1"],
             };
             holds(&redis, way, wanted, &case).await;
-            // What was appended again has its key again.
+            // A message that was appended again has its key again.
             assert_eq!(publish(&redis, &node, way, "3").await, again, "{case}: a third time");
             holds(&redis, way, wanted, &case).await;
         }

@@ -65,7 +65,7 @@ fn draft(data: String, key: Option<String>) -> Draft {
     }
 }
 
-/// Appends one by one, some with a key that the other node uses, too, some in batches.
+/// Appends one by one, some with a key that the other node also uses, some in batches.
 async fn publish(log: Arc<RedisLog>, node: usize) {
     for n in 0..400 {
         let key = (n % 5 == 0).then(|| n.to_string());

@@ -1,4 +1,4 @@
-//! Nodes of one log know of each other, and do not misread what a newer one has written.
+//! Nodes of one log know each other, and do not misread entries of a newer node.
 
 use crate::support;
 
@@ -37,7 +37,7 @@ async fn renew_until<T>(redis: &RedisServer, record: &str, what: &str, holds: im
     .await
 }
 
-/// In its place readers are told of a gap: before it and behind it they miss nothing, live and from the log.
+/// In its place readers are told of a gap. Before and after it they miss nothing, live and from the log.
 #[tokio::test]
 async fn an_entry_of_a_format_that_a_node_does_not_read_is_a_gap() {
     let redis = RedisServer::start().await;
@@ -94,7 +94,7 @@ async fn an_entry_of_a_format_that_a_node_does_not_read_is_a_gap() {
     }
 }
 
-/// A field `v` of somebody's own is no format of ours, and its entry no message.
+/// A field `v` of another program is not one of our formats, and its entry is not a message.
 #[tokio::test]
 async fn an_entry_whose_format_is_no_number_is_skipped() {
     let redis = RedisServer::start().await;
@@ -110,13 +110,13 @@ async fn an_entry_whose_format_is_no_number_is_skipped() {
     assert_eq!(node.metric("longtail_log_skipped_entries_total").await, 6.0);
 }
 
-/// Entries of today are as they were: no byte more.
+/// Entries of the present format are as they were, without an additional byte.
 #[tokio::test]
 async fn a_node_writes_the_format_that_all_read() {
     let redis = RedisServer::start().await;
     let node = start_on(&redis, &[]).await;
     let newer = r#"{"name":"newer (process 7)","version":"9.0.0","reads":[1,2]}"#;
-    // Longer than a node takes to trust what it has heard of the others.
+    // Longer than a node takes to trust what it knows about the others.
     let began = tokio::time::Instant::now();
     renew_until(&redis, newer, "the node to be settled", async || {
         (began.elapsed() > Duration::from_secs(5)).then_some(())
@@ -144,7 +144,7 @@ async fn each_node_has_a_record() {
         let record: serde_json::Value = serde_json::from_str(record).expect("JSON");
         assert_eq!(record["reads"], serde_json::json!([1]));
     }
-    // What is no record, and what nobody renews.
+    // Records that are invalid, or that nobody renews.
     let old = format!("{} 65536 {{}}", now_ms(&redis).await - 11_000);
     let ahead = format!("{} 65536 {{}}", now_ms(&redis).await + 3_600_000);
     let long = format!("{} 65536 {}", now_ms(&redis).await, "x".repeat(5000));
@@ -152,7 +152,7 @@ async fn each_node_has_a_record() {
         redis.command(&["HSET", PEERS, name, record]).await;
     }
     eventually("what is no record to go", async || (records(&redis).await.len() == 2).then_some(())).await;
-    // Many, as nobody but a forger has.
+    // So many records as only a forger writes.
     redis.command(&["EVAL", "for i = 1, 3000 do redis.call('HSET', KEYS[1], i, 'x') end", "1", PEERS]).await;
     eventually("the forged ones to go", async || (records(&redis).await.len() == 2).then_some(())).await;
     // All keys are lost.
@@ -195,7 +195,7 @@ async fn a_node_that_is_too_old_says_so() {
     })
     .await;
     node.publish("todo", "1").await;
-    // One that ended a moment ago is there no more, whatever it read.
+    // A node that ended a moment ago no longer counts, whatever it read.
     redis.command(&["HDEL", PEERS, "forged"]).await;
     let second = start_on(&redis, &[]).await;
     let record = format!("{} 65536 {newer}", now_ms(&redis).await);
@@ -204,7 +204,7 @@ async fn a_node_that_is_too_old_says_so() {
     assert!(!second.log().contains("older than the others"), "{}", second.log());
 }
 
-/// (flag, its value on one node, on the other, what comes of it)
+/// (flag, its value on one node, on the other, the consequence)
 const DIFFERENCES: [(&str, &str, &str, &str); 5] = [
     ("--max-message-bytes", "1000", "65536", "skips what is longer"),
     ("--redis-subscribe", "other:*", "push:*", "appended twice"),
@@ -213,7 +213,7 @@ const DIFFERENCES: [(&str, &str, &str, &str); 5] = [
     ("--retain-bytes", "10000000", "20000000", "the least"),
 ];
 
-/// Both nodes say it, once, with each other's value and the mend, and that it is over.
+/// Both nodes log it once, with the other's value and the fix, and log when it is over.
 #[tokio::test]
 async fn nodes_that_are_set_differently_say_so() {
     let redis = RedisServer::start().await;
@@ -228,7 +228,7 @@ async fn nodes_that_are_set_differently_say_so() {
             says(node, &["WARN", &here, &there, consequence, "(process ", "give all nodes"]).await;
         }
     }
-    // A third that is as the second says nothing new to it.
+    // A third node with the settings of the second one causes no new line.
     let third = start_on(&redis, &of(|difference| difference.2)).await;
     says(&third, &["WARN", "--max-message-bytes is 65536 on this node and 1000 on"]).await;
     for node in [&one, &two] {
@@ -240,7 +240,7 @@ async fn nodes_that_are_set_differently_say_so() {
     for (flag, ..) in DIFFERENCES {
         says(&two, &["INFO", "all nodes of the log have the same", flag, "again"]).await;
     }
-    // Nodes that are set alike, and what one that ended a moment ago was set to, are no difference.
+    // Nodes with the same settings do not differ, and a node that ended a moment ago does not count.
     let fourth = start_on(&redis, &of(|difference| difference.2)).await;
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert!(!fourth.log().contains("give all nodes"), "{}", fourth.log());

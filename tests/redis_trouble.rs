@@ -1,4 +1,4 @@
-//! A Redis that is not as it should be: one clear line each, and the node serves on.
+//! A Redis that has a problem: there is one clear line for each, and the node continues to serve.
 
 use crate::support;
 
@@ -26,7 +26,7 @@ async fn publishes_again(node: &Node) {
     .await;
 }
 
-/// One line and exit 69 at start; with --wait-for-log one line, and service when it is mended.
+/// One line and exit 69 at start; with --wait-for-log one line, and service when it is fixed.
 #[tokio::test]
 async fn a_foreign_type_under_our_key() {
     let redis = RedisServer::start().await;
@@ -42,7 +42,7 @@ async fn a_foreign_type_under_our_key() {
     assert!(lines <= 2, "once, and not at every try: {}", node.log());
     redis.command(&["DEL", "longtail:log"]).await;
     publishes_again(&node).await;
-    // While it runs, too.
+    // This also works while the node runs.
     redis.command(&["DEL", "longtail:log"]).await;
     redis.command(&["SET", "longtail:log", "mine"]).await;
     let answer = node.try_publish("channel=todo", "1").await;
@@ -99,7 +99,7 @@ async fn a_full_memory_and_a_replica() {
     assert!(code == 69 && said.contains("is a replica"), "{code} {said}");
 }
 
-/// Settings that break the promises are said at start, with the mend.
+/// Settings that break the guarantees are logged at start, with the fix.
 #[tokio::test]
 async fn settings_that_break_promises() {
     let redis = RedisServer::start().await;
@@ -150,7 +150,7 @@ async fn a_redis_that_is_loading_is_not_said_to_have_no_append_only_file() {
     .await;
 }
 
-/// Redis gives no id behind the greatest one there is: publishing ends, and the node says what has to be done.
+/// Redis gives no id after the greatest possible one: publishing ends, and the node says what has to be done.
 #[tokio::test]
 async fn an_entry_with_the_greatest_id() {
     const GREATEST: &str = "18446744073709551615-18446744073709551615";
@@ -191,7 +191,7 @@ async fn ids_near_the_greatest_one() {
         let id = node.publish("todo", data).await;
         assert!(id.starts_with(&format!("18446744073709551615-{seq}.")), "expected number {seq}, came {id}");
     }
-    // Another hand trims, and a node starts: it has to tell which entries are gone.
+    // Another program trims, and a node starts: it has to tell which entries are gone.
     redis.command(&["XTRIM", "longtail:log", "MAXLEN", "2"]).await;
     let second = start_on(&redis, &["--retain-messages", "3"]).await;
     for node in [&node, &second] {
@@ -235,7 +235,7 @@ async fn a_tail_that_may_not_read() {
     publishes_again(&node).await;
 }
 
-/// What is volatile waits as long as any publish, and not for all who wait before it.
+/// A volatile message waits as long as any publish, and not for all publishers that wait before it.
 #[tokio::test]
 async fn a_stall_with_many_in_the_line() {
     let redis = RedisServer::start().await;
@@ -267,7 +267,7 @@ async fn a_stall_with_many_in_the_line() {
     };
     let (refused, took) = append().await;
     assert!(matches!(&refused, Err(AppendError::Unavailable(_))), "{refused:?}");
-    // Behind the ten it would be eleven seconds.
+    // After the ten others it would be eleven seconds.
     assert!(took < timeout * 5, "refused after {took:?}");
     readers.shutdown().await;
     redis.thaw();

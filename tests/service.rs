@@ -1,4 +1,4 @@
-//! Under systemd: what it is told, the sockets it hands over, and its units.
+//! Under systemd: what the server tells it, the sockets that it hands over, and its units.
 
 use crate::support;
 
@@ -28,7 +28,7 @@ impl Manager {
         format!("NOTIFY_SOCKET={}/s", self.dir.display())
     }
 
-    /// Reads until it is told a line that begins so.
+    /// Reads until a line begins with this.
     async fn told(&self, wanted: &str) -> String {
         let mut buffer = [0; 4096];
         within(SOON, wanted, async {
@@ -87,7 +87,7 @@ async fn a_stalled_process_is_not_alive() {
     manager.told("WATCHDOG=1").await;
 }
 
-/// It is ready when its log is read, or at once where it may wait for it.
+/// It is ready when its log is read, or at once if it may wait for the log.
 #[tokio::test]
 async fn ready_means_that_the_log_is_read() {
     let manager = Manager::new();
@@ -149,7 +149,7 @@ fn free() -> SocketAddr {
 #[tokio::test]
 async fn sockets_are_taken_over() {
     let (http, tcp, other) = (free(), free(), free());
-    // The flags are passed over where there are sockets: this port is taken, and nobody minds.
+    // The flags are ignored if there are sockets: this port is in use, and that does not matter.
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = taken.local_addr().expect("its address").to_string();
     let args = ["--listen", &address, "--tcp-listen", &address];
@@ -165,7 +165,7 @@ async fn sockets_are_taken_over() {
     assert_eq!(info["tcp"], tcp.to_string());
 }
 
-/// An open server stays on loopback, whoever has bound the socket.
+/// An open server stays on loopback, no matter which program has bound the socket.
 #[tokio::test]
 async fn a_socket_that_others_can_reach_is_refused() {
     let address = SocketAddr::from(([0, 0, 0, 0], free_port()));
@@ -179,7 +179,7 @@ async fn two_raw_tcp_sockets_are_one_too_many() {
     let (one, two) = (free(), free());
     let mut process = activated(&[one, two], "tcp:tcp", &[]);
     assert_eq!(process.code_when_asked(one).await, Some(64));
-    // Without a manager nothing of it matters.
+    // Without a service manager, none of it has an effect.
     let (code, said) = run_to_end(&["LISTEN_FDS=1", "LISTEN_PID=1", "--listen", "192.0.2.1:1"]).await;
     assert_eq!((code, said.contains("192.0.2.1:1")), (64, true), "{said}");
 }
@@ -201,7 +201,7 @@ fn the_units_are_sound_and_hardened() {
     let verified = Command::new("systemd-analyze").args(["verify", "--man=no"]).args(&units).output();
     let verified = verified.expect("systemd-analyze is installed (apt-get install systemd)");
     let said = String::from_utf8_lossy(&verified.stderr);
-    // Units of other packages on this machine are not ours to mend.
+    // This test does not judge units of other packages on this machine.
     let ours: Vec<&str> = said.lines().filter(|line| line.contains("longtail")).collect();
     assert!(verified.status.success() && ours.is_empty(), "{said}");
 

@@ -1,4 +1,5 @@
-//! Many that never read, while much is published: what it costs the server's memory, and those who read.
+//! Many readers that never read, while much is published: what that costs the server's memory, and the readers that do
+//! read.
 //!
 //! With `LONGTAIL_LONG` a thousand of them and 1 GiB, else a hundred and 40 MiB. The figures are printed.
 
@@ -21,7 +22,7 @@ fn micros() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock").as_micros() as u64
 }
 
-/// One that asks and takes nothing of the answer.
+/// A client that sends a request and reads nothing of the answer.
 async fn never_reads(node: &Node, n: usize) -> TcpStream {
     let socket = TcpSocket::new_v4().expect("a socket");
     socket.set_recv_buffer_size(4096).expect("a small buffer");
@@ -30,7 +31,7 @@ async fn never_reads(node: &Node, n: usize) -> TcpStream {
         1 => (node.http, "GET /sse?channel=flood HTTP/1.1\r\nHost: localhost\r\n\r\n".to_owned()),
         2 => (node.http, "GET /ndjson?channel=flood HTTP/1.1\r\nHost: localhost\r\n\r\n".to_owned()),
         3 => {
-            // A poll after the other, and no answer is taken.
+            // One poll after the other, and no answer is read.
             let poll = "GET /long-poll?channel=flood&cursor=earliest&limit=1000 HTTP/1.1\r\nHost: localhost\r\n\r\n";
             (node.http, poll.repeat(20))
         }

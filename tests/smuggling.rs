@@ -1,5 +1,5 @@
 //! Request smuggling and header injection: behind a real nginx and a real haproxy, which let nobody publish, no request
-//! gets through hidden in another one; and what a client says stands in no header of the answer.
+//! gets through hidden in another one; and no text of a client appears in a header of the answer.
 
 use crate::support;
 
@@ -162,7 +162,7 @@ async fn no_request_is_hidden_in_another_one() {
         for part in requests.chunks(16) {
             futures_util::future::join_all(part.iter().map(|request| send(guard.address, request))).await;
             for _ in 0..4 {
-                // Whoever comes next on the connections behind the guard gets an answer to its own question.
+                // The next client on the connections behind the guard gets an answer to its own request.
                 let answer = Request::get("/poll?channel=innocent").send(guard.address).await;
                 assert_eq!(answer.status, 200, "{}: {}", guard.name, answer.text());
             }
@@ -199,7 +199,7 @@ async fn an_ambiguous_request_is_the_last_of_its_connection() {
         let answer = node.get("/poll?channel=smuggled&cursor=earliest").await.json();
         assert_eq!(answer["messages"], serde_json::json!([]), "{version} {headers:?}");
     }
-    // One that can be read in one way only is followed by the next: the request in here is sound.
+    // A request that can be read in only one way is followed by the next one: the request in here is valid.
     let kind = "Content-Type: application/x-www-form-urlencoded";
     let request = format!(
         "POST /poll HTTP/1.1\r\nHost: localhost\r\n{kind}\r\nContent-Length: {}\r\n\r\n{form}{SMUGGLED}",
@@ -210,8 +210,8 @@ async fn an_ambiguous_request_is_the_last_of_its_connection() {
     assert_eq!(answer["messages"][0]["data"], 1, "{answer}");
 }
 
-/// A body that a `GET` has is not read where a stream or a waiting poll takes the connection over: what comes behind the
-/// answer is no request, also if it comes late.
+/// A body that a `GET` has is not read where a stream or a waiting poll takes the connection over: bytes after the
+/// answer are not a request, even if they come late.
 #[tokio::test]
 async fn the_body_of_a_get_is_no_request() {
     for args in [&[][..], &["--plain-requests", "false"]] {

@@ -22,8 +22,8 @@
 // An import is a pair of files: the first one names something that the second one defines. Names are found in `use`
 // items (groups, `self`, globs and `as` included) and in paths within the code that begin with `crate`, `super`, `self`,
 // with a module below the file, or with a module that a `use` brought in. A re-export is followed to the file that
-// defines the name. So `pub use child::Name` in `mod.rs` is no import of `child.rs`, unless `mod.rs` uses `Name` itself.
-// `mod name;` is no import, either. The binary's `longtail::` is the library's `crate::`. Methods and trait
+// defines the name. So `pub use child::Name` in `mod.rs` is not an import of `child.rs`, unless `mod.rs` uses `Name`
+// itself. `mod name;` is not an import, either. The binary's `longtail::` is the library's `crate::`. Methods and trait
 // implementations, which are reached without a name of their file, are not seen.
 //
 // A folder's files are those directly within it, and `name.rs` where there is a folder `name`. A file directly in the
@@ -295,7 +295,7 @@ function names(file) {
     for (const use of useTree(tokens, [], 0).found) file.uses.push({ ...use, at: match.index, isPublic: Boolean(match[1]) });
     for (let i = match.index; i < end; i++) if (rest[i] !== '\n') rest[i] = ' ';
   }
-  // Visibility, `pub(in crate::log)`, is no import.
+  // Visibility, `pub(in crate::log)`, is not an import.
   file.body = rest.join('').replace(/\bpub\s*\([^)]*\)/g, (found) => ' '.repeat(found.length));
   file.words = new Set(file.body.match(/[A-Za-z_]\w*/g) ?? []);
   file.children = new Set([...file.code.matchAll(/\bmod\s+(\w+)\s*;/g)].map((match) => match[1]));

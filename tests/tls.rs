@@ -1,4 +1,4 @@
-//! TLS: versions, protocols, what else comes to the same port, certificates that change, files that are no good.
+//! TLS: versions, protocols, other bytes on the same port, certificates that change, and files that are not usable.
 
 use crate::support;
 
@@ -33,7 +33,7 @@ async fn get(stream: Stream, target: &str) -> Response {
     answer
 }
 
-/// What a client with these offers agrees on with the server; `None`: no handshake.
+/// What a client with these offers agrees on with the server; `None` if the handshake fails.
 async fn agree(
     address: SocketAddr,
     certificate: &Certificate,
@@ -69,7 +69,7 @@ async fn versions_and_protocols() {
     assert!(metrics.contains("longtail_tls_handshakes_total{outcome=\"failed\"} 2"), "{metrics}");
 }
 
-/// A client that many have.
+/// A common client.
 #[tokio::test]
 async fn curl() {
     let node = start(&[]).await;
@@ -107,7 +107,7 @@ fn own_address() -> IpAddr {
     socket.local_addr().expect("an address").ip()
 }
 
-/// And who comes over a network is sent to https, or refused, before anything is done.
+/// A client from a network is redirected to https, or refused, before anything is done.
 #[tokio::test]
 async fn plain_http_from_elsewhere_is_sent_to_https() {
     let node = start(&["--listen", "0.0.0.0:0", "--tcp-listen", "127.0.0.1:0", "--open"]).await;
@@ -194,7 +194,7 @@ async fn a_certificate_is_read_again() {
     };
     let (original, (cert, key)) = (keep(&first), keep(&second));
     std::fs::write(&first.certificate, &cert).expect("write");
-    // Half of a change is none: the key does not fit yet.
+    // Half of a change has no effect: the key does not fit yet.
     node.signal("HUP");
     told("the old certificate stays in use", 1).await;
     assert!(node.log().lines().any(|line| line.contains("does not fit")), "{}", node.log());
@@ -267,7 +267,7 @@ async fn bad_files_are_refused_at_start_with_the_mend() {
     }
 }
 
-/// A handshake that does not come, or does not come to its end, holds nothing for long.
+/// A handshake that does not begin, or does not end, holds nothing for long.
 #[tokio::test]
 async fn slow_handshakes_are_ended() {
     let node = start(&["--request-timeout", "1"]).await;
@@ -285,7 +285,7 @@ async fn slow_handshakes_are_ended() {
     assert!(metrics.contains("longtail_tls_handshakes_total{outcome=\"slow\"} 4"), "{metrics}");
 }
 
-/// One that never reads is ended, in TLS as without.
+/// A reader that never reads is disconnected, with TLS as without.
 #[tokio::test]
 async fn a_slow_reader_is_ended() {
     let node = start(&["--write-timeout", "1", "--retain-bytes", "4MiB"]).await;

@@ -1,4 +1,4 @@
-//! Tokens: sound, forged and stale; what they open, until when, and for whom.
+//! Tokens: valid, forged and expired; what they allow, until when, and for which client.
 
 use crate::support;
 
@@ -55,7 +55,7 @@ async fn a_token_comes_in_many_ways() {
         (vec![("Cookie", cookie.clone())], String::new(), 200),
         (vec![("Cookie", format!("xlongtail_token={good}"))], String::new(), 401),
         (vec![("Cookie", format!("Longtail_Token={good}"))], String::new(), 401),
-        // The one that was named counts, and its refusal is final.
+        // The token that was named counts, and its refusal is final.
         (vec![("Cookie", cookie.clone())], format!("&token={bad}"), 403),
         (vec![("Cookie", cookie.clone()), ("Authorization", bearer(&bad))], String::new(), 403),
     ] {
@@ -98,7 +98,7 @@ async fn publishing_by_a_token() {
     }
 }
 
-/// What no signature vouches for, and what is out of its time.
+/// Tokens without a valid signature, and tokens outside their time.
 #[tokio::test]
 async fn forged_and_stale_tokens() {
     let node = guarded(&[]).await;
@@ -167,7 +167,7 @@ async fn forged_and_stale_tokens() {
     }
 }
 
-/// The key says the algorithm: with a public key nothing else is taken, above all no HMAC by that key.
+/// The key determines the algorithm: with a public key nothing else is accepted, above all no HMAC with that key.
 #[tokio::test]
 async fn public_keys() {
     for algorithm in ["RS256", "ES256", "EdDSA"] {
@@ -200,7 +200,7 @@ async fn public_keys() {
     }
 }
 
-/// A running subscription ends with its token, and a resume is asked anew.
+/// A running subscription ends with its token, and a resume is checked again.
 #[tokio::test]
 async fn a_subscription_ends_with_its_token() {
     let node = guarded(&[]).await;
@@ -255,7 +255,7 @@ async fn a_duplex_client_brings_a_newer_token() {
     let mut ws = RawWebSocket::open(&node, &format!("/ws?channel=a&token={short}")).await;
     let mut tcp = LineClient::connect(node.tcp).await;
     tcp.send(&json!({"type": "subscribe", "channels": ["a"], "token": short, "ref": 1}).to_string()).await;
-    // One that is no good changes nothing.
+    // An invalid token changes nothing.
     ws.text(&json!({"type": "subscribe", "channels": ["a"], "token": "x.y.z", "ref": 2}).to_string()).await;
     assert_eq!(ws.next_of("error").await["code"], "unauthorized");
     // It names another channel; what it allows of the others it prolongs, too.
@@ -279,7 +279,7 @@ async fn a_duplex_client_brings_a_newer_token() {
         got = tcp.json().await;
         assert_ne!(got["type"], "bye", "{got}");
     }
-    // Another channel by a longer token does not carry one that this one does not allow.
+    // A longer token for another channel does not prolong a channel that it does not allow.
     let short = token(&json!({"exp": seconds(5), "subscribe": ["a"]}));
     let mut ws = RawWebSocket::open(&node, &format!("/ws?channel=a&token={short}")).await;
     let other = token(&json!({"subscribe": ["b"]}));
@@ -287,7 +287,7 @@ async fn a_duplex_client_brings_a_newer_token() {
     assert_eq!(ws.next_of("ack").await["ref"], 4);
     assert_eq!(ws.next_of("bye").await["code"], 4003);
     assert_eq!(ws.close_code().await, 4003);
-    // Who gives up the channel needs no permission for it.
+    // A client that leaves the channel needs no permission for it.
     let short = token(&json!({"exp": seconds(5), "subscribe": ["a"]}));
     let mut ws = RawWebSocket::open(&node, &format!("/ws?channel=a&token={short}")).await;
     ws.text(r#"{"type":"unsubscribe","channels":["a"],"ref":5}"#).await;
@@ -313,10 +313,10 @@ async fn a_token_can_be_bound_to_a_client_id() {
         let answer = get(&node, &format!("/poll?channel=a&token={bound}{client}"), &[]).await;
         assert_eq!(answer.status, status, "{client}: {}", answer.text());
     }
-    // Who names none is that client.
+    // A client that names no id gets the one of the token.
     let mut ws = RawWebSocket::open(&node, &format!("/ws?channel=a&token={bound}")).await;
     assert_eq!(ws.next_of("hello").await["client"], me);
-    // Who has named another stays refused, also where the token comes later.
+    // A client that has named another id stays refused, even if the token comes later.
     let mut ws = RawWebSocket::open(&node, &format!("/ws?client={you}")).await;
     let command = json!({"type": "subscribe", "channels": ["a"], "token": bound, "ref": 1}).to_string();
     ws.text(&command).await;
@@ -336,7 +336,7 @@ async fn a_token_can_be_bound_to_a_client_id() {
     }
 }
 
-/// Whose key it is belongs to an idempotency key: nobody can use up another's.
+/// An idempotency key belongs to its publisher: nobody can use up the key of another.
 #[tokio::test]
 async fn idempotency_keys_are_a_publishers_own() {
     let node = guarded(&[]).await;

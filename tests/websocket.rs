@@ -1,4 +1,4 @@
-//! RFC 6455, byte by byte, with what a library refuses to send.
+//! RFC 6455, byte by byte, with frames that a library refuses to send.
 
 use crate::support;
 
@@ -35,7 +35,7 @@ async fn the_handshake() {
     assert_eq!(answer.header("Sec-WebSocket-Protocol"), None);
 }
 
-/// Header names and values that differ in case or stand in lists are the same.
+/// Header names and values that differ in case, or are in lists, are the same.
 #[tokio::test]
 async fn an_unusual_handshake_is_one() {
     let node = world().await;

@@ -3,8 +3,9 @@
 //
 //   node benches/compare/run.mjs [--pairs 5] [--peers 5] [--seconds 4] [--rows a,b,g,f,e,h,r,s,d] [--write]
 //
-// `--peers N`: the other servers take part in the first N pairs only. Wants a build as packages have it (LONGTAIL_BIN, or target/dist/longtail by `cargo build --profile dist`), nginx and node. With --write the table and the plot go
-// into docs/performance.md and docs/performance.svg.
+// `--peers N`: the other servers take part in the first N pairs only. It needs a build as packages have it
+// (LONGTAIL_BIN, or target/dist/longtail by `cargo build --profile dist`), nginx and node. With --write the table and
+// the plot go into docs/performance.md and docs/performance.svg.
 
 import { execFileSync, spawn } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';

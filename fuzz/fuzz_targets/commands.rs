@@ -47,7 +47,7 @@ fuzz_target!(|input: &[u8]| {
                 let lines: Vec<&str> = said.lines().collect();
                 assert!((1..=2).contains(&lines.len()), "{said}");
                 for line in lines {
-                    // A `ref` comes back as it was written, also one that serde has no value for.
+                    // A `ref` comes back as it was written, even one that serde has no value for.
                     let object: HashMap<&str, &RawValue> = serde_json::from_str(line).expect("a line of JSON");
                     assert!(object["type"].get().starts_with('"'), "{line}");
                 }

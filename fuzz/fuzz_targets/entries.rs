@@ -1,4 +1,5 @@
-//! Entries of the stream, whoever wrote them, are sound messages or none; ours come back as they were.
+//! An entry of the stream is a valid message or not a message, no matter who wrote it. Our own entries come back as
+//! they were.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -21,7 +22,7 @@ fuzz_target!(|input: &[u8]| {
     if let Ok(draft) = draft(channel, input, MAX) {
         let fields = draft_fields(&draft);
         let fields: Vec<&[u8]> = fields.iter().map(|field| field.as_bytes()).collect();
-        // A text's escapes are of our doing, and it is measured without them.
+        // The server adds the escapes of a text, so it is measured without them.
         let read = entries(b"1-1", &fields, MAX);
         assert_eq!(read.len(), 1);
         assert_eq!(read[0].payload(), draft.payload.as_str());

@@ -1,5 +1,5 @@
-//! However bytes are cut into reads, the demo's proxy finds the same messages in them. Without faults it loses and
-//! invents nothing, and what it has passed on once passes unchanged. No cookie is shown.
+//! The demo's proxy finds the same messages however the bytes are split into reads. Without faults it loses and adds
+//! nothing, and bytes that it has forwarded once pass unchanged. It never shows a cookie.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

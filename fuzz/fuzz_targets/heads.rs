@@ -1,5 +1,5 @@
-//! Whatever stands in a request's head, it comes from the connection's other end, or from an address that its proxies
-//! name, of which the last counts; and it has one host.
+//! Whatever a request's head contains, its address is the connection's peer or one that the proxies name, of which the
+//! last counts; and the request has one host.
 #![no_main]
 
 use http::header::HOST;
@@ -35,7 +35,7 @@ fuzz_target!(|input: &[u8]| {
             b'h' => HOST,
             _ => continue,
         };
-        // As a server takes it from a line: without spaces around it.
+        // The value as a server reads it from a line: without spaces around it.
         let Ok(value) = HeaderValue::from_bytes(value.trim_ascii()) else { continue };
         headers.append(name, value);
     }
@@ -79,7 +79,7 @@ fn client(headers: &HeaderMap) {
     let client = PROXIES.client(PROXY, headers);
     assert!(client == PROXY || is_named(client, headers), "{client}");
     let known = added(headers, FOR, STRANGER);
-    // What cannot be read, all of a line, is the client's.
+    // A line that cannot be parsed counts as written by the client.
     if known.get_all(FOR).into_iter().all(|value| value.to_str().is_ok()) {
         assert_eq!(PROXIES.client(PROXY, &known), stranger);
     }
@@ -108,7 +108,7 @@ fn host(headers: &HeaderMap) {
     }
 }
 
-/// Nothing that means something else in an address.
+/// It has no character with another meaning in an address.
 fn is_host(text: &[u8]) -> bool {
     text.iter().all(|byte| byte.is_ascii_graphic() && !b"@/?#\\\"<>{}|^`".contains(byte))
 }
@@ -133,7 +133,7 @@ fn settled(version: Version, uri: Uri, headers: HeaderMap) {
         }
         None => assert_eq!(came.first(), settled.as_ref()),
     }
-    // Once more is no change.
+    // Doing it again changes nothing.
     assert!(normalize_host(&mut request).is_ok());
     assert_eq!(request.headers().get(HOST), settled.as_ref());
 }

@@ -1,4 +1,4 @@
-//! No query and no form makes the parser panic.
+//! The parser does not panic on any query or form.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -9,7 +9,7 @@ fuzz_target!(|text: &str| {
     let payload = json::payload(text);
     assert!(!payload.contains(['\r', '\n']));
     assert!(serde_json::from_str::<&RawValue>(&payload).is_ok());
-    // Text stands as itself, unless it was JSON, which text_of reads the same way before and after.
+    // Text stays as it is, unless it was JSON, which text_of reads in the same way before and after.
     let is_json = serde_json::from_str::<&RawValue>(text).is_ok();
     assert_eq!(json::text_of(&payload), if is_json { json::text_of(text) } else { Some(text.to_owned()) });
 
@@ -18,7 +18,7 @@ fuzz_target!(|text: &str| {
     let escaped = String::from_utf8(escaped).expect("UTF-8");
     assert!(!escaped.contains(['<', '\u{2028}', '\u{2029}']));
     assert!(serde_json::from_str::<&RawValue>(&escaped).is_ok());
-    // What serde_json has no value for (very deep, 1e999, lone surrogates) is valid all the same.
+    // JSON that serde_json has no value for (very deep, 1e999, lone surrogates) is still valid.
     if let Ok(value) = serde_json::from_str::<Value>(&payload) {
         assert_eq!(serde_json::from_str::<Value>(&escaped).expect("a value"), value);
     }

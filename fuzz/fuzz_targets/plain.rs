@@ -1,15 +1,15 @@
-//! Plain requests: each is taken when it is whole and not before, wherever its bytes are cut; and what is known of one's
-//! head finds in the next what who reads every head finds.
+//! Plain requests: each is taken when it is complete and not before, wherever its bytes are split. And the template of
+//! one head finds the same in the next request as the full parser.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use longtail::internals::serve::fuzzing::Plain;
 
-// Requests, one behind the other.
+// Requests, one after the other.
 fuzz_target!(|input: &[u8]| {
     let mut rest = input;
     let mut last: Option<Plain> = None;
-    // A bound, since each is read for every cut.
+    // This is a bound, since each request is read for every split.
     for _ in 0..8 {
         let again = last.as_ref().is_some_and(|last| last.is_again(rest));
         let Ok(plain) = Plain::read(rest) else {

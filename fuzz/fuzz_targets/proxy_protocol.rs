@@ -1,4 +1,4 @@
-//! A PROXY protocol header is read as it stands there, to its last byte and no further, in whatever pieces it comes.
+//! A PROXY protocol header is read to its last byte and no further, in whatever pieces it comes.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -8,7 +8,7 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 use tokio::io::{AsyncRead, ReadBuf};
 
-/// What comes in pieces of a size.
+/// A source that returns pieces of one size.
 struct Pieces<'a>(&'a [u8], usize);
 
 impl AsyncRead for Pieces<'_> {
@@ -20,7 +20,7 @@ impl AsyncRead for Pieces<'_> {
     }
 }
 
-/// What was read, `None` when it was refused, and how many bytes were taken.
+/// The result, `None` if the header was refused, and how many bytes were read.
 fn read(bytes: &[u8], size: usize) -> (Option<Option<IpAddr>>, usize) {
     let mut pieces = Pieces(bytes, size);
     let read = pin!(read_proxy_header(&mut pieces)).poll(&mut Context::from_waker(Waker::noop()));
@@ -38,7 +38,7 @@ fuzz_target!(|input: &[u8]| {
     assert_eq!(read(&bytes, usize::MAX), (found, taken));
     assert!(taken <= 16 + 2048);
     let Some(ip) = found else { return };
-    // A header alone says the same, and less than it says nothing.
+    // A header alone gives the same result, and a part of it gives none.
     assert_eq!(read(&bytes[..taken], size), (found, taken));
     assert_eq!(read(&bytes[..taken - 1], size).0, None);
     let expected = if first & 1 == 0 { of_text(&bytes[..taken]) } else { of_binary(&bytes[..taken]) };
@@ -49,7 +49,7 @@ fuzz_target!(|input: &[u8]| {
 fn of_text(line: &[u8]) -> Option<IpAddr> {
     assert!(line.len() <= 107 && line.ends_with(b"\r\n"));
     assert!(!line[..line.len() - 2].windows(2).any(|two| two == b"\r\n"));
-    // What stands behind it is to be passed over, whatever it is.
+    // The rest of the header has to be skipped, whatever it is.
     if line.starts_with(b"PROXY UNKNOWN") {
         return None;
     }

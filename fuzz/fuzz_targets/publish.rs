@@ -1,4 +1,4 @@
-//! Whatever is posted, what comes of it is sound: one line of JSON within the limit, names without control characters.
+//! Whatever is posted, the drafts are valid: one line of JSON within the limit, names without control characters.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -18,7 +18,7 @@ fuzz_target!(|input: &str| {
         let payload = draft.payload.as_str();
         assert!(!payload.contains(['\r', '\n']));
         assert!(serde_json::from_str::<&RawValue>(payload).is_ok());
-        // A text's escapes are at most six bytes for one.
+        // An escape in a text has at most six bytes for one.
         assert!(payload.len() <= MAX * 6 + 2, "{}", payload.len());
         assert!(!draft.event.as_str().contains(char::is_control));
         assert!(draft.key.is_none_or(|key| (1..=200).contains(&key.key.len())));

@@ -1,4 +1,4 @@
-//! Any `PUBLISH` is a sound message or refused.
+//! Any `PUBLISH` is a valid message or is refused.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,4 @@
-//! However the input is cut into reads, the lines are those of reading it at once.
+//! However the input is split into reads, the lines are the same as when it is read at once.
 #![no_main]
 
 use bytes::{Bytes, BytesMut};

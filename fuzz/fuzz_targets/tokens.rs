@@ -1,5 +1,5 @@
-//! No token is taken that was not signed with the key, in the key's way; what one that is taken allows, and until
-//! when, is what it says.
+//! A token is accepted only if it was signed with the key and the key's algorithm. An accepted token allows what it
+//! says, until the time that it says.
 #![no_main]
 
 use base64::Engine;
@@ -48,7 +48,7 @@ fuzz_target!(|input: &[u8]| {
         URL_SAFE_NO_PAD.encode(tag)
     );
     assert!(BY_SECRET.read(&forged).is_err() && BY_KEY.read(&forged).is_err());
-    // Signed with what everybody knows.
+    // It is signed with a key that everybody knows.
     for known in [PUBLIC, PUBLIC.trim_ascii_end(), b""] {
         let token = signed(known, header, claims);
         assert!(BY_SECRET.read(&token).is_err() && BY_KEY.read(&token).is_err());
@@ -68,7 +68,7 @@ fuzz_target!(|input: &[u8]| {
         assert!(BY_SECRET.read(std::str::from_utf8(&bytes).expect("ASCII")).is_err());
     }
 
-    // What nobody asks about is passed over, also where it is no text.
+    // Claims that nobody asks about are skipped, even if they are not text.
     let read = |json: &[u8]| serde_json::from_slice::<Value>(json);
     let (Ok(header), Ok(claims)) = (read(header), read(claims)) else { return };
     assert!(header["alg"] == "HS256" && header["crit"].is_null());

@@ -38,7 +38,7 @@ impl Origins {
             let mut parts = text.split(flag.as_str());
             let mut renamed = parts.next().unwrap_or_default().to_owned();
             for part in parts {
-                // Not the beginning of a longer flag: --redis in --redis-prefix.
+                // It must not be the beginning of a longer flag: --redis in --redis-prefix.
                 let goes_on = part.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '-');
                 renamed.push_str(if goes_on { flag } else { variable });
                 renamed.push_str(part);

@@ -32,7 +32,8 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 /// Writes of a fan-out after which other tasks may run, and after which publishers no longer wait for the end of the fan-out:
-/// some ten milliseconds. Counted and not timed: with a timer for each publish, tokio would wake itself each time.
+/// some ten milliseconds. They are counted and not timed: with a timer for each publish, tokio would wake itself each
+/// time.
 const WRITES_IN_A_ROW: usize = 1024;
 
 /// How many readers of a channel are worth the work of another thread.

@@ -164,9 +164,9 @@ impl Hub {
         is_behind(cursor, *self.head.borrow())
     }
 
-    /// Waits until everything that this node has read by now was written to readers or left to their tasks. With many
-    /// readers it waits for the first thousand. It does not wait if several messages of one channel are gathered for
-    /// the same writes: the more messages, the fewer the writes. Cancel safe.
+    /// Waits until everything that this node has read by now was written to readers or left to their tasks. If there
+    /// are many readers, it waits for the first thousand. It does not wait if several messages of one channel are
+    /// gathered for the same writes: the more messages, the fewer the writes. Cancel safe.
     pub async fn handed_out(&self) {
         let Some(head) = self.head() else { return };
         if self.tail.lock().as_ref().is_some_and(Tail::is_gathering) {

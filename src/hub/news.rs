@@ -16,7 +16,7 @@ const FORMATS: usize = 8;
 /// How many readers are copied out of the hub's memory at a time: its lock is not held while writing.
 const STRIDE: usize = 64;
 
-/// The messages of one channel. Mostly there is one.
+/// The messages of one channel. Usually there is one.
 pub(super) type Messages = SmallVec<[Arc<Message>; 1]>;
 
 /// The new messages of one channel.
@@ -41,8 +41,8 @@ pub(super) struct News {
 }
 
 impl News {
-    /// The registrations that the calling thread serves next. Handed out in small ranges, because ranges may be empty and
-    /// threads are not equally fast.
+    /// The registrations that the calling thread serves next. They are handed out in small ranges, because ranges may
+    /// be empty and threads are not equally fast.
     pub(super) fn next_registrations(&self) -> Option<Range<usize>> {
         let start = self.next.fetch_add(STRIDE, Ordering::Relaxed);
         (start < self.registrations).then(|| start..(start + STRIDE).min(self.registrations))

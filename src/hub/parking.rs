@@ -65,7 +65,7 @@ pub struct Written {
 #[derive(Clone, Debug, Default)]
 pub struct Remainder(Option<Box<Partial>>);
 
-/// Boxed: most parked readers never have one.
+/// It is boxed: most parked readers never have one.
 #[derive(Clone, Debug)]
 struct Partial {
     whole: Bytes,

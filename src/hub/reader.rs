@@ -22,7 +22,7 @@ pub(super) struct Reader {
     /// The transport's name, for counts; `None` if the reader is counted by its client id.
     pub(super) transport: Option<&'static str>,
     waker: AtomicWaker,
-    /// Boxed: most readers have none.
+    /// They are boxed: most readers have none.
     volatile: Mutex<Option<Box<Volatile>>>,
     /// It is outside `parking`, since reading it there would take the lock.
     outlet: OnceLock<Box<dyn Outlet>>,

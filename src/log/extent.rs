@@ -85,7 +85,7 @@ pub struct Extent {
 pub enum Resolved {
     /// All that comes after this position is in the log.
     At(Id),
-    /// All that comes after the position and up to this one is in the log. Behind that there is a gap.
+    /// All that comes after the position and up to this one is in the log. After that there is a gap.
     Until(Id),
     /// Something after the cursor may have been dropped unseen. Reading goes on here. That may be the cursor's own
     /// position: then there are entries after it, and others between them may be missing.

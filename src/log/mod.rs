@@ -81,8 +81,8 @@ pub struct Page {
 /// An event of a log's tail.
 #[derive(Clone, Debug)]
 pub enum TailEvent {
-    /// The log was reached, with this extent. Entries that follow continue the earlier ones
-    /// where the extent still holds them.
+    /// The log was reached, with this extent. Entries that follow continue the earlier ones, if the extent still holds
+    /// them.
     Opened(Extent),
     /// New entries, oldest first. The tail has read everything up to `upto`.
     Entries {

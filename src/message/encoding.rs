@@ -44,8 +44,8 @@ impl Encoding {
         })
     }
 
-    /// Appends the message in this encoding and keeps nothing. For a caller that needs the bytes once: a kept frame stays
-    /// in memory for as long as its message is retained.
+    /// Appends the message in this encoding and keeps nothing. It is for a caller that needs the bytes once: a kept
+    /// frame stays in memory for as long as its message is retained.
     pub fn write(&self, message: &Message, out: &mut Vec<u8>) {
         let Some(encode) = self.encode else { return out.extend_from_slice(message.object()) };
         match message.frames.known(self) {

@@ -5,12 +5,12 @@ use crate::config::Config;
 use crate::serve::{DescriptorAllowance, MAX_IN_FLIGHT};
 use tracing::{info, warn};
 
-/// Reserved for connections to Redis: those of the log, the bridge and the subscriber counts, a second one of each while
-/// it reconnects, and those to sentinels and name servers.
+/// Descriptors reserved for connections to Redis: those of the log, the bridge and the subscriber counts, a second one
+/// of each while it reconnects, and those to sentinels and name servers.
 const REDIS: u64 = 24;
 
-/// Reserved for everything else that is opened after the start: signals, reloaded files, `/proc` for the metrics, and one
-/// connection per listener that is accepted only to be closed.
+/// Descriptors reserved for everything else that is opened after the start: signals, reloaded files, `/proc` for the
+/// metrics, and one connection per listener that is accepted only to be closed.
 const OTHERS: u64 = 12;
 
 /// Assumed number of open descriptors, if the system does not tell.

@@ -26,7 +26,7 @@ pub struct OpenLog {
     pub log: Arc<dyn MessageLog>,
     /// What other nodes count; `None` for a log in memory, which has no other nodes.
     pub remote_counts: Option<Arc<dyn SubscriberCounts>>,
-    /// The bridge from PUBLISH, not yet running; `None` for a log in memory.
+    /// The bridge from PUBLISH, which does not run yet; `None` for a log in memory.
     pub bridge: Option<Bridge>,
     /// Whether the bridge has subscribed. Always true without a bridge.
     pub is_listening: watch::Receiver<bool>,

@@ -217,7 +217,7 @@ pub enum Input {
 /// A client violated a duplex transport's framing. This is what it is sent before the connection ends.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ProtocolViolation {
-    /// Sent first as an `error` object, where the client can still read one.
+    /// It is sent first as an `error` object, if the client can still read one.
     pub error: Option<ApiError>,
     /// The last bytes (a close frame).
     pub farewell: Bytes,

@@ -64,7 +64,7 @@ pub fn quote(text: &str, out: &mut Vec<u8>) {
 /// trimmed, and every CR and LF turned into a space, since streams are made of lines. Any other text, the
 /// empty one included, becomes a JSON string.
 ///
-/// Linear in `text`, and the nesting depth is bounded by memory only, not by the stack.
+/// The cost is linear in `text`, and the nesting depth is bounded only by memory, not by the stack.
 #[must_use]
 pub fn payload(text: &str) -> String {
     // `RawValue` is validated by serde_json's skipping parser, which keeps open brackets in a heap buffer. A
@@ -79,7 +79,7 @@ pub fn payload(text: &str) -> String {
 fn quoted(text: &str) -> String {
     let mut out = Vec::new();
     quote(text, &mut out);
-    // Valid by construction; the lossy path is never taken and costs no copy.
+    // The bytes are valid by construction; the lossy path is never taken and costs no copy.
     String::from_utf8(out).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
 }
 
@@ -94,7 +94,7 @@ pub fn text_of(json: &str) -> Option<String> {
         return None;
     }
     serde_json::from_str(json).ok().or_else(|| {
-        // Checked as JSON first, since the repair below relies on well-formed escapes.
+        // The text is first checked to be JSON, since the repair below relies on well-formed escapes.
         serde_json::from_str::<&RawValue>(json).ok()?;
         serde_json::from_str(&replace_lone_surrogates(json)).ok()
     })

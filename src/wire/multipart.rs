@@ -23,8 +23,8 @@ pub fn opening(out: &mut Vec<u8>) {
 /// Appends one part and the delimiter after it.
 ///
 /// The delimiter goes out with its part and not in front of the next one, so that a client knows at once that
-/// the part is whole. `json` has to be valid JSON: where it holds the boundary's text, that is rewritten as an
-/// equivalent escape, and `Content-Length` counts the bytes as rewritten.
+/// the part is whole. `json` has to be valid JSON: if it holds the boundary's text, that is rewritten as an equivalent
+/// escape, and `Content-Length` counts the bytes as rewritten.
 pub fn part(json: &[u8], out: &mut Vec<u8>) {
     body(json, out);
     delimiter(b"\r\n", out);

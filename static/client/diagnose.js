@@ -178,7 +178,7 @@
     Longtail.http('GET', run.base + '/diagnose/drip?every=' + EVERY + '&bytes=' + PIECE + '&count=' + COUNT + '&' + now(), {},
       function (status, text, wait, xhr) {
         var coding = null;
-        // Not for another origin: the browser forbids it, and complains in the console.
+        // This is not read from another origin: the browser forbids it, and complains in the console.
         try { coding = Longtail.sameOrigin(run.base) && xhr.getResponseHeader('Content-Encoding'); } catch (e) {}
         if (coding) { found(run, null, false, 'Responses are compressed on the way (' + coding + ').'); }
         judgeLumps(run, status, text.length, lumps, now() - began);

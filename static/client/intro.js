@@ -8,8 +8,9 @@
  *   lt.publish('todo', { title: 'milk' }, { event: 'itemAdded', toSelf: false });
  *
  * PARTS. The server joins the files from intro.js to outro.js into one function. They are the core: it owns the
- * cursor, chooses the transport, drops repeats, backs off and comes back. It knows nothing of any transport. All
- * that a part declares is known to the others and to nobody else; `api` is what others get as `Longtail`.
+ * cursor, chooses the transport, drops repeats, backs off and comes back. It knows nothing of any transport.
+ * The other parts see everything that a part declares, and nobody else does; `api` is what others get as
+ * `Longtail`.
  *
  *   helpers.js     small functions, JSON, and `api`
  *   http.js        one request, and what its failure means
@@ -24,8 +25,8 @@
  *   connection.js  the states of a connection, and what follows when a link ends
  *   connect.js     `Longtail.connect`, and what a page can call
  *
- * A connection is a plain object `conn` that these functions are given. Only what pages call is made anew for each
- * connection; all else exists once.
+ * A connection is a plain object `conn` that these functions are given. Only the functions that pages call are
+ * made for each connection; everything else exists once.
  *
  * TRANSPORTS. A transport is a file of its own that adds one object to Longtail.transports, the best first:
  *
@@ -53,12 +54,12 @@
  *
  * THE LADDER. A connection begins with a request that the server answers at once and that passes every proxy we
  * know of. While these requests go on, the core tries the best transport beside them. That transport takes over
- * once it has proven itself: its hello came, and then something more, in time. The core keeps what it said until
- * then and hands it on at that moment, so nothing is lost; what came on both links is dropped by its id, so
- * nothing is doubled. A transport that fails, or ends soon after it opened, is left alone for a while, each time
- * for longer, and the core tries the next one. When none is left, requests wait at the server (long polling). The
- * core climbs the ladder again when the time of a transport is over. Where a stream falls silent that had
- * messages, the core checks it by a request beside it.
+ * once it has proven itself: its hello came, and then something more, in time. The core keeps what it received
+ * until then and hands it on at that moment, so nothing is lost; what came on both links is dropped by its id,
+ * so nothing is doubled. A transport that fails, or ends soon after it opened, is left alone for a while, each
+ * time for longer, and the core tries the next one. When none is left, requests wait at the server (long
+ * polling). The core climbs the ladder again when the time of a transport is over. If a stream that had
+ * messages falls silent, the core checks it with a request beside it.
  *
  * Options of connect: channels, cursor, last, transports (names, the best first), client, token, interval (ms
  * between two polls), credentials (true: cookies also go to another origin, which must then be allowed by its

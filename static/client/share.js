@@ -180,7 +180,7 @@
       var group = link.owner.group;
       var handle = { owner: link.owner, group: group };
       var timer = setTimeout(function () {
-        // No answer: the leader's tab sleeps, or cannot reach the server.
+        // There was no answer: the leader's tab sleeps, or cannot reach the server.
         without(group, handle);
         link.owner.use(link.owner.own);
       }, HELLO_WITHIN);

@@ -134,7 +134,7 @@
       }
     }
 
-    // Without reports of the server the lane shows what a script can see.
+    // Without reports from the server, the lane shows what a script can see.
     watch(lt) {
       let span = null;
       Demo.observe(lt, (what, count) => {

@@ -213,7 +213,7 @@ test('Longtail asks: another’s board is refused to a browser', async () => {
       lt.on('open', () => resolve('open'));
       lt.on('close', why => resolve(why.code));
       lt.on('error', why => resolve(why.code));
-      // A page learns nothing of a refused WebSocket, not even that it was refused.
+      // A page learns nothing about a refused WebSocket, not even that it was refused.
       setTimeout(() => resolve('nothing'), 1500);
     });
   })), push);

@@ -99,7 +99,7 @@ async fn expect_gap(node: &Node, transport: &Transport, from: &str, published: &
     let place = place.unwrap_or_else(|| panic!("{first:?} is none of the published"));
     reader.expect(&published[place + 1..]).await;
 
-    // It goes on at the earliest retained message: no more is missing than must be.
+    // It goes on at the earliest retained message, so nothing more is missing.
     let subscription = Subscription::to(&[channel]).from("earliest");
     let mut earliest = Reader::open(node, transport, subscription).await;
     assert_eq!(earliest.next_message().await.id(), first, "{}", transport.name);
@@ -122,7 +122,7 @@ async fn a_trimmed_cursor_is_a_gap(log: Log) {
     )
     .await;
 
-    // A gap within what is retained is none.
+    // A cursor within the retained messages is not a gap.
     each_transport(
         &node,
         |_| true,
@@ -246,8 +246,8 @@ async fn a_quiet_channel_moves_on_with_the_log(log: Log) {
     .await;
 }
 
-/// A cursor from one node is good on the other, also where that one is a little behind: it
-/// waits for its own tail, and no cursor ever moves backwards.
+/// A cursor from one node is valid on the other, even if that one is a little behind: it waits for its own tail, and a
+/// cursor never moves backwards.
 async fn a_cursor_is_good_on_every_node() {
     let World { node, redis } = World::start(Log::Redis, &[]).await;
     let redis = redis.expect("a Redis");

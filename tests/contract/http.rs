@@ -13,7 +13,7 @@ const HEADERS: [(&str, &str); 5] = [
     ("X-Content-Type-Options", "nosniff"),
 ];
 
-/// The types that clients rely on; a transport that is not listed is held to none.
+/// The types that clients rely on; a transport that is not listed may have any type.
 fn content_type(transport: &Transport) -> &'static str {
     match transport.name.as_str() {
         "poll" | "long-poll" => "application/json",
@@ -42,7 +42,7 @@ through_every_door! {
     }
 }
 
-/// Long channel lists and tokens are kept out of URLs so.
+/// In this way, long channel lists and tokens stay out of URLs.
 async fn a_post_of_a_form_subscribes(log: Log) {
     let World { node, redis: _redis } = World::start(log, &[]).await;
     let channels: Vec<String> = (0..100).map(|n| format!("{n}{}", "x".repeat(190))).collect();

@@ -1,4 +1,4 @@
-//! What streams say beside messages: hello, heartbeat, bye; rollover, drain and padding.
+//! What streams say besides messages: hello, heartbeat, bye; rollover, drain and padding.
 
 use crate::support::{Item, Kind, Log, Reader, Request, Subscription, World, each_transport, http::find};
 use std::time::{Duration, Instant};
@@ -172,7 +172,7 @@ async fn a_drain_says_goodbye(log: Log) {
             polls.push(tokio::spawn(ask));
         }
     }
-    // The polls are on their way; these go and come back behind them.
+    // The polls are under way; these requests come after them.
     for _ in 0..20 {
         node.get("/healthz").await;
         tokio::task::yield_now().await;

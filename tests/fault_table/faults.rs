@@ -12,9 +12,9 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 
 const FINE: Expectation = Expectation { log_is_lost: false, all_deaf: false, is_waited_for: false };
-/// Every subscription is cut: what is PUBLISHed meanwhile is heard by nobody.
+/// Every subscription is cut: nobody hears a PUBLISH meanwhile.
 const DEAF: Expectation = Expectation { log_is_lost: false, all_deaf: true, is_waited_for: false };
-/// The log loses what it had.
+/// The log loses its entries.
 const LOST: Expectation = Expectation { log_is_lost: true, all_deaf: true, is_waited_for: false };
 
 async fn pause(ms: u64) {
@@ -58,7 +58,7 @@ async fn start_again(redis: &RedisServer, node: &mut Node) {
     *node = start_on(redis, &["--listen", &http, "--tcp-listen", &tcp]).await;
 }
 
-/// The node that appends what is PUBLISHed.
+/// The node that appends PUBLISHes.
 async fn holder(nodes: &[Node]) -> usize {
     eventually("one node to hold the lease", async || {
         for (index, node) in nodes.iter().enumerate() {
@@ -247,7 +247,8 @@ async fn of_sentinels(name: &str) {
             pause(50).await;
         }
     };
-    // XADD, FCALL and PUBLISH are not waited for: what only the dead primary had is gone, behind a gap.
+    // XADD, FCALL and PUBLISH do not wait for replicas: entries that only the dead primary had are gone, and readers
+    // get a gap.
     let lost = Expectation { is_waited_for: true, ..LOST };
     judge(name, lost, &mut nodes, targets, happens, async || log_of(sentinels.lock().await.primary().await).await)
         .await;

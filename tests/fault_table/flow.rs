@@ -1,4 +1,4 @@
-//! The four ways to publish, each with numbers of its own.
+//! The four ways to publish. Each has its own numbers.
 
 use crate::support::publisher::{self, Connection, Outcome};
 use crate::support::{Node, RedisServer};
@@ -15,7 +15,7 @@ const PACE: Duration = Duration::from_millis(20);
 /// What one way has sent.
 #[derive(Debug, Default)]
 pub struct Sent {
-    /// Acknowledged, or heard by a node at least: the payloads in their order.
+    /// Acknowledged, or heard by at least one node: the payloads in their order.
     pub good: Vec<String>,
     /// Sent without an answer.
     pub unknown: Vec<String>,
@@ -23,7 +23,7 @@ pub struct Sent {
     pub refused: usize,
 }
 
-/// Where publishers find what they talk to. A failover changes it.
+/// The addresses that publishers connect to. A failover changes them.
 pub struct Targets {
     pub http: Vec<SocketAddr>,
     /// A URL of Redis for each try, in turn.

@@ -1,4 +1,4 @@
-//! The world of one fault, and what became of the messages.
+//! The world of one fault, and the fate of the messages.
 
 use super::flow::{Sent, Targets, WAYS, send};
 use crate::support::{
@@ -9,15 +9,15 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-/// What a row must be, beside what every row must be: nothing that was acknowledged is doubled by a way with a
-/// key or by PUBLISH, nothing is out of order without a gap, and no loss is silent.
+/// What a row must satisfy, besides what every row must satisfy: nothing that was acknowledged is doubled by a way with
+/// a key or by PUBLISH, nothing is out of order without a gap, and no loss is silent.
 #[derive(Clone, Copy, Default)]
 pub struct Expectation {
     /// The log itself is lost or emptied: what was acknowledged before may be gone.
     pub log_is_lost: bool,
-    /// PUBLISHes may go unheard by all: every subscription is cut.
+    /// PUBLISHes may reach no node: every subscription is cut.
     pub all_deaf: bool,
-    /// What is published by HTTP waits for a replica, and is not lost with the rest.
+    /// Messages published by HTTP wait for a replica, and are not lost with the rest.
     pub is_waited_for: bool,
 }
 
@@ -49,7 +49,7 @@ async fn follow(mut reader: Reader) -> Story {
 /// by the clock alone, since a busy machine publishes few in a second.
 const ENOUGH: usize = 20;
 
-/// Waits until each way has had so many more messages taken.
+/// Waits until Redis has accepted this many more messages of each way.
 async fn each_has_sent(counts: &[AtomicUsize; 4], when: &str) {
     let now = || counts.each_ref().map(|count| count.load(Ordering::Relaxed));
     let before = now();
@@ -62,8 +62,8 @@ async fn each_has_sent(counts: &[AtomicUsize; 4], when: &str) {
     .await;
 }
 
-/// Waits until what was PUBLISHed is in the log: no node has any of it waiting, in several looks one after the other, and
-/// the log does not grow meanwhile.
+/// Waits until all PUBLISHes are in the log: in several looks one after the other, no node has any waiting, and the log
+/// does not grow meanwhile.
 async fn bridged(nodes: &[Node], log: &impl AsyncFn() -> Vec<String>) {
     within(LONG, "all that the nodes have heard to be in the log", async {
         let (mut looks, mut length) = (0, 0);
@@ -84,8 +84,8 @@ async fn bridged(nodes: &[Node], log: &impl AsyncFn() -> Vec<String>) {
     .await;
 }
 
-/// Runs the four flows over three nodes with readers on every transport, has the fault happen in the
-/// middle, and judges.
+/// Runs the four flows over three nodes with readers on every transport, causes the fault in the middle, and judges the
+/// result.
 pub async fn judge(
     name: &str,
     expectation: Expectation,
@@ -122,7 +122,7 @@ pub async fn judge(
         stop.store(true, Ordering::Relaxed);
     };
     let (sent, ()) = within(LONG * 2, "the flows", async { tokio::join!(flows, strike) }).await;
-    // What the nodes still hold comes before the end, or its readers would not wait for it.
+    // Messages that the nodes still hold come before the end: otherwise readers would not wait for them.
     bridged(nodes, &log).await;
     eventually("the end to be published", async || {
         let post = Request::post("/publish?channel=flow&key=end", b"\"end\"");
@@ -141,7 +141,7 @@ pub async fn judge(
         let value = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u64>().ok());
         deaf += value("longtail_bridge_deaf_total").unwrap_or(0);
     }
-    // A node that was started anew has forgotten its figures and has said it in its log.
+    // A node that was started again has lost its counters, but its log has the line.
     write(name, expectation, &sent, &log().await, &stories, deaf);
 }
 
@@ -151,7 +151,7 @@ fn counts(list: &[String]) -> HashMap<&str, usize> {
     counts
 }
 
-/// Numbers of one way that come behind a higher one.
+/// Numbers of one way that come after a higher one.
 fn out_of_order(way: &str, list: &[String]) -> usize {
     let number = |data: &String| data.strip_prefix(way)?.strip_prefix('-')?.parse::<u64>().ok();
     let (mut highest, mut late) = (None, 0);

@@ -1,4 +1,4 @@
-//! Foreign hands on the log. What they delete is known exactly: it is read in the same step.
+//! Other programs that edit the log. The entries that they delete are known exactly: they are read in the same step.
 
 use super::faults::Fault;
 use super::history::{Effects, Entry, Loss, Place, Sent, Told, Value};
@@ -6,20 +6,20 @@ use super::redis_side::{LOG, RedisSide, entries, pause};
 use std::collections::HashSet;
 use std::time::Instant;
 
-/// The highest id of the log goes ahead by so many milliseconds.
+/// The highest id of the log moves ahead by this many milliseconds.
 const SET_ID: &str = "local info = redis.call('XINFO', 'STREAM', KEYS[1]) \
     for i = 1, #info, 2 do if info[i] == 'last-generated-id' then \
     local ms = tonumber(string.match(info[i + 1], '^(%d+)')) + tonumber(ARGV[1]) \
     return redis.call('XSETID', KEYS[1], string.format('%.0f-0', ms)) end end";
 
-/// Deletes the newest entry and gives it.
+/// Deletes the newest entry and returns it.
 const DELETE_NEWEST: &str = "local newest = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1) \
     if newest[1] then redis.call('XDEL', KEYS[1], newest[1][1]) end return newest";
 
 const DESTROY_GROUPS: &str = "for _, group in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do \
     redis.call('XGROUP', 'DESTROY', KEYS[1], group[2]) end return 1";
 
-/// `None` where the fault is none of these.
+/// `None` if the fault is not one of these.
 pub async fn edit(side: &mut RedisSide, fault: &Fault) -> Option<Effects> {
     let mut effects = Effects::default();
     let run =
@@ -77,7 +77,7 @@ async fn delete_within(side: &mut RedisSide, count: usize) -> Vec<Entry> {
     let Ok(newest) = side.primary().try_command(&["XREVRANGE", LOG, "+", "-", "COUNT", "300"]).await else {
         return Vec::new();
     };
-    // Not the newest, which is a fault of its own.
+    // This does not delete the newest entry, which is a fault of its own.
     let mut some: Vec<Entry> = entries(&newest).into_iter().skip(1).collect();
     side.rng.shuffle(&mut some);
     some.truncate(count);
@@ -89,7 +89,7 @@ async fn delete_within(side: &mut RedisSide, count: usize) -> Vec<Entry> {
     some
 }
 
-/// Adds and trims in one step, by `MAXLEN` of each `XADD` or by an `XTRIM` behind them.
+/// Adds and trims in one step, by `MAXLEN` of each `XADD` or by an `XTRIM` after them.
 async fn change(side: &mut RedisSide, effects: &mut Effects, count: usize, maxlen: Option<usize>, trim: Option<usize>) {
     let tried = Instant::now();
     let mut pipe = redis::pipe();

@@ -1,8 +1,8 @@
-//! The faults, each with what chance decides of it, so that a seed tells them all.
+//! The faults, each with its random parts, so that a seed determines all of them.
 
 use fastrand::Rng;
 
-/// A clock is so far beside the true time, in seconds: longer than anything is kept.
+/// How far a clock is from the true time, in seconds: longer than anything is kept.
 pub const REDIS_STEP: i64 = 3600;
 pub const NODE_STEP: i64 = 900;
 
@@ -24,7 +24,7 @@ pub enum Fault {
     NetworkLate { ms: u64, by_ms: u64, of: Option<usize> },
     ScriptsFlushed,
     FunctionsFlushed,
-    // Foreign hands on the log.
+    // Other programs that edit the log.
     Flushed,
     Trimmed { keep: usize },
     AddedWithMaxlen { count: usize, keep: usize },
@@ -70,7 +70,7 @@ pub enum Topology {
 /// What happens until the next probe.
 #[derive(Clone, Debug, Default)]
 pub struct Plan {
-    /// At Redis, each behind a pause in milliseconds.
+    /// At Redis, each after a pause in milliseconds.
     pub redis: Vec<(u64, Fault)>,
     /// At the nodes, at the same time.
     pub nodes: Vec<(u64, Fault)>,
@@ -155,13 +155,13 @@ const PROMOTIONS: [Draw; 4] = [
 const FAILOVERS: [Draw; 3] =
     [|_| Fault::FailedOver, |_| Fault::PrimaryKilled, |rng| Fault::PrimaryStopped { ms: rng.u64(2500..6000) }];
 
-/// Who does not hear of a promotion: one or two of three.
+/// The nodes that do not hear of a promotion: one or two of three.
 fn stay(rng: &mut Rng) -> Vec<usize> {
     let odd = rng.usize(..3);
     if rng.bool() { vec![odd] } else { (0..3).filter(|node| *node != odd).collect() }
 }
 
-/// Faults in an order of chance, each once before any comes again.
+/// Faults in random order, each once before any comes again.
 pub struct Deck {
     rng: Rng,
     redis: Vec<Draw>,
@@ -206,7 +206,7 @@ impl Deck {
             let is_whole = matches!(fault, Fault::PowerCut { .. } | Fault::NodeStartsInSilence { .. });
             plan.redis.push((self.rng.u64(..2500), fault));
             if is_whole {
-                // It needs the nodes for itself.
+                // This fault needs the nodes for itself.
                 return plan;
             }
         }

@@ -1,5 +1,4 @@
-//! What happened, in words that know nothing of the server: entries of the log, what publishers were told, what
-//! readers saw.
+//! What happened, without knowledge of the server: entries of the log, what publishers were told, what readers saw.
 
 use std::fmt;
 use std::sync::Mutex;
@@ -14,7 +13,7 @@ pub struct Place {
 }
 
 impl Place {
-    /// Of an id or a cursor; `None` where it is neither.
+    /// The position of an id or a cursor; `None` if it is neither.
     pub fn of(text: &str) -> Option<Place> {
         let (ms, seq) = text.split('.').next()?.split_once('-')?;
         Some(Place { ms: ms.parse().ok()?, seq: seq.parse().ok()? })
@@ -44,7 +43,8 @@ pub struct Value {
 }
 
 impl Value {
-    /// Of a payload such as `K-17`, `"K-17"` or `C-40:xxxx`; `None` where nobody here has published it.
+    /// The way and number of a payload such as `K-17`, `"K-17"` or `C-40:xxxx`; `None` if no publisher of the test has
+    /// sent it.
     pub fn of(text: &str) -> Option<Value> {
         let (way, rest) = text.trim_matches('"').split_once('-')?;
         let number = rest.split(':').next()?.parse().ok()?;
@@ -65,10 +65,10 @@ impl fmt::Debug for Value {
 /// One entry of the log.
 pub type Entry = (Place, Value);
 
-/// What became of one message on its way in.
+/// The outcome of publishing one message.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Told {
-    /// Acknowledged, under this id where the way tells one; or heard by somebody at least.
+    /// Acknowledged, with its id if the way returns one; or at least one listener heard it.
     Good(Option<Place>),
     /// Refused: it is not in the log, and will not be.
     Never,
@@ -85,7 +85,7 @@ pub struct Sent {
     pub tried: Instant,
     pub ended: Instant,
     pub told: Told,
-    /// How to say it to a person.
+    /// The text of the outcome, for people.
     pub words: String,
 }
 
@@ -107,7 +107,7 @@ pub struct Event {
     /// Transport and node.
     pub by: String,
     pub seen: Seen,
-    /// As it stood on the wire, its first bytes.
+    /// The first bytes as they were on the wire.
     pub text: String,
 }
 
@@ -135,7 +135,7 @@ impl History {
         self.probe.load(Ordering::Relaxed)
     }
 
-    /// What has come since the last time.
+    /// The events since the last call.
     pub fn take(&self) -> Vec<Event> {
         std::mem::take(&mut *self.events.lock().expect("a history"))
     }
@@ -154,19 +154,19 @@ impl Event {
     }
 }
 
-/// Probes are messages that every reader has to see behind each fault.
+/// Probes are messages that every reader has to see after each fault.
 pub const PROBE: char = 'Q';
 
-/// A fault that takes what the log had.
+/// A fault that removes entries of the log.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Loss {
-    /// Old entries go, by age or number: who has not seen them is told, who has need not be.
+    /// Old entries go, by age or number. A reader that has not seen them is told; one that has need not be.
     Trimmed,
-    /// The log is another one from some place on: who has read beyond it is told.
+    /// The log is another one after some position: a reader that has read beyond it is told.
     Replaced,
 }
 
-/// What faults may have done, so that the judge knows what has to be forgiven.
+/// What faults may have done, so that the judge knows what to allow.
 #[derive(Clone, Debug, Default)]
 pub struct Effects {
     /// What was published by a try that began before this moment may be lost in this way. `true`: but not what is
@@ -174,18 +174,18 @@ pub struct Effects {
     pub losses: Vec<(Instant, Loss, bool)>,
     /// Entries that were deleted, exactly these.
     pub deleted: Vec<Entry>,
-    /// `PUBLISH` is heard by nobody who lives on between these moments.
+    /// No node that lives on hears a `PUBLISH` between these moments.
     pub deaf: Vec<(Instant, Instant)>,
     /// Moments at which Redis or its connections died: it may have counted listeners whose bytes it dropped.
     pub cuts: Vec<Instant>,
-    /// Nodes died, and when Redis was away or cut: both at once leave nobody who has heard.
+    /// Nodes died, and when Redis was away or cut: both at once leave no node that has heard the message.
     pub node_died: bool,
     pub redis_failed: Vec<(Instant, Instant)>,
     /// Keys may have expired, and the record of a node's last batch: what was under way at this moment may come twice.
     pub forgot_keys: Vec<Instant>,
-    /// What the fault's own hands have added.
+    /// The entries that the fault itself has added.
     pub added: Vec<Sent>,
-    /// What was found wrong on the way.
+    /// Violations that were found while the fault ran.
     pub broken: Vec<String>,
 }
 

@@ -1,5 +1,5 @@
 //! The judge. It knows nothing of the server: it compares what publishers were told and what readers saw with what
-//! the log holds at the end of each round, and forgives what the faults of the round explain.
+//! the log holds at the end of each round, and allows what the faults of the round explain.
 
 use super::history::{Effects, Entry, Loss, Place, Sent, Told, Value};
 use super::track::Track;
@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 /// own buffers for them is gone.
 const PER_CUT: usize = 3;
 
-/// How far from such a moment, before and behind it.
+/// How far from such a moment, before and after it.
 const AROUND_CUT: Duration = Duration::from_millis(1000);
 
-/// A `PUBLISH` is looked for in the log when it is so old: it waits while the log cannot be written.
+/// The judge looks for a `PUBLISH` in the log when it is this old: it waits while the log cannot be written.
 const BRIDGED: Duration = Duration::from_secs(5);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -37,7 +37,7 @@ pub struct Violation {
 pub struct Round<'a> {
     pub effects: &'a Effects,
     pub sent: Vec<Sent>,
-    /// The log, as Redis has it behind the probe.
+    /// The log, as Redis has it after the probe.
     pub log: &'a [Entry],
     pub probe: Value,
     /// Retention drops entries all the time.
@@ -46,33 +46,33 @@ pub struct Round<'a> {
     pub probed: Instant,
 }
 
-/// Figures that are told, and no violations.
+/// Figures that are reported, and are not violations.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Figures {
     pub gaps: usize,
-    /// Gaps behind which nothing had gone that the reader had not seen.
+    /// Gaps after which nothing was missing that the reader had not seen.
     pub needless: usize,
     /// Entries that the log has and a reader did not get, inside a gap.
     pub skipped: usize,
     pub read_again: usize,
-    /// `PUBLISH`es that were forgiven.
+    /// `PUBLISH`es whose loss was allowed.
     pub unheard: usize,
 }
 
 #[derive(Default)]
 pub struct Judge {
     pub tracks: Vec<Track>,
-    /// What the log had at the last round.
+    /// The entries of the log at the last round.
     log: HashSet<Entry>,
-    /// What it has lost, and how.
+    /// The entries that it has lost, and how.
     gone: HashMap<Entry, Loss>,
     /// `PUBLISH`es that are too young to be looked for.
     young: Vec<Sent>,
     /// All effects so far.
     past: Effects,
     may_be_twice: HashSet<Value>,
-    /// What foreign hands have deleted so far. A failover may bring it back, and nodes that have read it may go on
-    /// giving it: both are as good as not.
+    /// The entries that other programs have deleted so far. A failover may bring it back, and nodes that have read it
+    /// may go on giving it: both count as if they had not been deleted.
     deleted: HashSet<Entry>,
     pub figures: Figures,
 }
@@ -109,7 +109,7 @@ impl Judge {
         found
     }
 
-    /// Whether foreign hands have deleted anything so far.
+    /// Whether other programs have deleted anything so far.
     pub fn has_deleted(&self) -> bool {
         !self.deleted.is_empty()
     }
@@ -119,7 +119,7 @@ impl Judge {
         self.past.join(effects.clone());
         self.deleted.extend(&effects.deleted);
         if effects.node_died {
-            // What only nodes that died had heard: the others were cut off, or could not write it meanwhile.
+            // Messages that only nodes that died had heard: the others were cut off, or could not write them meanwhile.
             let around = |(from, until): &(Instant, Instant)| (*from - AROUND_CUT, *until + 5 * AROUND_CUT);
             // Of earlier rounds, too: a node may come back late.
             let failed: Vec<_> = self.past.redis_failed.iter().map(around).collect();
@@ -151,7 +151,8 @@ impl Judge {
         self.deleted.contains(entry) || self.gone.get(entry) == Some(&Loss::Trimmed)
     }
 
-    /// What the log had, or somebody knew to be in it, and has no more; with the reason, where a fault is one.
+    /// The entries that the log had, or that somebody knew to be in it, and that it no longer has; with the reason, if
+    /// a fault explains it.
     fn newly_gone(&self, found: &mut Vec<Violation>, round: &Round<'_>, now: &HashSet<Entry>) -> HashMap<Entry, Loss> {
         let effects = round.effects;
         let floor = round.log.first().map_or(Place::default(), |(place, _)| *place);
@@ -187,7 +188,7 @@ impl Judge {
         newly
     }
 
-    /// What publishers were told, against the log.
+    /// Compares what publishers were told with the log.
     fn sent(&mut self, found: &mut Vec<Violation>, round: &mut Round<'_>, now: &HashSet<Entry>) {
         let in_log: HashMap<Value, Place> = now.iter().map(|(place, value)| (*value, *place)).collect();
         let (publishes, mut judged): (Vec<Sent>, Vec<Sent>) =
@@ -258,7 +259,7 @@ impl Judge {
     }
 }
 
-/// `PUBLISH`es that were answered with listeners, and may be lost all the same.
+/// `PUBLISH`es that were answered with listeners, and may still be lost.
 fn forgiven(lost: &[&Sent], effects: &Effects) -> HashSet<Value> {
     let mut forgiven = HashSet::new();
     let is_within = |sent: &Sent, from: Instant, until: Instant| sent.ended >= from && sent.tried <= until;

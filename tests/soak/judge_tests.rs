@@ -1,4 +1,4 @@
-//! The judge finds what it is for, and forgives what the faults explain.
+//! The judge finds violations, and allows what the faults explain.
 
 use super::history::{Effects, Entry, Event, Loss, PROBE, Place, Seen, Sent, Told, Value};
 use super::judge::{Judge, Kind, Round};
@@ -24,7 +24,7 @@ fn gap(from: u64, to: Option<u64>) -> Vec<Seen> {
     vec![Seen::Gap(place(from), to.map(place))]
 }
 
-/// What was published so many milliseconds after the start, and told this.
+/// A message that was published this many milliseconds after the start, and its outcome.
 fn sent(value: Value, at: u64, told: Told) -> Sent {
     let moment = moment(at);
     Sent { value, began: moment, tried: moment, ended: moment, told, words: String::new() }

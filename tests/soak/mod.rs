@@ -1,7 +1,7 @@
-//! A soak: three nodes, all ways to publish, readers that stay, hop and lag, a fault of chance every few seconds, and
+//! A soak: three nodes, all ways to publish, readers that stay, hop and lag, a random fault every few seconds, and
 //! a judge that knows nothing of the server. Nothing is lost, doubled, unannounced or stuck.
 //!
-//! `tests/soak/run` runs it; everything of chance comes from one seed, which is printed and kept in the checkpoint.
+//! `tests/soak/run` runs it; every random decision comes from one seed, which is printed and kept in the checkpoint.
 
 mod edits;
 mod faults;
@@ -28,14 +28,14 @@ use world::World;
 const TOPOLOGIES: [Topology; 6] =
     [Topology::Single, Topology::Pair, Topology::Sentinels, Topology::Short, Topology::Single, Topology::Pair];
 
-/// A phase is no shorter, so that a short run sees few of them.
+/// A phase is not shorter than this, so that a short run has few of them.
 const PHASE: Duration = Duration::from_secs(25);
 
 struct Settings {
     seconds: u64,
     seed: u64,
     checkpoint: PathBuf,
-    /// Ends at so many rounds that fail. Each goes on in a fresh world.
+    /// Ends after this many failed rounds. After each, the run continues in a fresh world.
     failures: usize,
     /// One topology only.
     only: Option<String>,
@@ -77,7 +77,7 @@ async fn nothing_is_lost_doubled_unannounced_or_stuck() {
     assert!(report.failures == 0, "{verdict}\nall faults:\n{}", report.story.join("\n"));
 }
 
-/// Rounds over one topology. What chance decides depends on the seed and the numbers of phase and world alone.
+/// Rounds over one topology. Random decisions depend only on the seed and on the numbers of the phase and the world.
 async fn run_phase(phase: usize, topology: Topology, until: Instant, settings: &Settings, report: &mut Report) {
     let mut deck = Deck::of(topology, fastrand::Rng::with_seed(settings.seed.wrapping_add(phase as u64 * 1_000_003)));
     let mut rng = fastrand::Rng::with_seed(settings.seed.wrapping_mul(31).wrapping_add(phase as u64));
@@ -106,7 +106,7 @@ async fn run_phase(phase: usize, topology: Topology, until: Instant, settings: &
     }
 }
 
-/// What the nodes have logged, beside the checkpoint.
+/// Writes what the nodes have logged into files beside the checkpoint.
 fn keep_logs(world: &World, settings: &Settings, failure: usize) {
     for node in 0..3 {
         let file = settings.checkpoint.with_extension(format!("failure-{failure}.node-{node}.log"));

@@ -8,14 +8,14 @@ use crate::support::clock::Clock;
 use crate::support::{Node, Request, quote};
 use std::time::{Duration, Instant};
 
-/// A node that is started is ready so soon, on a busy machine.
+/// A node that is started is ready within this time, on a busy machine.
 pub const READY: Duration = Duration::from_secs(20);
 
 pub struct NodeSide {
     pub nodes: Vec<Node>,
     args: Vec<Vec<String>>,
     clocks: Vec<Clock>,
-    /// What the processes before have logged.
+    /// The log lines of the earlier processes.
     said: Vec<String>,
 }
 
@@ -27,7 +27,7 @@ impl NodeSide {
             let mut args: Vec<String> = clock.variables().iter().map(ToString::to_string).collect();
             args.extend(["--redis", url, "--wait-for-log"].map(str::to_owned));
             args.extend(flags.iter().map(ToString::to_string));
-            // Addresses that it finds free again when it is started anew.
+            // Addresses that are still free when the node is started again.
             for flag in ["--listen", "--tcp-listen"] {
                 args.extend([flag.to_owned(), format!("127.0.0.1:{}", crate::support::redis::free_port())]);
             }
@@ -51,7 +51,7 @@ impl NodeSide {
         format!("{}{}", self.said[node], self.nodes[node].log())
     }
 
-    /// Starts a process anew that has been killed or has ended.
+    /// Starts a process again that was killed or has ended.
     pub async fn start_again(&mut self, node: usize) {
         // Its addresses are taken until it is gone.
         self.nodes[node].ended(READY).await.expect("a killed node to be gone");
@@ -145,8 +145,8 @@ impl NodeSide {
         0
     }
 
-    /// What a node gives from `earliest` to this probe, or what is wrong about it. `earliest` never has a gap. The cursor
-    /// of a page has one where entries were `deleted` from the middle: which these were nobody knows any more.
+    /// What a node returns from `earliest` to this probe, or what is wrong with it. `earliest` never has a gap. The
+    /// cursor of a page has a gap if entries were `deleted` from the middle: nobody knows any more which they were.
     pub async fn own_history(&self, node: usize, probe: Value, deleted: bool) -> Result<Vec<Entry>, String> {
         let (mut cursor, mut all) = ("earliest".to_owned(), Vec::new());
         loop {

@@ -1,4 +1,4 @@
-//! All ways to publish, each with numbers of its own.
+//! All ways to publish. Each has its own numbers.
 
 use super::history::{Place, Sent, Told, Value};
 use super::readers::Address;
@@ -81,7 +81,7 @@ pub async fn publish(flow: Arc<Flow>, way: char, pace: u64, mut rng: fastrand::R
         number += 1;
         let value = Value { way, number };
         let sent = until_answered(&flow, &mut means, value, &mut rng).await;
-        // The same key again, behind whatever has happened meanwhile: the same message.
+        // The same key again, whatever has happened meanwhile, means the same message.
         let again = way == 'K' && matches!(sent.told, Told::Good(_)) && rng.u8(..20) == 0;
         flow.sent.lock().expect("the sent").push(sent);
         if again {

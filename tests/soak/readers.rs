@@ -1,4 +1,5 @@
-//! Readers: some stay, some hop over transports and nodes, some go away and come back. Each writes down all it sees.
+//! Readers: some stay, some change transports and nodes, some go away and come back. Each records everything that it
+//! sees.
 
 use super::history::{Event, History, Place, Seen, Value};
 use crate::support::{Item, Kind, Reader, Subscription, Transport};
@@ -7,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
-/// Where a node is, for as long as the soak lasts.
+/// The addresses of a node, for the whole soak.
 #[derive(Clone, Copy)]
 pub struct Address {
     pub http: SocketAddr,
@@ -26,7 +27,7 @@ pub enum Manner {
 /// What a reader's task needs.
 pub struct Errand {
     pub manner: Manner,
-    /// Where one that stays is.
+    /// The node and transport of a reader that stays.
     pub at: (usize, usize),
     pub transports: Vec<Transport>,
     pub nodes: Vec<Address>,
@@ -57,7 +58,7 @@ pub async fn read(history: Arc<History>, mut errand: Errand) {
         let begun = Instant::now();
         let mut last = None;
         while let Some(rest) = stays.checked_sub(begun.elapsed()) {
-            // Dropped within an item, the reader is given up: its cursor is that of the last whole one.
+            // If this is dropped within an item, the reader is given up: its cursor is that of the last complete item.
             let Ok(item) = tokio::time::timeout(rest, reader.any_wherever()).await else { break };
             if let Some(event) = event(&item, &by, &mut last) {
                 history.add(event);
@@ -73,7 +74,7 @@ pub async fn read(history: Arc<History>, mut errand: Errand) {
     }
 }
 
-/// The item as the history has it. A cursor that says again what the last one said is left out.
+/// The item as the history has it. A cursor that equals the last one is left out.
 fn event(item: &Item, by: &str, last: &mut Option<String>) -> Option<Event> {
     let place = |field: &str| Place::of(&item.str(field)?);
     let seen = match item.kind {

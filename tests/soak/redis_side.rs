@@ -29,7 +29,7 @@ pub struct RedisSide {
     primary: usize,
     pub flow: Option<Arc<Flow>>,
     pub rng: fastrand::Rng,
-    /// How many entries foreign hands have added.
+    /// How many entries other programs have added.
     pub foreign: u32,
 }
 
@@ -84,7 +84,7 @@ impl RedisSide {
         &mut self.servers_mut()[primary]
     }
 
-    /// As a node takes it.
+    /// The value in the form that a node accepts.
     pub fn url(&self, node: usize) -> String {
         match &self.sentinels {
             Some(sentinels) => sentinels.url(),
@@ -92,7 +92,7 @@ impl RedisSide {
         }
     }
 
-    /// Where publishers find Redis themselves.
+    /// The addresses at which publishers connect to Redis themselves.
     pub fn urls(&self) -> Vec<String> {
         match &self.sentinels {
             Some(sentinels) => sentinels.servers.iter().map(RedisServer::url).collect(),
@@ -100,7 +100,7 @@ impl RedisSide {
         }
     }
 
-    /// All entries of the log, as they stand.
+    /// All entries of the log, unchanged.
     pub async fn log(&self) -> Vec<Entry> {
         entries(&self.primary().command(&["XRANGE", LOG, "-", "+"]).await)
     }
@@ -227,7 +227,7 @@ impl RedisSide {
         effects
     }
 
-    /// Has a server follow the primary, through the link.
+    /// Makes a server follow the primary, through the link.
     async fn follow(&mut self, server: usize) {
         let (Some(link), port) = (&self.link, self.servers[self.primary].port()) else { return };
         link.lead(port);
@@ -336,7 +336,7 @@ pub async fn wait_for(what: &str, ask: impl AsyncFn() -> bool) {
     .await;
 }
 
-/// Entries as `XRANGE` gives them; foreign ones that nobody here has written are left out.
+/// Entries as `XRANGE` returns them, without those that the test has not written.
 pub fn entries(answer: &redis::Value) -> Vec<Entry> {
     let list: Vec<(String, Vec<String>)> = redis::from_redis_value(answer.clone()).expect("entries");
     let entry = |(id, fields): (String, Vec<String>)| {

@@ -1,4 +1,4 @@
-//! The checkpoint file, and what is said at the end.
+//! The checkpoint file, and the summary at the end.
 
 use super::faults::{Plan, Topology};
 use super::judge::{Figures, Kind, Violation};
@@ -9,7 +9,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// So many violations of a round are written down in full, of others the first line.
+/// How many violations of a round are written in full. The others get only their first line.
 const IN_FULL: usize = 2;
 const IN_SHORT: usize = 20;
 
@@ -17,7 +17,7 @@ pub struct Report {
     seed: u64,
     file: PathBuf,
     began: Instant,
-    /// All faults so far, for the failure's story.
+    /// All faults so far, for the report of a failure.
     pub story: Vec<String>,
     counts: BTreeMap<Kind, usize>,
     /// The longest recovery, by the fault's name.

@@ -4,14 +4,14 @@ use super::history::{Entry, Event, Loss, Place, Seen, Value};
 use super::judge::{Figures, Kind, Violation};
 use std::collections::{HashMap, HashSet, VecDeque};
 
-/// How many events stand beside a violation.
+/// How many events are shown with a violation.
 const CONTEXT: usize = 24;
 
-/// A gap that a reader was told of: what lies between these places it need not have seen.
+/// A gap that a reader was told of: it need not have seen the entries between these positions.
 #[derive(Clone, Copy, Debug)]
 struct Gap {
     from: Place,
-    /// The last place within it; `None` until something has come behind it.
+    /// The last position within it; `None` until something has come after it.
     until: Option<Place>,
 }
 
@@ -23,14 +23,14 @@ pub struct Track {
     gaps: Vec<Gap>,
     /// Gaps of this round begin here.
     round: usize,
-    /// What it has read since its last gap, and before that in this round: each between two gaps. With each entry the
-    /// number of the connection that brought it.
+    /// What the reader has read since its last gap, and before that in this round, split at the gaps. With each entry
+    /// the number of the connection that brought it.
     runs: Vec<Vec<(Entry, u32)>>,
     /// The connection's number, and what it is.
     connection: (u32, String),
-    /// What it has read in this round.
+    /// Everything that the reader has read in this round.
     fresh: Vec<Entry>,
-    /// "Everything up to here has been written to you." `None` behind a gap that does not say where it goes on.
+    /// "Everything up to here has been written to you." `None` after a gap that does not say where reading goes on.
     at: Option<Place>,
     /// Where it was when the round began.
     began: Place,
@@ -56,7 +56,7 @@ impl Track {
         self.fresh.iter().copied()
     }
 
-    /// The next event. What is out of order by itself is found here.
+    /// Takes the next event. Finds events that are out of order.
     pub fn take(&mut self, event: &Event) {
         if self.recent.len() == CONTEXT {
             self.recent.pop_front();
@@ -130,7 +130,7 @@ impl Track {
         )
     }
 
-    /// It has seen each entry of the log, or was told of a gap there.
+    /// Checks that the reader has seen each entry of the log, or was told of a gap there.
     pub fn covers(&mut self, found: &mut Vec<Violation>, log: &[Entry], figures: &mut Figures) {
         let unseen: Vec<_> = log.iter().filter(|entry| !self.seen.contains(entry)).collect();
         let (told, missed): (Vec<_>, Vec<_>) = unseen.into_iter().partition(|(place, _)| self.is_in_gap(*place));
@@ -143,12 +143,12 @@ impl Track {
             );
             found.push(Violation { kind: Kind::Lost, words });
         }
-        // Counted once: it is as good as seen from now on.
+        // The entry is counted once: from now on it counts as seen.
         figures.skipped += told.len();
         self.seen.extend(told);
     }
 
-    /// Behind something that the log has lost with its end, nothing comes without a gap.
+    /// After an entry that the log has lost with its end, nothing comes without a gap.
     ///
     /// One case is left out. A reader changes from a node that has read the lost entries to one that has not. For the
     /// second node the log goes on where it stands, and nothing in it says otherwise. The gap comes as soon as a
@@ -177,7 +177,7 @@ impl Track {
         }
     }
 
-    /// What was deleted before it could see it was told.
+    /// A gap covers entries that were deleted before the reader could see them.
     pub fn was_told(&self, found: &mut Vec<Violation>, gone: &HashMap<Entry, Loss>, end: Place, figures: &mut Figures) {
         let gaps = &self.gaps[self.round..];
         let is_unseen =

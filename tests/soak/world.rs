@@ -15,16 +15,16 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// So long behind the last fault every reader has the probe, on a busy machine, too.
+/// Within this time after the last fault, every reader has the probe, even on a busy machine.
 pub const RECOVERS: Duration = Duration::from_secs(30);
 
-/// A node that starts while nobody publishes is ready so soon.
+/// A node that starts while nobody publishes is ready within this time.
 const STARTS: Duration = Duration::from_secs(15);
 
 const HOPPERS: usize = 3;
 const LAGGARDS: usize = 2;
 
-/// What one round came to.
+/// The result of one round.
 pub struct Outcomes {
     /// From the end of the last fault to the last reader that has the probe.
     pub recovered: Duration,
@@ -89,7 +89,7 @@ impl World {
         World { topology, redis, nodes, flow, histories, reading, publishing, call, judge, rng }
     }
 
-    /// Has the faults happen, and waits until every reader has seen a probe that was published behind them.
+    /// Causes the faults, and waits until every reader has seen a probe that was published after them.
     pub async fn round(&mut self, plan: &Plan) -> Outcomes {
         let mut effects = self.strike(plan).await;
         self.flow.lead(self.redis.urls());
@@ -141,7 +141,7 @@ impl World {
         effects
     }
 
-    /// Redis and all nodes die together, and what Redis wrote last never came to the disk.
+    /// Redis and all nodes die together, and the last writes of Redis never reached the disk.
     async fn cut_power(&mut self, lost_ms: u64) -> Effects {
         let began = Instant::now();
         let files = self.redis.primary().dir().join("appendonlydir");
@@ -171,10 +171,10 @@ impl World {
         effects
     }
 
-    /// A node is started anew behind an edit, and nobody publishes meanwhile.
+    /// A node is started again after an edit, and nobody publishes meanwhile.
     async fn start_in_silence(&mut self, node: usize, id_set: bool) -> Effects {
         self.flow.paused.store(true, Ordering::Relaxed);
-        // What is under way comes before that.
+        // Messages that are under way come before that.
         pause(2000).await;
         let edit = if id_set { Fault::IdSet { ahead_ms: 5000 } } else { Fault::NewestDeleted };
         let mut effects = self.redis.strike(&edit).await;
@@ -214,7 +214,7 @@ impl World {
         }
     }
 
-    /// What does not go on: the probe, readers, publishers that repeat.
+    /// What is stuck: the probe, readers, or publishers that repeat.
     async fn stuck(&mut self, waiting: &[bool], probe: &Sent, outcome: bool, ended: Instant) -> Vec<Violation> {
         let mut found = Vec::new();
         let mut add = |words: String| found.push(Violation { kind: Kind::Stuck, words });
@@ -259,7 +259,7 @@ impl World {
         for (track, history) in self.judge.tracks.iter_mut().zip(&self.histories) {
             history.take().iter().for_each(|event| track.take(event));
         }
-        // Behind all that readers have seen and publishers were told.
+        // This comes after everything that readers have seen and publishers were told.
         let log = self.redis.log().await;
         outcomes.entries = log.len();
         let trims = self.topology == Topology::Short;
@@ -273,7 +273,7 @@ impl World {
         }
     }
 
-    /// The last judgement: nobody publishes any more, and all that was heard had its time.
+    /// The last check: nobody publishes any more, and there was time to append everything that was heard.
     pub async fn finish(&mut self) -> Outcomes {
         self.flow.stopped.store(true, Ordering::Relaxed);
         pause(7000).await;
@@ -292,7 +292,7 @@ fn is_whole(fault: &Fault) -> bool {
     matches!(fault, Fault::PowerCut { .. } | Fault::NodeStartsInSilence { .. })
 }
 
-/// What a node gives from `earliest` is the log, up to the probe.
+/// Checks that a node returns the log from `earliest`, up to the probe.
 fn differs(
     node: usize,
     own: Result<Vec<Entry>, String>,
@@ -308,7 +308,7 @@ fn differs(
     let end = log.iter().position(|(_, value)| *value == probe)?;
     let mut log = log[..=end].to_vec();
     if trims {
-        // The log goes on meanwhile: what has become too old for one of them may still be in the other.
+        // The log changes meanwhile: an entry that is too old for one of them may still be in the other.
         let both = own.first()?.0.max(log.first()?.0);
         own.retain(|(place, _)| *place >= both);
         log.retain(|(place, _)| *place >= both);

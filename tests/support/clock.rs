@@ -30,7 +30,7 @@ impl Clock {
         self.variables.iter().map(String::as_str).collect()
     }
 
-    /// Sets the clock to so many seconds beside the true time.
+    /// Sets the clock to this many seconds from the true time.
     pub fn set(&self, seconds: i64) {
         // Over the old bytes: the process has the file mapped.
         let mut mapped = std::fs::OpenOptions::new().write(true).open(&self.file).expect("the clock's file");

@@ -6,7 +6,7 @@ use std::process::{ExitStatus, Stdio};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
-/// What a command came to.
+/// The result of a command.
 #[derive(Debug)]
 pub struct Done {
     pub code: i32,
@@ -14,7 +14,7 @@ pub struct Done {
     pub err: String,
 }
 
-/// All that it came to, for the message of an assertion.
+/// The whole result, for the message of an assertion.
 impl fmt::Display for Done {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Done { code, out, err } = self;
@@ -43,7 +43,7 @@ pub async fn run(args: &[&str], input: &str) -> Done {
     within(SOON, &what, async {
         let mut child = longtail(args).spawn().expect("the binary starts");
         let mut stdin = child.stdin.take().expect("a pipe");
-        // One that reads nothing may be gone already.
+        // A command that reads nothing may already be gone.
         stdin.write_all(input.as_bytes()).await.ok();
         drop(stdin);
         let output = child.wait_with_output().await.expect("its output");
@@ -57,7 +57,7 @@ fn code(status: ExitStatus) -> i32 {
     status.code().unwrap_or(-1)
 }
 
-/// A command that goes on.
+/// A command that keeps running.
 pub struct Running {
     child: Child,
     lines: Lines<BufReader<ChildStdout>>,
@@ -77,7 +77,7 @@ impl Running {
         line
     }
 
-    /// The next line, which ends like this.
+    /// The next line, which has to end like this.
     pub async fn line_ends(&mut self, end: &str) -> String {
         let line =
             self.line().await.unwrap_or_else(|| panic!("the end of the output, not a line that ends with {end:?}"));
@@ -85,7 +85,7 @@ impl Running {
         line
     }
 
-    /// Ends it as Ctrl-C does; gives its exit code and what it said on standard error.
+    /// Ends it as Ctrl-C does; returns its exit code and its standard error.
     pub async fn interrupt(mut self) -> (i32, String) {
         super::redis::signal(self.child.id().expect("it runs"), "INT");
         self.end().await

@@ -28,7 +28,8 @@ pub struct Item {
     fields: BTreeMap<String, Box<RawValue>>,
 }
 
-/// Puts the JSON in place of each `JSON.parse("…")`: what is no JavaScript literal comes so to scripts.
+/// Puts the JSON in place of each `JSON.parse("…")`: a value that is not a JavaScript literal is sent to scripts in
+/// this way.
 fn as_json(text: &str) -> String {
     let mut parts = text.split("JSON.parse(");
     let mut out = parts.next().unwrap_or_default().to_owned();

@@ -1,4 +1,5 @@
-//! The doors of a server: plain, TLS, HTTP/2. A test goes through the plain one, unless it runs within [`through`].
+//! The doors of a server, which are the ways to connect: plain, TLS, HTTP/2. A test uses the plain one, unless it runs
+//! within [`through`].
 
 use super::within;
 use bytes::Bytes;
@@ -28,7 +29,7 @@ pub enum Door {
     Plain,
     /// The same in TLS.
     Tls,
-    /// HTTP/2 in TLS, WebSockets too; raw TCP in TLS. What is of HTTP/1 by its nature is sent so, in TLS.
+    /// HTTP/2 in TLS, WebSockets too; raw TCP in TLS. Requests that exist only in HTTP/1 are sent as such, over TLS.
     Http2,
 }
 
@@ -85,7 +86,7 @@ impl Certificate {
         made
     }
 
-    /// The one that a test's servers have where it does not matter which.
+    /// The certificate of a test's servers, if it does not matter which.
     pub fn common() -> &'static Certificate {
         static COMMON: OnceLock<Certificate> = OnceLock::new();
         COMMON.get_or_init(|| Certificate::make("localhost", &[]))

@@ -1,4 +1,4 @@
-//! A node that lets in by tokens and a server key, and how requests to it end.
+//! A node that admits clients by tokens and a server key, and how requests to it end.
 
 use super::http::Response;
 use super::token::{SECRET, token};
@@ -47,7 +47,7 @@ pub fn bearer(token: &str) -> String {
     format!("Bearer {token}")
 }
 
-/// The code that a request is refused with, however its transport can say it; none: it was let in.
+/// The code that a request is refused with, however its transport can say it; `None` if it was admitted.
 pub async fn refused(mut answer: Response) -> Option<String> {
     if answer.status == 101 {
         return None;

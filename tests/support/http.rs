@@ -157,7 +157,7 @@ pub struct Response {
     framing: Framing,
     head_only: bool,
     ended: bool,
-    /// A body that breaks off is no failure of the test.
+    /// A body that breaks off is not a failure of the test.
     tolerant: bool,
     /// It broke off.
     pub broken: bool,

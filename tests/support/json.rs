@@ -1,6 +1,6 @@
 //! Messages as they were published, and what "arrives as it was sent" means.
 
-/// What a publisher knows of a message.
+/// What a publisher knows about a message.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Published {
     pub id: String,

@@ -45,7 +45,7 @@ impl LineClient {
         let mut line = Vec::new();
         let read = self.stream.read_until(b'\n', &mut line);
         let read = within(SOON, "a line", read).await;
-        // A line that breaks off is none: the server died within it.
+        // A line that breaks off does not count: the server died in the middle of it.
         if read.is_err() || !line.ends_with(b"\n") {
             return None;
         }

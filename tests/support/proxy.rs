@@ -13,7 +13,7 @@ pub enum Path {
     Open,
     /// All passes, each piece so much later.
     Late(Duration),
-    /// Nothing passes, and nobody is told: connections stay, new ones come about and are silent.
+    /// Nothing passes, and nobody is told: connections stay, and new ones open and are silent.
     Silent,
     /// Connections are reset, new ones at once.
     Reset,

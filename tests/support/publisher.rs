@@ -1,4 +1,4 @@
-//! One try to publish, by HTTP or at Redis itself, and what became of it.
+//! One try to publish, by HTTP or at Redis itself, and its outcome.
 
 use super::Request;
 use std::net::SocketAddr;
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
-    /// Acknowledged, under this id where the way tells one; or heard by a node at least.
+    /// Acknowledged, with its id if the way returns one; or heard by at least one node.
     Good(Option<String>),
     /// Refused, with its code or Redis's words; or heard by nobody.
     Refused(String),
@@ -51,7 +51,7 @@ pub async fn command(slot: &mut Option<Connection>, url: &str, words: &[&str]) -
         Ok(id) => Outcome::Good(redis::from_redis_value(id).ok()),
         Err(error) => {
             *slot = None;
-            // With a code it is Redis that has refused.
+            // If there is a code, Redis has refused the command.
             if error.code().is_some() { Outcome::Refused(error.to_string()) } else { Outcome::Unknown }
         }
     }

@@ -79,7 +79,7 @@ impl Subscription {
 
 pub type WebSocket = WebSocketStream<Stream>;
 
-/// A WebSocket of a library that we did not write, through this test's door.
+/// A WebSocket of another library, through this test's door.
 pub async fn web_socket(address: SocketAddr, target: &str) -> Result<WebSocket, String> {
     if door::door() == Door::Http2 {
         let answer = super::websocket::handshake(target).try_open(address).await.ok_or("no answer")?;
@@ -176,7 +176,7 @@ impl Reader {
         }
     }
 
-    /// Tells whether there is an answer, which only a tolerant reader may do without.
+    /// Tells whether there is an answer. Only a tolerant reader may go without one.
     async fn connect(&mut self) -> bool {
         self.greeted = false;
         self.raw.clear();
@@ -230,7 +230,7 @@ impl Reader {
         self.subscription.cursor.clone().expect("no cursor yet")
     }
 
-    /// The next item, or `None` where the server ended a stream. A poll asks again by itself.
+    /// The next item, or `None` if the server ended a stream. A poll asks again by itself.
     pub async fn next(&mut self) -> Option<Item> {
         let name = self.transport.name.clone();
         let item = within(SOON, &format!("the next item on {name}"), self.pull()).await?;
@@ -304,7 +304,7 @@ impl Reader {
                     Some(line) => {
                         self.raw.extend_from_slice(line.as_bytes());
                         let item = Item::parse(&line);
-                        // The answer to our own subscribe is no news.
+                        // The answer to our own subscribe is not news.
                         if item.kind != Kind::Ack {
                             return Some(item);
                         }

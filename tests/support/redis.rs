@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 /// A Redis that this test started, killed when dropped.
 pub struct RedisServer {
-    /// Nothing in a handle.
+    /// It is empty in a handle.
     child: Option<Child>,
     port: u16,
     dir: PathBuf,
@@ -48,7 +48,7 @@ fn is_stopped(pid: u32) -> bool {
     let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     threads.into_iter().all(|thread| {
         let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
-        // Behind the name, which may hold anything.
+        // This comes after the name, which may hold anything.
         stat.rsplit_once(") ").is_none_or(|(_, state)| state.starts_with(['T', 't']))
     })
 }
@@ -76,7 +76,7 @@ impl RedisServer {
         RedisServer::start_with(&[]).await
     }
 
-    /// One that survives `kill -9`: every write is in the file before it is answered.
+    /// A Redis that survives `kill -9`: every write is in the file before it is answered.
     pub async fn start_durable() -> RedisServer {
         RedisServer::start_with(&["--appendonly", "yes", "--appendfsync", "always"]).await
     }
@@ -94,7 +94,7 @@ impl RedisServer {
                 }
                 match server.try_command(&["PING"]).await {
                     Ok(_) => return server,
-                    // One that wants a password is there, too.
+                    // A server that wants a password is also up.
                     Err(error) if error.code() == Some("NOAUTH") => return server,
                     Err(_) => {}
                 }
@@ -120,7 +120,7 @@ impl RedisServer {
         self.child.as_ref().expect("its process").id()
     }
 
-    /// Another way to speak to it, which does not own its process.
+    /// Another handle, which does not own the process.
     pub fn handle(&self) -> RedisServer {
         let (dir, args, login) = (self.dir.clone(), self.args.clone(), self.login.clone());
         RedisServer { child: None, port: self.port, dir, args, login }
@@ -158,7 +158,7 @@ impl RedisServer {
         redis::from_redis_value(self.command(words).await).expect("a number")
     }
 
-    /// A number in a section of INFO, behind these words; 0 where it does not stand there.
+    /// A number in a section of INFO, after these words; 0 if it is not there.
     pub async fn number_in(&self, section: &str, words: &str) -> u64 {
         let info = self.text(&["INFO", section]).await;
         let digits = |rest: &str| rest.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default().to_owned();
@@ -173,7 +173,7 @@ impl RedisServer {
         child.wait().expect("wait");
     }
 
-    /// Ends it in good order.
+    /// Shuts it down normally.
     pub async fn end(&mut self) {
         signal(self.pid(), "TERM");
         eventually("Redis to end", async || self.try_command(&["PING"]).await.err()).await;
@@ -195,7 +195,7 @@ impl RedisServer {
         signal(self.pid(), "CONT");
     }
 
-    /// Waits until so many clients listen to a pattern.
+    /// Waits until this many clients listen to a pattern.
     pub async fn listened(&self, nodes: usize) {
         eventually("the nodes to listen to Redis", async || {
             let clients = self.text(&["CLIENT", "LIST", "TYPE", "pubsub"]).await;

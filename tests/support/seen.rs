@@ -1,4 +1,4 @@
-//! What came while a test waited: a wait that fails tells the last of it.
+//! What came while a test waited: a wait that fails shows the last of it.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -19,7 +19,7 @@ tokio::task_local! {
 #[derive(Default)]
 pub struct Seen {
     last: Mutex<VecDeque<(String, usize)>>,
-    /// The wait around this one, which is told as well.
+    /// The wait around this one, which is shown as well.
     outer: Option<Arc<Seen>>,
 }
 
@@ -59,7 +59,7 @@ impl fmt::Display for Seen {
     }
 }
 
-/// Notes that something came: an answer, a line, a message. Costs nothing where nobody waits.
+/// Notes that something came: an answer, a line, a message. It costs nothing if nobody waits.
 pub fn came(text: impl FnOnce() -> String) {
     let noted = RefCell::new(Some(text));
     SEEN.try_with(|seen| {
@@ -71,7 +71,7 @@ pub fn came(text: impl FnOnce() -> String) {
     .ok();
 }
 
-/// Awaits `future` for so long; gives what it came to, and what came meanwhile.
+/// Awaits `future` for this time; returns its result, and what came meanwhile.
 pub async fn watched<T>(limit: Duration, future: impl Future<Output = T>) -> (Option<T>, Arc<Seen>) {
     let outer = SEEN.try_with(Arc::clone).ok();
     let seen = Arc::new(Seen { last: Mutex::default(), outer });

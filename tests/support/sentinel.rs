@@ -12,7 +12,7 @@ const DOWN_AFTER: u32 = 3000;
 pub struct Sentinels {
     sentinels: Vec<(Child, u16)>,
     dir: PathBuf,
-    /// Who was the primary at the start, and its replicas.
+    /// The server that was the primary at the start, and its replicas.
     pub servers: Vec<RedisServer>,
 }
 
@@ -113,7 +113,7 @@ impl Sentinels {
         self.servers.iter_mut().find(|server| server.port() == port).expect("a server of this set").kill();
     }
 
-    /// Has the sentinels make the replica the primary, in good order.
+    /// Makes the sentinels promote the replica in an orderly way.
     pub async fn fail_over(&self) {
         let (_, port) = &self.sentinels[0];
         // Refused while they still have to do with the last one.

@@ -54,7 +54,7 @@ impl Transport {
         matches!(self.name.as_str(), "jsonp" | "forever-frame")
     }
 
-    /// The path with a query, and with a sound callback where one is needed.
+    /// The path with a query, and with a valid callback if one is needed.
     pub fn url(&self, query: &str) -> String {
         let callback = if self.is_script() && !query.contains("callback=") { "&callback=cb" } else { "" };
         format!("{}?{query}{callback}", self.path)
@@ -66,10 +66,10 @@ fn is_variable(name: &str) -> bool {
     !name.is_empty() && name.chars().all(|c| c.is_ascii_uppercase() || c == '_')
 }
 
-/// The argument that gives a process so many file descriptors, as `ULIMIT_N=256`.
+/// The argument that limits the file descriptors of a process, such as `ULIMIT_N=256`.
 const ULIMIT_N: &str = "ULIMIT_N=";
 
-/// A process that has not said its addresses yet. An argument such as `LONGTAIL_OPEN=1` is put
+/// A process that has not logged its addresses yet. An argument such as `LONGTAIL_OPEN=1` is put
 /// into its environment; `ULIMIT_N=256` is its limit of file descriptors.
 fn spawn(args: &[&str]) -> Child {
     let mut command = match args.iter().any(|arg| arg.starts_with(ULIMIT_N)) {
@@ -92,7 +92,7 @@ fn spawn(args: &[&str]) -> Child {
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the server binary starts")
 }
 
-/// Runs the server until it ends by itself: exit code and what it said.
+/// Runs the server until it ends by itself; returns its exit code and its output.
 pub async fn run_to_end(args: &[&str]) -> (i32, String) {
     let args: Vec<String> = args.iter().map(ToString::to_string).collect();
     let run = tokio::task::spawn_blocking(move || {
@@ -188,7 +188,7 @@ impl Node {
         self.log.lock().expect("log").join("\n")
     }
 
-    /// Bytes of memory that are the process's own now.
+    /// Bytes of memory that the process itself uses now.
     pub fn resident(&self) -> usize {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("its status");
         let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("VmRSS");
@@ -205,7 +205,7 @@ impl Node {
         Duration::from_millis(ticks.sum::<u64>() * 10)
     }
 
-    /// What `/metrics` says of a name with these labels; 0 where it says nothing.
+    /// The value in `/metrics` of a name with these labels; 0 if there is none.
     pub async fn metric(&self, name: &str) -> f64 {
         let text = self.get("/metrics").await.text();
         let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
@@ -223,7 +223,7 @@ impl Node {
         code.unwrap_or_else(|| panic!("waited {SOON:?} for the server to exit"))
     }
 
-    /// The same, where it may not end in time.
+    /// Does the same for a process that may not end in time.
     pub async fn ended(&mut self, limit: Duration) -> Option<i32> {
         let ending = async {
             loop {
@@ -270,7 +270,7 @@ impl Node {
         self.publish_with(&format!("channel={}", super::quote(channel)), payload).await
     }
 
-    /// Publishes a raw body with these query fields, and gives the id.
+    /// Publishes a raw body with these query fields, and returns the id.
     pub async fn publish_with(&self, query: &str, payload: &str) -> String {
         let answer = self.try_publish(query, payload).await;
         assert_eq!(answer.status, 200, "publishing {query}: {}", answer.text());

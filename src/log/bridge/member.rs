@@ -37,7 +37,7 @@ pub(super) struct BridgeState {
     /// The server that members listen to, by its `run_id`.
     pub(super) server: String,
     pub(super) address: String,
-    /// Changes while any member listens there. Only in a Cluster.
+    /// Changes while any member listens there. It is used only in a Cluster.
     pub(super) alive: String,
     /// How many of the offered entries this request has put into the log.
     pub(super) added: usize,
@@ -153,7 +153,7 @@ pub(super) struct Member {
     state: Option<BridgeState>,
     /// When the holder or its beat last changed.
     unchanged: Instant,
-    /// Since when something waits and Redis has taken nothing.
+    /// The time since which something waits and Redis has taken nothing.
     since: Instant,
     /// Whether it has waited long enough for the holder.
     is_overdue: bool,
@@ -164,7 +164,7 @@ struct Segment {
     marker: Marker,
     /// What was heard, from number 1 on.
     queue: Queue,
-    /// Since when Redis knows fewer numbers to be taken than this member.
+    /// The time since which Redis knows of fewer taken numbers than this member.
     hole: Option<Instant>,
 }
 

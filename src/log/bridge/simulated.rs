@@ -9,7 +9,7 @@ use std::collections::HashMap;
 pub(super) struct Script {
     pub(super) holder: String,
     pub(super) beat: u64,
-    /// Where members have joined last.
+    /// The server at which members have joined last.
     pub(super) server: Option<usize>,
     pub(super) joined: u64,
     pub(super) dropped: u64,

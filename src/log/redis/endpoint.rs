@@ -145,8 +145,8 @@ impl Endpoint {
         }
     }
 
-    /// Whether the sentinels name another primary than this one. False if there are no sentinels, or
-    /// if they do not answer.
+    /// Whether the sentinels name another primary than this one. Returns false if there are no sentinels, or if they do
+    /// not answer.
     pub(super) async fn has_moved(&self, from: &Client) -> bool {
         if !matches!(self.topology, Topology::Sentinel { .. }) {
             return false;

@@ -70,7 +70,8 @@ impl ScriptError {
         std::io::Error::new(std::io::ErrorKind::TimedOut, "timed out (does this port speak TLS?)").into()
     }
 
-    /// What to do if the error keeps a node from starting, to follow the error's own text. It offers waiting where that may help.
+    /// What to do if the error keeps a node from starting, to follow the error's own text. It offers waiting if that
+    /// may help.
     pub fn advice(&self) -> &'static str {
         const WAIT: &str = "; fix that, or set --wait-for-log to wait for it";
         match self {

@@ -181,7 +181,7 @@ impl Job {
         !self.request.answer.is_closed()
     }
 
-    /// Takes the job to send it; from then on it cannot be withdrawn. False if it was withdrawn.
+    /// Takes the job to send it; from then on it cannot be withdrawn. Returns false if it was withdrawn.
     pub(super) fn take(&self) -> bool {
         self.request.claim.make(Claim::TAKEN)
     }

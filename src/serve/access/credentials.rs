@@ -15,7 +15,7 @@ pub struct Credentials {
     pub ip: IpAddr,
     /// The transport's name, or `publish`.
     pub transport: &'static str,
-    /// The secrets. Boxed: a connection that takes commands keeps its credentials, and most have no secrets.
+    /// The secrets. They are boxed: a connection that takes commands keeps its credentials, and most have no secrets.
     secrets: Option<Box<Secrets>>,
 }
 

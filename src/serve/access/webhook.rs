@@ -34,7 +34,7 @@ const MAX_ANSWER_BYTES: usize = 64 << 10;
 /// Limit of questions in flight: readers that all reconnect at once must not flood an application of a few workers.
 pub const MAX_IN_FLIGHT: usize = 64;
 
-/// Memory for cached answers. Counted in bytes and not in entries, since a user chooses how long the cookies are.
+/// Memory for cached answers. It is counted in bytes and not in entries, since a user chooses how long the cookies are.
 const MAX_CACHED_BYTES: usize = 32 << 20;
 
 /// Memory for questions that wait for an answer or for a free connection.

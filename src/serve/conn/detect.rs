@@ -63,7 +63,7 @@ pub async fn detect(io: &mut ClientStream, drain: &Drain, timeout: Duration) -> 
         }
     };
     tokio::select! {
-        // Polled first: a request that the client has sent in time is answered, even during a drain.
+        // The bytes are polled first: a request that the client has sent in time is answered, even during a drain.
         biased;
         () = read => {}
         () = tokio::time::sleep(timeout) => return None,

@@ -46,7 +46,7 @@ impl ByteSet {
 /// A part of a head that may differ from one request to the next.
 #[derive(Clone)]
 pub struct Hole {
-    /// Where it is in the head that the template was made of.
+    /// Its position in the head that the template was made from.
     pub at: Range<usize>,
     /// The bytes that may fill it. The byte after the hole must not be one of them.
     pub accepts: &'static ByteSet,

@@ -58,7 +58,7 @@ impl TokenBucket {
         Err(Duration::from_secs_f64((tokens.min(refill.capacity) - self.tokens) / refill.per_second))
     }
 
-    /// Takes tokens in any case, for something that has already happened. False if the bucket is overdrawn.
+    /// Takes tokens in any case, for something that has already happened. Returns false if the bucket is overdrawn.
     pub fn spend(&mut self, refill: &Refill, tokens: f64, now: Instant) -> bool {
         self.refill(refill, now);
         self.tokens -= tokens;

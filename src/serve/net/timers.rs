@@ -23,7 +23,7 @@ const NEVER: Tick = Tick::MAX;
 /// A timer may be late by this part of its delay.
 const SLACK: Tick = 128;
 
-/// Stale entries that the queue may hold, beyond as many as there are timers, before they are removed.
+/// How many stale entries the queue may hold, in addition to one for each timer, before they are removed.
 const STALE: usize = 64;
 
 /// All timers.

@@ -1,4 +1,4 @@
-//! Carries out the commands of duplex clients: subscribe, unsubscribe, publish, ping. How they are written is the dialect's.
+//! Carries out the commands of duplex clients: subscribe, unsubscribe, publish, ping. The dialect knows how they are written.
 
 use super::pump::Pump;
 use crate::cursor::{Cursor, Start};
@@ -81,7 +81,7 @@ impl CommandHandler {
     ) -> Result<Outcome, ApiError> {
         let mut head = dialect.head(frame)?;
         *reference = head.reference.take();
-        // Before the rest is read: a client over its limit costs the head only.
+        // The rate is counted before the rest is read: a client over its limit costs the head only.
         state.rates.request(self.credentials.ip)?;
         let command = dialect.command(&head, state.settings.max_message)?;
         let credentials = match &head.token {

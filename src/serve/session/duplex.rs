@@ -198,7 +198,7 @@ impl RunningDuplex {
                 Poll::Pending
             });
             let event = event.await;
-            // Boxed: a parked connection keeps no room for the future of an event.
+            // It is boxed: a parked connection keeps no room for the future of an event.
             match Box::pin(self.handle(event, &mut unsubscribed)).await {
                 Ok(None) => {}
                 Ok(Some(end)) => break Ok(end),

@@ -24,7 +24,7 @@ use tokio::time::Instant;
 /// When a client reconnects after a rollover: at once, but not in a busy loop.
 const ROLLOVER_RETRY: Duration = Duration::from_millis(10);
 
-/// When a reader reconnects that was disconnected for being slow.
+/// When a reader that was disconnected for being slow reconnects.
 const SLOW_RETRY: Duration = Duration::from_secs(4);
 
 /// When a stream with `probe` sends its first heartbeat: late enough for proxies to see a separate write, and early enough for

@@ -80,7 +80,7 @@ impl RunningStream {
     /// The client is gone, or does not read.
     async fn run(&mut self, budget: &Arc<BufferBudget>) -> io::Result<()> {
         while let Some(blocked) = poll_fn(|cx| self.poll_write(cx)).await? {
-            // Boxed and made only when a write blocks: a parked stream keeps no room for it.
+            // It is boxed, and made only when a write blocks: a parked stream keeps no room for it.
             Box::pin(self.finish(budget, blocked)).await?;
         }
         if self.framing == Framing::Chunked {

@@ -70,7 +70,7 @@ pub struct ServerState {
 }
 
 impl ServerState {
-    /// Waits until the node has read its log. False if that takes too long, or if the server shuts down.
+    /// Waits until the node has read its log. Returns false if that takes too long, or if the server shuts down.
     pub async fn is_ready(&self) -> bool {
         tokio::select! {
             biased;

@@ -18,7 +18,7 @@ pub struct Settings {
     pub send_buffer: usize,
     /// How long a write may make no progress.
     pub write_timeout: Duration,
-    /// Whether the hub writes to sockets directly where it can.
+    /// Whether the hub writes directly to sockets when it can.
     pub direct_writes: bool,
     /// Whether the HTTP/1.1 fast path is used.
     pub plain_requests: bool,

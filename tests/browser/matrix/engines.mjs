@@ -37,15 +37,16 @@ export const ENGINES = {
   'htmlunit-ie8': htmlunit('INTERNET_EXPLORER_8'),
   'htmlunit-ie9': htmlunit('INTERNET_EXPLORER_9'),
   'phantomjs-1.9': {
-    // Its WebSocket is of a draft that no server speaks any more. A compressed answer it reads when it is whole.
+    // Its WebSocket follows a draft that servers no longer support. It reads a compressed answer only when it is
+    // complete.
     hopeless: ['ws', 'sse through apache'],
-    // It crashes on a certificate authority of today, so that it is shown a folder that has none.
+    // It crashes on a modern certificate authority, so it gets a folder without any.
     command: (url, dir) => [phantom('phantomjs1'), ['--ssl-certificates-path=' + dir, join(here, 'engines/phantom.js'), url]],
     env: old,
     version: () => 'PhantomJS ' + first(phantom('phantomjs1'), ['--ssl-certificates-path=' + here, '--version'], old) + ' (like Safari 5)'
   },
   'phantomjs-2.1': {
-    // Its window does not part with this, whatever is tried.
+    // Its window always keeps this, whatever is tried.
     keeps: ['localStorage'],
     command: url => [phantom('phantomjs2'), [join(here, 'engines/phantom.js'), url]],
     env: old,
@@ -122,7 +123,7 @@ export async function launch(name, url) {
   const [command, args] = engine.command(url, dir);
   const env = { ...process.env, HOME: dir, ...engine.env };
   if (engine.screen) env.DISPLAY = await display();
-  // A group of its own: browsers are many processes.
+  // It has a process group of its own: a browser is many processes.
   const child = spawn(command, args, { env, detached: true, stdio: ['ignore', 'pipe', 'pipe'] });
   let said = '';
   const hear = chunk => { said = (said + chunk).slice(-8000); };

@@ -1,4 +1,4 @@
-// Real proxies on the way to the server, each as somebody might have set it up who does not think of us.
+// Real proxies on the way to the server, each with settings that were not made for Longtail.
 import { spawn } from 'node:child_process';
 import { mkdtempSync, mkdirSync, rmSync, writeFileSync, chmodSync } from 'node:fs';
 import net from 'node:net';
@@ -139,7 +139,7 @@ export async function startProxy(name, to) {
   if (!proxy.command) return { port: to, stop: () => {} };
   const port = await freePort();
   const dir = mkdtempSync(join(tmpdir(), 'longtail-proxy-'));
-  // Some of them give up their rights and then want to write here.
+  // Some of them drop their privileges and then need to write here.
   chmodSync(dir, 0o777);
   mkdirSync(join(dir, 'logs'));
   for (const [file, text] of Object.entries(proxy.files?.(port, to, dir) ?? {})) writeFileSync(join(dir, file), text);

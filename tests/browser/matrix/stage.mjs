@@ -1,4 +1,4 @@
-// What every scenario stands on: the server, the page in front of it, and what pages report.
+// The base of every scenario: the server, the page in front of it, and the reports of pages.
 import { spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import http from 'node:http';
@@ -39,7 +39,7 @@ async function startServer() {
 // Has the page, and hands everything else on as it comes. So page, library and transports have one origin.
 async function startFront(upstream) {
   const server = http.createServer({ keepAliveTimeout: 60000 }, (request, response) => {
-    // Some proxies take us for the next proxy, and name us in full.
+    // Some proxies treat this server as the next proxy, and send an absolute address.
     request.url = request.url.replace(/^http:\/\/[^/]*/, '');
     if (request.url.startsWith('/page')) {
       response.writeHead(200, { 'Content-Type': 'text/html; charset=utf-8', 'Cache-Control': 'no-store' });

@@ -1,4 +1,4 @@
-// A path whose weather changes: what it does to connections is another thing every few seconds.
+// A path whose weather changes: every few seconds it does something else to connections.
 import net from 'node:net';
 
 const KINDS = ['clear', 'hold', 'cut', 'killWebSockets', 'clear', 'stripUpgrade', 'oldHttp', 'blackHole'];
@@ -30,7 +30,8 @@ export async function startWeather(upstream, every = 4000) {
       here.kept = [];
       here.size = 0;
     };
-    // Where some bytes of a connection are gone, no later ones may come: that is no TCP. It is dead, and nobody says so.
+    // If some bytes of a connection are lost, later ones must not arrive: TCP does not do that. The connection is dead,
+    // and nobody reports it.
     function swallowed() {
       if (kind === 'blackHole') here.dead = true;
       if (here.dead) touch();

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 impl Session {
-    /// Runs the script in a future of its own, so that the session goes on hearing meanwhile.
+    /// Runs the script in a future of its own, so that the session can receive meanwhile.
     pub(super) fn ask(&mut self, request: Request) -> BoxFuture<'static, ScriptAnswer> {
         let mut args = self.args(&request);
         let keys = [self.log.keys().log.clone(), self.keys[0].clone(), self.keys[1].clone()];

@@ -171,22 +171,23 @@ pub(super) struct Told {
 /// whichever server.
 ///
 /// It ignores what nobody can prove, and nothing else:
-/// - A loss: entries that were lost with a server and that no node had read which has opened the surviving log, or
-///   that a node had read in an epoch that the surviving log has never had (it began on the side that was lost).
+/// - A loss: entries that were lost with a server, and that none of the nodes that have opened the surviving log had
+///   read, or that a node had read in an epoch that the surviving log has never had (it began on the side that was
+///   lost).
 /// - A gap where nothing is missing, of a cursor
 ///   - of an epoch that the log has never had, or that sixteen newer ones have pushed out;
-///   - behind all that the mark, and the nodes that have opened the log with a memory of the epoch, prove of it: after
-///     a power cut of all nodes, entries that nobody marked;
-///   - of an epoch whose end was found by a node that has met a hole, or has come, behind the mark and the log's floor:
+///   - after everything that the mark, and the nodes that have opened the log with a memory of the epoch, prove of it:
+///     for example, entries that nobody marked before a power cut of all nodes;
+///   - of an epoch whose end was found by a node that has met a hole, or has begun, after the mark and the log's floor:
 ///     it has read more and cannot tell whether it is the same log;
 ///   - between the last entry that other programs have trimmed or deleted at the log's front and the first that is
 ///     left: Redis reports only the second;
 ///   - of an epoch that has two branches, since an older copy was put back into a running server. One cursor may be of
 ///     either, and the gap may lead a reader to the other's.
-///   - behind an entry that others have deleted, and another one after it: Redis reports only the newest, and a node
-///     that has read the other and does not find it takes it for lost.
-/// - Anything of a node that has read on where an older copy was put back into a running server, and just as many entries
-///   as were lost were added and trimmed since: the numbers are right.
+///   - after an entry that others have deleted, if they have deleted another one after it: Redis reports only the
+///     newest, and a node that has read the other and does not find it takes it for lost.
+/// - Anything from a node that has read on after an older copy was put back into a running server, if since then
+///   exactly as many entries as were lost were added and trimmed: the numbers are right.
 pub(super) fn judge(
     place: &Place,
     told: &Told,

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 /// Serves requests until the connection ends or a session begins.
 ///
-/// Boxed, because a session comes back here and a type cannot contain itself.
+/// It is boxed, because a session comes back here and a type cannot contain itself.
 pub fn serve(context: Arc<Context>, mut io: ClientStream, peer: Peer) -> Pin<Box<dyn Future<Output = ()> + Send>> {
     Box::pin(async move {
         let next = fast::serve(&context, &mut io, &peer, BytesMut::new()).await;

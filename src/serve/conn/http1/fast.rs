@@ -170,7 +170,7 @@ pub async fn read(
     }
     let waiting = tokio::time::timeout(state.settings.request_timeout, poll_fn(|cx| io.poll_input(cx, input)));
     tokio::select! {
-        // Polled first: a request that the client has sent in time is answered, even during a drain.
+        // The input is polled first: a request that the client has sent in time is answered, even during a drain.
         biased;
         read = waiting => read.map_or(Ok(false), |read| Ok(read? > 0)),
         () = state.drain.begun() => Ok(false),

@@ -57,7 +57,7 @@ fn to_io(error: h2::Error) -> io::Error {
 
 impl Layer for StreamIo {
     fn poll_reset(&mut self, cx: &mut Context<'_>) -> Option<Poll<()>> {
-        // Also ready if the connection has failed.
+        // It is also ready if the connection has failed.
         Some(self.send.poll_reset(cx).map(drop))
     }
 
