@@ -1,4 +1,4 @@
-//! The demo's API in a build without the feature `demo`: there is none.
+//! Stands in for the demo's API in a build without the feature `demo`.
 
 use super::response::Response;
 use crate::serve::http::request::Request;
