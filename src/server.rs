@@ -37,7 +37,7 @@ pub struct Server {
     /// The reactor's task. It runs until the server ends; if it ends earlier, it has failed.
     reactor_task: JoinHandle<io::Result<()>>,
     drain_time: Duration,
-    /// Whether the service manager is told that the server has started before its log was read.
+    /// Whether the server reports to the service manager that it has started without waiting until its log is read.
     waits_for_log: bool,
     /// The accept loops of the demo's ports.
     demo_tasks: Vec<BoxFuture<'static, ()>>,

@@ -15,7 +15,8 @@ use std::time::Duration;
 use tokio::signal::ctrl_c;
 use tokio::time::{Instant, timeout};
 
-/// How long to wait for a stream's hello. If there is none, a proxy holds the stream back, and `tail` polls.
+/// How long to wait for a stream's hello. If it does not come in this time, `tail` assumes that a proxy holds the
+/// stream back, and polls.
 const HELLO: Duration = Duration::from_secs(5);
 
 /// Silence after which a stream counts as dead, if the hello does not announce a heartbeat.

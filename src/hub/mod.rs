@@ -304,7 +304,7 @@ impl Hub {
         advance(&self.handed_out, upto);
     }
 
-    /// Wakes all who wait until everything read so far is handed out.
+    /// Wakes all tasks that wait until everything read so far is handed out.
     fn wait_no_more(&self) {
         if let Some(head) = self.head() {
             self.set_handed_out(head);

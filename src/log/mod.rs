@@ -30,7 +30,7 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// A caller may leave a future of this trait unpolled for any time: the future holds nothing that others wait for.
 pub trait MessageLog: Send + Sync {
     /// Appends all drafts in their order, or none. Returns one cursor for each draft, when the log holds the drafts.
-    /// A volatile draft is sent to everyone who tails the log and is not kept; its cursor is `None`.
+    /// A volatile draft is sent to all tails of the log and is not kept; its cursor is `None`.
     ///
     /// For a draft whose idempotency key was seen within five minutes, the cursor is that of the first one.
     ///

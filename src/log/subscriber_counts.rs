@@ -36,7 +36,7 @@ pub trait SubscriberCounts: Send + Sync {
     /// report everything.
     fn report(&self, changes: Vec<CountChange>, everything: bool) -> BoxFuture<'_, Result<bool, Unreachable>>;
 
-    /// Forgets this node at once, instead of when it has not reported for a while.
+    /// Forgets this node at once. Otherwise it is forgotten only after it has not reported for a while.
     fn leave(&self) -> BoxFuture<'_, ()>;
 
     /// How many other nodes there are, and what they count.

@@ -21,8 +21,8 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// The server cannot read from clients or accept them, now or from the start. The background tasks were ended in
-    /// good order.
+    /// The server failed to read from clients or to accept them, at the start or later. The background tasks were still
+    /// shut down cleanly.
     pub async fn run(mut self, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
         let background = Background::spawn(&mut self);
         let state = self.context.state.clone();

@@ -71,7 +71,7 @@ pub enum CloseReason {
     SlowReader,
     /// The subscription was revoked or has expired.
     Revoked,
-    /// The server has as many connections as it accepts.
+    /// A limit of connections has been reached.
     TooManyConnections,
 }
 

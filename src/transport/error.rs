@@ -58,7 +58,7 @@ codes! {
     MethodNotAllowed = "method_not_allowed", 405;
     /// There were too many requests in this time.
     RateLimited = "rate_limited", 429;
-    /// The server has as many connections as it accepts.
+    /// A limit of connections has been reached.
     TooManyConnections = "too_many_connections", 503;
     /// The node has not read its log yet, or is shutting down.
     NotReady = "not_ready", 503;

@@ -63,7 +63,7 @@ fn body(json: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Where the boundary's text begins in `json`. It cannot overlap itself.
+/// Where the boundary's text begins in `json`. Two occurrences cannot overlap.
 fn boundaries(json: &[u8]) -> impl Iterator<Item = usize> {
     json.windows(BOUNDARY.len()).enumerate().filter(|(_, window)| *window == BOUNDARY.as_bytes()).map(|(at, _)| at)
 }

@@ -1,4 +1,4 @@
-/* How long to wait before the next attempt, and which transports to leave alone for a while. */
+/* How long to wait before the next attempt, and which transports to avoid for a while. */
 
 // Doubles from half a second to half a minute. Half of it is random, so that the readers of a server that
 // restarts do not all come back at once.
@@ -17,7 +17,7 @@ function savePenalties(conn) {
   try { localStorage.setItem('longtail ' + conn._base, encode(conn._penalties)); } catch (e) {}
 }
 
-// Leaves a transport that failed alone for 5 seconds, then 20, and so on to ten minutes; for `least` ms at least.
+// Avoids a transport that failed: for 5 seconds, then 20, and so on to ten minutes, but for at least `least` ms.
 function penalize(conn, transport, least) {
   var penalty = conn._penalties[transport.name];
   var count = (penalty ? penalty[0] : 0) + 1;
@@ -26,7 +26,7 @@ function penalize(conn, transport, least) {
   savePenalties(conn);
 }
 
-// Milliseconds for which the transport is still left alone.
+// Milliseconds for which the transport is still avoided.
 function penaltyLeft(conn, transport) {
   var penalty = conn._penalties[transport.name];
   // Bounded: a clock that was set back must not block it for a year.

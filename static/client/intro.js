@@ -9,8 +9,7 @@
  *
  * PARTS. The server joins the files from intro.js to outro.js into one function. They are the core: it owns the
  * cursor, chooses the transport, drops repeats, backs off and comes back. It knows nothing of any transport.
- * The other parts see everything that a part declares, and nobody else does; `api` is what others get as
- * `Longtail`.
+ * What a part declares is visible to the other parts only; `api` is what a page gets as `Longtail`.
  *
  *   helpers.js     small functions, JSON, and `api`
  *   http.js        one request, and what its failure means
@@ -56,8 +55,8 @@
  * know of. While these requests go on, the core tries the best transport beside them. That transport takes over
  * once it has proven itself: its hello came, and then something more, in time. The core keeps what it received
  * until then and hands it on at that moment, so nothing is lost; what came on both links is dropped by its id,
- * so nothing is doubled. A transport that fails, or ends soon after it opened, is left alone for a while, each
- * time for longer, and the core tries the next one. When none is left, requests wait at the server (long
+ * so nothing is doubled. A transport that fails, or ends soon after it opened, is avoided for a while, each time
+ * for longer, and the core tries the next one. When none is left, requests wait at the server (long
  * polling). The core climbs the ladder again when the time of a transport is over. If a stream that had
  * messages falls silent, the core checks it with a request beside it.
  *

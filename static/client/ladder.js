@@ -20,7 +20,7 @@ function usable(conn, batch) {
   return found;
 }
 
-// Tries the best transport above the present one, unless it is to be left alone.
+// Tries the best transport above the present one, except those that are avoided after a failure.
 function climb(conn) {
   var all = usable(conn, false);
   var main = conn._main;

@@ -33,7 +33,7 @@
     if (performance.getEntriesByType('navigation')[0]?.nextHopProtocol === 'h2') {
       return { places: new Map(transports.map(name => [name, ''])), turns: [], text: 'The page came over HTTP/2: all lanes share one connection.' };
     }
-    const room = new Map([['', HELD - 1]]); // the reader that changes transports has one there
+    const room = new Map([['', HELD - 1]]); // the reader that changes transports holds one connection there
     for (const origin of await others()) room.set(origin, HELD);
     const places = new Map(transports.map(name => [name, '']));
     const crowded = [];

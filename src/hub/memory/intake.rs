@@ -12,7 +12,7 @@ use std::sync::Arc;
 pub(super) const PAST_EPOCHS: usize = 64;
 
 impl Memory {
-    /// The log was reached: keeps what is still in it and forgets the rest.
+    /// Takes in the extent of a log that was reached: keeps what is still in the log and forgets the rest.
     pub(in crate::hub) fn open(&mut self, extent: &Extent) {
         let known = self.view.as_ref().and_then(|view| {
             match extent.lineage.locate(Cursor { id: view.head, epoch: view.lineage.epoch }) {

@@ -119,7 +119,7 @@ impl Subscription {
     }
 
     /// Parks after a [`Step::Idle`]: from now on the hub may write what the allowance has room for, and moves the
-    /// cursor. Nobody else may write to the socket until [`unpark`](Subscription::unpark).
+    /// cursor. Only the hub may write to the socket until [`unpark`](Subscription::unpark).
     pub fn park(&mut self, allowance: Allowance) {
         if self.outside.is_some() || self.registrations.is_empty() || self.reader.outlet().is_none() {
             return;

@@ -7,9 +7,9 @@ use tokio::task::JoinSet;
 
 /// Runs a future in a task of its own from its second poll on. For a future that holds something others wait for, such as a
 /// connection or a place in a line: its caller may stop polling for up to 30 s while its client is stalled, and
-/// everybody else would wait for that client.
+/// all others would wait for that client.
 ///
-/// The first poll is the caller's, so that futures that are started in an order take their places in that order.
+/// The caller itself makes the first poll, so that futures that are started in an order take their places in it.
 ///
 /// # Cancel safety
 ///

@@ -164,8 +164,7 @@ impl Entry<'_> {
             }
         }
         let channel = channel.ok_or("it has no field `channel`")?;
-        let channel: Channel =
-            text(channel).and_then(|name| name.parse().ok()).ok_or("its channel is not a channel name")?;
+        let channel: Channel = text(channel).and_then(|name| name.parse().ok()).ok_or("its channel name is invalid")?;
         let data = bytes(data.ok_or("it has no field `data`")?).unwrap_or_default();
         let data = std::str::from_utf8(data).map_err(|_| "its data is not UTF-8")?;
         // A text that is not UTF-8 becomes empty, which is neither an event name nor a client id.

@@ -69,8 +69,8 @@ pub struct RedisLog {
     clock: LogClock,
     queue: queue::Queue,
     local_appends: local_append::LocalAppends,
-    /// Locked only by futures that run [in a task of their own](in_own_task): otherwise all who wait for it would also wait
-    /// for one caller's client.
+    /// Locked only by futures that run [in a task of their own](in_own_task): otherwise all that wait for it would also
+    /// wait for one caller's client.
     ranges: tokio::sync::Mutex<ranges::RangeConnection>,
     volatile: broadcast::Sender<Arc<Message>>,
     skipped: Skipped,
@@ -154,7 +154,7 @@ impl RedisLog {
 
     /// Hands a volatile message that came from Redis to the tail.
     pub(in crate::log) fn deliver_volatile(&self, message: Message) {
-        // Without a tail there are no readers, so nobody waits for it.
+        // Without a tail there are no readers, so nothing waits for it.
         let _ = self.volatile.send(Arc::new(message));
     }
 

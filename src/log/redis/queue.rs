@@ -299,7 +299,7 @@ mod tests {
             let queue = queue.clone();
             tokio::spawn(async move { queue.append(draft(channel, 9)).await })
         };
-        // Nobody takes the draft: half of the patience is for that.
+        // The draft is not taken: half of the patience is for that.
         let left = append("left");
         let job = jobs.batch().await.expect("it is queued").remove(0);
         assert!(matches!(left.await.expect("no panic"), Err(AppendError::Unavailable(_))));

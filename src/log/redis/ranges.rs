@@ -12,7 +12,7 @@ use tokio::time::Instant;
 pub(super) struct RangeConnection {
     pub(super) connection: Option<Connection>,
     /// The time since which an answer is outstanding. A caller may go away before its answer comes; this tells the next
-    /// one that there was none.
+    /// caller that it did not come.
     asked: Option<Instant>,
 }
 

@@ -73,7 +73,7 @@ impl ReadHistory {
         self.entries.back().map_or(Id::ZERO, |(id, _)| *id)
     }
 
-    /// Goes on: all entries between `after` and the new position are these.
+    /// Goes on with these entries, which are all between `after` and the new position.
     pub(super) fn go_on(&mut self, after: Id, read: impl IntoIterator<Item = Read>, at: Position) {
         if after > self.at.id {
             self.entries.clear();

@@ -23,8 +23,8 @@ pub(super) enum Verdict {
     Shrunk,
 }
 
-/// Judges a read that has brought these entries, which were all there were up to `upto`, by the log's counters at a
-/// later moment.
+/// Judges a read by the log's counters at a later moment. The read has brought these entries: all that the log had up
+/// to `upto`.
 ///
 /// Entries vanish in two ways: from the front (anybody's trim), and one by one (XDEL). The log's floor covers the
 /// first kind, its newest deleted entry the second. If they lie after the position, the numbers may still prove that

@@ -312,7 +312,7 @@ mod tests {
             ("/ws", Some("t%6Fken=secret"), "/ws?token=[removed]"),
             ("/ws", Some("Token=secret&secretname&channel=a"), "/ws?[other]&[other]&channel=a"),
             ("/publish", Some("key=order&data=x&client=me"), "/publish?key=[removed]&data=[removed]&client=[removed]"),
-            // The text cannot begin a line, end the quotes or reach the terminal.
+            // A request cannot start a new line, close the quotes or send control codes to the terminal.
             ("/a\"b", Some("channel=%0d%0aGET%20/%22%1b[2J"), "/a%22b?channel=%0D%0AGET%20/%22%1B%5B2J"),
             // The line does not have a field that was not in the query.
             ("/poll", Some("channel=a%26token%3Db"), "/poll?channel=a%26token=b"),

@@ -358,7 +358,7 @@ mod tests {
         let reset = poll_fn(|cx| socket.poll_reset(cx));
         assert!(tokio::time::timeout(SOON, reset).await.is_err(), "it may still listen");
         socket.write_all(b"heard").await.expect("it does");
-        // Nobody has read these bytes, so closing resets the connection.
+        // These bytes have not been read, so closing resets the connection.
         drop(client);
         in_time("the reset", poll_fn(|cx| socket.poll_reset(cx))).await;
         in_time("an error", async { while socket.write_all(b"gone").await.is_ok() {} }).await;

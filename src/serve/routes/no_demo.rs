@@ -1,4 +1,4 @@
-//! The state of the demo in a build without the feature `demo`: there is none.
+//! Stands in for the demo's state in a build without the feature `demo`.
 
 /// The demo, which cannot exist in this build.
 pub enum Demo {}

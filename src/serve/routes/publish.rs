@@ -39,7 +39,7 @@ impl Endpoint for Publish {
 /// The most bytes of a body, unless a single message may be longer.
 const BODY_BYTES: usize = 1 << 20;
 
-/// Handles a request. A connection that pipelines publishes puts a [`Queued`] into its extensions.
+/// Handles a request. A connection that pipelines publishes puts a [`Queued`] into the request's extensions.
 ///
 /// # Errors
 ///

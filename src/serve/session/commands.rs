@@ -17,7 +17,7 @@ use std::sync::Arc;
 pub enum Outcome {
     /// Nothing more: the pump holds the answer.
     Done,
-    /// Append these drafts and answer then. The memory that they take, or the error that there is none.
+    /// Append these drafts and answer then. The memory that they take, or the error if there is not enough.
     Publish(Vec<Draft>, Option<String>, Result<Reservation, ApiError>),
     /// End the connection: the command was too large.
     TooLarge,

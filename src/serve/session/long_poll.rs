@@ -1,6 +1,6 @@
 //! A long poll that waits for a message.
 //!
-//! While it waits it holds no buffers of its request, and the hub may write the response directly to its socket. Behind the
+//! While it waits it holds no buffers of its request, and the hub may write the response directly to its socket. After the
 //! response the connection reads its next request. If that is the same poll with another cursor, the same subscription goes
 //! on.
 
@@ -44,7 +44,7 @@ pub struct LongPoll {
     template: Option<Arc<PollTemplate>>,
     /// The part of the response's head that does not depend on the batch; see [`PollCache::head`].
     head: Arc<[u8]>,
-    /// Bytes that the client has sent and that no one has read yet.
+    /// Bytes that the client has sent and that have not been read yet.
     pub input: Unread,
     _address_permit: Option<Arc<AddressPermit>>,
 }

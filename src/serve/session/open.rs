@@ -6,7 +6,7 @@ use crate::cursor::Start;
 use crate::serve::state::ServerState;
 use crate::transport::{Accepted, Params, Transport};
 
-/// A pump over the channels and the position of the parameters. It has not sent its hello yet.
+/// Makes a pump that reads the channels of `params` from their position. It has not sent its hello yet.
 pub fn open_pump(
     state: &ServerState,
     transport: &'static dyn Transport,

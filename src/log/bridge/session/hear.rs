@@ -37,7 +37,7 @@ impl Session {
         let Some(channel) = patterns.iter().find_map(|pattern| pattern.matched(name)) else { return Ok(()) };
         let draft = channel
             .parse::<Channel>()
-            .map_err(|_| "its channel is not a channel name")
+            .map_err(|_| "its channel name is invalid")
             .and_then(|channel| publish_payload::draft(channel, payload, self.log.config().max_payload));
         let place = match draft {
             Err(reason) => {

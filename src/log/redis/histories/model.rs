@@ -170,14 +170,14 @@ pub(super) struct Told {
 /// Compares what a reader was told with the log as it is now. `epochs`: all that was ever written in each epoch, on
 /// whichever server.
 ///
-/// It ignores what nobody can prove, and nothing else:
+/// It ignores only what cannot be proven:
 /// - A loss: entries that were lost with a server, and that none of the nodes that have opened the surviving log had
 ///   read, or that a node had read in an epoch that the surviving log has never had (it began on the side that was
 ///   lost).
 /// - A gap where nothing is missing, of a cursor
 ///   - of an epoch that the log has never had, or that sixteen newer ones have pushed out;
 ///   - after everything that the mark, and the nodes that have opened the log with a memory of the epoch, prove of it:
-///     for example, entries that nobody marked before a power cut of all nodes;
+///     for example, entries that were not marked before a power cut of all nodes;
 ///   - of an epoch whose end was found by a node that has met a hole, or has begun, after the mark and the log's floor:
 ///     it has read more and cannot tell whether it is the same log;
 ///   - between the last entry that other programs have trimmed or deleted at the log's front and the first that is

@@ -27,7 +27,7 @@ impl Handover {
         *self.session.lock() = Some(session);
     }
 
-    /// Notes that hyper has the head, or that there is none for it to write.
+    /// Notes that hyper has the head, or does not have to write one.
     pub fn set_head_written(&self) {
         self.is_head_written.store(true, Ordering::Relaxed);
     }
@@ -47,7 +47,7 @@ impl Handover {
         self.session.lock().take()
     }
 
-    /// A body for hyper. A session stays here.
+    /// Converts a body for hyper. If it is a session, the session stays in this handover.
     pub fn accept(self: &Arc<Handover>, body: Body) -> BodyForHyper {
         match body {
             Body::Whole(bytes) => {

@@ -233,7 +233,7 @@ impl World {
         }
     }
 
-    /// Whether the present epoch was put back to an earlier state. The clock of its server goes on: no id comes again.
+    /// Whether the present epoch was put back to an earlier state. The clock of its server goes on: ids do not repeat.
     pub(super) fn is_torn(&self, server: usize) -> bool {
         let stream = &self.servers[server].stream;
         let of = stream.epoch.and_then(|(epoch, _)| self.epochs.get(&epoch));
