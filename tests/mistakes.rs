@@ -52,7 +52,7 @@ async fn the_command_line() {
         assert!(!said.contains("s3cr3t"), "{args:?}: {said}");
     }
     let (code, said) = refused(&["--log", "debgu"]).await;
-    let wanted = "longtail: --log debgu: use error, warn, info, debug or trace, also per module, as ";
+    let wanted = "longtail: --log debgu: use error, warn, info, debug or trace, also per module, such as ";
     assert!(code == 64 && said.starts_with(wanted), "{code} {said}");
 }
 
