@@ -18,9 +18,10 @@ mod tail;
 mod undelivered;
 
 pub use fan_out_stats::{FanOutCounts, FanOutObserver, FanOutReport, MAX_TRANSPORTS};
+pub use memory::Limit;
 pub use outlet::{BareFormat, Encoded, Format, Layout, Outlet, OwnedFormat};
 pub use parking::{Allowance, Remainder, Written};
-pub use subscription::{Gap, Limit, Step, Subscription};
+pub use subscription::{Gap, Step, Subscription};
 
 use crate::cursor::{Cursor, Id, Start};
 use crate::log::subscriber_counts::{CountChange, Counts, SubscriberCounts};

@@ -1,10 +1,19 @@
 //! Copies messages out of a ring, within a limit.
 
 use crate::cursor::Id;
-use crate::hub::{Limit, id_of};
+use crate::hub::id_of;
 use crate::message::{ClientId, Message};
 use std::collections::VecDeque;
 use std::sync::Arc;
+
+/// How much one step may copy out. A first message goes out whatever its size.
+#[derive(Clone, Copy, Debug)]
+pub struct Limit {
+    /// The most messages; at least 1.
+    pub messages: usize,
+    /// The most bytes of JSON.
+    pub bytes: usize,
+}
 
 /// The index of the first message after a position. Readers mostly stand at the end, so it looks
 /// there first.

@@ -1,9 +1,9 @@
 //! What a reader's position means to the node's memory, and what comes after it.
 
-use super::copy::{Copier, copy_one, unseen};
+use super::copy::{Copier, Limit, copy_one, unseen};
 use super::{Memory, Registration, View};
 use crate::cursor::{Cursor, Id};
-use crate::hub::{Limit, id_of};
+use crate::hub::id_of;
 use crate::log::{Descent, Resolved};
 use crate::message::{ClientId, Message};
 use std::sync::Arc;

@@ -7,6 +7,7 @@ mod intake;
 mod lookup;
 
 pub(super) use copy::Copier;
+pub use copy::Limit;
 pub(super) use lookup::Lookup;
 
 use super::reader::Reader;

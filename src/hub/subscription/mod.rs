@@ -4,7 +4,7 @@
 
 mod step;
 
-pub use step::{Gap, Limit, Step};
+pub use step::{Gap, Step};
 
 use super::Hub;
 use super::memory::Registration;

@@ -3,7 +3,7 @@
 use super::Subscription;
 use crate::cursor::{Cursor, Epoch, Id};
 use crate::hub::memory::{Copier, Lookup};
-use crate::hub::{Hub, id_of};
+use crate::hub::{Hub, Limit, id_of};
 use crate::log::{Descent, Page, Resolved};
 use crate::message::Message;
 use std::future::Future;
@@ -14,15 +14,6 @@ use std::time::Duration;
 
 /// How many entries of the log are read at a time to catch up.
 const PAGE: usize = 512;
-
-/// How much one step may copy out. A first message goes out whatever its size.
-#[derive(Clone, Copy, Debug)]
-pub struct Limit {
-    /// The most messages; at least 1.
-    pub messages: usize,
-    /// The most bytes of JSON.
-    pub bytes: usize,
-}
 
 /// Something after `from` may have been dropped unseen; reading goes on at `cursor`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

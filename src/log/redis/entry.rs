@@ -212,3 +212,23 @@ pub(in crate::log) fn volatile_from_json(json: &[u8], max_payload: usize) -> Opt
     let draft = DraftFields { data, event, exclude, ..DraftFields::default() };
     draft.check(field("channel")?.parse().ok()?, max_payload).ok().map(|draft| draft.into_message(None))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::Payload;
+
+    #[test]
+    fn the_lowest_format_is_written_without_its_field() {
+        let draft = Draft {
+            channel: "todo".parse().expect("a channel"),
+            event: Event::default(),
+            payload: Payload::from_any("1"),
+            exclude: None,
+            key: None,
+            volatile: false,
+        };
+        assert_eq!(fields_in(1, &draft), ["channel", "todo", "data", "1"]);
+        assert_eq!(fields_in(2, &draft), ["v", "2", "channel", "todo", "data", "1"]);
+    }
+}

@@ -8,6 +8,7 @@ mod abort_on_drop;
 mod append;
 mod config;
 mod connection;
+mod decode;
 mod endpoint;
 mod entry;
 mod error;
@@ -74,7 +75,7 @@ pub struct RedisLog {
     ranges: tokio::sync::Mutex<ranges::RangeConnection>,
     volatile: broadcast::Sender<Arc<Message>>,
     skipped: Skipped,
-    unreadable: format::Unreadable,
+    unreadable: decode::Unreadable,
     peers: peers::Peers,
     /// The `run_id` of the process that the newest connection leads to. All other connections follow it there.
     server: Mutex<String>,
@@ -117,7 +118,7 @@ impl RedisLog {
             server: Mutex::new(String::new()),
             advised: Mutex::new(String::new()),
             skipped: Skipped::new(metrics.skipped.clone()),
-            unreadable: format::Unreadable::new(metrics.unreadable.clone()),
+            unreadable: decode::Unreadable::new(metrics.unreadable.clone()),
             metrics,
             #[cfg(test)]
             stand_in: Mutex::default(),

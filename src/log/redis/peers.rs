@@ -9,7 +9,7 @@
 //! are told of a gap (see [`format`](super::format)).
 
 use super::connection::{Connection, PEERS};
-use super::settings::{Settings, SettingsCheck};
+use super::settings::{Settings, SettingsCheck, printable};
 use super::{RedisConfig, RedisLog, ScriptError, entry, format};
 use parking_lot::Mutex;
 use redis::Value;
@@ -70,11 +70,6 @@ impl Record {
         record.version = printable(&record.version);
         record
     }
-}
-
-/// The part of a record's text that is safe to log: printable ASCII, 100 characters at most.
-pub(super) fn printable(text: &str) -> String {
-    text.chars().filter(|c| c.is_ascii_graphic() || *c == ' ').take(100).collect()
 }
 
 /// Another node, as of the last renewal.
@@ -191,7 +186,9 @@ impl Peers {
         let common = common(std::iter::once(self.record.reads.as_slice()).chain(all));
         state.standing.renew(was_known, common, Instant::now());
         state.note_outgrown(&self.record, &peers);
-        state.agreement.look(&self.record.settings, &peers);
+        let awake = peers.iter().filter(|peer| peer.is_awake);
+        let theirs: Vec<_> = awake.map(|peer| (peer.record.name.as_str(), &peer.record.settings)).collect();
+        state.agreement.look(&self.record.settings, &theirs);
         log.metrics.format.set(i64::from(state.standing.write_format(Instant::now())));
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! The connection that reads ranges of the log and publishes volatile messages.
 
-use super::{Connection, RedisLog, ScriptError, connection, entry, format};
+use super::{Connection, RedisLog, ScriptError, connection, decode, entry};
 use crate::cursor::{Cursor, Epoch};
 use crate::log::{AppendError, Page, Resolved};
 use crate::message::Draft;
@@ -84,8 +84,8 @@ impl RedisLog {
     }
 
     /// Consecutive entries as this node reads them. Those that are not messages are counted and logged.
-    pub(super) fn decode(&self, entries: Vec<entry::Entry<'_>>, epoch: Epoch) -> format::Decoded {
-        format::Decoded::from(entries, epoch, self.config.max_payload, (&self.skipped, &self.unreadable))
+    pub(super) fn decode(&self, entries: Vec<entry::Entry<'_>>, epoch: Epoch) -> decode::Decoded {
+        decode::Decoded::from(entries, epoch, self.config.max_payload, (&self.skipped, &self.unreadable))
     }
 
     pub(super) async fn append_volatile(&self, drafts: Vec<Draft>) -> Result<(), AppendError> {

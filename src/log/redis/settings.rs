@@ -1,7 +1,6 @@
 //! Settings that must be the same on all nodes of a log. A node logs the settings in which another node differs.
 
 use super::RedisConfig;
-use super::peers::{Peer, printable};
 use serde::{Deserialize, Serialize};
 use sha1::{Digest, Sha1};
 use std::collections::BTreeMap;
@@ -69,15 +68,15 @@ struct LoggedDifference {
 pub(super) struct SettingsCheck(BTreeMap<&'static str, LoggedDifference>);
 
 impl SettingsCheck {
-    /// Logs in which settings live nodes differ from this one, once for each change.
-    pub(super) fn look(&mut self, own: &Settings, peers: &[Peer]) {
+    /// Logs in which settings live nodes, by their names, differ from this one, once for each change.
+    pub(super) fn look(&mut self, own: &Settings, nodes: &[(&str, &Settings)]) {
         for (flag, consequence) in SETTINGS {
             let Some(ours) = own.get(flag) else { continue };
             let mut theirs = BTreeMap::<&str, (&str, usize)>::new();
-            for peer in peers.iter().filter(|peer| peer.is_awake) {
+            for (name, settings) in nodes {
                 // A node that does not report the setting does not have it.
-                let Some(value) = peer.record.settings.get(flag).filter(|value| *value != ours) else { continue };
-                theirs.entry(value).or_insert((&peer.record.name, 0)).1 += 1;
+                let Some(value) = settings.get(flag).filter(|value| *value != ours) else { continue };
+                theirs.entry(value).or_insert((name, 0)).1 += 1;
             }
             let values: Vec<String> = theirs.keys().take(NAMED + 1).map(|value| (*value).to_owned()).collect();
             let is_news = match self.0.get(flag) {
@@ -107,4 +106,9 @@ impl SettingsCheck {
             self.0.insert(flag, LoggedDifference { values, at: Instant::now() });
         }
     }
+}
+
+/// The part of a record's text that is safe to log: printable ASCII, 100 characters at most.
+pub(super) fn printable(text: &str) -> String {
+    text.chars().filter(|c| c.is_ascii_graphic() || *c == ' ').take(100).collect()
 }

@@ -3,8 +3,8 @@
 use super::{COUNT, FIRST_PAUSE, LONGEST_PAUSE, QUIET, Tail, TailState};
 use crate::cursor::{Cursor, Epoch, Id};
 use crate::log::TailEvent;
+use crate::log::redis::decode::Decoded;
 use crate::log::redis::entry::{self, Identity};
-use crate::log::redis::format::Decoded;
 use crate::log::redis::read_history::{Read, ReadHistory};
 use crate::log::redis::verify::{Position, Verdict, judge};
 use crate::log::redis::{Connection, RedisLog, ScriptError, connection};
