@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use longtail::internals::log::pushed::draft;
+use longtail::internals::log::publish_payload::draft;
 use longtail::internals::log::redis::fuzzing::{draft_fields, entries, identity, volatile};
 use serde_json::value::RawValue;
 

@@ -2,17 +2,17 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use longtail::internals::log::pushed::{Pattern, draft};
+use longtail::internals::log::publish_payload::{draft, parse_patterns};
 use serde_json::value::RawValue;
 
 const MAX: usize = 200;
 
 // The first line is the name that was published to, the rest is the payload.
 fuzz_target!(|input: &[u8]| {
-    let patterns = Pattern::parse_all(&["push:*", "news"]).expect("sound");
+    let patterns = parse_patterns(&["push:*", "news"]).expect("valid");
     let end = input.iter().position(|&byte| byte == b'\n').unwrap_or(input.len());
     let (name, payload) = (String::from_utf8_lossy(&input[..end]), input.get(end + 1..).unwrap_or_default());
-    let channel = patterns.iter().find_map(|pattern| pattern.channel(&name)).and_then(Result::ok);
+    let channel = patterns.iter().find_map(|pattern| pattern.matched(&name)).and_then(|name| name.parse().ok());
     let channel = channel.unwrap_or_else(|| "todo".parse().expect("a channel"));
     let Ok(draft) = draft(channel, payload, MAX) else { return };
     let data = draft.payload.as_str();
