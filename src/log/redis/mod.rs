@@ -163,15 +163,17 @@ impl RedisLog {
     pub(in crate::log) async fn connect(&self, answer_within: Duration) -> Result<Connection, ScriptError> {
         let connection = self.reach(answer_within).await?;
         let info = connection.info();
+        if info.is_loading {
+            // No script runs yet. A connection that outlasted the loading would keep what it was told before.
+            return Err(ScriptError::NoPrimary("Redis is loading its data".into()));
+        }
         let mut server = self.server.lock();
         if *server != info.run_id {
             server.clone_from(&info.run_id);
         }
         drop(server);
         let mut advised = self.advised.lock();
-        // A server that is loading is checked by the first connection after that: no script runs before, so no
-        // connection to it lasts.
-        if *advised != info.run_id && !info.is_loading {
+        if *advised != info.run_id {
             advised.clone_from(&info.run_id);
             for advice in info.advice(self.config.retention.bytes) {
                 tracing::warn!("{advice}");
