@@ -282,7 +282,7 @@ fn no_upgrade(answer: &tungstenite::http::Response<Option<Vec<u8>>>) -> Failure 
     Failure::Refused { status, reason }
 }
 
-/// The error or bye in the text of a frame or a stream, at any position. `None`: there is none, or it is incomplete.
+/// The error or bye in the text of a frame or a stream, at any position. `None` if the text holds no complete one.
 fn refusal(text: &str) -> Option<Failure> {
     let object = |mark| {
         let begin = &text[text.find(mark)?..];

@@ -96,7 +96,7 @@ impl Frames {
         None
     }
 
-    /// The frame of an encoding, made if there is none. If two callers ask at the same time, one makes it and the other
+    /// The frame of an encoding. The first call makes it. If two callers ask at the same time, one makes it and the other
     /// waits.
     fn get(&self, encoding: &'static Encoding, make: impl Fn() -> Bytes) -> Bytes {
         let mut frames = self;

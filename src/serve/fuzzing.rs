@@ -42,8 +42,8 @@ pub struct Plain {
 }
 
 impl Plain {
-    /// Parses the plain request at the beginning of these bytes. `Err` if there is none (`false`), or only a part of
-    /// one (`true`).
+    /// Parses the plain request at the beginning of these bytes. `Err(true)` if the request is
+    /// incomplete, `Err(false)` if the bytes are not a plain request.
     pub fn read(bytes: &[u8]) -> Result<Plain, bool> {
         let mut rest = BytesMut::from(bytes);
         let (request, publish, poll) = match parse::parse(&mut rest) {

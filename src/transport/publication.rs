@@ -23,7 +23,7 @@ pub struct Publication<'a> {
     key: Option<Cow<'a, str>>,
 }
 
-/// `null` is a payload; only a missing field means that there is none.
+/// `null` is a payload. Only a publication without the field has no payload.
 fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
     <&RawValue>::deserialize(deserializer).map(Some)
 }

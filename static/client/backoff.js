@@ -17,7 +17,8 @@ function savePenalties(conn) {
   try { localStorage.setItem('longtail ' + conn._base, encode(conn._penalties)); } catch (e) {}
 }
 
-// Avoids a transport that failed: for 5 seconds, then 20, and so on to ten minutes, but for at least `least` ms.
+// Avoids a transport that failed. The time is 5 seconds, then 20, and so on up to ten minutes. It is never shorter than
+// `least` ms.
 function penalize(conn, transport, least) {
   var penalty = conn._penalties[transport.name];
   var count = (penalty ? penalty[0] : 0) + 1;

@@ -19,7 +19,7 @@
     return new Date().getTime();
   }
 
-  // This tab's part in a group; a new one if there is none yet.
+  // This tab's part in a group. The first call for a group makes it.
   function join(owner, options) {
     var key = 'longtail ' + owner.url + ' ' + Longtail.encode([options.token, options.credentials, options.transports]);
     var group = groups[key];

@@ -47,7 +47,7 @@
       this.kept.push(entry);
       if (this.kept.length > KEPT) this.kept.shift();
       if (!this.details.open) return;
-      // A user who has scrolled up is reading: the list stays where it is.
+      // The list does not scroll while the user reads further up.
       const follows = this.list.scrollTop + this.list.clientHeight > this.list.scrollHeight - 40;
       this.list.append(this.item(entry));
       while (this.list.children.length > KEPT) this.list.firstChild.remove();

@@ -31,7 +31,7 @@ const SEGMENTS: usize = 64;
 /// The bridge's state in Redis, from a reply of the script.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct BridgeState {
-    /// The member that holds the lease and offers at once. Empty if there is none.
+    /// The member that holds the lease and offers at once. Empty if no member holds it.
     pub(super) holder: String,
     pub(super) beat: String,
     /// The server that members listen to, by its `run_id`.

@@ -84,7 +84,7 @@ impl Tokens {
     ///
     /// # Errors
     ///
-    /// The key is none of these.
+    /// The key is of another kind, or is not readable.
     pub fn by_public_key(pem: &[u8]) -> Result<Tokens, BadKey> {
         if pem.windows(11).any(|part| part == b"PRIVATE KEY") {
             return Err(BadKey::Private);
