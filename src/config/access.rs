@@ -68,6 +68,11 @@ pub struct AccessFlags {
     #[arg(value_parser = application, hide_env_values = true)]
     pub authorize_url: Option<Uri>,
 
+    /// Seconds that the application may take for an answer. After that the request is refused
+    #[arg(long, env = "LONGTAIL_AUTHORIZE_TIMEOUT", value_name = "S", default_value_t = 2, help_heading = "Access")]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=60))]
+    pub authorize_timeout: u64,
+
     /// Origin whose pages may subscribe and publish, such as `https://www.example.com`. Repeatable
     #[arg(long, env = "LONGTAIL_ALLOW_ORIGIN", value_name = "ORIGIN")]
     #[arg(value_delimiter = ' ', action = ArgAction::Append, help_heading = "Access")]

@@ -6,6 +6,7 @@ use crate::message::Pattern;
 use crate::serve::{AccessMode, AccessRules, Authorizer, Keys, OriginPolicy, Tokens, Webhook};
 use prometheus_client::registry::Registry;
 use std::path::PathBuf;
+use std::time::Duration;
 use tracing::warn;
 
 /// Characters of a server key below which the server warns.
@@ -37,9 +38,11 @@ fn rules(flags: &AccessFlags, metrics: &mut Registry) -> Result<AccessRules, Sta
         let rule = format!("{}: use a channel's name, or a prefix with a * at its end", flags.public[index]);
         return Err(bad_flag("--public", &rule).into());
     }
+    let timeout = Duration::from_secs(flags.authorize_timeout);
     let application =
-        flags.authorize_url.clone().map(|url| Webhook::new(url, descriptors::questions(), metrics)).transpose();
+        flags.authorize_url.clone().map(|url| Webhook::new(url, descriptors::questions(), timeout, metrics));
     let application = application
+        .transpose()
         .map_err(|error| bad_flag("--authorize-url", &format!("https needs the system's certificates: {error}")))?;
     Ok(AccessRules { keys: Keys::new(keys), public, tokens: tokens(flags)?, application })
 }

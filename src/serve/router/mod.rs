@@ -68,8 +68,10 @@ fn check_origin(state: &ServerState, peer: &Peer, request: &Request) -> Result<(
     match peer.listener {
         ListenerKind::Public => state.origins.check(headers, peer.forwarded_host()),
         ListenerKind::Admin { is_loopback } => {
-            let mode = if is_loopback { AccessMode::Loopback } else { AccessMode::Guarded };
-            OriginPolicy { mode, allow_origin: Vec::new() }.check(headers, None)
+            let check = |mode| OriginPolicy { mode, allow_origin: Vec::new() }.check(headers, None);
+            // Only its own pages: another program of this machine may serve pages too, and it has no key.
+            check(AccessMode::Guarded)?;
+            if is_loopback { check(AccessMode::Loopback) } else { Ok(()) }
         }
     }
 }
