@@ -154,7 +154,8 @@ impl Tail {
             let pause = pause.max(Duration::from_millis(100) * 2_u32.pow(failures.min(6)));
             let pause = if why.is_empty() { Duration::ZERO } else { pause.mul_f64(0.75 + fastrand::f64() / 2.0) };
             if !why.is_empty() {
-                writeln!(stderr(), "-- {}; reconnecting", printable(&why))?;
+                // Messages go to standard output. It goes on if nobody reads its remarks.
+                let _ = writeln!(stderr(), "-- {}; reconnecting", printable(&why));
             }
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
@@ -162,7 +163,7 @@ impl Tail {
             }
         }
         if let Some(cursor) = &position.cursor {
-            writeln!(stderr(), "-- cursor {}", printable(cursor))?;
+            let _ = writeln!(stderr(), "-- cursor {}", printable(cursor));
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -2,7 +2,7 @@
 //! not repeated, and a value that a variable has set is not blamed on a flag.
 
 use super::{Cli, Origins};
-use clap::error::{ContextKind, ContextValue, Error};
+use clap::error::{ContextKind, ContextValue, Error, ErrorKind};
 use clap::{Arg, Command, CommandFactory, FromArgMatches};
 use std::env;
 use std::ffi::OsString;
@@ -30,11 +30,18 @@ impl Cli {
     }
 }
 
-fn corrected(mut error: Error, command: &Command, args: &[OsString]) -> Error {
-    let text = |error: &Error, kind| match error.get(kind) {
+fn text(error: &Error, kind: ContextKind) -> Option<String> {
+    match error.get(kind) {
         Some(ContextValue::String(text)) => Some(text.clone()),
         _ => None,
-    };
+    }
+}
+
+fn corrected(mut error: Error, command: &Command, args: &[OsString]) -> Error {
+    if let Some(tip) = other_programs(&error, args) {
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+        return error;
+    }
     let Some(shown) = text(&error, ContextKind::InvalidArg) else { return error };
     if find(command, &shown).is_some_and(Arg::is_hide_env_values_set)
         && text(&error, ContextKind::InvalidValue).is_some_and(|value| !value.is_empty())
@@ -65,3 +72,42 @@ fn set_by(arg: &Arg, args: &[OsString]) -> Option<String> {
     let variable = arg.get_env()?;
     env::var_os(variable).map(|_| variable.to_string_lossy().into_owned())
 }
+
+/// What to type here for an argument that other servers have: a port, or a command that starts them.
+fn other_programs(error: &Error, args: &[OsString]) -> Option<&'static str> {
+    let is_called = |command: &str| args.iter().skip(1).any(|arg| arg == command);
+    match error.kind() {
+        ErrorKind::UnknownArgument => {
+            let name = text(error, ContextKind::InvalidArg)?;
+            if !ADDRESS_FLAGS.contains(&name.trim_start_matches('-').split('=').next()?) || !name.starts_with('-') {
+                return None;
+            }
+            Some(match () {
+                () if is_called("check") => "give the address of the server: longtail check http://127.0.0.1:8080",
+                () if is_called("publish") || is_called("tail") => {
+                    "'--url http://127.0.0.1:8080' gives the address of the server"
+                }
+                () => "'--listen 127.0.0.1:8080' sets the address and the port",
+            })
+        }
+        ErrorKind::InvalidSubcommand => {
+            let name = text(error, ContextKind::InvalidSubcommand)?;
+            let is_address = name.trim_start_matches(':').starts_with(|c: char| c.is_ascii_digit());
+            if SERVE_COMMANDS.contains(&name.as_str()) {
+                Some("longtail serves without a command: longtail --listen 127.0.0.1:8080")
+            } else if is_address {
+                Some("'--listen 127.0.0.1:8080' sets the address and the port")
+            } else {
+                None
+            }
+        }
+        _ => None,
+    }
+}
+
+/// Flags by which other servers take their address.
+const ADDRESS_FLAGS: [&str; 12] =
+    ["p", "P", "l", "port", "http-port", "http", "host", "bind", "bind-address", "addr", "address", "interface"];
+
+/// Commands by which other servers start.
+const SERVE_COMMANDS: [&str; 7] = ["serve", "server", "start", "run", "listen", "daemon", "up"];

@@ -21,7 +21,7 @@ pub enum ScriptError {
     #[error("Redis refused: {}", explain(.0))]
     Refused(#[source] RedisError),
     /// The command was sent, and no answer came.
-    #[error("no answer from Redis: {0}")]
+    #[error("no answer from Redis: {}", explain(.0))]
     Unanswered(#[source] RedisError),
     /// The command was run, and too few replicas have its result.
     #[error("{reached} of the {wanted} replicas that --redis-wait-replicas asks for have it")]
@@ -98,7 +98,11 @@ impl ScriptError {
 
 /// Redis's text, with the fix if it is known.
 fn explain(error: &RedisError) -> String {
-    let text = error.to_string();
+    // A parser's own text has several lines, and speaks of bytes.
+    let text = match error.kind() {
+        ErrorKind::Parse => "what answers there does not speak Redis's protocol".to_owned(),
+        _ => error.to_string().lines().map(str::trim).collect::<Vec<_>>().join(" "),
+    };
     match fix(error) {
         Some(fix) => format!("{}; {}", text.trim_end_matches('.'), fix.text),
         None => text,
@@ -117,7 +121,9 @@ fn fix(error: &RedisError) -> Option<Fix> {
     let is = |code: &str| error.code() == Some(code) || text.contains(code);
     let lasts = |text| Some(Fix { text, passes: false });
     let passes = |text| Some(Fix { text, passes: true });
-    if is("WRONGPASS") || error.kind() == ErrorKind::AuthenticationFailed {
+    if error.kind() == ErrorKind::Parse {
+        lasts("it may be an HTTP server, or a port with TLS (rediss://): correct --redis")
+    } else if is("WRONGPASS") || error.kind() == ErrorKind::AuthenticationFailed {
         lasts("the user or the password in --redis is wrong: redis://:PASSWORD@HOST/ or redis://USER:PASSWORD@HOST/")
     } else if is("NOAUTH") || text.contains("Authentication required") {
         lasts("it requires a password: --redis redis://:PASSWORD@HOST/")
