@@ -13,7 +13,8 @@
  *
  *   helpers.js     small functions, JSON, and `api`
  *   http.js        one request, and what its failure means
- *   script.js      script elements: calls by a global name, and files that are loaded when they are needed
+ *   script.js      script elements, and calls by a global name
+ *   files.js       files of the library that are loaded when they are first needed
  *   responses.js   reads an answer as a stream of lines or as one batch
  *   events.js      listeners
  *   backoff.js     how long to wait before the next attempt, and which transports to leave alone
