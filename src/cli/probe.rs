@@ -77,7 +77,8 @@ impl Probe<'_> {
         let batch: Value = serde_json::from_str(&batch).unwrap_or_default();
         if let Some(cursor) = batch["cursor"].as_str() {
             let tag = format!("\"{cursor}\"");
-            let again = self.client.get(&format!("/poll?{}", self.query()), &[PACKED[0], ("if-none-match", &tag)]).await?;
+            let again =
+                self.client.get(&format!("/poll?{}", self.query()), &[PACKED[0], ("if-none-match", &tag)]).await?;
             // A 200 with messages is not a fault: another client may have published meanwhile.
             if again.status() == 200 && again.text().await?.contains("\"messages\":[]") {
                 result.push_str("; If-None-Match does not pass");

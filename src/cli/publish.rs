@@ -96,7 +96,8 @@ impl Publish {
                     let _ = writeln!(io::stderr(), "longtail publish: line {number}: {failure}");
                 }
                 Err(failure) => {
-                    let _ = writeln!(io::stderr(), "longtail publish: line {number} and all after it are not published");
+                    let _ =
+                        writeln!(io::stderr(), "longtail publish: line {number} and all after it are not published");
                     return Err(failure);
                 }
             }

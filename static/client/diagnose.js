@@ -21,6 +21,9 @@
   var PATIENCE = 6000;
   // How long a stream that works is watched: what kills streams does so in the first second.
   var AFTERWARDS = 1500;
+  // A browser does not say that the document of a frame was cut off. So the server is asked to end the frame after
+  // these seconds: the farewell comes if the frame lasts as long.
+  var FRAME = 3;
 
   function now() {
     return new Date().getTime();
@@ -46,6 +49,7 @@
   // Opens a transport as the library does, notes when something arrived, and calls `next` after its finding.
   function attempt(run, transport, next) {
     var trial = { transport: transport, name: nameOf(transport), opened: now(), hello: 0, beat: 0, timer: null, handle: null, over: false };
+    trial.ends = transport.name === 'forever-frame';
     trial.say = function (works, text) {
       if (trial.over) { return; }
       trial.over = true;
@@ -67,14 +71,20 @@
   function wait(trial, ms) {
     clearTimeout(trial.timer);
     trial.timer = setTimeout(function () {
-      if (trial.beat) {
-        trial.say(true, 'works: open in ' + time(trial.hello) + ', and what follows comes at once.');
+      if (trial.beat && trial.ends) {
+        trial.say(false, 'opens and is cut: nothing arrives after ' + time(trial.beat) + '.');
+      } else if (trial.beat) {
+        works(trial);
       } else if (trial.hello) {
         trial.say(false, 'opens, but what follows is held back.');
       } else {
         trial.say(false, 'is held back: nothing arrived within ' + time(PATIENCE) + '.');
       }
     }, ms);
+  }
+
+  function works(trial) {
+    trial.say(true, 'works: open in ' + time(trial.hello) + ', and what follows comes at once.');
   }
 
   // What a transport needs from the core; see intro.js.
@@ -92,7 +102,8 @@
           client: Longtail.newClientId(),
           token: run.options.token,
           cursor: 'latest',
-          probe: transport.batch ? undefined : 1
+          probe: transport.batch ? undefined : 1,
+          max_seconds: trial.ends ? FRAME : undefined
         }) + (more ? '&' + more : '');
       },
       item: function (object) {
@@ -100,11 +111,13 @@
         if (object.error) { return trial.say(false, 'is refused: ' + object.error.code + ', ' + object.error.message + '.'); }
         if (object.type === 'hello') {
           trial.hello = now() - trial.opened;
+        } else if (object.code === 4000 && trial.ends) {
+          works(trial);
         } else if (object.type === 'bye') {
           trial.say(false, 'is closed by the server: ' + object.reason + '.');
         } else if (!trial.beat) {
           trial.beat = now() - trial.opened;
-          wait(trial, AFTERWARDS);
+          wait(trial, AFTERWARDS + (trial.ends ? FRAME * 1000 : 0));
         }
       },
       batch: function (object) {

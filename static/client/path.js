@@ -6,8 +6,11 @@
   var LONG = 70;
   // A text that the server sends in small pieces: bytes of a piece, their number, and the milliseconds between two.
   var PIECE = 512;
+  var SMALL = 64;
   var COUNT = 40;
   var EVERY = 50;
+  // Milliseconds. What comes within this time is late, and not held back.
+  var LATE = 700;
 
   function now() {
     return new Date().getTime();
@@ -36,19 +39,16 @@
     });
   }
 
-  // Reads a text that the server sends in small pieces, and notes the pieces in which it arrives.
-  function drip(run, next) {
+  // Reads a text that the server sends in small pieces, and notes the lumps in which it arrives.
+  function drip(run, bytes, count, done) {
     var began = now();
     var lumps = { count: 0, first: 0, least: 0, length: 0 };
-    if (!Longtail.reaches(run.base, true)) { return next(); }
-    Longtail.http('GET', run.base + '/diagnose/drip?every=' + EVERY + '&bytes=' + PIECE + '&count=' + COUNT + '&' + now(), {},
+    Longtail.http('GET', run.base + '/diagnose/drip?every=' + EVERY + '&bytes=' + bytes + '&count=' + count + '&' + now(), {},
       function (status, text, wait, xhr) {
-        var coding = null;
-        // This is not read from another origin: the browser forbids it, and complains in the console.
-        try { coding = Longtail.sameOrigin(run.base) && xhr.getResponseHeader('Content-Encoding'); } catch (e) {}
-        if (coding) { run.found(false, 'Responses are compressed on the way (' + coding + ').'); }
-        judgeLumps(run, status, text.length, lumps, now() - began);
-        next();
+        lumps.status = status;
+        lumps.length = text.length;
+        lumps.took = now() - began;
+        done(lumps, xhr);
       },
       function (text) {
         if (text.length <= lumps.length) { return; }
@@ -62,12 +62,37 @@
       });
   }
 
-  function judgeLumps(run, status, length, lumps, took) {
-    if (status !== 200) {
-      run.found(false, 'An answer that takes two seconds does not arrive: ' + (status ? 'status ' + status + '.' : 'it is cut.'));
-    } else if (length < PIECE * COUNT) {
-      run.found(false, 'An answer of ' + size(PIECE * COUNT) + ' is cut after ' + size(length) + '.');
-    } else if (lumps.count < 2 || (lumps.first > COUNT * EVERY && took - lumps.first < 300)) {
+  // Finds out whether answers are held back: until they end, until there is more of them, or for a moment.
+  function buffering(run, next) {
+    if (!Longtail.reaches(run.base, true)) { return next(); }
+    drip(run, PIECE, COUNT, function (lumps, xhr) {
+      var coding = null;
+      // This is not read from another origin: the browser forbids it, and complains in the console.
+      try { coding = Longtail.sameOrigin(run.base) && xhr.getResponseHeader('Content-Encoding'); } catch (e) {}
+      if (coding) { run.found(false, 'Responses are compressed on the way (' + coding + ').'); }
+      if (lumps.status !== 200 || lumps.count < 2 || lumps.least <= 2 * PIECE || lumps.first > LATE) {
+        judgeLumps(run, lumps);
+        return next();
+      }
+      // A buffer waits until it is full. If small pieces come as soon, it is a delay, which ends by itself.
+      drip(run, SMALL, COUNT / 2, function (small) {
+        if (small.count > 1 && small.first <= LATE && small.least < lumps.least / 2) {
+          run.found(true, 'Responses are not held back, but come up to ' + run.time(Math.max(lumps.first, small.first)) +
+            ' late: a proxy gathers small pieces for a moment.');
+        } else {
+          judgeLumps(run, lumps);
+        }
+        next();
+      });
+    });
+  }
+
+  function judgeLumps(run, lumps) {
+    if (lumps.status !== 200) {
+      run.found(false, 'An answer that takes two seconds does not arrive: ' + (lumps.status ? 'status ' + lumps.status + '.' : 'it is cut.'));
+    } else if (lumps.length < PIECE * COUNT) {
+      run.found(false, 'An answer of ' + size(PIECE * COUNT) + ' is cut after ' + size(lumps.length) + '.');
+    } else if (lumps.count < 2 || (lumps.first > COUNT * EVERY && lumps.took - lumps.first < 300)) {
       // A busy browser may receive one lump in several pieces.
       run.found(false, 'Responses are held back until they end, or for ' + size(PIECE * COUNT) + ' at least.');
     } else if (lumps.least > 2 * PIECE && lumps.count < COUNT / 3) {
@@ -100,7 +125,7 @@
 
   Longtail.path = {
     look: function (run, next) {
-      echo(run, function () { drip(run, next); });
+      echo(run, function () { buffering(run, next); });
     },
     patience: patience
   };

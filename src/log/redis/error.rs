@@ -98,15 +98,23 @@ impl ScriptError {
 
 /// Redis's text, with the fix if it is known.
 fn explain(error: &RedisError) -> String {
-    // A parser's own text has several lines, and speaks of bytes.
-    let text = match error.kind() {
-        ErrorKind::Parse => "what answers there does not speak Redis's protocol".to_owned(),
-        _ => error.to_string().lines().map(str::trim).collect::<Vec<_>>().join(" "),
+    let text = if error.kind() == ErrorKind::Parse {
+        // The parser's own text has several lines, and speaks of bytes.
+        "what answers there does not speak Redis's protocol".to_owned()
+    } else if is_not_tls(error) {
+        "what answers there does not speak TLS".to_owned()
+    } else {
+        error.to_string().lines().map(str::trim).collect::<Vec<_>>().join(" ")
     };
     match fix(error) {
         Some(fix) => format!("{}; {}", text.trim_end_matches('.'), fix.text),
         None => text,
     }
+}
+
+/// Whether a TLS handshake was answered in another protocol.
+fn is_not_tls(error: &RedisError) -> bool {
+    error.to_string().contains("InvalidContentType")
 }
 
 struct Fix {
@@ -123,6 +131,8 @@ fn fix(error: &RedisError) -> Option<Fix> {
     let passes = |text| Some(Fix { text, passes: true });
     if error.kind() == ErrorKind::Parse {
         lasts("it may be an HTTP server, or a port with TLS (rediss://): correct --redis")
+    } else if is_not_tls(error) {
+        lasts("correct --redis, or use redis:// for a Redis without TLS")
     } else if is("WRONGPASS") || error.kind() == ErrorKind::AuthenticationFailed {
         lasts("the user or the password in --redis is wrong: redis://:PASSWORD@HOST/ or redis://USER:PASSWORD@HOST/")
     } else if is("NOAUTH") || text.contains("Authentication required") {

@@ -239,7 +239,20 @@ mod tests {
             let claims = format!("{{\"exp\":9999999999,\"subscribe\":[\"a\"],\"aud\":{aud}}}");
             tokens.read(&signed("{\"alg\":\"HS256\"}", &claims)).map(|_| ()).map_err(|refusal| refusal.message)
         };
-        for aud in ["5", "0", "5.5", "\"another\"", "\"\"", "[\"another\"]", "[5]", "[null]", "true", "false", "{}", "{\"a\":1}"] {
+        for aud in [
+            "5",
+            "0",
+            "5.5",
+            "\"another\"",
+            "\"\"",
+            "[\"another\"]",
+            "[5]",
+            "[null]",
+            "true",
+            "false",
+            "{}",
+            "{\"a\":1}",
+        ] {
             assert!(read(aud).is_err_and(|text| text.contains("(aud)")), "{aud}");
         }
         for nobody in ["null", "[]"] {

@@ -90,12 +90,7 @@ impl Webhook {
     /// # Errors
     ///
     /// The URL is `https:`, and the system's certificates cannot be read.
-    pub fn new(
-        uri: Uri,
-        max_in_flight: usize,
-        timeout: Duration,
-        registry: &mut Registry,
-    ) -> std::io::Result<Webhook> {
+    pub fn new(uri: Uri, max_in_flight: usize, timeout: Duration, registry: &mut Registry) -> std::io::Result<Webhook> {
         let connections = Connections::new(uri, max_in_flight, timeout)?;
         let metrics = Metrics { questions: Family::default(), seconds: Histogram::new([0.005, 0.02, 0.1, 0.5, 2.0]) };
         registry.register(
@@ -185,9 +180,9 @@ impl Application {
             return Err(Answer::Failed);
         };
         let began = Instant::now();
-        let decided = tokio::time::timeout(self.timeout, self.request(question)).await.unwrap_or_else(|_| {
-            Err(Problem::passing(format!("no answer within {} s", self.timeout.as_secs()), SLOW))
-        });
+        let decided = tokio::time::timeout(self.timeout, self.request(question))
+            .await
+            .unwrap_or_else(|_| Err(Problem::passing(format!("no answer within {} s", self.timeout.as_secs()), SLOW)));
         self.changes.note(decided.as_ref().err());
         self.metrics.seconds.observe(began.elapsed().as_secs_f64());
         let (outcome, answer) = match decided {
@@ -291,7 +286,8 @@ mod tests {
                     });
                 }
             });
-            let webhook = Webhook::new(uri, MAX_IN_FLIGHT, Duration::from_secs(2), &mut Registry::default()).expect("an application");
+            let webhook = Webhook::new(uri, MAX_IN_FLIGHT, Duration::from_secs(2), &mut Registry::default())
+                .expect("an application");
             Other { webhook, is_silent, asked }
         }
 

@@ -143,7 +143,8 @@ impl Connections {
             .await
         };
         // It also reads the end of the connection, or bytes behind the answer, if they are there.
-        let is_reusable = poll_fn(|cx| Poll::Ready(drive(cx) && matches!(sender.poll_ready(cx), Poll::Ready(Ok(()))))).await;
+        let is_reusable =
+            poll_fn(|cx| Poll::Ready(drive(cx) && matches!(sender.poll_ready(cx), Poll::Ready(Ok(()))))).await;
         if let Some(connection) = connection {
             let Parts { io, read_buf, .. } = connection.into_parts();
             read_any = io.has_read;
@@ -215,7 +216,8 @@ async fn answer(sender: &mut http1::SendRequest<Full<Bytes>>, request: Request<F
 /// only when it next polls its sockets. A TLS session may hold decrypted bytes, which only a read finds.
 fn is_silent(stream: &mut Stream) -> bool {
     let socket = SockRef::from(http_client::tcp(stream));
-    let is_empty = socket.peek(&mut [MaybeUninit::uninit()]).is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
+    let is_empty =
+        socket.peek(&mut [MaybeUninit::uninit()]).is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
     let mut byte = [0];
     let mut buffer = ReadBuf::new(&mut byte);
     let read = Pin::new(stream).poll_read(&mut Context::from_waker(Waker::noop()), buffer.unfilled());

@@ -170,7 +170,11 @@ mod tests {
             (200, "<!DOCTYPE html><p>secret", "an HTML page"),
             (200, with_list("\u{feff}"), "a byte order mark in front of the JSON"),
             (200, with_list("debug: secret\n"), "a text in front of the JSON"),
-            (200, with_list("\nWarning: Undefined variable $secret in /x.php on line 3\n"), "a warning of PHP in front"),
+            (
+                200,
+                with_list("\nWarning: Undefined variable $secret in /x.php on line 3\n"),
+                "a warning of PHP in front",
+            ),
             (200, with_list("<br />\n<b>Warning</b>:  secret in <b>/x.php</b><br />\n"), "a warning of PHP in front"),
             (200, with_list("PHP Deprecated: secret\n"), "a warning of PHP in front"),
             (200, "<br />\n<b>Fatal error</b>:  Uncaught secret", "an error of PHP"),
