@@ -35,8 +35,9 @@ end
 local at, last = 8, #ARGV
 while at <= last do
   local key, count = tonumber(ARGV[at]), tonumber(ARGV[at + 1])
-  local place = key > 0 and redis.call('GET', KEYS[key])
-  if not place or not holds(log, place) then
+  local known = key > 0 and redis.call('GET', KEYS[key])
+  local place = known and keyed(log, known, { unpack(ARGV, at + 2, at + 1 + count) })
+  if not place then
     place = redis.call('XADD', LOG, '*', unpack(ARGV, at + 2, at + 1 + count))
     newest, added = place, added + 1
     -- Scripts do not roll back, so the key comes after the entry: otherwise a failure in between would leave a key for

@@ -76,7 +76,7 @@ local function append(key, first, last)
   if key ~= '' then
     local known = redis.pcall('GET', key)
     if type(known) == 'table' then return known end
-    if known and holds(log, known) then return end
+    if known and keyed(log, known, { unpack(ARGV, first, last) }) then return end
   end
   local id = redis.pcall('XADD', LOG, '*', unpack(ARGV, first, last))
   if type(id) == 'table' then return id end

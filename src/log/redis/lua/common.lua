@@ -124,23 +124,30 @@ local function audit(log)
   return info
 end
 
--- Whether the cursor of an idempotency key is still valid: its message is in the log, or was there and is too old now.
+-- Returns the cursor of the message that has an idempotency key, or nil if the log does not answer for it. Takes the
+-- cursor that the key holds, and the fields of the message that would be appended.
 -- A key may outlive its message, which may be lost with the log (DEL), with the log's end (a failover) or alone (XDEL):
 -- then the message is appended again.
-local function holds(log, cursor)
+local function keyed(log, cursor, message)
   local id, epoch = string.match(cursor, '^(%d+%-%d+)%.([0-9a-z]+)$')
-  if not id then return false end
-  if epoch ~= log.epoch then
-    local last
-    for _, ancestor in ipairs(log.ancestors) do
-      if ancestor[1] == epoch then last = ancestor[2] end
-    end
-    if not last or less(last, id) then return false end
+  if not id then return nil end
+  local last
+  for _, ancestor in ipairs(log.ancestors) do
+    if ancestor[1] == epoch then last = ancestor[2] end
   end
-  if not less(log.floor, id) then return true end
-  -- A publisher that may not look gets the cursor of the key.
+  if epoch == log.epoch or (last and not less(last, id)) then
+    if not less(log.floor, id) then return cursor end
+    -- A publisher that may not look gets the cursor of the key.
+    local found = redis.pcall('XRANGE', LOG, id, id)
+    return (found.err or #found > 0) and cursor or nil
+  end
+  -- The epoch has ended, and nothing proves that the message is here: no node had read it yet. The log may have it
+  -- all the same, or another message under its id.
   local found = redis.pcall('XRANGE', LOG, id, id)
-  return found.err ~= nil or #found > 0
+  if found.err or #found == 0 then return nil end
+  local there, wanted = fields(found[1][2]), fields(message)
+  if there.channel ~= wanted.channel or there.data ~= wanted.data then return nil end
+  return id .. '.' .. log.epoch
 end
 
 local function now_ms()
