@@ -1,41 +1,25 @@
-//! Outgoing HTTP/1.1, over TLS or not: connections to the application, and the client of `longtail check`, `publish` and
-//! `tail`.
+//! The HTTP client of this program, over TLS or not: for the authorization webhook and for `longtail check`, `publish`
+//! and `tail`.
 
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::Uri;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioIo;
 use rustls::{ClientConfig, RootCertStore};
 use std::io;
 use std::time::Duration;
-use tokio::net::TcpStream;
-
-/// Makes connections.
-pub type Connector = HttpsConnector<HttpConnector>;
-
-/// A connection, with TLS or without.
-pub type Stream = MaybeHttpsStream<TokioIo<TcpStream>>;
 
 /// A client with a pool of connections.
-pub type HttpClient = Client<Connector, Full<Bytes>>;
-
-/// The socket of a connection.
-pub fn tcp(stream: &Stream) -> &TcpStream {
-    match stream {
-        MaybeHttpsStream::Http(tcp) => tcp.inner(),
-        MaybeHttpsStream::Https(tls) => tls.inner().get_ref().0.inner().inner(),
-    }
-}
+pub type HttpClient = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
 
 /// Makes the connections of a client for this URL, which is `http:` or `https:`.
 ///
 /// # Errors
 ///
 /// The URL is `https:`, and the system's certificates cannot be read.
-pub fn connector(uri: &Uri, connect_timeout: Duration) -> io::Result<Connector> {
+pub fn connector(uri: &Uri, connect_timeout: Duration) -> io::Result<HttpsConnector<HttpConnector>> {
     // The process has one provider. An error means that the embedding program has already chosen one.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut tcp = HttpConnector::new();

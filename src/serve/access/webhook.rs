@@ -1,13 +1,13 @@
 //! The authorization webhook: asks the application over HTTP who may subscribe and publish (`--authorize-url`).
 
 mod change_log;
-mod connections;
+mod client;
 mod decision;
 
 use super::query::Question;
 use bytes::Bytes;
 use change_log::ChangeLog;
-use connections::{Connections, NoReply};
+use client::{ApplicationClient, NoReply};
 use decision::{Decision, Problem};
 use http_body_util::Full;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE};
@@ -31,7 +31,7 @@ pub const MAX_IN_FLIGHT: usize = 64;
 /// Memory for cached answers. It is counted in bytes and not in entries, since a user chooses how long the cookies are.
 const MAX_CACHED_BYTES: usize = 32 << 20;
 
-/// Memory for questions that wait for an answer or for a free connection.
+/// Memory for questions that wait for an answer or for their turn.
 const MAX_WAITING_BYTES: usize = MAX_CACHED_BYTES / 2;
 
 /// The application's answer to a question.
@@ -91,7 +91,7 @@ impl Webhook {
     ///
     /// The URL is `https:`, and the system's certificates cannot be read.
     pub fn new(uri: Uri, max_in_flight: usize, timeout: Duration, registry: &mut Registry) -> std::io::Result<Webhook> {
-        let connections = Connections::new(uri, max_in_flight, timeout)?;
+        let client = ApplicationClient::new(uri, timeout)?;
         let metrics = Metrics { questions: Family::default(), seconds: Histogram::new([0.005, 0.02, 0.1, 0.5, 2.0]) };
         registry.register(
             "authorize_questions",
@@ -105,7 +105,7 @@ impl Webhook {
             .expire_after(AtItsEnd)
             .build();
         let application = Application {
-            connections,
+            client,
             timeout,
             free: Semaphore::new(max_in_flight),
             waiting_bytes: Semaphore::new(MAX_WAITING_BYTES),
@@ -159,7 +159,7 @@ impl Metrics {
 
 /// The application behind the URL.
 struct Application {
-    connections: Arc<Connections>,
+    client: ApplicationClient,
     /// How long a question may take.
     timeout: Duration,
     /// Permits for questions in flight.
@@ -199,7 +199,7 @@ impl Application {
         let cannot_ask = |error: &dyn std::fmt::Display| Problem::passing(format!("no question: {error}"), "");
         let _free = self.free.acquire().await.map_err(|error| cannot_ask(&error))?;
         let request = request(question).map_err(|error| cannot_ask(&error))?;
-        let reply = self.connections.send(request).await.map_err(|error| {
+        let reply = self.client.send(request).await.map_err(|error| {
             let fix = match error {
                 NoReply::NoConnection => "start it, or correct the address",
                 NoReply::Broke | NoReply::BrokeOff | NoReply::TooLarge => "look into its log",

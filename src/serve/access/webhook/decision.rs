@@ -1,6 +1,6 @@
 //! Reads the application's answer: a decision, or something else.
 
-use super::connections::Reply;
+use super::client::Reply;
 use hyper::StatusCode;
 use serde::Deserialize;
 use std::borrow::Cow;
