@@ -311,7 +311,7 @@ async fn publish_goes_on_after_a_bad_line() {
     assert_eq!(data, ["1", "\"three\"", "5"]);
     // What would fail for each line ends it, and says where.
     let done = run(&["publish", "a b", "--lines", "--url", "http://127.0.0.1:1"], "1\n2\n").await;
-    assert!(done.code == 69 && done.err.starts_with("longtail publish: line 1 and all after it are not"), "{done}");
+    assert!(done.code == 69 && done.err.starts_with("longtail publish: stopped at line 1\n"), "{done}");
 }
 
 /// A line need not be UTF-8 to be told by its number.

@@ -152,8 +152,8 @@ impl Client {
         }
         let request = request.body(Full::new(body)).map_err(|error| Failure::Usage(error.to_string()))?;
         let answered = match self.http.request(request.clone()).await {
-            // A proxy may have closed a kept connection, or have forgotten it without a word. On a new connection the same
-            // failure is the path's own.
+            // A proxy may have closed a kept connection, or have forgotten it without a word. On a new connection the
+            // same failure is the path's own.
             Err(error) if !error.is_connect() => self.fresh.request(request).await,
             answered => answered,
         };

@@ -123,7 +123,8 @@ impl Probe<'_> {
                 next.clone_into(&mut cursor);
             }
         };
-        // A poll that fails is the finding: no message is waited for then. One that works may end before the publication.
+        // A poll that fails is the finding: no message is waited for then. One that works may end before the
+        // publication.
         let (began, came) = match select(pin!(published), pin!(asked)).await {
             Either::Left((began, came)) => (began?, came.await?),
             Either::Right((came, began)) => {

@@ -78,29 +78,26 @@ impl Publish {
         Ok(ExitCode::SUCCESS)
     }
 
-    /// Publishes lines until the end of the input. It goes on after a line that is at fault itself, and ends at any other
-    /// failure: the next line would fail in the same way, and the caller knows where to begin again.
+    /// Publishes lines until the end of the input. It goes on after a line that is at fault itself, and ends at any
+    /// other failure: the next line would fail in the same way, and the user knows where to begin again.
     async fn all_lines(&self, client: &Client) -> Result<ExitCode, Failure> {
         let mut input = io::stdin().lock();
         let (mut number, mut refused) = (0_u64, 0_u64);
         while let Some(line) = next_line(&mut input)? {
             number += 1;
-            let outcome = match line {
-                Line::Whole(line) => self.one(client, line).await,
-                Line::TooLong => Err(Failure::Unexpected(format!("the line has more than {MAX_INPUT} bytes"))),
+            let failure = match line {
+                Line::TooLong => Failure::Usage(format!("the line has more than {MAX_INPUT} bytes")),
+                Line::Whole(line) => match self.one(client, line).await {
+                    Ok(()) => continue,
+                    Err(failure @ Failure::Refused { status: 400 | 413 | 422, .. }) => failure,
+                    Err(failure) => {
+                        let _ = writeln!(io::stderr(), "longtail publish: stopped at line {number}");
+                        return Err(failure);
+                    }
+                },
             };
-            match outcome {
-                Ok(()) => {}
-                Err(failure @ (Failure::Refused { status: 400 | 413 | 422, .. } | Failure::Unexpected(_))) => {
-                    refused += 1;
-                    let _ = writeln!(io::stderr(), "longtail publish: line {number}: {failure}");
-                }
-                Err(failure) => {
-                    let _ =
-                        writeln!(io::stderr(), "longtail publish: line {number} and all after it are not published");
-                    return Err(failure);
-                }
-            }
+            refused += 1;
+            let _ = writeln!(io::stderr(), "longtail publish: line {number}: {failure}");
         }
         if refused > 0 {
             let _ = writeln!(io::stderr(), "longtail publish: {refused} of {number} lines are not published");

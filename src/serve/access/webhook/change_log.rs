@@ -26,8 +26,8 @@ struct Told {
 }
 
 impl ChangeLog {
-    /// Notes an answer: a problem, or `None` for a decision. Logs it if the log says something else, but not at once after
-    /// another line: then a later answer of the kind is logged.
+    /// Notes an answer: a problem, or `None` for a decision. Logs it if the log says something else, but not at once
+    /// after another line: then a later answer of the same kind is logged.
     pub fn note(&self, problem: Option<&Problem>) {
         let came = problem.map(|problem| problem.came.as_ref());
         let mut told = self.told.lock();

@@ -1,7 +1,7 @@
 //! Sends questions to the application over HTTP and reads its answers.
 //!
-//! Each question has a connection of its own. On a kept connection answers are told apart by their order alone: a script
-//! that writes more than its `Content-Length`, at once or when it ends, would answer the next user's question.
+//! Each question has a connection of its own. On a kept connection answers are told apart by their order alone: a
+//! script that writes more than its `Content-Length`, at once or when it ends, would answer the next user's question.
 
 use crate::http_client::{self, HttpClient};
 use bytes::Bytes;
@@ -60,8 +60,9 @@ impl ApplicationClient {
         Ok(ApplicationClient { uri, http })
     }
 
-    /// Sends a request to the URL, and reads the whole answer. If the connection ends before an answer begins, the request
-    /// is sent once more: the application may have been restarted at that moment. So it must be one that may be repeated.
+    /// Sends a request to the URL, and reads the whole answer. If the connection ends before an answer begins, the
+    /// request is sent once more: the application may have been restarted at that moment. So it must be one that may be
+    /// repeated.
     ///
     /// # Errors
     ///
