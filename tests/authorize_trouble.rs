@@ -303,7 +303,7 @@ async fn scripts_of_php() {
             403,
             "a warning of PHP in front of the JSON",
         ),
-        ("nothing();", 403, "status 500"),
+        ("nothing();", 403, "an error of PHP"),
         ("header('Location: /login.php');", 403, "status 302"),
     ] {
         let php = Php::start(&format!("{READ}{script}")).await;

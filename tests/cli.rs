@@ -6,7 +6,6 @@ use serde_json::Value;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 use support::command::{Running, run, run_unread};
 use support::world::start_on;
 use support::{Caddy, Haproxy, Log, Nginx, Node, RedisServer, World};
@@ -196,7 +195,6 @@ async fn commands_end_quietly_if_nobody_reads() {
         (vec!["check", "--help"], "", 0),
         (vec!["--version"], "", 0),
         (vec!["--nonsense"], "", 64),
-        (vec!["--listen", "127.0.0.1:0", "--open", "--public", "a"], "", 64),
     ] {
         let (code, said) = run_unread(&args, input, true).await;
         assert_eq!(code, wanted, "{args:?}: {said}");
@@ -214,24 +212,28 @@ async fn pages_of_other_servers_are_not_printed() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("an address");
     let at = listener.local_addr().expect("its address");
     tokio::spawn(async move {
+        // A client may open a connection and send nothing on it.
         while let Ok((mut stream, _)) = listener.accept().await {
-            let mut head = [0; 4096];
-            stream.read(&mut head).await.ok();
-            let page = "<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body>nginx</body></html>";
-            let answer = format!("HTTP/1.1 502 X\r\nContent-Length: {}\r\n\r\n{page}", page.len());
-            stream.write_all(answer.as_bytes()).await.ok();
+            tokio::spawn(async move {
+                stream.read(&mut [0; 4096]).await.ok();
+                let page = "<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body>nginx</body></html>";
+                let answer = format!("HTTP/1.1 502 X\r\nContent-Length: {}\r\n\r\n{page}", page.len());
+                stream.write_all(answer.as_bytes()).await.ok();
+            });
         }
     });
     let url = format!("http://{at}");
     for args in [vec!["check", &url], vec!["publish", "a", "1", "--url", &url], vec!["tail", "a", "--url", &url]] {
-        let running = Running::start(&args);
-        // `tail` goes on until it is interrupted.
         let (code, said) = if args[0] == "tail" {
-            tokio::time::sleep(Duration::from_secs(2)).await;
-            running.interrupt().await
+            // It goes on until it is interrupted.
+            let mut tail = Running::start(&args);
+            let said = tail.remark().await;
+            let (code, rest) = tail.interrupt().await;
+            (code, said + &rest)
         } else {
-            let mut running = running;
-            running.end().await
+            let done = run(&args, "").await;
+            assert_eq!(done.out, "", "{done}");
+            (done.code, done.err)
         };
         assert!(said.contains("502 an HTML page, not an answer of a Longtail server"), "{args:?}: {code} {said}");
         assert!(!said.contains('<') && !said.contains("title"), "{args:?}: {said}");

@@ -82,12 +82,12 @@ fn other_programs(error: &Error, args: &[OsString]) -> Option<&'static str> {
             if !ADDRESS_FLAGS.contains(&name.trim_start_matches('-').split('=').next()?) || !name.starts_with('-') {
                 return None;
             }
-            Some(match () {
-                () if is_called("check") => "give the address of the server: longtail check http://127.0.0.1:8080",
-                () if is_called("publish") || is_called("tail") => {
-                    "'--url http://127.0.0.1:8080' gives the address of the server"
-                }
-                () => "'--listen 127.0.0.1:8080' sets the address and the port",
+            Some(if is_called("check") {
+                "give the address of the server: longtail check http://127.0.0.1:8080"
+            } else if is_called("publish") || is_called("tail") {
+                "'--url http://127.0.0.1:8080' gives the address of the server"
+            } else {
+                "'--listen 127.0.0.1:8080' sets the address and the port"
             })
         }
         ErrorKind::InvalidSubcommand => {

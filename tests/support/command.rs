@@ -103,6 +103,19 @@ impl Running {
         line
     }
 
+    /// The first line on its standard error.
+    pub async fn remark(&mut self) -> String {
+        let mut line = Vec::new();
+        let stderr = self.child.stderr.as_mut().expect("a pipe");
+        within(SOON, "a remark", async {
+            while line.last() != Some(&b'\n') {
+                line.push(stderr.read_u8().await.expect("a remark, no end"));
+            }
+        })
+        .await;
+        String::from_utf8(line).expect("UTF-8")
+    }
+
     /// Ends it as Ctrl-C does; returns its exit code and its standard error.
     pub async fn interrupt(mut self) -> (i32, String) {
         super::redis::signal(self.child.id().expect("it runs"), "INT");
