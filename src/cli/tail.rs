@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::io::{Write, stderr, stdout};
+use std::pin::pin;
 use std::process::ExitCode;
 use std::time::Duration;
 use tokio::signal::ctrl_c;
@@ -129,11 +130,13 @@ impl Tail {
         let mut position =
             Position { reached: false, cursor: self.cursor.clone(), last: self.last, left: self.count, polls: false };
         let mut failures = 0;
+        // One listener for the whole run: a signal between two would be lost.
+        let mut interrupt = pin!(ctrl_c());
         loop {
             let began = Instant::now();
             let read = tokio::select! {
                 read = self.read(&client, &mut position) => read,
-                _ = ctrl_c() => Ok(End::Done),
+                _ = &mut interrupt => Ok(End::Done),
             };
             let (pause, why) = match read {
                 Ok(End::Done) => break,
@@ -159,7 +162,7 @@ impl Tail {
             }
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
-                _ = ctrl_c() => break,
+                _ = &mut interrupt => break,
             }
         }
         if let Some(cursor) = &position.cursor {
