@@ -1,4 +1,4 @@
-//! The messages of one segment that were heard and are not known to be in the log, in Redis's order.
+//! The messages of one segment that have arrived and may not be in the log yet, in Redis's order.
 
 use std::collections::VecDeque;
 
@@ -12,7 +12,7 @@ pub(super) enum PublishSlot {
 }
 
 impl PublishSlot {
-    /// How many slots it stands for.
+    /// How many slots the item stands for.
     pub(super) fn count(&self) -> u64 {
         match self {
             PublishSlot::Nothing(count) => *count,
@@ -32,14 +32,14 @@ impl PublishSlot {
     }
 }
 
-/// What a queue may hold. Beyond that the oldest messages are dropped, and counted.
+/// The limits of a queue. Beyond them the queue drops the oldest messages, and counts them.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
     pub(super) messages: usize,
     pub(super) bytes: usize,
 }
 
-/// How much more fits into one request.
+/// The room that is left in one request.
 #[derive(Debug)]
 pub(super) struct BatchRoom {
     places: usize,
@@ -114,8 +114,8 @@ impl Queue {
         dropped
     }
 
-    /// Empties the oldest slot that holds something, and keeps it, because the numbers of later slots
-    /// must not change. Returns whether it held a message.
+    /// Empties the oldest slot that holds something. The slot itself stays, because the numbers of later slots must not
+    /// change. Returns whether the slot held a message.
     pub(super) fn hollow_out_oldest(&mut self) -> bool {
         // Empty slots form one run, so the oldest slot that is not empty is first or second.
         let run = match self.places.front() {
@@ -162,7 +162,7 @@ impl Queue {
         before
     }
 
-    /// The first slots, as many as there is room for.
+    /// The first slots, as many as fit into the room.
     pub(super) fn first_batch(&self, room: &mut BatchRoom) -> Vec<PublishSlot> {
         let mut batch = Vec::new();
         for place in &self.places {

@@ -1,4 +1,4 @@
-//! Which server a session subscribes to, and how.
+//! Chooses the server that a session subscribes to, and connects to it.
 
 use super::{ANSWER_TIMEOUT, Apart, Ended, Session, timed_out};
 use crate::log::bridge::member::{Request, Want};
@@ -10,19 +10,19 @@ use redis::aio::{PubSubSink, PubSubStream};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// If the server that the members of a Cluster listen to does not answer this node, it counts as gone when the members
-/// have given no sign of life for this time.
+/// Time without a sign of life from the members of a Cluster after which the server that they listen to counts as gone,
+/// if it does not answer this node either.
 const SILENCE: Duration = Duration::from_secs(2);
 
 impl Session {
     /// Chooses the server to subscribe to. Without a Cluster that is the server of the log.
     ///
-    /// In a Cluster each server delivers what is PUBLISHed at any server, in an order of its own. So members count
+    /// In a Cluster each server delivers the PUBLISHes of all servers, in an order of its own. So members count
     /// together at one server, and stay there while it lives, even if another one owns the log's slot.
     pub(super) async fn choose_server(&mut self, apart: &mut Apart) -> Result<Client, Ended> {
         let mut control = self.log.connect(ANSWER_TIMEOUT).await.map_err(Ended::Deaf)?;
-        // A Redis that is loading its data accepts subscribers and PUBLISHes, but no script, and what is heard before the join
-        // has no number. Loading the script first also makes the join a single round trip.
+        // A Redis that is loading its data accepts subscribers and PUBLISHes, but does not run scripts, and a message
+        // that arrives before the join has no number. Loading the script first also makes the join a single round trip.
         control.load(&BRIDGE).await.map_err(Ended::Deaf)?;
         let (client, run_id) = control.server();
         let client = client.clone();
@@ -86,7 +86,7 @@ impl Session {
                 return Err(Ended::Moved);
             }
         }
-        // Messages that are heard between here and the marker have no number, so both commands go out at once. The
+        // Messages that arrive between here and the marker have no number, so both commands go out at once. The
         // markers' channel comes last: a member that hears a marker, from any member, must hear everything after it.
         let globs: Vec<String> = patterns.iter().map(Pattern::to_string).collect();
         let (mut sink, mut last) = (sink.clone(), sink);

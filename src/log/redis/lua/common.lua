@@ -2,8 +2,8 @@
 -- that has none, and the server that the connection leads to, in one reign as a primary (its process, and
 -- where it was promoted last). The server is empty if the caller does not know it.
 --
--- The log's identity lives in its stream, as the names of consumer groups that nobody consumes from, so that it
--- survives trimming, is replicated with the entries, and dies with the stream:
+-- The log's identity lives in its stream, as the names of consumer groups without consumers. So it survives trimming,
+-- is replicated with the entries, and ends with the stream:
 --   epoch:<e>        the present epoch. Its last-delivered-id is the floor (entries up to there may have been
 --                    dropped), its entries-read is how many entries were dropped by then.
 --   mark:<e>:<server>  the server that the present epoch began on. Its last-delivered-id is the mark: all entries up
@@ -11,7 +11,7 @@
 --                    mark: how many entries were ever added up to there. A copy of the stream (a replica, a file)
 --                    that has the mark has all of them.
 --   until:<e>        an earlier epoch. Its last-delivered-id is the last position of it that is proven to be in the
---                    log. Its entries-read is 1 where a node has read more of it, which was lost.
+--                    log. Its entries-read is 1 if a node has read later entries of it, which are lost.
 local LOG = KEYS[1]
 local CANDIDATE, SERVER = string.match(ARGV[1] or '', '^([0-9a-z]+):([0-9a-z]*)$')
 
@@ -34,8 +34,8 @@ local function less(a, b)
   return #ams < #bms or (#ams == #bms and ams < bms)
 end
 
--- An id past 2^53, which only a forger writes, stays the entry's own id. Then an entry that is there may count as
--- dropped, but never the other way round.
+-- An id past 2^53, which only a forger writes, stays the entry's own id. Then an existing entry may count as dropped,
+-- but a dropped entry never counts as existing.
 local function before(id)
   local exact = 9007199254740992
   local ms, seq = split(id)
@@ -82,8 +82,8 @@ local function set_floor(log, floor, dropped)
   log.floor, log.dropped = floor, dropped
 end
 
--- Says that everything up to here was written in this epoch on this server. A caller on another server, or one that
--- does not know its server, proves nothing and does not move the mark.
+-- Says that everything up to here was written in this epoch on this server. A caller on another server, or a caller
+-- that does not know its server, cannot prove this and does not move the mark.
 local function set_mark(log, id, added)
   if SERVER ~= '' and log.server == SERVER then
     redis.call('XGROUP', 'SETID', LOG, log.mark_group, id, 'ENTRIESREAD', added)
@@ -115,7 +115,7 @@ local function ensure()
   return log
 end
 
--- Finds entries that somebody else trimmed: more are gone than we dropped.
+-- Finds entries that others have trimmed: more entries are gone than nodes have dropped.
 local function audit(log)
   local info = stream()
   if info.dropped > log.dropped then
@@ -124,10 +124,9 @@ local function audit(log)
   return info
 end
 
--- Returns the cursor of the message that has an idempotency key, or nil if the log does not answer for it. Takes the
--- cursor that the key holds, and the fields of the message that would be appended.
--- A key may outlive its message, which may be lost with the log (DEL), with the log's end (a failover) or alone (XDEL):
--- then the message is appended again.
+-- Returns the cursor of the message that has an idempotency key, or nil if the log does not hold the message. Takes the
+-- cursor that the key holds, and the fields of the message that would be appended. A key may outlive its message, which
+-- may be lost with the log (DEL), with the log's end (a failover) or alone (XDEL): then the message is appended again.
 local function keyed(log, cursor, message)
   local id, epoch = string.match(cursor, '^(%d+%-%d+)%.([0-9a-z]+)$')
   if not id then return nil end
@@ -137,12 +136,12 @@ local function keyed(log, cursor, message)
   end
   if epoch == log.epoch or (last and not less(last, id)) then
     if not less(log.floor, id) then return cursor end
-    -- A publisher that may not look gets the cursor of the key.
+    -- A publisher without permission for XRANGE gets the cursor of the key.
     local found = redis.pcall('XRANGE', LOG, id, id)
     return (found.err or #found > 0) and cursor or nil
   end
-  -- The epoch has ended, and nothing proves that the message is here: no node had read it yet. The log may have it
-  -- all the same, or another message under its id.
+  -- The epoch has ended, and nothing proves that the message is here: no node had read it yet. The log may still have
+  -- it, or may have another message under its id.
   local found = redis.pcall('XRANGE', LOG, id, id)
   if found.err or #found == 0 then return nil end
   local there, wanted = fields(found[1][2]), fields(message)
@@ -155,8 +154,8 @@ local function now_ms()
   return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
--- Drops what the retention does not keep, by count at most 1,000 entries in each call. Without an age it drops by count
--- only.
+-- Drops entries that the retention does not keep: by age all of them, by count at most 1,000 in each call. Without an
+-- age it drops by count only.
 local function trim(log, max_length, max_age_ms)
   local dropped, floor = 0, log.floor
   local oldest = max_age_ms and string.format('%.0f-0', math.max(now_ms() - max_age_ms, 0))
@@ -177,7 +176,7 @@ local function trim(log, max_length, max_age_ms)
   return dropped
 end
 
--- The log, and the stream's own counters at the same moment.
+-- The log's extent, and the stream's own counters at the same moment.
 local function extent(log, info)
   local ancestors = {}
   for _, ancestor in ipairs(log.ancestors) do
