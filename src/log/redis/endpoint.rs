@@ -1,15 +1,15 @@
-//! Where the log's Redis is: one server, the primary that sentinels name, or the member of a Cluster
-//! that owns the log's slot.
+//! Finds the log's Redis: one server, the primary that sentinels name, or the member of a Cluster that owns the log's
+//! slot.
 
 use super::ScriptError;
 use super::server_info::ServerInfo;
 use redis::{Client, ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo, TlsCertificates, Value};
 use std::time::Duration;
 
-/// How long a sentinel or a member of a Cluster may take before the next one is asked.
+/// How long a sentinel or a member of a Cluster may take to answer before the node asks the next one.
 const ASK_TIMEOUT: Duration = Duration::from_millis(700);
 
-/// How to connect to Redis. It holds passwords, so it has no `Debug`.
+/// The address of Redis and how to connect to it. The type holds passwords, so it has no `Debug`.
 pub struct Endpoint {
     topology: Topology,
     /// The addresses to ask, or to connect to.
@@ -33,7 +33,7 @@ enum Topology {
 #[error("{0}")]
 pub struct BadUrl(String);
 
-/// The forms that a URL may have, for people.
+/// The forms that a URL may have, for error texts.
 const FORMS: &str = "use redis://HOST:PORT, rediss://HOST:PORT, redis+unix:///PATH, \
     redis+sentinel://HOST:PORT,HOST:PORT/SERVICE or redis+cluster://HOST:PORT,HOST:PORT";
 
@@ -112,7 +112,7 @@ impl Endpoint {
         self.is_tls
     }
 
-    /// The servers to ask or to connect to, for people.
+    /// The servers to ask or to connect to, for log lines and error texts.
     pub fn describe(&self) -> String {
         let seeds: Vec<String> = self.seeds.iter().map(ToString::to_string).collect();
         match &self.topology {
@@ -122,8 +122,8 @@ impl Endpoint {
         }
     }
 
-    /// The clients that may lead to the log, in the order to try them. Sentinels are asked each
-    /// time, since the primary may have changed.
+    /// The clients that may lead to the log, in the order to try them. It asks the sentinels each time, since the
+    /// primary may have changed.
     ///
     /// # Errors
     ///
@@ -204,13 +204,13 @@ impl Endpoint {
         if let (true, ConnectionAddr::Tcp(name, _) | ConnectionAddr::TcpTls { host: name, .. }) =
             (host.is_empty(), asked.get_connection_info().addr())
         {
-            // The owner does not know its own address: it is the one that was asked.
+            // The owner does not know its own address: the owner is the member that was asked.
             host.clone_from(name);
         }
         self.client(self.address(host, port)).map(Some)
     }
 
-    /// The client of one server, by the address that a [`Client`] of this endpoint has shown.
+    /// A client of one server, by an address that a [`Client`] of this endpoint has reported.
     ///
     /// # Errors
     ///
@@ -239,7 +239,7 @@ impl Endpoint {
         .map_err(ScriptError::Unconnected)
     }
 
-    /// What a server must be to hold the log.
+    /// Checks that a server can hold the log.
     ///
     /// # Errors
     ///

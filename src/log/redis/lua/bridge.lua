@@ -7,8 +7,9 @@
 -- age kept in ms, life of an idempotency key in ms; then for each segment: its id, the first number that
 -- follows, `1` if a hole before it is allowed, how many items follow, and the items: 0 and how many numbers hold
 -- nothing, or how many words follow, an idempotency key (or nothing) and an entry's fields.
--- Returns the holder, the beat, the server, its address, how often members in a Cluster have spoken, how many of the entries are in
--- the log for this call; then for each segment the last number taken, or `-` for a segment that was dropped.
+-- Returns the holder, the beat, the server, its address, a count of the signs of life from members in a Cluster, how
+-- many entries this call has appended; then for each segment the last number taken, or `-` for a segment that was
+-- dropped.
 --
 -- A join PUBLISHes a marker. The marker says whether nobody has joined at this server process before: then the messages
 -- that members have heard before it are numbered backwards from it. A segment is what one server delivers between two
