@@ -77,8 +77,7 @@ fn news(hub: &Hub, slot: usize, messages: Messages, head: Cursor, channels: Opti
     let bytes: usize = messages.iter().map(|message| message.object().len()).sum();
     let before = memory.before(slot, messages.len()).filter(|_| messages.len() == 1 || bytes <= LIMIT.bytes);
     drop(memory);
-    // The position of no reader is right before the last message, so this makes every reader's task read the messages
-    // itself.
+    // With this value, no reader counts as right before the new messages, so every reader's task reads them itself.
     let before = before.unwrap_or(last);
     let next = AtomicUsize::new(0);
     Some(News { slot, messages, before, first, last, head, channels, is_for_all, registrations, next })

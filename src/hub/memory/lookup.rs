@@ -1,4 +1,4 @@
-//! Looks a reader's position up in the node's memory, and copies the messages after it.
+//! Looks up a reader's position in the node's memory, and copies the messages after it.
 
 use super::copy::{Copier, Limit, copy_one, unseen};
 use super::{Memory, Registration, View};
@@ -8,7 +8,7 @@ use crate::log::{Descent, Resolved};
 use crate::message::{ClientId, Message};
 use std::sync::Arc;
 
-/// The result of looking a position up in this node's memory.
+/// The result of a lookup of a position in this node's memory.
 pub(in crate::hub) enum Lookup {
     /// All messages up to the limit were copied out. This is the new position.
     Read(Cursor),
@@ -45,7 +45,7 @@ impl Memory {
         Lookup::Read(Cursor { id: cut.unwrap_or(view.head), epoch: view.lineage.epoch })
     }
 
-    /// Looks a position in an earlier epoch up. The log's gap rule resolves the position.
+    /// Looks up a position in an earlier epoch. The log's gap rule resolves the position.
     fn look_back(
         &self,
         view: &View,
