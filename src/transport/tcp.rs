@@ -11,7 +11,7 @@ use bytes::{Bytes, BytesMut};
 /// The first bytes of a Flash player or an applet that asks whether it may connect.
 const POLICY_REQUEST: &[u8] = b"<policy-file-request/>\0";
 
-/// Raw TCP. It has a port of its own.
+/// Raw TCP. The transport has a port of its own.
 pub struct Tcp;
 
 impl Transport for Tcp {
@@ -58,7 +58,7 @@ fn is_request_line(line: &[u8]) -> bool {
 
 impl LineDecoder {
     fn input(line: Bytes) -> Input {
-        // An empty line is a friendly way to keep a connection alive.
+        // An empty line is accepted, because clients send one to keep a connection alive.
         if line.is_empty() { Input::Nothing } else { Input::Command(line) }
     }
 }
@@ -70,7 +70,7 @@ impl Decode for LineDecoder {
 
     fn decode(&mut self, buf: &mut BytesMut) -> Result<Option<Input>, ProtocolViolation> {
         if self.first && !buf.is_empty() {
-            // The request does not end in a line feed.
+            // The policy request does not end in a line feed.
             let seen = buf.len().min(POLICY_REQUEST.len());
             if buf[..seen] == POLICY_REQUEST[..seen] {
                 return Ok((seen == POLICY_REQUEST.len()).then_some(Input::PolicyRequest));
