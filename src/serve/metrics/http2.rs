@@ -36,7 +36,7 @@ impl Http2Metrics {
         Arc::new(metrics)
     }
 
-    /// Counts a connection that the server closes for what its client did.
+    /// Counts a connection that the server closes because of its client's behaviour.
     pub fn closed(&self, reason: &'static str) {
         self.closed.get_or_create(&ReasonLabel { reason }).inc();
     }

@@ -6,7 +6,7 @@ use crate::cursor::Start;
 use crate::serve::state::ServerState;
 use crate::transport::{Accepted, Params, Transport};
 
-/// Makes a pump that reads the channels of `params` from their position. It has not sent its hello yet.
+/// Makes a pump that reads the channels of `params` from their position. The pump has not sent its hello yet.
 pub fn open_pump(
     state: &ServerState,
     transport: &'static dyn Transport,
