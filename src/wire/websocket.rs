@@ -283,7 +283,7 @@ impl UnderWay {
             (len, _) => (u64::from(len), 0),
         };
         if len >> 63 != 0 {
-            return Err(violation(1002, "frame length has its top bit set"));
+            return Err(violation(1002, "the frame length has its top bit set"));
         }
         let minimal = match extended {
             2 => len >= 126,
@@ -291,14 +291,14 @@ impl UnderWay {
             _ => true,
         };
         if !minimal {
-            return Err(violation(1002, "frame length is not minimal"));
+            return Err(violation(1002, "the frame length is not minimal"));
         }
         // The length of all fragments together is checked before any payload is taken, so that the limit and not the
         // announced length bounds the memory. `message` is never longer than `max_message`.
         let room = if opcode >= CLOSE { MAX_CONTROL } else { max_message - self.message.len() };
         let remaining = match usize::try_from(len) {
             Ok(len) if len <= room => len,
-            _ => return Err(violation(1009, "message too big")),
+            _ => return Err(violation(1009, "the message is too big")),
         };
         let Some(&[a, b, c, d]) = rest.get(extended..extended + 4) else {
             return Ok(None);
@@ -310,23 +310,23 @@ impl UnderWay {
     /// Checks the first two bytes of a header.
     fn check(&self, first: u8, second: u8) -> Result<(), Violation> {
         if first & RSV != 0 {
-            return Err(violation(1002, "reserved bit set, no extension was agreed on"));
+            return Err(violation(1002, "a reserved bit is set, but no extension was agreed on"));
         }
         // Section 5.1: a client must mask, so that bytes that a script has chosen never appear unchanged on the wire. A
         // proxy could mistake them for HTTP.
         if second & MASKED == 0 {
-            return Err(violation(1002, "frame is not masked"));
+            return Err(violation(1002, "the frame is not masked"));
         }
         match first & OPCODE {
-            CONTINUATION if !self.fragmented => Err(violation(1002, "continuation without a message")),
-            TEXT | BINARY if self.fragmented => Err(violation(1002, "new message inside a fragmented one")),
+            CONTINUATION if !self.fragmented => Err(violation(1002, "a continuation frame came without a message")),
+            TEXT | BINARY if self.fragmented => Err(violation(1002, "a new message begins inside a fragmented one")),
             BINARY => Err(violation(1003, "binary messages are not accepted")),
             CONTINUATION | TEXT => Ok(()),
-            CLOSE | PING | PONG if first & FIN == 0 => Err(violation(1002, "fragmented control frame")),
+            CLOSE | PING | PONG if first & FIN == 0 => Err(violation(1002, "the control frame is fragmented")),
             CLOSE | PING | PONG if usize::from(second & !MASKED) > MAX_CONTROL => {
-                Err(violation(1002, "control frame too long"))
+                Err(violation(1002, "the control frame is too long"))
             }
-            CLOSE if second & !MASKED == 1 => Err(violation(1002, "close code cut off")),
+            CLOSE if second & !MASKED == 1 => Err(violation(1002, "the close code is cut off")),
             CLOSE | PING | PONG => Ok(()),
             _ => Err(violation(1002, "reserved opcode")),
         }
@@ -349,7 +349,7 @@ impl UnderWay {
         // The text is checked when it is complete, because a fragment may end within a character. `take` also frees the
         // buffer's capacity.
         let text = String::from_utf8(mem::take(&mut self.message));
-        text.map(|text| Some(Frame::Text(text))).map_err(|_| violation(1007, "text is not UTF-8"))
+        text.map(|text| Some(Frame::Text(text))).map_err(|_| violation(1007, "the text is not UTF-8"))
     }
 }
 
@@ -371,7 +371,7 @@ fn close(payload: &[u8]) -> Result<Option<(u16, String)>, Violation> {
     }
     match std::str::from_utf8(reason) {
         Ok(reason) => Ok(Some((code, reason.to_owned()))),
-        Err(_) => Err(violation(1007, "close reason is not UTF-8")),
+        Err(_) => Err(violation(1007, "the close reason is not UTF-8")),
     }
 }
 

@@ -94,7 +94,7 @@ pub async fn run(
             finishing.spawn(session.finish(time));
         } else if reported != ended.to_string() {
             reported = ended.to_string();
-            warn!(reason = %ended, "no subscription in Redis: this node does not hear what is PUBLISHed; it retries");
+            warn!(reason = %ended, "no subscription in Redis: this node does not receive PUBLISHes; it retries");
         } else {
             debug!(reason = %ended, "no subscription in Redis");
         }

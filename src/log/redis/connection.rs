@@ -60,7 +60,7 @@ impl Connection {
         log: &str,
         answer_within: Duration,
     ) -> Result<Connection, ScriptError> {
-        let mut last = ScriptError::NoPrimary("no server is named".into());
+        let mut last = ScriptError::NoPrimary("the address does not name a server".into());
         for client in endpoint.candidates().await? {
             match Connection::to(client, answer_within).await {
                 Ok(connection) => return connection.at_the_owner(endpoint, log, answer_within).await,

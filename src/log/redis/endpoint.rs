@@ -90,7 +90,7 @@ impl Endpoint {
         };
         let infos = hosts.split(',').map(one).collect::<Result<Vec<_>, _>>()?;
         let seeds: Vec<_> = infos.iter().map(|info| info.addr().clone()).collect();
-        let Some(first) = infos.first() else { return Err(bad("no host is named")) };
+        let Some(first) = infos.first() else { return Err(bad("it does not name a host")) };
         let mut sentinel_settings = RedisConnectionInfo::default();
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
             sentinel_settings = match &*name {
@@ -132,7 +132,7 @@ impl Endpoint {
         match &self.topology {
             Topology::Single | Topology::Cluster => self.seeds.iter().map(|seed| self.client(seed.clone())).collect(),
             Topology::Sentinel { service } => {
-                let mut last = ScriptError::NoPrimary(format!("no sentinel is named for {service}"));
+                let mut last = ScriptError::NoPrimary(format!("the address does not name a sentinel for {service}"));
                 for seed in &self.seeds {
                     match tokio::time::timeout(ASK_TIMEOUT, self.ask_sentinel(seed, service)).await {
                         Ok(Ok(client)) => return Ok(vec![client]),

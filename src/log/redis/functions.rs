@@ -67,7 +67,7 @@ impl Functions {
         if let Some(reason) = &obstacle
             && self.obstacle.as_ref().is_none_or(|(said, _)| said != reason)
         {
-            warn!(reason, "FCALL longtail_publish is not available in Redis; everything else is");
+            warn!(reason, "FCALL longtail_publish is not available in Redis; all other ways to publish are");
         }
         self.obstacle = obstacle.map(|reason| (reason, Instant::now()));
         Ok(())

@@ -64,7 +64,7 @@ impl ServerInfo {
         let mut advice = Vec::new();
         if self.max_memory > 0 && self.policy != "noeviction" {
             let may =
-                if self.policy.starts_with("allkeys") { "the log itself" } else { "what keeps appends from doubling" };
+                if self.policy.starts_with("allkeys") { "the log itself" } else { "the keys that avoid duplicates" };
             let policy = &self.policy;
             advice.push(format!(
                 "Redis evicts keys when its memory is full (maxmemory-policy {policy}), including {may}: \
@@ -80,7 +80,7 @@ impl ServerInfo {
         }
         if !self.has_append_file && !self.is_loading {
             advice.push(
-                "Redis writes no append-only file: what was published since its last snapshot is lost when it \
+                "Redis does not write an append-only file: messages since its last snapshot are lost when it \
                  stops, and readers are told of a gap: CONFIG SET appendonly yes"
                     .into(),
             );

@@ -22,9 +22,9 @@ const LONGEST: usize = 500;
 const SETTINGS: [(&str, &str); 5] = [
     ("--max-message-bytes", "a node skips what is longer than its own"),
     ("--redis-subscribe", "a PUBLISH that matches the patterns of both is appended twice"),
-    ("--retain-seconds", "the log keeps the least of them"),
-    ("--retain-messages", "the log keeps the least of them"),
-    ("--retain-bytes", "the log keeps the least of them"),
+    ("--retain-seconds", "the log keeps only as much as the lowest of the values allows"),
+    ("--retain-messages", "the log keeps only as much as the lowest of the values allows"),
+    ("--retain-bytes", "the log keeps only as much as the lowest of the values allows"),
 ];
 
 /// The settings of a node, by flag.

@@ -100,7 +100,7 @@ impl Collector for Exporter {
         out.counters("encode_cache_hits", "Deliveries that reused an encoded message", None, one(hits))?;
         out.gauges("sockets", "Connections of clients, idle ones included", one(self.connections.count() as u64))?;
         let most = self.connections.most() as u64;
-        out.gauges("sockets_limit", "Limit of connections, from the flag and the file descriptors", one(most))?;
+        out.gauges("sockets_limit", "Limit on connections, from the flag and the file descriptors", one(most))?;
         out.gauges(
             "channels",
             "Channels with readers or retained messages on this node",

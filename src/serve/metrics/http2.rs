@@ -29,7 +29,7 @@ impl Http2Metrics {
         let metrics = Http2Metrics::default();
         registry.register(
             "http2_let_go",
-            "HTTP/2 connections that the server closed for what their clients did, by reason",
+            "HTTP/2 connections that the server closed because of their clients, by reason",
             metrics.closed.clone(),
         );
         registry.register("http2_streams", "HTTP/2 streams opened, by purpose", metrics.streams.clone());

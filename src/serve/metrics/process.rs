@@ -51,7 +51,7 @@ impl Collector for ProcessMetrics {
         out.gauge_of("process_resident_memory", "Memory in use", &Unit::Bytes, usage.resident as f64)?;
         out.counter_of("process_cpu", "Processor time", &Unit::Seconds, usage.cpu)?;
         out.gauge("process_open_fds", "Open descriptors", usage.descriptors)?;
-        out.gauge("process_max_fds", "Limit of open descriptors", usage.most_descriptors)
+        out.gauge("process_max_fds", "Limit on open descriptors", usage.most_descriptors)
     }
 }
 

@@ -27,7 +27,7 @@ const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 ///
 /// The header is missing or invalid.
 pub async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<IpAddr>> {
-    let bad = || io::Error::new(io::ErrorKind::InvalidData, "no PROXY protocol header");
+    let bad = || io::Error::new(io::ErrorKind::InvalidData, "the PROXY protocol header is missing or invalid");
     let mut header = vec![0; SHORTEST];
     stream.read_exact(&mut header).await?;
     if header.starts_with(SIGNATURE) {

@@ -239,7 +239,7 @@ fn turn(sockets: &Mutex<Sockets>, poll: &mut Poll, events: &mut Events) -> io::R
 /// The system's.
 #[expect(
     deprecated,
-    reason = "its successor is unsafe, for sources that may change their descriptor; these own one descriptor each"
+    reason = "its successor is unsafe, since sources may change their descriptor; these sources own one descriptor each"
 )]
 pub fn watched<T: AsRawFd>(source: T) -> io::Result<AsyncFd<T>> {
     AsyncFd::with_interest(source, tokio::io::Interest::READABLE)

@@ -114,7 +114,7 @@ fn check_limits(state: &ServerState, peer: &Peer, limits: Limits) -> Result<(), 
         return Ok(());
     }
     if peer.is_over_limit && limits == Limits::All {
-        return Err(ApiError::new(Code::TooManyConnections, "the server has reached its limit of connections"));
+        return Err(ApiError::new(Code::TooManyConnections, "the server has reached its limit on connections"));
     }
     state.rates.request(peer.ip)
 }

@@ -84,7 +84,7 @@ pub struct Pump {
     /// Whether some commands were not answered yet. The farewell comes after the answers.
     is_answering: bool,
     /// Bytes that the next polls return before anything else.
-    #[expect(clippy::box_collection, reason = "a parked stream has none of them, and pays for one word")]
+    #[expect(clippy::box_collection, reason = "a parked stream has no bytes in it, and pays for one word")]
     ready: Option<Box<VecDeque<Bytes>>>,
 }
 

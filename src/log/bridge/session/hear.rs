@@ -21,7 +21,7 @@ impl Session {
             if name == keys.volatile() {
                 match volatile_from_json(payload, self.log.config().max_payload) {
                     Some(message) => self.log.deliver_volatile(message),
-                    None => self.refuse(name, "it is not what a node sends"),
+                    None => self.refuse(name, "it is not a message of another node"),
                 }
                 return Ok(());
             }
@@ -66,7 +66,7 @@ impl Session {
         if lost > 0 {
             let before = self.log.metrics().overflowed.inc_by(lost as u64);
             let all = before + lost as u64;
-            // The loss is logged only when its count is a power of two, because an overflow is a flood.
+            // The loss is logged only when its count passes a power of two, because an overflow is a flood.
             if before.leading_zeros() != all.leading_zeros() {
                 warn!(lost = all, "too many PUBLISHes wait for the log, so the oldest are lost");
             }

@@ -203,7 +203,7 @@ pub(super) fn judge(
         |entries: Vec<&Entry>| entries.iter().map(|entry| format!("{}@{}", entry.token, entry.id)).collect::<Vec<_>>();
 
     if delivered.len() < told.messages.len() {
-        return Err("a message came twice".into());
+        return Err("a message was delivered twice".into());
     }
     let branch = epochs.get(&epoch).map_or(&[][..], |entries| entries);
     let lost: Vec<_> = branch.iter().filter(|entry| !log.holds(entry.token)).collect();
@@ -213,7 +213,7 @@ pub(super) fn judge(
         log.live().filter(|entry| entry.is_message && !delivered.contains(&entry.token)).filter(unseen).collect();
     let is_led_astray = told.is_gap && is_other_branch;
     if !skipped.is_empty() && !is_led_astray {
-        return Err(format!("SILENT LOSS: in the log and not delivered: {:?}", tokens(skipped)));
+        return Err(format!("SILENT LOSS: messages of the log were not delivered: {:?}", tokens(skipped)));
     }
     let gone: Vec<_> = log.entries.iter().filter(|entry| entry.is_gone).filter(unseen).collect();
     if !told.is_gap {
@@ -221,11 +221,11 @@ pub(super) fn judge(
             lost.into_iter().filter(|entry| entry.id > id && entry.is_message && log.told.contains(&entry.token));
         let missing: Vec<_> = lost.chain(gone.into_iter().filter(|entry| entry.is_message)).filter(unseen).collect();
         if !missing.is_empty() {
-            return Err(format!("SILENT LOSS: gone without a gap: {:?}", tokens(missing)));
+            return Err(format!("SILENT LOSS: messages are gone and no gap was reported: {:?}", tokens(missing)));
         }
         let doubled: Vec<_> = delivered.intersection(&place.seen).collect();
         if !doubled.is_empty() {
-            return Err(format!("DOUBLED without a gap: {doubled:?}"));
+            return Err(format!("DOUBLED: messages were delivered twice and no gap was reported: {doubled:?}"));
         }
         return Ok(());
     }

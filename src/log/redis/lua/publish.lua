@@ -37,7 +37,7 @@ for at = 3, #ARGV, 2 do
   if name == 'event' then
     if value == '' or #value > 100 or string.find(value, '%c') or string.find(value, '\194[\128-\159]')
       or not is_utf8(value) or reserved[value] then
-      return refuse('an event is 1 to 100 bytes without control characters, and no reserved name')
+      return refuse('an event is 1 to 100 bytes without control characters, and not a reserved name')
     end
   elseif name == 'exclude' then
     if value == '' or #value > 100 or string.find(value, '[^A-Za-z0-9_%-%.:@]') then

@@ -32,7 +32,7 @@ impl World {
             }
             at = next;
         }
-        Err("a reader does not come to the end".into())
+        Err("a reader does not reach the end of the log".into())
     }
 
     pub(super) async fn has_reader(log: Arc<RedisLog>) -> bool {
@@ -97,7 +97,7 @@ impl World {
                 break;
             }
             if round > 50 {
-                return Err("the nodes do not come to rest".into());
+                return Err("the nodes do not stop finding changes of the log".into());
             }
         }
         let log = &self.servers[server].stream;
