@@ -1,4 +1,4 @@
-//! Positions in the log: [`Id`], [`Epoch`], [`Cursor`] and where a reader may [`Start`].
+//! Positions in the log: [`Id`], [`Epoch`], [`Cursor`], and the [`Start`] position of a reader.
 //!
 //! Only this module and [`crate::log`] know the parts of a cursor. To all other code, and to clients, it is an opaque
 //! text that is sent back unchanged.

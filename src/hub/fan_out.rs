@@ -1,22 +1,22 @@
 //! Direct fan-out: the task that follows the log writes to sockets itself.
 //!
-//! A message for a thousand readers takes a thousand `write`s. Waking a task for each of them costs nearly as much
-//! again: a queue, a poll, a look into the ring, a timer. So a reader that parks leaves two things with the hub for a
-//! delivery ([`Parking`](super::parking::Parking)): its position, and an [`Outlet`](super::Outlet) to its socket. When
-//! the tail has read new messages, it goes through the channel's readers and writes the same bytes to each. The bytes
-//! are encoded once.
+//! A message for a thousand readers takes a thousand `write`s. If the hub also woke a task for each reader, a delivery
+//! would cost nearly twice as much: a queue, a poll, a search in the ring, a timer. So a reader that parks leaves two
+//! things with the hub for a delivery ([`Parking`](super::parking::Parking)): its position, and an
+//! [`Outlet`](super::Outlet) to its socket. When the tail has read new messages, it goes through the channel's readers
+//! and writes the same bytes to each. The bytes are encoded once.
 //!
 //! The hub writes only in the plain case: the reader's position is right before the new messages, no message excludes
 //! the reader, its bounds have room for all messages, and its socket accepts all bytes at once. In *every* other case
 //! the hub does not decide anything: it closes the parking and wakes the reader's task. The task then works as without
-//! a fan-out, with its own cursor, its gap rule and its deadline for a slow client. If a socket accepts only a part,
-//! its task writes the rest before anything else, so that one batch is in flight.
+//! a fan-out, with its own cursor, its gap rule and its deadline for a slow client. If a socket accepts only a part of
+//! the bytes, the reader's task writes the rest before anything else, so that only one batch is in flight.
 //!
 //! Two rules make both ways give the same result. First, an open parking belongs to the hub: the task does not write
 //! until it has taken its state back ([`unpark`](super::Subscription::unpark)). Taking it back needs the lock under
 //! which the hub writes. Second, the hub compares positions, not events: a reader between *the channel's last message
 //! before the new ones* and *the first new one* gets all new messages. A reader past the new messages already has them.
-//! The task of any other reader looks into the ring. So it does not matter which event overtakes which.
+//! The task of any other reader looks into the ring. So the order in which events arrive does not matter.
 //!
 //! A write never waits: the sockets do not block, and the reader's task handles a socket that is full. After many
 //! writes the tail lets other tasks run. With several threads, a large fan-out is divided among them.

@@ -52,7 +52,7 @@ pub struct Hub {
     /// The position up to which messages were delivered to readers, or up to which publishers no longer wait for the
     /// delivery.
     handed_out: watch::Sender<Option<Cursor>>,
-    /// Whether the log answers.
+    /// Whether the log can be reached.
     reachable: watch::Sender<bool>,
     polling: Mutex<PollingClients>,
     /// The tail; `None` until the hub follows its log.
@@ -145,7 +145,7 @@ impl Hub {
 
     /// Waits until the node has read the log to its end for the first time. Cancel safe.
     pub async fn ready(&self) {
-        // The sender lives in self, so this cannot fail.
+        // The sender is a part of self, so this cannot fail.
         let _ = self.head.subscribe().wait_for(Option::is_some).await;
     }
 
@@ -180,7 +180,7 @@ impl Hub {
         }
     }
 
-    /// Opens a subscription. The hub must be [`ready`](Hub::ready).
+    /// Opens a subscription. The hub must be [`ready`](Hub::ready) before this call.
     ///
     /// With `last`, `latest` begins with that number of retained messages, and at most that number are replayed after a
     /// gap. The subscription counts as a reader by `transport`. With `None` it does not count.

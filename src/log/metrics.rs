@@ -90,8 +90,8 @@ impl Default for LogMetrics {
 }
 
 impl LogMetrics {
-    /// Registers the metrics. The registry puts `longtail_` in front of names, and `_total` at the end of those of
-    /// counters.
+    /// Registers the metrics. The registry puts `longtail_` in front of names, and `_total` at the end of counters'
+    /// names.
     pub fn register(&self, registry: &mut Registry) {
         let mut counter = |name: &str, help: &str, counter: &Counter| registry.register(name, help, counter.clone());
         counter("log_skipped_entries", "Entries of the log that are not messages", &self.skipped);
@@ -123,7 +123,8 @@ impl LogMetrics {
             Unit::Seconds,
             append,
         );
-        // Created at the start: a rate over a counter that appears with the first loss would miss that loss.
+        // The counters are created at the start: a rate over a counter that appears only with the first loss would miss
+        // that loss.
         for purpose in ["tail", "append", "read", "subscription"] {
             drop(self.connections_lost.get_or_create(&Purpose { purpose }));
         }

@@ -38,9 +38,9 @@ pub trait MessageLog: Send + Sync {
     ///
     /// # Cancel safety
     ///
-    /// Drafts are queued, or wait in line for the queue, at the first poll, in the order of first polls. The order also
-    /// holds if the polling task has used up tokio's budget. If the future is dropped later, they may or may not be
-    /// appended.
+    /// At the first poll, the drafts are queued or wait in line for the queue. Calls keep the order of their first
+    /// polls. The order also holds if the polling task has used up tokio's budget. If the future is dropped later, the
+    /// drafts may or may not be appended.
     fn append(&self, drafts: Vec<Draft>) -> BoxFuture<'_, Result<Vec<Option<Cursor>>, AppendError>>;
 
     /// Reads at most `limit` entries after a position. Cancel safe.
@@ -87,7 +87,7 @@ pub enum TailEvent {
     /// The log was reached, and has this extent. Later entries continue the earlier ones, if the extent still includes
     /// those.
     Opened(Extent),
-    /// New entries, oldest first. The tail has read everything up to `upto`.
+    /// New entries, oldest first. The tail has read all entries up to `upto`.
     Entries {
         /// `messages` has all messages between this position and `upto`. If this position lies beyond the previous
         /// `upto`, the entries between them were dropped from the log before the tail read them.

@@ -56,8 +56,8 @@ impl Draft {
         Draft { channel, event: Event::default(), payload, exclude: None, key: None, volatile: false }
     }
 
-    /// The message with this content. `cursor` is the position right after the message. A volatile message does not
-    /// have one.
+    /// Makes the message with this content. `cursor` is the position right after the message. A volatile message does
+    /// not have one.
     pub fn into_message(self, cursor: Option<Cursor>) -> Message {
         Message::new(cursor, self.channel, self.event, &self.payload, self.exclude)
     }
@@ -101,7 +101,7 @@ impl DraftFields<'_> {
     }
 }
 
-/// A field of a draft breaks its rule.
+/// The error for a field of a draft that breaks its rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadDraft {
     /// The event's name.

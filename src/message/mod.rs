@@ -49,7 +49,7 @@ impl Message {
             write(cursor.text().as_str());
             write("\",");
         }
-        // A channel's name needs no escapes.
+        // A channel's name does not need escapes.
         write("\"channel\":\"");
         write(channel.as_str());
         write("\",\"event\":");

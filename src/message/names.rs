@@ -6,7 +6,8 @@ use std::sync::{Arc, OnceLock};
 
 /// A channel's name: 1 to 200 bytes of `A-Z a-z 0-9 _ - . : / = @ ~`.
 ///
-/// The alphabet needs no escapes in JSON, SSE or a log line. It has no comma, so that lists can use one.
+/// The allowed characters do not need escapes in JSON, SSE or a log line. The comma is not allowed, so that lists can
+/// use it.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Channel(Arc<str>);
 
@@ -70,7 +71,7 @@ impl FromStr for Event {
     type Err = BadEvent;
 
     fn from_str(name: &str) -> Result<Event, BadEvent> {
-        // The streams' own control events and the events that EventSource itself fires.
+        // The reserved names: the control events of the streams, and the events that EventSource itself fires.
         const RESERVED: [&str; 6] = ["hello", "heartbeat", "gap", "bye", "error", "open"];
         // `char::is_control` covers C0, DEL and C1. The check is needed because a line break here would forge a line of
         // SSE.

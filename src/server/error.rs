@@ -16,7 +16,7 @@ pub enum StartError {
     /// The log is unreachable, and `--wait-for-log` is not set. The text is one line that says how to fix this.
     #[error("{0}")]
     LogUnreachable(String),
-    /// The server itself needs all file descriptors that the limit allows.
+    /// The server itself needs all file descriptors within the limit.
     #[error(
         "the limit of {limit} file descriptors leaves none for clients: the server itself needs {own}; raise it \
          (LimitNOFILE= in the unit, `ulimit -n` in a shell)"

@@ -86,7 +86,7 @@ struct Background {
     /// Appends PUBLISHes to the log.
     bridge: Option<JoinHandle<()>>,
     stop_bridge: watch::Sender<bool>,
-    /// Talks to the service manager.
+    /// Reports to the service manager.
     supervisor: JoinHandle<()>,
     demo: Vec<JoinHandle<()>>,
 }
@@ -123,7 +123,7 @@ impl Background {
     }
 }
 
-/// Tells the service manager when the server is ready and, from then on, its state.
+/// Tells the service manager when the server is ready, and from then on reports the server's state.
 async fn supervise(state: Arc<ServerState>, waits_for_log: bool) {
     let ready = async {
         if !waits_for_log {

@@ -60,7 +60,7 @@ pub enum Control<'a> {
     },
 }
 
-/// Why the server ends a stream.
+/// The reason why the server ends a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CloseReason {
     /// The browser would keep too much in memory.

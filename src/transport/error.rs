@@ -86,9 +86,9 @@ pub struct ApiError {
     pub code: Code,
     /// The text, for people.
     pub message: String,
-    /// Whether the next attempt may succeed, although the code does not say so.
+    /// Whether the next attempt may succeed although the code means a permanent error.
     pub may_pass: bool,
-    /// When to try again, if that is known.
+    /// The time after which to try again, if it is known.
     pub retry: Option<Duration>,
 }
 

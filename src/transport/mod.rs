@@ -35,7 +35,7 @@ use bytes::{Bytes, BytesMut};
 use std::any::Any;
 use std::sync::Arc;
 
-/// All transports, the oldest idea first.
+/// All transports, in the order of their age. The oldest comes first.
 pub const ALL: &[&dyn Transport] = &[
     &tcp::Tcp,
     &poll::Poll,
@@ -168,7 +168,7 @@ pub trait Envelope: Any + Send + Sync {
         out.extend_from_slice(after);
     }
 
-    /// Appends a control object, framed.
+    /// Appends a control object in a frame.
     fn control(&self, control: &Control<'_>, out: &mut Vec<u8>);
 }
 
@@ -211,7 +211,7 @@ pub enum Input {
     Nothing,
     /// The client closes the connection: these bytes are sent back, and then the connection ends.
     Close(Bytes),
-    /// A Flash player or applet asks for the policy file.
+    /// A request for the policy file, which a Flash player or an applet sends.
     PolicyRequest,
 }
 

@@ -34,7 +34,7 @@ pub struct Params {
     /// Whether the client tests the network path: then scripts can see the heartbeats, and the first heartbeat comes
     /// early.
     pub probe: bool,
-    /// For JSONP: whether to answer at once.
+    /// For JSONP: whether to answer at once, without waiting for a message.
     pub poll_mode: bool,
     /// For SSE: whether to send bare payloads.
     pub data_format: bool,
@@ -171,7 +171,7 @@ impl Params {
     ///
     /// # Errors
     ///
-    /// The client has not named one.
+    /// The client has not named a callback.
     pub fn required_callback(&self) -> Result<&str, ApiError> {
         self.callback.as_deref().ok_or_else(bad_callback)
     }
@@ -192,7 +192,7 @@ pub fn bad_callback() -> ApiError {
 ///
 /// # Errors
 ///
-/// `bad_cursor`, since `last` says where to begin.
+/// The code is `bad_cursor`, since `last` also determines where to begin.
 pub fn last(value: &str) -> Result<usize, ApiError> {
     let clamped = clamp(value, 0, 1000).map(|n| n as usize);
     clamped.ok_or_else(|| ApiError::new(Code::BadCursor, "last must be a whole number from 0 to 1000"))
@@ -267,7 +267,8 @@ mod tests {
     #[test]
     fn only_the_last_value_of_a_field_is_checked() {
         for name in SINGLE {
-            // One invalid value for each field. Only a domain is checked later, against the host.
+            // One invalid value for each field. The domain is missing here, because it is checked later, against the
+            // host.
             let (bad, good) = (
                 format!("{name}=%00"),
                 match name {

@@ -23,7 +23,7 @@ pub struct Publication<'a> {
     key: Option<Cow<'a, str>>,
 }
 
-/// `null` is a payload. Only a publication without the field lacks a payload.
+/// The value `null` is a payload. Only a publication without the field lacks a payload.
 fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
     <&RawValue>::deserialize(deserializer).map(Some)
 }

@@ -8,7 +8,7 @@ use super::{
 use crate::wire::lines::Lines;
 use bytes::{Bytes, BytesMut};
 
-/// The first bytes of a Flash player or an applet that asks whether it may connect.
+/// The first bytes from a Flash player or an applet that asks for permission to connect.
 const POLICY_REQUEST: &[u8] = b"<policy-file-request/>\0";
 
 /// Raw TCP. The transport has a port of its own.
@@ -85,8 +85,8 @@ impl Decode for LineDecoder {
             && std::mem::take(&mut self.first_line)
             && is_request_line(line)
         {
-            // A page of any origin can make a browser send a form here, and a line of the form could be
-            // a command.
+            // The connection is refused, because a page of any origin can make a browser send a form here, and a line
+            // of the form could be a command.
             let text = "this port speaks lines of JSON, not HTTP";
             return Err(ProtocolViolation {
                 error: Some(ApiError::new(Code::BadRequest, text)),

@@ -1,7 +1,7 @@
 //! JSON text, for publishing and embedding (RFC 8259).
 //!
-//! A payload that is JSON is never parsed into values and printed again: that would lose the digits of large
-//! numbers and the order of keys.
+//! A payload that is JSON is never parsed into values and printed again: this would lose digits of large numbers and
+//! the order of keys.
 
 use std::borrow::Cow;
 
@@ -58,11 +58,11 @@ pub fn quote(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
 }
 
-/// The JSON text that a published payload stands for in a message's `data`.
+/// Returns the JSON text for a published payload in a message's `data`.
 ///
 /// If `text` is JSON, the result is that text. Numbers, key order and escapes stay as written. White space around the
-/// text is removed, and every CR and LF becomes a space, since streams are made of lines. Any other text, the empty one
-/// included, becomes a JSON string.
+/// text is removed, and every CR and LF becomes a space, since streams are made of lines. Any other text (also the
+/// empty text) becomes a JSON string.
 ///
 /// The cost is linear in `text`, and the nesting depth is bounded only by memory, not by the stack.
 #[must_use]
@@ -115,7 +115,8 @@ fn replace_lone_surrogates(json: &str) -> Cow<'_, str> {
                 at += 6;
                 copied = at;
             }
-            // Skipping both characters keeps the second backslash of `\\ud800` from being read as an escape.
+            // Both characters are skipped, so that the second backslash of `\\ud800` does not count as the start of an
+            // escape.
             _ => at += 2,
         }
     }

@@ -62,7 +62,8 @@ impl Lines {
 
     /// At the end of the stream, takes the last line if it does not end in an LF and is not empty.
     ///
-    /// Call it when [`decode`](Self::decode) has no more lines. Many clients (`printf … | nc`) do not send a last LF.
+    /// Call it when [`decode`](Self::decode) does not return more lines. Many clients (`printf … | nc`) do not send a
+    /// last LF.
     pub fn rest(&mut self, buf: &mut BytesMut) -> Option<Bytes> {
         self.scanned = 0;
         let line = without_cr(buf.split());

@@ -2,7 +2,7 @@
 //!
 //! The codecs do not do I/O, do not know connections and do not import other modules of this crate, so each of them can
 //! be tested and fuzzed alone. Encoders append to the caller's buffer. Decoders take bytes from the front of a buffer,
-//! and their result does not depend on how the input was cut into reads. No codec panics on any input.
+//! and their result does not depend on how the input was cut into reads. A codec never panics, whatever its input is.
 
 pub mod json;
 pub mod lines;

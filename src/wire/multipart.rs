@@ -22,9 +22,9 @@ pub fn opening(out: &mut Vec<u8>) {
 
 /// Appends one part and the delimiter after it.
 ///
-/// The delimiter goes out with its part and not in front of the next one, so that a client knows at once that
-/// the part is whole. `json` has to be valid JSON: if it contains the boundary's text, an equivalent escape replaces
-/// it, and `Content-Length` counts the bytes after that.
+/// The delimiter goes out with its part and not in front of the next part, so that the client knows at once that the
+/// part is complete. `json` has to be valid JSON: if it contains the boundary's text, an equivalent escape replaces it,
+/// and `Content-Length` counts the bytes after that.
 pub fn part(json: &[u8], out: &mut Vec<u8>) {
     body(json, out);
     delimiter(b"\r\n", out);

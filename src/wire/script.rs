@@ -10,8 +10,8 @@ pub fn escape(json: &[u8], out: &mut Vec<u8>) {
     let mut copied = 0;
     for (at, &byte) in json.iter().enumerate() {
         let (escape, len): (&[u8], usize) = match byte {
-            // `</script` ends the element and `<!--` followed by `<script` keeps it from ending (WHATWG HTML,
-            // 4.12.1.3). Both need a `<`, so one rule covers every spelling, even one that a read cuts.
+            // `</script` ends the element, and `<!--` followed by `<script` prevents it from ending (WHATWG HTML,
+            // 4.12.1.3). Both need a `<`, so one rule covers every spelling, even if a read cuts it.
             b'<' => (b"\\u003c", 1),
             // These are line terminators of JavaScript until ECMAScript 2019: without an escape they cause a syntax
             // error inside a string literal. In UTF-8 they are E2 80 A8 and E2 80 A9.
@@ -32,8 +32,8 @@ pub fn escape(json: &[u8], out: &mut Vec<u8>) {
 /// Whether `name` may be called as a script's callback: identifiers of `[A-Za-z_$][A-Za-z0-9_$]*` with dots
 /// between, 1 to 64 bytes in all.
 ///
-/// The name is echoed into a script, so anything that could end an expression or start markup is refused
-/// rather than escaped.
+/// The name is written into a script. So a name with characters that could end an expression or start markup is refused
+/// and not escaped.
 #[must_use]
 pub fn is_callback(name: &str) -> bool {
     name.len() <= 64

@@ -1,6 +1,6 @@
 //! Server-sent events (WHATWG HTML, 9.2.6 "Interpreting an event stream").
 //!
-//! Lines end in LF, and each field's colon is followed by one space, which the client drops.
+//! Lines end in LF. One space follows the colon of each field, and the client drops this space.
 
 /// Appends one event.
 ///

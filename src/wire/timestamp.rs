@@ -1,4 +1,4 @@
-//! Times as text (RFC 3339), in UTC and to the millisecond.
+//! Formats times as text (RFC 3339), in UTC and with milliseconds.
 
 use std::num::NonZero;
 use time::OffsetDateTime;

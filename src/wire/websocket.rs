@@ -53,7 +53,7 @@ pub fn text_frame(payload: &[u8]) -> Bytes {
     frame(TEXT, payload)
 }
 
-/// Appends the header of a text frame (section 5.2) whose payload of `len` bytes the caller writes after it.
+/// Appends the header of a text frame (section 5.2). The caller then writes the payload of `len` bytes.
 pub fn text_header(len: usize, out: &mut Vec<u8>) {
     header(TEXT, len, out);
 }
@@ -116,11 +116,11 @@ pub enum Frame {
     Ping(Bytes),
     /// A pong, solicited or not. Its payload is dropped.
     Pong,
-    /// The close handshake, with code and reason if there are any.
+    /// The close handshake, with the code and the reason if the client has sent them.
     Close(Option<(u16, String)>),
 }
 
-/// The client broke the protocol or a limit. The connection has to be closed with `code` (section 7.4.1).
+/// The client has violated the protocol or a limit. The connection has to be closed with `code` (section 7.4.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{reason} ({code})")]
 pub struct Violation {
@@ -134,7 +134,7 @@ const fn violation(code: u16, reason: &'static str) -> Violation {
     Violation { code, reason }
 }
 
-/// Decodes a client's frames, however they are cut into reads and fragments.
+/// Decodes a client's frames. The result does not depend on how they are cut into reads and fragments.
 ///
 /// Each connection has a decoder, so the decoder does not hold a buffer between messages.
 #[derive(Debug)]

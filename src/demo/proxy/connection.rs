@@ -29,7 +29,7 @@ const WEBSOCKET_LIFE: Duration = Duration::from_millis(200);
 /// Write timeout.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Why a connection ended.
+/// The reason why a connection ended.
 type Why = &'static str;
 
 const BROWSER: Why = "client";
@@ -215,7 +215,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Ends when a fault ends the connection.
+    /// Waits until a fault ends the connection.
     async fn cut(&self) -> Why {
         let mut faults = self.faults.clone();
         let mut phase = self.phase.subscribe();

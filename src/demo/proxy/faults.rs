@@ -47,7 +47,7 @@ impl Faults {
         Ok(())
     }
 
-    /// Whether a connection that began under `before` must be closed, because its request would now be rewritten. A
+    /// Whether a connection that began under `before` must be closed because these faults would rewrite its request. A
     /// rewritten head would not affect a WebSocket that is already open. So such a fault acts as if the client moved to
     /// another network: all its connections end.
     pub(super) fn closes(&self, before: &Faults) -> bool {

@@ -295,7 +295,7 @@ mod tests {
             }
         }
 
-        /// No input causes a panic.
+        /// Arbitrary input does not cause a panic.
         #[test]
         fn anything_may_come(bytes in proptest::collection::vec(any::<u8>(), 0..200), at in 0..200usize) {
             let at = at.min(bytes.len());

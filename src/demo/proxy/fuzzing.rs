@@ -15,7 +15,8 @@ pub fn requests<'a>(pieces: impl Iterator<Item = &'a [u8]>, faults: &Faults) -> 
     Some((bytes, heads))
 }
 
-/// Whether a server's response is complete after all pieces, and whether one of them switched the protocol.
+/// Returns whether a server's response is complete after all pieces, and whether one of the pieces switched the
+/// protocol.
 pub fn answers<'a>(pieces: impl Iterator<Item = &'a [u8]>, is_head: bool) -> (bool, bool) {
     let mut responses = Responses::default();
     let (mut is_complete, mut is_switched) = (false, false);

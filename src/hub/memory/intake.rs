@@ -7,8 +7,8 @@ use crate::log::{Descent, Extent};
 use crate::message::Message;
 use std::sync::Arc;
 
-/// How many epochs this node remembers as gone. A cursor of one of them is a gap at once. A cursor of an unknown epoch
-/// is resolved by the log, since the epoch may be newer than what this node knows.
+/// How many epochs this node remembers as gone. For a cursor of such an epoch, the node reports a gap at once. A cursor
+/// of an unknown epoch is resolved by the log, since the epoch may be newer than this node's knowledge.
 pub(super) const PAST_EPOCHS: usize = 64;
 
 impl Memory {

@@ -74,7 +74,7 @@ impl Memory {
         match (Cursor { id: if is_beyond { end } else { read.id.min(end) }, epoch: at.epoch }) {
             read if kept > 0 => Lookup::Read(read),
             read if read.id == end => Lookup::Rebased(read),
-            // This node has not read that far yet.
+            // This node has not read up to the cut yet.
             _ => Lookup::AskTheLog,
         }
     }
@@ -90,7 +90,7 @@ impl Memory {
         lineage.is_some_and(|lineage| matches!(lineage.locate(at), Descent::Beyond(_)))
     }
 
-    /// Merges several rings into log order. Only channels with news take part.
+    /// Merges several rings into log order. Only channels with new messages take part.
     fn copy_many(
         &self,
         registrations: &[Registration],

@@ -67,7 +67,7 @@ pub(super) struct Registration {
 }
 
 impl Registration {
-    /// The channel's slot in the memory, which stays while the registration lasts.
+    /// The channel's slot in the memory. It stays the same while the registration lasts.
     pub(super) fn slot(&self) -> usize {
         self.slot
     }
@@ -89,7 +89,7 @@ impl Memory {
     pub(super) fn register(&mut self, channel: &Channel, reader: &Arc<Reader>) -> Registration {
         let slot = self.slot_of(channel);
         let reader = self.slots[slot].readers.insert(reader.clone());
-        // The name is the one that all readers of the channel share, not the caller's copy.
+        // The returned name is shared by all readers of the channel. It is not the caller's copy.
         Registration { slot, reader, channel: self.slots[slot].name.clone() }
     }
 

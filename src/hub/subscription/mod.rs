@@ -47,7 +47,8 @@ impl Subscription {
         last: Option<usize>,
         client: Option<ClientId>,
     ) -> Subscription {
-        // Only a hub that has not read its log yet has no head, and such a hub is not ready.
+        // A hub does not have a head until it has read its log. Such a hub is not ready, so this position is never
+        // used.
         let nowhere = Cursor { id: Id::ZERO, epoch: Epoch::random() };
         let reader = Reader::new(transport);
         let mut subscription = Subscription {

@@ -70,7 +70,7 @@ impl Subscription {
         }
     }
 
-    /// Drops a request that was about other channels.
+    /// Drops a question to the log that concerned other channels.
     pub(super) fn drop_request(&mut self) {
         if self.is_asking() {
             self.settle();
@@ -167,7 +167,7 @@ impl Subscription {
         out.extend(self.reader.take_volatile().filter(is_wanted));
     }
 
-    /// Whether the log has confirmed the position, and this node is still behind it.
+    /// Whether the log has confirmed the position and this node is still behind it.
     fn is_ahead_of(&self, head: Option<Cursor>) -> bool {
         let request = self.outside.as_deref().map(|outside| &outside.request);
         let Some(LogRequest::Ahead(epoch)) = request else { return false };

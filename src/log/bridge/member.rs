@@ -6,8 +6,9 @@ use std::collections::VecDeque;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How long the holder's renewals may be missing, by this member's own clock, before another member takes the lease. This
-/// matters while nothing is PUBLISHed: other members offer waiting messages long before the lease expires.
+/// How long the holder's renewals may be missing before another member takes the lease. Each member measures this with
+/// its own clock. This matters while nothing is PUBLISHed: other members offer waiting messages long before the lease
+/// expires.
 pub(super) const LEASE: Duration = Duration::from_secs(3);
 
 /// How long a member leaves waiting messages to the holder. After this time it offers them itself.
@@ -61,7 +62,7 @@ pub(super) enum Want {
     Look,
     /// To get a marker.
     Join,
-    /// To take the lease, if its last renewal is still the one that was seen.
+    /// To take the lease, if nobody has renewed it since this member's last request.
     Take,
     /// To give the lease back. The member has stopped listening.
     Release,
@@ -112,7 +113,7 @@ pub(super) struct Learned {
     pub(super) has_lost_track: bool,
 }
 
-/// A marker, which a join publishes: `<segment> <server>`, followed by ` first` if no member has joined at this server
+/// A marker. A join publishes it as `<segment> <server>`, followed by ` first` if no member has joined at this server
 /// process before. A segment is `<number of joins>-<random>`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Marker {
@@ -140,7 +141,7 @@ impl Marker {
     }
 }
 
-/// The members no longer listen to the member's server.
+/// The other members no longer listen to this member's server.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Moved;
 
@@ -258,8 +259,8 @@ impl Member {
     ///
     /// # Errors
     ///
-    /// Members listen to another server now. A replica delivers what is PUBLISHed at its primary, and the servers
-    /// of a Cluster deliver to one another. So another member also hears and counts the messages that follow the
+    /// Members listen to another server now. A replica delivers the PUBLISHes of its primary, and the servers of a
+    /// Cluster deliver PUBLISHes to one another. So another member also hears and counts the messages that follow the
     /// marker.
     pub(super) fn hear_marker(
         &mut self,

@@ -5,7 +5,8 @@ use std::collections::VecDeque;
 /// One or more slots in the order of PUBLISHes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum PublishSlot {
-    /// This many slots in a row without anything to append: volatile messages, payloads that are not messages, dropped messages.
+    /// A number of slots in a row that do not need to be appended: volatile messages, payloads that are not messages,
+    /// dropped messages.
     Nothing(u64),
     /// An idempotency key, which may be empty, and an entry's fields.
     Entry(Vec<String>),
@@ -52,7 +53,7 @@ impl Default for BatchRoom {
     }
 }
 
-/// Consecutive slots. Its owner chooses the position of the first one.
+/// A queue of slots with consecutive positions. Its owner chooses the position of the first slot.
 #[derive(Debug)]
 pub(super) struct Queue {
     bounds: Bounds,
@@ -79,17 +80,17 @@ impl Queue {
         self.end
     }
 
-    /// How many messages it holds.
+    /// How many messages the queue holds.
     pub(super) fn entries(&self) -> usize {
         self.entries
     }
 
-    /// The size of its messages.
+    /// The size of the queue's messages.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// How many pieces it consists of.
+    /// How many items the queue has.
     pub(super) fn len(&self) -> usize {
         self.places.len()
     }

@@ -28,7 +28,7 @@ const TICK: Duration = Duration::from_millis(800);
 /// How long a session waits after a request that got no answer, or an unusable one.
 const RETRY: Duration = Duration::from_millis(150);
 
-/// A subscription that does not hear its own ping for this long is dead.
+/// After this time without an answer to its pings, a subscription counts as dead.
 const PING: Duration = Duration::from_secs(5);
 
 /// How long Redis may take to answer.
@@ -37,7 +37,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 /// How many messages the session receives in a row before it checks whether a request is due.
 const EARFUL: usize = 500;
 
-/// Why a session ended.
+/// The reason why a session ended.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Ended {
     /// The subscription did not begin, or was lost.

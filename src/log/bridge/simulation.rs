@@ -19,7 +19,7 @@ enum Delivered {
 
 struct Node {
     is_alive: bool,
-    /// While it stalls it hears and says nothing.
+    /// Whether the member stalls. A stalled member does not receive or send.
     is_stalled: bool,
 }
 
@@ -42,7 +42,7 @@ struct World {
     rolled_back: BTreeSet<u64>,
     /// The deliveries of each server, in the server's order. The last server is the primary.
     servers: Vec<Vec<Delivered>>,
-    /// A server that was primary and replicates the present one.
+    /// A server that was the primary and now replicates the present primary.
     replica: Option<usize>,
     nodes: Vec<Node>,
     subscriptions: Vec<Subscription>,

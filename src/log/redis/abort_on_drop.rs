@@ -5,9 +5,9 @@ use std::panic::resume_unwind;
 use std::task::Poll;
 use tokio::task::JoinSet;
 
-/// Runs a future in a task of its own from its second poll on. It is for a future that holds a thing that others wait
-/// for, such as a connection or a place in a line. Its caller may stop polling for up to 30 s while its client is
-/// stalled, and all others would wait for that client.
+/// Runs a future in a task of its own, beginning with its second poll. This is for a future that holds a thing that
+/// others wait for, such as a connection or a place in a line. Its caller may stop polling for up to 30 s while its
+/// client is stalled, and all others would wait for that client.
 ///
 /// The caller itself makes the first poll, so that futures take their places in the order in which their callers start
 /// them.

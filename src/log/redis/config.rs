@@ -32,7 +32,7 @@ impl Keys {
         Keys { log: format!("{prefix}:log") }
     }
 
-    /// A key that lies in the log's Cluster slot.
+    /// A key in the log's Cluster slot.
     pub fn beside(&self, name: &str) -> String {
         format!("{{{}}}:{name}", self.log)
     }

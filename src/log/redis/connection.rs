@@ -87,7 +87,8 @@ impl Connection {
             false => ScriptError::Unconnected(error),
         })?;
         let mut connection = Connection { inner, client, info: ServerInfo::default() };
-        // This sends INFO without arguments, which Redis before 7.0 also knows: the error then says that it is too old.
+        // This sends INFO without arguments, which Redis before 7.0 also knows: the error can then say that the server
+        // is too old.
         let info = tokio::time::timeout(ANSWER_TIMEOUT, connection.send(&redis::cmd("INFO"))).await;
         let info = info.map_err(|_| ScriptError::Unconnected(ScriptError::timed_out()))??;
         let address = connection.client.get_connection_info().addr().to_string();

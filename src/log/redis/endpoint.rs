@@ -28,7 +28,8 @@ enum Topology {
     Cluster,
 }
 
-/// The URL does not name a Redis. The error says how to fix it and does not repeat the URL, which may hold a password.
+/// The URL does not name a Redis. The error says how to fix the URL. It does not repeat the URL, because the URL may
+/// contain a password.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct BadUrl(String);
@@ -38,7 +39,7 @@ const FORMS: &str = "use redis://HOST:PORT, rediss://HOST:PORT, redis+unix:///PA
     redis+sentinel://HOST:PORT,HOST:PORT/SERVICE or redis+cluster://HOST:PORT,HOST:PORT";
 
 impl Endpoint {
-    /// Parses a URL. `certificates` are for TLS, besides the system's roots or in place of them.
+    /// Parses a URL. `certificates` are for TLS. They are used in addition to the system's roots, or in place of them.
     ///
     /// # Errors
     ///
@@ -122,12 +123,12 @@ impl Endpoint {
         }
     }
 
-    /// The clients that may lead to the log, in the order to try them. It asks the sentinels each time, since the
-    /// primary may have changed.
+    /// Returns the clients that may lead to the log, in the order in which to try them. It asks the sentinels each
+    /// time, since the primary may have changed.
     ///
     /// # Errors
     ///
-    /// No sentinel has named the primary.
+    /// None of the sentinels has named the primary.
     pub(super) async fn candidates(&self) -> Result<Vec<Client>, ScriptError> {
         match &self.topology {
             Topology::Single | Topology::Cluster => self.seeds.iter().map(|seed| self.client(seed.clone())).collect(),
@@ -156,7 +157,7 @@ impl Endpoint {
     }
 
     async fn ask_sentinel(&self, seed: &ConnectionAddr, service: &str) -> Result<Client, ScriptError> {
-        // Connections to sentinels do not use TLS, even if those to Redis do: sentinels have a port of their own.
+        // Connections to sentinels do not use TLS, even if connections to Redis do: sentinels have a port of their own.
         let address = match seed {
             ConnectionAddr::TcpTls { host, port, .. } => ConnectionAddr::Tcp(host.clone(), *port),
             other => other.clone(),
@@ -174,8 +175,8 @@ impl Endpoint {
         self.client(self.address(host, port))
     }
 
-    /// The member of a Cluster that owns the log's slot, according to another member; `None` if
-    /// that is the member itself.
+    /// The member of a Cluster that owns the log's slot, according to another member; `None` if the member itself is
+    /// the owner.
     pub(super) async fn owner(
         &self,
         member: &mut redis::aio::MultiplexedConnection,
@@ -243,7 +244,7 @@ impl Endpoint {
     ///
     /// # Errors
     ///
-    /// Why the server cannot hold the log.
+    /// The reason why the server cannot hold the log.
     pub(super) fn check(facts: &ServerInfo) -> Result<(), ScriptError> {
         if facts.version < (7, 0) {
             let (major, minor) = facts.version;

@@ -89,7 +89,7 @@ fn count(value: &Value) -> Option<u64> {
 /// The log's identity at one moment.
 pub(super) struct Identity {
     pub(super) lineage: Lineage,
-    /// The position up to which everything is known to be of this epoch and this server.
+    /// The position up to which all entries are known to belong to this epoch and this server.
     pub(super) mark: Id,
     /// How many entries were ever added; `None` if Redis does not know the count.
     pub(super) added: Option<u64>,
@@ -127,7 +127,7 @@ pub(super) fn read_entries(value: &Value) -> Option<Vec<Entry<'_>>> {
     }
 }
 
-/// Why an entry is not a message to this node.
+/// The reason why an entry is not a message for this node.
 #[derive(Debug)]
 pub(super) enum NotAMessage {
     /// The entry is not a message for any node with this setting: a field is missing or not valid.

@@ -14,7 +14,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use tokio::sync::Notify;
 
-/// Bytes, by [`Message::weight`], that may wait for the tail. Beyond this limit, the tail reads the entries with
+/// The bytes, by [`Message::weight`], that may wait for the tail. Beyond this limit, the tail reads the entries with
 /// `XREAD`.
 const WAITING: usize = 8 << 20;
 

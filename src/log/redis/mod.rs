@@ -1,8 +1,8 @@
 //! The log in Redis: one stream, `P:log`.
 //!
-//! There are three connections: the [`tail`] blocks on one, [`append`] has its own, and [`ranges`] are read on
-//! the third. Everything that belongs to the log besides the stream lies under `{P:log}:…`, in the same
-//! Cluster slot. Each script in `lua/` makes a change in one step.
+//! There are three connections: the [`tail`] blocks on the first, [`append`] uses the second, and [`ranges`] are read
+//! on the third. All other keys of the log have names of the form `{P:log}:…`, so they are in the same Cluster slot as
+//! the stream. Each script in `lua/` makes its changes in one step.
 
 mod abort_on_drop;
 mod append;

@@ -32,7 +32,7 @@ const SETTLED: Duration = Duration::from_secs(4);
 /// How long a node's knowledge of the others is valid.
 const STALE: Duration = Duration::from_secs(3);
 
-/// How long a node waits after Redis has refused a renewal.
+/// How long a node waits after Redis has refused a renewal before it tries again.
 const REFUSED: Duration = Duration::from_secs(5);
 
 /// The record of a node, for the other nodes. A record of another version of Longtail may have more or fewer fields.
@@ -142,7 +142,7 @@ impl Peers {
         Peers { node: uuid::Uuid::new_v4().to_string(), record: Record::of(config), state: Mutex::default() }
     }
 
-    /// The format that entries may be written in now.
+    /// Returns the format in which entries may be written now.
     pub(super) fn write_format(&self) -> u32 {
         self.state.lock().standing.write_format(Instant::now())
     }
@@ -153,7 +153,7 @@ impl Peers {
         (log.keys.beside("peers"), &self.node)
     }
 
-    /// Renews this node's record, and reads those of the others.
+    /// Renews this node's record, and reads the records of the other nodes.
     ///
     /// # Errors
     ///

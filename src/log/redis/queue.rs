@@ -140,7 +140,7 @@ impl Entrance {
         Ok(())
     }
 
-    /// Waits for its turn and for room.
+    /// Waits for the request's turn and for room.
     async fn enter(&self, request: Request) {
         // A publisher for which there is room, but which has not been polled yet, is not overtaken by a publisher that
         // finds room at once.
@@ -185,7 +185,8 @@ impl Job {
         !self.request.answer.is_closed()
     }
 
-    /// Takes the job to send it; from then on it cannot be withdrawn. Returns false if it was withdrawn.
+    /// Takes the job to send it; from then on the publisher cannot withdraw it. Returns false if the publisher has
+    /// withdrawn it.
     pub(super) fn take(&self) -> bool {
         self.request.claim.make(Claim::TAKEN)
     }

@@ -10,7 +10,7 @@ use crate::message::Message;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// How many entries a node remembers. The mark is moved every second, so this is far more than is compared in practice.
+/// How many entries a node remembers. The mark is moved every second, so in practice far fewer entries are compared.
 pub(super) const ENTRIES: usize = 4096;
 
 /// The bytes that the remembered entries may keep in memory beyond the node's own memory of the log, by
@@ -64,7 +64,7 @@ impl ReadHistory {
         self.is_refuted
     }
 
-    /// Where the remembered entries begin.
+    /// The position at which the remembered entries begin.
     pub(super) fn from(&self) -> Id {
         self.from
     }
@@ -119,7 +119,7 @@ impl ReadHistory {
             agreed = *id;
         }
         match there.peek() {
-            // There was nothing between the last entry and the position, and there is nothing now.
+            // There were no entries between the last entry and the position, and there are none now.
             None => agreed.max(self.at.id.min(end)),
             Some(_) => agreed,
         }

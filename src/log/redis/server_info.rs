@@ -9,7 +9,7 @@ pub struct ServerInfo {
     pub(super) address: String,
     /// The id of the server's process. It is unique to the process.
     pub(super) run_id: String,
-    /// The replication offset of its last promotion; `None` for a server that never was a replica.
+    /// The replication offset of its last promotion; `None` for a server that was never a replica.
     promoted_at: Option<u64>,
     /// The major and minor version of Redis, or the version of Redis that a compatible server reports.
     pub(super) version: (u32, u32),

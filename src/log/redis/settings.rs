@@ -110,7 +110,7 @@ impl SettingsCheck {
     }
 }
 
-/// The part of a record's text that is safe to log: printable ASCII, 100 characters at most.
+/// Returns the part of a record's text that is safe to log: printable ASCII, at most 100 characters.
 pub(super) fn printable(text: &str) -> String {
     text.chars().filter(|c| c.is_ascii_graphic() || *c == ' ').take(100).collect()
 }

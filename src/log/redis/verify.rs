@@ -26,9 +26,9 @@ pub(super) enum Verdict {
 /// Judges a read by the log's counters at a later moment. `read`: the entries that the read has returned, which are all
 /// that the log had up to `upto`.
 ///
-/// Entries vanish in two ways: from the front (anybody's trim), and one by one (XDEL). The log's floor covers the first
-/// kind, and its newest deleted entry covers the second. If they lie after the position, the counts may still prove
-/// that the tail had read all entries that are gone.
+/// Entries disappear in two ways: from the front (a trim by any program), and one by one (XDEL). The log's floor covers
+/// the first kind, and its newest deleted entry covers the second. If they lie after the position, the counts may still
+/// prove that the tail had read all entries that are gone.
 pub(super) fn judge(from: Position, read: &[Id], upto: Id, log: &Extent, counters: Counters) -> Verdict {
     let count = read.len() as u64;
     let is_shrunk = from.added.is_some_and(|added| counters.added < added + count);
@@ -213,7 +213,7 @@ mod tests {
             prop_assert_eq!(judge(from, &read, upto, &extent, counters), whole);
         }
 
-        /// A log with fewer entries than were read was put back.
+        /// A log that has fewer entries than were read was replaced by an older copy.
         #[test]
         fn fewer_entries_than_were_read_are_another_log(added in 1..20u64, lost in 1..20u64, read in 0..5u64) {
             let lost = lost.min(added);

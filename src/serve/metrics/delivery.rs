@@ -293,7 +293,7 @@ impl ReaderMetrics {
         }
     }
 
-    /// Counts the response to a poll that came at `asked`.
+    /// Counts the response to a poll that arrived at `asked`.
     pub fn answer(&self, messages: &[Arc<Message>], has_gap: bool, asked: Instant) {
         self.batch(messages, asked, Instant::now());
         if has_gap {
@@ -378,7 +378,7 @@ mod tests {
         );
         let totals = of(&metrics, "tcp");
         assert_eq!((totals.messages, totals.bytes, totals.batches.counts[1], totals.batches.sum), (6, 30, 3, 6.0));
-        // The lag is more than a second and less than five: a busy machine may be late.
+        // The lag is more than one second and less than five seconds, because a busy machine may be late.
         assert_eq!((totals.lags.count(), totals.lags.counts[9]), (3, 3));
     }
 

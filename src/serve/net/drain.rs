@@ -44,11 +44,11 @@ impl Drain {
 
     /// Waits until the shutdown begins. Cancel safe.
     pub async fn begun(&self) {
-        // The sender lives in self.
+        // The sender is a part of self, so this cannot fail.
         let _ = self.0.subscribe().wait_for(Option::is_some).await;
     }
 
-    /// When [`GRACE`] is over; `None` if the drain has not begun.
+    /// The time at which [`GRACE`] is over; `None` if the drain has not begun.
     pub fn late_at(&self) -> Option<Instant> {
         self.0.borrow().map(|begun| begun + GRACE)
     }

@@ -37,7 +37,7 @@ pub fn prepare(stream: &impl AsFd, send_buffer: usize) {
         // server's memory budget does not count it.
         let _ = stream.set_send_buffer_size(send_buffer);
     }
-    // A message is sent at once.
+    // Without Nagle's algorithm, a message is sent at once.
     let _ = stream.set_tcp_nodelay(true);
     // The keepalive finds clients that have vanished, even if the server does not write to them.
     let keepalive = TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15));

@@ -1,8 +1,8 @@
 //! A client's byte stream: TCP, or a layer on top of TCP (TLS or an HTTP/2 stream). Sessions need not know which of
 //! these it is.
 //!
-//! Writes have a deadline. Waiting for input takes no buffer. A client that is gone is distinguished from one that has only shut
-//! its sending side.
+//! Writes have a deadline. Waiting for input does not take a buffer. The stream distinguishes a client that is gone
+//! from a client that has only shut its sending side.
 
 use super::deadline::WriteDeadline;
 use super::socket::Socket;

@@ -3,7 +3,7 @@
 //! A timer of tokio takes 112 bytes in an allocation of its own. Each of these timers takes 40 bytes in shared tables,
 //! and all of them together use one timer of tokio. There are two trade-offs. A rescheduled timer may fire once
 //! spuriously. A timer may be late by up to 1/128 of its delay, so that timers of about the same time fire together. A
-//! node full of silent streams wakes up sixteen times a second for its heartbeats, and not once for each.
+//! node with many silent streams wakes up sixteen times a second for its heartbeats, and not once for each heartbeat.
 
 use parking_lot::Mutex;
 use slab::Slab;

@@ -127,7 +127,7 @@ fn read(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, BadCertific
     let mut config = config.map_err(unfit)?;
     config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).to_vec();
     // With tickets, clients that reconnect can resume their sessions with a cheap handshake. Old clients do so at each
-    // poll. Early data is never accepted: it can be replayed, and a publish would be repeated.
+    // poll. Early data is never accepted: an attacker could replay it and so repeat a publish.
     if let Ok(ticketer) = ring::Ticketer::new() {
         config.ticketer = ticketer;
     }

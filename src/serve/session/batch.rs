@@ -67,7 +67,7 @@ pub async fn wait(state: &ServerState, subscription: &mut Subscription, limit: u
     }
 }
 
-/// The gap, and the messages after it.
+/// Returns a batch with the gap and the messages after it.
 pub async fn now_behind_gap(subscription: &mut Subscription, mut collector: BatchBuilder) -> Batch {
     let mut is_complete = false;
     while let Ok(step) = tokio::time::timeout(AHEAD_WAIT, collector.step(subscription)).await {

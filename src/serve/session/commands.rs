@@ -34,7 +34,7 @@ pub struct CommandHandler {
     /// Whether the client has given a position or named channels. After that, the position cannot change.
     position_fixed: bool,
     channels_named: bool,
-    /// The `last` of a URL without channels. It counts for the first channels that are named.
+    /// The `last` of a URL without channels. It applies to the first channels that the client names.
     last: Option<u16>,
 }
 

@@ -23,8 +23,8 @@ pub struct StreamOutlet {
 }
 
 impl StreamOutlet {
-    /// An outlet to this socket. `framing`: the framing of the body; `None` without HTTP. `transport`: the index of the
-    /// transport, for the metrics.
+    /// An outlet to this socket. `framing`: the framing of the body; `None` for a protocol other than HTTP.
+    /// `transport`: the index of the transport, for the metrics.
     pub fn new(
         socket: Socket,
         envelope: Arc<dyn Envelope>,

@@ -64,14 +64,14 @@ pub struct Rollover {
     pub time: Duration,
 }
 
-/// A running stream. Polling it returns the bytes to write next.
+/// A running stream. Each poll returns the bytes to write next.
 pub struct Pump {
     subscription: Subscription,
     envelope: Arc<dyn Envelope>,
     settings: StreamSettings,
     record: SessionRecord,
     drain: Drain,
-    /// The grant to read, if grants end.
+    /// The grant to read, if the grant has an end.
     grant: Option<Box<GrantRenewal>>,
     _address_permit: Option<Arc<AddressPermit>>,
     phase: Phase,
@@ -186,7 +186,7 @@ impl Pump {
         self.record.log(entry);
     }
 
-    /// The grant to read, if grants end.
+    /// The grant to read, if the grant has an end.
     pub fn grant(&mut self) -> Option<&mut GrantRenewal> {
         self.grant.as_deref_mut()
     }
@@ -237,7 +237,7 @@ impl Pump {
         Some(bytes)
     }
 
-    /// The bytes to write next; `None` at the end. Only one task may poll it, and that task is woken.
+    /// The bytes to write next; `None` at the end. Only one task may poll this. It is the task that is woken.
     ///
     /// # Cancel safety
     ///

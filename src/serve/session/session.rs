@@ -10,7 +10,7 @@ use crate::serve::http::access_log::Entry;
 pub enum Session {
     /// A stream of messages.
     Stream(Box<StreamSession>),
-    /// A long poll that has not found a message yet. It also writes the head of its response.
+    /// A long poll that has not found a message yet. The session also writes the head of the response.
     LongPoll(Box<LongPoll>),
     /// A WebSocket, or raw TCP: messages in one direction, commands in the other.
     Duplex(Box<DuplexSession>),

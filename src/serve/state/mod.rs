@@ -53,7 +53,7 @@ pub struct ServerState {
     pub admin_connections: Arc<Connections>,
     /// The file descriptors that clients may use.
     pub descriptors: DescriptorAllowance,
-    /// Tells whether the server is shutting down.
+    /// Tells sessions and handlers whether the server is shutting down.
     pub drain: Drain,
     /// The reactor of the clients' sockets.
     pub reactor: Arc<Reactor>,

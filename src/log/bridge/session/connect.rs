@@ -17,8 +17,8 @@ const SILENCE: Duration = Duration::from_secs(2);
 impl Session {
     /// Chooses the server to subscribe to. Without a Cluster that is the server of the log.
     ///
-    /// In a Cluster each server delivers the PUBLISHes of all servers, in an order of its own. So members count
-    /// together at one server, and stay there while it lives, even if another one owns the log's slot.
+    /// In a Cluster each server delivers the PUBLISHes of all servers, in an order of its own. So all members count at
+    /// one server, and stay there as long as it lives, even if another server owns the log's slot.
     pub(super) async fn choose_server(&mut self, apart: &mut Apart) -> Result<Client, Ended> {
         let mut control = self.log.connect(ANSWER_TIMEOUT).await.map_err(Ended::Deaf)?;
         // A Redis that is loading its data accepts subscribers and PUBLISHes, but does not run scripts, and a message
@@ -49,14 +49,14 @@ impl Session {
                 self.server.run_id = state.server;
                 return Ok(connection.server().0.clone());
             }
-            // Another process has its address: the server is gone.
+            // Another process has the server's address now: the server is gone.
             Ok(_) => (ScriptError::Unexpected, false),
             Err(error) => {
                 let is_silent = error.is_timeout();
                 (error, is_silent)
             }
         };
-        // If it refuses the connection, it is gone. If it is silent, perhaps only this node does not reach it.
+        // A server that refuses the connection is gone. If it does not answer, perhaps only this node cannot reach it.
         let now = Instant::now();
         let (server, alive, since) = apart.get_or_insert((state.server.clone(), state.alive.clone(), now));
         if *server != state.server || *alive != state.alive {
@@ -87,7 +87,7 @@ impl Session {
             }
         }
         // Messages that arrive between here and the marker have no number, so both commands go out at once. The
-        // markers' channel comes last: a member that hears a marker, from any member, must hear everything after it.
+        // markers' channel comes last: a member that hears a marker of any member must also hear all messages after it.
         let globs: Vec<String> = patterns.iter().map(Pattern::to_string).collect();
         let (mut sink, mut last) = (sink.clone(), sink);
         let channels = [volatile, self.markers.clone()];

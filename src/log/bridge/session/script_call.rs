@@ -1,4 +1,4 @@
-//! How a session runs the script, and how it handles the answer.
+//! Runs the script for a session, and handles the answer.
 
 use super::{ANSWER_TIMEOUT, Ended, RETRY, ScriptAnswer, Session};
 use crate::log::BoxFuture;

@@ -1,9 +1,9 @@
 //! Appends: each node has one task that gathers waiting drafts into a batch. One batch is under way at a time.
 //!
-//! A batch has a number, and the script keeps the answer to the last batch. So a batch that was sent and not answered
-//! is sent again, and runs only once. A draft that was never sent can be withdrawn, which proves that it will never be
-//! in the log. A draft that was sent and not settled in time has an unknown outcome; the next batch's number keeps it
-//! from running later.
+//! A batch has a number, and the script keeps the answer to the last batch. So a batch that got no answer can be sent
+//! again, and still runs only once. A draft that was not sent can be withdrawn: it is then certain that the draft will
+//! never be in the log. If a draft was sent but not answered in time, its outcome is unknown. The number of the next
+//! batch prevents Redis from appending it later.
 
 mod answer;
 mod upkeep;
@@ -23,8 +23,8 @@ use tracing::warn;
 /// How often the log is trimmed.
 const TRIM_PERIOD: Duration = Duration::from_secs(5);
 
-/// How often at most a batch drops entries that have grown too old. With one message in each batch, this would
-/// otherwise be a large part of the work.
+/// The shortest time between two batches that drop entries which are too old. With one message in each batch, this
+/// would otherwise be a large part of the work.
 const AGEING: Duration = Duration::from_millis(100);
 
 /// How often the node asks the sentinels, if there are any, for the primary.
@@ -76,7 +76,7 @@ pub(super) struct Appender {
     batch: u64,
     connection: Option<Connection>,
     timeout: Duration,
-    /// When a batch last dropped entries that were too old.
+    /// The time at which a batch last dropped entries that were too old.
     aged_at: Option<Instant>,
     /// The error of the last trimming, as it was logged.
     untrimmed: Option<String>,
@@ -159,7 +159,8 @@ impl Appender {
                 Err(error) => {
                     unanswered |= error.is_unsettled();
                     reason = error.to_string();
-                    // This is also done if too few replicas have the batch: the server may no longer be the primary.
+                    // The connection is also given up if too few replicas have the batch: the server may no longer be
+                    // the primary.
                     self.lose(log);
                 }
             }

@@ -18,7 +18,7 @@ use world::{SERVERS, Step, World, databases};
 /// How many histories run at the same time.
 const WORKERS: usize = 4;
 
-/// A `redis-server` that this test started, killed when dropped.
+/// A `redis-server` that this test has started. It is killed when this is dropped.
 struct Server {
     child: Child,
     dir: PathBuf,

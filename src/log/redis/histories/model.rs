@@ -36,7 +36,7 @@ pub(super) struct Stream {
     /// The entries that nodes had read before they opened this stream. Those that the stream does not hold were
     /// provably lost.
     pub(super) told: BTreeSet<Token>,
-    /// Whether other programs than nodes have trimmed or deleted entries.
+    /// Whether programs other than nodes have trimmed or deleted entries.
     pub(super) is_foreign: bool,
     /// The entries that others have deleted one by one. Redis reports only the newest of them.
     pub(super) deleted: BTreeSet<Id>,
@@ -141,7 +141,8 @@ impl Stream {
     /// Another epoch has begun.
     pub(super) fn begin(&mut self, epoch: Epoch, reign: u64) {
         if let Some((before, of)) = self.epoch.replace((epoch, reign)) {
-            // In the same reign, an epoch ends if a node does not find what it has read: then the mark proves nothing.
+            // In the same reign, an epoch ends if a node does not find what it has read: then the mark does not prove
+            // anything.
             let proven = if of == reign || self.is_doubtful { self.compared } else { self.mark.max(self.compared) };
             // Entries of earlier epochs were already here when this epoch began.
             let proven = self.known.iter().filter_map(|epoch| self.proven.get(epoch).copied()).fold(proven, Id::max);

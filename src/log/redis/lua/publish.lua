@@ -24,8 +24,8 @@ end
 -- read a log under a wrong prefix.
 local limit = tonumber(redis.call('HGET', '{' .. LOG .. '}:settings', 'max-message-bytes') or '')
 if not limit then
-  return refuse('no node has told of this log what it takes: it is P:log with the P of --redis-prefix, and a node has to ' ..
-    'start first; where all keys were deleted, a node that runs tells it again within two seconds: try again then')
+  return refuse('no node has registered this log: its key is P:log with the P of --redis-prefix, and a node has to start ' ..
+    'first; if all keys were deleted, a running node registers it again within two seconds: try again then')
 end
 if not is_utf8(data) then return refuse('the payload is not UTF-8') end
 if #data > limit then return refuse('the payload is longer than --max-message-bytes (' .. string.format('%.0f', limit) .. ')') end

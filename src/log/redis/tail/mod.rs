@@ -84,7 +84,7 @@ enum TailState {
 pub(super) struct Tail {
     log: Arc<RedisLog>,
     state: TailState,
-    /// How long a read waits for entries; `None` in a test that must not wait.
+    /// How long a read waits for entries; `None` in a test in which a read must not wait.
     block: Option<Duration>,
     /// The next events.
     events: VecDeque<TailEvent>,
@@ -177,7 +177,7 @@ impl Tail {
         }
     }
 
-    /// Follows what this node appends, until it stops appending or another publisher appends.
+    /// Follows this node's appends until the node stops appending or another publisher appends.
     async fn follow(&mut self, connection: Connection, mut last: Instant, mut quiet: Pin<Box<Sleep>>) -> TailState {
         tokio::select! {
             biased;

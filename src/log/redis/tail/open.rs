@@ -29,7 +29,7 @@ impl Tail {
                 if !self.events.is_empty() {
                     return TailState::Closed;
                 }
-                // The jitter keeps all nodes from reconnecting at the same moment.
+                // Because of the jitter, the nodes do not all reconnect at the same moment.
                 tokio::time::sleep(self.pause.mul_f64(0.5 + fastrand::f64())).await;
                 self.pause = (self.pause * 2).min(LONGEST_PAUSE);
                 return TailState::Closed;
@@ -45,7 +45,7 @@ impl Tail {
         TailState::Idle(connection)
     }
 
-    /// Reports that the log is lost, once.
+    /// Reports the loss of the log, but only once.
     pub(super) fn lose(&mut self) {
         if !std::mem::replace(&mut self.is_lost, true) {
             self.log.metrics.reachable.set(0);

@@ -81,7 +81,7 @@ impl Tail {
     ///
     /// # Errors
     ///
-    /// The log has to be opened again. The error says why, if the connection is at fault.
+    /// The log has to be opened again. If the connection has failed, this is its error.
     pub(super) async fn check(
         &mut self,
         mut connection: Connection,
@@ -131,7 +131,7 @@ impl Tail {
                 if let Some(seen) = self.log.seen.lock().as_mut().filter(|seen| seen.epoch() == epoch) {
                     seen.refute();
                 }
-                // The pause keeps a server that miscounts from being asked in a busy loop.
+                // Because of the pause, a server that miscounts is not asked in a busy loop.
                 tokio::time::sleep(FIRST_PAUSE).await;
                 return Err(None);
             }
