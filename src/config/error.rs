@@ -1,6 +1,6 @@
 //! The error of an invalid configuration.
 
-/// The configuration is invalid. The text is one line that says how to fix this.
+/// The configuration is invalid. The text is one line that says how to fix the configuration.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct BadConfig(String);

@@ -1,8 +1,8 @@
 //! Direct fan-out: the task that follows the log writes to sockets itself.
 //!
 //! A message for a thousand readers takes a thousand `write`s. If the hub also woke a task for each reader, a delivery
-//! would cost nearly twice as much: a queue, a poll, a search in the ring, a timer. So a reader that parks leaves two
-//! things with the hub for a delivery ([`Parking`](super::parking::Parking)): its position, and an
+//! would cost nearly twice as much: a wake-up takes a queue, a poll, a search in the ring and a timer. So a reader that
+//! parks leaves two things with the hub for a delivery ([`Parking`](super::parking::Parking)): its position, and an
 //! [`Outlet`](super::Outlet) to its socket. When the tail has read new messages, it goes through the channel's readers
 //! and writes the same bytes to each. The bytes are encoded once.
 //!

@@ -36,7 +36,7 @@ struct Parked {
 pub enum Allowance {
     /// For a stream: this number of bytes, until a rollover.
     Bytes(usize),
-    /// For a poll: one answer with at most this number of messages. The hub writes nothing after it, and does not wake
+    /// For a poll: one answer with at most this number of messages. The hub does not write after it, and does not wake
     /// the task: the client's next request wakes the task.
     Answer(usize),
 }

@@ -174,7 +174,7 @@ fn open(hub: &Hub, extent: &Extent) {
         Descent::Beyond(end) | Descent::Until(end) => {
             warn!(%epoch, %end, "the log continues on another server and has lost its end; readers behind it are told of a gap");
         }
-        Descent::Unknown => warn!(%epoch, "another log has taken the place of the log; all readers are told of a gap"),
+        Descent::Unknown => warn!(%epoch, "the log was replaced by another log; all readers are told of a gap"),
     }
     // A node that was ready stays ready. The head is set because `reached` must not wait for an epoch that is gone.
     if let (Some(head), true) = (head, hub.head().is_some()) {

@@ -81,7 +81,7 @@ pub struct Extent {
     pub now_ms: u64,
 }
 
-/// A cursor as a log resolves it.
+/// The result of resolving a cursor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Resolved {
     /// All entries after this position are in the log.

@@ -18,7 +18,7 @@ pub struct Lines {
 }
 
 impl Lines {
-    /// A splitter for lines of at most `max` bytes. A CR before the LF counts.
+    /// A splitter for lines of at most `max` bytes. A CR before the LF counts as a part of the line.
     #[must_use]
     pub fn new(max: usize) -> Self {
         Self { max, scanned: 0, failed: false }

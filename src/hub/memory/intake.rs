@@ -66,7 +66,7 @@ impl Memory {
     }
 
     /// Adds new entries to the memory and to `fresh`, each with its channel's slot. Returns false if entries in between
-    /// were lost. In that case every reader has to look for itself.
+    /// were lost. In that case every reader has to look up its position again.
     pub(in crate::hub) fn extend(
         &mut self,
         after: Id,

@@ -48,7 +48,7 @@ struct View {
     head: Id,
 }
 
-/// A channel that has readers or retained messages. Any other channel takes no memory.
+/// A channel that has readers or retained messages. Any other channel does not take memory.
 struct Slot {
     name: Channel,
     /// All messages of the channel after this position and up to the head are in the ring. The position is the

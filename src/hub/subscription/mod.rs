@@ -19,8 +19,9 @@ use step::{LogRequest, OutsideMemory};
 
 /// A reader with a cursor over any set of channels.
 ///
-/// It reads only from the log and from the node's memory of the log. So the step from old messages to new ones needs no
-/// buffer, and a reader that falls behind the memory takes the same path as a reader that comes with an old cursor.
+/// It reads only from the log and from the node's memory of the log. So the step from old messages to new ones does not
+/// need a buffer, and a reader that falls behind the memory takes the same path as a reader that comes with an old
+/// cursor.
 pub struct Subscription {
     hub: Arc<Hub>,
     reader: Arc<Reader>,

@@ -53,7 +53,7 @@ pub(super) struct OutsideMemory {
 pub(super) enum LogRequest {
     /// The log has to be asked.
     NotAsked,
-    /// The log was asked, and its answer is under way.
+    /// The log was asked, but its answer is still under way.
     UnderWay(PageFuture),
     /// The log has confirmed that the position is ahead of this node, but not ahead of the log. The epoch is the node's
     /// epoch at that time.

@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// How long the holder's renewals may be missing before another member takes the lease. Each member measures this with
-/// its own clock. This matters while nothing is PUBLISHed: other members offer waiting messages long before the lease
-/// expires.
+/// its own clock. This matters only while there are no PUBLISHes: other members offer waiting messages long before the
+/// lease expires.
 pub(super) const LEASE: Duration = Duration::from_secs(3);
 
 /// How long a member leaves waiting messages to the holder. After this time it offers them itself.

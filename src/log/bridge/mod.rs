@@ -1,7 +1,7 @@
 //! The bridge from PUBLISH to the log: every node hears each PUBLISH, and one node appends it.
 //!
-//! A Redis server delivers all PUBLISHes to all its subscribers in one order. A node that joins publishes a *marker* on a
-//! channel that all nodes hear. The PUBLISHes that a server delivers between two markers are a *segment*. Each node
+//! A Redis server delivers all PUBLISHes to all its subscribers in one order. A node that joins publishes a *marker* on
+//! a channel that all nodes hear. The PUBLISHes that a server delivers between two markers are a *segment*. Each node
 //! that has heard the marker knows the number of each PUBLISH after it. The script stores the last number taken in each
 //! segment, in one step with the entries, and takes only PUBLISHes that follow that number. So nodes need not compare
 //! payloads, and it does no harm to offer a PUBLISH that was already taken or that another node offers at the same

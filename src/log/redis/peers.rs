@@ -4,9 +4,9 @@
 //! returns the records of the other nodes at the same moment. The records decide which format of entries a node may
 //! write: the highest format that all nodes read. A node that has just started, or was silent for a while, may not know
 //! the other nodes, and they may not know it. So it writes the lowest format until its record has been there for longer
-//! than any node takes to renew its own. If a node joins that does not read the format that the others write, they know
-//! of it one renewal later. It cannot read the entries that they write until then, and its readers are told of a gap
-//! (see [`format`](super::format)).
+//! than any node takes to renew its own. If a node joins that does not read the format that the others write, the
+//! others learn of it one renewal later. The new node cannot read the entries that they write until then, and its
+//! readers are told of a gap (see [`format`](super::format)).
 
 use super::connection::{Connection, PEERS};
 use super::settings::{Settings, SettingsCheck, printable};

@@ -1,4 +1,5 @@
-//! The publishers' queue: drafts that wait to be appended, in the order of their publishers' first polls and within bounds.
+//! The publishers' queue: drafts that wait to be appended, in the order of their publishers' first polls and within
+//! bounds.
 
 use super::abort_on_drop::in_own_task;
 use crate::cursor::Cursor;

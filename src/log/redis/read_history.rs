@@ -1,4 +1,4 @@
-//! The entries that this node has read most recently. They prove where two histories of the log part.
+//! The entries that this node has read most recently. They prove where two histories of the log diverge.
 //!
 //! If a log is opened at another server, or was replaced by an older copy, it holds the known entries up to some point
 //! and may go on with other entries. The log's mark proves a part of them. There may be entries beyond the mark that no
@@ -29,7 +29,7 @@ pub(super) struct ReadHistory {
     entries: VecDeque<Read>,
     bytes: usize,
     at: Position,
-    /// Whether the log's counters prove that it is not the log that this node has read.
+    /// Whether the log's counters prove that the log is not the one that this node has read.
     is_refuted: bool,
 }
 
@@ -55,7 +55,7 @@ impl ReadHistory {
         self.at
     }
 
-    /// Notes that the log's counters prove that it is not the log that this node has read.
+    /// Notes that the log's counters prove that the log is not the one that this node has read.
     pub(super) fn refute(&mut self) {
         self.is_refuted = true;
     }

@@ -226,7 +226,7 @@ impl hub::FanOutObserver for DeliveryMetrics {
         counters.bytes.fetch_add(fanned.bytes, Relaxed);
         counters.messages.fetch_add(fanned.writes * each as u64, Relaxed);
         counters.batches.observe_all(&BATCHES, each as f64, fanned.writes);
-        // A parked reader was connected before each of these messages came.
+        // A parked reader was already connected when these messages came.
         if let Some(cursor) = oldest.cursor() {
             let lag = Duration::from_millis(wall_clock_ms().saturating_sub(cursor.id.ms));
             counters.lags.observe_all(&LAGS, lag.as_secs_f64(), fanned.writes);

@@ -66,8 +66,9 @@ impl Sockets {
 }
 
 impl Reactor {
-    /// Starts a reactor in tokio's runtime, and returns it with its task. The task ends when the reactor and all its sockets are
-    /// dropped. If it ends earlier, I/O with clients is no longer possible, so the server must watch the task.
+    /// Starts a reactor in tokio's runtime, and returns it with its task. The task ends when the reactor and all its
+    /// sockets are dropped. If it ends earlier, I/O with clients is no longer possible, so the server must watch the
+    /// task.
     ///
     /// # Errors
     ///

@@ -5,8 +5,8 @@ use super::long_poll::LongPoll;
 use super::stream::StreamSession;
 use crate::serve::http::access_log::Entry;
 
-/// A session, which a handler returns in place of the body of its response. The connection writes the head and then
-/// runs the session.
+/// A session, which a handler returns as the body of its response. The connection writes the head and then runs the
+/// session.
 pub enum Session {
     /// A stream of messages.
     Stream(Box<StreamSession>),

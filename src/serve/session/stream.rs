@@ -31,8 +31,8 @@ pub struct StreamSession {
 }
 
 impl StreamSession {
-    /// Runs the stream in a task of its own. `next` gets the connection when the stream has ended and another request may
-    /// follow.
+    /// Runs the stream in a task of its own. `next` gets the connection when the stream has ended and another request
+    /// may follow.
     ///
     /// The functions of the task borrow their data: an argument that is moved into a future is stored twice, and the
     /// size of a parked reader is the size of its task.

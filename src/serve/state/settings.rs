@@ -14,7 +14,7 @@ pub struct Settings {
     pub limits: Limits,
     /// The time for a request's head, and for its body, to arrive.
     pub request_timeout: Duration,
-    /// The size of a socket's send buffer (`SO_SNDBUF`); With 0, the system chooses the size.
+    /// The size of a socket's send buffer (`SO_SNDBUF`). With 0, the system chooses the size.
     pub send_buffer: usize,
     /// How long a write may go without progress.
     pub write_timeout: Duration,

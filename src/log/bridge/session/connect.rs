@@ -80,7 +80,8 @@ impl Session {
         let unconnected = |error| Ended::Deaf(ScriptError::Unconnected(error));
         let (sink, stream) = opening.map_err(|_| timed_out())?.map_err(unconnected)?.split();
         if self.server.is_cluster {
-            // Without a Cluster the join goes to the server itself. In a Cluster another process could have its address by now.
+            // Without a Cluster the join goes to the server itself. In a Cluster another process could have its address
+            // by now.
             let again = self.log.connect_to(&self.server.address, ANSWER_TIMEOUT).await.map_err(Ended::Deaf)?;
             if again.server().1 != self.server.run_id {
                 return Err(Ended::Moved);

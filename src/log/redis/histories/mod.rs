@@ -1,8 +1,8 @@
 //! Random histories of servers that separate and join again, compared with a model of the truth.
 //!
-//! The test runs the real scripts, opening of the log with its proof, checks of the tail and pages, on a real Redis. A
-//! history is a list of steps. The test prints a history that fails with its seed, without the steps that the failure
-//! does not need.
+//! The scripts, the opening of the log with its proof, the checks of the tail and the pages are the real code, on a
+//! real Redis. A history is a list of steps. If a history fails, the test prints its seed and its steps, without the
+//! steps that the failure does not need.
 
 mod model;
 mod world;

@@ -141,8 +141,8 @@ impl Stream {
     /// Another epoch has begun.
     pub(super) fn begin(&mut self, epoch: Epoch, reign: u64) {
         if let Some((before, of)) = self.epoch.replace((epoch, reign)) {
-            // In the same reign, an epoch ends if a node does not find what it has read: then the mark does not prove
-            // anything.
+            // In the same reign, an epoch ends if a node does not find the entries that it has read. The mark does not
+            // prove anything then.
             let proven = if of == reign || self.is_doubtful { self.compared } else { self.mark.max(self.compared) };
             // Entries of earlier epochs were already here when this epoch began.
             let proven = self.known.iter().filter_map(|epoch| self.proven.get(epoch).copied()).fold(proven, Id::max);
@@ -174,10 +174,10 @@ pub(super) struct Told {
 /// Compares what a reader was told with the log as it is now. `epochs`: all entries that were ever written in each
 /// epoch, on any server.
 ///
-/// It accepts only the following faults, because no node can prove that they are wrong:
-/// - A loss of entries that were lost with a server. Either no node that has opened the surviving log had read them, or
-///   a node had read them in an epoch that the surviving log has never had (the epoch began on the side that was lost).
-/// - A gap where nothing is missing, of a cursor
+/// It accepts only the following faults, which no node can detect:
+/// - A loss of entries together with a server. Either no node that has opened the surviving log had read them, or a
+///   node had read them in an epoch that the surviving log has never had (the epoch began on the side that was lost).
+/// - A gap although no entry is missing, for a cursor
 ///   - of an epoch that the log has never had, or that sixteen newer ones have pushed out;
 ///   - after the last position that the mark, or a node that remembers the epoch and has opened the log, can prove. For
 ///     example, all nodes lost power before the mark reached the cursor;

@@ -7,7 +7,8 @@
 -- Returns, in one text: the epoch, the tail's number if nothing but this batch follows it, otherwise `-`; then for each
 -- message its id, or the whole cursor of the message that already had its key.
 --
--- Numbers that are passed to Redis are texts here: Redis converts each number to a text, which costs as much as a small command.
+-- Numbers that are passed to Redis are texts here: Redis converts each number to a text, which costs as much as a small
+-- command.
 --
 -- A node numbers its batches and has one under way. The script answers a repeated batch from the record. It refuses a
 -- batch that comes after a later one, so that a batch that the node has given up is never appended later.
@@ -15,7 +16,7 @@ local record = redis.call('GET', KEYS[2])
 if record then
   local last, answer = string.match(record, '^(%d+) (.*)$')
   if last == ARGV[2] then
-    -- This is a write, so that a WAIT after it proves something: WAIT looks only at the writes of its own connection.
+    -- This is a write, so that a WAIT after it has an effect: WAIT covers only the writes of its own connection.
     redis.call('PEXPIRE', KEYS[2], 600000)
     return answer
   end

@@ -51,7 +51,7 @@ local function has_replicas()
   return not string.find(redis.call('INFO', 'replication'), 'connected_slaves:0', 1, true)
 end
 
--- In a Cluster all servers deliver a PUBLISH, each in an order of its own, so all members listen at one.
+-- In a Cluster all servers deliver a PUBLISH, each in an order of its own, so all members listen to one server.
 if want == 'join' and (not is_cluster or server == '' or server == ARGV[8] or server == ARGV[11]) then
   -- If Redis has lost the state, the state does not name the members that have joined.
   local is_first = not is_cluster and server ~= '' and server ~= ARGV[8] and not has_replicas()
@@ -69,7 +69,7 @@ elseif want == 'release' and holder == member then
   hold('')
 end
 
--- An error is returned and does not end the script: the entries that were appended before it have to be noted.
+-- An error is returned and does not end the script: the entries that were appended before it still have to be recorded.
 local log, entries, newest
 local function append(key, first, last)
   if not log then

@@ -63,7 +63,7 @@ local function identity()
   local mark = found.epoch and marks[found.epoch]
   if mark then
     found.server, found.mark_group, found.mark = mark.server, mark['name'], mark['last-delivered-id']
-    -- How many entries were ever added. Redis cannot tell (nil) while an entry after the mark is deleted.
+    -- How many entries were ever added. Redis does not know this (nil) if an entry after the mark was deleted.
     found.added = mark['entries-read'] and mark['lag'] and mark['entries-read'] + mark['lag'] or nil
   end
   return found.epoch and found
@@ -82,8 +82,8 @@ local function set_floor(log, floor, dropped)
   log.floor, log.dropped = floor, dropped
 end
 
--- Says that everything up to here was written in this epoch on this server. A caller on another server, or a caller
--- that does not know its server, cannot prove this and does not move the mark.
+-- Records that all entries up to here were written in this epoch on this server. A caller on another server, or a
+-- caller that does not know its server, cannot prove this and does not move the mark.
 local function set_mark(log, id, added)
   if SERVER ~= '' and log.server == SERVER then
     redis.call('XGROUP', 'SETID', LOG, log.mark_group, id, 'ENTRIESREAD', added)
@@ -95,7 +95,8 @@ local function begin_mark(log, id, added)
   redis.call('XGROUP', 'CREATE', LOG, log.mark_group, id, 'MKSTREAM', 'ENTRIESREAD', added)
 end
 
--- The log's identity. A stream that has none (new, or begun by somebody's XADD) is given one.
+-- The log's identity. A stream without an identity (a new stream, or one that another program's XADD has begun) gets
+-- one.
 local function ensure()
   local log = identity()
   if not log then
@@ -106,7 +107,7 @@ local function ensure()
     end
     redis.call('XGROUP', 'CREATE', LOG, 'epoch:' .. CANDIDATE, log.floor, 'MKSTREAM', 'ENTRIESREAD', log.dropped)
   end
-  -- The server is not known if a function began the epoch, or a version without marks.
+  -- The server is not known if a function, or a version without marks, has begun the epoch.
   if not log.server or (log.server == '' and SERVER ~= '') then
     local info = stream()
     if log.mark_group then redis.call('XGROUP', 'DESTROY', LOG, log.mark_group) end
@@ -160,7 +161,7 @@ local function trim(log, max_length, max_age_ms)
   local dropped, floor = 0, log.floor
   local oldest = max_age_ms and string.format('%.0f-0', math.max(now_ms() - max_age_ms, 0))
   local first = oldest and redis.call('XRANGE', LOG, '-', '+', 'COUNT', 1)[1]
-  -- The first entry is checked first: an XREVRANGE from before it walks the whole stream.
+  -- The first entry is checked first: an XREVRANGE from a position before it would walk the whole stream.
   if first and less(first[1], oldest) then
     floor = redis.call('XREVRANGE', LOG, '(' .. oldest, '-', 'COUNT', 1)[1][1]
     dropped = redis.call('XTRIM', LOG, 'MINID', oldest)

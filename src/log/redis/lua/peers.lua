@@ -2,8 +2,8 @@
 -- KEYS[2]: the records, by node. In front of each are the time of its last renewal and the longest payload that the
 -- node accepts. A record expires after its node ends. KEYS[3]: the settings that longtail_publish needs.
 -- ARGV: the node, its record, the life of a record in ms, the longest payload that the node accepts.
--- Returns whether this node's record was there and alive, then for each other live node its name, the time
--- of its last renewal and its record.
+-- Returns whether this node's record still existed and was not too old, then for each other live node its name, the
+-- time of its last renewal and its record.
 local RECORDS, SETTINGS, node, life = KEYS[2], KEYS[3], ARGV[1], tonumber(ARGV[3])
 -- Anybody may write to this key: a record past these bounds does not come from a node.
 local most, longest = 1000, 4096

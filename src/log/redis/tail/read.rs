@@ -118,8 +118,8 @@ impl Tail {
             Verdict::Whole(to) => self.go_on_behind(hole, at.id, read, to),
             Verdict::Hole { after, upto } => {
                 // The event has the log's present floor. The floor tells whether all entries before the hole are also
-                // gone. There is no event if the hole is at the log's end and no entry has come since: otherwise each
-                // read would wake all readers.
+                // gone. The event is left out if the hole is at the log's end and no entry has come since: otherwise
+                // each read would wake all readers.
                 if upto.id > at.id {
                     self.events.push_back(TailEvent::Opened(extent));
                 }
