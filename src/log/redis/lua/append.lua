@@ -49,7 +49,10 @@ while at <= last do
   answer[#answer + 1] = place
   at = at + 2 + count
 end
-if newest then set_mark(log, newest, added) end
+if newest then
+  set_mark(log, newest, added)
+  set_tip(log, added)
+end
 answer = table.concat(answer, ' ')
 redis.call('SET', KEYS[2], ARGV[2] .. ' ' .. answer, 'PX', '600000')
 local kept = tonumber(ARGV[3])

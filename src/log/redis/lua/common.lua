@@ -95,8 +95,46 @@ local function begin_mark(log, id, added)
   redis.call('XGROUP', 'CREATE', LOG, log.mark_group, id, 'MKSTREAM', 'ENTRIESREAD', added)
 end
 
+-- The key of the tip: the epoch, and how many entries were ever added when one of the scripts last appended. The tip is
+-- stored beside the log, so if an older copy of the log is put back (RESTORE), the tip stays the newer one.
+local TIP = '{' .. LOG .. '}:tip'
+
+local function set_tip(log, added) redis.call('SET', TIP, log.epoch .. ' ' .. string.format('%.0f', added)) end
+
+-- Whether the log has fewer entries than were appended. Later entries could hide this: they have the same numbers, and
+-- also the same ids if the clock stands still.
+local function went_back(log)
+  local epoch, tip = string.match(redis.call('GET', TIP) or '', '^(%w+) (%d+)$')
+  return epoch == log.epoch and (log.added or stream().added) < tonumber(tip)
+end
+
+-- Ends the present epoch at its last position that is proven to be here, and begins another one. `cut`: 1 if later
+-- entries of the epoch were read, or may have been read, and are lost. Returns the log.
+local function begin_epoch(log, info, survived, cut)
+  if less(info.last, survived) then survived = info.last end
+  if less(survived, log.floor) then survived = log.floor end
+  -- The entries of earlier epochs were here when this one began.
+  for _, ancestor in ipairs(log.ancestors) do
+    if less(survived, ancestor[2]) then survived = ancestor[2] end
+  end
+  -- Redis lists groups by name, and names are random. The newest epoch ends last.
+  table.sort(log.ancestors, function(a, b) return less(b[2], a[2]) end)
+  for i, ancestor in ipairs(log.ancestors) do
+    -- A cursor before the floor is a gap with or without its epoch. With more than sixteen earlier epochs, a gap may be
+    -- reported although no entry is missing.
+    if i > 15 or less(ancestor[2], log.floor) then redis.call('XGROUP', 'DESTROY', LOG, 'until:' .. ancestor[1]) end
+  end
+  redis.call('XGROUP', 'CREATE', LOG, 'until:' .. log.epoch, survived, 'ENTRIESREAD', cut)
+  redis.call('XGROUP', 'CREATE', LOG, 'epoch:' .. CANDIDATE, log.floor, 'ENTRIESREAD', log.dropped)
+  redis.call('XGROUP', 'DESTROY', LOG, 'epoch:' .. log.epoch)
+  redis.call('XGROUP', 'DESTROY', LOG, log.mark_group)
+  log.epoch = CANDIDATE
+  begin_mark(log, info.last, info.added)
+  return identity()
+end
+
 -- The log's identity. A stream without an identity (a new stream, or one that another program's XADD has begun) gets
--- one.
+-- one. If a log was replaced by an older copy, its epoch ends at the mark that is in the copy.
 local function ensure()
   local log = identity()
   if not log then
@@ -112,6 +150,8 @@ local function ensure()
     local info = stream()
     if log.mark_group then redis.call('XGROUP', 'DESTROY', LOG, log.mark_group) end
     begin_mark(log, info.last, info.added)
+  elseif went_back(log) then
+    log = begin_epoch(log, stream(), log.mark, 1)
   end
   return log
 end

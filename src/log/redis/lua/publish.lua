@@ -64,6 +64,7 @@ local known = key and redis.call('GET', key)
 local there = known and keyed(log, known, entry)
 if there then return there end
 local cursor = redis.call('XADD', LOG, '*', unpack(entry)) .. '.' .. log.epoch
+if log.added then set_tip(log, log.added + 1) end
 -- Functions do not roll back, so the key comes after the entry.
 if key then redis.call('SET', key, cursor, 'PX', 300000) end
 return cursor
