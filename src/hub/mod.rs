@@ -113,7 +113,7 @@ impl Hub {
         &self.log
     }
 
-    /// Reports the readers of this node to the other nodes. Does not return.
+    /// Reports the readers of this node to the other nodes. It does not return.
     pub async fn report_counts(self: Arc<Hub>, counts: Arc<dyn SubscriberCounts>) {
         count_reporter::report(&self, &*counts).await;
     }

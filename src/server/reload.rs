@@ -23,7 +23,8 @@ impl Reloader {
         }
     }
 
-    /// Reloads. If the new files are invalid, it logs the reason, and the old certificate stays in use. Blocks.
+    /// Reloads the files, and blocks while it reads them. If the new files are invalid, it logs the reason, and the old
+    /// certificate stays in use.
     pub fn reload(&self) {
         match self.0.as_ref().map(|tls| tls.reload()) {
             Some(Ok(())) => info!("the certificate was reloaded; new connections use it"),

@@ -12,7 +12,7 @@ use std::time::Duration;
 pub enum Control<'a> {
     /// The first object of a stream. It is sent at once.
     Hello {
-        /// Where reading starts.
+        /// The position at which reading starts.
         cursor: Cursor,
         /// The client's id. The client has sent it, or the server has made it.
         client: &'a ClientId,

@@ -66,7 +66,7 @@ mod tests {
             assert!(begin(one.as_mut()).await.is_pending());
         }
         drop(held);
-        // Nobody polls them.
+        // The futures make progress although they are not polled.
         for n in 0..200 {
             assert_eq!(doing.recv().await, Some(n));
         }

@@ -15,7 +15,7 @@ const BACKLOG: i32 = 4096;
 ///
 /// # Errors
 ///
-/// The system's.
+/// The system's error.
 pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;

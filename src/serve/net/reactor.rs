@@ -90,7 +90,7 @@ impl Reactor {
     ///
     /// # Errors
     ///
-    /// The system's.
+    /// The system's error.
     pub fn add(self: &Arc<Reactor>, mut stream: TcpStream, most: usize) -> io::Result<Option<Arc<Registration>>> {
         let mut sockets = self.sockets.lock();
         if sockets.slots.len() >= most {
@@ -237,7 +237,7 @@ fn turn(sockets: &Mutex<Sockets>, poll: &mut Poll, events: &mut Events) -> io::R
 ///
 /// # Errors
 ///
-/// The system's.
+/// The system's error.
 #[expect(
     deprecated,
     reason = "its successor is unsafe, since sources may change their descriptor; these sources own one descriptor each"
@@ -317,7 +317,7 @@ mod tests {
                 };
                 let ((), read) = in_time("the end", async { tokio::join!(writing, reading) }).await;
                 assert_eq!(read, sent, "seed {seed}");
-                // The end stays.
+                // Later reads also return the end.
                 assert_eq!(socket.read(&mut [0; 9]).await.expect("the end"), 0);
             });
         }

@@ -110,7 +110,7 @@ impl Socket {
     ///
     /// # Errors
     ///
-    /// The system's.
+    /// The system's error.
     pub async fn peek(&self) -> io::Result<Option<u8>> {
         let mut first = [0];
         let peeked =

@@ -103,7 +103,7 @@ impl ClientStream {
     ///
     /// # Errors
     ///
-    /// The system's.
+    /// The system's error.
     pub fn write_now(&self, bytes: &[u8]) -> io::Result<usize> {
         if self.layer.is_some() {
             return Ok(0);

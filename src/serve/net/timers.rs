@@ -115,7 +115,7 @@ impl Timers {
     }
 }
 
-/// Whole ticks.
+/// Converts a duration to whole ticks.
 fn tick(since: Duration) -> Tick {
     since.as_secs() * 1000 + Tick::from(since.subsec_millis())
 }

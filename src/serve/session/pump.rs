@@ -58,9 +58,9 @@ impl StreamSettings {
 /// The bounds of a stream that the browser keeps in memory.
 #[derive(Clone, Copy, Debug)]
 pub struct Rollover {
-    /// The most bytes.
+    /// The maximum number of bytes.
     pub bytes: usize,
-    /// The longest time.
+    /// The maximum time.
     pub time: Duration,
 }
 

@@ -245,7 +245,7 @@ impl Appender {
         self.connection.as_ref().is_some_and(|connection| !log.has_moved(connection.server().1))
     }
 
-    /// Its connection breaks.
+    /// Simulates a broken connection of the appender.
     pub(super) fn close(&mut self) {
         self.connection = None;
     }

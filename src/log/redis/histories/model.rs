@@ -14,7 +14,7 @@ pub(super) struct Entry {
     /// Whether the entry is a message. Anybody may append an entry that is not a message: no reader gets it or misses
     /// it.
     pub(super) is_message: bool,
-    /// Trimmed or deleted.
+    /// Whether the entry was trimmed or deleted.
     pub(super) is_gone: bool,
 }
 
@@ -96,7 +96,8 @@ impl Stream {
         (self.compared, self.is_doubtful) = (Id::ZERO, false);
     }
 
-    /// A node opens the stream. It has read this epoch up to `at`, and remembers it from `from` on. `floor`: the log's.
+    /// A node opens the stream. It has read this epoch up to `at`, and remembers it from `from` on. `floor`: the log's
+    /// floor.
     pub(super) fn opened_by(&mut self, floor: Id, (epoch, from, at): (Epoch, Id, Id), memory: &Memory) {
         if !self.known.contains(&epoch) {
             // The node cannot use its memory: the stream has never had this epoch.

@@ -183,7 +183,7 @@ impl World {
         answer.unwrap_or_else(|error| panic!("{error}: {error:?}"))
     }
 
-    /// An existing primary.
+    /// Chooses an existing primary.
     fn primary(&self, choice: usize) -> usize {
         let primaries: Vec<usize> = (0..SERVERS).filter(|index| self.servers[*index].is_primary).collect();
         primaries[choice % primaries.len()]

@@ -51,7 +51,7 @@ impl World {
         let is_news = !events.is_empty();
         for event in events {
             match event {
-                // Reports a hole.
+                // The tail has found a hole.
                 TailEvent::Opened(extent) if was_open => self.say(format!("    node {node} has found {extent:?}")),
                 TailEvent::Opened(extent) => {
                     let home = self.nodes[node].home;
@@ -211,7 +211,7 @@ impl World {
         }
     }
 
-    /// Somebody else appends.
+    /// Another program appends entries.
     pub(super) async fn add_foreign(&mut self, server: usize, count: usize, other: usize, is_message: bool) {
         for _ in 0..count {
             let token = self.tokens;
