@@ -324,7 +324,7 @@ impl Config {
     /// The default of `--max-connections`.
     pub(crate) const MAX_CONNECTIONS: u64 = 100_000;
 
-    /// Checks rules that involve more than one flag, which clap cannot check.
+    /// Checks rules that clap cannot check, because they involve more than one flag.
     ///
     /// # Errors
     ///

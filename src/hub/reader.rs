@@ -62,8 +62,8 @@ impl Reader {
     }
 
     /// Reads a word of each piece of memory that an offer reads, without a lock. If it is called for many readers in a
-    /// row, the processor fetches the memory of all of them at once. Without it, each offer would wait for its own
-    /// memory, because there are locks and system calls between two offers.
+    /// row, the processor fetches the memory of all of them at once. Without this call, each offer would wait for its
+    /// own memory, because there are locks and system calls between two offers.
     pub(super) fn touch(&self) {
         std::hint::black_box((self.parking.is_locked(), self.transport.is_some()));
         if let Some(outlet) = self.outlet() {
@@ -95,7 +95,8 @@ impl Reader {
         }
     }
 
-    /// Whether the reader still waits and so counts. A poll that has received its answer does not wait.
+    /// Whether the reader still waits and therefore counts as a reader. A poll that has received its answer does not
+    /// wait.
     pub(super) fn is_waiting(&self) -> bool {
         !self.parking.lock().is_answered()
     }

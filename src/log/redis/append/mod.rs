@@ -104,7 +104,7 @@ impl Appender {
             if jobs.is_empty() {
                 return;
             }
-            tracing::debug!(%error, "no connection to append on");
+            tracing::debug!(%error, "there is no connection for appends");
             rest(&mut pause).await;
         }
         jobs.retain(Job::take);

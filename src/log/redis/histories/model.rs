@@ -178,7 +178,7 @@ pub(super) struct Told {
 /// It accepts only the following faults, which no node can detect:
 /// - A loss of entries together with a server. Either no node that has opened the surviving log had read them, or a
 ///   node had read them in an epoch that the surviving log has never had (the epoch began on the side that was lost).
-/// - A gap although no entry is missing, for a cursor
+/// - A gap although no entry is missing, if the cursor is
 ///   - of an epoch that the log has never had, or that sixteen newer ones have pushed out;
 ///   - after the last position that the mark, or a node that remembers the epoch and has opened the log, can prove. For
 ///     example, all nodes lost power before the mark reached the cursor;
