@@ -327,7 +327,7 @@ mod tests {
         let other = Other::start().await;
         other.is_silent.store(true, Ordering::SeqCst);
         let cookies: Vec<String> = (0..MAX_IN_FLIGHT).map(|n| format!("n={n}")).collect();
-        let left = cookies.iter().map(|cookie| timeout(Duration::from_millis(300), other.is_allowed(cookie)));
+        let left = cookies.iter().map(|cookie| timeout(Duration::from_millis(1500), other.is_allowed(cookie)));
         assert!(join_all(left).await.iter().all(Result::is_err), "none of them waited for an answer");
         other.is_silent.store(false, Ordering::SeqCst);
         let healed = async { while !other.is_allowed("another").await {} };
