@@ -75,6 +75,8 @@ pub(super) struct Appender {
     record: Option<String>,
     batch: u64,
     connection: Option<Connection>,
+    /// The tail's breaks when the connection was opened; see [`RedisLog::tail_breaks`].
+    tail_breaks: u64,
     timeout: Duration,
     /// When a batch last dropped entries that were too old.
     aged_at: Option<Instant>,
@@ -89,6 +91,7 @@ impl Appender {
             record: None,
             batch: 0,
             connection: None,
+            tail_breaks: 0,
             timeout,
             aged_at: None,
             untrimmed: None,
@@ -212,11 +215,12 @@ impl Appender {
     }
 
     async fn connected(&mut self, log: &RedisLog) -> Result<(), ScriptError> {
-        // The old primary may accept appends for a while, and no node reads there any more.
-        if self.connection.as_ref().is_some_and(|connection| log.has_moved(connection.server().1)) {
-            self.connection = None;
+        if self.tail_breaks != log.tail_breaks() {
+            self.lose(log);
         }
-        if self.connection.is_none() {
+        if !self.has_connection(log) {
+            // This is read before the connection is opened: an end that the tail sees meanwhile counts.
+            self.tail_breaks = log.tail_breaks();
             let mut connection = log.connect(ANSWER_TIMEOUT).await?;
             // This comes before anything is appended: a log that has lost its end must not go on as if nothing were
             // lost, or readers would take new entries for those that they have seen.
@@ -226,6 +230,15 @@ impl Appender {
             self.connection = Some(connection);
         }
         Ok(())
+    }
+
+    /// Whether there is a connection on which a batch may be sent.
+    fn has_connection(&self, log: &RedisLog) -> bool {
+        // The old primary may accept appends for a while, and no node reads there any more.
+        let is_at_the_log = |connection: &Connection| !log.has_moved(connection.server().1);
+        // A batch that is sent to a Redis that has ended has an unknown outcome, and its publishers wait for their whole
+        // time.
+        self.connection.as_ref().is_some_and(is_at_the_log) && self.tail_breaks == log.tail_breaks()
     }
 
     fn lose(&mut self, log: &RedisLog) {
@@ -239,7 +252,7 @@ impl Appender {
 impl Appender {
     /// Whether its next step uses the connection that it has.
     pub(super) fn is_connected(&self, log: &RedisLog) -> bool {
-        self.connection.as_ref().is_some_and(|connection| !log.has_moved(connection.server().1))
+        self.has_connection(log)
     }
 
     /// Its connection breaks.
