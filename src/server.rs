@@ -23,6 +23,7 @@ use error::bad_flag;
 use futures_util::future::BoxFuture;
 use open_log::{Bridge, OpenLog};
 use prometheus_client::registry::Registry;
+use run::DrainTimes;
 use state::{OpenDemo, Parts};
 use std::io;
 use std::net::{Ipv6Addr, SocketAddr};
@@ -36,7 +37,7 @@ pub struct Server {
     listeners: Listeners,
     /// The reactor's task. It runs until the server ends; if it ends earlier, it has failed.
     reactor_task: JoinHandle<io::Result<()>>,
-    drain_time: Duration,
+    drain: DrainTimes,
     /// Whether the server reports to the service manager that it has started without waiting until its log is read.
     waits_for_log: bool,
     /// The accept loops of the demo's ports.
@@ -112,7 +113,10 @@ impl Server {
             context: Arc::new(state::context(config, registry, parts)),
             listeners,
             reactor_task,
-            drain_time: Duration::from_secs(config.drain_seconds),
+            drain: DrainTimes {
+                delay: Duration::from_secs(config.drain_delay),
+                limit: Duration::from_secs(config.drain_seconds),
+            },
             waits_for_log: config.wait_for_log,
             demo_tasks: demo.tasks,
             bridge,
