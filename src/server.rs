@@ -17,6 +17,7 @@ pub use reload::Reloader;
 #[cfg(feature = "demo")]
 use crate::config::Demo as DemoFlags;
 use crate::config::{AccessLogTo, BadConfig, Config};
+use crate::logging;
 use crate::serve::{AccessLog, Context, Destination, Listeners, ProcessMetrics, Reactor, Tls};
 use crate::systemd::Sockets;
 use error::bad_flag;
@@ -85,6 +86,9 @@ impl Server {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(ProcessMetrics));
         let metrics = registry.sub_registry_with_prefix("longtail");
+        if let Some(dropped) = logging::dropped_lines() {
+            metrics.register("logging_dropped_lines", "Log lines that standard error did not take", dropped);
+        }
         let tls = certificate(config, metrics)?;
         let (origins, authorizer) = access::access(&config.access, metrics)?;
         let access_log = access_log(&config.access_log, metrics)?;
@@ -173,7 +177,7 @@ fn access_log(to: &AccessLogTo, metrics: &mut Registry) -> Result<Option<AccessL
     };
     let log = AccessLog::open(&destination);
     let log = log.map_err(|error| bad_flag("--access-log", &format_args!("{at}{error}")))?;
-    let help = "Access log lines that were dropped because the disk was too slow";
-    metrics.register("access_log_dropped_lines", help, log.dropped.clone());
+    let help = "Access log lines that could not be written, or not fast enough";
+    metrics.register("access_log_dropped_lines", help, log.dropped().clone());
     Ok(Some(log))
 }

@@ -19,6 +19,7 @@ use crate::serve::net::timers::{Timer, Timers};
 use crate::serve::state::ServerState;
 use crate::transport::Envelope;
 use bytes::Buf;
+use hyper::StatusCode;
 use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
@@ -100,6 +101,11 @@ impl LongPoll {
         if state.drain.has_begun() || state.rates.request(peer.ip).is_err() {
             return false;
         }
+        if let Some(log) = &state.access_log {
+            let mut entry = log.begin_head(peer.ip, &self.input[..size]);
+            entry.answered(StatusCode::OK, None);
+            self.record.log(entry);
+        }
         self.input.buffer().advance(size);
         self.input.settle();
         if let Some(client) = self.subscription.client() {
@@ -113,6 +119,11 @@ impl LongPoll {
     /// Hands over the entry of the access log.
     pub fn log(&mut self, entry: Entry) {
         self.record.log(entry);
+    }
+
+    /// Writes the entry of the access log: the response is over.
+    pub fn end_entry(&mut self) {
+        self.record.end_entry();
     }
 
     /// Sets the head of its responses: see [`PollCache::head`].
@@ -153,8 +164,9 @@ impl LongPoll {
     ) -> Poll<io::Result<Waited>> {
         let due = self.asked + self.timeout();
         let written = self.subscription.unpark();
-        if written.at.is_some() {
+        if let Some(at) = written.at {
             self.record.wrote_directly(written.weight);
+            self.record.answered_at(at);
             return Poll::Ready(Ok(Waited::Answered(written.remainder)));
         }
         // The list stays empty while there is nothing, so a parked poll holds no messages.
