@@ -285,6 +285,12 @@ pub struct Config {
     #[arg(long, env = "LONGTAIL_DRAIN_SECONDS", value_name = "S", default_value_t = 20, help_heading = "Running")]
     pub drain_seconds: u64,
 
+    /// Seconds after SIGTERM during which the node still takes connections and `/readyz` answers 503, so that a load
+    /// balancer stops sending clients before the drain begins
+    #[arg(long, env = "LONGTAIL_DRAIN_DELAY", value_name = "S", default_value_t = 0, help_heading = "Running")]
+    #[arg(value_parser = clap::value_parser!(u64).range(0..=3600))]
+    pub drain_delay: u64,
+
     /// Access log, with one line per request and without credentials: a file, `-` for standard output, or `off`
     #[arg(long, env = "LONGTAIL_ACCESS_LOG", value_name = "FILE|-|off", default_value = "off")]
     #[arg(value_parser = access_log, help_heading = "Running")]

@@ -44,6 +44,7 @@ mod imports;
 mod limits;
 mod lineage;
 mod log_conformance;
+mod log_lines;
 mod metrics;
 mod mistakes;
 mod open_mode;

@@ -15,10 +15,8 @@ pub enum Scope {
     Publish,
 }
 
-/// Whether the head alone decides. It does not if the access log writes each request down, if a proxy sends requests of many
-/// clients, or if a permission must be asked for.
+/// Whether the head alone decides. It does not if a proxy sends requests of many clients, or if a permission must be asked
+/// for.
 pub fn is_decided_by_head(state: &ServerState, peer: &Peer, scope: Scope) -> bool {
-    state.access_log.is_none()
-        && !state.proxies.trusts(peer.ip)
-        && (scope == Scope::Publish || state.authorizer.is_open())
+    !state.proxies.trusts(peer.ip) && (scope == Scope::Publish || state.authorizer.is_open())
 }

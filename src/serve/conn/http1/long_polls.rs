@@ -40,6 +40,7 @@ pub fn spawn(
                 Ok(is_last) => is_last,
                 Err(error) => return context.state.rejections.write_failed(&error),
             };
+            poll.end_entry();
             let has_input = io.has_input(&mut poll.input).await;
             // A client that was not told that the connection ends, and has polled again by now, gets a response.
             if is_last || (!has_input && context.state.drain.has_begun()) {
