@@ -15,6 +15,9 @@ pub struct Params {
     pub channels: Vec<Channel>,
     /// Where to begin, if that was given.
     pub cursor: Option<Start>,
+    /// The id of the last event that an `EventSource` has seen, if its script sends it as a field: see
+    /// [`LAST_EVENT_ID`]. It is not parsed, since it counts for some transports only.
+    pub last_event_id: Option<Box<str>>,
     /// With how many retained messages to begin, or to go on after a gap.
     pub last: Option<usize>,
     /// The client's id.
@@ -57,6 +60,11 @@ const SINGLE: [&str; 13] = [
     "domain",
     "callback",
 ];
+
+/// Fields with the id of the last event, in any case. A script that stands in for `EventSource` cannot set the header of that
+/// name without a CORS preflight, so it sends a field: Yaffle's `lastEventId`, clients of Mercure `lastEventID` or
+/// `Last-Event-ID`, amvtek's `evs_last_event_id`.
+const LAST_EVENT_ID: [&str; 3] = ["lastEventId", "Last-Event-ID", "evs_last_event_id"];
 
 /// Up to this many names are compared one by one; beyond that a set is faster.
 const FEW: usize = 16;
@@ -106,6 +114,8 @@ impl Params {
                 params.add_channels(&value, limits, &mut names)?;
             } else if let Some(place) = SINGLE.iter().position(|single| *single == name) {
                 last_of[place] = Some(value);
+            } else if LAST_EVENT_ID.iter().any(|known| known.eq_ignore_ascii_case(&name)) && !value.is_empty() {
+                params.last_event_id = Some(value.into());
             }
         }
         for (name, value) in SINGLE.into_iter().zip(last_of) {
