@@ -113,7 +113,8 @@ impl Tls {
         Ok(())
     }
 
-    /// Does the handshake that a client has begun. Returns the layer with what was agreed on, or `None` if the handshake fails or takes too long.
+    /// Does the handshake that a client has begun. Returns the layer with what was agreed on, or `None` if the handshake
+    /// fails or takes too long.
     pub async fn secure(&self, socket: Socket, timeout: Duration) -> Option<(Box<dyn Layer>, Agreed)> {
         let acceptor = TlsAcceptor::from(self.config.read().clone());
         let accepted = tokio::time::timeout(timeout, acceptor.accept(socket)).await;
