@@ -31,7 +31,7 @@ impl AllowedOrigins {
     /// # Errors
     ///
     /// The first value that no page can have as its origin, and why.
-    pub fn parse<'a>(values: &'a [String]) -> Result<AllowedOrigins, (&'a str, &'static str)> {
+    pub fn parse(values: &[String]) -> Result<AllowedOrigins, (&str, &'static str)> {
         let mut allowed = AllowedOrigins::default();
         for value in values {
             if value == "*" {
