@@ -30,7 +30,8 @@ const CHECK_EVERY: Duration = Duration::from_secs(1);
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Query fields that are written with their values.
-const HARMLESS: [&str; 21] = [
+const HARMLESS: [&str; 24] = [
+    "Last-Event-ID",
     "after",
     "as",
     "callback",
@@ -39,8 +40,10 @@ const HARMLESS: [&str; 21] = [
     "cursor",
     "domain",
     "event",
+    "evs_last_event_id",
     "format",
     "last",
+    "lastEventId",
     "limit",
     "max_bytes",
     "max_seconds",

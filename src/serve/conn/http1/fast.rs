@@ -171,7 +171,7 @@ pub async fn read(
     if !is_new || state.drain.has_begun() {
         return Ok(false);
     }
-    let waiting = tokio::time::timeout(state.settings.request_timeout, poll_fn(|cx| io.poll_input(cx, input)));
+    let waiting = tokio::time::timeout(state.settings.keep_alive_timeout, poll_fn(|cx| io.poll_input(cx, input)));
     tokio::select! {
         // The input is polled first: a request that the client has sent in time is answered, even during a drain.
         biased;
