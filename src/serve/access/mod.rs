@@ -2,6 +2,7 @@
 
 pub mod authorizer;
 pub mod credentials;
+pub mod fetch_metadata;
 pub mod forwarded;
 pub mod keys;
 pub mod origin;
