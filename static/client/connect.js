@@ -75,8 +75,7 @@ function begin(conn) {
     conn._ready = true;
     if (isActive(conn)) { open(conn); }
   }
-  // A connection that begins at a cursor of its own cannot begin where others are.
-  if (!options.share || options.cursor || options.last || !window.BroadcastChannel || !navigator.locks) { return alone(); }
+  if (!options.share) { return alone(); }
   need(conn._base, 'share', function (share) {
     if (!share) { return alone(); }
     conn._ready = true;

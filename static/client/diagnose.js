@@ -7,7 +7,7 @@
  * `long` also looks for time-outs, which takes 70 seconds. The report has `text`, and `findings`: one for each
  * transport, { transport, works, text }, and then the findings about the path itself, without a transport.
  */
-(function () {
+(self.LongtailFiles = self.LongtailFiles || {}).diagnose = function (Longtail) {
   var NAMES = {
     'ws': 'WebSocket',
     'sse': 'EventSource',
@@ -45,6 +45,7 @@
 
   // Opens a transport as the library does, notes when something arrived, and calls `next` after its finding.
   function attempt(run, transport, next) {
+    if (transport.waits && transport.waits()) { return setTimeout(function () { attempt(run, transport, next); }, 100); }
     var trial = { transport: transport, name: nameOf(transport), opened: now(), hello: 0, beat: 0, timer: null, handle: null, over: false };
     trial.say = function (works, text) {
       if (trial.over) { return; }
@@ -133,6 +134,7 @@
     var transport = Longtail.transports[at];
     function after() { transports(run, at + 1, next); }
     if (!transport) { return next(); }
+    if (transport.hidden) { return after(); }
     if (transport.usable(run.base)) { return attempt(run, transport, after); }
     found(run, transport.name, false, nameOf(transport) + ' is not available in this browser.');
     after();
@@ -164,4 +166,4 @@
       });
     });
   };
-})();
+};

@@ -3,14 +3,16 @@
 // By name, the functions that wait for a file that is being loaded.
 var loading = {};
 
-// Calls `then(api[name])`: at once if that is there, otherwise after /name.js was loaded, which puts it there. If the
-// file cannot be loaded, `then` gets undefined, and the next call tries again. A build may contain such a file from the
-// start. A worker has no page for a script element, and Node loads nothing.
+// Calls `then(api[name])`: at once if that is there, otherwise after /name.js was loaded. The file cannot see `api`: a
+// module makes no global, and a page may have two copies of the library. So it leaves a function in LongtailFiles, which
+// puts the new parts into the `api` that it gets. If the file cannot be loaded, `then` gets undefined, and the next call
+// tries again. A worker has no page for a script element, and Node loads nothing.
 function need(base, name, then) {
   var address = base + '/' + name + '.js';
   function loaded() {
     var fns = loading[name];
     loading[name] = null;
+    try { self.LongtailFiles[name](api); } catch (e) {}
     for (var i = 0; i < fns.length; i++) { fns[i](api[name]); }
   }
   if (api[name]) { return then(api[name]); }
@@ -18,7 +20,7 @@ function need(base, name, then) {
   loading[name] = [then];
   try {
     if (typeof document !== 'undefined') { return load(address, loaded, loaded); }
-    importScripts(address);
+    importScripts(trusted(address));
   } catch (e) {}
   loaded();
 }

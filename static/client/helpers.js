@@ -2,8 +2,7 @@
 
 // The transports, the best first: each one adds itself.
 var transports = [];
-// `calls` holds functions that scripts of the server call by name: see script.js.
-var api = { transports: transports, calls: {} };
+var api = { transports: transports };
 
 function nothing() {}
 

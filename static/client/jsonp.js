@@ -4,8 +4,9 @@ transports.push({
   batch: true,
   parks: true,
   usable: function () {
-    return true;
+    return typeof document !== 'undefined';
   },
+  waits: isLoading,
   open: function (link) {
     var called = false;
     var mode = link.park ? 'timeout=' + link.park : 'mode=poll';

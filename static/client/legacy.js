@@ -1,8 +1,8 @@
 /*
- * Adds what the oldest browsers lack: JSON, and a way to publish where scripts may not send a request to another
- * origin. The library loads this file by itself where it is needed.
+ * Adds what the oldest browsers lack: JSON, a way to publish where scripts may not send a request to another origin, and
+ * a quiet place for the forever frame. The library loads this file by itself where it is needed.
  */
-(function () {
+(self.LongtailFiles = self.LongtailFiles || {}).legacy = function (Longtail) {
   var frames = 0;
 
   function isArray(value) {
@@ -70,10 +70,27 @@
     if (frame.attachEvent) { frame.attachEvent('onload', over); } else { frame.onload = over; }
   }
 
+  // A document that belongs to no window. In a frame there an Internet Explorer does not click at each request, and the
+  // page's throbber does not keep turning. The caller keeps the document, or the browser would collect it while the
+  // stream is running.
+  function htmlfile(called) {
+    var page;
+    try {
+      page = new ActiveXObject('htmlfile');
+      page.open();
+      // It gets the same domain as this page, which may have set one: otherwise neither could call the other.
+      page.write('<html><head><script>document.domain="' + document.domain + '";</' + 'script></head><body></body></html>');
+      page.close();
+      page.parentWindow.LongtailCall = called;
+      return page;
+    } catch (e) {}
+  }
+
   // It has the usual name, since answers that run as scripts may use it.
   if (typeof JSON === 'undefined') { window.JSON = { stringify: encode, parse: decode }; }
   Longtail.encode = Longtail.encode || encode;
   Longtail.decode = Longtail.decode || decode;
   Longtail.post = post;
+  Longtail.htmlfile = htmlfile;
   Longtail.legacy = true;
-})();
+};

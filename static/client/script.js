@@ -1,19 +1,35 @@
-/* Script elements, and functions that a script of the server calls. */
+/* Script elements, and functions that a script of the server calls by a global name. */
 
-var callCount = 0;
+var policy;
 
 // A function that a script of the server can call by a global name, until `drop`. A script that arrives later
-// finds a function that does nothing.
+// finds a function that does nothing. All copies of the library on a page share one object for these functions, so no
+// two have the same name.
 function callable(fn) {
-  var key = 'c' + (++callCount);
-  api.calls[key] = fn;
+  var calls = window.LongtailCalls = window.LongtailCalls || { count: 0 };
+  var key = 'c' + (++calls.count);
+  calls[key] = fn;
   return {
-    name: 'Longtail.calls.' + key,
+    name: 'LongtailCalls.' + key,
     drop: function () {
-      api.calls[key] = nothing;
-      setTimeout(function () { delete api.calls[key]; }, 120000);
+      calls[key] = nothing;
+      setTimeout(function () { delete calls[key]; }, 120000);
     }
   };
+}
+
+// Is the page still being loaded? A script or a frame that is added before it is loaded keeps it from being loaded until
+// that ends, so these transports wait. An old Firefox has no `readyState`.
+function isLoading() {
+  return /^[li]/.test(document.readyState);
+}
+
+// An address of a script, for a page that demands Trusted Types. A page that names its policies has to name `longtail`.
+function trusted(address) {
+  if (!policy && self.trustedTypes) {
+    policy = trustedTypes.createPolicy('longtail', { createScriptURL: String });
+  }
+  return policy ? policy.createScriptURL(address) : address;
 }
 
 // Adds a script to the page. The function that it returns removes the script; then it calls neither `done` nor
@@ -33,7 +49,7 @@ function load(address, done, failed) {
     };
   }
   script.async = true;
-  script.src = address;
+  script.src = trusted(address);
   script.onload = script.onreadystatechange = over(done);
   script.onerror = over(failed);
   (document.head || document.getElementsByTagName('head')[0]).appendChild(script);

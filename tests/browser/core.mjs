@@ -18,6 +18,7 @@ function world({ json = true, transports = [['hand']], stored } = {}) {
   let timers = [];
   const sandbox = { location: { protocol: 'http:', host: 'here:80' }, XMLHttpRequest: function () {} };
   sandbox.window = sandbox;
+  sandbox.self = sandbox;
   sandbox.localStorage = stored ?? storage();
   sandbox.setTimeout = (fn, wait) => {
     const timer = { fn, at: now + (wait || 0) };
@@ -30,7 +31,7 @@ function world({ json = true, transports = [['hand']], stored } = {}) {
   sandbox.clock = () => now;
   vm.runInContext('Date.prototype.getTime = function () { return clock(); };', sandbox);
   vm.runInContext(source, sandbox);
-  if (!json) vm.runInContext(read('legacy'), sandbox);
+  if (!json) vm.runInContext(read('legacy') + 'LongtailFiles.legacy(Longtail);', sandbox);
   const links = [];
   // A transport that is moved by hand: each time the core opens it, the link is added to `links`.
   const hand = (name, more) => sandbox.Longtail.transports.push({

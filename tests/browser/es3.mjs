@@ -56,7 +56,8 @@ for (const script of scripts) {
   }
   const lines = node => node.loc.end.line - node.loc.start.line + 1;
   // A file, or all that are joined, is a function of its own.
-  const wrapper = (tree.body[0].declarations?.[0].init ?? tree.body[0].expression).callee;
+  const { declarations, expression } = tree.body[0];
+  const wrapper = declarations ? declarations[0].init.callee : expression.right;
   full(tree, node => {
     if (node.type === 'FunctionExpression' && node.id) {
       fault(node.start, `the name of the function expression '${node.id.name}' leaks into its scope in JScript`);

@@ -47,6 +47,7 @@ const FILES: &[(&str, &str, &[&str])] = &[
     ("/diagnose", PAGE, &[include_str!("../../../static/diagnose.html")]),
     ("/diagnose.js", SCRIPT, &[include_str!("../../../static/lazy/diagnose.js")]),
     ("/path.js", SCRIPT, &[include_str!("../../../static/lazy/path.js")]),
+    ("/lead.js", SCRIPT, &[include_str!("../../../static/lazy/lead.js")]),
     ("/share.js", SCRIPT, &[include_str!("../../../static/lazy/share.js")]),
     ("/legacy.js", SCRIPT, &[include_str!("../../../static/lazy/legacy.js")]),
     (
