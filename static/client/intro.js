@@ -12,6 +12,7 @@
  * What a part declares is visible to the other parts only; `api` is what a page gets as `Longtail`.
  *
  *   helpers.js     small functions, JSON, and `api`
+ *   clock.js       durations
  *   http.js        one request, and what its failure means
  *   script.js      script elements, and calls by a global name
  *   files.js       files of the library that are loaded when they are first needed
@@ -46,11 +47,13 @@
  *   link.url(path, more)    the address to open, with channels, cursor and client; `more` is extra query text
  *   link.request()          the transport has made one more request
  *   link.item(object)       one object of a stream: a message or a control object
+ *   link.text(text)         the same, as JSON
  *   link.batch(batch)       a whole batch; the core opens the transport again for the next
  *   link.end(error)         the answer ended, or failed
  *   link.park               seconds that a request may wait at the server; 0: the server is to answer at once
  *   link.credentials        whether cookies go along to another origin
  *   link.cursor             where it reads
+ *   link.channels           what it reads
  *   link.live()             false once the core wants nothing more of it
  *   link.owner              the connection, as the page has it
  *

@@ -1,6 +1,7 @@
 /*
- * Adds what the oldest browsers lack: JSON, a way to publish where scripts may not send a request to another origin, and
- * a quiet place for the forever frame. The library loads this file by itself where it is needed.
+ * Adds what old browsers lack: JSON, requests to other origins and streams over XDomainRequest, a way to publish where
+ * scripts may not send a request to another origin, and a quiet place for the forever frame. The library loads this file
+ * by itself where it is needed.
  */
 (self.LongtailFiles = self.LongtailFiles || {}).legacy = function (Longtail) {
   var frames = 0;
@@ -42,6 +43,54 @@
       .replace(/(?:^|:|,)(?:\s*\[)+/g, '');
     if (!/^[\],:{}\s]*$/.test(rest)) { throw new Error('not JSON'); }
     return new Function('return (' + text.replace(/\u2028/g, '\\u2028').replace(/\u2029/g, '\\u2029') + ')')();
+  }
+
+  function newXhr() {
+    if (window.XMLHttpRequest) { return new XMLHttpRequest(); }
+    try { return new ActiveXObject('Microsoft.XMLHTTP'); } catch (e) { return null; }
+  }
+
+  // Internet Explorer 8 and 9 reach other origins, and read an answer while it arrives, by an XDomainRequest only. It knows no
+  // header, no status and no cookie. This object looks like an XMLHttpRequest, and uses one where that is enough.
+  function xhr(streaming) {
+    var plain = newXhr();
+    var made;
+    var real;
+    if (!window.XDomainRequest || (plain && 'withCredentials' in plain)) { return plain; }
+    function move(state, status) {
+      return function () {
+        made.readyState = state;
+        made.status = status;
+        made.responseText = status ? real.responseText : '';
+        made.onreadystatechange();
+      };
+    }
+    made = {
+      withCredentials: false,
+      onreadystatechange: null,
+      open: function (method, url) {
+        real = streaming || !Longtail.sameOrigin(url) ? new XDomainRequest() : plain;
+        real.open(method, url, true);
+      },
+      setRequestHeader: function (name, value) {
+        if (real === plain) { real.setRequestHeader(name, value); }
+      },
+      getResponseHeader: function (name) {
+        return real === plain ? real.getResponseHeader(name) : null;
+      },
+      send: function (body) {
+        // Without one of these an Internet Explorer 9 aborts the request at times.
+        real.onload = move(4, 200);
+        real.onprogress = move(3, 200);
+        real.onerror = real.ontimeout = move(4, 0);
+        real.onreadystatechange = function () {
+          if (real === plain && real.readyState === 4) { move(4, real.status)(); }
+        };
+        real.send(body);
+      },
+      abort: function () { real.abort(); }
+    };
+    return made;
   }
 
   // A form can send a request where a script may not. The page cannot read the answer.
@@ -92,5 +141,6 @@
   Longtail.decode = Longtail.decode || decode;
   Longtail.post = post;
   Longtail.htmlfile = htmlfile;
+  Longtail.xhr = xhr;
   Longtail.legacy = true;
 };

@@ -1,22 +1,6 @@
-/* Script elements, and functions that a script of the server calls by a global name. */
+/* Script elements: files of the library, and answers that are scripts. */
 
 var policy;
-
-// A function that a script of the server can call by a global name, until `drop`. A script that arrives later
-// finds a function that does nothing. All copies of the library on a page share one object for these functions, so no
-// two have the same name.
-function callable(fn) {
-  var calls = window.LongtailCalls = window.LongtailCalls || { count: 0 };
-  var key = 'c' + (++calls.count);
-  calls[key] = fn;
-  return {
-    name: 'LongtailCalls.' + key,
-    drop: function () {
-      calls[key] = nothing;
-      setTimeout(function () { delete calls[key]; }, 120000);
-    }
-  };
-}
 
 // Is the page still being loaded? A script or a frame that is added before it is loaded keeps it from being loaded until
 // that ends, so these transports wait. An old Firefox has no `readyState`.

@@ -49,6 +49,10 @@ const FILES: &[(&str, &str, &[&str])] = &[
     ("/path.js", SCRIPT, &[include_str!("../../../static/lazy/path.js")]),
     ("/lead.js", SCRIPT, &[include_str!("../../../static/lazy/lead.js")]),
     ("/share.js", SCRIPT, &[include_str!("../../../static/lazy/share.js")]),
+    ("/scripts.js", SCRIPT, &[include_str!("../../../static/lazy/scripts.js")]),
+    ("/stream.js", SCRIPT, &[include_str!("../../../static/lazy/stream.js")]),
+    ("/token.js", SCRIPT, &[include_str!("../../../static/lazy/token.js")]),
+    ("/fetch.js", SCRIPT, &[include_str!("../../../static/lazy/fetch.js")]),
     ("/legacy.js", SCRIPT, &[include_str!("../../../static/lazy/legacy.js")]),
     (
         "/client.js",
@@ -56,6 +60,7 @@ const FILES: &[(&str, &str, &[&str])] = &[
         &[
             include_str!("../../../static/client/intro.js"),
             include_str!("../../../static/client/helpers.js"),
+            include_str!("../../../static/client/clock.js"),
             include_str!("../../../static/client/http.js"),
             include_str!("../../../static/client/script.js"),
             include_str!("../../../static/client/files.js"),
