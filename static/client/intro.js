@@ -14,7 +14,7 @@
  *   helpers.js     small functions, JSON, and `api`
  *   clock.js       durations
  *   http.js        one request, and what its failure means
- *   script.js      script elements, and calls by a global name
+ *   script.js      script elements
  *   files.js       files of the library that are loaded when they are first needed
  *   responses.js   reads an answer as a stream of lines or as one batch
  *   events.js      listeners
@@ -66,7 +66,7 @@
  * polling). The core climbs the ladder again when the time of a transport is over. If a stream that had
  * messages falls silent, the core checks it with a request beside it.
  *
- * Options of connect: channels, cursor, last, transports (names, the best first), client, token, interval (ms
+ * Options of connect: channels, cursor, last, transports (names, the best first), client, token (or a function for it), interval (ms
  * between two polls), credentials (true: cookies also go to another origin, which must then be allowed by its
  * name, not by `*`), and share (true: the tabs of this browser read through one connection, where it can).
  */

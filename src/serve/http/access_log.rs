@@ -30,7 +30,7 @@ const CHECK_EVERY: Duration = Duration::from_secs(1);
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Query fields that are written with their values.
-const HARMLESS: [&str; 21] = [
+const HARMLESS: [&str; 22] = [
     "after",
     "as",
     "callback",
@@ -40,6 +40,7 @@ const HARMLESS: [&str; 21] = [
     "domain",
     "event",
     "format",
+    "heartbeat",
     "last",
     "limit",
     "max_bytes",
