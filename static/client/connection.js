@@ -24,7 +24,9 @@ function open(conn) {
 function read(conn, transport) {
   var lt = conn._lt;
   var link = newLink(conn, transport, lt.cursor);
+  var wait = delay(conn, transport);
   closeLinks(conn);
+  if (wait) { return retryAfter(conn, wait, transport); }
   conn._main = link;
   if (lt.transport !== transport.name) {
     lt.transport = transport.name;

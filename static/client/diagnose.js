@@ -45,7 +45,6 @@
 
   // Opens a transport as the library does, notes when something arrived, and calls `next` after its finding.
   function attempt(run, transport, next) {
-    if (transport.waits && transport.waits()) { return setTimeout(function () { attempt(run, transport, next); }, 100); }
     var trial = { transport: transport, name: nameOf(transport), opened: now(), hello: 0, beat: 0, timer: null, handle: null, over: false };
     trial.say = function (works, text) {
       if (trial.over) { return; }

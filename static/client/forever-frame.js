@@ -9,7 +9,6 @@ transports.push({
   usable: function (base) {
     return typeof document !== 'undefined' && sameOrigin(base);
   },
-  waits: isLoading,
   open: function (link) {
     var page = api.htmlfile && api.htmlfile(link.item);
     var handle = { page: page, call: callable(link.item) };

@@ -35,7 +35,6 @@
  *   parks         true if such a request can wait at the server until there is a message
  *   free          true if it takes none of the six connections that browsers open to a host
  *   like          the transport that meets the same obstacles: this one is tried only where that is not usable
- *   waits()       may be missing; while it is true, it must not begin, and the core asks again
  *   hidden        true if a diagnosis passes it over
  *   usable(base)  can this browser use it against that server?
  *   open(link)    begins to read; returns a handle for close

@@ -6,7 +6,6 @@ transports.push({
   usable: function () {
     return typeof document !== 'undefined';
   },
-  waits: isLoading,
   open: function (link) {
     var called = false;
     var mode = link.park ? 'timeout=' + link.park : 'mode=poll';

@@ -43,9 +43,6 @@ function newLink(conn, transport, cursor) {
 function openLink(link, within) {
   var handle;
   closeLink(link);
-  if (link.transport.waits && link.transport.waits()) {
-    return link._nextTimer = setTimeout(function () { openLink(link, within); }, 100);
-  }
   link._asked = now();
   link._waited = link.park;
   expectWithin(link, within);

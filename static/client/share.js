@@ -72,7 +72,7 @@
           return drop(group.members, member);
         }
         said.channels = said.channels.concat(member.owner.channels);
-        if (member.link) { said.active = true; }
+        if (member.owner.state !== 'paused') { said.active = true; }
       });
       air.postMessage(said);
       if (leader) { leader(said); }
@@ -95,7 +95,7 @@
       if (!event.data.from) { take(event.data); } else if (leader) { leader(event.data); }
     };
     setInterval(function () {
-      if (group.members.length) { group.announce(false); }
+      if (group.members.length) { group.announce(!group.term); }
       each(group.members, comeBack);
     }, BEAT);
     window.addEventListener('pagehide', function () { group.announce(false, true); }, false);
@@ -247,6 +247,7 @@
   function goAlone(member) {
     member.alone = now();
     member.use(member.own);
+    member.group.announce(!member.group.term);
   }
 
   // A connection that went alone follows the leader again where it can.
