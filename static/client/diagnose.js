@@ -2,7 +2,7 @@
  * Runs every transport against the server and says in words what the path to it does.
  *
  *   lt.diagnose(function (report) { alert(report.text); });
- *   Longtail.diagnose(url, { channel: 'todo', long: true, progress: fn }, done);
+ *   Longtail.need(url, 'diagnose', function (diagnose) { diagnose(url, { channel: 'todo', long: true, progress: fn }, done); });
  *
  * `long` also looks for time-outs, which takes 70 seconds. The report has `text`, and `findings`: one for each
  * transport, { transport, works, text }, and then the findings about the path itself, without a transport.
