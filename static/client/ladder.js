@@ -25,7 +25,7 @@ function usable(conn, batch) {
 function delay(conn, transport, park) {
   if (transport.free || transport.batch && !park && !conn._failures) { return 0; }
   need(conn._base, 'slots', function (slots) { api.slots = slots || nothing; });
-  return api.slots ? api.slots(conn._lt, transport) || 0 : 100;
+  return api.slots ? api.slots(conn._lt, transport, park) || 0 : 100;
 }
 
 // Tries the best transport above the present one, except those that are avoided after a failure.

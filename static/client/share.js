@@ -11,7 +11,7 @@
  * that entry: at the start, after a pause, with a new leader. Otherwise it goes on alone with transports of its own,
  * and comes back when its cursor is that of an entry. So nothing is lost.
  *
- * An entry has one of: message, gap, bye (the connection is over), channels (what is read from here on). One without
+ * An entry has one of: message, gap, bye (the leader's connection is over), channels (what is read from here on). One without
  * any of these is a heartbeat. `hello` is no entry: it says at which number and cursor the leader is.
  */
 (self.LongtailFiles = self.LongtailFiles || {}).share = function (Longtail) {
@@ -227,7 +227,8 @@
       } else if (said.gap) {
         link.item({ type: 'gap', from: said.gap.from, cursor: said.gap.cursor });
       } else if (said.bye) {
-        link.end(said.bye);
+        // The reason may be a channel of another tab. The server says to each connection what holds for it.
+        goAlone(member);
       } else {
         link.item({ type: 'heartbeat', cursor: said.cursor });
       }

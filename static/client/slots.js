@@ -105,11 +105,11 @@
   }
   setInterval(renew, RENEW);
 
-  // Milliseconds after which the connection is to ask again; 0: it may begin.
-  Longtail.slots = function (lt, transport) {
+  // Milliseconds after which the connection is to ask again; 0: it may begin. `park`: the request waits at the server.
+  Longtail.slots = function (lt, transport, park) {
     var slot;
     if (isLoading() && (transport.name === 'jsonp' || transport.name === 'forever-frame')) { return 100; }
-    if (transport.batch && !transport.parks || isMultiplexed(lt)) { return 0; }
+    if ((transport.batch && !park) || isMultiplexed(lt)) { return 0; }
     for (var i = 0; i < mine.length; i++) {
       if (mine[i].lt === lt) { slot = mine[i]; }
     }

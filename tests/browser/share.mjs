@@ -199,6 +199,22 @@ test('a connection with a cursor or `last` begins there, and then shares', LONG,
   assert.equal(await readers(base), 1);
 }));
 
+test('a channel that is refused closes the connection of its tab only', LONG, () => inChromium(async (context, base) => {
+  const tabs = [await tab(context, base), await tab(context, base)];
+  for (const page of tabs) await shares(page);
+  await publish(base, 'c', 0);
+  await tabs[1].evaluate(() => { window.lt.subscribe('not a name'); });
+  await until('it is closed', async () => (await state(tabs[1])).startsWith('closed') || state(tabs[1]));
+  let sent = 1;
+  await until('the other shares again', async () => {
+    await publish(base, 'c', sent++);
+    const is = await state(tabs[0]);
+    return is === 'open,shared' || is;
+  });
+  await until('the last has come', async () => (await tabs[0].evaluate(() => window.seen.at(-1))) === sent - 1);
+  await hasAll([tabs[0]], 0, sent);
+}));
+
 test('tabs whose leader has lost the server say so, and go on with it', LONG, () => inChromium(async (context, base, child) => {
   const tabs = [await tab(context, base), await tab(context, base)];
   for (const page of tabs) await shares(page);

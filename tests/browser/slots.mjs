@@ -67,6 +67,17 @@ for (const [what, options] of [
       }
     }
     assert.ok(Math.max(...late) < 5000, `ms until each tab had each message: ${late}`);
+    // After an outage all tabs go on, too.
+    server.child.kill('SIGSTOP');
+    await new Promise(resolve => setTimeout(resolve, 8000));
+    server.child.kill('SIGCONT');
+    await publish(server.base, 'c', 'afterwards');
+    for (const [n, page] of tabs.entries()) {
+      await until(`tab ${n} has heard what came after the outage`, async () => {
+        const got = await page.evaluate(() => [window.lt.state, window.lt.transport, window.seen.at(-1)[0]]);
+        return got[2] === 'afterwards' || got;
+      }, 40000);
+    }
     // When tabs go away, others take their places.
     for (const page of tabs.splice(0, 4)) await page.close();
     if (options.transports?.[0] !== 'long-poll') {
