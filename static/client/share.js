@@ -302,6 +302,7 @@
     name: 'shared',
     like: 'jsonp',
     hidden: true,
+    free: true,
     usable: function () {
       return true;
     },

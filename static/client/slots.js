@@ -63,7 +63,7 @@
     if (lt.state === 'closed' || lt.state === 'paused') { return false; }
     for (var i = 0; i < Longtail.transports.length; i++) {
       var transport = Longtail.transports[i];
-      if (transport.name === lt.transport) { return !transport.free && !transport.hidden; }
+      if (transport.name === lt.transport) { return !transport.free; }
     }
     return true;
   }
