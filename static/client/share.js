@@ -122,6 +122,12 @@
     var kept = group.kept;
     var isForUs = said.to === group.id;
     if (said.to && !isForUs) { return; }
+    if (said.bye) {
+      // The reason may be a channel of another tab. The server says to each connection what holds for it.
+      each(group.members, function (member) {
+        if (member.link) { goAlone(member); }
+      });
+    }
     if (said.hello) {
       if (said.term !== group.term || said.seq !== group.seq) {
         // Another leader, or something was missed.
@@ -226,9 +232,6 @@
         link.item(message);
       } else if (said.gap) {
         link.item({ type: 'gap', from: said.gap.from, cursor: said.gap.cursor });
-      } else if (said.bye) {
-        // The reason may be a channel of another tab. The server says to each connection what holds for it.
-        goAlone(member);
       } else {
         link.item({ type: 'heartbeat', cursor: said.cursor });
       }
