@@ -23,7 +23,7 @@
 //! # }
 //! ```
 //!
-//! Inside, imports point one way: `main → server → serve → transport → hub → log → {cursor, message}`; `wire` and `demo`
+//! Inside, imports point one way: `program → server → serve → transport → hub → log → {cursor, message}`; `wire` and `demo`
 //! import nothing else of this crate.
 
 mod cli;
@@ -36,6 +36,7 @@ mod hub;
 mod log;
 mod logging;
 mod message;
+mod program;
 mod serve;
 mod server;
 mod signals;
@@ -54,7 +55,7 @@ pub mod internals {
         ($($part:ident)*) => { $(pub mod $part { pub use crate::$part::*; })* };
     }
 
-    parts! { cli config cursor hub log logging message serve signals systemd transport wire }
+    parts! { cli config cursor hub log logging message program serve signals systemd transport wire }
     #[cfg(feature = "demo")]
     parts! { demo }
 }

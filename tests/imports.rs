@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Each main folder of `src`, and the ones that it may use. `wire` and `demo` use none, and only `main`, `lib` and
-/// `server` see `config`.
-const ROOMS: [(&str, &[&str]); 15] = [
+/// Each main folder of `src`, and the ones that it may use. `wire` and `demo` use none, and only `program`,
+/// `lib`, `server` and `logging` see `config`.
+const ROOMS: [(&str, &[&str]); 16] = [
     ("wire", &[]),
     ("http_client", &[]),
     ("demo", &[]),
@@ -23,6 +23,7 @@ const ROOMS: [(&str, &[&str]); 15] = [
     ("signals", &[]),
     ("logging", &["config"]),
     ("server", &["config", "serve", "systemd", "transport", "hub", "log", "message", "demo"]),
+    ("program", &["server", "config", "cli", "logging", "systemd", "signals"]),
 ];
 
 /// Each folder of `src/serve` (and its file `state`), and the folders that it may use.

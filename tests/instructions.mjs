@@ -1,7 +1,7 @@
 // How many instructions one publish to 100 readers costs, counted by callgrind: a figure that a busy machine does not
 // blur. A bound on it fails here and not in a user's hands.
 //
-//   LONGTAIL_BIN=target/release/longtail node tests/instructions.mjs
+//   cargo build --profile bench && LONGTAIL_BIN=target/release/longtail node tests/instructions.mjs
 
 import { execFileSync, spawn } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
@@ -13,7 +13,7 @@ const READERS = 100;
 const PUBLISHES = 100;
 
 // Per publish, all readers served; user space only, the kernel's share is not counted. To be lowered when the
-// figure falls, and raised only with a reason in the commit. Built with `--release`.
+// figure falls, and raised only with a reason in the commit. Built with `--profile bench`.
 const BOUNDS = { direct: 90_000, tasks: 490_000 };
 
 const binary = process.env.LONGTAIL_BIN ?? 'target/release/longtail';

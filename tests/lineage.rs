@@ -328,6 +328,46 @@ async fn an_older_copy_is_another_history() {
     all_are_told(&[&node, &fresh], &cases).await;
 }
 
+/// A copy is put back, and as many messages as it lacks are PUBLISHed. They get the ids of the lost ones, since the last
+/// id is ahead of the clock. So neither ids nor numbers tell the two histories apart.
+#[tokio::test]
+async fn an_older_copy_that_was_filled_again_is_another_history() {
+    let redis = RedisServer::start().await;
+    let node = start_on(&redis, &["--heartbeat-seconds", "1"]).await;
+    let other = start_on(&redis, &[]).await;
+    redis.listened(2).await;
+    publish(&node, "1").await;
+    redis.command(&["XSETID", "longtail:log", "99999999999999-0"]).await;
+    publish_all(&node, &["2", "3"]).await;
+    for mut reader in streams(&other, "earliest").await {
+        while reader.next_message().await.data() != "\"3\"" {}
+    }
+    other.signal("STOP");
+    let copy = dump(&redis).await;
+    let lost = publish_all(&node, &["4", "5"]).await;
+    let mut live = streams(&node, &lost[0]).await;
+    for reader in &mut live {
+        assert_eq!(reader.next_message().await.data(), "\"5\"", "{}", reader.transport.name);
+    }
+    node.signal("STOP");
+    put_back(&redis, &copy).await;
+    for payload in ["\"6\"", "\"7\""] {
+        redis.command(&["PUBLISH", "push:a", payload]).await;
+    }
+    other.signal("CONT");
+    eventually("the PUBLISHes to be appended", async || {
+        (redis.number(&["XLEN", "longtail:log"]).await == 5).then_some(())
+    })
+    .await;
+    node.signal("CONT");
+    publish(&other, "after").await;
+    for reader in live {
+        let name = reader.transport.name.clone();
+        assert_eq!(told(reader, "after").await, expected("6 7 after", 1), "live on {name}");
+    }
+    all_are_told(&[&node, &other], &[(lost[0].as_str(), "6 7 after", 1), ("earliest", "1 2 3 6 7 after", 0)]).await;
+}
+
 /// The log is moved away, others write a new one, and it comes back: a reader goes on where its node had been.
 #[tokio::test]
 async fn a_log_that_comes_back_goes_on_where_it_was() {

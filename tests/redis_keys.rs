@@ -21,14 +21,19 @@ async fn publish(redis: &RedisServer, node: &Node, way: &str, payload: &str) -> 
             .await,
         ),
         _ => {
-            let envelope = format!(r#"{{"data":{payload},"key":"k"}}"#);
-            let taken = "longtail_bridge_bridged_messages_total";
-            let before = node.metric(taken).await;
-            redis.command(&["PUBLISH", &format!("push:{way}"), &envelope]).await;
-            eventually("the PUBLISH to be taken", async || (node.metric(taken).await > before).then_some(())).await;
+            publish_envelope(redis, node, way, payload).await;
             None
         }
     }
+}
+
+/// PUBLISHes with the key `k` and waits until the node has taken it.
+async fn publish_envelope(redis: &RedisServer, node: &Node, channel: &str, payload: &str) {
+    let envelope = format!(r#"{{"data":{payload},"key":"k"}}"#);
+    let taken = "longtail_bridge_bridged_messages_total";
+    let before = node.metric(taken).await;
+    redis.command(&["PUBLISH", &format!("push:{channel}"), &envelope]).await;
+    eventually("the PUBLISH to be taken", async || (node.metric(taken).await > before).then_some(())).await;
 }
 
 /// The log's entries: id, then fields and values.
@@ -122,4 +127,33 @@ async fn a_key_counts_while_the_log_answers_for_its_message() {
             holds(&redis, way, wanted, &case).await;
         }
     }
+}
+
+/// Redis ends before any node has read the message and before the publisher hears of it. The publisher repeats it with
+/// its key once Redis is back: the message is in the log once, and the answer is a cursor that the log knows.
+#[tokio::test]
+async fn a_repeat_finds_a_message_that_no_node_has_read() {
+    let mut redis = RedisServer::start_durable().await;
+    let node = start_on(&redis, &[]).await;
+    node.publish("other", "0").await;
+    node.signal("STOP");
+    let first = publish(&redis, &node, "FCALL", "1").await.expect("a cursor");
+    redis.end().await;
+    redis.restart().await;
+    let opener = start_on(&redis, &[]).await;
+    let (id, ended) = first.split_once('.').expect("a cursor");
+    let present = epoch(&redis).await;
+    assert_ne!(present, ended, "a new epoch begins at a new server process");
+    redis.listened(1).await;
+    assert_eq!(publish(&redis, &opener, "FCALL", "1").await, Some(format!("{id}.{present}")));
+    holds(&redis, "FCALL", &["1"], "repeated by FCALL").await;
+    publish_envelope(&redis, &opener, "FCALL", "1").await;
+    holds(&redis, "FCALL", &["1"], "repeated by PUBLISH").await;
+    // The entry under the id is another message now: the first one is lost, and its repeat is appended.
+    redis.command(&["XGROUP", "SETID", "longtail:log", &format!("until:{ended}"), "0-1"]).await;
+    let key = "{longtail:log}:key:5:5:redis:FCALL:k";
+    redis.command(&["SET", key, &first]).await;
+    publish(&redis, &opener, "FCALL", "2").await;
+    holds(&redis, "FCALL", &["1", "2"], "another message under the id").await;
+    node.signal("CONT");
 }

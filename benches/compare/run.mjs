@@ -40,14 +40,14 @@ const BUSY = ['--rate', '0', '--pub-pipeline', '32'];
 const many = (count) => count.toLocaleString('en');
 const ROWS = {
     a: { title: '1 channel × 1,000 readers, 40 messages/s', load: ['-n', '1000', '--rate', '40'], transports: STREAMS, goal: 1.1 },
-    b: { title: 'the same, as fast as acknowledged', load: ['-n', '1000', '--rate', '0'], transports: ['sse', 'ws'], goal: 1.15 },
-    g: { title: 'the same, 32 publishes in flight', load: ['-n', '1000', '--rate', '0', '--pub-pipeline', '32'], transports: ['sse', 'ws'] },
-    f: { title: '5,000 channels × 1 reader, 32 in flight', load: ['-n', '5000', '-c', '5000', '--rate', '0', '--pub-pipeline', '32'], transports: ['sse', 'ws'], goal: 1.5 },
+    b: { title: '1 channel × 1,000 readers, one publish at a time', load: ['-n', '1000', '--rate', '0'], transports: ['sse', 'ws'], goal: 1.15 },
+    g: { title: '1 channel × 1,000 readers, 32 publishes in flight', load: ['-n', '1000', '--rate', '0', '--pub-pipeline', '32'], transports: ['sse', 'ws'] },
+    f: { title: '5,000 channels × 1 reader, 32 publishes in flight', load: ['-n', '5000', '-c', '5000', '--rate', '0', '--pub-pipeline', '32'], transports: ['sse', 'ws'], goal: 1.5 },
     e: { title: '1,000 long-pollers, 20 messages/s', load: ['-n', '1000', '--rate', '20'], transports: ['long-poll'], goal: 1.2 },
     h: { title: 'a burst of 200 messages to 1,000 long-pollers', load: ['-n', '1000', '--rate', '0', '--messages', '200', '--pub-pipeline', '32'], transports: ['long-poll'] },
     r: [
-        { as: 'b', title: 'row b with the log in Redis, its CPU counted', load: ['-n', '1000', '--rate', '0'], transports: ['sse', 'ws'], peers: WITH_REDIS, goal: 1.3 },
-        { as: 'f', title: 'row f with the log in Redis, its CPU counted', load: ['-n', '5000', '-c', '5000', '--rate', '0', '--pub-pipeline', '32'], transports: ['sse', 'ws'], peers: WITH_REDIS },
+        { as: 'b', title: 'row b with the log in Redis, including the CPU of Redis', load: ['-n', '1000', '--rate', '0'], transports: ['sse', 'ws'], peers: WITH_REDIS, goal: 1.3 },
+        { as: 'f', title: 'row f with the log in Redis, including the CPU of Redis', load: ['-n', '5000', '-c', '5000', '--rate', '0', '--pub-pipeline', '32'], transports: ['sse', 'ws'], peers: WITH_REDIS },
     ],
     // The same number of deliveries a second to few and to many; then a message for one reader, in few and in many channels. The
     // floor has one channel a connection, so it has fewer of them in the last.
@@ -55,8 +55,8 @@ const ROWS = {
         ...[[100, 400], [1000, 40], [19000, 2]].map(([readers, rate]) => (
             { as: `${readers}`, title: `1 channel × ${many(readers)} readers, ${rate} messages/s`, load: ['-n', `${readers}`, '--rate', `${rate}`] })),
         ...[100, 5000, 19000].map((channels) => (
-            { as: `${channels}`, title: `${many(channels)} channels × 1 reader, 32 in flight`, load: ['-n', `${channels}`, '-c', `${channels}`, ...BUSY] })),
-        { as: '50000', title: '50,000 channels × 1 reader (10,000 connections that read five each), 32 in flight',
+            { as: `${channels}`, title: `${many(channels)} channels × 1 reader, 32 publishes in flight`, load: ['-n', `${channels}`, '-c', `${channels}`, ...BUSY] })),
+        { as: '50000', title: '50,000 channels × 1 reader (10,000 connections that read five each), 32 publishes in flight',
             load: ['-n', '10000', '-c', '50000', '--per-conn', '5', ...BUSY], floor: ['-n', '10000', '-c', '10000', ...BUSY] },
     ].map((row) => ({ ...row, transports: ['sse'], peers: ['bare', 'longtail'], pairs: 3 })),
     d: { title: '19,000 idle connections', load: ['-n', '19000', '--rate', '1', '--hold', '20'], transports: ['sse', 'ws', 'long-poll'], peers: ['bare', 'longtail'], pairs: 1 },
@@ -134,18 +134,18 @@ const number = (value, digits = 2) => (value === null || value === undefined ? '
 /** What as many sends would cost the floor, ms a second: a poll has no heartbeats. */
 const heartbeats = ({ transport, bare }) => (transport === 'long-poll' ? '' : number(19_000 / HEARTBEAT_SECONDS * bare / 1000, 1));
 const table = [
-    '| | work | | server | CPU µs a delivery | bare, same run | ratio | p99, ms | bare\'s p99 | lost |',
+    '| | work | | server | CPU µs per delivery | CPU µs of bare, same run | ratio | p99, ms | bare\'s p99 | lost |',
     '|---|---|---|---|---|---|---|---|---|---|',
     ...results.filter(({ row }) => row !== 'd').map((r) =>
         `| ${r.row} | ${r.title} | ${r.transport} | ${r.name} | ${number(r.us)} | ${number(r.bare)} | ${number(r.ratio)} | ${number(r.p99, 1)} | ${number(r.bareP99, 1)} | ${r.lost} of ${r.expected} |`),
     '',
-    '| | work | | server | resident bytes a connection | CPU ms a second, idle | as many bare sends as heartbeats |',
+    '| | work | | server | resident bytes per connection | CPU ms per second, idle | CPU ms per second, one bare send per heartbeat |',
     '|---|---|---|---|---|---|---|',
     ...results.filter(({ row }) => row === 'd').map((r) =>
         `| ${r.row} | ${r.title} | ${r.transport} | ${r.name} | ${number(r.bytes, 0)} | ${number(r.idle, 1)} | ${heartbeats(r)} |`),
 ].join('\n');
 const where = `${os.cpus()[0].model.trim()}, ${os.cpus().length} CPUs, Linux ${os.release()}; ` +
-    `${options.pairs} pairs of ${options.seconds} s, other servers in ${Math.min(options.pairs, options.peers)}; the server on CPU 0, rtload on CPU 1; load average ${os.loadavg()[0].toFixed(1)}`;
+    `${options.pairs} pairs of ${options.seconds} s (${Math.min(options.pairs, options.peers)} for other servers); the server runs on CPU 0, rtload on CPU 1; load average ${os.loadavg()[0].toFixed(1)}`;
 console.log(`\n${where}\n\n${table}`);
 
 if (options.write) {

@@ -16,7 +16,7 @@ function open(conn) {
   if (!conn._lt.channels.length) { return pause(conn); }
   if (typeof conn._options.token === 'function' && !conn._token) { return needToken(conn); }
   if (!all.length) { all = usable(conn, false); }
-  if (!all.length) { return finish(conn, { code: 'no_transport', message: 'no transport is usable' }); }
+  if (!all.length) { return finish(conn, { code: 'no_transport', message: 'none is usable' }); }
   read(conn, all[conn._start % all.length]);
 }
 
@@ -24,7 +24,9 @@ function open(conn) {
 function read(conn, transport) {
   var lt = conn._lt;
   var link = newLink(conn, transport, lt.cursor);
+  var wait = delay(conn, transport);
   closeLinks(conn);
+  if (wait) { return retryAfter(conn, wait, transport); }
   conn._main = link;
   if (lt.transport !== transport.name) {
     lt.transport = transport.name;
@@ -193,7 +195,7 @@ function finish(conn, why) {
 }
 
 function close(conn) {
-  if (conn._lt.state !== 'closed') { finish(conn, { code: 'closed', message: 'by the page' }); }
+  if (conn._lt.state !== 'closed') { finish(conn, { code: 'closed', message: 'by page' }); }
 }
 
 // A connection reads other channels by going on from the same cursor with another list, on every transport.

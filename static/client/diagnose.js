@@ -2,7 +2,7 @@
  * Runs every transport against the server and says in words what the path to it does.
  *
  *   lt.diagnose(function (report) { alert(report.text); });
- *   Longtail.diagnose(url, { channel: 'todo', long: true, progress: fn }, done);
+ *   Longtail.need(url, 'diagnose', function (diagnose) { diagnose(url, { channel: 'todo', long: true, progress: fn }, done); });
  *
  * `long` also looks for time-outs, which takes 70 seconds. The report has `text`, and `findings`: one for each
  * transport, { transport, works, text }, and then the findings about the path itself, without a transport.
@@ -45,7 +45,6 @@
 
   // Opens a transport as the library does, notes when something arrived, and calls `next` after its finding.
   function attempt(run, transport, next) {
-    if (transport.waits && transport.waits(run.base)) { return setTimeout(function () { attempt(run, transport, next); }, 100); }
     var trial = { transport: transport, name: nameOf(transport), opened: now(), hello: 0, beat: 0, timer: null, handle: null, over: false };
     trial.say = function (works, text) {
       if (trial.over) { return; }
@@ -135,7 +134,11 @@
     function after() { transports(run, at + 1, next); }
     if (!transport) { return next(); }
     if (transport.hidden) { return after(); }
-    if (transport.usable(run.base)) { return attempt(run, transport, after); }
+    if (transport.usable(run.base)) {
+      // The code of some transports is loaded when it is first needed.
+      if (transport.open) { return attempt(run, transport, after); }
+      return Longtail.need(run.base, 'scripts', function () { attempt(run, transport, after); });
+    }
     found(run, transport.name, false, nameOf(transport) + ' is not available in this browser.');
     after();
   }

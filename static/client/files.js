@@ -31,12 +31,3 @@ function loadLegacy(base, done) {
   var xhr = newXhr();
   if (api.encode && xhr && 'withCredentials' in xhr) { done(); } else { need(base, root.document ? 'legacy' : 'fetch', done); }
 }
-
-// A transport whose answers are scripts. It waits for the page to be loaded, and for scripts.js, which adds its code.
-function scripted(transport) {
-  transport.waits = function (base) {
-    need(base, 'scripts', nothing);
-    return isLoading() || loading.scripts;
-  };
-  transports.push(transport);
-}

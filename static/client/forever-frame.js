@@ -1,8 +1,8 @@
 /*
  * The forever frame: a hidden page that never finishes loading. It calls its parent, so it has to come from the same
- * origin. The file scripts.js has the rest.
+ * origin. The file scripts.js adds `open` and `close`; slots.js loads it.
  */
-scripted({
+transports.push({
   name: 'forever-frame',
   like: 'xhr-stream',
   usable: function (base) {

@@ -36,7 +36,6 @@
  *   parks         true if such a request can wait at the server until there is a message
  *   free          true if it takes none of the six connections that browsers open to a host
  *   like          the transport that meets the same obstacles: this one is tried only where that is not usable
- *   waits()       may be missing; while it is true, it must not begin, and the core asks again
  *   hidden        true if a diagnosis passes it over
  *   usable(base)  can this browser use it against that server?
  *   open(link)    begins to read; returns a handle for close
@@ -66,8 +65,8 @@
  * polling). The core climbs the ladder again when the time of a transport is over. If a stream that had
  * messages falls silent, the core checks it with a request beside it.
  *
- * Options of connect: channels, cursor, last, transports (names, the best first), client, token (or a function for it), interval (ms
- * between two polls), credentials (true: cookies also go to another origin, which must then be allowed by its
+ * Options of connect: channels, cursor, last, transports (names, the best first), client, token (or a function for it),
+ * interval (ms between two polls), credentials (true: cookies also go to another origin, which must then be allowed by its
  * name, not by `*`), and share (true: the tabs of this browser read through one connection, where it can).
  */
 var Longtail = (function () {

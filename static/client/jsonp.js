@@ -1,5 +1,5 @@
-/* JSONP: it works across origins in every browser that shows pages. The file scripts.js has the rest. */
-scripted({
+/* JSONP: it works across origins in every browser that shows pages. The file scripts.js adds `open` and `close`; slots.js loads it. */
+transports.push({
   name: 'jsonp',
   batch: true,
   parks: true,

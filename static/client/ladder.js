@@ -20,6 +20,14 @@ function usable(conn, batch, any) {
   return found;
 }
 
+// Milliseconds for which a request that goes on must not begin yet: see slots.js, which is not loaded where a short
+// request or a WebSocket is enough. It also loads the code of a transport that has none yet.
+function delay(conn, transport, park) {
+  if (transport.open && (transport.free || transport.batch && !park && !conn._failures)) { return 0; }
+  need(conn._base, 'slots', function (slots) { api.slots = slots || nothing; });
+  return api.slots ? api.slots(conn._lt, transport, park) : 100;
+}
+
 // Tries the best transport above the present one, except those that are avoided after a failure. A transport with
 // batches takes over at once: it is as good as its first answer.
 function climb(conn) {
@@ -27,20 +35,23 @@ function climb(conn) {
   var all = usable(conn, false).concat(batches);
   var main = conn._main;
   var soonest = 0;
+  var wait;
   clearTimeout(conn._climbTimer);
   if (conn._probe || !main || !main._greeted || !batches.length) { return; }
   for (var i = 0; i < all.length && all[i] !== main.transport; i++) {
-    var wait = penaltyLeft(conn, all[i]);
     // While a stream is read, only transports are tried that take none of the browser's six connections.
     if (!main.transport.batch && !all[i].free) { continue; }
+    wait = penaltyLeft(conn, all[i]) || delay(conn, all[i]);
     if (!wait) { return all[i].batch ? read(conn, all[i]) : startProbe(conn, all[i]); }
     if (!soonest || wait < soonest) { soonest = wait; }
   }
-  if (soonest) { conn._climbTimer = setTimeout(function () { climb(conn); }, soonest + 10); }
   // There is nothing better for now, so requests may wait at the server.
-  if (main.transport.parks && !main.park) {
+  wait = main.transport.parks && !main.park && conn._parkSeconds ? delay(conn, main.transport, true) : -1;
+  if (wait > 0) { soonest = wait; }
+  if (soonest) { conn._climbTimer = setTimeout(function () { climb(conn); }, soonest + 10); }
+  if (!wait) {
     main.park = conn._parkSeconds;
-    if (main.park && !main._opened) { openLink(main, answerTimeout(conn) + main.park * 1000); }
+    if (!main._opened) { openLink(main, answerTimeout(conn) + main.park * 1000); }
   }
 }
 

@@ -59,9 +59,6 @@ function newLink(conn, transport, cursor) {
 function openLink(link, within) {
   var handle;
   closeLink(link);
-  if (link.transport.waits && link.transport.waits(link.owner.url)) {
-    return link._nextTimer = setTimeout(function () { openLink(link, within); }, 100);
-  }
   link._asked = now();
   link._waited = link.park;
   // While the cursor moves on, it makes the address unique. Then only the cursor differs, as the server expects.
@@ -71,7 +68,7 @@ function openLink(link, within) {
   try {
     handle = link.transport.open(link);
   } catch (e) {
-    return link.end(unreachable(String(e)));
+    return link.end(unreachable('' + e));
   }
   // It may have ended already, while it was being opened.
   if (!link.live()) { return link.transport.close(handle); }
@@ -103,7 +100,7 @@ function expectWithin(link, within) {
   clearTimeout(link._watchdog);
   link._watchdog = setTimeout(function () {
     link._silent = true;
-    link.end(unreachable('silent too long'));
+    link.end(unreachable('too silent'));
   }, within);
 }
 

@@ -2,12 +2,6 @@
 
 var policy;
 
-// Is the page still being loaded? A script or a frame that is added before it is loaded keeps it from being loaded until
-// that ends, so these transports wait. An old Firefox has no `readyState`.
-function isLoading() {
-  return /^[li]/.test(document.readyState);
-}
-
 // An address of a script, for a page that demands Trusted Types. A page that names its policies has to name `longtail`.
 function trusted(address) {
   if (!policy && self.trustedTypes) {

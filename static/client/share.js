@@ -11,7 +11,7 @@
  * that entry: at the start, after a pause, with a new leader. Otherwise it goes on alone with transports of its own,
  * and comes back when its cursor is that of an entry. So nothing is lost.
  *
- * An entry has one of: message, gap, bye (the connection is over), channels (what is read from here on). One without
+ * An entry has one of: message, gap, bye (the leader's connection is over), channels (what is read from here on). One without
  * any of these is a heartbeat. `hello` is no entry: it says at which number and cursor the leader is.
  */
 (self.LongtailFiles = self.LongtailFiles || {}).share = function (Longtail) {
@@ -72,7 +72,7 @@
           return drop(group.members, member);
         }
         said.channels = said.channels.concat(member.owner.channels);
-        if (member.link) { said.active = true; }
+        if (member.owner.state !== 'paused') { said.active = true; }
       });
       air.postMessage(said);
       if (leader) { leader(said); }
@@ -95,7 +95,7 @@
       if (!event.data.from) { take(event.data); } else if (leader) { leader(event.data); }
     };
     setInterval(function () {
-      if (group.members.length) { group.announce(false); }
+      if (group.members.length) { group.announce(!group.term); }
       each(group.members, comeBack);
     }, BEAT);
     window.addEventListener('pagehide', function () { group.announce(false, true); }, false);
@@ -122,6 +122,12 @@
     var kept = group.kept;
     var isForUs = said.to === group.id;
     if (said.to && !isForUs) { return; }
+    if (said.bye) {
+      // The reason may be a channel of another tab. The server says to each connection what holds for it.
+      each(group.members, function (member) {
+        if (member.link) { goAlone(member); }
+      });
+    }
     if (said.hello) {
       if (said.term !== group.term || said.seq !== group.seq) {
         // Another leader, or something was missed.
@@ -226,8 +232,6 @@
         link.item(message);
       } else if (said.gap) {
         link.item({ type: 'gap', from: said.gap.from, cursor: said.gap.cursor });
-      } else if (said.bye) {
-        link.end(said.bye);
       } else {
         link.item({ type: 'heartbeat', cursor: said.cursor });
       }
@@ -247,6 +251,7 @@
   function goAlone(member) {
     member.alone = now();
     member.use(member.own);
+    member.group.announce(!member.group.term);
   }
 
   // A connection that went alone follows the leader again where it can.
@@ -300,6 +305,7 @@
     name: 'shared',
     like: 'jsonp',
     hidden: true,
+    free: true,
     usable: function () {
       return true;
     },

@@ -15,6 +15,13 @@ pub(super) const PATIENCE: Duration = Duration::from_millis(200);
 /// The most that is added to [`PATIENCE`], so that members do not all offer at the same moment.
 pub(super) const JITTER: Duration = Duration::from_millis(100);
 
+/// How much longer a member waits soon after its join: earlier members may still have messages from before its marker,
+/// which come first.
+const NEWCOMER_PATIENCE: Duration = Duration::from_millis(300);
+
+/// How long after its join a member waits for [`NEWCOMER_PATIENCE`].
+pub(super) const NEWCOMER: Duration = Duration::from_secs(2);
+
 /// How long a member that has only later numbers leaves the numbers in between to members that may still have them.
 const HOLE: Duration = Duration::from_millis(600);
 
@@ -147,6 +154,8 @@ pub(super) struct Member {
     /// What was heard before the first marker. It is left to earlier members, if there are any.
     early: VecDeque<PublishSlot>,
     has_joined: bool,
+    /// Until when it leaves messages to earlier members for longer.
+    newcomer_until: Option<Instant>,
     /// Whether it hears nothing more.
     is_finishing: bool,
     asked_to_join: Option<Instant>,
@@ -177,6 +186,7 @@ impl Member {
             segments: VecDeque::new(),
             early: VecDeque::new(),
             has_joined: false,
+            newcomer_until: None,
             is_finishing: false,
             asked_to_join: None,
             state: None,
@@ -248,17 +258,27 @@ impl Member {
     ///
     /// Members listen to another server now. A replica delivers what is PUBLISHed at its primary, and the servers
     /// of a Cluster deliver to one another. So what follows the marker is heard and counted there, too.
-    pub(super) fn hear_marker(&mut self, marker: Marker, server: &str, is_cluster: bool) -> Result<usize, Moved> {
+    pub(super) fn hear_marker(
+        &mut self,
+        marker: Marker,
+        server: &str,
+        is_cluster: bool,
+        now: Instant,
+    ) -> Result<usize, Moved> {
         if marker.server != server {
             // The servers of a Cluster have no common order: a marker that is older than this member is a late one.
             let newest = self.segments.back().map_or(u64::MAX, |segment| segment.marker.joined);
             return if is_cluster && marker.joined <= newest { Ok(0) } else { Err(Moved) };
         }
         let early = std::mem::take(&mut self.early);
-        if !self.has_joined && marker.is_first {
-            self.number_backwards(early, &marker);
+        if !self.has_joined {
+            if marker.is_first {
+                self.number_backwards(early, &marker);
+            } else {
+                self.newcomer_until = Some(now + NEWCOMER);
+            }
+            self.has_joined = true;
         }
-        self.has_joined = true;
         self.segments.retain(|segment| segment.queue.entries() > 0);
         let mut dropped = 0;
         if self.segments.len() >= SEGMENTS {
@@ -286,7 +306,15 @@ impl Member {
             return None;
         }
         let ripe = self.first_waiting().and_then(|segment| self.ripe(segment)).unwrap_or(self.since);
-        Some(if self.offers_at_once() { ripe } else { ripe.max(self.since + self.patience) })
+        Some(if self.offers_at_once() { ripe } else { ripe.max(self.since + self.patience()) })
+    }
+
+    /// How long waiting messages are left to others.
+    fn patience(&self) -> Duration {
+        match self.newcomer_until {
+            Some(until) if self.since < until => self.patience + NEWCOMER_PATIENCE,
+            _ => self.patience,
+        }
     }
 
     /// When a segment with a hole is offered over the hole.
@@ -390,7 +418,7 @@ impl Member {
             gone += already_appended.entries();
         }
         // Messages that were heard while the answer was under way are not overdue yet.
-        let is_late = now - self.since >= self.patience;
+        let is_late = now - self.since >= self.patience();
         if has_gone_on {
             self.since = now;
         }

@@ -1,7 +1,7 @@
 //! Members and the script under random faults: nothing is taken twice, and if a node that lives on has heard a message,
 //! it is not lost.
 
-use super::member::{Learned, Marker, Member, PATIENCE};
+use super::member::{Learned, Marker, Member, NEWCOMER, PATIENCE};
 use super::queue::{Bounds, PublishSlot};
 use super::simulated::Script;
 use proptest::prelude::*;
@@ -198,7 +198,7 @@ impl World {
                             self.witnesses.entry(number).or_default().insert(subscription.node);
                         }
                     }
-                    if subscription.member.hear_marker(marker, &server, false).is_err() {
+                    if subscription.member.hear_marker(marker, &server, false, self.now).is_err() {
                         return self.end(index);
                     }
                 }
@@ -415,6 +415,7 @@ fn a_dead_holder_is_not_waited_for() {
         world.start();
     }
     world.settle();
+    world.now += NEWCOMER;
     let holder = world.subscriptions.iter().position(|subscription| subscription.member.holds()).expect("a holder");
     world.meet(&Fate::Kill(holder));
     world.publish();
@@ -433,6 +434,39 @@ fn a_dead_holder_is_not_waited_for() {
     }
     let waited = world.now - began;
     assert!(waited < Duration::from_millis(350), "it waited for {waited:?}");
+}
+
+/// A member that has just joined leaves the first offer to a member that has heard what lies before its marker.
+#[test]
+fn a_newcomer_does_not_overtake() {
+    let mut world = World::new();
+    for _ in 0..6 {
+        world.start();
+    }
+    world.settle();
+    world.now += NEWCOMER;
+    for _ in 0..5 {
+        world.publish();
+    }
+    (0..6).for_each(|index| world.hear(index, usize::MAX));
+    world.start();
+    for _ in 0..5 {
+        world.publish();
+    }
+    for index in 0..5 {
+        world.meet(&Fate::Kill(index));
+    }
+    // The newcomer is the one of the two that waits for a shorter time.
+    for _ in 0..200 {
+        world.now += Duration::from_millis(5);
+        for index in [5, 6] {
+            world.hear(index, usize::MAX);
+            if world.subscriptions[index].member.due().is_some_and(|due| due <= world.now) {
+                world.say(index, true);
+            }
+        }
+    }
+    assert_eq!(world.script.log, (0..10).collect::<Vec<_>>());
 }
 
 /// A message that only one member has heard does not wait while the holder goes on with later messages.

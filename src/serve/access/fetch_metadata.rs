@@ -1,17 +1,18 @@
 //! Refuses requests for a page that calls its parent, unless a frame of the same site asks for it (Fetch Metadata).
 
-use crate::serve::http::headers::text;
 use hyper::HeaderMap;
+use hyper::header::HeaderValue;
 
 /// Whether the page may be sent. A browser that sends no Fetch Metadata gets the page: the page has a guard of its own.
 ///
 /// As a window the page would run its callback against the window that opened it. A foreign page can also lead a frame
 /// inside one of our pages to it. What a script reads (`empty`) runs nothing.
 pub fn may_frame(headers: &HeaderMap) -> bool {
-    let is_foreign = text(headers, "sec-fetch-site") == Some("cross-site");
-    match text(headers, "sec-fetch-dest") {
-        None | Some("empty") => true,
-        Some("iframe" | "frame") => !is_foreign,
+    let field = |name: &str| headers.get(name).map(HeaderValue::as_bytes);
+    let is_foreign = field("sec-fetch-site") == Some(b"cross-site".as_slice());
+    match field("sec-fetch-dest") {
+        None | Some(b"empty") => true,
+        Some(b"iframe" | b"frame") => !is_foreign,
         Some(_) => false,
     }
 }
@@ -19,7 +20,6 @@ pub fn may_frame(headers: &HeaderMap) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hyper::header::HeaderValue;
 
     #[test]
     fn frames_of_the_same_site_and_scripts_get_the_page() {

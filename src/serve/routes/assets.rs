@@ -48,6 +48,7 @@ const FILES: &[(&str, &str, &[&str])] = &[
     ("/diagnose.js", SCRIPT, &[include_str!("../../../static/lazy/diagnose.js")]),
     ("/path.js", SCRIPT, &[include_str!("../../../static/lazy/path.js")]),
     ("/lead.js", SCRIPT, &[include_str!("../../../static/lazy/lead.js")]),
+    ("/slots.js", SCRIPT, &[include_str!("../../../static/lazy/slots.js")]),
     ("/share.js", SCRIPT, &[include_str!("../../../static/lazy/share.js")]),
     ("/scripts.js", SCRIPT, &[include_str!("../../../static/lazy/scripts.js")]),
     ("/stream.js", SCRIPT, &[include_str!("../../../static/lazy/stream.js")]),

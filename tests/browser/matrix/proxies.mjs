@@ -10,13 +10,13 @@ import { freePort } from '../ports.mjs';
 export const PROXIES = {
   'direct': { about: 'no proxy', ends: ['ws', 'sse'] },
   'nginx': {
-    about: 'nginx with its default settings: HTTP/1.0 to the server, no Upgrade, buffering',
+    about: 'nginx with its default settings: HTTP/1.0 to the server, without Upgrade, with buffering',
     ends: ['sse'],
     files: (port, to) => ({ 'nginx.conf': nginx(port, `proxy_pass http://127.0.0.1:${to};`) }),
     command: dir => ['nginx', ['-p', dir, '-c', join(dir, 'nginx.conf')]]
   },
   'nginx-1.1-gzip': {
-    about: 'nginx with HTTP/1.1, Upgrade, buffering and gzip; it ignores X-Accel-Buffering',
+    about: 'nginx with HTTP/1.1, Upgrade, buffering and gzip, which ignores X-Accel-Buffering',
     ends: ['ws', 'long-poll'],
     files: (port, to) => ({
       'nginx.conf': nginx(port, `proxy_pass http://127.0.0.1:${to};
@@ -52,7 +52,7 @@ backend out
     command: dir => ['haproxy', ['-db', '-f', join(dir, 'haproxy.cfg')]]
   },
   'squid': {
-    about: 'squid in front of the server; it does not support Upgrade',
+    about: 'squid in front of the server, without support for Upgrade',
     ends: ['sse'],
     files: (port, to, dir) => ({
       'squid.conf': `http_port 127.0.0.1:${port} accel defaultsite=127.0.0.1 no-vhost
@@ -72,7 +72,7 @@ pinger_enable off
     command: dir => ['squid', ['-N', '-n', 'longtail' + process.pid, '-f', join(dir, 'squid.conf')]]
   },
   'privoxy': {
-    about: 'privoxy with a text filter: it buffers what it filters',
+    about: 'privoxy with a text filter, which buffers each filtered response',
     ends: ['xhr-stream'],
     files: (port, to, dir) => ({
       'config': `confdir ${dir}
@@ -89,7 +89,7 @@ filterfile our.filter
     command: dir => ['privoxy', ['--no-daemon', join(dir, 'config')]]
   },
   'mitmproxy': {
-    about: 'mitmproxy, like a virus scanner: it buffers every body until it is complete',
+    about: 'mitmproxy, which buffers every body until it is complete, as virus scanners do',
     ends: ['ws', 'long-poll'],
     command: (dir, port, to) => ['mitmdump', ['-q', '--mode', `reverse:http://127.0.0.1:${to}`, '--listen-host', '127.0.0.1',
       '--listen-port', String(port), '--set', `confdir=${dir}`, '--set', 'keep_host_header=true']],

@@ -27,7 +27,8 @@ impl Session {
             }
             match std::str::from_utf8(payload).ok().and_then(Marker::parse) {
                 Some(marker) => {
-                    let lost = self.member.hear_marker(marker, &self.server.run_id, self.server.is_cluster)?;
+                    let (server, is_cluster) = (&self.server.run_id, self.server.is_cluster);
+                    let lost = self.member.hear_marker(marker, server, is_cluster, Instant::now())?;
                     self.note_lost(lost);
                 }
                 None => self.refuse(name, "it is not a marker"),

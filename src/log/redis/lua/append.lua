@@ -35,8 +35,9 @@ end
 local at, last = 8, #ARGV
 while at <= last do
   local key, count = tonumber(ARGV[at]), tonumber(ARGV[at + 1])
-  local place = key > 0 and redis.call('GET', KEYS[key])
-  if not place or not holds(log, place) then
+  local known = key > 0 and redis.call('GET', KEYS[key])
+  local place = known and keyed(log, known, { unpack(ARGV, at + 2, at + 1 + count) })
+  if not place then
     place = redis.call('XADD', LOG, '*', unpack(ARGV, at + 2, at + 1 + count))
     newest, added = place, added + 1
     -- Scripts do not roll back, so the key comes after the entry: otherwise a failure in between would leave a key for
@@ -46,7 +47,10 @@ while at <= last do
   answer[#answer + 1] = place
   at = at + 2 + count
 end
-if newest then set_mark(log, newest, added) end
+if newest then
+  set_mark(log, newest, added)
+  set_tip(log, added)
+end
 answer = table.concat(answer, ' ')
 redis.call('SET', KEYS[2], ARGV[2] .. ' ' .. answer, 'PX', '600000')
 local kept = tonumber(ARGV[3])

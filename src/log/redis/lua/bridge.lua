@@ -76,7 +76,7 @@ local function append(key, first, last)
   if key ~= '' then
     local known = redis.pcall('GET', key)
     if type(known) == 'table' then return known end
-    if known and holds(log, known) then return end
+    if known and keyed(log, known, { unpack(ARGV, first, last) }) then return end
   end
   local id = redis.pcall('XADD', LOG, '*', unpack(ARGV, first, last))
   if type(id) == 'table' then return id end
@@ -125,6 +125,9 @@ local is_listening = want == 'look' or want == 'join' or want == 'take'
 if has_taken and is_listening and holder ~= member then hold(member) end
 if holder == member then beat = text(redis.call('HINCRBY', STATE, 'beat', 1)) end
 if is_cluster and is_listening then alive = text(redis.call('HINCRBY', STATE, 'alive', 1)) end
-if newest then set_mark(log, newest, entries) end
+if newest then
+  set_mark(log, newest, entries)
+  set_tip(log, entries)
+end
 if log then trim(log, tonumber(ARGV[12]), tonumber(ARGV[13])) end
 return { holder, beat, server, address, alive, text(added), unpack(answer) }

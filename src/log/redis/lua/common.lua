@@ -95,7 +95,46 @@ local function begin_mark(log, id, added)
   redis.call('XGROUP', 'CREATE', LOG, log.mark_group, id, 'MKSTREAM', 'ENTRIESREAD', added)
 end
 
--- The log's identity. A stream that has none (new, or begun by somebody's XADD) is given one.
+-- The tip: the epoch, and how many entries were ever added when one of the scripts last appended. It stands beside the
+-- log, so a copy of the log that somebody puts back (RESTORE) does not bring an older tip with it.
+local TIP = '{' .. LOG .. '}:tip'
+
+local function set_tip(log, added) redis.call('SET', TIP, log.epoch .. ' ' .. string.format('%.0f', added)) end
+
+-- Whether the log has fewer entries than were appended. Later entries could hide it: they have the same numbers, and
+-- where the clock stands still the same ids.
+local function went_back(log)
+  local epoch, tip = string.match(redis.call('GET', TIP) or '', '^(%w+) (%d+)$')
+  return epoch == log.epoch and (log.added or stream().added) < tonumber(tip)
+end
+
+-- Ends the present epoch at its last position that is proven to be here, and begins another one. `cut`: 1 if more of
+-- the epoch was read, or may have been, and is lost. Returns the log.
+local function begin_epoch(log, info, survived, cut)
+  if less(info.last, survived) then survived = info.last end
+  if less(survived, log.floor) then survived = log.floor end
+  -- The entries of earlier epochs were here when this one began.
+  for _, ancestor in ipairs(log.ancestors) do
+    if less(survived, ancestor[2]) then survived = ancestor[2] end
+  end
+  -- Redis lists groups by name, and names are random. The newest epoch ends last.
+  table.sort(log.ancestors, function(a, b) return less(b[2], a[2]) end)
+  for i, ancestor in ipairs(log.ancestors) do
+    -- A cursor before the floor is a gap with or without its epoch. Past sixteen earlier epochs, a gap may be reported
+    -- where there is none.
+    if i > 15 or less(ancestor[2], log.floor) then redis.call('XGROUP', 'DESTROY', LOG, 'until:' .. ancestor[1]) end
+  end
+  redis.call('XGROUP', 'CREATE', LOG, 'until:' .. log.epoch, survived, 'ENTRIESREAD', cut)
+  redis.call('XGROUP', 'CREATE', LOG, 'epoch:' .. CANDIDATE, log.floor, 'ENTRIESREAD', log.dropped)
+  redis.call('XGROUP', 'DESTROY', LOG, 'epoch:' .. log.epoch)
+  redis.call('XGROUP', 'DESTROY', LOG, log.mark_group)
+  log.epoch = CANDIDATE
+  begin_mark(log, info.last, info.added)
+  return identity()
+end
+
+-- The log's identity. A stream that has none (new, or begun by somebody's XADD) is given one. The epoch of a log that
+-- was put back ends at the mark that came back with it.
 local function ensure()
   local log = identity()
   if not log then
@@ -111,6 +150,8 @@ local function ensure()
     local info = stream()
     if log.mark_group then redis.call('XGROUP', 'DESTROY', LOG, log.mark_group) end
     begin_mark(log, info.last, info.added)
+  elseif went_back(log) then
+    log = begin_epoch(log, stream(), log.mark, 1)
   end
   return log
 end
@@ -124,23 +165,30 @@ local function audit(log)
   return info
 end
 
--- Whether the cursor of an idempotency key is still valid: its message is in the log, or was there and is too old now.
+-- Returns the cursor of the message that has an idempotency key, or nil if the log does not answer for it. Takes the
+-- cursor that the key holds, and the fields of the message that would be appended.
 -- A key may outlive its message, which may be lost with the log (DEL), with the log's end (a failover) or alone (XDEL):
 -- then the message is appended again.
-local function holds(log, cursor)
+local function keyed(log, cursor, message)
   local id, epoch = string.match(cursor, '^(%d+%-%d+)%.([0-9a-z]+)$')
-  if not id then return false end
-  if epoch ~= log.epoch then
-    local last
-    for _, ancestor in ipairs(log.ancestors) do
-      if ancestor[1] == epoch then last = ancestor[2] end
-    end
-    if not last or less(last, id) then return false end
+  if not id then return nil end
+  local last
+  for _, ancestor in ipairs(log.ancestors) do
+    if ancestor[1] == epoch then last = ancestor[2] end
   end
-  if not less(log.floor, id) then return true end
-  -- A publisher that may not look gets the cursor of the key.
+  if epoch == log.epoch or (last and not less(last, id)) then
+    if not less(log.floor, id) then return cursor end
+    -- A publisher that may not look gets the cursor of the key.
+    local found = redis.pcall('XRANGE', LOG, id, id)
+    return (found.err or #found > 0) and cursor or nil
+  end
+  -- The epoch has ended, and nothing proves that the message is here: no node had read it yet. The log may have it
+  -- all the same, or another message under its id.
   local found = redis.pcall('XRANGE', LOG, id, id)
-  return found.err ~= nil or #found > 0
+  if found.err or #found == 0 then return nil end
+  local there, wanted = fields(found[1][2]), fields(message)
+  if there.channel ~= wanted.channel or there.data ~= wanted.data then return nil end
+  return id .. '.' .. log.epoch
 end
 
 local function now_ms()

@@ -66,22 +66,5 @@ for _, ancestor in ipairs(log.ancestors) do
 end
 if not ends then return answer('') end
 
-if less(info.last, survived) then survived = info.last end
-if less(survived, log.floor) then survived = log.floor end
--- The entries of earlier epochs were here when this one began.
-for _, ancestor in ipairs(log.ancestors) do survived = later(survived, ancestor[2]) end
--- Redis lists groups by name, and names are random. The newest epoch ends last.
-table.sort(log.ancestors, function(a, b) return less(b[2], a[2]) end)
-for i, ancestor in ipairs(log.ancestors) do
-  -- A cursor before the floor is a gap with or without its epoch. Past sixteen earlier epochs, a gap may be reported
-  -- where there is none.
-  if i > 15 or less(ancestor[2], log.floor) then redis.call('XGROUP', 'DESTROY', LOG, 'until:' .. ancestor[1]) end
-end
-redis.call('XGROUP', 'CREATE', LOG, 'until:' .. log.epoch, survived, 'ENTRIESREAD', cut)
-redis.call('XGROUP', 'CREATE', LOG, 'epoch:' .. CANDIDATE, log.floor, 'ENTRIESREAD', log.dropped)
-redis.call('XGROUP', 'DESTROY', LOG, 'epoch:' .. log.epoch)
-redis.call('XGROUP', 'DESTROY', LOG, log.mark_group)
-log.epoch = CANDIDATE
-begin_mark(log, info.last, info.added)
-log = identity()
+log = begin_epoch(log, info, survived, cut)
 return answer('')

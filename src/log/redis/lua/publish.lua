@@ -61,8 +61,10 @@ local time = redis.call('TIME')
 CANDIDATE, SERVER = '1' .. string.sub(redis.sha1hex(time[1] .. ' ' .. time[2] .. data), 1, 10), ''
 local log = ensure()
 local known = key and redis.call('GET', key)
-if known and holds(log, known) then return known end
+local there = known and keyed(log, known, entry)
+if there then return there end
 local cursor = redis.call('XADD', LOG, '*', unpack(entry)) .. '.' .. log.epoch
+if log.added then set_tip(log, log.added + 1) end
 -- Functions do not roll back, so the key comes after the entry.
 if key then redis.call('SET', key, cursor, 'PX', 300000) end
 return cursor

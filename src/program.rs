@@ -1,0 +1,131 @@
+//! The `longtail` program: arguments, logging, run, exit codes. It stands in the library, so that the compiler makes its
+//! generic code once.
+
+use crate::config::{Cli, Command, Config, Origins, unknown_variables};
+use crate::server::{RunError, Server, StartError};
+use crate::signals::{self, EndSignals};
+use crate::{cli, logging, systemd};
+use std::fmt::Display;
+use std::future::Future;
+use std::process::ExitCode;
+use tokio::runtime::Runtime;
+use tokio::sync::oneshot;
+use tracing::{debug, warn};
+
+/// The configuration is invalid (sysexits.h: EX_USAGE).
+const USAGE: u8 = 64;
+
+/// A system resource is unavailable (EX_OSERR).
+const SYSTEM: u8 = 71;
+
+#[cfg(not(feature = "demo"))]
+const NO_DEMO: &str = "this build does not include the demo: `cargo run -- demo` in the source starts it, and a build \
+                       with the cargo feature `demo` includes it";
+
+/// Runs the program with the arguments of this process.
+pub fn main() -> ExitCode {
+    run().unwrap_or_else(|code| code)
+}
+
+/// The steps of the program. A step that fails prints why and gives the exit code.
+fn run() -> Result<ExitCode, ExitCode> {
+    disable_huge_pages();
+    let (Cli { command, config }, origins) = parse_arguments()?;
+    // Removes variables from the environment, so it runs before there are threads.
+    let sockets = systemd::inherited_sockets().map_err(|error| failed(USAGE, format!("inherited sockets: {error}")))?;
+    let runtime = Runtime::new().map_err(|error| failed(SYSTEM, format!("cannot start threads: {error}")))?;
+    let code = runtime.block_on(async {
+        match command {
+            None => serve(&config, &origins, Server::bind_on(&config, sockets)).await,
+            #[cfg(feature = "demo")]
+            Some(Command::Demo(demo)) => serve(&demo.config, &origins, Server::bind_demo(&demo, sockets)).await,
+            #[cfg(not(feature = "demo"))]
+            Some(Command::Demo(_)) => Err(failed(USAGE, NO_DEMO)),
+            Some(Command::Client(command)) => Ok(cli::run(command, |text| origins.rename(text)).await),
+        }
+    });
+    // The process does not wait for blocking tasks.
+    runtime.shutdown_background();
+    code
+}
+
+/// Runs a server until a signal ends it.
+async fn serve(
+    config: &Config,
+    origins: &Origins,
+    binding: impl Future<Output = Result<Server, StartError>>,
+) -> Result<ExitCode, ExitCode> {
+    logging::init(config).map_err(|error| failed(USAGE, origins.rename(&error.to_string())))?;
+    warn_of_unknown_variables();
+    raise_descriptor_limit();
+    let server = binding.await.map_err(|error| failed(error.exit_code(), origins.rename(&error.to_string())))?;
+    if let Some(address) = server.demo_address() {
+        println!("Open {address} in a browser.");
+    }
+    let signals = signals::listen().map_err(|error| failed(SYSTEM, format!("cannot handle signals: {error}")));
+    let (signals, hangup) = signals?;
+    tokio::spawn(server.reloader().reload_at(hangup));
+    Ok(run_until_signal(server, signals).await)
+}
+
+/// The first signal begins the drain, a second one ends the process at once.
+async fn run_until_signal(server: Server, mut signals: EndSignals) -> ExitCode {
+    let (shutdown, stopping) = oneshot::channel::<()>();
+    let serving = server.run(async {
+        let _ = stopping.await;
+    });
+    tokio::pin!(serving);
+    tokio::select! {
+        ended = &mut serving => return exit_code(ended),
+        () = signals.recv() => {}
+    }
+    let _ = shutdown.send(());
+    tokio::select! {
+        ended = serving => exit_code(ended),
+        () = signals.recv() => {
+            warn!("second signal: stopping at once");
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+/// The server has logged its error itself.
+fn exit_code(ended: Result<(), RunError>) -> ExitCode {
+    ended.err().map_or(ExitCode::SUCCESS, |error| ExitCode::from(error.exit_code()))
+}
+
+/// Disables huge pages for this process: the allocator asks for pages of 2 MiB. They save readers nothing that can be
+/// measured. The first message in such a page waits until all of the page is cleared, and free memory is spread over
+/// the pages and returns late.
+fn disable_huge_pages() {
+    // If the system refuses, the server still works.
+    #[cfg(target_os = "linux")]
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
+}
+
+/// Parses the arguments, or prints an error or the help that was asked for.
+fn parse_arguments() -> Result<(Cli, Origins), ExitCode> {
+    Cli::parse_with_origins(std::env::args_os()).map_err(|error| {
+        let _ = error.print();
+        if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS }
+    })
+}
+
+fn warn_of_unknown_variables() {
+    for line in unknown_variables(std::env::vars_os().map(|(name, _)| name)) {
+        warn!("{line}");
+    }
+}
+
+/// Raises the limit of file descriptors as far as the system allows: a reader is a descriptor.
+fn raise_descriptor_limit() {
+    match rlimit::increase_nofile_limit(u64::MAX) {
+        Ok(limit) => debug!(limit, "file descriptors"),
+        Err(error) => warn!(%error, "cannot raise the limit of file descriptors"),
+    }
+}
+
+fn failed(code: u8, why: impl Display) -> ExitCode {
+    eprintln!("longtail: {why}");
+    ExitCode::from(code)
+}
