@@ -1,5 +1,5 @@
-//! Parsing the command line and the environment. The errors are clap's own. Two things are changed in them: a secret is
-//! not repeated, and a value that a variable has set is not blamed on a flag.
+//! Parses the command line and the environment. The errors are clap's own, with two changes: they do not repeat
+//! secrets, and for a value that comes from a variable they name the variable instead of the flag.
 
 use super::{Cli, Origins};
 use clap::error::{ContextKind, ContextValue, Error};
@@ -11,16 +11,16 @@ use std::ffi::OsString;
 const HIDDEN: &str = "(not shown)";
 
 impl Cli {
-    /// Parses arguments, the program's name first, and the environment.
+    /// Parses arguments, of which the first is the program's name, and the environment.
     ///
     /// # Errors
     ///
-    /// What clap prints: an error, or the text of `--help` or `--version`.
+    /// The text that clap prints: an error, or the text of `--help` or `--version`.
     pub fn parse_with_origins(args: impl IntoIterator<Item = OsString>) -> Result<(Cli, Origins), Error> {
         let args: Vec<OsString> = args.into_iter().collect();
         let mut command = Cli::command();
-        // This also builds the commands: by default clap builds only the one that is called, and an error may name
-        // another's flag.
+        // This call also builds all commands: by default clap builds only the command that is called, but an error may
+        // name a flag of another command.
         command.build();
         let parsed = command.try_get_matches_from_mut(&args).and_then(|matches| {
             let origins = Origins::new(&command, &matches);
@@ -49,13 +49,13 @@ fn corrected(mut error: Error, command: &Command, args: &[OsString]) -> Error {
     error
 }
 
-/// The argument that clap shows in this way. It may be that of a command.
+/// Finds the argument that clap shows in this way. It may belong to a command.
 fn find<'a>(command: &'a Command, shown: &str) -> Option<&'a Arg> {
     let commands = std::iter::once(command).chain(command.get_subcommands());
     commands.flat_map(Command::get_arguments).find(|arg| arg.to_string() == shown)
 }
 
-/// The variable that has set an argument; `None` if it is on the command line.
+/// Returns the variable that has set an argument; `None` if the argument is on the command line.
 fn set_by(arg: &Arg, args: &[OsString]) -> Option<String> {
     let flag = format!("--{}", arg.get_long()?);
     let is_flag = |arg: &str| arg.strip_prefix(&flag).is_some_and(|rest| rest.is_empty() || rest.starts_with('='));

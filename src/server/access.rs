@@ -1,4 +1,4 @@
-//! Builds from flags what decides who may use the server: origins, keys, tokens, the application.
+//! Builds the parts of access control from the flags: origins, keys, tokens, and the application that authorizes.
 
 use super::{StartError, bad_flag, descriptors};
 use crate::config::{AccessFlags, BadConfig};
@@ -8,13 +8,13 @@ use prometheus_client::registry::Registry;
 use std::path::PathBuf;
 use tracing::warn;
 
-/// Characters of a server key below which the server warns.
+/// The server warns if a server key has fewer characters than this.
 const SHORT_KEY: usize = 16;
 
-/// Bytes of a secret below which the server warns: the length of its hash (RFC 7518 §3.2).
+/// The server warns if a secret has fewer bytes than this: the length of its hash (RFC 7518 §3.2).
 const SHORT_SECRET: usize = 32;
 
-/// Which pages may use the server, and who may subscribe and publish.
+/// Builds the rules for pages that may use the server, and for clients that may subscribe and publish.
 pub fn access(flags: &AccessFlags, metrics: &mut Registry) -> Result<(OriginPolicy, Authorizer), StartError> {
     let (mode, authorizer) = match flags.guarded_by() {
         Some(_) => (AccessMode::Guarded, Authorizer::Guarded(Box::new(rules(flags, metrics)?))),

@@ -38,7 +38,7 @@ impl Transport for ForeverFrame {
         // A window that opens it cuts its `opener`, through which it could call another page.
         accepted.headers.push(("cross-origin-opener-policy", "same-origin".into()));
         if params.domain.is_some() {
-            // Without it `document.domain` does nothing since Chrome 115.
+            // Since Chrome 115, `document.domain` has no effect without this header.
             accepted.headers.push(("origin-agent-cluster", "?0".into()));
         }
         Ok(accepted)
@@ -73,7 +73,7 @@ fn policy(domain: Option<&str>) -> Cow<'static, str> {
     }
 }
 
-/// The domain in the spelling of host names, if it is a parent of this host with a dot within.
+/// Returns the domain in the spelling of host names, if it is a parent of this host and contains a dot.
 fn parent_domain(domain: &str, host: &str) -> Result<String, ApiError> {
     let (domain, host) = (domain.to_ascii_lowercase(), host.to_ascii_lowercase());
     let sound = |label: &str| !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
@@ -112,7 +112,7 @@ impl Envelope for Frame {
     fn prelude(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(HEAD);
         if let Some(domain) = &self.domain {
-            // Letters, digits, hyphens and dots only: see `parent_domain`.
+            // The domain has only letters, digits, hyphens and dots: see `parent_domain`.
             out.extend_from_slice(format!("<script>document.domain='{domain}';</script>\n").as_bytes());
         }
         // After `document.domain`, without which the page around it could not be read.
