@@ -32,6 +32,11 @@ impl Demo {
         Demo { proxy, ports, tcp, watchers: permits(), applets: permits() }
     }
 
+    /// The numbers of the ports.
+    pub fn port_numbers(&self) -> Vec<u16> {
+        self.ports.iter().map(|(_, address)| address.port()).collect()
+    }
+
     /// What `/info` says of the demo.
     pub fn info(&self) -> serde_json::Value {
         let ports = self.ports.iter().map(|(lane, address)| (lane.to_string(), address.to_string().into()));

@@ -4,6 +4,11 @@
 pub enum Demo {}
 
 impl Demo {
+    /// The numbers of its ports.
+    pub fn port_numbers(&self) -> Vec<u16> {
+        match *self {}
+    }
+
     /// What `/info` says of the demo.
     pub fn info(&self) -> serde_json::Value {
         match *self {}
