@@ -5,7 +5,7 @@ use std::io::{IsTerminal, stderr};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::{LevelFilter, ParseError};
 
-/// The crates that log by `tracing`: this one and its dependencies.
+/// The crates that log through `tracing`: this one and its dependencies.
 const CRATES: [&str; 3] = ["longtail", "h2", "hyper_util"];
 
 /// Starts logging as the flags say. Call it once in a process.
@@ -30,7 +30,7 @@ fn filter(text: &str) -> Result<EnvFilter, BadConfig> {
         ))
     };
     let directives: Vec<&str> = text.split(',').map(str::trim).collect();
-    // The filter takes a mistyped level for a module's name, and would then log nothing.
+    // The filter would take a mistyped level for a module's name, and then log nothing.
     if let Some(word) = directives.iter().find(|directive| !is_valid(directive)) {
         return Err(bad(word));
     }

@@ -10,7 +10,7 @@ pub struct EndSignals {
 }
 
 impl EndSignals {
-    /// Waits for one of them. Cancel safe.
+    /// Waits for one of these signals. Cancel safe.
     pub async fn recv(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}

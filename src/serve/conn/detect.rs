@@ -10,7 +10,7 @@ use bytes::BytesMut;
 use std::future::poll_fn;
 use std::time::Duration;
 
-/// What an HTTP/2 connection begins with (RFC 9113 §3.4).
+/// The bytes that an HTTP/2 connection begins with (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// The first byte of a TLS handshake (RFC 8446 §5.1). Neither an HTTP method nor JSON begins with it.
@@ -25,8 +25,8 @@ pub enum Protocol {
     Http2,
 }
 
-/// Does the TLS handshake if the client starts one. Returns whether it did. `None`: the client is gone or too slow, or the
-/// handshake failed.
+/// Does the TLS handshake if the client starts one. Returns the stream, and whether it uses TLS; `None` if the client
+/// is gone or too slow, or if the handshake failed.
 pub async fn secure(state: &ServerState, io: ClientStream) -> Option<(ClientStream, bool)> {
     let Some(tls) = &state.tls else { return Some((io, false)) };
     let timeout = state.settings.request_timeout;
@@ -52,7 +52,8 @@ async fn secure_in(
     Some((ClientStream::new(socket, Some(layer), write_timeout), true))
 }
 
-/// Detects the protocol from the first bytes, which stay to be read. `None`: the client is gone, or too slow.
+/// Detects the protocol from the first bytes, and leaves them to be read. Returns `None` if the client is gone or too
+/// slow.
 pub async fn detect(io: &mut ClientStream, drain: &Drain, timeout: Duration) -> Option<Protocol> {
     let mut first = BytesMut::new();
     let read = async {
@@ -77,9 +78,9 @@ pub async fn detect(io: &mut ClientStream, drain: &Drain, timeout: Duration) -> 
     Some(protocol)
 }
 
-/// Whether a client is served without TLS although there is a certificate. A client on this machine is: its bytes cross no
-/// network, so that a PHP page can publish and a load balancer can check health, as they can without TLS. So is a
-/// trusted proxy: it may terminate TLS itself, and a redirect would send its clients in a circle.
+/// Whether the server serves a client without TLS although there is a certificate. It does so for a client on this
+/// machine, whose bytes cross no network: a PHP page can publish and a load balancer can check health without TLS. It
+/// also does so for a trusted proxy, which may terminate TLS itself: a redirect would send its clients in a circle.
 pub fn may_be_plain(state: &ServerState, peer: &Peer) -> bool {
     peer.has_proxy_header || peer.ip.is_loopback() || state.proxies.trusts(peer.ip)
 }

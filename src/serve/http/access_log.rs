@@ -5,8 +5,8 @@
 //! ```
 //!
 //! The fields are: time of the request, address, method and target, status, bytes of the body, seconds, transport.
-//! Fields of the query are written only if they are known to be harmless. Cookies, `Authorization` and bodies are never
-//! read.
+//! The line contains a field of the query only if the field is known to be harmless. Cookies, `Authorization` and
+//! bodies are never read.
 
 use crate::wire::timestamp;
 use hyper::{Method, Request, StatusCode};
@@ -57,7 +57,7 @@ const HARMLESS: [&str; 21] = [
 /// Query fields that are written without their values.
 const REMOVED: [&str; 8] = ["token", "key", "client", "exclude", "data", "access_token", "password", "secret"];
 
-/// The most bytes of a target that are written.
+/// The maximum number of bytes of a target in a line.
 const TARGET: usize = 1024;
 
 /// Where the access log is written.
@@ -124,7 +124,7 @@ impl AccessLog {
         }
     }
 
-    /// Waits until all lines are written, but not for long.
+    /// Waits until all lines are written, but at most [`FLUSH_TIMEOUT`].
     pub fn flush(&self) {
         let (done, flushed) = sync_channel(1);
         if self.lines.try_send(Message::Flush(done)).is_ok() {
@@ -172,8 +172,8 @@ impl Drop for Entry {
     }
 }
 
-/// A path and a query as they are written: harmless fields with their values, secret fields by name, and for an unknown field
-/// only a mark.
+/// Returns a path and a query in the form that the log contains: harmless fields with their values, secret fields by
+/// name, and unknown fields as a mark only.
 fn target(path: &str, query: Option<&str>) -> String {
     let mut out = String::with_capacity(64);
     quote(path, &mut out);
@@ -193,7 +193,7 @@ fn target(path: &str, query: Option<&str>) -> String {
         }
     }
     if out.len() > TARGET {
-        // All of it is ASCII.
+        // The text is ASCII, so it can be cut at any byte.
         out.truncate(TARGET);
         out.push_str("[cut]");
     }
@@ -266,7 +266,7 @@ fn write(mut sink: Sink, messages: &Receiver<Message>) {
         let done = match messages.recv_timeout(CHECK_EVERY) {
             Ok(Message::Line(line)) => sink.follow().and_then(|()| {
                 sink.writer().write_all(line.as_bytes())?;
-                // Lines that wait go out together.
+                // Pending lines are written together.
                 while let Ok(next) = messages.try_recv() {
                     match next {
                         Message::Line(line) => sink.writer().write_all(line.as_bytes())?,
@@ -288,7 +288,7 @@ fn write(mut sink: Sink, messages: &Receiver<Message>) {
         };
         match done {
             Ok(()) => is_reported = false,
-            // A full disk does not stop the server. It is reported once.
+            // A full disk does not stop the server. The log reports it once.
             Err(error) if !is_reported => {
                 tracing::warn!(%error, "the access log cannot be written");
                 is_reported = true;

@@ -13,13 +13,13 @@ use std::time::Duration;
 
 /// The limits of a body.
 pub struct BodyLimits<'a> {
-    /// The most bytes.
+    /// The maximum number of bytes.
     pub bytes: usize,
     /// The time for the whole body to arrive.
     pub timeout: Duration,
     /// The memory that a body in several pieces counts against.
     pub budget: &'a Arc<BufferBudget>,
-    /// Cuts a body short that makes no progress while the server shuts down.
+    /// Interrupts a body that makes no progress while the server shuts down.
     pub drain: &'a Drain,
 }
 
@@ -30,8 +30,8 @@ pub struct BodyLimits<'a> {
 /// `too_large`; `bad_request` if it does not arrive in time or breaks off; `not_ready` if it makes no progress while the
 /// server shuts down.
 pub async fn read_body(request: &mut Request, limits: BodyLimits<'_>) -> Result<Bytes, ApiError> {
-    // The server decompresses nothing, so a body cannot be a decompression bomb. Without this check a compressed body would
-    // be taken for its content.
+    // The server decompresses nothing, so a body cannot be a decompression bomb. Without this check the server would
+    // take the compressed bytes for the content itself.
     let coding = request.headers().get(CONTENT_ENCODING);
     if coding.is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
         return Err(ApiError::new(Code::BadRequest, "send the body as it is, without Content-Encoding"));

@@ -5,7 +5,7 @@ use hyper::{HeaderMap, StatusCode};
 use std::cell::RefCell;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// The most bytes of a request's head. Over HTTP/1 it may have 100 headers, which is hyper's own limit.
+/// The maximum number of bytes of a request's head. Over HTTP/1 it may have 100 headers, which is hyper's own limit.
 pub const MAX_HEAD: usize = 32 << 10;
 
 /// Writes the status line and the headers, without those that depend on the body.
@@ -51,6 +51,6 @@ pub fn write_chunked(out: &mut Vec<u8>) {
 }
 
 thread_local! {
-    /// The current second and its text. The date is cached in the same way by hyper.
+    /// The current second and its text. hyper caches the date in the same way.
     static DATE: RefCell<(u64, String)> = const { RefCell::new((0, String::new())) };
 }

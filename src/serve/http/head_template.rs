@@ -1,5 +1,5 @@
 //! A request head as a template: a client that sends the same head again, with other values in a few holes, is recognised by
-//! comparing bytes. What the server derived from the first head then holds for the next one, too.
+//! comparing bytes. The values that the server derived from the first head then hold for the next one.
 
 use bytes::Bytes;
 use std::ops::Range;
@@ -11,7 +11,7 @@ pub const MAX_TEMPLATE: usize = 1 << 10;
 pub struct ByteSet([bool; 256]);
 
 impl ByteSet {
-    /// Lower-case letters, digits and these bytes; upper-case letters only if asked for.
+    /// Makes a set of lower-case letters, digits and `others`; upper-case letters only if `has_upper_case` is set.
     pub const fn letters_and(others: &[u8], has_upper_case: bool) -> ByteSet {
         let (mut set, mut byte) = ([false; 256], 0);
         while byte < 256 {
@@ -64,7 +64,7 @@ impl<const N: usize> HeadTemplate<N> {
         (head.len() <= MAX_TEMPLATE).then(|| HeadTemplate { head: head.clone(), holes })
     }
 
-    /// Matches the beginning of the input: what fills the holes, and the length of the head.
+    /// Matches the beginning of the input. Returns the bytes that fill the holes, and the length of the head.
     pub fn find<'a>(&self, input: &'a [u8]) -> Option<([&'a [u8]; N], usize)> {
         let (mut rest, mut filled, mut at) = (input, [&b""[..]; N], 0);
         for (hole, filled) in self.holes.iter().zip(&mut filled) {
@@ -76,7 +76,7 @@ impl<const N: usize> HeadTemplate<N> {
         Some((filled, input.len() - rest.len()))
     }
 
-    /// Whether both match the same heads.
+    /// Whether both templates match the same heads.
     pub fn is_same(&self, other: &HeadTemplate<N>) -> bool {
         self.literals().eq(other.literals())
     }

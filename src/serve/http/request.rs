@@ -16,16 +16,16 @@ pub type Request = hyper::Request<RequestBody>;
 #[derive(Clone, Copy)]
 pub struct ExtendedConnect;
 
-/// Why a body cannot be read.
+/// The reason why a body cannot be read.
 pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The body of a request.
 pub enum RequestBody {
     /// A body that hyper reads.
     Http1(Incoming),
-    /// A body of another source: an HTTP/2 stream.
+    /// The body of an HTTP/2 stream.
     Boxed(Pin<Box<dyn Body<Data = Bytes, Error = BodyError> + Send>>),
-    /// A body that was already read. It is empty if what follows the head does not belong to the request.
+    /// A body that was already read. It is empty if the bytes after the head do not belong to the request.
     Whole(Bytes),
 }
 
@@ -98,7 +98,7 @@ fn replaced_host(version: Version, uri: &Uri, headers: &HeaderMap) -> Result<Opt
     {
         return bad("Host must equal :authority, or be left out");
     }
-    // Over HTTP/1 an absolute target takes precedence over Host. Every proxy on the way does the same.
+    // Over HTTP/1 an absolute target takes precedence over Host. Every proxy on the path does the same.
     let Ok(host) = HeaderValue::from_str(authority.as_str()) else { return bad("send a Host header") };
     Ok(Some(host))
 }

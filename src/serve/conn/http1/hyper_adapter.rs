@@ -33,7 +33,7 @@ pub async fn serve(context: &Arc<Context>, mut io: ClientStream, peer: &Peer) ->
     let service = service_fn(|request: hyper::Request<_>| {
         let (context, peer, handover) = (context.clone(), peer.clone(), handover.clone());
         let (request, answering) = (request.map(RequestBody::Http1), Answering::new(&is_answering));
-        // It is called inside: a future that is made outside and moved in is stored twice.
+        // The router is called inside this future: a future that is made outside and moved in is stored twice.
         Box::pin(async move {
             let _answering = answering;
             let (head, body) = router::answer(&context, &peer, request).await.into_parts();
@@ -139,7 +139,7 @@ impl Progress<'_> {
             self.draining = Box::pin(self.state.drain.late());
             return Step::ShutDown;
         }
-        // hyper closes idle connections, but waits for the rest of a head as long as without a drain.
+        // hyper closes idle connections, but waits for the rest of a head as long as it does without a drain.
         if self.is_draining && !self.is_answering.load(Ordering::Relaxed) && is_flushed {
             self.is_late = self.is_late || self.draining.as_mut().poll(cx).is_ready();
             if self.is_late {

@@ -1,4 +1,5 @@
-//! Protects the server from abuse of HTTP/2: the state that the streams of a connection share, and when it is closed.
+//! Protects the server from abuse of HTTP/2: the state that the streams of a connection share, and the rules for
+//! closing it.
 
 use crate::serve::limits::token_bucket::{Refill, TokenBucket};
 use crate::serve::metrics::http2::Http2Metrics;
@@ -14,14 +15,15 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 use tracing::debug;
 
-/// Bytes that a connection may send without a request: PING, SETTINGS, WINDOW_UPDATE, PRIORITY, empty DATA. The same
-/// count is made by nginx. The refill covers the pongs of an idle connection.
+/// Bytes that a connection may send without a request: PING, SETTINGS, WINDOW_UPDATE, PRIORITY, empty DATA. nginx
+/// counts the same bytes. The refill covers the pongs of an idle connection.
 const USELESS: Refill = Refill { capacity: 256e3, per_second: 2e3 };
 
-/// Requests that the client may reset at once. A page that is closed resets all its requests, once.
+/// Requests that the client may reset at once. A browser resets all requests of a page once, when it closes the page.
 const RESETS: Refill = Refill { capacity: 100.0, per_second: 10.0 };
 
-/// A request that is reset within this time was never wanted. A stream that has lasted an hour also ends by a reset.
+/// A client that resets a request within this time never wanted the response. A stream that has lasted an hour also
+/// ends by a reset.
 const RAPID: Duration = Duration::from_secs(1);
 
 struct State {
@@ -30,7 +32,7 @@ struct State {
     idle_since: Option<Instant>,
     /// When the client last sent anything.
     last_read: Instant,
-    /// When it last accepted anything.
+    /// When the client last accepted anything.
     last_write: Instant,
     useless: TokenBucket,
     resets: TokenBucket,
@@ -95,7 +97,7 @@ impl ConnectionState {
         }
     }
 
-    /// Credits bytes that were useful, and their frame. The client may then send as many useless bytes.
+    /// Credits useful bytes and their frame. The client may then send the same number of useless bytes.
     pub fn was_useful(&self, bytes: usize) {
         self.state().useless.add(2.0 * bytes as f64 + 16.0);
     }
@@ -119,8 +121,8 @@ impl ConnectionState {
         self.state().last_write = Instant::now();
     }
 
-    /// Notes that a stream has made no progress since then, for the longest time allowed. If the other streams made
-    /// none either, the client blocks the whole connection.
+    /// Notes that a stream has made no progress since `since`, which is the longest time allowed. If the other streams
+    /// made no progress either, the client blocks the whole connection.
     pub fn stalled(&self, since: Instant) {
         let mut state = self.state();
         if state.last_write <= since {

@@ -8,7 +8,7 @@ use hyper::body::{Body, Frame};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-/// The body of a stream. What is read of it counts as useful for the connection.
+/// The body of a stream. Bytes that a handler reads count as useful for the connection.
 pub struct StreamBody {
     stream: RecvStream,
     connection: ConnectionState,
@@ -28,7 +28,7 @@ impl Body for StreamBody {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
         let Some(data) = ready!(this.stream.poll_data(cx)).transpose()? else { return Poll::Ready(None) };
-        // The window opens only for what was read: only the reader knows the limit of the body.
+        // The window opens only for bytes that the handler has read: only the handler knows the limit on the body.
         this.stream.flow_control().release_capacity(data.len())?;
         this.connection.was_useful(data.len());
         Poll::Ready(Some(Ok(Frame::data(data))))

@@ -28,7 +28,7 @@ use tokio::io::AsyncWriteExt;
 
 /// The task of a request.
 pub struct RequestTask {
-    /// What the routes need.
+    /// The context that the routes need.
     pub context: Arc<Context>,
     /// The peer of the stream.
     pub peer: Peer,
@@ -59,7 +59,7 @@ impl RequestTask {
                 if let Poll::Ready(response) = answer.as_mut().poll(cx) {
                     return Poll::Ready(Some(response));
                 }
-                // The client has reset the stream, which also ends a long poll.
+                // A stream that the client has reset needs no response. This also ends a long poll.
                 respond.poll_reset(cx).map(|_| None)
             });
             answered.await
@@ -77,10 +77,10 @@ impl RequestTask {
     async fn write(self, body: Body, mut io: ClientStream) {
         let state = self.context.state.clone();
         match body {
-            // Nothing follows on a stream.
+            // An HTTP/2 stream carries only one request.
             Body::Session(Session::Stream(stream)) => stream.spawn(state, io, self.peer, |_, _| {}),
             Body::Session(Session::Duplex(duplex)) => duplex.spawn(state, io, self.peer),
-            // Over HTTP/2 the handler of a long poll waits itself: see `routes/poll.rs`.
+            // Over HTTP/2 the handler itself waits for a long poll: see `routes/poll.rs`.
             Body::Session(Session::LongPoll(_)) => {}
             Body::Whole(bytes) => {
                 let bytes = bytes.unwrap_or_default();
@@ -104,7 +104,7 @@ impl RequestTask {
 /// The head of a response, and its body if there is one.
 fn head_of(response: Response, method: &Method) -> (hyper::Response<()>, Option<Body>) {
     let (mut head, body) = response.into_parts();
-    // RFC 9113 §8.2.2: no headers of the connection.
+    // HTTP/2 does not allow the headers of a connection (RFC 9113 §8.2.2).
     head.headers.remove(CONNECTION);
     if let Ok(date) = HeaderValue::from_str(&httpdate::fmt_http_date(SystemTime::now())) {
         head.headers.insert(DATE, date);
