@@ -1,4 +1,4 @@
-//! `longtail check`: sends a message through every transport of a running server, and says what is wrong on the path.
+//! `longtail check`: sends a message through every transport of a running server, and reports the faults on the path.
 
 use super::client::{Client, Credential};
 use super::failure::{Failure, printable};
@@ -11,9 +11,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 use tokio::time::timeout;
 
-/// Tries every transport of a running server, from here.
+/// Tries every transport of a running server, from this machine.
 ///
-/// For each one it subscribes, publishes a message and waits for it. A failure is
+/// For each transport it subscribes, publishes a message and waits for it. A failure is
 /// printed with its likely cause on the path: a proxy that buffers responses, drops
 /// `Upgrade` or cuts connections. Exit code 0: all work; 1: some do not; 69: the
 /// server is unreachable.
@@ -28,7 +28,7 @@ pub struct Check {
     #[arg(long, value_name = "ADDR")]
     tcp: Option<String>,
 
-    /// Channel to use. Its readers receive a few texts
+    /// Channel to use. Its readers receive a few test messages
     #[arg(long, value_name = "NAME", default_value = "longtail-check")]
     channel: String,
 
@@ -113,7 +113,7 @@ impl Check {
     }
 }
 
-/// The address of raw TCP as seen from here. The server may give the unspecified address or its own loopback.
+/// The address of raw TCP as this machine reaches it. The server may give the unspecified address or its own loopback.
 fn seen_from_here(address: &str, host: &str) -> String {
     match address.parse::<SocketAddr>() {
         Ok(parsed) if parsed.ip().is_unspecified() || parsed.ip().is_loopback() => {
@@ -127,7 +127,7 @@ fn seen_from_here(address: &str, host: &str) -> String {
     }
 }
 
-/// What is wrong on the path for all transports.
+/// Facts about the path that concern all transports.
 async fn notes(client: &Client) -> Vec<String> {
     let mut notes = Vec::new();
     match client.get("/readyz", &[]).await {

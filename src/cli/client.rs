@@ -152,7 +152,7 @@ impl Client {
         }
     }
 
-    /// If a failure is due to missing credentials, adds how to give them.
+    /// If a failure is due to missing credentials, adds the way to give them.
     pub fn explain(&self, failure: Failure) -> Failure {
         let Failure::Refused { status: 401, mut reason } = failure else { return failure };
         if self.token.is_none() || reason.message.contains("this needs credentials") {
@@ -171,13 +171,13 @@ impl Client {
         }
     }
 
-    /// The failure to reach the server.
+    /// The error that the server cannot be reached.
     pub fn unreachable(&self, reason: &str) -> Failure {
         Failure::Unreachable { url: self.base.clone(), reason: reason.to_owned() }
     }
 }
 
-/// The innermost cause, which is the most specific: "connection refused" and not "client error".
+/// The innermost cause, which is the most specific one: "connection refused", not "client error".
 fn reason(error: &legacy::Error) -> String {
     let mut cause: &dyn std::error::Error = error;
     loop {
@@ -202,7 +202,8 @@ fn tls_reason(error: &rustls::Error) -> Option<String> {
     let text = error.to_string();
     match error {
         Error::InvalidMessage(InvalidMessage::InvalidContentType) => Some("the server does not speak TLS: use http://".into()),
-        // SSL_CERT_FILE alone does not help here: rustls does not accept an authority's certificate for a server.
+        // SSL_CERT_FILE alone does not help here: rustls does not accept the certificate of an authority as that of a
+        // server.
         Error::InvalidCertificate(_) if text.contains("CaUsedAsEndEntity") => Some(
             "the server's certificate is an authority's (CA:TRUE): make one for the server (CA:FALSE), and set SSL_CERT_FILE \
              to its PEM file"
@@ -217,7 +218,7 @@ fn tls_reason(error: &rustls::Error) -> Option<String> {
             | Why::NotValidForNameContext { .. }
             | Why::Revoked,
         ) => None,
-        // The issuer is unknown, or it is another one with the same name.
+        // The issuer is unknown, or another issuer has the same name.
         Error::InvalidCertificate(_) => {
             let what = text.split(" {").next().unwrap_or_default();
             Some(format!("{what}; for your own certificate, set SSL_CERT_FILE to a PEM file with it or its authority"))

@@ -28,7 +28,7 @@ pub enum Failure {
     /// The server refused in a place without a status: in a stream, or in the answer to a command.
     #[error("{0}")]
     Denied(Reason),
-    /// Something arrived that a Longtail server does not send.
+    /// The client received data that a Longtail server does not send.
     #[error("{0}")]
     Unexpected(String),
     /// Standard input or output failed.
@@ -47,7 +47,7 @@ impl Failure {
     }
 }
 
-/// Why the server refused.
+/// The reason why the server refused.
 #[derive(Debug)]
 pub struct Reason {
     /// The error's code, if it is an error of Longtail.
@@ -59,7 +59,7 @@ impl Reason {
     /// The error in a body or in a command's answer; the beginning of the body if it is something else.
     pub fn in_body(body: &str) -> Reason {
         let json: Value = serde_json::from_str(body).unwrap_or_default();
-        // In a command's answer the error is the object itself, in a body a member.
+        // In a command's answer the error is the object itself. In a body it is a member.
         let error = json.get("error").unwrap_or(&json);
         match (error["code"].as_str(), error["message"].as_str()) {
             (Some(code), Some(message)) => Reason { code: Some(printable(code)), message: printable(message) },
@@ -72,7 +72,7 @@ impl Reason {
         Reason { code: None, message: text.into() }
     }
 
-    /// Adds what was refused.
+    /// Adds the name of the refused channel or action.
     pub fn about(self, what: &str) -> Reason {
         Reason { message: format!("{} ({what})", self.message), ..self }
     }

@@ -16,10 +16,10 @@ use tokio_tungstenite::tungstenite::{self, Message as Frame};
 /// How long to wait for a stream's hello before the stream counts as held back.
 const HELLO: Duration = Duration::from_secs(4);
 
-/// How long a long poll waits before its message is published.
+/// How long the probe waits after it starts a long poll, before it publishes the message.
 const PARKED: Duration = Duration::from_millis(200);
 
-/// The result of a transport.
+/// The result of the probe of a transport.
 pub(super) type Outcome = Result<String, Failure>;
 
 /// A probe of one transport.
@@ -48,7 +48,7 @@ impl Probe<'_> {
         }
     }
 
-    /// The end of the log, from an empty poll.
+    /// The cursor at the end of the log, from an empty poll.
     async fn cursor(&self) -> Result<String, Failure> {
         let batch = self.client.get(&format!("/poll?{}", self.query()), &[]).await?.json().await?;
         batch["cursor"]
@@ -73,7 +73,7 @@ impl Probe<'_> {
         if let Some(cursor) = batch["cursor"].as_str() {
             let tag = format!("\"{cursor}\"");
             let again = self.client.get(&format!("/poll?{}", self.query()), &[("if-none-match", &tag)]).await?;
-            // A 200 with messages is not a fault: another client may have published meanwhile.
+            // A 200 with messages is not a fault: another client may have published in the meantime.
             if again.status() == 200 && again.text().await?.contains("\"messages\":[]") {
                 result.push_str("; If-None-Match does not pass");
             }
@@ -187,7 +187,7 @@ impl Probe<'_> {
         let unreachable = |reason: String| Failure::Unreachable { url: format!("tcp://{address}"), reason };
         let stream = match timeout(HELLO, TcpStream::connect(address)).await {
             Ok(connected) => connected.map_err(|error| unreachable(error.to_string()))?,
-            Err(_) => return Err(unreachable("no answer; a firewall may drop it".into())),
+            Err(_) => return Err(unreachable("no answer; a firewall may drop the connection".into())),
         };
         let (read, mut write) = stream.into_split();
         let mut lines = BufReader::new(read).lines();
@@ -232,10 +232,10 @@ impl Probe<'_> {
 const HELD: &str = "nothing arrives: a proxy on the path holds the answer back until it is complete; switch its \
                     buffering off (nginx: proxy_buffering off)";
 
-/// A text that a Longtail server never sends: JSON does not contain a bare NUL.
+/// A text that a Longtail server never sends, since JSON does not contain a bare NUL.
 const NEVER: &str = "\0";
 
-/// Reads for some time. It is an error if the connection ends.
+/// Reads for some time. Returns an error if the connection ends.
 async fn idle(seconds: u64, reading: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
     match timeout(Duration::from_secs(seconds), reading).await {
         Ok(Err(Failure::Unexpected(_))) => {
@@ -272,7 +272,7 @@ fn no_upgrade(answer: &tungstenite::http::Response<Option<Vec<u8>>>) -> Failure 
     let ours = body.contains("Connection: Upgrade") || body.contains("HTTP/1.0");
     let reason = Reason::in_body(&body);
     let reason = match status {
-        // From the server, or from a proxy that took the request for a plain GET.
+        // The response comes from the server, or from a proxy that handled the request as a plain GET.
         400 | 426 if ours => Reason::words(
             "`Upgrade` was lost on the path: for nginx set proxy_http_version 1.1, and forward Upgrade and Connection",
         ),
@@ -282,7 +282,8 @@ fn no_upgrade(answer: &tungstenite::http::Response<Option<Vec<u8>>>) -> Failure 
     Failure::Refused { status, reason }
 }
 
-/// The error or bye in the text of a frame or a stream, at any position. `None` if the text holds no complete one.
+/// The error or bye in the text of a frame or a stream, at any position. `None` if the text does not hold a complete
+/// one.
 fn refusal(text: &str) -> Option<Failure> {
     let object = |mark| {
         let begin = &text[text.find(mark)?..];
@@ -296,7 +297,7 @@ fn refusal(text: &str) -> Option<Failure> {
     Some(Failure::Denied(Reason::words(format!("bye: {reason}"))))
 }
 
-/// A stream's body, which is searched for texts.
+/// A stream's body, in which the probe searches for texts.
 struct Pieces {
     answer: Answer,
     text: String,

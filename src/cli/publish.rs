@@ -8,23 +8,23 @@ use std::io::{BufRead, Read, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// How often a publish is tried. It has an idempotency key, so that a retry does not make a second message.
+/// How many times a publish is tried. Its idempotency key makes sure that a retry does not publish a second message.
 const TRIES: u32 = 4;
 
-/// Size limit of standard input. A server accepts less, and says so.
+/// Size limit of standard input. A server accepts less, and its error says so.
 const MAX_INPUT: u64 = 64 << 20;
 
 /// Publishes a message, and prints its id.
 ///
-/// It is retried while the server cannot say whether it was published. The
-/// idempotency key makes sure that it is one message.
+/// The command retries while the server cannot say whether it published the
+/// message. The idempotency key makes sure that it is published once.
 #[derive(Args, Clone, Debug)]
 #[command(verbatim_doc_comment)]
 pub struct Publish {
     /// Channel to publish to
     channel: String,
 
-    /// Payload: JSON as it is, other text as a string. `-` or nothing reads standard input
+    /// Payload: JSON stays as it is, other text becomes a string. `-` or no payload reads standard input
     data: Option<String>,
 
     /// Event name
@@ -68,7 +68,7 @@ impl Publish {
             Some("-") | None => {
                 let mut data = String::new();
                 std::io::stdin().lock().take(MAX_INPUT).read_to_string(&mut data)?;
-                // The last line end comes from an editor or echo.
+                // An editor or `echo` has added the last line end.
                 if data.ends_with('\n') {
                     data.pop();
                 }

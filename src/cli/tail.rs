@@ -1,4 +1,4 @@
-//! `longtail tail`: prints messages as they arrive, and after a reconnect continues where it was.
+//! `longtail tail`: prints messages as they arrive, and continues at the same position after a reconnect.
 
 use super::client::{Answer, Client, Target, quote};
 use super::failure::{Failure, Reason, printable};
@@ -27,8 +27,8 @@ const MAX_LINE: usize = 64 << 20;
 
 /// Prints the messages of channels as they arrive.
 ///
-/// It reconnects by itself, continues where it was, and prints a line if messages may have been missed. Ctrl-C ends it
-/// and prints the cursor to continue from.
+/// It reconnects by itself, continues at the same position, and prints a line if messages may have been missed. Ctrl-C
+/// ends it and prints the cursor to continue from.
 #[derive(Args, Clone, Debug)]
 #[command(verbatim_doc_comment)]
 pub struct Tail {
@@ -104,7 +104,7 @@ fn parse<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, Failure> {
 
 /// The position up to which messages were read.
 struct Position {
-    /// Whether the server has ever answered.
+    /// Whether the server has answered at least once.
     reached: bool,
     cursor: Option<String>,
     /// The number of messages to start with, until the first answer.
@@ -139,7 +139,7 @@ impl Tail {
                 Ok(End::Done) => break,
                 Ok(End::Again(pause, why)) => (pause, why),
                 Err(failure @ (Failure::Unreachable { .. } | Failure::Unexpected(_))) => {
-                    // A server that was never reached is an error; one that goes away comes back.
+                    // A server that was never reached is an error. A server that was reached before may come back.
                     if !position.reached {
                         return Err(failure);
                     }
@@ -189,7 +189,7 @@ impl Tail {
             position.moved(Some(&batch.cursor));
             return Ok(End::Again(Duration::ZERO, String::new()));
         }
-        // A proxy that holds the body back may hold the head back, too.
+        // A proxy that holds the body back may also hold the head back.
         match timeout(HELLO, client.get(&format!("/ndjson{query}"), &[])).await {
             Ok(stream) => self.follow(stream?.ok().await?, position).await,
             Err(_) => Ok(position.held_back()),

@@ -5,10 +5,10 @@ use hyper::HeaderMap;
 use hyper::header::{self, HeaderValue};
 use std::net::IpAddr;
 
-/// Which requests a server answers.
+/// The rule for the requests that a server answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AccessMode {
-    /// Only requests to a loopback name. There are no other access rules.
+    /// Requests to a loopback name only. No other access rule applies.
     Loopback,
     /// Requests of every client, under an [`super::authorizer::Authorizer`]. Pages are checked by their origin.
     Guarded,
@@ -63,8 +63,8 @@ impl<'a> Authority<'a> {
             || address.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
     }
 
-    /// Whether both name the same host and port. A missing port stands for the default port. The schemes are not compared:
-    /// TLS may end in front of this server.
+    /// Whether both name the same host and port. A missing port stands for the default port. The schemes are not
+    /// compared, because a proxy in front of this server may terminate TLS.
     fn is_same(&self, other: &Authority<'_>) -> bool {
         let default = |port: Option<&str>| port.is_none_or(|port| port == "80" || port == "443");
         let same_port = self.port == other.port || (default(self.port) && default(other.port));
@@ -79,8 +79,8 @@ pub fn host<'a>(headers: &'a HeaderMap, forwarded_host: Option<&'a str>) -> &'a 
 }
 
 impl OriginPolicy {
-    /// Checks the name that a request was sent to, and the page that sent it. `forwarded_host`: the name before a trusted
-    /// proxy changed it.
+    /// Checks the name that a request was sent to, and the page that sent it. `forwarded_host` is the name before a
+    /// trusted proxy changed it.
     ///
     /// # Errors
     ///
@@ -124,7 +124,8 @@ impl OriginPolicy {
             return true;
         }
         let Some((scheme, authority)) = origin.split_once("://") else { return false };
-        // It allows only origins that a page on the web can have: many pages share `file://` and the like.
+        // The check admits only origins that a page on the web can have, because many pages share `file://` and similar
+        // origins.
         if !matches!(scheme, "http" | "https") || authority.contains(['/', '@', '?', '#']) {
             return false;
         }
@@ -133,9 +134,9 @@ impl OriginPolicy {
             || host.is_some_and(|host| host.is_same(&authority))
     }
 
-    /// Writes the CORS headers that let the page read the response. The origin is echoed and credentials are allowed, since
-    /// old browsers always send credentials and then reject `*`. An origin that only an explicit `*` allows gets no
-    /// credentials.
+    /// Writes the CORS headers that let the page read the response. The origin is echoed and credentials are allowed,
+    /// because old browsers always send credentials and then reject `*`. If only an explicit `*` allows an origin,
+    /// credentials are not allowed.
     pub fn write_cors(origin: Option<HeaderValue>, is_by_star: bool, headers: &mut HeaderMap) {
         headers.append(header::VARY, HeaderValue::from_static("Origin"));
         let Some(origin) = origin else { return };
@@ -148,7 +149,7 @@ impl OriginPolicy {
         headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("ETag, Retry-After"));
     }
 
-    /// Whether only an explicit `*` allows a request's origin. Cookies do not count then.
+    /// Whether only an explicit `*` allows a request's origin. If so, cookies do not count.
     pub fn is_by_star(&self, headers: &HeaderMap, forwarded_host: Option<&str>) -> bool {
         let Some(origin) = headers.get(header::ORIGIN).filter(|_| self.has_star()) else { return false };
         let host = || headers.get(header::HOST).and_then(|host| host.to_str().ok());
@@ -166,8 +167,8 @@ impl OriginPolicy {
     }
 }
 
-/// Whether a text may be a host name or an address with an optional port (RFC 3986 §3.2.2), without user information. It is
-/// checked for each request, so the text is not parsed into parts.
+/// Whether a text may be a host name or an address with an optional port (RFC 3986 §3.2.2), without user information.
+/// Every request needs this check, so it does not parse the text into parts.
 pub fn is_host(text: &[u8]) -> bool {
     let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~:[]%!$&'()*+,;=".contains(byte);
     text.iter().all(is_part) && text.starts_with(b"[") == text.contains(&b']')

@@ -1,4 +1,4 @@
-//! Tokens: JSON Web Tokens (RFC 7519) that carry permissions to read and publish channels, with an end.
+//! Tokens: JSON Web Tokens (RFC 7519) that carry permissions to read and publish channels, with an expiry time.
 
 use super::query::Action;
 use super::signature;
@@ -10,13 +10,13 @@ use serde::Deserialize;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::Instant;
 
-/// Bytes of a token. A longer one is refused unread.
+/// The maximum number of bytes of a token. The server refuses a longer token without parsing it.
 const TOKEN_BYTES: usize = 8 << 10;
 
-/// Bytes of `sub`, which becomes part of the scope of idempotency keys.
+/// The maximum number of bytes of `sub`, which becomes part of the scope of idempotency keys.
 const SUBJECT_BYTES: usize = 200;
 
-/// The latest `exp` that counts: timers do not reach further.
+/// The latest `exp` that counts: timers cannot be set to a later time.
 const FAR: Duration = Duration::from_secs(10 * 365 * 86_400);
 
 /// Verifies tokens.
@@ -25,7 +25,7 @@ pub struct Tokens {
     validation: Validation,
 }
 
-/// Why a key cannot be used.
+/// The reason why a key cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum BadKey {
     /// The secret is empty.
@@ -56,7 +56,7 @@ struct Claims {
 
 /// The permissions of a valid token.
 pub struct Permission {
-    /// When they end.
+    /// When the permissions end.
     pub until: Instant,
     /// The `sub`.
     pub subject: Option<String>,
@@ -79,8 +79,8 @@ impl Tokens {
         Ok(Tokens::new(DecodingKey::from_secret(secret), Algorithm::HS256))
     }
 
-    /// A verifier of tokens that are signed with the private half of this PEM key: RS256, ES256 or EdDSA, by the kind of
-    /// key.
+    /// A verifier of tokens that are signed with the private half of this PEM key. The kind of key selects RS256, ES256
+    /// or EdDSA.
     ///
     /// # Errors
     ///
@@ -89,7 +89,7 @@ impl Tokens {
         if pem.windows(11).any(|part| part == b"PRIVATE KEY") {
             return Err(BadKey::Private);
         }
-        // A length that ring would refuse for each token is refused at start.
+        // A key length that ring would refuse for each token is refused at start.
         let fits = |key: &DecodingKey, least: usize, most: usize| {
             key.try_get_as_bytes().is_ok_and(|bytes| (least..=most).contains(&bytes.len()))
         };
@@ -115,7 +115,7 @@ impl Tokens {
         signature::install();
         // Only the key's algorithm is accepted, whatever a token claims.
         let mut validation = Validation::new(algorithm);
-        // There is no leeway: a stream ends at exactly this moment.
+        // There is no leeway: a stream ends exactly at `exp`.
         validation.leeway = 0;
         validation.validate_nbf = true;
         Tokens { key, validation }
@@ -173,7 +173,7 @@ impl Tokens {
 }
 
 impl Permission {
-    /// Which of the channels the token does not allow.
+    /// The channels that the token does not allow.
     pub fn denied<'a>(&self, action: Action, channels: &'a [Channel]) -> Vec<&'a Channel> {
         let patterns = match action {
             Action::Subscribe => &self.subscribe,

@@ -31,10 +31,12 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 /// Size limit of an answer's body.
 const MAX_ANSWER_BYTES: usize = 64 << 10;
 
-/// Limit of questions in flight: readers that all reconnect at once must not flood an application of a few workers.
+/// Limit on questions in flight: readers that all reconnect at the same time must not overload an application that has
+/// a few workers.
 pub const MAX_IN_FLIGHT: usize = 64;
 
-/// Memory for cached answers. It is counted in bytes and not in entries, since a user chooses how long the cookies are.
+/// Memory for cached answers. It is counted in bytes and not in entries, since a client chooses the length of its
+/// cookies.
 const MAX_CACHED_BYTES: usize = 32 << 20;
 
 /// Memory for questions that wait for an answer or for a free connection.
@@ -54,9 +56,9 @@ pub enum Answer {
     Allowed(Allowed),
     /// 401: the user is not signed in.
     Unauthorized,
-    /// Another status below 500 that is not 200: not allowed.
+    /// Any other status below 500 except 200: the application does not allow the action.
     Refused,
-    /// There was no answer, or one that cannot be understood.
+    /// The application did not answer, or its answer is invalid.
     Failed,
 }
 
@@ -65,7 +67,7 @@ pub enum Answer {
 pub struct Allowed {
     /// Their names.
     pub channels: Arc<HashSet<String>>,
-    /// When the answer expires, so that the question has to be asked again.
+    /// When the answer expires. Then the server has to ask again.
     pub until: Instant,
 }
 
@@ -86,8 +88,8 @@ struct Metrics {
     seconds: Histogram,
 }
 
-/// Removes an answer from the cache when it expires. It does so a moment earlier, because the cache's clock starts a
-/// little later: a reader that renews its permission exactly then must not be given the old answer.
+/// Removes an answer from the cache a moment before it expires, because the cache's clock starts a little later: a
+/// reader that renews its permission exactly at the expiry must not be given the old answer.
 struct AtItsEnd;
 
 impl Expiry<Question, Allowed> for AtItsEnd {
@@ -104,7 +106,8 @@ pub struct Webhook {
 }
 
 impl Webhook {
-    /// The webhook at this `http:` or `https:` URL, with at most this many questions in flight.
+    /// A webhook that calls the application at this `http:` or `https:` URL, with at most this many questions in
+    /// flight.
     ///
     /// # Errors
     ///
@@ -138,23 +141,24 @@ impl Webhook {
         Ok(Webhook { cache, application: Arc::new(application) })
     }
 
-    /// Answers from the cache, or asks the application. Equal questions at the same time are one request.
+    /// Answers from the cache, or asks the application. Equal questions at the same time share one request.
     ///
     /// # Cancel safety
     ///
-    /// If this is dropped, the question still runs to its end, and its answer is cached.
+    /// If this is dropped, the request to the application still runs to its end, and its answer is cached.
     pub async fn ask(&self, question: Question) -> Answer {
         if let Some(allowed) = self.cache.get(&question).await {
             self.application.metrics.count("known");
             return Answer::Allowed(allowed);
         }
         let (cache, application) = (self.cache.clone(), self.application.clone());
-        // It runs in a task of its own: the caller may stop polling at any time, and would otherwise keep its place
-        // among the questions in flight, or take an old answer for a new one.
+        // The request runs in a task of its own. The caller may stop polling at any time. In the caller's task the
+        // request would then keep its place among the questions in flight, or take an old answer for a new one.
         let asking = tokio::spawn(async move {
             let request = async { application.ask(&question).await };
             let answer = cache.try_get_with_by_ref(&question, request).await;
-            // The cache evicts only now and then by itself, and would hold more than its limit until then.
+            // The cache itself evicts entries only now and then. Without this call it would exceed its limit until
+            // then.
             cache.run_pending_tasks().await;
             answer
         });
@@ -166,7 +170,8 @@ impl Webhook {
     }
 }
 
-/// An estimate of the memory for a question with its answer, which names no channel that the question does not.
+/// An estimate of the memory for a question and its answer. The answer does not name any channel that is not in the
+/// question.
 fn size_of(question: &Question) -> usize {
     let credentials = &question.credentials;
     let headers = [credentials.origin(), credentials.cookie(), credentials.authorization()].into_iter().flatten();
@@ -194,7 +199,7 @@ struct Application {
 }
 
 impl Application {
-    /// Asks. An answer that allows nothing is an error, since it is not cached.
+    /// Asks the application. An answer that does not allow the action is an error, since it is not cached.
     async fn ask(&self, question: &Question) -> Result<Allowed, Answer> {
         let size = u32::try_from(size_of(question)).unwrap_or(u32::MAX);
         let Ok(_memory) = self.waiting_bytes.try_acquire_many(size) else {
@@ -222,7 +227,7 @@ impl Application {
 
     async fn request(&self, question: &Question) -> Result<Answer, String> {
         let _free = self.free.acquire().await.map_err(|error| error.to_string())?;
-        // The error's cause names the URL, which may hold a secret; its kind says enough.
+        // The error's cause names the URL, which may hold a secret. The kind of the error is enough to find the fault.
         let response = self.client.request(self.question(question)?).await.map_err(|error| {
             if error.is_connect() { "no connection".to_owned() } else { "the connection broke".to_owned() }
         })?;
@@ -273,9 +278,10 @@ async fn allowed(response: Response<Incoming>, question: &Question) -> Result<Al
         body.map_err(|_| format!("an answer that broke off, or has more than {MAX_ANSWER_BYTES} bytes"))?.to_bytes();
     let format = "an answer that is not {\"channels\":[\"…\"],\"ttl\":60}";
     let Body { mut channels, ttl } = serde_json::from_slice(&body).map_err(|_| format.to_owned())?;
-    // It may name everything that the user may read. Only what was asked for is kept.
+    // The answer may name all channels that the user may read. Only the channels of the question are kept.
     channels.retain(|name| question.channels.iter().any(|channel| channel.as_str() == name));
-    // The time is up to a tenth less, at random: readers that came at the same time do not ask again at the same time.
+    // The time is shortened by up to a tenth, at random, so that readers that came at the same time do not ask again at
+    // the same time.
     let ttl = ttl.unwrap_or(DEFAULT_TTL).clamp(1, MAX_TTL);
     let ttl = Duration::from_secs(ttl).mul_f64(0.9 + fastrand::f64() / 10.0);
     Ok(Allowed { channels: Arc::new(channels), until: began + ttl })
@@ -294,7 +300,7 @@ mod tests {
     use tokio::net::TcpListener;
     use tokio::time::{sleep, timeout};
 
-    /// An application that takes 100 ms to allow `a` for a second, or says nothing.
+    /// An application that takes 100 ms to allow `a` for a second, or does not answer.
     struct Other {
         webhook: Webhook,
         is_silent: Arc<AtomicBool>,
@@ -390,7 +396,7 @@ mod tests {
         })
         .await
         .expect("its end");
-        // The answer is cached for a caller that comes in time, and no longer.
+        // The answer is cached for a caller that asks before it expires, and not longer.
         assert!(other.is_allowed("x").await);
         assert_eq!(other.count(), 1);
         sleep(Duration::from_millis(1100)).await;

@@ -89,7 +89,7 @@ impl Endpoint for Assets {
     }
 }
 
-/// Whether there is a file at a path.
+/// Whether a path names a file.
 fn has(path: &str) -> bool {
     FILES.iter().any(|(name, ..)| *name == path)
 }
@@ -99,10 +99,11 @@ fn answer(path: &str) -> Response {
     let found = FILES.iter().find(|(name, ..)| *name == path);
     let (content_type, parts) = found.map_or(("text/plain; charset=utf-8", [""].as_slice()), |file| (file.1, file.2));
     let mut response = response::whole(StatusCode::OK, content_type, parts.concat());
-    // A file changes only with the server and is small, so browsers ask for it each time and never show a stale copy.
+    // A file is small and changes only with the server, so browsers request it each time and never show a stale copy.
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     if matches!(path, "/" | "/status") {
-        // Other sites must not frame these pages, to steal clicks on their buttons or the figures that they show.
+        // Other sites must not frame these pages: a site could steal clicks on the buttons, or the figures that the
+        // pages show.
         response.headers_mut().insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("SAMEORIGIN"));
     }
     response

@@ -19,7 +19,7 @@ impl Endpoint for Info {
     }
 }
 
-/// What clients may know of this server, as JSON.
+/// The facts about this server that clients may know, as JSON.
 fn answer(context: &Context) -> Response {
     let state = &context.state;
     let transports = transport::ALL.iter().map(|transport| {

@@ -4,7 +4,7 @@
 pub enum Demo {}
 
 impl Demo {
-    /// What `/info` says of the demo.
+    /// The part of `/info` that describes the demo.
     pub fn info(&self) -> serde_json::Value {
         match *self {}
     }

@@ -32,7 +32,8 @@ use std::task::Poll;
 use std::time::Duration;
 use tokio::time::{Instant, Sleep};
 
-/// Requests of a connection at a time. RFC 9113 §6.5.2 recommends at least 100; the tabs of a browser share one connection.
+/// Requests of a connection at a time. RFC 9113 §6.5.2 recommends at least 100: all tabs of a browser share one
+/// connection.
 const STREAMS: u32 = 128;
 
 /// Bytes of request bodies that may arrive before a handler reads them: the limit for one request, and for all requests
