@@ -1,14 +1,14 @@
-/* How long to wait before the next attempt, and which transports to avoid for a while. */
+/* The time before the next attempt, and the transports that are avoided for a while. */
 
-// Doubles from half a second to half a minute. Half of it is random, so that the readers of a server that
+// The delay doubles from half a second to half a minute. Half of it is random, so that the readers of a server that
 // restarts do not all come back at once.
 function retryDelay(count) {
   var most = Math.min(30000, 500 * Math.pow(2, Math.min(count, 10) - 1));
   return most / 2 + Math.random() * most / 2;
 }
 
-// The penalties of transports that failed here: by name, the number of failures in a row and the time until
-// which to leave the transport alone. They are kept for the next page.
+// The penalties of transports that failed here: by name, the number of failures in a row and the time until which the
+// transport is avoided. They are kept for the next page.
 function loadPenalties(base) {
   try { return decode(localStorage.getItem('longtail ' + base)) || {}; } catch (e) { return {}; }
 }
@@ -30,6 +30,6 @@ function penalize(conn, transport, least) {
 // Milliseconds for which the transport is still avoided.
 function penaltyLeft(conn, transport) {
   var penalty = conn._penalties[transport.name];
-  // Bounded: a clock that was set back must not block it for a year.
+  // Bounded: a clock that was set back must not block a transport for a year.
   return penalty ? Math.max(0, Math.min(penalty[1] - now(), 750000)) : 0;
 }

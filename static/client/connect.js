@@ -1,6 +1,6 @@
 /* `Longtail.connect`: makes a connection, and the object that the page gets for it. */
 
-// What the page can call.
+// The methods that the page can call.
 var METHODS = {
   on: on,
   off: off,
@@ -30,13 +30,13 @@ function connect(url, options) {
     _lt: lt,
     _base: base,
     _options: options,
-    // Names of transports, the best first; null: all that can be used.
+    // Names of transports, the best first; null: all transports that can be used.
     _wanted: options.transports ? list(options.transports) : null,
     _listeners: {},
     // Ids of messages, to drop repeats, and the order in which they came.
     _seen: {},
     _order: [],
-    // The link that is read, the one that has to prove itself, and the request that checks a silent stream.
+    // The link that is read, the link that has yet to prove itself, and the link that checks a silent stream.
     _main: null,
     _probe: null,
     _check: null,
@@ -47,13 +47,13 @@ function connect(url, options) {
     // Milliseconds that the last answer took.
     _roundTrip: 500,
     _penalties: loadPenalties(base),
-    // The parts that this browser lacked are loaded.
+    // Whether the parts that this browser lacks are loaded.
     _ready: false,
     _online: function () {
       if (lt.state === 'waiting') { open(conn); }
     }
   };
-  // Each needs no `this`, and returns the connection.
+  // A method does not need `this`, and returns the connection.
   each(METHODS, function (name, method) {
     lt[name] = function (first, second, third, fourth) {
       method(conn, first, second, third, fourth);
@@ -61,7 +61,7 @@ function connect(url, options) {
     };
   });
   if (window.addEventListener) { window.addEventListener('online', conn._online, false); }
-  // This happens later, so that the page can add its listeners first.
+  // The connection begins to read later, so that the page can add its listeners first.
   setTimeout(function () {
     loadLegacy(base, function () { begin(conn); });
   }, 0);
@@ -75,7 +75,7 @@ function begin(conn) {
     conn._ready = true;
     if (isActive(conn)) { open(conn); }
   }
-  // A connection that begins at a cursor of its own cannot begin where others are.
+  // A connection that begins at its own cursor cannot share the position of others.
   if (!options.share || options.cursor || options.last || !window.BroadcastChannel || !navigator.locks) { return alone(); }
   load(conn._base + '/share.js', function () {
     conn._ready = true;
@@ -83,7 +83,7 @@ function begin(conn) {
   }, alone);
 }
 
-// Says in words what the path to the server does to each transport; see diagnose.js.
+// Reports how the path to the server affects each transport; see diagnose.js.
 function diagnose(conn, done) {
   var options = conn._options;
   load(conn._base + '/diagnose.js', function () {

@@ -1,18 +1,18 @@
 /* The life of a connection. Its states are idle, connecting, open, waiting, paused and closed. */
 
-// Milliseconds. If there is nothing else to fall back to, the library waits for a slow path.
+// How long the library waits for a slow path if there is no other transport to fall back to, in milliseconds.
 var PATIENCE = 15000;
-// A transport that lived for this long works here, whatever ended it.
+// A transport that lived for this many milliseconds works on this path, for whatever reason it ended.
 var STEADY_AFTER = 10000;
 
 function isActive(conn) {
   return conn._ready && conn._lt.state !== 'closed' && conn._lt.state !== 'paused';
 }
 
-// Begins at the bottom of the ladder, or, where only streams are wanted, at the first of them.
+// Begins at the bottom of the ladder or, if the page wants only streams, at the first stream.
 function open(conn) {
   var all = usable(conn, true);
-  // Paused until there is a channel to read.
+  // The connection stays paused until it has a channel to read.
   if (!conn._lt.channels.length) { return pause(conn); }
   if (!all.length) { all = usable(conn, false); }
   if (!all.length) { return finish(conn, { code: 'no_transport', message: 'no transport is usable' }); }
@@ -20,7 +20,7 @@ function open(conn) {
   read(conn, all[conn._start % all.length]);
 }
 
-// Reads by this transport from the present cursor, and ends all others.
+// Reads with this transport from the present cursor, and ends all other links.
 function read(conn, transport) {
   var lt = conn._lt;
   var link = newLink(conn, transport, lt.cursor);
@@ -30,7 +30,7 @@ function read(conn, transport) {
     lt.transport = transport.name;
     emit(conn, 'transport', transport.name);
   }
-  // A listener may have closed it.
+  // A listener may have closed the connection.
   if (link !== conn._main) { return; }
   setState(conn, 'connecting');
   if (link === conn._main) {
@@ -38,7 +38,7 @@ function read(conn, transport) {
   }
 }
 
-// Goes on with other channels, with the same transport if it works.
+// Continues with other channels, on the same transport if it works.
 function reopen(conn) {
   var main = conn._main;
   if (!isActive(conn)) { return; }
@@ -59,14 +59,14 @@ function greet(conn, link) {
   if (link === conn._main) { climb(conn); }
 }
 
-// A link has ended, or failed, or was silent for too long.
+// Handles a link that has ended, has failed, or was silent for too long.
 function linkEnded(conn, link, error) {
   var lived = link._greeted ? now() - link._since : 0;
   var wait = error && error.retry || 0;
   closeLink(link);
   if (link === conn._check) {
     conn._check = null;
-    // Not even a short request gets through, so the stream is dead, too.
+    // Not even a short request gets through, so the stream is dead as well.
     if (conn._main) { linkEnded(conn, conn._main, error); }
     return;
   }
@@ -87,7 +87,7 @@ function linkEnded(conn, link, error) {
     // If the server went away, clients must not all come back at once.
     if (usable(conn, true).length) { return retryAfter(conn, Math.max(wait, Math.random() * 1000)); }
   } else if (link.park && now() - link._asked > 1500) {
-    // A proxy on the path does not wait as long as the server was asked to.
+    // A proxy on the path ended the request before the time that the server was asked to wait.
     conn._parkSeconds = Math.max(1, Math.floor((now() - link._asked) / 1250));
   }
   conn._failures++;
@@ -95,7 +95,7 @@ function linkEnded(conn, link, error) {
   retryAfter(conn, Math.max(wait, retryDelay(conn._failures)));
 }
 
-// Reads on after a time, with this transport or from the bottom of the ladder.
+// Reads again after a time, with this transport or from the bottom of the ladder.
 function retryAfter(conn, wait, transport) {
   clearTimeout(conn._retryTimer);
   setState(conn, 'waiting');
@@ -130,7 +130,7 @@ function close(conn) {
   if (conn._lt.state !== 'closed') { finish(conn, { code: 'closed', message: 'by the page' }); }
 }
 
-// A connection reads other channels by going on from the same cursor with another list, on every transport.
+// To read other channels, a connection continues from the same cursor with another list. This works on every transport.
 function subscribe(conn, channel) {
   var lt = conn._lt;
   var none = !lt.channels.length;
@@ -144,7 +144,7 @@ function unsubscribe(conn, channel) {
   reopen(conn);
 }
 
-// Goes on with other transports, from the present cursor.
+// Continues with other transports, from the present cursor.
 function use(conn, transports) {
   conn._wanted = transports ? list(transports) : null;
   if (isActive(conn)) {

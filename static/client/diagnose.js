@@ -1,10 +1,10 @@
 /*
- * Runs every transport against the server and says in words what the path to it does.
+ * Tries every transport of the server, and reports in words how the path to it behaves.
  *
  *   lt.diagnose(function (report) { alert(report.text); });
  *   Longtail.diagnose(url, { channel: 'todo', long: true, progress: fn }, done);
  *
- * `long` also looks for time-outs, which takes 70 seconds. The report has `text`, and `findings`: one for each
+ * With `long`, it also looks for time-outs; this takes 70 seconds. The report has `text`, and `findings`: one for each
  * transport, { transport, works, text }, and then the findings about the path itself, without a transport.
  */
 (function () {
@@ -19,7 +19,7 @@
     'poll': 'Polling'
   };
   var PATIENCE = 6000;
-  // How long a stream that works is watched: what kills streams does so in the first second.
+  // How long a working stream is watched, in milliseconds: a proxy that kills streams does so in the first second.
   var AFTERWARDS = 1500;
   var LONG = 70;
   // A text that the server sends in small pieces: bytes of a piece, their number, and the milliseconds between two.
@@ -85,7 +85,7 @@
     }, ms);
   }
 
-  // What a transport needs from the core; see intro.js.
+  // The members of a link that a transport needs; see intro.js.
   function link(run, trial) {
     var transport = trial.transport;
     var made = {
@@ -178,7 +178,7 @@
     Longtail.http('GET', run.base + '/diagnose/drip?every=' + EVERY + '&bytes=' + PIECE + '&count=' + COUNT + '&' + now(), {},
       function (status, text, wait, xhr) {
         var coding = null;
-        // This is not read from another origin: the browser forbids it, and complains in the console.
+        // The header is not read from another origin: the browser forbids that, and logs an error in the console.
         try { coding = Longtail.sameOrigin(run.base) && xhr.getResponseHeader('Content-Encoding'); } catch (e) {}
         if (coding) { found(run, null, false, 'Responses are compressed on the way (' + coding + ').'); }
         judgeLumps(run, status, text.length, lumps, now() - began);
@@ -187,7 +187,7 @@
       function (text) {
         if (text.length <= lumps.length) { return; }
         lumps.count++;
-        // The first lump tells most: what follows may be the rest of a buffer.
+        // The first lump tells most: later ones may be the rest of a buffer.
         if (!lumps.least) {
           lumps.least = text.length;
           lumps.first = now() - began;
@@ -211,7 +211,8 @@
     }
   }
 
-  // Makes a request whose answer goes on, and one that waits in silence, each for longer than many proxies allow.
+  // Makes one request whose answer keeps arriving, and one that waits without any bytes. Each takes longer than many
+  // proxies allow.
   function patience(run, next) {
     var left = 2;
     var opened = now();

@@ -1,9 +1,9 @@
-/* Listeners, and the state of a connection as they are told it. */
+/* Listeners, and the connection's state, which they receive. */
 
 // Names of the library's own events. Only the listeners of 'message' get a message with such an event name.
 var OWN_EVENTS = ' message open transport state gap error close ';
 
-// Listeners stand by name, after a colon: a page may listen to 'constructor'.
+// Listeners are stored under a colon and their name: a page may listen to 'constructor'.
 function on(conn, name, fn) {
   (conn._listeners[':' + name] = conn._listeners[':' + name] || []).push(fn);
 }
@@ -21,8 +21,8 @@ function emit(conn, name, first, second) {
   }
 }
 
-// A listener that throws must not stop the stream, but its error belongs in the console. This is a function of
-// its own, since an old JScript has one `e` for all.
+// A listener that throws must not stop the stream, but its error belongs in the console. This is a function of its own,
+// because an old JScript has only one `e` for all `catch` clauses of a function.
 function rethrow(e) {
   setTimeout(function () { throw e; }, 0);
 }

@@ -1,6 +1,6 @@
 /*
  * The forever frame: a hidden page that never finishes loading. Each script tag in it calls a function of this page.
- * It calls its parent, so it has to come from the same origin.
+ * The page calls its parent, so it has to come from the same origin.
  *
  * In Internet Explorer the frame is in a document of its own that belongs to no window ("htmlfile"): there the
  * browser does not click at each request, and the page's throbber does not keep turning.
@@ -25,12 +25,13 @@ transports.push({
     try {
       page = new ActiveXObject('htmlfile');
       page.open();
-      // It gets the same domain as this page, which may have set one: otherwise neither could call the other.
+      // The document gets the domain of this page, which may have set `document.domain`: otherwise neither could call
+      // the other.
       page.write('<html><head><script>document.domain="' + document.domain + '";</' + 'script></head><body></body></html>');
       page.close();
       page.parentWindow.LongtailCall = function (object) { link.item(object); };
       name = 'LongtailCall';
-      // It is kept, or the browser would collect it while the stream is running.
+      // The document is kept here: otherwise the browser would collect it while the stream runs.
       handle.page = page;
     } catch (e) {
       page = document;
@@ -59,7 +60,7 @@ transports.push({
     } else {
       frame.onload = frame.onerror = null;
     }
-    // This happens later, since the script of the frame that called this may still be running.
+    // The frame is removed later, since the script of the frame that called this may still be running.
     setTimeout(function () {
       frame.src = 'about:blank';
       if (frame.parentNode) { frame.parentNode.removeChild(frame); }

@@ -1,4 +1,4 @@
-/* Small functions that the other parts share, JSON, and `api`: the object that others get as `Longtail`. */
+/* Small functions that the other parts share, JSON, and `api`: the object that pages get as `Longtail`. */
 
 // The transports, the best first: each one adds itself.
 var transports = [];
@@ -30,7 +30,7 @@ function without(array, item) {
   return left;
 }
 
-// Where the browser has no JSON, legacy.js brings it.
+// If the browser has no JSON, legacy.js adds it.
 if (typeof JSON !== 'undefined') {
   api.encode = JSON.stringify;
   api.decode = JSON.parse;

@@ -1,6 +1,6 @@
-/* One HTTP request, in every browser that can make one, and what its failure means. */
+/* One HTTP request, in every browser that can make one, and the meaning of its failure. */
 
-// Codes of refusals that may pass. Any other refusal would be repeated, so the connection stays closed.
+// Codes of temporary refusals. Any other refusal would come again, so the connection stays closed.
 var TRANSIENT = ' not_ready log_unavailable outcome_unknown too_many_connections rate_limited unreachable ';
 
 // The origin of an address, in lower case as in `location`.
@@ -13,7 +13,7 @@ function sameOrigin(url) {
   return origin(url) === origin('');
 }
 
-// An address with a query of those fields that are not undefined.
+// An address with a query of the fields that are not undefined.
 function query(base, path, fields) {
   var parts = [];
   each(fields, function (name, value) { parts.push(name + '=' + encodeURIComponent(value)); });
@@ -25,7 +25,8 @@ function newXhr() {
   try { return new ActiveXObject('Microsoft.XMLHTTP'); } catch (e) { return null; }
 }
 
-// Can a script read an answer of that server, and, where `streaming`, read it while it is still arriving?
+// Whether a script can read an answer of that server; with `streaming`, whether it can read the answer while it
+// arrives.
 function reaches(url, streaming) {
   var xhr = newXhr();
   var modern = !!xhr && 'withCredentials' in xhr;
@@ -34,8 +35,8 @@ function reaches(url, streaming) {
 }
 
 // Makes one request. It calls `done(status, text, wait, xhr)` once, with status 0 if no answer came, and
-// `progress(text)` with all that has arrived so far. The function that it returns stops the request; then it
-// calls neither.
+// `progress(text)` with all the text that has arrived so far. Returns a function that stops the request: after that,
+// neither is called.
 function http(method, url, options, done, progress) {
   var finished = false;
   var xhr = newXhr();
@@ -71,7 +72,7 @@ function http(method, url, options, done, progress) {
         if (finished || xhr.readyState < 3) { return; }
         if (xhr.readyState === 3 && !progress) { return; }
         try { status = xhr.status; text = xhr.responseText; } catch (e) {}
-        // A refusal that says when to come back may pass.
+        // A refusal that gives the time of the next try is temporary.
         if (status > 400) {
           try { wait = 1000 * xhr.getResponseHeader('Retry-After') || 0; } catch (e) {}
         }
@@ -90,7 +91,7 @@ function http(method, url, options, done, progress) {
   };
 }
 
-// The error of an answer that is not 200: what the server said, or that no answer came.
+// The error of an answer that is not 200: the server's error, or the error that no answer came.
 function refusal(status, text, wait) {
   try {
     var error = decode(text).error;

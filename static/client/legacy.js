@@ -1,6 +1,6 @@
 /*
- * Adds what the oldest browsers lack: JSON, and a way to publish where scripts may not send a request to another
- * origin. The library loads this file by itself where it is needed.
+ * Adds features that the oldest browsers lack: JSON, and a way to publish where scripts may not send a request to
+ * another origin. The library loads this file by itself where it is needed.
  */
 (function () {
   var frames = 0;
@@ -33,8 +33,8 @@
     return '{' + parts.join(',') + '}';
   }
 
-  // Without a native parser the text is run as a literal, but only after a check that it is JSON: once strings,
-  // numbers and words are taken away, only punctuation may be left.
+  // Without a native parser the text is run as a literal, but only after a check that it is JSON: without its strings,
+  // numbers and words, only punctuation may be left.
   function decode(text) {
     var rest = text
       .replace(/\\(?:["\\\/bfnrt]|u[0-9a-fA-F]{4})/g, '@')
@@ -70,7 +70,7 @@
     if (frame.attachEvent) { frame.attachEvent('onload', over); } else { frame.onload = over; }
   }
 
-  // It has the usual name, since answers that run as scripts may use it.
+  // The object has the usual name, since answers that run as scripts may use it.
   if (typeof JSON === 'undefined') { window.JSON = { stringify: encode, parse: decode }; }
   Longtail.encode = Longtail.encode || encode;
   Longtail.decode = Longtail.decode || decode;

@@ -1,6 +1,6 @@
-/* A link is one transport at work for a connection: its requests, and how long it may be silent. */
+/* A link is one transport at work for a connection: its requests, and the time for which it may be silent. */
 
-// Milliseconds. An answer, or a stream's hello, comes within this time; on a slow path, after four more round trips.
+// Milliseconds in which an answer, or the hello of a stream, must arrive. A slow path gets four more round trips.
 var ANSWER_WITHIN = 2000;
 // Seconds that a request waits at the server.
 var PARKED = 25;
@@ -14,9 +14,9 @@ function newLink(conn, transport, cursor) {
     cursor: cursor,
     credentials: !!options.credentials,
     park: 0,
-    // How long the stream may be silent, once its hello has said how often it has a heartbeat; else 0.
+    // How long the stream may be silent: known once its hello has given the period of its heartbeat, 0 before that.
     _silence: 0,
-    // When its hello came, or when it took over.
+    // When the stream's hello came, or when the link took over.
     _since: now(),
     live: function () {
       return link === conn._main || link === conn._probe || link === conn._check;
@@ -39,7 +39,7 @@ function newLink(conn, transport, cursor) {
   return link;
 }
 
-// Sends the link's first or next request. `within`: how long it may be silent.
+// Sends the link's first or next request. `within`: how long the link may be silent.
 function openLink(link, within) {
   var handle;
   closeLink(link);
@@ -51,13 +51,13 @@ function openLink(link, within) {
   } catch (e) {
     return link.end({ code: 'unreachable', message: String(e && e.message || e) });
   }
-  // It may have ended already, while it was being opened.
+  // The link may have ended already, while it was being opened.
   if (!link.live()) { return link.transport.close(handle); }
   link._handle = handle;
   link._opened = true;
 }
 
-// Ends the link's request and all that is planned for it.
+// Ends the link's request and all its timers.
 function closeLink(link) {
   if (!link) { return; }
   clearTimeout(link._watchdog);

@@ -1,15 +1,15 @@
-/* What links report: messages, gaps and control objects, one by one or in batches. */
+/* The reports of links: messages, gaps and control objects, one by one or in batches. */
 
-// Ids kept to drop repeats, and objects kept of a stream that has to prove itself.
+// The number of ids that are kept to drop repeats, and of objects that are kept for a stream that has to prove itself.
 var REMEMBERED = 1000;
 
-// An object of a stream.
+// Handles an object of a stream.
 function receiveItem(conn, link, object) {
   if (object.error) { return linkEnded(conn, link, object.error); }
   if (link === conn._probe) { receiveOfProbe(conn, link, object); } else { accept(conn, link, object); }
 }
 
-// An object of the stream that is read.
+// Handles an object of the stream that is read.
 function accept(conn, link, object) {
   var type = object.type;
   if (object.cursor && type !== 'gap') { link.cursor = conn._lt.cursor = object.cursor; }
@@ -34,11 +34,11 @@ function accept(conn, link, object) {
     savePenalties(conn);
   }
   if (link._silence) { expectWithin(link, link._silence); }
-  // After a message, the next one is expected about as soon as the last one came.
+  // If the next message takes much longer to arrive than this one did, a request checks the stream.
   if (type === undefined) { checkAfter(conn, link, Math.max(3000, 4 * (link._pace || 0)) * (1 + Math.random())); }
 }
 
-// A whole batch; the next request follows it.
+// Handles a whole batch; the next request follows it.
 function receiveBatch(conn, link, object) {
   var messages = object.messages || [];
   var first = messages[0];
@@ -65,11 +65,12 @@ function receiveBatch(conn, link, object) {
   }, pollDelay(conn, link, messages.length));
 }
 
-// How long to wait between an answer with so many messages and the next request.
+// How long to wait between an answer with `count` messages and the next request.
 function pollDelay(conn, link, count) {
   var wait = conn._options.interval || 2000;
   if (count > 99) { return 0; }
-  // Some proxies answer a request that should wait at once, with nothing. The library must not ask again at once then.
+  // Some proxies answer at once, with an empty answer, although the request should wait. If so, the library must not
+  // ask again at once.
   if (link.park) { return count || !link._waited || now() - link._asked > 900 ? 0 : 1000; }
   return conn._probe ? Math.min(wait, 500) : wait;
 }
@@ -96,8 +97,7 @@ function deliver(conn, link, message) {
     }
     conn._seen[':' + id] = true;
     conn._order.push(id);
-    // Ids are not forgotten while a probe is behind: it still has to bring everything that the other link has
-    // brought since.
+    // Ids are kept while a probe is behind: it has yet to bring all messages that the other link has already brought.
     while (conn._order.length > REMEMBERED && !conn._probe) { delete conn._seen[':' + conn._order.shift()]; }
   }
   if (link._heard) { link._pace = ((link._pace === undefined ? since : link._pace) * 3 + since) / 4; }

@@ -1,6 +1,7 @@
 /* The two kinds of answers that a transport over XHR reads: a stream of lines, and one batch. */
 
-// Returns a function that takes a text that only grows, and that calls `each` with every line once it is complete.
+// Returns a function for a text that only grows. The function calls `each` with every line as soon as the line is
+// complete.
 function lines(each) {
   var from = 0;
   return function (text) {
@@ -14,7 +15,7 @@ function lines(each) {
 }
 
 // Reads a stream that has one object on each line. Lines that do not begin with a brace are padding or the
-// frame around an object, and are passed over.
+// frame around an object, and are skipped.
 function readLines(link, path, headers) {
   link.request();
   return http('GET', link.url(path), { headers: headers, credentials: link.credentials }, function (status, text, wait) {
@@ -26,7 +27,7 @@ function readLines(link, path, headers) {
 }
 
 // Makes one request whose answer is one batch. On the page's own origin the cursor also goes as an entity tag,
-// so that the server answers "nothing new" by a bare 304.
+// so that the server answers "nothing new" with a 304 without a body.
 function readBatch(link, path, more) {
   var headers = {};
   var cursor = link.cursor;

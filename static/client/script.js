@@ -1,4 +1,4 @@
-/* Script elements: functions that a script of the server calls, and files that are loaded when they are needed. */
+/* Script elements: functions that a script of the server calls, and files that are loaded on demand. */
 
 var callCount = 0;
 
@@ -16,8 +16,8 @@ function callable(fn) {
   };
 }
 
-// Adds a script to the page. The function that it returns removes the script; then it calls neither `done` nor
-// `failed`. An old Internet Explorer reports how far the script is loaded, but not that it failed.
+// Adds a script to the page. Returns a function that removes the script: after that, neither `done` nor `failed` is
+// called. An old Internet Explorer reports how far the script is loaded, but does not report a failure.
 function load(address, done, failed) {
   var script = document.createElement('script');
   function over(fn) {
@@ -25,7 +25,7 @@ function load(address, done, failed) {
       var state = script.readyState;
       if (fn && state && state !== 'loaded' && state !== 'complete') { return; }
       script.onload = script.onerror = script.onreadystatechange = null;
-      // This happens later, since the script may still be running now.
+      // The script is removed later, since it may still be running now.
       setTimeout(function () {
         if (script.parentNode) { script.parentNode.removeChild(script); }
         if (fn) { fn(); }
@@ -40,7 +40,7 @@ function load(address, done, failed) {
   return over();
 }
 
-// Loads what this browser lacks, if anything: JSON, and a way to publish where scripts may not send a request.
+// Loads legacy.js if this browser needs it: for JSON, or for a way to publish where scripts may not send a request.
 function loadLegacy(base, done) {
   if (api.encode && (api.post || reaches(base, false))) { done(); } else { load(base + '/legacy.js', done, done); }
 }

@@ -1,12 +1,12 @@
 /*
- * Several tabs of one browser, one connection: connect(url, { channels: [...], share: true }).
+ * Lets the tabs of one browser share one connection: connect(url, { channels: [...], share: true }).
  *
  * The tabs with the same server, token and options form a group. One of them holds a lock, and is the leader: it has
- * the connection, which reads the channels of all tabs. It hands on what it receives over a BroadcastChannel, with
- * numbers. When the leader's tab goes away, the browser gives the lock to the next tab, which reads on from the
- * group's cursor. A tab that misses a number, or receives nothing for too long, opens a connection of its own
- * from its own cursor: nothing is lost, but that tab no longer shares. A connection that begins at a cursor of its own
- * is not shared.
+ * the connection, which reads the channels of all tabs. It passes on the objects that it receives over a
+ * BroadcastChannel, and numbers them. When the leader's tab goes away, the browser gives the lock to the next tab,
+ * which continues from the group's cursor. A tab that misses a number, or receives nothing for too long, opens a
+ * connection of its own from its own cursor: nothing is lost, but that tab no longer shares. A connection that begins
+ * at its own cursor is not shared.
  */
 (function () {
   var groups = {};
@@ -19,7 +19,7 @@
     return new Date().getTime();
   }
 
-  // This tab's part in a group. The first call for a group makes it.
+  // Returns this tab's part in a group. The first call for a group makes it.
   function join(owner, options) {
     var key = 'longtail ' + owner.url + ' ' + Longtail.encode([options.token, options.credentials, options.transports]);
     var group = groups[key];
@@ -34,13 +34,13 @@
       return names;
     }
 
-    // Tells the leader what this tab reads; `fresh` asks for a hello.
+    // Tells the leader which channels this tab reads; `fresh` asks for a hello.
     group.announce = function (fresh) {
       air.postMessage({ from: id, channels: channels(), fresh: fresh });
       if (group.leader) { group.leader.member({ from: id, channels: channels(), fresh: fresh }); }
     };
 
-    // Takes what the leader says, in this tab or in another.
+    // Handles a report of the leader, which is in this tab or in another one.
     group.take = function (said) {
       var links = group.links.slice(0);
       var i;
@@ -61,7 +61,7 @@
       for (i = 0; i < links.length; i++) { links[i].hear(said); }
     };
 
-    // Lets each connection of this tab go on by itself.
+    // Lets each connection of this tab continue by itself.
     function leave() {
       var links = group.links;
       group.links = [];
@@ -82,7 +82,7 @@
       if (now() - group.heard > DEAD_AFTER) { leave(); }
     }, ANNOUNCE);
 
-    // Only the holder of the lock reads. The promise never ends, so the tab holds the lock for its whole life.
+    // Only the holder of the lock reads. The promise never resolves, so the tab holds the lock for its whole life.
     navigator.locks.request(key, function () {
       group.leader = lead(owner.url, options, group, function (said) {
         air.postMessage(said);
@@ -228,8 +228,8 @@
     owner.own = options.transports || null;
     owner.group = join(owner, options);
 
-    // The connection belongs to another client id, so the server cannot exclude this client. Until it is known which
-    // id the published message got, messages that arrive are held.
+    // The connection belongs to another client id, so the server cannot exclude this client. Messages that arrive are
+    // held until the id of the published message is known.
     owner.sort = function (message, pass) {
       if (pending) { return held.push([message, pass]); }
       if (!message.id || !mine[message.id]) { pass(); }

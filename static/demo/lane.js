@@ -2,10 +2,11 @@
 'use strict';
 
 (() => {
-  // How long the times of requests are kept, and how many times of arrival until the page knows when the message was sent.
+  // How long the times of requests are kept, and how many times of arrival are kept until the page knows when the
+  // message was sent.
   const MINUTE = 60000;
   const RECENT = 200;
-  // How long a cut is shown, and after how long bytes count as held back.
+  // How long a cut is shown, and the time after which bytes count as held back.
   const CUT_SHOWN = 2500;
   const HELD_AFTER = 400;
 
