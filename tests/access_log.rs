@@ -1,4 +1,4 @@
-//! The access log: a line for each request at its end. No credential is in it or anywhere else.
+//! The access log has a line for each request, written when the request ends. No log contains a credential.
 
 use crate::support;
 
@@ -26,7 +26,7 @@ impl Lines {
         std::fs::read_to_string(self.path()).unwrap_or_default()
     }
 
-    /// The first line that holds this.
+    /// The first line that contains `wanted`.
     async fn with(&self, wanted: &str) -> String {
         eventually(&format!("a line with {wanted}"), async || {
             self.text().lines().find(|line| line.contains(wanted)).map(str::to_owned)
@@ -81,7 +81,7 @@ async fn each_request_is_a_line() {
     .await;
 }
 
-/// A file that is moved away is created again, as logrotate expects; the shutdown loses no line.
+/// A file that is moved away is created again, as logrotate expects; the shutdown does not lose a line.
 #[tokio::test]
 async fn the_file_may_be_moved_away() {
     let lines = Lines::new();

@@ -11,7 +11,7 @@ fn url(node: &Node) -> String {
     format!("http://{}", node.http)
 }
 
-/// The line of a transport in what `check` has printed.
+/// The line of a transport in the output of `check`.
 fn line<'a>(out: &'a str, transport: &str) -> &'a str {
     let found = out.lines().find(|line| line.split_whitespace().nth(1) == Some(transport));
     found.unwrap_or_else(|| panic!("no line of {transport} in:\n{out}"))
@@ -49,7 +49,7 @@ async fn check_tells_what_a_proxy_does() {
     assert!(done.out.contains("9 of 10 transports work"), "{done}");
 }
 
-/// The settings that docs/operations.md gives, and haproxy, pass all there is.
+/// The settings that docs/operations.md gives, and haproxy, pass all transports.
 #[tokio::test]
 async fn all_transports_pass_proxies_as_documented() {
     let World { node, .. } = World::start(Log::Memory, &[]).await;
@@ -66,7 +66,7 @@ async fn all_transports_pass_proxies_as_documented() {
     }
 }
 
-/// A proxy whose patience is shorter than the silence.
+/// The proxy times out before the silence ends.
 #[tokio::test]
 async fn check_finds_what_cuts_idle_connections() {
     let World { node, .. } = World::start(Log::Memory, &[]).await;
@@ -82,7 +82,7 @@ async fn check_finds_what_cuts_idle_connections() {
     assert!(line(&done.out, "tcp").starts_with('✓') && done.code == 1, "{done}");
 }
 
-/// A proxy that buffers whatever the server says.
+/// The proxy buffers responses even if the server tells it not to.
 #[tokio::test]
 async fn check_finds_a_path_that_holds_streams_back() {
     let World { node, .. } = World::start(Log::Memory, &[]).await;
@@ -173,7 +173,7 @@ async fn tail_prints_messages_as_they_come() {
         let line = tail.line_ends(&format!(" todo message {n}")).await;
         assert!(line.starts_with("20") && line.as_bytes()[23] == b'Z', "{line}");
     }
-    // What would move a terminal's cursor is shown as a sign; numbers and keys stand as they were written.
+    // A character that would move a terminal's cursor is shown as a sign; numbers and keys stay as they were written.
     node.publish_with("channel=other&event=%F0%9F%A5%9B", "{\"z\":1e999,\"a\":\"\u{9b}2J\"}").await;
     tail.line_ends(" other 🥛 {\"z\":1e999,\"a\":\"\u{fffd}2J\"}").await;
     let (code, said) = tail.interrupt().await;
@@ -184,13 +184,13 @@ async fn tail_prints_messages_as_they_come() {
     let done = run(&["tail", "todo", "--cursor", &cursor, "--json", "--count", "1", "--url", &url], "").await;
     let object: Value = serde_json::from_str(&done.out).expect("one JSON object");
     assert_eq!((object["id"].as_str(), object["data"].as_str(), done.code), (Some(&*id), Some("next"), 0));
-    // The user may end it before the last message.
+    // The user may end the command before the last message.
     let mut tail = Running::start(&["tail", "todo", "--cursor", "earliest", "--count", "3", "--url", &url]);
     tail.line_ends(" 0").await;
     assert_eq!(tail.end().await.0, 0);
 }
 
-/// The server goes and comes back; then its log has lost what was not read.
+/// The server stops and comes back. Its log has then lost the messages that were not read.
 #[tokio::test]
 async fn tail_comes_back_and_tells_of_gaps() {
     let redis = RedisServer::start().await;

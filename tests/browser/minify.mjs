@@ -1,6 +1,6 @@
-// Makes the minified library that the server has at /client.min.js, and what npm gets.
+// Makes the minified library that the server has at /client.min.js, and the npm package.
 //   node minify.mjs           writes static/client.min.js and package/
-//   node minify.mjs --check   fails if they are not what would be written, or too large
+//   node minify.mjs --check   fails if the files are out of date, or too large
 import { readFileSync, writeFileSync, mkdirSync, existsSync } from 'node:fs';
 import { gzipSync } from 'node:zlib';
 import { join } from 'node:path';
@@ -31,7 +31,7 @@ const files = {
   'package/longtail.min.js': small,
   'package/longtail.mjs': [source, ...exports, ''].join('\n'),
   'package/longtail.cjs': `${source}\nmodule.exports = Longtail;\nmodule.exports['default'] = Longtail;\n`,
-  // TypeScript takes a declaration for the kind of module that its name says.
+  // TypeScript derives the kind of module from the name of a declaration file.
   'package/longtail.d.mts': types.replace(/\nexport as namespace Longtail;\n/, ''),
   'package/longtail.d.cts': types.replace(/\nexport as namespace Longtail;\n/, ''),
   'package/LICENSE-MIT': text('LICENSE-MIT'),
@@ -45,7 +45,7 @@ if (gzipped > MOST) {
 for (const [name, text] of Object.entries(files)) {
   const path = join(root, name.replace('package/', 'static/package/'));
   if (process.argv.includes('--check')) {
-    // What npm gets is made when it is packed, and not kept.
+    // The npm package is made when it is packed, and not kept.
     if (name.startsWith('static/') && (!existsSync(path) || readFileSync(path, 'utf8') !== text)) {
       console.error(`${name} is not up to date: run node tests/browser/minify.mjs`);
       process.exit(1);

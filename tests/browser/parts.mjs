@@ -11,7 +11,7 @@ const CORE = ['intro', 'helpers', 'http', 'script', 'responses', 'events', 'back
 const TRANSPORTS = ['ws', 'sse', 'xhr-stream', 'multipart', 'forever-frame', 'long-poll', 'jsonp', 'poll'];
 
 export const PARTS = [...CORE, ...TRANSPORTS, 'outro'];
-// Without transports, for tests that bring their own.
+// The core without transports, for tests that have their own.
 export const BARE = [...CORE, 'outro'];
 // Files that the library loads when they are needed.
 export const LAZY = ['diagnose', 'share', 'legacy'];
