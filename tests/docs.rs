@@ -1,4 +1,4 @@
-//! The documentation names what exists: codes, transports and flags.
+//! The codes, transports and flags that the documentation names exist.
 
 use clap::CommandFactory;
 use longtail::internals::config::Cli;
@@ -26,7 +26,7 @@ fn every_code_and_transport_is_in_the_protocol() {
 fn every_command_and_its_flags_are_in_the_documentation() {
     let operations = read("docs/operations.md");
     let cli = Cli::command();
-    // The demo takes those, too.
+    // The demo also takes these flags.
     let of_the_server: Vec<_> = cli.get_arguments().filter_map(|argument| argument.get_long()).collect();
     for command in cli.get_subcommands() {
         let name = command.get_name();
@@ -42,7 +42,7 @@ fn every_command_and_its_flags_are_in_the_documentation() {
 fn every_flag_is_in_the_readme_and_in_the_environment() {
     let readme = read("README.md");
     let cli = Cli::command();
-    // The others are clients: docs/operations.md has their flags.
+    // The other commands are clients: docs/operations.md has their flags.
     let servers = cli.get_subcommands().filter(|command| command.get_name() == "demo");
     let arguments = servers.chain([&cli]).flat_map(|command| command.get_arguments());
     for (name, argument) in arguments.filter_map(|argument| argument.get_long().map(|long| (long, argument))) {
@@ -109,7 +109,8 @@ fn every_file_of_tests_is_in_a_program() {
     assert!(checked > 40, "only {checked} files were found: does the test still read them?");
 }
 
-/// `cargo test --test NAME FILTER` names a program of Cargo.toml, and in `integration` a module, so that it runs something.
+/// `cargo test --test NAME FILTER` names a program of Cargo.toml, and in `integration` also a module, so that it runs a
+/// test.
 #[test]
 fn every_test_command_in_the_documentation_runs_something() {
     let (manifest, programs) = (read("Cargo.toml"), read("tests/main.rs"));
@@ -134,13 +135,13 @@ fn every_test_command_in_the_documentation_runs_something() {
     assert!(checked > 4, "only {checked} commands were found: does the test still read them?");
 }
 
-/// The manual page is what `--help` says in a package, which is built without the demo.
+/// The manual page has the text of `--help` of a packaged build, which has no demo.
 /// `LONGTAIL_WRITE=1 cargo test --test integration docs::` writes it anew.
 #[test]
 fn the_manual_page_is_that_of_this_version() {
     let mut page = Vec::new();
     let command = Cli::command().version(env!("CARGO_PKG_VERSION")).mut_subcommand("demo", |demo| demo.hide(true));
-    // Its date would be that of the build.
+    // The page has no date, because it would be the date of the build.
     clap_mangen::Man::new(command).date("").render(&mut page).expect("a page");
     let page = String::from_utf8(page).expect("UTF-8");
     if std::env::var_os("LONGTAIL_WRITE").is_some() {
@@ -200,7 +201,7 @@ fn every_function_in_the_life_of_a_request_exists() {
     assert!(checked > 30, "only {checked} functions were found: does the test still read them?");
 }
 
-/// Links between the pages lead to a file, and to a heading of it.
+/// Links between the pages lead to an existing file, and to an existing heading in it.
 #[test]
 fn every_link_of_the_pages_leads_somewhere() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
