@@ -1,4 +1,4 @@
-//! The judge finds violations, and allows what the faults explain.
+//! The judge finds violations, and allows the differences that the faults explain.
 
 use super::history::{Effects, Entry, Event, Loss, PROBE, Place, Seen, Sent, Told, Value};
 use super::judge::{Judge, Kind, Round};
@@ -39,7 +39,7 @@ fn judged(seen: Vec<Seen>, log: &[Entry], sent: Vec<Sent>, effects: &Effects) ->
     judged_over(&[seen], log, sent, effects)
 }
 
-/// The same for a reader that changes its node between these parts.
+/// Judges a reader that changes its node between these parts.
 fn judged_over(parts: &[Vec<Seen>], log: &[Entry], sent: Vec<Sent>, effects: &Effects) -> Vec<Kind> {
     let mut judge = Judge::of(vec!["a reader".to_owned()]);
     for (node, seen) in parts.iter().enumerate() {
@@ -59,7 +59,7 @@ fn told(n: u64) -> Sent {
     sent(entry(n).1, n, Told::Good(Some(place(n))))
 }
 
-/// The log is another one since this moment.
+/// The effects of a log that is another one since this moment.
 fn replaced(at: u64) -> Effects {
     Effects { losses: vec![(moment(at), Loss::Replaced, false)], ..Effects::default() }
 }

@@ -7,11 +7,11 @@ use std::collections::{HashMap, HashSet, VecDeque};
 /// How many events are shown with a violation.
 const CONTEXT: usize = 24;
 
-/// A gap that a reader was told of: it need not have seen the entries between these positions.
+/// A gap that a reader got: the reader need not have seen the entries between these positions.
 #[derive(Clone, Copy, Debug)]
 struct Gap {
     from: Place,
-    /// The last position within it; `None` until something has come after it.
+    /// The last position within it; `None` until an object has come after it.
     until: Option<Place>,
 }
 
@@ -21,18 +21,18 @@ pub struct Track {
     seen: HashSet<Entry>,
     values: HashSet<Value>,
     gaps: Vec<Gap>,
-    /// Gaps of this round begin here.
+    /// The index at which the gaps of this round begin.
     round: usize,
-    /// What the reader has read since its last gap, and before that in this round, split at the gaps. With each entry
-    /// the number of the connection that brought it.
+    /// The entries that the reader has read since its last gap, and before that in this round, split at the gaps. Each
+    /// entry has the number of the connection that brought it.
     runs: Vec<Vec<(Entry, u32)>>,
-    /// The connection's number, and what it is.
+    /// The connection's number, and its description.
     connection: (u32, String),
-    /// Everything that the reader has read in this round.
+    /// All entries that the reader has read in this round.
     fresh: Vec<Entry>,
     /// "Everything up to here has been written to you." `None` after a gap that does not say where reading goes on.
     at: Option<Place>,
-    /// Where it was when the round began.
+    /// The reader's position when the round began.
     began: Place,
     recent: VecDeque<String>,
     pub broken: Vec<Violation>,
@@ -56,7 +56,7 @@ impl Track {
         self.fresh.iter().copied()
     }
 
-    /// Takes the next event. Finds events that are out of order.
+    /// Takes the next event. Reports events that are out of order.
     pub fn take(&mut self, event: &Event) {
         if self.recent.len() == CONTEXT {
             self.recent.pop_front();
@@ -100,7 +100,7 @@ impl Track {
         }
     }
 
-    /// A batch's gap ends where something comes.
+    /// Ends the gap of a batch where the next object comes.
     fn ends_gap(&mut self, until: Place) {
         if let Some(gap) = self.gaps.last_mut().filter(|gap| gap.until.is_none()) {
             gap.until = Some(until);
@@ -130,7 +130,7 @@ impl Track {
         )
     }
 
-    /// Checks that the reader has seen each entry of the log, or was told of a gap there.
+    /// Checks that the reader has seen each entry of the log, or got a gap there.
     pub fn covers(&mut self, found: &mut Vec<Violation>, log: &[Entry], figures: &mut Figures) {
         let unseen: Vec<_> = log.iter().filter(|entry| !self.seen.contains(entry)).collect();
         let (told, missed): (Vec<_>, Vec<_>) = unseen.into_iter().partition(|(place, _)| self.is_in_gap(*place));
@@ -148,11 +148,11 @@ impl Track {
         self.seen.extend(told);
     }
 
-    /// After an entry that the log has lost with its end, nothing comes without a gap.
+    /// After an entry that the log has lost with its end, no entry may come without a gap.
     ///
-    /// One case is left out. A reader changes from a node that has read the lost entries to one that has not. For the
-    /// second node the log goes on where it stands, and nothing in it says otherwise. The gap comes as soon as a
-    /// node that has read more looks at the log, and has to cover all of it.
+    /// One case is left out: a reader changes from a node that has read the lost entries to a node that has not. For
+    /// the second node the log simply continues, and no entry shows the loss. The gap comes as soon as a node that has
+    /// read more checks the log, and it has to cover all of the loss.
     pub fn went_on(&self, found: &mut Vec<Violation>, gone: &HashMap<Entry, Loss>, log: &HashSet<Entry>) {
         let is_lost = |entry: &Entry| gone.get(entry) == Some(&Loss::Replaced);
         for run in &self.runs {
@@ -177,7 +177,7 @@ impl Track {
         }
     }
 
-    /// A gap covers entries that were deleted before the reader could see them.
+    /// Checks that a gap covers entries that were deleted before the reader could see them.
     pub fn was_told(&self, found: &mut Vec<Violation>, gone: &HashMap<Entry, Loss>, end: Place, figures: &mut Figures) {
         let gaps = &self.gaps[self.round..];
         let is_unseen =
