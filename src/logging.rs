@@ -8,7 +8,7 @@ use tracing_subscriber::filter::{LevelFilter, ParseError};
 /// The crates that log through `tracing`: this one and its dependencies.
 const CRATES: [&str; 3] = ["longtail", "h2", "hyper_util"];
 
-/// Starts logging as the flags say. Call it once in a process.
+/// Starts logging in the way that the flags set. Call it once in a process.
 ///
 /// # Errors
 ///

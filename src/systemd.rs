@@ -47,8 +47,8 @@ pub fn inherited_sockets() -> io::Result<Sockets> {
     Ok(sockets)
 }
 
-/// Tells the service manager when the server is ready. From then on, sends its status, and a sign of life as often as
-/// the watchdog demands. `status` takes the lock that every delivery needs: if that lock is never released, nothing is
+/// Tells the service manager when the server is ready. From then on, sends the server's status, and a watchdog message
+/// as often as the watchdog demands. `status` takes the lock that every delivery needs: if that lock is never
 /// sent, and the service manager restarts the process.
 pub async fn supervise(ready: impl Future<Output = ()>, status: impl Fn() -> String) {
     if env::var_os("NOTIFY_SOCKET").is_none() {

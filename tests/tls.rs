@@ -33,7 +33,7 @@ async fn get(stream: Stream, target: &str) -> Response {
     answer
 }
 
-/// The TLS version and the protocol on which the server and a client with these offers agree; `None` if the handshake fails.
+/// The TLS version and the protocol on which server and client agree; `None` if the handshake fails.
 async fn agree(
     address: SocketAddr,
     certificate: &Certificate,

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 ///
 /// For each transport it subscribes, publishes a message and waits for it. A failure is
 /// printed with its likely cause on the path: a proxy that buffers responses, drops
-/// `Upgrade` or cuts connections. Exit code 0: all work; 1: some do not; 69: the
+/// `Upgrade` or cuts connections. Exit codes: 0 if all work, 1 if some do not, 69 if the
 /// server is unreachable.
 #[derive(Args, Clone, Debug)]
 #[command(verbatim_doc_comment)]
@@ -85,7 +85,7 @@ impl Check {
         Ok(ExitCode::from(u8::from(works < tried || tried == 0)))
     }
 
-    /// Tries one transport; `None` if it is off on the server.
+    /// Tries one transport. Returns `None` if the server does not offer it.
     async fn one(&self, client: &Client, info: &Value, name: &str) -> Option<Outcome> {
         let probe = Probe { client, channel: &self.channel, idle: self.idle, mark: uuid::Uuid::new_v4().to_string() };
         let tcp = match (name, &self.tcp, info["tcp"].as_str()) {

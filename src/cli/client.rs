@@ -161,7 +161,7 @@ impl Client {
         Failure::Refused { status: 401, reason }
     }
 
-    /// How to fix missing or rejected credentials.
+    /// The advice for missing or rejected credentials.
     pub fn token_fix(&self) -> &'static str {
         match self.token {
             None => "set LONGTAIL_TOKEN or --token-file",
@@ -263,7 +263,7 @@ impl Answer {
     ///
     /// # Errors
     ///
-    /// The connection broke, or the body is larger than anything a Longtail server sends.
+    /// The connection broke, or the body is larger than any body of a Longtail server.
     pub async fn text(mut self) -> Result<String, Failure> {
         let mut text = Vec::new();
         while let Some(piece) = self.piece().await? {

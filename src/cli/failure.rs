@@ -14,7 +14,7 @@ pub enum Failure {
     Unreachable {
         /// The URL, without credentials.
         url: String,
-        /// The error, in the system's words.
+        /// The error, in the system's text.
         reason: String,
     },
     /// The server, or a proxy in front of it, refused the request.
@@ -25,7 +25,7 @@ pub enum Failure {
         /// The error in the body.
         reason: Reason,
     },
-    /// The server refused in a place without a status: in a stream, or in the answer to a command.
+    /// The server refused the request without a status: in a stream, or in the answer to a command.
     #[error("{0}")]
     Denied(Reason),
     /// The client received data that a Longtail server does not send.
@@ -56,7 +56,7 @@ pub struct Reason {
 }
 
 impl Reason {
-    /// The error in a body or in a command's answer; the beginning of the body if it is something else.
+    /// The error in a body or in a command's answer; the beginning of the body if it has no error.
     pub fn in_body(body: &str) -> Reason {
         let json: Value = serde_json::from_str(body).unwrap_or_default();
         // In a command's answer the error is the object itself. In a body it is a member.

@@ -27,7 +27,7 @@ pub(super) struct Probe<'a> {
     pub client: &'a Client,
     pub channel: &'a str,
     pub idle: u64,
-    /// The payload of the message. No other message has the same one.
+    /// The payload of the message. No other message has the same payload.
     pub mark: String,
 }
 
@@ -121,7 +121,7 @@ impl Probe<'_> {
         let callback = if name == "forever-frame" { "&callback=cb" } else { "" };
         let began = Instant::now();
         let path = format!("/{name}?{}{callback}{more}", self.query());
-        // A proxy that holds the body back may hold the head back, too.
+        // A proxy that holds the body back may also hold the head back.
         let asked = timeout(HELLO, self.client.get(&path, &[])).await.map_err(|_| Failure::Unexpected(HELD.into()))?;
         let mut stream = Pieces { answer: asked?.ok().await?, text: String::new() };
         let compressed = stream.answer.headers().contains_key("content-encoding");

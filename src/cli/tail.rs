@@ -15,8 +15,8 @@ use std::time::Duration;
 use tokio::signal::ctrl_c;
 use tokio::time::{Instant, timeout};
 
-/// How long to wait for a stream's hello. If it does not come in this time, `tail` assumes that a proxy holds the
-/// stream back, and polls.
+/// How long to wait for a stream's hello. If the hello does not arrive in this time, `tail` assumes that a proxy holds
+/// the stream back, and polls.
 const HELLO: Duration = Duration::from_secs(5);
 
 /// Silence after which a stream counts as dead, if the hello does not announce a heartbeat.
@@ -239,7 +239,7 @@ impl Tail {
         }
     }
 
-    /// Prints a message. Returns true if it was the last one.
+    /// Prints a message. Returns whether it was the last one.
     fn message(&self, message: &Object<'_>, text: &str, position: &mut Position) -> Result<bool, Failure> {
         if position.left == Some(0) {
             return Ok(true);

@@ -2,7 +2,7 @@
 
 // How long the library waits for a slow path if there is no other transport to fall back to, in milliseconds.
 var PATIENCE = 15000;
-// A transport that lived for this many milliseconds works on this path, for whatever reason it ended.
+// A transport that lived for this many milliseconds counts as working on this path, whatever ended it.
 var STEADY_AFTER = 10000;
 
 function isActive(conn) {
@@ -46,7 +46,7 @@ function reopen(conn) {
   if (main && main._greeted && conn._lt.channels.length) { read(conn, main.transport); } else { open(conn); }
 }
 
-// The server has answered on this link.
+// Handles the first answer of the server on a link.
 function greet(conn, link) {
   if (link.transport.batch) { conn._failures = 0; }
   if (link._greeted) { return; }
@@ -84,7 +84,7 @@ function linkEnded(conn, link, error) {
   if (!link.transport.batch) {
     if (lived > STEADY_AFTER) { conn._failures = 0; }
     if (error || lived < STEADY_AFTER) { penalize(conn, link.transport, wait); }
-    // If the server went away, clients must not all come back at once.
+    // If the server has gone, clients must not all come back at once.
     if (usable(conn, true).length) { return retryAfter(conn, Math.max(wait, Math.random() * 1000)); }
   } else if (link.park && now() - link._asked > 1500) {
     // A proxy on the path ended the request before the time that the server was asked to wait.

@@ -51,7 +51,7 @@
 
   /* ---- one transport ---- */
 
-  // Opens a transport as the library does, notes when something arrived, and calls `next` after its finding.
+  // Opens a transport as the library does, notes when the first bytes arrived, and calls `next` after its finding.
   function attempt(run, transport, next) {
     var trial = { transport: transport, name: nameOf(transport), opened: now(), hello: 0, beat: 0, timer: null, handle: null, over: false };
     trial.say = function (works, text) {

@@ -1,4 +1,4 @@
-/* Listeners, and the connection's state, which they receive. */
+/* Listeners, and the connection's state, which listeners get as events. */
 
 // Names of the library's own events. Only the listeners of 'message' get a message with such an event name.
 var OWN_EVENTS = ' message open transport state gap error close ';

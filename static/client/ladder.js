@@ -35,7 +35,7 @@ function climb(conn) {
     if (!soonest || wait < soonest) { soonest = wait; }
   }
   if (soonest) { conn._climbTimer = setTimeout(function () { climb(conn); }, soonest + 10); }
-  // There is nothing better for now, so requests may wait at the server.
+  // There is no better transport for now, so requests may wait at the server.
   if (main.transport.parks && !main.park) {
     main.park = conn._parkSeconds;
     if (!main._opened) { openLink(main, answerTimeout(conn) + main.park * 1000); }

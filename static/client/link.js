@@ -81,7 +81,7 @@ function closeLinks(conn) {
   closeLink(check);
 }
 
-// Ends the link unless something arrives on it within this time.
+// Ends the link unless an object arrives on it within this time.
 function expectWithin(link, within) {
   clearTimeout(link._watchdog);
   link._watchdog = setTimeout(function () {

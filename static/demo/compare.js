@@ -54,7 +54,7 @@
         }
       }
     }
-    // A gap that the server announced is not a loss: the comparison goes on with the next message.
+    // A gap that the server announced is not a loss: the comparison continues with the next message.
     restart() {
       this.next = first + ids.length;
       this.early = [];

@@ -38,7 +38,7 @@
       for (const [name, y] of Object.entries(this.lines)) {
         this.svg.append(Demo.svg('line', { class: 'life life-' + name, x1: 0, x2: '100%', y1: y, y2: y }));
       }
-      // The time since which the path holds something back; null if it does not.
+      // The time since which the path holds bytes back; null if it does not.
       this.heldSince = null;
       this.holding = this.moving.appendChild(Demo.svg('line', { class: 'held', y1: this.lines.path || 0, y2: this.lines.path || 0 }));
       this.svg.append(this.moving);

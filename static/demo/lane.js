@@ -1,4 +1,4 @@
-// A lane: one transport, its reader, and everything that the page shows about it.
+// A lane: one transport, its reader, and all figures that the page shows about it.
 'use strict';
 
 (() => {
@@ -135,7 +135,7 @@
       }
     }
 
-    // Without reports from the server, the lane shows what a script can see.
+    // Without reports from the server, the lane shows the events that a script can see.
     watch(lt) {
       let span = null;
       Demo.observe(lt, (what, count) => {
@@ -199,7 +199,7 @@
       if (this.lt.state === 'waiting' || this.lt.state === 'connecting') this.lt.use([this.transport]);
     }
 
-    // Shows the new state a little later: an update after each event would be more than anybody can read.
+    // Shows the new state a little later: an update after each event would be more than a user can read.
     face() {
       if (this.isFacing) return;
       this.isFacing = true;

@@ -1,4 +1,5 @@
-// The start of the page: asks the server what it offers, and opens a lane for each transport, all at the same cursor.
+// The start of the page: asks the server for its transports, and opens a lane for each transport, all at the same
+// cursor.
 'use strict';
 
 (() => {
@@ -95,7 +96,7 @@
     }
     for (const spec of specs) if (!Demo.STORY[spec.id]) Demo.STORY[spec.id] = { year: 2026, title: spec.id, by: '', why: '', cost: '', hit: [] };
 
-    // All other readers are compared with this one. It uses the library as any page does.
+    // The reader that all others are compared with. It uses the library as any page does.
     const own = Longtail.connect(Demo.home, { channels: [Demo.CHANNEL], cursor, client: Demo.client });
     own.on('message', message => { if (message.id) Demo.reference.saw(message.id); });
     own.on('gap', () => Demo.reference.restart());

@@ -40,8 +40,8 @@ impl Authorizer {
     ///
     /// # Errors
     ///
-    /// `unauthorized` if credentials are missing or invalid; `forbidden` if they do not allow the channels, which the text
-    /// names, or if the application did not answer.
+    /// `unauthorized` if credentials are missing or invalid. `forbidden`, with the names of the channels, if the
+    /// credentials do not allow these channels. `forbidden` also if the application did not answer.
     ///
     /// # Cancel safety
     ///
@@ -73,7 +73,7 @@ impl Authorizer {
         Err(ApiError::new(code, text))
     }
 
-    /// Returns the channels that the token in the credentials allows to read, and the time for which it does.
+    /// Returns the channels that the token in the credentials allows the client to read, and for how long.
     pub fn covered(&self, credentials: &Credentials, channels: Vec<Channel>) -> Option<(Vec<Channel>, Validity)> {
         let Authorizer::Guarded(rules) = self else { return None };
         let tokens = rules.tokens.as_ref()?;

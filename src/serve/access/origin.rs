@@ -21,7 +21,7 @@ pub enum AccessMode {
 pub enum ListenerKind {
     /// The public listener.
     Public,
-    /// The admin listener (`--admin-listen`): operators' data without a key, and nothing else.
+    /// The admin listener (`--admin-listen`): it serves the paths for operators and for monitoring, without a key.
     Admin {
         /// Whether it listens on a loopback address. No other machine reaches it, so a request with another host name comes
         /// from a page that uses DNS rebinding.
@@ -32,7 +32,7 @@ pub enum ListenerKind {
 /// Checks `Host` and `Origin`.
 #[derive(Clone, Debug)]
 pub struct OriginPolicy {
-    /// Which requests are answered.
+    /// The rule for the requests that are answered.
     pub mode: AccessMode,
     /// Origins that are allowed besides our own and those of this machine.
     pub allow_origin: Vec<String>,
@@ -92,7 +92,7 @@ impl OriginPolicy {
         let is_loopback = self.mode == AccessMode::Loopback;
         let host = headers.get(header::HOST).map(|host| host.to_str().unwrap_or("?"));
         let host = host.map(Authority::parse);
-        // A foreign name that resolves to this machine (DNS rebinding).
+        // A foreign name may resolve to this machine (DNS rebinding).
         if is_loopback && host.is_some_and(|host| !host.is_loopback()) {
             let text = "this server answers to loopback names only; start it with --open to admit every client";
             return Err(ApiError::new(Code::Forbidden, text));
@@ -118,7 +118,7 @@ impl OriginPolicy {
         self.allow_origin.iter().any(|allowed| allowed == "*")
     }
 
-    /// Whether an origin is allowed by name, is our own or, in loopback mode, is on this machine.
+    /// Whether an origin is allowed by name, is the server's own or, in loopback mode, is on this machine.
     fn knows(&self, origin: &str, host: Option<Authority<'_>>) -> bool {
         if self.allow_origin.iter().any(|allowed| allowed.eq_ignore_ascii_case(origin)) {
             return true;

@@ -48,10 +48,10 @@ pub enum Validity {
     EndsAt(Instant),
 }
 
-/// A permission that was given.
+/// A permission that the authorizer has given.
 #[derive(Clone, Debug)]
 pub struct Grant {
-    /// How long it holds.
+    /// How long the grant holds.
     pub validity: Validity,
     /// The publisher, for a question about publishing.
     pub publisher: Publisher,

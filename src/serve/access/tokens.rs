@@ -31,10 +31,10 @@ pub enum BadKey {
     /// The secret is empty.
     #[error("the secret is empty; `openssl rand -hex 32` makes one")]
     Empty,
-    /// The file holds a private key.
+    /// The file contains a private key.
     #[error("this is a private key: the server wants the public one (`openssl pkey -pubout` writes it)")]
     Private,
-    /// The file holds no usable key.
+    /// The file does not contain a usable key.
     #[error("use a PEM file with one public key: RSA of at least 2048 bits, P-256 or Ed25519")]
     Unknown,
 }
@@ -113,7 +113,7 @@ impl Tokens {
 
     fn new(key: DecodingKey, algorithm: Algorithm) -> Tokens {
         signature::install();
-        // Only the key's algorithm is accepted, whatever a token claims.
+        // Only the key's algorithm is accepted, whatever algorithm a token names.
         let mut validation = Validation::new(algorithm);
         // There is no leeway: a stream ends exactly at `exp`.
         validation.leeway = 0;
@@ -133,7 +133,7 @@ impl Tokens {
         if token.len() > TOKEN_BYTES {
             return Err(bad("the token is too long"));
         }
-        // The token demands that the server understands an extension, and this server does not know any (RFC 7515
+        // The token demands that the server supports an extension, and this server does not support any (RFC 7515
         // §4.1.11).
         if jsonwebtoken::decode_header(token).is_ok_and(|header| header.crit.is_some()) {
             return Err(invalid());

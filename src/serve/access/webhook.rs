@@ -46,7 +46,7 @@ const MAX_WAITING_BYTES: usize = MAX_CACHED_BYTES / 2;
 const DEFAULT_TTL: u64 = 60;
 const MAX_TTL: u64 = 86_400;
 
-/// Rate limit of the warning: an application that is down fails every question.
+/// Rate limit on the warning: an application that is down fails every question.
 const WARN_EVERY: Duration = Duration::from_secs(10);
 
 /// The application's answer to a question.

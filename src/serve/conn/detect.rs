@@ -1,5 +1,5 @@
 //! Detects the protocol of a connection from its first bytes: TLS by its handshake, if there is a certificate; then HTTP/2 by
-//! its preface, or else HTTP/1. One port serves all of them. ALPN only tells a client what it may choose.
+//! its preface, or else HTTP/1. One port serves all three. ALPN only tells a client which protocols it may choose.
 
 use crate::serve::http::peer::Peer;
 use crate::serve::net::drain::Drain;

@@ -149,7 +149,7 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// Notes the status and the length of the body, as far as it is known.
+    /// Notes the status and the length of the body, if it is known.
     pub fn answered(&mut self, status: StatusCode, length: Option<usize>) {
         self.status = status.as_u16();
         if let Some(length) = length {

@@ -50,7 +50,7 @@ async fn collect(body: &mut RequestBody, limits: &BodyLimits<'_>) -> Result<Byte
             // A frame that has arrived counts, even if the time is up.
             biased;
             frame = body.frame() => frame,
-            // Nothing of the request was carried out, so the client may send it again to another node.
+            // No part of the request was carried out, so the client may send it again to another node.
             () = progress.is_too_slow(whole.len()) => {
                 return Err(ApiError::new(Code::NotReady, "the server is stopping and the body is slow; send it again"));
             }

@@ -1,5 +1,5 @@
-//! A request head as a template: a client that sends the same head again, with other values in a few holes, is recognised by
-//! comparing bytes. The values that the server derived from the first head then hold for the next one.
+//! A request head as a template. A client may send the same head again, with other values in a few holes. The server
+//! then recognises the head by comparing bytes, and uses the values that it derived from the first head.
 
 use bytes::Bytes;
 use std::ops::Range;
@@ -46,9 +46,9 @@ impl ByteSet {
 /// A part of a head that may differ from one request to the next.
 #[derive(Clone)]
 pub struct Hole {
-    /// Its position in the head that the template was made from.
+    /// The position of the hole in the head that the template was made from.
     pub at: Range<usize>,
-    /// The bytes that may fill it. The byte after the hole must not be one of them.
+    /// The bytes that may fill the hole. The byte after the hole must not be one of them.
     pub accepts: &'static ByteSet,
 }
 

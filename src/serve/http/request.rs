@@ -64,8 +64,8 @@ impl Body for RequestBody {
 ///
 /// # Errors
 ///
-/// `bad_request` if there is no host, more than one, or an invalid one (RFC 9112 §3.2, RFC 9113 §8.3.1). A proxy in front of
-/// this server could otherwise see another host than the server does.
+/// `bad_request` if there is no host, more than one host, or an invalid host (RFC 9112 §3.2, RFC 9113 §8.3.1). A proxy
+/// in front of this server could otherwise see another host than the server does.
 pub fn normalize_host<B>(request: &mut hyper::Request<B>) -> Result<(), ApiError> {
     if let Some(host) = replaced_host(request.version(), request.uri(), request.headers())? {
         request.headers_mut().insert(HOST, host);

@@ -43,7 +43,7 @@ impl DescriptorAllowance {
         self.connections + self.rejected
     }
 
-    /// The same maximum for the admin listener.
+    /// The maximum number of open sockets of any kind at which the admin listener still accepts.
     pub fn all_sockets(&self) -> usize {
         self.public_sockets() + self.admin
     }

@@ -73,7 +73,7 @@ struct Blocked {
     waker: AtomicWaker,
 }
 
-/// The write may go on.
+/// The write may continue.
 const STAY: u8 = 0;
 /// The write may finish; then the server disconnects the client.
 const LEAVE: u8 = 1;
@@ -83,7 +83,7 @@ const CUT: u8 = 2;
 /// The outcome of a write, which shows whether the reader is fast enough.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WriteOutcome {
-    /// The socket accepted everything.
+    /// The socket accepted all bytes.
     Complete,
     /// The write has finished, but this reader is among the slowest while memory is short. The server should disconnect
     /// it.
@@ -296,7 +296,7 @@ mod tests {
         let (_c, c) = buffer(45);
         let (first, second) = (budget.block(a), budget.block(b));
         assert!(!is_cut(&first) && !is_cut(&second));
-        // Past three quarters of the limit, the slowest is asked to leave, and may finish.
+        // Beyond three quarters of the limit, the slowest write is asked to leave, and may finish.
         assert_eq!((first.outcome(), second.outcome()), (WriteOutcome::Slow, WriteOutcome::Complete));
         let third = budget.block(c);
         assert!(is_cut(&first) && !is_cut(&second) && !is_cut(&third));

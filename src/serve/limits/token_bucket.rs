@@ -38,7 +38,7 @@ impl TokenBucket {
     }
 
     fn refill(&mut self, refill: &Refill, now: Instant) {
-        // A clock that steps back adds nothing.
+        // A clock that steps back does not add tokens.
         let passed = now.saturating_duration_since(self.at).as_secs_f64();
         self.tokens = (self.tokens + passed * refill.per_second).min(refill.capacity);
         self.at = now;
@@ -59,7 +59,7 @@ impl TokenBucket {
         Err(Duration::from_secs_f64((tokens.min(refill.capacity) - self.tokens) / refill.per_second))
     }
 
-    /// Takes tokens in any case, for something that has already happened. Returns false if the bucket is overdrawn.
+    /// Takes tokens in any case, for an event that has already happened. Returns false if the bucket is overdrawn.
     pub fn spend(&mut self, refill: &Refill, tokens: f64, now: Instant) -> bool {
         self.refill(refill, now);
         self.tokens -= tokens;

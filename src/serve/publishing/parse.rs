@@ -94,7 +94,7 @@ fn from_fields(query: &[Field<'_>], form: Option<&str>, payload: Option<&str>, m
 }
 
 fn check_utf8(encoded: &str) -> Result<(), ApiError> {
-    // If there is no percent sign, nothing is encoded.
+    // Without a percent sign, no character is encoded.
     if !encoded.contains('%') || decodes_to_utf8(encoded.as_bytes()) {
         return Ok(());
     }
@@ -122,7 +122,7 @@ fn decodes_to_utf8(encoded: &[u8]) -> bool {
     std::str::from_utf8(&decoded).is_ok()
 }
 
-/// Parses a field that is on or off.
+/// Parses a field whose value is on or off.
 ///
 /// # Errors
 ///

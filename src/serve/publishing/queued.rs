@@ -21,7 +21,7 @@ impl Queued {
         self.0.store(false, Ordering::Relaxed);
     }
 
-    /// Runs an append, and sets the flag after its first poll, which queues it.
+    /// Runs an append, and sets the flag after the first poll, because that poll queues the publish.
     pub async fn watch<F: Future>(&self, append: F) -> F::Output {
         let mut append = pin!(append);
         let mut is_first = true;

@@ -22,7 +22,8 @@ const OWN_TAIL_WAIT: Duration = Duration::from_millis(500);
 /// The minimum of this wait, if the append itself has taken longer.
 const OWN_TAIL_LEAST: Duration = Duration::from_millis(20);
 
-/// Checks that a client may publish these drafts, and its message rate. Writes the publisher into the drafts' keys.
+/// Checks that a client may publish these drafts and stays within its message rate. Writes the publisher into the
+/// drafts' keys.
 ///
 /// # Errors
 ///

@@ -1,4 +1,4 @@
-//! Admits operators to the paths that show data of other clients.
+//! Admits operators to the paths that show data of all clients.
 
 use super::endpoint::Audience;
 use crate::serve::access::credentials::Credentials;

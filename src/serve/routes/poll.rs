@@ -20,9 +20,9 @@ const BATCH_MESSAGES: usize = 100;
 
 /// The way to wait for messages.
 pub struct Wait {
-    /// The longest time to wait; `None`: do not wait.
+    /// The maximum time to wait; `None` means that the handler does not wait.
     pub time: Option<Duration>,
-    /// Whether the response may be a session. Otherwise this handler itself waits.
+    /// Whether the response may be a session. If not, the handler itself waits.
     pub as_session: bool,
 }
 

@@ -143,7 +143,7 @@ impl<'a> Checked<'a> {
             });
             let grant = grant.await?;
             validity = grant.validity;
-            // A client whose credentials are bound to a client id has that id.
+            // A client whose credentials are bound to a client id uses that id.
             self.params.client = self.params.client.take().or(grant.client);
         }
         let renewal = (validity != Validity::Unlimited).then(|| {

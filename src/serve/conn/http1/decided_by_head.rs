@@ -6,7 +6,7 @@
 use crate::serve::http::peer::Peer;
 use crate::serve::state::ServerState;
 
-/// The part of a request's handling that the server derives from a head.
+/// The kinds of requests for which the server derives values from a head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
     /// A whole poll, including the channels that the client may read.

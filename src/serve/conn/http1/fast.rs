@@ -31,7 +31,7 @@ use tokio::time::Instant;
 /// drain. A client that polls sends its next request sooner, and costs only this one timer.
 const QUIET: Duration = Duration::from_secs(1);
 
-/// What follows the plain requests of a connection.
+/// The next phase of a connection after its plain requests.
 pub enum Next {
     /// A session, and the input that follows its request. The head of its response is written, unless it is a long
     /// poll.
@@ -42,7 +42,7 @@ pub enum Next {
     End,
 }
 
-/// Answers plain requests while there are any. `input` holds the bytes that were already read.
+/// Answers plain requests as long as they follow each other. `input` holds the bytes that were already read.
 ///
 /// # Errors
 ///

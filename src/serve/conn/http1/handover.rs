@@ -72,7 +72,7 @@ impl Handover {
 pub enum BodyForHyper {
     /// The whole body.
     Whole(Option<Bytes>),
-    /// Pieces of a body, as they come.
+    /// Pieces of a body, as they become available.
     Pieces(Pieces),
     /// A body that the session writes after hyper has written the head.
     Session(Arc<Handover>),

@@ -98,12 +98,12 @@ pub async fn serve(context: &Arc<Context>, mut io: ClientStream, peer: &Peer) ->
     }
 }
 
-/// Decides, after each poll of hyper, how the connection goes on.
+/// Decides, after each poll of hyper, how the connection continues.
 struct Progress<'a> {
     state: &'a ServerState,
     handover: &'a Handover,
     is_answering: &'a AtomicBool,
-    /// Whether a write of hyper waits for the client.
+    /// Whether a write of hyper waits for the client to read.
     is_blocked: Arc<AtomicBool>,
     socket: Socket,
     /// The beginning of the drain, and then the end of its grace period.
@@ -148,7 +148,7 @@ impl Progress<'_> {
             }
         }
         if !is_flushed {
-            // The client does not read a response.
+            // The client does not read the response, so the blocked bytes are counted.
             let body = self.handover.body();
             let blocked = self.blocked_write.get_or_insert_with(|| self.state.budget.block(body));
             return Step::Done(blocked.poll_cut(cx).map(|()| None));

@@ -42,7 +42,7 @@ pub fn spawn(
                 Err(error) => return context.state.rejections.write_failed(&error),
             };
             let has_input = io.has_input(&mut poll.input).await;
-            // A client that was not told that the connection ends, and has polled again by now, gets a response.
+            // A client that has polled again before it learned of the connection's end still gets a response.
             if is_last || (!has_input && context.state.drain.has_begun()) {
                 return Box::pin(io.linger()).await;
             }

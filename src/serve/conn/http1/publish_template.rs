@@ -61,7 +61,7 @@ impl PublishHead {
     }
 }
 
-/// Parses a `Content-Length` that every proxy reads in the same way: a few digits and nothing else.
+/// Parses a `Content-Length` that every proxy reads in the same way: a few digits only.
 pub fn parse_length(value: &[u8]) -> Option<usize> {
     let digits = std::str::from_utf8(value).ok().filter(|text| text.len() <= 8)?;
     digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?

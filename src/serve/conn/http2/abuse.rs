@@ -19,7 +19,8 @@ use tracing::debug;
 /// counts the same bytes. The refill covers the pongs of an idle connection.
 const USELESS: Refill = Refill { capacity: 256e3, per_second: 2e3 };
 
-/// Requests that the client may reset at once. A browser resets all requests of a page once, when it closes the page.
+/// Requests that the client may reset at once. When a page is closed, the browser resets all its requests at the same
+/// time.
 const RESETS: Refill = Refill { capacity: 100.0, per_second: 10.0 };
 
 /// A client that resets a request within this time never wanted the response. A stream that has lasted an hour also
@@ -30,9 +31,9 @@ struct State {
     streams: usize,
     /// The time since which the connection has no stream.
     idle_since: Option<Instant>,
-    /// When the client last sent anything.
+    /// When the client last sent bytes.
     last_read: Instant,
-    /// When the client last accepted anything.
+    /// When the client last accepted bytes.
     last_write: Instant,
     useless: TokenBucket,
     resets: TokenBucket,
@@ -77,7 +78,7 @@ impl ConnectionState {
         if self.state().must_close { Poll::Ready(()) } else { Poll::Pending }
     }
 
-    /// When the client last sent anything.
+    /// When the client last sent bytes.
     pub fn last_read(&self) -> Instant {
         self.state().last_read
     }

@@ -217,7 +217,7 @@ impl Watch<'_> {
                 self.ending = Some(now);
                 action = Action::ShutDown;
             }
-            // The client got a GOAWAY, has nothing to wait for, and does not close the connection.
+            // The client got a GOAWAY, has no request under way, and does not close the connection.
             Some(since) if self.ending.is_some_and(|began| now >= began.max(since) + self.write_timeout) => {
                 return Action::Close;
             }

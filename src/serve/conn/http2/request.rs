@@ -59,7 +59,7 @@ impl RequestTask {
                 if let Poll::Ready(response) = answer.as_mut().poll(cx) {
                     return Poll::Ready(Some(response));
                 }
-                // A stream that the client has reset needs no response. This also ends a long poll.
+                // The client has reset the stream. A reset also ends a long poll.
                 respond.poll_reset(cx).map(|_| None)
             });
             answered.await

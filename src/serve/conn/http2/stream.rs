@@ -114,7 +114,7 @@ impl AsyncWrite for StreamIo {
     }
 
     fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // The connection sends what the window allows.
+        // The connection sends the bytes that the window allows.
         Poll::Ready(Ok(()))
     }
 
