@@ -247,7 +247,7 @@ async fn idle(seconds: u64, reading: impl Future<Output = Result<(), Failure>>) 
 }
 
 /// The error if a connection ends early.
-const CUT: &str = "cut before the message arrived";
+const CUT: &str = "the connection was cut before the message arrived";
 
 /// Reads frames until one holds a text.
 async fn frame(

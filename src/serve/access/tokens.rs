@@ -32,7 +32,7 @@ pub enum BadKey {
     #[error("the secret is empty; `openssl rand -hex 32` makes one")]
     Empty,
     /// The file contains a private key.
-    #[error("this is a private key: the server wants the public one (`openssl pkey -pubout` writes it)")]
+    #[error("this is a private key: the server needs the public key (`openssl pkey -pubout` writes it)")]
     Private,
     /// The file does not contain a usable key.
     #[error("use a PEM file with one public key: RSA of at least 2048 bits, P-256 or Ed25519")]

@@ -121,10 +121,10 @@ impl Webhook {
         let metrics = Metrics { questions: Family::default(), seconds: Histogram::new([0.005, 0.02, 0.1, 0.5, 2.0]) };
         registry.register(
             "authorize_questions",
-            "Questions whether a client may subscribe or publish, by outcome",
+            "Questions to the application whether a client may subscribe or publish, by outcome",
             metrics.questions.clone(),
         );
-        registry.register("authorize_seconds", "Time the application took to answer", metrics.seconds.clone());
+        registry.register("authorize_seconds", "Time that the application took to answer", metrics.seconds.clone());
         let cache = Cache::builder()
             .max_capacity(MAX_CACHED_BYTES as u64)
             .weigher(|question, _| u32::try_from(size_of(question)).unwrap_or(u32::MAX))
@@ -204,7 +204,7 @@ impl Application {
         let size = u32::try_from(size_of(question)).unwrap_or(u32::MAX);
         let Ok(_memory) = self.waiting_bytes.try_acquire_many(size) else {
             self.metrics.count("failed");
-            return Err(self.failed("too many questions wait for its answers"));
+            return Err(self.failed("too many questions wait for answers of the application"));
         };
         let began = Instant::now();
         let answer = match tokio::time::timeout(TIMEOUT, self.request(question)).await {
@@ -275,8 +275,8 @@ async fn allowed(response: Response<Incoming>, question: &Question) -> Result<Al
     let began = Instant::now();
     let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await;
     let body =
-        body.map_err(|_| format!("an answer that broke off, or has more than {MAX_ANSWER_BYTES} bytes"))?.to_bytes();
-    let format = "an answer that is not {\"channels\":[\"…\"],\"ttl\":60}";
+        body.map_err(|_| format!("the answer broke off, or it has more than {MAX_ANSWER_BYTES} bytes"))?.to_bytes();
+    let format = "the answer is not {\"channels\":[\"…\"],\"ttl\":60}";
     let Body { mut channels, ttl } = serde_json::from_slice(&body).map_err(|_| format.to_owned())?;
     // The answer may name all channels that the user may read. Only the channels of the question are kept.
     channels.retain(|name| question.channels.iter().any(|channel| channel.as_str() == name));

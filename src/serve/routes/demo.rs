@@ -64,7 +64,7 @@ impl Endpoint for DemoApi {
     fn call<'a>(&'a self, call: Call<'a>) -> Answer<'a> {
         match &call.context.demo {
             Some(demo) => Box::pin(answer(&call.context.state, demo, call.request)),
-            None => ready(Err(ApiError::new(Code::NotFound, "start it with `longtail demo`"))),
+            None => ready(Err(ApiError::new(Code::NotFound, "the demo is off; start the server with `longtail demo`"))),
         }
     }
 }
