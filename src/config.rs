@@ -1,4 +1,4 @@
-//! The configuration: flags and environment variables as a [`Config`]. Nothing here does I/O.
+//! The configuration: flags and environment variables as a [`Config`]. This module does not do I/O.
 
 mod access;
 mod environment;
@@ -25,19 +25,21 @@ use values::{access_log, address, address_or_off, redis_prefix, size, size_or_no
 
 /// A real-time push server that reaches every client: one log, ten transports, one cursor.
 ///
-/// Start it and open the address it prints: the page shows every transport at
-/// work. Publish with
+/// Start the server and open the address that it prints: the page shows every
+/// transport at work. Publish with
 ///
 ///   curl -d '{"title":"milk"}' 'http://127.0.0.1:8080/publish?channel=demo'
 ///
 /// Every flag is also an environment variable (--max-connections is
-/// LONGTAIL_MAX_CONNECTIONS); a repeatable one takes a list with spaces between.
+/// LONGTAIL_MAX_CONNECTIONS). The variable of a repeatable flag holds a list with
+/// spaces between the values.
 #[derive(Parser, Clone, Debug)]
 #[command(name = "longtail", version, verbatim_doc_comment, max_term_width = 110, allow_negative_numbers = true)]
-// Each command has flags of its own. A flag in front of the command would be accepted and have no effect.
+// Each command has flags of its own. Without this, a flag in front of the command would be accepted without having an
+// effect.
 #[command(args_conflicts_with_subcommands = true)]
 pub struct Cli {
-    /// What to do instead of serving.
+    /// The command to run instead of serving.
     #[command(subcommand)]
     pub command: Option<Command>,
 
@@ -46,10 +48,10 @@ pub struct Cli {
     pub config: Config,
 }
 
-/// What to do instead of serving.
+/// The command to run instead of serving.
 #[derive(Subcommand, Clone, Debug)]
 pub enum Command {
-    /// Serves the comparison page in full: with the bytes on the wire, and faults to switch on
+    /// Serves the full comparison page, with the bytes on the wire and with faults to switch on
     ///
     /// Takes all flags of the server, after the word `demo`.
     #[cfg(feature = "demo")]
@@ -60,12 +62,12 @@ pub enum Command {
     #[command(hide = true, disable_help_flag = true)]
     Demo(NoDemo),
 
-    /// Clients of a running server.
+    /// The commands that are clients of a running server.
     #[command(flatten)]
     Client(cli::Command),
 }
 
-/// Any arguments of `longtail demo`, in a build that does not include it.
+/// The arguments of `longtail demo`, which may be any, in a build that does not include the demo.
 #[cfg(not(feature = "demo"))]
 #[derive(Args, Clone, Debug)]
 pub struct NoDemo {
@@ -77,15 +79,16 @@ pub struct NoDemo {
 #[cfg(feature = "demo")]
 #[derive(Args, Clone, Debug)]
 #[command(max_term_width = 110, allow_negative_numbers = true)]
-// Behind a fault a client notices a silent stream by its heartbeat, and an audience does not wait.
+// Behind a fault, a client detects a silent stream by missing heartbeats, and the audience of a demo does not want to
+// wait long.
 #[command(mut_arg("heartbeat_seconds", |flag| flag.default_value("3")))]
 pub struct Demo {
     /// The server's flags.
     #[command(flatten)]
     pub config: Config,
 
-    /// Address of the demo's ports with faults, one for each transport. Port 0 picks free ports; any other is
-    /// the first of a range
+    /// Address of the demo's ports with faults, one for each transport. Port 0 picks free ports. Any other port is the
+    /// first of a range
     #[arg(long, env = "LONGTAIL_WEATHER_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:0")]
     #[arg(value_parser = address, help_heading = "Demo")]
     pub weather_listen: SocketAddr,
@@ -104,8 +107,8 @@ pub struct Config {
     #[arg(value_parser = address_or_off, help_heading = "Listening")]
     pub tcp_listen: AddressOrOff,
 
-    /// Certificate for HTTPS: a PEM file with the server's certificate first, then those of its issuers.
-    /// SIGHUP reloads it
+    /// Certificate for HTTPS: a PEM file with the server's certificate first, then the certificates of its issuers.
+    /// SIGHUP reloads the file
     #[arg(long, env = "LONGTAIL_TLS_CERT", value_name = "FILE", help_heading = "Listening")]
     pub tls_cert: Option<PathBuf>,
 
@@ -135,7 +138,7 @@ pub struct Config {
     #[arg(long, env = "LONGTAIL_REDIS_TLS_KEY", value_name = "FILE", help_heading = "Log")]
     pub redis_tls_key: Option<PathBuf>,
 
-    /// Replicas that must have a message before the publish is acknowledged. If fewer confirm in time, the
+    /// Replicas that must have a message before the publish is acknowledged. If fewer replicas confirm in time, the
     /// answer is `outcome_unknown`
     #[arg(long, env = "LONGTAIL_REDIS_WAIT_REPLICAS", value_name = "N", default_value_t = 0, help_heading = "Log")]
     #[arg(value_parser = clap::value_parser!(u32).range(0..=100))]
@@ -152,12 +155,12 @@ pub struct Config {
     #[arg(value_delimiter = ' ', action = ArgAction::Append, help_heading = "Log")]
     pub redis_subscribe: Vec<String>,
 
-    /// Limit of PUBLISHed messages that wait to be appended, while Redis stalls or another node takes over
+    /// Limit on PUBLISHed messages that wait to be appended while Redis stalls or another node takes over
     #[arg(long, env = "LONGTAIL_REDIS_SUBSCRIBE_QUEUE", value_name = "N", default_value_t = 100_000)]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=10_000_000), help_heading = "Log")]
     pub redis_subscribe_queue: u64,
 
-    /// Starts even if the log is unreachable, and waits for it
+    /// Starts the server even if the log is unreachable, and waits for the log
     #[arg(long, env = "LONGTAIL_WAIT_FOR_LOG", value_parser = BoolishValueParser::new(), help_heading = "Log")]
     pub wait_for_log: bool,
 
@@ -171,23 +174,23 @@ pub struct Config {
     #[arg(value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
     pub retain_messages: u64,
 
-    /// Retention: how many bytes of messages are kept: a size such as `64MiB`, or a number
+    /// Retention: how many bytes of messages are kept. Use a size such as `64MiB`, or a number
     #[arg(long, env = "LONGTAIL_RETAIN_BYTES", value_name = "SIZE", default_value = "64MiB", help_heading = "Log")]
     #[arg(value_parser = size)]
     pub retain_bytes: usize,
 
-    /// Seconds that a publish waits for Redis before it is answered with `outcome_unknown`. Without a
-    /// connection it waits half as long
+    /// Seconds for which a publish waits for Redis before the server answers it with `outcome_unknown`. Without a
+    /// connection to Redis it waits half as long
     #[arg(long, env = "LONGTAIL_PUBLISH_TIMEOUT", value_name = "S", default_value_t = 8, help_heading = "Log")]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=300))]
     pub publish_timeout: u64,
 
-    /// Seconds of silence on a stream before a heartbeat
+    /// Seconds of silence on a stream before a heartbeat is sent
     #[arg(long, env = "LONGTAIL_HEARTBEAT_SECONDS", value_name = "S", default_value_t = 15, help_heading = "Limits")]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub heartbeat_seconds: u64,
 
-    /// Size limit of a payload
+    /// Size limit on a payload
     #[arg(
         long,
         env = "LONGTAIL_MAX_MESSAGE_BYTES",
@@ -198,13 +201,13 @@ pub struct Config {
     #[arg(value_parser = size)]
     pub max_message_bytes: usize,
 
-    /// Limit of channels in a subscription
+    /// Limit on channels in a subscription
     #[arg(long, env = "LONGTAIL_MAX_CHANNELS", value_name = "N", default_value_t = 100, help_heading = "Limits")]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=10_000))]
     pub max_channels: u64,
 
-    /// Limit of connections, HTTP and TCP together. The limit of file descriptors (LimitNOFILE, ulimit -n) may
-    /// allow fewer: those for Redis, the application and operators are reserved
+    /// Limit on connections, HTTP and TCP together. The limit on file descriptors (LimitNOFILE, ulimit -n) may allow
+    /// fewer connections: descriptors for Redis, the application and operators are reserved
     #[arg(
         long,
         env = "LONGTAIL_MAX_CONNECTIONS",
@@ -215,7 +218,7 @@ pub struct Config {
     #[arg(value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
     pub max_connections: u64,
 
-    /// Limit of connections from one IP address; 0 is no limit
+    /// Limit on connections from one IP address. 0 means that there is no limit
     #[arg(
         long,
         env = "LONGTAIL_MAX_CONNECTIONS_PER_IP",
@@ -225,22 +228,22 @@ pub struct Config {
     )]
     pub max_connections_per_ip: u64,
 
-    /// Limit of requests and commands per second from one IP address; 0 is no limit
+    /// Limit on requests and commands per second from one IP address. 0 means that there is no limit
     #[arg(long, env = "LONGTAIL_REQUEST_RATE", value_name = "N", default_value_t = 0, help_heading = "Limits")]
     pub request_rate: u32,
 
-    /// Limit of messages per second from a publisher without a server key; 0 is no limit
+    /// Limit on messages per second from a publisher without a server key. 0 means that there is no limit
     #[arg(long, env = "LONGTAIL_PUBLISH_RATE", value_name = "N", default_value_t = 0, help_heading = "Limits")]
     pub publish_rate: u32,
 
-    /// Memory budget for data that clients have not read or not finished sending. When it is exceeded, the
-    /// slowest readers are disconnected
+    /// Memory budget for data that clients have not read yet or not sent completely. If it is exceeded, the server
+    /// disconnects the slowest readers
     #[arg(long, env = "LONGTAIL_MAX_BUFFER_BYTES", value_name = "SIZE", default_value = "256MiB")]
     #[arg(value_parser = size, help_heading = "Limits")]
     pub max_buffer_bytes: usize,
 
-    /// Kernel send buffer per connection (SO_SNDBUF; Linux doubles it). 0 is the system's default, which may
-    /// grow to several MiB for a stalled client
+    /// Size of the kernel's send buffer for each connection (SO_SNDBUF; Linux doubles it). With 0, the system's default
+    /// applies: a buffer that may grow to several MiB for a stalled client
     #[arg(long, env = "LONGTAIL_SEND_BUFFER_BYTES", value_name = "SIZE", default_value = "128KiB")]
     #[arg(value_parser = size_or_none, help_heading = "Limits")]
     pub send_buffer_bytes: usize,
@@ -260,13 +263,13 @@ pub struct Config {
     #[arg(value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub write_timeout: u64,
 
-    /// The task that reads the log writes to idle readers itself; `false` wakes a task for each reader
+    /// Whether the task that reads the log also writes to idle readers. With `false`, it wakes a task for each reader
     #[arg(long, env = "LONGTAIL_DIRECT_WRITES", value_name = "BOOL", default_value_t = true, help_heading = "Running")]
     #[arg(action = ArgAction::Set, value_parser = BoolishValueParser::new())]
     pub direct_writes: bool,
 
-    /// Simple HTTP/1.1 polls, streams and publishes take a fast path, and pipelined ones are answered together;
-    /// `false` leaves all requests to hyper
+    /// Whether simple HTTP/1.1 polls, streams and publishes take a fast path, on which pipelined requests are answered
+    /// together. With `false`, hyper handles all requests
     #[arg(
         long,
         env = "LONGTAIL_PLAIN_REQUESTS",
@@ -277,11 +280,12 @@ pub struct Config {
     #[arg(action = ArgAction::Set, value_parser = BoolishValueParser::new())]
     pub plain_requests: bool,
 
-    /// Seconds for readers to disconnect after SIGTERM. A request that is half sent by then has two seconds
+    /// Seconds that readers have to disconnect after SIGTERM. A request that was only partly sent before SIGTERM has
+    /// two seconds
     #[arg(long, env = "LONGTAIL_DRAIN_SECONDS", value_name = "S", default_value_t = 20, help_heading = "Running")]
     pub drain_seconds: u64,
 
-    /// Access log, a line per request without credentials: a file, `-` for standard output, or `off`
+    /// Access log, with one line per request and without credentials: a file, `-` for standard output, or `off`
     #[arg(long, env = "LONGTAIL_ACCESS_LOG", value_name = "FILE|-|off", default_value = "off")]
     #[arg(value_parser = access_log, help_heading = "Running")]
     pub access_log: AccessLogTo,
@@ -290,7 +294,7 @@ pub struct Config {
     #[arg(long, env = "LONGTAIL_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text, help_heading = "Running")]
     pub log_format: LogFormat,
 
-    /// Log level: error, warn, info, debug or trace; also per module, such as `info,longtail::hub=debug`
+    /// Log level: error, warn, info, debug or trace. It can also be set per module, such as `info,longtail::hub=debug`
     #[arg(long, env = "LONGTAIL_LOG", value_name = "FILTER", default_value = "info", help_heading = "Running")]
     pub log: String,
 }
@@ -320,7 +324,7 @@ impl Config {
     /// The default of `--max-connections`.
     pub(crate) const MAX_CONNECTIONS: u64 = 100_000;
 
-    /// Checks what clap cannot: the flags together.
+    /// Checks rules that clap cannot check, because they involve more than one flag.
     ///
     /// # Errors
     ///
@@ -329,10 +333,12 @@ impl Config {
         let bad = |text: String| Err(BadConfig::new(text));
         let addresses: Vec<SocketAddr> = self.listen.iter().chain(&self.tcp_listen.0).copied().collect();
         self.access.check(&addresses)?;
-        // Senders may use half of it, and the longest body must fit.
+        // Senders may use half of the budget, and the longest body must fit into that half.
         let least = MIN_BUFFER.max(self.max_message_bytes.saturating_mul(4));
         if self.max_buffer_bytes < least {
-            return bad(format!("--max-buffer-bytes: use at least {least}: four times --max-message-bytes, and 2 MiB"));
+            return bad(format!(
+                "--max-buffer-bytes: use at least {least} bytes: four times --max-message-bytes, and at least 2 MiB"
+            ));
         }
         if let Err(error) = self.patterns() {
             return bad(format!("--redis-subscribe: {error}"));
@@ -353,7 +359,7 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// A pattern that is not one, or two that overlap.
+    /// A pattern that is not valid, or two patterns that overlap.
     pub fn patterns(&self) -> Result<Vec<Pattern>, BadPattern> {
         match self.redis_subscribe.as_slice() {
             [off] if off == "off" => Ok(Vec::new()),
@@ -361,7 +367,7 @@ impl Config {
         }
     }
 
-    /// How long and how much the log keeps.
+    /// The retention of the log.
     pub fn retention(&self) -> Retention {
         Retention {
             age: Duration::from_secs(self.retain_seconds),
@@ -373,7 +379,8 @@ impl Config {
 
 #[cfg(feature = "demo")]
 impl Demo {
-    /// Checks the flags of the demo together. [`Config::check`] checks the others.
+    /// Checks rules that involve more than one flag of the demo. [`Config::check`] checks the rules for the other
+    /// flags.
     ///
     /// # Errors
     ///

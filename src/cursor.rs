@@ -1,7 +1,7 @@
-//! Positions in the log: [`Id`], [`Epoch`], [`Cursor`] and where a reader may [`Start`].
+//! Positions in the log: [`Id`], [`Epoch`], [`Cursor`], and the [`Start`] position of a reader.
 //!
-//! Only this module and [`crate::log`] know the parts of a cursor. To everything else, clients
-//! included, it is an opaque text that is handed back as it came.
+//! Only this module and [`crate::log`] know the parts of a cursor. To all other code, and to clients, it is an opaque
+//! text that is sent back unchanged.
 
 use std::fmt;
 use std::str::FromStr;
@@ -19,7 +19,7 @@ impl Id {
     /// The position before every entry.
     pub const ZERO: Id = Id { ms: 0, seq: 0 };
 
-    /// The position right before this one (`0-0` stays).
+    /// The position right before this one; for `0-0` it is `0-0` itself.
     pub fn before(self) -> Id {
         if self.seq > 0 {
             Id { ms: self.ms, seq: self.seq - 1 }
@@ -47,8 +47,8 @@ impl fmt::Display for Id {
     }
 }
 
-/// A cursor's text, written from its end. Every message needs several of them, and `format!` costs ten times
-/// as much.
+/// A cursor's text. It is written from its end: every message needs several such texts, and `format!` would cost ten
+/// times as much.
 pub struct Text {
     bytes: [u8; 56],
     at: usize,
@@ -66,8 +66,8 @@ impl Text {
         self.bytes[self.at] = byte;
     }
 
-    /// It has at most 20 bytes in base 10, and 13 in base 36. With the base as a constant the compiler needs no
-    /// division.
+    /// Writes a number: at most 20 bytes in base 10, and 13 bytes in base 36. The base is a constant, so that the
+    /// compiler can avoid a division.
     fn number<const BASE: u64>(&mut self, mut rest: u64) {
         loop {
             self.byte(b"0123456789abcdefghijklmnopqrstuvwxyz"[(rest % BASE) as usize]);
@@ -99,8 +99,8 @@ impl FromStr for Id {
     }
 }
 
-/// It has only digits and no leading zero, so that a position has one spelling: clients and `ETag`s compare cursors as
-/// text.
+/// Parses a number of digits without a leading zero. So each position has exactly one spelling: clients and `ETag`s
+/// compare cursors as text.
 fn decimal(text: &str) -> Result<u64, BadCursor> {
     let canonical = text == "0" || !text.starts_with('0');
     if !canonical || text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
@@ -109,12 +109,12 @@ fn decimal(text: &str) -> Result<u64, BadCursor> {
     text.parse().map_err(|_| BadCursor)
 }
 
-/// One life of the log: a log that was lost and started again has another epoch.
+/// The id of one life of the log. A log that was lost and started again has another epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Epoch(u64);
 
 impl Epoch {
-    /// A fresh epoch: 40 random bits, eight characters at most.
+    /// A new epoch: 40 random bits, at most eight characters.
     pub fn random() -> Epoch {
         Epoch(uuid::Uuid::new_v4().as_u64_pair().1 & 0xff_ffff_ffff)
     }
@@ -143,7 +143,7 @@ impl FromStr for Epoch {
 
 /// A position in the log that clients may keep: `<ms>-<seq>.<epoch>`.
 ///
-/// It says "everything in your channels up to here has been written to you".
+/// It means "all messages of your channels up to here were written to you".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Cursor {
     /// The position within the epoch.
@@ -153,7 +153,7 @@ pub struct Cursor {
 }
 
 impl Cursor {
-    /// The cursor's text, on the stack.
+    /// Returns the cursor's text, which is on the stack.
     pub fn text(self) -> Text {
         let mut text = Text::default();
         text.number::<36>(self.epoch.0);
@@ -183,12 +183,12 @@ impl FromStr for Cursor {
 #[error("not a cursor: use `latest`, `earliest` or a cursor that this service has given")]
 pub struct BadCursor;
 
-/// Where a reader wants to begin: the `cursor` parameter.
+/// The position at which a reader wants to begin: the `cursor` parameter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
     /// From now on.
     Latest,
-    /// From the oldest message retained.
+    /// From the oldest retained message.
     Earliest,
     /// Right after a cursor.
     After(Cursor),

@@ -1,8 +1,8 @@
 //! Longtail is a real-time push server that reaches every client.
 //!
-//! There is one log, and every transport is a reader with a cursor: polling, long polling, JSONP, the forever frame, XHR
-//! streaming, multipart, Server-Sent Events, WebSocket and raw TCP differ only in framing and in when a response ends. A
-//! client may change to another transport, on another node, and continue from the same cursor.
+//! There is one log, and every transport is a reader with a cursor: polling, long polling, JSONP, the forever frame,
+//! XHR streaming, multipart, Server-Sent Events, WebSocket and raw TCP differ only in framing and in the time at which
+//! a response ends. A client may change to another transport, on another node, and continue from the same cursor.
 //!
 //! ```text
 //! POST /publish ─┐
@@ -11,8 +11,8 @@
 //!                     a poll, a resume, a slow reader: read the ring from a cursor
 //! ```
 //!
-//! This page is for a program that runs a server inside itself: build a [`Config`], [bind](Server::bind) a [`Server`],
-//! [run](Server::run) it. `examples/embed.rs` does that.
+//! This page is for a program that runs a server inside itself: build a [`Config`], [bind](Server::bind) a [`Server`]
+//! and [run](Server::run) it. `examples/embed.rs` is an example.
 //!
 //! ```no_run
 //! # async fn embed() -> Result<(), Box<dyn std::error::Error>> {
@@ -23,8 +23,8 @@
 //! # }
 //! ```
 //!
-//! Inside, imports point one way: `program → server → serve → transport → hub → log → {cursor, message}`; `wire` and `demo`
-//! import nothing else of this crate.
+//! Inside the crate, imports point in one direction: `program → server → serve → transport → hub → log → {cursor,
+//! message}`; `wire` and `demo` do not import other modules of this crate.
 
 mod cli;
 mod config;
@@ -48,7 +48,7 @@ pub use config::{AccessFlags, AccessLogTo, AddressOrOff, BadConfig, Config, LogF
 pub use server::{Reloader, RunError, Server, StartError};
 pub use systemd::Sockets;
 
-/// The parts of the server, for the binary, tests, benchmarks and the fuzzer. They change without notice.
+/// The parts of the server, for the binary, tests, benchmarks and the fuzzer. They may change without notice.
 #[doc(hidden)]
 pub mod internals {
     macro_rules! parts {

@@ -1,4 +1,4 @@
-//! Builds a whole server from a [`Config`], binds it, runs it and drains it.
+//! Builds a complete server from a [`Config`], binds it, runs it and drains it.
 
 mod access;
 #[cfg(feature = "demo")]
@@ -30,14 +30,14 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinHandle;
 
-/// A server that is bound and not yet running.
+/// A server that is bound but does not run yet.
 pub struct Server {
     context: Arc<Context>,
     listeners: Listeners,
-    /// The reactor's task. It runs until the server ends; if it ends earlier, it has failed.
+    /// The reactor's task. The task runs until the server ends. If the task ends earlier, it has failed.
     reactor_task: JoinHandle<io::Result<()>>,
     drain_time: Duration,
-    /// Whether the server reports to the service manager that it has started without waiting until its log is read.
+    /// Whether the server reports its start to the service manager without waiting until the log was read.
     waits_for_log: bool,
     /// The accept loops of the demo's ports.
     demo_tasks: Vec<BoxFuture<'static, ()>>,
@@ -54,11 +54,11 @@ impl Server {
         Server::bind_on(config, Sockets::default()).await
     }
 
-    /// Like [`Server::bind`], on inherited sockets: they take the place of `--listen` and of `--tcp-listen`.
+    /// Like [`Server::bind`], but on inherited sockets. They take the place of `--listen` and of `--tcp-listen`.
     ///
     /// # Errors
     ///
-    /// Those of [`Server::bind`].
+    /// The errors of [`Server::bind`].
     pub async fn bind_on(config: &Config, sockets: Sockets) -> Result<Server, StartError> {
         Server::bind_all(config, |_| Ok(OpenDemo::default()), sockets).await
     }
@@ -67,7 +67,7 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// Those of [`Server::bind`].
+    /// The errors of [`Server::bind`].
     #[cfg(feature = "demo")]
     pub async fn bind_demo(flags: &DemoFlags, sockets: Sockets) -> Result<Server, StartError> {
         flags.check()?;
@@ -91,7 +91,7 @@ impl Server {
         let demo = open_demo(&mut listeners)?;
         let OpenLog { log, remote_counts, bridge, is_listening } = open_log::open_log(config, metrics).await?;
         let (reactor, reactor_task) = Reactor::start()?;
-        // This counts open descriptors, so it comes after everything that opens some at start.
+        // This counts open descriptors, so it comes after all steps of the start that open descriptors.
         let descriptors = descriptors::allowance(config, demo.descriptors)?;
         let tcp_address = listeners.tcp.as_ref().map(|tcp| tcp.local_addr()).transpose()?;
         listen::announce(&listeners, config, tls.is_some())?;
@@ -119,23 +119,23 @@ impl Server {
         })
     }
 
-    /// The addresses that HTTP is served on.
+    /// Returns the addresses of the HTTP listeners.
     pub fn local_addrs(&self) -> Vec<SocketAddr> {
         self.listeners.http.iter().filter_map(|listener| listener.local_addr().ok()).collect()
     }
 
-    /// The address that raw TCP clients connect to.
+    /// Returns the address of the listener for raw TCP.
     pub fn tcp_addr(&self) -> Option<SocketAddr> {
         self.context.tcp_address
     }
 
-    /// The state that handlers use, for a fuzzer that calls them without a socket.
+    /// Returns the state that handlers use, for a fuzzer that calls the handlers without a socket.
     #[cfg(fuzzing)]
     pub fn state(&self) -> Arc<crate::serve::ServerState> {
         self.context.state.clone()
     }
 
-    /// The address at which a browser on this machine finds the demo; `None` without the demo.
+    /// Returns the address of the demo for a browser on this machine; `None` without the demo.
     pub fn demo_address(&self) -> Option<String> {
         self.context.demo.as_ref()?;
         let mut address = *self.local_addrs().first()?;
@@ -147,7 +147,7 @@ impl Server {
         Some(format!("{scheme}://{address}/"))
     }
 
-    /// Reloads files while the server runs.
+    /// Returns a reloader, which reloads files while the server runs.
     pub fn reloader(&self) -> Reloader {
         Reloader::new(self.context.state.tls.clone())
     }

@@ -348,11 +348,23 @@ async fn the_keepers_have_a_door_of_their_own() {
     // A page cannot read it, neither from another origin nor by a name that resolves to this address.
     for (request, code) in [
         (Request::get("/metrics").header("Origin", "https://app.example"), "forbidden_origin"),
+        (Request::get("/metrics").header("Origin", "http://localhost:3000"), "forbidden_origin"),
+        (Request::get("/channels").header("Origin", "http://127.0.0.1"), "forbidden_origin"),
+        (Request::get("/metrics").header("Origin", "null"), "forbidden_origin"),
         (Request::get("/metrics").host("rebound.example"), "forbidden"),
     ] {
         let answer = request.send(at).await;
         assert_eq!((answer.status, answer.error_code().as_str()), (403, code));
     }
-    // The other listener is unchanged.
+    // Its own pages can.
+    let own = format!("http://{admin}");
+    for (request, origin) in [
+        (Request::get("/metrics"), own.clone()),
+        (Request::get("/metrics").host(&format!("localhost:{port}")), format!("http://localhost:{port}")),
+    ] {
+        let answer = request.header("Origin", &origin).send(at).await;
+        assert_eq!((answer.status, answer.header("Access-Control-Allow-Origin")), (200, Some(origin.as_str())));
+    }
+    // The other listener is as it was.
     eventually("room", async || (get(&node, "/metrics", &[]).await.status == 401).then_some(())).await;
 }

@@ -3,9 +3,14 @@
 use crate::support;
 
 use serde_json::Value;
-use support::command::{Running, run};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use support::command::{Running, run, run_unread};
 use support::world::start_on;
-use support::{Haproxy, Log, Nginx, Node, RedisServer, World};
+use support::{Caddy, Haproxy, Log, Nginx, Node, RedisServer, World};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 
 fn url(node: &Node) -> String {
     format!("http://{}", node.http)
@@ -26,6 +31,7 @@ async fn check_tries_every_transport() {
         let told = line(&done.out, &transport.name);
         assert!(told.starts_with('✓') && told.contains(" ms"), "{told}");
         assert_eq!(told.contains("after 1 s of idling"), transport.is_stream(), "{told}");
+        assert_eq!(told.contains("waited for 1 s"), transport.is_poll() && transport.waits(), "{told}");
     }
     assert!(done.out.contains(&format!("{0} of {0} transports work", transports.len())), "{done}");
     assert!(transports.len() >= 10 && !done.out.contains('!'), "{done}");
@@ -82,7 +88,159 @@ async fn check_finds_what_cuts_idle_connections() {
     assert!(line(&done.out, "tcp").starts_with('✓') && done.code == 1, "{done}");
 }
 
-/// The proxy buffers responses even if the server tells it not to.
+/// A read time-out that is shorter than any heartbeat is found without a flag.
+#[tokio::test]
+async fn check_finds_short_read_timeouts() {
+    let World { node, .. } = World::start(Log::Memory, &[]).await;
+    let settings = "proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; proxy_read_timeout 1s; \
+                    proxy_set_header Connection $connection_upgrade;";
+    let nginx = Nginx::before(&node, settings).await;
+    let done = run(&["check", &format!("http://{}", nginx.http), "--tcp", &node.tcp.to_string()], "").await;
+    for cut in ["sse", "ws", "ndjson", "xhr-stream", "multipart", "forever-frame", "long-poll", "jsonp"] {
+        let told = line(&done.out, cut);
+        assert!(told.starts_with('✗') && told.contains("read time-out"), "{told}");
+    }
+    assert!(done.code == 1 && done.out.contains("2 of 10 transports work"), "{done}");
+}
+
+/// A proxy that compresses for clients that ask for it, as browsers do, and holds back what it compresses.
+#[tokio::test]
+async fn check_finds_what_is_held_back_when_it_is_compressed() {
+    let World { node, .. } = World::start(Log::Memory, &[]).await;
+    let caddy = Caddy::before(&node, "encode gzip {\n minimum_length 1\n match header Content-Type *\n}").await;
+    let done = run(&["check", &format!("http://{}", caddy.http), "--tcp", &node.tcp.to_string()], "").await;
+    for held in ["sse", "ndjson"] {
+        let told = line(&done.out, held);
+        assert!(told.starts_with('✗') && told.contains("if it is not compressed"), "{done}");
+    }
+    for passes in ["poll", "long-poll", "jsonp"] {
+        assert!(line(&done.out, passes).starts_with('✓'), "{done}");
+    }
+    assert_eq!(done.code, 1, "{done}");
+}
+
+/// A path that forgets each connection after its first answer: it resets the connection, or closes it without a byte, when
+/// the next request comes.
+async fn forgetful(node: SocketAddr, forgotten: Arc<AtomicUsize>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("an address");
+    let at = listener.local_addr().expect("its address");
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            tokio::spawn(one_answer(client, node, forgotten.clone()));
+        }
+    });
+    at
+}
+
+async fn one_answer(mut client: TcpStream, node: SocketAddr, forgotten: Arc<AtomicUsize>) -> std::io::Result<()> {
+    let mut server = TcpStream::connect(node).await?;
+    let (mut up, mut down) = (vec![0; 65536], vec![0; 65536]);
+    let mut has_answered = false;
+    loop {
+        tokio::select! {
+            read = client.read(&mut up) => {
+                let read = read?;
+                // A second request. A WebSocket has only one.
+                if has_answered && [&b"GET "[..], b"POST"].iter().any(|method| up[..read].starts_with(method)) {
+                    if forgotten.fetch_add(1, Ordering::SeqCst) % 2 == 0 {
+                        client.set_zero_linger()?;
+                    }
+                    return Ok(());
+                }
+                if read == 0 {
+                    return Ok(());
+                }
+                server.write_all(&up[..read]).await?;
+            }
+            read = server.read(&mut down) => {
+                let read = read?;
+                has_answered = true;
+                if read == 0 {
+                    return Ok(());
+                }
+                client.write_all(&down[..read]).await?;
+            }
+        }
+    }
+}
+
+/// It is not the fault of a transport that a proxy has closed a connection that was kept.
+#[tokio::test]
+async fn check_repeats_what_met_a_connection_that_ended() {
+    let World { node, .. } = World::start(Log::Memory, &[]).await;
+    let forgotten = Arc::<AtomicUsize>::default();
+    let path = forgetful(node.http, forgotten.clone()).await;
+    let tcp = node.tcp.to_string();
+    let done = run(&["check", &format!("http://{path}"), "--tcp", &tcp, "--idle", "0"], "").await;
+    assert!(done.code == 0 && done.out.contains("10 of 10 transports work"), "{done}");
+    let forgotten = forgotten.load(Ordering::SeqCst);
+    assert!(forgotten >= 3, "only {forgotten} requests met a connection that ended");
+}
+
+/// The reader of the output may be gone, as in `longtail check | head -1`.
+#[tokio::test]
+async fn commands_end_quietly_if_nobody_reads() {
+    let World { node, .. } = World::start(Log::Memory, &[]).await;
+    let url = url(&node);
+    node.publish_numbers("todo", 3).await;
+    for (args, input, wanted) in [
+        (vec!["check", &url, "--idle", "0"], "", 0),
+        (vec!["check", "http://127.0.0.1:1"], "", 69),
+        (vec!["tail", "todo", "--cursor", "earliest", "--url", &url], "", 0),
+        (vec!["tail", "todo", "--cursor", "nonsense", "--url", &url], "", 1),
+        (vec!["publish", "todo", "unread", "--url", &url], "", 0),
+        (vec!["publish", "todo", "--lines", "--url", &url], "unread\nunread\n", 0),
+        (vec!["publish", "a b", "1", "--url", &url], "", 1),
+        (vec!["--help"], "", 0),
+        (vec!["check", "--help"], "", 0),
+        (vec!["--version"], "", 0),
+        (vec!["--nonsense"], "", 64),
+    ] {
+        let (code, said) = run_unread(&args, input, true).await;
+        assert_eq!(code, wanted, "{args:?}: {said}");
+        assert!(!said.contains("panicked") && (code != 0 || said.is_empty()), "{args:?}: {said}");
+        assert_eq!(run_unread(&args, input, false).await.0, wanted, "{args:?}: nobody reads the error either");
+    }
+    // What was given to a command is published, whether its id is read or not.
+    let batch = node.get("/poll?channel=todo&cursor=earliest").await.text();
+    assert_eq!(batch.matches("\"unread\"").count(), 6, "{batch}");
+}
+
+/// Another server, or a proxy whose server is down, answers with a page of its own.
+#[tokio::test]
+async fn pages_of_other_servers_are_not_printed() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("an address");
+    let at = listener.local_addr().expect("its address");
+    tokio::spawn(async move {
+        // A client may open a connection and send nothing on it.
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                stream.read(&mut [0; 4096]).await.ok();
+                let page = "<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body>nginx</body></html>";
+                let answer = format!("HTTP/1.1 502 X\r\nContent-Length: {}\r\n\r\n{page}", page.len());
+                stream.write_all(answer.as_bytes()).await.ok();
+            });
+        }
+    });
+    let url = format!("http://{at}");
+    for args in [vec!["check", &url], vec!["publish", "a", "1", "--url", &url], vec!["tail", "a", "--url", &url]] {
+        let (code, said) = if args[0] == "tail" {
+            // It goes on until it is interrupted.
+            let mut tail = Running::start(&args);
+            let said = tail.remark().await;
+            let (code, rest) = tail.interrupt().await;
+            (code, said + &rest)
+        } else {
+            let done = run(&args, "").await;
+            assert_eq!(done.out, "", "{done}");
+            (done.code, done.err)
+        };
+        assert!(said.contains("502 an HTML page, not an answer of a Longtail server"), "{args:?}: {code} {said}");
+        assert!(!said.contains('<') && !said.contains("title"), "{args:?}: {said}");
+    }
+}
+
+/// A proxy that buffers whatever the server says.
 #[tokio::test]
 async fn check_finds_a_path_that_holds_streams_back() {
     let World { node, .. } = World::start(Log::Memory, &[]).await;
@@ -133,6 +291,44 @@ async fn publish_says_the_id() {
     assert_eq!(data, wanted);
     let excluded = node.get("/poll?channel=todo&cursor=earliest&client=me").await.json();
     assert_eq!(excluded["messages"].as_array().map(Vec::len), Some(7));
+}
+
+/// A line that the server refuses does not keep the others from being published.
+#[tokio::test]
+async fn publish_goes_on_after_a_bad_line() {
+    let World { node, .. } = World::start(Log::Memory, &["--max-message-bytes", "64"]).await;
+    let url = url(&node);
+    let long = "x".repeat(65);
+    let input = format!("1\n{long}\r\n\"three\"\r\n{long}\n5");
+    let done = run(&["publish", "todo", "--lines", "--url", &url], &input).await;
+    assert_eq!((done.code, done.out.lines().count()), (1, 3), "{done}");
+    let said: Vec<&str> = done.err.lines().collect();
+    assert_eq!(said.len(), 3, "{done}");
+    assert!(said[0].starts_with("longtail publish: line 2: 413 too_large: "), "{done}");
+    assert!(said[1].starts_with("longtail publish: line 4: 413 too_large: "), "{done}");
+    assert_eq!(said[2], "longtail publish: 2 of 5 lines are not published", "{done}");
+    let batch = node.get("/poll?channel=todo&cursor=earliest").await.json();
+    let data: Vec<String> =
+        batch["messages"].as_array().expect("messages").iter().map(|m| m["data"].to_string()).collect();
+    assert_eq!(data, ["1", "\"three\"", "5"]);
+    // What would fail for each line ends it, and says where.
+    let done = run(&["publish", "a b", "--lines", "--url", "http://127.0.0.1:1"], "1\n2\n").await;
+    assert!(done.code == 69 && done.err.starts_with("longtail publish: stopped at line 1\n"), "{done}");
+}
+
+/// A line need not be UTF-8 to be told by its number.
+#[tokio::test]
+async fn publish_tells_of_lines_that_are_not_utf8() {
+    let World { node, .. } = World::start(Log::Memory, &[]).await;
+    let file = support::redis::fresh_dir("lines").join("lines");
+    std::fs::write(&file, b"1\n\xff\xfe\n3\n").expect("a file");
+    let script = format!("exec \"$0\" publish todo --lines --url {} < {}", url(&node), file.display());
+    let mut shell = tokio::process::Command::new("sh");
+    let output = shell.args(["-c", &script, env!("CARGO_BIN_EXE_longtail")]).output().await.expect("its output");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!((output.status.code(), output.stdout.iter().filter(|b| **b == b'\n').count()), (Some(1), 2), "{said}");
+    assert!(said.starts_with("longtail publish: line 2: 400 not_utf8: "), "{said}");
+    std::fs::remove_dir_all(file.parent().expect("a directory")).ok();
 }
 
 #[tokio::test]

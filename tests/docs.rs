@@ -3,9 +3,10 @@
 use clap::CommandFactory;
 use longtail::internals::config::Cli;
 use longtail::internals::transport::{ALL, Code};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 fn read(path: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).expect("the document")
@@ -234,4 +235,150 @@ fn anchor(heading: &str) -> String {
     let text = heading.trim_start_matches('#').trim().to_lowercase();
     let kept = text.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
     kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+}
+
+/// A block of code in a page.
+struct Block {
+    /// The page and the line.
+    at: String,
+    language: String,
+    text: String,
+}
+
+fn blocks() -> Vec<Block> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let folders = [".", "docs", "docs/adr", "examples", "examples/todo-php", "examples/java-applet", "static/package"];
+    let entries = folders.iter().flat_map(|folder| fs::read_dir(root.join(folder)).expect("a folder"));
+    let pages =
+        entries.map(|entry| entry.expect("an entry").path()).filter(|path| path.extension().is_some_and(|e| e == "md"));
+    let mut blocks = Vec::new();
+    for page in pages {
+        let mut open: Option<Block> = None;
+        for (n, line) in fs::read_to_string(&page).expect("a page").lines().enumerate() {
+            match (line.trim_start().strip_prefix("```"), open.as_mut()) {
+                (Some(_), Some(_)) => blocks.extend(open.take()),
+                (Some(language), None) => {
+                    let page = page.strip_prefix(root).expect("a page of the project").display();
+                    let at = format!("{page}:{}", n + 2);
+                    open = Some(Block { at, language: language.trim().to_owned(), text: String::new() });
+                }
+                (None, Some(block)) => block.text.push_str(&format!("{line}\n")),
+                (None, None) => {}
+            }
+        }
+        assert!(open.is_none(), "{}: a block without an end", page.display());
+    }
+    blocks
+}
+
+/// Runs a tool on a block, which has to take it without a word of warning.
+fn takes(block: &Block, package: &str, command: &[&str]) {
+    let output = Command::new(command[0]).args(&command[1..]).env("HOME", "/nonexistent").output();
+    let output = output.unwrap_or_else(|e| panic!("{}: {e}: apt-get install {package}", command[0]));
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
+    assert!(output.status.success(), "{}: {}:\n{said}\n{}", block.at, command[0], block.text);
+    let warns = ["[warn]", "[WARNING]", "[ALERT]"].iter().any(|word| said.contains(word));
+    assert!(!warns, "{}: {}:\n{said}\n{}", block.at, command[0], block.text);
+}
+
+/// What a tool has to find around a block that is only a part of its file, and the certificates that it names.
+fn in_place(block: &Block, dir: &Path) -> String {
+    let at = dir.display();
+    let text = block.text.replace("/etc/ssl", &at.to_string());
+    match block.language.as_str() {
+        "nginx" => {
+            let is_http = text.contains("server {");
+            let text = if is_http { text } else { format!("server {{ listen 127.0.0.1:1;\n{text}}}\n") };
+            let temps = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+                .map(|kind| format!("{kind}_temp_path {at}/{kind};\n"));
+            format!(
+                "pid {at}/pid; error_log {at}/log;\nevents {{}}\nhttp {{\naccess_log off;\n{}{text}}}\n",
+                temps.concat()
+            )
+        }
+        "apache" => {
+            let modules = ["mpm_event", "authz_core", "setenvif", "proxy", "proxy_http", "proxy_wstunnel"];
+            let load = modules.map(|m| format!("LoadModule {m}_module /usr/lib/apache2/modules/mod_{m}.so\n"));
+            format!("{}ServerName x\nListen 127.0.0.1:1\nErrorLog {at}/log\nPidFile {at}/pid\n{text}", load.concat())
+        }
+        "php" if !text.starts_with("<?php") => format!("<?php\n{text}"),
+        _ => text,
+    }
+}
+
+/// Each block of a configuration or of code is taken by the program that it is for.
+#[test]
+fn every_block_is_taken_by_its_program() {
+    let dir = super::support::redis::fresh_dir("blocks");
+    let at = |name: &str| dir.join(name).display().to_string();
+    let (key, certificate) = (at("privkey.pem"), at("fullchain.pem"));
+    let request = [
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-days",
+        "30",
+        "-subj",
+        "/CN=localhost",
+        "-keyout",
+        &key,
+        "-out",
+        &certificate,
+    ];
+    let made = Command::new("openssl").args(request).output().expect("openssl is installed");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    fs::write(
+        dir.join("both.pem"),
+        [fs::read(&certificate).expect("a file"), fs::read(&key).expect("a file")].concat(),
+    )
+    .expect("a file");
+    let mut checked = BTreeMap::new();
+    for block in blocks() {
+        let is_module = block.text.contains("import ");
+        let extension = if block.language == "js" && is_module { "mjs" } else { &block.language };
+        let file = at(&format!("block.{extension}"));
+        fs::write(&file, in_place(&block, &dir)).expect("a file");
+        match block.language.as_str() {
+            "nginx" => takes(&block, "nginx-light", &["nginx", "-t", "-p", &at(""), "-e", &at("log"), "-c", &file]),
+            "haproxy" => takes(&block, "haproxy", &["haproxy", "-c", "-f", &file]),
+            "apache" => takes(&block, "apache2-bin", &["apache2", "-t", "-d", &at(""), "-f", &file]),
+            "caddy" => {
+                takes(&block, "caddy", &["caddy", "adapt", "--validate", "--adapter", "caddyfile", "--config", &file])
+            }
+            "yaml" => takes(
+                &block,
+                "python3-yaml",
+                &["python3", "-c", "import sys, yaml; yaml.safe_load(open(sys.argv[1]))", &file],
+            ),
+            "php" => takes(&block, "php-cli", &["php", "-n", "-l", &file]),
+            "sh" => takes(&block, "bash", &["bash", "-n", &file]),
+            "js" => takes(&block, "nodejs", &["node", "--check", &file]),
+            "json" => {
+                // An object that is left out.
+                let json: Result<serde_json::Value, _> = serde_json::from_str(&block.text.replace("{…}", "{}"));
+                assert!(json.is_ok(), "{}: {json:?}", block.at);
+            }
+            "http" => {
+                let (head, body) = block.text.split_once("\n\n").expect("a head and a body");
+                let mut lines = head.lines();
+                assert!(lines.next().is_some_and(|line| line.ends_with(" HTTP/1.1")), "{}", block.at);
+                assert!(lines.all(|line| line.contains(": ")), "{}", block.at);
+                let json: Result<serde_json::Value, _> = serde_json::from_str(body);
+                assert!(json.is_ok(), "{}: {json:?}", block.at);
+            }
+            // Tests of their own: `redis_access` takes the rights from the page, and browsers run the page of README.md.
+            "acl" | "html" => {}
+            // They are read and not run.
+            "" | "text" | "mermaid" => {}
+            other => panic!("{}: no program takes a block of {other:?}: add it here", block.at),
+        }
+        *checked.entry(block.language).or_insert(0) += 1;
+    }
+    for language in ["nginx", "haproxy", "apache", "caddy", "yaml", "php", "sh", "js", "json", "http"] {
+        assert!(checked.contains_key(language), "no block of {language}: does the test still read them? {checked:?}");
+    }
+    fs::remove_dir_all(dir).ok();
 }

@@ -18,6 +18,7 @@ mod access;
 mod access_log;
 mod attacks;
 mod authorize;
+mod authorize_trouble;
 mod balanced;
 mod bounds;
 mod bridge;

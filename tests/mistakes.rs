@@ -8,6 +8,7 @@ use support::guarded::{KEY, guarded};
 use support::redis::free_port;
 use support::server::run_to_end;
 use support::{Certificate, Log, Node, RedisServer, Request, World};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const NOWHERE: [&str; 4] = ["--listen", "127.0.0.1:0", "--tcp-listen", "off"];
 
@@ -28,6 +29,8 @@ async fn the_command_line() {
         (&["--lisen", "127.0.0.1:0"], "unexpected argument '--lisen' found"),
         (&["chek"], "unrecognized subcommand 'chek'"),
         (&["check", "a", "b"], "unexpected argument 'b' found"),
+        (&["--port", "8080"], "unexpected argument '--port' found"),
+        (&["serve"], "unrecognized subcommand 'serve'"),
         (&["--listen"], "a value is required for '--listen <ADDR>' but none was supplied"),
         (
             &["--listen", "x"],
@@ -56,7 +59,39 @@ async fn the_command_line() {
     assert!(code == 64 && said.starts_with(wanted), "{code} {said}");
 }
 
-/// The program as the packages build it.
+/// What other servers call their address and their start. The error says what to type here.
+#[tokio::test]
+async fn names_that_other_servers_have() {
+    let listen = "--listen 127.0.0.1:8080";
+    for (args, tip) in [
+        (&["--port", "8080"][..], listen),
+        (&["--port=8080"], listen),
+        (&["-p", "8080"], listen),
+        (&["-p8080"], listen),
+        (&["--host", "0.0.0.0"], listen),
+        (&["--bind=0.0.0.0:80"], listen),
+        (&["--open", "--addr", ":80"], listen),
+        (&["serve"], listen),
+        (&["serve", "--listen", "127.0.0.1:0"], listen),
+        (&["server"], listen),
+        (&["start"], listen),
+        (&["8080"], listen),
+        (&[":8080"], listen),
+        (&["127.0.0.1:8080"], listen),
+        (&["tail", "a", "--port", "8080"], "--url http://127.0.0.1:8080"),
+        (&["publish", "a", "1", "--host", "x"], "--url http://127.0.0.1:8080"),
+        (&["check", "--port", "8080"], "longtail check http://127.0.0.1:8080"),
+    ] {
+        let done = run(args, "").await;
+        assert!(done.code == 64 && done.err.contains(tip), "{args:?}: {done}");
+    }
+    for args in [&["-x"][..], &["--colour"], &["chek"]] {
+        let done = run(args, "").await;
+        assert!(done.code == 64 && !done.err.contains("127.0.0.1:8080"), "{args:?}: {done}");
+    }
+}
+
+/// As the packages are built.
 #[cfg(not(feature = "demo"))]
 #[tokio::test]
 async fn a_build_without_the_demo_says_how_to_get_it() {
@@ -171,6 +206,59 @@ async fn a_redis_that_is_not_there_or_lets_nobody_in() {
         assert!(code == 69 && said.contains(&says), "{url}: {code} {said}");
         assert_eq!(said.contains("--wait-for-log"), waits, "{url}: {said}");
         assert!(!said.contains("simsim") && !said.contains("sesame"), "{said}");
+    }
+}
+
+/// A URL of `--redis` that leads to another server: one line, and no parser's words.
+#[tokio::test]
+async fn a_redis_that_is_another_server() {
+    let greets = async |greeting: &'static str, answer: &'static str| {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let at = listener.local_addr().expect("its address");
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                stream.write_all(greeting.as_bytes()).await.ok();
+                while stream.read(&mut [0; 4096]).await.is_ok_and(|n| n > 0) {
+                    stream.write_all(answer.as_bytes()).await.ok();
+                }
+            }
+        });
+        at
+    };
+    let longtail = Node::start(&[]).await;
+    for (at, speaks) in [
+        (longtail.http, true),
+        (greets("", "HTTP/1.1 400 Bad Request\r\nContent-Length: 5\r\n\r\nhello").await, true),
+        (greets("", "<html>\n<body>no</body>\n</html>\n").await, true),
+        (greets("SSH-2.0-OpenSSH_9.2\r\n", "").await, true),
+        (greets("220 mail.example ESMTP\r\n", "500 what?\r\n").await, true),
+        (greets("", "\u{15}\u{3}\u{3}\0\u{2}\u{2}\u{46}").await, false),
+    ] {
+        for (scheme, wanted) in [
+            (
+                "redis",
+                "does not speak Redis's protocol; it may be an HTTP server, or a port with TLS (rediss://): correct --redis",
+            ),
+            ("rediss", "does not speak TLS; correct --redis, or use redis:// for a Redis without TLS"),
+        ] {
+            // A handshake that is answered with an alert is a handshake.
+            if scheme == "rediss" && !speaks {
+                continue;
+            }
+            let url = format!("{scheme}://{at}/");
+            let mut args = NOWHERE.to_vec();
+            args.extend(["--redis", &url]);
+            if scheme == "rediss" {
+                // Reading all of the system's authorities may take as long as a connection may.
+                args.extend(["--redis-tls-ca", &Certificate::common().certificate]);
+            }
+            let (code, said) = run_to_end(&args).await;
+            let from = said.find("longtail: ").unwrap_or_else(|| panic!("{url}: {said}"));
+            let lines: Vec<&str> = said[from..].lines().collect();
+            assert_eq!((code, lines.len()), (69, 1), "{url}: {said}");
+            assert!(lines[0].ends_with(wanted), "{}", lines[0]);
+            assert!(lines[0].contains("Redis at ") && lines[0].contains(&at.to_string()), "{}", lines[0]);
+        }
     }
 }
 

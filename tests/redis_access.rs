@@ -123,7 +123,7 @@ async fn one_privilege_less() {
     set_user(&redis, &without("&push:*")).await;
     let node = Node::start_unready(&["--redis", &url]).await;
     eventually("a word about PUBLISH", async || {
-        node.log().contains("this node does not hear what is PUBLISHed").then_some(())
+        node.log().contains("this node does not receive PUBLISHes").then_some(())
     })
     .await;
     node.publish("todo", "1").await;

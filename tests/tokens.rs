@@ -137,6 +137,8 @@ async fn forged_and_stale_tokens() {
         ("not yet", with(json!({"nbf": seconds(30)}))),
         ("a text as nbf", with(json!({"nbf": "0"}))),
         ("for somebody else", with(json!({"aud": "another"}))),
+        ("for a number", with(json!({"aud": 5}))),
+        ("for numbers", with(json!({"aud": [5]}))),
         ("a name in place of a list", with(json!({"subscribe": "a"}))),
         ("numbers in the list", with(json!({"subscribe": ["a", 1]}))),
         ("a client that is none", with(json!({"client": "a b"}))),

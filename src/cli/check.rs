@@ -1,11 +1,12 @@
 //! `longtail check`: sends a message through every transport of a running server, and reports the faults on the path.
 
 use super::client::{Client, Credential};
-use super::failure::{Failure, printable};
+use super::failure::{Failure, Reason, printable};
 use super::probe::{Outcome, Probe};
 use clap::Args;
 use futures_util::future::join_all;
 use serde_json::Value;
+use std::io::{Write, stdout};
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -36,8 +37,9 @@ pub struct Check {
     #[arg(long, value_name = "S", default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..=300))]
     timeout: u64,
 
-    /// Seconds of silence on streams before a second message, to find out whether a proxy cuts idle connections
-    #[arg(long, value_name = "S", default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=3600))]
+    /// Seconds of silence on streams and long polls before a message, to find out whether a proxy cuts idle
+    /// connections. 20 is longer than a heartbeat; 0 leaves it out
+    #[arg(long, value_name = "S", default_value_t = 3, value_parser = clap::value_parser!(u64).range(0..=3600))]
     idle: u64,
 
     #[command(flatten)]
@@ -51,36 +53,49 @@ impl Check {
         if info["name"] != "longtail" {
             return Err(Failure::Unexpected(format!("{} is not a Longtail server", client.base)));
         }
-        println!("Longtail {} at {}", printable(info["version"].as_str().unwrap_or("?")), client.base);
+        // Not `println!`, which panics if the reader of the output is gone.
+        let mut out = stdout();
+        writeln!(out, "Longtail {} at {}", printable(info["version"].as_str().unwrap_or("?")), client.base)?;
         for note in notes(&client).await {
-            println!("! {note}");
+            writeln!(out, "! {note}")?;
         }
         let names: Vec<&str> =
             info["transports"].as_array().into_iter().flatten().filter_map(|entry| entry["name"].as_str()).collect();
         let checks = names.iter().map(|name| self.one(&client, &info, name));
         let outcomes = join_all(checks).await;
+        self.report(&mut out, &client, &names, outcomes)
+    }
+
+    /// Prints the outcomes. `None`: the transport is off on the server.
+    fn report(
+        &self,
+        out: &mut impl Write,
+        client: &Client,
+        names: &[&str],
+        outcomes: Vec<Option<Outcome>>,
+    ) -> Result<ExitCode, Failure> {
         let (mut works, mut tried, mut wants_credentials) = (0, 0, false);
         for (name, outcome) in names.iter().zip(outcomes) {
             let Some(outcome) = outcome else {
-                println!("- {name:<13} off on this server");
+                writeln!(out, "- {name:<13} off on this server")?;
                 continue;
             };
             tried += 1;
             match outcome {
                 Ok(text) => {
                     works += 1;
-                    println!("✓ {name:<13} {text}");
+                    writeln!(out, "✓ {name:<13} {text}")?;
                 }
                 Err(failure) => {
                     wants_credentials |= is_about_access(&failure);
-                    println!("✗ {name:<13} {failure}");
+                    writeln!(out, "✗ {name:<13} {failure}")?;
                 }
             }
         }
-        println!("{works} of {tried} transports work");
+        writeln!(out, "{works} of {tried} transports work")?;
         if wants_credentials {
             let (channel, fix) = (&self.channel, client.token_fix());
-            println!("! {channel} needs credentials: {fix}; or try another --channel");
+            writeln!(out, "! {channel} needs credentials: {fix}; or try another --channel")?;
         }
         Ok(ExitCode::from(u8::from(works < tried || tried == 0)))
     }
@@ -133,8 +148,8 @@ async fn notes(client: &Client) -> Vec<String> {
     match client.get("/readyz", &[]).await {
         Ok(answer) if answer.status() == 200 => {}
         Ok(answer) => {
-            let text = answer.text().await.unwrap_or_default();
-            notes.push(format!("the server is not ready: {}", printable(text.trim())));
+            let reason = Reason::in_body(&answer.text().await.unwrap_or_default());
+            notes.push(format!("the server is not ready: {reason}"));
         }
         Err(failure) => notes.push(failure.to_string()),
     }

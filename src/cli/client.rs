@@ -4,14 +4,15 @@ use super::failure::{Failure, Reason};
 use crate::http_client::{self, HttpClient};
 use bytes::Bytes;
 use clap::Args;
+use flate2::write::MultiGzDecoder;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, USER_AGENT};
+use hyper::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, USER_AGENT};
 use hyper::{HeaderMap, Method, Request, Response, Uri};
 use hyper_util::client::legacy;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use serde_json::Value;
-use std::io;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -76,6 +77,8 @@ impl Target {
 #[derive(Clone)]
 pub struct Client {
     http: HttpClient,
+    /// It keeps no connections.
+    fresh: HttpClient,
     /// The URL without a slash at its end.
     pub base: String,
     uri: Uri,
@@ -103,8 +106,10 @@ impl Client {
             return Err(rule());
         }
         let connector = http_client::connector(&uri, CONNECT_TIMEOUT)?;
-        let http = legacy::Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build(connector);
-        Ok(Client { http, base: url.trim_end_matches('/').to_owned(), uri, token: credential.read()? })
+        let mut builder = legacy::Client::builder(TokioExecutor::new());
+        let fresh = builder.pool_max_idle_per_host(0).build(connector.clone());
+        let http = builder.pool_max_idle_per_host(usize::MAX).pool_timer(TokioTimer::new()).build(connector);
+        Ok(Client { http, fresh, base: url.trim_end_matches('/').to_owned(), uri, token: credential.read()? })
     }
 
     /// The host in the URL.
@@ -121,7 +126,7 @@ impl Client {
         self.send(Method::GET, path, headers, Bytes::new()).await
     }
 
-    /// Sends a POST.
+    /// Sends a POST that may be repeated, such as a publication with an idempotency key.
     ///
     /// # Errors
     ///
@@ -146,10 +151,13 @@ impl Client {
             request = request.header(AUTHORIZATION, format!("Bearer {token}"));
         }
         let request = request.body(Full::new(body)).map_err(|error| Failure::Usage(error.to_string()))?;
-        match self.http.request(request).await {
-            Ok(response) => Ok(Answer { response }),
-            Err(error) => Err(self.unreachable(&reason(&error))),
-        }
+        let answered = match self.http.request(request.clone()).await {
+            // A proxy may have closed a kept connection, or have forgotten it without a word. On a new connection the
+            // same failure is the path's own.
+            Err(error) if !error.is_connect() => self.fresh.request(request).await,
+            answered => answered,
+        };
+        answered.map(Answer::new).map_err(|error| self.unreachable(&reason(&error)))
     }
 
     /// If a failure is due to missing credentials, adds the way to give them.
@@ -227,12 +235,20 @@ fn tls_reason(error: &rustls::Error) -> Option<String> {
     }
 }
 
-/// A response whose body is read as it arrives.
+/// A response whose body is read as it arrives, and unpacked if it is compressed.
 pub struct Answer {
     response: Response<Incoming>,
+    /// Unpacks the body. It is flushed behind each piece, since a piece of a stream may be all for a long time.
+    unpacker: Option<MultiGzDecoder<Vec<u8>>>,
 }
 
 impl Answer {
+    fn new(response: Response<Incoming>) -> Answer {
+        let coding = response.headers().get(CONTENT_ENCODING);
+        let is_packed = coding.is_some_and(|coding| coding.as_bytes().eq_ignore_ascii_case(b"gzip"));
+        Answer { response, unpacker: is_packed.then(|| MultiGzDecoder::new(Vec::new())) }
+    }
+
     /// The status.
     pub fn status(&self) -> u16 {
         self.response.status().as_u16()
@@ -251,12 +267,32 @@ impl Answer {
     pub async fn piece(&mut self) -> Result<Option<Bytes>, Failure> {
         while let Some(frame) = self.response.body_mut().frame().await {
             match frame.map(hyper::body::Frame::into_data) {
-                Ok(Ok(bytes)) if !bytes.is_empty() => return Ok(Some(bytes)),
-                Ok(_) => {}
+                Ok(Ok(bytes)) => {
+                    let bytes = self.unpack(bytes)?;
+                    if !bytes.is_empty() {
+                        return Ok(Some(bytes));
+                    }
+                }
+                Ok(Err(_)) => {}
                 Err(error) => return Err(Failure::Unexpected(format!("the answer broke off: {error}"))),
             }
         }
         Ok(None)
+    }
+
+    fn unpack(&mut self, bytes: Bytes) -> Result<Bytes, Failure> {
+        let Some(unpacker) = &mut self.unpacker else { return Ok(bytes) };
+        let mut unpacked = Vec::new();
+        // In parts: a small piece may unpack to a thousand times its size.
+        for part in bytes.chunks(1024) {
+            let done = unpacker.write_all(part).and_then(|()| unpacker.flush());
+            done.map_err(|_| Failure::Unexpected("the answer says that it is gzip, and is not".into()))?;
+            unpacked.append(unpacker.get_mut());
+            if unpacked.len() > MAX_BODY {
+                return Err(Failure::Unexpected("the answer is too large".into()));
+            }
+        }
+        Ok(unpacked.into())
     }
 
     /// The whole body, as text.

@@ -56,14 +56,17 @@ pub struct Reason {
 }
 
 impl Reason {
-    /// The error in a body or in a command's answer; the beginning of the body if it has no error.
+    /// The error in a body or in a command's answer. If it is something else, the beginning of a plain text, or what it
+    /// is: a page of another server helps nobody in a terminal.
     pub fn in_body(body: &str) -> Reason {
         let json: Value = serde_json::from_str(body).unwrap_or_default();
         // In a command's answer the error is the object itself. In a body it is a member.
         let error = json.get("error").unwrap_or(&json);
         match (error["code"].as_str(), error["message"].as_str()) {
             (Some(code), Some(message)) => Reason { code: Some(printable(code)), message: printable(message) },
-            _ => Reason::words(printable(&body.chars().take(100).collect::<String>())),
+            _ if is_html(body) => Reason::words("an HTML page, not an answer of a Longtail server"),
+            _ if body.trim().is_empty() => Reason::words("an empty answer, not one of a Longtail server"),
+            _ => Reason::words(printable(&body.trim().chars().take(100).collect::<String>())),
         }
     }
 
@@ -92,7 +95,36 @@ impl fmt::Display for Reason {
     }
 }
 
+/// Whether a text is HTML or XML, or has a tag in it.
+fn is_html(text: &str) -> bool {
+    text.split('<').skip(1).any(|rest| rest.starts_with(|c: char| "/!?".contains(c) || c.is_alphabetic()))
+}
+
 /// Replaces control characters, which would move a terminal's cursor or change its colours.
 pub fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reason_is_our_error_or_a_plain_text() {
+        const HTML: &str = "an HTML page, not an answer of a Longtail server";
+        for (body, said) in [
+            (r#"{"error":{"code":"forbidden","message":"not allowed: a"}}"#, "forbidden: not allowed: a"),
+            (r#"{"type":"error","code":"too_large","message":"x\u001b[2J"}"#, "too_large: x\u{fffd}[2J"),
+            ("draining\n", "draining"),
+            ("no healthy upstream", "no healthy upstream"),
+            ("", "an empty answer, not one of a Longtail server"),
+            ("<html>\r\n<head><title>502 Bad Gateway</title></head>", HTML),
+            ("\u{feff}  <!DOCTYPE html><p>x", HTML),
+            ("Sorry! <a href='/'>back</a>", HTML),
+            ("<?xml version='1.0'?><Error/>", HTML),
+        ] {
+            assert_eq!(Reason::in_body(body).to_string(), said, "{body}");
+        }
+        assert_eq!(Reason::in_body(&"x".repeat(1000)).to_string().len(), 100);
+    }
 }

@@ -10,7 +10,7 @@ mod tail;
 
 use clap::Subcommand;
 use failure::Failure;
-use std::io;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 /// The commands.
@@ -36,7 +36,8 @@ pub async fn run(command: Command, rename: impl Fn(&str) -> String) -> ExitCode 
         // The program that reads the output has ended, as in `longtail tail a | head`.
         Err(Failure::Io(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("longtail {name}: {}", rename(&failure.to_string()));
+            // If nobody reads the error, the exit code is all that is left.
+            let _ = writeln!(io::stderr(), "longtail {name}: {}", rename(&failure.to_string()));
             ExitCode::from(failure.exit_code())
         }
     }

@@ -2,10 +2,11 @@
 
 use super::client::{Answer, Client, quote};
 use super::failure::{Failure, Reason, printable};
-use futures_util::future::join;
+use futures_util::future::{Either, select};
 use futures_util::{SinkExt, Stream, StreamExt};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
+use std::pin::pin;
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
@@ -16,10 +17,13 @@ use tokio_tungstenite::tungstenite::{self, Message as Frame};
 /// How long to wait for a stream's hello before the stream counts as held back.
 const HELLO: Duration = Duration::from_secs(4);
 
-/// How long the probe waits after it starts a long poll, before it publishes the message.
+/// How long a long poll waits at least before its message is published.
 const PARKED: Duration = Duration::from_millis(200);
 
-/// The result of the probe of a transport.
+/// A request as browsers send it. A proxy may compress the answer then, and hold back what it compresses.
+const PACKED: &[(&str, &str)] = &[("accept-encoding", "gzip")];
+
+/// The result of a transport.
 pub(super) type Outcome = Result<String, Failure>;
 
 /// A probe of one transport.
@@ -37,7 +41,8 @@ impl Probe<'_> {
     }
 
     async fn publish(&self) -> Result<Instant, Failure> {
-        let path = format!("/publish?{}&as=text", self.query());
+        // With a key: if a proxy loses the connection, the request is repeated.
+        let path = format!("/publish?{}&as=text&key={}", self.query(), uuid::Uuid::new_v4());
         let began = Instant::now();
         let body = self.mark.clone().into();
         match self.client.post(&path, "text/plain", body).await?.ok().await {
@@ -50,7 +55,7 @@ impl Probe<'_> {
 
     /// The cursor at the end of the log, from an empty poll.
     async fn cursor(&self) -> Result<String, Failure> {
-        let batch = self.client.get(&format!("/poll?{}", self.query()), &[]).await?.json().await?;
+        let batch = self.client.get(&format!("/poll?{}", self.query()), PACKED).await?.json().await?;
         batch["cursor"]
             .as_str()
             .map(str::to_owned)
@@ -62,7 +67,7 @@ impl Probe<'_> {
         let began = self.publish().await?;
         let path = format!("/poll?{}&cursor={}&limit=1000", self.query(), quote(&cursor));
         let batch = loop {
-            let text = self.client.get(&path, &[]).await?.ok().await?.text().await?;
+            let text = self.client.get(&path, PACKED).await?.ok().await?.text().await?;
             if text.contains(&self.mark) {
                 break text;
             }
@@ -72,8 +77,9 @@ impl Probe<'_> {
         let batch: Value = serde_json::from_str(&batch).unwrap_or_default();
         if let Some(cursor) = batch["cursor"].as_str() {
             let tag = format!("\"{cursor}\"");
-            let again = self.client.get(&format!("/poll?{}", self.query()), &[("if-none-match", &tag)]).await?;
-            // A 200 with messages is not a fault: another client may have published in the meantime.
+            let again =
+                self.client.get(&format!("/poll?{}", self.query()), &[PACKED[0], ("if-none-match", &tag)]).await?;
+            // A 200 with messages is not a fault: another client may have published meanwhile.
             if again.status() == 200 && again.text().await?.contains("\"messages\":[]") {
                 result.push_str("; If-None-Match does not pass");
             }
@@ -84,14 +90,28 @@ impl Probe<'_> {
     pub async fn long_poll(&self, name: &str) -> Outcome {
         let mut cursor = self.cursor().await?;
         let callback = if name == "jsonp" { "&callback=cb" } else { "" };
+        let parked = PARKED.max(Duration::from_secs(self.idle));
         let published = async {
-            tokio::time::sleep(PARKED).await;
+            tokio::time::sleep(parked).await;
             self.publish().await
         };
         let asked = async {
             loop {
-                let path = format!("/{name}?{}&cursor={}&timeout=10{callback}", self.query(), quote(&cursor));
-                let text = self.client.get(&path, &[]).await?.ok().await?.text().await?;
+                let timeout = (self.idle + 10).min(LONGEST_POLL);
+                let path = format!("/{name}?{}&cursor={}&timeout={timeout}{callback}", self.query(), quote(&cursor));
+                let began = Instant::now();
+                let answer = match self.client.get(&path, PACKED).await {
+                    Ok(answer) => answer.ok().await,
+                    Err(failure) => Err(failure),
+                };
+                let text = match answer {
+                    Err(Failure::Refused { status: 408 | 502 | 504 | 524, .. } | Failure::Unreachable { .. })
+                        if began.elapsed() > PARKED =>
+                    {
+                        return Err(cut_while_waiting(began.elapsed()));
+                    }
+                    answer => answer?.text().await?,
+                };
                 if text.contains(&self.mark) {
                     return Ok(Instant::now());
                 }
@@ -103,26 +123,45 @@ impl Probe<'_> {
                 next.clone_into(&mut cursor);
             }
         };
-        let (began, came) = join(published, asked).await;
-        Ok(format!("message after {}", millis(came?.saturating_duration_since(began?))))
+        // A poll that fails is the finding: no message is waited for then. One that works may end before the
+        // publication.
+        let (began, came) = match select(pin!(published), pin!(asked)).await {
+            Either::Left((began, came)) => (began?, came.await?),
+            Either::Right((came, began)) => {
+                let came: Instant = came?;
+                (began.await?, came)
+            }
+        };
+        let mut result = format!("message after {}", millis(came.saturating_duration_since(began)));
+        if self.idle > 0 {
+            let _ = write!(result, ", to a request that waited for {} s", self.idle);
+        }
+        Ok(result)
     }
 
     pub async fn stream(&self, name: &str) -> Outcome {
-        match self.try_stream(name, "").await {
-            Err(Failure::Unexpected(text)) if text == HELD => match self.try_stream(name, "&padding=1").await {
-                Ok(_) => Err(Failure::Unexpected(format!("{HELD}; with padding=1 it arrives"))),
-                Err(_) => Err(Failure::Unexpected(text)),
-            },
+        match self.try_stream(name, "", PACKED).await {
+            Err(Failure::Unexpected(text)) if text == HELD => {
+                let passes = if self.try_stream(name, "", &[]).await.is_ok() {
+                    "; it arrives if it is not compressed: switch compression off for this path (nginx: gzip off)"
+                } else if self.try_stream(name, "&padding=1", PACKED).await.is_ok() {
+                    "; with padding=1 it arrives"
+                } else {
+                    ""
+                };
+                Err(Failure::Unexpected(format!("{HELD}{passes}")))
+            }
             other => other,
         }
     }
 
-    async fn try_stream(&self, name: &str, more: &str) -> Outcome {
+    async fn try_stream(&self, name: &str, more: &str, headers: &[(&'static str, &str)]) -> Outcome {
         let callback = if name == "forever-frame" { "&callback=cb" } else { "" };
         let began = Instant::now();
         let path = format!("/{name}?{}{callback}{more}", self.query());
-        // A proxy that holds the body back may also hold the head back.
-        let asked = timeout(HELLO, self.client.get(&path, &[])).await.map_err(|_| Failure::Unexpected(HELD.into()))?;
+        // A proxy that holds the body back may hold the head back, too.
+        let asked =
+            timeout(HELLO, self.client.get(&path, headers)).await.map_err(|_| Failure::Unexpected(HELD.into()))?;
         let mut stream = Pieces { answer: asked?.ok().await?, text: String::new() };
         let compressed = stream.answer.headers().contains_key("content-encoding");
         match timeout(HELLO, stream.until("\"hello\"")).await {
@@ -131,7 +170,11 @@ impl Probe<'_> {
         }
         let hello = began.elapsed();
         let message = self.publish().await?;
-        stream.until(&self.mark).await?;
+        // What is compressed may be held back behind the hello: a buffer is full only now and then.
+        match timeout(HELLO, stream.until(&self.mark)).await {
+            Ok(came) => came?,
+            Err(_) => return Err(Failure::Unexpected(HELD.into())),
+        }
         let mut result = format!("hello after {}, message after {}", millis(hello), millis(message.elapsed()));
         if compressed {
             result.push_str("; compressed on the way");
@@ -228,9 +271,21 @@ impl Probe<'_> {
     }
 }
 
-/// The error if a stream's hello does not arrive.
-const HELD: &str = "nothing arrives: a proxy on the path holds the answer back until it is complete; switch its \
-                    buffering off (nginx: proxy_buffering off)";
+/// The error if a stream's hello or a message does not arrive.
+const HELD: &str = "a proxy on the path holds the answer back until it is complete, or until there is more of it; \
+                    switch its buffering off (nginx: proxy_buffering off)";
+
+/// Seconds that a long poll may wait.
+const LONGEST_POLL: u64 = 55;
+
+/// The failure of a request that a proxy ended while it was waiting.
+fn cut_while_waiting(waited: Duration) -> Failure {
+    Failure::Unexpected(format!(
+        "cut after {:.1} s, while the request waited for a message: raise the read time-out of the proxy on the path \
+         (nginx: proxy_read_timeout 60s)",
+        waited.as_secs_f64()
+    ))
+}
 
 /// A text that a Longtail server never sends, since JSON does not contain a bare NUL.
 const NEVER: &str = "\0";
@@ -238,9 +293,10 @@ const NEVER: &str = "\0";
 /// Reads for some time. Returns an error if the connection ends.
 async fn idle(seconds: u64, reading: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
     match timeout(Duration::from_secs(seconds), reading).await {
-        Ok(Err(Failure::Unexpected(_))) => {
-            Err(Failure::Unexpected(format!("cut while it was idle, within {seconds} s")))
-        }
+        Ok(Err(Failure::Unexpected(_))) => Err(Failure::Unexpected(format!(
+            "cut while it was idle, within {seconds} s: raise the read time-out of the proxy on the path (nginx: \
+             proxy_read_timeout 60s)"
+        ))),
         Ok(other) => other,
         Err(_) => Ok(()),
     }

@@ -4,7 +4,7 @@ use super::client::{Client, Target, quote};
 use super::failure::{Failure, printable};
 use bytes::Bytes;
 use clap::Args;
-use std::io::{BufRead, Read, Write};
+use std::io::{self, BufRead, Read, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -47,7 +47,8 @@ pub struct Publish {
     #[arg(long)]
     text: bool,
 
-    /// Publishes each line of standard input as a message
+    /// Publishes each line of standard input as a message. A line that the server refuses is printed with its
+    /// number and left out; the exit code is 1 then
     #[arg(long, conflicts_with_all = ["data", "key"])]
     lines: bool,
 
@@ -59,16 +60,13 @@ impl Publish {
     pub(super) async fn run(self) -> Result<ExitCode, Failure> {
         let client = self.target.client()?;
         if self.lines {
-            for line in std::io::stdin().lock().lines() {
-                self.one(&client, line?).await?;
-            }
-            return Ok(ExitCode::SUCCESS);
+            return self.all_lines(&client).await;
         }
         let data = match self.data.as_deref() {
             Some("-") | None => {
                 let mut data = String::new();
-                std::io::stdin().lock().take(MAX_INPUT).read_to_string(&mut data)?;
-                // An editor or `echo` has added the last line end.
+                io::stdin().lock().take(MAX_INPUT).read_to_string(&mut data)?;
+                // The last line end comes from an editor or echo.
                 if data.ends_with('\n') {
                     data.pop();
                 }
@@ -80,9 +78,36 @@ impl Publish {
         Ok(ExitCode::SUCCESS)
     }
 
-    async fn one(&self, client: &Client, data: String) -> Result<(), Failure> {
+    /// Publishes lines until the end of the input. It goes on after a line that is at fault itself, and ends at any
+    /// other failure: the next line would fail in the same way, and the user knows where to begin again.
+    async fn all_lines(&self, client: &Client) -> Result<ExitCode, Failure> {
+        let mut input = io::stdin().lock();
+        let (mut number, mut refused) = (0_u64, 0_u64);
+        while let Some(line) = next_line(&mut input)? {
+            number += 1;
+            let failure = match line {
+                Line::TooLong => Failure::Usage(format!("the line has more than {MAX_INPUT} bytes")),
+                Line::Whole(line) => match self.one(client, line).await {
+                    Ok(()) => continue,
+                    Err(failure @ Failure::Refused { status: 400 | 413 | 422, .. }) => failure,
+                    Err(failure) => {
+                        let _ = writeln!(io::stderr(), "longtail publish: stopped at line {number}");
+                        return Err(failure);
+                    }
+                },
+            };
+            refused += 1;
+            let _ = writeln!(io::stderr(), "longtail publish: line {number}: {failure}");
+        }
+        if refused > 0 {
+            let _ = writeln!(io::stderr(), "longtail publish: {refused} of {number} lines are not published");
+        }
+        Ok(ExitCode::from(u8::from(refused > 0)))
+    }
+
+    async fn one(&self, client: &Client, data: impl Into<Bytes>) -> Result<(), Failure> {
         let path = self.path(&self.key.clone().unwrap_or_else(|| uuid::Uuid::new_v4().to_string()));
-        let data = Bytes::from(data);
+        let data = data.into();
         let mut tries = 0;
         let answer = loop {
             tries += 1;
@@ -104,8 +129,11 @@ impl Publish {
             tokio::time::sleep(Duration::from_millis(250) * 2_u32.pow(tries)).await;
         };
         let id = answer["messages"][0]["id"].as_str().unwrap_or("volatile");
-        writeln!(std::io::stdout(), "{}", printable(id))?;
-        Ok(())
+        match writeln!(io::stdout(), "{}", printable(id)) {
+            // The message is published, and so are those that follow: nobody reads their ids.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            printed => Ok(printed?),
+        }
     }
 
     fn path(&self, key: &str) -> String {
@@ -126,4 +154,28 @@ impl Publish {
         }
         path
     }
+}
+
+/// A line of the input.
+enum Line {
+    /// Without its end.
+    Whole(Vec<u8>),
+    /// Longer than [`MAX_INPUT`]. It was skipped.
+    TooLong,
+}
+
+/// The next line; `None` at the end of the input. It need not be UTF-8: the server refuses what is not.
+fn next_line(input: &mut impl BufRead) -> io::Result<Option<Line>> {
+    let mut line = Vec::new();
+    if input.take(MAX_INPUT + 1).read_until(b'\n', &mut line)? == 0 {
+        return Ok(None);
+    }
+    if line.last() != Some(&b'\n') && line.len() as u64 > MAX_INPUT {
+        input.skip_until(b'\n')?;
+        return Ok(Some(Line::TooLong));
+    }
+    if line.pop_if(|last| *last == b'\n').is_some() {
+        line.pop_if(|last| *last == b'\r');
+    }
+    Ok(Some(Line::Whole(line)))
 }

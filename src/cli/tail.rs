@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::io::{Write, stderr, stdout};
+use std::pin::pin;
 use std::process::ExitCode;
 use std::time::Duration;
 use tokio::signal::ctrl_c;
@@ -129,11 +130,13 @@ impl Tail {
         let mut position =
             Position { reached: false, cursor: self.cursor.clone(), last: self.last, left: self.count, polls: false };
         let mut failures = 0;
+        // One listener for the whole run: a signal between two would be lost.
+        let mut interrupt = pin!(ctrl_c());
         loop {
             let began = Instant::now();
             let read = tokio::select! {
                 read = self.read(&client, &mut position) => read,
-                _ = ctrl_c() => Ok(End::Done),
+                _ = &mut interrupt => Ok(End::Done),
             };
             let (pause, why) = match read {
                 Ok(End::Done) => break,
@@ -154,15 +157,16 @@ impl Tail {
             let pause = pause.max(Duration::from_millis(100) * 2_u32.pow(failures.min(6)));
             let pause = if why.is_empty() { Duration::ZERO } else { pause.mul_f64(0.75 + fastrand::f64() / 2.0) };
             if !why.is_empty() {
-                writeln!(stderr(), "-- {}; reconnecting", printable(&why))?;
+                // Messages go to standard output. It goes on if nobody reads its remarks.
+                let _ = writeln!(stderr(), "-- {}; reconnecting", printable(&why));
             }
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
-                _ = ctrl_c() => break,
+                _ = &mut interrupt => break,
             }
         }
         if let Some(cursor) = &position.cursor {
-            writeln!(stderr(), "-- cursor {}", printable(cursor))?;
+            let _ = writeln!(stderr(), "-- cursor {}", printable(cursor));
         }
         Ok(ExitCode::SUCCESS)
     }

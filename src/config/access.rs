@@ -38,7 +38,7 @@ pub struct AccessFlags {
     pub open: bool,
 
     /// Server key: a client that sends it as `Authorization: Bearer KEY` may publish and subscribe anywhere, and
-    /// read /metrics. `openssl rand -hex 24` makes one. Repeatable
+    /// read /metrics. `openssl rand -hex 24` makes a key. Repeatable
     #[arg(long, env = "LONGTAIL_PUBLISH_KEY", value_name = "KEY", hide_env_values = true, help_heading = "Access")]
     #[arg(value_parser = key, value_delimiter = ' ', action = ArgAction::Append)]
     pub publish_key: Vec<Secret>,
@@ -53,7 +53,7 @@ pub struct AccessFlags {
     #[arg(long, env = "LONGTAIL_TOKEN_SECRET", value_name = "SECRET", hide_env_values = true, help_heading = "Access")]
     pub token_secret: Option<Secret>,
 
-    /// File with the secret that signs tokens. A line end at its end is ignored
+    /// File with the secret that signs tokens. A line end at the end of the file is ignored
     #[arg(long, env = "LONGTAIL_TOKEN_SECRET_FILE", value_name = "FILE", help_heading = "Access")]
     pub token_secret_file: Option<PathBuf>,
 
@@ -62,11 +62,16 @@ pub struct AccessFlags {
     pub token_public_key: Option<PathBuf>,
 
     /// URL of the application that decides who may subscribe and publish, such as
-    /// `https://www.example.com/authorize.php`. It gets the channels and the user's cookies by POST, and answers which
-    /// channels are allowed
+    /// `https://www.example.com/authorize.php`. The server sends it the channels and the user's cookies by POST, and it
+    /// answers with the allowed channels
     #[arg(long, env = "LONGTAIL_AUTHORIZE_URL", value_name = "URL", help_heading = "Access")]
     #[arg(value_parser = application, hide_env_values = true)]
     pub authorize_url: Option<Uri>,
+
+    /// Seconds that the application may take for an answer. After that the request is refused
+    #[arg(long, env = "LONGTAIL_AUTHORIZE_TIMEOUT", value_name = "S", default_value_t = 2, help_heading = "Access")]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=60))]
+    pub authorize_timeout: u64,
 
     /// Origin whose pages may subscribe and publish, such as `https://www.example.com`. Repeatable
     #[arg(long, env = "LONGTAIL_ALLOW_ORIGIN", value_name = "ORIGIN")]
@@ -80,7 +85,7 @@ pub struct AccessFlags {
     pub trusted_proxy: Vec<IpNet>,
 
     /// Expects a PROXY protocol header, version 1 or 2, on connections from trusted proxies, on HTTP and raw TCP.
-    /// A connection without one is closed
+    /// A connection without this header is closed
     #[arg(long, env = "LONGTAIL_PROXY_PROTOCOL", value_parser = BoolishValueParser::new(), help_heading = "Access")]
     pub proxy_protocol: bool,
 
@@ -91,7 +96,7 @@ pub struct AccessFlags {
 }
 
 fn key(text: &str) -> Result<Secret, String> {
-    // Limited to what a header and a list with spaces can hold.
+    // A key may have only characters that are possible in a header and in a list with spaces.
     if text.is_empty() || !text.bytes().all(|b| b.is_ascii_graphic()) {
         return Err("use letters, digits and punctuation without spaces; `openssl rand -hex 24` makes one".into());
     }
@@ -118,7 +123,7 @@ fn is_origin(text: &str) -> bool {
 }
 
 impl AccessFlags {
-    /// The first flag that restricts access; `None` if the server is open.
+    /// Returns the first flag that restricts access; `None` if the server is open.
     pub fn guarded_by(&self) -> Option<&'static str> {
         let flags = [
             ("--publish-key", !self.publish_key.is_empty()),
@@ -131,7 +136,7 @@ impl AccessFlags {
         flags.into_iter().find(|(_, is_given)| *is_given).map(|(flag, _)| flag)
     }
 
-    /// Checks the flags together. `addresses`: those of the public listeners.
+    /// Checks rules that involve more than one flag. `addresses`: the addresses of the public listeners.
     pub(super) fn check(&self, addresses: &[SocketAddr]) -> Result<(), BadConfig> {
         let bad = |text: String| Err(BadConfig::new(text));
         if let (true, Some(flag)) = (self.open, self.guarded_by()) {

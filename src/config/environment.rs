@@ -1,4 +1,4 @@
-//! Settings from environment variables: which flags they have set, and which variables are mistyped.
+//! Settings from environment variables: finds the flags that they have set, and variables that are mistyped.
 
 use super::Cli;
 use clap::error::{ContextKind, ContextValue};
@@ -9,8 +9,8 @@ use std::ffi::OsString;
 /// Variables that the project's tests and examples set around a server. They are not flags.
 const SET_BY_SCRIPTS: [&str; 3] = ["LONGTAIL_BIN", "LONGTAIL_LONG", "LONGTAIL_WRITE"];
 
-/// Which flags the environment has set, and by which variables. An error then names the variable, and not a flag that
-/// is not on the command line.
+/// The flags that the environment has set, with their variables. With this, an error can name the variable instead of a
+/// flag that is not on the command line.
 pub struct Origins(Vec<(String, String)>);
 
 impl Origins {
@@ -31,14 +31,14 @@ impl Origins {
         Origins(found)
     }
 
-    /// Replaces each flag in a text by the variable that has set it.
+    /// Replaces each flag in a text with the variable that has set it.
     pub fn rename(&self, text: &str) -> String {
         let mut text = text.to_owned();
         for (flag, variable) in &self.0 {
             let mut parts = text.split(flag.as_str());
             let mut renamed = parts.next().unwrap_or_default().to_owned();
             for part in parts {
-                // It must not be the beginning of a longer flag: --redis in --redis-prefix.
+                // The match must not be the beginning of a longer flag, such as --redis in --redis-prefix.
                 let goes_on = part.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '-');
                 renamed.push_str(if goes_on { flag } else { variable });
                 renamed.push_str(part);
@@ -49,7 +49,7 @@ impl Origins {
     }
 }
 
-/// A warning for each variable that looks like a setting of this program and is not one.
+/// Returns a warning for each variable that looks like a setting of this program but is not one.
 pub fn unknown_variables(names: impl Iterator<Item = OsString>) -> Vec<String> {
     let command = Cli::command();
     let commands = || std::iter::once(&command).chain(command.get_subcommands());
@@ -69,7 +69,7 @@ pub fn unknown_variables(names: impl Iterator<Item = OsString>) -> Vec<String> {
     lines
 }
 
-/// The setting with a similar name, as clap finds it for flags.
+/// Suggests the setting with a similar name, as clap does for flags.
 fn suggestion(name: &str) -> String {
     let flag = format!("--{}", name.trim_start_matches("LONGTAIL_").to_lowercase().replace('_', "-"));
     let parsed = Cli::command().try_get_matches_from(["longtail", &flag]);

@@ -1,8 +1,8 @@
-//! Parsing the command line and the environment. The errors are clap's own. Two things are changed in them: a secret is
-//! not repeated, and a value that a variable has set is not blamed on a flag.
+//! Parses the command line and the environment. The errors are clap's own, with two changes: they do not repeat
+//! secrets, and for a value that comes from a variable they name the variable instead of the flag.
 
 use super::{Cli, Origins};
-use clap::error::{ContextKind, ContextValue, Error};
+use clap::error::{ContextKind, ContextValue, Error, ErrorKind};
 use clap::{Arg, Command, CommandFactory, FromArgMatches};
 use std::env;
 use std::ffi::OsString;
@@ -11,16 +11,16 @@ use std::ffi::OsString;
 const HIDDEN: &str = "(not shown)";
 
 impl Cli {
-    /// Parses arguments, the program's name first, and the environment.
+    /// Parses arguments, of which the first is the program's name, and the environment.
     ///
     /// # Errors
     ///
-    /// What clap prints: an error, or the text of `--help` or `--version`.
+    /// The text that clap prints: an error, or the text of `--help` or `--version`.
     pub fn parse_with_origins(args: impl IntoIterator<Item = OsString>) -> Result<(Cli, Origins), Error> {
         let args: Vec<OsString> = args.into_iter().collect();
         let mut command = Cli::command();
-        // This also builds the commands: by default clap builds only the one that is called, and an error may name
-        // another's flag.
+        // This call also builds all commands: by default clap builds only the command that is called, but an error may
+        // name a flag of another command.
         command.build();
         let parsed = command.try_get_matches_from_mut(&args).and_then(|matches| {
             let origins = Origins::new(&command, &matches);
@@ -30,11 +30,18 @@ impl Cli {
     }
 }
 
-fn corrected(mut error: Error, command: &Command, args: &[OsString]) -> Error {
-    let text = |error: &Error, kind| match error.get(kind) {
+fn text(error: &Error, kind: ContextKind) -> Option<String> {
+    match error.get(kind) {
         Some(ContextValue::String(text)) => Some(text.clone()),
         _ => None,
-    };
+    }
+}
+
+fn corrected(mut error: Error, command: &Command, args: &[OsString]) -> Error {
+    if let Some(tip) = other_programs(&error, args) {
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+        return error;
+    }
     let Some(shown) = text(&error, ContextKind::InvalidArg) else { return error };
     if find(command, &shown).is_some_and(Arg::is_hide_env_values_set)
         && text(&error, ContextKind::InvalidValue).is_some_and(|value| !value.is_empty())
@@ -49,13 +56,13 @@ fn corrected(mut error: Error, command: &Command, args: &[OsString]) -> Error {
     error
 }
 
-/// The argument that clap shows in this way. It may be that of a command.
+/// Finds the argument that clap shows in this way. It may belong to a command.
 fn find<'a>(command: &'a Command, shown: &str) -> Option<&'a Arg> {
     let commands = std::iter::once(command).chain(command.get_subcommands());
     commands.flat_map(Command::get_arguments).find(|arg| arg.to_string() == shown)
 }
 
-/// The variable that has set an argument; `None` if it is on the command line.
+/// Returns the variable that has set an argument; `None` if the argument is on the command line.
 fn set_by(arg: &Arg, args: &[OsString]) -> Option<String> {
     let flag = format!("--{}", arg.get_long()?);
     let is_flag = |arg: &str| arg.strip_prefix(&flag).is_some_and(|rest| rest.is_empty() || rest.starts_with('='));
@@ -65,3 +72,42 @@ fn set_by(arg: &Arg, args: &[OsString]) -> Option<String> {
     let variable = arg.get_env()?;
     env::var_os(variable).map(|_| variable.to_string_lossy().into_owned())
 }
+
+/// What to type here for an argument that other servers have: a port, or a command that starts them.
+fn other_programs(error: &Error, args: &[OsString]) -> Option<&'static str> {
+    let is_called = |command: &str| args.iter().skip(1).any(|arg| arg == command);
+    match error.kind() {
+        ErrorKind::UnknownArgument => {
+            let name = text(error, ContextKind::InvalidArg)?;
+            if !ADDRESS_FLAGS.contains(&name.trim_start_matches('-').split('=').next()?) || !name.starts_with('-') {
+                return None;
+            }
+            Some(if is_called("check") {
+                "give the address of the server: longtail check http://127.0.0.1:8080"
+            } else if is_called("publish") || is_called("tail") {
+                "'--url http://127.0.0.1:8080' gives the address of the server"
+            } else {
+                "'--listen 127.0.0.1:8080' sets the address and the port"
+            })
+        }
+        ErrorKind::InvalidSubcommand => {
+            let name = text(error, ContextKind::InvalidSubcommand)?;
+            let is_address = name.trim_start_matches(':').starts_with(|c: char| c.is_ascii_digit());
+            if SERVE_COMMANDS.contains(&name.as_str()) {
+                Some("longtail serves without a command: longtail --listen 127.0.0.1:8080")
+            } else if is_address {
+                Some("'--listen 127.0.0.1:8080' sets the address and the port")
+            } else {
+                None
+            }
+        }
+        _ => None,
+    }
+}
+
+/// Flags by which other servers take their address.
+const ADDRESS_FLAGS: [&str; 12] =
+    ["p", "P", "l", "port", "http-port", "http", "host", "bind", "bind-address", "addr", "address", "interface"];
+
+/// Commands by which other servers start.
+const SERVE_COMMANDS: [&str; 7] = ["serve", "server", "start", "run", "listen", "daemon", "up"];

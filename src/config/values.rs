@@ -10,7 +10,7 @@ pub enum AccessLogTo {
     Off,
     /// Standard output.
     Stdout,
-    /// A file, to which lines are appended.
+    /// A file. Lines are appended to it.
     File(PathBuf),
 }
 
@@ -23,7 +23,7 @@ pub(super) fn access_log(text: &str) -> Result<AccessLogTo, String> {
     }
 }
 
-/// An address, or `None` for `off`.
+/// An address; `None` for `off`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AddressOrOff(pub Option<SocketAddr>);
 
@@ -40,7 +40,7 @@ pub(super) fn address_or_off(text: &str) -> Result<AddressOrOff, String> {
 }
 
 pub(super) fn redis_prefix(text: &str) -> Result<String, String> {
-    // In Redis Cluster a brace would move the keys to another slot than the log's.
+    // In Redis Cluster, a brace would move the keys to a slot other than the log's.
     if text.is_empty()
         || text.len() > 100
         || text.chars().any(|c| c.is_control() || c.is_whitespace() || "{}".contains(c))

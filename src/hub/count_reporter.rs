@@ -5,7 +5,7 @@ use crate::log::subscriber_counts::SubscriberCounts;
 use std::time::Duration;
 use tokio::time::MissedTickBehavior;
 
-/// How often changes are reported. Counts of other nodes are as old as this.
+/// How often changes are reported. The counts of other nodes may be out of date by up to this time.
 const PERIOD: Duration = Duration::from_secs(2);
 
 pub(super) async fn report(hub: &Hub, counts: &dyn SubscriberCounts) {
@@ -15,8 +15,8 @@ pub(super) async fn report(hub: &Hub, counts: &dyn SubscriberCounts) {
     loop {
         tick.tick().await;
         let reported = counts.report(hub.changes(everything), everything).await;
-        // Everything is reported again after a failure, or if Redis had forgotten this node (it was emptied, or this
-        // node was stalled).
+        // All counts are reported again after a failure, or if Redis has forgotten this node (Redis was emptied, or
+        // this node was stalled).
         let was_everything = std::mem::replace(&mut everything, !matches!(reported, Ok(true)));
         if was_everything && reported.is_ok() {
             everything = false;

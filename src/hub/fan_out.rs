@@ -1,25 +1,25 @@
-//! Direct fan-out: the tail's own turn writes to sockets.
+//! Direct fan-out: the task that follows the log writes to sockets itself.
 //!
-//! A message for a thousand readers is a thousand `write`s. Waking a task for each of them costs nearly
-//! as much again: a queue, a poll, a look into the ring, a timer. So a reader that parks leaves with the hub what
-//! a delivery needs ([`Parking`](super::parking::Parking)): where it stands, and an
-//! [`Outlet`](super::Outlet) to its socket. When the tail has taken news in, it goes through the channel's readers and
-//! writes the same bytes to each, encoded once.
+//! A message for a thousand readers takes a thousand `write`s. If the hub also woke a task for each reader, a delivery
+//! would cost nearly twice as much: a wake-up takes a queue, a poll, a search in the ring and a timer. So a reader that
+//! parks leaves two things with the hub for a delivery ([`Parking`](super::parking::Parking)): its position, and an
+//! [`Outlet`](super::Outlet) to its socket. When the tail has read new messages, it goes through the channel's readers
+//! and writes the same bytes to each. The bytes are encoded once.
 //!
-//! Only the plain case is served in this way. The reader stands right before the news, no message excludes it, its
-//! bounds have room for all of them, and its socket accepts all bytes at once. In *every* other case nothing is decided
-//! here: the parking is closed and the reader's task is woken. The task does what it does without a fan-out, with its
-//! own cursor, its gap rule and its deadline for a slow client. If a socket accepts only a part, its task writes the
-//! rest before anything else, so that one batch is in flight.
+//! The hub writes only in the plain case: the reader's position is right before the new messages, no message excludes
+//! the reader, its bounds have room for all messages, and its socket accepts all bytes at once. In *every* other case
+//! the hub does not decide anything: it closes the parking and wakes the reader's task. The task then works as without
+//! a fan-out, with its own cursor, its gap rule and its deadline for a slow client. If a socket accepts only a part of
+//! the bytes, the reader's task writes the rest before anything else, so that only one batch is in flight.
 //!
-//! Two things keep both ways equal. First, a parking that is open belongs to the hub: the task writes nothing until it has
-//! taken its state back ([`unpark`](super::Subscription::unpark)), and that takes the lock under which the hub
-//! writes. Second, the hub compares positions, not events: a reader between *the channel's last message before
-//! the news* and *the first of them* gets all of them; a reader behind them has had them; the task of any other looks
-//! into the ring. So it does not matter which event overtakes which.
+//! Two rules make both ways give the same result. First, an open parking belongs to the hub: the task does not write
+//! until it has taken its state back ([`unpark`](super::Subscription::unpark)). Taking it back needs the lock under
+//! which the hub writes. Second, the hub compares positions, not events: a reader between *the channel's last message
+//! before the new ones* and *the first new one* gets all new messages. A reader past the new messages already has them.
+//! The task of any other reader looks into the ring. So the order in which events arrive does not matter.
 //!
-//! A write never waits: the sockets do not block, and a full one is left to its task. After many writes the tail
-//! lets other tasks run. With several threads, a large fan-out is divided among them.
+//! A write never waits: the sockets do not block, and the reader's task handles a socket that is full. After many
+//! writes the tail lets other tasks run. With several threads, a large fan-out is divided among them.
 
 use super::news::{FanOutShare, Messages, News};
 use super::reader::Reader;
@@ -31,15 +31,15 @@ use std::sync::atomic::AtomicUsize;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-/// Writes of a fan-out after which other tasks may run, and after which publishers no longer wait for the end of the fan-out:
-/// some ten milliseconds. They are counted and not timed: with a timer for each publish, tokio would wake itself each
-/// time.
+/// How many writes a fan-out makes in a row (about ten milliseconds). Then it lets other tasks run, and publishers no
+/// longer wait for its end. Writes are counted instead of timed: with a timer for each publish, tokio would wake itself
+/// each time.
 const WRITES_IN_A_ROW: usize = 1024;
 
-/// How many readers of a channel are worth the work of another thread.
+/// The number of readers of a channel above which a fan-out uses several threads.
 const READERS_A_THREAD: usize = 2048;
 
-/// Hands news out to all readers of their channels.
+/// Delivers new messages to all readers of their channels.
 pub(super) async fn fan_out(hub: &Arc<Hub>, mut undelivered: Undelivered, head: Option<Cursor>) {
     if undelivered.has_log_changed {
         hub.wake_all();
@@ -59,7 +59,7 @@ pub(super) async fn fan_out(hub: &Arc<Hub>, mut undelivered: Undelivered, head: 
                 let (hub, news) = (hub.clone(), news.clone());
                 parts.spawn(async move { hand_out(&hub, &news, &mut Pacer::default()).await });
             }
-            // The next news waits: a queue of unfinished fan-outs would have no bound.
+            // The next messages have to wait: a queue of unfinished fan-outs would have no bound.
             while parts.join_next().await.is_some() {}
             pacer.wrote(hub, news.registrations / threads).await;
         } else {
@@ -68,7 +68,7 @@ pub(super) async fn fan_out(hub: &Arc<Hub>, mut undelivered: Undelivered, head: 
     }
 }
 
-/// What a fan-out has to know about a channel. `None` if it has no readers.
+/// The data about a channel that a fan-out needs; `None` if the channel has no readers.
 fn news(hub: &Hub, slot: usize, messages: Messages, head: Cursor, channels: Option<Arc<[usize]>>) -> Option<News> {
     let (first, last) = (id_of(messages.first()?), id_of(messages.last()?));
     let is_for_all = messages.iter().all(|message| message.is_for_all());
@@ -77,7 +77,7 @@ fn news(hub: &Hub, slot: usize, messages: Messages, head: Cursor, channels: Opti
     let bytes: usize = messages.iter().map(|message| message.object().len()).sum();
     let before = memory.before(slot, messages.len()).filter(|_| messages.len() == 1 || bytes <= LIMIT.bytes);
     drop(memory);
-    // No reader can stand right before the last message: this leaves the news to all tasks.
+    // With this value, no reader counts as right before the new messages, so every reader's task reads them itself.
     let before = before.unwrap_or(last);
     let next = AtomicUsize::new(0);
     Some(News { slot, messages, before, first, last, head, channels, is_for_all, registrations, next })
@@ -86,15 +86,15 @@ fn news(hub: &Hub, slot: usize, messages: Messages, head: Cursor, channels: Opti
 /// Lets other tasks run after many writes. The count continues from one channel to the next.
 #[derive(Default)]
 struct Pacer {
-    /// Writes since others could run.
+    /// The number of writes since other tasks could run.
     writes: usize,
-    /// The readers that are written to next. The list is kept so that its memory is reused.
+    /// The readers to write to next. The list is kept so that its memory is reused.
     readers: Vec<Arc<Reader>>,
 }
 
 impl Pacer {
-    /// Notes writes. After many of them it lets other tasks run, and lets the publishers continue that wait for the
-    /// end.
+    /// Counts writes. After many of them it lets other tasks run, and lets publishers continue that wait for the end of
+    /// the fan-out.
     async fn wrote(&mut self, hub: &Hub, readers: usize) {
         self.writes += readers;
         if self.writes >= WRITES_IN_A_ROW {
@@ -105,7 +105,7 @@ impl Pacer {
     }
 }
 
-/// Hands news to those readers of a channel that no other thread has taken.
+/// Delivers new messages to the readers of a channel that no other thread serves.
 async fn hand_out(hub: &Hub, news: &News, pacer: &mut Pacer) {
     let mut share = FanOutShare::default();
     while let Some(registrations) = news.next_registrations() {

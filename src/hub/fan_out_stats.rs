@@ -1,26 +1,27 @@
-//! What direct fan-out has done, counted once for each fan-out and not once for each delivery.
+//! Statistics of direct fan-out, counted once for each fan-out and not once for each delivery.
 
 use crate::message::Message;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// How many transports a fan-out distinguishes, by the numbers that outlets give.
+/// How many transports a fan-out distinguishes. Outlets give the transports' numbers.
 pub const MAX_TRANSPORTS: usize = 16;
 
-/// What one thread's share of a fan-out has written to the readers of one transport.
+/// The writes of one thread's share of a fan-out to the readers of one transport.
 #[derive(Debug)]
 pub struct FanOutReport<'a> {
     /// The transport's number: [`Outlet::transport`](super::Outlet::transport).
     pub transport: usize,
-    /// Readers that were written to.
+    /// The number of readers that the fan-out has written to.
     pub writes: u64,
-    /// Bytes of bodies and frames, including those that a socket has not accepted yet: its task writes them later.
+    /// Bytes of bodies and frames, including bytes that a socket has not accepted yet: the reader's task writes those
+    /// later.
     pub bytes: u64,
-    /// What each of the readers got.
+    /// The messages that each of the readers got.
     pub messages: &'a [Arc<Message>],
 }
 
-/// Receives what direct fan-out has written: once for each share of a fan-out and transport, not once for each
+/// Receives the counts of direct fan-out: once for each transport in each share of a fan-out, and not once for each
 /// delivery.
 pub trait FanOutObserver: Send + Sync {
     /// A share of a fan-out has ended.
@@ -47,22 +48,22 @@ impl TransportTotals {
     }
 }
 
-/// What fan-outs have done.
+/// The statistics of fan-outs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FanOutCounts {
-    /// Messages that were written to a reader, times readers.
+    /// Deliveries: the number of messages that each reader got, summed over all readers.
     pub deliveries: u64,
-    /// Writes that these deliveries took.
+    /// The number of writes that these deliveries took.
     pub writes: u64,
     /// Bytes that sockets have accepted.
     pub bytes: u64,
-    /// Batches that were encoded; all other writes shared one of them.
+    /// Batches that were encoded. All other writes reused the bytes of one of them.
     pub encoded: u64,
-    /// Readers whose news was left to their tasks.
+    /// Readers whose tasks had to read the new messages themselves.
     pub left_to_tasks: u64,
 }
 
-/// What all fan-outs since the start have done.
+/// The statistics of all fan-outs since the start.
 #[derive(Debug, Default)]
 pub(super) struct FanOutStats {
     deliveries: AtomicU64,

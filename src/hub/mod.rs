@@ -1,8 +1,8 @@
 //! The hub: a node's memory of the log, by channel, and the readers that wait on it.
 //!
-//! One task follows the log's tail and is the only writer. Everything a reader may see - epoch, head,
-//! floor, rings - changes in one step under one lock, so that a reader never sees a head without the
-//! messages before it. A reader holds the lock only to copy pointers out.
+//! One task follows the log's tail and is the only writer. All state that a reader can see (epoch, head, floor, rings)
+//! changes in one step under one lock, so that a reader never sees a head without the messages before it. A reader
+//! holds the lock only to copy pointers out.
 
 mod count_reporter;
 mod fan_out;
@@ -39,22 +39,23 @@ use std::time::Duration;
 use tail::Tail;
 use tokio::sync::watch;
 
-/// What a step of a reader carries at most. A direct write respects the limit of bytes; it has the messages of a turn
-/// of the tail, which may exceed the limit of messages.
+/// The limit on one step of a reader. A direct write respects the limit on bytes. It has all messages of one turn of
+/// the tail, and these may exceed the limit on messages.
 pub const LIMIT: Limit = Limit { messages: 256, bytes: 256 << 10 };
 
 /// A node's view of the log.
 pub struct Hub {
     memory: RwLock<Memory>,
     log: Arc<dyn MessageLog>,
-    /// The position of the tail; `None` until the log was read to its end for the first time.
+    /// The position of the tail; `None` until the tail has read the log to its end for the first time.
     head: watch::Sender<Option<Cursor>>,
-    /// The position up to which messages were handed to readers, or up to which publishers no longer wait for that.
+    /// The position up to which messages were delivered to readers, or up to which publishers no longer wait for the
+    /// delivery.
     handed_out: watch::Sender<Option<Cursor>>,
-    /// Whether the log answers.
+    /// Whether the log can be reached.
     reachable: watch::Sender<bool>,
     polling: Mutex<PollingClients>,
-    /// Present once the hub follows its log.
+    /// The tail; `None` until the hub follows its log.
     tail: Mutex<Option<Tail>>,
     fan_out_stats: FanOutStats,
     /// Receives the counts of fan-outs, by transport.
@@ -63,27 +64,27 @@ pub struct Hub {
     read: AtomicU64,
 }
 
-/// What `/channels/{channel}` says of this node.
+/// The counts of one channel on this node, for `/channels/{channel}`.
 #[derive(Debug, Default)]
 pub struct ChannelCounts {
-    /// Connected readers on this node, without those that are counted by client id.
+    /// Connected readers on this node, without readers that are counted by client id.
     pub readers: Counts,
     /// Polling clients that use this node.
     pub pollers: Counts,
-    /// Messages in this node's memory.
+    /// The number of messages in this node's memory.
     pub retained: usize,
     /// The newest message in this node's memory.
     pub last: Option<Cursor>,
 }
 
-/// What a node's memory of the log holds.
+/// The size of a node's memory of the log.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Retained {
-    /// How many messages it holds.
+    /// How many messages the memory holds.
     pub messages: usize,
     /// The size of the messages, by [`Message::weight`].
     pub bytes: usize,
-    /// How many channels are read or retain something.
+    /// How many channels have readers or retained messages.
     pub channels: usize,
     /// How many messages were read from the log since the start.
     pub read: u64,
@@ -112,17 +113,18 @@ impl Hub {
         &self.log
     }
 
-    /// Reports the readers of this node to the other nodes, for ever.
+    /// Reports the readers of this node to the other nodes. It does not return.
     pub async fn report_counts(self: Arc<Hub>, counts: Arc<dyn SubscriberCounts>) {
         count_reporter::report(&self, &*counts).await;
     }
 
-    /// Follows the log's tail for ever.
+    /// Follows the log's tail. Returns when the tail has ended.
     pub async fn follow(self: Arc<Hub>) {
         tail::follow(&self).await;
     }
 
-    /// Takes in what was just appended, unless another task is doing that. The tail hands it out in its own turn.
+    /// Reads messages that were just appended, unless another task is reading them. The tail's task delivers them in
+    /// its own turn.
     pub fn advance(&self) {
         if let Some(mut tail) = self.tail.try_lock()
             && let Some(tail) = tail.as_mut()
@@ -131,43 +133,43 @@ impl Hub {
         }
     }
 
-    /// Sets what receives the counts of fan-outs. Only the first call counts.
+    /// Sets the observer that receives the counts of fan-outs. Only the first call has an effect.
     pub fn observe_fan_out(&self, observer: Arc<dyn FanOutObserver>) {
         let _ = self.fan_out_observer.set(observer);
     }
 
-    /// What fan-outs have done since the start.
+    /// The statistics of fan-outs since the start.
     pub fn fan_out_counts(&self) -> FanOutCounts {
         self.fan_out_stats.total()
     }
 
-    /// Waits until the log was read to its end for the first time. Cancel safe.
+    /// Waits until the node has read the log to its end for the first time. Cancel safe.
     pub async fn ready(&self) {
-        // The sender lives in self, so this cannot fail.
+        // The sender is a part of self, so this cannot fail.
         let _ = self.head.subscribe().wait_for(Option::is_some).await;
     }
 
-    /// Whether the log was read to its end and can be reached now.
+    /// Whether the node has read the log to its end and can reach it now.
     pub fn is_ready(&self) -> bool {
         self.head.borrow().is_some() && *self.reachable.borrow()
     }
 
-    /// Waits until this node has read up to a cursor of its own epoch, so that a publisher reads
-    /// what it wrote. Returns at once when the log has moved on to another epoch. Cancel safe.
+    /// Waits until this node has read up to a cursor of its own epoch, so that a publisher can read its own message.
+    /// Returns at once if the log has moved on to another epoch. Cancel safe.
     pub async fn reached(&self, cursor: Cursor) {
         if !self.has_reached(cursor) {
             let _ = self.head.subscribe().wait_for(|head| is_behind(cursor, *head)).await;
         }
     }
 
-    /// Whether this node has read up to a cursor, or the cursor is lost.
+    /// Whether this node has read up to a cursor, or the log has left the cursor's epoch.
     pub fn has_reached(&self, cursor: Cursor) -> bool {
         is_behind(cursor, *self.head.borrow())
     }
 
-    /// Waits until everything that this node has read by now was written to readers or left to their tasks. If there
-    /// are many readers, it waits for the first thousand. It does not wait if several messages of one channel are
-    /// gathered for the same writes: the more messages, the fewer the writes. Cancel safe.
+    /// Waits until all messages that this node has read so far were written to readers or left to the readers' tasks.
+    /// If there are many readers, it waits for the first thousand. It does not wait if several messages of one channel
+    /// are being gathered for the same writes: more messages in one write mean fewer writes. Cancel safe.
     pub async fn handed_out(&self) {
         let Some(head) = self.head() else { return };
         if self.tail.lock().as_ref().is_some_and(Tail::is_gathering) {
@@ -178,10 +180,10 @@ impl Hub {
         }
     }
 
-    /// Opens a subscription. The hub must be [`ready`](Hub::ready).
+    /// Opens a subscription. The hub must be [`ready`](Hub::ready) before this call.
     ///
-    /// With `last`, `latest` begins with that many retained messages, and no more are replayed after a
-    /// gap. The subscription counts as a reader by `transport`, unless that is `None`.
+    /// With `last`, `latest` begins with that number of retained messages, and at most that number are replayed after a
+    /// gap. The subscription counts as a reader by `transport`. With `None` it does not count.
     pub fn subscribe(
         self: &Arc<Hub>,
         transport: Option<&'static str>,
@@ -193,18 +195,18 @@ impl Hub {
         Subscription::open(self.clone(), transport, channels, start, last, client)
     }
 
-    /// The position the node has read up to.
+    /// The position up to which the node has read.
     pub fn head(&self) -> Option<Cursor> {
         *self.head.borrow()
     }
 
-    /// Whether a reader at this cursor is far from falling behind this node's memory: it stands in the
-    /// younger half, by count and by age.
+    /// Whether a reader at this cursor is far from falling behind this node's memory: it is in the younger half, by
+    /// count and by age.
     pub fn is_well_retained(&self, cursor: Cursor) -> bool {
         self.memory.read().is_well_retained(cursor, self.log.now_ms())
     }
 
-    /// What the node's memory holds.
+    /// The size of the node's memory.
     pub fn retained(&self) -> Retained {
         let retained = self.memory.read().retained();
         Retained { read: self.read.load(Ordering::Relaxed), ..retained }
@@ -217,7 +219,7 @@ impl Hub {
         counts
     }
 
-    /// A client polls these channels; its request may take `time`.
+    /// Notes that a client polls these channels. Its request may take `time`.
     pub fn polled<'a>(
         &self,
         transport: &'static str,
@@ -228,19 +230,19 @@ impl Hub {
         self.polling.lock().polled(transport, channels, client, time);
     }
 
-    /// A client that may have polled reads these channels by a stream or a socket now.
+    /// Notes that a client, which may have polled before, now reads these channels by a stream or a socket.
     pub fn left_polling(&self, channels: &[Channel], client: &ClientId) {
         self.polling.lock().left(channels, client);
     }
 
-    /// The first channels by name with this prefix that come after `after` and are read here or retain something. It takes
-    /// time for each channel that exists.
+    /// The first channels by name with this prefix that come after `after` and have readers or retained messages here.
+    /// The call takes time in proportion to the number of all channels.
     pub fn names(&self, prefix: &str, after: &str, limit: usize) -> Vec<Channel> {
         let mut least: BTreeSet<Channel> = BTreeSet::new();
         let mut offer = |channel: &Channel| {
             let name = channel.as_str();
             let is_wanted = name.starts_with(prefix) && name > after;
-            // Most names are only compared: the lock is not held for sorting all of them.
+            // Most names are only compared, so that the lock is not held while all of them are sorted.
             if is_wanted && (least.len() < limit || least.last().is_some_and(|greatest| channel < greatest)) {
                 least.insert(channel.clone());
                 if least.len() > limit {
@@ -253,7 +255,7 @@ impl Hub {
         least.into_iter().collect()
     }
 
-    /// What has changed in this node's counts since the last report, or everything.
+    /// The changes of this node's counts since the last report, or all counts.
     fn changes(&self, everything: bool) -> Vec<CountChange> {
         let mut polling = self.polling.lock();
         polling.track();
@@ -269,18 +271,18 @@ impl Hub {
             let counts = self.counts(&channel);
             CountChange::Channel(channel, counts.readers, !counts.pollers.is_empty())
         });
-        // Channels first: where everything is reported, the other nodes know of no channel until then.
+        // Channels come first: in a full report, the other nodes do not know any channel before they arrive.
         channels.chain(clients).collect()
     }
 
-    /// Wakes every reader, so that each looks at what concerns all of them (for example, a drain).
+    /// Wakes every reader, so that each checks for a change that concerns all readers (for example, a drain).
     pub fn wake_all(&self) {
         self.memory.read().wake_all();
     }
 
     fn register(&self, channel: &Channel, reader: &Arc<Reader>) -> Registration {
         let registration = self.memory.write().register(channel, reader);
-        // This comes after the change: a report in between would leave the old counts in place.
+        // This comes after the change: otherwise a report in between would leave the old counts in place.
         self.polling.lock().touch(channel);
         registration
     }
@@ -305,7 +307,7 @@ impl Hub {
         advance(&self.handed_out, upto);
     }
 
-    /// Wakes all tasks that wait until everything read so far is handed out.
+    /// Wakes all tasks that wait for the delivery of the messages that were read so far.
     fn wait_no_more(&self) {
         if let Some(head) = self.head() {
             self.set_handed_out(head);
@@ -317,20 +319,21 @@ impl Hub {
     }
 }
 
-/// Moves a position forward and wakes the tasks that wait for it. Within an epoch it never goes back: a fan-out may end
-/// at a position before one that it announced earlier.
+/// Moves a position forward and wakes the tasks that wait for it. Within an epoch the position never goes back: a
+/// fan-out may end at a position before one that it announced earlier.
 fn advance(position: &watch::Sender<Option<Cursor>>, cursor: Cursor) {
     position.send_if_modified(|known| {
         if is_behind(cursor, known.filter(|known| known.epoch == cursor.epoch)) {
             return false;
         }
         *known = Some(cursor);
-        // Without a receiver, a notification would cost as much. A receiver that comes later looks before it waits.
+        // Without this check, a notification without receivers would cost as much as one with them. A receiver that
+        // comes later looks before it waits.
         position.receiver_count() > 0
     });
 }
 
-/// Whether a node that has read up to `head` has read this cursor, or the cursor's epoch is gone.
+/// Whether a node that has read up to `head` has read up to this cursor, or the log is now in another epoch.
 fn is_behind(cursor: Cursor, head: Option<Cursor>) -> bool {
     head.is_some_and(|head| head.id >= cursor.id || head.epoch != cursor.epoch)
 }

@@ -9,14 +9,14 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// How many formats have their bytes kept while a fan-out lasts. Names of callbacks make formats, and clients choose
-/// them.
+/// How many formats a fan-out keeps encoded bytes for. The number needs a bound: each callback name makes a format, and
+/// clients choose these names.
 const FORMATS: usize = 8;
 
-/// How many readers are copied out of the hub's memory at a time: its lock is not held while writing.
+/// How many readers are copied out of the hub's memory at a time: its lock is not held during the writes.
 const STRIDE: usize = 64;
 
-/// The messages of one channel. Usually there is one.
+/// The messages of one channel. Usually there is only one message.
 pub(super) type Messages = SmallVec<[Arc<Message>; 1]>;
 
 /// The new messages of one channel.
@@ -24,15 +24,15 @@ pub(super) struct News {
     /// The channel's slot in the hub's memory.
     pub(super) slot: usize,
     pub(super) messages: Messages,
-    /// The position of the channel's last message before them.
+    /// The position of the channel's last message before these.
     pub(super) before: Id,
     pub(super) first: Id,
     pub(super) last: Id,
-    /// The position that the node had read up to when they were handed to the fan-out.
+    /// The position up to which the node had read when the fan-out began.
     pub(super) head: Cursor,
-    /// The slots of all channels that have news up to `head`, in order; `None` if this is the only one.
+    /// The slots of all channels that have new messages up to `head`, in order; `None` if this is the only channel.
     pub(super) channels: Option<Arc<[usize]>>,
-    /// Whether no client is left out of any message.
+    /// Whether none of the messages excludes a client.
     pub(super) is_for_all: bool,
     /// How many registrations the channel has room for, used or not.
     pub(super) registrations: usize,
@@ -48,14 +48,14 @@ impl News {
         (start < self.registrations).then(|| start..(start + STRIDE).min(self.registrations))
     }
 
-    /// Whether several of these channels have news in the same turn.
+    /// Whether several of these channels have new messages in the same turn.
     pub(super) fn are_of_several(&self, slots: &[usize]) -> bool {
         let has_news = |slot: &&usize| self.channels.as_ref().is_some_and(|with| with.binary_search(slot).is_ok());
         slots.iter().filter(has_news).nth(1).is_some()
     }
 }
 
-/// What one thread's share of a fan-out keeps: the bytes of each format, and what it has written.
+/// The state of one thread's share of a fan-out: the bytes of each format, and the counts of its writes.
 #[derive(Default)]
 pub(super) struct FanOutShare {
     encoded: SmallVec<[(OwnedFormat, Encoded); 1]>,
@@ -66,7 +66,7 @@ pub(super) struct FanOutShare {
 }
 
 impl FanOutShare {
-    /// The news in this outlet's format, encoded once for each format.
+    /// Returns the new messages in this outlet's format. They are encoded once for each format.
     pub(super) fn encode(&mut self, outlet: &dyn Outlet, news: &News) -> Encoded {
         let bare = outlet.bare_format();
         if let (Some(format), Some((known, encoded))) = (bare, &self.last)

@@ -1,4 +1,4 @@
-//! Outlets: how the hub writes to the socket of a parked reader, and which sockets get the same bytes.
+//! Outlets: the hub writes through them to the sockets of parked readers. Outlets of one format get the same bytes.
 
 use crate::cursor::Cursor;
 use crate::message::{Encoding, Message};
@@ -9,39 +9,39 @@ use std::sync::Arc;
 
 /// A socket as the hub sees it.
 pub trait Outlet: Send + Sync {
-    /// What its bytes depend on.
+    /// The format of the bytes that the socket gets.
     fn format(&self) -> Format<'_>;
 
-    /// Its format in short, if nothing stands before or behind messages. Most readers have such a format, and it is compared
-    /// at each delivery, where a whole [`Format`] costs a tenth of the delivery.
+    /// The format in a short form, if there are no bytes before or after messages. Most readers have such a format. It
+    /// is compared at each delivery, and comparing a whole [`Format`] would cost a tenth of the delivery.
     fn bare_format(&self) -> Option<BareFormat> {
         None
     }
 
-    /// The number of its transport, under which its writes are counted ([`FanOutObserver`](super::FanOutObserver)).
+    /// The number of the outlet's transport. Writes are counted under it ([`FanOutObserver`](super::FanOutObserver)).
     fn transport(&self) -> usize;
 
-    /// Encodes messages as they go to the socket, in one write. A reader that has them has everything up to `upto`.
+    /// Encodes messages for one write to the socket. A reader that has received them has all messages up to `upto`.
     fn encode(&self, messages: &[Arc<Message>], upto: Cursor) -> Encoded;
 
-    /// Reads a word of each piece of memory that a [`write`](Outlet::write) reads, so that it is in the cache by then.
+    /// Reads a word of each piece of memory that a [`write`](Outlet::write) reads, so that the memory is in the cache
+    /// before the write.
     fn touch(&self) {}
 
-    /// Writes what the socket accepts at once.
+    /// Writes as many bytes as the socket accepts without waiting.
     ///
     /// # Errors
     ///
-    /// The system's error; `WouldBlock` if the socket accepts nothing.
+    /// The system's error; `WouldBlock` if the socket does not accept any bytes.
     fn write(&self, bytes: &[u8]) -> io::Result<usize>;
 }
 
-/// Everything that an outlet's bytes depend on, besides the messages: outlets of equal formats are written the same
-/// bytes.
+/// All that an outlet's bytes depend on besides the messages: outlets of equal formats get the same bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Format<'a> {
     /// How each message is encoded.
     pub encoding: &'static Encoding,
-    /// How encoded messages are put together.
+    /// How encoded messages are joined.
     pub layout: Layout,
     /// The bytes before each message, or before an answer.
     pub prefix: &'a [u8],
@@ -54,11 +54,11 @@ pub struct Format<'a> {
 pub struct BareFormat {
     /// How each message is encoded.
     pub encoding: &'static Encoding,
-    /// Whether the layout is [`Layout::Chunk`]; it is [`Layout::Sequence`] if not.
+    /// Whether the layout is [`Layout::Chunk`]. Otherwise it is [`Layout::Sequence`].
     pub is_chunk: bool,
 }
 
-/// How the encoded messages of one write are put together.
+/// How the encoded messages of one write are joined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layout {
     /// The messages follow one another.
@@ -69,7 +69,7 @@ pub enum Layout {
     Answer(TypeId),
 }
 
-/// A [`Format`] that is kept beside the bytes made for it.
+/// A [`Format`] that owns its bytes, to be kept beside the bytes that were encoded for it.
 #[derive(Debug)]
 pub struct OwnedFormat {
     encoding: &'static Encoding,
@@ -79,7 +79,7 @@ pub struct OwnedFormat {
 }
 
 impl Format<'_> {
-    /// A copy that can be kept.
+    /// Returns a copy that owns its bytes.
     pub fn to_owned(self) -> OwnedFormat {
         let Format { encoding, layout, prefix, suffix } = self;
         OwnedFormat { encoding, layout, prefix: prefix.into(), suffix: suffix.into() }
@@ -87,7 +87,7 @@ impl Format<'_> {
 }
 
 impl OwnedFormat {
-    /// Whether bytes made for this format equal those made for another one.
+    /// Whether this format equals another one, so that both get the same bytes.
     pub fn is(&self, format: Format<'_>) -> bool {
         let OwnedFormat { encoding, layout, prefix, suffix } = self;
         Format { encoding, layout: *layout, prefix, suffix } == format

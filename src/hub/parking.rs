@@ -1,4 +1,4 @@
-//! What a reader leaves with the hub while it is parked, so that the hub can write for it.
+//! The state that a reader leaves with the hub while it is parked, so that the hub can write for it.
 
 use super::news::{FanOutShare, News};
 use super::outlet::Outlet;
@@ -8,35 +8,36 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
-/// The place where a reader leaves its state while it is parked. While there is a state, the hub alone may write to the
+/// The place where a reader leaves its state while it is parked. While it holds a state, only the hub may write to the
 /// reader's socket.
 #[derive(Default)]
 pub(super) struct Parking {
     pub(super) client: Option<ClientId>,
-    /// The slots of the reader's channels, if it reads several: their messages have one order. Most readers read one
-    /// channel, which is not recorded. It is boxed, so that it takes one word in each reader.
+    /// The slots of the reader's channels, if it reads several channels: all their messages have one order. Most
+    /// readers read one channel, and its slot is not recorded. The list is boxed, so that it takes one word in each
+    /// reader.
     several: Option<Box<SmallVec<[usize; 4]>>>,
     parked: Option<Parked>,
-    /// Whether the task was woken, or news was left to it, since it last took its state back. The hub writes nothing
-    /// then: what comes later must not overtake what the task will write.
+    /// Whether the task was woken, or has to deliver messages itself, since it last took its state back. The hub does
+    /// not write in this case: its bytes must not overtake the bytes that the task will write.
     is_closed: bool,
 }
 
 /// A parked reader's state.
 struct Parked {
-    /// Everything up to here was written.
+    /// The position up to which all messages were written.
     at: Cursor,
     allowance: Allowance,
     written: Written,
 }
 
-/// What the hub may write to a parked reader.
+/// The amount that the hub may write to a parked reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Allowance {
-    /// For a stream: this many bytes, until a rollover.
+    /// For a stream: this number of bytes, until a rollover.
     Bytes(usize),
-    /// For a poll: one answer with at most this many messages. Nothing is written after it, and the task is not woken
-    /// for it: the client's next request wakes the task.
+    /// For a poll: one answer with at most this number of messages. The hub does not write after it, and does not wake
+    /// the task: the client's next request wakes the task.
     Answer(usize),
 }
 
@@ -49,23 +50,23 @@ impl Allowance {
     }
 }
 
-/// What the hub has written for a reader while it was parked.
+/// The hub's writes for a reader while it was parked.
 #[derive(Debug, Default)]
 pub struct Written {
     /// Bytes that count against a rollover.
     pub weight: usize,
-    /// When something was written last.
+    /// The time of the last write.
     pub at: Option<Instant>,
-    /// What the socket did not accept. It must be written before anything else.
+    /// The bytes that the socket did not accept. They must be written before any others.
     pub remainder: Remainder,
 }
 
-/// The remainder of a partial write. It holds on to the whole buffer. Many readers that stopped at different places
-/// share it, and the memory accounting recognises it by its address.
+/// The remainder of a partial write. It keeps the whole buffer alive. Many readers that stopped at different places
+/// share the buffer, and the memory accounting recognises it by its address.
 #[derive(Clone, Debug, Default)]
 pub struct Remainder(Option<Box<Partial>>);
 
-/// It is boxed: most parked readers never have one.
+/// A partial write. It is boxed, because most parked readers never have one.
 #[derive(Clone, Debug)]
 struct Partial {
     whole: Bytes,
@@ -80,7 +81,7 @@ impl Remainder {
         self.0.as_ref().map_or(&[], |partial| &partial.whole[partial.taken..])
     }
 
-    /// The buffer that it is the remainder of.
+    /// The whole buffer of the write.
     pub fn whole(&self) -> &Bytes {
         self.0.as_ref().map_or(&EMPTY, |partial| &partial.whole)
     }
@@ -91,18 +92,18 @@ impl Remainder {
     }
 }
 
-/// The outcome of offering news to a parked reader.
+/// The outcome of offering new messages to a parked reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Offered {
     Written,
-    /// The reader has already had it.
+    /// The reader already has the messages.
     AlreadyRead,
-    /// The reader's task has to look for itself.
+    /// The reader's task has to read the messages itself.
     LeftToTask,
 }
 
 impl Parking {
-    /// Leaves the reader's state here, unless its task has something to do already.
+    /// Leaves the reader's state here, unless its task has already been woken.
     pub(super) fn park(&mut self, at: Cursor, allowance: Allowance) {
         if !self.is_closed {
             self.parked = Some(Parked { at, allowance, written: Written::default() });
@@ -114,26 +115,26 @@ impl Parking {
         self.several = (slots.len() > 1).then(|| Box::new(slots.collect()));
     }
 
-    /// Whether the reader was a poll and has its answer.
+    /// Whether the reader is a poll and has received its answer.
     pub(super) fn is_answered(&self) -> bool {
         let is_answered =
             |parked: &Parked| matches!(parked.allowance, Allowance::Answer(_)) && parked.written.at.is_some();
         self.parked.as_ref().is_some_and(is_answered)
     }
 
-    /// Gives the state back: where the reader stands, and what was written for it.
+    /// Gives the state back: the reader's position, and the hub's writes for it.
     pub(super) fn unpark(&mut self) -> Option<(Cursor, Written)> {
         self.is_closed = false;
         self.parked.take().map(|parked| (parked.at, parked.written))
     }
 
-    /// Makes the hub write nothing until the task has parked again.
+    /// Forbids the hub to write until the task has parked again.
     pub(super) fn close(&mut self) {
         self.is_closed = true;
     }
 
-    /// Writes news if this is the plain case; see `fan_out.rs`. If the news is left to the task, the caller closes the
-    /// parking before it unlocks it.
+    /// Writes new messages if this is the plain case; see `fan_out.rs`. If they are left to the task, the caller closes
+    /// the parking before it releases the lock.
     pub(super) fn offer(
         &mut self,
         outlet: Option<&dyn Outlet>,
@@ -159,7 +160,7 @@ impl Parking {
             return Offered::LeftToTask;
         }
         let (size, weight) = (encoded.bytes.len(), encoded.weight);
-        // If nothing was written, or on an error, the task finds the same messages, and the same error.
+        // If nothing was written, or on an error, the task later finds the same messages and the same error.
         let Ok(n @ 1..) = outlet.write(&encoded.bytes) else { return Offered::LeftToTask };
         if n < size {
             parked.written.remainder = Remainder(Some(Box::new(Partial { whole: encoded.bytes, taken: n })));

@@ -1,5 +1,5 @@
-//! Readers that are not always connected: polling clients, by client id. It also records the channels whose counts have
-//! changed, for the other nodes.
+//! Readers that are not always connected: polling clients, by client id. The module also records the channels whose
+//! counts have changed, for reports to the other nodes.
 
 use super::memory::by_transport;
 use crate::log::subscriber_counts::{CountChange, Counts};
@@ -8,22 +8,22 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How many polling clients are counted. Further clients are not counted, so the counts are then too low.
+/// How many polling clients are counted at most. Further clients are not counted, and the counts are then too low.
 const MAX_CLIENTS: usize = 100_000;
 
-/// How often clients that are gone are forgotten: normally, and while there is no room. A sweep looks at all clients
-/// under the lock that every poll takes.
+/// How often clients that are gone are removed: normally, and while there is no room for more. A sweep looks at all
+/// clients under the lock that every poll takes.
 const SWEEP: Duration = Duration::from_secs(10);
 const SWEEP_FULL: Duration = Duration::from_secs(1);
 
-/// The clients that poll at this node, and what the other nodes have not been told of them.
+/// The clients that poll at this node, and the changes that were not reported to the other nodes yet.
 pub(super) struct PollingClients {
-    /// How long a polling client counts beyond its request.
+    /// How long a polling client counts after its request has ended.
     away: Duration,
     clients: HashMap<Channel, HashMap<ClientId, PollingClient>>,
     count: usize,
     swept: Instant,
-    /// What the other nodes have not been told yet; `None` if there are no other nodes.
+    /// The changes that were not reported yet; `None` if there are no other nodes.
     unreported: Option<Unreported>,
 }
 
@@ -44,7 +44,7 @@ impl PollingClients {
         PollingClients { away, clients: HashMap::new(), count: 0, swept: Instant::now(), unreported: None }
     }
 
-    /// Begins to keep what changes, for [`take_changes`](PollingClients::take_changes).
+    /// Begins to record changes, for [`take_changes`](PollingClients::take_changes).
     pub(super) fn track(&mut self) {
         self.unreported.get_or_insert_default();
     }
@@ -53,7 +53,7 @@ impl PollingClients {
         self.unreported.is_some()
     }
 
-    /// The channel's connected readers have changed.
+    /// Notes that the channel's connected readers have changed.
     pub(super) fn touch(&mut self, channel: &Channel) {
         if let Some(unreported) = &mut self.unreported
             && !unreported.channels.contains(channel)
@@ -62,7 +62,7 @@ impl PollingClients {
         }
     }
 
-    /// A client polls; its request may take `time`.
+    /// Notes that a client polls. Its request may take `time`.
     pub(super) fn polled<'a>(
         &mut self,
         transport: &'static str,
@@ -94,7 +94,7 @@ impl PollingClients {
         }
     }
 
-    /// A client now reads by a stream or a socket.
+    /// Notes that a client now reads by a stream or a socket.
     pub(super) fn left(&mut self, channels: &[Channel], client: &ClientId) {
         for channel in channels {
             let removed = self.clients.get_mut(channel).is_some_and(|clients| clients.remove(client).is_some());
@@ -102,7 +102,7 @@ impl PollingClients {
                 self.count -= 1;
                 self.touch(channel);
             }
-            // Another node may have seen it poll.
+            // The client may have polled at another node.
             if let Some(unreported) =
                 self.unreported.as_mut().filter(|unreported| unreported.clients.len() < MAX_CLIENTS)
             {
@@ -127,7 +127,7 @@ impl PollingClients {
         }
     }
 
-    /// The polling clients of a channel that have come to this node, by transport.
+    /// The polling clients of a channel at this node, by transport.
     pub(super) fn counts(&self, channel: &Channel) -> Counts {
         let now = Instant::now();
         let clients = self.clients.get(channel).into_iter().flat_map(HashMap::values);
@@ -143,7 +143,7 @@ impl PollingClients {
         self.clients.iter().filter_map(is_read)
     }
 
-    /// Takes what the other nodes have not been told: channels, and what polling clients did.
+    /// Takes the changes that were not reported yet: channels, and changes of polling clients.
     pub(super) fn take_changes(&mut self) -> (HashSet<Channel>, Vec<CountChange>) {
         let now = Instant::now();
         self.sweep(now);
@@ -158,7 +158,7 @@ impl PollingClients {
         (channels, clients.into_iter().map(change).collect())
     }
 
-    /// Makes the next report contain everything.
+    /// Makes the next report contain all counts.
     pub(super) fn report_all(&mut self) {
         let Some(unreported) = &mut self.unreported else { return };
         for (channel, clients) in &self.clients {
@@ -190,7 +190,7 @@ mod tests {
         polling.polled("poll", &names(&["a"]), &ann, Duration::ZERO);
         polling.polled("long-poll", &names(&["a"]), &bob, Duration::from_secs(25));
         assert_eq!(count(&polling, "a"), [("long-poll".into(), 1), ("poll".into(), 1)]);
-        // The newest transport counts.
+        // A client counts by the transport of its newest poll.
         polling.polled("long-poll", &names(&["a"]), &ann, Duration::from_secs(25));
         assert_eq!(count(&polling, "a"), [("long-poll".into(), 2)]);
         tokio::time::advance(Duration::from_secs(31)).await;
@@ -231,7 +231,7 @@ mod tests {
         }
         polling.polled("poll", &names(&["b"]), &ClientId::random(), Duration::ZERO);
         assert_eq!((count(&polling, "a"), polling.clients.len()), (vec![("poll".into(), MAX_CLIENTS)], 1));
-        // A client that comes while there is no room does not cause a sweep each time.
+        // A new client does not cause a sweep each time while there is no room.
         let swept = polling.swept;
         tokio::time::advance(Duration::from_millis(900)).await;
         polling.polled("poll", &names(&["b"]), &ClientId::random(), Duration::ZERO);

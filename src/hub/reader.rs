@@ -1,5 +1,5 @@
-//! A reader as its channels see it: one waker, the volatile messages that it can still take, and what it leaves with
-//! the hub while it is parked.
+//! A reader as its channels see it: one waker, the volatile messages that wait for it, and the state that it leaves
+//! with the hub while it is parked.
 
 use super::news::{FanOutShare, News};
 use super::outlet::Outlet;
@@ -12,27 +12,27 @@ use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 use tokio::time::Instant;
 
-/// Volatile messages that may wait for a reader, and their bytes (the first one may have more). A further one is
-/// dropped for this reader alone.
+/// The maximum number of volatile messages that may wait for a reader, and of their bytes (the first message may have
+/// more). A message beyond these limits is dropped for this reader only.
 const VOLATILE_WAITING: usize = 32;
 const VOLATILE_BYTES: usize = 64 << 10;
 
-/// Shared by a subscription and the channels it reads.
+/// A reader, shared by its subscription and the channels that it reads.
 pub(super) struct Reader {
     /// The transport's name, for counts; `None` if the reader is counted by its client id.
     pub(super) transport: Option<&'static str>,
     waker: AtomicWaker,
-    /// They are boxed: most readers have none.
+    /// The waiting volatile messages. They are boxed, because most readers have none.
     volatile: Mutex<Option<Box<Volatile>>>,
-    /// It is outside `parking`, since reading it there would take the lock.
+    /// The socket as the hub sees it. It is outside `parking`, so that reading it does not take the lock.
     outlet: OnceLock<Box<dyn Outlet>>,
     parking: Mutex<Parking>,
 }
 
 type Volatile = SmallVec<[Arc<Message>; 4]>;
 
-// There is one for each connection. With the two counts of its `Arc` it fills a block of 224 bytes; the allocator's next
-// size is 256.
+// There is one reader for each connection. With the two counts of its `Arc` it fills a block of 224 bytes. The
+// allocator's next size is 256 bytes.
 const _: () = assert!(size_of::<Reader>() <= 208);
 
 impl Reader {
@@ -46,13 +46,13 @@ impl Reader {
         })
     }
 
-    /// Sets the waker. Call it *before* the reader looks for messages. A message that comes between the look and the
-    /// parking then wakes it, and no wake-up is lost.
+    /// Sets the waker. Call it *before* the reader looks for messages. Then a message that arrives after the search and
+    /// before the parking wakes the reader, and no wake-up is lost.
     pub(super) fn register(&self, waker: &Waker) {
         self.waker.register(waker);
     }
 
-    /// Sets what the hub writes with. Only the first call counts.
+    /// Sets the outlet through which the hub writes. Only the first call has an effect.
     pub(super) fn set_outlet(&self, outlet: Box<dyn Outlet>) {
         let _ = self.outlet.set(outlet);
     }
@@ -61,9 +61,9 @@ impl Reader {
         self.outlet.get().map(|outlet| &**outlet)
     }
 
-    /// Reads a word of each piece of memory that an offer reads, without a lock. Called for many readers in a row, it lets the
-    /// processor fetch for all of them at once. Without it, each offer would wait for its own memory, because there are
-    /// locks and system calls between two offers.
+    /// Reads a word of each piece of memory that an offer reads, without a lock. If it is called for many readers in a
+    /// row, the processor fetches the memory of all of them at once. Without this call, each offer would wait for its
+    /// own memory, because there are locks and system calls between two offers.
     pub(super) fn touch(&self) {
         std::hint::black_box((self.parking.is_locked(), self.transport.is_some()));
         if let Some(outlet) = self.outlet() {
@@ -71,19 +71,19 @@ impl Reader {
         }
     }
 
-    /// What the reader has left with the hub, locked.
+    /// Locks the state that the reader has left with the hub.
     pub(super) fn parking(&self) -> MutexGuard<'_, Parking> {
         self.parking.lock()
     }
 
-    /// Wakes the reader's task, and makes the hub write nothing for it until it has parked again: what it is woken for
-    /// comes first.
+    /// Wakes the reader's task, and forbids the hub to write for it until it has parked again: the cause of the wake-up
+    /// has to be handled first.
     pub(super) fn wake(&self) {
         self.parking.lock().close();
         self.waker.wake();
     }
 
-    /// Writes news for the reader in the plain case; in any other case wakes its task.
+    /// Writes new messages for the reader in the plain case, and wakes its task in any other case.
     pub(super) fn offer(&self, news: &News, share: &mut FanOutShare, now: Instant) {
         let mut parking = self.parking.lock();
         let offered = parking.offer(self.outlet(), news, share, now);
@@ -95,7 +95,8 @@ impl Reader {
         }
     }
 
-    /// Whether it counts as a reader: a poll that has its answer does not wait.
+    /// Whether the reader still waits and therefore counts as a reader. A poll that has received its answer does not
+    /// wait.
     pub(super) fn is_waiting(&self) -> bool {
         !self.parking.lock().is_answered()
     }

@@ -1,8 +1,8 @@
 //! The task that follows the log and is the only writer of the node's memory.
 //!
-//! Taking entries in and handing them out are two steps. A task that has just appended may take in for the tail
-//! ([`Hub::advance`]): the answer to a publish then does not wait for another task, and what several requests
-//! of one turn have published is handed out together.
+//! Reading entries and delivering them are two steps. A task that has just appended may do the first step for the tail
+//! ([`Hub::advance`]). So the answer to a publish does not wait for another task, and messages that several requests
+//! publish in one turn are delivered together.
 
 use super::Hub;
 use super::fan_out::fan_out;
@@ -21,22 +21,22 @@ use tracing::{info, warn};
 /// How often entries that have grown too old are dropped.
 const EVICTION_PERIOD: Duration = Duration::from_secs(1);
 
-/// How long messages that come turn after turn are gathered before they are handed out. A turn without a message
-/// ends the gathering at once, so a single message does not wait.
+/// How long messages that arrive turn after turn are gathered before they are delivered. A turn without a message ends
+/// the gathering at once, so a single message does not wait.
 const GATHERING: Duration = Duration::from_micros(500);
 
-/// The log's tail, and what it has brought.
+/// The log's tail, and the messages that it has returned.
 pub(super) struct Tail {
     events: Pin<Box<dyn Stream<Item = TailEvent> + Send>>,
-    /// The waker of the task that follows: it is woken for what comes next, whichever task polls the tail.
+    /// The waker of the task that follows the log. It is woken for the next event, whichever task polls the tail.
     waker: Waker,
     undelivered: Undelivered,
     is_over: bool,
 }
 
 impl Tail {
-    /// Takes in what the log has, but no more than is handed out at a time. Returns whether there was anything: entries
-    /// that are not messages count, because they move the position up to which everything is handed out.
+    /// Reads the tail's new events, but stops when there are enough messages for one delivery. Returns whether the
+    /// position may have moved. Entries that are not messages also move it.
     pub(super) fn take_in(&mut self, hub: &Hub) -> bool {
         let mut has_moved = false;
         let waker = self.waker.clone();
@@ -54,12 +54,12 @@ impl Tail {
         has_moved
     }
 
-    /// Whether several messages wait, and the first and the last of them are in one channel.
+    /// Whether several messages wait, and the first and the last of them are in the same channel.
     pub(super) fn is_gathering(&self) -> bool {
         matches!(&*self.undelivered.messages, [(first, _), .., (last, _)] if first == last)
     }
 
-    /// Takes in, and wakes the task that hands out.
+    /// Reads the tail's new events, and wakes the task that delivers messages.
     pub(super) fn advance(&mut self, hub: &Hub) {
         if self.take_in(hub) {
             self.waker.wake_by_ref();
@@ -97,7 +97,7 @@ pub(super) async fn follow(hub: &Arc<Hub>) {
         }
         gather(hub).await;
         let (undelivered, head) = match &mut *hub.tail.lock() {
-            // Both happen under one lock: the head belongs to what is handed out.
+            // Both are read under one lock, so that the head belongs to these messages.
             Some(tail) => (std::mem::take(&mut tail.undelivered), hub.memory.read().cursor()),
             None => return,
         };
@@ -108,8 +108,8 @@ pub(super) async fn follow(hub: &Arc<Hub>) {
     }
 }
 
-/// Lets tasks run that are about to publish, while their messages can go out in the same writes, and not for
-/// long. A message in a channel that had none yet would only delay the messages that already wait.
+/// Lets tasks that are about to publish run for a short time, as long as their messages can go out in the same writes.
+/// It stops at a message in a channel that has none waiting: such a message would only delay the waiting ones.
 async fn gather(hub: &Hub) {
     let begun = Instant::now();
     loop {
@@ -157,7 +157,7 @@ fn apply(hub: &Hub, event: TailEvent, undelivered: &mut Undelivered) {
     }
 }
 
-/// Notes that the log was reached. It may be another log than before.
+/// Notes that the log was reached. It may be a different log than before.
 fn open(hub: &Hub, extent: &Extent) {
     let mut memory = hub.memory.write();
     let before = memory.cursor();
@@ -174,9 +174,9 @@ fn open(hub: &Hub, extent: &Extent) {
         Descent::Beyond(end) | Descent::Until(end) => {
             warn!(%epoch, %end, "the log continues on another server and has lost its end; readers behind it are told of a gap");
         }
-        Descent::Unknown => warn!(%epoch, "the log is another one; all readers are told of a gap"),
+        Descent::Unknown => warn!(%epoch, "the log was replaced by another log; all readers are told of a gap"),
     }
-    // A node that was ready stays ready; `reached` must not wait for an epoch that is gone.
+    // A node that was ready stays ready. The head is set because `reached` must not wait for an epoch that is gone.
     if let (Some(head), true) = (head, hub.head().is_some()) {
         hub.set_head(head);
     }

@@ -4,11 +4,11 @@ use parking_lot::Mutex;
 use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::time::Instant;
 
-/// A clock that was read once and runs on by itself.
+/// A clock that is set once and then runs on by itself.
 ///
-/// Between two readings the monotonic clock of this process counts, so a step of the wall clock (NTP after boot, an
-/// operator's `date -s`) moves nothing. While a machine is suspended it may stand still: entries that age by this clock
-/// are then kept longer, until the next reading.
+/// After it is set, it follows the monotonic clock of this process, so a step of the wall clock (NTP after boot, an
+/// operator's `date -s`) does not change it. While a machine is suspended the clock may stand still: entries that age
+/// by this clock are then kept longer, until the clock is set again.
 pub struct LogClock(Mutex<(u64, Instant)>);
 
 impl LogClock {
@@ -17,7 +17,7 @@ impl LogClock {
         LogClock(Mutex::new((wall_ms(), Instant::now())))
     }
 
-    /// Sets it to what the log's own clock says now, in milliseconds since 1970.
+    /// Sets the clock to the present time of the log's own clock, in milliseconds since 1970.
     pub fn set(&self, now_ms: u64) {
         *self.0.lock() = (now_ms, Instant::now());
     }

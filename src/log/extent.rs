@@ -1,35 +1,35 @@
-//! The extent of a log: where it begins and ends. And the gap rule: what a cursor means to the log.
+//! The extent of a log (its bounds), and the gap rule: how a log resolves a cursor.
 
 use crate::cursor::{Cursor, Epoch, Id};
 
-/// The epochs of a log: the present one, and the earlier ones whose cursors it honours.
+/// The epochs of a log: the present epoch, and the earlier epochs whose cursors are still valid.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lineage {
     /// The present epoch.
     pub epoch: Epoch,
-    /// Earlier epochs of the same log, in no order.
+    /// Earlier epochs of the same log, in any order.
     pub ancestors: Vec<Ancestor>,
 }
 
-/// An earlier epoch of a log. Cursors up to its last position stay good.
+/// An earlier epoch of a log. Cursors up to its last position stay valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ancestor {
     /// The epoch.
     pub epoch: Epoch,
-    /// Its last position that is proven to be in the log.
+    /// The last position of the epoch that is proven to be in the log.
     pub last: Id,
-    /// Whether a node has read more of the epoch: that was lost, for example in a failover.
+    /// Whether a node has read later entries of the epoch, which were lost (for example, in a failover).
     pub is_cut: bool,
 }
 
 /// Where a cursor's epoch stands in a [`Lineage`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Descent {
-    /// The cursor's position is one of the present epoch, and so is what follows it.
+    /// The cursor's position and all entries after it belong to the present epoch.
     Same(Id),
-    /// Everything between the cursor's position and this one is there. Later entries of the epoch were lost.
+    /// All entries between the cursor's position and this one are in the log. Later entries of the epoch were lost.
     Until(Id),
-    /// The cursor lies after the end of its epoch, which is this position: its reader has read what was lost.
+    /// The cursor lies after this position, the end of its epoch: its reader has read entries that were lost.
     Beyond(Id),
     /// The log does not know the epoch.
     Unknown,
@@ -43,7 +43,7 @@ impl Lineage {
         }
         match self.ancestors.iter().find(|ancestor| ancestor.epoch == cursor.epoch) {
             Some(ancestor) if cursor.id > ancestor.last => Descent::Beyond(ancestor.last),
-            // At the cut and after it, readers go on in the present epoch, and are told of a gap.
+            // At the cut and after it, readers are told of a gap and go on in the present epoch.
             Some(ancestor) if ancestor.is_cut && cursor.id == ancestor.last => Descent::Beyond(ancestor.last),
             Some(ancestor) if ancestor.is_cut => Descent::Until(ancestor.last),
             Some(_) => Descent::Same(cursor.id),
@@ -51,8 +51,8 @@ impl Lineage {
         }
     }
 
-    /// The gap rule for earlier epochs: what a cursor means to a log with this floor. A cursor of the present epoch is only
-    /// located; the log's own bounds decide then. `None` if the log does not know the epoch.
+    /// The gap rule for earlier epochs: resolves a cursor for a log with this floor. For a cursor of the present epoch
+    /// it only finds the position, and the log's bounds decide then. `None` if the log does not know the epoch.
     pub fn resolve(&self, cursor: Cursor, floor: Id) -> Option<Resolved> {
         match self.locate(cursor) {
             Descent::Same(id) => Some(Resolved::At(id)),
@@ -64,37 +64,38 @@ impl Lineage {
     }
 }
 
-/// Where a log begins and ends, and which epochs' cursors it honours.
+/// The beginning and the end of a log, and the epochs whose cursors are valid.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Extent {
     /// Its epochs.
     pub lineage: Lineage,
-    /// Entries up to here may have been dropped. All later ones are there, except single ones up to `deleted`.
+    /// The position up to which entries may have been dropped. All later entries are in the log, except single ones up
+    /// to `deleted`.
     pub floor: Id,
-    /// The newest entry that somebody deleted from the middle of the log, if it lies after the floor, else the floor.
-    /// Which other entries between the floor and here were deleted is not known.
+    /// The newest entry that was deleted from the middle of the log if it lies after the floor, else the floor. It is
+    /// not known which other entries between the floor and this position were deleted.
     pub deleted: Id,
-    /// The last id given.
+    /// The last id that the log has given.
     pub end: Id,
     /// The log's clock, in milliseconds since 1970.
     pub now_ms: u64,
 }
 
-/// What a cursor means to a log.
+/// The result of resolving a cursor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Resolved {
-    /// All that comes after this position is in the log.
+    /// All entries after this position are in the log.
     At(Id),
-    /// All that comes after the position and up to this one is in the log. After that there is a gap.
+    /// All entries after the cursor and up to this position are in the log. A gap follows.
     Until(Id),
-    /// Something after the cursor may have been dropped unseen. Reading goes on here. That may be the cursor's own
-    /// position: then there are entries after it, and others between them may be missing.
+    /// Entries after the cursor may have been dropped unseen. Reading goes on at this position. It may be the cursor's
+    /// own position: then the log has entries after it, but others between them may be missing.
     Gap(Id),
 }
 
 impl Extent {
-    /// The whole gap rule: what a cursor means to the log. It is exact: a cursor is not too old by its age, only
-    /// because something after it was dropped.
+    /// The whole gap rule: resolves a cursor. The rule is exact: a cursor is too old only if entries after it were
+    /// dropped, not because of its age.
     pub fn resolve(&self, cursor: Cursor) -> Resolved {
         match self.lineage.resolve(cursor, self.floor) {
             None => Resolved::Gap(self.floor),

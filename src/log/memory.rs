@@ -20,16 +20,17 @@ use tokio_stream::Stream;
 /// How long an idempotency key is remembered.
 pub const KEY_LIFE: Duration = Duration::from_secs(300);
 
-/// How many idempotency keys are remembered at most. The oldest is forgotten first.
+/// The maximum number of idempotency keys that are remembered. The oldest is forgotten first.
 const KEYS: usize = 1_000_000;
 
-/// How many volatile messages may wait for the tail. Beyond that the oldest are dropped, as volatile messages may be.
+/// How many volatile messages may wait for the tail. Beyond this limit the oldest are dropped: volatile messages may
+/// get lost.
 const VOLATILE_WAITING: usize = 1024;
 
 /// How many entries a tail reads at a time.
 const CHUNK: usize = 512;
 
-/// A [`MessageLog`] that lives and dies with the process.
+/// A [`MessageLog`] that exists only as long as the process.
 pub struct MemoryLog {
     state: Mutex<State>,
     volatile: broadcast::Sender<Arc<Message>>,
@@ -45,7 +46,8 @@ struct State {
     end: Id,
     keys: HashMap<String, Cursor>,
     key_ages: VecDeque<(Instant, String)>,
-    /// Tails that have read everything. They are only woken, and then read the log, so they cannot fall behind it.
+    /// The wakers of tails that have read all entries. A tail that is woken reads the log itself, so it cannot miss
+    /// entries.
     idle: SmallVec<[Waker; 1]>,
 }
 
@@ -74,7 +76,7 @@ impl MemoryLog {
         for draft in drafts {
             if draft.volatile {
                 let message = draft.into_message(None);
-                // For a volatile message it is not an error if nobody listens.
+                // For a volatile message it is not an error if no tail receives it.
                 let _ = self.volatile.send(Arc::new(message));
                 cursors.push(None);
                 continue;
@@ -97,14 +99,14 @@ impl MemoryLog {
         cursors
     }
 
-    /// Waits until there is something that a tail at position `at` has not read: a volatile message, or entries.
+    /// Waits for news for a tail at position `at`: returns a volatile message, or `None` if there are new entries.
     fn poll_news(
         &self,
         cx: &mut Context<'_>,
         at: Id,
         volatile: &mut broadcast::Receiver<Arc<Message>>,
     ) -> Poll<Option<Arc<Message>>> {
-        // The lock is held to the end of the function: a later append finds the waker.
+        // The lock is held to the end of the function, so that a later append finds the waker.
         let mut state = self.state.lock();
         if state.end > at {
             return Poll::Ready(None);
@@ -125,7 +127,7 @@ impl MemoryLog {
 
 impl State {
     fn push(&mut self, draft: Draft, now_ms: u64) -> Cursor {
-        // There may be several messages in a millisecond, and an id is never given twice.
+        // Several messages may be appended in one millisecond, and an id is never given twice.
         let id = Id { ms: now_ms, seq: 0 }.max(self.end.next());
         let cursor = Cursor { id, epoch: self.epoch };
         let message = draft.into_message(Some(cursor));
@@ -202,7 +204,8 @@ impl MessageLog for MemoryLog {
     }
 
     fn tail(self: Arc<Self>) -> Pin<Box<dyn Stream<Item = TailEvent> + Send>> {
-        // It subscribes here and not at the first poll: nothing published from now on is missed.
+        // The tail subscribes here and not at the first poll, so that it gets every message that is published from now
+        // on.
         let mut volatile = self.volatile.subscribe();
         Box::pin(async_stream::stream! {
             let extent = self.state.lock().extent(self.clock.now_ms());
@@ -213,7 +216,7 @@ impl MessageLog for MemoryLog {
             loop {
                 let page = self.state.lock().page(at, CHUNK, self.clock.now_ms());
                 if page.upto > at.id {
-                    // A burst may have been trimmed before it was read; `after` says so.
+                    // A burst may have been trimmed before the tail read it. In that case `after` shows the gap.
                     let after = at.id.max(page.extent.floor);
                     at.id = page.upto;
                     yield TailEvent::Entries { after, messages: page.messages, upto: at.id };
@@ -225,7 +228,7 @@ impl MessageLog for MemoryLog {
                 if at.id < page.extent.end {
                     continue;
                 }
-                // This counts against tokio's budget: a flood of volatile messages must not hold up all other tasks.
+                // Each poll counts against tokio's budget: a flood of volatile messages must not block all other tasks.
                 let news = coop::cooperative(poll_fn(|cx| self.poll_news(cx, at.id, &mut volatile)));
                 if let Some(message) = news.await {
                     yield TailEvent::Volatile(message);

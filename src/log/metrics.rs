@@ -1,6 +1,6 @@
 //! A node's metrics of its log: counters and gauges for `/metrics`.
 //!
-//! Clones share their values. Every value describes this node alone.
+//! Clones share their values. Every value describes only this node.
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -25,7 +25,7 @@ pub struct Purpose {
 pub struct LogMetrics {
     /// Connections that were lost, by purpose.
     pub connections_lost: Family<Purpose, Counter>,
-    /// Whether the tail reaches the log: 1 or 0.
+    /// Whether the tail can reach the log: 1 or 0.
     pub reachable: Gauge,
     /// The age of the newest entry when this node read it.
     pub lag: Gauge<f64, AtomicU64>,
@@ -37,27 +37,27 @@ pub struct LogMetrics {
     pub format: Gauge,
     /// Messages appended by publishing through this node.
     pub appended: Counter,
-    /// Time from taking up a batch to its answer.
+    /// The time from sending a batch to its answer.
     pub append_seconds: Histogram,
     /// Messages whose append has an unknown outcome.
     pub unsettled: Counter,
     /// Entries that this node's trimming and appends have dropped.
     pub trimmed: Counter,
-    /// Bytes that trimming has freed, as Redis counts the stream's memory.
+    /// Bytes that trimming has freed, by Redis's measure of the stream's memory.
     pub trimmed_bytes: Counter,
     /// PUBLISHes that this node has appended.
     pub bridged: Counter,
-    /// PUBLISHes that this node has heard and dropped, since another node had appended them.
+    /// PUBLISHes that this node has received and dropped, because another node had appended them.
     pub already_appended: Counter,
     /// PUBLISHes that are not messages.
     pub refused: Counter,
-    /// PUBLISHes that were heard and lost, because too many waited or they waited too long.
+    /// PUBLISHes that were received and lost, because too many waited or they waited too long.
     pub overflowed: Counter,
-    /// PUBLISHes that wait to be appended, by this node or another.
+    /// PUBLISHes that wait until this node or another node appends them.
     pub waiting: Gauge,
-    /// How often this node's subscription was lost: it does not hear what is PUBLISHed meanwhile.
+    /// How often this node's subscription was lost. The node does not receive PUBLISHes until it subscribes again.
     pub deaf: Counter,
-    /// How often this node has seen another holder of the lease.
+    /// How often this node has seen that the lease's holder changed.
     pub lease_changes: Counter,
     /// Whether this node holds the lease: 1 or 0.
     pub holds_lease: Gauge,
@@ -90,8 +90,8 @@ impl Default for LogMetrics {
 }
 
 impl LogMetrics {
-    /// Registers the metrics. The registry puts `longtail_` in front of names, and `_total` at the end of those of
-    /// counters.
+    /// Registers the metrics. The registry puts `longtail_` in front of names, and `_total` at the end of counters'
+    /// names.
     pub fn register(&self, registry: &mut Registry) {
         let mut counter = |name: &str, help: &str, counter: &Counter| registry.register(name, help, counter.clone());
         counter("log_skipped_entries", "Entries of the log that are not messages", &self.skipped);
@@ -123,7 +123,8 @@ impl LogMetrics {
             Unit::Seconds,
             append,
         );
-        // Created at the start: a rate over a counter that appears with the first loss would miss that loss.
+        // The counters are created at the start: a rate over a counter that appears only with the first loss would miss
+        // that loss.
         for purpose in ["tail", "append", "read", "subscription"] {
             drop(self.connections_lost.get_or_create(&Purpose { purpose }));
         }

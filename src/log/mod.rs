@@ -1,7 +1,7 @@
-//! The log: the one ordered sequence of messages, in [`memory`] or in one stream of [`redis`].
+//! The log: a single ordered sequence of messages, in [`memory`] or in one stream of [`redis`].
 //!
-//! A [`MessageLog`] can append, read a range and be tailed. Nothing else in the program stores
-//! messages for good. Both implementations pass the same suite, `tests/log_conformance.rs`.
+//! A [`MessageLog`] can append, read a range and be tailed. No other part of the program stores messages permanently.
+//! Both implementations pass the same suite, `tests/log_conformance.rs`.
 
 pub mod bridge;
 pub mod clock;
@@ -22,40 +22,43 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio_stream::Stream;
 
-/// A boxed future, so that the log can be a trait object.
+/// A boxed future. With boxed futures the log can be a trait object.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// The ordered sequence of messages.
 ///
-/// A caller may leave a future of this trait unpolled for any time: the future holds nothing that others wait for.
+/// A caller may leave a future of this trait unpolled for any time: the future does not hold a lock or a place in a
+/// line that others wait for.
 pub trait MessageLog: Send + Sync {
-    /// Appends all drafts in their order, or none. Returns one cursor for each draft, when the log holds the drafts.
-    /// A volatile draft is sent to all tails of the log and is not kept; its cursor is `None`.
+    /// Appends all drafts in their order, or none of them. Returns one cursor for each draft, when the log holds the
+    /// drafts. A volatile draft is sent to all tails of the log and is not kept; its cursor is `None`.
     ///
-    /// For a draft whose idempotency key was seen within five minutes, the cursor is that of the first one.
+    /// For a draft whose idempotency key was seen within the last five minutes, the cursor is that of the first draft
+    /// with the key.
     ///
     /// # Cancel safety
     ///
-    /// Drafts are queued, or wait in line for the queue, at the first poll, in the order of first polls. This also
-    /// holds if the polling task has used up tokio's budget. If the future is dropped later, they may or may not be
-    /// appended.
+    /// At the first poll, the drafts are queued or wait in line for the queue. Calls keep the order of their first
+    /// polls. The order also holds if the polling task has used up tokio's budget. If the future is dropped later, the
+    /// drafts may or may not be appended.
     fn append(&self, drafts: Vec<Draft>) -> BoxFuture<'_, Result<Vec<Option<Cursor>>, AppendError>>;
 
     /// Reads at most `limit` entries after a position. Cancel safe.
     ///
-    /// If [`Extent::resolve`] calls the position a gap, nothing is read, unless reading goes on at that same position.
-    /// The page says where to go on.
+    /// If [`Extent::resolve`] returns a gap for the position, the page has no messages, unless reading goes on at that
+    /// same position. The page's extent tells where to go on.
     fn read(&self, after: Cursor, limit: usize) -> BoxFuture<'_, Result<Page, Unreachable>>;
 
-    /// A stream of everything from the oldest entry retained, then of everything new, for as long as it is polled.
-    /// While the log cannot be reached, the stream says so; it goes on when the log is back.
+    /// Returns a stream of all entries from the oldest retained one on, and then of all new entries. The stream does
+    /// not end. While the log cannot be reached, the stream reports this, and it goes on when the log is back.
     fn tail(self: Arc<Self>) -> Pin<Box<dyn Stream<Item = TailEvent> + Send>>;
 
-    /// The log's clock, in milliseconds since 1970. Entries age by it. It does not follow steps of this node's clock.
+    /// The log's clock, in milliseconds since 1970. The age of entries is measured by this clock. It does not follow
+    /// steps of this node's clock.
     fn now_ms(&self) -> u64;
 }
 
-/// How much the log, and a node's memory of it, keeps.
+/// The bounds within which the log, and a node's memory of it, keep messages.
 #[derive(Clone, Copy, Debug)]
 pub struct Retention {
     /// How long messages are kept.
@@ -69,36 +72,36 @@ pub struct Retention {
 /// A range of the log.
 #[derive(Clone, Debug)]
 pub struct Page {
-    /// The log as it was when the page was read.
+    /// The extent of the log when the page was read.
     pub extent: Extent,
     /// The entries, oldest first.
     pub messages: Vec<Arc<Message>>,
-    /// Everything after the position asked for and up to here is in `messages` (or was skipped as
-    /// not a message).
+    /// The position up to which the page reaches. All messages after the requested position and up to this one are in
+    /// `messages`; other entries were skipped.
     pub upto: Id,
 }
 
 /// An event of a log's tail.
 #[derive(Clone, Debug)]
 pub enum TailEvent {
-    /// The log was reached, with this extent. Entries that follow continue the earlier ones, if the extent still holds
-    /// them.
+    /// The log was reached, and has this extent. Later entries continue the earlier ones, if the extent still includes
+    /// those.
     Opened(Extent),
-    /// New entries, oldest first. The tail has read everything up to `upto`.
+    /// New entries, oldest first. The tail has read all entries up to `upto`.
     Entries {
-        /// `messages` is everything between this position and `upto`. If it is beyond the
-        /// previous `upto`, entries between were dropped from the log before the tail read them.
+        /// `messages` has all messages between this position and `upto`. If this position lies beyond the previous
+        /// `upto`, the entries between them were dropped from the log before the tail read them.
         after: Id,
         /// The entries that are messages.
         messages: Vec<Arc<Message>>,
         /// The last id read, which may belong to a skipped entry.
         upto: Id,
     },
-    /// The end of the log as of the last `Opened` was reached.
+    /// The tail has reached the end that the log had at the last `Opened`.
     CaughtUp,
     /// A volatile message.
     Volatile(Arc<Message>),
-    /// The log cannot be reached for now.
+    /// The log cannot be reached at the moment.
     Lost,
 }
 
@@ -107,13 +110,13 @@ pub enum TailEvent {
 #[error("the log cannot be reached")]
 pub struct Unreachable;
 
-/// Why an append was not acknowledged.
+/// The reason why an append was not acknowledged.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AppendError {
     /// It is proven that the drafts are not in the log and never will be.
     #[error("the log is unavailable ({0}); nothing was appended")]
     Unavailable(String),
-    /// The drafts were written to the log's connection and no answer came in time.
+    /// The drafts were written to the log's connection, but no answer came in time.
     #[error("the log gave no answer in time; the message may or may not have been appended")]
     OutcomeUnknown,
 }

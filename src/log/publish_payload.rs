@@ -1,4 +1,4 @@
-//! The payload of a PUBLISH as a draft, and the patterns of the PUBLISH channels that are taken in.
+//! Parses the payload of a PUBLISH as a draft, and the patterns of the PUBLISH channels whose messages are appended.
 
 use crate::message::{BadDraft, Channel, Draft, DraftFields, Pattern, Payload};
 use serde::{Deserialize, Deserializer};
@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 /// A pattern that cannot be used.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadPattern {
-    /// It is neither a name nor a prefix followed by a `*`.
+    /// The pattern is neither a name nor a prefix followed by a `*`.
     #[error("`{0}` is not a name or a prefix with one `*` at its end; no other pattern characters are supported")]
     Malformed(String),
     /// Two patterns overlap, so that Redis would deliver one PUBLISH twice.
@@ -37,7 +37,7 @@ pub fn parse_patterns<T: AsRef<str>>(texts: &[T]) -> Result<Vec<Pattern>, BadPat
     Ok(patterns)
 }
 
-/// A payload in its long form: an object with `data`, and no other keys than these.
+/// A payload in its long form: an object with `data`, and only these other fields.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct LongForm<'a> {
@@ -60,18 +60,18 @@ fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
 /// The publisher that idempotency keys of PUBLISHes belong to.
 const PUBLISHER: &str = "redis";
 
-/// The draft that a PUBLISH of `payload` stands for.
+/// Parses the payload of a PUBLISH as a draft.
 ///
 /// # Errors
 ///
-/// A text for the log that says why it is not a message.
+/// A text for the log that explains why the payload is not a message.
 pub fn draft(channel: Channel, payload: &[u8], max_payload: usize) -> Result<Draft, &'static str> {
     // The object may be longer than its payload: it has other fields, and a text may have escapes.
     if payload.len() > max_payload.saturating_mul(6).saturating_add(1024) {
         return Err("it is larger than --max-message-bytes");
     }
     let text = std::str::from_utf8(payload).map_err(|_| "it is not UTF-8")?;
-    // serde also reads a struct from an array, and `[1]` is data as it is.
+    // The check is needed because serde also reads a struct from an array, but `[1]` is plain data.
     let envelope = text.trim_start().starts_with('{').then(|| serde_json::from_str::<LongForm<'_>>(text));
     let Some(Ok(envelope)) = envelope else {
         if payload.len() > max_payload {
@@ -91,7 +91,7 @@ pub fn draft(channel: Channel, payload: &[u8], max_payload: usize) -> Result<Dra
     fields.check(channel, max_payload).map_err(reason)
 }
 
-/// A text for the log that says why a message from Redis cannot be used.
+/// A text for the log that explains why a message from Redis cannot be used.
 pub(super) fn reason(bad: BadDraft) -> &'static str {
     match bad {
         BadDraft::Payload { .. } => "its data is larger than --max-message-bytes",

@@ -4,17 +4,17 @@ use super::{BadClient, BadEvent, Channel, ClientId, Event, Message};
 use crate::cursor::Cursor;
 use crate::wire::json;
 
-/// The content of a message, as JSON text on one line.
+/// The content of a message, as a JSON text on one line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Payload(String);
 
 impl Payload {
-    /// Valid JSON is kept as it is; any other text becomes a JSON string.
+    /// Makes a payload of any text. Valid JSON is kept as it is, and other text becomes a JSON string.
     pub fn from_any(text: &str) -> Payload {
         Payload(json::payload(text))
     }
 
-    /// The text becomes a JSON string, even if it would be valid JSON by itself.
+    /// Makes a payload of a text. The text becomes a JSON string even if it would be valid JSON by itself.
     pub fn from_text(text: &str) -> Payload {
         let mut out = Vec::with_capacity(text.len() + 2);
         json::quote(text, &mut out);
@@ -26,8 +26,8 @@ impl Payload {
         &self.0
     }
 
-    /// Whether data is at most `max` bytes long. A JSON string is measured by its text, because its quotes and escapes may
-    /// have been added here.
+    /// Whether data is at most `max` bytes long. For a JSON string only its text counts, because its quotes and escapes
+    /// may have been added here.
     pub fn fits(data: &str, max: usize) -> bool {
         data.len() <= max || (data.starts_with('"') && json::text_of(data).is_some_and(|text| text.len() <= max))
     }
@@ -46,7 +46,7 @@ pub struct Draft {
     pub exclude: Option<ClientId>,
     /// Its idempotency key, with the publisher that the key belongs to.
     pub key: Option<IdempotencyKey>,
-    /// Whether it is delivered only to the readers that are connected now, and not kept.
+    /// Whether the message is delivered only to readers that are connected now, and not kept.
     pub volatile: bool,
 }
 
@@ -56,19 +56,20 @@ impl Draft {
         Draft { channel, event: Event::default(), payload, exclude: None, key: None, volatile: false }
     }
 
-    /// The message with this content. `cursor` is the position right after it; a volatile message has none.
+    /// Makes the message with this content. `cursor` is the position right after the message. A volatile message does
+    /// not have one.
     pub fn into_message(self, cursor: Option<Cursor>) -> Message {
         Message::new(cursor, self.channel, self.event, &self.payload, self.exclude)
     }
 }
 
-/// The fields of a draft as text, as a publisher has written them. [`check`](DraftFields::check) holds the rules for all
-/// of them, wherever the text comes from.
+/// The fields of a draft as text, as a publisher has written them. [`check`](DraftFields::check) applies the rules for
+/// all of them, wherever the text comes from.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct DraftFields<'a> {
     /// The payload.
     pub data: &'a str,
-    /// Whether the payload is a text, even if it would be valid JSON by itself.
+    /// Whether the payload counts as text even if it is valid JSON.
     pub is_text: bool,
     /// The event's name, if there is one.
     pub event: Option<&'a str>,
@@ -100,7 +101,7 @@ impl DraftFields<'_> {
     }
 }
 
-/// A field of a draft breaks its rule.
+/// The error for a field of a draft that breaks its rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadDraft {
     /// The event's name.
@@ -125,8 +126,8 @@ pub enum BadDraft {
 #[error("key is 1 to {} bytes", IdempotencyKey::MAX_LENGTH)]
 pub struct BadIdempotencyKey;
 
-/// An idempotency key: the same key of the same publisher and channel within five minutes names the
-/// same message.
+/// An idempotency key. If a publisher uses a key twice in a channel within five minutes, both uses stand for the same
+/// message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IdempotencyKey {
     /// The publisher; empty if publishers are not distinguished.
@@ -149,7 +150,7 @@ impl IdempotencyKey {
         is_valid.then(|| IdempotencyKey { publisher: publisher.into(), key: key.into() }).ok_or(BadIdempotencyKey)
     }
 
-    /// One text for (publisher, channel, key). The lengths in front keep tuples apart that would join
+    /// Returns one text for (publisher, channel, key). The lengths in front distinguish tuples whose parts would join
     /// to the same string.
     pub fn scoped(&self, channel: &Channel) -> String {
         let (publisher, channel) = (&self.publisher, channel.as_str());

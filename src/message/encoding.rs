@@ -1,7 +1,7 @@
-//! Encodings of messages: the bytes that all receivers of one kind share, made once for each message.
+//! Encodings of messages: the bytes that all receivers of one kind share. They are made once for each message.
 //!
-//! An [`Encoding`] is a `static` of the transport or protocol that needs it. Nothing here or in [`Message`] has to know
-//! about it.
+//! An [`Encoding`] is a `static` of the transport or protocol that needs it. Neither this module nor [`Message`] has to
+//! know the transport or protocol.
 
 use super::Message;
 use bytes::Bytes;
@@ -9,31 +9,32 @@ use std::fmt;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Encodings that this process has made. One is counted when it is made, which is once for each message and encoding.
+/// How often this process has encoded a message. It counts once for each message and encoding.
 static MADE: AtomicU64 = AtomicU64::new(0);
 
-/// How many encodings this process has made.
+/// Returns how often this process has encoded a message.
 pub fn made() -> u64 {
     MADE.load(Ordering::Relaxed)
 }
 
-/// How a message's shared bytes are made. It is always a `static`: an encoding is recognised by its address.
+/// A way to make a message's shared bytes. It is always a `static`, because encodings are compared by their addresses.
 pub struct Encoding {
     name: &'static str,
-    /// Appends the encoded message. `None`: the message object, which every message holds already.
+    /// Appends the encoded message. `None` stands for the message object, which every message already holds.
     encode: Option<fn(&Message, &mut Vec<u8>)>,
 }
 
-/// The message object as JSON, as it is.
+/// The encoding that is the message object as JSON, unchanged.
 pub static OBJECT: Encoding = Encoding { name: "object", encode: None };
 
 impl Encoding {
-    /// An encoding by a function that appends the encoded message. The name appears in debug output.
+    /// Makes an encoding of a function that appends the encoded message. The name appears in debug output.
     pub const fn new(name: &'static str, encode: fn(&Message, &mut Vec<u8>)) -> Encoding {
         Encoding { name, encode: Some(encode) }
     }
 
-    /// The message in this encoding: made at the first call, shared afterwards, and kept for as long as the message is.
+    /// Returns the message in this encoding. The first call makes the bytes. They are shared and kept for as long as
+    /// the message.
     pub fn frame(&'static self, message: &Message) -> Bytes {
         let Some(encode) = self.encode else { return message.object().clone() };
         message.frames.get(self, || {
@@ -44,8 +45,8 @@ impl Encoding {
         })
     }
 
-    /// Appends the message in this encoding and keeps nothing. It is for a caller that needs the bytes once: a kept
-    /// frame stays in memory for as long as its message is retained.
+    /// Appends the message in this encoding without keeping the bytes. It is for a caller that needs them once: a kept
+    /// frame would stay in memory for as long as its message is retained.
     pub fn write(&self, message: &Message, out: &mut Vec<u8>) {
         let Some(encode) = self.encode else { return out.extend_from_slice(message.object()) };
         match message.frames.known(self) {
@@ -72,8 +73,8 @@ impl fmt::Debug for Encoding {
     }
 }
 
-/// A message's frames, one for each encoding that was asked for: a list that only grows, read without a lock. Most retained
-/// messages are never read again, and an empty list is one word and a flag.
+/// A message's frames, one for each encoding that was used. The list only grows, and is read without a lock. Most
+/// retained messages are never read again, and an empty list is one word and a flag.
 #[derive(Default)]
 pub(super) struct Frames(OnceLock<Box<Frame>>);
 
@@ -84,7 +85,7 @@ struct Frame {
 }
 
 impl Frames {
-    /// The frame of an encoding, if it was made.
+    /// Returns the frame of an encoding; `None` if it was not made yet.
     fn known(&self, encoding: &Encoding) -> Option<&Bytes> {
         let mut frames = self;
         while let Some(frame) = frames.0.get() {
@@ -96,8 +97,8 @@ impl Frames {
         None
     }
 
-    /// The frame of an encoding. The first call makes it. If two callers ask at the same time, one makes it and the other
-    /// waits.
+    /// Returns the frame of an encoding. The first call makes the frame. If two callers ask at the same time, one of
+    /// them makes it while the other waits.
     fn get(&self, encoding: &'static Encoding, make: impl Fn() -> Bytes) -> Bytes {
         let mut frames = self;
         loop {

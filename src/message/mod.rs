@@ -1,4 +1,4 @@
-//! What is published: [`Channel`], [`Event`], [`ClientId`], [`Payload`], [`Draft`], and the [`Message`] with
+//! The parts of a publication: [`Channel`], [`Event`], [`ClientId`], [`Payload`], [`Draft`], and the [`Message`] with
 //! its encoded frames.
 
 pub mod encoding;
@@ -19,20 +19,20 @@ use encoding::Frames;
 use std::fmt;
 use std::ops::Range;
 
-/// One entry of the log, shared by all its receivers.
+/// One message of the log, shared by all its receivers.
 pub struct Message {
     cursor: Option<Cursor>,
     channel: Channel,
     event: Event,
     exclude: Option<ClientId>,
-    /// The message object. The payload is a part of it, so that it is held once.
+    /// The message object. The payload is a part of these bytes, so that it is in memory only once.
     object: Bytes,
     payload: Range<usize>,
     frames: Frames,
 }
 
 impl Message {
-    /// A message. `cursor` is the position right after it; a volatile message has none.
+    /// A message. `cursor` is the position right after the message. A volatile message does not have one.
     pub fn new(
         cursor: Option<Cursor>,
         channel: Channel,
@@ -49,7 +49,7 @@ impl Message {
             write(cursor.text().as_str());
             write("\",");
         }
-        // A channel's name needs no escapes.
+        // A channel's name does not need escapes.
         write("\"channel\":\"");
         write(channel.as_str());
         write("\",\"event\":");
@@ -77,12 +77,12 @@ impl Message {
         &self.event
     }
 
-    /// Whether this client is left out.
+    /// Whether the message is not delivered to this client.
     pub fn excludes(&self, client: &ClientId) -> bool {
         self.exclude.as_ref() == Some(client)
     }
 
-    /// Whether no client is left out.
+    /// Whether the message is delivered to all clients.
     pub fn is_for_all(&self) -> bool {
         self.exclude.is_none()
     }
@@ -100,16 +100,17 @@ impl Message {
 
     /// The payload as JSON on one line.
     pub fn payload(&self) -> &str {
-        // It is always at a character boundary and UTF-8: it was written from a &str.
+        // The range is always valid UTF-8 at character boundaries, because it was written from a &str.
         std::str::from_utf8(&self.object[self.payload.clone()]).unwrap_or_default()
     }
 
-    /// The parts of the message object before and after the payload.
+    /// Returns the parts of the message object before and after the payload.
     pub fn around_payload(&self) -> (&[u8], &[u8]) {
         (&self.object[..self.payload.start], &self.object[self.payload.end..])
     }
 
-    /// What the message counts against `--retain-bytes`: its JSON, and 160 bytes for everything else.
+    /// The number of bytes that the message counts against `--retain-bytes`: its JSON, and 160 bytes for its other
+    /// memory.
     pub fn weight(&self) -> usize {
         self.object.len() + 160
     }

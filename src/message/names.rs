@@ -6,7 +6,8 @@ use std::sync::{Arc, OnceLock};
 
 /// A channel's name: 1 to 200 bytes of `A-Z a-z 0-9 _ - . : / = @ ~`.
 ///
-/// The alphabet needs no escapes in JSON, SSE or a log line. It has no comma, so that lists can use one.
+/// The allowed characters do not need escapes in JSON, SSE or a log line. The comma is not allowed, so that lists can
+/// use it.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Channel(Arc<str>);
 
@@ -42,7 +43,7 @@ impl fmt::Debug for Channel {
     }
 }
 
-/// The text is not a channel name. The error does not repeat it, because the error may be read as HTML.
+/// The text is not a channel name. The error does not repeat the text, because a browser may read the error as HTML.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a channel name must be 1 to 200 bytes of A-Z a-z 0-9 _ - . : / = @ ~")]
 pub struct BadChannel;
@@ -60,7 +61,7 @@ impl Event {
 
 impl Default for Event {
     fn default() -> Event {
-        // It is one allocation for all messages without an event name of their own.
+        // All messages without an event name of their own share this allocation.
         static MESSAGE: OnceLock<Arc<str>> = OnceLock::new();
         Event(MESSAGE.get_or_init(|| "message".into()).clone())
     }
@@ -70,9 +71,10 @@ impl FromStr for Event {
     type Err = BadEvent;
 
     fn from_str(name: &str) -> Result<Event, BadEvent> {
-        // The streams' own control events and the events that EventSource itself fires.
+        // The reserved names: the control events of the streams, and the events that EventSource itself fires.
         const RESERVED: [&str; 6] = ["hello", "heartbeat", "gap", "bye", "error", "open"];
-        // `char::is_control` is C0, DEL and C1: a line break here would forge a line of SSE.
+        // `char::is_control` covers C0, DEL and C1. The check is needed because a line break here would forge a line of
+        // SSE.
         if name.is_empty() || name.len() > 100 || name.chars().any(char::is_control) {
             return Err(BadEvent::Malformed);
         }
@@ -86,15 +88,15 @@ impl FromStr for Event {
 /// The text is not an event name that may be published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadEvent {
-    /// Empty, too long or with a control character.
+    /// The name is empty, too long or has a control character.
     #[error("an event name must be 1 to 100 bytes without control characters")]
     Malformed,
-    /// One of the names that streams use themselves.
+    /// The name is one that streams use themselves.
     #[error("the event names hello, heartbeat, gap, bye, error and open are reserved")]
     Reserved,
 }
 
-/// A client's id: usually a UUID, which is kept in 16 bytes. Any other short token is kept as it is.
+/// A client's id. It is usually a UUID, which takes 16 bytes. Any other short token is kept as it is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum ClientId {
     /// A UUID in its usual spelling.

@@ -11,14 +11,14 @@ pub struct Pattern {
 }
 
 impl Pattern {
-    /// Reads a pattern. Names are compared byte for byte and never decoded, folded or normalised, so that no name can be made
-    /// to look like another. A text that is neither a name nor a prefix of one matches nothing.
+    /// Reads a pattern. Names are compared byte for byte and never decoded, folded or normalised, so that one name
+    /// cannot pass for another. A text that is neither a name nor a prefix of a name does not match any channel.
     pub fn new(text: &str) -> Pattern {
         let (prefix, is_open) = text.strip_suffix('*').map_or((text, false), |prefix| (prefix, true));
         Pattern { prefix: prefix.to_owned(), is_open }
     }
 
-    /// Whether some channel can match.
+    /// Whether any channel can match the pattern.
     pub fn can_match(&self) -> bool {
         (self.is_open && self.prefix.is_empty()) || self.prefix.parse::<Channel>().is_ok()
     }
@@ -39,7 +39,7 @@ impl Pattern {
         &self.prefix
     }
 
-    /// Whether some name can match both patterns.
+    /// Whether any name can match both patterns.
     pub fn overlaps(&self, other: &Pattern) -> bool {
         match (self.is_open, other.is_open) {
             (false, false) => self.prefix == other.prefix,
@@ -56,7 +56,7 @@ impl fmt::Display for Pattern {
     }
 }
 
-/// The channels that match none of the patterns.
+/// Returns the channels that do not match any of the patterns.
 pub fn unmatched<'a>(patterns: &[Pattern], channels: &'a [Channel]) -> Vec<&'a Channel> {
     channels.iter().filter(|channel| !patterns.iter().any(|pattern| pattern.matches(channel))).collect()
 }

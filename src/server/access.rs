@@ -1,4 +1,4 @@
-//! Builds from flags what decides who may use the server: origins, keys, tokens, the application.
+//! Builds the parts of access control from the flags: origins, keys, tokens, and the application that authorizes.
 
 use super::{StartError, bad_flag, descriptors};
 use crate::config::{AccessFlags, BadConfig};
@@ -6,15 +6,16 @@ use crate::message::Pattern;
 use crate::serve::{AccessMode, AccessRules, Authorizer, Keys, OriginPolicy, Tokens, Webhook};
 use prometheus_client::registry::Registry;
 use std::path::PathBuf;
+use std::time::Duration;
 use tracing::warn;
 
-/// Characters of a server key below which the server warns.
+/// The server warns if a server key has fewer characters than this.
 const SHORT_KEY: usize = 16;
 
-/// Bytes of a secret below which the server warns: the length of its hash (RFC 7518 §3.2).
+/// The server warns if a secret has fewer bytes than this: the length of its hash (RFC 7518 §3.2).
 const SHORT_SECRET: usize = 32;
 
-/// Which pages may use the server, and who may subscribe and publish.
+/// Builds the rules for pages that may use the server, and for clients that may subscribe and publish.
 pub fn access(flags: &AccessFlags, metrics: &mut Registry) -> Result<(OriginPolicy, Authorizer), StartError> {
     let (mode, authorizer) = match flags.guarded_by() {
         Some(_) => (AccessMode::Guarded, Authorizer::Guarded(Box::new(rules(flags, metrics)?))),
@@ -37,9 +38,11 @@ fn rules(flags: &AccessFlags, metrics: &mut Registry) -> Result<AccessRules, Sta
         let rule = format!("{}: use a channel's name, or a prefix with a * at its end", flags.public[index]);
         return Err(bad_flag("--public", &rule).into());
     }
+    let timeout = Duration::from_secs(flags.authorize_timeout);
     let application =
-        flags.authorize_url.clone().map(|url| Webhook::new(url, descriptors::questions(), metrics)).transpose();
+        flags.authorize_url.clone().map(|url| Webhook::new(url, descriptors::questions(), timeout, metrics));
     let application = application
+        .transpose()
         .map_err(|error| bad_flag("--authorize-url", &format!("https needs the system's certificates: {error}")))?;
     Ok(AccessRules { keys: Keys::new(keys), public, tokens: tokens(flags)?, application })
 }

@@ -1,4 +1,4 @@
-//! The ports of `longtail demo`: the fault proxy has one in front of the server for each transport.
+//! The ports of `longtail demo`: the fault proxy has one port in front of the server for each transport.
 
 use super::listen::bind;
 use crate::demo::proxy::{FaultProxy, MAX_CONNECTIONS, Port, Protocol};
@@ -10,7 +10,7 @@ use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use tracing::info;
 
-/// Binds the proxy's ports, the first of them at this address, and the listener behind the proxy.
+/// Binds the proxy's ports and the listener behind the proxy. `first` is the address of the first port.
 pub fn open(first: SocketAddr, listeners: &mut Listeners) -> io::Result<super::OpenDemo> {
     let behind = serve::bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
     let tcp = listeners.tcp.as_ref().map(|tcp| tcp.local_addr()).transpose()?;
@@ -28,8 +28,9 @@ pub fn open(first: SocketAddr, listeners: &mut Listeners) -> io::Result<super::O
     Ok(super::OpenDemo { api: Some(api), tasks, descriptors: 2 * MAX_CONNECTIONS as u64 })
 }
 
-/// A port for each transport of browsers and for raw TCP, and two for the reader that changes its transport. Each is an
-/// origin of its own, since a browser opens only six connections to one. If `first` has port 0, all ports are free ones.
+/// Binds a port for each transport of browsers and for raw TCP, and two ports for the reader that changes its
+/// transport. Each port is an origin of its own, since a browser opens only six connections to an origin. If `first`
+/// has port 0, the system picks free ports.
 fn bind_ports(first: SocketAddr, http: SocketAddr, tcp: Option<SocketAddr>) -> io::Result<Vec<Port>> {
     let browsers = transport::ALL.iter().filter(|transport| transport.in_browsers()).map(|transport| transport.name());
     let lanes = browsers.chain([HOP]).map(|lane| (lane, Protocol::Http, http));

@@ -1,19 +1,19 @@
-//! File descriptors: how many of the process's limit clients may use.
+//! File descriptors: divides the process's limit between clients and the server itself.
 
 use super::StartError;
 use crate::config::Config;
 use crate::serve::{DescriptorAllowance, MAX_IN_FLIGHT};
 use tracing::{info, warn};
 
-/// Descriptors reserved for connections to Redis: those of the log, the bridge and the subscriber counts, a second one
-/// of each while it reconnects, and those to sentinels and name servers.
+/// Descriptors reserved for connections to Redis: the connections of the log, the bridge and the subscriber counts, a
+/// second one of each while it reconnects, and connections to sentinels and name servers.
 const REDIS: u64 = 24;
 
-/// Descriptors reserved for everything else that is opened after the start: signals, reloaded files, `/proc` for the
-/// metrics, and one connection per listener that is accepted only to be closed.
+/// Descriptors reserved for all other files and sockets that are opened after the start: signals, reloaded files,
+/// `/proc` for the metrics, and one connection per listener that is accepted only to be closed.
 const OTHERS: u64 = 12;
 
-/// Assumed number of open descriptors, if the system does not tell.
+/// The assumed number of open descriptors, if the system does not report it.
 const OPEN: u64 = 32;
 
 /// The process's limit.
@@ -28,7 +28,8 @@ fn open() -> u64 {
     list.map_or(OPEN, |entries| entries.count() as u64)
 }
 
-/// The limit of authorization questions in flight. Each is a connection, and most of a small limit must be left for others.
+/// The limit on authorization requests in flight. Each of them takes a connection, and most of a small descriptor limit
+/// must be left for other connections.
 pub fn questions() -> usize {
     questions_of(limit())
 }
@@ -37,23 +38,23 @@ fn questions_of(limit: u64) -> usize {
     usize::try_from(limit / 4).unwrap_or(usize::MAX).clamp(1, MAX_IN_FLIGHT)
 }
 
-/// How many descriptors are reserved under this limit.
+/// How many descriptors are reserved if the process has this limit.
 fn reserved(config: &Config, demo: u64, limit: u64) -> u64 {
     let redis = if config.redis.is_some() { REDIS } else { 0 };
     let application = match &config.access.authorize_url {
         Some(_) => questions_of(limit) as u64,
         None => 0,
     };
-    // At most half of them: the demo's clients come through its proxy.
+    // The demo gets at most half of the limit, because its clients also come through its proxy.
     OTHERS + redis + application + demo.min(limit / 2)
 }
 
-/// How many descriptors clients may use. Call it when everything that a server opens at start is open. Logs a line if
-/// there are fewer than `--max-connections`.
+/// Returns how many descriptors clients may use. Call it after the server has opened all its files and sockets at the
+/// start. Logs a line if clients may use fewer than `--max-connections`.
 ///
 /// # Errors
 ///
-/// The limit leaves none for clients.
+/// The limit does not leave descriptors for clients.
 pub fn allowance(config: &Config, demo: u64) -> Result<DescriptorAllowance, StartError> {
     let (limit, open) = (limit(), open());
     let own = open + reserved(config, demo, limit);
@@ -67,7 +68,7 @@ pub fn allowance(config: &Config, demo: u64) -> Result<DescriptorAllowance, Star
             "--max-connections {asked}: the limit of {limit} file descriptors allows {connections} connections, and no more are \
              served; raise it (LimitNOFILE= in the unit, `ulimit -n` in a shell), or set --max-connections {connections}"
         );
-        // The default is not a request of the operator.
+        // The operator has not requested the default, so this is not a warning.
         if asked == Config::MAX_CONNECTIONS { info!("{line}") } else { warn!("{line}") }
     }
     Ok(allowance)

@@ -1,4 +1,4 @@
-//! The errors of starting and of running a server.
+//! Errors at the start of a server, and of a running server.
 
 use crate::config::BadConfig;
 use std::fmt::Display;
@@ -13,10 +13,10 @@ pub enum StartError {
     /// An address cannot be bound.
     #[error(transparent)]
     Listen(#[from] io::Error),
-    /// The log is unreachable, and `--wait-for-log` is not set. The text is one line that says how to fix it.
+    /// The log is unreachable, and `--wait-for-log` is not set. The text is one line that says how to fix the cause.
     #[error("{0}")]
     LogUnreachable(String),
-    /// The server itself needs all file descriptors that the limit allows.
+    /// The server itself needs all file descriptors within the limit.
     #[error(
         "the limit of {limit} file descriptors leaves none for clients: the server itself needs {own}; raise it \
          (LimitNOFILE= in the unit, `ulimit -n` in a shell)"
@@ -24,7 +24,7 @@ pub enum StartError {
     Descriptors {
         /// The limit.
         limit: u64,
-        /// How many the server needs.
+        /// How many descriptors the server needs.
         own: u64,
     },
 }
@@ -40,7 +40,7 @@ impl StartError {
     }
 }
 
-/// The server ended by itself. Restart it.
+/// The server has ended because of an error. Restart it.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// The server can no longer read from clients.
@@ -61,7 +61,7 @@ impl RunError {
     }
 }
 
-/// The value of a flag is invalid.
+/// Returns the error for an invalid value of a flag.
 pub fn bad_flag(flag: &str, error: &dyn Display) -> BadConfig {
     BadConfig::new(format!("{flag}: {error}"))
 }

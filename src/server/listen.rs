@@ -1,4 +1,4 @@
-//! Binding the addresses that clients connect to, and announcing them.
+//! Binds the addresses for clients, and announces them.
 
 use crate::config::{AddressOrOff, Config};
 use crate::serve::{self, Listeners};
@@ -8,8 +8,8 @@ use std::net::SocketAddr;
 use tokio::net::TcpListener;
 use tracing::{info, warn};
 
-/// The configuration with the addresses of inherited sockets in place of `--listen` and `--tcp-listen`. The checks of
-/// a configuration then hold for these addresses too: an open server stays on loopback.
+/// Returns the configuration with the addresses of inherited sockets in place of `--listen` and `--tcp-listen`. The
+/// checks of a configuration then hold for these addresses too: an open server may listen only on loopback.
 pub fn with_inherited(config: &Config, sockets: &Sockets) -> io::Result<Config> {
     let mut config = config.clone();
     if !sockets.http.is_empty() {
@@ -21,7 +21,7 @@ pub fn with_inherited(config: &Config, sockets: &Sockets) -> io::Result<Config> 
     Ok(config)
 }
 
-/// Binds what the configuration names. An inherited socket takes the place of an address.
+/// Binds the addresses of the configuration. An inherited socket takes the place of an address.
 pub fn listen(config: &Config, sockets: Sockets) -> io::Result<Listeners> {
     let inherited = sockets.http.len() + usize::from(sockets.tcp.is_some());
     if inherited > 0 {
@@ -41,7 +41,8 @@ pub fn listen(config: &Config, sockets: Sockets) -> io::Result<Listeners> {
     Ok(Listeners { http, behind_proxy: None, tcp, admin })
 }
 
-/// Binds an address that a flag names. `is_optional`: the flag also takes `off`, which the error then suggests.
+/// Binds an address that a flag names. `is_optional`: whether the flag also accepts `off`. In this case the error
+/// suggests it.
 pub fn bind(flag: &str, address: SocketAddr, is_optional: bool) -> io::Result<TcpListener> {
     serve::bind(address).map_err(|error| {
         let off = if is_optional { ", or `off`" } else { "" };
@@ -58,8 +59,8 @@ pub fn bind(flag: &str, address: SocketAddr, is_optional: bool) -> io::Result<Tc
     })
 }
 
-/// Logs the addresses. Scripts take such a line as the sign that the server has started, so this is the last step of the
-/// start.
+/// Logs the addresses. Scripts treat such a line as the sign that the server has started, so this is the last step of
+/// the start.
 pub fn announce(listeners: &Listeners, config: &Config, has_tls: bool) -> io::Result<()> {
     let scheme = if has_tls { "https" } else { "http" };
     for listener in &listeners.http {

@@ -17,22 +17,22 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
-/// The longest request of a polling client. Other nodes count a client for this time and `--away-seconds`.
+/// The longest request of a polling client. Other nodes count a client for this time plus `--away-seconds`.
 const LONGEST_REQUEST: Duration = Duration::from_secs(60);
 
-/// A log, and what comes with it.
+/// A log, and the parts that belong to it.
 pub struct OpenLog {
     /// The log.
     pub log: Arc<dyn MessageLog>,
-    /// What other nodes count; `None` for a log in memory, which has no other nodes.
+    /// The counts of other nodes; `None` for a log in memory, because it does not have other nodes.
     pub remote_counts: Option<Arc<dyn SubscriberCounts>>,
-    /// The bridge from PUBLISH, which does not run yet; `None` for a log in memory.
+    /// The bridge from PUBLISH. It does not run yet. `None` for a log in memory.
     pub bridge: Option<Bridge>,
     /// Whether the bridge has subscribed. Always true without a bridge.
     pub is_listening: watch::Receiver<bool>,
 }
 
-/// Takes what is PUBLISHed in Redis into the log, and volatile messages of other nodes.
+/// The bridge: it appends PUBLISHes in Redis to the log, and receives volatile messages of other nodes.
 pub struct Bridge {
     log: Arc<RedisLog>,
     config: BridgeConfig,
@@ -40,7 +40,7 @@ pub struct Bridge {
 }
 
 impl Bridge {
-    /// Runs it until `stopping` is true.
+    /// Runs the bridge until `stopping` is true.
     pub fn spawn(self, stopping: watch::Receiver<bool>) -> JoinHandle<()> {
         tokio::spawn(bridge::run(self.log, self.config, self.is_listening, stopping))
     }
@@ -62,7 +62,7 @@ pub async fn open_log(config: &Config, metrics: &mut Registry) -> Result<OpenLog
     let counted = Duration::from_secs(config.away_seconds) + LONGEST_REQUEST;
     let remote_counts = Arc::new(RedisSubscriberCounts::new(log.clone(), counted));
     let (listening, is_listening) = watch::channel(false);
-    // The bridge also runs without a pattern: volatile messages of other nodes come the same way.
+    // The bridge also runs without a pattern, because it receives the volatile messages of other nodes.
     let bridge = BridgeConfig { patterns, queue: config.redis_subscribe_queue as usize };
     let bridge = Bridge { log: log.clone(), config: bridge, is_listening: listening };
     Ok(OpenLog { log, remote_counts: Some(remote_counts), bridge: Some(bridge), is_listening })
@@ -72,7 +72,7 @@ pub async fn open_log(config: &Config, metrics: &mut Registry) -> Result<OpenLog
 async fn open_redis(config: &Config, url: &str) -> Result<Arc<RedisLog>, StartError> {
     let endpoint = Endpoint::parse(url, certificates(config)?).map_err(|error| bad_flag("--redis", &error))?;
     if endpoint.is_tls() {
-        // The process has one provider. An error means that the embedding program has already chosen one.
+        // A process has a single provider. An error means that the embedding program has already chosen one.
         let _ = rustls::crypto::ring::default_provider().install_default();
     }
     let described = endpoint.describe();
@@ -99,7 +99,7 @@ async fn open_redis(config: &Config, url: &str) -> Result<Arc<RedisLog>, StartEr
     Ok(log)
 }
 
-/// The certificates that `--redis-tls-…` name; `None` if there are none.
+/// Reads the certificates that the `--redis-tls-…` flags name; `None` if there are none.
 fn certificates(config: &Config) -> Result<Option<TlsCertificates>, BadConfig> {
     let read = |flag: &str, path: &Option<PathBuf>| match path {
         None => Ok(None),

@@ -1,15 +1,15 @@
-//! Reloading files while the server runs.
+//! Reloads files while the server runs.
 
 use crate::serve::Tls;
 use std::sync::Arc;
 use tokio::signal::unix::Signal;
 use tracing::{info, warn};
 
-/// Reloads files of a running server: the certificate.
+/// Reloads the files of a running server. The only such file is the certificate.
 pub struct Reloader(Option<Arc<Tls>>);
 
 impl Reloader {
-    /// Reloads this certificate, if there is one.
+    /// A reloader for this certificate, if there is one.
     pub(super) fn new(tls: Option<Arc<Tls>>) -> Reloader {
         Reloader(tls)
     }
@@ -23,7 +23,8 @@ impl Reloader {
         }
     }
 
-    /// Reloads. If a file is invalid, logs why, and the old one stays in use. Blocks.
+    /// Reloads the files, and blocks while it reads them. If the new files are invalid, it logs the reason, and the old
+    /// certificate stays in use.
     pub fn reload(&self) {
         match self.0.as_ref().map(|tls| tls.reload()) {
             Some(Ok(())) => info!("the certificate was reloaded; new connections use it"),

@@ -1,4 +1,4 @@
-//! Running a server: its background tasks, the drain, and the end.
+//! Runs a server: its background tasks, the drain, and the end.
 
 use super::{RunError, Server};
 use crate::log::subscriber_counts::SubscriberCounts;
@@ -12,8 +12,8 @@ use tokio::sync::watch;
 use tokio::task::{JoinError, JoinHandle};
 use tracing::{error, info};
 
-/// How long the end waits for Redis: for what the bridge has received and not appended, and for this node's counts to be
-/// removed.
+/// How long the server waits for Redis at its end: for the bridge to append its remaining messages, and for the removal
+/// of this node's counts.
 const LAST_WRITES: Duration = Duration::from_secs(2);
 
 impl Server {
@@ -33,9 +33,9 @@ impl Server {
             ended = self.reactor_task => Err(reactor_failure(ended)),
         };
         if let Err(error) = &ended {
-            // Clients can no longer be told anything, so there is no drain.
+            // The server can no longer tell clients to reconnect, so it does not drain.
             error!("{error}");
-            // Closes the listeners: a client that is refused tries another node.
+            // This closes the listeners, so that clients are refused and try another node.
             state.drain.begin();
             systemd::stopping();
         }
@@ -61,7 +61,8 @@ async fn serve_until(
         () = shutdown => {}
     }
     info!(seconds = drain_time.as_secs(), "draining: readers are told to reconnect");
-    // This first answers what clients have sent in time. The drain would cut these connections as idle ones.
+    // Before the drain, the server learns of all requests that have already arrived. Otherwise the drain would cut
+    // their connections as idle ones.
     state.reactor.catch_up().await;
     state.drain.begin();
     systemd::stopping();
@@ -80,12 +81,12 @@ fn reactor_failure(ended: Result<io::Result<()>, JoinError>) -> RunError {
 struct Background {
     /// Follows the log.
     tail: JoinHandle<()>,
-    /// Tells other nodes what this one counts.
+    /// Reports this node's counts to other nodes.
     counts: Option<(Arc<dyn SubscriberCounts>, JoinHandle<()>)>,
-    /// Takes what is PUBLISHed into the log.
+    /// Appends PUBLISHes to the log.
     bridge: Option<JoinHandle<()>>,
     stop_bridge: watch::Sender<bool>,
-    /// Talks to the service manager.
+    /// Reports to the service manager.
     supervisor: JoinHandle<()>,
     demo: Vec<JoinHandle<()>>,
 }
@@ -106,7 +107,7 @@ impl Background {
         }
     }
 
-    /// Ends the tasks. The bridge and the counts get a moment to write to Redis what is left.
+    /// Ends the tasks. The bridge and the counts get some time for their last writes to Redis.
     async fn end(self) {
         self.demo.iter().for_each(JoinHandle::abort);
         if let Some((remote, task)) = self.counts {
@@ -122,7 +123,7 @@ impl Background {
     }
 }
 
-/// Tells the service manager when the server is ready and, from then on, its state.
+/// Tells the service manager when the server is ready, and from then on reports the server's state.
 async fn supervise(state: Arc<ServerState>, waits_for_log: bool) {
     let ready = async {
         if !waits_for_log {

@@ -17,17 +17,17 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 
-/// What the steps of the start have opened: files, sockets and connections.
+/// The parts that the steps of the start have opened: files, sockets and connections.
 pub struct Parts {
     /// The log.
     pub log: Arc<dyn MessageLog>,
-    /// What other nodes count; `None` if there are none.
+    /// The counts of other nodes; `None` if there are no other nodes.
     pub remote_counts: Option<Arc<dyn SubscriberCounts>>,
     /// Whether the bridge from PUBLISH has subscribed.
     pub is_listening: watch::Receiver<bool>,
-    /// Which pages may use the server.
+    /// The rules for pages that may use the server.
     pub origins: OriginPolicy,
-    /// Who may subscribe and publish.
+    /// The rules for clients that may subscribe and publish.
     pub authorizer: Authorizer,
     /// The certificate, if there is one.
     pub tls: Option<Arc<Tls>>,
@@ -43,14 +43,14 @@ pub struct Parts {
     pub demo: Option<Demo>,
 }
 
-/// What `longtail demo` opens in addition; nothing by default.
+/// The parts that `longtail demo` opens in addition. By default it is empty.
 #[derive(Default)]
 pub struct OpenDemo {
     /// The demo's API.
     pub api: Option<Demo>,
-    /// The accept loops of its ports.
+    /// The accept loops of the demo's ports.
     pub tasks: Vec<BoxFuture<'static, ()>>,
-    /// Descriptors that it needs.
+    /// The number of descriptors that the demo needs.
     pub descriptors: u64,
 }
 
@@ -93,7 +93,7 @@ pub fn context(config: &Config, mut registry: Registry, parts: Parts) -> Context
     }
 }
 
-/// The limits of connections, as flags and file descriptors allow.
+/// The limits on connections that follow from flags and file descriptors.
 fn connections(config: &Config, descriptors: &DescriptorAllowance) -> Arc<Connections> {
     Connections::new(ConnectionLimits {
         most: config.max_connections as usize,
@@ -103,7 +103,7 @@ fn connections(config: &Config, descriptors: &DescriptorAllowance) -> Arc<Connec
     })
 }
 
-/// The metrics of deliveries, which the hub and the sessions count.
+/// The metrics of deliveries. The hub and the sessions update them.
 fn delivery(
     hub: &Arc<Hub>,
     connections: &Arc<Connections>,
@@ -121,7 +121,7 @@ fn delivery(
     delivery
 }
 
-/// The bounds and times that flags set.
+/// The limits and times that flags set.
 fn settings(config: &Config) -> Settings {
     Settings {
         heartbeat: Duration::from_secs(config.heartbeat_seconds),

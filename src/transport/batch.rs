@@ -1,24 +1,24 @@
-//! A batch: what one answer to a poll contains.
+//! A batch: the content of one answer to a poll.
 
 use crate::cursor::Cursor;
 use crate::hub::Gap;
 use crate::message::{Encoding, Message};
 use std::sync::Arc;
 
-/// What one answer to a poll contains.
+/// The content of one answer to a poll.
 pub struct Batch {
-    /// Something before the messages may have been missed.
+    /// The gap before the messages, if the reader may have missed some.
     pub gap: Option<Gap>,
     /// The messages.
     pub messages: Vec<Arc<Message>>,
     /// Every message in the channels up to this position is in the batch or comes before it.
     pub cursor: Cursor,
-    /// Whether the batch reaches the end of what the node knows.
+    /// Whether the batch reaches the end of the log as the node knows it.
     pub is_complete: bool,
 }
 
 impl Batch {
-    /// About how long the batch is as text, in bytes.
+    /// The approximate length of the batch as text, in bytes.
     pub fn size_hint(&self) -> usize {
         self.messages.iter().map(|message| message.object().len() + 8).sum::<usize>() + 256
     }

@@ -1,16 +1,16 @@
-//! Commands of duplex clients, in the terms of no protocol. A [`Dialect`] reads them; the session carries them out.
+//! Commands of duplex clients, independent of a protocol. A [`Dialect`] parses them, and the session carries them out.
 
 use super::ApiError;
 use crate::cursor::Start;
 use crate::message::{Channel, ClientId, Draft};
 use std::borrow::Cow;
 
-/// A command, read and checked as far as its text alone can tell.
+/// A command, parsed and checked as far as possible without the state of the session.
 #[derive(Debug, PartialEq)]
 pub enum Command {
     /// Read more channels.
     Subscribe(Subscribe),
-    /// Read these channels no longer.
+    /// Stop reading these channels.
     Unsubscribe(Vec<Channel>),
     /// Publish a message.
     Publish(Draft),
@@ -18,14 +18,14 @@ pub enum Command {
     Ping,
 }
 
-/// What a `subscribe` asks for.
+/// The fields of a `subscribe`.
 #[derive(Debug, PartialEq)]
 pub struct Subscribe {
     /// The channels, each once, in the order in which they were named.
     pub channels: Vec<Channel>,
-    /// Where to begin, if that was given.
+    /// The start position, if it was given.
     pub start: Option<Start>,
-    /// How many retained messages to begin with, if that was given.
+    /// The number of retained messages to begin with, if it was given.
     pub last: Option<usize>,
     /// The client's id, if it was named.
     pub client: Option<ClientId>,
@@ -44,32 +44,33 @@ pub enum CommandKind {
     Ping,
 }
 
-/// What all commands have. It is read first: a client over its rate limit costs no more than this.
+/// The part that all commands have. It is parsed first, so that a client over its rate limit does not cost more than
+/// this.
 #[derive(Debug, PartialEq)]
 pub struct CommandHead<'a> {
-    /// The client's name for the command, as the answer repeats it. It is held until the command is answered, so a dialect
-    /// bounds its length.
+    /// The client's name for the command. The answer repeats it. The session keeps it until the command is answered, so
+    /// a dialect bounds its length.
     pub reference: Option<String>,
     /// The token of the command. It replaces the client's credentials.
     pub token: Option<Cow<'a, str>>,
-    /// What is asked for; `None` if the dialect has no such command.
+    /// The kind of the command; `None` if the dialect does not have such a command.
     pub kind: Option<CommandKind>,
     /// The text that [`Dialect::command`] reads.
     pub text: &'a str,
 }
 
-/// How a protocol writes commands. A connection has a dialect of its own, which may keep state.
+/// The command syntax of a protocol. Each connection has its own dialect, so a dialect may keep state.
 ///
-/// A frame that brings several commands is split by the transport's [`Decode`](super::Decode).
+/// If a frame has several commands, the transport's [`Decode`](super::Decode) splits it.
 pub trait Dialect: Send {
-    /// Reads what all commands have.
+    /// Parses the part that all commands have.
     ///
     /// # Errors
     ///
     /// The frame is not a command. The error is sent without a reference, and does not count for the rate limit.
     fn head<'a>(&mut self, frame: &'a [u8]) -> Result<CommandHead<'a>, ApiError>;
 
-    /// Reads the rest of a command. `max_payload` is the longest payload, in bytes.
+    /// Parses the rest of a command. `max_payload` is the longest payload, in bytes.
     ///
     /// # Errors
     ///

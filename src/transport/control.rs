@@ -1,4 +1,4 @@
-//! Control objects: what a stream says about itself, besides messages.
+//! Control objects: the objects with which a stream reports about itself, besides messages.
 
 use super::ApiError;
 use crate::cursor::Cursor;
@@ -10,68 +10,68 @@ use std::time::Duration;
 /// An object of a stream that is not a message.
 #[derive(Clone, Copy, Debug)]
 pub enum Control<'a> {
-    /// The first object, sent at once.
+    /// The first object of a stream. It is sent at once.
     Hello {
-        /// Where reading starts.
+        /// The position at which reading starts.
         cursor: Cursor,
-        /// The client's id, given by the client or made here.
+        /// The client's id. The client has sent it, or the server has made it.
         client: &'a ClientId,
         /// The transport's name.
         transport: &'static str,
-        /// A heartbeat comes after this much silence.
+        /// The silence after which a heartbeat is sent.
         heartbeat: Duration,
     },
-    /// A sign of life that moves the cursor on.
+    /// A sign of life that advances the cursor.
     Heartbeat {
-        /// Everything up to here was written.
+        /// The position up to which all messages were written.
         cursor: Cursor,
     },
-    /// Something may have been missed.
+    /// The reader may have missed messages.
     Gap(Gap),
     /// The last object of a stream.
     Bye {
-        /// Why the stream ends.
+        /// The reason why the stream ends.
         bye: CloseReason,
-        /// When the client should come back; `None`: not at all.
+        /// The time after which the client should come back; `None` if it should not come back.
         retry: Option<Duration>,
-        /// Where to go on; `None` if the reader was never accepted.
+        /// The position from which to go on; `None` if the reader was never accepted.
         cursor: Option<Cursor>,
     },
     /// A command was carried out.
     Ack {
-        /// The command's reference, as the dialect has read it. Natively the `ref`, as JSON.
+        /// The command's reference, as the dialect has parsed it. In the native dialect it is the `ref`, as JSON.
         reference: Option<&'a str>,
-        /// Where a subscription joined.
+        /// The position at which a subscription joined.
         cursor: Option<Cursor>,
-        /// The id of a published message.
+        /// The cursor of a published message.
         id: Option<Cursor>,
     },
     /// The answer to a ping.
     Pong {
-        /// The command's reference, as the dialect has read it. Natively the `ref`, as JSON.
+        /// The command's reference, as the dialect has parsed it. In the native dialect it is the `ref`, as JSON.
         reference: Option<&'a str>,
     },
     /// A command was refused.
     Error {
-        /// The command's reference, as the dialect has read it. Natively the `ref`, as JSON.
+        /// The command's reference, as the dialect has parsed it. In the native dialect it is the `ref`, as JSON.
         reference: Option<&'a str>,
-        /// Why it was refused.
+        /// The error that says why the command was refused.
         error: &'a ApiError,
     },
 }
 
-/// Why the server ends a stream.
+/// The reason why the server ends a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CloseReason {
     /// The browser would keep too much in memory.
     Rollover,
     /// The server is shutting down.
     Drain,
-    /// The reader does not keep up, and memory is short.
+    /// The reader does not keep up while memory is short.
     SlowReader,
     /// The subscription was revoked or has expired.
     Revoked,
-    /// A limit of connections has been reached.
+    /// A limit on connections has been reached.
     TooManyConnections,
 }
 

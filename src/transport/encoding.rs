@@ -1,4 +1,4 @@
-//! The encodings of the transports here: what all receivers of a kind share.
+//! The encodings of these transports: the bytes that all receivers of one kind share.
 
 use crate::cursor::Cursor;
 use crate::message::{Encoding, Message};
@@ -48,7 +48,7 @@ pub static TEXT_FRAME: Encoding = Encoding::new("text frame", |message, out| {
 });
 
 fn event(message: &Message, name: Option<&str>, data: &[u8], out: &mut Vec<u8>) {
-    // A volatile message has no id and moves no cursor.
+    // A volatile message does not have an id and does not move the cursor.
     let id = message.cursor().map(Cursor::text);
     sse::block(name, id.as_ref().map(|id| id.as_str()), data, out);
 }

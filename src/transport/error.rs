@@ -58,7 +58,7 @@ codes! {
     MethodNotAllowed = "method_not_allowed", 405;
     /// There were too many requests in this time.
     RateLimited = "rate_limited", 429;
-    /// A limit of connections has been reached.
+    /// A limit on connections has been reached.
     TooManyConnections = "too_many_connections", 503;
     /// The node has not read its log yet, or is shutting down.
     NotReady = "not_ready", 503;
@@ -78,7 +78,7 @@ impl fmt::Display for Code {
     }
 }
 
-/// An error of the API: a code for programs and a text for people. The text never repeats what the client sent.
+/// An error of the API: a code for programs and a text for people. The text never repeats input of the client.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{code}: {message}")]
 pub struct ApiError {
@@ -86,24 +86,24 @@ pub struct ApiError {
     pub code: Code,
     /// The text, for people.
     pub message: String,
-    /// Whether the next attempt may succeed, although the code does not say so.
+    /// Whether the next attempt may succeed although the code means a permanent error.
     pub may_pass: bool,
-    /// When to try again, if that is known.
+    /// The time after which to try again, if it is known.
     pub retry: Option<Duration>,
 }
 
 impl ApiError {
-    /// An error that stays.
+    /// An error that does not pass by itself.
     pub fn new(code: Code, message: impl Into<String>) -> ApiError {
         ApiError { code, message: message.into(), may_pass: false, retry: None }
     }
 
-    /// An error that may pass.
+    /// An error that may pass by itself.
     pub fn passing(code: Code, message: impl Into<String>) -> ApiError {
         ApiError { may_pass: true, ..ApiError::new(code, message) }
     }
 
-    /// An error that will have passed after `retry`.
+    /// An error that passes by itself within `retry`.
     pub fn until(code: Code, message: impl Into<String>, retry: Duration) -> ApiError {
         ApiError { retry: Some(retry), ..ApiError::new(code, message) }
     }

@@ -28,7 +28,7 @@ impl Transport for ForeverFrame {
         let frame = Frame::new(params.required_callback()?, domain, params.padding);
         let mut accepted = Accepted::new(PAGE, frame);
         if params.domain.is_some() {
-            // Without it `document.domain` does nothing since Chrome 115.
+            // Since Chrome 115, `document.domain` has no effect without this header.
             accepted.headers = &[("origin-agent-cluster", "?0")];
         }
         Ok(accepted)
@@ -48,7 +48,7 @@ impl Transport for ForeverFrame {
     }
 }
 
-/// The domain in the spelling of host names, if it is a parent of this host with a dot within.
+/// Returns the domain in the spelling of host names, if it is a parent of this host and contains a dot.
 fn parent_domain(domain: &str, host: &str) -> Result<String, ApiError> {
     let (domain, host) = (domain.to_ascii_lowercase(), host.to_ascii_lowercase());
     let sound = |label: &str| !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
@@ -87,7 +87,7 @@ impl Envelope for Frame {
     fn prelude(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(HEAD);
         if let Some(domain) = &self.domain {
-            // Letters, digits, hyphens and dots only: see `parent_domain`.
+            // The domain has only letters, digits, hyphens and dots: see `parent_domain`.
             out.extend_from_slice(format!("<script>document.domain='{domain}';</script>\n").as_bytes());
         }
         pad(PADDING, out);

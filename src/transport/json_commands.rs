@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::collections::HashSet;
 
-/// The longest `ref`. It is held until its command is answered.
+/// The longest `ref`, in bytes. The session keeps a `ref` until its command is answered.
 const REFERENCE_BYTES: usize = 256;
 
 /// The native dialect.
@@ -51,7 +51,7 @@ impl Dialect for JsonCommands {
         // Any JSON value is accepted here, so that the error for an unknown type has the command's `ref`.
         let kind = head.kind.and_then(|kind| json::text_of(kind.get()));
         Ok(CommandHead {
-            // Some streams are made of lines, and JSON may have line breaks between its tokens.
+            // Line breaks between JSON tokens are replaced, because some streams are made of lines.
             reference: head.reference.map(|json| json::payload(json.get())),
             token: head.token,
             kind: kind.and_then(|kind| match &*kind {
@@ -101,7 +101,7 @@ fn parse_channels(names: &[Cow<'_, str>]) -> Result<Vec<Channel>, ApiError> {
         return Err(ApiError::new(Code::BadChannel, "channels must be a list of at least one channel"));
     }
     let mut channels = names.iter().map(|name| name.parse()).collect::<Result<Vec<Channel>, _>>()?;
-    // Each channel once, in the order named: a repeated name is one channel, and the limit counts it once.
+    // Returns each channel once, in the order in which they were named. A repeated name counts once for the limit.
     let mut seen = HashSet::with_capacity(channels.len());
     channels.retain(|channel| seen.insert(channel.clone()));
     Ok(channels)

@@ -1,4 +1,4 @@
-//! JSONP polling: a batch as a script that calls a function, for any page of any origin.
+//! JSONP polling: a batch as a script that calls a function, for pages of any origin.
 
 use super::{Accepted, ApiError, Control, Envelope, Lifecycle, Params, RequestHead, Transport, encoding};
 use crate::message::Encoding;
@@ -41,8 +41,8 @@ struct Call {
 
 impl Call {
     fn new(callback: &str) -> Call {
-        // The comment keeps the body from beginning with bytes of the client's choice, which Flash
-        // took for a film of its own (Rosetta Flash, CVE-2014-4671).
+        // Because of the comment, the body does not begin with bytes that the client has chosen. Flash could execute
+        // such a body as a film (Rosetta Flash, CVE-2014-4671).
         Call { before: format!("/**/{callback}(") }
     }
 }

@@ -1,7 +1,7 @@
-//! The transports: ways to read the log. They differ in framing and in when a response ends, and in
-//! nothing else, so a transport is a [`Transport`] in a file of its own and a word in [`ALL`].
+//! The transports: ways to read the log. They differ only in framing and in the time at which a response ends, so a
+//! transport is a [`Transport`] in a file of its own and an entry in [`ALL`].
 //!
-//! Nothing here does I/O: a transport says which bytes stand for what; `serve` moves them.
+//! This module does not do I/O: a transport defines the bytes, and `serve` moves them.
 
 pub mod batch;
 pub mod command;
@@ -35,7 +35,7 @@ use bytes::{Bytes, BytesMut};
 use std::any::Any;
 use std::sync::Arc;
 
-/// All transports, the oldest idea first.
+/// All transports, in the order of their age. The oldest comes first.
 pub const ALL: &[&dyn Transport] = &[
     &tcp::Tcp,
     &poll::Poll,
@@ -49,21 +49,22 @@ pub const ALL: &[&dyn Transport] = &[
     &ndjson::Ndjson,
 ];
 
-/// When a response begins and ends. The loop for each is written once, in `serve`.
+/// The time at which a response begins and ends. The loop for each lifecycle is written once, in `serve`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lifecycle {
     /// One batch, at once.
     Poll,
-    /// One batch as soon as there is a message, or an empty one after a time.
+    /// One batch as soon as there is a message, or an empty batch after a timeout.
     LongPoll,
-    /// Messages until the client or the server closes it.
+    /// Messages until the client or the server ends the response.
     Stream {
-        /// Whether it ends after some bytes or seconds, because browsers keep everything that they receive.
+        /// Whether the response ends after a number of bytes or seconds, because browsers keep the whole response in
+        /// memory.
         rollover: bool,
     },
-    /// A stream that takes commands, upgraded from HTTP.
+    /// A stream that accepts commands, upgraded from HTTP.
     Duplex,
-    /// A stream that takes commands, on a port of its own.
+    /// A stream that accepts commands, on a port of its own.
     Socket,
 }
 
@@ -82,13 +83,13 @@ impl Lifecycle {
 
 /// A way to read the log.
 pub trait Transport: Send + Sync {
-    /// The transport's name; with a slash in front it is the path.
+    /// The transport's name. The path is a slash and this name.
     fn name(&self) -> &'static str;
 
-    /// When a response begins and ends.
+    /// The time at which a response begins and ends.
     fn lifecycle(&self, params: &Params) -> Lifecycle;
 
-    /// Whether the browser library offers it.
+    /// Whether the browser library supports the transport.
     fn in_browsers(&self) -> bool {
         true
     }
@@ -100,24 +101,24 @@ pub trait Transport: Send + Sync {
     /// A parameter of this transport is missing or not valid.
     fn open(&self, params: &Params, head: &RequestHead<'_>) -> Result<Accepted, ApiError>;
 
-    /// Whether its answers call a function that the client has to name.
+    /// Whether the transport's answers call a function that the client has to name.
     fn calls_back(&self) -> bool {
         false
     }
 
     /// An error for a client that cannot see a status: the content type and the body of a 200.
-    /// `None`: the plain answer, with the error's status.
+    /// `None` stands for the plain answer with the error's status.
     fn refuse(&self, _callback: Option<&str>, _error: &ApiError) -> Option<(&'static str, Vec<u8>)> {
         None
     }
 
-    /// The decoder for what a client of a duplex transport sends. `max` is the longest command, in bytes.
+    /// The decoder for the input of a client of a duplex transport. `max` is the longest command, in bytes.
     fn decoder(&self, _max: usize) -> Option<Box<dyn Decode>> {
         None
     }
 }
 
-/// The part of a request's head that a transport may look at.
+/// The part of a request's head that a transport may use.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RequestHead<'a> {
     /// The `Host` header, without the port.
@@ -126,27 +127,27 @@ pub struct RequestHead<'a> {
     pub accept: &'a str,
 }
 
-/// An accepted request: how its response begins, and how it goes on.
+/// An accepted request: the beginning of its response, and the envelope of its messages.
 pub struct Accepted {
     /// The response's `Content-Type`.
     pub content_type: &'static str,
     /// Further headers.
     pub headers: &'static [(&'static str, &'static str)],
-    /// What stands around messages.
+    /// The envelope around messages.
     pub envelope: Arc<dyn Envelope>,
 }
 
 impl Accepted {
-    /// A response with this content type and no further headers.
+    /// A response with this content type, without further headers.
     pub fn new(content_type: &'static str, envelope: impl Envelope + 'static) -> Accepted {
         Accepted { content_type, headers: &[], envelope: Arc::new(envelope) }
     }
 }
 
-/// Everything that differs from one receiver to the next. All receivers share the frames inside.
+/// The part of a response that differs from one receiver to the next. All receivers share the frames inside.
 ///
-/// Receivers share whole answers, too, so what an envelope writes around messages depends on nothing but its type, its
-/// [`encoding`](Envelope::encoding) and what is [`around`](Envelope::around) them.
+/// Receivers also share whole answers, so the bytes that an envelope writes around messages depend only on its type,
+/// its [`encoding`](Envelope::encoding) and the bytes [`around`](Envelope::around) them.
 pub trait Envelope: Any + Send + Sync {
     /// How messages are encoded.
     fn encoding(&self) -> &'static Encoding;
@@ -156,10 +157,10 @@ pub trait Envelope: Any + Send + Sync {
         (b"", b"")
     }
 
-    /// Appends what a stream begins with, in front of the hello.
+    /// Appends the bytes with which a stream begins, before the hello.
     fn prelude(&self, _out: &mut Vec<u8>) {}
 
-    /// Appends the answer to a poll. By default it is a JSON object with what is around it.
+    /// Appends the answer to a poll. By default this is a JSON object between the bytes around it.
     fn batch(&self, batch: &Batch, out: &mut Vec<u8>) {
         let (before, after) = self.around();
         out.extend_from_slice(before);
@@ -167,33 +168,33 @@ pub trait Envelope: Any + Send + Sync {
         out.extend_from_slice(after);
     }
 
-    /// Appends a control object, framed.
+    /// Appends a control object in a frame.
     fn control(&self, control: &Control<'_>, out: &mut Vec<u8>);
 }
 
-/// Decodes what a client of a duplex transport sends.
+/// Decodes the input of a client of a duplex transport.
 pub trait Decode: Send {
     /// Takes the next whole input from the front of `buf`; `None`: more bytes are needed.
     ///
     /// # Errors
     ///
-    /// The client violated the framing; nothing more can be read.
+    /// The client has violated the framing. No more input can be read.
     fn decode(&mut self, buf: &mut BytesMut) -> Result<Option<Input>, ProtocolViolation>;
 
-    /// How the commands are read.
+    /// The dialect that parses the commands.
     fn dialect(&mut self) -> &mut dyn Dialect;
 
-    /// How many bytes of an incomplete input it keeps, besides those that it has left in `buf`.
+    /// How many bytes of an incomplete input the decoder keeps, besides the bytes that it has left in `buf`.
     fn held(&self) -> usize {
         0
     }
 
-    /// What is sent last, after a command that was too large.
+    /// The last bytes to send after a command that was too large.
     fn too_large(&self) -> Bytes {
         Bytes::new()
     }
 
-    /// The last input, when the client sends nothing more.
+    /// The last input, when the client will not send more.
     fn rest(&mut self, _buf: &mut BytesMut) -> Option<Input> {
         None
     }
@@ -202,28 +203,28 @@ pub trait Decode: Send {
 /// One input of a duplex client.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Input {
-    /// A command, which the [dialect](Decode::dialect) reads.
+    /// A command. The [dialect](Decode::dialect) parses it.
     Command(Bytes),
     /// These bytes have to be sent back (a pong).
     Reply(Bytes),
-    /// There is nothing to do.
+    /// The input does not need an action.
     Nothing,
-    /// The client closes the connection: these bytes are sent back, then it ends.
+    /// The client closes the connection: these bytes are sent back, and then the connection ends.
     Close(Bytes),
-    /// A Flash player or applet asks for the policy file.
+    /// A request for the policy file, which a Flash player or an applet sends.
     PolicyRequest,
 }
 
-/// A client violated a duplex transport's framing. This is what it is sent before the connection ends.
+/// A violation of a duplex transport's framing by a client, with the bytes to send before the connection ends.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ProtocolViolation {
-    /// It is sent first as an `error` object, if the client can still read one.
+    /// The error, which is sent first as an `error` object if the client can still read one.
     pub error: Option<ApiError>,
     /// The last bytes (a close frame).
     pub farewell: Bytes,
 }
 
-/// Looks a transport up by its path.
+/// Looks up a transport by its path.
 pub fn by_path(path: &str) -> Option<&'static dyn Transport> {
     let name = path.strip_prefix('/')?;
     ALL.iter().copied().find(|transport| transport.name() == name && transport.has_path())
@@ -235,16 +236,16 @@ pub fn socket() -> Option<&'static dyn Transport> {
 }
 
 impl dyn Transport {
-    /// Whether it is served over HTTP.
+    /// Whether the transport is served over HTTP.
     pub fn has_path(&self) -> bool {
         self.lifecycle(&Params::default()) != Lifecycle::Socket
     }
 }
 
-/// How many ignorable bytes a padded stream begins with: as many as browsers and proxies hold back.
+/// The number of ignorable bytes at the beginning of a padded stream: as many as browsers and proxies hold back.
 const PADDING: usize = 2048;
 
-/// How many ignorable bytes a padded heartbeat carries.
+/// The number of ignorable bytes in a padded heartbeat.
 const HEARTBEAT_PADDING: usize = 1024;
 
 fn pad(n: usize, out: &mut Vec<u8>) {

@@ -41,7 +41,7 @@ impl Envelope for Parts {
 
     fn prelude(&self, out: &mut Vec<u8>) {
         if self.padding {
-            // A preamble, which readers skip (RFC 2046 §5.1.1).
+            // The padding is a preamble. Readers skip it (RFC 2046 §5.1.1).
             pad(PADDING, out);
             out.extend_from_slice(b"\r\n");
         }

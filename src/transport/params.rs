@@ -8,32 +8,33 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 use std::time::Duration;
 
-/// What a subscription asks for. The default asks for nothing.
+/// The parameters of a subscription. By default all of them are unset.
 #[derive(Clone, Debug, Default)]
 pub struct Params {
     /// The channels, each once, in the order in which they were named.
     pub channels: Vec<Channel>,
-    /// Where to begin, if that was given.
+    /// The start position, if it was given.
     pub cursor: Option<Start>,
-    /// With how many retained messages to begin, or to go on after a gap.
+    /// The number of retained messages to begin with, or to go on with after a gap.
     pub last: Option<usize>,
     /// The client's id.
     pub client: Option<ClientId>,
-    /// How long a long poll waits, if that was given.
+    /// How long a long poll waits, if it was given.
     pub timeout: Option<Duration>,
-    /// The most messages in a batch.
+    /// The maximum number of messages in a batch.
     pub limit: Option<usize>,
-    /// Bytes until a rollover.
+    /// The number of bytes until a rollover.
     pub max_bytes: Option<usize>,
     /// Time until a rollover.
     pub max_time: Option<Duration>,
     /// Whether to send padding.
     pub padding: bool,
-    /// The function to call; a valid name.
+    /// The name of the function to call. It is valid.
     pub callback: Option<String>,
-    /// Whether the client tests the path: scripts see the heartbeats, and the first one comes early.
+    /// Whether the client tests the network path: then scripts can see the heartbeats, and the first heartbeat comes
+    /// early.
     pub probe: bool,
-    /// For JSONP: whether to answer at once.
+    /// For JSONP: whether to answer at once, without waiting for a message.
     pub poll_mode: bool,
     /// For SSE: whether to send bare payloads.
     pub data_format: bool,
@@ -41,7 +42,7 @@ pub struct Params {
     pub domain: Option<String>,
 }
 
-/// Fields that have one value: the last one given.
+/// Fields that have a single value. The last one that is given counts.
 const SINGLE: [&str; 13] = [
     "cursor",
     "last",
@@ -58,13 +59,13 @@ const SINGLE: [&str; 13] = [
     "callback",
 ];
 
-/// Up to this many names are compared one by one; beyond that a set is faster.
+/// Up to this number of names, comparing them one by one is faster than a set.
 const FEW: usize = 16;
 
 /// Bounds of [`Params`].
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// The most channels of a subscription.
+    /// The maximum number of channels in a subscription.
     pub channels: usize,
 }
 
@@ -74,14 +75,14 @@ impl Default for Limits {
     }
 }
 
-/// The fields of the query and then those of the form, so that a field of the form wins.
+/// Returns the fields of the query and then those of the form, so that a field of the form overrides one of the query.
 pub fn fields<'a>(query: &'a [u8], form: Option<&'a [u8]>) -> impl Iterator<Item = (Cow<'a, str>, Cow<'a, str>)> {
     form_urlencoded::parse(query).chain(form_urlencoded::parse(form.unwrap_or_default()))
 }
 
 impl Params {
-    /// Whether a connection without a channel decides where it begins only when it names its first channels. A cursor
-    /// is a position without channels, but the newest messages are those of channels.
+    /// Whether a connection without a channel determines its start position only when it names its first channels. A
+    /// cursor is a position even without channels, but the newest messages depend on the channels.
     pub fn begins_later(&self) -> bool {
         match self.cursor {
             None => true,
@@ -90,8 +91,8 @@ impl Params {
         }
     }
 
-    /// Parses the parameters. Unknown fields are ignored (old browsers add some against caches). If a field
-    /// repeats, its last value counts; channels add up.
+    /// Parses the parameters. Unknown fields are ignored (old browsers add extra fields to avoid cached responses). If
+    /// a field repeats, its last value counts. Channels add up.
     ///
     /// # Errors
     ///
@@ -99,7 +100,8 @@ impl Params {
     pub fn parse(query: &[u8], form: Option<&[u8]>, limits: &Limits) -> Result<Params, ApiError> {
         let mut params = Params::default();
         let mut names = HashSet::new();
-        // The last value of each field, before any is checked: a value that a later one replaces is not refused.
+        // The last value of each field. Values are checked after this, so that a value that a later one replaces is not
+        // refused.
         let mut last_of: [Option<Cow<'_, str>>; SINGLE.len()] = Default::default();
         for (name, value) in fields(query, form) {
             if name == "channel" {
@@ -158,18 +160,18 @@ impl Params {
         Ok(())
     }
 
-    /// The callback's name if it is valid, whatever else is wrong with the request: errors are sent to
-    /// it.
+    /// Returns the callback's name if it is valid, even if other parts of the request are wrong: errors are sent to the
+    /// callback.
     pub fn valid_callback(query: &[u8], form: Option<&[u8]>) -> Option<String> {
         let callback = fields(query, form).filter(|(name, _)| name == "callback").last()?.1;
         script::is_callback(&callback).then(|| callback.into_owned())
     }
 
-    /// The callback, for a transport that needs one.
+    /// Returns the callback, for a transport that needs one.
     ///
     /// # Errors
     ///
-    /// The client has not named one.
+    /// The client has not named a callback.
     pub fn required_callback(&self) -> Result<&str, ApiError> {
         self.callback.as_deref().ok_or_else(bad_callback)
     }
@@ -190,7 +192,7 @@ pub fn bad_callback() -> ApiError {
 ///
 /// # Errors
 ///
-/// `bad_cursor`, since `last` says where to begin.
+/// The code is `bad_cursor`, since `last` also determines where to begin.
 pub fn last(value: &str) -> Result<usize, ApiError> {
     let clamped = clamp(value, 0, 1000).map(|n| n as usize);
     clamped.ok_or_else(|| ApiError::new(Code::BadCursor, "last must be a whole number from 0 to 1000"))
@@ -201,7 +203,7 @@ fn whole(name: &str, value: &str, least: u64, most: u64) -> Result<u64, ApiError
     clamp(value, least, most).ok_or_else(rule)
 }
 
-/// A whole number, clamped to its range, however many digits it has. `None` for any other text.
+/// Parses a whole number of any number of digits, and clamps it to its range. `None` for any other text.
 fn clamp(value: &str, least: u64, most: u64) -> Option<u64> {
     let digits = value.strip_prefix('-').unwrap_or(value);
     if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
@@ -265,7 +267,8 @@ mod tests {
     #[test]
     fn only_the_last_value_of_a_field_is_checked() {
         for name in SINGLE {
-            // One invalid value for each field. Only a domain is checked later, against the host.
+            // One invalid value for each field. The domain is missing here, because it is checked later, against the
+            // host.
             let (bad, good) = (
                 format!("{name}=%00"),
                 match name {

@@ -20,7 +20,7 @@ impl Transport for Poll {
     }
 }
 
-/// A batch as it is.
+/// The envelope of a batch without anything around it.
 pub(super) struct JsonBatch;
 
 impl Envelope for JsonBatch {

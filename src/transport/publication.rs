@@ -23,7 +23,7 @@ pub struct Publication<'a> {
     key: Option<Cow<'a, str>>,
 }
 
-/// `null` is a payload. Only a publication without the field has no payload.
+/// The value `null` is a payload. Only a publication without the field lacks a payload.
 fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
     <&RawValue>::deserialize(deserializer).map(Some)
 }
@@ -62,7 +62,7 @@ pub fn object(json: &str) -> Result<(), ApiError> {
     Err(ApiError::new(Code::BadRequest, "send a JSON object"))
 }
 
-/// The error for invalid JSON. It names the place and not the content.
+/// The error for invalid JSON. It names the place of the error and does not repeat the content.
 pub fn bad_json(error: &serde_json::Error) -> ApiError {
     let place = format!("line {} column {}", error.line(), error.column());
     if error.is_data() {

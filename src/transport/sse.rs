@@ -13,7 +13,7 @@ const EVENT_STREAM: &str = "text/event-stream; charset=utf-8";
 /// How long an `EventSource` waits before it reconnects by itself.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// How long an `EventSource` that was refused for now waits.
+/// How long an `EventSource` that was refused temporarily waits.
 const RETRY_REFUSED: Duration = Duration::from_secs(5);
 
 /// `/sse`.
@@ -34,8 +34,8 @@ impl Transport for Sse {
     }
 
     fn refuse(&self, _callback: Option<&str>, error: &ApiError) -> Option<(&'static str, Vec<u8>)> {
-        // A 503 is final for an EventSource. So an error that will pass is sent as an event stream, with a
-        // time to come back. Jitter keeps clients that were refused together from returning together.
+        // A 503 is final for an EventSource. So an error that passes is sent as an event stream, with a time to come
+        // back. Because of the jitter, clients that were refused together do not return together.
         let bye = match error.code {
             Code::TooManyConnections | Code::RateLimited => CloseReason::TooManyConnections,
             Code::NotReady => CloseReason::Drain,
@@ -54,8 +54,8 @@ struct Events {
     /// Whether events hold the bare payload.
     is_bare: bool,
     padding: bool,
-    /// Whether heartbeats fire an event: a script does not see a block that fires none, and could not tell silence from a
-    /// dead connection.
+    /// Whether heartbeats fire an event. A script does not see a block without an event, so it could not distinguish
+    /// silence from a dead connection.
     probe: bool,
 }
 
@@ -82,7 +82,7 @@ impl Envelope for Events {
             }
         }
         if let Control::Bye { retry: Some(retry), .. } = control {
-            // The browser's own reconnection obeys the bye, too.
+            // The browser's own reconnection also follows the bye.
             sse::retry(retry.as_millis() as u64, out);
         }
         sse::block(Some(control.name()), id.as_deref(), &control.to_json(), out);

@@ -8,10 +8,10 @@ use super::{
 use crate::wire::lines::Lines;
 use bytes::{Bytes, BytesMut};
 
-/// The first bytes of a Flash player or an applet that asks whether it may connect.
+/// The first bytes from a Flash player or an applet that asks for permission to connect.
 const POLICY_REQUEST: &[u8] = b"<policy-file-request/>\0";
 
-/// Raw TCP. It has a port of its own.
+/// Raw TCP. The transport has a port of its own.
 pub struct Tcp;
 
 impl Transport for Tcp {
@@ -58,7 +58,7 @@ fn is_request_line(line: &[u8]) -> bool {
 
 impl LineDecoder {
     fn input(line: Bytes) -> Input {
-        // An empty line is a friendly way to keep a connection alive.
+        // An empty line is accepted, because clients send one to keep a connection alive.
         if line.is_empty() { Input::Nothing } else { Input::Command(line) }
     }
 }
@@ -70,7 +70,7 @@ impl Decode for LineDecoder {
 
     fn decode(&mut self, buf: &mut BytesMut) -> Result<Option<Input>, ProtocolViolation> {
         if self.first && !buf.is_empty() {
-            // The request does not end in a line feed.
+            // The policy request does not end in a line feed.
             let seen = buf.len().min(POLICY_REQUEST.len());
             if buf[..seen] == POLICY_REQUEST[..seen] {
                 return Ok((seen == POLICY_REQUEST.len()).then_some(Input::PolicyRequest));
@@ -85,8 +85,8 @@ impl Decode for LineDecoder {
             && std::mem::take(&mut self.first_line)
             && is_request_line(line)
         {
-            // A page of any origin can make a browser send a form here, and a line of the form could be
-            // a command.
+            // The connection is refused, because a page of any origin can make a browser send a form here, and a line
+            // of the form could be a command.
             let text = "this port speaks lines of JSON, not HTTP";
             return Err(ProtocolViolation {
                 error: Some(ApiError::new(Code::BadRequest, text)),

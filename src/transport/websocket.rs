@@ -1,4 +1,4 @@
-//! WebSocket (RFC 6455): one JSON text frame for each message; commands come the other way.
+//! WebSocket (RFC 6455): one JSON text frame for each message. Commands come in the other direction.
 
 use super::json_commands::JsonCommands;
 use super::{
@@ -52,7 +52,7 @@ pub struct FrameDecoder<D> {
 }
 
 impl<D: Dialect> FrameDecoder<D> {
-    /// A decoder of texts of at most `max` bytes, in this dialect.
+    /// A decoder for texts of at most `max` bytes in this dialect.
     pub fn new(max: usize, dialect: D) -> FrameDecoder<D> {
         FrameDecoder { frames: Decoder::new(max), dialect }
     }

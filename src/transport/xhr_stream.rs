@@ -19,7 +19,7 @@ impl Transport for XhrStream {
     }
 
     fn open(&self, params: &Params, _head: &RequestHead<'_>) -> Result<Accepted, ApiError> {
-        // XDomainRequest accepts only text/plain, and shows nothing of the first 2 KiB.
+        // XDomainRequest accepts only text/plain, and does not show the first 2 KiB.
         let lines = JsonLines { opening_padding: true, heartbeat_padding: params.padding };
         Ok(Accepted::new("text/plain; charset=utf-8", lines))
     }

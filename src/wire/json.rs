@@ -1,7 +1,7 @@
-//! JSON text as it is published and embedded (RFC 8259).
+//! JSON text, for publishing and embedding (RFC 8259).
 //!
-//! A payload that is JSON is never parsed into values and printed again: that would lose the digits of large
-//! numbers and the order of keys.
+//! A payload that is JSON is never parsed into values and printed again: this would lose digits of large numbers and
+//! the order of keys.
 
 use std::borrow::Cow;
 
@@ -9,13 +9,13 @@ use serde_json::value::RawValue;
 
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
-/// Whether a JSON string escapes this byte. Without a branch, so that the compiler checks many bytes in one step.
+/// Whether a JSON string escapes this byte. It has no branch, so that the compiler checks many bytes in one step.
 fn is_escaped(byte: u8) -> bool {
     (byte < 0x20) | (byte == b'"') | (byte == b'\\')
 }
 
-/// The index of the first byte that is escaped. Most text has none, so it is searched in blocks, each with a few vector
-/// instructions.
+/// The index of the first byte that is escaped. Most text does not have such a byte, so the search goes by blocks. Each
+/// block takes a few vector instructions.
 fn first_escaped(bytes: &[u8]) -> Option<usize> {
     const BLOCK: usize = 32;
     let is_clean = |block: &&[u8]| !block.iter().fold(false, |found, byte| found | is_escaped(*byte));
@@ -25,15 +25,15 @@ fn first_escaped(bytes: &[u8]) -> Option<usize> {
 
 /// Appends `text` as a JSON string, quotes included (RFC 8259, section 7).
 ///
-/// Only `"`, `\` and the C0 controls are escaped: JSON needs no more, and [`script::escape`](super::script::escape) does what a
-/// script needs besides. The result has no raw CR or LF.
+/// Only `"`, `\` and the C0 controls are escaped: JSON does not need more escapes, and
+/// [`script::escape`](super::script::escape) adds those that a script needs. The result has no raw CR or LF.
 pub fn quote(text: &str, out: &mut Vec<u8>) {
     out.reserve(text.len() + 2);
     out.push(b'"');
     let bytes = text.as_bytes();
     let mut copied = 0;
     let mut from = 0;
-    // Most text needs no escape, so that most bytes cost only the search.
+    // Most text does not need escapes, so most bytes cost only the search.
     while let Some(found) = first_escaped(&bytes[from..]) {
         let at = from + found;
         from = at + 1;
@@ -58,19 +58,19 @@ pub fn quote(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
 }
 
-/// The JSON text that a published payload stands for in a message's `data`.
+/// Returns the JSON text for a published payload in a message's `data`.
 ///
-/// If `text` is JSON, it is that text: numbers, key order and escapes as written, white space around it
-/// trimmed, and every CR and LF turned into a space, since streams are made of lines. Any other text, the
-/// empty one included, becomes a JSON string.
+/// If `text` is JSON, the result is that text. Numbers, key order and escapes stay as written. White space around the
+/// text is removed, and every CR and LF becomes a space, since streams are made of lines. Any other text (also the
+/// empty text) becomes a JSON string.
 ///
 /// The cost is linear in `text`, and the nesting depth is bounded only by memory, not by the stack.
 #[must_use]
 pub fn payload(text: &str) -> String {
-    // `RawValue` is validated by serde_json's skipping parser, which keeps open brackets in a heap buffer. A
-    // `Value` or a derived type would recurse, refuse more than 128 levels, and so turn deep JSON into a string.
+    // `RawValue` is validated by serde_json's skipping parser, which keeps open brackets in a heap buffer. A `Value` or
+    // a derived type would recurse and refuse more than 128 levels, and deep JSON would become a string.
     match serde_json::from_str::<&RawValue>(text) {
-        // A raw CR or LF within a string is not JSON, so all that are left stand between tokens.
+        // A raw CR or LF within a string is not JSON, so all of them are between tokens.
         Ok(json) => json.get().replace(['\r', '\n'], " "),
         Err(_) => quoted(text),
     }
@@ -79,17 +79,17 @@ pub fn payload(text: &str) -> String {
 fn quoted(text: &str) -> String {
     let mut out = Vec::new();
     quote(text, &mut out);
-    // The bytes are valid by construction; the lossy path is never taken and costs no copy.
+    // The bytes are valid by construction, so the lossy path is never taken and a copy is never made.
     String::from_utf8(out).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
 }
 
-/// The text of `json` if that is a JSON string, else `None`.
+/// Returns the text of `json` if it is a JSON string, else `None`.
 ///
 /// An escaped surrogate without its other half (`"\ud800"`) is valid JSON but not Unicode text. It becomes
 /// U+FFFD, as in a browser that encodes such a string to UTF-8.
 #[must_use]
 pub fn text_of(json: &str) -> Option<String> {
-    // This check saves parsing a large object in vain.
+    // This check avoids parsing a large object that is not a string.
     if !json.trim_start_matches([' ', '\t', '\r', '\n']).starts_with('"') {
         return None;
     }
@@ -115,7 +115,8 @@ fn replace_lone_surrogates(json: &str) -> Cow<'_, str> {
                 at += 6;
                 copied = at;
             }
-            // Skipping both characters keeps the second backslash of `\\ud800` from being read as an escape.
+            // Both characters are skipped, so that the second backslash of `\\ud800` does not count as the start of an
+            // escape.
             _ => at += 2,
         }
     }

@@ -7,18 +7,18 @@ use bytes::{Bytes, BytesMut};
 #[error("line too long")]
 pub struct TooLong;
 
-/// Splits a stream into lines at LF; one CR in front of it belongs to the line end.
+/// Splits a stream into lines at LF; one CR in front of the LF belongs to the line end.
 #[derive(Debug)]
 pub struct Lines {
     max: usize,
-    /// How much of the caller's buffer is known to hold no LF. A search from the start on each read would cost
-    /// the square of a line that arrives byte by byte.
+    /// How many bytes at the front of the caller's buffer do not contain an LF. If each read searched from the start,
+    /// the cost for a line that arrives byte by byte would grow with the square of its length.
     scanned: usize,
     failed: bool,
 }
 
 impl Lines {
-    /// A splitter for lines of at most `max` bytes, a CR before the LF counted.
+    /// A splitter for lines of at most `max` bytes. A CR before the LF counts as a part of the line.
     #[must_use]
     pub fn new(max: usize) -> Self {
         Self { max, scanned: 0, failed: false }
@@ -31,15 +31,15 @@ impl Lines {
     ///
     /// # Errors
     ///
-    /// [`TooLong`] once more than the allowed bytes stand before an LF. It is final: `buf` is cleared, then and
-    /// on later calls, so that a peer which goes on sending fills no memory.
+    /// [`TooLong`] if more than the allowed bytes come before an LF. The error is final: this call and all later calls
+    /// clear `buf`, so that a peer that goes on sending does not fill memory.
     pub fn decode(&mut self, buf: &mut BytesMut) -> Result<Option<Bytes>, TooLong> {
         if self.failed {
             buf.clear();
             return Err(TooLong);
         }
-        // The limit is applied to where the LF is, not to how much has arrived: the answer does not depend on
-        // how the stream was cut into reads.
+        // The limit applies to the position of the LF, not to the number of bytes that have arrived, so that the answer
+        // does not depend on how the stream was cut into reads.
         let end = buf.len().min(self.max.saturating_add(1));
         match buf.get(self.scanned..end).and_then(|new| new.iter().position(|&byte| byte == b'\n')) {
             Some(at) => {
@@ -60,9 +60,9 @@ impl Lines {
         }
     }
 
-    /// At the end of the stream, takes the rest that has no LF at its end, if it is not empty.
+    /// At the end of the stream, takes the last line if it does not end in an LF and is not empty.
     ///
-    /// Call it when [`decode`](Self::decode) has no more lines. Many clients (`printf … | nc`) send no
+    /// Call it when [`decode`](Self::decode) does not return more lines. Many clients (`printf … | nc`) do not send a
     /// last LF.
     pub fn rest(&mut self, buf: &mut BytesMut) -> Option<Bytes> {
         self.scanned = 0;
@@ -84,7 +84,7 @@ mod tests {
 
     use super::*;
 
-    /// All lines, the rest as the last one, and whether it ended in an error.
+    /// Returns all lines (the rest counts as the last line), and whether the decoding ended in an error.
     fn split(chunks: &[&[u8]], max: usize) -> (Vec<Vec<u8>>, bool) {
         let (mut lines, mut buf, mut found) = (Lines::new(max), BytesMut::new(), Vec::new());
         for chunk in chunks {

@@ -1,9 +1,8 @@
 //! Wire codecs: bytes in, bytes out.
 //!
-//! Nothing here does I/O, knows a connection or imports anything of this crate from outside `wire`, so every
-//! codec can be tested and fuzzed alone. Encoders append to the caller's buffer. Decoders take bytes from
-//! the front of a buffer, and their result does not depend on how the input was cut into reads. No codec panics on any
-//! input.
+//! The codecs do not do I/O, do not know connections and do not import other modules of this crate, so each of them can
+//! be tested and fuzzed alone. Encoders append to the caller's buffer. Decoders take bytes from the front of a buffer,
+//! and their result does not depend on how the input was cut into reads. A codec never panics, whatever its input is.
 
 pub mod json;
 pub mod lines;

@@ -3,7 +3,7 @@
 
 /// The boundary between parts, for the `Content-Type` of the response.
 ///
-/// It is fixed, so that a part is the same bytes for all receivers. A payload that holds it is rewritten.
+/// It is fixed, so that all receivers get the same bytes. A payload that contains the boundary is rewritten.
 pub const BOUNDARY: &str = "longtail-7d93a1f0c24e5b68";
 
 /// The `Content-Type` whose parts replace each other (Netscape 1.1).
@@ -12,19 +12,19 @@ pub const MIXED_REPLACE: &str = "multipart/x-mixed-replace; boundary=longtail-7d
 /// The `Content-Type` whose parts add up (RFC 2046, section 5.1.3).
 pub const MIXED: &str = "multipart/mixed; boundary=longtail-7d93a1f0c24e5b68";
 
-/// What the boundary's first letter becomes inside a JSON string.
+/// The escape that replaces the boundary's first letter inside a JSON string.
 const REWRITTEN_FIRST: &[u8] = b"\\u006c";
 
-/// Appends the first delimiter, which every body begins with.
+/// Appends the first delimiter. Every body begins with it.
 pub fn opening(out: &mut Vec<u8>) {
     delimiter(b"\r\n", out);
 }
 
 /// Appends one part and the delimiter after it.
 ///
-/// The delimiter goes out with its part and not in front of the next one, so that a client knows at once that
-/// the part is whole. `json` has to be valid JSON: if it holds the boundary's text, that is rewritten as an equivalent
-/// escape, and `Content-Length` counts the bytes as rewritten.
+/// The delimiter goes out with its part and not in front of the next part, so that the client knows at once that the
+/// part is complete. `json` has to be valid JSON: if it contains the boundary's text, an equivalent escape replaces it,
+/// and `Content-Length` counts the bytes after that.
 pub fn part(json: &[u8], out: &mut Vec<u8>) {
     body(json, out);
     delimiter(b"\r\n", out);
@@ -51,8 +51,8 @@ fn body(json: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n\r\n");
     let mut copied = 0;
     if rewritten > 0 {
-        // Parsers are known to search for the boundary without the CRLF and dashes in front, so a payload that
-        // holds it could forge a part. It has letters, so in JSON it can only stand inside a string.
+        // Some parsers search for the boundary without the CRLF and dashes in front, so a payload that contains the
+        // boundary could forge a part. The boundary has letters, so JSON can contain it only inside a string.
         for at in boundaries(json) {
             out.extend_from_slice(&json[copied..at]);
             out.extend_from_slice(REWRITTEN_FIRST);
@@ -63,7 +63,7 @@ fn body(json: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Where the boundary's text begins in `json`. Two occurrences cannot overlap.
+/// Returns the positions at which the boundary's text begins in `json`. Two occurrences cannot overlap.
 fn boundaries(json: &[u8]) -> impl Iterator<Item = usize> {
     json.windows(BOUNDARY.len()).enumerate().filter(|(_, window)| *window == BOUNDARY.as_bytes()).map(|(at, _)| at)
 }
@@ -83,7 +83,7 @@ mod tests {
         String::from_utf8(out).expect("rewriting keeps UTF-8")
     }
 
-    /// The parts that a client sees if it splits at the boundary, wherever that stands, and checks the lengths.
+    /// Returns the parts that a client sees if it splits at every occurrence of the boundary, and checks their lengths.
     fn parse(body: &str) -> Vec<&str> {
         let mut parts = body.split(BOUNDARY);
         assert_eq!(parts.next(), Some("--"));

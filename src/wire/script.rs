@@ -1,20 +1,20 @@
 //! JSON inside scripts: JSONP and the forever frame's `<script>` tags.
 
-/// Appends `json` so that it is safe inside an HTML `<script>` element and means the same as JavaScript source,
-/// back to ECMAScript 3.
+/// Appends `json` so that it is safe inside an HTML `<script>` element and has the same meaning as JavaScript source,
+/// also in ECMAScript 3.
 ///
-/// Every `<` becomes `\u003c`, U+2028 and U+2029 become `\u2028` and `\u2029`; the rest is untouched. In JSON
-/// all three can only stand inside strings, where the escape is the same text; `json` has to be valid JSON.
+/// Every `<` becomes `\u003c`, and U+2028 and U+2029 become `\u2028` and `\u2029`. The other bytes stay. `json` has to
+/// be valid JSON: there these three characters occur only inside strings, in which the escape means the same text.
 pub fn escape(json: &[u8], out: &mut Vec<u8>) {
     out.reserve(json.len());
     let mut copied = 0;
     for (at, &byte) in json.iter().enumerate() {
         let (escape, len): (&[u8], usize) = match byte {
-            // `</script` ends the element and `<!--` followed by `<script` keeps it from ending (WHATWG HTML,
-            // 4.12.1.3). Both need a `<`, so one rule covers every spelling, even one that a read cuts.
+            // `</script` ends the element, and `<!--` followed by `<script` prevents it from ending (WHATWG HTML,
+            // 4.12.1.3). Both need a `<`, so one rule covers every spelling, even if a read cuts it.
             b'<' => (b"\\u003c", 1),
-            // Line terminators of JavaScript until ECMAScript 2019: raw, they end a string literal with a
-            // syntax error. In UTF-8 they are E2 80 A8 and E2 80 A9.
+            // These are line terminators of JavaScript until ECMAScript 2019: without an escape they cause a syntax
+            // error inside a string literal. In UTF-8 they are E2 80 A8 and E2 80 A9.
             0xe2 => match json.get(at + 1..at + 3) {
                 Some([0x80, 0xa8]) => (b"\\u2028", 3),
                 Some([0x80, 0xa9]) => (b"\\u2029", 3),
@@ -32,8 +32,8 @@ pub fn escape(json: &[u8], out: &mut Vec<u8>) {
 /// Whether `name` may be called as a script's callback: identifiers of `[A-Za-z_$][A-Za-z0-9_$]*` with dots
 /// between, 1 to 64 bytes in all.
 ///
-/// The name is echoed into a script, so anything that could end an expression or start markup is refused
-/// rather than escaped.
+/// The name is written into a script. So a name with characters that could end an expression or start markup is refused
+/// and not escaped.
 #[must_use]
 pub fn is_callback(name: &str) -> bool {
     name.len() <= 64
@@ -48,15 +48,15 @@ fn is_identifier(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$')
 }
 
-/// How deep a literal may be nested: engines parse scripts recursively and give up at some thousands,
-/// and then the whole script is lost.
+/// How deep a literal may be nested. Engines parse scripts recursively and give up at some thousands of levels, and the
+/// whole script is then lost.
 const LITERAL_DEPTH: usize = 500;
 
-/// Whether JSON means the same as a JavaScript literal (ECMA-262 annex B.3.1): in a literal the key `__proto__` sets
-/// the prototype, two of them are a syntax error, and deep nesting overflows the parser. JSON for which this is false
-/// has to be passed to `JSON.parse` as a string. In doubt the result is `false`.
+/// Whether JSON has the same meaning as a JavaScript literal (ECMA-262 annex B.3.1): in a literal the key `__proto__`
+/// sets the prototype, two such keys are a syntax error, and deep nesting overflows the parser. If the result is
+/// `false`, the JSON has to be passed to `JSON.parse` as a string. In doubtful cases the result is `false`.
 pub fn is_literal(json: &str) -> bool {
-    // The key may appear as it is, or with an escape that may stand for one of its letters.
+    // The key may appear as it is, or with escapes in place of some of its letters.
     if json.contains("__proto__") || (json.contains("\\u00") && has_escaped_proto(json)) {
         return false;
     }
@@ -79,7 +79,7 @@ pub fn is_literal(json: &str) -> bool {
     true
 }
 
-/// Whether an escape of one of the letters of `__proto__` occurs.
+/// Whether the text has an escape of one of the letters of `__proto__`.
 fn has_escaped_proto(json: &str) -> bool {
     let lower = json.to_ascii_lowercase();
     ["\\u005f", "\\u0070", "\\u0072", "\\u006f", "\\u0074"].iter().any(|escape| lower.contains(escape))

@@ -1,11 +1,12 @@
 //! Server-sent events (WHATWG HTML, 9.2.6 "Interpreting an event stream").
 //!
-//! Lines end in LF, and each field's colon is followed by one space, which the client drops.
+//! Lines end in LF. One space follows the colon of each field, and the client drops this space.
 
 /// Appends one event.
 ///
-/// `event: ` (unless `None`: the client then fires `message`), `id: `, one `data: ` line for each line of `data`
-/// and the blank line that dispatches. CR, LF and CRLF each end a line of `data`, and all arrive as LF.
+/// `event: ` (unless `None`: the client then fires `message`), `id: `, one `data: ` line for each line of `data`, and
+/// the blank line that dispatches the event. CR, LF and CRLF each end a line of `data`, and the client gets each of
+/// them as LF.
 pub fn block(event: Option<&str>, id: Option<&str>, data: &[u8], out: &mut Vec<u8>) {
     out.reserve(data.len() + 64);
     if let Some(event) = event {
@@ -15,7 +16,7 @@ pub fn block(event: Option<&str>, id: Option<&str>, data: &[u8], out: &mut Vec<u
         field("id", id, out);
     }
     let mut rest = data;
-    // Without a data line nothing would be dispatched, so empty data gives one empty data line.
+    // Without a data line the client would not dispatch the event, so empty data gives one empty data line.
     while let Some(at) = memchr::memchr2(b'\r', b'\n', rest) {
         line("data", &rest[..at], out);
         let end = if rest[at..].starts_with(b"\r\n") { 2 } else { 1 };
@@ -25,15 +26,15 @@ pub fn block(event: Option<&str>, id: Option<&str>, data: &[u8], out: &mut Vec<u
     out.push(b'\n');
 }
 
-/// Appends a block that sets the client's last event id and fires nothing (a block without `data`), after a comment
-/// that is the sign of life for clients that look at the bytes.
+/// Appends a comment, and a block that sets the client's last event id without firing an event (a block without
+/// `data`). The comment is a sign of life for clients that check the raw bytes.
 pub fn id_only(id: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(b": \n");
     field("id", id, out);
     out.push(b'\n');
 }
 
-/// Appends a comment line with `n` spaces, to push what came before through a proxy that holds back small writes.
+/// Appends a comment line with `n` spaces, to push earlier bytes through a proxy that holds back small writes.
 pub fn comment_padding(n: usize, out: &mut Vec<u8>) {
     out.push(b':');
     out.resize(out.len() + n, b' ');
@@ -47,15 +48,15 @@ pub fn retry(ms: u64, out: &mut Vec<u8>) {
 }
 
 fn field(name: &str, value: &str, out: &mut Vec<u8>) {
-    // A CR or LF in an event name or id would begin a field of its own: dropped, so that even a value that was
-    // never checked cannot inject one.
+    // A CR or LF in an event name or id would begin a new field. It is dropped, so that even a value that was never
+    // checked cannot inject a field.
     if memchr::memchr2(b'\r', b'\n', value.as_bytes()).is_some() {
         return line(name, value.replace(['\r', '\n'], "").as_bytes(), out);
     }
     line(name, value.as_bytes(), out);
 }
 
-/// `value` has no line end.
+/// Appends a line. `value` must not contain a line end.
 fn line(name: &str, value: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(name.as_bytes());
     out.extend_from_slice(b": ");
@@ -83,7 +84,7 @@ mod tests {
             let stream = std::str::from_utf8(stream).expect("UTF-8").replace("\r\n", "\n").replace('\r', "\n");
             let mut client = Self::default();
             let (mut event, mut data, mut id) = (String::new(), String::new(), String::new());
-            // What follows the last line end is not a line.
+            // The text after the last line end is not a line.
             let mut lines: Vec<_> = stream.split('\n').collect();
             lines.pop();
             for line in lines {

@@ -1,4 +1,4 @@
-//! Times as text (RFC 3339), in UTC and to the millisecond.
+//! Formats times as text (RFC 3339), in UTC and with milliseconds.
 
 use std::num::NonZero;
 use time::OffsetDateTime;
@@ -8,7 +8,7 @@ use time::format_description::well_known::iso8601::{Config, EncodedConfig, TimeP
 const MILLISECONDS: TimePrecision = TimePrecision::Second { decimal_digits: NonZero::new(3) };
 const FORMAT: EncodedConfig = Config::DEFAULT.set_time_precision(MILLISECONDS).encode();
 
-/// Milliseconds since 1970 as a text like `2026-11-24T22:52:40.165Z`. A time past the year 9999, as a foreign id may
+/// Milliseconds since 1970 as a text like `2026-11-24T22:52:40.165Z`. A time past the year 9999, which a foreign id may
 /// have, stays a number.
 pub fn rfc3339(ms: u64) -> String {
     let time = OffsetDateTime::from_unix_timestamp_nanos(i128::from(ms) * 1_000_000);

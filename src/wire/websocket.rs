@@ -1,6 +1,6 @@
-//! WebSocket (RFC 6455), the server's side: handshake key, frames out, and a decoder of frames in.
+//! The server's side of WebSocket (RFC 6455): the handshake key, outgoing frames, and a decoder of incoming frames.
 //!
-//! A server's frames are not masked, so one encoded message is the same bytes for all receivers.
+//! A server's frames are not masked, so all receivers get the same bytes for a message.
 
 use std::mem;
 
@@ -15,7 +15,7 @@ mod tests;
 /// The constant that is appended to the key for the hash (section 1.3).
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
-/// A control frame's longest payload (section 5.5).
+/// The longest payload of a control frame (section 5.5).
 const MAX_CONTROL: usize = 125;
 
 const FIN: u8 = 0x80;
@@ -47,20 +47,20 @@ pub fn is_key(key: &str) -> bool {
     })
 }
 
-/// A text frame with all of a message. `payload` has to be UTF-8.
+/// A text frame with a whole message. `payload` has to be UTF-8.
 #[must_use]
 pub fn text_frame(payload: &[u8]) -> Bytes {
     frame(TEXT, payload)
 }
 
-/// Appends the header of a text frame (section 5.2) whose payload of `len` bytes the caller writes after it.
+/// Appends the header of a text frame (section 5.2). The caller then writes the payload of `len` bytes.
 pub fn text_header(len: usize, out: &mut Vec<u8>) {
     header(TEXT, len, out);
 }
 
 /// A close frame (section 5.5.1). `reason` is cut to the 123 bytes that fit, at a character boundary.
 ///
-/// `code` is not checked; 1005, 1006 and 1015 must not be sent (section 7.4.1).
+/// `code` is not checked. The codes 1005, 1006 and 1015 must not be sent (section 7.4.1).
 #[must_use]
 pub fn close_frame(code: u16, reason: &str) -> Bytes {
     let mut len = reason.len().min(MAX_CONTROL - 2);
@@ -79,7 +79,7 @@ pub fn empty_close_frame() -> Bytes {
     Bytes::from_static(&[FIN | CLOSE, 0])
 }
 
-/// A pong frame (section 5.5.3) with the payload of a ping. It is cut at 125 bytes, which a ping cannot exceed.
+/// A pong frame (section 5.5.3) with the payload of a ping. The payload is cut at 125 bytes. A ping cannot have more.
 #[must_use]
 pub fn pong_frame(payload: &[u8]) -> Bytes {
     frame(PONG, &payload[..payload.len().min(MAX_CONTROL)])
@@ -112,21 +112,21 @@ fn header(opcode: u8, len: usize, out: &mut Vec<u8>) {
 pub enum Frame {
     /// A whole text message, its fragments joined.
     Text(String),
-    /// A ping. Its payload has to be sent back in a pong.
+    /// A ping. A ping. Its payload has to be sent back in a pong.
     Ping(Bytes),
-    /// A pong, asked for or not; its payload is dropped.
+    /// A pong, solicited or not. Its payload is dropped.
     Pong,
-    /// The close handshake, with code and reason if there are any.
+    /// The close handshake, with the code and the reason if the client has sent them.
     Close(Option<(u16, String)>),
 }
 
-/// The client broke the protocol or a limit. The connection has to be closed with `code` (section 7.4.1).
+/// The client has violated the protocol or a limit. The connection has to be closed with `code` (section 7.4.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{reason} ({code})")]
 pub struct Violation {
     /// The close code: 1002 protocol error, 1003 not text, 1007 not UTF-8, 1009 too big.
     pub code: u16,
-    /// What was wrong, for the close frame and the log.
+    /// The reason in words, for the close frame and the log.
     pub reason: &'static str,
 }
 
@@ -134,9 +134,9 @@ const fn violation(code: u16, reason: &'static str) -> Violation {
     Violation { code, reason }
 }
 
-/// Decodes a client's frames, however they are cut into reads and fragments.
+/// Decodes a client's frames. The result does not depend on how they are cut into reads and fragments.
 ///
-/// Each connection has one, so it holds no buffer between messages.
+/// Each connection has a decoder, so the decoder does not hold a buffer between messages.
 #[derive(Debug)]
 pub struct Decoder {
     max_message: usize,
@@ -149,7 +149,7 @@ enum State {
     #[default]
     Between,
     Within(Box<UnderWay>),
-    /// Nothing more is read: a close frame came, or a violation, which every later call returns.
+    /// No more frames are read: a close frame came, or a violation. Every later call returns the same violation.
     Ended(Box<Result<(), Violation>>),
 }
 
@@ -158,7 +158,7 @@ enum State {
 struct UnderWay {
     /// The fragments of the message so far, unmasked.
     message: Vec<u8>,
-    /// Whether a text frame without FIN came, so that continuations follow.
+    /// Whether a text frame without FIN has come, so that continuations have to follow.
     fragmented: bool,
     /// The payload of the control frame that is arriving. It is separate from `message`, since control frames may come
     /// between fragments.
@@ -171,19 +171,19 @@ struct UnderWay {
 struct Header {
     fin: bool,
     opcode: u8,
-    /// Rotated with each part of the payload, so that it always begins with the next byte's key.
+    /// The mask. It is rotated after each part of the payload, so that it always begins with the key of the next byte.
     mask: [u8; 4],
     remaining: usize,
 }
 
 impl Decoder {
-    /// A decoder for messages of at most `max_message` bytes, all fragments counted.
+    /// A decoder for messages of at most `max_message` bytes in all fragments together.
     #[must_use]
     pub fn new(max_message: usize) -> Self {
         Self { max_message, state: State::Between }
     }
 
-    /// How long a message may be.
+    /// The length limit of a message, in bytes.
     #[must_use]
     pub fn max_message(&self) -> usize {
         self.max_message
@@ -191,14 +191,14 @@ impl Decoder {
 
     /// Takes the next message or control frame from the front of `buf`; `None`: more bytes are needed.
     ///
-    /// Payload is taken from `buf` as it arrives, so `buf` never has to grow to the size of a message. After a
-    /// close frame whatever follows is discarded (section 1.4) and the answer is `None`.
+    /// Payload is taken from `buf` as it arrives, so `buf` never has to grow to the size of a message. All bytes after
+    /// a close frame are discarded (section 1.4), and the result is then `None`.
     ///
     /// # Errors
     ///
-    /// A [`Violation`], as soon as the bytes that prove it are there: a violation in the header, such as too long a
-    /// message, is returned before any of that frame's payload. It is final: later calls discard `buf` and answer the
-    /// same.
+    /// A [`Violation`], as soon as the bytes that prove it have arrived: a violation in the header, such as too long a
+    /// message, is returned before any payload of that frame. It is final: later calls discard `buf` and return the
+    /// same violation.
     pub fn decode(&mut self, buf: &mut BytesMut) -> Result<Option<Frame>, Violation> {
         let mut under_way = match std::mem::take(&mut self.state) {
             State::Ended(ended) => {
@@ -212,7 +212,7 @@ impl Decoder {
             State::Within(under_way) => under_way,
         };
         let decoded = under_way.advance(self.max_message, buf);
-        // The connection may linger until the peer has read the close frame; a half-received message need not.
+        // The connection may linger until the peer has read the close frame, but a half-received message is freed here.
         self.state = match &decoded {
             Err(violation) => State::Ended(Box::new(Err(*violation))),
             Ok(Some(Frame::Close(_))) => State::Ended(Box::new(Ok(()))),
@@ -261,15 +261,15 @@ impl UnderWay {
                 return Ok(None);
             }
             self.arriving = None;
-            // A fragment that does not end its message yields nothing. This is a loop and not a recursion, because a
-            // peer may send any number of empty fragments.
+            // A fragment that does not end its message does not yield a frame. The code uses a loop and not a
+            // recursion, because a peer may send any number of empty fragments.
             if let Some(frame) = self.finish(header)? {
                 return Ok(Some(frame));
             }
         }
     }
 
-    /// Takes a frame's header (section 5.2) if all of it is there, and checks all that can be checked by it.
+    /// Takes a frame's header (section 5.2) if all of it is there, and checks it as far as possible.
     fn header(&self, max_message: usize, buf: &mut BytesMut) -> Result<Option<Header>, Violation> {
         let &[first, second, ref rest @ ..] = &buf[..] else {
             return Ok(None);
@@ -283,7 +283,7 @@ impl UnderWay {
             (len, _) => (u64::from(len), 0),
         };
         if len >> 63 != 0 {
-            return Err(violation(1002, "frame length has its top bit set"));
+            return Err(violation(1002, "the frame length has its top bit set"));
         }
         let minimal = match extended {
             2 => len >= 126,
@@ -291,14 +291,14 @@ impl UnderWay {
             _ => true,
         };
         if !minimal {
-            return Err(violation(1002, "frame length is not minimal"));
+            return Err(violation(1002, "the frame length is not minimal"));
         }
-        // The length is checked before any payload is taken, and over all fragments: the limit bounds the memory, not
-        // the length that was announced. `message` is never longer than `max_message`.
+        // The length of all fragments together is checked before any payload is taken, so that the limit and not the
+        // announced length bounds the memory. `message` is never longer than `max_message`.
         let room = if opcode >= CLOSE { MAX_CONTROL } else { max_message - self.message.len() };
         let remaining = match usize::try_from(len) {
             Ok(len) if len <= room => len,
-            _ => return Err(violation(1009, "message too big")),
+            _ => return Err(violation(1009, "the message is too big")),
         };
         let Some(&[a, b, c, d]) = rest.get(extended..extended + 4) else {
             return Ok(None);
@@ -310,23 +310,23 @@ impl UnderWay {
     /// Checks the first two bytes of a header.
     fn check(&self, first: u8, second: u8) -> Result<(), Violation> {
         if first & RSV != 0 {
-            return Err(violation(1002, "reserved bit set, no extension was agreed on"));
+            return Err(violation(1002, "a reserved bit is set, but no extension was agreed on"));
         }
-        // Section 5.1: a client must mask, so that what a script chose never stands on the wire as it is, where
-        // a proxy could take it for HTTP.
+        // Section 5.1: a client must mask, so that bytes that a script has chosen never appear unchanged on the wire. A
+        // proxy could mistake them for HTTP.
         if second & MASKED == 0 {
-            return Err(violation(1002, "frame is not masked"));
+            return Err(violation(1002, "the frame is not masked"));
         }
         match first & OPCODE {
-            CONTINUATION if !self.fragmented => Err(violation(1002, "continuation without a message")),
-            TEXT | BINARY if self.fragmented => Err(violation(1002, "new message inside a fragmented one")),
+            CONTINUATION if !self.fragmented => Err(violation(1002, "a continuation frame came without a message")),
+            TEXT | BINARY if self.fragmented => Err(violation(1002, "a new message begins inside a fragmented one")),
             BINARY => Err(violation(1003, "binary messages are not accepted")),
             CONTINUATION | TEXT => Ok(()),
-            CLOSE | PING | PONG if first & FIN == 0 => Err(violation(1002, "fragmented control frame")),
+            CLOSE | PING | PONG if first & FIN == 0 => Err(violation(1002, "the control frame is fragmented")),
             CLOSE | PING | PONG if usize::from(second & !MASKED) > MAX_CONTROL => {
-                Err(violation(1002, "control frame too long"))
+                Err(violation(1002, "the control frame is too long"))
             }
-            CLOSE if second & !MASKED == 1 => Err(violation(1002, "close code cut off")),
+            CLOSE if second & !MASKED == 1 => Err(violation(1002, "the close code is cut off")),
             CLOSE | PING | PONG => Ok(()),
             _ => Err(violation(1002, "reserved opcode")),
         }
@@ -346,10 +346,10 @@ impl UnderWay {
         if self.fragmented {
             return Ok(None);
         }
-        // The text is checked when it is complete: a fragment may end within a character. Taking it leaves no capacity
-        // behind.
+        // The text is checked when it is complete, because a fragment may end within a character. `take` also frees the
+        // buffer's capacity.
         let text = String::from_utf8(mem::take(&mut self.message));
-        text.map(|text| Some(Frame::Text(text))).map_err(|_| violation(1007, "text is not UTF-8"))
+        text.map(|text| Some(Frame::Text(text))).map_err(|_| violation(1007, "the text is not UTF-8"))
     }
 }
 
@@ -365,13 +365,13 @@ fn close(payload: &[u8]) -> Result<Option<(u16, String)>, Violation> {
         return Ok(None);
     };
     let code = u16::from_be_bytes([a, b]);
-    // 1004 has no meaning, and 1005, 1006 and 1015 stand for what never came over the wire.
+    // 1004 does not have a meaning, and 1005, 1006 and 1015 stand for events without a close frame.
     if !matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999) {
         return Err(violation(1002, "invalid close code"));
     }
     match std::str::from_utf8(reason) {
         Ok(reason) => Ok(Some((code, reason.to_owned()))),
-        Err(_) => Err(violation(1007, "close reason is not UTF-8")),
+        Err(_) => Err(violation(1007, "the close reason is not UTF-8")),
     }
 }
 

@@ -77,18 +77,18 @@ function begin(conn) {
   }
   // A connection that begins at its own cursor cannot share the position of others.
   if (!options.share || options.cursor || options.last || !window.BroadcastChannel || !navigator.locks) { return alone(); }
-  load(conn._base + '/share.js', function () {
+  need(conn._base, 'share', function (share) {
+    if (!share) { return alone(); }
     conn._ready = true;
-    if (isActive(conn)) { api.share(conn._lt, options); }
-  }, alone);
+    if (isActive(conn)) { share(conn._lt, options); }
+  });
 }
 
 // Reports how the path to the server affects each transport; see diagnose.js.
 function diagnose(conn, done) {
   var options = conn._options;
-  load(conn._base + '/diagnose.js', function () {
-    api.diagnose(conn._base, { channel: conn._lt.channels[0], token: options.token, credentials: options.credentials }, done);
-  }, function () {
-    done({ text: 'The server did not answer.', findings: [], error: { code: 'unreachable' } });
+  need(conn._base, 'diagnose', function (diagnose) {
+    if (!diagnose) { return done({ text: 'The server did not answer.', findings: [], error: { code: 'unreachable' } }); }
+    diagnose(conn._base, { channel: conn._lt.channels[0], token: options.token, credentials: options.credentials }, done);
   });
 }

@@ -21,11 +21,9 @@
   var PATIENCE = 6000;
   // How long a working stream is watched, in milliseconds: a proxy that kills streams does so in the first second.
   var AFTERWARDS = 1500;
-  var LONG = 70;
-  // A text that the server sends in small pieces: bytes of a piece, their number, and the milliseconds between two.
-  var PIECE = 512;
-  var COUNT = 40;
-  var EVERY = 50;
+  // A browser does not say that the document of a frame was cut off. So the server is asked to end the frame after
+  // these seconds: the farewell comes if the frame lasts as long.
+  var FRAME = 3;
 
   function now() {
     return new Date().getTime();
@@ -35,15 +33,12 @@
     return ms < 1950 ? Math.round(ms) + ' ms' : (Math.round(ms / 100) / 10) + ' s';
   }
 
-  function size(bytes) {
-    return bytes < 2048 ? bytes + ' bytes' : Math.round(bytes / 1024) + ' KiB';
-  }
-
   function nameOf(transport) {
     return NAMES[transport.name] || transport.name;
   }
 
-  // A run is one diagnosis under way: base, options, findings, when it began, and the server's version.
+  // A run is one diagnosis under way: base, options, findings, when it began, the server's version, and what path.js
+  // shares with this file.
   function found(run, transport, works, text) {
     run.findings.push({ transport: transport, works: works, text: text });
     if (run.options.progress) { run.options.progress(text, works, transport); }
@@ -54,6 +49,7 @@
   // Opens a transport as the library does, notes when the first bytes arrived, and calls `next` after its finding.
   function attempt(run, transport, next) {
     var trial = { transport: transport, name: nameOf(transport), opened: now(), hello: 0, beat: 0, timer: null, handle: null, over: false };
+    trial.ends = transport.name === 'forever-frame';
     trial.say = function (works, text) {
       if (trial.over) { return; }
       trial.over = true;
@@ -75,8 +71,10 @@
   function wait(trial, ms) {
     clearTimeout(trial.timer);
     trial.timer = setTimeout(function () {
-      if (trial.beat) {
-        trial.say(true, 'works: open in ' + time(trial.hello) + ', and what follows comes at once.');
+      if (trial.beat && trial.ends) {
+        trial.say(false, 'opens and is cut: nothing arrives after ' + time(trial.beat) + '.');
+      } else if (trial.beat) {
+        works(trial);
       } else if (trial.hello) {
         trial.say(false, 'opens, but what follows is held back.');
       } else {
@@ -85,7 +83,11 @@
     }, ms);
   }
 
-  // The members of a link that a transport needs; see intro.js.
+  function works(trial) {
+    trial.say(true, 'works: open in ' + time(trial.hello) + ', and what follows comes at once.');
+  }
+
+  // What a transport needs from the core; see intro.js.
   function link(run, trial) {
     var transport = trial.transport;
     var made = {
@@ -100,7 +102,8 @@
           client: Longtail.newClientId(),
           token: run.options.token,
           cursor: 'latest',
-          probe: transport.batch ? undefined : 1
+          probe: transport.batch ? undefined : 1,
+          max_seconds: trial.ends ? FRAME : undefined
         }) + (more ? '&' + more : '');
       },
       item: function (object) {
@@ -108,11 +111,13 @@
         if (object.error) { return trial.say(false, 'is refused: ' + object.error.code + ', ' + object.error.message + '.'); }
         if (object.type === 'hello') {
           trial.hello = now() - trial.opened;
+        } else if (object.code === 4000 && trial.ends) {
+          works(trial);
         } else if (object.type === 'bye') {
           trial.say(false, 'is closed by the server: ' + object.reason + '.');
         } else if (!trial.beat) {
           trial.beat = now() - trial.opened;
-          wait(trial, AFTERWARDS);
+          wait(trial, AFTERWARDS + (trial.ends ? FRAME * 1000 : 0));
         }
       },
       batch: function (object) {
@@ -136,101 +141,14 @@
     return made;
   }
 
-  function transports(run, next) {
-    var all = Longtail.transports;
-    var at = 0;
-    function one() {
-      var transport = all[at++];
-      if (!transport) { return next(); }
-      if (transport.usable(run.base)) { return attempt(run, transport, one); }
-      found(run, transport.name, false, nameOf(transport) + ' is not available in this browser.');
-      one();
-    }
-    one();
-  }
-
-  /* ---- the path ---- */
-
-  // Asks the server which parts of the request arrived.
-  function echo(run, next) {
-    if (!Longtail.reaches(run.base, false)) { return next(); }
-    Longtail.http('GET', run.base + '/diagnose/echo?' + now(), {}, function (status, text) {
-      var seen = null;
-      try { seen = Longtail.decode(text); } catch (e) {}
-      if (!seen) {
-        found(run, null, false, 'A plain request fails: ' + (status ? 'status ' + status + '.' : 'no answer.'));
-        return next();
-      }
-      run.server = 'longtail ' + seen.version;
-      if (seen.http === '1.0') { found(run, null, false, 'A proxy on the way speaks HTTP/1.0 to the server.'); }
-      if (seen.via) { found(run, null, true, 'Requests come through a proxy that calls itself "' + seen.via + '".'); }
-      if (seen.forwarded) { found(run, null, true, 'Requests come through a proxy that tells the server the client\'s address.'); }
-      if (!seen.via && !seen.forwarded && seen.http !== '1.0') { found(run, null, true, 'No proxy names itself.'); }
-      next();
-    });
-  }
-
-  // Reads a text that the server sends in small pieces, and notes the pieces in which it arrives.
-  function drip(run, next) {
-    var began = now();
-    var lumps = { count: 0, first: 0, least: 0, length: 0 };
-    if (!Longtail.reaches(run.base, true)) { return next(); }
-    Longtail.http('GET', run.base + '/diagnose/drip?every=' + EVERY + '&bytes=' + PIECE + '&count=' + COUNT + '&' + now(), {},
-      function (status, text, wait, xhr) {
-        var coding = null;
-        // The header is not read from another origin: the browser forbids that, and logs an error in the console.
-        try { coding = Longtail.sameOrigin(run.base) && xhr.getResponseHeader('Content-Encoding'); } catch (e) {}
-        if (coding) { found(run, null, false, 'Responses are compressed on the way (' + coding + ').'); }
-        judgeLumps(run, status, text.length, lumps, now() - began);
-        next();
-      },
-      function (text) {
-        if (text.length <= lumps.length) { return; }
-        lumps.count++;
-        // The first lump tells most: later ones may be the rest of a buffer.
-        if (!lumps.least) {
-          lumps.least = text.length;
-          lumps.first = now() - began;
-        }
-        lumps.length = text.length;
-      });
-  }
-
-  function judgeLumps(run, status, length, lumps, took) {
-    if (status !== 200) {
-      found(run, null, false, 'An answer that takes two seconds does not arrive: ' + (status ? 'status ' + status + '.' : 'it is cut.'));
-    } else if (length < PIECE * COUNT) {
-      found(run, null, false, 'An answer of ' + size(PIECE * COUNT) + ' is cut after ' + size(length) + '.');
-    } else if (lumps.count < 2 || (lumps.first > COUNT * EVERY && took - lumps.first < 300)) {
-      // A busy browser may receive one lump in several pieces.
-      found(run, null, false, 'Responses are held back until they end, or for ' + size(PIECE * COUNT) + ' at least.');
-    } else if (lumps.least > 2 * PIECE && lumps.count < COUNT / 3) {
-      found(run, null, false, 'Responses are held back until about ' + size(lumps.least) + ' have come.');
-    } else {
-      found(run, null, true, 'Responses are not held back.');
-    }
-  }
-
-  // Makes one request whose answer keeps arriving, and one that waits without any bytes. Each takes longer than many
-  // proxies allow.
-  function patience(run, next) {
-    var left = 2;
-    var opened = now();
-    if (!run.options['long'] || !Longtail.reaches(run.base, true)) { return next(); }
-    function judge(isStream) {
-      return function (status, text) {
-        var took = now() - opened;
-        var what = isStream ? 'A stream' : 'A request that waits in silence';
-        if (isStream ? /end\s*$/.test(text) : status === 200) {
-          found(run, null, true, what + ' may last ' + time(took) + ' at least.');
-        } else {
-          found(run, null, false, what + ' is cut after ' + time(took) + (status > 200 ? ' (status ' + status + ').' : '.'));
-        }
-        if (--left === 0) { next(); }
-      };
-    }
-    Longtail.http('GET', run.base + '/diagnose/drip?every=1000&bytes=64&count=' + LONG + '&' + now(), {}, judge(true), function () {});
-    Longtail.http('GET', run.base + '/diagnose/drip?every=' + LONG * 1000 + '&bytes=64&count=1&' + now(), {}, judge(false));
+  // Tries one transport after the other.
+  function transports(run, at, next) {
+    var transport = Longtail.transports[at];
+    function after() { transports(run, at + 1, next); }
+    if (!transport) { return next(); }
+    if (transport.usable(run.base)) { return attempt(run, transport, after); }
+    found(run, transport.name, false, nameOf(transport) + ' is not available in this browser.');
+    after();
   }
 
   function report(run) {
@@ -244,10 +162,17 @@
 
   Longtail.diagnose = function (base, options, done) {
     var run = { base: String(base || '').replace(/\/+$/, ''), options: options || {}, findings: [], began: now(), server: '' };
-    echo(run, function () {
-      drip(run, function () {
-        transports(run, function () {
-          patience(run, function () { done(report(run)); });
+    run.time = time;
+    run.found = function (works, text) { found(run, null, works, text); };
+    // The file path.js knows the path below the transports.
+    Longtail.need(run.base, 'path', function (path) {
+      if (!path) {
+        found(run, null, false, 'The server did not answer.');
+        return done(report(run));
+      }
+      path.look(run, function () {
+        transports(run, 0, function () {
+          path.patience(run, function () { done(report(run)); });
         });
       });
     });

@@ -75,4 +75,5 @@
   Longtail.encode = Longtail.encode || encode;
   Longtail.decode = Longtail.decode || decode;
   Longtail.post = post;
+  Longtail.legacy = true;
 })();

@@ -14,6 +14,7 @@ api.readLines = readLines;
 api.readBatch = readBatch;
 api.callable = callable;
 api.load = load;
+api.need = need;
 
 return api;
 })();

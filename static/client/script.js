@@ -1,4 +1,4 @@
-/* Script elements: functions that a script of the server calls, and files that are loaded on demand. */
+/* Script elements, and functions that a script of the server calls. */
 
 var callCount = 0;
 
@@ -38,9 +38,4 @@ function load(address, done, failed) {
   script.onerror = over(failed);
   (document.head || document.getElementsByTagName('head')[0]).appendChild(script);
   return over();
-}
-
-// Loads legacy.js if this browser needs it: for JSON, or for a way to publish where scripts may not send a request.
-function loadLegacy(base, done) {
-  if (api.encode && (api.post || reaches(base, false))) { done(); } else { load(base + '/legacy.js', done, done); }
 }

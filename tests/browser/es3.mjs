@@ -31,7 +31,7 @@ const library = {
 const lazy = name => ({ ...file(join(root, `static/client/${name}.js`)), isLazy: true });
 const scripts = process.argv.length > 2
   ? process.argv.slice(2).map(file)
-  : [library, ...LAZY.map(lazy), file(minified)];
+  : [library, ...LAZY.map(lazy), file(minified), ...LAZY.map(name => file(join(root, `static/lazy/${name}.js`)))];
 
 let faults = 0;
 const report = (place, text) => {

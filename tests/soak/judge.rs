@@ -71,8 +71,10 @@ pub struct Judge {
     /// All effects so far.
     past: Effects,
     may_be_twice: HashSet<Value>,
-    /// The entries that other programs have deleted so far. A failover may bring one back, and nodes that have read it
-    /// may still return it: it then counts as if it had not been deleted.
+    /// When each message was first sent: its key may be used again later.
+    first_sent: HashMap<Value, Instant>,
+    /// The entries that other programs have deleted so far. A failover may bring it back, and nodes that have read it
+    /// may go on giving it: both count as if they had not been deleted.
     deleted: HashSet<Entry>,
     pub figures: Figures,
 }
@@ -130,7 +132,8 @@ impl Judge {
     /// Finds messages that are in the log twice.
     fn doubled(&mut self, found: &mut Vec<Violation>, round: &Round<'_>, now: &HashSet<Entry>) {
         for sent in &round.sent {
-            let is_within = |moment: &&Instant| sent.began <= **moment && **moment <= sent.ended;
+            let began = *self.first_sent.entry(sent.value).or_insert(sent.began);
+            let is_within = |moment: &&Instant| began <= **moment && **moment <= sent.ended;
             if self.past.forgot_keys.iter().any(|moment| is_within(&moment)) {
                 self.may_be_twice.insert(sent.value);
             }
@@ -206,7 +209,9 @@ impl Judge {
                     let words = format!("{:?} was refused ({}) and is in the log at {place:?}", sent.value, sent.words);
                     found.push(Violation { kind: Kind::Ghost, words });
                 }
-                (Told::Good(Some(told)), Some(place)) if told != place && !self.is_forgiven(sent, round) => {
+                (Told::Good(Some(told)), Some(place))
+                    if !now.contains(&(*told, sent.value)) && !self.is_forgiven(sent, round) =>
+                {
                     let words = format!("{:?} was acknowledged as {told:?} and is in the log at {place:?}", sent.value);
                     found.push(Violation { kind: Kind::Disorder, words });
                 }

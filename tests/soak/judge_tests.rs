@@ -197,3 +197,16 @@ fn publishes_that_redis_counted_as_heard_when_it_died() {
         assert_eq!(judged(all.clone(), &log, sent, &effects), expected, "{name}");
     }
 }
+
+/// A key is used again after it was forgotten: between the two uses, or while one of them is under way.
+#[test]
+fn a_message_may_be_twice_if_its_key_was_forgotten_in_between() {
+    let value = Value { way: 'K', number: 1 };
+    let log = [(place(1), value), (place(50), value), entry(100)];
+    let seen: Vec<Seen> = log.iter().map(|entry| Seen::Message(*entry)).collect();
+    for (forgot, wanted) in [(None, vec![Kind::Doubled]), (Some(20), vec![]), (Some(0), vec![Kind::Doubled])] {
+        let effects = Effects { forgot_keys: forgot.map(moment).into_iter().collect(), ..Effects::default() };
+        let uses = vec![sent(value, 1, Told::Good(Some(place(1)))), sent(value, 50, Told::Good(Some(place(50))))];
+        assert_eq!(judged(seen.clone(), &log, uses, &effects), wanted, "forgotten at {forgot:?}");
+    }
+}

@@ -190,12 +190,14 @@ impl RedisSide {
                 effects.deaf.push((began, Instant::now() + Duration::from_secs(1)));
             }
             Fault::RedisClock { seconds } => {
+                // The keys expire at some moment between these two.
+                let before = Instant::now();
                 self.clock.set(*seconds);
                 let step = *seconds - std::mem::replace(&mut self.beside, *seconds);
                 if step > 60 {
                     // All entries are older than the log keeps; keys and records expire.
                     effects.losses.push((Instant::now() + Duration::from_secs(1), Loss::Trimmed, false));
-                    effects.forgot_keys.push(Instant::now());
+                    effects.forgot_keys.extend([before, Instant::now()]);
                 }
             }
             other => panic!("{other:?} is no fault of a server"),

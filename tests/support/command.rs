@@ -53,6 +53,24 @@ pub async fn run(args: &[&str], input: &str) -> Done {
     .await
 }
 
+/// Runs a command whose standard output, or standard error too, is a pipe that nobody reads. Returns its exit code and,
+/// if somebody reads it, its standard error.
+pub async fn run_unread(args: &[&str], input: &str, is_stderr_read: bool) -> (i32, String) {
+    within(SOON, &format!("longtail {} to end", args.join(" ")), async {
+        let mut child = longtail(args).spawn().expect("the binary starts");
+        drop(child.stdout.take());
+        if !is_stderr_read {
+            drop(child.stderr.take());
+        }
+        let mut stdin = child.stdin.take().expect("a pipe");
+        stdin.write_all(input.as_bytes()).await.ok();
+        drop(stdin);
+        let output = child.wait_with_output().await.expect("its output");
+        (code(output.status), String::from_utf8(output.stderr).expect("UTF-8"))
+    })
+    .await
+}
+
 fn code(status: ExitStatus) -> i32 {
     status.code().unwrap_or(-1)
 }
@@ -85,7 +103,20 @@ impl Running {
         line
     }
 
-    /// Ends the command as Ctrl-C does; returns its exit code and its standard error.
+    /// The first line on its standard error.
+    pub async fn remark(&mut self) -> String {
+        let mut line = Vec::new();
+        let stderr = self.child.stderr.as_mut().expect("a pipe");
+        within(SOON, "a remark", async {
+            while line.last() != Some(&b'\n') {
+                line.push(stderr.read_u8().await.expect("a remark, no end"));
+            }
+        })
+        .await;
+        String::from_utf8(line).expect("UTF-8")
+    }
+
+    /// Ends it as Ctrl-C does; returns its exit code and its standard error.
     pub async fn interrupt(mut self) -> (i32, String) {
         super::redis::signal(self.child.id().expect("it runs"), "INT");
         self.end().await

@@ -16,6 +16,7 @@ macro_rules! on_both_logs {
     };
 }
 
+pub mod caddy;
 pub mod clock;
 pub mod command;
 pub mod decode;
@@ -40,6 +41,7 @@ pub mod token;
 pub mod websocket;
 pub mod world;
 
+pub use caddy::Caddy;
 pub use door::{Certificate, Door, door};
 pub use haproxy::Haproxy;
 pub use http::{Request, Response};

@@ -19,16 +19,17 @@ use tokio::time::{Instant, sleep_until, timeout};
 /// Bytes per read.
 const READ_BYTES: usize = 16 << 10;
 
-/// Limit of delayed bytes in one direction.
+/// Limit on delayed bytes in one direction.
 const MAX_DELAYED: usize = 256 << 10;
 
-/// How long a WebSocket lives if they are killed: long enough to seem to work.
+/// How long a WebSocket lives under the fault that kills WebSockets. The time is long enough for the WebSocket to seem
+/// to work.
 const WEBSOCKET_LIFE: Duration = Duration::from_millis(200);
 
 /// Write timeout.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Why a connection ended.
+/// The reason why a connection ended.
 type Why = &'static str;
 
 const BROWSER: Why = "client";
@@ -37,18 +38,18 @@ const SERVER: Why = "server";
 /// The protocol of a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
-    /// HTTP/1.x, and what it switches to.
+    /// HTTP/1.x, and protocols to which it switches.
     Http,
-    /// Any bytes.
+    /// A protocol of any bytes.
     Tcp,
 }
 
-/// What a connection is doing, and since when.
+/// The phase of a connection, and the time at which it began.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Phase {
     Idle,
     Request(Instant),
-    /// Bytes that are not HTTP, from the start or after a switch.
+    /// The connection carries bytes that are not HTTP, from its start or after a switch.
     Socket(Instant),
 }
 
@@ -71,7 +72,7 @@ pub(super) async fn forward(
 ) {
     let Ok(server) = TcpStream::connect(upstream).await else { return };
     for stream in [&client, &server] {
-        // Only the faults delay bytes.
+        // Only the faults may delay bytes.
         let _ = stream.set_nodelay(true);
     }
     let (from_client, to_client) = client.into_split();
@@ -125,7 +126,7 @@ impl Connection {
         }
     }
 
-    /// Returns those of the sent bytes that are to be forwarded.
+    /// Returns the part of the sent bytes that has to be forwarded.
     fn sent(&self, requests: &mut Requests, bytes: &[u8]) -> Result<Bytes, Why> {
         if bytes.is_empty() {
             return Ok(Bytes::new());
@@ -133,13 +134,13 @@ impl Connection {
         if matches!(*self.phase.borrow(), Phase::Socket(_)) {
             self.record.find_client(bytes);
             self.record.note("sent", bytes.len(), Some(bytes), None);
-            // A firewall looks at the first bytes, and they are not HTTP.
+            // A firewall checks the first bytes. They are not HTTP.
             let is_refused = self.protocol == Protocol::Tcp && self.now().http_only;
             return if is_refused { Err("not-http") } else { Ok(Bytes::copy_from_slice(bytes)) };
         }
         let passed = requests.feed(bytes, &self.now()).map_err(|_| "not-http")?;
         let Some(head) = &passed.head else {
-            // A part of a body. A head is recorded when it is complete.
+            // The bytes are a part of a body. A head is recorded when it is complete.
             if !passed.bytes.is_empty() {
                 self.record.note("sent", bytes.len(), Some(bytes), None);
             }
@@ -166,7 +167,7 @@ impl Connection {
             let mut is_over = false;
             tokio::select! {
                 read = from.read(&mut buffer), if line.has_room() => {
-                    // A client behind a proxy sees a reset as a plain end.
+                    // The client behind this proxy sees a reset as a normal end.
                     let bytes = Bytes::copy_from_slice(&buffer[..read.unwrap_or(0)]);
                     if !bytes.is_empty() {
                         self.record.note("answered", bytes.len(), Some(&bytes), None);
@@ -192,7 +193,7 @@ impl Connection {
                         }
                     }
                 }
-                // The fault may have been switched off.
+                // The fault that holds bytes may have been switched off.
                 Ok(()) = faults.changed(), if !held.is_empty() => {}
             }
             let is_answer = self.protocol == Protocol::Http && !matches!(*self.phase.borrow(), Phase::Socket(_));
@@ -214,7 +215,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Ends when a fault ends the connection.
+    /// Waits until a fault ends the connection.
     async fn cut(&self) -> Why {
         let mut faults = self.faults.clone();
         let mut phase = self.phase.subscribe();
@@ -226,7 +227,7 @@ impl Connection {
                 return "moved";
             }
             let is_raw = self.protocol == Protocol::Tcp;
-            // The firewall was switched on during the connection.
+            // The firewall was switched on after the connection had begun.
             if is_raw && now.http_only && !first.http_only {
                 return "not-http";
             }
@@ -259,7 +260,7 @@ async fn write(to: &mut OwnedWriteHalf, bytes: &[u8]) -> io::Result<()> {
     timeout(WRITE_TIMEOUT, to.write_all(bytes)).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
-/// Delayed bytes in one direction. An empty piece is the end.
+/// Delayed bytes in one direction. An empty piece marks the end.
 #[derive(Default)]
 struct DelayLine {
     queue: VecDeque<(Instant, Bytes)>,
@@ -268,7 +269,7 @@ struct DelayLine {
 }
 
 impl DelayLine {
-    /// Whether there is room for more. If not, the sender waits.
+    /// Whether there is room for more bytes. If there is not, the sender waits.
     fn has_room(&self) -> bool {
         !self.is_over && self.bytes < MAX_DELAYED
     }
@@ -276,12 +277,12 @@ impl DelayLine {
     fn push(&mut self, due: Instant, bytes: Bytes) {
         self.is_over |= bytes.is_empty();
         self.bytes += bytes.len();
-        // Keeps the order when the latency falls.
+        // This keeps the order of the pieces when the latency falls.
         let due = self.queue.back().map_or(due, |(last, _)| due.max(*last));
         self.queue.push_back((due, bytes));
     }
 
-    /// The next piece that arrives. Cancel safe.
+    /// Waits for the next piece that arrives. Cancel safe.
     async fn next(&mut self) -> Bytes {
         let Some((due, _)) = self.queue.front() else { return pending().await };
         sleep_until(*due).await;

@@ -2,29 +2,29 @@
 
 use super::faults::Faults;
 
-/// Size limit of a head. The proxy drops a connection with a longer one.
+/// Size limit of a head. The proxy drops a connection with a longer head.
 const MAX_HEAD: usize = 32 << 10;
 
-/// Limit of header lines; the server takes no more.
+/// Limit on header lines. The server does not accept more.
 const MAX_HEADERS: usize = 100;
 
 /// The part of a message that is still to come.
 #[derive(Debug, PartialEq, Eq)]
 enum Body {
     Sized(u64),
-    /// A chunk's size line: the number so far, and whether the number is complete.
+    /// The size line of a chunk: the number so far, and whether the number is complete.
     ChunkSize(u64, bool),
     /// The rest of a chunk, with the line end after it.
     Chunk(u64),
     /// The trailer section: the length of the current line.
     Trailer(usize),
-    /// Everything until the connection ends.
+    /// All bytes until the connection ends.
     UntilClose,
 }
 
 impl Body {
-    /// Takes bytes from the front; `None` if the message is complete. After an invalid size line the body goes on until
-    /// the connection ends: the proxy forwards what it does not understand.
+    /// Takes bytes from the front; `None` if the message is complete. After an invalid size line, the body goes on
+    /// until the connection ends: the proxy forwards bytes that it does not understand.
     fn take(mut self, bytes: &mut &[u8]) -> Option<Body> {
         loop {
             match &mut self {
@@ -63,7 +63,7 @@ impl Body {
         }
     }
 
-    /// The body that the headers announce; `other` for a message with neither a length nor chunks.
+    /// Returns the body that the headers announce; `other` for a message with neither a length nor chunks.
     fn of(headers: &[httparse::Header<'_>], other: Option<Body>) -> Option<Body> {
         let value = |name: &str| {
             let found = headers.iter().find(|header| header.name.eq_ignore_ascii_case(name));
@@ -83,18 +83,18 @@ impl Body {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct NotHttp;
 
-/// What the proxy forwards of what a browser has sent.
+/// The result of parsing bytes of a browser: the bytes to forward, and the head.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Passed {
     /// The bytes to forward.
     pub bytes: Vec<u8>,
-    /// The head as it arrived, if one is complete now.
+    /// The head as it arrived, if a head is complete now.
     pub head: Option<Vec<u8>>,
-    /// Whether the request is a HEAD, whose response has no body.
+    /// Whether the request is a HEAD. The response to a HEAD does not have a body.
     pub is_head: bool,
 }
 
-/// Parses requests, and rewrites their heads as the faults demand.
+/// Parses requests, and rewrites their heads according to the faults.
 #[derive(Default)]
 pub(super) struct Requests {
     head: Vec<u8>,
@@ -121,7 +121,8 @@ impl Requests {
             let Some(head) = complete_head(&mut self.head, &mut bytes)? else { return Ok(passed) };
             let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
             let mut request = httparse::Request::new(&mut headers);
-            // A head with line ends of one byte ends earlier for the parser, and the bytes after it would be lost.
+            // If line ends of one byte are mixed in, the parser may find an earlier end of the head, and the bytes
+            // after that end would be lost.
             if request.parse(&head) != Ok(httparse::Status::Complete(head.len())) {
                 return Err(NotHttp);
             }
@@ -135,7 +136,7 @@ impl Requests {
 
 /// Collects a head; `None` while it is incomplete.
 fn complete_head(head: &mut Vec<u8>, bytes: &mut &[u8]) -> Result<Option<Vec<u8>>, NotHttp> {
-    // The end may be cut by two reads.
+    // The four bytes of the end may arrive in two reads.
     let from = head.len().saturating_sub(3);
     head.extend_from_slice(bytes);
     let Some(end) = head[from..].windows(4).position(|four| four == b"\r\n\r\n").map(|at| from + at + 4) else {
@@ -167,8 +168,8 @@ fn rewrite(request: &httparse::Request<'_, '_>, faults: &Faults, out: &mut Vec<u
     out.extend_from_slice(b"\r\n");
 }
 
-/// The head without secrets, for display. A browser sends the cookies of one program on this machine to all its ports,
-/// and the display may be a projector.
+/// Returns the head without secrets, for display. A browser sends the cookies of one program on this machine to all its
+/// ports, and the display may be a projector.
 pub(super) fn without_secrets(head: &[u8]) -> Vec<u8> {
     let mut shown = Vec::with_capacity(head.len());
     for line in head.split_inclusive(|byte| *byte == b'\n') {
@@ -186,14 +187,14 @@ pub(super) fn without_secrets(head: &[u8]) -> Vec<u8> {
     shown
 }
 
-/// How far a response has come.
+/// The progress of a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Progress {
     /// More bytes will come.
     Open,
     /// The response is complete.
     Complete,
-    /// The response was a 101: what follows is not HTTP.
+    /// The response was a 101: the bytes after it are not HTTP.
     Switched,
 }
 
@@ -202,12 +203,13 @@ pub(super) enum Progress {
 pub(super) struct Responses {
     head: Vec<u8>,
     body: Option<Body>,
-    /// What follows is not parsed.
+    /// Whether the remaining bytes are forwarded without parsing.
     is_opaque: bool,
 }
 
 impl Responses {
-    /// Takes the bytes that have arrived. `is_head`: the response is to a HEAD. Bytes that are not HTTP are never complete.
+    /// Takes the bytes that have arrived. `is_head`: whether the response answers a HEAD. Bytes that are not HTTP never
+    /// count as complete.
     pub fn feed(&mut self, mut bytes: &[u8], is_head: bool) -> Progress {
         if self.is_opaque {
             return Progress::Open;
@@ -237,7 +239,7 @@ impl Responses {
             }
             self.body = match response.code {
                 Some(101) => return self.stop_parsing(Progress::Switched),
-                // Interim: another response follows.
+                // This is an interim response, and another response follows.
                 Some(100..=199) => continue,
                 Some(204 | 304) => Some(Body::Sized(0)),
                 _ if is_head => Some(Body::Sized(0)),
@@ -280,7 +282,7 @@ mod tests {
     }
 
     proptest! {
-        /// However the bytes are split into reads, the end is found at the last byte and not earlier.
+        /// The parser finds the end at the last byte and not earlier, for every split of the bytes into reads.
         #[test]
         fn cuts_do_not_matter(cuts in proptest::collection::vec(0..CHUNKED.len(), 0..8)) {
             let mut cuts = cuts;
@@ -293,7 +295,7 @@ mod tests {
             }
         }
 
-        /// No input causes a panic.
+        /// Arbitrary input does not cause a panic.
         #[test]
         fn anything_may_come(bytes in proptest::collection::vec(any::<u8>(), 0..200), at in 0..200usize) {
             let at = at.min(bytes.len());

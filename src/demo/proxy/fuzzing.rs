@@ -3,8 +3,8 @@
 use super::Faults;
 use super::framing::{Progress, Requests, Responses, without_secrets};
 
-/// What the proxy forwards of a browser's bytes, and the heads for display; `None` if the bytes are not HTTP. A piece
-/// gives its last head only.
+/// Returns the bytes of a browser that the proxy forwards, and the heads for display; `None` if the bytes are not HTTP.
+/// For each piece there is only its last head.
 pub fn requests<'a>(pieces: impl Iterator<Item = &'a [u8]>, faults: &Faults) -> Option<(Vec<u8>, Vec<Vec<u8>>)> {
     let (mut requests, mut bytes, mut heads) = (Requests::default(), Vec::new(), Vec::new());
     for piece in pieces {
@@ -15,7 +15,8 @@ pub fn requests<'a>(pieces: impl Iterator<Item = &'a [u8]>, faults: &Faults) -> 
     Some((bytes, heads))
 }
 
-/// Whether a server's response is complete after all pieces, and whether one of them switched the protocol.
+/// Returns whether a server's response is complete after all pieces, and whether one of the pieces switched the
+/// protocol.
 pub fn answers<'a>(pieces: impl Iterator<Item = &'a [u8]>, is_head: bool) -> (bool, bool) {
     let mut responses = Responses::default();
     let (mut is_complete, mut is_switched) = (false, false);

@@ -1,7 +1,7 @@
-//! A fault-injecting proxy: ports in front of the server that imitate what lies between a browser and a server, and
-//! record what passes. Only `longtail demo` opens them.
+//! A fault-injecting proxy: ports in front of the server that imitate the middleboxes between a browser and a server,
+//! and record the bytes that pass. Only `longtail demo` opens them.
 //!
-//! It imports nothing else of this crate: to the proxy the server is an address.
+//! It does not import other modules of this crate: the proxy knows only the server's address.
 
 mod connection;
 mod faults;
@@ -22,26 +22,27 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 use tracing::warn;
 
-/// Limit of connections on all ports together; more are closed at once.
+/// Limit on connections on all ports together. Further connections are closed at once.
 pub const MAX_CONNECTIONS: usize = 512;
 
-/// Rate limit of the warning that a connection cannot be accepted: the error occurs many times a second, or never.
+/// The shortest time between two warnings that a connection cannot be accepted. If this error occurs at all, it occurs
+/// many times a second.
 const WARN_EVERY: Duration = Duration::from_secs(10);
 
 /// A port of the proxy.
 #[derive(Debug)]
 pub struct Port {
-    /// The name that its events carry: that of a transport, or of another lane of the page.
+    /// The name in the port's events: the name of a transport, or of another lane of the page.
     pub lane: &'static str,
-    /// The protocol that passes.
+    /// The protocol that passes through the port.
     pub protocol: Protocol,
     /// The listener.
     pub listener: TcpListener,
-    /// The address that connections are forwarded to.
+    /// The address to which connections are forwarded.
     pub upstream: SocketAddr,
 }
 
-/// The proxy. All of its ports inject the same faults.
+/// The proxy. All ports of the proxy inject the same faults.
 pub struct FaultProxy {
     faults: watch::Sender<Faults>,
     tap: Tap,
@@ -61,7 +62,7 @@ impl FaultProxy {
         self.faults.subscribe()
     }
 
-    /// Changes the faults, including those of open connections.
+    /// Changes the faults, also for open connections.
     pub fn set(&self, faults: Faults) {
         self.faults.send_replace(faults);
     }
@@ -71,7 +72,7 @@ impl FaultProxy {
         &self.tap
     }
 
-    /// Accepts connections on a port until it is dropped. Connections that it has accepted go on.
+    /// Accepts connections on a port until the returned future is dropped. Accepted connections go on.
     pub async fn accept(self: Arc<FaultProxy>, port: Port) {
         let mut last_warning = None::<Instant>;
         let mut left_out = 0_u64;

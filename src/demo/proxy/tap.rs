@@ -1,4 +1,5 @@
-//! The wire tap: records what passes the proxy, for pages that watch. A page cannot see its own bytes.
+//! The wire tap: records the bytes that pass the proxy, for pages that display them. A page itself cannot see the bytes
+//! on the wire.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -9,16 +10,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::broadcast;
 
-/// How many events a watcher may lag behind. If it lags more, it misses some and is told how many.
+/// How many events a watcher may lag behind. If it lags more, it misses events and is told how many.
 const MAX_LAG: usize = 1024;
 
-/// Limit of the bytes of a piece that are recorded. All are counted.
+/// Limit on the recorded bytes of a piece. All bytes are counted.
 const MAX_RECORDED: usize = 2048;
 
-/// Something that happened on a connection.
+/// An event on a connection.
 #[derive(Debug)]
 pub struct Event {
-    /// The client id that the request named.
+    /// The client id in the request.
     pub client: Arc<str>,
     /// The event as JSON.
     pub json: String,
@@ -36,7 +37,7 @@ impl Tap {
         Tap { events: broadcast::channel(MAX_LAG).0, connections: Arc::default() }
     }
 
-    /// The events from now on.
+    /// Returns the events from now on.
     pub fn watch(&self) -> broadcast::Receiver<Arc<Event>> {
         self.events.subscribe()
     }
@@ -57,7 +58,7 @@ pub(super) struct Record {
 }
 
 impl Record {
-    /// Looks for the client id in a request: a head, or a line of raw TCP. The tabs of a browser share its connections,
+    /// Looks for the client id in a request (a head or a line of raw TCP). The tabs of a browser share its connections,
     /// so the id may change from one request to the next.
     pub fn find_client(&self, request: &[u8]) {
         let Some(found) = client_in(request) else { return };
@@ -70,7 +71,7 @@ impl Record {
         self.send(self.opened, "open", 0, None, None);
     }
 
-    /// Records an event. `bytes`: how many there are; `data`: the ones to show.
+    /// Records an event. `bytes`: the number of bytes; `data`: the bytes to show.
     pub fn note(&self, what: &'static str, bytes: usize, data: Option<&[u8]>, mark: Option<&'static str>) {
         self.send(now(), what, bytes, data, mark);
     }
@@ -87,17 +88,17 @@ impl Record {
         if let Some(mark) = mark {
             event["mark"] = mark.into();
         }
-        // The last watcher may be gone by now.
+        // The send fails if the last watcher is gone by now.
         let _ = self.tap.events.send(Arc::new(Event { client, json: event.to_string() }));
     }
 }
 
-/// Milliseconds since 1970, as JavaScript counts them.
+/// The time in milliseconds since 1970, as JavaScript counts it.
 fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |time| time.as_micros() as f64 / 1000.0)
 }
 
-/// The client id in a request's URL or command.
+/// Returns the client id in a request's URL or command.
 fn client_in(request: &[u8]) -> Option<&str> {
     let text = std::str::from_utf8(&request[..request.len().min(MAX_RECORDED)]).unwrap_or_default();
     let marks = ["&client=", "?client=", "\"client\":\""];

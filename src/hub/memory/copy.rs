@@ -6,17 +6,17 @@ use crate::message::{ClientId, Message};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// How much one step may copy out. A first message goes out whatever its size.
+/// The limit on the messages that one step copies out. The first message is copied even if it is larger.
 #[derive(Clone, Copy, Debug)]
 pub struct Limit {
-    /// The most messages; at least 1.
+    /// The maximum number of messages; at least 1.
     pub messages: usize,
-    /// The most bytes of JSON.
+    /// The maximum number of bytes of JSON.
     pub bytes: usize,
 }
 
-/// The index of the first message after a position. Readers mostly stand at the end, so it looks
-/// there first.
+/// The index of the first message after a position. Most readers are at the end of the ring, so the search looks there
+/// first.
 pub(super) fn unseen(ring: &VecDeque<Arc<Message>>, after: Id) -> usize {
     match ring.len().checked_sub(2).and_then(|last_but_one| ring.get(last_but_one)) {
         Some(message) if id_of(message) <= after => ring.len() - 1,
@@ -24,8 +24,8 @@ pub(super) fn unseen(ring: &VecDeque<Arc<Message>>, after: Id) -> usize {
     }
 }
 
-/// Copies what a reader at `after` has not seen. Returns the position at which the limit stopped the copy, if it
-/// did.
+/// Copies the messages that a reader at `after` has not seen. Returns the position at which the limit stopped the copy;
+/// `None` if it did not.
 pub(super) fn copy_one(
     ring: &VecDeque<Arc<Message>>,
     after: Id,
@@ -51,8 +51,8 @@ impl Copier {
         Copier { left, last: None }
     }
 
-    /// Copies a message, unless the limit is reached: then it returns the last position copied. A
-    /// first message is always copied, however large.
+    /// Copies a message. If the limit is reached, it returns the last position that was copied instead. The first
+    /// message is always copied, even if it is large.
     pub(in crate::hub) fn copy(
         &mut self,
         message: &Arc<Message>,

@@ -1,4 +1,4 @@
-//! How the tail brings the log into the node's memory, and how entries that are too old are dropped.
+//! Brings the log's entries into the node's memory, and drops entries that are too old.
 
 use super::{Memory, View};
 use crate::cursor::{Cursor, Id};
@@ -7,12 +7,13 @@ use crate::log::{Descent, Extent};
 use crate::message::Message;
 use std::sync::Arc;
 
-/// Epochs that this node remembers as gone. A cursor of one of them is a gap at once. A cursor of an unknown epoch is
-/// resolved by the log, since the epoch may be newer than what this node knows.
+/// How many epochs this node remembers as gone. For a cursor of such an epoch, the node reports a gap at once. A cursor
+/// of an unknown epoch is resolved by the log, since the epoch may be newer than this node's knowledge.
 pub(super) const PAST_EPOCHS: usize = 64;
 
 impl Memory {
-    /// Takes in the extent of a log that was reached: keeps what is still in the log and forgets the rest.
+    /// Applies the extent of the log after a connection: keeps messages that are still in the log, and forgets the
+    /// others.
     pub(in crate::hub) fn open(&mut self, extent: &Extent) {
         let known = self.view.as_ref().and_then(|view| {
             match extent.lineage.locate(Cursor { id: view.head, epoch: view.lineage.epoch }) {
@@ -43,7 +44,7 @@ impl Memory {
             }
         };
         for (_, slot) in &mut self.slots {
-            // If ids have started again, an old position is too high, never too low.
+            // If the log's ids have started again from a lower number, an old position is too high, never too low.
             slot.since = if known.is_some() { slot.since.min(head) } else { floor };
         }
         let log_floor = extent.floor;
@@ -64,8 +65,8 @@ impl Memory {
         self.truncate_after(Id::ZERO);
     }
 
-    /// Takes new entries in and adds them to `fresh`, each with its channel's slot. Returns false if entries in between
-    /// were lost: then every reader has to look for itself.
+    /// Adds new entries to the memory and to `fresh`, each with its channel's slot. Returns false if entries in between
+    /// were lost. In that case every reader has to look up its position again.
     pub(in crate::hub) fn extend(
         &mut self,
         after: Id,
@@ -96,14 +97,14 @@ impl Memory {
         !has_hole
     }
 
-    /// The log dropped entries up to `after` that this node never saw. Nothing before them may be served
-    /// as if it were followed by what comes now, and every reader is told of a gap.
+    /// The log dropped entries up to `after` that this node never saw. Earlier messages must not be served as if the
+    /// new ones followed them directly, and every reader is told of a gap.
     fn leave_hole(&mut self, after: Id, log_floor: Id) {
         if after <= log_floor {
             self.clear();
             self.set_floor(after);
         } else if let Some(view) = &mut self.view {
-            // Single entries were deleted. The others are there, and `earliest` begins with them.
+            // Single entries were deleted. The other entries are still there, and `earliest` begins with them.
             view.hole = after;
             view.head = view.head.max(after);
         }
@@ -119,7 +120,7 @@ impl Memory {
         }
     }
 
-    /// Drops what the retention does not keep. `now_ms` is by the log's clock, as ids are.
+    /// Drops messages that the retention does not keep. `now_ms` is the time of the log's clock, as in ids.
     pub(in crate::hub) fn evict(&mut self, now_ms: u64) {
         let oldest_ms = now_ms.saturating_sub(self.retention.age.as_millis() as u64);
         while let Some((message, slot)) = self.window.front() {

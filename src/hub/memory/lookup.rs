@@ -1,4 +1,4 @@
-//! What a reader's position means to the node's memory, and what comes after it.
+//! Looks up a reader's position in the node's memory, and copies the messages after it.
 
 use super::copy::{Copier, Limit, copy_one, unseen};
 use super::{Memory, Registration, View};
@@ -8,20 +8,20 @@ use crate::log::{Descent, Resolved};
 use crate::message::{ClientId, Message};
 use std::sync::Arc;
 
-/// What a position means to this node's memory.
+/// The result of a lookup of a position in this node's memory.
 pub(in crate::hub) enum Lookup {
-    /// Everything up to the limit was copied out; this is the new position.
+    /// All messages up to the limit were copied out. This is the new position.
     Read(Cursor),
-    /// Nothing of the channels lies between the position and this one, which may be of another epoch: look again.
+    /// The channels have no message between the position and this one. This one may be of another epoch: look again.
     Rebased(Cursor),
-    /// Something after the position is gone; reading goes on here.
+    /// Messages after the position are gone. Reading goes on at this position.
     Gap(Cursor),
     /// Only the log itself can tell: the position is older than the memory, ahead of it, or of an unknown epoch.
     AskTheLog,
 }
 
 impl Memory {
-    /// Copies out what a reader at `at` has not seen, and returns its new position.
+    /// Copies out the messages that a reader at `at` has not seen, and returns the reader's new position.
     pub(in crate::hub) fn look(
         &self,
         at: Cursor,
@@ -45,7 +45,7 @@ impl Memory {
         Lookup::Read(Cursor { id: cut.unwrap_or(view.head), epoch: view.lineage.epoch })
     }
 
-    /// The same for a position in an earlier epoch. The log's gap rule decides what the position means.
+    /// Looks up a position in an earlier epoch. The log's gap rule resolves the position.
     fn look_back(
         &self,
         view: &View,
@@ -63,7 +63,7 @@ impl Memory {
             None if self.past.contains(&at.epoch) => return Lookup::Gap(cursor(view.floor)),
             None => return Lookup::AskTheLog,
         };
-        // Reads up to where the epoch was cut. There the reader is told of a gap.
+        // The reader gets the messages up to the cut of its epoch. There it is told of a gap.
         let before = out.len();
         let Lookup::Read(read) = self.look(cursor(at.id), registrations, client, limit, out) else {
             return Lookup::AskTheLog;
@@ -74,23 +74,23 @@ impl Memory {
         match (Cursor { id: if is_beyond { end } else { read.id.min(end) }, epoch: at.epoch }) {
             read if kept > 0 => Lookup::Read(read),
             read if read.id == end => Lookup::Rebased(read),
-            // This node has not read that far yet.
+            // This node has not read up to the cut yet.
             _ => Lookup::AskTheLog,
         }
     }
 
-    /// What a cursor means with respect to the epochs that this node knows.
+    /// Finds a cursor among the epochs that this node knows.
     pub(in crate::hub) fn locate(&self, cursor: Cursor) -> Descent {
         self.view.as_ref().map_or(Descent::Unknown, |view| view.lineage.locate(cursor))
     }
 
-    /// Whether only a gap comes next, since the position's epoch was cut there.
+    /// Whether a gap comes next, because the position's epoch was cut there.
     pub(in crate::hub) fn is_at_cut(&self, at: Cursor) -> bool {
         let lineage = self.view.as_ref().map(|view| &view.lineage).filter(|lineage| lineage.epoch != at.epoch);
         lineage.is_some_and(|lineage| matches!(lineage.locate(at), Descent::Beyond(_)))
     }
 
-    /// Merges several rings into log order. Only channels with news take part.
+    /// Merges several rings into log order. Only channels with new messages take part.
     fn copy_many(
         &self,
         registrations: &[Registration],
@@ -135,7 +135,8 @@ impl Memory {
         at.max(least)
     }
 
-    /// Whether a reader at this cursor stands in the younger half, by count and by age. `now_ms` is the log's clock.
+    /// Whether a reader at this cursor is in the younger half of the memory, by count and by age. `now_ms` is the time
+    /// of the log's clock.
     pub(in crate::hub) fn is_well_retained(&self, cursor: Cursor, now_ms: u64) -> bool {
         let Some(view) = self.view.as_ref().filter(|view| view.lineage.epoch == cursor.epoch) else { return false };
         let is_young = cursor.id.ms >= now_ms.saturating_sub(self.retention.age.as_millis() as u64 / 2);

@@ -1,6 +1,6 @@
 //! The retained log in this node's memory: a window in log order, and a ring for each channel.
 //!
-//! [`intake`] is the side of its one writer, the tail; [`lookup`] the side of readers.
+//! The tail, which is the only writer, uses [`intake`]. Readers use [`lookup`].
 
 mod copy;
 mod intake;
@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 pub(super) struct Memory {
     retention: Retention,
-    /// The log as it was read; `None` until it was reached.
+    /// The epochs and bounds of the log as it was read; `None` until it was reached.
     view: Option<View>,
     /// Epochs that are gone; see [`intake::PAST_EPOCHS`].
     past: VecDeque<Epoch>,
@@ -38,7 +38,7 @@ pub(super) struct Memory {
 #[derive(Clone)]
 struct View {
     lineage: Lineage,
-    /// The log's own floor when it was last looked at. This node's is never below it.
+    /// The log's own floor when the node last read it. This node's floor is never below it.
     log_floor: Id,
     /// The newest entry that is missing from the middle of the log. Readers before it have to ask the log, even if this
     /// node still holds some of the entries in between.
@@ -48,11 +48,11 @@ struct View {
     head: Id,
 }
 
-/// A channel that is read or that retains something; any other costs nothing.
+/// A channel that has readers or retained messages. Any other channel does not take memory.
 struct Slot {
     name: Channel,
-    /// All messages of the channel after this position and up to the head are in the ring. It is
-    /// the channel's own floor: a quiet channel's readers do not age because others are busy.
+    /// All messages of the channel after this position and up to the head are in the ring. The position is the
+    /// channel's own floor: readers of a quiet channel do not fall behind because other channels are busy.
     since: Id,
     ring: VecDeque<Arc<Message>>,
     readers: Slab<Arc<Reader>>,
@@ -67,7 +67,7 @@ pub(super) struct Registration {
 }
 
 impl Registration {
-    /// The channel's slot in the memory, which stays while the registration lasts.
+    /// The channel's slot in the memory. It stays the same while the registration lasts.
     pub(super) fn slot(&self) -> usize {
         self.slot
     }
@@ -89,15 +89,15 @@ impl Memory {
     pub(super) fn register(&mut self, channel: &Channel, reader: &Arc<Reader>) -> Registration {
         let slot = self.slot_of(channel);
         let reader = self.slots[slot].readers.insert(reader.clone());
-        // The name is the one that all readers of the channel share, not the caller's copy.
+        // The returned name is shared by all readers of the channel. It is not the caller's copy.
         Registration { slot, reader, channel: self.slots[slot].name.clone() }
     }
 
     pub(super) fn unregister(&mut self, registration: &Registration) {
         let readers = &mut self.slots[registration.slot].readers;
         readers.remove(registration.reader);
-        // A reader that has gone leaves an empty place, and a fan-out looks at all places. Shrinking looks at them, too, so
-        // it is not done each time.
+        // A reader that has gone leaves an empty place, and a fan-out looks at all places. Shrinking also looks at all
+        // of them, so it is not done each time.
         if readers.len().is_power_of_two() && readers.len() * 4 < readers.capacity() {
             readers.shrink_to_fit();
         }
@@ -123,12 +123,12 @@ impl Memory {
         }
     }
 
-    /// The position that the node has read up to.
+    /// The position up to which the node has read.
     pub(super) fn cursor(&self) -> Option<Cursor> {
         self.view.as_ref().map(|view| Cursor { id: view.head, epoch: view.lineage.epoch })
     }
 
-    /// The position after which the node retains everything.
+    /// The position after which the node retains all messages.
     pub(super) fn floor(&self) -> Option<Cursor> {
         self.view.as_ref().map(|view| Cursor { id: view.floor, epoch: view.lineage.epoch })
     }
@@ -153,13 +153,13 @@ impl Memory {
         Retained { messages: self.window.len(), bytes: self.bytes, channels: self.names.len(), read: 0 }
     }
 
-    /// All channels that are read or retain something.
+    /// All channels that have readers or retained messages.
     pub(super) fn channels(&self) -> impl Iterator<Item = &Channel> {
         self.names.keys()
     }
 
     /// How many registrations a channel has room for, used or not. `None` if there are no readers, or if the slot
-    /// meanwhile belongs to another channel.
+    /// belongs to another channel by now.
     pub(super) fn registrations(&self, slot: usize, channel: &Channel) -> Option<usize> {
         let slot = self.slots.get(slot).filter(|slot| slot.name == *channel)?;
         (!slot.readers.is_empty()).then(|| slot.readers.capacity())
@@ -174,7 +174,8 @@ impl Memory {
         }
     }
 
-    /// The position of a channel's last message before its newest `n`; `None` if not all of these are retained.
+    /// The position of a channel's last message before its newest `n` messages; `None` if not all of these are
+    /// retained.
     pub(super) fn before(&self, slot: usize, n: usize) -> Option<Id> {
         let slot = self.slots.get(slot)?;
         match slot.ring.len().checked_sub(n)? {
@@ -200,7 +201,8 @@ impl Memory {
     }
 }
 
-/// Counts by transport. A text is made for each transport and not for each reader, since there may be many readers.
+/// Counts by transport. A text is allocated for each transport and not for each reader, since there may be many
+/// readers.
 pub(super) fn by_transport(transports: impl Iterator<Item = &'static str>) -> Counts {
     let mut counts: BTreeMap<&'static str, usize> = BTreeMap::new();
     for transport in transports {

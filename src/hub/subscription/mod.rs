@@ -1,6 +1,6 @@
 //! A reader: a set of channels and a cursor.
 //!
-//! This file has what a transport sets and asks; [`step`] reads.
+//! This file has the methods that transports call to change and query a subscription. [`step`] reads messages.
 
 mod step;
 
@@ -19,22 +19,23 @@ use step::{LogRequest, OutsideMemory};
 
 /// A reader with a cursor over any set of channels.
 ///
-/// It looks only in the log and in the node's memory of it. So the step from old messages to new ones needs no buffer,
-/// and a reader that falls behind the memory takes the same path as one that comes with an old cursor.
+/// It reads only from the log and from the node's memory of the log. So the step from old messages to new ones does not
+/// need a buffer, and a reader that falls behind the memory takes the same path as a reader that comes with an old
+/// cursor.
 pub struct Subscription {
     hub: Arc<Hub>,
     reader: Arc<Reader>,
     registrations: SmallVec<[Registration; 1]>,
     at: Cursor,
     client: Option<ClientId>,
-    /// The most messages that are replayed after a gap.
+    /// The maximum number of messages that are replayed after a gap.
     last: Option<u32>,
     has_begun: bool,
-    /// Whether it has given up its registrations, and does not count as a reader.
+    /// Whether the subscription has given up its registrations and does not count as a reader.
     is_away: bool,
-    /// It is set only if the node alone cannot tell how to go on.
+    /// The state of a reader whose position the node's memory does not reach; `None` for all others.
     outside: Option<Box<OutsideMemory>>,
-    /// Its position in another log that for a while was in the place of this one.
+    /// The position in the previous log that the reader had when this log took its place.
     left: Option<Box<Cursor>>,
 }
 
@@ -47,7 +48,8 @@ impl Subscription {
         last: Option<usize>,
         client: Option<ClientId>,
     ) -> Subscription {
-        // Only a hub that has not read its log yet has no head, and such a hub is not ready.
+        // A hub does not have a head until it has read its log. Such a hub is not ready, so this position is never
+        // used.
         let nowhere = Cursor { id: Id::ZERO, epoch: Epoch::random() };
         let reader = Reader::new(transport);
         let mut subscription = Subscription {
@@ -70,7 +72,7 @@ impl Subscription {
         subscription
     }
 
-    /// Moves to where a reader that has not read yet wants to begin.
+    /// Moves to the position at which a reader that has not read yet wants to begin.
     pub fn start(&mut self, start: Start, last: Option<usize>) {
         let memory = self.hub.memory.read();
         let at = match (start, last) {
@@ -91,17 +93,18 @@ impl Subscription {
         }
     }
 
-    /// Everything in the channels up to here has been handed out by [`poll_step`](Subscription::poll_step).
+    /// The position up to which [`poll_step`](Subscription::poll_step) has returned all messages of the channels.
     pub fn cursor(&self) -> Cursor {
         self.at
     }
 
-    /// Whether only a gap comes next: it has read its epoch up to where the log has lost the rest.
+    /// Whether a gap comes next: the subscription has read its epoch up to the position after which the log has lost
+    /// the rest.
     pub fn is_at_cut(&self) -> bool {
         self.hub.memory.read().is_at_cut(self.at)
     }
 
-    /// The client, which does not receive messages that exclude it.
+    /// The client. It does not receive messages that exclude it.
     pub fn client(&self) -> Option<&ClientId> {
         self.client.as_ref()
     }
@@ -118,8 +121,8 @@ impl Subscription {
         self.reader.set_outlet(outlet);
     }
 
-    /// Parks after a [`Step::Idle`]: from now on the hub may write what the allowance has room for, and moves the
-    /// cursor. Only the hub may write to the socket until [`unpark`](Subscription::unpark).
+    /// Parks after a [`Step::Idle`]: from now on the hub may write messages within the allowance, and moves the cursor.
+    /// Only the hub may write to the socket until [`unpark`](Subscription::unpark).
     pub fn park(&mut self, allowance: Allowance) {
         if self.outside.is_some() || self.registrations.is_empty() || self.reader.outlet().is_none() {
             return;
@@ -127,30 +130,30 @@ impl Subscription {
         self.reader.parking().park(self.at, allowance);
     }
 
-    /// Takes the parked state back, so that the hub writes no more. Says what the hub has written. Call it before a
-    /// step, whether or not the reader has parked: the hub's writes then cannot overtake what comes from here on.
+    /// Takes the parked state back, so that the hub stops writing. Returns the hub's writes. Call it before a step,
+    /// whether or not the reader has parked: then the hub's writes cannot overtake later ones.
     pub fn unpark(&mut self) -> Written {
         let Some((at, written)) = self.reader.parking().unpark() else { return Written::default() };
         self.set_at(at);
         written
     }
 
-    /// Whether it has ever read a channel: before that it keeps the position it was given.
+    /// Whether the subscription has ever read a channel. Before that it keeps its initial position.
     pub fn has_begun(&self) -> bool {
         self.has_begun
     }
 
-    /// How many channels it reads.
+    /// How many channels the subscription reads.
     pub fn channels(&self) -> usize {
         self.registrations.len()
     }
 
-    /// Whether it reads this channel.
+    /// Whether the subscription reads this channel.
     pub fn reads(&self, channel: &Channel) -> bool {
         self.registrations.iter().any(|registration| registration.channel == *channel)
     }
 
-    /// Reads one more channel, from the present position on.
+    /// Adds a channel, which is read from the present position on.
     pub fn add(&mut self, channel: &Channel) {
         if self.register(channel) {
             self.park_slots();
@@ -177,8 +180,8 @@ impl Subscription {
         }
     }
 
-    /// The subscription does not count as a reader, and is not woken, until it has [come
-    /// back](Subscription::come_back).
+    /// Gives up the registrations: until it has [come back](Subscription::come_back), the subscription does not count
+    /// as a reader and is not woken.
     pub fn leave(&mut self) {
         if !std::mem::replace(&mut self.is_away, true) {
             self.hub.unregister(&self.registrations);
@@ -188,7 +191,7 @@ impl Subscription {
         }
     }
 
-    /// Reads the same channels again, from here on.
+    /// Reads the same channels again, from a new start.
     pub fn come_back(&mut self, start: Start) {
         if std::mem::take(&mut self.is_away) {
             for registration in &mut self.registrations {
@@ -199,7 +202,7 @@ impl Subscription {
         self.start(start, self.last.map(|last| last as usize));
     }
 
-    /// The channels that it reads.
+    /// The channels that the subscription reads.
     pub fn names(&self) -> impl Iterator<Item = &Channel> {
         self.registrations.iter().map(|registration| &registration.channel)
     }

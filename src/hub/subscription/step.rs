@@ -1,4 +1,4 @@
-//! How a reader goes on: from the node's memory, or from the log if the memory cannot tell.
+//! Reads the next messages: from the node's memory, or from the log if the memory cannot tell.
 
 use super::Subscription;
 use crate::cursor::{Cursor, Epoch, Id};
@@ -12,15 +12,15 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-/// How many entries of the log are read at a time to catch up.
+/// How many entries of the log a reader reads at a time to catch up.
 const PAGE: usize = 512;
 
-/// Something after `from` may have been dropped unseen; reading goes on at `cursor`.
+/// A gap: messages after `from` may have been dropped unseen. Reading goes on at `cursor`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gap {
-    /// The cursor that was asked for.
+    /// The cursor from which the reader wanted to go on.
     pub from: Cursor,
-    /// Where reading goes on.
+    /// The cursor from which reading goes on.
     pub cursor: Cursor,
 }
 
@@ -29,32 +29,34 @@ pub struct Gap {
 pub enum Step {
     /// Messages were copied out.
     Messages,
-    /// A gap; step again to read on after it.
+    /// A gap. Take another step to read on after it.
     Gap(Gap),
-    /// Nothing new. The reader is woken when there is a message.
+    /// There are no new messages. The reader is woken when there is one.
     Idle,
-    /// The cursor is ahead of this node, and the log has confirmed it: the node is behind and the
-    /// cursor stands. The reader is woken by news of its channels, and when the log has changed under
-    /// all readers. It is not woken just because the node has reached its cursor.
+    /// The cursor is ahead of this node, and the log has confirmed that the cursor is valid: the node is behind. The
+    /// reader is woken when its channels have new messages, and when the log has changed for all readers. It is not
+    /// woken just because the node reaches its cursor.
     Ahead,
 }
 
 /// The state of a reader whose position the node's memory does not reach.
 pub(super) struct OutsideMemory {
     pub(super) request: LogRequest,
-    /// The reader was told of a gap for entries that are missing up to here, and goes on with those that are there.
+    /// The reader was told of a gap for entries that are missing up to this position, and goes on with the entries that
+    /// are left.
     pub(super) told: Id,
-    /// Whether the reader has named no position and has read nothing yet: it misses nothing of what is gone.
+    /// Whether the reader has not named a position and has not read yet: it does not miss entries that are gone.
     pub(super) is_fresh: bool,
 }
 
-/// Whether the log was asked about a reader's position.
+/// The state of the question to the log about a reader's position.
 pub(super) enum LogRequest {
     /// The log has to be asked.
     NotAsked,
-    /// The answer is under way.
+    /// The log was asked, but its answer is still under way.
     UnderWay(PageFuture),
-    /// The log has confirmed that the position is ahead of this node and not of the log. The node was of this epoch then.
+    /// The log has confirmed that the position is ahead of this node, but not ahead of the log. The epoch is the node's
+    /// epoch at that time.
     Ahead(Option<Epoch>),
 }
 
@@ -68,7 +70,7 @@ impl Subscription {
         }
     }
 
-    /// Drops a request that was about other channels.
+    /// Drops a question to the log that concerned other channels.
     pub(super) fn drop_request(&mut self) {
         if self.is_asking() {
             self.settle();
@@ -79,7 +81,8 @@ impl Subscription {
         self.outside.as_deref().is_some_and(|outside| matches!(outside.request, LogRequest::UnderWay(_)))
     }
 
-    /// Forgets what was asked or confirmed about the position before. A gap that was told counts up to its end.
+    /// Forgets the question and the answer about the previous position. A gap that the reader was told of still counts
+    /// up to its end.
     fn settle(&mut self) {
         if let Some(outside) = self.outside.as_deref_mut() {
             outside.request = LogRequest::NotAsked;
@@ -89,13 +92,13 @@ impl Subscription {
         }
     }
 
-    /// Begins later than requested: the reader has not missed what is gone before that position.
+    /// Begins later than requested: the reader has not missed entries that are gone before that position.
     fn begin_at(&mut self, at: Cursor, told: Id) {
         self.at = at;
         self.outside = Some(Box::new(OutsideMemory { request: LogRequest::NotAsked, told, is_fresh: true }));
     }
 
-    /// Notes that the position is good: a gap after it is reported again.
+    /// Notes that the position is valid: the next gap after it is reported again.
     fn has_read(&mut self) {
         if let Some(outside) = self.outside.as_deref_mut() {
             outside.is_fresh = false;
@@ -118,14 +121,15 @@ impl Subscription {
         self.outside.as_deref().map_or(Id::ZERO, |outside| outside.told)
     }
 
-    /// Copies out what comes next. Pending only while the log is asked; then, as at
-    /// [`Step::Idle`] and [`Step::Ahead`], the task is woken when it is worth a new call.
+    /// Copies out the next messages. It is pending only while the log is asked. In that case, and after [`Step::Idle`]
+    /// and [`Step::Ahead`], the task is woken when a new call is useful.
     ///
     /// # Cancel safety
     ///
-    /// What is in `out` counts as handed out; nothing else does.
+    /// Exactly the messages in `out` count as handed out.
     pub fn poll_step(&mut self, cx: &mut Context<'_>, limit: Limit, out: &mut Vec<Arc<Message>>) -> Poll<Step> {
-        // This is done before the look: otherwise a wake-up could fall between the look and the parking.
+        // The waker is registered before the search: otherwise a wake-up between the search and the parking would be
+        // lost.
         self.reader.register(cx.waker());
         self.take_volatile(out);
         loop {
@@ -163,16 +167,17 @@ impl Subscription {
         out.extend(self.reader.take_volatile().filter(is_wanted));
     }
 
-    /// Whether the log has confirmed the position, and this node is still behind it.
+    /// Whether the log has confirmed the position and this node is still behind it.
     fn is_ahead_of(&self, head: Option<Cursor>) -> bool {
         let request = self.outside.as_deref().map(|outside| &outside.request);
         let Some(LogRequest::Ahead(epoch)) = request else { return false };
-        // A node that has read that far and does not hold what follows has dropped it: the log has to be asked again.
+        // If the node has read up to the position by now but does not hold the messages after it, it has dropped them:
+        // the log has to be asked again.
         *epoch == head.map(|head| head.epoch)
             && head.is_none_or(|head| head.epoch != self.at.epoch || head.id < self.at.id)
     }
 
-    /// Polls the log's answer. `Idle` means that the answer was taken in and the caller should look again.
+    /// Polls the log's answer. `Idle` means that the answer was handled and the caller should look again.
     fn poll_log(&mut self, cx: &mut Context<'_>, limit: Limit, out: &mut Vec<Arc<Message>>) -> Poll<Step> {
         let request = self.outside.as_deref_mut().map(|outside| &mut outside.request);
         let Some(LogRequest::UnderWay(page)) = request else { return Poll::Ready(Step::Idle) };
@@ -191,7 +196,8 @@ impl Subscription {
                 self.begin_at(Cursor { id, epoch }, page.extent.deleted);
                 Step::Idle
             }
-            // The gap is told once: after it, the reader goes on with what is there, in the present epoch.
+            // The reader is told of the gap once. After it, the reader goes on with the remaining entries, in the
+            // present epoch.
             Resolved::Gap(id) if is_news(id) => {
                 let gap = self.gap(Cursor { id, epoch });
                 let told = if id < page.extent.deleted { page.extent.deleted } else { Id::ZERO };
@@ -227,8 +233,8 @@ impl Subscription {
         let from = self.at;
         let memory = self.hub.memory.read();
         if memory.locate(from) == Descent::Unknown {
-            // The log that this reader has read before may be back (RENAME): it has seen that log up to where it left
-            // it.
+            // The log that this reader has read before may be back (RENAME): it has seen that log up to the position at
+            // which it left it.
             if let Some(Descent::Same(id)) = self.left.as_deref().map(|left| memory.locate(*left)) {
                 cursor.id = cursor.id.max(id);
             }
@@ -245,8 +251,8 @@ impl Subscription {
     }
 }
 
-/// Asks until the log answers: while the log cannot be reached the reader waits, and is not told of a gap
-/// that may not exist.
+/// Reads a page, and tries again until the log answers: while the log cannot be reached, the reader waits and is not
+/// told of a gap that may not exist.
 fn read_page(hub: Arc<Hub>, after: Cursor) -> PageFuture {
     Box::pin(async move {
         let mut pause = Duration::from_millis(50);
@@ -254,7 +260,7 @@ fn read_page(hub: Arc<Hub>, after: Cursor) -> PageFuture {
             if let Ok(page) = hub.log.read(after, PAGE).await {
                 return page;
             }
-            // The jitter keeps the waiting readers from all asking again at once.
+            // Because of the jitter, the waiting readers do not all ask again at once.
             tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64())).await;
             pause = (pause * 2).min(Duration::from_secs(2));
         }

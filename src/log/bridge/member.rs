@@ -1,38 +1,41 @@
-//! A member of the bridge without its connections: what it has heard, what it knows, and what it does next.
+//! A member of the bridge without its connections: the messages that it has received, its view of the bridge's state,
+//! and its next request.
 
 use super::queue::{BatchRoom, Bounds, PublishSlot, Queue};
 use std::collections::VecDeque;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How long the holder's renewals may be missing, by this member's own clock, before another member takes the lease. This
-/// matters while nothing is PUBLISHed: messages that wait do not wait for it.
+/// How long the holder's renewals may be missing before another member takes the lease. Each member measures this with
+/// its own clock. This matters only while there are no PUBLISHes: other members offer waiting messages long before the
+/// lease expires.
 pub(super) const LEASE: Duration = Duration::from_secs(3);
 
-/// How long waiting messages are left to the holder. Then a member offers them itself.
+/// How long a member leaves waiting messages to the holder. After this time it offers them itself.
 pub(super) const PATIENCE: Duration = Duration::from_millis(200);
 
-/// The most that is added to [`PATIENCE`], so that members do not all offer at the same moment.
+/// The maximum time that is added to [`PATIENCE`], so that members do not all offer at the same moment.
 pub(super) const JITTER: Duration = Duration::from_millis(100);
 
-/// How much longer a member waits soon after its join: earlier members may still have messages from before its marker,
-/// which come first.
+/// The time that is added to a member's wait soon after its join. Earlier members may still have messages from before
+/// its marker, and these come first.
 const NEWCOMER_PATIENCE: Duration = Duration::from_millis(300);
 
-/// How long after its join a member waits for [`NEWCOMER_PATIENCE`].
+/// The time after a join during which a member adds [`NEWCOMER_PATIENCE`] to its wait.
 pub(super) const NEWCOMER: Duration = Duration::from_secs(2);
 
-/// How long a member that has only later numbers leaves the numbers in between to members that may still have them.
+/// How long a member that has a hole in its numbers waits for members that may still have the missing ones.
 const HOLE: Duration = Duration::from_millis(600);
 
 /// How often a member asks for a marker until it hears one.
 const JOIN: Duration = Duration::from_millis(500);
 
-/// How many slots before the first marker a member keeps. They come between its subscription and the marker, which takes
-/// a round trip.
+/// How many slots from before the first marker a member keeps. They arrive between its subscription and the marker. The
+/// marker takes a round trip.
 const EARLY: usize = 32;
 
-/// How many segments a member keeps. Each join begins one; an empty one that is not the last is forgotten.
+/// How many segments a member keeps. Each join begins a segment. A member forgets an empty segment that is not the
+/// last.
 const SEGMENTS: usize = 64;
 
 /// The bridge's state in Redis, from a reply of the script.
@@ -44,36 +47,36 @@ pub(super) struct BridgeState {
     /// The server that members listen to, by its `run_id`.
     pub(super) server: String,
     pub(super) address: String,
-    /// Changes while any member listens there. It is used only in a Cluster.
+    /// Changes while any member listens to that server. It is used only in a Cluster.
     pub(super) alive: String,
     /// How many of the offered entries this request has put into the log.
     pub(super) added: usize,
-    /// The last number taken in each segment of the request; `None` for one that was dropped.
+    /// The last number taken in each segment of the request; `None` for a segment that Redis has dropped.
     pub(super) taken: Vec<Option<i64>>,
 }
 
-/// What a member wants from the script, besides the state.
+/// The purpose of a request, besides reading the state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Want {
     #[default]
     Look,
     /// To get a marker.
     Join,
-    /// To take the lease, if its last renewal is still the one that was seen.
+    /// To take the lease, if nobody has renewed it since this member's last request.
     Take,
-    /// To give the lease back. The member hears nothing more.
+    /// To give the lease back. The member has stopped listening.
     Release,
-    /// To append what it has heard. The member hears nothing more.
+    /// To append the remaining messages. The member has stopped listening.
     Finish,
 }
 
-/// What a member offers of one segment.
+/// The slots of one segment that a member offers.
 #[derive(Clone, Debug)]
 pub(super) struct SegmentOffer {
     pub(super) segment: String,
     /// The number of the first slot.
     pub(super) first: i64,
-    /// Whether it may be taken although earlier numbers were not.
+    /// Whether Redis may take the slots although earlier numbers of the segment are missing.
     pub(super) over_hole: bool,
     pub(super) places: Vec<PublishSlot>,
 }
@@ -93,29 +96,29 @@ impl Request {
     }
 }
 
-/// What a member has learned from a reply.
+/// The results of a request, as a member reads them from the reply.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Learned {
     /// Messages that this member has appended.
     pub(super) bridged: usize,
-    /// Messages that another had appended.
+    /// Messages that another member had appended.
     pub(super) already_appended: usize,
     /// Messages in segments that Redis has dropped.
     pub(super) dropped: usize,
     /// Whether the lease has changed hands since the previous reply.
     pub(super) changed_hands: bool,
-    /// Whether something was offered, and nothing was taken.
+    /// Whether the member has offered messages and Redis has taken none of them.
     pub(super) in_vain: bool,
-    /// Whether Redis has dropped the segment that it listens to, so that it has to join again.
+    /// Whether Redis has dropped the member's newest segment. The member then has to join again.
     pub(super) has_lost_track: bool,
 }
 
-/// A marker, which a join publishes: `<segment> <server>`, followed by ` first` if no member has joined at this server
+/// A marker. A join publishes it as `<segment> <server>`, followed by ` first` if no member has joined at this server
 /// process before. A segment is `<number of joins>-<random>`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Marker {
     pub(super) segment: String,
-    /// The members that count from this marker listen to this server.
+    /// The server that members listen to if they count from this marker.
     pub(super) server: String,
     /// Whether no member has numbered the messages before it.
     pub(super) is_first: bool,
@@ -138,42 +141,42 @@ impl Marker {
     }
 }
 
-/// The members no longer listen to the member's server.
+/// The other members no longer listen to this member's server.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Moved;
 
-/// One session as the protocol sees it. It keeps what it has heard until it knows that this is in the log.
+/// One session as the protocol sees it. It keeps each message until it knows that the message is in the log.
 #[derive(Debug)]
 pub(super) struct Member {
     id: String,
     bounds: Bounds,
     /// [`PATIENCE`] and this member's part of [`JITTER`].
     patience: Duration,
-    /// What was heard after each marker.
+    /// The messages that arrived after each marker.
     segments: VecDeque<Segment>,
-    /// What was heard before the first marker. It is left to earlier members, if there are any.
+    /// The messages that arrived before the first marker. Earlier members, if there are any, append them.
     early: VecDeque<PublishSlot>,
     has_joined: bool,
-    /// Until when it leaves messages to earlier members for longer.
+    /// The time until which the member waits longer, for earlier members to offer their messages.
     newcomer_until: Option<Instant>,
-    /// Whether it hears nothing more.
+    /// Whether the member has stopped listening.
     is_finishing: bool,
     asked_to_join: Option<Instant>,
     state: Option<BridgeState>,
     /// When the holder or its beat last changed.
     unchanged: Instant,
-    /// The time since which something waits and Redis has taken nothing.
+    /// The time since which messages wait and Redis has not taken any.
     since: Instant,
-    /// Whether it has waited long enough for the holder.
+    /// Whether the member has waited long enough for the holder.
     is_overdue: bool,
 }
 
 #[derive(Debug)]
 struct Segment {
     marker: Marker,
-    /// What was heard, from number 1 on.
+    /// The messages of the segment, from number 1 on.
     queue: Queue,
-    /// The time since which Redis knows of fewer taken numbers than this member.
+    /// The time since which the queue begins after a number that Redis has not taken; `None` without such a hole.
     hole: Option<Instant>,
 }
 
@@ -204,7 +207,7 @@ impl Member {
         self.has_joined
     }
 
-    /// Whether it held the lease when it last looked.
+    /// Whether the member held the lease according to the last reply.
     pub(super) fn holds(&self) -> bool {
         self.state.as_ref().is_some_and(|state| state.holder == self.id)
     }
@@ -214,12 +217,12 @@ impl Member {
         self.segments.iter().map(|segment| segment.queue.entries()).sum()
     }
 
-    /// From now on the member hears nothing, and offers at once what it has heard.
+    /// Stops listening. From now on the member offers its waiting messages at once.
     pub(super) fn finish(&mut self) {
         self.is_finishing = true;
     }
 
-    /// Takes in what was heard. Returns how many messages were dropped to make room.
+    /// Queues the slot of a PUBLISH that has arrived. Returns how many messages were dropped to make room.
     pub(super) fn hear(&mut self, place: PublishSlot, now: Instant) -> usize {
         let waited = self.waiting() > 0;
         let Some(segment) = self.segments.back_mut() else {
@@ -252,12 +255,13 @@ impl Member {
         dropped
     }
 
-    /// Takes in a marker, after which a segment begins. Returns how many messages were dropped to make room.
+    /// Begins a segment after a marker. Returns how many messages were dropped to make room.
     ///
     /// # Errors
     ///
-    /// Members listen to another server now. A replica delivers what is PUBLISHed at its primary, and the servers
-    /// of a Cluster deliver to one another. So what follows the marker is heard and counted there, too.
+    /// Members listen to another server now. A replica delivers the PUBLISHes of its primary, and the servers of a
+    /// Cluster deliver PUBLISHes to one another. So another member also hears and counts the messages that follow the
+    /// marker.
     pub(super) fn hear_marker(
         &mut self,
         marker: Marker,
@@ -266,7 +270,8 @@ impl Member {
         now: Instant,
     ) -> Result<usize, Moved> {
         if marker.server != server {
-            // The servers of a Cluster have no common order: a marker that is older than this member is a late one.
+            // The servers of a Cluster have no common order: a marker with a lower number than the newest segment has
+            // only arrived late.
             let newest = self.segments.back().map_or(u64::MAX, |segment| segment.marker.joined);
             return if is_cluster && marker.joined <= newest { Ok(0) } else { Err(Moved) };
         }
@@ -288,8 +293,8 @@ impl Member {
         Ok(dropped)
     }
 
-    /// Makes each slot before a first marker a segment of its own, numbered backwards from the marker: members that
-    /// subscribed later have heard fewer of them, and agree on these numbers.
+    /// Makes each slot before a first marker a segment of its own, numbered backwards from the marker: a member that
+    /// subscribed later has heard fewer of these slots, and still gives them the same numbers.
     fn number_backwards(&mut self, early: VecDeque<PublishSlot>, marker: &Marker) {
         let count = early.len();
         for (index, place) in early.into_iter().enumerate() {
@@ -300,7 +305,7 @@ impl Member {
         }
     }
 
-    /// When the member has to offer something, if that is before it next looks.
+    /// The time at which the member has to offer messages; `None` if no message waits.
     pub(super) fn due(&self) -> Option<Instant> {
         if self.waiting() == 0 {
             return None;
@@ -309,7 +314,7 @@ impl Member {
         Some(if self.offers_at_once() { ripe } else { ripe.max(self.since + self.patience()) })
     }
 
-    /// How long waiting messages are left to others.
+    /// How long the member leaves waiting messages to other members.
     fn patience(&self) -> Duration {
         match self.newcomer_until {
             Some(until) if self.since < until => self.patience + NEWCOMER_PATIENCE,
@@ -317,7 +322,7 @@ impl Member {
         }
     }
 
-    /// When a segment with a hole is offered over the hole.
+    /// The time from which the member offers a segment with a hole and skips the missing numbers.
     fn ripe(&self, segment: &Segment) -> Option<Instant> {
         segment.hole.map(|hole| hole + HOLE + self.patience.saturating_sub(PATIENCE))
     }
@@ -350,7 +355,7 @@ impl Member {
         Request { want, holder, beat, offers: self.offers(now) }
     }
 
-    /// An offer for each segment, together at most as much as is sent at a time.
+    /// An offer for each segment, together at most one batch.
     fn offers(&self, now: Instant) -> Vec<SegmentOffer> {
         let is_due = self.due().is_some_and(|due| due <= now);
         let mut room = (is_due && self.offers_at_once()).then(BatchRoom::default);
@@ -379,12 +384,12 @@ impl Member {
         offers
     }
 
-    /// Notes that an answer did not come: the member may ask for a marker again.
+    /// Notes that no answer came. The member may then ask for a marker again.
     pub(super) fn unanswered(&mut self) {
         self.asked_to_join = None;
     }
 
-    /// Takes in a reply to a request.
+    /// Applies the reply to a request.
     pub(super) fn learn(&mut self, request: &Request, state: BridgeState, now: Instant) -> Learned {
         let mut learned = Learned::default();
         match &self.state {
@@ -395,7 +400,8 @@ impl Member {
                 self.unchanged = now;
             }
         }
-        // The oldest segment counts: what only this member has heard must not wait while the holder goes on with later messages.
+        // Only the oldest segment counts as progress. Otherwise a message that only this member has heard would wait
+        // while the holder goes on with later messages.
         let oldest = self.first_waiting().map(|segment| segment.marker.segment.clone());
         let (mut gone, mut has_gone_on) = (0, oldest.is_none());
         for (offer, taken) in request.offers.iter().zip(&state.taken) {
@@ -417,7 +423,7 @@ impl Member {
             has_gone_on |= is_oldest && !already_appended.is_empty();
             gone += already_appended.entries();
         }
-        // Messages that were heard while the answer was under way are not overdue yet.
+        // Messages that arrived while the answer was under way are not overdue yet.
         let is_late = now - self.since >= self.patience();
         if has_gone_on {
             self.since = now;

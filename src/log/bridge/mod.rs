@@ -1,15 +1,17 @@
-//! PUBLISH into the log: every node hears each PUBLISH, one appends it.
+//! The bridge from PUBLISH to the log: every node hears each PUBLISH, and one node appends it.
 //!
-//! A Redis server delivers all PUBLISHes to all its subscribers in one order. A node that joins publishes a *marker* on a
-//! channel that all nodes hear. What a server delivers between two markers is a *segment*. Each node that has heard the
-//! marker knows the number of each PUBLISH after it. The script stores the last number taken in each segment, in one
-//! step with the entries, and takes only what follows that number. So nodes need not compare payloads, and it does no
-//! harm to offer a PUBLISH that was already taken or that another node offers at the same moment.
+//! A Redis server delivers all PUBLISHes to all its subscribers in one order. A node that joins publishes a *marker* on
+//! a channel that all nodes hear. The PUBLISHes that a server delivers between two markers are a *segment*. Each node
+//! that has heard the marker knows the number of each PUBLISH after it. The script stores the last number taken in each
+//! segment, in one step with the entries, and takes only PUBLISHes that follow that number. So nodes need not compare
+//! payloads, and it does no harm to offer a PUBLISH that was already taken or that another node offers at the same
+//! moment.
 //!
-//! The lease only saves work. Its holder offers at once. A node whose PUBLISHes are not taken for a quarter of a second
-//! offers them itself, and holds the lease from then on.
+//! The lease only saves work. Its holder offers PUBLISHes at once. Another node waits for a quarter of a second. If
+//! nobody has appended the PUBLISHes by then, it offers them itself and holds the lease from then on.
 //!
-//! [`member`] is the protocol without its connections, [`queue`] what waits, `lua/bridge.lua` the other side.
+//! [`member`] is the protocol without its connections, [`queue`] holds the waiting messages, and `lua/bridge.lua` is
+//! the side in Redis.
 
 mod member;
 mod queue;
@@ -32,7 +34,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
-/// How PUBLISH is taken in.
+/// The settings of the bridge.
 #[derive(Clone, Debug)]
 pub struct BridgeConfig {
     /// The patterns of PUBLISH channels.
@@ -44,22 +46,22 @@ pub struct BridgeConfig {
 /// How many bytes may wait to be appended.
 const QUEUE_BYTES: usize = 64 << 20;
 
-/// How long a session whose subscription is lost continues to append what it has heard, and how long it does so at the
-/// end of the process.
+/// How long a session continues to append its waiting messages after its subscription is lost, and at the end of the
+/// process.
 const FINISH: Duration = Duration::from_secs(600);
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// How many sessions may finish at a time. Each may keep as much as a queue holds.
+/// How many sessions without a subscription may append their waiting messages at a time. Each may keep a full queue.
 const FINISHING: usize = 8;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 
-/// A subscription that lasts for less does not reset the pause.
+/// A subscription that lasts for a shorter time does not reset the pause before the next attempt.
 const LASTING: Duration = Duration::from_secs(1);
 
-/// Listens until `stop` is set, and then gives the lease back. `listening` is set when it listens for
-/// the first time.
+/// Listens to PUBLISH until `stop` is set, and then gives the lease back. Sets `listening` when the first subscription
+/// begins.
 pub async fn run(
     log: Arc<RedisLog>,
     config: BridgeConfig,
@@ -87,12 +89,12 @@ pub async fn run(
             reported.clear();
             let times = log.metrics().deaf.inc() + 1;
             warn!(reason = %ended, times, "the subscription in Redis is lost, so PUBLISHes may be missed");
-            // The messages that it has heard still have to be appended.
+            // The messages that the session has received still have to be appended.
             let time = if finishing.len() < FINISHING { FINISH } else { LAST_WORDS };
             finishing.spawn(session.finish(time));
         } else if reported != ended.to_string() {
             reported = ended.to_string();
-            warn!(reason = %ended, "no subscription in Redis: this node does not hear what is PUBLISHed; it retries");
+            warn!(reason = %ended, "no subscription in Redis: this node does not receive PUBLISHes; it retries");
         } else {
             debug!(reason = %ended, "no subscription in Redis");
         }
@@ -107,6 +109,6 @@ pub async fn run(
 }
 
 async fn is_set(stop: &mut watch::Receiver<bool>) {
-    // If the sender is gone, that also means stop.
+    // A sender that is gone also means that the bridge has to stop.
     let _ = stop.wait_for(|stop| *stop).await;
 }

@@ -1,18 +1,19 @@
-//! The messages of one segment that were heard and are not known to be in the log, in Redis's order.
+//! The messages of one segment that have arrived and may not be in the log yet, in Redis's order.
 
 use std::collections::VecDeque;
 
 /// One or more slots in the order of PUBLISHes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum PublishSlot {
-    /// This many slots in a row without anything to append: volatile messages, payloads that are not messages, dropped messages.
+    /// A number of slots in a row that do not need to be appended: volatile messages, payloads that are not messages,
+    /// dropped messages.
     Nothing(u64),
     /// An idempotency key, which may be empty, and an entry's fields.
     Entry(Vec<String>),
 }
 
 impl PublishSlot {
-    /// How many slots it stands for.
+    /// How many slots the item stands for.
     pub(super) fn count(&self) -> u64 {
         match self {
             PublishSlot::Nothing(count) => *count,
@@ -32,14 +33,14 @@ impl PublishSlot {
     }
 }
 
-/// What a queue may hold. Beyond that the oldest messages are dropped, and counted.
+/// The limits of a queue. Beyond them the queue drops the oldest messages, and counts them.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
     pub(super) messages: usize,
     pub(super) bytes: usize,
 }
 
-/// How much more fits into one request.
+/// The room that is left in one request.
 #[derive(Debug)]
 pub(super) struct BatchRoom {
     places: usize,
@@ -52,7 +53,7 @@ impl Default for BatchRoom {
     }
 }
 
-/// Consecutive slots. Its owner chooses the position of the first one.
+/// A queue of slots with consecutive positions. Its owner chooses the position of the first slot.
 #[derive(Debug)]
 pub(super) struct Queue {
     bounds: Bounds,
@@ -79,17 +80,17 @@ impl Queue {
         self.end
     }
 
-    /// How many messages it holds.
+    /// How many messages the queue holds.
     pub(super) fn entries(&self) -> usize {
         self.entries
     }
 
-    /// The size of its messages.
+    /// The size of the queue's messages.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// How many pieces it consists of.
+    /// How many items the queue has.
     pub(super) fn len(&self) -> usize {
         self.places.len()
     }
@@ -114,8 +115,8 @@ impl Queue {
         dropped
     }
 
-    /// Empties the oldest slot that holds something, and keeps it, because the numbers of later slots
-    /// must not change. Returns whether it held a message.
+    /// Empties the oldest slot that holds something. The slot itself stays, because the numbers of later slots must not
+    /// change. Returns whether the slot held a message.
     pub(super) fn hollow_out_oldest(&mut self) -> bool {
         // Empty slots form one run, so the oldest slot that is not empty is first or second.
         let run = match self.places.front() {
@@ -162,7 +163,7 @@ impl Queue {
         before
     }
 
-    /// The first slots, as many as there is room for.
+    /// The first slots, as many as fit into the room.
     pub(super) fn first_batch(&self, room: &mut BatchRoom) -> Vec<PublishSlot> {
         let mut batch = Vec::new();
         for place in &self.places {

@@ -1,4 +1,5 @@
-//! A session is the life of one subscription: what is heard goes to the [`Member`], and the member's requests go to the script.
+//! A session is the life of one subscription. It passes each PUBLISH to the [`Member`], and each request of the member
+//! to the script.
 
 mod connect;
 mod hear;
@@ -20,34 +21,35 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_stream::StreamExt;
 use tracing::{debug, warn};
 
-/// The longest time between two renewals of the lease by the holder, and between two looks of the others at it.
+/// The longest time between two renewals of the lease by its holder, and between two checks of the lease by other
+/// members.
 const TICK: Duration = Duration::from_millis(800);
 
-/// How long a session waits after an answer that did not come, or that was not usable.
+/// How long a session waits after a request that got no answer, or an unusable one.
 const RETRY: Duration = Duration::from_millis(150);
 
-/// A subscription that does not hear its own ping for this long is dead.
+/// After this time without an answer to its pings, a subscription counts as dead.
 const PING: Duration = Duration::from_secs(5);
 
 /// How long Redis may take to answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How many messages are heard at a time before the session looks whether it has to send something.
+/// How many messages the session receives in a row before it checks whether a request is due.
 const EARFUL: usize = 500;
 
-/// Why a session ended.
+/// The reason why a session ended.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Ended {
-    /// The subscription never began, or was lost.
+    /// The subscription did not begin, or was lost.
     #[error("{0}")]
     Deaf(ScriptError),
-    /// The log is on another server now (a failover), which delivers PUBLISHes in another order.
+    /// The log has moved to another server (a failover). The new server delivers PUBLISHes in another order.
     #[error("the log has moved to another server")]
     Moved,
-    /// In a Cluster: the other nodes listen to a server that this node does not reach.
+    /// In a Cluster: the other nodes listen to a server that this node cannot reach.
     #[error("this node does not reach the server that the other nodes listen to: {0}")]
     Apart(ScriptError),
-    /// It was away so long that Redis has forgotten its numbers.
+    /// The session was away for so long that Redis has forgotten its numbers.
     #[error("the bridge's numbers in Redis are not those that this node knew")]
     LostTrack,
 }
@@ -58,7 +60,7 @@ impl From<Moved> for Ended {
     }
 }
 
-/// In a Cluster: the server that members listen to and that this node does not reach, the last sign of life of those
+/// In a Cluster, if members listen to a server that this node cannot reach: that server, the last sign of life of those
 /// members, and the time since then.
 pub(super) type Apart = Option<(String, String, Instant)>;
 
@@ -69,13 +71,13 @@ pub(super) struct Session {
     markers: String,
     /// The keys of the bridge's state.
     keys: [String; 2],
-    /// The connection to the server that holds the log. Without a Cluster that is the server that is subscribed to.
+    /// The connection to the server that holds the log. Without a Cluster the subscription is at the same server.
     control: Option<Connection>,
     server: Server,
-    /// How many messages it has added to the gauge of waiting ones.
+    /// How many messages this session has added to the gauge of waiting messages.
     waiting: i64,
     is_finishing: bool,
-    /// The script does not run before this time, since the last answer did not come or was not usable.
+    /// The time before which the script does not run again, after a request that got no answer, or an unusable one.
     rests_until: Instant,
 }
 
@@ -101,7 +103,7 @@ impl Session {
         self.member.has_joined()
     }
 
-    /// Listens for as long as it can.
+    /// Listens until the session has to end.
     pub(super) async fn listen(
         &mut self,
         patterns: &[Pattern],
@@ -133,7 +135,7 @@ impl Session {
 
         let mut tick = tokio::time::interval(TICK.mul_f64(0.9 + 0.2 * fastrand::f64()));
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        // Without a ping, a connection that was cut silently would seem to be alive.
+        // Without pings, a connection that was cut silently would look alive.
         let mut pinging = Box::pin(async {
             loop {
                 tokio::time::sleep(PING).await;
@@ -188,8 +190,8 @@ impl Session {
         }
     }
 
-    /// Ends the session: gives the lease back and appends what was heard to the log, on whatever server that is now,
-    /// unless another member does so.
+    /// Ends the session: gives the lease back, and appends the waiting messages to the log unless another member does
+    /// so. The log may be on another server by now.
     pub(super) async fn finish(mut self, time: Duration) {
         if self.member.holds() {
             self.log.metrics().holds_lease.set(0);

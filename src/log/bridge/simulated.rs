@@ -4,16 +4,16 @@ use super::member::{BridgeState, Request, Want};
 use super::queue::PublishSlot;
 use std::collections::HashMap;
 
-/// What `lua/bridge.lua` does, over a log of numbers.
+/// A model of `lua/bridge.lua` whose log holds numbers in place of messages.
 #[derive(Clone)]
 pub(super) struct Script {
     pub(super) holder: String,
     pub(super) beat: u64,
-    /// The server at which members have joined last.
+    /// The server at which members joined most recently.
     pub(super) server: Option<usize>,
     pub(super) joined: u64,
     pub(super) dropped: u64,
-    /// Segments that are kept.
+    /// How many segments the script keeps.
     pub(super) kept: u64,
     pub(super) taken: HashMap<String, i64>,
     pub(super) log: Vec<u64>,
@@ -33,7 +33,7 @@ impl Script {
         }
     }
 
-    /// Answers the state, and a marker to publish.
+    /// Returns the state, and a marker to publish.
     pub(super) fn run(
         &mut self,
         member: &str,

@@ -1,5 +1,5 @@
-//! Members and the script under random faults: nothing is taken twice, and if a node that lives on has heard a message,
-//! it is not lost.
+//! Members and the script under random faults: no message is taken twice, and a message is not lost if a surviving node
+//! has heard it.
 
 use super::member::{Learned, Marker, Member, NEWCOMER, PATIENCE};
 use super::queue::{Bounds, PublishSlot};
@@ -19,7 +19,7 @@ enum Delivered {
 
 struct Node {
     is_alive: bool,
-    /// While it stalls it hears and says nothing.
+    /// Whether the member stalls. A stalled member does not receive or send.
     is_stalled: bool,
 }
 
@@ -27,22 +27,22 @@ struct Subscription {
     member: Member,
     node: usize,
     server: usize,
-    /// How far it has heard what its server delivers.
+    /// How many of its server's deliveries it has heard.
     heard: usize,
-    /// Messages that it has heard before a marker.
+    /// Messages that it heard before a marker.
     early: Vec<u64>,
     is_cut: bool,
 }
 
 struct World {
     script: Script,
-    /// What Redis has on its disk.
+    /// The state of Redis as it is on disk.
     saved: Script,
-    /// Messages that the script took into the log, and that were lost.
+    /// Messages that the script appended to the log and that the log has lost since.
     rolled_back: BTreeSet<u64>,
-    /// What each server delivers, in the server's order. The last one is the primary.
+    /// The deliveries of each server, in the server's order. The last server is the primary.
     servers: Vec<Vec<Delivered>>,
-    /// A server that was primary and replicates the present one.
+    /// A server that was the primary and now replicates the present primary.
     replica: Option<usize>,
     nodes: Vec<Node>,
     subscriptions: Vec<Subscription>,
@@ -67,12 +67,12 @@ enum Fate {
     Wake(usize),
     Cut(usize),
     CutAll,
-    /// The server is killed and starts again with all that it had.
+    /// The server is killed and starts again with all its data.
     Restart,
-    /// Another server takes over in good order, and the old one replicates it.
+    /// Another server takes over in an orderly way, and the old one becomes its replica.
     Failover,
     Save,
-    /// The server is killed and starts again with what was saved.
+    /// The server is killed and starts again with the data on its disk.
     Crash,
     Wait(u64),
 }
@@ -278,13 +278,13 @@ impl World {
         }
     }
 
-    /// One of the newest subscriptions of nodes that run.
+    /// One of the newest subscriptions of the nodes that run.
     fn newest(&self, back: usize) -> Option<usize> {
         let index = self.subscriptions.len().checked_sub(back + 1)?;
         self.is_up(index).then_some(index)
     }
 
-    /// Nothing is left to hear, and nothing waits.
+    /// All deliveries were heard, and no message waits.
     fn is_quiet(&self) -> bool {
         (0..self.subscriptions.len()).filter(|index| self.is_up(*index)).all(|index| {
             let subscription = &self.subscriptions[index];
@@ -296,7 +296,7 @@ impl World {
         })
     }
 
-    /// All live members wake up, hear everything and offer everything.
+    /// All live members wake up, hear all deliveries and offer all their messages.
     fn settle(&mut self) {
         for node in &mut self.nodes {
             node.is_stalled = false;
@@ -346,7 +346,8 @@ proptest! {
         world.check()?;
     }
 
-    /// FLUSHALL: what was taken before is gone. What was heard and not taken, and what comes after it, is taken once.
+    /// After FLUSHALL the messages that were taken before are gone. Each message that was heard and not taken, and each
+    /// later message, is taken once.
     #[test]
     fn all_is_forgotten(
         before in prop::collection::vec(fate(), 0..100),
@@ -367,7 +368,8 @@ proptest! {
         world.check()?;
     }
 
-    /// A member that comes back after its segment was dropped loses what only it has heard, and doubles nothing.
+    /// A member that comes back after its segment was dropped loses the messages that only it has heard, and does not
+    /// append any message twice.
     #[test]
     fn segments_are_dropped(fates in prop::collection::vec(fate(), 0..300)) {
         let mut world = World::new();
@@ -387,7 +389,7 @@ proptest! {
     }
 }
 
-/// A flow without faults is taken in its order, by one node, in a few runs.
+/// Without faults, one node appends a flow of messages in its order, in a few runs of the script.
 #[test]
 fn in_order() {
     let mut world = World::new();
@@ -407,7 +409,7 @@ fn in_order() {
     assert_eq!(bridged, [100, 0, 0], "one node appends");
 }
 
-/// How long a PUBLISH waits when the holder is gone: patience, jitter and two looks.
+/// How long a PUBLISH waits when the holder is gone: patience, jitter and two checks of the lease.
 #[test]
 fn a_dead_holder_is_not_waited_for() {
     let mut world = World::new();
@@ -436,7 +438,7 @@ fn a_dead_holder_is_not_waited_for() {
     assert!(waited < Duration::from_millis(350), "it waited for {waited:?}");
 }
 
-/// A member that has just joined leaves the first offer to a member that has heard what lies before its marker.
+/// A member that has just joined leaves the first offer to a member that has heard the messages before its marker.
 #[test]
 fn a_newcomer_does_not_overtake() {
     let mut world = World::new();
@@ -456,7 +458,7 @@ fn a_newcomer_does_not_overtake() {
     for index in 0..5 {
         world.meet(&Fate::Kill(index));
     }
-    // The newcomer is the one of the two that waits for a shorter time.
+    // Of the two, the newcomer has the shorter patience.
     for _ in 0..200 {
         world.now += Duration::from_millis(5);
         for index in [5, 6] {
@@ -479,7 +481,7 @@ fn a_flow_does_not_hide_what_lies_before_it() {
     world.hear(0, usize::MAX);
     world.start();
     let began = world.now;
-    // The later one holds the lease, and always has something to append.
+    // The member that joined later holds the lease, and always has a message to append.
     world.script.holder = "m1".into();
     while !world.script.log.contains(&0) {
         world.publish();

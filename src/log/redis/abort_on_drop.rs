@@ -1,25 +1,26 @@
-//! Futures that run in a task of their own and end when their caller drops them.
+//! Runs futures in tasks of their own. Such a future ends when its caller drops it.
 
 use std::future::{Future, pending, poll_fn};
 use std::panic::resume_unwind;
 use std::task::Poll;
 use tokio::task::JoinSet;
 
-/// Runs a future in a task of its own from its second poll on. For a future that holds something others wait for, such as a
-/// connection or a place in a line: its caller may stop polling for up to 30 s while its client is stalled, and
-/// all others would wait for that client.
+/// Runs a future in a task of its own, beginning with its second poll. This is for a future that holds a thing that
+/// others wait for, such as a connection or a place in a line. Its caller may stop polling for up to 30 s while its
+/// client is stalled, and all others would wait for that client.
 ///
-/// The caller itself makes the first poll, so that futures that are started in an order take their places in it.
+/// The caller itself makes the first poll, so that futures take their places in the order in which their callers start
+/// them.
 ///
 /// # Cancel safety
 ///
-/// The task is aborted when this future is dropped. Otherwise an abandoned request would keep its place in the line, and
-/// would not be accounted to any client.
+/// The task is aborted when this future is dropped. Otherwise an abandoned request would keep its place in the line,
+/// and its memory would not count against any client.
 pub(super) async fn in_own_task<T: Send + 'static>(doing: impl Future<Output = T> + Send + 'static) -> T {
     let mut doing = Box::pin(doing);
     let first = poll_fn(|cx| Poll::Ready(doing.as_mut().poll(cx)));
-    // This is outside tokio's budget: if the first poll were refused because the caller's task was busy, nothing would
-    // poll it again.
+    // The first poll is outside tokio's budget. Otherwise tokio could refuse it because the caller's task has been
+    // busy, and nothing would poll the future again.
     let done = match tokio::task::unconstrained(first).await {
         Poll::Ready(done) => return done,
         // A JoinSet aborts its tasks when it is dropped.
@@ -28,7 +29,7 @@ pub(super) async fn in_own_task<T: Send + 'static>(doing: impl Future<Output = T
     match done {
         Some(Ok(done)) => done,
         Some(Err(error)) if error.is_panic() => resume_unwind(error.into_panic()),
-        // The runtime shuts down, and the caller with it.
+        // The runtime shuts down, and so does the caller.
         _ => pending().await,
     }
 }
@@ -65,7 +66,7 @@ mod tests {
             assert!(begin(one.as_mut()).await.is_pending());
         }
         drop(held);
-        // Nobody polls them.
+        // The futures make progress although they are not polled.
         for n in 0..200 {
             assert_eq!(doing.recv().await, Some(n));
         }
@@ -88,7 +89,7 @@ mod tests {
                 drop(told);
             }));
             assert!(begin(doing.as_mut()).await.is_pending());
-            // Its task has also begun.
+            // The future's task has also begun.
             tokio::task::yield_now().await;
             assert!(lock.try_lock().is_err());
         }

@@ -1,22 +1,22 @@
-//! How a log in Redis is kept, and the names of what belongs to it.
+//! The settings of a log in Redis, and the names of its keys and channels.
 
 use crate::log::Retention;
 use std::time::Duration;
 
-/// How a log in Redis is reached and kept.
+/// The settings of a log in Redis.
 #[derive(Clone, Debug)]
 pub struct RedisConfig {
     /// The prefix of the keys.
     pub prefix: String,
-    /// What the log keeps.
+    /// The retention of the log.
     pub retention: Retention,
-    /// How long an append that was sent waits for its outcome.
+    /// How long an append waits for its outcome after it was sent.
     pub timeout: Duration,
     /// How many replicas must have a batch before its appends are acknowledged.
     pub wait_replicas: u32,
-    /// The longest payload that is taken from entries that others appended, in bytes.
+    /// The longest payload, in bytes, of an entry that counts as a message.
     pub max_payload: usize,
-    /// The patterns whose PUBLISHes are taken in. They must be the same on all nodes of a log.
+    /// The patterns of the PUBLISH channels whose messages are appended. They must be the same on all nodes of a log.
     pub subscribe: Vec<String>,
 }
 
@@ -32,12 +32,12 @@ impl Keys {
         Keys { log: format!("{prefix}:log") }
     }
 
-    /// A key that lies in the log's Cluster slot.
+    /// A key in the log's Cluster slot.
     pub fn beside(&self, name: &str) -> String {
         format!("{{{}}}:{name}", self.log)
     }
 
-    /// The key of an idempotency key.
+    /// The key in Redis of an idempotency key.
     pub fn idempotency(&self, scoped: &str) -> String {
         self.beside(&format!("key:{scoped}"))
     }

@@ -9,13 +9,13 @@ use redis::{AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ErrorKind, Serve
 use std::sync::LazyLock;
 use std::time::Duration;
 
-/// How long connecting may take.
+/// How long an attempt to connect may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long an answer may take if it does not wait for anything. If Redis takes longer, the node treats it as gone.
+/// How long the answer to a command that does not block may take. If Redis takes longer, the node treats it as gone.
 pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long a batch waits for its replicas before it is sent again: less than an answer may take.
+/// How long a batch waits for its replicas before it is sent again. This is shorter than the time for an answer.
 const WAIT_TIME: Duration = Duration::from_millis(1000);
 
 /// A script as Redis knows it.
@@ -45,7 +45,7 @@ pub(super) static COUNTS_REPORT: LazyLock<Script> = script!("lua/counts_report.l
 pub(super) static COUNTS_READ: LazyLock<Script> = script!("lua/counts_read.lua");
 pub(in crate::log) static BRIDGE: LazyLock<Script> = script!("lua/bridge.lua");
 
-/// One connection. After an error other than [`ScriptError::Refused`] it must be dropped.
+/// One connection. After an error other than [`ScriptError::Refused`] the connection must be dropped.
 #[cfg_attr(test, derive(Clone))]
 pub struct Connection {
     inner: MultiplexedConnection,
@@ -60,7 +60,7 @@ impl Connection {
         log: &str,
         answer_within: Duration,
     ) -> Result<Connection, ScriptError> {
-        let mut last = ScriptError::NoPrimary("no server is named".into());
+        let mut last = ScriptError::NoPrimary("the address does not name a server".into());
         for client in endpoint.candidates().await? {
             match Connection::to(client, answer_within).await {
                 Ok(connection) => return connection.at_the_owner(endpoint, log, answer_within).await,
@@ -73,7 +73,7 @@ impl Connection {
     async fn to(client: Client, answer_within: Duration) -> Result<Connection, ScriptError> {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT_TIMEOUT))
-            // The crate's own default of 500 ms would end every blocking XREAD.
+            // The redis crate's default of 500 ms would end every blocking XREAD.
             .set_response_timeout(Some(answer_within));
         // The time-out includes the handshake: a stopped Redis accepts connections.
         let opening = client.get_multiplexed_async_connection_with_config(&config);
@@ -81,12 +81,14 @@ impl Connection {
         let opened = opened.unwrap_or_else(|_| Err(ScriptError::timed_out()));
         let is_tls = matches!(client.get_connection_info().addr(), ConnectionAddr::TcpTls { .. });
         let inner = opened.map_err(|error| match error.is_timeout() && is_tls {
-            // A server without TLS waits for the end of a command, and this node for the server's part of the handshake.
+            // A server without TLS waits for the end of a command, while this node waits for the server's part of the
+            // handshake.
             true => ScriptError::Unconnected(ScriptError::timed_out_in_tls()),
             false => ScriptError::Unconnected(error),
         })?;
         let mut connection = Connection { inner, client, info: ServerInfo::default() };
-        // This sends INFO without arguments, which Redis before 7.0 also knows: the error then says that it is too old.
+        // This sends INFO without arguments, which Redis before 7.0 also knows: the error can then say that the server
+        // is too old.
         let info = tokio::time::timeout(ANSWER_TIMEOUT, connection.send(&redis::cmd("INFO"))).await;
         let info = info.map_err(|_| ScriptError::Unconnected(ScriptError::timed_out()))??;
         let address = connection.client.get_connection_info().addr().to_string();
@@ -94,7 +96,7 @@ impl Connection {
         Ok(connection)
     }
 
-    /// Connects to one server, whether or not it owns the log.
+    /// Connects to one server, which need not own the log.
     pub(super) async fn open_at(
         endpoint: &Endpoint,
         address: &str,
@@ -119,7 +121,8 @@ impl Connection {
         Ok(self)
     }
 
-    /// The server process behind it: its client, and its `run_id`, which no other process has.
+    /// The server process that this connection leads to: its client, and its `run_id`. The `run_id` is unique to the
+    /// process.
     pub fn server(&self) -> (&Client, &str) {
         (&self.client, &self.info.run_id)
     }
@@ -139,13 +142,13 @@ impl Connection {
         self.info.is_cluster
     }
 
-    /// The same connection, as if it led to this process in this reign.
+    /// The same connection, as if it led to a given process in a given reign.
     #[cfg(test)]
     pub(super) fn in_reign(&self, run_id: &str, promoted_at: u64) -> Connection {
         Connection { info: self.info.in_reign(run_id, promoted_at), ..self.clone() }
     }
 
-    /// What the server says about itself.
+    /// The server's `INFO`.
     pub(super) fn info(&self) -> &ServerInfo {
         &self.info
     }
@@ -167,11 +170,11 @@ impl Connection {
         }
     }
 
-    /// Runs a script that writes, and waits until this many replicas have what it wrote.
+    /// Runs a script that writes, and waits until this many replicas have its changes.
     ///
     /// # Errors
     ///
-    /// [`ScriptError::Unreplicated`] if fewer had it in time. The script has run then.
+    /// [`ScriptError::Unreplicated`] if fewer replicas had the changes in time. In this case the script has run.
     pub(super) async fn run_and_wait<T: AsRef<[u8]>>(
         &mut self,
         script: &Script,
@@ -206,12 +209,12 @@ impl Connection {
         self.load(&IDENTIFY).await
     }
 
-    /// Loads a script. A Redis that is loading its data refuses.
+    /// Loads a script. A Redis that is loading its data refuses to load a script.
     pub(in crate::log) async fn load(&mut self, script: &Script) -> Result<(), ScriptError> {
         self.send(redis::cmd("SCRIPT").arg("LOAD").arg(script.source)).await.map(drop)
     }
 
-    /// Sends a PUBLISH for each of them, in one round trip.
+    /// Sends a PUBLISH for each message, in one round trip.
     pub(super) async fn publish(&mut self, channel: &str, payloads: &[Vec<u8>]) -> Result<(), ScriptError> {
         let mut pipeline = redis::pipe();
         for payload in payloads {
@@ -225,14 +228,14 @@ impl Connection {
         self.inner.send_packed_command(command).await.and_then(Value::extract_error).map_err(ScriptError::of)
     }
 
-    /// Sends commands whose answers contain nothing.
+    /// Sends commands and discards their answers.
     pub(super) async fn send_all(&mut self, pipeline: &redis::Pipeline, count: usize) -> Result<(), ScriptError> {
         self.inner.send_packed_commands(pipeline, 0, count).await.map(drop).map_err(ScriptError::of)
     }
 
     /// Reads entries after a position, then the log's identity, and returns both replies unparsed.
-    /// The script for that has to be [loaded](Connection::know_identity) before. Waits for entries
-    /// for as long as `block`, if that is given.
+    /// The script that reads the identity has to be [loaded](Connection::know_identity) first. With `block`, waits for
+    /// entries for up to this time.
     pub(super) async fn read_and_identify(
         &mut self,
         log: &str,
@@ -251,7 +254,7 @@ impl Connection {
         replies.try_into().map_err(|_| ScriptError::Unexpected)
     }
 
-    /// Entries after a position and up to another, oldest first.
+    /// Reads the entries after one position and up to another, oldest first.
     pub(super) async fn range(&mut self, log: &str, after: Id, upto: Id, count: usize) -> Result<Value, ScriptError> {
         let mut command = redis::cmd("XRANGE");
         command.arg(log).arg(format!("({after}")).arg(upto.to_string()).arg("COUNT").arg(count);

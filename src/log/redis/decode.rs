@@ -1,8 +1,8 @@
-//! What this node makes of consecutive entries: messages, entries that are not messages, and entries of formats that it
-//! does not read.
+//! Decodes consecutive entries: messages, entries that are not messages, and entries of formats that this node does not
+//! read.
 //!
-//! The node does not guess what an entry of an unknown format means. It may be for any channel and any reader, so all
-//! readers of this node are told of a gap in its place.
+//! The node does not guess what an entry of an unknown format means. The entry may be for any channel and any reader,
+//! so all readers of this node are told of a gap in its place.
 
 use super::entry::{Entry, NotAMessage, Skipped};
 use super::format;
@@ -23,7 +23,8 @@ impl Unreadable {
 
     fn note(&self, id: Id, format: u32) {
         let count = self.counter.inc() + 1;
-        // It is logged only at powers of two: a log full of such entries must not flood the journal.
+        // An entry is logged only when the count is a power of two: a log full of such entries must not flood the
+        // journal.
         if count.is_power_of_two() {
             tracing::warn!(
                 %id, format, reads = ?format::READ, unreadable = count,
@@ -37,19 +38,20 @@ impl Unreadable {
 /// Consecutive entries as this node reads them.
 #[derive(Debug, Default)]
 pub(super) struct Decoded {
-    /// The last of the unreadable entries at the beginning.
+    /// The last of the unreadable entries at the beginning; `None` if the first entry is readable.
     pub(super) hole: Option<Id>,
-    /// All entries that were taken, with their messages.
+    /// All entries that were decoded, with their messages.
     pub(super) read: Vec<Read>,
-    /// The last entry that was taken, whether or not it is a message.
+    /// The last entry that was decoded, whether or not it is a message.
     pub(super) upto: Option<Id>,
-    /// Whether there are more entries and the next one is unreadable: a reader that goes on after `upto` meets it as a
-    /// hole.
+    /// Whether more entries follow and the next one is unreadable. A reader that goes on after `upto` finds that entry
+    /// as a hole.
     pub(super) is_cut: bool,
 }
 
 impl Decoded {
-    /// Takes entries up to the first unreadable one after readable ones, so that what comes before a gap is delivered.
+    /// Decodes entries and stops at the first unreadable entry after readable ones, so that the messages before a gap
+    /// are delivered.
     pub(super) fn from(
         entries: Vec<Entry<'_>>,
         epoch: Epoch,
@@ -87,8 +89,8 @@ mod tests {
     use super::*;
     use redis::Value;
 
-    /// An entry for each letter, with the ids 1-0, 2-0, …: a message, an entry of another format, or an entry that is
-    /// not a message.
+    /// One entry for each letter, with the ids 1-0, 2-0, …. A letter stands for a message, an entry of another format,
+    /// or an entry that is not a message.
     fn take(kinds: &str) -> (Option<u64>, Vec<u64>, Option<u64>, bool) {
         let text = |text: &str| Value::BulkString(text.as_bytes().to_vec());
         let entry = |(n, kind): (usize, char)| {

@@ -1,15 +1,15 @@
-//! Where the log's Redis is: one server, the primary that sentinels name, or the member of a Cluster
-//! that owns the log's slot.
+//! Finds the log's Redis: one server, the primary that sentinels name, or the member of a Cluster that owns the log's
+//! slot.
 
 use super::ScriptError;
 use super::server_info::ServerInfo;
 use redis::{Client, ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo, TlsCertificates, Value};
 use std::time::Duration;
 
-/// How long a sentinel or a member of a Cluster may take before the next one is asked.
+/// How long a sentinel or a member of a Cluster may take to answer before the node asks the next one.
 const ASK_TIMEOUT: Duration = Duration::from_millis(700);
 
-/// How to connect to Redis. It holds passwords, so it has no `Debug`.
+/// The address of Redis and how to connect to it. The type holds passwords, so it has no `Debug`.
 pub struct Endpoint {
     topology: Topology,
     /// The addresses to ask, or to connect to.
@@ -28,17 +28,18 @@ enum Topology {
     Cluster,
 }
 
-/// The URL does not name a Redis. The error says how to fix it and does not repeat the URL, which may hold a password.
+/// The URL does not name a Redis. The error says how to fix the URL. It does not repeat the URL, because the URL may
+/// contain a password.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct BadUrl(String);
 
-/// The forms that a URL may have, for people.
+/// The forms that a URL may have, for error texts.
 const FORMS: &str = "use redis://HOST:PORT, rediss://HOST:PORT, redis+unix:///PATH, \
     redis+sentinel://HOST:PORT,HOST:PORT/SERVICE or redis+cluster://HOST:PORT,HOST:PORT";
 
 impl Endpoint {
-    /// Parses a URL. `certificates` are for TLS, besides the system's roots or in place of them.
+    /// Parses a URL. `certificates` are for TLS. They are used in addition to the system's roots, or in place of them.
     ///
     /// # Errors
     ///
@@ -90,7 +91,7 @@ impl Endpoint {
         };
         let infos = hosts.split(',').map(one).collect::<Result<Vec<_>, _>>()?;
         let seeds: Vec<_> = infos.iter().map(|info| info.addr().clone()).collect();
-        let Some(first) = infos.first() else { return Err(bad("no host is named")) };
+        let Some(first) = infos.first() else { return Err(bad("it does not name a host")) };
         let mut sentinel_settings = RedisConnectionInfo::default();
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
             sentinel_settings = match &*name {
@@ -112,7 +113,7 @@ impl Endpoint {
         self.is_tls
     }
 
-    /// The servers to ask or to connect to, for people.
+    /// The servers to ask or to connect to, for log lines and error texts.
     pub fn describe(&self) -> String {
         let seeds: Vec<String> = self.seeds.iter().map(ToString::to_string).collect();
         match &self.topology {
@@ -122,17 +123,17 @@ impl Endpoint {
         }
     }
 
-    /// The clients that may lead to the log, in the order to try them. Sentinels are asked each
+    /// Returns the clients that may lead to the log, in the order in which to try them. It asks the sentinels each
     /// time, since the primary may have changed.
     ///
     /// # Errors
     ///
-    /// No sentinel has named the primary.
+    /// None of the sentinels has named the primary.
     pub(super) async fn candidates(&self) -> Result<Vec<Client>, ScriptError> {
         match &self.topology {
             Topology::Single | Topology::Cluster => self.seeds.iter().map(|seed| self.client(seed.clone())).collect(),
             Topology::Sentinel { service } => {
-                let mut last = ScriptError::NoPrimary(format!("no sentinel is named for {service}"));
+                let mut last = ScriptError::NoPrimary(format!("the address does not name a sentinel for {service}"));
                 for seed in &self.seeds {
                     match tokio::time::timeout(ASK_TIMEOUT, self.ask_sentinel(seed, service)).await {
                         Ok(Ok(client)) => return Ok(vec![client]),
@@ -156,7 +157,7 @@ impl Endpoint {
     }
 
     async fn ask_sentinel(&self, seed: &ConnectionAddr, service: &str) -> Result<Client, ScriptError> {
-        // Connections to sentinels do not use TLS, even if those to Redis do: sentinels have a port of their own.
+        // Connections to sentinels do not use TLS, even if connections to Redis do: sentinels have a port of their own.
         let address = match seed {
             ConnectionAddr::TcpTls { host, port, .. } => ConnectionAddr::Tcp(host.clone(), *port),
             other => other.clone(),
@@ -174,8 +175,8 @@ impl Endpoint {
         self.client(self.address(host, port))
     }
 
-    /// The member of a Cluster that owns the log's slot, according to another member; `None` if
-    /// that is the member itself.
+    /// The member of a Cluster that owns the log's slot, according to another member; `None` if the member itself is
+    /// the owner.
     pub(super) async fn owner(
         &self,
         member: &mut redis::aio::MultiplexedConnection,
@@ -204,13 +205,13 @@ impl Endpoint {
         if let (true, ConnectionAddr::Tcp(name, _) | ConnectionAddr::TcpTls { host: name, .. }) =
             (host.is_empty(), asked.get_connection_info().addr())
         {
-            // The owner does not know its own address: it is the one that was asked.
+            // The owner does not know its own address: the owner is the member that was asked.
             host.clone_from(name);
         }
         self.client(self.address(host, port)).map(Some)
     }
 
-    /// The client of one server, by the address that a [`Client`] of this endpoint has shown.
+    /// A client of one server, by an address that a [`Client`] of this endpoint has reported.
     ///
     /// # Errors
     ///
@@ -239,11 +240,11 @@ impl Endpoint {
         .map_err(ScriptError::Unconnected)
     }
 
-    /// What a server must be to hold the log.
+    /// Checks that a server can hold the log.
     ///
     /// # Errors
     ///
-    /// Why the server cannot hold the log.
+    /// The reason why the server cannot hold the log.
     pub(super) fn check(facts: &ServerInfo) -> Result<(), ScriptError> {
         if facts.version < (7, 0) {
             let (major, minor) = facts.version;

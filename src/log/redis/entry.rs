@@ -8,7 +8,7 @@ use crate::message::{Channel, Draft, DraftFields, Event, Message};
 use prometheus_client::metrics::counter::Counter;
 use redis::Value;
 
-/// An entry of the stream as it lies in a reply.
+/// An entry of the stream, borrowed from a reply.
 #[derive(Clone)]
 pub(super) struct Entry<'a> {
     pub(super) id: Id,
@@ -27,7 +27,7 @@ impl Skipped {
 
     pub(super) fn note(&self, id: Id, reason: &'static str) {
         let count = self.counter.inc() + 1;
-        // It is logged only at powers of two: a flood of such entries must not flood the journal.
+        // An entry is logged only when the count is a power of two: many such entries must not flood the journal.
         if count.is_power_of_two() || count <= 16 {
             tracing::warn!(%id, reason, skipped = count, "skipped an entry of the log that is not a message");
         }
@@ -59,7 +59,7 @@ pub(in crate::log) fn text(value: &Value) -> Option<&str> {
 pub(super) struct Counters {
     /// How many entries were ever added.
     pub(super) added: u64,
-    /// How many entries are there.
+    /// How many entries the stream holds now.
     pub(super) length: u64,
 }
 
@@ -89,9 +89,9 @@ fn count(value: &Value) -> Option<u64> {
 /// The log's identity at one moment.
 pub(super) struct Identity {
     pub(super) lineage: Lineage,
-    /// The position up to which everything is known to be of this epoch and this server.
+    /// The position up to which all entries are known to belong to this epoch and this server.
     pub(super) mark: Id,
-    /// How many entries were ever added; `None` if Redis does not know.
+    /// How many entries were ever added; `None` if Redis does not know the count.
     pub(super) added: Option<u64>,
 }
 
@@ -127,12 +127,12 @@ pub(super) fn read_entries(value: &Value) -> Option<Vec<Entry<'_>>> {
     }
 }
 
-/// Why an entry is not a message to this node.
+/// The reason why an entry is not a message for this node.
 #[derive(Debug)]
 pub(super) enum NotAMessage {
-    /// It is not a message to any node with this setting: a field is missing or not valid.
+    /// The entry is not a message for any node with this setting: a field is missing or not valid.
     Skipped(&'static str),
-    /// It has a format that this node does not read.
+    /// The entry has a format that this node does not read.
     Unreadable(u32),
 }
 
@@ -143,7 +143,7 @@ impl From<&'static str> for NotAMessage {
 }
 
 impl Entry<'_> {
-    /// The entry as a message, or why it is not one. Anybody may append to the stream.
+    /// Decodes the entry as a message, or returns why it is not a message. Anybody may append to the stream.
     pub(super) fn message(&self, epoch: Epoch, max_payload: usize) -> Result<Message, NotAMessage> {
         let (mut channel, mut data, mut event, mut exclude, mut version) = (None, None, None, None, None);
         for pair in self.fields.chunks_exact(2) {
@@ -156,7 +156,7 @@ impl Entry<'_> {
                 _ => {}
             }
         }
-        // The format is checked first: in another format, other fields may have another meaning.
+        // The format is checked first: in another format, the other fields may have another meaning.
         if let Some(version) = version {
             let version = bytes(version).and_then(format::parse).ok_or("its field `v` is not a format")?;
             if !format::READ.contains(&version) {
@@ -167,7 +167,7 @@ impl Entry<'_> {
         let channel: Channel = text(channel).and_then(|name| name.parse().ok()).ok_or("its channel name is invalid")?;
         let data = bytes(data.ok_or("it has no field `data`")?).unwrap_or_default();
         let data = std::str::from_utf8(data).map_err(|_| "its data is not UTF-8")?;
-        // A text that is not UTF-8 becomes empty, which is neither an event name nor a client id.
+        // A text that is not UTF-8 becomes empty. The empty text is neither an event name nor a client id.
         let [event, exclude] = [event, exclude].map(|value| value.map(|value| text(value).unwrap_or_default()));
         let fields = DraftFields { data, event, exclude, ..DraftFields::default() };
         let draft = fields.check(channel, max_payload).map_err(reason)?;
@@ -197,7 +197,7 @@ pub(in crate::log) fn draft_fields(draft: &Draft) -> Vec<String> {
     fields
 }
 
-/// A volatile draft as nodes send it to each other: an array of the entry's fields and values.
+/// A volatile draft in the form that nodes send to each other: an array of the entry's fields and values.
 pub(super) fn volatile_to_json(draft: &Draft) -> Vec<u8> {
     serde_json::to_vec(&draft_fields(draft)).unwrap_or_default()
 }
@@ -206,7 +206,8 @@ pub(super) fn volatile_to_json(draft: &Draft) -> Vec<u8> {
 pub(in crate::log) fn volatile_from_json(json: &[u8], max_payload: usize) -> Option<Message> {
     let fields: Vec<String> = serde_json::from_slice(json).ok()?;
     let field = |name: &str| fields.chunks_exact(2).find(|pair| pair[0] == name).map(|pair| pair[1].as_str());
-    // A volatile message is not kept and not promised: this node drops what it does not read.
+    // A volatile message is not kept and its delivery is not promised: this node drops one whose format it does not
+    // read.
     field("v").is_none_or(|v| format::parse(v.as_bytes()).is_some_and(|v| format::READ.contains(&v))).then_some(())?;
     let (data, event, exclude) = (field("data")?, field("event"), field("exclude"));
     let draft = DraftFields { data, event, exclude, ..DraftFields::default() };

@@ -1,14 +1,14 @@
-//! Why a command in Redis gave no result, and how to fix that, if it is known.
+//! Errors of commands in Redis, with the fix if it is known.
 
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
-/// Why a command gave no result.
+/// The reason why a command gave no result.
 #[derive(Debug, thiserror::Error)]
 pub enum ScriptError {
     /// There is no connection. Nothing was sent.
     #[error("no connection to Redis: {}", explain(.0))]
     Unconnected(#[source] RedisError),
-    /// There is a Redis, but it no longer holds the log, or not yet.
+    /// Redis answers, but it does not hold the log yet, or no longer holds it.
     #[error("no primary: {0}")]
     NoPrimary(String),
     /// The Redis cannot hold the log.
@@ -17,21 +17,21 @@ pub enum ScriptError {
     /// Redis answered that it did not run the command, and may run it later (for example, it is loading).
     #[error("Redis is not ready: {}", explain(.0))]
     NotNow(#[source] RedisError),
-    /// Redis answered that it did not run the command, and would answer the same again.
+    /// Redis answered that it did not run the command, and it would answer the same again.
     #[error("Redis refused: {}", explain(.0))]
     Refused(#[source] RedisError),
-    /// The command was sent, and no answer came.
-    #[error("no answer from Redis: {0}")]
+    /// The command was sent, but no answer came.
+    #[error("no answer from Redis: {}", explain(.0))]
     Unanswered(#[source] RedisError),
-    /// The command was run, and too few replicas have its result.
+    /// The command was run, but too few replicas have its result.
     #[error("{reached} of the {wanted} replicas that --redis-wait-replicas asks for have it")]
     Unreplicated {
-        /// How many replicas have it.
+        /// How many replicas have the result.
         reached: i64,
-        /// How many should have it.
+        /// How many replicas should have the result.
         wanted: u32,
     },
-    /// An answer that our scripts do not give.
+    /// The answer is not one that this crate's scripts can give.
     #[error("unexpected answer from Redis")]
     Unexpected,
 }
@@ -51,13 +51,13 @@ impl ScriptError {
             ErrorKind::Extension if matches!(error.code(), Some("BUSY" | "NOREPLICAS" | "FORK")) => {
                 ScriptError::NotNow(error)
             }
-            // An error with a code is an answer of Redis; any other error happened on the way.
+            // An error with a code is an answer of Redis. Any other error comes from the connection.
             ErrorKind::Server(_) | ErrorKind::Extension => ScriptError::Refused(error),
             _ => ScriptError::Unanswered(error),
         }
     }
 
-    /// Whether the server did not answer in time. That does not tell whether it lives.
+    /// Whether the server did not answer in time. The server may still be alive.
     pub(in crate::log) fn is_timeout(&self) -> bool {
         matches!(self, ScriptError::Unconnected(error) | ScriptError::Unanswered(error) if error.is_timeout())
     }
@@ -70,8 +70,8 @@ impl ScriptError {
         std::io::Error::new(std::io::ErrorKind::TimedOut, "timed out (does this port speak TLS?)").into()
     }
 
-    /// What to do if the error keeps a node from starting, to follow the error's own text. It offers waiting if that
-    /// may help.
+    /// Advice for an error that keeps a node from starting, as a text that follows the error's own. It mentions
+    /// `--wait-for-log` if waiting may help.
     pub fn advice(&self) -> &'static str {
         const WAIT: &str = "; fix that, or set --wait-for-log to wait for it";
         match self {
@@ -98,11 +98,23 @@ impl ScriptError {
 
 /// Redis's text, with the fix if it is known.
 fn explain(error: &RedisError) -> String {
-    let text = error.to_string();
+    let text = if error.kind() == ErrorKind::Parse {
+        // The parser's own text has several lines, and speaks of bytes.
+        "what answers there does not speak Redis's protocol".to_owned()
+    } else if is_not_tls(error) {
+        "what answers there does not speak TLS".to_owned()
+    } else {
+        error.to_string().lines().map(str::trim).collect::<Vec<_>>().join(" ")
+    };
     match fix(error) {
         Some(fix) => format!("{}; {}", text.trim_end_matches('.'), fix.text),
         None => text,
     }
+}
+
+/// Whether a TLS handshake was answered in another protocol.
+fn is_not_tls(error: &RedisError) -> bool {
+    error.to_string().contains("InvalidContentType")
 }
 
 struct Fix {
@@ -113,11 +125,15 @@ struct Fix {
 
 fn fix(error: &RedisError) -> Option<Fix> {
     let text = error.to_string();
-    // The text of a script's error is long, and has the code inside.
+    // The text of a script's error is long, and contains the error code.
     let is = |code: &str| error.code() == Some(code) || text.contains(code);
     let lasts = |text| Some(Fix { text, passes: false });
     let passes = |text| Some(Fix { text, passes: true });
-    if is("WRONGPASS") || error.kind() == ErrorKind::AuthenticationFailed {
+    if error.kind() == ErrorKind::Parse {
+        lasts("it may be an HTTP server, or a port with TLS (rediss://): correct --redis")
+    } else if is_not_tls(error) {
+        lasts("correct --redis, or use redis:// for a Redis without TLS")
+    } else if is("WRONGPASS") || error.kind() == ErrorKind::AuthenticationFailed {
         lasts("the user or the password in --redis is wrong: redis://:PASSWORD@HOST/ or redis://USER:PASSWORD@HOST/")
     } else if is("NOAUTH") || text.contains("Authentication required") {
         lasts("it requires a password: --redis redis://:PASSWORD@HOST/")

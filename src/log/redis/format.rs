@@ -1,9 +1,9 @@
 //! Formats of the log's entries.
 //!
-//! The format of an entry says what its fields mean. The field `v` names it. An entry without `v` has format 1, as has
-//! every entry that others `XADD`. A newer format is written only once every node reads it (see [`peers`](super::peers)). So a
-//! node meets a format that it does not read only if an older node was started beside newer ones or after
-//! them (see [`decode`](super::decode)).
+//! The format of an entry determines the meaning of its fields. The field `v` names it. An entry without `v` has format
+//! 1, and so has every entry that other programs `XADD`. A node writes a newer format only when every node reads it
+//! (see [`peers`](super::peers)). So a node meets a format that it does not read only if an older node was started
+//! beside newer ones or after them (see [`decode`](super::decode)).
 
 /// The format that every node reads.
 pub(super) const LOWEST: u32 = 1;
@@ -11,7 +11,7 @@ pub(super) const LOWEST: u32 = 1;
 /// The formats that this node reads, in order.
 pub(super) const READ: &[u32] = &[LOWEST];
 
-/// The format that the field `v` names; `None` if that is not a format.
+/// The format that the field `v` names; `None` if its value is not a format.
 pub(super) fn parse(value: &[u8]) -> Option<u32> {
     let text = std::str::from_utf8(value).ok()?;
     let is_plain = text.len() <= 9 && text.bytes().all(|byte| byte.is_ascii_digit()) && !text.starts_with('0');

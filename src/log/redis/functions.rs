@@ -1,7 +1,7 @@
 //! The function library that publishers in any language may call: `FCALL longtail_publish`.
 //!
-//! It lives in Redis (and in its append-only file and its replicas). So a message that is published with it is
-//! in the log even if no node is up.
+//! The library is stored in Redis (also in its append-only file and its replicas). So a program can publish to the log
+//! even if no node is running.
 
 use super::{Connection, ScriptError};
 use redis::Value;
@@ -11,18 +11,18 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::warn;
 
-/// It is raised with each change of what the library does. A node leaves a newer library alone: an older node may
-/// start beside newer ones.
-const VERSION: u64 = 3;
+/// The version is raised with each change of the library's behaviour. A node leaves a newer library alone: an older
+/// node may start beside newer ones.
+const VERSION: u64 = 4;
 
 static BODY: LazyLock<String> = LazyLock::new(|| {
     let (common, publish) = (include_str!("lua/common.lua"), include_str!("lua/publish.lua"));
-    // The common part of the scripts reads KEYS at once, and a library has KEYS only within a call.
+    // The common part of the scripts reads KEYS when it is loaded, but a library has KEYS only within a call.
     format!("local function publish(KEYS, ARGV)\n{common}\n{publish}\nend\n")
 });
 
-/// The description of the function. Redis returns it without the library's code, which is long. No
-/// other library has the same description.
+/// The description of the function. Redis can return the description without the code of the library. The code is long.
+/// No other library has the same description.
 static DESCRIPTION: LazyLock<String> = LazyLock::new(|| {
     let sum: String = Sha1::digest(BODY.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
     format!("version {VERSION} {sum}")
@@ -36,19 +36,19 @@ static LIBRARY: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
-/// How long a node waits after the library could not be loaded.
+/// How long a node waits before it tries again to load the library after an error.
 const OBSTRUCTED: Duration = Duration::from_secs(30);
 
-/// What one node knows about the library.
+/// The state of the library in Redis, as one node knows it.
 #[derive(Default)]
 pub(super) struct Functions {
-    /// Why the library cannot be loaded, as it was logged, and when.
+    /// The error that keeps the library from being loaded, as it was logged, and its time.
     obstacle: Option<(String, Instant)>,
 }
 
 impl Functions {
-    /// Loads the library if it is missing or older: another application's deployment may have removed
-    /// all functions. An obstacle is logged once, and serving goes on without the library.
+    /// Loads the library if it is missing or older: a deployment of another application may have removed all functions.
+    /// An error is logged once, and the node goes on without the library.
     ///
     /// `is_new`: whether the connection is new.
     ///
@@ -67,7 +67,7 @@ impl Functions {
         if let Some(reason) = &obstacle
             && self.obstacle.as_ref().is_none_or(|(said, _)| said != reason)
         {
-            warn!(reason, "FCALL longtail_publish is not available in Redis; everything else is");
+            warn!(reason, "FCALL longtail_publish is not available in Redis; all other ways to publish are");
         }
         self.obstacle = obstacle.map(|reason| (reason, Instant::now()));
         Ok(())
@@ -91,8 +91,9 @@ async fn load(connection: &mut Connection, is_new: bool) -> Result<Option<&'stat
     }
 }
 
-/// Whether the list has a suitable library. On a new connection only this build's or a newer version is suitable. Later
-/// any library of its version is suitable, or two builds of one version would replace each other's library for ever.
+/// Whether the list has a suitable library. On a new connection only this build's library or a newer version is
+/// suitable. Later any library of the same version is suitable: otherwise two builds of one version would replace each
+/// other's library for ever.
 fn is_current(list: &Value, is_new: bool) -> bool {
     match list {
         Value::Array(items) => items.iter().any(|item| is_current(item, is_new)),

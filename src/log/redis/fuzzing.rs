@@ -9,7 +9,7 @@ fn text(bytes: &[u8]) -> Value {
     Value::BulkString(bytes.to_vec())
 }
 
-/// The messages of a reply of `XREAD` that has one entry of this id and these fields and values.
+/// Decodes a reply of `XREAD` with one entry, which has this id and these fields and values. Returns its messages.
 pub fn entries(id: &[u8], fields: &[&[u8]], max_payload: usize) -> Vec<Message> {
     let fields = fields.iter().map(|field| text(field)).collect();
     let entry = Value::Array(vec![text(id), Value::Array(fields)]);

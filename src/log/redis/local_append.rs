@@ -1,10 +1,11 @@
-//! What this node has appended itself, handed directly to the node's tail ("read your own writes").
+//! Passes the entries that this node has appended directly to the node's tail ("read your own writes").
 //!
-//! An append tells Redis how many entries were ever added up to where the tail has read. The script looks, in the same
-//! step, whether that is all: then there is nothing after the tail's position, and nothing was removed from there. The
-//! batch's entries are all that an `XREAD` could bring, and the node has their bytes: an [`AppendedRun`]. It says "in
-//! this epoch, everything between these two positions is this", which stays true whenever it is read. A tail takes what
-//! follows its own position and leaves the rest. If a run is missing or too old, `XREAD` brings the same entries.
+//! An append tells Redis how many entries were ever added up to the tail's position. The script compares this with its
+//! own count in the same step. If they are equal, the log has no entries after the tail's position, and none were
+//! removed from there. Then an `XREAD` would return exactly the entries of this batch, and the node already has their
+//! bytes: an [`AppendedRun`]. The run says "in this epoch, the log has exactly these entries between these two
+//! positions". This stays true at any later time. A tail takes the entries that follow its own position and ignores the
+//! others. If a run is missing or too old, `XREAD` returns the same entries.
 
 use crate::cursor::{Cursor, Epoch, Id};
 use crate::message::Message;
@@ -13,10 +14,11 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use tokio::sync::Notify;
 
-/// Bytes, by [`Message::weight`], that may wait for the tail. Beyond that entries are left to `XREAD`.
+/// The bytes, by [`Message::weight`], that may wait for the tail. Beyond this limit, the tail reads the entries with
+/// `XREAD`.
 const WAITING: usize = 8 << 20;
 
-/// Everything that the log has between two positions.
+/// All entries that the log has between two positions.
 #[derive(Debug)]
 pub(super) struct AppendedRun {
     pub(super) epoch: Epoch,
@@ -33,7 +35,7 @@ impl AppendedRun {
         self.messages.iter().map(|message| message.weight()).sum()
     }
 
-    /// The part after a position, if the run has that position and more.
+    /// Returns the part after a position, if the position lies within the run.
     pub(super) fn beyond(mut self, at: Cursor) -> Option<(Vec<Arc<Message>>, Id)> {
         let upto = self.upto();
         if self.epoch != at.epoch || self.after > at.id || upto <= at.id {
@@ -46,7 +48,7 @@ impl AppendedRun {
     }
 }
 
-/// What the appender hands to the tail.
+/// The runs that the appender passes to the tail.
 #[derive(Default)]
 pub(super) struct LocalAppends {
     waiting: Mutex<Waiting>,
@@ -55,18 +57,18 @@ pub(super) struct LocalAppends {
 
 #[derive(Default)]
 struct Waiting {
-    /// The tail's position once it has taken what waits; `None` while it does not follow.
+    /// The position that the tail has after it takes the waiting runs; `None` while the tail does not follow the log.
     at: Option<Cursor>,
     /// How many entries were ever added up to there, if that is known.
     added: Option<u64>,
     runs: VecDeque<AppendedRun>,
     bytes: usize,
-    /// Whether an append was not made into a run.
+    /// Whether the tail has to read with `XREAD`, because the log has entries that are not in a run.
     is_behind: bool,
 }
 
 impl LocalAppends {
-    /// The tail stands here, and takes runs.
+    /// Sets the position of the tail, which takes runs from now on.
     pub(super) fn set_position(&self, at: Cursor, added: Option<u64>) {
         let mut waiting = self.waiting.lock();
         if waiting.at.is_none_or(|known| known.epoch != at.epoch || known.id < at.id) {
@@ -77,18 +79,18 @@ impl LocalAppends {
         }
     }
 
-    /// Notes that the tail does not follow for now.
+    /// Notes that the tail does not follow the log for now.
     pub(super) fn stop_following(&self) {
         *self.waiting.lock() = Waiting::default();
     }
 
-    /// The position after which an append is to look, and how many entries were ever added up to there.
+    /// The position that an append sends to the script, and how many entries were ever added up to there.
     pub(super) fn position(&self) -> Option<(Cursor, u64)> {
         let waiting = self.waiting.lock();
         waiting.at.zip(waiting.added)
     }
 
-    /// What an append has found out: a run, or that there is more after the position than its appends.
+    /// Passes the result of an append: a run, or `None` if the log has other entries after the position.
     pub(super) fn push(&self, run: Option<AppendedRun>) {
         let mut waiting = self.waiting.lock();
         let fits = |run: &AppendedRun| {
@@ -154,7 +156,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever the tail has read in other ways, the part that it takes from a run continues that without a hole.
+        /// The part that the tail takes from a run continues the tail's position without a hole, even if the tail has
+        /// read entries in other ways.
         #[test]
         fn a_run_continues_where_the_tail_stands_or_is_left(after in 0..20u64, len in 1..20u64, stands in 0..50u64) {
             let upto = after + len;
@@ -181,7 +184,7 @@ mod tests {
         appends.set_position(at(1), Some(1));
         appends.push(Some(run(1, 3)));
         assert_eq!(appends.position(), Some((at(3), 3)));
-        // This holds even if the tail meanwhile reports the position from before it took that run.
+        // This holds even if the tail now reports the position that it had before it took that run.
         appends.set_position(at(2), Some(2));
         assert_eq!(appends.position(), Some((at(3), 3)));
         appends.push(Some(run(4, 5)));

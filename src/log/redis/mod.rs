@@ -1,8 +1,8 @@
 //! The log in Redis: one stream, `P:log`.
 //!
-//! There are three connections: the [`tail`] blocks on one, [`append`] has its own, and [`ranges`] are read on
-//! the third. Everything that belongs to the log besides the stream lies under `{P:log}:…`, in the same
-//! Cluster slot. Each script in `lua/` makes a change in one step.
+//! There are three connections: the [`tail`] blocks on the first, [`append`] uses the second, and [`ranges`] are read
+//! on the third. All other keys of the log have names of the form `{P:log}:…`, so they are in the same Cluster slot as
+//! the stream. Each script in `lua/` makes its changes in one step.
 
 mod abort_on_drop;
 mod append;
@@ -53,42 +53,44 @@ use std::time::Duration;
 use tokio::sync::broadcast;
 use tokio_stream::Stream;
 
-/// How many volatile messages may wait for the tail. Beyond that the oldest are dropped, as volatile messages may be.
+/// How many volatile messages may wait for the tail. Beyond this limit the oldest are dropped: volatile messages may
+/// get lost.
 const VOLATILE_WAITING: usize = 1024;
 
 /// A [`MessageLog`] in Redis.
 pub struct RedisLog {
-    /// This handle is for futures that outlive their caller.
+    /// A handle to the log itself, for futures that outlive their caller.
     this: Weak<RedisLog>,
     endpoint: Endpoint,
     keys: Keys,
     config: RedisConfig,
-    /// What the tail has read recently. A log that no longer holds it has lost its end.
+    /// The entries that the tail has read recently. A log that no longer holds them has lost its end.
     seen: Mutex<Option<ReadHistory>>,
     /// The log's mark, as the tail read it last.
     mark: Mutex<Option<Cursor>>,
     clock: LogClock,
     queue: queue::Queue,
     local_appends: local_append::LocalAppends,
-    /// Locked only by futures that run [in a task of their own](in_own_task): otherwise all that wait for it would also
-    /// wait for one caller's client.
+    /// Only futures that run [in a task of their own](in_own_task) lock it. Otherwise all callers that wait for the
+    /// lock would also wait for the client of one caller.
     ranges: tokio::sync::Mutex<ranges::RangeConnection>,
     volatile: broadcast::Sender<Arc<Message>>,
     skipped: Skipped,
     unreadable: decode::Unreadable,
     peers: peers::Peers,
-    /// The `run_id` of the process that the newest connection leads to. All other connections follow it there.
+    /// The `run_id` of the process that the newest connection leads to. All other connections then move to the same
+    /// server.
     server: Mutex<String>,
-    /// The `run_id` of the process whose settings were checked last.
+    /// The `run_id` of the process whose settings were checked most recently.
     advised: Mutex<String>,
     metrics: LogMetrics,
-    /// The connection that a test uses in place of the endpoint.
+    /// The connection that a test uses instead of the endpoint.
     #[cfg(test)]
     stand_in: Mutex<Option<Connection>>,
 }
 
 impl RedisLog {
-    /// A log at an endpoint. Connects when it is used; appends need a tokio runtime from now on.
+    /// A log at an endpoint. The log connects when it is first used. Appends need a tokio runtime from now on.
     pub fn new(endpoint: Endpoint, config: RedisConfig) -> Arc<RedisLog> {
         let timeout = config.timeout;
         let (log, jobs) = RedisLog::without_appender(endpoint, config);
@@ -126,11 +128,11 @@ impl RedisLog {
         (log, jobs)
     }
 
-    /// Connects once, to find out at the start whether the log can be reached, and where it is.
+    /// Connects once, to check at the start that the log can be reached. Returns the address of its server.
     ///
     /// # Errors
     ///
-    /// Why the log cannot be reached.
+    /// The reason why the log cannot be reached.
     pub async fn probe(&self) -> Result<String, ScriptError> {
         let mut connection = self.connect(connection::ANSWER_TIMEOUT).await?;
         self.open(&mut connection).await?;
@@ -143,7 +145,7 @@ impl RedisLog {
         &self.keys
     }
 
-    /// How the log is kept.
+    /// The settings of the log.
     pub fn config(&self) -> &RedisConfig {
         &self.config
     }
@@ -153,18 +155,19 @@ impl RedisLog {
         &self.metrics
     }
 
-    /// Hands a volatile message that came from Redis to the tail.
+    /// Passes a volatile message that came from Redis to the tail.
     pub(in crate::log) fn deliver_volatile(&self, message: Message) {
-        // Without a tail there are no readers, so nothing waits for it.
+        // Without a tail there are no readers, so it is not an error that nobody receives the message.
         let _ = self.volatile.send(Arc::new(message));
     }
 
-    /// Opens a connection. Each answer may take `answer_within`.
+    /// Opens a connection. Opens a connection to the log. Each answer may take up to `answer_within`.
     pub(in crate::log) async fn connect(&self, answer_within: Duration) -> Result<Connection, ScriptError> {
         let connection = self.reach(answer_within).await?;
         let info = connection.info();
         if info.is_loading {
-            // No script runs yet. A connection that outlasted the loading would keep what it was told before.
+            // Redis does not run scripts yet. A connection that outlasted the loading would keep outdated answers about
+            // the server.
             return Err(ScriptError::NoPrimary("Redis is loading its data".into()));
         }
         let mut server = self.server.lock();
@@ -183,7 +186,7 @@ impl RedisLog {
         Ok(connection)
     }
 
-    /// Opens a connection to one server of a Cluster, whether or not the log is there.
+    /// Opens a connection to one server of a Cluster, which need not own the log's slot.
     pub(in crate::log) async fn connect_to(
         &self,
         address: &str,
@@ -200,8 +203,9 @@ impl RedisLog {
         Connection::open(&self.endpoint, &self.keys.log, answer_within).await
     }
 
-    /// Whether a connection to this server (by its `run_id`) leads to another server than the newest connection: the log
-    /// has moved (a failover), and a primary that was replaced in an orderly way keeps its connections for a while.
+    /// Whether a connection to this server (by its `run_id`) is outdated, because the newest connection leads to
+    /// another server. The log has then moved (a failover), and a primary that was replaced in an orderly way keeps its
+    /// connections for a while.
     pub(in crate::log) fn has_moved(&self, server: &str) -> bool {
         *self.server.lock() != server
     }
@@ -211,7 +215,7 @@ impl RedisLog {
         *self.mark.lock() = Some(mark);
     }
 
-    /// The position that the mark has to be moved to, and its count, if the tail has read beyond the mark.
+    /// The position to which the mark has to be moved, and its count; `None` if the tail has not read beyond the mark.
     fn unmarked(&self) -> Option<(Cursor, u64)> {
         let (at, added) = {
             let seen = self.seen.lock();

@@ -1,4 +1,4 @@
-//! Opening the log: which epoch it is in, and which part of the one before is proven to be there.
+//! Opens the log: finds its epoch, and the part of the previous epoch that is proven to be in the log.
 
 use super::entry::{self, Counters, text};
 use super::read_history::{self, Read, ReadHistory};
@@ -7,19 +7,19 @@ use crate::cursor::{Epoch, Id};
 use crate::log::Extent;
 use std::sync::Arc;
 
-/// Entries that are read at a time to compare histories.
+/// The number of entries that are read at a time to compare histories.
 const RANGE: usize = 256;
 
 impl RedisLog {
     /// Finds the log's extent, and ends an epoch whose entries may not all be there: see `lua/open.lua`.
     pub(super) async fn open(&self, connection: &mut Connection) -> Result<(Extent, Counters), ScriptError> {
-        // This is a copy: the tail may read on meanwhile.
+        // This is a copy, because the tail may read on during the comparison.
         let seen = self.seen.lock().clone();
         let (wanted, extent) = self.ask_to_open(connection, seen.as_ref(), String::new()).await?;
         let (Some(seen), false) = (seen, wanted.is_empty()) else { return Ok(extent) };
         let start = match wanted.as_str() {
             "all" => seen.from().max(extent.0.floor),
-            // Entries before the floor are gone, and a node that came later has not read them.
+            // Entries before the floor are gone, and a node that started later has not read them.
             mark => mark.parse::<Id>().map_err(|_| ScriptError::Unexpected)?.max(extent.0.floor),
         };
         let there = self.entries_between(connection, start, seen.at().id, extent.0.lineage.epoch).await?;
@@ -51,7 +51,7 @@ impl RedisLog {
         Ok((wanted, entry::extent(extent).ok_or(ScriptError::Unexpected)?))
     }
 
-    /// What the log holds after a position and up to another, as far as it is worth comparing.
+    /// Reads the entries after one position and up to another, and stops when they are more than the node remembers.
     async fn entries_between(
         &self,
         connection: &mut Connection,

@@ -1,12 +1,12 @@
 //! The nodes of a log know each other: each keeps a record in Redis with the formats it reads and its settings.
 //!
-//! A record is renewed every [`PERIOD`] and expires [`LIFE`] after its node, by Redis's clock. Each renewal returns the
-//! others' records of the same moment. They decide which format of entries may be written:
-//! the highest that all nodes read. A node that has just started, or was silent for a while, may be
-//! unknown to the others, and the others to it. So it writes the lowest format until its record has been there for
-//! longer than any node takes to renew its own. If a node joins that does not read what the others write, they know of it
-//! one renewal later. It cannot read what they wrote until then, and its readers
-//! are told of a gap (see [`format`](super::format)).
+//! A record is renewed every [`PERIOD`] and expires [`LIFE`] after its last renewal, by Redis's clock. Each renewal
+//! returns the records of the other nodes at the same moment. The records decide which format of entries a node may
+//! write: the highest format that all nodes read. A node that has just started, or was silent for a while, may not know
+//! the other nodes, and they may not know it. So it writes the lowest format until its record has been there for longer
+//! than any node takes to renew its own. If a node joins that does not read the format that the others write, the
+//! others learn of it one renewal later. The new node cannot read the entries that they write until then, and its
+//! readers are told of a gap (see [`format`](super::format)).
 
 use super::connection::{Connection, PEERS};
 use super::settings::{Settings, SettingsCheck, printable};
@@ -25,21 +25,21 @@ pub(super) const PERIOD: Duration = Duration::from_secs(1);
 /// How long a record lives without a renewal.
 const LIFE: Duration = Duration::from_secs(10);
 
-/// After this time every other node that renews its record has seen this one. A node that takes
-/// longer treats its own knowledge as [stale](STALE).
+/// After this time every other node that renews its record has seen this one. A node that takes longer treats its own
+/// knowledge of the others as [stale](STALE).
 const SETTLED: Duration = Duration::from_secs(4);
 
 /// How long a node's knowledge of the others is valid.
 const STALE: Duration = Duration::from_secs(3);
 
-/// How long a node waits after Redis has refused a renewal.
+/// How long a node waits after Redis has refused a renewal before it tries again.
 const REFUSED: Duration = Duration::from_secs(5);
 
-/// What a node tells the other nodes. A record of another version of Longtail may have more or fewer fields.
+/// The record of a node, for the other nodes. A record of another version of Longtail may have more or fewer fields.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct Record {
-    /// The host and the process, for people.
+    /// The host and the process, for log lines.
     pub(super) name: String,
     /// The version of Longtail.
     pub(super) version: String,
@@ -72,15 +72,15 @@ impl Record {
     }
 }
 
-/// Another node, as of the last renewal.
+/// Another node, as the last renewal showed it.
 #[derive(Clone, Debug)]
 pub(super) struct Peer {
     pub(super) record: Record,
-    /// Whether it was seen to renew its record. Otherwise it may have ended a moment ago.
+    /// Whether this node has seen it renew its record. Otherwise it may already have ended.
     pub(super) is_awake: bool,
 }
 
-/// What this node knows about the others.
+/// The knowledge of this node about the others.
 pub(super) struct Peers {
     node: String,
     record: Record,
@@ -90,30 +90,30 @@ pub(super) struct Peers {
 #[derive(Default)]
 struct State {
     standing: Renewals,
-    /// When each other node had renewed its record when it was first seen.
+    /// For each other node, the time of its last renewal when this node first saw it.
     first_seen: HashMap<String, String>,
-    /// The format that the others read and this node does not, when that was logged.
+    /// The format that the others read and this node does not, as it was logged.
     outgrown: Option<u32>,
     agreement: SettingsCheck,
-    /// Why the record could not be renewed, as it was logged, and since when.
+    /// The error of the last attempt to renew the record, as it was logged, and its time.
     refused: Option<(String, Instant)>,
-    /// Whether the node ends: its record must not come back.
+    /// Whether the node is ending, so that its record must not be written again.
     has_left: bool,
 }
 
-/// The renewals of this node's record, which decide the format it may write.
+/// The renewals of this node's record. They decide which format this node may write.
 #[derive(Default)]
 struct Renewals {
     /// The time since which this node's record has existed without a break.
     since: Option<Instant>,
-    /// When it was renewed last.
+    /// The time of the last renewal.
     renewed: Option<Instant>,
     /// The highest format that all nodes read.
     common: u32,
 }
 
 impl Renewals {
-    /// `was_known`: whether the record was there when it was renewed.
+    /// `was_known`: whether the record still existed when it was renewed.
     fn renew(&mut self, was_known: bool, common: u32, now: Instant) {
         if !was_known {
             self.since = Some(now);
@@ -130,7 +130,7 @@ impl Renewals {
     }
 }
 
-/// The highest format that all of these read.
+/// The highest format that all of these nodes read.
 fn common<'a>(readers: impl Iterator<Item = &'a [u32]> + Clone) -> u32 {
     let Some(first) = readers.clone().next() else { return format::LOWEST };
     let all = first.iter().copied().filter(|format| readers.clone().all(|reads| reads.contains(format)));
@@ -142,7 +142,7 @@ impl Peers {
         Peers { node: uuid::Uuid::new_v4().to_string(), record: Record::of(config), state: Mutex::default() }
     }
 
-    /// The format that entries may be written in now.
+    /// Returns the format in which entries may be written now.
     pub(super) fn write_format(&self) -> u32 {
         self.state.lock().standing.write_format(Instant::now())
     }
@@ -153,11 +153,11 @@ impl Peers {
         (log.keys.beside("peers"), &self.node)
     }
 
-    /// Renews this node's record, and reads those of the others.
+    /// Renews this node's record, and reads the records of the other nodes.
     ///
     /// # Errors
     ///
-    /// The connection is lost. What Redis refuses is logged, and tried again later.
+    /// The connection is lost. A refusal by Redis is logged instead, and the renewal is tried again later.
     pub(super) async fn renew(&self, log: &RedisLog, connection: &mut Connection) -> Result<(), ScriptError> {
         let is_refused = |(_, at): &(String, Instant)| at.elapsed() < REFUSED;
         {
@@ -204,7 +204,7 @@ impl Peers {
 }
 
 impl State {
-    /// Stores the others' records, and returns which of the nodes renew theirs.
+    /// Stores the records of the other nodes, and returns the nodes that were seen to renew their records.
     fn meet(&mut self, others: Vec<(String, String, Record)>) -> Vec<Peer> {
         let mut before = std::mem::take(&mut self.first_seen);
         let mut peers = Vec::with_capacity(others.len());
@@ -216,7 +216,7 @@ impl State {
         peers
     }
 
-    /// Logs once that the others read, and so may write, a format that this node does not read.
+    /// Logs once that the other nodes read a format that this node does not read. They may therefore write it.
     fn note_outgrown(&mut self, own: &Record, peers: &[Peer]) {
         let mut awake = peers.iter().filter(|peer| peer.is_awake);
         let format = common(awake.clone().map(|peer| peer.record.reads.as_slice()));
@@ -277,7 +277,8 @@ mod tests {
         assert_eq!((record.reads.as_slice(), record.name.as_str()), (&[1, 2][..], "ab[31m"));
     }
 
-    /// (seconds, whether the record was there, the format that all read) of each renewal; then at a time what is written
+    /// (seconds, whether the record was there, the format that all read) of each renewal; then a time and the format
+    /// that is written at that time
     type Case = (&'static str, &'static [(u64, bool, u32)], u64, u32);
 
     const CASES: [Case; 8] = [

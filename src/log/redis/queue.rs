@@ -1,4 +1,5 @@
-//! The publishers' queue: drafts that wait to be appended, in the order of their publishers' first polls and within bounds.
+//! The publishers' queue: drafts that wait to be appended, in the order of their publishers' first polls and within
+//! bounds.
 
 use super::abort_on_drop::in_own_task;
 use crate::cursor::Cursor;
@@ -10,13 +11,13 @@ use std::time::Duration;
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
-/// Payload bytes that may wait. Beyond that publishers wait for their turn.
+/// How many bytes of payloads may wait. Beyond this limit publishers wait for their turn.
 const BYTES: usize = 32 << 20;
 
 /// How many appends may wait.
 const JOBS: usize = 8192;
 
-/// Messages and bytes of a batch. A larger append is a batch of its own.
+/// The bounds of a batch, in messages and bytes. A larger append is a batch of its own.
 const BATCH_MESSAGES: usize = 1000;
 const BATCH_BYTES: usize = 1 << 20;
 
@@ -29,7 +30,7 @@ pub(super) struct Queue {
     patience: Duration,
 }
 
-/// Where publishers wait until there is room.
+/// The place where publishers wait until there is room.
 struct Entrance {
     jobs: mpsc::Sender<Job>,
     /// Publishers wait for room in this line, in the order of their first polls.
@@ -40,7 +41,7 @@ struct Entrance {
 /// The appender's side.
 pub(super) struct Jobs(mpsc::Receiver<Job>);
 
-/// What one publisher appends together, and the room that it takes.
+/// The drafts that one publisher appends together, and the room that they take.
 pub(super) struct Job {
     request: Request,
     _room: OwnedSemaphorePermit,
@@ -54,7 +55,7 @@ struct Request {
 
 #[cfg(test)]
 impl Job {
-    /// A job whose answer is not waited for.
+    /// A job whose publisher does not wait for the answer.
     pub(super) fn of(drafts: Vec<Draft>) -> Job {
         let request = Request { drafts, claim: Arc::default(), answer: oneshot::channel().0 };
         let room = Arc::new(Semaphore::new(1)).try_acquire_owned().expect("room");
@@ -72,7 +73,8 @@ impl Request {
     }
 }
 
-/// Decides between the appender, which takes a draft to send it, and the publisher, which withdraws it: the first one wins.
+/// Decides between the appender and the publisher: the appender takes a draft to send it, the publisher withdraws it,
+/// and the first of them wins.
 #[derive(Default)]
 struct Claim(AtomicU8);
 
@@ -86,7 +88,8 @@ impl Claim {
 }
 
 impl Queue {
-    /// Both sides of a queue. `timeout`: how long a publisher waits in all; its draft is withdrawn after half of that time.
+    /// Both sides of a queue. `timeout`: how long a publisher waits in all. If its draft was not sent after half of
+    /// this time, the draft is withdrawn.
     pub(super) fn new(timeout: Duration) -> (Queue, Jobs) {
         let (sender, jobs) = mpsc::channel(JOBS);
         let entrance = Entrance { jobs: sender, line: Mutex::default(), room: Arc::new(Semaphore::new(BYTES)) };
@@ -97,11 +100,12 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// They are not appended and never will be, or the outcome is unknown.
+    /// The drafts are not appended and never will be, or the outcome is unknown.
     ///
     /// # Cancel safety
     ///
-    /// Drafts that are queued are still appended, unless they wait for a connection. Drafts that wait for room are not.
+    /// Drafts that are queued are still appended, unless they wait for a connection. Drafts that wait for room are not
+    /// appended.
     pub(super) async fn append(&self, drafts: Vec<Draft>) -> AppendResult {
         let claim = Arc::new(Claim::default());
         let withdraw_at = Instant::now() + self.patience;
@@ -109,8 +113,8 @@ impl Queue {
         let job = Request { drafts, claim: claim.clone(), answer };
         if let Err(job) = self.entrance.try_enter(job) {
             let entrance = self.entrance.clone();
-            // It runs in a task of its own: otherwise it would hold up all others while its publisher is busy
-            // elsewhere. It ends with its publisher.
+            // The wait runs in a task of its own: otherwise it would block all other publishers while this one is busy
+            // elsewhere. The task ends with its publisher.
             let entering = async move { tokio::time::timeout_at(withdraw_at, entrance.enter(job)).await };
             if in_own_task(entering).await.is_err() {
                 return Err(AppendError::Unavailable("too many messages wait for Redis".into()));
@@ -128,7 +132,7 @@ impl Queue {
 }
 
 impl Entrance {
-    /// Enters if no publisher waits and there is room; otherwise returns the request.
+    /// Queues the request if no publisher waits and there is room; otherwise returns it.
     fn try_enter(&self, request: Request) -> Result<(), Request> {
         let Ok(_line) = self.line.try_lock() else { return Err(request) };
         let Ok(room) = self.room.clone().try_acquire_many_owned(request.room()) else { return Err(request) };
@@ -137,9 +141,10 @@ impl Entrance {
         Ok(())
     }
 
-    /// Waits for its turn and for room.
+    /// Waits for the request's turn and for room.
     async fn enter(&self, request: Request) {
-        // A publisher that has room but has not had its turn is not overtaken by one that finds room at once.
+        // A publisher for which there is room, but which has not been polled yet, is not overtaken by a publisher that
+        // finds room at once.
         let _line = self.line.lock().await;
         if let Ok(room) = self.room.clone().acquire_many_owned(request.room()).await
             && let Ok(place) = self.jobs.reserve().await
@@ -150,12 +155,12 @@ impl Entrance {
 }
 
 fn settle(answer: Result<AppendResult, oneshot::error::RecvError>) -> AppendResult {
-    // The appender ends only with the process.
+    // The appender does not end before the process.
     answer.unwrap_or(Err(AppendError::OutcomeUnknown))
 }
 
 impl Jobs {
-    /// The next batch of what waits; `None` when the publishers' side is gone. Cancel safe.
+    /// The next batch of waiting requests; `None` when the publishers' side is gone. Cancel safe.
     pub(super) async fn batch(&mut self) -> Option<Vec<Job>> {
         let first = self.0.recv().await?;
         let (mut messages, mut bytes) = (first.drafts().len(), first.request.size());
@@ -176,17 +181,18 @@ impl Job {
         &self.request.drafts
     }
 
-    /// Whether its publisher still waits for an answer.
+    /// Whether the publisher still waits for an answer.
     pub(super) fn is_wanted(&self) -> bool {
         !self.request.answer.is_closed()
     }
 
-    /// Takes the job to send it; from then on it cannot be withdrawn. Returns false if it was withdrawn.
+    /// Takes the job to send it; from then on the publisher cannot withdraw it. Returns false if the publisher has
+    /// withdrawn it.
     pub(super) fn take(&self) -> bool {
         self.request.claim.make(Claim::TAKEN)
     }
 
-    /// Answers the publisher, which may be gone.
+    /// Answers the publisher, if it still exists.
     pub(super) fn answer(self, answer: AppendResult) {
         let _ = self.request.answer.send(answer);
     }
@@ -226,7 +232,7 @@ mod tests {
             Poll::Ready(())
         })
         .await;
-        // There is room now, and the first publisher has not been told yet.
+        // There is room now, but the first publisher has not been polled yet.
         drop(jobs.batch().await);
         poll_fn(|cx| {
             assert!(second.as_mut().poll(cx).is_pending() && first.as_mut().poll(cx).is_pending());
@@ -239,8 +245,8 @@ mod tests {
         assert_eq!(channels, ["first", "second"]);
     }
 
-    /// A publisher that has its room does not hold up others while its connection is busy with a client that reads
-    /// nothing.
+    /// A publisher that has its room does not block others while its connection is busy with a client that does not
+    /// read.
     #[tokio::test]
     async fn one_that_nobody_polls_holds_up_nobody() {
         let (queue, mut jobs) = Queue::new(PATIENCE);
@@ -263,8 +269,8 @@ mod tests {
         other.abort();
     }
 
-    /// A pipeline begins many appends in one turn of its task, which tokio bounds, and may then wait for something
-    /// else.
+    /// A pipeline begins many appends in one turn of its task. Tokio bounds the length of a turn. The task may then
+    /// wait for something else.
     #[tokio::test]
     async fn many_that_are_begun_in_a_turn_are_all_queued() {
         let (queue, mut jobs) = Queue::new(PATIENCE);
@@ -299,19 +305,19 @@ mod tests {
             let queue = queue.clone();
             tokio::spawn(async move { queue.append(draft(channel, 9)).await })
         };
-        // The draft is not taken: half of the patience is for that.
+        // The appender does not take the draft: the publisher waits for half of the patience.
         let left = append("left");
         let job = jobs.batch().await.expect("it is queued").remove(0);
         assert!(matches!(left.await.expect("no panic"), Err(AppendError::Unavailable(_))));
         assert!(!job.take(), "it was taken back");
-        // The draft was taken in time: its publisher waits for the outcome.
+        // The appender took the draft in time: the publisher waits for the outcome.
         let taken = append("taken");
         let job = jobs.batch().await.expect("it is queued").remove(0);
         assert!(job.take() && job.is_wanted());
         tokio::time::sleep(PATIENCE).await;
         job.answer(Ok(Vec::new()));
         assert!(matches!(taken.await.expect("no panic"), Ok(cursors) if cursors.is_empty()));
-        // An appender that ends without an answer has left the outcome open.
+        // If an appender ends without an answer, the outcome is unknown.
         let open = append("open");
         drop(jobs.batch().await);
         assert!(matches!(open.await.expect("no panic"), Err(AppendError::OutcomeUnknown)));

@@ -11,13 +11,13 @@ use tokio::time::Instant;
 #[derive(Default)]
 pub(super) struct RangeConnection {
     pub(super) connection: Option<Connection>,
-    /// The time since which an answer is outstanding. A caller may go away before its answer comes; this tells the next
-    /// caller that it did not come.
+    /// The time since which an answer is outstanding. A caller may go away before its answer comes. Then the next
+    /// caller sees here that the answer is missing.
     asked: Option<Instant>,
 }
 
 impl RangeConnection {
-    /// Keeps the connection if there was an answer.
+    /// Keeps the connection if an answer came.
     fn has_answered(&mut self, is_well: bool) {
         self.asked = None;
         if !is_well {
@@ -27,7 +27,7 @@ impl RangeConnection {
 }
 
 impl RedisLog {
-    /// The connection, for one request.
+    /// Returns the connection, for one request.
     pub(super) async fn range_connection(&self) -> Result<MutexGuard<'_, RangeConnection>, ScriptError> {
         let mut ranges = self.ranges.lock().await;
         let is_silent = ranges.asked.is_some_and(|asked| asked.elapsed() > connection::ANSWER_TIMEOUT);
@@ -36,7 +36,8 @@ impl RedisLog {
         }
         if ranges.connection.is_none() {
             let mut connection = self.connect(connection::ANSWER_TIMEOUT).await?;
-            // This comes before anything is read: entries of another reign must not get a cursor of the earlier epoch.
+            // The log is opened before anything is read: entries of another reign must not get a cursor of the earlier
+            // epoch.
             self.open(&mut connection).await?;
             ranges.connection = Some(connection);
         }
@@ -63,13 +64,13 @@ impl RedisLog {
             Resolved::Gap(_) | Resolved::At(_) => extent.end,
         };
         let mut entries = entry::entries(entries).ok_or(ScriptError::Unexpected)?;
-        // A page that is not full reaches the end, even if the last entries were deleted.
+        // A page that is not full reaches the end of the log, even if the last entries were deleted.
         entries.retain(|entry| entry.id <= end);
         let is_full = entries.len() >= limit;
         let last = entries.last().map_or(after.id, |entry| entry.id);
         let taken = self.decode(entries, extent.lineage.epoch);
         if let Some(hole) = taken.hole {
-            // For this node the log begins after the entries that it cannot read.
+            // For this node, the log begins after the entries that the node cannot read.
             extent.floor = extent.floor.max(hole);
             extent.deleted = extent.deleted.max(hole);
             return Ok(Page { extent, messages: Vec::new(), upto: hole });
@@ -83,14 +84,14 @@ impl RedisLog {
         Ok(Page { extent, messages, upto })
     }
 
-    /// Consecutive entries as this node reads them. Those that are not messages are counted and logged.
+    /// Decodes consecutive entries. It counts and logs entries that are not messages.
     pub(super) fn decode(&self, entries: Vec<entry::Entry<'_>>, epoch: Epoch) -> decode::Decoded {
         decode::Decoded::from(entries, epoch, self.config.max_payload, (&self.skipped, &self.unreadable))
     }
 
     pub(super) async fn append_volatile(&self, drafts: Vec<Draft>) -> Result<(), AppendError> {
         let texts: Vec<Vec<u8>> = drafts.iter().map(entry::volatile_to_json).collect();
-        // Every caller before this one may be waiting for a Redis that does not answer.
+        // All earlier callers may be waiting for a Redis that does not answer.
         let ranges = tokio::time::timeout(self.config.timeout, self.range_connection()).await;
         let ranges = ranges.unwrap_or_else(|_| Err(ScriptError::Unconnected(ScriptError::timed_out())));
         let unavailable = |error: ScriptError| AppendError::Unavailable(error.to_string());
@@ -98,7 +99,7 @@ impl RedisLog {
         let connection = ranges.connection.as_mut().ok_or_else(|| unavailable(ScriptError::Unexpected))?;
         let sent = connection.publish(&self.keys.volatile(), &texts).await;
         ranges.has_answered(sent.is_ok());
-        // A Redis that was stopped sends the answers when it continues.
+        // A Redis that was stopped sends its answers when it continues.
         sent.map_err(|error| if error.is_unsettled() { AppendError::OutcomeUnknown } else { unavailable(error) })
     }
 }

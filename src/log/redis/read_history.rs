@@ -1,8 +1,8 @@
-//! What this node has read of the log most recently. It proves where two histories of the log part.
+//! The entries that this node has read most recently. They prove where two histories of the log diverge.
 //!
-//! A log that is opened at another server, or whose copy was put back, holds what was written up to some point and may
-//! go on with other entries. The log's mark proves a part of it. Beyond the mark, if there are entries that no node
-//! appended, a node compares what it has read with what is there.
+//! If a log is opened at another server, or was replaced by an older copy, it holds the known entries up to some point
+//! and may go on with other entries. The log's mark proves a part of them. There may be entries beyond the mark that no
+//! node appended. For these, a node compares the entries that it has read with those of the log.
 
 use super::verify::Position;
 use crate::cursor::{Cursor, Epoch, Id};
@@ -10,16 +10,17 @@ use crate::message::Message;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// How many entries are remembered. The mark is moved every second, so this is far more than is compared in practice.
+/// How many entries a node remembers. The mark is moved every second, so in practice far fewer entries are compared.
 pub(super) const ENTRIES: usize = 4096;
 
-/// Bytes that they may keep in memory beyond the node's own window of the log, by [`Message::weight`].
+/// The bytes that the remembered entries may keep in memory beyond the node's own memory of the log, by
+/// [`Message::weight`].
 const BYTES: usize = 4 << 20;
 
 /// An entry's id, and its message; `None` for an entry that is not a message.
 pub(super) type Read = (Id, Option<Arc<Message>>);
 
-/// The newest entries that were read, without a hole.
+/// The newest entries that this node has read, without a hole.
 #[derive(Clone)]
 pub(super) struct ReadHistory {
     epoch: Epoch,
@@ -28,7 +29,7 @@ pub(super) struct ReadHistory {
     entries: VecDeque<Read>,
     bytes: usize,
     at: Position,
-    /// Whether the log's counters say that it is not the log that was read.
+    /// Whether the log's counters prove that the log is not the one that this node has read.
     is_refuted: bool,
 }
 
@@ -54,7 +55,7 @@ impl ReadHistory {
         self.at
     }
 
-    /// Notes that the log's counters say that it is not the log that was read.
+    /// Notes that the log's counters prove that the log is not the one that this node has read.
     pub(super) fn refute(&mut self) {
         self.is_refuted = true;
     }
@@ -63,7 +64,7 @@ impl ReadHistory {
         self.is_refuted
     }
 
-    /// Where the remembered entries begin.
+    /// The position at which the remembered entries begin.
     pub(super) fn from(&self) -> Id {
         self.from
     }
@@ -73,7 +74,7 @@ impl ReadHistory {
         self.entries.back().map_or(Id::ZERO, |(id, _)| *id)
     }
 
-    /// Goes on with these entries, which are all between `after` and the new position.
+    /// Adds these entries. They are all that the log has between `after` and the new position.
     pub(super) fn go_on(&mut self, after: Id, read: impl IntoIterator<Item = Read>, at: Position) {
         if after > self.at.id {
             self.entries.clear();
@@ -92,12 +93,12 @@ impl ReadHistory {
         }
     }
 
-    /// The last position up to which the log after `start` holds exactly what was read. `there` is what it holds after
-    /// `start`, up to this node's position. Entries up to its `floor`, and the newest entry that was `deleted`, may be
-    /// missing.
+    /// Returns the last position up to which the log holds, after `start`, exactly the entries that this node has read.
+    /// `there`: the entries that the log holds after `start`, up to this node's position. Entries up to its `floor`,
+    /// and the newest entry that was `deleted`, may be missing.
     pub(super) fn agree(&self, start: Id, there: &[Read], floor: Id, deleted: Id, end: Id) -> Id {
         if start < self.from {
-            // The entries in between were read, but are not remembered.
+            // The node has read the entries in between, but no longer remembers them.
             return start;
         }
         let mut agreed = start;
@@ -118,7 +119,7 @@ impl ReadHistory {
             agreed = *id;
         }
         match there.peek() {
-            // There was nothing between the last entry and the position, and there is nothing now.
+            // There were no entries between the last entry and the position, and there are none now.
             None => agreed.max(self.at.id.min(end)),
             Some(_) => agreed,
         }
@@ -179,7 +180,7 @@ mod tests {
         ];
         for (case, there, end, agreed) in cases {
             let there: Vec<Read> = there.iter().map(|ms| read(*ms, "x")).collect();
-            // An entry at the start itself is not after it.
+            // An entry at the start itself does not count as after the start.
             let there: Vec<Read> = there
                 .into_iter()
                 .map(|(at, m)| if at == id(1) { (Id { ms: 1, seq: 1 }, m) } else { (at, m) })

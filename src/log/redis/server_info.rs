@@ -1,22 +1,22 @@
-//! What a Redis server says about itself at each connect, and advice if its settings break the log's promises.
+//! Reads a Redis server's `INFO` at each connect, and gives advice if the server's settings break the log's promises.
 
 use redis::Value;
 
-/// A server's `INFO`, as far as it is used.
+/// The used part of a server's `INFO`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServerInfo {
     /// The server's address.
     pub(super) address: String,
-    /// The id of the server's process; no other process has the same.
+    /// The id of the server's process. It is unique to the process.
     pub(super) run_id: String,
-    /// The replication offset of its last promotion; `None` for a server that never was a replica.
+    /// The replication offset of its last promotion; `None` for a server that was never a replica.
     promoted_at: Option<u64>,
-    /// Major and minor version of the Redis that it is, or is compatible with.
+    /// The major and minor version of Redis, or the version of Redis that a compatible server reports.
     pub(super) version: (u32, u32),
     pub(super) is_primary: bool,
     pub(super) is_cluster: bool,
-    /// Whether it is loading its data from disk. Until that is done, what it says about its append-only file is not
-    /// true: it switches the file off while it reads it.
+    /// Whether the server is loading its data from disk. Until it has finished, its report about the append-only file
+    /// is wrong: the server switches the file off while it reads it.
     pub(super) is_loading: bool,
     max_memory: u64,
     policy: String,
@@ -34,7 +34,7 @@ impl ServerInfo {
         Some(ServerInfo {
             address,
             run_id: fields("run_id")?.to_owned(),
-            // This is not the replication id, which also changes when the first replica connects.
+            // This is not the replication id: that also changes when the first replica connects.
             promoted_at: fields("second_repl_offset").and_then(|offset| offset.parse().ok()),
             version: (version.next()?, version.next().unwrap_or(0)),
             is_primary: fields("role").is_none_or(|role| role == "master"),
@@ -46,8 +46,8 @@ impl ServerInfo {
         })
     }
 
-    /// The process in its present reign as a primary, in a word of `a-z0-9`. A log that is opened in another reign may
-    /// lack what was written in the one before.
+    /// The process in its present reign as a primary, as a word of `a-z0-9`. A log that is opened in another reign may
+    /// lack entries from the previous reign.
     pub(super) fn reign(&self) -> String {
         let process = self.run_id.chars().filter(char::is_ascii_alphanumeric).take(20).collect::<String>();
         let promoted = self.promoted_at.map_or_else(String::new, |offset| format!("p{offset}"));
@@ -59,12 +59,12 @@ impl ServerInfo {
         ServerInfo { run_id: run_id.to_owned(), promoted_at: Some(promoted_at), ..self.clone() }
     }
 
-    /// What is wrong with the server's settings, and how to fix it.
+    /// Lists the settings of the server that are wrong, with their fix.
     pub(super) fn advice(&self, retain_bytes: usize) -> Vec<String> {
         let mut advice = Vec::new();
         if self.max_memory > 0 && self.policy != "noeviction" {
             let may =
-                if self.policy.starts_with("allkeys") { "the log itself" } else { "what keeps appends from doubling" };
+                if self.policy.starts_with("allkeys") { "the log itself" } else { "the keys that avoid duplicates" };
             let policy = &self.policy;
             advice.push(format!(
                 "Redis evicts keys when its memory is full (maxmemory-policy {policy}), including {may}: \
@@ -80,7 +80,7 @@ impl ServerInfo {
         }
         if !self.has_append_file && !self.is_loading {
             advice.push(
-                "Redis writes no append-only file: what was published since its last snapshot is lost when it \
+                "Redis does not write an append-only file: messages since its last snapshot are lost when it \
                  stops, and readers are told of a gap: CONFIG SET appendonly yes"
                     .into(),
             );

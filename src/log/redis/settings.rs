@@ -8,22 +8,23 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-/// The shortest time between two log lines about a setting, so that forged records cannot flood the log.
+/// The shortest time between two log lines about one setting, so that forged records cannot flood the log of the
+/// process.
 const QUIET: Duration = Duration::from_secs(10);
 
 /// How many different values of other nodes a log line names.
 const NAMED: usize = 3;
 
-/// The longest value in a record, in bytes. For a longer value the record has its hash.
+/// The longest value in a record, in bytes. In place of a longer value the record has its hash.
 const LONGEST: usize = 500;
 
 /// The settings, and the consequence of a difference.
 const SETTINGS: [(&str, &str); 5] = [
     ("--max-message-bytes", "a node skips what is longer than its own"),
     ("--redis-subscribe", "a PUBLISH that matches the patterns of both is appended twice"),
-    ("--retain-seconds", "the log keeps the least of them"),
-    ("--retain-messages", "the log keeps the least of them"),
-    ("--retain-bytes", "the log keeps the least of them"),
+    ("--retain-seconds", "the log keeps only as much as the lowest of the values allows"),
+    ("--retain-messages", "the log keeps only as much as the lowest of the values allows"),
+    ("--retain-bytes", "the log keeps only as much as the lowest of the values allows"),
 ];
 
 /// The settings of a node, by flag.
@@ -56,25 +57,26 @@ fn sum(text: &str) -> String {
     Sha1::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A difference in one setting, as it was logged.
+/// A difference in one setting, as this node logged it.
 struct LoggedDifference {
     /// The values of the other nodes.
     values: Vec<String>,
     at: Instant,
 }
 
-/// The differences that were logged, by setting.
+/// The differences that this node has logged, by setting.
 #[derive(Default)]
 pub(super) struct SettingsCheck(BTreeMap<&'static str, LoggedDifference>);
 
 impl SettingsCheck {
-    /// Logs in which settings live nodes, by their names, differ from this one, once for each change.
+    /// Logs each setting in which live nodes differ from this node, with the names of those nodes. It logs each change
+    /// once.
     pub(super) fn look(&mut self, own: &Settings, nodes: &[(&str, &Settings)]) {
         for (flag, consequence) in SETTINGS {
             let Some(ours) = own.get(flag) else { continue };
             let mut theirs = BTreeMap::<&str, (&str, usize)>::new();
             for (name, settings) in nodes {
-                // A node that does not report the setting does not have it.
+                // A node that does not report the setting is of a version that does not have it.
                 let Some(value) = settings.get(flag).filter(|value| *value != ours) else { continue };
                 theirs.entry(value).or_insert((name, 0)).1 += 1;
             }
@@ -108,7 +110,7 @@ impl SettingsCheck {
     }
 }
 
-/// The part of a record's text that is safe to log: printable ASCII, 100 characters at most.
+/// Returns the part of a record's text that is safe to log: printable ASCII, at most 100 characters.
 pub(super) fn printable(text: &str) -> String {
     text.chars().filter(|c| c.is_ascii_graphic() || *c == ' ').take(100).collect()
 }

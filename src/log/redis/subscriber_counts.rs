@@ -1,5 +1,5 @@
-//! Counts of subscribers in Redis: a sorted set for each node, which expires with the node, and one of polling clients for
-//! each channel.
+//! Counts of subscribers in Redis: a sorted set for each node, and a sorted set of polling clients for each channel. A
+//! node's set expires with the node.
 
 use super::connection::{ANSWER_TIMEOUT, COUNTS_READ, COUNTS_REPORT, Connection, Script};
 use super::{RedisLog, ScriptError};
@@ -14,16 +14,16 @@ use tokio::sync::Mutex;
 /// How long a node counts after its last report.
 const LIFE: Duration = Duration::from_secs(10);
 
-/// How many changes are reported at a time.
+/// How many changes one call of the script reports.
 const CHUNK: usize = 1000;
 
 /// [`SubscriberCounts`] in the log's Redis.
 pub struct RedisSubscriberCounts {
     log: Arc<RedisLog>,
     node: String,
-    /// The longest time that a polling client may be away.
+    /// The longest time for which a polling client counts.
     away: Duration,
-    // This is not the log's own connection: a long list must not delay readers that catch up from the log.
+    // The connection is not the log's own: a long list must not delay readers that catch up from the log.
     connection: Mutex<Option<Connection>>,
     /// The server that got the last full report. A replica that has become the primary may lack later changes.
     reported_to: parking_lot::Mutex<String>,
@@ -109,8 +109,8 @@ impl SubscriberCounts for RedisSubscriberCounts {
     fn report(&self, changes: Vec<CountChange>, everything: bool) -> BoxFuture<'_, Result<bool, Unreachable>> {
         Box::pin(async move {
             let mut chunks = changes.chunks(CHUNK);
-            // A full report takes the place of earlier ones with its first chunk. Until the last chunk the other
-            // nodes see a part of this node's channels, as they do of a node that has just started.
+            // A full report takes the place of earlier ones with its first chunk. Until the last chunk arrives, the
+            // other nodes see only a part of this node's channels, as with a node that has just started.
             let known = self.report_some(chunks.next().unwrap_or_default(), everything).await?;
             for chunk in chunks {
                 self.report_some(chunk, false).await?;
@@ -126,7 +126,7 @@ impl SubscriberCounts for RedisSubscriberCounts {
                 let mut pipeline = redis::pipe();
                 pipeline.cmd("ZREM").arg(keys.beside("nodes")).arg(&self.node);
                 pipeline.cmd("DEL").arg(keys.beside(&format!("census:{}", self.node)));
-                // The node's record is deleted here, since nothing else is sent at the end of a node.
+                // The node's record is deleted here, since this is the only call at the end of a node.
                 let (peers, node) = self.log.peers.leave(&self.log);
                 pipeline.cmd("HDEL").arg(peers).arg(node);
                 if let Err(error) = connection.send_all(&pipeline, 3).await {
@@ -174,7 +174,7 @@ fn to_text(counts: &Counts) -> String {
     counts.join(",")
 }
 
-/// The sum of what several nodes have written.
+/// The sum of the counts that several nodes have written.
 fn to_counts(text: &str) -> Counts {
     let mut counts = Counts::new();
     for (transport, count) in text.split([' ', ',']).filter_map(|part| part.split_once('=')) {

@@ -1,14 +1,14 @@
-//! Decides whether what a tail has read is everything there was.
+//! Decides whether a tail has read all entries that the log had.
 
 use super::entry::Counters;
 use crate::cursor::Id;
 use crate::log::Extent;
 
-/// The position up to which a tail has read everything.
+/// The position up to which a tail has read all entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Position {
     pub(super) id: Id,
-    /// How many entries were ever added up to here, if that is known.
+    /// How many entries were ever added up to here; `None` if this is not known.
     pub(super) added: Option<u64>,
 }
 
@@ -17,25 +17,25 @@ pub(super) struct Position {
 pub(super) enum Verdict {
     /// Nothing is missing between that position and this one.
     Whole(Position),
-    /// Entries after that position may be gone unseen. Everything after `after` and up to `upto` was read.
+    /// Entries after the position may be gone unseen. The tail has read all entries after `after` and up to `upto`.
     Hole { after: Id, upto: Position },
-    /// The log is not the one that was read before, because it has fewer entries.
+    /// The log is not the one that the tail has read before, because it has fewer entries.
     Shrunk,
 }
 
-/// Judges a read by the log's counters at a later moment. The read has brought these entries: all that the log had up
-/// to `upto`.
+/// Judges a read by the log's counters at a later moment. `read`: the entries that the read has returned, which are all
+/// that the log had up to `upto`.
 ///
-/// Entries vanish in two ways: from the front (anybody's trim), and one by one (XDEL). The log's floor covers the
-/// first kind, its newest deleted entry the second. If they lie after the position, the numbers may still prove that
-/// everything that is gone was read before.
+/// Entries disappear in two ways: from the front (a trim by any program), and one by one (XDEL). The log's floor covers
+/// the first kind, and its newest deleted entry covers the second. If they lie after the position, the counts may still
+/// prove that the tail had read all entries that are gone.
 pub(super) fn judge(from: Position, read: &[Id], upto: Id, log: &Extent, counters: Counters) -> Verdict {
     let count = read.len() as u64;
     let is_shrunk = from.added.is_some_and(|added| counters.added < added + count);
     if is_shrunk || log.end < upto {
         return Verdict::Shrunk;
     }
-    // At the end of the log the position's count is known without counting.
+    // At the end of the log, the position's count is the log's own.
     let at_end = (log.end == upto).then_some(counters.added);
     let numbered = from.added.map(|added| added + count);
     if at_end.is_some() && at_end == numbered {
@@ -47,7 +47,7 @@ pub(super) fn judge(from: Position, read: &[Id], upto: Id, log: &Extent, counter
     if log.floor <= from.id {
         return Verdict::Whole(Position { id: upto, added: numbered.or(at_end) });
     }
-    // Everything that is gone lies at or before the floor.
+    // All entries that are gone lie at or before the floor.
     let gone = counters.added.saturating_sub(counters.length);
     let read_and_gone = read.iter().filter(|id| **id <= log.floor).count() as u64;
     if from.added.is_some_and(|added| added + read_and_gone == gone) {
@@ -79,9 +79,9 @@ mod tests {
     #[derive(Clone, Copy, Debug)]
     enum Change {
         Add,
-        /// Our own trim, which knows the last entry that it drops.
+        /// A trim by a node, which knows the last entry that it drops.
         Trim,
-        /// A trim by anybody else.
+        /// A trim by another program.
         TrimByOthers,
         Delete(usize),
     }
@@ -153,7 +153,8 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(4096))]
 
-        /// This holds whatever is added and removed before the read, and between the read and the look at the numbers.
+        /// This holds for any entries that are added and removed before the read, or between the read and the check of
+        /// the counts.
         #[test]
         fn nothing_is_whole_where_an_entry_is_missing(
             before in changes(),
@@ -212,13 +213,13 @@ mod tests {
             prop_assert_eq!(judge(from, &read, upto, &extent, counters), whole);
         }
 
-        /// A log with fewer entries than were read was put back.
+        /// A log that has fewer entries than were read was replaced by an older copy.
         #[test]
         fn fewer_entries_than_were_read_are_another_log(added in 1..20u64, lost in 1..20u64, read in 0..5u64) {
             let lost = lost.min(added);
             let from = Position { id: id(2 * added), added: Some(added) };
             let mut stream = Stream::default();
-            // As many entries are added again as are read, and the clock has gone on.
+            // As many entries are added again as were read, with later ids.
             (0..added - lost).for_each(|_| stream.change(Change::Add));
             stream.last = stream.last.max(2 * added);
             (0..read).for_each(|_| stream.change(Change::Add));

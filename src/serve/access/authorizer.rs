@@ -116,8 +116,8 @@ impl AccessRules {
             return Ok(Grant { validity: Validity::EndsAt(permission.until), publisher, client: permission.client });
         }
         let Some(application) = &self.application else {
-            let names = names(&channels.iter().collect::<Vec<_>>());
-            return Err(ApiError::new(Code::Unauthorized, format!("this needs credentials: {names}")));
+            let text = format!("this needs credentials: {}", names(channels.iter()));
+            return Err(ApiError::new(Code::Unauthorized, text));
         };
         let (wanted, credentials) = (channels.clone(), credentials.with_token(None));
         match application.ask(Question { action, channels, client, credentials }).await {
@@ -126,8 +126,14 @@ impl AccessRules {
                 deny(&wanted.iter().filter(is_denied).collect::<Vec<_>>())?;
                 Ok(Grant { validity: Validity::RenewAt(allowed.until), publisher: by_address, client: None })
             }
-            Answer::Unauthorized => Err(ApiError::new(Code::Unauthorized, "the application wants you to sign in")),
-            Answer::Refused => Err(ApiError::new(Code::Forbidden, "the application does not allow it")),
+            Answer::Unauthorized => {
+                let text = format!("the application wants you to sign in: {}", names(wanted.iter()));
+                Err(ApiError::new(Code::Unauthorized, text))
+            }
+            Answer::Refused => {
+                let text = format!("not allowed: {}; the application refuses it", names(wanted.iter()));
+                Err(ApiError::new(Code::Forbidden, text))
+            }
             Answer::Failed => {
                 Err(ApiError::passing(Code::Forbidden, "the application that decides about access did not answer"))
             }
@@ -140,9 +146,9 @@ fn deny(denied: &[&Channel]) -> Result<(), ApiError> {
     if denied.is_empty() {
         return Ok(());
     }
-    Err(ApiError::new(Code::Forbidden, format!("not allowed: {}", names(denied))))
+    Err(ApiError::new(Code::Forbidden, format!("not allowed: {}", names(denied.iter().copied()))))
 }
 
-fn names(channels: &[&Channel]) -> String {
-    channels.iter().map(|channel| channel.as_str()).collect::<Vec<_>>().join(", ")
+fn names<'a>(channels: impl Iterator<Item = &'a Channel>) -> String {
+    channels.map(Channel::as_str).collect::<Vec<_>>().join(", ")
 }

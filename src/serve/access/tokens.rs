@@ -7,6 +7,7 @@ use crate::transport::{ApiError, Code};
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde::Deserialize;
+use serde_json::Value;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::Instant;
 
@@ -52,6 +53,16 @@ struct Claims {
     subscribe: Vec<String>,
     #[serde(default)]
     publish: Vec<String>,
+    /// It is a list of texts or a text (RFC 7519 §4.1.3), and some issuers write the number of an application.
+    #[serde(default)]
+    aud: Option<Value>,
+}
+
+impl Claims {
+    /// Whether the token is meant for somebody. No audience is this server, which has no name of its own.
+    fn has_audience(&self) -> bool {
+        self.aud.as_ref().is_some_and(|aud| aud.as_array().is_none_or(|names| !names.is_empty()))
+    }
 }
 
 /// The permissions of a valid token.
@@ -118,6 +129,8 @@ impl Tokens {
         // There is no leeway: a stream ends exactly at `exp`.
         validation.leeway = 0;
         validation.validate_nbf = true;
+        // It passes over an audience that is a number. `Claims::has_audience` does not.
+        validation.validate_aud = false;
         Tokens { key, validation }
     }
 
@@ -142,10 +155,12 @@ impl Tokens {
         let claims = decoded.map_err(|error| match error.kind() {
             ErrorKind::ExpiredSignature => bad("the token has expired"),
             ErrorKind::ImmatureSignature => bad("the token is not valid yet"),
-            ErrorKind::InvalidAudience => bad("the token is meant for another server (aud)"),
             _ => invalid(),
         })?;
         let claims = claims.claims;
+        if claims.has_audience() {
+            return Err(bad("the token is meant for another server (aud)"));
+        }
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let seconds = |time: f64| {
             Duration::try_from_secs_f64(time).unwrap_or(if time > 0.0 { Duration::MAX } else { Duration::ZERO })
@@ -214,6 +229,34 @@ mod tests {
                 Ok(permission) => prop_assert!(permission.until > Instant::now()),
                 Err(refusal) => prop_assert_eq!(refusal.code, Code::Unauthorized),
             }
+        }
+    }
+
+    #[test]
+    fn an_audience_of_any_kind_counts() {
+        let tokens = Tokens::by_secret(b"secret").expect("a secret");
+        let read = |aud: &str| {
+            let claims = format!("{{\"exp\":9999999999,\"subscribe\":[\"a\"],\"aud\":{aud}}}");
+            tokens.read(&signed("{\"alg\":\"HS256\"}", &claims)).map(|_| ()).map_err(|refusal| refusal.message)
+        };
+        for aud in [
+            "5",
+            "0",
+            "5.5",
+            "\"another\"",
+            "\"\"",
+            "[\"another\"]",
+            "[5]",
+            "[null]",
+            "true",
+            "false",
+            "{}",
+            "{\"a\":1}",
+        ] {
+            assert!(read(aud).is_err_and(|text| text.contains("(aud)")), "{aud}");
+        }
+        for nobody in ["null", "[]"] {
+            assert_eq!(read(nobody), Ok(()), "{nobody}");
         }
     }
 

@@ -1,35 +1,29 @@
 //! The authorization webhook: asks the application over HTTP who may subscribe and publish (`--authorize-url`).
 
+mod change_log;
+mod client;
+mod decision;
+
 use super::query::Question;
-use crate::http_client::{self, HttpClient};
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Incoming;
+use change_log::ChangeLog;
+use client::{ApplicationClient, NoReply};
+use decision::{Decision, Problem};
+use http_body_util::Full;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE};
-use hyper::{Method, Request, Response, StatusCode, Uri};
-use hyper_util::client::legacy::Client;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper::{Method, Request, Uri};
 use moka::Expiry;
 use moka::future::Cache;
-use parking_lot::Mutex;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
-use serde::Deserialize;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
-use tracing::warn;
-
-/// How long a question may take, including the wait for a free connection.
-const TIMEOUT: Duration = Duration::from_secs(2);
-
-/// Size limit of an answer's body.
-const MAX_ANSWER_BYTES: usize = 64 << 10;
 
 /// Limit on questions in flight: readers that all reconnect at the same time must not overload an application that has
 /// a few workers.
@@ -39,15 +33,8 @@ pub const MAX_IN_FLIGHT: usize = 64;
 /// cookies.
 const MAX_CACHED_BYTES: usize = 32 << 20;
 
-/// Memory for questions that wait for an answer or for a free connection.
+/// Memory for questions that wait for an answer or for their turn.
 const MAX_WAITING_BYTES: usize = MAX_CACHED_BYTES / 2;
-
-/// Seconds for which an answer without a `ttl` is valid, and the longest `ttl`.
-const DEFAULT_TTL: u64 = 60;
-const MAX_TTL: u64 = 86_400;
-
-/// Rate limit on the warning: an application that is down fails every question.
-const WARN_EVERY: Duration = Duration::from_secs(10);
 
 /// The application's answer to a question.
 #[derive(Clone, Debug)]
@@ -56,9 +43,9 @@ pub enum Answer {
     Allowed(Allowed),
     /// 401: the user is not signed in.
     Unauthorized,
-    /// Any other status below 500 except 200: the application does not allow the action.
+    /// 403, or another status below 500 that is not 200: not allowed.
     Refused,
-    /// The application did not answer, or its answer is invalid.
+    /// There was no answer, or one that an error of the application produced. Asking again may help.
     Failed,
 }
 
@@ -69,13 +56,6 @@ pub struct Allowed {
     pub channels: Arc<HashSet<String>>,
     /// When the answer expires. Then the server has to ask again.
     pub until: Instant,
-}
-
-#[derive(Deserialize)]
-struct Body {
-    channels: HashSet<String>,
-    #[serde(default)]
-    ttl: Option<u64>,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -106,18 +86,14 @@ pub struct Webhook {
 }
 
 impl Webhook {
-    /// A webhook that calls the application at this `http:` or `https:` URL, with at most this many questions in
-    /// flight.
+    /// The webhook at this `http:` or `https:` URL, with at most this many questions in flight. A question may take
+    /// `timeout`, including the wait for its turn.
     ///
     /// # Errors
     ///
     /// The URL is `https:`, and the system's certificates cannot be read.
-    pub fn new(uri: Uri, max_in_flight: usize, registry: &mut Registry) -> std::io::Result<Webhook> {
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(Duration::from_secs(20))
-            .pool_max_idle_per_host(max_in_flight)
-            .build(http_client::connector(&uri, TIMEOUT)?);
+    pub fn new(uri: Uri, max_in_flight: usize, timeout: Duration, registry: &mut Registry) -> std::io::Result<Webhook> {
+        let client = ApplicationClient::new(uri, timeout)?;
         let metrics = Metrics { questions: Family::default(), seconds: Histogram::new([0.005, 0.02, 0.1, 0.5, 2.0]) };
         registry.register(
             "authorize_questions",
@@ -131,12 +107,12 @@ impl Webhook {
             .expire_after(AtItsEnd)
             .build();
         let application = Application {
-            uri,
             client,
+            timeout,
             free: Semaphore::new(max_in_flight),
             waiting_bytes: Semaphore::new(MAX_WAITING_BYTES),
             metrics,
-            warned: Mutex::new(None),
+            changes: ChangeLog::default(),
         };
         Ok(Webhook { cache, application: Arc::new(application) })
     }
@@ -187,15 +163,15 @@ impl Metrics {
 
 /// The application behind the URL.
 struct Application {
-    uri: Uri,
-    client: HttpClient,
+    client: ApplicationClient,
+    /// How long a question may take.
+    timeout: Duration,
     /// Permits for questions in flight.
     free: Semaphore,
     /// Permits for the memory of questions that wait, one for each byte.
     waiting_bytes: Semaphore,
     metrics: Metrics,
-    /// When the last warning was logged.
-    warned: Mutex<Option<Instant>>,
+    changes: ChangeLog,
 }
 
 impl Application {
@@ -204,87 +180,71 @@ impl Application {
         let size = u32::try_from(size_of(question)).unwrap_or(u32::MAX);
         let Ok(_memory) = self.waiting_bytes.try_acquire_many(size) else {
             self.metrics.count("failed");
-            return Err(self.failed("too many questions wait for answers of the application"));
+            self.changes.note(Some(&Problem::passing("too many questions that wait for their answers", SLOW)));
+            return Err(Answer::Failed);
         };
         let began = Instant::now();
-        let answer = match tokio::time::timeout(TIMEOUT, self.request(question)).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(why)) => self.failed(&why),
-            Err(_) => self.failed("no answer within 2 s"),
-        };
+        let decided = tokio::time::timeout(self.timeout, self.request(question))
+            .await
+            .unwrap_or_else(|_| Err(Problem::passing(format!("no answer within {} s", self.timeout.as_secs()), SLOW)));
+        self.changes.note(decided.as_ref().err());
         self.metrics.seconds.observe(began.elapsed().as_secs_f64());
-        self.metrics.count(match answer {
-            Answer::Allowed { .. } => "allowed",
-            Answer::Unauthorized => "unauthorized",
-            Answer::Refused => "refused",
-            Answer::Failed => "failed",
-        });
-        match answer {
-            Answer::Allowed(allowed) => Ok(allowed),
-            other => Err(other),
-        }
+        let (outcome, answer) = match decided {
+            Ok(Decision::Allowed(channels, ttl)) => ("allowed", Ok(allowed(channels, ttl, question))),
+            Ok(Decision::Unauthorized) => ("unauthorized", Err(Answer::Unauthorized)),
+            Ok(Decision::Refused) | Err(Problem { may_pass: false, .. }) => ("refused", Err(Answer::Refused)),
+            Err(_) => ("failed", Err(Answer::Failed)),
+        };
+        self.metrics.count(outcome);
+        answer
     }
 
-    async fn request(&self, question: &Question) -> Result<Answer, String> {
-        let _free = self.free.acquire().await.map_err(|error| error.to_string())?;
-        // The error's cause names the URL, which may hold a secret. The kind of the error is enough to find the fault.
-        let response = self.client.request(self.question(question)?).await.map_err(|error| {
-            if error.is_connect() { "no connection".to_owned() } else { "the connection broke".to_owned() }
+    async fn request(&self, question: &Question) -> Result<Decision, Problem> {
+        let cannot_ask = |error: &dyn std::fmt::Display| Problem::passing(format!("no question: {error}"), "");
+        let _free = self.free.acquire().await.map_err(|error| cannot_ask(&error))?;
+        let request = request(question).map_err(|error| cannot_ask(&error))?;
+        let reply = self.client.send(request).await.map_err(|error| {
+            let fix = match error {
+                NoReply::NoConnection => "start it, or correct the address",
+                NoReply::Broke | NoReply::BrokeOff | NoReply::TooLarge => "look into its log",
+            };
+            Problem::passing(error.to_string(), fix)
         })?;
-        match response.status() {
-            StatusCode::OK => allowed(response, question).await.map(Answer::Allowed),
-            StatusCode::UNAUTHORIZED => Ok(Answer::Unauthorized),
-            status if status.is_server_error() => Err(format!("status {}", status.as_u16())),
-            _ => Ok(Answer::Refused),
-        }
-    }
-
-    fn question(&self, question: &Question) -> Result<Request<Full<Bytes>>, String> {
-        let credentials = &question.credentials;
-        let channels: Vec<&str> = question.channels.iter().map(|channel| channel.as_str()).collect();
-        let body = serde_json::json!({
-            "action": question.action.as_str(),
-            "channels": channels,
-            "client": question.client.as_ref().map(ToString::to_string),
-            "transport": credentials.transport,
-            "ip": credentials.ip.to_string(),
-            "origin": credentials.origin().map(|origin| String::from_utf8_lossy(origin.as_bytes())),
-        });
-        let mut request = Request::builder().method(Method::POST).uri(self.uri.clone());
-        request = request.header(CONTENT_TYPE, "application/json");
-        for (name, value) in [(COOKIE, credentials.cookie()), (AUTHORIZATION, credentials.authorization())] {
-            if let Some(value) = value {
-                request = request.header(name, value);
-            }
-        }
-        request.body(Full::from(body.to_string())).map_err(|error| error.to_string())
-    }
-
-    fn failed(&self, why: &str) -> Answer {
-        let mut warned = self.warned.lock();
-        if warned.is_none_or(|at| at.elapsed() > WARN_EVERY) {
-            *warned = Some(Instant::now());
-            warn!(why, "the application at --authorize-url did not answer, so the request is refused; check it");
-        }
-        Answer::Failed
+        decision::read(&reply)
     }
 }
 
-/// Reads the body of a 200.
-async fn allowed(response: Response<Incoming>, question: &Question) -> Result<Allowed, String> {
-    let began = Instant::now();
-    let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await;
-    let body =
-        body.map_err(|_| format!("the answer broke off, or it has more than {MAX_ANSWER_BYTES} bytes"))?.to_bytes();
-    let format = "the answer is not {\"channels\":[\"…\"],\"ttl\":60}";
-    let Body { mut channels, ttl } = serde_json::from_slice(&body).map_err(|_| format.to_owned())?;
-    // The answer may name all channels that the user may read. Only the channels of the question are kept.
+/// What to do about an application that does not answer in time.
+const SLOW: &str = "make it faster, or raise --authorize-timeout";
+
+/// The request that asks a question.
+fn request(question: &Question) -> hyper::http::Result<Request<Full<Bytes>>> {
+    let credentials = &question.credentials;
+    let channels: Vec<&str> = question.channels.iter().map(|channel| channel.as_str()).collect();
+    let body = serde_json::json!({
+        "action": question.action.as_str(),
+        "channels": channels,
+        "client": question.client.as_ref().map(ToString::to_string),
+        "transport": credentials.transport,
+        "ip": credentials.ip.to_string(),
+        "origin": credentials.origin().map(|origin| String::from_utf8_lossy(origin.as_bytes())),
+    });
+    let mut request = Request::builder().method(Method::POST).header(CONTENT_TYPE, "application/json");
+    for (name, value) in [(COOKIE, credentials.cookie()), (AUTHORIZATION, credentials.authorization())] {
+        if let Some(value) = value {
+            request = request.header(name, value);
+        }
+    }
+    request.body(Full::from(body.to_string()))
+}
+
+/// The part of a decision that answers the question.
+fn allowed(mut channels: HashSet<String>, ttl: f64, question: &Question) -> Allowed {
+    // It may name everything that the user may read. Only what was asked for is kept.
     channels.retain(|name| question.channels.iter().any(|channel| channel.as_str() == name));
-    // The time is shortened by up to a tenth, at random, so that readers that came at the same time do not ask again at
-    // the same time.
-    let ttl = ttl.unwrap_or(DEFAULT_TTL).clamp(1, MAX_TTL);
-    let ttl = Duration::from_secs(ttl).mul_f64(0.9 + fastrand::f64() / 10.0);
-    Ok(Allowed { channels: Arc::new(channels), until: began + ttl })
+    // The time is up to a tenth less, at random: readers that came at the same time do not ask again at the same time.
+    let ttl = Duration::from_secs_f64(ttl).mul_f64(0.9 + fastrand::f64() / 10.0);
+    Allowed { channels: Arc::new(channels), until: Instant::now() + ttl }
 }
 
 #[cfg(test)]
@@ -330,7 +290,8 @@ mod tests {
                     });
                 }
             });
-            let webhook = Webhook::new(uri, MAX_IN_FLIGHT, &mut Registry::default()).expect("an application");
+            let webhook = Webhook::new(uri, MAX_IN_FLIGHT, Duration::from_secs(2), &mut Registry::default())
+                .expect("an application");
             Other { webhook, is_silent, asked }
         }
 
@@ -370,7 +331,7 @@ mod tests {
         let other = Other::start().await;
         other.is_silent.store(true, Ordering::SeqCst);
         let cookies: Vec<String> = (0..MAX_IN_FLIGHT).map(|n| format!("n={n}")).collect();
-        let left = cookies.iter().map(|cookie| timeout(Duration::from_millis(300), other.is_allowed(cookie)));
+        let left = cookies.iter().map(|cookie| timeout(Duration::from_millis(1500), other.is_allowed(cookie)));
         assert!(join_all(left).await.iter().all(Result::is_err), "none of them waited for an answer");
         other.is_silent.store(false, Ordering::SeqCst);
         let healed = async { while !other.is_allowed("another").await {} };

@@ -20,7 +20,7 @@ pub const LAGS: [f64; 11] = [0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 
 /// The error codes of an append that is not acknowledged.
 const FAILURES: [Code; 2] = [Code::LogUnavailable, Code::OutcomeUnknown];
 
-/// A histogram of `N` buckets and one for larger values. The sum is in millionths.
+/// A histogram of `N` buckets, and one more bucket for larger values. The sum is in millionths.
 #[derive(Debug)]
 pub struct Buckets<const N: usize> {
     counts: [AtomicU64; N],
@@ -43,7 +43,7 @@ impl<const N: usize> Buckets<N> {
         self.observe_all(bounds, value, 1);
     }
 
-    /// Counts a value several times.
+    /// Counts one value several times.
     fn observe_all(&self, bounds: &[f64; N], value: f64, times: u64) {
         let bucket = bounds.iter().position(|bound| value <= *bound);
         bucket.map_or(&self.beyond, |bucket| &self.counts[bucket]).fetch_add(times, Relaxed);
@@ -107,7 +107,7 @@ pub struct Totals {
     pub rollovers: u64,
     /// The number of messages in a write.
     pub batches: Summed<{ BATCHES.len() }>,
-    /// The time from a message's id to its write, for messages that came while the reader was there.
+    /// The time from a message's id to its write, for messages that came while the reader was connected.
     pub lags: Summed<{ LAGS.len() }>,
 }
 
@@ -124,7 +124,7 @@ pub struct DeliveryMetrics {
 }
 
 impl DeliveryMetrics {
-    /// Metrics of readers by these transports.
+    /// Makes the metrics for readers by these transports.
     pub fn new(transports: impl Iterator<Item = &'static dyn Transport>) -> DeliveryMetrics {
         let counters = |transport: &'static dyn Transport| TransportCounters {
             transport: transport.name(),
@@ -163,7 +163,7 @@ impl PublishSource {
 }
 
 impl DeliveryMetrics {
-    /// Counts a reader while the result lives.
+    /// Counts a reader as open while the result exists.
     pub fn open(self: &Arc<DeliveryMetrics>, transport: &'static str) -> ReaderMetrics {
         let index = self.transports.iter().position(|known| known.transport == transport).unwrap_or_default();
         self.transports[index].open.fetch_add(1, Relaxed);
@@ -216,7 +216,7 @@ impl DeliveryMetrics {
     }
 }
 
-/// The hub reports writes by the index of the transport.
+/// The hub reports its writes here, by the index of the transport.
 impl hub::FanOutObserver for DeliveryMetrics {
     fn fanned_out(&self, fanned: &FanOutReport<'_>) {
         let (Some(counters), Some(oldest)) = (self.transports.get(fanned.transport), fanned.messages.first()) else {
@@ -226,7 +226,7 @@ impl hub::FanOutObserver for DeliveryMetrics {
         counters.bytes.fetch_add(fanned.bytes, Relaxed);
         counters.messages.fetch_add(fanned.writes * each as u64, Relaxed);
         counters.batches.observe_all(&BATCHES, each as f64, fanned.writes);
-        // A parked reader was there before each of these messages.
+        // A parked reader was already connected when these messages came.
         if let Some(cursor) = oldest.cursor() {
             let lag = Duration::from_millis(wall_clock_ms().saturating_sub(cursor.id.ms));
             counters.lags.observe_all(&LAGS, lag.as_secs_f64(), fanned.writes);
@@ -249,10 +249,10 @@ impl TransportCounters {
     }
 }
 
-/// The metrics of one reader. It counts as open while this lives.
+/// The metrics of one reader. The reader counts as open while this exists.
 pub struct ReaderMetrics {
     metrics: Arc<DeliveryMetrics>,
-    /// The index of the transport.
+    /// The transport's index in `transports`.
     index: usize,
 }
 
@@ -276,8 +276,8 @@ impl ReaderMetrics {
         self.counters().bytes.fetch_add(bytes as u64, Relaxed);
     }
 
-    /// Counts a batch that was written at `now` to a reader that has been here since `since`. Its oldest message gives
-    /// the lag, unless it is older than the reader: a reader that comes back with an old cursor does not lag.
+    /// Counts a batch that was written at `now` to a reader that has been connected since `since`. Its oldest message
+    /// gives the lag, unless it is older than the reader: a reader that comes back with an old cursor does not lag.
     pub fn batch(&self, messages: &[Arc<Message>], since: Instant, now: Instant) {
         if messages.is_empty() {
             return;
@@ -293,7 +293,7 @@ impl ReaderMetrics {
         }
     }
 
-    /// Counts the response to a poll that came at `asked`.
+    /// Counts the response to a poll that arrived at `asked`.
     pub fn answer(&self, messages: &[Arc<Message>], has_gap: bool, asked: Instant) {
         self.batch(messages, asked, Instant::now());
         if has_gap {
@@ -378,7 +378,7 @@ mod tests {
         );
         let totals = of(&metrics, "tcp");
         assert_eq!((totals.messages, totals.bytes, totals.batches.counts[1], totals.batches.sum), (6, 30, 3, 6.0));
-        // The lag is more than a second and less than five: a busy machine may be late.
+        // The lag is more than one second and less than five seconds, because a busy machine may be late.
         assert_eq!((totals.lags.count(), totals.lags.counts[9]), (3, 3));
     }
 
@@ -390,7 +390,7 @@ mod tests {
         let (ms, since) = (wall_clock_ms(), now - Duration::from_secs(5));
         reader.batch(&[message(ms - 300), message(ms)], since, now);
         reader.batch(&[message(ms - 20_000)], since, now);
-        // This message is from a machine whose clock is ahead.
+        // This message comes from a machine whose clock is ahead.
         reader.batch(&[message(ms + 60_000)], since, now);
         let lags = of(&metrics, "ws").lags;
         assert_eq!((lags.count(), lags.counts[8], lags.counts[0]), (2, 1, 1));

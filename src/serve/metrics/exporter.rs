@@ -1,4 +1,4 @@
-//! Exports the metrics of a node for `/metrics`. Sums over shards are made when somebody asks for them.
+//! Exports the metrics of a node for `/metrics`. Sums over shards are computed at each request.
 
 use super::delivery::{BATCHES, DeliveryMetrics, LAGS, Summed, Totals};
 use crate::hub::Hub;
@@ -95,12 +95,12 @@ impl Collector for Exporter {
         let delivered: u64 = totals.iter().map(|totals| totals.messages).sum();
         let encoded = encoding::made();
         out.counters("encodings", "Times that a message was encoded, once for each encoding", None, one(encoded))?;
-        // Each delivery uses an encoding that was made for it, or for an earlier one.
+        // Each delivery uses an encoding that was made for this delivery or for an earlier one.
         let hits = delivered.saturating_sub(encoded);
         out.counters("encode_cache_hits", "Deliveries that reused an encoded message", None, one(hits))?;
         out.gauges("sockets", "Connections of clients, idle ones included", one(self.connections.count() as u64))?;
         let most = self.connections.most() as u64;
-        out.gauges("sockets_limit", "Limit of connections, from the flag and the file descriptors", one(most))?;
+        out.gauges("sockets_limit", "Limit on connections, from the flag and the file descriptors", one(most))?;
         out.gauges(
             "channels",
             "Channels with readers or retained messages on this node",
@@ -211,7 +211,7 @@ fn no_exemplars<'a, S: EncodeLabelSet>() -> Option<&'a HashMap<usize, Exemplar<S
     None
 }
 
-/// The buckets as the encoder expects them: it sums them up itself.
+/// Returns the buckets as the encoder expects them, which are not cumulative: the encoder sums them up itself.
 fn buckets<const N: usize>(bounds: &[f64; N], summed: &Summed<N>) -> Vec<(f64, u64)> {
     let beyond = [(f64::INFINITY, summed.beyond)];
     bounds.iter().copied().zip(summed.counts).chain(beyond).collect()

@@ -29,14 +29,14 @@ impl Http2Metrics {
         let metrics = Http2Metrics::default();
         registry.register(
             "http2_let_go",
-            "HTTP/2 connections that the server closed for what their clients did, by reason",
+            "HTTP/2 connections that the server closed because of their clients, by reason",
             metrics.closed.clone(),
         );
         registry.register("http2_streams", "HTTP/2 streams opened, by purpose", metrics.streams.clone());
         Arc::new(metrics)
     }
 
-    /// Counts a connection that the server closes for what its client did.
+    /// Counts a connection that the server closes because of its client's behaviour.
     pub fn closed(&self, reason: &'static str) {
         self.closed.get_or_create(&ReasonLabel { reason }).inc();
     }

@@ -1,4 +1,4 @@
-//! What a node counts, and how `/metrics` shows it.
+//! The counters of a node, and their export for `/metrics`.
 
 pub mod delivery;
 pub mod exporter;

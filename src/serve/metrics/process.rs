@@ -10,7 +10,7 @@ use std::fs;
 /// Clock ticks per second in `/proc` (`USER_HZ`), the same on every Linux.
 const TICKS: f64 = 100.0;
 
-/// The collector of process metrics from `/proc/self`. Systems without it get none.
+/// The collector of process metrics from `/proc/self`. Systems without `/proc` do not get these metrics.
 #[derive(Debug)]
 pub struct ProcessMetrics;
 
@@ -23,7 +23,7 @@ pub struct Usage {
     pub cpu: f64,
     /// Open descriptors.
     pub descriptors: u64,
-    /// The limit of open descriptors.
+    /// The limit on open descriptors.
     pub most_descriptors: u64,
 }
 
@@ -33,7 +33,8 @@ impl Usage {
         let status = fs::read_to_string("/proc/self/status").ok()?;
         let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
         let resident: u64 = resident.trim().trim_end_matches(" kB").parse().ok()?;
-        // The 14th and the 15th field, counted from the bracket after the name, which may hold anything.
+        // The 14th and the 15th field. They are counted from the bracket after the process's name, because the name may
+        // contain any character.
         let stat = fs::read_to_string("/proc/self/stat").ok()?;
         let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
         let ticks: f64 = fields.get(11)?.parse::<f64>().ok()? + fields.get(12)?.parse::<f64>().ok()?;
@@ -50,7 +51,7 @@ impl Collector for ProcessMetrics {
         out.gauge_of("process_resident_memory", "Memory in use", &Unit::Bytes, usage.resident as f64)?;
         out.counter_of("process_cpu", "Processor time", &Unit::Seconds, usage.cpu)?;
         out.gauge("process_open_fds", "Open descriptors", usage.descriptors)?;
-        out.gauge("process_max_fds", "Limit of open descriptors", usage.most_descriptors)
+        out.gauge("process_max_fds", "Limit on open descriptors", usage.most_descriptors)
     }
 }
 

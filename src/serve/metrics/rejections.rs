@@ -1,4 +1,4 @@
-//! Counts what was rejected and which readers were disconnected, by reason.
+//! Counts rejections and disconnected readers, by reason.
 
 use crate::transport::Code;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -26,7 +26,7 @@ impl Rejections {
         rejections
     }
 
-    /// The counter of a reason.
+    /// Returns the counter of a reason.
     pub fn counter(&self, reason: &'static str) -> Counter {
         self.0.get_or_create(&ReasonLabel { reason }).clone()
     }
@@ -36,14 +36,14 @@ impl Rejections {
         self.count_reason(code.as_str());
     }
 
-    /// Counts what has no error code, such as a connection that was closed.
+    /// Counts a rejection without an error code, such as a connection that was closed.
     pub fn count_reason(&self, reason: &'static str) {
         self.0.get_or_create(&ReasonLabel { reason }).inc();
     }
 
     /// Counts a connection whose write failed because the client did not read.
     pub fn write_failed(&self, error: &io::Error) {
-        // A write that was cut for lack of memory is counted where it was cut.
+        // A write that was cut for lack of memory was already counted when it was cut.
         if error.kind() == io::ErrorKind::TimedOut {
             self.count_reason("slow_reader");
         }

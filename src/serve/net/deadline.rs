@@ -1,4 +1,4 @@
-//! The deadline of a write to a client that reads nothing.
+//! The deadline of a write to a client that does not read.
 
 use std::future::Future;
 use std::io;
@@ -14,12 +14,13 @@ pub struct WriteDeadline {
 }
 
 impl WriteDeadline {
-    /// A write may stay pending for `timeout`.
+    /// Makes a deadline for writes that may stay pending for `timeout`.
     pub fn new(timeout: Duration) -> WriteDeadline {
         WriteDeadline { timeout, deadline: None }
     }
 
-    /// Turns `Pending` into a timeout error once it has lasted for the whole timeout. A result restarts the time.
+    /// Turns `Pending` into a timeout error after it has lasted for the whole timeout. A result of a write restarts the
+    /// time.
     pub fn bound<T>(&mut self, cx: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if polled.is_ready() {
             self.deadline = None;

@@ -1,4 +1,4 @@
-//! Graceful shutdown: tells every part of the server that it has begun.
+//! Graceful shutdown: tells every part of the server that the shutdown has begun.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -6,17 +6,18 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-/// How long an incomplete handshake, head or body may delay the shutdown. It is measured from the beginning of the drain for all
-/// of them, so that several in a row do not add up.
+/// How long an incomplete handshake, head or body may delay the shutdown. The time is measured from the beginning of
+/// the drain for all of them, so that several in a row do not add up.
 pub const GRACE: Duration = Duration::from_secs(2);
 
-/// How long a client may take to close its side after its last response, once [`GRACE`] is over.
+/// How long a client may take to close its side after its last response, if [`GRACE`] is over.
 pub const LAST_WORDS: Duration = Duration::from_millis(500);
 
-/// The least bytes of a body in each [`GRACE`] that count as progress. A byte now and then would delay the shutdown to its end.
+/// The minimum number of bytes of a body in each [`GRACE`] that counts as progress. Without it, a client that sends a
+/// byte from time to time would delay the shutdown to its time limit.
 const PROGRESS: usize = 1024;
 
-/// Tells whether the server is shutting down, and since when.
+/// Tells whether the server is shutting down, and when that began.
 #[derive(Clone)]
 pub struct Drain(Arc<watch::Sender<Option<Instant>>>);
 
@@ -36,18 +37,18 @@ impl Drain {
         });
     }
 
-    /// Whether it has begun.
+    /// Whether the shutdown has begun.
     pub fn has_begun(&self) -> bool {
         self.0.borrow().is_some()
     }
 
-    /// Waits until it begins. Cancel safe.
+    /// Waits until the shutdown begins. Cancel safe.
     pub async fn begun(&self) {
-        // The sender lives in self.
+        // The sender is a part of self, so this cannot fail.
         let _ = self.0.subscribe().wait_for(Option::is_some).await;
     }
 
-    /// When [`GRACE`] is over; `None` if the drain has not begun.
+    /// The time at which [`GRACE`] is over; `None` if the drain has not begun.
     pub fn late_at(&self) -> Option<Instant> {
         self.0.borrow().map(|begun| begun + GRACE)
     }
@@ -74,7 +75,8 @@ impl Drain {
         }
     }
 
-    /// When a reader should reconnect. The times are spread, so that not all readers come to the next node at once.
+    /// Returns the time after which a reader should reconnect. The times are spread, so that not all readers come to
+    /// the next node at once.
     pub fn retry(&self) -> Duration {
         Duration::from_millis(fastrand::u64(200..3000))
     }
@@ -84,7 +86,7 @@ impl Drain {
 pub struct BodyProgress<'a> {
     drain: &'a Drain,
     began: Instant,
-    /// When progress is checked next, and how many bytes there were the last time.
+    /// The time of the next check of the progress, and the number of bytes at the previous check.
     next: Option<(Instant, usize)>,
 }
 
@@ -94,7 +96,8 @@ impl BodyProgress<'_> {
         BodyProgress { drain, began: Instant::now(), next: None }
     }
 
-    /// Waits until the body has made too little progress. `bytes`: how many have arrived. Cancel safe.
+    /// Waits until the body has made too little progress. `bytes`: how many bytes of the body have arrived. Cancel
+    /// safe.
     pub async fn is_too_slow(&mut self, bytes: usize) {
         loop {
             self.drain.begun().await;
@@ -114,7 +117,8 @@ impl BodyProgress<'_> {
 mod tests {
     use super::*;
 
-    /// Reads a body of which `bytes` bytes arrive every `every`, until it is too slow or a minute has passed.
+    /// Reads a body until it is too slow or a minute has passed. After each `every`, `bytes` more bytes of the body
+    /// arrive.
     async fn seconds_until_too_slow(bytes: usize, every: Duration) -> Option<u64> {
         let drain = Drain::default();
         let (mut pace, mut have, began) = (BodyProgress::new(&drain), 0, Instant::now());

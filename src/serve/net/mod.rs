@@ -1,4 +1,4 @@
-//! Sockets, timers and TLS. Nothing here knows HTTP.
+//! Sockets, timers and TLS. This module does not know HTTP.
 
 pub mod deadline;
 pub mod drain;

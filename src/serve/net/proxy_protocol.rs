@@ -1,4 +1,4 @@
-//! The PROXY protocol, versions 1 and 2: a proxy first sends the address of its client.
+//! The PROXY protocol, versions 1 and 2: before all other bytes, a proxy sends the address of its client.
 
 use ppp::{HeaderResult, v1, v2};
 use std::io;
@@ -6,17 +6,17 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-/// The shortest header: `PROXY UNKNOWN\r\n`. The rest of a longer one is read after that, so that nothing after the
-/// header is read.
+/// The shortest header: `PROXY UNKNOWN\r\n`. The server first reads this number of bytes and then the rest of a longer
+/// header, so that it does not read bytes after the header.
 const SHORTEST: usize = 15;
 
-/// Bytes of a header of version 1, by the protocol.
+/// The maximum length of a header of version 1, which the protocol sets.
 const LONGEST_LINE: usize = 107;
 
-/// Bytes of a header of version 2: its addresses and what a proxy may add about TLS.
+/// The maximum length of a header of version 2: its addresses, and the fields that a proxy may add about TLS.
 const LONGEST: usize = 2048;
 
-/// How long a proxy may take to send its header. It sends it with its first packet.
+/// How long a proxy may take to send its header. A proxy sends it in its first packet.
 pub const TIMEOUT: Duration = Duration::from_secs(5);
 
 const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
@@ -25,9 +25,9 @@ const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 ///
 /// # Errors
 ///
-/// There is no header, or an invalid one.
+/// The header is missing or invalid.
 pub async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<IpAddr>> {
-    let bad = || io::Error::new(io::ErrorKind::InvalidData, "no PROXY protocol header");
+    let bad = || io::Error::new(io::ErrorKind::InvalidData, "the PROXY protocol header is missing or invalid");
     let mut header = vec![0; SHORTEST];
     stream.read_exact(&mut header).await?;
     if header.starts_with(SIGNATURE) {
@@ -57,7 +57,7 @@ pub async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<Ip
             v1::Addresses::Tcp6(addresses) => v6(addresses.source_address),
             v1::Addresses::Unknown => None,
         }),
-        // A health check by the proxy itself.
+        // This is a health check by the proxy itself.
         HeaderResult::V2(Ok(header)) if header.command == v2::Command::Local => Ok(None),
         HeaderResult::V2(Ok(header)) => match header.addresses {
             v2::Addresses::IPv4(addresses) => Ok(v4(addresses.source_address)),

@@ -1,12 +1,12 @@
-//! The reactor of the clients' sockets: it learns which are ready, and wakes their tasks.
+//! The reactor of the clients' sockets: it learns which sockets are ready, and wakes their tasks.
 //!
-//! All other I/O uses tokio's reactor. That one keeps 256 bytes for each socket, so that any number of tasks can wait for it,
-//! and those were a sixth of the memory of a parked reader. Only one task at a time waits for a client's socket. So these have
-//! an epoll (or kqueue) of their own, which tokio watches as if it were one socket: a turn in which any of them is ready costs
-//! one more system call, however many are ready.
+//! All other I/O uses tokio's reactor. Tokio's reactor keeps 256 bytes for each socket, so that any number of tasks can
+//! wait for the socket. For a parked reader this would be a sixth of its memory. Only one task at a time waits for a
+//! client's socket, so these sockets have an epoll (or kqueue) of their own. Tokio watches it as if it were one socket:
+//! a turn in which any client's socket is ready costs one more system call, for any number of ready sockets.
 //!
-//! It is edge-triggered. A [socket](super::socket::Socket) clears a mark *before* its attempt, and an event during the attempt
-//! sets it again, so that no edge is lost.
+//! The epoll is edge-triggered. A [socket](super::socket::Socket) clears a mark *before* its attempt, and an event
+//! during the attempt sets it again, so that no edge is lost.
 
 use atomic_waker::AtomicWaker;
 use mio::net::TcpStream;
@@ -24,16 +24,16 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-/// The socket may have something to read.
+/// The socket may have bytes to read.
 pub const READ: u8 = 1;
 /// The socket may accept a write.
 pub const WRITE: u8 = 2;
-/// The end of the connection follows what there is to read. Never cleared.
+/// The end of the connection follows after the available bytes. Never cleared.
 pub const READ_CLOSED: u8 = 4;
 /// The connection is reset. Never cleared.
 pub const RESET: u8 = 8;
 
-/// Events of a turn.
+/// The maximum number of events in a turn.
 const EVENTS: usize = 1024;
 
 /// The reactor.
@@ -47,8 +47,8 @@ pub struct Reactor {
 /// this number.
 const NUMBER: u32 = usize::BITS / 8 * 5;
 
-/// The sockets by their number. A number is reused at once, while an event of its last socket may still be under way. The new
-/// socket must not get that event.
+/// The sockets by their number. A number is reused at once, although an event of its previous socket may still be under
+/// way. The new socket must not get that event.
 #[derive(Default)]
 struct Sockets {
     slots: Slab<(u32, Weak<Registration>)>,
@@ -66,29 +66,31 @@ impl Sockets {
 }
 
 impl Reactor {
-    /// Starts a reactor in tokio's runtime, and returns it with its task. The task ends when the reactor and all its sockets are
-    /// dropped. If it ends earlier, no client I/O is possible any more, so the server must watch it.
+    /// Starts a reactor in tokio's runtime, and returns it with its task. The task ends when the reactor and all its
+    /// sockets are dropped. If it ends earlier, I/O with clients is no longer possible, so the server must watch the
+    /// task.
     ///
     /// # Errors
     ///
-    /// The system's, mostly that there are no file descriptors left.
+    /// The system's error, usually that no file descriptors are left.
     pub fn start() -> io::Result<(Arc<Reactor>, JoinHandle<io::Result<()>>)> {
         let no_poll = |error: io::Error| io::Error::new(error.kind(), format!("cannot watch sockets: {error}"));
         let poll = Poll::new().map_err(no_poll)?;
         let (catch_ups, requests) = mpsc::channel(1);
         let registry = poll.registry().try_clone().map_err(no_poll)?;
         let sockets = Arc::<Mutex<Sockets>>::default();
-        // The task holds the table and not the reactor, whose end it waits for.
+        // The task holds the table but not the reactor, because it waits for the reactor's end.
         let (poll, table) = (watched(poll)?, sockets.clone());
         let task = tokio::spawn(async move { run(&table, poll, requests).await });
         Ok((Arc::new(Reactor { registry, sockets, catch_ups }), task))
     }
 
-    /// Registers a non-blocking connection. `None` if there are already `most`: then this one is closed.
+    /// Registers a non-blocking connection. Returns `None` if there are already `most` connections: this one is then
+    /// closed.
     ///
     /// # Errors
     ///
-    /// The system's.
+    /// The system's error.
     pub fn add(self: &Arc<Reactor>, mut stream: TcpStream, most: usize) -> io::Result<Option<Arc<Registration>>> {
         let mut sockets = self.sockets.lock();
         if sockets.slots.len() >= most {
@@ -104,12 +106,13 @@ impl Reactor {
         Ok(Some(socket))
     }
 
-    /// Forgets a socket that is about to be closed. Closing takes it out of the epoll, too.
+    /// Forgets a socket that is about to be closed. Closing also takes it out of the epoll.
     fn remove(&self, number: usize) {
         self.sockets.lock().slots.try_remove(number);
     }
 
-    /// Waits until all events up to now are handled, so that what clients have sent is known. Cancel safe.
+    /// Waits until all events up to now are handled. After that the server knows all bytes that clients have sent.
+    /// Cancel safe.
     pub async fn catch_up(&self) {
         let (done, caught_up) = oneshot::channel();
         if self.catch_ups.send(done).await.is_ok() {
@@ -118,7 +121,7 @@ impl Reactor {
     }
 }
 
-/// A socket as the reactor knows it. It is small, because there is one for each connection.
+/// A socket as the reactor knows it. The type is small, because there is one for each connection.
 pub struct Registration {
     reactor: Arc<Reactor>,
     waker: AtomicWaker,
@@ -129,7 +132,7 @@ pub struct Registration {
 
 impl Registration {
     fn new(reactor: Arc<Reactor>, number: usize, stream: TcpStream) -> Registration {
-        // There are never that many descriptors.
+        // A process never has so many descriptors.
         let number = u32::try_from(number).unwrap_or(u32::MAX);
         // The request may have arrived with the connection, so the socket counts as ready before any event.
         Registration { reactor, waker: AtomicWaker::new(), stream, number, ready: AtomicU8::new(READ | WRITE) }
@@ -155,7 +158,8 @@ impl Registration {
         self.ready.fetch_and(!marks, Ordering::AcqRel);
     }
 
-    /// Registers the task to wake. Call it before looking at the marks: an event in between would otherwise wake no task.
+    /// Registers the task to wake. Call it before looking at the marks: otherwise an event in between would not wake
+    /// the task.
     pub fn register(&self, waker: &Waker) {
         self.waker.register(waker);
     }
@@ -173,7 +177,7 @@ impl Drop for Registration {
     }
 }
 
-/// Handles events until there can be no more.
+/// Handles events until the reactor and all its sockets are dropped.
 async fn run(
     sockets: &Mutex<Sockets>,
     mut poll: AsyncFd<Poll>,
@@ -206,7 +210,8 @@ fn turn(sockets: &Mutex<Sockets>, poll: &mut Poll, events: &mut Events) -> io::R
         Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(true),
         polled => polled?,
     }
-    // The sockets are found under the lock, and notified and dropped without it: dropping the last reference takes the lock.
+    // The sockets are looked up under the lock, but notified and dropped without it: dropping the last reference takes
+    // the lock.
     let known = sockets.lock();
     let found: SmallVec<[_; 16]> = events
         .iter()
@@ -228,14 +233,14 @@ fn turn(sockets: &Mutex<Sockets>, poll: &mut Poll, events: &mut Events) -> io::R
     Ok(events.iter().count() >= EVENTS)
 }
 
-/// Lets tokio watch whether a source can be read.
+/// Lets tokio watch whether a source is readable.
 ///
 /// # Errors
 ///
-/// The system's.
+/// The system's error.
 #[expect(
     deprecated,
-    reason = "its successor is unsafe, for sources that may change their descriptor; these own one descriptor each"
+    reason = "its successor is unsafe, since sources may change their descriptor; these sources own one descriptor each"
 )]
 pub fn watched<T: AsRawFd>(source: T) -> io::Result<AsyncFd<T>> {
     AsyncFd::with_interest(source, tokio::io::Interest::READABLE)
@@ -254,7 +259,7 @@ mod tests {
     const SOON: Duration = Duration::from_millis(50);
     const PATIENCE: Duration = Duration::from_secs(10);
 
-    /// A client, whose window is small, and our end of its connection.
+    /// Returns a client with a small receive window, and the server's end of its connection.
     async fn pair(reactor: &Arc<Reactor>) -> (tokio::net::TcpStream, Socket) {
         let (client, registration) = registered(reactor).await;
         (client, Socket::new(registration))
@@ -302,7 +307,7 @@ mod tests {
                 let reading = async {
                     let mut read = Vec::new();
                     loop {
-                        // Now and then the read asks for exactly as much as there is.
+                        // Some reads ask for exactly as many bytes as are available.
                         let mut part = vec![0; random.usize(1..20_000)];
                         match socket.read(&mut part).await.expect("read") {
                             0 => return read,
@@ -312,7 +317,7 @@ mod tests {
                 };
                 let ((), read) = in_time("the end", async { tokio::join!(writing, reading) }).await;
                 assert_eq!(read, sent, "seed {seed}");
-                // The end stays.
+                // Later reads also return the end.
                 assert_eq!(socket.read(&mut [0; 9]).await.expect("the end"), 0);
             });
         }
@@ -407,7 +412,7 @@ mod tests {
         let (client, mut socket) = pair(&reactor).await;
         let mut client = client.into_std().expect("its socket");
         client.set_nonblocking(false).expect("a blocking one");
-        // A thread of its own writes it: the reader never reaches the end.
+        // Another thread writes the bytes, so that the reader never reaches the end.
         let flood = std::thread::spawn(move || while client.write_all(&[0; 4096]).is_ok() {});
         let swallow = tokio::spawn(async move {
             for _ in 0..3_000_000 {

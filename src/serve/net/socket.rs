@@ -1,6 +1,6 @@
 //! A client's TCP connection. It can be cloned: the task of a session and the hub both write to it, but never at once.
 //!
-//! One task at a time waits for it. The last task that has polled it is woken.
+//! One task at a time waits for the socket. The task that has polled it last is woken.
 
 use super::reactor::{READ, READ_CLOSED, RESET, Registration, WRITE};
 use mio::net::TcpStream;
@@ -15,7 +15,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::coop;
 
-/// The most bytes of one read.
+/// The maximum number of bytes in one read.
 const READ_SIZE: usize = 16 << 10;
 
 /// A connection.
@@ -42,14 +42,14 @@ impl Socket {
         want: u8,
         mut attempt: impl FnMut(&TcpStream) -> io::Result<(T, Readiness)>,
     ) -> Poll<io::Result<T>> {
-        // Now and then a task with a busy client yields to others.
+        // From time to time, a task with a busy client yields to other tasks.
         let turn = ready!(coop::poll_proceed(cx));
         let registration = &*self.0;
         let end = if want == READ { READ_CLOSED | RESET } else { RESET };
         loop {
             if !registration.is(want | end) {
                 registration.register(cx.waker());
-                // An event from before the registration of the waker has woken no task.
+                // An event from before the registration of the waker has not woken the task.
                 if !registration.is(want | end) {
                     return Poll::Pending;
                 }
@@ -79,7 +79,7 @@ impl Socket {
         }
     }
 
-    /// Writes. If the socket accepts less than everything, it is full.
+    /// Writes. If the socket accepts only a part of the bytes, it is full.
     fn poll_write_with(
         &self,
         cx: &mut Context<'_>,
@@ -97,20 +97,20 @@ impl Socket {
         std::hint::black_box(self.0.stream().as_raw_fd());
     }
 
-    /// Writes as much as the socket accepts at once, whatever the reactor has reported.
+    /// Writes as many bytes as the socket accepts at once, whatever the reactor has reported.
     ///
     /// # Errors
     ///
-    /// The system's; `WouldBlock` if it accepts nothing.
+    /// The system's error; `WouldBlock` if the socket does not accept any bytes.
     pub fn write_now(&self, bytes: &[u8]) -> io::Result<usize> {
         self.0.stream().write(bytes)
     }
 
-    /// The next byte, which stays to be read; `None` at the end of the connection. Cancel safe.
+    /// Returns the next byte without consuming it; `None` at the end of the connection. Cancel safe.
     ///
     /// # Errors
     ///
-    /// The system's.
+    /// The system's error.
     pub async fn peek(&self) -> io::Result<Option<u8>> {
         let mut first = [0];
         let peeked =
@@ -118,8 +118,8 @@ impl Socket {
         Ok((peeked > 0).then_some(first[0]))
     }
 
-    /// Ready when the connection was reset. A client that has shut its sending side may still read, or be gone. Only a write
-    /// can tell, and its outcome is reported here.
+    /// Ready when the connection was reset. A client that has shut its sending side may still read, or may be gone.
+    /// Only a write can tell. If the write resets the connection, it is reported here.
     pub fn poll_reset(&self, cx: &mut Context<'_>) -> Poll<()> {
         self.0.register(cx.waker());
         if self.0.is(RESET) { Poll::Ready(()) } else { Poll::Pending }
@@ -127,8 +127,8 @@ impl Socket {
 }
 
 thread_local! {
-    /// The buffer that reads fill, and from which they are copied. Reading into uninitialised memory needs unsafe code,
-    /// and initialising it first costs more than the copy.
+    /// The buffer that reads fill. The bytes are then copied from it. Reading into uninitialised memory needs unsafe
+    /// code, and initialising it first costs more than the copy.
     static READING: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_SIZE].into());
 }
 

@@ -1,7 +1,8 @@
-//! A client's byte stream: TCP, or a layer on top of it, TLS or an HTTP/2 stream. Sessions need not know which.
+//! A client's byte stream: TCP, or a layer on top of TCP (TLS or an HTTP/2 stream). Sessions need not know which of
+//! these it is.
 //!
-//! Writes have a deadline. Waiting for input takes no buffer. A client that is gone is distinguished from one that has only shut
-//! its sending side.
+//! Writes have a deadline. Waiting for input does not take a buffer. The stream distinguishes a client that is gone
+//! from a client that has only shut its sending side.
 
 use super::deadline::WriteDeadline;
 use super::socket::Socket;
@@ -17,8 +18,8 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
-/// The most bytes of one read by [`ClientStream::poll_input`]. The buffer lies on the stack, so that an idle connection holds
-/// none.
+/// The maximum number of bytes in one read by [`ClientStream::poll_input`]. The buffer is on the stack, so that an idle
+/// connection does not hold one.
 const READ: usize = 8 << 10;
 
 /// How long a client may take to read the last bytes before the socket is closed.
@@ -26,14 +27,14 @@ const LINGER: Duration = Duration::from_secs(2);
 
 /// A layer between a client's bytes and its TCP connection.
 ///
-/// When a write is ready, its bytes have left the layer. Nothing waits in the layer for another write or a flush.
+/// When a write is ready, its bytes have left the layer. They do not wait in the layer for another write or a flush.
 pub trait Layer: AsyncRead + AsyncWrite + Send + Unpin {
     /// Ready when the client has reset the layer; `None` if only the TCP connection can tell.
     fn poll_reset(&mut self, _cx: &mut Context<'_>) -> Option<Poll<()>> {
         None
     }
 
-    /// Called when a write has timed out.
+    /// Tells the layer that a write has timed out.
     fn timed_out(&mut self) {}
 
     /// Whether the last bytes may be lost unless the server waits for the client to close its side.
@@ -46,7 +47,7 @@ pub trait Layer: AsyncRead + AsyncWrite + Send + Unpin {
 pub struct ClientStream {
     socket: Socket,
     layer: Option<Box<dyn Layer>>,
-    /// The state of a busy connection. A parked connection has none.
+    /// The state of a busy connection; `None` for a parked connection.
     busy: Option<Box<Busy>>,
     write_timeout: u32,
 }
@@ -56,9 +57,10 @@ pub struct ClientStream {
 struct Busy {
     /// Bytes that were read and given back. The next read returns them.
     unread: Bytes,
-    /// The deadline of a write that waits for the client. Without one the connection has no timer here.
+    /// The deadline of a write that waits for the client. A connection without such a write does not have a timer here.
     deadline: Option<WriteDeadline>,
-    /// Whether a write waits. Shared with the task that drives hyper, which owns this stream meanwhile.
+    /// Whether a write waits. The flag is shared with the task that drives hyper, because hyper owns this stream during
+    /// that time.
     blocked: Option<Arc<AtomicBool>>,
 }
 
@@ -86,21 +88,22 @@ impl ClientStream {
         }
     }
 
-    /// The TCP connection below.
+    /// Returns the TCP connection below the layers.
     pub fn socket(&self) -> &Socket {
         &self.socket
     }
 
-    /// The socket, if there is no layer, so that bytes can be written to it directly.
+    /// Returns the socket if no layer (such as TLS) wraps it, so that the caller can write bytes to it directly.
     pub fn plain(&self) -> Option<Socket> {
         self.layer.is_none().then(|| self.socket.clone())
     }
 
-    /// Writes as much as the socket accepts at once, and returns how much that was: nothing, if there is a layer.
+    /// Writes as many bytes as the socket accepts at once, and returns their number. If there is a layer, it does not
+    /// write and returns 0.
     ///
     /// # Errors
     ///
-    /// The system's.
+    /// The system's error.
     pub fn write_now(&self, bytes: &[u8]) -> io::Result<usize> {
         if self.layer.is_some() {
             return Ok(0);
@@ -111,7 +114,8 @@ impl ClientStream {
         }
     }
 
-    /// Gives back bytes that were read too early. They go before bytes that were given back earlier.
+    /// Gives back bytes that were read too early. The next read returns them first, before bytes that were given back
+    /// earlier.
     pub fn unread(&mut self, bytes: Bytes) {
         // Empty bytes may still hold one of hyper's buffers.
         if bytes.is_empty() {
@@ -121,12 +125,12 @@ impl ClientStream {
         *unread = if unread.is_empty() { bytes } else { [&bytes[..], &unread[..]].concat().into() };
     }
 
-    /// A flag that is set while a write waits for the client.
+    /// Returns a flag that is set while a write waits for the client.
     pub fn blocked(&mut self) -> Arc<AtomicBool> {
         self.busy().blocked.get_or_insert_default().clone()
     }
 
-    /// Reads what there is into `input`. 0 means that the client will send no more.
+    /// Reads available bytes into `input`. 0 means that the client will not send more.
     pub fn poll_input(&mut self, cx: &mut Context<'_>, input: &mut impl Input) -> Poll<io::Result<usize>> {
         let mut bytes = [MaybeUninit::uninit(); READ];
         let mut buf = ReadBuf::uninit(&mut bytes);
@@ -135,7 +139,7 @@ impl ClientStream {
         Poll::Ready(Ok(buf.filled().len()))
     }
 
-    /// Reads what there is. Returns whether there is input.
+    /// Reads available bytes. Returns whether there is input.
     pub async fn has_input(&mut self, input: &mut Unread) -> bool {
         if input.is_empty() {
             poll_fn(|cx| {
@@ -148,8 +152,8 @@ impl ClientStream {
         !input.is_empty()
     }
 
-    /// Ready when the connection was reset. A client that has shut its sending side may still read, or be gone. Only a write
-    /// can tell, and its outcome is reported here.
+    /// Ready when the connection was reset. A client that has shut its sending side may still read, or may be gone.
+    /// Only a write can tell. If the write resets the connection, it is reported here.
     pub fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if let Some(reset) = self.layer.as_mut().and_then(|layer| layer.poll_reset(cx)) {
             return reset;
@@ -157,13 +161,13 @@ impl ClientStream {
         self.socket.poll_reset(cx)
     }
 
-    /// Shuts the sending side, and reads for a moment what is still under way. A socket that is closed with unread bytes is
-    /// reset, and the client could lose the last bytes.
+    /// Shuts the sending side, and for a short time reads bytes that are still under way. A socket that is closed with
+    /// unread bytes is reset, and the client could then lose the last bytes of the response.
     pub async fn linger(&mut self) {
         self.linger_for(LINGER).await;
     }
 
-    /// Does the same for this long at most.
+    /// Lingers as [`linger`](ClientStream::linger) does, but for at most `time`.
     pub async fn linger_for(&mut self, time: Duration) {
         let lingers = self.layer.as_ref().is_none_or(|layer| layer.lingers());
         let _ = tokio::time::timeout(time, async {
@@ -200,7 +204,8 @@ impl ClientStream {
         written
     }
 
-    /// Drops the flag of [`blocked`](ClientStream::blocked): the task that has this stream writes to it alone from here on.
+    /// Drops the flag of [`blocked`](ClientStream::blocked): from here on, only the task that owns this stream writes
+    /// to it.
     pub fn drop_blocked(&mut self) {
         if let Some(busy) = &mut self.busy {
             busy.blocked = None;
@@ -215,7 +220,7 @@ pub trait Input {
     fn take(&mut self, bytes: &[u8]);
 }
 
-/// Input that has not been handled yet. It takes one word while it is empty.
+/// Input that was not handled yet. It takes one word while it is empty.
 #[derive(Default)]
 pub struct Unread(Option<Box<BytesMut>>);
 

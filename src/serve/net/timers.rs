@@ -1,9 +1,9 @@
 //! Timers of parked readers: heartbeats, and the timeouts of polls.
 //!
-//! A timer of tokio takes 112 bytes in an allocation of its own. These take 40 bytes in shared tables, and one timer of tokio
-//! for all of them. Trade-offs: a rescheduled timer may fire once spuriously, and timers may be up to 1/128 of their delay late,
-//! so that timers of about the same time fire together. A node full of silent streams wakes up sixteen times a second for its
-//! heartbeats, and not once for each.
+//! A timer of tokio takes 112 bytes in an allocation of its own. Each of these timers takes 40 bytes in shared tables,
+//! and all of them together use one timer of tokio. There are two trade-offs. A rescheduled timer may fire once
+//! spuriously. A timer may be late by up to 1/128 of its delay, so that timers of about the same time fire together. A
+//! node with many silent streams wakes up sixteen times a second for its heartbeats, and not once for each heartbeat.
 
 use parking_lot::Mutex;
 use slab::Slab;
@@ -20,35 +20,35 @@ type Tick = u64;
 
 const NEVER: Tick = Tick::MAX;
 
-/// A timer may be late by this part of its delay.
+/// A timer may be late by its delay divided by this number.
 const SLACK: Tick = 128;
 
-/// How many stale entries the queue may hold, in addition to one for each timer, before they are removed.
+/// The number of stale entries, in addition to one for each timer, from which the queue removes them.
 const STALE: usize = 64;
 
 /// All timers.
 pub struct Timers {
     begun: Instant,
     table: Mutex<Table>,
-    /// Notified when the first timer has become earlier.
+    /// Notified when the time of the first timer has become earlier.
     sooner: Arc<Notify>,
 }
 
 #[derive(Default)]
 struct Table {
     slots: Slab<Slot>,
-    /// Which slot to look at, and at which tick. An entry is stale if its slot names another tick.
+    /// Pairs of a tick and the slot to check at that tick. An entry is stale if its slot names another tick.
     queue: BinaryHeap<Reverse<(Tick, u32)>>,
 }
 
 struct Slot {
     /// The waker of the task, or a no-op. It is not an `Option`, which would make each slot a word larger.
     waker: Waker,
-    /// The tick of its entry in the queue.
+    /// The tick of the slot's entry in the queue.
     queued: Tick,
 }
 
-/// A timer. It wakes no task before it was polled.
+/// A timer. It does not wake a task before it is polled for the first time.
 pub struct Timer {
     timers: Arc<Timers>,
     due: Tick,
@@ -67,17 +67,17 @@ impl Timers {
         timers
     }
 
-    /// A timer for this moment. It fires up to a millisecond, or the [`SLACK`]th part of the delay, later.
+    /// Makes a timer for a moment. It may fire up to a millisecond, or the [`SLACK`]th part of its delay, later.
     pub fn at(self: &Arc<Timers>, due: Instant, now: Instant) -> Timer {
         let slot = Slot { waker: Waker::noop().clone(), queued: NEVER };
         let key = self.table.lock().slots.insert(slot);
-        // There is never enough memory for that many timers.
+        // Memory never suffices for so many timers.
         let key = u32::try_from(key).unwrap_or(u32::MAX);
         Timer { timers: self.clone(), due: self.due(due, now), key }
     }
 
-    /// The first tick from this moment on that is a multiple of a power of two, so that delays of about the same length end on
-    /// the same ticks.
+    /// Returns the first tick from this moment on that is a multiple of a power of two. So delays of about the same
+    /// length end on the same ticks.
     fn due(&self, at: Instant, now: Instant) -> Tick {
         let since = at.saturating_duration_since(self.begun);
         let exact = tick(since) + Tick::from(!since.subsec_nanos().is_multiple_of(1_000_000));
@@ -89,7 +89,7 @@ impl Timers {
         tick(now.saturating_duration_since(self.begun))
     }
 
-    /// Wakes the tasks whose timers are due. Returns when the next timer is due.
+    /// Wakes the tasks whose timers are due. Returns the time at which the next timer is due.
     fn fire(&self, now: Instant) -> Option<Instant> {
         let now = self.now(now);
         let mut due = Vec::new();
@@ -115,7 +115,7 @@ impl Timers {
     }
 }
 
-/// Whole ticks.
+/// Converts a duration to whole ticks.
 fn tick(since: Duration) -> Tick {
     since.as_secs() * 1000 + Tick::from(since.subsec_millis())
 }
@@ -149,15 +149,15 @@ impl Timer {
         self.due = self.timers.due(due, now);
     }
 
-    /// Ready from the moment when the timer is due. It wakes the task that polled last, and once spuriously if it was
-    /// rescheduled meanwhile.
+    /// Ready from the moment when the timer is due. The timer wakes the task that has polled it last. It may wake the
+    /// task once spuriously if it was rescheduled before it fired.
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let mut table = self.timers.table.lock();
         let Table { slots, queue } = &mut *table;
         let Some(slot) = slots.get_mut(self.key as usize) else { return Poll::Ready(()) };
         if !self.is_ahead(Instant::now()) {
-            // This poll may come before the timer has fired. The entry that is still queued must not count for the next time
-            // that the timer is set to.
+            // This poll may come before the timer has fired. The entry that is still queued must not count for the next
+            // due time of the timer.
             slot.queued = NEVER;
             return Poll::Ready(());
         }
@@ -179,7 +179,7 @@ impl Drop for Timer {
         let mut table = self.timers.table.lock();
         let Table { slots, queue } = &mut *table;
         let slot = slots.try_remove(self.key as usize);
-        // Polls end by the thousand before their timeout, and their entries would stay queued until then.
+        // Thousands of polls end before their timeout, and their entries would otherwise stay queued until that time.
         if queue.len() > 2 * slots.len() + STALE {
             queue.retain(|Reverse((tick, key))| slots.get(*key as usize).is_some_and(|slot| slot.queued == *tick));
         }
@@ -223,11 +223,11 @@ mod tests {
         let begun = Instant::now();
         let mut timer = timers.at(begun + Duration::from_secs(1), begun);
         assert!(polled(&mut timer).await.is_pending());
-        // The timer is set later than it was: it wakes its task once too early, which `wait` does not see.
+        // The timer is moved to a later time: it wakes its task once too early, but `wait` does not see this.
         timer.reset(begun + Duration::from_secs(5), Instant::now());
         wait(&mut timer).await;
         assert!((5000..=5041).contains(&begun.elapsed().as_millis()));
-        // The timer is set sooner than it was.
+        // The timer is moved to an earlier time.
         timer.reset(begun + Duration::from_secs(60), Instant::now());
         assert!(polled(&mut timer).await.is_pending());
         timer.reset(begun + Duration::from_secs(7), Instant::now());
@@ -260,7 +260,8 @@ mod tests {
         poll_fn(|cx| Poll::Ready(timer.poll(cx))).await
     }
 
-    /// A task that is woken by something else may find its timer due before it has fired, and set the timer again.
+    /// A task that was woken for another reason may find that its timer is due before the timer has fired, and may set
+    /// the timer again.
     #[tokio::test(start_paused = true)]
     async fn one_that_is_found_due_before_it_fires_fires_again() {
         struct Woken(AtomicUsize);
@@ -271,7 +272,7 @@ mod tests {
             }
         }
 
-        // Only this test fires timers.
+        // Timers fire only when this test calls `fire`.
         let timers = Timers::new();
         let (begun, second) = (Instant::now(), Duration::from_millis(1024));
         let woken = Arc::new(Woken(AtomicUsize::new(0)));

@@ -25,7 +25,7 @@ use tracing::debug;
 /// The protocols inside TLS, in order of preference (RFC 7301).
 const PROTOCOLS: [&[u8]; 3] = [b"h2", b"http/1.1", b"http/1.0"];
 
-/// Why a certificate cannot be used. Each text names the fix, and none shows the content of a file.
+/// The reason why a certificate cannot be used. Each text names the fix. The texts never show the content of a file.
 #[derive(Debug, thiserror::Error)]
 pub enum BadCertificate {
     /// The file cannot be read.
@@ -63,7 +63,7 @@ struct Outcome {
 pub struct Tls {
     certificate: PathBuf,
     key: PathBuf,
-    /// For new connections. Open connections keep theirs.
+    /// The configuration for new connections. Open connections keep their own.
     config: RwLock<Arc<ServerConfig>>,
     handshakes: Family<Outcome, Counter>,
 }
@@ -73,7 +73,7 @@ impl Tls {
     ///
     /// # Errors
     ///
-    /// What is wrong with the files.
+    /// The fault in the files.
     pub fn new(certificate: PathBuf, key: PathBuf, registry: &mut Registry) -> Result<Tls, BadCertificate> {
         let config = RwLock::new(read(&certificate, &key)?);
         let handshakes = Family::default();
@@ -85,14 +85,14 @@ impl Tls {
     ///
     /// # Errors
     ///
-    /// What is wrong with the files. The old certificate stays in use then.
+    /// The fault in the files. In this case the old certificate stays in use.
     pub fn reload(&self) -> Result<(), BadCertificate> {
         let config = read(&self.certificate, &self.key)?;
         *self.config.write() = config;
         Ok(())
     }
 
-    /// Does the handshake that a client has begun. `None` if it fails or takes too long.
+    /// Does the handshake that a client has begun. Returns `None` if the handshake fails or takes too long.
     pub async fn secure(&self, socket: Socket, timeout: Duration) -> Option<Box<dyn Layer>> {
         let acceptor = TlsAcceptor::from(self.config.read().clone());
         let accepted = tokio::time::timeout(timeout, acceptor.accept(socket)).await;
@@ -126,19 +126,19 @@ fn read(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, BadCertific
     let unfit = |error| BadCertificate::Unfit { certificate: certificate.into(), key: key.into(), error };
     let mut config = config.map_err(unfit)?;
     config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).to_vec();
-    // Clients that reconnect, and old clients with each poll, do the cheap handshake. Early data is never accepted: it can be
-    // replayed, and a publish would be repeated.
+    // With tickets, clients that reconnect can resume their sessions with a cheap handshake. Old clients do so at each
+    // poll. Early data is never accepted: an attacker could replay it and so repeat a publish.
     if let Ok(ticketer) = ring::Ticketer::new() {
         config.ticketer = ticketer;
     }
     Ok(Arc::new(config))
 }
 
-/// TLS over a connection.
+/// TLS on top of a connection.
 struct Secured {
     stream: TlsStream<Socket>,
-    /// Bytes that TLS has accepted and the socket has not. The writer waits for them: a blocked write would otherwise look
-    /// complete, and its end would wait for the next write.
+    /// The number of bytes that TLS has accepted but the socket has not. The writer waits for them. Otherwise a blocked
+    /// write would look complete, and its last bytes would stay in the layer until the next write.
     unflushed: usize,
 }
 
@@ -156,7 +156,7 @@ impl AsyncWrite for Secured {
             self.unflushed = ready!(Pin::new(&mut self.stream).poll_write(cx, buf))?;
         }
         ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
-        // When a write is polled again, it passes the same bytes.
+        // The bytes are the same in each poll of a write.
         Poll::Ready(Ok(std::mem::take(&mut self.unflushed).min(buf.len())))
     }
 

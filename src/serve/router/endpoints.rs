@@ -9,7 +9,7 @@ use crate::serve::routes::endpoint::{Endpoint, Route};
 use crate::serve::routes::{assets, channels, diagnose, health, info, metrics, publish, transports};
 use crate::transport::Transport;
 
-/// All endpoints. A path is the first one's that has a route for it; the most frequent come first.
+/// All endpoints. A path belongs to the first endpoint that has a route for it. The most frequent endpoints come first.
 const ALL: &[&dyn Endpoint] = &[
     &transports::Transports,
     &publish::Publish,
@@ -25,12 +25,12 @@ const ALL: &[&dyn Endpoint] = &[
     &toy::Toy,
 ];
 
-/// The endpoint and the route of a path.
+/// Returns the endpoint and the route of a path.
 pub fn find(context: &Context, path: &str) -> Option<(&'static dyn Endpoint, Route)> {
     ALL.iter().find_map(|endpoint| Some((*endpoint, endpoint.route(context, path)?)))
 }
 
-/// The transports of all endpoints.
+/// Returns the transports of all endpoints.
 pub fn transports() -> impl Iterator<Item = &'static dyn Transport> {
     ALL.iter().flat_map(|endpoint| endpoint.transports()).copied()
 }

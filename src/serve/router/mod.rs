@@ -1,4 +1,5 @@
-//! Routes requests to their endpoints: limits, methods and listeners; and adds what every response gets.
+//! Routes requests to their endpoints, checks limits, methods and listeners, and adds the headers that every response
+//! gets.
 
 pub mod endpoints;
 
@@ -14,7 +15,7 @@ use crate::transport::{ApiError, Code};
 use hyper::header::{ALLOW, CONNECTION, HeaderValue, ORIGIN};
 use hyper::{Method, StatusCode, Version};
 
-/// Answers a request. It cannot fail: a refusal is a response, too.
+/// Answers a request. This cannot fail, because a refusal is also a response.
 pub async fn answer(context: &Context, peer: &Peer, request: Request) -> Response {
     let state = &context.state;
     let behind = peer.behind_proxies(&state.proxies, &state.connections, request.headers());
@@ -25,7 +26,7 @@ pub async fn answer(context: &Context, peer: &Peer, request: Request) -> Respons
     entry.transport = transport.map_or("-", |transport| transport.name());
     let mut response = respond(context, peer, request).await;
     entry.answered(response.status(), response.body().length());
-    // The entry of a session is written when the session ends; any other is written here.
+    // The entry of a session is written when the session ends. Any other entry is written here.
     if let Body::Session(session) = response.body_mut() {
         session.log(entry);
     }
@@ -40,7 +41,7 @@ async fn respond(context: &Context, peer: &Peer, mut request: Request) -> Respon
         return redirect::to_https(&request);
     }
     let state = &context.state;
-    // The parts of the request that are needed after it was moved into its endpoint.
+    // These parts of the request are still needed after the request was moved into its endpoint.
     let version = request.version();
     let origin = request.headers().get(ORIGIN).cloned();
     let is_by_star = state.origins.is_by_star(request.headers(), peer.forwarded_host());
@@ -68,8 +69,10 @@ fn check_origin(state: &ServerState, peer: &Peer, request: &Request) -> Result<(
     match peer.listener {
         ListenerKind::Public => state.origins.check(headers, peer.forwarded_host()),
         ListenerKind::Admin { is_loopback } => {
-            let mode = if is_loopback { AccessMode::Loopback } else { AccessMode::Guarded };
-            OriginPolicy { mode, allow_origin: Vec::new() }.check(headers, None)
+            let check = |mode| OriginPolicy { mode, allow_origin: Vec::new() }.check(headers, None);
+            // Only its own pages: another program of this machine may serve pages too, and it has no key.
+            check(AccessMode::Guarded)?;
+            if is_loopback { check(AccessMode::Loopback) } else { Ok(()) }
         }
     }
 }
@@ -113,7 +116,7 @@ fn check_limits(state: &ServerState, peer: &Peer, limits: Limits) -> Result<(), 
         return Ok(());
     }
     if peer.is_over_limit && limits == Limits::All {
-        return Err(ApiError::new(Code::TooManyConnections, "the server has reached its limit of connections"));
+        return Err(ApiError::new(Code::TooManyConnections, "the server has reached its limit on connections"));
     }
     state.rates.request(peer.ip)
 }

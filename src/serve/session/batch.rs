@@ -1,4 +1,4 @@
-//! The batch of a poll: messages that are there now, or the first ones that come.
+//! The batch of a poll: the messages that are available now, or the first ones that arrive.
 
 use crate::hub::{Gap, Limit, Step, Subscription};
 use crate::message::Message;
@@ -10,16 +10,16 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// The most bytes of a batch. It holds at least one message.
+/// The maximum number of bytes in a batch. A batch may always have one message.
 const BATCH_BYTES: usize = 1 << 20;
 
-/// How long a poll waits for a node that is behind the cursor, before the cursor is handed back.
+/// How long a poll waits for a node that is behind the cursor before the answer returns the cursor unchanged.
 const AHEAD_WAIT: Duration = Duration::from_secs(1);
 
-/// How long a poll waits for the log when only the log knows the answer.
+/// How long a poll waits for the log if only the log knows the answer.
 const LOG_WAIT: Duration = Duration::from_secs(20);
 
-/// The messages that are available now. Volatile messages are left out: only waiting readers get them.
+/// The messages that are available now. They do not include volatile messages: only waiting readers get those.
 pub async fn now(state: &ServerState, subscription: &mut Subscription, limit: usize) -> Batch {
     let mut collector = BatchBuilder::new(limit);
     let asked = Instant::now();
@@ -42,7 +42,7 @@ pub async fn now(state: &ServerState, subscription: &mut Subscription, limit: us
     }
 }
 
-/// The messages that a long poll waits for, if they are there already.
+/// The messages for a long poll, if they are already available.
 pub async fn first(subscription: &mut Subscription, limit: usize) -> Option<Batch> {
     let mut collector = BatchBuilder::new(limit);
     match poll_fn(|cx| Poll::Ready(collector.poll_wait(cx, subscription))).await {
@@ -53,7 +53,7 @@ pub async fn first(subscription: &mut Subscription, limit: usize) -> Option<Batc
     }
 }
 
-/// The first messages that come, or an empty batch after a time.
+/// The first messages that arrive, or an empty batch after a timeout.
 pub async fn wait(state: &ServerState, subscription: &mut Subscription, limit: usize, timeout: Duration) -> Batch {
     let mut collector = BatchBuilder::new(limit);
     let step = tokio::select! {
@@ -67,7 +67,7 @@ pub async fn wait(state: &ServerState, subscription: &mut Subscription, limit: u
     }
 }
 
-/// The gap, and the messages after it.
+/// Returns a batch with the gap and the messages after it.
 pub async fn now_behind_gap(subscription: &mut Subscription, mut collector: BatchBuilder) -> Batch {
     let mut is_complete = false;
     while let Ok(step) = tokio::time::timeout(AHEAD_WAIT, collector.step(subscription)).await {
@@ -92,7 +92,7 @@ impl BatchBuilder {
         BatchBuilder { limit: Limit { messages, bytes: BATCH_BYTES }, gap: None, messages: Vec::new() }
     }
 
-    /// Reduces the limit to what is left, and returns whether it allows more messages.
+    /// Reduces the limit to the remaining room, and returns whether it allows more messages.
     fn has_room(&mut self) -> bool {
         let bytes: usize = self.messages.iter().map(|message| message.object().len()).sum();
         let room = Limit {
@@ -106,7 +106,7 @@ impl BatchBuilder {
         has_room
     }
 
-    /// Takes one step. It is pending only while it waits for the log. Cancel safe.
+    /// Takes one step. The step is pending only while it waits for the log. Cancel safe.
     async fn step(&mut self, subscription: &mut Subscription) -> Step {
         let step = poll_fn(|cx| subscription.poll_step(cx, self.limit, &mut self.messages)).await;
         self.note(step);
@@ -116,7 +116,8 @@ impl BatchBuilder {
     /// Takes steps until there is a message or a gap.
     pub fn poll_wait(&mut self, cx: &mut Context<'_>, subscription: &mut Subscription) -> Poll<Step> {
         match subscription.poll_step(cx, self.limit, &mut self.messages) {
-            // Volatile messages came during the wait for the log. They are not repeated.
+            // Volatile messages arrived during the wait for the log. They are returned now, because they are not
+            // repeated.
             Poll::Pending if !self.messages.is_empty() => Poll::Ready(Step::Messages),
             Poll::Ready(Step::Idle | Step::Ahead) | Poll::Pending => Poll::Pending,
             Poll::Ready(step) => {
@@ -128,13 +129,13 @@ impl BatchBuilder {
 
     fn note(&mut self, step: Step) {
         if let Step::Gap(gap) = step {
-            // If two gaps follow one another, the first one has the right start.
+            // If a gap follows another gap, the first one has the right start.
             let from = self.gap.map_or(gap.from, |first| first.from);
             self.gap = Some(Gap { from, ..gap });
         }
     }
 
-    /// The batch of what was collected.
+    /// Returns the batch of the collected messages.
     pub fn batch(self, subscription: &Subscription, is_complete: bool) -> Batch {
         Batch { gap: self.gap, messages: self.messages, cursor: subscription.cursor(), is_complete }
     }
@@ -153,7 +154,7 @@ mod tests {
     use tokio_stream::Stream;
     use tokio_stream::wrappers::UnboundedReceiverStream;
 
-    /// A log whose tail the test controls, and whose ranges never arrive.
+    /// A log whose tail the test controls, and whose `read` never returns.
     struct Slow(Mutex<Option<mpsc::UnboundedReceiver<TailEvent>>>);
 
     impl MessageLog for Slow {
@@ -186,7 +187,7 @@ mod tests {
         tell.send(TailEvent::Opened(extent)).expect("it listens");
         tell.send(TailEvent::CaughtUp).expect("it listens");
         hub.ready().await;
-        // This node has not read as far as that cursor: only the log can tell what comes after it.
+        // This node has not read up to that cursor: only the log can tell which messages come after it.
         let channel: crate::message::Channel = "a".parse().expect("a channel");
         let ahead = Cursor { id: Id { ms: 9, seq: 0 }, epoch };
         let mut subscription = hub.subscribe(None, std::slice::from_ref(&channel), Start::After(ahead), None, None);

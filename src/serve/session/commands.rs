@@ -1,4 +1,4 @@
-//! Carries out the commands of duplex clients: subscribe, unsubscribe, publish, ping. The dialect knows how they are written.
+//! Carries out the commands of duplex clients: subscribe, unsubscribe, publish, ping. The dialect parses them.
 
 use super::pump::Pump;
 use crate::cursor::{Cursor, Start};
@@ -13,11 +13,12 @@ use crate::transport::params::{Params, too_many_channels};
 use crate::transport::{ApiError, Code, Command, Control, Dialect, Subscribe};
 use std::sync::Arc;
 
-/// What the connection must do for a command.
+/// The action that the connection must take after a command.
 pub enum Outcome {
-    /// Nothing more: the pump holds the answer.
+    /// No more action: the pump has the answer.
     Done,
-    /// Append these drafts and answer then. The memory that they take, or the error if there is not enough.
+    /// Append these drafts, and then answer. The fields are the drafts, the command's reference, and the memory that
+    /// the drafts take, or the error if there is not enough memory.
     Publish(Vec<Draft>, Option<String>, Result<Reservation, ApiError>),
     /// End the connection: the command was too large.
     TooLarge,
@@ -25,25 +26,26 @@ pub enum Outcome {
 
 /// Handles the commands of a connection.
 pub struct CommandHandler {
-    /// The client's credentials. The token of a command replaces them from then on.
+    /// The client's credentials. The token of a command replaces them for all later commands.
     credentials: Arc<Credentials>,
-    /// Whether the client has named its client id. Credentials may be bound to a named id, but not to one that the server made
-    /// up.
+    /// Whether the client has named its client id. Credentials may be bound to a named id, but not to an id that the
+    /// server has made.
     client_named: bool,
-    /// Whether a position was given or channels were named. After that, the position cannot change.
+    /// Whether the client has given a position or named channels. After that, the position cannot change.
     position_fixed: bool,
     channels_named: bool,
-    /// The `last` of a URL without channels. It counts for the first channels that are named.
+    /// The `last` of a URL without channels. It applies to the first channels that the client names.
     last: Option<u16>,
 }
 
 impl CommandHandler {
-    /// Commands of raw TCP, which has no URL.
+    /// Makes a handler for raw TCP, whose clients do not send a URL.
     pub fn new(credentials: Arc<Credentials>) -> CommandHandler {
         CommandHandler { credentials, client_named: false, position_fixed: false, channels_named: false, last: None }
     }
 
-    /// Commands after a request with these parameters. `client_named`: whether the parameters include a client id.
+    /// Makes a handler for a connection that began with a request with these parameters. `client_named`: whether the
+    /// parameters include a client id.
     pub fn after(credentials: Arc<Credentials>, params: &Params, client_named: bool) -> CommandHandler {
         let channels_named = !params.channels.is_empty();
         let position_fixed = channels_named || !params.begins_later();
@@ -52,7 +54,7 @@ impl CommandHandler {
         CommandHandler { credentials, client_named, position_fixed, channels_named, last }
     }
 
-    /// Handles one command and answers it through the pump. An error ends only the command.
+    /// Handles one command and answers it through the pump. An error ends only the command, not the connection.
     pub async fn handle(
         &mut self,
         state: &ServerState,
@@ -81,7 +83,8 @@ impl CommandHandler {
     ) -> Result<Outcome, ApiError> {
         let mut head = dialect.head(frame)?;
         *reference = head.reference.take();
-        // The rate is counted before the rest is read: a client over its limit costs the head only.
+        // The command counts for the rate limit before its rest is parsed: for a client over its limit, the server
+        // parses only the head.
         state.rates.request(self.credentials.ip)?;
         let command = dialect.command(&head, state.settings.max_message)?;
         let credentials = match &head.token {
@@ -99,7 +102,7 @@ impl CommandHandler {
             }
             Command::Publish(draft) => {
                 let mut reservation = state.budget.reservation();
-                // The memory is reserved before the authorizer is asked, since that may take time.
+                // The memory is reserved before the authorizer is asked, since its answer may take time.
                 if let Err(refusal) = reservation.resize(draft.payload.as_str().len()) {
                     return Ok(Outcome::Publish(Vec::new(), reference.take(), Err(refusal)));
                 }
@@ -132,7 +135,7 @@ impl CommandHandler {
         if subscription.channels() + new > most {
             return Err(too_many_channels(most));
         }
-        // The first client id that a client names counts.
+        // Only the first client id that a client names counts.
         let known = pump.subscription().client().filter(|_| self.client_named).cloned();
         let named = if self.channels_named { known.clone() } else { client.or_else(|| known.clone()) };
         let question = Question {
@@ -142,7 +145,7 @@ impl CommandHandler {
             credentials: Credentials::clone(&credentials),
         };
         let grant = state.authorizer.ask(question).await?;
-        // Nothing has changed up to here: a command is carried out as a whole or not at all.
+        // The code up to here has not changed any state, so that a command is carried out completely or not at all.
         let named = named.or(grant.client);
         if named != known
             && let Some(client) = &named
@@ -156,7 +159,7 @@ impl CommandHandler {
         }
         if let Some(renewal) = pump.grant() {
             renewal.add(&channels, grant.validity, &credentials);
-            // A newer token also prolongs what an older one has granted.
+            // A newer token also prolongs the grants of an older one.
             if let (Validity::EndsAt(end), false) = (grant.validity, Arc::ptr_eq(&credentials, &self.credentials))
                 && let Some((covered, validity)) = state.authorizer.covered(&credentials, renewal.ending_before(end))
             {
@@ -172,7 +175,7 @@ impl CommandHandler {
             subscription.start(start.unwrap_or(Start::Latest), last.or(self.last.map(usize::from)));
         }
         (self.position_fixed, self.channels_named) = (true, true);
-        // On raw TCP the stream begins here: the hello, then the ack.
+        // On raw TCP the stream begins here: first the hello, then the ack.
         let cursor = subscription.cursor();
         pump.hello();
         Ok(cursor)

@@ -1,4 +1,4 @@
-//! Duplex sessions, over WebSocket and raw TCP: messages one way, commands the other.
+//! Duplex sessions, over WebSocket and raw TCP: messages in one direction, commands in the other.
 
 use super::commands::{CommandHandler, Outcome};
 use super::pump::Pump;
@@ -25,7 +25,8 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, Sleep};
 
-/// How many publishes of a connection may be under way. Past that, the connection is not read.
+/// How many publishes of a connection may be under way. Beyond this limit, the server does not read from the
+/// connection.
 const MAX_PENDING: usize = 100;
 
 /// Bytes of an incomplete command that do not count against the memory budget.
@@ -67,20 +68,21 @@ struct RunningDuplex {
     is_open: bool,
     decoder: Box<dyn Decode>,
     commands: CommandHandler,
-    /// How many complete inputs there were.
+    /// How many complete inputs have arrived.
     inputs: u64,
-    /// Publishes under way, in the order of their commands. `None` if there are none: an idle connection keeps no queue.
+    /// Publishes under way, in the order of their commands; `None` if there are none, so that an idle connection does
+    /// not keep a queue.
     pending: Option<Box<FuturesOrdered<PendingPublish>>>,
     /// The memory for an incomplete command.
     reservation: Reservation,
 }
 
-/// How long a farewell waits for publishes under way: longer than the log takes by default (`--publish-timeout`), and shorter
-/// than a drain.
+/// How long a farewell waits for publishes under way: longer than the default time limit of a publish
+/// (`--publish-timeout`), and shorter than a drain.
 const FAREWELL_WAIT: Duration = Duration::from_secs(10);
 
-/// What may end a connection that reads no channel. The hub knows readers by their channels, so it does not wake this
-/// one.
+/// The events that may end a connection without a channel. The hub knows readers by their channels, so it does not wake
+/// such a connection.
 struct Unsubscribed {
     draining: Pin<Box<dyn Future<Output = ()> + Send>>,
     /// The time for a command, on a raw TCP connection that has never subscribed.
@@ -95,29 +97,29 @@ impl Unsubscribed {
     }
 }
 
-/// Why a connection ends.
+/// How a connection ends.
 enum End {
     /// The client is gone, or does not read.
     Gone,
-    /// Everything was sent; the client may still have to read it.
+    /// All bytes were sent. The client may still have to read them.
     Finished,
 }
 
-/// What happened next on a connection.
+/// The next event on a connection.
 enum Event {
-    /// The hub has written a part of a message; this is the rest.
+    /// The hub has written only a part of a message. This is the rest.
     Remainder(Remainder),
     Write(Option<Bytes>),
     Read(io::Result<usize>),
     Published(Option<String>, Result<Option<Cursor>, ApiError>),
     Drain,
     Silence,
-    /// The farewell waits no longer for publishes under way.
+    /// The farewell no longer waits for publishes under way.
     Farewell,
 }
 
 impl RunningDuplex {
-    /// A session; `None` for a transport without commands.
+    /// Makes a running session; `None` for a transport without commands.
     fn new(state: Arc<ServerState>, io: ClientStream, session: DuplexSession) -> Option<RunningDuplex> {
         let DuplexSession { transport, mut pump, commands } = session;
         let decoder = transport.decoder(state.settings.max_command())?;
@@ -144,7 +146,7 @@ impl RunningDuplex {
     async fn run(&mut self) {
         let (mut unsubscribed, mut farewell_wait) = (None, None);
         let end = loop {
-            // The client will send nothing more, and everything was answered.
+            // The client will not send more, and all its commands were answered.
             if !self.is_open && !self.pump.has_begun() && self.pending.is_none() {
                 break Ok(End::Finished);
             }
@@ -167,7 +169,8 @@ impl RunningDuplex {
                 {
                     return Poll::Ready(Event::Published(reference, outcome));
                 }
-                // The farewell waits for them: a client without an answer would publish the same again.
+                // The farewell waits for pending publishes: a client without an answer would publish the same message
+                // again.
                 if self.pump.has_ended() {
                     let time = farewell_wait.get_or_insert_with(|| Box::pin(tokio::time::sleep(FAREWELL_WAIT)));
                     if time.as_mut().poll(cx).is_ready() {
@@ -186,19 +189,21 @@ impl RunningDuplex {
                 if let Poll::Ready(read) = read {
                     return Poll::Ready(Event::Read(read));
                 }
-                // Raw TCP that sends nothing, or a byte now and then: a command has as much time as the head of a request.
+                // This ends a raw TCP connection that does not send a command, or sends it too slowly. A command has as
+                // much time as the head of a request.
                 if let Some(unsubscribed) =
                     unsubscribed.as_mut().filter(|_| !self.pump.has_begun() && self.pending.is_none())
                     && unsubscribed.silence.as_mut().poll(cx).is_ready()
                 {
                     return Poll::Ready(Event::Silence);
                 }
-                // From here on the hub may write. Whatever wakes this task, it takes the socket back first.
+                // From here on the hub may write. When this task is woken for any reason, it first takes the socket
+                // back.
                 self.pump.park();
                 Poll::Pending
             });
             let event = event.await;
-            // It is boxed: a parked connection keeps no room for the future of an event.
+            // The future is boxed, so that a parked connection does not keep room for it.
             match Box::pin(self.handle(event, &mut unsubscribed)).await {
                 Ok(None) => {}
                 Ok(Some(end)) => break Ok(end),
@@ -228,14 +233,15 @@ impl RunningDuplex {
                     Err(error) => self.pump.push_control(&Control::Error { reference, error }),
                 }
                 self.flush().await?;
-                // Input may wait that was not handled while too many publishes were under way.
+                // Some input may still wait, because too many publishes were under way.
                 return self.handle_input().await;
             }
             Event::Farewell => self.pending = None,
             Event::Drain => self.pump.bye(CloseReason::Drain, Some(self.state.drain.retry())),
             Event::Read(read) => {
                 if read? == 0 {
-                    // The client is gone, or it has shut its sending side and still reads. A write will show which.
+                    // The client is gone, or it has shut its sending side and still reads. A write will show which of
+                    // the two is true.
                     self.is_open = false;
                     self.pump.heartbeat();
                 }
@@ -256,7 +262,7 @@ impl RunningDuplex {
         self.pending.as_ref().map_or(0, |pending| pending.len())
     }
 
-    /// Handles complete inputs, as many as are allowed now.
+    /// Handles complete inputs, as long as commands may be read.
     async fn handle_input(&mut self) -> io::Result<Option<End>> {
         while self.may_read() {
             let input = match self.decoder.decode(self.unread.buffer()) {
@@ -271,7 +277,8 @@ impl RunningDuplex {
             self.inputs += 1;
             match input {
                 Input::Nothing => {}
-                // This may wait for the application. Commands keep their order, and only this connection waits.
+                // The command may wait for the application's answer. Commands keep their order, and only this
+                // connection waits.
                 Input::Command(frame) => {
                     let dialect = self.decoder.dialect();
                     match self.commands.handle(&self.state, &mut self.pump, dialect, &frame).await {
@@ -292,17 +299,18 @@ impl RunningDuplex {
                 Input::PolicyRequest => return Ok(Some(End::Finished)),
             }
         }
-        // One read is small; what is kept from one read to the next may be large.
+        // One read is small, but the bytes that are kept from one read to the next may be many.
         let kept = Some(self.unread.len() + self.decoder.held()).filter(|kept| *kept > UNCOUNTED).unwrap_or_default();
         if self.reservation.resize(kept).is_err() {
             return Ok(Some(End::Gone));
         }
-        // An idle connection holds no buffer.
+        // An idle connection does not hold a buffer.
         self.unread.settle();
         Ok(None)
     }
 
-    /// Queues a publish. Its first poll queues it in the log, so publishes keep the order of their commands.
+    /// Queues a publish. The first poll of the publish queues it in the log, so publishes keep the order of their
+    /// commands.
     async fn publish(&mut self, drafts: Vec<Draft>, reference: Option<String>, memory: Result<Reservation, ApiError>) {
         let memory = match memory {
             Ok(memory) => memory,
@@ -318,7 +326,7 @@ impl RunningDuplex {
             drop(memory);
             (reference, outcome.map(|cursors| cursors.into_iter().next().flatten()))
         });
-        // This queues the draft, so that a later command cannot overtake it.
+        // The first poll queues the draft, so that a later command cannot overtake it.
         let first = poll_fn(|cx| Poll::Ready(publish.as_mut().poll(cx))).await;
         self.pending.get_or_insert_default().push_back(match first {
             Poll::Ready(done) => Box::pin(std::future::ready(done)),
@@ -326,7 +334,7 @@ impl RunningDuplex {
         });
     }
 
-    /// Writes bytes, which are all of `whole` or a part of it.
+    /// Writes bytes. They are all of `whole` or a part of it.
     async fn write(&mut self, whole: &Bytes, bytes: &[u8]) -> io::Result<()> {
         let write = self.io.write_all(bytes);
         self.pump.wrote(self.state.budget.write(BufferId::of(whole), write).await?);
@@ -341,7 +349,7 @@ impl RunningDuplex {
             && (self.pending.is_none() || !self.state.budget.is_short())
     }
 
-    /// Writes queued control objects, and no messages.
+    /// Writes queued control objects, but no messages.
     async fn flush(&mut self) -> io::Result<()> {
         while let Some(bytes) = self.pump.next_control() {
             self.io.write_all(&bytes).await?;
@@ -349,7 +357,7 @@ impl RunningDuplex {
         Ok(())
     }
 
-    /// Ends the session after a violation of the protocol.
+    /// Ends the session after the client has violated the protocol.
     async fn breach(&mut self, violation: ProtocolViolation) -> io::Result<End> {
         if let Some(error) = &violation.error {
             self.pump.push_control(&Control::Error { reference: None, error });

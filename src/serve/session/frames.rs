@@ -1,4 +1,4 @@
-//! Messages as frames, for a write.
+//! Writes messages as frames.
 
 use crate::message::Message;
 use crate::transport::Envelope;

@@ -1,8 +1,8 @@
 //! A long poll that waits for a message.
 //!
-//! While it waits it holds no buffers of its request, and the hub may write the response directly to its socket. After the
-//! response the connection reads its next request. If that is the same poll with another cursor, the same subscription goes
-//! on.
+//! While it waits, it does not hold buffers of its request, and the hub may write the response directly to its socket.
+//! After the response, the connection reads the next request. If this is the same poll with another cursor, the same
+//! subscription goes on.
 
 use super::batch::{self, BatchBuilder};
 use super::outlet::PollOutlet;
@@ -27,12 +27,12 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::Instant;
 
-/// Bytes of a next request that are read while this one waits.
+/// The number of bytes of the next request that are read while this one waits.
 const READ_AHEAD: usize = 16 << 10;
 
-/// A long poll. Its numbers have only as many bits as they need, because every parked poll keeps them.
+/// A long poll. Its number fields are as small as possible, because every parked poll keeps them.
 pub struct LongPoll {
-    /// The most messages of a response.
+    /// The maximum number of messages in a response.
     limit: u32,
     subscription: Subscription,
     timeout_ms: u32,
@@ -40,7 +40,7 @@ pub struct LongPoll {
     record: SessionRecord,
     asked: Instant,
     timer: Timer,
-    /// The template of its request, if the head alone decides about the next one.
+    /// The template of the request, if the server can decide about the next request from its head alone.
     template: Option<Arc<PollTemplate>>,
     /// The part of the response's head that does not depend on the batch; see [`PollCache::head`].
     head: Arc<[u8]>,
@@ -50,7 +50,7 @@ pub struct LongPoll {
 }
 
 impl LongPoll {
-    /// A poll that waits for `timeout` at most. It holds the address permit while it lives.
+    /// A poll that waits for at most `timeout`. The poll holds the address permit while it exists.
     pub fn new(
         timers: &Arc<Timers>,
         limit: usize,
@@ -81,7 +81,8 @@ impl LongPoll {
         Duration::from_millis(u64::from(self.timeout_ms))
     }
 
-    /// Sets the template of its request. Only if the head alone decides about the next request.
+    /// Sets the template of the request. Call it only if the server can decide about the next request from its head
+    /// alone.
     pub fn set_template(&mut self, template: Arc<PollTemplate>) {
         self.template = Some(template);
     }
@@ -91,12 +92,12 @@ impl LongPoll {
         self.template.is_some()
     }
 
-    /// Repeats the poll if the input begins with the same request and another cursor. Everything that was decided about the
-    /// last request holds for this one; what depends on more than the head is checked here again.
+    /// Repeats the poll if the input begins with the same request and another cursor. All decisions about the previous
+    /// request also hold for this one. Checks that depend on more than the head are repeated here.
     pub fn repeat(&mut self, state: &ServerState, peer: &Peer) -> bool {
         let found = self.template.as_ref().and_then(|template| template.find(&self.input));
         let Some((start, size)) = found else { return false };
-        // The router answers a request that is refused.
+        // If this returns false, the router answers the request with the refusal.
         if state.drain.has_begun() || state.rates.request(peer.ip).is_err() {
             return false;
         }
@@ -110,12 +111,12 @@ impl LongPoll {
         true
     }
 
-    /// Hands over the entry of the access log.
+    /// Gives the poll its entry of the access log.
     pub fn log(&mut self, entry: Entry) {
         self.record.log(entry);
     }
 
-    /// Sets the head of its responses: see [`PollCache::head`].
+    /// Sets the head of the poll's responses: see [`PollCache::head`].
     pub fn set_head(&mut self, head: Arc<[u8]>) {
         self.head = head;
     }
@@ -129,12 +130,12 @@ impl LongPoll {
         }
     }
 
-    /// Stops counting as a reader until the next poll.
+    /// After this call, the client does not count as a reader until its next poll.
     pub fn leave(&mut self) {
         self.subscription.leave();
     }
 
-    /// Waits for messages. Bytes that the client sends meanwhile go to `input`.
+    /// Waits for messages. Bytes that the client sends during the wait go to `input`.
     ///
     /// # Errors
     ///
@@ -157,16 +158,17 @@ impl LongPoll {
             self.record.wrote_directly(written.weight);
             return Poll::Ready(Ok(Waited::Answered(written.remainder)));
         }
-        // The list stays empty while there is nothing, so a parked poll holds no messages.
+        // The list stays empty while there is no message, so a parked poll does not hold messages.
         let mut builder = BatchBuilder::new(self.limit as usize);
         if let Poll::Ready(step) = builder.poll_wait(cx, &mut self.subscription) {
             return Poll::Ready(Ok(Waited::Batch(Some(step), Box::new(builder))));
         }
-        // This is checked after the step, which has registered the waker that a drain wakes.
+        // The drain is checked after the step, because the step registers the waker that a drain wakes.
         if state.drain.has_begun() {
             return Poll::Ready(Ok(Waited::Batch(None, Box::new(builder))));
         }
-        // The timer fires at the end of the first of repeated polls, and is reset only then: a response does not touch it.
+        // The timer is not reset by a response. It fires at the end of the first of several repeated polls, and is
+        // reset only then.
         while self.timer.poll(cx).is_ready() {
             let now = Instant::now();
             if now >= due {
@@ -177,8 +179,8 @@ impl LongPoll {
         if let Poll::Ready(gone) = poll_client(cx, io, &mut self.input, is_open) {
             return Poll::Ready(Err(gone));
         }
-        // A response of the hub does not wake this task; only the client's next bytes do. If those bytes are already
-        // here, or will not come, this task itself must answer.
+        // A response of the hub does not wake this task; only the client's next bytes do. If those bytes have already
+        // arrived, or will not come, this task itself must answer.
         if *is_open && self.input.is_empty() {
             self.subscription.park(Allowance::Answer(self.limit as usize));
         }
@@ -216,7 +218,7 @@ impl LongPoll {
         self.record.wrote(answer.body);
         self.record.answer(&batch.messages, batch.gap.is_some(), self.asked);
         let answer = answer.bytes;
-        // A slow client need not be sent away: its poll ends here anyway.
+        // The outcome for a slow client is ignored: its poll ends here anyway.
         state.budget.write(BufferId::of(&answer), io.write_all(&answer)).await?;
         Ok(is_last)
     }
@@ -224,17 +226,17 @@ impl LongPoll {
 
 /// The end of a wait.
 pub enum Waited {
-    /// The step and its messages; there is no step if the time is up.
+    /// The step and its messages. There is no step if the time is up or the server drains.
     Batch(Option<Step>, Box<BatchBuilder>),
-    /// The hub has written the response, all but this rest.
+    /// The hub has written the response, except for this rest.
     Answered(Remainder),
 }
 
-/// Reads what the client sends early. Ready with an error when the client is gone.
+/// Reads bytes that the client sends before its response. Ready with an error when the client is gone.
 fn poll_client(cx: &mut Context<'_>, io: &mut ClientStream, input: &mut Unread, is_open: &mut bool) -> Poll<io::Error> {
     while *is_open && input.len() < READ_AHEAD {
         match std::task::ready!(io.poll_input(cx, input)) {
-            // A client may shut its sending side and wait for the response.
+            // A client may shut its sending side and still wait for the response.
             Ok(read) => *is_open = read > 0,
             Err(error) => return Poll::Ready(error),
         }

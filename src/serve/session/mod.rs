@@ -1,4 +1,4 @@
-//! Sessions: what continues after the head of a response, over many messages.
+//! Sessions: responses that continue over many messages after their head.
 
 pub mod batch;
 pub mod commands;

@@ -6,7 +6,7 @@ use crate::cursor::Start;
 use crate::serve::state::ServerState;
 use crate::transport::{Accepted, Params, Transport};
 
-/// Makes a pump that reads the channels of `params` from their position. It has not sent its hello yet.
+/// Makes a pump that reads the channels of `params` from their position. The pump has not sent its hello yet.
 pub fn open_pump(
     state: &ServerState,
     transport: &'static dyn Transport,
@@ -19,7 +19,7 @@ pub fn open_pump(
     if let Some(client) = &client {
         state.hub.left_polling(&params.channels, client);
     }
-    // Without channels `last` waits for the first `subscribe` command.
+    // Without channels, `last` has no effect until the first `subscribe` command.
     let last = params.last.filter(|_| !(params.channels.is_empty() && params.begins_later()));
     let subscription = state.hub.subscribe(Some(name), &params.channels, start, last, client);
     let heartbeat_ms = u32::try_from(state.settings.heartbeat.as_millis()).unwrap_or(u32::MAX);

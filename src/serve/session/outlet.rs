@@ -1,4 +1,4 @@
-//! Sockets as the hub sees them: it writes to them while their tasks are parked.
+//! Sockets as the hub sees them. It writes to them while their tasks are parked.
 
 use super::frames::{frames_size, write_frames};
 use super::poll_answer::PollAnswer;
@@ -16,15 +16,15 @@ use std::sync::Arc;
 pub struct StreamOutlet {
     socket: Socket,
     envelope: Arc<dyn Envelope>,
-    /// The envelope's encoding, if it puts nothing around messages.
+    /// The envelope's encoding, if the envelope does not put bytes around messages.
     bare: Option<&'static Encoding>,
     is_chunked: bool,
     transport: u8,
 }
 
 impl StreamOutlet {
-    /// An outlet to this socket. `framing`: the framing of the body; `None` without HTTP. `transport`: the index of the
-    /// transport, for the metrics.
+    /// An outlet to this socket. `framing`: the framing of the body; `None` for a protocol other than HTTP.
+    /// `transport`: the index of the transport, for the metrics.
     pub fn new(
         socket: Socket,
         envelope: Arc<dyn Envelope>,
@@ -56,7 +56,7 @@ impl Outlet for StreamOutlet {
         let size = frames_size(&*self.envelope, messages);
         let write = |out: &mut Vec<u8>| match self.bare {
             Some(encoding) => messages.iter().for_each(|message| encoding.write(message, out)),
-            // The client chooses what is around a message; the frame within is the same for many clients.
+            // The client chooses the bytes around a message. The frame between them is the same for many clients.
             None => write_frames(&*self.envelope, messages, out),
         };
         if self.is_chunked {
@@ -86,8 +86,8 @@ pub struct PollOutlet {
 }
 
 impl PollOutlet {
-    /// An outlet to this socket. `head`: the head of each response; the same bytes for all clients that get the same response.
-    /// `None` if the envelope has a part of its own for each client.
+    /// An outlet to this socket. `head`: the head of each response, which is the same memory for all clients that get
+    /// the same response. `None` if the envelope puts bytes around messages, because these may differ between clients.
     pub fn new(socket: Socket, envelope: &Arc<dyn Envelope>, head: &Arc<[u8]>, transport: usize) -> Option<PollOutlet> {
         let is_bare = envelope.around() == (b"", b"");
         let (envelope, head, transport) = (envelope.clone(), head.clone(), number(transport));
@@ -119,13 +119,13 @@ impl Outlet for PollOutlet {
     }
 }
 
-/// What the body of a response to a poll depends on, besides its messages.
+/// The format of the body of a response to a poll.
 pub fn answer_format(envelope: &dyn Envelope) -> Format<'_> {
     let ((prefix, suffix), layout) = (envelope.around(), Layout::Answer(Any::type_id(envelope)));
     Format { encoding: envelope.encoding(), layout, prefix, suffix }
 }
 
-/// The index of a transport, in as few bits as possible: every parked reader keeps it.
+/// The index of a transport as a small number, because every parked reader keeps it.
 fn number(transport: usize) -> u8 {
     u8::try_from(transport).unwrap_or(u8::MAX)
 }
@@ -146,7 +146,7 @@ mod tests {
     use tokio::io::AsyncReadExt;
     use tokio::net::{TcpListener, TcpStream};
 
-    /// Lines that end in bytes that the transport chooses.
+    /// An envelope of lines that end in given bytes.
     struct Ended(&'static [u8]);
 
     impl Envelope for Ended {
@@ -163,7 +163,7 @@ mod tests {
         }
     }
 
-    /// Batches of another dialect, in the same encoding.
+    /// An envelope with another form of batches, in the same encoding.
     struct Array;
 
     impl Envelope for Array {

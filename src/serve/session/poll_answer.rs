@@ -15,14 +15,14 @@ pub struct PollAnswer {
 }
 
 impl PollAnswer {
-    /// A response with this batch. `head`: the status line and headers that do not depend on the batch. `is_last`: whether
-    /// the connection ends with it.
+    /// A response with this batch. `head`: the status line and headers that do not depend on the batch. `is_last`:
+    /// whether the connection ends after the response.
     pub fn new(head: &[u8], envelope: &dyn Envelope, batch: &Batch, is_last: bool) -> PollAnswer {
         let mut body = Vec::with_capacity(batch.size_hint());
         envelope.batch(batch, &mut body);
         let mut answer = Vec::with_capacity(head.len() + body.len() + 160);
         answer.extend_from_slice(head);
-        // Writing to a Vec cannot fail.
+        // A write to a Vec cannot fail.
         let _ = write!(answer, "etag: \"{}\"\r\n", batch.cursor);
         if is_last {
             answer.extend_from_slice(b"connection: close\r\n");

@@ -1,4 +1,4 @@
-//! What long polls share: heads, templates, and the last response.
+//! The data that long polls share: heads, templates, and the last response.
 
 use super::outlet::answer_format;
 use super::poll_answer::PollAnswer;
@@ -13,10 +13,11 @@ use hyper::{HeaderMap, StatusCode};
 use parking_lot::Mutex;
 use std::sync::Arc;
 
-/// Heads and templates that are shared at a time. Clients choose their origin and so their head.
+/// How many heads and templates are shared at a time. The number needs a bound: clients choose their origin and so
+/// their head.
 const SHARED: usize = 8;
 
-/// What long polls share.
+/// The data that long polls share.
 #[derive(Default)]
 pub struct PollCache {
     heads: Mutex<Vec<Arc<[u8]>>>,
@@ -24,11 +25,11 @@ pub struct PollCache {
     last: Mutex<Option<(Key, PollAnswer)>>,
 }
 
-/// What a response depends on.
+/// The parts that a response depends on.
 struct Key {
     head: Arc<[u8]>,
     format: OwnedFormat,
-    /// The messages themselves: the batches of two readers may begin and end alike and still differ.
+    /// The messages themselves: the batches of two readers may have the same first and last message and still differ.
     messages: Vec<Arc<Message>>,
     cursor: Cursor,
     is_last: bool,
@@ -46,8 +47,8 @@ impl Key {
 }
 
 impl PollCache {
-    /// The status line and the headers of a response, without those that depend on the batch. Equal heads are the same
-    /// bytes, so that a parked poll holds only a pointer.
+    /// Returns the status line and the headers of a response, without headers that depend on the batch. Equal heads
+    /// share their memory, so that a parked poll holds only a pointer.
     pub fn head(&self, status: StatusCode, headers: &HeaderMap) -> Arc<[u8]> {
         let mut head = Vec::with_capacity(512);
         write_head(status, headers, &mut head);
@@ -62,7 +63,7 @@ impl PollCache {
         heads[heads.len() - 1].clone()
     }
 
-    /// The template of a request's head. Templates that match the same heads are one piece of memory.
+    /// Returns the template of a request's head. Templates that match the same heads share their memory.
     pub fn template(&self, head: &Bytes) -> Option<Arc<PollTemplate>> {
         let template = PollTemplate::of(head)?;
         let mut templates = self.templates.lock();
@@ -76,9 +77,10 @@ impl PollCache {
         templates.last().cloned()
     }
 
-    /// The response to a poll. Polls that get the same response share its bytes.
+    /// Returns the response to a poll. Polls that get the same response share its bytes.
     pub fn answer(&self, head: &Arc<[u8]>, envelope: &dyn Envelope, batch: &Batch, is_last: bool) -> PollAnswer {
-        // A gap names the cursor of one client; an empty batch may be asked for again much later.
+        // Such responses are not shared: a gap names the cursor of one client, and an empty batch may be requested
+        // again much later.
         if batch.gap.is_some() || batch.messages.is_empty() {
             return PollAnswer::new(head, envelope, batch, is_last);
         }

@@ -1,7 +1,7 @@
-//! The head of a long poll with a hole for the cursor.
+//! The head of a long poll with a placeholder for the cursor.
 //!
-//! A client polls again with the same head and another cursor. What the server derived from the head is then known: see
-//! [`LongPoll::repeat`](super::long_poll::LongPoll::repeat).
+//! A client polls again with the same head and another cursor. The server then already knows all that it derived from
+//! the head: see [`LongPoll::repeat`](super::long_poll::LongPoll::repeat).
 
 use crate::cursor::Start;
 use crate::serve::http::head_template::{ByteSet, HeadTemplate, Hole};
@@ -14,8 +14,8 @@ static CURSOR: ByteSet = ByteSet::letters_and(b"-.", false);
 pub struct PollTemplate(HeadTemplate<1>);
 
 impl PollTemplate {
-    /// A template of a whole head of a request without a body. `None` if the head is long, or if it is not obvious that
-    /// exactly one field of the query is the cursor.
+    /// A template of the whole head of a request without a body. `None` if the head is long, or if it is not obvious
+    /// that exactly one field of the query is the cursor.
     pub fn of(head: &Bytes) -> Option<PollTemplate> {
         let line = head.split(|byte| *byte == b'\r').next()?;
         let target = line.split(|byte| *byte == b' ').nth(1)?;
@@ -23,7 +23,7 @@ impl PollTemplate {
         let mut hole = None;
         for field in query.split(|byte| *byte == b'&') {
             let (name, value) = field.split_at(field.iter().position(|byte| *byte == b'=')?);
-            // An encoded name could be any name.
+            // A percent-encoded name could stand for any name.
             if name.contains(&b'%') || name.contains(&b'+') || (name == b"cursor" && hole.is_some()) {
                 return None;
             }
@@ -36,7 +36,7 @@ impl PollTemplate {
         HeadTemplate::new(head, [hole?]).map(PollTemplate)
     }
 
-    /// Matches the beginning of the input: the cursor, and the length of the head.
+    /// Matches the beginning of the input. Returns the cursor and the length of the head.
     pub fn find(&self, input: &[u8]) -> Option<(Start, usize)> {
         let ([text], size) = self.0.find(input)?;
         let known =
@@ -49,14 +49,14 @@ impl PollTemplate {
         Some((start, size))
     }
 
-    /// Whether both match the same heads.
+    /// Whether both templates match the same heads.
     pub fn is_same(&self, other: &PollTemplate) -> bool {
         self.0.is_same(&other.0)
     }
 }
 
 thread_local! {
-    /// The cursor that was parsed last. Clients that got the same answer poll with the same cursor.
+    /// The cursor that was parsed last is cached, because clients that got the same answer poll with the same cursor.
     static LAST: RefCell<Option<(Box<[u8]>, Start)>> = const { RefCell::new(None) };
 }
 

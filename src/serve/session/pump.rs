@@ -1,4 +1,4 @@
-//! The pump: turns a subscription into the bytes of a stream, for every transport.
+//! The pump turns a subscription into the bytes of a stream, for every transport.
 
 use super::frames::{frames_size, write_frames};
 use super::outlet::StreamOutlet;
@@ -21,25 +21,26 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// When a client reconnects after a rollover: at once, but not in a busy loop.
+/// The time after which a client reconnects after a rollover: almost at once, but not in a busy loop.
 const ROLLOVER_RETRY: Duration = Duration::from_millis(10);
 
-/// When a reader that was disconnected for being slow reconnects.
+/// The time after which a reader reconnects that was disconnected because it was slow.
 const SLOW_RETRY: Duration = Duration::from_secs(4);
 
-/// When a stream with `probe` sends its first heartbeat: late enough for proxies to see a separate write, and early enough for
-/// a client that waits for it.
+/// The time after which a stream with `probe` sends its first heartbeat: late enough that proxies see a separate write,
+/// and early enough for a client that waits for it.
 const PROBE: Duration = Duration::from_millis(500);
 
 /// The settings of a stream.
 #[derive(Clone, Debug)]
 pub struct StreamSettings {
-    /// The silence in milliseconds after which a heartbeat is sent. It is not a `Duration`, which is larger: every
-    /// parked stream keeps it.
+    /// The silence in milliseconds after which a heartbeat is sent. It is not a `Duration`, because that is larger and
+    /// every parked stream keeps this field.
     pub heartbeat_ms: u32,
-    /// Whether the first heartbeat comes early ([`PROBE`]), because the client tests whether streams get through.
+    /// Whether the first heartbeat comes early ([`PROBE`]), because the client tests whether streams work on its
+    /// network path.
     pub probe: bool,
-    /// When the stream ends, for a browser that keeps all of it in memory.
+    /// The bounds after which the stream ends, for a browser that keeps the whole stream in memory.
     pub rollover: Option<Box<Rollover>>,
 }
 
@@ -57,38 +58,39 @@ impl StreamSettings {
 /// The bounds of a stream that the browser keeps in memory.
 #[derive(Clone, Copy, Debug)]
 pub struct Rollover {
-    /// The most bytes.
+    /// The maximum number of bytes.
     pub bytes: usize,
-    /// The longest time.
+    /// The maximum time.
     pub time: Duration,
 }
 
-/// A running stream. Polling it returns the bytes to write next.
+/// A running stream. Each poll returns the bytes to write next.
 pub struct Pump {
     subscription: Subscription,
     envelope: Arc<dyn Envelope>,
     settings: StreamSettings,
     record: SessionRecord,
     drain: Drain,
-    /// The grant to read, if grants end.
+    /// The grant to read, if the grant has an end.
     grant: Option<Box<GrantRenewal>>,
     _address_permit: Option<Arc<AddressPermit>>,
     phase: Phase,
     started: Instant,
-    /// The last write. The timer computes the next heartbeat from it when it fires, so a delivery does not touch the timer.
+    /// The last write. When the timer fires, it computes the next heartbeat from this time, so a delivery does not
+    /// touch the timer.
     last_write: Instant,
     timer: Timer,
     written: usize,
-    /// Whether commands are still to be answered. The farewell comes after the answers.
+    /// Whether some commands were not answered yet. The farewell comes after the answers.
     is_answering: bool,
     /// Bytes that the next polls return before anything else.
-    #[expect(clippy::box_collection, reason = "a parked stream has none of them, and pays for one word")]
+    #[expect(clippy::box_collection, reason = "a parked stream has no bytes in it, and pays for one word")]
     ready: Option<Box<VecDeque<Bytes>>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    /// Nothing may be sent yet: raw TCP before its first `subscribe`.
+    /// The stream has not begun: raw TCP before its first `subscribe`.
     Silent,
     Running,
     Ended,
@@ -156,8 +158,9 @@ impl Pump {
         }
     }
 
-    /// Takes the socket back from the hub, whether or not the pump was parked. Call it before writing anything. Returns what
-    /// must be written first, as it is: the rest of a write that the socket accepted in part.
+    /// Takes the socket back from the hub, whether or not the pump was parked. Call it before writing anything. Returns
+    /// bytes that must be written unchanged before any others: the rest of a write that the socket accepted only in
+    /// part.
     pub fn unpark(&mut self) -> Remainder {
         let written = self.subscription.unpark();
         self.written += written.weight;
@@ -178,12 +181,12 @@ impl Pump {
         self._address_permit = permit;
     }
 
-    /// Hands over the entry of the access log, which is written when the stream has ended.
+    /// Gives the stream its entry of the access log. The entry is written when the stream has ended.
     pub fn log(&mut self, entry: Entry) {
         self.record.log(entry);
     }
 
-    /// The grant to read, if grants end.
+    /// The grant to read, if the grant has an end.
     pub fn grant(&mut self) -> Option<&mut GrantRenewal> {
         self.grant.as_deref_mut()
     }
@@ -193,7 +196,7 @@ impl Pump {
         self.phase != Phase::Silent
     }
 
-    /// The subscription that it sends.
+    /// The subscription whose messages the pump sends.
     pub fn subscription(&mut self) -> &mut Subscription {
         &mut self.subscription
     }
@@ -203,12 +206,12 @@ impl Pump {
         self.phase == Phase::Ended
     }
 
-    /// Sets whether commands are still to be answered, for which the farewell waits.
+    /// Sets whether some commands were not answered yet. The farewell waits for the answers.
     pub fn set_answering(&mut self, is_answering: bool) {
         self.is_answering = is_answering;
     }
 
-    /// Queues a control object. It goes out before messages, and before a farewell that waits.
+    /// Queues a control object. The object goes out before messages, and before a farewell that waits.
     pub fn push_control(&mut self, control: &Control<'_>) {
         let mut out = Vec::with_capacity(256);
         self.envelope.control(control, &mut out);
@@ -234,11 +237,11 @@ impl Pump {
         Some(bytes)
     }
 
-    /// The bytes to write next; `None` at the end. Only one task may poll it, and that task is woken.
+    /// The bytes to write next; `None` at the end. Only one task may poll this. It is the task that is woken.
     ///
     /// # Cancel safety
     ///
-    /// Returned bytes count as written: the cursor is behind them.
+    /// Returned bytes count as written: the cursor is after their messages.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         loop {
             if let Some(bytes) = self.next_control() {
@@ -265,7 +268,7 @@ impl Pump {
                 let frames = (!batch.is_empty()).then(|| self.frames(&batch));
                 match (step, frames) {
                     (Poll::Ready(Step::Gap(gap)), frames) => {
-                        // Volatile messages may have come with it.
+                        // Volatile messages may have come together with the gap.
                         if let Some(frames) = frames {
                             self.ready.get_or_insert_default().push_back(frames);
                         }
@@ -277,7 +280,7 @@ impl Pump {
                     (_, None) => {}
                 }
             }
-            // This is checked after the step, which has registered the waker that a drain wakes.
+            // The drain is checked after the step, because the step registers the waker that a drain wakes.
             if self.drain.has_begun() {
                 let retry = self.drain.retry();
                 self.bye(CloseReason::Drain, Some(retry));
@@ -288,8 +291,8 @@ impl Pump {
         }
     }
 
-    /// How much may still be written; `None` when it is time for a rollover. A stream that has not delivered anything
-    /// yet goes on however small its bound is: otherwise it would never deliver anything.
+    /// The limit on the next write; `None` when it is time for a rollover. A stream that has not delivered a message
+    /// yet goes on even if its bound is very small: otherwise it would never deliver one.
     fn limit(&self) -> Option<Limit> {
         let Some(rollover) = &self.settings.rollover else { return Some(LIMIT) };
         if self.started.elapsed() >= rollover.time || (self.written >= rollover.bytes && self.last_write > self.started)
@@ -321,7 +324,8 @@ impl Pump {
         self.push_control(&Control::Heartbeat { cursor });
     }
 
-    /// Ends the stream with a farewell. `retry`: when the client should reconnect; `None`: not at all.
+    /// Ends the stream with a farewell. `retry`: the time after which the client should reconnect; `None` if it should
+    /// not reconnect.
     pub fn bye(&mut self, bye: CloseReason, retry: Option<Duration>) {
         let cursor = Some(self.subscription.cursor());
         self.record.bye(bye);
@@ -332,13 +336,13 @@ impl Pump {
     /// Ends the stream of a reader that does not keep up while memory is short.
     fn disconnect_slow(&mut self) {
         if self.phase == Phase::Running {
-            // The times are spread, and later than other retries, because memory is short.
+            // The times are spread. They are longer than other retry times, because memory is short.
             let retry = SLOW_RETRY.mul_f64(0.5 + fastrand::f64());
             self.bye(CloseReason::SlowReader, Some(retry));
         }
     }
 
-    /// Reports how the last write went.
+    /// Reports the outcome of the last write.
     pub fn wrote(&mut self, outcome: WriteOutcome) {
         if outcome == WriteOutcome::Slow {
             self.disconnect_slow();
@@ -355,7 +359,7 @@ impl Pump {
         self.record.wrote(bytes.len());
     }
 
-    /// A batch as one write. A single message goes out as the bytes that all readers share.
+    /// Returns a batch as the bytes of one write. For a single message they are the bytes that all readers share.
     fn frames(&mut self, batch: &[Arc<Message>]) -> Bytes {
         self.last_write = Instant::now();
         self.record.batch(batch, self.started, self.last_write);

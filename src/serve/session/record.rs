@@ -1,10 +1,10 @@
-//! What is recorded of a session: its metrics, and its line of the access log.
+//! The record of a session: its metrics, and its line of the access log.
 
 use crate::serve::http::access_log::Entry;
 use crate::serve::metrics::delivery::ReaderMetrics;
 use std::ops::Deref;
 
-/// The metrics of a session, and its entry of the access log, which is written when this is dropped.
+/// The metrics of a session, and its entry of the access log. The entry is written when the record is dropped.
 pub struct SessionRecord {
     metrics: ReaderMetrics,
     entry: Option<Box<Entry>>,
@@ -16,7 +16,7 @@ impl SessionRecord {
         SessionRecord { metrics, entry: None }
     }
 
-    /// Takes the entry of the access log. It is written when the session ends.
+    /// Sets the entry of the access log. It is written when the session ends.
     pub fn log(&mut self, mut entry: Entry) {
         entry.transport = self.metrics.transport();
         self.entry = Some(Box::new(entry));

@@ -1,22 +1,23 @@
-//! A session: what goes on when the head of its response is written.
+//! A session: a response that goes on after its head.
 
 use super::duplex::DuplexSession;
 use super::long_poll::LongPoll;
 use super::stream::StreamSession;
 use crate::serve::http::access_log::Entry;
 
-/// A session that a handler returns in the body of its response. The connection writes the head and then runs the session.
+/// A session, which a handler returns as the body of its response. The connection writes the head and then runs the
+/// session.
 pub enum Session {
     /// A stream of messages.
     Stream(Box<StreamSession>),
-    /// A long poll that has not found a message yet. It also writes the head of its response.
+    /// A long poll that has not found a message yet. The session also writes the head of the response.
     LongPoll(Box<LongPoll>),
-    /// A WebSocket, or raw TCP: messages one way, commands the other.
+    /// A WebSocket, or raw TCP: messages in one direction, commands in the other.
     Duplex(Box<DuplexSession>),
 }
 
 impl Session {
-    /// Hands over the entry of the access log, which is written when the session ends.
+    /// Gives the session its entry of the access log. The entry is written when the session ends.
     pub fn log(&mut self, entry: Entry) {
         match self {
             Session::Stream(stream) => stream.pump.log(entry),

@@ -1,7 +1,7 @@
 //! A stream over HTTP: the session writes the body to the connection itself.
 //!
-//! A parked reader keeps no state of its request and no buffers. A message goes out in one write, from bytes that all readers
-//! share.
+//! A parked reader keeps neither state of its request nor buffers. A message goes out in one write, from bytes that all
+//! readers share.
 
 use super::pump::Pump;
 use super::task::spawn_parked;
@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use tokio::io::AsyncWriteExt;
 
-/// Bytes of a next request that are read while the stream runs.
+/// The number of bytes of the next request that are read while the stream runs.
 const READ_AHEAD: usize = 16 << 10;
 
 /// A stream whose head is about to be written.
@@ -31,11 +31,11 @@ pub struct StreamSession {
 }
 
 impl StreamSession {
-    /// Runs the stream in a task of its own. `next` gets the connection when the stream has ended and another request may
-    /// follow.
+    /// Runs the stream in a task of its own. `next` gets the connection when the stream has ended and another request
+    /// may follow.
     ///
-    /// The task borrows what it carries: an argument that is moved into a future is stored twice, and the size of a parked
-    /// reader is the size of its task.
+    /// The functions of the task borrow their data: an argument that is moved into a future is stored twice, and the
+    /// size of a parked reader is the size of its task.
     pub fn spawn(
         self,
         state: Arc<ServerState>,
@@ -66,7 +66,7 @@ impl StreamSession {
 struct RunningStream {
     io: ClientStream,
     pump: Pump,
-    /// What the client has sent meanwhile, for the next request.
+    /// Bytes that the client has sent during the stream, for the next request.
     input: Unread,
     framing: Framing,
     is_open: bool,
@@ -80,7 +80,8 @@ impl RunningStream {
     /// The client is gone, or does not read.
     async fn run(&mut self, budget: &Arc<BufferBudget>) -> io::Result<()> {
         while let Some(blocked) = poll_fn(|cx| self.poll_write(cx)).await? {
-            // It is boxed, and made only when a write blocks: a parked stream keeps no room for it.
+            // The future is boxed, and made only when a write blocks, so that a parked stream does not keep room for
+            // it.
             Box::pin(self.finish(budget, blocked)).await?;
         }
         if self.framing == Framing::Chunked {
@@ -89,7 +90,7 @@ impl RunningStream {
         Ok(())
     }
 
-    /// The connection, with what the client has sent meanwhile as its unread input.
+    /// Returns the connection. Bytes that the client has sent during the stream become its unread input.
     fn end(self) -> ClientStream {
         let RunningStream { mut io, mut input, .. } = self;
         io.unread(input.take().freeze());
@@ -103,12 +104,12 @@ impl RunningStream {
         Ok(())
     }
 
-    /// Writes what there is, as far as the socket accepts it at once, and then parks. Ready with what the socket did not
-    /// accept, or with `None` at the end of the stream.
+    /// Writes available bytes as long as the socket accepts them without waiting, and then parks. Ready with the bytes
+    /// that the socket did not accept, or with `None` at the end of the stream.
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Box<Blocked>>>> {
         loop {
-            // This comes before anything else: from here on the hub does not write to the socket, and the rest of its
-            // last write goes out next.
+            // The socket is taken back before anything else: from here on the hub does not write to it, and the rest of
+            // the hub's last write goes out next.
             let rest = self.pump.unpark();
             if !rest.is_empty() {
                 let buffer = BufferId::of(rest.whole());
@@ -142,7 +143,8 @@ impl RunningStream {
                 return Poll::Pending;
             }
             if std::task::ready!(self.io.poll_input(cx, &mut self.input))? == 0 {
-                // The client is gone, or it has shut its sending side and still reads. A write will show which.
+                // The client is gone, or it has shut its sending side and still reads. A write will show which of the
+                // two is true.
                 self.is_open = false;
                 self.pump.heartbeat();
             }
@@ -150,7 +152,7 @@ impl RunningStream {
     }
 }
 
-/// What the socket did not accept at once.
+/// The bytes that the socket did not accept at once.
 struct Blocked {
     piece: Piece,
     buffer: BufferId,

@@ -27,7 +27,7 @@ use std::time::Duration;
 /// How long a subscription waits for a node that has not read its log yet.
 const READY_WAIT: Duration = Duration::from_secs(5);
 
-/// What sessions and handlers share.
+/// The state that sessions and handlers share.
 pub struct ServerState {
     /// The node's view of the log.
     pub hub: Arc<Hub>,
@@ -53,7 +53,7 @@ pub struct ServerState {
     pub admin_connections: Arc<Connections>,
     /// The file descriptors that clients may use.
     pub descriptors: DescriptorAllowance,
-    /// Tells whether the server is shutting down.
+    /// Tells sessions and handlers whether the server is shutting down.
     pub drain: Drain,
     /// The reactor of the clients' sockets.
     pub reactor: Arc<Reactor>,
@@ -70,7 +70,7 @@ pub struct ServerState {
 }
 
 impl ServerState {
-    /// Waits until the node has read its log. Returns false if that takes too long, or if the server shuts down.
+    /// Waits until the node has read its log. Returns false if this takes too long, or if the server shuts down.
     pub async fn is_ready(&self) -> bool {
         tokio::select! {
             biased;
@@ -79,8 +79,8 @@ impl ServerState {
         }
     }
 
-    /// A permit for a connection or a stream of a listener; `None`: close it without an answer. Only the public listeners
-    /// answer connections beyond the limit.
+    /// Returns a permit for a connection or a stream of a listener; `None` if it has to be closed without an answer.
+    /// Only the public listeners answer connections beyond the limit.
     pub fn admit(&self, ip: IpAddr, listener: ListenerKind, kind: ConnectionKind) -> Option<ConnectionPermit> {
         match listener {
             ListenerKind::Public => self.connections.admit(self.proxies.counted(ip), kind),

@@ -8,15 +8,15 @@ use std::time::Duration;
 pub struct Settings {
     /// The silence on a stream after which a heartbeat is sent.
     pub heartbeat: Duration,
-    /// The most bytes of a payload.
+    /// The maximum number of bytes in a payload.
     pub max_message: usize,
-    /// The limits of a subscription.
+    /// The limits on a subscription.
     pub limits: Limits,
     /// The time for a request's head, and for its body, to arrive.
     pub request_timeout: Duration,
-    /// The size of a socket's send buffer (`SO_SNDBUF`); 0 leaves it to the system.
+    /// The size of a socket's send buffer (`SO_SNDBUF`). With 0, the system chooses the size.
     pub send_buffer: usize,
-    /// How long a write may make no progress.
+    /// How long a write may go without progress.
     pub write_timeout: Duration,
     /// Whether the hub writes directly to sockets when it can.
     pub direct_writes: bool,
@@ -25,8 +25,8 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// The most bytes of a command: one that publishes the longest payload, with the fields around it. JSON may double the
-    /// length of a text.
+    /// The maximum number of bytes in a command. A command that publishes the longest payload, with the fields around
+    /// it, fits. JSON may double the length of a text.
     pub fn max_command(&self) -> usize {
         self.max_message * 2 + 4096
     }

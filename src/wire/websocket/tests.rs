@@ -23,7 +23,7 @@ fn client_frame(first: u8, payload: &[u8]) -> Vec<u8> {
     out
 }
 
-/// All frames, and the violation at the end if there was one.
+/// Returns all frames, and the violation at the end if there was one.
 fn decode_chunks<'a>(
     chunks: impl IntoIterator<Item = &'a [u8]>,
     max_message: usize,
@@ -133,7 +133,7 @@ fn fragments_with_control_frames_between() {
 #[test]
 fn closing() {
     assert_eq!(decode(&client_frame(0x88, b"")), (vec![Frame::Close(None)], None));
-    // What follows a close frame is discarded.
+    // Bytes after a close frame are discarded.
     let bytes = [client_frame(0x01, b"a"), client_frame(0x88, b"\x03\xe8bye"), client_frame(0x81, b"late")].concat();
     let close = Frame::Close(Some((1000, "bye".to_owned())));
     assert_eq!(decode(&bytes), (vec![close.clone()], None));
@@ -179,7 +179,7 @@ fn violations() {
 
 #[test]
 fn violations_show_in_the_header() {
-    // None of these has a mask yet, let alone a payload.
+    // These headers are cut before the mask and the payload.
     for (bytes, code) in [
         (&b"\x81\x01"[..], 1002),
         (b"\x82\x80", 1003),

@@ -1,4 +1,4 @@
-//! Which server a session subscribes to, and how.
+//! Chooses the server that a session subscribes to, and connects to it.
 
 use super::{ANSWER_TIMEOUT, Apart, Ended, Session, timed_out};
 use crate::log::bridge::member::{Request, Want};
@@ -10,19 +10,19 @@ use redis::aio::{PubSubSink, PubSubStream};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// If the server that the members of a Cluster listen to does not answer this node, it counts as gone when the members
-/// have given no sign of life for this time.
+/// Time without a sign of life from the members of a Cluster after which the server that they listen to counts as gone,
+/// if it does not answer this node either.
 const SILENCE: Duration = Duration::from_secs(2);
 
 impl Session {
     /// Chooses the server to subscribe to. Without a Cluster that is the server of the log.
     ///
-    /// In a Cluster each server delivers what is PUBLISHed at any server, in an order of its own. So members count
-    /// together at one server, and stay there while it lives, even if another one owns the log's slot.
+    /// In a Cluster each server delivers the PUBLISHes of all servers, in an order of its own. So all members count at
+    /// one server, and stay there as long as it lives, even if another server owns the log's slot.
     pub(super) async fn choose_server(&mut self, apart: &mut Apart) -> Result<Client, Ended> {
         let mut control = self.log.connect(ANSWER_TIMEOUT).await.map_err(Ended::Deaf)?;
-        // A Redis that is loading its data accepts subscribers and PUBLISHes, but no script, and what is heard before the join
-        // has no number. Loading the script first also makes the join a single round trip.
+        // A Redis that is loading its data accepts subscribers and PUBLISHes, but does not run scripts, and a message
+        // that arrives before the join has no number. Loading the script first also makes the join a single round trip.
         control.load(&BRIDGE).await.map_err(Ended::Deaf)?;
         let (client, run_id) = control.server();
         let client = client.clone();
@@ -49,14 +49,14 @@ impl Session {
                 self.server.run_id = state.server;
                 return Ok(connection.server().0.clone());
             }
-            // Another process has its address: the server is gone.
+            // Another process has the server's address now: the server is gone.
             Ok(_) => (ScriptError::Unexpected, false),
             Err(error) => {
                 let is_silent = error.is_timeout();
                 (error, is_silent)
             }
         };
-        // If it refuses the connection, it is gone. If it is silent, perhaps only this node does not reach it.
+        // A server that refuses the connection is gone. If it does not answer, perhaps only this node cannot reach it.
         let now = Instant::now();
         let (server, alive, since) = apart.get_or_insert((state.server.clone(), state.alive.clone(), now));
         if *server != state.server || *alive != state.alive {
@@ -80,14 +80,15 @@ impl Session {
         let unconnected = |error| Ended::Deaf(ScriptError::Unconnected(error));
         let (sink, stream) = opening.map_err(|_| timed_out())?.map_err(unconnected)?.split();
         if self.server.is_cluster {
-            // Without a Cluster the join goes to the server itself. In a Cluster another process could have its address by now.
+            // Without a Cluster the join goes to the server itself. In a Cluster another process could have its address
+            // by now.
             let again = self.log.connect_to(&self.server.address, ANSWER_TIMEOUT).await.map_err(Ended::Deaf)?;
             if again.server().1 != self.server.run_id {
                 return Err(Ended::Moved);
             }
         }
-        // Messages that are heard between here and the marker have no number, so both commands go out at once. The
-        // markers' channel comes last: a member that hears a marker, from any member, must hear everything after it.
+        // Messages that arrive between here and the marker have no number, so both commands go out at once. The
+        // markers' channel comes last: a member that hears a marker of any member must also hear all messages after it.
         let globs: Vec<String> = patterns.iter().map(Pattern::to_string).collect();
         let (mut sink, mut last) = (sink.clone(), sink);
         let channels = [volatile, self.markers.clone()];

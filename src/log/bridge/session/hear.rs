@@ -1,4 +1,4 @@
-//! How a session handles what it hears.
+//! How a session handles the messages that it receives.
 
 use super::{Ended, Session};
 use crate::log::bridge::member::Marker;
@@ -14,14 +14,14 @@ impl Session {
         let (name, payload) = (heard.get_channel_name(), heard.get_payload_bytes());
         let keys = self.log.keys();
         if name.starts_with(&keys.beside("")) {
-            // A wide pattern hears our own channels a second time.
+            // A wide pattern also matches our own channels, and each of their messages then arrives twice.
             if heard.from_pattern() {
                 return Ok(());
             }
             if name == keys.volatile() {
                 match volatile_from_json(payload, self.log.config().max_payload) {
                     Some(message) => self.log.deliver_volatile(message),
-                    None => self.refuse(name, "it is not what a node sends"),
+                    None => self.refuse(name, "it is not a message of another node"),
                 }
                 return Ok(());
             }
@@ -46,7 +46,7 @@ impl Session {
                 PublishSlot::Nothing(1)
             }
             Ok(draft) if draft.volatile => {
-                // Each node delivers it to its own readers; nothing waits.
+                // Each node delivers a volatile message to its own readers, so it does not wait for the log.
                 self.log.deliver_volatile(draft.into_message(None));
                 PublishSlot::Nothing(1)
             }
@@ -66,7 +66,7 @@ impl Session {
         if lost > 0 {
             let before = self.log.metrics().overflowed.inc_by(lost as u64);
             let all = before + lost as u64;
-            // It is logged only at powers of two: an overflow is a flood.
+            // The loss is logged only when its count passes a power of two, because an overflow is a flood.
             if before.leading_zeros() != all.leading_zeros() {
                 warn!(lost = all, "too many PUBLISHes wait for the log, so the oldest are lost");
             }

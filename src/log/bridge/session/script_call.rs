@@ -1,4 +1,4 @@
-//! How a session runs the script, and how it handles the answer.
+//! Runs the script for a session, and handles the answer.
 
 use super::{ANSWER_TIMEOUT, Ended, RETRY, ScriptAnswer, Session};
 use crate::log::BoxFuture;
@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 impl Session {
-    /// Runs the script in a future of its own, so that the session can receive meanwhile.
+    /// Runs the script in a future of its own, so that the session can receive messages at the same time.
     pub(super) fn ask(&mut self, request: Request) -> BoxFuture<'static, ScriptAnswer> {
         let mut args = self.args(&request);
         let keys = [self.log.keys().log.clone(), self.keys[0].clone(), self.keys[1].clone()];
@@ -22,7 +22,7 @@ impl Session {
                     Err(error) => return (None, request, Err(error)),
                 },
             };
-            // The server that the script runs on is known only now.
+            // The server that the script runs on is known only here.
             args[0] = control.candidate();
             let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
             let answer = control.run(&BRIDGE, &keys, &args).await;
@@ -34,9 +34,9 @@ impl Session {
         script::args(self.log.config().retention, self.member.id(), &self.markers, &self.server, request)
     }
 
-    /// Takes in the script's answer. Returns false if there was none.
+    /// Applies the script's answer. Returns false if no answer came.
     pub(super) fn take_answer(&mut self, (control, request, answer): ScriptAnswer) -> Result<bool, Ended> {
-        // Without a Cluster, this session does not hear what is PUBLISHed on another server.
+        // Without a Cluster, this session does not receive PUBLISHes from another server.
         if let (Some(control), false, false) = (&control, self.is_finishing, self.server.is_cluster)
             && control.server().1 != self.server.run_id
         {

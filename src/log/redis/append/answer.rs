@@ -1,4 +1,4 @@
-//! The answer of the append script, and what it proves for the tail.
+//! The answer of the append script, and the run of entries that it proves for the tail.
 
 use crate::cursor::{Cursor, Epoch, Id};
 use crate::log::redis::local_append::AppendedRun;
@@ -10,20 +10,21 @@ use std::sync::Arc;
 #[derive(Debug, PartialEq)]
 pub(super) struct Appended {
     epoch: Epoch,
-    /// The position after which there is nothing but this batch.
+    /// The position after which the log holds only this batch; `None` if it also holds other entries there.
     after: Option<Id>,
-    /// The position of each draft, and whether it is an entry of this batch; if not, its key was known.
+    /// The cursor of each draft, and whether the draft is an entry of this batch. If it is not, its idempotency key was
+    /// already known.
     pub(super) places: Vec<(Cursor, bool)>,
 }
 
 impl Appended {
-    /// `position` is the tail's, and its number.
+    /// `position` is the tail's cursor, and how many entries were ever added up to it.
     pub(super) fn parse(text: &str, position: Option<(Cursor, u64)>) -> Option<Appended> {
         let mut words = text.split(' ');
         let epoch = words.next()?.parse().ok()?;
         let after = match words.next()? {
             "-" => None,
-            // A repeated batch gets its first answer, given when the tail stood elsewhere.
+            // A repeated batch gets its first answer, which may be for another position of the tail.
             number => {
                 let number: u64 = number.parse().ok()?;
                 position.filter(|(at, added)| *added == number && at.epoch == epoch).map(|(at, _)| at.id)
@@ -37,7 +38,7 @@ impl Appended {
         Some(Appended { epoch, after, places })
     }
 
-    /// The batch's messages, if they are everything that follows what the tail has read.
+    /// The batch's messages, if the log holds only them after the tail's position.
     pub(super) fn run(&self, jobs: &[Job], max_payload: usize) -> Option<AppendedRun> {
         let after = self.after?;
         let mut messages = Vec::with_capacity(self.places.len());
@@ -46,7 +47,7 @@ impl Appended {
             if !is_new {
                 continue;
             }
-            // A node skips an entry that is too long for it, and so does this node with its own.
+            // A node skips each entry that is too long for it, even an entry of its own.
             if cursor.id <= last || !Payload::fits(draft.payload.as_str(), max_payload) {
                 return None;
             }
@@ -70,7 +71,7 @@ mod tests {
         let parsed = Appended::parse("k3 7 5-0 2-1.j1 5-1", position).expect("an answer");
         let places = vec![(cursor("5-0.k3"), true), (cursor("2-1.j1"), false), (cursor("5-1.k3"), true)];
         assert_eq!((parsed.after, parsed.places), (Some(id("4-2")), places));
-        // There are entries of others in between, or the tail has read on since.
+        // There are entries of other publishers in between, or the tail has read on since then.
         for text in ["k3 - 5-0", "k3 6 5-0", "k4 7 5-0"] {
             assert_eq!(Appended::parse(text, position).map(|parsed| parsed.after), Some(None), "{text}");
         }

@@ -1,9 +1,9 @@
-//! Appends: each node has one task that gathers what waits into a batch, with one batch under way.
+//! Appends: each node has one task that gathers waiting drafts into a batch. One batch is under way at a time.
 //!
-//! A batch has a number, and the script keeps the answer to the last one. So a batch that was sent and not
-//! answered is sent again, and runs only once. A draft that was never sent can be withdrawn, which
-//! proves that it will never be in the log. A draft that was sent and not settled in time has an
-//! unknown outcome; the next batch's number keeps it from running later.
+//! A batch has a number, and the script keeps the answer to the last batch. So a batch that got no answer can be sent
+//! again, and still runs only once. A draft that was not sent can be withdrawn: it is then certain that the draft will
+//! never be in the log. If a draft was sent but not answered in time, its outcome is unknown. The number of the next
+//! batch prevents Redis from appending it later.
 
 mod answer;
 mod upkeep;
@@ -23,11 +23,11 @@ use tracing::warn;
 /// How often the log is trimmed.
 const TRIM_PERIOD: Duration = Duration::from_secs(5);
 
-/// How often at most a batch drops entries that have grown too old. With one message in each batch, that would be a
-/// large part of the work.
+/// The shortest time between two batches that drop entries which are too old. With one message in each batch, this
+/// would otherwise be a large part of the work.
 const AGEING: Duration = Duration::from_millis(100);
 
-/// How often sentinels, if there are any, are asked for the primary.
+/// How often the node asks the sentinels, if there are any, for the primary.
 const LOOK_PERIOD: Duration = Duration::from_secs(1);
 
 const FIRST_PAUSE: Duration = Duration::from_millis(25);
@@ -60,7 +60,7 @@ pub(super) async fn run(log: Weak<RedisLog>, mut jobs: Jobs, timeout: Duration) 
             _ = trim.tick() => {
                 let Some(log) = log.upgrade() else { return };
                 if node.trim(&log).await {
-                    // There is no loop here: a round takes milliseconds, and appends have their turn between two
+                    // Only one round runs here: a round takes milliseconds, and appends have their turn between two
                     // rounds.
                     trim.reset_immediately();
                 }
@@ -69,16 +69,16 @@ pub(super) async fn run(log: Weak<RedisLog>, mut jobs: Jobs, timeout: Duration) 
     }
 }
 
-/// A node's appender, and what Redis knows of it.
+/// A node's appender, with the state that it shares with Redis.
 pub(super) struct Appender {
     /// The key of the last batch's record.
     record: Option<String>,
     batch: u64,
     connection: Option<Connection>,
     timeout: Duration,
-    /// When a batch last dropped entries that were too old.
+    /// The time at which a batch last dropped entries that were too old.
     aged_at: Option<Instant>,
-    /// Why the log could not be trimmed, as it was logged.
+    /// The error of the last trimming, as it was logged.
     untrimmed: Option<String>,
     functions: Functions,
 }
@@ -104,7 +104,7 @@ impl Appender {
             if jobs.is_empty() {
                 return;
             }
-            tracing::debug!(%error, "no connection to append on");
+            tracing::debug!(%error, "there is no connection for appends");
             rest(&mut pause).await;
         }
         jobs.retain(Job::take);
@@ -119,7 +119,8 @@ impl Appender {
         match settled {
             Ok(appended) => {
                 log.metrics.appended.inc_by(messages as u64);
-                // This comes before any answer: when a publisher has its answer, the node has read its message.
+                // This comes before any answer: when a publisher gets its answer, the node has already read its
+                // message.
                 log.local_appends.push(appended.run(&jobs, log.config.max_payload));
                 let mut cursors = appended.places.into_iter().map(|(cursor, _)| cursor);
                 for job in jobs {
@@ -150,7 +151,7 @@ impl Appender {
             match self.attempt(log, jobs).await {
                 Ok(appended) => return Ok(appended),
                 Err(ScriptError::Refused(error)) if unanswered => {
-                    // Redis refused this copy; an earlier one may have run, or may still run.
+                    // Redis refused this copy of the batch. An earlier copy may have run, or may still run.
                     warn!(%error, "Redis refused a batch of which it has an earlier copy");
                     return Err(AppendError::OutcomeUnknown);
                 }
@@ -158,7 +159,8 @@ impl Appender {
                 Err(error) => {
                     unanswered |= error.is_unsettled();
                     reason = error.to_string();
-                    // This is also done if too few replicas have the batch: the server may no longer be the primary.
+                    // The connection is also given up if too few replicas have the batch: the server may no longer be
+                    // the primary.
                     self.lose(log);
                 }
             }
@@ -205,21 +207,22 @@ impl Appender {
         if looks_at_ages {
             self.aged_at = Some(Instant::now());
         }
-        // Readers may see a message before replicas have it, and should not wait for the replicas: XREAD is faster then.
+        // Readers may see a message before replicas have it, and should not wait for the replicas. In this case XREAD
+        // is faster.
         let behind = position.filter(|_| log.config.wait_replicas == 0);
         let appended = super::text(&reply).and_then(|text| Appended::parse(text, behind));
         appended.filter(|it| it.places.len() == messages).ok_or(ScriptError::Unexpected)
     }
 
     async fn connected(&mut self, log: &RedisLog) -> Result<(), ScriptError> {
-        // The old primary may accept appends for a while, and no node reads there any more.
+        // The old primary may still accept appends for a while, but nodes no longer read from it.
         if self.connection.as_ref().is_some_and(|connection| log.has_moved(connection.server().1)) {
             self.connection = None;
         }
         if self.connection.is_none() {
             let mut connection = log.connect(ANSWER_TIMEOUT).await?;
-            // This comes before anything is appended: a log that has lost its end must not go on as if nothing were
-            // lost, or readers would take new entries for those that they have seen.
+            // The log is opened before anything is appended. A log that has lost its end must not go on as if nothing
+            // were lost: readers would mistake new entries for entries that they have already seen.
             log.open(&mut connection).await.map_err(not_sent)?;
             log.peers.renew(log, &mut connection).await.map_err(not_sent)?;
             self.functions.look_after(&mut connection, true).await.map_err(not_sent)?;
@@ -237,17 +240,17 @@ impl Appender {
 
 #[cfg(test)]
 impl Appender {
-    /// Whether its next step uses the connection that it has.
+    /// Whether the next step can use the present connection.
     pub(super) fn is_connected(&self, log: &RedisLog) -> bool {
         self.connection.as_ref().is_some_and(|connection| !log.has_moved(connection.server().1))
     }
 
-    /// Its connection breaks.
+    /// Simulates a broken connection of the appender.
     pub(super) fn close(&mut self) {
         self.connection = None;
     }
 
-    /// One attempt to send a new batch, or the same one again.
+    /// One attempt to send a new batch, or to send the same batch again.
     pub(super) async fn try_batch(
         &mut self,
         log: &RedisLog,
@@ -262,7 +265,7 @@ impl Appender {
     }
 }
 
-/// An error before the batch was sent says nothing about the batch.
+/// An error that came before the batch was sent does not concern the batch.
 fn not_sent(error: ScriptError) -> ScriptError {
     match error {
         ScriptError::Unanswered(error) => ScriptError::Unconnected(error),

@@ -1,5 +1,5 @@
-//! What the appender does besides appending: it moves the mark, renews the node's record, looks for the primary and
-//! trims.
+//! The regular tasks of the appender besides appending: it moves the mark, renews the node's record, looks for the
+//! primary and trims the log.
 
 use super::Appender;
 use crate::log::redis::connection::{MARK, TRIM};
@@ -7,7 +7,7 @@ use crate::log::redis::{RedisLog, entry, text};
 use tracing::warn;
 
 impl Appender {
-    /// Moves the log's mark to what the tail has read, if others append.
+    /// Moves the log's mark to the tail's position, if other programs append to the log.
     pub(in crate::log::redis) async fn mark(&mut self, log: &RedisLog) {
         let (Some(connection), Some((at, added))) = (&mut self.connection, log.unmarked()) else { return };
         let args = [connection.candidate(), at.epoch.to_string(), at.id.to_string(), added.to_string()];
@@ -17,7 +17,7 @@ impl Appender {
         }
     }
 
-    /// Renews this node's record, reads those of the other nodes, and keeps `longtail_publish` loaded.
+    /// Renews this node's record, reads the records of the other nodes, and keeps `longtail_publish` loaded.
     pub(super) async fn renew(&mut self, log: &RedisLog) {
         if let Err(error) = self.connected(log).await {
             tracing::debug!(%error, "no connection to renew this node's record");
@@ -34,7 +34,7 @@ impl Appender {
         }
     }
 
-    /// Follows the sentinels to another primary, even while the old one still answers.
+    /// Changes to the primary that the sentinels name, even if the old primary still answers.
     pub(super) async fn look_for_the_primary(&mut self, log: &RedisLog) {
         if let Some(connection) = &self.connection
             && log.endpoint.has_moved(connection.server().0).await
@@ -46,7 +46,7 @@ impl Appender {
         }
     }
 
-    /// One round of trimming. Returns whether there is more to do.
+    /// Does one round of trimming. Returns whether another round is needed.
     pub(super) async fn trim(&mut self, log: &RedisLog) -> bool {
         let retention = log.config.retention;
         if self.connected(log).await.is_err() {

@@ -1,8 +1,8 @@
 //! Random histories of servers that separate and join again, compared with a model of the truth.
 //!
-//! The scripts, the opening of the log with its proof, the tail's checks and the pages are the real ones, on a real
-//! Redis. A history is a list of steps; one that fails is printed with its seed, without the steps that the failure
-//! does not need.
+//! The scripts, the opening of the log with its proof, the checks of the tail and the pages are the real code, on a
+//! real Redis. A history is a list of steps. If a history fails, the test prints its seed and its steps, without the
+//! steps that the failure does not need.
 
 mod model;
 mod world;
@@ -15,10 +15,10 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 use world::{SERVERS, Step, World, databases};
 
-/// Histories that run side by side.
+/// How many histories run at the same time.
 const WORKERS: usize = 4;
 
-/// A `redis-server` that this test started, killed when dropped.
+/// A `redis-server` that this test has started. It is killed when this is dropped.
 struct Server {
     child: Child,
     dir: PathBuf,
@@ -96,7 +96,7 @@ fn kind(fault: &str) -> &str {
     fault.split([':', '\n']).next().unwrap_or_default()
 }
 
-/// Leaves out steps as long as the history fails in the same way.
+/// Removes steps as long as the history still fails in the same way.
 async fn shrink(
     url: &str,
     databases: &[Connection],

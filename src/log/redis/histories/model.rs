@@ -1,4 +1,5 @@
-//! The truth, as plain lists: what each server's stream has held, and what a reader must be told.
+//! The truth, as plain lists: the entries that each server's stream has held, and the messages and gaps that a reader
+//! must be told of.
 
 use crate::cursor::{Cursor, Epoch, Id};
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -10,9 +11,10 @@ pub(super) type Token = u32;
 pub(super) struct Entry {
     pub(super) id: Id,
     pub(super) token: Token,
-    /// Anybody may append an entry that is not a message: it is never delivered and never missed.
+    /// Whether the entry is a message. Anybody may append an entry that is not a message: no reader gets it or misses
+    /// it.
     pub(super) is_message: bool,
-    /// Trimmed or deleted.
+    /// Whether the entry was trimmed or deleted.
     pub(super) is_gone: bool,
 }
 
@@ -20,36 +22,38 @@ pub(super) struct Entry {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Stream {
     pub(super) exists: bool,
-    /// All that were ever added, in their order.
+    /// All entries that were ever added, in their order.
     pub(super) entries: Vec<Entry>,
     pub(super) last: Id,
-    /// The present epoch, and the reign that it belongs to.
+    /// The present epoch, and the reign to which it belongs.
     pub(super) epoch: Option<(Epoch, u64)>,
-    /// All up to here is proven to be of the present epoch and its reign.
+    /// The position up to which all entries are proven to be of the present epoch and its reign.
     pub(super) mark: Id,
-    /// All epochs that it has had.
+    /// All epochs that the stream has had.
     pub(super) known: Vec<Epoch>,
-    /// The position up to which somebody could prove that the stream holds all of an earlier epoch.
+    /// For each earlier epoch, the position up to which a node could prove that the stream holds all of its entries.
     pub(super) proven: HashMap<Epoch, Id>,
-    /// The entries that nodes had read before they opened this stream. Those that are not here were provably lost.
+    /// The entries that nodes had read before they opened this stream. Those that the stream does not hold were
+    /// provably lost.
     pub(super) told: BTreeSet<Token>,
-    /// Whether other programs than nodes have trimmed or deleted entries.
+    /// Whether programs other than nodes have trimmed or deleted entries.
     pub(super) is_foreign: bool,
     /// The entries that others have deleted one by one. Redis reports only the newest of them.
     pub(super) deleted: BTreeSet<Id>,
-    /// Epochs whose end was found by a node that remembers less than it would have to compare.
+    /// Epochs that were ended by a node that remembers fewer entries than the comparison needs.
     unproven: HashSet<Epoch>,
-    /// The position up to which the node that opened the stream last has found what it had read in the present epoch.
+    /// The position in the present epoch up to which the last node that opened the stream has found all entries that it
+    /// had read.
     compared: Id,
     is_doubtful: bool,
 }
 
-/// What a node has read in one epoch, as the truth has it.
+/// The entries that a node has read in one epoch, according to the model.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Memory {
-    /// The entries of its branch of the history, up to its position.
+    /// The entries of the node's branch of the history, up to its position.
     pub(super) branch: Vec<Entry>,
-    /// The messages that it was given.
+    /// The messages that the node received.
     pub(super) read: BTreeSet<Token>,
 }
 
@@ -92,34 +96,34 @@ impl Stream {
         (self.compared, self.is_doubtful) = (Id::ZERO, false);
     }
 
-    /// A node that has read this epoch up to `at`, and remembers it from `from` on, opens the stream. `floor`: the
-    /// log's.
+    /// A node opens the stream. It has read this epoch up to `at`, and remembers it from `from` on. `floor`: the log's
+    /// floor.
     pub(super) fn opened_by(&mut self, floor: Id, (epoch, from, at): (Epoch, Id, Id), memory: &Memory) {
         if !self.known.contains(&epoch) {
-            // The node cannot use what it knows: the stream has never had this epoch.
+            // The node cannot use its memory: the stream has never had this epoch.
             return;
         }
         self.told.extend(&memory.read);
         let start = self.proven.get(&epoch).copied().unwrap_or(self.mark).max(floor);
         if start < from {
-            // Entries that it does not remember prove nothing, and it has read more than it remembers.
+            // Entries that the node does not remember prove nothing, and the node has read more than it remembers.
             if at > start {
                 self.unproven.insert(epoch);
             }
             return;
         }
         let newest = self.deleted.last().copied();
-        // A node cannot tell an older deleted entry from one that was never here.
+        // A node cannot tell an older deleted entry from an entry that was never here.
         let is_told = |id: Id| id <= floor || newest == Some(id) || !self.deleted.contains(&id);
         let pairs = self.entries.iter().zip(&memory.branch);
         let same = pairs.take_while(|(ours, its)| ours.token == its.token && is_told(ours.id)).count();
         let is_whole = same == memory.branch.len() && self.entries.get(same).is_none_or(|next| next.id > at);
         let common =
             if is_whole { at.min(self.last) } else { same.checked_sub(1).map_or(Id::ZERO, |i| self.entries[i].id) };
-        // The node does not find the last entry that it has read, and trusts no mark after it.
+        // The node does not find the last entry that it has read, so it does not trust a mark after that entry.
         let is_doubtful = memory.branch.last().is_some_and(|last| !is_told(last.id));
         match self.epoch {
-            // The comparison counts if the epoch ends here.
+            // The result of the comparison counts if the epoch ends here.
             Some((present, _)) if present == epoch => (self.compared, self.is_doubtful) = (common, is_doubtful),
             _ if is_doubtful => drop(self.proven.insert(epoch, common)),
             _ => self.prove(epoch, common),
@@ -138,7 +142,8 @@ impl Stream {
     /// Another epoch has begun.
     pub(super) fn begin(&mut self, epoch: Epoch, reign: u64) {
         if let Some((before, of)) = self.epoch.replace((epoch, reign)) {
-            // In the same reign, an epoch ends if a node does not find what it has read: then the mark proves nothing.
+            // In the same reign, an epoch ends if a node does not find the entries that it has read. The mark does not
+            // prove anything then.
             let proven = if of == reign || self.is_doubtful { self.compared } else { self.mark.max(self.compared) };
             // Entries of earlier epochs were already here when this epoch began.
             let proven = self.known.iter().filter_map(|epoch| self.proven.get(epoch).copied()).fold(proven, Id::max);
@@ -150,7 +155,7 @@ impl Stream {
     }
 }
 
-/// A position that somebody was given, and the entries that a reader at it has seen or knows to have missed.
+/// A cursor that a client was given, and the entries that a reader at this cursor has seen or knows that it has missed.
 #[derive(Clone, Debug)]
 pub(super) struct Place {
     pub(super) cursor: Cursor,
@@ -158,7 +163,7 @@ pub(super) struct Place {
     pub(super) from: String,
 }
 
-/// What a reader that came with a cursor was told.
+/// The messages and the gap that a reader with a cursor was told of.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Told {
     pub(super) messages: Vec<Token>,
@@ -167,27 +172,26 @@ pub(super) struct Told {
     pub(super) floor: Id,
 }
 
-/// Compares what a reader was told with the log as it is now. `epochs`: all that was ever written in each epoch, on
-/// whichever server.
+/// Compares what a reader was told with the log as it is now. `epochs`: all entries that were ever written in each
+/// epoch, on any server.
 ///
-/// It ignores only what cannot be proven:
-/// - A loss: entries that were lost with a server, and that none of the nodes that have opened the surviving log had
-///   read, or that a node had read in an epoch that the surviving log has never had (it began on the side that was
-///   lost).
-/// - A gap where nothing is missing, of a cursor
+/// It accepts only the following faults, which no node can detect:
+/// - A loss of entries together with a server. Either no node that has opened the surviving log had read them, or a
+///   node had read them in an epoch that the surviving log has never had (the epoch began on the side that was lost).
+/// - A gap although no entry is missing, if the cursor is
 ///   - of an epoch that the log has never had, or that sixteen newer ones have pushed out;
-///   - after everything that the mark, and the nodes that have opened the log with a memory of the epoch, prove of it:
-///     for example, entries that were not marked before a power cut of all nodes;
-///   - of an epoch whose end was found by a node that has met a hole, or has begun, after the mark and the log's floor:
-///     it has read more and cannot tell whether it is the same log;
-///   - between the last entry that other programs have trimmed or deleted at the log's front and the first that is
-///     left: Redis reports only the second;
-///   - of an epoch that has two branches, since an older copy was put back into a running server. One cursor may be of
-///     either, and the gap may lead a reader to the other's.
+///   - after the last position that the mark, or a node that remembers the epoch and has opened the log, can prove. For
+///     example, all nodes lost power before the mark reached the cursor;
+///   - of an epoch that was ended by a node that has met a hole, or has begun to read, after the mark and the log's
+///     floor. The node has read entries that it does not remember, and cannot tell whether it is the same log;
+///   - between the last entry that other programs have trimmed or deleted at the log's front and the first remaining
+///     entry: Redis reports only the second one;
+///   - of an epoch that has two branches, since an older copy was put back into a running server. One cursor may belong
+///     to either branch, and the gap may lead a reader to the entries of the other branch;
 ///   - after an entry that others have deleted, if they have deleted another one after it: Redis reports only the
-///     newest, and a node that has read the other and does not find it takes it for lost.
-/// - Anything from a node that has read on after an older copy was put back into a running server, if since then
-///   exactly as many entries as were lost were added and trimmed: the numbers are right.
+///     newest deletion, and a node that has read the first of them and does not find it treats it as lost.
+/// - Any fault at a node that has read on after an older copy was put back into a running server, if others have since
+///   added and trimmed exactly as many entries as the server has lost. In this case the counts look right.
 pub(super) fn judge(
     place: &Place,
     told: &Told,
@@ -201,7 +205,7 @@ pub(super) fn judge(
         |entries: Vec<&Entry>| entries.iter().map(|entry| format!("{}@{}", entry.token, entry.id)).collect::<Vec<_>>();
 
     if delivered.len() < told.messages.len() {
-        return Err("a message came twice".into());
+        return Err("a message was delivered twice".into());
     }
     let branch = epochs.get(&epoch).map_or(&[][..], |entries| entries);
     let lost: Vec<_> = branch.iter().filter(|entry| !log.holds(entry.token)).collect();
@@ -211,7 +215,7 @@ pub(super) fn judge(
         log.live().filter(|entry| entry.is_message && !delivered.contains(&entry.token)).filter(unseen).collect();
     let is_led_astray = told.is_gap && is_other_branch;
     if !skipped.is_empty() && !is_led_astray {
-        return Err(format!("SILENT LOSS: in the log and not delivered: {:?}", tokens(skipped)));
+        return Err(format!("SILENT LOSS: messages of the log were not delivered: {:?}", tokens(skipped)));
     }
     let gone: Vec<_> = log.entries.iter().filter(|entry| entry.is_gone).filter(unseen).collect();
     if !told.is_gap {
@@ -219,11 +223,11 @@ pub(super) fn judge(
             lost.into_iter().filter(|entry| entry.id > id && entry.is_message && log.told.contains(&entry.token));
         let missing: Vec<_> = lost.chain(gone.into_iter().filter(|entry| entry.is_message)).filter(unseen).collect();
         if !missing.is_empty() {
-            return Err(format!("SILENT LOSS: gone without a gap: {:?}", tokens(missing)));
+            return Err(format!("SILENT LOSS: messages are gone and no gap was reported: {:?}", tokens(missing)));
         }
         let doubled: Vec<_> = delivered.intersection(&place.seen).collect();
         if !doubled.is_empty() {
-            return Err(format!("DOUBLED without a gap: {doubled:?}"));
+            return Err(format!("DOUBLED: messages were delivered twice and no gap was reported: {doubled:?}"));
         }
         return Ok(());
     }

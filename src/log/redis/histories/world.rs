@@ -1,5 +1,5 @@
-//! Servers, nodes and what happens to them. Each server is a database of one real Redis; the reign, which belongs to a
-//! server process, is given to the nodes with their connections.
+//! The servers, the nodes, and the events of a history. Each server is a database of one real Redis; the test gives
+//! each node the server's reign together with the connection.
 
 mod nodes;
 mod readers;
@@ -25,7 +25,7 @@ const KEY: &str = "h:log";
 const AWAY: &str = "{h:log}:away";
 const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// A step of a history. The numbers choose among what there is at that moment.
+/// A step of a history. The numbers choose among the servers, nodes and entries that exist at that moment.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Step {
     pub(super) kind: u8,
@@ -36,7 +36,7 @@ pub(super) struct Step {
 
 struct Server {
     stream: Stream,
-    /// The log, while it is moved away.
+    /// The log's stream, while it is moved away.
     away: Option<Stream>,
     process: u64,
     reign: u64,
@@ -53,14 +53,14 @@ struct Node {
     log: Arc<RedisLog>,
     tail: Tail,
     appender: Appender,
-    /// The server that its new connections lead to.
+    /// The server that the node's new connections lead to.
     home: usize,
-    /// The server that its existing connections lead to.
+    /// The server that the node's existing connections lead to.
     tail_at: usize,
     append_at: usize,
     read_at: usize,
     memory: Memory,
-    /// The entries that a reader that has followed this node has seen, or was told that it has missed.
+    /// The entries that a reader of this node has seen, or was told that it has missed.
     seen: BTreeSet<Token>,
     is_opened: bool,
     is_misled: bool,
@@ -183,7 +183,7 @@ impl World {
         answer.unwrap_or_else(|error| panic!("{error}: {error:?}"))
     }
 
-    /// An existing primary.
+    /// Chooses an existing primary.
     fn primary(&self, choice: usize) -> usize {
         let primaries: Vec<usize> = (0..SERVERS).filter(|index| self.servers[*index].is_primary).collect();
         primaries[choice % primaries.len()]

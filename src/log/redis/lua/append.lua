@@ -1,20 +1,22 @@
 -- Appends a batch: idempotency keys, entries, this node's record and the trim in one step.
 -- KEYS[2]: the node's record of its last batch; KEYS[3…]: idempotency keys.
--- ARGV[2…]: the batch's number, entries kept, age kept in ms (or nothing: ages are not looked at this time), life of
--- an idempotency key in ms, how many entries were ever added up to where the node's tail stands (or nothing) and the
--- tail's epoch; then for each message: the index of its key in KEYS or 0, how many fields and values, and these.
+-- ARGV[2…]: the batch's number, entries kept, age kept in ms (or nothing, if this batch does not trim by age), life of
+-- an idempotency key in ms, how many entries were ever added up to the tail's position (or nothing) and the
+-- tail's epoch; then for each message: the index of its key in KEYS or 0, the count of its fields and values, and
+-- these.
 -- Returns, in one text: the epoch, the tail's number if nothing but this batch follows it, otherwise `-`; then for each
 -- message its id, or the whole cursor of the message that already had its key.
 --
--- Numbers that are passed to Redis are texts here: Redis converts each number to a text, which costs as much as a small command.
+-- Numbers that are passed to Redis are texts here: Redis converts each number to a text, which costs as much as a small
+-- command.
 --
--- A node numbers its batches and has one under way. A batch that is repeated is answered from the
--- record. A batch that comes after a later one is refused, so that a batch that was given up is never appended later.
+-- A node numbers its batches and has one under way. The script answers a repeated batch from the record. It refuses a
+-- batch that comes after a later one, so that a batch that the node has given up is never appended later.
 local record = redis.call('GET', KEYS[2])
 if record then
   local last, answer = string.match(record, '^(%d+) (.*)$')
   if last == ARGV[2] then
-    -- This is a write, so that a WAIT after it proves something: WAIT looks only at the writes of its own connection.
+    -- This is a write, so that a WAIT after it has an effect: WAIT covers only the writes of its own connection.
     redis.call('PEXPIRE', KEYS[2], 600000)
     return answer
   end
@@ -22,14 +24,14 @@ if record then
 end
 
 local log = ensure()
--- Entries written now would count as part of another epoch than that of this connection: the log has to be opened
--- first.
+-- Entries that are written now would count as part of an epoch that does not belong to this connection: the log has to
+-- be opened first.
 if log.server ~= SERVER then return redis.error_reply('FORK the log was opened at another server') end
 local answer, added, newest = { log.epoch, '-' }, log.added or stream().added, nil
 if ARGV[7] == log.epoch then
   local read = tonumber(ARGV[6])
   if added < read then return redis.error_reply('FORK the log has fewer entries than this node has read') end
-  -- They are compared by number, which also shows entries that were added and trimmed before the tail could read them.
+  -- The counts are compared, because they include entries that were added and trimmed before the tail could read them.
   if added == read then answer[2] = ARGV[6] end
 end
 local at, last = 8, #ARGV
@@ -41,7 +43,7 @@ while at <= last do
     place = redis.call('XADD', LOG, '*', unpack(ARGV, at + 2, at + 1 + count))
     newest, added = place, added + 1
     -- Scripts do not roll back, so the key comes after the entry: otherwise a failure in between would leave a key for
-    -- a message that is not there.
+    -- a message that does not exist.
     if key > 0 then redis.call('SET', KEYS[key], place .. '.' .. log.epoch, 'PX', ARGV[5]) end
   end
   answer[#answer + 1] = place

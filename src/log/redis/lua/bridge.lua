@@ -1,19 +1,22 @@
--- Takes what was PUBLISHed into the log, once, however many members have heard it.
--- KEYS[2]: the bridge's state, a hash; KEYS[3]: a sorted set, segments by the last number taken in each.
--- ARGV[2…]: the member, what it wants, the holder and the beat that it has seen,
+-- Appends PUBLISHes to the log, each once, however many members have heard it.
+-- KEYS[2]: the bridge's state, a hash; KEYS[3]: a sorted set, the segments, each with the last number that was taken in
+-- it.
+-- ARGV[2…]: the member, its request, the holder and the beat that it has seen,
 -- the channel of markers, a new segment's random part, the server that the member is subscribed to (its run_id)
 -- and that one's address, `1` in a Cluster, the server that the state is to name for a join there, entries kept,
--- age kept in ms, life of an idempotency key in ms; then for each segment: its id, the first number of what
--- follows, `1` if a hole before it is allowed, how many items follow, and these: 0 and how many numbers hold
+-- age kept in ms, life of an idempotency key in ms; then for each segment: its id, the first number that
+-- follows, `1` if a hole before it is allowed, how many items follow, and the items: 0 and how many numbers hold
 -- nothing, or how many words follow, an idempotency key (or nothing) and an entry's fields.
--- Returns the holder, the beat, the server, its address, how often members in a Cluster have spoken, how many of the entries are in
--- the log for this call; then for each segment the last number taken, or `-` for one that was dropped.
+-- Returns the holder, the beat, the server, its address, a count of the signs of life from members in a Cluster, how
+-- many entries this call has appended; then for each segment the last number taken, or `-` for a segment that was
+-- dropped.
 --
 -- A join PUBLISHes a marker. The marker says whether nobody has joined at this server process before: then the messages
 -- that members have heard before it are numbered backwards from it. A segment is what one server delivers between two
 -- markers. A server delivers to all its subscribers in one order, so the n-th PUBLISH after a marker is the same for
--- all members that heard the marker. Only what follows the last number taken in its segment is taken: a repeat is
--- harmless, and so are two members that offer the same. Only the holder offers at once, while the others wait a little.
+-- all members that heard the marker. The script takes only numbers after the last one that was taken in the segment: a
+-- repeat is harmless, and so are two members that offer the same PUBLISH. Only the holder offers at once, while the
+-- others wait a little.
 local STATE, TAKEN = KEYS[2], KEYS[3]
 local member, want, is_cluster = ARGV[2], ARGV[3], ARGV[10] == '1'
 local state = fields(redis.call('HGETALL', STATE))
@@ -29,28 +32,28 @@ local function hold(who)
   redis.call('HSET', STATE, 'holder', holder)
 end
 
--- Drops segments that nobody uses any more. One of the last 256 members may come back from a stall.
+-- Drops segments that are no longer in use. It keeps the last 256, because a member may come back from a stall.
 local function drop_old_segments()
   local count = redis.call('ZCOUNT', TAKEN, '-inf', '+inf')
   if count <= 256 then return end
   for _, segment in ipairs(redis.call('ZRANGEBYSCORE', TAKEN, '-inf', '+inf')) do
     local place = place_of(segment)
-    -- A position that Redis has not reached yet belongs to a state that it has lost.
+    -- A segment's number that is beyond the present one comes from a state that Redis has lost.
     if place <= joined - 256 or (place > joined and count > 1024) then redis.call('ZREM', TAKEN, segment) end
   end
   dropped = math.max(joined - 256, 0)
   redis.call('HSET', STATE, 'dropped', text(dropped))
 end
 
--- A replica delivers what is PUBLISHed at its primary. A member may listen there and have joined before, at the server
--- that was primary then, so it has numbered what comes before the marker.
+-- A replica delivers the PUBLISHes of its primary. A member may listen there and have joined before, at the server
+-- that was primary then, so it has already numbered the messages before the marker.
 local function has_replicas()
   return not string.find(redis.call('INFO', 'replication'), 'connected_slaves:0', 1, true)
 end
 
--- In a Cluster all servers deliver a PUBLISH, each in an order of its own, so all members listen at one.
+-- In a Cluster all servers deliver a PUBLISH, each in an order of its own, so all members listen to one server.
 if want == 'join' and (not is_cluster or server == '' or server == ARGV[8] or server == ARGV[11]) then
-  -- A state that Redis has lost does not say who has joined.
+  -- If Redis has lost the state, the state does not name the members that have joined.
   local is_first = not is_cluster and server ~= '' and server ~= ARGV[8] and not has_replicas()
   joined, server, address = joined + 1, ARGV[8], ARGV[9]
   local segment = text(joined) .. '-' .. ARGV[7]
@@ -58,7 +61,7 @@ if want == 'join' and (not is_cluster or server == '' or server == ARGV[8] or se
   redis.call('ZADD', TAKEN, '0', segment)
   if holder == '' then hold(member) end
   drop_old_segments()
-  -- The marker is published in one step with the state that it stands for.
+  -- The marker is published in one step with the change of the state.
   redis.call('PUBLISH', ARGV[6], segment .. ' ' .. server .. (is_first and ' first' or ''))
 elseif want == 'take' and holder == ARGV[4] and beat == ARGV[5] then
   hold(member)
@@ -66,7 +69,7 @@ elseif want == 'release' and holder == member then
   hold('')
 end
 
--- An error is returned and does not end the script: the entries that were appended before it have to be noted.
+-- An error is returned and does not end the script: the entries that were appended before it still have to be recorded.
 local log, entries, newest
 local function append(key, first, last)
   if not log then
@@ -92,7 +95,7 @@ while at <= #ARGV do
   local is_dropped = not score and place_of(segment) <= dropped
   local before = tonumber(score or 0)
   local taken = before
-  -- Redis has lost what it had taken: otherwise nobody offers with a hole.
+  -- A hole means that Redis has lost numbers that it had taken: otherwise members do not offer over a hole.
   local may_offer = items > 0 and not is_dropped and not obstacle
   if ARGV[at + 2] == '1' and may_offer then taken = math.max(taken, number - 1) end
   local is_open = may_offer and number <= taken + 1

@@ -2,8 +2,8 @@
 -- that has none, and the server that the connection leads to, in one reign as a primary (its process, and
 -- where it was promoted last). The server is empty if the caller does not know it.
 --
--- The log's identity lives in its stream, as the names of consumer groups that nobody consumes from, so that it
--- survives trimming, is replicated with the entries, and dies with the stream:
+-- The log's identity lives in its stream, as the names of consumer groups without consumers. So it survives trimming,
+-- is replicated with the entries, and ends with the stream:
 --   epoch:<e>        the present epoch. Its last-delivered-id is the floor (entries up to there may have been
 --                    dropped), its entries-read is how many entries were dropped by then.
 --   mark:<e>:<server>  the server that the present epoch began on. Its last-delivered-id is the mark: all entries up
@@ -11,7 +11,7 @@
 --                    mark: how many entries were ever added up to there. A copy of the stream (a replica, a file)
 --                    that has the mark has all of them.
 --   until:<e>        an earlier epoch. Its last-delivered-id is the last position of it that is proven to be in the
---                    log. Its entries-read is 1 where a node has read more of it, which was lost.
+--                    log. Its entries-read is 1 if a node has read later entries of it, which are lost.
 local LOG = KEYS[1]
 local CANDIDATE, SERVER = string.match(ARGV[1] or '', '^([0-9a-z]+):([0-9a-z]*)$')
 
@@ -34,8 +34,8 @@ local function less(a, b)
   return #ams < #bms or (#ams == #bms and ams < bms)
 end
 
--- An id past 2^53, which only a forger writes, stays the entry's own id. Then an entry that is there may count as
--- dropped, but never the other way round.
+-- An id past 2^53, which only a forger writes, stays the entry's own id. Then an existing entry may count as dropped,
+-- but a dropped entry never counts as existing.
 local function before(id)
   local exact = 9007199254740992
   local ms, seq = split(id)
@@ -63,7 +63,7 @@ local function identity()
   local mark = found.epoch and marks[found.epoch]
   if mark then
     found.server, found.mark_group, found.mark = mark.server, mark['name'], mark['last-delivered-id']
-    -- How many entries were ever added. Redis cannot tell (nil) while an entry after the mark is deleted.
+    -- How many entries were ever added. Redis does not know this (nil) if an entry after the mark was deleted.
     found.added = mark['entries-read'] and mark['lag'] and mark['entries-read'] + mark['lag'] or nil
   end
   return found.epoch and found
@@ -82,8 +82,8 @@ local function set_floor(log, floor, dropped)
   log.floor, log.dropped = floor, dropped
 end
 
--- Says that everything up to here was written in this epoch on this server. A caller on another server, or one that
--- does not know its server, proves nothing and does not move the mark.
+-- Records that all entries up to here were written in this epoch on this server. A caller on another server, or a
+-- caller that does not know its server, cannot prove this and does not move the mark.
 local function set_mark(log, id, added)
   if SERVER ~= '' and log.server == SERVER then
     redis.call('XGROUP', 'SETID', LOG, log.mark_group, id, 'ENTRIESREAD', added)
@@ -95,21 +95,21 @@ local function begin_mark(log, id, added)
   redis.call('XGROUP', 'CREATE', LOG, log.mark_group, id, 'MKSTREAM', 'ENTRIESREAD', added)
 end
 
--- The tip: the epoch, and how many entries were ever added when one of the scripts last appended. It stands beside the
--- log, so a copy of the log that somebody puts back (RESTORE) does not bring an older tip with it.
+-- The key of the tip: the epoch, and how many entries were ever added when one of the scripts last appended. The tip is
+-- stored beside the log, so if an older copy of the log is put back (RESTORE), the tip stays the newer one.
 local TIP = '{' .. LOG .. '}:tip'
 
 local function set_tip(log, added) redis.call('SET', TIP, log.epoch .. ' ' .. string.format('%.0f', added)) end
 
--- Whether the log has fewer entries than were appended. Later entries could hide it: they have the same numbers, and
--- where the clock stands still the same ids.
+-- Whether the log has fewer entries than were appended. Later entries could hide this: they have the same numbers, and
+-- also the same ids if the clock stands still.
 local function went_back(log)
   local epoch, tip = string.match(redis.call('GET', TIP) or '', '^(%w+) (%d+)$')
   return epoch == log.epoch and (log.added or stream().added) < tonumber(tip)
 end
 
--- Ends the present epoch at its last position that is proven to be here, and begins another one. `cut`: 1 if more of
--- the epoch was read, or may have been, and is lost. Returns the log.
+-- Ends the present epoch at its last position that is proven to be here, and begins another one. `cut`: 1 if later
+-- entries of the epoch were read, or may have been read, and are lost. Returns the log.
 local function begin_epoch(log, info, survived, cut)
   if less(info.last, survived) then survived = info.last end
   if less(survived, log.floor) then survived = log.floor end
@@ -120,8 +120,8 @@ local function begin_epoch(log, info, survived, cut)
   -- Redis lists groups by name, and names are random. The newest epoch ends last.
   table.sort(log.ancestors, function(a, b) return less(b[2], a[2]) end)
   for i, ancestor in ipairs(log.ancestors) do
-    -- A cursor before the floor is a gap with or without its epoch. Past sixteen earlier epochs, a gap may be reported
-    -- where there is none.
+    -- A cursor before the floor is a gap with or without its epoch. With more than sixteen earlier epochs, a gap may be
+    -- reported although no entry is missing.
     if i > 15 or less(ancestor[2], log.floor) then redis.call('XGROUP', 'DESTROY', LOG, 'until:' .. ancestor[1]) end
   end
   redis.call('XGROUP', 'CREATE', LOG, 'until:' .. log.epoch, survived, 'ENTRIESREAD', cut)
@@ -133,8 +133,8 @@ local function begin_epoch(log, info, survived, cut)
   return identity()
 end
 
--- The log's identity. A stream that has none (new, or begun by somebody's XADD) is given one. The epoch of a log that
--- was put back ends at the mark that came back with it.
+-- The log's identity. A stream without an identity (a new stream, or one that another program's XADD has begun) gets
+-- one. If a log was replaced by an older copy, its epoch ends at the mark that is in the copy.
 local function ensure()
   local log = identity()
   if not log then
@@ -145,7 +145,7 @@ local function ensure()
     end
     redis.call('XGROUP', 'CREATE', LOG, 'epoch:' .. CANDIDATE, log.floor, 'MKSTREAM', 'ENTRIESREAD', log.dropped)
   end
-  -- The server is not known if a function began the epoch, or a version without marks.
+  -- The server is not known if a function, or a version without marks, has begun the epoch.
   if not log.server or (log.server == '' and SERVER ~= '') then
     local info = stream()
     if log.mark_group then redis.call('XGROUP', 'DESTROY', LOG, log.mark_group) end
@@ -156,7 +156,7 @@ local function ensure()
   return log
 end
 
--- Finds entries that somebody else trimmed: more are gone than we dropped.
+-- Finds entries that others have trimmed: more entries are gone than nodes have dropped.
 local function audit(log)
   local info = stream()
   if info.dropped > log.dropped then
@@ -165,10 +165,9 @@ local function audit(log)
   return info
 end
 
--- Returns the cursor of the message that has an idempotency key, or nil if the log does not answer for it. Takes the
--- cursor that the key holds, and the fields of the message that would be appended.
--- A key may outlive its message, which may be lost with the log (DEL), with the log's end (a failover) or alone (XDEL):
--- then the message is appended again.
+-- Returns the cursor of the message that has an idempotency key, or nil if the log does not hold the message. Takes the
+-- cursor that the key holds, and the fields of the message that would be appended. A key may outlive its message, which
+-- may be lost with the log (DEL), with the log's end (a failover) or alone (XDEL): then the message is appended again.
 local function keyed(log, cursor, message)
   local id, epoch = string.match(cursor, '^(%d+%-%d+)%.([0-9a-z]+)$')
   if not id then return nil end
@@ -178,12 +177,12 @@ local function keyed(log, cursor, message)
   end
   if epoch == log.epoch or (last and not less(last, id)) then
     if not less(log.floor, id) then return cursor end
-    -- A publisher that may not look gets the cursor of the key.
+    -- A publisher without permission for XRANGE gets the cursor of the key.
     local found = redis.pcall('XRANGE', LOG, id, id)
     return (found.err or #found > 0) and cursor or nil
   end
-  -- The epoch has ended, and nothing proves that the message is here: no node had read it yet. The log may have it
-  -- all the same, or another message under its id.
+  -- The epoch has ended, and nothing proves that the message is here: no node had read it yet. The log may still have
+  -- it, or may have another message under its id.
   local found = redis.pcall('XRANGE', LOG, id, id)
   if found.err or #found == 0 then return nil end
   local there, wanted = fields(found[1][2]), fields(message)
@@ -196,13 +195,13 @@ local function now_ms()
   return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
--- Drops what the retention does not keep, by count at most 1,000 entries in each call. Without an age it drops by count
--- only.
+-- Drops entries that the retention does not keep: by age all of them, by count at most 1,000 in each call. Without an
+-- age it drops by count only.
 local function trim(log, max_length, max_age_ms)
   local dropped, floor = 0, log.floor
   local oldest = max_age_ms and string.format('%.0f-0', math.max(now_ms() - max_age_ms, 0))
   local first = oldest and redis.call('XRANGE', LOG, '-', '+', 'COUNT', 1)[1]
-  -- The first entry is checked first: an XREVRANGE from before it walks the whole stream.
+  -- The first entry is checked first: an XREVRANGE from a position before it would walk the whole stream.
   if first and less(first[1], oldest) then
     floor = redis.call('XREVRANGE', LOG, '(' .. oldest, '-', 'COUNT', 1)[1][1]
     dropped = redis.call('XTRIM', LOG, 'MINID', oldest)
@@ -218,7 +217,7 @@ local function trim(log, max_length, max_age_ms)
   return dropped
 end
 
--- The log, and the stream's own counters at the same moment.
+-- The log's extent, and the stream's own counters at the same moment.
 local function extent(log, info)
   local ancestors = {}
   for _, ancestor in ipairs(log.ancestors) do

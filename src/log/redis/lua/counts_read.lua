@@ -1,7 +1,7 @@
 -- Reads the counts of other nodes. KEYS[2]: the nodes. ARGV: the asking node, `names` or `counts`, and
 --   names: a prefix, a name after which to start (or nothing), how many. Returns names, by node.
---   counts: channels. Returns how many other nodes there are, and for each channel what they count,
---   and the polling clients of all nodes, as `<transport>=<n>,…`, with spaces between nodes.
+--   counts: channels. Returns how many other nodes there are, and for each channel their counts,
+--   and the polling clients of all nodes, as `<transport>=<n>,…`, with spaces between the nodes.
 local now = now_ms()
 local nodes = {}
 for _, node in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], string.format('(%.0f', now), '+inf')) do

@@ -1,15 +1,15 @@
--- Reports what has changed in one node's counts. KEYS[2]: the nodes, with the time until which each counts as alive;
--- KEYS[3]: what this node counts, as members `<channel> <transport>=<n>,…` of score 0: a space sorts
+-- Reports the changes of one node's counts. KEYS[2]: the nodes, with the time until which each counts as alive;
+-- KEYS[3]: this node's counts, as members `<channel> <transport>=<n>,…` of score 0: a space sorts
 -- before every character of a name, so a channel is found, and listed in order, by its member's beginning.
--- ARGV: the node, its life in ms, the life of a channel's polling clients in ms, 1 if everything begins with this call,
+-- ARGV: the node, its life in ms, the life of a channel's polling clients in ms, 1 if this call begins a full report,
 -- how many channels; then for each its name and its member or nothing; then for each polling client its channel, its
--- transport or nothing, its id and for how many ms it counts. Returns 0 if nothing is known about the node, or if it
+-- transport or nothing, its id and for how many ms it counts. Returns 0 if Redis does not know the node, or if the node
 -- had expired.
 local now = now_ms()
 local known = redis.call('ZSCORE', KEYS[2], ARGV[1])
 redis.call('ZADD', KEYS[2], string.format('%.0f', now + tonumber(ARGV[2])), ARGV[1])
--- Earlier reports may be lost: a channel that no longer has a reader would be kept alive below for as long as the node
--- lives.
+-- Earlier reports may be lost. Without this, a channel that no longer has readers would stay in the set for as long as
+-- the node lives.
 if ARGV[4] == '1' then redis.call('DEL', KEYS[3]) end
 local at = 6
 for _ = 1, tonumber(ARGV[5]) do
@@ -35,5 +35,5 @@ while at <= #ARGV do
   at = at + 4
 end
 redis.call('PEXPIRE', KEYS[3], ARGV[2])
--- A node that was stalled may still be in the set of nodes, while its counts have expired.
+-- A node that was stalled may still be in the set of nodes although its counts have expired.
 return known and tonumber(known) > now and 1 or 0

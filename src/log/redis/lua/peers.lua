@@ -1,11 +1,11 @@
--- This node's record among those of all nodes of the log: renews it, and returns the others.
--- KEYS[2]: the records, by node, each with the time of its last renewal and the longest payload that the node takes
--- in front; they die with the nodes. KEYS[3]: what longtail_publish has to know.
--- ARGV: the node, its record, the life of a record in ms, the longest payload that the node takes.
--- Returns whether this node's record was there and alive, then for each other live node its name, the time
--- of its last renewal and its record.
+-- Renews this node's record, and returns the records of the other nodes of the log.
+-- KEYS[2]: the records, by node. In front of each are the time of its last renewal and the longest payload that the
+-- node accepts. A record expires after its node ends. KEYS[3]: the settings that longtail_publish needs.
+-- ARGV: the node, its record, the life of a record in ms, the longest payload that the node accepts.
+-- Returns whether this node's record still existed and was not too old, then for each other live node its name, the
+-- time of its last renewal and its record.
 local RECORDS, SETTINGS, node, life = KEYS[2], KEYS[3], ARGV[1], tonumber(ARGV[3])
--- Anybody may write there: a record past these bounds is not one of ours.
+-- Anybody may write to this key: a record past these bounds does not come from a node.
 local most, longest = 1000, 4096
 local now = now_ms()
 local list = redis.call('HGETALL', RECORDS)
@@ -21,7 +21,7 @@ for i = 1, #list, 2 do
   if list[i] == node then
     known = lives and 1 or 0
   elseif not lives then
-    -- If the user may not delete them, they are left to the bound above.
+    -- If the user may not delete records, the bound above limits them.
     redis.pcall('HDEL', RECORDS, list[i])
   elseif #others < 3 * most then
     others[#others + 1] = list[i]
@@ -32,8 +32,8 @@ for i = 1, #list, 2 do
 end
 redis.call('HSET', RECORDS, node, string.format('%.0f %s ', now, ARGV[4]) .. ARGV[2])
 redis.call('PEXPIRE', RECORDS, ARGV[3])
--- The payload that every node accepts: one that some nodes would skip is refused. This is checked each time, since
--- FLUSHALL also removes the settings.
+-- The longest payload that every node accepts: longtail_publish refuses a payload that some nodes would skip. This is
+-- checked each time, since FLUSHALL also removes the settings.
 local limit = string.format('%.0f', shortest)
 if redis.call('HGET', SETTINGS, 'max-message-bytes') ~= limit then
   redis.call('HSET', SETTINGS, 'max-message-bytes', limit)

@@ -7,7 +7,7 @@ if #KEYS ~= 1 or #ARGV < 2 or #ARGV % 2 == 1 then
   return refuse('use FCALL longtail_publish 1 LOG CHANNEL DATA [event NAME] [exclude CLIENT] [key KEY]')
 end
 
--- Every valid sequence becomes a space, so that the rest cannot join to a valid one.
+-- Every valid sequence becomes a space, so that the bytes around it cannot form a valid one.
 local function is_utf8(text)
   local sound = { '[\194-\223][\128-\191]', '\224[\160-\191][\128-\191]', '[\225-\236\238\239][\128-\191][\128-\191]',
     '\237[\128-\159][\128-\191]', '\240[\144-\191][\128-\191][\128-\191]',
@@ -20,12 +20,12 @@ if channel == '' or #channel > 200 or string.find(channel, '[^A-Za-z0-9_%-%.:/=@
   return refuse('a channel is 1 to 200 of A-Z a-z 0-9 _ - . : / = @ ~')
 end
 -- A node writes its settings when it opens a log, and again within about a second if FLUSHALL has removed them. Without
--- them nobody can tell what the nodes would skip, or whether any node reads the log: nobody reads a log under a wrong
--- prefix.
+-- them the function cannot tell which messages the nodes would skip, or whether any node reads the log: nodes do not
+-- read a log under a wrong prefix.
 local limit = tonumber(redis.call('HGET', '{' .. LOG .. '}:settings', 'max-message-bytes') or '')
 if not limit then
-  return refuse('no node has told of this log what it takes: it is P:log with the P of --redis-prefix, and a node has to ' ..
-    'start first; where all keys were deleted, a node that runs tells it again within two seconds: try again then')
+  return refuse('no node has registered this log: its key is P:log with the P of --redis-prefix, and a node has to start ' ..
+    'first; if all keys were deleted, a running node registers it again within two seconds: try again then')
 end
 if not is_utf8(data) then return refuse('the payload is not UTF-8') end
 if #data > limit then return refuse('the payload is longer than --max-message-bytes (' .. string.format('%.0f', limit) .. ')') end
@@ -37,7 +37,7 @@ for at = 3, #ARGV, 2 do
   if name == 'event' then
     if value == '' or #value > 100 or string.find(value, '%c') or string.find(value, '\194[\128-\159]')
       or not is_utf8(value) or reserved[value] then
-      return refuse('an event is 1 to 100 bytes without control characters, and no reserved name')
+      return refuse('an event is 1 to 100 bytes without control characters, and not a reserved name')
     end
   elseif name == 'exclude' then
     if value == '' or #value > 100 or string.find(value, '[^A-Za-z0-9_%-%.:@]') then

@@ -1,7 +1,7 @@
 -- A range of the log, with the log's extent at the same moment.
 -- ARGV[2…]: the position to read after, how many entries.
 local log = ensure()
--- Entries after the mark may belong to another reign, and their cursors must not be of this epoch: the log has to be
+-- Entries after the mark may belong to another reign. Their cursors must not name this epoch, so the log has to be
 -- opened first.
 if log.server ~= SERVER then return redis.error_reply('FORK the log was opened at another server') end
 local info = audit(log)

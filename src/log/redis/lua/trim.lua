@@ -1,6 +1,7 @@
--- The retention of a log to which no node appends, and the limit of its bytes. It runs now and then.
+-- Trims a log to which no node appends, and a log that is over its limit of bytes. The appender runs this regularly.
 -- ARGV[2…]: entries kept, age kept in ms, bytes kept.
--- Returns how many entries were dropped, whether there is more to do, the bytes that were freed, and the time in ms.
+-- Returns how many entries were dropped, whether more have to be dropped, the bytes that were freed, and the time in
+-- ms.
 local log = ensure()
 audit(log)
 local before = redis.call('MEMORY', 'USAGE', LOG) or 0
@@ -15,7 +16,7 @@ if over > 0 and length > 1 then
 end
 local after = dropped > 0 and (redis.call('MEMORY', 'USAGE', LOG) or 0) or before
 length = redis.call('XLEN', LOG)
--- One round drops at most a thousand entries by bytes: more may come between two looks. If a round says that there is
--- more, it has dropped at least one entry, so rounds come to an end.
+-- One round drops at most a thousand entries by bytes, and more may be added between two rounds. A round that reports
+-- more has dropped at least one entry, so the rounds come to an end.
 local more = length > tonumber(ARGV[2]) or (length > 1 and after > tonumber(ARGV[4]))
 return { dropped, more and 1 or 0, before - after, string.format('%.0f', now_ms()) }

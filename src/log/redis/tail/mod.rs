@@ -1,5 +1,5 @@
-//! The node's tail: one blocking `XREAD` after the other, each followed by a check of the log's identity. What the node
-//! has appended itself comes sooner (see [`local_append`](super::local_append)).
+//! The node's tail: one blocking `XREAD` after the other, each followed by a check of the log's identity. The tail gets
+//! the node's own appends earlier (see [`local_append`](super::local_append)).
 
 mod open;
 mod read;
@@ -24,15 +24,15 @@ use tracing::info;
 /// How many entries are read at a time.
 const COUNT: usize = 512;
 
-/// How long an `XREAD` blocks: the loss of a log is noticed after this time at the latest.
+/// How long an `XREAD` blocks. The node notices the loss of a log after this time at the latest.
 const BLOCK: Duration = Duration::from_millis(1000);
 
-/// How much longer Redis may take before the node treats it as gone.
+/// The additional time after which the node treats Redis as gone if a blocking `XREAD` has not returned.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// While this node's appends follow one another, each of them looks at the log for the tail, and an `XREAD` would only
-/// repeat that. When there was no append for this long, the tail reads again itself. An entry of another publisher may
-/// be delayed by this much.
+/// While this node's appends follow one another, each of them also checks the log for the tail, and an `XREAD` would
+/// only repeat the check. After this time without an append, the tail reads again itself. An entry of another publisher
+/// may be delayed by this time.
 const QUIET: Duration = Duration::from_millis(1);
 
 const FIRST_PAUSE: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 50 });
@@ -67,13 +67,13 @@ pub(super) fn tail(log: Arc<RedisLog>) -> impl Stream<Item = TailEvent> + Send {
     }
 }
 
-/// A read under way. It owns the connection, so that the tail can emit events meanwhile.
+/// A read under way. It owns the connection, so that the tail can emit events at the same time.
 type Reading = BoxFuture<'static, (Connection, Result<[Value; 2], ScriptError>)>;
 
 enum TailState {
     /// There is no connection, or the log has to be opened again.
     Closed,
-    /// There is a connection, and no read is under way.
+    /// There is a connection, but no read is under way.
     Idle(Connection),
     /// An `XREAD` is under way.
     Reading(Reading),
@@ -84,24 +84,24 @@ enum TailState {
 pub(super) struct Tail {
     log: Arc<RedisLog>,
     state: TailState,
-    /// How long a read waits for entries; `None` in a test that must not wait.
+    /// How long a read waits for entries; `None` in a test in which a read must not wait.
     block: Option<Duration>,
     /// The next events.
     events: VecDeque<TailEvent>,
-    /// The position up to which everything was read, and its epoch.
+    /// The position up to which the tail has read all entries, and its epoch.
     at: Option<(Epoch, Position)>,
     past: VecDeque<(Epoch, Position)>,
     /// The log's epochs when it was opened.
     lineage: Option<Lineage>,
     end: Id,
     caught_up: bool,
-    /// Whether this node has appended something since the last read began.
+    /// Whether this node has appended entries since the last read began.
     has_own: bool,
     is_lost: bool,
     pause: Duration,
-    /// Why the log could not be reached, as it was logged.
+    /// The error of the last attempt to reach the log, as it was logged.
     reported: String,
-    /// Why entries could not be read on a working connection.
+    /// The error of the last read on a working connection, as it was logged.
     unread: Option<String>,
 }
 
@@ -149,7 +149,7 @@ impl Tail {
             return TailState::Closed;
         }
         self.has_own = false;
-        // The end may not be the id of an entry (it was deleted): a read that waits for more would wait for ever.
+        // The entry at the end of the log may have been deleted: a read that waits for it would wait for ever.
         let block = self.block.filter(|_| self.caught_up);
         let key = self.log.keys.log.clone();
         TailState::Reading(Box::pin(async move {
@@ -177,7 +177,7 @@ impl Tail {
         }
     }
 
-    /// Follows what this node appends, until it stops appending or another publisher appends.
+    /// Follows this node's appends until the node stops appending or another publisher appends.
     async fn follow(&mut self, connection: Connection, mut last: Instant, mut quiet: Pin<Box<Sleep>>) -> TailState {
         tokio::select! {
             biased;
@@ -187,7 +187,7 @@ impl Tail {
                 }
                 last = Instant::now();
             }
-            // Appends do not reset it: that would cost more than looking again here.
+            // Appends do not reset this timer: a reset for each append would cost more than one more check here.
             () = &mut quiet => {
                 if last.elapsed() >= QUIET {
                     return TailState::Idle(connection);
@@ -201,7 +201,7 @@ impl Tail {
         TailState::Following { connection, last, quiet }
     }
 
-    /// Goes on with what this node has appended, if that continues from here.
+    /// Goes on with this node's own appends, if they continue at this position.
     fn take_own(&mut self, own: Option<AppendedRun>) -> bool {
         let Some((epoch, at)) = self.at else { return false };
         let Some((messages, upto)) = own.and_then(|own| own.beyond(Cursor { id: at.id, epoch })) else { return false };
@@ -212,7 +212,7 @@ impl Tail {
         true
     }
 
-    /// Goes on after a hole: the entries before that position are gone, or this node cannot read them.
+    /// Goes on after a hole: the entries up to a position are gone, or this node cannot read them.
     fn go_on_behind(&mut self, hole: Option<Id>, at: Id, mut read: Vec<Read>, to: Position) {
         let after = hole.map_or(at, |hole| hole.max(at));
         read.retain(|(id, _)| *id > after);
@@ -239,7 +239,7 @@ impl Tail {
 
 #[cfg(test)]
 impl Tail {
-    /// Opens the log, or reads what is there without waiting for more.
+    /// Opens the log, or reads the present entries without waiting for more.
     pub(super) async fn step(&mut self) -> Vec<TailEvent> {
         self.block = None;
         loop {

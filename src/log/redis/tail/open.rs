@@ -1,4 +1,4 @@
-//! How the tail opens the log, and where it goes on afterwards.
+//! Opens the log for the tail, and finds the position at which the tail goes on.
 
 use super::{BLOCK, FIRST_PAUSE, GRACE, LONGEST_PAUSE, PAST, Tail, TailState};
 use crate::cursor::Cursor;
@@ -14,7 +14,7 @@ impl Tail {
         let opened = async {
             let mut connection = self.log.connect(BLOCK + GRACE).await?;
             let opened = self.log.open(&mut connection).await?;
-            // This is also needed after a SCRIPT FLUSH: a read without an identity leads here.
+            // The script is also loaded here after a SCRIPT FLUSH: a read that does not get an identity leads here.
             connection.know_identity().await?;
             Ok::<_, ScriptError>((connection, opened))
         };
@@ -29,7 +29,7 @@ impl Tail {
                 if !self.events.is_empty() {
                     return TailState::Closed;
                 }
-                // The jitter keeps all nodes from reconnecting at the same moment.
+                // Because of the jitter, the nodes do not all reconnect at the same moment.
                 tokio::time::sleep(self.pause.mul_f64(0.5 + fastrand::f64())).await;
                 self.pause = (self.pause * 2).min(LONGEST_PAUSE);
                 return TailState::Closed;
@@ -45,7 +45,7 @@ impl Tail {
         TailState::Idle(connection)
     }
 
-    /// Reports that the log is lost, once.
+    /// Reports the loss of the log, but only once.
     pub(super) fn lose(&mut self) {
         if !std::mem::replace(&mut self.is_lost, true) {
             self.log.metrics.reachable.set(0);
@@ -53,7 +53,7 @@ impl Tail {
         }
     }
 
-    /// Goes on from this node's position, if the log still has it.
+    /// Goes on from this node's position, if the log still has that position.
     pub(super) fn resume(&mut self, extent: Extent, counters: Counters) {
         let epoch = extent.lineage.epoch;
         let from = self.position_in(&extent, counters);
@@ -76,7 +76,7 @@ impl Tail {
 
     pub(super) fn position_in(&self, extent: &Extent, counters: Counters) -> Position {
         let whole = |id| {
-            // All entries up to the floor are gone, and no others.
+            // Exactly the entries up to the floor are gone.
             let gone = (id == extent.floor && extent.deleted == extent.floor).then(|| counters.added - counters.length);
             Position { id, added: if id == extent.end { Some(counters.added) } else { gone } }
         };
@@ -85,9 +85,9 @@ impl Tail {
             known.filter(|(epoch, at)| extent.lineage.locate(Cursor { id: at.id, epoch: *epoch }) != Descent::Unknown);
         let Some((epoch, at)) = known.into_iter().next() else { return whole(extent.floor) };
         match extent.resolve(Cursor { id: at.id, epoch: *epoch }) {
-            // Its count stays: the entries up to there are the same.
+            // The position keeps its count, because the entries up to it are the same.
             Resolved::At(id) => Position { id, added: at.added },
-            // Readers find the gap after that position by their own cursors. A log that was put back has its own
+            // Readers detect the gap after that position by their own cursors. A log that was put back has its own
             // counts.
             Resolved::Until(_) => whole(at.id),
             Resolved::Gap(id) if id == at.id && *epoch == extent.lineage.epoch => Position { id, added: at.added },

@@ -1,4 +1,4 @@
-//! How the tail handles an `XREAD`: whether it returned everything, and where the tail goes on.
+//! Handles the answer to an `XREAD`: checks that it is complete, and finds the position at which the tail goes on.
 
 use super::{COUNT, FIRST_PAUSE, LONGEST_PAUSE, QUIET, Tail, TailState};
 use crate::cursor::{Cursor, Epoch, Id};
@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use tracing::warn;
 
 impl Tail {
-    /// Takes in what a read has brought.
+    /// Handles the entries that a read has returned.
     pub(super) async fn take(&mut self, connection: Connection, read: Result<[Value; 2], ScriptError>) -> TailState {
         let [read, identity] = match read {
             Ok(replies) => replies,
@@ -24,7 +24,7 @@ impl Tail {
             }
         };
         // The identity is checked after the block and before its entries count: a stream that was lost and started
-        // again answers without a hint.
+        // again answers as if nothing had happened.
         let Some(identity) = entry::identity(&identity).filter(|now| Some(&now.lineage) == self.lineage.as_ref())
         else {
             return TailState::Closed;
@@ -38,7 +38,7 @@ impl Tail {
             Ok((self.log.decode(entries, epoch), is_full))
         });
         let (taken, is_full) = match entries {
-            // Readers were told that the log is lost. Opening it again tells them that it is back.
+            // Readers were told that the log is lost. Opening the log again tells them that it is back.
             Ok(_) if self.unread.take().is_some() => return TailState::Closed,
             Ok(entries) => entries,
             Err(error) => return self.cannot_read(connection, &error).await,
@@ -55,7 +55,8 @@ impl Tail {
         }
     }
 
-    /// Entries cannot be read. The connection is kept, because a new one would announce that the log is there.
+    /// Entries cannot be read. The tail keeps the connection, because a new one would report that the log can be
+    /// reached.
     pub(super) async fn cannot_read(&mut self, connection: Connection, error: &ScriptError) -> TailState {
         if self.unread.replace(error.to_string()) != self.unread {
             warn!(%error, "the log cannot be read");
@@ -76,11 +77,11 @@ impl Tail {
         TailState::Following { connection, last, quiet: Box::pin(tokio::time::sleep(QUIET)) }
     }
 
-    /// Finds out whether these entries are everything there was, and goes on after them.
+    /// Checks that these entries are all that the log had, and goes on after them.
     ///
     /// # Errors
     ///
-    /// The log has to be opened again. The error says why, if the connection is at fault.
+    /// The log has to be opened again. If the connection has failed, this is its error.
     pub(super) async fn check(
         &mut self,
         mut connection: Connection,
@@ -93,17 +94,18 @@ impl Tail {
         let (read, hole) = (taken.read, taken.hole);
         let mut upto = read.last().map_or(at.id, |(id, _)| *id);
         if !is_full && !self.caught_up {
-            // A read that is not full has reached the end, which was there before it began.
+            // A read that is not full has reached the end that the log had before the read began.
             upto = upto.max(self.end);
         }
         let numbered = at.added.map(|added| added + read.len() as u64);
-        // An end that is not an entry of this read may be one that the log no longer has.
+        // If the end is not an entry of this read, the log may no longer have that entry.
         let is_read = read.last().is_none_or(|(id, _)| *id == upto) && (upto == at.id || !read.is_empty());
         if is_read && numbered.is_some() && identity.added == numbered {
             self.go_on_behind(hole, at.id, read, Position { id: upto, added: numbered });
             return Ok(connection);
         }
-        // Others have appended since the read, or something is missing: a script returns all counters of one moment.
+        // Others have appended since the read, or entries are missing. The script returns all counters as they are at
+        // one moment.
         let args = [connection.candidate()];
         let reply = connection.run(&connection::CHECK, &[&self.log.keys.log], &args).await.map_err(Some)?;
         let (extent, counters) = entry::extent(&reply).ok_or(None)?;
@@ -115,9 +117,9 @@ impl Tail {
         match judge(at, &ids, upto, &extent, counters) {
             Verdict::Whole(to) => self.go_on_behind(hole, at.id, read, to),
             Verdict::Hole { after, upto } => {
-                // It has the log's present floor, which says whether everything before the hole is also gone. This is
-                // not done if the hole is at the log's end and nothing has come since: each read would wake all
-                // readers.
+                // The event has the log's present floor. The floor tells whether all entries before the hole are also
+                // gone. The event is left out if the hole is at the log's end and no entry has come since: otherwise
+                // each read would wake all readers.
                 if upto.id > at.id {
                     self.events.push_back(TailEvent::Opened(extent));
                 }
@@ -125,11 +127,11 @@ impl Tail {
             }
             Verdict::Shrunk => {
                 warn!("the log has fewer entries than this node has read: it was put back to an earlier state");
-                // A later open may not notice it: the log may have grown beyond what was read.
+                // A later open may not notice the loss: by then the log may have more entries than this node has read.
                 if let Some(seen) = self.log.seen.lock().as_mut().filter(|seen| seen.epoch() == epoch) {
                     seen.refute();
                 }
-                // The pause keeps a server that miscounts from being asked in a busy loop.
+                // Because of the pause, a server that miscounts is not asked in a busy loop.
                 tokio::time::sleep(FIRST_PAUSE).await;
                 return Err(None);
             }
@@ -139,7 +141,7 @@ impl Tail {
 }
 
 impl RedisLog {
-    /// Goes on with the history of what was read, or begins a new one if the tail stands elsewhere.
+    /// Continues the history of the entries that were read, or begins a new history if the tail is at another position.
     pub(super) fn begin_history(&self, at: Cursor, added: Option<u64>) {
         let mut seen = self.seen.lock();
         let stays = seen.as_ref().is_some_and(|seen| seen.epoch() == at.epoch && seen.at().id == at.id);

@@ -1,9 +1,9 @@
-//! What the nodes do.
+//! The steps of the nodes.
 
 use super::*;
 
 impl World {
-    /// Learns of an epoch that a script has begun, and of what an opening node knew.
+    /// Updates the model after an epoch that a script has begun, with the knowledge of the node that opened the log.
     pub(super) async fn note_epoch(&mut self, server: usize) -> Outcome {
         self.opened_with(server, None).await
     }
@@ -28,7 +28,7 @@ impl World {
         Ok(())
     }
 
-    /// A connection of the node opens the log at a server.
+    /// The node opens the log at a server.
     pub(super) async fn opened(&mut self, node: usize, server: usize, seen: Option<(Epoch, Id, Id)>) -> Outcome {
         self.servers[server].stream.opened_by_a_stranger();
         let it = &self.nodes[node];
@@ -51,7 +51,7 @@ impl World {
         let is_news = !events.is_empty();
         for event in events {
             match event {
-                // Reports a hole.
+                // The tail has found a hole.
                 TailEvent::Opened(extent) if was_open => self.say(format!("    node {node} has found {extent:?}")),
                 TailEvent::Opened(extent) => {
                     let home = self.nodes[node].home;
@@ -87,14 +87,15 @@ impl World {
         let Some(epoch) = it.epoch else { return Err("entries before the log was opened".into()) };
         let server = it.tail_at;
         let stream = &self.servers[server].stream;
-        // If the node begins, or goes on after a hole, its readers are told of a gap or come with cursors of their own.
+        // If the node begins to read, or goes on after a hole, its readers are told of a gap or have cursors of their
+        // own.
         if std::mem::take(&mut it.is_opened) {
             it.seen = stream.upto(after).map(|entry| entry.token).collect();
             it.is_misled = false;
         } else if after > it.at {
             it.seen.extend(stream.upto(after).map(|entry| entry.token));
         }
-        // An older copy was put back, and since then as many entries as were lost were added and removed.
+        // An older copy was put back. Since then, others have added and removed as many entries as the server has lost.
         let is_other = stream.entries.iter().zip(&it.memory.branch).any(|(there, its)| there.token != its.token);
         let count = stream.live().filter(|entry| entry.id > it.at && entry.id <= upto).count();
         it.is_misled |= is_other && it.memory.branch.len() + count == stream.upto(upto).count();
@@ -108,7 +109,7 @@ impl World {
         if read.iter().all(|entry| stream.holds(entry.token)) {
             it.memory.branch = stream.upto(upto).copied().collect();
         } else {
-            // The node itself appended these entries to a stream that was put back since.
+            // The node itself appended these entries. Since then, the stream was replaced by an older copy.
             it.memory.branch.extend(&read);
         }
         it.memory.read.extend(tokens);
@@ -128,14 +129,14 @@ impl World {
         Ok(())
     }
 
-    /// Somebody is given a position.
+    /// Records a cursor that a client was given.
     pub(super) fn place(&mut self, cursor: Cursor, seen: BTreeSet<Token>, from: &str) {
         if !self.places.iter().any(|place| place.cursor == cursor && place.seen == seen) {
             self.places.push(Place { cursor, seen, from: from.to_owned() });
         }
     }
 
-    /// Somebody is given a position, and all entries of the server up to it.
+    /// Records a cursor that a client was given together with all entries of the server up to it.
     pub(super) fn place_upto(&mut self, server: usize, cursor: Cursor, from: String) {
         let seen = self.servers[server].stream.upto(cursor.id).map(|entry| entry.token).collect();
         self.place(cursor, seen, &from);
@@ -176,7 +177,7 @@ impl World {
                 }
                 Err(error) => {
                     self.say(format!("    append of node {node} at server {server}: {error}"));
-                    // A batch is sent again until its time is up, and the tail looks at the log meanwhile.
+                    // A batch is sent again until its time is up. Between the attempts the tail checks the log.
                     self.tail(node).await?;
                 }
             }
@@ -210,12 +211,12 @@ impl World {
         }
     }
 
-    /// Somebody else appends.
+    /// Another program appends entries.
     pub(super) async fn add_foreign(&mut self, server: usize, count: usize, other: usize, is_message: bool) {
         for _ in 0..count {
             let token = self.tokens;
             self.tokens += 1;
-            // This id may be one that another server has given to another entry.
+            // Another server may have given this id to another entry.
             let last = self.servers[server].stream.last;
             let is_equal = other.is_multiple_of(4) && !self.is_torn(server);
             let theirs =
@@ -233,7 +234,8 @@ impl World {
         }
     }
 
-    /// Whether the present epoch was put back to an earlier state. The clock of its server goes on: ids do not repeat.
+    /// Whether the stream was put back to an earlier state of the present epoch. The server's clock goes on, so ids do
+    /// not repeat.
     pub(super) fn is_torn(&self, server: usize) -> bool {
         let stream = &self.servers[server].stream;
         let of = stream.epoch.and_then(|(epoch, _)| self.epochs.get(&epoch));
@@ -248,7 +250,7 @@ impl World {
         let reply = self.databases[server].run::<&str>(&connection::IDENTIFY, &[KEY], &[]).await;
         let identity = reply.ok().and_then(|reply| entry::identity(&reply));
         let stream = &mut self.servers[server].stream;
-        // A node that has lost its connection, or is in another epoch, marks nothing.
+        // A node that has lost its connection, or is in another epoch, does not move the mark.
         if identity.is_some_and(|it| it.mark == at) && stream.epoch.is_some_and(|(present, _)| present == epoch) {
             stream.mark_upto(at);
             self.say(format!("    node {node} has marked server {server} up to {at}"));
@@ -270,7 +272,7 @@ impl World {
     }
 }
 
-/// The log's floor in a reply of `XINFO GROUPS`.
+/// Returns the log's floor from a reply of `XINFO GROUPS`.
 fn floor(groups: &Value) -> Id {
     let groups = entry::array(groups).unwrap_or_default();
     let field = |group: &Value, name: &str| {

@@ -1,9 +1,9 @@
-//! What readers are told.
+//! The steps of the readers, and the check of the messages and gaps that they are told of.
 
 use super::*;
 
 impl World {
-    /// What a node's log tells a reader with this cursor, page by page, as for a subscription.
+    /// Reads page by page from this cursor at a node, as a subscription does.
     pub(super) async fn told(&mut self, node: usize, mut at: Cursor) -> Outcome<(Told, Cursor)> {
         self.open_reader(node).await?;
         let mut told = Told::default();
@@ -32,7 +32,7 @@ impl World {
             }
             at = next;
         }
-        Err("a reader does not come to the end".into())
+        Err("a reader does not reach the end of the log".into())
     }
 
     pub(super) async fn has_reader(log: Arc<RedisLog>) -> bool {
@@ -40,7 +40,7 @@ impl World {
         reader.connection.as_ref().is_some_and(|connection| !log.has_moved(connection.server().1))
     }
 
-    /// Makes sure that the node's connection for ranges is open, as a reader that asks again does.
+    /// Opens the node's connection for ranges, as a reader that asks again does.
     pub(super) async fn open_reader(&mut self, node: usize) -> Outcome {
         let nowhere = Cursor { id: Id::ZERO, epoch: Epoch::random() };
         for _ in 0..3 {
@@ -57,7 +57,7 @@ impl World {
         Err("a reader is refused again and again".into())
     }
 
-    /// A reader with some cursor reads at a node. The position that it reaches is recorded, too.
+    /// A reader with some cursor reads at a node. The cursor that it reaches is also recorded.
     pub(super) async fn read(&mut self, node: usize, choice: usize) -> Outcome {
         if self.places.is_empty() {
             return Ok(());
@@ -91,13 +91,13 @@ impl World {
             for node in 0..NODES {
                 is_news |= self.tail(node).await?;
             }
-            // A step that finds that the log has changed decides nothing yet.
+            // A step that finds that the log has changed does not decide anything yet.
             quiet = if is_news { 0 } else { quiet + 1 };
             if quiet > 2 {
                 break;
             }
             if round > 50 {
-                return Err("the nodes do not come to rest".into());
+                return Err("the nodes do not stop finding changes of the log".into());
             }
         }
         let log = &self.servers[server].stream;

@@ -1,4 +1,4 @@
-//! What happens to the servers, and what others do to the log.
+//! The steps of the servers, and of other programs that change the log.
 
 use super::*;
 
@@ -30,7 +30,7 @@ impl World {
         }
     }
 
-    /// Gives the nodes at a server its reign, with the connections that they open from now on.
+    /// Gives a server's reign to the nodes there, for the connections that they open from now on.
     pub(super) fn tell_reign(&mut self, server: usize) {
         let connection = self.connection(server);
         for node in self.nodes.iter().filter(|node| node.home == server) {
@@ -68,8 +68,8 @@ impl World {
         }
     }
 
-    /// A server becomes a replica of another. The process continues, and so do the clients that do not wait for an
-    /// answer.
+    /// A server becomes a replica of another server. The process continues, and clients that do not wait for an answer
+    /// stay connected.
     pub(super) async fn resync(&mut self, server: usize, of: usize) {
         self.copy((of, KEY), (server, KEY)).await;
         self.ask(server, redis::cmd("DEL").arg(AWAY)).await;

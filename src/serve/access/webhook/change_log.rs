@@ -1,0 +1,85 @@
+//! Logs what is wrong with the application's answers, once for each change.
+
+use super::decision::Problem;
+use parking_lot::Mutex;
+use std::time::Duration;
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+/// The shortest time between two lines. Users can cause changes: an application may answer one of them with 404.
+const EVERY: Duration = Duration::from_secs(10);
+
+/// What the log says about the application.
+#[derive(Default)]
+pub struct ChangeLog {
+    told: Mutex<Told>,
+}
+
+/// What the last line said.
+#[derive(Default)]
+struct Told {
+    /// What came instead of a decision; `None`: the application decides.
+    came: Option<String>,
+    at: Option<Instant>,
+    /// How many answers differed from the last line and were not logged.
+    suppressed: u64,
+}
+
+impl ChangeLog {
+    /// Notes an answer: a problem, or `None` for a decision. Logs it if the log says something else, but not at once
+    /// after another line: then a later answer of the same kind is logged.
+    pub fn note(&self, problem: Option<&Problem>) {
+        let came = problem.map(|problem| problem.came.as_ref());
+        let mut told = self.told.lock();
+        if told.came.as_deref() == came {
+            return;
+        }
+        if told.at.is_some_and(|at| at.elapsed() < EVERY) {
+            told.suppressed += 1;
+            return;
+        }
+        let suppressed = told.suppressed;
+        *told = Told { came: came.map(ToOwned::to_owned), at: Some(Instant::now()), suppressed: 0 };
+        drop(told);
+        match problem {
+            Some(Problem { came, fix, .. }) => warn!(
+                %came,
+                suppressed,
+                "the application at --authorize-url did not decide, so requests are refused; {fix}"
+            ),
+            None => info!(suppressed, "the application at --authorize-url decides again"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::time::advance;
+
+    fn told(log: &ChangeLog) -> (Option<String>, u64) {
+        let told = log.told.lock();
+        (told.came.clone(), told.suppressed)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_line_for_each_change_and_not_more_than_one_in_ten_seconds() {
+        let log = ChangeLog::default();
+        let (one, other) = (Problem::passing("status 500", ""), Problem::passing("status 302", ""));
+        log.note(None);
+        assert_eq!(told(&log), (None, 0));
+        assert!(log.told.lock().at.is_none(), "an application that works is not logged");
+        for _ in 0..3 {
+            log.note(Some(&one));
+            advance(EVERY).await;
+        }
+        assert_eq!(told(&log), (Some("status 500".into()), 0));
+        log.note(Some(&other));
+        log.note(None);
+        log.note(Some(&one));
+        assert_eq!(told(&log), (Some("status 302".into()), 2));
+        advance(EVERY).await;
+        log.note(None);
+        assert_eq!(told(&log), (None, 0));
+    }
+}

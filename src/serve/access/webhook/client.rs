@@ -1,0 +1,88 @@
+//! Sends questions to the application over HTTP and reads its answers.
+//!
+//! Each question has a connection of its own. On a kept connection answers are told apart by their order alone: a
+//! script that writes more than its `Content-Length`, at once or when it ends, would answer the next user's question.
+
+use crate::http_client::{self, HttpClient};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::header::{CONNECTION, HeaderValue};
+use hyper::{Request, StatusCode, Uri};
+use hyper_util::client::legacy;
+use hyper_util::rt::TokioExecutor;
+use std::io;
+use std::time::Duration;
+
+/// Size limit of an answer's body.
+pub const MAX_ANSWER_BYTES: usize = 64 << 10;
+
+/// The application's answer.
+#[derive(Debug)]
+pub struct Reply {
+    /// The status.
+    pub status: StatusCode,
+    /// The body.
+    pub body: Bytes,
+}
+
+/// Why there is no answer.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoReply {
+    /// The application accepts no connection.
+    #[error("no connection")]
+    NoConnection,
+    /// The connection ended before an answer, twice, or what came is not HTTP.
+    #[error("a connection that ends without an answer in HTTP")]
+    Broke,
+    /// The connection ended within the body.
+    #[error("an answer that breaks off")]
+    BrokeOff,
+    /// The body is larger than any answer.
+    #[error("an answer of more than {MAX_ANSWER_BYTES} bytes")]
+    TooLarge,
+}
+
+/// A client of one application.
+pub struct ApplicationClient {
+    uri: Uri,
+    http: HttpClient,
+}
+
+impl ApplicationClient {
+    /// A client of the application at this URL.
+    ///
+    /// # Errors
+    ///
+    /// The URL is `https:`, and the system's certificates cannot be read.
+    pub fn new(uri: Uri, connect_timeout: Duration) -> io::Result<ApplicationClient> {
+        let connector = http_client::connector(&uri, connect_timeout)?;
+        let http = legacy::Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector);
+        Ok(ApplicationClient { uri, http })
+    }
+
+    /// Sends a request to the URL, and reads the whole answer. If the connection ends before an answer begins, the
+    /// request is sent once more: the application may have been restarted at that moment. So it must be one that may be
+    /// repeated.
+    ///
+    /// # Errors
+    ///
+    /// There is no answer.
+    pub async fn send(&self, mut request: Request<Full<Bytes>>) -> Result<Reply, NoReply> {
+        *request.uri_mut() = self.uri.clone();
+        request.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        // The errors name the URL, which may hold a secret; their kinds say enough.
+        let response = match self.http.request(request.clone()).await {
+            Err(error) if !error.is_connect() => self.http.request(request).await,
+            answered => answered,
+        };
+        let response =
+            response.map_err(|error| if error.is_connect() { NoReply::NoConnection } else { NoReply::Broke })?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await;
+        let body = body.map_err(|error| match error.downcast_ref::<LengthLimitError>() {
+            Some(_) => NoReply::TooLarge,
+            None => NoReply::BrokeOff,
+        })?;
+        Ok(Reply { status, body: body.to_bytes() })
+    }
+}

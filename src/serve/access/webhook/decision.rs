@@ -1,0 +1,194 @@
+//! Reads the application's answer: a decision, or something else.
+
+use super::client::Reply;
+use hyper::StatusCode;
+use serde::Deserialize;
+use std::borrow::Cow;
+use std::collections::HashSet;
+
+/// Seconds for which an answer without a `ttl` is valid, and the longest `ttl`.
+const DEFAULT_TTL: f64 = 60.0;
+const MAX_TTL: f64 = 86_400.0;
+
+/// What the application decided.
+#[derive(Debug, PartialEq)]
+pub enum Decision {
+    /// 200: these channels are allowed, for so many seconds.
+    Allowed(HashSet<String>, f64),
+    /// 401: the user is not signed in.
+    Unauthorized,
+    /// 403: not allowed.
+    Refused,
+}
+
+/// What came instead of a decision. It has no text of the application's: an error page may hold cookies and passwords.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// What came.
+    pub came: Cow<'static, str>,
+    /// What to do about it.
+    pub fix: &'static str,
+    /// Whether asking again may help.
+    pub may_pass: bool,
+}
+
+impl Problem {
+    /// A problem that may pass: there was no answer, or one that an error produced.
+    pub fn passing(came: impl Into<Cow<'static, str>>, fix: &'static str) -> Problem {
+        Problem { came: came.into(), fix, may_pass: true }
+    }
+}
+
+/// How the application has to answer.
+const RULE: &str = r#"allow with 200 and {"channels":["…"],"ttl":60}, refuse with 401 or 403"#;
+
+#[derive(Deserialize)]
+struct Body {
+    channels: HashSet<String>,
+    #[serde(default)]
+    ttl: Option<f64>,
+}
+
+/// Reads an answer.
+///
+/// # Errors
+///
+/// It decides nothing.
+pub fn read(reply: &Reply) -> Result<Decision, Problem> {
+    match reply.status {
+        StatusCode::OK => allowed(&reply.body),
+        StatusCode::UNAUTHORIZED => Ok(Decision::Unauthorized),
+        StatusCode::FORBIDDEN => Ok(Decision::Refused),
+        other => Err(Problem {
+            came: format!("status {}", other.as_u16()).into(),
+            fix: match other.as_u16() {
+                300..=399 => "redirects are not followed: name the address that it redirects to",
+                404 | 410 => "correct the path",
+                405 => "the address has to accept POST",
+                500.. => "look into the application's log",
+                _ => RULE,
+            },
+            may_pass: other.is_server_error(),
+        }),
+    }
+}
+
+fn allowed(body: &[u8]) -> Result<Decision, Problem> {
+    match serde_json::from_slice::<Body>(body) {
+        Ok(Body { channels, ttl }) => match ttl.unwrap_or(DEFAULT_TTL) {
+            ttl if ttl >= 0.0 => Ok(Decision::Allowed(channels, ttl.clamp(1.0, MAX_TTL))),
+            _ => Err(Problem::passing("status 200 and JSON with a negative ttl", RULE)),
+        },
+        Err(_) => Err(not_a_list(body)),
+    }
+}
+
+/// Says what a body is that is not a list of channels.
+fn not_a_list(body: &[u8]) -> Problem {
+    let text = body.trim_ascii_start();
+    let is_json = serde_json::from_slice::<serde::de::IgnoredAny>(body).is_ok();
+    let has_json = body.windows(11).any(|part| part == b"\"channels\":");
+    let (came, fix) = if text.is_empty() {
+        ("status 200 and an empty body", RULE)
+    } else if is_json {
+        ("status 200 and JSON without a list of channels, or with a ttl that is not a number", RULE)
+    } else if is_by_php(text) && has_json {
+        (
+            "status 200 and a warning of PHP in front of the JSON",
+            "correct the script, and set display_errors=0, so that PHP logs its warnings and does not print them",
+        )
+    } else if is_by_php(text) {
+        ("status 200 and an error of PHP", "correct the script: PHP's log has the error")
+    } else if text.starts_with(b"\xef\xbb\xbf") {
+        ("status 200 and a byte order mark in front of the JSON", "save the script without a byte order mark")
+    } else if has_json && !text.starts_with(b"{") {
+        ("status 200 and a text in front of the JSON", "print nothing but the JSON")
+    } else if text.starts_with(b"<") {
+        ("status 200 and an HTML page", "name the address that answers in JSON")
+    } else {
+        ("status 200 and a text that is not JSON", RULE)
+    };
+    Problem::passing(came, fix)
+}
+
+/// Whether a text begins as PHP prints its messages, with or without HTML.
+fn is_by_php(text: &[u8]) -> bool {
+    let start = String::from_utf8_lossy(&text[..text.len().min(100)]).replace("<br />", "").replace("<b>", "");
+    let words = ["Warning", "Notice", "Deprecated", "Fatal error", "Parse error", "Recoverable fatal error"];
+    let start = start.trim_start().trim_start_matches("PHP ");
+    words.iter().filter_map(|word| start.strip_prefix(word)).any(|rest| rest.starts_with([':', '<']))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(status: u16, body: &'static str) -> Result<Decision, Problem> {
+        let status = StatusCode::from_u16(status).expect("a status");
+        read(&Reply { status, body: body.into() })
+    }
+
+    #[test]
+    fn a_ttl_is_a_number_of_seconds() {
+        for (ttl, seconds) in [
+            ("60", 60.0),
+            ("60.0", 60.0),
+            ("6e1", 60.0),
+            ("59.5", 59.5),
+            ("0", 1.0),
+            ("0.2", 1.0),
+            ("null", 60.0),
+            ("1e300", MAX_TTL),
+            ("18446744073709551616", MAX_TTL),
+        ] {
+            let body = Box::leak(format!("{{\"channels\":[\"a\"],\"ttl\":{ttl}}}").into_boxed_str());
+            assert_eq!(of(200, body), Ok(Decision::Allowed(HashSet::from(["a".to_owned()]), seconds)), "{ttl}");
+        }
+        for ttl in ["\"60\"", "-1", "-0.5", "[60]", "true", "1e999"] {
+            let body = Box::leak(format!("{{\"channels\":[\"a\"],\"ttl\":{ttl}}}").into_boxed_str());
+            assert!(of(200, body).is_err_and(|problem| problem.may_pass), "{ttl}");
+        }
+    }
+
+    #[test]
+    fn what_came_is_named_and_not_repeated() {
+        const LIST: &str = "{\"channels\":[\"a\"]}";
+        let with_list = |text: &str| -> &'static str { Box::leak(format!("{text}{LIST}").into_boxed_str()) };
+        for (status, body, came) in [
+            (204, "", "status 204"),
+            (301, "", "status 301"),
+            (302, LIST, "status 302"),
+            (404, "<html>secret", "status 404"),
+            (405, "", "status 405"),
+            (429, "", "status 429"),
+            (500, LIST, "status 500"),
+            (200, "", "an empty body"),
+            (200, "secret", "a text that is not JSON"),
+            (200, "{\"channels\":[\"a\"", "a text that is not JSON"),
+            (200, "[\"a\"]", "JSON without a list of channels"),
+            (200, "{\"channels\":\"secret\"}", "JSON without a list of channels"),
+            (200, "<!DOCTYPE html><p>secret", "an HTML page"),
+            (200, with_list("\u{feff}"), "a byte order mark in front of the JSON"),
+            (200, with_list("debug: secret\n"), "a text in front of the JSON"),
+            (
+                200,
+                with_list("\nWarning: Undefined variable $secret in /x.php on line 3\n"),
+                "a warning of PHP in front",
+            ),
+            (200, with_list("<br />\n<b>Warning</b>:  secret in <b>/x.php</b><br />\n"), "a warning of PHP in front"),
+            (200, with_list("PHP Deprecated: secret\n"), "a warning of PHP in front"),
+            (200, "<br />\n<b>Fatal error</b>:  Uncaught secret", "an error of PHP"),
+        ] {
+            let problem = of(status, body).expect_err("no decision");
+            assert!(problem.came.contains(came), "{status} {body}: {problem:?}");
+            assert!(!problem.came.contains("secret") && !problem.fix.contains("secret"), "{problem:?}");
+            assert_eq!(problem.may_pass, status == 200 || status >= 500, "{problem:?}");
+        }
+    }
+
+    #[test]
+    fn refusals_are_decisions() {
+        assert_eq!(of(401, ""), Ok(Decision::Unauthorized));
+        assert_eq!(of(403, "<html>"), Ok(Decision::Refused));
+    }
+}
