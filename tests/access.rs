@@ -356,7 +356,7 @@ async fn the_keepers_have_a_door_of_their_own() {
         let answer = request.send(at).await;
         assert_eq!((answer.status, answer.error_code().as_str()), (403, code));
     }
-    // Its own pages can.
+    // The listener's own pages can read it.
     let own = format!("http://{admin}");
     for (request, origin) in [
         (Request::get("/metrics"), own.clone()),
@@ -365,6 +365,6 @@ async fn the_keepers_have_a_door_of_their_own() {
         let answer = request.header("Origin", &origin).send(at).await;
         assert_eq!((answer.status, answer.header("Access-Control-Allow-Origin")), (200, Some(origin.as_str())));
     }
-    // The other listener is as it was.
+    // The other listener is unchanged.
     eventually("room", async || (get(&node, "/metrics", &[]).await.status == 401).then_some(())).await;
 }

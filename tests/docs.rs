@@ -271,7 +271,7 @@ fn blocks() -> Vec<Block> {
     blocks
 }
 
-/// Runs a tool on a block, which has to take it without a word of warning.
+/// Runs a tool on a block. The tool has to accept the block without a warning.
 fn takes(block: &Block, package: &str, command: &[&str]) {
     let output = Command::new(command[0]).args(&command[1..]).env("HOME", "/nonexistent").output();
     let output = output.unwrap_or_else(|e| panic!("{}: {e}: apt-get install {package}", command[0]));
@@ -282,7 +282,7 @@ fn takes(block: &Block, package: &str, command: &[&str]) {
     assert!(!warns, "{}: {}:\n{said}\n{}", block.at, command[0], block.text);
 }
 
-/// What a tool has to find around a block that is only a part of its file, and the certificates that it names.
+/// The text around a block that is only a part of its file, and the certificates that it names.
 fn in_place(block: &Block, dir: &Path) -> String {
     let at = dir.display();
     let text = block.text.replace("/etc/ssl", &at.to_string());
@@ -307,7 +307,7 @@ fn in_place(block: &Block, dir: &Path) -> String {
     }
 }
 
-/// Each block of a configuration or of code is taken by the program that it is for.
+/// The program for which a block of configuration or code is written accepts the block.
 #[test]
 fn every_block_is_taken_by_its_program() {
     let dir = super::support::redis::fresh_dir("blocks");
@@ -357,7 +357,7 @@ fn every_block_is_taken_by_its_program() {
             "sh" => takes(&block, "bash", &["bash", "-n", &file]),
             "js" => takes(&block, "nodejs", &["node", "--check", &file]),
             "json" => {
-                // An object that is left out.
+                // An ellipsis stands for an object that is left out.
                 let json: Result<serde_json::Value, _> = serde_json::from_str(&block.text.replace("{…}", "{}"));
                 assert!(json.is_ok(), "{}: {json:?}", block.at);
             }
@@ -369,9 +369,10 @@ fn every_block_is_taken_by_its_program() {
                 let json: Result<serde_json::Value, _> = serde_json::from_str(body);
                 assert!(json.is_ok(), "{}: {json:?}", block.at);
             }
-            // Tests of their own: `redis_access` takes the rights from the page, and browsers run the page of README.md.
+            // These blocks have tests of their own: `redis_access` reads the rights from the page, and browsers run the
+            // page of README.md.
             "acl" | "html" => {}
-            // They are read and not run.
+            // These blocks are for readers, and no program runs them.
             "" | "text" | "mermaid" => {}
             other => panic!("{}: no program takes a block of {other:?}: add it here", block.at),
         }

@@ -59,7 +59,7 @@ async fn the_command_line() {
     assert!(code == 64 && said.starts_with(wanted), "{code} {said}");
 }
 
-/// What other servers call their address and their start. The error says what to type here.
+/// The names of flags for the address and the start in other servers. The error gives the right flag.
 #[tokio::test]
 async fn names_that_other_servers_have() {
     let listen = "--listen 127.0.0.1:8080";
@@ -91,7 +91,7 @@ async fn names_that_other_servers_have() {
     }
 }
 
-/// As the packages are built.
+/// The program as the packages build it.
 #[cfg(not(feature = "demo"))]
 #[tokio::test]
 async fn a_build_without_the_demo_says_how_to_get_it() {
@@ -209,7 +209,7 @@ async fn a_redis_that_is_not_there_or_lets_nobody_in() {
     }
 }
 
-/// A URL of `--redis` that leads to another server: one line, and no parser's words.
+/// A URL of `--redis` that leads to another server: the error is one line, without the text of a parser.
 #[tokio::test]
 async fn a_redis_that_is_another_server() {
     let greets = async |greeting: &'static str, answer: &'static str| {
@@ -241,7 +241,7 @@ async fn a_redis_that_is_another_server() {
             ),
             ("rediss", "does not speak TLS; correct --redis, or use redis:// for a Redis without TLS"),
         ] {
-            // A handshake that is answered with an alert is a handshake.
+            // A handshake that gets an alert as its answer counts as a handshake.
             if scheme == "rediss" && !speaks {
                 continue;
             }

@@ -53,7 +53,7 @@ impl Check {
         if info["name"] != "longtail" {
             return Err(Failure::Unexpected(format!("{} is not a Longtail server", client.base)));
         }
-        // Not `println!`, which panics if the reader of the output is gone.
+        // This is not `println!`, because that panics if the reader of the output has gone.
         let mut out = stdout();
         writeln!(out, "Longtail {} at {}", printable(info["version"].as_str().unwrap_or("?")), client.base)?;
         for note in notes(&client).await {
@@ -66,7 +66,7 @@ impl Check {
         self.report(&mut out, &client, &names, outcomes)
     }
 
-    /// Prints the outcomes. `None`: the transport is off on the server.
+    /// Prints the outcomes. `None` means that the server does not offer the transport.
     fn report(
         &self,
         out: &mut impl Write,

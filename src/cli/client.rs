@@ -77,7 +77,7 @@ impl Target {
 #[derive(Clone)]
 pub struct Client {
     http: HttpClient,
-    /// It keeps no connections.
+    /// A client that does not keep connections.
     fresh: HttpClient,
     /// The URL without a slash at its end.
     pub base: String,
@@ -152,8 +152,8 @@ impl Client {
         }
         let request = request.body(Full::new(body)).map_err(|error| Failure::Usage(error.to_string()))?;
         let answered = match self.http.request(request.clone()).await {
-            // A proxy may have closed a kept connection, or have forgotten it without a word. On a new connection the
-            // same failure is the path's own.
+            // A proxy may have closed a kept connection, or dropped it silently. If the same failure comes on a new
+            // connection, the path has caused it.
             Err(error) if !error.is_connect() => self.fresh.request(request).await,
             answered => answered,
         };
@@ -238,7 +238,7 @@ fn tls_reason(error: &rustls::Error) -> Option<String> {
 /// A response whose body is read as it arrives, and unpacked if it is compressed.
 pub struct Answer {
     response: Response<Incoming>,
-    /// Unpacks the body. It is flushed behind each piece, since a piece of a stream may be all for a long time.
+    /// Unpacks the body. It is flushed after each piece, since the next piece of a stream may come much later.
     unpacker: Option<MultiGzDecoder<Vec<u8>>>,
 }
 
@@ -283,7 +283,7 @@ impl Answer {
     fn unpack(&mut self, bytes: Bytes) -> Result<Bytes, Failure> {
         let Some(unpacker) = &mut self.unpacker else { return Ok(bytes) };
         let mut unpacked = Vec::new();
-        // In parts: a small piece may unpack to a thousand times its size.
+        // The piece is unpacked in parts, because a small piece may unpack to a thousand times its size.
         for part in bytes.chunks(1024) {
             let done = unpacker.write_all(part).and_then(|()| unpacker.flush());
             done.map_err(|_| Failure::Unexpected("the answer says that it is gzip, and is not".into()))?;

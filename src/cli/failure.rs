@@ -56,8 +56,8 @@ pub struct Reason {
 }
 
 impl Reason {
-    /// The error in a body or in a command's answer. If it is something else, the beginning of a plain text, or what it
-    /// is: a page of another server helps nobody in a terminal.
+    /// The error in a body or in a command's answer. If the body is not an error, the beginning of a plain text, or a
+    /// description: a page of another server is not useful in a terminal.
     pub fn in_body(body: &str) -> Reason {
         let json: Value = serde_json::from_str(body).unwrap_or_default();
         // In a command's answer the error is the object itself. In a body it is a member.

@@ -36,7 +36,7 @@ pub async fn run(command: Command, rename: impl Fn(&str) -> String) -> ExitCode 
         // The program that reads the output has ended, as in `longtail tail a | head`.
         Err(Failure::Io(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(failure) => {
-            // If nobody reads the error, the exit code is all that is left.
+            // If no program reads the error, only the exit code reports it.
             let _ = writeln!(io::stderr(), "longtail {name}: {}", rename(&failure.to_string()));
             ExitCode::from(failure.exit_code())
         }

@@ -17,13 +17,13 @@ use tokio_tungstenite::tungstenite::{self, Message as Frame};
 /// How long to wait for a stream's hello before the stream counts as held back.
 const HELLO: Duration = Duration::from_secs(4);
 
-/// How long a long poll waits at least before its message is published.
+/// The minimum time that a long poll waits before the probe publishes its message.
 const PARKED: Duration = Duration::from_millis(200);
 
-/// A request as browsers send it. A proxy may compress the answer then, and hold back what it compresses.
+/// The header that browsers send. A proxy may then compress the answer, and hold back the compressed bytes.
 const PACKED: &[(&str, &str)] = &[("accept-encoding", "gzip")];
 
-/// The result of a transport.
+/// The result of the probe of a transport.
 pub(super) type Outcome = Result<String, Failure>;
 
 /// A probe of one transport.
@@ -41,7 +41,7 @@ impl Probe<'_> {
     }
 
     async fn publish(&self) -> Result<Instant, Failure> {
-        // With a key: if a proxy loses the connection, the request is repeated.
+        // The publish has a key, so that the request can be repeated if a proxy loses the connection.
         let path = format!("/publish?{}&as=text&key={}", self.query(), uuid::Uuid::new_v4());
         let began = Instant::now();
         let body = self.mark.clone().into();
@@ -79,7 +79,7 @@ impl Probe<'_> {
             let tag = format!("\"{cursor}\"");
             let again =
                 self.client.get(&format!("/poll?{}", self.query()), &[PACKED[0], ("if-none-match", &tag)]).await?;
-            // A 200 with messages is not a fault: another client may have published meanwhile.
+            // A 200 with messages is not a fault: another client may have published in the meantime.
             if again.status() == 200 && again.text().await?.contains("\"messages\":[]") {
                 result.push_str("; If-None-Match does not pass");
             }
@@ -123,8 +123,8 @@ impl Probe<'_> {
                 next.clone_into(&mut cursor);
             }
         };
-        // A poll that fails is the finding: no message is waited for then. One that works may end before the
-        // publication.
+        // A poll that fails is the result, and the probe does not wait for a message. A poll that works may end before
+        // the message is published.
         let (began, came) = match select(pin!(published), pin!(asked)).await {
             Either::Left((began, came)) => (began?, came.await?),
             Either::Right((came, began)) => {
@@ -170,7 +170,7 @@ impl Probe<'_> {
         }
         let hello = began.elapsed();
         let message = self.publish().await?;
-        // What is compressed may be held back behind the hello: a buffer is full only now and then.
+        // A proxy may hold compressed bytes back after the hello, because its buffer is full only now and then.
         match timeout(HELLO, stream.until(&self.mark)).await {
             Ok(came) => came?,
             Err(_) => return Err(Failure::Unexpected(HELD.into())),
@@ -275,7 +275,7 @@ impl Probe<'_> {
 const HELD: &str = "a proxy on the path holds the answer back until it is complete, or until there is more of it; \
                     switch its buffering off (nginx: proxy_buffering off)";
 
-/// Seconds that a long poll may wait.
+/// The maximum wait of a long poll, in seconds.
 const LONGEST_POLL: u64 = 55;
 
 /// The failure of a request that a proxy ended while it was waiting.

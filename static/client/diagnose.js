@@ -21,8 +21,8 @@
   var PATIENCE = 6000;
   // How long a working stream is watched, in milliseconds: a proxy that kills streams does so in the first second.
   var AFTERWARDS = 1500;
-  // A browser does not say that the document of a frame was cut off. So the server is asked to end the frame after
-  // these seconds: the farewell comes if the frame lasts as long.
+  // A browser does not report that the document of a frame was cut off. So the diagnosis asks the server to end the
+  // frame after these seconds: the farewell arrives if the frame lasts this long.
   var FRAME = 3;
 
   function now() {
@@ -37,8 +37,8 @@
     return NAMES[transport.name] || transport.name;
   }
 
-  // A run is one diagnosis under way: base, options, findings, when it began, the server's version, and what path.js
-  // shares with this file.
+  // A run is one diagnosis under way: base, options, findings, the time of its beginning, the server's version, and the
+  // functions that path.js shares with this file.
   function found(run, transport, works, text) {
     run.findings.push({ transport: transport, works: works, text: text });
     if (run.options.progress) { run.options.progress(text, works, transport); }
@@ -87,7 +87,7 @@
     trial.say(true, 'works: open in ' + time(trial.hello) + ', and what follows comes at once.');
   }
 
-  // What a transport needs from the core; see intro.js.
+  // The members of a link that a transport needs; see intro.js.
   function link(run, trial) {
     var transport = trial.transport;
     var made = {
@@ -141,7 +141,7 @@
     return made;
   }
 
-  // Tries one transport after the other.
+  // Tries the transports one after the other.
   function transports(run, at, next) {
     var transport = Longtail.transports[at];
     function after() { transports(run, at + 1, next); }

@@ -3,9 +3,9 @@
 // By name, the functions that wait for a file that is being loaded.
 var loading = {};
 
-// Calls `then(api[name])`: at once if that is there, otherwise after /name.js was loaded, which puts it there. If the
+// Calls `then(api[name])`: at once if `api` has it, otherwise after it has loaded /name.js, which adds it. If the
 // file cannot be loaded, `then` gets undefined, and the next call tries again. A build may contain such a file from the
-// start. A worker has no page for a script element, and Node loads nothing.
+// start. A worker has no page for a script element, and Node does not load files.
 function need(base, name, then) {
   var address = base + '/' + name + '.js';
   function loaded() {
@@ -23,7 +23,7 @@ function need(base, name, then) {
   loaded();
 }
 
-// Loads what this browser lacks, if anything: JSON, and a way to publish where scripts may not send a request.
+// Loads legacy.js if this browser needs it: for JSON, or for a way to publish where scripts may not send a request.
 function loadLegacy(base, done) {
   if (api.encode && reaches(base, false)) { done(); } else { need(base, 'legacy', done); }
 }

@@ -12,7 +12,7 @@
  * declarations of a part are visible only to the other parts; `api` is the object that a page gets as `Longtail`.
  *
  *   helpers.js     small functions, JSON, and `api`
- *   http.js        one request, and what its failure means
+ *   http.js        one request, and the meaning of its failure
  *   script.js      script elements, and calls by a global name
  *   files.js       files of the library that are loaded when they are first needed
  *   responses.js   reads an answer as a stream of lines or as one batch

@@ -1,14 +1,14 @@
 // Makes the minified library that the server has at /client.min.js, its files that are loaded when they are first needed,
-// and what npm gets. Prints a table of sizes.
+// and the npm package. Prints a table of sizes.
 //   node minify.mjs           writes static/client.min.js, static/lazy/ and package/
-//   node minify.mjs --check   fails if they are not what would be written, or too large
+//   node minify.mjs --check   fails if the files are out of date, or too large
 import { readFileSync, writeFileSync, mkdirSync, existsSync } from 'node:fs';
 import { gzipSync } from 'node:zlib';
 import { join } from 'node:path';
 import { minify } from 'terser';
 import { LAZY, PARTS, joined, read, root } from './parts.mjs';
 
-// The most bytes, gzipped, of the core with all transports, and of a file that is loaded when it is first needed.
+// The maximum number of gzipped bytes of the core with all transports, and of a file that is loaded on demand.
 const MOST = 6144;
 const MOST_LAZY = 2048;
 const SETTINGS = {
@@ -42,7 +42,7 @@ const files = {
 const table = [['client.min.js', source, small, MOST]];
 for (const name of LAZY) {
   const given = read(name);
-  // What the core calls otherwise has the same name in each file.
+  // Other properties of the core keep the same name in each file.
   const made = (await minify(given, { ...SETTINGS, mangle: true })).code + '\n';
   files[`static/lazy/${name}.js`] = made;
   table.push([`${name}.js`, given, made, MOST_LAZY]);

@@ -71,10 +71,10 @@ pub struct Judge {
     /// All effects so far.
     past: Effects,
     may_be_twice: HashSet<Value>,
-    /// When each message was first sent: its key may be used again later.
+    /// The time at which each message was first sent: its key may be used again later.
     first_sent: HashMap<Value, Instant>,
-    /// The entries that other programs have deleted so far. A failover may bring it back, and nodes that have read it
-    /// may go on giving it: both count as if they had not been deleted.
+    /// The entries that other programs have deleted so far. A failover may bring one back, and nodes that have read it
+    /// may still return it: it then counts as if it had not been deleted.
     deleted: HashSet<Entry>,
     pub figures: Figures,
 }

@@ -198,7 +198,7 @@ fn publishes_that_redis_counted_as_heard_when_it_died() {
     }
 }
 
-/// A key is used again after it was forgotten: between the two uses, or while one of them is under way.
+/// A key is used again after Redis has forgotten it, between the two uses or while one of them is under way.
 #[test]
 fn a_message_may_be_twice_if_its_key_was_forgotten_in_between() {
     let value = Value { way: 'K', number: 1 };

@@ -53,13 +53,14 @@ struct Claims {
     subscribe: Vec<String>,
     #[serde(default)]
     publish: Vec<String>,
-    /// It is a list of texts or a text (RFC 7519 §4.1.3), and some issuers write the number of an application.
+    /// The audience is a list of texts or a text (RFC 7519 §4.1.3), and some issuers write the number of an
+    /// application.
     #[serde(default)]
     aud: Option<Value>,
 }
 
 impl Claims {
-    /// Whether the token is meant for somebody. No audience is this server, which has no name of its own.
+    /// Whether the token names an audience. This server is not one, because it does not have a name.
     fn has_audience(&self) -> bool {
         self.aud.as_ref().is_some_and(|aud| aud.as_array().is_none_or(|names| !names.is_empty()))
     }
@@ -129,7 +130,7 @@ impl Tokens {
         // There is no leeway: a stream ends exactly at `exp`.
         validation.leeway = 0;
         validation.validate_nbf = true;
-        // It passes over an audience that is a number. `Claims::has_audience` does not.
+        // `jsonwebtoken` skips an audience that is a number. `Claims::has_audience` does not skip it.
         validation.validate_aud = false;
         Tokens { key, validation }
     }

@@ -43,9 +43,9 @@ pub enum Answer {
     Allowed(Allowed),
     /// 401: the user is not signed in.
     Unauthorized,
-    /// 403, or another status below 500 that is not 200: not allowed.
+    /// 403, or any other status below 500 except 200: the application does not allow the action.
     Refused,
-    /// There was no answer, or one that an error of the application produced. Asking again may help.
+    /// The application did not answer, or an error of the application produced the answer. The server may ask again.
     Failed,
 }
 
@@ -86,8 +86,8 @@ pub struct Webhook {
 }
 
 impl Webhook {
-    /// The webhook at this `http:` or `https:` URL, with at most this many questions in flight. A question may take
-    /// `timeout`, including the wait for its turn.
+    /// A webhook that calls the application at this `http:` or `https:` URL, with at most this many questions in
+    /// flight. A question may take `timeout`, including the wait for its turn.
     ///
     /// # Errors
     ///
@@ -214,7 +214,7 @@ impl Application {
     }
 }
 
-/// What to do about an application that does not answer in time.
+/// The advice for an application that does not answer in time.
 const SLOW: &str = "make it faster, or raise --authorize-timeout";
 
 /// The request that asks a question.
@@ -240,9 +240,9 @@ fn request(question: &Question) -> hyper::http::Result<Request<Full<Bytes>>> {
 
 /// The part of a decision that answers the question.
 fn allowed(mut channels: HashSet<String>, ttl: f64, question: &Question) -> Allowed {
-    // It may name everything that the user may read. Only what was asked for is kept.
+    // The answer may name all channels that the user may read. Only the channels of the question are kept.
     channels.retain(|name| question.channels.iter().any(|channel| channel.as_str() == name));
-    // The time is up to a tenth less, at random: readers that came at the same time do not ask again at the same time.
+    // The time is shortened by up to a tenth, at random, so that readers that came together do not ask again together.
     let ttl = Duration::from_secs_f64(ttl).mul_f64(0.9 + fastrand::f64() / 10.0);
     Allowed { channels: Arc::new(channels), until: Instant::now() + ttl }
 }
