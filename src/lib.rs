@@ -23,6 +23,9 @@
 //! # }
 //! ```
 //!
+//! The server logs by `tracing`. Clients can cause many of its lines: add a [`LogRateLimit`] to the subscriber of the
+//! program, and spawn its `run`.
+//!
 //! Inside the crate, imports point in one direction: `program → server → serve → transport → hub → log → {cursor,
 //! message}`; `wire` and `demo` do not import other modules of this crate.
 
@@ -33,6 +36,7 @@ mod cursor;
 mod demo;
 mod http_client;
 mod hub;
+mod line_writer;
 mod log;
 mod logging;
 mod message;
@@ -45,6 +49,7 @@ mod transport;
 mod wire;
 
 pub use config::{AccessFlags, AccessLogTo, AddressOrOff, BadConfig, Config, LogFormat, Secret};
+pub use logging::RateLimit as LogRateLimit;
 pub use server::{Reloader, RunError, Server, StartError};
 pub use systemd::Sockets;
 

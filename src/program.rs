@@ -7,6 +7,7 @@ use crate::signals::{self, EndSignals};
 use crate::{cli, logging, systemd};
 use std::fmt::Display;
 use std::future::Future;
+use std::io::Write as _;
 use std::process::ExitCode;
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
@@ -24,7 +25,9 @@ const NO_DEMO: &str = "this build does not include the demo: `cargo run -- demo`
 
 /// Runs the program with the arguments of this process.
 pub fn main() -> ExitCode {
-    run().unwrap_or_else(|code| code)
+    let code = run().unwrap_or_else(|code| code);
+    logging::flush();
+    code
 }
 
 /// The steps of the program. A step that fails prints why and gives the exit code.
@@ -55,16 +58,19 @@ async fn serve(
     origins: &Origins,
     binding: impl Future<Output = Result<Server, StartError>>,
 ) -> Result<ExitCode, ExitCode> {
+    logging::open().map_err(|error| failed(SYSTEM, format!("cannot start threads: {error}")))?;
     logging::init(config).map_err(|error| failed(USAGE, origins.rename(&error.to_string())))?;
     warn_of_unknown_variables();
     raise_descriptor_limit();
     let server = binding.await.map_err(|error| failed(error.exit_code(), origins.rename(&error.to_string())))?;
     if let Some(address) = server.demo_address() {
-        println!("Open {address} in a browser.");
+        print_to_stdout(format!("Open {address} in a browser."));
     }
     let signals = signals::listen().map_err(|error| failed(SYSTEM, format!("cannot handle signals: {error}")));
     let (signals, hangup) = signals?;
     tokio::spawn(server.reloader().reload_at(hangup));
+    // No client was connected until now, so nobody could cause the lines of the start.
+    tokio::spawn(logging::limit_rates());
     Ok(run_until_signal(server, signals).await)
 }
 
@@ -126,6 +132,13 @@ fn raise_descriptor_limit() {
 }
 
 fn failed(code: u8, why: impl Display) -> ExitCode {
-    eprintln!("longtail: {why}");
+    logging::print(format_args!("longtail: {why}"));
     ExitCode::from(code)
+}
+
+/// Prints a line in a thread of its own: a terminal that is paused must not stop the server.
+fn print_to_stdout(line: String) {
+    let print = move || drop(writeln!(std::io::stdout(), "{line}"));
+    // The line is a convenience: the log also names the address.
+    drop(std::thread::Builder::new().name("stdout".into()).spawn(print));
 }

@@ -17,12 +17,14 @@ pub use reload::Reloader;
 #[cfg(feature = "demo")]
 use crate::config::Demo as DemoFlags;
 use crate::config::{AccessLogTo, BadConfig, Config};
+use crate::logging;
 use crate::serve::{AccessLog, Context, Destination, Listeners, ProcessMetrics, Reactor, Tls};
 use crate::systemd::Sockets;
 use error::bad_flag;
 use futures_util::future::BoxFuture;
 use open_log::{Bridge, OpenLog};
 use prometheus_client::registry::Registry;
+use run::DrainTimes;
 use state::{OpenDemo, Parts};
 use std::io;
 use std::net::{Ipv6Addr, SocketAddr};
@@ -36,7 +38,7 @@ pub struct Server {
     listeners: Listeners,
     /// The reactor's task. The task runs until the server ends. If the task ends earlier, it has failed.
     reactor_task: JoinHandle<io::Result<()>>,
-    drain_time: Duration,
+    drain: DrainTimes,
     /// Whether the server reports its start to the service manager without waiting until the log was read.
     waits_for_log: bool,
     /// The accept loops of the demo's ports.
@@ -84,6 +86,9 @@ impl Server {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(ProcessMetrics));
         let metrics = registry.sub_registry_with_prefix("longtail");
+        if let Some(dropped) = logging::dropped_lines() {
+            metrics.register("logging_dropped_lines", "Log lines that standard error did not take", dropped);
+        }
         let tls = certificate(config, metrics)?;
         let (origins, authorizer) = access::access(&config.access, metrics)?;
         let access_log = access_log(&config.access_log, metrics)?;
@@ -112,7 +117,10 @@ impl Server {
             context: Arc::new(state::context(config, registry, parts)),
             listeners,
             reactor_task,
-            drain_time: Duration::from_secs(config.drain_seconds),
+            drain: DrainTimes {
+                delay: Duration::from_secs(config.drain_delay),
+                limit: Duration::from_secs(config.drain_seconds),
+            },
             waits_for_log: config.wait_for_log,
             demo_tasks: demo.tasks,
             bridge,
@@ -169,7 +177,7 @@ fn access_log(to: &AccessLogTo, metrics: &mut Registry) -> Result<Option<AccessL
     };
     let log = AccessLog::open(&destination);
     let log = log.map_err(|error| bad_flag("--access-log", &format_args!("{at}{error}")))?;
-    let help = "Access log lines that were dropped because the disk was too slow";
-    metrics.register("access_log_dropped_lines", help, log.dropped.clone());
+    let help = "Access log lines that could not be written, or not fast enough";
+    metrics.register("access_log_dropped_lines", help, log.dropped().clone());
     Ok(Some(log))
 }

@@ -3,11 +3,14 @@
 use crate::support;
 
 use std::path::PathBuf;
+use std::time::Duration;
 use support::http::raw;
 use support::redis::fresh_dir;
 use support::server::run_to_end;
 use support::websocket::handshake;
-use support::{Kind, Log, Metrics, Node, Reader, Request, Subscription, World, each_transport, eventually};
+use support::{Kind, Log, Metrics, Node, Reader, Request, Response, Subscription, World, each_transport, eventually};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 
 struct Lines {
     dir: PathBuf,
@@ -81,7 +84,78 @@ async fn each_request_is_a_line() {
     .await;
 }
 
-/// A file that is moved away is created again, as logrotate expects; the shutdown does not lose a line.
+/// A repeated head is recognised without being parsed. Such requests are in the log like all others, as are those that
+/// hyper reads.
+#[tokio::test]
+async fn requests_of_the_fast_path_are_lines() {
+    for plain in ["true", "false"] {
+        let lines = Lines::new();
+        let args = ["--access-log", &lines.path(), "--plain-requests", plain];
+        let World { node, .. } = World::start(Log::Memory, &args).await;
+        let mut poller = TcpStream::connect(node.http).await.expect("connect");
+        let mut publisher = TcpStream::connect(node.http).await.expect("connect");
+        let mut cursor = "latest".to_owned();
+        for n in 0..4 {
+            let poll =
+                format!("GET /long-poll?channel=a&cursor={cursor}&token=SECRET HTTP/1.1\r\nHost: localhost\r\n\r\n");
+            poller.write_all(poll.as_bytes()).await.expect("write");
+            eventually("the poll to wait", async || {
+                (node.get("/channels/a").await.json()["readers"]["total"] == 1).then_some(())
+            })
+            .await;
+            let publish = format!(
+                "POST /publish?channel=a&key=SECRET{n} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\n{n}"
+            );
+            publisher.write_all(publish.as_bytes()).await.expect("write");
+            publisher = answered(publisher).await.0;
+            let (stream, batch) = answered(poller).await;
+            poller = stream;
+            cursor = batch["cursor"].as_str().expect("a cursor").to_owned();
+        }
+        // A poll that the hub has answered is written when its client asks again, or goes. It takes no time in between.
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        drop((poller, publisher));
+        let count = |text: &str| lines.text().lines().filter(|line| line.contains(text)).count();
+        eventually("all lines", async || (count(" long-poll") == 4).then_some(())).await;
+        assert_eq!(count("\"POST /publish?channel=a&key=[removed]\" 200 "), 4, "{}", lines.text());
+        assert_eq!(count("\"GET /long-poll?channel=a&cursor="), 4, "{}", lines.text());
+        for line in lines.text().lines().filter(|line| line.contains("/long-poll")) {
+            let words: Vec<&str> = line.rsplit(' ').collect();
+            let (bytes, seconds): (u64, f64) = (words[2].parse().expect("bytes"), words[1].parse().expect("seconds"));
+            assert!(words[3] == "200" && bytes > 60 && line.contains("token=[removed]"), "{line}");
+            assert!(seconds < 5.0, "{line}");
+        }
+        assert!(!lines.text().contains("SECRET"), "{}", lines.text());
+    }
+}
+
+/// Reads an answer, and gives the connection back.
+async fn answered(stream: TcpStream) -> (TcpStream, serde_json::Value) {
+    let mut answer = Response::new(stream, false);
+    answer.read_head().await.expect("an answer");
+    answer.finish().await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let batch = answer.json();
+    (answer.into_stream().0.into_plain(), batch)
+}
+
+/// The log does not hold up requests, and lost lines are counted and told.
+#[tokio::test]
+async fn a_log_that_cannot_be_written_holds_up_nobody() {
+    let World { mut node, .. } = World::start(Log::Memory, &["--access-log", "/dev/full"]).await;
+    for n in 0..50 {
+        assert_eq!(node.get(&format!("/n{n}")).await.status, 404);
+    }
+    eventually("lost lines to be counted", async || {
+        (node.metric("longtail_access_log_dropped_lines_total").await >= 50.0).then_some(())
+    })
+    .await;
+    assert_eq!(node.log().matches("the access log cannot be written").count(), 1, "{}", node.log());
+    node.signal("TERM");
+    assert_eq!(node.exit_code().await, 0);
+}
+
+/// A file that is moved away is created again, as logrotate expects; the shutdown loses no line.
 #[tokio::test]
 async fn the_file_may_be_moved_away() {
     let lines = Lines::new();

@@ -219,3 +219,59 @@ async fn who_does_not_go_is_cut() {
     assert!(took >= Duration::from_millis(900) && took < Duration::from_secs(15), "it took {took:?} in place of 1 s");
     assert!(node.log().contains("drain timeout"), "{}", node.log());
 }
+
+/// With `--drain-delay` a load balancer sees that the node is not ready while the node still serves.
+#[tokio::test]
+async fn a_drain_may_be_announced_before_it_begins() {
+    let World { mut node, .. } = World::start(Log::Memory, &["--drain-delay", "3"]).await;
+    let ndjson = node.transport("ndjson").await;
+    let mut reader = Reader::open(&node, &ndjson, Subscription::to(&["todo"])).await;
+    reader.next_of(Kind::Hello).await;
+    let began = Instant::now();
+    node.signal("TERM");
+    eventually("/readyz to answer 503", async || {
+        let answer = node.get("/readyz").await;
+        (answer.status == 503 && answer.text().contains("draining")).then_some(())
+    })
+    .await;
+    assert_eq!(node.metric("longtail_draining").await, 1.0);
+    // New connections are served, and old ones are not told to go.
+    let mut late = Reader::open(&node, &ndjson, Subscription::to(&["todo"])).await;
+    late.next_of(Kind::Hello).await;
+    let published = node.publish_numbers("todo", 3).await;
+    reader.expect(&published).await;
+    late.expect(&published).await;
+    for reader in [&mut reader, &mut late] {
+        assert_eq!(reader.next_of(Kind::Bye).await.number("code"), Some(4001));
+    }
+    assert!(began.elapsed() >= Duration::from_millis(2900), "the drain began after {:?}", began.elapsed());
+    assert_eq!(node.exit_code().await, 0);
+}
+
+/// A supervisor that signals a process and its group sends a signal twice. That is not a second signal.
+#[tokio::test]
+async fn two_equal_signals_at_once_are_one() {
+    for (signals, is_at_once) in [
+        (&["TERM", "TERM"][..], false),
+        (&["INT", "INT"], false),
+        (&["TERM", "INT"], true),
+        (&["TERM", "", "TERM"], true),
+    ] {
+        let World { mut node, .. } = World::start(Log::Memory, &["--drain-delay", "2"]).await;
+        let ndjson = node.transport("ndjson").await;
+        let mut reader = Reader::open(&node, &ndjson, Subscription::to(&["todo"])).await;
+        reader.next_of(Kind::Hello).await;
+        for signal in signals {
+            match *signal {
+                "" => tokio::time::sleep(Duration::from_millis(300)).await,
+                name => node.signal(name),
+            }
+        }
+        assert_eq!(node.exit_code().await, 0, "{signals:?}");
+        let log = node.log();
+        assert_eq!(log.contains("second signal"), is_at_once, "{signals:?}: {log}");
+        if !is_at_once {
+            assert_eq!(reader.next_of(Kind::Bye).await.number("code"), Some(4001), "{signals:?}");
+        }
+    }
+}

@@ -274,15 +274,17 @@ async fn a_poll_that_is_reset_ends() {
 
 #[tokio::test]
 async fn an_idle_connection_is_ended() {
-    let node = Node::start(&["--request-timeout", "1", "--write-timeout", "1"]).await;
-    // The client may have sent a request before or not, and it may answer the last ping or not.
+    let node = Node::start(&["--request-timeout", "1", "--keep-alive-timeout", "2", "--write-timeout", "1"]).await;
+    // Whether it has asked for something before or not, and whether it answers the parting ping or not.
     for asks in [false, true] {
         let mut raw = Raw::open(&node, b"").await;
         if asks {
             raw.send(&get(1, "/healthz")).await;
             raw.wait("an answer", |frame| frame.kind == HEADERS).await;
         }
+        let begun = Instant::now();
         assert_eq!(raw.end().await, Some(0), "NO_ERROR");
+        assert!(!asks || begun.elapsed() > Duration::from_millis(1500), "closed after {:?}", begun.elapsed());
     }
     // The same over HTTP/1.1, after an answer.
     let mut stream = TcpStream::connect(node.http).await.expect("connect");
@@ -323,16 +325,17 @@ async fn authorities_and_malformed_requests() {
     };
     let with = |fields: &[(&'static str, &'static str)]| [base("localhost"), fields.to_vec()].concat();
     let no_authority = vec![(":method", "GET"), (":scheme", "http"), (":path", "/poll?channel=a")];
-    let connect = |protocol: &'static str| {
+    let connect_to = |protocol: &'static str, path: &'static str| {
         vec![
             (":method", "CONNECT"),
             (":protocol", protocol),
             (":scheme", "http"),
             (":authority", "localhost"),
-            (":path", "/ws"),
+            (":path", path),
             ("sec-websocket-version", "13"),
         ]
     };
+    let connect = |protocol: &'static str| connect_to(protocol, "/ws");
     let cases = [
         (base("localhost"), 200),
         (with(&[("host", "localhost")]), 200),
@@ -344,6 +347,12 @@ async fn authorities_and_malformed_requests() {
         ([no_authority, vec![("host", "localhost")]].concat(), 200),
         (connect("websocket"), 200),
         (connect("connect-udp"), 405),
+        (connect_to("websocket", "/poll?channel=a"), 405),
+        (connect_to("websocket", "/sse?channel=a"), 405),
+        (connect_to("websocket", "/long-poll?channel=a"), 405),
+        (connect_to("websocket", "/healthz"), 405),
+        (connect_to("websocket", "/publish?channel=a"), 405),
+        (connect_to("websocket", "/nothing"), 404),
         (vec![(":method", "GET"), (":scheme", "http"), (":authority", "localhost"), (":path", "/ws")], 400),
         (vec![(":method", "CONNECT"), (":authority", "localhost:80")], 404),
     ];

@@ -7,22 +7,23 @@ use std::path::{Path, PathBuf};
 
 /// Each main folder of `src`, and the ones that it may use. `wire` and `demo` use none, and only `program`,
 /// `lib`, `server` and `logging` see `config`.
-const ROOMS: [(&str, &[&str]); 16] = [
+const ROOMS: [(&str, &[&str]); 17] = [
     ("wire", &[]),
     ("http_client", &[]),
+    ("line_writer", &[]),
     ("demo", &[]),
     ("cursor", &[]),
     ("message", &["cursor", "wire"]),
     ("log", &["cursor", "message"]),
     ("hub", &["log", "cursor", "message"]),
     ("transport", &["hub", "cursor", "message", "wire"]),
-    ("serve", &["transport", "hub", "log", "cursor", "message", "wire", "demo", "http_client"]),
+    ("serve", &["transport", "hub", "log", "cursor", "message", "wire", "demo", "http_client", "line_writer"]),
     ("cli", &["wire", "http_client"]),
     ("config", &["cli", "log", "message"]),
     ("systemd", &[]),
     ("signals", &[]),
-    ("logging", &["config"]),
-    ("server", &["config", "serve", "systemd", "transport", "hub", "log", "message", "demo"]),
+    ("logging", &["config", "line_writer"]),
+    ("server", &["config", "serve", "systemd", "transport", "hub", "log", "message", "demo", "logging"]),
     ("program", &["server", "config", "cli", "logging", "systemd", "signals"]),
 ];
 

@@ -168,7 +168,49 @@ async fn allow_origin() {
     }
 }
 
-/// `--open` lifts both restrictions.
+/// Origins that pages have, and that operators write: other schemes, default ports, subdomains.
+#[tokio::test]
+async fn allowed_origins_as_operators_write_them() {
+    for (flag, good, bad) in [
+        ("https://www.example.com:443", &["https://www.example.com"][..], &["http://www.example.com"][..]),
+        ("HTTPS://WWW.Example.com", &["https://www.example.com"], &["https://example.com"]),
+        ("http://www.example.com:80", &["http://www.example.com"], &["http://www.example.com:8080"]),
+        ("capacitor://localhost", &["capacitor://localhost"], &["capacitor://evil", "ionic://localhost"]),
+        ("chrome-extension://abcdefghijklmnop", &["chrome-extension://abcdefghijklmnop"], &["chrome-extension://x"]),
+        (
+            "https://*.example.com",
+            &["https://a.example.com", "https://a.b.example.com"],
+            &[
+                "https://example.com",
+                "https://evilexample.com",
+                "https://a.example.com.evil.example",
+                "http://a.example.com",
+                "https://a.example.com:8443",
+                "https://evil.example/.example.com",
+            ],
+        ),
+    ] {
+        let World { node, .. } = World::start(Log::Memory, &["--allow-origin", flag]).await;
+        let poll = node.transport("poll").await;
+        for good in good {
+            assert_eq!(refusal(&node, &poll, good).await, None, "{flag} allows {good}");
+            let answer = Request::get("/poll?channel=a").header("Origin", good).send(node.http).await;
+            assert_eq!(answer.header("Access-Control-Allow-Origin"), Some(*good), "{flag}");
+        }
+        for bad in bad {
+            assert_eq!(refusal(&node, &poll, bad).await.as_deref(), Some("forbidden_origin"), "{flag}: {bad}");
+        }
+    }
+    for bad in
+        ["https://a.example/path", "https://*", "https://a.*.example.com", "wss://a.example", "null", "a.example"]
+    {
+        let (code, said) = support::server::run_to_end(&["--allow-origin", bad]).await;
+        assert_eq!(code, 64, "{bad}: {said}");
+        assert!(said.contains(&format!("--allow-origin {bad}: ")), "{said}");
+    }
+}
+
+/// `--open` lifts both.
 #[tokio::test]
 async fn open_lifts_both() {
     for args in [&["--open"][..], &["--open", "--listen", "0.0.0.0:0", "--tcp-listen", "0.0.0.0:0"]] {

@@ -277,3 +277,31 @@ async fn a_stall_with_many_in_the_line() {
     assert_eq!(append().await.0, Err(AppendError::OutcomeUnknown));
     redis.thaw();
 }
+
+/// When the node has seen that Redis ended, it sends nothing to it: the outcome of a publish is known.
+#[tokio::test]
+async fn the_first_publish_after_redis_has_ended() {
+    let mut redis = RedisServer::start_durable().await;
+    let node = start_on(&redis, &["--publish-timeout", "8"]).await;
+    for round in 0..2 {
+        // The appender and the connection for volatile messages are in use.
+        node.publish("todo", "1").await;
+        assert_eq!(node.try_publish("channel=todo&volatile=1", "1").await.status, 200);
+        redis.kill();
+        eventually("the node to notice", async || (node.get("/readyz").await.status == 503).then_some(())).await;
+        let began = Instant::now();
+        let answer = node.try_publish("channel=todo&volatile=1", "1").await;
+        assert_eq!(answer.error_code(), "log_unavailable", "volatile, round {round}: {}", answer.text());
+        let answer = node.try_publish("channel=todo", "2").await;
+        assert_eq!(answer.error_code(), "log_unavailable", "round {round}: {}", answer.text());
+        // It waits for half of --publish-timeout, in case Redis comes back.
+        assert!(began.elapsed() < Duration::from_millis(7500), "round {round}: it took {:?}", began.elapsed());
+        redis.restart().await;
+        eventually("the node to be ready", async || (node.get("/readyz").await.status == 200).then_some(())).await;
+    }
+    // A publish that waits while Redis is away is carried out when it is back.
+    redis.kill();
+    eventually("the node to notice", async || (node.get("/readyz").await.status == 503).then_some(())).await;
+    let (answer, ()) = tokio::join!(node.try_publish("channel=todo", "3"), redis.restart());
+    assert_eq!(answer.status, 200, "{}", answer.text());
+}

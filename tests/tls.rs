@@ -69,7 +69,39 @@ async fn versions_and_protocols() {
     assert!(metrics.contains("longtail_tls_handshakes_total{outcome=\"failed\"} 2"), "{metrics}");
 }
 
-/// curl, a common client, connects.
+/// The protocol that was agreed on is the one that is spoken: a proxy may decide by it.
+#[tokio::test]
+async fn the_protocol_agreed_on_holds() {
+    let node = start(&[]).await;
+    let http1 = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let http2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    let settings = |answer: &[u8]| answer.get(3) == Some(&4) && !answer.starts_with(b"HTTP");
+    for (offered, bytes, wants) in [
+        (&["h2"][..], &http1[..], "nothing"),
+        (&["h2"], http2, "settings"),
+        (&["http/1.1"], http1, "200"),
+        (&["http/1.1"], http2, "nothing"),
+        (&["http/1.0"], http1, "200"),
+        (&["http/1.0"], http2, "nothing"),
+        (&[], http1, "200"),
+        (&[], http2, "settings"),
+    ] {
+        let mut stream = door::secure(node.http, Certificate::common(), offered).await.expect("TLS");
+        stream.write_all(bytes).await.expect("write");
+        let mut answer = Vec::new();
+        let read = async { while answer.len() < 12 && stream.read_buf(&mut answer).await.is_ok_and(|n| n > 0) {} };
+        within(SOON, "an answer or the end", read).await;
+        let found = match &answer[..] {
+            answer if answer.starts_with(b"HTTP/1.1 ") => String::from_utf8_lossy(&answer[9..12]).into_owned(),
+            _ if wants == "settings" && settings(&answer) => "settings".to_owned(),
+            // A GOAWAY is as good as the bare end.
+            _ => "nothing".to_owned(),
+        };
+        assert_eq!(found, wants, "{offered:?} {:?}", String::from_utf8_lossy(bytes));
+    }
+}
+
+/// A common client.
 #[tokio::test]
 async fn curl() {
     let node = start(&[]).await;

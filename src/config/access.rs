@@ -73,7 +73,8 @@ pub struct AccessFlags {
     #[arg(value_parser = clap::value_parser!(u64).range(1..=60))]
     pub authorize_timeout: u64,
 
-    /// Origin whose pages may subscribe and publish, such as `https://www.example.com`. Repeatable
+    /// Origin whose pages may subscribe and publish, such as `https://www.example.com`, `https://*.example.com` for all
+    /// subdomains, or `capacitor://localhost` for an application in a web view. Repeatable
     #[arg(long, env = "LONGTAIL_ALLOW_ORIGIN", value_name = "ORIGIN")]
     #[arg(value_delimiter = ' ', action = ArgAction::Append, help_heading = "Access")]
     pub allow_origin: Vec<String>,
@@ -117,11 +118,6 @@ fn application(text: &str) -> Result<Uri, String> {
     is_valid.then_some(uri).ok_or_else(rule)
 }
 
-fn is_origin(text: &str) -> bool {
-    let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
-    host.is_some_and(|host| !host.is_empty() && !host.contains(['/', '?', '#', '@', ' ', '*', ',']))
-}
-
 impl AccessFlags {
     /// Returns the first flag that restricts access; `None` if the server is open.
     pub fn guarded_by(&self) -> Option<&'static str> {
@@ -158,11 +154,6 @@ impl AccessFlags {
                 "{address} can be reached from other machines, and access is not restricted: listen on a loopback \
                  address, set --publish-key, --public, --token-secret-file, --token-public-key or --authorize-url, \
                  or set --open to allow everybody"
-            ));
-        }
-        if let Some(origin) = self.allow_origin.iter().find(|origin| *origin != "*" && !is_origin(origin)) {
-            return bad(format!(
-                "--allow-origin {origin}: use an origin such as https://www.example.com, without a path"
             ));
         }
         if self.proxy_protocol && self.trusted_proxy.is_empty() {

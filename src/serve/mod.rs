@@ -17,6 +17,7 @@ mod routes;
 mod session;
 mod state;
 
+pub use access::allowed_origins::AllowedOrigins;
 pub use access::authorizer::{AccessRules, Authorizer};
 pub use access::forwarded::Proxies;
 pub use access::keys::Keys;

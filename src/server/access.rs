@@ -3,7 +3,7 @@
 use super::{StartError, bad_flag, descriptors};
 use crate::config::{AccessFlags, BadConfig};
 use crate::message::Pattern;
-use crate::serve::{AccessMode, AccessRules, Authorizer, Keys, OriginPolicy, Tokens, Webhook};
+use crate::serve::{AccessMode, AccessRules, AllowedOrigins, Authorizer, Keys, OriginPolicy, Tokens, Webhook};
 use prometheus_client::registry::Registry;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -22,7 +22,9 @@ pub fn access(flags: &AccessFlags, metrics: &mut Registry) -> Result<(OriginPoli
         None if flags.open => (AccessMode::Open, Authorizer::Open),
         None => (AccessMode::Loopback, Authorizer::Open),
     };
-    Ok((OriginPolicy { mode, allow_origin: flags.allow_origin.clone() }, authorizer))
+    let allow_origin = AllowedOrigins::parse(&flags.allow_origin)
+        .map_err(|(value, rule)| bad_flag(&format!("--allow-origin {value}"), &rule))?;
+    Ok((OriginPolicy { mode, allow_origin }, authorizer))
 }
 
 /// The rules that the flags set.

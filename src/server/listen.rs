@@ -25,7 +25,7 @@ pub fn with_inherited(config: &Config, sockets: &Sockets) -> io::Result<Config> 
 pub fn listen(config: &Config, sockets: Sockets) -> io::Result<Listeners> {
     let inherited = sockets.http.len() + usize::from(sockets.tcp.is_some());
     if inherited > 0 {
-        info!("listening on {inherited} sockets that the service manager has bound");
+        info!("the service manager has bound {inherited} sockets");
     }
     let http = match sockets.http {
         sockets if sockets.is_empty() => {

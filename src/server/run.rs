@@ -16,6 +16,14 @@ use tracing::{error, info};
 /// of this node's counts.
 const LAST_WRITES: Duration = Duration::from_secs(2);
 
+/// How long the steps of a drain take.
+pub struct DrainTimes {
+    /// How long the server still takes connections after it is told to stop.
+    pub delay: Duration,
+    /// How long readers may take to disconnect after that.
+    pub limit: Duration,
+}
+
 impl Server {
     /// Serves until `shutdown` resolves, then drains. Returns when all connections are closed or the drain time is up.
     ///
@@ -26,8 +34,8 @@ impl Server {
     pub async fn run(mut self, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
         let background = Background::spawn(&mut self);
         let state = self.context.state.clone();
-        let serving = serve::serve(self.context, self.listeners, self.drain_time);
-        let serving = serve_until(shutdown, serving, state.clone(), self.drain_time);
+        let serving = serve::serve(self.context, self.listeners, self.drain.limit);
+        let serving = serve_until(shutdown, serving, state.clone(), self.drain);
         let ended = tokio::select! {
             served = serving => served.map_err(RunError::from),
             ended = self.reactor_task => Err(reactor_failure(ended)),
@@ -53,14 +61,24 @@ async fn serve_until(
     shutdown: impl Future<Output = ()>,
     serving: impl Future<Output = io::Result<()>>,
     state: Arc<ServerState>,
-    drain_time: Duration,
+    times: DrainTimes,
 ) -> io::Result<()> {
     tokio::pin!(serving);
     tokio::select! {
         served = &mut serving => return served,
         () = shutdown => {}
     }
-    info!(seconds = drain_time.as_secs(), "draining: readers are told to reconnect");
+    if !times.delay.is_zero() {
+        info!(seconds = times.delay.as_secs(), "not ready: connections are still taken until the drain begins");
+        // A load balancer takes the node out when it sees that `/readyz` answers 503, and until then sends clients.
+        state.drain.announce();
+        systemd::stopping();
+        tokio::select! {
+            served = &mut serving => return served,
+            () = tokio::time::sleep(times.delay) => {}
+        }
+    }
+    info!(seconds = times.limit.as_secs(), "draining: readers are told to reconnect");
     // Before the drain, the server learns of all requests that have already arrived. Otherwise the drain would cut
     // their connections as idle ones.
     state.reactor.catch_up().await;

@@ -128,6 +128,7 @@ fn settings(config: &Config) -> Settings {
         max_message: config.max_message_bytes,
         limits: Limits { channels: config.max_channels as usize },
         request_timeout: Duration::from_secs(config.request_timeout),
+        keep_alive_timeout: Duration::from_secs(config.keep_alive_timeout),
         send_buffer: config.send_buffer_bytes,
         write_timeout: Duration::from_secs(config.write_timeout),
         direct_writes: config.direct_writes,

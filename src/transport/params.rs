@@ -15,6 +15,9 @@ pub struct Params {
     pub channels: Vec<Channel>,
     /// The start position, if it was given.
     pub cursor: Option<Start>,
+    /// The id of the last event that an `EventSource` has seen, if its script sends it as a field: see
+    /// [`LAST_EVENT_ID`]. It is not parsed, since it counts for some transports only.
+    pub last_event_id: Option<Box<str>>,
     /// The number of retained messages to begin with, or to go on with after a gap.
     pub last: Option<usize>,
     /// The client's id.
@@ -58,6 +61,11 @@ const SINGLE: [&str; 13] = [
     "domain",
     "callback",
 ];
+
+/// Fields with the id of the last event, in any case. A script that stands in for `EventSource` cannot set the header of that
+/// name without a CORS preflight, so it sends a field: Yaffle's `lastEventId`, clients of Mercure `lastEventID` or
+/// `Last-Event-ID`, amvtek's `evs_last_event_id`.
+const LAST_EVENT_ID: [&str; 3] = ["lastEventId", "Last-Event-ID", "evs_last_event_id"];
 
 /// Up to this number of names, comparing them one by one is faster than a set.
 const FEW: usize = 16;
@@ -108,6 +116,8 @@ impl Params {
                 params.add_channels(&value, limits, &mut names)?;
             } else if let Some(place) = SINGLE.iter().position(|single| *single == name) {
                 last_of[place] = Some(value);
+            } else if LAST_EVENT_ID.iter().any(|known| known.eq_ignore_ascii_case(&name)) && !value.is_empty() {
+                params.last_event_id = Some(value.into());
             }
         }
         for (name, value) in SINGLE.into_iter().zip(last_of) {

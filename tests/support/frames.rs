@@ -21,6 +21,7 @@ pub const END_HEADERS: u8 = 4;
 pub const PROTOCOL_ERROR: u32 = 1;
 pub const REFUSED_STREAM: u32 = 7;
 pub const CANCEL: u32 = 8;
+pub const COMPRESSION_ERROR: u32 = 9;
 pub const ENHANCE_YOUR_CALM: u32 = 11;
 
 /// A frame (RFC 9113 §4.1).

@@ -19,15 +19,10 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
-use tokio::time::Instant;
 use tracing::warn;
 
 /// Limit on connections on all ports together. Further connections are closed at once.
 pub const MAX_CONNECTIONS: usize = 512;
-
-/// The shortest time between two warnings that a connection cannot be accepted. If this error occurs at all, it occurs
-/// many times a second.
-const WARN_EVERY: Duration = Duration::from_secs(10);
 
 /// A port of the proxy.
 #[derive(Debug)]
@@ -74,18 +69,11 @@ impl FaultProxy {
 
     /// Accepts connections on a port until the returned future is dropped. Accepted connections go on.
     pub async fn accept(self: Arc<FaultProxy>, port: Port) {
-        let mut last_warning = None::<Instant>;
-        let mut left_out = 0_u64;
         loop {
             let client = match port.listener.accept().await {
                 Ok((client, _)) => client,
                 Err(error) => {
-                    if last_warning.is_none_or(|last| last.elapsed() > WARN_EVERY) {
-                        warn!(%error, left_out, "cannot accept a connection on a port of the demo");
-                        (last_warning, left_out) = (Some(Instant::now()), 0);
-                    } else {
-                        left_out += 1;
-                    }
+                    warn!(%error, "cannot accept a connection on a port of the demo");
                     tokio::time::sleep(Duration::from_millis(50)).await;
                     continue;
                 }

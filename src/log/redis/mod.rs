@@ -48,6 +48,7 @@ use entry::Skipped;
 use parking_lot::Mutex;
 use read_history::ReadHistory;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::sync::broadcast;
@@ -81,6 +82,8 @@ pub struct RedisLog {
     /// The `run_id` of the process that the newest connection leads to. All other connections then move to the same
     /// server.
     server: Mutex<String>,
+    /// How often the tail has seen the end of its connection.
+    tail_breaks: AtomicU64,
     /// The `run_id` of the process whose settings were checked most recently.
     advised: Mutex<String>,
     metrics: LogMetrics,
@@ -118,6 +121,7 @@ impl RedisLog {
             ranges: tokio::sync::Mutex::default(),
             volatile: broadcast::channel(VOLATILE_WAITING).0,
             server: Mutex::new(String::new()),
+            tail_breaks: AtomicU64::new(0),
             advised: Mutex::new(String::new()),
             skipped: Skipped::new(metrics.skipped.clone()),
             unreadable: decode::Unreadable::new(metrics.unreadable.clone()),
@@ -208,6 +212,19 @@ impl RedisLog {
     /// connections for a while.
     pub(in crate::log) fn has_moved(&self, server: &str) -> bool {
         *self.server.lock() != server
+    }
+
+    /// How often the tail has seen the end of its connection. A connection from before the last time has probably ended
+    /// too: whether a command on it reaches Redis cannot be known, so it is not used for a new one.
+    fn tail_breaks(&self) -> u64 {
+        self.tail_breaks.load(Ordering::Acquire)
+    }
+
+    /// Notes that the tail's connection gave an error. A Redis that does not answer in time may still read the others.
+    fn note_tail_error(&self, error: &ScriptError) {
+        if !error.is_timeout() {
+            self.tail_breaks.fetch_add(1, Ordering::AcqRel);
+        }
     }
 
     /// Notes the position up to which the log is marked.

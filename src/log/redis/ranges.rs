@@ -11,6 +11,8 @@ use tokio::time::Instant;
 #[derive(Default)]
 pub(super) struct RangeConnection {
     pub(super) connection: Option<Connection>,
+    /// The tail's breaks when the connection was opened; see [`RedisLog::tail_breaks`].
+    tail_breaks: u64,
     /// The time since which an answer is outstanding. A caller may go away before its answer comes. Then the next
     /// caller sees here that the answer is missing.
     asked: Option<Instant>,
@@ -31,10 +33,12 @@ impl RedisLog {
     pub(super) async fn range_connection(&self) -> Result<MutexGuard<'_, RangeConnection>, ScriptError> {
         let mut ranges = self.ranges.lock().await;
         let is_silent = ranges.asked.is_some_and(|asked| asked.elapsed() > connection::ANSWER_TIMEOUT);
-        if is_silent || ranges.connection.as_ref().is_some_and(|connection| self.has_moved(connection.server().1)) {
+        let has_moved = ranges.connection.as_ref().is_some_and(|connection| self.has_moved(connection.server().1));
+        if is_silent || has_moved || ranges.tail_breaks != self.tail_breaks() {
             *ranges = RangeConnection::default();
         }
         if ranges.connection.is_none() {
+            ranges.tail_breaks = self.tail_breaks();
             let mut connection = self.connect(connection::ANSWER_TIMEOUT).await?;
             // The log is opened before anything is read: entries of another reign must not get a cursor of the earlier
             // epoch.

@@ -1,5 +1,6 @@
 //! Credentials: the parts of a request that identify its user.
 
+use super::cookies;
 use super::keys::bearer;
 use crate::transport::{ApiError, Code};
 use hyper::header::{self, HeaderMap, HeaderValue};
@@ -47,7 +48,7 @@ impl Credentials {
         let own = |name| headers.get(name).and_then(|value| HeaderValue::from_bytes(HeaderValue::as_bytes(value)).ok());
         let secrets = Secrets {
             origin: own(header::ORIGIN),
-            cookie: own(header::COOKIE).filter(|_| by_cookie),
+            cookie: cookies::joined(headers).filter(|_| by_cookie),
             authorization: own(header::AUTHORIZATION).filter(|value| by_cookie || bearer(value).is_some()),
             ..Secrets::default()
         };
@@ -105,7 +106,7 @@ impl Credentials {
     /// `Authorization` over the cookie.
     pub fn token(&self) -> Option<&str> {
         let named = self.secrets.as_ref().and_then(|secrets| secrets.token.as_deref());
-        let cookie = || token_of(self.cookie()?.to_str().ok()?);
+        let cookie = || cookies::value(self.cookie()?, TOKEN_COOKIE);
         named.or_else(|| self.authorization().and_then(bearer)).or_else(cookie)
     }
 
@@ -129,14 +130,6 @@ impl Credentials {
         let secrets = Secrets { cookie: None, authorization, ..Secrets::clone(secrets) };
         Ok(Credentials { secrets: secrets.boxed(), ..self.clone() })
     }
-}
-
-/// The token in a cookie header (RFC 6265 §5.4). If there are two, the first one counts, because it has the longer
-/// path.
-fn token_of(cookies: &str) -> Option<&str> {
-    let pairs = cookies.split(';').filter_map(|pair| pair.trim().split_once('='));
-    let value = pairs.filter(|(name, _)| *name == TOKEN_COOKIE).map(|(_, value)| value.trim_matches('"')).next();
-    value.filter(|value| !value.is_empty())
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! Access control: credentials, origins, trusted proxies, and the authorizer.
 
+pub mod allowed_origins;
 pub mod authorizer;
+pub mod cookies;
 pub mod credentials;
 pub mod forwarded;
 pub mod keys;

@@ -1,8 +1,9 @@
 //! The origin policy: checks of `Host` and `Origin`, and CORS headers for pages of other origins.
 
+use super::allowed_origins::AllowedOrigins;
 use crate::transport::{ApiError, Code};
 use hyper::HeaderMap;
-use hyper::header::{self, HeaderValue};
+use hyper::header::{self, HeaderName, HeaderValue};
 use std::net::IpAddr;
 
 /// The rule for the requests that a server answers.
@@ -35,7 +36,7 @@ pub struct OriginPolicy {
     /// The rule for the requests that are answered.
     pub mode: AccessMode,
     /// Origins that are allowed besides our own and those of this machine.
-    pub allow_origin: Vec<String>,
+    pub allow_origin: AllowedOrigins,
 }
 
 /// A parsed `Host` or authority.
@@ -98,7 +99,9 @@ impl OriginPolicy {
             return Err(ApiError::new(Code::Forbidden, text));
         }
         let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
-        let origin = origin.to_str().unwrap_or("?");
+        // A page has one origin. Another line may be what a proxy has looked at.
+        let is_one = headers.get_all(header::ORIGIN).iter().all(|other| other == origin);
+        let origin = origin.to_str().ok().filter(|_| is_one).unwrap_or("?");
         if self.allows(origin, forwarded_host.map(Authority::parse).or(host)) {
             return Ok(());
         }
@@ -111,16 +114,12 @@ impl OriginPolicy {
     }
 
     fn allows(&self, origin: &str, host: Option<Authority<'_>>) -> bool {
-        self.has_star() || self.knows(origin, host)
-    }
-
-    fn has_star(&self) -> bool {
-        self.allow_origin.iter().any(|allowed| allowed == "*")
+        self.allow_origin.has_star() || self.knows(origin, host)
     }
 
     /// Whether an origin is allowed by name, is the server's own or, in loopback mode, is on this machine.
     fn knows(&self, origin: &str, host: Option<Authority<'_>>) -> bool {
-        if self.allow_origin.iter().any(|allowed| allowed.eq_ignore_ascii_case(origin)) {
+        if self.allow_origin.name(origin) {
             return true;
         }
         let Some((scheme, authority)) = origin.split_once("://") else { return false };
@@ -151,24 +150,46 @@ impl OriginPolicy {
 
     /// Whether only an explicit `*` allows a request's origin. If so, cookies do not count.
     pub fn is_by_star(&self, headers: &HeaderMap, forwarded_host: Option<&str>) -> bool {
-        let Some(origin) = headers.get(header::ORIGIN).filter(|_| self.has_star()) else { return false };
+        let Some(origin) = headers.get(header::ORIGIN).filter(|_| self.allow_origin.has_star()) else { return false };
         let host = || headers.get(header::HOST).and_then(|host| host.to_str().ok());
         let host = forwarded_host.or_else(host).map(Authority::parse);
         !origin.to_str().is_ok_and(|origin| self.knows(origin, host))
     }
 
-    /// Writes the answer to a CORS preflight.
-    pub fn write_preflight(headers: &mut HeaderMap, methods: &'static str) {
+    /// Writes the answer to a CORS preflight. It allows the headers that are asked for: tracing and other scripts of a page add
+    /// their own to each request, and which headers count is decided where they are read.
+    pub fn write_preflight(request: &HeaderMap, headers: &mut HeaderMap, methods: &'static str) {
         headers.insert(header::ALLOW, HeaderValue::from_static(methods));
         headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(methods));
         let allowed = "Content-Type, Authorization, If-None-Match, Last-Event-ID, Cache-Control, X-Requested-With";
-        headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(allowed));
+        let allowed = requested_headers(request).unwrap_or(HeaderValue::from_static(allowed));
+        headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, allowed);
         headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
+        headers.append(header::VARY, HeaderValue::from_static("Access-Control-Request-Headers"));
+        // A page of the public internet asks for a server in a private network (Private Network Access).
+        if request.contains_key("access-control-request-private-network") {
+            let name = HeaderName::from_static("access-control-allow-private-network");
+            headers.insert(name, HeaderValue::from_static("true"));
+        }
     }
 }
 
-/// Whether a text may be a host name or an address with an optional port (RFC 3986 §3.2.2), without user information.
-/// Every request needs this check, so it does not parse the text into parts.
+/// The headers that a preflight asks for. `None` if there are none, or if one is not a name of a header: nothing else that a
+/// client sends may become part of a response's head.
+fn requested_headers(request: &HeaderMap) -> Option<HeaderValue> {
+    let mut list = String::new();
+    for line in request.get_all(header::ACCESS_CONTROL_REQUEST_HEADERS) {
+        for name in line.to_str().ok()?.split(',').map(str::trim).filter(|name| !name.is_empty()) {
+            HeaderName::from_bytes(name.as_bytes()).ok()?;
+            list.push_str(if list.is_empty() { "" } else { ", " });
+            list.push_str(name);
+        }
+    }
+    HeaderValue::try_from(list).ok().filter(|list| !list.is_empty())
+}
+
+/// Whether a text may be a host name or an address with an optional port (RFC 3986 §3.2.2), without user information. It is
+/// checked for each request, so the text is not parsed into parts.
 pub fn is_host(text: &[u8]) -> bool {
     let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~:[]%!$&'()*+,;=".contains(byte);
     text.iter().all(is_part) && text.starts_with(b"[") == text.contains(&b']')
@@ -180,7 +201,8 @@ mod tests {
 
     fn check(open: bool, allow: &[&str], host: &str, origin: Option<&str>) -> Result<(), Code> {
         let mode = if open { AccessMode::Open } else { AccessMode::Loopback };
-        let access = OriginPolicy { mode, allow_origin: allow.iter().map(ToString::to_string).collect() };
+        let allow: Vec<String> = allow.iter().map(ToString::to_string).collect();
+        let access = OriginPolicy { mode, allow_origin: AllowedOrigins::parse(&allow).expect("origins") };
         let mut headers = HeaderMap::new();
         headers.insert(header::HOST, host.parse().expect("a header"));
         if let Some(origin) = origin {
@@ -200,6 +222,37 @@ mod tests {
             assert_eq!(check(false, &[], host, None), Err(Code::Forbidden), "{host}");
             assert_eq!(check(true, &[], host, None), Ok(()), "{host}");
         }
+    }
+
+    #[test]
+    fn a_preflight_allows_what_it_asks_for() {
+        let usual = "Content-Type, Authorization, If-None-Match, Last-Event-ID, Cache-Control, X-Requested-With";
+        for (lines, expected) in [
+            (&[][..], usual),
+            (&["traceparent"], "traceparent"),
+            (&["authorization,content-type,x-b3-traceid"], "authorization, content-type, x-b3-traceid"),
+            (&["a, b", " c ,, d "], "a, b, c, d"),
+            (&[""], usual),
+            (&[","], usual),
+            (&["a b"], usual),
+            (&["a", "b:c"], usual),
+            (&["<script>"], usual),
+        ] {
+            let asked = header::ACCESS_CONTROL_REQUEST_HEADERS;
+            let request = lines.iter().map(|line| (asked.clone(), HeaderValue::from_static(line))).collect();
+            let mut headers = HeaderMap::new();
+            OriginPolicy::write_preflight(&request, &mut headers, "GET");
+            assert_eq!(headers[header::ACCESS_CONTROL_ALLOW_HEADERS], expected, "{lines:?}");
+            assert!(!headers.contains_key("access-control-allow-private-network"));
+        }
+        let asked = HeaderName::from_static("access-control-request-private-network");
+        let mut headers = HeaderMap::new();
+        OriginPolicy::write_preflight(
+            &HeaderMap::from_iter([(asked, "true".parse().expect("a value"))]),
+            &mut headers,
+            "GET",
+        );
+        assert_eq!(headers["access-control-allow-private-network"], "true");
     }
 
     #[test]

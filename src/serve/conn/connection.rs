@@ -20,9 +20,9 @@ pub async fn serve(context: Arc<Context>, io: ClientStream, peer: Peer) {
 /// Serves HTTP/1 or HTTP/2 on a new connection, after TLS if the client starts it.
 async fn serve_protocol(context: Arc<Context>, io: ClientStream, mut peer: Peer) {
     let state = &context.state;
-    let Some((mut io, is_secure)) = detect::secure(state, io).await else { return };
-    peer.must_use_tls = state.tls.is_some() && !is_secure && !detect::may_be_plain(state, &peer);
-    match detect::detect(&mut io, &state.drain, state.settings.request_timeout).await {
+    let Some((mut io, agreed)) = detect::secure(state, io).await else { return };
+    peer.must_use_tls = state.tls.is_some() && agreed.is_none() && !detect::may_be_plain(state, &peer);
+    match detect::detect(&mut io, agreed, &state.drain, state.settings.request_timeout).await {
         Some(Protocol::Http1) => http1::connection::serve(context, io, peer).await,
         Some(Protocol::Http2) => http2::serve(context, io, peer).await,
         None => {}

@@ -1,10 +1,11 @@
 //! Detects the protocol of a connection from its first bytes: TLS by its handshake, if there is a certificate; then HTTP/2 by
-//! its preface, or else HTTP/1. One port serves all three. ALPN only tells a client which protocols it may choose.
+//! its preface, or else HTTP/1. One port serves all of them. What a client has agreed to in the handshake (ALPN) holds: a
+//! proxy that decides by it must not see another protocol than this server does.
 
 use crate::serve::http::peer::Peer;
 use crate::serve::net::drain::Drain;
 use crate::serve::net::stream::ClientStream;
-use crate::serve::net::tls::Tls;
+use crate::serve::net::tls::{Agreed, Tls};
 use crate::serve::state::ServerState;
 use bytes::BytesMut;
 use std::future::poll_fn;
@@ -25,10 +26,10 @@ pub enum Protocol {
     Http2,
 }
 
-/// Does the TLS handshake if the client starts one. Returns the stream, and whether it uses TLS; `None` if the client
-/// is gone or too slow, or if the handshake failed.
-pub async fn secure(state: &ServerState, io: ClientStream) -> Option<(ClientStream, bool)> {
-    let Some(tls) = &state.tls else { return Some((io, false)) };
+/// Does the TLS handshake if the client starts one, and returns what was agreed on in it. The outer `None`: the client is gone
+/// or too slow, or the handshake failed.
+pub async fn secure(state: &ServerState, io: ClientStream) -> Option<(ClientStream, Option<Agreed>)> {
+    let Some(tls) = &state.tls else { return Some((io, None)) };
     let timeout = state.settings.request_timeout;
     tokio::select! {
         secured = secure_in(tls, io, timeout, state.settings.write_timeout) => secured,
@@ -42,19 +43,24 @@ async fn secure_in(
     io: ClientStream,
     timeout: Duration,
     write_timeout: Duration,
-) -> Option<(ClientStream, bool)> {
+) -> Option<(ClientStream, Option<Agreed>)> {
     let socket = io.socket().clone();
     let first = tokio::time::timeout(timeout, socket.peek()).await;
     if first.ok()?.ok()? != Some(HANDSHAKE) {
-        return Some((io, false));
+        return Some((io, None));
     }
-    let layer = tls.secure(socket.clone(), timeout).await?;
-    Some((ClientStream::new(socket, Some(layer), write_timeout), true))
+    let (layer, agreed) = tls.secure(socket.clone(), timeout).await?;
+    Some((ClientStream::new(socket, Some(layer), write_timeout), Some(agreed)))
 }
 
-/// Detects the protocol from the first bytes, and leaves them to be read. Returns `None` if the client is gone or too
-/// slow.
-pub async fn detect(io: &mut ClientStream, drain: &Drain, timeout: Duration) -> Option<Protocol> {
+/// Detects the protocol from the first bytes, which stay to be read, unless it was agreed on. `None`: the client is gone, or
+/// too slow.
+pub async fn detect(
+    io: &mut ClientStream,
+    agreed: Option<Agreed>,
+    drain: &Drain,
+    timeout: Duration,
+) -> Option<Protocol> {
     let mut first = BytesMut::new();
     let read = async {
         while first.len() < PREFACE.len() && PREFACE.starts_with(&first) {
@@ -73,7 +79,12 @@ pub async fn detect(io: &mut ClientStream, drain: &Drain, timeout: Duration) -> 
     if first.is_empty() {
         return None;
     }
-    let protocol = if first.starts_with(PREFACE) { Protocol::Http2 } else { Protocol::Http1 };
+    let protocol = match agreed {
+        Some(Agreed::Http2) => Protocol::Http2,
+        Some(Agreed::Http1) => Protocol::Http1,
+        Some(Agreed::Nothing) | None if first.starts_with(PREFACE) => Protocol::Http2,
+        Some(Agreed::Nothing) | None => Protocol::Http1,
+    };
     io.unread(first.freeze());
     Some(protocol)
 }

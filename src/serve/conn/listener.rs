@@ -1,6 +1,5 @@
 //! Accepts connections.
 
-use super::log_throttle::LogThrottle;
 use super::{connection, raw_tcp};
 use crate::serve::access::origin::ListenerKind;
 use crate::serve::http::peer::Peer;
@@ -89,7 +88,6 @@ async fn accept<F, S>(
         ListenerKind::Public => state.descriptors.public_sockets(),
         ListenerKind::Admin { .. } => state.descriptors.all_sockets(),
     };
-    let mut throttle = LogThrottle::default();
     loop {
         let accepted = tokio::select! {
             accepted = listener.async_io(Interest::READABLE, mio::net::TcpListener::accept) => accepted,
@@ -114,10 +112,8 @@ async fn accept<F, S>(
             }
             Err(error) => {
                 state.rejections.count_reason("accept_failed");
-                if let Some(suppressed) = throttle.allow() {
-                    warn!(%error, suppressed, "cannot accept a connection");
-                }
-                // Most errors concern the whole system and persist, so accepting again at once would be a busy loop.
+                warn!(%error, "cannot accept a connection");
+                // Most errors concern the whole system and last, so accepting again at once would be a busy loop.
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
             }

@@ -5,7 +5,6 @@ pub mod detect;
 pub mod http1;
 pub mod http2;
 pub mod listener;
-pub mod log_throttle;
 pub mod raw_tcp;
 
 use std::time::Duration;

@@ -8,20 +8,20 @@
 //! The line contains a field of the query only if the field is known to be harmless. Cookies, `Authorization` and
 //! bodies are never read.
 
+use crate::line_writer::{LineWriter, Notice};
 use crate::wire::timestamp;
-use hyper::{Method, Request, StatusCode};
+use hyper::{Request, StatusCode};
 use prometheus_client::metrics::counter::Counter;
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// How many lines may wait for the disk. Further lines are dropped and counted, so that no request waits for the log.
-const QUEUE: usize = 8192;
+/// The most bytes of lines that wait for the disk.
+const WAITING: usize = 4 << 20;
 
 /// How often the writer checks whether the file was moved away, as logrotate does.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
@@ -30,7 +30,8 @@ const CHECK_EVERY: Duration = Duration::from_secs(1);
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Query fields that are written with their values.
-const HARMLESS: [&str; 21] = [
+const HARMLESS: [&str; 24] = [
+    "Last-Event-ID",
     "after",
     "as",
     "callback",
@@ -39,8 +40,10 @@ const HARMLESS: [&str; 21] = [
     "cursor",
     "domain",
     "event",
+    "evs_last_event_id",
     "format",
     "last",
+    "lastEventId",
     "limit",
     "max_bytes",
     "max_seconds",
@@ -69,18 +72,8 @@ pub enum Destination {
     File(PathBuf),
 }
 
-/// A message to the writer thread.
-enum Message {
-    Line(String),
-    Flush(SyncSender<()>),
-}
-
-/// The access log. A thread of its own writes the lines.
-pub struct AccessLog {
-    lines: SyncSender<Message>,
-    /// Counts lines that were dropped.
-    pub dropped: Counter,
-}
+/// The access log. A thread of its own writes the lines, so that no request waits for the disk.
+pub struct AccessLog(LineWriter);
 
 impl AccessLog {
     /// Opens the log.
@@ -89,35 +82,54 @@ impl AccessLog {
     ///
     /// The file cannot be opened.
     pub fn open(destination: &Destination) -> io::Result<AccessLog> {
-        let (lines, messages) = sync_channel(QUEUE);
-        let sink = Sink::open(destination)?;
-        std::thread::Builder::new().name("access-log".into()).spawn(move || write(sink, &messages))?;
-        Ok(AccessLog { lines, dropped: Counter::default() })
+        let notify = |notice: Notice<'_>| match notice {
+            Notice::Failed(error) => tracing::warn!(%error, "the access log cannot be written"),
+            Notice::Resumed { dropped, in_all } => {
+                tracing::warn!(
+                    dropped,
+                    in_all,
+                    "lines of the access log were lost: it could not be written, or was too slow"
+                );
+            }
+        };
+        let writer = match destination {
+            Destination::Stdout => LineWriter::start("access-log", WAITING, io::stdout(), notify),
+            Destination::File(path) => LineWriter::start("access-log", WAITING, LogFile::open(path)?, notify),
+        };
+        writer.map(AccessLog)
     }
 
     /// Begins the entry of a request.
     pub fn begin<B>(&self, address: IpAddr, request: &Request<B>) -> Entry {
-        let target = target(request.uri().path(), request.uri().query());
-        self.entry(address, request.method(), target)
+        self.entry(address, request.method().as_str(), target(request.uri().path(), request.uri().query()))
+    }
+
+    /// Begins the entry of a request that nothing has parsed, since its head is known. `head`: its bytes.
+    pub fn begin_head(&self, address: IpAddr, head: &[u8]) -> Entry {
+        let line = String::from_utf8_lossy(head.split(|byte| *byte == b'\r').next().unwrap_or_default());
+        let mut words = line.split(' ');
+        let (method, uri) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+        let (path, query) = uri.split_once('?').map_or((uri, None), |(path, query)| (path, Some(query)));
+        self.entry(address, method, target(path, query))
     }
 
     /// Begins the entry of a raw TCP connection.
     pub fn begin_raw(&self, address: IpAddr) -> Entry {
-        let mut entry = self.entry(address, &Method::CONNECT, String::new());
+        let mut entry = self.entry(address, "", String::new());
         entry.request = "TCP".into();
         entry
     }
 
-    fn entry(&self, address: IpAddr, method: &Method, target: String) -> Entry {
+    fn entry(&self, address: IpAddr, method: &str, target: String) -> Entry {
         // A method is a token of any length (RFC 9110 §9.1).
-        let method: String = method.as_str().chars().take(20).collect();
+        let method: String = method.chars().take(20).collect();
         Entry {
-            lines: self.lines.clone(),
-            dropped: self.dropped.clone(),
+            writer: self.0.clone(),
             address,
             request: format!("{method} {target}"),
             time: SystemTime::now(),
             began: Instant::now(),
+            ended: None,
             status: 0,
             bytes: 0,
             transport: "-",
@@ -126,21 +138,23 @@ impl AccessLog {
 
     /// Waits until all lines are written, but at most [`FLUSH_TIMEOUT`].
     pub fn flush(&self) {
-        let (done, flushed) = sync_channel(1);
-        if self.lines.try_send(Message::Flush(done)).is_ok() {
-            let _ = flushed.recv_timeout(FLUSH_TIMEOUT);
-        }
+        self.0.flush(FLUSH_TIMEOUT);
+    }
+
+    /// Counts lines that were dropped.
+    pub fn dropped(&self) -> &Counter {
+        self.0.dropped()
     }
 }
 
 /// The entry of a request that has not ended. It is written when this is dropped.
 pub struct Entry {
-    lines: SyncSender<Message>,
-    dropped: Counter,
+    writer: LineWriter,
     address: IpAddr,
     request: String,
     time: SystemTime,
     began: Instant,
+    ended: Option<Instant>,
     status: u16,
     /// Bytes of the body; on a WebSocket or raw TCP bytes of frames or lines.
     pub bytes: u64,
@@ -156,19 +170,23 @@ impl Entry {
             self.bytes = length as u64;
         }
     }
+
+    /// Notes when the response was written, if that is before this is dropped.
+    pub fn ended_at(&mut self, at: Instant) {
+        self.ended = Some(at);
+    }
 }
 
 impl Drop for Entry {
     fn drop(&mut self) {
         let ms = self.time.duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as u64);
-        let (time, seconds) = (timestamp::rfc3339(ms), self.began.elapsed().as_secs_f64());
+        let took = self.ended.unwrap_or_else(Instant::now).saturating_duration_since(self.began);
+        let (time, seconds) = (timestamp::rfc3339(ms), took.as_secs_f64());
         let Entry { address, request, status, bytes, transport, .. } = self;
         // Raw TCP has no status.
         let status = if *status == 0 { "-".to_owned() } else { status.to_string() };
         let line = format!("{time} {address} \"{request}\" {status} {bytes} {seconds:.3} {transport}\n");
-        if self.lines.try_send(Message::Line(line)).is_err() {
-            self.dropped.inc();
-        }
+        self.writer.line(line.as_bytes());
     }
 }
 
@@ -212,45 +230,40 @@ fn quote(text: &str, out: &mut String) {
     }
 }
 
-enum Sink {
-    Stdout(BufWriter<io::Stdout>),
-    File { path: PathBuf, inode: u64, looked: Instant, file: BufWriter<File> },
+/// A file that lines are appended to. It follows its path.
+struct LogFile {
+    path: PathBuf,
+    inode: u64,
+    looked: Instant,
+    file: File,
 }
 
-impl Sink {
-    fn open(destination: &Destination) -> io::Result<Sink> {
-        match destination {
-            Destination::Stdout => Ok(Sink::Stdout(BufWriter::new(io::stdout()))),
-            Destination::File(path) => {
-                let file = append(path)?;
-                let (inode, file) = (file.metadata()?.ino(), BufWriter::new(file));
-                Ok(Sink::File { path: path.clone(), inode, looked: Instant::now(), file })
-            }
-        }
+impl LogFile {
+    fn open(path: &Path) -> io::Result<LogFile> {
+        let file = append(path)?;
+        Ok(LogFile { path: path.to_owned(), inode: file.metadata()?.ino(), looked: Instant::now(), file })
     }
 
     /// Opens the file again if its path names another file now.
     fn follow(&mut self) -> io::Result<()> {
-        let Sink::File { path, inode, looked, file } = self else { return Ok(()) };
-        if looked.elapsed() < CHECK_EVERY {
-            return Ok(());
+        if self.looked.elapsed() >= CHECK_EVERY {
+            self.looked = Instant::now();
+            if !std::fs::metadata(&self.path).is_ok_and(|metadata| metadata.ino() == self.inode) {
+                *self = LogFile::open(&self.path)?;
+            }
         }
-        *looked = Instant::now();
-        if std::fs::metadata(&*path).is_ok_and(|metadata| metadata.ino() == *inode) {
-            return Ok(());
-        }
-        file.flush()?;
-        let new = append(path)?;
-        *inode = new.metadata()?.ino();
-        *file = BufWriter::new(new);
         Ok(())
     }
+}
 
-    fn writer(&mut self) -> &mut dyn Write {
-        match self {
-            Sink::Stdout(out) => out,
-            Sink::File { file, .. } => file,
-        }
+impl Write for LogFile {
+    fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
+        self.follow()?;
+        self.file.write(lines)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -258,44 +271,6 @@ fn append(path: &Path) -> io::Result<File> {
     use std::os::unix::fs::OpenOptionsExt;
     // The log holds addresses of people, so not every user of the machine may read it.
     OpenOptions::new().append(true).create(true).mode(0o640).open(path)
-}
-
-fn write(mut sink: Sink, messages: &Receiver<Message>) {
-    let mut is_reported = false;
-    loop {
-        let done = match messages.recv_timeout(CHECK_EVERY) {
-            Ok(Message::Line(line)) => sink.follow().and_then(|()| {
-                sink.writer().write_all(line.as_bytes())?;
-                // Pending lines are written together.
-                while let Ok(next) = messages.try_recv() {
-                    match next {
-                        Message::Line(line) => sink.writer().write_all(line.as_bytes())?,
-                        Message::Flush(done) => {
-                            sink.writer().flush()?;
-                            let _ = done.send(());
-                        }
-                    }
-                }
-                sink.writer().flush()
-            }),
-            Ok(Message::Flush(done)) => {
-                let flushed = sink.writer().flush();
-                let _ = done.send(());
-                flushed
-            }
-            Err(RecvTimeoutError::Timeout) => Ok(()),
-            Err(RecvTimeoutError::Disconnected) => return,
-        };
-        match done {
-            Ok(()) => is_reported = false,
-            // A full disk does not stop the server. The log reports it once.
-            Err(error) if !is_reported => {
-                tracing::warn!(%error, "the access log cannot be written");
-                is_reported = true;
-            }
-            Err(_) => {}
-        }
-    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Reads a request's body within its limits.
 
+use super::headers::list;
 use super::request::{Request, RequestBody};
 use crate::serve::limits::memory::BufferBudget;
 use crate::serve::net::drain::{BodyProgress, Drain};
@@ -7,7 +8,7 @@ use crate::transport::{ApiError, Code};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Body as _;
-use hyper::header::CONTENT_ENCODING;
+use hyper::header::{CONTENT_ENCODING, CONTENT_LENGTH};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,14 +31,24 @@ pub struct BodyLimits<'a> {
 /// `too_large`; `bad_request` if it does not arrive in time or breaks off; `not_ready` if it makes no progress while the
 /// server shuts down.
 pub async fn read_body(request: &mut Request, limits: BodyLimits<'_>) -> Result<Bytes, ApiError> {
-    // The server decompresses nothing, so a body cannot be a decompression bomb. Without this check the server would
-    // take the compressed bytes for the content itself.
-    let coding = request.headers().get(CONTENT_ENCODING);
-    if coding.is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+    // The server decompresses nothing, so a body cannot be a decompression bomb. Without this check a compressed body would
+    // be taken for its content.
+    let coding = list(request.headers(), CONTENT_ENCODING.as_str());
+    let is_coded = |coding: &str| !coding.is_empty() && !coding.eq_ignore_ascii_case("identity");
+    if coding.split(',').map(str::trim).any(is_coded) {
         return Err(ApiError::new(Code::BadRequest, "send the body as it is, without Content-Encoding"));
+    }
+    // hyper asks the client to send the body (100 Continue) when it is read first.
+    let length = request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    if length.is_some_and(|length| length > limits.bytes as u64) {
+        return Err(too_large(limits.bytes));
     }
     let body = tokio::time::timeout(limits.timeout, collect(request.body_mut(), &limits)).await;
     body.unwrap_or_else(|_| Err(ApiError::new(Code::BadRequest, "the body took too long to arrive")))
+}
+
+fn too_large(most: usize) -> ApiError {
+    ApiError::new(Code::TooLarge, format!("the body must be at most {most} bytes"))
 }
 
 async fn collect(body: &mut RequestBody, limits: &BodyLimits<'_>) -> Result<Bytes, ApiError> {
@@ -58,7 +69,7 @@ async fn collect(body: &mut RequestBody, limits: &BodyLimits<'_>) -> Result<Byte
         let Some(frame) = frame else { break };
         let frame = frame.map_err(|error| {
             if error.is::<http_body_util::LengthLimitError>() {
-                return ApiError::new(Code::TooLarge, format!("the body must be at most {most} bytes"));
+                return too_large(most);
             }
             ApiError::new(Code::BadRequest, "the body broke off")
         })?;

@@ -1,11 +1,10 @@
 //! Response heads of HTTP/1.1 as bytes, for responses that hyper does not write.
 
-use httpdate::HttpDate;
+use super::date;
 use hyper::{HeaderMap, StatusCode};
-use std::cell::RefCell;
-use std::time::{SystemTime, UNIX_EPOCH};
 
-/// The maximum number of bytes of a request's head. Over HTTP/1 it may have 100 headers, which is hyper's own limit.
+/// The most bytes of a request's head, over every version of HTTP. Over HTTP/2 a field counts 32 bytes more than it has
+/// (RFC 9113 §6.5.2).
 pub const MAX_HEAD: usize = 32 << 10;
 
 /// Writes the status line and the headers, without those that depend on the body.
@@ -25,32 +24,19 @@ pub fn write_head(status: StatusCode, headers: &HeaderMap, out: &mut Vec<u8>) {
 
 /// Ends a head with `Content-Length`, if there is a length, and `Date`.
 pub fn write_length(length: Option<usize>, out: &mut Vec<u8>) {
-    DATE.with_borrow_mut(|(second, date)| {
-        let now = SystemTime::now();
-        let this = now.duration_since(UNIX_EPOCH).map_or(0, |age| age.as_secs());
-        if *second != this {
-            *second = this;
-            *date = HttpDate::from(now).to_string();
-        }
-        // Every response has these lines; `format!` would cost ten times as much as these copies.
-        if let Some(length) = length {
-            out.extend_from_slice(b"content-length: ");
-            out.extend_from_slice(length.to_string().as_bytes());
-            out.extend_from_slice(b"\r\n");
-        }
-        out.extend_from_slice(b"date: ");
-        out.extend_from_slice(date.as_bytes());
-        out.extend_from_slice(b"\r\n\r\n");
-    });
+    // Every response has these lines; `format!` would cost ten times as much as these copies.
+    if let Some(length) = length {
+        out.extend_from_slice(b"content-length: ");
+        out.extend_from_slice(length.to_string().as_bytes());
+        out.extend_from_slice(b"\r\n");
+    }
+    out.extend_from_slice(b"date: ");
+    date::with(|date| out.extend_from_slice(date.as_bytes()));
+    out.extend_from_slice(b"\r\n\r\n");
 }
 
 /// Ends a head whose body comes in chunks.
 pub fn write_chunked(out: &mut Vec<u8>) {
     out.extend_from_slice(b"transfer-encoding: chunked\r\n");
     write_length(None, out);
-}
-
-thread_local! {
-    /// The current second and its text. hyper caches the date in the same way.
-    static DATE: RefCell<(u64, String)> = const { RefCell::new((0, String::new())) };
 }

@@ -3,6 +3,7 @@
 pub mod access_log;
 pub mod body;
 pub mod chunked;
+pub mod date;
 pub mod head;
 pub mod head_template;
 pub mod headers;

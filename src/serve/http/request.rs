@@ -4,7 +4,7 @@ use crate::serve::access::origin::is_host;
 use crate::transport::{ApiError, Code};
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use hyper::header::{HOST, HeaderValue};
+use hyper::header::{HOST, HeaderValue, TRANSFER_ENCODING};
 use hyper::{HeaderMap, Uri, Version};
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -73,6 +73,22 @@ pub fn normalize_host<B>(request: &mut hyper::Request<B>) -> Result<(), ApiError
     Ok(())
 }
 
+/// Checks that a body comes as it is, or in chunks.
+///
+/// # Errors
+///
+/// `bad_request` for any other transfer coding (RFC 9112 §6.1): hyper decodes `chunked` alone, and would take what
+/// `gzip, chunked` carries for the body.
+pub fn check_transfer_coding(headers: &HeaderMap) -> Result<(), ApiError> {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).into_iter();
+    if codings.next().is_none_or(|coding| coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked"))
+        && codings.next().is_none()
+    {
+        return Ok(());
+    }
+    Err(ApiError::new(Code::BadRequest, "send the body as it is; the only transfer coding is chunked"))
+}
+
 /// The host that must replace the `Host` header; `None` if the header is right.
 fn replaced_host(version: Version, uri: &Uri, headers: &HeaderMap) -> Result<Option<HeaderValue>, ApiError> {
     let bad = |text: &str| Err(ApiError::new(Code::BadRequest, text));
@@ -106,6 +122,26 @@ fn replaced_host(version: Version, uri: &Uri, headers: &HeaderMap) -> Result<Opt
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_only_transfer_coding_is_chunked() {
+        for (lines, is_good) in [
+            (&[][..], true),
+            (&["chunked"], true),
+            (&["Chunked "], true),
+            (&["gzip"], false),
+            (&["gzip, chunked"], false),
+            (&["chunked, chunked"], false),
+            (&["identity, chunked"], false),
+            (&["gzip", "chunked"], false),
+            (&["chunked", "chunked"], false),
+            (&["chunked;q=1"], false),
+            (&[""], false),
+        ] {
+            let headers = lines.iter().map(|line| (TRANSFER_ENCODING, HeaderValue::from_static(line))).collect();
+            assert_eq!(check_transfer_coding(&headers).is_ok(), is_good, "{lines:?}");
+        }
+    }
 
     fn normalized(version: Version, uri: &str, hosts: &[&str]) -> Option<String> {
         let mut headers = HeaderMap::new();

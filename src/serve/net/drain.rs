@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -19,18 +20,34 @@ const PROGRESS: usize = 1024;
 
 /// Tells whether the server is shutting down, and when that began.
 #[derive(Clone)]
-pub struct Drain(Arc<watch::Sender<Option<Instant>>>);
+pub struct Drain(Arc<Shared>);
+
+struct Shared {
+    begun: watch::Sender<Option<Instant>>,
+    is_announced: AtomicBool,
+}
 
 impl Default for Drain {
     fn default() -> Drain {
-        Drain(Arc::new(watch::channel(None).0))
+        Drain(Arc::new(Shared { begun: watch::channel(None).0, is_announced: AtomicBool::new(false) }))
     }
 }
 
 impl Drain {
+    /// Announces the shutdown: the node is no longer ready, and still serves (`--drain-delay`).
+    pub fn announce(&self) {
+        self.0.is_announced.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it is announced or has begun.
+    pub fn is_announced(&self) -> bool {
+        self.0.is_announced.load(Ordering::Relaxed)
+    }
+
     /// Begins the shutdown.
     pub fn begin(&self) {
-        self.0.send_if_modified(|begun| {
+        self.announce();
+        self.0.begun.send_if_modified(|begun| {
             let is_first = begun.is_none();
             begun.get_or_insert_with(Instant::now);
             is_first
@@ -39,18 +56,18 @@ impl Drain {
 
     /// Whether the shutdown has begun.
     pub fn has_begun(&self) -> bool {
-        self.0.borrow().is_some()
+        self.0.begun.borrow().is_some()
     }
 
     /// Waits until the shutdown begins. Cancel safe.
     pub async fn begun(&self) {
         // The sender is a part of self, so this cannot fail.
-        let _ = self.0.subscribe().wait_for(Option::is_some).await;
+        let _ = self.0.begun.subscribe().wait_for(Option::is_some).await;
     }
 
     /// The time at which [`GRACE`] is over; `None` if the drain has not begun.
     pub fn late_at(&self) -> Option<Instant> {
-        self.0.borrow().map(|begun| begun + GRACE)
+        self.0.begun.borrow().map(|begun| begun + GRACE)
     }
 
     /// Whether [`GRACE`] is over.

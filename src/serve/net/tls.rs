@@ -25,6 +25,27 @@ use tracing::debug;
 /// The protocols inside TLS, in order of preference (RFC 7301).
 const PROTOCOLS: [&[u8]; 3] = [b"h2", b"http/1.1", b"http/1.0"];
 
+/// The protocol that a client and this server have agreed on in the handshake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Agreed {
+    /// HTTP/2.
+    Http2,
+    /// HTTP/1.1 or HTTP/1.0.
+    Http1,
+    /// Nothing: the client has offered no protocol.
+    Nothing,
+}
+
+impl Agreed {
+    fn of(protocol: Option<&[u8]>) -> Agreed {
+        match protocol {
+            None => Agreed::Nothing,
+            Some(b"h2") => Agreed::Http2,
+            Some(_) => Agreed::Http1,
+        }
+    }
+}
+
 /// The reason why a certificate cannot be used. Each text names the fix. The texts never show the content of a file.
 #[derive(Debug, thiserror::Error)]
 pub enum BadCertificate {
@@ -92,8 +113,9 @@ impl Tls {
         Ok(())
     }
 
-    /// Does the handshake that a client has begun. Returns `None` if the handshake fails or takes too long.
-    pub async fn secure(&self, socket: Socket, timeout: Duration) -> Option<Box<dyn Layer>> {
+    /// Does the handshake that a client has begun. Returns the layer with what was agreed on, or `None` if the handshake
+    /// fails or takes too long.
+    pub async fn secure(&self, socket: Socket, timeout: Duration) -> Option<(Box<dyn Layer>, Agreed)> {
         let acceptor = TlsAcceptor::from(self.config.read().clone());
         let accepted = tokio::time::timeout(timeout, acceptor.accept(socket)).await;
         let outcome = match &accepted {
@@ -105,7 +127,9 @@ impl Tls {
             Err(_) => "slow",
         };
         self.handshakes.get_or_create(&Outcome { outcome }).inc();
-        Some(Box::new(Secured { stream: accepted.ok()?.ok()?, unflushed: 0 }))
+        let stream = accepted.ok()?.ok()?;
+        let agreed = Agreed::of(stream.get_ref().1.alpn_protocol());
+        Some((Box::new(Secured { stream, unflushed: 0 }), agreed))
     }
 }
 

@@ -3,17 +3,22 @@
 
 pub mod endpoints;
 
+use crate::serve::access::allowed_origins::AllowedOrigins;
 use crate::serve::access::origin::{AccessMode, ListenerKind, OriginPolicy};
 use crate::serve::http::peer::Peer;
-use crate::serve::http::request::{self, Request};
+use crate::serve::http::request::{self, ExtendedConnect, Request};
 use crate::serve::routes::context::Context;
-use crate::serve::routes::endpoint::{Call, Limits};
+use crate::serve::routes::endpoint::{Call, Limits, Route};
 use crate::serve::routes::response::{self, Body, Response};
 use crate::serve::routes::{operators, redirect};
 use crate::serve::state::ServerState;
-use crate::transport::{ApiError, Code};
+use crate::transport::{ApiError, Code, Lifecycle, Params};
 use hyper::header::{ALLOW, CONNECTION, HeaderValue, ORIGIN};
 use hyper::{Method, StatusCode, Version};
+
+/// The target of an `OPTIONS` that asks for the whole server (RFC 9110 §9.3.7), and the methods of all paths.
+const WHOLE_SERVER: &str = "*";
+const EVERY_METHOD: &str = "GET, HEAD, POST, OPTIONS";
 
 /// Answers a request. This cannot fail, because a refusal is also a response.
 pub async fn answer(context: &Context, peer: &Peer, request: Request) -> Response {
@@ -34,8 +39,9 @@ pub async fn answer(context: &Context, peer: &Peer, request: Request) -> Respons
 }
 
 async fn respond(context: &Context, peer: &Peer, mut request: Request) -> Response {
-    if let Err(refusal) = request::normalize_host(&mut request) {
-        return response::refused(&refusal);
+    let checked = request::normalize_host(&mut request);
+    if let Err(refusal) = checked.and_then(|()| request::check_transfer_coding(request.headers())) {
+        return refused_framing(request.version(), &refusal);
     }
     if peer.must_use_tls {
         return redirect::to_https(&request);
@@ -63,13 +69,22 @@ async fn respond(context: &Context, peer: &Peer, mut request: Request) -> Respon
     response
 }
 
+/// Refuses a request that a proxy on the way may read in another way. It is the last one of its connection.
+fn refused_framing(version: Version, refusal: &ApiError) -> Response {
+    let mut response = response::refused(refusal);
+    if version != Version::HTTP_2 {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
 /// Checks the host and the origin of a request.
 fn check_origin(state: &ServerState, peer: &Peer, request: &Request) -> Result<(), ApiError> {
     let headers = request.headers();
     match peer.listener {
         ListenerKind::Public => state.origins.check(headers, peer.forwarded_host()),
         ListenerKind::Admin { is_loopback } => {
-            let check = |mode| OriginPolicy { mode, allow_origin: Vec::new() }.check(headers, None);
+            let check = |mode| OriginPolicy { mode, allow_origin: AllowedOrigins::default() }.check(headers, None);
             // Only its own pages: another program of this machine may serve pages too, and it has no key.
             check(AccessMode::Guarded)?;
             if is_loopback { check(AccessMode::Loopback) } else { Ok(()) }
@@ -86,6 +101,9 @@ async fn route(context: &Context, peer: &Peer, request: Request) -> Response {
             None => response::refused(&refusal),
         };
     }
+    if request.method() == Method::OPTIONS && request.uri().path() == WHOLE_SERVER {
+        return options(&request, EVERY_METHOD);
+    }
     let Some((endpoint, route)) = found.filter(|(_, route)| operators::is_served(route.audience, peer.listener)) else {
         return response::refused(&ApiError::new(
             Code::NotFound,
@@ -93,21 +111,40 @@ async fn route(context: &Context, peer: &Peer, request: Request) -> Response {
         ));
     };
     if request.method() == Method::OPTIONS {
-        let mut response = response::whole(StatusCode::NO_CONTENT, "", "");
-        OriginPolicy::write_preflight(response.headers_mut(), route.methods);
-        return response;
+        return options(&request, route.methods);
     }
-    if !route.methods.split(", ").any(|known| known == request.method().as_str()) {
-        let refusal = ApiError::new(Code::MethodNotAllowed, format!("this path accepts {}", route.methods));
-        let mut response = response::refused(&refusal);
-        response.headers_mut().insert(ALLOW, HeaderValue::from_static(route.methods));
-        return response;
+    if let Some(refusal) = check_method(&request, &route) {
+        return refusal;
     }
     if let Err(refusal) = operators::admit(&context.state, peer, route.audience, request.headers()) {
         return response::refused(&refusal);
     }
     let answered = endpoint.call(Call { context, peer, route, request }).await;
     answered.unwrap_or_else(|refusal| response::refused(&refusal))
+}
+
+/// Answers `OPTIONS`: a CORS preflight, or a client that asks for the methods.
+fn options(request: &Request, methods: &'static str) -> Response {
+    let mut response = response::whole(StatusCode::NO_CONTENT, "", "");
+    OriginPolicy::write_preflight(request.headers(), response.headers_mut(), methods);
+    response
+}
+
+/// Refuses a method that the path does not have. An extended `CONNECT` asks for a WebSocket, so that any other answer than a
+/// refusal would be taken for one (RFC 8441 §5).
+fn check_method(request: &Request, route: &Route) -> Option<Response> {
+    let is_known = route.methods.split(", ").any(|known| known == request.method().as_str());
+    let has_socket =
+        route.transport.is_some_and(|transport| transport.lifecycle(&Params::default()) == Lifecycle::Duplex);
+    let wants_socket = request.extensions().get::<ExtendedConnect>().is_some();
+    if is_known && (has_socket || !wants_socket) {
+        return None;
+    }
+    let text = if wants_socket { "there is no WebSocket at this path; it" } else { "this path" };
+    let refusal = ApiError::new(Code::MethodNotAllowed, format!("{text} accepts {}", route.methods));
+    let mut response = response::refused(&refusal);
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static(route.methods));
+    Some(response)
 }
 
 /// Checks the limits of a path. Requests to the admin listener are not limited.

@@ -4,6 +4,7 @@
 use super::context::Context;
 use super::endpoint::{Answer, Call, Endpoint, Route, ready};
 use super::response::{self, Response};
+use crate::serve::http::headers::list;
 use crate::serve::state::ServerState;
 use crate::transport::params::fields;
 use crate::transport::{ApiError, Code};
@@ -37,7 +38,7 @@ const DRIP: &str = "/diagnose/drip";
 
 /// Returns the parts of the request that arrived, without any part that identifies the client.
 fn echo(version: Version, headers: &HeaderMap) -> Response {
-    let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let text = |name: HeaderName| headers.contains_key(&name).then(|| list(headers, name.as_str()).into_owned());
     let forwarded = headers.contains_key("forwarded") || headers.contains_key("x-forwarded-for");
     let seen = serde_json::json!({
         "version": env!("CARGO_PKG_VERSION"),

@@ -1,7 +1,7 @@
 //! Conditional polls: `ETag` and `If-None-Match` carry a cursor.
 
 use crate::cursor::{Cursor, Start};
-use crate::serve::http::headers::text;
+use crate::serve::http::headers::list;
 use crate::serve::state::ServerState;
 use crate::transport::{ApiError, Batch};
 use hyper::HeaderMap;
@@ -19,7 +19,7 @@ pub fn quoted(cursor: Cursor) -> HeaderValue {
 ///
 /// There are tags, but no tag is a cursor.
 pub fn if_none_match(headers: &HeaderMap) -> Result<Option<Cursor>, ApiError> {
-    let Some(tags) = text(headers, "if-none-match") else { return Ok(None) };
+    let tags = list(headers, "if-none-match");
     let tags = tags.split(',').map(str::trim).filter(|tag| !tag.is_empty() && *tag != "*");
     let mut cursors = tags.map(|tag| {
         let tag = tag.strip_prefix("W/").unwrap_or(tag).trim_matches('"');

@@ -30,7 +30,7 @@ fn live() -> Response {
 
 /// Answers `/readyz`: whether clients should connect to this node.
 fn ready_to_serve(context: &Context) -> Response {
-    if context.state.drain.has_begun() {
+    if context.state.drain.is_announced() {
         return not_ready("draining\n");
     }
     // Before the bridge listens, a PUBLISH in Redis would be missed.

@@ -7,7 +7,7 @@ use crate::serve::access::credentials::Credentials;
 use crate::serve::access::query::{Action, Question, Validity};
 use crate::serve::access::renewal::GrantRenewal;
 use crate::serve::http::chunked::Framing;
-use crate::serve::http::headers::{has_token, text};
+use crate::serve::http::headers::{has_token, list, text};
 use crate::serve::http::peer::Peer;
 use crate::serve::http::request::Request;
 use crate::serve::http::upgrade::Upgrade;
@@ -108,16 +108,17 @@ impl<'a> Checked<'a> {
         let Subscribe { transport, mut params, token } = wanted;
         let lifecycle = transport.lifecycle(&params);
         let headers = &request.head.headers;
-        let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
-        let opening = transport.open(&params, &RequestHead { host: peer.host(headers), accept })?;
+        let accept = list(headers, header::ACCEPT.as_str());
+        let opening = transport.open(&params, &RequestHead { host: peer.host(headers), accept: &accept })?;
         if params.channels.is_empty() && lifecycle != Lifecycle::Duplex {
             return Err(ApiError::new(Code::BadChannel, "name a channel: ?channel=a,b"));
         }
-        if lifecycle == (Lifecycle::Stream { rollover: false })
-            && let Some(last) = text(headers, "last-event-id").filter(|id| !id.is_empty())
-        {
-            // This cursor is newer than the cursor of the query, which a browser repeats unchanged.
-            params.cursor = Some(last.parse()?);
+        if lifecycle == (Lifecycle::Stream { rollover: false }) {
+            let last = text(headers, "last-event-id").filter(|id| !id.is_empty());
+            if let Some(last) = last.or(params.last_event_id.as_deref()) {
+                // This cursor is newer than the cursor of the query, which a browser repeats unchanged.
+                params.cursor = Some(last.parse()?);
+            }
         }
         let upgrade = (lifecycle == Lifecycle::Duplex).then(|| Upgrade::check(request.head)).transpose()?;
         let names_client = params.client.is_some();

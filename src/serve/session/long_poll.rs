@@ -19,6 +19,7 @@ use crate::serve::net::timers::{Timer, Timers};
 use crate::serve::state::ServerState;
 use crate::transport::Envelope;
 use bytes::Buf;
+use hyper::StatusCode;
 use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
@@ -101,6 +102,11 @@ impl LongPoll {
         if state.drain.has_begun() || state.rates.request(peer.ip).is_err() {
             return false;
         }
+        if let Some(log) = &state.access_log {
+            let mut entry = log.begin_head(peer.ip, &self.input[..size]);
+            entry.answered(StatusCode::OK, None);
+            self.record.log(entry);
+        }
         self.input.buffer().advance(size);
         self.input.settle();
         if let Some(client) = self.subscription.client() {
@@ -114,6 +120,11 @@ impl LongPoll {
     /// Gives the poll its entry of the access log.
     pub fn log(&mut self, entry: Entry) {
         self.record.log(entry);
+    }
+
+    /// Writes the entry of the access log: the response is over.
+    pub fn end_entry(&mut self) {
+        self.record.end_entry();
     }
 
     /// Sets the head of the poll's responses: see [`PollCache::head`].
@@ -154,8 +165,9 @@ impl LongPoll {
     ) -> Poll<io::Result<Waited>> {
         let due = self.asked + self.timeout();
         let written = self.subscription.unpark();
-        if written.at.is_some() {
+        if let Some(at) = written.at {
             self.record.wrote_directly(written.weight);
+            self.record.answered_at(at);
             return Poll::Ready(Ok(Waited::Answered(written.remainder)));
         }
         // The list stays empty while there is no message, so a parked poll does not hold messages.

@@ -3,6 +3,7 @@
 use crate::serve::http::access_log::Entry;
 use crate::serve::metrics::delivery::ReaderMetrics;
 use std::ops::Deref;
+use tokio::time::Instant;
 
 /// The metrics of a session, and its entry of the access log. The entry is written when the record is dropped.
 pub struct SessionRecord {
@@ -20,6 +21,18 @@ impl SessionRecord {
     pub fn log(&mut self, mut entry: Entry) {
         entry.transport = self.metrics.transport();
         self.entry = Some(Box::new(entry));
+    }
+
+    /// Writes the entry of the access log: the response is over, and another request may follow it.
+    pub fn end_entry(&mut self) {
+        self.entry = None;
+    }
+
+    /// Notes when the hub has written the whole response, if it has.
+    pub fn answered_at(&mut self, at: Instant) {
+        if let Some(entry) = &mut self.entry {
+            entry.ended_at(at.into_std());
+        }
     }
 
     /// Counts bytes that the hub has written. The hub has already counted them in the metrics.

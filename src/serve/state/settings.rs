@@ -14,6 +14,8 @@ pub struct Settings {
     pub limits: Limits,
     /// The time for a request's head, and for its body, to arrive.
     pub request_timeout: Duration,
+    /// How long a connection may be idle between two requests.
+    pub keep_alive_timeout: Duration,
     /// The size of a socket's send buffer (`SO_SNDBUF`). With 0, the system chooses the size.
     pub send_buffer: usize,
     /// How long a write may go without progress.

@@ -75,6 +75,8 @@ pub(super) struct Appender {
     record: Option<String>,
     batch: u64,
     connection: Option<Connection>,
+    /// The tail's breaks when the connection was opened; see [`RedisLog::tail_breaks`].
+    tail_breaks: u64,
     timeout: Duration,
     /// The time at which a batch last dropped entries that were too old.
     aged_at: Option<Instant>,
@@ -89,6 +91,7 @@ impl Appender {
             record: None,
             batch: 0,
             connection: None,
+            tail_breaks: 0,
             timeout,
             aged_at: None,
             untrimmed: None,
@@ -215,11 +218,12 @@ impl Appender {
     }
 
     async fn connected(&mut self, log: &RedisLog) -> Result<(), ScriptError> {
-        // The old primary may still accept appends for a while, but nodes no longer read from it.
-        if self.connection.as_ref().is_some_and(|connection| log.has_moved(connection.server().1)) {
-            self.connection = None;
+        if self.tail_breaks != log.tail_breaks() {
+            self.lose(log);
         }
-        if self.connection.is_none() {
+        if !self.has_connection(log) {
+            // This is read before the connection is opened: an end that the tail sees meanwhile counts.
+            self.tail_breaks = log.tail_breaks();
             let mut connection = log.connect(ANSWER_TIMEOUT).await?;
             // The log is opened before anything is appended. A log that has lost its end must not go on as if nothing
             // were lost: readers would mistake new entries for entries that they have already seen.
@@ -229,6 +233,15 @@ impl Appender {
             self.connection = Some(connection);
         }
         Ok(())
+    }
+
+    /// Whether there is a connection on which a batch may be sent.
+    fn has_connection(&self, log: &RedisLog) -> bool {
+        // The old primary may still accept appends for a while, but nodes no longer read from it.
+        let is_at_the_log = |connection: &Connection| !log.has_moved(connection.server().1);
+        // A batch that is sent to a Redis that has ended has an unknown outcome, and its publishers wait for their whole
+        // time.
+        self.connection.as_ref().is_some_and(is_at_the_log) && self.tail_breaks == log.tail_breaks()
     }
 
     fn lose(&mut self, log: &RedisLog) {
@@ -242,7 +255,7 @@ impl Appender {
 impl Appender {
     /// Whether the next step can use the present connection.
     pub(super) fn is_connected(&self, log: &RedisLog) -> bool {
-        self.connection.as_ref().is_some_and(|connection| !log.has_moved(connection.server().1))
+        self.has_connection(log)
     }
 
     /// Simulates a broken connection of the appender.

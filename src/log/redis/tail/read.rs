@@ -19,6 +19,7 @@ impl Tail {
             Ok(replies) => replies,
             Err(error) => {
                 warn!(%error, "the connection to the log is lost");
+                self.log.note_tail_error(&error);
                 self.log.metrics.lost("tail");
                 return TailState::Closed;
             }
@@ -48,6 +49,7 @@ impl Tail {
             Ok(connection) => self.settle(connection),
             Err(Some(error)) => {
                 warn!(%error, "the connection to the log is lost");
+                self.log.note_tail_error(&error);
                 self.log.metrics.lost("tail");
                 TailState::Closed
             }

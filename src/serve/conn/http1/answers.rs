@@ -5,6 +5,7 @@
 
 use super::decided_by_head::{Scope, is_decided_by_head};
 use super::publish_template::{PendingTemplate, PublishHead, PublishTemplate};
+use crate::serve::http::access_log::Entry;
 use crate::serve::http::head::{write_chunked, write_head, write_length};
 use crate::serve::http::peer::Peer;
 use crate::serve::http::request::Request;
@@ -98,14 +99,22 @@ impl Answers {
         state: &Arc<ServerState>,
         publish: PublishRequest,
         template: Arc<PublishTemplate>,
+        mut entry: Option<Entry>,
     ) {
         let queued = self.queued();
         let (state_, queued_) = (state.clone(), queued.clone());
         let answer = Box::pin(async move {
-            match publish.carry_out(&state_, template.credentials(), &queued_).await {
-                Ok(published) => Answer::Published(template, published),
-                Err(refusal) => Answer::Response(template.refused(&state_, &refusal), None),
+            let (status, length, answer) = match publish.carry_out(&state_, template.credentials(), &queued_).await {
+                Ok(body) => (StatusCode::OK, Some(body.len()), Answer::Published(template, body)),
+                Err(refusal) => {
+                    let response = template.refused(&state_, &refusal);
+                    (response.status(), response.body().length(), Answer::Response(response, None))
+                }
+            };
+            if let Some(entry) = &mut entry {
+                entry.answered(status, length);
             }
+            answer
         });
         self.begin(state, &queued, answer).await;
     }

@@ -11,6 +11,7 @@ use super::answers::Answers;
 use super::decided_by_head::{Scope, is_decided_by_head};
 use super::parse::{MAX_REQUEST, Parsed, parse};
 use super::publish_template::PublishTemplate;
+use crate::serve::http::access_log::Entry;
 use crate::serve::http::head::MAX_HEAD;
 use crate::serve::http::peer::Peer;
 use crate::serve::http::request::Request;
@@ -61,8 +62,8 @@ pub async fn serve(
     let mut since = Instant::now();
     loop {
         let known = answers.template().and_then(|template| match_template(state, peer, template, &mut input));
-        if let Some((publish, template)) = known {
-            answers.publish_again(state, publish, template).await;
+        if let Some((publish, template, entry)) = known {
+            answers.publish_again(state, publish, template, entry).await;
             answers.send_if_many(state, io).await?;
         } else {
             match parse(&mut input) {
@@ -129,14 +130,14 @@ async fn get(
     Some(session)
 }
 
-/// Takes a publish that matches the template from the input. Returns `None` if it must be parsed like any other
-/// request.
+/// Takes a publish that matches the template from the input, and begins its entry of the access log. `None`: it must be
+/// parsed like any other request.
 fn match_template(
     state: &ServerState,
     peer: &Peer,
     template: &Arc<PublishTemplate>,
     input: &mut BytesMut,
-) -> Option<(PublishRequest, Arc<PublishTemplate>)> {
+) -> Option<(PublishRequest, Arc<PublishTemplate>, Option<Entry>)> {
     let found = template.find(input)?;
     let size = found.head.saturating_add(found.body);
     let body = input.get(found.head..size).filter(|_| found.head <= MAX_HEAD && size <= MAX_REQUEST)?;
@@ -144,8 +145,9 @@ fn match_template(
     // If anything in the publish is wrong, the router reports it and counts the request.
     let publish = PublishRequest::read(found.query, template.kind(), body, state.settings.max_message).ok()?;
     state.rates.request(peer.ip).ok()?;
+    let entry = state.access_log.as_ref().map(|log| log.begin_head(peer.ip, &input[..found.head]));
     input.advance(size);
-    Some((publish, template.clone()))
+    Some((publish, template.clone(), entry))
 }
 
 /// Reads more input. Returns false if no more plain requests come.
@@ -170,7 +172,7 @@ pub async fn read(
     if !is_new || state.drain.has_begun() {
         return Ok(false);
     }
-    let waiting = tokio::time::timeout(state.settings.request_timeout, poll_fn(|cx| io.poll_input(cx, input)));
+    let waiting = tokio::time::timeout(state.settings.keep_alive_timeout, poll_fn(|cx| io.poll_input(cx, input)));
     tokio::select! {
         // The input is polled first: a request that the client has sent in time is answered, even during a drain.
         biased;

@@ -1,9 +1,11 @@
 //! Serves requests with hyper, until the connection ends or a session takes it over.
 
-use super::handover::Handover;
+use super::handover::{BodyForHyper, Handover};
+use super::request_input::{InputState, Patience, RequestInput};
+use crate::serve::http::date;
 use crate::serve::http::head::MAX_HEAD;
 use crate::serve::http::peer::Peer;
-use crate::serve::http::request::RequestBody;
+use crate::serve::http::request::{Request, RequestBody};
 use crate::serve::limits::memory::BlockedWrite;
 use crate::serve::net::drain;
 use crate::serve::net::socket::Socket;
@@ -13,6 +15,9 @@ use crate::serve::routes::context::Context;
 use crate::serve::routes::response::Body;
 use crate::serve::session::session::Session;
 use crate::serve::state::ServerState;
+use hyper::Version;
+use hyper::header::{CONNECTION, DATE, HeaderValue};
+use hyper::http::response::Parts;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -36,35 +41,36 @@ pub async fn serve(context: &Arc<Context>, mut io: ClientStream, peer: &Peer) ->
         // The router is called inside this future: a future that is made outside and moved in is stored twice.
         Box::pin(async move {
             let _answering = answering;
-            let (head, body) = router::answer(&context, &peer, request).await.into_parts();
-            if let Body::Session(Session::LongPoll(mut poll)) = body {
-                poll.set_head(context.polls.head(head.status, &head.headers));
-                handover.leave(Session::LongPoll(poll));
-                // The poll writes its own head. This future never ends; it is dropped with hyper's connection.
-                handover.set_head_written();
-                return std::future::pending().await;
-            }
-            Ok::<_, Infallible>(hyper::Response::from_parts(head, handover.accept(body)))
+            Ok::<_, Infallible>(answer(&context, &peer, &handover, request).await)
         })
     });
+    let (is_blocked, socket) = (io.blocked(), io.socket().clone());
+    let patience = Patience { head: state.settings.request_timeout, idle: state.settings.keep_alive_timeout };
+    let input = RequestInput::new(io, patience);
+    let input_state = input.state();
     let mut progress = Progress {
         state,
         handover: &handover,
+        input: &input_state,
         is_answering: &is_answering,
-        is_blocked: io.blocked(),
-        socket: io.socket().clone(),
+        is_blocked,
+        socket,
         draining: Box::pin(state.drain.begun()),
         is_draining: false,
+        is_shutting_down: false,
         is_late: false,
         blocked_write: None,
     };
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(state.settings.request_timeout)
+        // The input has the time-outs.
+        .header_read_timeout(None)
         // A client may shut its sending side and wait for its response.
         .half_close(true)
         .max_buf_size(MAX_HEAD)
-        .serve_connection(TokioIo::new(io), service);
+        // The buffer may be larger than it was asked to be.
+        .max_header_size(MAX_HEAD)
+        .serve_connection(TokioIo::new(input), service);
     let ended = poll_fn(|cx| {
         loop {
             let polled = connection.poll_without_shutdown(cx);
@@ -76,8 +82,12 @@ pub async fn serve(context: &Arc<Context>, mut io: ClientStream, peer: &Peer) ->
     });
     let ended = ended.await?;
     let parts = connection.into_parts();
-    let mut io = parts.io.into_inner();
+    let mut io = parts.io.into_inner().into_stream();
     io.drop_blocked();
+    if input_state.is_late() {
+        state.rejections.count_reason("request_timeout");
+        return None;
+    }
     match (ended, handover.take()) {
         (Ok(()), Some(session)) => {
             io.unread(parts.read_buf);
@@ -93,15 +103,54 @@ pub async fn serve(context: &Arc<Context>, mut io: ClientStream, peer: &Peer) ->
         (Err(error), _) => {
             state.rejections.bad_head(&error);
             debug!(%error, "an HTTP/1 connection ended with an error");
+            // The rest of a head that is too long must not reset the connection before the client has read why.
+            io.linger().await;
             None
         }
     }
 }
 
-/// Decides, after each poll of hyper, how the connection continues.
+/// Answers a request. A session stays in the handover.
+async fn answer(
+    context: &Context,
+    peer: &Peer,
+    handover: &Arc<Handover>,
+    request: Request,
+) -> hyper::Response<BodyForHyper> {
+    let version = request.version();
+    let (mut head, body) = router::answer(context, peer, request).await.into_parts();
+    if let Body::Session(Session::LongPoll(mut poll)) = body {
+        poll.set_head(context.polls.head(head.status, &head.headers));
+        handover.leave(Session::LongPoll(poll));
+        // The poll writes its own head. This future never ends; it is dropped with hyper's connection.
+        handover.set_head_written();
+        return std::future::pending().await;
+    }
+    complete_head(version, &body, context.state.drain.has_begun(), &mut head);
+    hyper::Response::from_parts(head, handover.accept(body))
+}
+
+/// Completes the head of a response that hyper writes.
+fn complete_head(version: Version, body: &Body, is_draining: bool, head: &mut Parts) {
+    // The end of the connection ends the body. A client that asked for keep-alive must not wait for another response.
+    let is_close_delimited = version == Version::HTTP_10 && body.length().is_none();
+    // hyper is told of the drain only after this response, if the head was half read when the drain began.
+    if is_close_delimited || (is_draining && !head.headers.contains_key(CONNECTION)) {
+        head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    if version == Version::HTTP_10 && head.headers.contains_key(CONNECTION) {
+        // To a response of 1.1 hyper would add `keep-alive`.
+        head.version = version;
+    }
+    // hyper's own date does not follow a clock that is set back.
+    head.headers.insert(DATE, date::now());
+}
+
+/// Decides, after each poll of hyper, how the connection goes on.
 struct Progress<'a> {
     state: &'a ServerState,
     handover: &'a Handover,
+    input: &'a InputState,
     is_answering: &'a AtomicBool,
     /// Whether a write of hyper waits for the client to read.
     is_blocked: Arc<AtomicBool>,
@@ -109,6 +158,7 @@ struct Progress<'a> {
     /// The beginning of the drain, and then the end of its grace period.
     draining: Pin<Box<dyn Future<Output = ()> + Send + 'a>>,
     is_draining: bool,
+    is_shutting_down: bool,
     is_late: bool,
     blocked_write: Option<BlockedWrite>,
 }
@@ -137,9 +187,13 @@ impl Progress<'_> {
         if !self.is_draining && self.draining.as_mut().poll(cx).is_ready() {
             self.is_draining = true;
             self.draining = Box::pin(self.state.drain.late());
+        }
+        // hyper does not see a head before it is complete, and would take the connection for idle.
+        if self.is_draining && !self.is_shutting_down && !self.input.has_part_of_head() {
+            self.is_shutting_down = true;
             return Step::ShutDown;
         }
-        // hyper closes idle connections, but waits for the rest of a head as long as it does without a drain.
+        // The rest of a head may take as long as without a drain.
         if self.is_draining && !self.is_answering.load(Ordering::Relaxed) && is_flushed {
             self.is_late = self.is_late || self.draining.as_mut().poll(cx).is_ready();
             if self.is_late {

@@ -41,6 +41,7 @@ pub fn spawn(
                 Ok(is_last) => is_last,
                 Err(error) => return context.state.rejections.write_failed(&error),
             };
+            poll.end_entry();
             let has_input = io.has_input(&mut poll.input).await;
             // A client that has polled again before it learned of the connection's end still gets a response.
             if is_last || (!has_input && context.state.drain.has_begun()) {

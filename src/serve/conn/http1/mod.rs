@@ -12,6 +12,7 @@
 //! ```
 
 pub mod answers;
+pub mod chunked_request;
 pub mod connection;
 pub mod decided_by_head;
 pub mod fast;
@@ -20,3 +21,5 @@ pub mod hyper_adapter;
 pub mod long_polls;
 pub mod parse;
 pub mod publish_template;
+pub mod request_input;
+pub mod version;

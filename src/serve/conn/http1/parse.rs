@@ -1,10 +1,11 @@
 //! Parses plain requests. hyper reads all others.
 //!
 //! A request is plain if nothing about it needs special treatment: `GET` of a poll or a stream, or `POST /publish`; HTTP/1.1;
-//! no `Upgrade`, `Expect` or `Transfer-Encoding`; a `Content-Length` that is one number. All other requests go to hyper
-//! with their bytes unchanged. This module does not refuse any request.
+//! no `Upgrade`, `Expect` or `Transfer-Encoding`; a `Content-Length` that is one number. Anything else goes to hyper, with
+//! every byte as it came (but a minor version above 1 is 1 from here on). Nothing is refused here.
 
 use super::publish_template::{PublishHead, parse_length};
+use super::version::lower_minor;
 use crate::serve::http::head::MAX_HEAD;
 use crate::serve::http::request::{Request, RequestBody};
 use crate::serve::routes::publish;
@@ -39,7 +40,8 @@ pub fn parse(input: &mut BytesMut) -> Parsed {
     let size = match head.parse_with_uninit_headers(input, &mut lines) {
         Ok(httparse::Status::Complete(size)) if size <= MAX_HEAD => size,
         Ok(httparse::Status::Partial) if input.len() < MAX_HEAD => return Parsed::Incomplete,
-        // hyper reports the error in the head.
+        Err(httparse::Error::Version) if lower_minor(input) => return parse(input),
+        // hyper reports what is wrong with it.
         _ => return Parsed::Other,
     };
     let (Some(method), Some(target), Some(1)) = (head.method, head.path, head.version) else { return Parsed::Other };

@@ -1,10 +1,14 @@
 //! Protects the server from abuse of HTTP/2: the state that the streams of a connection share, and the rules for
 //! closing it.
 
+use super::frames::{FrameFollower, Seen};
+use super::{STREAMS, WINDOW};
+use crate::serve::http::head::MAX_HEAD;
 use crate::serve::limits::token_bucket::{Refill, TokenBucket};
 use crate::serve::metrics::http2::Http2Metrics;
 use crate::serve::net::stream::ClientStream;
 use atomic_waker::AtomicWaker;
+use h2::Reason;
 use parking_lot::Mutex;
 use std::io;
 use std::pin::Pin;
@@ -15,20 +19,31 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 use tracing::debug;
 
-/// Bytes that a connection may send without a request: PING, SETTINGS, WINDOW_UPDATE, PRIORITY, empty DATA. nginx
-/// counts the same bytes. The refill covers the pongs of an idle connection.
+/// Bytes of control frames and of the heads of frames that a connection may send without a request: PING, SETTINGS,
+/// WINDOW_UPDATE, PRIORITY, empty DATA. The same count is made by nginx. The refill covers the pongs of an idle connection.
 const USELESS: Refill = Refill { capacity: 256e3, per_second: 2e3 };
 
-/// Requests that the client may reset at once. When a page is closed, the browser resets all its requests at the same
-/// time.
+/// Bytes of bodies and heads that a connection may send before the server has read them, or has seen the request. It is what
+/// the server has announced: for each stream a window and the largest head. What is sent on streams that were reset has no
+/// window, and is bounded by this alone.
+const CONTENT: Refill = Refill { capacity: STREAMS as f64 * (WINDOW as f64 + MAX_HEAD as f64), per_second: 2e3 };
+
+/// What a request earns in control bytes.
+const REQUEST_CREDIT: f64 = 512.0;
+
+/// Requests that the client may reset at once. A page that is closed resets all its requests, once.
 const RESETS: Refill = Refill { capacity: 100.0, per_second: 10.0 };
 
 /// A client that resets a request within this time never wanted the response. A stream that has lasted an hour also
 /// ends by a reset.
 const RAPID: Duration = Duration::from_secs(1);
 
+/// Why a connection is closed on which a request breaks the protocol. All others are closed for what they cost.
+const MALFORMED: &str = "malformed";
+
 struct State {
     streams: usize,
+    has_requested: bool,
     /// The time since which the connection has no stream.
     idle_since: Option<Instant>,
     /// When the client last sent bytes.
@@ -36,8 +51,9 @@ struct State {
     /// When the client last accepted bytes.
     last_write: Instant,
     useless: TokenBucket,
+    content: TokenBucket,
     resets: TokenBucket,
-    must_close: bool,
+    closing: Option<Reason>,
 }
 
 /// The state that a connection shares with its streams.
@@ -50,12 +66,14 @@ impl ConnectionState {
         let now = Instant::now();
         let state = State {
             streams: 0,
+            has_requested: false,
             idle_since: Some(now),
             last_read: now,
             last_write: now,
             useless: TokenBucket::full(&USELESS, now),
+            content: TokenBucket::full(&CONTENT, now),
             resets: TokenBucket::full(&RESETS, now),
-            must_close: false,
+            closing: None,
         };
         ConnectionState(Arc::new((Mutex::new(state), AtomicWaker::new(), metrics)))
     }
@@ -65,17 +83,24 @@ impl ConnectionState {
     }
 
     fn close(&self, state: &mut State, reason: &'static str) {
-        if !std::mem::replace(&mut state.must_close, true) {
+        let code = if reason == MALFORMED { Reason::PROTOCOL_ERROR } else { Reason::ENHANCE_YOUR_CALM };
+        if state.closing.is_none() {
+            state.closing = Some(code);
             debug!(reason, "closing an HTTP/2 connection for abuse");
             self.0.2.closed(reason);
             self.0.1.wake();
         }
     }
 
-    /// Ready when the connection must be closed.
-    pub fn poll_close(&self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Ready with the error code when the connection must be closed.
+    pub fn poll_close(&self, cx: &mut Context<'_>) -> Poll<Reason> {
         self.0.1.register(cx.waker());
-        if self.state().must_close { Poll::Ready(()) } else { Poll::Pending }
+        self.state().closing.map_or(Poll::Pending, Poll::Ready)
+    }
+
+    /// Whether a request of the connection is malformed.
+    pub fn is_malformed(&self) -> bool {
+        self.state().closing == Some(Reason::PROTOCOL_ERROR)
     }
 
     /// When the client last sent bytes.
@@ -88,19 +113,38 @@ impl ConnectionState {
         self.state().idle_since
     }
 
+    /// Whether the client has ever sent a request.
+    pub fn has_requested(&self) -> bool {
+        self.state().has_requested
+    }
+
     /// Counts bytes that were read.
-    fn read(&self, bytes: usize) {
+    fn read(&self, seen: &Seen) {
         let mut state = self.state();
         let now = Instant::now();
         state.last_read = now;
-        if !state.useless.spend(&USELESS, bytes as f64, now) {
+        let is_within = state.useless.spend(&USELESS, seen.control as f64, now)
+            & state.content.spend(&CONTENT, seen.content as f64, now);
+        if !is_within {
             self.close(&mut state, "flood");
+        }
+        if seen.has_pseudo_trailer {
+            self.close(&mut state, MALFORMED);
         }
     }
 
-    /// Credits useful bytes and their frame. The client may then send the same number of useless bytes.
+    /// Credits bytes of a body that were read, and their frame. The client may then send as many control bytes.
     pub fn was_useful(&self, bytes: usize) {
-        self.state().useless.add(2.0 * bytes as f64 + 16.0);
+        let mut state = self.state();
+        state.content.add(bytes as f64);
+        state.useless.add(bytes as f64 + 16.0);
+    }
+
+    /// Credits a request and its head. A body that nobody reads may still fill its window.
+    pub fn requested(&self, head: usize) {
+        let mut state = self.state();
+        state.content.add(head as f64 + f64::from(WINDOW));
+        state.useless.add(REQUEST_CREDIT);
     }
 
     /// Credits bytes that were written: the client may acknowledge each small frame with two frames of its own.
@@ -113,6 +157,7 @@ impl ConnectionState {
         self.0.2.stream_opened(kind);
         let mut state = self.state();
         state.streams += 1;
+        state.has_requested = true;
         state.idle_since = None;
         StreamGuard { connection: self.clone(), opened: Instant::now(), is_complete: false }
     }
@@ -168,13 +213,14 @@ impl Drop for StreamGuard {
 /// A connection that counts its bytes.
 pub struct Metered {
     io: ClientStream,
+    frames: FrameFollower,
     state: ConnectionState,
 }
 
 impl Metered {
     /// Counts the bytes of a connection in its state.
     pub fn new(io: ClientStream, state: ConnectionState) -> Metered {
-        Metered { io, state }
+        Metered { io, frames: FrameFollower::new(), state }
     }
 }
 
@@ -182,7 +228,8 @@ impl AsyncRead for Metered {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
-        self.state.read(buf.filled().len() - before);
+        let seen = self.frames.follow(&buf.filled()[before..]);
+        self.state.read(&seen);
         Poll::Ready(Ok(()))
     }
 }
@@ -229,13 +276,38 @@ mod tests {
             let mut guard = state.opened("request");
             guard.opened -= RAPID;
         }
-        assert!(!state.state().must_close);
+        assert!(state.state().closing.is_none());
         for _ in 0..100 {
             drop(state.opened("request"));
         }
-        assert!(!state.state().must_close);
+        assert!(state.state().closing.is_none());
         (0..10).for_each(|_| drop(state.opened("request")));
-        assert!(state.state().must_close);
+        assert!(state.state().closing.is_some());
+    }
+
+    #[test]
+    fn content_within_the_announced_windows_is_no_flood() {
+        let state = ConnectionState::new(Arc::default());
+        let content = |content| state.read(&Seen { content, ..Seen::default() });
+        // All streams at once, with the largest heads, and bodies that nobody reads, again and again.
+        for _ in 0..100 {
+            for _ in 0..STREAMS {
+                content(WINDOW as usize + MAX_HEAD);
+            }
+            assert!(state.state().closing.is_none());
+            (0..STREAMS).for_each(|_| state.requested(MAX_HEAD));
+        }
+        // Bodies that are read, however long they are.
+        for _ in 0..1000 {
+            content(WINDOW as usize);
+            state.was_useful(WINDOW as usize);
+        }
+        assert!(state.state().closing.is_none());
+        // And then one window more than there are streams.
+        for _ in 0..2 * STREAMS {
+            content(WINDOW as usize);
+        }
+        assert_eq!(state.state().closing, Some(Reason::ENHANCE_YOUR_CALM));
     }
 
     #[test]
@@ -244,8 +316,8 @@ mod tests {
         let since = Instant::now();
         state.accepted();
         state.stalled(since);
-        assert!(!state.state().must_close);
+        assert!(state.state().closing.is_none());
         state.stalled(Instant::now() + Duration::from_secs(1));
-        assert!(state.state().must_close);
+        assert!(state.state().closing.is_some());
     }
 }

@@ -6,18 +6,26 @@ use bytes::Bytes;
 use h2::RecvStream;
 use hyper::body::{Body, Frame};
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
 
 /// The body of a stream. Bytes that a handler reads count as useful for the connection.
 pub struct StreamBody {
     stream: RecvStream,
     connection: ConnectionState,
+    is_awaited: Arc<AtomicBool>,
 }
 
 impl StreamBody {
     /// The body of a stream of this connection.
     pub fn new(stream: RecvStream, connection: ConnectionState) -> StreamBody {
-        StreamBody { stream, connection }
+        StreamBody { stream, connection, is_awaited: Arc::default() }
+    }
+
+    /// Whether a handler waits for the body. It is a flag to share, since the body belongs to the handler.
+    pub fn is_awaited(&self) -> Arc<AtomicBool> {
+        self.is_awaited.clone()
     }
 }
 
@@ -27,8 +35,18 @@ impl Body for StreamBody {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
-        let Some(data) = ready!(this.stream.poll_data(cx)).transpose()? else { return Poll::Ready(None) };
-        // The window opens only for bytes that the handler has read: only the handler knows the limit on the body.
+        let data = match this.stream.poll_data(cx) {
+            Poll::Ready(data) => data.transpose()?,
+            Poll::Pending => {
+                this.is_awaited.store(true, Ordering::Relaxed);
+                return Poll::Pending;
+            }
+        };
+        let Some(data) = data else {
+            // What a malformed request says has no effect (RFC 9113 §8.1.1).
+            return Poll::Ready(this.connection.is_malformed().then(|| Err("the request is malformed".into())));
+        };
+        // The window opens only for what was read: only the reader knows the limit of the body.
         this.stream.flow_control().release_capacity(data.len())?;
         this.connection.was_useful(data.len());
         Poll::Ready(Some(Ok(Frame::data(data))))

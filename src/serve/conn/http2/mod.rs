@@ -5,10 +5,12 @@
 //! such a client and disconnects it.
 //!
 //! The `h2` crate limits header lists, CONTINUATION frames, small DATA frames, and streams that are reset before the server has
-//! seen them. [`abuse`] limits the rest.
+//! seen them. [`abuse`] limits the rest, and [`frames`] tells what is to be limited.
 
 pub mod abuse;
 pub mod body;
+pub mod field_names;
+pub mod frames;
 pub mod request;
 pub mod stream;
 
@@ -54,9 +56,6 @@ const OWN_RESETS: usize = 100;
 /// which accept more of them for minutes.
 const PING_AFTER: Duration = Duration::from_secs(20);
 
-/// The credit that a request adds for the bytes that its connection reads, besides the size of its head.
-const HEAD_CREDIT: usize = 512;
-
 /// Serves a connection whose client has sent the preface.
 pub async fn serve(context: Arc<Context>, io: ClientStream, peer: Peer) {
     let state = &context.state;
@@ -86,7 +85,7 @@ pub async fn serve(context: Arc<Context>, io: ClientStream, peer: Peer) {
 /// The next event on a connection.
 enum Event {
     Ended,
-    Abuse,
+    Abuse(Reason),
     Drain,
     Timer,
 }
@@ -108,15 +107,17 @@ async fn drive(
             loop {
                 match connection.poll_accept(cx) {
                     Poll::Ready(Some(Ok((request, respond)))) => {
-                        shared.was_useful(HEAD_CREDIT + size_of_head(&request));
+                        shared.requested(size_of_head(&request));
                         open(request, respond);
                     }
                     Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(Event::Ended),
                     Poll::Pending => break,
                 }
             }
-            if !watch.is_abusive && shared.poll_close(cx).is_ready() {
-                return Poll::Ready(Event::Abuse);
+            if !watch.is_abusive
+                && let Poll::Ready(code) = shared.poll_close(cx)
+            {
+                return Poll::Ready(Event::Abuse(code));
             }
             if !watch.is_draining && draining.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(Event::Drain);
@@ -125,11 +126,11 @@ async fn drive(
         });
         match event.await {
             Event::Ended => return,
-            Event::Abuse => {
-                // GOAWAY gives the reason. The server does not wait for the requests under way.
+            Event::Abuse(code) => {
+                // GOAWAY gives the reason. The server does not wait for anything else.
                 watch.is_abusive = true;
                 watch.ending = Some(Instant::now());
-                connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+                connection.abrupt_shutdown(code);
                 watch.timer.as_mut().reset(Instant::now() + watch.write_timeout.min(Duration::from_secs(1)));
             }
             Event::Drain => {
@@ -168,6 +169,8 @@ struct Watch<'a> {
     shared: &'a ConnectionState,
     pings: Option<PingPong>,
     timer: Pin<Box<Sleep>>,
+    /// How long the connection may be idle, before the first request and then between two.
+    first_timeout: Duration,
     idle_timeout: Duration,
     write_timeout: Duration,
     /// When the unanswered PING was sent.
@@ -180,13 +183,14 @@ struct Watch<'a> {
 
 impl Watch<'_> {
     fn new<'a>(state: &'a ServerState, shared: &'a ConnectionState, pings: Option<PingPong>) -> Watch<'a> {
-        let (idle_timeout, write_timeout) = (state.settings.request_timeout, state.settings.write_timeout);
+        let (first_timeout, write_timeout) = (state.settings.request_timeout, state.settings.write_timeout);
         Watch {
             state,
             shared,
             pings,
-            timer: Box::pin(tokio::time::sleep(idle_timeout.min(PING_AFTER))),
-            idle_timeout,
+            timer: Box::pin(tokio::time::sleep(first_timeout.min(PING_AFTER))),
+            first_timeout,
+            idle_timeout: state.settings.keep_alive_timeout,
             write_timeout,
             pinged: None,
             ending: None,
@@ -211,9 +215,10 @@ impl Watch<'_> {
             return Action::Continue;
         }
         let mut action = Action::Continue;
+        let idle_timeout = if shared.has_requested() { self.idle_timeout } else { self.first_timeout };
         match shared.idle_since() {
-            // The client sends no request. The timeout is the same as for the next request of HTTP/1.
-            Some(since) if now >= since + self.idle_timeout && self.ending.is_none() => {
+            // The client sends no request: the same timeouts as for the first and the next request of HTTP/1.
+            Some(since) if now >= since + idle_timeout && self.ending.is_none() => {
                 self.ending = Some(now);
                 action = Action::ShutDown;
             }
@@ -229,7 +234,7 @@ impl Watch<'_> {
         {
             self.pinged = Some(now);
         }
-        self.timer.as_mut().reset(now + self.idle_timeout.min(self.write_timeout).min(PING_AFTER) / 2);
+        self.timer.as_mut().reset(now + idle_timeout.min(self.write_timeout).min(PING_AFTER) / 2);
         action
     }
 }

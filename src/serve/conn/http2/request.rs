@@ -3,6 +3,8 @@
 use super::abuse::ConnectionState;
 use super::body::StreamBody;
 use super::stream::StreamIo;
+use crate::serve::http::date;
+use crate::serve::http::headers::has_token;
 use crate::serve::http::peer::Peer;
 use crate::serve::http::request::{ExtendedConnect, RequestBody};
 use crate::serve::limits::memory::BufferId;
@@ -17,13 +19,13 @@ use futures_util::StreamExt;
 use h2::RecvStream;
 use h2::ext::Protocol;
 use h2::server::SendResponse;
-use hyper::header::{CONNECTION, CONTENT_LENGTH, DATE, HeaderValue};
+use hyper::header::{CONNECTION, CONTENT_LENGTH, DATE, EXPECT, HeaderValue};
 use hyper::{Method, Request, StatusCode};
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::Poll;
-use std::time::SystemTime;
 use tokio::io::AsyncWriteExt;
 
 /// The task of a request.
@@ -45,12 +47,16 @@ impl RequestTask {
         let method = head.method.clone();
         let is_socket = head.extensions.get::<Protocol>().is_some_and(|protocol| protocol.as_str() == "websocket");
         let mut guard = self.connection.opened(if is_socket { "websocket" } else { "request" });
+        // The body of a client that sends it only if it is asked to (RFC 9110 §10.1.1).
+        let mut expected = None;
         let (body, receive) = if is_socket {
             head.method = Method::GET;
             head.extensions.insert(ExtendedConnect);
             (RequestBody::Whole(Bytes::new()), Some(receive))
         } else {
-            (RequestBody::Boxed(Box::pin(StreamBody::new(receive, self.connection.clone()))), None)
+            let body = StreamBody::new(receive, self.connection.clone());
+            expected = has_token(&head.headers, EXPECT.as_str(), "100-continue").then(|| body.is_awaited());
+            (RequestBody::Boxed(Box::pin(body)), None)
         };
         let answered = {
             let request = Request::from_parts(head, body);
@@ -59,7 +65,11 @@ impl RequestTask {
                 if let Poll::Ready(response) = answer.as_mut().poll(cx) {
                     return Poll::Ready(Some(response));
                 }
-                // The client has reset the stream. A reset also ends a long poll.
+                if expected.take_if(|is_awaited| is_awaited.load(Ordering::Relaxed)).is_some() {
+                    // The request below ends if the stream is gone.
+                    let _ = respond.send_informational(go_on());
+                }
+                // The client has reset the stream, which also ends a long poll.
                 respond.poll_reset(cx).map(|_| None)
             });
             answered.await
@@ -101,14 +111,19 @@ impl RequestTask {
     }
 }
 
+/// Asks for the body.
+fn go_on() -> hyper::Response<()> {
+    let mut response = hyper::Response::new(());
+    *response.status_mut() = StatusCode::CONTINUE;
+    response
+}
+
 /// The head of a response, and its body if there is one.
 fn head_of(response: Response, method: &Method) -> (hyper::Response<()>, Option<Body>) {
     let (mut head, body) = response.into_parts();
     // HTTP/2 does not allow the headers of a connection (RFC 9113 §8.2.2).
     head.headers.remove(CONNECTION);
-    if let Ok(date) = HeaderValue::from_str(&httpdate::fmt_http_date(SystemTime::now())) {
-        head.headers.insert(DATE, date);
-    }
+    head.headers.insert(DATE, date::now());
     let mut is_empty = false;
     if !matches!(body, Body::Session(_)) {
         is_empty = *method == Method::HEAD;

@@ -1,0 +1,277 @@
+//! What hyper reads from a connection, request by request.
+//!
+//! A head goes to hyper when it is complete, and then its body. So the server knows where each request ends, and three rules
+//! hold that hyper does not have: a connection may be idle for longer than a head may take to arrive, a minor version above 1
+//! counts as 1, and the framing of a chunked body is strict. Whatever is wrong with a head is left to hyper, which refuses
+//! it and ends the connection.
+
+use super::chunked_request::ChunkedRequest;
+use super::version::lower_minor;
+use crate::serve::http::head::MAX_HEAD;
+use crate::serve::net::stream::ClientStream;
+use bytes::{Buf, Bytes, BytesMut};
+use std::io;
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Sleep;
+
+/// The most headers of a request; hyper has the same limit.
+const MAX_HEADERS: usize = 100;
+
+/// The times that a client may take.
+#[derive(Clone, Copy)]
+pub struct Patience {
+    /// For a head to be complete.
+    pub head: Duration,
+    /// To begin the next request.
+    pub idle: Duration,
+}
+
+/// Which part of a request comes next.
+enum Part {
+    /// A head, or the bytes between two requests.
+    Head,
+    /// So many bytes of a body.
+    Body(u64),
+    /// A chunked body.
+    Chunks(ChunkedRequest),
+    /// What follows a head that hyper refuses.
+    Refused,
+}
+
+/// Where the input is. The task that drives hyper shares it, since hyper owns the input meanwhile.
+#[derive(Default)]
+pub struct InputState {
+    has_part_of_head: AtomicBool,
+    is_late: AtomicBool,
+}
+
+impl InputState {
+    /// Whether a head has begun to arrive that is not complete.
+    pub fn has_part_of_head(&self) -> bool {
+        self.has_part_of_head.load(Ordering::Relaxed)
+    }
+
+    /// Whether a head has taken too long.
+    pub fn is_late(&self) -> bool {
+        self.is_late.load(Ordering::Relaxed)
+    }
+}
+
+/// A connection as hyper reads it.
+pub struct RequestInput {
+    io: ClientStream,
+    patience: Patience,
+    part: Part,
+    /// Bytes that have arrived and were not looked at.
+    input: BytesMut,
+    /// How many bytes of `input` were parsed as a head that is not complete.
+    parsed: usize,
+    /// Bytes that hyper may read.
+    ready: Bytes,
+    /// The end of the patience with the client, and whether it is for the beginning of a request.
+    deadline: Option<(Pin<Box<Sleep>>, bool)>,
+    state: Arc<InputState>,
+}
+
+impl RequestInput {
+    /// The input of a connection that is at the beginning of a request.
+    pub fn new(io: ClientStream, patience: Patience) -> RequestInput {
+        RequestInput {
+            io,
+            patience,
+            part: Part::Head,
+            input: BytesMut::new(),
+            parsed: 0,
+            ready: Bytes::new(),
+            deadline: None,
+            state: Arc::default(),
+        }
+    }
+
+    /// Where the input is.
+    pub fn state(&self) -> Arc<InputState> {
+        self.state.clone()
+    }
+
+    /// The connection, with the bytes that hyper has not read as its unread input.
+    pub fn into_stream(self) -> ClientStream {
+        let RequestInput { mut io, input, ready, .. } = self;
+        io.unread(input.freeze());
+        io.unread(ready);
+        io
+    }
+
+    /// Takes a head from the input if it is complete. Returns whether hyper may read.
+    fn take_head(&mut self) -> bool {
+        let new = &self.input[self.parsed..];
+        // A head ends with a line. Most pieces of a head that comes slowly contain none.
+        if new.is_empty() || (self.parsed > 0 && !new.contains(&b'\n') && self.input.len() < MAX_HEAD) {
+            return false;
+        }
+        self.parsed = self.input.len();
+        let (part, size) = loop {
+            match parse(&self.input) {
+                Ok(Some((part, size))) if size <= MAX_HEAD => break (part, size),
+                Ok(None) if self.input.len() < MAX_HEAD => return false,
+                Err(httparse::Error::Version) if lower_minor(&mut self.input) => {}
+                _ => break (Part::Refused, self.input.len()),
+            }
+        };
+        self.part = part;
+        self.ready = self.input.split_to(size).freeze();
+        self.parsed = 0;
+        self.deadline = None;
+        true
+    }
+
+    /// Reads until a head is complete, the client sends no more, or its time is up.
+    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let ended = loop {
+            if self.take_head() {
+                break Ok(());
+            }
+            if self.input.is_empty() {
+                // A connection that is idle holds no buffer.
+                self.input = BytesMut::new();
+            }
+            match self.io.poll_input(cx, &mut self.input) {
+                Poll::Ready(Ok(0)) => {
+                    self.part = Part::Refused;
+                    self.ready = self.input.split().freeze();
+                    break Ok(());
+                }
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(error)) => break Err(error),
+                Poll::Pending => {
+                    self.state.has_part_of_head.store(!self.input.is_empty(), Ordering::Relaxed);
+                    ready!(self.poll_deadline(cx));
+                    self.state.is_late.store(!self.input.is_empty(), Ordering::Relaxed);
+                    break Err(io::ErrorKind::TimedOut.into());
+                }
+            }
+        };
+        self.state.has_part_of_head.store(false, Ordering::Relaxed);
+        Poll::Ready(ended)
+    }
+
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let is_idle = self.input.is_empty();
+        let (sleep, _) = match &mut self.deadline {
+            Some(deadline) if deadline.1 == is_idle => deadline,
+            deadline => {
+                let time = if is_idle { self.patience.idle } else { self.patience.head };
+                deadline.insert((Box::pin(tokio::time::sleep(time)), is_idle))
+            }
+        };
+        sleep.as_mut().poll(cx)
+    }
+
+    /// How many of these bytes, which have arrived next, belong to the body.
+    fn follow(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let (count, has_ended) = match &mut self.part {
+            Part::Body(left) => {
+                let count = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
+                *left -= count as u64;
+                (count, *left == 0)
+            }
+            Part::Chunks(chunks) => {
+                let count = chunks.follow(bytes).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
+                (count, chunks.has_ended())
+            }
+            Part::Head | Part::Refused => (bytes.len(), false),
+        };
+        if has_ended {
+            self.part = Part::Head;
+        }
+        Ok(count)
+    }
+}
+
+/// Parses a head: what follows it, and its size; `None` if it is not complete.
+fn parse(input: &[u8]) -> Result<Option<(Part, usize)>, httparse::Error> {
+    let mut lines = [const { MaybeUninit::uninit() }; MAX_HEADERS];
+    let mut head = httparse::Request::new(&mut []);
+    let httparse::Status::Complete(size) = head.parse_with_uninit_headers(input, &mut lines)? else { return Ok(None) };
+    let is = |line: &&httparse::Header<'_>, name| line.name.eq_ignore_ascii_case(name);
+    if head.headers.iter().any(|line| is(&line, "transfer-encoding")) {
+        // hyper refuses the request unless the last coding is `chunked`, also over HTTP/1.0.
+        return Ok(Some((Part::Chunks(ChunkedRequest::new()), size)));
+    }
+    let mut lengths = head.headers.iter().filter(|line| is(line, "content-length")).map(|line| length(line.value));
+    let Some(first) = lengths.next() else { return Ok(Some((Part::Head, size))) };
+    let part = match first.filter(|first| lengths.all(|other| other == Some(*first))) {
+        Some(0) => Part::Head,
+        Some(length) => Part::Body(length),
+        None => Part::Refused,
+    };
+    Ok(Some((part, size)))
+}
+
+fn length(value: &[u8]) -> Option<u64> {
+    let is_number = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
+    std::str::from_utf8(value).ok().filter(|_| is_number)?.parse().ok()
+}
+
+impl AsyncRead for RequestInput {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.ready.is_empty() && !this.input.is_empty() && !matches!(this.part, Part::Head) {
+            let input = std::mem::take(&mut this.input);
+            let count = this.follow(&input)?;
+            this.input = input;
+            this.ready = this.input.split_to(count).freeze();
+        }
+        if this.ready.is_empty() && matches!(this.part, Part::Head) {
+            ready!(this.poll_head(cx))?;
+        }
+        if !this.ready.is_empty() {
+            let count = this.ready.len().min(buf.remaining());
+            buf.put_slice(&this.ready[..count]);
+            this.ready.advance(count);
+            if this.ready.is_empty() {
+                // Even an empty part holds the whole buffer.
+                this.ready = Bytes::new();
+            }
+            return Poll::Ready(Ok(()));
+        }
+        let begin = buf.filled().len();
+        ready!(Pin::new(&mut this.io).poll_read(cx, buf))?;
+        let count = this.follow(&buf.filled()[begin..])?;
+        // What follows the body is the next request.
+        this.input.extend_from_slice(&buf.filled()[begin + count..]);
+        buf.set_filled(begin + count);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for RequestInput {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}

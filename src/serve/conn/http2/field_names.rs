@@ -1,0 +1,283 @@
+//! Follows header blocks (HPACK, RFC 7541) only as far as it takes to find pseudo-header fields in trailers.
+//!
+//! Such a request is malformed (RFC 9113 §8.1), and the `h2` crate takes it: a proxy may read `:path` in a trailer as another
+//! request. A field may be an index of the dynamic table, so its table is kept here, too: for each entry its length and
+//! whether its name begins with a colon. Values are not decoded. An error ends the search; `h2` finds the same error, and ends
+//! the connection.
+
+use std::collections::VecDeque;
+
+/// The size of the dynamic table, which the server does not change (RFC 9113 §6.5.2).
+const TABLE: usize = 4096;
+
+/// What an entry counts besides its name and its value (RFC 7541 §4.1).
+const ENTRY: usize = 32;
+
+/// The lengths of the names in the static table (RFC 7541, appendix A). The first [`STATIC_PSEUDO`] names are those of
+/// pseudo-header fields.
+const STATIC_NAMES: [u8; 61] = [
+    10, 7, 7, 5, 5, 7, 7, 7, 7, 7, 7, 7, 7, 7, 14, 15, 15, 13, 6, 27, 3, 5, 13, 13, 19, 16, 16, 14, 16, 13, 12, 6, 4,
+    4, 6, 7, 4, 4, 8, 17, 13, 8, 19, 13, 4, 8, 12, 18, 19, 5, 7, 7, 11, 6, 10, 25, 17, 10, 4, 3, 16,
+];
+const STATIC_PSEUDO: usize = 14;
+
+/// How many Huffman codes there are of each length from 5 bits on (RFC 7541, appendix B). The codes are in order, so that
+/// this determines them.
+const CODES: [u32; 26] = [10, 26, 32, 6, 0, 5, 3, 2, 6, 2, 3, 0, 0, 0, 3, 8, 13, 26, 29, 12, 4, 15, 19, 29, 0, 4];
+const SHORTEST_CODE: u32 = 5;
+
+/// The code of a colon, and its length.
+const COLON: (u32, u32) = (0x5c, 7);
+
+/// An entry of the dynamic table.
+#[derive(Clone, Copy)]
+struct Entry {
+    is_pseudo: bool,
+    name: usize,
+    size: usize,
+}
+
+/// A field that is being read.
+#[derive(Clone, Copy, Default)]
+struct Field {
+    is_indexed: bool,
+    is_pseudo: bool,
+    name: usize,
+}
+
+/// What a number stands for.
+#[derive(Clone, Copy)]
+enum Number {
+    /// A field of the tables.
+    Index,
+    /// A name of the tables; 0 if the name follows.
+    NameIndex,
+    /// The length of a string.
+    Length,
+    /// The new size of the dynamic table.
+    TableSize,
+}
+
+/// What the next byte is.
+#[derive(Clone, Copy)]
+enum Next {
+    Field,
+    /// More bits of a number.
+    Number {
+        meaning: Number,
+        value: usize,
+        shift: u32,
+    },
+    /// The beginning of a string.
+    StringLength,
+    /// The content of a string.
+    Content {
+        left: usize,
+    },
+    /// Anything, after an error.
+    Nothing,
+}
+
+/// Follows the header blocks of a connection.
+pub struct FieldNames {
+    table: VecDeque<Entry>,
+    size: usize,
+    max_size: usize,
+    next: Next,
+    field: Field,
+    /// Whether the string is the name of the field.
+    is_name: bool,
+    string: Text,
+    has_pseudo: bool,
+}
+
+impl FieldNames {
+    /// Follows a new connection.
+    pub fn new() -> FieldNames {
+        FieldNames {
+            table: VecDeque::new(),
+            size: 0,
+            max_size: TABLE,
+            next: Next::Field,
+            field: Field::default(),
+            is_name: false,
+            string: Text::default(),
+            has_pseudo: false,
+        }
+    }
+
+    /// Follows the next bytes of a block.
+    pub fn follow(&mut self, bytes: &[u8]) {
+        let mut rest = bytes;
+        while let Some((byte, after)) = rest.split_first() {
+            if let Next::Content { left } = self.next {
+                let (content, after) = rest.split_at(left.min(rest.len()));
+                self.string.follow(content, self.is_name || self.field.is_indexed);
+                rest = after;
+                self.next = Next::Content { left: left - content.len() };
+                if left == content.len() {
+                    self.string_ended();
+                }
+                continue;
+            }
+            self.next = self.after(*byte);
+            rest = after;
+        }
+    }
+
+    /// Ends a block. Returns whether it has a pseudo-header field.
+    pub fn end_block(&mut self) -> bool {
+        if !matches!(self.next, Next::Field) {
+            self.next = Next::Nothing;
+        }
+        std::mem::take(&mut self.has_pseudo)
+    }
+
+    fn after(&mut self, byte: u8) -> Next {
+        match self.next {
+            Next::Field => {
+                let (meaning, bits) = match byte {
+                    0x80.. => (Number::Index, 7),
+                    0x40.. => (Number::NameIndex, 6),
+                    0x20.. => (Number::TableSize, 5),
+                    _ => (Number::NameIndex, 4),
+                };
+                self.field = Field { is_indexed: byte & 0xc0 == 0x40, ..Field::default() };
+                self.prefix(meaning, byte, bits)
+            }
+            Next::StringLength => {
+                self.string = Text { is_huffman: byte & 0x80 != 0, ..Text::default() };
+                self.prefix(Number::Length, byte, 7)
+            }
+            Next::Number { meaning, value, shift } => {
+                let value = value.saturating_add(usize::from(byte & 0x7f) << shift);
+                match byte & 0x80 {
+                    0 => self.number(meaning, value),
+                    // A longer number is an error for `h2`, too.
+                    _ if shift >= 21 => Next::Nothing,
+                    _ => Next::Number { meaning, value, shift: shift + 7 },
+                }
+            }
+            Next::Content { .. } | Next::Nothing => Next::Nothing,
+        }
+    }
+
+    /// Reads a number's first byte, of which so many bits belong to the number (RFC 7541 §5.1).
+    fn prefix(&mut self, meaning: Number, byte: u8, bits: u32) -> Next {
+        let most = (1usize << bits) - 1;
+        let value = usize::from(byte) & most;
+        if value < most { self.number(meaning, value) } else { Next::Number { meaning, value, shift: 0 } }
+    }
+
+    fn number(&mut self, meaning: Number, value: usize) -> Next {
+        match meaning {
+            Number::Index => match self.name_at(value) {
+                Some((is_pseudo, _)) => {
+                    self.has_pseudo |= is_pseudo;
+                    Next::Field
+                }
+                None => Next::Nothing,
+            },
+            Number::NameIndex if value == 0 => {
+                self.is_name = true;
+                Next::StringLength
+            }
+            Number::NameIndex => match self.name_at(value) {
+                Some((is_pseudo, name)) => {
+                    (self.field.is_pseudo, self.field.name, self.is_name) = (is_pseudo, name, false);
+                    Next::StringLength
+                }
+                None => Next::Nothing,
+            },
+            Number::Length => {
+                self.next = Next::Content { left: value };
+                if value == 0 {
+                    self.string_ended();
+                }
+                self.next
+            }
+            Number::TableSize if value > TABLE => Next::Nothing,
+            Number::TableSize => {
+                self.max_size = value;
+                self.make_room(0);
+                Next::Field
+            }
+        }
+    }
+
+    fn string_ended(&mut self) {
+        if self.is_name {
+            (self.field.name, self.field.is_pseudo) = (self.string.length, self.string.begins_with_colon);
+            self.is_name = false;
+            self.next = Next::StringLength;
+            return;
+        }
+        let Field { is_indexed, is_pseudo, name } = self.field;
+        self.has_pseudo |= is_pseudo;
+        if is_indexed {
+            let size = name + self.string.length + ENTRY;
+            self.make_room(size);
+            if size <= self.max_size {
+                self.table.push_front(Entry { is_pseudo, name, size });
+                self.size += size;
+            }
+        }
+        self.next = Next::Field;
+    }
+
+    /// Whether the name at an index is one of a pseudo-header field, and its length.
+    fn name_at(&self, index: usize) -> Option<(bool, usize)> {
+        if let Some(name) = STATIC_NAMES.get(index.checked_sub(1)?) {
+            return Some((index <= STATIC_PSEUDO, usize::from(*name)));
+        }
+        let entry = self.table.get(index - STATIC_NAMES.len() - 1)?;
+        Some((entry.is_pseudo, entry.name))
+    }
+
+    fn make_room(&mut self, size: usize) {
+        while self.size + size > self.max_size {
+            let Some(entry) = self.table.pop_back() else { break };
+            self.size -= entry.size;
+        }
+    }
+}
+
+/// A string of which only the length counts, and whether it begins with a colon.
+#[derive(Clone, Copy, Default)]
+struct Text {
+    is_huffman: bool,
+    length: usize,
+    begins_with_colon: bool,
+    code: u32,
+    bits: u32,
+    /// The first code of this length.
+    first: u32,
+}
+
+impl Text {
+    /// Follows the next bytes. Those of a Huffman code are counted only if the length counts.
+    fn follow(&mut self, bytes: &[u8], counts: bool) {
+        if !self.is_huffman {
+            self.begins_with_colon |= self.length == 0 && bytes.first() == Some(&b':');
+            self.length += bytes.len();
+            return;
+        }
+        if !counts {
+            return;
+        }
+        for bit in bytes.iter().flat_map(|byte| (0..8).rev().map(move |at| u32::from(byte >> at & 1))) {
+            (self.code, self.first) = (self.code << 1 | bit, self.first << 1);
+            self.bits += 1;
+            let Some(codes) = self.bits.checked_sub(SHORTEST_CODE).and_then(|at| CODES.get(at as usize)) else {
+                continue;
+            };
+            if self.code - self.first < *codes {
+                self.begins_with_colon |= self.length == 0 && (self.code, self.bits) == COLON;
+                self.length += 1;
+                (self.code, self.bits, self.first) = (0, 0, 0);
+            } else {
+                self.first += codes;
+            }
+        }
+    }
+}

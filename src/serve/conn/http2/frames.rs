@@ -1,0 +1,279 @@
+//! Follows the frames that a client sends (RFC 9113 §4.1), to tell what its bytes are for.
+
+use super::STREAMS;
+use super::field_names::FieldNames;
+use std::collections::BTreeSet;
+
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const CONTINUATION: u8 = 9;
+
+const END_STREAM: u8 = 0x01;
+const END_HEADERS: u8 = 0x04;
+const PADDED: u8 = 0x08;
+const PRIORITY: u8 = 0x20;
+
+const PREFACE: usize = 24;
+const HEAD: usize = 9;
+
+/// How many streams are kept whose request is not complete. The server may have reset some of them.
+const OPEN_STREAMS: usize = 2 * STREAMS as usize;
+
+/// What bytes were for.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// Bytes of bodies and of heads, which the windows and the limits of a request bound.
+    pub content: usize,
+    /// All others: heads of frames, PING, SETTINGS, WINDOW_UPDATE, PRIORITY.
+    pub control: usize,
+    /// Whether a trailer is a pseudo-header field.
+    pub has_pseudo_trailer: bool,
+}
+
+/// Follows the frames of a connection.
+pub struct FrameFollower {
+    /// The bytes of the preface that are still to come.
+    preface: usize,
+    head: [u8; HEAD],
+    head_length: usize,
+    /// The bytes of the payload that are still to come.
+    left: usize,
+    /// The bytes of the payload that come before the fields: padding length and priority.
+    before_fields: usize,
+    /// Whether the first byte of the payload is the length of the padding.
+    is_padded: bool,
+    padding: usize,
+    /// Whether the header block is one of trailers.
+    in_trailers: bool,
+    names: FieldNames,
+    last_stream: u32,
+    /// The streams whose request is not complete.
+    open: BTreeSet<u32>,
+}
+
+impl FrameFollower {
+    /// Follows a connection from its preface on.
+    pub fn new() -> FrameFollower {
+        FrameFollower {
+            preface: PREFACE,
+            head: [0; HEAD],
+            head_length: 0,
+            left: 0,
+            before_fields: 0,
+            is_padded: false,
+            padding: 0,
+            in_trailers: false,
+            names: FieldNames::new(),
+            last_stream: 0,
+            open: BTreeSet::new(),
+        }
+    }
+
+    /// Follows the next bytes.
+    pub fn follow(&mut self, bytes: &[u8]) -> Seen {
+        let mut seen = Seen::default();
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            if self.preface > 0 {
+                let (preface, after) = rest.split_at(self.preface.min(rest.len()));
+                self.preface -= preface.len();
+                seen.control += preface.len();
+                rest = after;
+            } else if self.head_length < HEAD {
+                let (part, after) = rest.split_at((HEAD - self.head_length).min(rest.len()));
+                self.head[self.head_length..self.head_length + part.len()].copy_from_slice(part);
+                self.head_length += part.len();
+                seen.control += part.len();
+                rest = after;
+                if self.head_length == HEAD {
+                    self.begin_payload();
+                    self.end_payload(&mut seen);
+                }
+            } else {
+                let (payload, after) = rest.split_at(self.left.min(rest.len()));
+                self.payload(payload, &mut seen);
+                rest = after;
+                self.end_payload(&mut seen);
+            }
+        }
+        seen
+    }
+
+    fn kind(&self) -> u8 {
+        self.head[3]
+    }
+
+    fn has(&self, flag: u8) -> bool {
+        self.head[4] & flag != 0
+    }
+
+    fn stream(&self) -> u32 {
+        u32::from_be_bytes([self.head[5] & 0x7f, self.head[6], self.head[7], self.head[8]])
+    }
+
+    fn begin_payload(&mut self) {
+        self.left = u32::from_be_bytes([0, self.head[0], self.head[1], self.head[2]]) as usize;
+        (self.before_fields, self.is_padded, self.padding) = (0, false, 0);
+        if self.kind() == HEADERS {
+            self.is_padded = self.has(PADDED);
+            self.before_fields = usize::from(self.is_padded) + if self.has(PRIORITY) { 5 } else { 0 };
+            self.in_trailers = self.open.contains(&self.stream());
+        }
+    }
+
+    fn payload(&mut self, payload: &[u8], seen: &mut Seen) {
+        match self.kind() {
+            DATA => seen.content += payload.len(),
+            HEADERS | CONTINUATION => {
+                seen.content += payload.len();
+                if std::mem::take(&mut self.is_padded) {
+                    self.padding = usize::from(payload.first().copied().unwrap_or_default());
+                }
+                let begin = self.before_fields.min(payload.len());
+                self.before_fields -= begin;
+                // The padding is at the end of the whole payload.
+                let end = payload.len().min(self.left.saturating_sub(self.padding));
+                self.names.follow(payload.get(begin..end).unwrap_or_default());
+            }
+            _ => seen.control += payload.len(),
+        }
+        self.left -= payload.len();
+    }
+
+    fn end_payload(&mut self, seen: &mut Seen) {
+        if self.left > 0 {
+            return;
+        }
+        self.head_length = 0;
+        let stream = self.stream();
+        if self.kind() == HEADERS && stream > self.last_stream {
+            self.last_stream = stream;
+            self.open.insert(stream);
+            if self.open.len() > OPEN_STREAMS {
+                self.open.pop_first();
+            }
+        }
+        if matches!(self.kind(), HEADERS | CONTINUATION) && self.has(END_HEADERS) {
+            seen.has_pseudo_trailer |= self.names.end_block() && self.in_trailers;
+        }
+        let is_end = matches!(self.kind(), DATA | HEADERS) && self.has(END_STREAM);
+        if is_end || self.kind() == RST_STREAM {
+            self.open.remove(&stream);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+        let mut bytes = (payload.len() as u32).to_be_bytes()[1..].to_vec();
+        bytes.extend([kind, flags]);
+        bytes.extend(stream.to_be_bytes());
+        bytes.extend(payload);
+        bytes
+    }
+
+    /// What a connection with these frames is seen as, whole and byte by byte.
+    fn seen(frames: &[Vec<u8>]) -> Seen {
+        let bytes = [vec![b'P'; PREFACE], frames.concat()].concat();
+        let whole = FrameFollower::new().follow(&bytes);
+        for piece in [1, 2, 7, 10] {
+            let (mut follower, mut all) = (FrameFollower::new(), Seen::default());
+            for piece in bytes.chunks(piece) {
+                let part = follower.follow(piece);
+                all.content += part.content;
+                all.control += part.control;
+                all.has_pseudo_trailer |= part.has_pseudo_trailer;
+            }
+            assert_eq!(all, whole, "in pieces of {piece}");
+        }
+        whole
+    }
+
+    #[test]
+    fn bytes_are_content_or_control() {
+        let head = frame(HEADERS, END_HEADERS, 1, &[0x82, 0x84]);
+        for (frames, content, control) in [
+            (vec![], 0, 0),
+            (vec![frame(6, 0, 0, b"12345678")], 0, 17),
+            (vec![frame(8, 0, 0, &[0, 0, 0, 1]), frame(0xbe, 0, 0, b"")], 0, 22),
+            (vec![head.clone()], 2, 9),
+            (vec![head.clone(), frame(DATA, 0, 1, &[0; 1000]), frame(DATA, END_STREAM, 1, b"")], 1002, 27),
+            (vec![frame(HEADERS, 0, 1, &[0x82]), frame(CONTINUATION, END_HEADERS, 1, &[0x84])], 2, 18),
+        ] {
+            let expected = Seen { content, control: control + PREFACE, has_pseudo_trailer: false };
+            assert_eq!(seen(&frames), expected, "{frames:?}");
+        }
+    }
+
+    #[test]
+    fn a_pseudo_header_field_is_found_in_trailers_alone() {
+        // `:path: /x`, put into the dynamic table; an ordinary field of a trailer, and of a head.
+        let path = [&[0x44, 2][..], b"/x"].concat();
+        let trailer = [&[0x40, 1][..], b"a", &[1], b"b"].concat();
+        let head = |block: &[u8]| frame(HEADERS, END_HEADERS, 1, &[&[0x82][..], block].concat());
+        let last = |block: &[u8]| frame(HEADERS, END_HEADERS | END_STREAM, 1, block);
+        let cases: [(&str, Vec<Vec<u8>>, bool); 17] = [
+            ("a head", vec![head(&path)], false),
+            ("a trailer", vec![head(&path), last(&trailer)], false),
+            ("a static field", vec![head(&path), last(&[0x82])], true),
+            ("a static name", vec![head(&path), last(&[0x04, 1, b'/'])], true),
+            ("a dynamic field", vec![head(&path), last(&[0xbe])], true),
+            ("a dynamic name", vec![head(&path), last(&[0x7e, 1, b'/'])], true),
+            ("a dynamic field behind another", vec![head(&path), last(&[&trailer[..], &[0xbf]].concat())], true),
+            ("the other one", vec![head(&path), last(&[&trailer[..], &[0xbe]].concat())], false),
+            ("a literal name", vec![head(&path), last(&[&[0x00, 2][..], b":x", &[0]].concat())], true),
+            ("a name that is never indexed", vec![head(&path), last(&[&[0x10, 2][..], b":x", &[0]].concat())], true),
+            // `:path` in Huffman's code.
+            ("a coded name", vec![head(&path), last(&[0x00, 0x84, 0xb9, 0x58, 0xd3, 0x3f, 0])], true),
+            // `cookie` in Huffman's code.
+            ("another coded name", vec![head(&path), last(&[0x00, 0x84, 0x21, 0xcf, 0xd4, 0xc5, 0])], false),
+            ("a name with a colon inside", vec![head(&path), last(&[&[0x00, 2][..], b"x:", &[0]].concat())], false),
+            (
+                "an emptied table",
+                vec![head(&path), last(&[&[0x20, 0x3f, 0xe1, 0x1f][..], &trailer, &[0xbe]].concat())],
+                false,
+            ),
+            ("behind DATA", vec![head(&path), frame(DATA, 0, 1, b"abc"), last(&[0x82])], true),
+            ("after the end of the request", vec![last(&[0x82]), last(&[0x82])], false),
+            (
+                "padding and priority",
+                vec![
+                    head(&path),
+                    frame(HEADERS, END_HEADERS | PADDED | PRIORITY, 1, &[2, 0, 0, 0, 0, 9, 0xbe, 0x82, 0x82]),
+                ],
+                true,
+            ),
+        ];
+        for (name, frames, expected) in cases {
+            assert_eq!(seen(&frames).has_pseudo_trailer, expected, "{name}");
+        }
+        let padded = frame(HEADERS, END_HEADERS | PADDED, 1, &[&[2][..], &trailer, &[0x82, 0x82]].concat());
+        assert!(!seen(&[head(&path), padded]).has_pseudo_trailer, "what is in the padding is no field");
+    }
+
+    #[test]
+    fn streams_that_never_end_are_bounded() {
+        let mut follower = FrameFollower::new();
+        follower.follow(&[0; PREFACE]);
+        for n in 0..10_000 {
+            follower.follow(&frame(HEADERS, END_HEADERS, 1 + 2 * n, &[0x82]));
+        }
+        assert_eq!(follower.open.len(), OPEN_STREAMS);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_can_be_followed(bytes: Vec<u8>, blocks: Vec<(bool, Vec<u8>)>) {
+            FrameFollower::new().follow(&bytes);
+            let mut follower = FrameFollower::new();
+            follower.follow(&[0; PREFACE]);
+            for (ends, block) in blocks {
+                follower.follow(&frame(HEADERS, if ends { END_HEADERS } else { 0 }, 1, &block));
+            }
+        }
+    }
+}
