@@ -112,7 +112,8 @@ async fn requests_of_the_fast_path_are_lines() {
             poller = stream;
             cursor = batch["cursor"].as_str().expect("a cursor").to_owned();
         }
-        // A poll that the hub has answered is written when its client asks again, or goes. It takes no time in between.
+        // The line of a poll that the hub has answered is written when its client asks again or disconnects. The time
+        // in between does not count.
         tokio::time::sleep(Duration::from_secs(5)).await;
         drop((poller, publisher));
         let count = |text: &str| lines.text().lines().filter(|line| line.contains(text)).count();
@@ -139,7 +140,7 @@ async fn answered(stream: TcpStream) -> (TcpStream, serde_json::Value) {
     (answer.into_stream().0.into_plain(), batch)
 }
 
-/// The log does not hold up requests, and lost lines are counted and told.
+/// The log does not delay requests, and lost lines are counted and reported.
 #[tokio::test]
 async fn a_log_that_cannot_be_written_holds_up_nobody() {
     let World { mut node, .. } = World::start(Log::Memory, &["--access-log", "/dev/full"]).await;
@@ -155,7 +156,7 @@ async fn a_log_that_cannot_be_written_holds_up_nobody() {
     assert_eq!(node.exit_code().await, 0);
 }
 
-/// A file that is moved away is created again, as logrotate expects; the shutdown loses no line.
+/// A file that is moved away is created again, as logrotate expects; the shutdown does not lose a line.
 #[tokio::test]
 async fn the_file_may_be_moved_away() {
     let lines = Lines::new();

@@ -235,7 +235,7 @@ async fn a_drain_may_be_announced_before_it_begins() {
     })
     .await;
     assert_eq!(node.metric("longtail_draining").await, 1.0);
-    // New connections are served, and old ones are not told to go.
+    // New connections are served, and old ones get no farewell.
     let mut late = Reader::open(&node, &ndjson, Subscription::to(&["todo"])).await;
     late.next_of(Kind::Hello).await;
     let published = node.publish_numbers("todo", 3).await;

@@ -275,7 +275,7 @@ async fn a_poll_that_is_reset_ends() {
 #[tokio::test]
 async fn an_idle_connection_is_ended() {
     let node = Node::start(&["--request-timeout", "1", "--keep-alive-timeout", "2", "--write-timeout", "1"]).await;
-    // Whether it has asked for something before or not, and whether it answers the parting ping or not.
+    // The client may have sent a request before or not, and it may answer the last ping or not.
     for asks in [false, true] {
         let mut raw = Raw::open(&node, b"").await;
         if asks {

@@ -1,4 +1,4 @@
-//! Log lines on standard error: they never stop or end the server, and no client can cause as many as it likes.
+//! Log lines on standard error: they never stop or end the server, and no client can cause an unlimited number of them.
 
 use crate::support;
 
@@ -17,14 +17,14 @@ use support::{Certificate, Node, RedisServer, Request, SOON, eventually, within}
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 
-/// A standard error that does not take lines.
+/// A standard error that does not accept lines.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Stderr {
     /// The disk is full.
     Full,
     /// A pipe whose reader has gone.
     Closed,
-    /// A pipe that nobody reads, and that is full.
+    /// A pipe that has no reader and is full.
     Stuck,
 }
 
@@ -48,7 +48,7 @@ impl Stderr {
     }
 }
 
-/// A server that tells nobody its addresses.
+/// A server whose addresses are not read.
 struct Mute {
     child: Child,
     http: SocketAddr,
@@ -266,7 +266,7 @@ async fn a_bad_start_keeps_its_exit_code() {
     }
 }
 
-/// What was lost is told in the log as soon as the log can be written again.
+/// The log reports lost lines as soon as it can be written again.
 #[tokio::test]
 async fn lost_lines_are_told_when_there_is_a_reader_again() {
     let path = fresh_dir("stderr").join("pipe");
@@ -363,7 +363,7 @@ impl Flood {
     }
 }
 
-/// Each line that a client can cause has a rate, and what is left out is counted.
+/// Each line that a client can cause has a rate, and the lines that are left out are counted.
 #[tokio::test]
 async fn no_client_can_cause_lines_without_bound() {
     let redis = RedisServer::start().await;
@@ -391,7 +391,7 @@ async fn no_client_can_cause_lines_without_bound() {
     }
 }
 
-/// By default h2 does not speak of what clients do.
+/// By default the log has no lines of h2 about clients.
 #[tokio::test]
 async fn ping_acknowledgements_are_no_news() {
     let node = Node::start(&[]).await;
@@ -404,7 +404,7 @@ async fn ping_acknowledgements_are_no_news() {
     assert!(!node.log().contains("PING"), "{}", node.log());
 }
 
-/// At `debug` a developer sees more, and still not all.
+/// At `debug` a developer sees more lines, but still not all.
 #[tokio::test]
 async fn lines_of_developers_have_a_rate() {
     let flags = [&["--log", "debug"][..], &Certificate::common().flags()].concat();

@@ -210,7 +210,7 @@ async fn allowed_origins_as_operators_write_them() {
     }
 }
 
-/// `--open` lifts both.
+/// `--open` lifts both restrictions.
 #[tokio::test]
 async fn open_lifts_both() {
     for args in [&["--open"][..], &["--open", "--listen", "0.0.0.0:0", "--tcp-listen", "0.0.0.0:0"]] {

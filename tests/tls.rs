@@ -101,7 +101,7 @@ async fn the_protocol_agreed_on_holds() {
     }
 }
 
-/// A common client.
+/// curl, a common client, connects.
 #[tokio::test]
 async fn curl() {
     let node = start(&[]).await;

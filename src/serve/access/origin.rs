@@ -99,7 +99,7 @@ impl OriginPolicy {
             return Err(ApiError::new(Code::Forbidden, text));
         }
         let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
-        // A page has one origin. Another line may be what a proxy has looked at.
+        // A page has one origin. If there is another line, a proxy may have checked that one.
         let is_one = headers.get_all(header::ORIGIN).iter().all(|other| other == origin);
         let origin = origin.to_str().ok().filter(|_| is_one).unwrap_or("?");
         if self.allows(origin, forwarded_host.map(Authority::parse).or(host)) {
@@ -156,8 +156,8 @@ impl OriginPolicy {
         !origin.to_str().is_ok_and(|origin| self.knows(origin, host))
     }
 
-    /// Writes the answer to a CORS preflight. It allows the headers that are asked for: tracing and other scripts of a page add
-    /// their own to each request, and which headers count is decided where they are read.
+    /// Writes the answer to a CORS preflight. It allows the headers that the browser asks for: tracing and other
+    /// scripts of a page add their own headers to each request. The code that reads a header decides whether it counts.
     pub fn write_preflight(request: &HeaderMap, headers: &mut HeaderMap, methods: &'static str) {
         headers.insert(header::ALLOW, HeaderValue::from_static(methods));
         headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(methods));
@@ -174,8 +174,8 @@ impl OriginPolicy {
     }
 }
 
-/// The headers that a preflight asks for. `None` if there are none, or if one is not a name of a header: nothing else that a
-/// client sends may become part of a response's head.
+/// The headers that a preflight asks for. `None` if there are none, or if one is not a name of a header: no other text
+/// of a client may become part of a response's head.
 fn requested_headers(request: &HeaderMap) -> Option<HeaderValue> {
     let mut list = String::new();
     for line in request.get_all(header::ACCESS_CONTROL_REQUEST_HEADERS) {
@@ -188,8 +188,8 @@ fn requested_headers(request: &HeaderMap) -> Option<HeaderValue> {
     HeaderValue::try_from(list).ok().filter(|list| !list.is_empty())
 }
 
-/// Whether a text may be a host name or an address with an optional port (RFC 3986 §3.2.2), without user information. It is
-/// checked for each request, so the text is not parsed into parts.
+/// Whether a text may be a host name or an address with an optional port (RFC 3986 §3.2.2), without user information.
+/// Every request needs this check, so it does not parse the text into parts.
 pub fn is_host(text: &[u8]) -> bool {
     let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~:[]%!$&'()*+,;=".contains(byte);
     text.iter().all(is_part) && text.starts_with(b"[") == text.contains(&b']')

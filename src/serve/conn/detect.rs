@@ -1,6 +1,6 @@
 //! Detects the protocol of a connection from its first bytes: TLS by its handshake, if there is a certificate; then HTTP/2 by
-//! its preface, or else HTTP/1. One port serves all of them. What a client has agreed to in the handshake (ALPN) holds: a
-//! proxy that decides by it must not see another protocol than this server does.
+//! its preface, or else HTTP/1. One port serves all three. The protocol that the handshake agreed on (ALPN) holds: a
+//! proxy that decides by ALPN must not see another protocol than this server does.
 
 use crate::serve::http::peer::Peer;
 use crate::serve::net::drain::Drain;
@@ -26,8 +26,8 @@ pub enum Protocol {
     Http2,
 }
 
-/// Does the TLS handshake if the client starts one, and returns what was agreed on in it. The outer `None`: the client is gone
-/// or too slow, or the handshake failed.
+/// Does the TLS handshake if the client starts one, and returns the protocol that it agreed on. The outer `None` means
+/// that the client is gone or too slow, or that the handshake failed.
 pub async fn secure(state: &ServerState, io: ClientStream) -> Option<(ClientStream, Option<Agreed>)> {
     let Some(tls) = &state.tls else { return Some((io, None)) };
     let timeout = state.settings.request_timeout;
@@ -53,8 +53,8 @@ async fn secure_in(
     Some((ClientStream::new(socket, Some(layer), write_timeout), Some(agreed)))
 }
 
-/// Detects the protocol from the first bytes, which stay to be read, unless it was agreed on. `None`: the client is gone, or
-/// too slow.
+/// Detects the protocol from the first bytes, which stay to be read, unless the handshake agreed on one. Returns `None`
+/// if the client is gone or too slow.
 pub async fn detect(
     io: &mut ClientStream,
     agreed: Option<Agreed>,

@@ -113,7 +113,7 @@ async fn accept<F, S>(
             Err(error) => {
                 state.rejections.count_reason("accept_failed");
                 warn!(%error, "cannot accept a connection");
-                // Most errors concern the whole system and last, so accepting again at once would be a busy loop.
+                // Most errors concern the whole system and persist, so accepting again at once would be a busy loop.
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
             }

@@ -20,7 +20,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// The most bytes of lines that wait for the disk.
+/// The maximum number of bytes of lines that wait for the disk.
 const WAITING: usize = 4 << 20;
 
 /// How often the writer checks whether the file was moved away, as logrotate does.
@@ -104,7 +104,7 @@ impl AccessLog {
         self.entry(address, request.method().as_str(), target(request.uri().path(), request.uri().query()))
     }
 
-    /// Begins the entry of a request that nothing has parsed, since its head is known. `head`: its bytes.
+    /// Begins the entry of a request that was not parsed, because its head is known. `head` has the bytes of the head.
     pub fn begin_head(&self, address: IpAddr, head: &[u8]) -> Entry {
         let line = String::from_utf8_lossy(head.split(|byte| *byte == b'\r').next().unwrap_or_default());
         let mut words = line.split(' ');
@@ -230,7 +230,7 @@ fn quote(text: &str, out: &mut String) {
     }
 }
 
-/// A file that lines are appended to. It follows its path.
+/// A file to which lines are appended. It follows its path.
 struct LogFile {
     path: PathBuf,
     inode: u64,

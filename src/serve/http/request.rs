@@ -73,12 +73,12 @@ pub fn normalize_host<B>(request: &mut hyper::Request<B>) -> Result<(), ApiError
     Ok(())
 }
 
-/// Checks that a body comes as it is, or in chunks.
+/// Checks that a body is sent unchanged, or in chunks.
 ///
 /// # Errors
 ///
-/// `bad_request` for any other transfer coding (RFC 9112 §6.1): hyper decodes `chunked` alone, and would take what
-/// `gzip, chunked` carries for the body.
+/// `bad_request` for any other transfer coding (RFC 9112 §6.1): hyper decodes only `chunked`, and would treat the
+/// compressed bytes of `gzip, chunked` as the body.
 pub fn check_transfer_coding(headers: &HeaderMap) -> Result<(), ApiError> {
     let mut codings = headers.get_all(TRANSFER_ENCODING).into_iter();
     if codings.next().is_none_or(|coding| coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked"))

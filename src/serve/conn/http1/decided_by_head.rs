@@ -15,8 +15,8 @@ pub enum Scope {
     Publish,
 }
 
-/// Whether the head alone decides. It does not if a proxy sends requests of many clients, or if a permission must be asked
-/// for.
+/// Whether the head alone decides. It does not if a proxy sends the requests of many clients, or if the server must ask
+/// for a permission.
 pub fn is_decided_by_head(state: &ServerState, peer: &Peer, scope: Scope) -> bool {
     !state.proxies.trusts(peer.ip) && (scope == Scope::Publish || state.authorizer.is_open())
 }

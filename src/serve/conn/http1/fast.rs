@@ -130,8 +130,8 @@ async fn get(
     Some(session)
 }
 
-/// Takes a publish that matches the template from the input, and begins its entry of the access log. `None`: it must be
-/// parsed like any other request.
+/// Takes a publish that matches the template from the input, and begins its entry of the access log. Returns `None` if
+/// the publish must be parsed like any other request.
 fn match_template(
     state: &ServerState,
     peer: &Peer,

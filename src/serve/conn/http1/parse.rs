@@ -1,8 +1,8 @@
 //! Parses plain requests. hyper reads all others.
 //!
 //! A request is plain if nothing about it needs special treatment: `GET` of a poll or a stream, or `POST /publish`; HTTP/1.1;
-//! no `Upgrade`, `Expect` or `Transfer-Encoding`; a `Content-Length` that is one number. Anything else goes to hyper, with
-//! every byte as it came (but a minor version above 1 is 1 from here on). Nothing is refused here.
+//! no `Upgrade`, `Expect` or `Transfer-Encoding`; a `Content-Length` that is one number. Anything else goes to hyper,
+//! with its bytes unchanged (only a minor version above 1 becomes 1). This module does not refuse any request.
 
 use super::publish_template::{PublishHead, parse_length};
 use super::version::lower_minor;
@@ -41,7 +41,7 @@ pub fn parse(input: &mut BytesMut) -> Parsed {
         Ok(httparse::Status::Complete(size)) if size <= MAX_HEAD => size,
         Ok(httparse::Status::Partial) if input.len() < MAX_HEAD => return Parsed::Incomplete,
         Err(httparse::Error::Version) if lower_minor(input) => return parse(input),
-        // hyper reports what is wrong with it.
+        // hyper reports the error in the head.
         _ => return Parsed::Other,
     };
     let (Some(method), Some(target), Some(1)) = (head.method, head.path, head.version) else { return Parsed::Other };

@@ -5,7 +5,7 @@
 //! such a client and disconnects it.
 //!
 //! The `h2` crate limits header lists, CONTINUATION frames, small DATA frames, and streams that are reset before the server has
-//! seen them. [`abuse`] limits the rest, and [`frames`] tells what is to be limited.
+//! seen them. [`abuse`] limits the rest, and [`frames`] finds the bytes that are limited.
 
 pub mod abuse;
 pub mod body;
@@ -127,7 +127,7 @@ async fn drive(
         match event.await {
             Event::Ended => return,
             Event::Abuse(code) => {
-                // GOAWAY gives the reason. The server does not wait for anything else.
+                // GOAWAY gives the reason. The server does not wait for the requests under way.
                 watch.is_abusive = true;
                 watch.ending = Some(Instant::now());
                 connection.abrupt_shutdown(code);
@@ -217,7 +217,7 @@ impl Watch<'_> {
         let mut action = Action::Continue;
         let idle_timeout = if shared.has_requested() { self.idle_timeout } else { self.first_timeout };
         match shared.idle_since() {
-            // The client sends no request: the same timeouts as for the first and the next request of HTTP/1.
+            // The client sends no request. The timeouts are the same as for the first and the next request of HTTP/1.
             Some(since) if now >= since + idle_timeout && self.ending.is_none() => {
                 self.ending = Some(now);
                 action = Action::ShutDown;

@@ -47,7 +47,7 @@ impl RequestTask {
         let method = head.method.clone();
         let is_socket = head.extensions.get::<Protocol>().is_some_and(|protocol| protocol.as_str() == "websocket");
         let mut guard = self.connection.opened(if is_socket { "websocket" } else { "request" });
-        // The body of a client that sends it only if it is asked to (RFC 9110 §10.1.1).
+        // The body of a client that sends it only if the server asks for it (RFC 9110 §10.1.1).
         let mut expected = None;
         let (body, receive) = if is_socket {
             head.method = Method::GET;
@@ -69,7 +69,7 @@ impl RequestTask {
                     // The request below ends if the stream is gone.
                     let _ = respond.send_informational(go_on());
                 }
-                // The client has reset the stream, which also ends a long poll.
+                // The client has reset the stream. A reset also ends a long poll.
                 respond.poll_reset(cx).map(|_| None)
             });
             answered.await
@@ -111,7 +111,7 @@ impl RequestTask {
     }
 }
 
-/// Asks for the body.
+/// Asks the client for the body.
 fn go_on() -> hyper::Response<()> {
     let mut response = hyper::Response::new(());
     *response.status_mut() = StatusCode::CONTINUE;
