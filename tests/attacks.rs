@@ -71,7 +71,72 @@ async fn rosetta_flash() {
     }
 }
 
-/// Line ends in every text that is answered in a header or a line, and names of headers in other texts.
+/// A foreign page opens the forever frame as a window, or inside a page of ours, so that its callback runs there
+/// (same-origin method execution). `tests/browser/callbacks.mjs` does so in a browser.
+#[tokio::test]
+async fn same_origin_method_execution() {
+    let World { node, .. } = World::start(Log::Memory, &["--request-rate", "10000"]).await;
+    let ask = |query: &str, dest: &str, site: &str| {
+        let target = format!("/forever-frame?{query}&max_seconds=1");
+        let request = Request::get(&target);
+        let request = if dest.is_empty() { request } else { request.header("Sec-Fetch-Dest", dest) };
+        if site.is_empty() { request } else { request.header("Sec-Fetch-Site", site) }
+    };
+    let attack = "channel=a&callback=opener.del.click";
+    for (dest, site) in [
+        ("document", "cross-site"),
+        ("document", "same-origin"),
+        ("document", "none"),
+        ("object", "same-origin"),
+        ("embed", "same-origin"),
+        ("serviceworker", "same-origin"),
+        ("iframe", "cross-site"),
+    ] {
+        // Errors call back, too.
+        for query in [attack, "channel=a%20b&callback=opener.del.click", "callback=opener.del.click", "channel=a"] {
+            let answer = ask(query, dest, site).send(node.http).await;
+            assert_eq!(answer.status, 403, "{dest} {site} {query}: {}", answer.text());
+            assert_eq!(answer.header("Content-Type"), Some("text/plain; charset=utf-8"), "{dest} {site}");
+            assert_eq!(answer.header("Cross-Origin-Opener-Policy"), Some("same-origin"));
+            let text = answer.text();
+            assert!(!text.contains("opener") && !text.contains("<script"), "{text}");
+        }
+    }
+    for (dest, site) in [("", ""), ("iframe", "same-origin"), ("iframe", "same-site"), ("empty", "cross-site")] {
+        for query in [attack, "channel=a%20b&callback=opener.del.click"] {
+            let answer = ask(query, dest, site).send(node.http).await;
+            assert_eq!(answer.status, 200, "{dest} {site}: {}", answer.text());
+            assert_eq!(answer.header("Cross-Origin-Opener-Policy"), Some("same-origin"));
+            let policy = answer.header("Content-Security-Policy").unwrap_or_default();
+            assert!(policy.contains("frame-ancestors 'self'"), "{policy}");
+            let text = answer.text();
+            let (guard, call) = (text.find("parent=null"), text.find("parent.opener.del.click("));
+            assert!(guard.is_some() && guard < call, "the guard comes first: {text}");
+        }
+    }
+}
+
+/// Our own pages say what they may load, and who may frame them.
+#[tokio::test]
+async fn pages_have_a_policy() {
+    let World { node, .. } = World::start(Log::Memory, &[]).await;
+    for path in ["/", "/status", "/diagnose"] {
+        let answer = node.get(path).await;
+        let policy = answer.header("Content-Security-Policy").unwrap_or_default().to_owned();
+        for part in ["default-src 'none'", "script-src 'self'", "base-uri 'none'", "frame-ancestors 'self'"] {
+            assert!(policy.contains(part), "{path}: {policy}");
+        }
+        assert!(!policy.contains("unsafe"), "{path}: {policy}");
+        assert_eq!(answer.header("X-Frame-Options"), Some("SAMEORIGIN"), "{path}");
+        assert_eq!(answer.header("Cross-Origin-Opener-Policy"), Some("same-origin"), "{path}");
+        // A policy has no hash for these.
+        assert!(!answer.text().contains(" style=") && !answer.text().contains(" onclick="), "{path}");
+    }
+    let info = node.get("/info").await;
+    assert_eq!(info.header("Content-Security-Policy"), Some("default-src 'none'; frame-ancestors 'none'"));
+}
+
+/// Line ends in whatever is answered in a header or a line (and names of headers in what is not).
 #[tokio::test]
 async fn header_injection() {
     let World { node, .. } = World::start(Log::Memory, &[]).await;

@@ -212,3 +212,25 @@ async fn a_full_node_says_bye() {
     let bye = Item::parse(data);
     assert_eq!((bye.kind, bye.number("code")), (Kind::Bye, Some(4004)), "{text}");
 }
+
+/// A client whose path drops silent connections asks for more heartbeats than the server would send, and never for fewer.
+#[tokio::test]
+async fn a_stream_may_ask_for_more_heartbeats() {
+    let World { node, .. } = World::start(Log::Memory, &["--heartbeat-seconds", "60"]).await;
+    for name in ["sse", "xhr-stream", "multipart", "forever-frame", "ws", "ndjson"] {
+        let transport = node.transport(name).await;
+        for (asked, told) in [("1", 1), ("0", 1), ("60", 60), ("61", 60), ("99999999", 60)] {
+            let subscription = Subscription::to(&["quiet"]).with("heartbeat", asked);
+            let mut reader = Reader::open(&node, &transport, subscription).await;
+            let hello = reader.next_of(Kind::Hello).await;
+            assert_eq!(hello.number("heartbeat"), Some(told), "{name}: heartbeat={asked}");
+            if told == 1 && name != "sse" {
+                reader.next_of(Kind::Heartbeat).await;
+            }
+        }
+    }
+    for bad in ["", "x", "1.5"] {
+        let answer = Request::get(&format!("/sse?channel=quiet&heartbeat={bad}")).send(node.http).await;
+        assert_eq!((answer.status, answer.error_code().as_str()), (400, "bad_request"), "{bad:?}");
+    }
+}

@@ -6,9 +6,15 @@ use super::{
 use super::{HEARTBEAT_PADDING, pad};
 use crate::message::Encoding;
 use crate::wire::script;
+use std::borrow::Cow;
 
 const PAGE: &str = "text/html; charset=utf-8";
 const HEAD: &[u8] = b"<!DOCTYPE html><html><head><meta charset=\"utf-8\"><title>longtail</title></head><body>\n";
+/// The scripts of the page call `parent`. In a window of its own `parent` is the window itself, so a page of another site
+/// could open it with a callback such as `opener.button.click`, and press a button of the application (same-origin method
+/// execution). In a frame of another site `parent` is that site's window, whose named frames can be reached. In both cases
+/// this script takes `parent` away. It is for browsers that know neither `Sec-Fetch-Dest` nor `frame-ancestors`.
+const GUARD: &[u8] = b"<script>try{if(parent==self)throw 0;parent.document.title}catch(e){parent=null}</script>\n";
 const END_OF_CALL: &[u8] = b");</script>\n";
 
 /// `/forever-frame`.
@@ -25,13 +31,21 @@ impl Transport for ForeverFrame {
 
     fn open(&self, params: &Params, head: &RequestHead<'_>) -> Result<Accepted, ApiError> {
         let domain = params.domain.as_deref().map(|domain| parent_domain(domain, head.host)).transpose()?;
+        let policy = policy(domain.as_deref());
         let frame = Frame::new(params.required_callback()?, domain, params.padding);
         let mut accepted = Accepted::new(PAGE, frame);
+        accepted.headers.push(("content-security-policy", policy));
+        // A window that opens it cuts its `opener`, through which it could call another page.
+        accepted.headers.push(("cross-origin-opener-policy", "same-origin".into()));
         if params.domain.is_some() {
             // Since Chrome 115, `document.domain` has no effect without this header.
-            accepted.headers = &[("origin-agent-cluster", "?0")];
+            accepted.headers.push(("origin-agent-cluster", "?0".into()));
         }
         Ok(accepted)
+    }
+
+    fn is_page(&self) -> bool {
+        true
     }
 
     fn calls_back(&self) -> bool {
@@ -41,10 +55,21 @@ impl Transport for ForeverFrame {
     fn refuse(&self, callback: Option<&str>, error: &ApiError) -> Option<(&'static str, Vec<u8>)> {
         let frame = Frame::new(callback?, None, false);
         let mut out = HEAD.to_vec();
+        out.extend_from_slice(GUARD);
         out.extend_from_slice(frame.call.as_bytes());
         script::escape(&error.to_json(), &mut out);
         out.extend_from_slice(END_OF_CALL);
         Some((PAGE, out))
+    }
+}
+
+/// The page loads nothing, and pages of its own origin may frame it. With a domain, hosts of this domain may do so.
+fn policy(domain: Option<&str>) -> Cow<'static, str> {
+    const POLICY: &str =
+        "default-src 'none'; script-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'";
+    match domain {
+        Some(domain) => format!("{POLICY} {domain}:* *.{domain}:*").into(),
+        None => POLICY.into(),
     }
 }
 
@@ -90,6 +115,8 @@ impl Envelope for Frame {
             // The domain has only letters, digits, hyphens and dots: see `parent_domain`.
             out.extend_from_slice(format!("<script>document.domain='{domain}';</script>\n").as_bytes());
         }
+        // After `document.domain`, without which the page around it could not be read.
+        out.extend_from_slice(GUARD);
         pad(PADDING, out);
         out.push(b'\n');
     }

@@ -33,6 +33,7 @@ pub use websocket::FrameDecoder;
 use crate::message::Encoding;
 use bytes::{Bytes, BytesMut};
 use std::any::Any;
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// All transports, in the order of their age. The oldest comes first.
@@ -106,6 +107,12 @@ pub trait Transport: Send + Sync {
         false
     }
 
+    /// Whether its answer is a page, whose scripts run wherever the page is opened. The router lets frames open it, and
+    /// nothing else: see `serve/access/fetch_metadata.rs`.
+    fn is_page(&self) -> bool {
+        false
+    }
+
     /// An error for a client that cannot see a status: the content type and the body of a 200.
     /// `None` stands for the plain answer with the error's status.
     fn refuse(&self, _callback: Option<&str>, _error: &ApiError) -> Option<(&'static str, Vec<u8>)> {
@@ -132,7 +139,7 @@ pub struct Accepted {
     /// The response's `Content-Type`.
     pub content_type: &'static str,
     /// Further headers.
-    pub headers: &'static [(&'static str, &'static str)],
+    pub headers: Vec<(&'static str, Cow<'static, str>)>,
     /// The envelope around messages.
     pub envelope: Arc<dyn Envelope>,
 }
@@ -140,7 +147,7 @@ pub struct Accepted {
 impl Accepted {
     /// A response with this content type, without further headers.
     pub fn new(content_type: &'static str, envelope: impl Envelope + 'static) -> Accepted {
-        Accepted { content_type, headers: &[], envelope: Arc::new(envelope) }
+        Accepted { content_type, headers: Vec::new(), envelope: Arc::new(envelope) }
     }
 }
 

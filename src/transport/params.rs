@@ -30,6 +30,8 @@ pub struct Params {
     pub max_bytes: Option<usize>,
     /// Time until a rollover.
     pub max_time: Option<Duration>,
+    /// The longest silence on a stream, if that was given. The server's own heartbeat is never exceeded.
+    pub heartbeat: Option<Duration>,
     /// Whether to send padding.
     pub padding: bool,
     /// The name of the function to call. It is valid.
@@ -46,7 +48,7 @@ pub struct Params {
 }
 
 /// Fields that have a single value. The last one that is given counts.
-const SINGLE: [&str; 13] = [
+const SINGLE: [&str; 14] = [
     "cursor",
     "last",
     "client",
@@ -54,6 +56,7 @@ const SINGLE: [&str; 13] = [
     "limit",
     "max_bytes",
     "max_seconds",
+    "heartbeat",
     "padding",
     "probe",
     "mode",
@@ -137,6 +140,7 @@ impl Params {
             "limit" => self.limit = Some(whole("limit", value, 1, 1000)? as usize),
             "max_bytes" => self.max_bytes = Some(whole("max_bytes", value, 1, 1 << 24)? as usize),
             "max_seconds" => self.max_time = Some(Duration::from_secs(whole("max_seconds", value, 1, 3600)?)),
+            "heartbeat" => self.heartbeat = Some(Duration::from_secs(whole("heartbeat", value, 1, 3600)?)),
             "padding" => self.padding = choice("padding", value, "0", "1")?,
             "probe" => self.probe = choice("probe", value, "0", "1")?,
             "mode" => self.poll_mode = choice("mode", value, "long-poll", "poll")?,

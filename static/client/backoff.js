@@ -3,14 +3,21 @@
 // The delay doubles from half a second to half a minute. Half of it is random, so that the readers of a server that
 // restarts do not all come back at once.
 function retryDelay(count) {
-  var most = Math.min(30000, 500 * Math.pow(2, Math.min(count, 10) - 1));
+  var most = Math.min(30000, 250 * Math.pow(2, count));
   return most / 2 + Math.random() * most / 2;
 }
 
-// The penalties of transports that failed here: by name, the number of failures in a row and the time until which the
-// transport is avoided. They are kept for the next page.
+// The penalties of transports that failed here: by name, the number of failures in a row, the time until which to leave
+// the transport alone, and how long that is. They are kept for the next page, so the times are those of the computer's
+// clock.
 function loadPenalties(base) {
-  try { return decode(localStorage.getItem('longtail ' + base)) || {}; } catch (e) { return {}; }
+  var kept = {};
+  try {
+    kept = decode(localStorage.getItem('longtail ' + base)) || kept;
+    // The clock may have been set back since the page before.
+    each(kept, function (name, penalty) { penalty[1] = Math.min(penalty[1], wallClock() + penalty[2]); });
+  } catch (e) {}
+  return kept;
 }
 
 function savePenalties(conn) {
@@ -21,15 +28,22 @@ function savePenalties(conn) {
 // `least` ms.
 function penalize(conn, transport, least) {
   var penalty = conn._penalties[transport.name];
-  var count = (penalty ? penalty[0] : 0) + 1;
-  var time = Math.min(600000, 5000 * Math.pow(4, Math.min(count, 9) - 1)) * (0.75 + Math.random() / 2);
-  conn._penalties[transport.name] = [count, now() + Math.max(time, least || 0)];
+  var count = penalty ? penalty[0] + 1 : 1;
+  var time = Math.max(least || 0, Math.min(600000, 1250 * Math.pow(4, count)) * (0.75 + Math.random() / 2));
+  conn._penalties[transport.name] = [count, wallClock() + time, time];
   savePenalties(conn);
 }
 
-// Milliseconds for which the transport is still avoided.
+function forgive(conn, transport) {
+  if (conn._penalties[transport.name]) {
+    delete conn._penalties[transport.name];
+    savePenalties(conn);
+  }
+}
+
+// Milliseconds for which the transport is still avoided. If more is left than there ever was, the clock was set back.
 function penaltyLeft(conn, transport) {
   var penalty = conn._penalties[transport.name];
-  // Bounded: a clock that was set back must not block a transport for a year.
-  return penalty ? Math.max(0, Math.min(penalty[1] - now(), 750000)) : 0;
+  var left = penalty && penalty[1] - wallClock();
+  return left > 0 && left <= penalty[2] ? left : 0;
 }

@@ -14,12 +14,25 @@ var METHODS = {
   diagnose: diagnose
 };
 
+// The server's address. Without a host it means the page's own, also where a <base> element names another.
+function address(url) {
+  url = String(url || '').replace(/\/+$/, '');
+  if (/^https?:/i.test(url)) { return url; }
+  if (!root.location || /^[^\/]/.test(url)) { throw new Error('Longtail: no http address'); }
+  // A page without a host (about:srcdoc, say) has the addresses of the page around it.
+  return location.host ? (/^\/\//.test(url) ? location.protocol : origin('')) + url : url;
+}
+
 function connect(url, options) {
+  if (url && (url.channels || url.channel)) {
+    options = url;
+    url = '';
+  }
   options = options || {};
-  var base = String(url || '').replace(/\/+$/, '');
+  var base = address(url);
   var lt = {
     url: base,
-    channels: list(options.channels),
+    channels: list(options.channels || options.channel),
     cursor: options.cursor || 'latest',
     client: options.client || newClientId(),
     transport: null,
@@ -28,40 +41,44 @@ function connect(url, options) {
   };
   var conn = {
     _lt: lt,
+    // There may be also: _main, the link that is read; _probe, the one that has to prove itself; _check, the request that
+    // asks why a stream was refused; _ready: the parts that this browser lacked are loaded.
     _base: base,
     _options: options,
-    // Names of transports, the best first; null: all transports that can be used.
+    _token: typeof options.token === 'function' ? undefined : options.token,
+    // Names of transports, the best first; null: all that can be used.
     _wanted: options.transports ? list(options.transports) : null,
     _listeners: {},
-    // Ids of messages, to drop repeats, and the order in which they came.
+    // Ids of messages, to drop repeats: the last ones, and those before them.
     _seen: {},
-    _order: [],
-    // The link that is read, the link that has yet to prove itself, and the link that checks a silent stream.
-    _main: null,
-    _probe: null,
-    _check: null,
+    _seenBefore: {},
+    _seenCount: 0,
     // Failures of requests in a row, and the index of the transport to begin with next.
     _failures: 0,
     _start: 0,
+    // How long requests may wait, and how many were cut while they waited.
     _parkSeconds: PARKED,
+    _cuts: 0,
     // Milliseconds that the last answer took.
     _roundTrip: 500,
     _penalties: loadPenalties(base),
-    // Whether the parts that this browser lacks are loaded.
-    _ready: false,
-    _online: function () {
-      if (lt.state === 'waiting') { open(conn); }
+    // Adds or removes the listeners of the browser's network.
+    _listen: function (method) {
+      var network = root.navigator && navigator.connection;
+      if (root[method]) { root[method]('online', changed, false); }
+      if (network && network[method]) { network[method]('change', changed, false); }
     }
   };
-  // A method does not need `this`, and returns the connection.
+  function changed() { forgetPath(conn); }
+  // Each needs no `this`, and returns the connection.
   each(METHODS, function (name, method) {
     lt[name] = function (first, second, third, fourth) {
       method(conn, first, second, third, fourth);
       return lt;
     };
   });
-  if (window.addEventListener) { window.addEventListener('online', conn._online, false); }
-  // The connection begins to read later, so that the page can add its listeners first.
+  conn._listen('addEventListener');
+  // This happens later, so that the page can add its listeners first.
   setTimeout(function () {
     loadLegacy(base, function () { begin(conn); });
   }, 0);
@@ -75,8 +92,9 @@ function begin(conn) {
     conn._ready = true;
     if (isActive(conn)) { open(conn); }
   }
-  // A connection that begins at its own cursor cannot share the position of others.
-  if (!options.share || options.cursor || options.last || !window.BroadcastChannel || !navigator.locks) { return alone(); }
+  checkNames(conn);
+  if (!conn._lt.channels.length && !options.channels) { emit(conn, 'error', { code: 'no_channels' }); }
+  if (!options.share) { return alone(); }
   need(conn._base, 'share', function (share) {
     if (!share) { return alone(); }
     conn._ready = true;
@@ -86,9 +104,8 @@ function begin(conn) {
 
 // Reports how the path to the server affects each transport; see diagnose.js.
 function diagnose(conn, done) {
-  var options = conn._options;
   need(conn._base, 'diagnose', function (diagnose) {
-    if (!diagnose) { return done({ text: 'The server did not answer.', findings: [], error: { code: 'unreachable' } }); }
-    diagnose(conn._base, { channel: conn._lt.channels[0], token: options.token, credentials: options.credentials }, done);
+    if (!diagnose) { return done({ text: 'no answer', findings: [] }); }
+    diagnose(conn._base, { channel: conn._lt.channels[0], token: conn._token, credentials: conn._options.credentials }, done);
   });
 }

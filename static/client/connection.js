@@ -14,9 +14,9 @@ function open(conn) {
   var all = usable(conn, true);
   // The connection stays paused until it has a channel to read.
   if (!conn._lt.channels.length) { return pause(conn); }
+  if (typeof conn._options.token === 'function' && !conn._token) { return needToken(conn); }
   if (!all.length) { all = usable(conn, false); }
-  if (!all.length) { return finish(conn, { code: 'no_transport', message: 'no transport is usable' }); }
-  if (!conn._failures) { conn._start = 0; }
+  if (!all.length) { return finish(conn, { code: 'no_transport', message: 'none is usable' }); }
   read(conn, all[conn._start % all.length]);
 }
 
@@ -24,7 +24,9 @@ function open(conn) {
 function read(conn, transport) {
   var lt = conn._lt;
   var link = newLink(conn, transport, lt.cursor);
+  var wait = delay(conn, transport);
   closeLinks(conn);
+  if (wait) { return retryAfter(conn, wait, transport); }
   conn._main = link;
   if (lt.transport !== transport.name) {
     lt.transport = transport.name;
@@ -38,12 +40,14 @@ function read(conn, transport) {
   }
 }
 
-// Continues with other channels, on the same transport if it works.
-function reopen(conn) {
+// Goes on with other channels, or with another token (`all`): by a command where that is possible, else by another request
+// of the same transport, if it works.
+function reopen(conn, all) {
   var main = conn._main;
   if (!isActive(conn)) { return; }
   conn._failures = 0;
-  if (main && main._greeted && conn._lt.channels.length) { read(conn, main.transport); } else { open(conn); }
+  if (!main || !main._greeted || !conn._lt.channels.length) { return open(conn); }
+  if (main._care && main._care.subscribe && !conn._probe) { main._care.subscribe(conn._token, all); } else { read(conn, main.transport); }
 }
 
 // Handles the first answer of the server on a link.
@@ -52,6 +56,8 @@ function greet(conn, link) {
   if (link._greeted) { return; }
   link._greeted = true;
   link._since = now();
+  conn._renewed = false;
+  if (link.transport.batch) { rank(conn, link.transport); }
   if (conn._lt.state !== 'open') {
     setState(conn, 'open');
     emit(conn, 'open', { transport: link.transport.name, cursor: conn._lt.cursor });
@@ -59,43 +65,74 @@ function greet(conn, link) {
   if (link === conn._main) { climb(conn); }
 }
 
-// Handles a link that has ended, has failed, or was silent for too long.
+// This transport with batches works: those above it failed, and are tried again later.
+function rank(conn, transport) {
+  var all = usable(conn, true);
+  for (var i = 0; i < all.length && all[i] !== transport; i++) {
+    if (!penaltyLeft(conn, all[i])) { penalize(conn, all[i]); }
+  }
+  conn._start = i;
+  forgive(conn, transport);
+}
+
+// A link has ended, or failed, or was silent for too long.
 function linkEnded(conn, link, error) {
   var lived = link._greeted ? now() - link._since : 0;
   var wait = error && error.retry || 0;
+  if (link === conn._check) { return checkEnded(conn, link, error); }
   closeLink(link);
-  if (link === conn._check) {
-    conn._check = null;
-    // Not even a short request gets through, so the stream is dead as well.
-    if (conn._main) { linkEnded(conn, conn._main, error); }
-    return;
-  }
   if (link === conn._probe) {
     conn._probe = null;
     penalize(conn, link.transport, wait);
     return climb(conn);
   }
   closeLinks(conn);
+  // A browser does not say why a WebSocket or an EventSource was refused. A short request learns it.
+  var asks = !error && !link._greeted && !usable(conn, true).length && usable(conn, true, true)[0];
+  if (asks) {
+    conn._check = newLink(conn, asks, conn._lt.cursor);
+    conn._check._instead = link;
+    return openLink(conn._check, PATIENCE);
+  }
   if (error) {
     emit(conn, 'error', error);
     if (conn._main || !isActive(conn)) { return; }
-    if (!wait && !isTransient(error)) { return finish(conn, error); }
+    if (isFinal(error)) { return refused(conn, error); }
   }
   if (!link.transport.batch) {
+    if (link._silent && link._silence) { conn._heartbeat = Math.max(SHORTEST_HEARTBEAT, Math.floor(link._silence / 2500)); }
     if (lived > STEADY_AFTER) { conn._failures = 0; }
     if (error || lived < STEADY_AFTER) { penalize(conn, link.transport, wait); }
     // If the server has gone, clients must not all come back at once.
     if (usable(conn, true).length) { return retryAfter(conn, Math.max(wait, Math.random() * 1000)); }
-  } else if (link.park && now() - link._asked > 1500) {
-    // A proxy on the path ended the request before the time that the server was asked to wait.
-    conn._parkSeconds = Math.max(1, Math.floor((now() - link._asked) / 1250));
+  } else if (link._waited) {
+    learnPark(conn, now() - link._asked);
   }
   conn._failures++;
   if (conn._failures % 2 === 0) { conn._start++; }
   retryAfter(conn, Math.max(wait, retryDelay(conn._failures)));
 }
 
-// Reads again after a time, with this transport or from the bottom of the ladder.
+// A request was cut after it waited for this time: a proxy on the path does not wait as long as the server was asked to.
+// What is cut within a second and a half, twice, cannot wait at all.
+function learnPark(conn, time) {
+  if (time < 300) { return; }
+  conn._cuts++;
+  if (time > 1500) {
+    conn._parkSeconds = Math.min(PARKED, Math.max(1, Math.floor(time / 1250)));
+  } else if (conn._cuts > 1) {
+    conn._parkSeconds = 0;
+  }
+}
+
+// The request that asks why a stream was refused is over.
+function checkEnded(conn, link, error) {
+  closeLink(link);
+  conn._check = null;
+  linkEnded(conn, link._instead, error);
+}
+
+// Reads on after a time, with this transport or from the bottom of the ladder.
 function retryAfter(conn, wait, transport) {
   clearTimeout(conn._retryTimer);
   setState(conn, 'waiting');
@@ -118,35 +155,76 @@ function resume(conn) {
   }
 }
 
+// Has the token expired, and is another one asked for?
+function renews(conn, why) {
+  var renews = conn._renew && (why.code === 'unauthorized' || why.code === 4003);
+  if (renews) { conn._renew(); }
+  return renews;
+}
+
+// The server does not let this connection read. It gets another token once.
+function refused(conn, why) {
+  closeLinks(conn);
+  if (conn._renewed || !renews(conn, why)) { return finish(conn, why); }
+  conn._renewed = true;
+  setState(conn, 'waiting');
+}
+
+// Gets a token from the page's function, and reads on with each one that follows; see token.js.
+function needToken(conn) {
+  need(conn._base, 'token', function (token) {
+    if (!isActive(conn)) { return; }
+    if (!token) { return retryAfter(conn, retryDelay(++conn._failures)); }
+    conn._renew = conn._renew || token(conn._options.token, function (error, fresh) {
+      if (error) { return emit(conn, 'error', error); }
+      conn._token = fresh;
+      // The next request of a transport with batches has the token anyway.
+      if (!conn._main || !conn._main.transport.batch) { reopen(conn, true); }
+    });
+    conn._renew();
+  });
+}
+
 // Closes the connection for good.
 function finish(conn, why) {
   closeLinks(conn);
-  if (window.removeEventListener) { window.removeEventListener('online', conn._online, false); }
+  conn._listen('removeEventListener');
+  if (conn._renew) { conn._renew(true); }
   setState(conn, 'closed');
   emit(conn, 'close', why);
 }
 
 function close(conn) {
-  if (conn._lt.state !== 'closed') { finish(conn, { code: 'closed', message: 'by the page' }); }
+  if (conn._lt.state !== 'closed') { finish(conn, { code: 'closed', message: 'by page' }); }
 }
 
-// To read other channels, a connection continues from the same cursor with another list. This works on every transport.
-function subscribe(conn, channel) {
+// A connection reads other channels by going on from the same cursor with another list, on every transport.
+function subscribe(conn, channels) {
+  change(conn, channels, list(channels));
+}
+
+function unsubscribe(conn, channels) {
+  change(conn, channels, []);
+}
+
+function change(conn, channels, added) {
   var lt = conn._lt;
   var none = !lt.channels.length;
-  lt.channels = without(lt.channels, channel);
-  lt.channels.push(channel);
+  lt.channels = except(lt.channels, list(channels)).concat(added);
   if (none) { resume(conn); } else { reopen(conn); }
 }
 
-function unsubscribe(conn, channel) {
-  conn._lt.channels = without(conn._lt.channels, channel);
-  reopen(conn);
+// A wrong name would otherwise be passed over in silence.
+function checkNames(conn) {
+  var unknown = conn._wanted || [];
+  for (var i = 0; i < transports.length; i++) { unknown = except(unknown, [transports[i].name]); }
+  if (unknown.length) { emit(conn, 'error', { code: 'no_transport', message: unknown.join() }); }
 }
 
-// Continues with other transports, from the present cursor.
-function use(conn, transports) {
-  conn._wanted = transports ? list(transports) : null;
+// Goes on with other transports, from the present cursor.
+function use(conn, names) {
+  conn._wanted = names ? list(names) : null;
+  checkNames(conn);
   if (isActive(conn)) {
     conn._failures = 0;
     open(conn);

@@ -2,12 +2,12 @@
  * Tries every transport of the server, and reports in words how the path to it behaves.
  *
  *   lt.diagnose(function (report) { alert(report.text); });
- *   Longtail.diagnose(url, { channel: 'todo', long: true, progress: fn }, done);
+ *   Longtail.need(url, 'diagnose', function (diagnose) { diagnose(url, { channel: 'todo', long: true, progress: fn }, done); });
  *
  * With `long`, it also looks for time-outs; this takes 70 seconds. The report has `text`, and `findings`: one for each
  * transport, { transport, works, text }, and then the findings about the path itself, without a transport.
  */
-(function () {
+(self.LongtailFiles = self.LongtailFiles || {}).diagnose = function (Longtail) {
   var NAMES = {
     'ws': 'WebSocket',
     'sse': 'EventSource',
@@ -146,7 +146,12 @@
     var transport = Longtail.transports[at];
     function after() { transports(run, at + 1, next); }
     if (!transport) { return next(); }
-    if (transport.usable(run.base)) { return attempt(run, transport, after); }
+    if (transport.hidden) { return after(); }
+    if (transport.usable(run.base)) {
+      // The code of some transports is loaded when it is first needed.
+      if (transport.open) { return attempt(run, transport, after); }
+      return Longtail.need(run.base, 'scripts', function () { attempt(run, transport, after); });
+    }
     found(run, transport.name, false, nameOf(transport) + ' is not available in this browser.');
     after();
   }
@@ -177,4 +182,4 @@
       });
     });
   };
-})();
+};

@@ -1,21 +1,24 @@
 /* Listeners, and the connection's state, which listeners get as events. */
 
 // Names of the library's own events. Only the listeners of 'message' get a message with such an event name.
-var OWN_EVENTS = ' message open transport state gap error close ';
+var OWN_EVENTS = { message: 1, open: 1, transport: 1, state: 1, gap: 1, error: 1, close: 1 };
 
-// Listeners are stored under a colon and their name: a page may listen to 'constructor'.
+function listeners(conn, name) {
+  return has(conn._listeners, name) ? conn._listeners[name] : [];
+}
+
 function on(conn, name, fn) {
-  (conn._listeners[':' + name] = conn._listeners[':' + name] || []).push(fn);
+  if (typeof fn !== 'function') { throw new Error('Longtail: no function'); }
+  conn._listeners[name] = listeners(conn, name).concat(fn);
 }
 
 function off(conn, name, fn) {
-  conn._listeners[':' + name] = fn ? without(conn._listeners[':' + name] || [], fn) : [];
+  conn._listeners[name] = fn ? except(listeners(conn, name), [fn]) : [];
 }
 
+// A listener that comes or goes meanwhile changes the next round: each change makes a new array.
 function emit(conn, name, first, second) {
-  var fns = conn._listeners[':' + name];
-  if (!fns) { return; }
-  fns = fns.slice(0);
+  var fns = listeners(conn, name);
   for (var i = 0; i < fns.length; i++) {
     try { fns[i].call(conn._lt, first, second); } catch (e) { rethrow(e); }
   }

@@ -3,27 +3,31 @@
 // By name, the functions that wait for a file that is being loaded.
 var loading = {};
 
-// Calls `then(api[name])`: at once if `api` has it, otherwise after it has loaded /name.js, which adds it. If the
-// file cannot be loaded, `then` gets undefined, and the next call tries again. A build may contain such a file from the
-// start. A worker has no page for a script element, and Node does not load files.
+// Calls `then(api[name])`: at once if that is there, otherwise after /name.js was loaded. The file cannot see `api`: a
+// module makes no global, and a page may have two copies of the library. So it leaves a function in LongtailFiles, which
+// puts the new parts into the `api` that it gets. If the file cannot be loaded, `then` gets undefined, and the next call
+// tries again. A worker has no page for a script element. Node loads nothing: its build contains the files that it needs.
 function need(base, name, then) {
   var address = base + '/' + name + '.js';
   function loaded() {
     var fns = loading[name];
     loading[name] = null;
+    try { root.LongtailFiles[name](api); } catch (e) {}
     for (var i = 0; i < fns.length; i++) { fns[i](api[name]); }
   }
   if (api[name]) { return then(api[name]); }
   if (loading[name]) { return loading[name].push(then); }
   loading[name] = [then];
   try {
-    if (typeof document !== 'undefined') { return load(address, loaded, loaded); }
-    importScripts(address);
+    if (root.document) { return load(address, loaded, loaded); }
+    importScripts(trusted(address));
   } catch (e) {}
   loaded();
 }
 
-// Loads legacy.js if this browser needs it: for JSON, or for a way to publish where scripts may not send a request.
+// Loads what is lacking here, if anything: in an old browser JSON, and requests to other origins; without a page, in a
+// service worker, requests by `fetch`.
 function loadLegacy(base, done) {
-  if (api.encode && reaches(base, false)) { done(); } else { need(base, 'legacy', done); }
+  var xhr = newXhr();
+  if (api.encode && xhr && 'withCredentials' in xhr) { done(); } else { need(base, root.document ? 'legacy' : 'fetch', done); }
 }

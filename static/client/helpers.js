@@ -1,31 +1,41 @@
 /* Small functions that the other parts share, JSON, and `api`: the object that pages get as `Longtail`. */
 
+// The global object: of a page, of a worker, or of Node.
+var root = typeof window !== 'undefined' ? window : typeof self !== 'undefined' ? self : globalThis;
 // The transports, the best first: each one adds itself.
 var transports = [];
-// `calls` holds functions that scripts of the server call by name: see script.js.
-var api = { transports: transports, calls: {} };
+var api = { transports: transports };
 
 function nothing() {}
 
-function now() {
-  return new Date().getTime();
-}
+// The two ways to end a transport.
+function call(fn) { fn(); }
+
+function shut(source) { source.close(); }
 
 // A new array of one value or of several.
 function list(value) {
   return value === undefined || value === null ? [] : [].concat(value);
 }
 
+// Names come from outside: one of them may be 'constructor'. A name is never joined to another text for a look-up, since
+// V8 keeps each joined text that it looked up once for ever.
+function has(object, name) {
+  return nothing.hasOwnProperty.call(object, name);
+}
+
 function each(object, fn) {
   for (var name in object) {
-    if (object.hasOwnProperty(name) && object[name] !== undefined) { fn(name, object[name]); }
+    if (has(object, name) && object[name] !== undefined) { fn(name, object[name]); }
   }
 }
 
-function without(array, item) {
+// The items of the first array that are not in the second.
+function except(array, others) {
   var left = [];
   for (var i = 0; i < array.length; i++) {
-    if (array[i] !== item) { left.push(array[i]); }
+    for (var j = 0; j < others.length && others[j] !== array[i];) { j++; }
+    if (j === others.length) { left.push(array[i]); }
   }
   return left;
 }
@@ -36,16 +46,15 @@ if (typeof JSON !== 'undefined') {
   api.decode = JSON.parse;
 }
 
-function encode(value) { return api.encode(value); }
+// What JSON does not know (undefined, a function) is null.
+function encode(value) { return api.encode(value) || 'null'; }
 
 function decode(text) { return api.decode(text); }
 
 // A UUID of version 4.
 function newClientId() {
-  var random = window.crypto && crypto.getRandomValues && window.Uint8Array && crypto.getRandomValues(new Uint8Array(32));
-  var at = 0;
-  return 'xxxxxxxx-xxxx-4xxx-yxxx-xxxxxxxxxxxx'.replace(/[xy]/g, function (c) {
-    var digit = (random ? random[at++] : Math.random() * 256) & 15;
-    return (c === 'x' ? digit : (digit & 3) | 8).toString(16);
+  if (root.crypto && crypto.randomUUID) { return crypto.randomUUID(); }
+  return 'xxxxxxxx-xxxx-4xxx-8xxx-xxxxxxxxxxxx'.replace(/x/g, function () {
+    return (Math.random() * 16 | 0).toString(16);
   });
 }

@@ -1,7 +1,11 @@
 /* One HTTP request, in every browser that can make one, and the meaning of its failure. */
 
-// Codes of temporary refusals. Any other refusal would come again, so the connection stays closed.
-var TRANSIENT = ' not_ready log_unavailable outcome_unknown too_many_connections rate_limited unreachable ';
+// A longer address becomes a POST: Internet Explorer knows no longer ones, and proxies refuse them.
+var LONGEST_URL = 2000;
+// The longest time in milliseconds that an answer can ask the library to wait.
+var LONGEST_WAIT = 300000;
+// Refusals that the server would repeat, each behind its status. An answer that differs is not from the server, or may pass.
+var FINAL = /^((400)?(bad_\w+|too_many_channels)|(401)?unauthorized|(403)?forbidden(_origin)?|(404)?not_found|(413)?too_large)$/;
 
 // The origin of an address, in lower case as in `location`.
 function origin(url) {
@@ -10,7 +14,7 @@ function origin(url) {
 }
 
 function sameOrigin(url) {
-  return origin(url) === origin('');
+  return !!root.location && origin(url) === origin('');
 }
 
 // An address with a query of the fields that are not undefined.
@@ -20,89 +24,85 @@ function query(base, path, fields) {
   return base + path + '?' + parts.join('&');
 }
 
-function newXhr() {
-  if (window.XMLHttpRequest) { return new XMLHttpRequest(); }
-  try { return new ActiveXObject('Microsoft.XMLHTTP'); } catch (e) { return null; }
+// A file that is loaded for old browsers, or where there is no XMLHttpRequest, brings `api.xhr`.
+function newXhr(streaming) {
+  return api.xhr ? api.xhr(streaming) : root.XMLHttpRequest ? new XMLHttpRequest() : null;
 }
 
 // Whether a script can read an answer of that server; with `streaming`, whether it can read the answer while it
 // arrives.
 function reaches(url, streaming) {
   var xhr = newXhr();
-  var modern = !!xhr && 'withCredentials' in xhr;
-  if (modern || window.XDomainRequest) { return true; }
-  return !!xhr && !streaming && sameOrigin(url);
+  return !!xhr && ('withCredentials' in xhr || (!streaming && sameOrigin(url)));
 }
 
-// Makes one request. It calls `done(status, text, wait, xhr)` once, with status 0 if no answer came, and
-// `progress(text)` with all the text that has arrived so far. Returns a function that stops the request: after that,
-// neither is called.
+function streams(url) {
+  return reaches(url, true);
+}
+
+// Makes one request. It calls `done(status, text, error, xhr)` once, with status 0 if no answer came and without an error
+// if the status is 200, and `progress(text)` with all that has arrived so far. The function that it returns stops the request; then it
+// calls neither.
 function http(method, url, options, done, progress) {
-  var finished = false;
-  var xhr = newXhr();
-  var foreign = !sameOrigin(url);
-  var old = window.XDomainRequest && (!xhr || !('withCredentials' in xhr)) && (foreign || progress);
-  var wait = 0;
+  var xhr = newXhr(progress);
+  var body = options.body;
+  var isLong = url.length > LONGEST_URL && !body;
 
   function finish(status, text) {
-    if (finished) { return; }
-    finished = true;
-    if (old) {
-      xhr.onload = xhr.onerror = xhr.ontimeout = xhr.onprogress = nothing;
-    } else {
-      xhr.onreadystatechange = nothing;
-    }
-    if (status !== -1) { done(status, text, wait, xhr); }
+    var tell = done;
+    var wait = 0;
+    if (!tell) { return; }
+    done = null;
+    xhr.onreadystatechange = nothing;
+    try { wait = Math.min(1000 * xhr.getResponseHeader('Retry-After') || 0, LONGEST_WAIT); } catch (e) {}
+    tell(status, text, status === 200 ? null : refusal(status, text, wait), xhr);
   }
 
-  if (old) {
-    xhr = new XDomainRequest();
-    xhr.onload = function () { finish(200, xhr.responseText); };
-    xhr.onerror = xhr.ontimeout = function () { finish(0, ''); };
-    xhr.onprogress = function () { if (progress && !finished) { progress(xhr.responseText); } };
+  if (isLong) {
+    body = url.replace(/^.*?\?/, '');
+    url = url.replace(/\?.*/, '');
+    method = 'POST';
   }
   try {
     xhr.open(method, url, true);
-    if (!old) {
-      if (foreign && options.credentials && 'withCredentials' in xhr) { xhr.withCredentials = true; }
-      each(options.headers, function (name, value) { xhr.setRequestHeader(name, value); });
-      xhr.onreadystatechange = function () {
-        var status = 0;
-        var text = '';
-        if (finished || xhr.readyState < 3) { return; }
-        if (xhr.readyState === 3 && !progress) { return; }
-        try { status = xhr.status; text = xhr.responseText; } catch (e) {}
-        // A refusal that gives the time of the next try is temporary.
-        if (status > 400) {
-          try { wait = 1000 * xhr.getResponseHeader('Retry-After') || 0; } catch (e) {}
-        }
-        if (progress && status === 200) { progress(text); }
-        if (!finished && xhr.readyState === 4) { finish(status, text); }
-      };
-    }
-    xhr.send(options.body === undefined ? null : options.body);
+    if (options.credentials && !sameOrigin(url)) { xhr.withCredentials = true; }
+    if (isLong) { xhr.setRequestHeader('Content-Type', 'application/x-www-form-urlencoded'); }
+    if (options.accept) { xhr.setRequestHeader('Accept', options.accept); }
+    xhr.onreadystatechange = function () {
+      var status = 0;
+      var text = '';
+      if (xhr.readyState < (progress ? 3 : 4)) { return; }
+      try { status = xhr.status; text = xhr.responseText; } catch (e) {}
+      if (progress && status === 200) { progress(text); }
+      if (xhr.readyState === 4) { finish(status, text); }
+    };
+    xhr.send(body || null);
   } catch (e) {
     setTimeout(function () { finish(0, ''); }, 0);
   }
   return function () {
-    if (finished) { return; }
-    finish(-1);
+    if (!done) { return; }
+    done = null;
+    xhr.onreadystatechange = nothing;
     try { xhr.abort(); } catch (e) {}
   };
 }
 
-// The error of an answer that is not 200: the server's error, or the error that no answer came.
-function refusal(status, text, wait) {
-  try {
-    var error = decode(text).error;
-    if (error.code) {
-      error.retry = wait;
-      return error;
-    }
-  } catch (e) {}
-  return { code: 'unreachable', message: status ? 'status ' + status : 'no answer' };
+function unreachable(message) {
+  return { code: 'unreachable', message: message };
 }
 
-function isTransient(error) {
-  return TRANSIENT.indexOf(' ' + error.code + ' ') !== -1;
+// The error of an answer that is not what was asked for: what it says, or that no answer came.
+function refusal(status, text, wait) {
+  var error;
+  try { error = decode(text).error; } catch (e) {}
+  if (!error || typeof error.code !== 'string') { error = unreachable(status ? 'status ' + status : 'no answer'); }
+  error.status = status;
+  error.retry = wait;
+  return error;
+}
+
+// Would the server refuse that again? A refusal that says when to come back may pass.
+function isFinal(error) {
+  return !error.retry && FINAL.test((error.status || '') + error.code);
 }

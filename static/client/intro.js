@@ -12,8 +12,9 @@
  * declarations of a part are visible only to the other parts; `api` is the object that a page gets as `Longtail`.
  *
  *   helpers.js     small functions, JSON, and `api`
- *   http.js        one request, and the meaning of its failure
- *   script.js      script elements, and calls by a global name
+ *   clock.js       durations
+ *   http.js        one request, and what its failure means
+ *   script.js      script elements
  *   files.js       files of the library that are loaded when they are first needed
  *   responses.js   reads an answer as a stream of lines or as one batch
  *   events.js      listeners
@@ -33,9 +34,10 @@
  *   name          the server's name for it, as in /info
  *   batch         true if each answer is one batch; otherwise it is a stream
  *   parks         true if such a request can wait at the server until there is a message
- *   free          true if it does not take one of the six connections that a browser opens to a host
- *   like          the transport that meets the same obstacles: this one is tried only if that one is not usable
- *   usable(base)  whether this browser can use it with that server
+ *   free          true if it takes none of the six connections that browsers open to a host
+ *   like          the transport that meets the same obstacles: this one is tried only where that is not usable
+ *   hidden        true if a diagnosis passes it over
+ *   usable(base)  can this browser use it against that server?
  *   open(link)    begins to read; returns a handle for close
  *   close(handle) stops reading; the transport must report nothing afterwards
  *
@@ -44,13 +46,15 @@
  *   link.url(path, more)    the address to open, with channels, cursor and client; `more` is extra query text
  *   link.request()          the transport has made one more request
  *   link.item(object)       one object of a stream: a message or a control object
+ *   link.text(text)         the same, as JSON
  *   link.batch(batch)       a whole batch; the core opens the transport again for the next
  *   link.end(error)         the answer ended, or failed
  *   link.park               seconds that a request may wait at the server; 0: the server must answer at once
  *   link.credentials        whether cookies go along to another origin
- *   link.cursor             the position that it reads from
- *   link.live()             false after the core has dropped the link
- *   link.owner              the object of the connection that the page has
+ *   link.cursor             where it reads
+ *   link.channels           what it reads
+ *   link.live()             false once the core wants nothing more of it
+ *   link.owner              the connection, as the page has it
  *
  * THE LADDER. A connection begins with a request that the server answers at once and that passes every proxy we know
  * of. While these requests go on, the core tries the best transport beside them. That transport takes over once it has
@@ -61,8 +65,8 @@
  * requests wait at the server (long polling). The core climbs the ladder again when a transport need no longer be
  * avoided. If a stream that had messages falls silent, the core checks it with a request beside it.
  *
- * Options of connect: channels, cursor, last, transports (names, the best first), client, token, interval (ms
- * between two polls), credentials (true: cookies also go to another origin, which must then be allowed by its
+ * Options of connect: channels, cursor, last, transports (names, the best first), client, token (or a function for it),
+ * interval (ms between two polls), credentials (true: cookies also go to another origin, which must then be allowed by its
  * name, not by `*`), and share (true: the tabs of this browser read through one connection, where it can).
  */
 var Longtail = (function () {

@@ -1,7 +1,7 @@
 /* The ladder: the usable transports, and the change from the present one to a better one. */
 
-// The transports of one kind that this browser can use and the page wants, the best first.
-function usable(conn, batch) {
+// The transports of one kind that this browser can use and the page wants, or `any` of the kind, the best first.
+function usable(conn, batch, any) {
   var found = [];
   var all = {};
   var wanted = [];
@@ -12,7 +12,7 @@ function usable(conn, batch) {
       if (!all[transport.like]) { wanted.push(transport.name); }
     }
   }
-  wanted = conn._wanted || wanted;
+  wanted = !any && conn._wanted || wanted;
   for (i = 0; i < wanted.length; i++) {
     transport = all[wanted[i]];
     if (transport && batch === !!transport.batch) { found.push(transport); }
@@ -20,23 +20,36 @@ function usable(conn, batch) {
   return found;
 }
 
-// Tries the best transport above the present one, except those that are avoided after a failure.
+// Milliseconds for which a request that goes on must not begin yet: see slots.js, which is not loaded where a short
+// request or a WebSocket is enough. It also loads the code of a transport that has none yet.
+function delay(conn, transport, park) {
+  if (transport.open && (transport.free || transport.batch && !park && !conn._failures)) { return 0; }
+  need(conn._base, 'slots', function (slots) { api.slots = slots || nothing; });
+  return api.slots ? api.slots(conn._lt, transport, park) : 100;
+}
+
+// Tries the best transport above the present one, except those that are avoided after a failure. A transport with
+// batches takes over at once: it is as good as its first answer.
 function climb(conn) {
-  var all = usable(conn, false);
+  var batches = usable(conn, true);
+  var all = usable(conn, false).concat(batches);
   var main = conn._main;
   var soonest = 0;
+  var wait;
   clearTimeout(conn._climbTimer);
-  if (conn._probe || !main || !main._greeted || !usable(conn, true).length) { return; }
+  if (conn._probe || !main || !main._greeted || !batches.length) { return; }
   for (var i = 0; i < all.length && all[i] !== main.transport; i++) {
-    var wait = penaltyLeft(conn, all[i]);
-    // While a stream is read, the core tries only transports that do not take one of the browser's six connections.
+    // While a stream is read, only transports are tried that take none of the browser's six connections.
     if (!main.transport.batch && !all[i].free) { continue; }
-    if (!wait) { return startProbe(conn, all[i]); }
+    wait = penaltyLeft(conn, all[i]) || delay(conn, all[i]);
+    if (!wait) { return all[i].batch ? read(conn, all[i]) : startProbe(conn, all[i]); }
     if (!soonest || wait < soonest) { soonest = wait; }
   }
+  // There is nothing better for now, so requests may wait at the server.
+  wait = main.transport.parks && !main.park && conn._parkSeconds ? delay(conn, main.transport, true) : -1;
+  if (wait > 0) { soonest = wait; }
   if (soonest) { conn._climbTimer = setTimeout(function () { climb(conn); }, soonest + 10); }
-  // There is no better transport for now, so requests may wait at the server.
-  if (main.transport.parks && !main.park) {
+  if (!wait) {
     main.park = conn._parkSeconds;
     if (!main._opened) { openLink(main, answerTimeout(conn) + main.park * 1000); }
   }
@@ -74,8 +87,9 @@ function receiveOfProbe(conn, link, object) {
 // Makes the link of the probe the one that is read, beginning with the objects that it has received so far.
 function promote(conn, link) {
   var queue = link._queue;
-  closeLink(conn._main);
+  var old = conn._main;
   conn._main = link;
+  closeLink(old);
   conn._probe = link._queue = null;
   link._since = now();
   conn._lt.transport = link.transport.name;
@@ -85,4 +99,18 @@ function promote(conn, link) {
     if (queue[i].type !== undefined || queue[i].id) { accept(conn, link, queue[i]); }
   }
   if (link === conn._main) { climb(conn); }
+}
+
+// What is known about the path is not known any more: the browser is online again, or on another network.
+function forgetPath(conn) {
+  var main = conn._main;
+  conn._penalties = {};
+  savePenalties(conn);
+  conn._parkSeconds = PARKED;
+  conn._cuts = conn._start = 0;
+  conn._heartbeat = undefined;
+  if (conn._lt.state === 'waiting') { return open(conn); }
+  if (main && main.transport.batch) { openLink(main, answerTimeout(conn) + main.park * 1000); }
+  if (main && main._care) { main._care.heard(); }
+  climb(conn);
 }

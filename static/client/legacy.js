@@ -1,8 +1,9 @@
 /*
- * Adds features that the oldest browsers lack: JSON, and a way to publish where scripts may not send a request to
- * another origin. The library loads this file by itself where it is needed.
+ * Adds what old browsers lack: JSON, requests to other origins and streams over XDomainRequest, a way to publish where
+ * scripts may not send a request to another origin, and a quiet place for the forever frame. The library loads this file
+ * by itself where it is needed.
  */
-(function () {
+(self.LongtailFiles = self.LongtailFiles || {}).legacy = function (Longtail) {
   var frames = 0;
 
   function isArray(value) {
@@ -44,6 +45,54 @@
     return new Function('return (' + text.replace(/\u2028/g, '\\u2028').replace(/\u2029/g, '\\u2029') + ')')();
   }
 
+  function newXhr() {
+    if (window.XMLHttpRequest) { return new XMLHttpRequest(); }
+    try { return new ActiveXObject('Microsoft.XMLHTTP'); } catch (e) { return null; }
+  }
+
+  // Internet Explorer 8 and 9 reach other origins, and read an answer while it arrives, by an XDomainRequest only. It knows no
+  // header, no status and no cookie. This object looks like an XMLHttpRequest, and uses one where that is enough.
+  function xhr(streaming) {
+    var plain = newXhr();
+    var made;
+    var real;
+    if (!window.XDomainRequest || (plain && 'withCredentials' in plain)) { return plain; }
+    function move(state, status) {
+      return function () {
+        made.readyState = state;
+        made.status = status;
+        made.responseText = status ? real.responseText : '';
+        made.onreadystatechange();
+      };
+    }
+    made = {
+      withCredentials: false,
+      onreadystatechange: null,
+      open: function (method, url) {
+        real = streaming || !Longtail.sameOrigin(url) ? new XDomainRequest() : plain;
+        real.open(method, url, true);
+      },
+      setRequestHeader: function (name, value) {
+        if (real === plain) { real.setRequestHeader(name, value); }
+      },
+      getResponseHeader: function (name) {
+        return real === plain ? real.getResponseHeader(name) : null;
+      },
+      send: function (body) {
+        // Without one of these an Internet Explorer 9 aborts the request at times.
+        real.onload = move(4, 200);
+        real.onprogress = move(3, 200);
+        real.onerror = real.ontimeout = move(4, 0);
+        real.onreadystatechange = function () {
+          if (real === plain && real.readyState === 4) { move(4, real.status)(); }
+        };
+        real.send(body);
+      },
+      abort: function () { real.abort(); }
+    };
+    return made;
+  }
+
   // A form can send a request where a script may not. The page cannot read the answer.
   function post(address, data, done) {
     var name = 'longtail' + (++frames);
@@ -70,10 +119,28 @@
     if (frame.attachEvent) { frame.attachEvent('onload', over); } else { frame.onload = over; }
   }
 
-  // The object has the usual name, since answers that run as scripts may use it.
+  // A document that belongs to no window. In a frame there an Internet Explorer does not click at each request, and the
+  // page's throbber does not keep turning. The caller keeps the document, or the browser would collect it while the
+  // stream is running.
+  function htmlfile(called) {
+    var page;
+    try {
+      page = new ActiveXObject('htmlfile');
+      page.open();
+      // It gets the same domain as this page, which may have set one: otherwise neither could call the other.
+      page.write('<html><head><script>document.domain="' + document.domain + '";</' + 'script></head><body></body></html>');
+      page.close();
+      page.parentWindow.LongtailCall = called;
+      return page;
+    } catch (e) {}
+  }
+
+  // It has the usual name, since answers that run as scripts may use it.
   if (typeof JSON === 'undefined') { window.JSON = { stringify: encode, parse: decode }; }
   Longtail.encode = Longtail.encode || encode;
   Longtail.decode = Longtail.decode || decode;
   Longtail.post = post;
+  Longtail.htmlfile = htmlfile;
+  Longtail.xhr = xhr;
   Longtail.legacy = true;
-})();
+};

@@ -2,35 +2,51 @@
 
 // Milliseconds in which an answer, or the hello of a stream, must arrive. A slow path gets four more round trips.
 var ANSWER_WITHIN = 2000;
+// The longest round trip that is believed: a computer that slept while it waited took longer.
+var LONGEST_ROUND_TRIP = 5000;
 // Seconds that a request waits at the server.
 var PARKED = 25;
+// Seconds. After silent deaths the library asks for heartbeats as often as this at most.
+var SHORTEST_HEARTBEAT = 2;
 
 function newLink(conn, transport, cursor) {
   var lt = conn._lt;
   var options = conn._options;
+  var stream = transport.batch ? undefined : 1;
   var link = {
     transport: transport,
     owner: lt,
     cursor: cursor,
     credentials: !!options.credentials,
     park: 0,
-    // How long the stream may be silent: known once its hello has given the period of its heartbeat, 0 before that.
-    _silence: 0,
-    // When the stream's hello came, or when the link took over.
+    // When its hello came, or when it took over. Its hello also says how long it may be silent: _silence.
     _since: now(),
+    channels: list(lt.channels),
+    _unique: Math.random(),
     live: function () {
       return link === conn._main || link === conn._probe || link === conn._check;
     },
     request: function () { lt.stats.requests++; },
     url: function (path, more) {
       return query(conn._base, path, {
-        channel: lt.channels.join(','),
+        channel: link.channels.join(','),
         cursor: link.cursor,
         last: link.cursor === 'latest' ? options.last : undefined,
         client: lt.client,
-        token: options.token,
-        probe: transport.batch ? undefined : 1
+        token: conn._token,
+        probe: stream,
+        heartbeat: stream && conn._heartbeat,
+        // Some caches ignore what the server says about caching. They must not know the address.
+        n: stream ? undefined : link._unique
       }) + (more ? '&' + more : '');
+    },
+    text: function (text, type) {
+      var object;
+      try { object = decode(text); } catch (e) {}
+      // The server reports no error in a stream that has begun.
+      if (!object || object.error) { return link.end(refusal(200, text)); }
+      if (type) { object.type = type; }
+      link.item(object);
     },
     item: function (object) { if (link.live()) { receiveItem(conn, link, object); } },
     batch: function (object) { if (link.live()) { receiveBatch(conn, link, object); } },
@@ -45,11 +61,14 @@ function openLink(link, within) {
   closeLink(link);
   link._asked = now();
   link._waited = link.park;
+  // While the cursor moves on, it makes the address unique. Then only the cursor differs, as the server expects.
+  if (link._askedAt === link.cursor) { link._unique = Math.random(); }
+  link._askedAt = link.cursor;
   expectWithin(link, within);
   try {
     handle = link.transport.open(link);
   } catch (e) {
-    return link.end({ code: 'unreachable', message: String(e && e.message || e) });
+    return link.end(unreachable('' + e));
   }
   // The link may have ended already, while it was being opened.
   if (!link.live()) { return link.transport.close(handle); }
@@ -62,7 +81,6 @@ function closeLink(link) {
   if (!link) { return; }
   clearTimeout(link._watchdog);
   clearTimeout(link._nextTimer);
-  clearTimeout(link._checkTimer);
   if (link._opened) {
     link._opened = false;
     link.transport.close(link._handle);
@@ -70,39 +88,22 @@ function closeLink(link) {
 }
 
 function closeLinks(conn) {
-  var main = conn._main;
-  var probe = conn._probe;
-  var check = conn._check;
+  var links = [conn._main, conn._probe, conn._check];
   clearTimeout(conn._retryTimer);
   clearTimeout(conn._climbTimer);
   conn._main = conn._probe = conn._check = null;
-  closeLink(main);
-  closeLink(probe);
-  closeLink(check);
+  for (var i = 0; i < 3; i++) { closeLink(links[i]); }
 }
 
 // Ends the link unless an object arrives on it within this time.
 function expectWithin(link, within) {
   clearTimeout(link._watchdog);
   link._watchdog = setTimeout(function () {
-    link.end({ code: 'unreachable', message: 'silent too long' });
+    link._silent = true;
+    link.end(unreachable('too silent'));
   }, within);
 }
 
 function answerTimeout(conn) {
   return ANSWER_WITHIN + 4 * conn._roundTrip;
-}
-
-// Checks a stream that has been silent for longer than it used to be: a request asks whether there is a message
-// that the stream should have brought.
-function checkAfter(conn, link, wait) {
-  clearTimeout(link._checkTimer);
-  if (link.transport.batch || wait > link._silence) { return; }
-  link._checkTimer = setTimeout(function () {
-    var all = usable(conn, true);
-    if (link !== conn._main || conn._check || !all.length) { return; }
-    conn._check = newLink(conn, all[conn._start % all.length], link.cursor);
-    openLink(conn._check, answerTimeout(conn));
-    checkAfter(conn, link, wait * 2);
-  }, wait);
 }

@@ -7,7 +7,5 @@ transports.push({
   open: function (link) {
     return link.park ? readBatch(link, '/long-poll', 'timeout=' + link.park) : readBatch(link, '/poll');
   },
-  close: function (stop) {
-    stop();
-  }
+  close: call
 });

@@ -1,6 +1,6 @@
 /* The reports of links: messages, gaps and control objects, one by one or in batches. */
 
-// The number of ids that are kept to drop repeats, and of objects that are kept for a stream that has to prove itself.
+// Ids kept to drop repeats (up to twice as many), and objects kept of a stream that has to prove itself.
 var REMEMBERED = 1000;
 
 // Handles an object of a stream.
@@ -22,43 +22,41 @@ function accept(conn, link, object) {
   } else if (type === 'gap') {
     reportGap(conn, link, object);
   } else if (type === 'bye') {
-    if (typeof object.retry !== 'number') { return finish(conn, object); }
+    if (typeof object.retry !== 'number') { return refused(conn, object); }
     closeLinks(conn);
     return retryAfter(conn, object.retry, link.transport);
-  } else if (type === 'error') {
-    emit(conn, 'error', object);
   }
   if (link !== conn._main) { return; }
-  if (conn._penalties[link.transport.name] && now() - link._since > STEADY_AFTER) {
-    delete conn._penalties[link.transport.name];
-    savePenalties(conn);
-  }
+  if (now() - link._since > STEADY_AFTER) { forgive(conn, link.transport); }
   if (link._silence) { expectWithin(link, link._silence); }
-  // If the next message takes much longer to arrive than this one did, a request checks the stream.
-  if (type === undefined) { checkAfter(conn, link, Math.max(3000, 4 * (link._pace || 0)) * (1 + Math.random())); }
+  if (link._care === undefined && type !== 'hello') { careFor(conn, link); }
+  if (link._care && type === undefined) { link._care.heard(); }
+}
+
+// Loads stream.js, which looks after a stream from now on.
+function careFor(conn, link) {
+  link._care = null;
+  need(conn._base, 'stream', function (care) {
+    if (care && link === conn._main) { link._care = care(link, link._handle); }
+  });
 }
 
 // Handles a whole batch; the next request follows it.
 function receiveBatch(conn, link, object) {
   var messages = object.messages || [];
-  var first = messages[0];
   if (object.error) { return linkEnded(conn, link, object.error); }
-  if (link === conn._check) {
-    closeLink(link);
-    conn._check = null;
-    // If the stream's message is on its way, a second is enough for it to arrive.
-    if (conn._main && (object.gap || (first && !conn._seen[':' + first.id]))) { expectWithin(conn._main, 1000); }
-    return;
-  }
+  if (link === conn._check) { return checkEnded(conn, link, unreachable(link._instead.transport.name + ' failed')); }
   link._opened = false;
   clearTimeout(link._watchdog);
-  if (!link._waited) { conn._roundTrip = now() - link._asked; }
+  if (!link._waited) { conn._roundTrip = Math.max(0, Math.min(now() - link._asked, LONGEST_ROUND_TRIP)); }
   if (object.gap) { reportGap(conn, link, { from: object.gap.from }); }
   for (var i = 0; i < messages.length && link === conn._main; i++) { deliver(conn, link, messages[i]); }
   if (link !== conn._main) { return; }
   if (object.cursor) { link.cursor = conn._lt.cursor = object.cursor; }
   greet(conn, link);
   if (link !== conn._main || link._opened) { return; }
+  // One request was cut, but not because it waited: a glitch. The next may wait for longer.
+  if (conn._cuts < 2 && !messages.length && now() - link._asked > 900 * link._waited) { conn._parkSeconds = link.park = Math.min(PARKED, link._waited * 2); }
   clearTimeout(link._nextTimer);
   link._nextTimer = setTimeout(function () {
     openLink(link, answerTimeout(conn) + link.park * 1000);
@@ -87,22 +85,22 @@ function reportGap(conn, link, object) {
 // Hands a message to the listeners, unless it is a repeat.
 function deliver(conn, link, message) {
   var id = message.id;
-  var time = now();
-  var since = time - link._heard;
   if (id) {
     link.cursor = conn._lt.cursor = id;
-    if (conn._seen[':' + id]) {
+    if (has(conn._seen, id) || has(conn._seenBefore, id)) {
       conn._lt.stats.repeats++;
       return;
     }
-    conn._seen[':' + id] = true;
-    conn._order.push(id);
-    // Ids are kept while a probe is behind: it has yet to bring all messages that the other link has already brought.
-    while (conn._order.length > REMEMBERED && !conn._probe) { delete conn._seen[':' + conn._order.shift()]; }
+    // Ids are not forgotten while a probe is behind: it still has to bring everything that the other link has
+    // brought since.
+    if (++conn._seenCount > REMEMBERED && !conn._probe) {
+      conn._seenBefore = conn._seen;
+      conn._seen = {};
+      conn._seenCount = 1;
+    }
+    conn._seen[id] = true;
   }
-  if (link._heard) { link._pace = ((link._pace === undefined ? since : link._pace) * 3 + since) / 4; }
-  link._heard = time;
   conn._lt.stats.messages++;
   emit(conn, 'message', message);
-  if (OWN_EVENTS.indexOf(' ' + message.event + ' ') === -1) { emit(conn, message.event, message.data, message); }
+  if (!has(OWN_EVENTS, message.event)) { emit(conn, message.event, message.data, message); }
 }

@@ -6,14 +6,9 @@
 transports.push({
   name: 'multipart',
   like: 'xhr-stream',
-  usable: function (base) {
-    var xhr = newXhr();
-    return reaches(base, true) && !!xhr && 'withCredentials' in xhr;
-  },
+  usable: streams,
   open: function (link) {
-    return readLines(link, '/multipart', { Accept: 'multipart/mixed' });
+    return readLines(link, '/multipart', 'multipart/mixed');
   },
-  close: function (stop) {
-    stop();
-  }
+  close: call
 });

@@ -7,14 +7,12 @@ api.newClientId = newClientId;
 api.origin = origin;
 api.sameOrigin = sameOrigin;
 api.reaches = reaches;
-api.newXhr = newXhr;
 api.http = http;
 api.query = query;
 api.readLines = readLines;
-api.readBatch = readBatch;
-api.callable = callable;
 api.load = load;
 api.need = need;
+api.now = now;
 
 return api;
 })();

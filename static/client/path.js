@@ -2,7 +2,7 @@
  * The part of the diagnosis that looks at the path itself, below the transports: which parts of a request arrive, the
  * pieces in which a response comes, and the time that both may last. The file diagnose.js loads this file.
  */
-(function () {
+(self.LongtailFiles = self.LongtailFiles || {}).path = function (Longtail) {
   var LONG = 70;
   // A text that the server sends in small pieces: bytes of a piece, their number, and the milliseconds between two.
   var PIECE = 512;
@@ -130,4 +130,4 @@
     },
     patience: patience
   };
-})();
+};

@@ -6,7 +6,5 @@ transports.push({
   open: function (link) {
     return readBatch(link, '/poll');
   },
-  close: function (stop) {
-    stop();
-  }
+  close: call
 });

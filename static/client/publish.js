@@ -1,51 +1,55 @@
 /* Publishing. */
 
-var keyCount = 0;
-
-// settings: event, toSelf (false: not to this client), volatile, key; done(error, id). The payload is the body, so that
-// a browser sends the request to another origin without a preflight. After a temporary failure the request is sent
-// again; because of the key, the log takes the message only once.
+// settings: event, toSelf (false: not to this client), volatile, key; done(error, id). The payload is the body, so
+// that a browser sends the request to another origin without asking first. After a failure that may pass the
+// request is sent again; the key keeps the log from taking the message twice.
 function publish(conn, channel, data, settings, done) {
   var tries = 0;
   var base = conn._base;
-  var options = conn._options;
+  if (typeof settings === 'function') {
+    done = settings;
+    settings = {};
+  }
   settings = settings || {};
-  var address = query(base, '/publish', {
+  var fields = {
     channel: channel,
     event: settings.event,
-    exclude: settings.toSelf === false ? conn._lt.client : undefined,
     'volatile': settings['volatile'] ? 1 : undefined,
-    key: settings['volatile'] ? undefined : settings.key || conn._lt.client + '-' + (++keyCount),
-    token: options.token
-  });
+    exclude: settings.toSelf === false ? conn._lt.client : undefined,
+    // A key is never used again, so no other message is taken for this one.
+    key: settings['volatile'] ? undefined : settings.key || newClientId()
+  };
 
+  function over(error, id) {
+    if (error && ++tries < 5 && (!isFinal(error) || renews(conn, error))) {
+      return setTimeout(send, Math.max(error.retry || 0, retryDelay(tries)));
+    }
+    if (done) { done(error, id); } else if (error) { emit(conn, 'error', error); }
+  }
+
+  // A proxy may forbid POST, and let a WebSocket pass.
   function send() {
-    http('POST', address, {
-      credentials: options.credentials,
-      body: encode(data),
-      headers: { 'Content-Type': 'text/plain; charset=utf-8' }
-    }, function (status, answer, wait) {
-      var error = null;
+    fields.token = conn._token;
+    var care = tries && conn._main && conn._main._care;
+    if (care && care.publish) { return care.publish(fields, data, over); }
+    http('POST', query(base, '/publish', fields), {
+      credentials: conn._options.credentials,
+      body: encode(data)
+    }, function (status, answer, error) {
       var id;
-      if (status === 200 && answer) {
-        try { id = decode(answer).messages[0].id; } catch (e) { status = 0; }
-      }
-      if (status !== 200) { error = refusal(status, answer, wait); }
-      if (error && ++tries < 5 && (wait || isTransient(error))) {
-        return setTimeout(send, Math.max(wait || 0, retryDelay(tries)));
-      }
-      if (done) { done(error, id); }
+      try { id = decode(answer).messages[0].id; } catch (e) { error = error || refusal(status, answer); }
+      over(error, id);
     });
   }
 
   // The page may publish before legacy.js is loaded.
   loadLegacy(base, function () {
-    if (api.encode && reaches(base, false)) {
+    if (api.encode && reaches(base)) {
       send();
     } else if (api.post) {
-      api.post(address, data, done);
-    } else if (done) {
-      done(refusal(0));
+      api.post(query(base, '/publish', fields), data, done);
+    } else {
+      over(refusal(0));
     }
   });
 }

@@ -1,19 +1,13 @@
-/* Script elements, and functions that a script of the server calls. */
+/* Script elements: files of the library, and answers that are scripts. */
 
-var callCount = 0;
+var policy;
 
-// A function that a script of the server can call by a global name, until `drop`. A script that arrives later
-// finds a function that does nothing.
-function callable(fn) {
-  var key = 'c' + (++callCount);
-  api.calls[key] = fn;
-  return {
-    name: 'Longtail.calls.' + key,
-    drop: function () {
-      api.calls[key] = nothing;
-      setTimeout(function () { delete api.calls[key]; }, 120000);
-    }
-  };
+// An address of a script, for a page that demands Trusted Types. A page that names its policies has to name `longtail`.
+function trusted(address) {
+  if (!policy && self.trustedTypes) {
+    policy = trustedTypes.createPolicy('longtail', { createScriptURL: String });
+  }
+  return policy ? policy.createScriptURL(address) : address;
 }
 
 // Adds a script to the page. Returns a function that removes the script: after that, neither `done` nor `failed` is
@@ -33,7 +27,7 @@ function load(address, done, failed) {
     };
   }
   script.async = true;
-  script.src = address;
+  script.src = trusted(address);
   script.onload = script.onreadystatechange = over(done);
   script.onerror = over(failed);
   (document.head || document.getElementsByTagName('head')[0]).appendChild(script);

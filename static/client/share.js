@@ -2,253 +2,362 @@
  * Lets the tabs of one browser share one connection: connect(url, { channels: [...], share: true }).
  *
  * The tabs with the same server, token and options form a group. One of them holds a lock, and is the leader: it has
- * the connection, which reads the channels of all tabs. It passes on the objects that it receives over a
- * BroadcastChannel, and numbers them. When the leader's tab goes away, the browser gives the lock to the next tab,
- * which continues from the group's cursor. A tab that misses a number, or receives nothing for too long, opens a
- * connection of its own from its own cursor: nothing is lost, but that tab no longer shares. A connection that begins
- * at its own cursor is not shared.
+ * the connection, which reads the channels of all tabs. It hands on what it receives over a BroadcastChannel, as
+ * entries with numbers. When the leader's tab goes away, the browser gives the lock to the next tab, which reads on
+ * from its own position. The numbers belong to one leader (`term`), and say only whether an entry is missing.
+ *
+ * A connection has its place among the entries by its own cursor. Each tab keeps the last entries. If the cursor is
+ * that of an entry, and the leader has read all channels of the connection since then, the connection goes on behind
+ * that entry: at the start, after a pause, with a new leader. Otherwise it goes on alone with transports of its own,
+ * and comes back when its cursor is that of an entry. So nothing is lost.
+ *
+ * An entry has one of: message, gap, bye (the leader's connection is over), channels (what is read from here on). One without
+ * any of these is a heartbeat. `hello` is no entry: it says at which number and cursor the leader is.
  */
-(function () {
+(self.LongtailFiles = self.LongtailFiles || {}).share = function (Longtail) {
   var groups = {};
+  // The connections of this tab that share.
+  var all = [];
   var HELLO_WITHIN = 3000;
   // Timers of tabs in the background fire once a minute.
-  var ANNOUNCE = 10000;
+  var BEAT = 10000;
   var DEAD_AFTER = 150000;
+  // Entries that a tab keeps, and publishes that it remembers.
+  var KEPT = 100;
+  // How long messages may wait for the answer to a publish.
+  var HELD = 3000;
 
   function now() {
     return new Date().getTime();
   }
 
-  // Returns this tab's part in a group. The first call for a group makes it.
+  function each(array, fn) {
+    array = array.slice(0);
+    for (var i = 0; i < array.length; i++) { fn(array[i]); }
+  }
+
+  function has(array, value) {
+    for (var i = 0; i < array.length; i++) {
+      if (array[i] === value) { return true; }
+    }
+    return false;
+  }
+
+  function drop(array, value) {
+    for (var i = array.length - 1; i >= 0; i--) {
+      if (array[i] === value) { array.splice(i, 1); }
+    }
+  }
+
+  // This tab's part in a group. The first call for a group makes it.
   function join(owner, options) {
     var key = 'longtail ' + owner.url + ' ' + Longtail.encode([options.token, options.credentials, options.transports]);
     var group = groups[key];
     if (group) { return group; }
-    group = groups[key] = { links: [], seq: 0, cursor: 'latest', heard: now(), leader: null };
-    var id = Longtail.newClientId();
     var air = new BroadcastChannel(key);
+    var inbox = [];
+    var isBusy = false;
+    var leader = null;
+    // `kept` begins with the place at which this tab began to follow the leader. `covers` says for each channel since
+    // which number the leader reads it.
+    group = groups[key] = { id: Longtail.newClientId(), members: [], term: null, seq: 0, kept: [], covers: {} };
 
-    function channels() {
-      var names = [];
-      for (var i = 0; i < group.links.length; i++) { names = names.concat(group.links[i].owner.channels); }
-      return names;
-    }
-
-    // Tells the leader which channels this tab reads; `fresh` asks for a hello.
-    group.announce = function (fresh) {
-      air.postMessage({ from: id, channels: channels(), fresh: fresh });
-      if (group.leader) { group.leader.member({ from: id, channels: channels(), fresh: fresh }); }
+    // Tells the leader what this tab reads; `fresh` asks for a hello.
+    group.announce = function (fresh, gone) {
+      var said = { from: group.id, channels: [], active: false, fresh: fresh };
+      each(gone ? [] : group.members, function (member) {
+        // It is over, or the page has chosen transports of its own.
+        if (member.owner.state === 'closed' || member.hasLeft) {
+          drop(all, member);
+          return drop(group.members, member);
+        }
+        said.channels = said.channels.concat(member.owner.channels);
+        if (member.owner.state !== 'paused') { said.active = true; }
+      });
+      air.postMessage(said);
+      if (leader) { leader(said); }
     };
 
-    // Handles a report of the leader, which is in this tab or in another one.
-    group.take = function (said) {
-      var links = group.links.slice(0);
-      var i;
-      if (said.to !== undefined && said.to !== id) { return; }
-      group.heard = now();
-      if (said.hello) {
-        group.seq = said.seq;
-        group.cursor = said.cursor;
-      } else if (said.seq <= group.seq) {
-        return;
-      } else if (group.seq && said.seq > group.seq + 1) {
-        // A message was missed. Each connection gets it from its own cursor.
-        return leave();
-      } else {
-        group.seq = said.seq;
-        group.cursor = said.cursor || group.cursor;
+    // Takes what the leader says, in this tab or in another. What a listener of the page does may make the leader say
+    // more, so this keeps the order.
+    function take(said) {
+      inbox.push(said);
+      if (isBusy) { return; }
+      isBusy = true;
+      try {
+        while (inbox.length) { hear(group, inbox.shift()); }
+      } finally {
+        isBusy = false;
       }
-      for (i = 0; i < links.length; i++) { links[i].hear(said); }
-    };
-
-    // Lets each connection of this tab continue by itself.
-    function leave() {
-      var links = group.links;
-      group.links = [];
-      for (var i = 0; i < links.length; i++) { links[i].owner.use(options.transports || null); }
     }
 
     air.onmessage = function (event) {
-      if (event.data.from) {
-        if (group.leader) { group.leader.member(event.data); }
-      } else {
-        group.take(event.data);
-      }
+      if (!event.data.from) { take(event.data); } else if (leader) { leader(event.data); }
     };
-
     setInterval(function () {
-      if (!group.links.length) { return; }
-      group.announce(false);
-      if (now() - group.heard > DEAD_AFTER) { leave(); }
-    }, ANNOUNCE);
+      if (group.members.length) { group.announce(!group.term); }
+      each(group.members, comeBack);
+    }, BEAT);
+    window.addEventListener('pagehide', function () { group.announce(false, true); }, false);
 
-    // Only the holder of the lock reads. The promise never resolves, so the tab holds the lock for its whole life.
+    // Only the holder of the lock reads. The promise does not end, so the tab holds the lock for its whole life.
     navigator.locks.request(key, function () {
-      group.leader = lead(owner.url, options, group, function (said) {
-        air.postMessage(said);
-        group.take(said);
+      return new Promise(function (resolve) {
+        Longtail.need(owner.url, 'lead', function (lead) {
+          var last = group.kept[group.kept.length - 1];
+          if (!lead) { return resolve(); }
+          leader = lead(owner.url, options, last ? last.cursor : 'latest', function (said) {
+            air.postMessage(said);
+            take(said);
+          });
+          group.announce(true);
+        });
       });
-      group.announce(true);
-      return new Promise(function () {});
-    });
+    }).then(null, function () {});
     return group;
   }
 
-  // The leader's connection, in the tab that holds the lock.
-  function lead(url, options, group, say) {
-    var members = {};
-    var waiting = [];
-    var lt = null;
-
-    function wanted() {
-      var all = [];
-      var seen = {};
-      for (var id in members) {
-        if (now() - members[id].at > DEAD_AFTER) { delete members[id]; }
-      }
-      for (id in members) {
-        for (var i = 0; i < members[id].channels.length; i++) {
-          var name = members[id].channels[i];
-          if (!seen[':' + name]) { all.push(name); }
-          seen[':' + name] = true;
-        }
-      }
-      return all.sort();
-    }
-
-    function tell(said) {
-      said.seq = group.seq + 1;
-      said.cursor = lt.cursor;
-      say(said);
-    }
-
-    function greet() {
-      if (!lt || lt.state !== 'open') { return; }
-      while (waiting.length) { say({ to: waiting.shift(), hello: true, seq: group.seq, cursor: lt.cursor, by: lt.transport }); }
-    }
-
-    function begin(names) {
-      lt = Longtail.connect(url, {
-        channels: names,
-        cursor: group.cursor,
-        token: options.token,
-        credentials: options.credentials,
-        transports: options.transports,
-        interval: options.interval
+  // What a tab does with what the leader says.
+  function hear(group, said) {
+    var kept = group.kept;
+    var isForUs = said.to === group.id;
+    if (said.to && !isForUs) { return; }
+    if (said.bye) {
+      // The reason may be a channel of another tab. The server says to each connection what holds for it.
+      each(group.members, function (member) {
+        if (member.link) { goAlone(member); }
       });
-      lt.on('message', function (message) { tell({ message: message }); });
-      lt.on('gap', function (gap) { tell({ gap: gap }); });
-      lt.on('close', function (why) {
-        tell({ bye: why });
-        lt = null;
-      });
-      lt.on('open', greet);
-      lt.on('state', greet);
     }
-
-    setInterval(function () { if (lt && lt.state === 'open') { tell({ beat: true }); } }, ANNOUNCE);
-
-    return {
-      member: function (said) {
-        var before = lt ? lt.channels.slice(0).sort().join() : '';
-        var names;
-        members[said.from] = { channels: said.channels, at: now() };
-        if (!said.channels.length) { delete members[said.from]; }
-        if (said.fresh) { waiting.push(said.from); }
-        names = wanted();
-        if (!names.length) {
-          if (lt) { lt.pause(); }
-        } else if (!lt) {
-          begin(names);
-        } else if (names.join() !== before || lt.state === 'paused') {
-          lt.channels = names;
-          if (lt.state === 'paused') { lt.resume(); } else { lt.subscribe(names[0]); }
-        }
-        greet();
+    if (said.hello) {
+      if (said.term !== group.term || said.seq !== group.seq) {
+        // Another leader, or something was missed.
+        group.term = said.term;
+        group.seq = said.seq;
+        group.covers = {};
+        group.kept = [said];
+        each(group.members, expect);
       }
+      cover(group, said);
+    } else if (said.wait) {
+      each(group.members, function (member) {
+        clearTimeout(member.timer);
+        // The leader has lost its connection.
+        if (!isForUs && member.follows) { member.link.end(); }
+      });
+      return;
+    } else if (said.term !== group.term) {
+      return;
+    } else if (said.seq !== group.seq + 1) {
+      group.term = null;
+      each(group.members, expect);
+      return group.announce(true);
+    } else {
+      group.seq = said.seq;
+      kept.push(said);
+      if (kept.length > KEPT) { kept.shift(); }
+      if (said.channels) { cover(group, said); }
+    }
+    each(group.members, function (member) {
+      if (said.hello && member.owner.state === 'waiting' && !member.alone) { return member.use('shared'); }
+      if (!member.link) { return; }
+      if (member.follows && !said.hello) {
+        if (said.channels && !isCovered(member, said.seq)) { return goAlone(member); }
+        member.queue.push(said);
+        drain(member);
+      } else if (!follow(member) && isForUs) {
+        goAlone(member);
+      }
+    });
+  }
+
+  // The leader reads these channels from this number on.
+  function cover(group, said) {
+    var covers = {};
+    each(said.channels, function (name) {
+      var since = group.covers[':' + name];
+      covers[':' + name] = since === undefined ? said.seq : since;
+    });
+    group.covers = covers;
+  }
+
+  function isCovered(member, seq) {
+    var is = true;
+    each(member.owner.channels, function (name) {
+      // This is also false where there is no number.
+      if (!(member.group.covers[':' + name] <= seq)) { is = false; }
+    });
+    return is;
+  }
+
+  // The index of the entry behind which this connection goes on, or -1.
+  function place(member) {
+    var kept = member.group.kept;
+    var cursor = member.owner.cursor;
+    var i = 0;
+    if (!member.group.term) { return -1; }
+    if (cursor === 'latest') {
+      i = kept.length - 1;
+    } else {
+      while (i < kept.length && kept[i].cursor !== cursor) { i++; }
+    }
+    return i < kept.length && isCovered(member, kept[i].seq) ? i : -1;
+  }
+
+  // Lets the connection follow the leader from its place on, if it has one.
+  function follow(member) {
+    var at = place(member);
+    var link = member.link;
+    if (at === -1) { return false; }
+    clearTimeout(member.timer);
+    member.follows = true;
+    // Volatile messages are for those that are connected when they come.
+    each(member.group.kept.slice(at + 1), function (said) {
+      if (!said.message || said.message.id) { member.queue.push(said); }
+    });
+    link.item({ type: 'hello', cursor: member.group.kept[at].cursor, heartbeat: 60 });
+    drain(member);
+    return true;
+  }
+
+  // Hands on what has come, until a message has to wait for the answer to a publish.
+  function drain(member) {
+    while (member.link && member.queue.length) {
+      var link = member.link;
+      var said = member.queue[0];
+      var message = said.message;
+      var own = message && has(member.owner.channels, message.channel) ? judge(member, message) : 'foreign';
+      if (own === 'perhaps') { return; }
+      member.queue.shift();
+      if (!own) {
+        link.item(message);
+      } else if (said.gap) {
+        link.item({ type: 'gap', from: said.gap.from, cursor: said.gap.cursor });
+      } else {
+        link.item({ type: 'heartbeat', cursor: said.cursor });
+      }
+    }
+  }
+
+  // From now on the connection has to find its place within this time.
+  function expect(member) {
+    clearTimeout(member.timer);
+    member.follows = false;
+    member.timer = setTimeout(function () {
+      // There was no answer (the leader's tab sleeps), or no entry with this cursor.
+      if (member.link && !member.follows) { goAlone(member); }
+    }, HELLO_WITHIN);
+  }
+
+  function goAlone(member) {
+    member.alone = now();
+    member.use(member.own);
+    member.group.announce(!member.group.term);
+  }
+
+  // A connection that went alone follows the leader again where it can.
+  function comeBack(member) {
+    if (member.alone && now() - member.alone > HELLO_WITHIN && member.owner.state === 'open' && place(member) !== -1) {
+      member.alone = 0;
+      member.use('shared');
+    }
+  }
+
+  /* ---- a connection ---- */
+
+  // Is the message one that this connection has published with toSelf: false? The group's connection has another client
+  // id, so the server cannot exclude this one. A message that may be one waits until the publish is answered: the answer
+  // says its id. A volatile message has no id, so its text decides.
+  function judge(member, message) {
+    var text = member.sent.length && Longtail.encode([message.channel, message.event, message.data]);
+    for (var i = 0; i < member.sent.length; i++) {
+      var sent = member.sent[i];
+      if (message.id ? sent.id === message.id : sent.isVolatile && sent.text === text) {
+        member.sent.splice(i, 1);
+        return 'own';
+      }
+      if (message.id && !sent.id && !sent.isVolatile && sent.text === text && now() - sent.at < HELD) { return 'perhaps'; }
+    }
+  }
+
+  function publish(member, channel, data, settings, done, plain) {
+    var sent = {
+      text: Longtail.encode([channel, settings.event || 'message', data]),
+      isVolatile: !!settings['volatile'],
+      at: now()
     };
+    member.sent.push(sent);
+    if (member.sent.length > KEPT) { member.sent.shift(); }
+    function forget() {
+      drop(member.sent, sent);
+      drain(member);
+    }
+    setTimeout(function () { drain(member); }, HELD);
+    setTimeout(forget, 60000);
+    return plain(channel, data, settings, function (error, id) {
+      sent.id = id;
+      if (error) { forget(); } else { drain(member); }
+      if (done) { done(error, id); }
+    });
   }
 
   // To the core this is a transport like the others. Only connections with `share` use it.
   Longtail.transports.push({
     name: 'shared',
     like: 'jsonp',
+    hidden: true,
+    free: true,
     usable: function () {
-      return !!window.BroadcastChannel && !!navigator.locks;
+      return true;
     },
     open: function (link) {
-      var group = link.owner.group;
-      var handle = { owner: link.owner, group: group };
-      var timer = setTimeout(function () {
-        // There was no answer: the leader's tab sleeps, or cannot reach the server.
-        without(group, handle);
-        link.owner.use(link.owner.own);
-      }, HELLO_WITHIN);
-      var mine = ',' + link.owner.channels.join() + ',';
-      handle.stop = function () { clearTimeout(timer); };
-      handle.hear = function (said) {
-        clearTimeout(timer);
-        if (said.hello) {
-          link.item({ type: 'hello', cursor: said.cursor });
-        } else if (said.message) {
-          if (mine.indexOf(',' + said.message.channel + ',') !== -1) {
-            link.owner.sort(said.message, function () { link.item(said.message); });
-          }
-        } else if (said.gap) {
-          link.item({ type: 'gap', from: said.gap.from, cursor: said.gap.cursor });
-        } else if (said.bye) {
-          link.end(said.bye.code === 'closed' ? null : said.bye);
-        } else {
-          link.item({ type: 'heartbeat', cursor: said.cursor });
-        }
-      };
-      group.links.push(handle);
-      group.announce(true);
-      return handle;
+      var member;
+      each(all, function (one) {
+        if (one.owner === link.owner) { member = one; }
+      });
+      member.link = link;
+      member.queue = [];
+      expect(member);
+      // This happens later, since the core has not finished opening it.
+      setTimeout(function () {
+        if (member.link === link) { member.group.announce(!follow(member)); }
+      }, 0);
+      return member;
     },
-    close: function (handle) {
-      handle.stop();
-      without(handle.group, handle);
+    close: function (member) {
+      clearTimeout(member.timer);
+      member.link = null;
+      // This happens later, when the state says why it was closed.
+      setTimeout(function () { member.group.announce(false); }, 0);
     }
   });
 
-  function without(group, handle) {
-    for (var i = group.links.length - 1; i >= 0; i--) {
-      if (group.links[i] === handle) { group.links.splice(i, 1); }
-    }
-    group.announce(false);
-  }
-
   // Called by the core for a connection that wants to share.
   Longtail.share = function (owner, options) {
-    var publish = owner.publish;
-    var pending = 0;
-    var held = [];
-    var mine = {};
-    owner.own = options.transports || null;
-    owner.group = join(owner, options);
-
-    // The connection belongs to another client id, so the server cannot exclude this client. Messages that arrive are
-    // held until the id of the published message is known.
-    owner.sort = function (message, pass) {
-      if (pending) { return held.push([message, pass]); }
-      if (!message.id || !mine[message.id]) { pass(); }
+    var plain = owner.publish;
+    var use = owner.use;
+    var own = options.transports || null;
+    var member = { owner: owner, use: use, own: own, link: null, follows: false, alone: 0, queue: [], sent: [] };
+    try {
+      // It is not known here whether two functions give tokens of one user.
+      if (!navigator.locks || typeof options.token === 'function') { throw 0; }
+      member.group = join(owner, options);
+    } catch (e) {
+      // The browser cannot share, or forbids it here.
+      return use(own);
+    }
+    all.push(member);
+    member.group.members.push(member);
+    owner.use = function (transports) {
+      member.hasLeft = true;
+      member.alone = 0;
+      return use(transports);
     };
     owner.publish = function (channel, data, settings, done) {
-      if (!settings || settings.toSelf !== false) { return publish(channel, data, settings, done); }
-      pending++;
-      return publish(channel, data, settings, function (error, id) {
-        var late;
-        if (id) { mine[id] = true; }
-        pending--;
-        if (!pending) {
-          late = held;
-          held = [];
-          for (var i = 0; i < late.length; i++) { owner.sort(late[i][0], late[i][1]); }
-        }
-        if (done) { done(error, id); }
-      });
+      if (!settings || settings.toSelf !== false) { return plain(channel, data, settings, done); }
+      return publish(member, channel, data, settings, done, plain);
     };
-    owner.use('shared');
+    owner.on('message', function () { comeBack(member); });
+    // A connection that begins at a place of its own comes to the others later.
+    if (options.cursor || options.last) { goAlone(member); } else { use('shared'); }
   };
-})();
+};

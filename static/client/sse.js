@@ -4,36 +4,19 @@
  */
 transports.push({
   name: 'sse',
-  usable: function (base) {
-    if (typeof EventSource === 'undefined') { return false; }
-    // The first versions of EventSource could not read from another origin, and threw an error.
-    return sameOrigin(base) || 'withCredentials' in EventSource.prototype;
+  usable: function () {
+    return !!root.EventSource;
   },
   open: function (link) {
-    var source;
     link.request();
-    source = new EventSource(link.url('/sse'), { withCredentials: link.credentials });
-    function control(type) {
-      source.addEventListener(type, function (event) {
-        var object = decode(event.data);
-        object.type = type;
-        link.item(object);
-      }, false);
-    }
-    source.onmessage = function (event) {
-      link.item(decode(event.data));
-    };
-    control('hello');
-    control('heartbeat');
-    control('gap');
-    control('bye');
+    var source = new EventSource(link.url('/sse'), { withCredentials: link.credentials });
+    each({ message: 0, hello: 1, heartbeat: 1, gap: 1, bye: 1 }, function (type, isControl) {
+      source.addEventListener(type, function (event) { link.text(event.data, isControl && type); }, false);
+    });
     source.onerror = function () {
       link.end();
     };
     return source;
   },
-  close: function (source) {
-    source.onmessage = source.onerror = null;
-    source.close();
-  }
+  close: shut
 });

@@ -1,25 +1,20 @@
-/* WebSocket: one JSON object in each frame. */
+/* WebSocket: one JSON object in each frame. The other way go commands: see stream.js. */
 transports.push({
   name: 'ws',
   free: true,
   usable: function () {
-    return typeof WebSocket !== 'undefined';
+    return !!root.WebSocket;
   },
   open: function (link) {
-    var url = link.url('/ws');
     link.request();
-    if (url.charAt(0) === '/') { url = origin(url) + url; }
-    var socket = new WebSocket(url.replace(/^http/i, 'ws'));
+    var socket = new WebSocket(link.url('/ws').replace(/^http/i, 'ws'));
     socket.onmessage = function (event) {
-      link.item(decode(event.data));
+      link.text(event.data);
     };
     socket.onclose = function () {
       link.end();
     };
     return socket;
   },
-  close: function (socket) {
-    socket.onmessage = socket.onclose = null;
-    socket.close();
-  }
+  close: shut
 });

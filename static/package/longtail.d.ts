@@ -22,7 +22,8 @@ export interface Options {
   transports?: TransportName | TransportName[];
   /** The client id, a UUID; made if left out. */
   client?: string;
-  token?: string;
+  /** A token, or a function that gets one: it is asked again before a token expires, and when the server refuses it. */
+  token?: string | ((done: (token: string) => void) => void | string | Promise<string>);
   /** Milliseconds between two polls; 2,000 if left out. */
   interval?: number;
   /** Whether cookies go along to another origin. */
@@ -41,11 +42,13 @@ export interface PublishSettings {
   key?: string;
 }
 
-/** Something went wrong. `code` is one of the server's, or `unreachable`, `no_transport`, `closed`. */
+/** Something went wrong. `code` is one of the server's, or `unreachable`, `no_transport`, `no_channels`, `closed`. */
 export interface Problem {
   code: string | number;
   message?: string;
   reason?: string;
+  /** The status of the answer, 0 if none came. */
+  status?: number;
   retry?: number;
 }
 
@@ -92,12 +95,13 @@ export interface Connection {
   on<Name extends keyof Events>(name: Name, listener: Events[Name]): Connection;
   on<Data = any>(event: string, listener: (data: Data, message: Message<Data>) => void): Connection;
   off(name: string, listener?: (...args: any[]) => void): Connection;
-  subscribe(channel: string): Connection;
-  unsubscribe(channel: string): Connection;
+  subscribe(channel: string | string[]): Connection;
+  unsubscribe(channel: string | string[]): Connection;
   /** Goes on with other transports from the present cursor; `null`: with all. */
   use(transports: TransportName | TransportName[] | null): Connection;
   publish(channel: string, data: unknown, settings?: PublishSettings,
     done?: (problem: Problem | null, id?: string) => void): Connection;
+  publish(channel: string, data: unknown, done: (problem: Problem | null, id?: string) => void): Connection;
   /** Tries every transport and says in words what the path does to it. */
   diagnose(done: (diagnosis: Diagnosis) => void): Connection;
   pause(): Connection;

@@ -13,11 +13,12 @@ function storage() {
 }
 
 // The globals of a page, with a clock that stands still until a test moves it.
-function world({ json = true, transports = [['hand']], stored } = {}) {
+function world({ json = true, transports = [['hand']], stored, lazy = [], parts, Xhr = function () {}, performance, more } = {}) {
   let now = 1000;
   let timers = [];
-  const sandbox = { location: { protocol: 'http:', host: 'here:80' }, XMLHttpRequest: function () {} };
+  const sandbox = { location: { protocol: 'http:', host: 'here:80' }, XMLHttpRequest: Xhr, performance, ...more };
   sandbox.window = sandbox;
+  sandbox.self = sandbox;
   sandbox.localStorage = stored ?? storage();
   sandbox.setTimeout = (fn, wait) => {
     const timer = { fn, at: now + (wait || 0) };
@@ -29,8 +30,9 @@ function world({ json = true, transports = [['hand']], stored } = {}) {
   if (!json) vm.runInContext('JSON = undefined', sandbox);
   sandbox.clock = () => now;
   vm.runInContext('Date.prototype.getTime = function () { return clock(); };', sandbox);
-  vm.runInContext(source, sandbox);
-  if (!json) vm.runInContext(read('legacy'), sandbox);
+  vm.runInContext(parts ? joined(['intro', ...BARE.slice(1, -1), ...parts, 'outro']) : source, sandbox);
+  for (const name of lazy) vm.runInContext(read(name), sandbox);
+  if (!json) vm.runInContext(read('legacy') + 'LongtailFiles.legacy(Longtail);', sandbox);
   const links = [];
   // A transport that is moved by hand: each time the core opens it, the link is added to `links`.
   const hand = (name, more) => sandbox.Longtail.transports.push({
@@ -58,7 +60,7 @@ function world({ json = true, transports = [['hand']], stored } = {}) {
     }
     now = end;
   };
-  return { Longtail: sandbox.Longtail, links, pass, stored: sandbox.localStorage, waits: () => timers.map(timer => timer.at - now) };
+  return { Longtail: sandbox.Longtail, links, pass, stored: sandbox.localStorage, step: time => { now += time; }, waits: () => timers.map(timer => timer.at - now) };
 }
 
 function connected(options, setting) {
@@ -92,7 +94,7 @@ test('JSON without JSON', () => {
 
 test('the address names channels, cursor and client', () => {
   const { links } = connected({ channels: ['a/b', 'c=d'], token: 't&' });
-  assert.equal(links[0].url('/hand', 'x=1'), '/hand?channel=a%2Fb%2Cc%3Dd&cursor=latest&client=me&token=t%26&probe=1&x=1');
+  assert.equal(links[0].url('/hand', 'x=1'), 'http://here:80/hand?channel=a%2Fb%2Cc%3Dd&cursor=latest&client=me&token=t%26&probe=1&x=1');
 });
 
 test('the cursor follows every object that has one, and a repeated message is dropped', () => {
@@ -397,29 +399,48 @@ test('a transport that ends early each time is tried less and less often, also o
 });
 
 test('a stream that falls silent after messages is checked by a request', () => {
-  const { lt, pass, newest, of, named } = climbing();
+  const asked = [];
+  const { Longtail, lt, pass, newest, of, named } = climbing({ lazy: ['stream'], Xhr: class {
+    constructor() { this.withCredentials = false; }
+    open(method, url) { asked.push(this); this.url = url; }
+    send() {}
+    abort() {}
+    getResponseHeader() { return null; }
+    answer(status, object) {
+      Object.assign(this, { status, readyState: 4, responseText: JSON.stringify(object) });
+      this.onreadystatechange();
+    }
+  } });
+  assert.ok(Longtail.now);
   const fast = newest('fast');
   fast.item(hello('c0'));
   fast.item(beat('c0'));
   for (let n = 1; n <= 10; n++) { pass(100); fast.item(message('c' + n)); }
-  const asked = named('asks').length;
   const untilAsked = count => {
-    for (let n = 0; n < 30 && named('asks').length < count; n++) pass(500);
-    assert.equal(named('asks').length, count);
+    for (let n = 0; n < 200 && asked.length < count; n++) { pass(500); fast.item(beat(lt.cursor)); }
+    assert.equal(asked.length, count);
+    return asked.at(-1);
   };
-  untilAsked(asked + 1);
-  newest('asks').batch({ cursor: 'c10', messages: [] });
+  const first = untilAsked(1);
+  assert.match(first.url, /\/poll\?.*cursor=c10/);
+  first.answer(200, { cursor: 'c10', messages: [] });
   assert.equal(lt.transport, 'fast', 'it is quiet, that is all');
-  untilAsked(asked + 2);
-  newest('asks').batch({ cursor: 'c11', messages: [message('c11')] });
+  // An answer proves the path, whatever it is.
+  fast.item(beat('c10'));
+  untilAsked(2).answer(429, { error: { code: 'rate_limited' } });
+  pass(2000);
+  assert.ok(!fast.closed, 'a refusal is an answer');
+  fast.item(message('c10a'));
+  untilAsked(3).answer(200, { cursor: 'c11', messages: [message('c11')] });
   assert.equal(lt.transport, 'fast');
   pass(1001);
   assert.ok(fast.closed, 'it holds something back');
   pass(1001);
-  assert.equal(newest('asks').cursor, 'c10');
+  assert.equal(newest('asks').cursor, 'c10a');
   newest('asks').batch({ cursor: 'c11', messages: [message('c11')] });
   assert.equal(of('message').at(-1).id, 'c11');
   assert.equal(lt.transport, 'asks');
+  assert.ok(named('asks').length > 1);
 });
 
 test('after a request was cut while it waited, the next one waits for less', () => {
@@ -431,4 +452,225 @@ test('after a request was cut while it waited, the next one waits for less', () 
   page.newest('asks').batch({ cursor: 'c0', messages: [] });
   page.pass(1100);
   assert.ok(page.newest('asks').park < 3, String(page.newest('asks').park));
+});
+
+/* ---- whose error is it? ---- */
+
+// Answers of a request, and whether the library gives up for good.
+for (const [status, body, isFinal] of [
+  [400, { error: { code: 'bad_channel' } }, true],
+  [400, { error: { code: 'bad_cursor' } }, true],
+  [400, { error: { code: 'too_many_channels' } }, true],
+  [401, { error: { code: 'unauthorized' } }, true],
+  [403, { error: { code: 'forbidden' } }, true],
+  [403, { error: { code: 'forbidden_origin' } }, true],
+  [413, { error: { code: 'too_large' } }, true],
+  [503, { error: { code: 503, message: 'unavailable' } }, false],
+  [503, { error: { code: 'unauthorized' } }, false],
+  [429, { error: { code: 'rate_limited' } }, false],
+  [429, { error: { code: 'bad_request' } }, false],
+  [429, 'slow down', false],
+  [403, { error: { code: 'blocked_by_policy' } }, false],
+  [403, '<h1>Blocked</h1>', false],
+  [401, '', false],
+  [404, 'default backend - 404', false],
+  [200, { error: { code: 'unauthorized' } }, false],
+  [200, { error: 'login' }, false],
+  [200, '<html>Please log in</html>', false],
+  [200, {}, false],
+  [200, null, false],
+  [200, '', false],
+  [204, '', false],
+  [302, '', false],
+  [502, { error: { code: 'bad_gateway' } }, false]
+]) {
+  test(`status ${status} with ${JSON.stringify(body)} is ${isFinal ? 'final' : 'tried again'}`, () => {
+    const asked = [];
+    const page = world({ transports: [], parts: ['long-poll'], Xhr: class {
+      constructor() { this.withCredentials = false; }
+      open(method, url) { asked.push(this); this.url = url; }
+      send() {}
+      abort() {}
+      setRequestHeader() {}
+      getResponseHeader() { return null; }
+    } });
+    const lt = page.Longtail.connect('', { channels: 'a' });
+    const errors = [];
+    lt.on('error', error => errors.push(error));
+    page.pass(0);
+    Object.assign(asked[0], { status, readyState: 4, responseText: typeof body === 'string' ? body : JSON.stringify(body) });
+    asked[0].onreadystatechange();
+    assert.equal(lt.state, isFinal ? 'closed' : 'waiting');
+    assert.equal(errors.length, 1);
+    assert.equal(errors[0].status, status);
+    page.pass(5000);
+    assert.equal(asked.length > 1, !isFinal);
+    assert.equal(new Set(asked.map(request => request.url)).size, asked.length, 'no two requests have the same address');
+  });
+}
+
+/* ---- clocks ---- */
+
+for (const [what, step, performance] of [
+  ['an hour back', -3600000, false],
+  ['an hour forward', 3600000, false],
+  ['an hour back, with a clock that nobody sets', -3600000, true]
+]) {
+  test(`the clock is set ${what} while a request is under way, and requests still have time`, () => {
+    let at = 5;
+    const page = connected({}, { ...BATCH, performance: performance ? { now: () => at } : undefined });
+    page.step(step);
+    at += 40;
+    page.links[0].batch({ cursor: 'c1', messages: [] });
+    page.pass(0);
+    assert.equal(page.links.length, 2);
+    page.pass(1500);
+    assert.ok(!page.links[1].closed, 'it was given up');
+    page.links[1].batch({ cursor: 'c2', messages: [message('c2')] });
+    page.pass(0);
+    assert.deepEqual(page.of('message').map(m => m.id), ['c2']);
+    assert.ok(page.waits().every(wait => wait < 60000), String(page.waits()));
+  });
+}
+
+/* ---- publishing ---- */
+
+test('no two publications have the same key, also after a reload with the same client id', () => {
+  const keys = new Set();
+  for (let load = 0; load < 3; load++) {
+    const sent = [];
+    const page = world({ Xhr: class {
+      constructor() { this.withCredentials = false; }
+      open(method, url) { sent.push(url); }
+      send() {}
+    } });
+    const lt = page.Longtail.connect('', { channels: 'a', client: 'me' });
+    for (let n = 0; n < 3; n++) lt.publish('a', n);
+    for (const url of sent) keys.add(new URL(url).searchParams.get('key'));
+  }
+  assert.equal(keys.size, 9);
+});
+
+for (const [data, body] of [[undefined, 'null'], [() => {}, 'null'], [null, 'null'], ['', '""'], [0, '0'], [{ a: undefined }, '{}']]) {
+  test(`what is published as ${String(data)} is sent as ${body}, and the callback may come third`, () => {
+    const sent = [];
+    const page = world({ Xhr: class {
+      constructor() { this.withCredentials = false; }
+      open() {}
+      getResponseHeader() { return null; }
+      send(text) { sent.push(text); Object.assign(this, { readyState: 4, status: 200, responseText: '{"messages":[{"id":"7"}]}' }); this.onreadystatechange(); }
+    } });
+    let told;
+    page.Longtail.connect('', { channels: 'a' }).publish('a', data, (error, id) => { told = [error, id]; });
+    assert.deepEqual(sent, [body]);
+    assert.deepEqual(told, [null, '7']);
+  });
+}
+
+/* ---- arguments ---- */
+
+test('arguments in wrong forms', () => {
+  const { Longtail, pass } = world();
+  for (const bad of ['push.example.com', 'localhost:8080', 'ftp://a', 7]) assert.throws(() => Longtail.connect(bad), /Longtail/, String(bad));
+  assert.equal(Longtail.connect('//other').url, 'http://other');
+  assert.equal(Longtail.connect('/push/').url, 'http://here:80/push');
+  assert.equal(Longtail.connect({ channel: 'a' }).channels.join(), 'a');
+  assert.throws(() => Longtail.connect('').on('message'), /Longtail/);
+  const lt = Longtail.connect('', { channels: 'a' });
+  lt.subscribe(['b', 'c']).unsubscribe(['a', 'b']);
+  assert.equal(lt.channels.join(), 'c');
+  for (const [options, code] of [[{}, 'no_channels'], [{ channels: 'a', transports: ['websocket', 'hand'] }, 'no_transport']]) {
+    const errors = [];
+    Longtail.connect('', options).on('error', error => errors.push(error.code));
+    pass(0);
+    assert.deepEqual(errors, [code]);
+  }
+});
+
+/* ---- what is learned about a path ---- */
+
+test('after an outage the ladder goes back up to the transport whose requests can wait', () => {
+  const page = connected({}, { transports: [['asks', { batch: true, parks: true }], ['plain', { batch: true }]] });
+  const newest = () => page.links.at(-1);
+  for (let n = 0; newest().transport.name === 'asks' && n < 10; n++) {
+    newest().end({ code: 'unreachable', message: '' });
+    page.pass(20000);
+  }
+  assert.equal(newest().transport.name, 'plain');
+  newest().batch({ cursor: 'c1', messages: [] });
+  for (let n = 0; n < 40; n++) {
+    page.pass(1000);
+    if (!newest().closed && !newest()._waited) newest().batch({ cursor: 'c1', messages: [] });
+  }
+  assert.equal(page.lt.transport, 'asks');
+});
+
+test('a path that cuts each request after a second is not asked to wait', () => {
+  const page = climbing({ transports: [['asks', { batch: true, parks: true }]] });
+  let cuts = 0;
+  for (let n = 0; n < 40; n++) {
+    const link = page.newest('asks');
+    if (link.park) {
+      page.pass(1000);
+      if (link.live()) { cuts += 1; link.end({ code: 'unreachable', message: '' }); }
+    } else if (!link.closed) {
+      link.batch({ cursor: 'c0', messages: [] });
+    }
+    page.pass(500);
+  }
+  assert.equal(cuts, 2);
+});
+
+test('a browser that is online again forgets what it learned about the path', () => {
+  const heard = {};
+  const page = climbing({ more: { addEventListener: (name, fn) => { heard[name] = fn; }, removeEventListener() {} } });
+  page.newest('fast').end();
+  page.newest('held').end();
+  assert.ok(page.stored.getItem('longtail http://here:80').includes('fast'));
+  const tries = page.named('fast').length;
+  heard.online();
+  assert.equal(page.named('fast').length, tries + 1);
+});
+
+test('after a silent death a stream is asked for more heartbeats', () => {
+  const page = climbing();
+  const fast = page.newest('fast');
+  fast.item(hello('c0'));
+  fast.item(beat('c0'));
+  page.pass(60000);
+  assert.ok(fast.closed);
+  page.newest('asks').batch({ cursor: 'c0', messages: [] });
+  for (let n = 0; n < 60 && page.newest('fast') === fast; n++) { page.pass(500); }
+  assert.match(page.newest('fast').url('/x'), /heartbeat=8/);
+});
+
+/* ---- tokens ---- */
+
+test('a token is asked for before the first request, before it expires, and when the server refuses it', () => {
+  const asked = [];
+  const jwt = seconds => `x.${Buffer.from(JSON.stringify({ iat: 1000, exp: 1000 + seconds })).toString('base64url')}.y`;
+  const page = connected({ token: done => { asked.push(done); } }, { lazy: ['token'] });
+  assert.equal(page.links.length, 0);
+  assert.equal(asked.length, 1);
+  asked[0](jwt(100));
+  page.pass(1);
+  assert.match(page.links[0].url('/x'), /token=x\./);
+  page.links[0].item(hello('c0'));
+  for (let n = 0; n < 79; n++) { page.pass(1000); page.links[0].item(beat('c1')); }
+  assert.equal(asked.length, 1);
+  page.pass(2000);
+  assert.equal(asked.length, 2);
+  asked[1]('second');
+  page.pass(1);
+  assert.match(page.links.at(-1).url('/x'), /cursor=c1.*token=second/);
+  page.links.at(-1).item(hello('c1'));
+  page.links.at(-1).item({ type: 'bye', code: 4003, reason: 'expired', cursor: 'c2' });
+  assert.equal(asked.length, 3);
+  assert.equal(page.lt.state, 'waiting');
+  asked[2]('third');
+  page.pass(1);
+  assert.match(page.links.at(-1).url('/x'), /cursor=c2.*token=third/);
+  // A token that is refused at once is not asked for again and again.
+  page.links.at(-1).end({ code: 'unauthorized', status: 401 });
+  assert.equal(page.lt.state, 'closed');
 });

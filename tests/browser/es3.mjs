@@ -55,8 +55,9 @@ for (const script of scripts) {
     continue;
   }
   const lines = node => node.loc.end.line - node.loc.start.line + 1;
-  // A single file, or all joined files, form a function of their own.
-  const wrapper = (tree.body[0].declarations?.[0].init ?? tree.body[0].expression).callee;
+  // A file, or all that are joined, is a function of its own.
+  const { declarations, expression } = tree.body[0];
+  const wrapper = declarations ? declarations[0].init.callee : expression.right;
   full(tree, node => {
     if (node.type === 'FunctionExpression' && node.id) {
       fault(node.start, `the name of the function expression '${node.id.name}' leaks into its scope in JScript`);
@@ -66,7 +67,9 @@ for (const script of scripts) {
     }
     if (node.type === 'MemberExpression' && !node.computed) {
       const { name } = node.property;
-      if (LATER.has(name)) fault(node.property.start, `'${name}' is not in ECMAScript 3`);
+      // The library asks for the clock of a page before it reads it.
+      const isClock = name === 'now' && node.object.name !== 'Date';
+      if (LATER.has(name) && !isClock) fault(node.property.start, `'${name}' is not in ECMAScript 3`);
       if (script.isLazy && name[0] === '_') fault(node.property.start, `'${name}' has another name in the minified core`);
     }
   });

@@ -19,12 +19,14 @@ const SETTINGS = {
   compress: { passes: 3, properties: false, reduce_funcs: false, typeofs: false, global_defs: { '@undefined': 'void 0' } },
   // Names that begin with an underscore are private to the core. `builtins` lets them be as short as names of the DOM.
   mangle: { properties: { regex: /^_/, builtins: true } },
-  format: { ascii_only: true, keep_quoted_props: true, preamble: '/* Longtail, MIT OR Apache-2.0 */' }
+  format: { ascii_only: true, keep_quoted_props: true, preamble: '/* MIT OR Apache-2.0 */' }
 };
 
 const source = joined(PARTS);
 const small = (await minify(source, SETTINGS)).code + '\n';
 const exports = ['export default Longtail;', 'export const { connect, newClientId, version } = Longtail;'];
+// Node loads no scripts, so its build contains what it can use.
+const node = ['var self = globalThis;', ...['fetch', 'token', 'stream'].map(read), source].join('\n');
 const text = name => readFileSync(join(root, name), 'utf8');
 const types = text('static/package/longtail.d.ts');
 const files = {
@@ -32,6 +34,8 @@ const files = {
   'package/longtail.js': source,
   'package/longtail.min.js': small,
   'package/longtail.mjs': [source, ...exports, ''].join('\n'),
+  'package/longtail.node.mjs': [node, ...exports, ''].join('\n'),
+  'package/longtail.node.cjs': `${node}\nmodule.exports = Longtail;\nmodule.exports['default'] = Longtail;\n`,
   'package/longtail.cjs': `${source}\nmodule.exports = Longtail;\nmodule.exports['default'] = Longtail;\n`,
   // TypeScript derives the kind of module from the name of a declaration file.
   'package/longtail.d.mts': types.replace(/\nexport as namespace Longtail;\n/, ''),

@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { join } from 'node:path';
 
 export const root = fileURLToPath(new URL('../..', import.meta.url));
-const CORE = ['intro', 'helpers', 'http', 'script', 'files', 'responses', 'events', 'backoff', 'link', 'ladder', 'messages',
+const CORE = ['intro', 'helpers', 'clock', 'http', 'script', 'files', 'responses', 'events', 'backoff', 'link', 'ladder', 'messages',
   'publish', 'connection', 'connect'];
 // The best first.
 const TRANSPORTS = ['ws', 'sse', 'xhr-stream', 'multipart', 'forever-frame', 'long-poll', 'jsonp', 'poll'];
@@ -14,7 +14,7 @@ export const PARTS = [...CORE, ...TRANSPORTS, 'outro'];
 // The core without transports, for tests that have their own.
 export const BARE = [...CORE, 'outro'];
 // Files that the library loads when they are first needed. The server has them minified, from static/lazy.
-export const LAZY = ['diagnose', 'path', 'share', 'legacy'];
+export const LAZY = ['diagnose', 'path', 'share', 'lead', 'slots', 'stream', 'scripts', 'token', 'legacy', 'fetch'];
 
 export const read = name => readFileSync(join(root, `static/client/${name}.js`), 'utf8');
 

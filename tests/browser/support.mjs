@@ -4,7 +4,7 @@ import { spawn } from 'node:child_process';
 import { existsSync, statSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { join } from 'node:path';
-import { chromium } from 'playwright-core';
+import { chromium, firefox } from 'playwright-core';
 import { freePort } from './ports.mjs';
 
 export const root = fileURLToPath(new URL('../..', import.meta.url));
@@ -58,8 +58,18 @@ export async function startBrowser(flags = []) {
   return patient(await chromium.launch({ executablePath, headless: true, timeout: 2 * SOON, args }));
 }
 
-// The limit for a step that should happen at once. It is generous, since the tests share a small machine, and a test
-// that passes never waits for it. LONG is the limit of a whole test.
+export async function startFirefox(colorScheme) {
+  const executablePath = process.env.FIREFOX ?? ['/usr/bin/firefox-esr', '/usr/bin/firefox'].find(existsSync);
+  assert.ok(executablePath, 'no Firefox: install it or set FIREFOX');
+  const firefoxUserPrefs = {
+    'layout.css.prefers-color-scheme.content-override': colorScheme === 'dark' ? 0 : 1,
+    'ui.useOverlayScrollbars': 1
+  };
+  return patient(await firefox.launch({ channel: 'moz-firefox', executablePath, headless: true, timeout: 2 * SOON, firefoxUserPrefs }));
+}
+
+// The limit for what should happen at once. It is generous, since the tests share a small machine, and a test that passes
+// never waits for it. LONG is the limit of a whole test.
 export const SOON = 60000;
 export const LONG = { timeout: 600000 };
 

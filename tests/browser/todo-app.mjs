@@ -6,8 +6,7 @@ import { spawn, spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { firefox } from 'playwright-core';
-import { SOON, binary, env as clean, patient, pictures, root, startBrowser, until } from './support.mjs';
+import { SOON, binary, env as clean, pictures, root, startBrowser, startFirefox as launchFirefox, until } from './support.mjs';
 
 export { until };
 
@@ -71,13 +70,7 @@ export async function start() {
 // Debian's Firefox, by WebDriver BiDi. The colours cannot be changed later on. (Playwright after 1.60 sends it commands
 // that it does not know.)
 export async function startFirefox(colorScheme) {
-  const executablePath = process.env.FIREFOX ?? ['/usr/bin/firefox-esr', '/usr/bin/firefox'].find(existsSync);
-  assert.ok(executablePath, 'no Firefox: install it or set FIREFOX');
-  const firefoxUserPrefs = {
-    'layout.css.prefers-color-scheme.content-override': colorScheme === 'dark' ? 0 : 1,
-    'ui.useOverlayScrollbars': 1
-  };
-  const made = patient(await firefox.launch({ channel: 'moz-firefox', executablePath, headless: true, timeout: 2 * SOON, firefoxUserPrefs }));
+  const made = await launchFirefox(colorScheme);
   browsers.push(made);
   return made;
 }

@@ -4,6 +4,7 @@ pub mod allowed_origins;
 pub mod authorizer;
 pub mod cookies;
 pub mod credentials;
+pub mod fetch_metadata;
 pub mod forwarded;
 pub mod keys;
 pub mod origin;

@@ -30,7 +30,7 @@ const CHECK_EVERY: Duration = Duration::from_secs(1);
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Query fields that are written with their values.
-const HARMLESS: [&str; 24] = [
+const HARMLESS: [&str; 25] = [
     "Last-Event-ID",
     "after",
     "as",
@@ -42,6 +42,7 @@ const HARMLESS: [&str; 24] = [
     "event",
     "evs_last_event_id",
     "format",
+    "heartbeat",
     "last",
     "lastEventId",
     "limit",

@@ -4,6 +4,7 @@
 pub mod endpoints;
 
 use crate::serve::access::allowed_origins::AllowedOrigins;
+use crate::serve::access::fetch_metadata;
 use crate::serve::access::origin::{AccessMode, ListenerKind, OriginPolicy};
 use crate::serve::http::peer::Peer;
 use crate::serve::http::request::{self, ExtendedConnect, Request};
@@ -94,6 +95,11 @@ fn check_origin(state: &ServerState, peer: &Peer, request: &Request) -> Result<(
 
 async fn route(context: &Context, peer: &Peer, request: Request) -> Response {
     let found = endpoints::find(context, request.uri().path());
+    // In front of the limits: a refusal for a limit calls back, too.
+    let is_page = found.is_some_and(|(_, route)| route.transport.is_some_and(|transport| transport.is_page()));
+    if is_page && !fetch_metadata::may_frame(request.headers()) {
+        return response::not_framed();
+    }
     if let Err(refusal) = check_limits(&context.state, peer, found.map_or(Limits::All, |(_, route)| route.limits)) {
         let query = request.uri().query().unwrap_or_default();
         return match found {

@@ -2,15 +2,19 @@
 
 use super::context::Context;
 use super::endpoint::{Answer, Audience, Call, Endpoint, Route, ready};
+use super::page_headers;
 use super::response::{self, Response};
-use hyper::StatusCode;
+use crate::serve::http::headers::text;
 use hyper::header::{self, HeaderValue};
+use hyper::http::uri::Authority;
+use hyper::{HeaderMap, StatusCode};
 
+const PAGE: &str = "text/html; charset=utf-8";
 const SCRIPT: &str = "application/javascript; charset=utf-8";
 
 /// Each path with its content type and the parts of its file.
 const FILES: &[(&str, &str, &[&str])] = &[
-    ("/", "text/html; charset=utf-8", &[include_str!("../../../static/demo/index.html")]),
+    ("/", PAGE, &[include_str!("../../../static/demo/index.html")]),
     (
         "/demo.js",
         SCRIPT,
@@ -39,11 +43,17 @@ const FILES: &[(&str, &str, &[&str])] = &[
         &[include_str!("../../../static/demo/page.css"), include_str!("../../../static/demo/lane.css")],
     ),
     ("/client.min.js", SCRIPT, &[include_str!("../../../static/client.min.js")]),
-    ("/status", "text/html; charset=utf-8", &[include_str!("../../../static/status.html")]),
-    ("/diagnose", "text/html; charset=utf-8", &[include_str!("../../../static/diagnose.html")]),
+    ("/status", PAGE, &[include_str!("../../../static/status.html")]),
+    ("/diagnose", PAGE, &[include_str!("../../../static/diagnose.html")]),
     ("/diagnose.js", SCRIPT, &[include_str!("../../../static/lazy/diagnose.js")]),
     ("/path.js", SCRIPT, &[include_str!("../../../static/lazy/path.js")]),
+    ("/lead.js", SCRIPT, &[include_str!("../../../static/lazy/lead.js")]),
+    ("/slots.js", SCRIPT, &[include_str!("../../../static/lazy/slots.js")]),
     ("/share.js", SCRIPT, &[include_str!("../../../static/lazy/share.js")]),
+    ("/scripts.js", SCRIPT, &[include_str!("../../../static/lazy/scripts.js")]),
+    ("/stream.js", SCRIPT, &[include_str!("../../../static/lazy/stream.js")]),
+    ("/token.js", SCRIPT, &[include_str!("../../../static/lazy/token.js")]),
+    ("/fetch.js", SCRIPT, &[include_str!("../../../static/lazy/fetch.js")]),
     ("/legacy.js", SCRIPT, &[include_str!("../../../static/lazy/legacy.js")]),
     (
         "/client.js",
@@ -51,6 +61,7 @@ const FILES: &[(&str, &str, &[&str])] = &[
         &[
             include_str!("../../../static/client/intro.js"),
             include_str!("../../../static/client/helpers.js"),
+            include_str!("../../../static/client/clock.js"),
             include_str!("../../../static/client/http.js"),
             include_str!("../../../static/client/script.js"),
             include_str!("../../../static/client/files.js"),
@@ -87,7 +98,8 @@ impl Endpoint for Assets {
     }
 
     fn call<'a>(&'a self, call: Call<'a>) -> Answer<'a> {
-        ready(Ok(answer(call.path())))
+        let others = if call.path() == "/" { lanes(&call) } else { Vec::new() };
+        ready(Ok(answer(call.path(), &others)))
     }
 }
 
@@ -96,17 +108,30 @@ fn has(path: &str) -> bool {
     FILES.iter().any(|(name, ..)| *name == path)
 }
 
-/// Answers a GET of a file.
-fn answer(path: &str) -> Response {
+/// Where the lanes of the comparison page read besides its own origin: from the ports of the demo, or from other names of
+/// this machine. See `static/demo/origins.js`.
+fn lanes(call: &Call<'_>) -> Vec<String> {
+    if let Some(demo) = &call.context.demo {
+        return demo.port_numbers().iter().map(|port| format!("http://*:{port}")).collect();
+    }
+    let host = text(call.request.headers(), "host").and_then(|host| host.parse::<Authority>().ok());
+    let port = host.and_then(|host| host.port_u16());
+    let names = ["127.0.0.1", "localhost", "*.localhost"].iter();
+    port.map(|port| names.map(|name| format!("http://{name}:{port}")).collect()).unwrap_or_default()
+}
+
+/// Answers a GET of a file. A page may also read from `others`.
+fn answer(path: &str, others: &[String]) -> Response {
     let found = FILES.iter().find(|(name, ..)| *name == path);
     let (content_type, parts) = found.map_or(("text/plain; charset=utf-8", [""].as_slice()), |file| (file.1, file.2));
-    let mut response = response::whole(StatusCode::OK, content_type, parts.concat());
-    // A file is small and changes only with the server, so browsers request it each time and never show a stale copy.
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    if matches!(path, "/" | "/status") {
-        // Other sites must not frame these pages: a site could steal clicks on the buttons, or the figures that the
-        // pages show.
-        response.headers_mut().insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("SAMEORIGIN"));
+    let page = parts.concat();
+    let mut headers = HeaderMap::new();
+    if content_type == PAGE {
+        page_headers::write(&mut headers, &page, others);
     }
+    let mut response = response::whole(StatusCode::OK, content_type, page);
+    response.headers_mut().extend(headers);
+    // A file changes only with the server and is small, so browsers ask for it each time and never show a stale copy.
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     response
 }

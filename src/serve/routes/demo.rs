@@ -4,6 +4,7 @@
 use super::context::Context;
 use super::demo_state::{Demo, HOP};
 use super::endpoint::{Answer, Call, Endpoint, Route, ready};
+use super::page_headers;
 use super::response::{self, Response};
 use crate::demo::proxy::Faults;
 use crate::serve::http::request::Request;
@@ -73,7 +74,11 @@ impl Endpoint for DemoApi {
 async fn answer(state: &ServerState, demo: &Demo, mut request: Request) -> Result<Response, ApiError> {
     let query = request.uri().query().unwrap_or_default().to_owned();
     match (request.uri().path(), request.method()) {
-        ("/demo/frame", _) => Ok(response::whole(StatusCode::OK, "text/html; charset=utf-8", FRAME)),
+        ("/demo/frame", _) => {
+            let mut response = response::whole(StatusCode::OK, "text/html; charset=utf-8", FRAME);
+            page_headers::write_framed(response.headers_mut(), FRAME);
+            Ok(response)
+        }
         ("/demo/weather", &Method::POST) => {
             let body = response::read_body(state, &mut request, MAX_FAULTS_BYTES).await?;
             let faults: Faults = serde_json::from_slice(&body).map_err(|error| {

@@ -32,7 +32,12 @@ impl Demo {
         Demo { proxy, ports, tcp, watchers: permits(), applets: permits() }
     }
 
-    /// The part of `/info` that describes the demo.
+    /// The numbers of the ports.
+    pub fn port_numbers(&self) -> Vec<u16> {
+        self.ports.iter().map(|(_, address)| address.port()).collect()
+    }
+
+    /// What `/info` says of the demo.
     pub fn info(&self) -> serde_json::Value {
         let ports = self.ports.iter().map(|(lane, address)| (lane.to_string(), address.to_string().into()));
         serde_json::json!({ "ports": ports.collect::<serde_json::Map<_, _>>(), "applet": self.tcp.is_some() })

@@ -5,6 +5,7 @@ use super::endpoint::{Answer, Audience, Call, Endpoint, Route, ready};
 use super::response::{self, Response};
 use crate::transport::{self, Lifecycle, Params};
 use hyper::StatusCode;
+use hyper::header::{self, HeaderValue};
 
 /// The endpoint.
 pub struct Info;
@@ -55,5 +56,8 @@ fn answer(context: &Context) -> Response {
     if let Some(demo) = &context.demo {
         info["demo"] = demo.info();
     }
-    response::json(StatusCode::OK, info.to_string())
+    let mut response = response::json(StatusCode::OK, info.to_string());
+    // People open it in a browser, some of which show JSON as a page.
+    response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(response::NOTHING));
+    response
 }

@@ -14,6 +14,7 @@ pub mod health;
 pub mod info;
 pub mod metrics;
 pub mod operators;
+pub mod page_headers;
 pub mod poll;
 pub mod publish;
 pub mod redirect;

@@ -4,7 +4,12 @@
 pub enum Demo {}
 
 impl Demo {
-    /// The part of `/info` that describes the demo.
+    /// The numbers of its ports.
+    pub fn port_numbers(&self) -> Vec<u16> {
+        match *self {}
+    }
+
+    /// What `/info` says of the demo.
     pub fn info(&self) -> serde_json::Value {
         match *self {}
     }

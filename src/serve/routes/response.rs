@@ -46,6 +46,9 @@ const UNCACHED: [(HeaderName, &str); 5] = [
     (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
 ];
 
+/// The policy of what is not a page: it loads nothing, and nothing frames it.
+pub const NOTHING: &str = "default-src 'none'; frame-ancestors 'none'";
+
 /// A response with a whole body. It must not be cached.
 pub fn whole(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response {
     let body = body.into();
@@ -105,10 +108,23 @@ pub fn refused(refusal: &ApiError) -> Response {
     response
 }
 
+/// The response to a window that asks for a page which only frames may open. It is plain text and calls nothing.
+pub fn not_framed() -> Response {
+    let text = "This page is for a hidden frame of the browser library. Open /diagnose to see whether it works.\n";
+    let mut response = whole(StatusCode::FORBIDDEN, "text/plain; charset=utf-8", text);
+    let headers = response.headers_mut();
+    headers.insert(HeaderName::from_static("cross-origin-opener-policy"), HeaderValue::from_static("same-origin"));
+    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(NOTHING));
+    response.extensions_mut().insert(Code::Forbidden);
+    response
+}
+
 /// Writes the headers of a transport.
 pub fn write_headers(opening: &Accepted, headers: &mut HeaderMap) {
-    for (name, value) in opening.headers {
-        headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+    for (name, value) in &opening.headers {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            headers.insert(HeaderName::from_static(name), value);
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::context::Context;
 use super::endpoint::{Answer, Call, Endpoint, Route, ready};
+use super::page_headers;
 use super::response::{self, Response};
 use super::subscribe::{self, Subscribe};
 use crate::serve::http::headers::last_field;
@@ -30,7 +31,14 @@ impl Endpoint for Transports {
         let Some(transport) = call.route.transport else {
             return ready(Err(ApiError::new(Code::NotFound, "there is no such transport")));
         };
-        Box::pin(async move { Ok(answer(&call.context.state, call.peer, transport, call.request).await) })
+        Box::pin(async move {
+            let mut response = answer(&call.context.state, call.peer, transport, call.request).await;
+            if call.context.demo.is_some() {
+                // The comparison page shows the frame of another port, which is another origin.
+                response.headers_mut().remove(header::CONTENT_SECURITY_POLICY);
+            }
+            Ok(response)
+        })
     }
 
     fn refuse(&self, route: &Route, query: &[u8], refusal: &ApiError) -> Response {
@@ -101,6 +109,9 @@ fn refuse(transport: &dyn Transport, query: &[u8], form: Option<&[u8]>, refusal:
         Some((content_type, body)) => {
             let mut response = response::whole(StatusCode::OK, content_type, body);
             response.extensions_mut().insert(refusal.code);
+            if transport.is_page() {
+                page_headers::write_refusal(response.headers_mut());
+            }
             response
         }
         None => response::refused(refusal),

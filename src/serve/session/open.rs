@@ -5,6 +5,7 @@ use super::record::SessionRecord;
 use crate::cursor::Start;
 use crate::serve::state::ServerState;
 use crate::transport::{Accepted, Params, Transport};
+use std::time::Duration;
 
 /// Makes a pump that reads the channels of `params` from their position. The pump has not sent its hello yet.
 pub fn open_pump(
@@ -22,7 +23,9 @@ pub fn open_pump(
     // Without channels, `last` has no effect until the first `subscribe` command.
     let last = params.last.filter(|_| !(params.channels.is_empty() && params.begins_later()));
     let subscription = state.hub.subscribe(Some(name), &params.channels, start, last, client);
-    let heartbeat_ms = u32::try_from(state.settings.heartbeat.as_millis()).unwrap_or(u32::MAX);
+    // A client whose path drops silent connections may ask for more heartbeats, and never for fewer.
+    let heartbeat = params.heartbeat.unwrap_or(Duration::MAX).min(state.settings.heartbeat);
+    let heartbeat_ms = u32::try_from(heartbeat.as_millis()).unwrap_or(u32::MAX);
     let settings = StreamSettings { heartbeat_ms, probe: params.probe, rollover: rollover.map(Box::new) };
     let record = SessionRecord::new(state.delivery.open(name));
     Pump::new(subscription, opening.envelope, settings, record, state.drain.clone(), &state.timers)

@@ -1,0 +1,149 @@
+/*
+ * The leader of tabs that share a connection: the tab that holds the lock. It has the connection, which reads the
+ * channels of all tabs, and tells them what it receives as numbered entries; see share.js.
+ */
+(self.LongtailFiles = self.LongtailFiles || {}).lead = function (Longtail) {
+  // A connection that is not open after this time is reported.
+  var PATIENCE = 3000;
+  // Timers of tabs in the background fire once a minute.
+  var BEAT = 10000;
+  var DEAD_AFTER = 150000;
+  // A transport that takes over is level with the one before it after this time, or after a new message.
+  var LEVEL_AFTER = 60000;
+
+  function now() {
+    return new Date().getTime();
+  }
+
+  // The items of a list that another lacks.
+  function less(list, other) {
+    var left = [];
+    for (var i = 0; i < list.length; i++) {
+      if ((',' + other.join() + ',').indexOf(',' + list[i] + ',') === -1) { left.push(list[i]); }
+    }
+    return left;
+  }
+
+  // Where the leader is. A transport that takes over may be behind for a moment: an entry with its cursor would then
+  // stand behind messages that come after that cursor.
+  function cursor(leader) {
+    var at = leader.lt.cursor;
+    if (at !== 'latest' && !(leader.isBehind && now() - leader.told < LEVEL_AFTER)) { leader.last = at; }
+    return leader.last;
+  }
+
+  function tell(leader, said, at) {
+    said.term = leader.term;
+    said.seq = ++leader.seq;
+    said.cursor = leader.last = at || cursor(leader);
+    leader.say(said);
+  }
+
+  // Says to one tab, or to all, where to begin.
+  function hello(leader, to) {
+    leader.say({ to: to, hello: true, term: leader.term, seq: leader.seq, cursor: cursor(leader), channels: leader.lt.channels.slice(0) });
+  }
+
+  // Answers the tabs that asked.
+  function answer(leader) {
+    while (leader.asking.length) {
+      if (!leader.lt || leader.lt.state !== 'open') { return leader.say({ to: leader.asking[0], wait: true }); }
+      hello(leader, leader.asking.shift());
+    }
+  }
+
+  function begin(leader, names) {
+    var options = leader.options;
+    var lt = leader.lt = Longtail.connect(leader.url, {
+      channels: names,
+      cursor: leader.last,
+      token: options.token,
+      credentials: options.credentials,
+      transports: options.transports,
+      interval: options.interval
+    });
+    lt.on('message', function (message) {
+      leader.told = now();
+      leader.isBehind = false;
+      tell(leader, { message: message }, message.id || leader.last);
+    });
+    lt.on('gap', function (gap) { tell(leader, { gap: gap }, gap.cursor || leader.last); });
+    lt.on('close', function (why) {
+      tell(leader, { bye: why });
+      leader.lt = null;
+    });
+    lt.on('transport', function () { leader.isBehind = true; });
+    lt.on('state', function (state) {
+      leader.isBehind = true;
+      if (leader.lt !== lt) { return; }
+      if (state === 'open') { hello(leader); }
+      if (state === 'waiting') {
+        setTimeout(function () {
+          if (leader.lt === lt && lt.state !== 'open' && lt.state !== 'paused') { leader.say({ wait: true }); }
+        }, PATIENCE);
+      }
+      answer(leader);
+    });
+    // Messages may come before it is open.
+    if (leader.last !== 'latest') { hello(leader); }
+  }
+
+  // Reads other channels, and tells from where on.
+  function change(leader, method, names) {
+    var lt = leader.lt;
+    if (!names.length) { return; }
+    while (names.length) { lt[method](names.pop()); }
+    tell(leader, { channels: lt.channels.slice(0) });
+  }
+
+  // Takes what a tab announces.
+  function hear(leader, said) {
+    var tabs = leader.tabs;
+    var lt = leader.lt;
+    var names = [];
+    var isActive = false;
+    tabs[said.from] = { channels: said.channels, active: said.active, at: now() };
+    for (var id in tabs) {
+      if (!tabs[id].channels.length || now() - tabs[id].at > DEAD_AFTER) {
+        delete tabs[id];
+      } else {
+        names = names.concat(less(tabs[id].channels, names));
+        isActive = isActive || tabs[id].active;
+      }
+    }
+    if (said.fresh) { leader.asking = less(leader.asking, [said.from]).concat(said.from); }
+    if (!isActive) {
+      if (lt) { lt.pause(); }
+    } else if (!lt) {
+      begin(leader, names);
+    } else {
+      change(leader, 'subscribe', less(names, lt.channels));
+      change(leader, 'unsubscribe', less(lt.channels, names));
+      lt.resume();
+    }
+    answer(leader);
+  }
+
+  // Begins to lead from the cursor `last`; `say` tells all tabs. Returns the function that takes what tabs announce.
+  Longtail.lead = function (url, options, last, say) {
+    var leader = {
+      url: url,
+      options: options,
+      last: last,
+      say: say,
+      term: Longtail.newClientId(),
+      seq: 0,
+      lt: null,
+      // By id, the channels of each tab, and the ids of those that wait for a hello.
+      tabs: {},
+      asking: [],
+      // When the last message was told.
+      told: 0,
+      isBehind: false
+    };
+    setInterval(function () {
+      if (leader.lt && leader.lt.state === 'open') { tell(leader, {}); }
+    }, BEAT);
+    return function (said) { hear(leader, said); };
+  };
+};

@@ -1,0 +1,131 @@
+/*
+ * When a request that goes on may begin: a stream, or a request that waits at the server.
+ *
+ * A browser opens six connections to a host, for all its tabs. If streams took all of them, a further tab would hang,
+ * and so would every publish. So the tabs of a page's origin count their streams in `localStorage`. From the fifth on a
+ * tab asks again and again with short requests, until a stream of another tab ends. A WebSocket takes none of the six,
+ * and HTTP/2 has one connection for all.
+ *
+ * A script or a frame that is added while the page is being loaded keeps it from being loaded until that ends. So these
+ * transports wait for the page.
+ */
+(self.LongtailFiles = self.LongtailFiles || {}).slots = function (Longtail) {
+  var MOST = 4;
+  // Other tabs see what this one has written after this time at the latest.
+  var SETTLED_AFTER = 300;
+  var ASK_AGAIN = 1500;
+  var RENEW = 5000;
+  // Timers of tabs in the background fire once a minute. A tab that crashed is forgotten after this time.
+  var DEAD_AFTER = 150000;
+  var PREFIX = 'longtail slot ';
+  // How often a transport had no code yet: see scripts.js.
+  var asked = 0;
+  // The connections of this tab that have a slot or wait for one.
+  var mine = [];
+
+  function now() {
+    return new Date().getTime();
+  }
+
+  // Each slot is an item of its own, so no tab overwrites another: when it was asked for, and when it was renewed.
+  function write(slot) {
+    try { localStorage.setItem(slot.key, slot.at + ' ' + now()); } catch (e) {}
+  }
+
+  function remove(key) {
+    try { localStorage.removeItem(key); } catch (e) {}
+  }
+
+  // How many slots were asked for before this one.
+  function before(slot) {
+    var count = 0;
+    var dead = [];
+    try {
+      for (var i = 0; i < localStorage.length; i++) {
+        var key = localStorage.key(i);
+        if (key.indexOf(slot.group) !== 0 || key === slot.key) { continue; }
+        var times = localStorage.getItem(key).split(' ');
+        // Also one of the future is dead: the clock was set back.
+        if (!(Math.abs(now() - times[1]) < DEAD_AFTER)) {
+          dead.push(key);
+        } else if (+times[0] < slot.at || (+times[0] === slot.at && key < slot.key)) {
+          count++;
+        }
+      }
+    } catch (e) {
+      // The browser keeps nothing for this page, so it cannot count.
+      return 0;
+    }
+    while (dead.length) { remove(dead.pop()); }
+    return count;
+  }
+
+  // Does the connection read, or want to read, by a request that goes on?
+  function isNeeded(lt) {
+    if (lt.state === 'closed' || lt.state === 'paused') { return false; }
+    for (var i = 0; i < Longtail.transports.length; i++) {
+      var transport = Longtail.transports[i];
+      if (transport.name === lt.transport) { return !transport.free; }
+    }
+    return true;
+  }
+
+  function renew() {
+    for (var i = mine.length - 1; i >= 0; i--) {
+      if (isNeeded(mine[i].lt)) {
+        write(mine[i]);
+      } else {
+        remove(mine[i].key);
+        mine.splice(i, 1);
+      }
+    }
+  }
+
+  // Did the last request to this server go over HTTP/2 or 3? A browser says nothing of another origin.
+  function isMultiplexed(lt) {
+    var is = false;
+    try {
+      var all = performance.getEntriesByType('resource');
+      for (var i = 0; i < all.length; i++) {
+        if (Longtail.origin(all[i].name) === Longtail.origin(lt.url) && all[i].nextHopProtocol) {
+          is = /^h[23]/.test(all[i].nextHopProtocol);
+        }
+      }
+    } catch (e) {}
+    return is;
+  }
+
+  function isLoading() {
+    // An old Firefox has no `readyState`.
+    return typeof document !== 'undefined' && /^[li]/.test(document.readyState);
+  }
+
+  if (self.addEventListener) {
+    self.addEventListener('pagehide', function () {
+      while (mine.length) { remove(mine.pop().key); }
+    }, false);
+  }
+  setInterval(renew, RENEW);
+
+  // Milliseconds after which the connection is to ask again; 0: it may begin. `park`: the request waits at the server.
+  Longtail.slots = function (lt, transport, park) {
+    var slot;
+    if (!transport.open) {
+      Longtail.need(lt.url, 'scripts', function () {});
+      return Math.min(100 * ++asked, RENEW);
+    }
+    if (isLoading() && (transport.name === 'jsonp' || transport.name === 'forever-frame')) { return 100; }
+    if ((transport.batch && !park) || isMultiplexed(lt)) { return 0; }
+    for (var i = 0; i < mine.length; i++) {
+      if (mine[i].lt === lt) { slot = mine[i]; }
+    }
+    if (!slot) {
+      slot = { lt: lt, group: PREFIX + Longtail.origin(lt.url) + ' ', at: now() };
+      slot.key = slot.group + Longtail.newClientId();
+      mine.push(slot);
+      write(slot);
+    }
+    if (Math.abs(now() - slot.at) < SETTLED_AFTER) { return SETTLED_AFTER; }
+    return before(slot) < MOST ? 0 : ASK_AGAIN;
+  };
+};

@@ -1,0 +1,145 @@
+/*
+ * Looks after a stream that is read. It checks a stream that has been silent for longer than it used to be. Over a WebSocket
+ * it sends commands: other channels without another connection, publishing where a proxy forbids POST, and a ping now
+ * and then. The core loads this file when a stream has brought something.
+ */
+(self.LongtailFiles = self.LongtailFiles || {}).stream = function (Longtail) {
+  // Milliseconds: the first check after a message, at the earliest and at the latest; how long its answer may take, and then the message
+  // that the stream should have brought.
+  var SOONEST = 3000;
+  var LATEST = 60000;
+  var ANSWER_WITHIN = 10000;
+  var REST_WITHIN = 1000;
+
+  // The items of a list that another lacks.
+  function less(list, others) {
+    var left = [];
+    for (var i = 0; i < list.length; i++) {
+      if (others.indexOf(list[i]) === -1) { left.push(list[i]); }
+    }
+    return left;
+  }
+
+  function silent(link) {
+    link.end({ code: 'unreachable', message: 'silent too long' });
+  }
+
+  // Returns the function that is told of each message. Long after the last one came it asks by a request whether there is
+  // a message that the stream should have brought, then after twice the time, and so on until the next message.
+  function watch(link) {
+    var heard = 0;
+    var pace = 0;
+    var timer = null;
+
+    function ask(wait) {
+      var at = link.cursor;
+      var over = function () {};
+      function give(error) {
+        clearTimeout(timer);
+        over();
+        if (error && link.live() && link.cursor === at) { silent(link); }
+      }
+      timer = setTimeout(function () {
+        if (!link.live() || !Longtail.reaches(link.owner.url)) { return; }
+        timer = setTimeout(function () { give(true); }, ANSWER_WITHIN);
+        link.request();
+        over = Longtail.http('GET', link.url('/poll', 'n=' + Math.random()), { credentials: link.credentials }, function (status, text) {
+          var batch = {};
+          clearTimeout(timer);
+          try { batch = Longtail.decode(text) || batch; } catch (e) {}
+          // Any answer proves the path, also a refusal.
+          if (!status) { return give(true); }
+          if (status === 200 && (batch.gap || (batch.messages && batch.messages.length))) {
+            timer = setTimeout(function () { give(true); }, REST_WITHIN);
+            // A message that comes meanwhile sets this timer anew.
+            return;
+          }
+          ask(wait * 2);
+        });
+      }, wait);
+    }
+
+    return function () {
+      var time = Longtail.now();
+      var since = heard ? time - heard : 0;
+      pace = pace ? (pace * 3 + since) / 4 : since;
+      heard = time;
+      clearTimeout(timer);
+      // Bounded, since an old browser has no clock that nobody sets.
+      ask(Math.max(SOONEST, Math.min(4 * pace, LATEST)) * (1 + Math.random()));
+    };
+  }
+
+  // What the core can do over a WebSocket: subscribe(token, all) reads the channels of the connection as they are now, with
+  // `all` also those that it reads already, with another token; publish(fields, data, done) publishes.
+  function commands(link, socket) {
+    var count = 0;
+    var beats = 0;
+    // By its number, what waits for the answer to a command.
+    var waiting = {};
+
+    function send(command, done) {
+      command.ref = ++count;
+      waiting[count] = done;
+      socket.send(Longtail.encode(command));
+    }
+
+    function answer(object) {
+      var done = waiting[object.ref];
+      delete waiting[object.ref];
+      if (done) { done(object.type === 'error' ? object : null, object.id); }
+    }
+
+    // Some paths still bring what the server sends when they take nothing to the server any more.
+    function ping() {
+      if (beats++ % 2) { return; }
+      if (waiting.ping) { return silent(link); }
+      waiting.ping = function () {};
+      socket.send('{"type":"ping","ref":"ping"}');
+    }
+
+    socket.addEventListener('message', function (event) {
+      // A message of the log does not begin like this, and is not parsed twice.
+      if (!/^\{"type":"(ack|error|pong|heartbeat)"/.test(event.data)) { return; }
+      var object = Longtail.decode(event.data);
+      if (object.type === 'heartbeat') { ping(); } else { answer(object); }
+    }, false);
+    socket.addEventListener('close', function () {
+      for (var number in waiting) { waiting[number]({ code: 'unreachable', message: 'no answer' }); }
+    }, false);
+    ping();
+
+    function check(error) {
+      if (error) { link.end(error); }
+    }
+
+    return {
+      subscribe: function (token, all) {
+        var wanted = link.owner.channels.slice(0);
+        var more = all ? wanted : less(wanted, link.channels);
+        var fewer = less(link.channels, wanted);
+        link.channels = wanted;
+        if (more.length) { send({ type: 'subscribe', channels: more, token: token }, check); }
+        if (fewer.length) { send({ type: 'unsubscribe', channels: fewer }, check); }
+      },
+      publish: function (fields, data, done) {
+        send({
+          type: 'publish',
+          channel: fields.channel,
+          data: data,
+          event: fields.event,
+          exclude: fields.exclude,
+          'volatile': !!fields['volatile'],
+          key: fields.key,
+          token: fields.token
+        }, done);
+      }
+    };
+  }
+
+  Longtail.stream = function (link, handle) {
+    var care = link.transport.name === 'ws' ? commands(link, handle) : {};
+    care.heard = watch(link);
+    return care;
+  };
+};

@@ -1,0 +1,240 @@
+// Tabs that share a connection, in Chromium and in Firefox: nothing is lost or doubled, whatever the tabs do.
+//   node --test share.mjs
+import { test, after } from 'node:test';
+import assert from 'node:assert/strict';
+import { LONG, pause, publish, startBrowser, startFirefox, startServer, until } from './support.mjs';
+
+const started = [];
+
+async function server(args = []) {
+  const made = await startServer(args);
+  started.push(made);
+  return made;
+}
+
+after(() => started.forEach(one => one.stop()));
+
+// A tab that keeps what a shared connection brings: in `seen` what came, in `states` its states.
+async function tab(context, base, options = {}) {
+  const page = await context.newPage();
+  await page.goto(base + '/healthz');
+  await page.addScriptTag({ url: base + '/client.js' });
+  await page.evaluate(options => {
+    window.seen = [];
+    window.states = [];
+    window.errors = [];
+    window.gaps = 0;
+    window.lt = Longtail.connect('', { channels: ['c'], share: true, ...options });
+    window.lt.on('message', message => window.seen.push(message.data));
+    window.lt.on('state', state => window.states.push(state));
+    window.lt.on('gap', () => { window.gaps += 1; });
+    window.lt.on('error', error => window.errors.push(error.message));
+  }, options);
+  return page;
+}
+
+const state = page => page.evaluate(() => [window.lt.state, window.lt.transport].join());
+
+const shares = page => until('it shares', async () => {
+  const is = await state(page);
+  return is === 'open,shared' || is;
+});
+
+const readers = async (base, channel = 'c') => (await (await fetch(`${base}/channels/${channel}`)).json()).readers.total;
+
+const numbers = (first, count) => Array.from({ length: count }, (_, n) => first + n);
+
+// Each tab has each of the numbers once, and in order.
+async function hasAll(pages, from, count) {
+  for (const [n, page] of pages.entries()) {
+    const found = await page.evaluate(() => window.seen.filter(data => typeof data === 'number'));
+    const missing = numbers(from, count).filter(data => !found.includes(data));
+    assert.deepEqual(missing, [], `tab ${n} misses some of ${found}: ${await page.evaluate(() => [window.lt.transport, window.states, window.errors])}`);
+    assert.deepEqual(found, numbers(from, count), `tab ${n} has them once and in order`);
+    assert.equal(await page.evaluate(() => window.gaps), 0);
+  }
+}
+
+const BROWSERS = [['Chromium', () => startBrowser()], ['Firefox', () => startFirefox('light')]];
+
+for (const [name, start] of BROWSERS) {
+  test(`${name}: a minute of messages with a pause in each tab, and a leader that goes away`, LONG, async () => {
+    const { base } = await server();
+    const browser = await start();
+    try {
+      const context = await browser.newContext();
+      const tabs = [];
+      for (let n = 0; n < 4; n++) tabs.push(await tab(context, base));
+      for (const page of tabs) await shares(page);
+      const began = Date.now();
+      let sent = 0;
+      let isSending = true;
+      const sending = (async () => {
+        while (isSending) {
+          await publish(base, 'c', sent++);
+          await pause(60);
+        }
+      })();
+      // A short pause stays within what a tab keeps, and a long one does not.
+      const plan = [[5, 1, 1], [10, 2, 12], [25, 0, 2], [30, 3, 9]];
+      for (const [at, n, seconds] of plan) {
+        await pause(at * 1000 - (Date.now() - began));
+        await tabs[n].evaluate(() => { window.lt.pause(); });
+        await pause(seconds * 1000);
+        await tabs[n].evaluate(() => { window.lt.resume(); });
+      }
+      await pause(42000 - (Date.now() - began));
+      // The first tab leads. It is closed while messages come.
+      await tabs.shift().close();
+      await pause(60000 - (Date.now() - began));
+      isSending = false;
+      await sending;
+      await until('the last has come', async () => {
+        const last = await Promise.all(tabs.map(page => page.evaluate(() => window.seen.at(-1))));
+        return last.every(data => data === sent - 1) || [last, sent];
+      });
+      await hasAll(tabs, 0, sent);
+      for (const page of tabs) assert.deepEqual(await page.evaluate(() => window.errors), []);
+      await until('all share again', async () => {
+        await publish(base, 'c', sent++);
+        const states = await Promise.all(tabs.map(state));
+        return states.every(is => is === 'open,shared') || states;
+      });
+      await until('there is one reader', async () => (await readers(base)) === 1 || readers(base));
+    } finally {
+      await browser.close();
+    }
+  });
+}
+
+async function inChromium(run, args) {
+  const { base, child } = await server(args);
+  const browser = await startBrowser();
+  try {
+    await run(await browser.newContext(), base, child);
+  } finally {
+    await browser.close();
+  }
+}
+
+test('a quiet group stays open: heartbeats of the leader reach each tab', LONG, () => inChromium(async (context, base) => {
+  const tabs = [await tab(context, base), await tab(context, base)];
+  for (const page of tabs) await shares(page);
+  // The first silence that was allowed is over after 15 s. The watch of each tab must have been set again.
+  await pause(35000);
+  for (const page of tabs) {
+    assert.deepEqual(await page.evaluate(() => [window.errors, window.states]), [[], ['connecting', 'open']]);
+  }
+}));
+
+test('what comes while all tabs are paused comes afterwards, and nobody reads meanwhile', LONG, () => inChromium(async (context, base) => {
+  const tabs = [await tab(context, base), await tab(context, base)];
+  for (const page of tabs) await shares(page);
+  await publish(base, 'c', 0);
+  for (const page of tabs) await page.evaluate(() => { window.lt.pause(); });
+  await until('nobody reads', async () => (await readers(base)) === 0 || readers(base));
+  for (let n = 1; n < 10; n++) await publish(base, 'c', n);
+  for (const page of tabs) await page.evaluate(() => { window.lt.resume(); });
+  await until('all came', async () => {
+    const counts = await Promise.all(tabs.map(page => page.evaluate(() => window.seen.length)));
+    return counts.every(count => count === 10) || counts;
+  });
+  await hasAll(tabs, 0, 10);
+}));
+
+test('a channel that a tab joins is read from its cursor on', LONG, () => inChromium(async (context, base) => {
+  const tabs = [await tab(context, base), await tab(context, base)];
+  for (const page of tabs) await shares(page);
+  let isSending = true;
+  let sent = 0;
+  const other = (async () => { while (isSending) await publish(base, 'c', 'other'); })();
+  await pause(500);
+  for (let round = 0; round < 5; round++) {
+    await tabs[1].evaluate(channel => { window.lt.subscribe(channel); }, 'd' + round);
+    for (let n = 0; n < 20; n++) await publish(base, 'd' + round, sent++);
+  }
+  isSending = false;
+  await other;
+  await until('all came', async () => {
+    const got = await tabs[1].evaluate(() => window.seen.filter(data => typeof data === 'number').length);
+    return got === sent || got;
+  });
+  await hasAll([tabs[1]], 0, sent);
+  assert.equal(await tabs[0].evaluate(() => window.seen.some(data => typeof data === 'number')), false);
+}));
+
+test('what a tab publishes with toSelf: false reaches the others only, also if it is volatile', LONG, () => inChromium(async (context, base) => {
+  const tabs = [await tab(context, base), await tab(context, base)];
+  for (const page of tabs) await shares(page);
+  for (const settings of [{}, { 'volatile': true }]) {
+    for (let n = 0; n < 10; n++) {
+      await tabs[0].evaluate(([data, settings]) => new Promise(resolve => window.lt.publish('c', data, { toSelf: false, ...settings }, resolve)),
+        [{ n, text: 'a "b"\n' }, settings]);
+    }
+  }
+  // The same text from somebody else is a message like any other.
+  await publish(base, 'c', { n: 0, text: 'a "b"\n' });
+  await publish(base, 'c', 'end');
+  for (const page of tabs) await until('the end has come', () => page.evaluate(() => window.seen.includes('end')));
+  const counts = await Promise.all(tabs.map(page => page.evaluate(() => window.seen.length)));
+  assert.deepEqual(counts, [2, 22]);
+}));
+
+test('a connection with a cursor or `last` begins there, and then shares', LONG, () => inChromium(async (context, base) => {
+  for (let n = 0; n < 5; n++) await publish(base, 'c', n);
+  const tabs = [await tab(context, base, { cursor: 'earliest' }), await tab(context, base, { cursor: 'earliest' }), await tab(context, base, { last: 3 })];
+  for (const page of tabs) await until('it has begun', () => page.evaluate(() => window.seen.length > 2));
+  let sent = 5;
+  await until('all share', async () => {
+    await publish(base, 'c', sent++);
+    const states = await Promise.all(tabs.map(state));
+    return states.every(is => is === 'open,shared') || states;
+  });
+  await publish(base, 'c', sent++);
+  await until('the last has come', async () => {
+    const last = await Promise.all(tabs.map(page => page.evaluate(() => window.seen.at(-1))));
+    return last.every(data => data === sent - 1) || last;
+  });
+  await hasAll(tabs.slice(0, 2), 0, sent);
+  await hasAll(tabs.slice(2), 2, sent - 2);
+  await until('there is one reader', async () => (await readers(base)) === 1 || readers(base));
+}));
+
+test('a channel that is refused closes the connection of its tab only', LONG, () => inChromium(async (context, base) => {
+  const tabs = [await tab(context, base), await tab(context, base)];
+  for (const page of tabs) await shares(page);
+  await publish(base, 'c', 0);
+  await tabs[1].evaluate(() => { window.lt.subscribe('not a name'); });
+  await until('it is closed', async () => (await state(tabs[1])).startsWith('closed') || state(tabs[1]));
+  let sent = 1;
+  await until('the other shares again', async () => {
+    await publish(base, 'c', sent++);
+    const is = await state(tabs[0]);
+    return is === 'open,shared' || is;
+  });
+  await until('the last has come', async () => (await tabs[0].evaluate(() => window.seen.at(-1))) === sent - 1);
+  await hasAll([tabs[0]], 0, sent);
+}));
+
+test('tabs whose leader has lost the server say so, and go on with it', LONG, () => inChromium(async (context, base, child) => {
+  const tabs = [await tab(context, base), await tab(context, base)];
+  for (const page of tabs) await shares(page);
+  await publish(base, 'c', 0);
+  child.kill('SIGSTOP');
+  for (const page of tabs) {
+    await until('it does not claim to be open', async () => (await state(page)).split(',')[0] !== 'open' || state(page));
+  }
+  child.kill('SIGCONT');
+  let sent = 1;
+  await until('all share again', async () => {
+    await publish(base, 'c', sent++);
+    const states = await Promise.all(tabs.map(state));
+    return states.every(is => is === 'open,shared') || states;
+  });
+  await publish(base, 'c', sent++);
+  await until('the last has come', async () => {
+    const last = await Promise.all(tabs.map(page => page.evaluate(() => window.seen.at(-1))));
+    return last.every(data => data === sent - 1) || last;
+  });
+  await hasAll(tabs, 0, sent);
+}));
