@@ -136,7 +136,7 @@ async fn pages_have_a_policy() {
     assert_eq!(info.header("Content-Security-Policy"), Some("default-src 'none'; frame-ancestors 'none'"));
 }
 
-/// Line ends in whatever is answered in a header or a line (and names of headers in what is not).
+/// Line ends in every text that is answered in a header or a line, and names of headers in other texts.
 #[tokio::test]
 async fn header_injection() {
     let World { node, .. } = World::start(Log::Memory, &[]).await;

@@ -7,8 +7,8 @@ function retryDelay(count) {
   return most / 2 + Math.random() * most / 2;
 }
 
-// The penalties of transports that failed here: by name, the number of failures in a row, the time until which to leave
-// the transport alone, and how long that is. They are kept for the next page, so the times are those of the computer's
+// The penalties of transports that failed here: by name, the number of failures in a row, the time until which the
+// transport is avoided, and how long that is. They are kept for the next page, so the times are those of the computer's
 // clock.
 function loadPenalties(base) {
   var kept = {};
@@ -41,7 +41,8 @@ function forgive(conn, transport) {
   }
 }
 
-// Milliseconds for which the transport is still avoided. If more is left than there ever was, the clock was set back.
+// Milliseconds for which the transport is still avoided. If the rest is longer than the whole time, the clock was set
+// back.
 function penaltyLeft(conn, transport) {
   var penalty = conn._penalties[transport.name];
   var left = penalty && penalty[1] - wallClock();

@@ -19,7 +19,7 @@ function address(url) {
   url = String(url || '').replace(/\/+$/, '');
   if (/^https?:/i.test(url)) { return url; }
   if (!root.location || /^[^\/]/.test(url)) { throw new Error('Longtail: no http address'); }
-  // A page without a host (about:srcdoc, say) has the addresses of the page around it.
+  // A page without a host (such as about:srcdoc) uses the addresses of the page around it.
   return location.host ? (/^\/\//.test(url) ? location.protocol : origin('')) + url : url;
 }
 
@@ -41,8 +41,8 @@ function connect(url, options) {
   };
   var conn = {
     _lt: lt,
-    // There may be also: _main, the link that is read; _probe, the one that has to prove itself; _check, the request that
-    // asks why a stream was refused; _ready: the parts that this browser lacked are loaded.
+    // Further members: _main, the link that is read; _probe, the link that has to prove itself; _check, the request
+    // that asks why a stream was refused; _ready, true when the parts that this browser lacks are loaded.
     _base: base,
     _options: options,
     _token: typeof options.token === 'function' ? undefined : options.token,

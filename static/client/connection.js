@@ -40,8 +40,8 @@ function read(conn, transport) {
   }
 }
 
-// Goes on with other channels, or with another token (`all`): by a command where that is possible, else by another request
-// of the same transport, if it works.
+// Continues with other channels, or with another token (`all`): by a command if that is possible, and otherwise by
+// another request of the same transport, if it works.
 function reopen(conn, all) {
   var main = conn._main;
   if (!isActive(conn)) { return; }
@@ -65,7 +65,7 @@ function greet(conn, link) {
   if (link === conn._main) { climb(conn); }
 }
 
-// This transport with batches works: those above it failed, and are tried again later.
+// This transport with batches works. The transports above it have failed, and are tried again later.
 function rank(conn, transport) {
   var all = usable(conn, true);
   for (var i = 0; i < all.length && all[i] !== transport; i++) {
@@ -87,7 +87,7 @@ function linkEnded(conn, link, error) {
     return climb(conn);
   }
   closeLinks(conn);
-  // A browser does not say why a WebSocket or an EventSource was refused. A short request learns it.
+  // A browser does not say why a WebSocket or an EventSource was refused. A short request finds the reason.
   var asks = !error && !link._greeted && !usable(conn, true).length && usable(conn, true, true)[0];
   if (asks) {
     conn._check = newLink(conn, asks, conn._lt.cursor);
@@ -113,8 +113,8 @@ function linkEnded(conn, link, error) {
   retryAfter(conn, Math.max(wait, retryDelay(conn._failures)));
 }
 
-// A request was cut after it waited for this time: a proxy on the path does not wait as long as the server was asked to.
-// What is cut within a second and a half, twice, cannot wait at all.
+// Handles a request that was cut after it waited for this time, because a proxy on the path does not wait as long as
+// the server. If a request is cut within a second and a half twice, requests cannot wait at all on this path.
 function learnPark(conn, time) {
   if (time < 300) { return; }
   conn._cuts++;
@@ -125,7 +125,7 @@ function learnPark(conn, time) {
   }
 }
 
-// The request that asks why a stream was refused is over.
+// Handles the end of the request that asks why a stream was refused.
 function checkEnded(conn, link, error) {
   closeLink(link);
   conn._check = null;
@@ -155,14 +155,14 @@ function resume(conn) {
   }
 }
 
-// Has the token expired, and is another one asked for?
+// Returns whether the token has expired and another one is requested.
 function renews(conn, why) {
   var renews = conn._renew && (why.code === 'unauthorized' || why.code === 4003);
   if (renews) { conn._renew(); }
   return renews;
 }
 
-// The server does not let this connection read. It gets another token once.
+// Handles a refusal to read. The connection gets another token once.
 function refused(conn, why) {
   closeLinks(conn);
   if (conn._renewed || !renews(conn, why)) { return finish(conn, why); }
@@ -170,7 +170,7 @@ function refused(conn, why) {
   setState(conn, 'waiting');
 }
 
-// Gets a token from the page's function, and reads on with each one that follows; see token.js.
+// Gets a token from the page's function, and continues to read with each further token; see token.js.
 function needToken(conn) {
   need(conn._base, 'token', function (token) {
     if (!isActive(conn)) { return; }
@@ -214,7 +214,7 @@ function change(conn, channels, added) {
   if (none) { resume(conn); } else { reopen(conn); }
 }
 
-// A wrong name would otherwise be passed over in silence.
+// A wrong name would otherwise be ignored silently.
 function checkNames(conn) {
   var unknown = conn._wanted || [];
   for (var i = 0; i < transports.length; i++) { unknown = except(unknown, [transports[i].name]); }

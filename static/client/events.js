@@ -16,7 +16,8 @@ function off(conn, name, fn) {
   conn._listeners[name] = fn ? except(listeners(conn, name), [fn]) : [];
 }
 
-// A listener that comes or goes meanwhile changes the next round: each change makes a new array.
+// A listener that is added or removed during a round changes only the next round, because each change makes a new
+// array.
 function emit(conn, name, first, second) {
   var fns = listeners(conn, name);
   for (var i = 0; i < fns.length; i++) {

@@ -18,8 +18,8 @@ function list(value) {
   return value === undefined || value === null ? [] : [].concat(value);
 }
 
-// Names come from outside: one of them may be 'constructor'. A name is never joined to another text for a look-up, since
-// V8 keeps each joined text that it looked up once for ever.
+// Pages choose the names, and one of them may be 'constructor'. A name is never joined to another text for a look-up,
+// since V8 keeps each joined text that it looked up once for ever.
 function has(object, name) {
   return nothing.hasOwnProperty.call(object, name);
 }
@@ -46,7 +46,7 @@ if (typeof JSON !== 'undefined') {
   api.decode = JSON.parse;
 }
 
-// What JSON does not know (undefined, a function) is null.
+// A value that JSON cannot represent (undefined, a function) becomes null.
 function encode(value) { return api.encode(value) || 'null'; }
 
 function decode(text) { return api.decode(text); }

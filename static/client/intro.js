@@ -13,7 +13,7 @@
  *
  *   helpers.js     small functions, JSON, and `api`
  *   clock.js       durations
- *   http.js        one request, and what its failure means
+ *   http.js        one request, and the meaning of its failure
  *   script.js      script elements
  *   files.js       files of the library that are loaded when they are first needed
  *   responses.js   reads an answer as a stream of lines or as one batch
@@ -36,7 +36,7 @@
  *   parks         true if such a request can wait at the server until there is a message
  *   free          true if it takes none of the six connections that browsers open to a host
  *   like          the transport that meets the same obstacles: this one is tried only where that is not usable
- *   hidden        true if a diagnosis passes it over
+ *   hidden        true if a diagnosis skips it
  *   usable(base)  can this browser use it against that server?
  *   open(link)    begins to read; returns a handle for close
  *   close(handle) stops reading; the transport must report nothing afterwards

@@ -101,7 +101,7 @@ function promote(conn, link) {
   if (link === conn._main) { climb(conn); }
 }
 
-// What is known about the path is not known any more: the browser is online again, or on another network.
+// Forgets the facts about the path, because the browser is online again, or on another network.
 function forgetPath(conn) {
   var main = conn._main;
   conn._penalties = {};

@@ -1,6 +1,7 @@
 /* The reports of links: messages, gaps and control objects, one by one or in batches. */
 
-// Ids kept to drop repeats (up to twice as many), and objects kept of a stream that has to prove itself.
+// The number of ids that are kept to drop repeats (up to twice this number), and of objects that are kept for a stream
+// that has to prove itself.
 var REMEMBERED = 1000;
 
 // Handles an object of a stream.
@@ -55,7 +56,7 @@ function receiveBatch(conn, link, object) {
   if (object.cursor) { link.cursor = conn._lt.cursor = object.cursor; }
   greet(conn, link);
   if (link !== conn._main || link._opened) { return; }
-  // One request was cut, but not because it waited: a glitch. The next may wait for longer.
+  // One request was cut, but not because it waited. The next request may wait for longer.
   if (conn._cuts < 2 && !messages.length && now() - link._asked > 900 * link._waited) { conn._parkSeconds = link.park = Math.min(PARKED, link._waited * 2); }
   clearTimeout(link._nextTimer);
   link._nextTimer = setTimeout(function () {

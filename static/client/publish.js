@@ -16,7 +16,7 @@ function publish(conn, channel, data, settings, done) {
     event: settings.event,
     'volatile': settings['volatile'] ? 1 : undefined,
     exclude: settings.toSelf === false ? conn._lt.client : undefined,
-    // A key is never used again, so no other message is taken for this one.
+    // A key is never used again, so the server does not confuse this message with another one.
     key: settings['volatile'] ? undefined : settings.key || newClientId()
   };
 

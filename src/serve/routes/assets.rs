@@ -108,8 +108,8 @@ fn has(path: &str) -> bool {
     FILES.iter().any(|(name, ..)| *name == path)
 }
 
-/// Where the lanes of the comparison page read besides its own origin: from the ports of the demo, or from other names of
-/// this machine. See `static/demo/origins.js`.
+/// The origins that the lanes of the comparison page read from besides its own: the ports of the demo, or other names
+/// of this machine. See `static/demo/origins.js`.
 fn lanes(call: &Call<'_>) -> Vec<String> {
     if let Some(demo) = &call.context.demo {
         return demo.port_numbers().iter().map(|port| format!("http://*:{port}")).collect();

@@ -57,7 +57,7 @@ fn answer(context: &Context) -> Response {
         info["demo"] = demo.info();
     }
     let mut response = response::json(StatusCode::OK, info.to_string());
-    // People open it in a browser, some of which show JSON as a page.
+    // Users open it in a browser, and some browsers show JSON as a page.
     response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(response::NOTHING));
     response
 }
