@@ -46,7 +46,7 @@ function connect(url, options) {
     _base: base,
     _options: options,
     _token: typeof options.token === 'function' ? undefined : options.token,
-    // Names of transports, the best first; null: all that can be used.
+    // Names of transports, the best first; null: all transports that can be used.
     _wanted: options.transports ? list(options.transports) : null,
     _listeners: {},
     // Ids of messages, to drop repeats: the last ones, and those before them.
@@ -70,7 +70,7 @@ function connect(url, options) {
     }
   };
   function changed() { forgetPath(conn); }
-  // Each needs no `this`, and returns the connection.
+  // A method does not need `this`, and returns the connection.
   each(METHODS, function (name, method) {
     lt[name] = function (first, second, third, fourth) {
       method(conn, first, second, third, fourth);
@@ -78,7 +78,7 @@ function connect(url, options) {
     };
   });
   conn._listen('addEventListener');
-  // This happens later, so that the page can add its listeners first.
+  // The connection begins to read later, so that the page can add its listeners first.
   setTimeout(function () {
     loadLegacy(base, function () { begin(conn); });
   }, 0);

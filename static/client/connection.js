@@ -75,7 +75,7 @@ function rank(conn, transport) {
   forgive(conn, transport);
 }
 
-// A link has ended, or failed, or was silent for too long.
+// Handles a link that has ended, has failed, or was silent for too long.
 function linkEnded(conn, link, error) {
   var lived = link._greeted ? now() - link._since : 0;
   var wait = error && error.retry || 0;
@@ -132,7 +132,7 @@ function checkEnded(conn, link, error) {
   linkEnded(conn, link._instead, error);
 }
 
-// Reads on after a time, with this transport or from the bottom of the ladder.
+// Reads again after a time, with this transport or from the bottom of the ladder.
 function retryAfter(conn, wait, transport) {
   clearTimeout(conn._retryTimer);
   setState(conn, 'waiting');
@@ -198,7 +198,7 @@ function close(conn) {
   if (conn._lt.state !== 'closed') { finish(conn, { code: 'closed', message: 'by page' }); }
 }
 
-// A connection reads other channels by going on from the same cursor with another list, on every transport.
+// To read other channels, a connection continues from the same cursor with another list. This works on every transport.
 function subscribe(conn, channels) {
   change(conn, channels, list(channels));
 }
@@ -221,7 +221,7 @@ function checkNames(conn) {
   if (unknown.length) { emit(conn, 'error', { code: 'no_transport', message: unknown.join() }); }
 }
 
-// Goes on with other transports, from the present cursor.
+// Continues with other transports, from the present cursor.
 function use(conn, names) {
   conn._wanted = names ? list(names) : null;
   checkNames(conn);

@@ -34,10 +34,10 @@
  *   name          the server's name for it, as in /info
  *   batch         true if each answer is one batch; otherwise it is a stream
  *   parks         true if such a request can wait at the server until there is a message
- *   free          true if it takes none of the six connections that browsers open to a host
- *   like          the transport that meets the same obstacles: this one is tried only where that is not usable
+ *   free          true if it does not take one of the six connections that a browser opens to a host
+ *   like          the transport that meets the same obstacles: this one is tried only if that one is not usable
  *   hidden        true if a diagnosis skips it
- *   usable(base)  can this browser use it against that server?
+ *   usable(base)  whether this browser can use it with that server
  *   open(link)    begins to read; returns a handle for close
  *   close(handle) stops reading; the transport must report nothing afterwards
  *
@@ -51,10 +51,10 @@
  *   link.end(error)         the answer ended, or failed
  *   link.park               seconds that a request may wait at the server; 0: the server must answer at once
  *   link.credentials        whether cookies go along to another origin
- *   link.cursor             where it reads
+ *   link.cursor             the position that it reads from
  *   link.channels           what it reads
- *   link.live()             false once the core wants nothing more of it
- *   link.owner              the connection, as the page has it
+ *   link.live()             false after the core has dropped the link
+ *   link.owner              the object of the connection that the page has
  *
  * THE LADDER. A connection begins with a request that the server answers at once and that passes every proxy we know
  * of. While these requests go on, the core tries the best transport beside them. That transport takes over once it has

@@ -39,7 +39,7 @@ function climb(conn) {
   clearTimeout(conn._climbTimer);
   if (conn._probe || !main || !main._greeted || !batches.length) { return; }
   for (var i = 0; i < all.length && all[i] !== main.transport; i++) {
-    // While a stream is read, only transports are tried that take none of the browser's six connections.
+    // While a stream is read, the core tries only transports that do not take one of the browser's six connections.
     if (!main.transport.batch && !all[i].free) { continue; }
     wait = penaltyLeft(conn, all[i]) || delay(conn, all[i]);
     if (!wait) { return all[i].batch ? read(conn, all[i]) : startProbe(conn, all[i]); }

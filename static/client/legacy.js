@@ -136,7 +136,7 @@
     } catch (e) {}
   }
 
-  // It has the usual name, since answers that run as scripts may use it.
+  // The object has the usual name, since answers that run as scripts may use it.
   if (typeof JSON === 'undefined') { window.JSON = { stringify: encode, parse: decode }; }
   Longtail.encode = Longtail.encode || encode;
   Longtail.decode = Longtail.decode || decode;

@@ -92,8 +92,7 @@ function deliver(conn, link, message) {
       conn._lt.stats.repeats++;
       return;
     }
-    // Ids are not forgotten while a probe is behind: it still has to bring everything that the other link has
-    // brought since.
+    // Ids are kept while a probe is behind: it has yet to bring all messages that the other link has already brought.
     if (++conn._seenCount > REMEMBERED && !conn._probe) {
       conn._seenBefore = conn._seen;
       conn._seen = {};

@@ -50,7 +50,7 @@
     }
   }
 
-  // This tab's part in a group. The first call for a group makes it.
+  // Returns this tab's part in a group. The first call for a group makes it.
   function join(owner, options) {
     var key = 'longtail ' + owner.url + ' ' + Longtail.encode([options.token, options.credentials, options.transports]);
     var group = groups[key];
@@ -63,7 +63,7 @@
     // number since which the leader reads it.
     group = groups[key] = { id: Longtail.newClientId(), members: [], term: null, seq: 0, kept: [], covers: {} };
 
-    // Tells the leader what this tab reads; `fresh` asks for a hello.
+    // Tells the leader which channels this tab reads; `fresh` asks for a hello.
     group.announce = function (fresh, gone) {
       var said = { from: group.id, channels: [], active: false, fresh: fresh };
       each(gone ? [] : group.members, function (member) {

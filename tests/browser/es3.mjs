@@ -55,7 +55,7 @@ for (const script of scripts) {
     continue;
   }
   const lines = node => node.loc.end.line - node.loc.start.line + 1;
-  // A file, or all that are joined, is a function of its own.
+  // A single file, or all joined files, form a function of their own.
   const { declarations, expression } = tree.body[0];
   const wrapper = declarations ? declarations[0].init.callee : expression.right;
   full(tree, node => {

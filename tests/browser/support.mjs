@@ -68,8 +68,8 @@ export async function startFirefox(colorScheme) {
   return patient(await firefox.launch({ channel: 'moz-firefox', executablePath, headless: true, timeout: 2 * SOON, firefoxUserPrefs }));
 }
 
-// The limit for what should happen at once. It is generous, since the tests share a small machine, and a test that passes
-// never waits for it. LONG is the limit of a whole test.
+// The limit for a step that should happen at once. It is generous, since the tests share a small machine, and a test
+// that passes never waits for it. LONG is the limit of a whole test.
 export const SOON = 60000;
 export const LONG = { timeout: 600000 };
 

@@ -131,7 +131,7 @@ fn answer(path: &str, others: &[String]) -> Response {
     }
     let mut response = response::whole(StatusCode::OK, content_type, page);
     response.headers_mut().extend(headers);
-    // A file changes only with the server and is small, so browsers ask for it each time and never show a stale copy.
+    // A file is small and changes only with the server, so browsers request it each time and never show a stale copy.
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     response
 }

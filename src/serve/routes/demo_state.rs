@@ -37,7 +37,7 @@ impl Demo {
         self.ports.iter().map(|(_, address)| address.port()).collect()
     }
 
-    /// What `/info` says of the demo.
+    /// The part of `/info` that describes the demo.
     pub fn info(&self) -> serde_json::Value {
         let ports = self.ports.iter().map(|(lane, address)| (lane.to_string(), address.to_string().into()));
         serde_json::json!({ "ports": ports.collect::<serde_json::Map<_, _>>(), "applet": self.tcp.is_some() })
