@@ -71,7 +71,7 @@ async fn rosetta_flash() {
     }
 }
 
-/// A foreign page opens the forever frame as a window, or inside a page of ours, so that its callback runs there
+/// A foreign page opens the forever frame as a window, or inside a page of this server, so that its callback runs there
 /// (same-origin method execution). `tests/browser/callbacks.mjs` does so in a browser.
 #[tokio::test]
 async fn same_origin_method_execution() {
@@ -92,7 +92,7 @@ async fn same_origin_method_execution() {
         ("serviceworker", "same-origin"),
         ("iframe", "cross-site"),
     ] {
-        // Errors call back, too.
+        // Errors also call the callback.
         for query in [attack, "channel=a%20b&callback=opener.del.click", "callback=opener.del.click", "channel=a"] {
             let answer = ask(query, dest, site).send(node.http).await;
             assert_eq!(answer.status, 403, "{dest} {site} {query}: {}", answer.text());
@@ -116,7 +116,7 @@ async fn same_origin_method_execution() {
     }
 }
 
-/// Our own pages say what they may load, and who may frame them.
+/// The server's own pages declare the sources that they may load, and the pages that may frame them.
 #[tokio::test]
 async fn pages_have_a_policy() {
     let World { node, .. } = World::start(Log::Memory, &[]).await;

@@ -58,7 +58,7 @@ async fn versions() {
                 let status = if (method, status) == ("OPTIONS", "200") { "204" } else { status };
                 let answer = exchange(node.http, request.as_bytes()).await;
                 assert_eq!(statuses(&answer), [status], "{request}");
-                // Several on a connection, which stays open as with 1.1.
+                // Several requests on a connection, which stays open as with 1.1.
                 if version > "HTTP/1.1" && status.starts_with('2') && !version.starts_with("HTTP/2") {
                     let answer = exchange(node.http, request.repeat(3).as_bytes()).await;
                     assert_eq!(statuses(&answer), [status; 3], "{request}");

@@ -52,7 +52,7 @@ impl Stderr {
 struct Mute {
     child: Child,
     http: SocketAddr,
-    /// They are held, and not read.
+    /// The pipes are held open, and not read.
     _readers: [Option<PipeReader>; 2],
 }
 
@@ -61,11 +61,11 @@ impl Mute {
         Mute::start_with([stderr.into(), Stdio::null()], [reader, None], args)
     }
 
-    /// Starts it with these for standard error and standard output.
+    /// Starts a server with these files as standard error and standard output.
     fn start_with([stderr, stdout]: [Stdio; 2], readers: [Option<PipeReader>; 2], args: &[&str]) -> Mute {
         let http = format!("127.0.0.1:{}", free_port());
         let mut command = Command::new(env!("CARGO_BIN_EXE_longtail"));
-        // A command stands in front of its flags.
+        // A command comes before its flags.
         let (name, args) = args.split_at(args.iter().take(1).filter(|arg| !arg.starts_with('-')).count());
         command.args(name).args(["--listen", &http, "--tcp-listen", "off"]).args(args);
         let child = command.stdin(Stdio::null()).stdout(stdout).stderr(stderr).spawn().expect("the server");
@@ -255,7 +255,7 @@ async fn a_bad_start_keeps_its_exit_code() {
             (&["--tls-cert", "/nowhere/a.pem", "--tls-key", "/nowhere/b.pem"], 64),
             (&["--redis", "redis://127.0.0.1:1/"], 69),
         ] {
-            // A mistake in the command line itself is told before there is a thread that could wait for a reader.
+            // A mistake in the command line is reported before there is a thread that could wait for a reader.
             if stderr == Stderr::Stuck && args.len() == 1 {
                 continue;
             }
@@ -322,7 +322,7 @@ const FLOODS: [(Flood, &str); 6] = [
     (Flood::AuthorizeUrl, "the application at --authorize-url did not answer"),
 ];
 
-/// How many times each is caused.
+/// How many times the test causes each line.
 const TIMES: usize = 300;
 
 impl Flood {
@@ -376,7 +376,7 @@ async fn no_client_can_cause_lines_without_bound() {
         flood.cause(&node, &guarded, &redis).await;
         eventually(text, async || log().contains(text).then_some(())).await;
         let lines = || log().lines().filter(|line| line.contains(text) && !line.contains("left out")).count();
-        // Ten in each ten seconds.
+        // The rate is ten lines in ten seconds.
         let most = 10 * (began.elapsed().as_secs() as usize / 10 + 2);
         assert!(lines() <= most, "{flood:?}: {} lines for {TIMES}, and {most} are allowed", lines());
     }

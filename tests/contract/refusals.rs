@@ -242,7 +242,7 @@ async fn the_forever_frame_sets_a_parent_domain() {
         let page = answer.text().replace(' ', "").replace('\'', "\"");
         assert!(page.contains(&set), "{page}");
         assert_eq!(answer.header("Origin-Agent-Cluster"), Some("?0"));
-        // Pages of the domain frame it, and no others. The guard looks at the page around it after the domain is set.
+        // Only pages of the domain may frame it. The guard checks the page around it after the domain is set.
         let policy = answer.header("Content-Security-Policy").unwrap_or_default();
         assert!(policy.ends_with(&format!("frame-ancestors 'self' {good}:* *.{good}:*")), "{policy}");
         assert!(page.find(&set) < page.find("parent=null"), "{page}");
