@@ -137,7 +137,7 @@ impl AccessLog {
         }
     }
 
-    /// Waits until all lines are written, but at most [`FLUSH_TIMEOUT`].
+    /// Waits until all lines are written, but at most `FLUSH_TIMEOUT`.
     pub fn flush(&self) {
         self.0.flush(FLUSH_TIMEOUT);
     }
