@@ -1,4 +1,4 @@
-//! The judge finds violations, and allows what the faults explain.
+//! The judge finds violations, and allows the differences that the faults explain.
 
 use super::history::{Effects, Entry, Event, Loss, PROBE, Place, Seen, Sent, Told, Value};
 use super::judge::{Judge, Kind, Round};
@@ -39,7 +39,7 @@ fn judged(seen: Vec<Seen>, log: &[Entry], sent: Vec<Sent>, effects: &Effects) ->
     judged_over(&[seen], log, sent, effects)
 }
 
-/// The same for a reader that changes its node between these parts.
+/// Judges a reader that changes its node between these parts.
 fn judged_over(parts: &[Vec<Seen>], log: &[Entry], sent: Vec<Sent>, effects: &Effects) -> Vec<Kind> {
     let mut judge = Judge::of(vec!["a reader".to_owned()]);
     for (node, seen) in parts.iter().enumerate() {
@@ -59,7 +59,7 @@ fn told(n: u64) -> Sent {
     sent(entry(n).1, n, Told::Good(Some(place(n))))
 }
 
-/// The log is another one since this moment.
+/// The effects of a log that is another one since this moment.
 fn replaced(at: u64) -> Effects {
     Effects { losses: vec![(moment(at), Loss::Replaced, false)], ..Effects::default() }
 }
@@ -228,7 +228,7 @@ fn publishes_that_redis_counted_as_heard_when_it_died() {
     }
 }
 
-/// A key is used again after it was forgotten: between the two uses, or while one of them is under way.
+/// A key is used again after Redis has forgotten it, between the two uses or while one of them is under way.
 #[test]
 fn a_message_may_be_twice_if_its_key_was_forgotten_in_between() {
     let value = Value { way: 'K', number: 1 };
