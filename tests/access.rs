@@ -18,7 +18,7 @@ async fn keys_that_cannot_be_used_are_refused_at_start() {
     let pair = KeyPair::new("EdDSA");
     let curve = KeyPair::new("ES384");
     for (args, mend) in [
-        (["--token-public-key", pair.private.as_str()], "the public one"),
+        (["--token-public-key", pair.private.as_str()], "needs the public key"),
         (["--token-public-key", curve.public.as_str()], "P-256"),
         (["--token-public-key", "Cargo.toml"], "use a PEM file"),
         (["--token-public-key", "nothing.pem"], "No such file"),

@@ -57,8 +57,8 @@ async fn the_page_and_its_scripts() {
     let node = Node::start(&[]).await;
     for (path, word) in [
         ("/diagnose", "<h1>"),
-        ("/diagnose.js", "Longtail.diagnose="),
-        ("/legacy.js", "Longtail.post="),
+        ("/diagnose.js", ".diagnose="),
+        ("/legacy.js", ".post="),
         ("/client.js", "var Longtail = "),
         ("/client.min.js", "var Longtail="),
     ] {

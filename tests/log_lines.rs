@@ -319,7 +319,7 @@ const FLOODS: [(Flood, &str); 6] = [
     (Flood::AppendRefused, "an append failed"),
     (Flood::ForeignEntry, "skipped an entry of the log that is not a message"),
     (Flood::InvalidPublish, "a PUBLISH is not a message"),
-    (Flood::AuthorizeUrl, "the application at --authorize-url did not answer"),
+    (Flood::AuthorizeUrl, "the application at --authorize-url did not decide"),
 ];
 
 /// How many times the test causes each line.

@@ -208,9 +208,9 @@ async fn a_node_that_is_too_old_says_so() {
 const DIFFERENCES: [(&str, &str, &str, &str); 5] = [
     ("--max-message-bytes", "1000", "65536", "skips what is longer"),
     ("--redis-subscribe", "other:*", "push:*", "appended twice"),
-    ("--retain-seconds", "60", "600", "the least"),
-    ("--retain-messages", "100", "1000", "the least"),
-    ("--retain-bytes", "10000000", "20000000", "the least"),
+    ("--retain-seconds", "60", "600", "the lowest of the values"),
+    ("--retain-messages", "100", "1000", "the lowest of the values"),
+    ("--retain-bytes", "10000000", "20000000", "the lowest of the values"),
 ];
 
 /// Both nodes log it once, with the other's value and the fix, and log when it is over.

@@ -18,8 +18,9 @@
   // Timers of tabs in the background fire once a minute. A tab that crashed is forgotten after this time.
   var DEAD_AFTER = 150000;
   var PREFIX = 'longtail slot ';
-  // How often a transport had no code yet: see scripts.js.
-  var asked = 0;
+  // Whether the code of a transport is being loaded (see scripts.js), and how often it could not be loaded.
+  var isAsking = false;
+  var failed = 0;
   // The connections of this tab that have a slot or wait for one.
   var mine = [];
 
@@ -113,8 +114,14 @@
   Longtail.slots = function (lt, transport, park) {
     var slot;
     if (!transport.open) {
-      Longtail.need(lt.url, 'scripts', function () {});
-      return Math.min(100 * ++asked, RENEW);
+      if (!isAsking) {
+        isAsking = true;
+        Longtail.need(lt.url, 'scripts', function () {
+          isAsking = false;
+          if (!transport.open) { failed++; }
+        });
+      }
+      return Math.min(100 + 1000 * failed, RENEW);
     }
     if (isLoading() && (transport.name === 'jsonp' || transport.name === 'forever-frame')) { return 100; }
     if ((transport.batch && !park) || isMultiplexed(lt)) { return 0; }
