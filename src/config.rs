@@ -176,6 +176,12 @@ pub struct Config {
     #[arg(value_parser = size)]
     pub retain_bytes: usize,
 
+    /// Memory for idempotency keys, here or in Redis: a size such as `64MiB`, or a number. Each is remembered for five
+    /// minutes. A publisher may take as much as is free after that; past it, its new keys get 429
+    #[arg(long, env = "LONGTAIL_KEY_BYTES", value_name = "SIZE", default_value = "64MiB", help_heading = "Log")]
+    #[arg(value_parser = size)]
+    pub key_bytes: usize,
+
     /// Seconds that a publish waits for Redis before it is answered with `outcome_unknown`. Without a
     /// connection it waits half as long
     #[arg(long, env = "LONGTAIL_PUBLISH_TIMEOUT", value_name = "S", default_value_t = 8, help_heading = "Log")]
@@ -298,6 +304,9 @@ pub struct Config {
 /// The smallest memory budget with which the server works.
 const MIN_BUFFER: usize = 2 << 20;
 
+/// Room for two of the longest idempotency keys in Redis, of which one publisher may have one.
+const MIN_KEYS: usize = 4 << 10;
+
 /// The format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
@@ -333,6 +342,9 @@ impl Config {
         let least = MIN_BUFFER.max(self.max_message_bytes.saturating_mul(4));
         if self.max_buffer_bytes < least {
             return bad(format!("--max-buffer-bytes: use at least {least}: four times --max-message-bytes, and 2 MiB"));
+        }
+        if self.key_bytes < MIN_KEYS {
+            return bad(format!("--key-bytes: use at least {MIN_KEYS}"));
         }
         if let Err(error) = self.patterns() {
             return bad(format!("--redis-subscribe: {error}"));
@@ -425,6 +437,7 @@ mod tests {
             (&["--token-secret", "s", "--token-public-key", "f"][..], "set only one"),
             (&["--max-buffer-bytes", "1MiB"], "2 MiB"),
             (&["--max-buffer-bytes", "8MiB", "--max-message-bytes", "4MiB"], "at least 16777216"),
+            (&["--key-bytes", "4095"], "at least 4096"),
             (&["--proxy-protocol"], "--trusted-proxy"),
             (&["--trusted-proxy", "0.0.0.0/0"], "name your proxies"),
             (&["--listen", "127.0.0.1:80", "--admin-listen", "127.0.0.1:80"], "a port of its own"),

@@ -2,6 +2,7 @@
 //!
 //! Clones share their values. Every value describes this node alone.
 
+use super::counted_warning::CountedWarning;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -51,6 +52,10 @@ pub struct LogMetrics {
     pub already_appended: Counter,
     /// PUBLISHes that are not messages.
     pub refused: Counter,
+    /// PUBLISHes whose idempotency key is not remembered, since there was no room.
+    pub forgotten_keys: CountedWarning,
+    /// PUBLISHes and entries that exclude something else than a client.
+    pub ignored_excludes: CountedWarning,
     /// PUBLISHes that were heard and lost, because too many waited or they waited too long.
     pub overflowed: Counter,
     /// PUBLISHes that wait to be appended, by this node or another.
@@ -80,6 +85,8 @@ impl Default for LogMetrics {
             bridged: Counter::default(),
             already_appended: Counter::default(),
             refused: Counter::default(),
+            forgotten_keys: CountedWarning::default(),
+            ignored_excludes: CountedWarning::default(),
             overflowed: Counter::default(),
             waiting: Gauge::default(),
             deaf: Counter::default(),
@@ -103,6 +110,10 @@ impl LogMetrics {
         counter("bridge_bridged_messages", "PUBLISHes that this node has appended", &self.bridged);
         counter("bridge_struck_out_messages", "PUBLISHes that another node had appended", &self.already_appended);
         counter("bridge_refused_messages", "PUBLISHes that are not messages", &self.refused);
+        let help = "PUBLISHes whose idempotency key was not remembered: their publishers' keys took their share";
+        counter("bridge_forgotten_keys", help, self.forgotten_keys.counter());
+        let help = "PUBLISHes and entries that everybody got, since what they exclude is not a client id";
+        counter("log_ignored_excludes", help, self.ignored_excludes.counter());
         counter(
             "bridge_overflowed_messages",
             "PUBLISHes that were received and lost: too many waited, or they waited too long",

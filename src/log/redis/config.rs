@@ -16,6 +16,8 @@ pub struct RedisConfig {
     pub wait_replicas: u32,
     /// The longest payload that is taken from entries that others appended, in bytes.
     pub max_payload: usize,
+    /// The bytes that idempotency keys may take in Redis.
+    pub key_bytes: usize,
     /// The patterns whose PUBLISHes are taken in. They must be the same on all nodes of a log.
     pub subscribe: Vec<String>,
 }

@@ -2,6 +2,7 @@
 //!
 //! A write adds to a few atomics of its transport. A fan-out counts once for all its writes.
 
+use crate::log::counted_warning::CountedWarning;
 use crate::hub::{self, FanOutReport};
 use crate::log::metrics::APPEND_BUCKETS;
 use crate::message::Message;
@@ -119,6 +120,8 @@ pub struct DeliveryMetrics {
     published: [AtomicU64; 2],
     appends: Buckets<{ APPEND_BUCKETS.len() }>,
     failures: [AtomicU64; FAILURES.len()],
+    /// Messages that exclude something else than a client.
+    pub ignored_excludes: CountedWarning,
     /// When the server started.
     pub began: Instant,
 }
@@ -142,6 +145,7 @@ impl DeliveryMetrics {
             published: Default::default(),
             appends: Buckets::default(),
             failures: Default::default(),
+            ignored_excludes: CountedWarning::default(),
             began: Instant::now(),
         }
     }
@@ -160,6 +164,11 @@ impl PublishSource {
     /// Both sources, with their labels.
     pub const ALL: [(PublishSource, &'static str); 2] =
         [(PublishSource::Http, "http"), (PublishSource::Command, "command")];
+
+    /// Its label.
+    pub fn name(self) -> &'static str {
+        PublishSource::ALL[self as usize].1
+    }
 }
 
 impl DeliveryMetrics {

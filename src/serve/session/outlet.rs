@@ -203,7 +203,7 @@ mod tests {
             readers.push(reader);
         }
         let (channel, payload) = ("a".parse().expect("valid"), Payload::from_any("1"));
-        let draft = Draft { channel, event: Event::default(), payload, exclude: None, key: None, volatile: false };
+        let draft = Draft::new(channel, payload);
         log.append(vec![draft]).await.expect("appended");
         for (client, end) in clients.iter_mut().zip(["1}!", "1}?", "1}!"]) {
             let mut taken = Vec::new();

@@ -1,7 +1,8 @@
 -- This node's record among those of all nodes of the log: renews it, and returns the others.
 -- KEYS[2]: the records, by node, each with the time of its last renewal and the longest payload that the node takes
 -- in front; they die with the nodes. KEYS[3]: what longtail_publish has to know.
--- ARGV: the node, its record, the life of a record in ms, the longest payload that the node takes.
+-- ARGV: the node, its record, the life of a record in ms, the longest payload that the node takes, the bytes that
+-- idempotency keys may take.
 -- Returns whether this node's record was there and alive, then for each other live node its name, the time
 -- of its last renewal and its record.
 local RECORDS, SETTINGS, node, life = KEYS[2], KEYS[3], ARGV[1], tonumber(ARGV[3])
@@ -38,4 +39,5 @@ local limit = string.format('%.0f', shortest)
 if redis.call('HGET', SETTINGS, 'max-message-bytes') ~= limit then
   redis.call('HSET', SETTINGS, 'max-message-bytes', limit)
 end
+if redis.call('HGET', SETTINGS, 'key-bytes') ~= ARGV[5] then redis.call('HSET', SETTINGS, 'key-bytes', ARGV[5]) end
 return { known, others }
