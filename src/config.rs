@@ -239,8 +239,8 @@ pub struct Config {
     #[arg(long, env = "LONGTAIL_PUBLISH_RATE", value_name = "N", default_value_t = 0, help_heading = "Limits")]
     pub publish_rate: u32,
 
-    /// Memory budget for data that clients have not read or not finished sending. When it is exceeded, the
-    /// slowest readers are disconnected
+    /// Memory budget for data that clients have not read or not finished sending: heads, TLS handshakes, bodies. When it
+    /// is exceeded, the slowest readers are disconnected. What is not finished may take half of it
     #[arg(long, env = "LONGTAIL_MAX_BUFFER_BYTES", value_name = "SIZE", default_value = "256MiB")]
     #[arg(value_parser = size, help_heading = "Limits")]
     pub max_buffer_bytes: usize,

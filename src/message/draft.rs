@@ -59,6 +59,11 @@ impl Draft {
         Draft { channel, event, payload, exclude, ignored_exclude: false, key, volatile: false }
     }
 
+    /// The memory that it takes, about.
+    pub fn size(&self) -> usize {
+        size_of::<Draft>() + self.channel.as_str().len() + self.event.as_str().len() + self.payload.0.len()
+    }
+
     /// The message with this content. `cursor` is the position right after it; a volatile message has none.
     pub fn into_message(self, cursor: Option<Cursor>) -> Message {
         Message::new(cursor, self.channel, self.event, &self.payload, self.exclude)

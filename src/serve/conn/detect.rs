@@ -1,6 +1,7 @@
 //! Detects the protocol of a connection from its first bytes: TLS by its handshake, if there is a certificate; then HTTP/2 by
 //! its preface, or else HTTP/1. One port serves all of them. ALPN only tells a client what it may choose.
 
+use super::tls_input::TlsInput;
 use crate::serve::http::peer::Peer;
 use crate::serve::net::drain::Drain;
 use crate::serve::net::stream::ClientStream;
@@ -29,26 +30,21 @@ pub enum Protocol {
 /// handshake failed.
 pub async fn secure(state: &ServerState, io: ClientStream) -> Option<(ClientStream, bool)> {
     let Some(tls) = &state.tls else { return Some((io, false)) };
-    let timeout = state.settings.request_timeout;
     tokio::select! {
-        secured = secure_in(tls, io, timeout, state.settings.write_timeout) => secured,
+        secured = secure_in(state, tls, io) => secured,
         // The client has not sent a request yet.
         () = state.drain.begun() => None,
     }
 }
 
-async fn secure_in(
-    tls: &Tls,
-    io: ClientStream,
-    timeout: Duration,
-    write_timeout: Duration,
-) -> Option<(ClientStream, bool)> {
+async fn secure_in(state: &ServerState, tls: &Tls, io: ClientStream) -> Option<(ClientStream, bool)> {
+    let (timeout, write_timeout) = (state.settings.request_timeout, state.settings.write_timeout);
     let socket = io.socket().clone();
     let first = tokio::time::timeout(timeout, socket.peek()).await;
     if first.ok()?.ok()? != Some(HANDSHAKE) {
         return Some((io, false));
     }
-    let layer = tls.secure(socket.clone(), timeout).await?;
+    let layer = tls.secure(TlsInput::new(socket.clone(), &state.budget), timeout).await?;
     Some((ClientStream::new(socket, Some(layer), write_timeout), true))
 }
 

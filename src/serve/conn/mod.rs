@@ -7,6 +7,7 @@ pub mod http2;
 pub mod listener;
 pub mod log_throttle;
 pub mod raw_tcp;
+pub mod tls_input;
 
 use std::time::Duration;
 

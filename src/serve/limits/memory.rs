@@ -242,14 +242,16 @@ impl Reservation {
     ///
     /// # Errors
     ///
-    /// `not_ready`: senders hold half of the memory already. More would push readers out.
+    /// `not_ready`: senders hold half of the memory already. More would push readers out. A sender that is alone always
+    /// fits, within the limits of one request: otherwise the longest request would be refused for ever.
     pub fn resize(&mut self, bytes: usize) -> Result<(), ApiError> {
         if bytes == self.bytes {
             return Ok(());
         }
         let mut state = self.budget.state.lock();
-        let reserved = self.budget.reserved.load(Ordering::Relaxed) - self.bytes + bytes;
-        if bytes > self.bytes && reserved > self.budget.limit / 2 {
+        let others = self.budget.reserved.load(Ordering::Relaxed) - self.bytes;
+        let reserved = others + bytes;
+        if bytes > self.bytes && others > 0 && reserved > self.budget.limit / 2 {
             self.budget.rejections.inc();
             return Err(ApiError::new(Code::NotReady, "the server is short of memory; come back in a moment"));
         }
@@ -346,11 +348,13 @@ mod tests {
         let budget = budget(100);
         let (_a, a) = buffer(60);
         let reader = budget.block(a);
-        let mut reservation = budget.reservation();
-        assert!(reservation.resize(51).is_err() && !is_cut(&reader));
+        let (mut reservation, mut other) = (budget.reservation(), budget.reservation());
+        assert!(other.resize(1).is_ok() && reservation.resize(50).is_err() && !is_cut(&reader));
         assert!(reservation.resize(30).is_ok() && !is_cut(&reader));
+        drop(other);
         assert!(reservation.resize(50).is_ok() && is_cut(&reader));
         assert!(budget.reservation().resize(1).is_err());
+        assert!(reservation.resize(70).is_ok(), "a sender that is alone");
         drop((reservation, reader));
         assert_eq!(budget.used.get(), 0);
     }

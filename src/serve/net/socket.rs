@@ -118,6 +118,11 @@ impl Socket {
         Ok((peeked > 0).then_some(first[0]))
     }
 
+    /// Whether the client has shut its sending side, although it may have sent more before that.
+    pub fn is_read_closed(&self) -> bool {
+        self.0.is(READ_CLOSED)
+    }
+
     /// Ready when the connection was reset. A client that has shut its sending side may still read, or be gone. Only a write
     /// can tell, and its outcome is reported here.
     pub fn poll_reset(&self, cx: &mut Context<'_>) -> Poll<()> {

@@ -1,6 +1,5 @@
 //! TLS: certificates from files, which can be reloaded, and the handshake.
 
-use super::socket::Socket;
 use super::stream::Layer;
 use parking_lot::RwLock;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -59,6 +58,12 @@ struct Outcome {
     outcome: &'static str,
 }
 
+/// The connection below TLS.
+pub trait BelowTls: AsyncRead + AsyncWrite + Send + Unpin + 'static {
+    /// Called when the handshake is complete.
+    fn handshake_done(&mut self);
+}
+
 /// The server's TLS.
 pub struct Tls {
     certificate: PathBuf,
@@ -93,9 +98,9 @@ impl Tls {
     }
 
     /// Does the handshake that a client has begun. `None` if it fails or takes too long.
-    pub async fn secure(&self, socket: Socket, timeout: Duration) -> Option<Box<dyn Layer>> {
+    pub async fn secure(&self, io: impl BelowTls, timeout: Duration) -> Option<Box<dyn Layer>> {
         let acceptor = TlsAcceptor::from(self.config.read().clone());
-        let accepted = tokio::time::timeout(timeout, acceptor.accept(socket)).await;
+        let accepted = tokio::time::timeout(timeout, acceptor.accept(io)).await;
         let outcome = match &accepted {
             Ok(Ok(_)) => "done",
             Ok(Err(error)) => {
@@ -105,7 +110,9 @@ impl Tls {
             Err(_) => "slow",
         };
         self.handshakes.get_or_create(&Outcome { outcome }).inc();
-        Some(Box::new(Secured { stream: accepted.ok()?.ok()?, unflushed: 0 }))
+        let mut stream = accepted.ok()?.ok()?;
+        stream.get_mut().0.handshake_done();
+        Some(Box::new(Secured { stream, unflushed: 0 }))
     }
 }
 
@@ -135,22 +142,22 @@ fn read(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, BadCertific
 }
 
 /// TLS over a connection.
-struct Secured {
-    stream: TlsStream<Socket>,
+struct Secured<I> {
+    stream: TlsStream<I>,
     /// Bytes that TLS has accepted and the socket has not. The writer waits for them: a blocked write would otherwise look
     /// complete, and its end would wait for the next write.
     unflushed: usize,
 }
 
-impl Layer for Secured {}
+impl<I: BelowTls> Layer for Secured<I> {}
 
-impl AsyncRead for Secured {
+impl<I: BelowTls> AsyncRead for Secured<I> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
 
-impl AsyncWrite for Secured {
+impl<I: BelowTls> AsyncWrite for Secured<I> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         if self.unflushed == 0 {
             self.unflushed = ready!(Pin::new(&mut self.stream).poll_write(cx, buf))?;

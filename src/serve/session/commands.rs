@@ -100,7 +100,7 @@ impl CommandHandler {
             Command::Publish(draft) => {
                 let mut reservation = state.budget.reservation();
                 // The memory is reserved before the authorizer is asked, since that may take time.
-                if let Err(refusal) = reservation.resize(draft.payload.as_str().len()) {
+                if let Err(refusal) = reservation.resize(draft.size()) {
                     return Ok(Outcome::Publish(Vec::new(), reference.take(), Err(refusal)));
                 }
                 let client = pump.subscription().client().cloned();

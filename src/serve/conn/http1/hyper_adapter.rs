@@ -1,9 +1,11 @@
 //! Serves requests with hyper, until the connection ends or a session takes it over.
 
+use super::answers::last_response;
 use super::handover::Handover;
+use super::head_input::{HeadInput, Heads};
 use crate::serve::http::head::MAX_HEAD;
 use crate::serve::http::peer::Peer;
-use crate::serve::http::request::RequestBody;
+use crate::serve::http::request::{ClientShut, RequestBody};
 use crate::serve::limits::memory::BlockedWrite;
 use crate::serve::net::drain;
 use crate::serve::net::socket::Socket;
@@ -22,17 +24,19 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context as TaskContext, Poll};
+use tokio::io::AsyncWriteExt as _;
 use tracing::debug;
 
 /// Serves requests. Returns the connection and a session that takes it over; `None` if the connection has ended.
 pub async fn serve(context: &Arc<Context>, mut io: ClientStream, peer: &Peer) -> Option<(ClientStream, Session)> {
     let state = &context.state;
     let handover = Arc::<Handover>::default();
-    // Whether a request is being answered. Otherwise hyper waits for a head, or for the rest of one.
-    let is_answering = Arc::<AtomicBool>::default();
+    let (heads, client_shut) = (Arc::<Heads>::default(), ClientShut::default());
     let service = service_fn(|request: hyper::Request<_>| {
         let (context, peer, handover) = (context.clone(), peer.clone(), handover.clone());
-        let (request, answering) = (request.map(RequestBody::Http1), Answering::new(&is_answering));
+        let answering = heads.begin(&request);
+        let mut request = request.map(RequestBody::Http1);
+        request.extensions_mut().insert(client_shut.clone());
         // It is called inside: a future that is made outside and moved in is stored twice.
         Box::pin(async move {
             let _answering = answering;
@@ -50,7 +54,8 @@ pub async fn serve(context: &Arc<Context>, mut io: ClientStream, peer: &Peer) ->
     let mut progress = Progress {
         state,
         handover: &handover,
-        is_answering: &is_answering,
+        heads: &heads,
+        client_shut: &client_shut,
         is_blocked: io.blocked(),
         socket: io.socket().clone(),
         draining: Box::pin(state.drain.begun()),
@@ -64,7 +69,7 @@ pub async fn serve(context: &Arc<Context>, mut io: ClientStream, peer: &Peer) ->
         // A client may shut its sending side and wait for its response.
         .half_close(true)
         .max_buf_size(MAX_HEAD)
-        .serve_connection(TokioIo::new(io), service);
+        .serve_connection(TokioIo::new(HeadInput::new(io, heads.clone(), &state.budget)), service);
     let ended = poll_fn(|cx| {
         loop {
             let polled = connection.poll_without_shutdown(cx);
@@ -76,8 +81,15 @@ pub async fn serve(context: &Arc<Context>, mut io: ClientStream, peer: &Peer) ->
     });
     let ended = ended.await?;
     let parts = connection.into_parts();
-    let mut io = parts.io.into_inner();
+    let (mut io, refusal) = parts.io.into_inner().into_inner();
     io.drop_blocked();
+    if let Some(refusal) = refusal {
+        state.rejections.count(refusal.code);
+        if io.write_all(&last_response(&refusal)).await.is_ok() {
+            io.linger().await;
+        }
+        return None;
+    }
     match (ended, handover.take()) {
         (Ok(()), Some(session)) => {
             io.unread(parts.read_buf);
@@ -102,7 +114,8 @@ pub async fn serve(context: &Arc<Context>, mut io: ClientStream, peer: &Peer) ->
 struct Progress<'a> {
     state: &'a ServerState,
     handover: &'a Handover,
-    is_answering: &'a AtomicBool,
+    heads: &'a Heads,
+    client_shut: &'a ClientShut,
     /// Whether a write of hyper waits for the client.
     is_blocked: Arc<AtomicBool>,
     socket: Socket,
@@ -140,7 +153,7 @@ impl Progress<'_> {
             return Step::ShutDown;
         }
         // hyper closes idle connections, but waits for the rest of a head as long as without a drain.
-        if self.is_draining && !self.is_answering.load(Ordering::Relaxed) && is_flushed {
+        if self.is_draining && !self.heads.is_answering() && is_flushed {
             self.is_late = self.is_late || self.draining.as_mut().poll(cx).is_ready();
             if self.is_late {
                 self.state.rejections.count_reason("request_timeout");
@@ -155,22 +168,9 @@ impl Progress<'_> {
         }
         // hyper does not read while a response is being made, and would not notice that the client has gone.
         self.blocked_write = None;
+        if self.heads.is_answering() && self.socket.is_read_closed() {
+            self.client_shut.set();
+        }
         Step::Done(self.socket.poll_reset(cx).map(|()| None))
-    }
-}
-
-/// Marks a request as being answered for as long as this lives.
-struct Answering(Arc<AtomicBool>);
-
-impl Answering {
-    fn new(is_answering: &Arc<AtomicBool>) -> Answering {
-        is_answering.store(true, Ordering::Relaxed);
-        Answering(is_answering.clone())
-    }
-}
-
-impl Drop for Answering {
-    fn drop(&mut self) {
-        self.0.store(false, Ordering::Relaxed);
     }
 }

@@ -16,6 +16,7 @@ pub mod connection;
 pub mod decided_by_head;
 pub mod fast;
 pub mod handover;
+pub mod head_input;
 pub mod hyper_adapter;
 pub mod long_polls;
 pub mod parse;

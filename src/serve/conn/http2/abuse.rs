@@ -1,5 +1,7 @@
 //! Protects the server from abuse of HTTP/2: the state that the streams of a connection share, and when it is closed.
 
+use super::frame_input::FrameInput;
+use crate::serve::limits::memory::{BufferBudget, Reservation};
 use crate::serve::limits::token_bucket::{Refill, TokenBucket};
 use crate::serve::metrics::http2::Http2Metrics;
 use crate::serve::net::stream::ClientStream;
@@ -162,23 +164,37 @@ impl Drop for StreamGuard {
     }
 }
 
-/// A connection that counts its bytes.
+/// A connection that counts its bytes, and what is held of them.
 pub struct Metered {
     io: ClientStream,
     state: ConnectionState,
+    input: FrameInput,
+    held: Reservation,
 }
 
 impl Metered {
-    /// Counts the bytes of a connection in its state.
-    pub fn new(io: ClientStream, state: ConnectionState) -> Metered {
-        Metered { io, state }
+    /// Counts the bytes of a connection in its state, and what is held of them against a budget.
+    pub fn new(io: ClientStream, state: ConnectionState, budget: &Arc<BufferBudget>) -> Metered {
+        Metered { io, state, input: FrameInput::default(), held: budget.reservation() }
+    }
+
+    /// Counts what is held, while there is nothing more to read. The connection is closed if that is too much.
+    fn hold(&mut self) {
+        if self.held.resize(self.input.held()).is_err() {
+            self.state.close(&mut self.state.state(), "memory");
+        }
     }
 }
 
 impl AsyncRead for Metered {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
-        ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
+        let read = Pin::new(&mut self.io).poll_read(cx, buf);
+        if read.is_pending() {
+            self.hold();
+        }
+        ready!(read)?;
+        self.input.read(&buf.filled()[before..]);
         self.state.read(buf.filled().len() - before);
         Poll::Ready(Ok(()))
     }
