@@ -39,18 +39,33 @@ fn beginnings() -> Vec<(&'static str, &'static [&'static str], Vec<u8>)> {
         ("a head", plain, head("GET /poll?channel=a HTTP/1.1")),
         ("a head for hyper", plain, head("PUT /x HTTP/1.1")),
         ("a head without the fast path", &["--plain-requests", "false"], head("GET /poll?channel=a HTTP/1.1")),
-        ("a head behind a request", plain, [b"GET /info HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec(), head("GET / HTTP/1.1")].concat()),
+        (
+            "a head behind a request",
+            plain,
+            [b"GET /info HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec(), head("GET / HTTP/1.1")].concat(),
+        ),
         ("a body", plain, post("Content-Length: 900000", long.clone())),
         ("a body in chunks", plain, post("Transfer-Encoding: chunked", chunks)),
-        ("a request behind a long poll", plain, [b"GET /long-poll?channel=a HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec(), vec![b'y'; 16 << 10]].concat()),
+        (
+            "a request behind a long poll",
+            plain,
+            [b"GET /long-poll?channel=a HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec(), vec![b'y'; 16 << 10]].concat(),
+        ),
         ("a frame of HTTP/2", plain, http2(&[frame(HEADERS, END_HEADERS, 1, &[0; 16_000])[..15_000].to_vec()])),
         (
             "a header block",
             plain,
-            http2(&[frame(HEADERS, 0, 1, &block(&[("x", &long[..16_000])])), frame(CONTINUATION, 0, 1, &block(&[("x", &long[..14_000])]))]),
+            http2(&[
+                frame(HEADERS, 0, 1, &block(&[("x", &long[..16_000])])),
+                frame(CONTINUATION, 0, 1, &block(&[("x", &long[..14_000])])),
+            ]),
         ),
         ("a header block of short fields", plain, http2(&[frame(HEADERS, 0, 1, &block(&many))])),
-        ("a handshake", &["tls"], [tls_record(22, 16_000, &hello[..16_000]), tls_record(22, 16_000, &hello[16_000..31_000])].concat()),
+        (
+            "a handshake",
+            &["tls"],
+            [tls_record(22, 16_000, &hello[..16_000]), tls_record(22, 16_000, &hello[16_000..31_000])].concat(),
+        ),
     ]
 }
 
@@ -67,10 +82,8 @@ async fn what_is_begun_is_bounded_by_the_budget() {
         // Half of the budget, and as much again for what an allocator does not give back at once.
         let bound = idle + (4 << 20);
         assert!(begun <= bound, "{what}: {CLIENTS} clients took {begun} bytes; idle they take {idle}");
-        eventually("nothing to be held", async || {
-            (node.metric("longtail_buffered_bytes").await == 0.0).then_some(())
-        })
-        .await;
+        eventually("nothing to be held", async || (node.metric("longtail_buffered_bytes").await == 0.0).then_some(()))
+            .await;
     }
 }
 
@@ -129,10 +142,8 @@ async fn a_head_past_the_budget_is_told_so() {
         within(SOON, "an answer", answer.read_head()).await.expect("an answer");
         assert_eq!(answer.status, 200);
         drop((answer, clients));
-        eventually("nothing to be held", async || {
-            (node.metric("longtail_buffered_bytes").await == 0.0).then_some(())
-        })
-        .await;
+        eventually("nothing to be held", async || (node.metric("longtail_buffered_bytes").await == 0.0).then_some(()))
+            .await;
     }
 }
 
@@ -205,8 +216,6 @@ async fn commands_that_do_not_end_are_counted() {
     ws.try_send(&[b'x'; 2000]).await;
     let mut tcp = TcpStream::connect(node.tcp).await.expect("connect");
     tcp.write_all(&[b'x'; 2000]).await.expect("write");
-    eventually("both to be counted", async || {
-        (node.metric("longtail_buffered_bytes").await >= 4000.0).then_some(())
-    })
-    .await;
+    eventually("both to be counted", async || (node.metric("longtail_buffered_bytes").await >= 4000.0).then_some(()))
+        .await;
 }

@@ -115,7 +115,7 @@ async fn keys_take_no_more_of_redis_than_their_share() {
     }
     let taken = used().await.saturating_sub(before);
     assert!(taken <= 2 << 20, "half of --key-bytes is 2 MiB; the keys took {taken} bytes");
-    assert!(taken >= 1 << 20, "the keys took only {taken} bytes");
+    assert!(taken >= 1 << 19, "the keys took only {taken} bytes");
 }
 
 /// The publishers through Redis share their keys and their room. `FCALL` is refused, and a `PUBLISH`, which nobody can
@@ -143,7 +143,10 @@ async fn publishers_through_redis_have_one_share() {
     let metric = "longtail_bridge_forgotten_keys_total";
     assert_eq!(node.metric(metric).await, 0.0);
     redis.command(&["PUBLISH", "push:todo", r#"{"data":"kept","key":"one more"}"#]).await;
-    eventually("the PUBLISH", async || node.get("/poll?channel=todo&cursor=earliest&limit=1000").await.text().contains("kept").then_some(())).await;
+    eventually("the PUBLISH", async || {
+        node.get("/poll?channel=todo&cursor=earliest&limit=1000").await.text().contains("kept").then_some(())
+    })
+    .await;
     eventually("a count", async || (node.metric(metric).await == 1.0).then_some(())).await;
     assert!(node.log().contains("--key-bytes"), "{}", node.log());
 }

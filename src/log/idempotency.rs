@@ -108,9 +108,10 @@ impl RememberedKeys {
 
     fn take_room(&mut self, owner: Hash, cost: usize) -> Result<(), AppendError> {
         let now = Instant::now();
-        let is_known = self.generations.back().is_some_and(|last| {
-            now.duration_since(last.began) < GENERATION && last.publishers.contains_key(&owner)
-        });
+        let is_known = self
+            .generations
+            .back()
+            .is_some_and(|last| now.duration_since(last.began) < GENERATION && last.publishers.contains_key(&owner));
         let cost = if is_known { cost } else { cost + PUBLISHER_COST };
         if cost > self.limit / 2 {
             return Err(AppendError::TooManyKeys);

@@ -147,7 +147,8 @@ mod tests {
     #[test]
     fn messages_that_never_fit_are_too_large_and_the_others_have_to_wait() {
         let limiter = RateLimiter::new(0, 5);
-        let publish = |publisher: &Publisher, messages| limiter.publish(publisher, messages).map_err(|error| error.code);
+        let publish =
+            |publisher: &Publisher, messages| limiter.publish(publisher, messages).map_err(|error| error.code);
         let ann = Publisher::Subject("ann".into());
         for (messages, answer) in
             [(6, Err(Code::TooLarge)), (1000, Err(Code::TooLarge)), (5, Ok(())), (5, Err(Code::RateLimited))]

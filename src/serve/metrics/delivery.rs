@@ -2,8 +2,8 @@
 //!
 //! A write adds to a few atomics of its transport. A fan-out counts once for all its writes.
 
-use crate::log::counted_warning::CountedWarning;
 use crate::hub::{self, FanOutReport};
+use crate::log::counted_warning::CountedWarning;
 use crate::log::metrics::APPEND_BUCKETS;
 use crate::message::Message;
 use crate::transport::{CloseReason, Code, Transport};

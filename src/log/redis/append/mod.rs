@@ -188,8 +188,12 @@ impl Appender {
         let format = log.peers.write_format();
         for drafts in jobs.iter().map(Job::drafts) {
             // Drafts that come together are of one publisher.
-            let owner = drafts.iter().find_map(|draft| draft.key.as_ref()).map(|key| key.owner.clone());
-            args.extend([owner.unwrap_or_default(), drafts.len().to_string()]);
+            let owner = drafts.iter().find_map(|draft| draft.key.as_ref()).map_or("", |key| match key.owner.as_str() {
+                // The script looks for keys where there is a publisher.
+                "" => "anonymous",
+                owner => owner,
+            });
+            args.extend([owner.to_owned(), drafts.len().to_string()]);
             for draft in drafts {
                 let mut index = 0;
                 if let Some(key) = &draft.key {

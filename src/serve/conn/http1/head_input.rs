@@ -17,13 +17,17 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 /// The least that hyper allocates to read into.
 const LEAST_BUFFER: usize = 8 << 10;
 
+/// More than a request line has besides its target. A head must not be taken for longer than the estimate of its length:
+/// the rest would count for as long as the connection is idle.
+const LINE: usize = 128;
+
 /// What hyper has parsed on a connection.
 #[derive(Default)]
 pub struct Heads {
     /// Whether a request is being answered. Otherwise hyper waits for a head, or for the rest of one.
     is_answering: AtomicBool,
     parsed: AtomicUsize,
-    /// The length of the last head, about.
+    /// The length of the last head, or a little more.
     length: AtomicUsize,
 }
 
@@ -36,7 +40,9 @@ impl Heads {
     /// Marks a request as being answered for as long as the result lives.
     pub fn begin<B>(self: &Arc<Heads>, request: &Request<B>) -> Answering {
         let fields = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4);
-        let line = request.uri().path_and_query().map_or(0, |target| target.as_str().len()) + 16;
+        let uri = request.uri();
+        let target = uri.path_and_query().map_or(0, |target| target.as_str().len());
+        let line = target + uri.authority().map_or(0, |authority| authority.as_str().len()) + LINE;
         self.length.store(line + fields.sum::<usize>(), Ordering::Relaxed);
         self.parsed.fetch_add(1, Ordering::Relaxed);
         self.is_answering.store(true, Ordering::Relaxed);

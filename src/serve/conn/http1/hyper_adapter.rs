@@ -80,9 +80,15 @@ pub async fn serve(context: &Arc<Context>, mut io: ClientStream, peer: &Peer) ->
         }
     });
     let ended = ended.await?;
-    let parts = connection.into_parts();
-    let (mut io, refusal) = parts.io.into_inner().into_inner();
+    let http1::Parts { io, read_buf, .. } = connection.into_parts();
+    let (mut io, refusal) = io.into_inner().into_inner();
     io.drop_blocked();
+    if let (Ok(()), Some(session)) = (&ended, handover.take()) {
+        io.unread(read_buf);
+        return Some((io, session));
+    }
+    // The connection may last for a while, and needs the buffer no longer.
+    drop(read_buf);
     if let Some(refusal) = refusal {
         state.rejections.count(refusal.code);
         if io.write_all(&last_response(&refusal)).await.is_ok() {
@@ -90,24 +96,16 @@ pub async fn serve(context: &Arc<Context>, mut io: ClientStream, peer: &Peer) ->
         }
         return None;
     }
-    match (ended, handover.take()) {
-        (Ok(()), Some(session)) => {
-            io.unread(parts.read_buf);
-            Some((io, session))
-        }
-        (Ok(()), None) => {
-            match state.drain.is_late() {
-                true => io.linger_for(drain::LAST_WORDS).await,
-                false => io.linger().await,
-            }
-            None
-        }
-        (Err(error), _) => {
-            state.rejections.bad_head(&error);
-            debug!(%error, "an HTTP/1 connection ended with an error");
-            None
-        }
+    if let Err(error) = ended {
+        state.rejections.bad_head(&error);
+        debug!(%error, "an HTTP/1 connection ended with an error");
+        return None;
     }
+    match state.drain.is_late() {
+        true => io.linger_for(drain::LAST_WORDS).await,
+        false => io.linger().await,
+    }
+    None
 }
 
 /// Decides, after each poll of hyper, how the connection goes on.
