@@ -101,7 +101,7 @@ async fn publishers_of_an_open_server_have_shares_by_address(log: Log) {
 async fn keys_take_no_more_of_redis_than_their_share() {
     let redis = RedisServer::start().await;
     let node = start_on(&redis, &["--key-bytes", "4MiB", "--retain-messages", "10"]).await;
-    let used = async || redis.number_in("memory", "used_memory").await;
+    let used = async || redis.number_in("memory", "used_memory:").await;
     node.publish("a", "1").await;
     let before = used().await;
     for round in 0.. {

@@ -123,7 +123,7 @@ impl PublishRequest {
     ) -> Result<Vec<u8>, ApiError> {
         let PublishRequest { mut drafts, channels, .. } = self;
         // While the application or the log is slow, the waiting drafts grow with the number of publishers.
-        let mut reservation = state.budget.reservation();
+        let mut reservation = state.budget.publication();
         reservation.resize(drafts.iter().map(Draft::size).sum())?;
         let credentials = credentials.clone().with_token(self.token.as_deref());
         service::authorize(state, &credentials, None, &mut drafts).await?;
