@@ -79,8 +79,10 @@ async fn what_is_begun_is_bounded_by_the_budget() {
         let node = Node::start(&[&["--max-buffer-bytes", "4MiB"], flags.as_slice()].concat()).await;
         let idle = bounded(&node, b"").await;
         let begun = bounded(&node, &bytes).await;
-        // Half of the budget, and as much again for what an allocator does not give back at once.
-        let bound = idle + (4 << 20);
+        // Half of the budget, and as much again for what an allocator does not give back at once. A connection that hyper
+        // has read a body on takes more than an idle one until it is closed: its buffers and its refusal.
+        let each = if what.starts_with("a body") { 16 << 10 } else { 0 };
+        let bound = idle + (4 << 20) + CLIENTS * each;
         assert!(begun <= bound, "{what}: {CLIENTS} clients took {begun} bytes; idle they take {idle}");
         eventually("nothing to be held", async || (node.metric("longtail_buffered_bytes").await == 0.0).then_some(()))
             .await;
