@@ -1,5 +1,5 @@
-//! The HTTP client of this program, over TLS or not: for the authorization webhook and for `longtail check`, `publish`
-//! and `tail`.
+//! The HTTP client of this program, with or without TLS: for the authorization webhook and for `longtail check`,
+//! `publish` and `tail`.
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -20,7 +20,7 @@ pub type HttpClient = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
 ///
 /// The URL is `https:`, and the system's certificates cannot be read.
 pub fn connector(uri: &Uri, connect_timeout: Duration) -> io::Result<HttpsConnector<HttpConnector>> {
-    // The process has one provider. An error means that the embedding program has already chosen one.
+    // The process has one provider of cryptography. An error means that the embedding program has already chosen one.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut tcp = HttpConnector::new();
     tcp.set_connect_timeout(Some(connect_timeout));

@@ -7,27 +7,28 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// The longest line. A longer one is cut.
+/// The maximum length of a line. A longer line is cut.
 const LONGEST_LINE: usize = 16 << 10;
 
-/// The most bytes of one write: lines of several processes do not mix in a pipe up to this size (PIPE_BUF, pipe(7)).
+/// The maximum number of bytes of one write. Up to this size, lines of several processes do not mix in a pipe
+/// (PIPE_BUF, pipe(7)).
 const ATOMIC: usize = 4096;
 
 /// The pause before another attempt if a descriptor is not blocking and takes nothing now.
 const RETRY: Duration = Duration::from_millis(20);
 
-/// The least time between two notices that lines were dropped.
+/// The minimum time between two notices that lines were dropped.
 const NOTICE_PERIOD: Duration = Duration::from_secs(1);
 
-/// What the thread tells its owner.
+/// The notices of the thread to its owner.
 pub enum Notice<'a> {
-    /// Lines cannot be written. It is told once, until a write succeeds again.
+    /// Lines cannot be written. The thread sends this notice once, until a write succeeds again.
     Failed(&'a io::Error),
     /// Lines are written again, and some were dropped before.
     Resumed {
-        /// How many were dropped since the last notice.
+        /// The number of lines that were dropped since the last notice.
         dropped: u64,
-        /// How many were dropped since the start.
+        /// The number of lines that were dropped since the start.
         in_all: u64,
     },
 }
@@ -43,7 +44,7 @@ struct Handle(Arc<Shared>);
 
 struct Shared {
     queue: Mutex<Queue>,
-    /// The most bytes that wait.
+    /// The maximum number of bytes that wait.
     capacity: usize,
     has_work: Condvar,
     is_idle: Condvar,
@@ -103,7 +104,7 @@ impl LineWriter {
         shared.has_work.notify_one();
     }
 
-    /// Waits until all lines are written or dropped, but not longer than this.
+    /// Waits until all lines are written or dropped, but not longer than the timeout.
     pub fn flush(&self, limit: Duration) {
         let (shared, deadline) = (&self.0.0, Instant::now() + limit);
         let mut queue = shared.queue.lock();
@@ -120,7 +121,7 @@ impl LineWriter {
     }
 }
 
-/// A write is a line.
+/// Each write is a line.
 impl Write for LineWriter {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         self.line(line);
@@ -148,7 +149,7 @@ struct Writing<S, N> {
     is_cut: bool,
     /// Whether the last write failed.
     is_failing: bool,
-    /// How many dropped lines the owner knows of.
+    /// The number of dropped lines that the owner knows of.
     told: u64,
 }
 
@@ -199,7 +200,7 @@ impl<S: Write, N: FnMut(Notice<'_>)> Writing<S, N> {
     fn write(&mut self, lines: &[u8]) -> Result<(), (io::Error, usize)> {
         let mut at = 0;
         if self.is_cut {
-            // What follows a half line must not look like its rest.
+            // The bytes after half a line must not look like its rest.
             write_all(&mut self.sink, b"\n").map_err(|(error, _)| (error, 0))?;
             self.is_cut = false;
         }
@@ -212,7 +213,7 @@ impl<S: Write, N: FnMut(Notice<'_>)> Writing<S, N> {
     }
 }
 
-/// As many whole lines as fit into one write, and at least one.
+/// Returns the whole lines that fit into one write, and at least one line.
 fn whole_lines(lines: &[u8]) -> &[u8] {
     let fitting = &lines[..lines.len().min(ATOMIC)];
     let end = memchr::memrchr(b'\n', fitting).or_else(|| memchr::memchr(b'\n', lines));
@@ -241,7 +242,7 @@ mod tests {
 
     const SOON: Duration = Duration::from_secs(60);
 
-    /// What the sink of a test does with a write.
+    /// The reaction of a test's sink to a write.
     #[derive(Clone, Copy, PartialEq)]
     enum Mode {
         Takes,
@@ -291,7 +292,7 @@ mod tests {
         }
     }
 
-    /// A writer, and what it tells: dropped lines, or 0 for a failure.
+    /// A writer, and its notices: the number of dropped lines, or 0 for a failure.
     fn writer(sink: &Sink) -> (LineWriter, mpsc::Receiver<u64>) {
         let (tell, told) = mpsc::channel();
         let notify = move |notice: Notice<'_>| {
@@ -353,7 +354,7 @@ mod tests {
         let sink = Sink::new(Mode::Blocks);
         let (writer, told) = writer(&sink);
         writer.line(b"first");
-        // The thread has taken it, and waits.
+        // The thread has taken the line, and waits.
         while !writer.0.0.queue.lock().is_writing {
             thread::yield_now();
         }

@@ -1,5 +1,5 @@
-//! Log lines, on standard error. A thread writes them: standard error that is full, closed or read by nobody neither
-//! stops nor ends the server.
+//! Log lines, on standard error. A thread writes them: if standard error is full, closed or without a reader, the
+//! server neither stops nor ends.
 
 mod filter;
 mod rate_limit;
@@ -21,7 +21,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Layer as _, fmt, registry};
 
-/// The most bytes of lines that wait for standard error.
+/// The maximum number of bytes of lines that wait for standard error.
 const WAITING: usize = 1 << 20;
 
 /// How long the end of the process waits for the last lines.
@@ -41,7 +41,7 @@ static RATES: OnceLock<RateLimit> = OnceLock::new();
 /// The system cannot start a thread.
 pub fn open() -> io::Result<()> {
     let writer = LineWriter::start("log", WAITING, stderr(), |notice| {
-        // A failure cannot be told here. The metric shows it.
+        // A failure cannot be logged here. The metric shows it.
         if let Notice::Resumed { dropped, in_all } = notice {
             warn!(dropped, in_all, "log lines were lost: standard error could not be written, or was too slow");
         }
@@ -50,7 +50,7 @@ pub fn open() -> io::Result<()> {
     Ok(())
 }
 
-/// Starts logging as the flags say. Call it once in a process, after [`open`].
+/// Starts logging in the way that the flags set. Call it once in a process, after [`open`].
 ///
 /// # Errors
 ///
@@ -77,12 +77,12 @@ pub async fn limit_rates() {
 pub fn print(line: impl Display) {
     match STDERR.get() {
         Some(writer) => writer.line(line.to_string().as_bytes()),
-        // There is nobody to tell that it cannot be written.
+        // If the line cannot be written, there is no place to report that.
         None => drop(writeln!(stderr(), "{line}")),
     }
 }
 
-/// Waits for the last lines, but not for long.
+/// Waits a short time for the last lines.
 pub fn flush() {
     if let Some(rates) = RATES.get() {
         rates.tell();

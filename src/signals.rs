@@ -16,7 +16,7 @@ pub struct EndSignals {
 }
 
 impl EndSignals {
-    /// Waits for one of them. Cancel safe.
+    /// Waits for one of these signals. Cancel safe.
     pub async fn recv(&mut self) {
         loop {
             let kind = tokio::select! {
@@ -35,7 +35,7 @@ impl EndSignals {
 struct Last(Option<(SignalKind, Instant)>);
 
 impl Last {
-    /// Whether a signal is another one, and not the last one sent twice.
+    /// Whether a signal is a new one, and not a repeat of the last one.
     fn is_another(&mut self, kind: SignalKind, now: Instant) -> bool {
         if self.0.is_some_and(|(last, at)| last == kind && now - at < SAME) {
             return false;

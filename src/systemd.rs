@@ -1,5 +1,5 @@
-//! systemd: the sockets that it hands over (`LISTEN_FDS`), and the state that it is told (`NOTIFY_SOCKET`). Without
-//! systemd nothing here has an effect.
+//! Takes the sockets that systemd hands over (`LISTEN_FDS`), and tells systemd the state of the server
+//! (`NOTIFY_SOCKET`). Without systemd this module has no effect.
 
 use listenfd::ListenFd;
 use sd_notify::NotifyState;
@@ -47,8 +47,8 @@ pub fn inherited_sockets() -> io::Result<Sockets> {
     Ok(sockets)
 }
 
-/// Tells the service manager when the server is ready, and from then on its status and, as often as the watchdog wants
-/// it, that it is alive. `status` takes the lock that every delivery needs: if that lock is never released, nothing is
+/// Tells the service manager when the server is ready. From then on, sends the server's status, and a watchdog message
+/// as often as the watchdog demands. `status` takes the lock that every delivery needs: if that lock is never
 /// sent, and the service manager restarts the process.
 pub async fn supervise(ready: impl Future<Output = ()>, status: impl Fn() -> String) {
     if env::var_os("NOTIFY_SOCKET").is_none() {

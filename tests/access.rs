@@ -1,4 +1,5 @@
-//! Server keys, public channels, cookies and origins: who may do what, and what the server tells nobody.
+//! Server keys, public channels, cookies and origins: which client may do what, and which facts the server reveals to
+//! no client.
 
 use crate::support;
 
@@ -30,7 +31,7 @@ async fn keys_that_cannot_be_used_are_refused_at_start() {
         assert_eq!(code, 64, "{args:?}: {said}");
         assert!(said.contains(mend) && said.trim_end().lines().count() == 1, "{args:?}: {said}");
     }
-    // A line end in the file is the editor's.
+    // An editor has added the line end in the file.
     let file = std::env::temp_dir().join(format!("longtail-secret-{}", std::process::id()));
     std::fs::write(&file, format!("{SECRET}\r\n")).expect("written");
     let node = Node::start(&["--token-secret-file", file.to_str().expect("a path")]).await;
@@ -52,12 +53,12 @@ async fn a_server_key_may_do_everything_and_comes_in_a_header() {
             assert_eq!((answer.status, answer.error_code().as_str()), (401, "unauthorized"), "{path} {key:?}");
         }
         assert_eq!(get(&node, path, &[]).await.status, 401, "{path}");
-        // A URL is in the log of every proxy.
+        // Every proxy logs the URL.
         let query = if path.contains('?') { "&" } else { "?" };
         assert_eq!(get(&node, &format!("{path}{query}token={KEY}"), &[]).await.status, 401, "{path}");
         assert_eq!(get(&node, path, &[("Cookie", &format!("longtail_token={KEY}"))]).await.status, 401, "{path}");
     }
-    // A token gives no access to data of others.
+    // A token does not give access to data of other clients.
     let answer = get(&node, "/metrics", &[("Authorization", &bearer(&may(&["*"], &["*"])))]).await;
     assert_eq!(answer.status, 401);
     for path in ["/", "/info", "/healthz", "/readyz", "/client.js", "/diagnose/echo"] {
@@ -106,10 +107,10 @@ async fn public_channels_are_for_reading() {
     assert_eq!(get(&node, "/poll?channel=news&token=bad", &[]).await.status, 200);
 }
 
-/// A server key, a public pattern, a token, the application: the first one that is present decides.
+/// A server key, a public pattern, a token, the application: the first one of these that is present decides.
 #[tokio::test]
 async fn which_decides() {
-    // The application does not run, which shows whether it was asked.
+    // The application does not run, so the error shows whether the server has asked it.
     let node = guarded(&["--public", "news", "--authorize-url", "http://127.0.0.1:1/"]).await;
     let asked = |answer: &Response| answer.text().contains("did not answer");
     for (path, headers, status, is_asked) in [
@@ -128,7 +129,7 @@ async fn which_decides() {
     }
 }
 
-/// Credentials that browsers send by themselves, for any page, do not authorize anything alone.
+/// Credentials that browsers send by themselves, for any page, do not authorize an action alone.
 #[tokio::test]
 async fn cookies_speak_for_the_users_own_pages_only() {
     let node = guarded(&[]).await;
@@ -152,7 +153,7 @@ async fn cookies_speak_for_the_users_own_pages_only() {
             assert_eq!(answer.error_code(), "forbidden_origin", "{origin:?}");
         }
     }
-    // Over a WebSocket, too.
+    // The rule also holds over a WebSocket.
     for (origin, kind) in [(None, "error"), (Some("https://app.example"), "ack")] {
         let mut request = handshake("/ws?channel=a").header("Cookie", &cookie);
         if let Some(origin) = origin {
@@ -177,7 +178,7 @@ async fn cookies_speak_for_the_users_own_pages_only() {
         })
         .await;
     }
-    // A script tag sends them for any site; so does a frame on a sibling host.
+    // A script tag sends cookies for any site, and so does a frame on a sibling host.
     for (path, host) in [
         ("/jsonp?channel=a&callback=f&mode=poll", None),
         ("/jsonp?channel=a&callback=f&timeout=1", None),
@@ -191,7 +192,7 @@ async fn cookies_speak_for_the_users_own_pages_only() {
             assert_eq!(refused(request.open(node.http).await).await.as_deref(), code, "{path}");
         }
     }
-    // `*` gives no credentials.
+    // `*` does not admit credentials.
     let node = Node::start(&["--token-secret", SECRET, "--allow-origin", "*"]).await;
     let headers = [("Cookie", cookie.as_str()), ("Origin", "https://evil.example")];
     assert_eq!(get(&node, "/poll?channel=a", &headers).await.status, 401);
@@ -210,7 +211,7 @@ async fn cookies_speak_for_the_users_own_pages_only() {
     assert_eq!(publish(&node, "/publish?channel=a", &named).await.status, 401, "by no proxy that is trusted");
 }
 
-/// Pages of other origins are refused, on any transport, whatever they send.
+/// Pages of other origins are refused on any transport, whatever credentials they send.
 #[tokio::test]
 async fn foreign_pages() {
     let node = guarded(&["--public", "news"]).await;
@@ -330,7 +331,7 @@ async fn the_keepers_have_a_door_of_their_own() {
         assert_eq!(Request::get(path).send(at).await.status, 200, "{path}");
     }
     drop((held, over));
-    // And they do not take the others' places.
+    // Connections to the admin listener do not take the places of other clients.
     let mut keepers = Vec::new();
     for _ in 0..5 {
         let mut keeper = TcpStream::connect(at).await.expect("connect");
@@ -344,7 +345,7 @@ async fn the_keepers_have_a_door_of_their_own() {
         assert_eq!(Request::get(path).send(at).await.status, 404, "{path}");
     }
     assert_eq!(Request::post("/publish?channel=a", b"1").send(at).await.status, 404);
-    // No page can read it: not a page of another origin, and not by a name that resolves to this address.
+    // A page cannot read it, neither from another origin nor by a name that resolves to this address.
     for (request, code) in [
         (Request::get("/metrics").header("Origin", "https://app.example"), "forbidden_origin"),
         (Request::get("/metrics").header("Origin", "http://localhost:3000"), "forbidden_origin"),
@@ -355,7 +356,7 @@ async fn the_keepers_have_a_door_of_their_own() {
         let answer = request.send(at).await;
         assert_eq!((answer.status, answer.error_code().as_str()), (403, code));
     }
-    // Its own pages can.
+    // The listener's own pages can read it.
     let own = format!("http://{admin}");
     for (request, origin) in [
         (Request::get("/metrics"), own.clone()),
@@ -364,6 +365,6 @@ async fn the_keepers_have_a_door_of_their_own() {
         let answer = request.header("Origin", &origin).send(at).await;
         assert_eq!((answer.status, answer.header("Access-Control-Allow-Origin")), (200, Some(origin.as_str())));
     }
-    // The other listener is as it was.
+    // The other listener is unchanged.
     eventually("room", async || (get(&node, "/metrics", &[]).await.status == 401).then_some(())).await;
 }

@@ -1,4 +1,4 @@
-//! The access log: a line for each request at its end. No credential is in it or anywhere else.
+//! The access log has a line for each request, written when the request ends. No log contains a credential.
 
 use crate::support;
 
@@ -29,7 +29,7 @@ impl Lines {
         std::fs::read_to_string(self.path()).unwrap_or_default()
     }
 
-    /// The first line that holds this.
+    /// The first line that contains `wanted`.
     async fn with(&self, wanted: &str) -> String {
         eventually(&format!("a line with {wanted}"), async || {
             self.text().lines().find(|line| line.contains(wanted)).map(str::to_owned)
@@ -112,7 +112,8 @@ async fn requests_of_the_fast_path_are_lines() {
             poller = stream;
             cursor = batch["cursor"].as_str().expect("a cursor").to_owned();
         }
-        // A poll that the hub has answered is written when its client asks again, or goes. It takes no time in between.
+        // The line of a poll that the hub has answered is written when its client asks again or disconnects. The time
+        // in between does not count.
         tokio::time::sleep(Duration::from_secs(5)).await;
         drop((poller, publisher));
         let count = |text: &str| lines.text().lines().filter(|line| line.contains(text)).count();
@@ -139,7 +140,7 @@ async fn answered(stream: TcpStream) -> (TcpStream, serde_json::Value) {
     (answer.into_stream().0.into_plain(), batch)
 }
 
-/// The log does not hold up requests, and lost lines are counted and told.
+/// The log does not delay requests, and lost lines are counted and reported.
 #[tokio::test]
 async fn a_log_that_cannot_be_written_holds_up_nobody() {
     let World { mut node, .. } = World::start(Log::Memory, &["--access-log", "/dev/full"]).await;
@@ -155,7 +156,7 @@ async fn a_log_that_cannot_be_written_holds_up_nobody() {
     assert_eq!(node.exit_code().await, 0);
 }
 
-/// A file that is moved away is created again, as logrotate expects; the shutdown loses no line.
+/// A file that is moved away is created again, as logrotate expects; the shutdown does not lose a line.
 #[tokio::test]
 async fn the_file_may_be_moved_away() {
     let lines = Lines::new();

@@ -1,4 +1,4 @@
-//! Attacks that servers of this kind have suffered, and that no other test here covers.
+//! Attacks that similar servers have suffered, and that no other test here covers.
 //! docs/security.md lists all of them with their tests.
 
 use crate::support;
@@ -33,7 +33,7 @@ const PATHS: [&str; 14] = [
     "/nothing",
 ];
 
-/// The node answers, and a reader that was there before still gets messages.
+/// Checks that the node answers, and that a reader from before the attack still gets messages.
 async fn unharmed(node: &Node, witness: &mut Reader) {
     let new = node.publish_numbers("todo", 1).await;
     witness.expect(&new).await;
@@ -46,7 +46,7 @@ async fn witness(node: &Node) -> Reader {
     witness
 }
 
-/// A path that ends like a program's name, and a callback that would be its text (CVE-2015-5211).
+/// The path ends like the name of a program, and the callback would be the program's text (CVE-2015-5211).
 #[tokio::test]
 async fn reflected_file_download() {
     let World { node, .. } = World::start(Log::Memory, &[]).await;
@@ -58,7 +58,7 @@ async fn reflected_file_download() {
     }
 }
 
-/// A callback that is a whole Flash file in letters (CVE-2014-4671): the body never begins with it.
+/// The callback is a whole Flash file in letters (CVE-2014-4671): the body never begins with it.
 #[tokio::test]
 async fn rosetta_flash() {
     let World { node, .. } = World::start(Log::Memory, &[]).await;
@@ -71,7 +71,7 @@ async fn rosetta_flash() {
     }
 }
 
-/// A foreign page opens the forever frame as a window, or inside a page of ours, so that its callback runs there
+/// A foreign page opens the forever frame as a window, or inside a page of this server, so that its callback runs there
 /// (same-origin method execution). `tests/browser/callbacks.mjs` does so in a browser.
 #[tokio::test]
 async fn same_origin_method_execution() {
@@ -92,7 +92,7 @@ async fn same_origin_method_execution() {
         ("serviceworker", "same-origin"),
         ("iframe", "cross-site"),
     ] {
-        // Errors call back, too.
+        // Errors also call the callback.
         for query in [attack, "channel=a%20b&callback=opener.del.click", "callback=opener.del.click", "channel=a"] {
             let answer = ask(query, dest, site).send(node.http).await;
             assert_eq!(answer.status, 403, "{dest} {site} {query}: {}", answer.text());
@@ -116,7 +116,7 @@ async fn same_origin_method_execution() {
     }
 }
 
-/// Our own pages say what they may load, and who may frame them.
+/// The server's own pages declare the sources that they may load, and the pages that may frame them.
 #[tokio::test]
 async fn pages_have_a_policy() {
     let World { node, .. } = World::start(Log::Memory, &[]).await;
@@ -136,7 +136,7 @@ async fn pages_have_a_policy() {
     assert_eq!(info.header("Content-Security-Policy"), Some("default-src 'none'; frame-ancestors 'none'"));
 }
 
-/// Line ends in whatever is answered in a header or a line (and names of headers in what is not).
+/// Line ends in every text that is answered in a header or a line, and names of headers in other texts.
 #[tokio::test]
 async fn header_injection() {
     let World { node, .. } = World::start(Log::Memory, &[]).await;
@@ -162,7 +162,7 @@ async fn header_injection() {
     }
 }
 
-/// An upgrade on every path, of every kind (CVE-2022-21676 and others ended the process).
+/// An upgrade of every kind on every path (in other servers, CVE-2022-21676 and others ended the process).
 #[tokio::test]
 async fn upgrades_on_every_path() {
     let World { node, .. } = World::start(Log::Memory, &[]).await;
@@ -203,7 +203,7 @@ async fn upgrades_on_every_path() {
     unharmed(&node, &mut witness).await;
 }
 
-/// A client that leaves at each byte of its handshake.
+/// A client leaves at each byte of its handshake.
 #[tokio::test]
 async fn handshakes_that_break_off() {
     let World { node, .. } = World::start(Log::Memory, &[]).await;
@@ -216,14 +216,14 @@ async fn handshakes_that_break_off() {
         let mut stream = TcpStream::connect(node.http).await.expect("connect");
         stream.write_all(&handshake.as_bytes()[..cut]).await.expect("write");
         if cut % 2 == 0 {
-            // A reset in place of an end.
+            // The client sends a reset instead of an end.
             stream.set_zero_linger().expect("linger");
         }
     }
     unharmed(&node, &mut witness).await;
     eventually("all to be gone", async || (Metrics::of(&node).await.value("longtail_sockets") <= 2.0).then_some(()))
         .await;
-    // Thousands of headers in one (CVE-2023-43669).
+    // Thousands of headers in one handshake (CVE-2023-43669).
     let many: String = (0..5000).map(|n| format!("X-{n}: y\r\n")).collect();
     let request = handshake.replace("\r\n\r\n", &format!("\r\n{many}\r\n"));
     let status = raw(node.http, request.as_bytes()).await.map_or(431, |answer| answer.status);
@@ -276,8 +276,8 @@ async fn bad_cursors_by_the_thousand() {
     assert!(cost < Duration::from_secs(10), "{} cursors cost {cost:?} of processor time", cursors.len());
 }
 
-/// What something costs the node in seconds of processor time, which no other program adds to: the best of three, since
-/// others take its caches away.
+/// The processor time in seconds that a task costs the node. Other programs do not add to it, but they evict the node's
+/// caches, so the best of three runs counts.
 async fn cost(node: &Node, mut what: impl AsyncFnMut()) -> f64 {
     let mut best = f64::MAX;
     for _ in 0..3 {
@@ -288,8 +288,8 @@ async fn cost(node: &Node, mut what: impl AsyncFnMut()) -> f64 {
     best
 }
 
-/// The largest input of the smallest parts costs what its size costs: four times as much is not sixteen
-/// times as long (Engine.IO 3's packets were quadratic).
+/// The cost of the largest input with the smallest parts is proportional to its size: input of four times the size does
+/// not take sixteen times as long (Engine.IO 3's packets were quadratic).
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_cost_of_small_parts_is_linear() {
     let World { node, .. } = World::start(Log::Memory, &[]).await;
@@ -299,7 +299,7 @@ async fn the_cost_of_small_parts_is_linear() {
         socket.next_of("hello").await;
         let command = br#"{"type":"ping","ref":1}"#;
         let mut bytes = frame(1, b" ");
-        // Fragments of one byte and of none, and pings between them.
+        // Fragments of one byte and of zero bytes, and pings between them.
         (0..count).for_each(|n| bytes.extend(frame(0, if n % 2 == 0 { b" " } else { b"" })));
         bytes.extend(frame(0x80, command));
         socket.send(&bytes).await;
@@ -340,7 +340,7 @@ async fn the_cost_of_small_parts_is_linear() {
             let whole = cost(node, async || $name(most).await).await;
             let told = format!("{} {}: {whole:.2} s of processor time; a quarter of them: {quarter:.2} s", most, stringify!($name));
             println!("{told}");
-            // If it is fast at any size, its ratio proves nothing. (It is counted in hundredths.)
+            // At this speed the ratio proves nothing, because the time is counted in hundredths of a second.
             assert!(whole < 0.2 || whole / quarter.max(0.01) < 10.0, "not ten times as long for four times as much: {told}");
             assert!(whole < 10.0, "{told}");
         )*};
@@ -362,7 +362,8 @@ fn gzip(bytes: usize) -> Vec<u8> {
     output.stdout
 }
 
-/// Nothing is decompressed: a compressed body is refused, a compressed frame is a violation (CVE-2026-39804).
+/// The server decompresses nothing: it refuses a compressed body, and a compressed frame is a violation
+/// (CVE-2026-39804).
 #[tokio::test]
 async fn decompression_bombs() {
     let World { node, .. } = World::start(Log::Memory, &[]).await;
@@ -400,7 +401,7 @@ async fn decompression_bombs() {
     assert!(after - before < 32e6, "{before} {after}");
 }
 
-/// A byte now and then, for ever, on raw TCP: a command has the time that a request has.
+/// A client sends a byte now and then for ever on raw TCP: the time limit of a request also holds for a command.
 #[tokio::test]
 async fn slow_commands_are_ended() {
     let World { node, .. } = World::start(Log::Memory, &["--request-timeout", "2"]).await;
@@ -418,7 +419,7 @@ async fn slow_commands_are_ended() {
         }
     });
     assert_eq!(ended.await, 0);
-    // A client that publishes now and then is not slow, although it never subscribes.
+    // A client that publishes now and then does not count as slow, although it never subscribes.
     let mut client = LineClient::connect(node.tcp).await;
     for n in 0..8 {
         client.send(&format!(r#"{{"type":"publish","channel":"todo","data":{n},"ref":{n}}}"#)).await;
@@ -427,7 +428,7 @@ async fn slow_commands_are_ended() {
     }
 }
 
-/// Whatever is in Redis, no matter who wrote it: the node lives, and valid messages get through.
+/// Redis may contain any data from any program: the node survives, and valid messages get through.
 #[tokio::test]
 async fn garbage_in_redis() {
     let redis = RedisServer::start_with(&["--proto-max-bulk-len", "512mb"]).await;
@@ -465,7 +466,7 @@ async fn garbage_in_redis() {
     ] {
         redis.command(&["PUBLISH", "push:other", payload]).await;
     }
-    // Fields that are ours on the wire are data here.
+    // Fields that belong to our wire format are data here.
     redis.command(&["PUBLISH", "push:todo", r#"{"data":1,"id":"9-9.x","type":"bye","cursor":"x"}"#]).await;
     let message = witness.next_message().await;
     assert_eq!(message.data(), r#"{"data":1,"id":"9-9.x","type":"bye","cursor":"x"}"#);
@@ -479,8 +480,8 @@ async fn garbage_in_redis() {
     .await;
     redis.command(&["XADD", "longtail:log", "*", "channel", "todo", "data", "2"]).await;
     assert_eq!(witness.next_message().await.data(), "2");
-    // Redis cuts a client that does not read such a message at once. PUBLISHes in the meantime are not heard, and the
-    // node reports that.
+    // Redis at once cuts a client that does not read such a message. The node does not hear the PUBLISHes in the
+    // meantime, and it reports that.
     redis.command(&["PUBLISH", "push:other", &huge]).await;
     drop(huge);
     eventually("PUBLISH to be heard again", async || {
@@ -493,7 +494,7 @@ async fn garbage_in_redis() {
     assert!(!node.log().contains("panicked"), "{}", node.log());
 }
 
-/// Two lengths, a length and chunks, chunks of a strange spelling: the front and we must not read two
+/// Two lengths, a length and chunks, chunks in a strange spelling: the front proxy and our server must not read two
 /// different requests.
 #[tokio::test]
 async fn request_smuggling() {
@@ -534,8 +535,8 @@ async fn request_smuggling() {
             within(SOON, "all answers", stream.read_to_end(&mut answers)).await.ok();
             let answers = String::from_utf8_lossy(&answers);
             let statuses: Vec<&str> = answers.split("HTTP/1.1 ").skip(1).map(|answer| &answer[..3]).collect();
-            // Two good answers would be one request read as two: only where the first has no body for both of us, and
-            // then by right.
+            // Two successful answers would mean that one request was read as two. They are allowed only where the first
+            // request has no body for both parsers, because two requests are then correct.
             let is_one = statuses.iter().filter(|status| **status == "200").count() <= 1;
             assert!(is_one, "{address}: {statuses:?} to {request}");
             let may_be =
@@ -543,7 +544,7 @@ async fn request_smuggling() {
             assert!(statuses.iter().all(may_be), "{address}: {statuses:?}");
         }
     }
-    // Bytes that a proxy took for a body are not a request.
+    // The server does not handle bytes as a request that a proxy sent as a body.
     let smuggled = node.get("/poll?channel=smuggled&cursor=earliest").await.json();
     assert_eq!(smuggled["messages"], serde_json::json!([]), "a body was taken for a request");
     let outer = node.get("/poll?channel=outer&cursor=earliest").await.json();

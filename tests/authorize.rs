@@ -18,10 +18,10 @@ use tokio::sync::Mutex;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
-/// What a request sends besides its path.
+/// The headers that a request sends.
 type Headers<'a> = &'a [(&'a str, &'a str)];
 
-/// A question as the application got it.
+/// A question in the form that the application got.
 #[derive(Clone, Debug)]
 struct Asked {
     body: Value,
@@ -40,7 +40,7 @@ impl Asked {
     }
 }
 
-/// A small application of its own: an HTTP server that answers by a rule and notes what it was asked.
+/// A small application for the tests: an HTTP server that answers by a rule and records the questions.
 struct Application {
     url: String,
     asked: Arc<Mutex<Vec<Asked>>>,
@@ -48,7 +48,7 @@ struct Application {
 }
 
 impl Application {
-    /// `rule`: status and body; `None`: it never answers.
+    /// `rule` returns status and body; `None` means that the application never answers.
     async fn start(rule: impl Fn(&Asked) -> Option<(u16, String)> + Send + Sync + 'static) -> Application {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("an address");
         let url = format!("http://{}/authorize.php?key=hidden", listener.local_addr().expect("an address"));
@@ -76,7 +76,7 @@ impl Application {
         Application { url, asked, count }
     }
 
-    /// Allows what the cookie `may=a,b` names, to every client that has one.
+    /// Allows the channels that the cookie `may=a,b` names, to every client that has the cookie.
     async fn by_cookie(ttl: u64) -> Application {
         Application::start(move |asked| Some(allowed_by_cookie(asked, ttl))).await
     }
@@ -122,7 +122,7 @@ async fn node(application: &Application) -> Node {
     Node::start(&["--authorize-url", &application.url, "--allow-origin", "https://app.example"]).await
 }
 
-/// Subscribes over a transport of HTTP; a refusal is read whole, and a stream is cut off.
+/// Subscribes over an HTTP transport. Reads a refusal to its end, and cuts off a stream.
 async fn knock(node: &Node, path: &str, headers: Headers<'_>) -> Response {
     let mut request = Request::get(path);
     for (name, value) in headers {
@@ -152,7 +152,7 @@ async fn each_transport_is_asked_for() {
     let node = node(&application).await;
     for path in PATHS {
         let name = path.split('?').next().expect("a path").trim_start_matches('/');
-        // A script tag sends cookies for any site, so that they count for nothing there.
+        // A script tag sends cookies for any site, so they do not count on this transport.
         let by_cookie = name != "jsonp";
         let is_script = matches!(name, "jsonp" | "forever-frame");
         for (cookie, channel, status, code) in [
@@ -166,7 +166,7 @@ async fn each_transport_is_asked_for() {
             let answer = knock(&node, &path.replace("=C", &format!("={channel}")), &headers).await;
             let (status, code) = if by_cookie { (status, code) } else { (401, "unauthorized") };
             if is_script && !code.is_empty() {
-                // It cannot read a status, so it is told by the callback.
+                // The script cannot read a status, so the callback gets the error.
                 let mut answer = answer;
                 answer.finish().await;
                 assert_eq!(answer.status, 200, "{path} {cookie:?} {channel}");
@@ -261,11 +261,12 @@ async fn what_is_no_answer_refuses() {
     let node = Node::start(&["--authorize-url", "http://127.0.0.1:1/"]).await;
     let answer = Request::get("/poll?channel=a").send(node.http).await;
     assert_eq!((answer.status, answer.error_code().as_str()), (403, "forbidden"));
-    // The log comes through a pipe of its own.
+    // The log goes to a pipe of its own.
     eventually("a warning", async || node.log().contains("--authorize-url").then_some(())).await;
 }
 
-/// A machine without certificates asks over plain HTTP; over HTTPS it cannot, and says so at start.
+/// A machine without certificates can ask over plain HTTP. Over HTTPS it cannot ask, and the server reports that at
+/// start.
 #[tokio::test]
 async fn plain_http_needs_no_certificates() {
     let bare = ["SSL_CERT_FILE=/nowhere.pem", "SSL_CERT_DIR=/nowhere"];
@@ -301,7 +302,7 @@ async fn answers_are_kept_by_all_that_was_sent() {
         assert_eq!(answer.status, 200, "{n} {path}: {}", answer.text());
         assert_eq!(application.count() - before, usize::from(is_asked), "{n} {path} {headers:?}");
     }
-    // A refusal is not cached: a user who signs in is admitted.
+    // A refusal is not cached: after signing in, a user is admitted.
     for _ in 0..2 {
         let before = application.count();
         assert_eq!(knock(&node, "/poll?channel=z", &[("Cookie", "may=none")]).await.status, 403);
@@ -326,7 +327,7 @@ async fn the_same_question_is_asked_once_at_a_time() {
     assert_eq!(application.count(), 1);
 }
 
-/// Names cannot be made to look like others.
+/// A name cannot be made to look like another name.
 #[tokio::test]
 async fn odd_names_stand_for_themselves() {
     let application = Application::start(|_| Some((200, r#"{"channels":["board:1"],"ttl":60}"#.into()))).await;
@@ -348,7 +349,7 @@ async fn odd_names_stand_for_themselves() {
     }
 }
 
-/// A permission that ends is asked for again; if it is refused, the reader is disconnected for good.
+/// The server asks again for a permission that ends. If the application refuses, the reader is disconnected for good.
 #[tokio::test]
 async fn a_running_subscription_is_asked_for_again() {
     let allowed = Arc::new(AtomicUsize::new(1));
@@ -369,7 +370,7 @@ async fn a_running_subscription_is_asked_for_again() {
         readers.push(reader);
     }
     assert!(readers.len() >= 6, "six streams at least, not {}", readers.len());
-    // Over several terms nothing is lost.
+    // No message is lost over several periods of the permission.
     let mut published = Vec::new();
     for n in 0..12 {
         published.extend(node.publish_numbers("a", 1).await);
@@ -385,7 +386,7 @@ async fn a_running_subscription_is_asked_for_again() {
         assert!(bye.text.contains("\"code\":4003"), "{}: {bye:?}", reader.transport.name);
         assert!(!bye.text.contains("retry"), "{}: {bye:?}", reader.transport.name);
     }
-    // A parked poll waits no longer than it may read.
+    // A parked poll does not wait longer than its permission lasts.
     allowed.store(1, Ordering::SeqCst);
     let began = Instant::now();
     let answer = Request::get("/long-poll?timeout=20&channel=a").send(node.http).await;
@@ -394,7 +395,8 @@ async fn a_running_subscription_is_asked_for_again() {
     assert!(began.elapsed() < Duration::from_secs(15), "it waited for {:?}", began.elapsed());
 }
 
-/// A client that has lost its permission cannot read on by sending commands faster than the application answers.
+/// A client that has lost its permission cannot continue to read by sending commands faster than the application
+/// answers.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_of_commands_does_not_put_the_end_off() {
     let unsubscribe = |channel| json!({"type": "unsubscribe", "channels": [channel]});
@@ -405,7 +407,7 @@ async fn a_flood_of_commands_does_not_put_the_end_off() {
         let has_allowed = AtomicBool::new(false);
         let application = Application::start(move |asked| {
             std::thread::sleep(Duration::from_millis(20));
-            // `a` once, and `b` for long.
+            // `a` once, and `b` for a long time.
             let names = asked.channels();
             let is_about_a = names.iter().any(|name| name == "a");
             let is_refused = is_about_a && has_allowed.fetch_or(true, Ordering::SeqCst);
@@ -438,7 +440,7 @@ async fn a_flood_of_commands_does_not_put_the_end_off() {
     }
 }
 
-/// While the application restarts, nobody is disconnected.
+/// While the application restarts, the server does not disconnect any reader.
 #[tokio::test]
 async fn a_short_failure_at_renewal_is_weathered() {
     let state = Arc::new(AtomicUsize::new(200));
@@ -508,12 +510,12 @@ async fn a_cookie_alone_does_not_publish() {
         .filter(|asked| asked.body["action"] != "publish" || asked.body["transport"] != "publish")
         .collect();
     assert!(odd.is_empty(), "not asked about publishing: {odd:?}");
-    // Where something else vouches for the request, the cookie is left out.
+    // Where another credential authorizes the request, the cookie is left out.
     let is_alone = |asked: &Asked| asked.authorization.is_some() && asked.cookie.is_none();
     assert!(asked.iter().any(is_alone), "none with an authorization and no cookie: {asked:?}");
 }
 
-/// What waits for the application is in the memory that clients may hold, however it came.
+/// Questions that wait for the application count against the memory of clients, by whichever way they came.
 #[tokio::test]
 async fn publications_that_wait_for_the_application_are_counted() {
     let application = Application::start(|_| None).await;
@@ -536,8 +538,8 @@ async fn publications_that_wait_for_the_application_are_counted() {
     eventually("nothing to be held", async || (held().await == 0.0).then_some(())).await;
 }
 
-/// Of requests that came together the first are queued for the log while the application is asked about the last. They stand in
-/// the same line as everybody's.
+/// Of several requests that came together, the first ones are queued for the log while the server asks the application
+/// about the last one. They wait in the same queue as all others.
 #[tokio::test]
 async fn who_waits_for_the_application_holds_up_nobody() {
     let redis = RedisServer::start().await;
@@ -583,7 +585,7 @@ async fn who_waits_for_the_application_holds_up_nobody() {
     assert!(statuses[..60].iter().all(|status| status == "200") && statuses[60] == "403", "{statuses:?}");
 }
 
-/// The address that is told is that of the user, not of the proxy.
+/// The application gets the address of the user, not that of the proxy.
 #[tokio::test]
 async fn the_application_is_told_the_address_behind_a_proxy() {
     let application = Application::by_cookie(60).await;

@@ -1,5 +1,5 @@
-//! `--authorize-url` with an application that is in trouble: connections that end, answers with too much in them, answers
-//! that decide nothing.
+//! `--authorize-url` with an application that is in trouble: connections that end, answers with too many bytes, and
+//! answers without a decision.
 
 use crate::support;
 
@@ -12,28 +12,28 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, Command};
 
-/// What the application does with a question.
+/// The reaction of the application to a question.
 enum Do {
-    /// Writes this, and waits for the next question on the same connection.
+    /// Writes these bytes, and waits for the next question on the same connection.
     Write(String),
-    /// Writes this, and the rest after a pause.
+    /// Writes the first part, and the rest after a pause.
     WriteThen(String, Duration, String),
     /// Closes the connection.
     Close,
     /// Resets the connection.
     Reset,
-    /// Nothing.
+    /// Does not answer.
     Wait,
 }
 
-/// A question: the cookie, which connection it came on, and the how manieth it was there.
+/// A question: the cookie, the number of its connection, and its number on that connection.
 struct Asked<'a> {
     cookie: &'a str,
     connection: usize,
     nth: usize,
 }
 
-/// An application that answers as the rule says, on connections that it keeps.
+/// An application that answers by a rule, on connections that it keeps.
 struct Application {
     url: String,
     connections: Arc<AtomicUsize>,
@@ -89,7 +89,7 @@ async fn serve(
     }
 }
 
-/// Reads a whole question; returns its cookie.
+/// Reads a whole question, and returns its cookie.
 async fn read(stream: &mut TcpStream) -> Option<String> {
     let mut bytes = Vec::new();
     loop {
@@ -119,7 +119,7 @@ async fn poll(node: &Node, channel: &str, cookie: &str) -> Response {
     Request::get(&format!("/poll?channel={channel}")).header("Cookie", cookie).send(node.http).await
 }
 
-/// Bytes behind an answer are never the answer to another user's question.
+/// Bytes after an answer are never the answer to another user's question.
 #[tokio::test]
 async fn an_answer_decides_about_one_user() {
     for pause in [0, 5, 50, 400] {
@@ -132,7 +132,7 @@ async fn an_answer_decides_about_one_user() {
         let node = application.node().await;
         for silence in [0, 200].map(Duration::from_millis) {
             for n in 0..5 {
-                // Each is another question, since the client id is a part of it.
+                // Each request is another question, since the client id is a part of the question.
                 let id = format!("6ba7b810-9dad-41d1-80b4-{n:06}{:06}", silence.as_millis());
                 let one = Request::get(&format!("/poll?channel=a&client={id}")).header("Cookie", "user=one");
                 let one = one.send(node.http);
@@ -146,10 +146,10 @@ async fn an_answer_decides_about_one_user() {
     }
 }
 
-/// An application closes a connection when it likes, also at the moment when a question goes out.
+/// An application may close a connection at any time, also at the moment at which a question is sent.
 #[tokio::test]
 async fn a_question_whose_connection_ends_is_asked_once_more() {
-    // Each connection is good for one answer, however it ends then.
+    // Each connection carries one answer, however it ends after that.
     for reset in [false, true] {
         let application = Application::start(move |asked| match asked.nth {
             0 => Do::Write(allow("a")),
@@ -163,7 +163,7 @@ async fn a_question_whose_connection_ends_is_asked_once_more() {
             assert_eq!(answer.status, 200, "reset {reset}, user {n}: {}", answer.text());
         }
     }
-    // Once, and not for ever.
+    // The question is repeated once, and not for ever.
     type Rule = fn(Asked<'_>) -> Do;
     let rules: [(Rule, usize, u16); 4] = [
         (|_| Do::Close, 2, 403),
@@ -189,13 +189,13 @@ async fn the_time_for_an_answer_is_a_setting() {
     assert_eq!((answer.status, answer.error_code().as_str()), (403, "forbidden"));
     assert!(began.elapsed() >= Duration::from_millis(900), "refused after {:?}", began.elapsed());
     eventually("its line", async || node.log().contains("no answer within 1 s").then_some(())).await;
-    // It answers after three seconds, longer than the default.
+    // The application answers after three seconds, which is longer than the default timeout.
     let application = Application::start(|_| Do::WriteThen(String::new(), Duration::from_secs(3), allow("a"))).await;
     let node = Node::start(&["--authorize-url", &application.url, "LONGTAIL_AUTHORIZE_TIMEOUT=20"]).await;
     assert_eq!(poll(&node, "a", "n=1").await.status, 200);
 }
 
-/// An answer that decides nothing refuses, and the log says once what it was.
+/// An answer without a decision refuses the request, and the log describes it once.
 #[tokio::test]
 async fn what_decides_nothing_is_logged_once() {
     let odd = "HTTP/1.1 301 Moved\r\nLocation: https://secret.example/\r\nContent-Length: 0\r\n\r\n";
@@ -229,7 +229,7 @@ async fn what_decides_nothing_is_logged_once() {
         assert!(warnings.len() == 1 && warnings[0].contains(logged), "{logged}: {warnings:#?}");
         assert!(warnings[0].contains("WARN") && !node.log().contains("secret"), "{warnings:#?}");
     }
-    // Decisions are not logged, whatever they are.
+    // The log does not contain decisions.
     let application = Application::start(|asked| match asked.cookie {
         "n=0" => Do::Write(answer("401 Unauthorized", "")),
         "n=1" => Do::Write(answer("403 Forbidden", "<html>")),
@@ -286,7 +286,7 @@ impl Drop for Php {
     }
 }
 
-/// What scripts really send: a ttl that PHP computed, and a warning in front of the JSON.
+/// Answers that scripts really send: a ttl that PHP computed, and a warning in front of the JSON.
 #[tokio::test]
 async fn scripts_of_php() {
     const READ: &str = "<?php $asked = json_decode(file_get_contents('php://input'), true);\n";

@@ -1,5 +1,5 @@
-//! Three nodes behind haproxy, round-robin and without stickiness: a poll lands on another node each
-//! time, and a node that dies costs its readers a reconnect and nothing else.
+//! Three nodes behind haproxy, round-robin and without stickiness: each poll may reach another node, and a node that
+//! dies costs its readers a reconnect and nothing else.
 
 use crate::support;
 
@@ -41,7 +41,7 @@ async fn publish(balancer: SocketAddr, channel: &str, payload: &str) -> String {
     .await
 }
 
-/// Reads to a message `0` on each channel; gives what it saw and how often it was told of a gap.
+/// Reads to a message `0` on each channel. Returns the messages that it saw and the number of gaps.
 async fn follow(mut reader: Reader) -> (String, Vec<(String, String)>, usize) {
     let (mut seen, mut gaps, mut ends) = (Vec::new(), 0, 0);
     while ends < CHANNELS.len() {
@@ -58,8 +58,8 @@ async fn follow(mut reader: Reader) -> (String, Vec<(String, String)>, usize) {
     (reader.transport.name.clone(), seen, gaps)
 }
 
-/// Readers over all transports through the balancer, a flow of messages, and what happens meanwhile.
-/// Each reader sees all of it, once and in order.
+/// Runs readers over all transports through the balancer, a flow of messages, and a fault. Each reader sees all
+/// messages, once and in order.
 async fn nothing_is_missed(readers: usize, happens: impl AsyncFnOnce(&RedisServer, &mut Vec<Node>)) {
     let redis = RedisServer::start().await;
     let mut nodes = vec![start_on(&redis, &[]).await, start_on(&redis, &[]).await, start_on(&redis, &[]).await];
@@ -127,7 +127,7 @@ async fn nothing_is_missed(readers: usize, happens: impl AsyncFnOnce(&RedisServe
     assert_eq!((lost, doubled, reordered, gaps), (0, 0, 0, 0));
 }
 
-/// A node is killed every few seconds, and started again.
+/// Every few seconds a node is killed and started again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nodes_are_killed() {
     // The whole minute with 300 readers in `tests/run --all`.
@@ -146,7 +146,7 @@ async fn nodes_are_killed() {
     .await;
 }
 
-/// All nodes are replaced, one after the other, under load: what an upgrade is.
+/// An upgrade replaces all nodes under load, one after the other.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rolling_restart() {
     // The longer one with 300 readers in `tests/run --all`.
@@ -162,7 +162,7 @@ async fn a_rolling_restart() {
             println!("node {index} drained in {:?}", began.elapsed());
             assert!(!nodes[index].log().contains("drain timeout"), "{}", nodes[index].log());
             nodes[index] = start_at(redis, http, tcp).await;
-            // It takes readers again before the next one goes.
+            // The node takes readers again before the next one stops.
             eventually("it to have readers", async || {
                 let metrics = Metrics::try_of(&nodes[index]).await?;
                 (metrics.sum("longtail_connections") > 0.0).then_some(())
@@ -173,7 +173,7 @@ async fn a_rolling_restart() {
     .await;
 }
 
-/// A node that was stalled is behind the others. It waits for its own tail and does not answer from the past.
+/// A node that was stalled is behind the others. It waits for its own tail, and does not answer with an old state.
 #[tokio::test]
 async fn a_node_behind_the_others_waits() {
     let redis = RedisServer::start().await;
@@ -182,7 +182,7 @@ async fn a_node_behind_the_others_waits() {
     nodes[1].signal("STOP");
     let ids = nodes[0].publish_numbers("todo", 2000).await;
     let newer = &ids[ids.len() - 1].id;
-    // The node is asked while it is stopped, so it has the questions before it reads on.
+    // The questions are sent while the node is stopped, so it has them before it reads the log again.
     let target = format!("/poll?channel=todo&cursor={newer}");
     let asked: Vec<_> = (0..20).map(|_| tokio::spawn(Request::get(&target).send(nodes[1].http))).collect();
     tokio::time::sleep(Duration::from_secs(2)).await;

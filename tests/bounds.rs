@@ -1,4 +1,4 @@
-//! Limits: clients that are slow, or send too much, are refused or ended, and nobody else notices.
+//! Limits: clients that are slow or send too much are refused or disconnected, and other clients do not notice.
 
 use crate::support;
 
@@ -10,7 +10,7 @@ use support::{
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
-/// Sends the beginning, then a byte now and then, until the server ends it; gives its answer.
+/// Sends `beginning`, and then a byte now and then, until the server ends the connection. Returns the server's answer.
 async fn trickle(node: &Node, beginning: &[u8]) -> Vec<u8> {
     let stream = TcpStream::connect(node.http).await.expect("connect");
     let (mut read, mut write) = stream.into_split();
@@ -94,13 +94,13 @@ async fn connections_are_counted() {
         assert!(bye.number("retry").is_some(), "{}", bye.text);
         assert_eq!(client.line().await, None);
 
-        // A client that leaves makes room.
+        // A client that leaves frees its place.
         drop(kept);
         eventually("room", async || (node.get("/poll?channel=a").await.status == 200).then_some(())).await;
     }
 }
 
-/// A reader that never reads is ended; the others get everything meanwhile.
+/// A reader that never reads is disconnected. The others get all messages in the meantime.
 #[tokio::test]
 async fn a_slow_reader_disturbs_nobody() {
     let args = ["--write-timeout", "1", "--retain-bytes", "4MiB"];
@@ -128,7 +128,7 @@ async fn a_slow_reader_disturbs_nobody() {
     witness.expect(&new).await;
 }
 
-/// A reader that is slower than the log is told what it missed, or sent away; never silently.
+/// A reader that is slower than the log is told of the gap, or is disconnected; it never misses a message silently.
 #[tokio::test]
 async fn a_reader_that_falls_behind_is_told() {
     let args = ["--write-timeout", "300", "--retain-messages", "50"];
@@ -162,7 +162,7 @@ async fn a_reader_that_falls_behind_is_told() {
     }
 }
 
-/// Heads that are too large are refused, and so are bodies, before they are read.
+/// Heads that are too large are refused, and so are bodies, before the server has read them.
 #[tokio::test]
 async fn large_requests() {
     let World { node, .. } = World::start(Log::Memory, &[]).await;
@@ -174,7 +174,7 @@ async fn large_requests() {
         let status = raw(node.http, request.as_bytes()).await.map_or(400, |answer| answer.status);
         assert!(matches!(status, 400 | 414 | 431), "{status}");
     }
-    // The server does not read all of a body to find that it is too large.
+    // The server does not read all of a body to find out that it is too large.
     let part = "x".repeat(3 << 20);
     for target in ["/publish?channel=a", "/publish", "/sse", "/poll"] {
         let request = format!(
@@ -187,7 +187,7 @@ async fn large_requests() {
     assert_eq!(node.get("/info").await.status, 200);
 }
 
-/// Readers that come and go, however rudely, are not counted for ever.
+/// Readers that connect and leave, however abruptly, do not stay in the counts.
 #[tokio::test]
 async fn who_is_gone_is_not_counted() {
     let World { node, .. } = World::start(Log::Memory, &["--max-connections", "10"]).await;
@@ -204,7 +204,7 @@ async fn who_is_gone_is_not_counted() {
         let mut stream = TcpStream::connect(address).await.expect("connect");
         stream.write_all(hello.as_bytes()).await.ok();
         match round % 4 {
-            // At once; with what was read; with what was not read (a reset); half-closed first.
+            // The client leaves at once; after it read all; with unread data (a reset); after it shut its sending side.
             0 => {}
             1 => drop(tokio::time::timeout(Duration::from_millis(20), stream.read(&mut [0; 4096])).await),
             2 => drop(tokio::time::timeout(Duration::from_millis(20), stream.readable()).await),
@@ -226,7 +226,8 @@ async fn who_is_gone_is_not_counted() {
     .await;
 }
 
-/// A write that is waited for past the time of a heartbeat takes the timer's only wake-up: the heartbeat comes nonetheless.
+/// A write that blocks longer than a heartbeat's interval uses the timer's only wake-up. The heartbeat is sent
+/// nonetheless.
 #[tokio::test]
 async fn a_heartbeat_follows_a_write_that_was_waited_for() {
     let args = ["--heartbeat-seconds", "1", "--direct-writes", "false", "--send-buffer-bytes", "16KiB"];
@@ -242,7 +243,7 @@ async fn a_heartbeat_follows_a_write_that_was_waited_for() {
         read_to(&mut stream, "\"hello\"").await;
         readers.push(stream);
     }
-    // One write of 240,000 bytes, and nothing behind it.
+    // One write of 240,000 bytes, and nothing after it.
     node.publish_all("todo", &vec![format!("\"{}\"", "x".repeat(60_000)); 4]).await;
     tokio::time::sleep(Duration::from_millis(1500)).await;
     for mut stream in readers {
@@ -251,7 +252,7 @@ async fn a_heartbeat_follows_a_write_that_was_waited_for() {
     }
 }
 
-/// Reads until something comes, and gives how much that was.
+/// Reads until `wanted` arrives, and returns the number of bytes before it.
 async fn read_to(stream: &mut TcpStream, wanted: &str) -> usize {
     let mut text = String::new();
     within(SOON, wanted, async {

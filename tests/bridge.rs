@@ -1,4 +1,4 @@
-//! One PUBLISH is one message, whatever becomes of the nodes that listen.
+//! One PUBLISH is one message, even if nodes that listen fail.
 
 use crate::support;
 
@@ -32,7 +32,7 @@ async fn holder(nodes: &[Node]) -> usize {
     .await
 }
 
-/// Publishes its numbers, at about 250 a second and in bursts.
+/// Publishes the numbers of one publisher, at about 250 a second and in bursts.
 async fn publish(redis: &RedisServer, publisher: usize, sent: &AtomicUsize) {
     let mut connection = redis.connect().await.expect("Redis");
     let numbers: Vec<usize> = (0..MESSAGES / PUBLISHERS).collect();
@@ -40,7 +40,7 @@ async fn publish(redis: &RedisServer, publisher: usize, sent: &AtomicUsize) {
         let began = Instant::now();
         let mut pipeline = redis::pipe();
         for n in burst {
-            // Every tenth is like all the others of its kind: equal payloads are messages of their own.
+            // Every tenth payload is the same: equal payloads are separate messages.
             let payload = if n % 10 == 9 { "\"same\"".to_owned() } else { (publisher * MESSAGES + n).to_string() };
             pipeline.cmd("PUBLISH").arg(format!("push:p{publisher}")).arg(payload);
         }
@@ -51,7 +51,7 @@ async fn publish(redis: &RedisServer, publisher: usize, sent: &AtomicUsize) {
     }
 }
 
-/// Three nodes. The holder of the lease is killed, stalled and started again in turn.
+/// Three nodes listen. The holder of the lease is killed, stalled and started again in turn.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn twenty_thousand_publishes() {
     let redis = RedisServer::start().await;
@@ -72,7 +72,7 @@ async fn twenty_thousand_publishes() {
                 tokio::time::sleep(Duration::from_millis(300)).await;
                 nodes[index] = start_on(&redis, &[]).await;
             } else {
-                // Longer than the lease: it wakes up and finds another in its place.
+                // The pause is longer than the lease: the node wakes up and finds another holder.
                 nodes[index].signal("STOP");
                 faults.push("stalled");
                 tokio::time::sleep(Duration::from_secs(5)).await;
@@ -113,7 +113,7 @@ async fn twenty_thousand_publishes() {
     }
 }
 
-/// A node that has lost its subscription may have missed something: it says so and counts it.
+/// A node that has lost its subscription may have missed messages: it logs that and counts it.
 #[tokio::test]
 async fn a_deaf_node_knows_it() {
     let redis = RedisServer::start().await;
@@ -133,7 +133,7 @@ async fn a_deaf_node_knows_it() {
         (redis.number(&["XLEN", "longtail:log"]).await > 0).then_some(())
     })
     .await;
-    // Refused, bridged and struck out are told apart.
+    // The metrics distinguish refused, bridged and removed messages.
     redis.command(&["PUBLISH", "push:a b", "1"]).await;
     eventually("all to be accounted for", async || {
         let mut sums = [0, 0];
@@ -149,7 +149,7 @@ async fn a_deaf_node_knows_it() {
     .await;
 }
 
-/// A whole set of nodes that is started again goes on where the old one was killed.
+/// When all nodes are killed and started again, the new nodes continue where the old ones stopped.
 #[tokio::test]
 async fn new_nodes_find_a_dead_holder() {
     let redis = RedisServer::start().await;
@@ -169,7 +169,7 @@ async fn new_nodes_find_a_dead_holder() {
     assert_eq!(redis.number(&["XLEN", "longtail:log"]).await, 100);
 }
 
-/// While Redis accepts nothing, the waiting messages are bounded, and those that are lost are counted.
+/// While Redis accepts nothing, the pending messages are bounded, and the lost ones are counted.
 #[tokio::test]
 async fn too_many_wait() {
     let redis = RedisServer::start().await;

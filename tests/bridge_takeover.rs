@@ -1,4 +1,4 @@
-//! PUBLISH when something fails: if a node that lives on has heard a message, the message is in the log once, and soon.
+//! PUBLISH during a fault: if a node that survives has heard a message, the message is in the log once, and soon.
 
 use crate::support;
 
@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use support::world::start_on;
 use support::{Node, RedisServer, eventually};
 
-/// How long a message that was heard may wait, in ms.
+/// How long a message that a node heard may wait, in ms.
 const SOON_ENOUGH: i64 = 1000;
 
 fn now_ms() -> i64 {
@@ -20,13 +20,13 @@ fn now_ms() -> i64 {
 struct Sent {
     number: usize,
     at: i64,
-    /// When Redis had answered, or when that was given up.
+    /// The time at which Redis answered, or at which the publisher stopped waiting.
     answered: i64,
-    /// How many listened, if Redis has answered.
+    /// The number of listeners, if Redis has answered.
     heard: Option<i64>,
 }
 
-/// Publishes numbers, each once, one about every 10 ms, until it is told to stop. `servers` are asked in turn.
+/// Publishes numbers, each once, one about every 10 ms, until `stop` is set. It uses the `servers` in turn.
 async fn publish(servers: &[&RedisServer], stop: &AtomicBool) -> Vec<Sent> {
     let mut connections = HashMap::new();
     let mut sent = Vec::new();
@@ -53,20 +53,20 @@ async fn publish(servers: &[&RedisServer], stop: &AtomicBool) -> Vec<Sent> {
     sent
 }
 
-/// What became of a flow.
+/// The outcome of a flow.
 #[derive(Debug)]
 struct Verdict {
     sent: usize,
-    /// Redis said that nobody listened, or said nothing, and it is not in the log.
+    /// The messages that are not in the log, and for which Redis reported no listener or did not answer.
     unheard: usize,
-    /// Not in the log, although that many listened that were named as enough.
+    /// The messages that are not in the log, although at least `enough` nodes listened.
     lost: Vec<usize>,
     doubled: Vec<usize>,
-    /// Until it was in the log, in ms, and which one that was.
+    /// The longest time until a message was in the log, in ms, and that message's number.
     worst: (i64, usize),
 }
 
-/// Compares a flow with the log. What was sent before `ready` has waited from then on.
+/// Compares a flow with the log. The wait of a message that was sent before `ready` counts from `ready`.
 async fn judge(redis: &RedisServer, sent: &[Sent], enough: i64, ready: &[(i64, i64)]) -> Verdict {
     let entries = redis.command(&["XRANGE", "longtail:log", "-", "+"]).await;
     let entries: Vec<(String, HashMap<String, String>)> = redis::from_redis_value(entries).expect("entries");
@@ -85,7 +85,8 @@ async fn judge(redis: &RedisServer, sent: &[Sent], enough: i64, ready: &[(i64, i
                 if at.len() > 1 {
                     verdict.doubled.push(one.number);
                 }
-                // A PUBLISH may itself have to wait for Redis, and what is heard before an outage waits for its end.
+                // A PUBLISH may itself have to wait for Redis, and a message that is heard before an outage waits for
+                // its end.
                 let outages = ready.iter().filter(|(down, up)| one.at > down - SOON_ENOUGH && *up <= at[0]);
                 let from = outages.map(|(_, up)| *up).max().unwrap_or(0).max(one.answered);
                 verdict.worst = verdict.worst.max((at[0] - from, one.number));
@@ -95,7 +96,7 @@ async fn judge(redis: &RedisServer, sent: &[Sent], enough: i64, ready: &[(i64, i
     verdict
 }
 
-/// Waits until nothing waits on these nodes, and a little more for what is there twice.
+/// Waits until these nodes have no pending messages, and a little longer, so that a second copy would be in the log.
 async fn settled(nodes: &[Node]) {
     eventually("nothing to wait", async || {
         for node in nodes {
@@ -130,7 +131,7 @@ async fn three(redis: &RedisServer) -> Vec<Node> {
     nodes
 }
 
-/// Runs a flow for as long as a fault is made and what follows it.
+/// Runs a flow during a fault and for some time after it.
 async fn under_flow<T>(servers: &[&RedisServer], fault: impl Future<Output = T>) -> (Vec<Sent>, T) {
     let stop = AtomicBool::new(false);
     let fault = async {
@@ -143,7 +144,7 @@ async fn under_flow<T>(servers: &[&RedisServer], fault: impl Future<Output = T>)
     tokio::join!(publish(servers, &stop), fault)
 }
 
-/// All three nodes are killed in turn, 1.7 s apart, and started again: two that have heard it live on.
+/// All three nodes are killed in turn, 1.7 s apart, and started again: two nodes that have heard a message survive.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nodes_that_are_killed_in_turn_lose_nothing() {
     let redis = RedisServer::start().await;
@@ -166,7 +167,7 @@ async fn nodes_that_are_killed_in_turn_lose_nothing() {
     assert!(verdict.worst.0 <= SOON_ENOUGH, "expected {SOON_ENOUGH} ms at most: {verdict:?}");
 }
 
-/// The commands that make each cut.
+/// The commands that cause each cut.
 const CUTS: [(&str, &[&[&str]]); 2] = [
     ("all subscriptions are cut", &[&["CLIENT", "KILL", "TYPE", "pubsub"]]),
     ("all connections are cut", &[&["CLIENT", "KILL", "TYPE", "normal"], &["CLIENT", "KILL", "TYPE", "pubsub"]]),
@@ -192,7 +193,7 @@ async fn what_was_heard_is_soon_in_the_log() {
         redis.command(&["DEL", "longtail:log"]).await;
         let (sent, ()) = under_flow(&[&redis], async {
             for command in commands {
-                // Its own connection may be among those that are cut.
+                // The connection of this command may be among those that are cut.
                 redis.try_command(command).await.ok();
             }
         })
@@ -201,19 +202,19 @@ async fn what_was_heard_is_soon_in_the_log() {
         let verdict = judge(&redis, &sent, 1, &[]).await;
         println!("{name}: {verdict:?}");
         assert!(verdict.doubled.is_empty(), "expected none doubled when {name}: {verdict:?}");
-        // Redis counts a listener that it has cut in the same moment.
+        // Redis still counts a listener that it cuts at the same moment.
         assert!(verdict.lost.len() <= 1, "expected none lost when {name}: {verdict:?}");
         assert!(verdict.worst.0 <= SOON_ENOUGH, "expected {SOON_ENOUGH} ms at most when {name}: {verdict:?}");
     }
 }
 
-/// Redis is killed and started again, and again before nodes have come to rest.
+/// Redis is killed and started again, and once more before the nodes have recovered.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn redis_is_killed_twice() {
     for pause in [0, 300, 1000, 3000] {
         let mut redis = RedisServer::start_durable().await;
         let nodes = three(&redis).await;
-        // The flow goes on while Redis is down, on a handle of its own.
+        // The flow continues while Redis is down, on a handle of its own.
         let publisher = redis.handle();
         let (sent, outages) = under_flow(&[&publisher], async {
             let mut outages = Vec::new();
@@ -231,13 +232,14 @@ async fn redis_is_killed_twice() {
         let verdict = judge(&redis, &sent, 1, &outages).await;
         println!("Redis is killed twice, {pause} ms apart: {verdict:?}");
         assert!(verdict.doubled.is_empty(), "expected none doubled: {verdict:?}");
-        // Redis counts listeners whose bytes die with it in its own buffers.
+        // Redis also counts listeners whose bytes are lost in its own buffers when it dies.
         assert!(verdict.lost.len() <= 2, "expected none lost but one at each kill: {verdict:?}");
         assert!(verdict.worst.0 <= SOON_ENOUGH, "expected {SOON_ENOUGH} ms at most: {verdict:?}");
     }
 }
 
-/// Redis is there again, and nodes subscribe while the flow goes on: what a node hears before it has joined counts, too.
+/// Redis is back, and nodes subscribe while the flow continues: messages that a node hears before it has joined also
+/// count.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_heard_before_the_join_is_kept() {
     let mut redis = RedisServer::start_durable().await;
@@ -256,7 +258,7 @@ async fn what_is_heard_before_the_join_is_kept() {
             sent.push(Sent { number, at, answered: now_ms(), heard });
             tokio::time::sleep(Duration::from_micros(200)).await;
         }
-        // Nothing is in Redis's own buffers when it is killed.
+        // Redis's own buffers are empty when it is killed.
         settled(&nodes).await;
     }
     let verdict = judge(&redis, &sent, 1, &[]).await;
@@ -264,7 +266,7 @@ async fn what_is_heard_before_the_join_is_kept() {
     assert!(verdict.lost.is_empty() && verdict.doubled.is_empty(), "expected none lost and none doubled: {verdict:?}");
 }
 
-/// Three primaries, and a replica of the one that owns the log's slot, which stands first; the replica stands last.
+/// Three primaries, the owner of the log's slot first, and then a replica of that owner.
 async fn cluster() -> Vec<RedisServer> {
     let mut members = Vec::new();
     for _ in 0..4 {
@@ -320,7 +322,7 @@ async fn fail_over(replica: &RedisServer) {
     panic!("expected the replica to be the primary after CLUSTER FAILOVER, and it is not");
 }
 
-/// `CLUSTER FAILOVER` back and forth, PUBLISHes at all members: each is in the log once, whatever it was answered.
+/// `CLUSTER FAILOVER` back and forth, PUBLISHes at all members: each is in the log once, whatever its answer was.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cluster_fails_over() {
     let mut members = cluster().await;
@@ -341,7 +343,7 @@ async fn a_cluster_fails_over() {
             // A node that joins now listens to the same server as the others.
             nodes.remove(0);
             nodes.push(Node::start(&["--redis", &url]).await);
-            // The others vote for a replica of the same primary once in two node time-outs.
+            // The other members vote for a replica of the same primary only once in two node time-outs.
             tokio::time::sleep(Duration::from_millis(1800)).await;
         }
     })
@@ -353,7 +355,7 @@ async fn a_cluster_fails_over() {
     assert!(verdict.lost.is_empty() && verdict.doubled.is_empty(), "expected none lost and none doubled: {verdict:?}");
     assert!(unheard > verdict.sent / 2, "a member answers 0 where nobody listens at itself: {unheard}");
 
-    // The server that all listen to is killed: they meet again at the new owner.
+    // The server that all nodes listen to is killed: they all connect to the new owner.
     let before = sent.len();
     let others = [&handles[1], &handles[2]];
     let (sent, killed) = under_flow(&others, async {

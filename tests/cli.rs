@@ -16,7 +16,7 @@ fn url(node: &Node) -> String {
     format!("http://{}", node.http)
 }
 
-/// The line of a transport in what `check` has printed.
+/// The line of a transport in the output of `check`.
 fn line<'a>(out: &'a str, transport: &str) -> &'a str {
     let found = out.lines().find(|line| line.split_whitespace().nth(1) == Some(transport));
     found.unwrap_or_else(|| panic!("no line of {transport} in:\n{out}"))
@@ -55,7 +55,7 @@ async fn check_tells_what_a_proxy_does() {
     assert!(done.out.contains("9 of 10 transports work"), "{done}");
 }
 
-/// The settings that docs/operations.md gives, and haproxy, pass all there is.
+/// The settings that docs/operations.md gives, and haproxy, pass all transports.
 #[tokio::test]
 async fn all_transports_pass_proxies_as_documented() {
     let World { node, .. } = World::start(Log::Memory, &[]).await;
@@ -72,7 +72,7 @@ async fn all_transports_pass_proxies_as_documented() {
     }
 }
 
-/// A proxy whose patience is shorter than the silence.
+/// The proxy times out before the silence ends.
 #[tokio::test]
 async fn check_finds_what_cuts_idle_connections() {
     let World { node, .. } = World::start(Log::Memory, &[]).await;
@@ -119,8 +119,8 @@ async fn check_finds_what_is_held_back_when_it_is_compressed() {
     assert_eq!(done.code, 1, "{done}");
 }
 
-/// A path that forgets each connection after its first answer: it resets the connection, or closes it without a byte, when
-/// the next request comes.
+/// A path that drops each connection after its first answer: when the next request comes, it resets the connection, or
+/// closes it without a byte.
 async fn forgetful(node: SocketAddr, forgotten: Arc<AtomicUsize>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("an address");
     let at = listener.local_addr().expect("its address");
@@ -140,7 +140,7 @@ async fn one_answer(mut client: TcpStream, node: SocketAddr, forgotten: Arc<Atom
         tokio::select! {
             read = client.read(&mut up) => {
                 let read = read?;
-                // A second request. A WebSocket has only one.
+                // This is a second request. A WebSocket has only one.
                 if has_answered && [&b"GET "[..], b"POST"].iter().any(|method| up[..read].starts_with(method)) {
                     if forgotten.fetch_add(1, Ordering::SeqCst) % 2 == 0 {
                         client.set_zero_linger()?;
@@ -164,7 +164,7 @@ async fn one_answer(mut client: TcpStream, node: SocketAddr, forgotten: Arc<Atom
     }
 }
 
-/// It is not the fault of a transport that a proxy has closed a connection that was kept.
+/// If a proxy has closed a kept connection, `check` does not report that as a fault of a transport.
 #[tokio::test]
 async fn check_repeats_what_met_a_connection_that_ended() {
     let World { node, .. } = World::start(Log::Memory, &[]).await;
@@ -177,7 +177,7 @@ async fn check_repeats_what_met_a_connection_that_ended() {
     assert!(forgotten >= 3, "only {forgotten} requests met a connection that ended");
 }
 
-/// The reader of the output may be gone, as in `longtail check | head -1`.
+/// The reader of the output may have gone, as in `longtail check | head -1`.
 #[tokio::test]
 async fn commands_end_quietly_if_nobody_reads() {
     let World { node, .. } = World::start(Log::Memory, &[]).await;
@@ -201,7 +201,7 @@ async fn commands_end_quietly_if_nobody_reads() {
         assert!(!said.contains("panicked") && (code != 0 || said.is_empty()), "{args:?}: {said}");
         assert_eq!(run_unread(&args, input, false).await.0, wanted, "{args:?}: nobody reads the error either");
     }
-    // What was given to a command is published, whether its id is read or not.
+    // A command publishes its message whether a program reads the id or not.
     let batch = node.get("/poll?channel=todo&cursor=earliest").await.text();
     assert_eq!(batch.matches("\"unread\"").count(), 6, "{batch}");
 }
@@ -225,7 +225,7 @@ async fn pages_of_other_servers_are_not_printed() {
     let url = format!("http://{at}");
     for args in [vec!["check", &url], vec!["publish", "a", "1", "--url", &url], vec!["tail", "a", "--url", &url]] {
         let (code, said) = if args[0] == "tail" {
-            // It goes on until it is interrupted.
+            // The command continues until it is interrupted.
             let mut tail = Running::start(&args);
             let said = tail.remark().await;
             let (code, rest) = tail.interrupt().await;
@@ -240,7 +240,7 @@ async fn pages_of_other_servers_are_not_printed() {
     }
 }
 
-/// A proxy that buffers whatever the server says.
+/// The proxy buffers responses even if the server tells it not to.
 #[tokio::test]
 async fn check_finds_a_path_that_holds_streams_back() {
     let World { node, .. } = World::start(Log::Memory, &[]).await;
@@ -311,12 +311,12 @@ async fn publish_goes_on_after_a_bad_line() {
     let data: Vec<String> =
         batch["messages"].as_array().expect("messages").iter().map(|m| m["data"].to_string()).collect();
     assert_eq!(data, ["1", "\"three\"", "5"]);
-    // What would fail for each line ends it, and says where.
+    // A failure that would come for each line ends the command, and the error names the line.
     let done = run(&["publish", "a b", "--lines", "--url", "http://127.0.0.1:1"], "1\n2\n").await;
     assert!(done.code == 69 && done.err.starts_with("longtail publish: stopped at line 1\n"), "{done}");
 }
 
-/// A line need not be UTF-8 to be told by its number.
+/// The error names the number of a line that is not UTF-8.
 #[tokio::test]
 async fn publish_tells_of_lines_that_are_not_utf8() {
     let World { node, .. } = World::start(Log::Memory, &[]).await;
@@ -369,7 +369,7 @@ async fn tail_prints_messages_as_they_come() {
         let line = tail.line_ends(&format!(" todo message {n}")).await;
         assert!(line.starts_with("20") && line.as_bytes()[23] == b'Z', "{line}");
     }
-    // What would move a terminal's cursor is shown as a sign; numbers and keys stand as they were written.
+    // A character that would move a terminal's cursor is shown as a sign; numbers and keys stay as they were written.
     node.publish_with("channel=other&event=%F0%9F%A5%9B", "{\"z\":1e999,\"a\":\"\u{9b}2J\"}").await;
     tail.line_ends(" other 🥛 {\"z\":1e999,\"a\":\"\u{fffd}2J\"}").await;
     let (code, said) = tail.interrupt().await;
@@ -380,13 +380,13 @@ async fn tail_prints_messages_as_they_come() {
     let done = run(&["tail", "todo", "--cursor", &cursor, "--json", "--count", "1", "--url", &url], "").await;
     let object: Value = serde_json::from_str(&done.out).expect("one JSON object");
     assert_eq!((object["id"].as_str(), object["data"].as_str(), done.code), (Some(&*id), Some("next"), 0));
-    // The user may end it before the last message.
+    // The user may end the command before the last message.
     let mut tail = Running::start(&["tail", "todo", "--cursor", "earliest", "--count", "3", "--url", &url]);
     tail.line_ends(" 0").await;
     assert_eq!(tail.end().await.0, 0);
 }
 
-/// The server goes and comes back; then its log has lost what was not read.
+/// The server stops and comes back. Its log has then lost the messages that were not read.
 #[tokio::test]
 async fn tail_comes_back_and_tells_of_gaps() {
     let redis = RedisServer::start().await;

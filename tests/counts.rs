@@ -11,7 +11,7 @@ async fn channel(node: &Node, name: &str) -> Value {
     node.get(&format!("/channels/{name}")).await.json()
 }
 
-/// The count of one transport, in all and here.
+/// The count of one transport, on all nodes and on this node.
 fn by(counts: &Value, transport: &str) -> (u64, u64) {
     let all = &counts["readers"]["by_transport"][transport];
     let here = &counts["readers"]["here"]["by_transport"][transport];
@@ -60,7 +60,7 @@ async fn a_polling_client_counts_by_its_id(log: Log) {
         assert_eq!(node.get(path).await.status, 200);
     }
     assert_eq!(by(&channel(node, "a").await, "poll"), (2, 2), "one without an id is not known when it is away");
-    // It counts where it polls now, and it does not count twice while it waits.
+    // The client counts where it polls now, and it does not count twice while it waits.
     let waiting = node.get("/long-poll?channel=a&client=ann&timeout=1");
     let looking = async {
         until(node, "a", "a long poll", |counts| by(counts, "long-poll") == (1, 1)).await;
@@ -73,9 +73,9 @@ async fn a_polling_client_counts_by_its_id(log: Log) {
     let _reader = Reader::open(node, &sse, Subscription::to(&["a"]).with("client", "ann")).await;
     until(node, "a", "the stream alone", |counts| by(counts, "long-poll") == (0, 0) && by(counts, "sse") == (1, 1))
         .await;
-    // A client that does not come back for a while is gone.
+    // A client that does not come back for a while is no longer counted.
     until(node, "a", "nobody who polls", |counts| counts["readers"]["total"] == 1).await;
-    // Without an id it counts while it waits.
+    // A client without an id counts while it waits.
     let waiting = node.get("/long-poll?channel=b&timeout=1");
     let looking = until(node, "b", "a long poll", |counts| by(counts, "long-poll") == (1, 1));
     tokio::join!(waiting, looking);
@@ -95,7 +95,7 @@ async fn channels_are_listed_in_pages(log: Log) {
     // Polling clients are counted for a long time, because paging takes a while on a busy machine.
     let world = World::start(log, &["--away-seconds", "300"]).await;
     let node = &world.node;
-    // Some names are the beginning of others.
+    // Some names are a prefix of other names.
     let mut all: Vec<String> = ["a", "a-b", "a.b", "a:b", "ab", "aB", "a~", "b", "a/", "a="].map(str::to_owned).into();
     all.extend((0..30).map(|n| format!("list-{n:02}")));
     let list: Vec<(String, String)> = all.iter().map(|name| (name.clone(), "1".to_owned())).collect();
@@ -170,7 +170,7 @@ async fn what_is_asked_badly(log: Log) {
     }
 }
 
-/// Three nodes on one Redis: streams are summed, polling clients are one whichever node they come to.
+/// Three nodes on one Redis: streams are added up, and a polling client counts once, whichever nodes it uses.
 #[tokio::test]
 async fn all_nodes_are_counted() {
     let redis = RedisServer::start().await;
@@ -184,7 +184,7 @@ async fn all_nodes_are_counted() {
             let transport = transport.unwrap_or_else(|| panic!("no {name}"));
             readers.push(Reader::open(node, transport, Subscription::to(&["a"])).await);
         }
-        // The same client on each node, and one of its own.
+        // The same client on each node, and a different client on each node.
         node.get("/poll?channel=a&client=ann").await;
         node.get(&format!("/poll?channel=a&client=own-{}", node.http.port())).await;
     }
@@ -204,7 +204,7 @@ async fn all_nodes_are_counted() {
     assert_eq!(by(&channel(&nodes[0], "a-b").await, "sse"), (1, 0));
     until(&nodes[0], "a", "those who polled to be gone", |counts| by(counts, "poll") == (0, 0)).await;
 
-    // A node that shuts down normally is gone at once, one that is killed after a while.
+    // A node that shuts down normally disappears at once; a node that is killed disappears after a while.
     let mut gone = nodes.pop().expect("a node");
     gone.signal("TERM");
     drop(readers.split_off(6));
@@ -219,8 +219,8 @@ async fn all_nodes_are_counted() {
     .await;
 }
 
-/// While Redis is not reachable, the answer describes this node, and says so. A Redis that was emptied gets all counts
-/// again.
+/// While Redis is not reachable, the answer describes this node only, and says so. A Redis that was emptied gets all
+/// counts again.
 #[tokio::test]
 async fn redis_is_away_and_forgets() {
     let mut redis = RedisServer::start_durable().await;
@@ -277,7 +277,7 @@ async fn who_goes_while_redis_is_away() {
     redis.freeze();
     tokio::time::sleep(Duration::from_millis(2500)).await;
     drop(ghost);
-    // By then what has been told since has failed: a node tells every two seconds and waits for as long.
+    // By then all reports since have failed: a node reports every two seconds, and waits for two seconds.
     tokio::time::sleep(Duration::from_millis(4500)).await;
     redis.thaw();
     until(&nodes[1], "ghost", "nobody", |counts| {
@@ -288,7 +288,7 @@ async fn who_goes_while_redis_is_away() {
     stay().await;
 }
 
-/// A node that stood still for longer than it is taken to live is known by name only: it tells everything.
+/// A node that was stopped for longer than the others keep its record is known by name only: it reports all its counts.
 #[tokio::test]
 async fn a_node_that_was_taken_for_dead() {
     let redis = RedisServer::start().await;

@@ -1,5 +1,5 @@
-//! `longtail demo`: what the ports of its fault proxy do to what passes, over raw sockets; and that there are
-//! none of them without it.
+//! `longtail demo`: the effect of the ports of its fault proxy on the bytes that pass, over raw sockets; also that a
+//! server without the command does not have these ports.
 
 use crate::support;
 
@@ -43,7 +43,7 @@ impl Demo {
     }
 }
 
-/// Reads on until a text has come.
+/// Reads until a text has arrived.
 async fn read_until(response: &mut Response, text: &str) {
     within(SOON, &format!("{text:?} in a body"), async {
         while !String::from_utf8_lossy(&response.body).contains(text) {
@@ -125,10 +125,10 @@ async fn how_it_may_not_be_started() {
         let (code, said) = run_to_end(&[&["demo"], &free[..], args].concat()).await;
         assert!(matches!(code, 64 | 71) && said.contains(named), "{args:?}: {code} {said}");
     }
-    // In front of the command a flag would have no effect.
+    // A flag in front of the command would have no effect.
     let (code, said) = run_to_end(&["--listen", "127.0.0.1:0", "demo"]).await;
     assert_eq!(code, 64, "{said}");
-    // The environment is for both.
+    // The environment applies to both the server and the demo.
     let node = Node::start(&["demo", "LONGTAIL_MAX_CHANNELS=2"]).await;
     assert_eq!(node.get("/info").await.json()["limits"]["max_channels"], 2);
 }
@@ -143,7 +143,7 @@ async fn everything_passes_without_faults() {
     assert_eq!(handshake("/ws?channel=a").open(demo.port("ws")).await.status, 101);
     demo.node.publish("a", "1").await;
     read_until(&mut sse, r#""data":1"#).await;
-    // One connection, several requests; through whichever port.
+    // Several requests on one connection, through each port.
     for lane in ["poll", "hop", "jsonp", "long-poll"] {
         let answer = Request::get("/poll?channel=a&cursor=earliest").send(demo.port(lane)).await;
         assert_eq!(answer.json()["messages"][0]["data"], 1, "{lane}");
@@ -157,13 +157,13 @@ async fn held_back_until_there_is_enough_or_the_end() {
     let demo = Demo::start().await;
     let mut open = demo.sse().await;
     demo.inject(json!({"hold_bytes": 8192})).await;
-    // An answer that ends is whole, also on a connection that is kept.
+    // An answer that ends arrives completely, also on a connection that is kept open.
     let answer = Request::get("/poll?channel=a").send(demo.port("poll")).await;
     assert_eq!(answer.status, 200);
     // A WebSocket is not an answer.
     let mut socket = RawWebSocket::open_at(demo.port("ws"), "/ws?channel=a").await;
     assert_eq!(socket.frame().await.expect("a frame").json()["type"], "hello");
-    // A stream that was open, and one that is opened now.
+    // A stream that was open before, and a stream that is opened now.
     let opening = tokio::spawn({
         let port = demo.port("xhr-stream");
         async move { Request::get("/ndjson?channel=a").open(port).await }
@@ -173,12 +173,12 @@ async fn held_back_until_there_is_enough_or_the_end() {
     let silent = tokio::time::timeout(Duration::from_millis(400), open.read_some()).await;
     assert!(silent.is_err(), "held back: {silent:?}");
     assert!(!opening.is_finished(), "not even the head");
-    // Enough.
+    // These bytes are enough to pass the threshold.
     let large = format!("\"{}\"", "x".repeat(9000));
     demo.node.publish("a", &large).await;
     read_until(&mut open, "small").await;
     read_until(&mut open, "xxx").await;
-    // The fault is switched off while something is held back.
+    // The fault is switched off while bytes are held back.
     let answer = opening.await.expect("opened");
     assert_eq!(answer.status, 200);
     demo.node.publish("a", r#""then""#).await;
@@ -254,7 +254,7 @@ async fn everything_is_late() {
     let began = Instant::now();
     assert_eq!(Request::get("/poll?channel=a").send(demo.port("poll")).await.status, 200);
     assert!(began.elapsed() >= Duration::from_millis(600), "there and back: {:?}", began.elapsed());
-    // What is on its way arrives in order, whatever becomes of the latency.
+    // Bytes under way arrive in order, however the latency changes.
     let mut sse = demo.sse().await;
     for n in 0..20 {
         demo.node.publish("a", &n.to_string()).await;
@@ -282,7 +282,7 @@ async fn nothing_but_http() {
     demo.sse().await;
 }
 
-/// The events that a watcher was told, and reading on until they are enough.
+/// Returns the events that a watcher gets, and reads until they are enough.
 async fn told(wire: &mut Response, enough: impl Fn(&[Value]) -> bool) -> Vec<Value> {
     within(SOON, "events of the wire", async {
         loop {
@@ -328,7 +328,7 @@ async fn a_page_sees_the_bytes_of_its_own_requests() {
     assert!(bytes_of(answered).starts_with("HTTP/1.1 200 OK\r\n"), "{answered}");
     assert!(!events.iter().any(|event| bytes_of(event).contains(other)), "somebody else's: {events:?}");
 
-    // The rewritten head is recorded, too, and how the connection ended.
+    // The record also has the rewritten head and the end of the connection.
     demo.inject(json!({"http10": true})).await;
     Request::get(&path).send(demo.port("poll")).await;
     let events = told(&mut wire, |events| events.iter().any(|event| event["what"] == "rewritten")).await;
@@ -354,7 +354,7 @@ async fn the_applet_is_a_tcp_client_whose_bytes_are_seen() {
     assert!(events.iter().all(|event| event["lane"] == "tcp"), "of the lane tcp: {events:?}");
     let sent = events.iter().find(|event| event["what"] == "sent").expect("the command");
     assert!(bytes_of(sent).starts_with('{') && bytes_of(sent).ends_with("}\n"), "{}", bytes_of(sent));
-    // It goes when the page goes.
+    // The applet ends when the page ends.
     drop(applet);
     told(&mut wire, |events| events.iter().any(|event| event["what"] == "closed")).await;
     for (query, code) in [("channel=", "bad_channel"), ("cursor=1", "bad_cursor"), ("", "bad_channel")] {
@@ -391,7 +391,7 @@ async fn little_is_under_way_at_a_time() {
     read_until(&mut stream, "hello").await;
     demo.inject(json!({"latency_ms": 2000})).await;
     let large = format!("\"{}\"", "x".repeat(60_000));
-    // At once: they are to be under way together.
+    // The batches are sent at once, so that they are under way together.
     for _ in 0..2 {
         demo.node.publish_all("a", &vec![large.clone(); 10]).await;
     }

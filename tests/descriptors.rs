@@ -1,4 +1,4 @@
-//! File descriptors: clients cannot take those that Redis, the application and operators need, and a limit that is
+//! File descriptors: clients cannot use up those that Redis, the application and operators need, and a limit that is
 //! lower than `--max-connections` is logged.
 
 use crate::support;
@@ -15,7 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-/// What a node has logged about its limit, and at which level.
+/// The limit that a node has logged, and whether it was a warning.
 fn said_of_limit(node: &Node) -> Option<(bool, u64)> {
     let log = node.log();
     let line = log.lines().find(|line| line.contains("file descriptors allows"))?;
@@ -28,7 +28,7 @@ async fn a_limit_below_max_connections_is_said_in_one_line() {
     for (limit, flags, is_said, is_warning) in [
         ("ULIMIT_N=200", &["--max-connections", "5000"][..], true, true),
         ("ULIMIT_N=200", &["LONGTAIL_MAX_CONNECTIONS=180"], true, true),
-        // Nobody has asked for the default of 100,000.
+        // The operator has not asked for the default of 100,000.
         ("ULIMIT_N=200", &[], true, false),
         ("ULIMIT_N=200", &["--max-connections", "50"], false, false),
     ] {
@@ -57,7 +57,7 @@ async fn a_limit_that_leaves_nothing_is_an_error() {
     assert!(last.contains("limit of 20 file descriptors leaves none") && last.contains("ulimit -n"), "{said}");
 }
 
-/// Connections that send no request, as many as are allowed, and then more and more.
+/// Connections that send no request: as many as are allowed, and then more and more.
 struct Crowd(JoinHandle<()>);
 
 impl Crowd {
@@ -81,7 +81,7 @@ impl Drop for Crowd {
     }
 }
 
-/// An application that lets everybody read `a`, with one question on each connection.
+/// An application that lets every client read `a`, with one question on each connection.
 async fn application() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("an address");
     let url = format!("http://{}/", listener.local_addr().expect("an address"));
@@ -99,7 +99,7 @@ async fn application() -> String {
     url
 }
 
-/// Asks on a connection that stays: status, text, and the connection.
+/// Sends a request on a connection that stays open. Returns status, text, and the connection.
 async fn read(mut stream: door::Stream, target: &str) -> (u16, String, door::Stream) {
     let request = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n");
     stream.write_all(request.as_bytes()).await.expect("write");
@@ -114,8 +114,8 @@ async fn ask(stream: door::Stream, target: &str) -> (u16, door::Stream) {
     (status, stream)
 }
 
-/// The node has its connection to Redis back, asks its application, and tells operators how it is, however many clients
-/// press to get in.
+/// The node gets its connection to Redis back, asks its application, and answers operators, however many clients try to
+/// connect.
 #[tokio::test]
 async fn clients_cannot_take_what_others_need() {
     let mut redis = RedisServer::start_durable().await;
@@ -124,7 +124,7 @@ async fn clients_cannot_take_what_others_need() {
     let at = admin.to_string();
     let args = ["ULIMIT_N=256", "--redis", &url, "--authorize-url", &application, "--admin-listen", &at];
     let node = Node::start(&args).await;
-    // Clients that came in time. The application decides for a second, so each is asked about anew.
+    // Clients that connected in time. The application's answer holds for a second, so the node asks again for each.
     let early = TcpStream::connect(node.http).await.expect("connect");
     let (status, early) = ask(early.into(), "/poll?channel=a").await;
     assert_eq!(status, 200, "before the crowd");
@@ -152,8 +152,8 @@ async fn clients_cannot_take_what_others_need() {
     assert!(!node.log().contains("cannot accept"), "no error, since places end before descriptors do: {}", node.log());
 }
 
-/// What a connection past the limit is told while there is a descriptor for it, by HTTP/1, HTTP/2, TLS and raw TCP; and
-/// operators get answers without a listener of their own.
+/// A connection beyond the limit gets an error while there is a descriptor for it, over HTTP/1, HTTP/2, TLS and raw
+/// TCP. Operators get answers without a listener of their own.
 #[tokio::test]
 async fn one_past_the_limit_is_told_so() {
     let certificate = Certificate::common();
@@ -163,8 +163,8 @@ async fn one_past_the_limit_is_told_so() {
         for _ in 0..200 {
             idle.push(TcpStream::connect(node.http).await.expect("connect"));
         }
-        // Connections that send no request are closed soon if they are not served, and make room for those that send
-        // one.
+        // Connections that send no request are closed soon if they are not served, so connections that send one get
+        // their places.
         for path in ["/poll?channel=a", "/healthz", "/readyz", "/metrics"] {
             let expected = if path.starts_with("/poll") { 503 } else { 200 };
             let answered = async || {
@@ -200,7 +200,8 @@ async fn one_past_the_limit_is_told_so() {
     }
 }
 
-/// Descriptors may still run out: the limit of a running process is lowered. That is logged, and does not fill a disk.
+/// Descriptors may still run out, because the limit of a running process can be lowered. The node logs that, and the
+/// log lines do not fill a disk.
 #[tokio::test]
 async fn errors_of_accept_are_counted_and_said_once_in_a_while() {
     let node = Node::start(&[]).await;

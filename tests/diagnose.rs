@@ -1,4 +1,4 @@
-//! The requests with which a browser learns what the path to the server does.
+//! The requests with which a browser finds out how the path to the server changes its requests.
 
 use crate::support;
 
@@ -14,7 +14,8 @@ async fn a_drip_comes_in_pieces() {
     while response.read_some().await.is_some() {
         times.push(Instant::now());
     }
-    // Two seconds between the first and the last, if nobody holds the first back: some of it is the machine's.
+    // Two seconds lie between the first and the last piece if no proxy holds the first one back; the machine adds some
+    // time.
     let apart = times[times.len() - 1] - times[0];
     assert!(times.len() >= 5 && apart >= Duration::from_secs(1), "{} pieces within {apart:?}", times.len());
     let text = response.text();
@@ -33,7 +34,8 @@ async fn its_bounds() {
     }
 }
 
-/// What a proxy on the path has done to the request, and nothing that identifies the client.
+/// The answer shows how a proxy on the path has changed the request, and does not contain data that identifies the
+/// client.
 #[tokio::test]
 async fn an_echo() {
     let node = Node::start(&[]).await;

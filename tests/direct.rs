@@ -1,5 +1,5 @@
-//! Direct fan-out gives every reader what its own task would have given it: the log's messages of its channels, in the
-//! log's order, each once, without those that leave it out.
+//! Direct fan-out gives every reader the messages that its own task would give it: those of its channels, in the log's
+//! order, each once, without messages that exclude the reader.
 
 use longtail::internals::cursor::{Cursor, Start};
 use longtail::internals::hub::{Allowance, Encoded, Format, Hub, LIMIT, Layout, Outlet, Step, Subscription};
@@ -17,12 +17,12 @@ use std::time::Duration;
 const CHANNELS: [&str; 3] = ["a", "b", "c"];
 const MESSAGES: usize = 900;
 
-/// A socket that is sometimes full, and sometimes takes a part.
+/// A socket that is sometimes full, and sometimes accepts only a part.
 #[derive(Clone)]
 struct Pipe {
     taken: Arc<Mutex<Vec<u8>>>,
     writes: Arc<AtomicU64>,
-    /// One write in this many is cut or refused; 0: none.
+    /// One write out of this number is cut or refused; 0 means that every write succeeds.
     trouble: u64,
 }
 
@@ -71,7 +71,7 @@ fn encode(messages: &[Arc<Message>]) -> Vec<u8> {
     messages.iter().flat_map(|message| [message.object(), &b"\n"[..]].concat()).collect()
 }
 
-/// What a stream's task does, with `left` bytes until it has to check its bounds itself.
+/// Does the work of a stream's task, with `left` bytes until the task has to check its bounds itself.
 async fn read(mut subscription: Subscription, pipe: Pipe, left: usize) {
     loop {
         let bytes = poll_fn(|cx| {
@@ -122,7 +122,7 @@ async fn everybody_gets_the_log() {
         let trouble = [0, 7, 50][index % 3];
         let pipe = Pipe { taken: Arc::default(), writes: Arc::default(), trouble };
         subscription.set_outlet(pipe.outlet());
-        // Some have a bound that no message keeps to: all of theirs goes by their task.
+        // Some readers have a bound that every message exceeds: their task writes all their messages.
         let left = if index % 10 == 9 { 1 } else { usize::MAX };
         let task = tokio::spawn(read(subscription, pipe.clone(), left));
         readers.push((names, client, pipe, task));
@@ -143,13 +143,13 @@ async fn everybody_gets_the_log() {
             n += 1;
         }
         log.append(drafts).await.expect("appended");
-        // Taken in by the publisher, by the tail, and many at once.
+        // The publisher or the tail takes the messages in, many at once.
         match n % 3 {
             0 => hub.advance(),
             1 => tokio::task::yield_now().await,
             _ => {}
         }
-        // Now and then all readers have everything, and park.
+        // Now and then all readers have all messages, and park.
         if n % 4 == 0 {
             let pipes: Vec<_> = readers.iter().map(|(names, client, pipe, _)| (names, client, pipe)).collect();
             for (names, client, pipe) in pipes {
@@ -181,14 +181,14 @@ async fn everybody_gets_the_log() {
     assert!(traffic.encoded < traffic.writes / 2, "encoded once for many: {traffic:?}");
 }
 
-/// The messages that a reader has to get.
+/// The numbers of the messages that a reader has to get.
 fn wanted(published: &[(usize, &str, Option<ClientId>)], names: &[&str], client: &ClientId) -> Vec<usize> {
     let mine =
         published.iter().filter(|(_, channel, exclude)| names.contains(channel) && exclude.as_ref() != Some(client));
     mine.map(|(n, ..)| *n).collect()
 }
 
-/// Lines with an id, of what is whole.
+/// The number of complete lines with an id.
 fn numbers_so_far(pipe: &Pipe) -> usize {
     let taken = pipe.taken.lock().expect("lock");
     let end = taken.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
@@ -208,7 +208,7 @@ async fn a_rest_knows_its_whole() {
         let mut reader = hub.subscribe(None, &["a".parse().expect("valid")], Start::Latest, None, None);
         let writes = Arc::<AtomicU64>::default();
         counts.push(writes.clone());
-        // It takes so many bytes of the message 9, and all of others.
+        // The socket takes `taken` bytes of message 9, and all bytes of the others.
         reader.set_outlet(Box::new(Socket(move |bytes: &[u8]| {
             writes.fetch_add(1, Ordering::Relaxed);
             Ok(if numbers(bytes).last() == Some(&9) { taken } else { bytes.len() })
@@ -218,14 +218,14 @@ async fn a_rest_knows_its_whole() {
             if !rest.is_empty() {
                 return Poll::Ready(rest);
             }
-            // Its task is woken for other things, too.
+            // Its task is also woken for other reasons.
             while reader.poll_step(cx, LIMIT, &mut Vec::new()) == Poll::Ready(Step::Messages) {}
             reader.park(Allowance::Bytes(usize::MAX));
             Poll::Pending
         })));
     }
     let all = async {
-        // Until all of them are parked and written to.
+        // Waits until all of them are parked and written to.
         while counts.iter().any(|writes| writes.load(Ordering::Relaxed) == 0) {
             log.append(vec![draft(7, "a", None, false)]).await.expect("appended");
             tokio::task::yield_now().await;

@@ -1,4 +1,4 @@
-//! The documentation names what exists: codes, transports and flags.
+//! The codes, transports and flags that the documentation names exist.
 
 use clap::CommandFactory;
 use longtail::internals::config::Cli;
@@ -27,7 +27,7 @@ fn every_code_and_transport_is_in_the_protocol() {
 fn every_command_and_its_flags_are_in_the_documentation() {
     let operations = read("docs/operations.md");
     let cli = Cli::command();
-    // The demo takes those, too.
+    // The demo also takes these flags.
     let of_the_server: Vec<_> = cli.get_arguments().filter_map(|argument| argument.get_long()).collect();
     for command in cli.get_subcommands() {
         let name = command.get_name();
@@ -43,7 +43,7 @@ fn every_command_and_its_flags_are_in_the_documentation() {
 fn every_flag_is_in_the_readme_and_in_the_environment() {
     let readme = read("README.md");
     let cli = Cli::command();
-    // The others are clients: docs/operations.md has their flags.
+    // The other commands are clients: docs/operations.md has their flags.
     let servers = cli.get_subcommands().filter(|command| command.get_name() == "demo");
     let arguments = servers.chain([&cli]).flat_map(|command| command.get_arguments());
     for (name, argument) in arguments.filter_map(|argument| argument.get_long().map(|long| (long, argument))) {
@@ -110,7 +110,8 @@ fn every_file_of_tests_is_in_a_program() {
     assert!(checked > 40, "only {checked} files were found: does the test still read them?");
 }
 
-/// `cargo test --test NAME FILTER` names a program of Cargo.toml, and in `integration` a module, so that it runs something.
+/// `cargo test --test NAME FILTER` names a program of Cargo.toml, and in `integration` also a module, so that it runs a
+/// test.
 #[test]
 fn every_test_command_in_the_documentation_runs_something() {
     let (manifest, programs) = (read("Cargo.toml"), read("tests/main.rs"));
@@ -135,13 +136,13 @@ fn every_test_command_in_the_documentation_runs_something() {
     assert!(checked > 4, "only {checked} commands were found: does the test still read them?");
 }
 
-/// The manual page is what `--help` says in a package, which is built without the demo.
+/// The manual page has the text of `--help` of a packaged build, which has no demo.
 /// `LONGTAIL_WRITE=1 cargo test --test integration docs::` writes it anew.
 #[test]
 fn the_manual_page_is_that_of_this_version() {
     let mut page = Vec::new();
     let command = Cli::command().version(env!("CARGO_PKG_VERSION")).mut_subcommand("demo", |demo| demo.hide(true));
-    // Its date would be that of the build.
+    // The page has no date, because it would be the date of the build.
     clap_mangen::Man::new(command).date("").render(&mut page).expect("a page");
     let page = String::from_utf8(page).expect("UTF-8");
     if std::env::var_os("LONGTAIL_WRITE").is_some() {
@@ -201,7 +202,7 @@ fn every_function_in_the_life_of_a_request_exists() {
     assert!(checked > 30, "only {checked} functions were found: does the test still read them?");
 }
 
-/// Links between the pages lead to a file, and to a heading of it.
+/// Links between the pages lead to an existing file, and to an existing heading in it.
 #[test]
 fn every_link_of_the_pages_leads_somewhere() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -270,7 +271,7 @@ fn blocks() -> Vec<Block> {
     blocks
 }
 
-/// Runs a tool on a block, which has to take it without a word of warning.
+/// Runs a tool on a block. The tool has to accept the block without a warning.
 fn takes(block: &Block, package: &str, command: &[&str]) {
     let output = Command::new(command[0]).args(&command[1..]).env("HOME", "/nonexistent").output();
     let output = output.unwrap_or_else(|e| panic!("{}: {e}: apt-get install {package}", command[0]));
@@ -281,7 +282,7 @@ fn takes(block: &Block, package: &str, command: &[&str]) {
     assert!(!warns, "{}: {}:\n{said}\n{}", block.at, command[0], block.text);
 }
 
-/// What a tool has to find around a block that is only a part of its file, and the certificates that it names.
+/// The text around a block that is only a part of its file, and the certificates that it names.
 fn in_place(block: &Block, dir: &Path) -> String {
     let at = dir.display();
     let text = block.text.replace("/etc/ssl", &at.to_string());
@@ -306,7 +307,7 @@ fn in_place(block: &Block, dir: &Path) -> String {
     }
 }
 
-/// Each block of a configuration or of code is taken by the program that it is for.
+/// The program for which a block of configuration or code is written accepts the block.
 #[test]
 fn every_block_is_taken_by_its_program() {
     let dir = super::support::redis::fresh_dir("blocks");
@@ -356,7 +357,7 @@ fn every_block_is_taken_by_its_program() {
             "sh" => takes(&block, "bash", &["bash", "-n", &file]),
             "js" => takes(&block, "nodejs", &["node", "--check", &file]),
             "json" => {
-                // An object that is left out.
+                // An ellipsis stands for an object that is left out.
                 let json: Result<serde_json::Value, _> = serde_json::from_str(&block.text.replace("{…}", "{}"));
                 assert!(json.is_ok(), "{}: {json:?}", block.at);
             }
@@ -368,9 +369,10 @@ fn every_block_is_taken_by_its_program() {
                 let json: Result<serde_json::Value, _> = serde_json::from_str(body);
                 assert!(json.is_ok(), "{}: {json:?}", block.at);
             }
-            // Tests of their own: `redis_access` takes the rights from the page, and browsers run the page of README.md.
+            // These blocks have tests of their own: `redis_access` reads the rights from the page, and browsers run the
+            // page of README.md.
             "acl" | "html" => {}
-            // They are read and not run.
+            // These blocks are for readers, and no program runs them.
             "" | "text" | "mermaid" => {}
             other => panic!("{}: no program takes a block of {other:?}: add it here", block.at),
         }

@@ -1,4 +1,4 @@
-//! A graceful shutdown: requests under way are answered, idle connections are closed, and no client holds it up.
+//! A graceful shutdown: requests under way are answered, idle connections are closed, and no client can delay it.
 
 use crate::support;
 
@@ -9,7 +9,7 @@ use support::{Kind, LineClient, Log, RawWebSocket, Reader, Response, SOON, Subsc
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// If all readers were told the same time, they would all come to the next node at once.
+/// If all readers got the same time to come back, they would all come to the next node at once.
 #[tokio::test]
 async fn returns_are_spread() {
     let World { mut node, .. } = World::start(Log::Memory, &[]).await;
@@ -27,7 +27,7 @@ async fn returns_are_spread() {
         assert_eq!(bye.number("code"), Some(4001));
         retries.insert(bye.number("retry").expect("a time"));
     }
-    // Of 100 random times among 2,800 milliseconds.
+    // There are 100 random times within 2,800 milliseconds.
     let (first, last) = (*retries.first().expect("one"), *retries.last().expect("one"));
     assert!(retries.len() > 80 && last - first > 2000, "{} from {first} to {last}", retries.len());
     assert_eq!(node.exit_code().await, 0);
@@ -70,7 +70,7 @@ async fn what_is_under_way_is_answered() {
     assert!(!log.contains("drain timeout"), "held up for {:?}: {log}", began.elapsed());
 }
 
-/// The hub answers a poll without its task, which may hear of the next request and of the end together.
+/// The hub answers a poll without its task, which may see the next request and the drain at the same moment.
 #[tokio::test]
 async fn who_has_asked_again_before_it_is_answered() {
     let World { mut node, .. } = World::start(Log::Memory, &[]).await;
@@ -96,7 +96,7 @@ async fn who_has_asked_again_before_it_is_answered() {
         assert!(more.is_empty(), "nothing behind the answer: {more:?}");
         next.push(poll);
     }
-    // Requests and signal are there when it goes on.
+    // The requests and the signal have arrived when the node continues.
     node.signal("STOP");
     for poll in &mut next {
         poll.write_all(ask(&cursor).as_bytes()).await.expect("write");
@@ -112,7 +112,8 @@ async fn who_has_asked_again_before_it_is_answered() {
     assert_eq!(node.exit_code().await, 0);
 }
 
-/// The hub knows readers by their channels. A reader that reads none yet, or none any more, is also told.
+/// The hub knows readers by their channels. A reader without a channel, or one that left its last channel, also gets a
+/// farewell.
 #[tokio::test]
 async fn who_reads_no_channel_is_told() {
     let World { mut node, .. } = World::start(Log::Memory, &["--heartbeat-seconds", "600"]).await;
@@ -136,8 +137,8 @@ async fn who_reads_no_channel_is_told() {
     assert_eq!(node.exit_code().await, 0);
 }
 
-/// Messages that are being appended are acknowledged before the farewell: a publisher that is not told would publish
-/// them again.
+/// Messages that are being appended are acknowledged before the farewell: a publisher without the acknowledgement would
+/// publish them again.
 #[tokio::test]
 async fn publications_are_acknowledged_before_the_farewell() {
     let World { mut node, redis } = World::start(Log::Redis, &[]).await;
@@ -148,7 +149,7 @@ async fn publications_are_acknowledged_before_the_farewell() {
     let mut ws = RawWebSocket::open(&node, "/ws?channel=todo").await;
     let mut tcp = LineClient::connect(node.tcp).await;
     redis.freeze();
-    // The pong says that all before it was taken.
+    // The pong shows that the server has read all commands before it.
     for n in 1..=3 {
         let publish = format!(r#"{{"type":"publish","channel":"other","data":{n},"ref":{n}}}"#);
         ws.text(&publish).await;
@@ -160,7 +161,7 @@ async fn publications_are_acknowledged_before_the_farewell() {
     assert_eq!(tcp.json().await["type"], "pong");
     node.signal("TERM");
     witness.next_of(Kind::Bye).await;
-    // This comes too late: it is no longer read, and so not answered.
+    // This command comes too late: the server no longer reads it, and so does not answer it.
     ws.try_send(&frame(0x81, br#"{"type":"publish","channel":"other","data":4,"ref":4}"#)).await;
     redis.thaw();
     for n in 1..=3 {
@@ -175,7 +176,7 @@ async fn publications_are_acknowledged_before_the_farewell() {
     assert_eq!(redis.number(&["XLEN", "longtail:log"]).await, 6);
 }
 
-/// A client that has connected in time is answered, even if it has not been accepted yet.
+/// A client that has connected in time gets an answer, even if the server has not accepted it yet.
 #[tokio::test]
 async fn the_backlog_is_served() {
     let World { mut node, .. } = World::start(Log::Memory, &[]).await;
@@ -199,7 +200,7 @@ async fn the_backlog_is_served() {
     assert_eq!(node.exit_code().await, 0);
 }
 
-/// A client that reads nothing is cut when the time is up.
+/// A client that reads nothing is disconnected when the drain's time is up.
 #[tokio::test]
 async fn who_does_not_go_is_cut() {
     let World { mut node, .. } = World::start(Log::Memory, &["--drain-seconds", "1"]).await;
@@ -207,7 +208,7 @@ async fn who_does_not_go_is_cut() {
     stuck.write_all(b"GET /sse?channel=todo HTTP/1.1\r\nHost: localhost\r\n\r\n").await.expect("write");
     within(SOON, "its hello", stuck.readable()).await.expect("readable");
     let batch = vec![format!("\"{}\"", "x".repeat(60_000)); 16];
-    // More than the sockets between hold.
+    // These are more bytes than the sockets hold.
     for _ in 0..20 {
         node.publish_all("todo", &batch).await;
     }
@@ -234,7 +235,7 @@ async fn a_drain_may_be_announced_before_it_begins() {
     })
     .await;
     assert_eq!(node.metric("longtail_draining").await, 1.0);
-    // New connections are served, and old ones are not told to go.
+    // New connections are served, and old ones get no farewell.
     let mut late = Reader::open(&node, &ndjson, Subscription::to(&["todo"])).await;
     late.next_of(Kind::Hello).await;
     let published = node.publish_numbers("todo", 3).await;

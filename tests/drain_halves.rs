@@ -1,5 +1,5 @@
-//! Input that is incomplete when the drain begins: the client has two seconds for the rest, in every protocol. After
-//! that it does not hold up the drain.
+//! Input that is incomplete when the drain begins: in every protocol, the client has two seconds for the rest. After
+//! that the input does not delay the drain.
 
 use crate::support;
 
@@ -11,18 +11,18 @@ use support::{Certificate, Node, Response, SOON, within};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// Two seconds, and what a busy machine adds. Without a bound of its own, incomplete input would last for
+/// Two seconds, and the time that a busy machine adds. Without a bound of its own, incomplete input would last for
 /// `--drain-seconds` or `--request-timeout`, which are 60 s here.
 const MOST: Duration = Duration::from_millis(4500);
 
 const PATIENT: [&str; 6] = ["--drain-seconds", "60", "--request-timeout", "60", "--write-timeout", "60"];
 
-/// Where a client connects to.
+/// The listener that a client connects to.
 #[derive(Clone, Copy, Debug)]
 enum To {
     Http,
     Tcp,
-    /// The same, behind a handshake of TLS.
+    /// The HTTP listener, after a TLS handshake.
     HttpsInside,
     TcpsInside,
 }
@@ -81,7 +81,7 @@ fn plain() -> Vec<Case> {
 }
 
 fn tls() -> Vec<Case> {
-    // A record that promises more of its ClientHello than comes.
+    // A record that announces more bytes of its ClientHello than follow.
     let half_hello = [&[0x16, 3, 1, 1, 0, 1, 0, 0, 252, 3, 3][..], &[7; 40]].concat();
     vec![
         ("nothing", Http, Vec::new()),
@@ -118,9 +118,9 @@ async fn connect(node: &Node, to: To) -> Stream {
     }
 }
 
-/// Each case has a connection of its own to one node, which they would hold up together. The clients never close.
+/// Opens a connection to one node for each case and checks that they do not delay its end. The clients never close.
 async fn end_in_time(flags: &[&str], cases: Vec<Case>) {
-    // Within the second that a plain request has, and beyond it.
+    // The drain begins within the second that a plain request has, and after it.
     for said_before in [Duration::from_millis(300), Duration::from_millis(1500)] {
         let mut node = Node::start_unready(&[&PATIENT, flags].concat()).await;
         let mut clients = Vec::new();
@@ -168,7 +168,7 @@ async fn what_is_half_said_of_the_proxy_protocol_is_ended() {
     end_in_time(&["--proxy-protocol", "--trusted-proxy", "127.0.0.1"], behind_a_proxy()).await;
 }
 
-/// The rest of incomplete input is read while there is time.
+/// The server reads the rest of incomplete input while there is time.
 #[tokio::test]
 async fn what_is_finished_in_time_is_answered() {
     let mut node = Node::start(&PATIENT).await;
@@ -182,7 +182,7 @@ async fn what_is_finished_in_time_is_answered() {
         stream.write_all(first.as_bytes()).await.expect("write");
         clients.push((first, rest, stream));
     }
-    // Past the time in which they are read as plain requests.
+    // After the time in which the server reads them as plain requests.
     tokio::time::sleep(Duration::from_millis(1500)).await;
     node.signal("TERM");
     within(SOON, "the drain to begin", async {
@@ -203,12 +203,12 @@ async fn what_is_finished_in_time_is_answered() {
     assert_eq!(node.exit_code().await, 0);
 }
 
-/// A body that makes progress may finish, and a byte now and then is not progress.
+/// A body that makes progress may finish. A byte now and then does not count as progress.
 #[tokio::test]
 async fn a_body_is_waited_for_while_it_makes_progress() {
     let mut node = Node::start(&PATIENT).await;
     let total = 40_000;
-    // Bytes at a time, five times a second, and what becomes of it.
+    // The number of bytes, sent five times a second, and the outcome.
     let paces = [(2000, 200, "\"messages\""), (1, 503, "not_ready")];
     let told = Instant::now();
     let mut posts = Vec::new();

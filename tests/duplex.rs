@@ -1,4 +1,4 @@
-//! Commands over WebSocket and raw TCP: one table for both.
+//! Commands over WebSocket and raw TCP: one table of cases for both.
 
 use crate::support;
 
@@ -69,7 +69,7 @@ impl Duplex {
         self.next().await
     }
 
-    /// The connection lives.
+    /// Checks that the connection works, with a ping.
     async fn pings(&mut self) {
         let pong = self.ask(&json!({"type": "ping", "ref": "alive"})).await;
         assert_eq!(pong, json!({"type": "pong", "ref": "alive"}));
@@ -121,7 +121,7 @@ async fn subscribing_in_steps(log: Log) {
         let from_there = Subscription::to(&[&b]).from(&joined);
         Reader::open(&node, &transport, from_there).await.expect(&new).await;
 
-        // A channel that was left is silent; leaving a channel that was never joined is not an error.
+        // A channel that the client left is silent; leaving a channel that was never joined is not an error.
         for channels in [json!([&b]), json!([&b]), json!(["never"])] {
             let leave = json!({"type": "unsubscribe", "channels": channels, "ref": 4});
             let ack = duplex.ask(&leave).await;
@@ -156,7 +156,7 @@ async fn a_websocket_says_hello_before_any_command() {
     assert_eq!(duplex.ask(&late).await["code"], "cursor_fixed");
 }
 
-/// The newest messages are those of channels, so `last` in a URL without any waits for the first.
+/// The newest messages are those of the channels, so `last` in a URL without channels waits for the first channels.
 #[tokio::test]
 async fn last_in_a_url_without_channels() {
     let World { node, .. } = World::start(Log::Memory, &[]).await;
@@ -183,7 +183,7 @@ async fn last_in_a_url_without_channels() {
         ws.text(r#"{"type":"ping"}"#).await;
         assert_eq!(ws.frame().await.expect("a pong").json()["type"], "pong", "{target} {subscribe}");
     }
-    // A position that was given stays.
+    // A position that was given stays valid.
     let mut ws = RawWebSocket::open(&node, &format!("/ws?cursor={}", old[7].id)).await;
     ws.text(r#"{"type":"subscribe","channels":["a"],"last":1}"#).await;
     assert_eq!(ws.next_of("error").await["code"], "cursor_fixed");
@@ -192,7 +192,7 @@ async fn last_in_a_url_without_channels() {
     assert_eq!(ws.frame().await.expect("a message").json()["id"], old[8].id.as_str());
 }
 
-/// A name that comes twice is one channel.
+/// A name that is given twice counts as one channel.
 #[tokio::test]
 async fn channels_are_counted_once() {
     let World { node, .. } = World::start(Log::Memory, &["--max-channels", "2"]).await;
@@ -218,7 +218,7 @@ async fn publishing(log: Log) {
         duplex.next().await;
         duplex.next().await;
 
-        // Payloads stand as they were written.
+        // Payloads stay as they were written.
         for data in ["1e400", "{\"z\":1, \"a\":[ 12345678901234567890 ]}", "\"\u{2028}\"", "null"] {
             let command = format!(r#"{{"type":"publish","channel":"{channel}","data":{data},"event":"e","ref":7}}"#);
             duplex.text(&command).await;
@@ -232,7 +232,7 @@ async fn publishing(log: Log) {
         let keyed = json!({"type": "publish", "channel": channel, "data": 1, "key": "k", "ref": 1});
         let first = duplex.ask(&keyed).await;
         assert_eq!(duplex.ask(&keyed).await["id"], first["id"], "{kind}");
-        // Volatile: acknowledged without an id.
+        // A volatile message is acknowledged without an id.
         let volatile = json!({"type": "publish", "channel": channel, "data": 2, "volatile": true});
         let ack = duplex.ask(&volatile).await;
         assert_eq!(ack["type"], "ack", "{kind}: {ack}");
@@ -259,7 +259,7 @@ async fn acknowledgements_come_in_order(log: Log) {
     for kind in KINDS {
         let channel = format!("many-{kind}");
         let mut duplex = Duplex::subscribed(&node, kind, &["elsewhere"]).await;
-        // More than may be unacknowledged at once: the server stops reading and goes on.
+        // More publishes than may be unacknowledged at once: the server stops reading, and then continues.
         for n in 0..300 {
             let command = json!({"type": "publish", "channel": channel, "data": n, "ref": n});
             duplex.send(&command).await;
@@ -280,7 +280,7 @@ async fn acknowledgements_come_in_order(log: Log) {
     }
 }
 
-/// What is unknown or malformed gets an error with its `ref`, and the connection lives on.
+/// An unknown or malformed command gets an error with its `ref`, and the connection stays open.
 #[tokio::test]
 async fn bad_commands() {
     let World { node, .. } = World::start(Log::Memory, &["--max-message-bytes", "1000"]).await;
@@ -341,7 +341,7 @@ async fn a_bare_ping() {
     }
 }
 
-/// A line without an end is bounded, too.
+/// The length of a line without an end is also bounded.
 #[tokio::test]
 async fn an_oversize_line_gets_an_error_and_the_end() {
     let World { node, .. } = World::start(Log::Memory, &[]).await;
@@ -350,7 +350,7 @@ async fn an_oversize_line_gets_an_error_and_the_end() {
         let Duplex::Tcp(client) = &mut duplex else { unreachable!() };
         let line = format!(r#"{{"type":"ping","ref":"{}{end}"#, "x".repeat(2 << 20));
         let error = {
-            // It may stop reading in the middle.
+            // The server may stop reading in the middle.
             client.try_send(line.as_bytes()).await;
             client.json().await
         };
@@ -361,7 +361,7 @@ async fn an_oversize_line_gets_an_error_and_the_end() {
     }
 }
 
-/// A page of any origin can make a browser POST to the port; none of its lines is taken for a command.
+/// A page of any origin can make a browser POST to the port; the server does not handle its lines as commands.
 #[tokio::test]
 async fn http_on_the_tcp_port_is_refused() {
     let World { node, .. } = World::start(Log::Memory, &[]).await;
@@ -373,7 +373,7 @@ async fn http_on_the_tcp_port_is_refused() {
     assert_eq!(node.get("/poll?channel=todo&cursor=earliest").await.json()["messages"], json!([]));
 }
 
-/// `printf … | nc`: the client shuts its sending side and is served on.
+/// `printf … | nc`: the server still serves a client that has shut its sending side.
 #[tokio::test]
 async fn a_half_closed_client_is_served_on() {
     let args = ["--heartbeat-seconds", "1"];
@@ -420,7 +420,7 @@ async fn tcp_lines() {
     client.send(r#"{"type":"ping"}"#).await;
     assert_eq!(client.json().await["type"], "pong");
 
-    // No policy file unless one is configured.
+    // The server has no policy file unless one is configured.
     let mut client = LineClient::connect(node.tcp).await;
     client.send_bytes(b"<policy-file-request/>\0\n").await;
     client.half_close().await;
@@ -449,8 +449,8 @@ async fn others_are_unaffected() {
     }
 }
 
-/// It publishes volatile messages, of which each goes to Redis on a connection that all share, and reads no answer.
-/// Only its own next command waits for it.
+/// A client publishes volatile messages and reads no answer. All clients share the connection on which these go to
+/// Redis. Only the next command of this client waits for its message.
 #[tokio::test]
 async fn a_client_that_takes_nothing_holds_up_nobody() {
     let world = World::start(Log::Redis, &[]).await;
@@ -460,7 +460,7 @@ async fn a_client_that_takes_nothing_holds_up_nobody() {
         let word = format!(r#"{{"type":"ping","ref":"{}"}}"#, "x".repeat(250));
         let mut turn = vec![r#"{"type":"publish","channel":"c","data":1,"volatile":true}"#];
         turn.extend(std::iter::repeat_n(&*word, 20));
-        // Until nothing more of it is taken: some megabytes that the kernel keeps, and what the node does.
+        // Writes until the node takes no more: the kernel keeps some megabytes, and the node keeps some.
         let mut commands = turn.iter().cycle().take(100_000);
         let mut stuck =
             async |command: &str| tokio::time::timeout(Duration::from_secs(2), client.text(command)).await.is_err();

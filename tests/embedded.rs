@@ -22,12 +22,12 @@ fn open_files() -> usize {
     std::fs::read_dir("/proc/self/fd").expect("descriptors").count()
 }
 
-/// Descriptors and tasks.
+/// The numbers of open descriptors and of tasks.
 fn left() -> (usize, usize) {
     (open_files(), tokio::runtime::Handle::current().metrics().num_alive_tasks())
 }
 
-/// The same, when it has not changed for half a second.
+/// The same numbers, once they have not changed for half a second.
 async fn settled() -> (usize, usize) {
     let (mut seen, mut since) = (left(), Instant::now());
     while since.elapsed() < Duration::from_millis(500) {
@@ -39,7 +39,7 @@ async fn settled() -> (usize, usize) {
     seen
 }
 
-/// A server leaves no descriptors and no tasks: a program may run many, one after the other.
+/// A server that ends leaves no descriptors and no tasks, so a program may run many servers, one after the other.
 #[tokio::test]
 async fn one_that_has_ended_leaves_nothing() {
     let listen = vec!["127.0.0.1:0".parse().expect("an address")];
@@ -61,7 +61,8 @@ async fn one_that_has_ended_leaves_nothing() {
         client.read_to_end(&mut rest).await.expect("the end");
         drop(client);
         running.await.expect("it has ended").expect("it was told to");
-        // Work that it handed to other tasks ends by itself. The first server leaves what this process makes only once.
+        // Work that the server handed to other tasks ends by itself. The first server creates some objects that the
+        // process makes only once.
         match before {
             None => before = Some(settled().await),
             Some(before) => {

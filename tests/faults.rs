@@ -1,4 +1,4 @@
-//! Redis dies, stalls, forgets and comes back while messages flow.
+//! Redis dies, stalls, loses its data and comes back while messages flow.
 
 use crate::support;
 
@@ -39,7 +39,7 @@ fn refused_for_now(answer: &Response) -> bool {
 
 const FLOW: usize = 300;
 
-/// Reads to the message `"end"`: the transport, payloads and ids.
+/// Reads to the message `"end"`. Returns the transport, payloads and ids.
 async fn read_to_end(mut reader: Reader) -> (String, Vec<(String, String)>) {
     let mut seen = Vec::new();
     loop {
@@ -51,8 +51,8 @@ async fn read_to_end(mut reader: Reader) -> (String, Vec<(String, String)>) {
     }
 }
 
-/// A flow of acknowledged publishes over two nodes, a fault in its middle, and a reader on every
-/// transport of both nodes: each sees all of it, once, in order, without a gap.
+/// Runs a flow of acknowledged publishes over two nodes, a fault in its middle, and a reader on every transport of both
+/// nodes. Each reader sees all messages, once, in order, without a gap.
 async fn nothing_is_lost(fault: impl AsyncFnOnce(&mut RedisServer)) {
     let mut redis = RedisServer::start_durable().await;
     let nodes = [start_on(&redis, &[]).await, start_on(&redis, &[]).await];
@@ -126,7 +126,7 @@ async fn all_connections_are_cut() {
     .await;
 }
 
-/// While the log is not reachable, readers stay, polls are answered from memory, and publishers are told.
+/// While the log is not reachable, readers stay, polls are answered from memory, and publishers get an error.
 #[tokio::test]
 async fn the_log_is_away() {
     let mut redis = RedisServer::start_durable().await;
@@ -172,8 +172,8 @@ async fn the_log_is_away() {
     }
 }
 
-/// Publishes into a stalled Redis: what was answered `log_unavailable` is never in the log, what was answered
-/// `outcome_unknown` is there at most once, even after a retry with the same key.
+/// Publishes into a stalled Redis: a message whose answer is `log_unavailable` is never in the log; a message whose
+/// answer is `outcome_unknown` is there at most once, even after a retry with the same key.
 #[tokio::test]
 async fn refusals_are_true() {
     let redis = RedisServer::start().await;
@@ -183,7 +183,7 @@ async fn refusals_are_true() {
         let publish = |n: usize| {
             let (node, payload) = (&node, format!("\"{round}-{n}\""));
             async move {
-                // Half of them meet the freeze at some point of their way.
+                // The freeze meets half of them at some point of their path.
                 tokio::time::sleep(Duration::from_millis(n as u64)).await;
                 let query = format!("channel=todo&key={round}-{n}");
                 let answer = node.try_publish(&query, &payload).await;
@@ -225,7 +225,7 @@ async fn refusals_are_true() {
     }
 }
 
-/// Opens a reader on every stream and lets it read these.
+/// Opens a reader on every stream transport and lets it read `published`.
 async fn streams(node: &Node, published: &[Published]) -> Vec<Reader> {
     let mut readers = Vec::new();
     for transport in node.transports().await.iter().filter(|t| t.is_stream()) {
@@ -237,7 +237,7 @@ async fn streams(node: &Node, published: &[Published]) -> Vec<Reader> {
     readers
 }
 
-/// The log is emptied under live readers: each is told so and goes on.
+/// The log is emptied while readers are connected: each reader gets a gap and continues.
 #[tokio::test]
 async fn the_log_is_emptied() {
     let redis = RedisServer::start().await;
@@ -273,7 +273,7 @@ async fn the_log_is_emptied() {
     }
 }
 
-/// The log is emptied and written again at once: ids above the cursors hide nothing.
+/// The log is emptied and written again at once: ids above the cursors do not hide the loss.
 #[tokio::test]
 async fn the_log_is_replaced_at_once() {
     let redis = RedisServer::start().await;
@@ -300,7 +300,7 @@ async fn ids_restart_lower() {
     let old = node.publish_numbers("todo", 5).await;
     let mut readers = streams(&node, &old).await;
     redis.command(&["DEL", "longtail:log"]).await;
-    // A minute lower: ids are times, and entries of 1970 would be trimmed for their age, perhaps before they are read.
+    // The ids are only a minute lower. Ids are times, and entries of 1970 could be trimmed by age before they are read.
     let now: u64 = old[0].id.split('-').next().and_then(|ms| ms.parse().ok()).expect("an id");
     for n in 1..=3 {
         let id = format!("{}-{n}", now - 60_000);
@@ -320,7 +320,7 @@ async fn ids_restart_lower() {
     }
 }
 
-/// A failover that lost the log's end: readers beyond it have a gap, the others read on.
+/// A failover that lost the log's end: readers beyond it have a gap, the other readers continue.
 #[tokio::test]
 async fn the_log_loses_its_end() {
     let redis = RedisServer::start().await;
@@ -350,8 +350,8 @@ async fn the_log_loses_its_end() {
         async |transport| {
             let good = Subscription::to(&["todo"]).from(&kept[1].id);
             let mut reader = Reader::open(&node, &transport, good).await;
-            // What is left of the old end comes once and in order, and that the rest is gone is told, at its place or
-            // in front of the batch that reaches it.
+            // The rest of the old end arrives once and in order. A gap reports the lost part, at its place or in front
+            // of the batch that reaches it.
             let (mut got, mut gaps) = (Vec::new(), 0);
             while got.len() < kept.len() - 2 + new.len() {
                 let item = reader.next_news().await;
@@ -371,7 +371,7 @@ async fn the_log_loses_its_end() {
     .await;
 }
 
-/// `--wait-for-log`: it starts without its log, waits with its readers, and is ready with it.
+/// With `--wait-for-log` a node starts without its log, waits with its readers, and is ready when the log is there.
 #[tokio::test]
 async fn a_node_waits_for_its_log() {
     let mut redis = RedisServer::start_durable().await;
@@ -401,7 +401,7 @@ async fn a_node_waits_for_its_log() {
     assert_eq!(batch["messages"].as_array().map(Vec::len), Some(1), "{batch}");
 }
 
-/// A node that starts finds what the log holds.
+/// A node that starts finds the entries of the log.
 #[tokio::test]
 async fn a_node_is_warm_when_it_is_ready() {
     let redis = RedisServer::start().await;

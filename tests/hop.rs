@@ -8,7 +8,7 @@ use support::{Kind, Node, Reader, RedisServer, Subscription, within};
 const MESSAGES: usize = 10_000;
 const CHANNELS: usize = 5;
 
-/// A small random number generator whose seed is said when the test fails.
+/// A small random number generator whose seed is printed when the test fails.
 struct Random(u64);
 
 impl Random {
@@ -38,7 +38,7 @@ async fn publish(nodes: &[Node; 2], mut random: Random, count: usize) {
     }
 }
 
-/// Reads these channels to the message `"end"`, a little on each transport; gives ids and payloads.
+/// Reads these channels to the message `"end"`, a little on each transport. Returns ids and payloads.
 async fn hop(nodes: &[Node; 2], channels: &[&str], start: &str, mut random: Random) -> (Vec<(String, String)>, usize) {
     let transports = nodes[0].transports().await;
     let (mut seen, mut cursor, mut hops) = (Vec::new(), start.to_owned(), 0);

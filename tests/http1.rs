@@ -1,4 +1,4 @@
-//! HTTP/1 as raw bytes, to the fast path and to hyper: versions, framing, and how long a connection is kept.
+//! HTTP/1 as raw bytes, to the fast path and to hyper: versions, framing, and the time for which a connection is kept.
 
 use crate::support;
 
@@ -16,7 +16,7 @@ async fn nodes(args: &[&str]) -> [Node; 2] {
     [Node::start(args).await, Node::start(&[args, &["--plain-requests", "false"]].concat()).await]
 }
 
-/// Sends bytes and shuts the sending side: all that the server sends.
+/// Sends bytes and shuts the sending side. Returns all bytes that the server sends.
 async fn exchange(address: SocketAddr, bytes: &[u8]) -> String {
     let mut stream = TcpStream::connect(address).await.expect("connect");
     stream.write_all(bytes).await.expect("write");
@@ -58,7 +58,7 @@ async fn versions() {
                 let status = if (method, status) == ("OPTIONS", "200") { "204" } else { status };
                 let answer = exchange(node.http, request.as_bytes()).await;
                 assert_eq!(statuses(&answer), [status], "{request}");
-                // Several on a connection, which stays open as with 1.1.
+                // Several requests on a connection, which stays open as with 1.1.
                 if version > "HTTP/1.1" && status.starts_with('2') && !version.starts_with("HTTP/2") {
                     let answer = exchange(node.http, request.repeat(3).as_bytes()).await;
                     assert_eq!(statuses(&answer), [status; 3], "{request}");
@@ -72,7 +72,7 @@ async fn versions() {
     }
 }
 
-/// Nothing in a body's framing has two readings: otherwise a proxy counts other requests than the server does.
+/// The framing of a body has only one reading: otherwise a proxy would count other requests than the server does.
 #[tokio::test]
 async fn chunked_bodies() {
     let next = format!("GET /poll?channel=next HTTP/1.1\r\n{HOST}Connection: close\r\n\r\n");
@@ -106,7 +106,7 @@ async fn chunked_bodies() {
             let answer = exchange(node.http, format!("{head}{body}{next}").as_bytes()).await;
             assert_eq!(statuses(&answer), expected, "{body:?}: {answer}");
         }
-        // A body that no handler reads is followed, too.
+        // The server also follows a body that no handler reads.
         for (body, least) in [("1\r\n1\r\n0\r\n\r\n", 1), ("0\r\n\n", 1), ("0\r\nX: y\n\n", 1)] {
             let head = format!("GET /poll?channel=a HTTP/1.1\r\n{HOST}Transfer-Encoding: chunked\r\n\r\n");
             let answer = exchange(node.http, format!("{head}{body}{SMUGGLED}").as_bytes()).await;
@@ -118,7 +118,7 @@ async fn chunked_bodies() {
 
 const SMUGGLED: &str = "POST /publish?channel=smuggled HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\n1";
 
-/// The server decodes `chunked` alone: what another coding carries is not the body.
+/// The server decodes only `chunked`: the bytes inside another coding are not the body.
 #[tokio::test]
 async fn transfer_codings() {
     for node in nodes(&[]).await {
@@ -200,7 +200,7 @@ async fn an_idle_connection_lives_longer_than_half_a_head() {
                 within(SOON, "a head", answer.read_head()).await.expect("an answer");
                 within(SOON, "the body", answer.finish()).await;
                 kept = answer.into_stream().0.into_plain();
-                // Longer than a head may take.
+                // This is longer than a head may take.
                 if round == 0 {
                     tokio::time::sleep(Duration::from_millis(2500)).await;
                 }
@@ -209,7 +209,7 @@ async fn an_idle_connection_lives_longer_than_half_a_head() {
             within(SOON, "the end", kept.read_to_end(&mut Vec::new())).await.ok();
             let idle = begun.elapsed().as_secs_f64();
             assert!((5.5..12.0).contains(&idle), "{target}: closed after {idle} s in place of 6 s");
-            // Half a head, alone and behind an answer.
+            // Half a head, alone and after an answer.
             for first in ["", &request] {
                 let mut stream = TcpStream::connect(node.http).await.expect("connect");
                 stream.write_all(format!("{first}GET {target} HTTP/1.1\r\nHo").as_bytes()).await.expect("write");
@@ -233,7 +233,7 @@ async fn the_default_outlives_load_balancers() {
     let default = &help[help.find("[default: ").expect("a default") + 10..];
     let seconds: u64 = default[..default.find(']').expect("an end")].parse().expect("a number");
     assert!(seconds > 60, "{seconds} s");
-    // Without flags a connection is there after 32 s, when a head would have been given up.
+    // Without flags a connection is still open after 32 s, when the time for a head would be over.
     let node = Node::start(&[]).await;
     let mut stream = TcpStream::connect(node.http).await.expect("connect");
     let request = format!("GET /healthz HTTP/1.1\r\n{HOST}\r\n");
@@ -249,7 +249,7 @@ async fn the_default_outlives_load_balancers() {
     assert_eq!(answer.status, 200);
 }
 
-/// Requests that are not plain, in all pieces: what stands between two of them is lost for neither.
+/// Requests that are not plain, cut in every way: the bytes between two of them are not lost.
 #[tokio::test]
 async fn pipelines_in_pieces() {
     let chunked =

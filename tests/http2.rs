@@ -1,5 +1,5 @@
-//! HTTP/2: what is owed to a client, and what a client may not do. Frames are made by hand, since no library sends what
-//! is sent here.
+//! HTTP/2: the duties of the server towards a client, and the limits on clients. Frames are made by hand, because no
+//! library sends these.
 
 use crate::support;
 
@@ -15,7 +15,7 @@ async fn let_go(node: &Node, reason: &str) -> u64 {
     metrics.lines().find_map(|line| line.strip_prefix(&name)?.parse().ok()).unwrap_or(0)
 }
 
-/// A reader on another connection, which must not notice anything.
+/// A reader on another connection, which must not be affected.
 async fn witness(node: &Node) -> Reader {
     let sse = node.transport("sse").await;
     let mut reader = Reader::open(node, &sse, Subscription::to(&["witness"])).await;
@@ -43,7 +43,7 @@ async fn streams_that_are_reset_in_one_breath() {
     check(&node, witness).await;
 }
 
-/// The same at a pace at which each request is taken up before it is taken back.
+/// The same, at a pace at which the server begins each request before the client resets it.
 #[tokio::test]
 async fn streams_that_are_reset_one_by_one() {
     let node = Node::start(&[]).await;
@@ -77,7 +77,7 @@ async fn streams_that_are_reset_one_by_one() {
 async fn headers_without_end() {
     let node = Node::start(&[]).await;
     let witness = witness(&node).await;
-    // CONTINUATION without end; small ones, and empty ones.
+    // CONTINUATION frames without an end: small ones and empty ones.
     for size in [1000, 0] {
         let mut raw = Raw::open(&node, b"").await;
         raw.send(&frame(HEADERS, 0, 1, &block(&[(":method", "GET")]))).await;
@@ -86,7 +86,7 @@ async fn headers_without_end() {
         let (sent, _) = raw.flood(&part.repeat(100), 64 << 20).await;
         assert!(sent < 32 << 20, "{sent} bytes of CONTINUATION were taken");
     }
-    // A list that is too long is refused, and the connection lives on.
+    // A header list that is too long is refused, and the connection stays open.
     let mut raw = Raw::open(&node, b"").await;
     let long = "y".repeat(1000);
     let mut fields = vec![(":method", "GET"), (":scheme", "http"), (":authority", "localhost"), (":path", "/info")];
@@ -123,7 +123,7 @@ async fn frames_that_ask_for_nothing() {
         let mut raw = Raw::open(&node, b"").await;
         let (sent, code) = raw.flood(&bytes.repeat(64), 64 << 20).await;
         assert!(sent < 32 << 20, "{sent} bytes of {name} were taken");
-        // The socket may be reset with what was not read of the flood, and the word with it.
+        // The unread rest of the flood may reset the socket, and the GOAWAY is then lost.
         assert!(matches!(code, None | Some(ENHANCE_YOUR_CALM)), "{name}: {code:?}");
     }
     assert_eq!(let_go(&node, "flood").await - before, count);
@@ -150,7 +150,7 @@ async fn long_heads_are_of_use() {
     assert_eq!(let_go(&node, "flood").await, 0);
 }
 
-/// A sender that does not read the answers: the answers do not pile up.
+/// A client sends requests and does not read the answers: the answers do not pile up.
 #[tokio::test]
 async fn pings_whose_answers_nobody_reads() {
     let node = Node::start(&["--write-timeout", "1"]).await;
@@ -161,7 +161,8 @@ async fn pings_whose_answers_nobody_reads() {
     check(&node, witness).await;
 }
 
-/// A window that stays shut: the stream is reset when the time is up, and with it a connection on which nothing else moves.
+/// A window stays shut. When the time is up, the stream is reset; so is its connection, if no other stream makes
+/// progress.
 #[tokio::test]
 async fn a_window_that_stays_shut() {
     let node = Node::start(&["--write-timeout", "1"]).await;
@@ -232,7 +233,7 @@ async fn streams_are_bounded_and_counted() {
     let refused = raw.wait("a refusal", |frame| frame.kind == RST_STREAM).await;
     assert_eq!((refused.stream, refused.code()), (1 + 2 * most, REFUSED_STREAM));
 
-    // The limits on connections count streams, or one connection would be a way around them.
+    // The limits on connections count streams, because one connection could otherwise bypass them.
     let node = Node::start(&["--max-connections", "4"]).await;
     let mut raw = Raw::open(&node, b"").await;
     for n in 0..3 {
@@ -248,7 +249,7 @@ async fn streams_are_bounded_and_counted() {
     assert!(answer.stream == 9 && answer.has_status(200), "{answer:?}");
 }
 
-/// A poll whose client has gone away is not a reader any more.
+/// A poll whose client has gone no longer counts as a reader.
 #[tokio::test]
 async fn a_poll_that_is_reset_ends() {
     let node = Node::start(&[]).await;
@@ -274,7 +275,7 @@ async fn a_poll_that_is_reset_ends() {
 #[tokio::test]
 async fn an_idle_connection_is_ended() {
     let node = Node::start(&["--request-timeout", "1", "--keep-alive-timeout", "2", "--write-timeout", "1"]).await;
-    // Whether it has asked for something before or not, and whether it answers the parting ping or not.
+    // The client may have sent a request before or not, and it may answer the last ping or not.
     for asks in [false, true] {
         let mut raw = Raw::open(&node, b"").await;
         if asks {
@@ -285,7 +286,7 @@ async fn an_idle_connection_is_ended() {
         assert_eq!(raw.end().await, Some(0), "NO_ERROR");
         assert!(!asks || begun.elapsed() > Duration::from_millis(1500), "closed after {:?}", begun.elapsed());
     }
-    // The same over HTTP/1.1, behind an answer.
+    // The same over HTTP/1.1, after an answer.
     let mut stream = TcpStream::connect(node.http).await.expect("connect");
     stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").await.expect("write");
     within(SOON, "the end", stream.read_to_end(&mut Vec::new())).await.ok();
@@ -315,7 +316,7 @@ async fn who_does_not_answer_a_ping_is_gone() {
     here.wait("a message", |frame| String::from_utf8_lossy(&frame.payload).contains(&id)).await;
 }
 
-/// One name for where a request was sent to: `:authority`, with which a `Host` agrees.
+/// A request has one name of the host that it was sent to: `:authority`, which a `Host` must equal.
 #[tokio::test]
 async fn authorities_and_malformed_requests() {
     let node = Node::start(&[]).await;

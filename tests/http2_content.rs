@@ -1,4 +1,5 @@
-//! Bodies and trailers over HTTP/2: what the announced windows allow is taken, and what they do not allow is ended.
+//! Bodies and trailers over HTTP/2: the server accepts bytes within the announced windows, and closes a connection that
+//! sends more.
 
 use crate::support;
 
@@ -28,7 +29,8 @@ fn body(stream: u32, bytes: &[u8]) -> Vec<u8> {
     frames.flat_map(|(n, part)| frame(DATA, u8::from(n + 1 == count) * END_STREAM, stream, part)).collect()
 }
 
-/// As many uploads at once as the connection's window has room for, again and again: read, refused, and read by nobody.
+/// As many uploads at once as the connection's window has room for, again and again: with bodies that are read,
+/// refused, or not read.
 #[tokio::test]
 async fn uploads_within_the_windows_are_no_flood() {
     const UPLOADS: u32 = 8;
@@ -101,7 +103,7 @@ async fn heads_within_the_limit_are_no_flood() {
     assert_eq!(let_go(&node, "flood").await, 0.0);
 }
 
-/// DATA that no window allows: on a stream that was reset, without content, and nothing but padding.
+/// DATA that no window allows: on a stream that was reset, without content, and with padding only.
 #[tokio::test]
 async fn data_that_is_of_no_use_is_ended() {
     let node = Node::start(&[]).await;
@@ -118,7 +120,7 @@ async fn data_that_is_of_no_use_is_ended() {
         assert!(sent < 32 << 20, "{sent} bytes of {name} were taken");
         assert!(code.is_none_or(|code| code != 0), "{name}: {code:?}");
     }
-    // Others are served meanwhile.
+    // The server serves other clients in the meantime.
     assert_eq!(node.get("/healthz").await.status, 200);
 }
 
@@ -164,7 +166,7 @@ async fn pseudo_header_fields_in_trailers() {
     assert_eq!(let_go(&node, "malformed").await, 6.0);
 }
 
-/// A client that waits until it is asked for the body.
+/// A client that waits until the server asks for the body.
 #[tokio::test]
 async fn an_expected_body_is_asked_for() {
     let node = Node::start(&[]).await;

@@ -1,4 +1,4 @@
-//! The hub alone: one subscription type, wake-ups that cannot be lost, falling off the ring.
+//! The hub alone: one subscription type, wake-ups that cannot be lost, and readers that fall off the ring.
 
 use bytes::Bytes;
 use longtail::internals::cursor::{Cursor, Start};
@@ -34,7 +34,7 @@ fn draft(name: &str, data: &str) -> Draft {
     Draft { channel: channel(name), event, payload, exclude: None, ignored_exclude: false, key: None, volatile: false }
 }
 
-/// Appends, and waits until the hub has it.
+/// Appends a message, and waits until the hub has it.
 async fn publish(hub: &Hub, draft: Draft) -> Option<Cursor> {
     let cursor = hub.log().append(vec![draft]).await.expect("appended")[0];
     if let Some(cursor) = cursor {
@@ -48,14 +48,14 @@ fn subscribe(hub: &Arc<Hub>, names: &[&str], start: Start) -> Subscription {
     hub.subscribe(Some("test"), &channels, start, None, None)
 }
 
-/// One step, which may say that there is nothing.
+/// Takes one step, which may return nothing.
 async fn step(subscription: &mut Subscription, limit: Limit) -> (Step, Vec<Arc<Message>>) {
     let mut out = Vec::new();
     let step = poll_fn(|cx| subscription.poll_step(cx, limit, &mut out)).await;
     (step, out)
 }
 
-/// The next messages or gap, waited for.
+/// Waits for the next messages or gap.
 async fn next(subscription: &mut Subscription) -> (Step, Vec<Arc<Message>>) {
     let mut out = Vec::new();
     let step = poll_fn(|cx| match subscription.poll_step(cx, LIMIT, &mut out) {
@@ -95,7 +95,7 @@ async fn a_limit_leaves_the_cursor_behind_what_was_handed_out() {
         let (_, messages) = step(&mut reader, two).await;
         assert_eq!((payloads(&messages), reader.cursor()), (expected.into(), cursor));
     }
-    // A first message goes out however large; a second one waits.
+    // The first message is taken however large it is; the second one waits.
     let mut reader = subscribe(&hub, &["a"], Start::Earliest);
     assert_eq!(payloads(&step(&mut reader, Limit { bytes: 1, ..LIMIT }).await.1), "0");
 }
@@ -122,7 +122,7 @@ async fn falling_off_the_ring_is_a_gap_and_reading_goes_on_at_the_oldest_retaine
     }
     assert_eq!(step(&mut reader, LIMIT).await.0, Step::Gap(Gap { from: cursors[0], cursor: cursors[4] }));
     assert_eq!(payloads(&step(&mut reader, LIMIT).await.1), "5,6,7");
-    // A cursor right before the oldest retained has missed nothing.
+    // A reader with a cursor right before the oldest retained message has missed nothing.
     let mut reader = subscribe(&hub, &["a"], Start::After(cursors[4]));
     assert_eq!(payloads(&step(&mut reader, LIMIT).await.1), "5,6,7");
 }
@@ -199,7 +199,7 @@ async fn who_waits_until_it_is_handed_out_finds_it_written() {
     let written = Arc::new(AtomicUsize::new(0));
     let mut reader = subscribe(&hub, &["a"], Start::Latest);
     reader.set_outlet(Box::new(Counter(written.clone())));
-    // That the log is there is news for everybody.
+    // Every reader is woken when the log becomes available.
     hub.handed_out().await;
     reader.unpark();
     assert_eq!(step(&mut reader, LIMIT).await.0, Step::Idle);
@@ -227,7 +227,7 @@ async fn who_waits_until_it_is_handed_out_finds_it_written() {
     assert_eq!(handed_out().await, 3);
 }
 
-/// Messages that wait for a reader that reads nothing are not counted elsewhere, so there are few of them.
+/// No budget counts the messages that wait for a reader that reads nothing, so the hub keeps only few of them.
 #[tokio::test]
 async fn volatile_messages_wait_for_a_reader_up_to_so_many_bytes() {
     let hub = hub(KEEP).await;
@@ -236,13 +236,13 @@ async fn volatile_messages_wait_for_a_reader_up_to_so_many_bytes() {
         for _ in 0..count {
             publish(&hub, Draft { volatile: true, ..draft("a", &"x".repeat(bytes)) }).await;
         }
-        // The tail's turn, which has brought them.
+        // This publish waits for the tail's turn, which has brought the messages.
         publish(&hub, draft("b", "1")).await;
         assert_eq!(step(&mut reader, LIMIT).await.1.len(), wanted, "of {count} of {bytes} bytes");
     }
 }
 
-/// So many readers of a channel, parked.
+/// Returns this number of parked readers of a channel.
 async fn parked(hub: &Arc<Hub>, name: &str, readers: usize, outlet: impl Fn() -> Box<dyn Outlet>) -> Vec<Subscription> {
     let mut all = Vec::new();
     for _ in 0..readers {
@@ -256,7 +256,7 @@ async fn parked(hub: &Arc<Hub>, name: &str, readers: usize, outlet: impl Fn() ->
     all
 }
 
-/// How many of this many readers of each channel were written to when publishers no longer had to wait.
+/// Returns how many readers were written to, with `readers` on each channel, when publishers no longer had to wait.
 async fn written_when_handed_out(channels: &[&str], readers: usize, pause: Duration) -> usize {
     let hub = hub(KEEP).await;
     hub.handed_out().await;
@@ -275,7 +275,7 @@ async fn written_when_handed_out(channels: &[&str], readers: usize, pause: Durat
     by_then
 }
 
-/// A socket that takes its time.
+/// A socket whose writes are slow.
 struct Slow(Counter, Duration);
 
 impl Outlet for Slow {
@@ -303,15 +303,17 @@ async fn nobody_waits_for_all_of_very_many() {
     assert!((1_000..2_000).contains(&written), "{written}");
 }
 
-/// Each of four writes to some six hundred of either channel, in so much time as one to all of them.
+/// Each of four messages is written to about six hundred readers of either channel, in the time of one message to all
+/// readers.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn nobody_waits_for_several_channels_of_very_many() {
     let written = written_when_handed_out(&["a", "b"], 2_500, Duration::from_micros(50)).await;
     assert!((2_500..4_500).contains(&written), "{written}");
 }
 
-/// News of several channels has one order, which the reader's task keeps. News of one of its channels is written
-/// directly, even if other channels have news at the same time.
+/// Messages of several channels have one order, which the reader's task keeps. Messages of one of its channels are
+/// written
+/// directly, even if other channels have messages at the same time.
 #[tokio::test]
 async fn who_reads_several_channels_is_written_to_where_one_of_them_has_news() {
     let hub = hub(KEEP).await;
@@ -340,7 +342,7 @@ async fn who_reads_several_channels_is_written_to_where_one_of_them_has_news() {
     reader.unpark();
     let (last, messages) = step(&mut reader, LIMIT).await;
     assert_eq!((last, messages.len()), (Step::Messages, 2));
-    // After a change of its channels, the hub knows again what the reader reads.
+    // After a change of the reader's channels, the hub knows the new ones.
     reader.remove(&channel("b"));
     reader.add(&channel("x"));
     park(&mut reader).await;
@@ -380,8 +382,8 @@ async fn a_channel_that_nobody_reads_and_that_retains_nothing_is_forgotten() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_wake_up_is_lost() {
-    // Readers park and are woken on two threads while messages come one by one: a single lost
-    // wake-up leaves a reader waiting for ever.
+    // Readers park and are woken on two threads while messages arrive one by one: one lost wake-up would leave a reader
+    // waiting for ever.
     const MESSAGES: usize = 2_000;
     let hub = hub(KEEP).await;
     let readers: Vec<_> = (0..8)
@@ -411,8 +413,8 @@ async fn no_wake_up_is_lost() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
-    /// Whatever the channels, the limits, the retention and the moments at which it looks, a reader
-    /// gets the log's sequence of its channels, and where it does not, a gap says so.
+    /// Whatever the channels, the limits, the retention and the moments of its reads, a reader gets the log's sequence
+    /// of its channels. Where it does not, it gets a gap.
     #[test]
     fn a_reader_gets_the_logs_sequence_or_a_gap(
         plan in proptest::collection::vec((0usize..4, any::<bool>()), 1..120),
@@ -452,7 +454,7 @@ proptest! {
                 assert!(retained == 5, "five are retained, not {retained}");
                 let mut rest = sent.iter();
                 assert!(seen.iter().all(|message| rest.any(|other| other == message)), "in order, none twice: {seen:?}");
-                // What is retained was certainly not missed.
+                // The reader has certainly not missed retained messages.
                 let retained = sent.iter().filter(|n| n.parse::<usize>().is_ok_and(|n| n + 5 >= total));
                 assert!(retained.clone().all(|message| seen.contains(message)), "the last five of {total}: {seen:?}");
             }

@@ -1,5 +1,5 @@
 //! Imports point one way: between the main folders of `src`, between the folders of `src/serve`, and between files,
-//! which form no circles.
+//! where circles are not allowed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -56,7 +56,7 @@ fn modules() -> BTreeMap<Module, String> {
         if module.last().is_some_and(|name| name == "mod") {
             module.pop();
         }
-        // Unit tests may use what they like.
+        // Unit tests may use any module.
         let is_test = module.last().is_some_and(|name| name == "tests" || name.ends_with("_tests"));
         if is_test || matches!(module[0].as_str(), "main" | "lib") {
             continue;
@@ -80,7 +80,7 @@ fn paths(module: &Module, source: &str) -> Vec<Module> {
     for start in ["crate::", "super::"] {
         for (at, _) in source.match_indices(start) {
             let before = source[..at].chars().next_back().unwrap_or(' ');
-            // The rest of a longer path or name.
+            // This match is the rest of a longer path or name.
             if before.is_alphanumeric() || before == '_' || source[..at].ends_with("::") {
                 continue;
             }
@@ -99,7 +99,7 @@ fn paths(module: &Module, source: &str) -> Vec<Module> {
     paths
 }
 
-/// Reads one path, or a list of them in braces. Returns what follows.
+/// Reads one path, or a list of them in braces. Returns the text after it.
 fn expand<'a>(base: &Module, text: &'a str, paths: &mut Vec<Module>) -> &'a str {
     if let Some(mut rest) = text.strip_prefix('{') {
         loop {
@@ -198,7 +198,7 @@ fn files_form_no_circles() {
     assert!(circles.is_empty(), "these imports form circles:\n{}", circles.join("\n"));
 }
 
-/// What a module uses, directly or through others.
+/// The modules that a module uses, directly or through others.
 fn reachable<'a>(module: &Module, uses: &'a BTreeMap<&Module, BTreeSet<Module>>) -> BTreeSet<&'a Module> {
     let mut reached = BTreeSet::new();
     let mut next: Vec<&Module> = uses[module].iter().collect();

@@ -1,5 +1,5 @@
-// How many instructions one publish to 100 readers costs, counted by callgrind: a figure that a busy machine does not
-// blur. A bound on it fails here and not in a user's hands.
+// How many instructions one publish to 100 readers costs, counted by callgrind: a busy machine does not change this
+// figure. If the cost grows beyond a bound, this test fails before a user notices.
 //
 //   cargo build --profile bench && LONGTAIL_BIN=target/release/longtail node tests/instructions.mjs
 
@@ -12,8 +12,8 @@ import { join } from 'node:path';
 const READERS = 100;
 const PUBLISHES = 100;
 
-// Per publish, all readers served; user space only, the kernel's share is not counted. To be lowered when the
-// figure falls, and raised only with a reason in the commit. Built with `--profile bench`.
+// Per publish, all readers served; user space only, the kernel's share is not counted. Lower the bound when the
+// figure falls, and raise it only with a reason in the commit. Built with `--profile bench`.
 const BOUNDS = { direct: 90_000, tasks: 490_000 };
 
 const binary = process.env.LONGTAIL_BIN ?? 'target/release/longtail';
@@ -29,7 +29,7 @@ async function start(dir, args) {
     const out = join(dir, 'callgrind.out');
     const server = spawn('valgrind', ['--tool=callgrind', `--callgrind-out-file=${out}`, '--instr-atstart=no',
         binary, '--listen', '127.0.0.1:0', '--tcp-listen', 'off', ...args],
-        // One worker: what is counted does not depend on who runs where.
+        // With one worker, the count does not depend on the scheduling of threads.
         { env: { ...process.env, TOKIO_WORKER_THREADS: '1' }, stdio: ['ignore', 'ignore', 'pipe'] });
     let log = '';
     const address = await until('the server', (done) => {

@@ -1,5 +1,5 @@
-//! Rates and memory: a request that exceeds a limit is refused with a clear answer and counted, and nobody else
-//! notices.
+//! Rates and memory: a request that exceeds a limit is refused with a clear answer and counted, and other clients do
+//! not notice.
 
 use crate::support;
 
@@ -19,7 +19,7 @@ fn refused(reason: &str) -> String {
     format!("longtail_refused_total{{reason=\"{reason}\"}}")
 }
 
-/// A rate is told with the time that it takes, in the way that each transport can say it.
+/// An answer about an exceeded rate gives the time to wait, in the form that each transport can express.
 #[tokio::test]
 async fn requests_have_a_rate() {
     let node = Node::start_unready(&["--request-rate", "3", "--trusted-proxy", "127.0.0.1"]).await;
@@ -44,7 +44,7 @@ async fn requests_have_a_rate() {
     }
     let answer = of("192.0.2.1", "/jsonp?channel=a&callback=f&mode=poll").await;
     assert!(answer.status == 200 && answer.text().contains("rate_limited"), "{}", answer.text());
-    // Otherwise this would be final for an EventSource.
+    // Another status would be final for an EventSource.
     let mut answer = of("192.0.2.1", "/sse?channel=a").await;
     assert_eq!(answer.status, 200);
     within(SOON, "the end", answer.finish()).await;
@@ -93,9 +93,9 @@ async fn publishers_have_a_rate() {
     assert_eq!((answer.status, answer.error_code().as_str()), (429, "rate_limited"));
     let wait = answer.header("Retry-After");
     assert!(wait.is_some_and(|s| s.parse::<u32>().is_ok_and(|s| s >= 1)), "Retry-After: {wait:?}");
-    // All or none: two are still free.
+    // A batch is accepted as a whole or not at all, so two messages are still free.
     assert_eq!(publish(&ann, 2).await.status, 200);
-    // Another token of the same person is the same person; another person is another.
+    // Another token of the same subject counts for that subject; another subject has its own rate.
     assert_eq!(publish(&credential("ann"), 1).await.status, 429);
     assert_eq!(publish(&bob, 5).await.status, 200);
     let answer = publish(&credential("eve"), 6).await;
@@ -105,7 +105,7 @@ async fn publishers_have_a_rate() {
     for _ in 0..5 {
         assert_eq!(publish(&format!("Bearer {KEY}"), 100).await.status, 200);
     }
-    // Over a socket it is an error, and the connection lives on.
+    // Over a socket the client gets an error, and the connection stays open.
     let token = token(&json!({"publish": ["a"], "subscribe": ["a"], "sub": "socket"}));
     let mut ws = RawWebSocket::open(&node, &format!("/ws?token={token}")).await;
     for n in 0..6 {
@@ -157,7 +157,7 @@ async fn refusals_are_counted_by_reason() {
     }
 }
 
-/// A client that reads nothing until it wants to, with a small window.
+/// A client with a small window that reads nothing until the test reads from it.
 async fn reluctant(node: &Node, target: &str) -> TcpStream {
     let socket = TcpSocket::new_v4().expect("a socket");
     socket.set_recv_buffer_size(4096).expect("a small buffer");
@@ -167,7 +167,7 @@ async fn reluctant(node: &Node, target: &str) -> TcpStream {
     stream
 }
 
-/// Retains more than any socket takes: 70 messages of 60,000 bytes, of which four are a write.
+/// Publishes more than any socket takes: 70 messages of 60,000 bytes, of which one write holds four.
 async fn fill(node: &Node) {
     let payload = format!("\"{}\"", "x".repeat(60_000));
     for _ in 0..7 {
@@ -179,14 +179,14 @@ async fn held(node: &Node) -> f64 {
     node.metric("longtail_buffered_bytes").await
 }
 
-/// A reader that is asked to leave while there is still room, and that reads, is told when to come back and from which
-/// cursor.
+/// A reader that is asked to leave while there is still room, and that reads, gets the time to come back and the cursor
+/// to continue from.
 #[tokio::test]
 async fn a_slow_reader_that_can_be_told_is_told() {
     let node = Node::start(&["--max-buffer-bytes", "2MiB"]).await;
     fill(&node).await;
     let mut slow = Vec::new();
-    // Seven writes of 240,000 bytes: more than three quarters of it, and less than all.
+    // Seven writes of 240,000 bytes: more than three quarters of the memory, and less than all of it.
     for n in 1..=7 {
         slow.push(reluctant(&node, "/ndjson?channel=a&cursor=earliest").await);
         let blocks = async || (held(&node).await > f64::from(n) * 239_000.0).then_some(());
@@ -200,7 +200,7 @@ async fn a_slow_reader_that_can_be_told_is_told() {
     let bye = Item::parse(text.trim_end().lines().last().expect("a line"));
     assert_eq!((bye.kind, bye.number("code")), (Kind::Bye, Some(4002)), "{}", bye.text);
     assert!(bye.number("retry").is_some_and(|ms| (1000..10_000).contains(&ms)), "{}", bye.text);
-    // It comes back and has missed nothing.
+    // The reader comes back and has missed nothing.
     let read = text.lines().filter(|line| line.contains("\"channel\"")).count();
     assert!((1..70).contains(&read), "{read}");
     let transport = node.transport("sse").await;
@@ -234,7 +234,7 @@ async fn those_that_never_read_are_cut() {
         let before = effect().await;
         let mut stream = reluctant(&node, path).await;
         if path.starts_with("/poll") {
-            // The socket takes a batch; not all that were asked for.
+            // The socket takes one batch, but not all batches that were asked for.
             let again = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").repeat(9);
             stream.write_all(again.as_bytes()).await.expect("write");
         }
@@ -269,7 +269,7 @@ async fn those_that_never_read_are_cut() {
     eventually("nothing to be held", async || (held(&node).await == 0.0).then_some(())).await;
 }
 
-/// Bodies and commands that never become complete cannot take the memory either.
+/// Bodies and commands that never become complete cannot use up the memory either.
 #[tokio::test]
 async fn slow_senders_have_half_of_the_memory() {
     let node = Node::start(&["--max-buffer-bytes", "2MiB", "--request-timeout", "20"]).await;
@@ -294,12 +294,12 @@ async fn slow_senders_have_half_of_the_memory() {
     let answer = answer.expect("an answer");
     assert_eq!((answer.status, answer.error_code().as_str()), (503, "not_ready"));
     assert!(answer.header("Retry-After").is_some(), "no Retry-After in {:?}", answer.headers);
-    // A command of a socket that is cut short.
+    // A raw TCP command that is cut short.
     let mut tcp = TcpStream::connect(node.tcp).await.expect("connect");
     tcp.write_all(&half.as_bytes()[..125_000]).await.expect("write");
     let mut end = Vec::new();
     within(SOON, "its end", tcp.read_to_end(&mut end)).await.ok();
-    // A WebSocket's, whether in one frame or in fragments: `x` is the letter without a mask of zeros.
+    // A WebSocket command that is cut short, in one frame or in fragments: `x` is the letter without a mask of zeros.
     for head in [&[0x81, 0xff, 0, 0, 0, 0, 0, 1, 0xe8, 0x48, 0, 0, 0, 0][..], &[0x01, 0xfe, 0xfd, 0xe8, 0, 0, 0, 0]] {
         let mut ws = RawWebSocket::open(&node, "/ws?channel=b").await;
         ws.next_of("hello").await;
@@ -307,7 +307,7 @@ async fn slow_senders_have_half_of_the_memory() {
         ws.try_send(&half.as_bytes()[..100_000]).await;
         assert_eq!(ws.frame().await, None, "cut short without a word");
     }
-    // Small inputs pass, and when the senders are gone everything is as before.
+    // Small inputs pass, and when the senders have gone, the memory is free again.
     assert_eq!(node.try_publish("channel=a", "1").await.status, 200);
     drop(senders);
     eventually("nothing to be held", async || (node.metric("longtail_buffered_bytes").await == 0.0).then_some(()))
@@ -315,8 +315,8 @@ async fn slow_senders_have_half_of_the_memory() {
     assert_eq!(node.try_publish("channel=a", &"x".repeat(60_000)).await.status, 200);
 }
 
-/// While the log stalls, the waiting messages do not grow with the number of publishers: the server does not read from
-/// them.
+/// While the log stalls, the waiting messages do not grow with the number of publishers, because the server stops
+/// reading from them.
 #[tokio::test]
 async fn publications_that_wait_for_the_log_are_bounded() {
     let World { node, redis } =
@@ -350,7 +350,7 @@ async fn publications_that_wait_for_the_log_are_bounded() {
     });
     let publishers: Vec<_> = publishers.collect();
     eventually("much to wait", async || (held(&node).await > 600_000.0).then_some(())).await;
-    // However long: no more than a half.
+    // However long the stall lasts, they hold at most half of the memory.
     for _ in 0..20 {
         let held = held(&node).await;
         assert!(held <= f64::from(1 << 20), "{held}");

@@ -1,5 +1,5 @@
-//! The log is not what a node has read: it has moved, has lost its end, was put back or edited by others.
-//! What is in it reaches every reader once and in order, and what is not is told as a gap.
+//! The log differs from the log that a node has read: it was moved, lost its end, was put back or was edited by others.
+//! Its entries reach every reader once and in order, and lost entries are reported as a gap.
 
 use crate::support;
 
@@ -9,7 +9,7 @@ use support::proxy::{Path, Proxy};
 use support::world::start_on;
 use support::{Kind, Node, Reader, RedisServer, Subscription, each_transport, eventually};
 
-/// What a reader is told up to a payload, without the objects about its own state.
+/// The messages and gaps that a reader gets up to a payload, without the objects about its own state.
 #[derive(Debug, PartialEq)]
 struct Told {
     messages: Vec<String>,
@@ -36,7 +36,8 @@ fn expected(messages: &str, gaps: usize) -> Told {
     Told { messages: messages.split_whitespace().map(str::to_owned).collect(), gaps }
 }
 
-/// A reader from each of these cursors, on each transport of each node, is told this up to `after`.
+/// Checks that a reader from each of these cursors, on each transport of each node, gets these messages and gaps up to
+/// `after`.
 async fn all_are_told(nodes: &[&Node], cases: &[(&str, &str, usize)]) {
     for (index, node) in nodes.iter().enumerate() {
         for (cursor, messages, gaps) in cases {
@@ -123,7 +124,7 @@ async fn put_back(redis: &RedisServer, copy: &[u8]) {
     let _: redis::Value = restore.query_async(&mut connection).await.expect("RESTORE");
 }
 
-/// A cursor from a faster node is ahead of this one, and what comes next is more than nodes retain.
+/// A cursor from a faster node is ahead of this node, and more messages follow than nodes retain.
 #[tokio::test]
 async fn a_reader_ahead_of_its_node_goes_on_when_the_node_has_come_as_far() {
     let redis = RedisServer::start().await;
@@ -139,7 +140,7 @@ async fn a_reader_ahead_of_its_node_goes_on_when_the_node_has_come_as_far() {
         let subscription = Subscription::to(&["a"]).from(&fresh).with("timeout", "20");
         let reader = Reader::open(&slow, transport, subscription).await;
         let reading = tokio::spawn(told(reader, "after"));
-        // The reader is told that its cursor is good before the burst comes, and waits for its node.
+        // The reader learns that its cursor is valid before the burst, and waits for its node.
         tokio::time::sleep(Duration::from_millis(400)).await;
         let burst: Vec<String> = (0..300).map(|n| format!(r#"{{"channel":"a","data":{n}}}"#)).collect();
         let answer = fast.publish_json(&format!("[{}]", burst.join(","))).await;
@@ -150,7 +151,8 @@ async fn a_reader_ahead_of_its_node_goes_on_when_the_node_has_come_as_far() {
     }
 }
 
-/// An orderly failover: the replica takes appends before the nodes leave the old primary, which takes one more.
+/// An orderly failover: the replica takes appends before the nodes leave the old primary, and the old primary takes one
+/// more append.
 #[tokio::test]
 async fn a_fork_before_the_last_entry_that_was_seen_is_found() {
     let old = RedisServer::start().await;
@@ -190,7 +192,8 @@ async fn a_fork_before_the_last_entry_that_was_seen_is_found() {
     all_are_told(&[&nodes[0], &nodes[1]], &cases).await;
 }
 
-/// Nothing was lost: a failover to a replica in step, and a restart with the same file, are not a gap for any reader.
+/// No message was lost: a failover to a replica in step, and a restart with the same file, are not a gap for any
+/// reader.
 #[tokio::test]
 async fn a_server_that_has_everything_is_no_gap() {
     let mut old = RedisServer::start_durable().await;
@@ -199,7 +202,7 @@ async fn a_server_that_has_everything_is_no_gap() {
     let args = ["--redis", url.as_str(), "--heartbeat-seconds", "1"];
     let nodes = [Node::start(&args).await, Node::start(&args).await];
     let ids = publish_all(&nodes[0], &["x0", "x1"]).await;
-    // Not marked by an append: only what the nodes have read proves that it is there.
+    // No append has marked the entry: only the reads of the nodes prove that it is there.
     xadd(&old, "x2").await;
     let mut live = Vec::new();
     for node in &nodes {
@@ -232,7 +235,8 @@ async fn a_server_that_has_everything_is_no_gap() {
     all_are_told(&[&nodes[0], &fresh], &cases).await;
 }
 
-/// Two primaries with one past, a node and its readers on each. Then the node on the old one is led to the new one.
+/// Two primaries have a common past, and each has a node with readers. Then the node of the old one is moved to the new
+/// one.
 #[tokio::test]
 async fn two_histories_are_told_apart() {
     let old = RedisServer::start().await;
@@ -272,7 +276,7 @@ async fn two_histories_are_told_apart() {
     all_are_told(&[&stays, &moved, &fresh], &cases).await;
 }
 
-/// The machine's power is cut: Redis loses its last second, and no node remembers what that was.
+/// The machine's power is cut: Redis loses its last second, and no node remembers the lost entries.
 #[tokio::test]
 async fn an_end_that_nobody_remembers_is_a_gap() {
     let mut redis = RedisServer::start().await;
@@ -284,7 +288,7 @@ async fn an_end_that_nobody_remembers_is_a_gap() {
     redis.kill();
     redis.restart().await;
     put_back(&redis, &copy).await;
-    // Before any node is up.
+    // This entry is added before any node runs.
     xadd(&redis, "5").await;
     let node = start_on(&redis, &[]).await;
     publish(&node, "after").await;
@@ -328,8 +332,8 @@ async fn an_older_copy_is_another_history() {
     all_are_told(&[&node, &fresh], &cases).await;
 }
 
-/// A copy is put back, and as many messages as it lacks are PUBLISHed. They get the ids of the lost ones, since the last
-/// id is ahead of the clock. So neither ids nor numbers tell the two histories apart.
+/// A copy is put back, and others PUBLISH as many messages as the copy lacks. These get the ids of the lost messages,
+/// because the last id is ahead of the clock. So neither ids nor numbers distinguish the two histories.
 #[tokio::test]
 async fn an_older_copy_that_was_filled_again_is_another_history() {
     let redis = RedisServer::start().await;
@@ -368,7 +372,8 @@ async fn an_older_copy_that_was_filled_again_is_another_history() {
     all_are_told(&[&node, &other], &[(lost[0].as_str(), "6 7 after", 1), ("earliest", "1 2 3 6 7 after", 0)]).await;
 }
 
-/// The log is moved away, others write a new one, and it comes back: a reader goes on where its node had been.
+/// The log is moved away, others write a new log, and the old one comes back: a reader continues where its node had
+/// been.
 #[tokio::test]
 async fn a_log_that_comes_back_goes_on_where_it_was() {
     let redis = RedisServer::start().await;
@@ -395,7 +400,7 @@ async fn a_log_that_comes_back_goes_on_where_it_was() {
     all_are_told(&[&node], &[(ids[0].as_str(), "2 after", 0), (other.as_str(), "1 2 after", 1)]).await;
 }
 
-/// What others do to the stream between two reads of a node that cannot be seen in the entries that are left.
+/// Others change the stream between two reads of a node in ways that the remaining entries do not show.
 #[tokio::test]
 async fn entries_that_vanish_before_a_node_has_read_them_are_a_gap() {
     let add = |n: usize| format!("redis.call('XADD', KEYS[1], '*', 'channel', 'a', 'data', '\"{n}\"')");
@@ -432,14 +437,14 @@ async fn entries_that_vanish_before_a_node_has_read_them_are_a_gap() {
             let got = told(reader, "after").await;
             assert_eq!(got, expected(&format!("{left} after"), 1), "{case}: live on {name}");
         }
-        // The gap is told once.
+        // The gap is reported once.
         publish(&node, "after").await;
         all_are_told(&[&node], &[(after.as_str(), "after", 0)]).await;
     }
 }
 
-/// An entry is deleted from the middle. A node that has it still gives it, one that has not tells of a gap and gives
-/// the others.
+/// An entry is deleted from the middle. A node that has read it still returns it; a node that has not read it reports a
+/// gap and returns the others.
 #[tokio::test]
 async fn an_entry_deleted_from_the_middle_is_a_gap_where_nobody_has_it() {
     let redis = RedisServer::start().await;
@@ -488,7 +493,7 @@ async fn a_last_id_without_an_entry_is_an_end_like_any_other() {
     }
 }
 
-/// A node's wall clock steps (NTP after boot, a virtual machine that goes on): entries age by the log's clock.
+/// A node's wall clock steps (NTP after boot, a virtual machine that resumes): entries age by the log's clock.
 #[tokio::test]
 async fn a_node_whose_clock_steps_serves_as_before() {
     let redis = RedisServer::start().await;
@@ -512,7 +517,7 @@ async fn a_node_whose_clock_steps_serves_as_before() {
     }
 }
 
-/// `earliest` begins with what the log has, whatever was trimmed or deleted before.
+/// `earliest` begins with the oldest entry of the log, whatever was trimmed or deleted before.
 #[tokio::test]
 async fn earliest_never_has_a_gap() {
     let redis = RedisServer::start().await;

@@ -1,4 +1,4 @@
-//! What every log must do: the one suite, run over the log in memory and the log in Redis.
+//! The rules for every log: one suite, run over the log in memory and the log in Redis.
 
 use crate::support;
 
@@ -14,7 +14,7 @@ use tokio_stream::StreamExt;
 
 const KEEP: Retention = Retention { age: Duration::from_secs(600), messages: 1000, bytes: 64 << 20 };
 
-/// A log of either kind, with what must live as long as it.
+/// A log of either kind, with the values that must live as long as the log.
 struct Fixture {
     log: Arc<dyn MessageLog>,
     _redis: Option<RedisServer>,
@@ -222,7 +222,7 @@ async fn dump(redis: &RedisServer) -> Vec<u8> {
     redis::cmd("DUMP").arg("longtail:log").query_async(&mut connection).await.expect("DUMP")
 }
 
-/// As after a crash: the server starts again with an older state of the log.
+/// Does the same as a crash: the server starts again with an older state of the log.
 async fn restart_with(redis: &mut RedisServer, copy: &[u8]) {
     redis.kill();
     redis.restart().await;
@@ -292,7 +292,7 @@ async fn the_sixteen_newest_of_the_earlier_epochs_are_kept() {
     assert!(matches!(resolved, Resolved::Gap(_)), "a gap, since it is older than sixteen losses: {resolved:?}");
 }
 
-/// Far more comes between two looks than a round of trimming drops.
+/// Far more entries arrive between two checks than one round of trimming drops.
 #[tokio::test]
 async fn bytes_are_kept_however_much_comes() {
     let redis = RedisServer::start().await;
@@ -307,7 +307,7 @@ async fn bytes_are_kept_however_much_comes() {
     let used = async || redis.number(&["MEMORY", "USAGE", "longtail:log"]).await;
     let all = used().await;
     assert!(all > 4 * (2 << 20), "{all} bytes are there to be trimmed");
-    // One look, which comes within six seconds; not two.
+    // Only one check comes within these six seconds.
     support::within(Duration::from_secs(11), "the bound to be kept", async {
         while used().await > 2 << 20 {
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -326,7 +326,7 @@ async fn bytes_are_kept_however_much_comes() {
     assert!(extent.floor < first, "the floor {:?} is below the first entry {first:?}", extent.floor);
 }
 
-/// The newest entry stays, and is not looked at for ever.
+/// The newest entry stays, and the log does not check it again and again.
 #[tokio::test]
 async fn a_bound_that_cannot_be_kept_is_no_endless_work() {
     let redis = RedisServer::start().await;

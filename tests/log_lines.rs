@@ -1,4 +1,4 @@
-//! Log lines on standard error: they never stop or end the server, and no client can cause as many as it likes.
+//! Log lines on standard error: they never stop or end the server, and no client can cause an unlimited number of them.
 
 use crate::support;
 
@@ -17,14 +17,14 @@ use support::{Certificate, Node, RedisServer, Request, SOON, eventually, within}
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 
-/// A standard error that does not take lines.
+/// A standard error that does not accept lines.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Stderr {
     /// The disk is full.
     Full,
     /// A pipe whose reader has gone.
     Closed,
-    /// A pipe that nobody reads, and that is full.
+    /// A pipe that has no reader and is full.
     Stuck,
 }
 
@@ -48,11 +48,11 @@ impl Stderr {
     }
 }
 
-/// A server that tells nobody its addresses.
+/// A server whose addresses are not read.
 struct Mute {
     child: Child,
     http: SocketAddr,
-    /// They are held, and not read.
+    /// The pipes are held open, and not read.
     _readers: [Option<PipeReader>; 2],
 }
 
@@ -61,11 +61,11 @@ impl Mute {
         Mute::start_with([stderr.into(), Stdio::null()], [reader, None], args)
     }
 
-    /// Starts it with these for standard error and standard output.
+    /// Starts a server with these files as standard error and standard output.
     fn start_with([stderr, stdout]: [Stdio; 2], readers: [Option<PipeReader>; 2], args: &[&str]) -> Mute {
         let http = format!("127.0.0.1:{}", free_port());
         let mut command = Command::new(env!("CARGO_BIN_EXE_longtail"));
-        // A command stands in front of its flags.
+        // A command comes before its flags.
         let (name, args) = args.split_at(args.iter().take(1).filter(|arg| !arg.starts_with('-')).count());
         command.args(name).args(["--listen", &http, "--tcp-listen", "off"]).args(args);
         let child = command.stdin(Stdio::null()).stdout(stdout).stderr(stderr).spawn().expect("the server");
@@ -255,7 +255,7 @@ async fn a_bad_start_keeps_its_exit_code() {
             (&["--tls-cert", "/nowhere/a.pem", "--tls-key", "/nowhere/b.pem"], 64),
             (&["--redis", "redis://127.0.0.1:1/"], 69),
         ] {
-            // A mistake in the command line itself is told before there is a thread that could wait for a reader.
+            // A mistake in the command line is reported before there is a thread that could wait for a reader.
             if stderr == Stderr::Stuck && args.len() == 1 {
                 continue;
             }
@@ -266,7 +266,7 @@ async fn a_bad_start_keeps_its_exit_code() {
     }
 }
 
-/// What was lost is told in the log as soon as the log can be written again.
+/// The log reports lost lines as soon as it can be written again.
 #[tokio::test]
 async fn lost_lines_are_told_when_there_is_a_reader_again() {
     let path = fresh_dir("stderr").join("pipe");
@@ -322,7 +322,7 @@ const FLOODS: [(Flood, &str); 6] = [
     (Flood::AuthorizeUrl, "the application at --authorize-url did not answer"),
 ];
 
-/// How many times each is caused.
+/// How many times the test causes each line.
 const TIMES: usize = 300;
 
 impl Flood {
@@ -363,7 +363,7 @@ impl Flood {
     }
 }
 
-/// Each line that a client can cause has a rate, and what is left out is counted.
+/// Each line that a client can cause has a rate, and the lines that are left out are counted.
 #[tokio::test]
 async fn no_client_can_cause_lines_without_bound() {
     let redis = RedisServer::start().await;
@@ -376,7 +376,7 @@ async fn no_client_can_cause_lines_without_bound() {
         flood.cause(&node, &guarded, &redis).await;
         eventually(text, async || log().contains(text).then_some(())).await;
         let lines = || log().lines().filter(|line| line.contains(text) && !line.contains("left out")).count();
-        // Ten in each ten seconds.
+        // The rate is ten lines in ten seconds.
         let most = 10 * (began.elapsed().as_secs() as usize / 10 + 2);
         assert!(lines() <= most, "{flood:?}: {} lines for {TIMES}, and {most} are allowed", lines());
     }
@@ -391,7 +391,7 @@ async fn no_client_can_cause_lines_without_bound() {
     }
 }
 
-/// By default h2 does not speak of what clients do.
+/// By default the log has no lines of h2 about clients.
 #[tokio::test]
 async fn ping_acknowledgements_are_no_news() {
     let node = Node::start(&[]).await;
@@ -404,7 +404,7 @@ async fn ping_acknowledgements_are_no_news() {
     assert!(!node.log().contains("PING"), "{}", node.log());
 }
 
-/// At `debug` a developer sees more, and still not all.
+/// At `debug` a developer sees more lines, but still not all.
 #[tokio::test]
 async fn lines_of_developers_have_a_rate() {
     let flags = [&["--log", "debug"][..], &Certificate::common().flags()].concat();

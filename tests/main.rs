@@ -1,9 +1,9 @@
-//! The integration tests, all in one program: what they share is compiled and linked once, and tests of different files
+//! The integration tests, all in one program: shared code is compiled and linked once, and tests of different files
 //! run side by side.
 //!
-//! A file is a module here, so `cargo test --test integration redis_ha::` runs those of `redis_ha.rs`. A test that reads or
-//! changes what belongs to its whole process (descriptors, environment, limits) cannot share it: it has a program of its
-//! own, named in `Cargo.toml`, as `embedded.rs`.
+//! A file is a module here, so `cargo test --test integration redis_ha::` runs the tests of `redis_ha.rs`. A test that
+//! reads or changes the state of the whole process (descriptors, environment, limits) cannot share the process: it has
+//! a program of its own, named in `Cargo.toml`, such as `embedded.rs`.
 
 #![allow(
     clippy::disallowed_types,

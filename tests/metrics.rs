@@ -1,4 +1,4 @@
-//! `/metrics` reports what has happened, and the dashboard asks only for metrics that exist.
+//! `/metrics` reports the server's activity, and the dashboard asks only for metrics that exist.
 
 use crate::support;
 
@@ -21,7 +21,7 @@ async fn deliveries_count_by_transport() {
     count_deliveries(&[]).await;
 }
 
-/// The log's tail and the readers' tasks count the same.
+/// The log's tail and the readers' tasks give the same counts.
 #[tokio::test]
 async fn deliveries_of_tasks_count_by_transport() {
     count_deliveries(&["--direct-writes", "false"]).await;
@@ -38,7 +38,7 @@ async fn count_deliveries(flags: &[&str]) {
             let sample = |family: &str| format!("longtail_{family}{{transport=\"{name}\"}}");
             let subscription = Subscription::to(&[&channel]).from(&node.latest(&channel).await).with("timeout", "30");
             let mut reader = Reader::open(&node, &transport, subscription).await;
-            // A poll is there while it asks.
+            // A poll counts while its request is open.
             let publish = async {
                 becomes(&node, &sample("connections"), 1.0).await;
                 node.publish_numbers(&channel, 3).await
@@ -46,7 +46,7 @@ async fn count_deliveries(flags: &[&str]) {
             let (published, first) = tokio::join!(publish, reader.next_message());
             assert_eq!(first.id().as_ref(), Some(&published[0].id));
             reader.expect(&published[1..]).await;
-            // The tail counts what it writes itself behind a fan-out.
+            // The tail counts the messages that it writes itself after a fan-out.
             becomes(&node, &sample("delivered_messages_total"), 3.0).await;
             let metrics = Metrics::of(&node).await;
             assert!(metrics.value(&sample("delivered_bytes_total")) > 150.0, "{name}");
@@ -167,7 +167,7 @@ async fn every_family_has_a_help_text() {
         let stems = ["_total", "_bucket", "_sum", "_count"].map(|end| name.strip_suffix(end).unwrap_or(name));
         assert!(stems.iter().any(|stem| helped.contains(stem)), "{name} has no help");
     }
-    // Each histogram ends in the bucket of everything.
+    // Each histogram ends in the bucket without an upper bound.
     for line in metrics.text.lines().filter(|line| line.contains("_count")) {
         let (sample, count) = line.rsplit_once(' ').expect("a value");
         let (name, labels) = sample.split_once("_count").expect("a count");
@@ -222,7 +222,7 @@ async fn the_dashboard_asks_for_what_there_is() {
     }
 }
 
-/// No sample contains credentials or anything that clients send.
+/// No sample contains credentials or other text that clients send.
 #[tokio::test]
 async fn nothing_of_a_request_is_in_the_metrics() {
     let World { node, .. } = World::start(Log::Memory, &[]).await;

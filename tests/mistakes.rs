@@ -59,7 +59,7 @@ async fn the_command_line() {
     assert!(code == 64 && said.starts_with(wanted), "{code} {said}");
 }
 
-/// What other servers call their address and their start. The error says what to type here.
+/// The names of flags for the address and the start in other servers. The error gives the right flag.
 #[tokio::test]
 async fn names_that_other_servers_have() {
     let listen = "--listen 127.0.0.1:8080";
@@ -91,7 +91,7 @@ async fn names_that_other_servers_have() {
     }
 }
 
-/// As the packages are built.
+/// The program as the packages build it.
 #[cfg(not(feature = "demo"))]
 #[tokio::test]
 async fn a_build_without_the_demo_says_how_to_get_it() {
@@ -137,13 +137,14 @@ async fn the_environment() {
     assert!(done.err.starts_with("longtail check: LONGTAIL_URL: use a URL such as"), "{}", done.err);
 }
 
-/// /etc/default/longtail has nothing else, and a mistyped variable there would have no effect.
+/// /etc/default/longtail has no other content, and a mistyped variable there would have no effect.
 #[tokio::test]
 async fn variables_that_no_flag_has() {
     let node = Node::start(&[
         "LONGTAIL_MAX_CONECTIONS=5",
         "LONGTAIL_FOO=1",
-        // Flags of others, what our own scripts set, and what Kubernetes tells of a Service.
+        // Variables of other programs, variables that our own scripts set, and those that Kubernetes sets for a
+        // Service.
         "LONGTAIL_TOKEN=x",
         if cfg!(feature = "demo") { "LONGTAIL_WEATHER_LISTEN=127.0.0.1:0" } else { "LONGTAIL_URL=http://127.0.0.1" },
         "LONGTAIL_BIN=x",
@@ -174,7 +175,7 @@ async fn addresses_that_are_taken() {
         let wanted = format!("longtail: {flag} {}: the address is already in use; choose another{off}", taken.1);
         assert_eq!((code, said), (71, wanted));
     }
-    // An address for documentation (RFC 5737), which no machine has.
+    // No machine has this address for documentation (RFC 5737).
     let (code, said) = refused(&["--open", "--listen", "192.0.2.1:0", "--tcp-listen", "off"]).await;
     assert!(
         code == 71 && said.contains("--listen 192.0.2.1:0: this machine does not have this address"),
@@ -182,7 +183,7 @@ async fn addresses_that_are_taken() {
     );
 }
 
-/// The error offers waiting if that helps.
+/// The error suggests waiting if that helps.
 #[tokio::test]
 async fn a_redis_that_is_not_there_or_lets_nobody_in() {
     let (plain, mut locked) = (RedisServer::start().await, RedisServer::start_with(&["--requirepass", "sesame"]).await);
@@ -208,7 +209,7 @@ async fn a_redis_that_is_not_there_or_lets_nobody_in() {
     }
 }
 
-/// A URL of `--redis` that leads to another server: one line, and no parser's words.
+/// A URL of `--redis` that leads to another server: the error is one line, without the text of a parser.
 #[tokio::test]
 async fn a_redis_that_is_another_server() {
     let greets = async |greeting: &'static str, answer: &'static str| {
@@ -240,7 +241,7 @@ async fn a_redis_that_is_another_server() {
             ),
             ("rediss", "does not speak TLS; correct --redis, or use redis:// for a Redis without TLS"),
         ] {
-            // A handshake that is answered with an alert is a handshake.
+            // A handshake that gets an alert as its answer counts as a handshake.
             if scheme == "rediss" && !speaks {
                 continue;
             }

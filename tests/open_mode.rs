@@ -1,5 +1,5 @@
-//! Without keys or tokens the server is open, and therefore restricts itself: loopback addresses,
-//! loopback names, loopback origins. Also how it exits when it cannot start.
+//! Without keys or tokens the server is open, and therefore restricts itself to loopback addresses, loopback names and
+//! loopback origins. Also its exit if it cannot start.
 
 use crate::support;
 
@@ -51,7 +51,7 @@ const FOREIGN_ORIGINS: [&str; 10] = [
     "nonsense",
 ];
 
-/// The code of a refusal, as the transport's clients read it; `None` if it was served.
+/// The code of a refusal, as the transport's clients read it; `None` if the server accepted the request.
 async fn refusal(node: &Node, transport: &Transport, origin: &str) -> Option<String> {
     let url = transport.url("channel=a&max_seconds=1&timeout=1");
     if transport.lifecycle == "duplex" {
@@ -210,7 +210,7 @@ async fn allowed_origins_as_operators_write_them() {
     }
 }
 
-/// `--open` lifts both.
+/// `--open` lifts both restrictions.
 #[tokio::test]
 async fn open_lifts_both() {
     for args in [&["--open"][..], &["--open", "--listen", "0.0.0.0:0", "--tcp-listen", "0.0.0.0:0"]] {
@@ -227,7 +227,7 @@ async fn open_lifts_both() {
     }
 }
 
-/// Exit code 64, and why, in one line.
+/// The exit code is 64, and one line gives the reason.
 #[tokio::test]
 async fn bad_configuration() {
     let cases: [(&[&str], &str); 14] = [
@@ -272,7 +272,7 @@ async fn the_environment_is_another_way_to_say_it() {
     assert_eq!(code, 0);
 }
 
-/// Exit code 69 if the log cannot be reached.
+/// The exit code is 69 if the log cannot be reached.
 #[tokio::test]
 async fn an_unreachable_log() {
     let mut redis = RedisServer::start().await;

@@ -1,4 +1,5 @@
-//! Rules of HTTP that hold whatever reads a request: the fast path, hyper, and HTTP/2. Each table goes over all three.
+//! Rules of HTTP that hold for every parser of a request: the fast path, hyper, and HTTP/2. Each table goes over all
+//! three.
 
 use crate::support;
 
@@ -8,7 +9,7 @@ use support::http::raw;
 use support::token::{SECRET, token};
 use support::{Certificate, Node, SOON, door, within};
 
-/// What reads a request.
+/// The parser of a request.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum By {
     FastPath,
@@ -141,7 +142,7 @@ async fn lists_in_several_lines() {
         };
         nodes.get(target, &lines, check).await;
     }
-    // The tag is not the first one.
+    // The tag of the client is not the first one in the list.
     for by in ALL {
         let node = nodes.node(by);
         node.publish("tags", "1").await;
@@ -179,7 +180,7 @@ async fn lists_in_several_lines() {
     }
 }
 
-/// Past 32 KiB a head is 431, whichever parser reads it, and however it comes.
+/// Beyond 32 KiB a head gets 431, whichever parser reads it, and in whatever pieces it arrives.
 #[tokio::test]
 async fn heads_have_one_limit() {
     let nodes = Nodes::start(&[]).await;
@@ -202,7 +203,7 @@ async fn heads_have_one_limit() {
                 for piece in [size, 9000] {
                     let mut stream = tokio::net::TcpStream::connect(node.http).await.expect("connect");
                     for piece in head.as_bytes().chunks(piece) {
-                        // A refusal may come before the head was taken.
+                        // A refusal may come before the server has read the head.
                         tokio::io::AsyncWriteExt::write_all(&mut stream, piece).await.ok();
                         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
                     }
@@ -351,7 +352,7 @@ async fn a_body_that_is_too_large_is_refused_at_once() {
         let answer = raw.wait("an answer", |frame| frame.kind == HEADERS).await;
         assert!(answer.has_status(413), "{target}: {answer:?}");
     }
-    // A body that may be sent is asked for, and then taken.
+    // The server asks for a body that is allowed, and then accepts it.
     for by in ALL {
         let lines = [("Expect", "100-continue".to_owned())];
         if by == By::Http2 {

@@ -1,5 +1,5 @@
-//! Plain requests are answered without hyper, and with the same bytes: each case goes, as raw bytes and cut up in
-//! several ways, to a node that has both and to one that leaves all to hyper.
+//! The server answers plain requests without hyper, and with the same bytes. Each case goes, as raw bytes that are cut
+//! in several ways, to a node with the fast path and to a node that gives all requests to hyper.
 
 use crate::support;
 
@@ -12,8 +12,8 @@ use tokio::net::TcpStream;
 
 const HOST: &str = "Host: localhost\r\n";
 
-/// Heads and bodies, `{publish}` and so on standing for what is longer. All of them end their connection: by the last
-/// request, or since the client sends no more.
+/// Heads and bodies, in which `{publish}` and similar words stand for longer texts. Each case ends its connection, by
+/// its last request or because the client sends no more.
 fn cases() -> Vec<(&'static str, String)> {
     let get = |target: &str, headers: &str| format!("GET {target} HTTP/1.1\r\n{HOST}{headers}\r\n");
     let post = |target: &str, headers: &str, body: &str| {
@@ -160,7 +160,7 @@ async fn exchange(address: SocketAddr, bytes: &[u8], piece: usize) -> String {
     let (mut reading, mut writing) = stream.split();
     let send = async {
         for piece in bytes.chunks(piece) {
-            // The server may have seen enough.
+            // The server may have closed the connection already.
             if writing.write_all(piece).await.is_err() {
                 return;
             }
@@ -170,14 +170,14 @@ async fn exchange(address: SocketAddr, bytes: &[u8], piece: usize) -> String {
     };
     let mut answer = Vec::new();
     let read = async {
-        // A reset after an answer is its end.
+        // A reset after an answer counts as its end.
         let _ = reading.read_to_end(&mut answer).await;
     };
     within(support::SOON, "the end of an exchange", async { tokio::join!(send, read) }).await;
     String::from_utf8_lossy(&answer).into_owned()
 }
 
-/// Without what differs from node to node and from moment to moment; the headers of each answer in one order.
+/// Removes the parts that differ between nodes and moments, and puts the headers of each answer into one order.
 fn normal(answer: &str, epoch: &str) -> String {
     let mut out = Vec::new();
     let mut headers: Option<Vec<String>> = None;
@@ -202,7 +202,7 @@ fn normal(answer: &str, epoch: &str) -> String {
             None => out.push(line.to_owned()),
         }
     }
-    // Cursors: of as many digits on both nodes, since both count from the same clock.
+    // The cursors have the same number of digits on both nodes, because both count from the same clock.
     let mut text = out.join("\n");
     while let Some(at) = text.find(epoch) {
         let begin = text[..at].rfind(|c: char| !c.is_ascii_digit() && !"-.".contains(c)).map_or(0, |at| at + 1);
@@ -211,7 +211,7 @@ fn normal(answer: &str, epoch: &str) -> String {
     lengths_aside(&text)
 }
 
-/// An epoch has as many letters as it has, and a sequence, too.
+/// Removes lengths, because epochs and sequences may differ in their number of letters.
 fn lengths_aside(text: &str) -> String {
     let line = |line: &str| match line.strip_prefix("content-length: ") {
         Some(length) if length != "0" => "content-length: …".to_owned(),
@@ -239,7 +239,7 @@ impl World {
     async fn ask(&self, request: &str, piece: usize) -> String {
         let text = request.replace("{etag}", &self.etag);
         let mut bytes = text.into_bytes();
-        // As long as what stands for it.
+        // The bytes are as long as the word that stands for them.
         if let Some(at) = bytes.windows(9).position(|part| part == b"{no-utf8}") {
             bytes[at..at + 9].fill(0xff);
         }
@@ -251,12 +251,12 @@ impl World {
 async fn both_answer_alike() {
     let plain = World::start(&[]).await;
     let hyper = World::start(&["--plain-requests", "false"]).await;
-    // Alone, and after a publish that was answered, whose template is then known.
+    // Each case runs alone, and after a publish that was answered, whose template is then known.
     let ordinary = format!("POST /publish?channel=first HTTP/1.1\r\n{HOST}Content-Length: 3\r\n\r\nabc");
     let behind = |(name, request): (_, String)| [(name, request.clone()), (name, ordinary.clone() + &request)];
     for (name, request) in cases().into_iter().flat_map(behind) {
         for piece in [usize::MAX, request.len() / 7 + 1] {
-            // Both in the same way: what was published before is there.
+            // Both nodes get the same requests, so both have the messages that were published before.
             let (answer, expected) = tokio::join!(plain.ask(&request, piece), hyper.ask(&request, piece));
             let mut lines = answer.lines().zip(expected.lines());
             let other = lines.find(|(answer, expected)| answer != expected);
@@ -266,8 +266,8 @@ async fn both_answer_alike() {
     }
 }
 
-/// A client that was admitted once is still counted each time: a rate that is used up in the middle of a pipeline
-/// refuses the rest of it.
+/// A client that was admitted once is still counted each time: if a rate is used up in the middle of a pipeline, the
+/// server refuses the rest of the pipeline.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_known_manner_has_rates() {
     for args in [["--publish-rate", "10"], ["--request-rate", "10"]] {
@@ -286,13 +286,13 @@ async fn a_known_manner_has_rates() {
             .await;
             let answer = exchange(node.http, all.as_bytes(), usize::MAX).await;
             let (well, refused) = (answer.matches("HTTP/1.1 200 OK").count(), answer.matches("rate_limited").count());
-            // A bucket fills while it is used.
+            // The bucket refills during the test.
             assert!((10..=20).contains(&well), "{args:?}: {well}");
             assert_eq!(well + refused, 31, "{args:?}");
             assert_eq!(answer.matches("access-control-allow-origin: http://localhost").count(), 31, "{args:?}");
             let refusal = answer.split("HTTP/1.1 ").find(|answer| answer.starts_with("429")).expect("a refusal");
             answers.push(normal(&format!("HTTP/1.1 {refusal}"), "no epoch"));
-            // A look at the metrics is a request, too.
+            // Reading the metrics also counts as a request.
             if args[0] == "--publish-rate" {
                 let metrics = format!("GET /metrics HTTP/1.1\r\n{HOST}Connection: close\r\n\r\n");
                 let told = exchange(node.http, metrics.as_bytes(), usize::MAX).await;
@@ -304,7 +304,7 @@ async fn a_known_manner_has_rates() {
     }
 }
 
-/// The permission to publish is checked each time, whatever is known about the head.
+/// The permission to publish is checked each time, even if the server knows the head.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_known_manner_has_to_be_allowed() {
     const KEY: &str = "a-key-of-some-length";
@@ -332,8 +332,8 @@ async fn a_known_manner_has_to_be_allowed() {
     }
 }
 
-/// The last answer of a node that shuts down says so, even if a template made it; and every request that was sent
-/// before is answered.
+/// The last answer of a node that shuts down announces the end of the connection, even if a template made the answer.
+/// Every request that was sent before gets an answer.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_known_manner_ends_with_the_node() {
     let mut node = Node::start(&[]).await;
@@ -362,7 +362,8 @@ async fn a_known_manner_ends_with_the_node() {
     assert_eq!(node.exit_code().await, 0);
 }
 
-/// Publishes of a pipeline are in the log in their order, with and without an application that decides about each.
+/// Publishes of a pipeline are in the log in their order, with and without an application that decides about each
+/// publish.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pipeline_keeps_its_order() {
     let redis = support::RedisServer::start().await;
@@ -387,15 +388,15 @@ async fn a_pipeline_keeps_its_order() {
     }
 }
 
-/// Nothing is read from the log, and all is appended: publishes of a pipeline wait for that together, and not one after
-/// the other.
+/// Nothing is read from the log and all publishes are appended: publishes of a pipeline wait for that together, not one
+/// after the other.
 #[tokio::test]
 async fn a_pipeline_waits_once_for_a_tail_that_is_down() {
     let redis = support::RedisServer::start().await;
     let node = Node::start(&["--redis", &redis.url()]).await;
     redis.command(&["ACL", "SETUSER", "default", "-xread"]).await;
     let is_waited_for = Duration::from_millis(400);
-    // By what Redis has refused, and not by how long a publish takes: that may be the machine's doing.
+    // The test counts the commands that Redis refused. The time of a publish would also depend on the machine.
     eventually("the tail to be refused", async || {
         node.publish("o", "0").await;
         redis
@@ -412,7 +413,7 @@ async fn a_pipeline_waits_once_for_a_tail_that_is_down() {
     let answers = exchange(node.http, (request.repeat(20) + &last).as_bytes(), usize::MAX).await;
     assert_eq!(answers.matches("HTTP/1.1 200 OK").count(), 21, "{answers}");
     let took = began.elapsed();
-    // One after the other they would wait for ten seconds.
+    // One after the other, the publishes would wait for ten seconds.
     assert!((is_waited_for..Duration::from_secs(8)).contains(&took), "20 publishes waited for {took:?}");
 }
 
@@ -437,8 +438,8 @@ async fn ask(connection: &mut TcpStream, target: &str) -> Value {
     .await
 }
 
-/// A poll that asks again by the same head goes on where it says, whatever it has been answered before; and so does
-/// one that asks otherwise.
+/// A poll that repeats its head continues from its own cursor, whatever answers came before. So does a poll with
+/// another head.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_same_head_again() {
     for args in [&[][..], &["--direct-writes", "false"], &["--plain-requests", "false"]] {
@@ -451,7 +452,7 @@ async fn the_same_head_again() {
             let limit = if round % 10 == 9 { "&limit=2" } else { "" };
             let target = format!("/long-poll?channel=a&cursor={cursor}{limit}&timeout=20");
             let asked = ask(&mut connection, &target);
-            // Sometimes it is there already, mostly it comes while the poll waits.
+            // Sometimes the message is there already; mostly it arrives while the poll waits.
             let publish = async {
                 if round % 3 > 0 {
                     let readers = async || {
@@ -467,7 +468,7 @@ async fn the_same_head_again() {
             cursors.push(cursor.clone());
             got.extend(batch["messages"].as_array().expect("messages").iter().map(|m| m["data"].as_u64().expect("n")));
             if round == 20 {
-                // Back to where it was: told once more what came since.
+                // The poll goes back to its old cursor, and gets all later messages once more.
                 cursor = cursors[15].clone();
                 let target = format!("/long-poll?channel=a&cursor={cursor}&timeout=20");
                 let again = ask(&mut connection, &target).await;
@@ -481,8 +482,8 @@ async fn the_same_head_again() {
     }
 }
 
-/// What a client has sent behind a poll that waits is looked at as soon as the poll is answered; and a client that has
-/// shut its side is then disconnected.
+/// Input that a client has sent after a waiting poll is read as soon as the poll is answered. A client that has shut
+/// its sending side is then disconnected.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_sent_behind_a_poll_that_waits() {
     for args in [&[][..], &["--direct-writes", "false"], &["--plain-requests", "false"]] {
@@ -502,7 +503,7 @@ async fn what_was_sent_behind_a_poll_that_waits() {
                 (counts["readers"]["total"] == 1).then_some(())
             };
             support::eventually("the poll to wait", readers).await;
-            // Its task has seen all that it was sent by the time that others are answered.
+            // When the other polls are answered, its task has seen all input of the client.
             node.get("/info").await;
             node.publish("a", &nth.to_string()).await;
             let mut answer = String::new();

@@ -35,7 +35,7 @@ async fn a_batch_has_its_cursor_as_etag(log: Log) {
         assert_eq!(answer.json()["cursor"], id.as_str());
         assert_eq!(answer.header("ETag"), Some(format!("\"{id}\"").as_str()), "{path}");
     }
-    // An empty batch has one, too, and is 200: old browsers turn 204 into something else.
+    // An empty batch also has a cursor, and its status is 200: old browsers turn 204 into something else.
     let answer = node.get(&format!("/poll?channel=todo&cursor={id}")).await;
     assert_eq!((answer.status, answer.header("ETag")), (200, Some(format!("\"{id}\"").as_str())));
     assert_eq!(answer.json()["messages"], Value::Array(vec![]));
@@ -60,10 +60,10 @@ async fn an_unchanged_position_is_304(log: Log) {
             assert!(cache.contains("no-store"), "{cache}");
         }
     }
-    // It is the position where there is no cursor …
+    // Without a cursor, the tag is the position.
     let answer = conditional(&node, "/poll?channel=todo", &format!("\"{first}\"")).await;
     assert_eq!((answer.status, ids(&answer.json())), (200, vec![last.clone()]));
-    // … and beside one it decides only between 200 and 304.
+    // With a cursor, the tag only decides between 200 and 304.
     let url = format!("/poll?channel=todo&cursor={first}");
     let answer = conditional(&node, &url, &format!("\"{last}\"")).await;
     assert_eq!(answer.status, 304, "the client has the batch that would be sent");
@@ -89,8 +89,8 @@ async fn an_unchanged_position_is_304(log: Log) {
     }
 }
 
-/// The 304 may not keep a client at a place that is about to be dropped: long before that it
-/// gets a 200 with a newer cursor.
+/// A 304 must not keep a client at a cursor that is about to be dropped: long before that, the client gets a 200 with a
+/// newer cursor.
 #[tokio::test]
 async fn a_quiet_poller_never_ages_out() {
     let World { node, .. } = World::start(Log::Memory, &["--retain-messages", "100"]).await;
@@ -134,7 +134,7 @@ async fn a_batch_is_limited(log: Log) {
         assert_eq!((answer.status, answer.error_code().as_str()), (400, "bad_request"), "{bad}");
     }
 
-    // About 1 MiB, but one message at least.
+    // A batch has about 1 MiB, but at least one message.
     let large: Vec<String> = (0..10).map(|n| format!("\"{n}{}\"", "x".repeat(60_000))).collect();
     node.publish_all("large", &large).await;
     node.publish_all("large", &large).await;
@@ -175,7 +175,7 @@ async fn a_gap_stands_in_front(log: Log) {
     let cursor = batch["cursor"].as_str().expect("a cursor");
     let batch = poll(&node, &format!("channel=none&cursor={cursor}")).await;
     assert!(batch["gap"].is_null(), "{batch}");
-    // `earliest` never has one.
+    // `earliest` never has a gap.
     let batch = poll(&node, "channel=todo&cursor=earliest").await;
     assert!(batch["gap"].is_null(), "{batch}");
 }
@@ -214,7 +214,7 @@ async fn a_long_poll_is_answered_by_a_message(log: Log) {
             let id = node.publish(&channel, "1").await;
             let url = |cursor: &str| transport.url(&format!("channel={channel}&cursor={cursor}&timeout=55"));
             assert!(node.get(&url(&before)).await.text().contains(&id), "{}", transport.name);
-            // A message that comes during the wait ends it; a message of another channel does not.
+            // A message that arrives during the wait ends it; a message of another channel does not.
             let (url, address) = (url(&id), node.http);
             let parked = tokio::spawn(async move { Request::get(&url).send(address).await });
             node.publish("elsewhere", "0").await;
@@ -226,7 +226,7 @@ async fn a_long_poll_is_answered_by_a_message(log: Log) {
     .await;
 }
 
-/// Without a cursor a poll is told where the log is, and a long poll waits for what comes.
+/// Without a cursor a poll returns the present position, and a long poll waits for the next message.
 async fn polls_take_latest(log: Log) {
     let World { node, redis: _redis } = World::start(log, &[]).await;
     let last = node.publish("todo", "1").await;
@@ -246,7 +246,7 @@ async fn polls_take_latest(log: Log) {
     assert_eq!(ids(&batch), [last]);
 }
 
-/// Many polls on one connection: batches have a length, and nothing is left between them.
+/// Many polls on one connection: batches have a length, and there are no bytes between them.
 #[tokio::test]
 async fn a_connection_is_kept_alive() {
     let World { node, .. } = World::start(Log::Memory, &[]).await;

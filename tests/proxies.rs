@@ -1,4 +1,4 @@
-//! Behind proxies: whose address counts, and which proxies are believed.
+//! Behind proxies: which address counts, and which proxies the server trusts.
 
 use crate::support;
 
@@ -12,7 +12,7 @@ use support::{Item, Kind, LineClient, Node, Request, Response, SOON, eventually,
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// A stream that says hello, or none.
+/// Opens a stream; `None` if the server refuses it.
 async fn stream(at: SocketAddr, headers: &[(&str, &str)]) -> Option<Response> {
     let mut request = Request::get("/xhr-stream?channel=a");
     for (name, value) in headers {
@@ -27,7 +27,7 @@ async fn stream(at: SocketAddr, headers: &[(&str, &str)]) -> Option<Response> {
     Some(answer)
 }
 
-/// Each address has its places, whichever connection its requests come by.
+/// Each address has its own places, whichever connection carries its requests.
 #[tokio::test]
 async fn places_are_counted_by_the_address_behind_a_proxy() {
     let args = ["--max-connections-per-ip", "2", "--trusted-proxy", "127.0.0.1"];
@@ -63,7 +63,7 @@ async fn places_are_counted_by_the_address_behind_a_proxy() {
     }
 }
 
-/// No other sender is believed.
+/// The server ignores these headers from any other sender.
 #[tokio::test]
 async fn who_is_not_trusted_is_not_believed() {
     let node = Node::start(&["--max-connections-per-ip", "2", "--trusted-proxy", "10.0.0.0/8"]).await;
@@ -77,7 +77,7 @@ async fn stream_over(at: SocketAddr) -> bool {
     stream(at, &[("X-Forwarded-For", "192.0.2.77"), ("Forwarded", "for=192.0.2.78")]).await.is_none()
 }
 
-/// The same origin is that of the host that the browser asked.
+/// The page's own origin is that of the host that the browser requested.
 #[tokio::test]
 async fn the_forwarded_host_is_the_pages_own() {
     for (trusted, status) in [("127.0.0.1", 200), ("10.0.0.0/8", 403)] {
@@ -95,7 +95,7 @@ async fn the_forwarded_host_is_the_pages_own() {
             assert_eq!(knock("https://www.example.com").await, status, "{trusted} {name}");
             assert_eq!(knock("https://evil.example").await, 403, "{trusted} {name}");
         }
-        // A frame's domain is a parent of that host, too.
+        // A frame's domain must also be a parent of that host.
         let path = format!("/forever-frame?channel=a&callback=f&domain=example.com&token={token}");
         let answer = Request::get(&path).header("X-Forwarded-Host", "www.example.com").open(node.http).await;
         let is_frame = answer.header("Origin-Agent-Cluster").is_some();
@@ -110,7 +110,7 @@ fn v2(source: [u8; 4]) -> Vec<u8> {
     [V2, &[0x21, 0x11, 0, body.len() as u8], &body].concat()
 }
 
-/// Sends bytes in two pieces and reads as long as something comes.
+/// Sends bytes in two pieces and reads until no more bytes arrive.
 async fn exchange(at: SocketAddr, bytes: &[u8], cut: usize) -> String {
     let mut stream = TcpStream::connect(at).await.expect("connect");
     let cut = cut.min(bytes.len());
@@ -139,7 +139,7 @@ async fn the_proxy_protocol() {
         }
         assert_eq!(statuses, ["200", "200", "429"], "cut at {cut}");
     }
-    // `X-Forwarded-For` of a client that is not a trusted proxy is not believed, even if it comes through a proxy.
+    // The server ignores `X-Forwarded-For` of a client that is not a trusted proxy, even if it comes through a proxy.
     for _ in 0..2 {
         let spoofed = b"GET /poll?channel=a HTTP/1.0\r\nHost: localhost\r\nX-Forwarded-For: 1.1.1.1\r\n\r\n";
         exchange(node.http, &[&line("192.0.2.100"), &spoofed[..]].concat(), 0).await;
@@ -157,12 +157,12 @@ async fn the_proxy_protocol() {
     ] {
         assert_eq!(exchange(node.http, &bad, 0).await, "", "{:?}", String::from_utf8_lossy(&bad));
     }
-    // Raw TCP takes them in the same way.
+    // Raw TCP accepts the headers in the same way.
     let command = "{\"type\":\"subscribe\",\"channels\":[\"a\"],\"ref\":1}\n{\"type\":\"nonsense\",\"ref\":2}\n";
     let answer = exchange_lines(node.tcp, &[&v2([192, 0, 2, 200]), command.as_bytes()].concat()).await;
     assert_eq!(answer["type"], "hello");
     assert_eq!(exchange(node.tcp, command.as_bytes(), 0).await, "");
-    // The proxy's own health check has its own address.
+    // The proxy's own health check counts for the proxy's address.
     let check = [V2, &[0x20, 0, 0, 0], &get[..]].concat();
     let answer = exchange(node.http, &check, 0).await;
     assert!(answer.contains(" 200 "), "{answer}");
@@ -177,7 +177,7 @@ async fn exchange_lines(at: SocketAddr, bytes: &[u8]) -> Value {
     client.json().await
 }
 
-/// Without the flag, a header is neither HTTP nor a command.
+/// Without the flag, a PROXY header is refused, because it is neither HTTP nor a command.
 #[tokio::test]
 async fn without_the_flag_it_is_refused() {
     let node = Node::start(&["--trusted-proxy", "127.0.0.1"]).await;

@@ -160,7 +160,7 @@ async fn raw_bodies(log: Log) {
     }
 }
 
-/// A form body that begins with `data=` is a form: an old browser's hidden form.
+/// A form body that begins with `data=` is the hidden form of an old browser.
 async fn forms(log: Log) {
     let World { node, redis: _redis } = World::start(log, &[]).await;
     let cases = [
@@ -193,7 +193,7 @@ async fn forms(log: Log) {
     assert_eq!((answer.status, answer.error_code().as_str()), (400, "not_utf8"));
 }
 
-/// The key is the channel's: the same key answers the first id again and appends nothing.
+/// The channel and the key identify a message: the same key gets the first id again and appends nothing.
 async fn keys_are_idempotent(log: Log) {
     let World { node, redis: _redis } = World::start(log, &[]).await;
     let first = node.publish_with("channel=a&key=k", "1").await;
@@ -204,7 +204,7 @@ async fn keys_are_idempotent(log: Log) {
     assert_ne!(node.publish_with("channel=a", "5").await, first, "no key");
     assert_eq!(payloads(&node, "a").await, ["1", "4", "5"]);
 
-    // Within one array, and among many at once.
+    // The rule holds within one array, and for many requests at once.
     let pair = r#"[{"channel":"c","data":1,"key":"x"},{"channel":"c","data":2,"key":"x"}]"#;
     let ids = node.publish_json(pair).await.json()["messages"].clone();
     assert_eq!(ids[0]["id"], ids[1]["id"]);
@@ -217,7 +217,7 @@ async fn keys_are_idempotent(log: Log) {
     assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
     assert_eq!(payloads(&node, "race").await.len(), 1);
 
-    // Keys that could be read as another channel's key are not.
+    // Keys that could be read as another channel's key do not collide with it.
     let odd = node.publish_with("channel=a:b&key=c", "1").await;
     assert_ne!(node.publish_with("channel=a&key=b:c", "1").await, odd);
     let strange = quote("k\r\n\0é {}*");
@@ -235,7 +235,7 @@ async fn sizes(log: Log) {
     let form = raw(&node, "", "application/x-www-form-urlencoded", form.as_bytes()).await;
     for (what, answer) in [
         ("raw", raw(&node, "channel=todo", "", over.as_bytes()).await),
-        // A text is measured without its quotes, which JSON needs and its sender did not write.
+        // The length of a text does not include its quotes, which JSON needs and the sender did not write.
         ("json", node.publish_json(&json(1003)).await),
         ("form", form),
         ("3 MiB", raw(&node, "channel=todo", "", &vec![b'x'; 3 << 20]).await),
@@ -321,7 +321,7 @@ async fn deep_and_wide_json() {
     }
     let answer = node.publish_json(&format!(r#"{{"channel":"deep","data":{deep}}}"#)).await;
     assert_eq!(answer.status, 200);
-    // Not JSON after all: a text.
+    // The body is not JSON, so it counts as a text.
     let unclosed = "[".repeat(60_000);
     node.publish("deep", &unclosed).await;
     let last = read(&node, "deep").await.pop().and_then(|item| item.str("data"));

@@ -1,4 +1,5 @@
-//! A server whose reactor fails no longer hears from clients. It says so and exits, and its supervisor starts another.
+//! A server whose reactor fails no longer gets events of its clients. It reports that and exits, and its supervisor
+//! starts another one.
 #![cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 
 use crate::support;
@@ -22,7 +23,7 @@ const EPOLL: (&[i64], TargetArch) = (&[22], TargetArch::aarch64);
 /// Bad file descriptor.
 const EBADF: u32 = 9;
 
-/// The descriptors of a process that are epolls, in their order: those of tokio come first.
+/// The epoll descriptors of a process, in their order: those of tokio come first.
 fn epolls(node: &Node) -> Vec<u64> {
     let list = std::fs::read_dir(format!("/proc/{}/fd", node.pid())).expect("its descriptors");
     let mut found: Vec<u64> = list
@@ -37,7 +38,7 @@ fn epolls(node: &Node) -> Vec<u64> {
     found
 }
 
-/// Makes `epoll_wait` fail in a process for every descriptor except this one.
+/// Makes `epoll_wait` fail in a process for every descriptor except `but`.
 fn filter(but: u64) -> BpfProgram {
     let is_other = SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, but).expect("a condition");
     let rule = SeccompRule::new(vec![is_other]).expect("a rule");
@@ -47,7 +48,7 @@ fn filter(but: u64) -> BpfProgram {
         .expect("a filter")
 }
 
-/// A server, killed when dropped.
+/// A server process, which is killed when this is dropped.
 struct Server(Child);
 
 impl Drop for Server {
@@ -57,8 +58,8 @@ impl Drop for Server {
     }
 }
 
-/// Starts a server whose reactor fails when it hears of its first client. A filter is inherited, and holds for its thread
-/// only: the test's own threads are left alone.
+/// Starts a server whose reactor fails when its first client connects. A filter is inherited, and holds only for its
+/// thread: it does not affect the test's own threads.
 fn start(args: Vec<String>, filter: BpfProgram) -> Server {
     let starting = std::thread::spawn(move || {
         seccompiler::apply_filter(&filter).expect("a filter of system calls");
@@ -84,7 +85,7 @@ async fn a_server_that_hears_of_no_client_ends() {
             if let Some(status) = server.0.try_wait().expect("wait") {
                 return status;
             }
-            // It listens at some time, and the first client is one too many.
+            // The server listens after some time, and the first client makes its reactor fail.
             if TcpStream::connect(address).await.is_ok() {
                 tokio::time::timeout(SOON / 20, Request::get("/healthz").try_send(address)).await.ok();
             }

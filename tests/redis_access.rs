@@ -1,4 +1,4 @@
-//! Redis's doors: a user with the least privileges, TLS, and a Cluster.
+//! Access to Redis: a user with the least privileges, TLS, and a Cluster.
 
 use crate::support;
 
@@ -23,7 +23,7 @@ async fn set_user(redis: &RedisServer, line: &[String]) {
     redis.command(&words).await;
 }
 
-/// Everything that a node does in Redis.
+/// Checks every operation that a node carries out in Redis.
 async fn everything_works(redis: &RedisServer, node: &Node) {
     for transport in node.transports().await {
         let mut reader = Reader::open(node, &transport, Subscription::to(&["todo"])).await;
@@ -50,7 +50,7 @@ async fn everything_works(redis: &RedisServer, node: &Node) {
     assert_eq!(node.get("/channels?prefix=t").await.json()["complete"], true);
 }
 
-/// Not one command is refused to a user with the documented privileges.
+/// Redis refuses no command to a user with the documented privileges.
 #[tokio::test]
 async fn the_least_privileges() {
     let redis = RedisServer::start_durable().await;
@@ -62,7 +62,7 @@ async fn the_least_privileges() {
     {
         let nodes = [Node::start(&args).await, Node::start(&args).await];
         everything_works(&redis, &nodes[0]).await;
-        // Trimming by count, age and bytes; a log that lost its end; one that is gone.
+        // Trimming by count, age and bytes; a log that lost its end; a log that was deleted.
         nodes[1].publish_numbers("todo", 200).await;
         tokio::time::sleep(Duration::from_secs(2)).await;
         nodes[1].publish("todo", "1").await;
@@ -91,7 +91,7 @@ async fn the_least_privileges() {
     assert!(denied.is_empty(), "{denied:#?}");
 }
 
-/// With one privilege less, a line says so, and everything else works.
+/// With one privilege less, a log line reports it, and every other operation works.
 #[tokio::test]
 async fn one_privilege_less() {
     let redis = RedisServer::start_durable().await;
@@ -159,7 +159,7 @@ async fn tls() {
     let tls = ["--tls-port", &port, "--tls-cert-file", &cert, "--tls-key-file", &key, "--tls-ca-cert-file", &ca];
     let redis = RedisServer::start_with(&tls).await;
     let url = format!("rediss://localhost:{port}/");
-    // Redis asks for a certificate of ours, too.
+    // Redis also asks for a client certificate.
     let ours = ["--redis-tls-ca", &ca, "--redis-tls-cert", &cert, "--redis-tls-key", &key];
     let mut args = vec!["--redis", url.as_str()];
     args.extend(ours);
@@ -225,7 +225,7 @@ async fn a_cluster() {
     let members = cluster().await;
     let hosts: Vec<String> = members.iter().map(|member| format!("127.0.0.1:{}", member.port())).collect();
     let seeds = format!("redis+cluster://{}", hosts.join(","));
-    // One of them owns the log's slot; the plain URL of another leads there, too.
+    // One of them owns the log's slot; the plain URL of another one also leads there.
     let slot = members[0].number(&["CLUSTER", "KEYSLOT", "longtail:log"]).await;
     let owner = &members[usize::try_from(slot / 5462).expect("a member")];
     let other = members.iter().find(|member| member.port() != owner.port()).expect("another");

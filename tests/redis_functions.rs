@@ -48,7 +48,7 @@ async fn a_call_is_a_message() {
     assert!(node.log().contains("is not a client id"), "{}", node.log());
 }
 
-/// The same key within five minutes appends nothing, whichever way it comes.
+/// The same key within five minutes appends nothing, whichever way to publish it uses.
 #[tokio::test]
 async fn a_key_counts_once() {
     let redis = RedisServer::start().await;
@@ -65,7 +65,7 @@ async fn a_key_counts_once() {
     assert_eq!(data, ["1", "5"]);
 }
 
-/// It is kept by Redis, and needs no node.
+/// Redis keeps the message of a call, and the call needs no node.
 #[tokio::test]
 async fn a_call_is_kept_while_no_node_is_up() {
     let mut redis = RedisServer::start_durable().await;
@@ -124,7 +124,7 @@ async fn what_is_no_message_is_refused_in_a_word() {
     eventually("all of them on the node", async || (read(&node, "good").await.len() == 6).then_some(())).await;
 }
 
-/// Nobody reads a log with a wrong prefix, so a call for it is refused: nothing is lost silently.
+/// No node reads a log with a wrong prefix, so a call for it is refused: no message is lost silently.
 #[tokio::test]
 async fn a_log_that_no_node_has_had_is_refused() {
     let redis = RedisServer::start().await;
@@ -173,6 +173,7 @@ async fn a_publisher_of_few_privileges() {
 
 /// Settings that were removed with all keys are written again. Until then, no message is acknowledged that nodes would
 /// skip.
+/// skip.
 #[tokio::test]
 async fn after_flushall_no_call_is_taken_that_nodes_would_skip() {
     for (limit, bytes, is_taken) in [("1000", 2000, false), ("200000", 100_000, true)] {
@@ -202,7 +203,7 @@ async fn after_flushall_no_call_is_taken_that_nodes_would_skip() {
     }
 }
 
-/// If nodes differ, a call may be as long as all of them accept.
+/// If nodes have different limits, a call may be as long as all of them accept.
 #[tokio::test]
 async fn a_call_is_as_long_as_every_node_takes() {
     let redis = RedisServer::start().await;
@@ -221,7 +222,7 @@ async fn a_call_is_as_long_as_every_node_takes() {
     eventually("the call to be taken", async || call(&redis, &["todo", &payload]).await.ok()).await;
 }
 
-/// Another application's deployment deletes all functions: ours come back by themselves, on an idle node, too.
+/// Another application's deployment deletes all functions. Our functions come back by themselves, also on an idle node.
 #[tokio::test]
 async fn the_library_comes_back() {
     let redis = RedisServer::start().await;
@@ -234,7 +235,7 @@ async fn the_library_comes_back() {
         let took = flushed.elapsed();
         assert!(took < std::time::Duration::from_secs(5), "round {round}: it took {took:?}");
     }
-    // Looking after it is no more than a short question: the library is not sent again and again.
+    // The check of the library is only a short question: the library is not sent again and again.
     redis.command(&["CONFIG", "RESETSTAT"]).await;
     tokio::time::sleep(std::time::Duration::from_secs(4)).await;
     let stats = redis.text(&["INFO", "commandstats"]).await;
@@ -243,7 +244,7 @@ async fn the_library_comes_back() {
     assert!(!node.log().contains("longtail_publish is not available"), "{}", node.log());
 }
 
-/// A newer library stays, and somebody else's of the same name.
+/// A newer library stays, and so does another program's library of the same name.
 #[tokio::test]
 async fn another_library_is_left_alone() {
     let redis = RedisServer::start().await;

@@ -12,10 +12,10 @@ use tokio::net::{TcpListener, TcpStream};
 
 const WRITERS: usize = 8;
 
-/// What a reader saw: ids and payloads, and how many gaps it was told of.
+/// The ids and payloads that a reader saw, and the number of its gaps.
 type Seen = (String, Vec<(String, String)>, usize);
 
-/// Reads until the message `"end"`, whatever comes between.
+/// Reads until the message `"end"`, whatever comes before it.
 async fn read_to_end(mut reader: Reader) -> Seen {
     let (mut seen, mut gaps) = (Vec::new(), 0);
     loop {
@@ -31,7 +31,7 @@ async fn read_to_end(mut reader: Reader) -> Seen {
     }
 }
 
-/// Publishes numbers with keys, each until it is acknowledged. Answers payload and id.
+/// Publishes numbers with keys, each until it is acknowledged. Returns payload and id.
 async fn publish(node: &Node, writer: usize, stop: &AtomicBool, count: &AtomicUsize) -> Vec<(String, String)> {
     let mut acknowledged = Vec::new();
     for n in 0.. {
@@ -56,7 +56,7 @@ async fn publish(node: &Node, writer: usize, stop: &AtomicBool, count: &AtomicUs
     acknowledged
 }
 
-/// Publishing through two nodes with readers on every transport, and a failover in the middle: every
+/// Publishes through two nodes with readers on every transport, and a failover in the middle: every
 /// acknowledged message is in the log, and every reader sees it once and in order.
 async fn nothing_acknowledged_is_lost(wait_replicas: &str, fault: impl AsyncFnOnce(&mut Sentinels)) {
     let mut sentinels = Sentinels::start(2).await;
@@ -112,8 +112,8 @@ async fn nothing_acknowledged_is_lost(wait_replicas: &str, fault: impl AsyncFnOn
             *times.entry(data).or_default() += 1;
         }
         let lost = acknowledged.keys().filter(|payload| !times.contains_key(payload.as_str())).count();
-        // An entry that was read and then lost with its primary was not acknowledged: the publisher's
-        // next try appends it again, behind the gap that its readers are told of.
+        // An entry that was read and then lost with its primary was not acknowledged: the publisher's next try appends
+        // it again, after the gap that its readers get.
         let again = times.values().filter(|times| **times > 1).count();
         let is_ordered = seen.is_sorted_by(|a, b| position(&a.0) < position(&b.0));
         assert_eq!(lost, 0, "on {name}");
@@ -142,8 +142,8 @@ async fn the_primary_is_killed() {
     .await;
 }
 
-/// `SENTINEL FAILOVER` lets the old primary write for up to seconds after the new one left it, and one
-/// replica that has not left yet would prove nothing: both must have the message.
+/// `SENTINEL FAILOVER` lets the old primary write for up to some seconds after the new one has left it. A replica that
+/// has not left yet would prove nothing, so both replicas must have the message.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_primary_is_replaced_in_good_order() {
     nothing_acknowledged_is_lost("2", async |sentinels| {
@@ -152,7 +152,7 @@ async fn the_primary_is_replaced_in_good_order() {
     .await;
 }
 
-/// With fewer replicas than required, the message is in the log, but no publisher may be told that it is safe.
+/// With fewer replicas than required, the message is in the log, but no publisher may get an acknowledgement.
 #[tokio::test]
 async fn too_few_replicas_leave_the_outcome_unknown() {
     let redis = RedisServer::start().await;
@@ -175,7 +175,7 @@ async fn too_few_replicas_leave_the_outcome_unknown() {
     assert_eq!(replica.number(&["XLEN", "longtail:log"]).await, 1);
 }
 
-/// A repeated batch also has to prove something: the answer in its record does not prove replication.
+/// A repeated batch also has to wait for replicas: the answer in its record does not prove replication.
 #[tokio::test]
 async fn a_stopped_replica_is_no_replica() {
     let redis = RedisServer::start().await;
@@ -201,7 +201,7 @@ async fn a_stopped_replica_is_no_replica() {
     assert_eq!(redis.number(&["XLEN", "longtail:log"]).await, length + 1, "once");
 }
 
-/// An address that leads where it is told (a virtual IP, a name): connections that there are stay where they lead.
+/// An address whose server can be changed (a virtual IP, a name). Existing connections keep their server.
 struct Address {
     port: u16,
     leads_to: Arc<AtomicU16>,
@@ -227,7 +227,7 @@ impl Address {
     }
 }
 
-/// Two servers, the second a replica of the first; a node behind an address of the first, and who reads there.
+/// Two servers, the second a replica of the first; a node behind an address of the first, and a reader at that node.
 async fn behind_an_address() -> (RedisServer, RedisServer, Address, Node, Reader) {
     let first = RedisServer::start().await;
     let second = RedisServer::start_with(&["--repl-diskless-sync-delay", "0"]).await;
@@ -235,7 +235,7 @@ async fn behind_an_address() -> (RedisServer, RedisServer, Address, Node, Reader
     let node = Node::start(&["--redis", &format!("redis://127.0.0.1:{}/", address.port)]).await;
     let sse = node.transport("sse").await;
     let mut reader = Reader::open(&node, &sse, Subscription::to(&["a"])).await;
-    // All of the node's connections are there.
+    // All connections of the node lead to the first server.
     for (query, data) in [("channel=a", "1"), ("channel=a&volatile=1", "2")] {
         assert_eq!(node.try_publish(query, data).await.status, 200);
         let message = within(SOON, "what was published", reader.next_message()).await;
@@ -266,8 +266,8 @@ async fn all_connections_follow_to_the_new_primary() {
     assert_eq!(message.data(), "4");
 }
 
-/// The old primary still accepts writes: nobody has told it. One connection that has come to the new one tells the
-/// others.
+/// The old primary still accepts writes, because it does not know of the new one. One connection that has reached the
+/// new primary makes the node move the others.
 #[tokio::test]
 async fn no_connection_stays_with_a_primary_that_was_left() {
     let (first, second, _address, node, mut reader) = behind_an_address().await;
@@ -280,7 +280,7 @@ async fn no_connection_stays_with_a_primary_that_was_left() {
         clients.contains(" cmd=xread ").then_some(())
     })
     .await;
-    // Whatever is volatile while nobody listens is gone.
+    // Volatile messages are lost while no node listens.
     second.listened(1).await;
     for (query, data) in [("channel=a", "3"), ("channel=a&volatile=1", "4"), ("channel=a", "5")] {
         assert_eq!(node.try_publish(query, data).await.status, 200);
@@ -290,7 +290,7 @@ async fn no_connection_stays_with_a_primary_that_was_left() {
     assert_eq!(second.number(&["XLEN", "longtail:log"]).await, 3);
 }
 
-/// The counts of readers are not in the log: the new primary gets those that it does not have.
+/// The counts of readers are not in the log: the nodes send them to the new primary again.
 #[tokio::test]
 async fn the_new_primary_is_told_of_all_readers() {
     let (first, second, _address, node, _reader) = behind_an_address().await;

@@ -1,4 +1,4 @@
-//! What any Redis client may do: PUBLISH and XADD.
+//! The commands that any Redis client may use: PUBLISH and XADD.
 
 use crate::support;
 
@@ -10,7 +10,7 @@ async fn read(node: &Node, channel: &str) -> Vec<Item> {
     support::decode::batch(&answer.text()).into_iter().filter(|item| item.id().is_some()).collect()
 }
 
-/// Waits for this many messages of a channel, and for no more.
+/// Waits for this number of messages of a channel, and checks that no more arrive.
 async fn exactly(node: &Node, channel: &str, count: usize) -> Vec<Item> {
     eventually(&format!("{count} messages on {channel}"), async || {
         let items = read(node, channel).await;
@@ -27,7 +27,7 @@ async fn publish(redis: &RedisServer, channel: &str, payload: &str) {
     assert!(heard > 0, "nobody listens to {channel}");
 }
 
-/// The sentence of the issue: the same message with the same id on every transport.
+/// Every transport delivers the same message with the same id.
 #[tokio::test]
 async fn a_publish_reaches_every_transport() {
     let redis = RedisServer::start().await;
@@ -89,7 +89,7 @@ async fn payloads_are_raw_or_enveloped() {
     let items = exactly(&node, "todo", PAYLOADS.len()).await;
     for (item, (payload, event, data)) in items.iter().zip(PAYLOADS) {
         assert_eq!(item.str("event").as_deref(), Some(event), "{payload}");
-        // How a text's characters are escaped is the server's choice.
+        // The server may choose how it escapes the characters of a text.
         let text = data.starts_with('"');
         assert!(same_payload(text, data, item.data()), "{payload:?} became {}", item.data());
     }
@@ -99,7 +99,7 @@ async fn payloads_are_raw_or_enveloped() {
     assert_eq!(node.metric("longtail_log_ignored_excludes_total").await, 3.0);
     assert!(node.log().contains("is not a client id"), "{}", node.log());
 
-    // The same key, from PUBLISH too, appends nothing.
+    // The same key appends nothing, also if it comes by PUBLISH.
     publish(&redis, "push:keyed", r#"{"data":1,"key":"k"}"#).await;
     publish(&redis, "push:keyed", r#"{"data":2,"key":"k"}"#).await;
     publish(&redis, "push:keyed", "3").await;
@@ -155,7 +155,7 @@ async fn one_publish_is_one_message() {
     redis.listened(3).await;
     for n in 0..200 {
         publish(&redis, "push:todo", &n.to_string()).await;
-        // Equal payloads are messages of their own.
+        // Equal payloads are separate messages.
         publish(&redis, "push:same", "again").await;
     }
     let first: Vec<_> = exactly(&nodes[0], "todo", 200).await.iter().map(Item::id).collect();
@@ -168,7 +168,7 @@ async fn one_publish_is_one_message() {
     }
 }
 
-/// This holds even if the node that would have appended it dies.
+/// One PUBLISH is one message even if the node that would have appended it dies.
 #[tokio::test]
 async fn a_dying_node_takes_no_publish_with_it() {
     let redis = RedisServer::start().await;
@@ -233,7 +233,7 @@ async fn patterns() {
     }
 }
 
-/// Anybody may XADD directly into the log, even while no node is up.
+/// Any program may XADD directly into the log, even while no node is up.
 #[tokio::test]
 async fn xadd() {
     let redis = RedisServer::start().await;

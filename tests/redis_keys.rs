@@ -8,7 +8,7 @@ use support::{Node, RedisServer, eventually};
 /// The ways to publish with a key. `PUBLISH` has no answer.
 const WAYS: [&str; 3] = ["POST", "FCALL", "PUBLISH"];
 
-/// Publishes with the key `k` to a channel that is called as the way is.
+/// Publishes with the key `k` to a channel with the name of the way.
 async fn publish(redis: &RedisServer, node: &Node, way: &str, payload: &str) -> Option<String> {
     match way {
         "POST" => Some(node.publish_with(&format!("channel={way}&key=k"), payload).await),
@@ -27,7 +27,7 @@ async fn publish(redis: &RedisServer, node: &Node, way: &str, payload: &str) -> 
     }
 }
 
-/// PUBLISHes with the key `k` and waits until the node has taken it.
+/// PUBLISHes with the key `k` and waits until the node has handled it.
 async fn publish_envelope(redis: &RedisServer, node: &Node, channel: &str, payload: &str) {
     let envelope = format!(r#"{{"data":{payload},"key":"k"}}"#);
     let taken = "longtail_bridge_bridged_messages_total";
@@ -36,7 +36,7 @@ async fn publish_envelope(redis: &RedisServer, node: &Node, channel: &str, paylo
     eventually("the PUBLISH to be taken", async || (node.metric(taken).await > before).then_some(())).await;
 }
 
-/// The log's entries: id, then fields and values.
+/// The log's entries: the id, and then fields and values.
 async fn entries(redis: &RedisServer) -> Vec<(String, Vec<String>)> {
     redis::from_redis_value(redis.command(&["XRANGE", "longtail:log", "-", "+"]).await).expect("entries")
 }
@@ -67,7 +67,7 @@ async fn epoch(redis: &RedisServer) -> String {
     names.filter_map(|name| name.strip_prefix("epoch:").map(str::to_owned)).next().expect("an epoch")
 }
 
-/// Makes the present epoch one that ended at an id, as the loss of the log's end does.
+/// Ends the present epoch at an id, as the loss of the log's end does.
 async fn end_epoch(redis: &RedisServer, last: &str) {
     let present = epoch(redis).await;
     redis.command(&["XGROUP", "CREATE", "longtail:log", &format!("until:{present}"), last]).await;
@@ -75,7 +75,7 @@ async fn end_epoch(redis: &RedisServer, last: &str) {
     redis.command(&["XGROUP", "DESTROY", "longtail:log", &format!("epoch:{present}")]).await;
 }
 
-/// (what becomes of the message, whether a second publish with its key appends it again)
+/// (the fate of the message, whether a second publish with its key appends it again)
 const FATES: [(&str, bool); 6] = [
     ("it is in the log", false),
     ("it was trimmed", false),
@@ -103,7 +103,7 @@ async fn a_key_counts_while_the_log_answers_for_its_message() {
                 "it was trimmed" => drop(node.publish_numbers("other", 5).await),
                 "the log is deleted" => {
                     redis.command(&["DEL", "longtail:log"]).await;
-                    // Appended to by others meanwhile: the ids go on, and the epoch is another.
+                    // Others append in the meantime: the ids continue, and the epoch is a new one.
                     redis.command(&["XADD", "longtail:log", "*", "channel", "other", "data", "1"]).await;
                 }
                 "the entry is deleted" => drop(redis.command(&["XDEL", "longtail:log", &id]).await),
@@ -122,7 +122,7 @@ async fn a_key_counts_while_the_log_answers_for_its_message() {
                 _ => &["1"],
             };
             holds(&redis, way, wanted, &case).await;
-            // A message that was appended again has its key again.
+            // A message that was appended again can be found by its key again.
             assert_eq!(publish(&redis, &node, way, "3").await, again, "{case}: a third time");
             holds(&redis, way, wanted, &case).await;
         }
@@ -149,7 +149,7 @@ async fn a_repeat_finds_a_message_that_no_node_has_read() {
     holds(&redis, "FCALL", &["1"], "repeated by FCALL").await;
     publish_envelope(&redis, &opener, "FCALL", "1").await;
     holds(&redis, "FCALL", &["1"], "repeated by PUBLISH").await;
-    // The entry under the id is another message now: the first one is lost, and its repeat is appended.
+    // The entry under the id is another message now: the first one is lost, and the retry is appended.
     redis.command(&["XGROUP", "SETID", "longtail:log", &format!("until:{ended}"), "0-1"]).await;
     let key = "{longtail:log}:key:5:5:redis:FCALL:k";
     redis.command(&["SET", key, &first]).await;

@@ -27,7 +27,7 @@ fn log(redis: &RedisServer) -> Arc<RedisLog> {
     RedisLog::new(Endpoint::parse(&redis.url(), None).expect("a URL"), config)
 }
 
-/// What a tail gives, entry by entry. It panics where one stretch does not continue the one before.
+/// The entries that a tail returns. It panics if one range does not continue the previous one.
 async fn tail(log: &Arc<RedisLog>) -> mpsc::UnboundedReceiver<(Cursor, String)> {
     let mut events = log.clone().tail();
     let (out, seen) = mpsc::unbounded_channel();
@@ -67,14 +67,14 @@ fn draft(data: String, key: Option<String>) -> Draft {
     }
 }
 
-/// Appends one by one, some with a key that the other node also uses, some in batches.
+/// Appends messages one by one, some with a key that the other node also uses, some in batches.
 async fn publish(log: Arc<RedisLog>, node: usize) {
     for n in 0..400 {
         let key = (n % 5 == 0).then(|| n.to_string());
         let drafts = (0..1 + n % 3).map(|part| draft(format!("[{node},{n},{part}]"), key.clone())).collect();
         log.append(drafts).await.expect("appended");
         if n % 50 == 0 {
-            // Longer than a flow of appends lasts: the tail reads by itself in between.
+            // This pause is longer than a flow of appends, so the tail reads by itself in between.
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }

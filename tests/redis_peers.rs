@@ -1,4 +1,4 @@
-//! Nodes of one log know each other, and do not misread entries of a newer node.
+//! Nodes of one log know each other, and do not misinterpret entries of a newer node.
 
 use crate::support;
 
@@ -26,7 +26,7 @@ async fn now_ms(redis: &RedisServer) -> u64 {
     time.0 * 1000 + time.1 / 1000
 }
 
-/// Renews a record that no node has until something holds.
+/// Renews a record that belongs to no node until `holds` returns a value.
 async fn renew_until<T>(redis: &RedisServer, record: &str, what: &str, holds: impl AsyncFn() -> Option<T>) -> T {
     eventually(what, async || {
         let record = format!("{} 65536 {record}", now_ms(redis).await);
@@ -37,7 +37,7 @@ async fn renew_until<T>(redis: &RedisServer, record: &str, what: &str, holds: im
     .await
 }
 
-/// In its place readers are told of a gap. Before and after it they miss nothing, live and from the log.
+/// Readers get a gap in place of the entry. Before and after it they miss no message, live and from the log.
 #[tokio::test]
 async fn an_entry_of_a_format_that_a_node_does_not_read_is_a_gap() {
     let redis = RedisServer::start().await;
@@ -110,13 +110,13 @@ async fn an_entry_whose_format_is_no_number_is_skipped() {
     assert_eq!(node.metric("longtail_log_skipped_entries_total").await, 6.0);
 }
 
-/// Entries of the present format are as they were, without an additional byte.
+/// Entries of the present format are unchanged, without an additional byte.
 #[tokio::test]
 async fn a_node_writes_the_format_that_all_read() {
     let redis = RedisServer::start().await;
     let node = start_on(&redis, &[]).await;
     let newer = r#"{"name":"newer (process 7)","version":"9.0.0","reads":[1,2]}"#;
-    // Longer than a node takes to trust what it knows about the others.
+    // The wait is longer than the time after which a node trusts its list of the others.
     let began = tokio::time::Instant::now();
     renew_until(&redis, newer, "the node to be settled", async || {
         (began.elapsed() > Duration::from_secs(5)).then_some(())
@@ -129,7 +129,7 @@ async fn a_node_writes_the_format_that_all_read() {
     assert_eq!(node.metric("longtail_log_format").await, 1.0);
 }
 
-/// Each node says what it reads, and is forgotten when it ends.
+/// Each node reports the formats that it reads, and its record is removed when it ends.
 #[tokio::test]
 async fn each_node_has_a_record() {
     let redis = RedisServer::start().await;
@@ -144,7 +144,7 @@ async fn each_node_has_a_record() {
         let record: serde_json::Value = serde_json::from_str(record).expect("JSON");
         assert_eq!(record["reads"], serde_json::json!([1]));
     }
-    // Records that are invalid, or that nobody renews.
+    // Records that are invalid, or that no node renews.
     let old = format!("{} 65536 {{}}", now_ms(&redis).await - 11_000);
     let ahead = format!("{} 65536 {{}}", now_ms(&redis).await + 3_600_000);
     let long = format!("{} 65536 {}", now_ms(&redis).await, "x".repeat(5000));
@@ -152,10 +152,10 @@ async fn each_node_has_a_record() {
         redis.command(&["HSET", PEERS, name, record]).await;
     }
     eventually("what is no record to go", async || (records(&redis).await.len() == 2).then_some(())).await;
-    // So many records as only a forger writes.
+    // Only a forger writes this many records.
     redis.command(&["EVAL", "for i = 1, 3000 do redis.call('HSET', KEYS[1], i, 'x') end", "1", PEERS]).await;
     eventually("the forged ones to go", async || (records(&redis).await.len() == 2).then_some(())).await;
-    // All keys are lost.
+    // All keys are then deleted.
     redis.command(&["DEL", PEERS]).await;
     eventually("both to be back", async || (records(&redis).await.len() == 2).then_some(())).await;
     let mut gone = nodes.remove(0);
@@ -170,7 +170,7 @@ async fn each_node_has_a_record() {
     .await;
 }
 
-/// A node that is older than the others is told so, and only while it is.
+/// A node that is older than the others logs that, and only while it is older.
 #[tokio::test]
 async fn a_node_that_is_too_old_says_so() {
     let redis = RedisServer::start().await;
@@ -195,7 +195,7 @@ async fn a_node_that_is_too_old_says_so() {
     })
     .await;
     node.publish("todo", "1").await;
-    // A node that ended a moment ago no longer counts, whatever it read.
+    // A node that ended a moment ago no longer counts, whatever formats it read.
     redis.command(&["HDEL", PEERS, "forged"]).await;
     let second = start_on(&redis, &[]).await;
     let record = format!("{} 65536 {newer}", now_ms(&redis).await);
@@ -228,7 +228,7 @@ async fn nodes_that_are_set_differently_say_so() {
             says(node, &["WARN", &here, &there, consequence, "(process ", "give all nodes"]).await;
         }
     }
-    // A third node with the settings of the second one causes no new line.
+    // A third node with the settings of the second one does not cause a new line.
     let third = start_on(&redis, &of(|difference| difference.2)).await;
     says(&third, &["WARN", "--max-message-bytes is 65536 on this node and 1000 on"]).await;
     for node in [&one, &two] {
@@ -246,7 +246,7 @@ async fn nodes_that_are_set_differently_say_so() {
     assert!(!fourth.log().contains("give all nodes"), "{}", fourth.log());
 }
 
-/// What others write is bounded and harmless in the log.
+/// The text of other nodes' records is bounded and harmless in the log.
 #[tokio::test]
 async fn a_forged_record_is_said_in_bounds() {
     let redis = RedisServer::start().await;

@@ -1,4 +1,4 @@
-//! A Redis that has a problem: there is one clear line for each, and the node continues to serve.
+//! A Redis that has a problem: the node logs one clear line for each, and continues to serve.
 
 use crate::support;
 
@@ -26,7 +26,7 @@ async fn publishes_again(node: &Node) {
     .await;
 }
 
-/// One line and exit 69 at start; with --wait-for-log one line, and service when it is fixed.
+/// At start the node logs one line and exits with 69. With --wait-for-log it logs one line, and serves after the fix.
 #[tokio::test]
 async fn a_foreign_type_under_our_key() {
     let redis = RedisServer::start().await;
@@ -120,7 +120,7 @@ async fn settings_that_break_promises() {
     assert!(!node.log().contains("WARN"), "{}", node.log());
 }
 
-/// While Redis reads its append-only file it says that it has none.
+/// While Redis reads its append-only file it reports that it has none.
 #[tokio::test]
 async fn a_redis_that_is_loading_is_not_said_to_have_no_append_only_file() {
     // Redis answers once in 1,024 commands while it loads; each command takes half a millisecond.
@@ -129,13 +129,13 @@ async fn a_redis_that_is_loading_is_not_said_to_have_no_append_only_file() {
     let node = start_on(&redis, &[]).await;
     redis.command(&["EVAL", "for i = 1, 6000 do redis.call('SET', 'filler:' .. i, i) end", "0"]).await;
     redis.kill();
-    // Comes back when the file is read.
+    // This returns when the file is read.
     redis.restart().await;
     publishes_again(&node).await;
     let log = node.log();
     assert!(log.contains("loading"), "expected the node to have met a Redis that is loading:\n{log}");
     assert!(!log.contains("append-only file"), "expected no word about the append-only file, which there is:\n{log}");
-    // It is looked at when it is loaded: a setting that does break a promise is said.
+    // The settings are checked after the file is loaded: a setting that breaks a guarantee is reported.
     drop(node);
     let mut redis =
         RedisServer::start_with(&[&slow[..], &["--maxmemory", "1gb", "--maxmemory-policy", "allkeys-lru"]].concat())
@@ -150,7 +150,7 @@ async fn a_redis_that_is_loading_is_not_said_to_have_no_append_only_file() {
     .await;
 }
 
-/// Redis gives no id after the greatest possible one: publishing ends, and the node says what has to be done.
+/// Redis gives no id after the greatest possible one: publishing ends, and the node logs the fix.
 #[tokio::test]
 async fn an_entry_with_the_greatest_id() {
     const GREATEST: &str = "18446744073709551615-18446744073709551615";
@@ -179,7 +179,7 @@ async fn an_entry_with_the_greatest_id() {
     }
 }
 
-/// Ids whose milliseconds are the greatest possible are past what a script's numbers tell apart.
+/// The numbers of a script cannot distinguish ids whose milliseconds are the greatest possible.
 #[tokio::test]
 async fn ids_near_the_greatest_one() {
     let redis = RedisServer::start().await;
@@ -191,7 +191,7 @@ async fn ids_near_the_greatest_one() {
         let id = node.publish("todo", data).await;
         assert!(id.starts_with(&format!("18446744073709551615-{seq}.")), "expected number {seq}, came {id}");
     }
-    // Another program trims, and a node starts: it has to tell which entries are gone.
+    // Another program trims, and a node starts: it has to determine which entries are gone.
     redis.command(&["XTRIM", "longtail:log", "MAXLEN", "2"]).await;
     let second = start_on(&redis, &["--retain-messages", "3"]).await;
     for node in [&node, &second] {
@@ -216,7 +216,7 @@ async fn urls_that_name_no_redis() {
     }
 }
 
-/// A privilege that is taken away from a running node: it says which, is not ready, and goes on when it has it again.
+/// A running node loses a privilege: it logs which one, is not ready, and continues when it has the privilege again.
 #[tokio::test]
 async fn a_tail_that_may_not_read() {
     let redis = RedisServer::start().await;
@@ -235,7 +235,7 @@ async fn a_tail_that_may_not_read() {
     publishes_again(&node).await;
 }
 
-/// A volatile message waits as long as any publish, and not for all publishers that wait before it.
+/// A volatile message waits as long as any publish, but does not wait for all publishers before it.
 #[tokio::test]
 async fn a_stall_with_many_in_the_line() {
     let redis = RedisServer::start().await;
@@ -252,7 +252,7 @@ async fn a_stall_with_many_in_the_line() {
         let (log, cursor) = (log.clone(), Cursor { id: page.upto, epoch: page.extent.lineage.epoch });
         readers.spawn(async move { log.read(cursor, 1).await.is_ok() });
     }
-    // They stand in the line.
+    // These publishers wait in the queue.
     tokio::time::sleep(Duration::from_millis(100)).await;
     let append = async || {
         let begun = Instant::now();
@@ -269,12 +269,12 @@ async fn a_stall_with_many_in_the_line() {
     };
     let (refused, took) = append().await;
     assert!(matches!(&refused, Err(AppendError::Unavailable(_))), "{refused:?}");
-    // After the ten others it would be eleven seconds.
+    // A wait for the ten others would take eleven seconds.
     assert!(took < timeout * 5, "refused after {took:?}");
     readers.shutdown().await;
     redis.thaw();
     assert_eq!(append().await.0, Ok(vec![None]));
-    // It is sent, and a Redis that was stopped does it when it goes on.
+    // The command is sent, and a Redis that was stopped executes it when it continues.
     redis.freeze();
     assert_eq!(append().await.0, Err(AppendError::OutcomeUnknown));
     redis.thaw();

@@ -1,4 +1,4 @@
-//! Under systemd: what the server tells it, the sockets that it hands over, and its units.
+//! Under systemd: the server's notifications, the sockets that systemd hands over, and the units.
 
 use crate::support;
 
@@ -18,7 +18,7 @@ struct Manager {
 
 impl Manager {
     fn new() -> Manager {
-        // Not below the build's directory: a path of a socket is at most 107 bytes.
+        // The socket is not below the build's directory, because the path of a socket has at most 107 bytes.
         let dir = std::env::temp_dir().join(format!("notify-{}", uuid::Uuid::new_v4()));
         std::fs::create_dir(&dir).expect("a directory");
         Manager { socket: UnixDatagram::bind(dir.join("s")).expect("a socket"), dir }
@@ -28,7 +28,7 @@ impl Manager {
         format!("NOTIFY_SOCKET={}/s", self.dir.display())
     }
 
-    /// Reads until a line begins with this.
+    /// Reads until a line begins with `wanted`.
     async fn told(&self, wanted: &str) -> String {
         let mut buffer = [0; 4096];
         within(SOON, wanted, async {
@@ -43,7 +43,7 @@ impl Manager {
         .await
     }
 
-    /// Whether nothing of the kind is told for some time.
+    /// Whether no line that begins with `unwanted` arrives within `time`.
     async fn is_not_told(&self, unwanted: &str, time: Duration) -> bool {
         let told = self.told(unwanted);
         tokio::time::timeout(time, told).await.is_err()
@@ -70,14 +70,14 @@ async fn the_manager_is_told() {
     assert_eq!(node.exit_code().await, 0);
 }
 
-/// A process that is stopped says nothing, which is what the watchdog is for.
+/// A process that is stopped sends nothing, and the watchdog detects that.
 #[tokio::test]
 async fn a_stalled_process_is_not_alive() {
     let manager = Manager::new();
     let node = Node::start(&[&manager.variable(), "WATCHDOG_USEC=300000"]).await;
     manager.told("WATCHDOG=1").await;
     node.signal("STOP");
-    // What was sent before it stopped.
+    // Reads the lines that were sent before it stopped.
     while manager.socket.try_recv(&mut [0; 4096]).is_ok() {}
     assert!(
         manager.is_not_told("WATCHDOG=1", Duration::from_millis(900)).await,
@@ -87,7 +87,7 @@ async fn a_stalled_process_is_not_alive() {
     manager.told("WATCHDOG=1").await;
 }
 
-/// It is ready when its log is read, or at once if it may wait for the log.
+/// The server is ready when it has read its log, or at once if it may wait for the log.
 #[tokio::test]
 async fn ready_means_that_the_log_is_read() {
     let manager = Manager::new();
@@ -105,7 +105,7 @@ async fn ready_means_that_the_log_is_read() {
     manager.told("READY=1").await;
 }
 
-/// A process that a test started, killed when dropped.
+/// A process that a test started. It is killed when this is dropped.
 struct Process(Child);
 
 impl Drop for Process {
@@ -116,7 +116,7 @@ impl Drop for Process {
 }
 
 impl Process {
-    /// Its exit code, once something has connected to what it listens on.
+    /// Connects to `address` again and again until the process ends, and returns its exit code.
     async fn code_when_asked(&mut self, address: SocketAddr) -> Option<i32> {
         within(SOON, "its end", async {
             loop {
@@ -179,7 +179,7 @@ async fn two_raw_tcp_sockets_are_one_too_many() {
     let (one, two) = (free(), free());
     let mut process = activated(&[one, two], "tcp:tcp", &[]);
     assert_eq!(process.code_when_asked(one).await, Some(64));
-    // Without a service manager, none of it has an effect.
+    // Without a service manager, these variables have no effect.
     let (code, said) = run_to_end(&["LISTEN_FDS=1", "LISTEN_PID=1", "--listen", "192.0.2.1:1"]).await;
     assert_eq!((code, said.contains("192.0.2.1:1")), (64, true), "{said}");
 }

@@ -1,7 +1,8 @@
-//! Many readers that never read, while much is published: what that costs the server's memory, and the readers that do
-//! read.
+//! Many readers that never read, while many messages are published: the cost in the server's memory, and for the
+//! readers that do read.
 //!
-//! With `LONGTAIL_LONG` a thousand of them and 1 GiB, else a hundred and 40 MiB. The figures are printed.
+//! With `LONGTAIL_LONG` the test uses a thousand readers and 1 GiB; by default a hundred and 40 MiB. It prints the
+//! figures.
 
 use crate::support;
 
@@ -31,7 +32,7 @@ async fn never_reads(node: &Node, n: usize) -> TcpStream {
         1 => (node.http, "GET /sse?channel=flood HTTP/1.1\r\nHost: localhost\r\n\r\n".to_owned()),
         2 => (node.http, "GET /ndjson?channel=flood HTTP/1.1\r\nHost: localhost\r\n\r\n".to_owned()),
         3 => {
-            // One poll after the other, and no answer is read.
+            // The client sends one poll after the other and reads no answer.
             let poll = "GET /long-poll?channel=flood&cursor=earliest&limit=1000 HTTP/1.1\r\nHost: localhost\r\n\r\n";
             (node.http, poll.repeat(20))
         }
@@ -45,7 +46,7 @@ async fn never_reads(node: &Node, n: usize) -> TcpStream {
     stream
 }
 
-/// A healthy reader: gives the time that each message took, in microseconds.
+/// A healthy reader, which returns the time that each message took, in microseconds.
 fn healthy(mut response: Response, count: usize) -> JoinHandle<Vec<u64>> {
     tokio::spawn(async move {
         let (mut took, mut text) = (Vec::new(), String::new());
@@ -71,11 +72,11 @@ struct Figures {
     p50: u64,
     p99: u64,
     seconds: f64,
-    /// Of all TCP sockets on this machine, at the most.
+    /// The maximum memory of all TCP sockets on this machine.
     kernel: usize,
 }
 
-/// What the kernel holds for TCP sockets.
+/// The memory that the kernel holds for TCP sockets.
 fn kernel() -> usize {
     let text = std::fs::read_to_string("/proc/net/sockstat").expect("sockstat");
     let line = text.lines().find(|line| line.starts_with("TCP:")).expect("a line");
@@ -83,11 +84,11 @@ fn kernel() -> usize {
     pages.expect("a number") * 4096
 }
 
-/// Publishes so many bytes to those that never read, and a time now and then to those that do.
+/// Publishes this number of bytes to the readers that never read, and a time now and then to the healthy readers.
 async fn run(never: usize, bytes: usize) -> Figures {
     let (budget, retained) = (BUDGET.to_string(), RETAINED.to_string());
     let args = ["--max-buffer-bytes", &budget, "--retain-bytes", &retained, "--write-timeout", "600", "--log", "error"];
-    // Its addresses are told at info.
+    // The node logs its addresses at level info.
     let node = Node::start(&[&args[..6], &["--log", "info"]].concat()).await;
     let pulses = 200;
     let mut readers = Vec::new();
@@ -159,10 +160,10 @@ async fn readers_that_never_read_cost_what_was_allowed() {
             mib(figures.kernel),
         );
     }
-    // Beyond what the same costs without them: the budget, and something for the allocator.
+    // The memory beyond that of a run without them is at most the budget and a margin for the allocator.
     let beyond = with.peak.saturating_sub(with.before).saturating_sub(without.peak.saturating_sub(without.before));
     assert!(beyond < BUDGET + BUDGET / 2 + 32 * MIB, "{} MiB", beyond / MIB);
-    // Two cores that others use as well: a bound for what would be a fault, not for what is good.
+    // Other programs also use the two cores, so this bound detects a fault and is not a target.
     assert!(
         with.p99 < without.p99 * 20 + 5_000_000,
         "p99 {} us without, {} us with those that never read",

@@ -1,5 +1,5 @@
-//! Request smuggling and header injection: behind a real nginx and a real haproxy, which let nobody publish, no request
-//! gets through hidden in another one; and no text of a client appears in a header of the answer.
+//! Request smuggling and header injection: behind a real nginx and a real haproxy, which refuse all publishes, no
+//! hidden request gets through inside another one. No text of a client appears in a header of the answer.
 
 use crate::support;
 
@@ -11,7 +11,7 @@ use support::{Node, Request, Response, SOON, each_transport, eventually, http::r
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// A proxy that refuses `/publish` by itself.
+/// A proxy that refuses `/publish` itself.
 struct Guard {
     child: Child,
     name: &'static str,
@@ -45,7 +45,7 @@ async fn start(name: &'static str, config: &str, command: &[&str], address: Sock
     guard
 }
 
-/// Connections to the server are kept and shared, which is what smuggling needs.
+/// The proxies keep and share their connections to the server, because smuggling needs that.
 async fn guards(server: SocketAddr) -> [Guard; 2] {
     let (nginx, haproxy) = (address(), address());
     let nginx_config = format!(
@@ -72,7 +72,7 @@ async fn guards(server: SocketAddr) -> [Guard; 2] {
 
 const SMUGGLED: &str = "POST /publish?channel=smuggled HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\n1";
 
-/// Requests that one may take for longer or shorter than another does, each with one more behind it.
+/// Requests whose length one parser may read differently from another, each with one more request behind it.
 fn ambiguous() -> Vec<String> {
     let form = "channel=a";
     let mut requests = Vec::new();
@@ -83,7 +83,7 @@ fn ambiguous() -> Vec<String> {
     };
     let chunked = format!("{:x}\r\n{form}\r\n0\r\n\r\n", form.len());
     let whole = chunked.len() + SMUGGLED.len();
-    // The length says that all of it is the body; the chunks say that it ends before.
+    // By the length, all bytes are the body; by the chunks, the body ends earlier.
     for coding in [
         "Transfer-Encoding: chunked",
         "Transfer-Encoding : chunked",
@@ -105,13 +105,13 @@ fn ambiguous() -> Vec<String> {
         for version in ["1.1", "1.0"] {
             add(version, &format!("Content-Length: {whole}\r\n{coding}"), &format!("{chunked}{SMUGGLED}"));
             add(version, &format!("{coding}\r\nContent-Length: {whole}"), &format!("{chunked}{SMUGGLED}"));
-            // And the other way round: the length ends before the chunks do.
+            // The other way round: by the length, the body ends before the chunks do.
             let part = format!("{:x}\r\n", SMUGGLED.len());
             let body = format!("{part}{SMUGGLED}\r\n0\r\n\r\n");
             add(version, &format!("Content-Length: {}\r\n{coding}", part.len()), &body);
         }
     }
-    // Lengths that are read in two ways.
+    // Lengths that parsers read in two ways.
     let body = format!("{form}{SMUGGLED}");
     let (short, long) = (form.len(), body.len());
     for lengths in [
@@ -128,7 +128,7 @@ fn ambiguous() -> Vec<String> {
     ] {
         add("1.1", &lengths, &body);
     }
-    // Chunks that are.
+    // Chunks that parsers read in two ways.
     for size in ["9;a=\n", "9\n", "09\r", "0x9\r\n", "+9\r\n", "9 \r\n", "10000000000000009\r\n", "9;\r\n", "-9\r\n"] {
         let line = if size.ends_with('\n') { size.to_owned() } else { format!("{size}\n") };
         add("1.1", "Transfer-Encoding: chunked", &format!("{line}{form}\r\n0\r\n\r\n{SMUGGLED}"));
@@ -139,7 +139,7 @@ fn ambiguous() -> Vec<String> {
     requests
 }
 
-/// Sends it, and something innocent behind it that would carry what is left over.
+/// Sends the request and then shuts the sending side.
 async fn send(address: SocketAddr, request: &str) {
     let Ok(mut stream) = TcpStream::connect(address).await else { return };
     stream.write_all(request.as_bytes()).await.ok();
@@ -152,7 +152,7 @@ async fn no_request_is_hidden_in_another_one() {
     let node = Node::start(&["--request-timeout", "1"]).await;
     let guards = guards(node.http).await;
     for guard in &guards {
-        // The guard guards, and lets through what it should.
+        // The guard refuses a publish, and lets a poll through.
         let answer = Request::post("/publish?channel=smuggled", b"1").send(guard.address).await;
         assert_eq!(answer.status, 403, "{}", guard.name);
         let answer = Request::form("/poll", "channel=a").send(guard.address).await;
@@ -177,7 +177,7 @@ async fn no_request_is_hidden_in_another_one() {
     }
 }
 
-/// Without a proxy: what is read in two ways ends its connection, whatever the answer.
+/// Without a proxy: a request that parsers read in two ways ends its connection, whatever the answer.
 #[tokio::test]
 async fn an_ambiguous_request_is_the_last_of_its_connection() {
     let node = Node::start(&["--request-timeout", "1"]).await;
@@ -199,7 +199,7 @@ async fn an_ambiguous_request_is_the_last_of_its_connection() {
         let answer = node.get("/poll?channel=smuggled&cursor=earliest").await.json();
         assert_eq!(answer["messages"], serde_json::json!([]), "{version} {headers:?}");
     }
-    // A request that can be read in only one way is followed by the next one: the request in here is valid.
+    // A request that can be read in only one way is followed by the next one: the request in the body is valid.
     let kind = "Content-Type: application/x-www-form-urlencoded";
     let request = format!(
         "POST /poll HTTP/1.1\r\nHost: localhost\r\n{kind}\r\nContent-Length: {}\r\n\r\n{form}{SMUGGLED}",
@@ -210,8 +210,8 @@ async fn an_ambiguous_request_is_the_last_of_its_connection() {
     assert_eq!(answer["messages"][0]["data"], 1, "{answer}");
 }
 
-/// A body that a `GET` has is not read where a stream or a waiting poll takes the connection over: bytes after the
-/// answer are not a request, even if they come late.
+/// The server does not read the body of a `GET` if a stream or a waiting poll takes over the connection: bytes after
+/// the answer are not a request, even if they come late.
 #[tokio::test]
 async fn the_body_of_a_get_is_no_request() {
     for args in [&[][..], &["--plain-requests", "false"]] {
@@ -224,7 +224,7 @@ async fn the_body_of_a_get_is_no_request() {
             let head =
                 format!("GET {target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n", SMUGGLED.len());
             stream.write_all(head.as_bytes()).await.expect("write");
-            // A stream's head is out by now, a poll waits.
+            // By now the head of a stream is sent, and a poll waits.
             if target.starts_with("/long-poll") {
                 let first = tokio::time::timeout(Duration::from_millis(300), stream.read(&mut [0; 4096])).await;
                 assert!(first.is_err(), "it waits: {target} {args:?}, {first:?}");
@@ -240,7 +240,7 @@ async fn the_body_of_a_get_is_no_request() {
     }
 }
 
-/// The name that a request was sent to, wherever it stands.
+/// The name of the host counts, wherever the request has it.
 #[tokio::test]
 async fn the_authority_decides_which_host_it_is() {
     let node = Node::start(&[]).await;
@@ -263,7 +263,7 @@ async fn the_authority_decides_which_host_it_is() {
     }
 }
 
-/// Whatever a client says is data: no line of an answer's head comes from it.
+/// All text of a client is data: no line of an answer's head comes from it.
 #[tokio::test]
 async fn nothing_is_injected_into_a_head() {
     let node = Node::start(&[]).await;

@@ -43,7 +43,7 @@ async fn last_event_id_wins(log: Log) {
         assert_eq!(hello.str("cursor").as_ref(), Some(&published[header].id));
         reader.expect(&published[header + 1..]).await;
     }
-    // Only this transport takes it.
+    // Only this transport accepts the header.
     let answer = Request::get("/poll?channel=todo&cursor=earliest")
         .header("Last-Event-ID", &published[3].id)
         .send(node.http)
@@ -54,7 +54,7 @@ async fn last_event_id_wins(log: Log) {
     assert_eq!((answer.status, answer.error_code().as_str()), (400, "bad_cursor"));
 }
 
-/// A script that tries a path out sees its heartbeats, and need not wait long for the first.
+/// A script that tests a path sees the heartbeats, and need not wait long for the first one.
 async fn a_stream_that_is_to_prove_itself(log: Log) {
     let World { node, redis: _redis } = World::start(log, &["--heartbeat-seconds", "60"]).await;
     let mut response = open(&node, "channel=quiet&probe=1").await;
@@ -70,7 +70,7 @@ async fn a_stream_that_is_to_prove_itself(log: Log) {
     assert!(began.elapsed().as_secs() < 50, "the first heartbeats are early, not after {:?}", began.elapsed());
 }
 
-/// A comment, and a block with nothing but an id: it fires no event.
+/// A heartbeat is a comment and a block that has only an id, so it fires no event.
 async fn a_heartbeat_moves_the_last_event_id(log: Log) {
     let World { node, redis: _redis } = World::start(log, &["--heartbeat-seconds", "1"]).await;
     let mut response = open(&node, "channel=quiet").await;
@@ -94,7 +94,7 @@ async fn retry_is_sent_first() {
     let retry = first.strip_prefix("retry: ").or(first.strip_prefix("retry:"));
     assert!(retry.is_some_and(|ms| ms.trim().parse::<u64>().is_ok()), "{text:?}");
 
-    // Also behind padding, which is a comment.
+    // The rule also holds after padding, which is a comment.
     let mut response = open(&node, "channel=todo&padding=1").await;
     let text = read_until(&mut response, "event: hello").await;
     let field = text.lines().find(|line| !line.is_empty() && !line.starts_with(':'));
@@ -130,7 +130,7 @@ async fn control_objects_are_named_events() {
     assert_eq!(node.exit_code().await, 0);
 }
 
-/// (published, what `data:` lines follow, what arrives in the page)
+/// (published text, its `data:` lines, the text that arrives in the page)
 const BARE: [(&str, &str); 8] = [
     (r#"{"title":"milk"}"#, r#"data: {"title":"milk"}"#),
     ("a text", "data: a text"),
@@ -164,7 +164,7 @@ async fn format_data_sends_the_bare_payload() {
         let data: Vec<String> = data.iter().map(|line| blank(line)).collect();
         assert_eq!(data, wanted, "{payload:?}");
     }
-    // A text is sent as that text, also where it was published as JSON.
+    // A text is sent unchanged, also if it was published as JSON.
     assert!(text.contains("data: a JSON \"string\"\ndata: with a line\n"), "{text}");
     for bad in ["xml", "", "Data"] {
         let answer = node.get(&format!("/sse?channel=plain&format={bad}")).await;
@@ -190,7 +190,7 @@ async fn lines_cannot_be_injected() {
     }
 }
 
-/// A 503 is final for an `EventSource`, so a refusal for now is a 200 with `retry` and `bye`.
+/// A 503 is final for an `EventSource`, so a temporary refusal is a 200 with `retry` and `bye`.
 #[tokio::test]
 async fn a_full_node_says_bye() {
     let World { node, .. } = World::start(Log::Memory, &["--max-connections", "2"]).await;

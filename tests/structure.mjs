@@ -7,7 +7,7 @@
 // --json   everything as one JSON object
 // --check  exits with 1 if there is a circle, a function of more than 80 lines, or a file of more than 450
 //
-// It needs Node and no package. What it counts:
+// It needs Node and no package. It counts the following.
 //
 // Tests are left out everywhere. A test is an item below `#[cfg(test)]` (or `cfg(all(test, …))`), a file named
 // `tests.rs`, a file that begins with `#![cfg(test)]`, and a file whose `mod` line stands below `#[cfg(test)]`, with
@@ -45,7 +45,7 @@ const MOST_LINES_OF_A_FILE = 450;
 
 // ---- text ----
 
-// The same text with spaces in place of comments and of what stands in strings and characters. Positions stay.
+// The same text with spaces in place of comments and of the contents of strings and characters. Positions stay.
 function blanked(text) {
   const out = [...text.split('')];
   const blank = (from, to) => {

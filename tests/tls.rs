@@ -1,4 +1,4 @@
-//! TLS: versions, protocols, other bytes on the same port, certificates that change, and files that are not usable.
+//! TLS: versions, protocols, other bytes on the same port, certificates that change, and unusable files.
 
 use crate::support;
 
@@ -33,7 +33,7 @@ async fn get(stream: Stream, target: &str) -> Response {
     answer
 }
 
-/// What a client with these offers agrees on with the server; `None` if the handshake fails.
+/// The TLS version and the protocol on which server and client agree; `None` if the handshake fails.
 async fn agree(
     address: SocketAddr,
     certificate: &Certificate,
@@ -101,7 +101,7 @@ async fn the_protocol_agreed_on_holds() {
     }
 }
 
-/// A common client.
+/// curl, a common client, connects.
 #[tokio::test]
 async fn curl() {
     let node = start(&[]).await;
@@ -120,7 +120,7 @@ async fn curl() {
     }
 }
 
-/// The same port without TLS: this machine is served.
+/// On the same port, a client on this machine is served without TLS.
 #[tokio::test]
 async fn plain_http_from_this_machine_is_served() {
     let node = start(&[]).await;
@@ -132,14 +132,14 @@ async fn plain_http_from_this_machine_is_served() {
     assert_eq!(answer.json()["messages"][0]["data"], 1);
 }
 
-/// This machine's address in its network. Nothing is sent.
+/// This machine's address in its network. The call sends nothing.
 fn own_address() -> IpAddr {
     let socket = UdpSocket::bind("0.0.0.0:0").expect("a socket");
     socket.connect("192.0.2.1:9").expect("a route: this test wants a network interface beside loopback");
     socket.local_addr().expect("an address").ip()
 }
 
-/// A client from a network is redirected to https, or refused, before anything is done.
+/// A client from a network is redirected to https, or refused, before the server handles its request.
 #[tokio::test]
 async fn plain_http_from_elsewhere_is_sent_to_https() {
     let node = start(&["--listen", "0.0.0.0:0", "--tcp-listen", "127.0.0.1:0", "--open"]).await;
@@ -162,7 +162,7 @@ async fn plain_http_from_elsewhere_is_sent_to_https() {
     assert_eq!(answer.status, 200, "with TLS it is served");
 }
 
-/// Raw TCP in TLS and without, on one port.
+/// Raw TCP with TLS and without, on one port.
 #[tokio::test]
 async fn raw_tcp() {
     let node = start(&[]).await;
@@ -184,7 +184,7 @@ async fn raw_tcp() {
     }
 }
 
-/// A stream that has ended gives its connection back for the next request, in TLS as without.
+/// After a stream has ended, its connection is free for the next request, with TLS and without.
 #[tokio::test]
 async fn a_connection_outlives_its_stream() {
     let node = start(&[]).await;
@@ -213,7 +213,7 @@ async fn a_certificate_is_read_again() {
         async |certificate: &Certificate| agree(node.http, certificate, &[], rustls::DEFAULT_VERSIONS).await.is_some();
     assert_eq!((is_served(&first).await, is_served(&second).await), (true, false), "which one is served");
 
-    // A stream from before.
+    // A stream that began before the change.
     let mut stream = door::secure(node.http, &first, &["http/1.1"]).await.expect("TLS");
     stream.write_all(b"GET /ndjson?channel=todo HTTP/1.1\r\nHost: localhost\r\n\r\n").await.expect("write");
     let mut running = Response::new(stream, false);
@@ -256,7 +256,7 @@ async fn a_certificate_is_read_again() {
     assert!(text.contains("\"data\":1"), "the stream from before goes on: {text}");
 }
 
-/// A certificate's bytes in a file of their own.
+/// Writes a certificate's bytes into a new file.
 fn restored(bytes: &[u8]) -> String {
     let path = format!("{}/tls-{}-restored.pem", env!("CARGO_TARGET_TMPDIR"), std::process::id());
     std::fs::write(&path, bytes).expect("write");
@@ -299,7 +299,7 @@ async fn bad_files_are_refused_at_start_with_the_mend() {
     }
 }
 
-/// A handshake that does not begin, or does not end, holds nothing for long.
+/// A handshake that does not begin, or does not end, does not hold resources for long.
 #[tokio::test]
 async fn slow_handshakes_are_ended() {
     let node = start(&["--request-timeout", "1"]).await;
@@ -317,7 +317,7 @@ async fn slow_handshakes_are_ended() {
     assert!(metrics.contains("longtail_tls_handshakes_total{outcome=\"slow\"} 4"), "{metrics}");
 }
 
-/// A reader that never reads is disconnected, with TLS as without.
+/// A reader that never reads is disconnected, with TLS and without.
 #[tokio::test]
 async fn a_slow_reader_is_ended() {
     let node = start(&["--write-timeout", "1", "--retain-bytes", "4MiB"]).await;

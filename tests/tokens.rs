@@ -1,4 +1,4 @@
-//! Tokens: valid, forged and expired; what they allow, until when, and for which client.
+//! Tokens: valid, forged and expired; their permissions, their end, and their client.
 
 use crate::support;
 
@@ -40,7 +40,7 @@ async fn a_token_opens_what_it_names_on_every_transport() {
     .await;
 }
 
-/// Where it comes from: the header, the query, the form, the cookie.
+/// The places of a token: the header, the query, the form, the cookie.
 #[tokio::test]
 async fn a_token_comes_in_many_ways() {
     let node = guarded(&[]).await;
@@ -55,7 +55,7 @@ async fn a_token_comes_in_many_ways() {
         (vec![("Cookie", cookie.clone())], String::new(), 200),
         (vec![("Cookie", format!("xlongtail_token={good}"))], String::new(), 401),
         (vec![("Cookie", format!("Longtail_Token={good}"))], String::new(), 401),
-        // The token that was named counts, and its refusal is final.
+        // The token with the highest precedence counts, and its refusal is final.
         (vec![("Cookie", cookie.clone())], format!("&token={bad}"), 403),
         (vec![("Cookie", cookie.clone()), ("Authorization", bearer(&bad))], String::new(), 403),
     ] {
@@ -65,7 +65,7 @@ async fn a_token_comes_in_many_ways() {
     }
     let answer = Request::form("/poll", &format!("channel=a&token={good}")).send(node.http).await;
     assert_eq!(answer.status, 200);
-    // A hidden form publishes by it.
+    // A hidden form publishes with the token.
     let answer = Request::form("/publish?channel=a", &format!("data=1&token={good}")).send(node.http).await;
     assert_eq!(answer.status, 200, "{}", answer.text());
     let answer = Request::form("/publish?channel=a", &format!("data=1&token={bad}")).send(node.http).await;
@@ -81,14 +81,14 @@ async fn publishing_by_a_token() {
         let answer = publish(&node, &format!("/publish?channel={channels}&token={token}"), &[]).await;
         assert_eq!(answer.status, status, "{channels}: {}", answer.text());
     }
-    // An array is refused whole.
+    // An array is refused as a whole.
     let body = br#"[{"channel":"a","data":1},{"channel":"b","data":2}]"#;
     let request = Request::post("/publish", body).header("Content-Type", "application/json");
     let answer = request.header("Authorization", &bearer(&token)).send(node.http).await;
     assert_eq!((answer.status, answer.error_code().as_str()), (403, "forbidden"));
     let latest = get(&node, "/poll?channel=a&cursor=earliest", &[("Authorization", &bearer(KEY))]).await.json();
     assert_eq!(latest["messages"].as_array().map(Vec::len), Some(1), "only the first one: {latest}");
-    // Nothing and an empty array need credentials, too.
+    // An empty body and an empty array also need credentials.
     for (headers, status) in [(vec![], 401), (vec![("Authorization", bearer(&token))], 200)] {
         let mut request = Request::post("/publish", b"[]").header("Content-Type", "application/json");
         for (name, value) in &headers {
@@ -169,7 +169,8 @@ async fn forged_and_stale_tokens() {
     }
 }
 
-/// The key determines the algorithm: with a public key nothing else is accepted, above all no HMAC with that key.
+/// The key determines the algorithm: with a public key the server accepts no other algorithm, above all no HMAC with
+/// that key.
 #[tokio::test]
 async fn public_keys() {
     for algorithm in ["RS256", "ES256", "EdDSA"] {
@@ -202,7 +203,7 @@ async fn public_keys() {
     }
 }
 
-/// A running subscription ends with its token, and a resume is checked again.
+/// A running subscription ends with its token, and the server checks a resume again.
 #[tokio::test]
 async fn a_subscription_ends_with_its_token() {
     let node = guarded(&[]).await;
@@ -247,7 +248,7 @@ fn subscription_of(token: &str) -> String {
     Subscription::to(&["a"]).from("earliest").with("token", token).with("timeout", "1").query()
 }
 
-/// A newer token in a command goes on where the older one ends.
+/// A newer token in a command continues where the older one ends.
 #[tokio::test]
 async fn a_duplex_client_brings_a_newer_token() {
     let node = guarded(&["--heartbeat-seconds", "1"]).await;
@@ -257,10 +258,10 @@ async fn a_duplex_client_brings_a_newer_token() {
     let mut ws = RawWebSocket::open(&node, &format!("/ws?channel=a&token={short}")).await;
     let mut tcp = LineClient::connect(node.tcp).await;
     tcp.send(&json!({"type": "subscribe", "channels": ["a"], "token": short, "ref": 1}).to_string()).await;
-    // An invalid token changes nothing.
+    // An invalid token does not change the subscription.
     ws.text(&json!({"type": "subscribe", "channels": ["a"], "token": "x.y.z", "ref": 2}).to_string()).await;
     assert_eq!(ws.next_of("error").await["code"], "unauthorized");
-    // It names another channel; what it allows of the others it prolongs, too.
+    // The command names another channel, but the token also prolongs the other channels that it allows.
     ws.text(&json!({"type": "subscribe", "channels": ["b"], "token": long, "ref": 3}).to_string()).await;
     assert_eq!(ws.next_of("ack").await["ref"], 3);
     tcp.send(&json!({"type": "subscribe", "channels": ["a"], "token": long, "ref": 3}).to_string()).await;
@@ -315,7 +316,7 @@ async fn a_token_can_be_bound_to_a_client_id() {
         let answer = get(&node, &format!("/poll?channel=a&token={bound}{client}"), &[]).await;
         assert_eq!(answer.status, status, "{client}: {}", answer.text());
     }
-    // A client that names no id gets the one of the token.
+    // A client that does not name an id gets the id of the token.
     let mut ws = RawWebSocket::open(&node, &format!("/ws?channel=a&token={bound}")).await;
     assert_eq!(ws.next_of("hello").await["client"], me);
     // A client that has named another id stays refused, even if the token comes later.
@@ -338,7 +339,7 @@ async fn a_token_can_be_bound_to_a_client_id() {
     }
 }
 
-/// An idempotency key belongs to its publisher: nobody can use up the key of another.
+/// An idempotency key belongs to its publisher: no client can use up the key of another publisher.
 #[tokio::test]
 async fn idempotency_keys_are_a_publishers_own() {
     let node = guarded(&[]).await;

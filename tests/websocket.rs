@@ -35,7 +35,7 @@ async fn the_handshake() {
     assert_eq!(answer.header("Sec-WebSocket-Protocol"), None);
 }
 
-/// Header names and values that differ in case, or are in lists, are the same.
+/// Header names and values that differ in case, or are in lists, are equal.
 #[tokio::test]
 async fn an_unusual_handshake_is_one() {
     let node = world().await;
@@ -103,7 +103,7 @@ async fn a_message_is_one_unmasked_text_frame() {
     }
 }
 
-/// What breaks the protocol ends the connection with the code that the RFC names.
+/// A violation of the protocol ends the connection with the code that the RFC names.
 #[tokio::test]
 async fn violations() {
     let node = world().await;
@@ -162,7 +162,7 @@ async fn violations() {
     }
 }
 
-/// An oversize command gets an error and the end, whether it comes in one frame or in many.
+/// An oversize command gets an error, and the connection ends, whether it comes in one frame or in many.
 #[tokio::test]
 async fn oversize() {
     let node = world().await;
@@ -171,7 +171,7 @@ async fn oversize() {
     for part in command.as_bytes()[60_000..].chunks(60_000) {
         fragments.extend(frame(0, part));
     }
-    // A frame that may come, with a payload that may not.
+    // A frame within the limit on commands, with a payload beyond the limit on payloads.
     let publish = format!(r#"{{"type":"publish","channel":"todo","data":"{}","ref":1}}"#, "x".repeat(70_000));
     for bytes in [frame(TEXT, command.as_bytes()), fragments, frame(TEXT, publish.as_bytes())] {
         let mut socket = open(&node).await;
@@ -214,7 +214,7 @@ async fn pings_are_answered() {
         let pong = socket.frame().await.expect("a pong");
         assert_eq!(pong, Frame { first: 0x8a, payload: payload.to_vec() });
     }
-    // A pong that nobody asked for is ignored.
+    // The server ignores a pong that it has not asked for.
     socket.send(&frame(0x8a, b"unasked")).await;
     socket.text(r#"{"type":"ping","ref":1}"#).await;
     assert_eq!(socket.next_of("pong").await["ref"], 1);
@@ -250,7 +250,7 @@ async fn fragments() {
     assert_eq!(socket.next_of("pong").await["ref"], 7);
 }
 
-/// A client that leaves in the middle of anything disturbs nobody.
+/// A client that leaves in the middle of a frame or a command does not disturb other clients.
 #[tokio::test]
 async fn aborted_connections() {
     let node = world().await;

@@ -1,4 +1,4 @@
-//! `longtail check`: sends a message through every transport of a running server, and says what is wrong on the path.
+//! `longtail check`: sends a message through every transport of a running server, and reports the faults on the path.
 
 use super::client::{Client, Credential};
 use super::failure::{Failure, Reason, printable};
@@ -12,11 +12,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 use tokio::time::timeout;
 
-/// Tries every transport of a running server, from here.
+/// Tries every transport of a running server, from this machine.
 ///
-/// For each one it subscribes, publishes a message and waits for it. A failure is
+/// For each transport it subscribes, publishes a message and waits for it. A failure is
 /// printed with its likely cause on the path: a proxy that buffers responses, drops
-/// `Upgrade` or cuts connections. Exit code 0: all work; 1: some do not; 69: the
+/// `Upgrade` or cuts connections. Exit codes: 0 if all work, 1 if some do not, 69 if the
 /// server is unreachable.
 #[derive(Args, Clone, Debug)]
 #[command(verbatim_doc_comment)]
@@ -29,7 +29,7 @@ pub struct Check {
     #[arg(long, value_name = "ADDR")]
     tcp: Option<String>,
 
-    /// Channel to use. Its readers receive a few texts
+    /// Channel to use. Its readers receive a few test messages
     #[arg(long, value_name = "NAME", default_value = "longtail-check")]
     channel: String,
 
@@ -53,7 +53,7 @@ impl Check {
         if info["name"] != "longtail" {
             return Err(Failure::Unexpected(format!("{} is not a Longtail server", client.base)));
         }
-        // Not `println!`, which panics if the reader of the output is gone.
+        // This is not `println!`, because that panics if the reader of the output has gone.
         let mut out = stdout();
         writeln!(out, "Longtail {} at {}", printable(info["version"].as_str().unwrap_or("?")), client.base)?;
         for note in notes(&client).await {
@@ -66,7 +66,7 @@ impl Check {
         self.report(&mut out, &client, &names, outcomes)
     }
 
-    /// Prints the outcomes. `None`: the transport is off on the server.
+    /// Prints the outcomes. `None` means that the server does not offer the transport.
     fn report(
         &self,
         out: &mut impl Write,
@@ -100,7 +100,7 @@ impl Check {
         Ok(ExitCode::from(u8::from(works < tried || tried == 0)))
     }
 
-    /// Tries one transport; `None` if it is off on the server.
+    /// Tries one transport. Returns `None` if the server does not offer it.
     async fn one(&self, client: &Client, info: &Value, name: &str) -> Option<Outcome> {
         let probe = Probe { client, channel: &self.channel, idle: self.idle, mark: uuid::Uuid::new_v4().to_string() };
         let tcp = match (name, &self.tcp, info["tcp"].as_str()) {
@@ -128,7 +128,7 @@ impl Check {
     }
 }
 
-/// The address of raw TCP as seen from here. The server may give the unspecified address or its own loopback.
+/// The address of raw TCP as this machine reaches it. The server may give the unspecified address or its own loopback.
 fn seen_from_here(address: &str, host: &str) -> String {
     match address.parse::<SocketAddr>() {
         Ok(parsed) if parsed.ip().is_unspecified() || parsed.ip().is_loopback() => {
@@ -142,7 +142,7 @@ fn seen_from_here(address: &str, host: &str) -> String {
     }
 }
 
-/// What is wrong on the path for all transports.
+/// Facts about the path that concern all transports.
 async fn notes(client: &Client) -> Vec<String> {
     let mut notes = Vec::new();
     match client.get("/readyz", &[]).await {

@@ -77,7 +77,7 @@ impl Target {
 #[derive(Clone)]
 pub struct Client {
     http: HttpClient,
-    /// It keeps no connections.
+    /// A client that does not keep connections.
     fresh: HttpClient,
     /// The URL without a slash at its end.
     pub base: String,
@@ -152,15 +152,15 @@ impl Client {
         }
         let request = request.body(Full::new(body)).map_err(|error| Failure::Usage(error.to_string()))?;
         let answered = match self.http.request(request.clone()).await {
-            // A proxy may have closed a kept connection, or have forgotten it without a word. On a new connection the
-            // same failure is the path's own.
+            // A proxy may have closed a kept connection, or dropped it silently. If the same failure comes on a new
+            // connection, the path has caused it.
             Err(error) if !error.is_connect() => self.fresh.request(request).await,
             answered => answered,
         };
         answered.map(Answer::new).map_err(|error| self.unreachable(&reason(&error)))
     }
 
-    /// If a failure is due to missing credentials, adds how to give them.
+    /// If a failure is due to missing credentials, adds the way to give them.
     pub fn explain(&self, failure: Failure) -> Failure {
         let Failure::Refused { status: 401, mut reason } = failure else { return failure };
         if self.token.is_none() || reason.message.contains("this needs credentials") {
@@ -169,7 +169,7 @@ impl Client {
         Failure::Refused { status: 401, reason }
     }
 
-    /// How to fix missing or rejected credentials.
+    /// The advice for missing or rejected credentials.
     pub fn token_fix(&self) -> &'static str {
         match self.token {
             None => "set LONGTAIL_TOKEN or --token-file",
@@ -179,13 +179,13 @@ impl Client {
         }
     }
 
-    /// The failure to reach the server.
+    /// The error that the server cannot be reached.
     pub fn unreachable(&self, reason: &str) -> Failure {
         Failure::Unreachable { url: self.base.clone(), reason: reason.to_owned() }
     }
 }
 
-/// The innermost cause, which is the most specific: "connection refused" and not "client error".
+/// The innermost cause, which is the most specific one: "connection refused", not "client error".
 fn reason(error: &legacy::Error) -> String {
     let mut cause: &dyn std::error::Error = error;
     loop {
@@ -210,7 +210,8 @@ fn tls_reason(error: &rustls::Error) -> Option<String> {
     let text = error.to_string();
     match error {
         Error::InvalidMessage(InvalidMessage::InvalidContentType) => Some("the server does not speak TLS: use http://".into()),
-        // SSL_CERT_FILE alone does not help here: rustls does not accept an authority's certificate for a server.
+        // SSL_CERT_FILE alone does not help here: rustls does not accept the certificate of an authority as that of a
+        // server.
         Error::InvalidCertificate(_) if text.contains("CaUsedAsEndEntity") => Some(
             "the server's certificate is an authority's (CA:TRUE): make one for the server (CA:FALSE), and set SSL_CERT_FILE \
              to its PEM file"
@@ -225,7 +226,7 @@ fn tls_reason(error: &rustls::Error) -> Option<String> {
             | Why::NotValidForNameContext { .. }
             | Why::Revoked,
         ) => None,
-        // The issuer is unknown, or it is another one with the same name.
+        // The issuer is unknown, or another issuer has the same name.
         Error::InvalidCertificate(_) => {
             let what = text.split(" {").next().unwrap_or_default();
             Some(format!("{what}; for your own certificate, set SSL_CERT_FILE to a PEM file with it or its authority"))
@@ -237,7 +238,7 @@ fn tls_reason(error: &rustls::Error) -> Option<String> {
 /// A response whose body is read as it arrives, and unpacked if it is compressed.
 pub struct Answer {
     response: Response<Incoming>,
-    /// Unpacks the body. It is flushed behind each piece, since a piece of a stream may be all for a long time.
+    /// Unpacks the body. It is flushed after each piece, since the next piece of a stream may come much later.
     unpacker: Option<MultiGzDecoder<Vec<u8>>>,
 }
 
@@ -282,7 +283,7 @@ impl Answer {
     fn unpack(&mut self, bytes: Bytes) -> Result<Bytes, Failure> {
         let Some(unpacker) = &mut self.unpacker else { return Ok(bytes) };
         let mut unpacked = Vec::new();
-        // In parts: a small piece may unpack to a thousand times its size.
+        // The piece is unpacked in parts, because a small piece may unpack to a thousand times its size.
         for part in bytes.chunks(1024) {
             let done = unpacker.write_all(part).and_then(|()| unpacker.flush());
             done.map_err(|_| Failure::Unexpected("the answer says that it is gzip, and is not".into()))?;
@@ -298,7 +299,7 @@ impl Answer {
     ///
     /// # Errors
     ///
-    /// The connection broke, or the body is larger than anything a Longtail server sends.
+    /// The connection broke, or the body is larger than any body of a Longtail server.
     pub async fn text(mut self) -> Result<String, Failure> {
         let mut text = Vec::new();
         while let Some(piece) = self.piece().await? {

@@ -14,7 +14,7 @@ pub enum Failure {
     Unreachable {
         /// The URL, without credentials.
         url: String,
-        /// The error, in the system's words.
+        /// The error, in the system's text.
         reason: String,
     },
     /// The server, or a proxy in front of it, refused the request.
@@ -25,10 +25,10 @@ pub enum Failure {
         /// The error in the body.
         reason: Reason,
     },
-    /// The server refused in a place without a status: in a stream, or in the answer to a command.
+    /// The server refused the request without a status: in a stream, or in the answer to a command.
     #[error("{0}")]
     Denied(Reason),
-    /// Something arrived that a Longtail server does not send.
+    /// The client received data that a Longtail server does not send.
     #[error("{0}")]
     Unexpected(String),
     /// Standard input or output failed.
@@ -47,7 +47,7 @@ impl Failure {
     }
 }
 
-/// Why the server refused.
+/// The reason why the server refused.
 #[derive(Debug)]
 pub struct Reason {
     /// The error's code, if it is an error of Longtail.
@@ -56,11 +56,11 @@ pub struct Reason {
 }
 
 impl Reason {
-    /// The error in a body or in a command's answer. If it is something else, the beginning of a plain text, or what it
-    /// is: a page of another server helps nobody in a terminal.
+    /// The error in a body or in a command's answer. If the body is not an error, the beginning of a plain text, or a
+    /// description: a page of another server is not useful in a terminal.
     pub fn in_body(body: &str) -> Reason {
         let json: Value = serde_json::from_str(body).unwrap_or_default();
-        // In a command's answer the error is the object itself, in a body a member.
+        // In a command's answer the error is the object itself. In a body it is a member.
         let error = json.get("error").unwrap_or(&json);
         match (error["code"].as_str(), error["message"].as_str()) {
             (Some(code), Some(message)) => Reason { code: Some(printable(code)), message: printable(message) },
@@ -75,7 +75,7 @@ impl Reason {
         Reason { code: None, message: text.into() }
     }
 
-    /// Adds what was refused.
+    /// Adds the name of the refused channel or action.
     pub fn about(self, what: &str) -> Reason {
         Reason { message: format!("{} ({what})", self.message), ..self }
     }

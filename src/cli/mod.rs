@@ -1,5 +1,5 @@
-//! Clients for the command line: `longtail check`, `longtail publish`, `longtail tail`. They know the wire protocol and
-//! nothing about the inside of the server.
+//! Clients for the command line: `longtail check`, `longtail publish`, `longtail tail`. They depend on the wire
+//! protocol and on no internal part of the server.
 
 mod check;
 mod client;
@@ -16,15 +16,15 @@ use std::process::ExitCode;
 /// The commands.
 #[derive(Subcommand, Clone, Debug)]
 pub enum Command {
-    /// Tries every transport of a running server, from here
+    /// Tries every transport of a running server, from this machine
     Check(check::Check),
     /// Publishes a message
     Publish(publish::Publish),
-    /// Prints messages as they come
+    /// Prints messages as they arrive
     Tail(tail::Tail),
 }
 
-/// Runs a command. `rename` replaces flags in an error's text by the variables that have set them.
+/// Runs a command. `rename` replaces each flag in an error's text with the variable that set it.
 pub async fn run(command: Command, rename: impl Fn(&str) -> String) -> ExitCode {
     let (name, done) = match command {
         Command::Check(check) => ("check", check.run().await),
@@ -33,10 +33,10 @@ pub async fn run(command: Command, rename: impl Fn(&str) -> String) -> ExitCode 
     };
     match done {
         Ok(code) => code,
-        // The reader of the output has ended, as in `longtail tail a | head`.
+        // The program that reads the output has ended, as in `longtail tail a | head`.
         Err(Failure::Io(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(failure) => {
-            // If nobody reads the error, the exit code is all that is left.
+            // If no program reads the error, only the exit code reports it.
             let _ = writeln!(io::stderr(), "longtail {name}: {}", rename(&failure.to_string()));
             ExitCode::from(failure.exit_code())
         }

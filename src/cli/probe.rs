@@ -17,13 +17,13 @@ use tokio_tungstenite::tungstenite::{self, Message as Frame};
 /// How long to wait for a stream's hello before the stream counts as held back.
 const HELLO: Duration = Duration::from_secs(4);
 
-/// How long a long poll waits at least before its message is published.
+/// The minimum time that a long poll waits before the probe publishes its message.
 const PARKED: Duration = Duration::from_millis(200);
 
-/// A request as browsers send it. A proxy may compress the answer then, and hold back what it compresses.
+/// The header that browsers send. A proxy may then compress the answer, and hold back the compressed bytes.
 const PACKED: &[(&str, &str)] = &[("accept-encoding", "gzip")];
 
-/// The result of a transport.
+/// The result of the probe of a transport.
 pub(super) type Outcome = Result<String, Failure>;
 
 /// A probe of one transport.
@@ -31,7 +31,7 @@ pub(super) struct Probe<'a> {
     pub client: &'a Client,
     pub channel: &'a str,
     pub idle: u64,
-    /// The payload of the message. No other message has the same one.
+    /// The payload of the message. No other message has the same payload.
     pub mark: String,
 }
 
@@ -41,7 +41,7 @@ impl Probe<'_> {
     }
 
     async fn publish(&self) -> Result<Instant, Failure> {
-        // With a key: if a proxy loses the connection, the request is repeated.
+        // The publish has a key, so that the request can be repeated if a proxy loses the connection.
         let path = format!("/publish?{}&as=text&key={}", self.query(), uuid::Uuid::new_v4());
         let began = Instant::now();
         let body = self.mark.clone().into();
@@ -53,7 +53,7 @@ impl Probe<'_> {
         }
     }
 
-    /// The end of the log, from an empty poll.
+    /// The cursor at the end of the log, from an empty poll.
     async fn cursor(&self) -> Result<String, Failure> {
         let batch = self.client.get(&format!("/poll?{}", self.query()), PACKED).await?.json().await?;
         batch["cursor"]
@@ -79,7 +79,7 @@ impl Probe<'_> {
             let tag = format!("\"{cursor}\"");
             let again =
                 self.client.get(&format!("/poll?{}", self.query()), &[PACKED[0], ("if-none-match", &tag)]).await?;
-            // A 200 with messages is not a fault: another client may have published meanwhile.
+            // A 200 with messages is not a fault: another client may have published in the meantime.
             if again.status() == 200 && again.text().await?.contains("\"messages\":[]") {
                 result.push_str("; If-None-Match does not pass");
             }
@@ -123,8 +123,8 @@ impl Probe<'_> {
                 next.clone_into(&mut cursor);
             }
         };
-        // A poll that fails is the finding: no message is waited for then. One that works may end before the
-        // publication.
+        // A poll that fails is the result, and the probe does not wait for a message. A poll that works may end before
+        // the message is published.
         let (began, came) = match select(pin!(published), pin!(asked)).await {
             Either::Left((began, came)) => (began?, came.await?),
             Either::Right((came, began)) => {
@@ -170,7 +170,7 @@ impl Probe<'_> {
         }
         let hello = began.elapsed();
         let message = self.publish().await?;
-        // What is compressed may be held back behind the hello: a buffer is full only now and then.
+        // A proxy may hold compressed bytes back after the hello, because its buffer is full only now and then.
         match timeout(HELLO, stream.until(&self.mark)).await {
             Ok(came) => came?,
             Err(_) => return Err(Failure::Unexpected(HELD.into())),
@@ -230,7 +230,7 @@ impl Probe<'_> {
         let unreachable = |reason: String| Failure::Unreachable { url: format!("tcp://{address}"), reason };
         let stream = match timeout(HELLO, TcpStream::connect(address)).await {
             Ok(connected) => connected.map_err(|error| unreachable(error.to_string()))?,
-            Err(_) => return Err(unreachable("no answer; a firewall may drop it".into())),
+            Err(_) => return Err(unreachable("no answer; a firewall may drop the connection".into())),
         };
         let (read, mut write) = stream.into_split();
         let mut lines = BufReader::new(read).lines();
@@ -275,7 +275,7 @@ impl Probe<'_> {
 const HELD: &str = "a proxy on the path holds the answer back until it is complete, or until there is more of it; \
                     switch its buffering off (nginx: proxy_buffering off)";
 
-/// Seconds that a long poll may wait.
+/// The maximum wait of a long poll, in seconds.
 const LONGEST_POLL: u64 = 55;
 
 /// The failure of a request that a proxy ended while it was waiting.
@@ -287,10 +287,10 @@ fn cut_while_waiting(waited: Duration) -> Failure {
     ))
 }
 
-/// A text that a Longtail server never sends: JSON does not contain a bare NUL.
+/// A text that a Longtail server never sends, since JSON does not contain a bare NUL.
 const NEVER: &str = "\0";
 
-/// Reads for some time. It is an error if the connection ends.
+/// Reads for some time. Returns an error if the connection ends.
 async fn idle(seconds: u64, reading: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
     match timeout(Duration::from_secs(seconds), reading).await {
         Ok(Err(Failure::Unexpected(_))) => Err(Failure::Unexpected(format!(
@@ -303,7 +303,7 @@ async fn idle(seconds: u64, reading: impl Future<Output = Result<(), Failure>>) 
 }
 
 /// The error if a connection ends early.
-const CUT: &str = "cut before the message arrived";
+const CUT: &str = "the connection was cut before the message arrived";
 
 /// Reads frames until one holds a text.
 async fn frame(
@@ -328,7 +328,7 @@ fn no_upgrade(answer: &tungstenite::http::Response<Option<Vec<u8>>>) -> Failure 
     let ours = body.contains("Connection: Upgrade") || body.contains("HTTP/1.0");
     let reason = Reason::in_body(&body);
     let reason = match status {
-        // From the server, or from a proxy that took the request for a plain GET.
+        // The response comes from the server, or from a proxy that handled the request as a plain GET.
         400 | 426 if ours => Reason::words(
             "`Upgrade` was lost on the path: for nginx set proxy_http_version 1.1, and forward Upgrade and Connection",
         ),
@@ -338,7 +338,8 @@ fn no_upgrade(answer: &tungstenite::http::Response<Option<Vec<u8>>>) -> Failure 
     Failure::Refused { status, reason }
 }
 
-/// The error or bye in the text of a frame or a stream, at any position. `None` if the text holds no complete one.
+/// The error or bye in the text of a frame or a stream, at any position. `None` if the text does not hold a complete
+/// one.
 fn refusal(text: &str) -> Option<Failure> {
     let object = |mark| {
         let begin = &text[text.find(mark)?..];
@@ -352,7 +353,7 @@ fn refusal(text: &str) -> Option<Failure> {
     Some(Failure::Denied(Reason::words(format!("bye: {reason}"))))
 }
 
-/// A stream's body, which is searched for texts.
+/// A stream's body, in which the probe searches for texts.
 struct Pieces {
     answer: Answer,
     text: String,

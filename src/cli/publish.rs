@@ -8,23 +8,23 @@ use std::io::{self, BufRead, Read, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// How often a publish is tried. It has an idempotency key, so that a retry does not make a second message.
+/// How many times a publish is tried. Its idempotency key makes sure that a retry does not publish a second message.
 const TRIES: u32 = 4;
 
-/// Size limit of standard input. A server accepts less, and says so.
+/// Size limit of standard input. A server accepts less, and its error says so.
 const MAX_INPUT: u64 = 64 << 20;
 
 /// Publishes a message, and prints its id.
 ///
-/// It is retried while the server cannot say whether it was published. The
-/// idempotency key makes sure that it is one message.
+/// The command retries while the server cannot say whether it published the
+/// message. The idempotency key makes sure that it is published once.
 #[derive(Args, Clone, Debug)]
 #[command(verbatim_doc_comment)]
 pub struct Publish {
     /// Channel to publish to
     channel: String,
 
-    /// Payload: JSON as it is, other text as a string. `-` or nothing reads standard input
+    /// Payload: JSON stays as it is, other text becomes a string. `-` or no payload reads standard input
     data: Option<String>,
 
     /// Event name
@@ -66,7 +66,7 @@ impl Publish {
             Some("-") | None => {
                 let mut data = String::new();
                 io::stdin().lock().take(MAX_INPUT).read_to_string(&mut data)?;
-                // The last line end comes from an editor or echo.
+                // An editor or `echo` has added the last line end.
                 if data.ends_with('\n') {
                     data.pop();
                 }
@@ -78,8 +78,8 @@ impl Publish {
         Ok(ExitCode::SUCCESS)
     }
 
-    /// Publishes lines until the end of the input. It goes on after a line that is at fault itself, and ends at any
-    /// other failure: the next line would fail in the same way, and the user knows where to begin again.
+    /// Publishes lines until the end of the input. It continues after a line that is invalid itself, and ends at any
+    /// other failure: the next line would fail in the same way, and the error tells the user where to begin again.
     async fn all_lines(&self, client: &Client) -> Result<ExitCode, Failure> {
         let mut input = io::stdin().lock();
         let (mut number, mut refused) = (0_u64, 0_u64);
@@ -130,7 +130,7 @@ impl Publish {
         };
         let id = answer["messages"][0]["id"].as_str().unwrap_or("volatile");
         match writeln!(io::stdout(), "{}", printable(id)) {
-            // The message is published, and so are those that follow: nobody reads their ids.
+            // The message is published, and so are those that follow, although no program reads their ids.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
             printed => Ok(printed?),
         }
@@ -158,13 +158,13 @@ impl Publish {
 
 /// A line of the input.
 enum Line {
-    /// Without its end.
+    /// A line, without its line end.
     Whole(Vec<u8>),
-    /// Longer than [`MAX_INPUT`]. It was skipped.
+    /// A line that is longer than [`MAX_INPUT`], which was skipped.
     TooLong,
 }
 
-/// The next line; `None` at the end of the input. It need not be UTF-8: the server refuses what is not.
+/// The next line; `None` at the end of the input. It need not be UTF-8: the server refuses other text.
 fn next_line(input: &mut impl BufRead) -> io::Result<Option<Line>> {
     let mut line = Vec::new();
     if input.take(MAX_INPUT + 1).read_until(b'\n', &mut line)? == 0 {

@@ -1,4 +1,4 @@
-//! `longtail tail`: prints messages as they arrive, and after a reconnect continues where it was.
+//! `longtail tail`: prints messages as they arrive, and continues at the same position after a reconnect.
 
 use super::client::{Answer, Client, Target, quote};
 use super::failure::{Failure, Reason, printable};
@@ -16,8 +16,8 @@ use std::time::Duration;
 use tokio::signal::ctrl_c;
 use tokio::time::{Instant, timeout};
 
-/// How long to wait for a stream's hello. If it does not come in this time, `tail` assumes that a proxy holds the
-/// stream back, and polls.
+/// How long to wait for a stream's hello. If the hello does not arrive in this time, `tail` assumes that a proxy holds
+/// the stream back, and polls.
 const HELLO: Duration = Duration::from_secs(5);
 
 /// Silence after which a stream counts as dead, if the hello does not announce a heartbeat.
@@ -28,8 +28,8 @@ const MAX_LINE: usize = 64 << 20;
 
 /// Prints the messages of channels as they arrive.
 ///
-/// It reconnects by itself, continues where it was, and prints a line if messages may have been missed. Ctrl-C ends it
-/// and prints the cursor to continue from.
+/// It reconnects by itself, continues at the same position, and prints a line if messages may have been missed. Ctrl-C
+/// ends it and prints the cursor to continue from.
 #[derive(Args, Clone, Debug)]
 #[command(verbatim_doc_comment)]
 pub struct Tail {
@@ -105,7 +105,7 @@ fn parse<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, Failure> {
 
 /// The position up to which messages were read.
 struct Position {
-    /// Whether the server has ever answered.
+    /// Whether the server has answered at least once.
     reached: bool,
     cursor: Option<String>,
     /// The number of messages to start with, until the first answer.
@@ -130,7 +130,7 @@ impl Tail {
         let mut position =
             Position { reached: false, cursor: self.cursor.clone(), last: self.last, left: self.count, polls: false };
         let mut failures = 0;
-        // One listener for the whole run: a signal between two would be lost.
+        // One listener serves the whole run: a signal between two listeners would be lost.
         let mut interrupt = pin!(ctrl_c());
         loop {
             let began = Instant::now();
@@ -142,7 +142,7 @@ impl Tail {
                 Ok(End::Done) => break,
                 Ok(End::Again(pause, why)) => (pause, why),
                 Err(failure @ (Failure::Unreachable { .. } | Failure::Unexpected(_))) => {
-                    // A server that was never reached is an error; one that goes away comes back.
+                    // A server that was never reached is an error. A server that was reached before may come back.
                     if !position.reached {
                         return Err(failure);
                     }
@@ -157,7 +157,7 @@ impl Tail {
             let pause = pause.max(Duration::from_millis(100) * 2_u32.pow(failures.min(6)));
             let pause = if why.is_empty() { Duration::ZERO } else { pause.mul_f64(0.75 + fastrand::f64() / 2.0) };
             if !why.is_empty() {
-                // Messages go to standard output. It goes on if nobody reads its remarks.
+                // Messages go to standard output. The command continues if no program reads its remarks.
                 let _ = writeln!(stderr(), "-- {}; reconnecting", printable(&why));
             }
             tokio::select! {
@@ -193,7 +193,7 @@ impl Tail {
             position.moved(Some(&batch.cursor));
             return Ok(End::Again(Duration::ZERO, String::new()));
         }
-        // A proxy that holds the body back may hold the head back, too.
+        // A proxy that holds the body back may also hold the head back.
         match timeout(HELLO, client.get(&format!("/ndjson{query}"), &[])).await {
             Ok(stream) => self.follow(stream?.ok().await?, position).await,
             Err(_) => Ok(position.held_back()),
@@ -243,7 +243,7 @@ impl Tail {
         }
     }
 
-    /// Prints a message. Returns true if it was the last one.
+    /// Prints a message. Returns whether it was the last one.
     fn message(&self, message: &Object<'_>, text: &str, position: &mut Position) -> Result<bool, Failure> {
         if position.left == Some(0) {
             return Ok(true);

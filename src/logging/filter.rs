@@ -1,22 +1,22 @@
-//! `--log`: which lines are written.
+//! `--log`: the filter that selects the lines.
 
 use crate::config::BadConfig;
 use tracing::Level;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::{LevelFilter, ParseError};
 
-/// The crates that log by `tracing`: this one and its dependencies.
+/// The crates that log through `tracing`: this one and its dependencies.
 const CRATES: [&str; 3] = ["longtail", "h2", "hyper_util"];
 
-/// h2 warns of what a client does, such as a PING acknowledgement that nobody waits for. Only a developer can use that:
-/// it is written if `--log` names the crate or a level below `info`.
+/// h2 warns of acts of a client, such as a PING acknowledgement without a PING. Only a developer can use these lines:
+/// they are written if `--log` names the crate or a level below `info`.
 const QUIET_CRATE: &str = "h2";
 
 /// The filter of `--log`.
 ///
 /// # Errors
 ///
-/// It is not valid.
+/// The filter is not valid.
 pub fn filter(text: &str) -> Result<EnvFilter, BadConfig> {
     let bad = |what: &str| {
         BadConfig::new(format!(
@@ -24,7 +24,7 @@ pub fn filter(text: &str) -> Result<EnvFilter, BadConfig> {
         ))
     };
     let mut directives: Vec<&str> = text.split(',').map(str::trim).collect();
-    // The filter takes a mistyped level for a module's name, and would then log nothing.
+    // The filter would take a mistyped level for a module's name, and then log nothing.
     if let Some(word) = directives.iter().find(|directive| !is_valid(directive)) {
         return Err(bad(word));
     }

@@ -1,5 +1,5 @@
 //! The rate of log lines: each place in the code may write a few lines in a period. Others are counted, and the count is
-//! written later. So no client, however fast it sends what is logged, can fill a disk.
+//! written later. So no client can fill a disk, however fast it sends requests that are logged.
 
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -23,11 +23,11 @@ const LINES: u32 = 10;
 /// The lines of one place in a period at `debug` and `trace`.
 const DEBUG_LINES: u32 = 1000;
 
-/// The most characters of a text that are repeated when its lines were left out.
+/// The maximum number of characters of a text that are repeated after its lines were left out.
 const TEXT: usize = 200;
 
-/// A layer that drops lines above the rate. It begins when [`run`](RateLimit::run) is called: nothing that is said at the
-/// start is left out.
+/// A layer that drops lines above the rate. It begins when [`run`](RateLimit::run) is called: no line of the start is
+/// left out.
 ///
 /// The binary uses it. A program that runs a server inside itself adds it to its own subscriber, and spawns `run`.
 #[derive(Clone, Default)]
@@ -36,7 +36,7 @@ pub struct RateLimit(Arc<Limit>);
 #[derive(Default)]
 struct Limit {
     is_on: AtomicBool,
-    /// By the place in the code. There are only as many as the program has `tracing` macros.
+    /// The places in the code. Their number is at most that of the program's `tracing` macros.
     places: Mutex<HashMap<Identifier, Place>>,
 }
 
@@ -73,7 +73,7 @@ impl Place {
 }
 
 impl RateLimit {
-    /// Begins to limit the rate, and tells every period what was left out.
+    /// Begins to limit the rate, and logs in every period the number of lines that were left out.
     pub async fn run(self) {
         self.0.is_on.store(true, Ordering::Relaxed);
         loop {
@@ -88,7 +88,7 @@ impl RateLimit {
         let left_out = places.values_mut().filter(|place| place.left_out > 0);
         let told: Vec<_> =
             left_out.map(|place| (place.level, place.text.clone(), std::mem::take(&mut place.left_out))).collect();
-        // The lines that follow come here again.
+        // These lines come to this layer again.
         drop(places);
         for (level, text, suppressed) in told {
             tell(level, &text, suppressed);
@@ -111,7 +111,7 @@ impl<S: Subscriber> Layer<S> for RateLimit {
     }
 }
 
-/// Whether this file writes the line. There is one for each place in a period, at most.
+/// Whether this file writes the line. In a period there is at most one such line for each place.
 fn is_own(metadata: &Metadata<'_>) -> bool {
     metadata.target() == module_path!()
 }
@@ -149,7 +149,7 @@ mod tests {
     use tracing_subscriber::fmt;
     use tracing_subscriber::layer::SubscriberExt as _;
 
-    /// What was written.
+    /// The text that was written.
     #[derive(Clone, Default)]
     struct Written(Arc<Mutex<Vec<u8>>>);
 
@@ -165,7 +165,7 @@ mod tests {
     }
 
     impl Written {
-        /// How many lines have this text, since the last look.
+        /// The number of lines with this text since the last check.
         fn count(&self, text: &str) -> usize {
             let lines = std::mem::take(&mut *self.0.lock());
             String::from_utf8_lossy(&lines).lines().filter(|line| line.contains(text)).count()

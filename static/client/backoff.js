@@ -1,14 +1,14 @@
-/* How long to wait before the next attempt, and which transports to avoid for a while. */
+/* The time before the next attempt, and the transports that are avoided for a while. */
 
-// Doubles from half a second to half a minute. Half of it is random, so that the readers of a server that
+// The delay doubles from half a second to half a minute. Half of it is random, so that the readers of a server that
 // restarts do not all come back at once.
 function retryDelay(count) {
   var most = Math.min(30000, 250 * Math.pow(2, count));
   return most / 2 + Math.random() * most / 2;
 }
 
-// The penalties of transports that failed here: by name, the number of failures in a row, the time until which to leave
-// the transport alone, and how long that is. They are kept for the next page, so the times are those of the computer's
+// The penalties of transports that failed here: by name, the number of failures in a row, the time until which the
+// transport is avoided, and how long that is. They are kept for the next page, so the times are those of the computer's
 // clock.
 function loadPenalties(base) {
   var kept = {};
@@ -41,7 +41,8 @@ function forgive(conn, transport) {
   }
 }
 
-// Milliseconds for which the transport is still avoided. If more is left than there ever was, the clock was set back.
+// Milliseconds for which the transport is still avoided. If the rest is longer than the whole time, the clock was set
+// back.
 function penaltyLeft(conn, transport) {
   var penalty = conn._penalties[transport.name];
   var left = penalty && penalty[1] - wallClock();

@@ -1,6 +1,6 @@
 /* `Longtail.connect`: makes a connection, and the object that the page gets for it. */
 
-// What the page can call.
+// The methods that the page can call.
 var METHODS = {
   on: on,
   off: off,
@@ -19,7 +19,7 @@ function address(url) {
   url = String(url || '').replace(/\/+$/, '');
   if (/^https?:/i.test(url)) { return url; }
   if (!root.location || /^[^\/]/.test(url)) { throw new Error('Longtail: no http address'); }
-  // A page without a host (about:srcdoc, say) has the addresses of the page around it.
+  // A page without a host (such as about:srcdoc) uses the addresses of the page around it.
   return location.host ? (/^\/\//.test(url) ? location.protocol : origin('')) + url : url;
 }
 
@@ -41,12 +41,12 @@ function connect(url, options) {
   };
   var conn = {
     _lt: lt,
-    // There may be also: _main, the link that is read; _probe, the one that has to prove itself; _check, the request that
-    // asks why a stream was refused; _ready: the parts that this browser lacked are loaded.
+    // Further members: _main, the link that is read; _probe, the link that has to prove itself; _check, the request
+    // that asks why a stream was refused; _ready, true when the parts that this browser lacks are loaded.
     _base: base,
     _options: options,
     _token: typeof options.token === 'function' ? undefined : options.token,
-    // Names of transports, the best first; null: all that can be used.
+    // Names of transports, the best first; null: all transports that can be used.
     _wanted: options.transports ? list(options.transports) : null,
     _listeners: {},
     // Ids of messages, to drop repeats: the last ones, and those before them.
@@ -70,7 +70,7 @@ function connect(url, options) {
     }
   };
   function changed() { forgetPath(conn); }
-  // Each needs no `this`, and returns the connection.
+  // A method does not need `this`, and returns the connection.
   each(METHODS, function (name, method) {
     lt[name] = function (first, second, third, fourth) {
       method(conn, first, second, third, fourth);
@@ -78,7 +78,7 @@ function connect(url, options) {
     };
   });
   conn._listen('addEventListener');
-  // This happens later, so that the page can add its listeners first.
+  // The connection begins to read later, so that the page can add its listeners first.
   setTimeout(function () {
     loadLegacy(base, function () { begin(conn); });
   }, 0);
@@ -102,7 +102,7 @@ function begin(conn) {
   });
 }
 
-// Says in words what the path to the server does to each transport; see diagnose.js.
+// Reports how the path to the server affects each transport; see diagnose.js.
 function diagnose(conn, done) {
   need(conn._base, 'diagnose', function (diagnose) {
     if (!diagnose) { return done({ text: 'no answer', findings: [] }); }

@@ -1,18 +1,18 @@
 /* The life of a connection. Its states are idle, connecting, open, waiting, paused and closed. */
 
-// Milliseconds. If there is nothing else to fall back to, the library waits for a slow path.
+// How long the library waits for a slow path if there is no other transport to fall back to, in milliseconds.
 var PATIENCE = 15000;
-// A transport that lived for this long works here, whatever ended it.
+// A transport that lived for this many milliseconds counts as working on this path, whatever ended it.
 var STEADY_AFTER = 10000;
 
 function isActive(conn) {
   return conn._ready && conn._lt.state !== 'closed' && conn._lt.state !== 'paused';
 }
 
-// Begins at the bottom of the ladder, or, where only streams are wanted, at the first of them.
+// Begins at the bottom of the ladder or, if the page wants only streams, at the first stream.
 function open(conn) {
   var all = usable(conn, true);
-  // Paused until there is a channel to read.
+  // The connection stays paused until it has a channel to read.
   if (!conn._lt.channels.length) { return pause(conn); }
   if (typeof conn._options.token === 'function' && !conn._token) { return needToken(conn); }
   if (!all.length) { all = usable(conn, false); }
@@ -20,7 +20,7 @@ function open(conn) {
   read(conn, all[conn._start % all.length]);
 }
 
-// Reads by this transport from the present cursor, and ends all others.
+// Reads with this transport from the present cursor, and ends all other links.
 function read(conn, transport) {
   var lt = conn._lt;
   var link = newLink(conn, transport, lt.cursor);
@@ -32,7 +32,7 @@ function read(conn, transport) {
     lt.transport = transport.name;
     emit(conn, 'transport', transport.name);
   }
-  // A listener may have closed it.
+  // A listener may have closed the connection.
   if (link !== conn._main) { return; }
   setState(conn, 'connecting');
   if (link === conn._main) {
@@ -40,8 +40,8 @@ function read(conn, transport) {
   }
 }
 
-// Goes on with other channels, or with another token (`all`): by a command where that is possible, else by another request
-// of the same transport, if it works.
+// Continues with other channels, or with another token (`all`): by a command if that is possible, and otherwise by
+// another request of the same transport, if it works.
 function reopen(conn, all) {
   var main = conn._main;
   if (!isActive(conn)) { return; }
@@ -50,7 +50,7 @@ function reopen(conn, all) {
   if (main._care && main._care.subscribe && !conn._probe) { main._care.subscribe(conn._token, all); } else { read(conn, main.transport); }
 }
 
-// The server has answered on this link.
+// Handles the first answer of the server on a link.
 function greet(conn, link) {
   if (link.transport.batch) { conn._failures = 0; }
   if (link._greeted) { return; }
@@ -65,7 +65,7 @@ function greet(conn, link) {
   if (link === conn._main) { climb(conn); }
 }
 
-// This transport with batches works: those above it failed, and are tried again later.
+// This transport with batches works. The transports above it have failed, and are tried again later.
 function rank(conn, transport) {
   var all = usable(conn, true);
   for (var i = 0; i < all.length && all[i] !== transport; i++) {
@@ -75,7 +75,7 @@ function rank(conn, transport) {
   forgive(conn, transport);
 }
 
-// A link has ended, or failed, or was silent for too long.
+// Handles a link that has ended, has failed, or was silent for too long.
 function linkEnded(conn, link, error) {
   var lived = link._greeted ? now() - link._since : 0;
   var wait = error && error.retry || 0;
@@ -87,7 +87,7 @@ function linkEnded(conn, link, error) {
     return climb(conn);
   }
   closeLinks(conn);
-  // A browser does not say why a WebSocket or an EventSource was refused. A short request learns it.
+  // A browser does not say why a WebSocket or an EventSource was refused. A short request finds the reason.
   var asks = !error && !link._greeted && !usable(conn, true).length && usable(conn, true, true)[0];
   if (asks) {
     conn._check = newLink(conn, asks, conn._lt.cursor);
@@ -103,7 +103,7 @@ function linkEnded(conn, link, error) {
     if (link._silent && link._silence) { conn._heartbeat = Math.max(SHORTEST_HEARTBEAT, Math.floor(link._silence / 2500)); }
     if (lived > STEADY_AFTER) { conn._failures = 0; }
     if (error || lived < STEADY_AFTER) { penalize(conn, link.transport, wait); }
-    // If the server went away, clients must not all come back at once.
+    // If the server has gone, clients must not all come back at once.
     if (usable(conn, true).length) { return retryAfter(conn, Math.max(wait, Math.random() * 1000)); }
   } else if (link._waited) {
     learnPark(conn, now() - link._asked);
@@ -113,8 +113,8 @@ function linkEnded(conn, link, error) {
   retryAfter(conn, Math.max(wait, retryDelay(conn._failures)));
 }
 
-// A request was cut after it waited for this time: a proxy on the path does not wait as long as the server was asked to.
-// What is cut within a second and a half, twice, cannot wait at all.
+// Handles a request that was cut after it waited for this time, because a proxy on the path does not wait as long as
+// the server. If a request is cut within a second and a half twice, requests cannot wait at all on this path.
 function learnPark(conn, time) {
   if (time < 300) { return; }
   conn._cuts++;
@@ -125,14 +125,14 @@ function learnPark(conn, time) {
   }
 }
 
-// The request that asks why a stream was refused is over.
+// Handles the end of the request that asks why a stream was refused.
 function checkEnded(conn, link, error) {
   closeLink(link);
   conn._check = null;
   linkEnded(conn, link._instead, error);
 }
 
-// Reads on after a time, with this transport or from the bottom of the ladder.
+// Reads again after a time, with this transport or from the bottom of the ladder.
 function retryAfter(conn, wait, transport) {
   clearTimeout(conn._retryTimer);
   setState(conn, 'waiting');
@@ -155,14 +155,14 @@ function resume(conn) {
   }
 }
 
-// Has the token expired, and is another one asked for?
+// Returns whether the token has expired and another one is requested.
 function renews(conn, why) {
   var renews = conn._renew && (why.code === 'unauthorized' || why.code === 4003);
   if (renews) { conn._renew(); }
   return renews;
 }
 
-// The server does not let this connection read. It gets another token once.
+// Handles a refusal to read. The connection gets another token once.
 function refused(conn, why) {
   closeLinks(conn);
   if (conn._renewed || !renews(conn, why)) { return finish(conn, why); }
@@ -170,7 +170,7 @@ function refused(conn, why) {
   setState(conn, 'waiting');
 }
 
-// Gets a token from the page's function, and reads on with each one that follows; see token.js.
+// Gets a token from the page's function, and continues to read with each further token; see token.js.
 function needToken(conn) {
   need(conn._base, 'token', function (token) {
     if (!isActive(conn)) { return; }
@@ -198,7 +198,7 @@ function close(conn) {
   if (conn._lt.state !== 'closed') { finish(conn, { code: 'closed', message: 'by page' }); }
 }
 
-// A connection reads other channels by going on from the same cursor with another list, on every transport.
+// To read other channels, a connection continues from the same cursor with another list. This works on every transport.
 function subscribe(conn, channels) {
   change(conn, channels, list(channels));
 }
@@ -214,14 +214,14 @@ function change(conn, channels, added) {
   if (none) { resume(conn); } else { reopen(conn); }
 }
 
-// A wrong name would otherwise be passed over in silence.
+// A wrong name would otherwise be ignored silently.
 function checkNames(conn) {
   var unknown = conn._wanted || [];
   for (var i = 0; i < transports.length; i++) { unknown = except(unknown, [transports[i].name]); }
   if (unknown.length) { emit(conn, 'error', { code: 'no_transport', message: unknown.join() }); }
 }
 
-// Goes on with other transports, from the present cursor.
+// Continues with other transports, from the present cursor.
 function use(conn, names) {
   conn._wanted = names ? list(names) : null;
   checkNames(conn);

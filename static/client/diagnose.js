@@ -1,10 +1,10 @@
 /*
- * Runs every transport against the server and says in words what the path to it does.
+ * Tries every transport of the server, and reports in words how the path to it behaves.
  *
  *   lt.diagnose(function (report) { alert(report.text); });
  *   Longtail.need(url, 'diagnose', function (diagnose) { diagnose(url, { channel: 'todo', long: true, progress: fn }, done); });
  *
- * `long` also looks for time-outs, which takes 70 seconds. The report has `text`, and `findings`: one for each
+ * With `long`, it also looks for time-outs; this takes 70 seconds. The report has `text`, and `findings`: one for each
  * transport, { transport, works, text }, and then the findings about the path itself, without a transport.
  */
 (self.LongtailFiles = self.LongtailFiles || {}).diagnose = function (Longtail) {
@@ -19,10 +19,10 @@
     'poll': 'Polling'
   };
   var PATIENCE = 6000;
-  // How long a stream that works is watched: what kills streams does so in the first second.
+  // How long a working stream is watched, in milliseconds: a proxy that kills streams does so in the first second.
   var AFTERWARDS = 1500;
-  // A browser does not say that the document of a frame was cut off. So the server is asked to end the frame after
-  // these seconds: the farewell comes if the frame lasts as long.
+  // A browser does not report that the document of a frame was cut off. So the diagnosis asks the server to end the
+  // frame after these seconds: the farewell arrives if the frame lasts this long.
   var FRAME = 3;
 
   function now() {
@@ -37,8 +37,8 @@
     return NAMES[transport.name] || transport.name;
   }
 
-  // A run is one diagnosis under way: base, options, findings, when it began, the server's version, and what path.js
-  // shares with this file.
+  // A run is one diagnosis under way: base, options, findings, the time of its beginning, the server's version, and the
+  // functions that path.js shares with this file.
   function found(run, transport, works, text) {
     run.findings.push({ transport: transport, works: works, text: text });
     if (run.options.progress) { run.options.progress(text, works, transport); }
@@ -46,7 +46,7 @@
 
   /* ---- one transport ---- */
 
-  // Opens a transport as the library does, notes when something arrived, and calls `next` after its finding.
+  // Opens a transport as the library does, notes when the first bytes arrived, and calls `next` after its finding.
   function attempt(run, transport, next) {
     var trial = { transport: transport, name: nameOf(transport), opened: now(), hello: 0, beat: 0, timer: null, handle: null, over: false };
     trial.ends = transport.name === 'forever-frame';
@@ -87,7 +87,7 @@
     trial.say(true, 'works: open in ' + time(trial.hello) + ', and what follows comes at once.');
   }
 
-  // What a transport needs from the core; see intro.js.
+  // The members of a link that a transport needs; see intro.js.
   function link(run, trial) {
     var transport = trial.transport;
     var made = {
@@ -141,7 +141,7 @@
     return made;
   }
 
-  // Tries one transport after the other.
+  // Tries the transports one after the other.
   function transports(run, at, next) {
     var transport = Longtail.transports[at];
     function after() { transports(run, at + 1, next); }

@@ -1,4 +1,4 @@
-/* Listeners, and the state of a connection as they are told it. */
+/* Listeners, and the connection's state, which listeners get as events. */
 
 // Names of the library's own events. Only the listeners of 'message' get a message with such an event name.
 var OWN_EVENTS = { message: 1, open: 1, transport: 1, state: 1, gap: 1, error: 1, close: 1 };
@@ -16,7 +16,8 @@ function off(conn, name, fn) {
   conn._listeners[name] = fn ? except(listeners(conn, name), [fn]) : [];
 }
 
-// A listener that comes or goes meanwhile changes the next round: each change makes a new array.
+// A listener that is added or removed during a round changes only the next round, because each change makes a new
+// array.
 function emit(conn, name, first, second) {
   var fns = listeners(conn, name);
   for (var i = 0; i < fns.length; i++) {
@@ -24,8 +25,8 @@ function emit(conn, name, first, second) {
   }
 }
 
-// A listener that throws must not stop the stream, but its error belongs in the console. This is a function of
-// its own, since an old JScript has one `e` for all.
+// A listener that throws must not stop the stream, but its error belongs in the console. This is a function of its own,
+// because an old JScript has only one `e` for all `catch` clauses of a function.
 function rethrow(e) {
   setTimeout(function () { throw e; }, 0);
 }

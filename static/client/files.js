@@ -3,10 +3,11 @@
 // By name, the functions that wait for a file that is being loaded.
 var loading = {};
 
-// Calls `then(api[name])`: at once if that is there, otherwise after /name.js was loaded. The file cannot see `api`: a
-// module makes no global, and a page may have two copies of the library. So it leaves a function in LongtailFiles, which
-// puts the new parts into the `api` that it gets. If the file cannot be loaded, `then` gets undefined, and the next call
-// tries again. A worker has no page for a script element. Node loads nothing: its build contains the files that it needs.
+// Calls `then(api[name])`: at once if `api` has it, otherwise after it has loaded /name.js. The file cannot see `api`:
+// a module makes no global, and a page may have two copies of the library. So it leaves a function in LongtailFiles,
+// which puts the new parts into the `api` that it gets. If the file cannot be loaded, `then` gets undefined, and the
+// next call tries again. A worker has no page for a script element. Node does not load files, because its build
+// contains the files that it needs.
 function need(base, name, then) {
   var address = base + '/' + name + '.js';
   function loaded() {
@@ -25,8 +26,8 @@ function need(base, name, then) {
   loaded();
 }
 
-// Loads what is lacking here, if anything: in an old browser JSON, and requests to other origins; without a page, in a
-// service worker, requests by `fetch`.
+// Loads missing features, if there are any: in an old browser JSON and requests to other origins, and in a service
+// worker, which has no page, requests by `fetch`.
 function loadLegacy(base, done) {
   var xhr = newXhr();
   if (api.encode && xhr && 'withCredentials' in xhr) { done(); } else { need(base, root.document ? 'legacy' : 'fetch', done); }

@@ -1,4 +1,4 @@
-/* Small functions that the other parts share, JSON, and `api`: the object that others get as `Longtail`. */
+/* Small functions that the other parts share, JSON, and `api`: the object that pages get as `Longtail`. */
 
 // The global object: of a page, of a worker, or of Node.
 var root = typeof window !== 'undefined' ? window : typeof self !== 'undefined' ? self : globalThis;
@@ -18,8 +18,8 @@ function list(value) {
   return value === undefined || value === null ? [] : [].concat(value);
 }
 
-// Names come from outside: one of them may be 'constructor'. A name is never joined to another text for a look-up, since
-// V8 keeps each joined text that it looked up once for ever.
+// Pages choose the names, and one of them may be 'constructor'. A name is never joined to another text for a look-up,
+// since V8 keeps each joined text that it looked up once for ever.
 function has(object, name) {
   return nothing.hasOwnProperty.call(object, name);
 }
@@ -40,13 +40,13 @@ function except(array, others) {
   return left;
 }
 
-// Where the browser has no JSON, legacy.js brings it.
+// If the browser has no JSON, legacy.js adds it.
 if (typeof JSON !== 'undefined') {
   api.encode = JSON.stringify;
   api.decode = JSON.parse;
 }
 
-// What JSON does not know (undefined, a function) is null.
+// A value that JSON cannot represent (undefined, a function) becomes null.
 function encode(value) { return api.encode(value) || 'null'; }
 
 function decode(text) { return api.decode(text); }

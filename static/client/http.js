@@ -1,10 +1,11 @@
-/* One HTTP request, in every browser that can make one, and what its failure means. */
+/* One HTTP request, in every browser that can make one, and the meaning of its failure. */
 
-// A longer address becomes a POST: Internet Explorer knows no longer ones, and proxies refuse them.
+// A longer address becomes a POST: Internet Explorer does not support longer ones, and proxies refuse them.
 var LONGEST_URL = 2000;
 // The longest time in milliseconds that an answer can ask the library to wait.
 var LONGEST_WAIT = 300000;
-// Refusals that the server would repeat, each behind its status. An answer that differs is not from the server, or may pass.
+// Refusals that the server would repeat, each behind its status. A different answer is not from the server, or is
+// temporary.
 var FINAL = /^((400)?(bad_\w+|too_many_channels)|(401)?unauthorized|(403)?forbidden(_origin)?|(404)?not_found|(413)?too_large)$/;
 
 // The origin of an address, in lower case as in `location`.
@@ -17,7 +18,7 @@ function sameOrigin(url) {
   return !!root.location && origin(url) === origin('');
 }
 
-// An address with a query of those fields that are not undefined.
+// An address with a query of the fields that are not undefined.
 function query(base, path, fields) {
   var parts = [];
   each(fields, function (name, value) { parts.push(name + '=' + encodeURIComponent(value)); });
@@ -29,7 +30,8 @@ function newXhr(streaming) {
   return api.xhr ? api.xhr(streaming) : root.XMLHttpRequest ? new XMLHttpRequest() : null;
 }
 
-// Can a script read an answer of that server, and, where `streaming`, read it while it is still arriving?
+// Whether a script can read an answer of that server; with `streaming`, whether it can read the answer while it
+// arrives.
 function reaches(url, streaming) {
   var xhr = newXhr();
   return !!xhr && ('withCredentials' in xhr || (!streaming && sameOrigin(url)));
@@ -91,7 +93,7 @@ function unreachable(message) {
   return { code: 'unreachable', message: message };
 }
 
-// The error of an answer that is not what was asked for: what it says, or that no answer came.
+// The error of an unexpected answer: the error in the answer, or the error that no answer came.
 function refusal(status, text, wait) {
   var error;
   try { error = decode(text).error; } catch (e) {}
@@ -101,7 +103,8 @@ function refusal(status, text, wait) {
   return error;
 }
 
-// Would the server refuse that again? A refusal that says when to come back may pass.
+// Returns whether the server would refuse the request again. A refusal that gives the time of the next try is
+// temporary.
 function isFinal(error) {
   return !error.retry && FINAL.test((error.status || '') + error.code);
 }

@@ -1,32 +1,32 @@
 /*
  * Longtail's browser library. Syntax and library calls are those of ECMAScript 3, so that the oldest browsers
- * can at least parse it. The code asks for everything newer before it uses it.
+ * can at least parse it. The code checks for each newer feature before it uses it.
  *
  *   var lt = Longtail.connect('', { channels: ['todo'] });
  *   lt.on('message', function (message) { ... });            // every message
  *   lt.on('itemAdded', function (data, message) { ... });     // those with this event name
  *   lt.publish('todo', { title: 'milk' }, { event: 'itemAdded', toSelf: false });
  *
- * PARTS. The server joins the files from intro.js to outro.js into one function. They are the core: it owns the
- * cursor, chooses the transport, drops repeats, backs off and comes back. It knows nothing of any transport.
- * What a part declares is visible to the other parts only; `api` is what a page gets as `Longtail`.
+ * PARTS. The server joins the files from intro.js to outro.js into one function. They are the core: it owns the cursor,
+ * chooses the transport, drops repeats, backs off and reconnects. It has no code for a particular transport. The
+ * declarations of a part are visible only to the other parts; `api` is the object that a page gets as `Longtail`.
  *
  *   helpers.js     small functions, JSON, and `api`
  *   clock.js       durations
- *   http.js        one request, and what its failure means
+ *   http.js        one request, and the meaning of its failure
  *   script.js      script elements
  *   files.js       files of the library that are loaded when they are first needed
  *   responses.js   reads an answer as a stream of lines or as one batch
  *   events.js      listeners
- *   backoff.js     how long to wait before the next attempt, and which transports to leave alone
- *   link.js        one transport at work: its requests, and how long it may be silent
- *   ladder.js      which transport is read, and how a better one takes over
- *   messages.js    what links report: messages, gaps, heartbeats
+ *   backoff.js     the time before the next attempt, and the transports to avoid
+ *   link.js        one transport at work: its requests, and the time for which it may be silent
+ *   ladder.js      the choice of the transport, and the change to a better one
+ *   messages.js    the reports of links: messages, gaps, heartbeats
  *   publish.js     publishing
- *   connection.js  the states of a connection, and what follows when a link ends
- *   connect.js     `Longtail.connect`, and what a page can call
+ *   connection.js  the states of a connection, and the reaction to the end of a link
+ *   connect.js     `Longtail.connect`, and the methods that a page can call
  *
- * A connection is a plain object `conn` that these functions are given. Only the functions that pages call are
+ * A connection is a plain object `conn` that these functions get. Only the functions that pages call are
  * made for each connection; everything else exists once.
  *
  * TRANSPORTS. A transport is a file of its own that adds one object to Longtail.transports, the best first:
@@ -34,14 +34,14 @@
  *   name          the server's name for it, as in /info
  *   batch         true if each answer is one batch; otherwise it is a stream
  *   parks         true if such a request can wait at the server until there is a message
- *   free          true if it takes none of the six connections that browsers open to a host
- *   like          the transport that meets the same obstacles: this one is tried only where that is not usable
- *   hidden        true if a diagnosis passes it over
- *   usable(base)  can this browser use it against that server?
+ *   free          true if it does not take one of the six connections that a browser opens to a host
+ *   like          the transport that meets the same obstacles: this one is tried only if that one is not usable
+ *   hidden        true if a diagnosis skips it
+ *   usable(base)  whether this browser can use it with that server
  *   open(link)    begins to read; returns a handle for close
  *   close(handle) stops reading; the transport must report nothing afterwards
  *
- * and reports through the link it was given:
+ * and reports through the link that it gets:
  *
  *   link.url(path, more)    the address to open, with channels, cursor and client; `more` is extra query text
  *   link.request()          the transport has made one more request
@@ -49,21 +49,21 @@
  *   link.text(text)         the same, as JSON
  *   link.batch(batch)       a whole batch; the core opens the transport again for the next
  *   link.end(error)         the answer ended, or failed
- *   link.park               seconds that a request may wait at the server; 0: the server is to answer at once
+ *   link.park               seconds that a request may wait at the server; 0: the server must answer at once
  *   link.credentials        whether cookies go along to another origin
- *   link.cursor             where it reads
+ *   link.cursor             the position that it reads from
  *   link.channels           what it reads
- *   link.live()             false once the core wants nothing more of it
- *   link.owner              the connection, as the page has it
+ *   link.live()             false after the core has dropped the link
+ *   link.owner              the object of the connection that the page has
  *
- * THE LADDER. A connection begins with a request that the server answers at once and that passes every proxy we
- * know of. While these requests go on, the core tries the best transport beside them. That transport takes over
- * once it has proven itself: its hello came, and then something more, in time. The core keeps what it received
- * until then and hands it on at that moment, so nothing is lost; what came on both links is dropped by its id,
- * so nothing is doubled. A transport that fails, or ends soon after it opened, is avoided for a while, each time
- * for longer, and the core tries the next one. When none is left, requests wait at the server (long
- * polling). The core climbs the ladder again when the time of a transport is over. If a stream that had
- * messages falls silent, the core checks it with a request beside it.
+ * THE LADDER. A connection begins with a request that the server answers at once and that passes every proxy we know
+ * of. While these requests go on, the core tries the best transport beside them. That transport takes over once it has
+ * proven itself: its hello arrived, and then another object, both in time. Until then the core keeps the objects that
+ * arrive on it. When the transport takes over, the core passes them on, so nothing is lost; a message that came on both
+ * links is recognised by its id, so nothing is doubled. A transport that fails, or ends soon after it opened, is
+ * avoided for a while, for longer each time, and the core tries the next one. When no transport is left to try,
+ * requests wait at the server (long polling). The core climbs the ladder again when a transport need no longer be
+ * avoided. If a stream that had messages falls silent, the core checks it with a request beside it.
  *
  * Options of connect: channels, cursor, last, transports (names, the best first), client, token (or a function for it),
  * interval (ms between two polls), credentials (true: cookies also go to another origin, which must then be allowed by its

@@ -1,4 +1,4 @@
-/* The ladder: which transports can be used, and how a better one takes over from the one that is read. */
+/* The ladder: the usable transports, and the change from the present one to a better one. */
 
 // The transports of one kind that this browser can use and the page wants, or `any` of the kind, the best first.
 function usable(conn, batch, any) {
@@ -39,7 +39,7 @@ function climb(conn) {
   clearTimeout(conn._climbTimer);
   if (conn._probe || !main || !main._greeted || !batches.length) { return; }
   for (var i = 0; i < all.length && all[i] !== main.transport; i++) {
-    // While a stream is read, only transports are tried that take none of the browser's six connections.
+    // While a stream is read, the core tries only transports that do not take one of the browser's six connections.
     if (!main.transport.batch && !all[i].free) { continue; }
     wait = penaltyLeft(conn, all[i]) || delay(conn, all[i]);
     if (!wait) { return all[i].batch ? read(conn, all[i]) : startProbe(conn, all[i]); }
@@ -58,12 +58,12 @@ function climb(conn) {
 // Opens a transport beside the one that is read. It has to prove itself before it takes over.
 function startProbe(conn, transport) {
   var main = conn._main;
-  // Two requests that are kept waiting would be two of the browser's six.
+  // Two waiting requests would take two of the browser's six connections.
   if (main.park) {
     main.park = 0;
     if (!transport.free && main._opened) { openLink(main, answerTimeout(conn)); }
   }
-  // Opening the link again may have ended it, or begun another.
+  // This call may have ended the link, or begun another one.
   main = conn._main;
   if (!main) { return; }
   conn._probe = newLink(conn, transport, main.cursor);
@@ -71,7 +71,7 @@ function startProbe(conn, transport) {
   openLink(conn._probe, answerTimeout(conn));
 }
 
-// Keeps what the probe receives, until it has proven itself.
+// Keeps the objects that the probe receives, until it has proven itself.
 function receiveOfProbe(conn, link, object) {
   link._queue.push(object);
   if (object.type === 'bye') { return linkEnded(conn, link, object); }
@@ -79,12 +79,12 @@ function receiveOfProbe(conn, link, object) {
     link._since = now();
     expectWithin(link, answerTimeout(conn) + 500);
   } else if (object.type === 'heartbeat' || now() - link._since > 200 || link._queue.length > REMEMBERED) {
-    // The object came by itself, after the hello: no proxy on the path waits for more.
+    // The object came by itself, after the hello: no proxy on the path holds it back until more data follows.
     promote(conn, link);
   }
 }
 
-// The probe has proven itself: it is read from now on, beginning with what it has received so far.
+// Makes the link of the probe the one that is read, beginning with the objects that it has received so far.
 function promote(conn, link) {
   var queue = link._queue;
   var old = conn._main;
@@ -95,13 +95,13 @@ function promote(conn, link) {
   conn._lt.transport = link.transport.name;
   emit(conn, 'transport', conn._lt.transport);
   for (var i = 0; i < queue.length && link === conn._main; i++) {
-    // A message without an id cannot be distinguished from a repeat. It also came on the link before this one.
+    // A message without an id cannot be distinguished from a repeat. It also came on the previous link.
     if (queue[i].type !== undefined || queue[i].id) { accept(conn, link, queue[i]); }
   }
   if (link === conn._main) { climb(conn); }
 }
 
-// What is known about the path is not known any more: the browser is online again, or on another network.
+// Forgets the facts about the path, because the browser is online again, or on another network.
 function forgetPath(conn) {
   var main = conn._main;
   conn._penalties = {};

@@ -1,6 +1,6 @@
 /*
  * The leader of tabs that share a connection: the tab that holds the lock. It has the connection, which reads the
- * channels of all tabs, and tells them what it receives as numbered entries; see share.js.
+ * channels of all tabs, and passes the objects that it receives to them as numbered entries; see share.js.
  */
 (self.LongtailFiles = self.LongtailFiles || {}).lead = function (Longtail) {
   // A connection that is not open after this time is reported.
@@ -8,14 +8,14 @@
   // Timers of tabs in the background fire once a minute.
   var BEAT = 10000;
   var DEAD_AFTER = 150000;
-  // A transport that takes over is level with the one before it after this time, or after a new message.
+  // A transport that takes over has caught up with the previous one after this time, or after a new message.
   var LEVEL_AFTER = 60000;
 
   function now() {
     return new Date().getTime();
   }
 
-  // The items of a list that another lacks.
+  // The items of a list that are not in another one.
   function less(list, other) {
     var left = [];
     for (var i = 0; i < list.length; i++) {
@@ -24,8 +24,8 @@
     return left;
   }
 
-  // Where the leader is. A transport that takes over may be behind for a moment: an entry with its cursor would then
-  // stand behind messages that come after that cursor.
+  // The position of the leader. A transport that takes over may be behind for a moment: an entry with its cursor would
+  // then stand behind messages that come after that cursor.
   function cursor(leader) {
     var at = leader.lt.cursor;
     if (at !== 'latest' && !(leader.isBehind && now() - leader.told < LEVEL_AFTER)) { leader.last = at; }
@@ -39,7 +39,7 @@
     leader.say(said);
   }
 
-  // Says to one tab, or to all, where to begin.
+  // Tells one tab, or all tabs, where to begin.
   function hello(leader, to) {
     leader.say({ to: to, hello: true, term: leader.term, seq: leader.seq, cursor: cursor(leader), channels: leader.lt.channels.slice(0) });
   }
@@ -84,11 +84,11 @@
       }
       answer(leader);
     });
-    // Messages may come before it is open.
+    // Messages may come before the connection is open.
     if (leader.last !== 'latest') { hello(leader); }
   }
 
-  // Reads other channels, and tells from where on.
+  // Reads other channels, and tells the tabs from which entry on.
   function change(leader, method, names) {
     var lt = leader.lt;
     if (!names.length) { return; }
@@ -96,7 +96,7 @@
     tell(leader, { channels: lt.channels.slice(0) });
   }
 
-  // Takes what a tab announces.
+  // Handles the announcement of a tab.
   function hear(leader, said) {
     var tabs = leader.tabs;
     var lt = leader.lt;
@@ -124,7 +124,8 @@
     answer(leader);
   }
 
-  // Begins to lead from the cursor `last`; `say` tells all tabs. Returns the function that takes what tabs announce.
+  // Begins to lead from the cursor `last`; `say` tells all tabs. Returns the function that handles the announcements of
+  // tabs.
   Longtail.lead = function (url, options, last, say) {
     var leader = {
       url: url,
@@ -137,7 +138,7 @@
       // By id, the channels of each tab, and the ids of those that wait for a hello.
       tabs: {},
       asking: [],
-      // When the last message was told.
+      // The time at which the last message was passed on.
       told: 0,
       isBehind: false
     };

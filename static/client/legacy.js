@@ -1,7 +1,7 @@
 /*
- * Adds what old browsers lack: JSON, requests to other origins and streams over XDomainRequest, a way to publish where
- * scripts may not send a request to another origin, and a quiet place for the forever frame. The library loads this file
- * by itself where it is needed.
+ * Adds features that old browsers lack: JSON, requests to other origins and streams over XDomainRequest, a way to
+ * publish where scripts may not send a request to another origin, and a quiet place for the forever frame. The library
+ * loads this file by itself where it is needed.
  */
 (self.LongtailFiles = self.LongtailFiles || {}).legacy = function (Longtail) {
   var frames = 0;
@@ -34,8 +34,8 @@
     return '{' + parts.join(',') + '}';
   }
 
-  // Without a native parser the text is run as a literal, but only after a check that it is JSON: once strings,
-  // numbers and words are taken away, only punctuation may be left.
+  // Without a native parser the text is run as a literal, but only after a check that it is JSON: without its strings,
+  // numbers and words, only punctuation may be left.
   function decode(text) {
     var rest = text
       .replace(/\\(?:["\\\/bfnrt]|u[0-9a-fA-F]{4})/g, '@')
@@ -50,8 +50,9 @@
     try { return new ActiveXObject('Microsoft.XMLHTTP'); } catch (e) { return null; }
   }
 
-  // Internet Explorer 8 and 9 reach other origins, and read an answer while it arrives, by an XDomainRequest only. It knows no
-  // header, no status and no cookie. This object looks like an XMLHttpRequest, and uses one where that is enough.
+  // Internet Explorer 8 and 9 reach other origins, and read an answer while it arrives, by an XDomainRequest only. It
+  // does not support headers, the status or cookies. This object looks like an XMLHttpRequest, and uses one where that
+  // is enough.
   function xhr(streaming) {
     var plain = newXhr();
     var made;
@@ -79,7 +80,7 @@
         return real === plain ? real.getResponseHeader(name) : null;
       },
       send: function (body) {
-        // Without one of these an Internet Explorer 9 aborts the request at times.
+        // Without one of these handlers an Internet Explorer 9 sometimes aborts the request.
         real.onload = move(4, 200);
         real.onprogress = move(3, 200);
         real.onerror = real.ontimeout = move(4, 0);
@@ -127,7 +128,7 @@
     try {
       page = new ActiveXObject('htmlfile');
       page.open();
-      // It gets the same domain as this page, which may have set one: otherwise neither could call the other.
+      // The document gets the domain of this page, which may have set one: otherwise the two could not call each other.
       page.write('<html><head><script>document.domain="' + document.domain + '";</' + 'script></head><body></body></html>');
       page.close();
       page.parentWindow.LongtailCall = called;
@@ -135,7 +136,7 @@
     } catch (e) {}
   }
 
-  // It has the usual name, since answers that run as scripts may use it.
+  // The object has the usual name, since answers that run as scripts may use it.
   if (typeof JSON === 'undefined') { window.JSON = { stringify: encode, parse: decode }; }
   Longtail.encode = Longtail.encode || encode;
   Longtail.decode = Longtail.decode || decode;

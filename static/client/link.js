@@ -1,12 +1,12 @@
-/* A link is one transport at work for a connection: its requests, and how long it may be silent. */
+/* A link is one transport at work for a connection: its requests, and the time for which it may be silent. */
 
-// Milliseconds. An answer, or a stream's hello, comes within this time; on a slow path, after four more round trips.
+// Milliseconds in which an answer, or the hello of a stream, must arrive. A slow path gets four more round trips.
 var ANSWER_WITHIN = 2000;
-// The longest round trip that is believed: a computer that slept while it waited took longer.
+// The longest round trip that counts: a longer one comes from a computer that slept while it waited.
 var LONGEST_ROUND_TRIP = 5000;
 // Seconds that a request waits at the server.
 var PARKED = 25;
-// Seconds. After silent deaths the library asks for heartbeats as often as this at most.
+// Seconds. After streams have died silently, the library asks for heartbeats, at most at this interval.
 var SHORTEST_HEARTBEAT = 2;
 
 function newLink(conn, transport, cursor) {
@@ -19,7 +19,8 @@ function newLink(conn, transport, cursor) {
     cursor: cursor,
     credentials: !!options.credentials,
     park: 0,
-    // When its hello came, or when it took over. Its hello also says how long it may be silent: _silence.
+    // When the link's hello came, or when the link took over. The hello also gives the time for which the link may be
+    // silent: _silence.
     _since: now(),
     channels: list(lt.channels),
     _unique: Math.random(),
@@ -36,14 +37,14 @@ function newLink(conn, transport, cursor) {
         token: conn._token,
         probe: stream,
         heartbeat: stream && conn._heartbeat,
-        // Some caches ignore what the server says about caching. They must not know the address.
+        // Some caches ignore the server's headers about caching, so each address must be new to them.
         n: stream ? undefined : link._unique
       }) + (more ? '&' + more : '');
     },
     text: function (text, type) {
       var object;
       try { object = decode(text); } catch (e) {}
-      // The server reports no error in a stream that has begun.
+      // The server does not report an error in a stream that has begun.
       if (!object || object.error) { return link.end(refusal(200, text)); }
       if (type) { object.type = type; }
       link.item(object);
@@ -55,7 +56,7 @@ function newLink(conn, transport, cursor) {
   return link;
 }
 
-// Sends the link's first or next request. `within`: how long it may be silent.
+// Sends the link's first or next request. `within`: how long the link may be silent.
 function openLink(link, within) {
   var handle;
   closeLink(link);
@@ -70,13 +71,13 @@ function openLink(link, within) {
   } catch (e) {
     return link.end(unreachable('' + e));
   }
-  // It may have ended already, while it was being opened.
+  // The link may have ended already, while it was being opened.
   if (!link.live()) { return link.transport.close(handle); }
   link._handle = handle;
   link._opened = true;
 }
 
-// Ends the link's request and all that is planned for it.
+// Ends the link's request and all its timers.
 function closeLink(link) {
   if (!link) { return; }
   clearTimeout(link._watchdog);
@@ -95,7 +96,7 @@ function closeLinks(conn) {
   for (var i = 0; i < 3; i++) { closeLink(links[i]); }
 }
 
-// Ends the link unless something arrives on it within this time.
+// Ends the link unless an object arrives on it within this time.
 function expectWithin(link, within) {
   clearTimeout(link._watchdog);
   link._watchdog = setTimeout(function () {

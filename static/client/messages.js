@@ -1,15 +1,16 @@
-/* What links report: messages, gaps and control objects, one by one or in batches. */
+/* The reports of links: messages, gaps and control objects, one by one or in batches. */
 
-// Ids kept to drop repeats (up to twice as many), and objects kept of a stream that has to prove itself.
+// The number of ids that are kept to drop repeats (up to twice this number), and of objects that are kept for a stream
+// that has to prove itself.
 var REMEMBERED = 1000;
 
-// An object of a stream.
+// Handles an object of a stream.
 function receiveItem(conn, link, object) {
   if (object.error) { return linkEnded(conn, link, object.error); }
   if (link === conn._probe) { receiveOfProbe(conn, link, object); } else { accept(conn, link, object); }
 }
 
-// An object of the stream that is read.
+// Handles an object of the stream that is read.
 function accept(conn, link, object) {
   var type = object.type;
   if (object.cursor && type !== 'gap') { link.cursor = conn._lt.cursor = object.cursor; }
@@ -41,7 +42,7 @@ function careFor(conn, link) {
   });
 }
 
-// A whole batch; the next request follows it.
+// Handles a whole batch; the next request follows it.
 function receiveBatch(conn, link, object) {
   var messages = object.messages || [];
   if (object.error) { return linkEnded(conn, link, object.error); }
@@ -55,7 +56,7 @@ function receiveBatch(conn, link, object) {
   if (object.cursor) { link.cursor = conn._lt.cursor = object.cursor; }
   greet(conn, link);
   if (link !== conn._main || link._opened) { return; }
-  // One request was cut, but not because it waited: a glitch. The next may wait for longer.
+  // One request was cut, but not because it waited. The next request may wait for longer.
   if (conn._cuts < 2 && !messages.length && now() - link._asked > 900 * link._waited) { conn._parkSeconds = link.park = Math.min(PARKED, link._waited * 2); }
   clearTimeout(link._nextTimer);
   link._nextTimer = setTimeout(function () {
@@ -63,11 +64,12 @@ function receiveBatch(conn, link, object) {
   }, pollDelay(conn, link, messages.length));
 }
 
-// How long to wait between an answer with so many messages and the next request.
+// How long to wait between an answer with `count` messages and the next request.
 function pollDelay(conn, link, count) {
   var wait = conn._options.interval || 2000;
   if (count > 99) { return 0; }
-  // Some proxies answer a request that should wait at once, with nothing. The library must not ask again at once then.
+  // Some proxies answer at once, with an empty answer, although the request should wait. If so, the library must not
+  // ask again at once.
   if (link.park) { return count || !link._waited || now() - link._asked > 900 ? 0 : 1000; }
   return conn._probe ? Math.min(wait, 500) : wait;
 }
@@ -90,8 +92,7 @@ function deliver(conn, link, message) {
       conn._lt.stats.repeats++;
       return;
     }
-    // Ids are not forgotten while a probe is behind: it still has to bring everything that the other link has
-    // brought since.
+    // Ids are kept while a probe is behind: it has yet to bring all messages that the other link has already brought.
     if (++conn._seenCount > REMEMBERED && !conn._probe) {
       conn._seenBefore = conn._seen;
       conn._seen = {};

@@ -1,7 +1,7 @@
 /*
- * XHR multipart: one part for each message. Only browsers that descend from Netscape take apart its
- * `multipart/x-mixed-replace`, so this file asks for the plain kind and reads the parts itself: the object of a part
- * is on a line of its own, and no other line begins with a brace.
+ * XHR multipart: one part for each message. Only browsers that descend from Netscape can parse
+ * `multipart/x-mixed-replace` themselves, so this file asks for the plain kind and parses the parts: the object of a
+ * part is on a line of its own, and no other line begins with a brace.
  */
 transports.push({
   name: 'multipart',

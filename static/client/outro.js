@@ -1,4 +1,4 @@
-/* What others get as `Longtail`: pages, transports of their own, and the files that are loaded when needed. */
+/* The members of `Longtail`, for pages, for transports in other files, and for files that are loaded on demand. */
 
 api.version = '0.1.0';
 api.connect = connect;

@@ -1,6 +1,6 @@
 /*
- * The part of the diagnosis that looks at the path itself, below the transports: which parts of a request arrive, in
- * which pieces a response comes, and how long both may last. The file diagnose.js loads this file.
+ * The part of the diagnosis that looks at the path itself, below the transports: which parts of a request arrive, the
+ * pieces in which a response comes, and the time that both may last. The file diagnose.js loads this file.
  */
 (self.LongtailFiles = self.LongtailFiles || {}).path = function (Longtail) {
   var LONG = 70;
@@ -9,7 +9,7 @@
   var SMALL = 64;
   var COUNT = 40;
   var EVERY = 50;
-  // Milliseconds. What comes within this time is late, and not held back.
+  // Milliseconds. A piece that comes within this time counts as late, and not as held back.
   var LATE = 700;
 
   function now() {
@@ -53,7 +53,7 @@
       function (text) {
         if (text.length <= lumps.length) { return; }
         lumps.count++;
-        // The first lump tells most: what follows may be the rest of a buffer.
+        // The first lump tells most: later ones may be the rest of a buffer.
         if (!lumps.least) {
           lumps.least = text.length;
           lumps.first = now() - began;
@@ -62,19 +62,19 @@
       });
   }
 
-  // Finds out whether answers are held back: until they end, until there is more of them, or for a moment.
+  // Finds out whether a proxy holds answers back: until they end, until more bytes have come, or for a moment.
   function buffering(run, next) {
     if (!Longtail.reaches(run.base, true)) { return next(); }
     drip(run, PIECE, COUNT, function (lumps, xhr) {
       var coding = null;
-      // This is not read from another origin: the browser forbids it, and complains in the console.
+      // The header is not read from another origin: the browser forbids that, and logs an error in the console.
       try { coding = Longtail.sameOrigin(run.base) && xhr.getResponseHeader('Content-Encoding'); } catch (e) {}
       if (coding) { run.found(false, 'Responses are compressed on the way (' + coding + ').'); }
       if (lumps.status !== 200 || lumps.count < 2 || lumps.least <= 2 * PIECE || lumps.first > LATE) {
         judgeLumps(run, lumps);
         return next();
       }
-      // A buffer waits until it is full. If small pieces come as soon, it is a delay, which ends by itself.
+      // A buffer waits until it is full. If small pieces come equally soon, the cause is a delay, which ends by itself.
       drip(run, SMALL, COUNT / 2, function (small) {
         if (small.count > 1 && small.first <= LATE && small.least < lumps.least / 2) {
           run.found(true, 'Responses are not held back, but come up to ' + run.time(Math.max(lumps.first, small.first)) +
@@ -102,7 +102,8 @@
     }
   }
 
-  // Makes a request whose answer goes on, and one that waits in silence, each for longer than many proxies allow.
+  // Makes one request whose answer keeps arriving, and one that waits without any bytes. Each takes longer than many
+  // proxies allow.
   function patience(run, next) {
     var left = 2;
     var opened = now();

@@ -1,8 +1,8 @@
 /* Publishing. */
 
-// settings: event, toSelf (false: not to this client), volatile, key; done(error, id). The payload is the body, so
-// that a browser sends the request to another origin without asking first. After a failure that may pass the
-// request is sent again; the key keeps the log from taking the message twice.
+// settings: event, toSelf (false: not to this client), volatile, key; done(error, id). The payload is the body, so that
+// a browser sends the request to another origin without a preflight. After a temporary failure the request is sent
+// again; because of the key, the log takes the message only once.
 function publish(conn, channel, data, settings, done) {
   var tries = 0;
   var base = conn._base;
@@ -16,7 +16,7 @@ function publish(conn, channel, data, settings, done) {
     event: settings.event,
     'volatile': settings['volatile'] ? 1 : undefined,
     exclude: settings.toSelf === false ? conn._lt.client : undefined,
-    // A key is never used again, so no other message is taken for this one.
+    // A key is never used again, so the server does not confuse this message with another one.
     key: settings['volatile'] ? undefined : settings.key || newClientId()
   };
 

@@ -1,7 +1,7 @@
 /* The two kinds of answers that a transport over XHR reads: a stream of lines, and one batch. */
 
 // Reads a stream that has one object on each line. Lines that do not begin with a brace are padding or the
-// frame around an object, and are passed over.
+// frame around an object, and are skipped.
 function readLines(link, path, accept) {
   var from = 0;
   link.request();

@@ -10,8 +10,8 @@ function trusted(address) {
   return policy ? policy.createScriptURL(address) : address;
 }
 
-// Adds a script to the page. The function that it returns removes the script; then it calls neither `done` nor
-// `failed`. An old Internet Explorer reports how far the script is loaded, but not that it failed.
+// Adds a script to the page. Returns a function that removes the script: after that, neither `done` nor `failed` is
+// called. An old Internet Explorer reports how far the script is loaded, but does not report a failure.
 function load(address, done, failed) {
   var script = document.createElement('script');
   function over(fn) {
@@ -19,7 +19,7 @@ function load(address, done, failed) {
       var state = script.readyState;
       if (fn && state && state !== 'loaded' && state !== 'complete') { return; }
       script.onload = script.onerror = script.onreadystatechange = null;
-      // This happens later, since the script may still be running now.
+      // The script is removed later, since it may still be running now.
       setTimeout(function () {
         if (script.parentNode) { script.parentNode.removeChild(script); }
         if (fn) { fn(); }

@@ -1,6 +1,6 @@
 /*
- * How the transports work whose answers are scripts: JSONP and the forever frame. Their scripts call functions of this page
- * by a global name. The core loads this file when it uses one of them.
+ * The code of the transports whose answers are scripts: JSONP and the forever frame. Their scripts call functions of
+ * this page by a global name. The core loads this file when it uses one of them.
  */
 (self.LongtailFiles = self.LongtailFiles || {}).scripts = function (Longtail) {
   function nothing() {}
@@ -21,9 +21,9 @@
     };
   }
 
-  // A hidden page that never finishes loading. Each script tag in it calls a function of this page. It calls its parent, so
-  // it has to come from the same origin. In an old Internet Explorer the frame is in a document of its own: see `htmlfile`
-  // in legacy.js.
+  // A hidden page that never finishes loading. Each script tag in it calls a function of this page. The page calls its
+  // parent, so it has to come from the same origin. In an old Internet Explorer the frame is in a document of its own:
+  // see `htmlfile` in legacy.js.
   var foreverFrame = {
     open: function (link) {
       var page = Longtail.htmlfile && Longtail.htmlfile(link.item);
@@ -49,7 +49,7 @@
       handle.call.drop();
       // An old Internet Explorer would keep the frame for ever.
       if (frame.detachEvent) { frame.detachEvent('onload', handle.ended); }
-      // This happens later, since the script of the frame that called this may still be running.
+      // The frame is removed later, since the script of the frame that called this may still be running.
       setTimeout(function () {
         frame.src = 'about:blank';
         if (frame.parentNode) { frame.parentNode.removeChild(frame); }

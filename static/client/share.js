@@ -1,18 +1,19 @@
 /*
- * Several tabs of one browser, one connection: connect(url, { channels: [...], share: true }).
+ * Lets the tabs of one browser share one connection: connect(url, { channels: [...], share: true }).
  *
  * The tabs with the same server, token and options form a group. One of them holds a lock, and is the leader: it has
- * the connection, which reads the channels of all tabs. It hands on what it receives over a BroadcastChannel, as
- * entries with numbers. When the leader's tab goes away, the browser gives the lock to the next tab, which reads on
- * from its own position. The numbers belong to one leader (`term`), and say only whether an entry is missing.
+ * the connection, which reads the channels of all tabs. It passes on the objects that it receives over a
+ * BroadcastChannel, as entries with numbers. When the leader's tab goes away, the browser gives the lock to the next
+ * tab, which continues to read from its own position. The numbers belong to one leader (`term`), and say only whether
+ * an entry is missing.
  *
  * A connection has its place among the entries by its own cursor. Each tab keeps the last entries. If the cursor is
- * that of an entry, and the leader has read all channels of the connection since then, the connection goes on behind
- * that entry: at the start, after a pause, with a new leader. Otherwise it goes on alone with transports of its own,
+ * that of an entry, and the leader has read all channels of the connection since then, the connection continues after
+ * that entry: at the start, after a pause, or with a new leader. Otherwise it continues alone with its own transports,
  * and comes back when its cursor is that of an entry. So nothing is lost.
  *
  * An entry has one of: message, gap, bye (the leader's connection is over), channels (what is read from here on). One without
- * any of these is a heartbeat. `hello` is no entry: it says at which number and cursor the leader is.
+ * any of these is a heartbeat. `hello` is not an entry: it gives the number and the cursor of the leader.
  */
 (self.LongtailFiles = self.LongtailFiles || {}).share = function (Longtail) {
   var groups = {};
@@ -49,7 +50,7 @@
     }
   }
 
-  // This tab's part in a group. The first call for a group makes it.
+  // Returns this tab's part in a group. The first call for a group makes it.
   function join(owner, options) {
     var key = 'longtail ' + owner.url + ' ' + Longtail.encode([options.token, options.credentials, options.transports]);
     var group = groups[key];
@@ -58,15 +59,15 @@
     var inbox = [];
     var isBusy = false;
     var leader = null;
-    // `kept` begins with the place at which this tab began to follow the leader. `covers` says for each channel since
-    // which number the leader reads it.
+    // `kept` begins with the place at which this tab began to follow the leader. `covers` gives for each channel the
+    // number since which the leader reads it.
     group = groups[key] = { id: Longtail.newClientId(), members: [], term: null, seq: 0, kept: [], covers: {} };
 
-    // Tells the leader what this tab reads; `fresh` asks for a hello.
+    // Tells the leader which channels this tab reads; `fresh` asks for a hello.
     group.announce = function (fresh, gone) {
       var said = { from: group.id, channels: [], active: false, fresh: fresh };
       each(gone ? [] : group.members, function (member) {
-        // It is over, or the page has chosen transports of its own.
+        // The connection is over, or the page has chosen other transports for it.
         if (member.owner.state === 'closed' || member.hasLeft) {
           drop(all, member);
           return drop(group.members, member);
@@ -78,8 +79,8 @@
       if (leader) { leader(said); }
     };
 
-    // Takes what the leader says, in this tab or in another. What a listener of the page does may make the leader say
-    // more, so this keeps the order.
+    // Handles a report of the leader, which is in this tab or in another one. A listener of the page may cause further
+    // reports, so this function keeps the order.
     function take(said) {
       inbox.push(said);
       if (isBusy) { return; }
@@ -117,20 +118,20 @@
     return group;
   }
 
-  // What a tab does with what the leader says.
+  // The reactions of a tab to the leader's reports.
   function hear(group, said) {
     var kept = group.kept;
     var isForUs = said.to === group.id;
     if (said.to && !isForUs) { return; }
     if (said.bye) {
-      // The reason may be a channel of another tab. The server says to each connection what holds for it.
+      // The reason may be a channel of another tab. The server gives each connection its own reason.
       each(group.members, function (member) {
         if (member.link) { goAlone(member); }
       });
     }
     if (said.hello) {
       if (said.term !== group.term || said.seq !== group.seq) {
-        // Another leader, or something was missed.
+        // The leader is another one, or an entry was missed.
         group.term = said.term;
         group.seq = said.seq;
         group.covers = {};
@@ -189,7 +190,7 @@
     return is;
   }
 
-  // The index of the entry behind which this connection goes on, or -1.
+  // The index of the entry after which this connection continues, or -1.
   function place(member) {
     var kept = member.group.kept;
     var cursor = member.owner.cursor;
@@ -219,7 +220,7 @@
     return true;
   }
 
-  // Hands on what has come, until a message has to wait for the answer to a publish.
+  // Passes on the entries that have come, until a message has to wait for the answer to a publish.
   function drain(member) {
     while (member.link && member.queue.length) {
       var link = member.link;
@@ -264,9 +265,9 @@
 
   /* ---- a connection ---- */
 
-  // Is the message one that this connection has published with toSelf: false? The group's connection has another client
-  // id, so the server cannot exclude this one. A message that may be one waits until the publish is answered: the answer
-  // says its id. A volatile message has no id, so its text decides.
+  // Returns whether this connection has published the message with toSelf: false. The group's connection has another
+  // client id, so the server cannot exclude this one. A message that may be one waits until the publish is answered:
+  // the answer contains its id. A volatile message has no id, so its text decides.
   function judge(member, message) {
     var text = member.sent.length && Longtail.encode([message.channel, message.event, message.data]);
     for (var i = 0; i < member.sent.length; i++) {
@@ -338,7 +339,7 @@
     var own = options.transports || null;
     var member = { owner: owner, use: use, own: own, link: null, follows: false, alone: 0, queue: [], sent: [] };
     try {
-      // It is not known here whether two functions give tokens of one user.
+      // This code cannot tell whether two functions give tokens of one user.
       if (!navigator.locks || typeof options.token === 'function') { throw 0; }
       member.group = join(owner, options);
     } catch (e) {
@@ -357,7 +358,7 @@
       return publish(member, channel, data, settings, done, plain);
     };
     owner.on('message', function () { comeBack(member); });
-    // A connection that begins at a place of its own comes to the others later.
+    // A connection that begins at its own cursor joins the others later.
     if (options.cursor || options.last) { goAlone(member); } else { use('shared'); }
   };
 };

@@ -1,12 +1,12 @@
 /*
- * When a request that goes on may begin: a stream, or a request that waits at the server.
+ * Decides when a long request may begin: a stream, or a request that waits at the server.
  *
  * A browser opens six connections to a host, for all its tabs. If streams took all of them, a further tab would hang,
  * and so would every publish. So the tabs of a page's origin count their streams in `localStorage`. From the fifth on a
  * tab asks again and again with short requests, until a stream of another tab ends. A WebSocket takes none of the six,
  * and HTTP/2 has one connection for all.
  *
- * A script or a frame that is added while the page is being loaded keeps it from being loaded until that ends. So these
+ * A script or a frame that is added while the page loads delays the end of loading until it ends itself. So these
  * transports wait for the page.
  */
 (self.LongtailFiles = self.LongtailFiles || {}).slots = function (Longtail) {
@@ -45,7 +45,7 @@
         var key = localStorage.key(i);
         if (key.indexOf(slot.group) !== 0 || key === slot.key) { continue; }
         var times = localStorage.getItem(key).split(' ');
-        // Also one of the future is dead: the clock was set back.
+        // A slot of the future is also dead, because the clock was set back.
         if (!(Math.abs(now() - times[1]) < DEAD_AFTER)) {
           dead.push(key);
         } else if (+times[0] < slot.at || (+times[0] === slot.at && key < slot.key)) {
@@ -53,14 +53,14 @@
         }
       }
     } catch (e) {
-      // The browser keeps nothing for this page, so it cannot count.
+      // The browser stores nothing for this page, so the page cannot count.
       return 0;
     }
     while (dead.length) { remove(dead.pop()); }
     return count;
   }
 
-  // Does the connection read, or want to read, by a request that goes on?
+  // Returns whether the connection reads, or wants to read, by a long request.
   function isNeeded(lt) {
     if (lt.state === 'closed' || lt.state === 'paused') { return false; }
     for (var i = 0; i < Longtail.transports.length; i++) {
@@ -81,7 +81,8 @@
     }
   }
 
-  // Did the last request to this server go over HTTP/2 or 3? A browser says nothing of another origin.
+  // Returns whether the last request to this server went over HTTP/2 or 3. A browser does not report this for another
+  // origin.
   function isMultiplexed(lt) {
     var is = false;
     try {
@@ -107,7 +108,8 @@
   }
   setInterval(renew, RENEW);
 
-  // Milliseconds after which the connection is to ask again; 0: it may begin. `park`: the request waits at the server.
+  // Milliseconds after which the connection must ask again; 0 means that it may begin. `park`: the request waits at the
+  // server.
   Longtail.slots = function (lt, transport, park) {
     var slot;
     if (!transport.open) {

@@ -1,6 +1,6 @@
 /*
- * Server-sent events. By itself the browser would reconnect for ever, on this transport: the core closes it and
- * decides. The server sends heartbeats as events (`probe` asks for them), since a script does not see comments.
+ * Server-sent events. The browser itself would reconnect for ever on this transport: the core closes the connection and
+ * decides instead. The server sends heartbeats as events (`probe` asks for them), since a script does not see comments.
  */
 transports.push({
   name: 'sse',

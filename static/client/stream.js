@@ -1,7 +1,7 @@
 /*
  * Looks after a stream that is read. It checks a stream that has been silent for longer than it used to be. Over a WebSocket
  * it sends commands: other channels without another connection, publishing where a proxy forbids POST, and a ping now
- * and then. The core loads this file when a stream has brought something.
+ * and then. The core loads this file after a stream has brought an object.
  */
 (self.LongtailFiles = self.LongtailFiles || {}).stream = function (Longtail) {
   // Milliseconds: the first check after a message, at the earliest and at the latest; how long its answer may take, and then the message
@@ -11,7 +11,7 @@
   var ANSWER_WITHIN = 10000;
   var REST_WITHIN = 1000;
 
-  // The items of a list that another lacks.
+  // The items of a list that are not in another one.
   function less(list, others) {
     var left = [];
     for (var i = 0; i < list.length; i++) {
@@ -24,7 +24,7 @@
     link.end({ code: 'unreachable', message: 'silent too long' });
   }
 
-  // Returns the function that is told of each message. Long after the last one came it asks by a request whether there is
+  // Returns the function that gets each message. Long after the last one came it asks by a request whether there is
   // a message that the stream should have brought, then after twice the time, and so on until the next message.
   function watch(link) {
     var heard = 0;
@@ -51,7 +51,7 @@
           if (!status) { return give(true); }
           if (status === 200 && (batch.gap || (batch.messages && batch.messages.length))) {
             timer = setTimeout(function () { give(true); }, REST_WITHIN);
-            // A message that comes meanwhile sets this timer anew.
+            // A message that comes in the meantime restarts this timer.
             return;
           }
           ask(wait * 2);
@@ -65,7 +65,7 @@
       pace = pace ? (pace * 3 + since) / 4 : since;
       heard = time;
       clearTimeout(timer);
-      // Bounded, since an old browser has no clock that nobody sets.
+      // The time is bounded, since an old browser has only a clock that can be set.
       ask(Math.max(SOONEST, Math.min(4 * pace, LATEST)) * (1 + Math.random()));
     };
   }
@@ -75,7 +75,7 @@
   function commands(link, socket) {
     var count = 0;
     var beats = 0;
-    // By its number, what waits for the answer to a command.
+    // The functions that wait for the answer to a command, by its number.
     var waiting = {};
 
     function send(command, done) {
@@ -90,7 +90,7 @@
       if (done) { done(object.type === 'error' ? object : null, object.id); }
     }
 
-    // Some paths still bring what the server sends when they take nothing to the server any more.
+    // Some paths still bring data from the server after they have stopped passing data to it.
     function ping() {
       if (beats++ % 2) { return; }
       if (waiting.ping) { return silent(link); }

@@ -5,14 +5,14 @@
  * one. It calls `done(token)`, or returns the token, or a promise of it.
  */
 (self.LongtailFiles = self.LongtailFiles || {}).token = function (Longtail) {
-  // Milliseconds: how long the function may take, and how often it is asked at most.
+  // Milliseconds: the time that the function may take, and the minimum time between two calls.
   var WITHIN = 30000;
   var SELDOM = 1000;
   // The longest time of a timer.
   var LONGEST = 2147483647;
   var LETTERS = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_';
 
-  // What a token claims. Its letters stand for six bits each; names that are not ASCII do not matter here.
+  // The claims of a token. Its letters stand for six bits each; names that are not ASCII do not matter here.
   function claims(token) {
     var text = String(token).split('.')[1] || '';
     var bits = 0;
@@ -29,7 +29,7 @@
     try { return Longtail.decode(json) || {}; } catch (e) { return {}; }
   }
 
-  // For how many milliseconds a token that has just come is good; NaN if it does not say so. If the computer's clock is
+  // The milliseconds for which a new token is valid; NaN if the token does not contain them. If the computer's clock is
   // wrong, the time from its issue counts.
   function life(token) {
     var claim = claims(token);
@@ -49,7 +49,7 @@
       timer = setTimeout(fn, Math.min(Math.max(wait, SELDOM), LONGEST));
     }
 
-    // Later, also if the function answers at once.
+    // The token is passed on later, also if the function answers at once.
     function give(error, token) {
       setTimeout(function () { tell(error, token); }, 0);
     }

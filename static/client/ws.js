@@ -1,4 +1,4 @@
-/* WebSocket: one JSON object in each frame. The other way go commands: see stream.js. */
+/* WebSocket: one JSON object in each frame. Commands go in the other direction: see stream.js. */
 transports.push({
   name: 'ws',
   free: true,

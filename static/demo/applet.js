@@ -1,10 +1,10 @@
 // The lane of raw TCP. A page cannot open a TCP connection, so the server runs a TCP client for as long as this
-// request lasts. This transport hands on what that client reads from its socket.
+// request lasts. This transport passes on the data that the client reads from its socket.
 'use strict';
 
 Longtail.transports.push({
   name: 'tcp',
-  // So the library never chooses it by itself.
+  // Because of `like`, the library never chooses this transport by itself.
   like: 'xhr-stream',
   usable: () => true,
   open(link) {

@@ -2,7 +2,7 @@
 'use strict';
 
 (() => {
-  // The most pieces that a lane keeps, and the most characters that it shows of one.
+  // The maximum number of pieces that a lane keeps, and of characters that it shows of one piece.
   const KEPT = 30;
   const LONGEST = 3000;
 

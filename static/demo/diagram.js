@@ -38,7 +38,7 @@
       for (const [name, y] of Object.entries(this.lines)) {
         this.svg.append(Demo.svg('line', { class: 'life life-' + name, x1: 0, x2: '100%', y1: y, y2: y }));
       }
-      // The time since which the path holds something back; null if it does not.
+      // The time since which the path holds bytes back; null if it does not.
       this.heldSince = null;
       this.holding = this.moving.appendChild(Demo.svg('line', { class: 'held', y1: this.lines.path || 0, y2: this.lines.path || 0 }));
       this.svg.append(this.moving);
@@ -88,7 +88,7 @@
       return this.latest.x - x;
     }
 
-    // Draws a part of the way that ends at a line, without an arrowhead.
+    // Draws the part of an arrow that ends at a line on the way, without an arrowhead.
     stub(time, from, to, kind, title) {
       const x = this.x(time) + this.beside(time, false);
       const group = Demo.svg('g', { class: 'stub ' + kind });
@@ -98,7 +98,7 @@
       return this.put(time, group);
     }
 
-    // Draws how long something waited on the path.
+    // Draws how long bytes waited on the path.
     wait(from, to) {
       const y = this.lines.path;
       return this.put(to, Demo.svg('line', { class: 'held', x1: this.x(from), x2: this.x(to), y1: y, y2: y }));
@@ -109,7 +109,7 @@
       const [x, y] = [this.x(time), this.lines.path || (this.lines.browser + this.lines.server) / 2];
       const group = Demo.svg('g', { class: 'cross' });
       group.append(Demo.svg('path', { d: `M${x - 6} ${y - 6}L${x + 6} ${y + 6}M${x + 6} ${y - 6}L${x - 6} ${y + 6}` }));
-      // Several in a row get one label.
+      // Several crosses in a row get one label.
       if (label && !(x - this.crossed < 60)) {
         group.append(Demo.svg('text', { x: x + 10, y: y - 6 }, label));
         this.crossed = x;

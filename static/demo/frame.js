@@ -1,6 +1,6 @@
-// A reader that runs in a frame of the origin it reads from, since a forever frame can call only its own page. The
-// page around it sends orders, and gets what the reader receives. The frame checks the origin of that page: pages of
-// other sites must not get what is read here.
+// A reader that runs in a frame of the origin that it reads from, since a forever frame can call only its own page. The
+// page around it sends orders, and gets the messages of the reader. The frame checks the origin of that page, because
+// pages of other sites must not get these messages.
 (() => {
   const isNear = name => name === 'localhost' || name.endsWith('.localhost') || /^127\.|^\[::1\]$/.test(name);
   let lt = null;
@@ -30,6 +30,6 @@
     }
   });
 
-  // This goes to any origin: it reveals nothing.
+  // This message may go to any origin, because it reveals nothing.
   if (parent !== self) parent.postMessage({ longtail: 'ready' }, '*');
 })();

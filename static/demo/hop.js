@@ -1,4 +1,4 @@
-// One reader that changes from transport to transport, and keeps nothing but its cursor.
+// One reader that changes from transport to transport, and keeps only its cursor.
 'use strict';
 
 (() => {

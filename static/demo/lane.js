@@ -1,11 +1,12 @@
-// A lane: one transport, its reader, and everything that the page shows about it.
+// A lane: one transport, its reader, and all figures that the page shows about it.
 'use strict';
 
 (() => {
-  // How long the times of requests are kept, and how many times of arrival until the page knows when the message was sent.
+  // How long the times of requests are kept, and how many times of arrival are kept until the page knows when the
+  // message was sent.
   const MINUTE = 60000;
   const RECENT = 200;
-  // How long a cut is shown, and after how long bytes count as held back.
+  // How long a cut is shown, and the time after which bytes count as held back.
   const CUT_SHOWN = 2500;
   const HELD_AFTER = 400;
 
@@ -134,7 +135,7 @@
       }
     }
 
-    // Without reports from the server, the lane shows what a script can see.
+    // Without reports from the server, the lane shows the events that a script can see.
     watch(lt) {
       let span = null;
       Demo.observe(lt, (what, count) => {
@@ -198,7 +199,7 @@
       if (this.lt.state === 'waiting' || this.lt.state === 'connecting') this.lt.use([this.transport]);
     }
 
-    // Shows the new state a little later: an update after each event would be more than anybody can read.
+    // Shows the new state a little later: an update after each event would be more than a user can read.
     face() {
       if (this.isFacing) return;
       this.isFacing = true;

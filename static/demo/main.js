@@ -1,4 +1,5 @@
-// The start of the page: asks the server what it offers, and opens a lane for each transport, all at the same cursor.
+// The start of the page: asks the server for its transports, and opens a lane for each transport, all at the same
+// cursor.
 'use strict';
 
 (() => {
@@ -32,7 +33,7 @@
     return reply;
   }
 
-  // Hides everything where this page may not read.
+  // Hides all content if this page may not read.
   function guarded(error) {
     for (const part of document.querySelectorAll('main > :not(#no-weather)')) part.hidden = true;
     const hint = byId('no-weather');
@@ -88,7 +89,8 @@
         Demo.say(byId('no-weather'), 'The weather of this server can be used only on its own machine. To use it from here, start the server with --open and, for example, --weather-listen 0.0.0.0:9000.');
       }
     }
-    // If the page came over HTTP/2: the two transports that gain most by it, on the page's own connection.
+    // If the page came over HTTP/2, it also shows the two transports that gain most by it, on the page's own
+    // connection.
     if (demo && performance.getEntriesByType('navigation')[0]?.nextHopProtocol === 'h2') {
       for (const transport of ['sse', 'ws']) specs.push({ id: transport + '-h2', transport, base: '' });
     }
@@ -117,7 +119,7 @@
       axis.append(mark);
     }
     const table = new Demo.LagTable(byId('lag-table'));
-    // Seconds without an answer to the reader that no weather touches.
+    // Seconds for which the reader that no weather affects has not had an answer.
     let silent = 0;
     setInterval(() => {
       const now = Date.now();

@@ -1,5 +1,5 @@
-// Observes what a reader of this page does on its transport, as far as a script can see it: requests, what they
-// bring, and their end. Only the server of `longtail demo` can show the bytes themselves.
+// Observes a reader's transport, as far as a script can see it: its requests, their results, and their end. Only the
+// server of `longtail demo` can show the bytes themselves.
 'use strict';
 
 (() => {
@@ -14,7 +14,7 @@
     transport.open = link => {
       const tell = watchers.get(link.owner);
       if (!tell) return opens.call(transport, link);
-      // The prototype is the link, so that what the library changes on the link shows here, too.
+      // The prototype is the link, so that a change that the library makes on the link is also visible here.
       const seen = Object.create(link);
       seen.request = () => { tell('request'); link.request(); };
       seen.item = object => { tell(object.type === undefined ? 'message' : 'control', 1); link.item(object); };

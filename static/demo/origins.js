@@ -7,7 +7,8 @@
   const HELD = 5;
   const TURN = 4000;
   const HOLDS = new Set(['long-poll', 'jsonp', 'forever-frame', 'xhr-stream', 'multipart', 'sse']);
-  // These need the page's own origin: a frame calls its own page, and a poll gets "nothing new" there as a bare 304.
+  // These transports need the page's own origin: a frame calls its own page, and a poll gets "nothing new" there as a
+  // bare 304.
   const AT_HOME = new Set(['forever-frame', 'poll']);
 
   async function isReachable(base) {

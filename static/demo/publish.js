@@ -70,7 +70,7 @@ Demo.sent = new Map();
     }
 
     function tick() {
-      // While a request is unanswered no more are sent, or they would pile up.
+      // While a request is unanswered, no further request is sent, because requests would pile up.
       if (!answered) return;
       answered = false;
       ticks += 1;

@@ -1,4 +1,4 @@
-// When each transport was invented, and why. docs/history.md has the whole story with sources.
+// The year in which each transport was invented, and the reason. docs/history.md has the whole story with sources.
 'use strict';
 
 Demo.STORY = {
@@ -74,7 +74,7 @@ Demo.STORY = {
   }
 };
 
-// What each kind of weather does, and what was invented because of it.
+// The effect of each kind of weather, and the invention that answered it.
 Demo.WEATHER = {
   http_only: {
     label: 'Only HTTP', lesson: 'The firewall knows HTTP and nothing else. Raw TCP is refused; everything that looks like HTTP passes. ' +

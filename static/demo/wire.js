@@ -1,12 +1,13 @@
-// What the server of `longtail demo` reports of this page's requests: each piece of bytes that enters or leaves the path.
+// The reports of the server of `longtail demo` about this page's requests: each piece of bytes that enters or leaves
+// the path.
 'use strict';
 
 (() => {
   const lanes = new Map();
   const weathers = [];
   let weather = null;
-  // The offset of the server's clock to this one. The smallest seen is the best: that report was on its way for the
-  // shortest time.
+  // The offset of the server's clock to this one. The smallest offset seen is the best one, because its report was
+  // under way for the shortest time.
   let ahead = Infinity;
 
   Demo.wire = {
@@ -53,7 +54,8 @@
     }
   };
 
-  // Shows the events of one lane as arrows and as bytes. `lane` has a diagram and a log; `heard` is called with what changed.
+  // Shows the events of one lane as arrows and as bytes. `lane` has a diagram and a log; `heard` is called with each
+  // change.
   Demo.follow = (lane, heard) => {
     const connections = new Map();
     const of = number => {

@@ -1,6 +1,6 @@
-// Pages of other sites and our callbacks, in Chromium: a foreign page must not make the server's answers call functions of
-// an application with the user's rights (same-origin method execution). And the policies of our own pages.
-//   node --test callbacks.mjs
+// Pages of other sites and the server's callbacks, in Chromium: a foreign page must not make the server's answers call
+// functions of an application with the user's rights (same-origin method execution). And the policies of our own pages.
+// node --test callbacks.mjs
 import { test, before, after } from 'node:test';
 import assert from 'node:assert/strict';
 import { LONG, pause, publish, startBrowser, startServer, until } from './support.mjs';

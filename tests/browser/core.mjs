@@ -1,5 +1,5 @@
-// Tests the core of the browser library without a browser: in an engine that lacks what old browsers lacked, with a
-// transport that the tests move by hand.
+// Tests the core of the browser library without a browser: in an engine without the features that old browsers lacked,
+// with a transport that the tests move by hand.
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
 import vm from 'node:vm';
@@ -280,7 +280,7 @@ test('a connection without a channel waits for one', () => {
   assert.equal(links.length, 1);
   lt.subscribe('b');
   assert.match(links[1].url('/x'), /channel=b&cursor=c1/);
-  // A connection that the page has paused stays paused, whatever is added.
+  // A connection that the page has paused stays paused, whatever channel is added.
   lt.pause().subscribe('c');
   assert.equal(links.length, 2);
 });
@@ -351,7 +351,8 @@ test('a silent transport is left alone for a while, the next is tried, and reque
   assert.ok(newest('held').closed);
   assert.equal(newest('asks').park, 25);
   assert.equal(lt.transport, 'asks');
-  // The best is tried again after some seconds, beside a request that waits, since it takes no connection.
+  // The core tries the best transport again after some seconds, beside a request that waits, since it does not take a
+  // connection.
   const before = links.length;
   for (let n = 0; n < 10 && named('fast').length < 2; n++) pass(1000);
   assert.equal(named('fast').length, 2);

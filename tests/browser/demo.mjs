@@ -96,12 +96,12 @@ test('a lane for every transport, oldest first, and a command for the rest', asy
 });
 
 test('all lanes move at once, with the same messages', async () => {
-  // A lane gets what comes after it has opened, and it may open while the page already publishes. So the counts are
-  // compared from a moment at which all are open and nothing is under way.
+  // A lane gets the messages that are sent after it opened, and it may open while the page already publishes. So the
+  // counts are compared from a moment at which all lanes are open and no message is under way.
   await setRate(0);
   await publish('all are open');
   await allAgree();
-  // A publish of the page may still have been under way: two looks in a row have to be the same.
+  // A publish of the page may still have been under way: two readings in a row have to be the same.
   let before = {};
   await until('two looks at the counts to be the same', async () => {
     const counts = Object.fromEntries((await lanes()).map(lane => [lane.id, lane.count]));
@@ -132,7 +132,7 @@ test('awkward payloads arrive on every lane as they were sent', async () => {
     id = await publish(payload);
     const shown = JSON.stringify(payload).slice(0, 500);
     await until('every lane has it', async () => {
-      // Polling takes its time, and shows the newest of what it got.
+      // Polling takes its time, and shows the newest message that it got.
       const wrong = (await lanes()).filter(lane => lane.id !== 'poll' && (lane.last !== id || lane.data !== shown));
       return wrong.length === 0 || wrong;
     });
@@ -161,7 +161,7 @@ test('the real bytes are shown, with the headers of requests and answers', async
   await bytes('tcp', /\{"channels":\["demo"\].*"type":"subscribe"\}/, /\{"type":"hello"/, /"data":"seen on the wire"\}/);
   await bytes('sse', /data: \{"id":".*seen on the wire/);
   await bytes('ws', /\\x81~?.*\{"id":".*seen on the wire/);
-  // Awkward bytes are text here, too.
+  // Awkward bytes are also shown as text here.
   assert.equal(await page.evaluate(() => window.hurt), undefined);
 });
 
@@ -235,7 +235,7 @@ test('one reader is taken through every transport and loses nothing', async () =
     assert.equal(await page.getAttribute(`#rungs [data-transport="${name}"]`, 'aria-current'), 'step');
     await until(`it reads by ${name}`, async () => (await count()) >= before + 3 || { name, before, now: await count() });
   }
-  // And by itself.
+  // The reader also changes its transport by itself.
   const hops = Number(await page.textContent('#hop-hops'));
   await page.check('#hop-auto');
   await until('it goes on by itself', async () => Number(await page.textContent('#hop-hops')) > hops || hops);
@@ -261,7 +261,7 @@ test('held back: streams fall silent; answers that end and WebSockets do not', a
   const held = Object.fromEntries((await lanes()).map(lane => [lane.id, lane]));
   await move(['poll', 'long-poll', 'jsonp', 'ws', 'tcp'], held, 8);
   for (const lane of (await lanes()).filter(lane => STREAMS.includes(lane.id))) {
-    // One may have been under way when the lane was said to be held.
+    // One message may have been under way when the lane was reported as held.
     const { count } = held[lane.id];
     assert.ok(lane.count <= count + 2, `${lane.id} went on from ${count} to ${lane.count}`);
   }
@@ -354,7 +354,7 @@ test('the page is accessible to screen readers', async () => {
     .map(element => element.outerHTML));
   assert.deepEqual(nameless, []);
   assert.equal(await page.$$eval('[id]', all => all.length - new Set(all.map(element => element.id)).size), 0, 'ids are there once');
-  // Only results of the user's actions are read aloud, and not what moves by itself.
+  // Only results of the user's actions are read aloud, and not text that changes by itself.
   assert.equal(await page.$$eval('.lane [role=status], .lane [aria-live]', all => all.length), 0);
   await page.focus('.skip');
   await page.keyboard.press('Enter');
@@ -362,8 +362,8 @@ test('the page is accessible to screen readers', async () => {
 });
 
 test('the diagrams glide, and step where the user wants less motion', async () => {
-  // How far it goes at a time, of some times. A busy machine draws few pictures a second, so neither their number says
-  // anything nor the time between them.
+  // The smallest of four distances by which the diagram moves. A busy machine draws few frames a second, so neither their
+  // number nor the time between them is meaningful.
   const least = () => page.evaluate(() => new Promise(resolve => {
     const group = document.querySelector('#lane-tcp .diagram > g');
     const place = () => Number(/translate\((-?[\d.]+)/.exec(group.getAttribute('transform'))[1]);
@@ -384,7 +384,7 @@ test('the diagrams glide, and step where the user wants less motion', async () =
   await page.emulateMedia({ reducedMotion: 'reduce' });
   const stepping = await least();
   await page.emulateMedia({ reducedMotion: 'no-preference' });
-  // It moves by 56 pixels a second, and where it steps, once in a second.
+  // It moves by 56 pixels a second, and if it moves in steps, once in a second.
   assert.ok(gliding < 50 && stepping >= 50, `by ${gliding} pixels at a time, and by ${stepping}`);
 });
 

@@ -1,4 +1,4 @@
-// /diagnose in a browser, behind real proxies: what it says of a path is what the path does.
+// /diagnose in a browser, behind real proxies: its report on a path is true.
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { createServer, request } from 'node:http';
@@ -53,7 +53,7 @@ async function haproxy(settings) {
   return proxy('haproxy', ['-db', '-f', at], port);
 }
 
-// A proxy that passes a response on when it has so many bytes of it, and what is left at its end.
+// A proxy that passes a response on in pieces of this number of bytes, and the rest at its end.
 async function gathering(bytes) {
   const gate = createServer((asked, answer) => {
     const upstream = request(server.base + asked.url, { method: asked.method, headers: asked.headers }, response => {

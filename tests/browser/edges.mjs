@@ -19,7 +19,7 @@ after(async () => {
   server?.stop();
 });
 
-// A page of an origin with the library on it, connected; what it hears is in `seen`, its errors in `errors`.
+// A page of an origin with the library on it, connected; its messages are in `seen`, its errors in `errors`.
 async function connected(origin, options, { token } = {}) {
   const context = await browser.newContext();
   const page = await context.newPage();
@@ -94,7 +94,7 @@ for (const transport of ['ws', 'sse', 'xhr-stream', 'multipart', 'forever-frame'
       return (await cdp.send('Runtime.getHeapUsage')).usedSize;
     };
     let sent = 0;
-    // Chunks of 1,000, each taken before the next: no reader falls behind what is kept.
+    // Chunks of 1,000, each read before the next: no reader falls behind the retained messages.
     const send = async count => {
       for (const end = sent + count; sent < end;) {
         const drafts = Array.from({ length: 1000 }, (_, n) => ({ channel, event: 'e' + (sent + n) % 7, data: { n: sent + n } }));

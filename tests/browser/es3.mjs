@@ -1,5 +1,5 @@
-// Holds the browser library to ECMAScript 3 and to the known traps of its oldest engines, and its functions to a length.
-//   node es3.mjs [file…]      by default static/client/*.js and what was made of them
+// Checks the browser library: only ECMAScript 3, none of the known traps of its oldest engines, and no long function.
+//   node es3.mjs [file…]      by default static/client/*.js and the minified library
 import { readFileSync, readdirSync } from 'node:fs';
 import { join, relative } from 'node:path';
 import { parse, tokenizer } from 'acorn';
@@ -55,7 +55,7 @@ for (const script of scripts) {
     continue;
   }
   const lines = node => node.loc.end.line - node.loc.start.line + 1;
-  // A file, or all that are joined, is a function of its own.
+  // A single file, or all joined files, form a function of their own.
   const { declarations, expression } = tree.body[0];
   const wrapper = declarations ? declarations[0].init.callee : expression.right;
   full(tree, node => {
@@ -73,7 +73,7 @@ for (const script of scripts) {
       if (script.isLazy && name[0] === '_') fault(node.property.start, `'${name}' has another name in the minified core`);
     }
   });
-  // A comma before a closing bracket makes an array one longer in JScript. The parser lets that pass.
+  // A comma before a closing bracket makes an array one longer in JScript. The parser accepts that.
   let last = null;
   for (const token of tokenizer(source, options)) {
     if (last?.type.label === ',' && (token.type.label === ']' || token.type.label === '}')) {

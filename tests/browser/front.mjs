@@ -1,4 +1,4 @@
-// An application in front of the server: it has pages of its own, and passes everything else on.
+// An application in front of the server: it has pages of its own, and passes all other requests on.
 import http from 'node:http';
 
 // `pages`: by path, the text of a page, or its headers and text. `without`: names of headers that pass in neither

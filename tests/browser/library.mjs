@@ -1,4 +1,5 @@
-// The browser library in Chromium: tabs that share, the diagnosis of a path, publishing where scripts may not.
+// The browser library in Chromium: tabs that share, the diagnosis of a path, and publishing where scripts may not send
+// a request.
 import { test, before, after } from 'node:test';
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
@@ -28,7 +29,7 @@ async function page(context, origin = server.base, script = origin) {
   return made;
 }
 
-// Connects in a page and keeps what it receives.
+// Connects in a page and keeps the messages that it receives.
 const listen = (made, options, url = '') => made.evaluate(([url, options]) => {
   window.seen = [];
   window.gaps = 0;
@@ -90,7 +91,7 @@ test('tabs that share have one connection, and the next goes on when its tab is 
   assert.equal((await seen(tabs[2])).includes('for one'), true);
   assert.equal((await seen(tabs[0])).includes('for one'), false);
 
-  // What a tab publishes with toSelf: false reaches all others, also those that share its connection.
+  // A message that a tab publishes with toSelf: false reaches all other tabs, also those that share its connection.
   await tabs[1].evaluate(() => new Promise((resolve, reject) => window.lt.publish('shared', 'by two', { toSelf: false },
     error => error ? reject(new Error(error.code)) : resolve())));
   for (const tab of [tabs[0], tabs[2]]) await until('it came', async () => (await seen(tab)).includes('by two') || seen(tab));
@@ -152,7 +153,7 @@ test('a page without JSON can publish at once', async () => {
 const examples = name => [...readFileSync(root + name, 'utf8').matchAll(/^```(html|js)\n(.*?)^```$/gms)]
   .map(([, kind, code]) => [name, kind, code]).filter(([, , code]) => /connect\(/.test(code));
 
-// As a reader would paste them into a page, with another address, and with `add` and `reload` defined.
+// The examples as a reader would paste them into a page, with another address, and with `add` and `reload` defined.
 test('every example of the documents runs, and shows what is published', LONG, async () => {
   const all = ['README.md', 'docs/library.md', 'static/package/README.md'].flatMap(examples);
   assert.ok(all.length >= 7, `${all.length} examples`);
@@ -203,7 +204,7 @@ function likeIe8() {
     this.responseText = '';
     this.open = (method, url) => real.open(method, url);
     this.send = body => {
-      // Without one of these an IE 9 aborts the request at times.
+      // Without one of these handlers an IE 9 sometimes aborts the request.
       for (const name of ['onload', 'onerror', 'ontimeout', 'onprogress']) {
         if (typeof this[name] !== 'function') throw new Error('no ' + name);
       }
@@ -268,7 +269,7 @@ for (const [what, imitation, host, transport] of [
 
 /* ---- the diagnosis ---- */
 
-// A path to the server that does something to what passes: `edit(chunk, socket, isHead)` of each answer.
+// A path to the server that changes the bytes that pass: `edit(chunk, socket, isHead)` gets each piece of an answer.
 function path(handle) {
   const upstream = Number(new URL(server.base).port);
   const made = net.createServer(client => {

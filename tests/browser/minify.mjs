@@ -1,14 +1,14 @@
 // Makes the minified library that the server has at /client.min.js, its files that are loaded when they are first needed,
-// and what npm gets. Prints a table of sizes.
+// and the npm package. Prints a table of sizes.
 //   node minify.mjs           writes static/client.min.js, static/lazy/ and package/
-//   node minify.mjs --check   fails if they are not what would be written, or too large
+//   node minify.mjs --check   fails if the files are out of date, or too large
 import { readFileSync, writeFileSync, mkdirSync, existsSync } from 'node:fs';
 import { gzipSync } from 'node:zlib';
 import { join } from 'node:path';
 import { minify } from 'terser';
 import { LAZY, PARTS, joined, read, root } from './parts.mjs';
 
-// The most bytes, gzipped, of the core with all transports, and of a file that is loaded when it is first needed.
+// The maximum number of gzipped bytes of the core with all transports, and of a file that is loaded on demand.
 const MOST = 6144;
 const MOST_LAZY = 2048;
 const SETTINGS = {
@@ -25,7 +25,7 @@ const SETTINGS = {
 const source = joined(PARTS);
 const small = (await minify(source, SETTINGS)).code + '\n';
 const exports = ['export default Longtail;', 'export const { connect, newClientId, version } = Longtail;'];
-// Node loads no scripts, so its build contains what it can use.
+// Node does not load scripts, so its build contains the files that it can use.
 const node = ['var self = globalThis;', ...['fetch', 'token', 'stream'].map(read), source].join('\n');
 const text = name => readFileSync(join(root, name), 'utf8');
 const types = text('static/package/longtail.d.ts');
@@ -37,7 +37,7 @@ const files = {
   'package/longtail.node.mjs': [node, ...exports, ''].join('\n'),
   'package/longtail.node.cjs': `${node}\nmodule.exports = Longtail;\nmodule.exports['default'] = Longtail;\n`,
   'package/longtail.cjs': `${source}\nmodule.exports = Longtail;\nmodule.exports['default'] = Longtail;\n`,
-  // TypeScript takes a declaration for the kind of module that its name says.
+  // TypeScript derives the kind of module from the name of a declaration file.
   'package/longtail.d.mts': types.replace(/\nexport as namespace Longtail;\n/, ''),
   'package/longtail.d.cts': types.replace(/\nexport as namespace Longtail;\n/, ''),
   'package/LICENSE-MIT': text('LICENSE-MIT'),
@@ -46,7 +46,7 @@ const files = {
 const table = [['client.min.js', source, small, MOST]];
 for (const name of LAZY) {
   const given = read(name);
-  // What the core calls otherwise has the same name in each file.
+  // Other properties of the core keep the same name in each file.
   const made = (await minify(given, { ...SETTINGS, mangle: true })).code + '\n';
   files[`static/lazy/${name}.js`] = made;
   table.push([`${name}.js`, given, made, MOST_LAZY]);
@@ -63,7 +63,7 @@ if (isTooLarge) process.exit(1);
 for (const [name, text] of Object.entries(files)) {
   const path = join(root, name.replace('package/', 'static/package/'));
   if (process.argv.includes('--check')) {
-    // What npm gets is made when it is packed, and not kept.
+    // The npm package is made when it is packed, and not kept.
     if (name.startsWith('static/') && (!existsSync(path) || readFileSync(path, 'utf8') !== text)) {
       console.error(`${name} is not up to date: run node tests/browser/minify.mjs`);
       process.exit(1);

@@ -11,7 +11,7 @@ let browser;
 let front;
 
 const MODULE = joined(PARTS) + '\nexport default Longtail; export const { connect, newClientId, version } = Longtail;';
-// Connects, and keeps what comes in an array.
+// Connects, and keeps the messages in an array.
 const CONNECT = `function read(connect, channel, options) {
   var lt = connect('', Object.assign({ channels: [channel] }, options));
   lt.got = [];
@@ -24,7 +24,7 @@ const page = (body, headers = {}) => [headers, `<!DOCTYPE html><body><script>
 const classic = (code, headers) => page(`<script src="/client.js"></script><script>${code}</script>`, headers);
 const imported = code => page(`<script type="module">import { connect } from '/longtail.mjs'; ${code}</script>`);
 
-// No XMLHttpRequest and no JSON: the library loads legacy.js.
+// The page has no XMLHttpRequest and no JSON, so the library loads legacy.js.
 const OLD = `<script>for (const name of ['XMLHttpRequest', 'WebSocket', 'EventSource']) delete window[name];</script>`;
 const TYPES = { 'Content-Security-Policy': "require-trusted-types-for 'script'" };
 const NO_POLICY = { 'Content-Security-Policy': "require-trusted-types-for 'script'; trusted-types 'none'" };
@@ -81,7 +81,7 @@ const isOpen = (made, name = 'lt') => until(`${name} is open`, async () => {
   return state === 'open' || state;
 });
 
-// Publishes to a and b in turns, and waits until each connection has exactly its own.
+// Publishes to a and b in turn, and waits until each connection has exactly its own messages.
 async function hears(made, names) {
   const texts = ['1', '2'];
   for (const text of texts) {
@@ -154,7 +154,7 @@ for (const path of ['/load/forever-frame', '/load/jsonp']) {
   test(`${path}: a server that does not answer does not hold up the page`, LONG, async () => {
     const context = await browser.newContext();
     const made = await context.newPage();
-    // The library itself comes from elsewhere.
+    // The library itself comes from another origin.
     await made.route('**/client.js', route => route.fulfill({ contentType: 'text/javascript', body: joined(PARTS) }));
     server.child.kill('SIGSTOP');
     try {

@@ -1,4 +1,4 @@
-// What npm gets: packed, installed somewhere else, and used from there as its readers would use it.
+// The npm package: it is packed, installed somewhere else, and used from there as its users would use it.
 import { test, before, after } from 'node:test';
 import assert from 'node:assert/strict';
 import { execFile, execFileSync } from 'node:child_process';
@@ -84,7 +84,7 @@ lt.on<Item>('itemAdded', (data, message: Message<Item>) => console.log(data.titl
 lt.publish('todo', { title: 'milk' }, { event: 'itemAdded', toSelf: false });
 Longtail.connect('', { channels: 'a' }).close();
 console.log(newClientId().length);
-// @ts-expect-error a transport that there is not
+// @ts-expect-error a transport that does not exist
 connect('', { channels: 'a', transports: ['carrier-pigeon'] });
 `;
 

@@ -11,7 +11,7 @@ const CORE = ['intro', 'helpers', 'clock', 'http', 'script', 'files', 'responses
 const TRANSPORTS = ['ws', 'sse', 'xhr-stream', 'multipart', 'forever-frame', 'long-poll', 'jsonp', 'poll'];
 
 export const PARTS = [...CORE, ...TRANSPORTS, 'outro'];
-// Without transports, for tests that bring their own.
+// The core without transports, for tests that have their own.
 export const BARE = [...CORE, 'outro'];
 // Files that the library loads when they are first needed. The server has them minified, from static/lazy.
 export const LAZY = ['diagnose', 'path', 'share', 'lead', 'slots', 'stream', 'scripts', 'token', 'legacy', 'fetch'];

@@ -3,8 +3,8 @@ import { createSocket } from 'node:dgram';
 import { createServer } from 'node:net';
 import { fileURLToPath } from 'node:url';
 
-// Below the ports that the kernel gives to outgoing connections (from 32768 on). Otherwise the kernel could take a port
-// after it was found free and before it is bound, or while a server restarts. tests/support/ports.rs does the same.
+// These ports are below those that the kernel gives to outgoing connections (from 32768 on). The kernel could otherwise
+// take a port between the check and the bind, or while a server restarts. tests/support/ports.rs does the same.
 const [FIRST, BEHIND] = [10000, 16000];
 
 const bound = (socket, bind) => new Promise(resolve => {
@@ -12,7 +12,8 @@ const bound = (socket, bind) => new Promise(resolve => {
   bind(() => resolve(true));
 });
 
-// A port without a listener, that no other test gets: a UDP socket on it reserves it until this process ends. No test
+// A port that has no listener and that no other test gets: a UDP socket on it reserves it until this process ends. No
+// test
 // uses UDP.
 export async function freePort() {
   for (let tries = 0; tries < 1000; tries++) {

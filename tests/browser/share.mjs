@@ -1,4 +1,4 @@
-// Tabs that share a connection, in Chromium and in Firefox: nothing is lost or doubled, whatever the tabs do.
+// Tabs that share a connection, in Chromium and in Firefox: no message is lost or doubled, whatever the tabs do.
 //   node --test share.mjs
 import { test, after } from 'node:test';
 import assert from 'node:assert/strict';
@@ -14,7 +14,7 @@ async function server(args = []) {
 
 after(() => started.forEach(one => one.stop()));
 
-// A tab that keeps what a shared connection brings: in `seen` what came, in `states` its states.
+// A tab that keeps the events of a shared connection: its messages in `seen`, its states in `states`.
 async function tab(context, base, options = {}) {
   const page = await context.newPage();
   await page.goto(base + '/healthz');
@@ -75,7 +75,7 @@ for (const [name, start] of BROWSERS) {
           await pause(60);
         }
       })();
-      // A short pause stays within what a tab keeps, and a long one does not.
+      // A short pause stays within the entries that a tab keeps, and a long one does not.
       const plan = [[5, 1, 1], [10, 2, 12], [25, 0, 2], [30, 3, 9]];
       for (const [at, n, seconds] of plan) {
         await pause(at * 1000 - (Date.now() - began));
@@ -172,7 +172,7 @@ test('what a tab publishes with toSelf: false reaches the others only, also if i
         [{ n, text: 'a "b"\n' }, settings]);
     }
   }
-  // The same text from somebody else is a message like any other.
+  // The same text from another client is a message like any other.
   await publish(base, 'c', { n: 0, text: 'a "b"\n' });
   await publish(base, 'c', 'end');
   for (const page of tabs) await until('the end has come', () => page.evaluate(() => window.seen.includes('end')));

@@ -67,7 +67,7 @@ for (const [what, options] of [
       }
     }
     assert.ok(Math.max(...late) < 5000, `ms until each tab had each message: ${late}`);
-    // After an outage all tabs go on, too.
+    // After an outage all tabs also continue.
     server.child.kill('SIGSTOP');
     await new Promise(resolve => setTimeout(resolve, 8000));
     server.child.kill('SIGCONT');

@@ -1,4 +1,4 @@
-// Opens /status in Chromium, light and dark, wide and on a phone: its plots move with what happens.
+// Opens /status in Chromium, light and dark, wide and on a phone: its plots follow the server's activity.
 import { test, before, after } from 'node:test';
 import assert from 'node:assert/strict';
 import { mkdirSync } from 'node:fs';

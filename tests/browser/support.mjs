@@ -25,7 +25,7 @@ export async function startServer(args = []) {
   const command = args[0] === 'demo' ? args.slice(0, 1) : [];
   args = args.slice(command.length);
   assert.ok(binary && existsSync(binary), 'no longtail binary: run cargo build first');
-  // Not a port that the kernel chooses: after a restart it might be taken.
+  // The kernel does not choose the port: after a restart it might be taken.
   const defaults = [['--listen', `127.0.0.1:${await freePort()}`], ['--tcp-listen', 'off'], ['--heartbeat-seconds', '2']]
     .filter(([flag]) => !args.includes(flag)).flat();
   const child = spawn(binary, [...command, ...defaults, ...args], {
@@ -68,8 +68,8 @@ export async function startFirefox(colorScheme) {
   return patient(await firefox.launch({ channel: 'moz-firefox', executablePath, headless: true, timeout: 2 * SOON, firefoxUserPrefs }));
 }
 
-// The limit for what should happen at once. It is generous, since the tests share a small machine, and a test that passes
-// never waits for it. LONG is the limit of a whole test.
+// The limit for a step that should happen at once. It is generous, since the tests share a small machine, and a test
+// that passes never waits for it. LONG is the limit of a whole test.
 export const SOON = 60000;
 export const LONG = { timeout: 600000 };
 

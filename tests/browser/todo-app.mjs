@@ -1,6 +1,6 @@
-// The ToDo application of examples/todo-php, started by its own `run`, and what people do in it.
-//   LONGTAIL_BIN, CHROMIUM, FIREFOX: which ones. TODO_TEST_DSN, TODO_TEST_USER, TODO_TEST_PASSWORD: an empty MySQL
-//   database to do it all on, in place of SQLite.
+// The ToDo application of examples/todo-php, started by its own `run`, and the actions of its users.
+//   LONGTAIL_BIN, CHROMIUM, FIREFOX: the programs to use. TODO_TEST_DSN, TODO_TEST_USER, TODO_TEST_PASSWORD: an empty
+//   MySQL database to use in place of SQLite.
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
@@ -136,7 +136,7 @@ export async function add(page, title) {
 }
 
 export async function edit(page, title, action) {
-  // Of this row: a row that is about to go may still be open.
+  // The details of this row: a row that is about to disappear may still be open.
   await row(page, title).locator('summary').click();
   await action(row(page, title).locator('details[open]'));
 }
@@ -167,7 +167,7 @@ export async function scenario(one, other, title) {
     return text.includes(`renamed “${title}” to “${renamed}”`) || text;
   });
   assert.equal(await one.evaluate(() => document.activeElement.tagName), 'SUMMARY', 'focus after renaming');
-  // The sender has each change once, also after the time that an echo would take.
+  // The sender sees each change once, even after the time that an echo would take.
   await one.waitForTimeout(200);
   await has(one, renamed);
   assert.equal(await heard(), before, 'the sender heard of its own changes');

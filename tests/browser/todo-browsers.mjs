@@ -1,4 +1,4 @@
-// The ToDo application in two real browsers, Chromium and Firefox, which are on different transports.
+// The ToDo application in two real browsers, Chromium and Firefox, which use different transports.
 //   node --test todo-browsers.mjs
 // Pictures come to target/browser/todo-*.png; with TODO_PICTURES=1 also to docs/images, where the README shows them.
 import { test, before, after } from 'node:test';
@@ -30,7 +30,8 @@ for (const [mine, other, front] of [['ws', 'sse', 'plain'], ['long-poll', 'ws', 
   });
 }
 
-// Before the pictures: for those Playwright puts a style into Firefox's page, which the page's policy forbids.
+// This comes before the pictures: for these, Playwright adds a style to Firefox's page, and the page's policy forbids
+// it.
 test('the pages had no errors', () => {
   assert.deepEqual(complaints, []);
 });

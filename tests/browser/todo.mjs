@@ -13,7 +13,7 @@ import { LONG } from './support.mjs';
 let redis;                      // a Redis that a test has started in place of the one of `run`
 let ada;
 let ben;
-let cleo;                       // is refused things, and her browser says so
+let cleo;                       // her requests are refused, and her browser shows that
 let plain;                      // Ada without script
 
 before(async () => {
@@ -76,7 +76,7 @@ test('a title is text in every front end, whatever it says', async () => {
     await has(ada, shown[n]);
   }
   for (const front of FRONTS) {
-    // As PHP has drawn them and the front end takes them over, and as they come by a message.
+    // The rows as PHP has drawn them and the front end takes them over, and the rows that come by a message.
     await open(ben, 13, { front });
     for (const title of shown) await has(ben, title);
     await add(ada, front + shown.join(''));
@@ -118,7 +118,7 @@ async function disorder(front) {
 
 test('nothing between drawing the page and subscribing is lost', async () => {
   await open(ben, 12);
-  // The page is drawn, and its scripts come only after the change.
+  // The page is drawn, and its scripts load only after the change.
   let release;
   const held = new Promise(resolve => { release = resolve; });
   await ada.route('**/assets/todo.js', async route => {
@@ -133,7 +133,7 @@ test('nothing between drawing the page and subscribing is lost', async () => {
   await opened;
   await ada.unroute('**/assets/todo.js');
   await has(ada, 'In between');
-  // The same for a page for which PHP could not get a cursor.
+  // The same test for a page for which PHP could not get a cursor.
   await ada.route('**/assets/todo.js', async route => {
     const answer = await route.fetch();
     const without = `{ const { dataset } = document.getElementById('board');
@@ -213,7 +213,7 @@ test('Longtail asks: another’s board is refused to a browser', async () => {
       lt.on('open', () => resolve('open'));
       lt.on('close', why => resolve(why.code));
       lt.on('error', why => resolve(why.code));
-      // A page learns nothing about a refused WebSocket, not even that it was refused.
+      // A page gets no information about a refused WebSocket, not even that it was refused.
       setTimeout(() => resolve('nothing'), 1500);
     });
   })), push);
@@ -297,8 +297,8 @@ test('Redis hangs, goes and comes back: everything is saved, and seen in the end
   const settings = ['--bind', '127.0.0.1', '--port', redisPort, '--save', '', '--dir', work];
   redis = spawn('redis-server', settings, { stdio: 'ignore' });
   await until('Redis is back', async () => redisCli('PING').status === 0 || redisCli('PING').stderr);
-  // Longtail comes back to it by itself. Its log is empty now, so pages are told of a gap and read the board again;
-  // and if they were not, the next change would show them that versions are missing.
+  // Longtail connects to Redis again by itself. Its log is empty now, so pages get a gap and read the board again;
+  // without the gap, the next change would show them that versions are missing.
   await until('the other page has caught up without a reload', async () => {
     const all = await titles(ben);
     const missed = ['While Redis hangs', 'While Redis is gone', 'By a form, without Redis'];
@@ -314,7 +314,7 @@ test('Redis hangs, goes and comes back: everything is saved, and seen in the end
 test('a PUBLISH that never arrived is noticed at the next one', async () => {
   await open(ada, 13);
   await open(ben, 13);
-  // Saved by another program, which publishes nothing.
+  // Another program saves the item and publishes nothing.
   const files = ['config', 'db', 'boards'].map(name => `require '${join(example, 'lib', name)}.php';`).join('');
   assert.equal(php('-r', files + "add_item(13, 'Silently added');"), 0);
   await add(ada, 'Loudly added');

@@ -1,4 +1,4 @@
-// Compiled, not run: that the types of the library say what it does.
+// Compiled, not run: checks that the types of the library describe its behaviour.
 import Longtail, { connect, type Connection, type Message } from '../../static/package/longtail';
 
 interface Item { title: string; done: boolean }
@@ -25,11 +25,11 @@ lt.publish('todo', { title: 'milk' }, { event: 'itemAdded', toSelf: false, volat
 lt.diagnose(report => console.log(report.text, report.findings[0].works));
 Longtail.connect('', { channels: 'todo' }).close();
 
-// @ts-expect-error a transport that there is not
+// @ts-expect-error a transport that does not exist
 connect('', { channels: 'a', transports: ['carrier-pigeon'] });
-// @ts-expect-error channels are wanted
+// @ts-expect-error channels are required
 connect('', {});
 // @ts-expect-error the cursor belongs to the library
 lt.cursor = 'x';
-// @ts-expect-error a state that there is not
+// @ts-expect-error a state that does not exist
 lt.on('state', state => state === 'asleep');

@@ -1,4 +1,4 @@
-//! Cursors: where reading starts, goes on, and when something was missed.
+//! Cursors: where reading starts and continues, and when messages were missed.
 
 use crate::support::{
     Kind, Log, Node, Published, Reader, Subscription, Transport, World, each_transport, eventually, world::start_on,
@@ -31,7 +31,7 @@ async fn reading_resumes_from_any_cursor(log: Log) {
                 let mut reader = Reader::open(&node, &transport, subscription).await;
                 reader.expect(&published[index + 1..]).await;
             }
-            // Any item's cursor will do: begin anew after each one.
+            // The cursor of any item is valid: the test begins anew after each one.
             let mut cursor = "earliest".to_owned();
             for want in &published {
                 let subscription = Subscription::to(&["todo"]).from(&cursor);
@@ -86,7 +86,7 @@ async fn earliest_latest_and_last(log: Log) {
     .await;
 }
 
-/// Reads a gap that names `from`, then the end of `published`, of which some must be missing.
+/// Reads a gap that names `from`, and then the end of `published`, of which some messages must be missing.
 async fn expect_gap(node: &Node, transport: &Transport, from: &str, published: &[Published]) {
     let channel = &published[0].channel;
     let subscription = Subscription::to(&[channel]).from(from).with("timeout", "1");
@@ -99,7 +99,7 @@ async fn expect_gap(node: &Node, transport: &Transport, from: &str, published: &
     let place = place.unwrap_or_else(|| panic!("{first:?} is none of the published"));
     reader.expect(&published[place + 1..]).await;
 
-    // It goes on at the earliest retained message, so nothing more is missing.
+    // The reader continues at the earliest retained message, so no other message is missing.
     let subscription = Subscription::to(&[channel]).from("earliest");
     let mut earliest = Reader::open(node, transport, subscription).await;
     assert_eq!(earliest.next_message().await.id(), first, "{}", transport.name);
@@ -146,7 +146,7 @@ async fn a_cursor_of_another_epoch_is_a_gap(log: Log) {
         async |transport| {
             expect_gap(&node, &transport, &foreign, &published).await;
 
-            // `last` bounds what is replayed after it.
+            // `last` limits the messages that are replayed after the gap.
             let subscription = Subscription::to(&["todo"]).from(&foreign).with("last", "2");
             let mut reader = Reader::open(&node, &transport, subscription).await;
             assert_eq!(reader.next_news().await.kind, Kind::Gap, "{}", transport.name);
@@ -199,11 +199,11 @@ async fn an_old_cursor_is_no_gap_where_nothing_was_dropped(log: Log) {
     .await;
 }
 
-/// Reads to this cursor, in silence.
+/// Reads to this cursor, without getting a message.
 async fn read_quietly(mut reader: Reader, end: &str) {
     while reader.cursor() != end {
         let item = reader.next().await.expect("an item, not the end");
-        // A poll may come back after its place was dropped; a stream is never away.
+        // A poll may come back after its place was dropped; a stream stays connected.
         let fine = match item.kind {
             Kind::Hello | Kind::Heartbeat | Kind::Batch => true,
             Kind::Gap => reader.transport.is_poll(),
@@ -233,7 +233,7 @@ async fn a_quiet_channel_moves_on_with_the_log(log: Log) {
     let catch_up = readers.into_iter().map(|reader| Box::pin(read_quietly(reader, &end)));
     futures_util::future::join_all(catch_up).await;
 
-    // From there on nothing is missing, though the start is long gone.
+    // After that point no message is missing, although the start was dropped long ago.
     let new = node.publish_numbers("quiet", 1).await;
     each_transport(
         &node,
@@ -246,8 +246,8 @@ async fn a_quiet_channel_moves_on_with_the_log(log: Log) {
     .await;
 }
 
-/// A cursor from one node is valid on the other, even if that one is a little behind: it waits for its own tail, and a
-/// cursor never moves backwards.
+/// A cursor from one node is valid on the other, even if the other one is a little behind: that node waits for its own
+/// tail. A cursor never moves backwards.
 async fn a_cursor_is_good_on_every_node() {
     let World { node, redis } = World::start(Log::Redis, &[]).await;
     let redis = redis.expect("a Redis");

@@ -1,4 +1,4 @@
-//! HTTP around every transport: headers, HTTP/1.0, HEAD, OPTIONS, POST.
+//! The HTTP rules of every transport: headers, HTTP/1.0, HEAD, OPTIONS, POST.
 
 use crate::support::{
     Kind, Log, Reader, Request, Subscription, Transport, World, each_transport,
@@ -42,7 +42,7 @@ through_every_door! {
     }
 }
 
-/// In this way, long channel lists and tokens stay out of URLs.
+/// A form keeps long channel lists and tokens out of URLs.
 async fn a_post_of_a_form_subscribes(log: Log) {
     let World { node, redis: _redis } = World::start(log, &[]).await;
     let channels: Vec<String> = (0..100).map(|n| format!("{n}{}", "x".repeat(190))).collect();
@@ -113,7 +113,7 @@ async fn framing() {
     let poll = node.get("/poll?channel=todo&cursor=earliest").await;
     assert_eq!(poll.text().trim_end(), batch);
 
-    // JSONP can poll at once, too.
+    // JSONP can also poll without a wait.
     let begun = std::time::Instant::now();
     let url = format!("/jsonp?channel=todo&cursor={id}&callback=a.b&mode=poll");
     let answer = node.get(&url).await.text();
@@ -163,7 +163,7 @@ async fn http_1_0_is_close_delimited() {
     .await;
 }
 
-/// A HEAD has the head of a GET, no body, and ends.
+/// The response to a HEAD has the head of a GET and no body, and it ends.
 async fn head() {
     let World { node, .. } = World::start(Log::Memory, &[]).await;
     node.publish("todo", "1").await;
@@ -239,7 +239,7 @@ async fn other_methods_are_refused() {
     .await;
 }
 
-/// Malformed HTTP fails alone: it gets a 4xx or the end, and the next client is served.
+/// A malformed HTTP request only affects itself: it gets a 4xx or the end, and the next client is served.
 async fn malformed_http() {
     let World { node, .. } = World::start(Log::Memory, &[]).await;
     let transport = node.transport("sse").await;

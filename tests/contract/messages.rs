@@ -1,4 +1,4 @@
-//! What was published arrives: all of it, in order, once, as it was sent.
+//! Published messages arrive: all of them, in order, once, and unchanged.
 
 use crate::support::{Kind, Log, Published, Reader, Subscription, World, each_transport, quote, same_payload};
 
@@ -16,7 +16,7 @@ through_every_door! {
     }
 }
 
-/// Half of them published before the reader came, half under its eyes.
+/// Half of the messages are published before the reader connects, and half after that.
 async fn every_transport_gives_the_same_messages(log: Log) {
     let World { node, redis: _redis } = World::start(log, &[]).await;
     each_transport(
@@ -110,7 +110,7 @@ async fn volatile_reaches_who_is_connected(log: Log) {
                 assert!(entry["id"].is_null(), "a volatile message has no id: {entry}");
                 reader.next_message().await
             } else if transport.waits() {
-                // Nobody can see from outside that a poll is parked: it gets one of many.
+                // The test cannot see from outside that a poll is parked, so the poll gets one of many messages.
                 let publish_for_ever = async {
                     loop {
                         node.try_publish(&volatile, r#""gone""#).await;
@@ -129,7 +129,7 @@ async fn volatile_reaches_who_is_connected(log: Log) {
             assert_eq!((seen.data(), seen.id()), (r#""gone""#, None), "on {name}");
             assert_eq!(seen.str("channel").as_ref(), Some(&channel));
 
-            // It moved no cursor and is not in the log.
+            // The message did not move a cursor and is not in the log.
             let kept = node.publish_all(&channel, &[r#""kept""#.to_owned()]).await;
             let again = Subscription::to(&[&channel]).from(&start);
             let mut reader = Reader::open(&node, &transport, again).await;

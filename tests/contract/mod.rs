@@ -1,8 +1,9 @@
-//! The contract of every transport over both logs, through every door: plain, TLS, HTTP/2. A transport is found in
-//! `GET /info` and read by the type of its response, so that one added later is held to all of this as it stands.
+//! The contract of every transport over both logs, through every door: plain, TLS, HTTP/2. The tests find a transport
+//! in `GET /info` and read it by the type of its response, so the contract also applies to a transport that is added
+//! later.
 
-/// Makes a test of each rule through each door: `over_both_logs` those that take a [`Log`](crate::support::Log), with each
-/// log, and `once` those that take nothing.
+/// Makes a test of each rule through each door: a rule in `over_both_logs` takes a [`Log`](crate::support::Log) and
+/// runs with each log, and a rule in `once` takes nothing.
 macro_rules! through_every_door {
     ($(over_both_logs { $($rule:ident)* })? $(once { $($single:ident)* })?) => {
         through_every_door! { @door plain Plain { $($($rule)*)? } { $($($single)*)? } }

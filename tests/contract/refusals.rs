@@ -1,5 +1,4 @@
-//! Bad input: every transport refuses the same things with the same codes, each in the way its
-//! clients can read.
+//! Bad input: every transport refuses the same input with the same codes, each in a form that its clients can read.
 
 use crate::support::{
     Item, LineClient, Log, Node, Request, Subscription, Transport, World, decode::Decoder, each_transport, quote,
@@ -65,7 +64,7 @@ fn query(channels: &[String], fields: &[(&str, String)]) -> String {
     query
 }
 
-/// Asks over HTTP and gives the code of the refusal.
+/// Sends a request over HTTP and returns the code of the refusal.
 async fn refused(node: &Node, transport: &Transport, query: &str) -> Option<String> {
     let url = transport.url(query);
     if transport.lifecycle == "duplex" {
@@ -117,7 +116,7 @@ async fn bad_input_has_a_stable_code() {
     .await;
 }
 
-/// A channel that is not UTF-8, no channel at all, an empty name or cursor: only HTTP can say it.
+/// A channel that is not UTF-8, no channel at all, an empty name or cursor: only HTTP can express these.
 async fn bad_queries() {
     let World { node, .. } = World::start(Log::Memory, &[]).await;
     each_transport(
@@ -210,7 +209,7 @@ async fn callbacks() {
             "\u{2028}",
             too_long.as_str(),
         ] {
-            // A bad cursor beside it changes nothing: the callback is looked at first.
+            // A bad cursor beside it changes nothing, because the callback is checked first.
             for more in ["", "&cursor=bad"] {
                 let url = format!("{}?{channel}{more}&callback={}", transport.path, quote(bad));
                 let answer = Request::get(&url).send(node.http).await;
@@ -243,7 +242,7 @@ async fn the_forever_frame_sets_a_parent_domain() {
         let page = answer.text().replace(' ', "").replace('\'', "\"");
         assert!(page.contains(&set), "{page}");
         assert_eq!(answer.header("Origin-Agent-Cluster"), Some("?0"));
-        // Pages of the domain frame it, and no others. The guard looks at the page around it after the domain is set.
+        // Only pages of the domain may frame it. The guard checks the page around it after the domain is set.
         let policy = answer.header("Content-Security-Policy").unwrap_or_default();
         assert!(policy.ends_with(&format!("frame-ancestors 'self' {good}:* *.{good}:*")), "{policy}");
         assert!(page.find(&set) < page.find("parent=null"), "{page}");

@@ -1,4 +1,4 @@
-//! What streams say besides messages: hello, heartbeat, bye; rollover, drain and padding.
+//! The objects that streams send besides messages: hello, heartbeat, bye; also rollover, drain and padding.
 
 use crate::support::{Item, Kind, Log, Reader, Request, Subscription, World, each_transport, http::find};
 use std::time::{Duration, Instant};
@@ -51,7 +51,7 @@ async fn hello_comes_first(log: Log) {
                 Reader::open(&node, &transport, later.clone()).await.expect(&new).await;
             }
 
-            // With a gap to come it is the cursor that was asked for.
+            // If a gap follows, it is the cursor that was asked for.
             let (epoch_but_last, last) = asked.split_at(asked.len() - 1);
             let foreign = format!("{epoch_but_last}{}", if last == "a" { "b" } else { "a" });
             let subscription = Subscription::to(&["todo"]).from(&foreign);
@@ -121,15 +121,15 @@ async fn rollover_loses_nothing(log: Log) {
             let again = Subscription::to(&["todo"]).from(&reader.cursor());
             Reader::open(&node, &transport, again).await.expect(&published[messages..]).await;
 
-            // Hopping over rollovers.
+            // The reader follows the rollovers.
             Reader::open(&node, &transport, by_bytes("todo")).await.expect(&published).await;
 
-            // A message that is larger than a response may be still goes out.
+            // A message that is larger than a response may be still is sent.
             let mut reader = Reader::open(&node, &transport, by_bytes("large")).await;
             reader.expect(&large).await;
             expect_bye(name, reader.rest().await.last(), 4000);
 
-            // By time.
+            // The stream rolls over by time.
             let begun = Instant::now();
             let subscription = Subscription::to(&[&format!("idle-{name}")]).with("max_seconds", "1");
             let mut reader = Reader::open(&node, &transport, subscription).await;
@@ -139,7 +139,7 @@ async fn rollover_loses_nothing(log: Log) {
     )
     .await;
 
-    // Other streams do not roll over, whatever they are asked.
+    // Other streams do not roll over, whatever their query says.
     each_transport(
         &node,
         |t| t.is_stream() && !t.rollover,
@@ -258,7 +258,7 @@ async fn padding() {
     .await;
 }
 
-/// `hello` comes at once, so that a client can tell a proxy that holds responses back.
+/// `hello` comes at once, so that a client can detect a proxy that holds responses back.
 async fn hello_does_not_wait_for_a_message() {
     let World { node, .. } = World::start(Log::Memory, &["--heartbeat-seconds", "3600"]).await;
     each_transport(

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 
 const FINE: Expectation = Expectation { log_is_lost: false, all_deaf: false, is_waited_for: false };
-/// Every subscription is cut: nobody hears a PUBLISH meanwhile.
+/// Every subscription is cut: no node hears a PUBLISH in the meantime.
 const DEAF: Expectation = Expectation { log_is_lost: false, all_deaf: true, is_waited_for: false };
 /// The log loses its entries.
 const LOST: Expectation = Expectation { log_is_lost: true, all_deaf: true, is_waited_for: false };
@@ -25,7 +25,7 @@ async fn three_on(redis: &RedisServer) -> Vec<Node> {
     vec![start_on(redis, &[]).await, start_on(redis, &[]).await, start_on(redis, &[]).await]
 }
 
-/// A fault of Redis, or between it and everybody.
+/// Runs a fault of Redis, or of all connections to it.
 async fn of_redis(name: &str, expectation: Expectation, fault: impl AsyncFnOnce(&mut RedisServer)) {
     of_this_redis(name, expectation, RedisServer::start_durable().await, fault).await;
 }
@@ -43,7 +43,7 @@ async fn of_this_redis(
     judge(name, expectation, &mut nodes, targets, happens, async || log_of(&*redis.lock().await).await).await;
 }
 
-/// A fault of nodes.
+/// Runs a fault of nodes.
 async fn of_nodes(name: &str, fault: impl AsyncFnOnce(&RedisServer, &mut Vec<Node>)) {
     let redis = RedisServer::start_durable().await;
     let mut nodes = three_on(&redis).await;
@@ -52,7 +52,7 @@ async fn of_nodes(name: &str, fault: impl AsyncFnOnce(&RedisServer, &mut Vec<Nod
     judge(name, FINE, &mut nodes, targets, happens, async || log_of(&redis).await).await;
 }
 
-/// A node that is started again at its addresses.
+/// Starts a node again at its addresses.
 async fn start_again(redis: &RedisServer, node: &mut Node) {
     let (http, tcp) = (node.http.to_string(), node.tcp.to_string());
     *node = start_on(redis, &["--listen", &http, "--tcp-listen", &tcp]).await;
@@ -148,7 +148,7 @@ faults! {
         of_clock("Redis's clock steps back by an hour", FINE, -3600).await;
     }
     the_clock_steps_forward {
-        // Everything is older than --retain-seconds then, and is dropped.
+        // All entries are older than --retain-seconds then, and are dropped.
         of_clock("Redis's clock steps forward by an hour", LOST, 3600).await;
     }
     the_network_is_silent {
@@ -196,7 +196,7 @@ faults! {
     }
 }
 
-/// Redis under a clock that can be stepped.
+/// Runs Redis with a clock that can be stepped.
 async fn of_clock(name: &str, expectation: Expectation, step: i64) {
     let clock = Clock::new();
     let args = [clock.variables(), vec!["--appendonly", "yes"]].concat();
@@ -215,7 +215,8 @@ async fn of_clock(name: &str, expectation: Expectation, step: i64) {
     .await;
 }
 
-/// Nodes reach Redis through a proxy; publishers other than those by HTTP do not.
+/// Nodes reach Redis through a proxy. Only publishers over HTTP are affected, because the others connect to Redis
+/// directly.
 async fn of_network(name: &str, path: Path, ms: u64) {
     let redis = RedisServer::start_durable().await;
     let proxy = Proxy::start(redis.port()).await;

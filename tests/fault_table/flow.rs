@@ -6,20 +6,20 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-/// How messages come in.
+/// The ways to publish.
 pub const WAYS: [&str; 4] = ["HTTP", "FCALL", "XADD", "PUBLISH"];
 
-/// Between two messages of one way.
+/// The time between two messages of one way.
 const PACE: Duration = Duration::from_millis(20);
 
-/// What one way has sent.
+/// The messages that one way has sent.
 #[derive(Debug, Default)]
 pub struct Sent {
-    /// Acknowledged, or heard by at least one node: the payloads in their order.
+    /// The payloads of messages that were acknowledged, or heard by at least one node, in their order.
     pub good: Vec<String>,
-    /// Sent without an answer.
+    /// The payloads of messages that were sent and got no answer.
     pub unknown: Vec<String>,
-    /// Refused, or heard by nobody.
+    /// The number of messages that were refused, or that no node heard.
     pub refused: usize,
 }
 
@@ -37,7 +37,7 @@ impl Targets {
     }
 }
 
-/// Sends by one way until it is told to stop.
+/// Publishes by one way until `stop` is set.
 pub async fn send(way: &str, targets: &Targets, stop: &AtomicBool, count: &AtomicUsize) -> Sent {
     let mut sent = Sent::default();
     let mut connection = None;
@@ -47,7 +47,8 @@ pub async fn send(way: &str, targets: &Targets, stop: &AtomicBool, count: &Atomi
             break;
         }
         let payload = format!("{way}-{n}");
-        // HTTP and FCALL have a key, so they are repeated until they are answered; the others are not.
+        // Messages by HTTP and FCALL have a key, so they are repeated until an answer comes. The others are not
+        // repeated.
         loop {
             turn += 1;
             let outcome = match way {

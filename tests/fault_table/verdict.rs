@@ -9,19 +9,19 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-/// What a row must satisfy, besides what every row must satisfy: nothing that was acknowledged is doubled by a way with
-/// a key or by PUBLISH, nothing is out of order without a gap, and no loss is silent.
+/// The requirements of a row, besides those of every row: no acknowledged message is doubled by a way with a key or by
+/// PUBLISH, no message is out of order without a gap, and no loss is silent.
 #[derive(Clone, Copy, Default)]
 pub struct Expectation {
-    /// The log itself is lost or emptied: what was acknowledged before may be gone.
+    /// The log itself is lost or emptied: messages that were acknowledged before may be lost.
     pub log_is_lost: bool,
     /// PUBLISHes may reach no node: every subscription is cut.
     pub all_deaf: bool,
-    /// Messages published by HTTP wait for a replica, and are not lost with the rest.
+    /// Messages published by HTTP wait for a replica, and are not lost with the others.
     pub is_waited_for: bool,
 }
 
-/// One reader's story.
+/// The messages and gaps that one reader got.
 struct Story {
     name: String,
     seen: Vec<String>,
@@ -45,11 +45,11 @@ async fn follow(mut reader: Reader) -> Story {
     }
 }
 
-/// How many messages of each way have to be taken before the fault, and again when it is over: by their number and not
-/// by the clock alone, since a busy machine publishes few in a second.
+/// The number of messages of each way that must be taken before the fault, and again after it. The clock alone does not
+/// decide, because a busy machine publishes few messages in a second.
 const ENOUGH: usize = 20;
 
-/// Waits until Redis has accepted this many more messages of each way.
+/// Waits until Redis has accepted enough further messages of each way.
 async fn each_has_sent(counts: &[AtomicUsize; 4], when: &str) {
     let now = || counts.each_ref().map(|count| count.load(Ordering::Relaxed));
     let before = now();
@@ -62,8 +62,8 @@ async fn each_has_sent(counts: &[AtomicUsize; 4], when: &str) {
     .await;
 }
 
-/// Waits until all PUBLISHes are in the log: in several looks one after the other, no node has any waiting, and the log
-/// does not grow meanwhile.
+/// Waits until all PUBLISHes are in the log: in several checks one after the other, no node has a pending one, and the
+/// log does not grow in the meantime.
 async fn bridged(nodes: &[Node], log: &impl AsyncFn() -> Vec<String>) {
     within(LONG, "all that the nodes have heard to be in the log", async {
         let (mut looks, mut length) = (0, 0);
@@ -116,13 +116,13 @@ pub async fn judge(
         tokio::time::sleep(Duration::from_millis(1500)).await;
         each_has_sent(&counts, "before the fault").await;
         happens(nodes).await;
-        // Everything works again: each way goes on for a while.
+        // Everything works again: each way continues for a while.
         tokio::time::sleep(Duration::from_millis(3000)).await;
         each_has_sent(&counts, "after the fault").await;
         stop.store(true, Ordering::Relaxed);
     };
     let (sent, ()) = within(LONG * 2, "the flows", async { tokio::join!(flows, strike) }).await;
-    // Messages that the nodes still hold come before the end: otherwise readers would not wait for them.
+    // Messages that the nodes still hold must come before the end: otherwise readers would not wait for them.
     bridged(nodes, &log).await;
     eventually("the end to be published", async || {
         let post = Request::post("/publish?channel=flow&key=end", b"\"end\"");
@@ -151,7 +151,7 @@ fn counts(list: &[String]) -> HashMap<&str, usize> {
     counts
 }
 
-/// Numbers of one way that come after a higher one.
+/// The number of messages of one way that come after a message with a higher number.
 fn out_of_order(way: &str, list: &[String]) -> usize {
     let number = |data: &String| data.strip_prefix(way)?.strip_prefix('-')?.parse::<u64>().ok();
     let (mut highest, mut late) = (None, 0);
@@ -211,7 +211,7 @@ fn write(name: &str, expectation: Expectation, sent: &[Sent], log: &[String], st
     assert!(broken.is_empty(), "{name}: {row}\n{}", broken.join("\n"));
 }
 
-/// The payloads of the log's entries in Redis, in their order, without the end.
+/// The payloads of the log's entries in Redis, in their order, without the end message.
 pub async fn log_of(redis: &RedisServer) -> Vec<String> {
     let entries = redis.command(&["XRANGE", "longtail:log", "-", "+"]).await;
     let entries: Vec<(String, HashMap<String, String>)> = redis::from_redis_value(entries).expect("entries");

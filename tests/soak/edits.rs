@@ -1,4 +1,4 @@
-//! Other programs that edit the log. The entries that they delete are known exactly: they are read in the same step.
+//! Other programs that edit the log. The entries that they delete are known exactly, because the same step reads them.
 
 use super::faults::Fault;
 use super::history::{Effects, Entry, Loss, Place, Sent, Told, Value};
@@ -19,7 +19,7 @@ const DELETE_NEWEST: &str = "local newest = redis.call('XREVRANGE', KEYS[1], '+'
 const DESTROY_GROUPS: &str = "for _, group in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do \
     redis.call('XGROUP', 'DESTROY', KEYS[1], group[2]) end return 1";
 
-/// `None` if the fault is not one of these.
+/// Edits the log. Returns `None` if the fault is not an edit.
 pub async fn edit(side: &mut RedisSide, fault: &Fault) -> Option<Effects> {
     let mut effects = Effects::default();
     let run =
@@ -68,7 +68,7 @@ pub async fn edit(side: &mut RedisSide, fault: &Fault) -> Option<Effects> {
     Some(effects)
 }
 
-/// From now on the log is another one.
+/// Notes that the log is another one from now on.
 fn replaced(effects: &mut Effects, _answer: redis::Value) {
     effects.losses.push((Instant::now(), Loss::Replaced, false));
 }

@@ -2,13 +2,13 @@
 
 use fastrand::Rng;
 
-/// How far a clock is from the true time, in seconds: longer than anything is kept.
+/// How far a clock is from the true time, in seconds: longer than any entry is kept.
 pub const REDIS_STEP: i64 = 3600;
 pub const NODE_STEP: i64 = 900;
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Fault {
-    // Redis, and what leads to it.
+    // Faults of Redis, and of the connections to it.
     RedisKilled { away_ms: u64 },
     RedisEnded { away_ms: u64 },
     RedisKilledTwice,
@@ -24,7 +24,7 @@ pub enum Fault {
     NetworkLate { ms: u64, by_ms: u64, of: Option<usize> },
     ScriptsFlushed,
     FunctionsFlushed,
-    // Other programs that edit the log.
+    // Edits of the log by other programs.
     Flushed,
     Trimmed { keep: usize },
     AddedWithMaxlen { count: usize, keep: usize },
@@ -37,19 +37,19 @@ pub enum Fault {
     LogRenamed { and_back: bool },
     GroupsDestroyed,
     Burst { count: usize },
-    // Another Redis takes over.
+    // Failovers to another Redis.
     Promoted { behind_ms: u64, parted_ms: u64, stay: Vec<usize>, killed: bool },
     FailedOver,
     PrimaryKilled,
     PrimaryStopped { ms: u64 },
-    // Nodes.
+    // Faults of nodes.
     NodeKilled { node: Option<usize>, away_ms: u64 },
     NodesKilledInTurn,
     NodeStopped { node: Option<usize>, ms: u64 },
     HoldersStopped { ms: u64 },
     NodesReplaced,
     NodeClock { node: usize, seconds: i64 },
-    // All at once.
+    // Faults of all processes at once.
     PowerCut { lost_ms: u64 },
     NodeStartsInSilence { node: usize, id_set: bool },
 }
@@ -59,20 +59,20 @@ pub enum Fault {
 pub enum Topology {
     /// One Redis that writes everything to disk at once.
     Single,
-    /// The same, with a log that keeps few messages.
+    /// The same as `Single`, with a log that keeps few messages.
     Short,
-    /// A primary and a replica, and a network that leads each node where the test says.
+    /// A primary and a replica, and a network in which the test chooses the server of each node.
     Pair,
     /// A primary, two replicas and three sentinels.
     Sentinels,
 }
 
-/// What happens until the next probe.
+/// The faults until the next probe.
 #[derive(Clone, Debug, Default)]
 pub struct Plan {
-    /// At Redis, each after a pause in milliseconds.
+    /// The faults of Redis, each after a pause in milliseconds.
     pub redis: Vec<(u64, Fault)>,
-    /// At the nodes, at the same time.
+    /// The faults of nodes, at the same time.
     pub nodes: Vec<(u64, Fault)>,
 }
 
@@ -161,7 +161,7 @@ fn stay(rng: &mut Rng) -> Vec<usize> {
     if rng.bool() { vec![odd] } else { (0..3).filter(|node| *node != odd).collect() }
 }
 
-/// Faults in random order, each once before any comes again.
+/// Faults in random order, each once before any of them is repeated.
 pub struct Deck {
     rng: Rng,
     redis: Vec<Draw>,
@@ -173,11 +173,11 @@ impl Deck {
     pub fn of(topology: Topology, rng: Rng) -> Deck {
         let redis: Vec<Draw> = match topology {
             Topology::Single => [&SERVER[..], &EDITS, &SMALL[..1], &WHOLE].concat(),
-            // Readers that fall behind a short log, and ages by clocks.
+            // These faults make readers fall behind a short log, or change ages by clocks.
             Topology::Short => {
                 [&SERVER[..1], &SERVER[3..4], &SERVER[9..], &EDITS[4..8], &SMALL[..], &SMALL[3..]].concat()
             }
-            // Replicas get the edits, too.
+            // Replicas also get the edits.
             Topology::Pair => [&PROMOTIONS[..], &PROMOTIONS, &PROMOTIONS, &EDITS[..9], &SMALL].concat(),
             Topology::Sentinels => [&FAILOVERS[..], &FAILOVERS[..2], &EDITS[4..6], &SMALL[..2]].concat(),
         };

@@ -1,4 +1,5 @@
-//! What happened, without knowledge of the server: entries of the log, what publishers were told, what readers saw.
+//! The history of a run, without knowledge of the server: entries of the log, answers to publishers, and events of
+//! readers.
 
 use std::fmt;
 use std::sync::Mutex;
@@ -19,7 +20,7 @@ impl Place {
         Some(Place { ms: ms.parse().ok()?, seq: seq.parse().ok()? })
     }
 
-    /// The place right before this one.
+    /// The position right before this one.
     pub fn before(self) -> Place {
         match (self.ms, self.seq) {
             (ms, seq @ 1..) => Place { ms, seq: seq - 1 },
@@ -35,7 +36,7 @@ impl fmt::Debug for Place {
     }
 }
 
-/// A payload: the way by which it came, and its number there.
+/// A payload: the way by which it was published, and its number.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Value {
     pub way: char,
@@ -70,18 +71,18 @@ pub type Entry = (Place, Value);
 pub enum Told {
     /// Acknowledged, with its id if the way returns one; or at least one listener heard it.
     Good(Option<Place>),
-    /// Refused: it is not in the log, and will not be.
+    /// Refused: the message is not in the log, and never will be.
     Never,
-    /// Anything else.
+    /// Any other outcome.
     Unknown,
 }
 
 #[derive(Clone, Debug)]
 pub struct Sent {
     pub value: Value,
-    /// The first try.
+    /// The time of the first try.
     pub began: Instant,
-    /// The try that was answered.
+    /// The time of the try that got an answer.
     pub tried: Instant,
     pub ended: Instant,
     pub told: Told,
@@ -89,13 +90,13 @@ pub struct Sent {
     pub words: String,
 }
 
-/// Something that a reader saw.
+/// An object that a reader got.
 #[derive(Clone, Debug)]
 pub enum Seen {
     Message(Entry),
-    /// A payload that nobody has published.
+    /// A payload that no publisher has published.
     Stranger,
-    /// From where, and where it goes on; a batch does not say the latter.
+    /// The position where the gap begins, and where reading continues; a batch does not give the latter.
     Gap(Place, Option<Place>),
     /// A cursor: of a hello, a heartbeat, a batch.
     Cursor(Place),
@@ -104,10 +105,10 @@ pub enum Seen {
 #[derive(Clone, Debug)]
 pub struct Event {
     pub at: Instant,
-    /// Transport and node.
+    /// The transport and the node.
     pub by: String,
     pub seen: Seen,
-    /// The first bytes as they were on the wire.
+    /// The first bytes of the object, unchanged from the wire.
     pub text: String,
 }
 
@@ -140,7 +141,7 @@ impl History {
         std::mem::take(&mut *self.events.lock().expect("a history"))
     }
 
-    /// The newest events, for a person.
+    /// The newest events, for people.
     pub fn newest(&self, count: usize) -> String {
         let events = self.events.lock().expect("a history");
         let lines = events[events.len().saturating_sub(count)..].iter().map(Event::line);
@@ -160,28 +161,30 @@ pub const PROBE: char = 'Q';
 /// A fault that removes entries of the log.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Loss {
-    /// Old entries go, by age or number. A reader that has not seen them is told; one that has need not be.
+    /// Old entries go, by age or number. A reader that has not seen them gets a gap; a reader that has seen them need
+    /// not get one.
     Trimmed,
-    /// The log is another one after some position: a reader that has read beyond it is told.
+    /// The log is another one after some position: a reader that has read beyond it gets a gap.
     Replaced,
 }
 
-/// What faults may have done, so that the judge knows what to allow.
+/// The possible effects of faults, so that the judge knows what to allow.
 #[derive(Clone, Debug, Default)]
 pub struct Effects {
-    /// What was published by a try that began before this moment may be lost in this way. `true`: but not what is
-    /// published by HTTP, since that waits for a replica.
+    /// The moments before which a try may have begun whose message is lost in this way. With `true`, messages that were
+    /// published by HTTP are not lost, because they wait for a replica.
     pub losses: Vec<(Instant, Loss, bool)>,
     /// Entries that were deleted, exactly these.
     pub deleted: Vec<Entry>,
-    /// No node that lives on hears a `PUBLISH` between these moments.
+    /// No node that survives hears a `PUBLISH` between these moments.
     pub deaf: Vec<(Instant, Instant)>,
-    /// Moments at which Redis or its connections died: it may have counted listeners whose bytes it dropped.
+    /// Moments at which Redis or its connections died: Redis may have counted listeners whose bytes it dropped.
     pub cuts: Vec<Instant>,
-    /// Nodes died, and when Redis was away or cut: both at once leave no node that has heard the message.
+    /// Whether nodes died while Redis was away or cut: after both at once, no node may have heard the message.
     pub node_died: bool,
     pub redis_failed: Vec<(Instant, Instant)>,
-    /// Keys may have expired, and the record of a node's last batch: what was under way at this moment may come twice.
+    /// Keys may have expired, and the record of a node's last batch: a message that was under way at this moment may
+    /// come twice.
     pub forgot_keys: Vec<Instant>,
     /// The entries that the fault itself has added.
     pub added: Vec<Sent>,

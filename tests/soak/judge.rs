@@ -1,19 +1,19 @@
-//! The judge. It knows nothing of the server: it compares what publishers were told and what readers saw with what
-//! the log holds at the end of each round, and allows what the faults of the round explain.
+//! The judge. It knows nothing of the server: it compares the answers to publishers and the events of readers with the
+//! log's entries at the end of each round, and allows the differences that the faults of the round explain.
 
 use super::history::{Effects, Entry, Loss, Place, Sent, Told, Value};
 use super::track::Track;
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
-/// `PUBLISH`es that Redis may have counted as heard, at each moment at which it dropped connections: what it had in its
-/// own buffers for them is gone.
+/// The number of `PUBLISH`es that Redis may have counted as heard at each moment at which it dropped connections: the
+/// bytes in its own buffers for them are lost.
 const PER_CUT: usize = 3;
 
-/// How far from such a moment, before and after it.
+/// The time before and after such a moment in which a `PUBLISH` counts.
 const AROUND_CUT: Duration = Duration::from_millis(1000);
 
-/// The judge looks for a `PUBLISH` in the log when it is this old: it waits while the log cannot be written.
+/// The judge looks for a `PUBLISH` in the log when it is this old, because it waits while the log cannot be written.
 const BRIDGED: Duration = Duration::from_secs(5);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -40,13 +40,13 @@ pub struct Round<'a> {
     /// The log, as Redis has it after the probe.
     pub log: &'a [Entry],
     pub probe: Value,
-    /// Retention drops entries all the time.
+    /// Whether retention drops entries all the time.
     pub trims: bool,
-    /// When the probe was asked for.
+    /// When the test asked for the probe.
     pub probed: Instant,
 }
 
-/// Figures that are reported, and are not violations.
+/// Figures for the report, which are not violations.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Figures {
     pub gaps: usize,
@@ -64,17 +64,17 @@ pub struct Judge {
     pub tracks: Vec<Track>,
     /// The entries of the log at the last round.
     log: HashSet<Entry>,
-    /// The entries that it has lost, and how.
+    /// The entries that the log has lost, and the kind of the loss.
     gone: HashMap<Entry, Loss>,
     /// `PUBLISH`es that are too young to be looked for.
     young: Vec<Sent>,
     /// All effects so far.
     past: Effects,
     may_be_twice: HashSet<Value>,
-    /// When each message was first sent: its key may be used again later.
+    /// The time at which each message was first sent: its key may be used again later.
     first_sent: HashMap<Value, Instant>,
-    /// The entries that other programs have deleted so far. A failover may bring it back, and nodes that have read it
-    /// may go on giving it: both count as if they had not been deleted.
+    /// The entries that other programs have deleted so far. A failover may bring one back, and nodes that have read it
+    /// may still return it: it then counts as if it had not been deleted.
     deleted: HashSet<Entry>,
     pub figures: Figures,
 }
@@ -116,20 +116,20 @@ impl Judge {
         !self.deleted.is_empty()
     }
 
-    /// What faults of earlier rounds explain, too: `PUBLISH`es are looked for late.
+    /// Keeps the effects of earlier rounds, because the judge looks for `PUBLISH`es late.
     fn remember(&mut self, effects: &Effects) {
         self.past.join(effects.clone());
         self.deleted.extend(&effects.deleted);
         if effects.node_died {
-            // Messages that only nodes that died had heard: the others were cut off, or could not write them meanwhile.
+            // Only nodes that died had heard these messages: the others were cut off, or could not write them.
             let around = |(from, until): &(Instant, Instant)| (*from - AROUND_CUT, *until + 5 * AROUND_CUT);
-            // Of earlier rounds, too: a node may come back late.
+            // This includes earlier rounds, because a node may come back late.
             let failed: Vec<_> = self.past.redis_failed.iter().map(around).collect();
             self.past.deaf.extend(failed);
         }
     }
 
-    /// One message twice in the log.
+    /// Finds messages that are in the log twice.
     fn doubled(&mut self, found: &mut Vec<Violation>, round: &Round<'_>, now: &HashSet<Entry>) {
         for sent in &round.sent {
             let began = *self.first_sent.entry(sent.value).or_insert(sent.began);
@@ -149,13 +149,13 @@ impl Judge {
         }
     }
 
-    /// Whether nodes may give it or not, as they like.
+    /// Whether nodes may return the entry or leave it out.
     pub fn is_free(&self, entry: &Entry) -> bool {
         self.deleted.contains(entry) || self.gone.get(entry) == Some(&Loss::Trimmed)
     }
 
-    /// The entries that the log had, or that somebody knew to be in it, and that it no longer has; with the reason, if
-    /// a fault explains it.
+    /// The entries that the log had, or that a reader or publisher knew to be in it, and that it no longer has; with
+    /// the reason, if a fault explains it.
     fn newly_gone(&self, found: &mut Vec<Violation>, round: &Round<'_>, now: &HashSet<Entry>) -> HashMap<Entry, Loss> {
         let effects = round.effects;
         let floor = round.log.first().map_or(Place::default(), |(place, _)| *place);
@@ -191,7 +191,7 @@ impl Judge {
         newly
     }
 
-    /// Compares what publishers were told with the log.
+    /// Compares the answers to publishers with the log.
     fn sent(&mut self, found: &mut Vec<Violation>, round: &mut Round<'_>, now: &HashSet<Entry>) {
         let in_log: HashMap<Value, Place> = now.iter().map(|(place, value)| (*value, *place)).collect();
         let (publishes, mut judged): (Vec<Sent>, Vec<Sent>) =
@@ -238,7 +238,7 @@ impl Judge {
         }
     }
 
-    /// Whether a fault may have taken it from the log after it was acknowledged.
+    /// Whether a fault may have removed the message from the log after it was acknowledged.
     fn is_forgiven(&self, sent: &Sent, round: &Round<'_>) -> bool {
         let effects = &self.past;
         let is_http = matches!(sent.value.way, 'K' | 'H' | 'W' | 'Q');
@@ -250,7 +250,7 @@ impl Judge {
                 return true;
             }
         }
-        // PUBLISHes have no place: one that a reader has seen, or that may have been deleted, is not lost.
+        // PUBLISHes have no position: one that a reader has seen, or that may have been deleted, is not lost.
         if sent.value.way == 'P' {
             let is_it = |entry: &Entry| entry.1 == sent.value;
             if self.deleted.iter().any(is_it) || self.gone.keys().any(is_it) {
@@ -264,7 +264,7 @@ impl Judge {
     }
 }
 
-/// `PUBLISH`es that were answered with listeners, and may still be lost.
+/// `PUBLISH`es whose answer counted listeners, and that may still be lost.
 fn forgiven(lost: &[&Sent], effects: &Effects) -> HashSet<Value> {
     let mut forgiven = HashSet::new();
     let is_within = |sent: &Sent, from: Instant, until: Instant| sent.ended >= from && sent.tried <= until;

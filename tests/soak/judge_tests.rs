@@ -1,4 +1,4 @@
-//! The judge finds violations, and allows what the faults explain.
+//! The judge finds violations, and allows the differences that the faults explain.
 
 use super::history::{Effects, Entry, Event, Loss, PROBE, Place, Seen, Sent, Told, Value};
 use super::judge::{Judge, Kind, Round};
@@ -39,7 +39,7 @@ fn judged(seen: Vec<Seen>, log: &[Entry], sent: Vec<Sent>, effects: &Effects) ->
     judged_over(&[seen], log, sent, effects)
 }
 
-/// The same for a reader that changes its node between these parts.
+/// Judges a reader that changes its node between these parts.
 fn judged_over(parts: &[Vec<Seen>], log: &[Entry], sent: Vec<Sent>, effects: &Effects) -> Vec<Kind> {
     let mut judge = Judge::of(vec!["a reader".to_owned()]);
     for (node, seen) in parts.iter().enumerate() {
@@ -59,7 +59,7 @@ fn told(n: u64) -> Sent {
     sent(entry(n).1, n, Told::Good(Some(place(n))))
 }
 
-/// The log is another one since this moment.
+/// The effects of a log that is another one since this moment.
 fn replaced(at: u64) -> Effects {
     Effects { losses: vec![(moment(at), Loss::Replaced, false)], ..Effects::default() }
 }
@@ -165,6 +165,36 @@ fn a_lost_end_is_told_late_only_to_a_reader_that_changes_its_node() {
     }
 }
 
+/// The clock is behind the last id. 7-2 is lost and another entry has its id; what was at 7-3 is lost, too, and is appended
+/// again under the same id.
+#[test]
+fn an_entry_that_was_lost_may_get_its_id_again() {
+    let at = |seq: u64, number: u32| (Place { ms: 7, seq }, Value { way: 'X', number });
+    let log = [at(1, 1), at(2, 20), at(3, 3), at(4, 4), entry(100)];
+    let reads = |entries: &[Entry]| entries.iter().copied().map(Seen::Message).collect::<Vec<_>>();
+    let (before, all) = (reads(&[at(1, 1), at(2, 2), at(3, 3)]), reads(&log[1..]));
+    let gap = |from: Entry, until: Entry| vec![Seen::Gap(from.0, Some(until.0))];
+    let cases: Vec<(&str, Vec<Seen>, &[Kind])> = vec![
+        ("the gap covers it", [before.clone(), gap(at(3, 3), at(1, 1)), all.clone()].concat(), &[]),
+        ("no gap comes", [before.clone(), reads(&[at(4, 4), entry(100)])].concat(), &[Kind::Unannounced]),
+        (
+            "another entry comes before the gap",
+            [before, reads(&[at(4, 40)]), reads(&[at(5, 5)]), gap(at(5, 5), at(1, 1)), all].concat(),
+            &[Kind::Unannounced],
+        ),
+    ];
+    for (name, seen, expected) in cases {
+        let mut log = log.to_vec();
+        if name.starts_with("another") {
+            log.insert(4, at(5, 5));
+        }
+        let lost = sent(Value { way: 'X', number: 2 }, 2, Told::Good(Some(Place { ms: 7, seq: 2 })));
+        let found = judged(seen, &log, vec![lost], &replaced(30));
+        assert!(expected.iter().all(|kind| found.contains(kind)), "{name}: {found:?}");
+        assert_eq!(found.contains(&Kind::Unannounced), !expected.is_empty(), "{name}: {found:?}");
+    }
+}
+
 #[test]
 fn what_is_deleted_unseen_is_told() {
     let log = log_of(&[1, 3, 100]);
@@ -198,7 +228,7 @@ fn publishes_that_redis_counted_as_heard_when_it_died() {
     }
 }
 
-/// A key is used again after it was forgotten: between the two uses, or while one of them is under way.
+/// A key is used again after Redis has forgotten it, between the two uses or while one of them is under way.
 #[test]
 fn a_message_may_be_twice_if_its_key_was_forgotten_in_between() {
     let value = Value { way: 'K', number: 1 };

@@ -1,5 +1,5 @@
 //! A soak: three nodes, all ways to publish, readers that stay, hop and lag, a random fault every few seconds, and
-//! a judge that knows nothing of the server. Nothing is lost, doubled, unannounced or stuck.
+//! a judge that knows nothing of the server. No message is lost without a gap, doubled or stuck.
 //!
 //! `tests/soak/run` runs it; every random decision comes from one seed, which is printed and kept in the checkpoint.
 
@@ -24,24 +24,24 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use world::World;
 
-/// In turn, each for a phase.
+/// The topologies, which are used in turn, each for a phase.
 const TOPOLOGIES: [Topology; 6] =
     [Topology::Single, Topology::Pair, Topology::Sentinels, Topology::Short, Topology::Single, Topology::Pair];
 
-/// A phase is not shorter than this, so that a short run has few of them.
+/// The minimum time of a phase, so that a short run has few phases.
 const PHASE: Duration = Duration::from_secs(25);
 
 struct Settings {
     seconds: u64,
     seed: u64,
     checkpoint: PathBuf,
-    /// Ends after this many failed rounds. After each, the run continues in a fresh world.
+    /// The run ends after this number of failed rounds. After each, the run continues in a fresh world.
     failures: usize,
-    /// One topology only.
+    /// The only topology to use, if it is set.
     only: Option<String>,
 }
 
-/// From the environment, as `tests/soak/run` sets it.
+/// Reads the settings from the environment, as `tests/soak/run` sets it.
 fn settings() -> Settings {
     let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let number = |name: &str| variable(name).map(|value| value.parse::<u64>().expect("a number"));

@@ -1,4 +1,4 @@
-//! The nodes, and what goes wrong with them.
+//! The nodes, and their faults.
 
 use super::faults::Fault;
 use super::history::{Effects, Entry, Place, Value};
@@ -8,7 +8,7 @@ use crate::support::clock::Clock;
 use crate::support::{Node, Request, quote};
 use std::time::{Duration, Instant};
 
-/// A node that is started is ready within this time, on a busy machine.
+/// The time within which a node that is started is ready, on a busy machine.
 pub const READY: Duration = Duration::from_secs(20);
 
 pub struct NodeSide {
@@ -46,14 +46,14 @@ impl NodeSide {
         self.nodes.iter().map(|node| Address { http: node.http, tcp: node.tcp }).collect()
     }
 
-    /// All that the processes at this address have logged.
+    /// All lines that the processes at this address have logged.
     pub fn log(&self, node: usize) -> String {
         format!("{}{}", self.said[node], self.nodes[node].log())
     }
 
-    /// Starts a process again that was killed or has ended.
+    /// Starts a node again whose process was killed or has ended.
     pub async fn start_again(&mut self, node: usize) {
-        // Its addresses are taken until it is gone.
+        // Its addresses are in use until the process is gone.
         self.nodes[node].ended(READY).await.expect("a killed node to be gone");
         let said = format!("{}\n--- started again\n", self.nodes[node].log());
         self.said[node].push_str(&said);
@@ -84,7 +84,7 @@ impl NodeSide {
                     let began = Instant::now();
                     self.nodes[node].signal("KILL");
                     self.start_again(node).await;
-                    // Two others live at each moment.
+                    // Two other nodes run at each moment.
                     ready(&self.nodes[node], READY).await.ok();
                     let next = Duration::from_millis(1700).saturating_sub(began.elapsed());
                     tokio::time::sleep(next).await;
@@ -125,7 +125,7 @@ impl NodeSide {
         self.nodes[node].signal("CONT");
     }
 
-    /// This node, or the one that appends what is `PUBLISH`ed.
+    /// This node, or the one that appends `PUBLISH`ed messages.
     async fn one_of(&self, node: Option<usize>) -> usize {
         if let Some(node) = node {
             return node;
@@ -145,8 +145,9 @@ impl NodeSide {
         0
     }
 
-    /// What a node returns from `earliest` to this probe, or what is wrong with it. `earliest` never has a gap. The
-    /// cursor of a page has a gap if entries were `deleted` from the middle: nobody knows any more which they were.
+    /// The entries that a node returns from `earliest` to this probe, or the fault in its answer. `earliest` never has
+    /// a gap. The cursor of a page has a gap if entries were `deleted` from the middle: no process knows which ones
+    /// they were.
     pub async fn own_history(&self, node: usize, probe: Value, deleted: bool) -> Result<Vec<Entry>, String> {
         let (mut cursor, mut all) = ("earliest".to_owned(), Vec::new());
         loop {

@@ -21,13 +21,13 @@ pub const WAYS: [(char, u64); 6] = [
     ('P', 25),  // PUBLISH, once
 ];
 
-/// Longer than nodes take (`--max-message-bytes`): FCALL has to refuse it, whatever has happened.
+/// A length beyond the limit of the nodes (`--max-message-bytes`): FCALL has to refuse it in every case.
 pub const TOO_LONG: usize = 1500;
 
-/// Ways whose messages are repeated, so that they have to go on.
+/// Ways whose messages are repeated, so that they have to make progress.
 pub const REPEATED: [char; 2] = ['K', 'C'];
 
-/// What publishers share.
+/// The state that publishers share.
 pub struct Flow {
     pub nodes: Vec<Address>,
     /// URLs of Redis, for each try in turn.
@@ -64,12 +64,12 @@ impl Flow {
 #[derive(Default)]
 struct Means {
     redis: Option<Connection>,
-    /// Where the connection leads.
+    /// The URL of the connection.
     url: String,
     socket: Option<WebSocket>,
 }
 
-/// Publishes by one way until it is told to stop.
+/// Publishes by one way until the flow ends.
 pub async fn publish(flow: Arc<Flow>, way: char, pace: u64, mut rng: fastrand::Rng) {
     let mut means = Means::default();
     let mut number = 0;
@@ -81,7 +81,7 @@ pub async fn publish(flow: Arc<Flow>, way: char, pace: u64, mut rng: fastrand::R
         number += 1;
         let value = Value { way, number };
         let sent = until_answered(&flow, &mut means, value, &mut rng).await;
-        // The same key again, whatever has happened meanwhile, means the same message.
+        // The same key means the same message, whatever has happened in the meantime.
         let again = way == 'K' && matches!(sent.told, Told::Good(_)) && rng.u8(..20) == 0;
         flow.sent.lock().expect("the sent").push(sent);
         if again {
@@ -110,7 +110,7 @@ async fn until_answered(flow: &Flow, means: &mut Means, value: Value, rng: &mut 
         }
         let is_over = flow.stopped.load(Ordering::Relaxed) || (is_too_long && told == Told::Never);
         if is_good || is_over || !REPEATED.contains(&value.way) {
-            // An earlier try of a message that is repeated may have come through.
+            // An earlier try of a message that is repeated may have succeeded.
             let told = if told == Told::Never && REPEATED.contains(&value.way) { Told::Unknown } else { told };
             return Sent { value, began, tried, ended: Instant::now(), told, words };
         }
@@ -118,7 +118,7 @@ async fn until_answered(flow: &Flow, means: &mut Means, value: Value, rng: &mut 
     }
 }
 
-/// One in forty by FCALL is too long.
+/// Whether a message is too long: one in forty by FCALL is.
 fn is_long(value: Value) -> bool {
     value.number.is_multiple_of(40)
 }

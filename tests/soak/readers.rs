@@ -1,5 +1,5 @@
-//! Readers: some stay, some change transports and nodes, some go away and come back. Each records everything that it
-//! sees.
+//! Readers: some stay, some change transports and nodes, some go away and come back. Each records every object that it
+//! gets.
 
 use super::history::{Event, History, Place, Seen, Value};
 use crate::support::{Item, Kind, Reader, Subscription, Transport};
@@ -18,13 +18,13 @@ pub struct Address {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Manner {
     Stays,
-    /// Changes transport and node every moment.
+    /// Changes transport and node again and again.
     Hops,
-    /// Goes away for seconds and comes back with its cursor. A probe calls it.
+    /// Goes away for seconds and comes back with its cursor. A probe makes it come back.
     Lags,
 }
 
-/// What a reader's task needs.
+/// The parameters of a reader's task.
 pub struct Errand {
     pub manner: Manner,
     /// The node and transport of a reader that stays.
@@ -58,7 +58,8 @@ pub async fn read(history: Arc<History>, mut errand: Errand) {
         let begun = Instant::now();
         let mut last = None;
         while let Some(rest) = stays.checked_sub(begun.elapsed()) {
-            // If this is dropped within an item, the reader is given up: its cursor is that of the last complete item.
+            // If this is dropped within an item, the reader is closed, and its cursor is that of the last complete
+            // item.
             let Ok(item) = tokio::time::timeout(rest, reader.any_wherever()).await else { break };
             if let Some(event) = event(&item, &by, &mut last) {
                 history.add(event);
@@ -74,7 +75,7 @@ pub async fn read(history: Arc<History>, mut errand: Errand) {
     }
 }
 
-/// The item as the history has it. A cursor that equals the last one is left out.
+/// Returns the item in the form of the history. A cursor that equals the last one is left out.
 fn event(item: &Item, by: &str, last: &mut Option<String>) -> Option<Event> {
     let place = |field: &str| Place::of(&item.str(field)?);
     let seen = match item.kind {

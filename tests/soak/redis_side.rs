@@ -1,4 +1,4 @@
-//! The log's side of the world, and what goes wrong there.
+//! The log's side of the world, and its faults.
 
 use super::edits;
 use super::faults::{Fault, Topology};
@@ -22,9 +22,9 @@ pub struct RedisSide {
     /// The present offset of the clock.
     beside: i64,
     sentinels: Option<Sentinels>,
-    /// From each node to Redis.
+    /// The paths from each node to Redis.
     paths: Vec<Proxy>,
-    /// From the replica to the primary.
+    /// The path from the replica to the primary.
     link: Option<Proxy>,
     primary: usize,
     pub flow: Option<Arc<Flow>>,
@@ -137,7 +137,7 @@ impl RedisSide {
         effects
     }
 
-    /// A fault of the server itself.
+    /// Causes a fault of the server itself.
     async fn server(&mut self, fault: &Fault) -> Effects {
         let mut effects = Effects::default();
         let began = Instant::now();
@@ -164,7 +164,7 @@ impl RedisSide {
                 pause(*ms).await;
                 self.primary().thaw();
                 if *ms > 2000 {
-                    // Nodes have given their connections up, and Redis learns of it late.
+                    // Nodes have closed their connections, and Redis learns of that late.
                     effects.deaf.push((began, Instant::now() + Duration::from_secs(1)));
                 }
             }
@@ -195,7 +195,7 @@ impl RedisSide {
                 self.clock.set(*seconds);
                 let step = *seconds - std::mem::replace(&mut self.beside, *seconds);
                 if step > 60 {
-                    // Everything is older than the log keeps; keys and records expire.
+                    // All entries are older than the log keeps; keys and records expire.
                     effects.losses.push((Instant::now() + Duration::from_secs(1), Loss::Trimmed, false));
                     effects.forgot_keys.extend([before, Instant::now()]);
                 }
@@ -210,7 +210,7 @@ impl RedisSide {
         pause(ms).await;
     }
 
-    /// Between nodes and Redis. Publishers that speak to Redis do not notice.
+    /// Causes a fault between nodes and Redis. Publishers that connect to Redis are not affected.
     async fn network(&mut self, fault: &Fault) -> Effects {
         let began = Instant::now();
         let (path, ms, of) = match fault {
@@ -242,7 +242,7 @@ impl RedisSide {
         .await;
     }
 
-    /// The replica becomes the primary, and nodes are led to it: some later than others.
+    /// Makes the replica the primary, and moves the nodes to it: some later than others.
     async fn promote(&mut self, behind_ms: u64, parted_ms: u64, stay: &[usize], killed: bool) -> Effects {
         let began = Instant::now();
         let (old, new) = (self.primary, 1 - self.primary);
@@ -276,7 +276,7 @@ impl RedisSide {
         effects
     }
 
-    /// Sentinels make another server the primary.
+    /// Lets the sentinels make another server the primary.
     async fn fail_over(&mut self, fault: &Fault) -> Effects {
         let began = Instant::now();
         let (old, port) = (self.primary, self.primary().port());
@@ -328,7 +328,7 @@ impl RedisSide {
     }
 }
 
-/// Longer than `eventually`: sentinels take their time on a busy machine.
+/// Longer than `eventually`: sentinels are slow on a busy machine.
 pub async fn wait_for(what: &str, ask: impl AsyncFn() -> bool) {
     crate::support::within(Duration::from_secs(90), what, async {
         while !ask().await {

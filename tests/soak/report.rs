@@ -17,7 +17,7 @@ pub struct Report {
     seed: u64,
     file: PathBuf,
     began: Instant,
-    /// All faults so far, for the report of a failure.
+    /// The faults so far, for the report of a failure.
     pub story: Vec<String>,
     counts: BTreeMap<Kind, usize>,
     /// The longest recovery, by the fault's name.
@@ -88,7 +88,7 @@ impl Report {
         }));
     }
 
-    /// A phase is over.
+    /// Adds the figures of a phase that is over.
     pub fn add(&mut self, figures: Figures) {
         self.figures.gaps += figures.gaps;
         self.figures.needless += figures.needless;

@@ -15,10 +15,10 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// Within this time after the last fault, every reader has the probe, even on a busy machine.
+/// The time after the last fault within which every reader has the probe, even on a busy machine.
 pub const RECOVERS: Duration = Duration::from_secs(30);
 
-/// A node that starts while nobody publishes is ready within this time.
+/// The time within which a node that starts while nobody publishes is ready.
 const STARTS: Duration = Duration::from_secs(15);
 
 const HOPPERS: usize = 3;
@@ -26,9 +26,9 @@ const LAGGARDS: usize = 2;
 
 /// The result of one round.
 pub struct Outcomes {
-    /// From the end of the last fault to the last reader that has the probe.
+    /// The time from the end of the last fault until the last reader has the probe.
     pub recovered: Duration,
-    /// From there to the probe's acknowledgement.
+    /// The time from the end of the last fault to the probe's acknowledgement.
     pub published: Duration,
     pub slowest: String,
     pub entries: usize,
@@ -141,7 +141,7 @@ impl World {
         effects
     }
 
-    /// Redis and all nodes die together, and the last writes of Redis never reached the disk.
+    /// Kills Redis and all nodes together. The last writes of Redis have never reached the disk.
     async fn cut_power(&mut self, lost_ms: u64) -> Effects {
         let began = Instant::now();
         let files = self.redis.primary().dir().join("appendonlydir");
@@ -171,10 +171,10 @@ impl World {
         effects
     }
 
-    /// A node is started again after an edit, and nobody publishes meanwhile.
+    /// Starts a node again after an edit, while nobody publishes.
     async fn start_in_silence(&mut self, node: usize, id_set: bool) -> Effects {
         self.flow.paused.store(true, Ordering::Relaxed);
-        // Messages that are under way come before that.
+        // Messages that are under way arrive first.
         pause(2000).await;
         let edit = if id_set { Fault::IdSet { ahead_ms: 5000 } } else { Fault::NewestDeleted };
         let mut effects = self.redis.strike(&edit).await;
@@ -214,7 +214,7 @@ impl World {
         }
     }
 
-    /// What is stuck: the probe, readers, or publishers that repeat.
+    /// Finds a stuck probe, stuck readers, and stuck publishers that repeat.
     async fn stuck(&mut self, waiting: &[bool], probe: &Sent, outcome: bool, ended: Instant) -> Vec<Violation> {
         let mut found = Vec::new();
         let mut add = |words: String| found.push(Violation { kind: Kind::Stuck, words });
@@ -259,7 +259,7 @@ impl World {
         for (track, history) in self.judge.tracks.iter_mut().zip(&self.histories) {
             history.take().iter().for_each(|event| track.take(event));
         }
-        // This comes after everything that readers have seen and publishers were told.
+        // The log is read after all events of readers and all answers to publishers.
         let log = self.redis.log().await;
         outcomes.entries = log.len();
         let trims = self.topology == Topology::Short;
@@ -273,7 +273,7 @@ impl World {
         }
     }
 
-    /// The last check: nobody publishes any more, and there was time to append everything that was heard.
+    /// The last check: nobody publishes any more, and there was time to append every message that a node heard.
     pub async fn finish(&mut self) -> Outcomes {
         self.flow.stopped.store(true, Ordering::Relaxed);
         pause(7000).await;
@@ -308,7 +308,7 @@ fn differs(
     let end = log.iter().position(|(_, value)| *value == probe)?;
     let mut log = log[..=end].to_vec();
     if trims {
-        // The log changes meanwhile: an entry that is too old for one of them may still be in the other.
+        // The log changes between the two reads: an entry that is too old for one of them may still be in the other.
         let both = own.first()?.0.max(log.first()?.0);
         own.retain(|(place, _)| *place >= both);
         log.retain(|(place, _)| *place >= both);

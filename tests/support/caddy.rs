@@ -1,4 +1,4 @@
-//! A real Caddy before a node, with directives of the test's own.
+//! A real Caddy in front of a node, with the test's own directives.
 
 use super::redis::{free_port, fresh_dir};
 use super::{Node, eventually};
@@ -13,7 +13,7 @@ pub struct Caddy {
 }
 
 impl Caddy {
-    /// `directives` stand in the site, beside its `reverse_proxy`.
+    /// Starts a Caddy. Its site has `directives` and a `reverse_proxy`.
     pub async fn before(node: &Node, directives: &str) -> Caddy {
         let (dir, http) = (fresh_dir("caddy"), SocketAddr::from(([127, 0, 0, 1], free_port())));
         let file = dir.join("Caddyfile");

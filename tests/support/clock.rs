@@ -30,9 +30,9 @@ impl Clock {
         self.variables.iter().map(String::as_str).collect()
     }
 
-    /// Sets the clock to this many seconds from the true time.
+    /// Sets the clock to a number of seconds from the true time.
     pub fn set(&self, seconds: i64) {
-        // Over the old bytes: the process has the file mapped.
+        // The new bytes overwrite the old ones in place, because the process has the file mapped.
         let mut mapped = std::fs::OpenOptions::new().write(true).open(&self.file).expect("the clock's file");
         mapped.write_all(&seconds.to_ne_bytes()).expect("the clock is set");
     }

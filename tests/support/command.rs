@@ -1,4 +1,4 @@
-//! The binary's other commands, run as people run them.
+//! The binary's other commands, run as a user runs them.
 
 use super::{SOON, came, within};
 use std::fmt;
@@ -37,7 +37,7 @@ fn longtail(args: &[&str]) -> Command {
     command
 }
 
-/// Runs a command to its end, with this on its standard input.
+/// Runs a command to its end, with `input` on its standard input.
 pub async fn run(args: &[&str], input: &str) -> Done {
     let what = format!("longtail {} to end", args.join(" "));
     within(SOON, &what, async {
@@ -53,8 +53,8 @@ pub async fn run(args: &[&str], input: &str) -> Done {
     .await
 }
 
-/// Runs a command whose standard output, or standard error too, is a pipe that nobody reads. Returns its exit code and,
-/// if somebody reads it, its standard error.
+/// Runs a command whose standard output, and optionally its standard error, is a pipe without a reader. Returns its
+/// exit code and, if the test reads it, its standard error.
 pub async fn run_unread(args: &[&str], input: &str, is_stderr_read: bool) -> (i32, String) {
     within(SOON, &format!("longtail {} to end", args.join(" ")), async {
         let mut child = longtail(args).spawn().expect("the binary starts");
@@ -95,7 +95,7 @@ impl Running {
         line
     }
 
-    /// The next line, which has to end like this.
+    /// The next line, which has to end in `end`.
     pub async fn line_ends(&mut self, end: &str) -> String {
         let line =
             self.line().await.unwrap_or_else(|| panic!("the end of the output, not a line that ends with {end:?}"));
@@ -103,7 +103,7 @@ impl Running {
         line
     }
 
-    /// The first line on its standard error.
+    /// The first line on the command's standard error.
     pub async fn remark(&mut self) -> String {
         let mut line = Vec::new();
         let stderr = self.child.stderr.as_mut().expect("a pipe");
@@ -116,13 +116,13 @@ impl Running {
         String::from_utf8(line).expect("UTF-8")
     }
 
-    /// Ends it as Ctrl-C does; returns its exit code and its standard error.
+    /// Ends the command as Ctrl-C does; returns its exit code and its standard error.
     pub async fn interrupt(mut self) -> (i32, String) {
         super::redis::signal(self.child.id().expect("it runs"), "INT");
         self.end().await
     }
 
-    /// Waits for its end.
+    /// Waits for the end of the command.
     pub async fn end(&mut self) -> (i32, String) {
         let status = within(SOON, "its end", self.child.wait()).await.expect("a status");
         let mut said = String::new();

@@ -1,5 +1,5 @@
-//! From bytes of a response to items, by the response's `Content-Type` alone: a transport whose
-//! type is known here needs no line in the tests.
+//! Turns the bytes of a response into items, by the response's `Content-Type` alone: a transport whose type is known
+//! here needs no line in the tests.
 
 use super::http::find;
 use serde_json::value::RawValue;
@@ -23,13 +23,13 @@ pub enum Kind {
 #[derive(Clone, Debug)]
 pub struct Item {
     pub kind: Kind,
-    /// The object's JSON text as it stood on the wire.
+    /// The object's JSON text unchanged from the wire.
     pub text: String,
     fields: BTreeMap<String, Box<RawValue>>,
 }
 
-/// Puts the JSON in place of each `JSON.parse("…")`: a value that is not a JavaScript literal is sent to scripts in
-/// this way.
+/// Replaces each `JSON.parse("…")` with the JSON: the server sends a value that is not a JavaScript literal to scripts
+/// in this form.
 fn as_json(text: &str) -> String {
     let mut parts = text.split("JSON.parse(");
     let mut out = parts.next().unwrap_or_default().to_owned();
@@ -102,7 +102,7 @@ impl Item {
         self.raw("data").unwrap_or_else(|| panic!("no data in {}", self.text))
     }
 
-    /// Its code, if it is an error in either form.
+    /// The error's code, if the item is an error in either form.
     pub fn code(&self) -> Option<String> {
         let inner: Option<BTreeMap<String, String>> =
             self.raw("error").and_then(|error| serde_json::from_str(error).ok());
@@ -179,7 +179,7 @@ impl Decoder {
         while self.step() {}
     }
 
-    /// Call at the end of the body: batches are read here, and nothing may be left over.
+    /// Call this at the end of the body: batches are read here, and no bytes may be left over.
     pub fn finish(&mut self) {
         let text = String::from_utf8(std::mem::take(&mut self.buffer)).expect("UTF-8");
         match &self.format {
@@ -202,7 +202,7 @@ impl Decoder {
         String::from_utf8(self.buffer.drain(..end).collect()).expect("UTF-8")
     }
 
-    /// Takes one thing off the buffer; false when more bytes are needed.
+    /// Takes one object off the buffer; returns false if more bytes are needed.
     fn step(&mut self) -> bool {
         match &self.format {
             Format::Batch | Format::Jsonp { .. } => false,
@@ -303,7 +303,7 @@ impl Decoder {
     }
 }
 
-/// Would a browser run this JSON text inside a script as it was meant?
+/// Checks that a browser would evaluate this JSON text inside a script correctly.
 fn sound_script(json: &str) {
     for bad in ["</", "<!--", "\u{2028}", "\u{2029}"] {
         assert!(!json.contains(bad), "unescaped {bad:?} in script: {json}");

@@ -22,14 +22,14 @@ use tokio::net::TcpStream;
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio_rustls::TlsConnector;
 
-/// How a test's HTTP goes to the server.
+/// The protocol in which a test connects to the server.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Door {
-    /// HTTP/1.1 on a bare connection, and raw TCP on one.
+    /// HTTP/1.1 on a bare connection, and raw TCP on a bare connection.
     Plain,
-    /// The same in TLS.
+    /// HTTP/1.1 and raw TCP in TLS.
     Tls,
-    /// HTTP/2 in TLS, WebSockets too; raw TCP in TLS. Requests that exist only in HTTP/1 are sent as such, over TLS.
+    /// HTTP/2 in TLS, also for WebSockets; raw TCP in TLS. Requests that exist only in HTTP/1 use HTTP/1 over TLS.
     Http2,
 }
 
@@ -42,9 +42,9 @@ pub fn door() -> Door {
     DOOR.get()
 }
 
-/// Runs a test through a door. All its tasks must run on the test's own thread, which is where the door is kept.
+/// Runs a test through a door. All its tasks must run on the test's own thread, because the door is stored there.
 pub async fn through(door: Door, test: impl Future<Output = ()>) {
-    /// Another test may come to this thread.
+    /// Restores the door, because another test may run on this thread.
     struct PutBack(Door);
     impl Drop for PutBack {
         fn drop(&mut self) {
@@ -64,7 +64,7 @@ pub struct Certificate {
 }
 
 impl Certificate {
-    /// A new one under this name, made by `openssl` with these further arguments.
+    /// Makes a certificate under this name, by `openssl` with these further arguments.
     pub fn make(name: &str, arguments: &[&str]) -> Certificate {
         let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
         static MADE: AtomicUsize = AtomicUsize::new(0);
@@ -86,13 +86,13 @@ impl Certificate {
         made
     }
 
-    /// The certificate of a test's servers, if it does not matter which.
+    /// The certificate of a test's servers, if the test does not need a particular one.
     pub fn common() -> &'static Certificate {
         static COMMON: OnceLock<Certificate> = OnceLock::new();
         COMMON.get_or_init(|| Certificate::make("localhost", &[]))
     }
 
-    /// A client that trusts it, and offers these protocols.
+    /// A client that trusts the certificate, and offers these protocols.
     pub fn client(&self, protocols: &[&str], versions: &[&'static rustls::SupportedProtocolVersion]) -> TlsConnector {
         let pem = std::fs::read(&self.certificate).expect("the certificate");
         let mut roots = RootCertStore::empty();
@@ -171,7 +171,7 @@ pub async fn connect(address: SocketAddr) -> Option<Stream> {
     }
 }
 
-/// Connects in TLS with these protocols offered.
+/// Connects in TLS and offers these protocols.
 pub async fn secure(address: SocketAddr, certificate: &Certificate, protocols: &[&str]) -> Option<Stream> {
     let stream = TcpStream::connect(address).await.ok()?;
     let client = certificate.client(protocols, rustls::DEFAULT_VERSIONS);
@@ -186,11 +186,11 @@ pub async fn secure(address: SocketAddr, certificate: &Certificate, protocols: &
 pub struct Exchange {
     pub status: u16,
     pub headers: Vec<(String, String)>,
-    /// The body; both ways where it is a WebSocket.
+    /// The body of the response; both directions of a WebSocket.
     pub stream: Stream,
 }
 
-/// Asks over HTTP/2. Headers of a connection are left out, as they have to be; a WebSocket's handshake becomes an
+/// Sends a request over HTTP/2. Connection headers are left out, as HTTP/2 requires; a WebSocket's handshake becomes an
 /// extended CONNECT (RFC 8441).
 pub async fn exchange(
     address: SocketAddr,
@@ -237,7 +237,7 @@ pub async fn exchange(
     Some(Exchange { status: head.status.as_u16(), headers, stream: Stream::Other(Box::new(near)) })
 }
 
-/// The same client once it knows that the server takes WebSockets.
+/// Waits until the client knows that the server accepts WebSockets, and returns it.
 async fn extended(client: SendRequest<Bytes>) -> SendRequest<Bytes> {
     within(super::SOON, "SETTINGS_ENABLE_CONNECT_PROTOCOL", async {
         while !client.is_extended_connect_protocol_enabled() {
@@ -248,14 +248,14 @@ async fn extended(client: SendRequest<Bytes>) -> SendRequest<Bytes> {
     .await
 }
 
-/// Sends a body, as far as the server takes it.
+/// Sends a body, as far as the server accepts it.
 async fn send_all(mut send: SendStream<Bytes>, mut body: Bytes) {
     while !body.is_empty() {
         send.reserve_capacity(body.len());
         while send.capacity() == 0 {
             match std::future::poll_fn(|cx| send.poll_capacity(cx)).await {
                 Some(Ok(_)) => {}
-                // A refusal may come before the body was taken.
+                // A refusal may come before the server has read the body.
                 _ => return,
             }
         }
@@ -267,7 +267,7 @@ async fn send_all(mut send: SendStream<Bytes>, mut body: Bytes) {
     send.send_data(Bytes::new(), true).ok();
 }
 
-/// Carries a stream's bytes to and from a test, until either has enough.
+/// Carries a stream's bytes to and from a test, until either side ends.
 async fn carry(mut io: DuplexStream, mut body: RecvStream, mut send: Option<SendStream<Bytes>>) {
     let mut buffer = vec![0; 16 << 10];
     let mut is_open = true;
@@ -288,7 +288,7 @@ async fn carry(mut io: DuplexStream, mut body: RecvStream, mut send: Option<Send
                     is_open = false;
                     send.send_data(Bytes::new(), true).ok();
                 }
-                // The test has dropped it.
+                // The test has dropped the stream.
                 (_, None) => return,
             },
         }

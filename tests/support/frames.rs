@@ -1,4 +1,4 @@
-//! Frames of HTTP/2, made and read by hand: for what no library sends.
+//! Frames of HTTP/2 that are made and read by hand, because no library sends them.
 
 use super::{Node, SOON, came, within};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -39,7 +39,7 @@ pub fn block(fields: &[(&str, &str)]) -> Vec<u8> {
     for (name, value) in fields {
         bytes.push(0);
         for text in [name, value] {
-            // A length of 7 bits, and more where they do not do.
+            // A length of 7 bits, and more bytes if 7 bits are not enough.
             let mut length = text.len();
             if length < 127 {
                 bytes.push(length as u8);
@@ -92,7 +92,8 @@ impl Frame {
         u32::from_be_bytes(self.payload[at..at + 4].try_into().expect("a code"))
     }
 
-    /// Is it a head with this status? (An indexed field of the static table, or a literal with these digits.)
+    /// Whether the frame is a head with this status. (An indexed field of the static table, or a literal with these
+    /// digits.)
     pub fn has_status(&self, status: u16) -> bool {
         let indexed = [(200, 8), (204, 9), (206, 10), (304, 11), (400, 12), (404, 13), (500, 14)];
         let text = status.to_string();
@@ -140,7 +141,7 @@ impl Raw {
         Raw { stream, buffer: Vec::new() }
     }
 
-    /// Sends, where the server may have hung up.
+    /// Sends bytes to a server that may have closed the connection. Returns whether it accepted them.
     pub async fn send(&mut self, bytes: &[u8]) -> bool {
         self.stream.write_all(bytes).await.is_ok()
     }
@@ -168,7 +169,7 @@ impl Raw {
         Some(Frame { kind, flags, stream, payload })
     }
 
-    /// The next frame that is wanted, whatever comes before it.
+    /// The next frame that `wanted` accepts, whatever comes before it.
     pub async fn wait(&mut self, what: &str, wanted: impl Fn(&Frame) -> bool) -> Frame {
         within(SOON, what, async {
             loop {
@@ -181,13 +182,13 @@ impl Raw {
         .await
     }
 
-    /// Everything up to here has been handled.
+    /// Waits until the server has handled all earlier frames.
     pub async fn settle(&mut self) {
         assert!(self.send(&frame(PING, 0, 0, b"settled?")).await, "the server has hung up before a ping");
         self.wait("a pong", |frame| frame.kind == PING && frame.flags == ACK).await;
     }
 
-    /// Reads to the end; the last GOAWAY's code.
+    /// Reads to the end. Returns the code of the last GOAWAY.
     pub async fn end(&mut self) -> Option<u32> {
         within(SOON, "the end", async {
             let mut code = None;
@@ -201,7 +202,7 @@ impl Raw {
         .await
     }
 
-    /// Sends this again and again until the server has had enough of it: how much it took, and what it said.
+    /// Sends bytes again and again until the server stops it. Returns the number of bytes taken and the GOAWAY code.
     pub async fn flood(&mut self, bytes: &[u8], most: usize) -> (usize, Option<u32>) {
         let (mut read, mut write) = self.stream.split();
         let mut answer = std::mem::take(&mut self.buffer);

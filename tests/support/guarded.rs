@@ -1,4 +1,4 @@
-//! A node that admits clients by tokens and a server key, and how requests to it end.
+//! A node that admits clients by tokens and a server key, and the outcome of requests to it.
 
 use super::http::Response;
 use super::token::{SECRET, token};
@@ -23,7 +23,7 @@ pub async fn get(node: &Node, path: &str, headers: &[(&str, &str)]) -> Response 
         request = request.header(name, value);
     }
     let mut answer = request.open(node.http).await;
-    // What is let in to a stream has no end.
+    // An accepted stream has no end, so only other responses are read to their end.
     if answer.status != 200 || answer.header("content-type").is_some_and(|kind| kind.contains("json;")) {
         answer.finish().await;
     }
@@ -47,7 +47,7 @@ pub fn bearer(token: &str) -> String {
     format!("Bearer {token}")
 }
 
-/// The code that a request is refused with, however its transport can say it; `None` if it was admitted.
+/// The code with which a request is refused, in any form; `None` if it was admitted.
 pub async fn refused(mut answer: Response) -> Option<String> {
     if answer.status == 101 {
         return None;

@@ -1,4 +1,4 @@
-//! A real haproxy before some nodes: round-robin, no stickiness.
+//! A real haproxy in front of some nodes: round-robin, no stickiness.
 
 use super::redis::{free_port, fresh_dir};
 use super::{Node, eventually};
@@ -14,7 +14,7 @@ pub struct Haproxy {
 }
 
 impl Haproxy {
-    /// In front of these nodes, which may go and come back at their addresses.
+    /// Starts a haproxy in front of these nodes, which may stop and come back at their addresses.
     pub async fn start(nodes: &[Node]) -> Haproxy {
         let http: Vec<SocketAddr> = nodes.iter().map(|node| node.http).collect();
         let tcp: Vec<SocketAddr> = nodes.iter().map(|node| node.tcp).collect();
@@ -31,9 +31,10 @@ impl Haproxy {
             };
             addresses.iter().zip(checked).enumerate().map(line).collect()
         };
-        // Without its own time a check has that between two: on a busy machine a node would be taken for dead, and its
-        // readers and commands would be answered 503. One that is dead refuses at once, whatever the time is.
-        // A request that no server has seen yet may go to another one; nothing else is repeated.
+        // Without `timeout check` a check may take only as long as the interval between two checks. On a busy machine
+        // haproxy would then treat a node as dead, and answer its readers and commands with 503. A dead node refuses at
+        // once, whatever the timeout is. A request that no server has seen yet may go to another server; no other
+        // request is repeated.
         let config = format!(
             "global\n  maxconn 4000\n\
              defaults\n  timeout connect 10s\n  timeout check 10s\n  timeout client 60s\n  timeout server 60s\n  timeout tunnel 60s\n\

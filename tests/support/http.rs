@@ -1,5 +1,5 @@
-//! HTTP/1.1 and 1.0 by hand: requests are bytes, bodies are read as they arrive. Through the door of HTTP/2 the same
-//! requests go as that.
+//! HTTP/1.1 and 1.0 by hand: requests are bytes, and bodies are read as they arrive. Through the door of HTTP/2, the
+//! same requests are sent as HTTP/2.
 
 use super::door::{self, Door, Stream};
 use super::{SOON, came, within};
@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-/// A request to be written as it stands.
+/// A request that is written unchanged.
 pub struct Request {
     method: String,
     target: String,
@@ -77,7 +77,7 @@ impl Request {
         bytes
     }
 
-    /// Sends it on a connection of its own and reads the whole answer.
+    /// Sends the request on a connection of its own and reads the whole answer.
     pub async fn send(self, address: SocketAddr) -> Response {
         let what = format!("the whole answer to {} {}", self.method, self.target);
         within(SOON, &what, async {
@@ -90,20 +90,20 @@ impl Request {
         .await
     }
 
-    /// Sends it and reads the answer's head; the body is read as it comes.
+    /// Sends the request and reads the answer's head; the body is read as it arrives.
     pub async fn open(self, address: SocketAddr) -> Response {
         let what = format!("the head of the answer to {} {}", self.method, self.target);
         let answer = within(SOON, &what, self.connect(address)).await;
         answer.unwrap_or_else(|| panic!("no answer to {} {}", self.method, self.target))
     }
 
-    /// The same with a server that may be gone. A body that breaks off just ends.
+    /// Does the same as `open` with a server that may be gone. A body that breaks off just ends.
     pub async fn try_open(self, address: SocketAddr) -> Option<Response> {
         let answer = tokio::time::timeout(SOON, self.connect(address)).await.ok()??;
         Some(Response { tolerant: true, ..answer })
     }
 
-    /// The whole answer of a server that may be gone.
+    /// Returns the whole answer of a server that may be gone.
     pub async fn try_send(self, address: SocketAddr) -> Option<Response> {
         let asked = format!("{} {}", self.method, self.target);
         let answer = self.try_open(address).await;
@@ -121,7 +121,7 @@ impl Request {
             return self.exchange(address).await;
         }
         let mut stream = door::connect(address).await?;
-        // A refusal may come before the body was taken: the answer is what counts.
+        // A refusal may come before the server has read the body: only the answer counts.
         stream.write_all(&self.bytes(address)).await.ok();
         let mut response = Response::new(stream, self.method == "HEAD");
         response.read_head().await?;
@@ -157,9 +157,9 @@ pub struct Response {
     framing: Framing,
     head_only: bool,
     ended: bool,
-    /// A body that breaks off is not a failure of the test.
+    /// Whether a body may break off without a failure of the test.
     tolerant: bool,
-    /// It broke off.
+    /// Whether the body broke off.
     pub broken: bool,
 }
 
@@ -225,7 +225,7 @@ impl Response {
         found.map(|(_, value)| value.as_str())
     }
 
-    /// Reads what comes next of the body; `None` at its end.
+    /// Reads the next part of the body; `None` at its end.
     pub async fn read_some(&mut self) -> Option<Bytes> {
         loop {
             if self.ended {
@@ -285,7 +285,7 @@ impl Response {
         matches!(self.stream.read_buf(&mut self.buffer).await, Ok(n) if n > 0)
     }
 
-    /// Notes what it is, for a wait that fails.
+    /// Records the answer, for the message of a wait that fails.
     fn note(&self, asked: &str) {
         let broken = if self.broken { ", broken off" } else { "" };
         came(|| format!("{asked}: {}{broken} {}", self.status, String::from_utf8_lossy(&self.body)));
@@ -303,7 +303,7 @@ impl Response {
         assert!(self.broken, "a body that breaks off, not one that ends in order: {} {}", self.status, self.text());
     }
 
-    /// The stream and what was read of it beyond the head (after a 101).
+    /// The stream and the bytes that were read after the head (of a 101).
     pub fn into_stream(self) -> (Stream, Vec<u8>) {
         (self.stream, self.buffer)
     }
@@ -331,7 +331,7 @@ pub async fn raw(address: SocketAddr, bytes: &[u8]) -> Option<Response> {
     let what = format!("the answer to {:?}", String::from_utf8_lossy(&bytes[..bytes.len().min(100)]));
     within(SOON, &what, async {
         let mut stream = door::connect(address).await.expect("connect");
-        // It may answer before it has taken all, and take no more.
+        // The server may answer before it has read all bytes, and then read no more.
         tokio::time::timeout(Duration::from_secs(2), stream.write_all(bytes)).await.ok();
         let mut response = Response::new(stream, false);
         response.read_head().await?;

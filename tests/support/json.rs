@@ -1,6 +1,6 @@
-//! Messages as they were published, and what "arrives as it was sent" means.
+//! Messages as they were published, and the meaning of "arrives as it was sent".
 
-/// What a publisher knows about a message.
+/// The data that a publisher has about a message.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Published {
     pub id: String,
@@ -12,7 +12,7 @@ pub fn message_ids(published: &[Published]) -> Vec<&str> {
     published.iter().map(|p| p.id.as_str()).collect()
 }
 
-/// Is `got` the JSON text that was sent? On script transports characters inside strings may be
+/// Whether `got` is the JSON text that was sent. On script transports characters inside strings may be
 /// written as escapes; everything else stays byte for byte.
 pub fn same_payload(script: bool, sent: &str, got: &str) -> bool {
     if script { plain(sent) == plain(got) } else { sent == got }

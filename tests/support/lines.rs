@@ -1,4 +1,4 @@
-//! A raw TCP client: JSON lines both ways.
+//! A raw TCP client, with JSON lines in both directions.
 
 use super::door::{self, Stream};
 use super::{SOON, came, within};
@@ -15,7 +15,7 @@ impl LineClient {
         LineClient::try_connect(address).await.expect("connect")
     }
 
-    /// The same with a server that may be gone.
+    /// Connects to a server that may be gone.
     pub async fn try_connect(address: SocketAddr) -> Option<LineClient> {
         let stream = door::connect(address).await?;
         Some(LineClient { stream: BufReader::new(stream) })
@@ -29,7 +29,7 @@ impl LineClient {
         self.stream.get_mut().write_all(bytes).await.expect("write");
     }
 
-    /// Like `send_bytes`, where the server may have hung up or stopped reading.
+    /// Like `send_bytes`, for a server that may have closed the connection or stopped reading.
     pub async fn try_send(&mut self, bytes: &[u8]) {
         let write = self.stream.get_mut().write_all(bytes);
         tokio::time::timeout(std::time::Duration::from_secs(5), write).await.ok();
@@ -45,7 +45,7 @@ impl LineClient {
         let mut line = Vec::new();
         let read = self.stream.read_until(b'\n', &mut line);
         let read = within(SOON, "a line", read).await;
-        // A line that breaks off does not count: the server died in the middle of it.
+        // A line that breaks off does not count, because the server died in the middle of it.
         if read.is_err() || !line.ends_with(b"\n") {
             return None;
         }

@@ -1,4 +1,4 @@
-//! `/metrics`, read.
+//! Reads `/metrics`.
 
 use super::{Node, Request};
 use std::collections::BTreeMap;
@@ -14,7 +14,7 @@ impl Metrics {
         Metrics::try_of(node).await.expect("/metrics")
     }
 
-    /// Of a node that may be gone.
+    /// Reads the metrics of a node that may be gone.
     pub async fn try_of(node: &Node) -> Option<Metrics> {
         let answer = Request::get("/metrics").try_send(node.http).await?;
         assert_eq!(answer.status, 200);
@@ -26,7 +26,7 @@ impl Metrics {
         Some(Metrics { samples: samples.collect(), text })
     }
 
-    /// The value of `name{label="value"}`, as it is written; 0 where there is none.
+    /// The value of a sample, by its name as written (`name{label="value"}`); 0 if there is none.
     pub fn value(&self, name: &str) -> f64 {
         self.samples.get(name).copied().unwrap_or_default()
     }

@@ -1,5 +1,5 @@
-//! What the black-box tests share: a server process, a Redis, a raw HTTP client and one reader
-//! for every transport. Nothing in here knows the server's code; it knows the wire.
+//! The parts that the black-box tests share: a server process, a Redis, a raw HTTP client and one reader
+//! for every transport. They depend on the wire, and not on the server's code.
 #![allow(dead_code, reason = "each test program uses its own part of this")]
 #![allow(unused_macros, reason = "each test program uses its own part of this")]
 #![allow(unused_imports, reason = "each test program uses its own part of this")]
@@ -61,14 +61,14 @@ use std::future::Future;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
-/// How long anything may take that should be there "at once". Generous: the tests share a small
-/// machine, and a test that passes never waits for it.
+/// How long a step may take that should complete at once. The limit is generous: the tests share a small machine, and a
+/// test that passes never waits for it.
 pub const SOON: Duration = Duration::from_secs(60);
 
-/// How long a whole scenario of many steps may take: a flow of messages with faults in it. Generous, too.
+/// How long a whole scenario of many steps may take: a flow of messages with faults in it. The limit is also generous.
 pub const LONG: Duration = Duration::from_secs(300);
 
-/// Awaits `future`, or fails with what was waited for and what came in its place.
+/// Awaits `future`, or fails with the name of the wait and the objects that came in place of the result.
 pub async fn within<T>(limit: Duration, what: &str, future: impl Future<Output = T>) -> T {
     match seen::watched(limit, future).await {
         (Some(value), _) => value,
@@ -76,8 +76,8 @@ pub async fn within<T>(limit: Duration, what: &str, future: impl Future<Output =
     }
 }
 
-/// Asks again and again until the answer is `Some` or `Ok`, or fails with what was waited for and what came in its
-/// place.
+/// Asks again and again until the answer is `Some` or `Ok`, or fails with the name of the wait and the answers that
+/// came instead.
 pub async fn eventually<A: Answer>(what: &str, ask: impl AsyncFn() -> A) -> A::Value {
     within(SOON, what, async {
         loop {
@@ -90,8 +90,8 @@ pub async fn eventually<A: Answer>(what: &str, ask: impl AsyncFn() -> A) -> A::V
     .await
 }
 
-/// Publishes to `todo` for longer than a write may take (1 s, as the nodes of these tests are set), more than any socket
-/// buffer holds: who reads gets all of it, and those who do not read are let go.
+/// Publishes to `todo` for longer than a write may take (1 s in the nodes of these tests), and more than any socket
+/// buffer holds: a client that reads gets all of it, and clients that do not read are disconnected.
 pub async fn write_past<S: AsyncRead + Unpin>(node: &Node, witness: &mut Reader, slow: Vec<S>) {
     let batch = vec![format!("\"{}\"", "x".repeat(60_000)); 10];
     let begun = Instant::now();
@@ -117,7 +117,7 @@ pub fn last_lines(log: &std::path::Path) -> String {
     lines[lines.len().saturating_sub(20)..].join("\n")
 }
 
-/// Percent-encodes a query value, every byte that is not a letter or a digit.
+/// Percent-encodes every byte of a query value that is not a letter or a digit.
 pub fn quote(value: &str) -> String {
     form_urlencoded::byte_serialize(value.as_bytes()).collect()
 }

@@ -1,4 +1,4 @@
-//! A real nginx before a node, with directives of the test's own.
+//! A real nginx in front of a node, with the test's own directives.
 
 use super::redis::{free_port, fresh_dir};
 use super::{Node, eventually};
@@ -13,7 +13,7 @@ pub struct Nginx {
 }
 
 impl Nginx {
-    /// `directives` stand in the location, beside its `proxy_pass`.
+    /// Starts an nginx. Its location has `directives` and a `proxy_pass`.
     pub async fn before(node: &Node, directives: &str) -> Nginx {
         let (dir, http) = (fresh_dir("nginx"), SocketAddr::from(([127, 0, 0, 1], free_port())));
         let file = dir.join("nginx.conf");

@@ -1,4 +1,4 @@
-//! A TCP proxy that can be cut: what a network does between a node and its Redis.
+//! A TCP proxy that can be cut, for network faults between a node and its Redis.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,17 +9,17 @@ use tokio::sync::watch;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Path {
-    /// All passes.
+    /// All bytes pass.
     Open,
-    /// All passes, each piece so much later.
+    /// All bytes pass, each piece later by this time.
     Late(Duration),
-    /// Nothing passes, and nobody is told: connections stay, and new ones open and are silent.
+    /// No bytes pass, and no side is told: connections stay, and new ones open and are silent.
     Silent,
-    /// Connections are reset, new ones at once.
+    /// Connections are reset; new ones are reset at once.
     Reset,
 }
 
-/// What the proxy does now.
+/// The present behaviour of the proxy.
 #[derive(Clone, Copy)]
 struct State {
     path: Path,
@@ -28,7 +28,7 @@ struct State {
     round: u64,
 }
 
-/// A proxy before one server. Ends with its runtime.
+/// A proxy in front of one server. It ends with its runtime.
 pub struct Proxy {
     pub address: SocketAddr,
     state: Arc<watch::Sender<State>>,
@@ -41,7 +41,7 @@ impl Proxy {
         let state = Arc::new(watch::channel(State { path: Path::Open, upstream, round: 0 }).0);
         let watched = state.clone();
         tokio::spawn(async move {
-            // An accept fails where descriptors have run out: that passes.
+            // An accept fails while the process has no free descriptor.
             loop {
                 match listener.accept().await {
                     Ok((client, _)) => drop(tokio::spawn(carry(client, watched.subscribe()))),
@@ -60,7 +60,7 @@ impl Proxy {
         self.state.send_modify(|state| state.path = path);
     }
 
-    /// Leads to another server from now on. Connections to the one before are reset.
+    /// Changes the server for new connections. Connections to the previous server are reset.
     pub fn lead(&self, upstream: u16) {
         self.state.send_modify(|state| {
             state.upstream = upstream;
@@ -70,7 +70,7 @@ impl Proxy {
 }
 
 async fn carry(client: TcpStream, mut state: watch::Receiver<State>) {
-    // Dropped with data unread or with this set, a connection is reset.
+    // A connection is reset if it is dropped with unread data, or with this option.
     client.set_zero_linger().ok();
     let round = state.borrow().round;
     if open(&mut state, round).await.is_none() {
@@ -87,7 +87,7 @@ async fn carry(client: TcpStream, mut state: watch::Receiver<State>) {
     }
 }
 
-/// Waits while the path is silent, and as long as it takes; `None` where it is reset.
+/// Waits while the path is silent, and for its delay; `None` if the path is reset.
 async fn open(state: &mut watch::Receiver<State>, round: u64) -> Option<()> {
     let now = *state.wait_for(|state| state.path != Path::Silent || state.round != round).await.ok()?;
     if now.round != round {

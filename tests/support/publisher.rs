@@ -6,11 +6,11 @@ use std::time::Duration;
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
-    /// Acknowledged, with its id if the way returns one; or heard by at least one node.
+    /// The message was acknowledged, with its id if the way returns one; or at least one node heard it.
     Good(Option<String>),
-    /// Refused, with its code or Redis's words; or heard by nobody.
+    /// The message was refused, with the code or Redis's text; or no node heard it.
     Refused(String),
-    /// Sent, without an answer.
+    /// The message was sent and got no answer.
     Unknown,
 }
 

@@ -1,4 +1,4 @@
-//! One reader for every transport: it opens a subscription and yields what the server says.
+//! One reader for every transport: it opens a subscription and yields the objects that the server sends.
 
 use super::decode::Decoder;
 pub use super::decode::{Item, Kind};
@@ -13,7 +13,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message as Frame;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
-/// What a client asks for, in any transport's words.
+/// The parameters of a subscription, for any transport.
 #[derive(Clone, Debug, Default)]
 pub struct Subscription {
     pub channels: Vec<String>,
@@ -96,7 +96,7 @@ pub async fn web_socket(address: SocketAddr, target: &str) -> Result<WebSocket, 
 }
 
 enum Source {
-    /// A poll between two requests.
+    /// A poll that is between two requests.
     Between,
     Http {
         response: Box<Response>,
@@ -115,17 +115,17 @@ pub struct Reader {
     source: Source,
     queue: VecDeque<Item>,
     greeted: bool,
-    /// Comes back by itself when the server dies or sends it away.
+    /// Whether the reader reconnects by itself when the server dies or disconnects it.
     tolerant: bool,
-    /// How the WebSocket was closed.
+    /// The code with which the WebSocket was closed.
     pub close_code: Option<u16>,
     /// The bytes of the present response's body.
     pub raw: Vec<u8>,
 }
 
 impl Reader {
-    /// Opens a subscription. A stream has been opened when its `hello` came (it is still to be
-    /// read); a poll without a cursor takes the log's present position first.
+    /// Opens a subscription. A stream is open when its `hello` has arrived (which is still to be read); a poll without
+    /// a cursor takes the log's present position first.
     pub async fn open(node: &Node, transport: &Transport, subscription: Subscription) -> Reader {
         let mut reader = Reader {
             http: node.http,
@@ -158,8 +158,8 @@ impl Reader {
         reader
     }
 
-    /// A reader that begins at its subscription's cursor and comes back by itself, for as long as it
-    /// takes, when its server dies or sends it away.
+    /// A reader that begins at its subscription's cursor and reconnects by itself, for as long as it takes, when its
+    /// server dies or disconnects it.
     pub fn follow(http: SocketAddr, tcp: SocketAddr, transport: &Transport, subscription: Subscription) -> Reader {
         assert!(subscription.cursor.is_some(), "a follower begins at a cursor: {subscription:?}");
         Reader {
@@ -176,7 +176,7 @@ impl Reader {
         }
     }
 
-    /// Tells whether there is an answer. Only a tolerant reader may go without one.
+    /// Connects. Returns whether there is an answer. Only a tolerant reader may have none.
     async fn connect(&mut self) -> bool {
         self.greeted = false;
         self.raw.clear();
@@ -304,7 +304,7 @@ impl Reader {
                     Some(line) => {
                         self.raw.extend_from_slice(line.as_bytes());
                         let item = Item::parse(&line);
-                        // The answer to our own subscribe is not news.
+                        // The answer to our own subscribe is not returned.
                         if item.kind != Kind::Ack {
                             return Some(item);
                         }
@@ -326,8 +326,7 @@ impl Reader {
         Source::Between
     }
 
-    /// The next message or gap, wherever it has to come back for it. How long that takes is left to
-    /// the caller.
+    /// The next message or gap, also if the reader has to reconnect for it. The caller limits the time.
     pub async fn next_wherever(&mut self) -> Item {
         loop {
             let item = self.any_wherever().await;
@@ -337,13 +336,13 @@ impl Reader {
         }
     }
 
-    /// The next item of whatever kind, wherever it has to come back for it.
+    /// The next item of any kind, also if the reader has to reconnect for it.
     pub async fn any_wherever(&mut self) -> Item {
         assert!(self.tolerant, "only a follower comes back by itself");
         loop {
             let Some(item) = self.pull().await else { continue };
             let place = if item.kind == Kind::Message { item.id() } else { item.str("cursor") };
-            // A refusal that a script or a stream can hear: not ready, too many.
+            // A refusal that a script or a stream can read: not ready, or too many connections.
             if place.is_some() && !matches!(item.kind, Kind::Error | Kind::Bye) {
                 self.subscription.cursor = place;
             }
@@ -355,8 +354,8 @@ impl Reader {
         }
     }
 
-    /// The next message, gap or error. Heartbeats and batch ends are passed over; after a
-    /// rollover the reader comes back with its cursor.
+    /// The next message, gap or error. Heartbeats and batch ends are skipped; after a rollover the reader reconnects
+    /// with its cursor.
     pub async fn next_news(&mut self) -> Item {
         loop {
             match self.next().await {
@@ -406,7 +405,7 @@ impl Reader {
         }
     }
 
-    /// Reads whatever comes to the end of the stream.
+    /// Reads all items to the end of the stream.
     pub async fn rest(&mut self) -> Vec<Item> {
         let mut items = Vec::new();
         while let Some(item) = self.next().await {

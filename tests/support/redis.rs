@@ -6,25 +6,25 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// A Redis that this test started, killed when dropped.
+/// A Redis that this test started. It is killed when this is dropped.
 pub struct RedisServer {
-    /// It is empty in a handle.
+    /// The process; `None` in a handle.
     child: Option<Child>,
     port: u16,
     dir: PathBuf,
     args: Vec<String>,
-    /// User and password for our own commands, as a URL has them: `user:password@`.
+    /// User and password for our own commands, in the form of a URL: `user:password@`.
     login: String,
 }
 
-/// A directory of its own, below the build's.
+/// Makes a new directory below the build's directory.
 pub fn fresh_dir(name: &str) -> PathBuf {
     let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", uuid::Uuid::new_v4()));
     std::fs::create_dir_all(&dir).expect("a directory");
     dir
 }
 
-/// As long as a test waits for anything: a client's own timeouts are half a second and one.
+/// Timeouts that are as long as a test waits: a client's default timeouts are half a second and one second.
 pub fn patient() -> redis::AsyncConnectionConfig {
     redis::AsyncConnectionConfig::new().set_connection_timeout(Some(SOON)).set_response_timeout(Some(SOON))
 }
@@ -34,7 +34,7 @@ pub fn signal(pid: u32, name: &str) {
     let sent = Command::new("sh").args(["-c", &format!("kill -{name} {pid}")]).status();
     assert!(sent.expect("sh runs").success(), "kill -{name} {pid}: the process is gone");
     if name == "STOP" {
-        // A thread that runs on another core goes on for a moment.
+        // A thread that runs on another core continues for a moment.
         let deadline = Instant::now() + SOON;
         while !is_stopped(pid) {
             assert!(Instant::now() < deadline, "process {pid} goes on after kill -STOP");
@@ -48,7 +48,7 @@ fn is_stopped(pid: u32) -> bool {
     let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     threads.into_iter().all(|thread| {
         let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
-        // This comes after the name, which may hold anything.
+        // The state comes after the name, which may contain any character.
         stat.rsplit_once(") ").is_none_or(|(_, state)| state.starts_with(['T', 't']))
     })
 }
@@ -76,7 +76,7 @@ impl RedisServer {
         RedisServer::start_with(&[]).await
     }
 
-    /// A Redis that survives `kill -9`: every write is in the file before it is answered.
+    /// Starts a Redis that survives `kill -9`: every write is in the file before Redis answers it.
     pub async fn start_durable() -> RedisServer {
         RedisServer::start_with(&["--appendonly", "yes", "--appendfsync", "always"]).await
     }
@@ -87,14 +87,14 @@ impl RedisServer {
             let (dir, port) = (fresh_dir("redis"), free_port());
             let child = Some(spawn(port, &dir, &args));
             let mut server = RedisServer { child, port, dir, args: args.clone(), login: String::new() };
-            // Another process may have taken the port meanwhile: then this one ends at once.
+            // Another process may have taken the port in the meantime: this one then ends at once.
             loop {
                 if server.child.as_mut().is_some_and(|child| child.try_wait().expect("wait").is_some()) {
                     break;
                 }
                 match server.try_command(&["PING"]).await {
                     Ok(_) => return server,
-                    // A server that wants a password is also up.
+                    // A server that requires a password is also up.
                     Err(error) if error.code() == Some("NOAUTH") => return server,
                     Err(_) => {}
                 }
@@ -111,7 +111,7 @@ impl RedisServer {
         self.port
     }
 
-    /// Where it keeps its files.
+    /// The directory of its files.
     pub fn dir(&self) -> &Path {
         &self.dir
     }
@@ -126,7 +126,7 @@ impl RedisServer {
         RedisServer { child: None, port: self.port, dir, args, login }
     }
 
-    /// Sets what our own commands log in with from now on, as `user:password@`.
+    /// Sets the login of our own commands, in the form `user:password@`.
     pub fn set_login(&mut self, login: &str) {
         login.clone_into(&mut self.login);
     }
@@ -158,7 +158,7 @@ impl RedisServer {
         redis::from_redis_value(self.command(words).await).expect("a number")
     }
 
-    /// A number in a section of INFO, after these words; 0 if it is not there.
+    /// A number in a section of INFO, after `words`; 0 if there is none.
     pub async fn number_in(&self, section: &str, words: &str) -> u64 {
         let info = self.text(&["INFO", section]).await;
         let digits = |rest: &str| rest.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default().to_owned();
@@ -166,27 +166,27 @@ impl RedisServer {
         found.map_or(0, |digits| digits.parse().expect("a number"))
     }
 
-    /// Stops it as a crash does.
+    /// Kills the server, as a crash does.
     pub fn kill(&mut self) {
         let child = self.child.as_mut().expect("its process");
         child.kill().expect("kill -9");
         child.wait().expect("wait");
     }
 
-    /// Shuts it down normally.
+    /// Shuts the server down normally.
     pub async fn end(&mut self) {
         signal(self.pid(), "TERM");
         eventually("Redis to end", async || self.try_command(&["PING"]).await.err()).await;
         self.child.as_mut().expect("its process").wait().expect("wait");
     }
 
-    /// Starts it again on the same port and directory.
+    /// Starts the server again on the same port and directory.
     pub async fn restart(&mut self) {
         self.child = Some(spawn(self.port, &self.dir, &self.args));
         eventually("Redis to be back", async || self.try_command(&["PING"]).await.ok()).await;
     }
 
-    /// Freezes it (`SIGSTOP`): connections stay, nothing is answered.
+    /// Freezes the server (`SIGSTOP`): connections stay, and it does not answer.
     pub fn freeze(&self) {
         signal(self.pid(), "STOP");
     }
@@ -195,7 +195,7 @@ impl RedisServer {
         signal(self.pid(), "CONT");
     }
 
-    /// Waits until this many clients listen to a pattern.
+    /// Waits until at least `nodes` clients listen to a pattern.
     pub async fn listened(&self, nodes: usize) {
         eventually("the nodes to listen to Redis", async || {
             let clients = self.text(&["CLIENT", "LIST", "TYPE", "pubsub"]).await;

@@ -1,4 +1,4 @@
-//! What came while a test waited: a wait that fails shows the last of it.
+//! The objects that came while a test waited: a wait that fails shows the last ones.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -7,7 +7,7 @@ use std::future::Future;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// How many different things are kept for one wait, and how much of each.
+/// How many different objects are kept for one wait, and how many characters of each.
 const KEPT: usize = 4;
 const CHARACTERS: usize = 400;
 
@@ -15,11 +15,11 @@ tokio::task_local! {
     static SEEN: Arc<Seen>;
 }
 
-/// The last things that came during one wait, each with how often it came in a row.
+/// The last objects that came during one wait, each with the number of times that it came in a row.
 #[derive(Default)]
 pub struct Seen {
     last: Mutex<VecDeque<(String, usize)>>,
-    /// The wait around this one, which is shown as well.
+    /// The outer wait, which is also shown.
     outer: Option<Arc<Seen>>,
 }
 
@@ -59,7 +59,7 @@ impl fmt::Display for Seen {
     }
 }
 
-/// Notes that something came: an answer, a line, a message. It costs nothing if nobody waits.
+/// Records an object that came: an answer, a line, a message. It costs nothing if no test waits.
 pub fn came(text: impl FnOnce() -> String) {
     let noted = RefCell::new(Some(text));
     SEEN.try_with(|seen| {
@@ -71,11 +71,11 @@ pub fn came(text: impl FnOnce() -> String) {
     .ok();
 }
 
-/// Awaits `future` for this time; returns its result, and what came meanwhile.
+/// Awaits `future` for this time; returns its result, and the objects that came in the meantime.
 pub async fn watched<T>(limit: Duration, future: impl Future<Output = T>) -> (Option<T>, Arc<Seen>) {
     let outer = SEEN.try_with(Arc::clone).ok();
     let seen = Arc::new(Seen { last: Mutex::default(), outer });
-    // On the heap: waits are within waits, and a test thread's stack is small.
+    // The future is on the heap, because waits are nested and a test thread's stack is small.
     let value = SEEN.scope(seen.clone(), tokio::time::timeout(limit, Box::pin(future))).await;
     (value.ok(), seen)
 }
@@ -83,7 +83,7 @@ pub async fn watched<T>(limit: Duration, future: impl Future<Output = T>) -> (Op
 /// The answer to a question that is asked again until it is the wanted one.
 pub trait Answer {
     type Value;
-    /// The value that is waited for; notes what came in its place.
+    /// Returns the wanted value, or records the object that came in its place.
     fn wanted(self) -> Option<Self::Value>;
 }
 
@@ -95,7 +95,7 @@ impl<T> Answer for Option<T> {
     }
 }
 
-/// The error is what came in place of what is wanted.
+/// The error is recorded as the object that came in place of the wanted value.
 impl<T, E: fmt::Debug> Answer for Result<T, E> {
     type Value = T;
 

@@ -1,4 +1,4 @@
-//! A primary, its replicas and three sentinels, as Redis has them.
+//! A primary, its replicas and three sentinels of Redis.
 
 use super::redis::{free_port, fresh_dir, patient};
 use super::{RedisServer, SOON, came, eventually};
@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-/// How long a primary is silent before the sentinels take it for gone, in milliseconds.
+/// The silence after which the sentinels treat a primary as gone, in milliseconds.
 const DOWN_AFTER: u32 = 3000;
 
 pub struct Sentinels {
@@ -17,9 +17,9 @@ pub struct Sentinels {
 }
 
 impl Sentinels {
-    /// A set that has settled. A small machine that stalls for longer than `DOWN_AFTER` while they get to know each
-    /// other has them elect another primary at once, and a port may be taken between being found free and being
-    /// bound: neither is what a test asks about, so such a set is thrown away and another one started.
+    /// Starts a set and waits until it has settled. If a small machine stalls for longer than `DOWN_AFTER` while the
+    /// sentinels find each other, they elect another primary at once. A port may also be taken between the check and
+    /// the bind. No test is about these cases, so such a set is dropped and another one started.
     pub async fn start(replicas: usize) -> Sentinels {
         let mut missing = Vec::new();
         for _ in 0..4 {
@@ -63,7 +63,7 @@ impl Sentinels {
         Sentinels { sentinels, dir, servers }
     }
 
-    /// Whether all know each other and the replicas, and what is missing.
+    /// Whether all sentinels know each other and the replicas; the error names the missing part.
     async fn settled(&self, replicas: usize) -> Result<(), String> {
         let wanted = [("num-other-sentinels", "2".to_owned()), ("num-slaves", replicas.to_string())];
         for (_, port) in &self.sentinels {
@@ -84,7 +84,7 @@ impl Sentinels {
         Ok(())
     }
 
-    /// As `--redis` takes it.
+    /// The URL in the form that `--redis` accepts.
     pub fn url(&self) -> String {
         let hosts: Vec<String> = self.sentinels.iter().map(|(_, port)| format!("127.0.0.1:{port}")).collect();
         format!("redis+sentinel://{}/main", hosts.join(","))
@@ -116,7 +116,7 @@ impl Sentinels {
     /// Makes the sentinels promote the replica in an orderly way.
     pub async fn fail_over(&self) {
         let (_, port) = &self.sentinels[0];
-        // Refused while they still have to do with the last one.
+        // The sentinels refuse while they still work on the previous failover.
         eventually("the sentinels to begin a failover", async || ask(*port, &["SENTINEL", "FAILOVER", "main"]).await)
             .await;
     }

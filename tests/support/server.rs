@@ -11,7 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// A running `longtail`, killed when dropped.
+/// A running `longtail`, which is killed when this is dropped.
 pub struct Node {
     child: Child,
     pub http: SocketAddr,
@@ -29,27 +29,27 @@ pub struct Transport {
 }
 
 impl Transport {
-    /// Does one response carry one batch?
+    /// Whether one response carries one batch.
     pub fn is_poll(&self) -> bool {
         matches!(self.lifecycle.as_str(), "poll" | "long-poll")
     }
 
-    /// Does the request wait for a message?
+    /// Whether the request waits for a message.
     pub fn waits(&self) -> bool {
         self.lifecycle != "poll"
     }
 
-    /// Does it begin with a `hello` and carry control objects?
+    /// Whether the response begins with a `hello` and carries control objects.
     pub fn is_stream(&self) -> bool {
         !self.is_poll()
     }
 
-    /// Is it plain HTTP: one request, one response?
+    /// Whether it is plain HTTP: one request, one response.
     pub fn is_http(&self) -> bool {
         !matches!(self.lifecycle.as_str(), "duplex" | "socket")
     }
 
-    /// Does the answer run as script, so that `callback` is needed?
+    /// Whether the answer runs as a script, so that it needs a `callback`.
     pub fn is_script(&self) -> bool {
         matches!(self.name.as_str(), "jsonp" | "forever-frame")
     }
@@ -69,8 +69,8 @@ fn is_variable(name: &str) -> bool {
 /// The argument that limits the file descriptors of a process, such as `ULIMIT_N=256`.
 const ULIMIT_N: &str = "ULIMIT_N=";
 
-/// A process that has not logged its addresses yet. An argument such as `LONGTAIL_OPEN=1` is put
-/// into its environment; `ULIMIT_N=256` is its limit of file descriptors.
+/// Starts a process, which has not logged its addresses yet. An argument such as `LONGTAIL_OPEN=1` is put
+/// into its environment; `ULIMIT_N=256` sets its limit on file descriptors.
 fn spawn(args: &[&str]) -> Child {
     let mut command = match args.iter().any(|arg| arg.starts_with(ULIMIT_N)) {
         false => Command::new(env!("CARGO_BIN_EXE_longtail")),
@@ -113,7 +113,7 @@ pub async fn run_to_end(args: &[&str]) -> (i32, String) {
     run.await.expect("the run")
 }
 
-/// `scheme://ADDRESS` in a log line.
+/// The address in a log line that has `scheme://ADDRESS`.
 fn bound(lines: &[String], scheme: &str) -> Option<SocketAddr> {
     let mark = format!("listening on {scheme}://");
     lines.iter().find_map(|line| {
@@ -133,12 +133,12 @@ impl Node {
 
     /// Starts a node and waits for its addresses only.
     pub async fn start_unready(args: &[&str]) -> Node {
-        // A command stands in front of its flags.
+        // A command comes before its flags.
         let (command, args) = args.split_at(args.iter().take(1).filter(|arg| !arg.contains(['-', '='])).count());
         let mut all = command.to_vec();
         all.extend(["--log-format", "text"]);
-        // Not a port of the kernel's choice: one that comes back to its addresses would find them taken by some client's
-        // outgoing connection.
+        // The ports are not the kernel's choice: an outgoing connection of another program could otherwise take the
+        // port of a node that restarts.
         let addresses = [(); 2].map(|()| format!("127.0.0.1:{}", free_port()));
         for (flag, address) in ["--listen", "--tcp-listen"].into_iter().zip(&addresses) {
             if !args.contains(&flag) {
@@ -178,12 +178,12 @@ impl Node {
         }
     }
 
-    /// Its process.
+    /// The id of its process.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// What the node has logged.
+    /// The lines that the node has logged.
     pub fn log(&self) -> String {
         self.log.lock().expect("log").join("\n")
     }
@@ -196,10 +196,11 @@ impl Node {
         kib << 10
     }
 
-    /// The processor time that it has used, to a hundredth of a second: what something costs, however busy the machine is.
+    /// The processor time that the node has used, to a hundredth of a second. A busy machine does not change it.
     pub fn cpu_time(&self) -> Duration {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("its times");
-        // Behind the name, which may hold anything: proc(5)'s fields 14 and 15, in the unit that Linux gives to programs.
+        // After the name, which may contain any character: proc(5)'s fields 14 and 15, in the unit that Linux gives to
+        // programs.
         let (_, fields) = stat.rsplit_once(") ").expect("a name");
         let ticks = fields.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u64>().expect("a number"));
         Duration::from_millis(ticks.sum::<u64>() * 10)
@@ -217,7 +218,7 @@ impl Node {
         super::redis::signal(self.child.id(), name);
     }
 
-    /// Waits for the process to end and gives its exit code.
+    /// Waits for the process to end and returns its exit code.
     pub async fn exit_code(&mut self) -> i32 {
         let code = self.ended(SOON).await;
         code.unwrap_or_else(|| panic!("waited {SOON:?} for the server to exit"))
@@ -265,7 +266,7 @@ impl Node {
         Request::get(path).send(self.http).await
     }
 
-    /// Publishes one message whose payload is this JSON text (or any text).
+    /// Publishes one message with this JSON text (or any text) as its payload.
     pub async fn publish(&self, channel: &str, payload: &str) -> String {
         self.publish_with(&format!("channel={}", super::quote(channel)), payload).await
     }

@@ -1,4 +1,4 @@
-//! Tokens as an application makes them, valid and forged; the keys are made by openssl.
+//! Tokens as an application makes them, valid and forged; openssl makes the keys.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -12,13 +12,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 pub const SECRET: &str = "a-secret-of-the-tests-that-is-long-enough";
 
-/// Seconds since 1970, this many from now.
+/// The time at `from_now` seconds from now, in seconds since 1970.
 pub fn seconds(from_now: i64) -> i64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock");
     now.as_secs() as i64 + from_now
 }
 
-/// A token of this secret, valid for a minute, with these additional claims.
+/// A token that is signed with the tests' secret and valid for a minute, with these additional claims.
 pub fn token(claims: &Value) -> String {
     let mut all = json!({"exp": seconds(60)});
     for (name, value) in claims.as_object().expect("claims") {

@@ -1,4 +1,4 @@
-//! WebSocket frames as bytes, for what a well-behaved library refuses to send.
+//! WebSocket frames as bytes, for frames that a well-behaved library refuses to send.
 
 use super::door::Stream;
 use super::http::{Request, Response};
@@ -32,7 +32,7 @@ impl Frame {
     }
 }
 
-/// A client's frame: first byte, masked payload.
+/// A client's frame, from its first byte and its payload, which is masked.
 pub fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let mask = [0x37, 0xfa, 0x21, 0x3d];
     let mut bytes = vec![first];
@@ -52,7 +52,7 @@ pub fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// A frame without the mask that clients owe.
+/// A frame without the mask that a client must use.
 pub fn unmasked(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut bytes = vec![first, payload.len() as u8];
     bytes.extend(payload);
@@ -89,7 +89,7 @@ impl RawWebSocket {
         self.stream.write_all(bytes).await.expect("write");
     }
 
-    /// Like `send`, where the server may have hung up already.
+    /// Like `send`, for a server that may have closed the connection already.
     pub async fn try_send(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).await.ok();
     }
@@ -119,7 +119,7 @@ impl RawWebSocket {
         .await
     }
 
-    /// Reads on to the end of the connection.
+    /// Reads to the end of the connection.
     pub async fn ended(&mut self) {
         while self.frame().await.is_some() {}
     }

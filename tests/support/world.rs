@@ -1,18 +1,18 @@
-//! What a rule of the contract runs in: a node over one of the two logs.
+//! The environment of a rule of the contract: a node over one of the two logs.
 
 use super::{LONG, Node, RedisServer, Transport, within};
 use futures_util::FutureExt;
 use futures_util::future::join_all;
 use std::panic::AssertUnwindSafe;
 
-/// Where the log lives.
+/// The kind of the log.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Log {
     Memory,
     Redis,
 }
 
-/// A node, and its Redis where it has one. (Fields drop in order: the node goes first.)
+/// A node, and its Redis if it has one. (Fields drop in order: the node goes first.)
 pub struct World {
     pub node: Node,
     pub redis: Option<RedisServer>,
@@ -39,14 +39,14 @@ pub async fn start_on(redis: &RedisServer, args: &[&str]) -> Node {
     Node::start(&all).await
 }
 
-/// Runs a rule for every transport of the node at once, and tells all that broke it.
+/// Runs a rule for every transport of the node at once, and reports all transports that broke it.
 pub async fn each_transport(node: &Node, concerned: impl Fn(&Transport) -> bool, rule: impl AsyncFn(Transport)) {
     let transports = node.transports().await;
     assert!(transports.len() >= 9, "WIRE.md has nine transports: {transports:?}");
     let runs = transports.into_iter().filter(|t| concerned(t)).map(|transport| {
         let name = transport.name.clone();
         let run = within(LONG, "the whole rule", rule(transport));
-        // On the heap: ten of these at once are much for a test thread's stack.
+        // The futures are on the heap: ten of them at once need too much of a test thread's stack.
         let run = AssertUnwindSafe(Box::pin(run)).catch_unwind();
         async move { (name, run.await) }
     });

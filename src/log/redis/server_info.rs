@@ -124,10 +124,7 @@ mod tests {
             ("loading:0 aof_enabled:0", &["appendonly yes"]),
             ("loading:1 aof_enabled:0", &[]),
             ("aof_enabled:1 maxmemory:1000 maxmemory_policy:allkeys-lru", &["the log itself"]),
-            (
-                "aof_enabled:1 maxmemory:100 maxmemory_policy:volatile-ttl",
-                &["the keys that avoid duplicates", "--retain-bytes"],
-            ),
+            ("aof_enabled:1 maxmemory:100 maxmemory_policy:volatile-ttl", &["duplicates", "--retain-bytes"]),
         ];
         for (info, wanted) in cases {
             let advice = server(info).advice(500);

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::net::Ipv6Addr;
 
-/// The origins that are allowed besides our own.
+/// The origins that are allowed besides the server's own.
 #[derive(Clone, Debug, Default)]
 pub struct AllowedOrigins {
     origins: Vec<Allowed>,
@@ -30,7 +30,7 @@ impl AllowedOrigins {
     ///
     /// # Errors
     ///
-    /// The first value that no page can have as its origin, and why.
+    /// The first value that no page can have as its origin, and the reason.
     pub fn parse(values: &[String]) -> Result<AllowedOrigins, (&str, &'static str)> {
         let mut allowed = AllowedOrigins::default();
         for value in values {
@@ -83,7 +83,7 @@ impl Allowed {
         Ok(Allowed::Whole(format!("{scheme}://{}", check_authority(scheme, authority)?)))
     }
 
-    /// Whether this is, or includes, an origin without its default port.
+    /// Whether this value is, or includes, an origin without its default port.
     fn matches(&self, origin: &str) -> bool {
         match self {
             Allowed::Whole(whole) => whole.eq_ignore_ascii_case(origin),
@@ -92,7 +92,7 @@ impl Allowed {
                     let (name, rest) = host.split_at_checked(host.len().checked_sub(domain.len())?)?;
                     (found.eq_ignore_ascii_case(scheme) && rest.eq_ignore_ascii_case(domain)).then_some(name)
                 });
-                // Anything else would let a user name or a path stand in front of the domain.
+                // Other characters would let a user name or a path stand in front of the domain.
                 name.is_some_and(|name| !name.is_empty() && name.bytes().all(is_of_name))
             }
         }
@@ -128,7 +128,7 @@ fn default_port(scheme: &str) -> Option<u16> {
     }
 }
 
-/// The origin without the port that its scheme stands for.
+/// The origin without the default port of its scheme.
 fn without_default_port(origin: &str) -> Cow<'_, str> {
     for (scheme, port) in [("http://", ":80"), ("https://", ":443")] {
         if let Some(rest) = origin.strip_suffix(port)

@@ -9,15 +9,15 @@ use crate::message::{Channel, Pattern, unmatched};
 use crate::serve::limits::rate_limiter::Publisher;
 use crate::transport::{ApiError, Code};
 
-/// Decides about permissions.
+/// Decides whether a client has a permission.
 pub enum Authorizer {
-    /// Every client may do everything. Which clients may connect is decided by [`super::origin::OriginPolicy`].
+    /// Every client may do everything. [`super::origin::OriginPolicy`] decides which clients may connect.
     Open,
-    /// Only what these rules allow.
+    /// A client may do only what these rules allow.
     Guarded(Box<AccessRules>),
 }
 
-/// The sources of permissions, in the order in which they are tried.
+/// The sources of permissions, in the order in which the authorizer tries them.
 #[derive(Default)]
 pub struct AccessRules {
     /// Server keys, which allow everything.
@@ -26,7 +26,7 @@ pub struct AccessRules {
     pub public: Vec<Pattern>,
     /// The verifier of tokens, which carry their own permissions.
     pub tokens: Option<Tokens>,
-    /// The application, which decides about everything else.
+    /// The application, which decides about all other questions.
     pub application: Option<Webhook>,
 }
 
@@ -36,12 +36,12 @@ impl Authorizer {
         matches!(self, Authorizer::Open)
     }
 
-    /// Grants the action for *all* channels of the question, or for none.
+    /// Grants the action for *all* channels of the question, or refuses it.
     ///
     /// # Errors
     ///
-    /// `unauthorized` if credentials are missing or invalid; `forbidden` if they do not allow the channels, which the text
-    /// names, or if the application did not answer.
+    /// `unauthorized` if credentials are missing or invalid. `forbidden`, with the names of the channels, if the
+    /// credentials do not allow these channels. `forbidden` also if the application did not answer.
     ///
     /// # Cancel safety
     ///
@@ -57,7 +57,7 @@ impl Authorizer {
     ///
     /// # Errors
     ///
-    /// On a guarded server only a server key allows it: `unauthorized`, or `forbidden` if no key is configured.
+    /// On a guarded server only a server key gives access: `unauthorized`, or `forbidden` if no key is configured.
     pub fn admit_operator(&self, credentials: &Credentials) -> Result<(), ApiError> {
         let (code, text) = match self {
             Authorizer::Guarded(rules) if rules.keys.is_empty() => (
@@ -73,7 +73,7 @@ impl Authorizer {
         Err(ApiError::new(code, text))
     }
 
-    /// Which of the channels the token in the credentials allows to read, and until when.
+    /// Returns the channels that the token in the credentials allows the client to read, and for how long.
     pub fn covered(&self, credentials: &Credentials, channels: Vec<Channel>) -> Option<(Vec<Channel>, Validity)> {
         let Authorizer::Guarded(rules) = self else { return None };
         let tokens = rules.tokens.as_ref()?;
@@ -105,7 +105,7 @@ impl AccessRules {
         }
         if let (Some(tokens), Some(token)) = (&self.tokens, credentials.token()) {
             let permission = tokens.read(token)?;
-            // A publisher does not name a client id of its own: `exclude` may be any client.
+            // A publisher does not name its own client id: `exclude` may name any client.
             if let (Action::Subscribe, Some(bound), Some(named)) = (action, &permission.client, &client)
                 && bound != named
             {

@@ -5,7 +5,7 @@ use hyper::header::{COOKIE, HeaderMap, HeaderValue};
 /// All cookies of a request as one value. Over HTTP/2 a browser may send a field for each cookie (RFC 9113 §8.2.3), and
 /// proxies pass them on as several lines. Cookies may have bytes outside ASCII.
 ///
-/// It is a copy: a header's value points into the buffer of the whole head, which a stream would keep for its life.
+/// The value is a copy: the original points into the buffer of the whole head, which a stream would keep until it ends.
 pub fn joined(headers: &HeaderMap) -> Option<HeaderValue> {
     let values: Vec<&[u8]> = headers.get_all(COOKIE).into_iter().map(HeaderValue::as_bytes).collect();
     if values.is_empty() {
@@ -14,8 +14,8 @@ pub fn joined(headers: &HeaderMap) -> Option<HeaderValue> {
     HeaderValue::from_bytes(&values.join(&b"; "[..])).ok()
 }
 
-/// The value of a cookie (RFC 6265 §5.4). If there are two, the first counts: it is the one with the longer path. A value
-/// that is empty or not ASCII counts as missing.
+/// The value of a cookie (RFC 6265 §5.4). If there are two, the first one counts, because it has the longer path. A
+/// value that is empty or not ASCII counts as missing.
 pub fn value<'a>(cookies: &'a HeaderValue, name: &str) -> Option<&'a str> {
     let mut pairs = cookies.as_bytes().split(|byte| *byte == b';').filter_map(|pair| {
         let at = pair.iter().position(|byte| *byte == b'=')?;

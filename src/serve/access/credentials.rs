@@ -1,4 +1,4 @@
-//! Credentials: the parts of a request that tell one user from another.
+//! Credentials: the parts of a request that identify its user.
 
 use super::cookies;
 use super::keys::bearer;
@@ -9,14 +9,15 @@ use std::net::IpAddr;
 /// The cookie that may hold a token.
 const TOKEN_COOKIE: &str = "longtail_token";
 
-/// The credentials of a request. The type has no `Debug`, so that secrets cannot end in a log.
+/// The credentials of a request. The type has no `Debug`, so that secrets cannot get into a log.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Credentials {
     /// The client's address.
     pub ip: IpAddr,
     /// The transport's name, or `publish`.
     pub transport: &'static str,
-    /// The secrets. They are boxed: a connection that takes commands keeps its credentials, and most have no secrets.
+    /// The secrets. They are boxed: a connection that takes commands keeps its credentials, and most of these have no
+    /// secrets.
     secrets: Option<Box<Secrets>>,
 }
 
@@ -27,7 +28,8 @@ struct Secrets {
     authorization: Option<HeaderValue>,
     /// A token in the query, the form or a command.
     token: Option<Box<str>>,
-    /// Whether the token came in a command. A command may carry a server key, too: a raw TCP client has no headers.
+    /// Whether the token came in a command. A command may also carry a server key, because a raw TCP client has no
+    /// headers.
     by_command: bool,
 }
 
@@ -38,11 +40,11 @@ impl Secrets {
 }
 
 impl Credentials {
-    /// The credentials in these headers. `by_cookie`: whether cookies count, and a password that the browser remembers
-    /// (`Basic`). A browser sends both for any page.
+    /// Reads the credentials in these headers. `by_cookie` says whether two kinds count that a browser sends for any
+    /// page: cookies, and a password that it remembers (`Basic`).
     pub fn new(ip: IpAddr, transport: &'static str, headers: &HeaderMap, by_cookie: bool) -> Credentials {
-        // It is copied: a header's value points into the buffer of the whole head, which a stream would keep for its
-        // life.
+        // The value is copied: the original points into the buffer of the whole head, which a stream would keep until
+        // it ends.
         let own = |name| headers.get(name).and_then(|value| HeaderValue::from_bytes(HeaderValue::as_bytes(value)).ok());
         let secrets = Secrets {
             origin: own(header::ORIGIN),
@@ -67,7 +69,7 @@ impl Credentials {
         self.header(|secrets| secrets.origin.as_ref())
     }
 
-    /// The request's cookies, if they may speak for the user.
+    /// The request's cookies, if they count as credentials.
     pub fn cookie(&self) -> Option<&HeaderValue> {
         self.header(|secrets| secrets.cookie.as_ref())
     }
@@ -84,7 +86,7 @@ impl Credentials {
         Credentials { secrets: secrets.boxed(), ..self }
     }
 
-    /// These credentials, with the token of a command added. It takes precedence over everything that came with the
+    /// These credentials, with the token of a command added. It takes precedence over all credentials of the
     /// connection.
     pub fn with_command_token(&self, token: &str) -> Credentials {
         let mut credentials = self.clone().with_token(Some(token));
@@ -92,7 +94,7 @@ impl Credentials {
         credentials
     }
 
-    /// A possible server key. It is never taken from a URL, which every proxy on the way logs.
+    /// A possible server key. It is never taken from a URL, which every proxy on the path logs.
     pub fn bearer(&self) -> Option<&str> {
         match self.secrets.as_deref() {
             Some(Secrets { token: Some(token), by_command: true, .. }) => Some(token),
@@ -100,17 +102,17 @@ impl Credentials {
         }
     }
 
-    /// The token. One in the query, the form or a command takes precedence over `Authorization`, and `Authorization`
-    /// over the cookie.
+    /// The token. A token in the query, the form or a command takes precedence over `Authorization`, and
+    /// `Authorization` over the cookie.
     pub fn token(&self) -> Option<&str> {
         let named = self.secrets.as_ref().and_then(|secrets| secrets.token.as_deref());
         let cookie = || cookies::value(self.cookie()?, TOKEN_COOKIE);
         named.or_else(|| self.authorization().and_then(bearer)).or_else(cookie)
     }
 
-    /// The credentials that count for publishing. What a browser sends by itself, a cookie or a remembered password, does
-    /// not prove that the user wants to publish: without an `Origin`, which has been checked, it may come from any page's
-    /// form (cross-site request forgery).
+    /// The credentials that count for publishing. A browser sends a cookie or a remembered password by itself, so these
+    /// do not prove that the user wants to publish. Without an `Origin`, which was checked before, the request may come
+    /// from the form of any page (cross-site request forgery).
     ///
     /// # Errors
     ///
@@ -161,7 +163,7 @@ mod tests {
         assert_eq!(credentials(&all, true).with_token(Some("")).token(), Some("b"));
         assert_eq!(credentials(&all[..1], true).token(), Some("c"));
         assert_eq!(credentials(&all[..1], false).token(), None);
-        // In a URL it cannot be a server key; in a command it can.
+        // A token in a URL cannot be a server key. A token in a command can.
         assert_eq!(credentials(&all, true).with_token(Some("a")).bearer(), Some("b"));
         assert_eq!(credentials(&all, true).with_command_token("a").bearer(), Some("a"));
     }

@@ -1,12 +1,12 @@
-//! Refuses requests for a page that calls its parent, unless a frame of the same site asks for it (Fetch Metadata).
+//! Refuses requests for a page that calls its parent, unless a frame of the same site requests it (Fetch Metadata).
 
 use hyper::HeaderMap;
 use hyper::header::HeaderValue;
 
 /// Whether the page may be sent. A browser that sends no Fetch Metadata gets the page: the page has a guard of its own.
 ///
-/// As a window the page would run its callback against the window that opened it. A foreign page can also lead a frame
-/// inside one of our pages to it. What a script reads (`empty`) runs nothing.
+/// As a window, the page would run its callback in the window that opened it. A foreign page can also navigate a frame
+/// inside one of our pages to it. A page that a script reads (`empty`) does not run anything.
 pub fn may_frame(headers: &HeaderMap) -> bool {
     let field = |name: &str| headers.get(name).map(HeaderValue::as_bytes);
     let is_foreign = field("sec-fetch-site") == Some(b"cross-site".as_slice());

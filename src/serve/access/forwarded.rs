@@ -25,16 +25,18 @@ impl Proxies {
         self.trusted.iter().any(|net| net.contains(&ip))
     }
 
-    /// The address that a connection counts for. A proxy's connection carries many clients, which are counted one by one.
+    /// The address that a connection counts for; `None` for a proxy, because it carries the requests of many clients,
+    /// which are counted one by one.
     pub fn counted(&self, ip: IpAddr) -> Option<IpAddr> {
         (!self.trusts(ip)).then_some(ip)
     }
 
-    /// The client's address: the first one from the right that is not a trusted proxy. Addresses further to the left may be
-    /// forged by the client. A text that is not an address ends the search at the proxy that wrote it.
+    /// The client's address: the first one from the right that is not a trusted proxy. The client may have forged the
+    /// addresses further to the left. A text that is not an address ends the search, with the proxy that wrote the text
+    /// as the result.
     ///
-    /// `Forwarded` is read only if there is no `X-Forwarded-For`: a proxy that knows one of them passes the other one on as
-    /// the client sent it.
+    /// `Forwarded` is read only if there is no `X-Forwarded-For`: a proxy that sets only one of these headers passes
+    /// the other one on as the client sent it.
     pub fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         if !self.trusts(peer) {
             return peer;
@@ -56,8 +58,8 @@ impl Proxies {
         client
     }
 
-    /// The host and port that a request was sent to before a trusted proxy changed it, according to the last proxy, if
-    /// that can be a host name.
+    /// The host and port that a request was sent to before a trusted proxy changed it, as the last proxy reports it.
+    /// `None` if that text cannot be a host name.
     pub fn host<'a>(&self, peer: IpAddr, headers: &'a HeaderMap) -> Option<&'a str> {
         if !self.trusts(peer) {
             return None;
@@ -70,7 +72,7 @@ impl Proxies {
         } else {
             forwarded(headers).next()?.host
         };
-        // Proxies pass on whatever the client wrote into its Host.
+        // Proxies pass on any text that the client wrote into its Host.
         host.filter(|host| !host.is_empty() && is_host(host.as_bytes()))
     }
 }
@@ -110,8 +112,8 @@ fn hop(element: &str) -> Hop<'_> {
     hop
 }
 
-/// Splits outside of quotes, from the right: a proxy appends to the line that the client sent, and quotes that the client
-/// left open must not swallow what the proxy says.
+/// Splits outside of quotes, from the right: a proxy appends to the line that the client sent. Quotes that the client
+/// left open must not hide the text that the proxy added.
 fn split(text: &str, at: char) -> impl Iterator<Item = &str> {
     let mut is_quoted = false;
     text.rsplit(move |c| {

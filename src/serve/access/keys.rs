@@ -1,4 +1,4 @@
-//! Server keys. A client that has one may do everything.
+//! Server keys. A client that has one of them may do everything.
 
 use hyper::header::HeaderValue;
 use subtle::{Choice, ConstantTimeEq};
@@ -19,7 +19,7 @@ impl Keys {
     }
 
     /// Whether a text is one of the keys. All keys are compared, each to its end, so that the time does not reveal
-    /// which one nearly matched. It may reveal the length.
+    /// which key nearly matched. The time may reveal the length.
     pub fn has(&self, text: &str) -> bool {
         let found = self.0.iter().fold(Choice::from(0), |found, key| found | key.as_bytes().ct_eq(text.as_bytes()));
         found.into()

@@ -6,10 +6,10 @@ use hyper::HeaderMap;
 use hyper::header::{self, HeaderName, HeaderValue};
 use std::net::IpAddr;
 
-/// Which requests a server answers.
+/// The rule for the requests that a server answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AccessMode {
-    /// Only requests to a loopback name. There are no other access rules.
+    /// Requests to a loopback name only. No other access rule applies.
     Loopback,
     /// Requests of every client, under an [`super::authorizer::Authorizer`]. Pages are checked by their origin.
     Guarded,
@@ -22,7 +22,7 @@ pub enum AccessMode {
 pub enum ListenerKind {
     /// The public listener.
     Public,
-    /// The admin listener (`--admin-listen`): operators' data without a key, and nothing else.
+    /// The admin listener (`--admin-listen`): it serves the paths for operators and for monitoring, without a key.
     Admin {
         /// Whether it listens on a loopback address. No other machine reaches it, so a request with another host name comes
         /// from a page that uses DNS rebinding.
@@ -33,7 +33,7 @@ pub enum ListenerKind {
 /// Checks `Host` and `Origin`.
 #[derive(Clone, Debug)]
 pub struct OriginPolicy {
-    /// Which requests are answered.
+    /// The rule for the requests that are answered.
     pub mode: AccessMode,
     /// Origins that are allowed besides our own and those of this machine.
     pub allow_origin: AllowedOrigins,
@@ -64,8 +64,8 @@ impl<'a> Authority<'a> {
             || address.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
     }
 
-    /// Whether both name the same host and port. A missing port stands for the default port. The schemes are not compared:
-    /// TLS may end in front of this server.
+    /// Whether both name the same host and port. A missing port stands for the default port. The schemes are not
+    /// compared, because a proxy in front of this server may terminate TLS.
     fn is_same(&self, other: &Authority<'_>) -> bool {
         let default = |port: Option<&str>| port.is_none_or(|port| port == "80" || port == "443");
         let same_port = self.port == other.port || (default(self.port) && default(other.port));
@@ -80,8 +80,8 @@ pub fn host<'a>(headers: &'a HeaderMap, forwarded_host: Option<&'a str>) -> &'a 
 }
 
 impl OriginPolicy {
-    /// Checks the name that a request was sent to, and the page that sent it. `forwarded_host`: the name before a trusted
-    /// proxy changed it.
+    /// Checks the name that a request was sent to, and the page that sent it. `forwarded_host` is the name before a
+    /// trusted proxy changed it.
     ///
     /// # Errors
     ///
@@ -93,13 +93,13 @@ impl OriginPolicy {
         let is_loopback = self.mode == AccessMode::Loopback;
         let host = headers.get(header::HOST).map(|host| host.to_str().unwrap_or("?"));
         let host = host.map(Authority::parse);
-        // A foreign name that resolves to this machine (DNS rebinding).
+        // A foreign name may resolve to this machine (DNS rebinding).
         if is_loopback && host.is_some_and(|host| !host.is_loopback()) {
             let text = "this server answers to loopback names only; start it with --open to admit every client";
             return Err(ApiError::new(Code::Forbidden, text));
         }
         let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
-        // A page has one origin. Another line may be what a proxy has looked at.
+        // A page has one origin. If there is another line, a proxy may have checked that one.
         let is_one = headers.get_all(header::ORIGIN).iter().all(|other| other == origin);
         let origin = origin.to_str().ok().filter(|_| is_one).unwrap_or("?");
         if self.allows(origin, forwarded_host.map(Authority::parse).or(host)) {
@@ -117,13 +117,14 @@ impl OriginPolicy {
         self.allow_origin.has_star() || self.knows(origin, host)
     }
 
-    /// Whether an origin is allowed by name, is our own or, in loopback mode, is on this machine.
+    /// Whether an origin is allowed by name, is the server's own or, in loopback mode, is on this machine.
     fn knows(&self, origin: &str, host: Option<Authority<'_>>) -> bool {
         if self.allow_origin.name(origin) {
             return true;
         }
         let Some((scheme, authority)) = origin.split_once("://") else { return false };
-        // It allows only origins that a page on the web can have: many pages share `file://` and the like.
+        // The check admits only origins that a page on the web can have, because many pages share `file://` and similar
+        // origins.
         if !matches!(scheme, "http" | "https") || authority.contains(['/', '@', '?', '#']) {
             return false;
         }
@@ -132,9 +133,9 @@ impl OriginPolicy {
             || host.is_some_and(|host| host.is_same(&authority))
     }
 
-    /// Writes the CORS headers that let the page read the response. The origin is echoed and credentials are allowed, since
-    /// old browsers always send credentials and then reject `*`. An origin that only an explicit `*` allows gets no
-    /// credentials.
+    /// Writes the CORS headers that let the page read the response. The origin is echoed and credentials are allowed,
+    /// because old browsers always send credentials and then reject `*`. If only an explicit `*` allows an origin,
+    /// credentials are not allowed.
     pub fn write_cors(origin: Option<HeaderValue>, is_by_star: bool, headers: &mut HeaderMap) {
         headers.append(header::VARY, HeaderValue::from_static("Origin"));
         let Some(origin) = origin else { return };
@@ -147,7 +148,7 @@ impl OriginPolicy {
         headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("ETag, Retry-After"));
     }
 
-    /// Whether only an explicit `*` allows a request's origin. Cookies do not count then.
+    /// Whether only an explicit `*` allows a request's origin. If so, cookies do not count.
     pub fn is_by_star(&self, headers: &HeaderMap, forwarded_host: Option<&str>) -> bool {
         let Some(origin) = headers.get(header::ORIGIN).filter(|_| self.allow_origin.has_star()) else { return false };
         let host = || headers.get(header::HOST).and_then(|host| host.to_str().ok());
@@ -155,8 +156,8 @@ impl OriginPolicy {
         !origin.to_str().is_ok_and(|origin| self.knows(origin, host))
     }
 
-    /// Writes the answer to a CORS preflight. It allows the headers that are asked for: tracing and other scripts of a page add
-    /// their own to each request, and which headers count is decided where they are read.
+    /// Writes the answer to a CORS preflight. It allows the headers that the browser asks for: tracing and other
+    /// scripts of a page add their own headers to each request. The code that reads a header decides whether it counts.
     pub fn write_preflight(request: &HeaderMap, headers: &mut HeaderMap, methods: &'static str) {
         headers.insert(header::ALLOW, HeaderValue::from_static(methods));
         headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(methods));
@@ -173,8 +174,8 @@ impl OriginPolicy {
     }
 }
 
-/// The headers that a preflight asks for. `None` if there are none, or if one is not a name of a header: nothing else that a
-/// client sends may become part of a response's head.
+/// The headers that a preflight asks for. `None` if there are none, or if one is not a name of a header: no other text
+/// of a client may become part of a response's head.
 fn requested_headers(request: &HeaderMap) -> Option<HeaderValue> {
     let mut list = String::new();
     for line in request.get_all(header::ACCESS_CONTROL_REQUEST_HEADERS) {
@@ -187,8 +188,8 @@ fn requested_headers(request: &HeaderMap) -> Option<HeaderValue> {
     HeaderValue::try_from(list).ok().filter(|list| !list.is_empty())
 }
 
-/// Whether a text may be a host name or an address with an optional port (RFC 3986 §3.2.2), without user information. It is
-/// checked for each request, so the text is not parsed into parts.
+/// Whether a text may be a host name or an address with an optional port (RFC 3986 §3.2.2), without user information.
+/// Every request needs this check, so it does not parse the text into parts.
 pub fn is_host(text: &[u8]) -> bool {
     let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~:[]%!$&'()*+,;=".contains(byte);
     text.iter().all(is_part) && text.starts_with(b"[") == text.contains(&b']')

@@ -1,11 +1,11 @@
-//! What the authorizer is asked, and what it grants.
+//! The questions to the authorizer, and its grants.
 
 use super::credentials::Credentials;
 use crate::message::{Channel, ClientId};
 use crate::serve::limits::rate_limiter::Publisher;
 use tokio::time::Instant;
 
-/// What a client wants to do with channels.
+/// The action that a client wants to take on channels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Action {
     /// Read the channels.
@@ -42,16 +42,16 @@ pub struct Question {
 pub enum Validity {
     /// For ever.
     Unlimited,
-    /// Until this moment; then the authorizer can be asked again.
+    /// Until this moment; then the server can ask the authorizer again.
     RenewAt(Instant),
-    /// Until this moment; nothing that the server knows can prolong it.
+    /// Until this moment; the server has no means to prolong it.
     EndsAt(Instant),
 }
 
-/// A permission that was given.
+/// A permission that the authorizer has given.
 #[derive(Clone, Debug)]
 pub struct Grant {
-    /// How long it holds.
+    /// How long the grant holds.
     pub validity: Validity,
     /// The publisher, for a question about publishing.
     pub publisher: Publisher,

@@ -1,4 +1,4 @@
-//! Renews the grant of a running subscription, or ends the subscription with it.
+//! Renews the grant of a running subscription, or ends the subscription when the grant ends.
 
 use super::authorizer::Authorizer;
 use super::credentials::Credentials;
@@ -19,7 +19,7 @@ const GRACE: Duration = Duration::from_secs(30);
 /// How often the application is asked during [`GRACE`].
 const RETRY: Duration = Duration::from_secs(5);
 
-/// The timer's period while nothing ends.
+/// The timer's period while no grant ends.
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// Channels that were granted together.
@@ -31,9 +31,9 @@ struct GrantedChannels {
     credentials: Option<Arc<Credentials>>,
     /// The time until which a renewal is retried.
     retry_until: Option<Instant>,
-    /// The renewal under way. It continues although channels are added and removed meanwhile. If we dropped it, a client
-    /// whose permission was revoked could keep reading by sending commands: the answer would never be seen, and each
-    /// command would be a new request to the application.
+    /// The renewal under way. It continues when channels are added and removed. If such a change dropped it, a client
+    /// whose permission was revoked could keep reading by sending commands: the server would never see the answer, and
+    /// each command would be a new request to the application.
     renewal: Option<BoxFuture<'static, Result<Grant, ApiError>>>,
 }
 
@@ -41,19 +41,19 @@ struct GrantedChannels {
 pub struct GrantRenewal {
     authorizer: Arc<Authorizer>,
     client: Option<ClientId>,
-    /// The grants that end.
+    /// The grants that have an end.
     grants: Vec<GrantedChannels>,
     timer: Pin<Box<Sleep>>,
 }
 
 impl GrantRenewal {
-    /// An empty renewal, without grants.
+    /// A renewal without grants.
     pub fn new(authorizer: &Arc<Authorizer>, client: Option<ClientId>) -> GrantRenewal {
         let timer = Box::pin(tokio::time::sleep(DAY));
         GrantRenewal { authorizer: authorizer.clone(), client, grants: Vec::new(), timer }
     }
 
-    /// Adds channels that were granted. The new validity replaces an earlier one of the same channels.
+    /// Adds channels that were granted. The new validity replaces the earlier validity of the same channels.
     pub fn add(&mut self, channels: &[Channel], validity: Validity, credentials: &Arc<Credentials>) {
         channels.iter().for_each(|channel| self.forget(channel));
         let (end, credentials) = match validity {
@@ -77,7 +77,7 @@ impl GrantRenewal {
         self.arm();
     }
 
-    /// The channels whose grant ends before that moment.
+    /// The channels whose grant ends before `moment`.
     pub fn ending_before(&self, moment: Instant) -> Vec<Channel> {
         self.grants.iter().filter(|grant| grant.end < moment).flat_map(|grant| grant.channels.clone()).collect()
     }
@@ -104,7 +104,7 @@ impl GrantRenewal {
     /// Ready when a grant has ended for good.
     pub fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
-            // A grant whose renewal is under way stays first until there is an answer, whatever is added.
+            // A grant whose renewal is under way stays first until there is an answer, even if other grants are added.
             let first = self.grants.iter_mut().min_by_key(|grant| (grant.renewal.is_none(), grant.end));
             let Some(grant) = first else {
                 ready!(self.timer.as_mut().poll(cx));
@@ -123,7 +123,8 @@ impl GrantRenewal {
                 continue;
             };
             let Poll::Ready(answer) = renewal.as_mut().poll(cx) else {
-                // Grants that cannot be renewed end meanwhile, however long the application takes for another.
+                // Grants that cannot be renewed end in the meantime, however long the application takes to answer for
+                // another grant.
                 let fixed = self.grants.iter().filter(|grant| grant.credentials.is_none()).map(|grant| grant.end).min();
                 let Some(end) = fixed else { return Poll::Pending };
                 self.timer.as_mut().reset(end);
@@ -134,7 +135,7 @@ impl GrantRenewal {
             match answer.map(|granted| granted.validity) {
                 Ok(Validity::RenewAt(end) | Validity::EndsAt(end)) => {
                     grant.retry_until = None;
-                    // It is at least half a second, so that no answer makes this a busy loop.
+                    // The end is at least half a second away, so that a short validity does not make this a busy loop.
                     grant.end = end.max(now + Duration::from_millis(500));
                 }
                 Ok(Validity::Unlimited) => grant.end = now + DAY,
@@ -142,8 +143,8 @@ impl GrantRenewal {
                 Err(refusal) if refusal.may_pass && now < *grant.retry_until.get_or_insert(now + GRACE) => {
                     grant.end = now + RETRY;
                 }
-                // This is done even if the answer names a channel that was removed meanwhile: the client can subscribe
-                // to the rest again.
+                // The subscription ends even if the answer names a channel that was removed in the meantime: the client
+                // can subscribe to the other channels again.
                 Err(_) => return Poll::Ready(()),
             }
             self.arm();

@@ -29,8 +29,8 @@ enum Key {
 }
 
 fn verifier_factory(algorithm: &Algorithm, key: &DecodingKey) -> Result<Box<dyn JwtVerifier>> {
-    // The operator has chosen the kind of key; the token's header names the algorithm. They must agree, which also stops
-    // HS256 with the public key as the secret.
+    // The operator has chosen the kind of key, and the token's header names the algorithm. The two must agree. This
+    // also stops HS256 with the public key as the secret.
     if key.family() != algorithm.family() {
         return Err(ErrorKind::InvalidAlgorithm.into());
     }

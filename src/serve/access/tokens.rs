@@ -1,4 +1,4 @@
-//! Tokens: JSON Web Tokens (RFC 7519) that carry permissions to read and publish channels, with an end.
+//! Tokens: JSON Web Tokens (RFC 7519) that carry permissions to read and publish channels, with an expiry time.
 
 use super::query::Action;
 use super::signature;
@@ -11,13 +11,13 @@ use serde_json::Value;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::Instant;
 
-/// Bytes of a token. A longer one is refused unread.
+/// The maximum number of bytes of a token. The server refuses a longer token without parsing it.
 const TOKEN_BYTES: usize = 8 << 10;
 
-/// Bytes of `sub`, which becomes part of the scope of idempotency keys.
+/// The maximum number of bytes of `sub`, which becomes part of the scope of idempotency keys.
 const SUBJECT_BYTES: usize = 200;
 
-/// The latest `exp` that counts: timers do not reach further.
+/// The latest `exp` that counts: timers cannot be set to a later time.
 const FAR: Duration = Duration::from_secs(10 * 365 * 86_400);
 
 /// Verifies tokens.
@@ -26,16 +26,16 @@ pub struct Tokens {
     validation: Validation,
 }
 
-/// Why a key cannot be used.
+/// The reason why a key cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum BadKey {
     /// The secret is empty.
     #[error("the secret is empty; `openssl rand -hex 32` makes one")]
     Empty,
-    /// The file holds a private key.
-    #[error("this is a private key: the server wants the public one (`openssl pkey -pubout` writes it)")]
+    /// The file contains a private key.
+    #[error("this is a private key: the server needs the public key (`openssl pkey -pubout` writes it)")]
     Private,
-    /// The file holds no usable key.
+    /// The file does not contain a usable key.
     #[error("use a PEM file with one public key: RSA of at least 2048 bits, P-256 or Ed25519")]
     Unknown,
 }
@@ -53,13 +53,14 @@ struct Claims {
     subscribe: Vec<String>,
     #[serde(default)]
     publish: Vec<String>,
-    /// It is a list of texts or a text (RFC 7519 §4.1.3), and some issuers write the number of an application.
+    /// The audience is a list of texts or a text (RFC 7519 §4.1.3), and some issuers write the number of an
+    /// application.
     #[serde(default)]
     aud: Option<Value>,
 }
 
 impl Claims {
-    /// Whether the token is meant for somebody. No audience is this server, which has no name of its own.
+    /// Whether the token names an audience. This server is not one, because it does not have a name.
     fn has_audience(&self) -> bool {
         self.aud.as_ref().is_some_and(|aud| aud.as_array().is_none_or(|names| !names.is_empty()))
     }
@@ -67,7 +68,7 @@ impl Claims {
 
 /// The permissions of a valid token.
 pub struct Permission {
-    /// When they end.
+    /// When the permissions end.
     pub until: Instant,
     /// The `sub`.
     pub subject: Option<String>,
@@ -90,8 +91,8 @@ impl Tokens {
         Ok(Tokens::new(DecodingKey::from_secret(secret), Algorithm::HS256))
     }
 
-    /// A verifier of tokens that are signed with the private half of this PEM key: RS256, ES256 or EdDSA, by the kind of
-    /// key.
+    /// A verifier of tokens that are signed with the private half of this PEM key. The kind of key selects RS256, ES256
+    /// or EdDSA.
     ///
     /// # Errors
     ///
@@ -100,7 +101,7 @@ impl Tokens {
         if pem.windows(11).any(|part| part == b"PRIVATE KEY") {
             return Err(BadKey::Private);
         }
-        // A length that ring would refuse for each token is refused at start.
+        // A key length that ring would refuse for each token is refused at start.
         let fits = |key: &DecodingKey, least: usize, most: usize| {
             key.try_get_as_bytes().is_ok_and(|bytes| (least..=most).contains(&bytes.len()))
         };
@@ -124,12 +125,12 @@ impl Tokens {
 
     fn new(key: DecodingKey, algorithm: Algorithm) -> Tokens {
         signature::install();
-        // Only the key's algorithm is accepted, whatever a token claims.
+        // Only the key's algorithm is accepted, whatever algorithm a token names.
         let mut validation = Validation::new(algorithm);
-        // There is no leeway: a stream ends at exactly this moment.
+        // There is no leeway: a stream ends exactly at `exp`.
         validation.leeway = 0;
         validation.validate_nbf = true;
-        // It passes over an audience that is a number. `Claims::has_audience` does not.
+        // `jsonwebtoken` skips an audience that is a number. `Claims::has_audience` does not skip it.
         validation.validate_aud = false;
         Tokens { key, validation }
     }
@@ -146,7 +147,7 @@ impl Tokens {
         if token.len() > TOKEN_BYTES {
             return Err(bad("the token is too long"));
         }
-        // The token demands that the server understands an extension, and this server does not know any (RFC 7515
+        // The token demands that the server supports an extension, and this server does not support any (RFC 7515
         // §4.1.11).
         if jsonwebtoken::decode_header(token).is_ok_and(|header| header.crit.is_some()) {
             return Err(invalid());
@@ -188,7 +189,7 @@ impl Tokens {
 }
 
 impl Permission {
-    /// Which of the channels the token does not allow.
+    /// The channels that the token does not allow.
     pub fn denied<'a>(&self, action: Action, channels: &'a [Channel]) -> Vec<&'a Channel> {
         let patterns = match action {
             Action::Subscribe => &self.subscribe,

@@ -25,10 +25,12 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-/// Limit of questions in flight: readers that all reconnect at once must not flood an application of a few workers.
+/// Limit on questions in flight: readers that all reconnect at the same time must not overload an application that has
+/// a few workers.
 pub const MAX_IN_FLIGHT: usize = 64;
 
-/// Memory for cached answers. It is counted in bytes and not in entries, since a user chooses how long the cookies are.
+/// Memory for cached answers. It is counted in bytes and not in entries, since a client chooses the length of its
+/// cookies.
 const MAX_CACHED_BYTES: usize = 32 << 20;
 
 /// Memory for questions that wait for an answer or for their turn.
@@ -41,9 +43,9 @@ pub enum Answer {
     Allowed(Allowed),
     /// 401: the user is not signed in.
     Unauthorized,
-    /// 403, or another status below 500 that is not 200: not allowed.
+    /// 403, or any other status below 500 except 200: the application does not allow the action.
     Refused,
-    /// There was no answer, or one that an error of the application produced. Asking again may help.
+    /// The application did not answer, or an error of the application produced the answer. The server may ask again.
     Failed,
 }
 
@@ -52,7 +54,7 @@ pub enum Answer {
 pub struct Allowed {
     /// Their names.
     pub channels: Arc<HashSet<String>>,
-    /// When the answer expires, so that the question has to be asked again.
+    /// When the answer expires. Then the server has to ask again.
     pub until: Instant,
 }
 
@@ -66,8 +68,8 @@ struct Metrics {
     seconds: Histogram,
 }
 
-/// Removes an answer from the cache when it expires. It does so a moment earlier, because the cache's clock starts a
-/// little later: a reader that renews its permission exactly then must not be given the old answer.
+/// Removes an answer from the cache a moment before it expires, because the cache's clock starts a little later: a
+/// reader that renews its permission exactly at the expiry must not be given the old answer.
 struct AtItsEnd;
 
 impl Expiry<Question, Allowed> for AtItsEnd {
@@ -84,8 +86,8 @@ pub struct Webhook {
 }
 
 impl Webhook {
-    /// The webhook at this `http:` or `https:` URL, with at most this many questions in flight. A question may take
-    /// `timeout`, including the wait for its turn.
+    /// A webhook that calls the application at this `http:` or `https:` URL, with at most this many questions in
+    /// flight. A question may take `timeout`, including the wait for its turn.
     ///
     /// # Errors
     ///
@@ -95,10 +97,10 @@ impl Webhook {
         let metrics = Metrics { questions: Family::default(), seconds: Histogram::new([0.005, 0.02, 0.1, 0.5, 2.0]) };
         registry.register(
             "authorize_questions",
-            "Questions whether a client may subscribe or publish, by outcome",
+            "Questions to the application whether a client may subscribe or publish, by outcome",
             metrics.questions.clone(),
         );
-        registry.register("authorize_seconds", "Time the application took to answer", metrics.seconds.clone());
+        registry.register("authorize_seconds", "Time that the application took to answer", metrics.seconds.clone());
         let cache = Cache::builder()
             .max_capacity(MAX_CACHED_BYTES as u64)
             .weigher(|question, _| u32::try_from(size_of(question)).unwrap_or(u32::MAX))
@@ -115,23 +117,24 @@ impl Webhook {
         Ok(Webhook { cache, application: Arc::new(application) })
     }
 
-    /// Answers from the cache, or asks the application. Equal questions at the same time are one request.
+    /// Answers from the cache, or asks the application. Equal questions at the same time share one request.
     ///
     /// # Cancel safety
     ///
-    /// If this is dropped, the question still runs to its end, and its answer is cached.
+    /// If this is dropped, the request to the application still runs to its end, and its answer is cached.
     pub async fn ask(&self, question: Question) -> Answer {
         if let Some(allowed) = self.cache.get(&question).await {
             self.application.metrics.count("known");
             return Answer::Allowed(allowed);
         }
         let (cache, application) = (self.cache.clone(), self.application.clone());
-        // It runs in a task of its own: the caller may stop polling at any time, and would otherwise keep its place
-        // among the questions in flight, or take an old answer for a new one.
+        // The request runs in a task of its own. The caller may stop polling at any time. In the caller's task the
+        // request would then keep its place among the questions in flight, or take an old answer for a new one.
         let asking = tokio::spawn(async move {
             let request = async { application.ask(&question).await };
             let answer = cache.try_get_with_by_ref(&question, request).await;
-            // The cache evicts only now and then by itself, and would hold more than its limit until then.
+            // The cache itself evicts entries only now and then. Without this call it would exceed its limit until
+            // then.
             cache.run_pending_tasks().await;
             answer
         });
@@ -143,7 +146,8 @@ impl Webhook {
     }
 }
 
-/// An estimate of the memory for a question with its answer, which names no channel that the question does not.
+/// An estimate of the memory for a question and its answer. The answer does not name any channel that is not in the
+/// question.
 fn size_of(question: &Question) -> usize {
     let credentials = &question.credentials;
     let headers = [credentials.origin(), credentials.cookie(), credentials.authorization()].into_iter().flatten();
@@ -171,7 +175,7 @@ struct Application {
 }
 
 impl Application {
-    /// Asks. An answer that allows nothing is an error, since it is not cached.
+    /// Asks the application. An answer that does not allow the action is an error, since it is not cached.
     async fn ask(&self, question: &Question) -> Result<Allowed, Answer> {
         let size = u32::try_from(size_of(question)).unwrap_or(u32::MAX);
         let Ok(_memory) = self.waiting_bytes.try_acquire_many(size) else {
@@ -210,7 +214,7 @@ impl Application {
     }
 }
 
-/// What to do about an application that does not answer in time.
+/// The advice for an application that does not answer in time.
 const SLOW: &str = "make it faster, or raise --authorize-timeout";
 
 /// The request that asks a question.
@@ -236,9 +240,9 @@ fn request(question: &Question) -> hyper::http::Result<Request<Full<Bytes>>> {
 
 /// The part of a decision that answers the question.
 fn allowed(mut channels: HashSet<String>, ttl: f64, question: &Question) -> Allowed {
-    // It may name everything that the user may read. Only what was asked for is kept.
+    // The answer may name all channels that the user may read. Only the channels of the question are kept.
     channels.retain(|name| question.channels.iter().any(|channel| channel.as_str() == name));
-    // The time is up to a tenth less, at random: readers that came at the same time do not ask again at the same time.
+    // The time is shortened by up to a tenth, at random, so that readers that came together do not ask again together.
     let ttl = Duration::from_secs_f64(ttl).mul_f64(0.9 + fastrand::f64() / 10.0);
     Allowed { channels: Arc::new(channels), until: Instant::now() + ttl }
 }
@@ -256,7 +260,7 @@ mod tests {
     use tokio::net::TcpListener;
     use tokio::time::{sleep, timeout};
 
-    /// An application that takes 100 ms to allow `a` for a second, or says nothing.
+    /// An application that takes 100 ms to allow `a` for a second, or does not answer.
     struct Other {
         webhook: Webhook,
         is_silent: Arc<AtomicBool>,
@@ -353,7 +357,7 @@ mod tests {
         })
         .await
         .expect("its end");
-        // The answer is cached for a caller that comes in time, and no longer.
+        // The answer is cached for a caller that asks before it expires, and not longer.
         assert!(other.is_allowed("x").await);
         assert_eq!(other.count(), 1);
         sleep(Duration::from_millis(1100)).await;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 /// Serves a new connection.
 pub async fn serve(context: Arc<Context>, io: ClientStream, peer: Peer) {
     if peer.is_over_limit {
-        // No session begins on such a connection, so this future is all of it.
+        // No session begins on such a connection, so this future serves all of it.
         let _ = tokio::time::timeout(REJECTED_TIME, Box::pin(serve_protocol(context, io, peer))).await;
     } else {
         serve_protocol(context, io, peer).await;

@@ -1,6 +1,6 @@
 //! Detects the protocol of a connection from its first bytes: TLS by its handshake, if there is a certificate; then HTTP/2 by
-//! its preface, or else HTTP/1. One port serves all of them. What a client has agreed to in the handshake (ALPN) holds: a
-//! proxy that decides by it must not see another protocol than this server does.
+//! its preface, or else HTTP/1. One port serves all three. The protocol that the handshake agreed on (ALPN) holds: a
+//! proxy that decides by ALPN must not see another protocol than this server does.
 
 use super::tls_input::TlsInput;
 use crate::serve::http::peer::Peer;
@@ -12,7 +12,7 @@ use bytes::BytesMut;
 use std::future::poll_fn;
 use std::time::Duration;
 
-/// What an HTTP/2 connection begins with (RFC 9113 §3.4).
+/// The bytes that an HTTP/2 connection begins with (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// The first byte of a TLS handshake (RFC 8446 §5.1). Neither an HTTP method nor JSON begins with it.
@@ -27,8 +27,8 @@ pub enum Protocol {
     Http2,
 }
 
-/// Does the TLS handshake if the client starts one, and returns what was agreed on in it. The outer `None`: the client is gone
-/// or too slow, or the handshake failed.
+/// Does the TLS handshake if the client starts one, and returns the protocol that it agreed on. The outer `None` means
+/// that the client is gone or too slow, or that the handshake failed.
 pub async fn secure(state: &ServerState, io: ClientStream) -> Option<(ClientStream, Option<Agreed>)> {
     let Some(tls) = &state.tls else { return Some((io, None)) };
     tokio::select! {
@@ -49,8 +49,8 @@ async fn secure_in(state: &ServerState, tls: &Tls, io: ClientStream) -> Option<(
     Some((ClientStream::new(socket, Some(layer), write_timeout), Some(agreed)))
 }
 
-/// Detects the protocol from the first bytes, which stay to be read, unless it was agreed on. `None`: the client is gone, or
-/// too slow.
+/// Detects the protocol from the first bytes, which stay to be read, unless the handshake agreed on one. Returns `None`
+/// if the client is gone or too slow.
 pub async fn detect(
     io: &mut ClientStream,
     agreed: Option<Agreed>,
@@ -85,9 +85,9 @@ pub async fn detect(
     Some(protocol)
 }
 
-/// Whether a client is served without TLS although there is a certificate. A client on this machine is: its bytes cross no
-/// network, so that a PHP page can publish and a load balancer can check health, as they can without TLS. So is a
-/// trusted proxy: it may terminate TLS itself, and a redirect would send its clients in a circle.
+/// Whether the server serves a client without TLS although there is a certificate. It does so for a client on this
+/// machine, whose bytes cross no network: a PHP page can publish and a load balancer can check health without TLS. It
+/// also does so for a trusted proxy, which may terminate TLS itself: a redirect would send its clients in a circle.
 pub fn may_be_plain(state: &ServerState, peer: &Peer) -> bool {
     peer.has_proxy_header || peer.ip.is_loopback() || state.proxies.trusts(peer.ip)
 }

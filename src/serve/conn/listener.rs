@@ -68,7 +68,7 @@ pub async fn serve(context: Arc<Context>, listeners: Listeners, drain_time: Dura
     Ok(())
 }
 
-/// A listener that is not tokio's: tokio would also register each accepted connection.
+/// A listener that does not use tokio's type: tokio would also register each accepted connection.
 fn watched(listener: TcpListener) -> io::Result<AsyncFd<mio::net::TcpListener>> {
     listener.into_std().map(mio::net::TcpListener::from_std).and_then(reactor::watched)
 }
@@ -91,8 +91,8 @@ async fn accept<F, S>(
     loop {
         let accepted = tokio::select! {
             accepted = listener.async_io(Interest::READABLE, mio::net::TcpListener::accept) => accepted,
-            // Clients that have connected in time get a response or a farewell. Dropping the listener would reset those that
-            // it has not accepted.
+            // Clients that connected before the drain get a response or a farewell. Dropping the listener would reset
+            // those that the server has not accepted.
             () = drain.begun() => match listener.get_ref().accept() {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 accepted => accepted,
@@ -104,8 +104,8 @@ async fn accept<F, S>(
         });
         let (socket, ip) = match accepted {
             Ok((Some(registration), ip)) => (Socket::new(registration), ip),
-            // There is no descriptor left, not even for an error response. The connection is closed: in the backlog it
-            // would keep others out.
+            // There is no descriptor left, not even for an error response. The connection is closed at once: in the
+            // backlog it would keep other connections waiting.
             Ok((None, _)) => {
                 state.rejections.count_reason("connection_limit");
                 continue;
@@ -113,7 +113,7 @@ async fn accept<F, S>(
             Err(error) => {
                 state.rejections.count_reason("accept_failed");
                 warn!(%error, "cannot accept a connection");
-                // Most errors concern the whole system and last, so accepting again at once would be a busy loop.
+                // Most errors concern the whole system and persist, so accepting again at once would be a busy loop.
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
             }
@@ -127,7 +127,7 @@ async fn accept<F, S>(
     }
 }
 
-/// The peer of a new connection; `None`: close it at once.
+/// Returns the peer of a new connection; `None` if the connection must be closed at once.
 fn admit(state: &ServerState, ip: IpAddr, kind: ListenerKind, alive: &mpsc::Sender<()>) -> Option<Peer> {
     let permit = state.admit(ip, kind, ConnectionKind::Socket);
     if permit.as_ref().is_none_or(|permit| permit.is_over_limit) {

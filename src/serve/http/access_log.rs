@@ -5,8 +5,8 @@
 //! ```
 //!
 //! The fields are: time of the request, address, method and target, status, bytes of the body, seconds, transport.
-//! Fields of the query are written only if they are known to be harmless. Cookies, `Authorization` and bodies are never
-//! read.
+//! The line contains a field of the query only if the field is known to be harmless. Cookies, `Authorization` and
+//! bodies are never read.
 
 use crate::line_writer::{LineWriter, Notice};
 use crate::wire::timestamp;
@@ -20,7 +20,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// The most bytes of lines that wait for the disk.
+/// The maximum number of bytes of lines that wait for the disk.
 const WAITING: usize = 4 << 20;
 
 /// How often the writer checks whether the file was moved away, as logrotate does.
@@ -61,7 +61,7 @@ const HARMLESS: [&str; 25] = [
 /// Query fields that are written without their values.
 const REMOVED: [&str; 8] = ["token", "key", "client", "exclude", "data", "access_token", "password", "secret"];
 
-/// The most bytes of a target that are written.
+/// The maximum number of bytes of a target in a line.
 const TARGET: usize = 1024;
 
 /// Where the access log is written.
@@ -105,7 +105,7 @@ impl AccessLog {
         self.entry(address, request.method().as_str(), target(request.uri().path(), request.uri().query()))
     }
 
-    /// Begins the entry of a request that nothing has parsed, since its head is known. `head`: its bytes.
+    /// Begins the entry of a request that was not parsed, because its head is known. `head` has the bytes of the head.
     pub fn begin_head(&self, address: IpAddr, head: &[u8]) -> Entry {
         let line = String::from_utf8_lossy(head.split(|byte| *byte == b'\r').next().unwrap_or_default());
         let mut words = line.split(' ');
@@ -137,7 +137,7 @@ impl AccessLog {
         }
     }
 
-    /// Waits until all lines are written, but not for long.
+    /// Waits until all lines are written, but at most `FLUSH_TIMEOUT`.
     pub fn flush(&self) {
         self.0.flush(FLUSH_TIMEOUT);
     }
@@ -164,7 +164,7 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// Notes the status and the length of the body, as far as it is known.
+    /// Notes the status and the length of the body, if it is known.
     pub fn answered(&mut self, status: StatusCode, length: Option<usize>) {
         self.status = status.as_u16();
         if let Some(length) = length {
@@ -191,8 +191,8 @@ impl Drop for Entry {
     }
 }
 
-/// A path and a query as they are written: harmless fields with their values, secret fields by name, and for an unknown field
-/// only a mark.
+/// Returns a path and a query in the form that the log contains: harmless fields with their values, secret fields by
+/// name, and unknown fields as a mark only.
 fn target(path: &str, query: Option<&str>) -> String {
     let mut out = String::with_capacity(64);
     quote(path, &mut out);
@@ -212,7 +212,7 @@ fn target(path: &str, query: Option<&str>) -> String {
         }
     }
     if out.len() > TARGET {
-        // All of it is ASCII.
+        // The text is ASCII, so it can be cut at any byte.
         out.truncate(TARGET);
         out.push_str("[cut]");
     }
@@ -231,7 +231,7 @@ fn quote(text: &str, out: &mut String) {
     }
 }
 
-/// A file that lines are appended to. It follows its path.
+/// A file to which lines are appended. It follows its path.
 struct LogFile {
     path: PathBuf,
     inode: u64,

@@ -21,13 +21,13 @@ const READING: usize = 16 << 10;
 
 /// The limits of a body.
 pub struct BodyLimits<'a> {
-    /// The most bytes.
+    /// The maximum number of bytes.
     pub bytes: usize,
     /// The time for the whole body to arrive.
     pub timeout: Duration,
     /// The memory that a body in several pieces counts against.
     pub budget: &'a Arc<BufferBudget>,
-    /// Cuts a body short that makes no progress while the server shuts down.
+    /// Interrupts a body that makes no progress while the server shuts down.
     pub drain: &'a Drain,
 }
 
@@ -38,14 +38,14 @@ pub struct BodyLimits<'a> {
 /// `too_large`; `bad_request` if it does not arrive in time or breaks off; `not_ready` if it makes no progress while the
 /// server shuts down.
 pub async fn read_body(request: &mut Request, limits: BodyLimits<'_>) -> Result<ReceivedBody, ApiError> {
-    // The server decompresses nothing, so a body cannot be a decompression bomb. Without this check a compressed body would
-    // be taken for its content.
+    // The server decompresses nothing, so a body cannot be a decompression bomb. Without this check the server would
+    // take the compressed bytes for the content itself.
     let coding = list(request.headers(), CONTENT_ENCODING.as_str());
     let is_coded = |coding: &str| !coding.is_empty() && !coding.eq_ignore_ascii_case("identity");
     if coding.split(',').map(str::trim).any(is_coded) {
         return Err(ApiError::new(Code::BadRequest, "send the body as it is, without Content-Encoding"));
     }
-    // hyper asks the client to send the body (100 Continue) when it is read first.
+    // hyper asks the client to send the body (100 Continue) at the first read.
     let length = request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     if length.is_some_and(|length| length > limits.bytes as u64) {
         return Err(too_large(limits.bytes));
@@ -119,7 +119,7 @@ async fn collect(body: &mut RequestBody, limits: &BodyLimits<'_>) -> Result<Rece
             // A frame that has arrived counts, even if the time is up.
             biased;
             frame = body.frame() => frame,
-            // Nothing of the request was carried out, so the client may send it again to another node.
+            // No part of the request was carried out, so the client may send it again to another node.
             () = progress.is_too_slow(blocks.length) => {
                 return Err(ApiError::new(Code::NotReady, "the server is stopping and the body is slow; send it again"));
             }

@@ -9,9 +9,9 @@ use std::io;
 /// How the end of a body is marked (RFC 9112 §6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
-    /// By an empty chunk.
+    /// An empty chunk marks the end.
     Chunked,
-    /// By the end of the connection (HTTP/1.0) or of the stream (HTTP/2).
+    /// The end of the connection (HTTP/1.0) or of the stream (HTTP/2) marks the end.
     Close,
 }
 
@@ -25,15 +25,16 @@ impl Framing {
 /// The last chunk, which ends a body.
 pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
-/// The longest head of a chunk.
+/// The maximum length of a chunk's head.
 const HEAD: usize = 18;
 
 const END: &[u8] = b"\r\n";
 
-/// Makes a whole chunk of what `write` writes, which is about `size` bytes. Returns it with the size of its content. If
-/// nothing is written there is no chunk, since an empty one would end the body.
+/// Makes a chunk of the content that `write` writes, which is about `size` bytes. Returns the chunk and the size of its
+/// content. If `write` writes nothing, no bytes are returned, since an empty chunk would end the body.
 ///
-/// The content is written after space for the chunk's head, whose length depends on it, so that nothing is copied.
+/// The buffer leaves space for the chunk's head before the content, because the length of the head depends on the
+/// content. Nothing is copied.
 pub fn chunk(size: usize, write: impl FnOnce(&mut Vec<u8>)) -> (Bytes, usize) {
     let mut chunk = Vec::with_capacity(HEAD + size + END.len());
     chunk.resize(HEAD, 0);
@@ -65,14 +66,14 @@ impl Piece {
         Piece(Bytes::copy_from_slice(&head[at..]).chain(bytes).chain(END))
     }
 
-    /// Tries to write a small piece from one flat buffer: that costs the kernel less than gathering three parts. What the
-    /// socket does not accept stays in the piece.
+    /// Tries to write a small piece from one flat buffer: that costs the kernel less than gathering three parts. Bytes
+    /// that the socket does not accept stay in the piece.
     ///
     /// This is a function of its own so that the buffer lies on the stack and not in the future of each parked stream.
     ///
     /// # Errors
     ///
-    /// The system's.
+    /// The system reports an error of the socket.
     pub fn write_now(&mut self, io: &ClientStream) -> io::Result<()> {
         let mut flat = [0u8; FLAT];
         let Some(flat) = flat.get_mut(..self.0.remaining()) else { return Ok(()) };

@@ -1,7 +1,7 @@
 //! The `Date` of responses.
 //!
 //! Its text is made once for each second. It changes with every change of the wall clock, also when the clock is set back:
-//! hyper's own cache waits until the clock has caught up, and a date in the future spoils what caches compute from it.
+//! hyper's own cache waits until the clock has caught up, and caches compute wrong ages from a date in the future.
 
 use httpdate::HttpDate;
 use hyper::header::HeaderValue;
@@ -9,7 +9,7 @@ use std::cell::RefCell;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 thread_local! {
-    /// The second that was asked for last, and its text.
+    /// The second of the last call, and its text.
     static DATE: RefCell<(u64, HeaderValue)> = const { RefCell::new((0, HeaderValue::from_static(""))) };
 }
 

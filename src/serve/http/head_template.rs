@@ -1,5 +1,5 @@
-//! A request head as a template: a client that sends the same head again, with other values in a few holes, is recognised by
-//! comparing bytes. What the server derived from the first head then holds for the next one, too.
+//! A request head as a template. A client may send the same head again, with other values in a few holes. The server
+//! then recognises the head by comparing bytes, and uses the values that it derived from the first head.
 
 use bytes::Bytes;
 use std::ops::Range;
@@ -11,7 +11,7 @@ pub const MAX_TEMPLATE: usize = 1 << 10;
 pub struct ByteSet([bool; 256]);
 
 impl ByteSet {
-    /// Lower-case letters, digits and these bytes; upper-case letters only if asked for.
+    /// Makes a set of lower-case letters, digits and `others`; upper-case letters only if `has_upper_case` is set.
     pub const fn letters_and(others: &[u8], has_upper_case: bool) -> ByteSet {
         let (mut set, mut byte) = ([false; 256], 0);
         while byte < 256 {
@@ -46,9 +46,9 @@ impl ByteSet {
 /// A part of a head that may differ from one request to the next.
 #[derive(Clone)]
 pub struct Hole {
-    /// Its position in the head that the template was made from.
+    /// The position of the hole in the head that the template was made from.
     pub at: Range<usize>,
-    /// The bytes that may fill it. The byte after the hole must not be one of them.
+    /// The bytes that may fill the hole. The byte after the hole must not be one of them.
     pub accepts: &'static ByteSet,
 }
 
@@ -64,7 +64,7 @@ impl<const N: usize> HeadTemplate<N> {
         (head.len() <= MAX_TEMPLATE).then(|| HeadTemplate { head: head.clone(), holes })
     }
 
-    /// Matches the beginning of the input: what fills the holes, and the length of the head.
+    /// Matches the beginning of the input. Returns the bytes that fill the holes, and the length of the head.
     pub fn find<'a>(&self, input: &'a [u8]) -> Option<([&'a [u8]; N], usize)> {
         let (mut rest, mut filled, mut at) = (input, [&b""[..]; N], 0);
         for (hole, filled) in self.holes.iter().zip(&mut filled) {
@@ -76,7 +76,7 @@ impl<const N: usize> HeadTemplate<N> {
         Some((filled, input.len() - rest.len()))
     }
 
-    /// Whether both match the same heads.
+    /// Whether both templates match the same heads.
     pub fn is_same(&self, other: &HeadTemplate<N>) -> bool {
         self.literals().eq(other.literals())
     }

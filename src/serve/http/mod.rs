@@ -1,4 +1,4 @@
-//! What all handlers and sessions need of HTTP: requests, heads, framing, the peer and the access log.
+//! The parts of HTTP that all handlers and sessions need: requests, heads, framing, the peer and the access log.
 
 pub mod access_log;
 pub mod body;

@@ -11,15 +11,15 @@ use tokio::sync::mpsc;
 /// The client at the other end of a connection, or of an HTTP/2 stream.
 #[derive(Clone)]
 pub struct Peer {
-    /// Whether it exceeds a connection limit. It gets an error response and nothing else.
+    /// Whether the connection exceeds a connection limit. The client gets an error response and nothing else.
     pub is_over_limit: bool,
-    /// The client's address. Behind a trusted proxy it is the one that the proxy names.
+    /// The client's address. Behind a trusted proxy it is the address that the proxy names.
     pub ip: IpAddr,
-    /// Whether it should have used HTTPS and did not.
+    /// Whether the client should have used HTTPS and did not.
     pub must_use_tls: bool,
     /// Whether a trusted proxy has named the client's address with the PROXY protocol.
     pub has_proxy_header: bool,
-    /// The listener that accepted it.
+    /// The listener that accepted the connection.
     pub listener: ListenerKind,
     /// The host that the request was sent to before a trusted proxy changed it.
     forwarded_host: Option<Arc<String>>,
@@ -51,8 +51,8 @@ impl Peer {
         }
     }
 
-    /// The same peer for one HTTP/2 stream of its connection. A stream needs a permit like a connection does: one connection
-    /// would otherwise bypass the limits.
+    /// The same peer for one HTTP/2 stream of its connection. A stream needs a permit like a connection does: without
+    /// one, one connection would bypass the limits.
     pub fn of_stream(&self, permit: ConnectionPermit) -> Peer {
         let is_over_limit = self.is_over_limit || permit.is_over_limit;
         let counted = Counted { _permit: Arc::new(permit), ..self.counted.clone() };

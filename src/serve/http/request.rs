@@ -19,12 +19,12 @@ pub type Request = hyper::Request<RequestBody>;
 #[derive(Clone, Copy)]
 pub struct ExtendedConnect;
 
-/// Tells a handler that waits that its client has shut its sending side, and is most likely gone.
+/// Tells a handler that waits that its client has shut its sending side, and is probably gone.
 #[derive(Clone, Default)]
 pub struct ClientShut(Arc<(AtomicBool, AtomicWaker)>);
 
 impl ClientShut {
-    /// Notes that the client has shut its side, and wakes the handler.
+    /// Records that the client has shut its side, and wakes the handler.
     pub fn set(&self) {
         if !self.0.0.swap(true, Ordering::AcqRel) {
             self.0.1.wake();
@@ -38,16 +38,16 @@ impl ClientShut {
     }
 }
 
-/// Why a body cannot be read.
+/// The reason why a body cannot be read.
 pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The body of a request.
 pub enum RequestBody {
     /// A body that hyper reads.
     Http1(Incoming),
-    /// A body of another source: an HTTP/2 stream.
+    /// The body of an HTTP/2 stream.
     Boxed(Pin<Box<dyn Body<Data = Bytes, Error = BodyError> + Send>>),
-    /// A body that was already read. It is empty if what follows the head does not belong to the request.
+    /// A body that was already read. It is empty if the bytes after the head do not belong to the request.
     Whole(Bytes),
 }
 
@@ -86,8 +86,8 @@ impl Body for RequestBody {
 ///
 /// # Errors
 ///
-/// `bad_request` if there is no host, more than one, or an invalid one (RFC 9112 §3.2, RFC 9113 §8.3.1). A proxy in front of
-/// this server could otherwise see another host than the server does.
+/// `bad_request` if there is no host, more than one host, or an invalid host (RFC 9112 §3.2, RFC 9113 §8.3.1). A proxy
+/// in front of this server could otherwise see another host than the server does.
 pub fn normalize_host<B>(request: &mut hyper::Request<B>) -> Result<(), ApiError> {
     if let Some(host) = replaced_host(request.version(), request.uri(), request.headers())? {
         request.headers_mut().insert(HOST, host);
@@ -95,12 +95,12 @@ pub fn normalize_host<B>(request: &mut hyper::Request<B>) -> Result<(), ApiError
     Ok(())
 }
 
-/// Checks that a body comes as it is, or in chunks.
+/// Checks that a body is sent unchanged, or in chunks.
 ///
 /// # Errors
 ///
-/// `bad_request` for any other transfer coding (RFC 9112 §6.1): hyper decodes `chunked` alone, and would take what
-/// `gzip, chunked` carries for the body.
+/// `bad_request` for any other transfer coding (RFC 9112 §6.1): hyper decodes only `chunked`, and would treat the
+/// compressed bytes of `gzip, chunked` as the body.
 pub fn check_transfer_coding(headers: &HeaderMap) -> Result<(), ApiError> {
     let mut codings = headers.get_all(TRANSFER_ENCODING).into_iter();
     if codings.next().is_none_or(|coding| coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked"))
@@ -136,7 +136,7 @@ fn replaced_host(version: Version, uri: &Uri, headers: &HeaderMap) -> Result<Opt
     {
         return bad("Host must equal :authority, or be left out");
     }
-    // Over HTTP/1 an absolute target takes precedence over Host. Every proxy on the way does the same.
+    // Over HTTP/1 an absolute target takes precedence over Host. Every proxy on the path does the same.
     let Ok(host) = HeaderValue::from_str(authority.as_str()) else { return bad("send a Host header") };
     Ok(Some(host))
 }

@@ -19,7 +19,7 @@ impl Upgrade {
     ///
     /// # Errors
     ///
-    /// `bad_request`, with what is wrong.
+    /// `bad_request`, with a text that names the fault.
     pub fn check(request: &Parts) -> Result<Upgrade, ApiError> {
         let headers = &request.headers;
         let bad = |text: &str| Err(ApiError::new(Code::BadRequest, text));

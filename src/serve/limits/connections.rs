@@ -6,14 +6,15 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// How many connections beyond the limit get an error response at a time. Further ones are closed without one.
+/// How many connections beyond the limit get an error response at a time. Further connections are closed without a
+/// response.
 const REJECTED: usize = 256;
 
-/// Connections to the admin listener. They have a limit of their own, so that operators can look at a full server.
+/// Connections to the admin listener. They have a limit of their own, so that operators can inspect a full server.
 const ADMIN: usize = 256;
 
-/// The file descriptors that clients may use. The server keeps the others: a node whose clients hold all descriptors could
-/// neither reach Redis again nor ask the application, nor tell a client that it is full.
+/// The file descriptors that clients may use. The server keeps the others for itself: a node whose clients hold all
+/// descriptors could not reach Redis again, ask the application, or tell a client that the node is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DescriptorAllowance {
     /// Connections that are served.
@@ -27,7 +28,7 @@ pub struct DescriptorAllowance {
 impl DescriptorAllowance {
     /// Divides descriptors; `None` if there are too few for even one connection.
     pub fn of(descriptors: u64, has_admin: bool) -> Option<DescriptorAllowance> {
-        // More than any system has, and small enough that sums do not overflow.
+        // This number is more than any system has, and so small that sums do not overflow.
         let all = usize::try_from(descriptors).unwrap_or(usize::MAX).min(1 << 30);
         let rejected = (all / 8).clamp(1, REJECTED);
         let admin = if has_admin { (all / 8).clamp(2, ADMIN) } else { 0 };
@@ -35,24 +36,25 @@ impl DescriptorAllowance {
         Some(DescriptorAllowance { connections, rejected, admin })
     }
 
-    /// The most sockets that may be open, of any kind, when a public listener accepts one more. It is needed besides
-    /// the count of connections: a socket whose proxy has not sent its header yet is not counted as a connection.
+    /// The maximum number of open sockets of any kind at which a public listener still accepts. This limit is needed
+    /// besides the count of connections: a socket whose proxy has not sent its header yet does not count as a
+    /// connection.
     pub fn public_sockets(&self) -> usize {
         self.connections + self.rejected
     }
 
-    /// The same for the admin listener.
+    /// The maximum number of open sockets of any kind at which the admin listener still accepts.
     pub fn all_sockets(&self) -> usize {
         self.public_sockets() + self.admin
     }
 }
 
-/// What a permit is for.
+/// The kind of connection that a permit is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConnectionKind {
     /// A connection, which holds a file descriptor.
     Socket,
-    /// An HTTP/2 stream, which holds none.
+    /// An HTTP/2 stream, which does not hold a file descriptor.
     Stream,
 }
 
@@ -69,8 +71,8 @@ pub struct ConnectionLimits {
     pub rejected: usize,
 }
 
-/// What counts as one address. With IPv6 it is the 64-bit network that a subscriber gets: within it a client can use
-/// another address for each connection.
+/// The unit that counts as one address. With IPv6 it is the 64-bit network that a provider assigns to a subscriber:
+/// within it a client can use another address for each connection.
 pub fn network(ip: IpAddr) -> IpAddr {
     match ip.to_canonical() {
         IpAddr::V6(ip) => IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX))),
@@ -119,8 +121,8 @@ impl Connections {
         Connections::new(ConnectionLimits { most, sockets: most, per_ip: 0, rejected: 0 })
     }
 
-    /// A permit for a connection or a stream; `None`: close it at once. `ip` is `None` for a connection of a proxy: its
-    /// requests come from many addresses, and each takes an [`AddressPermit`].
+    /// Returns a permit for a connection or a stream; `None` if it must be closed at once. `ip` is `None` for a
+    /// connection of a proxy: its requests come from many addresses, and each request takes an [`AddressPermit`].
     pub fn admit(self: &Arc<Connections>, ip: Option<IpAddr>, kind: ConnectionKind) -> Option<ConnectionPermit> {
         let of_address = ip.map(|ip| self.admit_address(ip));
         let is_over_limit = matches!(of_address, Some(Err(AddressLimitReached))) || !self.take(kind);
@@ -137,7 +139,7 @@ impl Connections {
         (self.rejected.fetch_add(1, Ordering::Relaxed) < self.limits.rejected).then_some(permit)
     }
 
-    /// Counts one more if the limits allow it.
+    /// Counts one more connection or stream if the limits allow it.
     fn take(&self, kind: ConnectionKind) -> bool {
         let is_within = |count: &AtomicUsize, most| {
             let is_within = count.fetch_add(1, Ordering::Relaxed) < most;
@@ -156,7 +158,7 @@ impl Connections {
         true
     }
 
-    /// A permit for one more connection or stream of an address; `None` if there is no limit per address.
+    /// Returns a permit for one more connection or stream of an address; `None` if there is no limit per address.
     ///
     /// # Errors
     ///
@@ -180,7 +182,7 @@ impl Connections {
         self.admitted.load(Ordering::Relaxed)
     }
 
-    /// The most connections there may be.
+    /// The maximum number of connections.
     pub fn most(&self) -> usize {
         self.limits.most.min(self.limits.sockets)
     }

@@ -1,8 +1,9 @@
 //! The memory budget: data that clients have not read yet, and input from clients that is not complete or not handled yet.
 //!
-//! A reader is a cursor and costs no queue. It can hold one batch, while its socket accepts nothing; ten thousand readers that
-//! never read hold ten thousand batches. So a write that *blocks* is counted here until it is done. Past the limit the
-//! readers that have blocked longest are disconnected. A write that does not block is not counted and costs nothing.
+//! A reader is a cursor and costs no queue. It can hold one batch while its socket accepts nothing: ten thousand
+//! readers that never read hold ten thousand batches. So a write that *blocks* is counted here until it ends. Beyond
+//! the limit, the server disconnects the readers that have been blocked for the longest time. A write that does not
+//! block is not counted and costs nothing.
 
 use crate::transport::{ApiError, Code};
 use atomic_waker::AtomicWaker;
@@ -19,7 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
-/// A buffer's identity, by its address: a frame that many readers share is counted once.
+/// Identifies a buffer by its address, so that a frame that many readers share is counted once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct BufferId {
     address: usize,
@@ -38,9 +39,9 @@ pub struct BufferBudget {
     limit: usize,
     state: Mutex<State>,
     used: Gauge,
-    /// The part of it that is reserved for input. It is changed under the lock of `state`.
+    /// The part of the budget that is reserved for input. It is changed under the lock of `state`.
     reserved: AtomicUsize,
-    /// The part of that for publications that are complete. It is changed under the same lock.
+    /// The part of `reserved` that is for publications that are complete. It is changed under the same lock.
     publications: AtomicUsize,
     rejections: Counter,
 }
@@ -49,14 +50,14 @@ pub struct BufferBudget {
 struct State {
     used: usize,
     buffers: HashMap<BufferId, Holders>,
-    /// Writes that block, in the order in which they began to.
+    /// Writes that block, in the order in which they began to block.
     blocked: BTreeMap<u64, Arc<Blocked>>,
     next: u64,
     /// The first write that was not asked to leave.
     first_unasked: u64,
-    /// The bytes that will be free when all writes that were asked to leave have left. A buffer counts only when *all*
-    /// its holders were asked. If it counted once for each of them, a thousand readers of one frame would seem to free
-    /// much more than they do, and too few readers would be asked.
+    /// The bytes that become free when all writes that were asked to leave have left. A buffer counts only when *all*
+    /// its holders were asked. If it counted for each holder, a thousand readers of one frame would seem to free much
+    /// more than they do, and too few readers would be asked.
     leaving: usize,
 }
 
@@ -64,7 +65,7 @@ struct State {
 #[derive(Default)]
 struct Holders {
     all: usize,
-    /// How many of them were asked to leave.
+    /// How many of these writes were asked to leave.
     asked: usize,
 }
 
@@ -74,24 +75,25 @@ struct Blocked {
     waker: AtomicWaker,
 }
 
-/// The write may go on.
+/// The write may continue.
 const STAY: u8 = 0;
-/// The write may finish; then the client is sent away.
+/// The write may finish; then the server disconnects the client.
 const LEAVE: u8 = 1;
 /// The write ends at once.
 const CUT: u8 = 2;
 
-/// How a write went, which tells whether the reader keeps up.
+/// The outcome of a write, which shows whether the reader is fast enough.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WriteOutcome {
-    /// The socket accepted everything.
+    /// The socket accepted all bytes.
     Complete,
-    /// The write has finished, but this reader is among the slowest while memory is short. It should be sent away.
+    /// The write has finished, but this reader is among the slowest while memory is short. The server should disconnect
+    /// it.
     Slow,
 }
 
 impl BufferBudget {
-    /// A budget of this many bytes. `rejections` counts disconnected readers and rejected input.
+    /// A budget of `limit` bytes. `rejections` counts disconnected readers and rejected input.
     pub fn new(limit: usize, rejections: Counter, registry: &mut Registry) -> Arc<BufferBudget> {
         let used = Gauge::default();
         let help = "Bytes in memory that clients have not read, or have not finished sending";
@@ -110,7 +112,7 @@ impl BufferBudget {
     ///
     /// # Errors
     ///
-    /// The error of the write; `OutOfMemory` if memory is short and this write has blocked longest.
+    /// The error of the write; `OutOfMemory` if memory is short and this write has been blocked for the longest time.
     pub async fn write(
         self: &Arc<BufferBudget>,
         buffer: BufferId,
@@ -129,7 +131,7 @@ impl BufferBudget {
         .await
     }
 
-    /// Counts a write that blocks, until the result is dropped.
+    /// Counts a write that blocks, until the returned value is dropped.
     pub fn block(self: &Arc<BufferBudget>, buffer: BufferId) -> BlockedWrite {
         let blocked = Arc::new(Blocked { buffer, verdict: AtomicU8::new(STAY), waker: AtomicWaker::new() });
         let mut state = self.state.lock();
@@ -141,8 +143,8 @@ impl BufferBudget {
         BlockedWrite { budget: self.clone(), order, blocked }
     }
 
-    /// Cuts the slowest writes until the rest fits. The next slowest ones are asked to leave while a quarter of the
-    /// memory is still free, because then they can still be sent a farewell.
+    /// Cuts the slowest writes until the rest fits. Asks the next slowest ones to leave while a quarter of the memory
+    /// is still free, because the server can then still send them a farewell.
     fn enforce(&self, state: &mut State) {
         while state.used > self.limit
             && let Some((order, blocked)) = state.blocked.pop_first()
@@ -164,20 +166,20 @@ impl BufferBudget {
         self.used.set(state.used as i64);
     }
 
-    /// Whether memory is short, or nearly all of the memory that may be reserved is reserved. A reader of input should
-    /// wait then, if it can.
+    /// Whether memory is short, or nearly all of the memory that may be reserved is reserved. If so, a caller that
+    /// reads input should wait, if it can.
     pub fn is_short(&self) -> bool {
         let (used, reserved) = (self.used.get() as usize, self.reserved.load(Ordering::Relaxed));
         used > self.limit - self.limit / 4 || reserved > self.limit / 8 * 3
     }
 
-    /// A reservation of no bytes yet, for input that is not complete.
+    /// A reservation that has no bytes yet, for input that is not complete.
     pub fn reservation(self: &Arc<BufferBudget>) -> Reservation {
         Reservation { budget: self.clone(), bytes: 0, is_publication: false }
     }
 
-    /// A reservation of no bytes yet, for a publication that is complete and waits for the application or the log.
-    /// Clients that begin and do not finish cannot keep these out: an eighth of the memory is left to them.
+    /// A reservation that has no bytes yet, for a publication that is complete and waits for the application or the log.
+    /// Incomplete input of clients cannot keep publications out: an eighth of the memory is left to publications.
     pub fn publication(self: &Arc<BufferBudget>) -> Reservation {
         Reservation { budget: self.clone(), bytes: 0, is_publication: true }
     }
@@ -258,8 +260,8 @@ impl Reservation {
     ///
     /// # Errors
     ///
-    /// `not_ready`: senders hold half of the memory already. More would push readers out. A sender that is alone always
-    /// fits, within the limits of one request: otherwise the longest request would be refused for ever.
+    /// `not_ready`: senders already hold half of the memory. More would make the server disconnect readers. A single sender
+    /// always fits, within the limits of one request: otherwise the longest request could never succeed.
     pub fn resize(&mut self, bytes: usize) -> Result<(), ApiError> {
         if bytes == self.bytes {
             return Ok(());
@@ -316,7 +318,7 @@ mod tests {
         let (_c, c) = buffer(45);
         let (first, second) = (budget.block(a), budget.block(b));
         assert!(!is_cut(&first) && !is_cut(&second));
-        // Past three quarters of the limit, the slowest is asked to leave, and may finish.
+        // Beyond three quarters of the limit, the slowest write is asked to leave, and may finish.
         assert_eq!((first.outcome(), second.outcome()), (WriteOutcome::Slow, WriteOutcome::Complete));
         let third = budget.block(c);
         assert!(is_cut(&first) && !is_cut(&second) && !is_cut(&third));
@@ -348,14 +350,14 @@ mod tests {
         let mut sharing: Vec<BlockedWrite> = (0..1000).map(|_| budget.block(frame)).collect();
         let mut others: Vec<BlockedWrite> = own[..3].iter().map(|(_, own)| budget.block(*own)).collect();
         assert!(sharing.iter().all(is_asked) && !others.iter().any(is_asked));
-        // Nothing changes while some of the holders leave and a little is added.
+        // The result stays the same when some of the holders leave and one more write blocks.
         sharing.truncate(10);
         others.push(budget.block(own[3].1));
         assert!(!others.iter().any(is_asked));
         // A write that was not asked joins them, so the frame would no longer become free.
         sharing.push(budget.block(frame));
         assert_eq!(others.iter().filter(|other| is_asked(other)).count(), 2);
-        // It leaves, so again all holders were asked.
+        // That write leaves, so all remaining holders were asked.
         sharing.pop();
         assert_eq!(budget.state.lock().leaving, 700);
         drop((sharing, others));

@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How many buckets are kept at a time. After a second without use a bucket is full again and can be dropped.
+/// How many buckets are kept at a time. After a second without use, a bucket is full again and can be dropped.
 const BUCKETS: usize = 100_000;
 
 /// A publisher: the owner of a message rate and of idempotency keys.
@@ -27,7 +27,7 @@ pub enum Publisher {
 }
 
 impl Publisher {
-    /// The scope of its idempotency keys. Scopes of different kinds never collide.
+    /// The scope of the publisher's idempotency keys. Scopes of different kinds never collide.
     pub fn scope(&self) -> String {
         match self {
             Publisher::Server => "key".to_owned(),
@@ -53,7 +53,7 @@ pub struct RateLimiter {
 }
 
 impl RateLimiter {
-    /// Limits requests per second of an address, and messages per second of a publisher. 0 means no limit.
+    /// Limits the requests per second of an address, and the messages per second of a publisher. 0 means no limit.
     pub fn new(requests: u32, messages: u32) -> RateLimiter {
         RateLimiter { requests: Limiter::new(requests), messages: Limiter::new(messages) }
     }
@@ -75,7 +75,7 @@ impl RateLimiter {
     ///
     /// # Errors
     ///
-    /// `rate_limited`, for all of them or for none; `too_large` if they are more than the rate ever allows together.
+    /// `rate_limited`: all of the messages are refused. `too_large`: one request can never have so many messages.
     pub fn publish(&self, publisher: &Publisher, messages: usize) -> Result<(), ApiError> {
         let Some(limiter) = &self.messages else { return Ok(()) };
         let publisher = match publisher {
@@ -89,7 +89,7 @@ impl RateLimiter {
             return Err(ApiError::new(Code::TooLarge, text));
         }
         limiter.take(publisher, messages, Instant::now()).map_err(|wait| {
-            let text = format!("at most {} messages per second, and as many in one request", limiter.per_second);
+            let text = format!("at most {} messages per second, and at most {0} in one request", limiter.per_second);
             ApiError::until(Code::RateLimited, text, wait)
         })
     }

@@ -6,20 +6,20 @@ use tokio::time::Instant;
 /// How many tokens a bucket holds, and how fast it refills.
 #[derive(Clone, Copy, Debug)]
 pub struct Refill {
-    /// The most tokens a bucket holds. A new bucket is full.
+    /// The maximum number of tokens that a bucket holds. A new bucket is full.
     pub capacity: f64,
-    /// Tokens it gains per second.
+    /// The tokens that a bucket gains per second.
     pub per_second: f64,
 }
 
 impl Refill {
-    /// A bucket that holds what one second gives.
+    /// The refill of a bucket that holds the tokens of one second.
     pub fn of_one_second(tokens: u32) -> Refill {
         Refill { capacity: f64::from(tokens), per_second: f64::from(tokens) }
     }
 }
 
-/// A bucket. The [`Refill`] is passed in by the owner: thousands of buckets share one.
+/// A bucket. Its owner passes in the [`Refill`], because thousands of buckets share one.
 #[derive(Clone, Copy, Debug)]
 pub struct TokenBucket {
     tokens: f64,
@@ -38,7 +38,7 @@ impl TokenBucket {
     }
 
     fn refill(&mut self, refill: &Refill, now: Instant) {
-        // A clock that steps back adds nothing.
+        // A clock that steps back does not add tokens.
         let passed = now.saturating_duration_since(self.at).as_secs_f64();
         self.tokens = (self.tokens + passed * refill.per_second).min(refill.capacity);
         self.at = now;
@@ -48,7 +48,8 @@ impl TokenBucket {
     ///
     /// # Errors
     ///
-    /// There are too few, and none is taken. The duration is the wait until there are enough, or until the bucket is full.
+    /// There are too few tokens, and the bucket keeps them. The duration is the wait until there are enough, or until
+    /// the bucket is full.
     pub fn try_take(&mut self, refill: &Refill, tokens: f64, now: Instant) -> Result<(), Duration> {
         self.refill(refill, now);
         if self.tokens >= tokens {
@@ -58,14 +59,14 @@ impl TokenBucket {
         Err(Duration::from_secs_f64((tokens.min(refill.capacity) - self.tokens) / refill.per_second))
     }
 
-    /// Takes tokens in any case, for something that has already happened. Returns false if the bucket is overdrawn.
+    /// Takes tokens in any case, for an event that has already happened. Returns false if the bucket is overdrawn.
     pub fn spend(&mut self, refill: &Refill, tokens: f64, now: Instant) -> bool {
         self.refill(refill, now);
         self.tokens -= tokens;
         self.tokens >= 0.0
     }
 
-    /// Adds tokens. What exceeds the capacity is lost at the next use.
+    /// Adds tokens. Tokens beyond the capacity are lost at the next use.
     pub fn add(&mut self, tokens: f64) {
         self.tokens += tokens;
     }

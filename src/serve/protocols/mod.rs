@@ -1,5 +1,5 @@
-//! Protocols of other libraries. Each is a folder with an endpoint, its transports and its dialect, and a word in the
-//! table of endpoints in `src/serve/router/endpoints.rs`.
+//! Protocols of other libraries. Each protocol is a folder with an endpoint, its transports and its dialect, and one
+//! entry in the table of endpoints in `src/serve/router/endpoints.rs`.
 
 #[cfg(test)]
 pub mod toy;

@@ -1,4 +1,4 @@
-//! Publishing: parsing of what is published, and the service that appends it.
+//! Publishing: the parser of published messages, and the service that appends them.
 
 pub mod parse;
 pub mod queued;

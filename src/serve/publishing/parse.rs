@@ -1,4 +1,4 @@
-//! Parses what is published: a query, a form or JSON, as drafts.
+//! Parses a query, a form or JSON as drafts of messages.
 
 use crate::message::{Draft, DraftFields};
 use crate::transport::params::fields;
@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use smallvec::SmallVec;
 use std::borrow::Cow;
 
-/// The most messages of an array.
+/// The maximum number of messages in an array.
 const MESSAGES: usize = 1000;
 
 /// The content type of a form.
@@ -30,12 +30,12 @@ pub fn parse_query(query: &str) -> Result<Fields<'_>, ApiError> {
     Ok(fields(query.as_bytes(), None).collect())
 }
 
-/// The drafts of a request, from its query, its content type without parameters, and its body; and whether it is the hidden
-/// form of an old browser.
+/// Parses the drafts of a request from its query, its content type without parameters, and its body. Also returns
+/// whether the request is the hidden form of an old browser.
 ///
 /// # Errors
 ///
-/// The first error in it.
+/// The first error in the request.
 pub fn drafts(query: &[Field<'_>], kind: &str, body: &str, max: usize) -> Result<(Vec<Draft>, bool), ApiError> {
     let is_form = kind == FORM;
     // An old browser sends its hidden form into a frame, and would offer JSON there as a download.
@@ -53,7 +53,7 @@ pub fn drafts(query: &[Field<'_>], kind: &str, body: &str, max: usize) -> Result
     Ok((drafts, is_hidden_form))
 }
 
-/// A draft from the fields of a query and a form. `payload`: the body, if it is not a form.
+/// A draft from the fields of a query and a form. `payload` is the body, if it is not a form.
 fn from_fields(query: &[Field<'_>], form: Option<&str>, payload: Option<&str>, max: usize) -> Result<Draft, ApiError> {
     if let Some(form) = form {
         check_utf8(form)?;
@@ -96,15 +96,15 @@ fn from_fields(query: &[Field<'_>], form: Option<&str>, payload: Option<&str>, m
 }
 
 fn check_utf8(encoded: &str) -> Result<(), ApiError> {
-    // If there is no percent sign, nothing is encoded.
+    // Without a percent sign, no character is encoded.
     if !encoded.contains('%') || decodes_to_utf8(encoded.as_bytes()) {
         return Ok(());
     }
     Err(ApiError::new(Code::NotUtf8, "a percent-encoded field is not UTF-8"))
 }
 
-/// Whether a percent-encoded text is UTF-8. The form parser would replace invalid bytes by U+FFFD, and a payload would not
-/// arrive as it was sent.
+/// Whether a percent-encoded text is UTF-8. The form parser would replace invalid bytes with U+FFFD, and change the
+/// payload that the client sent.
 fn decodes_to_utf8(encoded: &[u8]) -> bool {
     let hex = |at: usize| encoded.get(at).and_then(|digit| char::from(*digit).to_digit(16));
     let mut decoded = Vec::with_capacity(encoded.len());
@@ -124,7 +124,7 @@ fn decodes_to_utf8(encoded: &[u8]) -> bool {
     std::str::from_utf8(&decoded).is_ok()
 }
 
-/// Parses a field that is on or off.
+/// Parses a field whose value is on or off.
 ///
 /// # Errors
 ///
@@ -139,8 +139,8 @@ pub fn flag(name: &str, value: &str) -> Result<bool, ApiError> {
 
 fn from_json(body: &str, max: usize) -> Result<Vec<Draft>, ApiError> {
     if body.trim_start().starts_with('[') {
-        // The array is split into items first: an invalid item is then distinct from a body that is not JSON, and a
-        // body with too many items is refused before they are parsed.
+        // The array is split into items first: the error then distinguishes an invalid item from a body that is not
+        // JSON, and a body with too many items is refused before they are parsed.
         let items: Vec<&RawValue> = serde_json::from_str(body).map_err(|error| bad_json(&error))?;
         if items.len() > MESSAGES {
             return Err(ApiError::new(Code::TooLarge, format!("an array may have at most {MESSAGES} messages")));

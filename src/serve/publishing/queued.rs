@@ -5,13 +5,13 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Whether the publish that is being handled has its place in the order of the log. A connection with pipelined publishes
-/// begins the next one then.
+/// Whether the publish that is being handled has its place in the order of the log. When it has, a connection with
+/// pipelined publishes begins the next one.
 #[derive(Clone, Default)]
 pub struct Queued(Arc<AtomicBool>);
 
 impl Queued {
-    /// Whether the publish has its place.
+    /// Whether the publish has its place in the order of the log.
     pub fn is_set(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
@@ -21,7 +21,7 @@ impl Queued {
         self.0.store(false, Ordering::Relaxed);
     }
 
-    /// Runs an append, and sets the flag after its first poll, which queues it.
+    /// Runs an append, and sets the flag after the first poll, because that poll queues the publish.
     pub async fn watch<F: Future>(&self, append: F) -> F::Output {
         let mut append = pin!(append);
         let mut is_first = true;

@@ -15,14 +15,15 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How long after the beginning of an append its answer waits until this node has read the message, so that a client that
-/// publishes and then polls sees its own message. The message is in the log in any case.
+/// How long after the beginning of an append the response waits until this node has read the message. With this wait, a
+/// client that publishes and then polls sees its own message. The message is in the log in any case.
 const OWN_TAIL_WAIT: Duration = Duration::from_millis(500);
 
-/// The shortest such wait, if the append itself has taken longer.
+/// The minimum of this wait, if the append itself has taken longer.
 const OWN_TAIL_LEAST: Duration = Duration::from_millis(20);
 
-/// Checks that a client may publish these drafts, and its message rate. Writes the publisher into the drafts' keys.
+/// Checks that a client may publish these drafts and stays within its message rate. Writes the publisher into the
+/// drafts' keys.
 ///
 /// # Errors
 ///
@@ -77,8 +78,9 @@ pub fn append(
             if state.hub.has_reached(*newest) {
                 return Ok(cursors);
             }
-            // The time runs from the beginning of the append and not from here: only the first of pipelined publishes
-            // is polled. Each of the others would come here, and wait again, when the one before it is answered.
+            // The time runs from the beginning of the append and not from this point, because only the first of
+            // pipelined publishes is polled. Each of the others gets to this point, and would wait again, when the one
+            // before it is answered.
             let until = (began + OWN_TAIL_WAIT).max(Instant::now() + OWN_TAIL_LEAST);
             let _ = tokio::time::timeout_at(until, state.hub.reached(*newest)).await;
         }

@@ -103,13 +103,13 @@ impl Endpoint for Assets {
     }
 }
 
-/// Whether there is a file at a path.
+/// Whether a path names a file.
 fn has(path: &str) -> bool {
     FILES.iter().any(|(name, ..)| *name == path)
 }
 
-/// Where the lanes of the comparison page read besides its own origin: from the ports of the demo, or from other names of
-/// this machine. See `static/demo/origins.js`.
+/// The origins that the lanes of the comparison page read from besides its own: the ports of the demo, or other names
+/// of this machine. See `static/demo/origins.js`.
 fn lanes(call: &Call<'_>) -> Vec<String> {
     if let Some(demo) = &call.context.demo {
         return demo.port_numbers().iter().map(|port| format!("http://*:{port}")).collect();
@@ -131,7 +131,7 @@ fn answer(path: &str, others: &[String]) -> Response {
     }
     let mut response = response::whole(StatusCode::OK, content_type, page);
     response.headers_mut().extend(headers);
-    // A file changes only with the server and is small, so browsers ask for it each time and never show a stale copy.
+    // A file is small and changes only with the server, so browsers request it each time and never show a stale copy.
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     response
 }

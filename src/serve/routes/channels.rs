@@ -1,4 +1,4 @@
-//! Subscriber counts of channels, here and on all nodes: `/channels`, `/channels/{channel}` and `counts=1`.
+//! Subscriber counts of channels, on this node and on all nodes: `/channels`, `/channels/{channel}` and `counts=1`.
 
 use super::context::Context;
 use super::endpoint::{Answer, Audience, Call, Endpoint, Route};
@@ -36,13 +36,13 @@ impl Endpoint for Channels {
 /// The path of [`list`].
 const LIST: &str = "/channels";
 
-/// What the path of [`channel`] begins with.
+/// The beginning of the path of [`channel`].
 const ONE: &str = "/channels/";
 
-/// How long to wait for the counts of other nodes. Without them the response says that it is not complete.
+/// How long to wait for the counts of other nodes. Without them the response is marked as incomplete.
 const OTHER_NODES_WAIT: Duration = Duration::from_secs(1);
 
-/// How many channels a page has by default, and at most.
+/// The default and the maximum number of channels in a page.
 const PAGE: usize = 100;
 const LARGEST_PAGE: usize = 1000;
 
@@ -52,7 +52,7 @@ pub struct ReaderCounts {
     nodes: usize,
     /// Whether the counts of the other nodes are included.
     pub is_complete: bool,
-    /// The counts here and remote.
+    /// The counts on this node and on the others.
     channels: HashMap<Channel, (ChannelCounts, RemoteCounts)>,
 }
 
@@ -79,13 +79,13 @@ impl ReaderCounts {
         ReaderCounts { nodes: others + 1, is_complete, channels }
     }
 
-    /// The readers of a channel: on all nodes, and here.
+    /// The readers of a channel: on all nodes, and on this node.
     pub fn readers(&self, channel: &Channel) -> Value {
         let Some((here, remote)) = self.channels.get(channel) else { return Value::Null };
         let mut all = sum(&here.readers, &remote.readers);
         for (transport, count) in here.pollers.iter().chain(&remote.pollers) {
-            // A client that polls on several nodes counts once. Clients that came here since the last report to Redis are
-            // known only here.
+            // A client that polls on several nodes counts once. Only this node knows the clients that came to it since
+            // its last report to Redis.
             let known = [&here.pollers, &remote.pollers].into_iter().filter_map(|pollers| pollers.get(transport));
             let pollers = known.max().copied().unwrap_or(*count);
             let connected = sum(&here.readers, &remote.readers).get(transport).copied().unwrap_or(0);
@@ -153,7 +153,7 @@ async fn list(state: &ServerState, query: &str) -> Result<Response, ApiError> {
             _ => {}
         }
     }
-    // It asks for one more than the page holds, to know whether there are more.
+    // The page asks for one name more than it holds, to find out whether there are more.
     let mut names = state.hub.names(&prefix, &after, limit + 1);
     let mut is_complete = true;
     if let Some(remote) = &state.remote_counts {

@@ -1,4 +1,4 @@
-//! What the routes need besides the state of the server.
+//! The data that the routes need besides the state of the server.
 
 use super::demo_state::Demo;
 use crate::serve::session::poll_cache::PollCache;
@@ -8,18 +8,18 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::sync::watch;
 
-/// The state of the server, and what only routes and connections need.
+/// The state of the server, and the data that only routes and connections need.
 pub struct Context {
     /// The state of the server.
     pub state: Arc<ServerState>,
-    /// What long polls share.
+    /// The data that long polls share.
     pub polls: PollCache,
     /// The address for raw TCP, as `/info` shows it.
     pub tcp_address: Option<SocketAddr>,
-    /// Whether PUBLISH messages of Redis have been received, now or before. Always true without Redis.
+    /// Whether this node has ever been subscribed to the PUBLISH messages of Redis. Always true without Redis.
     pub is_listening: watch::Receiver<bool>,
     /// The demo, if the server was started with it.
     pub demo: Option<Demo>,
-    /// What `/metrics` shows.
+    /// The metrics that `/metrics` shows.
     pub registry: Registry,
 }

@@ -22,7 +22,7 @@ use tokio::sync::Semaphore;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::time::timeout;
 
-/// Events are sent in batches: their limit, and how long they are collected. A page does not draw more often.
+/// The maximum number of events in a batch, and how long events are collected. A page does not draw more often.
 const BATCH: usize = 128;
 const BATCH_TIME: Duration = Duration::from_millis(25);
 
@@ -32,15 +32,15 @@ const MAX_FAULTS_BYTES: usize = 4 << 10;
 /// Connect timeout of the applet.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Silence before something is written to a page. Only a write shows that a page has gone, and an applet must not
-/// outlive its page.
+/// Silence after which something is written to a page. Only a write shows that a page has gone, and an applet must not
+/// run longer than its page.
 const SILENCE: Duration = Duration::from_millis(500);
 
 /// Bytes per read of the applet.
 const READ_BYTES: usize = 8 << 10;
 
-/// The page of an iframe, for a transport whose page must have the origin that it reads from. Its script obeys only
-/// pages of this machine, or of the host that it was loaded from.
+/// The page of an iframe, for a transport whose page must have the origin that it reads from. Its script accepts
+/// messages only from pages of this machine, or of the host that it was loaded from.
 const FRAME: &str = concat!(
     include_str!("../../../static/demo/frame.html"),
     "<script>\n",
@@ -65,7 +65,7 @@ impl Endpoint for DemoApi {
     fn call<'a>(&'a self, call: Call<'a>) -> Answer<'a> {
         match &call.context.demo {
             Some(demo) => Box::pin(answer(&call.context.state, demo, call.request)),
-            None => ready(Err(ApiError::new(Code::NotFound, "start it with `longtail demo`"))),
+            None => ready(Err(ApiError::new(Code::NotFound, "the demo is off; start the server with `longtail demo`"))),
         }
     }
 }
@@ -82,7 +82,7 @@ async fn answer(state: &ServerState, demo: &Demo, mut request: Request) -> Resul
         ("/demo/weather", &Method::POST) => {
             let body = response::read_body(state, &mut request, MAX_FAULTS_BYTES).await?;
             let faults: Faults = serde_json::from_slice(&body).map_err(|error| {
-                // The error does not have the parser's text, which may repeat what was sent.
+                // The error does not have the parser's text, which may repeat the input.
                 let at = error.column();
                 ApiError::new(
                     Code::BadJson,
@@ -105,7 +105,7 @@ fn text(faults: Faults) -> String {
     serde_json::to_string(&faults).unwrap_or_default()
 }
 
-/// Streams the bytes of a client's requests that pass the proxy, and the faults, as Server-Sent Events.
+/// Streams the faults and the bytes of a client's requests that pass the proxy, as Server-Sent Events.
 fn wire(state: &ServerState, demo: &Demo, query: &str) -> Result<Response, ApiError> {
     let params = Params::parse(query.as_bytes(), None, &state.settings.limits)?;
     let Some(client) = params.client else {
@@ -166,7 +166,7 @@ fn permit(of: &Arc<Semaphore>) -> Result<tokio::sync::OwnedSemaphorePermit, ApiE
 }
 
 /// A raw TCP client in place of an applet: it connects through the proxy, subscribes, and streams the lines that it
-/// reads. It ends with the response.
+/// reads. It ends when the response ends.
 async fn applet(state: &ServerState, demo: &Demo, query: &str) -> Result<Response, ApiError> {
     let params = Params::parse(query.as_bytes(), None, &state.settings.limits)?;
     let Some([own, hop]) = demo.tcp else {
@@ -178,7 +178,7 @@ async fn applet(state: &ServerState, demo: &Demo, query: &str) -> Result<Respons
     let permit = permit(&demo.applets)?;
     let channels: Vec<&str> = params.channels.iter().map(|channel| channel.as_str()).collect();
     let mut command = serde_json::json!({ "type": "subscribe", "channels": channels });
-    // The text is as it was written. It has been parsed, so it is valid.
+    // The original text of the cursor is used. It has been parsed, so it is valid.
     if let Some((_, cursor)) = fields(query.as_bytes(), None).filter(|(name, _)| name == "cursor").last() {
         command["cursor"] = cursor.into();
     }
@@ -203,7 +203,7 @@ async fn applet(state: &ServerState, demo: &Demo, query: &str) -> Result<Respons
             let read = tokio::select! {
                 read = socket.read_buf(&mut buffer) => read,
                 () = tokio::time::sleep(SILENCE) => {
-                    // Readers skip an empty line between two lines. Within a line it would break that line.
+                    // Readers skip an empty line between two lines. Inside a line, an empty line would break that line.
                     if is_between {
                         yield Bytes::from_static(b"\n");
                     }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 
-/// Limit of pages that watch at the same time, and of applets.
+/// Limit on pages that watch at the same time, and on applets.
 const MAX_WATCHERS: usize = 32;
 
 /// The name of the port for the reader that changes its transport, in place of a transport's name.
@@ -17,7 +17,7 @@ pub struct Demo {
     pub proxy: Arc<FaultProxy>,
     /// The proxy's ports, each with the name of its lane.
     pub ports: Vec<(&'static str, SocketAddr)>,
-    /// The address that the applet connects to, and that of the reader that changes its transport.
+    /// The addresses of raw TCP: the first is for the applet, the second for the reader that changes its transport.
     pub tcp: Option<[SocketAddr; 2]>,
     /// The permits of pages that watch.
     pub watchers: Arc<Semaphore>,
@@ -26,7 +26,7 @@ pub struct Demo {
 }
 
 impl Demo {
-    /// The demo with a proxy on these ports.
+    /// The state of a demo with a proxy on these ports.
     pub fn new(proxy: Arc<FaultProxy>, ports: Vec<(&'static str, SocketAddr)>, tcp: Option<[SocketAddr; 2]>) -> Demo {
         let permits = || Arc::new(Semaphore::new(MAX_WATCHERS));
         Demo { proxy, ports, tcp, watchers: permits(), applets: permits() }
@@ -37,7 +37,7 @@ impl Demo {
         self.ports.iter().map(|(_, address)| address.port()).collect()
     }
 
-    /// What `/info` says of the demo.
+    /// The part of `/info` that describes the demo.
     pub fn info(&self) -> serde_json::Value {
         let ports = self.ports.iter().map(|(lane, address)| (lane.to_string(), address.to_string().into()));
         serde_json::json!({ "ports": ports.collect::<serde_json::Map<_, _>>(), "applet": self.tcp.is_some() })

@@ -1,5 +1,5 @@
-//! Answers `/diagnose/echo` and `/diagnose/drip`. With these a browser finds out what proxies on the path do to its requests:
-//! see `static/client/diagnose.js`.
+//! Answers `/diagnose/echo` and `/diagnose/drip`. With these a browser finds out how proxies on the path change its
+//! requests: see `static/client/diagnose.js`.
 
 use super::context::Context;
 use super::endpoint::{Answer, Call, Endpoint, Route, ready};
@@ -36,7 +36,7 @@ const ECHO: &str = "/diagnose/echo";
 /// The path of [`drip`].
 const DRIP: &str = "/diagnose/drip";
 
-/// The parts of the request that arrived, without any that identify the client.
+/// Returns the parts of the request that arrived, without any part that identifies the client.
 fn echo(version: Version, headers: &HeaderMap) -> Response {
     let text = |name: HeaderName| headers.contains_key(&name).then(|| list(headers, name.as_str()).into_owned());
     let forwarded = headers.contains_key("forwarded") || headers.contains_key("x-forwarded-for");
@@ -63,7 +63,7 @@ fn drip(state: &ServerState, query: &str) -> Result<Response, ApiError> {
         number(query, "count", 40, 1..=120)?,
         number(query, "every", 50, 10..=120_000)?,
     );
-    // The whole may take as long as the longest wait between two pieces.
+    // All pieces together may take as long as the longest wait between two pieces.
     if count * every > 120_000 {
         return Err(ApiError::new(Code::BadRequest, "count times every must be at most 120000 ms"));
     }

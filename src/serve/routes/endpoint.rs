@@ -1,4 +1,4 @@
-//! An endpoint: what answers a subtree of paths. Each protocol is one, and so is each kind of page.
+//! The trait of an endpoint, which answers the requests to a subtree of paths.
 
 use super::context::Context;
 use super::response::{self, Response};
@@ -7,17 +7,17 @@ use crate::serve::http::request::Request;
 use crate::transport::{ApiError, Transport};
 use futures_util::future::BoxFuture;
 
-/// A response that is being made, or why the request is refused.
+/// A future of a response, or of the error that refuses the request.
 pub type Answer<'a> = BoxFuture<'a, Result<Response, ApiError>>;
 
 /// Answers the requests to its paths.
 pub trait Endpoint: Sync {
-    /// What holds for a path before anything answers it; `None` if the path is not of this endpoint. Paths are compared
-    /// byte for byte.
+    /// The rules for a path, which apply before the endpoint answers; `None` if the path does not belong to this
+    /// endpoint. Paths are compared byte for byte.
     fn route(&self, context: &Context, path: &str) -> Option<Route>;
 
-    /// Answers a request with one of the route's methods. The router has checked the limits, the listener and the method,
-    /// and that an operator asks where only operators may.
+    /// Answers a request with one of the route's methods. The router has checked the limits, the listener and the
+    /// method, and that a request for a path of operators comes from an operator.
     fn call<'a>(&'a self, call: Call<'a>) -> Answer<'a>;
 
     /// Refuses a request over a limit, in a form that the path's clients can read.
@@ -25,22 +25,22 @@ pub trait Endpoint: Sync {
         response::refused(refusal)
     }
 
-    /// The transports that readers are counted by.
+    /// The transports for which readers are counted.
     fn transports(&self) -> &'static [&'static dyn Transport] {
         &[]
     }
 }
 
-/// What holds for a path before anything answers it.
+/// The rules for a path, which apply before its endpoint answers.
 #[derive(Clone, Copy)]
 pub struct Route {
     /// The methods, as `Allow` lists them. The router answers `OPTIONS`.
     pub methods: &'static str,
-    /// Who may ask, and on which listeners.
+    /// The clients that may request the path, and the listeners that serve it.
     pub audience: Audience,
-    /// The limits that hold.
+    /// The limits that apply.
     pub limits: Limits,
-    /// The transport, for a path that subscribes.
+    /// The transport, if a request to the path subscribes.
     pub transport: Option<&'static dyn Transport>,
 }
 
@@ -50,23 +50,23 @@ impl Route {
         Route { methods: "GET, HEAD, OPTIONS", audience: Audience::Clients, limits: Limits::All, transport: None };
 }
 
-/// Who may ask for a path, and on which listeners.
+/// The clients that may request a path, and the listeners that serve it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Audience {
-    /// Everyone, on the public listeners.
+    /// Every client, on the public listeners.
     Clients,
-    /// Everyone, on all listeners.
+    /// Every client, on all listeners.
     Monitoring,
-    /// Operators, on all listeners: the path shows data of other clients. The public listeners want a server key.
+    /// Operators, on all listeners: the path shows data of other clients. The public listeners require a server key.
     Operators,
 }
 
-/// The limits for requests of a path on the public listeners. The admin listener has none.
+/// The limits for requests of a path on the public listeners. The admin listener does not have limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Limits {
-    /// The rate limit, and the limit of connections.
+    /// The rate limit, and the limit on connections.
     All,
-    /// The rate limit. A full server answers, too.
+    /// The rate limit. The server also answers when it is full.
     Rate,
     /// No limits.
     Unlimited,
@@ -96,7 +96,7 @@ impl Call<'_> {
     }
 }
 
-/// An answer that is there at once.
+/// An answer that is ready at once.
 pub fn ready<'a>(answer: Result<Response, ApiError>) -> Answer<'a> {
     Box::pin(std::future::ready(answer))
 }

@@ -12,12 +12,12 @@ pub fn quoted(cursor: Cursor) -> HeaderValue {
     HeaderValue::try_from(format!("\"{cursor}\"")).unwrap_or(HeaderValue::from_static("\"\""))
 }
 
-/// The cursor in `If-None-Match`: the first one of a list (RFC 9110 §13.1.2). `*` is skipped, and tags that proxies have
-/// changed (`"…-gzip"`) are understood.
+/// The cursor in `If-None-Match`: the first one of a list (RFC 9110 §13.1.2). `*` is skipped. Tags that proxies have
+/// changed (`"…-gzip"`) are accepted.
 ///
 /// # Errors
 ///
-/// There are tags, and none is a cursor.
+/// There are tags, but no tag is a cursor.
 pub fn if_none_match(headers: &HeaderMap) -> Result<Option<Cursor>, ApiError> {
     let tags = list(headers, "if-none-match");
     let tags = tags.split(',').map(str::trim).filter(|tag| !tag.is_empty() && *tag != "*");
@@ -29,9 +29,9 @@ pub fn if_none_match(headers: &HeaderMap) -> Result<Option<Cursor>, ApiError> {
     Ok(Some(first.or_else(|error| cursors.find_map(Result::ok).ok_or(error))?))
 }
 
-/// Whether a client with this tag has everything that the batch holds. The tag is the batch's cursor, or an older one of
-/// channels that have had no message since. An older one counts only while it is far from the end of what is retained: a
-/// client that is told "not modified" keeps its tag, which must not become too old.
+/// Whether a client with this tag has every message of the batch. The tag is the batch's cursor, or an older cursor of
+/// channels that have had no message since. An older cursor counts only while it is far from the oldest retained
+/// message: a client that gets "not modified" keeps its tag, and that tag must not become too old.
 pub fn is_unmodified(state: &ServerState, batch: &Batch, start: Start, tag: Cursor) -> bool {
     if batch.gap.is_some() || !batch.is_complete && batch.cursor != tag {
         return false;

@@ -20,7 +20,7 @@ impl Endpoint for Info {
     }
 }
 
-/// What clients may know of this server, as JSON.
+/// The facts about this server that clients may know, as JSON.
 fn answer(context: &Context) -> Response {
     let state = &context.state;
     let transports = transport::ALL.iter().map(|transport| {
@@ -57,7 +57,7 @@ fn answer(context: &Context) -> Response {
         info["demo"] = demo.info();
     }
     let mut response = response::json(StatusCode::OK, info.to_string());
-    // People open it in a browser, some of which show JSON as a page.
+    // Users open it in a browser, and some browsers show JSON as a page.
     response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(response::NOTHING));
     response
 }

@@ -5,7 +5,7 @@ use super::endpoint::{Answer, Audience, Call, Endpoint, Limits, Route, ready};
 use super::response::{self, Response};
 use hyper::StatusCode;
 
-/// The media type of OpenMetrics, which `prometheus-client` writes and Prometheus asks for.
+/// The media type of OpenMetrics, which `prometheus-client` writes and Prometheus requests.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// The endpoint.
@@ -13,7 +13,7 @@ pub struct Metrics;
 
 impl Endpoint for Metrics {
     fn route(&self, _: &Context, path: &str) -> Option<Route> {
-        // A full server shows what it is full of.
+        // The metrics show why a server is full, so a full server also answers.
         let route = Route { audience: Audience::Operators, limits: Limits::Rate, ..Route::PAGE };
         (path == "/metrics").then_some(route)
     }

@@ -1,4 +1,4 @@
-//! The native endpoints: what answers each path, and what endpoints share.
+//! The native endpoints: one for each subtree of paths, and the code that they share.
 
 pub mod assets;
 pub mod channels;

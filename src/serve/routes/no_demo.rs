@@ -9,7 +9,7 @@ impl Demo {
         match *self {}
     }
 
-    /// What `/info` says of the demo.
+    /// The part of `/info` that describes the demo.
     pub fn info(&self) -> serde_json::Value {
         match *self {}
     }

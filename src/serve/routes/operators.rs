@@ -1,4 +1,4 @@
-//! Admits operators to the paths that show data of other clients.
+//! Admits operators to the paths that show data of all clients.
 
 use super::endpoint::Audience;
 use crate::serve::access::credentials::Credentials;
@@ -8,8 +8,8 @@ use crate::serve::state::ServerState;
 use crate::transport::ApiError;
 use hyper::HeaderMap;
 
-/// Whether a path of this audience is served on a listener. The admin listener serves operators and what monitoring asks
-/// for.
+/// Whether a listener serves a path of this audience. The admin listener serves the paths for operators and for
+/// monitoring.
 pub fn is_served(audience: Audience, listener: ListenerKind) -> bool {
     listener == ListenerKind::Public || audience != Audience::Clients
 }

@@ -1,4 +1,5 @@
-//! The security headers of pages: what a page may load, what may frame it, and that windows of other sites let go of it.
+//! The security headers of pages: the files that a page may load, the pages that may frame it, and its separation from
+//! windows of other sites.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -6,10 +7,10 @@ use hyper::HeaderMap;
 use hyper::header::{CONTENT_SECURITY_POLICY, HeaderName, HeaderValue, X_FRAME_OPTIONS};
 use ring::digest::{SHA256, digest};
 
-/// Writes the headers of one of our own pages. It may also read from `others`, the sources of a policy.
+/// Writes the headers of one of the server's own pages. It may also read from `others`, the sources of a policy.
 pub fn write(headers: &mut HeaderMap, page: &str, others: &[String]) {
-    // Other sites must not frame these pages, to steal clicks on their buttons or the figures that they show. Old browsers
-    // know only this header.
+    // Other sites must not frame these pages: a site could steal clicks on the buttons, or the figures that the pages
+    // show. Old browsers know only this header.
     headers.insert(X_FRAME_OPTIONS, HeaderValue::from_static("SAMEORIGIN"));
     let policy = format!("{}; frame-ancestors 'self'", policy(page, others));
     write_policy(headers, &policy);
@@ -34,8 +35,8 @@ fn write_policy(headers: &mut HeaderMap, policy: &str) {
     headers.insert(opener, HeaderValue::from_static("same-origin"));
 }
 
-/// What a page may load: files of this server, its own inline scripts and styles, and everything that the library connects
-/// to. `ws:` is named, since old browsers do not take it for `'self'`.
+/// The sources that a page may load: files of this server, its own inline scripts and styles, and all addresses that
+/// the library connects to. `ws:` is named, because in old browsers `'self'` does not include it.
 fn policy(page: &str, others: &[String]) -> String {
     let others: String = others.iter().map(|source| format!(" {source}")).collect();
     format!(

@@ -16,14 +16,14 @@ use hyper::header::{self, HeaderMap};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// The most messages of a response by default.
+/// The maximum number of messages in a response by default.
 const BATCH_MESSAGES: usize = 100;
 
-/// How to wait for messages.
+/// The way to wait for messages.
 pub struct Wait<'a> {
-    /// The longest time to wait; `None`: do not wait.
+    /// The maximum time to wait; `None` means that the handler does not wait.
     pub time: Option<Duration>,
-    /// Whether the response may be a session. Otherwise this handler itself waits.
+    /// Whether the response may be a session. If not, the handler itself waits.
     pub as_session: bool,
     /// Tells the handler that the client has shut its sending side, if the connection can tell.
     pub client_shut: Option<&'a ClientShut>,
@@ -43,7 +43,8 @@ pub async fn answer(
     headers: &HeaderMap,
     wait: Wait<'_>,
 ) -> Result<Response, ApiError> {
-    // If there is a cursor, the tag decides only about a 304, so a tag that is not a cursor is ignored.
+    // If there is a cursor, the tag only decides whether the response is a 304. So a tag that is not a cursor is
+    // ignored.
     let tag = if params.cursor.is_some() {
         etag::if_none_match(headers).unwrap_or_default()
     } else {
@@ -56,7 +57,7 @@ pub async fn answer(
     if let Some(client) = &client {
         state.hub.polled(name, params.channels.iter(), client, wait.time.unwrap_or_default());
     }
-    // A client that is counted by its id is not also counted by its connection.
+    // A client that counts by its id does not also count by its connection.
     let counted = client.is_none().then_some(name);
     let mut subscription = state.hub.subscribe(counted, &params.channels, start, params.last, client);
     let limit = params.limit.unwrap_or(BATCH_MESSAGES);

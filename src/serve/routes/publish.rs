@@ -36,14 +36,14 @@ impl Endpoint for Publish {
     }
 }
 
-/// The most bytes of a body, unless a single message may be longer.
+/// The maximum number of bytes of a body, unless a single message may be longer.
 const BODY_BYTES: usize = 1 << 20;
 
 /// Handles a request. A connection that pipelines publishes puts a [`Queued`] into the request's extensions.
 ///
 /// # Errors
 ///
-/// Why nothing was appended, or that the outcome is unknown.
+/// The reason why nothing was appended, or the error that the outcome is unknown.
 async fn answer(state: &Arc<ServerState>, peer: &Peer, mut request: Request) -> Result<Response, ApiError> {
     let most = BODY_BYTES.max(state.settings.max_message.saturating_mul(2));
     let body = response::read_body(state, &mut request, most).await?;
@@ -85,11 +85,11 @@ pub struct PublishRequest {
 }
 
 impl PublishRequest {
-    /// Parses a request. `kind`: see [`kind`].
+    /// Parses a request. `kind` is the result of [`kind`].
     ///
     /// # Errors
     ///
-    /// The first error in it.
+    /// The first error in the request.
     pub fn read(query: &str, kind: &str, body: &str, max: usize) -> Result<PublishRequest, ApiError> {
         let query = parse::parse_query(query)?;
         let (drafts, is_hidden_form) = parse::drafts(&query, kind, body, max)?;
@@ -109,12 +109,12 @@ impl PublishRequest {
         })
     }
 
-    /// Appends the drafts if that is allowed, and returns the body of the response. Sets `queued` when the drafts have their
-    /// place in the order of the log.
+    /// Appends the drafts if that is allowed, and returns the body of the response. Sets `queued` when the drafts have
+    /// their place in the order of the log.
     ///
     /// # Errors
     ///
-    /// Why nothing was appended, or that the outcome is unknown.
+    /// The reason why nothing was appended, or the error that the outcome is unknown.
     pub async fn carry_out(
         self,
         state: &Arc<ServerState>,

@@ -18,7 +18,7 @@ pub type Pieces = Pin<Box<dyn Stream<Item = Bytes> + Send>>;
 pub enum Body {
     /// The whole body.
     Whole(Option<Bytes>),
-    /// Pieces of a body, as they come.
+    /// Pieces of a body, as they become available.
     Pieces(Pieces),
     /// A session. The connection writes the head and then runs the session.
     Session(Session),
@@ -37,7 +37,7 @@ impl Body {
 /// A response.
 pub type Response = hyper::Response<Body>;
 
-/// Headers that keep caches, buffering proxies and content sniffing away.
+/// Headers that prevent caching, buffering by proxies, and content sniffing.
 const UNCACHED: [(HeaderName, &str); 5] = [
     (header::CACHE_CONTROL, "no-cache, no-store, no-transform, must-revalidate"),
     (header::PRAGMA, "no-cache"),
@@ -46,7 +46,7 @@ const UNCACHED: [(HeaderName, &str); 5] = [
     (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
 ];
 
-/// The policy of what is not a page: it loads nothing, and nothing frames it.
+/// The policy of a response that is not a page: it loads nothing, and no page frames it.
 pub const NOTHING: &str = "default-src 'none'; frame-ancestors 'none'";
 
 /// A response with a whole body. It must not be cached.
@@ -84,15 +84,16 @@ pub fn json(status: StatusCode, body: impl Into<Bytes>) -> Response {
 pub fn refused(refusal: &ApiError) -> Response {
     let status = StatusCode::from_u16(refusal.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = if refusal.code == Code::BadCallback {
-        // The answer is plain text: the client asked for a script or a frame, and must not take anything else for one.
+        // The answer is plain text: the client asked for a script or a frame, and must not interpret other content as
+        // one of these.
         whole(status, "text/plain; charset=utf-8", refusal.message.clone())
     } else {
         json(status, refusal.to_json())
     };
     if refusal.may_pass || status == StatusCode::SERVICE_UNAVAILABLE || status == StatusCode::TOO_MANY_REQUESTS {
-        // The time is spread, so that refused clients do not all come back in the same second.
+        // The time varies, so that the refused clients do not all come back in the same second.
         let seconds = match refusal.retry {
-            // It is rounded up: a client that is a second early would be refused again.
+            // The time is rounded up: a client that is a second early would be refused again.
             Some(retry) => retry.as_secs() + 1,
             None if refusal.code == Code::TooManyConnections => fastrand::u64(2..8),
             None => fastrand::u64(1..4),

@@ -1,5 +1,5 @@
 //! Answers subscriptions over HTTP, for every protocol, in steps: check the request, authorize it, wait until the node is
-//! ready, and open what the transport's lifecycle asks for.
+//! ready, and open the session that the transport's lifecycle needs.
 
 use super::poll::{self, Wait};
 use super::response::{self, Body, Response};
@@ -27,19 +27,19 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// The longest wait of a long poll by default.
+/// The default of the maximum wait of a long poll.
 const LONG_POLL: Duration = Duration::from_secs(25);
 
-/// When a stream with rollover ends by default.
+/// The default limits at which a stream with rollover ends.
 const ROLLOVER: Rollover = Rollover { bytes: 128 << 10, time: Duration::from_secs(300) };
 
-/// A subscription that a request asks for, as the protocol has read it.
+/// The subscription that a request asks for, as the protocol has parsed it.
 pub struct Subscribe {
     /// The transport that answers.
     pub transport: &'static dyn Transport,
-    /// What is asked for.
+    /// The parameters of the subscription.
     pub params: Params,
-    /// The token, where the protocol has a place for one besides the headers.
+    /// The token, if the protocol can carry one outside of the headers.
     pub token: Option<String>,
 }
 
@@ -47,14 +47,15 @@ pub struct Subscribe {
 ///
 /// # Errors
 ///
-/// Why the client may not subscribe, or cannot.
+/// The reason why the client may not or cannot subscribe.
 pub async fn answer(
     state: &Arc<ServerState>,
     peer: &Peer,
     request: Request,
     wanted: Subscribe,
 ) -> Result<Response, ApiError> {
-    // The body is kept to the end: hyper would otherwise begin to discard it while the response is made.
+    // The body is kept until this function ends: hyper would otherwise begin to discard it before the response is
+    // ready.
     let (head, body) = request.into_parts();
     let request = Head { head: &head, has_unread_body: !body.is_end_stream() };
     let mut subscribe = Checked::new(state, peer, request, wanted)?;
@@ -68,7 +69,7 @@ pub async fn answer(
     subscribe.open(authorized).await
 }
 
-/// A request without its body, which could not be shared between threads.
+/// A request without its body, because a body cannot be shared between threads.
 #[derive(Clone, Copy)]
 struct Head<'a> {
     head: &'a Parts,
@@ -127,7 +128,7 @@ impl<'a> Checked<'a> {
     async fn authorize(&mut self) -> Result<Authorized, ApiError> {
         let (state, headers) = (self.state, &self.request.head.headers);
         let credentials = Arc::new(if state.authorizer.is_open() {
-            // An open server never checks credentials, and a parked socket should keep no headers.
+            // An open server never checks credentials, and a parked socket should not keep headers.
             Credentials::anonymous(self.peer.ip, self.transport.name())
         } else {
             let credentials = Credentials::new(self.peer.ip, self.transport.name(), headers, self.by_cookie());
@@ -143,7 +144,7 @@ impl<'a> Checked<'a> {
             });
             let grant = grant.await?;
             validity = grant.validity;
-            // A client whose credentials are bound to a client id has that id.
+            // A client whose credentials are bound to a client id uses that id.
             self.params.client = self.params.client.take().or(grant.client);
         }
         let renewal = (validity != Validity::Unlimited).then(|| {
@@ -154,8 +155,8 @@ impl<'a> Checked<'a> {
         Ok(Authorized { credentials, validity, renewal })
     }
 
-    /// Whether cookies count. The browser sends them with a script tag of any page, and the response calls a function of that
-    /// page; a frame on a sibling host is similar. Both need tokens.
+    /// Whether cookies count. A browser sends them with a script tag of any page, and the response calls a function of
+    /// that page. A frame on a sibling host has a similar problem. Both cases need tokens.
     fn by_cookie(&self) -> bool {
         let is_poll = matches!(self.lifecycle, Lifecycle::LongPoll | Lifecycle::Poll);
         !(self.transport.calls_back() && is_poll)
@@ -165,19 +166,19 @@ impl<'a> Checked<'a> {
 
     /// Whether another request may follow on the connection.
     fn may_reuse(&self, framing: Framing) -> bool {
-        // A body that was not read would be taken for the next request. It is not read here, and a proxy in front of us may
-        // take it for the body of this request (request smuggling).
+        // The server does not read the body of this request, and would parse it as the next request. A proxy in front
+        // of the server may treat it as the body of this request (request smuggling).
         let wants_close = has_token(&self.request.head.headers, "connection", "close");
         framing == Framing::Chunked && !self.request.has_unread_body && !wants_close
     }
 
-    /// Opens what the transport's lifecycle asks for.
+    /// Opens the session that the transport's lifecycle needs.
     async fn open(self, authorized: Authorized) -> Result<Response, ApiError> {
         let framing = Framing::of(self.request.head.version);
         let may_reuse = self.may_reuse(framing);
         match self.lifecycle {
             Lifecycle::Poll | Lifecycle::LongPoll => {
-                // Over HTTP/1.0 and HTTP/2, and if the client wants only one response, there is no next request to wait for.
+                // Over HTTP/1.0 and HTTP/2, and if the client wants only one response, no next request can follow.
                 let as_session = may_reuse && !self.peer.is_over_limit;
                 let client_shut = self.request.head.extensions.get::<ClientShut>();
                 let wait = Wait { time: self.waiting_time(authorized.validity), as_session, client_shut };
@@ -224,7 +225,7 @@ impl<'a> Checked<'a> {
 
     fn waiting_time(&self, validity: Validity) -> Option<Duration> {
         let time = (self.lifecycle != Lifecycle::Poll).then(|| self.params.timeout.unwrap_or(LONG_POLL))?;
-        // A poll waits no longer than its grant holds. The next request asks for a new one.
+        // A poll does not wait longer than its grant holds. The next request asks for a new grant.
         Some(match validity {
             Validity::RenewAt(end) | Validity::EndsAt(end) => time.min(end.saturating_duration_since(Instant::now())),
             Validity::Unlimited => time,

@@ -15,7 +15,7 @@ use hyper::header::{self, HeaderValue};
 use hyper::{Method, StatusCode};
 use std::sync::Arc;
 
-/// The most bytes of a form that subscribes.
+/// The maximum number of bytes of a form that subscribes.
 const FORM_BYTES: usize = 128 << 10;
 
 /// The endpoint.
@@ -76,7 +76,7 @@ async fn answer(
     answered.unwrap_or_else(|refusal| {
         let mut response = refuse(transport, &query, form, &refusal);
         if transport.lifecycle(&Params::default()) == Lifecycle::Duplex {
-            // The version that a client of another version may try again with (RFC 6455 §4.4).
+            // A client of another version may try again with this version (RFC 6455 §4.4).
             response.headers_mut().insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
         }
         response
@@ -98,11 +98,11 @@ fn read(
 
 /// Refuses a request in a form that the transport's clients can read.
 fn refuse(transport: &dyn Transport, query: &[u8], form: Option<&[u8]>, refusal: &ApiError) -> Response {
-    // A page of a foreign origin gets the status only, and must not read the error.
+    // A page of a foreign origin gets only the status, because it must not read the error.
     let is_readable = refusal.code != Code::ForbiddenOrigin;
     let callback = Params::valid_callback(query, form);
     if transport.calls_back() && callback.is_none() {
-        // Without a valid callback no other error can be reported.
+        // Without a valid callback the server cannot report any other error.
         return response::refused(&bad_callback());
     }
     match transport.refuse(callback.as_deref(), refusal).filter(|_| is_readable) {

@@ -23,13 +23,13 @@ function classes() {
 
 const htmlunit = version => ({
   like: version.replace('INTERNET_EXPLORER_', 'IE '),
-  // It runs scripts only between requests, so that a stream would stop all of them until it ends.
+  // This engine runs scripts only between requests, so a stream would stop all of them until the stream ends.
   transports: ['long-poll', 'jsonp', 'poll'],
   command: url => ['java', ['-Xmx256m', '-cp', classes(), 'HtmlUnit', version, url]],
   version: () => 'HtmlUnit 2.12 as ' + version.replace('INTERNET_EXPLORER_', 'IE ')
 });
 
-// Its TLS library configures itself from a file of another time than its own.
+// Its TLS library reads a configuration file of a version other than its own.
 const old = { OPENSSL_CONF: '/dev/null', QT_QPA_PLATFORM: '' };
 
 export const ENGINES = {
@@ -46,7 +46,7 @@ export const ENGINES = {
     version: () => 'PhantomJS ' + first(phantom('phantomjs1'), ['--ssl-certificates-path=' + here, '--version'], old) + ' (like Safari 5)'
   },
   'phantomjs-2.1': {
-    // Its window always keeps this, whatever is tried.
+    // Its window keeps this whatever the test does.
     keeps: ['localStorage'],
     command: url => [phantom('phantomjs2'), [join(here, 'engines/phantom.js'), url]],
     env: old,
@@ -69,7 +69,7 @@ print("%d.%d.%d" % (W.get_major_version(), W.get_minor_version(), W.get_micro_ve
   },
   'firefox': {
     command: (url, dir) => {
-      // No page of its own, and no question at the start.
+      // The browser opens no page of its own, and asks no question at the start.
       writeFileSync(join(dir, 'user.js'), Object.entries({
         'browser.startup.page': 0, 'browser.aboutwelcome.enabled': false, 'datareporting.policy.dataSubmissionEnabled': false,
         'toolkit.telemetry.reportingpolicy.firstRun': false, 'app.update.auto': false, 'browser.shell.checkDefaultBrowser': false,
@@ -94,7 +94,7 @@ function first(command, args, env = {}) {
 
 let screen;
 
-// One screen for all that need one.
+// One screen for all engines that need one.
 async function display() {
   if (screen) return screen.name;
   const child = spawn('Xvfb', ['-displayfd', '3', '-screen', '0', '1024x768x24', '-nolisten', 'tcp'],
@@ -116,7 +116,7 @@ export function closeScreen() {
   screen = undefined;
 }
 
-// Opens a page. `log()` is what the engine said; `kill()` ends it and all that it started.
+// Opens a page. `log()` returns the output of the engine; `kill()` ends it and all processes that it started.
 export async function launch(name, url) {
   const engine = ENGINES[name];
   const dir = mkdtempSync(join(tmpdir(), 'longtail-engine-'));

@@ -1,4 +1,4 @@
-// Real proxies on the way to the server, each with settings that were not made for Longtail.
+// Real proxies on the path to the server, each with settings that were not made for Longtail.
 import { spawn } from 'node:child_process';
 import { mkdtempSync, mkdirSync, rmSync, writeFileSync, chmodSync } from 'node:fs';
 import net from 'node:net';
@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { freePort } from '../ports.mjs';
 
-// `ends`: where the ladder has to end there, and where in an engine that cannot do that.
+// `ends`: the transport on which the ladder has to end there, and the one for an engine that cannot use the first.
 export const PROXIES = {
   'direct': { about: 'no proxy', ends: ['ws', 'sse'] },
   'nginx': {
@@ -68,7 +68,7 @@ shutdown_lifetime 0 seconds
 pinger_enable off
 `
     }),
-    // Its shared memory goes by this name, and one that was killed leaves it behind.
+    // Its shared memory has this name, and remains after the proxy was killed.
     command: dir => ['squid', ['-N', '-n', 'longtail' + process.pid, '-f', join(dir, 'squid.conf')]]
   },
   'privoxy': {
@@ -133,7 +133,7 @@ const connects = port => new Promise(resolve => {
   socket.on('error', () => resolve(false));
 });
 
-// Starts a proxy in front of a port; answers its own port.
+// Starts a proxy in front of a port; returns its own port.
 export async function startProxy(name, to) {
   const proxy = PROXIES[name];
   if (!proxy.command) return { port: to, stop: () => {} };

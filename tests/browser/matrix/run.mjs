@@ -1,7 +1,7 @@
 // The matrix of engines and paths.
 //   node run.mjs [--quick] [--engines a,b] [--proxies x,y] [--scenario NAME,…] [--write] [--verbose]
-// Scenarios: ladder, forced, removed, switches, weather. --quick: a selection that takes two minutes. --write: the
-// tables go into docs/browsers.md.
+// Scenarios: ladder, forced, removed, switches, weather. --quick: a selection that takes two minutes. --write: writes
+// the tables into docs/browsers.md.
 import { readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
@@ -25,7 +25,7 @@ const engines = chosen(flags.engines, Object.keys(ENGINES), 'engine');
 const proxies = chosen(flags.proxies, Object.keys(PROXIES), 'proxy');
 const which = chosen(flags.scenario, ['ladder', 'forced', 'removed', 'switches', 'weather'], 'scenario');
 if (flags.verbose) beVerbose();
-// Of the others, the one that is oldest and the one that is newest.
+// The oldest and the newest of the other engines.
 const few = flags.quick && !flags.engines ? ['phantomjs-1.9', 'chromium'] : engines;
 
 /* ---- the page of docs ---- */
@@ -40,7 +40,7 @@ function write(name, text) {
   writeFileSync(path, page.slice(0, begin + marks[0].length) + '\n' + text + '\n' + page.slice(end));
 }
 
-// `row(engine)` answers the cells of one.
+// `row(engine)` returns the cells of one engine.
 const table = (heads, row, names = engines) => [['', ...heads], ['', ...heads].map(() => '---'), ...names.map(name => [name, ...row(name)])]
   .map(cells => `| ${cells.join(' | ')} |`).join('\n');
 

@@ -1,4 +1,4 @@
-// What is done with the engines. Each scenario answers what its table in docs/browsers.md is made of.
+// The scenarios for the engines. Each one returns the data of its table in docs/browsers.md.
 import { ENGINES } from './engines.mjs';
 import { PROXIES, startProxy } from './proxies.mjs';
 import { all, failures, front, pause, publish, read, seconds, settled, verdict } from './stage.mjs';
@@ -25,7 +25,8 @@ export async function ladder(engines, proxies, quick) {
           ![names, `${names} through ${proxy}`].some(one => ENGINES[engine].hopeless?.includes(one)))).split(' ');
         let end;
         const report = await read(engine, open[proxy].port, {}, async run => {
-          // Messages, then none for a while, then messages until it has stayed where this path lets it.
+          // Messages, then silence for a while, then messages until the reader has stayed on the transport that this
+          // path allows.
           let until = Date.now() + 4000;
           await run.sendEvery(200, () => Date.now() < until);
           if (!quick || proxy === 'haproxy') await pause(QUIET);
@@ -56,7 +57,7 @@ export async function ladder(engines, proxies, quick) {
 const NASTY = { text: 'a </script> <!-- \u2028 žluť 💧 "\\ end' };
 const known = {};
 
-// What an engine can use at all, as the library sees it.
+// The transports that an engine can use, according to the library.
 async function usable(engine) {
   if (ENGINES[engine].transports) return ENGINES[engine].transports;
   if (!known[engine]) await read(engine, front.port, {}, async run => { known[engine] = run.report().usable.split(','); });
@@ -68,7 +69,7 @@ export async function forced(engines) {
   await all(engines.map(engine => ({ name: `${engine} by each transport`, run: async () => {
     table[engine] = {};
     for (const transport of await usable(engine)) {
-      // Said to be there, and known never to work in this engine: the ladder has to find that out by itself.
+      // The engine claims to have this transport, but it never works there: the ladder has to find that out by itself.
       const hopeless = ENGINES[engine].hopeless?.includes(transport);
       const report = await read(engine, front.port, { transport, publish: 1 }, async run => {
         const until = Date.now() + (hopeless ? 3000 : 60000);
@@ -102,9 +103,9 @@ const NO_XHR = ['XMLHttpRequest', 'ActiveXObject', 'XDomainRequest'];
 export const REMOVED = [
   { without: ['WebSocket'], ends: 'sse' },
   { without: ['WebSocket', 'EventSource'], ends: 'xhr-stream' },
-  // An XMLHttpRequest that delivers its answer whole, as one of 2005 did.
+  // An XMLHttpRequest that delivers its answer only when it is complete, as in 2005.
   { without: ['WebSocket', 'EventSource', 'progress'], ends: 'long-poll' },
-  // One from before CORS: nothing says that it can stream.
+  // An XMLHttpRequest from before CORS: no property shows that it can stream.
   { without: ['WebSocket', 'EventSource', 'withCredentials'], ends: 'forever-frame' },
   { without: ['WebSocket', 'EventSource', ...NO_XHR], ends: 'forever-frame', batches: 'jsonp' },
   { without: ['JSON', 'localStorage'], ends: 'ws' },
@@ -141,7 +142,7 @@ export async function removed(engines) {
 
 /* ---- from each transport to each other ---- */
 
-// A way through all ordered pairs of the names, each once (Hierholzer's).
+// A path through all ordered pairs of the names, each once (Hierholzer's algorithm).
 export function tour(names) {
   const left = new Map(names.map(name => [name, names.filter(other => other !== name)]));
   const way = [];
@@ -179,7 +180,7 @@ export async function weather(engines, quick) {
     try {
       let took = 0;
       const report = await read(engine, sky.port, {}, async run => {
-        // From the first that it hears on, it has to hear all.
+        // From its first message on, the reader has to get all messages.
         await run.sendEvery(200, () => run.report().first < 0);
         const began = Date.now();
         const most = run.n + messages;

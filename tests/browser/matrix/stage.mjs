@@ -17,7 +17,7 @@ const REPORT_WITHIN = 120000;
 
 const listens = server => new Promise(resolve => server.listen(0, '127.0.0.1', () => resolve(server.address().port)));
 
-// Waits until it is true, or the time is over; answers which.
+// Waits until the condition is true or the time is over; returns whether it is true.
 export async function waitFor(check, within) {
   for (const end = Date.now() + within; Date.now() < end; await pause(100)) if (check()) return true;
   return false;
@@ -36,7 +36,7 @@ async function startServer() {
   return { port: Number(found[1]), stop: () => child.kill() };
 }
 
-// Has the page, and hands everything else on as it comes. So page, library and transports have one origin.
+// Serves the page, and passes every other request to the server. So page, library and transports have one origin.
 async function startFront(upstream) {
   const server = http.createServer({ keepAliveTimeout: 60000 }, (request, response) => {
     // Some proxies treat this server as the next proxy, and send an absolute address.
@@ -76,7 +76,7 @@ async function startFront(upstream) {
 
 const reports = new Map();
 
-// Beside the path that is tested.
+// The reports do not use the path that is tested.
 async function startReports() {
   const server = http.createServer((request, response) => {
     const query = new URL(request.url, 'http://x').searchParams;
@@ -112,25 +112,25 @@ export async function publish(channel, data, event = 'message') {
 
 let runs = 0;
 
-// Opens the page in an engine through a port, runs `during(run)`, and answers its last report. Messages are published
+// Opens the page in an engine through a port, runs `during(run)`, and returns its last report. Messages are published
 // from the start on, also for those whose scripts stand still while a request waits.
 export async function read(engine, port, settings, during) {
   const id = `r${++runs}`;
   const channel = `matrix-${process.pid}-${runs}`;
   const query = new URLSearchParams({ id, channel, to: `http://127.0.0.1:${reporter.port}`,
     transport: ENGINES[engine].transports ?? '', ...settings });
-  // Not as a form would have it: the page knows nothing of a plus for a space.
+  // The query is not encoded as a form would be: the page does not decode a plus as a space.
   const opened = await launch(engine, `http://127.0.0.1:${port}/page?${String(query).replace(/\+/g, '%20')}`);
   const run = { id, channel, n: 0, report: () => reports.get(id), send: () => publish(channel, { n: run.n++ }) };
-  // As many a second as are meant, however long the sending takes.
+  // Keeps the intended rate, however long the sending takes.
   run.sendEvery = async (ms, more) => {
     for (let next = Date.now(); more(); next += ms) {
       await run.send();
       await pause(Math.max(0, next + ms - Date.now()));
     }
   };
-  // What is under way still comes; what has not come by then is lost. Where scripts stand still while a request
-  // waits, one more message ends that.
+  // Messages that are under way still arrive; a message that has not arrived by then is lost. Where scripts stand still
+  // while a request waits, one more message ends that request.
   run.catchUp = async within => {
     const last = run.n - 1;
     const there = () => run.report().newest >= last;
@@ -158,7 +158,7 @@ export const failures = [];
 let verbose = false;
 export const beVerbose = () => { verbose = true; };
 
-// Says what became of one reader; what is lost, doubled, out of order or a gap is a fault everywhere.
+// Judges one reader: a message that is lost, doubled or out of order, or a gap, is a fault on every path.
 export function verdict(name, report, faults = []) {
   const all = faults.slice();
   for (const kind of ['lost', 'doubled', 'gaps']) if (report[kind]) all.push(`${report[kind]} ${kind}`);
@@ -168,7 +168,7 @@ export function verdict(name, report, faults = []) {
   if (all.length) failures.push(line);
 }
 
-// Runs tasks, so many at a time. One that throws is a failure under its name, and the others go on.
+// Runs a number of tasks at a time. A task that throws is a failure under its name, and the others continue.
 export async function all(tasks) {
   const queue = tasks.slice();
   await Promise.all(Array.from({ length: AT_ONCE }, async () => {
@@ -183,7 +183,7 @@ export async function all(tasks) {
   }));
 }
 
-// The transport a report ends on, and when that was taken.
+// The transport that a report ends on, and when the reader changed to it.
 export function settled(report) {
   const change = report.steps.filter(step => / transport /.test(step)).at(-1);
   return { transport: report.transport, since: Number(change?.split(' ')[0] ?? 0) };

@@ -1,15 +1,15 @@
-// A path whose weather changes: every few seconds it does something else to connections.
+// A path whose weather changes: every few seconds it treats connections in another way.
 import net from 'node:net';
 
 const KINDS = ['clear', 'hold', 'cut', 'killWebSockets', 'clear', 'stripUpgrade', 'oldHttp', 'blackHole'];
 
-// A proxy in front of a port. Nothing happens to what passes until `begin()`.
+// A proxy in front of a port. It changes nothing until `begin()`.
 export async function startWeather(upstream, every = 4000) {
   let kind = 'clear';
   let at = 0;
   let changes = 0;
   let timer = null;
-  // How often a connection had to do with the weather, each kind of it counted once.
+  // How many connections the weather has affected, counted once for each kind of weather.
   let hit = 0;
   const open = new Set();
 
@@ -24,14 +24,14 @@ export async function startWeather(upstream, every = 4000) {
       counted = changes;
     };
     here.end = () => { client.destroy(); to.destroy(); open.delete(here); };
-    // What is held goes out when there is enough of it, or at the end.
+    // Held bytes go out when there are enough of them, or at the end.
     here.flush = () => {
       for (const chunk of here.kept) client.write(chunk);
       here.kept = [];
       here.size = 0;
     };
-    // If some bytes of a connection are lost, later ones must not arrive: TCP does not do that. The connection is dead,
-    // and nobody reports it.
+    // If the path loses some bytes of a connection, it must not deliver later ones, because TCP does not do that. The
+    // connection is dead, and neither side is told.
     function swallowed() {
       if (kind === 'blackHole') here.dead = true;
       if (here.dead) touch();
@@ -46,7 +46,7 @@ export async function startWeather(upstream, every = 4000) {
       first = false;
     });
     client.on('end', () => to.end());
-    // Heads are rewritten where a connection begins under that weather; it has one request then.
+    // Heads are rewritten if a connection begins under that weather; it then carries only one request.
     function head(chunk) {
       let text = chunk.toString('latin1');
       isWebSocket = /\r\nupgrade: websocket/i.test(text);

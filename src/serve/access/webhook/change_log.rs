@@ -1,4 +1,4 @@
-//! Logs what is wrong with the application's answers, once for each change.
+//! Logs the problem with the application's answers, once for each change.
 
 use super::decision::Problem;
 use parking_lot::Mutex;
@@ -6,19 +6,19 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-/// The shortest time between two lines. Users can cause changes: an application may answer one of them with 404.
+/// The minimum time between two lines. Users can cause changes: an application may answer one of them with 404.
 const EVERY: Duration = Duration::from_secs(10);
 
-/// What the log says about the application.
+/// The state of the application that the log reports.
 #[derive(Default)]
 pub struct ChangeLog {
     told: Mutex<Told>,
 }
 
-/// What the last line said.
+/// The content of the last line.
 #[derive(Default)]
 struct Told {
-    /// What came instead of a decision; `None`: the application decides.
+    /// The answer that came instead of a decision; `None` if the application decides.
     came: Option<String>,
     at: Option<Instant>,
     /// How many answers differed from the last line and were not logged.
@@ -26,8 +26,8 @@ struct Told {
 }
 
 impl ChangeLog {
-    /// Notes an answer: a problem, or `None` for a decision. Logs it if the log says something else, but not at once
-    /// after another line: then a later answer of the same kind is logged.
+    /// Notes an answer: a problem, or `None` for a decision. Logs the answer if the last line differs. Too soon after
+    /// another line it logs nothing, and a later answer of the same kind is logged instead.
     pub fn note(&self, problem: Option<&Problem>) {
         let came = problem.map(|problem| problem.came.as_ref());
         let mut told = self.told.lock();

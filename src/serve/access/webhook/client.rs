@@ -1,7 +1,7 @@
 //! Sends questions to the application over HTTP and reads its answers.
 //!
-//! Each question has a connection of its own. On a kept connection answers are told apart by their order alone: a
-//! script that writes more than its `Content-Length`, at once or when it ends, would answer the next user's question.
+//! Each question has a connection of its own. On a kept connection only the order distinguishes answers: a script that
+//! writes more bytes than its `Content-Length`, at once or when it ends, would answer the next user's question.
 
 use crate::http_client::{self, HttpClient};
 use bytes::Bytes;
@@ -25,19 +25,19 @@ pub struct Reply {
     pub body: Bytes,
 }
 
-/// Why there is no answer.
+/// The reason why there is no answer.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoReply {
-    /// The application accepts no connection.
+    /// The application does not accept a connection.
     #[error("no connection")]
     NoConnection,
-    /// The connection ended before an answer, twice, or what came is not HTTP.
+    /// The connection ended before an answer, twice, or the bytes are not HTTP.
     #[error("a connection that ends without an answer in HTTP")]
     Broke,
-    /// The connection ended within the body.
+    /// The connection ended inside the body.
     #[error("an answer that breaks off")]
     BrokeOff,
-    /// The body is larger than any answer.
+    /// The body is larger than the limit.
     #[error("an answer of more than {MAX_ANSWER_BYTES} bytes")]
     TooLarge,
 }
@@ -61,8 +61,8 @@ impl ApplicationClient {
     }
 
     /// Sends a request to the URL, and reads the whole answer. If the connection ends before an answer begins, the
-    /// request is sent once more: the application may have been restarted at that moment. So it must be one that may be
-    /// repeated.
+    /// request is sent once more: the application may have been restarted at that moment. So the request must be one
+    /// that may be repeated.
     ///
     /// # Errors
     ///
@@ -70,7 +70,7 @@ impl ApplicationClient {
     pub async fn send(&self, mut request: Request<Full<Bytes>>) -> Result<Reply, NoReply> {
         *request.uri_mut() = self.uri.clone();
         request.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-        // The errors name the URL, which may hold a secret; their kinds say enough.
+        // The errors name the URL, which may contain a secret. Their kinds are enough to find the fault.
         let response = match self.http.request(request.clone()).await {
             Err(error) if !error.is_connect() => self.http.request(request).await,
             answered => answered,

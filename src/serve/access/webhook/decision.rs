@@ -1,4 +1,4 @@
-//! Reads the application's answer: a decision, or something else.
+//! Reads the application's answer: a decision, or another answer, which is a problem.
 
 use super::client::Reply;
 use hyper::StatusCode;
@@ -10,36 +10,37 @@ use std::collections::HashSet;
 const DEFAULT_TTL: f64 = 60.0;
 const MAX_TTL: f64 = 86_400.0;
 
-/// What the application decided.
+/// The decision of the application.
 #[derive(Debug, PartialEq)]
 pub enum Decision {
-    /// 200: these channels are allowed, for so many seconds.
+    /// 200: these channels are allowed, for this number of seconds.
     Allowed(HashSet<String>, f64),
     /// 401: the user is not signed in.
     Unauthorized,
-    /// 403: not allowed.
+    /// 403: the application does not allow the action.
     Refused,
 }
 
-/// What came instead of a decision. It has no text of the application's: an error page may hold cookies and passwords.
+/// The answer that came instead of a decision. It does not contain the application's text, because an error page may
+/// show cookies and passwords.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// What came.
+    /// A description of the answer.
     pub came: Cow<'static, str>,
-    /// What to do about it.
+    /// The advice for the operator.
     pub fix: &'static str,
-    /// Whether asking again may help.
+    /// Whether the server may ask again.
     pub may_pass: bool,
 }
 
 impl Problem {
-    /// A problem that may pass: there was no answer, or one that an error produced.
+    /// A temporary problem: there was no answer, or an error produced it.
     pub fn passing(came: impl Into<Cow<'static, str>>, fix: &'static str) -> Problem {
         Problem { came: came.into(), fix, may_pass: true }
     }
 }
 
-/// How the application has to answer.
+/// The form in which the application has to answer.
 const RULE: &str = r#"allow with 200 and {"channels":["…"],"ttl":60}, refuse with 401 or 403"#;
 
 #[derive(Deserialize)]
@@ -53,7 +54,7 @@ struct Body {
 ///
 /// # Errors
 ///
-/// It decides nothing.
+/// The answer is not a decision.
 pub fn read(reply: &Reply) -> Result<Decision, Problem> {
     match reply.status {
         StatusCode::OK => allowed(&reply.body),
@@ -83,7 +84,7 @@ fn allowed(body: &[u8]) -> Result<Decision, Problem> {
     }
 }
 
-/// Says what a body is that is not a list of channels.
+/// Describes a body that is not a list of channels.
 fn not_a_list(body: &[u8]) -> Problem {
     let text = body.trim_ascii_start();
     let is_json = serde_json::from_slice::<serde::de::IgnoredAny>(body).is_ok();
@@ -111,7 +112,7 @@ fn not_a_list(body: &[u8]) -> Problem {
     Problem::passing(came, fix)
 }
 
-/// Whether a text begins as PHP prints its messages, with or without HTML.
+/// Whether a text begins like a message of PHP, with or without HTML.
 fn is_by_php(text: &[u8]) -> bool {
     let start = String::from_utf8_lossy(&text[..text.len().min(100)]).replace("<br />", "").replace("<b>", "");
     let words = ["Warning", "Notice", "Deprecated", "Fatal error", "Parse error", "Recoverable fatal error"];

@@ -1,7 +1,7 @@
 //! Responses of a connection, in the order of its requests.
 //!
-//! Publishes that come together are appended together: each is queued for the log before the next one is handled, so the log
-//! has them in their order. Their responses go out in the same order, in one write.
+//! Publishes that arrive together are appended together: each is queued for the log before the next one is handled, so
+//! the log has them in their order. Their responses go out in the same order, in one write.
 
 use super::decided_by_head::{Scope, is_decided_by_head};
 use super::publish_template::{PendingTemplate, PublishHead, PublishTemplate};
@@ -106,7 +106,7 @@ impl Answers {
         self.begin(state, &queued, answer).await;
     }
 
-    /// Does the same for a publish that matched a template.
+    /// Begins to answer a publish that matched a template, as [`Answers::publish`] does for others.
     pub async fn publish_again(
         &mut self,
         state: &Arc<ServerState>,
@@ -159,8 +159,8 @@ impl Answers {
         }
     }
 
-    /// Adds a response. Returns the session that continues after its head. The head of a long poll is not written: the
-    /// poll writes it.
+    /// Adds a response. Returns the session that writes the rest of it, if there is one. The head of a long poll is not
+    /// written here: the long poll writes it.
     pub fn respond(&mut self, state: &ServerState, response: Response) -> Option<(Session, StatusCode, HeaderMap)> {
         if !matches!(response.body(), Body::Session(_)) {
             self.write(state, Answer::Response(response, None));
@@ -188,7 +188,7 @@ impl Answers {
         self.announce_end(state);
     }
 
-    /// Marks the last response before a drain: it says that the connection ends.
+    /// Marks the last response before a drain with the header that announces the end of the connection.
     fn announce_end(&mut self, state: &ServerState) {
         if state.drain.has_begun() && !self.is_last && self.pending.is_empty() {
             self.is_last = true;
@@ -210,11 +210,11 @@ impl Answers {
         if let Some(template) = template {
             self.template = Some((*template).into());
         }
-        // A 304 does not tell the length of the body that it stands for.
+        // A 304 does not give the length of the body that the client has already.
         let has_length = response.status() != StatusCode::NOT_MODIFIED;
         let Body::Whole(body) = response.into_body() else {
-            // A plain request is never answered with pieces. If one were, the end of the connection would be better
-            // than a body that never comes.
+            // A plain request never has a response in pieces. If one did, closing the connection would be better than a
+            // client that waits for the rest of the body.
             self.is_last = true;
             return;
         };
@@ -256,8 +256,9 @@ impl Answers {
         if self.out.is_empty() {
             return Ok(());
         }
-        // A publisher that sends its next message as soon as it is answered would otherwise publish while readers still wait
-        // for the last message: its connection always has input, so the hub's task gets its turn late.
+        // A publisher may send its next message as soon as it has the response to the last one. Without this wait it
+        // would publish while readers still wait for the last message: its connection always has input, so the hub's
+        // task gets its turn late.
         if std::mem::take(&mut self.has_published) {
             state.hub.handed_out().await;
         }

@@ -1,17 +1,17 @@
 //! Follows the chunked body of a request to its last byte (RFC 9112 §7.1).
 //!
-//! hyper decodes the body, and takes a line feed without a carriage return for a part of a trailer: after `0\r\n\n` it would
-//! swallow the next request, which a proxy in front of the server has counted as a request (request smuggling). Here each
-//! line of the framing ends with both.
+//! hyper decodes the body, and treats a line feed without a carriage return as a part of a trailer: after `0\r\n\n` it
+//! would swallow the next request, although a proxy in front of the server has counted that request (request
+//! smuggling). This module requires both characters at the end of each line of the framing.
 
-/// Where in a body the next byte is.
+/// The position of the next byte in a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum At {
     /// The first digit of a size.
     Size,
     /// The rest of a size.
     SizeRest,
-    /// White space behind a size, which old senders write.
+    /// White space after a size, which old senders write.
     Space,
     /// A chunk extension, which is ignored.
     Extension,
@@ -34,16 +34,16 @@ enum At {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Malformed;
 
-/// How far the body of a request has come.
+/// The progress of a request's body.
 #[derive(Clone, Copy, Debug)]
 pub struct ChunkedRequest {
     at: At,
-    /// The size of the chunk; then the bytes of it that are missing.
+    /// The size of the chunk, and then the number of its missing bytes.
     size: u64,
 }
 
 impl ChunkedRequest {
-    /// A body of which nothing has come yet.
+    /// A body of which no byte has arrived yet.
     pub fn new() -> ChunkedRequest {
         ChunkedRequest { at: At::Size, size: 0 }
     }
@@ -109,7 +109,7 @@ impl ChunkedRequest {
 mod tests {
     use super::*;
 
-    /// How many bytes belong to the body, if it is complete; `None` if it is not.
+    /// The number of bytes that belong to the body, if it is complete; `None` if it is not.
     fn length(bytes: &[u8], piece: usize) -> Result<Option<usize>, Malformed> {
         let (mut body, mut taken) = (ChunkedRequest::new(), 0);
         for piece in bytes.chunks(piece) {

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 /// Serves requests until the connection ends or a session begins.
 ///
-/// It is boxed, because a session comes back here and a type cannot contain itself.
+/// The future is boxed: a session's task calls this function again, and the type of a future cannot contain itself.
 pub fn serve(context: Arc<Context>, mut io: ClientStream, peer: Peer) -> Pin<Box<dyn Future<Output = ()> + Send>> {
     Box::pin(async move {
         let next = fast::serve(&context, &mut io, &peer, BytesMut::new()).await;
@@ -24,7 +24,7 @@ pub fn serve(context: Arc<Context>, mut io: ClientStream, peer: Peer) -> Pin<Box
     })
 }
 
-/// Goes on after the fast path.
+/// Continues a connection after the fast path.
 async fn go_on(context: Arc<Context>, mut io: ClientStream, peer: Peer, next: io::Result<Next>) {
     match next {
         Ok(Next::Session(session, unread)) => {

@@ -1,9 +1,9 @@
-//! HTTP/1.1 fast path for polls, streams and publishes. Everything else is handed to hyper untouched.
+//! HTTP/1.1 fast path for polls, streams and publishes. All other requests go to hyper unchanged.
 //!
-//! Clients that poll or publish send simple requests again and again. A hyper connection for each round of a long poll, and
-//! hyper's one-by-one handling of pipelined requests, would cost more than everything else that is done for them. A stream
-//! that hyper has begun would leave holes in memory where hyper's buffers were. So plain requests are read here, with
-//! hyper's own parser, and go to the same router as all others.
+//! Clients that poll or publish send simple requests again and again. A hyper connection for each round of a long poll,
+//! and hyper's one-by-one handling of pipelined requests, would cost more than all other work for these requests. A
+//! stream that hyper has begun would leave holes in memory where hyper's buffers were. So this module reads plain
+//! requests, with hyper's own parser, and passes them to the same router as all others.
 //!
 //! `--plain-requests false` gives all requests to hyper. `tests/plain.rs` checks that both give the same responses.
 
@@ -29,13 +29,14 @@ use std::task::Poll;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How long a request may take to be complete, and how long a connection is quiet before it also watches for a drain. A
-/// client that polls comes back sooner, and costs only this one timer.
+/// The time in which a request must be complete, and the time without input after which a connection also watches for a
+/// drain. A client that polls sends its next request sooner, and costs only this one timer.
 const QUIET: Duration = Duration::from_secs(1);
 
-/// What follows the plain requests of a connection.
+/// The next phase of a connection after its plain requests.
 pub enum Next {
-    /// A session. Its head is written, unless it is a long poll. With it comes the input that follows its request.
+    /// A session, and the input that follows its request. The head of its response is written, unless it is a long
+    /// poll.
     Session(Session, Bytes),
     /// Requests for hyper.
     Hyper(Bytes),
@@ -43,7 +44,7 @@ pub enum Next {
     End,
 }
 
-/// Answers plain requests while there are any. `input`: the bytes that were already read.
+/// Answers plain requests as long as they follow each other. `input` holds the bytes that were already read.
 ///
 /// # Errors
 ///
@@ -140,8 +141,8 @@ async fn get(
     Some(session)
 }
 
-/// Takes a publish that matches the template from the input, and begins its entry of the access log. `None`: it must be
-/// parsed like any other request.
+/// Takes a publish that matches the template from the input, and begins its entry of the access log. Returns `None` if
+/// the publish must be parsed like any other request.
 fn match_template(
     state: &ServerState,
     peer: &Peer,
@@ -152,7 +153,7 @@ fn match_template(
     let size = found.head.saturating_add(found.body);
     let body = input.get(found.head..size).filter(|_| found.head <= MAX_HEAD && size <= MAX_REQUEST)?;
     let body = std::str::from_utf8(body).ok()?;
-    // If anything is wrong, the router reports it and counts the request.
+    // If anything in the publish is wrong, the router reports it and counts the request.
     let publish = PublishRequest::read(found.query, template.kind(), body, state.settings.max_message).ok()?;
     state.rates.request(peer.ip).ok()?;
     let entry = state.access_log.as_ref().map(|log| log.begin_head(peer.ip, &input[..found.head]));
@@ -179,7 +180,7 @@ async fn has_arrived(io: &mut ClientStream, input: &mut BytesMut) -> io::Result<
 ///
 /// # Errors
 ///
-/// The system's.
+/// The system reports an error of the socket.
 pub async fn read(
     state: &ServerState,
     io: &mut ClientStream,

@@ -1,4 +1,5 @@
-//! How a session gets past hyper: hyper must have written the head before the connection is taken from it.
+//! Hands a session over from hyper to the connection. The server takes the connection only after hyper has written the
+//! head.
 
 use crate::serve::limits::memory::BufferId;
 use crate::serve::routes::response::{Body, Pieces};
@@ -22,7 +23,7 @@ pub struct Handover {
 }
 
 impl Handover {
-    /// Leaves a session here. Its head is in hyper's buffer when hyper asks for the body.
+    /// Stores a session. The head of its response is in hyper's buffer when hyper asks for the body.
     pub fn leave(&self, session: Session) {
         *self.session.lock() = Some(session);
     }
@@ -58,7 +59,7 @@ impl Handover {
             }
             Body::Pieces(pieces) => BodyForHyper::Pieces(pieces),
             Body::Session(session) => {
-                // A 101 has no body: the connection of hyper ends with its head.
+                // A 101 has no body: hyper's connection ends after the head.
                 let is_duplex = matches!(session, Session::Duplex(_));
                 self.leave(session);
                 if is_duplex { BodyForHyper::Whole(None) } else { BodyForHyper::Session(self.clone()) }
@@ -71,7 +72,7 @@ impl Handover {
 pub enum BodyForHyper {
     /// The whole body.
     Whole(Option<Bytes>),
-    /// Pieces of a body, as they come.
+    /// Pieces of a body, as they become available.
     Pieces(Pieces),
     /// A body that the session writes after hyper has written the head.
     Session(Arc<Handover>),

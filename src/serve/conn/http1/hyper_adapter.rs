@@ -44,7 +44,7 @@ pub async fn serve(context: &Arc<Context>, mut io: ClientStream, peer: &Peer) ->
         let answering = Answering::new(&is_answering);
         let mut request = request.map(RequestBody::Http1);
         request.extensions_mut().insert(client_shut.clone());
-        // It is called inside: a future that is made outside and moved in is stored twice.
+        // The router is called inside this future: a future that is made outside and moved in is stored twice.
         Box::pin(async move {
             let _answering = answering;
             Ok::<_, Infallible>(answer(&context, &peer, &handover, request).await)
@@ -70,12 +70,12 @@ pub async fn serve(context: &Arc<Context>, mut io: ClientStream, peer: &Peer) ->
     };
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        // The input has the time-outs.
+        // The input enforces the time-outs.
         .header_read_timeout(None)
         // A client may shut its sending side and wait for its response.
         .half_close(true)
         .max_buf_size(MAX_HEAD)
-        // The buffer may be larger than it was asked to be.
+        // The buffer may be larger than the requested size.
         .max_header_size(MAX_HEAD)
         .serve_connection(TokioIo::new(input), service);
     let ended = poll_fn(|cx| {
@@ -118,7 +118,7 @@ async fn end(state: &ServerState, mut io: ClientStream, refusal: Option<ApiError
     } else if state.drain.is_late() {
         return io.linger_for(drain::LAST_WORDS).await;
     }
-    // The rest of a head that is too long must not reset the connection before the client has read why.
+    // The rest of a head that is too long must not reset the connection before the client has read the error.
     io.linger().await;
 }
 
@@ -146,26 +146,26 @@ async fn answer(
 fn complete_head(version: Version, body: &Body, is_draining: bool, head: &mut Parts) {
     // The end of the connection ends the body. A client that asked for keep-alive must not wait for another response.
     let is_close_delimited = version == Version::HTTP_10 && body.length().is_none();
-    // hyper is told of the drain only after this response, if the head was half read when the drain began.
+    // If half of the head was read when the drain began, hyper learns of the drain only after this response.
     if is_close_delimited || (is_draining && !head.headers.contains_key(CONNECTION)) {
         head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     if version == Version::HTTP_10 && head.headers.contains_key(CONNECTION) {
-        // To a response of 1.1 hyper would add `keep-alive`.
+        // hyper would add `keep-alive` to a response of 1.1.
         head.version = version;
     }
     // hyper's own date does not follow a clock that is set back.
     head.headers.insert(DATE, date::now());
 }
 
-/// Decides, after each poll of hyper, how the connection goes on.
+/// Decides, after each poll of hyper, how the connection continues.
 struct Progress<'a> {
     state: &'a ServerState,
     handover: &'a Handover,
     input: &'a InputState,
     is_answering: &'a AtomicBool,
     client_shut: &'a ClientShut,
-    /// Whether a write of hyper waits for the client.
+    /// Whether a write of hyper waits for the client to read.
     is_blocked: Arc<AtomicBool>,
     socket: Socket,
     /// The beginning of the drain, and then the end of its grace period.
@@ -201,7 +201,7 @@ impl Progress<'_> {
             self.is_draining = true;
             self.draining = Box::pin(self.state.drain.late());
         }
-        // hyper does not see a head before it is complete, and would take the connection for idle.
+        // hyper does not see a head before it is complete, and would treat the connection as idle.
         if self.is_draining && !self.is_shutting_down && !self.input.has_part_of_head() {
             self.is_shutting_down = true;
             return Step::ShutDown;
@@ -215,7 +215,7 @@ impl Progress<'_> {
             }
         }
         if !is_flushed {
-            // The client does not read a response.
+            // The client does not read the response, so the blocked bytes are counted.
             let body = self.handover.body();
             let blocked = self.blocked_write.get_or_insert_with(|| self.state.budget.block(body));
             return Step::Done(blocked.poll_cut(cx).map(|()| None));

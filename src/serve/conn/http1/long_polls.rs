@@ -1,4 +1,4 @@
-//! Long polls of a connection, one after the other, in a task that keeps nothing else while one waits.
+//! Runs the long polls of a connection one after the other, in a task that holds no other memory while a poll waits.
 
 use super::fast::{self, Next};
 use crate::serve::http::peer::Peer;
@@ -11,7 +11,8 @@ use std::io;
 use std::sync::Arc;
 use tokio::time::Instant;
 
-/// Runs a long poll and those that follow it, in a task of its own. `next` gets the connection when something else follows.
+/// Runs a long poll and those that follow it, in a task of its own. Passes the connection to `next` when anything else
+/// follows.
 pub fn spawn(
     context: Arc<Context>,
     mut io: ClientStream,
@@ -42,11 +43,11 @@ pub fn spawn(
             };
             poll.end_entry();
             let has_input = io.has_input(&mut poll.input).await;
-            // A client that was not told that the connection ends, and has polled again by now, gets a response.
+            // A client that has polled again before it learned of the connection's end still gets a response.
             if is_last || (!has_input && context.state.drain.has_begun()) {
                 return Box::pin(io.linger()).await;
             }
-            // This is the common case, without the memory that the others take.
+            // This common case does not need the memory that the other cases take.
             if has_input && poll.repeat(&context.state, &peer) {
                 continue;
             }
@@ -62,7 +63,7 @@ pub fn spawn(
     });
 }
 
-/// What follows the response to a poll; `None` if it is the same poll again.
+/// Returns the step after the response to a poll; `None` if the next request is the same poll again.
 async fn next_request(
     context: &Arc<Context>,
     io: &mut ClientStream,
@@ -71,7 +72,7 @@ async fn next_request(
 ) -> Option<io::Result<Next>> {
     if poll.may_repeat() {
         if poll.input.is_empty() {
-            // A client that does not poll again at once is not a reader until it does.
+            // A client that does not poll again at once does not count as a reader until it polls again.
             poll.leave();
             match fast::read(&context.state, io, poll.input.buffer(), Instant::now()).await {
                 Ok(true) => {}

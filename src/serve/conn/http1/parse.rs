@@ -1,8 +1,8 @@
-//! Parses plain requests. All others are read by hyper.
+//! Parses plain requests. hyper reads all others.
 //!
 //! A request is plain if nothing about it needs special treatment: `GET` of a poll or a stream, or `POST /publish`; HTTP/1.1;
-//! no `Upgrade`, `Expect` or `Transfer-Encoding`; a `Content-Length` that is one number. Anything else goes to hyper, with
-//! every byte as it came (but a minor version above 1 is 1 from here on). Nothing is refused here.
+//! no `Upgrade`, `Expect` or `Transfer-Encoding`; a `Content-Length` that is one number. Anything else goes to hyper,
+//! with its bytes unchanged (only a minor version above 1 becomes 1). This module does not refuse any request.
 
 use super::publish_template::{PublishHead, parse_length};
 use super::version::lower_minor;
@@ -15,21 +15,21 @@ use hyper::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HeaderName, HeaderValue,
 use hyper::{HeaderMap, Method, Uri, Version};
 use std::mem::MaybeUninit;
 
-/// The most bytes of a plain request, head and body.
+/// The maximum number of bytes of a plain request, head and body.
 pub const MAX_REQUEST: usize = 64 << 10;
 
-/// The most headers of a plain request.
+/// The maximum number of headers of a plain request.
 const MAX_HEADERS: usize = 64;
 
-/// What the input begins with.
+/// The result of parsing the beginning of the input.
 pub enum Parsed {
-    /// A plain GET, which was taken from the input, and its head.
+    /// A plain GET, removed from the input, and the bytes of its head.
     Request(Box<Request>, Bytes),
-    /// A plain publish, which was taken from the input, and the template of its head.
+    /// A plain publish, removed from the input, and the template of its head.
     Publish(Box<Request>, Option<PublishHead>),
-    /// The beginning of something that may be plain.
+    /// The beginning of a request that may be plain.
     Incomplete,
-    /// Something else.
+    /// Input that hyper must read.
     Other,
 }
 
@@ -41,7 +41,7 @@ pub fn parse(input: &mut BytesMut) -> Parsed {
         Ok(httparse::Status::Complete(size)) if size <= MAX_HEAD => size,
         Ok(httparse::Status::Partial) if input.len() < MAX_HEAD => return Parsed::Incomplete,
         Err(httparse::Error::Version) if lower_minor(input) => return parse(input),
-        // hyper reports what is wrong with it.
+        // hyper reports the error in the head.
         _ => return Parsed::Other,
     };
     let (Some(method), Some(target), Some(1)) = (head.method, head.path, head.version) else { return Parsed::Other };
@@ -49,7 +49,7 @@ pub fn parse(input: &mut BytesMut) -> Parsed {
     if !(is_post || method == "GET") || !is_plain(is_post, target) {
         return Parsed::Other;
     }
-    // One piece of memory for all parts of the head. The input buffer may be much larger.
+    // All parts of the head share one allocation of its size. The input buffer may be much larger.
     let shared = Bytes::copy_from_slice(&input[..size]);
     let begin = input.as_ptr() as usize;
     let part = |part: &[u8]| {
@@ -97,7 +97,7 @@ pub fn parse(input: &mut BytesMut) -> Parsed {
     if is_post { Parsed::Publish(request, template) } else { Parsed::Request(request, shared) }
 }
 
-/// Whether the fast path may answer this target. Paths are compared byte for byte: an encoded path is not one of ours.
+/// Whether the fast path may answer this target. Paths are compared byte for byte: an encoded path does not match.
 fn is_plain(is_post: bool, target: &str) -> bool {
     let path = target.split_once('?').map_or(target, |(path, _)| path);
     if is_post {

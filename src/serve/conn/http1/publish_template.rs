@@ -1,7 +1,7 @@
-//! A publisher's request head as a template: everything but the query and `Content-Length` must match byte for byte.
+//! A publisher's request head as a template: everything except the query and `Content-Length` must match byte for byte.
 //!
-//! A publisher mostly sends the same head again, to another channel and with another body. What the server derived from the
-//! head is kept. Rates, memory and permissions are checked for each publish.
+//! A publisher mostly sends the same head again, to another channel and with another body. The server keeps the values
+//! that it derived from the head. It checks rates, memory and permissions for each publish.
 
 use crate::serve::access::credentials::Credentials;
 use crate::serve::access::origin::OriginPolicy;
@@ -19,21 +19,21 @@ use hyper::StatusCode;
 use hyper::header::{CONNECTION, HeaderValue, ORIGIN};
 use std::ops::Range;
 
-/// What every publisher's head begins with.
+/// The bytes that every publisher's head begins with.
 const START: &[u8] = b"POST /publish";
 
-/// The bytes that a query without encoded characters may have, and the question mark.
+/// The bytes that a query without encoded characters may contain, and the question mark.
 static QUERY: ByteSet = ByteSet::letters_and(b"?-._~:/@=&,", true);
 
 static DIGITS: ByteSet = ByteSet::digits();
 
-/// A publisher's head around its query and its length.
+/// The parts of a publisher's head around its query and its content length.
 pub struct PublishHead(HeadTemplate<2>);
 
 /// A publish that matches a template.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Found<'a> {
-    /// Its query, without the question mark. Nothing in it is encoded.
+    /// The query, without the question mark. It has no encoded characters.
     pub query: &'a str,
     /// The length of the head.
     pub head: usize,
@@ -42,7 +42,8 @@ pub struct Found<'a> {
 }
 
 impl PublishHead {
-    /// A template of a whole head of a publish. `length`: where the value of its one `Content-Length` is.
+    /// Makes a template of the whole head of a publish. `length` is the place of the value of its only
+    /// `Content-Length`.
     pub fn of(head: &Bytes, length: Range<usize>) -> Option<PublishHead> {
         let query_end = START.len() + head.strip_prefix(START)?.iter().position(|byte| *byte == b' ')?;
         let query = Hole { at: START.len()..query_end, accepts: &QUERY };
@@ -60,13 +61,13 @@ impl PublishHead {
     }
 }
 
-/// Parses a `Content-Length` that every proxy reads in the same way: a few digits and nothing else.
+/// Parses a `Content-Length` that every proxy reads in the same way: a few digits only.
 pub fn parse_length(value: &[u8]) -> Option<usize> {
     let digits = std::str::from_utf8(value).ok().filter(|text| text.len() <= 8)?;
     digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?
 }
 
-/// What was derived from a head whose publish is not answered yet.
+/// The values derived from a head whose publish is not answered yet.
 pub struct PendingTemplate {
     head: PublishHead,
     kind: String,
@@ -76,8 +77,9 @@ pub struct PendingTemplate {
 }
 
 impl PendingTemplate {
-    /// Makes it from a request that is about to be handled. `None` for the form of an old browser, whose response
-    /// differs. Only for requests that are [decided by their head](super::is_decided_by_head).
+    /// Derives the values from a request that the router is about to handle. Returns `None` for the form of an old
+    /// browser, whose response differs. Call it only for requests that are [decided by their
+    /// head](super::is_decided_by_head).
     pub fn of(state: &ServerState, peer: &Peer, request: &Request, head: PublishHead) -> Option<PendingTemplate> {
         let headers = request.headers();
         let kind = publish::kind(headers);
@@ -87,7 +89,7 @@ impl PendingTemplate {
         (kind != parse::FORM).then_some(PendingTemplate { head, kind, credentials, origin, is_by_star })
     }
 
-    /// The template, if the publish was successful. A head that is refused never becomes a template.
+    /// Returns the template if the publish was successful. The head of a refused request never becomes a template.
     pub fn answered(self, response: &Response) -> Option<PublishTemplate> {
         let is_successful = response.status() == StatusCode::OK
             && matches!(response.body(), Body::Whole(Some(_)))
@@ -100,7 +102,7 @@ impl PendingTemplate {
     }
 }
 
-/// A publisher's head, and what the server derived from it.
+/// A publisher's head, and the values that the server derived from it.
 pub struct PublishTemplate {
     request: PendingTemplate,
     response_head: Vec<u8>,

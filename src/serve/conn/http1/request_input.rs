@@ -1,9 +1,9 @@
-//! What hyper reads from a connection, request by request.
+//! The input that hyper reads from a connection, request by request.
 //!
 //! A head goes to hyper when it is complete, and then its body. So the server knows where each request ends, and four rules
 //! hold that hyper does not have: a connection may be idle for longer than a head may take to arrive, an incomplete head
-//! counts against the memory budget, a minor version above 1 counts as 1, and the framing of a chunked body is strict. Whatever is wrong with a head is left to hyper, which refuses
-//! it and ends the connection.
+//! counts against the memory budget, a minor version above 1 counts as 1, and the framing of a chunked body is strict. A
+//! head with an error goes to hyper, which refuses it and ends the connection.
 
 use super::chunked_request::ChunkedRequest;
 use super::version::lower_minor;
@@ -22,31 +22,31 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
-/// The most headers of a request; hyper has the same limit.
+/// The maximum number of headers of a request; hyper has the same limit.
 const MAX_HEADERS: usize = 100;
 
 /// The times that a client may take.
 #[derive(Clone, Copy)]
 pub struct Patience {
-    /// For a head to be complete.
+    /// The time for a head to be complete.
     pub head: Duration,
-    /// To begin the next request.
+    /// The time to begin the next request.
     pub idle: Duration,
 }
 
-/// Which part of a request comes next.
+/// The part of a request that comes next.
 enum Part {
     /// A head, or the bytes between two requests.
     Head,
-    /// So many bytes of a body.
+    /// This number of bytes of a body.
     Body(u64),
     /// A chunked body.
     Chunks(ChunkedRequest),
-    /// What follows a head that hyper refuses.
+    /// The bytes after a head that hyper refuses.
     Refused,
 }
 
-/// Where the input is. The task that drives hyper shares it, since hyper owns the input meanwhile.
+/// The position of the input. The task that drives hyper shares it, since hyper owns the input in the meantime.
 #[derive(Default)]
 pub struct InputState {
     has_part_of_head: AtomicBool,
@@ -70,13 +70,13 @@ pub struct RequestInput {
     io: ClientStream,
     patience: Patience,
     part: Part,
-    /// Bytes that have arrived and were not looked at.
+    /// Bytes that have arrived and were not examined yet.
     input: BytesMut,
-    /// How many bytes of `input` were parsed as a head that is not complete.
+    /// The number of bytes of `input` that were parsed as a head that is not complete.
     parsed: usize,
     /// Bytes that hyper may read.
     ready: Bytes,
-    /// The end of the patience with the client, and whether it is for the beginning of a request.
+    /// The time-out for the client, and whether it is for the beginning of a request.
     deadline: Option<(Pin<Box<Sleep>>, bool)>,
     /// The memory of a head that is not complete.
     held: Reservation,
@@ -118,7 +118,7 @@ impl RequestInput {
     /// Takes a head from the input if it is complete. Returns whether hyper may read.
     fn take_head(&mut self) -> bool {
         let new = &self.input[self.parsed..];
-        // A head ends with a line. Most pieces of a head that comes slowly contain none.
+        // A head ends with a line end. Most pieces of a head that arrives slowly do not contain one.
         if new.is_empty() || (self.parsed > 0 && !new.contains(&b'\n') && self.input.len() < MAX_HEAD) {
             return false;
         }
@@ -159,7 +159,7 @@ impl RequestInput {
                 break Ok(());
             }
             if self.input.is_empty() {
-                // A connection that is idle holds no buffer.
+                // An idle connection does not hold a buffer.
                 self.input = BytesMut::new();
             }
             match self.io.poll_input(cx, &mut self.input) {
@@ -199,7 +199,7 @@ impl RequestInput {
         sleep.as_mut().poll(cx)
     }
 
-    /// How many of these bytes, which have arrived next, belong to the body.
+    /// The number of these bytes, which have arrived next, that belong to the body.
     fn follow(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let (count, has_ended) = match &mut self.part {
             Part::Body(left) => {
@@ -220,7 +220,7 @@ impl RequestInput {
     }
 }
 
-/// Parses a head: what follows it, and its size; `None` if it is not complete.
+/// Parses a head. Returns the part that follows it, and its size; `None` if the head is not complete.
 fn parse(input: &[u8]) -> Result<Option<(Part, usize)>, httparse::Error> {
     let mut lines = [const { MaybeUninit::uninit() }; MAX_HEADERS];
     let mut head = httparse::Request::new(&mut []);
@@ -262,7 +262,7 @@ impl AsyncRead for RequestInput {
             buf.put_slice(&this.ready[..count]);
             this.ready.advance(count);
             if this.ready.is_empty() {
-                // Even an empty part holds the whole buffer.
+                // Even an empty part keeps the whole buffer in memory.
                 this.ready = Bytes::new();
             }
             return Poll::Ready(Ok(()));
@@ -270,7 +270,7 @@ impl AsyncRead for RequestInput {
         let begin = buf.filled().len();
         ready!(Pin::new(&mut this.io).poll_read(cx, buf))?;
         let count = this.follow(&buf.filled()[begin..])?;
-        // What follows the body is the next request.
+        // The bytes after the body are the next request.
         this.input.extend_from_slice(&buf.filled()[begin + count..]);
         buf.set_filled(begin + count);
         Poll::Ready(Ok(()))

@@ -1,4 +1,5 @@
-//! Protects the server from abuse of HTTP/2: the state that the streams of a connection share, and when it is closed.
+//! Protects the server from abuse of HTTP/2: the state that the streams of a connection share, and the rules for
+//! closing it.
 
 use super::frames::{FrameFollower, Seen};
 use super::{STREAMS, WINDOW};
@@ -20,24 +21,27 @@ use tokio::time::Instant;
 use tracing::debug;
 
 /// Bytes of control frames and of the heads of frames that a connection may send without a request: PING, SETTINGS,
-/// WINDOW_UPDATE, PRIORITY, empty DATA. The same count is made by nginx. The refill covers the pongs of an idle connection.
+/// WINDOW_UPDATE, PRIORITY, empty DATA. nginx makes the same count. The refill covers the pongs of an idle connection.
 const USELESS: Refill = Refill { capacity: 256e3, per_second: 2e3 };
 
-/// Bytes of bodies and heads that a connection may send before the server has read them, or has seen the request. It is what
-/// the server has announced: for each stream a window and the largest head. What is sent on streams that were reset has no
-/// window, and is bounded by this alone.
+/// Bytes of bodies and heads that a connection may send before the server has read them, or has seen the request. The
+/// number is the limit that the server has announced: for each stream a window and the largest head. Bytes on streams
+/// that were reset have no window, so only this limit bounds them.
 const CONTENT: Refill = Refill { capacity: STREAMS as f64 * (WINDOW as f64 + MAX_HEAD as f64), per_second: 2e3 };
 
-/// What a request earns in control bytes.
+/// The control bytes that a request adds to the allowance.
 const REQUEST_CREDIT: f64 = 512.0;
 
-/// Requests that the client may reset at once. A page that is closed resets all its requests, once.
+/// Requests that the client may reset at once. When a page is closed, the browser resets all its requests at the same
+/// time.
 const RESETS: Refill = Refill { capacity: 100.0, per_second: 10.0 };
 
-/// A request that is reset within this time was never wanted. A stream that has lasted an hour also ends by a reset.
+/// A client that resets a request within this time never wanted the response. A stream that has lasted an hour also
+/// ends by a reset.
 const RAPID: Duration = Duration::from_secs(1);
 
-/// Why a connection is closed on which a request breaks the protocol. All others are closed for what they cost.
+/// The reason for closing a connection on which a request violates the protocol. All other reasons concern the cost of
+/// a connection.
 const MALFORMED: &str = "malformed";
 
 struct State {
@@ -45,9 +49,9 @@ struct State {
     has_requested: bool,
     /// The time since which the connection has no stream.
     idle_since: Option<Instant>,
-    /// When the client last sent anything.
+    /// When the client last sent bytes.
     last_read: Instant,
-    /// When it last accepted anything.
+    /// When the client last accepted bytes.
     last_write: Instant,
     useless: TokenBucket,
     content: TokenBucket,
@@ -102,7 +106,7 @@ impl ConnectionState {
         self.state().closing == Some(Reason::PROTOCOL_ERROR)
     }
 
-    /// When the client last sent anything.
+    /// When the client last sent bytes.
     pub fn last_read(&self) -> Instant {
         self.state().last_read
     }
@@ -132,14 +136,15 @@ impl ConnectionState {
         }
     }
 
-    /// Credits bytes of a body that were read, and their frame. The client may then send as many control bytes.
+    /// Credits bytes of a body that were read, and their frame. The client may then send the same number of control
+    /// bytes.
     pub fn was_useful(&self, bytes: usize) {
         let mut state = self.state();
         state.content.add(bytes as f64);
         state.useless.add(bytes as f64 + 16.0);
     }
 
-    /// Credits a request and its head. A body that nobody reads may still fill its window.
+    /// Credits a request and its head. A body that no handler reads may still fill its window.
     pub fn requested(&self, head: usize) {
         let mut state = self.state();
         state.content.add(head as f64 + f64::from(WINDOW));
@@ -166,8 +171,8 @@ impl ConnectionState {
         self.state().last_write = Instant::now();
     }
 
-    /// Notes that a stream has made no progress since then, for the longest time allowed. If the other streams made
-    /// none either, the client blocks the whole connection.
+    /// Notes that a stream has made no progress since `since`, which is the longest time allowed. If the other streams
+    /// made no progress either, the client blocks the whole connection.
     pub fn stalled(&self, since: Instant) {
         let mut state = self.state();
         if state.last_write <= since {
@@ -301,7 +306,7 @@ mod tests {
     fn content_within_the_announced_windows_is_no_flood() {
         let state = ConnectionState::new(Arc::default());
         let content = |content| state.read(&Seen { content, ..Seen::default() });
-        // All streams at once, with the largest heads, and bodies that nobody reads, again and again.
+        // All streams at once, with the largest heads and with bodies that no handler reads, again and again.
         for _ in 0..100 {
             for _ in 0..STREAMS {
                 content(WINDOW as usize + MAX_HEAD);

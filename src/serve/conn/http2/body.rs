@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
-/// The body of a stream. What is read of it counts as useful for the connection.
+/// The body of a stream. Bytes that a handler reads count as useful for the connection.
 pub struct StreamBody {
     stream: RecvStream,
     connection: ConnectionState,
@@ -23,7 +23,7 @@ impl StreamBody {
         StreamBody { stream, connection, is_awaited: Arc::default() }
     }
 
-    /// Whether a handler waits for the body. It is a flag to share, since the body belongs to the handler.
+    /// Whether a handler waits for the body. The flag is shared, since the body belongs to the handler.
     pub fn is_awaited(&self) -> Arc<AtomicBool> {
         self.is_awaited.clone()
     }
@@ -43,10 +43,10 @@ impl Body for StreamBody {
             }
         };
         let Some(data) = data else {
-            // What a malformed request says has no effect (RFC 9113 §8.1.1).
+            // A malformed request has no effect (RFC 9113 §8.1.1).
             return Poll::Ready(this.connection.is_malformed().then(|| Err("the request is malformed".into())));
         };
-        // The window opens only for what was read: only the reader knows the limit of the body.
+        // The window opens only for bytes that the handler has read: only the handler knows the limit on the body.
         this.stream.flow_control().release_capacity(data.len())?;
         this.connection.was_useful(data.len());
         Poll::Ready(Some(Ok(Frame::data(data))))

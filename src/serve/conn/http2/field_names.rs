@@ -1,16 +1,16 @@
 //! Follows header blocks (HPACK, RFC 7541) only as far as it takes to find pseudo-header fields in trailers.
 //!
-//! Such a request is malformed (RFC 9113 §8.1), and the `h2` crate takes it: a proxy may read `:path` in a trailer as another
-//! request. A field may be an index of the dynamic table, so its table is kept here, too: for each entry its length and
-//! whether its name begins with a colon. Values are not decoded. An error ends the search; `h2` finds the same error, and ends
-//! the connection.
+//! Such a request is malformed (RFC 9113 §8.1), but the `h2` crate accepts it: a proxy may read `:path` in a trailer as
+//! another request. A field may be an index of the dynamic table, so this module also keeps that table: for each entry
+//! its length and whether its name begins with a colon. Values are not decoded. An error ends the search; `h2` finds
+//! the same error, and ends the connection.
 
 use std::collections::VecDeque;
 
 /// The size of the dynamic table, which the server does not change (RFC 9113 §6.5.2).
 const TABLE: usize = 4096;
 
-/// What an entry counts besides its name and its value (RFC 7541 §4.1).
+/// The bytes that an entry counts besides its name and its value (RFC 7541 §4.1).
 const ENTRY: usize = 32;
 
 /// The lengths of the names in the static table (RFC 7541, appendix A). The first [`STATIC_PSEUDO`] names are those of
@@ -21,7 +21,7 @@ const STATIC_NAMES: [u8; 61] = [
 ];
 const STATIC_PSEUDO: usize = 14;
 
-/// How many Huffman codes there are of each length from 5 bits on (RFC 7541, appendix B). The codes are in order, so that
+/// The number of Huffman codes of each length from 5 bits on (RFC 7541, appendix B). The codes are in order, so that
 /// this determines them.
 const CODES: [u32; 26] = [10, 26, 32, 6, 0, 5, 3, 2, 6, 2, 3, 0, 0, 0, 3, 8, 13, 26, 29, 12, 4, 15, 19, 29, 0, 4];
 const SHORTEST_CODE: u32 = 5;
@@ -45,7 +45,7 @@ struct Field {
     name: usize,
 }
 
-/// What a number stands for.
+/// The meaning of a number.
 #[derive(Clone, Copy)]
 enum Number {
     /// A field of the tables.
@@ -58,7 +58,7 @@ enum Number {
     TableSize,
 }
 
-/// What the next byte is.
+/// The meaning of the next byte.
 #[derive(Clone, Copy)]
 enum Next {
     Field,
@@ -74,7 +74,7 @@ enum Next {
     Content {
         left: usize,
     },
-    /// Anything, after an error.
+    /// Any byte after an error.
     Nothing,
 }
 
@@ -153,7 +153,7 @@ impl FieldNames {
                 let value = value.saturating_add(usize::from(byte & 0x7f) << shift);
                 match byte & 0x80 {
                     0 => self.number(meaning, value),
-                    // A longer number is an error for `h2`, too.
+                    // A longer number is also an error for `h2`.
                     _ if shift >= 21 => Next::Nothing,
                     _ => Next::Number { meaning, value, shift: shift + 7 },
                 }
@@ -162,7 +162,7 @@ impl FieldNames {
         }
     }
 
-    /// Reads a number's first byte, of which so many bits belong to the number (RFC 7541 §5.1).
+    /// Reads a number's first byte, of which only some bits belong to the number (RFC 7541 §5.1).
     fn prefix(&mut self, meaning: Number, byte: u8, bits: u32) -> Next {
         let most = (1usize << bits) - 1;
         let value = usize::from(byte) & most;

@@ -1,4 +1,4 @@
-//! Follows the frames that a client sends (RFC 9113 §4.1), to tell what its bytes are for.
+//! Follows the frames that a client sends (RFC 9113 §4.1), to find the purpose of its bytes.
 
 use super::STREAMS;
 use super::field_names::FieldNames;
@@ -22,15 +22,16 @@ const HEAD: usize = 9;
 /// header list.
 const FIELDS: usize = 96 << 10;
 
-/// How many streams are kept whose request is not complete. The server may have reset some of them.
+/// The maximum number of streams that are kept while their request is not complete. The server may have reset some of
+/// them.
 const OPEN_STREAMS: usize = 2 * STREAMS as usize;
 
-/// What bytes were for.
+/// The purpose of bytes.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Seen {
     /// Bytes of bodies and of heads, which the windows and the limits of a request bound.
     pub content: usize,
-    /// All others: heads of frames, PING, SETTINGS, WINDOW_UPDATE, PRIORITY.
+    /// All other bytes: heads of frames, PING, SETTINGS, WINDOW_UPDATE, PRIORITY.
     pub control: usize,
     /// Whether a trailer is a pseudo-header field.
     pub has_pseudo_trailer: bool,
@@ -203,7 +204,7 @@ mod tests {
         bytes
     }
 
-    /// What a connection with these frames is seen as, whole and byte by byte.
+    /// The purposes of a connection's bytes with these frames, read as a whole and byte by byte.
     fn seen(frames: &[Vec<u8>]) -> Seen {
         let bytes = [vec![b'P'; PREFACE], frames.concat()].concat();
         let whole = FrameFollower::new().follow(&bytes);

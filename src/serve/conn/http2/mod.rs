@@ -1,10 +1,11 @@
 //! HTTP/2 (RFC 9113).
 //!
-//! When the head of a response is written, its stream becomes a [`ClientStream`] like any other connection, and sessions write
-//! to it. What TCP gives to HTTP/1 is done here: a client that reads nothing is disconnected, and so is one that is gone.
+//! When the head of a response is written, its stream becomes a [`ClientStream`] like any other connection, and
+//! sessions write to it. For HTTP/1, TCP finds a client that reads nothing or is gone. For HTTP/2, this module finds
+//! such a client and disconnects it.
 //!
 //! The `h2` crate limits header lists, CONTINUATION frames, small DATA frames, and streams that are reset before the server has
-//! seen them. [`abuse`] limits the rest, and [`frames`] tells what is to be limited.
+//! seen them. [`abuse`] limits the rest, and [`frames`] finds the bytes that are limited.
 
 pub mod abuse;
 pub mod body;
@@ -33,24 +34,26 @@ use std::task::Poll;
 use std::time::Duration;
 use tokio::time::{Instant, Sleep};
 
-/// Requests of a connection at a time. RFC 9113 §6.5.2 wants at least 100; the tabs of a browser share one connection.
+/// Requests of a connection at a time. RFC 9113 §6.5.2 recommends at least 100: all tabs of a browser share one
+/// connection.
 const STREAMS: u32 = 128;
 
-/// Bytes of request bodies that may arrive before a handler reads them: of one request, and of all together.
+/// Bytes of request bodies that may arrive before a handler reads them: the limit for one request, and for all requests
+/// of a connection together.
 const WINDOW: u32 = 64 << 10;
 const WINDOWS: u32 = 1 << 20;
 
-/// Bytes that a stream may hand over before the client has accepted them. They count as written and against no memory budget,
-/// so the number is small: one frame, and 2 MiB for all streams of a connection.
+/// Bytes that a stream may hand over before the client has accepted them. They count as written, and no memory budget
+/// counts them, so the number is small: one frame, and 2 MiB for all streams of a connection.
 const UNSENT: usize = 16 << 10;
 
-/// Streams that the client has reset before the server has seen them (CVE-2023-44487), and streams that the server had to reset
-/// for what the client did to them (CVE-2025-8671).
+/// Streams that the client has reset before the server has seen them (CVE-2023-44487), and streams that the server had
+/// to reset because of an error that the client provoked (CVE-2025-8671).
 const PENDING_RESETS: usize = 20;
 const OWN_RESETS: usize = 100;
 
-/// A connection that is silent for this long gets a PING. What was sent to a vanished client waits in the system's
-/// buffers, which accept it for minutes.
+/// A connection that is silent for this long gets a PING. Bytes for a vanished client wait in the system's buffers,
+/// which accept more of them for minutes.
 const PING_AFTER: Duration = Duration::from_secs(20);
 
 /// Serves a connection whose client has sent the preface.
@@ -79,7 +82,7 @@ pub async fn serve(context: Arc<Context>, io: ClientStream, peer: Peer) {
     drive(state, connection, &shared, open).await;
 }
 
-/// What happened next on a connection.
+/// The next event on a connection.
 enum Event {
     Ended,
     Abuse(Reason),
@@ -124,7 +127,7 @@ async fn drive(
         match event.await {
             Event::Ended => return,
             Event::Abuse(code) => {
-                // GOAWAY gives the reason. The server does not wait for anything else.
+                // GOAWAY gives the reason. The server does not wait for the requests under way.
                 watch.is_abusive = true;
                 watch.ending = Some(Instant::now());
                 connection.abrupt_shutdown(code);
@@ -146,13 +149,14 @@ async fn drive(
     }
 }
 
-/// A head may be most of what a client sends: cookies that are too long for the table of headers come with each poll.
+/// The size of a head, which may be most of the bytes that a client sends: cookies that are too long for the table of
+/// headers come with each poll.
 fn size_of_head(request: &Request<RecvStream>) -> usize {
     let path = request.uri().path_and_query().map_or(0, |path| path.as_str().len());
     path + request.headers().iter().map(|(name, value)| name.as_str().len() + value.len()).sum::<usize>()
 }
 
-/// What a connection must do when its timer has fired.
+/// The action of a connection when its timer has fired.
 enum Action {
     Continue,
     ShutDown,
@@ -203,7 +207,7 @@ impl Watch<'_> {
         }
         self.pinged = self.pinged.filter(|pinged| shared.last_read() < *pinged);
         if let Some(late) = self.state.drain.late_at().filter(|_| self.is_draining) {
-            // This is half a header block, half a frame, or a client that does not acknowledge the GOAWAY.
+            // The client has sent half a header block or half a frame, or it does not acknowledge the GOAWAY.
             if shared.idle_since().is_some_and(|since| now >= late.max(since + LAST_WORDS)) {
                 return Action::Close;
             }
@@ -213,12 +217,12 @@ impl Watch<'_> {
         let mut action = Action::Continue;
         let idle_timeout = if shared.has_requested() { self.idle_timeout } else { self.first_timeout };
         match shared.idle_since() {
-            // The client sends no request: the same timeouts as for the first and the next request of HTTP/1.
+            // The client sends no request. The timeouts are the same as for the first and the next request of HTTP/1.
             Some(since) if now >= since + idle_timeout && self.ending.is_none() => {
                 self.ending = Some(now);
                 action = Action::ShutDown;
             }
-            // The client got a GOAWAY, has nothing to wait for, and does not close the connection.
+            // The client got a GOAWAY, has no request under way, and does not close the connection.
             Some(since) if self.ending.is_some_and(|began| now >= began.max(since) + self.write_timeout) => {
                 return Action::Close;
             }

@@ -30,7 +30,7 @@ use tokio::io::AsyncWriteExt;
 
 /// The task of a request.
 pub struct RequestTask {
-    /// What the routes need.
+    /// The context that the routes need.
     pub context: Arc<Context>,
     /// The peer of the stream.
     pub peer: Peer,
@@ -47,7 +47,7 @@ impl RequestTask {
         let method = head.method.clone();
         let is_socket = head.extensions.get::<Protocol>().is_some_and(|protocol| protocol.as_str() == "websocket");
         let mut guard = self.connection.opened(if is_socket { "websocket" } else { "request" });
-        // The body of a client that sends it only if it is asked to (RFC 9110 §10.1.1).
+        // The body of a client that sends it only if the server asks for it (RFC 9110 §10.1.1).
         let mut expected = None;
         let (body, receive) = if is_socket {
             head.method = Method::GET;
@@ -69,7 +69,7 @@ impl RequestTask {
                     // The request below ends if the stream is gone.
                     let _ = respond.send_informational(go_on());
                 }
-                // The client has reset the stream, which also ends a long poll.
+                // The client has reset the stream. A reset also ends a long poll.
                 respond.poll_reset(cx).map(|_| None)
             });
             answered.await
@@ -87,10 +87,10 @@ impl RequestTask {
     async fn write(self, body: Body, mut io: ClientStream) {
         let state = self.context.state.clone();
         match body {
-            // Nothing follows on a stream.
+            // An HTTP/2 stream carries only one request.
             Body::Session(Session::Stream(stream)) => stream.spawn(state, io, self.peer, |_, _| {}),
             Body::Session(Session::Duplex(duplex)) => duplex.spawn(state, io, self.peer),
-            // Over HTTP/2 the handler of a long poll waits itself: see `routes/poll.rs`.
+            // Over HTTP/2 the handler itself waits for a long poll: see `routes/poll.rs`.
             Body::Session(Session::LongPoll(_)) => {}
             Body::Whole(bytes) => {
                 let bytes = bytes.unwrap_or_default();
@@ -111,7 +111,7 @@ impl RequestTask {
     }
 }
 
-/// Asks for the body.
+/// Asks the client for the body.
 fn go_on() -> hyper::Response<()> {
     let mut response = hyper::Response::new(());
     *response.status_mut() = StatusCode::CONTINUE;
@@ -121,7 +121,7 @@ fn go_on() -> hyper::Response<()> {
 /// The head of a response, and its body if there is one.
 fn head_of(response: Response, method: &Method) -> (hyper::Response<()>, Option<Body>) {
     let (mut head, body) = response.into_parts();
-    // RFC 9113 §8.2.2: no headers of the connection.
+    // HTTP/2 does not allow the headers of a connection (RFC 9113 §8.2.2).
     head.headers.remove(CONNECTION);
     head.headers.insert(DATE, date::now());
     let mut is_empty = false;

@@ -13,8 +13,8 @@ use tokio::time::Instant;
 /// A stream whose response has begun. It is reset if this is dropped before its end.
 pub struct StreamIo {
     send: SendStream<Bytes>,
-    /// What the client of a WebSocket sends after its request. `None` for a request: its sending side is shut from the
-    /// beginning, so it says nothing about the client.
+    /// The bytes that the client of a WebSocket sends after its request. `None` for other requests: their sending side
+    /// is shut from the beginning, so the end of the input does not mean that the client is gone.
     receive: Option<RecvStream>,
     unread: Bytes,
     guard: StreamGuard,
@@ -24,17 +24,17 @@ pub struct StreamIo {
 }
 
 impl StreamIo {
-    /// A stream. It is counted while this lives.
+    /// Wraps a stream. The stream is counted while this lives.
     pub fn new(send: SendStream<Bytes>, receive: Option<RecvStream>, guard: StreamGuard) -> StreamIo {
         StreamIo { send, receive, unread: Bytes::new(), guard, stalled_since: None, is_shut: false }
     }
 
-    /// How much the client's flow control windows accept now.
+    /// The number of bytes that the client's flow control windows accept now.
     fn poll_window(&mut self, cx: &mut Context<'_>, wanted: usize) -> Poll<io::Result<usize>> {
         self.send.reserve_capacity(wanted);
         loop {
-            // The capacity is checked first: `poll_capacity` waits for a change and does not report what is there
-            // already.
+            // The capacity is checked first: `poll_capacity` waits for a change and does not report capacity that is
+            // already available.
             let room = self.send.capacity();
             if room > 0 {
                 return Poll::Ready(Ok(room.min(wanted)));
@@ -57,7 +57,7 @@ fn to_io(error: h2::Error) -> io::Error {
 
 impl Layer for StreamIo {
     fn poll_reset(&mut self, cx: &mut Context<'_>) -> Option<Poll<()>> {
-        // It is also ready if the connection has failed.
+        // `poll_reset` is also ready if the connection has failed.
         Some(self.send.poll_reset(cx).map(drop))
     }
 
@@ -67,7 +67,7 @@ impl Layer for StreamIo {
         }
     }
 
-    /// The connection stays open, and sends what this stream has handed over.
+    /// The connection stays open, and sends the bytes that this stream has handed over.
     fn lingers(&self) -> bool {
         false
     }
@@ -90,7 +90,7 @@ impl AsyncRead for StreamIo {
         let n = this.unread.len().min(buf.remaining());
         buf.put_slice(&this.unread[..n]);
         this.unread.advance(n);
-        // The window opens only for what was read.
+        // The window opens only for bytes that were read.
         receive.flow_control().release_capacity(n).map_err(to_io)?;
         this.guard.connection().was_useful(n);
         Poll::Ready(Ok(()))
@@ -114,7 +114,7 @@ impl AsyncWrite for StreamIo {
     }
 
     fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // The connection sends what the window allows.
+        // The connection sends the bytes that the window allows.
         Poll::Ready(Ok(()))
     }
 

@@ -1,4 +1,4 @@
-//! A toy protocol. It shows that a protocol is one folder and one word in the table of endpoints.
+//! A toy protocol. It shows that a protocol is one folder and one entry in the table of endpoints.
 //!
 //! `GET /toy/poll/<channel>?from=<cursor>` answers with a line for the cursor and one for each message.
 //! `GET /toy/ws/<channel>` is a WebSocket; see [`codec`] for its commands.
@@ -58,7 +58,7 @@ impl Endpoint for Toy {
     }
 }
 
-/// Reads what a request asks for.
+/// Reads the subscription that a request asks for.
 fn read(call: &Call<'_>) -> Result<Subscribe, ApiError> {
     let (channel, transport) = parse(call.path()).unwrap_or(("", TRANSPORTS[0]));
     let mut params = Params { channels: vec![channel.parse()?], ..Params::default() };

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-/// How long anything may take that should be there at once.
+/// The timeout for a step that should complete at once.
 const SOON: Duration = Duration::from_secs(60);
 
 async fn start() -> SocketAddr {
@@ -19,7 +19,7 @@ async fn start() -> SocketAddr {
     address
 }
 
-/// The whole response to a request, whose connection closes behind it.
+/// Sends a request and returns the whole response. The connection closes after the response.
 async fn ask(server: SocketAddr, request: &str, body: &str) -> String {
     let mut socket = TcpStream::connect(server).await.expect("connect");
     let length = body.len();
@@ -35,7 +35,7 @@ fn body(response: &str) -> &str {
     response.split_once("\r\n\r\n").expect("a head").1
 }
 
-/// A WebSocket of the toy. The handshake's response is read.
+/// A WebSocket of the toy. The response to its handshake is already read.
 async fn connect(server: SocketAddr, path: &str) -> TcpStream {
     let mut socket = TcpStream::connect(server).await.expect("connect");
     let head = format!(
@@ -57,7 +57,7 @@ async fn send(socket: &mut TcpStream, text: &str) {
     socket.write_all(&[&head, text.as_bytes()].concat()).await.expect("write");
 }
 
-/// The next text.
+/// The text of the next frame.
 async fn text(socket: &mut TcpStream) -> String {
     let mut head = [0; 2];
     tokio::time::timeout(SOON, socket.read_exact(&mut head)).await.expect("in time").expect("a frame");
