@@ -26,14 +26,7 @@ fn text() -> String {
 }
 
 fn draft() -> Draft {
-    Draft {
-        channel: "board".parse().expect("valid"),
-        event: Event::default(),
-        payload: Payload::from_any(&text()),
-        exclude: None,
-        key: None,
-        volatile: false,
-    }
+    Draft::new("board".parse().expect("valid"), Payload::from_any(&text()))
 }
 
 const ENCODINGS: [&Encoding; 6] = [

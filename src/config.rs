@@ -179,6 +179,12 @@ pub struct Config {
     #[arg(value_parser = size)]
     pub retain_bytes: usize,
 
+    /// Memory for idempotency keys, here or in Redis: a size such as `64MiB`, or a number. The server remembers each key
+    /// for five minutes. A publisher may take as much as is free after that; above its share, its new keys get 429
+    #[arg(long, env = "LONGTAIL_KEY_BYTES", value_name = "SIZE", default_value = "64MiB", help_heading = "Log")]
+    #[arg(value_parser = size)]
+    pub key_bytes: usize,
+
     /// Seconds for which a publish waits for Redis before the server answers it with `outcome_unknown`. Without a
     /// connection to Redis it waits half as long
     #[arg(long, env = "LONGTAIL_PUBLISH_TIMEOUT", value_name = "S", default_value_t = 8, help_heading = "Log")]
@@ -236,8 +242,8 @@ pub struct Config {
     #[arg(long, env = "LONGTAIL_PUBLISH_RATE", value_name = "N", default_value_t = 0, help_heading = "Limits")]
     pub publish_rate: u32,
 
-    /// Memory budget for data that clients have not read yet or not sent completely. If it is exceeded, the server
-    /// disconnects the slowest readers
+    /// Memory budget for data that clients have not read yet or not sent completely: heads, TLS handshakes, bodies. If it
+    /// is exceeded, the server disconnects the slowest readers. Incomplete input may take half of it
     #[arg(long, env = "LONGTAIL_MAX_BUFFER_BYTES", value_name = "SIZE", default_value = "256MiB")]
     #[arg(value_parser = size, help_heading = "Limits")]
     pub max_buffer_bytes: usize,
@@ -314,6 +320,9 @@ pub struct Config {
 /// The smallest memory budget with which the server works.
 const MIN_BUFFER: usize = 2 << 20;
 
+/// Room for two of the longest idempotency keys in Redis, of which one publisher may have one.
+const MIN_KEYS: usize = 4 << 10;
+
 /// The format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
@@ -351,6 +360,9 @@ impl Config {
             return bad(format!(
                 "--max-buffer-bytes: use at least {least} bytes: four times --max-message-bytes, and at least 2 MiB"
             ));
+        }
+        if self.key_bytes < MIN_KEYS {
+            return bad(format!("--key-bytes: use at least {MIN_KEYS} bytes"));
         }
         if let Err(error) = self.patterns() {
             return bad(format!("--redis-subscribe: {error}"));
@@ -444,6 +456,7 @@ mod tests {
             (&["--token-secret", "s", "--token-public-key", "f"][..], "set only one"),
             (&["--max-buffer-bytes", "1MiB"], "2 MiB"),
             (&["--max-buffer-bytes", "8MiB", "--max-message-bytes", "4MiB"], "at least 16777216"),
+            (&["--key-bytes", "4095"], "at least 4096"),
             (&["--proxy-protocol"], "--trusted-proxy"),
             (&["--trusted-proxy", "0.0.0.0/0"], "name your proxies"),
             (&["--listen", "127.0.0.1:80", "--admin-listen", "127.0.0.1:80"], "a port of its own"),

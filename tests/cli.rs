@@ -142,7 +142,7 @@ async fn one_answer(mut client: TcpStream, node: SocketAddr, forgotten: Arc<Atom
                 let read = read?;
                 // This is a second request. A WebSocket has only one.
                 if has_answered && [&b"GET "[..], b"POST"].iter().any(|method| up[..read].starts_with(method)) {
-                    if forgotten.fetch_add(1, Ordering::SeqCst) % 2 == 0 {
+                    if forgotten.fetch_add(1, Ordering::SeqCst).is_multiple_of(2) {
                         client.set_zero_linger()?;
                     }
                     return Ok(());
@@ -215,7 +215,9 @@ async fn pages_of_other_servers_are_not_printed() {
         // A client may open a connection and send nothing on it.
         while let Ok((mut stream, _)) = listener.accept().await {
             tokio::spawn(async move {
-                stream.read(&mut [0; 4096]).await.ok();
+                if !stream.read(&mut [0; 4096]).await.is_ok_and(|read| read > 0) {
+                    return;
+                }
                 let page = "<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body>nginx</body></html>";
                 let answer = format!("HTTP/1.1 502 X\r\nContent-Length: {}\r\n\r\n{page}", page.len());
                 stream.write_all(answer.as_bytes()).await.ok();

@@ -96,7 +96,7 @@ async fn read(mut subscription: Subscription, pipe: Pipe, left: usize) {
 
 fn draft(n: usize, channel: &str, exclude: Option<ClientId>, volatile: bool) -> Draft {
     let (channel, payload) = (channel.parse().expect("valid"), Payload::from_any(&n.to_string()));
-    Draft { channel, event: Event::default(), payload, exclude, key: None, volatile }
+    Draft { channel, event: Event::default(), payload, exclude, ignored_exclude: false, key: None, volatile }
 }
 
 /// The numbers that a reader has received, without volatile messages, which have no order among the others.

@@ -31,7 +31,7 @@ fn channel(name: &str) -> Channel {
 
 fn draft(name: &str, data: &str) -> Draft {
     let (event, payload) = (Event::default(), Payload::from_any(data));
-    Draft { channel: channel(name), event, payload, exclude: None, key: None, volatile: false }
+    Draft { channel: channel(name), event, payload, exclude: None, ignored_exclude: false, key: None, volatile: false }
 }
 
 /// Appends a message, and waits until the hub has it.

@@ -36,6 +36,7 @@ fn redis_log(url: &str, retention: Retention) -> Arc<RedisLog> {
         timeout: Duration::from_secs(4),
         wait_replicas: 0,
         max_payload: 65536,
+        key_bytes: 64 << 20,
         subscribe: Vec::new(),
     };
     RedisLog::new(endpoint, config)
@@ -47,6 +48,7 @@ fn draft(channel: &str, data: &str) -> Draft {
         event: Event::default(),
         payload: Payload::from_any(data),
         exclude: None,
+        ignored_exclude: false,
         key: None,
         volatile: false,
     }
@@ -120,7 +122,7 @@ async fn appends_of_many_at_once_are_each_there_once() {
 async fn a_key_names_one_message_of_its_channel_and_publisher() {
     for (name, Fixture { log, _redis }) in both(KEEP).await {
         let keyed = |channel: &str, publisher: &str, key: &str| Draft {
-            key: Some(IdempotencyKey { publisher: publisher.into(), key: key.into() }),
+            key: Some(IdempotencyKey::new(publisher, key).expect("a key")),
             ..draft(channel, "x")
         };
         let append = async |draft: Draft| log.append(vec![draft]).await.expect("appended")[0];

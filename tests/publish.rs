@@ -127,6 +127,25 @@ async fn raw_bodies(log: Log) {
     }
     assert_eq!(payloads(&node, "other").await, [""; 0]);
 
+    // An exclude that is not a client id, which is what a header that is not there gives, leaves nobody out.
+    let me = "/poll?channel=everybody&cursor=earliest&client=me";
+    let excludes = ["exclude=", "exclude=a+b", "socket=", "exclude=me", "socket=me"];
+    for (count, query) in excludes.into_iter().enumerate() {
+        let answer = raw(&node, &format!("channel=everybody&{query}"), "", b"1").await;
+        assert_eq!(answer.status, 200, "{query}: {}", answer.text());
+        let seen = node.get(me).await.text().matches("\"id\"").count();
+        assert_eq!(seen, (count + 1).min(3), "{query}");
+    }
+    let ignored = "longtail_publish_ignored_excludes_total";
+    assert_eq!(node.metric(ignored).await, 3.0);
+    let json = r#"[{"channel":"everybody","data":4,"exclude":""},{"channel":"everybody","data":5,"socket":null}]"#;
+    assert_eq!(node.publish_json(json).await.status, 200);
+    assert_eq!(node.get(me).await.text().matches("\"id\"").count(), 5);
+    assert_eq!(node.metric(ignored).await, 4.0, "null names nobody");
+    assert!(node.log().contains("is not a client id"), "{}", node.log());
+    let answer = node.publish_json(r#"{"channel":"everybody","data":1,"except":["me"]}"#).await;
+    assert_eq!((answer.status, answer.error_code().as_str()), (400, "bad_request"), "a field that it does not have");
+
     let client = uuid::Uuid::new_v4();
     let query = format!("channel=all&event=itemAdded&exclude={client}&key=k1");
     let first = node.publish_with(&query, "1").await;

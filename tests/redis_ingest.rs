@@ -51,7 +51,7 @@ async fn a_publish_reaches_every_transport() {
 }
 
 /// (payload, event, data)
-const PAYLOADS: [(&str, &str, &str); 15] = [
+const PAYLOADS: [(&str, &str, &str); 22] = [
     (r#"{"title":"milk"}"#, "message", r#"{"title":"milk"}"#),
     ("a text", "message", r#""a text""#),
     ("123", "message", "123"),
@@ -65,6 +65,15 @@ const PAYLOADS: [(&str, &str, &str); 15] = [
     (r#"[{"data":1}]"#, "message", r#"[{"data":1}]"#),
     (r#"{"data":1,"key":"k"}"#, "message", "1"),
     (r#"{"data":2,"exclude":"11111111-1111-4111-8111-111111111111"}"#, "message", "2"),
+    // A message that leaves nobody out, or nobody that there is, is for everybody.
+    (r#"{"data":3,"exclude":""}"#, "message", "3"),
+    (r#"{"data":4,"exclude":"a b"}"#, "message", "4"),
+    (r#"{"data":5,"exclude":false}"#, "message", "5"),
+    (r#"{"data":6,"exclude":null}"#, "message", "6"),
+    // As Laravel sends them.
+    (r#"{"event":"App\\Events\\Added","data":{"id":1},"socket":null}"#, r"App\Events\Added", r#"{"id":1}"#),
+    (r#"{"data":7,"socket":"123.456"}"#, "message", "7"),
+    (r#"{"data":8,"socket":"11111111-1111-4111-8111-111111111111"}"#, "message", "8"),
     ("{\"data\":\r\n[1]}", "message", "[1]"),
     ("</script>\u{2028}\r\n\0", "message", "\"</script>\u{2028}\\r\\n\\u0000\""),
 ];
@@ -86,7 +95,9 @@ async fn payloads_are_raw_or_enveloped() {
     }
     let url = "/poll?channel=todo&cursor=earliest&client=11111111-1111-4111-8111-111111111111";
     let seen = node.get(url).await.text();
-    assert_eq!(support::decode::batch(&seen).len(), PAYLOADS.len(), "one is excluded: {seen}");
+    assert_eq!(support::decode::batch(&seen).len(), PAYLOADS.len() - 1, "two are excluded: {seen}");
+    assert_eq!(node.metric("longtail_log_ignored_excludes_total").await, 3.0);
+    assert!(node.log().contains("is not a client id"), "{}", node.log());
 
     // The same key appends nothing, also if it comes by PUBLISH.
     publish(&redis, "push:keyed", r#"{"data":1,"key":"k"}"#).await;
@@ -232,11 +243,15 @@ async fn xadd() {
     let mut live = Reader::open(&node, &sse, Subscription::to(&["todo"]).from("earliest")).await;
     assert_eq!(live.next_message().await.data(), r#""early""#);
     let client = uuid::Uuid::new_v4().to_string();
-    let add: [(&[&str], &str, &str); 5] = [
+    let add: [(&[&str], &str, &str); 9] = [
         (&["channel", "todo", "data", r#"{"b":1e400}"#], "message", r#"{"b":1e400}"#),
         (&["data", "7", "channel", "todo"], "message", "7"),
         (&["channel", "todo", "data", "x", "event", "added"], "added", r#""x""#),
         (&["channel", "todo", "data", "y", "exclude", &client], "message", r#""y""#),
+        (&["channel", "todo", "data", "y", "socket", &client], "message", r#""y""#),
+        (&["channel", "todo", "data", "v", "exclude", ""], "message", r#""v""#),
+        (&["channel", "todo", "data", "w", "exclude", "a b"], "message", r#""w""#),
+        (&["channel", "todo", "data", "u", "socket", ""], "message", r#""u""#),
         (&["channel", "todo", "data", "z", "unknown", "field"], "message", r#""z""#),
     ];
     for (fields, event, data) in add {
@@ -249,7 +264,8 @@ async fn xadd() {
     let items = read(&node, "todo").await;
     assert!(items[0].id().is_some_and(|id| id.starts_with(&early)), "{early} is the first: {items:?}");
     let seen = node.get(&format!("/poll?channel=todo&cursor=earliest&client={client}")).await.text();
-    assert_eq!(seen.matches("\"id\"").count(), 5, "{seen}");
+    assert_eq!(seen.matches("\"id\"").count(), 8, "{seen}");
+    assert!(node.metric("longtail_log_ignored_excludes_total").await >= 3.0);
 }
 
 /// An entry that is not a message is skipped and logged.

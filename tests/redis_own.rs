@@ -21,6 +21,7 @@ fn log(redis: &RedisServer) -> Arc<RedisLog> {
         timeout: Duration::from_secs(4),
         wait_replicas: 0,
         max_payload: 65536,
+        key_bytes: 64 << 20,
         subscribe: Vec::new(),
     };
     RedisLog::new(Endpoint::parse(&redis.url(), None).expect("a URL"), config)
@@ -60,7 +61,8 @@ fn draft(data: String, key: Option<String>) -> Draft {
         event: Event::default(),
         payload: Payload::from_any(&data),
         exclude: None,
-        key: key.map(|key| IdempotencyKey { publisher: String::new(), key }),
+        ignored_exclude: false,
+        key: key.map(|key| IdempotencyKey { publisher: String::new(), owner: String::new(), key }),
         volatile: false,
     }
 }

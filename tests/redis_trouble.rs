@@ -242,7 +242,8 @@ async fn a_stall_with_many_in_the_line() {
     let retention = Retention { age: Duration::from_secs(600), messages: 1000, bytes: 1 << 20 };
     let timeout = Duration::from_secs(1);
     let (prefix, subscribe) = ("longtail".into(), Vec::new());
-    let config = RedisConfig { prefix, retention, timeout, wait_replicas: 0, max_payload: 1000, subscribe };
+    let config =
+        RedisConfig { prefix, retention, timeout, wait_replicas: 0, max_payload: 1000, key_bytes: 64 << 20, subscribe };
     let log = RedisLog::new(Endpoint::parse(&redis.url(), None).expect("a URL"), config);
     let page = log.read(Cursor { id: Id::ZERO, epoch: Epoch::random() }, 1).await.expect("read");
     redis.freeze();
@@ -260,6 +261,7 @@ async fn a_stall_with_many_in_the_line() {
             event: Event::default(),
             payload: Payload::from_any("1"),
             exclude: None,
+            ignored_exclude: false,
             key: None,
             volatile: true,
         };

@@ -1,27 +1,20 @@
 //! The log in this process's memory: the default, for one node. Its messages are lost when the process ends.
 
 use super::clock::LogClock;
+use super::idempotency::{KEY_BYTES, KeyHash, RememberedKeys};
 use super::{AppendError, BoxFuture, Extent, Lineage, MessageLog, Page, Resolved, Retention, TailEvent, Unreachable};
 use crate::cursor::{Cursor, Epoch, Id};
 use crate::message::{Draft, Message};
 use parking_lot::Mutex;
 use smallvec::SmallVec;
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 use tokio::sync::broadcast::{self, error::TryRecvError};
 use tokio::task::coop;
-use tokio::time::Instant;
 use tokio_stream::Stream;
-
-/// How long an idempotency key is remembered.
-pub const KEY_LIFE: Duration = Duration::from_secs(300);
-
-/// The maximum number of idempotency keys that are remembered. The oldest is forgotten first.
-const KEYS: usize = 1_000_000;
 
 /// How many volatile messages may wait for the tail. Beyond this limit the oldest are dropped: volatile messages may
 /// get lost.
@@ -44,8 +37,7 @@ struct State {
     bytes: usize,
     floor: Id,
     end: Id,
-    keys: HashMap<String, Cursor>,
-    key_ages: VecDeque<(Instant, String)>,
+    keys: RememberedKeys,
     /// The wakers of tails that have read all entries. A tail that is woken reads the log itself, so it cannot miss
     /// entries.
     idle: SmallVec<[Waker; 1]>,
@@ -60,20 +52,33 @@ impl MemoryLog {
             bytes: 0,
             floor: Id::ZERO,
             end: Id::ZERO,
-            keys: HashMap::new(),
-            key_ages: VecDeque::new(),
+            keys: RememberedKeys::new(KEY_BYTES),
             idle: SmallVec::new(),
         };
         let volatile = broadcast::channel(VOLATILE_WAITING).0;
         MemoryLog { state: Mutex::new(state), volatile, retention, clock: LogClock::here() }
     }
 
-    fn append_now(&self, drafts: Vec<Draft>) -> Vec<Option<Cursor>> {
+    /// The same log, whose idempotency keys may take this many bytes.
+    pub fn with_key_bytes(self, bytes: usize) -> MemoryLog {
+        self.state.lock().keys = RememberedKeys::new(bytes);
+        self
+    }
+
+    fn append_now(&self, drafts: Vec<Draft>) -> Result<Vec<Option<Cursor>>, AppendError> {
+        // Hashed without the lock, and not at all in the plain case.
+        let has_keys = drafts.iter().any(|draft| draft.key.is_some());
+        let key_of = |draft: &Draft| KeyHash::of(draft).filter(|_| !draft.volatile);
+        let keys: Vec<_> = if has_keys { drafts.iter().map(key_of).collect() } else { Vec::new() };
         let mut state = self.state.lock();
         let now_ms = self.clock.now_ms();
-        state.forget_keys();
+        if has_keys {
+            state.keys.admit(&drafts, &keys, now_ms)?;
+        }
+        let mut keys = keys.into_iter();
         let mut cursors = Vec::with_capacity(drafts.len());
         for draft in drafts {
+            let key = keys.next().flatten();
             if draft.volatile {
                 let message = draft.into_message(None);
                 // For a volatile message it is not an error if no tail receives it.
@@ -81,14 +86,13 @@ impl MemoryLog {
                 cursors.push(None);
                 continue;
             }
-            let key = draft.key.as_ref().map(|key| key.scoped(&draft.channel));
-            if let Some(first) = key.as_ref().and_then(|key| state.keys.get(key)) {
-                cursors.push(Some(*first));
+            if let Some(first) = key.and_then(|key| state.keys.find(key, now_ms)) {
+                cursors.push(Some(Cursor { id: first, epoch: state.epoch }));
                 continue;
             }
             let cursor = state.push(draft, now_ms);
             if let Some(key) = key {
-                state.remember_key(key, cursor);
+                state.keys.remember(key, cursor.id);
             }
             cursors.push(Some(cursor));
         }
@@ -96,7 +100,7 @@ impl MemoryLog {
         let idle = std::mem::take(&mut state.idle);
         drop(state);
         idle.into_iter().for_each(Waker::wake);
-        cursors
+        Ok(cursors)
     }
 
     /// Waits for news for a tail at position `at`: returns a volatile message, or `None` if there are new entries.
@@ -151,22 +155,6 @@ impl State {
         }
     }
 
-    fn remember_key(&mut self, key: String, cursor: Cursor) {
-        self.keys.insert(key.clone(), cursor);
-        self.key_ages.push_back((Instant::now(), key));
-    }
-
-    fn forget_keys(&mut self) {
-        while let Some((born, _)) = self.key_ages.front() {
-            if born.elapsed() < KEY_LIFE && self.keys.len() < KEYS {
-                break;
-            }
-            if let Some((_, key)) = self.key_ages.pop_front() {
-                self.keys.remove(&key);
-            }
-        }
-    }
-
     fn extent(&self, now_ms: u64) -> Extent {
         let (floor, end) = (self.floor, self.end);
         let lineage = Lineage { epoch: self.epoch, ancestors: Vec::new() };
@@ -191,7 +179,7 @@ impl State {
 
 impl MessageLog for MemoryLog {
     fn append(&self, drafts: Vec<Draft>) -> BoxFuture<'_, Result<Vec<Option<Cursor>>, AppendError>> {
-        Box::pin(async move { Ok(self.append_now(drafts)) })
+        Box::pin(async move { self.append_now(drafts) })
     }
 
     fn read(&self, after: Cursor, limit: usize) -> BoxFuture<'_, Result<Page, Unreachable>> {

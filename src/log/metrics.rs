@@ -51,6 +51,10 @@ pub struct LogMetrics {
     pub already_appended: Counter,
     /// PUBLISHes that are not messages.
     pub refused: Counter,
+    /// PUBLISHes whose idempotency key is not remembered, because there was no room for it.
+    pub forgotten_keys: Counter,
+    /// PUBLISHes and entries whose `exclude` is not a client id.
+    pub ignored_excludes: Counter,
     /// PUBLISHes that were received and lost, because too many waited or they waited too long.
     pub overflowed: Counter,
     /// PUBLISHes that wait until this node or another node appends them.
@@ -80,6 +84,8 @@ impl Default for LogMetrics {
             bridged: Counter::default(),
             already_appended: Counter::default(),
             refused: Counter::default(),
+            forgotten_keys: Counter::default(),
+            ignored_excludes: Counter::default(),
             overflowed: Counter::default(),
             waiting: Gauge::default(),
             deaf: Counter::default(),
@@ -103,6 +109,10 @@ impl LogMetrics {
         counter("bridge_bridged_messages", "PUBLISHes that this node has appended", &self.bridged);
         counter("bridge_struck_out_messages", "PUBLISHes that another node had appended", &self.already_appended);
         counter("bridge_refused_messages", "PUBLISHes that are not messages", &self.refused);
+        let help = "PUBLISHes whose idempotency key was not remembered: their publishers' keys took their share";
+        counter("bridge_forgotten_keys", help, &self.forgotten_keys);
+        let help = "PUBLISHes and entries that everybody got, since what they exclude is not a client id";
+        counter("log_ignored_excludes", help, &self.ignored_excludes);
         counter(
             "bridge_overflowed_messages",
             "PUBLISHes that were received and lost: too many waited, or they waited too long",

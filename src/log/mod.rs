@@ -6,6 +6,7 @@
 pub mod bridge;
 pub mod clock;
 mod extent;
+pub mod idempotency;
 pub mod memory;
 pub mod metrics;
 pub mod publish_payload;
@@ -119,4 +120,11 @@ pub enum AppendError {
     /// The drafts were written to the log's connection, but no answer came in time.
     #[error("the log gave no answer in time; the message may or may not have been appended")]
     OutcomeUnknown,
+    /// The idempotency keys of the publisher take its share of `--key-bytes`. There is room again after this time.
+    /// Nothing was appended.
+    #[error("your idempotency keys take their share of --key-bytes: each is remembered for five minutes")]
+    NoRoomForKeys(Duration),
+    /// The drafts have more keys than any publisher may ever have. Nothing was appended.
+    #[error("the messages have more idempotency keys than --key-bytes allows one publisher: send fewer at a time")]
+    TooManyKeys,
 }

@@ -1,6 +1,6 @@
 //! Parses the payload of a PUBLISH as a draft, and the patterns of the PUBLISH channels whose messages are appended.
 
-use crate::message::{BadDraft, Channel, Draft, DraftFields, Pattern, Payload};
+use crate::message::{BadDraft, Channel, Draft, DraftFields, Pattern, Payload, client_name};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
@@ -45,8 +45,11 @@ struct LongForm<'a> {
     data: &'a RawValue,
     #[serde(default)]
     event: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "client_name")]
     exclude: Option<String>,
+    /// Laravel sends it with each message: the client to leave out, or null.
+    #[serde(default, deserialize_with = "client_name")]
+    socket: Option<String>,
     #[serde(default, deserialize_with = "flag")]
     volatile: bool,
     #[serde(default)]
@@ -58,7 +61,7 @@ fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
 }
 
 /// The publisher that idempotency keys of PUBLISHes belong to.
-const PUBLISHER: &str = "redis";
+pub(super) const PUBLISHER: &str = "redis";
 
 /// Parses the payload of a PUBLISH as a draft.
 ///
@@ -83,6 +86,7 @@ pub fn draft(channel: Channel, payload: &[u8], max_payload: usize) -> Result<Dra
         data: envelope.data.get(),
         event: envelope.event.as_deref(),
         exclude: envelope.exclude.as_deref(),
+        socket: envelope.socket.as_deref(),
         key: envelope.key.as_deref(),
         publisher: PUBLISHER,
         volatile: envelope.volatile,
@@ -96,7 +100,6 @@ pub(super) fn reason(bad: BadDraft) -> &'static str {
     match bad {
         BadDraft::Payload { .. } => "its data is larger than --max-message-bytes",
         BadDraft::Event(_) => "its event is not an event name",
-        BadDraft::Exclude(_) => "its exclude is not a client id",
         BadDraft::Key(_) => "its key is not 1 to 200 bytes",
     }
 }
@@ -133,8 +136,31 @@ mod tests {
             pushed(r#"{"event":"added","data":null,"exclude":"me","volatile":true,"key":"k"}"#).expect("a message");
         assert_eq!((draft.event.as_str(), draft.payload.as_str(), draft.volatile), ("added", "null", true));
         assert_eq!((draft.exclude, draft.key.map(|key| key.key)), ("me".parse().ok(), Some("k".into())));
-        for bad in [r#"{"data":1,"event":"hello"}"#, r#"{"data":1,"exclude":"a b"}"#, r#"{"data":1,"key":""}"#] {
+        for bad in [r#"{"data":1,"event":"hello"}"#, r#"{"data":1,"key":""}"#] {
             assert!(pushed(bad).is_err(), "{bad}");
+        }
+    }
+
+    /// The message of a publisher that names nobody, or nobody known, is for everybody.
+    #[test]
+    fn an_exclude_that_is_not_a_client_id_loses_no_message() {
+        for (payload, client, is_ignored) in [
+            (r#"{"event":"App\\Events\\Added","data":{"id":1,"socket":null},"socket":null}"#, None, false),
+            (r#"{"event":"added","data":1,"socket":"123.456"}"#, Some("123.456"), false),
+            (r#"{"data":1,"exclude":"me","socket":"you"}"#, Some("me"), false),
+            (r#"{"data":1,"exclude":null}"#, None, false),
+            (r#"{"data":1,"exclude":""}"#, None, true),
+            (r#"{"data":1,"exclude":"a b"}"#, None, true),
+            (r#"{"data":1,"exclude":false}"#, None, true),
+            (r#"{"data":1,"exclude":5}"#, None, true),
+            (r#"{"data":1,"exclude":["me"]}"#, None, true),
+            (r#"{"data":1,"exclude":"","socket":"me"}"#, Some("me"), true),
+            (r#"{"data":1,"socket":{}}"#, None, true),
+        ] {
+            let draft = pushed(payload).expect("a message");
+            let client = client.map(|client: &str| client.parse().expect("a client id"));
+            assert_eq!((draft.exclude, draft.ignored_exclude), (client, is_ignored), "{payload}");
+            assert_ne!(draft.payload, Payload::from_any(payload), "an envelope: {payload}");
         }
     }
 

@@ -1,6 +1,6 @@
 //! A message on its way into the log, before it has a position.
 
-use super::{BadClient, BadEvent, Channel, ClientId, Event, Message};
+use super::{BadEvent, Channel, ClientId, Event, Message, exclude};
 use crate::cursor::Cursor;
 use crate::wire::json;
 
@@ -44,6 +44,8 @@ pub struct Draft {
     pub payload: Payload,
     /// The client that does not receive it.
     pub exclude: Option<ClientId>,
+    /// Whether the publisher named something else than a client id there. Whoever takes the draft warns of it.
+    pub ignored_exclude: bool,
     /// Its idempotency key, with the publisher that the key belongs to.
     pub key: Option<IdempotencyKey>,
     /// Whether the message is delivered only to readers that are connected now, and not kept.
@@ -53,7 +55,13 @@ pub struct Draft {
 impl Draft {
     /// A draft with the default event and no other options.
     pub fn new(channel: Channel, payload: Payload) -> Draft {
-        Draft { channel, event: Event::default(), payload, exclude: None, key: None, volatile: false }
+        let (event, exclude, key) = (Event::default(), None, None);
+        Draft { channel, event, payload, exclude, ignored_exclude: false, key, volatile: false }
+    }
+
+    /// The memory that it takes, about.
+    pub fn size(&self) -> usize {
+        size_of::<Draft>() + self.channel.as_str().len() + self.event.as_str().len() + self.payload.0.len()
     }
 
     /// Makes the message with this content. `cursor` is the position right after the message. A volatile message does
@@ -75,6 +83,8 @@ pub struct DraftFields<'a> {
     pub event: Option<&'a str>,
     /// The client that does not receive the message, if there is one.
     pub exclude: Option<&'a str>,
+    /// The same, as Laravel names it.
+    pub socket: Option<&'a str>,
     /// The idempotency key, if there is one.
     pub key: Option<&'a str>,
     /// The publisher that the key belongs to; see [`IdempotencyKey::publisher`].
@@ -94,10 +104,10 @@ impl DraftFields<'_> {
             return Err(BadDraft::Payload { max: max_payload });
         }
         let event = self.event.map(str::parse).transpose()?.unwrap_or_default();
-        let exclude = self.exclude.map(str::parse).transpose()?;
+        let (exclude, ignored_exclude) = exclude::choose([self.exclude, self.socket]);
         let key = self.key.map(|key| IdempotencyKey::new(self.publisher, key)).transpose()?;
         let payload = if self.is_text { Payload::from_text(self.data) } else { Payload::from_any(self.data) };
-        Ok(Draft { channel, event, payload, exclude, key, volatile: self.volatile })
+        Ok(Draft { channel, event, payload, exclude, ignored_exclude, key, volatile: self.volatile })
     }
 }
 
@@ -107,9 +117,6 @@ pub enum BadDraft {
     /// The event's name.
     #[error(transparent)]
     Event(#[from] BadEvent),
-    /// The client that is excluded.
-    #[error(transparent)]
-    Exclude(#[from] BadClient),
     /// The idempotency key.
     #[error(transparent)]
     Key(#[from] BadIdempotencyKey),
@@ -132,6 +139,9 @@ pub struct BadIdempotencyKey;
 pub struct IdempotencyKey {
     /// The publisher; empty if publishers are not distinguished.
     pub publisher: String,
+    /// The publisher in whose share of `--key-bytes` the key counts. It is distinguished in any case, so that none can
+    /// use up the room of all.
+    pub owner: String,
     /// The key, 1 to 200 bytes.
     pub key: String,
 }
@@ -140,14 +150,15 @@ impl IdempotencyKey {
     /// The longest key, in bytes.
     const MAX_LENGTH: usize = 200;
 
-    /// A publisher's key.
+    /// A publisher's key, which counts in its own share.
     ///
     /// # Errors
     ///
     /// The key is empty or too long.
     pub fn new(publisher: &str, key: &str) -> Result<IdempotencyKey, BadIdempotencyKey> {
         let is_valid = (1..=IdempotencyKey::MAX_LENGTH).contains(&key.len());
-        is_valid.then(|| IdempotencyKey { publisher: publisher.into(), key: key.into() }).ok_or(BadIdempotencyKey)
+        let (publisher, owner) = (publisher.to_owned(), publisher.to_owned());
+        is_valid.then(|| IdempotencyKey { publisher, owner, key: key.into() }).ok_or(BadIdempotencyKey)
     }
 
     /// Returns one text for (publisher, channel, key). The lengths in front distinguish tuples whose parts would join
@@ -179,7 +190,7 @@ mod tests {
         assert_eq!(check(text).map(|payload| payload.as_str().to_owned()), Ok("\"123\"".to_owned()));
         assert_eq!(check(DraftFields { data: "1234", ..good }), Err(BadDraft::Payload { max: 3 }));
         assert_eq!(check(DraftFields { event: Some("hello"), ..good }), Err(BadEvent::Reserved.into()));
-        assert_eq!(check(DraftFields { exclude: Some("a b"), ..good }), Err(BadClient.into()));
+        assert!(check(DraftFields { exclude: Some("a b"), ..good }).is_ok(), "a message for everybody");
         for key in ["", &"x".repeat(201)] {
             assert_eq!(check(DraftFields { key: Some(key), ..good }), Err(BadIdempotencyKey.into()));
         }

@@ -4,11 +4,13 @@
 pub mod encoding;
 
 mod draft;
+mod exclude;
 mod names;
 mod pattern;
 
 pub use draft::{BadDraft, BadIdempotencyKey, Draft, DraftFields, IdempotencyKey, Payload};
 pub use encoding::Encoding;
+pub use exclude::{client_name, warn_ignored_exclude};
 pub use names::{BadChannel, BadClient, BadEvent, Channel, ClientId, Event};
 pub use pattern::{Pattern, unmatched};
 

@@ -50,7 +50,7 @@ impl Bridge {
 pub async fn open_log(config: &Config, metrics: &mut Registry) -> Result<OpenLog, StartError> {
     let Some(url) = &config.redis else {
         info!("the log is in memory and ends with this process; --redis keeps it and shares it between nodes");
-        let log = Arc::new(MemoryLog::new(config.retention()));
+        let log = Arc::new(MemoryLog::new(config.retention()).with_key_bytes(config.key_bytes));
         return Ok(OpenLog { log, remote_counts: None, bridge: None, is_listening: watch::channel(true).1 });
     };
     let log = open_redis(config, url).await?;
@@ -82,6 +82,7 @@ async fn open_redis(config: &Config, url: &str) -> Result<Arc<RedisLog>, StartEr
         timeout: Duration::from_secs(config.publish_timeout),
         wait_replicas: config.redis_wait_replicas,
         max_payload: config.max_message_bytes,
+        key_bytes: config.key_bytes,
         subscribe: config.patterns().unwrap_or_default().iter().map(ToString::to_string).collect(),
     };
     let log = RedisLog::new(endpoint, redis);

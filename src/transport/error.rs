@@ -139,7 +139,7 @@ impl From<BadDraft> for ApiError {
     fn from(error: BadDraft) -> ApiError {
         let code = match error {
             BadDraft::Event(_) => Code::BadEvent,
-            BadDraft::Exclude(_) | BadDraft::Key(_) => Code::BadRequest,
+            BadDraft::Key(_) => Code::BadRequest,
             BadDraft::Payload { .. } => Code::TooLarge,
         };
         ApiError::new(code, error.to_string())

@@ -51,6 +51,8 @@ pub(super) struct BridgeState {
     pub(super) alive: String,
     /// How many of the offered entries this request has put into the log.
     pub(super) added: usize,
+    /// How many of these had an idempotency key that is not remembered, because there was no room for it.
+    pub(super) forgotten: u64,
     /// The last number taken in each segment of the request; `None` for a segment that Redis has dropped.
     pub(super) taken: Vec<Option<i64>>,
 }

@@ -2,9 +2,9 @@
 
 use super::member::{BridgeState, Request, Want};
 use super::queue::PublishSlot;
-use crate::log::Retention;
-use crate::log::memory::KEY_LIFE;
-use crate::log::redis::text;
+use crate::log::idempotency::KEY_LIFE;
+use crate::log::publish_payload::PUBLISHER;
+use crate::log::redis::{RedisConfig, text};
 use redis::Value;
 
 /// The server that a session is subscribed to.
@@ -20,7 +20,7 @@ pub(super) struct Server {
 
 /// The script's arguments, as the head of `lua/bridge.lua` lists them.
 pub(super) fn args(
-    retention: Retention,
+    config: &RedisConfig,
     member: &str,
     markers: &str,
     server: &Server,
@@ -47,9 +47,11 @@ pub(super) fn args(
         server.address.clone(),
         flag(server.is_cluster),
         server.instead_of.clone(),
-        retention.messages.to_string(),
-        retention.age.as_millis().to_string(),
+        config.retention.messages.to_string(),
+        config.retention.age.as_millis().to_string(),
         KEY_LIFE.as_millis().to_string(),
+        config.key_bytes.to_string(),
+        PUBLISHER.to_owned(),
     ];
     for offer in &request.offers {
         args.extend([offer.segment.clone(), offer.first.to_string(), flag(offer.over_hole)]);
@@ -71,7 +73,7 @@ pub(super) fn args(
 pub(super) fn state(reply: &Value) -> Option<BridgeState> {
     let Value::Array(reply) = reply else { return None };
     let words: Vec<&str> = reply.iter().map(text).collect::<Option<_>>()?;
-    let [holder, beat, server, address, alive, added, taken @ ..] = words.as_slice() else { return None };
+    let [holder, beat, server, address, alive, added, forgotten, taken @ ..] = words.as_slice() else { return None };
     let taken = taken.iter().map(|taken| if *taken == "-" { Ok(None) } else { taken.parse().map(Some) });
     Some(BridgeState {
         holder: (*holder).to_owned(),
@@ -80,6 +82,7 @@ pub(super) fn state(reply: &Value) -> Option<BridgeState> {
         address: (*address).to_owned(),
         alive: (*alive).to_owned(),
         added: added.parse().ok()?,
+        forgotten: forgotten.parse().ok()?,
         taken: taken.collect::<Result<_, _>>().ok()?,
     })
 }

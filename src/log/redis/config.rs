@@ -16,6 +16,8 @@ pub struct RedisConfig {
     pub wait_replicas: u32,
     /// The longest payload, in bytes, of an entry that counts as a message.
     pub max_payload: usize,
+    /// The bytes that idempotency keys may take in Redis.
+    pub key_bytes: usize,
     /// The patterns of the PUBLISH channels whose messages are appended. They must be the same on all nodes of a log.
     pub subscribe: Vec<String>,
 }

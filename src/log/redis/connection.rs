@@ -25,9 +25,9 @@ pub struct Script {
 }
 
 macro_rules! script {
-    ($file:literal) => {
+    ($($file:literal),+) => {
         LazyLock::new(|| {
-            let source = concat!(include_str!("lua/common.lua"), include_str!($file));
+            let source = concat!(include_str!("lua/common.lua"), $(include_str!($file)),+);
             Script { source, hash: redis::Script::new(source).get_hash().to_owned() }
         })
     };
@@ -35,7 +35,7 @@ macro_rules! script {
 
 pub(super) static OPEN: LazyLock<Script> = script!("lua/open.lua");
 pub(super) static READ: LazyLock<Script> = script!("lua/read.lua");
-pub(super) static APPEND: LazyLock<Script> = script!("lua/append.lua");
+pub(super) static APPEND: LazyLock<Script> = script!("lua/keys.lua", "lua/append.lua");
 pub(super) static CHECK: LazyLock<Script> = script!("lua/check.lua");
 pub(super) static IDENTIFY: LazyLock<Script> = script!("lua/identify.lua");
 pub(super) static MARK: LazyLock<Script> = script!("lua/mark.lua");
@@ -43,7 +43,7 @@ pub(super) static TRIM: LazyLock<Script> = script!("lua/trim.lua");
 pub(super) static PEERS: LazyLock<Script> = script!("lua/peers.lua");
 pub(super) static COUNTS_REPORT: LazyLock<Script> = script!("lua/counts_report.lua");
 pub(super) static COUNTS_READ: LazyLock<Script> = script!("lua/counts_read.lua");
-pub(in crate::log) static BRIDGE: LazyLock<Script> = script!("lua/bridge.lua");
+pub(in crate::log) static BRIDGE: LazyLock<Script> = script!("lua/keys.lua", "lua/bridge.lua");
 
 /// One connection. After an error other than [`ScriptError::Refused`] the connection must be dropped.
 #[cfg_attr(test, derive(Clone))]

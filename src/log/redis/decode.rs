@@ -7,7 +7,8 @@
 use super::entry::{Entry, NotAMessage, Skipped};
 use super::format;
 use super::read_history::Read;
-use crate::cursor::{Epoch, Id};
+use crate::cursor::{Cursor, Epoch, Id};
+use crate::message::warn_ignored_exclude;
 use prometheus_client::metrics::counter::Counter;
 use std::sync::Arc;
 
@@ -56,12 +57,17 @@ impl Decoded {
         entries: Vec<Entry<'_>>,
         epoch: Epoch,
         max_payload: usize,
-        (skipped, unreadable): (&Skipped, &Unreadable),
+        (skipped, unreadable, ignored_excludes): (&Skipped, &Unreadable, &Counter),
     ) -> Decoded {
         let mut taken = Decoded { read: Vec::with_capacity(entries.len()), ..Decoded::default() };
         for entry in entries {
-            let message = match entry.message(epoch, max_payload) {
-                Ok(message) => Some(Arc::new(message)),
+            let message = match entry.draft(max_payload) {
+                Ok(draft) => {
+                    if draft.ignored_exclude {
+                        warn_ignored_exclude(ignored_excludes, "an entry of the log");
+                    }
+                    Some(Arc::new(draft.into_message(Some(Cursor { id: entry.id, epoch }))))
+                }
                 Err(NotAMessage::Skipped(reason)) => {
                     skipped.note(entry.id, reason);
                     None
@@ -105,7 +111,8 @@ mod tests {
         let reply = Value::Array(kinds.chars().enumerate().map(entry).collect());
         let entries = entry::entries(&reply).expect("entries");
         let counters = (Skipped::new(Counter::default()), Unreadable::new(Counter::default()));
-        let taken = Decoded::from(entries, "k3".parse().expect("an epoch"), 100, (&counters.0, &counters.1));
+        let counters = (&counters.0, &counters.1, &Counter::default());
+        let taken = Decoded::from(entries, "k3".parse().expect("an epoch"), 100, counters);
         let ids = taken.read.iter().filter_map(|(id, message)| message.as_ref().map(|_| id.ms)).collect();
         (taken.hole.map(|id| id.ms), ids, taken.upto.map(|id| id.ms), taken.is_cut)
     }

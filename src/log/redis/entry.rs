@@ -143,15 +143,24 @@ impl From<&'static str> for NotAMessage {
 }
 
 impl Entry<'_> {
-    /// Decodes the entry as a message, or returns why it is not a message. Anybody may append to the stream.
+    /// Decodes the entry as a message, or returns why it is not a message.
     pub(super) fn message(&self, epoch: Epoch, max_payload: usize) -> Result<Message, NotAMessage> {
-        let (mut channel, mut data, mut event, mut exclude, mut version) = (None, None, None, None, None);
+        Ok(self.draft(max_payload)?.into_message(Some(Cursor { id: self.id, epoch })))
+    }
+
+    /// Decodes the content of the entry, or returns why it is not a message. Anybody may append to the stream.
+    pub(super) fn draft(&self, max_payload: usize) -> Result<Draft, NotAMessage> {
+        let (mut channel, mut data, mut event, mut version) = (None, None, None, None);
+        let (mut exclude, mut socket, mut ignored_exclude) = (None, None, false);
         for pair in self.fields.chunks_exact(2) {
             match bytes(&pair[0]) {
                 Some(b"channel") => channel = Some(&pair[1]),
                 Some(b"data") => data = Some(&pair[1]),
                 Some(b"event") => event = Some(&pair[1]),
                 Some(b"exclude") => exclude = Some(&pair[1]),
+                Some(b"socket") => socket = Some(&pair[1]),
+                // `longtail_publish` has left out an exclude that is not a client id.
+                Some(b"ignored") => ignored_exclude = bytes(&pair[1]) == Some(b"exclude"),
                 Some(b"v") => version = Some(&pair[1]),
                 _ => {}
             }
@@ -167,11 +176,13 @@ impl Entry<'_> {
         let channel: Channel = text(channel).and_then(|name| name.parse().ok()).ok_or("its channel name is invalid")?;
         let data = bytes(data.ok_or("it has no field `data`")?).unwrap_or_default();
         let data = std::str::from_utf8(data).map_err(|_| "its data is not UTF-8")?;
-        // A text that is not UTF-8 becomes empty. The empty text is neither an event name nor a client id.
-        let [event, exclude] = [event, exclude].map(|value| value.map(|value| text(value).unwrap_or_default()));
-        let fields = DraftFields { data, event, exclude, ..DraftFields::default() };
-        let draft = fields.check(channel, max_payload).map_err(reason)?;
-        Ok(draft.into_message(Some(Cursor { id: self.id, epoch })))
+        // A text that is not UTF-8 becomes empty, and the empty text is neither an event name nor a client id.
+        let [event, exclude, socket] =
+            [event, exclude, socket].map(|value| value.map(|value| text(value).unwrap_or_default()));
+        let fields = DraftFields { data, event, exclude, socket, ..DraftFields::default() };
+        let mut draft = fields.check(channel, max_payload).map_err(reason)?;
+        draft.ignored_exclude |= ignored_exclude;
+        Ok(draft)
     }
 }
 
@@ -221,14 +232,7 @@ mod tests {
 
     #[test]
     fn the_lowest_format_is_written_without_its_field() {
-        let draft = Draft {
-            channel: "todo".parse().expect("a channel"),
-            event: Event::default(),
-            payload: Payload::from_any("1"),
-            exclude: None,
-            key: None,
-            volatile: false,
-        };
+        let draft = Draft::new("todo".parse().expect("a channel"), Payload::from_any("1"));
         assert_eq!(fields_in(1, &draft), ["channel", "todo", "data", "1"]);
         assert_eq!(fields_in(2, &draft), ["v", "2", "channel", "todo", "data", "1"]);
     }

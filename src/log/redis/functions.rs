@@ -4,6 +4,7 @@
 //! even if no node is running.
 
 use super::{Connection, ScriptError};
+use crate::log::idempotency::{KEY_BYTES, KEY_LIFE};
 use redis::Value;
 use sha1::{Digest, Sha1};
 use std::sync::LazyLock;
@@ -13,12 +14,14 @@ use tracing::warn;
 
 /// The version is raised with each change of the library's behaviour. A node leaves a newer library alone: an older
 /// node may start beside newer ones.
-const VERSION: u64 = 4;
+const VERSION: u64 = 5;
 
 static BODY: LazyLock<String> = LazyLock::new(|| {
-    let (common, publish) = (include_str!("lua/common.lua"), include_str!("lua/publish.lua"));
+    let common = concat!(include_str!("lua/common.lua"), include_str!("lua/keys.lua"));
+    let publish = include_str!("lua/publish.lua");
+    let keys = format!("local KEY_LIFE, KEY_BYTES = {}, {KEY_BYTES}", KEY_LIFE.as_millis());
     // The common part of the scripts reads KEYS when it is loaded, but a library has KEYS only within a call.
-    format!("local function publish(KEYS, ARGV)\n{common}\n{publish}\nend\n")
+    format!("local function publish(KEYS, ARGV)\n{common}\n{keys}\n{publish}\nend\n")
 });
 
 /// The description of the function. Redis can return the description without the code of the library. The code is long.

@@ -169,7 +169,8 @@ impl Peers {
         let record = serde_json::to_string(&self.record).unwrap_or_default();
         let life = LIFE.as_millis().to_string();
         let keys = [&log.keys.log, &log.keys.beside("peers"), &log.keys.beside("settings")];
-        let args = [&self.node, &record, &life, &log.config.max_payload.to_string()];
+        let (max_payload, key_bytes) = (log.config.max_payload.to_string(), log.config.key_bytes.to_string());
+        let args = [&self.node, &record, &life, &max_payload, &key_bytes];
         let reply = connection.run(&PEERS, &keys.map(String::as_str), &args).await;
         let reply = match reply {
             Err(error @ ScriptError::Refused(_)) => {

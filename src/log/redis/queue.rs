@@ -214,6 +214,7 @@ mod tests {
             event: Event::default(),
             payload: Payload::from_any(&"1".repeat(bytes)),
             exclude: None,
+            ignored_exclude: false,
             key: None,
             volatile: false,
         }]

@@ -90,7 +90,8 @@ impl RedisLog {
 
     /// Decodes consecutive entries. It counts and logs entries that are not messages.
     pub(super) fn decode(&self, entries: Vec<entry::Entry<'_>>, epoch: Epoch) -> decode::Decoded {
-        decode::Decoded::from(entries, epoch, self.config.max_payload, (&self.skipped, &self.unreadable))
+        let counters = (&self.skipped, &self.unreadable, &self.metrics.ignored_excludes);
+        decode::Decoded::from(entries, epoch, self.config.max_payload, counters)
     }
 
     pub(super) async fn append_volatile(&self, drafts: Vec<Draft>) -> Result<(), AppendError> {

@@ -19,12 +19,13 @@ const NAMED: usize = 3;
 const LONGEST: usize = 500;
 
 /// The settings, and the consequence of a difference.
-const SETTINGS: [(&str, &str); 5] = [
+const SETTINGS: [(&str, &str); 6] = [
     ("--max-message-bytes", "a node skips what is longer than its own"),
     ("--redis-subscribe", "a PUBLISH that matches the patterns of both is appended twice"),
     ("--retain-seconds", "the log keeps only as much as the lowest of the values allows"),
     ("--retain-messages", "the log keeps only as much as the lowest of the values allows"),
     ("--retain-bytes", "the log keeps only as much as the lowest of the values allows"),
+    ("--key-bytes", "each node accepts new idempotency keys up to its own value"),
 ];
 
 /// The settings of a node, by flag.
@@ -44,6 +45,7 @@ impl Settings {
             retention.age.as_secs().to_string(),
             retention.messages.to_string(),
             retention.bytes.to_string(),
+            config.key_bytes.to_string(),
         ];
         Settings(SETTINGS.iter().map(|(flag, _)| (*flag).to_owned()).zip(values).collect())
     }

@@ -2,6 +2,7 @@
 //! its preface, or else HTTP/1. One port serves all three. The protocol that the handshake agreed on (ALPN) holds: a
 //! proxy that decides by ALPN must not see another protocol than this server does.
 
+use super::tls_input::TlsInput;
 use crate::serve::http::peer::Peer;
 use crate::serve::net::drain::Drain;
 use crate::serve::net::stream::ClientStream;
@@ -30,26 +31,21 @@ pub enum Protocol {
 /// that the client is gone or too slow, or that the handshake failed.
 pub async fn secure(state: &ServerState, io: ClientStream) -> Option<(ClientStream, Option<Agreed>)> {
     let Some(tls) = &state.tls else { return Some((io, None)) };
-    let timeout = state.settings.request_timeout;
     tokio::select! {
-        secured = secure_in(tls, io, timeout, state.settings.write_timeout) => secured,
+        secured = secure_in(state, tls, io) => secured,
         // The client has not sent a request yet.
         () = state.drain.begun() => None,
     }
 }
 
-async fn secure_in(
-    tls: &Tls,
-    io: ClientStream,
-    timeout: Duration,
-    write_timeout: Duration,
-) -> Option<(ClientStream, Option<Agreed>)> {
+async fn secure_in(state: &ServerState, tls: &Tls, io: ClientStream) -> Option<(ClientStream, Option<Agreed>)> {
+    let (timeout, write_timeout) = (state.settings.request_timeout, state.settings.write_timeout);
     let socket = io.socket().clone();
     let first = tokio::time::timeout(timeout, socket.peek()).await;
     if first.ok()?.ok()? != Some(HANDSHAKE) {
         return Some((io, None));
     }
-    let (layer, agreed) = tls.secure(socket.clone(), timeout).await?;
+    let (layer, agreed) = tls.secure(TlsInput::new(socket.clone(), &state.budget), timeout).await?;
     Some((ClientStream::new(socket, Some(layer), write_timeout), Some(agreed)))
 }
 

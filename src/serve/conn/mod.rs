@@ -6,6 +6,7 @@ pub mod http1;
 pub mod http2;
 pub mod listener;
 pub mod raw_tcp;
+pub mod tls_input;
 
 use std::time::Duration;
 

@@ -2,15 +2,22 @@
 
 use super::headers::list;
 use super::request::{Request, RequestBody};
-use crate::serve::limits::memory::BufferBudget;
+use crate::serve::limits::memory::{BufferBudget, Reservation};
 use crate::serve::net::drain::{BodyProgress, Drain};
 use crate::transport::{ApiError, Code};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Body as _;
 use hyper::header::{CONTENT_ENCODING, CONTENT_LENGTH};
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// The size of a block of a body that comes in several pieces.
+const BLOCK: usize = 16 << 10;
+
+/// What the buffer takes that the next piece of a body is read into.
+const READING: usize = 16 << 10;
 
 /// The limits of a body.
 pub struct BodyLimits<'a> {
@@ -30,7 +37,7 @@ pub struct BodyLimits<'a> {
 ///
 /// `too_large`; `bad_request` if it does not arrive in time or breaks off; `not_ready` if it makes no progress while the
 /// server shuts down.
-pub async fn read_body(request: &mut Request, limits: BodyLimits<'_>) -> Result<Bytes, ApiError> {
+pub async fn read_body(request: &mut Request, limits: BodyLimits<'_>) -> Result<ReceivedBody, ApiError> {
     // The server decompresses nothing, so a body cannot be a decompression bomb. Without this check the server would
     // take the compressed bytes for the content itself.
     let coding = list(request.headers(), CONTENT_ENCODING.as_str());
@@ -51,10 +58,61 @@ fn too_large(most: usize) -> ApiError {
     ApiError::new(Code::TooLarge, format!("the body must be at most {most} bytes"))
 }
 
-async fn collect(body: &mut RequestBody, limits: &BodyLimits<'_>) -> Result<Bytes, ApiError> {
+/// A body that was read. It counts while this lives, if it came in several pieces: one piece is a part of the buffer that
+/// it was read into.
+pub struct ReceivedBody {
+    bytes: Bytes,
+    _held: Option<Reservation>,
+}
+
+impl Deref for ReceivedBody {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// The pieces of a body, in blocks of one size: a buffer that grows would take up to three times the body's length.
+#[derive(Default)]
+struct Blocks {
+    blocks: Vec<Vec<u8>>,
+    length: usize,
+}
+
+impl Blocks {
+    fn push(&mut self, mut piece: &[u8]) {
+        self.length += piece.len();
+        while !piece.is_empty() {
+            if self.blocks.last().is_none_or(|last| last.len() == BLOCK) {
+                self.blocks.push(Vec::with_capacity(BLOCK));
+            }
+            let Some(last) = self.blocks.last_mut() else { return };
+            let (part, behind) = piece.split_at(piece.len().min(BLOCK - last.len()));
+            last.extend_from_slice(part);
+            piece = behind;
+        }
+    }
+
+    /// What the blocks take when there are so many more bytes.
+    fn size_with(&self, more: usize) -> usize {
+        (self.length + more).div_ceil(BLOCK) * BLOCK
+    }
+
+    /// All bytes in one piece. The blocks are freed one by one.
+    fn join(self) -> Vec<u8> {
+        let mut whole = Vec::with_capacity(self.length);
+        for block in self.blocks {
+            whole.extend_from_slice(&block);
+        }
+        whole
+    }
+}
+
+async fn collect(body: &mut RequestBody, limits: &BodyLimits<'_>) -> Result<ReceivedBody, ApiError> {
     let most = limits.bytes;
     let mut body = Limited::new(body, most);
-    let (mut whole, mut reservation) = (Vec::new(), None);
+    let (mut blocks, mut held) = (Blocks::default(), None);
     let mut progress = BodyProgress::new(limits.drain);
     loop {
         let frame = tokio::select! {
@@ -62,7 +120,7 @@ async fn collect(body: &mut RequestBody, limits: &BodyLimits<'_>) -> Result<Byte
             biased;
             frame = body.frame() => frame,
             // No part of the request was carried out, so the client may send it again to another node.
-            () = progress.is_too_slow(whole.len()) => {
+            () = progress.is_too_slow(blocks.length) => {
                 return Err(ApiError::new(Code::NotReady, "the server is stopping and the body is slow; send it again"));
             }
         };
@@ -74,13 +132,14 @@ async fn collect(body: &mut RequestBody, limits: &BodyLimits<'_>) -> Result<Byte
             ApiError::new(Code::BadRequest, "the body broke off")
         })?;
         let Ok(data) = frame.into_data() else { continue };
-        if whole.is_empty() && body.is_end_stream() {
+        if blocks.length == 0 && body.is_end_stream() {
             // Most bodies come in one piece.
-            return Ok(data);
+            return Ok(ReceivedBody { bytes: data, _held: None });
         }
-        whole.extend_from_slice(&data);
         // The rest may take long to arrive, and many bodies may arrive at once.
-        reservation.get_or_insert_with(|| limits.budget.reservation()).resize(whole.len())?;
+        let held = held.get_or_insert_with(|| limits.budget.reservation());
+        held.resize(blocks.size_with(data.len()) + READING)?;
+        blocks.push(&data);
     }
-    Ok(whole.into())
+    Ok(ReceivedBody { bytes: blocks.join().into(), _held: held })
 }

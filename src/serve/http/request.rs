@@ -2,11 +2,14 @@
 
 use crate::serve::access::origin::is_host;
 use crate::transport::{ApiError, Code};
+use atomic_waker::AtomicWaker;
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::header::{HOST, HeaderValue, TRANSFER_ENCODING};
 use hyper::{HeaderMap, Uri, Version};
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 /// A request.
@@ -15,6 +18,25 @@ pub type Request = hyper::Request<RequestBody>;
 /// Marks an HTTP/2 request for a WebSocket (RFC 8441). It arrived as an extended `CONNECT` and is handled as a `GET`.
 #[derive(Clone, Copy)]
 pub struct ExtendedConnect;
+
+/// Tells a handler that waits that its client has shut its sending side, and is probably gone.
+#[derive(Clone, Default)]
+pub struct ClientShut(Arc<(AtomicBool, AtomicWaker)>);
+
+impl ClientShut {
+    /// Records that the client has shut its side, and wakes the handler.
+    pub fn set(&self) {
+        if !self.0.0.swap(true, Ordering::AcqRel) {
+            self.0.1.wake();
+        }
+    }
+
+    /// Ready when the client has shut its side. Wakes the task that polled last.
+    pub fn poll(&self, cx: &Context<'_>) -> Poll<()> {
+        self.0.1.register(cx.waker());
+        if self.0.0.load(Ordering::Acquire) { Poll::Ready(()) } else { Poll::Pending }
+    }
+}
 
 /// The reason why a body cannot be read.
 pub type BodyError = Box<dyn std::error::Error + Send + Sync>;

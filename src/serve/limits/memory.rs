@@ -41,6 +41,8 @@ pub struct BufferBudget {
     used: Gauge,
     /// The part of the budget that is reserved for input. It is changed under the lock of `state`.
     reserved: AtomicUsize,
+    /// The part of `reserved` that is for publications that are complete. It is changed under the same lock.
+    publications: AtomicUsize,
     rejections: Counter,
 }
 
@@ -96,7 +98,14 @@ impl BufferBudget {
         let used = Gauge::default();
         let help = "Bytes in memory that clients have not read, or have not finished sending";
         registry.register("buffered_bytes", help, used.clone());
-        Arc::new(BufferBudget { limit, state: Mutex::default(), used, reserved: AtomicUsize::new(0), rejections })
+        Arc::new(BufferBudget {
+            limit,
+            state: Mutex::default(),
+            used,
+            reserved: AtomicUsize::new(0),
+            publications: AtomicUsize::new(0),
+            rejections,
+        })
     }
 
     /// Runs a write, and counts its buffer while the write blocks.
@@ -164,9 +173,15 @@ impl BufferBudget {
         used > self.limit - self.limit / 4 || reserved > self.limit / 8 * 3
     }
 
-    /// A reservation that has no bytes yet.
+    /// A reservation that has no bytes yet, for input that is not complete.
     pub fn reservation(self: &Arc<BufferBudget>) -> Reservation {
-        Reservation { budget: self.clone(), bytes: 0 }
+        Reservation { budget: self.clone(), bytes: 0, is_publication: false }
+    }
+
+    /// A reservation that has no bytes yet, for a publication that is complete and waits for the application or the log.
+    /// Incomplete input of clients cannot keep publications out: an eighth of the memory is left to publications.
+    pub fn publication(self: &Arc<BufferBudget>) -> Reservation {
+        Reservation { budget: self.clone(), bytes: 0, is_publication: true }
     }
 }
 
@@ -237,6 +252,7 @@ impl Drop for BlockedWrite {
 pub struct Reservation {
     budget: Arc<BufferBudget>,
     bytes: usize,
+    is_publication: bool,
 }
 
 impl Reservation {
@@ -244,19 +260,25 @@ impl Reservation {
     ///
     /// # Errors
     ///
-    /// `not_ready`: senders already hold half of the memory. More would make the server disconnect readers.
+    /// `not_ready`: senders already hold half of the memory. More would make the server disconnect readers. A single sender
+    /// always fits, within the limits of one request: otherwise the longest request could never succeed.
     pub fn resize(&mut self, bytes: usize) -> Result<(), ApiError> {
         if bytes == self.bytes {
             return Ok(());
         }
         let mut state = self.budget.state.lock();
-        let reserved = self.budget.reserved.load(Ordering::Relaxed) - self.bytes + bytes;
-        if bytes > self.bytes && reserved > self.budget.limit / 2 {
+        let others = self.budget.reserved.load(Ordering::Relaxed) - self.bytes;
+        let reserved = others + bytes;
+        let publications = self.budget.publications.load(Ordering::Relaxed);
+        let publications = if self.is_publication { publications - self.bytes + bytes } else { publications };
+        let has_own_room = self.is_publication && publications <= self.budget.limit / 8;
+        if bytes > self.bytes && others > 0 && reserved > self.budget.limit / 2 && !has_own_room {
             self.budget.rejections.inc();
             return Err(ApiError::new(Code::NotReady, "the server is short of memory; come back in a moment"));
         }
         state.used = state.used - self.bytes + bytes;
         self.budget.reserved.store(reserved, Ordering::Relaxed);
+        self.budget.publications.store(publications, Ordering::Relaxed);
         self.bytes = bytes;
         self.budget.enforce(&mut state);
         Ok(())
@@ -348,13 +370,30 @@ mod tests {
         let budget = budget(100);
         let (_a, a) = buffer(60);
         let reader = budget.block(a);
-        let mut reservation = budget.reservation();
-        assert!(reservation.resize(51).is_err() && !is_cut(&reader));
+        let (mut reservation, mut other) = (budget.reservation(), budget.reservation());
+        assert!(other.resize(1).is_ok() && reservation.resize(50).is_err() && !is_cut(&reader));
         assert!(reservation.resize(30).is_ok() && !is_cut(&reader));
+        drop(other);
         assert!(reservation.resize(50).is_ok() && is_cut(&reader));
         assert!(budget.reservation().resize(1).is_err());
+        assert!(reservation.resize(70).is_ok(), "a sender that is alone");
         drop((reservation, reader));
         assert_eq!(budget.used.get(), 0);
+    }
+
+    /// A flood of input that never becomes complete refuses no publication that is complete.
+    #[test]
+    fn publications_have_room_beside_unfinished_input() {
+        let budget = budget(800);
+        let (mut unfinished, mut other) = (budget.reservation(), budget.reservation());
+        assert!(unfinished.resize(300).is_ok() && other.resize(100).is_ok() && other.resize(101).is_err());
+        let mut publications = [budget.publication(), budget.publication()];
+        assert!(publications[0].resize(60).is_ok() && publications[1].resize(40).is_ok());
+        assert!(publications[1].resize(41).is_err(), "more than an eighth");
+        drop((unfinished, other));
+        assert!(publications[1].resize(340).is_ok() && publications[1].resize(341).is_err(), "half, if it is free");
+        drop(publications);
+        assert_eq!((budget.used.get(), budget.publications.load(Ordering::Relaxed)), (0, 0));
     }
 
     #[tokio::test]

@@ -36,6 +36,14 @@ impl Publisher {
             Publisher::Anonymous(_) => String::new(),
         }
     }
+
+    /// The publisher in whose share its idempotency keys count: the one whose messages the rate limiter counts.
+    pub fn owner(&self) -> String {
+        match self {
+            Publisher::Anonymous(ip) => Publisher::Address(*ip).scope(),
+            publisher => publisher.scope(),
+        }
+    }
 }
 
 /// The rate limits of a server.
@@ -67,7 +75,7 @@ impl RateLimiter {
     ///
     /// # Errors
     ///
-    /// `rate_limited`: all of the messages are refused.
+    /// `rate_limited`: all of the messages are refused. `too_large`: one request can never have so many messages.
     pub fn publish(&self, publisher: &Publisher, messages: usize) -> Result<(), ApiError> {
         let Some(limiter) = &self.messages else { return Ok(()) };
         let publisher = match publisher {
@@ -75,6 +83,11 @@ impl RateLimiter {
             Publisher::Address(ip) | Publisher::Anonymous(ip) => Publisher::Anonymous(network(*ip)),
             Publisher::Subject(_) => publisher.clone(),
         };
+        // A client that waits and repeats them would be refused for ever.
+        if messages > limiter.per_second as usize {
+            let text = format!("at most {} messages in one request, and as many per second", limiter.per_second);
+            return Err(ApiError::new(Code::TooLarge, text));
+        }
         limiter.take(publisher, messages, Instant::now()).map_err(|wait| {
             let text = format!("at most {} messages per second, and at most {0} in one request", limiter.per_second);
             ApiError::until(Code::RateLimited, text, wait)
@@ -129,6 +142,33 @@ mod tests {
         assert_eq!(limiter.take("a", 4, now), Ok(()));
         assert_eq!(limiter.take("a", 1, now), Err(Duration::from_millis(250)));
         assert_eq!(limiter.take("b", 4, now), Ok(()));
+    }
+
+    #[test]
+    fn messages_that_never_fit_are_too_large_and_the_others_have_to_wait() {
+        let limiter = RateLimiter::new(0, 5);
+        let publish =
+            |publisher: &Publisher, messages| limiter.publish(publisher, messages).map_err(|error| error.code);
+        let ann = Publisher::Subject("ann".into());
+        for (messages, answer) in
+            [(6, Err(Code::TooLarge)), (1000, Err(Code::TooLarge)), (5, Ok(())), (5, Err(Code::RateLimited))]
+        {
+            assert_eq!(publish(&ann, messages), answer, "{messages}");
+        }
+        assert_eq!(publish(&Publisher::Server, 1000), Ok(()), "a server key has no rate");
+    }
+
+    #[test]
+    fn keys_count_for_the_publisher_that_the_rate_limiter_names() {
+        let ip: IpAddr = "2001:db8:1:2::3".parse().expect("an address");
+        for (publisher, scope, owner) in [
+            (Publisher::Server, "key", "key"),
+            (Publisher::Subject("ann".into()), "sub:ann", "sub:ann"),
+            (Publisher::Address(ip), "ip:2001:db8:1:2::", "ip:2001:db8:1:2::"),
+            (Publisher::Anonymous(ip), "", "ip:2001:db8:1:2::"),
+        ] {
+            assert_eq!((publisher.scope().as_str(), publisher.owner().as_str()), (scope, owner));
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ use crate::hub::{self, FanOutReport};
 use crate::log::metrics::APPEND_BUCKETS;
 use crate::message::Message;
 use crate::transport::{CloseReason, Code, Transport};
+use prometheus_client::metrics::counter::Counter;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -119,6 +120,8 @@ pub struct DeliveryMetrics {
     published: [AtomicU64; 2],
     appends: Buckets<{ APPEND_BUCKETS.len() }>,
     failures: [AtomicU64; FAILURES.len()],
+    /// Messages whose `exclude` is not a client id.
+    pub ignored_excludes: Counter,
     /// When the server started.
     pub began: Instant,
 }
@@ -142,6 +145,7 @@ impl DeliveryMetrics {
             published: Default::default(),
             appends: Buckets::default(),
             failures: Default::default(),
+            ignored_excludes: Counter::default(),
             began: Instant::now(),
         }
     }
@@ -160,6 +164,11 @@ impl PublishSource {
     /// Both sources, with their labels.
     pub const ALL: [(PublishSource, &'static str); 2] =
         [(PublishSource::Http, "http"), (PublishSource::Command, "command")];
+
+    /// Its label.
+    pub fn name(self) -> &'static str {
+        PublishSource::ALL[self as usize].1
+    }
 }
 
 impl DeliveryMetrics {

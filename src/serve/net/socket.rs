@@ -118,6 +118,11 @@ impl Socket {
         Ok((peeked > 0).then_some(first[0]))
     }
 
+    /// Whether the client has shut its sending side. Bytes that it sent before that may still be unread.
+    pub fn is_read_closed(&self) -> bool {
+        self.0.is(READ_CLOSED)
+    }
+
     /// Ready when the connection was reset. A client that has shut its sending side may still read, or may be gone.
     /// Only a write can tell. If the write resets the connection, it is reported here.
     pub fn poll_reset(&self, cx: &mut Context<'_>) -> Poll<()> {

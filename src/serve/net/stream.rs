@@ -284,6 +284,10 @@ impl AsyncRead for ClientStream {
             let n = unread.len().min(buf.remaining());
             buf.put_slice(&unread[..n]);
             unread.advance(n);
+            if unread.is_empty() {
+                // Empty bytes still hold the buffer that they are a part of.
+                *unread = Bytes::new();
+            }
             self.settle();
             return Poll::Ready(Ok(()));
         }

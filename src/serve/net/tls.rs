@@ -1,6 +1,5 @@
 //! TLS: certificates from files, which can be reloaded, and the handshake.
 
-use super::socket::Socket;
 use super::stream::Layer;
 use parking_lot::RwLock;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -80,6 +79,12 @@ struct Outcome {
     outcome: &'static str,
 }
 
+/// The connection below TLS.
+pub trait BelowTls: AsyncRead + AsyncWrite + Send + Unpin + 'static {
+    /// Called when the handshake is complete.
+    fn handshake_done(&mut self);
+}
+
 /// The server's TLS.
 pub struct Tls {
     certificate: PathBuf,
@@ -115,9 +120,9 @@ impl Tls {
 
     /// Does the handshake that a client has begun. Returns the layer with what was agreed on, or `None` if the handshake
     /// fails or takes too long.
-    pub async fn secure(&self, socket: Socket, timeout: Duration) -> Option<(Box<dyn Layer>, Agreed)> {
+    pub async fn secure(&self, io: impl BelowTls, timeout: Duration) -> Option<(Box<dyn Layer>, Agreed)> {
         let acceptor = TlsAcceptor::from(self.config.read().clone());
-        let accepted = tokio::time::timeout(timeout, acceptor.accept(socket)).await;
+        let accepted = tokio::time::timeout(timeout, acceptor.accept(io)).await;
         let outcome = match &accepted {
             Ok(Ok(_)) => "done",
             Ok(Err(error)) => {
@@ -127,7 +132,8 @@ impl Tls {
             Err(_) => "slow",
         };
         self.handshakes.get_or_create(&Outcome { outcome }).inc();
-        let stream = accepted.ok()?.ok()?;
+        let mut stream = accepted.ok()?.ok()?;
+        stream.get_mut().0.handshake_done();
         let agreed = Agreed::of(stream.get_ref().1.alpn_protocol());
         Some((Box::new(Secured { stream, unflushed: 0 }), agreed))
     }
@@ -159,22 +165,22 @@ fn read(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, BadCertific
 }
 
 /// TLS on top of a connection.
-struct Secured {
-    stream: TlsStream<Socket>,
+struct Secured<I> {
+    stream: TlsStream<I>,
     /// The number of bytes that TLS has accepted but the socket has not. The writer waits for them. Otherwise a blocked
     /// write would look complete, and its last bytes would stay in the layer until the next write.
     unflushed: usize,
 }
 
-impl Layer for Secured {}
+impl<I: BelowTls> Layer for Secured<I> {}
 
-impl AsyncRead for Secured {
+impl<I: BelowTls> AsyncRead for Secured<I> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
 
-impl AsyncWrite for Secured {
+impl<I: BelowTls> AsyncWrite for Secured<I> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         if self.unflushed == 0 {
             self.unflushed = ready!(Pin::new(&mut self.stream).poll_write(cx, buf))?;

@@ -2,7 +2,7 @@
 
 use crate::message::{Draft, DraftFields};
 use crate::transport::params::fields;
-use crate::transport::publication::{Publication, bad_json, object};
+use crate::transport::publication::{Publication, bad_json, known_fields, object};
 use crate::transport::{ApiError, Code};
 use serde_json::value::RawValue;
 use smallvec::SmallVec;
@@ -58,8 +58,8 @@ fn from_fields(query: &[Field<'_>], form: Option<&str>, payload: Option<&str>, m
     if let Some(form) = form {
         check_utf8(form)?;
     }
-    let (mut channel, mut data, mut event, mut exclude, mut key) = (None, None, None, None, None);
-    let (mut volatile, mut as_text) = (false, false);
+    let (mut channel, mut data, mut event, mut key) = (None, None, None, None);
+    let (mut exclude, mut socket, mut volatile, mut as_text) = (None, None, false, false);
     let borrowed = query.iter().map(|(name, value)| (Cow::Borrowed(&**name), Cow::Borrowed(&**value)));
     for (name, value) in borrowed.chain(fields(form.unwrap_or_default().as_bytes(), None)) {
         match &*name {
@@ -67,6 +67,7 @@ fn from_fields(query: &[Field<'_>], form: Option<&str>, payload: Option<&str>, m
             "data" => data = Some(value),
             "event" => event = Some(value),
             "exclude" => exclude = Some(value),
+            "socket" => socket = Some(value),
             "key" => key = Some(value),
             "volatile" => volatile = flag("volatile", &value)?,
             "as" if value == "text" => as_text = true,
@@ -85,7 +86,8 @@ fn from_fields(query: &[Field<'_>], form: Option<&str>, payload: Option<&str>, m
         data: text,
         is_text: as_text,
         event: event.as_deref(),
-        exclude: exclude.as_deref().filter(|exclude| !exclude.is_empty()),
+        exclude: exclude.as_deref(),
+        socket: socket.as_deref(),
         key: key.as_deref(),
         volatile,
         ..DraftFields::default()
@@ -150,7 +152,9 @@ fn from_json(body: &str, max: usize) -> Result<Vec<Draft>, ApiError> {
 
 fn one(json: &str, max: usize) -> Result<Draft, ApiError> {
     object(json)?;
-    serde_json::from_str::<Publication<'_>>(json).map_err(|error| bad_json(&error))?.into_draft(max)
+    let publication = serde_json::from_str::<Publication<'_>>(json).map_err(|error| bad_json(&error))?;
+    known_fields(json)?;
+    publication.into_draft(max)
 }
 
 #[cfg(test)]
@@ -185,7 +189,8 @@ mod tests {
             (r#"{"channel":5,"data":1}"#, Code::BadRequest),
             (r#"{"channel":"a"}"#, Code::BadRequest),
             (r#"{"channel":"a","data":1,"event":"hello"}"#, Code::BadEvent),
-            (r#"{"channel":"a","data":1,"exclude":"a b"}"#, Code::BadRequest),
+            (r#"{"channel":"a","data":1,"except":["b"]}"#, Code::BadRequest),
+            (r#"[{"channel":"a","data":1},{"channel":"a","data":1,"exlude":"me"}]"#, Code::BadRequest),
             (r#"{"channel":"a","data":1,"key":""}"#, Code::BadRequest),
             (r#"{"channel":"a","data":1,"volatile":"yes"}"#, Code::BadRequest),
             (r#"{"channel":"a","data":[1,2,3,4,5,6]}"#, Code::TooLarge),
@@ -193,6 +198,43 @@ mod tests {
         ];
         for (body, code) in cases {
             assert_eq!(json(body).err(), Some(code), "{body}");
+        }
+    }
+
+    /// What publishers send that have no client to leave out.
+    #[test]
+    fn an_exclude_that_is_not_a_client_id_leaves_nobody_out() {
+        for (fields, client, is_ignored) in [
+            (r#""exclude":"me""#, Some("me"), false),
+            (r#""socket":"123.456""#, Some("123.456"), false),
+            (r#""exclude":null"#, None, false),
+            (r#""socket":null"#, None, false),
+            (r#""exclude":"me","socket":null"#, Some("me"), false),
+            (r#""exclude":"""#, None, true),
+            (r#""socket":"""#, None, true),
+            (r#""exclude":"","socket":"me""#, Some("me"), true),
+            (r#""exclude":"a b""#, None, true),
+            (r#""exclude":"\u0000""#, None, true),
+            (r#""exclude":false"#, None, true),
+            (r#""exclude":7"#, None, true),
+            (r#""exclude":["me"]"#, None, true),
+            (r#""exclude":{"id":"me"}"#, None, true),
+        ] {
+            let drafts = json(&format!(r#"{{"channel":"a","data":1,{fields}}}"#)).expect("a message");
+            let expected = client.map(|client: &str| client.parse().expect("a client id"));
+            assert_eq!((&drafts[0].exclude, drafts[0].ignored_exclude), (&expected, is_ignored), "{fields}");
+        }
+        for (query, client, is_ignored) in [
+            ("exclude=me", Some("me"), false),
+            ("socket=me", Some("me"), false),
+            ("exclude=", None, true),
+            ("exclude=a+b", None, true),
+            ("socket=&exclude=me", Some("me"), true),
+        ] {
+            let query = format!("channel=a&{query}");
+            let (drafts, _) = drafts(&parse_query(&query).expect("UTF-8"), "", "1", 10).expect("a message");
+            let expected = client.map(|client: &str| client.parse().expect("a client id"));
+            assert_eq!((&drafts[0].exclude, drafts[0].ignored_exclude), (&expected, is_ignored), "{query}");
         }
     }
 

@@ -2,7 +2,7 @@
 
 use crate::cursor::Cursor;
 use crate::log::AppendError;
-use crate::message::{ClientId, Draft};
+use crate::message::{ClientId, Draft, warn_ignored_exclude};
 use crate::serve::access::authorizer::Authorizer;
 use crate::serve::access::credentials::Credentials;
 use crate::serve::access::query::{Action, Question};
@@ -45,7 +45,7 @@ pub async fn authorize(
     };
     state.rates.publish(&publisher, drafts.len())?;
     for key in drafts.iter_mut().filter_map(|draft| draft.key.as_mut()) {
-        key.publisher = publisher.scope();
+        (key.publisher, key.owner) = (publisher.scope(), publisher.owner());
     }
     Ok(())
 }
@@ -59,13 +59,18 @@ pub fn append(
     let state = state.clone();
     async move {
         let began = Instant::now();
+        for _ in drafts.iter().filter(|draft| draft.ignored_exclude) {
+            warn_ignored_exclude(&state.delivery.ignored_excludes, source.name());
+        }
         let cursors = state.hub.log().append(drafts).await.map_err(|error| {
-            let code = match error {
-                AppendError::Unavailable(_) => Code::LogUnavailable,
-                AppendError::OutcomeUnknown => Code::OutcomeUnknown,
+            let (code, retry) = match error {
+                AppendError::Unavailable(_) => (Code::LogUnavailable, None),
+                AppendError::OutcomeUnknown => (Code::OutcomeUnknown, None),
+                AppendError::NoRoomForKeys(wait) => (Code::RateLimited, Some(wait)),
+                AppendError::TooManyKeys => (Code::TooLarge, None),
             };
             state.delivery.append_failed(code);
-            ApiError::new(code, error.to_string())
+            ApiError { retry, ..ApiError::new(code, error.to_string()) }
         })?;
         state.delivery.published(source, cursors.len(), began);
         if let Some(newest) = cursors.iter().flatten().max_by_key(|cursor| cursor.id) {

@@ -4,6 +4,7 @@ use super::etag;
 use super::response::{self, Body, Response};
 use crate::cursor::Start;
 use crate::serve::http::peer::Peer;
+use crate::serve::http::request::ClientShut;
 use crate::serve::session::batch;
 use crate::serve::session::long_poll::LongPoll;
 use crate::serve::session::record::SessionRecord;
@@ -19,11 +20,13 @@ use tokio::time::Instant;
 const BATCH_MESSAGES: usize = 100;
 
 /// The way to wait for messages.
-pub struct Wait {
+pub struct Wait<'a> {
     /// The maximum time to wait; `None` means that the handler does not wait.
     pub time: Option<Duration>,
     /// Whether the response may be a session. If not, the handler itself waits.
     pub as_session: bool,
+    /// Tells the handler that the client has shut its sending side, if the connection can tell.
+    pub client_shut: Option<&'a ClientShut>,
 }
 
 /// Answers with a batch, or with a [`LongPoll`] that waits for one.
@@ -38,7 +41,7 @@ pub async fn answer(
     params: &Params,
     opening: Accepted,
     headers: &HeaderMap,
-    wait: Wait,
+    wait: Wait<'_>,
 ) -> Result<Response, ApiError> {
     // If there is a cursor, the tag only decides whether the response is a 304. So a tag that is not a cursor is
     // ignored.
@@ -70,7 +73,7 @@ pub async fn answer(
                 *response.body_mut() = Body::Session(Session::LongPoll(Box::new(poll)));
                 return Ok(response);
             }
-            None => batch::wait(state, &mut subscription, limit, timeout).await,
+            None => batch::wait(state, &mut subscription, limit, timeout, wait.client_shut).await,
         },
     };
     if let (None, Some(tag)) = (wait.time, tag)

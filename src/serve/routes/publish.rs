@@ -47,9 +47,11 @@ const BODY_BYTES: usize = 1 << 20;
 async fn answer(state: &Arc<ServerState>, peer: &Peer, mut request: Request) -> Result<Response, ApiError> {
     let most = BODY_BYTES.max(state.settings.max_message.saturating_mul(2));
     let body = response::read_body(state, &mut request, most).await?;
-    let body = std::str::from_utf8(&body).map_err(|_| ApiError::new(Code::NotUtf8, "the body is not UTF-8"))?;
+    let text = std::str::from_utf8(&body).map_err(|_| ApiError::new(Code::NotUtf8, "the body is not UTF-8"))?;
     let query = request.uri().query().unwrap_or_default();
-    let publish = PublishRequest::read(query, &kind(request.headers()), body, state.settings.max_message)?;
+    let publish = PublishRequest::read(query, &kind(request.headers()), text, state.settings.max_message)?;
+    // The drafts are copies. They wait for the application and the log alone.
+    drop(body);
     let credentials = credentials(state, peer, request.headers());
     let is_hidden_form = publish.is_hidden_form;
     let queued = request.extensions_mut().remove::<Queued>().unwrap_or_default();
@@ -121,8 +123,8 @@ impl PublishRequest {
     ) -> Result<Vec<u8>, ApiError> {
         let PublishRequest { mut drafts, channels, .. } = self;
         // While the application or the log is slow, the waiting drafts grow with the number of publishers.
-        let mut reservation = state.budget.reservation();
-        reservation.resize(drafts.iter().map(|draft| draft.payload.as_str().len()).sum())?;
+        let mut reservation = state.budget.publication();
+        reservation.resize(drafts.iter().map(Draft::size).sum())?;
         let credentials = credentials.clone().with_token(self.token.as_deref());
         service::authorize(state, &credentials, None, &mut drafts).await?;
         let cursors = queued.watch(service::append(state, PublishSource::Http, drafts)).await?;

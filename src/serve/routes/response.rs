@@ -1,6 +1,6 @@
 //! Responses: their body, the headers that every transport sends, and errors as HTTP.
 
-use crate::serve::http::body::{self, BodyLimits};
+use crate::serve::http::body::{self, BodyLimits, ReceivedBody};
 use crate::serve::http::request::Request;
 use crate::serve::session::session::Session;
 use crate::serve::state::ServerState;
@@ -133,7 +133,7 @@ pub fn write_headers(opening: &Accepted, headers: &mut HeaderMap) {
 /// # Errors
 ///
 /// See [`body::read_body`].
-pub async fn read_body(state: &ServerState, request: &mut Request, bytes: usize) -> Result<Bytes, ApiError> {
+pub async fn read_body(state: &ServerState, request: &mut Request, bytes: usize) -> Result<ReceivedBody, ApiError> {
     let (timeout, budget, drain) = (state.settings.request_timeout, &state.budget, &state.drain);
     body::read_body(request, BodyLimits { bytes, timeout, budget, drain }).await
 }

@@ -9,7 +9,7 @@ use crate::serve::access::renewal::GrantRenewal;
 use crate::serve::http::chunked::Framing;
 use crate::serve::http::headers::{has_token, list, text};
 use crate::serve::http::peer::Peer;
-use crate::serve::http::request::Request;
+use crate::serve::http::request::{ClientShut, Request};
 use crate::serve::http::upgrade::Upgrade;
 use crate::serve::session::commands::CommandHandler;
 use crate::serve::session::duplex::DuplexSession;
@@ -180,7 +180,8 @@ impl<'a> Checked<'a> {
             Lifecycle::Poll | Lifecycle::LongPoll => {
                 // Over HTTP/1.0 and HTTP/2, and if the client wants only one response, no next request can follow.
                 let as_session = may_reuse && !self.peer.is_over_limit;
-                let wait = Wait { time: self.waiting_time(authorized.validity), as_session };
+                let client_shut = self.request.head.extensions.get::<ClientShut>();
+                let wait = Wait { time: self.waiting_time(authorized.validity), as_session, client_shut };
                 let Checked { state, peer, transport, request, params, opening, .. } = self;
                 poll::answer(state, peer, transport, &params, opening, &request.head.headers, wait).await
             }

@@ -2,6 +2,7 @@
 
 use crate::hub::{Gap, Limit, Step, Subscription};
 use crate::message::Message;
+use crate::serve::http::request::ClientShut;
 use crate::serve::state::ServerState;
 use crate::transport::Batch;
 use std::future::poll_fn;
@@ -53,13 +54,21 @@ pub async fn first(subscription: &mut Subscription, limit: usize) -> Option<Batc
     }
 }
 
-/// The first messages that arrive, or an empty batch after a timeout.
-pub async fn wait(state: &ServerState, subscription: &mut Subscription, limit: usize, timeout: Duration) -> Batch {
+/// The first messages that arrive. The batch is empty after a timeout, and also when the client shuts its sending side:
+/// the client is probably gone, and only a response can tell.
+pub async fn wait(
+    state: &ServerState,
+    subscription: &mut Subscription,
+    limit: usize,
+    timeout: Duration,
+    client_shut: Option<&ClientShut>,
+) -> Batch {
     let mut collector = BatchBuilder::new(limit);
     let step = tokio::select! {
         step = poll_fn(|cx| collector.poll_wait(cx, subscription)) => Some(step),
         () = tokio::time::sleep(timeout) => None,
         () = state.drain.begun() => None,
+        () = poll_fn(|cx| client_shut.map_or(Poll::Pending, |client| client.poll(cx))) => None,
     };
     match step {
         Some(Step::Gap(_)) => now_behind_gap(subscription, collector).await,

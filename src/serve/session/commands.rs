@@ -101,9 +101,9 @@ impl CommandHandler {
                 pump.push_control(&Control::Ack { reference: reference.as_deref(), cursor: Some(cursor), id: None });
             }
             Command::Publish(draft) => {
-                let mut reservation = state.budget.reservation();
+                let mut reservation = state.budget.publication();
                 // The memory is reserved before the authorizer is asked, since its answer may take time.
-                if let Err(refusal) = reservation.resize(draft.payload.as_str().len()) {
+                if let Err(refusal) = reservation.resize(draft.size()) {
                     return Ok(Outcome::Publish(Vec::new(), reference.take(), Err(refusal)));
                 }
                 let client = pump.subscription().client().cloned();

@@ -29,8 +29,9 @@ use tokio::time::{Instant, Sleep};
 /// connection.
 const MAX_PENDING: usize = 100;
 
-/// Bytes of an incomplete command that do not count against the memory budget.
-const UNCOUNTED: usize = 8 << 10;
+/// Bytes of an incomplete command that do not count against the memory budget: they are a part of what each connection
+/// takes anyway.
+const UNCOUNTED: usize = 512;
 
 /// A publish under way: its `ref`, and the message's cursor.
 type PendingPublish = Pin<Box<dyn Future<Output = (Option<String>, Result<Option<Cursor>, ApiError>)> + Send>>;

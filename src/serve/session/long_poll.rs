@@ -13,19 +13,20 @@ use crate::hub::{Allowance, Remainder, Step, Subscription};
 use crate::serve::http::access_log::Entry;
 use crate::serve::http::peer::Peer;
 use crate::serve::limits::connections::AddressPermit;
-use crate::serve::limits::memory::BufferId;
+use crate::serve::limits::memory::{BufferId, Reservation};
 use crate::serve::net::stream::{ClientStream, Unread};
 use crate::serve::net::timers::{Timer, Timers};
 use crate::serve::state::ServerState;
-use crate::transport::Envelope;
+use crate::transport::{ApiError, Envelope};
 use bytes::Buf;
 use hyper::StatusCode;
 use std::future::poll_fn;
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncWrite as _, AsyncWriteExt as _};
 use tokio::time::Instant;
 
 /// The number of bytes of the next request that are read while this one waits.
@@ -47,6 +48,8 @@ pub struct LongPoll {
     head: Arc<[u8]>,
     /// Bytes that the client has sent and that have not been read yet.
     pub input: Unread,
+    /// The memory for them while the poll waits. A poll without input has none.
+    held: Option<Box<Reservation>>,
     _address_permit: Option<Arc<AddressPermit>>,
 }
 
@@ -74,6 +77,7 @@ impl LongPoll {
             template: None,
             head: Arc::default(),
             input: Unread::default(),
+            held: None,
             _address_permit: address_permit,
         }
     }
@@ -152,8 +156,8 @@ impl LongPoll {
     ///
     /// The client is gone.
     pub async fn wait(&mut self, state: &ServerState, io: &mut ClientStream) -> io::Result<Waited> {
-        let mut is_open = true;
-        poll_fn(|cx| self.poll_wait(cx, state, io, &mut is_open)).await
+        let mut client = ClientSide::Open;
+        poll_fn(|cx| self.poll_wait(cx, state, io, &mut client)).await
     }
 
     fn poll_wait(
@@ -161,7 +165,7 @@ impl LongPoll {
         cx: &mut Context<'_>,
         state: &ServerState,
         io: &mut ClientStream,
-        is_open: &mut bool,
+        client: &mut ClientSide,
     ) -> Poll<io::Result<Waited>> {
         let due = self.asked + self.timeout();
         let written = self.subscription.unpark();
@@ -188,15 +192,27 @@ impl LongPoll {
             }
             self.timer.reset(due, now);
         }
-        if let Poll::Ready(gone) = poll_client(cx, io, &mut self.input, is_open) {
+        if let Poll::Ready(gone) = poll_client(cx, io, &mut self.input, client) {
             return Poll::Ready(Err(gone));
+        }
+        if self.hold_input(state).is_err() {
+            return Poll::Ready(Err(io::ErrorKind::OutOfMemory.into()));
         }
         // A response of the hub does not wake this task; only the client's next bytes do. If those bytes have already
         // arrived, or will not come, this task itself must answer.
-        if *is_open && self.input.is_empty() {
+        if *client == ClientSide::Open && self.input.is_empty() {
             self.subscription.park(Allowance::Answer(self.limit as usize));
         }
         Poll::Pending
+    }
+
+    /// Counts the input that waits.
+    fn hold_input(&mut self, state: &ServerState) -> Result<(), ApiError> {
+        if self.input.is_empty() {
+            self.held = None;
+            return Ok(());
+        }
+        self.held.get_or_insert_with(|| Box::new(state.budget.reservation())).resize(self.input.len())
     }
 
     /// Writes the response. Returns whether it is the last one of the connection.
@@ -244,16 +260,46 @@ pub enum Waited {
     Answered(Remainder),
 }
 
+/// What the server knows about a client that waits.
+#[derive(Clone, Copy, PartialEq)]
+enum ClientSide {
+    /// It may send more.
+    Open,
+    /// It has shut its sending side. It may still wait for the response, or be gone.
+    Shut,
+    /// The same, and the server has sent it a probe: if the client is gone, its host answers with a reset.
+    Probed,
+}
+
+/// A response that may precede any other (RFC 9110 §15.2). A client that waits skips it.
+const PROBE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
 /// Reads bytes that the client sends before its response. Ready with an error when the client is gone.
-fn poll_client(cx: &mut Context<'_>, io: &mut ClientStream, input: &mut Unread, is_open: &mut bool) -> Poll<io::Error> {
-    while *is_open && input.len() < READ_AHEAD {
+fn poll_client(
+    cx: &mut Context<'_>,
+    io: &mut ClientStream,
+    input: &mut Unread,
+    client: &mut ClientSide,
+) -> Poll<io::Error> {
+    while *client == ClientSide::Open && input.len() < READ_AHEAD {
         match std::task::ready!(io.poll_input(cx, input)) {
-            // A client may shut its sending side and still wait for the response.
-            Ok(read) => *is_open = read > 0,
+            Ok(0) => *client = ClientSide::Shut,
+            Ok(_) => {}
             Err(error) => return Poll::Ready(error),
         }
     }
-    if *is_open {
+    // The poll of a page that the user has left would otherwise keep its place among the connections of its address until
+    // its time-out, and a few reloads of a page would shut the user out.
+    if *client == ClientSide::Shut
+        && let Poll::Ready(written) = Pin::new(&mut *io).poll_write(cx, PROBE)
+    {
+        match written {
+            Ok(written) if written == PROBE.len() => *client = ClientSide::Probed,
+            Ok(_) => return Poll::Ready(io::ErrorKind::WriteZero.into()),
+            Err(error) => return Poll::Ready(error),
+        }
+    }
+    if *client == ClientSide::Open {
         return Poll::Pending;
     }
     io.poll_reset(cx).map(|()| io::ErrorKind::ConnectionReset.into())

@@ -137,7 +137,7 @@ mod tests {
     use crate::hub::{Allowance, Hub, LIMIT, Step};
     use crate::log::memory::MemoryLog;
     use crate::log::{MessageLog, Retention};
-    use crate::message::{Draft, Event, Payload};
+    use crate::message::{Draft, Payload};
     use crate::serve::net::reactor::Reactor;
     use crate::transport::Control;
     use crate::transport::encoding;
@@ -203,7 +203,7 @@ mod tests {
             readers.push(reader);
         }
         let (channel, payload) = ("a".parse().expect("valid"), Payload::from_any("1"));
-        let draft = Draft { channel, event: Event::default(), payload, exclude: None, key: None, volatile: false };
+        let draft = Draft::new(channel, payload);
         log.append(vec![draft]).await.expect("appended");
         for (client, end) in clients.iter_mut().zip(["1}!", "1}?", "1}!"]) {
             let mut taken = Vec::new();

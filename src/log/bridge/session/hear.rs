@@ -5,7 +5,7 @@ use crate::log::bridge::member::Marker;
 use crate::log::bridge::queue::PublishSlot;
 use crate::log::publish_payload;
 use crate::log::redis::{draft_fields, volatile_from_json};
-use crate::message::{Channel, Pattern};
+use crate::message::{Channel, Pattern, warn_ignored_exclude};
 use tokio::time::Instant;
 use tracing::warn;
 
@@ -40,6 +40,9 @@ impl Session {
             .parse::<Channel>()
             .map_err(|_| "its channel name is invalid")
             .and_then(|channel| publish_payload::draft(channel, payload, self.log.config().max_payload));
+        if draft.as_ref().is_ok_and(|draft| draft.ignored_exclude) {
+            warn_ignored_exclude(&self.log.metrics().ignored_excludes, "PUBLISH");
+        }
         let place = match draft {
             Err(reason) => {
                 self.refuse(name, reason);

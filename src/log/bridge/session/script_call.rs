@@ -31,7 +31,7 @@ impl Session {
     }
 
     pub(super) fn args(&self, request: &Request) -> Vec<String> {
-        script::args(self.log.config().retention, self.member.id(), &self.markers, &self.server, request)
+        script::args(self.log.config(), self.member.id(), &self.markers, &self.server, request)
     }
 
     /// Applies the script's answer. Returns false if no answer came.
@@ -61,6 +61,14 @@ impl Session {
             return Err(Ended::Moved);
         }
         let metrics = self.log.metrics();
+        if state.forgotten > 0 {
+            metrics.forgotten_keys.inc_by(state.forgotten);
+            warn!(
+                forgotten = state.forgotten,
+                "PUBLISHes were appended whose idempotency keys are not remembered: the keys of publishers through Redis \
+                 take their share of --key-bytes"
+            );
+        }
         let learned = self.member.learn(&request, state, now);
         if learned.in_vain {
             self.rests_until = now + RETRY;

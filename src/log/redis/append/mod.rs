@@ -13,8 +13,8 @@ use super::functions::Functions;
 use super::queue::{Job, Jobs};
 use super::{RedisLog, ScriptError, entry, peers};
 use crate::log::AppendError;
-use crate::log::memory::KEY_LIFE;
-use answer::Appended;
+use crate::log::idempotency::KEY_LIFE;
+use answer::{Appended, Place};
 use std::sync::Weak;
 use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior};
@@ -125,10 +125,10 @@ impl Appender {
                 // This comes before any answer: when a publisher gets its answer, the node has already read its
                 // message.
                 log.local_appends.push(appended.run(&jobs, log.config.max_payload));
-                let mut cursors = appended.places.into_iter().map(|(cursor, _)| cursor);
+                let mut places = appended.places.into_iter();
                 for job in jobs {
                     let count = job.drafts().len();
-                    job.answer(Ok(cursors.by_ref().take(count).collect()));
+                    job.answer(places.by_ref().take(count).map(Place::cursor).collect());
                 }
             }
             Err(error) => {
@@ -188,20 +188,30 @@ impl Appender {
             KEY_LIFE.as_millis().to_string(),
             position.map_or_else(String::new, |(_, added)| added.to_string()),
             position.map_or_else(String::new, |(at, _)| at.epoch.to_string()),
+            log.config.key_bytes.to_string(),
         ];
-        let (mut messages, format) = (0, log.peers.write_format());
-        for draft in jobs.iter().flat_map(Job::drafts) {
-            messages += 1;
-            let mut index = 0;
-            if let Some(key) = &draft.key {
-                keys.push(log.keys.idempotency(&key.scoped(&draft.channel)));
-                index = keys.len();
+        let format = log.peers.write_format();
+        for drafts in jobs.iter().map(Job::drafts) {
+            // Drafts that come together are of one publisher.
+            let owner = drafts.iter().find_map(|draft| draft.key.as_ref()).map_or("", |key| match key.owner.as_str() {
+                // The script looks for keys where there is a publisher.
+                "" => "anonymous",
+                owner => owner,
+            });
+            args.extend([owner.to_owned(), drafts.len().to_string()]);
+            for draft in drafts {
+                let mut index = 0;
+                if let Some(key) = &draft.key {
+                    keys.push(log.keys.idempotency(&key.scoped(&draft.channel)));
+                    index = keys.len();
+                }
+                let fields = entry::fields_in(format, draft);
+                args.push(index.to_string());
+                args.push(fields.len().to_string());
+                args.extend(fields);
             }
-            let fields = entry::fields_in(format, draft);
-            args.push(index.to_string());
-            args.push(fields.len().to_string());
-            args.extend(fields);
         }
+        let messages = jobs.iter().map(|job| job.drafts().len()).sum::<usize>();
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
         let reply = match log.config.wait_replicas {
             0 => connection.run(&APPEND, &keys, &args).await?,
@@ -274,7 +284,7 @@ impl Appender {
         let jobs = [Job::of(drafts)];
         let appended = self.attempt(log, &jobs).await.inspect_err(|_| self.connection = None)?;
         log.local_appends.push(appended.run(&jobs, log.config.max_payload));
-        Ok(appended.places.into_iter().map(|(cursor, _)| cursor).collect())
+        appended.places.into_iter().map(|place| place.cursor().map_err(|_| ScriptError::Unexpected)).collect()
     }
 }
 

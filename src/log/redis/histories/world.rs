@@ -157,6 +157,7 @@ impl World {
             timeout,
             wait_replicas: 0,
             max_payload: 1000,
+            key_bytes: 64 << 20,
             subscribe: Vec::new(),
         };
         let (log, _jobs) = RedisLog::without_appender(endpoint, config);

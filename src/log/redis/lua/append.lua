@@ -1,11 +1,13 @@
 -- Appends a batch: idempotency keys, entries, this node's record and the trim in one step.
 -- KEYS[2]: the node's record of its last batch; KEYS[3…]: idempotency keys.
 -- ARGV[2…]: the batch's number, entries kept, age kept in ms (or nothing, if this batch does not trim by age), life of
--- an idempotency key in ms, how many entries were ever added up to the tail's position (or nothing) and the
--- tail's epoch; then for each message: the index of its key in KEYS or 0, the count of its fields and values, and
--- these.
+-- an idempotency key in ms, how many entries were ever added up to the tail's position (or nothing), the tail's epoch
+-- and the bytes that idempotency keys may take; then for each append: the publisher in whose share its keys count (or
+-- nothing), how many messages, and for each message: the index of its key in KEYS or 0, the count of its fields and
+-- values, and these.
 -- Returns, in one text: the epoch, the tail's number if nothing but this batch follows it, otherwise `-`; then for each
--- message its id, or the whole cursor of the message that already had its key.
+-- message its id, or the whole cursor of the message that already had its key, or `!` and how many ms later there may
+-- be room for its key (0: never). An append for whose keys there is no room is left out as a whole.
 --
 -- Numbers that are passed to Redis are texts here: Redis converts each number to a text, which costs as much as a small
 -- command.
@@ -34,20 +36,49 @@ if ARGV[7] == log.epoch then
   -- The counts are compared, because they include entries that were added and trimmed before the tail could read them.
   if added == read then answer[2] = ARGV[6] end
 end
-local at, last = 8, #ARGV
-while at <= last do
-  local key, count = tonumber(ARGV[at]), tonumber(ARGV[at + 1])
-  local known = key > 0 and redis.call('GET', KEYS[key])
-  local place = known and keyed(log, known, { unpack(ARGV, at + 2, at + 1 + count) })
-  if not place then
-    place = redis.call('XADD', LOG, '*', unpack(ARGV, at + 2, at + 1 + count))
-    newest, added = place, added + 1
-    -- Scripts do not roll back, so the key comes after the entry: otherwise a failure in between would leave a key for
-    -- a message that does not exist.
-    if key > 0 then redis.call('SET', KEYS[key], place .. '.' .. log.epoch, 'PX', ARGV[5]) end
+-- The messages that have the keys: the cursor of each, or false.
+local known, room = {}, nil
+
+-- Looks up the keys of an append, and takes room for the new ones. Returns what `room.take` returns.
+local function admit(owner, at, messages)
+  local bytes, new = 0, {}
+  room = room or key_room(tonumber(ARGV[8]), tonumber(ARGV[5]))
+  for _ = 1, messages do
+    local key = KEYS[tonumber(ARGV[at])]
+    if key and known[key] == nil then
+      local place = redis.call('GET', key)
+      known[key] = place and keyed(log, place, { unpack(ARGV, at + 2, at + 1 + tonumber(ARGV[at + 1])) }) or false
+    end
+    -- A key that stands twice in an append takes room once.
+    if key and not known[key] and not new[key] then new[key], bytes = true, bytes + room.of(owner, key) end
+    at = at + 2 + tonumber(ARGV[at + 1])
   end
-  answer[#answer + 1] = place
-  at = at + 2 + count
+  return bytes > 0 and room.take(owner, bytes)
+end
+
+local at, last = 9, #ARGV
+while at <= last do
+  local owner, messages = ARGV[at], tonumber(ARGV[at + 1])
+  at = at + 2
+  local wait = owner ~= '' and admit(owner, at, messages)
+  for _ = 1, messages do
+    local key, count = KEYS[tonumber(ARGV[at])], tonumber(ARGV[at + 1])
+    local cursor = key and known[key]
+    if wait then
+      cursor = '!' .. string.format('%.0f', wait)
+    elseif not cursor then
+      cursor = redis.call('XADD', LOG, '*', unpack(ARGV, at + 2, at + 1 + count))
+      newest, added = cursor, added + 1
+      -- Scripts do not roll back, so the key comes after the entry: otherwise a failure in between would leave a key for
+      -- a message that does not exist.
+      if key then
+        known[key] = cursor .. '.' .. log.epoch
+        redis.call('SET', key, known[key], 'PX', ARGV[5])
+      end
+    end
+    answer[#answer + 1] = cursor
+    at = at + 2 + count
+  end
 end
 if newest then
   set_mark(log, newest, added)

@@ -4,12 +4,13 @@
 -- ARGV[2…]: the member, its request, the holder and the beat that it has seen,
 -- the channel of markers, a new segment's random part, the server that the member is subscribed to (its run_id)
 -- and that one's address, `1` in a Cluster, the server that the state is to name for a join there, entries kept,
--- age kept in ms, life of an idempotency key in ms; then for each segment: its id, the first number that
+-- age kept in ms, life of an idempotency key in ms, the bytes that idempotency keys may take, the publisher in
+-- whose share the keys count; then for each segment: its id, the first number that
 -- follows, `1` if a hole before it is allowed, how many items follow, and the items: 0 and how many numbers hold
 -- nothing, or how many words follow, an idempotency key (or nothing) and an entry's fields.
 -- Returns the holder, the beat, the server, its address, a count of the signs of life from members in a Cluster, how
--- many entries this call has appended; then for each segment the last number taken, or `-` for a segment that was
--- dropped.
+-- many entries this call has appended, how many of these had a key that is not remembered, because there was no room;
+-- then for each segment the last number taken, or `-` for a segment that was dropped.
 --
 -- A join PUBLISHes a marker. The marker says whether nobody has joined at this server process before: then the messages
 -- that members have heard before it are numbered backwards from it. A segment is what one server delivers between two
@@ -70,7 +71,8 @@ elseif want == 'release' and holder == member then
 end
 
 -- An error is returned and does not end the script: the entries that were appended before it still have to be recorded.
-local log, entries, newest
+local log, entries, newest, room
+local forgotten = 0
 local function append(key, first, last)
   if not log then
     log = ensure()
@@ -84,11 +86,20 @@ local function append(key, first, last)
   local id = redis.pcall('XADD', LOG, '*', unpack(ARGV, first, last))
   if type(id) == 'table' then return id end
   entries, newest = entries + 1, id
-  if key ~= '' then redis.pcall('SET', key, id .. '.' .. log.epoch, 'PX', ARGV[14]) end
+  if key ~= '' then
+    room = room or key_room(tonumber(ARGV[15]), tonumber(ARGV[14]))
+    -- A PUBLISH cannot be refused: its publisher gets no answer. Its message is better doubled, if it comes again, than
+    -- lost.
+    if room.take(ARGV[16], room.of(ARGV[16], key)) then
+      forgotten = forgotten + 1
+    else
+      redis.pcall('SET', key, id .. '.' .. log.epoch, 'PX', ARGV[14])
+    end
+  end
 end
 
 local answer, added, has_taken, obstacle = {}, 0, false, nil
-local at = 15
+local at = 17
 while at <= #ARGV do
   local segment, number, items = ARGV[at], tonumber(ARGV[at + 1]), tonumber(ARGV[at + 3])
   local score = redis.call('ZSCORE', TAKEN, segment)
@@ -133,4 +144,4 @@ if newest then
   set_tip(log, entries)
 end
 if log then trim(log, tonumber(ARGV[12]), tonumber(ARGV[13])) end
-return { holder, beat, server, address, alive, text(added), unpack(answer) }
+return { holder, beat, server, address, alive, text(added), text(forgotten), unpack(answer) }

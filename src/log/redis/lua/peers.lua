@@ -1,7 +1,8 @@
 -- Renews this node's record, and returns the records of the other nodes of the log.
 -- KEYS[2]: the records, by node. In front of each are the time of its last renewal and the longest payload that the
 -- node accepts. A record expires after its node ends. KEYS[3]: the settings that longtail_publish needs.
--- ARGV: the node, its record, the life of a record in ms, the longest payload that the node accepts.
+-- ARGV: the node, its record, the life of a record in ms, the longest payload that the node accepts, the bytes that
+-- idempotency keys may take.
 -- Returns whether this node's record still existed and was not too old, then for each other live node its name, the
 -- time of its last renewal and its record.
 local RECORDS, SETTINGS, node, life = KEYS[2], KEYS[3], ARGV[1], tonumber(ARGV[3])
@@ -38,4 +39,5 @@ local limit = string.format('%.0f', shortest)
 if redis.call('HGET', SETTINGS, 'max-message-bytes') ~= limit then
   redis.call('HSET', SETTINGS, 'max-message-bytes', limit)
 end
+if redis.call('HGET', SETTINGS, 'key-bytes') ~= ARGV[5] then redis.call('HSET', SETTINGS, 'key-bytes', ARGV[5]) end
 return { known, others }

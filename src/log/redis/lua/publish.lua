@@ -40,8 +40,9 @@ for at = 3, #ARGV, 2 do
       return refuse('an event is 1 to 100 bytes without control characters, and not a reserved name')
     end
   elseif name == 'exclude' then
+    -- Everybody gets the message then, and the nodes warn of it: a message that nobody gets helps nobody.
     if value == '' or #value > 100 or string.find(value, '[^A-Za-z0-9_%-%.:@]') then
-      return refuse('exclude is a client id')
+      name, value = 'ignored', 'exclude'
     end
   elseif name == 'key' then
     if value == '' or #value > 200 then return refuse('a key is 1 to 200 bytes') end
@@ -63,8 +64,17 @@ local log = ensure()
 local known = key and redis.call('GET', key)
 local there = known and keyed(log, known, entry)
 if there then return there end
+if key then
+  local bytes = tonumber(redis.call('HGET', '{' .. LOG .. '}:settings', 'key-bytes') or '') or KEY_BYTES
+  local room = key_room(bytes, KEY_LIFE)
+  local wait = room.take('redis', room.of('redis', key))
+  if wait then
+    return refuse('the keys of publishers through Redis take their share of --key-bytes, since each is remembered for ' ..
+      'five minutes: try again in ' .. string.format('%.0f', math.ceil(wait / 1000)) .. ' s')
+  end
+end
 local cursor = redis.call('XADD', LOG, '*', unpack(entry)) .. '.' .. log.epoch
 if log.added then set_tip(log, log.added + 1) end
 -- Functions do not roll back, so the key comes after the entry.
-if key then redis.call('SET', key, cursor, 'PX', 300000) end
+if key then redis.call('SET', key, cursor, 'PX', KEY_LIFE) end
 return cursor

@@ -15,11 +15,12 @@ use crate::serve::publishing::queued::Queued;
 use crate::serve::router;
 use crate::serve::routes::context::Context;
 use crate::serve::routes::publish::PublishRequest;
-use crate::serve::routes::response::{Body, Response};
+use crate::serve::routes::response::{self, Body, Response};
 use crate::serve::session::session::Session;
 use crate::serve::state::ServerState;
+use crate::transport::ApiError;
 use bytes::Bytes;
-use hyper::header::CONNECTION;
+use hyper::header::{CONNECTION, HeaderValue};
 use hyper::{HeaderMap, StatusCode};
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
@@ -34,6 +35,18 @@ const MAX_PENDING: usize = 64;
 
 /// How many bytes of responses are gathered before they are written.
 const MAX_GATHERED: usize = 16 << 10;
+
+/// A response that refuses what the client is sending. The connection ends with it.
+pub fn last_response(refusal: &ApiError) -> Vec<u8> {
+    let (mut head, body) = response::refused(refusal).into_parts();
+    head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    let body = if let Body::Whole(Some(body)) = body { body } else { Bytes::new() };
+    let mut out = Vec::new();
+    write_head(head.status, &head.headers, &mut out);
+    write_length(Some(body.len()), &mut out);
+    out.extend_from_slice(&body);
+    out
+}
 
 /// The response to a request.
 enum Answer {
@@ -207,6 +220,18 @@ impl Answers {
         };
         write_length(body.as_ref().map(Bytes::len).or(has_length.then_some(0)), &mut self.out);
         self.out.extend_from_slice(&body.unwrap_or_default());
+    }
+
+    /// Refuses what the client is sending, with the last response of the connection.
+    ///
+    /// # Errors
+    ///
+    /// The client is gone, or does not read.
+    pub async fn refuse(&mut self, state: &ServerState, io: &mut ClientStream, refusal: &ApiError) -> io::Result<()> {
+        state.rejections.count(refusal.code);
+        self.out.extend_from_slice(&last_response(refusal));
+        self.is_last = true;
+        self.send(state, io).await
     }
 
     /// Writes the responses to the connection if there are many.

@@ -25,6 +25,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -89,6 +90,16 @@ pub async fn serve(
                     }
                     if input.is_empty() {
                         since = Instant::now();
+                    } else if input.len() < MAX_REQUEST && has_arrived(io, &mut input).await? {
+                        continue;
+                    }
+                    // What waits for its rest is held, and many may wait.
+                    let mut held = state.budget.reservation();
+                    if !input.is_empty()
+                        && let Err(refusal) = held.resize(input.capacity())
+                    {
+                        answers.refuse(state, io, &refusal).await?;
+                        return Ok(Next::End);
                     }
                     if input.len() >= MAX_REQUEST || !read(state, io, &mut input, since).await? {
                         return Ok(if input.is_empty() { Next::End } else { Next::Hyper(input.freeze()) });
@@ -148,6 +159,21 @@ fn match_template(
     let entry = state.access_log.as_ref().map(|log| log.begin_head(peer.ip, &input[..found.head]));
     input.advance(size);
     Some((publish, template.clone(), entry))
+}
+
+/// Reads what is there already. Returns false if there is nothing.
+///
+/// # Errors
+///
+/// The system's.
+async fn has_arrived(io: &mut ClientStream, input: &mut BytesMut) -> io::Result<bool> {
+    let read = poll_fn(|cx| {
+        Poll::Ready(match io.poll_input(cx, input) {
+            Poll::Ready(read) => read,
+            Poll::Pending => Ok(0),
+        })
+    });
+    Ok(read.await? > 0)
 }
 
 /// Reads more input. Returns false if no more plain requests come.

@@ -1,11 +1,12 @@
 //! Serves requests with hyper, until the connection ends or a session takes it over.
 
+use super::answers::last_response;
 use super::handover::{BodyForHyper, Handover};
 use super::request_input::{InputState, Patience, RequestInput};
 use crate::serve::http::date;
 use crate::serve::http::head::MAX_HEAD;
 use crate::serve::http::peer::Peer;
-use crate::serve::http::request::{Request, RequestBody};
+use crate::serve::http::request::{ClientShut, Request, RequestBody};
 use crate::serve::limits::memory::BlockedWrite;
 use crate::serve::net::drain;
 use crate::serve::net::socket::Socket;
@@ -15,6 +16,7 @@ use crate::serve::routes::context::Context;
 use crate::serve::routes::response::Body;
 use crate::serve::session::session::Session;
 use crate::serve::state::ServerState;
+use crate::transport::ApiError;
 use hyper::Version;
 use hyper::header::{CONNECTION, DATE, HeaderValue};
 use hyper::http::response::Parts;
@@ -27,6 +29,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context as TaskContext, Poll};
+use tokio::io::AsyncWriteExt as _;
 use tracing::debug;
 
 /// Serves requests. Returns the connection and a session that takes it over; `None` if the connection has ended.
@@ -35,9 +38,12 @@ pub async fn serve(context: &Arc<Context>, mut io: ClientStream, peer: &Peer) ->
     let handover = Arc::<Handover>::default();
     // Whether a request is being answered. Otherwise hyper waits for a head, or for the rest of one.
     let is_answering = Arc::<AtomicBool>::default();
+    let client_shut = ClientShut::default();
     let service = service_fn(|request: hyper::Request<_>| {
         let (context, peer, handover) = (context.clone(), peer.clone(), handover.clone());
-        let (request, answering) = (request.map(RequestBody::Http1), Answering::new(&is_answering));
+        let answering = Answering::new(&is_answering);
+        let mut request = request.map(RequestBody::Http1);
+        request.extensions_mut().insert(client_shut.clone());
         // The router is called inside this future: a future that is made outside and moved in is stored twice.
         Box::pin(async move {
             let _answering = answering;
@@ -46,13 +52,14 @@ pub async fn serve(context: &Arc<Context>, mut io: ClientStream, peer: &Peer) ->
     });
     let (is_blocked, socket) = (io.blocked(), io.socket().clone());
     let patience = Patience { head: state.settings.request_timeout, idle: state.settings.keep_alive_timeout };
-    let input = RequestInput::new(io, patience);
+    let input = RequestInput::new(io, patience, &state.budget);
     let input_state = input.state();
     let mut progress = Progress {
         state,
         handover: &handover,
         input: &input_state,
         is_answering: &is_answering,
+        client_shut: &client_shut,
         is_blocked,
         socket,
         draining: Box::pin(state.drain.begun()),
@@ -81,33 +88,38 @@ pub async fn serve(context: &Arc<Context>, mut io: ClientStream, peer: &Peer) ->
         }
     });
     let ended = ended.await?;
-    let parts = connection.into_parts();
-    let mut io = parts.io.into_inner().into_stream();
+    let http1::Parts { io, read_buf, .. } = connection.into_parts();
+    let (mut io, refusal) = io.into_inner().into_stream();
     io.drop_blocked();
     if input_state.is_late() {
         state.rejections.count_reason("request_timeout");
         return None;
     }
-    match (ended, handover.take()) {
-        (Ok(()), Some(session)) => {
-            io.unread(parts.read_buf);
-            Some((io, session))
-        }
-        (Ok(()), None) => {
-            match state.drain.is_late() {
-                true => io.linger_for(drain::LAST_WORDS).await,
-                false => io.linger().await,
-            }
-            None
-        }
-        (Err(error), _) => {
-            state.rejections.bad_head(&error);
-            debug!(%error, "an HTTP/1 connection ended with an error");
-            // The rest of a head that is too long must not reset the connection before the client has read the error.
-            io.linger().await;
-            None
-        }
+    if let (Ok(()), Some(session)) = (&ended, handover.take()) {
+        io.unread(read_buf);
+        return Some((io, session));
     }
+    // The connection may stay open for a while, and does not need the buffer any more.
+    drop(read_buf);
+    end(state, io, refusal, ended).await;
+    None
+}
+
+/// Ends a connection that no session takes over. `refusal`: why the server did not read the rest of a head.
+async fn end(state: &ServerState, mut io: ClientStream, refusal: Option<ApiError>, ended: Result<(), hyper::Error>) {
+    if let Some(refusal) = refusal {
+        state.rejections.count(refusal.code);
+        if io.write_all(&last_response(&refusal)).await.is_err() {
+            return;
+        }
+    } else if let Err(error) = ended {
+        state.rejections.bad_head(&error);
+        debug!(%error, "an HTTP/1 connection ended with an error");
+    } else if state.drain.is_late() {
+        return io.linger_for(drain::LAST_WORDS).await;
+    }
+    // The rest of a head that is too long must not reset the connection before the client has read the error.
+    io.linger().await;
 }
 
 /// Answers a request. A session stays in the handover.
@@ -152,6 +164,7 @@ struct Progress<'a> {
     handover: &'a Handover,
     input: &'a InputState,
     is_answering: &'a AtomicBool,
+    client_shut: &'a ClientShut,
     /// Whether a write of hyper waits for the client to read.
     is_blocked: Arc<AtomicBool>,
     socket: Socket,
@@ -209,6 +222,9 @@ impl Progress<'_> {
         }
         // hyper does not read while a response is being made, and would not notice that the client has gone.
         self.blocked_write = None;
+        if self.is_answering.load(Ordering::Relaxed) && self.socket.is_read_closed() {
+            self.client_shut.set();
+        }
         Step::Done(self.socket.poll_reset(cx).map(|()| None))
     }
 }

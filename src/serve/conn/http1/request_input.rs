@@ -1,14 +1,16 @@
 //! The input that hyper reads from a connection, request by request.
 //!
-//! A head goes to hyper when it is complete, and then its body. So the server knows where each request ends, and three rules
-//! hold that hyper does not have: a connection may be idle for longer than a head may take to arrive, a minor version above 1
-//! counts as 1, and the framing of a chunked body is strict. A head with an error goes to hyper, which refuses it and
-//! ends the connection.
+//! A head goes to hyper when it is complete, and then its body. So the server knows where each request ends, and four rules
+//! hold that hyper does not have: a connection may be idle for longer than a head may take to arrive, an incomplete head
+//! counts against the memory budget, a minor version above 1 counts as 1, and the framing of a chunked body is strict. A
+//! head with an error goes to hyper, which refuses it and ends the connection.
 
 use super::chunked_request::ChunkedRequest;
 use super::version::lower_minor;
 use crate::serve::http::head::MAX_HEAD;
+use crate::serve::limits::memory::{BufferBudget, Reservation};
 use crate::serve::net::stream::ClientStream;
+use crate::transport::ApiError;
 use bytes::{Buf, Bytes, BytesMut};
 use std::io;
 use std::mem::MaybeUninit;
@@ -76,12 +78,15 @@ pub struct RequestInput {
     ready: Bytes,
     /// The time-out for the client, and whether it is for the beginning of a request.
     deadline: Option<(Pin<Box<Sleep>>, bool)>,
+    /// The memory of a head that is not complete.
+    held: Reservation,
+    refusal: Option<ApiError>,
     state: Arc<InputState>,
 }
 
 impl RequestInput {
-    /// The input of a connection that is at the beginning of a request.
-    pub fn new(io: ClientStream, patience: Patience) -> RequestInput {
+    /// The input of a connection that is at the beginning of a request. Incomplete heads count against the budget.
+    pub fn new(io: ClientStream, patience: Patience, budget: &Arc<BufferBudget>) -> RequestInput {
         RequestInput {
             io,
             patience,
@@ -90,6 +95,8 @@ impl RequestInput {
             parsed: 0,
             ready: Bytes::new(),
             deadline: None,
+            held: budget.reservation(),
+            refusal: None,
             state: Arc::default(),
         }
     }
@@ -99,12 +106,13 @@ impl RequestInput {
         self.state.clone()
     }
 
-    /// The connection, with the bytes that hyper has not read as its unread input.
-    pub fn into_stream(self) -> ClientStream {
-        let RequestInput { mut io, input, ready, .. } = self;
+    /// The connection, with the bytes that hyper has not read as its unread input; and the refusal, if there was no memory
+    /// for the rest of a head.
+    pub fn into_stream(self) -> (ClientStream, Option<ApiError>) {
+        let RequestInput { mut io, input, ready, refusal, .. } = self;
         io.unread(input.freeze());
         io.unread(ready);
-        io
+        (io, refusal)
     }
 
     /// Takes a head from the input if it is complete. Returns whether hyper may read.
@@ -130,7 +138,21 @@ impl RequestInput {
         true
     }
 
-    /// Reads until a head is complete, the client sends no more, or its time is up.
+    /// Reserves memory for a head that is not complete.
+    ///
+    /// # Errors
+    ///
+    /// There is not enough memory. The part of the head is dropped.
+    fn hold(&mut self) -> io::Result<()> {
+        let bytes = if self.input.is_empty() { 0 } else { self.input.capacity() };
+        self.held.resize(bytes).map_err(|refusal| {
+            self.refusal = Some(refusal);
+            self.input = BytesMut::new();
+            io::ErrorKind::OutOfMemory.into()
+        })
+    }
+
+    /// Reads until a head is complete, the client sends no more, or its time or the memory is used up.
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let ended = loop {
             if self.take_head() {
@@ -149,6 +171,9 @@ impl RequestInput {
                 Poll::Ready(Ok(_)) => {}
                 Poll::Ready(Err(error)) => break Err(error),
                 Poll::Pending => {
+                    if let Err(error) = self.hold() {
+                        break Err(error);
+                    }
                     self.state.has_part_of_head.store(!self.input.is_empty(), Ordering::Relaxed);
                     ready!(self.poll_deadline(cx));
                     self.state.is_late.store(!self.input.is_empty(), Ordering::Relaxed);
@@ -157,6 +182,8 @@ impl RequestInput {
             }
         };
         self.state.has_part_of_head.store(false, Ordering::Relaxed);
+        // Shrinking cannot fail.
+        let _ = self.held.resize(0);
         Poll::Ready(ended)
     }
 

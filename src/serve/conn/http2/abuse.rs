@@ -4,6 +4,7 @@
 use super::frames::{FrameFollower, Seen};
 use super::{STREAMS, WINDOW};
 use crate::serve::http::head::MAX_HEAD;
+use crate::serve::limits::memory::{BufferBudget, Reservation};
 use crate::serve::limits::token_bucket::{Refill, TokenBucket};
 use crate::serve::metrics::http2::Http2Metrics;
 use crate::serve::net::stream::ClientStream;
@@ -213,24 +214,37 @@ impl Drop for StreamGuard {
     }
 }
 
-/// A connection that counts its bytes.
+/// A connection that counts its bytes, and the memory of incomplete frames.
 pub struct Metered {
     io: ClientStream,
     frames: FrameFollower,
     state: ConnectionState,
+    held: Reservation,
 }
 
 impl Metered {
-    /// Counts the bytes of a connection in its state.
-    pub fn new(io: ClientStream, state: ConnectionState) -> Metered {
-        Metered { io, frames: FrameFollower::new(), state }
+    /// Counts the bytes of a connection in its state, and the memory that incomplete frames take against a budget.
+    pub fn new(io: ClientStream, state: ConnectionState, budget: &Arc<BufferBudget>) -> Metered {
+        Metered { io, frames: FrameFollower::new(), state, held: budget.reservation() }
+    }
+
+    /// Reserves the memory of incomplete frames, while there is nothing more to read. Closes the connection if there is
+    /// not enough memory.
+    fn hold(&mut self) {
+        if self.held.resize(self.frames.held()).is_err() {
+            self.state.close(&mut self.state.state(), "memory");
+        }
     }
 }
 
 impl AsyncRead for Metered {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
-        ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
+        let read = Pin::new(&mut self.io).poll_read(cx, buf);
+        if read.is_pending() {
+            self.hold();
+        }
+        ready!(read)?;
         let seen = self.frames.follow(&buf.filled()[before..]);
         self.state.read(&seen);
         Poll::Ready(Ok(()))

@@ -17,6 +17,11 @@ const PRIORITY: u8 = 0x20;
 const PREFACE: usize = 24;
 const HEAD: usize = 9;
 
+/// The memory of a header block besides its bytes. A field that refers to the table of headers is one byte, and the `h2`
+/// crate keeps the field that it stands for until the block is complete. The crate bounds all of them by the length of a
+/// header list.
+const FIELDS: usize = 96 << 10;
+
 /// The maximum number of streams that are kept while their request is not complete. The server may have reset some of
 /// them.
 const OPEN_STREAMS: usize = 2 * STREAMS as usize;
@@ -40,6 +45,8 @@ pub struct FrameFollower {
     head_length: usize,
     /// The bytes of the payload that are still to come.
     left: usize,
+    /// The bytes of the frames of the incomplete header block.
+    block: usize,
     /// The bytes of the payload that come before the fields: padding length and priority.
     before_fields: usize,
     /// Whether the first byte of the payload is the length of the padding.
@@ -61,6 +68,7 @@ impl FrameFollower {
             head: [0; HEAD],
             head_length: 0,
             left: 0,
+            block: 0,
             before_fields: 0,
             is_padded: false,
             padding: 0,
@@ -101,6 +109,20 @@ impl FrameFollower {
         seen
     }
 
+    /// About how much memory the `h2` crate takes for what it cannot handle yet: the beginning of a frame, and the frames
+    /// of an incomplete header block.
+    pub fn held(&self) -> usize {
+        let payload = if self.head_length == HEAD { self.length() - self.left } else { 0 };
+        let frame = if self.head_length > 0 { (self.head_length + payload).next_power_of_two() } else { 0 };
+        let block = if self.block > 0 { self.block + FIELDS } else { 0 };
+        frame + block
+    }
+
+    /// The length of the payload. The head is complete.
+    fn length(&self) -> usize {
+        u32::from_be_bytes([0, self.head[0], self.head[1], self.head[2]]) as usize
+    }
+
     fn kind(&self) -> u8 {
         self.head[3]
     }
@@ -114,7 +136,7 @@ impl FrameFollower {
     }
 
     fn begin_payload(&mut self) {
-        self.left = u32::from_be_bytes([0, self.head[0], self.head[1], self.head[2]]) as usize;
+        self.left = self.length();
         (self.before_fields, self.is_padded, self.padding) = (0, false, 0);
         if self.kind() == HEADERS {
             self.is_padded = self.has(PADDED);
@@ -155,8 +177,13 @@ impl FrameFollower {
                 self.open.pop_first();
             }
         }
-        if matches!(self.kind(), HEADERS | CONTINUATION) && self.has(END_HEADERS) {
-            seen.has_pseudo_trailer |= self.names.end_block() && self.in_trailers;
+        if matches!(self.kind(), HEADERS | CONTINUATION) {
+            if self.has(END_HEADERS) {
+                seen.has_pseudo_trailer |= self.names.end_block() && self.in_trailers;
+                self.block = 0;
+            } else {
+                self.block += HEAD + self.length();
+            }
         }
         let is_end = matches!(self.kind(), DATA | HEADERS) && self.has(END_STREAM);
         if is_end || self.kind() == RST_STREAM {
@@ -254,6 +281,38 @@ mod tests {
         }
         let padded = frame(HEADERS, END_HEADERS | PADDED, 1, &[&[2][..], &trailer, &[0x82, 0x82]].concat());
         assert!(!seen(&[head(&path), padded]).has_pseudo_trailer, "what is in the padding is no field");
+    }
+
+    /// However the bytes are cut: nothing is held between complete frames and header blocks.
+    #[test]
+    fn only_what_is_incomplete_is_held() {
+        let whole = [
+            vec![b'P'; PREFACE],
+            frame(4, 0, 0, &[0; 12]),
+            frame(HEADERS, END_STREAM | END_HEADERS, 1, &[0x82; 300]),
+            frame(DATA, END_STREAM, 1, &[0; 16_384]),
+        ]
+        .concat();
+        let block = [
+            frame(HEADERS, END_STREAM, 3, &[0x82; 100]),
+            frame(CONTINUATION, 0, 3, &[]),
+            frame(CONTINUATION, 0, 3, &[0x82; 16_384]),
+        ]
+        .concat();
+        for piece in [1, 7, 9, 1000, 100_000] {
+            let mut follower = FrameFollower::new();
+            let mut follow = |bytes: &[u8]| {
+                for part in bytes.chunks(piece) {
+                    follower.follow(part);
+                }
+                follower.held()
+            };
+            assert_eq!(follow(&whole), 0, "pieces of {piece}");
+            assert_eq!(follow(&block), block.len() + FIELDS, "pieces of {piece}");
+            let last = frame(CONTINUATION, END_HEADERS, 3, &[0x82; 1000]);
+            assert_eq!(follow(&last[..500]), block.len() + FIELDS + 512, "pieces of {piece}");
+            assert_eq!(follow(&last[500..]), 0, "pieces of {piece}");
+        }
     }
 
     #[test]

@@ -70,7 +70,7 @@ pub async fn serve(context: Arc<Context>, io: ClientStream, peer: Peer) {
         .max_pending_accept_reset_streams(PENDING_RESETS)
         .max_local_error_reset_streams(Some(OWN_RESETS))
         .enable_connect_protocol()
-        .handshake(Metered::new(io, shared.clone()));
+        .handshake(Metered::new(io, shared.clone(), &state.budget));
     let handshake = tokio::time::timeout(state.settings.request_timeout, handshake);
     let Some(Ok(Ok(connection))) = state.drain.in_time(handshake).await else { return };
     let open = |request, respond| {

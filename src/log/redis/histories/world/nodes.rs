@@ -150,6 +150,7 @@ impl World {
             event: Event::default(),
             payload: Payload::from_any(&token.to_string()),
             exclude: None,
+            ignored_exclude: false,
             key: None,
             volatile: false,
         };

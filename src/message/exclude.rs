@@ -1,0 +1,66 @@
+//! The client that a message excludes, as publishers name it: `exclude`, or `socket` in messages of Laravel.
+//!
+//! A publisher that has no client to name often sends a value nevertheless: `""` from a header that is missing, `null`,
+//! `false`. Such a message is for all readers. If the server refused it, no reader would get it.
+
+use super::ClientId;
+use prometheus_client::metrics::counter::Counter;
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+
+/// The client to exclude among the names that a publisher gives, and whether any of them is not a client id. Of two
+/// clients the first one counts.
+pub(super) fn choose<'a>(names: impl IntoIterator<Item = Option<&'a str>>) -> (Option<ClientId>, bool) {
+    let (mut client, mut is_unusable) = (None, false);
+    for name in names.into_iter().flatten() {
+        match name.parse() {
+            Ok(named) => client = client.or(Some(named)),
+            Err(_) => is_unusable = true,
+        }
+    }
+    (client, is_unusable)
+}
+
+/// Reads a client's name in JSON, of any type. `null` names nobody. What is not a text becomes an empty text, which is
+/// not a client id.
+///
+/// # Errors
+///
+/// The JSON is invalid.
+pub fn client_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let json = Option::<&RawValue>::deserialize(deserializer)?;
+    Ok(json.map(|json| serde_json::from_str(json.get()).unwrap_or_default()))
+}
+
+/// Counts and logs a message that everybody gets, because its `exclude` is not a client id.
+pub fn warn_ignored_exclude(counter: &Counter, from: &str) {
+    let ignored = counter.inc() + 1;
+    tracing::warn!(
+        from,
+        ignored,
+        "the exclude of a message is not a client id, so everybody gets the message: leave the field out, or send the \
+         id that the client has (1 to 100 of A-Z a-z 0-9 _ - . : @)"
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_client_id_counts_and_everything_else_is_told() {
+        for (exclude, socket, client, is_unusable) in [
+            (None, None, None, false),
+            (Some("me"), None, Some("me"), false),
+            (None, Some("123.456"), Some("123.456"), false),
+            (Some("me"), Some("you"), Some("me"), false),
+            (Some(""), None, None, true),
+            (Some("a b"), None, None, true),
+            (Some(""), Some("you"), Some("you"), true),
+            (None, Some("/ns#abc"), None, true),
+        ] {
+            let client = client.map(|client: &str| client.parse().expect("a client id"));
+            assert_eq!(choose([exclude, socket]), (client, is_unusable), "{exclude:?} {socket:?}");
+        }
+    }
+}

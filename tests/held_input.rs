@@ -1,0 +1,223 @@
+//! What clients begin and do not finish counts against `--max-buffer-bytes`, however they begin: heads, header blocks,
+//! handshakes, records, bodies, requests behind a poll that waits.
+
+use crate::support;
+
+use std::time::Duration;
+use support::frames::{CONTINUATION, END_HEADERS, HEADERS, SETTINGS, block, frame};
+use support::http::raw;
+use support::{Certificate, Node, RawWebSocket, Response, SOON, eventually, within};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+const CLIENTS: usize = 700;
+
+/// Less than the limit of a head.
+const LONG: usize = 31 << 10;
+
+fn http2(frames: &[Vec<u8>]) -> Vec<u8> {
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    [preface, frame(SETTINGS, 0, 0, &[]), frames.concat()].concat()
+}
+
+fn tls_record(kind: u8, announced: u16, bytes: &[u8]) -> Vec<u8> {
+    [&[kind, 3, 1][..], &announced.to_be_bytes(), bytes].concat()
+}
+
+/// What is begun, the server's flags besides, and the bytes.
+fn beginnings() -> Vec<(&'static str, &'static [&'static str], Vec<u8>)> {
+    let long = "y".repeat(LONG);
+    let head = |line: &str| format!("{line}\r\nHost: localhost\r\nX-Long: {long}").into_bytes();
+    let post = |field: &str, body: String| {
+        format!("POST /publish?channel=a HTTP/1.1\r\nHost: localhost\r\n{field}\r\n\r\n{body}").into_bytes()
+    };
+    let chunks = format!("400\r\n{}\r\n", "y".repeat(1024)).repeat(LONG >> 10);
+    let many: Vec<_> = (0..900).map(|_| ("x", "")).collect();
+    let hello = [&[1, 0, 0xff, 0, 3, 3][..], &[7; 32_000]].concat();
+    let plain = &[][..];
+    vec![
+        ("a head", plain, head("GET /poll?channel=a HTTP/1.1")),
+        ("a head for hyper", plain, head("PUT /x HTTP/1.1")),
+        ("a head without the fast path", &["--plain-requests", "false"], head("GET /poll?channel=a HTTP/1.1")),
+        (
+            "a head behind a request",
+            plain,
+            [b"GET /info HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec(), head("GET / HTTP/1.1")].concat(),
+        ),
+        ("a body", plain, post("Content-Length: 900000", long.clone())),
+        ("a body in chunks", plain, post("Transfer-Encoding: chunked", chunks)),
+        (
+            "a request behind a long poll",
+            plain,
+            [b"GET /long-poll?channel=a HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec(), vec![b'y'; 16 << 10]].concat(),
+        ),
+        ("a frame of HTTP/2", plain, http2(&[frame(HEADERS, END_HEADERS, 1, &[0; 16_000])[..15_000].to_vec()])),
+        (
+            "a header block",
+            plain,
+            http2(&[
+                frame(HEADERS, 0, 1, &block(&[("x", &long[..16_000])])),
+                frame(CONTINUATION, 0, 1, &block(&[("x", &long[..14_000])])),
+            ]),
+        ),
+        ("a header block of short fields", plain, http2(&[frame(HEADERS, 0, 1, &block(&many))])),
+        (
+            "a handshake",
+            &["tls"],
+            [tls_record(22, 16_000, &hello[..16_000]), tls_record(22, 16_000, &hello[16_000..31_000])].concat(),
+        ),
+    ]
+}
+
+/// The memory of a node is bounded by the budget, besides what any connection takes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_begun_is_bounded_by_the_budget() {
+    for (what, flags, bytes) in beginnings() {
+        let certificate = Certificate::common();
+        let tls = certificate.flags();
+        let flags: Vec<&str> = if flags == ["tls"] { tls.to_vec() } else { flags.to_vec() };
+        let node = Node::start(&[&["--max-buffer-bytes", "4MiB"], flags.as_slice()].concat()).await;
+        let idle = bounded(&node, b"").await;
+        let begun = bounded(&node, &bytes).await;
+        // Half of the budget, and as much again for what an allocator does not give back at once. A connection that hyper
+        // has read a body on takes more than an idle one until it is closed: its buffers and its refusal.
+        let each = if what.starts_with("a body") { 16 << 10 } else { 0 };
+        let bound = idle + (4 << 20) + CLIENTS * each;
+        assert!(begun <= bound, "{what}: {CLIENTS} clients took {begun} bytes; idle they take {idle}");
+        eventually("nothing to be held", async || (node.metric("longtail_buffered_bytes").await == 0.0).then_some(()))
+            .await;
+    }
+}
+
+/// By how much the memory grows while many clients send the same beginning.
+async fn bounded(node: &Node, bytes: &[u8]) -> usize {
+    node.get("/info").await;
+    let (before, mut most) = (node.resident(), 0);
+    let mut clients = Vec::new();
+    for n in 0..CLIENTS {
+        let mut client = TcpStream::connect(node.http).await.expect("connect");
+        // The server may have closed the connection by now.
+        client.write_all(bytes).await.ok();
+        clients.push(client);
+        if n % 50 == 0 {
+            most = most.max(node.resident());
+        }
+    }
+    for _ in 0..10 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        most = most.max(node.resident());
+    }
+    most.saturating_sub(before)
+}
+
+/// Past the budget a head is refused with an answer, and requests that are whole are served.
+#[tokio::test]
+async fn a_head_past_the_budget_is_told_so() {
+    for flags in [&[][..], &["--plain-requests", "false"]] {
+        let node = Node::start(&[&["--max-buffer-bytes", "2MiB", "--request-timeout", "30"], flags].concat()).await;
+        let head = format!("GET /poll?channel=a HTTP/1.1\r\nHost: localhost\r\nX-Long: {}", "y".repeat(LONG));
+        let mut clients = Vec::new();
+        let refused = loop {
+            let mut client = TcpStream::connect(node.http).await.expect("connect");
+            client.write_all(head.as_bytes()).await.expect("write");
+            let mut first = [0; 1];
+            let refused = tokio::time::timeout(Duration::from_millis(100), client.peek(&mut first)).await.is_ok();
+            if refused {
+                break client;
+            }
+            clients.push(client);
+            assert!(clients.len() < 200, "200 heads of 31 KiB are within half of 2 MiB: {flags:?}");
+        };
+        let mut answer = Response::new(refused, false);
+        answer.read_head().await.expect("an answer");
+        within(SOON, "the end", answer.finish()).await;
+        assert_eq!((answer.status, answer.error_code().as_str()), (503, "not_ready"), "{flags:?}");
+        assert!(answer.header("Retry-After").is_some() && answer.header("Connection") == Some("close"));
+        assert_eq!(node.get("/info").await.status, 200, "a whole request");
+        // A head that has come in two parts is whole, too.
+        let long = format!("GET /info HTTP/1.1\r\nHost: localhost\r\nX-Long: {}\r\n\r\n", "y".repeat(20_000));
+        assert_eq!(raw(node.http, long.as_bytes()).await.map(|answer| answer.status), Some(200), "{flags:?}");
+        // A head that becomes complete is answered.
+        let mut client = clients.swap_remove(0);
+        client.write_all(b"\r\n\r\n").await.expect("write");
+        let mut answer = Response::new(client, false);
+        within(SOON, "an answer", answer.read_head()).await.expect("an answer");
+        assert_eq!(answer.status, 200);
+        drop((answer, clients));
+        eventually("nothing to be held", async || (node.metric("longtail_buffered_bytes").await == 0.0).then_some(()))
+            .await;
+    }
+}
+
+/// A body that is as long as bodies may be is taken in with the smallest budget: it would be refused for ever otherwise.
+#[tokio::test]
+async fn the_longest_body_passes_the_smallest_budget() {
+    let node = Node::start(&["--max-buffer-bytes", "2MiB"]).await;
+    let message = format!(r#"{{"channel":"a","data":"{}"}},"#, "x".repeat(60_000));
+    let body = format!("[{}{{\"channel\":\"a\",\"data\":1}}]", message.repeat(17));
+    assert!(body.len() > 1_000_000 && body.len() <= 1 << 20);
+    for _ in 0..3 {
+        assert_eq!(node.publish_json(&body).await.status, 200);
+    }
+    eventually("nothing to be held", async || (node.metric("longtail_buffered_bytes").await == 0.0).then_some(()))
+        .await;
+}
+
+/// A poll whose client is gone gives its place back at once, and the user is not shut out by reloads. A client that has
+/// only shut its sending side is still answered.
+#[tokio::test]
+async fn a_poll_whose_client_is_gone_gives_its_place_back() {
+    for (flags, request) in [
+        (&[][..], "GET /long-poll?channel=a&timeout=55 HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+        (&[], "GET /jsonp?channel=a&callback=f&timeout=55 HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+        (&["--direct-writes", "false"], "GET /long-poll?channel=a&timeout=55 HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+        (&["--plain-requests", "false"], "GET /long-poll?channel=a&timeout=55 HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+        (&[], "GET /long-poll?channel=a&timeout=55 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"),
+        (&[], "GET /long-poll?channel=a&timeout=55 HTTP/1.0\r\n\r\n"),
+    ] {
+        let node = Node::start(&[&["--max-connections-per-ip", "6"], flags].concat()).await;
+        for reload in 0..3 {
+            let mut polls = Vec::new();
+            for _ in 0..5 {
+                let mut poll = TcpStream::connect(node.http).await.expect("connect");
+                poll.write_all(request.as_bytes()).await.expect("write");
+                polls.push(poll);
+            }
+            eventually("the polls to wait", async || {
+                let waiting = async |name| node.metric(&format!("longtail_connections{{transport=\"{name}\"}}")).await;
+                (waiting("long-poll").await + waiting("jsonp").await >= 5.0).then_some(())
+            })
+            .await;
+            drop(polls);
+            let begun = std::time::Instant::now();
+            eventually("the places", async || (node.metric("longtail_sockets").await <= 2.0).then_some(())).await;
+            assert!(begun.elapsed() < Duration::from_secs(20), "reload {reload} of {request:?}: {:?}", begun.elapsed());
+        }
+    }
+    let node = Node::start(&[]).await;
+    let mut client = TcpStream::connect(node.http).await.expect("connect");
+    client.write_all(b"GET /long-poll?channel=a HTTP/1.1\r\nHost: localhost\r\n\r\n").await.expect("write");
+    client.shutdown().await.expect("shut");
+    let mut probe = [0; 25];
+    within(SOON, "a probe", client.read_exact(&mut probe)).await.expect("a probe");
+    assert_eq!(&probe, b"HTTP/1.1 100 Continue\r\n\r\n");
+    node.publish("a", "\"for the patient\"").await;
+    let mut answer = String::new();
+    within(SOON, "the answer", client.read_to_string(&mut answer)).await.expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.contains("for the patient"), "{answer}");
+}
+
+/// An incomplete command of a socket counts from its beginning.
+#[tokio::test]
+async fn commands_that_do_not_end_are_counted() {
+    let node = Node::start(&["--max-buffer-bytes", "2MiB"]).await;
+    let mut ws = RawWebSocket::open(&node, "/ws?channel=a").await;
+    ws.next_of("hello").await;
+    // A frame of 4,000 bytes of which half comes.
+    ws.try_send(&[0x81, 0xfe, 0x0f, 0xa0, 0, 0, 0, 0]).await;
+    ws.try_send(&[b'x'; 2000]).await;
+    let mut tcp = TcpStream::connect(node.tcp).await.expect("connect");
+    tcp.write_all(&[b'x'; 2000]).await.expect("write");
+    eventually("both to be counted", async || (node.metric("longtail_buffered_bytes").await >= 4000.0).then_some(()))
+        .await;
+}
