@@ -10,8 +10,9 @@
   Demo.observe = (lt, tell) => watchers.set(lt, tell);
 
   for (const transport of Longtail.transports) {
-    const { open: opens, close: closes } = transport;
-    transport.open = link => {
+    // The library sets the code of some transports later, when it loads a file: see static/client/scripts.js.
+    let { open: opens, close: closes } = transport;
+    const observed = link => {
       const tell = watchers.get(link.owner);
       if (!tell) return opens.call(transport, link);
       // The prototype is the link, so that a change that the library makes on the link is also visible here.
@@ -24,10 +25,14 @@
       if (handle) open.set(handle, tell);
       return handle;
     };
-    transport.close = handle => {
+    const ended = handle => {
       const tell = handle && open.get(handle);
       if (tell) tell('end');
       closes.call(transport, handle);
     };
+    Object.defineProperties(transport, {
+      open: { get: () => opens && observed, set: code => { if (code !== observed) opens = code; } },
+      close: { get: () => closes && ended, set: code => { if (code !== ended) closes = code; } },
+    });
   }
 })();
