@@ -106,6 +106,13 @@
           max_seconds: trial.ends ? FRAME : undefined
         }) + (more ? '&' + more : '');
       },
+      text: function (text, type) {
+        var object;
+        try { object = Longtail.decode(text); } catch (e) {}
+        if (!object) { return made.end({ code: 'unreadable', message: 'the answer is not that of the server' }); }
+        if (type) { object.type = type; }
+        made.item(object);
+      },
       item: function (object) {
         if (trial.over) { return; }
         if (object.error) { return trial.say(false, 'is refused: ' + object.error.code + ', ' + object.error.message + '.'); }

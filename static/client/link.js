@@ -47,7 +47,7 @@ function newLink(conn, transport, cursor) {
       // The server does not report an error in a stream that has begun.
       if (!object || object.error) { return link.end(refusal(200, text)); }
       if (type) { object.type = type; }
-      link.item(object);
+      this.item(object);
     },
     item: function (object) { if (link.live()) { receiveItem(conn, link, object); } },
     batch: function (object) { if (link.live()) { receiveBatch(conn, link, object); } },
