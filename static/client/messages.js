@@ -49,15 +49,18 @@ function receiveBatch(conn, link, object) {
   if (link === conn._check) { return checkEnded(conn, link, unreachable(link._instead.transport.name + ' failed')); }
   link._opened = false;
   clearTimeout(link._watchdog);
-  if (!link._waited) { conn._roundTrip = Math.max(0, Math.min(now() - link._asked, LONGEST_ROUND_TRIP)); }
+  if (!link._waited) {
+    conn._roundTrip = Math.max(0, Math.min(now() - link._asked, LONGEST_ROUND_TRIP));
+  } else if (!messages.length && conn._cuts < 2 && now() - link._asked > 900 * link._waited) {
+    // One request was cut, but not because it waited. The next request may wait for longer.
+    link.park = conn._parkSeconds = Math.min(PARKED, link._waited * 2);
+  }
   if (object.gap) { reportGap(conn, link, { from: object.gap.from }); }
   for (var i = 0; i < messages.length && link === conn._main; i++) { deliver(conn, link, messages[i]); }
   if (link !== conn._main) { return; }
   if (object.cursor) { link.cursor = conn._lt.cursor = object.cursor; }
   greet(conn, link);
   if (link !== conn._main || link._opened) { return; }
-  // One request was cut, but not because it waited. The next request may wait for longer.
-  if (conn._cuts < 2 && !messages.length && now() - link._asked > 900 * link._waited) { conn._parkSeconds = link.park = Math.min(PARKED, link._waited * 2); }
   clearTimeout(link._nextTimer);
   link._nextTimer = setTimeout(function () {
     openLink(link, answerTimeout(conn) + link.park * 1000);
