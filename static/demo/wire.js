@@ -102,7 +102,9 @@
       answered(seen, time, connection) {
         const text = Demo.readable(Demo.decode(seen.data));
         const status = /^HTTP\/(\d\.\d) (\d+)/.exec(text);
-        if (status) heard('protocol', status[2] === '101' ? 'WebSocket' : 'HTTP/' + status[1]);
+        // The library loads its files from the same server. These answers are not those of the transport.
+        const isFile = /\ncontent-type: (text|application)\/javascript/i.test(text) && !/LongtailCall/.test(text);
+        if (status && !isFile) heard('protocol', status[2] === '101' ? 'WebSocket' : 'HTTP/' + status[1]);
         const messages = (text.match(/"channel":"/g) || []).length;
         connection.held.push({ time, bytes: seen.bytes, messages });
         diagram.stub(time, 'server', 'path', messages ? 'message' : 'control', `${seen.bytes} B from the server`);
