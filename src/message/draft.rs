@@ -44,7 +44,7 @@ pub struct Draft {
     pub payload: Payload,
     /// The client that does not receive it.
     pub exclude: Option<ClientId>,
-    /// Whether the publisher named something else than a client id there. Whoever takes the draft warns of it.
+    /// Whether `exclude` was not a client id. The code that accepts the draft logs a warning.
     pub ignored_exclude: bool,
     /// Its idempotency key, with the publisher that the key belongs to.
     pub key: Option<IdempotencyKey>,

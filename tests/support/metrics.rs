@@ -26,7 +26,7 @@ impl Metrics {
         Some(Metrics { samples: samples.collect(), text })
     }
 
-    /// The value of a sample, by its name as written (`name{label="value"}`); 0 if there is none.
+    /// Returns the value of a sample, or 0 if there is no such sample. `name` includes the labels: `name{label="value"}`.
     pub fn value(&self, name: &str) -> f64 {
         self.samples.get(name).copied().unwrap_or_default()
     }

@@ -158,7 +158,7 @@ impl RedisServer {
         redis::from_redis_value(self.command(words).await).expect("a number")
     }
 
-    /// A number in a section of INFO, after `words`; 0 if there is none.
+    /// Returns the number that follows `words` in a section of INFO, or 0 if the section does not have them.
     pub async fn number_in(&self, section: &str, words: &str) -> u64 {
         let info = self.text(&["INFO", section]).await;
         let digits = |rest: &str| rest.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default().to_owned();

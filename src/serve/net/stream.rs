@@ -167,7 +167,7 @@ impl ClientStream {
         self.linger_for(LINGER).await;
     }
 
-    /// Lingers as [`linger`](ClientStream::linger) does, but for at most `time`.
+    /// Does what [`linger`](ClientStream::linger) does, for at most `time`.
     pub async fn linger_for(&mut self, time: Duration) {
         let lingers = self.layer.as_ref().is_none_or(|layer| layer.lingers());
         let _ = tokio::time::timeout(time, async {
