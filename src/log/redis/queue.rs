@@ -28,7 +28,11 @@ pub(super) struct Queue {
     entrance: Arc<Entrance>,
     /// How long a draft may wait to be sent before it is withdrawn.
     patience: Duration,
+    /// The reason why there is no connection, for the publishers of drafts that are withdrawn.
+    obstacle: Obstacle,
 }
+
+type Obstacle = Arc<parking_lot::Mutex<Option<String>>>;
 
 /// The place where publishers wait until there is room.
 struct Entrance {
@@ -39,7 +43,10 @@ struct Entrance {
 }
 
 /// The appender's side.
-pub(super) struct Jobs(mpsc::Receiver<Job>);
+pub(super) struct Jobs {
+    jobs: mpsc::Receiver<Job>,
+    obstacle: Obstacle,
+}
 
 /// The drafts that one publisher appends together, and the room that they take.
 pub(super) struct Job {
@@ -93,7 +100,9 @@ impl Queue {
     pub(super) fn new(timeout: Duration) -> (Queue, Jobs) {
         let (sender, jobs) = mpsc::channel(JOBS);
         let entrance = Entrance { jobs: sender, line: Mutex::default(), room: Arc::new(Semaphore::new(BYTES)) };
-        (Queue { entrance: Arc::new(entrance), patience: timeout / 2 }, Jobs(jobs))
+        let obstacle = Obstacle::default();
+        let queue = Queue { entrance: Arc::new(entrance), patience: timeout / 2, obstacle: obstacle.clone() };
+        (queue, Jobs { jobs, obstacle })
     }
 
     /// Appends drafts that are not volatile. They are queued at the first poll.
@@ -125,7 +134,8 @@ impl Queue {
             () = tokio::time::sleep_until(withdraw_at) => {}
         }
         if claim.make(Claim::WITHDRAWN) {
-            return Err(AppendError::Unavailable("Redis cannot be reached".into()));
+            let obstacle = self.obstacle.lock().clone();
+            return Err(AppendError::Unavailable(obstacle.unwrap_or_else(|| "Redis cannot be reached".into())));
         }
         settle(answered.await)
     }
@@ -162,16 +172,21 @@ fn settle(answer: Result<AppendResult, oneshot::error::RecvError>) -> AppendResu
 impl Jobs {
     /// The next batch of waiting requests; `None` when the publishers' side is gone. Cancel safe.
     pub(super) async fn batch(&mut self) -> Option<Vec<Job>> {
-        let first = self.0.recv().await?;
+        let first = self.jobs.recv().await?;
         let (mut messages, mut bytes) = (first.drafts().len(), first.request.size());
         let mut batch = vec![first];
         while messages < BATCH_MESSAGES && bytes < BATCH_BYTES {
-            let Ok(job) = self.0.try_recv() else { break };
+            let Ok(job) = self.jobs.try_recv() else { break };
             messages += job.drafts().len();
             bytes += job.request.size();
             batch.push(job);
         }
         Some(batch)
+    }
+
+    /// Notes why there is no connection, or that there is one.
+    pub(super) fn note_obstacle(&self, reason: Option<String>) {
+        *self.obstacle.lock() = reason;
     }
 }
 
@@ -309,8 +324,14 @@ mod tests {
         // The appender does not take the draft: the publisher waits for half of the patience.
         let left = append("left");
         let job = jobs.batch().await.expect("it is queued").remove(0);
-        assert!(matches!(left.await.expect("no panic"), Err(AppendError::Unavailable(_))));
+        let unavailable = |reason: &str| Err(AppendError::Unavailable(reason.into()));
+        assert_eq!(left.await.expect("no panic"), unavailable("Redis cannot be reached"));
         assert!(!job.take(), "it was taken back");
+        // The publisher is told what the appender waits for.
+        jobs.note_obstacle(Some("a replica".into()));
+        assert_eq!(append("told").await.expect("no panic"), unavailable("a replica"));
+        drop(jobs.batch().await);
+        jobs.note_obstacle(None);
         // The appender took the draft in time: the publisher waits for the outcome.
         let taken = append("taken");
         let job = jobs.batch().await.expect("it is queued").remove(0);

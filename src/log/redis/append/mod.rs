@@ -46,7 +46,7 @@ pub(super) async fn run(log: Weak<RedisLog>, mut jobs: Jobs, timeout: Duration) 
             batch = jobs.batch() => {
                 let Some(batch) = batch else { return };
                 let Some(log) = log.upgrade() else { return };
-                node.append(&log, batch).await;
+                node.append(&log, &jobs, batch).await;
             }
             _ = look.tick() => {
                 let Some(log) = log.upgrade() else { return };
@@ -99,7 +99,7 @@ impl Appender {
         }
     }
 
-    async fn append(&mut self, log: &RedisLog, mut jobs: Vec<Job>) {
+    async fn append(&mut self, log: &RedisLog, queue: &Jobs, mut jobs: Vec<Job>) {
         let mut pause = FIRST_PAUSE;
         // Until there is a connection, every draft can still be withdrawn.
         while let Err(error) = self.connected(log).await {
@@ -108,8 +108,10 @@ impl Appender {
                 return;
             }
             tracing::debug!(%error, "there is no connection for appends");
+            queue.note_obstacle(Some(error.to_string()));
             rest(&mut pause).await;
         }
+        queue.note_obstacle(None);
         jobs.retain(Job::take);
         if jobs.is_empty() {
             return;
