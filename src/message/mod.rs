@@ -7,12 +7,14 @@ mod draft;
 mod exclude;
 mod names;
 mod pattern;
+mod user;
 
 pub use draft::{BadDraft, BadIdempotencyKey, Draft, DraftFields, IdempotencyKey, Payload};
 pub use encoding::Encoding;
 pub use exclude::{client_name, warn_ignored_exclude};
 pub use names::{BadChannel, BadClient, BadEvent, Channel, ClientId, Event};
 pub use pattern::{Pattern, unmatched};
+pub use user::{BadUser, User};
 
 use crate::cursor::Cursor;
 use crate::wire::json;
@@ -20,6 +22,15 @@ use bytes::Bytes;
 use encoding::Frames;
 use std::fmt;
 use std::ops::Range;
+
+/// Temporary until the branch with the entry formats is merged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// A user has become a member.
+    MemberAdded,
+    /// A user is no longer a member.
+    MemberRemoved,
+}
 
 /// One message of the log, shared by all its receivers.
 pub struct Message {
