@@ -5,7 +5,7 @@ use longtail::internals::cursor::{Cursor, Start};
 use longtail::internals::hub::{Allowance, Encoded, Format, Hub, LIMIT, Layout, Outlet, Step, Subscription};
 use longtail::internals::log::memory::MemoryLog;
 use longtail::internals::log::{MessageLog, Retention};
-use longtail::internals::message::{Channel, ClientId, Draft, Event, Message, Payload};
+use longtail::internals::message::{Channel, ClientId, Draft, Message, Payload};
 use longtail::internals::transport::encoding;
 use std::future::poll_fn;
 use std::io;
@@ -96,7 +96,7 @@ async fn read(mut subscription: Subscription, pipe: Pipe, left: usize) {
 
 fn draft(n: usize, channel: &str, exclude: Option<ClientId>, volatile: bool) -> Draft {
     let (channel, payload) = (channel.parse().expect("valid"), Payload::from_any(&n.to_string()));
-    Draft { channel, event: Event::default(), payload, exclude, ignored_exclude: false, key: None, volatile }
+    Draft { exclude, volatile, ..Draft::new(channel, payload) }
 }
 
 /// The numbers that a reader has received, without volatile messages, which have no order among the others.

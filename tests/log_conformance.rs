@@ -6,7 +6,7 @@ use longtail::internals::cursor::{Cursor, Epoch, Id};
 use longtail::internals::log::memory::MemoryLog;
 use longtail::internals::log::redis::{Endpoint, RedisConfig, RedisLog};
 use longtail::internals::log::{MessageLog, Resolved, Retention, TailEvent};
-use longtail::internals::message::{Draft, Event, IdempotencyKey, Message, Payload};
+use longtail::internals::message::{Draft, IdempotencyKey, Message, Payload};
 use std::sync::Arc;
 use std::time::Duration;
 use support::redis::RedisServer;
@@ -43,15 +43,7 @@ fn redis_log(url: &str, retention: Retention) -> Arc<RedisLog> {
 }
 
 fn draft(channel: &str, data: &str) -> Draft {
-    Draft {
-        channel: channel.parse().expect("a channel"),
-        event: Event::default(),
-        payload: Payload::from_any(data),
-        exclude: None,
-        ignored_exclude: false,
-        key: None,
-        volatile: false,
-    }
+    Draft::new(channel.parse().expect("a channel"), Payload::from_any(data))
 }
 
 async fn append(log: &Arc<dyn MessageLog>, data: &str) -> Cursor {

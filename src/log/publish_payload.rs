@@ -101,6 +101,8 @@ pub(super) fn reason(bad: BadDraft) -> &'static str {
         BadDraft::Payload { .. } => "its data is larger than --max-message-bytes",
         BadDraft::Event(_) => "its event is not an event name",
         BadDraft::Key(_) => "its key is not 1 to 200 bytes",
+        BadDraft::Except => "its except has more than 100 items",
+        BadDraft::Args => "its args are not an array",
     }
 }
 

@@ -139,7 +139,7 @@ impl From<BadDraft> for ApiError {
     fn from(error: BadDraft) -> ApiError {
         let code = match error {
             BadDraft::Event(_) => Code::BadEvent,
-            BadDraft::Key(_) => Code::BadRequest,
+            BadDraft::Key(_) | BadDraft::Except | BadDraft::Args => Code::BadRequest,
             BadDraft::Payload { .. } => Code::TooLarge,
         };
         ApiError::new(code, error.to_string())

@@ -1,7 +1,7 @@
 //! A message as a publisher writes it in JSON, in a command or in a body.
 
 use super::{ApiError, Code};
-use crate::message::{Draft, DraftFields, client_name};
+use crate::message::{Channel, Draft, DraftFields, client_name};
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
@@ -42,7 +42,8 @@ impl Publication<'_> {
     ///
     /// The first invalid field.
     pub fn into_draft(self, max_message: usize) -> Result<Draft, ApiError> {
-        let channel = self.channel.ok_or_else(|| ApiError::new(Code::BadChannel, "name a channel"))?.parse()?;
+        let channel: Channel =
+            self.channel.ok_or_else(|| ApiError::new(Code::BadChannel, "name a channel"))?.parse()?;
         let data = self.data.ok_or_else(|| ApiError::new(Code::BadRequest, "data is missing"))?.get();
         let fields = DraftFields {
             data,

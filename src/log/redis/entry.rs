@@ -222,7 +222,7 @@ pub(in crate::log) fn volatile_from_json(json: &[u8], max_payload: usize) -> Opt
     field("v").is_none_or(|v| format::parse(v.as_bytes()).is_some_and(|v| format::READ.contains(&v))).then_some(())?;
     let (data, event, exclude) = (field("data")?, field("event"), field("exclude"));
     let draft = DraftFields { data, event, exclude, ..DraftFields::default() };
-    draft.check(field("channel")?.parse().ok()?, max_payload).ok().map(|draft| draft.into_message(None))
+    draft.check(field("channel")?.parse::<Channel>().ok()?, max_payload).ok().map(|draft| draft.into_message(None))
 }
 
 #[cfg(test)]

@@ -216,7 +216,7 @@ impl Job {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::{Event, Payload};
+    use crate::message::Payload;
     use std::future::{Future, poll_fn};
     use std::pin::pin;
     use std::task::Poll;
@@ -224,15 +224,7 @@ mod tests {
     const PATIENCE: Duration = Duration::from_secs(60);
 
     fn draft(channel: &str, bytes: usize) -> Vec<Draft> {
-        vec![Draft {
-            channel: channel.parse().expect("a channel"),
-            event: Event::default(),
-            payload: Payload::from_any(&"1".repeat(bytes)),
-            exclude: None,
-            ignored_exclude: false,
-            key: None,
-            volatile: false,
-        }]
+        vec![Draft::new(channel.parse().expect("a channel"), Payload::from_any(&"1".repeat(bytes)))]
     }
 
     #[tokio::test]

@@ -1,6 +1,6 @@
 //! Parses a query, a form or JSON as drafts of messages.
 
-use crate::message::{Draft, DraftFields};
+use crate::message::{Channel, Draft, DraftFields};
 use crate::transport::params::fields;
 use crate::transport::publication::{Publication, bad_json, known_fields, object};
 use crate::transport::{ApiError, Code};
@@ -76,7 +76,8 @@ fn from_fields(query: &[Field<'_>], form: Option<&str>, payload: Option<&str>, m
             _ => {}
         }
     }
-    let channel = channel.ok_or_else(|| ApiError::new(Code::BadChannel, "name a channel: ?channel=…"))?.parse()?;
+    let channel: Channel =
+        channel.ok_or_else(|| ApiError::new(Code::BadChannel, "name a channel: ?channel=…"))?.parse()?;
     let text = match (payload, &data) {
         (Some(payload), _) => payload,
         (None, Some(data)) => data,

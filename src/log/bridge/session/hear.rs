@@ -54,7 +54,7 @@ impl Session {
                 PublishSlot::Nothing(1)
             }
             Ok(draft) => {
-                let key = draft.key.as_ref().map(|key| keys.idempotency(&key.scoped(&draft.channel)));
+                let key = draft.scoped_key().map(|key| keys.idempotency(&key));
                 let mut words = vec![key.unwrap_or_default()];
                 words.extend(draft_fields(&draft));
                 PublishSlot::Entry(words)

@@ -203,8 +203,8 @@ impl Appender {
             args.extend([owner.to_owned(), drafts.len().to_string()]);
             for draft in drafts {
                 let mut index = 0;
-                if let Some(key) = &draft.key {
-                    keys.push(log.keys.idempotency(&key.scoped(&draft.channel)));
+                if let Some(key) = draft.scoped_key() {
+                    keys.push(log.keys.idempotency(&key));
                     index = keys.len();
                 }
                 let fields = entry::fields_in(format, draft);
