@@ -26,15 +26,6 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Temporary until the branch with the entry formats is merged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Kind {
-    /// A user has become a member.
-    MemberAdded,
-    /// A user is no longer a member.
-    MemberRemoved,
-}
-
 /// One message of the log, shared by all its receivers.
 ///
 /// A message to several channels has a [variant](Message::variant) for each of them: the object names its channel.
