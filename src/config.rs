@@ -4,11 +4,13 @@ mod access;
 mod environment;
 mod error;
 mod parse;
+mod presence;
 mod values;
 
 pub use access::{AccessFlags, Secret};
 pub use environment::{Origins, unknown_variables};
 pub use error::BadConfig;
+pub use presence::PresenceFlags;
 pub use values::{AccessLogTo, AddressOrOff};
 
 use crate::cli;
@@ -119,6 +121,10 @@ pub struct Config {
     /// The flags of access control.
     #[command(flatten)]
     pub access: AccessFlags,
+
+    /// The flags of presence.
+    #[command(flatten)]
+    pub presence: PresenceFlags,
 
     /// Redis that stores the log: `redis://…`, `rediss://…` (TLS), `redis+unix://…`,
     /// `redis+sentinel://HOST:PORT,…/SERVICE` or `redis+cluster://HOST:PORT,…`. By default the log is in
@@ -364,6 +370,7 @@ impl Config {
         if self.key_bytes < MIN_KEYS {
             return bad(format!("--key-bytes: use at least {MIN_KEYS} bytes"));
         }
+        self.presence.patterns()?;
         if let Err(error) = self.patterns() {
             return bad(format!("--redis-subscribe: {error}"));
         }
@@ -474,6 +481,10 @@ mod tests {
 
     #[test]
     fn patterns() {
+        for bad in ["a*b", "a?", "", "~s*"] {
+            let error = config(&["--presence", bad]).check().expect_err("refused").to_string();
+            assert!(error.starts_with("--presence: ") && !error.contains('\n'), "{error}");
+        }
         for bad in ["a*b", "[ab]", "a?", "*a"] {
             assert!(config(&["--redis-subscribe", bad]).check().is_err(), "{bad}");
         }

@@ -90,11 +90,11 @@ impl Server {
             metrics.register("logging_dropped_lines", "Log lines that standard error did not take", dropped);
         }
         let tls = certificate(config, metrics)?;
-        let (origins, authorizer) = access::access(&config.access, metrics)?;
+        let (origins, authorizer) = access::access(&config.access, !config.presence.presence.is_empty(), metrics)?;
         let access_log = access_log(&config.access_log, metrics)?;
         let mut listeners = listen::listen(config, sockets)?;
         let demo = open_demo(&mut listeners)?;
-        let OpenLog { log, remote_counts, bridge, is_listening } = open_log::open_log(config, metrics).await?;
+        let OpenLog { log, remote_counts, presence, bridge, is_listening } = open_log::open_log(config, metrics).await?;
         let (reactor, reactor_task) = Reactor::start()?;
         // This counts open descriptors, so it comes after all steps of the start that open descriptors.
         let descriptors = descriptors::allowance(config, demo.descriptors)?;
@@ -103,6 +103,7 @@ impl Server {
         let parts = Parts {
             log,
             remote_counts,
+            presence,
             is_listening,
             origins,
             authorizer,

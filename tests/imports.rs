@@ -28,16 +28,17 @@ const ROOMS: [(&str, &[&str]); 17] = [
 ];
 
 /// Each folder of `src/serve` (and its file `state`), and the folders that it may use.
-const FOLDERS: [(&str, &[&str]); 12] = [
+const FOLDERS: [(&str, &[&str]); 13] = [
     ("net", &[]),
     ("limits", &[]),
-    ("access", &["limits"]),
+    ("presence", &[]),
+    ("access", &["limits", "presence"]),
     ("metrics", &["net", "limits"]),
     ("http", &["net", "limits", "access"]),
-    ("state", &["net", "limits", "access", "metrics", "http"]),
+    ("state", &["net", "limits", "presence", "access", "metrics", "http"]),
     ("publishing", &["limits", "access", "metrics", "state"]),
-    ("session", &["net", "limits", "access", "metrics", "http", "state", "publishing"]),
-    ("routes", &["limits", "access", "metrics", "http", "state", "publishing", "session"]),
+    ("session", &["net", "limits", "presence", "access", "metrics", "http", "state", "publishing"]),
+    ("routes", &["limits", "presence", "access", "metrics", "http", "state", "publishing", "session"]),
     ("protocols", &["limits", "access", "metrics", "http", "state", "publishing", "session", "routes"]),
     ("router", &["access", "http", "state", "routes", "protocols"]),
     ("conn", &["net", "limits", "access", "metrics", "http", "state", "publishing", "session", "routes", "router"]),

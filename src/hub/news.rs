@@ -34,6 +34,8 @@ pub(super) struct News {
     pub(super) channels: Option<Arc<[usize]>>,
     /// Whether none of the messages excludes a client or the readers of a channel.
     pub(super) is_for_all: bool,
+    /// Whether one of them says that a member has come or gone.
+    pub(super) has_members: bool,
     /// Whether one of the messages excludes the readers of a channel.
     pub(super) excludes_channels: bool,
     /// How many registrations the channel has room for, used or not.
@@ -48,6 +50,11 @@ impl News {
     pub(super) fn next_registrations(&self) -> Option<Range<usize>> {
         let start = self.next.fetch_add(STRIDE, Ordering::Relaxed);
         (start < self.registrations).then(|| start..(start + STRIDE).min(self.registrations))
+    }
+
+    /// Whether all of them say that members have come or gone.
+    pub(super) fn is_of_members(&self) -> bool {
+        self.has_members && self.messages.iter().all(|message| !message.is_for_readers())
     }
 
     /// Whether several of these channels have new messages in the same turn.

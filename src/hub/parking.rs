@@ -21,6 +21,8 @@ pub(super) struct Parking {
     /// Whether the task was woken, or has to deliver messages itself, since it last took its state back. The hub does
     /// not write in this case: its bytes must not overtake the bytes that the task will write.
     is_closed: bool,
+    /// Whether the reader reads who comes and goes.
+    pub(super) reads_members: bool,
 }
 
 /// A parked reader's state.
@@ -151,12 +153,21 @@ impl Parking {
         }
         let is_next = news.before <= parked.at.id && parked.at.id < news.first;
         let is_ordered = self.several.as_ref().is_none_or(|slots| !news.are_of_several(slots));
-        // The task of a reader of several channels looks itself for messages that exclude the readers of a channel.
-        let may_get_all = !(news.excludes_channels && self.several.is_some());
-        let is_wanted = |client: &ClientId| !news.messages.iter().any(|message| message.excludes(client));
-        let gets_all = news.is_for_all || (may_get_all && self.client.as_ref().is_none_or(is_wanted));
-        if !is_next || !is_ordered || !gets_all {
+        if !is_next || !is_ordered {
             return Offered::LeftToTask;
+        }
+        if !news.is_for_all {
+            // Who comes and goes is nothing for a reader who does not ask for it.
+            if !self.reads_members && news.is_of_members() {
+                parked.at = news.head;
+                return Offered::AlreadyRead;
+            }
+            // The task of a reader of several channels looks itself for messages that exclude the readers of a channel.
+            let may_get_all = !(news.has_members || news.excludes_channels && self.several.is_some());
+            let is_wanted = |client: &ClientId| !news.messages.iter().any(|message| message.excludes(client));
+            if !(may_get_all && self.client.as_ref().is_none_or(is_wanted)) {
+                return Offered::LeftToTask;
+            }
         }
         let encoded = share.encode(outlet, news);
         if !parked.allowance.has_room(news.messages.len(), encoded.weight) {

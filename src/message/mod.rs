@@ -66,8 +66,14 @@ impl Message {
         extras: Option<Arc<Extras>>,
     ) -> Message {
         let mut object = Vec::with_capacity(data.len() + channel.as_str().len() + event.as_str().len() + 96);
+        let kind = extras.as_deref().map_or(Kind::Message, |extras| extras.kind);
         let mut write = |text: &str| object.extend_from_slice(text.as_bytes());
         write("{");
+        if kind.is_of_members() {
+            write("\"type\":\"");
+            write(kind.as_str());
+            write("\",");
+        }
         if let Some(cursor) = cursor {
             write("\"id\":\"");
             write(cursor.text().as_str());
@@ -76,8 +82,11 @@ impl Message {
         // A channel's name does not need escapes.
         write("\"channel\":\"");
         write(channel.as_str());
-        write("\",\"event\":");
-        json::quote(event.as_str(), &mut object);
+        write("\"");
+        if !kind.is_of_members() {
+            write(",\"event\":");
+            json::quote(event.as_str(), &mut object);
+        }
         object.extend_from_slice(b",\"data\":");
         let start = object.len();
         object.extend_from_slice(data.as_bytes());
@@ -126,9 +135,14 @@ impl Message {
         self.extras.as_deref()
     }
 
-    /// What the entry is. Readers receive only a [`Kind::Message`].
+    /// What the entry is.
     pub fn kind(&self) -> Kind {
         self.extras.as_deref().map_or(Kind::Message, |extras| extras.kind)
+    }
+
+    /// Whether every reader of the channel receives the entry. Who comes and goes is only for readers who ask for it.
+    pub fn is_for_readers(&self) -> bool {
+        self.kind() == Kind::Message
     }
 
     /// The event's name.
@@ -148,7 +162,8 @@ impl Message {
 
     /// Whether the message is delivered to all clients and all readers.
     pub fn is_for_all(&self) -> bool {
-        self.exclude.is_none() && self.except().is_empty()
+        let is_plain = |extras: &Extras| extras.except.is_empty() && extras.kind == Kind::Message;
+        self.exclude.is_none() && self.extras.as_deref().is_none_or(is_plain)
     }
 
     /// Whether it depends on the other channels of a reader whether the reader receives the message.

@@ -15,10 +15,15 @@ const SHORT_KEY: usize = 16;
 /// The server warns if a secret has fewer bytes than this: the length of its hash (RFC 7518 §3.2).
 const SHORT_SECRET: usize = 32;
 
-/// Builds the rules for pages that may use the server, and for clients that may subscribe and publish.
-pub fn access(flags: &AccessFlags, metrics: &mut Registry) -> Result<(OriginPolicy, Authorizer), StartError> {
+/// Builds the rules for pages that may use the server, and for clients that may subscribe and publish. `needs_users`:
+/// whether it matters who reads a public channel.
+pub fn access(
+    flags: &AccessFlags,
+    needs_users: bool,
+    metrics: &mut Registry,
+) -> Result<(OriginPolicy, Authorizer), StartError> {
     let (mode, authorizer) = match flags.guarded_by() {
-        Some(_) => (AccessMode::Guarded, Authorizer::Guarded(Box::new(rules(flags, metrics)?))),
+        Some(_) => (AccessMode::Guarded, Authorizer::Guarded(Box::new(rules(flags, needs_users, metrics)?))),
         None if flags.open => (AccessMode::Open, Authorizer::Open),
         None => (AccessMode::Loopback, Authorizer::Open),
     };
@@ -28,7 +33,7 @@ pub fn access(flags: &AccessFlags, metrics: &mut Registry) -> Result<(OriginPoli
 }
 
 /// The rules that the flags set.
-fn rules(flags: &AccessFlags, metrics: &mut Registry) -> Result<AccessRules, StartError> {
+fn rules(flags: &AccessFlags, needs_users: bool, metrics: &mut Registry) -> Result<AccessRules, StartError> {
     let keys: Vec<String> = flags.publish_key.iter().map(|key| key.0.clone()).collect();
     if keys.iter().any(|key| key.len() < SHORT_KEY) {
         warn!(
@@ -46,7 +51,7 @@ fn rules(flags: &AccessFlags, metrics: &mut Registry) -> Result<AccessRules, Sta
     let application = application
         .transpose()
         .map_err(|error| bad_flag("--authorize-url", &format!("https needs the system's certificates: {error}")))?;
-    Ok(AccessRules { keys: Keys::new(keys), public, tokens: tokens(flags)?, application })
+    Ok(AccessRules { keys: Keys::new(keys), public, tokens: tokens(flags)?, application, needs_users })
 }
 
 /// The verifier of tokens, if a flag sets one.

@@ -6,7 +6,8 @@ use crate::config::{BadConfig, Config};
 use crate::log::MessageLog;
 use crate::log::bridge::{self, BridgeConfig};
 use crate::log::memory::MemoryLog;
-use crate::log::redis::{Endpoint, RedisConfig, RedisLog, RedisSubscriberCounts};
+use crate::log::presence::{MemoryPresence, PresenceStore};
+use crate::log::redis::{Endpoint, RedisConfig, RedisLog, RedisPresence, RedisSubscriberCounts};
 use crate::log::subscriber_counts::SubscriberCounts;
 use prometheus_client::registry::Registry;
 use redis::{ClientTlsConfig, TlsCertificates};
@@ -26,6 +27,8 @@ pub struct OpenLog {
     pub log: Arc<dyn MessageLog>,
     /// The counts of other nodes; `None` for a log in memory, because it does not have other nodes.
     pub remote_counts: Option<Arc<dyn SubscriberCounts>>,
+    /// The members of channels; `None` if no channel has presence.
+    pub presence: Option<Arc<dyn PresenceStore>>,
     /// The bridge from PUBLISH. It does not run yet. `None` for a log in memory.
     pub bridge: Option<Bridge>,
     /// Whether the bridge has subscribed. Always true without a bridge.
@@ -48,10 +51,13 @@ impl Bridge {
 
 /// Opens the log.
 pub async fn open_log(config: &Config, metrics: &mut Registry) -> Result<OpenLog, StartError> {
+    let (has_presence, most) = (!config.presence.presence.is_empty(), config.presence.presence_members as usize);
     let Some(url) = &config.redis else {
         info!("the log is in memory and ends with this process; --redis keeps it and shares it between nodes");
         let log = Arc::new(MemoryLog::new(config.retention()).with_key_bytes(config.key_bytes));
-        return Ok(OpenLog { log, remote_counts: None, bridge: None, is_listening: watch::channel(true).1 });
+        let presence = has_presence.then(|| Arc::new(MemoryPresence::new(log.clone(), most)) as Arc<dyn PresenceStore>);
+        let is_listening = watch::channel(true).1;
+        return Ok(OpenLog { log, remote_counts: None, presence, bridge: None, is_listening });
     };
     let log = open_redis(config, url).await?;
     log.metrics().register(metrics);
@@ -65,7 +71,8 @@ pub async fn open_log(config: &Config, metrics: &mut Registry) -> Result<OpenLog
     // The bridge also runs without a pattern, because it receives the volatile messages of other nodes.
     let bridge = BridgeConfig { patterns, queue: config.redis_subscribe_queue as usize };
     let bridge = Bridge { log: log.clone(), config: bridge, is_listening: listening };
-    Ok(OpenLog { log, remote_counts: Some(remote_counts), bridge: Some(bridge), is_listening })
+    let presence = has_presence.then(|| Arc::new(RedisPresence::new(log.clone(), most)) as Arc<dyn PresenceStore>);
+    Ok(OpenLog { log, remote_counts: Some(remote_counts), presence, bridge: Some(bridge), is_listening })
 }
 
 /// Connects to Redis once, so that a mistake in the configuration is an error at start.

@@ -2,7 +2,7 @@
 
 use super::{RunError, Server};
 use crate::log::subscriber_counts::SubscriberCounts;
-use crate::serve::{self, ServerState};
+use crate::serve::{self, Presence, ServerState};
 use crate::systemd;
 use std::future::Future;
 use std::io;
@@ -101,6 +101,8 @@ struct Background {
     tail: JoinHandle<()>,
     /// Reports this node's counts to other nodes.
     counts: Option<(Arc<dyn SubscriberCounts>, JoinHandle<()>)>,
+    /// Tells the other nodes who reads channels here.
+    presence: Option<(Arc<Presence>, JoinHandle<()>)>,
     /// Appends PUBLISHes to the log.
     bridge: Option<JoinHandle<()>>,
     stop_bridge: watch::Sender<bool>,
@@ -118,6 +120,7 @@ impl Background {
         Background {
             tail: tokio::spawn(state.hub.clone().follow()),
             counts: state.remote_counts.clone().map(counts),
+            presence: state.presence.clone().map(|presence| (presence.clone(), tokio::spawn(presence.run()))),
             bridge: server.bridge.take().map(|bridge| bridge.spawn(stopping)),
             stop_bridge,
             supervisor: tokio::spawn(supervise(state.clone(), server.waits_for_log)),
@@ -131,6 +134,10 @@ impl Background {
         if let Some((remote, task)) = self.counts {
             task.abort();
             let _ = tokio::time::timeout(LAST_WRITES, remote.leave()).await;
+        }
+        if let Some((presence, task)) = self.presence {
+            task.abort();
+            let _ = tokio::time::timeout(LAST_WRITES, presence.end()).await;
         }
         self.stop_bridge.send_replace(true);
         if let Some(bridge) = self.bridge {

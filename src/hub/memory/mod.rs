@@ -6,7 +6,7 @@ mod copy;
 mod intake;
 mod lookup;
 
-pub(super) use copy::Copier;
+pub(super) use copy::{Copier, Recipient};
 pub use copy::Limit;
 pub(super) use lookup::Lookup;
 

@@ -11,8 +11,11 @@
 //! If nobody has moved it for longer than [`STALL_MS`], the store was away: the clock then goes back by
 //! [`STEP_BACK_MS`], so that every node has time to renew its lease and its deadlines before they count as missed.
 
+mod memory;
 pub mod node;
 mod record;
+
+pub use memory::MemoryPresence;
 
 use super::{BoxFuture, Unreachable};
 use crate::cursor::Cursor;

@@ -43,6 +43,9 @@ pub(super) static TRIM: LazyLock<Script> = script!("lua/trim.lua");
 pub(super) static PEERS: LazyLock<Script> = script!("lua/peers.lua");
 pub(super) static COUNTS_REPORT: LazyLock<Script> = script!("lua/counts_report.lua");
 pub(super) static COUNTS_READ: LazyLock<Script> = script!("lua/counts_read.lua");
+pub(super) static PRESENCE_JOIN: LazyLock<Script> = script!("lua/presence.lua", "lua/presence_join.lua");
+pub(super) static PRESENCE_RENEW: LazyLock<Script> = script!("lua/presence.lua", "lua/presence_renew.lua");
+pub(super) static PRESENCE_MEMBERS: LazyLock<Script> = script!("lua/presence.lua", "lua/presence_members.lua");
 pub(in crate::log) static BRIDGE: LazyLock<Script> = script!("lua/keys.lua", "lua/bridge.lua");
 
 /// One connection. After an error other than [`ScriptError::Refused`] the connection must be dropped.

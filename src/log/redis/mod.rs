@@ -21,6 +21,7 @@ mod histories;
 mod local_append;
 mod opening;
 mod peers;
+mod presence;
 mod queue;
 mod ranges;
 mod read_history;
@@ -36,6 +37,7 @@ pub use connection::Connection;
 pub use endpoint::{BadUrl, Endpoint};
 pub(in crate::log) use entry::{draft_fields, text, volatile_from_json};
 pub use error::ScriptError;
+pub use presence::RedisPresence;
 pub use subscriber_counts::RedisSubscriberCounts;
 
 use super::clock::LogClock;

@@ -45,6 +45,7 @@ fn answer(context: &Context) -> Response {
         "transports": transports.collect::<Vec<_>>(),
         "tls": state.tls.is_some(),
         "tcp": context.tcp_address.map(|address| address.to_string()),
+        "presence": false,
         "limits": {
             "max_message_bytes": state.settings.max_message,
             "max_channels": state.settings.limits.channels,
@@ -53,6 +54,10 @@ fn answer(context: &Context) -> Response {
             "long_poll_seconds": 55,
         },
     });
+    if let Some(presence) = &state.presence {
+        let settings = &presence.settings;
+        info["presence"] = serde_json::json!({ "members": settings.members, "info_bytes": settings.info_bytes });
+    }
     if let Some(demo) = &context.demo {
         info["demo"] = demo.info();
     }

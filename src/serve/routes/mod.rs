@@ -12,6 +12,7 @@ pub mod endpoint;
 pub mod etag;
 pub mod health;
 pub mod info;
+pub mod members;
 pub mod metrics;
 pub mod operators;
 pub mod page_headers;

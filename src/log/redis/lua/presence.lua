@@ -51,7 +51,7 @@ end
 
 -- Appends an entry about a member.
 local function append(kind, channel, data)
-  newest = redis.call('XADD', LOG, '*', 'v', '2', 'channel', channel, 'data', data, 'kind', kind)
+  newest = redis.call('XADD', LOG, '*', 'v', '2', 'channel', channel, 'data', data, 'event', kind, 'kind', kind)
   added = added + 1
 end
 

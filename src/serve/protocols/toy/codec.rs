@@ -120,7 +120,7 @@ impl Dialect for ToyCommands {
         let channels = || head.text.split(' ').map(str::parse).collect::<Result<Vec<Channel>, _>>();
         Ok(match head.kind {
             Some(CommandKind::Subscribe) => {
-                Command::Subscribe(Subscribe { channels: channels()?, start: None, last: None, client: None })
+                Command::Subscribe(Subscribe { channels: channels()?, start: None, last: None, client: None, presence: None })
             }
             Some(CommandKind::Unsubscribe) => Command::Unsubscribe(channels()?),
             Some(CommandKind::Publish) => {

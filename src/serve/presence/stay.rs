@@ -1,0 +1,84 @@
+//! The stay of a user in channels: for as long as a stream or a socket lasts, or until a polling client is away.
+
+use super::service::Presence;
+use crate::log::presence::node::Place;
+use crate::message::{Channel, ClientId, User};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The stay of the user of a stream or a socket. It ends when this is dropped.
+pub struct Stay {
+    presence: Arc<Presence>,
+    places: Vec<Place>,
+}
+
+impl Stay {
+    pub(super) fn new(presence: Arc<Presence>) -> Stay {
+        Stay { presence, places: Vec::new() }
+    }
+
+    pub(super) fn add(&mut self, place: Place) {
+        self.places.push(place);
+    }
+
+    /// Takes over the channels of another stay.
+    pub fn merge(&mut self, mut other: Stay) {
+        self.places.append(&mut other.places);
+    }
+
+    /// Ends the stay in a channel.
+    pub fn leave(&mut self, channel: &Channel) {
+        let presence = &self.presence;
+        self.places.retain(|place| {
+            let stays = place.0 != *channel;
+            if !stays {
+                presence.node().lock().close(place);
+            }
+            stays
+        });
+    }
+
+    /// Notes what the application now says about the user. Its info may be too long: then it stays as it was.
+    pub fn set_user(&self, user: &Arc<User>) {
+        if user.info_bytes() > self.presence.settings.info_bytes {
+            return;
+        }
+        let mut node = self.presence.node().lock();
+        self.places.iter().for_each(|place| node.set_user(place, user));
+        drop(node);
+        self.presence.notify();
+    }
+}
+
+impl Drop for Stay {
+    fn drop(&mut self) {
+        let mut node = self.presence.node().lock();
+        self.places.iter().for_each(|place| node.close(place));
+    }
+}
+
+/// The stay of the user of a polling client. When this is dropped, the poll is over, and the client is away some time
+/// later.
+pub struct PollingStay {
+    presence: Arc<Presence>,
+    pub(super) channels: Vec<Channel>,
+    pub(super) user: Arc<User>,
+    pub(super) client: Option<ClientId>,
+}
+
+impl PollingStay {
+    pub(super) fn new(
+        presence: Arc<Presence>,
+        channels: Vec<Channel>,
+        user: Arc<User>,
+        client: Option<ClientId>,
+    ) -> PollingStay {
+        PollingStay { presence, channels, user, client }
+    }
+}
+
+impl Drop for PollingStay {
+    fn drop(&mut self) {
+        drop(self.presence.polled(self, Duration::ZERO));
+    }
+}
