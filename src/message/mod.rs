@@ -12,7 +12,7 @@ mod user;
 
 pub use draft::{BadDraft, BadIdempotencyKey, Draft, DraftFields, IdempotencyKey, Payload};
 pub use encoding::Encoding;
-pub use exclude::{client_name, warn_ignored_exclude};
+pub use exclude::{client_name, except_names, present, warn_ignored_exclude};
 pub use extras::{BadChannels, Channels, ExceptItem, Extras, Kind, MAX_EXCEPT};
 pub use names::{BadChannel, BadClient, BadEvent, Channel, ClientId, Event, escape};
 pub use pattern::{Pattern, unmatched};

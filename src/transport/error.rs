@@ -1,6 +1,6 @@
 //! Errors of the API: a stable code for programs, and a text for people that says how to fix it.
 
-use crate::message::BadDraft;
+use crate::message::{BadChannels, BadDraft};
 use std::fmt;
 use std::time::Duration;
 
@@ -122,6 +122,16 @@ impl ApiError {
 impl From<crate::message::BadChannel> for ApiError {
     fn from(error: crate::message::BadChannel) -> ApiError {
         ApiError::new(Code::BadChannel, error.to_string())
+    }
+}
+
+impl From<crate::message::BadChannels> for ApiError {
+    fn from(error: crate::message::BadChannels) -> ApiError {
+        let code = match error {
+            BadChannels::None | BadChannels::Name(_) => Code::BadChannel,
+            BadChannels::TooMany => Code::BadRequest,
+        };
+        ApiError::new(code, error.to_string())
     }
 }
 
