@@ -55,6 +55,7 @@ mod open_mode;
 mod parsers;
 mod plain;
 mod polls;
+mod presence;
 mod proxies;
 mod publish;
 mod reactor;

@@ -15,6 +15,8 @@ pub enum Kind {
     Error,
     Ack,
     Pong,
+    /// A member has come or gone.
+    Member,
     /// The end of a batch: its cursor.
     Batch,
 }
@@ -57,6 +59,7 @@ impl Item {
             Some("error") => Kind::Error,
             Some("ack") => Kind::Ack,
             Some("pong") => Kind::Pong,
+            Some("member_added" | "member_removed") => Kind::Member,
             Some(other) => panic!("an object of unknown type {other}: {text}"),
             None if item.fields.contains_key("error") => Kind::Error,
             None if item.fields.contains_key("messages") => Kind::Batch,

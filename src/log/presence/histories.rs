@@ -29,11 +29,8 @@ pub(in crate::log) trait Bench: PresenceStore {
     /// Sets the time, in ms.
     fn set_time(&self, ms: u64) -> BoxFuture<'_, ()>;
 
-    /// All entries, in order. The cursor of a list of members is their number at that time.
-    fn changes(&self) -> BoxFuture<'_, Vec<Change>>;
-
-    /// How many entries there were at a cursor.
-    fn position(&self, cursor: Cursor) -> BoxFuture<'_, usize>;
+    /// The entries after the first `n`, in order, and the cursor of the last entry.
+    fn changes(&self, n: usize) -> BoxFuture<'_, (Vec<Change>, Id)>;
 
     /// Keeps a copy of all there is, or puts the copy back.
     fn save(&self) -> BoxFuture<'_, ()>;
@@ -71,9 +68,13 @@ struct World<'a, B> {
     channels: Vec<Channel>,
     clients: Vec<ClientId>,
     /// For each user in each channel, the time until which it must not be removed, and the time after which it must be.
-    keep: BTreeMap<(usize, usize), (u64, u64)>,
-    /// Polls that each node has not told the store of: they are lost with the node.
-    untold: [Vec<(usize, usize, u64)>; NODES],
+    /// A polling client's times are apart: a stream of the client takes their place.
+    keep: BTreeMap<(usize, usize), BTreeMap<Option<usize>, (u64, u64)>>,
+    /// What the first entries add up to, and their number.
+    folded: BTreeMap<(Channel, String), String>,
+    folded_upto: usize,
+    /// The times until which users stay of which each node has not told the store yet: they are lost with the node.
+    untold: [Vec<(usize, usize, Option<usize>, u64)>; NODES],
     /// The info that came last.
     info: BTreeMap<(usize, usize), u8>,
     is_away: bool,
@@ -106,6 +107,8 @@ impl<'a, B: Bench> World<'a, B> {
             channels: names("room", CHANNELS).iter().map(|name| name.parse().expect("a channel")).collect(),
             clients: names("client", 4).iter().map(|name| name.parse().expect("an id")).collect(),
             keep: BTreeMap::new(),
+            folded: BTreeMap::new(),
+            folded_upto: 0,
             untold: Default::default(),
             info: BTreeMap::new(),
             is_away: false,
@@ -138,8 +141,8 @@ impl<'a, B: Bench> World<'a, B> {
 
     async fn tick(&mut self, node: usize) {
         let now = self.instant();
-        for (channel, user, end) in std::mem::take(&mut self.untold[node]) {
-            self.keep(channel, user, end, end);
+        for (channel, user, by, end) in std::mem::take(&mut self.untold[node]) {
+            self.keep(channel, user, by, end, end);
         }
         loop {
             let call = self.nodes[node].renewal(now);
@@ -173,14 +176,20 @@ impl<'a, B: Bench> World<'a, B> {
         Ok(())
     }
 
-    fn keep(&mut self, channel: usize, user: usize, from: u64, until: u64) {
-        let (earliest, latest) = self.keep.entry((channel, user)).or_default();
+    fn keep(&mut self, channel: usize, user: usize, by: Option<usize>, from: u64, until: u64) {
+        let (earliest, latest) = self.keep.entry((channel, user)).or_default().entry(by).or_default();
         *earliest = (*earliest).max(from);
         *latest = (*latest).max(until);
     }
 
     async fn open(&mut self, node: usize, channel: usize, user_index: usize, info: u8, client: Option<usize>) {
         let user = user(user_index, info);
+        if let Some((from, _)) = self.keep.get_mut(&(channel, user_index)).and_then(|by| by.get_mut(&client))
+            && client.is_some()
+        {
+            *from = 0;
+        }
+        self.untold.iter_mut().for_each(|untold| untold.retain(|it| (it.0, it.1, it.2) != (channel, user_index, client) || client.is_none()));
         let client = client.map(|client| self.clients[client].clone());
         let (place, outcome) = self.nodes[node].open(&self.channels[channel], &user, client.as_ref());
         self.trace.push(format!("{} open {place:?} {user:?}", self.now));
@@ -214,7 +223,9 @@ impl<'a, B: Bench> World<'a, B> {
         self.nodes[stay.node].close(&stay.place);
         let grace = GRACE.as_millis() as u64;
         // The node learns of it at once, tells the store within a second, and a sweep comes a second after the grace.
-        self.keep(stay.channel, stay.user, self.now + grace, self.now + grace + 2000);
+        // If the node is killed before that, the lease ends it, which was renewed up to a second ago.
+        self.keep(stay.channel, stay.user, None, self.now + grace - 1000, self.now + grace + 2000);
+        self.untold[stay.node].push((stay.channel, stay.user, None, self.now + grace));
         self.trace.push(format!("{} close {:?} of user {}", self.now, stay.place, stay.user));
         stay
     }
@@ -236,12 +247,12 @@ impl<'a, B: Bench> World<'a, B> {
             // The node knows the client, and tells the store with its next renewal.
             None => {
                 let end = self.now + AWAY + GRACE.as_millis() as u64;
-                self.untold[node].push((channel, user_index, end));
-                return self.keep(channel, user_index, 0, end + 2000);
+                self.untold[node].push((channel, user_index, Some(client), end));
+                return self.keep(channel, user_index, Some(client), 0, end + 2000);
             }
         }
         let end = self.now + AWAY + GRACE.as_millis() as u64;
-        self.keep(channel, user_index, end, end + 2000);
+        self.keep(channel, user_index, Some(client), end, end + 2000);
     }
 
     /// Ends a node without a word. Another one takes its place.
@@ -253,7 +264,7 @@ impl<'a, B: Bench> World<'a, B> {
         self.untold[node].clear();
         for stay in gone {
             // The lease was renewed up to a second ago.
-            self.keep(stay.channel, stay.user, self.now + 4000, self.now + 10_000);
+            self.keep(stay.channel, stay.user, None, self.now + 4000, self.now + 10_000);
         }
         self.nodes[node] = NodePresence::new(&format!("n{}", self.named));
         self.named += 1;
@@ -267,6 +278,14 @@ impl<'a, B: Bench> World<'a, B> {
         self.tick(node).await;
         self.nodes[node] = NodePresence::new(&format!("n{}", self.named));
         self.named += 1;
+    }
+
+    /// Entries were lost, so all of them are read again.
+    fn forget_entries(&mut self) {
+        self.folded.clear();
+        self.folded_upto = 0;
+        self.has_saved = None;
+        self.disturb();
     }
 
     fn disturb(&mut self) {
@@ -321,15 +340,13 @@ impl<'a, B: Bench> World<'a, B> {
                 self.trace.push(format!("{} restore", self.now));
                 self.bench.restore().await;
                 self.bench.set_time(self.now).await;
-                self.has_saved = None;
-                self.disturb();
+                self.forget_entries();
             }
             87..88 => {
                 self.trace.push(format!("{} flush", self.now));
                 self.bench.flush().await;
                 self.bench.set_time(self.now).await;
-                self.has_saved = None;
-                self.disturb();
+                self.forget_entries();
             }
             _ => self.pass(ms * if other % 8 == 0 { 8 } else { 1 }).await?,
         }
@@ -338,8 +355,7 @@ impl<'a, B: Bench> World<'a, B> {
 
     /// Checks what must always hold.
     async fn check(&mut self) -> Result<(), String> {
-        let changes = self.bench.changes().await;
-        let mut folded: BTreeMap<(Channel, String), String> = BTreeMap::new();
+        let (changes, end) = self.bench.changes(self.folded_upto).await;
         let id = |data: &str| {
             let value: serde_json::Value = serde_json::from_str(data).expect("JSON");
             value["id"].as_str().expect("an id").to_owned()
@@ -347,20 +363,22 @@ impl<'a, B: Bench> World<'a, B> {
         for (index, (is_added, channel, data)) in changes.iter().enumerate() {
             let place = (channel.clone(), id(data));
             let fits = match is_added {
-                true => folded.insert(place, data.clone()).is_none(),
-                false => folded.remove(&place).as_ref() == Some(data),
+                true => self.folded.insert(place, data.clone()).is_none(),
+                false => self.folded.remove(&place).as_ref() == Some(data),
             };
             if !fits {
+                let index = self.folded_upto + index;
                 return Err(format!("entry {index} does not follow: {is_added} {channel} {data}"));
             }
         }
+        self.folded_upto += changes.len();
         for (index, channel) in self.channels.iter().enumerate() {
             let list = self.bench.members(channel).await.map_err(|_| "no list".to_owned())?;
-            if self.bench.position(list.cursor).await != changes.len() {
+            if list.cursor.id != end {
                 return Err(format!("the cursor of the list of {channel} is not the end"));
             }
             let folded: BTreeSet<&String> =
-                folded.iter().filter(|((of, _), _)| of == channel).map(|(_, data)| data).collect();
+                self.folded.iter().filter(|((of, _), _)| of == channel).map(|(_, data)| data).collect();
             if folded != list.members.iter().collect() || folded.len() != list.members.len() {
                 return Err(format!("the list of {channel} is {:?}, and the entries say {folded:?}", list.members));
             }
@@ -377,14 +395,15 @@ impl<'a, B: Bench> World<'a, B> {
             let is_member = members.iter().any(|data| data.starts_with(&format!("{{\"id\":\"user {of}\"")));
             let stays = self.stays.iter().filter(|stay| (stay.channel, stay.user) == (channel, of));
             let is_told = stays.clone().any(|stay| stay.outcome.is_none());
-            let (from, until) = self.keep.get(&(channel, of)).copied().unwrap_or_default();
+            let times = self.keep.get(&(channel, of)).into_iter().flat_map(BTreeMap::values);
+            let (from, until) = times.fold((0, 0), |so_far, of| (so_far.0.max(of.0), so_far.1.max(of.1)));
             // What was lost, and what could not be told, is missing for a while.
             let is_calm = self.disturbed_at.is_none() && !self.is_away;
             if !is_member && is_calm && is_told {
                 return Err(format!("user {of} has a connection in channel {channel} and is not a member"));
             }
             let was_member = self.info.contains_key(&(channel, of));
-            if !is_member && is_calm && was_member && self.now < from && self.keep.contains_key(&(channel, of)) {
+            if !is_member && is_calm && was_member && self.now < from {
                 return Err(format!("user {of} was removed from channel {channel} {} ms too early", from - self.now));
             }
             if is_member && is_calm && stays.count() == 0 && self.now > until {
@@ -503,12 +522,10 @@ impl Bench for MemoryBench {
         Box::pin(std::future::ready(()))
     }
 
-    fn changes(&self) -> BoxFuture<'_, Vec<Change>> {
-        Box::pin(std::future::ready(self.contents.lock().changes.clone()))
-    }
-
-    fn position(&self, cursor: Cursor) -> BoxFuture<'_, usize> {
-        Box::pin(std::future::ready(cursor.id.ms as usize))
+    fn changes(&self, n: usize) -> BoxFuture<'_, (Vec<Change>, Id)> {
+        let changes = &self.contents.lock().changes;
+        let end = Id { ms: changes.len() as u64, seq: 0 };
+        Box::pin(std::future::ready((changes[n..].to_vec(), end)))
     }
 
     fn save(&self) -> BoxFuture<'_, ()> {
