@@ -11,6 +11,7 @@ var METHODS = {
   resume: resume,
   close: close,
   publish: publish,
+  members: watchMembers,
   diagnose: diagnose
 };
 
@@ -18,7 +19,7 @@ var METHODS = {
 function address(url) {
   url = String(url || '').replace(/\/+$/, '');
   if (/^https?:/i.test(url)) { return url; }
-  if (!root.location || /^[^\/]/.test(url)) { throw new Error('Longtail: no http address'); }
+  if (!root.location || /^[^\/]/.test(url)) { throw new Error('Longtail: no address'); }
   // A page without a host (such as about:srcdoc) uses the addresses of the page around it.
   return location.host ? (/^\/\//.test(url) ? location.protocol : origin('')) + url : url;
 }
@@ -99,6 +100,13 @@ function begin(conn) {
     if (!share) { return alone(); }
     conn._ready = true;
     if (isActive(conn)) { share(conn._lt, options); }
+  });
+}
+
+// Tells who reads a channel; see members.js.
+function watchMembers(conn, channel, fn) {
+  need(conn._base, 'members', function (members) {
+    if (members) { members(newLink(conn, conn), conn._options, channel, fn); }
   });
 }
 

@@ -34,6 +34,7 @@ function newLink(conn, transport, cursor) {
         cursor: link.cursor,
         last: link.cursor === 'latest' ? options.last : undefined,
         client: lt.client,
+        presence: options.presence,
         token: conn._token,
         probe: stream,
         heartbeat: stream && conn._heartbeat,
@@ -101,7 +102,7 @@ function expectWithin(link, within) {
   clearTimeout(link._watchdog);
   link._watchdog = setTimeout(function () {
     link._silent = true;
-    link.end(unreachable('too silent'));
+    link.end(unreachable('no answer'));
   }, within);
 }
 

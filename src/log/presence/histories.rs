@@ -50,6 +50,8 @@ struct Stay {
     node: usize,
     place: Place,
     user: usize,
+    /// The info that the connection said last.
+    info: u8,
     channel: usize,
     client: Option<ClientId>,
     /// Whether the user is a member by it, as far as the node was told.
@@ -193,7 +195,7 @@ impl<'a, B: Bench> World<'a, B> {
         let client = client.map(|client| self.clients[client].clone());
         let (place, outcome) = self.nodes[node].open(&self.channels[channel], &user, client.as_ref());
         self.trace.push(format!("{} open {place:?} {user:?}", self.now));
-        let stay = Stay { node, place, user: user_index, channel, client, outcome: Some(outcome) };
+        let stay = Stay { node, place, user: user_index, info, channel, client, outcome: Some(outcome) };
         self.stays.push(stay);
         self.join(node).await;
         self.settle(self.stays.len() - 1, info);
@@ -318,7 +320,10 @@ impl<'a, B: Bench> World<'a, B> {
                 self.trace.push(format!("{} info {place:?} {info}", self.now));
                 self.nodes[node].set_user(&place, &user(of, info));
                 self.join(node).await;
-                self.info.insert((channel, of), info);
+                // A connection that says the same as before is not news.
+                if std::mem::replace(&mut self.stays[index].info, info) != info {
+                    self.info.insert((channel, of), info);
+                }
                 self.is_plain &= !self.is_away;
             }
             74..78 => {
@@ -546,7 +551,7 @@ impl Bench for MemoryBench {
 
 #[tokio::test]
 async fn whoever_comes_and_goes_the_list_and_the_entries_agree() {
-    for seed in seeds(10_000, 100_000) {
+    for seed in seeds(1_000, 10_000) {
         let most = most(seed);
         let bench = MemoryBench {
             contents: Mutex::default(),

@@ -1,0 +1,98 @@
+/*
+ * Who reads a channel: lt.members('room', function (members, change) { ... }).
+ *
+ * The page's function gets the list at first and after each change. `change` is the object that the server sent
+ * (`member_added` or `member_removed`), or undefined if the whole list is new. The list is fetched again after a gap. If
+ * it cannot be read, the function gets null and the error.
+ */
+(self.LongtailFiles = self.LongtailFiles || {}).members = function (Longtail) {
+  // Milliseconds before the list is asked for again, at first and at most.
+  var AGAIN = 1000;
+  var SELDOM = 30000;
+  // With another answer, it makes no sense to ask again.
+  var PASSING = /^(unreachable|rate_limited|too_many_connections|not_ready|log_unavailable)$/;
+
+  // The parts of a cursor: milliseconds, number, epoch.
+  function parts(cursor) {
+    return String(cursor).split(/[-.]/);
+  }
+
+  // Whether a position comes after another one of the same epoch.
+  function isAfter(one, other) {
+    return one[0] - other[0] || one[1] - other[1];
+  }
+
+  // `link` has the connection's addresses and token, and `options` its settings.
+  Longtail.members = function (link, options, channel, fn) {
+    var lt = link.owner;
+    // The position of the list; without it, the list is being fetched, and what comes waits.
+    var at = null;
+    var list = [];
+    var waiting = [];
+    var wait = AGAIN;
+    var fetches = 0;
+
+    function tell(change) {
+      fn.call(lt, list.slice(0), change);
+    }
+
+    // Removes a user from the list, and adds it if it has come. Returns whether the change is new.
+    function apply(change) {
+      var place = parts(change.id);
+      if (place[2] !== at[2]) { return fetch(); }
+      if (!(isAfter(place, at) > 0)) { return false; }
+      at = place;
+      for (var i = list.length; i--;) {
+        if (list[i].id === change.data.id) { list.splice(i, 1); }
+      }
+      if (change.type === 'member_added') { list.push(change.data); }
+      return true;
+    }
+
+    function changed(change) {
+      // A publisher may name an event like this.
+      if (!change || !change.type || change.channel !== channel) { return; }
+      if (!at) { waiting.push(change); } else if (apply(change)) { tell(change); }
+    }
+
+    function fetch() {
+      var mine = ++fetches;
+      at = null;
+      if (lt.state === 'closed') { return false; }
+      link.cursor = undefined;
+      link.channels = [];
+      Longtail.http('GET', link.url('/channels/' + encodeURIComponent(channel) + '/members'), { credentials: link.credentials }, function (status, text) {
+        var answer = null;
+        var error;
+        if (mine !== fetches) { return; }
+        try { answer = Longtail.decode(text); } catch (e) {}
+        if (status === 200 && answer && answer.members) {
+          at = parts(answer.cursor);
+          list = answer.members;
+          wait = AGAIN;
+          for (var early = waiting; early.length && at;) { apply(early.shift()); }
+          if (at) { tell(); }
+          return;
+        }
+        error = answer && answer.error || { code: 'unreachable', message: 'no list' };
+        if (!PASSING.test(error.code)) { return fn.call(lt, null, error); }
+        setTimeout(fetch, wait * (0.5 + Math.random()));
+        wait = Math.min(wait * 2, SELDOM);
+      });
+      return false;
+    }
+
+    lt.on('member_added', changed);
+    lt.on('member_removed', changed);
+    lt.on('gap', fetch);
+    if (!options.presence) {
+      // The connection continues from its cursor, and is told of changes from there on.
+      options.presence = 1;
+      if (lt.state !== 'paused') {
+        lt.pause();
+        lt.resume();
+      }
+    }
+    fetch();
+  };
+};
