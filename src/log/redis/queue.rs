@@ -4,7 +4,7 @@
 use super::abort_on_drop::in_own_task;
 use crate::cursor::Cursor;
 use crate::log::AppendError;
-use crate::message::Draft;
+use crate::message::{Draft, Extras};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
@@ -72,7 +72,8 @@ impl Job {
 
 impl Request {
     fn size(&self) -> usize {
-        self.drafts.iter().map(|draft| draft.payload.as_str().len() + 100).sum()
+        let extras = |draft: &Draft| draft.extras.as_deref().map_or(0, Extras::size);
+        self.drafts.iter().map(|draft| draft.payload.as_str().len() + 100 + extras(draft)).sum()
     }
 
     fn room(&self) -> u32 {
