@@ -63,8 +63,7 @@ test('the ladder ends at a WebSocket, and the first message comes before', async
   await context.close();
 });
 
-// A known fault: after the leader's tab is closed, the server counts more than one reader of the tabs that are left.
-test('tabs that share have one connection, and the next goes on when its tab is closed', { ...LONG, todo: 'one reader again' }, async () => {
+test('tabs that share have one connection, and the next goes on when its tab is closed', LONG, async () => {
   const context = await browser.newContext();
   const tabs = [await page(context), await page(context), await page(context)];
   for (const [n, tab] of tabs.entries()) {
