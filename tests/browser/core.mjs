@@ -329,6 +329,31 @@ test('a transport takes over when it has proven itself, and nothing is lost or d
   assert.deepEqual(of('message').map(m => m.id), ['c1', 'c2', 'c3']);
 });
 
+test('a transport that takes over does not set the cursor behind what was delivered', () => {
+  for (const [what, objects, cursor] of [
+    ['a heartbeat', [beat('c1')], 'c3'],
+    ['a repeat', [message('c1')], 'c3'],
+    ['a repeat, and then a new message', [message('c3'), message('c4')], 'c4']
+  ]) {
+    const { lt, pass, of, newest } = climbing();
+    const fast = newest('fast');
+    fast.item(hello('c0'));
+    newest('asks').batch({ cursor: 'c3', messages: [message('c1'), message('c2'), message('c3')] });
+    pass(300);
+    for (const object of objects) fast.item(object);
+    assert.equal(lt.transport, 'fast', what);
+    assert.equal(lt.cursor, cursor, what);
+    // The rest that the previous transport brought.
+    for (const id of ['c2', 'c3']) {
+      fast.item(message(id));
+      if (cursor === 'c3') assert.equal(lt.cursor, 'c3', `${what}, ${id}`);
+    }
+    fast.item(beat('c9'));
+    assert.equal(lt.cursor, 'c9', what);
+    assert.deepEqual(of('message').map(m => m.id), cursor === 'c3' ? ['c1', 'c2', 'c3'] : ['c1', 'c2', 'c3', 'c4'], what);
+  }
+});
+
 test('a heartbeat proves a transport, and a gap that both links report is handed on once', () => {
   const { lt, of, newest } = climbing();
   newest('fast').item(hello('c0'));

@@ -24,7 +24,9 @@ async function tab(context, options) {
   await page.evaluate(options => {
     window.seen = [];
     window.lt = Longtail.connect('', { channels: 'c', ...options });
+    window.errors = [];
     window.lt.on('message', message => window.seen.push([message.data, Date.now()]));
+    window.lt.on('error', error => window.errors.push(error));
   }, options);
   return page;
 }
@@ -89,3 +91,23 @@ for (const [what, options] of [
     await context.close();
   });
 }
+
+test('a tab that may use only streams says that it waits, and reads when another tab goes away', LONG, async () => {
+  const context = await browser.newContext();
+  const tabs = [];
+  const errors = page => page.evaluate(() => window.errors.map(error => error.code).join());
+  for (let n = 0; n < 5; n++) {
+    tabs.push(await tab(context, { channels: 'only', transports: ['sse'] }));
+    if (n < 4) await until(`tab ${n} is open`, async () => (await tabs[n].evaluate(() => window.lt.state)) === 'open');
+  }
+  await until('the fifth says that it waits', async () => (await errors(tabs[4])) === 'no_slot' || errors(tabs[4]));
+  assert.match(await tabs[4].evaluate(() => window.errors[0].message), /waits for its turn/);
+  await publish(server.base, 'only', 'before');
+  await tabs[0].close();
+  await until('the fifth is open', async () => (await tabs[4].evaluate(() => window.lt.state)) === 'open');
+  await publish(server.base, 'only', 'after');
+  await until('it reads', async () => (await tabs[4].evaluate(() => window.seen.at(-1)?.[0])) === 'after');
+  // It is told once, and the others are not told.
+  for (const [n, page] of tabs.slice(1).entries()) assert.equal(await errors(page), n === 3 ? 'no_slot' : '', `tab ${n + 1}`);
+  await context.close();
+});
