@@ -156,7 +156,8 @@ export const opened = (page, transport = '') => until(`it is open ${transport &&
 // The readers of a channel: `total`, and `by_transport`.
 export const readers = async (base, channel) => (await (await fetch(`${base}/channels/${channel}`)).json()).readers;
 
+// A client that polled counts for half a minute, so this may take longer than other steps.
 export const hasReaders = (base, channel, count) => until(`${channel} has ${count} readers`, async () => {
   const found = await readers(base, channel);
   return found.total === count || found;
-});
+}, 2 * SOON);
