@@ -556,6 +556,8 @@ final class Question
 /** Answers the questions of `--authorize-url`. */
 final class Authorizer extends Endpoint
 {
+    private const CHANNELS = 10000;
+
     /** @var callable */
     private $decide;
     private int $ttl;
@@ -577,7 +579,8 @@ final class Authorizer extends Endpoint
     protected function answer(array $call): array
     {
         $question = new Question($call);
-        if ($question->channels === [] || !in_array($question->action, ['subscribe', 'publish'], true)) {
+        // The server asks for at most 100 channels, unless --max-channels says otherwise.
+        if ($question->channels === [] || count($question->channels) > self::CHANNELS || !in_array($question->action, ['subscribe', 'publish'], true)) {
             return [400, Message::json(['error' => 'this is not a question of Longtail'])];
         }
         $allowed = ($this->decide)($question);
