@@ -63,8 +63,8 @@ final class HttpPublisher
     /**
      * @param string $url where Longtail is, such as `http://127.0.0.1:8080`
      * @param string|null $key a server key of `--publish-key`, or a token; null if the server is open
-     * @param array<string, mixed> $options `timeout`: seconds for one attempt (10); `attempts`: how often a message is
-     *     sent at most (3); `ssl`: PHP's SSL context options, such as `['cafile' => '/etc/ssl/our-ca.pem']`
+     * @param array<string, mixed> $options `timeout`: seconds for all attempts together (10); `attempts`: how often
+     *     a message is sent at most (3); `ssl`: PHP's SSL context options, such as `['cafile' => '/etc/ssl/our-ca.pem']`
      */
     public function __construct(string $url, ?string $key = null, array $options = [])
     {
@@ -129,25 +129,28 @@ final class HttpPublisher
             $messages[$n] = $message;
         }
         $body = Message::json(count($messages) === 1 ? $messages[0] : $messages);
+        $deadline = microtime(true) + $this->options['timeout'];
         for ($attempt = 1; ; $attempt++) {
             try {
-                return $this->cursors($this->post($body), count($messages));
+                return $this->cursors($this->post($body, max(0.01, $deadline - microtime(true))), count($messages));
             } catch (PublishException $e) {
                 $isSafe = $isRepeatable || !$e->mayBePublished;
                 $isTemporary = $e->status === 0 || $e->status >= 502;
-                if (!$isSafe || !$isTemporary || $attempt >= $this->options['attempts']) {
+                $pause = max((float) $e->retryAfter, 0.05 * 2 ** $attempt) * random_int(100, 150) / 100;
+                $pause = min($pause, self::LONGEST_PAUSE);
+                $isTooLate = $attempt >= $this->options['attempts'] || microtime(true) + $pause >= $deadline;
+                if (!$isSafe || !$isTemporary || $isTooLate) {
                     throw $e;
                 }
-                $pause = max((float) $e->retryAfter, 0.05 * 2 ** $attempt) * random_int(100, 150) / 100;
-                usleep((int) (1e6 * min($pause, self::LONGEST_PAUSE)));
+                usleep((int) (1e6 * $pause));
             }
         }
     }
 
     /** @return array{0: int, 1: string, 2: string} status, head and body */
-    private function post(string $body): array
+    private function post(string $body, float $timeout): array
     {
-        $connection = new Connection($this->address, $this->options['timeout'], $this->options['ssl']);
+        $connection = new Connection($this->address, $timeout, $this->options['ssl']);
         $head = "POST {$this->path} HTTP/1.1\r\nHost: {$this->host}\r\nContent-Type: application/json\r\n"
             . 'Content-Length: ' . strlen($body) . "\r\nConnection: close\r\n"
             . ($this->key === null ? '' : "Authorization: Bearer {$this->key}\r\n");
