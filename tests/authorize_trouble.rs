@@ -6,11 +6,10 @@ use crate::support;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
-use support::redis::{free_port, fresh_dir};
+use support::php::Php;
 use support::{Node, Request, Response, eventually, within};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::process::{Child, Command};
 
 /// The reaction of the application to a question.
 enum Do {
@@ -260,32 +259,6 @@ async fn a_refusal_of_everything_names_the_channels() {
     }
 }
 
-/// A script under PHP's own server.
-struct Php {
-    _server: Child,
-    dir: std::path::PathBuf,
-    url: String,
-}
-
-impl Php {
-    async fn start(script: &str) -> Php {
-        let (dir, port) = (fresh_dir("php"), free_port());
-        std::fs::write(dir.join("authorize.php"), script).expect("the script");
-        let mut command = Command::new("php");
-        command.args(["-n", "-d", "display_errors=1", "-S", &format!("127.0.0.1:{port}"), "-t"]).arg(&dir);
-        command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).kill_on_drop(true);
-        let server = command.spawn().expect("php is installed (apt-get install php-cli)");
-        eventually("php to listen", async || TcpStream::connect(("127.0.0.1", port)).await.ok()).await;
-        Php { _server: server, dir, url: format!("http://127.0.0.1:{port}/authorize.php") }
-    }
-}
-
-impl Drop for Php {
-    fn drop(&mut self) {
-        std::fs::remove_dir_all(&self.dir).ok();
-    }
-}
-
 /// Answers that scripts really send: a ttl that PHP computed, and a warning in front of the JSON.
 #[tokio::test]
 async fn scripts_of_php() {
@@ -306,7 +279,7 @@ async fn scripts_of_php() {
         ("nothing();", 403, "an error of PHP"),
         ("header('Location: /login.php');", 403, "status 302"),
     ] {
-        let php = Php::start(&format!("{READ}{script}")).await;
+        let php = Php::start("authorize.php", &format!("{READ}{script}")).await;
         let node = Node::start(&["--authorize-url", &php.url, "--authorize-timeout", "20"]).await;
         let answer = poll(&node, "a", "n=1").await;
         assert_eq!(answer.status, status, "{script}: {} {}", answer.text(), node.log());
