@@ -31,7 +31,7 @@ const FLUSH: Duration = Duration::from_secs(1);
 /// for a reader, it holds the lock of standard error.
 static STDERR: OnceLock<LineWriter> = OnceLock::new();
 
-/// The rate of log lines.
+/// The limiter of the rate of log lines.
 static RATES: OnceLock<RateLimit> = OnceLock::new();
 
 /// Starts the thread that writes to standard error. Call it once in a process.

@@ -20,7 +20,8 @@ const HELLO: Duration = Duration::from_secs(4);
 /// The minimum time that a long poll waits before the probe publishes its message.
 const PARKED: Duration = Duration::from_millis(200);
 
-/// The header that browsers send. A proxy may then compress the answer, and hold back the compressed bytes.
+/// The `Accept-Encoding` header that browsers send. Because of this header, a proxy may compress the answer and hold
+/// back the compressed bytes.
 const PACKED: &[(&str, &str)] = &[("accept-encoding", "gzip")];
 
 /// The result of the probe of a transport.
@@ -123,8 +124,8 @@ impl Probe<'_> {
                 next.clone_into(&mut cursor);
             }
         };
-        // A poll that fails is the result, and the probe does not wait for a message. A poll that works may end before
-        // the message is published.
+        // If the poll fails, its failure is the result, and the probe does not wait for a message. If the poll works,
+        // it may end before the message is published.
         let (began, came) = match select(pin!(published), pin!(asked)).await {
             Either::Left((began, came)) => (began?, came.await?),
             Either::Right((came, began)) => {
@@ -271,14 +272,14 @@ impl Probe<'_> {
     }
 }
 
-/// The error if a stream's hello or a message does not arrive.
+/// Returns the error for a stream's hello or a message that does not arrive.
 const HELD: &str = "a proxy on the path holds the answer back until it is complete, or until there is more of it; \
                     switch its buffering off (nginx: proxy_buffering off)";
 
 /// The maximum wait of a long poll, in seconds.
 const LONGEST_POLL: u64 = 55;
 
-/// The failure of a request that a proxy ended while it was waiting.
+/// Returns the failure of a request that a proxy ended during the wait for a message.
 fn cut_while_waiting(waited: Duration) -> Failure {
     Failure::Unexpected(format!(
         "cut after {:.1} s, while the request waited for a message: raise the read time-out of the proxy on the path \
@@ -290,7 +291,7 @@ fn cut_while_waiting(waited: Duration) -> Failure {
 /// A text that a Longtail server never sends, since JSON does not contain a bare NUL.
 const NEVER: &str = "\0";
 
-/// Reads for some time. Returns an error if the connection ends.
+/// Reads for a given time. Returns an error if the connection ends before that.
 async fn idle(seconds: u64, reading: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
     match timeout(Duration::from_secs(seconds), reading).await {
         Ok(Err(Failure::Unexpected(_))) => Err(Failure::Unexpected(format!(
@@ -302,7 +303,7 @@ async fn idle(seconds: u64, reading: impl Future<Output = Result<(), Failure>>) 
     }
 }
 
-/// The error if a connection ends early.
+/// Returns the error for a connection that ends early.
 const CUT: &str = "the connection was cut before the message arrived";
 
 /// Reads frames until one holds a text.

@@ -7,7 +7,7 @@ use std::any::TypeId;
 use std::io;
 use std::sync::Arc;
 
-/// A socket as the hub sees it.
+/// The hub's view of a socket.
 pub trait Outlet: Send + Sync {
     /// The format of the bytes that the socket gets.
     fn format(&self) -> Format<'_>;
@@ -36,7 +36,8 @@ pub trait Outlet: Send + Sync {
     fn write(&self, bytes: &[u8]) -> io::Result<usize>;
 }
 
-/// All that an outlet's bytes depend on besides the messages: outlets of equal formats get the same bytes.
+/// The format of an outlet's bytes. The bytes depend only on the format and the messages, so outlets of equal formats
+/// get the same bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Format<'a> {
     /// How each message is encoded.

@@ -8,11 +8,11 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How many polling clients are counted at most. Further clients are not counted, and the counts are then too low.
+/// The maximum number of polling clients that are counted. If there are more clients, the counts are too low.
 const MAX_CLIENTS: usize = 100_000;
 
-/// How often clients that are gone are removed: normally, and while there is no room for more. A sweep looks at all
-/// clients under the lock that every poll takes.
+/// How often clients that no longer poll are removed: normally, and when there is no room for more clients. The removal
+/// looks at all clients under the lock that every poll takes, so it must not run often.
 const SWEEP: Duration = Duration::from_secs(10);
 const SWEEP_FULL: Duration = Duration::from_secs(1);
 
@@ -62,7 +62,7 @@ impl PollingClients {
         }
     }
 
-    /// Notes that a client polls. Its request may take `time`.
+    /// Notes that a client polls. The request may take up to `time`.
     pub(super) fn polled<'a>(
         &mut self,
         transport: &'static str,
@@ -231,7 +231,7 @@ mod tests {
         }
         polling.polled("poll", &names(&["b"]), &ClientId::random(), Duration::ZERO);
         assert_eq!((count(&polling, "a"), polling.clients.len()), (vec![("poll".into(), MAX_CLIENTS)], 1));
-        // A new client does not cause a sweep each time while there is no room.
+        // When there is no room, not every new client makes the server look for clients to remove.
         let swept = polling.swept;
         tokio::time::advance(Duration::from_millis(900)).await;
         polling.polled("poll", &names(&["b"]), &ClientId::random(), Duration::ZERO);

@@ -16,7 +16,7 @@ pub const APPEND_BUCKETS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025
 /// The purpose of a connection to Redis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Purpose {
-    /// `tail`, `append`, `read` or `subscription`.
+    /// One of `tail`, `append`, `read` and `subscription`.
     pub purpose: &'static str,
 }
 

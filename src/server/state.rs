@@ -43,7 +43,7 @@ pub struct Parts {
     pub demo: Option<Demo>,
 }
 
-/// The parts that `longtail demo` opens in addition. By default it is empty.
+/// The parts that `longtail demo` opens in addition. The default value is empty.
 #[derive(Default)]
 pub struct OpenDemo {
     /// The demo's API.

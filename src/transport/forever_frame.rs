@@ -10,10 +10,11 @@ use std::borrow::Cow;
 
 const PAGE: &str = "text/html; charset=utf-8";
 const HEAD: &[u8] = b"<!DOCTYPE html><html><head><meta charset=\"utf-8\"><title>longtail</title></head><body>\n";
-/// The scripts of the page call `parent`. In a window of its own `parent` is the window itself, so a page of another site
-/// could open it with a callback such as `opener.button.click`, and press a button of the application (same-origin method
-/// execution). In a frame of another site `parent` is that site's window, whose named frames can be reached. In both cases
-/// this script takes `parent` away. It is for browsers that know neither `Sec-Fetch-Dest` nor `frame-ancestors`.
+/// The scripts of the page call `parent`. In a window of its own `parent` is the window itself, so a page of another
+/// site could open it with a callback such as `opener.button.click`, and press a button of the application (same-origin
+/// method execution). In a frame of another site `parent` is that site's window, whose named frames can be reached. In
+/// both cases this script takes `parent` away. The script protects browsers that support neither `Sec-Fetch-Dest` nor
+/// `frame-ancestors`.
 const GUARD: &[u8] = b"<script>try{if(parent==self)throw 0;parent.document.title}catch(e){parent=null}</script>\n";
 const END_OF_CALL: &[u8] = b");</script>\n";
 
@@ -115,7 +116,8 @@ impl Envelope for Frame {
             // The domain has only letters, digits, hyphens and dots: see `parent_domain`.
             out.extend_from_slice(format!("<script>document.domain='{domain}';</script>\n").as_bytes());
         }
-        // After `document.domain`, without which the page around it could not be read.
+        // This script comes after `document.domain` is set: before that, the script could not read the page around the
+        // frame.
         out.extend_from_slice(GUARD);
         pad(PADDING, out);
         out.push(b'\n');

@@ -28,7 +28,7 @@ pub struct Params {
     pub limit: Option<usize>,
     /// The number of bytes until a rollover.
     pub max_bytes: Option<usize>,
-    /// Time until a rollover.
+    /// The time until a rollover.
     pub max_time: Option<Duration>,
     /// The longest silence on a stream, if that was given. The server's own heartbeat is never exceeded.
     pub heartbeat: Option<Duration>,
@@ -47,7 +47,7 @@ pub struct Params {
     pub domain: Option<String>,
 }
 
-/// Fields that have a single value. The last one that is given counts.
+/// Fields that have a single value. If a field is repeated, its last value counts.
 const SINGLE: [&str; 14] = [
     "cursor",
     "last",

@@ -49,7 +49,7 @@ pub(super) struct BridgeState {
     pub(super) address: String,
     /// Changes while any member listens to that server. It is used only in a Cluster.
     pub(super) alive: String,
-    /// How many of the offered entries this request has put into the log.
+    /// How many of the offered entries this request has appended to the log.
     pub(super) added: usize,
     /// How many of these had an idempotency key that is not remembered, because there was no room for it.
     pub(super) forgotten: u64,
@@ -111,7 +111,7 @@ pub(super) struct Learned {
     pub(super) changed_hands: bool,
     /// Whether the member has offered messages and Redis has taken none of them.
     pub(super) in_vain: bool,
-    /// Whether Redis has dropped the member's newest segment. The member then has to join again.
+    /// Whether Redis has dropped the member's newest segment. If it has, the member has to join again.
     pub(super) has_lost_track: bool,
 }
 
@@ -122,7 +122,7 @@ pub(super) struct Marker {
     pub(super) segment: String,
     /// The server that members listen to if they count from this marker.
     pub(super) server: String,
-    /// Whether no member has numbered the messages before it.
+    /// Whether the messages before the marker do not have numbers yet.
     pub(super) is_first: bool,
     joined: u64,
 }
@@ -147,7 +147,7 @@ impl Marker {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Moved;
 
-/// One session as the protocol sees it. It keeps each message until it knows that the message is in the log.
+/// The protocol's part of one session. It keeps each message until it knows that the message is in the log.
 #[derive(Debug)]
 pub(super) struct Member {
     id: String,
@@ -167,7 +167,7 @@ pub(super) struct Member {
     state: Option<BridgeState>,
     /// When the holder or its beat last changed.
     unchanged: Instant,
-    /// The time since which messages wait and Redis has not taken any.
+    /// The time since which messages have waited and Redis has not taken any of them.
     since: Instant,
     /// Whether the member has waited long enough for the holder.
     is_overdue: bool,
@@ -214,7 +214,7 @@ impl Member {
         self.state.as_ref().is_some_and(|state| state.holder == self.id)
     }
 
-    /// How many messages wait.
+    /// How many messages wait to be appended.
     pub(super) fn waiting(&self) -> usize {
         self.segments.iter().map(|segment| segment.queue.entries()).sum()
     }
@@ -261,9 +261,9 @@ impl Member {
     ///
     /// # Errors
     ///
-    /// Members listen to another server now. A replica delivers the PUBLISHes of its primary, and the servers of a
-    /// Cluster deliver PUBLISHes to one another. So another member also hears and counts the messages that follow the
-    /// marker.
+    /// The other members listen to another server now. A replica delivers the PUBLISHes of its primary, and the servers
+    /// of a Cluster deliver PUBLISHes to one another. So another member also hears and counts the messages that follow
+    /// the marker.
     pub(super) fn hear_marker(
         &mut self,
         marker: Marker,
@@ -295,8 +295,8 @@ impl Member {
         Ok(dropped)
     }
 
-    /// Makes each slot before a first marker a segment of its own, numbered backwards from the marker: a member that
-    /// subscribed later has heard fewer of these slots, and still gives them the same numbers.
+    /// Makes each slot before a first marker a segment of its own, and numbers these slots backwards from the marker. A
+    /// member that subscribed later has received fewer of these slots, but gives them the same numbers.
     fn number_backwards(&mut self, early: VecDeque<PublishSlot>, marker: &Marker) {
         let count = early.len();
         for (index, place) in early.into_iter().enumerate() {
@@ -357,7 +357,7 @@ impl Member {
         Request { want, holder, beat, offers: self.offers(now) }
     }
 
-    /// An offer for each segment, together at most one batch.
+    /// Returns an offer for each segment. All offers together are at most one batch.
     fn offers(&self, now: Instant) -> Vec<SegmentOffer> {
         let is_due = self.due().is_some_and(|due| due <= now);
         let mut room = (is_due && self.offers_at_once()).then(BatchRoom::default);

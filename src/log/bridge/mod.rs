@@ -89,7 +89,7 @@ pub async fn run(
             reported.clear();
             let times = log.metrics().deaf.inc() + 1;
             warn!(reason = %ended, times, "the subscription in Redis is lost, so PUBLISHes may be missed");
-            // The messages that the session has received still have to be appended.
+            // The messages that the session has already received still have to be appended.
             let time = if finishing.len() < FINISHING { FINISH } else { LAST_WORDS };
             finishing.spawn(session.finish(time));
         } else if reported != ended.to_string() {
@@ -109,6 +109,6 @@ pub async fn run(
 }
 
 async fn is_set(stop: &mut watch::Receiver<bool>) {
-    // A sender that is gone also means that the bridge has to stop.
+    // A dropped sender also means that the bridge has to stop.
     let _ = stop.wait_for(|stop| *stop).await;
 }

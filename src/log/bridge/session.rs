@@ -60,8 +60,8 @@ impl From<Moved> for Ended {
     }
 }
 
-/// In a Cluster, if members listen to a server that this node cannot reach: that server, the last sign of life of those
-/// members, and the time since then.
+/// Set in a Cluster if members listen to a server that this node cannot reach: that server, the last sign of life from
+/// those members, and the time of that sign.
 pub(super) type Apart = Option<(String, String, Instant)>;
 
 pub(super) struct Session {
@@ -156,7 +156,7 @@ impl Session {
                     let gone = || redis::RedisError::from(std::io::Error::from(std::io::ErrorKind::UnexpectedEof));
                     let heard = heard.ok_or_else(|| Ended::Deaf(ScriptError::Unanswered(gone())))?;
                     self.hear(&heard, patterns)?;
-                    // Messages that have arrived together are handled together.
+                    // Messages that arrived together are handled together.
                     for _ in 0..EARFUL {
                         let Some(Some(heard)) = stream.next().now_or_never() else { break };
                         self.hear(&heard, patterns)?;
@@ -223,7 +223,7 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         self.log.metrics().waiting.dec_by(self.waiting);
-        // A member that is gone does not hold the lease.
+        // If the member has ended, it no longer holds the lease.
         if self.member.holds() && !self.is_finishing {
             self.log.metrics().holds_lease.set(0);
         }

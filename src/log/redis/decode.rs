@@ -36,7 +36,7 @@ impl Unreadable {
     }
 }
 
-/// Consecutive entries as this node reads them.
+/// The result of decoding consecutive entries.
 #[derive(Debug, Default)]
 pub(super) struct Decoded {
     /// The last of the unreadable entries at the beginning; `None` if the first entry is readable.
@@ -95,8 +95,8 @@ mod tests {
     use super::*;
     use redis::Value;
 
-    /// One entry for each letter, with the ids 1-0, 2-0, …. A letter stands for a message, an entry of another format,
-    /// or an entry that is not a message.
+    /// Makes one entry for each letter, with the ids 1-0, 2-0, …. A letter stands for a message, an entry of another
+    /// format, or an entry that is not a message.
     fn take(kinds: &str) -> (Option<u64>, Vec<u64>, Option<u64>, bool) {
         let text = |text: &str| Value::BulkString(text.as_bytes().to_vec());
         let entry = |(n, kind): (usize, char)| {

@@ -20,7 +20,7 @@ static BODY: LazyLock<String> = LazyLock::new(|| {
     let common = concat!(include_str!("lua/common.lua"), include_str!("lua/keys.lua"));
     let publish = include_str!("lua/publish.lua");
     let keys = format!("local KEY_LIFE, KEY_BYTES = {}, {KEY_BYTES}", KEY_LIFE.as_millis());
-    // The common part of the scripts reads KEYS when it is loaded, but a library has KEYS only within a call.
+    // The common part of the scripts reads KEYS when it is loaded, but in a library KEYS exists only within a call.
     format!("local function publish(KEYS, ARGV)\n{common}\n{keys}\n{publish}\nend\n")
 });
 

@@ -65,7 +65,7 @@ pub struct RedisLog {
     endpoint: Endpoint,
     keys: Keys,
     config: RedisConfig,
-    /// The entries that the tail has read recently. A log that no longer holds them has lost its end.
+    /// The entries that the tail has read recently. If the log no longer holds these entries, the log has lost its end.
     seen: Mutex<Option<ReadHistory>>,
     /// The log's mark, as the tail read it last.
     mark: Mutex<Option<Cursor>>,
@@ -214,13 +214,15 @@ impl RedisLog {
         *self.server.lock() != server
     }
 
-    /// How often the tail has seen the end of its connection. A connection from before the last time has probably ended
-    /// too: whether a command on it reaches Redis cannot be known, so it is not used for a new one.
+    /// Returns how many connections of the tail have ended. Another connection that is older than the last of these
+    /// ends has probably ended too. A command on it may not reach Redis, so such a connection is not used for new
+    /// commands.
     fn tail_breaks(&self) -> u64 {
         self.tail_breaks.load(Ordering::Acquire)
     }
 
-    /// Notes that the tail's connection gave an error. A Redis that does not answer in time may still read the others.
+    /// Notes that the tail's connection gave an error. If Redis only does not answer in time, it may still read from
+    /// the other connections.
     fn note_tail_error(&self, error: &ScriptError) {
         if !error.is_timeout() {
             self.tail_breaks.fetch_add(1, Ordering::AcqRel);
@@ -232,7 +234,8 @@ impl RedisLog {
         *self.mark.lock() = Some(mark);
     }
 
-    /// The position to which the mark has to be moved, and its count; `None` if the tail has not read beyond the mark.
+    /// The position to which the mark has to be moved, and the count of entries up to it; `None` if the tail has not
+    /// read beyond the mark.
     fn unmarked(&self) -> Option<(Cursor, u64)> {
         let (at, added) = {
             let seen = self.seen.lock();

@@ -25,8 +25,8 @@ pub(super) const PERIOD: Duration = Duration::from_secs(1);
 /// How long a record lives without a renewal.
 const LIFE: Duration = Duration::from_secs(10);
 
-/// After this time every other node that renews its record has seen this one. A node that takes longer treats its own
-/// knowledge of the others as [stale](STALE).
+/// After this time every other node that renews its record has seen this one. A node that takes longer to renew its
+/// record treats its knowledge of the others as [stale](STALE).
 const SETTLED: Duration = Duration::from_secs(4);
 
 /// How long a node's knowledge of the others is valid.
@@ -76,7 +76,8 @@ impl Record {
 #[derive(Clone, Debug)]
 pub(super) struct Peer {
     pub(super) record: Record,
-    /// Whether this node has seen it renew its record. Otherwise it may already have ended.
+    /// Whether this node has seen the other node renew its record. If it has not, the other node may already have
+    /// ended.
     pub(super) is_awake: bool,
 }
 
@@ -278,8 +279,8 @@ mod tests {
         assert_eq!((record.reads.as_slice(), record.name.as_str()), (&[1, 2][..], "ab[31m"));
     }
 
-    /// (seconds, whether the record was there, the format that all read) of each renewal; then a time and the format
-    /// that is written at that time
+    /// For each renewal: the time in seconds, whether the record still existed, and the format that all nodes read.
+    /// Then a time, and the format that the node writes at that time.
     type Case = (&'static str, &'static [(u64, bool, u32)], u64, u32);
 
     const CASES: [Case; 8] = [

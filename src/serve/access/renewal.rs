@@ -47,7 +47,7 @@ pub struct GrantRenewal {
 }
 
 impl GrantRenewal {
-    /// A renewal without grants.
+    /// Makes a renewal without grants.
     pub fn new(authorizer: &Arc<Authorizer>, client: Option<ClientId>) -> GrantRenewal {
         let timer = Box::pin(tokio::time::sleep(DAY));
         GrantRenewal { authorizer: authorizer.clone(), client, grants: Vec::new(), timer }

@@ -37,7 +37,7 @@ impl Publisher {
         }
     }
 
-    /// The publisher in whose share its idempotency keys count: the one whose messages the rate limiter counts.
+    /// The publisher whose share of idempotency keys is used: the rate limiter counts messages for the same publisher.
     pub fn owner(&self) -> String {
         match self {
             Publisher::Anonymous(ip) => Publisher::Address(*ip).scope(),
@@ -121,8 +121,8 @@ impl<K: Eq + Hash> Limiter<K> {
 fn evict<K: Eq + Hash>(buckets: &mut HashMap<K, TokenBucket>, now: Instant) {
     buckets.retain(|_, bucket| now.saturating_duration_since(bucket.last_used()) < Duration::from_secs(1));
     if buckets.len() >= BUCKETS {
-        // The table is full, so half of the buckets are dropped, and their keys start again with a full bucket. The
-        // table stays bounded.
+        // The table is full, so half of the buckets are dropped, and their keys start again with a full bucket. This
+        // keeps the table bounded.
         let mut keep = false;
         buckets.retain(|_, _| {
             keep = !keep;

@@ -121,7 +121,7 @@ impl Collector for Exporter {
     }
 }
 
-/// One value without labels.
+/// Writes one value without labels.
 fn one(value: u64) -> impl Iterator<Item = (Labels, u64)> {
     [(Labels::new(), value)].into_iter()
 }

@@ -201,7 +201,7 @@ mod tests {
         }
     }
 
-    /// What publishers send that have no client to leave out.
+    /// Some publishers send these values when there is no client to leave out.
     #[test]
     fn an_exclude_that_is_not_a_client_id_leaves_nobody_out() {
         for (fields, client, is_ignored) in [

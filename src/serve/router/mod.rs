@@ -70,7 +70,7 @@ async fn respond(context: &Context, peer: &Peer, mut request: Request) -> Respon
     response
 }
 
-/// Refuses a request that a proxy on the way may read in another way. It is the last one of its connection.
+/// Refuses a request that a proxy on the path may interpret differently. The connection closes after the response.
 fn refused_framing(version: Version, refusal: &ApiError) -> Response {
     let mut response = response::refused(refusal);
     if version != Version::HTTP_2 {
@@ -86,7 +86,8 @@ fn check_origin(state: &ServerState, peer: &Peer, request: &Request) -> Result<(
         ListenerKind::Public => state.origins.check(headers, peer.forwarded_host()),
         ListenerKind::Admin { is_loopback } => {
             let check = |mode| OriginPolicy { mode, allow_origin: AllowedOrigins::default() }.check(headers, None);
-            // Only its own pages: another program of this machine may serve pages too, and it has no key.
+            // The admin listener serves only its own pages: another program of this machine may also serve pages, and
+            // the listener does not require a key.
             check(AccessMode::Guarded)?;
             if is_loopback { check(AccessMode::Loopback) } else { Ok(()) }
         }
@@ -95,7 +96,7 @@ fn check_origin(state: &ServerState, peer: &Peer, request: &Request) -> Result<(
 
 async fn route(context: &Context, peer: &Peer, request: Request) -> Response {
     let found = endpoints::find(context, request.uri().path());
-    // In front of the limits: a refusal for a limit calls back, too.
+    // This check comes before the limits, because a refusal by a limit also calls the callback.
     let is_page = found.is_some_and(|(_, route)| route.transport.is_some_and(|transport| transport.is_page()));
     if is_page && !fetch_metadata::may_frame(request.headers()) {
         return response::not_framed();

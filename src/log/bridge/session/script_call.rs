@@ -22,7 +22,7 @@ impl Session {
                     Err(error) => return (None, request, Err(error)),
                 },
             };
-            // The server that the script runs on is known only here.
+            // Only this future knows the server on which the script runs.
             args[0] = control.candidate();
             let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
             let answer = control.run(&BRIDGE, &keys, &args).await;

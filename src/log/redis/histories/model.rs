@@ -91,7 +91,7 @@ impl Stream {
         self.is_foreign = true;
     }
 
-    /// A node opens the stream and knows nothing about it.
+    /// A node that does not know the stream opens it.
     pub(super) fn opened_by_a_stranger(&mut self) {
         (self.compared, self.is_doubtful) = (Id::ZERO, false);
     }
@@ -155,7 +155,8 @@ impl Stream {
     }
 }
 
-/// A cursor that a client was given, and the entries that a reader at this cursor has seen or knows that it has missed.
+/// A cursor that a client was given, the entries that a reader at this cursor has seen, and the entries that it knows
+/// it has missed.
 #[derive(Clone, Debug)]
 pub(super) struct Place {
     pub(super) cursor: Cursor,
@@ -176,7 +177,7 @@ pub(super) struct Told {
 /// epoch, on any server.
 ///
 /// It accepts only the following faults, which no node can detect:
-/// - A loss of entries together with a server. Either no node that has opened the surviving log had read them, or a
+/// - Entries were lost together with a server. Either no node that has opened the surviving log had read them, or a
 ///   node had read them in an epoch that the surviving log has never had (the epoch began on the side that was lost).
 /// - A gap although no entry is missing, if the cursor is
 ///   - of an epoch that the log has never had, or that sixteen newer ones have pushed out;
@@ -190,8 +191,8 @@ pub(super) struct Told {
 ///     to either branch, and the gap may lead a reader to the entries of the other branch;
 ///   - after an entry that others have deleted, if they have deleted another one after it: Redis reports only the
 ///     newest deletion, and a node that has read the first of them and does not find it treats it as lost.
-/// - Any fault at a node that has read on after an older copy was put back into a running server, if others have since
-///   added and trimmed exactly as many entries as the server has lost. In this case the counts look right.
+/// - Any fault at a node that continued to read after an older copy was put back into a running server, if others have
+///   since then added and trimmed exactly as many entries as the server has lost. In this case the counts look right.
 pub(super) fn judge(
     place: &Place,
     told: &Told,

@@ -47,7 +47,7 @@ pub fn spawn(
             if is_last || (!has_input && context.state.drain.has_begun()) {
                 return Box::pin(io.linger()).await;
             }
-            // This common case does not need the memory that the other cases take.
+            // This case is common, and it does not take the memory that the other cases need.
             if has_input && poll.repeat(&context.state, &peer) {
                 continue;
             }

@@ -112,7 +112,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// The requests in `bytes`, whether the rest is the beginning of one, and the rest.
+    /// Returns the requests in `bytes`, whether the remaining bytes are the beginning of a request, and the remaining
+    /// bytes.
     fn parsed(bytes: &[u8]) -> (Vec<(Method, String, usize)>, bool, BytesMut) {
         let mut input = BytesMut::from(bytes);
         let mut requests = Vec::new();

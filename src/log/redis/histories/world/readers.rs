@@ -91,7 +91,7 @@ impl World {
             for node in 0..NODES {
                 is_news |= self.tail(node).await?;
             }
-            // A step that finds that the log has changed does not decide anything yet.
+            // If a step only finds that the log has changed, there is no result yet.
             quiet = if is_news { 0 } else { quiet + 1 };
             if quiet > 2 {
                 break;
