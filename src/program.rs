@@ -74,7 +74,7 @@ async fn serve(
     Ok(run_until_signal(server, signals).await)
 }
 
-/// The first signal begins the drain, a second one ends the process at once.
+/// The first signal begins the drain, and a second signal ends the process at once.
 async fn run_until_signal(server: Server, mut signals: EndSignals) -> ExitCode {
     let (shutdown, stopping) = oneshot::channel::<()>();
     let serving = server.run(async {

@@ -287,7 +287,7 @@ impl Answer {
         // The piece is unpacked in parts, because a small piece may unpack to a thousand times its size.
         for part in bytes.chunks(1024) {
             let done = unpacker.write_all(part).and_then(|()| unpacker.flush());
-            done.map_err(|_| Failure::Unexpected("the answer says that it is gzip, and is not".into()))?;
+            done.map_err(|_| Failure::Unexpected("the answer is marked as gzip, but is not gzip".into()))?;
             unpacked.append(unpacker.get_mut());
             if unpacked.len() > MAX_BODY {
                 return Err(Failure::Unexpected("the answer is too large".into()));

@@ -82,7 +82,7 @@ impl Probe<'_> {
                 self.client.get(&format!("/poll?{}", self.query()), &[PACKED[0], ("if-none-match", &tag)]).await?;
             // A 200 with messages is not a fault: another client may have published in the meantime.
             if again.status() == 200 && again.text().await?.contains("\"messages\":[]") {
-                result.push_str("; If-None-Match does not pass");
+                result.push_str("; a proxy on the path removes If-None-Match");
             }
         }
         Ok(result)
@@ -146,7 +146,7 @@ impl Probe<'_> {
                 let passes = if self.try_stream(name, "", &[]).await.is_ok() {
                     "; it arrives if it is not compressed: switch compression off for this path (nginx: gzip off)"
                 } else if self.try_stream(name, "&padding=1", PACKED).await.is_ok() {
-                    "; with padding=1 it arrives"
+                    "; it arrives if the request has padding=1"
                 } else {
                     ""
                 };
@@ -282,7 +282,7 @@ const LONGEST_POLL: u64 = 55;
 /// Returns the failure of a request that a proxy ended during the wait for a message.
 fn cut_while_waiting(waited: Duration) -> Failure {
     Failure::Unexpected(format!(
-        "cut after {:.1} s, while the request waited for a message: raise the read time-out of the proxy on the path \
+        "cut after {:.1} s, while the request waited for a message: raise the read timeout of the proxy on the path \
          (nginx: proxy_read_timeout 60s)",
         waited.as_secs_f64()
     ))
@@ -295,7 +295,7 @@ const NEVER: &str = "\0";
 async fn idle(seconds: u64, reading: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
     match timeout(Duration::from_secs(seconds), reading).await {
         Ok(Err(Failure::Unexpected(_))) => Err(Failure::Unexpected(format!(
-            "cut while it was idle, within {seconds} s: raise the read time-out of the proxy on the path (nginx: \
+            "cut while it was idle, within {seconds} s: raise the read timeout of the proxy on the path (nginx: \
              proxy_read_timeout 60s)"
         ))),
         Ok(other) => other,

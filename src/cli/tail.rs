@@ -118,7 +118,7 @@ struct Position {
 
 /// The reason why a connection ended.
 enum End {
-    /// Reconnect after this time.
+    /// The connection ended, and the command reconnects after this time.
     Again(Duration, String),
     /// Everything was printed.
     Done,

@@ -218,7 +218,7 @@ impl Hub {
         counts
     }
 
-    /// Notes that a client polls these channels. The request may take up to `time`.
+    /// Records that a client polls these channels. The request may take up to `time`.
     pub fn polled<'a>(
         &self,
         transport: &'static str,
@@ -229,7 +229,7 @@ impl Hub {
         self.polling.lock().polled(transport, channels, client, time);
     }
 
-    /// Notes that a client, which may have polled before, now reads these channels by a stream or a socket.
+    /// Records that a client, which may have polled before, now reads these channels by a stream or a socket.
     pub fn left_polling(&self, channels: &[Channel], client: &ClientId) {
         self.polling.lock().left(channels, client);
     }
@@ -326,8 +326,8 @@ fn advance(position: &watch::Sender<Option<Cursor>>, cursor: Cursor) {
             return false;
         }
         *known = Some(cursor);
-        // Without this check, a notification without receivers would cost as much as one with them. A receiver that
-        // comes later looks before it waits.
+        // Without this check, a notification would cost the same with and without receivers. A later receiver checks
+        // the value before it waits.
         position.receiver_count() > 0
     });
 }

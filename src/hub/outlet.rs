@@ -18,7 +18,8 @@ pub trait Outlet: Send + Sync {
         None
     }
 
-    /// The number of the outlet's transport. Writes are counted under it ([`FanOutObserver`](super::FanOutObserver)).
+    /// The number of the outlet's transport. Writes are counted under this number
+    /// ([`FanOutObserver`](super::FanOutObserver)).
     fn transport(&self) -> usize;
 
     /// Encodes messages for one write to the socket. A reader that has received them has all messages up to `upto`.

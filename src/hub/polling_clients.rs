@@ -53,7 +53,7 @@ impl PollingClients {
         self.unreported.is_some()
     }
 
-    /// Notes that the channel's connected readers have changed.
+    /// Records that the channel's connected readers have changed.
     pub(super) fn touch(&mut self, channel: &Channel) {
         if let Some(unreported) = &mut self.unreported
             && !unreported.channels.contains(channel)
@@ -62,7 +62,7 @@ impl PollingClients {
         }
     }
 
-    /// Notes that a client polls. The request may take up to `time`.
+    /// Records that a client polls. The request may take up to `time`.
     pub(super) fn polled<'a>(
         &mut self,
         transport: &'static str,
@@ -94,7 +94,7 @@ impl PollingClients {
         }
     }
 
-    /// Notes that a client now reads by a stream or a socket.
+    /// Records that a client now reads by a stream or a socket.
     pub(super) fn left(&mut self, channels: &[Channel], client: &ClientId) {
         for channel in channels {
             let removed = self.clients.get_mut(channel).is_some_and(|clients| clients.remove(client).is_some());

@@ -158,7 +158,7 @@ fn apply(hub: &Hub, event: TailEvent, undelivered: &mut Undelivered) {
     }
 }
 
-/// Notes that the log was reached. It may be a different log than before.
+/// Records that the log was reached. It may be a different log than before.
 fn open(hub: &Hub, extent: &Extent) {
     let mut memory = hub.memory.write();
     let before = memory.cursor();

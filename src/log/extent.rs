@@ -22,14 +22,15 @@ pub struct Ancestor {
     pub is_cut: bool,
 }
 
-/// Where a cursor's epoch stands in a [`Lineage`].
+/// The relation of a cursor to a [`Lineage`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Descent {
     /// The cursor's position and all entries after it belong to the present epoch.
     Same(Id),
     /// All entries between the cursor's position and this one are in the log. Later entries of the epoch were lost.
     Until(Id),
-    /// The cursor lies after this position, the end of its epoch: its reader has read entries that were lost.
+    /// The cursor comes after this position, which is the end of its epoch. So the cursor's reader has read entries
+    /// that were lost.
     Beyond(Id),
     /// The log does not know the epoch.
     Unknown,

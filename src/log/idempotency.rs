@@ -90,7 +90,7 @@ impl RememberedKeys {
     }
 
     /// Takes room for the new keys of drafts that are appended together. If there is not enough room for all of the new
-    /// keys, it takes no room. `keys` has one item for each draft.
+    /// keys, it does not take any room. `keys` has one item for each draft.
     ///
     /// # Errors
     ///

@@ -38,7 +38,7 @@ pub fn warn_ignored_exclude(counter: &Counter, from: &str) {
     tracing::warn!(
         from,
         ignored,
-        "the exclude of a message is not a client id, so everybody gets the message: leave the field out, or send the \
+        "the exclude of a message is not a client id, so all readers get the message: leave the field out, or send the \
          id that the client has (1 to 100 of A-Z a-z 0-9 _ - . : @)"
     );
 }

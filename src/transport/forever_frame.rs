@@ -36,7 +36,8 @@ impl Transport for ForeverFrame {
         let frame = Frame::new(params.required_callback()?, domain, params.padding);
         let mut accepted = Accepted::new(PAGE, frame);
         accepted.headers.push(("content-security-policy", policy));
-        // A window that opens it cuts its `opener`, through which it could call another page.
+        // With this header, a window that opens the page loses its `opener`. Through `opener`, the page could call
+        // functions of another page.
         accepted.headers.push(("cross-origin-opener-policy", "same-origin".into()));
         if params.domain.is_some() {
             // Since Chrome 115, `document.domain` has no effect without this header.

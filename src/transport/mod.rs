@@ -113,8 +113,8 @@ pub trait Transport: Send + Sync {
         false
     }
 
-    /// An error for a client that cannot see a status: the content type and the body of a 200.
-    /// `None` stands for the plain answer with the error's status.
+    /// An error for a client that cannot see a status: the content type and the body of a 200. `None` means the plain
+    /// answer with the error's status.
     fn refuse(&self, _callback: Option<&str>, _error: &ApiError) -> Option<(&'static str, Vec<u8>)> {
         None
     }

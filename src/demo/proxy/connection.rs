@@ -40,7 +40,7 @@ const SERVER: Why = "server";
 pub enum Protocol {
     /// HTTP/1.x, and protocols to which it switches.
     Http,
-    /// A protocol of any bytes.
+    /// Any other protocol: the proxy does not parse its bytes.
     Tcp,
 }
 

@@ -8,7 +8,7 @@ const MAX_HEAD: usize = 32 << 10;
 /// Limit on header lines. The server does not accept more.
 const MAX_HEADERS: usize = 100;
 
-/// The part of a message that is still to come.
+/// The part of a message that has not arrived yet.
 #[derive(Debug, PartialEq, Eq)]
 enum Body {
     Sized(u64),

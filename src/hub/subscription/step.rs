@@ -51,7 +51,7 @@ pub(super) struct OutsideMemory {
 
 /// The state of the question to the log about a reader's position.
 pub(super) enum LogRequest {
-    /// The log has to be asked.
+    /// The reader has to ask the log.
     NotAsked,
     /// The log was asked, but its answer is still under way.
     UnderWay(PageFuture),
@@ -99,7 +99,7 @@ impl Subscription {
         self.outside = Some(Box::new(OutsideMemory { request: LogRequest::NotAsked, told, is_fresh: true }));
     }
 
-    /// Notes that the position is valid: the next gap after it is reported again.
+    /// Records that the position is valid: the next gap after it is reported again.
     fn has_read(&mut self) {
         if let Some(outside) = self.outside.as_deref_mut() {
             outside.is_fresh = false;

@@ -41,7 +41,7 @@ const SEGMENTS: usize = 64;
 /// The bridge's state in Redis, from a reply of the script.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct BridgeState {
-    /// The member that holds the lease and offers at once. Empty if no member holds it.
+    /// The member that holds the lease and offers at once. The text is empty if no member holds the lease.
     pub(super) holder: String,
     pub(super) beat: String,
     /// The server that members listen to, by its `run_id`.
@@ -57,18 +57,18 @@ pub(super) struct BridgeState {
     pub(super) taken: Vec<Option<i64>>,
 }
 
-/// The purpose of a request, besides reading the state.
+/// The purpose of a request, in addition to reading the state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Want {
     #[default]
     Look,
-    /// To get a marker.
+    /// The member asks for a marker.
     Join,
-    /// To take the lease, if nobody has renewed it since this member's last request.
+    /// The member takes the lease, if no member has renewed it since this member's last request.
     Take,
-    /// To give the lease back. The member has stopped listening.
+    /// The member has stopped listening, and gives the lease back.
     Release,
-    /// To append the remaining messages. The member has stopped listening.
+    /// The member has stopped listening, and appends its remaining messages.
     Finish,
 }
 
@@ -128,7 +128,7 @@ pub(super) struct Marker {
 }
 
 impl Marker {
-    /// Parses a text. Anybody may have published it.
+    /// Parses a text. Any client of Redis may have published the message.
     pub(super) fn parse(text: &str) -> Option<Marker> {
         let (segment, server) = text.split_once(' ')?;
         let (server, is_first) = server.strip_suffix(" first").map_or((server, false), |server| (server, true));
@@ -386,7 +386,7 @@ impl Member {
         offers
     }
 
-    /// Notes that no answer came. The member may then ask for a marker again.
+    /// Records that no answer came. The member may then ask for a marker again.
     pub(super) fn unanswered(&mut self) {
         self.asked_to_join = None;
     }

@@ -7,8 +7,8 @@
 //! payloads, and it does no harm to offer a PUBLISH that was already taken or that another node offers at the same
 //! moment.
 //!
-//! The lease only saves work. Its holder offers PUBLISHes at once. Another node waits for a quarter of a second. If
-//! nobody has appended the PUBLISHes by then, it offers them itself and holds the lease from then on.
+//! The lease only saves work. Its holder offers PUBLISHes at once. Another node waits for a quarter of a second. If no
+//! node has appended the PUBLISHes by then, this node offers them and holds the lease from then on.
 //!
 //! [`member`] is the protocol without its connections, [`queue`] holds the waiting messages, and `lua/bridge.lua` is
 //! the side in Redis.

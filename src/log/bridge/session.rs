@@ -25,7 +25,7 @@ use tracing::{debug, warn};
 /// members.
 const TICK: Duration = Duration::from_millis(800);
 
-/// How long a session waits after a request that got no answer, or an unusable one.
+/// How long a session waits after a request without a usable answer.
 const RETRY: Duration = Duration::from_millis(150);
 
 /// After this time without an answer to its pings, a subscription counts as dead.
@@ -47,10 +47,10 @@ pub(super) enum Ended {
     #[error("the log has moved to another server")]
     Moved,
     /// In a Cluster: the other nodes listen to a server that this node cannot reach.
-    #[error("this node does not reach the server that the other nodes listen to: {0}")]
+    #[error("this node cannot reach the server to which the other nodes listen: {0}")]
     Apart(ScriptError),
     /// The session was away for so long that Redis has forgotten its numbers.
-    #[error("the bridge's numbers in Redis are not those that this node knew")]
+    #[error("the bridge's numbers in Redis differ from the numbers that this node knew")]
     LostTrack,
 }
 
@@ -77,7 +77,7 @@ pub(super) struct Session {
     /// How many messages this session has added to the gauge of waiting messages.
     waiting: i64,
     is_finishing: bool,
-    /// The time before which the script does not run again, after a request that got no answer, or an unusable one.
+    /// The time before which the script does not run again after a request without a usable answer.
     rests_until: Instant,
 }
 

@@ -17,7 +17,7 @@ pub enum ScriptError {
     /// Redis answered that it did not run the command, and may run it later (for example, it is loading).
     #[error("Redis is not ready: {}", explain(.0))]
     NotNow(#[source] RedisError),
-    /// Redis answered that it did not run the command, and it would answer the same again.
+    /// Redis answered that it did not run the command. It would give the same answer to a repeated command.
     #[error("Redis refused: {}", explain(.0))]
     Refused(#[source] RedisError),
     /// The command was sent, but no answer came.
@@ -100,9 +100,9 @@ impl ScriptError {
 fn explain(error: &RedisError) -> String {
     let text = if error.kind() == ErrorKind::Parse {
         // The text of the parser's error is not used: it has several lines and describes bytes.
-        "what answers there does not speak Redis's protocol".to_owned()
+        "the server at this address does not speak the Redis protocol".to_owned()
     } else if is_not_tls(error) {
-        "what answers there does not speak TLS".to_owned()
+        "the server at this address does not speak TLS".to_owned()
     } else {
         error.to_string().lines().map(str::trim).collect::<Vec<_>>().join(" ")
     };
@@ -145,7 +145,7 @@ fn fix(error: &RedisError) -> Option<Fix> {
         lasts("the key of the log is not a stream: DEL it, or set another --redis-prefix")
     } else if text.contains("exhausted the last possible ID") {
         lasts(
-            "somebody has appended an entry with the greatest possible id, and no id can follow it. XDEL of the entry \
+            "another program has appended an entry with the greatest possible id, and no id can follow it. XDEL of the entry \
              does not free the id: RENAME the stream away (readers are told of a gap), or XDEL the \
              entry and then XSETID the stream to the id before it",
         )

@@ -1,11 +1,11 @@
 //! Passes the entries that this node has appended directly to the node's tail ("read your own writes").
 //!
 //! An append tells Redis how many entries were ever added up to the tail's position. The script compares this with its
-//! own count in the same step. If they are equal, the log has no entries after the tail's position, and none were
-//! removed from there. Then an `XREAD` would return exactly the entries of this batch, and the node already has their
-//! bytes: an [`AppendedRun`]. The run says "in this epoch, the log has exactly these entries between these two
-//! positions". This remains true at any later time. A tail takes the entries that follow its own position and ignores
-//! the others. If a run is missing or too old, `XREAD` returns the same entries.
+//! own count in the same step. If they are equal, the log does not have entries after the tail's position, and no
+//! entries were removed from there. Then an `XREAD` would return exactly the entries of this batch, and the node
+//! already has their bytes: an [`AppendedRun`]. The run says "in this epoch, the log has exactly these entries between
+//! these two positions". This remains true at any later time. A tail takes the entries that follow its own position and
+//! ignores the others. If a run is missing or too old, `XREAD` returns the same entries.
 
 use crate::cursor::{Cursor, Epoch, Id};
 use crate::message::Message;
@@ -79,7 +79,7 @@ impl LocalAppends {
         }
     }
 
-    /// Notes that the tail does not follow the log for now.
+    /// Records that the tail does not follow the log for now.
     pub(super) fn stop_following(&self) {
         *self.waiting.lock() = Waiting::default();
     }

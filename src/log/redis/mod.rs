@@ -132,7 +132,7 @@ impl RedisLog {
         (log, jobs)
     }
 
-    /// Connects once, to check at the start that the log can be reached. Returns the address of its server.
+    /// Connects once, to check at the start that the log can be reached. Returns the address of the log's server.
     ///
     /// # Errors
     ///
@@ -161,7 +161,7 @@ impl RedisLog {
 
     /// Passes a volatile message that came from Redis to the tail.
     pub(in crate::log) fn deliver_volatile(&self, message: Message) {
-        // Without a tail there are no readers, so it is not an error that nobody receives the message.
+        // Without a tail there are no readers, so it is not an error if there is no receiver for the message.
         let _ = self.volatile.send(Arc::new(message));
     }
 
@@ -221,7 +221,7 @@ impl RedisLog {
         self.tail_breaks.load(Ordering::Acquire)
     }
 
-    /// Notes that the tail's connection gave an error. If Redis only does not answer in time, it may still read from
+    /// Records that the tail's connection gave an error. If Redis only does not answer in time, it may still read from
     /// the other connections.
     fn note_tail_error(&self, error: &ScriptError) {
         if !error.is_timeout() {
@@ -229,7 +229,7 @@ impl RedisLog {
         }
     }
 
-    /// Notes the position up to which the log is marked.
+    /// Records the position up to which the log is marked.
     fn note_mark(&self, mark: Cursor) {
         *self.mark.lock() = Some(mark);
     }

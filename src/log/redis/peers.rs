@@ -218,7 +218,8 @@ impl State {
         peers
     }
 
-    /// Logs once that the other nodes read a format that this node does not read. They may therefore write it.
+    /// Logs once that the other nodes read a format that this node does not read. The other nodes may therefore write
+    /// this format.
     fn note_outgrown(&mut self, own: &Record, peers: &[Peer]) {
         let mut awake = peers.iter().filter(|peer| peer.is_awake);
         let format = common(awake.clone().map(|peer| peer.record.reads.as_slice()));
@@ -233,7 +234,7 @@ impl State {
                 "this node is older than the others: its readers get a gap for entries in a format that it does not \
                  read, and the other nodes write an older format while it runs; upgrade this node"
             ),
-            _ => info!("this node reads what the others write"),
+            _ => info!("this node reads the entries of the other nodes again"),
         }
     }
 }

@@ -95,8 +95,8 @@ impl Claim {
 }
 
 impl Queue {
-    /// Both sides of a queue. `timeout`: how long a publisher waits in all. If its draft was not sent after half of
-    /// this time, the draft is withdrawn.
+    /// Makes both sides of a queue. `timeout`: how long a publisher waits in all. If its draft was not sent after half
+    /// of this time, the draft is withdrawn.
     pub(super) fn new(timeout: Duration) -> (Queue, Jobs) {
         let (sender, jobs) = mpsc::channel(JOBS);
         let entrance = Entrance { jobs: sender, line: Mutex::default(), room: Arc::new(Semaphore::new(BYTES)) };
@@ -327,7 +327,7 @@ mod tests {
         let unavailable = |reason: &str| Err(AppendError::Unavailable(reason.into()));
         assert_eq!(left.await.expect("no panic"), unavailable("Redis cannot be reached"));
         assert!(!job.take(), "it was taken back");
-        // The publisher is told what the appender waits for.
+        // The publisher's error names the reason why the appender waits.
         jobs.note_obstacle(Some("a replica".into()));
         assert_eq!(append("told").await.expect("no panic"), unavailable("a replica"));
         drop(jobs.batch().await);

@@ -55,7 +55,7 @@ impl ReadHistory {
         self.at
     }
 
-    /// Notes that the log's counters prove that the log is not the one that this node has read.
+    /// Records that the log's counters prove that the log is not the one that this node has read.
     pub(super) fn refute(&mut self) {
         self.is_refuted = true;
     }

@@ -130,7 +130,7 @@ impl SubscriberCounts for RedisSubscriberCounts {
                 let (peers, node) = self.log.peers.leave(&self.log);
                 pipeline.cmd("HDEL").arg(peers).arg(node);
                 if let Err(error) = connection.send_all(&pipeline, 3).await {
-                    tracing::debug!(%error, "this node could not sign off; the other nodes forget it later");
+                    tracing::debug!(%error, "this node could not remove its counts; the other nodes will drop them later");
                 }
             }
         })

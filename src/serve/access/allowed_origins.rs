@@ -92,7 +92,7 @@ impl Allowed {
                     let (name, rest) = host.split_at_checked(host.len().checked_sub(domain.len())?)?;
                     (found.eq_ignore_ascii_case(scheme) && rest.eq_ignore_ascii_case(domain)).then_some(name)
                 });
-                // Other characters would let a user name or a path stand in front of the domain.
+                // With other characters, a user name or a path could precede the domain.
                 name.is_some_and(|name| !name.is_empty() && name.bytes().all(is_of_name))
             }
         }

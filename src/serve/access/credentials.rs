@@ -163,7 +163,7 @@ mod tests {
         assert_eq!(credentials(&all, true).with_token(Some("")).token(), Some("b"));
         assert_eq!(credentials(&all[..1], true).token(), Some("c"));
         assert_eq!(credentials(&all[..1], false).token(), None);
-        // A token in a URL cannot be a server key. A token in a command can.
+        // A token in a URL cannot be a server key. A token in a command can be a server key.
         assert_eq!(credentials(&all, true).with_token(Some("a")).bearer(), Some("b"));
         assert_eq!(credentials(&all, true).with_command_token("a").bearer(), Some("a"));
     }

@@ -15,7 +15,7 @@ pub enum Action {
 }
 
 impl Action {
-    /// Its name on the wire.
+    /// The name of the action on the wire.
     pub fn as_str(self) -> &'static str {
         match self {
             Action::Subscribe => "subscribe",

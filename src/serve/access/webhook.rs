@@ -97,7 +97,7 @@ impl Webhook {
         let metrics = Metrics { questions: Family::default(), seconds: Histogram::new([0.005, 0.02, 0.1, 0.5, 2.0]) };
         registry.register(
             "authorize_questions",
-            "Questions to the application whether a client may subscribe or publish, by outcome",
+            "Questions to the application about permissions to subscribe or publish, by outcome",
             metrics.questions.clone(),
         );
         registry.register("authorize_seconds", "Time that the application took to answer", metrics.seconds.clone());

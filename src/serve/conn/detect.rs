@@ -1,6 +1,6 @@
 //! Detects the protocol of a connection from its first bytes: TLS by its handshake, if there is a certificate; then
-//! HTTP/2 by its preface, or else HTTP/1. One port serves all three. If the handshake agreed on a protocol (ALPN), this
-//! protocol is used: a proxy that decides by ALPN and this server must see the same protocol.
+//! HTTP/2 by its preface, or else HTTP/1. One port serves all three protocols. If the handshake agreed on a protocol
+//! (ALPN), this protocol is used: a proxy that decides by ALPN and this server must see the same protocol.
 
 use super::tls_input::TlsInput;
 use crate::serve::http::peer::Peer;

@@ -29,7 +29,7 @@ enum Input {
     Records(Records),
 }
 
-/// Follows the records of a connection.
+/// Reads the heads of the records of a connection.
 #[derive(Default)]
 struct Records {
     head: [u8; HEAD],

@@ -164,7 +164,7 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// Notes the status and the length of the body, if it is known.
+    /// Records the status and the length of the body, if it is known.
     pub fn answered(&mut self, status: StatusCode, length: Option<usize>) {
         self.status = status.as_u16();
         if let Some(length) = length {
@@ -172,7 +172,7 @@ impl Entry {
         }
     }
 
-    /// Notes the time at which the response was written, if the entry lives longer than that.
+    /// Records the time at which the response was written, if the entry lives longer than that.
     pub fn ended_at(&mut self, at: Instant) {
         self.ended = Some(at);
     }

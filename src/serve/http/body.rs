@@ -94,7 +94,7 @@ impl Blocks {
         }
     }
 
-    /// The memory that the blocks take after this number of further bytes.
+    /// Returns how much memory the blocks will take when this number of further bytes has arrived.
     fn size_with(&self, more: usize) -> usize {
         (self.length + more).div_ceil(BLOCK) * BLOCK
     }

@@ -17,7 +17,7 @@ pub fn list<'a>(headers: &'a HeaderMap, name: &str) -> Cow<'a, str> {
     lines.fold(first, |list, line| Cow::Owned(format!("{list}, {line}")))
 }
 
-/// A header's value as text; `?` if it is not ASCII.
+/// Returns a header's value as text; `?` if the value is not ASCII.
 pub fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name).map(|value| value.to_str().unwrap_or("?"))
 }

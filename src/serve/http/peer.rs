@@ -51,8 +51,8 @@ impl Peer {
         }
     }
 
-    /// The same peer for one HTTP/2 stream of its connection. A stream needs a permit like a connection does: without
-    /// one, one connection would bypass the limits.
+    /// Returns a copy of the peer for one HTTP/2 stream of its connection. A stream needs a permit like a connection
+    /// does: without one, one connection would bypass the limits.
     pub fn of_stream(&self, permit: ConnectionPermit) -> Peer {
         let is_over_limit = self.is_over_limit || permit.is_over_limit;
         let counted = Counted { _permit: Arc::new(permit), ..self.counted.clone() };

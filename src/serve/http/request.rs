@@ -20,7 +20,7 @@ pub type Request = hyper::Request<RequestBody>;
 #[derive(Clone, Copy)]
 pub struct ExtendedConnect;
 
-/// Tells a handler that waits that its client has shut its sending side, and is probably gone.
+/// Tells a waiting handler that its client has shut its sending side, and has probably disconnected.
 #[derive(Clone, Default)]
 pub struct ClientShut(Arc<(AtomicBool, AtomicWaker)>);
 

@@ -90,7 +90,7 @@ pub struct Connections {
     by_ip: Mutex<HashMap<IpAddr, usize>>,
 }
 
-/// Counts one connection or stream for as long as it lives.
+/// Counts one connection or stream as long as this value exists.
 pub struct ConnectionPermit {
     connections: Arc<Connections>,
     _address_permit: Option<AddressPermit>,
@@ -99,7 +99,7 @@ pub struct ConnectionPermit {
     pub is_over_limit: bool,
 }
 
-/// Counts one connection or stream of an address for as long as it lives.
+/// Counts one connection or stream of an address as long as this value exists.
 pub struct AddressPermit {
     connections: Arc<Connections>,
     ip: IpAddr,

@@ -88,7 +88,7 @@ pub enum WriteOutcome {
     /// The socket accepted all bytes.
     Complete,
     /// The write has finished, but this reader is among the slowest while memory is short. The server should disconnect
-    /// it.
+    /// this reader.
     Slow,
 }
 
@@ -356,7 +356,7 @@ mod tests {
         sharing.truncate(10);
         others.push(budget.block(own[3].1));
         assert!(!others.iter().any(is_asked));
-        // A write that was not asked to leave now also holds the frame, so the frame would no longer become free.
+        // Now another write holds the frame. It was not asked to leave, so the frame would no longer become free.
         sharing.push(budget.block(frame));
         assert_eq!(others.iter().filter(|other| is_asked(other)).count(), 2);
         // After that write has ended, all remaining holders have been asked.

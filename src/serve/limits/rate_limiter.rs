@@ -16,7 +16,7 @@ const BUCKETS: usize = 100_000;
 /// A publisher: the owner of a message rate and of idempotency keys.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Publisher {
-    /// A client with a server key: one of the operator's own programs. It has no rate limit.
+    /// A client with a server key: one of the operator's own programs. Such a client does not have a rate limit.
     Server,
     /// The `sub` of a token.
     Subject(String),
@@ -85,7 +85,7 @@ impl RateLimiter {
         };
         // A client that waits and repeats them would be refused for ever.
         if messages > limiter.per_second as usize {
-            let text = format!("at most {} messages in one request, and as many per second", limiter.per_second);
+            let text = format!("at most {0} messages in one request, and at most {0} per second", limiter.per_second);
             return Err(ApiError::new(Code::TooLarge, text));
         }
         limiter.take(publisher, messages, Instant::now()).map_err(|wait| {

@@ -125,8 +125,9 @@ impl Socket {
         self.0.is(READ_CLOSED)
     }
 
-    /// Ready when the connection was reset. A client that has shut its sending side may still read, or may be gone.
-    /// Only a write can show which is true. If a write makes the client reset the connection, this function reports it.
+    /// Ready when the connection was reset. A client that has shut its sending side may still read, or may have
+    /// vanished. Only a write can show which is true. If a write makes the client reset the connection, this function
+    /// reports it.
     pub fn poll_reset(&self, cx: &mut Context<'_>) -> Poll<()> {
         self.0.register(cx.waker());
         if self.0.is(RESET) { Poll::Ready(()) } else { Poll::Pending }

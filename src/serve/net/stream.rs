@@ -2,7 +2,7 @@
 //! of these it is.
 //!
 //! Writes have a deadline. A stream that waits for input does not hold a buffer. The stream distinguishes a client that
-//! is gone from a client that has only shut its sending side.
+//! has vanished from a client that has only shut its sending side.
 
 use super::deadline::WriteDeadline;
 use super::socket::Socket;
@@ -59,8 +59,8 @@ struct Busy {
     unread: Bytes,
     /// The deadline of a write that waits for the client. A connection without such a write does not have a timer here.
     deadline: Option<WriteDeadline>,
-    /// Whether a write waits. The flag is shared with the task that drives hyper, because hyper owns this stream during
-    /// that time.
+    /// Whether a write waits for the client. The flag is shared with the task that drives hyper, because hyper owns
+    /// this stream during that time.
     blocked: Option<Arc<AtomicBool>>,
 }
 
@@ -152,8 +152,9 @@ impl ClientStream {
         !input.is_empty()
     }
 
-    /// Ready when the connection was reset. A client that has shut its sending side may still read, or may be gone.
-    /// Only a write can show which is true. If a write makes the client reset the connection, this function reports it.
+    /// Ready when the connection was reset. A client that has shut its sending side may still read, or may have
+    /// vanished. Only a write can show which is true. If a write makes the client reset the connection, this function
+    /// reports it.
     pub fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if let Some(reset) = self.layer.as_mut().and_then(|layer| layer.poll_reset(cx)) {
             return reset;

@@ -145,7 +145,7 @@ impl Timer {
         self.timers.now(now) < self.due
     }
 
-    /// Reschedules the timer. The task must poll it again.
+    /// Reschedules the timer. The task must poll the timer again.
     pub fn reset(&mut self, due: Instant, now: Instant) {
         self.due = self.timers.due(due, now);
     }

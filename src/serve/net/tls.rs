@@ -118,8 +118,8 @@ impl Tls {
         Ok(())
     }
 
-    /// Does the handshake that a client has begun. Returns the layer with what was agreed on, or `None` if the handshake
-    /// fails or takes too long.
+    /// Does the handshake that a client has begun. Returns the layer and the agreed protocol, or `None` if the
+    /// handshake fails or takes too long.
     pub async fn secure(&self, io: impl BelowTls, timeout: Duration) -> Option<(Box<dyn Layer>, Agreed)> {
         let acceptor = TlsAcceptor::from(self.config.read().clone());
         let accepted = tokio::time::timeout(timeout, acceptor.accept(io)).await;
@@ -167,8 +167,9 @@ fn read(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, BadCertific
 /// TLS on top of a connection.
 struct Secured<I> {
     stream: TlsStream<I>,
-    /// The number of bytes that TLS has accepted but the socket has not. The writer waits for them. Otherwise a blocked
-    /// write would look complete, and its last bytes would stay in the layer until the next write.
+    /// The number of bytes that TLS has accepted but the socket has not. The writer waits until the socket has accepted
+    /// these bytes. Otherwise a blocked write would look complete, and its last bytes would stay in the layer until the
+    /// next write.
     unflushed: usize,
 }
 

@@ -124,7 +124,7 @@ fn decodes_to_utf8(encoded: &[u8]) -> bool {
     std::str::from_utf8(&decoded).is_ok()
 }
 
-/// Parses a field whose value is on or off.
+/// Parses a field whose value is 1 or 0.
 ///
 /// # Errors
 ///

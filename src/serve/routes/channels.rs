@@ -153,7 +153,7 @@ async fn list(state: &ServerState, query: &str) -> Result<Response, ApiError> {
             _ => {}
         }
     }
-    // The page asks for one name more than it holds, to find out whether there are more.
+    // The handler asks for one name more than fits into the page, to find out whether there are more names.
     let mut names = state.hub.names(&prefix, &after, limit + 1);
     let mut is_complete = true;
     if let Some(remote) = &state.remote_counts {

@@ -139,7 +139,7 @@ impl BatchBuilder {
 
     fn note(&mut self, step: Step) {
         if let Step::Gap(gap) = step {
-            // If a gap follows another gap, the first one has the right start.
+            // If a gap follows another gap, the first gap has the start that the client must get.
             let from = self.gap.map_or(gap.from, |first| first.from);
             self.gap = Some(Gap { from, ..gap });
         }

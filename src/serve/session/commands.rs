@@ -1,4 +1,4 @@
-//! Carries out the commands of duplex clients: subscribe, unsubscribe, publish, ping. The dialect parses them.
+//! Carries out the commands of duplex clients: subscribe, unsubscribe, publish, ping. The dialect parses the commands.
 
 use super::pump::Pump;
 use crate::cursor::{Cursor, Start};

@@ -29,8 +29,8 @@ use tokio::time::{Instant, Sleep};
 /// connection.
 const MAX_PENDING: usize = 100;
 
-/// Bytes of an incomplete command that do not count against the memory budget: they are a part of what each connection
-/// takes anyway.
+/// Bytes of an incomplete command that do not count against the memory budget: they are a part of the memory that each
+/// connection takes anyway.
 const UNCOUNTED: usize = 512;
 
 /// A publish under way: its `ref`, and the message's cursor.
@@ -335,7 +335,8 @@ impl RunningDuplex {
         });
     }
 
-    /// Writes bytes. The bytes are all of `whole` or a part of it.
+    /// Writes bytes. The unwritten bytes are the whole buffer or a part of it, so the memory budget can identify the
+    /// buffer.
     async fn write(&mut self, whole: &Bytes, bytes: &[u8]) -> io::Result<()> {
         let write = self.io.write_all(bytes);
         self.pump.wrote(self.state.budget.write(BufferId::of(whole), write).await?);

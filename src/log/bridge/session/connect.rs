@@ -10,8 +10,8 @@ use redis::aio::{PubSubSink, PubSubStream};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Time without a sign of life from the members of a Cluster after which the server that they listen to counts as gone,
-/// if it does not answer this node either.
+/// The server to which the members of a Cluster listen counts as lost after this time without a sign of life from these
+/// members, if it does not answer this node either.
 const SILENCE: Duration = Duration::from_secs(2);
 
 impl Session {

@@ -120,8 +120,8 @@ impl Tail {
         match judge(at, &ids, upto, &extent, counters) {
             Verdict::Whole(to) => self.go_on_behind(hole, at.id, read, to),
             Verdict::Hole { after, upto } => {
-                // The event has the log's present floor. The floor tells whether all entries before the hole are also
-                // gone. The event is left out if the hole is at the log's end and no entry has come since: otherwise
+                // The event has the log's present floor. The floor tells whether all entries before the hole were also
+                // dropped. The event is left out if the hole is at the log's end and no entry has come since: otherwise
                 // each read would wake all readers.
                 if upto.id > at.id {
                     self.events.push_back(TailEvent::Opened(extent));

@@ -36,7 +36,7 @@ const MAX_PENDING: usize = 64;
 /// How many bytes of responses are gathered before they are written.
 const MAX_GATHERED: usize = 16 << 10;
 
-/// A response that refuses what the client is sending. The connection ends with it.
+/// A response that refuses the request that the client is sending. The connection ends with this response.
 pub fn last_response(refusal: &ApiError) -> Vec<u8> {
     let (mut head, body) = response::refused(refusal).into_parts();
     head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
@@ -222,7 +222,7 @@ impl Answers {
         self.out.extend_from_slice(&body.unwrap_or_default());
     }
 
-    /// Refuses what the client is sending, with the last response of the connection.
+    /// Refuses the request that the client is sending, with the last response of the connection.
     ///
     /// # Errors
     ///

@@ -167,12 +167,12 @@ impl ConnectionState {
         StreamGuard { connection: self.clone(), opened: Instant::now(), is_complete: false }
     }
 
-    /// Notes that the client accepted bytes of a stream.
+    /// Records that the client accepted bytes of a stream.
     pub fn accepted(&self) {
         self.state().last_write = Instant::now();
     }
 
-    /// Notes that a stream has made no progress since `since`, which is the longest time allowed. If the other streams
+    /// Records that a stream has made no progress since `since`, which is the longest time allowed. If the other streams
     /// made no progress either, the client blocks the whole connection.
     pub fn stalled(&self, since: Instant) {
         let mut state = self.state();
@@ -182,7 +182,7 @@ impl ConnectionState {
     }
 }
 
-/// Counts a stream for as long as it lives.
+/// Counts a stream as long as this value exists.
 pub struct StreamGuard {
     connection: ConnectionState,
     opened: Instant,
@@ -190,7 +190,7 @@ pub struct StreamGuard {
 }
 
 impl StreamGuard {
-    /// Notes that the response is complete, so that a later reset does not count as abuse.
+    /// Records that the response is complete, so that a later reset does not count as abuse.
     pub fn completed(&mut self) {
         self.is_complete = true;
     }
@@ -322,7 +322,7 @@ mod tests {
             state.was_useful(WINDOW as usize);
         }
         assert!(state.state().closing.is_none());
-        // Then one more window of bytes than there are streams is too much.
+        // Bytes that no handler reads soon exceed the windows of all streams, and the connection is closed.
         for _ in 0..2 * STREAMS {
             content(WINDOW as usize);
         }

@@ -1,4 +1,4 @@
-//! The steps of the readers, and the check of the messages and gaps that they are told of.
+//! The steps of the readers, and the check of the messages and gaps that they receive.
 
 use super::*;
 
