@@ -85,7 +85,7 @@ impl LineWriter {
         Ok(LineWriter(Arc::new(Handle(shared))))
     }
 
-    /// Queues a line. This function never waits for the sink. A missing line end is added.
+    /// Queues a line. This function never waits for the sink. If the line end is missing, it is added.
     pub fn line(&self, line: &[u8]) {
         let shared = &self.0.0;
         let line = line.strip_suffix(b"\n").unwrap_or(line);

@@ -67,7 +67,7 @@ pub enum Layout {
     Sequence,
     /// The messages follow one another in one chunk of HTTP/1.1.
     Chunk,
-    /// The messages are the answer to a poll. The type is that of the envelope that writes the answer.
+    /// The messages are the answer to a poll. Each type of envelope has a layout of its own.
     Answer(TypeId),
 }
 

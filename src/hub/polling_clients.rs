@@ -231,7 +231,7 @@ mod tests {
         }
         polling.polled("poll", &names(&["b"]), &ClientId::random(), Duration::ZERO);
         assert_eq!((count(&polling, "a"), polling.clients.len()), (vec![("poll".into(), MAX_CLIENTS)], 1));
-        // When there is no room, not every new client makes the server look for clients to remove.
+        // When there is no room, the server does not look for clients to remove at each new client.
         let swept = polling.swept;
         tokio::time::advance(Duration::from_millis(900)).await;
         polling.polled("poll", &names(&["b"]), &ClientId::random(), Duration::ZERO);

@@ -1,4 +1,4 @@
-//! The forever frame: a page in a hidden frame that never ends and calls its parent.
+//! The forever frame: a page for a hidden frame. The page never ends, and calls functions of its parent.
 
 use super::{
     Accepted, ApiError, Code, Control, Envelope, Lifecycle, PADDING, Params, RequestHead, Transport, encoding,

@@ -11,7 +11,7 @@ use std::fmt;
 /// The fields of a publication.
 const FIELDS: [&str; 7] = ["channel", "data", "event", "exclude", "socket", "volatile", "key"];
 
-/// A message as a publisher writes it in JSON. Unknown fields are ignored: a command has more.
+/// A message as a publisher writes it in JSON. Unknown fields are ignored, because a command has other fields, too.
 #[derive(Deserialize)]
 pub struct Publication<'a> {
     #[serde(borrow, default)]

@@ -135,7 +135,7 @@ const fn violation(code: u16, reason: &'static str) -> Violation {
     Violation { code, reason }
 }
 
-/// Decodes a client's frames. The result does not depend on how they are cut into reads and fragments.
+/// Decodes a client's frames. The result does not depend on how the frames are cut into reads and fragments.
 ///
 /// Each connection has a decoder, so the decoder does not hold a buffer between messages.
 #[derive(Debug)]

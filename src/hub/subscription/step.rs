@@ -29,7 +29,7 @@ pub struct Gap {
 pub enum Step {
     /// Messages were copied out.
     Messages,
-    /// A gap. Take another step to read on after it.
+    /// A gap. The reader takes another step to read on after the gap.
     Gap(Gap),
     /// There are no new messages. The reader is woken when there is one.
     Idle,

@@ -35,7 +35,7 @@ pub(super) fn args(
         Want::Finish => "finish",
     };
     let mut args = vec![
-        // The candidate for the log's epoch. It is filled in when there is a connection.
+        // The candidate for the log's epoch. The value is filled in when there is a connection.
         String::new(),
         member.to_owned(),
         want.to_owned(),

@@ -72,7 +72,7 @@ impl Record {
     }
 }
 
-/// Another node, as the last renewal showed it.
+/// Another node, with its state at the last renewal.
 #[derive(Clone, Debug)]
 pub(super) struct Peer {
     pub(super) record: Record,

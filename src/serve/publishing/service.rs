@@ -79,8 +79,8 @@ pub fn append(
                 return Ok(cursors);
             }
             // The time runs from the beginning of the append and not from this point, because only the first of
-            // pipelined publishes is polled. Each of the others gets to this point, and would wait again, when the one
-            // before it is answered.
+            // pipelined publishes is polled. The next one reaches this point only after the previous one was answered,
+            // and would then wait again.
             let until = (began + OWN_TAIL_WAIT).max(Instant::now() + OWN_TAIL_LEAST);
             let _ = tokio::time::timeout_at(until, state.hub.reached(*newest)).await;
         }

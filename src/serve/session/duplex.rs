@@ -190,8 +190,8 @@ impl RunningDuplex {
                 if let Poll::Ready(read) = read {
                     return Poll::Ready(Event::Read(read));
                 }
-                // This ends a raw TCP connection that does not send a command, or sends it too slowly. A command has as
-                // much time as the head of a request.
+                // This ends a raw TCP connection that does not send a command, or sends it too slowly. The time limit
+                // for a command is the same as for the head of a request.
                 if let Some(unsubscribed) =
                     unsubscribed.as_mut().filter(|_| !self.pump.has_begun() && self.pending.is_none())
                     && unsubscribed.silence.as_mut().poll(cx).is_ready()

@@ -185,8 +185,8 @@ pub(super) struct Told {
 ///     has opened the log. For example, all nodes lost power before the mark reached the cursor;
 ///   - belongs to an epoch that was ended by a node that has met a hole, or has begun to read, after the mark and the
 ///     log's floor. The node has read entries that it does not remember, and cannot tell whether it is the same log;
-///   - is between the last entry that other programs have trimmed or deleted at the log's front and the first remaining
-///     entry: Redis reports only the second one;
+///   - is between two entries: the last entry that other programs have trimmed or deleted at the log's front, and the
+///     first remaining entry. Redis reports only the second one;
 ///   - belongs to an epoch that has two branches, because an older copy was put back into a running server. One cursor
 ///     may belong to either branch, and the gap may lead a reader to the entries of the other branch;
 ///   - comes after an entry that others have deleted, if they have then deleted a later entry: Redis reports only the
