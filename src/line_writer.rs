@@ -162,7 +162,8 @@ impl<S: Write, N: FnMut(Notice<'_>)> Writing<S, N> {
                 Err((error, rest)) => {
                     let lost = lines[rest..].split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).count();
                     self.shared.dropped.inc_by(lost as u64);
-                    self.is_cut = rest > 0 && lines[rest - 1] != b'\n';
+                    // If nothing was written now, the earlier line may still lack its end.
+                    self.is_cut = if rest > 0 { lines[rest - 1] != b'\n' } else { self.is_cut };
                     if !std::mem::replace(&mut self.is_failing, true) {
                         (self.notify)(Notice::Failed(&error));
                     }
@@ -344,10 +345,13 @@ mod tests {
         let (writer, _told) = writer(&sink);
         writer.line(b"half a line");
         writer.flush(SOON);
+        // Not even the line end can be written now.
+        writer.line(b"lost");
+        writer.flush(SOON);
         sink.set(Mode::Takes);
         writer.line(b"whole");
         writer.flush(SOON);
-        assert_eq!((sink.text().as_str(), writer.dropped().get()), ("half\nwhole\n", 1));
+        assert_eq!((sink.text().as_str(), writer.dropped().get()), ("half\nwhole\n", 2));
     }
 
     #[test]

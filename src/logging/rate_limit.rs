@@ -100,9 +100,14 @@ impl RateLimit {
         if !self.0.is_on.load(Ordering::Relaxed) || is_own(event.metadata()) {
             return true;
         }
-        let now = Instant::now();
-        let mut places = self.0.places.lock();
-        places.entry(event.metadata().callsite()).or_insert_with(|| Place::new(event)).admits(now)
+        let (now, callsite) = (Instant::now(), event.metadata().callsite());
+        if let Some(place) = self.0.places.lock().get_mut(&callsite) {
+            return place.admits(now);
+        }
+        // The text is formatted without the lock: this may log or panic, and the log line of a panic also passes through
+        // this layer.
+        let place = Place::new(event);
+        self.0.places.lock().entry(callsite).or_insert(place).admits(now)
     }
 }
 
@@ -206,6 +211,30 @@ mod tests {
         tokio::time::sleep(PERIOD * 3).await;
         assert_eq!(written.count(""), 0, "it is told once");
         running.abort();
+    }
+
+    /// A text that logs while it is formatted.
+    struct Talkative;
+
+    impl std::fmt::Display for Talkative {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            LIMIT.with_borrow(|limit| limit.tell());
+            f.write_str("a text")
+        }
+    }
+
+    thread_local! {
+        static LIMIT: std::cell::RefCell<RateLimit> = std::cell::RefCell::default();
+    }
+
+    #[test]
+    fn a_text_that_uses_the_log_while_it_is_formatted_does_not_block() {
+        let (limit, written, subscriber) = subscriber();
+        let _guard = tracing::subscriber::set_default(subscriber);
+        limit.0.is_on.store(true, Ordering::Relaxed);
+        LIMIT.set(limit);
+        warn!("{Talkative}");
+        assert_eq!(written.count("a text"), 1);
     }
 
     #[tokio::test(start_paused = true)]
