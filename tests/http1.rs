@@ -147,6 +147,8 @@ async fn transfer_codings() {
         }
         let coded = node.get("/poll?channel=coded&cursor=earliest").await.json();
         assert_eq!(coded["messages"].as_array().map(Vec::len), Some(2), "{coded}");
+        let refused = node.metric("longtail_refused_total{reason=\"bad_request\"}").await;
+        assert!(refused >= 5.0, "{refused} refusals are counted");
     }
 }
 

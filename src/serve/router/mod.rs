@@ -42,6 +42,7 @@ pub async fn answer(context: &Context, peer: &Peer, request: Request) -> Respons
 async fn respond(context: &Context, peer: &Peer, mut request: Request) -> Response {
     let checked = request::normalize_host(&mut request);
     if let Err(refusal) = checked.and_then(|()| request::check_transfer_coding(request.headers())) {
+        context.state.rejections.count(refusal.code);
         return refused_framing(request.version(), &refusal);
     }
     if peer.must_use_tls {
@@ -137,8 +138,8 @@ fn options(request: &Request, methods: &'static str) -> Response {
     response
 }
 
-/// Refuses a method that the path does not have. An extended `CONNECT` asks for a WebSocket, so that any other answer than a
-/// refusal would be taken for one (RFC 8441 §5).
+/// Refuses a method that the path does not have. An extended `CONNECT` asks for a WebSocket, so the client would treat
+/// any answer except a refusal as a WebSocket (RFC 8441 §5).
 fn check_method(request: &Request, route: &Route) -> Option<Response> {
     let is_known = route.methods.split(", ").any(|known| known == request.method().as_str());
     let has_socket =
