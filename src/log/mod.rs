@@ -122,7 +122,9 @@ pub enum AppendError {
     OutcomeUnknown,
     /// The idempotency keys of the publisher take its share of `--key-bytes`. There will be room again after this time.
     /// Nothing was appended.
-    #[error("your idempotency keys have used up their share of --key-bytes: the server remembers each key for five minutes")]
+    #[error(
+        "your idempotency keys have used up their share of --key-bytes: the server remembers each key for five minutes"
+    )]
     NoRoomForKeys(Duration),
     /// The drafts have more keys than any publisher may ever have. Nothing was appended.
     #[error("the messages have more idempotency keys than --key-bytes allows one publisher: send fewer at a time")]

@@ -70,8 +70,8 @@ pub fn object(json: &str) -> Result<(), ApiError> {
     Err(ApiError::new(Code::BadRequest, "send a JSON object"))
 }
 
-/// Refuses an object with a field that a publication does not have. A misspelled field, or a field of another version of
-/// the server, would otherwise silently have no effect.
+/// Refuses an object with a field that a publication does not have. A misspelled field, or a field of another version
+/// of the server, would otherwise silently have no effect.
 ///
 /// # Errors
 ///

@@ -61,7 +61,8 @@ impl GrantRenewal {
             Validity::RenewAt(end) => (end, Some(credentials.clone())),
             Validity::EndsAt(end) => (end, None),
         };
-        // One question renews all channels of the same credentials. A question under way does not name the new channels.
+        // One question renews all channels of the same credentials. A question under way does not name the new
+        // channels.
         let same = |grant: &&mut GrantedChannels| match (&grant.credentials, &credentials) {
             (Some(one), Some(other)) => Arc::ptr_eq(one, other) && grant.renewal.is_none(),
             (None, None) => grant.end == end,

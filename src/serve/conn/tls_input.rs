@@ -20,7 +20,7 @@ pub struct TlsInput {
     held: Reservation,
 }
 
-/// What was read.
+/// The bytes that TLS may hold, by phase.
 enum Input {
     /// During the handshake. TLS may hold all bytes of the handshake, since its messages may span any number of
     /// records.

@@ -1,4 +1,5 @@
-//! The memory budget: data that clients have not read yet, and input from clients that is not complete or not handled yet.
+//! The memory budget: data that clients have not read yet, and input from clients that is not complete or not handled
+//! yet.
 //!
 //! A reader is a cursor and does not have a queue. But while its socket does not accept bytes, a reader holds one
 //! batch: ten thousand clients that never read make the server hold ten thousand batches. So a write that *blocks* is
@@ -179,8 +180,8 @@ impl BufferBudget {
         Reservation { budget: self.clone(), bytes: 0, is_publication: false }
     }
 
-    /// A reservation that has no bytes yet, for a publication that is complete and waits for the application or the log.
-    /// Incomplete input of clients cannot keep publications out: an eighth of the memory is left to publications.
+    /// A reservation that has no bytes yet, for a publication that is complete and waits for the application or the
+    /// log. Incomplete input of clients cannot keep publications out: an eighth of the memory is left to publications.
     pub fn publication(self: &Arc<BufferBudget>) -> Reservation {
         Reservation { budget: self.clone(), bytes: 0, is_publication: true }
     }

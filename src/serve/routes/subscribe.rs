@@ -1,5 +1,5 @@
-//! Answers subscriptions over HTTP, for every protocol, in steps: check the request, authorize it, wait until the node is
-//! ready, and open the session that the transport's lifecycle needs.
+//! Answers subscriptions over HTTP, for every protocol, in steps: check the request, authorize it, wait until the node
+//! is ready, and open the session that the transport's lifecycle needs.
 
 use super::poll::{self, Wait};
 use super::response::{self, Body, Response};

@@ -65,7 +65,8 @@ impl Session {
             metrics.forgotten_keys.inc_by(state.forgotten);
             warn!(
                 forgotten = state.forgotten,
-                "PUBLISHes were appended, but their idempotency keys are not remembered: the keys of publishers through Redis have used up their share of --key-bytes"
+                "PUBLISHes were appended, but their idempotency keys are not remembered: the keys of publishers \
+                 through Redis have used up their share of --key-bytes"
             );
         }
         let learned = self.member.learn(&request, state, now);

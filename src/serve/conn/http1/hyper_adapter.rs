@@ -195,8 +195,8 @@ impl Progress<'_> {
         if self.handover.is_head_written() && is_flushed {
             return Step::Done(Poll::Ready(Some(Ok(()))));
         }
-        // A request under way is answered; an idle connection is closed. This is checked after hyper has read once, so that a
-        // request that waits in the socket is not lost.
+        // A request under way is answered; an idle connection is closed. This is checked after hyper has read once, so
+        // that a request that waits in the socket is not lost.
         if !self.is_draining && self.draining.as_mut().poll(cx).is_ready() {
             self.is_draining = true;
             self.draining = Box::pin(self.state.drain.late());

@@ -25,8 +25,8 @@ pub fn spawn(
     spawn_parked(async move {
         loop {
             let answered = {
-                // The result of the wait is moved into a box before the next `.await`: every parked poll would otherwise
-                // keep room for it, and for the future that writes the response.
+                // The result of the wait is moved into a box before the next `.await`: every parked poll would
+                // otherwise keep room for it, and for the future that writes the response.
                 let answer = match poll.wait(&context.state, &mut io).await {
                     Ok(Waited::Answered(rest)) if rest.is_empty() => None,
                     Ok(waited) => Some(Box::pin(poll.answer(waited, &context.state, &context.polls, &mut io))),

@@ -172,8 +172,8 @@ impl ConnectionState {
         self.state().last_write = Instant::now();
     }
 
-    /// Records that a stream has made no progress since `since`, which is the longest time allowed. If the other streams
-    /// made no progress either, the client blocks the whole connection.
+    /// Records that a stream has made no progress since `since`, which is the longest time allowed. If the other
+    /// streams made no progress either, the client blocks the whole connection.
     pub fn stalled(&self, since: Instant) {
         let mut state = self.state();
         if state.last_write <= since {
