@@ -168,7 +168,7 @@ fn certificate(config: &Config, metrics: &mut Registry) -> Result<Option<Arc<Tls
     tls.map(|tls| Some(Arc::new(tls))).map_err(|error| bad_flag("--tls-cert, --tls-key", &error))
 }
 
-/// The access log of `--access-log`, if it is set.
+/// The access log, if `--access-log` is set.
 fn access_log(to: &AccessLogTo, metrics: &mut Registry) -> Result<Option<AccessLog>, BadConfig> {
     let (destination, at) = match to {
         AccessLogTo::Off => return Ok(None),

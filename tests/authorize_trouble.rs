@@ -32,7 +32,7 @@ struct Asked<'a> {
     nth: usize,
 }
 
-/// An application that answers by a rule, on connections that it keeps.
+/// An application that answers by a rule and keeps its connections open.
 struct Application {
     url: String,
     connections: Arc<AtomicUsize>,
@@ -145,10 +145,10 @@ async fn an_answer_decides_about_one_user() {
     }
 }
 
-/// An application may close a connection at any time, also at the moment at which a question is sent.
+/// An application may close a connection at any time, even at the moment when a question is sent.
 #[tokio::test]
 async fn a_question_whose_connection_ends_is_asked_once_more() {
-    // Each connection carries one answer, however it ends after that.
+    // Each connection carries one answer, in whatever way the connection ends after that.
     for reset in [false, true] {
         let application = Application::start(move |asked| match asked.nth {
             0 => Do::Write(allow("a")),
@@ -162,7 +162,7 @@ async fn a_question_whose_connection_ends_is_asked_once_more() {
             assert_eq!(answer.status, 200, "reset {reset}, user {n}: {}", answer.text());
         }
     }
-    // The question is repeated once, and not for ever.
+    // The question is repeated only once.
     type Rule = fn(Asked<'_>) -> Do;
     let rules: [(Rule, usize, u16); 4] = [
         (|_| Do::Close, 2, 403),
@@ -243,7 +243,7 @@ async fn what_decides_nothing_is_logged_once() {
     assert!(!node.log().contains("--authorize-url"), "{}", node.log());
 }
 
-/// A refusal names the channels, also if the application refuses everything.
+/// A refusal names the channels, even if the application refuses everything.
 #[tokio::test]
 async fn a_refusal_of_everything_names_the_channels() {
     for (status, code, refused) in [
@@ -259,7 +259,7 @@ async fn a_refusal_of_everything_names_the_channels() {
     }
 }
 
-/// Answers that scripts really send: a ttl that PHP computed, and a warning in front of the JSON.
+/// Answers that real scripts send: a ttl that PHP has computed, and a warning in front of the JSON.
 #[tokio::test]
 async fn scripts_of_php() {
     const READ: &str = "<?php $asked = json_decode(file_get_contents('php://input'), true);\n";

@@ -91,12 +91,12 @@ pub enum BadEvent {
     /// The name is empty, too long or has a control character.
     #[error("an event name must be 1 to 100 bytes without control characters")]
     Malformed,
-    /// The name is one that streams use themselves.
+    /// The name is reserved, because streams use it for their own events.
     #[error("the event names hello, heartbeat, gap, bye, error and open are reserved")]
     Reserved,
 }
 
-/// A client's id. It is usually a UUID, which takes 16 bytes. Any other short token is kept as it is.
+/// A client's id. A client id. It is usually a UUID, which takes 16 bytes. Any other short token is kept as it is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum ClientId {
     /// A UUID in its usual spelling.

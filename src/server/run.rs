@@ -18,9 +18,9 @@ const LAST_WRITES: Duration = Duration::from_secs(2);
 
 /// How long the steps of a drain take.
 pub struct DrainTimes {
-    /// How long the server still takes connections after it is told to stop.
+    /// How long the server still accepts connections after it is told to stop.
     pub delay: Duration,
-    /// How long readers may take to disconnect after that.
+    /// How long readers may take to disconnect after the drain has begun.
     pub limit: Duration,
 }
 
@@ -70,7 +70,7 @@ async fn serve_until(
     }
     if !times.delay.is_zero() {
         info!(seconds = times.delay.as_secs(), "not ready: connections are still taken until the drain begins");
-        // A load balancer takes the node out when it sees that `/readyz` answers 503, and until then sends clients.
+        // A load balancer stops sending clients to the node only after it has seen that `/readyz` answers 503.
         state.drain.announce();
         systemd::stopping();
         tokio::select! {
@@ -79,7 +79,7 @@ async fn serve_until(
         }
     }
     info!(seconds = times.limit.as_secs(), "draining: readers are told to reconnect");
-    // Before the drain, the server learns of all requests that have already arrived. Otherwise the drain would cut
+    // Before the drain begins, the server finds all requests that have already arrived. Otherwise the drain would cut
     // their connections as idle ones.
     state.reactor.catch_up().await;
     state.drain.begin();

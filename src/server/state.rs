@@ -43,7 +43,7 @@ pub struct Parts {
     pub demo: Option<Demo>,
 }
 
-/// The parts that `longtail demo` opens in addition. By default it is empty.
+/// The parts that `longtail demo` opens in addition. The default value is empty.
 #[derive(Default)]
 pub struct OpenDemo {
     /// The demo's API.
@@ -112,7 +112,7 @@ fn delivery(
 ) -> Arc<DeliveryMetrics> {
     let delivery = Arc::new(DeliveryMetrics::new(serve::transports()));
     hub.observe_fan_out(delivery.clone());
-    let help = "Publications that everybody got, since what they exclude is not a client id";
+    let help = "Publications that all readers got, because their exclude is not a client id";
     metrics.register("publish_ignored_excludes", help, delivery.ignored_excludes.clone());
     metrics.register_collector(Box::new(Exporter {
         delivery: delivery.clone(),

@@ -11,7 +11,8 @@ use std::net::IpAddr;
 pub enum AccessMode {
     /// Requests to a loopback name only. No other access rule applies.
     Loopback,
-    /// Requests of every client, under an [`super::authorizer::Authorizer`]. Pages are checked by their origin.
+    /// Requests of every client; an [`super::authorizer::Authorizer`] decides about them. Pages are checked by their
+    /// origin.
     Guarded,
     /// Requests of every client and every page.
     Open,
@@ -24,8 +25,8 @@ pub enum ListenerKind {
     Public,
     /// The admin listener (`--admin-listen`): it serves the paths for operators and for monitoring, without a key.
     Admin {
-        /// Whether it listens on a loopback address. No other machine reaches it, so a request with another host name comes
-        /// from a page that uses DNS rebinding.
+        /// Whether the listener has a loopback address. Other machines cannot reach such a listener, so a request with
+        /// another host name comes from a page that uses DNS rebinding.
         is_loopback: bool,
     },
 }
@@ -99,7 +100,7 @@ impl OriginPolicy {
             return Err(ApiError::new(Code::Forbidden, text));
         }
         let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
-        // A page has one origin. If there is another line, a proxy may have checked that one.
+        // A browser sends only one `Origin` line. If there is a second line, a proxy may have checked that one instead.
         let is_one = headers.get_all(header::ORIGIN).iter().all(|other| other == origin);
         let origin = origin.to_str().ok().filter(|_| is_one).unwrap_or("?");
         if self.allows(origin, forwarded_host.map(Authority::parse).or(host)) {

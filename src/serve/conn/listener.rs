@@ -104,8 +104,8 @@ async fn accept<F, S>(
         });
         let (socket, ip) = match accepted {
             Ok((Some(registration), ip)) => (Socket::new(registration), ip),
-            // There is no descriptor left, not even for an error response. The connection is closed at once: in the
-            // backlog it would keep other connections waiting.
+            // All descriptors are in use, so the server cannot even send an error response. It closes the connection at
+            // once: in the backlog, the connection would keep others waiting.
             Ok((None, _)) => {
                 state.rejections.count_reason("connection_limit");
                 continue;

@@ -1,4 +1,4 @@
-//! Sockets, timers and TLS. This module does not know HTTP.
+//! Sockets, timers and TLS. This module does not depend on HTTP.
 
 pub mod deadline;
 pub mod drain;

@@ -42,7 +42,8 @@ struct Table {
 }
 
 struct Slot {
-    /// The waker of the task, or a no-op. It is not an `Option`, which would make each slot a word larger.
+    /// The waker of the task, or a waker that does nothing. It is not an `Option`, which would make each slot a word
+    /// larger.
     waker: Waker,
     /// The tick of the slot's entry in the queue.
     queued: Tick,
@@ -71,7 +72,7 @@ impl Timers {
     pub fn at(self: &Arc<Timers>, due: Instant, now: Instant) -> Timer {
         let slot = Slot { waker: Waker::noop().clone(), queued: NEVER };
         let key = self.table.lock().slots.insert(slot);
-        // Memory never suffices for so many timers.
+        // There is never enough memory for this many timers.
         let key = u32::try_from(key).unwrap_or(u32::MAX);
         Timer { timers: self.clone(), due: self.due(due, now), key }
     }
@@ -144,7 +145,7 @@ impl Timer {
         self.timers.now(now) < self.due
     }
 
-    /// Reschedules the timer. The task must poll it again.
+    /// Reschedules the timer. The task must poll the timer again.
     pub fn reset(&mut self, due: Instant, now: Instant) {
         self.due = self.timers.due(due, now);
     }

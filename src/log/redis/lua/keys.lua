@@ -1,11 +1,14 @@
--- The room that idempotency keys take in Redis. It stands after common.lua in the scripts that remember keys.
+-- Counts and limits the memory that idempotency keys take in Redis. The scripts that remember keys contain this file
+-- after common.lua.
 --
--- What the keys of one minute take counts in a hash, `{P:log}:key:bytes:<minute>`, with a field for each publisher and
--- an empty one for all. The hash expires with the last of these keys, so the counts of the last minutes are what there
--- is. A publisher may take as many bytes as are free after that: see src/log/idempotency.rs.
+-- For each minute, a hash (`{P:log}:key:bytes:<minute>`) counts the bytes of the keys of that minute. The hash has a
+-- field for each publisher, and a field with an empty name for the sum. It expires with the last of these keys, so only
+-- the counts of the last minutes exist. A publisher's keys may take at most as many bytes as stay free: see
+-- src/log/idempotency.rs.
 --
--- Errors do not end the script: between an entry and what notes it, that would double the entry later. A user of
--- Redis without the permissions for these commands has no bound.
+-- Errors of these commands do not end the script: if the script ended after it has appended an entry and before it has
+-- recorded the entry, the entry would be appended again later. The limit does not apply to a user of Redis that does
+-- not have the permissions for these commands.
 local function key_room(limit, life)
   local now = now_ms()
   local minute, minutes = math.floor(now / 60000), math.ceil(life / 60000)
@@ -26,10 +29,12 @@ local function key_room(limit, life)
 
   local room = {}
 
-  -- The bytes of a key: its name, its value and what Redis needs beside them, and the publisher's field.
+  -- The bytes that a key counts: its name, its value, the memory that Redis needs in addition, and the publisher's
+  -- field.
   function room.of(owner, key) return #key + #owner + 200 end
 
-  -- Takes room for new keys. Returns nothing, or how many ms later there may be room, or 0 if there never is.
+  -- Takes room for new keys. Returns nothing if there is room; otherwise the number of ms after which there may be
+  -- room, or 0 if there can never be room.
   function room.take(owner, bytes)
     if 2 * bytes > limit then return 0 end
     if not own[owner] then count(owner) end

@@ -40,7 +40,8 @@ for at = 3, #ARGV, 2 do
       return refuse('an event is 1 to 100 bytes without control characters, and not a reserved name')
     end
   elseif name == 'exclude' then
-    -- Everybody gets the message then, and the nodes warn of it: a message that nobody gets helps nobody.
+    -- In this case all readers get the message, and the nodes log a warning. The alternative would be to drop a message
+    -- that readers need.
     if value == '' or #value > 100 or string.find(value, '[^A-Za-z0-9_%-%.:@]') then
       name, value = 'ignored', 'exclude'
     end

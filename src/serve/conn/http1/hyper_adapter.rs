@@ -70,7 +70,7 @@ pub async fn serve(context: &Arc<Context>, mut io: ClientStream, peer: &Peer) ->
     };
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        // The input enforces the time-outs.
+        // The input enforces the timeouts.
         .header_read_timeout(None)
         // A client may shut its sending side and wait for its response.
         .half_close(true)
@@ -122,7 +122,7 @@ async fn end(state: &ServerState, mut io: ClientStream, refusal: Option<ApiError
     io.linger().await;
 }
 
-/// Answers a request. A session stays in the handover.
+/// Answers a request. A session waits in the handover until hyper has ended.
 async fn answer(
     context: &Context,
     peer: &Peer,
@@ -176,11 +176,11 @@ struct Progress<'a> {
     blocked_write: Option<BlockedWrite>,
 }
 
-/// The end of hyper's part: `None` if the connection must be dropped.
+/// Hyper's part has ended. `None` if the connection must be dropped.
 type Ended = Option<Result<(), hyper::Error>>;
 
 enum Step {
-    /// Ask hyper to shut down gracefully, and poll it again.
+    /// The adapter must ask hyper to shut down gracefully, and poll it again.
     ShutDown,
     Done(Poll<Ended>),
 }
@@ -191,12 +191,12 @@ impl Progress<'_> {
         if let Poll::Ready(ended) = polled {
             return Step::Done(Poll::Ready(Some(ended)));
         }
-        // The head of a session is out, and hyper has nothing left to write.
+        // The head of a session was sent, and hyper does not have anything left to write.
         if self.handover.is_head_written() && is_flushed {
             return Step::Done(Poll::Ready(Some(Ok(()))));
         }
-        // A request under way is answered; an idle connection is closed. This is checked after hyper has read once, so that a
-        // request that waits in the socket is not lost.
+        // A request under way is answered; an idle connection is closed. This is checked after hyper has read once, so
+        // that a request that waits in the socket is not lost.
         if !self.is_draining && self.draining.as_mut().poll(cx).is_ready() {
             self.is_draining = true;
             self.draining = Box::pin(self.state.drain.late());
@@ -206,7 +206,7 @@ impl Progress<'_> {
             self.is_shutting_down = true;
             return Step::ShutDown;
         }
-        // The rest of a head may take as long as without a drain.
+        // A drain does not shorten the time in which the rest of a head may arrive.
         if self.is_draining && !self.is_answering.load(Ordering::Relaxed) && is_flushed {
             self.is_late = self.is_late || self.draining.as_mut().poll(cx).is_ready();
             if self.is_late {
@@ -220,7 +220,8 @@ impl Progress<'_> {
             let blocked = self.blocked_write.get_or_insert_with(|| self.state.budget.block(body));
             return Step::Done(blocked.poll_cut(cx).map(|()| None));
         }
-        // hyper does not read while a response is being made, and would not notice that the client has gone.
+        // hyper does not read while the handler makes a response, and would not notice that the client has
+        // disconnected.
         self.blocked_write = None;
         if self.is_answering.load(Ordering::Relaxed) && self.socket.is_read_closed() {
             self.client_shut.set();
@@ -229,7 +230,7 @@ impl Progress<'_> {
     }
 }
 
-/// Marks a request as being answered for as long as this lives.
+/// Marks a request as being answered as long as this value exists.
 struct Answering(Arc<AtomicBool>);
 
 impl Answering {
