@@ -68,7 +68,13 @@ pub async fn open_log(config: &Config, metrics: &mut Registry) -> Result<OpenLog
     // The bridge also runs without a pattern, because it receives the volatile messages of other nodes.
     let bridge = BridgeConfig { patterns, queue: config.redis_subscribe_queue as usize };
     let bridge = Bridge { log: log.clone(), config: bridge, is_listening: listening };
-    Ok(OpenLog { log, appender: Some(appender), remote_counts: Some(remote_counts), bridge: Some(bridge), is_listening })
+    Ok(OpenLog {
+        log,
+        appender: Some(appender),
+        remote_counts: Some(remote_counts),
+        bridge: Some(bridge),
+        is_listening,
+    })
 }
 
 /// Connects to Redis once, so that a mistake in the configuration is an error at start.
