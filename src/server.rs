@@ -96,7 +96,8 @@ impl Server {
         let access_log = access_log(&config.access_log, metrics)?;
         let mut listeners = listen::listen(config, sockets)?;
         let demo = open_demo(&mut listeners)?;
-        let OpenLog { log, appender, remote_counts, bridge, is_listening } = open_log::open_log(config, metrics).await?;
+        let OpenLog { log, appender, remote_counts, bridge, is_listening } =
+            open_log::open_log(config, metrics).await?;
         let (reactor, reactor_task) = Reactor::start()?;
         let (timers, timers_task) = Timers::start();
         let timers_task = ("the task of the timers", timers_task);
@@ -122,7 +123,11 @@ impl Server {
             context: Arc::new(state::context(config, registry, parts)),
             listeners,
             reactor_task,
-            needed_tasks: appender.map(|task| ("the task that appends to the log", task)).into_iter().chain([timers_task]).collect(),
+            needed_tasks: appender
+                .map(|task| ("the task that appends to the log", task))
+                .into_iter()
+                .chain([timers_task])
+                .collect(),
             drain: DrainTimes {
                 delay: Duration::from_secs(config.drain_delay),
                 limit: Duration::from_secs(config.drain_seconds),

@@ -126,7 +126,8 @@ async fn a_key_that_is_written_again_counts_once() {
     redis.listened(1).await;
     let counted = async || -> i64 {
         let mut sum = 0;
-        let keys: Vec<String> = ::redis::from_redis_value(redis.command(&["KEYS", "*:key:bytes:*"]).await).expect("keys");
+        let keys: Vec<String> =
+            ::redis::from_redis_value(redis.command(&["KEYS", "*:key:bytes:*"]).await).expect("keys");
         for key in keys {
             let bytes: Vec<i64> = ::redis::from_redis_value(redis.command(&["HVALS", &key]).await).expect("counts");
             assert!(bytes.iter().all(|bytes| *bytes >= 0), "{key}: {bytes:?}");

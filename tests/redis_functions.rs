@@ -183,8 +183,7 @@ async fn a_publisher_of_few_privileges() {
         assert!(taken < 100, "100 keys are within 8 KiB");
     };
     assert!(refused.contains("--key-bytes"), "{refused}");
-    let denied: Vec<redis::Value> =
-        redis::from_redis_value(redis.command(&["ACL", "LOG"]).await).expect("the ACL log");
+    let denied: Vec<redis::Value> = redis::from_redis_value(redis.command(&["ACL", "LOG"]).await).expect("the ACL log");
     assert!(denied.is_empty(), "{denied:#?}");
 }
 

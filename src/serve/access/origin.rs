@@ -179,7 +179,9 @@ impl OriginPolicy {
 /// Says what lets a client in that uses a foreign host name.
 fn foreign_host(listener: ListenerKind) -> &'static str {
     match listener {
-        ListenerKind::Public => "this server answers to loopback names only; start it with --open to admit every client",
+        ListenerKind::Public => {
+            "this server answers to loopback names only; start it with --open to admit every client"
+        }
         ListenerKind::Admin { .. } => {
             "a listener of --admin-listen on a loopback address answers to loopback names only; give it an address that \
              only your own machines can reach"
