@@ -119,6 +119,64 @@ async fn keys_take_no_more_of_redis_than_their_share() {
     assert!(taken >= 1 << 19, "the keys took only {taken} bytes");
 }
 
+/// A key that is written again, because the log does not hold its message any more, counts once.
+#[tokio::test]
+async fn a_key_that_is_written_again_counts_once() {
+    let redis = RedisServer::start().await;
+    let node = start_on(&redis, &["--key-bytes", "64KiB"]).await;
+    redis.listened(1).await;
+    let counted = async || -> i64 {
+        let mut sum = 0;
+        let keys: Vec<String> =
+            ::redis::from_redis_value(redis.command(&["KEYS", "*:key:bytes:*"]).await).expect("keys");
+        for key in keys {
+            let bytes: Vec<i64> = ::redis::from_redis_value(redis.command(&["HVALS", &key]).await).expect("counts");
+            assert!(bytes.iter().all(|bytes| *bytes >= 0), "{key}: {bytes:?}");
+            assert!(redis.number(&["PTTL", &key]).await > 0, "{key} expires");
+            sum += bytes.iter().sum::<i64>();
+        }
+        sum
+    };
+    for way in ["POST", "array", "FCALL", "PUBLISH"] {
+        let length = async || redis.number(&["XLEN", "longtail:log"]).await;
+        let publish = async || {
+            let before = length().await;
+            let message = format!(r#"{{"channel":"{way}","data":1,"key":"k"}}"#);
+            match way {
+                "POST" => assert_eq!(node.publish_json(&message).await.status, 200),
+                "array" => {
+                    let other = message.replace("\"k\"", "\"other\"");
+                    assert_eq!(node.publish_json(&format!("[{message},{other},{message}]")).await.status, 200);
+                }
+                "FCALL" => {
+                    let words = ["FCALL", "longtail_publish", "1", "longtail:log", way, "1", "key", "k"];
+                    eventually("the function", async || redis.try_command(&words).await.ok()).await;
+                }
+                _ => drop(redis.command(&["PUBLISH", "push:PUBLISH", r#"{"data":1,"key":"k"}"#]).await),
+            }
+            eventually("the entry", async || (length().await > before).then_some(())).await;
+        };
+        let before = counted().await;
+        publish().await;
+        let once = counted().await - before;
+        assert!(once > 0, "{way}: {once}");
+        for round in 0..3 {
+            for id in ids(&redis, way).await {
+                redis.command(&["XDEL", "longtail:log", &id]).await;
+            }
+            publish().await;
+            assert_eq!(counted().await - before, once, "{way}: written {} times", round + 2);
+        }
+    }
+}
+
+/// The entries of a channel in the log.
+async fn ids(redis: &RedisServer, channel: &str) -> Vec<String> {
+    let entries: Vec<(String, Vec<String>)> =
+        ::redis::from_redis_value(redis.command(&["XRANGE", "longtail:log", "-", "+"]).await).expect("entries");
+    entries.into_iter().filter(|(_, fields)| fields[1] == channel).map(|(id, _)| id).collect()
+}
+
 /// The publishers through Redis share their keys and their room. An `FCALL` beyond it is refused. A `PUBLISH` cannot be
 /// refused, so it is delivered.
 #[tokio::test]

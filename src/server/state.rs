@@ -35,6 +35,8 @@ pub struct Parts {
     pub access_log: Option<AccessLog>,
     /// The reactor of client sockets.
     pub reactor: Arc<Reactor>,
+    /// The timers of parked readers.
+    pub timers: Arc<Timers>,
     /// The file descriptors that clients may use.
     pub descriptors: DescriptorAllowance,
     /// The address of raw TCP, if it is on.
@@ -78,7 +80,7 @@ pub fn context(config: &Config, mut registry: Registry, parts: Parts) -> Context
         drain,
         access_log: parts.access_log,
         reactor: parts.reactor,
-        timers: Timers::start(),
+        timers: parts.timers,
         tls: parts.tls,
         http2: Http2Metrics::new(metrics),
         delivery,

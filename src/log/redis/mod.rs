@@ -52,6 +52,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::sync::broadcast;
+use tokio::task::JoinHandle;
 use tokio_stream::Stream;
 
 /// How many volatile messages may wait for the tail. Beyond this limit the oldest are dropped: volatile messages may
@@ -93,12 +94,13 @@ pub struct RedisLog {
 }
 
 impl RedisLog {
-    /// A log at an endpoint. The log connects when it is first used. Appends need a tokio runtime from now on.
-    pub fn new(endpoint: Endpoint, config: RedisConfig) -> Arc<RedisLog> {
+    /// A log at an endpoint, and the task of its appender. The log connects when it is first used. The task ends with the
+    /// log. If it ends earlier, appends are no longer possible, so the server must watch the task.
+    pub fn new(endpoint: Endpoint, config: RedisConfig) -> (Arc<RedisLog>, JoinHandle<()>) {
         let timeout = config.timeout;
         let (log, jobs) = RedisLog::without_appender(endpoint, config);
-        tokio::spawn(append::run(Arc::downgrade(&log), jobs, timeout));
-        log
+        let appender = tokio::spawn(append::run(Arc::downgrade(&log), jobs, timeout));
+        (log, appender)
     }
 
     fn without_appender(endpoint: Endpoint, config: RedisConfig) -> (Arc<RedisLog>, queue::Jobs) {

@@ -9,3 +9,4 @@ pub mod socket;
 pub mod stream;
 pub mod timers;
 pub mod tls;
+pub mod write_through;

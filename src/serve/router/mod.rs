@@ -84,9 +84,10 @@ fn refused_framing(version: Version, refusal: &ApiError) -> Response {
 fn check_origin(state: &ServerState, peer: &Peer, request: &Request) -> Result<(), ApiError> {
     let headers = request.headers();
     match peer.listener {
-        ListenerKind::Public => state.origins.check(headers, peer.forwarded_host()),
+        ListenerKind::Public => state.origins.check(headers, peer.forwarded_host(), peer.listener),
         ListenerKind::Admin { is_loopback } => {
-            let check = |mode| OriginPolicy { mode, allow_origin: AllowedOrigins::default() }.check(headers, None);
+            let policy = |mode| OriginPolicy { mode, allow_origin: AllowedOrigins::default() };
+            let check = |mode| policy(mode).check(headers, None, peer.listener);
             // The admin listener serves only its own pages: another program of this machine may also serve pages, and
             // the listener does not require a key.
             check(AccessMode::Guarded)?;

@@ -80,8 +80,9 @@ local function append(key, first, last)
     log = ensure()
     entries = log.added or stream().added
   end
+  local known
   if key ~= '' then
-    local known = redis.pcall('GET', key)
+    known = redis.pcall('GET', key)
     if type(known) == 'table' then return known end
     if known and keyed(log, known, { unpack(ARGV, first, last) }) then return end
   end
@@ -92,7 +93,8 @@ local function append(key, first, last)
     room = room or key_room(tonumber(ARGV[15]), tonumber(ARGV[14]))
     -- A PUBLISH cannot be refused, because its publisher does not get an answer. So the message is appended without its
     -- key: if the publisher repeats it, the message is doubled, but it is not lost.
-    if room.take(ARGV[16], room.of(ARGV[16], key)) then
+    local bytes = room.of(ARGV[16], key)
+    if room.take(ARGV[16], bytes, known and { { cursor = known, bytes = bytes } } or {}) then
       forgotten = forgotten + 1
     else
       redis.pcall('SET', key, id .. '.' .. log.epoch, 'PX', ARGV[14])

@@ -32,8 +32,16 @@ use std::task::{Context as TaskContext, Poll};
 use tokio::io::AsyncWriteExt as _;
 use tracing::debug;
 
-/// Serves requests. Returns the connection and a session that takes it over; `None` if the connection has ended.
-pub async fn serve(context: &Arc<Context>, mut io: ClientStream, peer: &Peer) -> Option<(ClientStream, Session)> {
+/// Serves requests. Returns the connection and the session that takes it over; without a session, the last response is
+/// written, and the connection has to linger. `None` if the connection has ended.
+///
+/// The caller lingers, because this future holds much more memory than a connection that lingers needs. A client that does
+/// not read its refusals could otherwise hold that memory beside the budget.
+pub async fn serve(
+    context: &Arc<Context>,
+    mut io: ClientStream,
+    peer: &Peer,
+) -> Option<(ClientStream, Option<Session>)> {
     let state = &context.state;
     let handover = Arc::<Handover>::default();
     // Whether a request is being answered. Otherwise hyper waits for a head, or for the rest of one.
@@ -97,29 +105,31 @@ pub async fn serve(context: &Arc<Context>, mut io: ClientStream, peer: &Peer) ->
     }
     if let (Ok(()), Some(session)) = (&ended, handover.take()) {
         io.unread(read_buf);
-        return Some((io, session));
+        return Some((io, Some(session)));
     }
-    // The connection may stay open for a while, and does not need the buffer any more.
-    drop(read_buf);
-    end(state, io, refusal, ended).await;
-    None
+    Some((end(state, io, refusal, ended).await?, None))
 }
 
-/// Ends a connection that no session takes over. `refusal`: why the server did not read the rest of a head.
-async fn end(state: &ServerState, mut io: ClientStream, refusal: Option<ApiError>, ended: Result<(), hyper::Error>) {
+/// Ends a connection that no session takes over. `refusal`: why the server did not read the rest of a head. Returns the
+/// connection if it has to linger: the rest of a head that is too long must not reset it before the client has read the
+/// error.
+async fn end(
+    state: &ServerState,
+    mut io: ClientStream,
+    refusal: Option<ApiError>,
+    ended: Result<(), hyper::Error>,
+) -> Option<ClientStream> {
     if let Some(refusal) = refusal {
         state.rejections.count(refusal.code);
-        if io.write_all(&last_response(&refusal)).await.is_err() {
-            return;
-        }
+        io.write_all(&last_response(&refusal)).await.ok()?;
     } else if let Err(error) = ended {
         state.rejections.bad_head(&error);
         debug!(%error, "an HTTP/1 connection ended with an error");
     } else if state.drain.is_late() {
-        return io.linger_for(drain::LAST_WORDS).await;
+        io.linger_for(drain::LAST_WORDS).await;
+        return None;
     }
-    // The rest of a head that is too long must not reset the connection before the client has read the error.
-    io.linger().await;
+    Some(io)
 }
 
 /// Answers a request. A session waits in the handover until hyper has ended.

@@ -5,6 +5,9 @@
 //! dynamic table, so this module also keeps that table: for each entry its length and whether its name begins with a
 //! colon. Values are not decoded. An error ends the search; `h2` finds the same error, and ends the connection.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::VecDeque;
 
 /// The size of the dynamic table, which the server does not change (RFC 9113 §6.5.2).
