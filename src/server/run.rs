@@ -208,7 +208,8 @@ mod tests {
 
     #[tokio::test]
     async fn each_task_is_watched() {
-        let end: [(fn(&mut Background, JoinHandle<()>), &str); 3] = [
+        type Put = fn(&mut Background, JoinHandle<()>);
+        let end: [(Put, &str); 3] = [
             (|background, task| background.tail = task, "follows the log"),
             (|background, task| background.bridge = Some(task), "takes PUBLISHes"),
             (|background, task| background.needed.push(("the timers", task)), "the timers"),
