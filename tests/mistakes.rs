@@ -237,7 +237,7 @@ async fn a_redis_that_is_another_server() {
         for (scheme, wanted) in [
             (
                 "redis",
-                "does not speak Redis's protocol; it may be an HTTP server, or a port with TLS (rediss://): correct --redis",
+                "does not speak the Redis protocol; it may be an HTTP server, or a port with TLS (rediss://): correct --redis",
             ),
             ("rediss", "does not speak TLS; correct --redis, or use redis:// for a Redis without TLS"),
         ] {

@@ -267,7 +267,7 @@ async fn another_library_is_left_alone() {
     let foreign = "#!lua name=longtail\nredis.register_function('other', function() return 1 end)";
     redis.command(&["FUNCTION", "LOAD", foreign]).await;
     let node = start_on(&redis, &[]).await;
-    eventually("a word about it", async || node.log().contains("another library").then_some(())).await;
+    eventually("a word about it", async || node.log().contains("another function library").then_some(())).await;
     assert_eq!(redis.number(&["FCALL", "other", "0"]).await, 1);
     node.publish("todo", "1").await;
 

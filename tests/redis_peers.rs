@@ -206,7 +206,7 @@ async fn a_node_that_is_too_old_says_so() {
 
 /// (flag, its value on one node, on the other, the consequence)
 const DIFFERENCES: [(&str, &str, &str, &str); 5] = [
-    ("--max-message-bytes", "1000", "65536", "skips what is longer"),
+    ("--max-message-bytes", "1000", "65536", "skips payloads that are longer"),
     ("--redis-subscribe", "other:*", "push:*", "appended twice"),
     ("--retain-seconds", "60", "600", "the lowest of the values"),
     ("--retain-messages", "100", "1000", "the lowest of the values"),
