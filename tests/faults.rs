@@ -39,12 +39,18 @@ fn refused_for_now(answer: &Response) -> bool {
 
 const FLOW: usize = 300;
 
-/// Reads to the message `"end"`. Returns the transport, payloads and ids.
+/// The id of a message without its epoch. A message that no node has read when Redis ends belongs to the next epoch: its
+/// publisher was told an id of the previous one.
+fn without_epoch(id: &str) -> String {
+    id.split('.').next().unwrap_or_default().to_owned()
+}
+
+/// Reads to the message `"end"`. Returns the transport, payloads and ids without their epochs.
 async fn read_to_end(mut reader: Reader) -> (String, Vec<(String, String)>) {
     let mut seen = Vec::new();
     loop {
         let message = reader.next_message().await;
-        seen.push((message.data().to_owned(), message.id().expect("an id")));
+        seen.push((message.data().to_owned(), without_epoch(&message.id().expect("an id"))));
         if message.data() == "\"end\"" {
             return (reader.transport.name.clone(), seen);
         }
@@ -88,7 +94,7 @@ async fn nothing_is_lost(fault: impl AsyncFnOnce(&mut RedisServer)) {
         futures_util::future::join3(flow, strike, futures_util::future::join_all(read)),
     )
     .await;
-    let expected: Vec<_> = published.into_iter().map(|p| (p.data, p.id)).collect();
+    let expected: Vec<_> = published.into_iter().map(|p| (p.data, without_epoch(&p.id))).collect();
     for (name, seen) in seen {
         assert_eq!(seen, expected, "on {name}");
     }

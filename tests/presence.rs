@@ -53,7 +53,7 @@ fn user(id: &str, info: Value) -> String {
 
 /// A witness: a reader of its own, without a user, that is told who comes and goes.
 async fn witness(node: &Node, channel: &str) -> Reader {
-    let ws = node.transport("websocket").await;
+    let ws = node.transport("ws").await;
     let subscription = Subscription::to(&[channel]).with("presence", "1").with("token", &anybody());
     Reader::open(node, &ws, subscription).await
 }
@@ -142,7 +142,7 @@ async fn members_come_and_go_on_every_transport(log: Log) {
 async fn a_user_is_one_member_with_the_info_that_came_last(log: Log) {
     let world = start(log, &[]).await;
     let node = &world.node;
-    let (sse, ws) = (node.transport("sse").await, node.transport("websocket").await);
+    let (sse, ws) = (node.transport("sse").await, node.transport("ws").await);
     let mut witness = witness(node, "room:1").await;
     let first = open(node, &sse, "room:1", &user("ann", json!(1))).await;
     let second = open(node, &ws, "room:1", &user("ann", json!(1))).await;

@@ -257,7 +257,7 @@ async fn a_node_that_is_too_old_says_so() {
     assert_eq!(node.log().matches("older than the others").count(), 1, "once: {}", node.log());
     let same = r#"{"reads":[1]}"#;
     renew_until(&redis, same, "a word that it is over", async || {
-        node.log().contains("this node reads what the others write").then_some(())
+        node.log().contains("this node reads the entries of the other nodes again").then_some(())
     })
     .await;
     node.publish("todo", "1").await;
@@ -272,7 +272,7 @@ async fn a_node_that_is_too_old_says_so() {
 
 /// (flag, its value on one node, on the other, the consequence)
 const DIFFERENCES: [(&str, &str, &str, &str); 5] = [
-    ("--max-message-bytes", "1000", "65536", "skips what is longer"),
+    ("--max-message-bytes", "1000", "65536", "skips payloads that are longer"),
     ("--redis-subscribe", "other:*", "push:*", "appended twice"),
     ("--retain-seconds", "60", "600", "the lowest of the values"),
     ("--retain-messages", "100", "1000", "the lowest of the values"),

@@ -57,7 +57,7 @@ struct LongForm<'a> {
     event: Option<String>,
     #[serde(default, deserialize_with = "client_name")]
     exclude: Option<String>,
-    /// Laravel sends it with each message: the client to leave out, or null.
+    /// The client that does not receive the message, or null. Laravel sends this field with each message.
     #[serde(default, deserialize_with = "client_name")]
     socket: Option<String>,
     #[serde(default, deserialize_with = "flag")]

@@ -103,7 +103,7 @@ impl Draft {
         self.key.as_ref().map(|key| key.scoped(self.channels()))
     }
 
-    /// The memory that it takes, about.
+    /// Returns about how much memory the draft takes.
     pub fn size(&self) -> usize {
         let extras = self.extras.as_deref().map_or(0, Extras::size);
         size_of::<Draft>() + self.channel.as_str().len() + self.event.as_str().len() + self.payload.0.len() + extras
@@ -134,7 +134,7 @@ pub struct DraftFields<'a> {
     pub event: Option<&'a str>,
     /// The client that does not receive the message, if there is one.
     pub exclude: Option<&'a str>,
-    /// The same, as Laravel names it.
+    /// The client that does not receive the message, under the name that Laravel uses.
     pub socket: Option<&'a str>,
     /// The idempotency key, if there is one.
     pub key: Option<&'a str>,
@@ -221,8 +221,8 @@ pub struct BadIdempotencyKey;
 pub struct IdempotencyKey {
     /// The publisher; empty if publishers are not distinguished.
     pub publisher: String,
-    /// The publisher in whose share of `--key-bytes` the key counts. It is distinguished in any case, so that none can
-    /// use up the room of all.
+    /// The publisher in whose share of `--key-bytes` the key counts. Publishers are always distinguished here, so that
+    /// one of them cannot use up the room of all.
     pub owner: String,
     /// The key, 1 to 200 bytes.
     pub key: String,

@@ -203,9 +203,11 @@ impl Message {
     }
 
     /// The number of bytes that the message counts against `--retain-bytes`: its JSON, and 160 bytes for its other
-    /// memory. The properties that most messages lack count with each variant, although variants share them.
+    /// memory. The variants of a message share the properties that most messages lack, so these count with the first of
+    /// them.
     pub fn weight(&self) -> usize {
-        self.object.len() + 160 + self.extras.as_deref().map_or(0, Extras::size)
+        let is_first = |extras: &&Extras| extras.channels.first().is_none_or(|first| *first == self.channel);
+        self.object.len() + 160 + self.extras().filter(is_first).map_or(0, Extras::size)
     }
 }
 

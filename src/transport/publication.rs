@@ -12,7 +12,7 @@ use std::fmt;
 const FIELDS: [&str; 10] =
     ["channel", "data", "event", "exclude", "socket", "volatile", "key", "channels", "args", "except"];
 
-/// A message as a publisher writes it in JSON. Unknown fields are ignored: a command has more.
+/// A message as a publisher writes it in JSON. Unknown fields are ignored, because a command has other fields, too.
 #[derive(Deserialize)]
 pub struct Publication<'a> {
     #[serde(borrow, default)]
@@ -85,8 +85,8 @@ pub fn object(json: &str) -> Result<(), ApiError> {
     Err(ApiError::new(Code::BadRequest, "send a JSON object"))
 }
 
-/// Refuses an object with a field that a publication does not have. A misspelled field, or a field of another version of
-/// the server, would otherwise silently have no effect.
+/// Refuses an object with a field that a publication does not have. A misspelled field, or a field of another version
+/// of the server, would otherwise silently have no effect.
 ///
 /// # Errors
 ///

@@ -1,8 +1,8 @@
 //! Decodes consecutive entries: messages, entries that are not messages, and entries of formats that this node does not
 //! read.
 //!
-//! The node does not guess what an entry of an unknown format means. The entry may be for any channel and any reader,
-//! so all readers of this node are told of a gap in its place.
+//! The node does not guess the meaning of an entry in an unknown format. The entry may be for any channel and any
+//! reader, so all readers of this node are told of a gap in its place.
 
 use super::entry::{Entry, Skipped};
 use super::entry_fields::NotAMessage;
@@ -49,7 +49,7 @@ impl Unreadable {
     }
 }
 
-/// Consecutive entries as this node reads them.
+/// The result of decoding consecutive entries.
 #[derive(Debug, Default)]
 pub(super) struct Decoded {
     /// The last of the unreadable entries at the beginning; `None` if the first entry is readable.

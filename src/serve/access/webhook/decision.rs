@@ -24,8 +24,8 @@ pub enum Decision {
     Refused,
 }
 
-/// The answer that came instead of a decision. It does not contain the application's text, because an error page may
-/// show cookies and passwords.
+/// An answer that is not a decision. It does not contain the application's text, because an error page may show cookies
+/// and passwords.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Problem {
     /// A description of the answer.
@@ -37,7 +37,7 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// A temporary problem: there was no answer, or an error produced it.
+    /// Makes a temporary problem: there was no answer, or an error of the application produced the answer.
     pub fn passing(came: impl Into<Cow<'static, str>>, fix: &'static str) -> Problem {
         Problem { came: came.into(), fix, may_pass: true }
     }
