@@ -42,7 +42,7 @@ async fn settled(node: &Node) {
 }
 
 async fn metric(node: &Node, name: &str) -> f64 {
-    let page = get(node, "/metrics", &[("Authorization", &bearer(KEY))]).await.text();
+    let page = Request::get("/metrics").header("Authorization", &bearer(KEY)).send(node.http).await.text();
     let line = page.lines().find(|line| line.starts_with(name) && !line.starts_with('#'));
     line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or(0.0)
 }

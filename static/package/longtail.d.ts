@@ -69,6 +69,8 @@ export interface Events {
   gap: (gap: Gap) => void;
   error: (problem: Problem) => void;
   close: (why: Problem) => void;
+  member_added: (change: MemberChange) => void;
+  member_removed: (change: MemberChange) => void;
 }
 
 export interface Finding {
@@ -81,6 +83,21 @@ export interface Diagnosis {
   /** The whole report in words, to be pasted into a support ticket. */
   text: string;
   findings: Finding[];
+}
+
+/** A user who reads a channel with presence. */
+export interface Member {
+  id: string;
+  info: any;
+}
+
+/** A member that has come or gone. */
+export interface MemberChange {
+  type: 'member_added' | 'member_removed';
+  /** The cursor right after the change. */
+  id: string;
+  channel: string;
+  data: Member;
 }
 
 export interface Connection {
@@ -102,6 +119,11 @@ export interface Connection {
   publish(channel: string, data: unknown, settings?: PublishSettings,
     done?: (problem: Problem | null, id?: string) => void): Connection;
   publish(channel: string, data: unknown, done: (problem: Problem | null, id?: string) => void): Connection;
+  /**
+   * Tells who reads a channel: the list at first and after each change. Without `change` the whole list is new. If it
+   * cannot be read, the function gets `null` and the problem.
+   */
+  members(channel: string, listener: (members: Member[] | null, change?: MemberChange | Problem) => void): Connection;
   /** Tries every transport and says in words what the path does to it. */
   diagnose(done: (diagnosis: Diagnosis) => void): Connection;
   pause(): Connection;

@@ -127,4 +127,4 @@ pub trait PresenceStore: Send + Sync {
 }
 
 #[cfg(test)]
-mod histories;
+pub(in crate::log) mod histories;

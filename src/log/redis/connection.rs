@@ -25,6 +25,18 @@ pub struct Script {
     hash: String,
 }
 
+#[cfg(test)]
+impl Script {
+    /// The same script with a clock that a test sets.
+    pub(super) fn with_clock(&self) -> Script {
+        let clock = "local function now_ms()\n";
+        let patched = format!("{clock}  do return tonumber(redis.call('GET', 'test:now')) end\n");
+        assert!(self.source.contains(clock), "the clock of the scripts");
+        let source: &'static str = Box::leak(self.source.replace(clock, &patched).into_boxed_str());
+        Script { source, hash: redis::Script::new(source).get_hash().to_owned() }
+    }
+}
+
 macro_rules! script {
     ($($file:literal),+) => {
         LazyLock::new(|| {

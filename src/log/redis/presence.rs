@@ -1,5 +1,8 @@
 //! Presence in the log's Redis. The scripts `lua/presence*.lua` have the rules.
 
+#[cfg(test)]
+mod histories;
+
 use super::connection::{ANSWER_TIMEOUT, Connection, PRESENCE_JOIN, PRESENCE_MEMBERS, PRESENCE_RENEW, Script};
 use super::{RedisLog, ScriptError, text};
 use crate::cursor::Cursor;
@@ -14,10 +17,42 @@ use tokio::sync::Mutex;
 /// The format of the entries about members. A node writes them only when every node reads it.
 const FORMAT: u32 = 2;
 
+/// The scripts.
+#[derive(Clone, Copy)]
+struct Scripts {
+    join: &'static Script,
+    renew: &'static Script,
+    members: &'static Script,
+    /// Whether the node may write entries about members, whatever it knows about other nodes.
+    #[cfg(test)]
+    always_append: bool,
+}
+
+impl Scripts {
+    fn new() -> Scripts {
+        Scripts {
+            join: &PRESENCE_JOIN,
+            renew: &PRESENCE_RENEW,
+            members: &PRESENCE_MEMBERS,
+            #[cfg(test)]
+            always_append: false,
+        }
+    }
+
+    /// The same scripts with a clock that a test sets.
+    #[cfg(test)]
+    fn with_clock() -> Scripts {
+        let Scripts { join, renew, members, .. } = Scripts::new();
+        let patched = |script: &'static Script| -> &'static Script { Box::leak(Box::new(script.with_clock())) };
+        Scripts { join: patched(join), renew: patched(renew), members: patched(members), always_append: true }
+    }
+}
+
 /// A [`PresenceStore`] in the log's Redis.
 pub struct RedisPresence {
     log: Arc<RedisLog>,
     most: usize,
+    scripts: Scripts,
     /// The connection for joins and renewals.
     connection: Mutex<Option<Connection>>,
     /// The connection for lists, which clients ask for: they must not delay a renewal.
@@ -27,7 +62,7 @@ pub struct RedisPresence {
 impl RedisPresence {
     /// The presence beside a log. A channel may have `most` members.
     pub fn new(log: Arc<RedisLog>, most: usize) -> RedisPresence {
-        RedisPresence { log, most, connection: Mutex::default(), list_connection: Mutex::default() }
+        RedisPresence { log, most, scripts: Scripts::new(), connection: Mutex::default(), list_connection: Mutex::default() }
     }
 
     async fn run(
@@ -62,6 +97,10 @@ impl RedisPresence {
     }
 
     fn may_append(&self) -> String {
+        #[cfg(test)]
+        if self.scripts.always_append {
+            return "1".to_owned();
+        }
         u8::from(self.log.peers.write_format() >= FORMAT).to_string()
     }
 }
@@ -94,7 +133,7 @@ impl PresenceStore for RedisPresence {
                     join.replaces.as_deref().unwrap_or_default().to_owned(),
                 ]);
             }
-            let answer = self.run(&self.connection, &PRESENCE_JOIN, &args).await?;
+            let answer = self.run(&self.connection, self.scripts.join, &args).await?;
             let outcome = |value: &Value| match number(value)? {
                 0 => Ok(Joined::Full),
                 1 => Ok(Joined::Member),
@@ -112,7 +151,7 @@ impl PresenceStore for RedisPresence {
             for deadline in &renewal.items {
                 args.extend([deadline.channel.to_string(), deadline.connection.to_string(), ms(deadline.ends_in)]);
             }
-            let answer = self.run(&self.connection, &PRESENCE_RENEW, &args).await?;
+            let answer = self.run(&self.connection, self.scripts.renew, &args).await?;
             let [is_complete, has_more, unknown @ ..] = answer.as_slice() else { return Err(Unreachable) };
             let index = |value: &Value| usize::try_from(number(value)?).map_err(|_| Unreachable);
             Ok(Renewed {
@@ -125,7 +164,7 @@ impl PresenceStore for RedisPresence {
 
     fn members<'a>(&'a self, channel: &'a Channel) -> BoxFuture<'a, Result<Members, Unreachable>> {
         Box::pin(async move {
-            let answer = self.run(&self.list_connection, &PRESENCE_MEMBERS, &[channel.to_string()]).await?;
+            let answer = self.run(&self.list_connection, self.scripts.members, &[channel.to_string()]).await?;
             let [cursor, members @ ..] = answer.as_slice() else { return Err(Unreachable) };
             let cursor: Cursor = text(cursor).and_then(|text| text.parse().ok()).ok_or(Unreachable)?;
             let member = |value: &Value| text(value).map(str::to_owned).ok_or(Unreachable);
