@@ -91,17 +91,23 @@ async fn ids(node: &Node, channel: &str) -> Vec<String> {
     members.map(|member| member["id"].as_str().expect("an id").to_owned()).collect()
 }
 
+/// A subscription from now on.
+async fn from_now(node: &Node, channel: &str, token: &str) -> Subscription {
+    let list = match channel {
+        "plain" => return Subscription::to(&[channel]).with("token", token),
+        _ => list(node, channel).await,
+    };
+    Subscription::to(&[channel]).with("token", token).from(list["cursor"].as_str().expect("a cursor"))
+}
+
 async fn open(node: &Node, transport: &Transport, channel: &str, token: &str) -> Reader {
-    let mut reader = Reader::open(node, transport, Subscription::to(&[channel]).with("token", token)).await;
-    if !transport.is_stream() {
-        // A poll is a request that is under way.
-        reader = {
-            let client = format!("client-{}-{}", transport.name, fastrand::u32(..));
-            let subscription = Subscription::to(&[channel]).with("token", token).with("client", &client);
-            Reader::open(node, transport, subscription).await
-        };
-        poll_once(node, &reader).await;
+    if !transport.is_poll() {
+        return Reader::open(node, transport, Subscription::to(&[channel]).with("token", token)).await;
     }
+    let client = format!("client-{}-{}", transport.name, fastrand::u32(..));
+    let subscription = from_now(node, channel, token).await.with("client", &client);
+    let reader = Reader::open(node, transport, subscription).await;
+    poll_once(node, &reader).await;
     reader
 }
 
@@ -271,13 +277,9 @@ async fn who_does_not_ask_is_not_told(log: Log) {
     each_transport(node, |_| true, async |transport| {
         let channel = format!("room:q{}", transport.name);
         let anybody = anybody();
-        let mut told = Reader::open(
-            node,
-            &transport,
-            Subscription::to(&[&channel]).with("presence", "1").with("token", &anybody),
-        )
-        .await;
-        let mut quiet = Reader::open(node, &transport, Subscription::to(&[&channel]).with("token", &anybody)).await;
+        let from_now = from_now(node, &channel, &anybody).await;
+        let mut told = Reader::open(node, &transport, from_now.clone().with("presence", "1")).await;
+        let mut quiet = Reader::open(node, &transport, from_now).await;
         let _ann = open(node, &node.transport("sse").await, &channel, &user("ann", json!(null))).await;
         let item = told.next_of(Kind::Member).await;
         let object: Value = serde_json::from_str(&item.text).expect("JSON");
@@ -298,7 +300,7 @@ async fn who_does_not_ask_is_not_told(log: Log) {
             assert_eq!((next.kind, next.id()), (Kind::Message, Some(sent.clone())), "{}", next.text);
         }
         // Entries about members do not count as messages to begin with.
-        let last = Subscription::to(&[&channel]).with("token", &anybody).with("last", "1");
+        let last = Subscription::to(&[&channel]).with("token", &anybody).with("last", "1").from("latest");
         let _bob = open(node, &node.transport("sse").await, &channel, &user("bob", json!(null))).await;
         let mut newcomer = Reader::open(node, &transport, last).await;
         assert_eq!(newcomer.next_message().await.id(), Some(sent));

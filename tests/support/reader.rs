@@ -69,7 +69,7 @@ impl Subscription {
         }
         for (name, value) in &self.extra {
             command[name] = match (name.as_str(), value.parse::<u64>()) {
-                ("last", Ok(number)) => number.into(),
+                ("last" | "presence", Ok(number)) => number.into(),
                 _ => value.as_str().into(),
             };
         }

@@ -72,7 +72,8 @@ struct Connection {
     is_stored: bool,
     is_closed: bool,
     replaces: Option<Arc<str>>,
-    outcome: Option<oneshot::Sender<Joined>>,
+    /// The callers that wait for the outcome of the next join.
+    outcomes: Vec<oneshot::Sender<Joined>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,8 +153,10 @@ impl NodePresence {
                 if connection.user == *user {
                     if connection.phase == Phase::Stored {
                         self.changed.insert(place);
+                        return None;
                     }
-                    return None;
+                    // Another request of the client is joining.
+                    return Some((place, connection.outcome()));
                 }
                 let outcome = connection.set_user(user);
                 if connection.phase == Phase::Stored {
@@ -244,8 +247,11 @@ impl NodePresence {
             // The connection may have got another user in the meantime.
             let is_same = connection.user == join.user;
             // A caller does not wait for a store that is away, or for a join that is possible only later.
-            if is_same && let Some(waiter) = connection.outcome.take() {
-                let _ = waiter.send(outcome);
+            if is_same {
+                for caller in std::mem::take(&mut connection.outcomes) {
+                    // The caller may have gone.
+                    let _ = caller.send(outcome);
+                }
             }
             match outcome {
                 Joined::Member => {
@@ -370,7 +376,7 @@ impl NodePresence {
             is_stored: false,
             is_closed: false,
             replaces,
-            outcome: Some(outcome),
+            outcomes: vec![outcome],
         };
         self.connections.insert(place.clone(), connection);
         self.waiting.push_back(place);
@@ -395,10 +401,15 @@ impl NodePresence {
 
 impl Connection {
     fn set_user(&mut self, user: &Arc<User>) -> Outcome {
-        let (sender, outcome) = oneshot::channel();
         self.user = user.clone();
         self.is_again = false;
-        self.outcome = Some(sender);
+        self.outcome()
+    }
+
+    /// The outcome of the next join.
+    fn outcome(&mut self) -> Outcome {
+        let (sender, outcome) = oneshot::channel();
+        self.outcomes.push(sender);
         outcome
     }
 }

@@ -380,7 +380,7 @@ mod tests {
     async fn answers_are_bounded_by_what_they_hold() {
         let other = Other::start().await;
         let until = Instant::now() + Duration::from_secs(60);
-        let answer = Allowed { channels: Arc::default(), until };
+        let answer = Allowed { channels: Arc::default(), user: None, until };
         let junk = "x".repeat(30_000);
         for n in 0..3000 {
             other.webhook.cache.insert(question(&format!("{n}{junk}")), answer.clone()).await;
