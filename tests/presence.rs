@@ -124,24 +124,32 @@ async fn poll_once(node: &Node, reader: &Reader) {
 async fn members_come_and_go_on_every_transport(log: Log) {
     let world = start(log, &[]).await;
     let node = &world.node;
-    each_transport(node, |_| true, async |transport| {
-        let channel = format!("room:{}", transport.name);
-        let mut witness = witness(node, &channel).await;
-        let token = user("ann", json!({"name": "Ann"}));
-        let reader = open(node, &transport, &channel, &token).await;
-        assert_eq!(change(&mut witness).await, added("ann"));
-        let known = list(node, &channel).await;
-        assert_eq!(known["members"], json!([{"id": "ann", "info": {"name": "Ann"}}]));
-        assert!(known["cursor"].is_string());
-        let gone = Instant::now();
-        drop(reader);
-        assert_eq!(change(&mut witness).await, removed("ann"));
-        // A poll took up to a second before it was answered, and then its client is not away for two.
-        let (least, most) = if transport.is_poll() { (5, 20) } else { (4, 18) };
-        let took = gone.elapsed();
-        assert!(took > Duration::from_secs(least) && took < Duration::from_secs(most), "{}: {took:?}", transport.name);
-        assert_eq!(ids(node, &channel).await, Vec::<String>::new());
-    })
+    each_transport(
+        node,
+        |_| true,
+        async |transport| {
+            let channel = format!("room:{}", transport.name);
+            let mut witness = witness(node, &channel).await;
+            let token = user("ann", json!({"name": "Ann"}));
+            let reader = open(node, &transport, &channel, &token).await;
+            assert_eq!(change(&mut witness).await, added("ann"));
+            let known = list(node, &channel).await;
+            assert_eq!(known["members"], json!([{"id": "ann", "info": {"name": "Ann"}}]));
+            assert!(known["cursor"].is_string());
+            let gone = Instant::now();
+            drop(reader);
+            assert_eq!(change(&mut witness).await, removed("ann"));
+            // A poll took up to a second before it was answered, and then its client is not away for two.
+            let (least, most) = if transport.is_poll() { (5, 20) } else { (4, 18) };
+            let took = gone.elapsed();
+            assert!(
+                took > Duration::from_secs(least) && took < Duration::from_secs(most),
+                "{}: {took:?}",
+                transport.name
+            );
+            assert_eq!(ids(node, &channel).await, Vec::<String>::new());
+        },
+    )
     .await;
 }
 
@@ -274,37 +282,41 @@ async fn the_list_has_the_rules_of_subscribing(log: Log) {
 async fn who_does_not_ask_is_not_told(log: Log) {
     let world = start(log, &[]).await;
     let node = &world.node;
-    each_transport(node, |_| true, async |transport| {
-        let channel = format!("room:q{}", transport.name);
-        let anybody = anybody();
-        let from_now = from_now(node, &channel, &anybody).await;
-        let mut told = Reader::open(node, &transport, from_now.clone().with("presence", "1")).await;
-        let mut quiet = Reader::open(node, &transport, from_now).await;
-        let _ann = open(node, &node.transport("sse").await, &channel, &user("ann", json!(null))).await;
-        let item = told.next_of(Kind::Member).await;
-        let object: Value = serde_json::from_str(&item.text).expect("JSON");
-        assert_eq!(
-            object,
-            json!({
-                "type": "member_added", "id": object["id"], "channel": channel, "data": {"id": "ann", "info": null}
-            })
-        );
-        let sent = support::guarded::publish_by_key(node, &channel).await;
-        for reader in [&mut told, &mut quiet] {
-            let next = loop {
-                let item = reader.next().await.expect("an item");
-                if matches!(item.kind, Kind::Message | Kind::Member | Kind::Gap) {
-                    break item;
-                }
-            };
-            assert_eq!((next.kind, next.id()), (Kind::Message, Some(sent.clone())), "{}", next.text);
-        }
-        // Entries about members do not count as messages to begin with.
-        let last = Subscription::to(&[&channel]).with("token", &anybody).with("last", "1").from("latest");
-        let _bob = open(node, &node.transport("sse").await, &channel, &user("bob", json!(null))).await;
-        let mut newcomer = Reader::open(node, &transport, last).await;
-        assert_eq!(newcomer.next_message().await.id(), Some(sent));
-    })
+    each_transport(
+        node,
+        |_| true,
+        async |transport| {
+            let channel = format!("room:q{}", transport.name);
+            let anybody = anybody();
+            let from_now = from_now(node, &channel, &anybody).await;
+            let mut told = Reader::open(node, &transport, from_now.clone().with("presence", "1")).await;
+            let mut quiet = Reader::open(node, &transport, from_now).await;
+            let _ann = open(node, &node.transport("sse").await, &channel, &user("ann", json!(null))).await;
+            let item = told.next_of(Kind::Member).await;
+            let object: Value = serde_json::from_str(&item.text).expect("JSON");
+            assert_eq!(
+                object,
+                json!({
+                    "type": "member_added", "id": object["id"], "channel": channel, "data": {"id": "ann", "info": null}
+                })
+            );
+            let sent = support::guarded::publish_by_key(node, &channel).await;
+            for reader in [&mut told, &mut quiet] {
+                let next = loop {
+                    let item = reader.next().await.expect("an item");
+                    if matches!(item.kind, Kind::Message | Kind::Member | Kind::Gap) {
+                        break item;
+                    }
+                };
+                assert_eq!((next.kind, next.id()), (Kind::Message, Some(sent.clone())), "{}", next.text);
+            }
+            // Entries about members do not count as messages to begin with.
+            let last = Subscription::to(&[&channel]).with("token", &anybody).with("last", "1").from("latest");
+            let _bob = open(node, &node.transport("sse").await, &channel, &user("bob", json!(null))).await;
+            let mut newcomer = Reader::open(node, &transport, last).await;
+            assert_eq!(newcomer.next_message().await.id(), Some(sent));
+        },
+    )
     .await;
 }
 

@@ -7,8 +7,8 @@ use crate::log::presence::PresenceStore;
 use crate::log::subscriber_counts::SubscriberCounts;
 use crate::serve::{
     self, AccessLog, Authorizer, BufferBudget, ConnectionLimits, Connections, Context, DeliveryMetrics, Demo,
-    DescriptorAllowance, Drain, Exporter, Http2Metrics, OriginPolicy, PollCache, Presence, PresenceMetrics, PresenceSettings, Proxies, RateLimiter, Reactor,
-    Rejections, ServerState, Settings, Timers, Tls,
+    DescriptorAllowance, Drain, Exporter, Http2Metrics, OriginPolicy, PollCache, Presence, PresenceMetrics,
+    PresenceSettings, Proxies, RateLimiter, Reactor, Rejections, ServerState, Settings, Timers, Tls,
 };
 use crate::transport::params::Limits;
 use futures_util::future::BoxFuture;

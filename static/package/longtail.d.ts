@@ -30,6 +30,8 @@ export interface Options {
   credentials?: boolean;
   /** Whether the tabs of this browser read through one connection, where the browser can. */
   share?: boolean;
+  /** Whether the connection is told of members that come and go. `members` sets it by itself. */
+  presence?: boolean;
 }
 
 export interface PublishSettings {

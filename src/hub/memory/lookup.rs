@@ -136,7 +136,8 @@ impl Memory {
     pub(in crate::hub) fn nth_newest(&self, registrations: &[Registration], n: usize, least: Id) -> Id {
         let Some(view) = &self.view else { return least };
         let rings = registrations.iter().map(|registration| &self.slots[registration.slot].ring);
-        let mut rings: Vec<_> = rings.map(|ring| ring.iter().rev().filter(|message| message.is_for_readers()).peekable()).collect();
+        let mut rings: Vec<_> =
+            rings.map(|ring| ring.iter().rev().filter(|message| message.is_for_readers()).peekable()).collect();
         let mut at = view.head;
         for _ in 0..n {
             let newest = rings.iter_mut().filter_map(|ring| ring.peek().map(|message| id_of(message))).max();

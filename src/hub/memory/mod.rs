@@ -6,8 +6,8 @@ mod copy;
 mod intake;
 mod lookup;
 
-pub(super) use copy::{Copier, Recipient};
 pub use copy::Limit;
+pub(super) use copy::{Copier, Recipient};
 pub(super) use lookup::Lookup;
 
 use super::reader::Reader;

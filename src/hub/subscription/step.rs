@@ -240,7 +240,8 @@ impl Subscription {
         let Some(extras) = message.extras() else { return self.reads(message.channel()).then(|| message.clone()) };
         let channel = message.channels().iter().find(|channel| self.reads(channel))?;
         if !(extras.kind == Kind::Message || extras.kind.is_of_members())
-            || self.names().any(|name| message.excludes_readers_of(name)) {
+            || self.names().any(|name| message.excludes_readers_of(name))
+        {
             return None;
         }
         Some(if channel == message.channel() { message.clone() } else { Arc::new(message.variant(channel)) })

@@ -191,7 +191,9 @@ impl<'a, B: Bench> World<'a, B> {
         {
             *from = 0;
         }
-        self.untold.iter_mut().for_each(|untold| untold.retain(|it| (it.0, it.1, it.2) != (channel, user_index, client) || client.is_none()));
+        self.untold.iter_mut().for_each(|untold| {
+            untold.retain(|it| (it.0, it.1, it.2) != (channel, user_index, client) || client.is_none())
+        });
         let client = client.map(|client| self.clients[client].clone());
         let (place, outcome) = self.nodes[node].open(&self.channels[channel], &user, client.as_ref());
         self.trace.push(format!("{} open {place:?} {user:?}", self.now));

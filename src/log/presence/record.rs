@@ -93,13 +93,7 @@ impl Lease {
 impl Record {
     /// Adds connections; see [`PresenceStore::join`](super::PresenceStore::join). `most` is the limit on the members of
     /// a channel.
-    pub(super) fn join(
-        &mut self,
-        joins: &Call<Join>,
-        most: usize,
-        now_ms: u64,
-        append: Append<'_>,
-    ) -> Vec<Joined> {
+    pub(super) fn join(&mut self, joins: &Call<Join>, most: usize, now_ms: u64, append: Append<'_>) -> Vec<Joined> {
         self.clock.tick(now_ms);
         self.lease(&joins.lease).follow(joins.number);
         joins.items.iter().map(|join| self.join_one(&joins.lease, join, most, append)).collect()
@@ -187,8 +181,12 @@ impl Record {
     /// Removes connections that have missed their time. Returns whether there are more of them.
     fn sweep(&mut self, append: Append<'_>) -> bool {
         let mut room = SWEEP;
-        let lapsed: Vec<Arc<str>> =
-            self.leases.iter().filter(|(_, lease)| lease.until <= self.clock.at).map(|(name, _)| name.clone()).collect();
+        let lapsed: Vec<Arc<str>> = self
+            .leases
+            .iter()
+            .filter(|(_, lease)| lease.until <= self.clock.at)
+            .map(|(name, _)| name.clone())
+            .collect();
         for name in lapsed {
             while let Some((channel, connection)) =
                 self.leases.get(&name).and_then(|lease| lease.connections.first().cloned())

@@ -62,7 +62,13 @@ pub struct RedisPresence {
 impl RedisPresence {
     /// The presence beside a log. A channel may have `most` members.
     pub fn new(log: Arc<RedisLog>, most: usize) -> RedisPresence {
-        RedisPresence { log, most, scripts: Scripts::new(), connection: Mutex::default(), list_connection: Mutex::default() }
+        RedisPresence {
+            log,
+            most,
+            scripts: Scripts::new(),
+            connection: Mutex::default(),
+            list_connection: Mutex::default(),
+        }
     }
 
     async fn run(

@@ -1,8 +1,8 @@
 //! Reads the application's answer: a decision, or another answer, which is a problem.
 
 use super::client::Reply;
-use hyper::StatusCode;
 use crate::message::User;
+use hyper::StatusCode;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
