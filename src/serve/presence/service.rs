@@ -1,16 +1,15 @@
 //! The presence of this node's users: it tells the store who comes and goes, and asks it who is there.
 
+use super::connections::Connections;
 use super::metrics::PresenceMetrics;
 use super::stay::{PollingStay, Stay};
-use crate::log::presence::node::{NodePresence, Outcome};
+use crate::log::presence::node::Outcome;
 use crate::log::presence::{Joined, Members, PERIOD, PresenceStore};
 use crate::message::{Channel, ClientId, Pattern, User};
 use crate::transport::{ApiError, Code};
-use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use tokio::sync::Notify;
 use tokio::time::{Instant, MissedTickBehavior};
 use tracing::{info, warn};
 
@@ -38,9 +37,7 @@ pub struct Presence {
     /// The settings.
     pub settings: PresenceSettings,
     store: Arc<dyn PresenceStore>,
-    node: Mutex<NodePresence>,
-    /// Wakes the task, which then tells the store of new connections.
-    joins: Notify,
+    connections: Arc<Connections>,
     /// Whether the store did not answer the last call, or could not write an entry.
     is_store_away: AtomicBool,
     metrics: PresenceMetrics,
@@ -49,15 +46,8 @@ pub struct Presence {
 impl Presence {
     /// Presence in this store. [`Presence::run`] has to run.
     pub fn new(settings: PresenceSettings, store: Arc<dyn PresenceStore>, metrics: PresenceMetrics) -> Arc<Presence> {
-        let node = NodePresence::new(&uuid::Uuid::new_v4().simple().to_string());
-        Arc::new(Presence {
-            settings,
-            store,
-            node: Mutex::new(node),
-            joins: Notify::new(),
-            is_store_away: AtomicBool::new(false),
-            metrics,
-        })
+        let connections = Connections::new(settings.info_bytes, settings.away);
+        Arc::new(Presence { settings, store, connections, is_store_away: AtomicBool::new(false), metrics })
     }
 
     /// Whether the members of this channel are known.
@@ -86,16 +76,16 @@ impl Presence {
             return Ok(None);
         }
         self.check(user)?;
-        let (mut stay, mut outcomes) = (Stay::new(self.clone()), Vec::new());
+        let (mut stay, mut outcomes) = (Stay::new(self.connections.clone()), Vec::new());
         {
-            let mut node = self.node.lock();
+            let mut node = self.connections.node();
             for channel in channels {
                 let (place, outcome) = node.open(channel, user, client);
                 stay.add(place);
                 outcomes.push(outcome);
             }
         }
-        self.joins.notify_one();
+        self.connections.notify();
         self.wait(outcomes).await?;
         Ok(Some(stay))
     }
@@ -118,31 +108,13 @@ impl Presence {
             return Ok(None);
         }
         self.check(user)?;
-        let stay = PollingStay::new(self.clone(), channels, user.clone(), client.cloned());
-        let outcomes = self.polled(&stay, time);
+        let stay = PollingStay::new(self.connections.clone(), channels, user.clone(), client.cloned());
+        let outcomes = stay.polled(time);
         if !outcomes.is_empty() {
-            self.joins.notify_one();
+            self.connections.notify();
         }
         self.wait(outcomes).await?;
         Ok(Some(stay))
-    }
-
-    /// Notes that a polling client waits for up to `time`.
-    pub(super) fn polled(&self, stay: &PollingStay, time: Duration) -> Vec<Outcome> {
-        let until = Instant::now() + time + self.settings.away;
-        let mut node = self.node.lock();
-        let polled = |channel| node.polled(channel, &stay.user, stay.client.as_ref(), until);
-        stay.channels.iter().filter_map(polled).map(|(_, outcome)| outcome).collect()
-    }
-
-    /// The connections of this node, which stays change.
-    pub(super) fn node(&self) -> &Mutex<NodePresence> {
-        &self.node
-    }
-
-    /// Tells the store of changes of users soon.
-    pub(super) fn notify(&self) {
-        self.joins.notify_one();
     }
 
     /// The members of a channel.
@@ -190,7 +162,7 @@ impl Presence {
         loop {
             tokio::select! {
                 _ = tick.tick() => self.renew().await,
-                () = self.joins.notified(), if !self.is_store_away.load(Ordering::Relaxed) => {}
+                () = self.connections.notified(), if !self.is_store_away.load(Ordering::Relaxed) => {}
             }
             self.tell_joins().await;
         }
@@ -205,14 +177,14 @@ impl Presence {
 
     async fn renew(&self) {
         loop {
-            let renewal = self.node.lock().renewal(Instant::now());
+            let renewal = self.connections.node().renewal(Instant::now());
             let answer = self.store.renew(&renewal).await.ok();
             self.note(answer.is_some());
             if answer.as_ref().is_some_and(|answer| !answer.is_complete) {
                 info!("members of this node were lost: all of them are told again");
                 self.metrics.repairs.inc();
             }
-            let mut node = self.node.lock();
+            let mut node = self.connections.node();
             let has_more = node.renewed(renewal, answer.as_ref(), Instant::now());
             self.metrics.connections.set(node.len() as i64);
             if !has_more {
@@ -225,7 +197,7 @@ impl Presence {
         let began = Instant::now();
         loop {
             // The guard must not live on across the call.
-            let joins = self.node.lock().joins(Instant::now());
+            let joins = self.connections.node().joins(Instant::now());
             let Some(joins) = joins else { return };
             let outcomes = self.store.join(&joins).await.ok();
             for outcome in outcomes.iter().flatten() {
@@ -236,7 +208,7 @@ impl Presence {
                 });
             }
             let is_answered = outcomes.is_some();
-            let are_known = self.node.lock().joined(joins, outcomes);
+            let are_known = self.connections.node().joined(joins, outcomes);
             self.note(are_known);
             if !is_answered {
                 self.metrics.failures.inc();
@@ -246,7 +218,7 @@ impl Presence {
             }
             // The lease has to be renewed in time, also while many users come.
             if began.elapsed() >= PERIOD {
-                return self.joins.notify_one();
+                return self.connections.notify();
             }
         }
     }

@@ -1,20 +1,20 @@
 //! The stay of a user in channels: for as long as a stream or a socket lasts, or until a polling client is away.
 
-use super::service::Presence;
-use crate::log::presence::node::Place;
+use super::connections::Connections;
+use crate::log::presence::node::{Outcome, Place};
 use crate::message::{Channel, ClientId, User};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// The stay of the user of a stream or a socket. It ends when this is dropped.
 pub struct Stay {
-    presence: Arc<Presence>,
+    connections: Arc<Connections>,
     places: Vec<Place>,
 }
 
 impl Stay {
-    pub(super) fn new(presence: Arc<Presence>) -> Stay {
-        Stay { presence, places: Vec::new() }
+    pub(super) fn new(connections: Arc<Connections>) -> Stay {
+        Stay { connections, places: Vec::new() }
     }
 
     pub(super) fn add(&mut self, place: Place) {
@@ -28,11 +28,11 @@ impl Stay {
 
     /// Ends the stay in a channel.
     pub fn leave(&mut self, channel: &Channel) {
-        let presence = &self.presence;
+        let connections = &self.connections;
         self.places.retain(|place| {
             let stays = place.0 != *channel;
             if !stays {
-                presence.node().lock().close(place);
+                connections.node().close(place);
             }
             stays
         });
@@ -40,19 +40,19 @@ impl Stay {
 
     /// Notes what the application now says about the user. Its info may be too long: then it stays as it was.
     pub fn set_user(&self, user: &Arc<User>) {
-        if user.info_bytes() > self.presence.settings.info_bytes {
+        if user.info_bytes() > self.connections.info_bytes {
             return;
         }
-        let mut node = self.presence.node().lock();
+        let mut node = self.connections.node();
         self.places.iter().for_each(|place| node.set_user(place, user));
         drop(node);
-        self.presence.notify();
+        self.connections.notify();
     }
 }
 
 impl Drop for Stay {
     fn drop(&mut self) {
-        let mut node = self.presence.node().lock();
+        let mut node = self.connections.node();
         self.places.iter().for_each(|place| node.close(place));
     }
 }
@@ -60,25 +60,32 @@ impl Drop for Stay {
 /// The stay of the user of a polling client. When this is dropped, the poll is over, and the client is away some time
 /// later.
 pub struct PollingStay {
-    presence: Arc<Presence>,
-    pub(super) channels: Vec<Channel>,
-    pub(super) user: Arc<User>,
-    pub(super) client: Option<ClientId>,
+    connections: Arc<Connections>,
+    channels: Vec<Channel>,
+    user: Arc<User>,
+    client: Option<ClientId>,
 }
 
 impl PollingStay {
     pub(super) fn new(
-        presence: Arc<Presence>,
+        connections: Arc<Connections>,
         channels: Vec<Channel>,
         user: Arc<User>,
         client: Option<ClientId>,
     ) -> PollingStay {
-        PollingStay { presence, channels, user, client }
+        PollingStay { connections, channels, user, client }
+    }
+}
+
+impl PollingStay {
+    /// Notes that the client waits for up to `time`.
+    pub(super) fn polled(&self, time: Duration) -> Vec<Outcome> {
+        self.connections.polled(&self.channels, &self.user, self.client.as_ref(), time)
     }
 }
 
 impl Drop for PollingStay {
     fn drop(&mut self) {
-        drop(self.presence.polled(self, Duration::ZERO));
+        drop(self.polled(Duration::ZERO));
     }
 }
