@@ -53,7 +53,8 @@ pub struct Join {
     pub user: Arc<User>,
     /// The time after which the connection ends by itself; `None` if it hangs on the node's lease.
     pub ends_in: Option<Duration>,
-    /// Whether the node only repeats what the store has lost. The user's known info then stays.
+    /// Whether the user has been a member by this connection. If the store does not know the connection, it was lost: it is
+    /// added whatever the limit is, and the user's known info stays.
     pub is_again: bool,
     /// A connection of the same user that this one takes the place of.
     pub replaces: Option<Arc<str>>,
@@ -86,8 +87,11 @@ pub struct Deadline {
 pub struct Call<T> {
     /// The node's lease.
     pub lease: Arc<str>,
-    /// The number of the call on the lease, from 1 on. A repeated call has the same number.
+    /// The number of the call on the lease, from 1 on.
     pub number: u64,
+    /// The number of the last call on the lease that the store has answered; 0 before the first answer. The store may or
+    /// may not have carried out the calls after it.
+    pub answered: u64,
     /// What the node tells the store.
     pub items: Vec<T>,
 }
@@ -95,7 +99,7 @@ pub struct Call<T> {
 /// The answer to a renewal.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Renewed {
-    /// Whether the store has carried out all calls on the lease before this one, and still has what they did.
+    /// Whether the store still has what all answered calls on the lease did.
     pub is_complete: bool,
     /// Which of the deadlines name connections that the store does not know.
     pub unknown: Vec<usize>,

@@ -4,10 +4,10 @@
 //! [`joined`](NodePresence::joined), then [`renewal`](NodePresence::renewal) and [`renewed`](NodePresence::renewed). In
 //! between, connections may open and close.
 //!
-//! The calls on a lease are numbered. If the store has not carried out the call before (a failover, an emptied Redis, a
-//! lease that has lapsed), it has lost something: the node takes a new lease and adds all its connections again. What
-//! then still hangs on the old lease ends with it. A call without an answer may have been carried out. It is made again
-//! under the same number, and its repetition has no other effect.
+//! The calls on a lease are numbered, and the store keeps the number of the last one. If it does not know the last call
+//! that it has answered (a failover, an emptied Redis, a lease that has lapsed), it has lost something: the node takes a
+//! new lease and adds all its connections again. What then still hangs on the old lease ends with it. A call without an
+//! answer may have been carried out. What it told is told again, which has no other effect.
 
 use super::{Call, Deadline, GRACE, Join, Joined, Renewed};
 use crate::message::{Channel, ClientId, User};
@@ -51,8 +51,9 @@ pub struct NodePresence {
     polling: HashMap<(Channel, Arc<str>), usize>,
     /// How many of the connections poll.
     polls: usize,
-    /// How many calls on the lease the store has answered.
-    calls: u64,
+    /// The numbers of the last call on the lease, and of the last one that the store has answered.
+    called: u64,
+    answered: u64,
     /// Connections that the store has to be told of.
     waiting: VecDeque<Place>,
     /// Connections in the store whose deadline has changed.
@@ -66,7 +67,7 @@ struct Connection {
     phase: Phase,
     /// For a polling client, the time until which it is not away.
     until: Option<Instant>,
-    /// Whether the store has had the connection, with this user.
+    /// Whether the user has been a member by this connection. Then the store has lost it, if it does not have it.
     is_again: bool,
     /// Whether the store may have the connection, so that it has to be told when the connection is closed.
     is_stored: bool,
@@ -98,7 +99,8 @@ impl NodePresence {
             connections: HashMap::new(),
             polling: HashMap::new(),
             polls: 0,
-            calls: 0,
+            called: 0,
+            answered: 0,
             waiting: VecDeque::new(),
             changed: HashSet::new(),
             has_lost: false,
@@ -230,14 +232,17 @@ impl NodePresence {
         (!joins.is_empty()).then(|| self.call(joins))
     }
 
-    fn call<T>(&self, items: Vec<T>) -> Call<T> {
-        Call { lease: self.lease.clone(), number: self.calls + 1, items }
+    fn call<T>(&mut self, items: Vec<T>) -> Call<T> {
+        self.called += 1;
+        Call { lease: self.lease.clone(), number: self.called, answered: self.answered, items }
     }
 
     /// Takes the outcomes of joins; `None` if the store did not answer. Returns whether all of them are known: otherwise
     /// the next attempt should not follow at once.
     pub fn joined(&mut self, joins: Call<Join>, outcomes: Option<Vec<Joined>>) -> bool {
-        self.calls += u64::from(outcomes.is_some());
+        if outcomes.is_some() {
+            self.answered = joins.number;
+        }
         let mut are_known = true;
         let outcomes = outcomes.unwrap_or_default().into_iter().chain(std::iter::repeat(Joined::Later));
         for (join, outcome) in joins.items.into_iter().zip(outcomes) {
@@ -307,12 +312,13 @@ impl NodePresence {
     /// Takes the answer to a renewal; `None` if the store did not answer. Returns whether another renewal should follow
     /// at once.
     pub fn renewed(&mut self, renewal: Call<Deadline>, answer: Option<&Renewed>, now: Instant) -> bool {
+        let number = renewal.number;
         let places = renewal.items.into_iter().map(|deadline| (deadline.channel, deadline.connection));
         let Some(answer) = answer else {
             self.changed.extend(places);
             return false;
         };
-        self.calls += 1;
+        self.answered = number;
         for (index, place) in places.enumerate() {
             let Some(connection) = self.connections.get_mut(&place) else { continue };
             if connection.is_closed {
@@ -341,7 +347,7 @@ impl NodePresence {
         self.has_lost = false;
         self.leases += 1;
         self.lease = format!("{}.{}", self.node, self.leases).into();
-        self.calls = 0;
+        (self.called, self.answered) = (0, 0);
         self.waiting.clear();
         if self.changed.len() > CLOSED {
             let closed = |(place, it): (&Place, &Connection)| it.is_closed.then(|| place.clone());
@@ -401,8 +407,8 @@ impl NodePresence {
 
 impl Connection {
     fn set_user(&mut self, user: &Arc<User>) -> Outcome {
+        self.is_again &= self.user.id() == user.id();
         self.user = user.clone();
-        self.is_again = false;
         self.outcome()
     }
 

@@ -31,7 +31,7 @@ struct Clock {
 #[derive(Clone, Default)]
 struct Lease {
     until: u64,
-    /// The number of the last call that followed all calls before it.
+    /// The number of the last call that found all answered calls before it.
     call: u64,
     connections: BTreeSet<(Channel, Arc<str>)>,
 }
@@ -80,11 +80,11 @@ impl Clock {
 }
 
 impl Lease {
-    /// Notes a call. Returns whether it follows the one before, or repeats it.
-    fn follow(&mut self, number: u64) -> bool {
-        let follows = number == self.call || number == self.call + 1;
+    /// Notes a call. Returns whether all answered calls before it are known.
+    fn follow<T>(&mut self, call: &Call<T>) -> bool {
+        let follows = self.call >= call.answered;
         if follows {
-            self.call = number;
+            self.call = call.number;
         }
         follows
     }
@@ -95,7 +95,7 @@ impl Record {
     /// a channel.
     pub(super) fn join(&mut self, joins: &Call<Join>, most: usize, now_ms: u64, append: Append<'_>) -> Vec<Joined> {
         self.clock.tick(now_ms);
-        self.lease(&joins.lease).follow(joins.number);
+        self.lease(&joins.lease).follow(joins);
         joins.items.iter().map(|join| self.join_one(&joins.lease, join, most, append)).collect()
     }
 
@@ -132,7 +132,7 @@ impl Record {
         let member = member.or_insert_with(|| Member { connections: 0, user: user.clone() });
         member.connections += usize::from(known.is_none());
         // The info of the connection that came last counts. A connection that says the same as before is not a new one.
-        let is_news = known.is_none_or(|known| known.user != *user) && !join.is_again;
+        let is_news = known.map_or(!join.is_again, |known| known.user != *user);
         if is_new {
             append(Kind::MemberAdded, channel, user.data());
         } else if is_news && member.user != *user {
@@ -165,7 +165,7 @@ impl Record {
         let until = self.clock.at + GRACE.as_millis() as u64;
         let lease = self.lease(&renewal.lease);
         lease.until = until;
-        renewed.is_complete = lease.follow(renewal.number);
+        renewed.is_complete = lease.follow(renewal);
         renewed.has_more = self.sweep(append);
         renewed
     }

@@ -111,6 +111,11 @@ impl RedisPresence {
     }
 }
 
+/// The arguments that every call of a node begins with.
+fn call_args<T>(call: &Call<T>) -> Vec<String> {
+    vec![call.lease.to_string(), call.number.to_string(), call.answered.to_string()]
+}
+
 fn ms(time: Duration) -> String {
     time.as_millis().to_string()
 }
@@ -125,8 +130,8 @@ fn number(value: &Value) -> Result<i64, Unreachable> {
 impl PresenceStore for RedisPresence {
     fn join<'a>(&'a self, joins: &'a Call<Join>) -> BoxFuture<'a, Result<Vec<Joined>, Unreachable>> {
         Box::pin(async move {
-            let (number_of_call, most) = (joins.number.to_string(), self.most.to_string());
-            let mut args = vec![joins.lease.to_string(), number_of_call, most, self.may_append()];
+            let mut args = call_args(joins);
+            args.extend([self.most.to_string(), self.may_append()]);
             for join in &joins.items {
                 let user = &join.user;
                 args.extend([
@@ -152,8 +157,8 @@ impl PresenceStore for RedisPresence {
 
     fn renew<'a>(&'a self, renewal: &'a Call<Deadline>) -> BoxFuture<'a, Result<Renewed, Unreachable>> {
         Box::pin(async move {
-            let (number_of_call, sweep) = (renewal.number.to_string(), SWEEP.to_string());
-            let mut args = vec![renewal.lease.to_string(), number_of_call, self.may_append(), sweep];
+            let mut args = call_args(renewal);
+            args.extend([self.may_append(), SWEEP.to_string()]);
             for deadline in &renewal.items {
                 args.extend([deadline.channel.to_string(), deadline.connection.to_string(), ms(deadline.ends_in)]);
             }

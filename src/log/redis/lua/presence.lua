@@ -3,7 +3,7 @@
 --
 --   presence:clock             the presence clock, the time when it was moved last, and when it last went back, in ms
 --   presence:leases            the leases, by the time at which each lapses
---   presence:calls             a hash: for each lease, the number of the last call that followed all calls before it
+--   presence:calls             a hash: for each lease, the number of the last call that found all answered calls before it
 --   presence:lease:<lease>     a set: the connections that hang on the lease, as `<channel> <connection>`
 --   presence:due               the connections with a deadline, as `<channel> <connection>`, by the deadline
 --   presence:at:<channel>      a hash: connections, as `<lease, or -> <digest of the user's JSON> <user's id>`
@@ -39,12 +39,12 @@ local function tick()
   return at
 end
 
--- Notes a call on a lease, and begins the lease if it is not known. Returns whether the call follows the one before, or
--- repeats it.
-local function follow(lease, number)
+-- Notes a call on a lease, and begins the lease if it is not known. `answered` is the number of the last call that the
+-- node got an answer to. Returns whether that call is known.
+local function follow(lease, number, answered)
   redis.call('ZADD', LEASES, 'NX', score(clock + GRACE), lease)
   local last = tonumber(redis.call('HGET', HERE .. 'calls', lease) or '0')
-  local follows = number == last or number == last + 1
+  local follows = last >= answered
   if follows then redis.call('HSET', HERE .. 'calls', lease, score(number)) end
   return follows
 end

@@ -1,11 +1,11 @@
 -- Adds connections to channels.
--- ARGV[2…]: the lease, the number of this call on it, the limit on a channel's members, 1 if the node may write entries of presence; then for each
+-- ARGV[2…]: the lease, the numbers of this call on it and of the last answered one, the limit on a channel's members, 1 if the node may write entries of presence; then for each
 -- join: the channel, the connection, the user's id, the user's JSON, in how many ms it ends (nothing: with the lease),
 -- 1 if it is repeated, the connection that it replaces (or nothing).
 -- Returns for each join 1 (a member), 0 (the channel is full) or 2 (an entry is needed and may not be written).
 clock = tick()
-local lease, most, may_append = ARGV[2], tonumber(ARGV[4]), ARGV[5] == '1'
-follow(lease, tonumber(ARGV[3]))
+local lease, most, may_append = ARGV[2], tonumber(ARGV[5]), ARGV[6] == '1'
+follow(lease, tonumber(ARGV[3]), tonumber(ARGV[4]))
 
 local function join(channel, connection, user, data, ends_in, is_again, replaces)
   local at, digest = HERE .. 'at:' .. channel, redis.sha1hex(data)
@@ -13,8 +13,8 @@ local function join(channel, connection, user, data, ends_in, is_again, replaces
   local count, before = member_of(channel, user)
   -- A connection that says the same as before is not news: otherwise two tabs with different info would change it in
   -- turn.
-  local is_news = known ~= user or (said ~= digest and not is_again)
-  if is_again and known == nil and before then is_news = false end
+  local is_news = not is_again
+  if known == user then is_news = said ~= digest end
   local changes = before and is_news and before ~= data
   if not may_append and (not before or changes or (known and known ~= user)) then return 2 end
   if known and known ~= user then
@@ -40,7 +40,7 @@ local function join(channel, connection, user, data, ends_in, is_again, replaces
 end
 
 local outcomes = {}
-for at = 6, #ARGV, 7 do
+for at = 7, #ARGV, 7 do
   outcomes[#outcomes + 1] = join(ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4], ARGV[at + 5] == '1',
     ARGV[at + 6])
 end

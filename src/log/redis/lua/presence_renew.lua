@@ -1,16 +1,17 @@
 -- Renews a node's lease, sets deadlines, and removes the connections of all nodes that have missed their time.
--- ARGV[2…]: the lease, the number of this call on it, 1 if the node may write entries of presence, how
--- many connections are removed at most; then for each deadline: the channel, the connection, in how many ms it ends.
--- Returns 1 if the call follows the one before, 1 if more connections have missed their time, and then
--- the indexes of the deadlines that name unknown connections.
+-- ARGV[2…]: the lease, the numbers of this call on it and of the last answered one, 1 if the node may write entries of
+-- presence, how many connections are removed at most; then for each deadline: the channel, the connection, in how many
+-- ms it ends.
+-- Returns 1 if all answered calls on the lease are known, 1 if more connections have missed their time, and then the
+-- indexes of the deadlines that name unknown connections.
 clock = tick()
-local lease, room = ARGV[2], tonumber(ARGV[5])
+local lease, room = ARGV[2], tonumber(ARGV[6])
 local unknown = {}
-for at = 6, #ARGV, 3 do
+for at = 7, #ARGV, 3 do
   local channel, connection = ARGV[at], ARGV[at + 1]
   local hangs_on, digest, user = find(channel, connection)
   if not hangs_on then
-    unknown[#unknown + 1] = (at - 6) / 3
+    unknown[#unknown + 1] = (at - 7) / 3
   else
     if hangs_on ~= '-' then
       unhang(channel, connection, hangs_on)
@@ -19,7 +20,7 @@ for at = 6, #ARGV, 3 do
     redis.call('ZADD', DUE, score(clock + tonumber(ARGV[at + 2])), channel .. ' ' .. connection)
   end
 end
-local is_complete = follow(lease, tonumber(ARGV[3]))
+local is_complete = follow(lease, tonumber(ARGV[3]), tonumber(ARGV[4]))
 redis.call('ZADD', LEASES, score(clock + GRACE), lease)
 
 local function sweep()
@@ -41,6 +42,6 @@ local function sweep()
 end
 
 -- A node that may not write entries leaves the sweep to the others.
-local has_more = ARGV[4] == '1' and sweep() or 0
+local has_more = ARGV[5] == '1' and sweep() or 0
 finish()
 return { is_complete and 1 or 0, has_more, unpack(unknown) }
