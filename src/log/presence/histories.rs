@@ -58,6 +58,12 @@ struct Stay {
     outcome: Option<super::node::Outcome>,
 }
 
+/// By polling client, or for streams together: the time until which a user must stay, and after which it must be gone.
+type Times = BTreeMap<Option<usize>, (u64, u64)>;
+
+/// A channel, a user, the polling client if it is one, and the time until which the user stays.
+type Untold = (usize, usize, Option<usize>, u64);
+
 struct World<'a, B> {
     bench: &'a B,
     random: fastrand::Rng,
@@ -71,12 +77,12 @@ struct World<'a, B> {
     clients: Vec<ClientId>,
     /// For each user in each channel, the time until which it must not be removed, and the time after which it must be.
     /// A polling client's times are apart: a stream of the client takes their place.
-    keep: BTreeMap<(usize, usize), BTreeMap<Option<usize>, (u64, u64)>>,
+    keep: BTreeMap<(usize, usize), Times>,
     /// What the first entries add up to, and their number.
     folded: BTreeMap<(Channel, String), String>,
     folded_upto: usize,
     /// The times until which users stay of which each node has not told the store yet: they are lost with the node.
-    untold: [Vec<(usize, usize, Option<usize>, u64)>; NODES],
+    untold: [Vec<Untold>; NODES],
     /// The info that came last.
     info: BTreeMap<(usize, usize), u8>,
     is_away: bool,
