@@ -1,11 +1,12 @@
 //! Direct fan-out gives every reader the messages that its own task would give it: those of its channels, in the log's
-//! order, each once, without messages that exclude the reader.
+//! order, each once, without messages that exclude the reader. A message may have several channels, and may exclude the
+//! readers of a channel.
 
 use longtail::internals::cursor::{Cursor, Start};
 use longtail::internals::hub::{Allowance, Encoded, Format, Hub, LIMIT, Layout, Outlet, Step, Subscription};
 use longtail::internals::log::memory::MemoryLog;
 use longtail::internals::log::{MessageLog, Retention};
-use longtail::internals::message::{Channel, ClientId, Draft, Event, Message, Payload};
+use longtail::internals::message::{Channel, ClientId, Draft, ExceptItem, Extras, Message, Payload};
 use longtail::internals::transport::encoding;
 use std::future::poll_fn;
 use std::io;
@@ -94,16 +95,52 @@ async fn read(mut subscription: Subscription, pipe: Pipe, left: usize) {
     }
 }
 
-fn draft(n: usize, channel: &str, exclude: Option<ClientId>, volatile: bool) -> Draft {
-    let (channel, payload) = (channel.parse().expect("valid"), Payload::from_any(&n.to_string()));
-    Draft { channel, event: Event::default(), payload, exclude, ignored_exclude: false, key: None, volatile }
+/// A message that was published.
+struct Sent {
+    n: usize,
+    channels: Vec<&'static str>,
+    exclude: Option<ClientId>,
+    /// Clients and channels.
+    except: Option<String>,
 }
 
-/// The numbers that a reader has received, without volatile messages, which have no order among the others.
-fn numbers(taken: &[u8]) -> Vec<usize> {
+impl Sent {
+    fn draft(&self, volatile: bool) -> Draft {
+        let channel = |name: &str| name.parse::<Channel>().expect("a channel");
+        let several = if self.channels.len() > 1 { self.channels.as_slice() } else { &[] };
+        draft(self.n, self.channels[0], self.exclude.clone(), volatile).with_extras(Extras {
+            channels: several.iter().map(|name| channel(name)).collect(),
+            except: self.except.iter().map(|name| ExceptItem::new(channel(name))).collect(),
+            ..Extras::default()
+        })
+    }
+
+    /// The channel under which a reader of these channels gets the message; `None` if it does not get it.
+    fn channel_for(&self, names: &[&str], client: &ClientId) -> Option<&'static str> {
+        let is_excepted = |name: &String| names.contains(&name.as_str()) || name.parse().as_ref() == Ok(client);
+        let is_for_client = self.exclude.as_ref() != Some(client) && !self.except.as_ref().is_some_and(is_excepted);
+        self.channels.iter().copied().find(|channel| is_for_client && names.contains(channel))
+    }
+}
+
+fn draft(n: usize, channel: &str, exclude: Option<ClientId>, volatile: bool) -> Draft {
+    let (channel, payload) = (channel.parse().expect("valid"), Payload::from_any(&n.to_string()));
+    Draft { exclude, volatile, ..Draft::new(channel, payload) }
+}
+
+/// The numbers that a reader has received, with the channel of each, without volatile messages, which have no order
+/// among the others.
+fn taken_by(taken: &[u8]) -> Vec<(usize, String)> {
     let text = std::str::from_utf8(taken).expect("UTF-8");
     let lines = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("whole lines"));
-    lines.filter(|object| object["id"].is_string()).map(|object| object["data"].as_u64().expect("n") as usize).collect()
+    let object = |object: serde_json::Value| {
+        (object["data"].as_u64().expect("n") as usize, object["channel"].as_str().expect("a channel").to_owned())
+    };
+    lines.filter(|object| object["id"].is_string()).map(object).collect()
+}
+
+fn numbers(taken: &[u8]) -> Vec<usize> {
+    taken_by(taken).into_iter().map(|(n, _)| n).collect()
 }
 
 async fn everybody_gets_the_log() {
@@ -128,18 +165,21 @@ async fn everybody_gets_the_log() {
         readers.push((names, client, pipe, task));
     }
 
-    let mut published: Vec<(usize, &str, Option<ClientId>)> = Vec::new();
+    let mut published: Vec<Sent> = Vec::new();
     let mut n = 0;
     while n < MESSAGES {
         let mut drafts = Vec::new();
         for _ in 0..fastrand::usize(1..6) {
-            let channel = CHANNELS[fastrand::usize(0..3)];
+            let (first, count) = (fastrand::usize(0..3), if n % 5 == 0 { fastrand::usize(1..4) } else { 1 });
+            let channels = (first..first + count).map(|index| CHANNELS[index % 3]).collect();
             let exclude = (n % 11 == 0).then(|| format!("client-{}", n % 4).parse().expect("valid"));
+            let except = [CHANNELS[n % 3].to_owned(), format!("client-{}", n % 4)][n % 2].clone();
+            let sent = Sent { n, channels, exclude, except: (n % 7 == 0).then_some(except) };
             let volatile = n % 29 == 0;
+            drafts.push(sent.draft(volatile));
             if !volatile {
-                published.push((n, channel, exclude.clone()));
+                published.push(sent);
             }
-            drafts.push(draft(n, channel, exclude, volatile));
             n += 1;
         }
         log.append(drafts).await.expect("appended");
@@ -173,7 +213,7 @@ async fn everybody_gets_the_log() {
         task.abort();
         let taken = pipe.taken.lock().expect("lock").clone();
         assert!(in_time, "reader {index} of {names:?} has {} of {}", numbers(&taken).len(), wanted.len());
-        assert_eq!(numbers(&taken), wanted, "reader {index} of {names:?}");
+        assert_eq!(taken_by(&taken), wanted, "reader {index} of {names:?}");
     }
     let traffic = hub.fan_out_counts();
     assert!(traffic.deliveries > 2_000, "the fast path was taken: {traffic:?}");
@@ -181,11 +221,9 @@ async fn everybody_gets_the_log() {
     assert!(traffic.encoded < traffic.writes / 2, "encoded once for many: {traffic:?}");
 }
 
-/// The numbers of the messages that a reader has to get.
-fn wanted(published: &[(usize, &str, Option<ClientId>)], names: &[&str], client: &ClientId) -> Vec<usize> {
-    let mine =
-        published.iter().filter(|(_, channel, exclude)| names.contains(channel) && exclude.as_ref() != Some(client));
-    mine.map(|(n, ..)| *n).collect()
+/// The numbers of the messages that a reader has to get, with the channel of each.
+fn wanted(published: &[Sent], names: &[&str], client: &ClientId) -> Vec<(usize, String)> {
+    published.iter().filter_map(|sent| Some((sent.n, sent.channel_for(names, client)?.to_owned()))).collect()
 }
 
 /// The number of complete lines with an id.

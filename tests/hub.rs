@@ -5,7 +5,7 @@ use longtail::internals::cursor::{Cursor, Start};
 use longtail::internals::hub::{Allowance, Encoded, Format, Gap, Hub, Layout, Limit, Outlet, Step, Subscription};
 use longtail::internals::log::Retention;
 use longtail::internals::log::memory::MemoryLog;
-use longtail::internals::message::{Channel, ClientId, Draft, Event, Message, Payload};
+use longtail::internals::message::{Channel, ClientId, Draft, Message, Payload};
 use longtail::internals::transport::encoding;
 use proptest::prelude::*;
 use std::future::poll_fn;
@@ -30,8 +30,7 @@ fn channel(name: &str) -> Channel {
 }
 
 fn draft(name: &str, data: &str) -> Draft {
-    let (event, payload) = (Event::default(), Payload::from_any(data));
-    Draft { channel: channel(name), event, payload, exclude: None, ignored_exclude: false, key: None, volatile: false }
+    Draft::new(channel(name), Payload::from_any(data))
 }
 
 /// Appends a message, and waits until the hub has it.

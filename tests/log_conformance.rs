@@ -6,7 +6,7 @@ use longtail::internals::cursor::{Cursor, Epoch, Id};
 use longtail::internals::log::memory::MemoryLog;
 use longtail::internals::log::redis::{Endpoint, RedisConfig, RedisLog};
 use longtail::internals::log::{MessageLog, Resolved, Retention, TailEvent};
-use longtail::internals::message::{Draft, Event, IdempotencyKey, Message, Payload};
+use longtail::internals::message::{Channel, Draft, ExceptItem, Extras, IdempotencyKey, Kind, Message, Payload};
 use std::sync::Arc;
 use std::time::Duration;
 use support::redis::RedisServer;
@@ -53,15 +53,7 @@ pub fn redis_config(retention: Retention) -> RedisConfig {
 }
 
 fn draft(channel: &str, data: &str) -> Draft {
-    Draft {
-        channel: channel.parse().expect("a channel"),
-        event: Event::default(),
-        payload: Payload::from_any(data),
-        exclude: None,
-        ignored_exclude: false,
-        key: None,
-        volatile: false,
-    }
+    Draft::new(channel.parse().expect("a channel"), Payload::from_any(data))
 }
 
 async fn append(log: &Arc<dyn MessageLog>, data: &str) -> Cursor {
@@ -103,6 +95,39 @@ async fn a_batch_is_appended_whole_and_in_order() {
         assert!(ids.is_sorted_by(|a, b| a < b), "{name}");
         let page = log.read(before, 1000).await.expect("reachable");
         assert_eq!(payloads(&page.messages), (0..500).map(|n| n.to_string()).collect::<Vec<_>>(), "{name}");
+    }
+}
+
+/// A message with everything that most messages lack is in the log as it was published.
+#[tokio::test]
+async fn extras_are_kept() {
+    for (name, Fixture { log, _redis }) in both(KEEP).await {
+        let before = append(&log, "before").await;
+        let channel = |name: &str| Channel::reserved(name).or_else(|_| name.parse()).expect("a channel");
+        let extras = Extras {
+            channels: ["a", "~s/1"].map(channel).into(),
+            except: ["me", "room/1"].map(|name| ExceptItem::new(channel(name))).into(),
+            is_args: true,
+            is_text: true,
+            attachments: [b"\0\xff"[..].into()].into(),
+            kind: Kind::Message,
+        };
+        let message = draft("x", "[1]").with_extras(extras.clone());
+        let control = draft("c", "{}").with_extras(Extras { kind: Kind::MemberAdded, ..Extras::default() });
+        let keyed = |key: &str| Draft { key: Some(IdempotencyKey::new("", key).expect("a key")), ..message.clone() };
+        let drafts = vec![message.clone(), control, keyed("k")];
+        // A node in Redis waits until it knows that all nodes read them.
+        let cursors = support::eventually("all nodes to read it", async || log.append(drafts.clone()).await.ok()).await;
+        assert_eq!(log.append(vec![keyed("k")]).await, Ok(vec![cursors[2]]), "{name}: the same channels and key");
+        let one = Draft { extras: None, ..keyed("k") };
+        assert_ne!(log.append(vec![one]).await, Ok(vec![cursors[2]]), "{name}: one of the channels");
+        let page = log.read(before, 100).await.expect("reachable");
+        let kinds: Vec<_> = page.messages.iter().map(|message| message.kind()).collect();
+        assert_eq!(kinds, [Kind::Message, Kind::MemberAdded, Kind::Message, Kind::Message], "{name}");
+        assert_eq!(page.messages[0].extras(), Some(&extras), "{name}");
+        let object = std::str::from_utf8(page.messages[0].object()).expect("UTF-8");
+        assert!(object.ends_with(r#""channel":"a","event":"message","data":[1],"args":true}"#), "{name}: {object}");
+        assert_eq!(page.messages[3].extras(), None, "{name}");
     }
 }
 

@@ -68,6 +68,7 @@ mod redis_own;
 mod redis_peers;
 mod redis_trouble;
 mod service;
+mod several_channels;
 mod slow_readers;
 mod smuggling;
 mod soak;

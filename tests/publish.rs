@@ -12,6 +12,7 @@ on_both_logs! {
     raw_bodies
     forms
     keys_are_idempotent
+    several_channels
     sizes
 }
 
@@ -143,7 +144,7 @@ async fn raw_bodies(log: Log) {
     assert_eq!(node.get(me).await.text().matches("\"id\"").count(), 5);
     assert_eq!(node.metric(ignored).await, 4.0, "null names nobody");
     assert!(node.log().contains("is not a client id"), "{}", node.log());
-    let answer = node.publish_json(r#"{"channel":"everybody","data":1,"except":["me"]}"#).await;
+    let answer = node.publish_json(r#"{"channel":"everybody","data":1,"exept":["me"]}"#).await;
     assert_eq!((answer.status, answer.error_code().as_str()), (400, "bad_request"), "a field that it does not have");
 
     let client = uuid::Uuid::new_v4();
@@ -191,6 +192,70 @@ async fn forms(log: Log) {
     assert_eq!(answer.status, 400, "no channel: {}", answer.text());
     let answer = raw(&node, "channel=plain", "application/x-www-form-urlencoded", b"data=%ff").await;
     assert_eq!((answer.status, answer.error_code().as_str()), (400, "not_utf8"));
+}
+
+/// (query, JSON body or payload, status, code or the channels that the answer names)
+async fn several_channels(log: Log) {
+    let World { node, redis: _redis } = World::start(log, &[]).await;
+    let list = |count: usize| (0..count).map(|n| format!("c{n}")).collect::<Vec<_>>();
+    let json = |names: &[String]| json!({"channels": names, "data": 1}).to_string();
+    let except = |names: &[String]| json!({"channel": "a", "data": 1, "except": names}).to_string();
+    let cases: [(&str, String, u16, &str); 20] = [
+        ("", r#"{"channels":["a","b"],"data":1}"#.into(), 200, "a,b"),
+        ("", r#"{"channels":["b","a","b"],"args":[]}"#.into(), 200, "b,a"),
+        ("", r#"{"channels":["a"],"data":1}"#.into(), 200, ""),
+        ("channels=a,b", "1".into(), 200, "a,b"),
+        ("channels=a&channels=b,c&except=x,y&except=z", "1".into(), 200, "a,b,c"),
+        ("", json(&list(100)), 200, "*"),
+        ("", json(&list(101)), 400, "bad_request"),
+        ("", except(&list(100)), 200, ""),
+        ("", except(&list(101)), 400, "bad_request"),
+        ("", r#"{"channel":"a","channels":["b"],"data":1}"#.into(), 400, "bad_request"),
+        ("channel=a&channels=b", "1".into(), 400, "bad_request"),
+        ("channels=a,a%20b", "1".into(), 400, "bad_channel"),
+        ("channels=", "1".into(), 400, "bad_channel"),
+        ("", r#"{"channels":[],"data":1}"#.into(), 400, "bad_channel"),
+        ("", r#"{"channels":["a","~s/1"],"data":1}"#.into(), 400, "bad_channel"),
+        ("", r#"{"channel":"a","args":{"a":1}}"#.into(), 400, "bad_request"),
+        ("", r#"{"channel":"a","args":[1],"data":1}"#.into(), 400, "bad_request"),
+        ("", r#"{"channel":"a"}"#.into(), 400, "bad_request"),
+        ("channel=a&args=1", "[1]".into(), 400, "bad_request"),
+        ("channel=~s/1", "1".into(), 400, "bad_channel"),
+    ];
+    for (query, body, status, wanted) in cases {
+        let content_type = if query.is_empty() { "application/json" } else { "" };
+        let answer = raw(&node, query, content_type, body.as_bytes()).await;
+        assert_eq!(answer.status, status, "{query} {body:.200}: {}", answer.text());
+        if status != 200 {
+            assert_eq!(answer.error_code(), wanted, "{query} {body:.200}");
+            continue;
+        }
+        let message = answer.json()["messages"][0].clone();
+        let names = message["channels"].as_array().cloned().unwrap_or_default();
+        let names: Vec<&str> = names.iter().filter_map(Value::as_str).collect();
+        assert!(wanted == "*" || names.join(",") == wanted, "{message}");
+        assert!(names.is_empty() || message["channel"] == names[0], "{message}");
+    }
+    let answer = node.publish_json(r#"{"channel":"~s/1","data":1}"#).await;
+    assert!(answer.text().contains("names that begin with ~ are reserved"), "{}", answer.text());
+
+    // What is neither a client id nor a channel leaves out nobody, and is told like an exclude.
+    let before = node.metric("longtail_publish_ignored_excludes_total").await;
+    let ignored = r#"{"channel":"told","data":1,"except":["",7,"a b","me",null]}"#;
+    assert_eq!(node.publish_json(ignored).await.status, 200);
+    assert_eq!(node.metric("longtail_publish_ignored_excludes_total").await, before + 1.0);
+    assert_eq!(node.get("/poll?channel=told&cursor=earliest&client=me").await.json()["messages"], json!([]));
+    assert_eq!(payloads(&node, "told").await, ["1"]);
+
+    // One id for all channels, one delivery, and counts of each channel.
+    let url = "/publish?channels=x,y&key=k&counts=1";
+    let answers = [Request::post(url, b"1").send(node.http).await, Request::post(url, b"2").send(node.http).await];
+    let messages = answers.each_ref().map(|answer| answer.json()["messages"][0].clone());
+    assert_eq!(messages[0]["id"], messages[1]["id"], "the same key");
+    assert_eq!(messages[0]["readers"]["y"]["total"], 0, "{}", messages[0]);
+    let both = read(&node, "y,x").await;
+    assert_eq!((both.len(), both[0].str("channel").as_deref()), (1, Some("x")));
+    assert_eq!(both[0].id().as_deref(), messages[0]["id"].as_str());
 }
 
 /// The channel and the key identify a message: the same key gets the first id again and appends nothing.

@@ -48,6 +48,32 @@ async fn a_call_is_a_message() {
     assert!(node.log().contains("is not a client id"), "{}", node.log());
 }
 
+/// A call may name several channels, who does not get the message, and arguments.
+#[tokio::test]
+async fn a_call_has_several_channels_exceptions_and_arguments() {
+    let redis = RedisServer::start().await;
+    let node = start_on(&redis, &[]).await;
+    loaded(&redis).await;
+    let args = ["", "[1,\"x\"]", "channels", "a,b,a", "except", "me,c", "args", "1", "event", "added", "key", "k"];
+    let first = eventually("a node to say that all read it", async || call(&redis, &args).await.ok()).await;
+    assert_eq!(call(&redis, &args).await.expect("answered"), first, "the same key");
+    call(&redis, &["b", "2", "except", "a b"]).await.expect("published");
+    for (query, wanted) in [
+        ("channel=b,a", vec![r#""channel":"a","event":"added","data":[1,"x"],"args":true}"#, r#""data":2}"#]),
+        ("channel=b", vec![r#""channel":"b","event":"added","data":[1,"x"],"args":true}"#, r#""data":2}"#]),
+        ("channel=b&client=me", vec![r#""data":2}"#]),
+        ("channel=b,c", vec![r#""data":2}"#]),
+    ] {
+        eventually("the messages", async || {
+            let answer = node.get(&format!("/poll?{query}&cursor=earliest")).await.text();
+            let is_there = wanted.iter().all(|part| answer.contains(part));
+            (is_there && answer.matches("\"id\"").count() == wanted.len()).then_some(())
+        })
+        .await;
+    }
+    assert_eq!(node.metric("longtail_log_ignored_excludes_total").await, 1.0);
+}
+
 /// The same key within five minutes appends nothing, whichever way to publish it uses.
 #[tokio::test]
 async fn a_key_counts_once() {
@@ -91,7 +117,8 @@ async fn what_is_no_message_is_refused_in_a_word() {
     let node = start_on(&redis, &["--max-message-bytes", "1000"]).await;
     loaded(&redis).await;
     let (long, too_long) = ("x".repeat(201), "x".repeat(1001));
-    let table: [(&[&str], &str); 13] = [
+    let many = vec!["a"; 101].join(",");
+    let table: [(&[&str], &str); 23] = [
         (&["todo"], "use FCALL"),
         (&["todo", "1", "event"], "use FCALL"),
         (&["", "1"], "channel"),
@@ -105,6 +132,16 @@ async fn what_is_no_message_is_refused_in_a_word() {
         (&["todo", "1", "key", ""], "key"),
         (&["todo", "1", "key", &long], "key"),
         (&["todo", "1", "ttl", "5"], "options"),
+        (&["~s/1", "1"], "names that begin with ~ are reserved"),
+        (&["", "1", "channels", "a,~s/1"], "names that begin with ~ are reserved"),
+        (&["todo", "1", "channels", "a,b"], "not both"),
+        (&["", "1", "channels", ""], "channel"),
+        (&["", "1", "channels", "a,"], "channel"),
+        (&["", "1", "channels", &many], "at most 100 channels"),
+        (&["todo", "1", "except", &many], "at most 100 items"),
+        (&["todo", "1", "args", "1"], "array"),
+        (&["todo", "[1", "args", "1"], "array"),
+        (&["todo", "[1]", "args", "yes"], "args is 1"),
     ];
     for (args, reason) in table {
         let error = call(&redis, args).await.expect_err("refused").to_string();

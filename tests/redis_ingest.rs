@@ -107,6 +107,62 @@ async fn payloads_are_raw_or_enveloped() {
     assert_eq!((items[0].data(), items[1].data()), ("1", "3"));
 }
 
+/// An envelope may name several channels, who does not get the message, and arguments.
+#[tokio::test]
+async fn an_envelope_has_several_channels_exceptions_and_arguments() {
+    let redis = RedisServer::start().await;
+    let node = start_on(&redis, &[]).await;
+    redis.listened(1).await;
+    publish(&redis, "push:todo", r#"{"channels":["a","b"],"args":[1,"x"],"event":"added","except":["me","c"]}"#).await;
+    publish(&redis, "push:todo", r#"{"args":[]}"#).await;
+    publish(&redis, "push:b", r#"{"data":1,"args":[1]}"#).await;
+    // XADD has the same fields.
+    redis.command(&["XADD", "longtail:log", "*", "channels", "a,b", "args", "[2]", "except", "me"]).await;
+    for (query, wanted) in [
+        ("channel=todo", vec![r#""channel":"todo","event":"message","data":[],"args":true}"#]),
+        (
+            "channel=b,a",
+            vec![
+                r#""channel":"a","event":"added","data":[1,"x"],"args":true}"#,
+                r#""channel":"b","event":"message","data":{"data":1,"args":[1]}}"#,
+                r#""channel":"a","event":"message","data":[2],"args":true}"#,
+            ],
+        ),
+        ("channel=a&client=me", vec![]),
+        ("channel=a,c", vec![r#""data":[2]"#]),
+    ] {
+        eventually(query, async || {
+            let answer = node.get(&format!("/poll?{query}&cursor=earliest")).await.text();
+            let is_there = wanted.iter().all(|part| answer.contains(part));
+            (is_there && answer.matches("\"id\"").count() == wanted.len()).then_some(())
+        })
+        .await;
+    }
+}
+
+/// Names that begin with `~` are the server's: nobody publishes to them.
+#[tokio::test]
+async fn reserved_channels_are_left_out() {
+    let redis = RedisServer::start().await;
+    let node = start_on(&redis, &["--redis-subscribe", "*"]).await;
+    redis.listened(1).await;
+    publish(&redis, "~s/1", "1").await;
+    publish(&redis, "todo", r#"{"data":1,"channels":["a","~s/1"]}"#).await;
+    for fields in [&["channel", "~s/1"][..], &["v", "2", "channel", "~s/1"], &["channels", "a,~s/1"]] {
+        redis.command(&[&["XADD", "longtail:log", "*"], fields, &["data", "1"]].concat()).await;
+    }
+    publish(&redis, "todo", "2").await;
+    assert_eq!(exactly(&node, "todo", 1).await[0].data(), "2");
+    assert_eq!(exactly(&node, "a", 0).await.len(), 0);
+    assert_eq!(node.metric("longtail_log_skipped_entries_total").await, 3.0);
+    assert_eq!(node.metric("longtail_bridge_refused_messages_total").await, 2.0);
+    assert!(node.log().contains("names that begin with ~ are the server's"), "{}", node.log());
+    assert!(!node.get("/channels").await.text().contains('~'));
+    for url in ["/channels/~s%2F1", "/channels?prefix=~"] {
+        assert_eq!(node.get(url).await.error_code(), "bad_channel", "{url}");
+    }
+}
+
 /// A payload that cannot be a message is left out, and later messages arrive.
 #[tokio::test]
 async fn garbage_is_left_out() {

@@ -6,7 +6,7 @@ use crate::support;
 use longtail::internals::cursor::{Cursor, Id};
 use longtail::internals::log::redis::RedisLog;
 use longtail::internals::log::{MessageLog, Retention, TailEvent};
-use longtail::internals::message::{Draft, Event, IdempotencyKey, Payload};
+use longtail::internals::message::{Draft, IdempotencyKey, Payload};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -48,13 +48,8 @@ async fn tail(log: &Arc<RedisLog>) -> mpsc::UnboundedReceiver<(Cursor, String)> 
 
 fn draft(data: String, key: Option<String>) -> Draft {
     Draft {
-        channel: "c".parse().expect("a channel"),
-        event: Event::default(),
-        payload: Payload::from_any(&data),
-        exclude: None,
-        ignored_exclude: false,
         key: key.map(|key| IdempotencyKey { publisher: String::new(), owner: String::new(), key }),
-        volatile: false,
+        ..Draft::new("c".parse().expect("a channel"), Payload::from_any(&data))
     }
 }
 

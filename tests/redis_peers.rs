@@ -54,7 +54,7 @@ async fn an_entry_of_a_format_that_a_node_does_not_read_is_a_gap() {
         assert_eq!(reader.next_message().await.data(), "1", "{}", reader.transport.name);
     }
     // Its fields may mean something else: two channels, a list of arguments.
-    redis.command(&["XADD", LOG, "*", "v", "2", "channel", "todo", "data", "garbled"]).await;
+    redis.command(&["XADD", LOG, "*", "v", "3", "channel", "todo", "data", "garbled"]).await;
     redis.command(&["XADD", LOG, "*", "v", "7", "channels", "todo other", "data", "garbled"]).await;
     let last = redis.text(&["XADD", LOG, "*", "channel", "todo", "data", "2", "v", "1"]).await;
     for reader in &mut live {
@@ -110,23 +110,89 @@ async fn an_entry_whose_format_is_no_number_is_skipped() {
     assert_eq!(node.metric("longtail_log_skipped_entries_total").await, 6.0);
 }
 
-/// Entries of the present format are unchanged, without an additional byte.
+async fn entries(redis: &RedisServer) -> Vec<Vec<String>> {
+    let entries = redis.command(&["XRANGE", LOG, "-", "+"]).await;
+    let entries: Vec<(String, Vec<String>)> = redis::from_redis_value(entries).expect("entries");
+    entries.into_iter().map(|(_, fields)| fields).collect()
+}
+
+/// Entries of ordinary messages are unchanged, without an additional byte, whatever the nodes read. An entry that needs
+/// format 2 is written when every node reads it. Until then its publisher waits, and is told why.
 #[tokio::test]
 async fn a_node_writes_the_format_that_all_read() {
+    const SEVERAL: &str = r#"{"channels":["a","b"],"args":[1],"except":["me"]}"#;
     let redis = RedisServer::start().await;
-    let node = start_on(&redis, &[]).await;
-    let newer = r#"{"name":"newer (process 7)","version":"9.0.0","reads":[1,2]}"#;
+    let node = start_on(&redis, &["--publish-timeout", "2"]).await;
+    redis.listened(1).await;
+    let older = r#"{"name":"older (process 7)","version":"0.0.1","reads":[1]}"#;
     // The wait is longer than the time after which a node trusts its list of the others.
     let began = tokio::time::Instant::now();
-    renew_until(&redis, newer, "the node to be settled", async || {
+    renew_until(&redis, older, "the node to be settled", async || {
         (began.elapsed() > Duration::from_secs(5)).then_some(())
     })
     .await;
-    node.publish("todo", "1").await;
-    let entries = redis.command(&["XRANGE", LOG, "-", "+"]).await;
-    let entries: Vec<(String, Vec<String>)> = redis::from_redis_value(entries).expect("entries");
-    assert_eq!(entries[0].1, ["channel", "todo", "data", "1"]);
     assert_eq!(node.metric("longtail_log_format").await, 1.0);
+    node.publish("todo", "1").await;
+    let (began, waiting) = (tokio::time::Instant::now(), node.publish_json(SEVERAL));
+    let ordinary = async {
+        node.publish("todo", "2").await;
+        began.elapsed()
+    };
+    let (refused, ordinary) = tokio::join!(waiting, ordinary);
+    assert_eq!((refused.status, refused.error_code().as_str()), (503, "log_unavailable"), "{}", refused.text());
+    assert!(refused.text().contains("a node of an older version runs"), "{}", refused.text());
+    assert!(began.elapsed() >= Duration::from_millis(950), "refused after {:?}", began.elapsed());
+    assert!(ordinary < began.elapsed(), "an ordinary message does not wait behind it: {ordinary:?}");
+    // Nobody can tell the publisher of a PUBLISH to wait. It is refused, counted and logged.
+    redis.number(&["PUBLISH", "push:todo", r#"{"data":1,"channels":["a","b"]}"#]).await;
+    says(&node, &["WARN", "a node of an older version does not read messages with args"]).await;
+    let call = ["FCALL", "longtail_publish", "1", LOG, "", "3", "channels", "a,b"];
+    let error = redis.try_command(&call).await.expect_err("refused").to_string();
+    assert!(error.contains("older version"), "{error}");
+    assert_eq!(entries(&redis).await, [["channel", "todo", "data", "1"], ["channel", "todo", "data", "2"]]);
+
+    // An older node that has gone does not count.
+    let newer = r#"{"name":"newer (process 7)","version":"9.0.0","reads":[1,2,3]}"#;
+    renew_until(&redis, newer, "the format that both read", async || {
+        (node.metric("longtail_log_format").await == 2.0).then_some(())
+    })
+    .await;
+    assert_eq!(node.publish_json(SEVERAL).await.status, 200);
+    node.publish("todo", "4").await;
+    let extended = ["v", "2", "channels", "a,b", "data", "[1]", "except", "me", "args", "1"];
+    assert_eq!(entries(&redis).await[2..], [extended.as_slice(), &["channel", "todo", "data", "4"]]);
+    redis.command(&call).await;
+    redis.number(&["PUBLISH", "push:todo", r#"{"data":5,"channels":["a","b"]}"#]).await;
+    eventually("both to be read", async || {
+        let answer = node.get("/poll?channel=a&cursor=earliest").await.text();
+        (answer.matches("\"id\"").count() == 3).then_some(())
+    })
+    .await;
+}
+
+/// Control entries are not messages. An unknown kind is skipped and counted, and no reader is told of a gap.
+#[tokio::test]
+async fn control_entries_are_not_delivered() {
+    let redis = RedisServer::start().await;
+    let node = start_on(&redis, &[]).await;
+    let start = node.publish("todo", "1").await;
+    let mut live = Reader::open(&node, &node.transport("sse").await, Subscription::to(&["todo"]).from(&start)).await;
+    live.next_of(Kind::Hello).await;
+    for kind in ["member_added", "member_removed", "session", "later"] {
+        redis.command(&["XADD", LOG, "*", "v", "2", "channel", "todo", "data", "{}", "kind", kind]).await;
+    }
+    redis.command(&["XADD", LOG, "*", "v", "2", "channel", "~s/1", "data", "{}", "kind", "session"]).await;
+    node.publish("todo", "2").await;
+    let item = live.next_news().await;
+    assert_eq!((item.kind, item.data()), (Kind::Message, "2"), "{}", item.text);
+    let second = start_on(&redis, &[]).await;
+    for node in [&node, &second] {
+        assert_eq!(node.metric("longtail_log_unreadable_entries_total").await, 1.0);
+        assert_eq!(node.metric("longtail_log_skipped_entries_total").await, 0.0);
+        let answer = node.get("/poll?channel=todo&cursor=earliest").await.text();
+        assert_eq!(answer.matches("\"id\"").count(), 2, "{answer}");
+        assert!(!node.get("/channels").await.text().contains('~'));
+    }
 }
 
 /// Each node reports the formats that it reads, and its record is removed when it ends.
@@ -142,7 +208,7 @@ async fn each_node_has_a_record() {
         let age = now_ms(&redis).await.abs_diff(seen.parse().expect("milliseconds"));
         assert!(age < 3000, "renewed {age} ms ago");
         let record: serde_json::Value = serde_json::from_str(record).expect("JSON");
-        assert_eq!(record["reads"], serde_json::json!([1]));
+        assert_eq!(record["reads"], serde_json::json!([1, 2]));
     }
     // Records that are invalid, or that no node renews.
     let old = format!("{} 65536 {{}}", now_ms(&redis).await - 11_000);

@@ -6,7 +6,7 @@ use crate::support;
 use longtail::internals::cursor::{Cursor, Epoch, Id};
 use longtail::internals::log::redis::RedisConfig;
 use longtail::internals::log::{AppendError, MessageLog, Retention};
-use longtail::internals::message::{Draft, Event, Payload};
+use longtail::internals::message::{Draft, Payload};
 use std::time::{Duration, Instant};
 use support::server::run_to_end;
 use support::world::start_on;
@@ -254,15 +254,7 @@ async fn a_stall_with_many_in_the_line() {
     tokio::time::sleep(Duration::from_millis(100)).await;
     let append = async || {
         let begun = Instant::now();
-        let draft = Draft {
-            channel: "c".parse().expect("a channel"),
-            event: Event::default(),
-            payload: Payload::from_any("1"),
-            exclude: None,
-            ignored_exclude: false,
-            key: None,
-            volatile: true,
-        };
+        let draft = Draft { volatile: true, ..Draft::new("c".parse().expect("a channel"), Payload::from_any("1")) };
         (log.append(vec![draft]).await, begun.elapsed())
     };
     let (refused, took) = append().await;

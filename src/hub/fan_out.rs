@@ -7,9 +7,10 @@
 //! and writes the same bytes to each. The bytes are encoded once.
 //!
 //! The hub writes only in the plain case: the reader's position is right before the new messages, no message excludes
-//! the reader, its bounds have room for all messages, and its socket accepts all bytes at once. In *every* other case
-//! the hub does not decide anything: it ends the parking and wakes the reader's task. The task then works as without a
-//! fan-out, with its own cursor, its gap rule and its deadline for a slow client. If a socket accepts only a part of
+//! the reader, no other channel of the reader has news (another variant of the message, for example), its bounds have
+//! room for all messages, and its socket accepts all bytes at once. In *every* other case the hub does not decide
+//! anything: it ends the parking and wakes the reader's task. The task then works as without a fan-out, with its own
+//! cursor, its gap rule and its deadline for a slow client. If a socket accepts only a part of
 //! the bytes, the reader's task writes the rest before anything else, so that only one batch is in flight.
 //!
 //! Two rules make both ways give the same result. First, while a reader is parked, only the hub writes: the task does
@@ -72,6 +73,7 @@ pub(super) async fn fan_out(hub: &Arc<Hub>, mut undelivered: Undelivered, head: 
 fn news(hub: &Hub, slot: usize, messages: Messages, head: Cursor, channels: Option<Arc<[usize]>>) -> Option<News> {
     let (first, last) = (id_of(messages.first()?), id_of(messages.last()?));
     let is_for_all = messages.iter().all(|message| message.is_for_all());
+    let excludes_channels = !is_for_all && messages.iter().any(|message| message.excludes_channels());
     let memory = hub.memory.read();
     let registrations = memory.registrations(slot, messages[0].channel())?;
     let bytes: usize = messages.iter().map(|message| message.object().len()).sum();
@@ -81,7 +83,19 @@ fn news(hub: &Hub, slot: usize, messages: Messages, head: Cursor, channels: Opti
     // them itself.
     let before = before.unwrap_or(last);
     let next = AtomicUsize::new(0);
-    Some(News { slot, messages, before, first, last, head, channels, is_for_all, registrations, next })
+    Some(News {
+        slot,
+        messages,
+        before,
+        first,
+        last,
+        head,
+        channels,
+        is_for_all,
+        excludes_channels,
+        registrations,
+        next,
+    })
 }
 
 /// Lets other tasks run after many writes. The count continues from one channel to the next.

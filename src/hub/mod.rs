@@ -234,13 +234,14 @@ impl Hub {
         self.polling.lock().left(channels, client);
     }
 
-    /// The first channels by name with this prefix that come after `after` and have readers or retained messages here.
+    /// The first channels by name with this prefix that come after `after` and have readers or retained messages here,
+    /// without reserved channels.
     /// The call takes time in proportion to the number of all channels.
     pub fn names(&self, prefix: &str, after: &str, limit: usize) -> Vec<Channel> {
         let mut least: BTreeSet<Channel> = BTreeSet::new();
         let mut offer = |channel: &Channel| {
             let name = channel.as_str();
-            let is_wanted = name.starts_with(prefix) && name > after;
+            let is_wanted = name.starts_with(prefix) && name > after && !channel.is_reserved();
             // Most names are only compared, so that the lock is not held while all of them are sorted.
             if is_wanted && (least.len() < limit || least.last().is_some_and(|greatest| channel < greatest)) {
                 least.insert(channel.clone());

@@ -32,9 +32,11 @@ pub(super) struct News {
     pub(super) head: Cursor,
     /// The slots of all channels that have new messages up to `head`, in order; `None` if this is the only channel.
     pub(super) channels: Option<Arc<[usize]>>,
-    /// Whether all of the messages are for all clients (without `exclude`).
+    /// Whether none of the messages excludes a client or the readers of a channel.
     pub(super) is_for_all: bool,
-    /// The number of the channel's registrations, whether they are in use or free.
+    /// Whether one of the messages excludes the readers of a channel.
+    pub(super) excludes_channels: bool,
+    /// How many registrations the channel has room for, used or not.
     pub(super) registrations: usize,
     /// The first registration that no thread has taken yet.
     pub(super) next: AtomicUsize,

@@ -151,8 +151,11 @@ impl Parking {
         }
         let is_next = news.before <= parked.at.id && parked.at.id < news.first;
         let is_ordered = self.several.as_ref().is_none_or(|slots| !news.are_of_several(slots));
+        // The task of a reader of several channels looks itself for messages that exclude the readers of a channel.
+        let may_get_all = !(news.excludes_channels && self.several.is_some());
         let is_wanted = |client: &ClientId| !news.messages.iter().any(|message| message.excludes(client));
-        if !is_next || !is_ordered || !(news.is_for_all || self.client.as_ref().is_none_or(is_wanted)) {
+        let gets_all = news.is_for_all || (may_get_all && self.client.as_ref().is_none_or(is_wanted));
+        if !is_next || !is_ordered || !gets_all {
             return Offered::LeftToTask;
         }
         let encoded = share.encode(outlet, news);

@@ -8,6 +8,7 @@ use super::Hub;
 use super::fan_out::fan_out;
 use super::undelivered::Undelivered;
 use crate::log::{Descent, Extent, TailEvent};
+use crate::message::Kind;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -132,7 +133,8 @@ fn apply(hub: &Hub, event: TailEvent, undelivered: &mut Undelivered) {
             undelivered.log_has_changed();
         }
         TailEvent::Entries { after, messages, upto } => {
-            hub.read.fetch_add(messages.len() as u64, Ordering::Relaxed);
+            let count = messages.iter().filter(|message| message.kind() == Kind::Message).count();
+            hub.read.fetch_add(count as u64, Ordering::Relaxed);
             let mut memory = hub.memory.write();
             let is_whole = memory.extend(after, messages, upto, hub.log.now_ms(), &mut undelivered.messages);
             let head = memory.cursor();

@@ -72,7 +72,7 @@ pub struct KeyHash(Hash);
 impl KeyHash {
     /// The hash of a draft's key, if it has one.
     pub fn of(draft: &Draft) -> Option<KeyHash> {
-        draft.key.as_ref().map(|key| KeyHash(hash(&key.scoped(&draft.channel))))
+        draft.scoped_key().map(|key| KeyHash(hash(&key)))
     }
 }
 

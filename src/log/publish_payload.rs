@@ -1,6 +1,9 @@
 //! Parses the payload of a PUBLISH as a draft, and the patterns of the PUBLISH channels whose messages are appended.
 
-use crate::message::{BadDraft, Channel, Draft, DraftFields, Pattern, Payload, client_name};
+use crate::message::{
+    BadChannel, BadChannels, BadDraft, Channel, Channels, Draft, DraftFields, MAX_EXCEPT, Pattern, Payload,
+    client_name, except_names, present,
+};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
@@ -37,12 +40,19 @@ pub fn parse_patterns<T: AsRef<str>>(texts: &[T]) -> Result<Vec<Pattern>, BadPat
     Ok(patterns)
 }
 
-/// A payload in its long form: an object with `data`, and only these other fields.
+/// A payload in its long form: an object with either `data` or `args`, and only these other fields.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct LongForm<'a> {
-    #[serde(borrow)]
-    data: &'a RawValue,
+    #[serde(borrow, default, deserialize_with = "present")]
+    data: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    args: Option<&'a RawValue>,
+    /// The channels of the message, instead of the channel of the PUBLISH.
+    #[serde(default)]
+    channels: Option<Vec<String>>,
+    #[serde(default, deserialize_with = "except_names")]
+    except: Option<Vec<String>>,
     #[serde(default)]
     event: Option<String>,
     #[serde(default, deserialize_with = "client_name")]
@@ -56,9 +66,30 @@ struct LongForm<'a> {
     key: Option<String>,
 }
 
+impl<'a> LongForm<'a> {
+    /// Reads a payload in its long form, and returns its data and whether the data are arguments. `None` for any other
+    /// payload, which is the data itself.
+    fn read(text: &'a str) -> Option<(LongForm<'a>, &'a str, bool)> {
+        // The check is needed because serde also reads a struct from an array, but `[1]` is plain data.
+        if !text.trim_start().starts_with('{') {
+            return None;
+        }
+        let form: LongForm<'_> = serde_json::from_str(text).ok()?;
+        let (data, is_args) = match (form.data, form.args) {
+            (Some(data), None) => (data.get(), false),
+            (None, Some(args)) if args.get().starts_with('[') => (args.get(), true),
+            _ => return None,
+        };
+        Some((form, data, is_args))
+    }
+}
+
 fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
     Ok(Option::<bool>::deserialize(deserializer)?.unwrap_or_default())
 }
+
+/// How many bytes the fields beside the payload may take: the longest lists of names, and the short fields.
+const OTHER_FIELDS: usize = (Channels::MAX + MAX_EXCEPT) * (Channel::MAX_LENGTH + 4) + 1024;
 
 /// The publisher that idempotency keys of PUBLISHes belong to.
 pub(super) const PUBLISHER: &str = "redis";
@@ -70,20 +101,25 @@ pub(super) const PUBLISHER: &str = "redis";
 /// A text for the log that explains why the payload is not a message.
 pub fn draft(channel: Channel, payload: &[u8], max_payload: usize) -> Result<Draft, &'static str> {
     // The object may be longer than its payload: it has other fields, and a text may have escapes.
-    if payload.len() > max_payload.saturating_mul(6).saturating_add(1024) {
+    if payload.len() > max_payload.saturating_mul(6).saturating_add(OTHER_FIELDS) {
         return Err("it is larger than --max-message-bytes");
     }
     let text = std::str::from_utf8(payload).map_err(|_| "it is not UTF-8")?;
-    // The check is needed because serde also reads a struct from an array, but `[1]` is plain data.
-    let envelope = text.trim_start().starts_with('{').then(|| serde_json::from_str::<LongForm<'_>>(text));
-    let Some(Ok(envelope)) = envelope else {
+    let Some((envelope, data, is_args)) = LongForm::read(text) else {
         if payload.len() > max_payload {
             return Err("it is larger than --max-message-bytes");
         }
         return Ok(Draft::new(channel, Payload::from_any(text)));
     };
+    let channels = match &envelope.channels {
+        Some(names) => Channels::parse(names.iter().map(String::as_str)).map_err(bad_channels)?,
+        None => channel.into(),
+    };
+    let except: Vec<&str> = envelope.except.iter().flatten().map(String::as_str).collect();
     let fields = DraftFields {
-        data: envelope.data.get(),
+        data,
+        is_args,
+        except: &except,
         event: envelope.event.as_deref(),
         exclude: envelope.exclude.as_deref(),
         socket: envelope.socket.as_deref(),
@@ -92,7 +128,19 @@ pub fn draft(channel: Channel, payload: &[u8], max_payload: usize) -> Result<Dra
         volatile: envelope.volatile,
         ..DraftFields::default()
     };
-    fields.check(channel, max_payload).map_err(reason)
+    fields.check(channels, max_payload).map_err(reason)
+}
+
+/// A text for the log that explains why the channels of a message from Redis cannot be used.
+pub(super) fn bad_channels(bad: BadChannels) -> &'static str {
+    match bad {
+        BadChannels::None => "it names no channel",
+        BadChannels::Name(BadChannel::Malformed) => "its channel name is invalid",
+        BadChannels::Name(BadChannel::Reserved) => {
+            "its channel name is reserved: names that begin with ~ are the server's"
+        }
+        BadChannels::TooMany => "it names more than 100 channels",
+    }
 }
 
 /// A text for the log that explains why a message from Redis cannot be used.
@@ -101,6 +149,8 @@ pub(super) fn reason(bad: BadDraft) -> &'static str {
         BadDraft::Payload { .. } => "its data is larger than --max-message-bytes",
         BadDraft::Event(_) => "its event is not an event name",
         BadDraft::Key(_) => "its key is not 1 to 200 bytes",
+        BadDraft::Except => "its except has more than 100 items",
+        BadDraft::Args => "its args are not an array",
     }
 }
 
@@ -122,6 +172,11 @@ mod tests {
             "{\"event\":\"added\"}",
             "[1]",
             "null",
+            "{\"args\":5}",
+            "{\"args\":null}",
+            "{\"data\":1,\"args\":[1]}",
+            "{\"data\":1,\"channels\":\"a\"}",
+            "{\"data\":1,\"except\":\"me\"}",
             "",
         ];
         for text in plain {
@@ -136,12 +191,33 @@ mod tests {
             pushed(r#"{"event":"added","data":null,"exclude":"me","volatile":true,"key":"k"}"#).expect("a message");
         assert_eq!((draft.event.as_str(), draft.payload.as_str(), draft.volatile), ("added", "null", true));
         assert_eq!((draft.exclude, draft.key.map(|key| key.key)), ("me".parse().ok(), Some("k".into())));
-        for bad in [r#"{"data":1,"event":"hello"}"#, r#"{"data":1,"key":""}"#] {
+        let many = vec!["\"a\""; 101].join(",");
+        for bad in [
+            r#"{"data":1,"event":"hello"}"#,
+            r#"{"data":1,"key":""}"#,
+            r#"{"data":1,"channels":[]}"#,
+            r#"{"data":1,"channels":["a","~s/1"]}"#,
+            r#"{"data":1,"channels":["a b"]}"#,
+            &format!(r#"{{"data":1,"channels":[{many}]}}"#),
+            &format!(r#"{{"data":1,"except":[{many}]}}"#),
+        ] {
             assert!(pushed(bad).is_err(), "{bad}");
         }
     }
 
-    /// If a publisher does not name a client, or names one that is not known, the message is for all clients.
+    #[test]
+    fn an_envelope_has_arguments_channels_and_exceptions() {
+        let draft = pushed(r#"{"event":"added","args":[1,"a"],"channels":["a","b"],"except":["me",7]}"#);
+        let draft = draft.expect("a message");
+        let names: Vec<&str> = draft.channels().iter().map(Channel::as_str).collect();
+        assert_eq!((names, draft.payload.as_str(), draft.ignored_exclude), (vec!["a", "b"], "[1,\"a\"]", true));
+        let extras = draft.extras.expect("extras");
+        assert_eq!((extras.is_args, extras.except.len()), (true, 1));
+        let draft = pushed(r#"{"args":[],"channels":null,"except":null}"#).expect("a message");
+        assert_eq!((draft.channel.as_str(), draft.channels().len()), ("todo", 1));
+    }
+
+    /// The message of a publisher that names nobody, or nobody known, is for everybody.
     #[test]
     fn an_exclude_that_is_not_a_client_id_loses_no_message() {
         for (payload, client, is_ignored) in [

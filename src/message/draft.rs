@@ -1,8 +1,10 @@
 //! A message on its way into the log, before it has a position.
 
-use super::{BadEvent, Channel, ClientId, Event, Message, exclude};
+use super::extras::{ExceptItem, Extras, MAX_EXCEPT};
+use super::{BadEvent, Channel, Channels, ClientId, Event, Kind, Message, exclude};
 use crate::cursor::Cursor;
 use crate::wire::json;
+use std::sync::Arc;
 
 /// The content of a message, as a JSON text on one line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,8 +28,13 @@ impl Payload {
         &self.0
     }
 
-    /// Whether the payload is at most `max` bytes long. For a JSON string only its text counts, because its quotes and
-    /// escapes may have been added here.
+    /// Whether it is an array.
+    pub fn is_array(&self) -> bool {
+        self.0.trim_start().starts_with('[')
+    }
+
+    /// Whether data is at most `max` bytes long. For a JSON string only its text counts, because its quotes and escapes
+    /// may have been added here.
     pub fn fits(data: &str, max: usize) -> bool {
         data.len() <= max || (data.starts_with('"') && json::text_of(data).is_some_and(|text| text.len() <= max))
     }
@@ -36,7 +43,7 @@ impl Payload {
 /// A message on its way into the log.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Draft {
-    /// The channel that it is published to.
+    /// The channel that it is published to; the first one of several.
     pub channel: Channel,
     /// Its event name.
     pub event: Event,
@@ -50,24 +57,61 @@ pub struct Draft {
     pub key: Option<IdempotencyKey>,
     /// Whether the message is delivered only to readers that are connected now, and not kept.
     pub volatile: bool,
+    /// The properties that most messages lack; `None` for an ordinary message.
+    pub extras: Option<Arc<Extras>>,
 }
 
 impl Draft {
     /// A draft with the default event and no other options.
     pub fn new(channel: Channel, payload: Payload) -> Draft {
         let (event, exclude, key) = (Event::default(), None, None);
-        Draft { channel, event, payload, exclude, ignored_exclude: false, key, volatile: false }
+        Draft { channel, event, payload, exclude, ignored_exclude: false, key, volatile: false, extras: None }
+    }
+
+    /// The same draft with these properties. If they name several channels, the first of them becomes its channel.
+    #[must_use]
+    pub fn with_extras(mut self, extras: Extras) -> Draft {
+        if let Some(first) = extras.channels.first() {
+            self.channel = first.clone();
+        }
+        self.extras = Some(extras).filter(|extras| !extras.are_empty()).map(Arc::new);
+        self
+    }
+
+    /// All channels that it is published to, each once.
+    pub fn channels(&self) -> &[Channel] {
+        match &self.extras {
+            Some(extras) if !extras.channels.is_empty() => &extras.channels,
+            _ => std::slice::from_ref(&self.channel),
+        }
+    }
+
+    /// What the entry is.
+    pub fn kind(&self) -> Kind {
+        self.extras.as_deref().map_or(Kind::Message, |extras| extras.kind)
+    }
+
+    /// The name of its idempotency key among all keys, if it has a key.
+    pub fn scoped_key(&self) -> Option<String> {
+        self.key.as_ref().map(|key| key.scoped(self.channels()))
     }
 
     /// Returns about how much memory the draft takes.
     pub fn size(&self) -> usize {
-        size_of::<Draft>() + self.channel.as_str().len() + self.event.as_str().len() + self.payload.0.len()
+        let extras = self.extras.as_deref().map_or(0, Extras::size);
+        size_of::<Draft>() + self.channel.as_str().len() + self.event.as_str().len() + self.payload.0.len() + extras
     }
 
     /// Makes the message with this content. `cursor` is the position right after the message. A volatile message does
     /// not have one.
     pub fn into_message(self, cursor: Option<Cursor>) -> Message {
-        Message::new(cursor, self.channel, self.event, &self.payload, self.exclude)
+        Message::with_extras(cursor, self.channel, self.event, self.payload.as_str(), self.exclude, self.extras)
+    }
+
+    /// Makes the message with this content, as [`into_message`](Draft::into_message) does, and keeps the draft.
+    pub fn to_message(&self, cursor: Option<Cursor>) -> Message {
+        let (channel, event, exclude) = (self.channel.clone(), self.event.clone(), self.exclude.clone());
+        Message::with_extras(cursor, channel, event, self.payload.as_str(), exclude, self.extras.clone())
     }
 }
 
@@ -91,15 +135,19 @@ pub struct DraftFields<'a> {
     pub publisher: &'a str,
     /// Whether the message is not kept.
     pub volatile: bool,
+    /// Whether the payload is an array with the arguments of an event.
+    pub is_args: bool,
+    /// The clients, and the channels whose readers, do not receive the message.
+    pub except: &'a [&'a str],
 }
 
 impl DraftFields<'_> {
-    /// Checks the fields of a message to a channel. `max_payload` is the longest payload, in bytes.
+    /// Checks the fields of a message to one or several channels. `max_payload` is the longest payload, in bytes.
     ///
     /// # Errors
     ///
     /// The first field that breaks its rule.
-    pub fn check(self, channel: Channel, max_payload: usize) -> Result<Draft, BadDraft> {
+    pub fn check(self, channels: impl Into<Channels>, max_payload: usize) -> Result<Draft, BadDraft> {
         if !Payload::fits(self.data, max_payload) {
             return Err(BadDraft::Payload { max: max_payload });
         }
@@ -107,7 +155,28 @@ impl DraftFields<'_> {
         let (exclude, ignored_exclude) = exclude::choose([self.exclude, self.socket]);
         let key = self.key.map(|key| IdempotencyKey::new(self.publisher, key)).transpose()?;
         let payload = if self.is_text { Payload::from_text(self.data) } else { Payload::from_any(self.data) };
-        Ok(Draft { channel, event, payload, exclude, ignored_exclude, key, volatile: self.volatile })
+        if self.is_args && !payload.is_array() {
+            return Err(BadDraft::Args);
+        }
+        let (channel, channels) = channels.into().split();
+        let draft =
+            Draft { event, exclude, ignored_exclude, key, volatile: self.volatile, ..Draft::new(channel, payload) };
+        if channels.is_empty() && self.except.is_empty() && !self.is_args {
+            return Ok(draft);
+        }
+        let (except, is_ignored) = self.except()?;
+        let extras = Extras { channels, except, is_args: self.is_args, ..Extras::default() };
+        Ok(Draft { ignored_exclude: ignored_exclude || is_ignored, ..draft.with_extras(extras) })
+    }
+
+    /// The usable items of `except`, and whether any item is not usable.
+    fn except(&self) -> Result<(Box<[ExceptItem]>, bool), BadDraft> {
+        if self.except.len() > MAX_EXCEPT {
+            return Err(BadDraft::Except);
+        }
+        let items: Box<[_]> = self.except.iter().filter_map(|name| name.parse().ok().map(ExceptItem::new)).collect();
+        let is_ignored = items.len() < self.except.len();
+        Ok((items, is_ignored))
     }
 }
 
@@ -120,6 +189,12 @@ pub enum BadDraft {
     /// The idempotency key.
     #[error(transparent)]
     Key(#[from] BadIdempotencyKey),
+    /// There are too many items in `except`.
+    #[error("except may have at most {MAX_EXCEPT} items")]
+    Except,
+    /// The arguments are not an array.
+    #[error("args must be an array")]
+    Args,
     /// The payload is too long.
     #[error("a payload is at most {max} bytes")]
     Payload {
@@ -161,11 +236,12 @@ impl IdempotencyKey {
         is_valid.then(|| IdempotencyKey { publisher, owner, key: key.into() }).ok_or(BadIdempotencyKey)
     }
 
-    /// Returns one text for (publisher, channel, key). The lengths in front distinguish tuples whose parts would join
+    /// Returns one text for (publisher, channels, key). The lengths in front distinguish tuples whose parts would join
     /// to the same string.
-    pub fn scoped(&self, channel: &Channel) -> String {
-        let (publisher, channel) = (&self.publisher, channel.as_str());
-        format!("{}:{}:{publisher}:{channel}:{}", publisher.len(), channel.len(), self.key)
+    fn scoped(&self, channels: &[Channel]) -> String {
+        let publisher = &self.publisher;
+        let channels = channels.iter().map(Channel::as_str).collect::<Vec<_>>().join(",");
+        format!("{}:{}:{publisher}:{channels}:{}", publisher.len(), channels.len(), self.key)
     }
 }
 
@@ -173,17 +249,24 @@ impl IdempotencyKey {
 mod tests {
     use super::*;
 
+    fn channel(name: &str) -> Channel {
+        name.parse().expect("a channel")
+    }
+
     #[test]
     fn keys_cannot_be_confused() {
         let key = |publisher: &str, key: &str| IdempotencyKey::new(publisher, key).expect("a key");
         let (a, b): (Channel, Channel) = ("a:b".parse().expect("valid"), "a".parse().expect("valid"));
-        assert_ne!(key("", "c").scoped(&a), key("", "b:c").scoped(&b));
-        assert_ne!(key("x", "c").scoped(&b), key("", "x:c").scoped(&b));
+        let (a, b) = (&[a][..], &[b][..]);
+        assert_ne!(key("", "c").scoped(a), key("", "b:c").scoped(b));
+        assert_ne!(key("x", "c").scoped(b), key("", "x:c").scoped(b));
+        assert_ne!(key("", "c").scoped(b), key("", "c").scoped(&[b, a].concat()));
+        assert_eq!(key("x", "c").scoped(b), "1:1:x:a:c");
     }
 
     #[test]
     fn every_field_has_its_rule() {
-        let check = |fields: DraftFields<'_>| fields.check("a".parse().expect("valid"), 3).map(|draft| draft.payload);
+        let check = |fields: DraftFields<'_>| fields.check(channel("a"), 3).map(|draft| draft.payload);
         let good = DraftFields { data: "123", ..DraftFields::default() };
         assert_eq!(check(good).map(|payload| payload.as_str().to_owned()), Ok("123".to_owned()));
         let text = DraftFields { is_text: true, ..good };
@@ -195,5 +278,29 @@ mod tests {
             assert_eq!(check(DraftFields { key: Some(key), ..good }), Err(BadIdempotencyKey.into()));
         }
         assert!(check(DraftFields { key: Some(&"x".repeat(200)), ..good }).is_ok());
+        assert_eq!(check(DraftFields { is_args: true, ..good }), Err(BadDraft::Args));
+        assert_eq!(check(DraftFields { is_args: true, is_text: true, data: "[1]", ..good }), Err(BadDraft::Args));
+        assert!(check(DraftFields { is_args: true, data: " []", ..good }).is_ok());
+        let many = ["a"; MAX_EXCEPT + 1];
+        assert!(check(DraftFields { except: &many[1..], ..good }).is_ok());
+        assert_eq!(check(DraftFields { except: &many, ..good }), Err(BadDraft::Except));
+    }
+
+    #[test]
+    fn an_ordinary_message_has_no_extras() {
+        let fields = DraftFields { data: "1", ..DraftFields::default() };
+        let draft = fields.check(channel("a"), 9).expect("a message");
+        assert_eq!((draft.channels(), draft.kind(), &draft.extras), (&[channel("a")][..], Kind::Message, &None));
+        // What cannot be used leaves nobody out, and the message is ordinary.
+        for except in [&["", "a b", "~s/1", "ä"][..], &["a,b"]] {
+            let draft = DraftFields { except, ..fields }.check(channel("a"), 9).expect("a message");
+            assert_eq!((draft.ignored_exclude, draft.extras), (true, None), "{except:?}");
+        }
+        let channels = Channels::parse(["b", "a"]).expect("channels");
+        let draft = DraftFields { except: &["me", "a/b", ""], ..fields }.check(channels, 9).expect("a message");
+        assert_eq!((draft.channel.as_str(), draft.channels().len(), draft.ignored_exclude), ("b", 2, true));
+        let except = &draft.extras.as_deref().expect("extras").except;
+        let clients: Vec<_> = except.iter().map(|item| item.client().map(ToString::to_string)).collect();
+        assert_eq!(clients, [Some("me".to_owned()), None], "a client id, and a name that only a channel has");
     }
 }

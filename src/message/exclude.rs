@@ -32,14 +32,37 @@ pub fn client_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<
     Ok(json.map(|json| serde_json::from_str(json.get()).unwrap_or_default()))
 }
 
-/// Counts and logs a message that all readers get because its `exclude` is not a client id.
+/// Reads the names in an `except` in JSON. `null` names nobody. An item that is not a text becomes an empty text, which
+/// is not a name.
+///
+/// # Errors
+///
+/// The JSON is not an array.
+pub fn except_names<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<String>>, D::Error> {
+    let items = Option::<Vec<&RawValue>>::deserialize(deserializer)?;
+    let name = |json: &RawValue| serde_json::from_str(json.get()).unwrap_or_default();
+    Ok(items.map(|items| items.into_iter().map(name).collect()))
+}
+
+/// Reads a value that may be `null`: only a field that is missing is `None`.
+///
+/// # Errors
+///
+/// The JSON is invalid.
+pub fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
+}
+
+/// Counts and logs a message that everybody gets, because its `exclude` is not a client id, or an item of its `except` is
+/// not a name.
 pub fn warn_ignored_exclude(counter: &Counter, from: &str) {
     let ignored = counter.inc() + 1;
     tracing::warn!(
         from,
         ignored,
-        "the exclude of a message is not a client id, so all readers get the message: leave the field out, or send the \
-         id that the client has (1 to 100 of A-Z a-z 0-9 _ - . : @)"
+        "the exclude of a message is not a client id, or an item of its except is neither a client id nor a channel, so \
+         it leaves out nobody: leave the field out, or send the id that the client has (1 to 100 of A-Z a-z 0-9 _ - . : \
+         @)"
     );
 }
 

@@ -5,13 +5,15 @@ pub mod encoding;
 
 mod draft;
 mod exclude;
+mod extras;
 mod names;
 mod pattern;
 
 pub use draft::{BadDraft, BadIdempotencyKey, Draft, DraftFields, IdempotencyKey, Payload};
 pub use encoding::Encoding;
-pub use exclude::{client_name, warn_ignored_exclude};
-pub use names::{BadChannel, BadClient, BadEvent, Channel, ClientId, Event};
+pub use exclude::{client_name, except_names, present, warn_ignored_exclude};
+pub use extras::{BadChannels, Channels, ExceptItem, Extras, Kind, MAX_EXCEPT};
+pub use names::{BadChannel, BadClient, BadEvent, Channel, ClientId, Event, escape};
 pub use pattern::{Pattern, unmatched};
 
 use crate::cursor::Cursor;
@@ -20,18 +22,25 @@ use bytes::Bytes;
 use encoding::Frames;
 use std::fmt;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// One message of the log, shared by all its receivers.
+///
+/// A message to several channels has a [variant](Message::variant) for each of them: the object names its channel.
 pub struct Message {
     cursor: Option<Cursor>,
     channel: Channel,
     event: Event,
     exclude: Option<ClientId>,
+    extras: Option<Arc<Extras>>,
     /// The message object. The payload is a part of these bytes, so that it is in memory only once.
     object: Bytes,
-    payload: Range<usize>,
+    payload: Range<u32>,
     frames: Frames,
 }
+
+// Every retained message has this size, and the two counts of its `Arc`.
+const _: () = assert!(size_of::<Message>() <= 152);
 
 impl Message {
     /// A message. `cursor` is the position right after the message. A volatile message does not have one.
@@ -42,7 +51,18 @@ impl Message {
         payload: &Payload,
         exclude: Option<ClientId>,
     ) -> Message {
-        let data = payload.as_str();
+        Message::with_extras(cursor, channel, event, payload.as_str(), exclude, None)
+    }
+
+    /// A message with the properties that most messages lack. `data` is its payload.
+    fn with_extras(
+        cursor: Option<Cursor>,
+        channel: Channel,
+        event: Event,
+        data: &str,
+        exclude: Option<ClientId>,
+        extras: Option<Arc<Extras>>,
+    ) -> Message {
         let mut object = Vec::with_capacity(data.len() + channel.as_str().len() + event.as_str().len() + 96);
         let mut write = |text: &str| object.extend_from_slice(text.as_bytes());
         write("{");
@@ -60,8 +80,20 @@ impl Message {
         let start = object.len();
         object.extend_from_slice(data.as_bytes());
         let payload = start..object.len();
+        if extras.as_deref().is_some_and(|extras| extras.is_args) {
+            object.extend_from_slice(b",\"args\":true");
+        }
         object.push(b'}');
-        Message { cursor, channel, event, exclude, object: object.into(), payload, frames: Frames::default() }
+        // No payload has 4 GiB: neither a request body nor a value in Redis may be that long.
+        let at = |index: usize| u32::try_from(index).unwrap_or(u32::MAX);
+        let payload = at(payload.start)..at(payload.end);
+        Message { cursor, channel, event, exclude, extras, object: object.into(), payload, frames: Frames::default() }
+    }
+
+    /// The same message for the readers of another of its channels. The object names this channel.
+    pub fn variant(&self, channel: &Channel) -> Message {
+        let (event, exclude) = (self.event.clone(), self.exclude.clone());
+        Message::with_extras(self.cursor, channel.clone(), event, self.payload(), exclude, self.extras.clone())
     }
 
     /// The position right after the message; `None` for a volatile one.
@@ -69,9 +101,32 @@ impl Message {
         self.cursor
     }
 
-    /// The channel that it was published to.
+    /// The channel that the object names.
     pub fn channel(&self) -> &Channel {
         &self.channel
+    }
+
+    /// All channels that it was published to, each once.
+    pub fn channels(&self) -> &[Channel] {
+        match &self.extras {
+            Some(extras) if !extras.channels.is_empty() => &extras.channels,
+            _ => std::slice::from_ref(&self.channel),
+        }
+    }
+
+    /// The place of the object's channel among all channels of the message.
+    pub fn place(&self) -> usize {
+        self.channels().iter().position(|channel| *channel == self.channel).unwrap_or_default()
+    }
+
+    /// The properties that most messages lack; `None` for an ordinary message.
+    pub fn extras(&self) -> Option<&Extras> {
+        self.extras.as_deref()
+    }
+
+    /// What the entry is. Readers receive only a [`Kind::Message`].
+    pub fn kind(&self) -> Kind {
+        self.extras.as_deref().map_or(Kind::Message, |extras| extras.kind)
     }
 
     /// The event's name.
@@ -81,18 +136,32 @@ impl Message {
 
     /// Whether the message is not delivered to this client.
     pub fn excludes(&self, client: &ClientId) -> bool {
-        self.exclude.as_ref() == Some(client)
+        self.exclude.as_ref() == Some(client) || self.except().iter().any(|item| item.client() == Some(client))
     }
 
-    /// Whether the message is delivered to all clients.
+    /// Whether the message is not delivered to the readers of this channel.
+    pub fn excludes_readers_of(&self, channel: &Channel) -> bool {
+        self.except().iter().any(|item| item.channel() == channel)
+    }
+
+    /// Whether the message is delivered to all clients and all readers.
     pub fn is_for_all(&self) -> bool {
-        self.exclude.is_none()
+        self.exclude.is_none() && self.except().is_empty()
+    }
+
+    /// Whether it depends on the other channels of a reader whether the reader receives the message.
+    pub fn excludes_channels(&self) -> bool {
+        !self.except().is_empty()
+    }
+
+    fn except(&self) -> &[ExceptItem] {
+        self.extras.as_deref().map_or(&[], |extras| &extras.except)
     }
 
     /// Whether the other message has the same content and receivers, at any position.
     pub fn is_same_as(&self, other: &Message) -> bool {
         let head = |message: &Message| (message.channel.clone(), message.event.clone(), message.exclude.clone());
-        head(self) == head(other) && self.payload() == other.payload()
+        head(self) == head(other) && self.extras == other.extras && self.payload() == other.payload()
     }
 
     /// The message object as JSON on one line.
@@ -103,18 +172,25 @@ impl Message {
     /// The payload as JSON on one line.
     pub fn payload(&self) -> &str {
         // The range is always valid UTF-8 at character boundaries, because it was written from a &str.
-        std::str::from_utf8(&self.object[self.payload.clone()]).unwrap_or_default()
+        std::str::from_utf8(&self.object[self.payload_range()]).unwrap_or_default()
+    }
+
+    fn payload_range(&self) -> Range<usize> {
+        self.payload.start as usize..self.payload.end as usize
     }
 
     /// Returns the parts of the message object before and after the payload.
     pub fn around_payload(&self) -> (&[u8], &[u8]) {
-        (&self.object[..self.payload.start], &self.object[self.payload.end..])
+        let payload = self.payload_range();
+        (&self.object[..payload.start], &self.object[payload.end..])
     }
 
     /// The number of bytes that the message counts against `--retain-bytes`: its JSON, and 160 bytes for its other
-    /// memory.
+    /// memory. The variants of a message share the properties that most messages lack, so these count with the first of
+    /// them.
     pub fn weight(&self) -> usize {
-        self.object.len() + 160
+        let is_first = |extras: &&Extras| extras.channels.first().is_none_or(|first| *first == self.channel);
+        self.object.len() + 160 + self.extras().filter(is_first).map_or(0, Extras::size)
     }
 }
 
@@ -137,5 +213,43 @@ mod tests {
         let object =
             "{\"channel\":\"todo\",\"event\":\"message\",\"data\":{\"n\": 1e400,   \"a\":12345678901234567890}}";
         assert_eq!(message.object(), object);
+    }
+
+    #[test]
+    fn arguments_are_told_beside_the_payload() {
+        let draft = Draft::new("todo".parse().expect("valid"), Payload::from_any("[1,\"a\"]"));
+        let ordinary = draft.to_message(None);
+        let message = draft.with_extras(Extras { is_args: true, ..Extras::default() }).into_message(None);
+        assert_eq!(message.object(), "{\"channel\":\"todo\",\"event\":\"message\",\"data\":[1,\"a\"],\"args\":true}");
+        assert_eq!((message.payload(), message.around_payload().1), ("[1,\"a\"]", &b",\"args\":true}"[..]));
+        assert!(!message.is_same_as(&ordinary) && ordinary.extras().is_none());
+    }
+
+    #[test]
+    fn a_variant_names_its_own_channel() {
+        let channels: Box<[Channel]> = ["a", "b"].map(|name| name.parse().expect("valid")).into();
+        let draft = Draft::new(channels[1].clone(), Payload::from_any("1"));
+        let message = draft.with_extras(Extras { channels: channels.clone(), ..Extras::default() }).into_message(None);
+        let variant = message.variant(&channels[1]);
+        assert_eq!(
+            message.object(),
+            "{\"channel\":\"a\",\"event\":\"message\",\"data\":1}",
+            "the first is its channel"
+        );
+        assert_eq!(variant.object(), "{\"channel\":\"b\",\"event\":\"message\",\"data\":1}");
+        assert_eq!((message.channels(), variant.channels()), (&*channels, &*channels));
+    }
+
+    #[test]
+    fn except_names_clients_and_channels() {
+        let item = |name: &str| ExceptItem::new(name.parse().expect("valid"));
+        let except = [item("me"), item("room/1")].into();
+        let draft = Draft::new("todo".parse().expect("valid"), Payload::from_any("1"));
+        let message = draft.with_extras(Extras { except, ..Extras::default() }).into_message(None);
+        let client = |name: &str| name.parse().expect("a client id");
+        let channel = |name: &str| name.parse().expect("a channel");
+        assert!(message.excludes(&client("me")) && !message.excludes(&client("you")));
+        assert!(message.excludes_readers_of(&channel("room/1")) && message.excludes_readers_of(&channel("me")));
+        assert!(!message.excludes_readers_of(&channel("todo")) && !message.is_for_all() && message.excludes_channels());
     }
 }

@@ -4,17 +4,62 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::{Arc, OnceLock};
 
-/// A channel's name: 1 to 200 bytes of `A-Z a-z 0-9 _ - . : / = @ ~`.
+/// A channel's name: 1 to 200 bytes of `A-Z a-z 0-9 _ - . : / = @ ~`, without `~` in front.
 ///
 /// The allowed characters do not need escapes in JSON, SSE or a log line. The comma is not allowed, so that lists can
-/// use it.
+/// use it. Parsing ([`FromStr`]) applies the rule for all names that clients, publishers, tokens and flags choose. Only
+/// the server itself makes [reserved](Channel::reserved) names, and longer ones of [escaped](Channel::escaped) names.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Channel(Arc<str>);
 
 impl Channel {
+    /// The longest name that clients and publishers may choose, in bytes.
+    pub const MAX_LENGTH: usize = 200;
+
+    /// The longest name that the server makes, in bytes.
+    pub const MAX_ESCAPED_LENGTH: usize = 700;
+
+    /// The first character of names that only the server uses.
+    pub const RESERVED: char = '~';
+
+    /// A channel that only the server uses, whose name begins with `~`.
+    ///
+    /// # Errors
+    ///
+    /// The name does not begin with `~`, or is not a channel name otherwise.
+    pub fn reserved(name: &str) -> Result<Channel, BadChannel> {
+        if !name.starts_with(Channel::RESERVED) {
+            return Err(BadChannel::Malformed);
+        }
+        Channel::of_server(name)
+    }
+
+    /// The channel for a name of another protocol, which may have any bytes; see [`escape`].
+    ///
+    /// # Errors
+    ///
+    /// The name is empty, or has more than 700 bytes when it is escaped.
+    pub fn escaped(name: &[u8]) -> Result<Channel, BadChannel> {
+        Channel::of_server(&escape(name))
+    }
+
+    /// A name that the server has made: it may be reserved, and longer than other names.
+    ///
+    /// # Errors
+    ///
+    /// The text is not such a name.
+    pub fn of_server(name: &str) -> Result<Channel, BadChannel> {
+        is_sound(name, Channel::MAX_ESCAPED_LENGTH).then(|| Channel(name.into())).ok_or(BadChannel::Malformed)
+    }
+
     /// The name.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Whether only the server uses the channel.
+    pub fn is_reserved(&self) -> bool {
+        self.0.starts_with(Channel::RESERVED)
     }
 }
 
@@ -22,13 +67,33 @@ impl FromStr for Channel {
     type Err = BadChannel;
 
     fn from_str(name: &str) -> Result<Channel, BadChannel> {
-        let sound = |b: u8| b.is_ascii_alphanumeric() || b"_-.:/=@~".contains(&b);
-        if (1..=200).contains(&name.len()) && name.bytes().all(sound) {
-            Ok(Channel(name.into()))
+        if !is_sound(name, Channel::MAX_LENGTH) {
+            return Err(BadChannel::Malformed);
+        }
+        if name.starts_with(Channel::RESERVED) {
+            return Err(BadChannel::Reserved);
+        }
+        Ok(Channel(name.into()))
+    }
+}
+
+fn is_sound(name: &str, max: usize) -> bool {
+    let sound = |b: u8| b.is_ascii_alphanumeric() || b"_-.:/=@~".contains(&b);
+    (1..=max).contains(&name.len()) && name.bytes().all(sound)
+}
+
+/// Escapes a name of another protocol: each byte outside `A-Z a-z 0-9 _ - . : / @` becomes `=` and two upper-case
+/// hexadecimal digits. So two names never become the same text, and no escaped name is reserved.
+pub fn escape(name: &[u8]) -> String {
+    let mut out = String::with_capacity(name.len());
+    for byte in name {
+        if byte.is_ascii_alphanumeric() || b"_-.:/@".contains(byte) {
+            out.push(char::from(*byte));
         } else {
-            Err(BadChannel)
+            out.push_str(&format!("={byte:02X}"));
         }
     }
+    out
 }
 
 impl fmt::Display for Channel {
@@ -45,8 +110,14 @@ impl fmt::Debug for Channel {
 
 /// The text is not a channel name. The error does not repeat the text, because a browser may read the error as HTML.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a channel name must be 1 to 200 bytes of A-Z a-z 0-9 _ - . : / = @ ~")]
-pub struct BadChannel;
+pub enum BadChannel {
+    /// The name is empty, too long or has a character that is not allowed.
+    #[error("a channel name must be 1 to {} bytes of A-Z a-z 0-9 _ - . : / = @ ~", Channel::MAX_LENGTH)]
+    Malformed,
+    /// The name is one that only the server uses.
+    #[error("channel names that begin with ~ are reserved for the server")]
+    Reserved,
+}
 
 /// An event's name; [`Event::default`] is `message`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -154,8 +225,41 @@ mod tests {
         }
         let longer = "x".repeat(201);
         for bad in ["", " ", "a b", "a,b", "ä", "a\n", "a\0", "<", "*", "a?", &longer] {
-            assert_eq!(bad.parse::<Channel>(), Err(BadChannel), "{bad:?}");
+            assert_eq!(bad.parse::<Channel>(), Err(BadChannel::Malformed), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn names_that_begin_with_a_tilde_are_the_servers() {
+        for name in ["~", "~s/1", "~~", "~a~"] {
+            assert_eq!(name.parse::<Channel>(), Err(BadChannel::Reserved), "{name}");
+            assert!(Channel::reserved(name).is_ok_and(|channel| channel.is_reserved()), "{name}");
+        }
+        for name in ["a~", "/ns~room"] {
+            assert!(name.parse::<Channel>().is_ok_and(|channel| !channel.is_reserved()), "{name}");
+            assert_eq!(Channel::reserved(name), Err(BadChannel::Malformed), "{name}");
+        }
+        assert_eq!(Channel::reserved("~a b"), Err(BadChannel::Malformed));
+        assert!(BadChannel::Reserved.to_string().contains("names that begin with ~ are reserved"));
+    }
+
+    #[test]
+    fn names_of_other_protocols_are_escaped() {
+        for (name, escaped) in [
+            ("board:12", "board:12"),
+            ("/ns", "/ns"),
+            ("a=b", "a=3Db"),
+            ("~s/1", "=7Es/1"),
+            ("a b,c", "a=20b=2Cc"),
+            ("ä", "=C3=A4"),
+            ("\0\u{7f}", "=00=7F"),
+        ] {
+            assert_eq!(escape(name.as_bytes()), escaped, "{name:?}");
+            assert_eq!(Channel::escaped(name.as_bytes()).map(|channel| channel.to_string()), Ok(escaped.to_owned()));
+        }
+        assert_eq!(Channel::escaped(b"").err(), Some(BadChannel::Malformed));
+        assert!(Channel::escaped(&[b'x'; 700]).is_ok() && Channel::escaped(&[b'x'; 701]).is_err());
+        assert!(Channel::escaped(&[b' '; 233]).is_ok() && Channel::escaped(&[b' '; 234]).is_err());
     }
 
     #[test]

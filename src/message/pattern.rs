@@ -23,9 +23,10 @@ impl Pattern {
         (self.is_open && self.prefix.is_empty()) || self.prefix.parse::<Channel>().is_ok()
     }
 
-    /// Whether the pattern matches a channel.
+    /// Whether a channel matches. A pattern never matches a reserved channel: `*` stands for the names that clients
+    /// and publishers may choose.
     pub fn matches(&self, channel: &Channel) -> bool {
-        self.matched(channel.as_str()).is_some()
+        self.matched(channel.as_str()).is_some() && !channel.is_reserved()
     }
 
     /// The part of a name that the `*` stands for, or the whole name if there is no `*`; `None` if the name does not
@@ -95,8 +96,12 @@ mod tests {
             (Some("a"), None, "push:*".into())
         );
         assert_eq!(Pattern::new("news").matched("news"), Some("news"));
-        for bad in ["", "a*b", "**", "a b", "a,b", "é*"] {
+        for bad in ["", "a*b", "**", "a b", "a,b", "é*", "~", "~*", "~s/1", "~s/*"] {
             assert!(!Pattern::new(bad).can_match(), "{bad}");
+        }
+        let reserved = Channel::reserved("~s/1").expect("a channel");
+        for pattern in ["*", "~*", "~s/*", "~s/1"] {
+            assert!(!Pattern::new(pattern).matches(&reserved), "{pattern}");
         }
     }
 }

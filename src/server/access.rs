@@ -37,7 +37,8 @@ fn rules(flags: &AccessFlags, metrics: &mut Registry) -> Result<AccessRules, Sta
     }
     let public: Vec<Pattern> = flags.public.iter().map(|text| Pattern::new(text)).collect();
     if let Some(index) = public.iter().position(|pattern| !pattern.can_match()) {
-        let rule = format!("{}: use a channel's name, or a prefix with a * at its end", flags.public[index]);
+        let rule = "use a channel's name, or a prefix with a * at its end; names that begin with ~ are reserved";
+        let rule = format!("{}: {rule}", flags.public[index]);
         return Err(bad_flag("--public", &rule).into());
     }
     let timeout = Duration::from_secs(flags.authorize_timeout);

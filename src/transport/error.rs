@@ -1,6 +1,6 @@
 //! Errors of the API: a stable code for programs, and a text for people that says how to fix it.
 
-use crate::message::BadDraft;
+use crate::message::{BadChannels, BadDraft};
 use std::fmt;
 use std::time::Duration;
 
@@ -123,6 +123,16 @@ impl From<crate::message::BadChannel> for ApiError {
     }
 }
 
+impl From<crate::message::BadChannels> for ApiError {
+    fn from(error: crate::message::BadChannels) -> ApiError {
+        let code = match error {
+            BadChannels::None | BadChannels::Name(_) => Code::BadChannel,
+            BadChannels::TooMany => Code::BadRequest,
+        };
+        ApiError::new(code, error.to_string())
+    }
+}
+
 impl From<crate::message::BadEvent> for ApiError {
     fn from(error: crate::message::BadEvent) -> ApiError {
         ApiError::new(Code::BadEvent, error.to_string())
@@ -139,7 +149,7 @@ impl From<BadDraft> for ApiError {
     fn from(error: BadDraft) -> ApiError {
         let code = match error {
             BadDraft::Event(_) => Code::BadEvent,
-            BadDraft::Key(_) => Code::BadRequest,
+            BadDraft::Key(_) | BadDraft::Except | BadDraft::Args => Code::BadRequest,
             BadDraft::Payload { .. } => Code::TooLarge,
         };
         ApiError::new(code, error.to_string())

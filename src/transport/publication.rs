@@ -1,7 +1,7 @@
 //! A message as a publisher writes it in JSON, in a command or in a body.
 
 use super::{ApiError, Code};
-use crate::message::{Draft, DraftFields, client_name};
+use crate::message::{Channel, Channels, Draft, DraftFields, client_name, except_names, present};
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
@@ -9,7 +9,8 @@ use std::borrow::Cow;
 use std::fmt;
 
 /// The fields of a publication.
-const FIELDS: [&str; 7] = ["channel", "data", "event", "exclude", "socket", "volatile", "key"];
+const FIELDS: [&str; 10] =
+    ["channel", "data", "event", "exclude", "socket", "volatile", "key", "channels", "args", "except"];
 
 /// A message as a publisher writes it in JSON. Unknown fields are ignored, because a command has other fields, too.
 #[derive(Deserialize)]
@@ -28,11 +29,12 @@ pub struct Publication<'a> {
     volatile: Option<bool>,
     #[serde(borrow, default)]
     key: Option<Cow<'a, str>>,
-}
-
-/// The value `null` is a payload. Only a publication without the field lacks a payload.
-fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
-    <&RawValue>::deserialize(deserializer).map(Some)
+    #[serde(borrow, default)]
+    channels: Option<Vec<Cow<'a, str>>>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    args: Option<&'a RawValue>,
+    #[serde(default, deserialize_with = "except_names")]
+    except: Option<Vec<String>>,
 }
 
 impl Publication<'_> {
@@ -42,10 +44,23 @@ impl Publication<'_> {
     ///
     /// The first invalid field.
     pub fn into_draft(self, max_message: usize) -> Result<Draft, ApiError> {
-        let channel = self.channel.ok_or_else(|| ApiError::new(Code::BadChannel, "name a channel"))?.parse()?;
-        let data = self.data.ok_or_else(|| ApiError::new(Code::BadRequest, "data is missing"))?.get();
+        let channels = match (&self.channel, &self.channels) {
+            (Some(channel), None) => channel.parse::<Channel>()?.into(),
+            (None, Some(names)) => Channels::parse(names.iter().map(|name| &**name))?,
+            (None, None) => return Err(ApiError::new(Code::BadChannel, "name a channel")),
+            (Some(_), Some(_)) => return Err(ApiError::new(Code::BadRequest, "send channel or channels, not both")),
+        };
+        let (data, is_args) = match (self.data, self.args) {
+            (Some(data), None) => (data.get(), false),
+            (None, Some(args)) => (args.get(), true),
+            (None, None) => return Err(ApiError::new(Code::BadRequest, "data is missing")),
+            (Some(_), Some(_)) => return Err(ApiError::new(Code::BadRequest, "send data or args, not both")),
+        };
+        let except: Vec<&str> = self.except.iter().flatten().map(String::as_str).collect();
         let fields = DraftFields {
             data,
+            is_args,
+            except: &except,
             event: self.event.as_deref(),
             exclude: self.exclude.as_deref(),
             socket: self.socket.as_deref(),
@@ -53,7 +68,7 @@ impl Publication<'_> {
             volatile: self.volatile.unwrap_or_default(),
             ..DraftFields::default()
         };
-        Ok(fields.check(channel, max_message)?)
+        Ok(fields.check(channels, max_message)?)
     }
 }
 
@@ -117,7 +132,8 @@ struct FieldName<'a>(#[serde(borrow)] Cow<'a, str>);
 pub fn bad_json(error: &serde_json::Error) -> ApiError {
     let place = format!("line {} column {}", error.line(), error.column());
     if error.is_data() {
-        let rule = "a message has the form {\"channel\":…,\"data\":…,\"event\"?,\"exclude\"?,\"volatile\"?,\"key\"?}";
+        let rule = "a message has the form {\"channel\" or \"channels\":…,\"data\" or \"args\":…,\"event\"?,\"exclude\"?,\
+                    \"except\"?,\"volatile\"?,\"key\"?}";
         ApiError::new(Code::BadRequest, format!("a field has the wrong type at {place}: {rule}"))
     } else {
         ApiError::new(Code::BadJson, format!("not JSON at {place}"))

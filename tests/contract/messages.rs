@@ -7,6 +7,7 @@ through_every_door! {
         every_transport_gives_the_same_messages
         channels_come_in_log_order
         excluded_clients_do_not_get_it
+        a_message_to_several_channels_comes_once
         volatile_reaches_who_is_connected
         event_names_arrive
         payloads_arrive_as_sent
@@ -81,6 +82,70 @@ async fn excluded_clients_do_not_get_it(log: Log) {
                 let mut reader = Reader::open(&node, &transport, subscription).await;
                 for data in wanted {
                     assert_eq!(reader.next_message().await.data(), data, "{}", transport.name);
+                }
+            }
+        },
+    )
+    .await;
+}
+
+/// A reader of several of a message's channels gets it once, under the name of the first of them that it reads. A client
+/// or a reader of a channel in `except` does not get it.
+async fn a_message_to_several_channels_comes_once(log: Log) {
+    let World { node, redis: _redis } = World::start(log, &[]).await;
+    let (author, other) = (uuid::Uuid::new_v4().to_string(), uuid::Uuid::new_v4().to_string());
+    for body in [
+        r#"{"channels":["a","b","c"],"args":[1,"x"],"event":"e"}"#.to_owned(),
+        format!(r#"{{"channels":["c","b"],"data":2,"except":["{author}"]}}"#),
+        r#"{"channels":["a","b"],"data":3,"except":["c"]}"#.to_owned(),
+        r#"{"channel":"b","data":4}"#.to_owned(),
+    ] {
+        let answer = node.publish_json(&body).await;
+        assert_eq!(answer.status, 200, "{body}: {}", answer.text());
+    }
+    let table: [(&[&str], &str, &[(&str, &str)]); 5] = [
+        (&["b", "a"], &other, &[("a", "[1,\"x\"]"), ("b", "2"), ("a", "3"), ("b", "4")]),
+        (&["c", "b"], &other, &[("b", "[1,\"x\"]"), ("c", "2"), ("b", "4")]),
+        (&["b"], &author, &[("b", "[1,\"x\"]"), ("b", "3"), ("b", "4")]),
+        (&["c", "b"], &author, &[("b", "[1,\"x\"]"), ("b", "4")]),
+        (&["c"], &other, &[("c", "[1,\"x\"]"), ("c", "2")]),
+    ];
+    each_transport(
+        &node,
+        |_| true,
+        async |transport| {
+            let name = &transport.name;
+            for (channels, client, wanted) in table {
+                let subscription = Subscription::to(channels).from("earliest").with("client", client);
+                let mut reader = Reader::open(&node, &transport, subscription).await;
+                for (channel, data) in wanted {
+                    let message = reader.next_message().await;
+                    let came = (message.str("channel"), message.data());
+                    assert_eq!(came, (Some((*channel).to_owned()), *data), "{name} of {channels:?}");
+                    assert_eq!(
+                        message.text.contains("\"args\":true"),
+                        data.starts_with('['),
+                        "{name}: {}",
+                        message.text
+                    );
+                }
+            }
+            // The same live, with messages to one channel in between.
+            let (one, two) = (format!("{name}-1"), format!("{name}-2"));
+            let start = node.latest(&one).await;
+            let mut reader = Reader::open(&node, &transport, Subscription::to(&[&two, &one]).from(&start)).await;
+            let mut single = Reader::open(&node, &transport, Subscription::to(&[&two]).from(&start)).await;
+            for n in 0..6 {
+                let several = format!(r#"{{"channels":["{one}","{two}"],"data":{n}}}"#);
+                assert_eq!(node.publish_json(&several).await.status, 200);
+                node.publish(&two, "\"between\"").await;
+            }
+            for n in 0..6 {
+                let data = n.to_string();
+                for (reader, channel) in [(&mut reader, &one), (&mut single, &two)] {
+                    let message = reader.next_message().await;
+                    assert_eq!((message.data(), message.str("channel").as_ref()), (&*data, Some(channel)), "{name}");
+                    assert_eq!(reader.next_message().await.data(), "\"between\"", "{name}");
                 }
             }
         },

@@ -26,7 +26,7 @@ fn table() -> Vec<Row> {
     let channel = |name: &str| vec![name.to_owned()];
     let many: Vec<String> = (0..101).map(|n| format!("c{n}")).collect();
     let mut rows = vec![Row { channels: many, fields: vec![], codes: &["too_many_channels"] }];
-    let bad = ["a b", "é", "a\r\nb", "a\0b", "a%b", "a*", "a?b", "a&b", "<a>", "a\"b"];
+    let bad = ["~", "~s/1", "a b", "é", "a\r\nb", "a\0b", "a%b", "a*", "a?b", "a&b", "<a>", "a\"b"];
     let long = "x".repeat(201);
     for name in bad.into_iter().chain([long.as_str()]) {
         rows.push(Row { channels: channel(name), fields: vec![], codes: &["bad_channel"] });

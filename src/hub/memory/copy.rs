@@ -69,7 +69,12 @@ impl Copier {
             self.left.bytes = self.left.bytes.saturating_sub(size);
             out.push(message.clone());
         }
-        self.last = Some(id_of(message));
+        self.skip(message);
         None
+    }
+
+    /// Passes a message that the reader does not get.
+    pub(in crate::hub) fn skip(&mut self, message: &Message) {
+        self.last = Some(id_of(message));
     }
 }

@@ -4,7 +4,7 @@ use super::{Memory, View};
 use crate::cursor::{Cursor, Id};
 use crate::hub::id_of;
 use crate::log::{Descent, Extent};
-use crate::message::Message;
+use crate::message::{Kind, Message};
 use std::sync::Arc;
 
 /// How many ended epochs this node remembers. For a cursor of such an epoch, the node reports a gap at once. A cursor
@@ -55,6 +55,9 @@ impl Memory {
         while self.window.back().is_some_and(|(message, _)| id_of(message) > last) {
             if let Some((message, slot)) = self.window.pop_back() {
                 self.bytes -= message.weight();
+                if self.window.back().is_some_and(|(before, _)| id_of(before) == id_of(&message)) {
+                    self.further_variants -= 1;
+                }
                 self.slots[slot].ring.pop_back();
                 self.drop_if_unused(slot);
             }
@@ -65,8 +68,9 @@ impl Memory {
         self.truncate_after(Id::ZERO);
     }
 
-    /// Adds new entries to the memory and to `fresh`, each with its channel's slot. Returns false if entries in between
-    /// were lost. In that case every reader has to look up its position again.
+    /// Adds new messages to the memory and to `fresh`, each with its channel's slot. Entries that are not messages only
+    /// move the position. Returns false if entries in between were lost. In that case every reader has to look up its
+    /// position again.
     pub(in crate::hub) fn extend(
         &mut self,
         after: Id,
@@ -84,17 +88,35 @@ impl Memory {
             if id_of(&message) <= head.max(after) {
                 continue;
             }
-            let slot = self.slot_of(message.channel());
-            self.bytes += message.weight();
-            self.slots[slot].ring.push_back(message.clone());
-            fresh.push((slot, message.clone()));
-            self.window.push_back((message, slot));
+            match message.extras() {
+                None => self.add(message, fresh),
+                Some(extras) if extras.kind == Kind::Message => self.add_variants(&message, fresh),
+                Some(_) => {}
+            }
         }
         if let Some(view) = &mut self.view {
             view.head = view.head.max(upto);
         }
         self.evict(now_ms);
         !has_hole
+    }
+
+    fn add(&mut self, message: Arc<Message>, fresh: &mut Vec<(usize, Arc<Message>)>) {
+        let slot = self.slot_of(message.channel());
+        self.bytes += message.weight();
+        self.slots[slot].ring.push_back(message.clone());
+        fresh.push((slot, message.clone()));
+        self.window.push_back((message, slot));
+    }
+
+    /// Adds the variants of a message to the rings of its channels, except the channels whose readers do not get it.
+    fn add_variants(&mut self, message: &Arc<Message>, fresh: &mut Vec<(usize, Arc<Message>)>) {
+        let before = self.window.len();
+        for channel in message.channels().iter().filter(|channel| !message.excludes_readers_of(channel)) {
+            let is_first = channel == message.channel();
+            self.add(if is_first { message.clone() } else { Arc::new(message.variant(channel)) }, fresh);
+        }
+        self.further_variants += (self.window.len() - before).saturating_sub(1);
     }
 
     /// The log dropped entries up to `after` that this node never saw. Earlier messages must not be served as if the
@@ -126,12 +148,15 @@ impl Memory {
         let oldest_ms = now_ms.saturating_sub(self.retention.age.as_millis() as u64);
         while let Some((message, slot)) = self.window.front() {
             let (id, weight, slot) = (id_of(message), message.weight(), *slot);
-            let is_over = self.window.len() > self.retention.messages || self.bytes > self.retention.bytes;
+            let is_over = self.messages() > self.retention.messages || self.bytes > self.retention.bytes;
             if !is_over && id.ms >= oldest_ms {
                 break;
             }
             self.window.pop_front();
             self.bytes -= weight;
+            if self.window.front().is_some_and(|(next, _)| id_of(next) == id) {
+                self.further_variants -= 1;
+            }
             self.slots[slot].ring.pop_front();
             let since = &mut self.slots[slot].since;
             *since = (*since).max(id);

@@ -108,12 +108,24 @@ impl Memory {
             .collect();
         let mut copier = Copier::new(limit);
         loop {
-            // Ids are unique in the whole log, so no two are equal.
             let heads = news.iter_mut().enumerate().filter_map(|(index, ring)| Some((id_of(ring.peek()?), index)));
-            let (_, oldest) = heads.min()?;
-            if let Some(message) = news[oldest].next()
-                && let Some(cut) = copier.copy(message, client, out)
-            {
+            let (id, oldest) = heads.min()?;
+            let Some(mut message) = news[oldest].next() else { continue };
+            if message.extras().is_some() {
+                // Only the variants of one message have equal ids. The reader gets one of them.
+                for ring in &mut news {
+                    if let Some(variant) = ring.next_if(|message| id_of(message) == id)
+                        && variant.place() < message.place()
+                    {
+                        message = variant;
+                    }
+                }
+                if registrations.iter().any(|registration| message.excludes_readers_of(&registration.channel)) {
+                    copier.skip(message);
+                    continue;
+                }
+            }
+            if let Some(cut) = copier.copy(message, client, out) {
                 return Some(cut);
             }
         }

@@ -15,9 +15,9 @@ use super::{ChannelCounts, Retained};
 use crate::cursor::{Cursor, Epoch, Id};
 use crate::log::subscriber_counts::Counts;
 use crate::log::{Lineage, Retention};
-use crate::message::{Channel, Message};
+use crate::message::{Channel, Extras, Kind, Message};
 use slab::Slab;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -27,8 +27,11 @@ pub(super) struct Memory {
     view: Option<View>,
     /// Epochs that have ended and are not in the log; see [`intake::PAST_EPOCHS`].
     past: VecDeque<Epoch>,
-    /// All retained messages with their channel's slot, in log order.
+    /// All retained messages with their channel's slot, in log order. A message to several channels is here once for
+    /// each of them, one variant after the other.
     window: VecDeque<(Arc<Message>, usize)>,
+    /// How many of these are variants of a message that the window already holds.
+    further_variants: usize,
     /// The size of the messages in the window.
     bytes: usize,
     names: HashMap<Channel, usize>,
@@ -80,6 +83,7 @@ impl Memory {
             view: None,
             past: VecDeque::new(),
             window: VecDeque::new(),
+            further_variants: 0,
             bytes: 0,
             names: HashMap::new(),
             slots: Slab::new(),
@@ -149,8 +153,13 @@ impl Memory {
         counts
     }
 
+    /// How many messages are retained.
+    fn messages(&self) -> usize {
+        self.window.len() - self.further_variants
+    }
+
     pub(super) fn retained(&self) -> Retained {
-        Retained { messages: self.window.len(), bytes: self.bytes, channels: self.names.len(), read: 0 }
+        Retained { messages: self.messages(), bytes: self.bytes, channels: self.names.len(), read: 0 }
     }
 
     /// All channels that have readers or retained messages.
@@ -193,11 +202,35 @@ impl Memory {
     }
 
     pub(super) fn deliver_volatile(&self, message: &Arc<Message>) {
-        if let Some(slot) = self.names.get(message.channel()).and_then(|slot| self.slots.get(*slot)) {
-            for (_, reader) in &slot.readers {
-                reader.push_volatile(message);
+        match message.extras() {
+            None => self.readers_of(message.channel()).for_each(|reader| reader.push_volatile(message)),
+            Some(extras) if extras.kind == Kind::Message => self.deliver_volatile_once(message, extras),
+            Some(_) => {}
+        }
+    }
+
+    /// Delivers a volatile message to several channels: each reader gets the variant of the first channel that it
+    /// reads.
+    fn deliver_volatile_once(&self, message: &Arc<Message>, extras: &Extras) {
+        let except = extras.except.iter().flat_map(|item| self.readers_of(item.channel()));
+        let mut served: HashSet<*const Reader> = except.map(Arc::as_ptr).collect();
+        for channel in message.channels() {
+            let mut variant = None;
+            for reader in self.readers_of(channel) {
+                if served.insert(Arc::as_ptr(reader)) {
+                    let variant = variant.get_or_insert_with(|| match channel == message.channel() {
+                        true => message.clone(),
+                        false => Arc::new(message.variant(channel)),
+                    });
+                    reader.push_volatile(variant);
+                }
             }
         }
+    }
+
+    fn readers_of(&self, channel: &Channel) -> impl Iterator<Item = &Arc<Reader>> {
+        let slot = self.names.get(channel).and_then(|slot| self.slots.get(*slot));
+        slot.into_iter().flat_map(|slot| slot.readers.iter().map(|(_, reader)| reader))
     }
 }
 

@@ -5,7 +5,7 @@ use crate::cursor::{Cursor, Epoch, Id};
 use crate::hub::memory::{Copier, Lookup};
 use crate::hub::{Hub, Limit, id_of};
 use crate::log::{Descent, Page, Resolved};
-use crate::message::Message;
+use crate::message::{Kind, Message};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -224,10 +224,21 @@ impl Subscription {
 
     fn copy(&self, page: &Page, epoch: Epoch, limit: Limit, out: &mut Vec<Arc<Message>>) -> Cursor {
         let mut copier = Copier::new(limit);
-        let mine = page.messages.iter().filter(|message| self.reads(message.channel()));
-        let mut news = mine.filter(|message| id_of(message) > self.at.id);
-        let cut = news.find_map(|message| copier.copy(message, self.client.as_ref(), out));
+        let news = page.messages.iter().filter(|message| id_of(message) > self.at.id);
+        let mut mine = news.filter_map(|message| self.variant_of(message));
+        let cut = mine.find_map(|message| copier.copy(&message, self.client.as_ref(), out));
         Cursor { id: cut.unwrap_or(page.upto), epoch }
+    }
+
+    /// The message as this subscription reads it: under the name of the first of the message's channels that it reads.
+    /// `None` if it does not read any of them, or reads a channel whose readers do not get the message.
+    fn variant_of(&self, message: &Arc<Message>) -> Option<Arc<Message>> {
+        let Some(extras) = message.extras() else { return self.reads(message.channel()).then(|| message.clone()) };
+        let channel = message.channels().iter().find(|channel| self.reads(channel))?;
+        if extras.kind != Kind::Message || self.names().any(|name| message.excludes_readers_of(name)) {
+            return None;
+        }
+        Some(if channel == message.channel() { message.clone() } else { Arc::new(message.variant(channel)) })
     }
 
     fn gap(&mut self, mut cursor: Cursor) -> Gap {

@@ -4,7 +4,8 @@
 //! The node does not guess the meaning of an entry in an unknown format. The entry may be for any channel and any
 //! reader, so all readers of this node are told of a gap in its place.
 
-use super::entry::{Entry, NotAMessage, Skipped};
+use super::entry::{Entry, Skipped};
+use super::entry_fields::NotAMessage;
 use super::format;
 use super::read_history::Read;
 use crate::cursor::{Cursor, Epoch, Id};
@@ -20,6 +21,18 @@ pub(super) struct Unreadable {
 impl Unreadable {
     pub(super) fn new(counter: Counter) -> Unreadable {
         Unreadable { counter }
+    }
+
+    /// Notes an entry of a kind that this node does not know. It is not a message, so readers do not miss it.
+    fn note_kind(&self, id: Id) {
+        let count = self.counter.inc() + 1;
+        if count.is_power_of_two() {
+            tracing::warn!(
+                %id, unreadable = count,
+                "an entry of the log is of a kind that this node does not know, and is skipped: a newer Longtail has \
+                 written it; upgrade this node"
+            );
+        }
     }
 
     fn note(&self, id: Id, format: u32) {
@@ -72,6 +85,10 @@ impl Decoded {
                     skipped.note(entry.id, reason);
                     None
                 }
+                Err(NotAMessage::UnknownKind) => {
+                    unreadable.note_kind(entry.id);
+                    None
+                }
                 Err(NotAMessage::Unreadable(_)) if taken.upto != taken.hole => {
                     taken.is_cut = true;
                     return taken;
@@ -95,14 +112,15 @@ mod tests {
     use super::*;
     use redis::Value;
 
-    /// Makes one entry for each letter, with the ids 1-0, 2-0, …. A letter stands for a message, an entry of another
-    /// format, or an entry that is not a message.
+    /// One entry for each letter, with the ids 1-0, 2-0, …. A letter stands for a message, an entry of another format or
+    /// of an unknown kind, or an entry that is not a message.
     fn take(kinds: &str) -> (Option<u64>, Vec<u64>, Option<u64>, bool) {
         let text = |text: &str| Value::BulkString(text.as_bytes().to_vec());
         let entry = |(n, kind): (usize, char)| {
             let fields: &[&str] = match kind {
                 'm' => &["channel", "todo", "data", "1"],
-                'u' => &["v", "2", "channel", "todo", "data", "1"],
+                'u' => &["v", "3", "channel", "todo", "data", "1"],
+                'k' => &["v", "2", "channel", "todo", "data", "1", "kind", "later"],
                 _ => &["nonsense", "1"],
             };
             let fields = fields.iter().map(|field| text(field)).collect();
@@ -121,6 +139,7 @@ mod tests {
     fn an_unreadable_entry_is_a_hole_and_what_is_before_it_is_taken_first() {
         assert_eq!(take(""), (None, vec![], None, false));
         assert_eq!(take("mnm"), (None, vec![1, 3], Some(3), false));
+        assert_eq!(take("mkm"), (None, vec![1, 3], Some(3), false), "an unknown kind is no gap");
         assert_eq!(take("u"), (Some(1), vec![], Some(1), false));
         assert_eq!(take("uumn"), (Some(2), vec![3], Some(4), false));
         assert_eq!(take("mmum"), (None, vec![1, 2], Some(2), true));

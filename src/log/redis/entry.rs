@@ -1,10 +1,9 @@
-//! Converts replies of Redis into types of the log, and drafts into entries.
+//! Converts replies of Redis into types of the log.
 
-use super::format;
+use super::entry_fields::{EntryFields, NotAMessage};
 use crate::cursor::{Cursor, Epoch, Id};
-use crate::log::publish_payload::reason;
 use crate::log::{Ancestor, Extent, Lineage};
-use crate::message::{Channel, Draft, DraftFields, Event, Message};
+use crate::message::{Draft, Message};
 use prometheus_client::metrics::counter::Counter;
 use redis::Value;
 
@@ -127,114 +126,16 @@ pub(super) fn read_entries(value: &Value) -> Option<Vec<Entry<'_>>> {
     }
 }
 
-/// The reason why an entry is not a message for this node.
-#[derive(Debug)]
-pub(super) enum NotAMessage {
-    /// The entry is not a message for any node with this setting: a field is missing or not valid.
-    Skipped(&'static str),
-    /// The entry has a format that this node does not read.
-    Unreadable(u32),
-}
-
-impl From<&'static str> for NotAMessage {
-    fn from(reason: &'static str) -> NotAMessage {
-        NotAMessage::Skipped(reason)
-    }
-}
-
 impl Entry<'_> {
     /// Decodes the entry as a message, or returns why it is not a message.
     pub(super) fn message(&self, epoch: Epoch, max_payload: usize) -> Result<Message, NotAMessage> {
         Ok(self.draft(max_payload)?.into_message(Some(Cursor { id: self.id, epoch })))
     }
 
-    /// Decodes the content of the entry, or returns why it is not a message. Any client of Redis may append to the
-    /// stream, so the content may be invalid.
+    /// Decodes the content of the entry, or returns why it is not a message.
     pub(super) fn draft(&self, max_payload: usize) -> Result<Draft, NotAMessage> {
-        let (mut channel, mut data, mut event, mut version) = (None, None, None, None);
-        let (mut exclude, mut socket, mut ignored_exclude) = (None, None, false);
-        for pair in self.fields.chunks_exact(2) {
-            match bytes(&pair[0]) {
-                Some(b"channel") => channel = Some(&pair[1]),
-                Some(b"data") => data = Some(&pair[1]),
-                Some(b"event") => event = Some(&pair[1]),
-                Some(b"exclude") => exclude = Some(&pair[1]),
-                Some(b"socket") => socket = Some(&pair[1]),
-                // `longtail_publish` has left out an exclude that is not a client id.
-                Some(b"ignored") => ignored_exclude = bytes(&pair[1]) == Some(b"exclude"),
-                Some(b"v") => version = Some(&pair[1]),
-                _ => {}
-            }
-        }
-        // The format is checked first: in another format, the other fields may have another meaning.
-        if let Some(version) = version {
-            let version = bytes(version).and_then(format::parse).ok_or("its field `v` is not a format")?;
-            if !format::READ.contains(&version) {
-                return Err(NotAMessage::Unreadable(version));
-            }
-        }
-        let channel = channel.ok_or("it has no field `channel`")?;
-        let channel: Channel = text(channel).and_then(|name| name.parse().ok()).ok_or("its channel name is invalid")?;
-        let data = bytes(data.ok_or("it has no field `data`")?).unwrap_or_default();
-        let data = std::str::from_utf8(data).map_err(|_| "its data is not UTF-8")?;
-        // A text that is not UTF-8 becomes empty, and the empty text is neither an event name nor a client id.
-        let [event, exclude, socket] =
-            [event, exclude, socket].map(|value| value.map(|value| text(value).unwrap_or_default()));
-        let fields = DraftFields { data, event, exclude, socket, ..DraftFields::default() };
-        let mut draft = fields.check(channel, max_payload).map_err(reason)?;
-        draft.ignored_exclude |= ignored_exclude;
-        Ok(draft)
-    }
-}
-
-/// The fields and values of a draft's entry in a format that every node reads.
-pub(super) fn fields_in(format: u32, draft: &Draft) -> Vec<String> {
-    let mut fields = draft_fields(draft);
-    // An entry without the field `v` has the lowest format.
-    if format > format::LOWEST {
-        fields.splice(0..0, ["v".into(), format.to_string()]);
-    }
-    fields
-}
-
-/// The fields and values of a draft's entry in the lowest format.
-pub(in crate::log) fn draft_fields(draft: &Draft) -> Vec<String> {
-    let mut fields = vec!["channel".into(), draft.channel.to_string(), "data".into(), draft.payload.as_str().into()];
-    if draft.event != Event::default() {
-        fields.extend(["event".into(), draft.event.as_str().into()]);
-    }
-    if let Some(exclude) = &draft.exclude {
-        fields.extend(["exclude".into(), exclude.to_string()]);
-    }
-    fields
-}
-
-/// A volatile draft in the form that nodes send to each other: an array of the entry's fields and values.
-pub(super) fn volatile_to_json(draft: &Draft) -> Vec<u8> {
-    serde_json::to_vec(&draft_fields(draft)).unwrap_or_default()
-}
-
-/// The message that another node has sent with [`volatile_to_json`].
-pub(in crate::log) fn volatile_from_json(json: &[u8], max_payload: usize) -> Option<Message> {
-    let fields: Vec<String> = serde_json::from_slice(json).ok()?;
-    let field = |name: &str| fields.chunks_exact(2).find(|pair| pair[0] == name).map(|pair| pair[1].as_str());
-    // A volatile message is not kept and its delivery is not promised: this node drops one whose format it does not
-    // read.
-    field("v").is_none_or(|v| format::parse(v.as_bytes()).is_some_and(|v| format::READ.contains(&v))).then_some(())?;
-    let (data, event, exclude) = (field("data")?, field("event"), field("exclude"));
-    let draft = DraftFields { data, event, exclude, ..DraftFields::default() };
-    draft.check(field("channel")?.parse().ok()?, max_payload).ok().map(|draft| draft.into_message(None))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::message::Payload;
-
-    #[test]
-    fn the_lowest_format_is_written_without_its_field() {
-        let draft = Draft::new("todo".parse().expect("a channel"), Payload::from_any("1"));
-        assert_eq!(fields_in(1, &draft), ["channel", "todo", "data", "1"]);
-        assert_eq!(fields_in(2, &draft), ["v", "2", "channel", "todo", "data", "1"]);
+        let pairs = self.fields.chunks_exact(2);
+        let pairs = pairs.filter_map(|pair| Some((bytes(&pair[0])?, bytes(&pair[1]).unwrap_or_default())));
+        EntryFields::collect(pairs).draft(max_payload)
     }
 }

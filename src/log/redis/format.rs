@@ -5,11 +5,23 @@
 //! newer format only when every node reads it (see [`peers`](super::peers)). So a node meets a format that it does not
 //! read only if an older node was started beside newer ones or after them (see [`decode`](super::decode)).
 
+use crate::message::{Channel, Draft};
+
 /// The format that every node reads.
 pub(super) const LOWEST: u32 = 1;
 
+/// The format of entries with several channels, `except`, arguments, a bare text, binary parts or a kind, and of
+/// entries of channels whose names only the server makes.
+pub(super) const EXTENDED: u32 = 2;
+
 /// The formats that this node reads, in order.
-pub(super) const READ: &[u32] = &[LOWEST];
+pub(super) const READ: &[u32] = &[LOWEST, EXTENDED];
+
+/// The lowest format that can hold a draft.
+pub(super) fn needed_by(draft: &Draft) -> u32 {
+    let is_ordinary = |channel: &Channel| !channel.is_reserved() && channel.as_str().len() <= Channel::MAX_LENGTH;
+    if draft.extras.is_none() && is_ordinary(&draft.channel) { LOWEST } else { EXTENDED }
+}
 
 /// The format that the field `v` names; `None` if its value is not a format.
 pub(super) fn parse(value: &[u8]) -> Option<u32> {

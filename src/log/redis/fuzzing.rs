@@ -1,6 +1,6 @@
 //! Parsers of this folder, public for the fuzzer only.
 
-use super::entry;
+use super::{entry, entry_fields};
 use crate::cursor::Epoch;
 use crate::message::{Draft, Message};
 use redis::Value;
@@ -21,12 +21,12 @@ pub fn entries(id: &[u8], fields: &[&[u8]], max_payload: usize) -> Vec<Message> 
 
 /// Returns the fields and values of a draft's entry.
 pub fn draft_fields(draft: &Draft) -> Vec<String> {
-    entry::draft_fields(draft)
+    entry_fields::draft_fields(draft)
 }
 
 /// Returns a volatile message in the form that nodes send to each other.
 pub fn volatile(json: &[u8], max_payload: usize) -> Option<Message> {
-    entry::volatile_from_json(json, max_payload)
+    entry_fields::volatile_from_json(json, max_payload)
 }
 
 /// Whether a text is the identity of a log.

@@ -11,6 +11,7 @@ mod connection;
 mod decode;
 mod endpoint;
 mod entry;
+mod entry_fields;
 mod error;
 mod format;
 mod functions;
@@ -34,7 +35,8 @@ pub use config::{Keys, RedisConfig};
 pub(in crate::log) use connection::BRIDGE;
 pub use connection::Connection;
 pub use endpoint::{BadUrl, Endpoint};
-pub(in crate::log) use entry::{draft_fields, text, volatile_from_json};
+pub(in crate::log) use entry::text;
+pub(in crate::log) use entry_fields::{draft_fields, volatile_from_json};
 pub use error::ScriptError;
 pub use subscriber_counts::RedisSubscriberCounts;
 
@@ -201,6 +203,25 @@ impl RedisLog {
         Connection::open_at(&self.endpoint, address, answer_within).await
     }
 
+    /// Appends drafts that are not volatile. Drafts in a format that not every node reads wait before they are queued, so
+    /// they do not hold up others. A draft of the same publisher may overtake them.
+    async fn append_durable(&self, drafts: Vec<Draft>) -> Result<Vec<Cursor>, AppendError> {
+        let format = drafts.iter().map(format::needed_by).max().unwrap_or(format::LOWEST);
+        if format == format::LOWEST {
+            return self.queue.append(drafts, self.queue.withdraw_at()).await;
+        }
+        let withdraw_at = self.queue.withdraw_at();
+        self.peers.wait_for_format(format, withdraw_at).await?;
+        self.queue.append(drafts, withdraw_at).await
+    }
+
+    /// Whether an entry of this draft may be written, as far as this node knows the others. A PUBLISH cannot wait until
+    /// they are known for certain: the PUBLISHes behind it would wait, too.
+    pub(in crate::log) fn may_write(&self, draft: &Draft) -> bool {
+        let format = format::needed_by(draft);
+        format == format::LOWEST || format <= self.peers.known_format()
+    }
+
     async fn reach(&self, answer_within: Duration) -> Result<Connection, ScriptError> {
         #[cfg(test)]
         if let Some(connection) = self.stand_in.lock().clone() {
@@ -254,7 +275,7 @@ impl MessageLog for RedisLog {
         Box::pin(async move {
             let is_volatile: Vec<bool> = drafts.iter().map(|draft| draft.volatile).collect();
             let (volatile, durable): (Vec<_>, Vec<_>) = drafts.into_iter().partition(|draft| draft.volatile);
-            let cursors = if durable.is_empty() { Vec::new() } else { self.queue.append(durable).await? };
+            let cursors = if durable.is_empty() { Vec::new() } else { self.append_durable(durable).await? };
             if !volatile.is_empty() {
                 let this = self.this.clone();
                 let sent = in_own_task(async move { this.upgrade()?.append_volatile(volatile).await.err() }).await;

@@ -11,11 +11,13 @@
 use super::connection::{Connection, PEERS};
 use super::settings::{Settings, SettingsCheck, printable};
 use super::{RedisConfig, RedisLog, ScriptError, entry, format};
+use crate::log::AppendError;
 use parking_lot::Mutex;
 use redis::Value;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::time::Duration;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -34,6 +36,10 @@ const STALE: Duration = Duration::from_secs(3);
 
 /// How long a node waits after Redis has refused a renewal before it tries again.
 const REFUSED: Duration = Duration::from_secs(5);
+
+/// How many drafts may wait until a format may be written, and how often each of them looks.
+const WAITING: usize = 1024;
+const FORMAT_PAUSE: Duration = Duration::from_millis(50);
 
 /// The record of a node, for the other nodes. A record of another version of Longtail may have more or fewer fields.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -86,6 +92,8 @@ pub(super) struct Peers {
     node: String,
     record: Record,
     state: Mutex<State>,
+    /// Places for drafts that wait until a format may be written.
+    waiting: Semaphore,
 }
 
 #[derive(Default)]
@@ -140,12 +148,41 @@ fn common<'a>(readers: impl Iterator<Item = &'a [u32]> + Clone) -> u32 {
 
 impl Peers {
     pub(super) fn new(config: &RedisConfig) -> Peers {
-        Peers { node: uuid::Uuid::new_v4().to_string(), record: Record::of(config), state: Mutex::default() }
+        let (node, waiting) = (uuid::Uuid::new_v4().to_string(), Semaphore::new(WAITING));
+        Peers { node, record: Record::of(config), state: Mutex::default(), waiting }
     }
 
     /// Returns the format in which entries may be written now.
     pub(super) fn write_format(&self) -> u32 {
         self.state.lock().standing.write_format(Instant::now())
+    }
+
+    /// The highest format that all nodes read that this node knows, whether or not others may not know this node yet.
+    pub(super) fn known_format(&self) -> u32 {
+        self.state.lock().standing.common.max(format::LOWEST)
+    }
+
+    /// Waits until a format may be written. The wait does not hold a lock, and at most [`WAITING`] drafts wait.
+    ///
+    /// # Errors
+    ///
+    /// The format may not be written before the time is over.
+    pub(super) async fn wait_for_format(&self, format: u32, until: Instant) -> Result<(), AppendError> {
+        if self.write_format() >= format {
+            return Ok(());
+        }
+        let unavailable = |reason: &str| AppendError::Unavailable(reason.to_owned());
+        let _place = self.waiting.try_acquire().map_err(|_| unavailable("too many messages wait for other nodes"))?;
+        while Instant::now() < until {
+            tokio::time::sleep(FORMAT_PAUSE.min(until - Instant::now())).await;
+            if self.write_format() >= format {
+                return Ok(());
+            }
+        }
+        Err(unavailable(
+            "not every node is known to read messages with several channels, except or args: a node of an older \
+             version runs, or this node has just started",
+        ))
     }
 
     /// Ends the renewals. Returns the record's key and field, which the caller deletes.

@@ -4,7 +4,7 @@
 use super::abort_on_drop::in_own_task;
 use crate::cursor::Cursor;
 use crate::log::AppendError;
-use crate::message::Draft;
+use crate::message::{Draft, Extras};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
@@ -72,7 +72,8 @@ impl Job {
 
 impl Request {
     fn size(&self) -> usize {
-        self.drafts.iter().map(|draft| draft.payload.as_str().len() + 100).sum()
+        let extras = |draft: &Draft| draft.extras.as_deref().map_or(0, Extras::size);
+        self.drafts.iter().map(|draft| draft.payload.as_str().len() + 100 + extras(draft)).sum()
     }
 
     fn room(&self) -> u32 {
@@ -105,7 +106,13 @@ impl Queue {
         (queue, Jobs { jobs, obstacle })
     }
 
-    /// Appends drafts that are not volatile. They are queued at the first poll.
+    /// The time at which a draft that comes now is withdrawn, if it was not sent.
+    pub(super) fn withdraw_at(&self) -> Instant {
+        Instant::now() + self.patience
+    }
+
+    /// Appends drafts that are not volatile. They are queued at the first poll, and withdrawn at this time if they were
+    /// not sent.
     ///
     /// # Errors
     ///
@@ -113,11 +120,10 @@ impl Queue {
     ///
     /// # Cancel safety
     ///
-    /// Drafts that are already queued are still appended, unless they wait for a connection. Drafts that wait for room
-    /// are not appended.
-    pub(super) async fn append(&self, drafts: Vec<Draft>) -> AppendResult {
+    /// Drafts that are queued are still appended, unless they wait for a connection. Drafts that wait for room are not
+    /// appended.
+    pub(super) async fn append(&self, drafts: Vec<Draft>, withdraw_at: Instant) -> AppendResult {
         let claim = Arc::new(Claim::default());
-        let withdraw_at = Instant::now() + self.patience;
         let (answer, mut answered) = oneshot::channel();
         let job = Request { drafts, claim: claim.clone(), answer };
         if let Err(job) = self.entrance.try_enter(job) {
@@ -216,32 +222,30 @@ impl Job {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::{Event, Payload};
+    use crate::message::Payload;
     use std::future::{Future, poll_fn};
     use std::pin::pin;
     use std::task::Poll;
 
     const PATIENCE: Duration = Duration::from_secs(60);
 
+    impl Queue {
+        async fn append_now(&self, drafts: Vec<Draft>) -> AppendResult {
+            self.append(drafts, self.withdraw_at()).await
+        }
+    }
+
     fn draft(channel: &str, bytes: usize) -> Vec<Draft> {
-        vec![Draft {
-            channel: channel.parse().expect("a channel"),
-            event: Event::default(),
-            payload: Payload::from_any(&"1".repeat(bytes)),
-            exclude: None,
-            ignored_exclude: false,
-            key: None,
-            volatile: false,
-        }]
+        vec![Draft::new(channel.parse().expect("a channel"), Payload::from_any(&"1".repeat(bytes)))]
     }
 
     #[tokio::test]
     async fn the_order_is_that_of_first_polls_also_where_room_is_waited_for() {
         let (queue, mut jobs) = Queue::new(PATIENCE);
         let (mut all, mut first, mut second) = (
-            pin!(queue.append(draft("all", BYTES))),
-            pin!(queue.append(draft("first", 9))),
-            pin!(queue.append(draft("second", 9))),
+            pin!(queue.append_now(draft("all", BYTES))),
+            pin!(queue.append_now(draft("first", 9))),
+            pin!(queue.append_now(draft("second", 9))),
         );
         poll_fn(|cx| {
             assert!(all.as_mut().poll(cx).is_pending() && first.as_mut().poll(cx).is_pending());
@@ -267,7 +271,8 @@ mod tests {
     async fn one_that_nobody_polls_holds_up_nobody() {
         let (queue, mut jobs) = Queue::new(PATIENCE);
         let queue = Arc::new(queue);
-        let (mut all, mut first) = (pin!(queue.append(draft("all", BYTES))), pin!(queue.append(draft("first", 9))));
+        let (mut all, mut first) =
+            (pin!(queue.append_now(draft("all", BYTES))), pin!(queue.append_now(draft("first", 9))));
         poll_fn(|cx| {
             assert!(all.as_mut().poll(cx).is_pending() && first.as_mut().poll(cx).is_pending());
             Poll::Ready(())
@@ -275,7 +280,7 @@ mod tests {
         .await;
         drop(jobs.batch().await);
         let others = queue.clone();
-        let other = tokio::spawn(async move { others.append(draft("other", 9)).await });
+        let other = tokio::spawn(async move { others.append_now(draft("other", 9)).await });
         let mut queued = Vec::new();
         while queued.len() < 2 {
             let batch = tokio::time::timeout(Duration::from_secs(5), jobs.batch()).await.expect("queued in time");
@@ -290,7 +295,7 @@ mod tests {
     #[tokio::test]
     async fn many_that_are_begun_in_a_turn_are_all_queued() {
         let (queue, mut jobs) = Queue::new(PATIENCE);
-        let mut many: Vec<_> = (0..500).map(|_| Box::pin(queue.append(draft("many", 9)))).collect();
+        let mut many: Vec<_> = (0..500).map(|_| Box::pin(queue.append_now(draft("many", 9)))).collect();
         poll_fn(|cx| {
             assert!(many.iter_mut().all(|append| append.as_mut().poll(cx).is_pending()));
             Poll::Ready(())
@@ -302,12 +307,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_finds_no_room_in_time_is_told_so_and_leaves_nothing() {
         let (queue, mut jobs) = Queue::new(PATIENCE);
-        let mut all = pin!(queue.append(draft("all", BYTES)));
+        let mut all = pin!(queue.append_now(draft("all", BYTES)));
         poll_fn(|cx| Poll::Ready(all.as_mut().poll(cx).is_pending())).await;
-        let refused = queue.append(draft("refused", 9)).await;
+        let refused = queue.append_now(draft("refused", 9)).await;
         assert!(matches!(refused, Err(AppendError::Unavailable(reason)) if reason.contains("too many")));
         drop(jobs.batch().await);
-        let mut next = pin!(queue.append(draft("next", 9)));
+        let mut next = pin!(queue.append_now(draft("next", 9)));
         poll_fn(|cx| Poll::Ready(next.as_mut().poll(cx).is_pending())).await;
         let batch = jobs.batch().await.expect("it is queued");
         assert_eq!((batch.len(), batch[0].drafts()[0].channel.as_str()), (1, "next"));
@@ -319,7 +324,7 @@ mod tests {
         let queue = Arc::new(queue);
         let append = |channel: &'static str| {
             let queue = queue.clone();
-            tokio::spawn(async move { queue.append(draft(channel, 9)).await })
+            tokio::spawn(async move { queue.append_now(draft(channel, 9)).await })
         };
         // The appender does not take the draft: the publisher waits for half of the patience.
         let left = append("left");
@@ -350,7 +355,7 @@ mod tests {
         let (queue, mut jobs) = Queue::new(PATIENCE);
         let mut appends: Vec<_> = [BATCH_BYTES, 9, BATCH_BYTES / 2, BATCH_BYTES, 9]
             .into_iter()
-            .map(|bytes| Box::pin(queue.append(draft("a", bytes))))
+            .map(|bytes| Box::pin(queue.append_now(draft("a", bytes))))
             .collect();
         poll_fn(|cx| {
             assert!(appends.iter_mut().all(|append| append.as_mut().poll(cx).is_pending()));

@@ -1,6 +1,6 @@
 //! The connection that reads ranges of the log and publishes volatile messages.
 
-use super::{Connection, RedisLog, ScriptError, connection, decode, entry};
+use super::{Connection, RedisLog, ScriptError, connection, decode, entry, entry_fields};
 use crate::cursor::{Cursor, Epoch};
 use crate::log::{AppendError, Page, Resolved};
 use crate::message::Draft;
@@ -95,7 +95,7 @@ impl RedisLog {
     }
 
     pub(super) async fn append_volatile(&self, drafts: Vec<Draft>) -> Result<(), AppendError> {
-        let texts: Vec<Vec<u8>> = drafts.iter().map(entry::volatile_to_json).collect();
+        let texts: Vec<Vec<u8>> = drafts.iter().map(entry_fields::volatile_to_json).collect();
         // All earlier callers may be waiting for a Redis that does not answer.
         let ranges = tokio::time::timeout(self.config.timeout, self.range_connection()).await;
         let ranges = ranges.unwrap_or_else(|_| Err(ScriptError::Unconnected(ScriptError::timed_out())));

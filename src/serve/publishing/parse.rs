@@ -1,6 +1,6 @@
 //! Parses a query, a form or JSON as drafts of messages.
 
-use crate::message::{Draft, DraftFields};
+use crate::message::{Channel, Channels, Draft, DraftFields};
 use crate::transport::params::fields;
 use crate::transport::publication::{Publication, bad_json, known_fields, object};
 use crate::transport::{ApiError, Code};
@@ -10,6 +10,9 @@ use std::borrow::Cow;
 
 /// The maximum number of messages in an array.
 const MESSAGES: usize = 1000;
+
+/// The maximum number of channels that the messages of an array name together.
+const CHANNELS: usize = 10_000;
 
 /// The content type of a form.
 pub const FORM: &str = "application/x-www-form-urlencoded";
@@ -43,7 +46,7 @@ pub fn drafts(query: &[Field<'_>], kind: &str, body: &str, max: usize) -> Result
     let is_json = kind == "application/json" || body.trim_start().starts_with(['{', '[']);
     let drafts = if is_hidden_form {
         vec![from_fields(query, Some(body), None, max)?]
-    } else if query.iter().any(|(name, _)| name == "channel") {
+    } else if query.iter().any(|(name, _)| name == "channel" || name == "channels") {
         vec![from_fields(query, None, Some(body), max)?]
     } else if is_json {
         from_json(body, max)?
@@ -59,11 +62,15 @@ fn from_fields(query: &[Field<'_>], form: Option<&str>, payload: Option<&str>, m
         check_utf8(form)?;
     }
     let (mut channel, mut data, mut event, mut key) = (None, None, None, None);
+    let (mut channels, mut except) = (Vec::new(), Vec::new());
     let (mut exclude, mut socket, mut volatile, mut as_text) = (None, None, false, false);
     let borrowed = query.iter().map(|(name, value)| (Cow::Borrowed(&**name), Cow::Borrowed(&**value)));
     for (name, value) in borrowed.chain(fields(form.unwrap_or_default().as_bytes(), None)) {
         match &*name {
             "channel" => channel = Some(value),
+            "channels" => channels.push(value),
+            "except" => except.push(value),
+            "args" => return Err(ApiError::new(Code::BadRequest, "args is a field of JSON: send the message as JSON")),
             "data" => data = Some(value),
             "event" => event = Some(value),
             "exclude" => exclude = Some(value),
@@ -76,14 +83,21 @@ fn from_fields(query: &[Field<'_>], form: Option<&str>, payload: Option<&str>, m
             _ => {}
         }
     }
-    let channel = channel.ok_or_else(|| ApiError::new(Code::BadChannel, "name a channel: ?channel=…"))?.parse()?;
+    let channels = match (&channel, channels.as_slice()) {
+        (Some(channel), []) => channel.parse::<Channel>()?.into(),
+        (None, []) => return Err(ApiError::new(Code::BadChannel, "name a channel: ?channel=…")),
+        (None, lists) => Channels::parse(lists.iter().flat_map(|list| list.split(',')))?,
+        (Some(_), _) => return Err(ApiError::new(Code::BadRequest, "send channel or channels, not both")),
+    };
     let text = match (payload, &data) {
         (Some(payload), _) => payload,
         (None, Some(data)) => data,
         (None, None) => return Err(ApiError::new(Code::BadRequest, "data is missing")),
     };
+    let except: Vec<&str> = except.iter().flat_map(|list| list.split(',')).collect();
     let fields = DraftFields {
         data: text,
+        except: &except,
         is_text: as_text,
         event: event.as_deref(),
         exclude: exclude.as_deref(),
@@ -92,7 +106,7 @@ fn from_fields(query: &[Field<'_>], form: Option<&str>, payload: Option<&str>, m
         volatile,
         ..DraftFields::default()
     };
-    Ok(fields.check(channel, max)?)
+    Ok(fields.check(channels, max)?)
 }
 
 fn check_utf8(encoded: &str) -> Result<(), ApiError> {
@@ -145,7 +159,17 @@ fn from_json(body: &str, max: usize) -> Result<Vec<Draft>, ApiError> {
         if items.len() > MESSAGES {
             return Err(ApiError::new(Code::TooLarge, format!("an array may have at most {MESSAGES} messages")));
         }
-        return items.into_iter().map(|item| one(item.get(), max)).collect();
+        let mut channels = 0;
+        let mut next = |item: &RawValue| {
+            let draft = one(item.get(), max)?;
+            channels += draft.channels().len();
+            if channels > CHANNELS {
+                let rule = format!("the messages of an array may name at most {CHANNELS} channels");
+                return Err(ApiError::new(Code::TooLarge, rule));
+            }
+            Ok(draft)
+        };
+        return items.into_iter().map(|item| next(item)).collect();
     }
     Ok(vec![one(body, max)?])
 }
@@ -189,7 +213,16 @@ mod tests {
             (r#"{"channel":5,"data":1}"#, Code::BadRequest),
             (r#"{"channel":"a"}"#, Code::BadRequest),
             (r#"{"channel":"a","data":1,"event":"hello"}"#, Code::BadEvent),
-            (r#"{"channel":"a","data":1,"except":["b"]}"#, Code::BadRequest),
+            (r#"{"channel":"a","data":1,"except":"b"}"#, Code::BadRequest),
+            (r#"{"channel":"a","channels":["b"],"data":1}"#, Code::BadRequest),
+            (r#"{"channel":"a","data":1,"args":[1]}"#, Code::BadRequest),
+            (r#"{"channel":"a","args":{}}"#, Code::BadRequest),
+            (r#"{"channel":"a","args":null}"#, Code::BadRequest),
+            (r#"{"channels":[],"data":1}"#, Code::BadChannel),
+            (r#"{"channels":["a","a b"],"data":1}"#, Code::BadChannel),
+            (r#"{"channels":["a","~s/1"],"data":1}"#, Code::BadChannel),
+            (r#"{"channel":"~s/1","data":1}"#, Code::BadChannel),
+            (r#"{"channels":"a,b","data":1}"#, Code::BadRequest),
             (r#"[{"channel":"a","data":1},{"channel":"a","data":1,"exlude":"me"}]"#, Code::BadRequest),
             (r#"{"channel":"a","data":1,"key":""}"#, Code::BadRequest),
             (r#"{"channel":"a","data":1,"volatile":"yes"}"#, Code::BadRequest),

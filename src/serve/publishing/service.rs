@@ -2,7 +2,7 @@
 
 use crate::cursor::Cursor;
 use crate::log::AppendError;
-use crate::message::{ClientId, Draft, warn_ignored_exclude};
+use crate::message::{Channel, ClientId, Draft, warn_ignored_exclude};
 use crate::serve::access::authorizer::Authorizer;
 use crate::serve::access::credentials::Credentials;
 use crate::serve::access::query::{Action, Question};
@@ -10,6 +10,7 @@ use crate::serve::limits::rate_limiter::Publisher;
 use crate::serve::metrics::delivery::PublishSource;
 use crate::serve::state::ServerState;
 use crate::transport::{ApiError, Code};
+use std::collections::HashSet;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,8 +23,8 @@ const OWN_TAIL_WAIT: Duration = Duration::from_millis(500);
 /// The minimum wait after an append that itself has taken longer than [`OWN_TAIL_WAIT`].
 const OWN_TAIL_LEAST: Duration = Duration::from_millis(20);
 
-/// Checks that a client may publish these drafts and stays within its message rate. Writes the publisher into the
-/// drafts' keys.
+/// Checks that a client may publish these drafts, each to all its channels, and stays within its message rate, where a
+/// message to several channels counts once. Writes the publisher into the drafts' keys.
 ///
 /// # Errors
 ///
@@ -37,7 +38,7 @@ pub async fn authorize(
     let publisher = match *state.authorizer {
         Authorizer::Open => Publisher::Anonymous(credentials.ip),
         Authorizer::Guarded(_) => {
-            let channels = drafts.iter().map(|draft| draft.channel.clone()).collect();
+            let channels = channels_of(drafts);
             let credentials = credentials.to_publish()?;
             let question = Question { action: Action::Publish, channels, client, credentials };
             state.authorizer.ask(question).await?.publisher
@@ -50,7 +51,16 @@ pub async fn authorize(
     Ok(())
 }
 
-/// Appends drafts. Appends are queued at their first poll, so their order is the order of the first polls.
+/// The channels of drafts. Those of messages to several channels are there once: an array may name them very often.
+fn channels_of(drafts: &[Draft]) -> Vec<Channel> {
+    if drafts.iter().all(|draft| draft.channels().len() == 1) {
+        return drafts.iter().map(|draft| draft.channel.clone()).collect();
+    }
+    let mut seen = HashSet::new();
+    drafts.iter().flat_map(Draft::channels).filter(|channel| seen.insert(*channel)).cloned().collect()
+}
+
+/// Appends drafts. They are queued at the first poll, in the order of first polls.
 pub fn append(
     state: &Arc<ServerState>,
     source: PublishSource,

@@ -185,7 +185,7 @@ fn check_prefix(text: String) -> Result<String, ApiError> {
     if text.is_empty() || text.parse::<Channel>().is_ok() {
         return Ok(text);
     }
-    Err(ApiError::new(Code::BadChannel, "prefix and after may contain only characters that a channel name may have"))
+    Err(ApiError::new(Code::BadChannel, "prefix and after must be the beginning of a channel name"))
 }
 
 /// Decodes a segment of a path. Unlike in a query, `+` stands for itself.

@@ -5,7 +5,7 @@ use super::context::Context;
 use super::endpoint::{Answer, Call, Endpoint, Route};
 use super::response::{self, Response};
 use crate::cursor::Cursor;
-use crate::message::{Channel, Draft};
+use crate::message::{Channel, Draft, Extras};
 use crate::serve::access::credentials::Credentials;
 use crate::serve::http::headers::last_field;
 use crate::serve::http::peer::Peer;
@@ -78,10 +78,27 @@ pub fn credentials(state: &ServerState, peer: &Peer, headers: &HeaderMap) -> Cre
 pub struct PublishRequest {
     drafts: Vec<Draft>,
     /// The channels of the drafts, for the response.
-    channels: SmallVec<[Channel; 1]>,
+    targets: SmallVec<[Target; 1]>,
     wants_counts: bool,
     token: Option<String>,
     is_hidden_form: bool,
+}
+
+/// The channels of a draft.
+struct Target {
+    channel: Channel,
+    extras: Option<Arc<Extras>>,
+}
+
+impl Target {
+    fn of(draft: &Draft) -> Target {
+        Target { channel: draft.channel.clone(), extras: draft.extras.clone() }
+    }
+
+    /// The channels, if there are several.
+    fn several(&self) -> &[Channel] {
+        self.extras.as_deref().map_or(&[], |extras| &extras.channels)
+    }
 }
 
 impl PublishRequest {
@@ -101,7 +118,7 @@ impl PublishRequest {
         let token = form.and_then(|form| last_field(form, None, "token"));
         let of_query = || query.iter().rfind(|(name, _)| name == "token").map(|(_, value)| value.to_string());
         Ok(PublishRequest {
-            channels: drafts.iter().map(|draft| draft.channel.clone()).collect(),
+            targets: drafts.iter().map(Target::of).collect(),
             drafts,
             wants_counts,
             token: token.or_else(of_query),
@@ -121,7 +138,7 @@ impl PublishRequest {
         credentials: &Credentials,
         queued: &Queued,
     ) -> Result<Vec<u8>, ApiError> {
-        let PublishRequest { mut drafts, channels, .. } = self;
+        let PublishRequest { mut drafts, targets, .. } = self;
         // While the application or the log is slow, the waiting drafts grow with the number of publishers.
         let mut reservation = state.budget.publication();
         reservation.resize(drafts.iter().map(Draft::size).sum())?;
@@ -129,15 +146,21 @@ impl PublishRequest {
         service::authorize(state, &credentials, None, &mut drafts).await?;
         let cursors = queued.watch(service::append(state, PublishSource::Http, drafts)).await?;
         drop(reservation);
-        let counts = if self.wants_counts { Some(ReaderCounts::of(state, &channels).await) } else { None };
-        Ok(published(&channels, &cursors, counts.as_ref()))
+        let counts = if self.wants_counts { Some(counts(state, &targets).await) } else { None };
+        Ok(published(&targets, &cursors, counts.as_ref()))
     }
 }
 
-fn published(channels: &[Channel], cursors: &[Option<Cursor>], counts: Option<&ReaderCounts>) -> Vec<u8> {
-    let mut out = String::with_capacity(32 + channels.len() * 128);
+async fn counts(state: &ServerState, targets: &[Target]) -> ReaderCounts {
+    let others = targets.iter().flat_map(Target::several);
+    let channels: Vec<Channel> = targets.iter().map(|target| &target.channel).chain(others).cloned().collect();
+    ReaderCounts::of(state, &channels).await
+}
+
+fn published(targets: &[Target], cursors: &[Option<Cursor>], counts: Option<&ReaderCounts>) -> Vec<u8> {
+    let mut out = String::with_capacity(32 + targets.len() * 128);
     out.push_str("{\"messages\":[");
-    for (index, (channel, cursor)) in channels.iter().zip(cursors).enumerate() {
+    for (index, (target, cursor)) in targets.iter().zip(cursors).enumerate() {
         out.push_str(if index > 0 { ",{" } else { "{" });
         if let Some(cursor) = cursor {
             out.push_str("\"id\":\"");
@@ -145,10 +168,23 @@ fn published(channels: &[Channel], cursors: &[Option<Cursor>], counts: Option<&R
             out.push_str("\",");
         }
         out.push_str("\"channel\":\"");
-        out.push_str(channel.as_str());
+        out.push_str(target.channel.as_str());
         out.push('"');
-        if let Some(counts) = counts {
-            out.push_str(&format!(",\"readers\":{}", counts.readers(channel)));
+        let several = target.several();
+        if !several.is_empty() {
+            let names: Vec<String> = several.iter().map(|channel| format!("\"{channel}\"")).collect();
+            out.push_str(&format!(",\"channels\":[{}]", names.join(",")));
+        }
+        match counts {
+            Some(counts) if several.is_empty() => {
+                out.push_str(&format!(",\"readers\":{}", counts.readers(&target.channel)));
+            }
+            // A reader of several of the channels would count several times in a sum.
+            Some(counts) => {
+                let each = several.iter().map(|channel| format!("\"{channel}\":{}", counts.readers(channel)));
+                out.push_str(&format!(",\"readers\":{{{}}}", each.collect::<Vec<_>>().join(",")));
+            }
+            None => {}
         }
         out.push('}');
     }

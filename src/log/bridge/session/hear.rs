@@ -38,8 +38,12 @@ impl Session {
         let Some(channel) = patterns.iter().find_map(|pattern| pattern.matched(name)) else { return Ok(()) };
         let draft = channel
             .parse::<Channel>()
-            .map_err(|_| "its channel name is invalid")
-            .and_then(|channel| publish_payload::draft(channel, payload, self.log.config().max_payload));
+            .map_err(|bad| publish_payload::bad_channels(bad.into()))
+            .and_then(|channel| publish_payload::draft(channel, payload, self.log.config().max_payload))
+            .and_then(|draft| match draft.volatile || self.log.may_write(&draft) {
+                true => Ok(draft),
+                false => Err("a node of an older version does not read messages with args, channels or except"),
+            });
         if draft.as_ref().is_ok_and(|draft| draft.ignored_exclude) {
             warn_ignored_exclude(&self.log.metrics().ignored_excludes, "PUBLISH");
         }
@@ -54,7 +58,7 @@ impl Session {
                 PublishSlot::Nothing(1)
             }
             Ok(draft) => {
-                let key = draft.key.as_ref().map(|key| keys.idempotency(&key.scoped(&draft.channel)));
+                let key = draft.scoped_key().map(|key| keys.idempotency(&key));
                 let mut words = vec![key.unwrap_or_default()];
                 words.extend(draft_fields(&draft));
                 PublishSlot::Entry(words)

@@ -4,7 +4,7 @@ use crate::cursor::{Cursor, Epoch, Id};
 use crate::log::AppendError;
 use crate::log::redis::local_append::AppendedRun;
 use crate::log::redis::queue::Job;
-use crate::message::{Message, Payload};
+use crate::message::Payload;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -84,8 +84,7 @@ impl Appended {
                 return None;
             }
             last = cursor.id;
-            let (channel, event) = (draft.channel.clone(), draft.event.clone());
-            messages.push(Arc::new(Message::new(Some(*cursor), channel, event, &draft.payload, draft.exclude.clone())));
+            messages.push(Arc::new(draft.to_message(Some(*cursor))));
         }
         Some(AppendedRun { epoch: self.epoch, after, messages })
     }

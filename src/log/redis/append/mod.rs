@@ -11,7 +11,7 @@ mod upkeep;
 use super::connection::{ANSWER_TIMEOUT, APPEND, Connection};
 use super::functions::Functions;
 use super::queue::{Job, Jobs};
-use super::{RedisLog, ScriptError, entry, peers};
+use super::{RedisLog, ScriptError, entry_fields, peers};
 use crate::log::AppendError;
 use crate::log::idempotency::KEY_LIFE;
 use answer::{Appended, Place};
@@ -191,7 +191,6 @@ impl Appender {
             position.map_or_else(String::new, |(at, _)| at.epoch.to_string()),
             log.config.key_bytes.to_string(),
         ];
-        let format = log.peers.write_format();
         for drafts in jobs.iter().map(Job::drafts) {
             // Drafts that are appended together come from one publisher.
             let owner = drafts.iter().find_map(|draft| draft.key.as_ref()).map_or("", |key| match key.owner.as_str() {
@@ -202,11 +201,11 @@ impl Appender {
             args.extend([owner.to_owned(), drafts.len().to_string()]);
             for draft in drafts {
                 let mut index = 0;
-                if let Some(key) = &draft.key {
-                    keys.push(log.keys.idempotency(&key.scoped(&draft.channel)));
+                if let Some(key) = draft.scoped_key() {
+                    keys.push(log.keys.idempotency(&key));
                     index = keys.len();
                 }
-                let fields = entry::fields_in(format, draft);
+                let fields = entry_fields::draft_fields(draft);
                 args.push(index.to_string());
                 args.push(fields.len().to_string());
                 args.extend(fields);

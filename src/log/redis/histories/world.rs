@@ -13,7 +13,7 @@ use crate::log::redis::ranges::RangeConnection;
 use crate::log::redis::tail::Tail;
 use crate::log::redis::{Connection, Endpoint, RedisConfig, RedisLog, ScriptError, entry, text};
 use crate::log::{Extent, Resolved, Retention, TailEvent};
-use crate::message::{Draft, Event, Message, Payload};
+use crate::message::{Draft, Message, Payload};
 use redis::Value;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;

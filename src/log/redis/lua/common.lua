@@ -186,7 +186,7 @@ local function keyed(log, cursor, message)
   local found = redis.pcall('XRANGE', LOG, id, id)
   if found.err or #found == 0 then return nil end
   local there, wanted = fields(found[1][2]), fields(message)
-  if there.channel ~= wanted.channel or there.data ~= wanted.data then return nil end
+  if there.channel ~= wanted.channel or there.channels ~= wanted.channels or there.data ~= wanted.data then return nil end
   return id .. '.' .. log.epoch
 end
 

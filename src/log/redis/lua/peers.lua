@@ -1,6 +1,7 @@
 -- Renews this node's record, and returns the records of the other nodes of the log.
 -- KEYS[2]: the records, by node. In front of each are the time of its last renewal and the longest payload that the
 -- node accepts. A record expires after its node ends. KEYS[3]: the settings that longtail_publish needs.
+-- The settings also have the highest format of entries that all nodes read, and the time at which a node noted it.
 -- ARGV: the node, its record, the life of a record in ms, the longest payload that the node accepts, the bytes that
 -- idempotency keys may take.
 -- Returns whether this node's record still existed and was not too old, then for each other live node its name, the
@@ -15,6 +16,20 @@ if #list > 4 * most then
   list = {}
 end
 local known, others, shortest = 0, {}, tonumber(ARGV[4])
+
+-- The formats of entries that the node of a record reads. One that cannot be read counts as that of a node which reads
+-- only format 1.
+local function formats(record)
+  local sound, parsed = pcall(cjson.decode, record)
+  local reads = sound and type(parsed) == 'table' and parsed.reads
+  local set = {}
+  if type(reads) == 'table' then
+    for _, format in ipairs(reads) do set[format] = true end
+  end
+  return next(set) ~= nil and set or { true }
+end
+
+local common = formats(ARGV[2])
 for i = 1, #list, 2 do
   local seen, payload, record = string.match(list[i + 1], '^(%d+) (%d+) (.*)$')
   -- The time is checked in both directions, since Redis's clock may step.
@@ -29,6 +44,10 @@ for i = 1, #list, 2 do
     others[#others + 1] = seen
     others[#others + 1] = record
     shortest = math.min(shortest, tonumber(payload))
+    local theirs = formats(record)
+    for format in pairs(common) do
+      if not theirs[format] then common[format] = nil end
+    end
   end
 end
 redis.call('HSET', RECORDS, node, string.format('%.0f %s ', now, ARGV[4]) .. ARGV[2])
@@ -39,5 +58,10 @@ local limit = string.format('%.0f', shortest)
 if redis.call('HGET', SETTINGS, 'max-message-bytes') ~= limit then
   redis.call('HSET', SETTINGS, 'max-message-bytes', limit)
 end
+local format = 1
+for number in pairs(common) do
+  if type(number) == 'number' then format = math.max(format, number) end
+end
+redis.call('HSET', SETTINGS, 'format', string.format('%.0f %.0f', format, now))
 if redis.call('HGET', SETTINGS, 'key-bytes') ~= ARGV[5] then redis.call('HSET', SETTINGS, 'key-bytes', ARGV[5]) end
 return { known, others }

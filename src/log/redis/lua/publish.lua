@@ -1,10 +1,11 @@
--- longtail_publish: KEYS[1] is the log; ARGV: a channel, a payload, then names and values of event,
--- exclude and key. Returns the message's cursor.
+-- longtail_publish: KEYS[1] is the log; ARGV: a channel (empty if the option channels names several), a payload, then
+-- names and values of event, exclude, key, channels, except and args. Returns the message's cursor.
 local function refuse(text) return redis.error_reply('ERR longtail_publish: ' .. text) end
 
 local channel, data = ARGV[1], ARGV[2]
 if #KEYS ~= 1 or #ARGV < 2 or #ARGV % 2 == 1 then
-  return refuse('use FCALL longtail_publish 1 LOG CHANNEL DATA [event NAME] [exclude CLIENT] [key KEY]')
+  return refuse('use FCALL longtail_publish 1 LOG CHANNEL DATA [event NAME] [exclude CLIENT] [key KEY] ' ..
+    '[channels NAME,NAME] [except NAME,NAME] [args 1]')
 end
 
 -- Every valid sequence becomes a space, so that the bytes around it cannot form a valid one.
@@ -16,9 +17,34 @@ local function is_utf8(text)
   return not string.find(text, '[\128-\255]')
 end
 
-if channel == '' or #channel > 200 or string.find(channel, '[^A-Za-z0-9_%-%.:/=@~]') then
-  return refuse('a channel is 1 to 200 of A-Z a-z 0-9 _ - . : / = @ ~')
+local options = {}
+for at = 3, #ARGV, 2 do options[ARGV[at]] = ARGV[at + 1] end
+
+-- The items of a list, but not more than 101 of them.
+local function items(list)
+  local found = {}
+  for item in string.gmatch(list .. ',', '([^,]*),') do
+    found[#found + 1] = item
+    if #found > 100 then break end
+  end
+  return found
 end
+
+local function is_channel(name) return name ~= '' and #name <= 200 and not string.find(name, '[^A-Za-z0-9_%-%.:/=@~]') end
+
+local several = {}
+if options.channels then
+  if channel ~= '' then return refuse('name one channel, or an empty channel and the option channels, not both') end
+  several = items(options.channels)
+  if #several > 100 then return refuse('a message may have at most 100 channels') end
+end
+local names, seen = {}, {}
+for _, name in ipairs(options.channels and several or { channel }) do
+  if not is_channel(name) then return refuse('a channel is 1 to 200 of A-Z a-z 0-9 _ - . : / = @ ~') end
+  if string.sub(name, 1, 1) == '~' then return refuse('channel names that begin with ~ are reserved for the server') end
+  if not seen[name] then names[#names + 1], seen[name] = name, true end
+end
+channel = table.concat(names, ',')
 -- A node writes its settings when it opens a log, and again within about a second if FLUSHALL has removed them. Without
 -- them the function cannot tell which messages the nodes would skip, or whether any node reads the log: nodes do not
 -- read a log under a wrong prefix.
@@ -30,7 +56,8 @@ end
 if not is_utf8(data) then return refuse('the payload is not UTF-8') end
 if #data > limit then return refuse('the payload is longer than --max-message-bytes (' .. string.format('%.0f', limit) .. ')') end
 
-local entry, key = { 'channel', channel, 'data', data }, nil
+local entry, key = { #names > 1 and 'channels' or 'channel', channel, 'data', data }, nil
+local is_extended = #names > 1
 local reserved = { hello = 1, heartbeat = 1, gap = 1, bye = 1, error = 1, open = 1 }
 for at = 3, #ARGV, 2 do
   local name, value = ARGV[at], ARGV[at + 1]
@@ -49,13 +76,41 @@ for at = 3, #ARGV, 2 do
     if value == '' or #value > 200 then return refuse('a key is 1 to 200 bytes') end
     -- The key is written as the nodes write it, so that a PUBLISH with the same key also counts.
     key = '{' .. LOG .. '}:key:5:' .. #channel .. ':redis:' .. channel .. ':' .. value
-  else
-    return refuse('the options are event, exclude and key')
+  elseif name == 'except' then
+    local usable, list = {}, items(value)
+    if #list > 100 then return refuse('except may have at most 100 items') end
+    for _, item in ipairs(list) do
+      if is_channel(item) and string.sub(item, 1, 1) ~= '~' then usable[#usable + 1] = item end
+    end
+    if #usable < #list then
+      table.insert(entry, 'ignored')
+      table.insert(entry, 'exclude')
+    end
+    value = table.concat(usable, ',')
+    is_extended = is_extended or #usable > 0
+  elseif name == 'args' then
+    if value ~= '1' then return refuse('args is 1, if the payload is an array of arguments') end
+    local sound, parsed = pcall(cjson.decode, data)
+    if not sound or type(parsed) ~= 'table' or not string.find(data, '^%s*%[') then
+      return refuse('with args, the payload is a JSON array')
+    end
+    is_extended = true
+  elseif name ~= 'channels' then
+    return refuse('the options are event, exclude, key, channels, except and args')
   end
-  if name ~= 'key' then
+  if name ~= 'key' and name ~= 'channels' and value ~= '' then
     table.insert(entry, name)
     table.insert(entry, value)
   end
+end
+if is_extended then
+  -- A node notes every second which format all nodes read.
+  local format, noted = string.match(redis.call('HGET', '{' .. LOG .. '}:settings', 'format') or '', '^(%d+) (%d+)$')
+  if not format or tonumber(format) < 2 or math.abs(now_ms() - tonumber(noted)) > 10000 then
+    return refuse('channels, except and args need that a node runs, and that no node of an older version runs')
+  end
+  table.insert(entry, 1, '2')
+  table.insert(entry, 1, 'v')
 end
 
 -- An epoch for a log that needs one: a number in base 36, without a leading zero.

@@ -126,7 +126,7 @@ impl Dialect for ToyCommands {
             Some(CommandKind::Publish) => {
                 let (channel, data) = head.text.split_once(' ').unwrap_or((head.text, ""));
                 let fields = DraftFields { data, is_text: true, ..DraftFields::default() };
-                Command::Publish(fields.check(channel.parse()?, max_payload)?)
+                Command::Publish(fields.check(channel.parse::<Channel>()?, max_payload)?)
             }
             Some(CommandKind::Ping) => Command::Ping,
             None => return Err(ApiError::new(Code::UnknownCommand, "a command is one of + - ! ?")),

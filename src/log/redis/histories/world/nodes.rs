@@ -145,15 +145,8 @@ impl World {
     pub(super) async fn append(&mut self, node: usize, count: usize) -> Outcome {
         let first = self.tokens;
         self.tokens += count as Token;
-        let draft = |token: Token| Draft {
-            channel: "todo".parse().expect("a channel"),
-            event: Event::default(),
-            payload: Payload::from_any(&token.to_string()),
-            exclude: None,
-            ignored_exclude: false,
-            key: None,
-            volatile: false,
-        };
+        let draft =
+            |token: Token| Draft::new("todo".parse().expect("a channel"), Payload::from_any(&token.to_string()));
         let drafts: Vec<Draft> = (first..self.tokens).map(draft).collect();
         for attempt in 0..6 {
             let seen = self.seen(node);
