@@ -3,6 +3,7 @@
 //! The folders depend on each other in one direction, from `conn` down to `net`; `tests/imports.rs` checks it.
 
 mod access;
+mod application;
 mod conn;
 #[cfg(fuzzing)]
 pub mod fuzzing;
