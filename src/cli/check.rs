@@ -56,6 +56,9 @@ impl Check {
         // This is not `println!`, because that panics if the reader of the output has gone.
         let mut out = stdout();
         writeln!(out, "Longtail {} at {}", printable(info["version"].as_str().unwrap_or("?")), client.base)?;
+        if info["events"] == true {
+            writeln!(out, "clients may send events: the server passes them on to an application")?;
+        }
         for note in notes(&client).await {
             writeln!(out, "! {note}")?;
         }

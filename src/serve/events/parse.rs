@@ -1,7 +1,7 @@
 //! Parses the body of `POST /event`: JSON, or the form of an old browser.
 
 use crate::message::{ClientId, Payload};
-use crate::serve::publishing::parse::{FORM, parse_query};
+use crate::serve::publishing::parse::{FORM, Field, Fields, parse_query};
 use crate::transport::{ApiError, ClientEvent, Code, EventFields};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
@@ -29,9 +29,9 @@ pub fn read(query: &str, kind: &str, body: &str, max: usize) -> Result<EventRequ
     let query = parse_query(query)?;
     // `curl -d` sends JSON with the content type of a form.
     let is_form = kind == FORM && !body.trim_start().starts_with('{');
-    let form = if is_form { parse_query(body)? } else { Default::default() };
+    let form = if is_form { parse_query(body)? } else { Fields::new() };
     let token = query.iter().chain(&form).rfind(|(name, _)| name == "token").map(|(_, value)| value.to_string());
-    let mut fields = if is_form { from_form(&form)? } else { EventFields::parse(body)? };
+    let mut fields = if is_form { from_form(query.iter().chain(&form))? } else { EventFields::parse(body)? };
     if let Some((_, client)) = query.iter().rfind(|(name, _)| name == "client") {
         fields.client.get_or_insert(Cow::Borrowed(client));
     }
@@ -42,11 +42,12 @@ pub fn read(query: &str, kind: &str, body: &str, max: usize) -> Result<EventRequ
 }
 
 /// The fields of a form. Data that is not JSON is a text, as in a publication.
-fn from_form<'a>(form: &'a [(Cow<'a, str>, Cow<'a, str>)]) -> Result<EventFields<'a>, ApiError> {
+fn from_form<'a>(form: impl Iterator<Item = &'a Field<'a>>) -> Result<EventFields<'a>, ApiError> {
     let mut fields = EventFields::default();
     let json = |text: &str| RawValue::from_string(text.to_owned());
     let invalid = |_| ApiError::new(Code::BadJson, "args is not JSON");
-    for (name, value) in form {
+    // An empty field of a form counts as missing, except for data.
+    for (name, value) in form.filter(|(name, value)| name == "data" || !value.is_empty()) {
         match &**name {
             "event" => fields.event = Some(Cow::Borrowed(value)),
             "data" => fields.data = Some(json(Payload::from_any(value).as_str()).map_err(invalid)?),
@@ -57,6 +58,8 @@ fn from_form<'a>(form: &'a [(Cow<'a, str>, Cow<'a, str>)]) -> Result<EventFields
             _ => {}
         }
     }
+    // The hidden form of the library always has a field `data`.
+    fields.data.take_if(|_| fields.args.is_some());
     Ok(fields)
 }
 
@@ -73,6 +76,8 @@ mod tests {
             ("", FORM, "event=e&data=%7B%22a%22%3A1%7D&client=c", r#"[{"a":1}]"#, true),
             ("client=c&token=t", FORM, "data=milk+and+honey&event=e", r#"["milk and honey"]"#, true),
             ("", FORM, "event=e&args=[1,2]&client=c&token=t", "[1,2]", true),
+            ("channel=&client=c&event=e", FORM, "data=1", "[1]", true),
+            ("client=c&event=e&args=[1,2]", FORM, "data=[1,2]", "[1,2]", true),
         ] {
             let request = read(query, kind, body, 100).expect("an event");
             assert_eq!((request.event.args.get(), request.is_form), (args, is_form), "{body}");
