@@ -24,7 +24,7 @@ before(async () => {
     });
   });
   await new Promise(resolve => { application.listen(0, '127.0.0.1', resolve); });
-  server = await startServer(['--hook-url', `http://127.0.0.1:${application.address().port}/hook`, '--heartbeat-seconds', '1']);
+  server = await startServer(['--hook-url', `http://127.0.0.1:${application.address().port}/hook`, '--hook-timeout', '20', '--heartbeat-seconds', '1']);
   browser = await startBrowser();
 });
 
