@@ -69,7 +69,7 @@ pub enum Command {
     Client(cli::Command),
 }
 
-/// The arguments of `longtail demo`, which may be any, in a build that does not include the demo.
+/// The arguments of `longtail demo` in a build that does not include the demo: any arguments are accepted.
 #[cfg(not(feature = "demo"))]
 #[derive(Args, Clone, Debug)]
 pub struct NoDemo {
@@ -81,7 +81,7 @@ pub struct NoDemo {
 #[cfg(feature = "demo")]
 #[derive(Args, Clone, Debug)]
 #[command(max_term_width = 110, allow_negative_numbers = true)]
-// Behind a fault, a client detects a silent stream by missing heartbeats, and the audience of a demo does not want to
+// A client behind a fault detects a silent stream by missing heartbeats, and the audience of a demo should not have to
 // wait long.
 #[command(mut_arg("heartbeat_seconds", |flag| flag.default_value("3")))]
 pub struct Demo {

@@ -47,8 +47,8 @@ impl fmt::Display for Id {
     }
 }
 
-/// A cursor's text. It is written from its end: every message needs several such texts, and `format!` would cost ten
-/// times as much.
+/// A cursor's text. The text is written from its end. Every message needs several such texts, and `format!` would cost
+/// ten times as much.
 pub struct Text {
     bytes: [u8; 56],
     at: usize,
@@ -109,12 +109,12 @@ fn decimal(text: &str) -> Result<u64, BadCursor> {
     text.parse().map_err(|_| BadCursor)
 }
 
-/// The id of one life of the log. A log that was lost and started again has another epoch.
+/// The id of one continuous history of the log. If the log is lost and starts again, it gets another epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Epoch(u64);
 
 impl Epoch {
-    /// A new epoch: 40 random bits, at most eight characters.
+    /// Makes a new epoch of 40 random bits, which takes at most eight characters.
     pub fn random() -> Epoch {
         Epoch(uuid::Uuid::new_v4().as_u64_pair().1 & 0xff_ffff_ffff)
     }
@@ -148,7 +148,7 @@ impl FromStr for Epoch {
 pub struct Cursor {
     /// The position within the epoch.
     pub id: Id,
-    /// The life of the log.
+    /// The epoch of the log.
     pub epoch: Epoch,
 }
 
@@ -188,9 +188,9 @@ pub struct BadCursor;
 pub enum Start {
     /// From now on.
     Latest,
-    /// From the oldest retained message.
+    /// The reader begins with the oldest retained message.
     Earliest,
-    /// Right after a cursor.
+    /// The reader begins right after a cursor.
     After(Cursor),
 }
 

@@ -23,8 +23,8 @@
 //! # }
 //! ```
 //!
-//! The server logs by `tracing`. Clients can cause many of its lines: add a [`LogRateLimit`] to the subscriber of the
-//! program, and spawn its `run`.
+//! The server logs with `tracing`. Clients can cause many log lines. To limit them, add a [`LogRateLimit`] to the
+//! subscriber of the program, and spawn its `run`.
 //!
 //! Inside the crate, imports point in one direction: `program → server → serve → transport → hub → log → {cursor,
 //! message}`; `wire` and `demo` do not import other modules of this crate.

@@ -1,4 +1,4 @@
-//! Writes lines from a thread of its own. No caller waits for the disk, the pipe or the terminal behind it.
+//! Writes lines from a thread of its own, so that callers do not wait for the disk, the pipe or the terminal.
 
 use parking_lot::{Condvar, Mutex};
 use prometheus_client::metrics::counter::Counter;
@@ -14,13 +14,13 @@ const LONGEST_LINE: usize = 16 << 10;
 /// (PIPE_BUF, pipe(7)).
 const ATOMIC: usize = 4096;
 
-/// The pause before another attempt if a descriptor is not blocking and takes nothing now.
+/// The pause before the next attempt, if a non-blocking descriptor does not accept bytes now.
 const RETRY: Duration = Duration::from_millis(20);
 
 /// The minimum time between two notices that lines were dropped.
 const NOTICE_PERIOD: Duration = Duration::from_secs(1);
 
-/// The notices of the thread to its owner.
+/// The notices that the thread sends to its owner.
 pub enum Notice<'a> {
     /// Lines cannot be written. The thread sends this notice once, until a write succeeds again.
     Failed(&'a io::Error),
@@ -33,10 +33,10 @@ pub enum Notice<'a> {
     },
 }
 
-/// A bounded queue of lines, and the thread that writes them. A line that finds no room, or that cannot be written, is
-/// dropped and counted.
+/// A bounded queue of lines, and the thread that writes them. If there is no room for a line, or if it cannot be
+/// written, the line is dropped and counted.
 ///
-/// A clone writes to the same queue. The thread ends when the last clone is gone.
+/// A clone writes to the same queue. The thread ends when the last clone is dropped.
 #[derive(Clone)]
 pub struct LineWriter(Arc<Handle>);
 
@@ -44,7 +44,7 @@ struct Handle(Arc<Shared>);
 
 struct Shared {
     queue: Mutex<Queue>,
-    /// The maximum number of bytes that wait.
+    /// The maximum number of bytes in the queue.
     capacity: usize,
     has_work: Condvar,
     is_idle: Condvar,
@@ -56,13 +56,13 @@ struct Queue {
     lines: Vec<u8>,
     /// Whether the thread writes lines that it has taken from the queue.
     is_writing: bool,
-    /// Whether no more lines will come.
+    /// Whether the last clone was dropped, so that no more lines will come.
     is_closed: bool,
 }
 
 impl LineWriter {
-    /// Starts the thread. At most `capacity` bytes wait for it. `notify` runs in the thread; it may write lines to this
-    /// writer.
+    /// Starts the thread. The queue holds at most `capacity` bytes. `notify` runs in the thread; it may write lines to
+    /// this writer.
     ///
     /// # Errors
     ///
@@ -85,7 +85,7 @@ impl LineWriter {
         Ok(LineWriter(Arc::new(Handle(shared))))
     }
 
-    /// Queues a line. It never waits for the sink. A missing line end is added.
+    /// Queues a line. This function never waits for the sink. If the line end is missing, it is added.
     pub fn line(&self, line: &[u8]) {
         let shared = &self.0.0;
         let line = line.strip_suffix(b"\n").unwrap_or(line);
@@ -121,7 +121,7 @@ impl LineWriter {
     }
 }
 
-/// Each write is a line.
+/// Each call of `write` is one line.
 impl Write for LineWriter {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         self.line(line);
@@ -145,11 +145,11 @@ struct Writing<S, N> {
     shared: Arc<Shared>,
     sink: S,
     notify: N,
-    /// Whether the last line was written in part.
+    /// Whether only a part of the last line was written.
     is_cut: bool,
     /// Whether the last write failed.
     is_failing: bool,
-    /// The number of dropped lines that the owner knows of.
+    /// The number of dropped lines that were reported to the owner.
     told: u64,
 }
 
@@ -162,7 +162,8 @@ impl<S: Write, N: FnMut(Notice<'_>)> Writing<S, N> {
                 Err((error, rest)) => {
                     let lost = lines[rest..].split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).count();
                     self.shared.dropped.inc_by(lost as u64);
-                    self.is_cut = rest > 0 && lines[rest - 1] != b'\n';
+                    // If nothing was written now, the earlier line may still lack its end.
+                    self.is_cut = if rest > 0 { lines[rest - 1] != b'\n' } else { self.is_cut };
                     if !std::mem::replace(&mut self.is_failing, true) {
                         (self.notify)(Notice::Failed(&error));
                     }
@@ -177,10 +178,10 @@ impl<S: Write, N: FnMut(Notice<'_>)> Writing<S, N> {
         }
     }
 
-    /// Takes all lines that wait. Returns false when no more will come.
+    /// Takes all lines from the queue. Returns false when no more lines will come.
     fn take(&self, lines: &mut Vec<u8>) -> bool {
         lines.clear();
-        // A burst must not keep its memory.
+        // After a burst of lines, the queue must not keep the memory of the burst.
         lines.shrink_to(ATOMIC);
         let mut queue = self.shared.queue.lock();
         queue.is_writing = false;
@@ -196,11 +197,12 @@ impl<S: Write, N: FnMut(Notice<'_>)> Writing<S, N> {
         true
     }
 
-    /// Writes lines, several in a write. An error comes with the position of the first byte that was not written.
+    /// Writes lines, and puts several lines into one write. The error includes the position of the first byte that was
+    /// not written.
     fn write(&mut self, lines: &[u8]) -> Result<(), (io::Error, usize)> {
         let mut at = 0;
         if self.is_cut {
-            // The bytes after half a line must not look like its rest.
+            // If only a part of a line was written, the next bytes must not look like its continuation.
             write_all(&mut self.sink, b"\n").map_err(|(error, _)| (error, 0))?;
             self.is_cut = false;
         }
@@ -227,7 +229,7 @@ fn write_all(sink: &mut impl Write, bytes: &[u8]) -> Result<(), (io::Error, usiz
             Ok(0) => return Err((ErrorKind::WriteZero.into(), written)),
             Ok(more) => written += more,
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            // The other end of the descriptor may have made it non-blocking.
+            // Another process that shares the descriptor may have made it non-blocking.
             Err(error) if error.kind() == ErrorKind::WouldBlock => thread::park_timeout(RETRY),
             Err(error) => return Err((error, written)),
         }
@@ -246,7 +248,7 @@ mod tests {
     #[derive(Clone, Copy, PartialEq)]
     enum Mode {
         Takes,
-        /// It takes this many bytes, and fails then.
+        /// The sink takes this many bytes, and then fails.
         TakesThenFails(usize),
         Fails,
         Blocks,
@@ -292,7 +294,7 @@ mod tests {
         }
     }
 
-    /// A writer, and its notices: the number of dropped lines, or 0 for a failure.
+    /// Returns a writer and its notices: the number of dropped lines, or 0 for a failure.
     fn writer(sink: &Sink) -> (LineWriter, mpsc::Receiver<u64>) {
         let (tell, told) = mpsc::channel();
         let notify = move |notice: Notice<'_>| {
@@ -343,10 +345,13 @@ mod tests {
         let (writer, _told) = writer(&sink);
         writer.line(b"half a line");
         writer.flush(SOON);
+        // Not even the line end can be written now.
+        writer.line(b"lost");
+        writer.flush(SOON);
         sink.set(Mode::Takes);
         writer.line(b"whole");
         writer.flush(SOON);
-        assert_eq!((sink.text().as_str(), writer.dropped().get()), ("half\nwhole\n", 1));
+        assert_eq!((sink.text().as_str(), writer.dropped().get()), ("half\nwhole\n", 2));
     }
 
     #[test]
@@ -354,7 +359,7 @@ mod tests {
         let sink = Sink::new(Mode::Blocks);
         let (writer, told) = writer(&sink);
         writer.line(b"first");
-        // The thread has taken the line, and waits.
+        // The thread has taken the line, and waits for the sink.
         while !writer.0.0.queue.lock().is_writing {
             thread::yield_now();
         }

@@ -27,11 +27,11 @@ const WAITING: usize = 1 << 20;
 /// How long the end of the process waits for the last lines.
 const FLUSH: Duration = Duration::from_secs(1);
 
-/// The writer of standard error. The process has one. Nothing else in the server writes there: while the thread waits
-/// for a reader, it holds the lock of standard error.
+/// The writer of standard error. The process has only one such writer. Nothing else in the server writes there: while
+/// the thread waits for a reader, it holds the lock of standard error.
 static STDERR: OnceLock<LineWriter> = OnceLock::new();
 
-/// The rate of log lines.
+/// The limiter of the rate of log lines.
 static RATES: OnceLock<RateLimit> = OnceLock::new();
 
 /// Starts the thread that writes to standard error. Call it once in a process.

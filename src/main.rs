@@ -2,8 +2,9 @@
 
 use std::process::ExitCode;
 
-/// A reader is a few small objects that live long, and a delivery is a few that do not. mimalloc keeps them apart by
-/// size and by thread: fewer instructions and bytes, and the memory of readers that have gone returns to the system.
+/// A reader takes a few small objects that live long, and a delivery takes a few that live for a short time. mimalloc
+/// separates objects by size and by thread. This takes fewer instructions and bytes, and the memory of readers that
+/// have disconnected returns to the system.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

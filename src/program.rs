@@ -1,5 +1,5 @@
-//! The `longtail` program: arguments, logging, run, exit codes. It stands in the library, so that the compiler makes its
-//! generic code once.
+//! The `longtail` program: arguments, logging, run, exit codes. The program is a part of the library, so that the
+//! compiler generates its generic code only once.
 
 use crate::config::{Cli, Command, Config, Origins, unknown_variables};
 use crate::server::{RunError, Server, StartError};
@@ -30,7 +30,7 @@ pub fn main() -> ExitCode {
     code
 }
 
-/// The steps of the program. A step that fails prints why and gives the exit code.
+/// Runs the steps of the program. If a step fails, it prints the reason and returns the exit code.
 fn run() -> Result<ExitCode, ExitCode> {
     disable_huge_pages();
     let (Cli { command, config }, origins) = parse_arguments()?;
@@ -69,12 +69,12 @@ async fn serve(
     let signals = signals::listen().map_err(|error| failed(SYSTEM, format!("cannot handle signals: {error}")));
     let (signals, hangup) = signals?;
     tokio::spawn(server.reloader().reload_at(hangup));
-    // No client was connected until now, so nobody could cause the lines of the start.
+    // Until now clients could not connect, so they could not cause any of the lines of the start.
     tokio::spawn(logging::limit_rates());
     Ok(run_until_signal(server, signals).await)
 }
 
-/// The first signal begins the drain, a second one ends the process at once.
+/// The first signal begins the drain, and a second signal ends the process at once.
 async fn run_until_signal(server: Server, mut signals: EndSignals) -> ExitCode {
     let (shutdown, stopping) = oneshot::channel::<()>();
     let serving = server.run(async {
@@ -100,9 +100,9 @@ fn exit_code(ended: Result<(), RunError>) -> ExitCode {
     ended.err().map_or(ExitCode::SUCCESS, |error| ExitCode::from(error.exit_code()))
 }
 
-/// Disables huge pages for this process: the allocator asks for pages of 2 MiB. They save readers nothing that can be
-/// measured. The first message in such a page waits until all of the page is cleared, and free memory is spread over
-/// the pages and returns late.
+/// Disables huge pages for this process: the allocator asks for pages of 2 MiB. Such pages do not save the readers a
+/// measurable amount of time. The first message in such a page waits until the kernel has cleared the whole page, and
+/// free memory is spread over the pages and returns late to the system.
 fn disable_huge_pages() {
     // If the system refuses, the server still works.
     #[cfg(target_os = "linux")]

@@ -19,7 +19,7 @@ pub use reload::Reloader;
 use crate::config::Demo as DemoFlags;
 use crate::config::{AccessLogTo, BadConfig, Config};
 use crate::logging;
-use crate::serve::{AccessLog, Context, Destination, Listeners, ProcessMetrics, Reactor, Tls};
+use crate::serve::{AccessLog, Context, Destination, Listeners, ProcessMetrics, Reactor, Timers, Tls};
 use crate::systemd::Sockets;
 use error::bad_flag;
 use futures_util::future::BoxFuture;
@@ -39,6 +39,8 @@ pub struct Server {
     listeners: Listeners,
     /// The reactor's task. The task runs until the server ends. If the task ends earlier, it has failed.
     reactor_task: JoinHandle<io::Result<()>>,
+    /// Other tasks that run until the server ends, by what they do.
+    needed_tasks: Vec<(&'static str, JoinHandle<()>)>,
     drain: DrainTimes,
     /// Whether the server reports its start to the service manager without waiting until the log was read.
     waits_for_log: bool,
@@ -96,8 +98,11 @@ impl Server {
         let access_log = access_log(&config.access_log, metrics)?;
         let mut listeners = listen::listen(config, sockets)?;
         let demo = open_demo(&mut listeners)?;
-        let OpenLog { log, remote_counts, bridge, is_listening } = open_log::open_log(config, metrics).await?;
+        let OpenLog { log, appender, remote_counts, bridge, is_listening } =
+            open_log::open_log(config, metrics).await?;
         let (reactor, reactor_task) = Reactor::start()?;
+        let (timers, timers_task) = Timers::start();
+        let timers_task = ("the task of the timers", timers_task);
         // This counts open descriptors, so it comes after all steps of the start that open descriptors.
         let descriptors = descriptors::allowance(config, demo.descriptors)?;
         let tcp_address = listeners.tcp.as_ref().map(|tcp| tcp.local_addr()).transpose()?;
@@ -112,6 +117,7 @@ impl Server {
             tls,
             access_log,
             reactor,
+            timers,
             descriptors,
             tcp_address,
             demo: demo.api,
@@ -120,6 +126,11 @@ impl Server {
             context: Arc::new(state::context(config, registry, parts)),
             listeners,
             reactor_task,
+            needed_tasks: appender
+                .map(|task| ("the task that appends to the log", task))
+                .into_iter()
+                .chain([timers_task])
+                .collect(),
             drain: DrainTimes {
                 delay: Duration::from_secs(config.drain_delay),
                 limit: Duration::from_secs(config.drain_seconds),
@@ -171,7 +182,7 @@ fn certificate(config: &Config, metrics: &mut Registry) -> Result<Option<Arc<Tls
     tls.map(|tls| Some(Arc::new(tls))).map_err(|error| bad_flag("--tls-cert, --tls-key", &error))
 }
 
-/// The access log of `--access-log`, if it is set.
+/// The access log, if `--access-log` is set.
 fn access_log(to: &AccessLogTo, metrics: &mut Registry) -> Result<Option<AccessLog>, BadConfig> {
     let (destination, at) = match to {
         AccessLogTo::Off => return Ok(None),

@@ -5,7 +5,8 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant;
 
-/// Two equal signals within this time are one: a supervisor that signals the process and its group sends it twice.
+/// Two equal signals within this time count as one, because a supervisor that signals both the process and its group
+/// sends the signal twice.
 const SAME: Duration = Duration::from_millis(100);
 
 /// SIGTERM and SIGINT, which end the server.
@@ -45,7 +46,8 @@ impl Last {
     }
 }
 
-/// Handles the signals that end the server, and SIGHUP, which reloads files. Without a handler, SIGHUP ends the process.
+/// Handles the signals that end the server, and SIGHUP, which reloads files. Without a handler, SIGHUP would end the
+/// process.
 ///
 /// # Errors
 ///

@@ -355,7 +355,11 @@ async fn the_keepers_have_a_door_of_their_own() {
     ] {
         let answer = request.send(at).await;
         assert_eq!((answer.status, answer.error_code().as_str()), (403, code));
+        // The flags of the other listener would not help.
+        let text = answer.text();
+        assert!(text.contains("--admin-listen") && !text.contains("--open") && !text.contains("name it"), "{text}");
     }
+    eventually("the same in the log", async || node.log().contains("listener of --admin-listen").then_some(())).await;
     // The listener's own pages can read it.
     let own = format!("http://{admin}");
     for (request, origin) in [

@@ -6,11 +6,10 @@ use crate::support;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
-use support::redis::{free_port, fresh_dir};
+use support::php::Php;
 use support::{Node, Request, Response, eventually, within};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::process::{Child, Command};
 
 /// The reaction of the application to a question.
 enum Do {
@@ -33,7 +32,7 @@ struct Asked<'a> {
     nth: usize,
 }
 
-/// An application that answers by a rule, on connections that it keeps.
+/// An application that answers by a rule and keeps its connections open.
 struct Application {
     url: String,
     connections: Arc<AtomicUsize>,
@@ -146,10 +145,10 @@ async fn an_answer_decides_about_one_user() {
     }
 }
 
-/// An application may close a connection at any time, also at the moment at which a question is sent.
+/// An application may close a connection at any time, even at the moment when a question is sent.
 #[tokio::test]
 async fn a_question_whose_connection_ends_is_asked_once_more() {
-    // Each connection carries one answer, however it ends after that.
+    // Each connection carries one answer, in whatever way the connection ends after that.
     for reset in [false, true] {
         let application = Application::start(move |asked| match asked.nth {
             0 => Do::Write(allow("a")),
@@ -163,7 +162,7 @@ async fn a_question_whose_connection_ends_is_asked_once_more() {
             assert_eq!(answer.status, 200, "reset {reset}, user {n}: {}", answer.text());
         }
     }
-    // The question is repeated once, and not for ever.
+    // The question is repeated only once.
     type Rule = fn(Asked<'_>) -> Do;
     let rules: [(Rule, usize, u16); 4] = [
         (|_| Do::Close, 2, 403),
@@ -244,7 +243,7 @@ async fn what_decides_nothing_is_logged_once() {
     assert!(!node.log().contains("--authorize-url"), "{}", node.log());
 }
 
-/// A refusal names the channels, also if the application refuses everything.
+/// A refusal names the channels, even if the application refuses everything.
 #[tokio::test]
 async fn a_refusal_of_everything_names_the_channels() {
     for (status, code, refused) in [
@@ -260,33 +259,7 @@ async fn a_refusal_of_everything_names_the_channels() {
     }
 }
 
-/// A script under PHP's own server.
-struct Php {
-    _server: Child,
-    dir: std::path::PathBuf,
-    url: String,
-}
-
-impl Php {
-    async fn start(script: &str) -> Php {
-        let (dir, port) = (fresh_dir("php"), free_port());
-        std::fs::write(dir.join("authorize.php"), script).expect("the script");
-        let mut command = Command::new("php");
-        command.args(["-n", "-d", "display_errors=1", "-S", &format!("127.0.0.1:{port}"), "-t"]).arg(&dir);
-        command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).kill_on_drop(true);
-        let server = command.spawn().expect("php is installed (apt-get install php-cli)");
-        eventually("php to listen", async || TcpStream::connect(("127.0.0.1", port)).await.ok()).await;
-        Php { _server: server, dir, url: format!("http://127.0.0.1:{port}/authorize.php") }
-    }
-}
-
-impl Drop for Php {
-    fn drop(&mut self) {
-        std::fs::remove_dir_all(&self.dir).ok();
-    }
-}
-
-/// Answers that scripts really send: a ttl that PHP computed, and a warning in front of the JSON.
+/// Answers that real scripts send: a ttl that PHP has computed, and a warning in front of the JSON.
 #[tokio::test]
 async fn scripts_of_php() {
     const READ: &str = "<?php $asked = json_decode(file_get_contents('php://input'), true);\n";
@@ -306,7 +279,7 @@ async fn scripts_of_php() {
         ("nothing();", 403, "an error of PHP"),
         ("header('Location: /login.php');", 403, "status 302"),
     ] {
-        let php = Php::start(&format!("{READ}{script}")).await;
+        let php = Php::start("authorize.php", &format!("{READ}{script}")).await;
         let node = Node::start(&["--authorize-url", &php.url, "--authorize-timeout", "20"]).await;
         let answer = poll(&node, "a", "n=1").await;
         assert_eq!(answer.status, status, "{script}: {} {}", answer.text(), node.log());

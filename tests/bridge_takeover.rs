@@ -343,7 +343,7 @@ async fn a_cluster_fails_over() {
             // A node that joins now listens to the same server as the others.
             nodes.remove(0);
             nodes.push(Node::start(&["--redis", &url]).await);
-            // The other members vote for a replica of the same primary only once in two node time-outs.
+            // The other members vote for a replica of the same primary only once in two node timeouts.
             tokio::time::sleep(Duration::from_millis(1800)).await;
         }
     })

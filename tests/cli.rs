@@ -88,7 +88,7 @@ async fn check_finds_what_cuts_idle_connections() {
     assert!(line(&done.out, "tcp").starts_with('✓') && done.code == 1, "{done}");
 }
 
-/// A read time-out that is shorter than any heartbeat is found without a flag.
+/// A read timeout that is shorter than any heartbeat is found without a flag.
 #[tokio::test]
 async fn check_finds_short_read_timeouts() {
     let World { node, .. } = World::start(Log::Memory, &[]).await;
@@ -98,7 +98,7 @@ async fn check_finds_short_read_timeouts() {
     let done = run(&["check", &format!("http://{}", nginx.http), "--tcp", &node.tcp.to_string()], "").await;
     for cut in ["sse", "ws", "ndjson", "xhr-stream", "multipart", "forever-frame", "long-poll", "jsonp"] {
         let told = line(&done.out, cut);
-        assert!(told.starts_with('✗') && told.contains("read time-out"), "{told}");
+        assert!(told.starts_with('✗') && told.contains("read timeout"), "{told}");
     }
     assert!(done.code == 1 && done.out.contains("2 of 10 transports work"), "{done}");
 }

@@ -1,5 +1,5 @@
-//! What clients begin and do not finish counts against `--max-buffer-bytes`, however they begin: heads, header blocks,
-//! handshakes, records, bodies, requests behind a poll that waits.
+//! Incomplete input of clients counts against `--max-buffer-bytes`, whatever it is: heads, header blocks, handshakes,
+//! records, bodies, and requests behind a waiting poll.
 
 use crate::support;
 
@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 
 const CLIENTS: usize = 700;
 
-/// Less than the limit of a head.
+/// A number of bytes below the limit on a head.
 const LONG: usize = 31 << 10;
 
 fn http2(frames: &[Vec<u8>]) -> Vec<u8> {
@@ -24,7 +24,7 @@ fn tls_record(kind: u8, announced: u16, bytes: &[u8]) -> Vec<u8> {
     [&[kind, 3, 1][..], &announced.to_be_bytes(), bytes].concat()
 }
 
-/// What is begun, the server's flags besides, and the bytes.
+/// Each case: a name for the incomplete input, additional flags of the server, and the bytes.
 fn beginnings() -> Vec<(&'static str, &'static [&'static str], Vec<u8>)> {
     let long = "y".repeat(LONG);
     let head = |line: &str| format!("{line}\r\nHost: localhost\r\nX-Long: {long}").into_bytes();
@@ -69,7 +69,7 @@ fn beginnings() -> Vec<(&'static str, &'static [&'static str], Vec<u8>)> {
     ]
 }
 
-/// The memory of a node is bounded by the budget, besides what any connection takes.
+/// The budget bounds the memory of a node, apart from the memory that each connection takes anyway.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_begun_is_bounded_by_the_budget() {
     for (what, flags, bytes) in beginnings() {
@@ -79,8 +79,9 @@ async fn what_is_begun_is_bounded_by_the_budget() {
         let node = Node::start(&[&["--max-buffer-bytes", "4MiB"], flags.as_slice()].concat()).await;
         let idle = bounded(&node, b"").await;
         let begun = bounded(&node, &bytes).await;
-        // Half of the budget, and as much again for what an allocator does not give back at once. A connection that hyper
-        // has read a body on takes more than an idle one until it is closed: its buffers and its refusal.
+        // The bound is half of the budget, and the same again for memory that the allocator does not return at once. A
+        // connection on which hyper has read a body takes more than an idle connection until it is closed: it has
+        // hyper's buffers and the refusal.
         let each = if what.starts_with("a body") { 16 << 10 } else { 0 };
         let bound = idle + (4 << 20) + CLIENTS * each;
         assert!(begun <= bound, "{what}: {CLIENTS} clients took {begun} bytes; idle they take {idle}");
@@ -89,7 +90,7 @@ async fn what_is_begun_is_bounded_by_the_budget() {
     }
 }
 
-/// By how much the memory grows while many clients send the same beginning.
+/// Returns by how many bytes the memory grows when many clients send the same incomplete input.
 async fn bounded(node: &Node, bytes: &[u8]) -> usize {
     node.get("/info").await;
     let (before, mut most) = (node.resident(), 0);
@@ -110,7 +111,7 @@ async fn bounded(node: &Node, bytes: &[u8]) -> usize {
     most.saturating_sub(before)
 }
 
-/// Past the budget a head is refused with an answer, and requests that are whole are served.
+/// Beyond the budget, the server refuses an incomplete head with an answer, but still serves complete requests.
 #[tokio::test]
 async fn a_head_past_the_budget_is_told_so() {
     for flags in [&[][..], &["--plain-requests", "false"]] {
@@ -134,10 +135,10 @@ async fn a_head_past_the_budget_is_told_so() {
         assert_eq!((answer.status, answer.error_code().as_str()), (503, "not_ready"), "{flags:?}");
         assert!(answer.header("Retry-After").is_some() && answer.header("Connection") == Some("close"));
         assert_eq!(node.get("/info").await.status, 200, "a whole request");
-        // A head that has come in two parts is whole, too.
+        // A head that arrives in two parts is also complete.
         let long = format!("GET /info HTTP/1.1\r\nHost: localhost\r\nX-Long: {}\r\n\r\n", "y".repeat(20_000));
         assert_eq!(raw(node.http, long.as_bytes()).await.map(|answer| answer.status), Some(200), "{flags:?}");
-        // A head that becomes complete is answered.
+        // The server answers a head that becomes complete later.
         let mut client = clients.swap_remove(0);
         client.write_all(b"\r\n\r\n").await.expect("write");
         let mut answer = Response::new(client, false);
@@ -163,8 +164,8 @@ async fn the_longest_body_passes_the_smallest_budget() {
         .await;
 }
 
-/// A poll whose client is gone gives its place back at once, and the user is not shut out by reloads. A client that has
-/// only shut its sending side is still answered.
+/// If the client of a poll has disconnected, the poll stops counting as a connection at once, so reloads do not lock
+/// the user out. A client that has only shut its sending side still gets its answer.
 #[tokio::test]
 async fn a_poll_whose_client_is_gone_gives_its_place_back() {
     for (flags, request) in [
@@ -213,7 +214,7 @@ async fn commands_that_do_not_end_are_counted() {
     let node = Node::start(&["--max-buffer-bytes", "2MiB"]).await;
     let mut ws = RawWebSocket::open(&node, "/ws?channel=a").await;
     ws.next_of("hello").await;
-    // A frame of 4,000 bytes of which half comes.
+    // Half of a frame of 4,000 bytes.
     ws.try_send(&[0x81, 0xfe, 0x0f, 0xa0, 0, 0, 0, 0]).await;
     ws.try_send(&[b'x'; 2000]).await;
     let mut tcp = TcpStream::connect(node.tcp).await.expect("connect");

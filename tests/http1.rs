@@ -72,7 +72,8 @@ async fn versions() {
     }
 }
 
-/// The framing of a body has only one reading: otherwise a proxy would count other requests than the server does.
+/// The server accepts only framing that can be read in one way: otherwise a proxy and the server could find different
+/// requests in the same bytes.
 #[tokio::test]
 async fn chunked_bodies() {
     let next = format!("GET /poll?channel=next HTTP/1.1\r\n{HOST}Connection: close\r\n\r\n");
@@ -146,10 +147,12 @@ async fn transfer_codings() {
         }
         let coded = node.get("/poll?channel=coded&cursor=earliest").await.json();
         assert_eq!(coded["messages"].as_array().map(Vec::len), Some(2), "{coded}");
+        let refused = node.metric("longtail_refused_total{reason=\"bad_request\"}").await;
+        assert!(refused >= 5.0, "{refused} refusals are counted");
     }
 }
 
-/// A client of HTTP/1.0 that asks for keep-alive gets it only where the length of the answer is known.
+/// A client of HTTP/1.0 that asks for keep-alive gets it only if the length of the answer is known.
 #[tokio::test]
 async fn keep_alive_over_http_1_0() {
     for node in nodes(&[]).await {
@@ -187,7 +190,7 @@ async fn keep_alive_over_http_1_0() {
     }
 }
 
-/// How long the server keeps a connection on which it has answered, and one on which half a head has come.
+/// How long the server keeps a connection after an answer, and how long after a part of a head.
 #[tokio::test]
 async fn an_idle_connection_lives_longer_than_half_a_head() {
     for node in nodes(&["--request-timeout", "1", "--keep-alive-timeout", "6"]).await {
@@ -200,7 +203,7 @@ async fn an_idle_connection_lives_longer_than_half_a_head() {
                 within(SOON, "a head", answer.read_head()).await.expect("an answer");
                 within(SOON, "the body", answer.finish()).await;
                 kept = answer.into_stream().0.into_plain();
-                // This is longer than a head may take.
+                // This pause is longer than the time limit for a head.
                 if round == 0 {
                     tokio::time::sleep(Duration::from_millis(2500)).await;
                 }
@@ -209,7 +212,7 @@ async fn an_idle_connection_lives_longer_than_half_a_head() {
             within(SOON, "the end", kept.read_to_end(&mut Vec::new())).await.ok();
             let idle = begun.elapsed().as_secs_f64();
             assert!((5.5..12.0).contains(&idle), "{target}: closed after {idle} s in place of 6 s");
-            // Half a head, alone and after an answer.
+            // A part of a head, as the first bytes of a connection and after an answer.
             for first in ["", &request] {
                 let mut stream = TcpStream::connect(node.http).await.expect("connect");
                 stream.write_all(format!("{first}GET {target} HTTP/1.1\r\nHo").as_bytes()).await.expect("write");
@@ -233,7 +236,7 @@ async fn the_default_outlives_load_balancers() {
     let default = &help[help.find("[default: ").expect("a default") + 10..];
     let seconds: u64 = default[..default.find(']').expect("an end")].parse().expect("a number");
     assert!(seconds > 60, "{seconds} s");
-    // Without flags a connection is still open after 32 s, when the time for a head would be over.
+    // Without flags, a connection is still open after 32 s. This is longer than the time limit for a head.
     let node = Node::start(&[]).await;
     let mut stream = TcpStream::connect(node.http).await.expect("connect");
     let request = format!("GET /healthz HTTP/1.1\r\n{HOST}\r\n");
@@ -249,7 +252,7 @@ async fn the_default_outlives_load_balancers() {
     assert_eq!(answer.status, 200);
 }
 
-/// Requests that are not plain, cut in every way: the bytes between two of them are not lost.
+/// Requests that are not plain, cut at every byte: the bytes between two requests are not lost.
 #[tokio::test]
 async fn pipelines_in_pieces() {
     let chunked =
@@ -282,7 +285,7 @@ async fn pipelines_in_pieces() {
     }
 }
 
-/// A client that sends more than it may can read why it is refused.
+/// A client that sends more than the limit can read the reason of the refusal.
 #[tokio::test]
 async fn a_refused_head_is_answered() {
     for node in nodes(&[]).await {

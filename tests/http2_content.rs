@@ -29,8 +29,8 @@ fn body(stream: u32, bytes: &[u8]) -> Vec<u8> {
     frames.flat_map(|(n, part)| frame(DATA, u8::from(n + 1 == count) * END_STREAM, stream, part)).collect()
 }
 
-/// As many uploads at once as the connection's window has room for, again and again: with bodies that are read,
-/// refused, or not read.
+/// The client sends as many uploads at once as fit into the connection's window, again and again. The server reads the
+/// bodies, refuses them, or does not read them.
 #[tokio::test]
 async fn uploads_within_the_windows_are_no_flood() {
     const UPLOADS: u32 = 8;
@@ -73,7 +73,7 @@ async fn uploads_within_the_windows_are_no_flood() {
     }
 }
 
-/// Long cookies of all requests at once, as when a browser with many tabs comes back.
+/// All requests are sent at once with long cookies, as by a browser with many tabs after an outage.
 #[tokio::test]
 async fn heads_within_the_limit_are_no_flood() {
     let node = Node::start(&[]).await;
@@ -156,7 +156,7 @@ async fn pseudo_header_fields_in_trailers() {
             let answer = raw.wait("an answer", |frame| matches!(frame.kind, HEADERS | GOAWAY | RST_STREAM)).await;
             assert!(answer.has_status(200), "{trailers:?}: {answer:?}");
         } else {
-            // A name that no pseudo-header field has is also an error of the block.
+            // A name with a colon that is not a known pseudo-header field is also an error.
             let code = raw.end().await;
             assert!(matches!(code, Some(PROTOCOL_ERROR | COMPRESSION_ERROR)), "{trailers:?}: {code:?}");
         }
@@ -166,7 +166,7 @@ async fn pseudo_header_fields_in_trailers() {
     assert_eq!(let_go(&node, "malformed").await, 6.0);
 }
 
-/// A client that waits until the server asks for the body.
+/// A client waits until the server asks for the body.
 #[tokio::test]
 async fn an_expected_body_is_asked_for() {
     let node = Node::start(&[]).await;
@@ -179,7 +179,7 @@ async fn an_expected_body_is_asked_for() {
     assert!(answer.has_status(200), "{answer:?}");
 }
 
-/// Clients that people use, with ten uploads at once on a connection.
+/// Common clients make ten uploads at once on one connection.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clients_upload_side_by_side() {
     let node = Node::start(&Certificate::common().flags()).await;
@@ -201,7 +201,7 @@ async fn clients_upload_side_by_side() {
     let text = |words: &[&str]| words.iter().map(ToString::to_string).collect::<Vec<_>>();
     let said = run("h2load", text(&["-n", "100", "-c", "1", "-m", "10", "-d", &file, &url])).await;
     assert!(said.contains("100 succeeded") && said.contains("100 2xx"), "{said}");
-    // In TLS: this client, whatever the server, fails to share a connection that begins with prior knowledge.
+    // This case uses TLS: with any server, this client cannot share a connection that begins with prior knowledge.
     let data = format!("@{file}");
     let secure = format!("https://{}/publish?channel=uploads", node.http);
     let mut curl = text(&["-sS", "-k", "-Z", "--parallel-max", "20", "--http2", "-w", "%{http_code}\n"]);

@@ -31,7 +31,7 @@ async fn one(node: &Node, credential: &str, key: &str) -> Response {
     publish(node, credential, std::iter::once(key.to_owned())).await
 }
 
-/// Takes a publisher's whole share. Returns the refusal.
+/// Publishes with new keys until the publisher's share is used up. Returns the refusal.
 async fn flood(node: &Node, credential: &str) -> Response {
     for round in 0..1000 {
         let answer = publish(node, credential, (0..20).map(|n| format!("{round:0>180}-{n}"))).await;
@@ -56,17 +56,18 @@ async fn a_flood_of_keys_is_refused_and_no_key_is_forgotten(log: Log) {
         let wait: u64 = refused.header("Retry-After").and_then(|wait| wait.parse().ok()).expect("Retry-After");
         assert!((200..=361).contains(&wait), "Retry-After: {wait}");
     }
-    // Neither flood has made the server forget anything, of itself or of another.
+    // Neither flood has made the server forget a key, neither its own keys nor those of another publisher.
     assert_eq!(one(&node, &bob, "order-17").await.text(), order.text());
     assert_eq!(one(&node, &ann, "first").await.text(), first.text());
     assert_eq!(one(&node, &ann, "another").await.status, 429);
-    // The others have their share, and a message without a key needs none.
+    // The other publishers still have their shares, and a message without a key does not need a share.
     for publisher in [bob.as_str(), &format!("Bearer {KEY}"), &bearer("newcomer")] {
         assert_eq!(one(&node, publisher, "order-18").await.status, 200);
     }
     let plain = Request::post("/publish?channel=a", b"1").header("Authorization", &ann).send(node.http).await;
     assert_eq!(plain.status, 200);
-    // An array whose keys no share could ever hold is not told to wait. Nothing of it is appended.
+    // If an array has more keys than a share can ever hold, the answer does not tell the publisher to wait. No message
+    // of the array is appended.
     let latest = async || {
         let poll = Request::get("/poll?channel=a&cursor=earliest&limit=1000");
         poll.header("Authorization", &format!("Bearer {KEY}")).send(node.http).await.text()
@@ -91,12 +92,12 @@ async fn publishers_of_an_open_server_have_shares_by_address(log: Log) {
         assert!(taken < 1000, "1,000 keys are within 16 KiB");
     }
     assert_eq!(from("192.0.2.1", "order-18").await.status, 200);
-    // Their keys are common as before: only the room is not.
+    // The publishers still have the same keys in common: only the room is separate.
     assert_eq!(from("192.0.2.3", "order-17").await.text(), order);
     assert_eq!(from("192.0.2.2", "order-17").await.text(), order);
 }
 
-/// What the keys count is what they take in Redis.
+/// The counted bytes of the keys match the memory that they take in Redis.
 #[tokio::test]
 async fn keys_take_no_more_of_redis_than_their_share() {
     let redis = RedisServer::start().await;
@@ -118,8 +119,66 @@ async fn keys_take_no_more_of_redis_than_their_share() {
     assert!(taken >= 1 << 19, "the keys took only {taken} bytes");
 }
 
-/// The publishers through Redis share their keys and their room. `FCALL` is refused, and a `PUBLISH`, which nobody can
-/// refuse, is delivered.
+/// A key that is written again, because the log does not hold its message any more, counts once.
+#[tokio::test]
+async fn a_key_that_is_written_again_counts_once() {
+    let redis = RedisServer::start().await;
+    let node = start_on(&redis, &["--key-bytes", "64KiB"]).await;
+    redis.listened(1).await;
+    let counted = async || -> i64 {
+        let mut sum = 0;
+        let keys: Vec<String> =
+            ::redis::from_redis_value(redis.command(&["KEYS", "*:key:bytes:*"]).await).expect("keys");
+        for key in keys {
+            let bytes: Vec<i64> = ::redis::from_redis_value(redis.command(&["HVALS", &key]).await).expect("counts");
+            assert!(bytes.iter().all(|bytes| *bytes >= 0), "{key}: {bytes:?}");
+            assert!(redis.number(&["PTTL", &key]).await > 0, "{key} expires");
+            sum += bytes.iter().sum::<i64>();
+        }
+        sum
+    };
+    for way in ["POST", "array", "FCALL", "PUBLISH"] {
+        let length = async || redis.number(&["XLEN", "longtail:log"]).await;
+        let publish = async || {
+            let before = length().await;
+            let message = format!(r#"{{"channel":"{way}","data":1,"key":"k"}}"#);
+            match way {
+                "POST" => assert_eq!(node.publish_json(&message).await.status, 200),
+                "array" => {
+                    let other = message.replace("\"k\"", "\"other\"");
+                    assert_eq!(node.publish_json(&format!("[{message},{other},{message}]")).await.status, 200);
+                }
+                "FCALL" => {
+                    let words = ["FCALL", "longtail_publish", "1", "longtail:log", way, "1", "key", "k"];
+                    eventually("the function", async || redis.try_command(&words).await.ok()).await;
+                }
+                _ => drop(redis.command(&["PUBLISH", "push:PUBLISH", r#"{"data":1,"key":"k"}"#]).await),
+            }
+            eventually("the entry", async || (length().await > before).then_some(())).await;
+        };
+        let before = counted().await;
+        publish().await;
+        let once = counted().await - before;
+        assert!(once > 0, "{way}: {once}");
+        for round in 0..3 {
+            for id in ids(&redis, way).await {
+                redis.command(&["XDEL", "longtail:log", &id]).await;
+            }
+            publish().await;
+            assert_eq!(counted().await - before, once, "{way}: written {} times", round + 2);
+        }
+    }
+}
+
+/// The entries of a channel in the log.
+async fn ids(redis: &RedisServer, channel: &str) -> Vec<String> {
+    let entries: Vec<(String, Vec<String>)> =
+        ::redis::from_redis_value(redis.command(&["XRANGE", "longtail:log", "-", "+"]).await).expect("entries");
+    entries.into_iter().filter(|(_, fields)| fields[1] == channel).map(|(id, _)| id).collect()
+}
+
+/// The publishers through Redis share their keys and their room. An `FCALL` beyond it is refused. A `PUBLISH` cannot be
+/// refused, so it is delivered.
 #[tokio::test]
 async fn publishers_through_redis_have_one_share() {
     let redis = RedisServer::start().await;

@@ -22,15 +22,26 @@ struct Fixture {
 
 async fn both(retention: Retention) -> Vec<(&'static str, Fixture)> {
     let redis = RedisServer::start().await;
-    let log = redis_log(&redis.url(), retention);
+    let log = redis_log(&redis, retention);
     let in_redis = Fixture { log, _redis: Some(redis) };
     let in_memory = Fixture { log: Arc::new(MemoryLog::new(retention)), _redis: None };
     vec![("memory", in_memory), ("redis", in_redis)]
 }
 
-fn redis_log(url: &str, retention: Retention) -> Arc<RedisLog> {
-    let endpoint = Endpoint::parse(url, None).expect("a URL");
-    let config = RedisConfig {
+/// The log in a Redis.
+pub fn redis_log(redis: &RedisServer, retention: Retention) -> Arc<RedisLog> {
+    log_with(redis, redis_config(retention))
+}
+
+/// The log in a Redis, with other settings.
+pub fn log_with(redis: &RedisServer, config: RedisConfig) -> Arc<RedisLog> {
+    let (log, _appender) = RedisLog::new(Endpoint::parse(&redis.url(), None).expect("a URL"), config);
+    log
+}
+
+/// The usual settings.
+pub fn redis_config(retention: Retention) -> RedisConfig {
+    RedisConfig {
         prefix: "longtail".into(),
         retention,
         timeout: Duration::from_secs(4),
@@ -38,8 +49,7 @@ fn redis_log(url: &str, retention: Retention) -> Arc<RedisLog> {
         max_payload: 65536,
         key_bytes: 64 << 20,
         subscribe: Vec::new(),
-    };
-    RedisLog::new(endpoint, config)
+    }
 }
 
 fn draft(channel: &str, data: &str) -> Draft {
@@ -235,7 +245,7 @@ async fn restart_with(redis: &mut RedisServer, copy: &[u8]) {
 #[tokio::test]
 async fn a_stream_that_lost_its_end_begins_a_new_epoch_and_keeps_what_is_left() {
     let mut redis = RedisServer::start().await;
-    let log: Arc<dyn MessageLog> = redis_log(&redis.url(), KEEP);
+    let log: Arc<dyn MessageLog> = redis_log(&redis, KEEP);
     let mut cursors = Vec::new();
     for n in 0..3 {
         cursors.push(append(&log, &n.to_string()).await);
@@ -257,7 +267,7 @@ async fn a_stream_that_lost_its_end_begins_a_new_epoch_and_keeps_what_is_left() 
 #[tokio::test]
 async fn a_server_that_starts_again_with_all_it_had_is_no_gap() {
     let mut redis = RedisServer::start_durable().await;
-    let log: Arc<dyn MessageLog> = redis_log(&redis.url(), KEEP);
+    let log: Arc<dyn MessageLog> = redis_log(&redis, KEEP);
     let (first, last) = (append(&log, "1").await, append(&log, "2").await);
     redis.kill();
     redis.restart().await;
@@ -272,7 +282,7 @@ async fn a_server_that_starts_again_with_all_it_had_is_no_gap() {
 #[tokio::test]
 async fn the_sixteen_newest_of_the_earlier_epochs_are_kept() {
     let mut redis = RedisServer::start().await;
-    let log: Arc<dyn MessageLog> = redis_log(&redis.url(), KEEP);
+    let log: Arc<dyn MessageLog> = redis_log(&redis, KEEP);
     let mut survived = Vec::new();
     for n in 0..20 {
         survived.push(append(&log, &n.to_string()).await);
@@ -297,7 +307,7 @@ async fn the_sixteen_newest_of_the_earlier_epochs_are_kept() {
 async fn bytes_are_kept_however_much_comes() {
     let redis = RedisServer::start().await;
     let bytes = 2 << 20;
-    let log: Arc<dyn MessageLog> = redis_log(&redis.url(), Retention { messages: 100_000, bytes, ..KEEP });
+    let log: Arc<dyn MessageLog> = redis_log(&redis, Retention { messages: 100_000, bytes, ..KEEP });
     let data = "x".repeat(900);
     let mut last = append(&log, "first").await;
     for _ in 0..12 {
@@ -330,7 +340,7 @@ async fn bytes_are_kept_however_much_comes() {
 #[tokio::test]
 async fn a_bound_that_cannot_be_kept_is_no_endless_work() {
     let redis = RedisServer::start().await;
-    let log: Arc<dyn MessageLog> = redis_log(&redis.url(), Retention { bytes: 1, ..KEEP });
+    let log: Arc<dyn MessageLog> = redis_log(&redis, Retention { bytes: 1, ..KEEP });
     for n in 0..50 {
         append(&log, &n.to_string()).await;
     }
@@ -352,7 +362,7 @@ async fn a_bound_that_cannot_be_kept_is_no_endless_work() {
 #[tokio::test]
 async fn entries_that_others_trimmed_are_known_to_be_gone() {
     let redis = RedisServer::start().await;
-    let log: Arc<dyn MessageLog> = redis_log(&redis.url(), KEEP);
+    let log: Arc<dyn MessageLog> = redis_log(&redis, KEEP);
     let mut cursors = Vec::new();
     for n in 0..5 {
         cursors.push(append(&log, &n.to_string()).await);
@@ -377,7 +387,7 @@ async fn a_log_takes_appends_from_its_first_moment() {
     // The appender once raced the making of its log and ended for good when it won.
     let redis = RedisServer::start().await;
     for _ in 0..50 {
-        let log: Arc<dyn MessageLog> = redis_log(&redis.url(), KEEP);
+        let log: Arc<dyn MessageLog> = redis_log(&redis, KEEP);
         tokio::task::yield_now().await;
         append(&log, "1").await;
     }

@@ -22,9 +22,9 @@ use tokio::net::{TcpListener, TcpStream};
 enum Stderr {
     /// The disk is full.
     Full,
-    /// A pipe whose reader has gone.
+    /// A pipe whose reader has closed it.
     Closed,
-    /// A pipe that has no reader and is full.
+    /// A pipe that is full and is never read.
     Stuck,
 }
 
@@ -93,7 +93,7 @@ impl Mute {
 
     async fn exit_code(&mut self) -> i32 {
         eventually("the server to exit", async || {
-            // Its own handle is polled below: this only waits.
+            // The server's own handle is polled below; this process only waits.
             let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap_or_default();
             stat.rsplit_once(") ").is_none_or(|(_, state)| state.starts_with('Z')).then_some(())
         })
@@ -117,7 +117,7 @@ async fn foreign_pages(http: SocketAddr, count: usize) {
     }
 }
 
-/// A stream that is read until its `bye`.
+/// Reads a stream until its `bye`.
 async fn stream(http: SocketAddr) -> support::Response {
     let mut stream = Request::get("/ndjson?channel=todo").open(http).await;
     stream.read_some().await.expect("a hello");
@@ -272,7 +272,7 @@ async fn lost_lines_are_told_when_there_is_a_reader_again() {
     let path = fresh_dir("stderr").join("pipe");
     assert!(Command::new("mkfifo").arg(&path).status().expect("mkfifo").success());
     let read = || File::options().read(true).write(true).open(&path).expect("the pipe");
-    // Its own writing end does not keep the pipe alive: a process that only writes gets an error.
+    // The server's writing end does not keep the pipe open: a process that only writes gets an error.
     let holder = read();
     let stderr = File::options().write(true).open(&path).expect("the pipe");
     drop(holder);
@@ -302,7 +302,7 @@ async fn lost_lines_are_told_when_there_is_a_reader_again() {
     .await;
 }
 
-/// The lines at `info` and above that a client, a publisher or a Redis can cause, and how.
+/// The lines at `info` and above that a client, a publisher or Redis can cause, and the way in which each is caused.
 #[derive(Clone, Copy, Debug)]
 enum Flood {
     ForeignOrigin,
@@ -380,7 +380,7 @@ async fn no_client_can_cause_lines_without_bound() {
         let most = 10 * (began.elapsed().as_secs() as usize / 10 + 2);
         assert!(lines() <= most, "{flood:?}: {} lines for {TIMES}, and {most} are allowed", lines());
     }
-    // Some lines hold a number that grows, or are rarer than the rate: they leave nothing out.
+    // Some lines contain a number that grows, or are rarer than the rate, so none of them are left out.
     for (flood, text) in FLOODS.into_iter().take(3) {
         let told = format!("more lines were left out: {text}");
         let line = eventually(&told, async || node.log().lines().find(|line| line.contains(&told)).map(str::to_owned));

@@ -54,6 +54,7 @@ mod metrics;
 mod mistakes;
 mod open_mode;
 mod parsers;
+mod php;
 mod plain;
 mod polls;
 mod proxies;

@@ -291,6 +291,8 @@ async fn who_needs_credentials_is_told_where_they_go() {
     let foreign = Request::get("/poll?channel=news").header("Origin", "https://evil.example").send(node.http).await;
     assert_eq!((foreign.status, foreign.error_code().as_str()), (403, "forbidden_origin"));
     assert!(foreign.text().contains("name it with --allow-origin"), "{}", foreign.text());
+    let sandboxed = Request::get("/poll?channel=news").header("Origin", "null").send(node.http).await;
+    assert!(sandboxed.text().contains("only --allow-origin '*' admits them"), "{}", sandboxed.text());
 }
 
 #[tokio::test]

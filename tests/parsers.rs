@@ -19,7 +19,7 @@ enum By {
 
 const ALL: [By; 3] = [By::FastPath, By::Hyper, By::Http2];
 
-/// A node for each way.
+/// A node for each parser.
 struct Nodes {
     plain: Node,
     hyper: Node,
@@ -96,7 +96,7 @@ async fn cookies_in_several_lines() {
         let lines: Vec<_> = lines.iter().map(|line| ("Cookie", line.as_str())).collect();
         nodes.get("/poll?channel=a", &lines, |by, answer| assert_eq!(answer.status, status, "{by:?} {lines:?}")).await;
     }
-    // Bytes outside ASCII, in the same line and in another.
+    // Bytes outside ASCII, in the same line and in another line.
     for lines in [vec![format!("name=José; {cookie}")], vec!["name=José".to_owned(), cookie.clone()]] {
         for node in [&nodes.plain, &nodes.hyper] {
             let lines: String = lines.iter().map(|line| format!("Cookie: {line}\r\n")).collect();
@@ -114,7 +114,7 @@ async fn cookies_in_several_lines() {
     }
 }
 
-/// A list may stand in several lines (RFC 9110 §5.3).
+/// A list may be spread over several lines (RFC 9110 §5.3).
 #[tokio::test]
 async fn lists_in_several_lines() {
     let nodes = Nodes::start(&[]).await;
@@ -168,7 +168,7 @@ async fn lists_in_several_lines() {
             assert_eq!(answer.status, status, "{by:?} {lines:?}: {}", answer.body);
         }
     }
-    // A page has one origin.
+    // A browser sends only one `Origin` line.
     for (lines, status) in [
         (&["http://localhost"][..], 200),
         (&["http://localhost", "http://localhost"], 200),
@@ -180,7 +180,7 @@ async fn lists_in_several_lines() {
     }
 }
 
-/// Beyond 32 KiB a head gets 431, whichever parser reads it, and in whatever pieces it arrives.
+/// A head of more than 32 KiB gets 431. This does not depend on the parser, or on the pieces in which the head arrives.
 #[tokio::test]
 async fn heads_have_one_limit() {
     let nodes = Nodes::start(&[]).await;
@@ -193,7 +193,7 @@ async fn heads_have_one_limit() {
             })
             .await;
     }
-    // To the byte over HTTP/1, in one piece and in several.
+    // Over HTTP/1 the limit is exact to the byte, in one piece and in several pieces.
     for node in [&nodes.plain, &nodes.hyper] {
         for target in ["/poll?channel=a", "/healthz"] {
             for (size, status) in [(MAX - 1, 200), (MAX, 200), (MAX + 1, 431), (MAX + 2, 431), (40 << 10, 431)] {
@@ -216,7 +216,8 @@ async fn heads_have_one_limit() {
     }
 }
 
-/// A script in place of `EventSource` sends the id of the last event as a field. It is newer than the page's own cursor.
+/// A script in place of `EventSource` sends the id of the last event as a field. This id is newer than the page's own
+/// cursor.
 #[tokio::test]
 async fn the_last_event_id_is_a_field() {
     let nodes = Nodes::start(&[]).await;
@@ -244,7 +245,7 @@ async fn the_last_event_id_is_a_field() {
                 None => assert!(hello.contains("bad_cursor"), "{by:?} {target}: {hello}"),
             }
         }
-        // Other transports do not know it.
+        // Other transports do not know this field.
         let target = format!("/poll?channel={channel}&cursor=earliest&lastEventId=nonsense");
         assert_eq!(nodes.ask(by, "GET", &target, &[], None).await.status, 200);
     }
@@ -323,7 +324,7 @@ async fn options_of_the_whole_server() {
     assert!(answer.has_status(204), "{answer:?}");
 }
 
-/// A body that is announced as too large is refused before any of it is sent.
+/// If the announced length of a body is too large, the server refuses the body before the client sends it.
 #[tokio::test]
 async fn a_body_that_is_too_large_is_refused_at_once() {
     let nodes = Nodes::start(&[]).await;
@@ -352,7 +353,7 @@ async fn a_body_that_is_too_large_is_refused_at_once() {
         let answer = raw.wait("an answer", |frame| frame.kind == HEADERS).await;
         assert!(answer.has_status(413), "{target}: {answer:?}");
     }
-    // The server asks for a body that is allowed, and then accepts it.
+    // The server asks for a body of an allowed length, and then accepts it.
     for by in ALL {
         let lines = [("Expect", "100-continue".to_owned())];
         if by == By::Http2 {

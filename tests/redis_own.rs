@@ -1,9 +1,10 @@
 //! A node takes what it has appended without reading it back, and still sees the log as it is.
 
+use crate::log_conformance::redis_log;
 use crate::support;
 
 use longtail::internals::cursor::{Cursor, Id};
-use longtail::internals::log::redis::{Endpoint, RedisConfig, RedisLog};
+use longtail::internals::log::redis::RedisLog;
 use longtail::internals::log::{MessageLog, Retention, TailEvent};
 use longtail::internals::message::{Draft, Event, IdempotencyKey, Payload};
 use std::sync::Arc;
@@ -14,17 +15,7 @@ use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
 
 fn log(redis: &RedisServer) -> Arc<RedisLog> {
-    let retention = Retention { age: Duration::from_secs(600), messages: 100_000, bytes: 64 << 20 };
-    let config = RedisConfig {
-        prefix: "longtail".into(),
-        retention,
-        timeout: Duration::from_secs(4),
-        wait_replicas: 0,
-        max_payload: 65536,
-        key_bytes: 64 << 20,
-        subscribe: Vec::new(),
-    };
-    RedisLog::new(Endpoint::parse(&redis.url(), None).expect("a URL"), config)
+    redis_log(redis, Retention { age: Duration::from_secs(600), messages: 100_000, bytes: 64 << 20 })
 }
 
 /// The entries that a tail returns. It panics if one range does not continue the previous one.

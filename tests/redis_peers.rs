@@ -191,7 +191,7 @@ async fn a_node_that_is_too_old_says_so() {
     assert_eq!(node.log().matches("older than the others").count(), 1, "once: {}", node.log());
     let same = r#"{"reads":[1]}"#;
     renew_until(&redis, same, "a word that it is over", async || {
-        node.log().contains("this node reads what the others write").then_some(())
+        node.log().contains("this node reads the entries of the other nodes again").then_some(())
     })
     .await;
     node.publish("todo", "1").await;

@@ -1,9 +1,10 @@
 //! A Redis that has a problem: the node logs one clear line for each, and continues to serve.
 
+use crate::log_conformance::{log_with, redis_config};
 use crate::support;
 
 use longtail::internals::cursor::{Cursor, Epoch, Id};
-use longtail::internals::log::redis::{Endpoint, RedisConfig, RedisLog};
+use longtail::internals::log::redis::RedisConfig;
 use longtail::internals::log::{AppendError, MessageLog, Retention};
 use longtail::internals::message::{Draft, Event, Payload};
 use std::time::{Duration, Instant};
@@ -241,10 +242,7 @@ async fn a_stall_with_many_in_the_line() {
     let redis = RedisServer::start().await;
     let retention = Retention { age: Duration::from_secs(600), messages: 1000, bytes: 1 << 20 };
     let timeout = Duration::from_secs(1);
-    let (prefix, subscribe) = ("longtail".into(), Vec::new());
-    let config =
-        RedisConfig { prefix, retention, timeout, wait_replicas: 0, max_payload: 1000, key_bytes: 64 << 20, subscribe };
-    let log = RedisLog::new(Endpoint::parse(&redis.url(), None).expect("a URL"), config);
+    let log = log_with(&redis, RedisConfig { timeout, max_payload: 1000, ..redis_config(retention) });
     let page = log.read(Cursor { id: Id::ZERO, epoch: Epoch::random() }, 1).await.expect("read");
     redis.freeze();
     let mut readers = JoinSet::new();

@@ -53,7 +53,7 @@ impl Check {
         if info["name"] != "longtail" {
             return Err(Failure::Unexpected(format!("{} is not a Longtail server", client.base)));
         }
-        // This is not `println!`, because that panics if the reader of the output has gone.
+        // This does not use `println!`, because `println!` panics if the program that reads the output has ended.
         let mut out = stdout();
         writeln!(out, "Longtail {} at {}", printable(info["version"].as_str().unwrap_or("?")), client.base)?;
         if info["events"] == true {
@@ -131,7 +131,8 @@ impl Check {
     }
 }
 
-/// The address of raw TCP as this machine reaches it. The server may give the unspecified address or its own loopback.
+/// Returns the address at which this machine can reach raw TCP. The server may report the unspecified address or its
+/// own loopback address.
 fn seen_from_here(address: &str, host: &str) -> String {
     match address.parse::<SocketAddr>() {
         Ok(parsed) if parsed.ip().is_unspecified() || parsed.ip().is_loopback() => {
@@ -145,7 +146,7 @@ fn seen_from_here(address: &str, host: &str) -> String {
     }
 }
 
-/// Facts about the path that concern all transports.
+/// Reports facts about the path that concern all transports.
 async fn notes(client: &Client) -> Vec<String> {
     let mut notes = Vec::new();
     match client.get("/readyz", &[]).await {

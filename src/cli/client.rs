@@ -79,7 +79,7 @@ pub struct Client {
     http: HttpClient,
     /// A client that does not keep connections.
     fresh: HttpClient,
-    /// The URL without a slash at its end.
+    /// The URL, without a slash at the end.
     pub base: String,
     uri: Uri,
     /// The token, for a transport without headers.
@@ -160,7 +160,7 @@ impl Client {
         answered.map(Answer::new).map_err(|error| self.unreachable(&reason(&error)))
     }
 
-    /// If a failure is due to missing credentials, adds the way to give them.
+    /// If credentials are missing or were rejected, adds to the failure how to give them.
     pub fn explain(&self, failure: Failure) -> Failure {
         let Failure::Refused { status: 401, mut reason } = failure else { return failure };
         if self.token.is_none() || reason.message.contains("this needs credentials") {
@@ -185,7 +185,7 @@ impl Client {
     }
 }
 
-/// The innermost cause, which is the most specific one: "connection refused", not "client error".
+/// Returns the innermost cause, which is the most specific one: "connection refused", not "client error".
 fn reason(error: &legacy::Error) -> String {
     let mut cause: &dyn std::error::Error = error;
     loop {
@@ -199,7 +199,7 @@ fn reason(error: &legacy::Error) -> String {
     }
 }
 
-/// The TLS error inside an I/O error. `source` skips it: it gives the TLS error's own source.
+/// Returns the TLS error inside an I/O error. `source` skips this error and returns the source of the TLS error.
 fn tls_error<'a>(cause: &'a (dyn std::error::Error + 'static)) -> Option<&'a rustls::Error> {
     let inner = cause.downcast_ref::<io::Error>()?.get_ref()?;
     inner.downcast_ref().or_else(|| tls_error(inner))
@@ -238,7 +238,8 @@ fn tls_reason(error: &rustls::Error) -> Option<String> {
 /// A response whose body is read as it arrives, and unpacked if it is compressed.
 pub struct Answer {
     response: Response<Incoming>,
-    /// Unpacks the body. It is flushed after each piece, since the next piece of a stream may come much later.
+    /// Unpacks the body. The decoder is flushed after each piece, because the next piece of a stream may come much
+    /// later.
     unpacker: Option<MultiGzDecoder<Vec<u8>>>,
 }
 
@@ -286,7 +287,7 @@ impl Answer {
         // The piece is unpacked in parts, because a small piece may unpack to a thousand times its size.
         for part in bytes.chunks(1024) {
             let done = unpacker.write_all(part).and_then(|()| unpacker.flush());
-            done.map_err(|_| Failure::Unexpected("the answer says that it is gzip, and is not".into()))?;
+            done.map_err(|_| Failure::Unexpected("the answer is marked as gzip, but is not gzip".into()))?;
             unpacked.append(unpacker.get_mut());
             if unpacked.len() > MAX_BODY {
                 return Err(Failure::Unexpected("the answer is too large".into()));

@@ -25,7 +25,7 @@ pub enum Failure {
         /// The error in the body.
         reason: Reason,
     },
-    /// The server refused the request without a status: in a stream, or in the answer to a command.
+    /// The server refused the request without an HTTP status: in a stream, or in the answer to a command.
     #[error("{0}")]
     Denied(Reason),
     /// The client received data that a Longtail server does not send.
@@ -60,7 +60,7 @@ impl Reason {
     /// description: a page of another server is not useful in a terminal.
     pub fn in_body(body: &str) -> Reason {
         let json: Value = serde_json::from_str(body).unwrap_or_default();
-        // In a command's answer the error is the object itself. In a body it is a member.
+        // In the answer to a command, the whole object is the error. In a body, the error is a member of the object.
         let error = json.get("error").unwrap_or(&json);
         match (error["code"].as_str(), error["message"].as_str()) {
             (Some(code), Some(message)) => Reason { code: Some(printable(code)), message: printable(message) },
@@ -70,7 +70,7 @@ impl Reason {
         }
     }
 
-    /// A text that is not an error of Longtail.
+    /// Makes the reason from a text that is not an error of Longtail.
     pub fn words(text: impl Into<String>) -> Reason {
         Reason { code: None, message: text.into() }
     }

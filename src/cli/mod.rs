@@ -1,5 +1,5 @@
-//! Clients for the command line: `longtail check`, `longtail publish`, `longtail tail`. They depend on the wire
-//! protocol and on no internal part of the server.
+//! Clients for the command line: `longtail check`, `longtail publish`, `longtail tail`. They depend only on the wire
+//! protocol, and not on internal parts of the server.
 
 mod check;
 mod client;

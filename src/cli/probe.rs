@@ -20,7 +20,8 @@ const HELLO: Duration = Duration::from_secs(4);
 /// The minimum time that a long poll waits before the probe publishes its message.
 const PARKED: Duration = Duration::from_millis(200);
 
-/// The header that browsers send. A proxy may then compress the answer, and hold back the compressed bytes.
+/// The `Accept-Encoding` header that browsers send. Because of this header, a proxy may compress the answer and hold
+/// back the compressed bytes.
 const PACKED: &[(&str, &str)] = &[("accept-encoding", "gzip")];
 
 /// The result of the probe of a transport.
@@ -81,7 +82,7 @@ impl Probe<'_> {
                 self.client.get(&format!("/poll?{}", self.query()), &[PACKED[0], ("if-none-match", &tag)]).await?;
             // A 200 with messages is not a fault: another client may have published in the meantime.
             if again.status() == 200 && again.text().await?.contains("\"messages\":[]") {
-                result.push_str("; If-None-Match does not pass");
+                result.push_str("; a proxy on the path removes If-None-Match");
             }
         }
         Ok(result)
@@ -123,8 +124,8 @@ impl Probe<'_> {
                 next.clone_into(&mut cursor);
             }
         };
-        // A poll that fails is the result, and the probe does not wait for a message. A poll that works may end before
-        // the message is published.
+        // If the poll fails, its failure is the result, and the probe does not wait for a message. If the poll works,
+        // it may end before the message is published.
         let (began, came) = match select(pin!(published), pin!(asked)).await {
             Either::Left((began, came)) => (began?, came.await?),
             Either::Right((came, began)) => {
@@ -145,7 +146,7 @@ impl Probe<'_> {
                 let passes = if self.try_stream(name, "", &[]).await.is_ok() {
                     "; it arrives if it is not compressed: switch compression off for this path (nginx: gzip off)"
                 } else if self.try_stream(name, "&padding=1", PACKED).await.is_ok() {
-                    "; with padding=1 it arrives"
+                    "; it arrives if the request has padding=1"
                 } else {
                     ""
                 };
@@ -271,17 +272,17 @@ impl Probe<'_> {
     }
 }
 
-/// The error if a stream's hello or a message does not arrive.
+/// Returns the error for a stream's hello or a message that does not arrive.
 const HELD: &str = "a proxy on the path holds the answer back until it is complete, or until there is more of it; \
                     switch its buffering off (nginx: proxy_buffering off)";
 
 /// The maximum wait of a long poll, in seconds.
 const LONGEST_POLL: u64 = 55;
 
-/// The failure of a request that a proxy ended while it was waiting.
+/// Returns the failure of a request that a proxy ended during the wait for a message.
 fn cut_while_waiting(waited: Duration) -> Failure {
     Failure::Unexpected(format!(
-        "cut after {:.1} s, while the request waited for a message: raise the read time-out of the proxy on the path \
+        "cut after {:.1} s, while the request waited for a message: raise the read timeout of the proxy on the path \
          (nginx: proxy_read_timeout 60s)",
         waited.as_secs_f64()
     ))
@@ -290,11 +291,11 @@ fn cut_while_waiting(waited: Duration) -> Failure {
 /// A text that a Longtail server never sends, since JSON does not contain a bare NUL.
 const NEVER: &str = "\0";
 
-/// Reads for some time. Returns an error if the connection ends.
+/// Reads for a given time. Returns an error if the connection ends before that.
 async fn idle(seconds: u64, reading: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
     match timeout(Duration::from_secs(seconds), reading).await {
         Ok(Err(Failure::Unexpected(_))) => Err(Failure::Unexpected(format!(
-            "cut while it was idle, within {seconds} s: raise the read time-out of the proxy on the path (nginx: \
+            "cut while it was idle, within {seconds} s: raise the read timeout of the proxy on the path (nginx: \
              proxy_read_timeout 60s)"
         ))),
         Ok(other) => other,
@@ -302,7 +303,7 @@ async fn idle(seconds: u64, reading: impl Future<Output = Result<(), Failure>>) 
     }
 }
 
-/// The error if a connection ends early.
+/// Returns the error for a connection that ends early.
 const CUT: &str = "the connection was cut before the message arrived";
 
 /// Reads frames until one holds a text.

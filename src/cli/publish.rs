@@ -130,7 +130,8 @@ impl Publish {
         };
         let id = answer["messages"][0]["id"].as_str().unwrap_or("volatile");
         match writeln!(io::stdout(), "{}", printable(id)) {
-            // The message is published, and so are those that follow, although no program reads their ids.
+            // This message was published. The following messages are also published, although no program reads their
+            // ids any more.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
             printed => Ok(printed?),
         }

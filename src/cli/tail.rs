@@ -116,9 +116,9 @@ struct Position {
     polls: bool,
 }
 
-/// The end of one connection.
+/// The reason why a connection ended.
 enum End {
-    /// Reconnect after this time.
+    /// The connection ended, and the command reconnects after this time.
     Again(Duration, String),
     /// Everything was printed.
     Done,
@@ -130,7 +130,7 @@ impl Tail {
         let mut position =
             Position { reached: false, cursor: self.cursor.clone(), last: self.last, left: self.count, polls: false };
         let mut failures = 0;
-        // One listener serves the whole run: a signal between two listeners would be lost.
+        // One signal listener is used for the whole run: a signal between two listeners would be lost.
         let mut interrupt = pin!(ctrl_c());
         loop {
             let began = Instant::now();
@@ -157,7 +157,7 @@ impl Tail {
             let pause = pause.max(Duration::from_millis(100) * 2_u32.pow(failures.min(6)));
             let pause = if why.is_empty() { Duration::ZERO } else { pause.mul_f64(0.75 + fastrand::f64() / 2.0) };
             if !why.is_empty() {
-                // Messages go to standard output. The command continues if no program reads its remarks.
+                // Messages go to standard output. The command continues even if no program reads its standard error.
                 let _ = writeln!(stderr(), "-- {}; reconnecting", printable(&why));
             }
             tokio::select! {
@@ -243,7 +243,7 @@ impl Tail {
         }
     }
 
-    /// Prints a message. Returns whether it was the last one.
+    /// Prints a message. Returns whether it was the last message to print.
     fn message(&self, message: &Object<'_>, text: &str, position: &mut Position) -> Result<bool, Failure> {
         if position.left == Some(0) {
             return Ok(true);

@@ -9,8 +9,8 @@ use std::ffi::OsString;
 /// Variables that the project's tests and examples set around a server. They are not flags.
 const SET_BY_SCRIPTS: [&str; 3] = ["LONGTAIL_BIN", "LONGTAIL_LONG", "LONGTAIL_WRITE"];
 
-/// The flags that the environment has set, with their variables. With this, an error can name the variable instead of a
-/// flag that is not on the command line.
+/// The flags that the environment has set, with their variables. An error can then name the variable instead of a flag
+/// that is not on the command line.
 pub struct Origins(Vec<(String, String)>);
 
 impl Origins {

@@ -6,7 +6,7 @@
 pub struct BadConfig(String);
 
 impl BadConfig {
-    /// An error with this text: one line that says how to fix the configuration.
+    /// Makes an error with this text: one line that says how to fix the configuration.
     pub fn new(text: String) -> BadConfig {
         BadConfig(text)
     }

@@ -7,7 +7,7 @@ use clap::{Arg, Command, CommandFactory, FromArgMatches};
 use std::env;
 use std::ffi::OsString;
 
-/// Shown in place of a secret.
+/// The text that is shown in place of a secret.
 const HIDDEN: &str = "(not shown)";
 
 impl Cli {
@@ -73,7 +73,7 @@ fn set_by(arg: &Arg, args: &[OsString]) -> Option<String> {
     env::var_os(variable).map(|_| variable.to_string_lossy().into_owned())
 }
 
-/// What to type here for an argument that other servers have: a port, or a command that starts them.
+/// Returns advice for an argument that other servers accept, such as a port or a command that starts them.
 fn other_programs(error: &Error, args: &[OsString]) -> Option<&'static str> {
     let is_called = |command: &str| args.iter().skip(1).any(|arg| arg == command);
     match error.kind() {
@@ -105,9 +105,9 @@ fn other_programs(error: &Error, args: &[OsString]) -> Option<&'static str> {
     }
 }
 
-/// Flags by which other servers take their address.
+/// Flags with which other servers set their address.
 const ADDRESS_FLAGS: [&str; 12] =
     ["p", "P", "l", "port", "http-port", "http", "host", "bind", "bind-address", "addr", "address", "interface"];
 
-/// Commands by which other servers start.
+/// Commands with which other servers start.
 const SERVE_COMMANDS: [&str; 7] = ["serve", "server", "start", "run", "listen", "daemon", "up"];

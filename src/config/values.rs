@@ -10,7 +10,7 @@ pub enum AccessLogTo {
     Off,
     /// Standard output.
     Stdout,
-    /// A file. Lines are appended to it.
+    /// A file, to which lines are appended.
     File(PathBuf),
 }
 

@@ -8,15 +8,15 @@
 //!
 //! The hub writes only in the plain case: the reader's position is right before the new messages, no message excludes
 //! the reader, its bounds have room for all messages, and its socket accepts all bytes at once. In *every* other case
-//! the hub does not decide anything: it closes the parking and wakes the reader's task. The task then works as without
-//! a fan-out, with its own cursor, its gap rule and its deadline for a slow client. If a socket accepts only a part of
+//! the hub does not decide anything: it ends the parking and wakes the reader's task. The task then works as without a
+//! fan-out, with its own cursor, its gap rule and its deadline for a slow client. If a socket accepts only a part of
 //! the bytes, the reader's task writes the rest before anything else, so that only one batch is in flight.
 //!
-//! Two rules make both ways give the same result. First, an open parking belongs to the hub: the task does not write
-//! until it has taken its state back ([`unpark`](super::Subscription::unpark)). Taking it back needs the lock under
-//! which the hub writes. Second, the hub compares positions, not events: a reader between *the channel's last message
-//! before the new ones* and *the first new one* gets all new messages. A reader past the new messages already has them.
-//! The task of any other reader looks into the ring. So the order in which events arrive does not matter.
+//! Two rules make both ways give the same result. First, while a reader is parked, only the hub writes: the task does
+//! not write until it has taken its state back ([`unpark`](super::Subscription::unpark)). Taking it back needs the lock
+//! under which the hub writes. Second, the hub compares positions, not events: a reader between *the channel's last
+//! message before the new ones* and *the first new one* gets all new messages. A reader past the new messages already
+//! has them. The task of any other reader looks into the ring. So the order in which events arrive does not matter.
 //!
 //! A write never waits: the sockets do not block, and the reader's task handles a socket that is full. After many
 //! writes the tail lets other tasks run. With several threads, a large fan-out is divided among them.
@@ -59,7 +59,7 @@ pub(super) async fn fan_out(hub: &Arc<Hub>, mut undelivered: Undelivered, head: 
                 let (hub, news) = (hub.clone(), news.clone());
                 parts.spawn(async move { hand_out(&hub, &news, &mut Pacer::default()).await });
             }
-            // The next messages have to wait: a queue of unfinished fan-outs would have no bound.
+            // The next messages have to wait, because a queue of unfinished fan-outs would be unbounded.
             while parts.join_next().await.is_some() {}
             pacer.wrote(hub, news.registrations / threads).await;
         } else {
@@ -77,7 +77,8 @@ fn news(hub: &Hub, slot: usize, messages: Messages, head: Cursor, channels: Opti
     let bytes: usize = messages.iter().map(|message| message.object().len()).sum();
     let before = memory.before(slot, messages.len()).filter(|_| messages.len() == 1 || bytes <= LIMIT.bytes);
     drop(memory);
-    // With this value, no reader counts as right before the new messages, so every reader's task reads them itself.
+    // With this value, no reader's position counts as right before the new messages, so the task of every reader reads
+    // them itself.
     let before = before.unwrap_or(last);
     let next = AtomicUsize::new(0);
     Some(News { slot, messages, before, first, last, head, channels, is_for_all, registrations, next })
@@ -88,7 +89,7 @@ fn news(hub: &Hub, slot: usize, messages: Messages, head: Cursor, channels: Opti
 struct Pacer {
     /// The number of writes since other tasks could run.
     writes: usize,
-    /// The readers to write to next. The list is kept so that its memory is reused.
+    /// The readers to write to next. The list is kept from one fan-out to the next, so that its memory is reused.
     readers: Vec<Arc<Reader>>,
 }
 

@@ -24,7 +24,7 @@ pub struct FanOutReport<'a> {
 /// Receives the counts of direct fan-out: once for each transport in each share of a fan-out, and not once for each
 /// delivery.
 pub trait FanOutObserver: Send + Sync {
-    /// A share of a fan-out has ended.
+    /// Called when a share of a fan-out has ended.
     fn fanned_out(&self, report: &FanOutReport<'_>);
 }
 

@@ -39,8 +39,8 @@ use std::time::Duration;
 use tail::Tail;
 use tokio::sync::watch;
 
-/// The limit on one step of a reader. A direct write respects the limit on bytes. It has all messages of one turn of
-/// the tail, and these may exceed the limit on messages.
+/// The limit on one step of a reader. A direct write by the hub also respects the limit on bytes. But it contains all
+/// messages of one turn of the tail, so it may exceed the limit on messages.
 pub const LIMIT: Limit = Limit { messages: 256, bytes: 256 << 10 };
 
 /// A node's view of the log.
@@ -91,8 +91,7 @@ pub struct Retained {
 }
 
 impl Hub {
-    /// A hub over a log; [`Hub::follow`] starts it. A polling client counts for `away` longer than its
-    /// request.
+    /// Makes a hub for a log; [`Hub::follow`] starts it. A polling client counts for `away` longer than its request.
     pub fn new(log: Arc<dyn MessageLog>, retention: Retention, away: Duration) -> Arc<Hub> {
         Arc::new(Hub {
             memory: RwLock::new(Memory::new(retention)),
@@ -145,7 +144,7 @@ impl Hub {
 
     /// Waits until the node has read the log to its end for the first time. Cancel safe.
     pub async fn ready(&self) {
-        // The sender is a part of self, so this cannot fail.
+        // The sender is a part of `self`, so waiting cannot fail.
         let _ = self.head.subscribe().wait_for(Option::is_some).await;
     }
 
@@ -219,7 +218,7 @@ impl Hub {
         counts
     }
 
-    /// Notes that a client polls these channels. Its request may take `time`.
+    /// Records that a client polls these channels. The request may take up to `time`.
     pub fn polled<'a>(
         &self,
         transport: &'static str,
@@ -230,7 +229,7 @@ impl Hub {
         self.polling.lock().polled(transport, channels, client, time);
     }
 
-    /// Notes that a client, which may have polled before, now reads these channels by a stream or a socket.
+    /// Records that a client, which may have polled before, now reads these channels by a stream or a socket.
     pub fn left_polling(&self, channels: &[Channel], client: &ClientId) {
         self.polling.lock().left(channels, client);
     }
@@ -282,7 +281,7 @@ impl Hub {
 
     fn register(&self, channel: &Channel, reader: &Arc<Reader>) -> Registration {
         let registration = self.memory.write().register(channel, reader);
-        // This comes after the change: otherwise a report in between would leave the old counts in place.
+        // The change is recorded after it was made: otherwise a report in between would contain the old counts.
         self.polling.lock().touch(channel);
         registration
     }
@@ -327,8 +326,8 @@ fn advance(position: &watch::Sender<Option<Cursor>>, cursor: Cursor) {
             return false;
         }
         *known = Some(cursor);
-        // Without this check, a notification without receivers would cost as much as one with them. A receiver that
-        // comes later looks before it waits.
+        // Without this check, a notification would cost the same with and without receivers. A later receiver checks
+        // the value before it waits.
         position.receiver_count() > 0
     });
 }
@@ -338,7 +337,7 @@ fn is_behind(cursor: Cursor, head: Option<Cursor>) -> bool {
     head.is_some_and(|head| head.id >= cursor.id || head.epoch != cursor.epoch)
 }
 
-/// The id of a message of the log.
+/// Returns the id of a message that is in the log.
 fn id_of(message: &Message) -> Id {
     message.cursor().map_or(Id::ZERO, |cursor| cursor.id)
 }

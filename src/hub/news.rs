@@ -9,11 +9,11 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// How many formats a fan-out keeps encoded bytes for. The number needs a bound: each callback name makes a format, and
-/// clients choose these names.
+/// How many formats a fan-out keeps encoded bytes for. The number is bounded, because each callback name makes a format
+/// and clients choose these names.
 const FORMATS: usize = 8;
 
-/// How many readers are copied out of the hub's memory at a time: its lock is not held during the writes.
+/// How many readers are copied out of the hub's memory at a time, because the hub's lock is not held during the writes.
 const STRIDE: usize = 64;
 
 /// The messages of one channel. Usually there is only one message.
@@ -24,7 +24,7 @@ pub(super) struct News {
     /// The channel's slot in the hub's memory.
     pub(super) slot: usize,
     pub(super) messages: Messages,
-    /// The position of the channel's last message before these.
+    /// The position of the channel's last message before the new ones.
     pub(super) before: Id,
     pub(super) first: Id,
     pub(super) last: Id,
@@ -32,17 +32,17 @@ pub(super) struct News {
     pub(super) head: Cursor,
     /// The slots of all channels that have new messages up to `head`, in order; `None` if this is the only channel.
     pub(super) channels: Option<Arc<[usize]>>,
-    /// Whether none of the messages excludes a client.
+    /// Whether all of the messages are for all clients (without `exclude`).
     pub(super) is_for_all: bool,
-    /// How many registrations the channel has room for, used or not.
+    /// The number of the channel's registrations, whether they are in use or free.
     pub(super) registrations: usize,
     /// The first registration that no thread has taken yet.
     pub(super) next: AtomicUsize,
 }
 
 impl News {
-    /// The registrations that the calling thread serves next. They are handed out in small ranges, because ranges may
-    /// be empty and threads are not equally fast.
+    /// Returns the range of registrations that the calling thread serves next. The ranges are small, because some
+    /// contain only free registrations and threads are not equally fast.
     pub(super) fn next_registrations(&self) -> Option<Range<usize>> {
         let start = self.next.fetch_add(STRIDE, Ordering::Relaxed);
         (start < self.registrations).then(|| start..(start + STRIDE).min(self.registrations))
@@ -59,7 +59,7 @@ impl News {
 #[derive(Default)]
 pub(super) struct FanOutShare {
     encoded: SmallVec<[(OwnedFormat, Encoded); 1]>,
-    /// The bytes that were used last, if their format is bare.
+    /// The bytes that were used last, if their format has no prefix and suffix.
     last: Option<(BareFormat, Encoded)>,
     pub(super) counts: FanOutCounts,
     pub(super) transports: TransportTotals,

@@ -7,7 +7,7 @@ use std::any::TypeId;
 use std::io;
 use std::sync::Arc;
 
-/// A socket as the hub sees it.
+/// The hub's view of a socket.
 pub trait Outlet: Send + Sync {
     /// The format of the bytes that the socket gets.
     fn format(&self) -> Format<'_>;
@@ -18,7 +18,8 @@ pub trait Outlet: Send + Sync {
         None
     }
 
-    /// The number of the outlet's transport. Writes are counted under it ([`FanOutObserver`](super::FanOutObserver)).
+    /// The number of the outlet's transport. Writes are counted under this number
+    /// ([`FanOutObserver`](super::FanOutObserver)).
     fn transport(&self) -> usize;
 
     /// Encodes messages for one write to the socket. A reader that has received them has all messages up to `upto`.
@@ -36,7 +37,8 @@ pub trait Outlet: Send + Sync {
     fn write(&self, bytes: &[u8]) -> io::Result<usize>;
 }
 
-/// All that an outlet's bytes depend on besides the messages: outlets of equal formats get the same bytes.
+/// The format of an outlet's bytes. The bytes depend only on the format and the messages, so outlets of equal formats
+/// get the same bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Format<'a> {
     /// How each message is encoded.
@@ -65,7 +67,7 @@ pub enum Layout {
     Sequence,
     /// The messages follow one another in one chunk of HTTP/1.1.
     Chunk,
-    /// The messages are the answer to a poll. The type is that of the envelope that writes the answer.
+    /// The messages are the answer to a poll. Each type of envelope has a layout of its own.
     Answer(TypeId),
 }
 

@@ -19,7 +19,7 @@ pub(super) struct Parking {
     several: Option<Box<SmallVec<[usize; 4]>>>,
     parked: Option<Parked>,
     /// Whether the task was woken, or has to deliver messages itself, since it last took its state back. The hub does
-    /// not write in this case: its bytes must not overtake the bytes that the task will write.
+    /// not write in this case, because its bytes must not overtake the bytes that the task will write.
     is_closed: bool,
 }
 
@@ -34,10 +34,10 @@ struct Parked {
 /// The amount that the hub may write to a parked reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Allowance {
-    /// For a stream: this number of bytes, until a rollover.
+    /// A stream may get this number of bytes before a rollover.
     Bytes(usize),
-    /// For a poll: one answer with at most this number of messages. The hub does not write after it, and does not wake
-    /// the task: the client's next request wakes the task.
+    /// A poll may get one answer with at most this number of messages. After the answer, the hub does not write again
+    /// and does not wake the task: the client's next request wakes the task.
     Answer(usize),
 }
 
@@ -50,7 +50,7 @@ impl Allowance {
     }
 }
 
-/// The hub's writes for a reader while it was parked.
+/// The result of the hub's writes for a reader while the reader was parked.
 #[derive(Debug, Default)]
 pub struct Written {
     /// Bytes that count against a rollover.
@@ -133,8 +133,8 @@ impl Parking {
         self.is_closed = true;
     }
 
-    /// Writes new messages if this is the plain case; see `fan_out.rs`. If they are left to the task, the caller closes
-    /// the parking before it releases the lock.
+    /// Writes new messages in the plain case; see `fan_out.rs`. In all other cases the task writes them, and the caller
+    /// closes the parking before it releases the lock.
     pub(super) fn offer(
         &mut self,
         outlet: Option<&dyn Outlet>,
@@ -160,7 +160,7 @@ impl Parking {
             return Offered::LeftToTask;
         }
         let (size, weight) = (encoded.bytes.len(), encoded.weight);
-        // If nothing was written, or on an error, the task later finds the same messages and the same error.
+        // If no bytes were written, or if the write failed, the task later finds the same messages and the same error.
         let Ok(n @ 1..) = outlet.write(&encoded.bytes) else { return Offered::LeftToTask };
         if n < size {
             parked.written.remainder = Remainder(Some(Box::new(Partial { whole: encoded.bytes, taken: n })));

@@ -8,11 +8,11 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How many polling clients are counted at most. Further clients are not counted, and the counts are then too low.
+/// The maximum number of polling clients that are counted. If there are more clients, the counts are too low.
 const MAX_CLIENTS: usize = 100_000;
 
-/// How often clients that are gone are removed: normally, and while there is no room for more. A sweep looks at all
-/// clients under the lock that every poll takes.
+/// How often clients that no longer poll are removed: normally, and when there is no room for more clients. The removal
+/// looks at all clients under the lock that every poll takes, so it must not run often.
 const SWEEP: Duration = Duration::from_secs(10);
 const SWEEP_FULL: Duration = Duration::from_secs(1);
 
@@ -53,7 +53,7 @@ impl PollingClients {
         self.unreported.is_some()
     }
 
-    /// Notes that the channel's connected readers have changed.
+    /// Records that the channel's connected readers have changed.
     pub(super) fn touch(&mut self, channel: &Channel) {
         if let Some(unreported) = &mut self.unreported
             && !unreported.channels.contains(channel)
@@ -62,7 +62,7 @@ impl PollingClients {
         }
     }
 
-    /// Notes that a client polls. Its request may take `time`.
+    /// Records that a client polls. The request may take up to `time`.
     pub(super) fn polled<'a>(
         &mut self,
         transport: &'static str,
@@ -94,7 +94,7 @@ impl PollingClients {
         }
     }
 
-    /// Notes that a client now reads by a stream or a socket.
+    /// Records that a client now reads by a stream or a socket.
     pub(super) fn left(&mut self, channels: &[Channel], client: &ClientId) {
         for channel in channels {
             let removed = self.clients.get_mut(channel).is_some_and(|clients| clients.remove(client).is_some());
@@ -231,7 +231,7 @@ mod tests {
         }
         polling.polled("poll", &names(&["b"]), &ClientId::random(), Duration::ZERO);
         assert_eq!((count(&polling, "a"), polling.clients.len()), (vec![("poll".into(), MAX_CLIENTS)], 1));
-        // A new client does not cause a sweep each time while there is no room.
+        // When there is no room, the server does not look for clients to remove at each new client.
         let swept = polling.swept;
         tokio::time::advance(Duration::from_millis(900)).await;
         polling.polled("poll", &names(&["b"]), &ClientId::random(), Duration::ZERO);

@@ -1,5 +1,5 @@
-//! A reader as its channels see it: one waker, the volatile messages that wait for it, and the state that it leaves
-//! with the hub while it is parked.
+//! The part of a reader that its channels use: one waker, the volatile messages that wait for the reader, and the state
+//! that the reader leaves with the hub while it is parked.
 
 use super::news::{FanOutShare, News};
 use super::outlet::Outlet;
@@ -12,8 +12,8 @@ use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 use tokio::time::Instant;
 
-/// The maximum number of volatile messages that may wait for a reader, and of their bytes (the first message may have
-/// more). A message beyond these limits is dropped for this reader only.
+/// The maximum number of volatile messages that may wait for a reader, and the maximum number of their bytes (the first
+/// message may be longer). A message beyond these limits is dropped for this reader only.
 const VOLATILE_WAITING: usize = 32;
 const VOLATILE_BYTES: usize = 64 << 10;
 
@@ -24,7 +24,8 @@ pub(super) struct Reader {
     waker: AtomicWaker,
     /// The waiting volatile messages. They are boxed, because most readers have none.
     volatile: Mutex<Option<Box<Volatile>>>,
-    /// The socket as the hub sees it. It is outside `parking`, so that reading it does not take the lock.
+    /// The outlet to the reader's socket. This field is outside `parking`, so that the hub can read it without the
+    /// lock.
     outlet: OnceLock<Box<dyn Outlet>>,
     parking: Mutex<Parking>,
 }
@@ -46,8 +47,8 @@ impl Reader {
         })
     }
 
-    /// Sets the waker. Call it *before* the reader looks for messages. Then a message that arrives after the search and
-    /// before the parking wakes the reader, and no wake-up is lost.
+    /// Sets the waker. The caller must do this *before* the reader looks for messages. Then a message that arrives
+    /// after the search and before the parking wakes the reader, and no wake-up is lost.
     pub(super) fn register(&self, waker: &Waker) {
         self.waker.register(waker);
     }

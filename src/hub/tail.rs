@@ -21,8 +21,8 @@ use tracing::{info, warn};
 /// How often entries that have grown too old are dropped.
 const EVICTION_PERIOD: Duration = Duration::from_secs(1);
 
-/// How long messages that arrive turn after turn are gathered before they are delivered. A turn without a message ends
-/// the gathering at once, so a single message does not wait.
+/// How long the tail gathers messages before it delivers them, if new messages arrive in each turn. A turn without a
+/// message ends this time at once, so a single message does not wait.
 const GATHERING: Duration = Duration::from_micros(500);
 
 /// The log's tail, and the messages that it has returned.
@@ -54,7 +54,7 @@ impl Tail {
         has_moved
     }
 
-    /// Whether several messages wait, and the first and the last of them are in the same channel.
+    /// Whether several messages are undelivered, and the first and the last of them are in the same channel.
     pub(super) fn is_gathering(&self) -> bool {
         matches!(&*self.undelivered.messages, [(first, _), .., (last, _)] if first == last)
     }
@@ -108,8 +108,9 @@ pub(super) async fn follow(hub: &Arc<Hub>) {
     }
 }
 
-/// Lets tasks that are about to publish run for a short time, as long as their messages can go out in the same writes.
-/// It stops at a message in a channel that has none waiting: such a message would only delay the waiting ones.
+/// Lets tasks that are about to publish run for a short time, as long as their messages can be sent in the same writes.
+/// It stops at a message in a channel that does not have undelivered messages: waiting for such messages would only
+/// delay the others.
 async fn gather(hub: &Hub) {
     let begun = Instant::now();
     loop {
@@ -157,7 +158,7 @@ fn apply(hub: &Hub, event: TailEvent, undelivered: &mut Undelivered) {
     }
 }
 
-/// Notes that the log was reached. It may be a different log than before.
+/// Records that the log was reached. It may be a different log than before.
 fn open(hub: &Hub, extent: &Extent) {
     let mut memory = hub.memory.write();
     let before = memory.cursor();
@@ -176,7 +177,7 @@ fn open(hub: &Hub, extent: &Extent) {
         }
         Descent::Unknown => warn!(%epoch, "the log was replaced by another log; all readers are told of a gap"),
     }
-    // A node that was ready stays ready. The head is set because `reached` must not wait for an epoch that is gone.
+    // A node that was ready stays ready. The head is set because `reached` must not wait for an epoch that has ended.
     if let (Some(head), true) = (head, hub.head().is_some()) {
         hub.set_head(head);
     }

@@ -4,7 +4,7 @@ use parking_lot::Mutex;
 use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::time::Instant;
 
-/// A clock that is set once and then runs on by itself.
+/// A clock that is set and then runs on by itself.
 ///
 /// After it is set, it follows the monotonic clock of this process, so a step of the wall clock (NTP after boot, an
 /// operator's `date -s`) does not change it. While a machine is suspended the clock may stand still: entries that age

@@ -22,14 +22,15 @@ pub struct Ancestor {
     pub is_cut: bool,
 }
 
-/// Where a cursor's epoch stands in a [`Lineage`].
+/// The relation of a cursor to a [`Lineage`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Descent {
     /// The cursor's position and all entries after it belong to the present epoch.
     Same(Id),
     /// All entries between the cursor's position and this one are in the log. Later entries of the epoch were lost.
     Until(Id),
-    /// The cursor lies after this position, the end of its epoch: its reader has read entries that were lost.
+    /// The cursor comes after this position, which is the end of its epoch. So the cursor's reader has read entries
+    /// that were lost.
     Beyond(Id),
     /// The log does not know the epoch.
     Unknown,
@@ -51,8 +52,8 @@ impl Lineage {
         }
     }
 
-    /// The gap rule for earlier epochs: resolves a cursor for a log with this floor. For a cursor of the present epoch
-    /// it only finds the position, and the log's bounds decide then. `None` if the log does not know the epoch.
+    /// Resolves a cursor by the gap rule for earlier epochs, for a log with this floor. For a cursor of the present
+    /// epoch it only finds the position, and the log's bounds decide then. `None` if the log does not know the epoch.
     pub fn resolve(&self, cursor: Cursor, floor: Id) -> Option<Resolved> {
         match self.locate(cursor) {
             Descent::Same(id) => Some(Resolved::At(id)),
@@ -72,8 +73,8 @@ pub struct Extent {
     /// The position up to which entries may have been dropped. All later entries are in the log, except single ones up
     /// to `deleted`.
     pub floor: Id,
-    /// The newest entry that was deleted from the middle of the log if it lies after the floor, else the floor. It is
-    /// not known which other entries between the floor and this position were deleted.
+    /// The newest entry that was deleted from the middle of the log, if it comes after the floor; otherwise the floor.
+    /// It is not known which other entries between the floor and this position were deleted.
     pub deleted: Id,
     /// The last id that the log has given.
     pub end: Id,
@@ -88,13 +89,14 @@ pub enum Resolved {
     At(Id),
     /// All entries after the cursor and up to this position are in the log. A gap follows.
     Until(Id),
-    /// Entries after the cursor may have been dropped unseen. Reading goes on at this position. It may be the cursor's
-    /// own position: then the log has entries after it, but others between them may be missing.
+    /// Entries after the cursor may have been dropped before the reader has seen them. Reading goes on at this
+    /// position. It may be the cursor's own position: then the log has entries after it, but others between them may be
+    /// missing.
     Gap(Id),
 }
 
 impl Extent {
-    /// The whole gap rule: resolves a cursor. The rule is exact: a cursor is too old only if entries after it were
+    /// Resolves a cursor by the whole gap rule. The rule is exact: a cursor is too old only if entries after it were
     /// dropped, not because of its age.
     pub fn resolve(&self, cursor: Cursor) -> Resolved {
         match self.lineage.resolve(cursor, self.floor) {

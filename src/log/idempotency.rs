@@ -1,9 +1,10 @@
-//! Idempotency keys: how long and within which bounds a log remembers them, and the keys of a log in memory.
+//! The idempotency keys of a log in memory, and the rules for all logs: how long a log remembers a key, and how many
+//! bytes keys may take.
 //!
-//! A key that was accepted is remembered for [`KEY_LIFE`], whatever comes after it: a publisher that repeats a message
-//! relies on that. So the bound of `--key-bytes` refuses new keys and forgets none. Each publisher has a share: it may
-//! take as many bytes as are free after that. One publisher alone can take half of the bytes, two a third each, and
-//! there is always room for one more.
+//! The log remembers an accepted key for [`KEY_LIFE`], however many keys arrive later: a publisher that repeats a
+//! message relies on this. So when the keys take `--key-bytes`, the log refuses new keys instead of forgetting old
+//! ones. Each publisher has a share: its keys may take at most as many bytes as stay free. A single publisher can take
+//! half of the bytes, and two publishers can take a third each. So there is always room for another publisher.
 
 use super::AppendError;
 use crate::cursor::Id;
@@ -16,19 +17,20 @@ use tokio::time::Instant;
 /// How long an idempotency key is remembered.
 pub const KEY_LIFE: Duration = Duration::from_secs(300);
 
-/// The bytes that the keys of a log may take, unless `--key-bytes` says otherwise.
+/// The default of `--key-bytes`: the maximum number of bytes that the keys of a log take.
 pub const KEY_BYTES: usize = 64 << 20;
 
-/// What a key counts: its entry in a table of a [`Generation`], when the table has just grown and is half empty.
+/// The bytes that a key counts: the size of its entry in a table of a [`Generation`], when the table has just grown and
+/// is half empty.
 const KEY_COST: usize = 80;
 
-/// What a publisher counts in each generation in which it has keys.
+/// The bytes that a publisher counts in each generation in which it has keys.
 const PUBLISHER_COST: usize = 64;
 
-/// The time whose keys are forgotten together.
+/// The length of a generation. The log forgets all keys of a generation together.
 const GENERATION: Duration = Duration::from_secs(30);
 
-/// The hash of a name. It stands for the name, whose length is the publisher's choice.
+/// The hash of a name. It is kept in place of the name, because the publisher chooses the name's length.
 type Hash = [u8; 16];
 
 fn hash(name: &str) -> Hash {
@@ -40,14 +42,14 @@ fn hash(name: &str) -> Hash {
 
 /// The idempotency keys of a log in memory.
 pub struct RememberedKeys {
-    /// The most bytes that keys may take.
+    /// The maximum number of bytes that keys take.
     limit: usize,
     used: usize,
     /// Oldest first.
     generations: VecDeque<Generation>,
 }
 
-/// The keys of one [`GENERATION`]. Whole tables are dropped, so that no key needs a place in a queue.
+/// The keys of one [`GENERATION`]. Whole tables are dropped, so keys do not need a queue.
 struct Generation {
     began: Instant,
     used: usize,
@@ -75,28 +77,29 @@ impl KeyHash {
 }
 
 impl RememberedKeys {
-    /// No keys, and room for this many bytes of them.
+    /// Makes an empty set of keys with room for `limit` bytes.
     pub fn new(limit: usize) -> RememberedKeys {
         RememberedKeys { limit, used: 0, generations: VecDeque::new() }
     }
 
-    /// The message that a key names. `now_ms` is the log's clock, from which ids are made.
+    /// Returns the message that has a key. `now_ms` is the time of the log's clock, which also gives the ids their
+    /// times.
     pub fn find(&self, key: KeyHash, now_ms: u64) -> Option<Id> {
         let found = self.generations.iter().rev().find_map(|generation| generation.messages.get(&key.0)).copied();
         found.filter(|id| now_ms.saturating_sub(id.ms) < KEY_LIFE.as_millis() as u64)
     }
 
-    /// Takes room for the new ones among the keys of drafts that are appended together, for all of them or for none.
-    /// `keys` has one item for each draft.
+    /// Takes room for the new keys of drafts that are appended together. If there is not enough room for all of the new
+    /// keys, it does not take any room. `keys` has one item for each draft.
     ///
     /// # Errors
     ///
-    /// The publisher has no more room, or could never have that much.
+    /// The publisher does not have enough room now, or can never have enough.
     pub fn admit(&mut self, drafts: &[Draft], keys: &[Option<KeyHash>], now_ms: u64) -> Result<(), AppendError> {
         self.forget(Instant::now());
         let unknown = keys.iter().flatten().filter(|key| self.find(**key, now_ms).is_none());
         let new = unknown.collect::<HashSet<_>>().len();
-        // Drafts that come together are of one publisher.
+        // Drafts that are appended together come from one publisher.
         let Some(IdempotencyKey { owner, .. }) = drafts.iter().find_map(|draft| draft.key.as_ref()) else {
             return Ok(());
         };
@@ -130,7 +133,7 @@ impl RememberedKeys {
         Ok(())
     }
 
-    /// Remembers a key for which there is room.
+    /// Remembers a key after [`admit`](RememberedKeys::admit) has taken room for it.
     pub fn remember(&mut self, key: KeyHash, id: Id) {
         self.current(Instant::now()).messages.insert(key.0, id);
     }
@@ -164,7 +167,7 @@ mod tests {
         Draft { key: Some(key), ..Draft::new("c".parse().expect("a channel"), Payload::from_any("1")) }
     }
 
-    /// What the log does with drafts. Each id is the number of milliseconds since the start.
+    /// Treats drafts as the log does. Each id is the number of milliseconds since the start.
     fn append(keys: &mut RememberedKeys, drafts: &[Draft], now_ms: u64) -> Result<(), AppendError> {
         let hashes: Vec<_> = drafts.iter().map(KeyHash::of).collect();
         keys.admit(drafts, &hashes, now_ms)?;
@@ -185,7 +188,8 @@ mod tests {
         for owner in ["a", "b", "c", "d"] {
             taken.push(fill(&mut keys, owner, 0));
         }
-        // A half of everything, then halves of the rest. A newcomer always finds room.
+        // The first publisher takes half of the room, and each later one takes half of the rest. A new publisher always
+        // finds room.
         assert_eq!(taken, [499, 249, 124, 62], "keys of each");
         assert!(append(&mut keys, &[keyed("e", "1")], 0).is_ok());
         assert!(keys.used <= keys.limit);
@@ -214,7 +218,7 @@ mod tests {
         tokio::time::advance(100 * SECOND).await;
         let refused = append(&mut keys, &[keyed("a", "one more")], 100_000);
         assert_eq!(refused, Err(AppendError::NoRoomForKeys(GENERATION + KEY_LIFE - 100 * SECOND)));
-        // A key that is known needs no room.
+        // A key that is already known does not need room.
         assert_eq!(append(&mut keys, &[keyed("a", "0-0")], 100_000), Ok(()));
         tokio::time::advance(GENERATION + KEY_LIFE - 100 * SECOND).await;
         assert_eq!(append(&mut keys, &[keyed("a", "one more")], 330_000), Ok(()));

@@ -59,14 +59,14 @@ impl MemoryLog {
         MemoryLog { state: Mutex::new(state), volatile, retention, clock: LogClock::here() }
     }
 
-    /// The same log, whose idempotency keys may take this many bytes.
+    /// Sets the maximum number of bytes that the log's idempotency keys may take.
     pub fn with_key_bytes(self, bytes: usize) -> MemoryLog {
         self.state.lock().keys = RememberedKeys::new(bytes);
         self
     }
 
     fn append_now(&self, drafts: Vec<Draft>) -> Result<Vec<Option<Cursor>>, AppendError> {
-        // Hashed without the lock, and not at all in the plain case.
+        // Keys are hashed without the lock. In the plain case there are no keys.
         let has_keys = drafts.iter().any(|draft| draft.key.is_some());
         let key_of = |draft: &Draft| KeyHash::of(draft).filter(|_| !draft.volatile);
         let keys: Vec<_> = if has_keys { drafts.iter().map(key_of).collect() } else { Vec::new() };
@@ -103,7 +103,8 @@ impl MemoryLog {
         Ok(cursors)
     }
 
-    /// Waits for news for a tail at position `at`: returns a volatile message, or `None` if there are new entries.
+    /// Waits until there is news for a tail at position `at`. Returns a volatile message, or `None` if there are new
+    /// entries.
     fn poll_news(
         &self,
         cx: &mut Context<'_>,

@@ -16,7 +16,7 @@ pub const APPEND_BUCKETS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025
 /// The purpose of a connection to Redis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Purpose {
-    /// `tail`, `append`, `read` or `subscription`.
+    /// One of `tail`, `append`, `read` and `subscription`.
     pub purpose: &'static str,
 }
 
@@ -109,16 +109,16 @@ impl LogMetrics {
         counter("bridge_bridged_messages", "PUBLISHes that this node has appended", &self.bridged);
         counter("bridge_struck_out_messages", "PUBLISHes that another node had appended", &self.already_appended);
         counter("bridge_refused_messages", "PUBLISHes that are not messages", &self.refused);
-        let help = "PUBLISHes whose idempotency key was not remembered: their publishers' keys took their share";
+        let help = "PUBLISHes whose idempotency key was not remembered, because the keys of publishers through Redis had used up their share";
         counter("bridge_forgotten_keys", help, &self.forgotten_keys);
-        let help = "PUBLISHes and entries that everybody got, since what they exclude is not a client id";
+        let help = "PUBLISHes and entries that all readers got, because their exclude is not a client id";
         counter("log_ignored_excludes", help, &self.ignored_excludes);
         counter(
             "bridge_overflowed_messages",
-            "PUBLISHes that were received and lost: too many waited, or they waited too long",
+            "PUBLISHes that were received and lost, because too many waited or they waited too long",
             &self.overflowed,
         );
-        counter("bridge_deaf", "Lost subscriptions; PUBLISHes may be missed then", &self.deaf);
+        counter("bridge_deaf", "Lost subscriptions; the node may have missed PUBLISHes after each of them", &self.deaf);
         counter("bridge_lease_changes", "Observed changes of the lease holder", &self.lease_changes);
         let mut gauge = |name: &str, help: &str, gauge: &Gauge| registry.register(name, help, gauge.clone());
         gauge("log_reachable", "Whether the log can be reached", &self.reachable);

@@ -28,8 +28,8 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// The ordered sequence of messages.
 ///
-/// A caller may leave a future of this trait unpolled for any time: the future does not hold a lock or a place in a
-/// line that others wait for.
+/// A caller may leave a future of this trait unpolled for any time: such a future does not hold a lock or a place in a
+/// line for which others wait.
 pub trait MessageLog: Send + Sync {
     /// Appends all drafts in their order, or none of them. Returns one cursor for each draft, when the log holds the
     /// drafts. A volatile draft is sent to all tails of the log and is not kept; its cursor is `None`.
@@ -66,7 +66,7 @@ pub struct Retention {
     pub age: Duration,
     /// How many messages are kept.
     pub messages: usize,
-    /// How many bytes are kept, by [`Message::weight`].
+    /// How many bytes of messages are kept, measured by [`Message::weight`].
     pub bytes: usize,
 }
 
@@ -120,9 +120,11 @@ pub enum AppendError {
     /// The drafts were written to the log's connection, but no answer came in time.
     #[error("the log gave no answer in time; the message may or may not have been appended")]
     OutcomeUnknown,
-    /// The idempotency keys of the publisher take its share of `--key-bytes`. There is room again after this time.
+    /// The idempotency keys of the publisher take its share of `--key-bytes`. There will be room again after this time.
     /// Nothing was appended.
-    #[error("your idempotency keys take their share of --key-bytes: each is remembered for five minutes")]
+    #[error(
+        "your idempotency keys have used up their share of --key-bytes: the server remembers each key for five minutes"
+    )]
     NoRoomForKeys(Duration),
     /// The drafts have more keys than any publisher may ever have. Nothing was appended.
     #[error("the messages have more idempotency keys than --key-bytes allows one publisher: send fewer at a time")]

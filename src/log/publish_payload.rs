@@ -47,7 +47,7 @@ struct LongForm<'a> {
     event: Option<String>,
     #[serde(default, deserialize_with = "client_name")]
     exclude: Option<String>,
-    /// Laravel sends it with each message: the client to leave out, or null.
+    /// The client that does not receive the message, or null. Laravel sends this field with each message.
     #[serde(default, deserialize_with = "client_name")]
     socket: Option<String>,
     #[serde(default, deserialize_with = "flag")]
@@ -141,7 +141,7 @@ mod tests {
         }
     }
 
-    /// The message of a publisher that names nobody, or nobody known, is for everybody.
+    /// If a publisher does not name a client, or names one that is not known, the message is for all clients.
     #[test]
     fn an_exclude_that_is_not_a_client_id_loses_no_message() {
         for (payload, client, is_ignored) in [

@@ -14,7 +14,7 @@ pub enum CountChange {
     /// The channel's connected readers on this node, and whether polling clients read it here. A channel without
     /// readers and polling clients is forgotten.
     Channel(Channel, Counts, bool),
-    /// For this time, a polling client counts as a reader by this transport, and by no other polling transport.
+    /// For this time, a polling client counts as a reader by this transport, and not by any other polling transport.
     Polled(Channel, ClientId, &'static str, Duration),
     /// A polling client has changed to a stream or a socket.
     Left(Channel, ClientId),

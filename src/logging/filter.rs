@@ -8,8 +8,8 @@ use tracing_subscriber::filter::{LevelFilter, ParseError};
 /// The crates that log through `tracing`: this one and its dependencies.
 const CRATES: [&str; 3] = ["longtail", "h2", "hyper_util"];
 
-/// h2 warns of acts of a client, such as a PING acknowledgement without a PING. Only a developer can use these lines:
-/// they are written if `--log` names the crate or a level below `info`.
+/// The h2 crate warns of unusual actions of a client, such as a PING acknowledgement without a PING. Only a developer
+/// can use these lines, so they are written only if `--log` names the crate or a level below `info`.
 const QUIET_CRATE: &str = "h2";
 
 /// The filter of `--log`.
@@ -24,7 +24,7 @@ pub fn filter(text: &str) -> Result<EnvFilter, BadConfig> {
         ))
     };
     let mut directives: Vec<&str> = text.split(',').map(str::trim).collect();
-    // The filter would take a mistyped level for a module's name, and then log nothing.
+    // The filter would treat a mistyped level as the name of a module, and then log nothing.
     if let Some(word) = directives.iter().find(|directive| !is_valid(directive)) {
         return Err(bad(word));
     }

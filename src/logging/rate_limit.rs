@@ -1,5 +1,5 @@
-//! The rate of log lines: each place in the code may write a few lines in a period. Others are counted, and the count is
-//! written later. So no client can fill a disk, however fast it sends requests that are logged.
+//! Limits the rate of log lines: each place in the code may write a few lines in a period. Further lines are counted,
+//! and the count is written later. So a client cannot fill a disk, however fast it sends requests that are logged.
 
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -14,29 +14,30 @@ use tracing::{Event, Level, Metadata, Subscriber, debug, error, info, trace, war
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 
-/// How long the lines of a place are counted together.
+/// The length of the period for which the lines of a place are counted.
 const PERIOD: Duration = Duration::from_secs(10);
 
-/// The lines of one place in a period, at the levels that a server runs with.
+/// How many lines one place may write in a period at `info` and the levels above it.
 const LINES: u32 = 10;
 
-/// The lines of one place in a period at `debug` and `trace`.
+/// How many lines one place may write in a period at `debug` and `trace`.
 const DEBUG_LINES: u32 = 1000;
 
-/// The maximum number of characters of a text that are repeated after its lines were left out.
+/// The maximum number of characters that the report of left-out lines repeats from their text.
 const TEXT: usize = 200;
 
-/// A layer that drops lines above the rate. It begins when [`run`](RateLimit::run) is called: no line of the start is
-/// left out.
+/// A layer that drops lines above the rate. It has no effect until [`run`](RateLimit::run) is called, so lines of the
+/// start are never left out.
 ///
-/// The binary uses it. A program that runs a server inside itself adds it to its own subscriber, and spawns `run`.
+/// The `longtail` binary uses this layer. A program that embeds the server adds the layer to its own subscriber and
+/// spawns `run`.
 #[derive(Clone, Default)]
 pub struct RateLimit(Arc<Limit>);
 
 #[derive(Default)]
 struct Limit {
     is_on: AtomicBool,
-    /// The places in the code. Their number is at most that of the program's `tracing` macros.
+    /// The places in the code that have written lines. There are at most as many as the program has `tracing` macros.
     places: Mutex<HashMap<Identifier, Place>>,
 }
 
@@ -73,7 +74,7 @@ impl Place {
 }
 
 impl RateLimit {
-    /// Begins to limit the rate, and logs in every period the number of lines that were left out.
+    /// Begins to limit the rate. In every period, it logs the number of lines that were left out.
     pub async fn run(self) {
         self.0.is_on.store(true, Ordering::Relaxed);
         loop {
@@ -88,7 +89,7 @@ impl RateLimit {
         let left_out = places.values_mut().filter(|place| place.left_out > 0);
         let told: Vec<_> =
             left_out.map(|place| (place.level, place.text.clone(), std::mem::take(&mut place.left_out))).collect();
-        // These lines come to this layer again.
+        // These lines also pass through this layer.
         drop(places);
         for (level, text, suppressed) in told {
             tell(level, &text, suppressed);
@@ -99,9 +100,14 @@ impl RateLimit {
         if !self.0.is_on.load(Ordering::Relaxed) || is_own(event.metadata()) {
             return true;
         }
-        let now = Instant::now();
-        let mut places = self.0.places.lock();
-        places.entry(event.metadata().callsite()).or_insert_with(|| Place::new(event)).admits(now)
+        let (now, callsite) = (Instant::now(), event.metadata().callsite());
+        if let Some(place) = self.0.places.lock().get_mut(&callsite) {
+            return place.admits(now);
+        }
+        // The text is formatted without the lock: this may log or panic, and the log line of a panic also passes through
+        // this layer.
+        let place = Place::new(event);
+        self.0.places.lock().entry(callsite).or_insert(place).admits(now)
     }
 }
 
@@ -111,7 +117,7 @@ impl<S: Subscriber> Layer<S> for RateLimit {
     }
 }
 
-/// Whether this file writes the line. In a period there is at most one such line for each place.
+/// Whether this file itself writes the line. For each place, it writes at most one line in a period.
 fn is_own(metadata: &Metadata<'_>) -> bool {
     metadata.target() == module_path!()
 }
@@ -205,6 +211,30 @@ mod tests {
         tokio::time::sleep(PERIOD * 3).await;
         assert_eq!(written.count(""), 0, "it is told once");
         running.abort();
+    }
+
+    /// A text that logs while it is formatted.
+    struct Talkative;
+
+    impl std::fmt::Display for Talkative {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            LIMIT.with_borrow(|limit| limit.tell());
+            f.write_str("a text")
+        }
+    }
+
+    thread_local! {
+        static LIMIT: std::cell::RefCell<RateLimit> = std::cell::RefCell::default();
+    }
+
+    #[test]
+    fn a_text_that_uses_the_log_while_it_is_formatted_does_not_block() {
+        let (limit, written, subscriber) = subscriber();
+        let _guard = tracing::subscriber::set_default(subscriber);
+        limit.0.is_on.store(true, Ordering::Relaxed);
+        LIMIT.set(limit);
+        warn!("{Talkative}");
+        assert_eq!(written.count("a text"), 1);
     }
 
     #[tokio::test(start_paused = true)]

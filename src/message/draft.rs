@@ -26,8 +26,8 @@ impl Payload {
         &self.0
     }
 
-    /// Whether data is at most `max` bytes long. For a JSON string only its text counts, because its quotes and escapes
-    /// may have been added here.
+    /// Whether the payload is at most `max` bytes long. For a JSON string only its text counts, because its quotes and
+    /// escapes may have been added here.
     pub fn fits(data: &str, max: usize) -> bool {
         data.len() <= max || (data.starts_with('"') && json::text_of(data).is_some_and(|text| text.len() <= max))
     }
@@ -59,7 +59,7 @@ impl Draft {
         Draft { channel, event, payload, exclude, ignored_exclude: false, key, volatile: false }
     }
 
-    /// The memory that it takes, about.
+    /// Returns about how much memory the draft takes.
     pub fn size(&self) -> usize {
         size_of::<Draft>() + self.channel.as_str().len() + self.event.as_str().len() + self.payload.0.len()
     }
@@ -83,7 +83,7 @@ pub struct DraftFields<'a> {
     pub event: Option<&'a str>,
     /// The client that does not receive the message, if there is one.
     pub exclude: Option<&'a str>,
-    /// The same, as Laravel names it.
+    /// The client that does not receive the message, under the name that Laravel uses.
     pub socket: Option<&'a str>,
     /// The idempotency key, if there is one.
     pub key: Option<&'a str>,
@@ -139,8 +139,8 @@ pub struct BadIdempotencyKey;
 pub struct IdempotencyKey {
     /// The publisher; empty if publishers are not distinguished.
     pub publisher: String,
-    /// The publisher in whose share of `--key-bytes` the key counts. It is distinguished in any case, so that none can
-    /// use up the room of all.
+    /// The publisher in whose share of `--key-bytes` the key counts. Publishers are always distinguished here, so that
+    /// one of them cannot use up the room of all.
     pub owner: String,
     /// The key, 1 to 200 bytes.
     pub key: String,

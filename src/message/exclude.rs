@@ -1,6 +1,6 @@
 //! The client that a message excludes, as publishers name it: `exclude`, or `socket` in messages of Laravel.
 //!
-//! A publisher that has no client to name often sends a value nevertheless: `""` from a header that is missing, `null`,
+//! A publisher often sends a value even if there is no client to exclude: `""` from a missing header, `null` or
 //! `false`. Such a message is for all readers. If the server refused it, no reader would get it.
 
 use super::ClientId;
@@ -8,8 +8,8 @@ use prometheus_client::metrics::counter::Counter;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-/// The client to exclude among the names that a publisher gives, and whether any of them is not a client id. Of two
-/// clients the first one counts.
+/// Returns the client to exclude from the names that a publisher gives, and whether any of the names is not a client
+/// id. If there are two clients, the first one counts.
 pub(super) fn choose<'a>(names: impl IntoIterator<Item = Option<&'a str>>) -> (Option<ClientId>, bool) {
     let (mut client, mut is_unusable) = (None, false);
     for name in names.into_iter().flatten() {
@@ -21,8 +21,8 @@ pub(super) fn choose<'a>(names: impl IntoIterator<Item = Option<&'a str>>) -> (O
     (client, is_unusable)
 }
 
-/// Reads a client's name in JSON, of any type. `null` names nobody. What is not a text becomes an empty text, which is
-/// not a client id.
+/// Reads a client's name in JSON, of any type. `null` names nobody. A value that is not a text becomes an empty text,
+/// which is not a client id.
 ///
 /// # Errors
 ///
@@ -32,13 +32,13 @@ pub fn client_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<
     Ok(json.map(|json| serde_json::from_str(json.get()).unwrap_or_default()))
 }
 
-/// Counts and logs a message that everybody gets, because its `exclude` is not a client id.
+/// Counts and logs a message that all readers get because its `exclude` is not a client id.
 pub fn warn_ignored_exclude(counter: &Counter, from: &str) {
     let ignored = counter.inc() + 1;
     tracing::warn!(
         from,
         ignored,
-        "the exclude of a message is not a client id, so everybody gets the message: leave the field out, or send the \
+        "the exclude of a message is not a client id, so all readers get the message: leave the field out, or send the \
          id that the client has (1 to 100 of A-Z a-z 0-9 _ - . : @)"
     );
 }

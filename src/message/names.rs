@@ -75,7 +75,7 @@ impl FromStr for Event {
         const RESERVED: [&str; 6] = ["hello", "heartbeat", "gap", "bye", "error", "open"];
         // `char::is_control` covers C0, DEL and C1. The check is needed because a line break here would forge a line of
         // SSE.
-        if name.is_empty() || name.len() > 100 || name.chars().any(char::is_control) {
+        if name.is_empty() || name.len() > 200 || name.chars().any(char::is_control) {
             return Err(BadEvent::Malformed);
         }
         if RESERVED.contains(&name) {
@@ -89,14 +89,14 @@ impl FromStr for Event {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadEvent {
     /// The name is empty, too long or has a control character.
-    #[error("an event name must be 1 to 100 bytes without control characters")]
+    #[error("an event name must be 1 to 200 bytes without control characters")]
     Malformed,
-    /// The name is one that streams use themselves.
+    /// The name is reserved, because streams use it for their own events.
     #[error("the event names hello, heartbeat, gap, bye, error and open are reserved")]
     Reserved,
 }
 
-/// A client's id. It is usually a UUID, which takes 16 bytes. Any other short token is kept as it is.
+/// A client's id. A client id. It is usually a UUID, which takes 16 bytes. Any other short token is kept as it is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum ClientId {
     /// A UUID in its usual spelling.
@@ -160,11 +160,14 @@ mod tests {
 
     #[test]
     fn event_names() {
-        for bad in ["", "a\n", "a\rb", "a\u{7f}", "a\u{85}", &"x".repeat(101)] {
+        for bad in ["", "a\n", "a\rb", "a\u{7f}", "a\u{85}", &"x".repeat(201), &"é".repeat(101)] {
             assert_eq!(bad.parse::<Event>(), Err(BadEvent::Malformed), "{bad:?}");
         }
         for reserved in ["hello", "heartbeat", "gap", "bye", "error", "open"] {
             assert_eq!(reserved.parse::<Event>(), Err(BadEvent::Reserved));
+        }
+        for good in ["a", "item added", &"x".repeat(200), &"é".repeat(100)] {
+            assert_eq!(good.parse::<Event>().map(|e| e.as_str().to_owned()), Ok(good.to_owned()));
         }
         assert_eq!("Hello".parse::<Event>().map(|e| e.as_str().to_owned()), Ok("Hello".to_owned()));
     }

@@ -23,7 +23,7 @@ impl Pattern {
         (self.is_open && self.prefix.is_empty()) || self.prefix.parse::<Channel>().is_ok()
     }
 
-    /// Whether a channel matches.
+    /// Whether the pattern matches a channel.
     pub fn matches(&self, channel: &Channel) -> bool {
         self.matched(channel.as_str()).is_some()
     }

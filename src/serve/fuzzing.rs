@@ -56,7 +56,7 @@ impl Plain {
         Ok(Plain { request, size: bytes.len() - rest.len(), publish, poll })
     }
 
-    /// The length of the request, body included.
+    /// The length of the request with its body.
     pub fn size(&self) -> usize {
         self.size
     }

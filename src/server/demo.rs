@@ -24,7 +24,7 @@ pub fn open(first: SocketAddr, listeners: &mut Listeners) -> io::Result<super::O
     let proxy = Arc::<FaultProxy>::default();
     let tasks = ports.into_iter().map(|port| proxy.clone().accept(port).boxed()).collect();
     let api = Demo::new(proxy, addresses, tcp.try_into().ok());
-    // The proxy holds two descriptors for each of its connections.
+    // The proxy needs two descriptors for each of its connections.
     Ok(super::OpenDemo { api: Some(api), tasks, descriptors: 2 * MAX_CONNECTIONS as u64 })
 }
 

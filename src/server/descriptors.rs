@@ -5,12 +5,13 @@ use crate::config::Config;
 use crate::serve::{DescriptorAllowance, MAX_IN_FLIGHT};
 use tracing::{info, warn};
 
-/// Descriptors reserved for connections to Redis: the connections of the log, the bridge and the subscriber counts, a
-/// second one of each while it reconnects, and connections to sentinels and name servers.
+/// The number of descriptors reserved for connections to Redis. The log, the bridge and the subscriber counts have such
+/// connections. Each of them may need a second descriptor during a reconnect. Some descriptors are for connections to
+/// sentinels and name servers.
 const REDIS: u64 = 24;
 
-/// Descriptors reserved for all other files and sockets that are opened after the start: signals, reloaded files,
-/// `/proc` for the metrics, and one connection per listener that is accepted only to be closed.
+/// The number of descriptors reserved for all other files and sockets that are opened after the start: signals,
+/// reloaded files, `/proc` for the metrics, and for each listener one connection that is accepted only to be closed.
 const OTHERS: u64 = 12;
 
 /// The assumed number of open descriptors, if the system does not report it.
@@ -28,8 +29,8 @@ fn open() -> u64 {
     list.map_or(OPEN, |entries| entries.count() as u64)
 }
 
-/// The limit on requests in flight to one URL of the application. Each of them takes a connection, and most of a small descriptor limit
-/// must be left for other connections.
+/// The limit on requests in flight to one URL of the application. Each of them takes a connection, and most of a small
+/// descriptor limit must be left for other connections.
 pub fn questions() -> usize {
     questions_of(limit())
 }

@@ -46,6 +46,14 @@ pub enum RunError {
     /// The server can no longer read from clients.
     #[error("socket reactor failed; no client I/O is possible: {0}")]
     Reactor(String),
+    /// A task that the server needs has ended, usually by a panic. The other tasks would only seem to serve.
+    #[error("{task} has ended: {reason}")]
+    Task {
+        /// What the task does.
+        task: &'static str,
+        /// The panic, or another reason.
+        reason: String,
+    },
     /// The server cannot accept connections.
     #[error("cannot accept connections: {0}")]
     Accept(#[from] io::Error),
@@ -55,7 +63,7 @@ impl RunError {
     /// The exit code of the process, after sysexits.h.
     pub fn exit_code(&self) -> u8 {
         match self {
-            RunError::Reactor(_) => 70,
+            RunError::Reactor(_) | RunError::Task { .. } => 70,
             RunError::Accept(_) => 71,
         }
     }

@@ -24,6 +24,8 @@ const LONGEST_REQUEST: Duration = Duration::from_secs(60);
 pub struct OpenLog {
     /// The log.
     pub log: Arc<dyn MessageLog>,
+    /// The task that appends to the log; `None` for a log in memory.
+    pub appender: Option<JoinHandle<()>>,
     /// The counts of other nodes; `None` for a log in memory, because it does not have other nodes.
     pub remote_counts: Option<Arc<dyn SubscriberCounts>>,
     /// The bridge from PUBLISH. It does not run yet. `None` for a log in memory.
@@ -51,9 +53,10 @@ pub async fn open_log(config: &Config, metrics: &mut Registry) -> Result<OpenLog
     let Some(url) = &config.redis else {
         info!("the log is in memory and ends with this process; --redis keeps it and shares it between nodes");
         let log = Arc::new(MemoryLog::new(config.retention()).with_key_bytes(config.key_bytes));
-        return Ok(OpenLog { log, remote_counts: None, bridge: None, is_listening: watch::channel(true).1 });
+        let is_listening = watch::channel(true).1;
+        return Ok(OpenLog { log, appender: None, remote_counts: None, bridge: None, is_listening });
     };
-    let log = open_redis(config, url).await?;
+    let (log, appender) = open_redis(config, url).await?;
     log.metrics().register(metrics);
     let patterns = config.patterns().unwrap_or_default();
     for pattern in &patterns {
@@ -65,11 +68,17 @@ pub async fn open_log(config: &Config, metrics: &mut Registry) -> Result<OpenLog
     // The bridge also runs without a pattern, because it receives the volatile messages of other nodes.
     let bridge = BridgeConfig { patterns, queue: config.redis_subscribe_queue as usize };
     let bridge = Bridge { log: log.clone(), config: bridge, is_listening: listening };
-    Ok(OpenLog { log, remote_counts: Some(remote_counts), bridge: Some(bridge), is_listening })
+    Ok(OpenLog {
+        log,
+        appender: Some(appender),
+        remote_counts: Some(remote_counts),
+        bridge: Some(bridge),
+        is_listening,
+    })
 }
 
 /// Connects to Redis once, so that a mistake in the configuration is an error at start.
-async fn open_redis(config: &Config, url: &str) -> Result<Arc<RedisLog>, StartError> {
+async fn open_redis(config: &Config, url: &str) -> Result<(Arc<RedisLog>, JoinHandle<()>), StartError> {
     let endpoint = Endpoint::parse(url, certificates(config)?).map_err(|error| bad_flag("--redis", &error))?;
     if endpoint.is_tls() {
         // A process has a single provider. An error means that the embedding program has already chosen one.
@@ -85,7 +94,7 @@ async fn open_redis(config: &Config, url: &str) -> Result<Arc<RedisLog>, StartEr
         key_bytes: config.key_bytes,
         subscribe: config.patterns().unwrap_or_default().iter().map(ToString::to_string).collect(),
     };
-    let log = RedisLog::new(endpoint, redis);
+    let (log, appender) = RedisLog::new(endpoint, redis);
     match log.probe().await {
         Ok(address) if address == described => info!("the log is the stream {} in Redis at {address}", log.keys().log),
         Ok(address) => info!("the log is the stream {} in Redis at {address} ({described})", log.keys().log),
@@ -97,7 +106,7 @@ async fn open_redis(config: &Config, url: &str) -> Result<Arc<RedisLog>, StartEr
             return Err(StartError::LogUnreachable(format!("the log in Redis at {described}: {error}{way_out}")));
         }
     }
-    Ok(log)
+    Ok((log, appender))
 }
 
 /// Reads the certificates that the `--redis-tls-…` flags name; `None` if there are none.

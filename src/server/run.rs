@@ -4,6 +4,7 @@ use super::{RunError, Server};
 use crate::log::subscriber_counts::SubscriberCounts;
 use crate::serve::{self, ServerState};
 use crate::systemd;
+use futures_util::future::select_all;
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
@@ -18,9 +19,9 @@ const LAST_WRITES: Duration = Duration::from_secs(2);
 
 /// How long the steps of a drain take.
 pub struct DrainTimes {
-    /// How long the server still takes connections after it is told to stop.
+    /// How long the server still accepts connections after it is told to stop.
     pub delay: Duration,
-    /// How long readers may take to disconnect after that.
+    /// How long readers may take to disconnect after the drain has begun.
     pub limit: Duration,
 }
 
@@ -32,16 +33,17 @@ impl Server {
     /// The server failed to read from clients or to accept them, at the start or later. The background tasks were still
     /// shut down cleanly.
     pub async fn run(mut self, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
-        let background = Background::spawn(&mut self);
+        let mut background = Background::spawn(&mut self);
         let state = self.context.state.clone();
         let serving = serve::serve(self.context, self.listeners, self.drain.limit);
         let serving = serve_until(shutdown, serving, state.clone(), self.drain);
         let ended = tokio::select! {
             served = serving => served.map_err(RunError::from),
             ended = self.reactor_task => Err(reactor_failure(ended)),
+            failure = background.failure() => Err(failure),
         };
         if let Err(error) = &ended {
-            // The server can no longer tell clients to reconnect, so it does not drain.
+            // A drain relies on all of these tasks. Clients reconnect, to this node after its restart or to another one.
             error!("{error}");
             // This closes the listeners, so that clients are refused and try another node.
             state.drain.begin();
@@ -70,7 +72,7 @@ async fn serve_until(
     }
     if !times.delay.is_zero() {
         info!(seconds = times.delay.as_secs(), "not ready: connections are still taken until the drain begins");
-        // A load balancer takes the node out when it sees that `/readyz` answers 503, and until then sends clients.
+        // A load balancer stops sending clients to the node only after it has seen that `/readyz` answers 503.
         state.drain.announce();
         systemd::stopping();
         tokio::select! {
@@ -79,7 +81,7 @@ async fn serve_until(
         }
     }
     info!(seconds = times.limit.as_secs(), "draining: readers are told to reconnect");
-    // Before the drain, the server learns of all requests that have already arrived. Otherwise the drain would cut
+    // Before the drain begins, the server finds all requests that have already arrived. Otherwise the drain would cut
     // their connections as idle ones.
     state.reactor.catch_up().await;
     state.drain.begin();
@@ -99,6 +101,8 @@ fn reactor_failure(ended: Result<io::Result<()>, JoinError>) -> RunError {
 struct Background {
     /// Follows the log.
     tail: JoinHandle<()>,
+    /// Tasks that the start has spawned, by what they do.
+    needed: Vec<(&'static str, JoinHandle<()>)>,
     /// Reports this node's counts to other nodes.
     counts: Option<(Arc<dyn SubscriberCounts>, JoinHandle<()>)>,
     /// Appends PUBLISHes to the log.
@@ -117,12 +121,24 @@ impl Background {
             |remote: Arc<dyn SubscriberCounts>| (remote.clone(), tokio::spawn(state.hub.clone().report_counts(remote)));
         Background {
             tail: tokio::spawn(state.hub.clone().follow()),
+            needed: std::mem::take(&mut server.needed_tasks),
             counts: state.remote_counts.clone().map(counts),
             bridge: server.bridge.take().map(|bridge| bridge.spawn(stopping)),
             stop_bridge,
             supervisor: tokio::spawn(supervise(state.clone(), server.waits_for_log)),
             demo: server.demo_tasks.drain(..).map(tokio::spawn).collect(),
         }
+    }
+
+    /// Returns when a task ends that should run until [`Background::end`]. The task has usually panicked.
+    async fn failure(&mut self) -> RunError {
+        let counts = self.counts.iter_mut().map(|(_, task)| ("the task that reports counts to other nodes", task));
+        let bridge = self.bridge.iter_mut().map(|task| ("the task that takes PUBLISHes into the log", task));
+        let needed = self.needed.iter_mut().map(|(what, task)| (*what, task));
+        let all = needed.chain(counts).chain(bridge).chain([("the task that follows the log", &mut self.tail)]);
+        let ended = select_all(all.map(|(task, handle)| Box::pin(async move { (task, handle.await) })));
+        let ((task, ended), ..) = ended.await;
+        RunError::Task { task, reason: ended.err().map_or("it returned".into(), |error| error.to_string()) }
     }
 
     /// Ends the tasks. The bridge and the counts get some time for their last writes to Redis.
@@ -133,7 +149,8 @@ impl Background {
             let _ = tokio::time::timeout(LAST_WRITES, remote.leave()).await;
         }
         self.stop_bridge.send_replace(true);
-        if let Some(bridge) = self.bridge {
+        // A task whose end was seen must not be awaited again.
+        if let Some(bridge) = self.bridge.filter(|bridge| !bridge.is_finished()) {
             let _ = tokio::time::timeout(LAST_WRITES, bridge).await;
         }
         self.tail.abort();
@@ -155,4 +172,57 @@ async fn supervise(state: Arc<ServerState>, waits_for_log: bool) {
         format!("{readers} readers of {} channels, {} messages retained{log}", retained.channels, retained.messages)
     };
     systemd::supervise(ready, status).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{AddressOrOff, Config};
+    use std::future::{pending, ready};
+    use tokio::io::AsyncReadExt;
+    use tokio::net::TcpStream;
+
+    async fn server() -> Server {
+        let listen = vec!["127.0.0.1:0".parse().expect("an address")];
+        let config = Config { listen, tcp_listen: AddressOrOff(None), ..Config::default() };
+        Server::bind(&config).await.expect("bound")
+    }
+
+    /// A server that misses one of its tasks ends with an error, so that it is started again: it would only seem to work.
+    #[tokio::test]
+    async fn a_task_that_ends_ends_the_server() {
+        let panics = || tokio::spawn(async { panic!("a fault") });
+        let returns = || tokio::spawn(ready(()));
+        for (task, reason) in [(panics(), "a fault"), (returns(), "it returned")] {
+            let mut server = server().await;
+            let mut client = TcpStream::connect(server.local_addrs()[0]).await.expect("connect");
+            server.needed_tasks.push(("the task of this test", task));
+            let failure = server.run(pending()).await.expect_err("a failure");
+            let text = failure.to_string();
+            assert!(text.starts_with("the task of this test has ended: ") && text.contains(reason), "{text}");
+            assert_eq!(failure.exit_code(), 70);
+            // Clients are told by the end of their connections.
+            assert_eq!(client.read(&mut [0; 1]).await.ok(), Some(0));
+        }
+    }
+
+    #[tokio::test]
+    async fn each_task_is_watched() {
+        type Put = fn(&mut Background, JoinHandle<()>);
+        let end: [(Put, &str); 3] = [
+            (|background, task| background.tail = task, "follows the log"),
+            (|background, task| background.bridge = Some(task), "takes PUBLISHes"),
+            (|background, task| background.needed.push(("the timers", task)), "the timers"),
+        ];
+        for (put, name) in end {
+            let mut background = Background::spawn(&mut server().await);
+            put(&mut background, tokio::spawn(async { panic!("a fault") }));
+            let failure = background.failure().await.to_string();
+            assert!(failure.contains(name) && failure.contains("a fault"), "{failure}");
+            background.end().await;
+        }
+        let mut healthy = Background::spawn(&mut server().await);
+        let seconds = tokio::time::timeout(Duration::from_millis(300), healthy.failure()).await;
+        assert!(seconds.is_err(), "a failure of a healthy server: {seconds:?}");
+    }
 }

@@ -37,6 +37,8 @@ pub struct Parts {
     pub access_log: Option<AccessLog>,
     /// The reactor of client sockets.
     pub reactor: Arc<Reactor>,
+    /// The timers of parked readers.
+    pub timers: Arc<Timers>,
     /// The file descriptors that clients may use.
     pub descriptors: DescriptorAllowance,
     /// The address of raw TCP, if it is on.
@@ -45,7 +47,7 @@ pub struct Parts {
     pub demo: Option<Demo>,
 }
 
-/// The parts that `longtail demo` opens in addition. By default it is empty.
+/// The parts that `longtail demo` opens in addition. The default value is empty.
 #[derive(Default)]
 pub struct OpenDemo {
     /// The demo's API.
@@ -81,7 +83,7 @@ pub fn context(config: &Config, mut registry: Registry, parts: Parts) -> Context
         drain,
         access_log: parts.access_log,
         reactor: parts.reactor,
-        timers: Timers::start(),
+        timers: parts.timers,
         tls: parts.tls,
         http2: Http2Metrics::new(metrics),
         delivery,
@@ -115,7 +117,7 @@ fn delivery(
 ) -> Arc<DeliveryMetrics> {
     let delivery = Arc::new(DeliveryMetrics::new(serve::transports()));
     hub.observe_fan_out(delivery.clone());
-    let help = "Publications that everybody got, since what they exclude is not a client id";
+    let help = "Publications that all readers got, because their exclude is not a client id";
     metrics.register("publish_ignored_excludes", help, delivery.ignored_excludes.clone());
     metrics.register_collector(Box::new(Exporter {
         delivery: delivery.clone(),

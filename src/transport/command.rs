@@ -48,8 +48,8 @@ pub enum CommandKind {
     Ping,
 }
 
-/// The part that all commands have. It is parsed first, so that a client over its rate limit does not cost more than
-/// this.
+/// The part that all commands have. It is parsed first, so that a command over the rate limit does not cost any more
+/// work.
 #[derive(Debug, PartialEq)]
 pub struct CommandHead<'a> {
     /// The client's name for the command. The answer repeats it. The session keeps it until the command is answered, so

@@ -41,7 +41,7 @@ pub enum Control<'a> {
     Ack {
         /// The command's reference, as the dialect has parsed it. In the native dialect it is the `ref`, as JSON.
         reference: Option<&'a str>,
-        /// The position at which a subscription joined.
+        /// The position at which a subscription begins.
         cursor: Option<Cursor>,
         /// The cursor of a published message.
         id: Option<Cursor>,

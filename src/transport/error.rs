@@ -102,17 +102,17 @@ pub struct ApiError {
 }
 
 impl ApiError {
-    /// An error that does not pass by itself.
+    /// Makes an error that lasts until the client changes its request.
     pub fn new(code: Code, message: impl Into<String>) -> ApiError {
         ApiError { code, message: message.into(), may_pass: false, retry: None, data: None }
     }
 
-    /// An error that may pass by itself.
+    /// Makes a temporary error.
     pub fn passing(code: Code, message: impl Into<String>) -> ApiError {
         ApiError { may_pass: true, ..ApiError::new(code, message) }
     }
 
-    /// An error that passes by itself within `retry`.
+    /// Makes a temporary error that ends within `retry`.
     pub fn until(code: Code, message: impl Into<String>, retry: Duration) -> ApiError {
         ApiError { retry: Some(retry), ..ApiError::new(code, message) }
     }

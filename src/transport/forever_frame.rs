@@ -1,4 +1,4 @@
-//! The forever frame: a page in a hidden frame that never ends and calls its parent.
+//! The forever frame: a page for a hidden frame. The page never ends, and calls functions of its parent.
 
 use super::{
     Accepted, ApiError, Code, Control, Envelope, Lifecycle, PADDING, Params, RequestHead, Transport, encoding,
@@ -10,10 +10,11 @@ use std::borrow::Cow;
 
 const PAGE: &str = "text/html; charset=utf-8";
 const HEAD: &[u8] = b"<!DOCTYPE html><html><head><meta charset=\"utf-8\"><title>longtail</title></head><body>\n";
-/// The scripts of the page call `parent`. In a window of its own `parent` is the window itself, so a page of another site
-/// could open it with a callback such as `opener.button.click`, and press a button of the application (same-origin method
-/// execution). In a frame of another site `parent` is that site's window, whose named frames can be reached. In both cases
-/// this script takes `parent` away. It is for browsers that know neither `Sec-Fetch-Dest` nor `frame-ancestors`.
+/// The scripts of the page call `parent`. In a window of its own `parent` is the window itself, so a page of another
+/// site could open it with a callback such as `opener.button.click`, and press a button of the application (same-origin
+/// method execution). In a frame of another site `parent` is that site's window, whose named frames can be reached. In
+/// both cases this script takes `parent` away. The script protects browsers that support neither `Sec-Fetch-Dest` nor
+/// `frame-ancestors`.
 const GUARD: &[u8] = b"<script>try{if(parent==self)throw 0;parent.document.title}catch(e){parent=null}</script>\n";
 const END_OF_CALL: &[u8] = b");</script>\n";
 
@@ -35,7 +36,8 @@ impl Transport for ForeverFrame {
         let frame = Frame::new(params.required_callback()?, domain, params.padding);
         let mut accepted = Accepted::new(PAGE, frame);
         accepted.headers.push(("content-security-policy", policy));
-        // A window that opens it cuts its `opener`, through which it could call another page.
+        // With this header, a window that opens the page loses its `opener`. Through `opener`, the page could call
+        // functions of another page.
         accepted.headers.push(("cross-origin-opener-policy", "same-origin".into()));
         if params.domain.is_some() {
             // Since Chrome 115, `document.domain` has no effect without this header.
@@ -115,7 +117,8 @@ impl Envelope for Frame {
             // The domain has only letters, digits, hyphens and dots: see `parent_domain`.
             out.extend_from_slice(format!("<script>document.domain='{domain}';</script>\n").as_bytes());
         }
-        // After `document.domain`, without which the page around it could not be read.
+        // This script comes after `document.domain` is set: before that, the script could not read the page around the
+        // frame.
         out.extend_from_slice(GUARD);
         pad(PADDING, out);
         out.push(b'\n');

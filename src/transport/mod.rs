@@ -38,7 +38,7 @@ use std::any::Any;
 use std::borrow::Cow;
 use std::sync::Arc;
 
-/// All transports, in the order of their age. The oldest comes first.
+/// All transports, sorted by age. The oldest one comes first.
 pub const ALL: &[&dyn Transport] = &[
     &tcp::Tcp,
     &poll::Poll,
@@ -109,14 +109,14 @@ pub trait Transport: Send + Sync {
         false
     }
 
-    /// Whether its answer is a page, whose scripts run wherever the page is opened. The router lets frames open it, and
-    /// nothing else: see `serve/access/fetch_metadata.rs`.
+    /// Whether the transport's answer is a page, whose scripts run wherever the page is opened. The router lets only
+    /// frames open such a page: see `serve/access/fetch_metadata.rs`.
     fn is_page(&self) -> bool {
         false
     }
 
-    /// An error for a client that cannot see a status: the content type and the body of a 200.
-    /// `None` stands for the plain answer with the error's status.
+    /// An error for a client that cannot see a status: the content type and the body of a 200. `None` means the plain
+    /// answer with the error's status.
     fn refuse(&self, _callback: Option<&str>, _error: &ApiError) -> Option<(&'static str, Vec<u8>)> {
         None
     }
@@ -183,7 +183,7 @@ pub trait Envelope: Any + Send + Sync {
 
 /// Decodes the input of a client of a duplex transport.
 pub trait Decode: Send {
-    /// Takes the next whole input from the front of `buf`; `None`: more bytes are needed.
+    /// Takes the next whole input from the front of `buf`; `None` if more bytes are needed.
     ///
     /// # Errors
     ///

@@ -28,7 +28,7 @@ pub struct Params {
     pub limit: Option<usize>,
     /// The number of bytes until a rollover.
     pub max_bytes: Option<usize>,
-    /// Time until a rollover.
+    /// The time until a rollover.
     pub max_time: Option<Duration>,
     /// The longest silence on a stream, if that was given. The server's own heartbeat is never exceeded.
     pub heartbeat: Option<Duration>,
@@ -47,7 +47,7 @@ pub struct Params {
     pub domain: Option<String>,
 }
 
-/// Fields that have a single value. The last one that is given counts.
+/// Fields that have a single value. If a field is repeated, its last value counts.
 const SINGLE: [&str; 14] = [
     "cursor",
     "last",
@@ -65,9 +65,9 @@ const SINGLE: [&str; 14] = [
     "callback",
 ];
 
-/// Fields with the id of the last event, in any case. A script that stands in for `EventSource` cannot set the header of that
-/// name without a CORS preflight, so it sends a field: Yaffle's `lastEventId`, clients of Mercure `lastEventID` or
-/// `Last-Event-ID`, amvtek's `evs_last_event_id`.
+/// Fields with the id of the last event, in any case. A script that stands in for `EventSource` cannot set the header
+/// of that name without a CORS preflight, so it sends a field: Yaffle's `lastEventId`, clients of Mercure `lastEventID`
+/// or `Last-Event-ID`, amvtek's `evs_last_event_id`.
 const LAST_EVENT_ID: [&str; 3] = ["lastEventId", "Last-Event-ID", "evs_last_event_id"];
 
 /// Up to this number of names, comparing them one by one is faster than a set.

@@ -11,7 +11,7 @@ use std::fmt;
 /// The fields of a publication.
 const FIELDS: [&str; 7] = ["channel", "data", "event", "exclude", "socket", "volatile", "key"];
 
-/// A message as a publisher writes it in JSON. Unknown fields are ignored: a command has more.
+/// A message as a publisher writes it in JSON. Unknown fields are ignored, because a command has other fields, too.
 #[derive(Deserialize)]
 pub struct Publication<'a> {
     #[serde(borrow, default)]
@@ -70,8 +70,8 @@ pub fn object(json: &str) -> Result<(), ApiError> {
     Err(ApiError::new(Code::BadRequest, "send a JSON object"))
 }
 
-/// Refuses an object with a field that a publication does not have. A misspelled field, or a field of another version of
-/// the server, would otherwise silently have no effect.
+/// Refuses an object with a field that a publication does not have. A misspelled field, or a field of another version
+/// of the server, would otherwise silently have no effect.
 ///
 /// # Errors
 ///

@@ -34,8 +34,9 @@ impl Transport for Sse {
     }
 
     fn refuse(&self, _callback: Option<&str>, error: &ApiError) -> Option<(&'static str, Vec<u8>)> {
-        // A 503 is final for an EventSource. So an error that passes is sent as an event stream, with a time to come
-        // back. Because of the jitter, clients that were refused together do not return together.
+        // An EventSource does not reconnect after a 503. So a temporary error is sent as an event stream with a time
+        // after which the client reconnects. Because of the jitter, clients that were refused together do not return
+        // together.
         let bye = match error.code {
             Code::TooManyConnections | Code::RateLimited => CloseReason::TooManyConnections,
             Code::NotReady => CloseReason::Drain,
@@ -82,7 +83,7 @@ impl Envelope for Events {
             }
         }
         if let Control::Bye { retry: Some(retry), .. } = control {
-            // The browser's own reconnection also follows the bye.
+            // The `retry` field makes the browser's own reconnection follow the bye, too.
             sse::retry(retry.as_millis() as u64, out);
         }
         sse::block(Some(control.name()), id.as_deref(), &control.to_json(), out);

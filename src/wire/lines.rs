@@ -24,15 +24,15 @@ impl Lines {
         Self { max, scanned: 0, failed: false }
     }
 
-    /// Takes the next line from the front of `buf`, without its line end; `None`: more bytes are needed. An empty line
-    /// is returned as an empty line and not skipped.
+    /// Takes the next line from the front of `buf`, without its line end; `None` if more bytes are needed. An empty
+    /// line is returned as an empty line and not skipped.
     ///
     /// Between calls, bytes may only be added to the end of `buf`.
     ///
     /// # Errors
     ///
     /// [`TooLong`] if more than the allowed bytes come before an LF. The error is final: this call and all later calls
-    /// clear `buf`, so that a peer that goes on sending does not fill memory.
+    /// clear `buf`, so that a peer that continues to send does not fill the memory.
     pub fn decode(&mut self, buf: &mut BytesMut) -> Result<Option<Bytes>, TooLong> {
         if self.failed {
             buf.clear();

@@ -79,7 +79,8 @@ pub fn empty_close_frame() -> Bytes {
     Bytes::from_static(&[FIN | CLOSE, 0])
 }
 
-/// A pong frame (section 5.5.3) with the payload of a ping. The payload is cut at 125 bytes. A ping cannot have more.
+/// A pong frame (section 5.5.3) with the payload of a ping. The payload is cut at 125 bytes. A valid ping does not have
+/// a longer payload.
 #[must_use]
 pub fn pong_frame(payload: &[u8]) -> Bytes {
     frame(PONG, &payload[..payload.len().min(MAX_CONTROL)])
@@ -134,7 +135,7 @@ const fn violation(code: u16, reason: &'static str) -> Violation {
     Violation { code, reason }
 }
 
-/// Decodes a client's frames. The result does not depend on how they are cut into reads and fragments.
+/// Decodes a client's frames. The result does not depend on how the frames are cut into reads and fragments.
 ///
 /// Each connection has a decoder, so the decoder does not hold a buffer between messages.
 #[derive(Debug)]
@@ -149,7 +150,8 @@ enum State {
     #[default]
     Between,
     Within(Box<UnderWay>),
-    /// No more frames are read: a close frame came, or a violation. Every later call returns the same violation.
+    /// No more frames are read, because a close frame or a violation has come. Every later call returns the same
+    /// violation.
     Ended(Box<Result<(), Violation>>),
 }
 
@@ -189,7 +191,7 @@ impl Decoder {
         self.max_message
     }
 
-    /// Takes the next message or control frame from the front of `buf`; `None`: more bytes are needed.
+    /// Takes the next message or control frame from the front of `buf`; `None` if more bytes are needed.
     ///
     /// Payload is taken from `buf` as it arrives, so `buf` never has to grow to the size of a message. All bytes after
     /// a close frame are discarded (section 1.4), and the result is then `None`.

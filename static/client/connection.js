@@ -22,19 +22,14 @@ function open(conn) {
 
 // Reads with this transport from the present cursor, and ends all other links.
 function read(conn, transport) {
-  var lt = conn._lt;
-  var link = newLink(conn, transport, lt.cursor);
+  var link = newLink(conn, transport, conn._lt.cursor);
   var wait = delay(conn, transport);
   closeLinks(conn);
   if (wait) { return retryAfter(conn, wait, transport); }
   conn._main = link;
-  if (lt.transport !== transport.name) {
-    lt.transport = transport.name;
-    emit(conn, 'transport', transport.name);
-  }
+  setState(conn, transport.name, 'transport');
   // A listener may have closed the connection.
-  if (link !== conn._main) { return; }
-  setState(conn, 'connecting');
+  if (link === conn._main) { setState(conn, 'connecting'); }
   if (link === conn._main) {
     openLink(link, usable(conn, true).length ? answerTimeout(conn) + conn._failures * ANSWER_WITHIN : PATIENCE);
   }

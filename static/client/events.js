@@ -31,8 +31,8 @@ function rethrow(e) {
   setTimeout(function () { throw e; }, 0);
 }
 
-function setState(conn, state) {
-  if (conn._lt.state === state) { return; }
-  conn._lt.state = state;
-  emit(conn, 'state', state);
+// Changes the state or, with 'transport' as the name, the transport.
+function setState(conn, value, name) {
+  name = name || 'state';
+  if (conn._lt[name] !== value) { emit(conn, name, conn._lt[name] = value); }
 }

@@ -25,7 +25,7 @@ function usable(conn, batch, any) {
 function delay(conn, transport, park) {
   if (transport.open && (transport.free || transport.batch && !park && !conn._failures)) { return 0; }
   need(conn._base, 'slots', function (slots) { api.slots = slots || nothing; });
-  return api.slots ? api.slots(conn._lt, transport, park) : 100;
+  return api.slots ? api.slots(conn._lt, transport, park, function (error) { emit(conn, 'error', error); }) : 100;
 }
 
 // Tries the best transport above the present one, except those that are avoided after a failure. A transport with
@@ -64,9 +64,8 @@ function startProbe(conn, transport) {
     if (!transport.free && main._opened) { openLink(main, answerTimeout(conn)); }
   }
   // This call may have ended the link, or begun another one.
-  main = conn._main;
-  if (!main) { return; }
-  conn._probe = newLink(conn, transport, main.cursor);
+  if (!conn._main) { return; }
+  conn._probe = newLink(conn, transport, conn._lt.cursor);
   conn._probe._queue = [];
   openLink(conn._probe, answerTimeout(conn));
 }
@@ -88,16 +87,19 @@ function receiveOfProbe(conn, link, object) {
 function promote(conn, link) {
   var queue = link._queue;
   var old = conn._main;
+  var cursor = conn._lt.cursor;
+  var count = conn._lt.stats.messages;
   conn._main = link;
   closeLink(old);
   conn._probe = link._queue = null;
   link._since = now();
-  conn._lt.transport = link.transport.name;
-  emit(conn, 'transport', conn._lt.transport);
+  setState(conn, link.transport.name, 'transport');
   for (var i = 0; i < queue.length && link === conn._main; i++) {
     // A message without an id cannot be distinguished from a repeat. It also came on the previous link.
     if (queue[i].type !== undefined || queue[i].id) { accept(conn, link, queue[i]); }
   }
+  // Without a new message, the link may be behind the previous one.
+  if (conn._lt.stats.messages === count) { conn._lt.cursor = cursor; }
   if (link === conn._main) { climb(conn); }
 }
 

@@ -102,7 +102,7 @@
     var lt = leader.lt;
     var names = [];
     var isActive = false;
-    tabs[said.from] = { channels: said.channels, active: said.active, at: now() };
+    tabs[said.from] = said;
     for (var id in tabs) {
       if (!tabs[id].channels.length || now() - tabs[id].at > DEAD_AFTER) {
         delete tabs[id];
@@ -124,9 +124,9 @@
     answer(leader);
   }
 
-  // Begins to lead from the cursor `last`; `say` tells all tabs. Returns the function that handles the announcements of
-  // tabs.
-  Longtail.lead = function (url, options, last, say) {
+  // Begins to lead from the cursor `last`; `tabs` has the last announcement of each other tab by its id, and `say` tells
+  // all tabs. Returns the function that handles the announcements of tabs.
+  Longtail.lead = function (url, options, last, tabs, say) {
     var leader = {
       url: url,
       options: options,
@@ -135,8 +135,8 @@
       term: Longtail.newClientId(),
       seq: 0,
       lt: null,
-      // By id, the channels of each tab, and the ids of those that wait for a hello.
-      tabs: {},
+      tabs: tabs,
+      // The ids of the tabs that wait for a hello.
       asking: [],
       // The time at which the last message was passed on.
       told: 0,

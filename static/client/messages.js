@@ -13,7 +13,7 @@ function receiveItem(conn, link, object) {
 // Handles an object of the stream that is read.
 function accept(conn, link, object) {
   var type = object.type;
-  if (object.cursor && type !== 'gap') { link.cursor = conn._lt.cursor = object.cursor; }
+  if (object.cursor) { link.cursor = conn._lt.cursor = object.cursor; }
   if (type === undefined) {
     greet(conn, link);
     if (link === conn._main) { deliver(conn, link, object); }
@@ -21,11 +21,11 @@ function accept(conn, link, object) {
     link._silence = object.heartbeat ? object.heartbeat * 1250 + answerTimeout(conn) : 0;
     greet(conn, link);
   } else if (type === 'gap') {
-    reportGap(conn, link, object);
+    reportGap(conn, object);
   } else if (type === 'bye') {
     if (typeof object.retry !== 'number') { return refused(conn, object); }
     closeLinks(conn);
-    return retryAfter(conn, object.retry, link.transport);
+    retryAfter(conn, object.retry, link.transport);
   }
   if (link !== conn._main) { return; }
   if (now() - link._since > STEADY_AFTER) { forgive(conn, link.transport); }
@@ -55,7 +55,7 @@ function receiveBatch(conn, link, object) {
     // One request was cut, but not because it waited. The next request may wait for longer.
     link.park = conn._parkSeconds = Math.min(PARKED, link._waited * 2);
   }
-  if (object.gap) { reportGap(conn, link, { from: object.gap.from }); }
+  if (object.gap) { reportGap(conn, object.gap); }
   for (var i = 0; i < messages.length && link === conn._main; i++) { deliver(conn, link, messages[i]); }
   if (link !== conn._main) { return; }
   if (object.cursor) { link.cursor = conn._lt.cursor = object.cursor; }
@@ -77,24 +77,25 @@ function pollDelay(conn, link, count) {
   return conn._probe ? Math.min(wait, 500) : wait;
 }
 
-function reportGap(conn, link, object) {
-  if (object.cursor) { link.cursor = conn._lt.cursor = object.cursor; }
+function reportGap(conn, gap) {
   // Both links reported the gap.
-  if (object.from === conn._gapFrom) { return; }
-  conn._gapFrom = object.from;
+  if (gap.from === conn._gapFrom) { return; }
+  conn._gapFrom = gap.from;
   conn._lt.stats.gaps++;
-  emit(conn, 'gap', { from: object.from, cursor: object.cursor });
+  emit(conn, 'gap', { from: gap.from, cursor: gap.cursor });
 }
 
 // Hands a message to the listeners, unless it is a repeat.
 function deliver(conn, link, message) {
   var id = message.id;
   if (id) {
-    link.cursor = conn._lt.cursor = id;
+    link.cursor = id;
+    // A repeat is behind what the previous link brought.
     if (has(conn._seen, id) || has(conn._seenBefore, id)) {
       conn._lt.stats.repeats++;
       return;
     }
+    conn._lt.cursor = id;
     // Ids are kept while a probe is behind: it has yet to bring all messages that the other link has already brought.
     if (++conn._seenCount > REMEMBERED && !conn._probe) {
       conn._seenBefore = conn._seen;

@@ -20,9 +20,8 @@
   // The connections of this tab that share.
   var all = [];
   var HELLO_WITHIN = 3000;
-  // Timers of tabs in the background fire once a minute.
+  // How often a tab announces what it reads.
   var BEAT = 10000;
-  var DEAD_AFTER = 150000;
   // Entries that a tab keeps, and publishes that it remembers.
   var KEPT = 100;
   // How long messages may wait for the answer to a publish.
@@ -59,13 +58,15 @@
     var inbox = [];
     var isBusy = false;
     var leader = null;
+    // By id, what the other tabs announced last: the next leader reads for them, too.
+    var tabs = {};
     // `kept` begins with the place at which this tab began to follow the leader. `covers` gives for each channel the
     // number since which the leader reads it.
     group = groups[key] = { id: Longtail.newClientId(), members: [], term: null, seq: 0, kept: [], covers: {} };
 
     // Tells the leader which channels this tab reads; `fresh` asks for a hello.
     group.announce = function (fresh, gone) {
-      var said = { from: group.id, channels: [], active: false, fresh: fresh };
+      var said = { from: group.id, at: now(), channels: [], active: false, fresh: fresh };
       each(gone ? [] : group.members, function (member) {
         // The connection is over, or the page has chosen other transports for it.
         if (member.owner.state === 'closed' || member.hasLeft) {
@@ -93,7 +94,11 @@
     }
 
     air.onmessage = function (event) {
-      if (!event.data.from) { take(event.data); } else if (leader) { leader(event.data); }
+      var said = event.data;
+      if (!said.from) { return take(said); }
+      tabs[said.from] = said;
+      if (!said.channels.length) { delete tabs[said.from]; }
+      if (leader) { leader(said); }
     };
     setInterval(function () {
       if (group.members.length) { group.announce(!group.term); }
@@ -107,7 +112,7 @@
         Longtail.need(owner.url, 'lead', function (lead) {
           var last = group.kept[group.kept.length - 1];
           if (!lead) { return resolve(); }
-          leader = lead(owner.url, options, last ? last.cursor : 'latest', function (said) {
+          leader = lead(owner.url, options, last ? last.cursor : 'latest', tabs, function (said) {
             air.postMessage(said);
             take(said);
           });

@@ -110,8 +110,8 @@
   setInterval(renew, RENEW);
 
   // Milliseconds after which the connection must ask again; 0 means that it may begin. `park`: the request waits at the
-  // server.
-  Longtail.slots = function (lt, transport, park) {
+  // server. `fail` tells the page an error.
+  Longtail.slots = function (lt, transport, park, fail) {
     var slot;
     if (!transport.open) {
       if (!isAsking) {
@@ -135,6 +135,15 @@
       write(slot);
     }
     if (Math.abs(now() - slot.at) < SETTLED_AFTER) { return SETTLED_AFTER; }
-    return before(slot) < MOST ? 0 : ASK_AGAIN;
+    if (before(slot) < MOST) { return 0; }
+    // Without short requests the connection reads nothing until its turn comes.
+    if (lt.state !== 'open' && !slot.hasFailed) {
+      slot.hasFailed = true;
+      // This happens later, since a listener may close the connection.
+      setTimeout(function () {
+        fail({ code: 'no_slot', message: 'other tabs have ' + MOST + ' streams, so this one waits for its turn' });
+      }, 0);
+    }
+    return ASK_AGAIN;
   };
 };

@@ -20,6 +20,8 @@
     return left;
   }
 
+  function nothing() {}
+
   function silent(link) {
     link.end({ code: 'unreachable', message: 'silent too long' });
   }
@@ -30,32 +32,39 @@
     var heard = 0;
     var pace = 0;
     var timer = null;
+    // Stops the request that is under way.
+    var stop = nothing;
 
     function ask(wait) {
-      var at = link.cursor;
-      var over = function () {};
-      function give(error) {
-        clearTimeout(timer);
-        over();
-        if (error && link.live() && link.cursor === at) { silent(link); }
+      var at;
+      // The stream is dead, unless it has brought something since the request.
+      function give() {
+        stop();
+        if (link.live() && link.cursor === at) { silent(link); } else { ask(wait * 2); }
       }
-      timer = setTimeout(function () {
-        if (!link.live() || !Longtail.reaches(link.owner.url)) { return; }
-        timer = setTimeout(function () { give(true); }, ANSWER_WITHIN);
+      // A client that polls counts as a reader for a while, so the first request has no client id. Its answer may contain
+      // messages that exclude this client, or be a refusal. If it is not empty, the second request has the id.
+      function request(isSecond) {
+        var url = link.url('/poll', 'n=' + Math.random());
+        timer = setTimeout(give, ANSWER_WITHIN);
         link.request();
-        over = Longtail.http('GET', link.url('/poll', 'n=' + Math.random()), { credentials: link.credentials }, function (status, text) {
+        stop = Longtail.http('GET', isSecond ? url : url.replace(/&client=[^&]*/, ''), { credentials: link.credentials }, function (status, text) {
           var batch = {};
           clearTimeout(timer);
           try { batch = Longtail.decode(text) || batch; } catch (e) {}
+          if (!status) { return give(); }
+          if (status === 200 && !batch.gap && !(batch.messages && batch.messages.length)) { return ask(wait * 2); }
+          if (!isSecond) { return request(true); }
           // Any answer proves the path, also a refusal.
-          if (!status) { return give(true); }
-          if (status === 200 && (batch.gap || (batch.messages && batch.messages.length))) {
-            timer = setTimeout(function () { give(true); }, REST_WITHIN);
-            // A message that comes in the meantime restarts this timer.
-            return;
-          }
-          ask(wait * 2);
+          if (status !== 200) { return ask(wait * 2); }
+          // A message that comes in the meantime restarts this timer.
+          timer = setTimeout(give, REST_WITHIN);
         });
+      }
+      timer = setTimeout(function () {
+        if (!link.live() || !Longtail.reaches(link.owner.url)) { return; }
+        at = link.cursor;
+        request();
       }, wait);
     }
 
@@ -65,6 +74,7 @@
       pace = pace ? (pace * 3 + since) / 4 : since;
       heard = time;
       clearTimeout(timer);
+      stop();
       // The time is bounded, since an old browser has only a clock that can be set.
       ask(Math.max(SOONEST, Math.min(4 * pace, LATEST)) * (1 + Math.random()));
     };
@@ -140,7 +150,8 @@
 
   Longtail.stream = function (link, handle) {
     var care = link.transport.name === 'ws' ? commands(link, handle) : {};
-    care.heard = watch(link);
+    // Tabs that share hear the leader's heartbeats, and only the leader knows its stream.
+    care.heard = link.transport.name === 'shared' ? nothing : watch(link);
     return care;
   };
 };

@@ -25,7 +25,8 @@
     return values;
   }
 
-  // `id`: the key of its story; `base`: the server to connect to; `hasWire`: the server reports the bytes that pass.
+  // `id`: the key of the lane's story; `base`: the server to connect to; `hasWire`: whether the server reports the
+  // bytes that pass.
   Demo.Lane = class {
     constructor({ id, transport, base, cursor, hasWire, hasPath }) {
       const story = Demo.STORY[id] || { year: '', title: id, by: '', why: '', cost: '', hit: [] };

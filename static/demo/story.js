@@ -74,7 +74,7 @@ Demo.STORY = {
   }
 };
 
-// The effect of each kind of weather, and the invention that answered it.
+// The effect of each kind of weather, and the invention that solved the problem.
 Demo.WEATHER = {
   http_only: {
     label: 'Only HTTP', lesson: 'The firewall knows HTTP and nothing else. Raw TCP is refused; everything that looks like HTTP passes. ' +

@@ -18,7 +18,7 @@
       weathers.push(fn);
       if (weather) fn(weather);
     },
-    // `again` is called when the server is back after it was gone.
+    // `again` is called when the server is back after an outage.
     open(again) {
       let isFirst = true;
       return new Promise(resolve => {

@@ -1,5 +1,5 @@
-// The comparison page, part by part. Each file adds to Demo what the later files use; main.js starts the page.
-// Data from outside is put into the page as text, never as markup.
+// The comparison page, part by part. Each file adds functions and data to Demo for the later files; main.js starts the
+// page. Data from outside is put into the page as text, never as markup.
 'use strict';
 
 const Demo = {

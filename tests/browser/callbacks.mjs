@@ -3,7 +3,7 @@
 // node --test callbacks.mjs
 import { test, before, after } from 'node:test';
 import assert from 'node:assert/strict';
-import { LONG, pause, publish, startBrowser, startServer, until } from './support.mjs';
+import { LONG, connectedPage, opened, pause, publish, seen, startBrowser, startServer, until } from './support.mjs';
 import { startFront } from './front.mjs';
 
 let server;
@@ -96,17 +96,10 @@ test('the library still reads by the frame, also beside a proxy that takes the h
   for (const options of [{}, { without: SEC }, NOTHING]) {
     const front = await startFront(server.base, { '/app': APP }, options);
     const context = await browser.newContext();
-    const page = await context.newPage();
-    await page.goto(front.base + '/app');
-    await page.addScriptTag({ url: front.base + '/client.js' });
-    await page.evaluate(() => {
-      window.seen = [];
-      window.lt = Longtail.connect('', { channels: 'a', transports: 'forever-frame' });
-      window.lt.on('message', message => window.seen.push(message.data));
-    });
-    await until('it is open', async () => (await page.evaluate(() => window.lt.state)) === 'open');
+    const page = await connectedPage(context, front.base, { channels: 'a', transports: 'forever-frame' }, { path: '/app' });
+    await opened(page);
     await publish(server.base, 'a', 'read');
-    await until('it came', async () => (await page.evaluate(() => window.seen.join())) === 'read');
+    await until('it came', async () => (await seen(page)).join() === 'read');
     await context.close();
     front.stop();
   }

@@ -329,6 +329,31 @@ test('a transport takes over when it has proven itself, and nothing is lost or d
   assert.deepEqual(of('message').map(m => m.id), ['c1', 'c2', 'c3']);
 });
 
+test('a transport that takes over does not set the cursor behind what was delivered', () => {
+  for (const [what, objects, cursor] of [
+    ['a heartbeat', [beat('c1')], 'c3'],
+    ['a repeat', [message('c1')], 'c3'],
+    ['a repeat, and then a new message', [message('c3'), message('c4')], 'c4']
+  ]) {
+    const { lt, pass, of, newest } = climbing();
+    const fast = newest('fast');
+    fast.item(hello('c0'));
+    newest('asks').batch({ cursor: 'c3', messages: [message('c1'), message('c2'), message('c3')] });
+    pass(300);
+    for (const object of objects) fast.item(object);
+    assert.equal(lt.transport, 'fast', what);
+    assert.equal(lt.cursor, cursor, what);
+    // The rest that the previous transport brought.
+    for (const id of ['c2', 'c3']) {
+      fast.item(message(id));
+      if (cursor === 'c3') assert.equal(lt.cursor, 'c3', `${what}, ${id}`);
+    }
+    fast.item(beat('c9'));
+    assert.equal(lt.cursor, 'c9', what);
+    assert.deepEqual(of('message').map(m => m.id), cursor === 'c3' ? ['c1', 'c2', 'c3'] : ['c1', 'c2', 'c3', 'c4'], what);
+  }
+});
+
 test('a heartbeat proves a transport, and a gap that both links report is handed on once', () => {
   const { lt, of, newest } = climbing();
   newest('fast').item(hello('c0'));
@@ -421,17 +446,30 @@ test('a stream that falls silent after messages is checked by a request', () => 
     assert.equal(asked.length, count);
     return asked.at(-1);
   };
+  // Answers the request without a client id, which does not count as a reader, and then the one with it.
+  const answerBoth = (count, status, object) => {
+    const without = untilAsked(count);
+    assert.doesNotMatch(without.url, /client=/);
+    without.answer(status, object);
+    assert.equal(asked.length, count + 1, 'it asks again with its id');
+    assert.match(asked.at(-1).url, /[&?]client=/);
+    return asked.at(-1);
+  };
   const first = untilAsked(1);
   assert.match(first.url, /\/poll\?.*cursor=c10/);
   first.answer(200, { cursor: 'c10', messages: [] });
+  assert.equal(asked.length, 1, 'an empty answer needs no second request');
   assert.equal(lt.transport, 'fast', 'it is quiet, that is all');
   // An answer proves the path, whatever it is.
   fast.item(beat('c10'));
-  untilAsked(2).answer(429, { error: { code: 'rate_limited' } });
+  answerBoth(2, 429, { error: { code: 'rate_limited' } }).answer(429, { error: { code: 'rate_limited' } });
   pass(2000);
   assert.ok(!fast.closed, 'a refusal is an answer');
+  answerBoth(4, 200, { cursor: 'c10b', messages: [message('c10b')] }).answer(200, { cursor: 'c10b', messages: [] });
+  pass(2000);
+  assert.ok(!fast.closed, 'the message excludes this client');
   fast.item(message('c10a'));
-  untilAsked(3).answer(200, { cursor: 'c11', messages: [message('c11')] });
+  answerBoth(6, 200, { cursor: 'c11', messages: [message('c11')] }).answer(200, { cursor: 'c11', messages: [message('c11')] });
   assert.equal(lt.transport, 'fast');
   pass(1001);
   assert.ok(fast.closed, 'it holds something back');
@@ -441,6 +479,28 @@ test('a stream that falls silent after messages is checked by a request', () => 
   assert.equal(of('message').at(-1).id, 'c11');
   assert.equal(lt.transport, 'asks');
   assert.ok(named('asks').length > 1);
+});
+
+test('a link that a tab shares is not checked: the leader checks its stream', () => {
+  const urls = [];
+  const { lt, pass, newest } = climbing({
+    transports: [['asks', { batch: true }], ['shared', { free: true }]],
+    lazy: ['stream'],
+    Xhr: class {
+      constructor() { this.withCredentials = false; }
+      open(method, url) { urls.push(url); }
+      send() {}
+      abort() {}
+    }
+  });
+  lt.use('shared');
+  const shared = newest('shared');
+  shared.item({ ...hello('c0'), heartbeat: 60 });
+  for (let n = 1; n <= 10; n++) { pass(100); shared.item(message('c' + n)); }
+  for (let n = 0; n < 20; n++) { pass(10000); shared.item(beat('c10')); }
+  assert.equal(lt.transport, 'shared');
+  assert.ok(!shared.closed);
+  assert.deepEqual(urls, []);
 });
 
 test('after a request was cut while it waited, the next one waits for less', () => {

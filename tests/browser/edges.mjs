@@ -4,7 +4,7 @@ import { test, before, after } from 'node:test';
 import assert from 'node:assert/strict';
 import { createHmac } from 'node:crypto';
 import http from 'node:http';
-import { LONG, startServer, startBrowser, until, publish, pause } from './support.mjs';
+import { LONG, connectedPage, opened, pause, publish, readers, seen, startBrowser, startServer, until } from './support.mjs';
 
 let server;
 let browser;
@@ -19,34 +19,16 @@ after(async () => {
   server?.stop();
 });
 
-// A page of an origin with the library on it, connected; its messages are in `seen`, its errors in `errors`.
+// A page in a browser of its own, connected. `token` answers the library's questions for a token.
 async function connected(origin, options, { token } = {}) {
   const context = await browser.newContext();
-  const page = await context.newPage();
-  await page.goto(origin + '/healthz');
-  await page.addScriptTag({ url: '/client.min.js' });
-  if (token) await page.exposeFunction('askToken', token);
-  await page.evaluate(([options, hasToken]) => {
-    window.seen = [];
-    window.errors = [];
-    window.ends = [];
-    if (hasToken) options.token = done => { window.askToken().then(done); };
-    window.lt = Longtail.connect('', options);
-    window.lt.on('message', message => window.seen.push(message.data));
-    window.lt.on('error', error => window.errors.push(error));
-    window.lt.on('close', why => window.ends.push(why));
-  }, [options, !!token]);
-  return page;
+  if (token) await context.exposeFunction('askToken', token);
+  return connectedPage(context, origin, options, { script: origin + '/client.min.js' });
 }
 
-const state = page => page.evaluate(() => [window.lt.state, window.lt.transport]);
-const opened = (page, transport) => until(`it is open by ${transport}`, async () => {
-  const now = await state(page);
-  return now.join() === `open,${transport}` || [now, await page.evaluate(() => window.errors)];
-});
 const heard = (page, wanted) => until('all came, each once and in order', async () => {
-  const seen = await page.evaluate(() => window.seen);
-  return JSON.stringify(seen) === JSON.stringify(wanted) || seen;
+  const got = await seen(page);
+  return JSON.stringify(got) === JSON.stringify(wanted) || got;
 });
 
 // A gateway in front of the server. `handle.answer(request, response)` may answer itself.
@@ -201,7 +183,7 @@ test('over a WebSocket channels are joined and left by commands, without another
   await pause(300);
   await page.evaluate(() => window.lt.subscribe(['two', 'three']).unsubscribe('one'));
   await until('the server reads them', async () => {
-    const counts = await Promise.all(['one', 'two', 'three'].map(async name => (await (await fetch(`${server.base}/channels/${name}`)).json()).readers.total));
+    const counts = await Promise.all(['one', 'two', 'three'].map(async name => (await readers(server.base, name)).total));
     return counts.join() === '0,1,1' || counts;
   });
   for (const [channel, data] of [['one', 1], ['two', 2], ['three', 3]]) await publish(server.base, channel, data);

@@ -5,7 +5,7 @@ import { execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { startServer, startBrowser, until } from './support.mjs';
+import { listen, opened, seen, startBrowser, startServer, until } from './support.mjs';
 
 const HTTP = ['poll', 'long-poll', 'jsonp', 'forever-frame', 'xhr-stream', 'multipart', 'sse', 'ndjson'];
 
@@ -125,21 +125,10 @@ test('the library climbs to a WebSocket there', async () => {
   const { context, page } = await open();
   const before = await streams('websocket');
   await page.addScriptTag({ url: '/client.js' });
-  await page.evaluate(() => {
-    window.steps = [];
-    window.lt = Longtail.connect('', { channels: 'ladder' });
-    window.lt.on('transport', name => window.steps.push(name));
-    window.lt.on('message', message => window.steps.push(message.data));
-  });
-  await until('it is on top', async () => {
-    const steps = await page.evaluate(() => window.steps);
-    return steps.at(-1) === 'ws' || steps;
-  });
+  await listen(page, { channels: 'ladder' });
+  await opened(page, 'ws');
   await publish('ladder', 'milk');
-  await until('the message has come', async () => {
-    const steps = await page.evaluate(() => window.steps);
-    return steps.at(-1) === 'milk' || steps;
-  });
+  await until('the message has come', async () => (await seen(page)).at(-1) === 'milk' || seen(page));
   const now = await streams('websocket');
   assert.ok(now > before, `${now} WebSockets, ${before} before`);
   await context.close();

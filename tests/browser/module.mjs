@@ -36,7 +36,7 @@ const PAGES = {
   '/module/share': imported(`window.lt = read(connect, 'a', { share: true });`),
   '/module/diagnose': imported(`window.lt = read(connect, 'a', {}); lt.diagnose(report => { window.said = report.text; });`),
   '/module/legacy': page(OLD + `<script type="module">import { connect } from '/longtail.mjs';
-    window.lt = read(connect, 'a', {}); lt.publish('a', 'form');</script>`),
+    window.lt = read(connect, 'a', {}); lt.on('open', () => lt.publish('a', 'form'));</script>`),
   '/twice/forever-frame': page(`<script src="/client.js"></script><script>a = read(Longtail.connect, 'a', { transports: 'forever-frame' })</script>
     <script src="/client.js"></script><script>b = read(Longtail.connect, 'b', { transports: 'forever-frame' })</script>`),
   '/twice/jsonp': page(`<script src="/client.js"></script><script>a = read(Longtail.connect, 'a', { transports: 'jsonp' })</script>
@@ -142,7 +142,7 @@ for (const path of Object.keys(PAGES).filter(one => one.startsWith('/twice/'))) 
 for (const path of Object.keys(PAGES).filter(one => one.startsWith('/load/'))) {
   test(`${path}: a connection that is begun while the page is being loaded does not keep it from being loaded`, LONG, async () => {
     const { made, faults, close } = await open(path);
-    await made.waitForFunction(() => document.readyState === 'complete', null, { timeout: 10000 });
+    await made.waitForFunction(() => document.readyState === 'complete', null, { timeout: SOON });
     await isOpen(made);
     await hears(made, [['lt', 'a']]);
     assert.deepEqual(faults, []);
@@ -163,7 +163,7 @@ for (const path of ['/load/forever-frame', '/load/jsonp']) {
     } finally {
       server.child.kill('SIGCONT');
     }
-    await made.waitForFunction(() => document.readyState === 'complete', null, { timeout: 10000 });
+    await made.waitForFunction(() => document.readyState === 'complete', null, { timeout: SOON });
     await isOpen(made);
     await hears(made, [['lt', 'a']]);
     await context.close();

@@ -2,7 +2,9 @@
 //   node --test share.mjs
 import { test, after } from 'node:test';
 import assert from 'node:assert/strict';
-import { LONG, pause, publish, startBrowser, startFirefox, startServer, until } from './support.mjs';
+import {
+  LONG, connectedPage, hasReaders, lastSeen, opened, pause, publish, seen, startBrowser, startFirefox, startServer, state, until
+} from './support.mjs';
 
 const started = [];
 
@@ -14,33 +16,26 @@ async function server(args = []) {
 
 after(() => started.forEach(one => one.stop()));
 
-// A tab that keeps the events of a shared connection: its messages in `seen`, its states in `states`.
-async function tab(context, base, options = {}) {
-  const page = await context.newPage();
-  await page.goto(base + '/healthz');
-  await page.addScriptTag({ url: base + '/client.js' });
-  await page.evaluate(options => {
-    window.seen = [];
-    window.states = [];
-    window.errors = [];
-    window.gaps = 0;
-    window.lt = Longtail.connect('', { channels: ['c'], share: true, ...options });
-    window.lt.on('message', message => window.seen.push(message.data));
-    window.lt.on('state', state => window.states.push(state));
-    window.lt.on('gap', () => { window.gaps += 1; });
-    window.lt.on('error', error => window.errors.push(error.message));
-  }, options);
-  return page;
+const tab = (context, base, options = {}) => connectedPage(context, base, { channels: ['c'], share: true, ...options });
+
+const shares = page => opened(page, 'shared');
+
+// Publishes numbers from `sent` on until all tabs share, then one more, and waits until each tab has it. Returns the next.
+async function shareAgain(base, tabs, sent) {
+  await until('all share', async () => {
+    await publish(base, 'c', sent++);
+    const states = await Promise.all(tabs.map(state));
+    return states.every(is => is === 'open,shared') || states;
+  });
+  await publish(base, 'c', sent++);
+  await haveHeard(tabs, sent - 1);
+  return sent;
 }
 
-const state = page => page.evaluate(() => [window.lt.state, window.lt.transport].join());
-
-const shares = page => until('it shares', async () => {
-  const is = await state(page);
-  return is === 'open,shared' || is;
+const haveHeard = (tabs, data) => until(`the last message is ${data}`, async () => {
+  const last = await lastSeen(tabs);
+  return last.every(one => one === data) || last;
 });
-
-const readers = async (base, channel = 'c') => (await (await fetch(`${base}/channels/${channel}`)).json()).readers.total;
 
 const numbers = (first, count) => Array.from({ length: count }, (_, n) => first + n);
 
@@ -49,7 +44,7 @@ async function hasAll(pages, from, count) {
   for (const [n, page] of pages.entries()) {
     const found = await page.evaluate(() => window.seen.filter(data => typeof data === 'number'));
     const missing = numbers(from, count).filter(data => !found.includes(data));
-    assert.deepEqual(missing, [], `tab ${n} misses some of ${found}: ${await page.evaluate(() => [window.lt.transport, window.states, window.errors])}`);
+    assert.deepEqual(missing, [], `tab ${n} misses some of ${found}: ${await page.evaluate(() => JSON.stringify([window.lt.transport, window.states, window.errors]))}`);
     assert.deepEqual(found, numbers(from, count), `tab ${n} has them once and in order`);
     assert.equal(await page.evaluate(() => window.gaps), 0);
   }
@@ -89,18 +84,11 @@ for (const [name, start] of BROWSERS) {
       await pause(60000 - (Date.now() - began));
       isSending = false;
       await sending;
-      await until('the last has come', async () => {
-        const last = await Promise.all(tabs.map(page => page.evaluate(() => window.seen.at(-1))));
-        return last.every(data => data === sent - 1) || [last, sent];
-      });
+      await haveHeard(tabs, sent - 1);
       await hasAll(tabs, 0, sent);
       for (const page of tabs) assert.deepEqual(await page.evaluate(() => window.errors), []);
-      await until('all share again', async () => {
-        await publish(base, 'c', sent++);
-        const states = await Promise.all(tabs.map(state));
-        return states.every(is => is === 'open,shared') || states;
-      });
-      await until('there is one reader', async () => (await readers(base)) === 1 || readers(base));
+      await hasAll(tabs, 0, await shareAgain(base, tabs, sent));
+      await hasReaders(base, 'c', 1);
     } finally {
       await browser.close();
     }
@@ -127,12 +115,30 @@ test('a quiet group stays open: heartbeats of the leader reach each tab', LONG, 
   }
 }));
 
+test('the next leader reads the channels of all tabs at once, so no tab goes alone', LONG, () => inChromium(async (context, base) => {
+  const tabs = [];
+  for (const channels of [['c'], ['c'], ['c', 'd']]) {
+    tabs.push(await tab(context, base, { channels }));
+    await shares(tabs.at(-1));
+  }
+  await hasReaders(base, 'd', 1);
+  await publish(base, 'c', 0);
+  await haveHeard(tabs, 0);
+  await tabs.shift().close();
+  await until('the next tab leads', () => tabs[0].evaluate(() => performance.getEntriesByName(location.origin + '/lead.js').length > 0));
+  await publish(base, 'd', 1);
+  await publish(base, 'c', 2);
+  await haveHeard(tabs, 2);
+  assert.deepEqual(await Promise.all(tabs.map(seen)), [[0, 2], [0, 1, 2]]);
+  for (const page of tabs) assert.deepEqual(await page.evaluate(() => window.steps), ['shared']);
+}));
+
 test('what comes while all tabs are paused comes afterwards, and nobody reads meanwhile', LONG, () => inChromium(async (context, base) => {
   const tabs = [await tab(context, base), await tab(context, base)];
   for (const page of tabs) await shares(page);
   await publish(base, 'c', 0);
   for (const page of tabs) await page.evaluate(() => { window.lt.pause(); });
-  await until('nobody reads', async () => (await readers(base)) === 0 || readers(base));
+  await hasReaders(base, 'c', 0);
   for (let n = 1; n < 10; n++) await publish(base, 'c', n);
   for (const page of tabs) await page.evaluate(() => { window.lt.resume(); });
   await until('all came', async () => {
@@ -184,20 +190,10 @@ test('a connection with a cursor or `last` begins there, and then shares', LONG,
   for (let n = 0; n < 5; n++) await publish(base, 'c', n);
   const tabs = [await tab(context, base, { cursor: 'earliest' }), await tab(context, base, { cursor: 'earliest' }), await tab(context, base, { last: 3 })];
   for (const page of tabs) await until('it has begun', () => page.evaluate(() => window.seen.length > 2));
-  let sent = 5;
-  await until('all share', async () => {
-    await publish(base, 'c', sent++);
-    const states = await Promise.all(tabs.map(state));
-    return states.every(is => is === 'open,shared') || states;
-  });
-  await publish(base, 'c', sent++);
-  await until('the last has come', async () => {
-    const last = await Promise.all(tabs.map(page => page.evaluate(() => window.seen.at(-1))));
-    return last.every(data => data === sent - 1) || last;
-  });
+  const sent = await shareAgain(base, tabs, 5);
   await hasAll(tabs.slice(0, 2), 0, sent);
   await hasAll(tabs.slice(2), 2, sent - 2);
-  await until('there is one reader', async () => (await readers(base)) === 1 || readers(base));
+  await hasReaders(base, 'c', 1);
 }));
 
 test('a channel that is refused closes the connection of its tab only', LONG, () => inChromium(async (context, base) => {
@@ -206,14 +202,7 @@ test('a channel that is refused closes the connection of its tab only', LONG, ()
   await publish(base, 'c', 0);
   await tabs[1].evaluate(() => { window.lt.subscribe('not a name'); });
   await until('it is closed', async () => (await state(tabs[1])).startsWith('closed') || state(tabs[1]));
-  let sent = 1;
-  await until('the other shares again', async () => {
-    await publish(base, 'c', sent++);
-    const is = await state(tabs[0]);
-    return is === 'open,shared' || is;
-  });
-  await until('the last has come', async () => (await tabs[0].evaluate(() => window.seen.at(-1))) === sent - 1);
-  await hasAll([tabs[0]], 0, sent);
+  await hasAll([tabs[0]], 0, await shareAgain(base, [tabs[0]], 1));
 }));
 
 test('tabs whose leader has lost the server say so, and go on with it', LONG, () => inChromium(async (context, base, child) => {
@@ -225,16 +214,5 @@ test('tabs whose leader has lost the server say so, and go on with it', LONG, ()
     await until('it does not claim to be open', async () => (await state(page)).split(',')[0] !== 'open' || state(page));
   }
   child.kill('SIGCONT');
-  let sent = 1;
-  await until('all share again', async () => {
-    await publish(base, 'c', sent++);
-    const states = await Promise.all(tabs.map(state));
-    return states.every(is => is === 'open,shared') || states;
-  });
-  await publish(base, 'c', sent++);
-  await until('the last has come', async () => {
-    const last = await Promise.all(tabs.map(page => page.evaluate(() => window.seen.at(-1))));
-    return last.every(data => data === sent - 1) || last;
-  });
-  await hasAll(tabs, 0, sent);
+  await hasAll(tabs, 0, await shareAgain(base, tabs, 1));
 }));

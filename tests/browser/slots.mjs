@@ -2,7 +2,7 @@
 //   node --test slots.mjs
 import { test, before, after } from 'node:test';
 import assert from 'node:assert/strict';
-import { LONG, publish, startBrowser, startServer, until } from './support.mjs';
+import { LONG, connectedPage, lastSeen, opened, pause, publish, readers, startBrowser, startServer, until } from './support.mjs';
 
 let server;
 let browser;
@@ -17,19 +17,7 @@ after(async () => {
   server?.stop();
 });
 
-async function tab(context, options) {
-  const page = await context.newPage();
-  await page.goto(server.base + '/healthz');
-  await page.addScriptTag({ url: server.base + '/client.js' });
-  await page.evaluate(options => {
-    window.seen = [];
-    window.lt = Longtail.connect('', { channels: 'c', ...options });
-    window.lt.on('message', message => window.seen.push([message.data, Date.now()]));
-  }, options);
-  return page;
-}
-
-const readers = async () => (await (await fetch(`${server.base}/channels/c`)).json()).readers.by_transport;
+const tab = (context, options) => connectedPage(context, server.base, { channels: 'c', ...options });
 
 for (const [what, options] of [
   ['all transports but WebSocket', {}],
@@ -42,14 +30,9 @@ for (const [what, options] of [
     await context.addInitScript(() => { delete window.WebSocket; });
     const tabs = [];
     for (let n = 0; n < 8; n++) tabs.push(await tab(context, options));
-    for (const [n, page] of tabs.entries()) {
-      await until(`tab ${n} is open`, async () => {
-        const state = await page.evaluate(() => window.lt.state);
-        return state === 'open' || state;
-      }, 15000);
-    }
+    for (const page of tabs) await opened(page);
     // Once all tabs have settled.
-    await new Promise(resolve => setTimeout(resolve, 6000));
+    await pause(6000);
     const late = [];
     for (let round = 0; round < 5; round++) {
       const sent = Date.now();
@@ -60,32 +43,52 @@ for (const [what, options] of [
       assert.ok(took < 3000, `publishing took ${took} ms`);
       for (const [n, page] of tabs.entries()) {
         await until(`tab ${n} has heard ${round}`, async () => {
-          const last = await page.evaluate(() => window.seen.at(-1));
-          return (last && last[0] === round) || last;
-        }, 10000);
-        late.push((await page.evaluate(() => window.seen.at(-1)[1])) - sent);
+          const [last] = await lastSeen([page]);
+          return last === round || last;
+        });
+        late.push((await page.evaluate(() => window.times.at(-1))) - sent);
       }
     }
     assert.ok(Math.max(...late) < 5000, `ms until each tab had each message: ${late}`);
     // After an outage all tabs also continue.
     server.child.kill('SIGSTOP');
-    await new Promise(resolve => setTimeout(resolve, 8000));
+    await pause(8000);
     server.child.kill('SIGCONT');
     await publish(server.base, 'c', 'afterwards');
     for (const [n, page] of tabs.entries()) {
       await until(`tab ${n} has heard what came after the outage`, async () => {
-        const got = await page.evaluate(() => [window.lt.state, window.lt.transport, window.seen.at(-1)[0]]);
+        const got = await page.evaluate(() => [window.lt.state, window.lt.transport, window.seen.at(-1)]);
         return got[2] === 'afterwards' || got;
-      }, 40000);
+      });
     }
     // When tabs go away, others take their places.
     for (const page of tabs.splice(0, 4)) await page.close();
     if (options.transports?.[0] !== 'long-poll') {
       await until('the rest reads by streams', async () => {
         const names = await Promise.all(tabs.map(page => page.evaluate(() => window.lt.transport)));
-        return names.every(name => name === 'sse' || name === 'xhr-stream') || [names, await readers()];
+        return names.every(name => name === 'sse' || name === 'xhr-stream') || [names, await readers(server.base, 'c')];
       });
     }
     await context.close();
   });
 }
+
+test('a tab that may use only streams says that it waits, and reads when another tab goes away', LONG, async () => {
+  const context = await browser.newContext();
+  const tabs = [];
+  const errors = page => page.evaluate(() => window.errors.map(error => error.code).join());
+  for (let n = 0; n < 5; n++) {
+    tabs.push(await tab(context, { channels: 'only', transports: ['sse'] }));
+    if (n < 4) await opened(tabs[n], 'sse');
+  }
+  await until('the fifth says that it waits', async () => (await errors(tabs[4])) === 'no_slot' || errors(tabs[4]));
+  assert.match(await tabs[4].evaluate(() => window.errors[0].message), /waits for its turn/);
+  await publish(server.base, 'only', 'before');
+  await tabs[0].close();
+  await opened(tabs[4], 'sse');
+  await publish(server.base, 'only', 'after');
+  await until('it reads', async () => (await lastSeen([tabs[4]])).join() === 'after');
+  // It is told once, and the others are not told.
+  for (const [n, page] of tabs.slice(1).entries()) assert.equal(await errors(page), n === 3 ? 'no_slot' : '', `tab ${n + 1}`);
+  await context.close();
+});

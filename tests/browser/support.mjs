@@ -106,3 +106,58 @@ export async function publish(base, channel, data, query = '') {
   assert.equal(answer.status, 200, `publishing to ${channel}: ${text}`);
   return JSON.parse(text).messages[0].id;
 }
+
+/* ---- pages with the library ---- */
+
+// A page of an origin with the library on it. The library may come from another origin.
+export async function libraryPage(context, origin, { path = '/healthz', script = origin + '/client.js' } = {}) {
+  const page = await context.newPage();
+  await page.goto(origin + path);
+  await page.addScriptTag({ url: script });
+  return page;
+}
+
+// Connects in a page as `lt`, and keeps what the page hears: the data of messages in `seen`, the time of each in `times`,
+// what `state`, `transport`, `error` and `close` tell in `states`, `steps`, `errors` and `ends`, and the number of `gaps`.
+export const listen = (page, options, url = '') => page.evaluate(([url, options]) => {
+  Object.assign(window, { seen: [], times: [], states: [], steps: [], errors: [], ends: [], gaps: 0 });
+  // A test may give a function `askToken` to the page.
+  if (window.askToken) options.token = done => { window.askToken().then(done); };
+  window.lt = Longtail.connect(url, options);
+  window.lt.on('message', message => { window.seen.push(message.data); window.times.push(Date.now()); });
+  window.lt.on('state', state => { window.states.push(state); });
+  window.lt.on('transport', name => { window.steps.push(name); });
+  window.lt.on('error', error => { window.errors.push(error); });
+  window.lt.on('close', why => { window.ends.push(why); });
+  window.lt.on('gap', () => { window.gaps += 1; });
+}, [url, options]);
+
+// A page with the library, connected.
+export async function connectedPage(context, origin, options, where) {
+  const page = await libraryPage(context, origin, where);
+  await listen(page, options);
+  return page;
+}
+
+export const seen = page => page.evaluate(() => window.seen);
+
+// The data of the last message, from each page.
+export const lastSeen = pages => Promise.all(pages.map(page => page.evaluate(() => window.seen.at(-1))));
+
+// The state and the transport, such as "open,ws".
+export const state = page => page.evaluate(() => [window.lt.state, window.lt.transport].join());
+
+// Waits until the connection is open, by this transport if one is named.
+export const opened = (page, transport = '') => until(`it is open ${transport && 'by ' + transport}`, async () => {
+  const is = await state(page);
+  return (transport ? is === 'open,' + transport : is.startsWith('open,')) || [is, await page.evaluate(() => window.errors)];
+});
+
+// The readers of a channel: `total`, and `by_transport`.
+export const readers = async (base, channel) => (await (await fetch(`${base}/channels/${channel}`)).json()).readers;
+
+// A client that polled counts for half a minute, so this may take longer than other steps.
+export const hasReaders = (base, channel, count) => until(`${channel} has ${count} readers`, async () => {
+  const found = await readers(base, channel);
+  return found.total === count || found;
+}, 2 * SOON);

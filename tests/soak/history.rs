@@ -136,6 +136,15 @@ impl History {
         self.probe.load(Ordering::Relaxed)
     }
 
+    /// Whether the reader has read beyond a position: it got a later message, or was told of a gap that ends later. A
+    /// reader that is slow may have a gap in place of a probe, where the log keeps little.
+    pub fn is_beyond(&self, place: Place) -> bool {
+        self.events.lock().expect("a history").iter().any(|event| match event.seen {
+            Seen::Message((at, _)) | Seen::Gap(_, Some(at)) => at > place,
+            _ => false,
+        })
+    }
+
     /// The events since the last call.
     pub fn take(&self) -> Vec<Event> {
         std::mem::take(&mut *self.events.lock().expect("a history"))

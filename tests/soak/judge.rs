@@ -59,6 +59,22 @@ pub struct Figures {
     pub unheard: usize,
 }
 
+impl Round<'_> {
+    /// The probe's position; `None` if the log has lost the probe. Retention may drop it before the slowest reader has
+    /// read so far.
+    fn end(&self) -> Option<Place> {
+        let probe = self.sent.iter().find(|sent| sent.value == self.probe);
+        let (floor, told) = (self.log.first()?.0, probe.map(|probe| &probe.told));
+        match self.log.iter().find(|(_, value)| *value == self.probe) {
+            Some((place, _)) => Some(*place),
+            None => match told {
+                Some(Told::Good(Some(place))) if self.trims && *place < floor => Some(*place),
+                _ => None,
+            },
+        }
+    }
+}
+
 #[derive(Default)]
 pub struct Judge {
     pub tracks: Vec<Track>,
@@ -87,7 +103,7 @@ impl Judge {
     pub fn judge(&mut self, mut round: Round<'_>) -> Vec<Violation> {
         let mut found = Vec::new();
         let now: HashSet<Entry> = round.log.iter().copied().collect();
-        let Some(end) = round.log.iter().position(|(_, value)| *value == round.probe) else {
+        let Some(end) = round.end() else {
             let words = format!("the probe {:?} was acknowledged and is not in the log", round.probe);
             return vec![Violation { kind: Kind::Lost, words }];
         };
@@ -96,13 +112,14 @@ impl Judge {
         let newly = self.newly_gone(&mut found, &round, &now);
         self.sent(&mut found, &mut round, &now);
         let is_owed = |entry: &&Entry| !self.deleted.contains(entry);
-        let owed: Vec<Entry> = round.log[..=end].iter().filter(is_owed).copied().collect();
+        let upto_probe = round.log.iter().take_while(|(place, _)| *place <= end);
+        let owed: Vec<Entry> = upto_probe.filter(is_owed).copied().collect();
         for track in &mut self.tracks {
             found.append(&mut track.broken);
             track.covers(&mut found, &owed, &mut self.figures);
             track.went_on(&mut found, &newly, &now);
             if !round.effects.has(Loss::Replaced) {
-                track.was_told(&mut found, &newly, round.log[end].0, &mut self.figures);
+                track.was_told(&mut found, &newly, end, &mut self.figures);
             }
             track.close(&mut self.figures);
         }

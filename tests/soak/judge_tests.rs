@@ -41,13 +41,17 @@ fn judged(seen: Vec<Seen>, log: &[Entry], sent: Vec<Sent>, effects: &Effects) ->
 
 /// Judges a reader that changes its node between these parts.
 fn judged_over(parts: &[Vec<Seen>], log: &[Entry], sent: Vec<Sent>, effects: &Effects) -> Vec<Kind> {
+    let round = Round { effects, sent, log, probe: END, trims: false, probed: moment(60_000) };
+    judged_round(parts, round)
+}
+
+fn judged_round(parts: &[Vec<Seen>], round: Round<'_>) -> Vec<Kind> {
     let mut judge = Judge::of(vec!["a reader".to_owned()]);
     for (node, seen) in parts.iter().enumerate() {
         for seen in seen.iter().cloned() {
             judge.tracks[0].take(&Event { at: moment(0), by: format!("sse at {node}"), seen, text: String::new() });
         }
     }
-    let round = Round { effects, sent, log, probe: END, trims: false, probed: moment(60_000) };
     judge.judge(round).into_iter().map(|violation| violation.kind).collect()
 }
 
@@ -66,6 +70,23 @@ fn replaced(at: u64) -> Effects {
 
 fn deleted(list: &[u64]) -> Effects {
     Effects { deleted: log_of(list), ..Effects::default() }
+}
+
+/// A log that keeps little has dropped the probe before the slowest reader came to it.
+#[test]
+fn a_probe_that_retention_has_dropped() {
+    let effects = Effects::default();
+    let log = log_of(&[150, 151]);
+    let cases: Vec<(&str, bool, Vec<Seen>, &[Kind])> = vec![
+        ("a gap in its place", true, [reads(&[1, 2]), gap(2, Some(149)), reads(&[150])].concat(), &[]),
+        ("nothing in its place", true, reads(&[1, 2, 150]), &[Kind::Unannounced]),
+        ("the log keeps everything", false, [reads(&[1, 2]), gap(2, Some(149)), reads(&[150])].concat(), &[Kind::Lost]),
+    ];
+    for (case, trims, seen, kinds) in cases {
+        let (sent, log) = (vec![told(2), told(50), told(100)], log.as_slice());
+        let round = Round { effects: &effects, sent, log, probe: END, trims, probed: moment(60_000) };
+        assert_eq!(judged_round(&[seen], round), kinds, "{case}");
+    }
 }
 
 #[test]

@@ -89,7 +89,8 @@ impl World {
         World { topology, redis, nodes, flow, histories, reading, publishing, call, judge, rng }
     }
 
-    /// Causes the faults, and waits until every reader has seen a probe that was published after them.
+    /// Causes the faults, and waits until every reader has seen a probe that was published after them, or has read
+    /// beyond it. The verdict then decides whether it was right that a reader has not seen the probe.
     pub async fn round(&mut self, plan: &Plan) -> Outcomes {
         let mut effects = self.strike(plan).await;
         self.flow.lead(self.redis.urls());
@@ -99,11 +100,16 @@ impl World {
         let (probe, outcome) = self.probe(ended).await;
         let published = ended.elapsed();
         let number = probe.value.number;
+        let place = match probe.told {
+            Told::Good(place) => place,
+            _ => None,
+        };
         let mut slowest = String::new();
         let (mut recovered, mut waiting) = (Duration::ZERO, vec![true; self.histories.len()]);
         while ended.elapsed() < RECOVERS + published && outcome {
             for (index, history) in self.histories.iter().enumerate() {
-                if waiting[index] && history.probe() >= number {
+                let is_over = || history.probe() >= number || place.is_some_and(|place| history.is_beyond(place));
+                if waiting[index] && is_over() {
                     waiting[index] = false;
                     (recovered, slowest) = (ended.elapsed(), history.name.clone());
                 }

@@ -29,6 +29,7 @@ pub mod json;
 pub mod lines;
 pub mod metrics;
 pub mod nginx;
+pub mod php;
 pub mod ports;
 pub mod proxy;
 pub mod publisher;

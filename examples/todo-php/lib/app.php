@@ -6,11 +6,7 @@ require __DIR__ . '/config.php';
 require __DIR__ . '/db.php';
 require __DIR__ . '/boards.php';
 require __DIR__ . '/push.php';
-if (is_file(dirname(__DIR__) . '/vendor/autoload.php')) {
-    require dirname(__DIR__) . '/vendor/autoload.php';      // Predis by Composer
-} else {
-    @include_once 'Predis/autoload.php';                    // Predis by apt: php-predis, in PHP's include path
-}
+require dirname(__DIR__, 2) . '/php/Longtail.php';
 
 ini_set('display_errors', '0');
 set_exception_handler(function (Throwable $e): void {

@@ -12,7 +12,7 @@ function setting(string $name): string
     return match ($name) {
         'TODO_URL' => 'http://127.0.0.1:8000',      // where browsers find this application
         'TODO_PUSH' => 'http://127.0.0.1:8080',     // where browsers, and PHP, find Longtail
-        'TODO_REDIS' => 'tcp://127.0.0.1:6379',
+        'TODO_REDIS' => 'redis://127.0.0.1:6379',
         'TODO_VAR' => $var,                         // sessions, and the SQLite file
         'TODO_DSN' => 'sqlite:' . setting('TODO_VAR') . '/todo.sqlite',
         default => '',                              // TODO_DB_USER, TODO_DB_PASSWORD

@@ -19,15 +19,9 @@ function channel(int $board): string
  */
 function announce(int $board, string $event, array $data, ?string $client): bool
 {
-    $message = ['event' => $event, 'data' => $data];
-    if ($client !== null) {
-        $message['exclude'] = $client;
-    }
     try {
-        $patience = ['timeout' => 0.5, 'read_write_timeout' => 0.5];
-        $redis = new Predis\Client(setting('TODO_REDIS'), ['parameters' => $patience]);
-        $flags = JSON_THROW_ON_ERROR | JSON_UNESCAPED_SLASHES | JSON_UNESCAPED_UNICODE;
-        return $redis->publish('push:' . channel($board), json_encode($message, $flags)) > 0;
+        $redis = new Longtail\RedisPublisher(setting('TODO_REDIS'), ['timeout' => 0.5]);
+        return $redis->publish(channel($board), $data, ['event' => $event, 'exclude' => $client]) > 0;
     } catch (Throwable $e) {
         error_log('not announced: ' . $e->getMessage());
         return false;

@@ -15,24 +15,17 @@ require __DIR__ . '/../lib/app.php';
 
 const SECONDS = 60;     // so long may somebody who was taken off a board, or has signed out, go on reading
 
-if ($_SERVER['REQUEST_METHOD'] !== 'POST') {
-    header('Allow: POST');
-    answer(['error' => 'POST a question.'], 405);
-}
-$user = user() ?? answer(['error' => 'Nobody is signed in.', 'channels' => []], 401);
-$question = json_decode((string) file_get_contents('php://input', false, null, 0, 65536), true);
-if (!is_array($question) || !is_array($question['channels'] ?? null)) {
-    answer(['error' => 'That is no question.', 'channels' => []], 400);
-}
-
-$allowed = [];
-// Nobody publishes from a browser here: changes go through change.php, which knows the rules and saves them.
-if (($question['action'] ?? '') === 'subscribe') {
-    foreach (array_slice($question['channels'], 0, 100) as $channel) {
-        if (is_string($channel) && preg_match('/^board:([1-9][0-9]{0,8})$/D', $channel, $found)
-            && board_for($user['id'], (int) $found[1]) !== null) {
-            $allowed[] = $channel;
-        }
+(new Longtail\Authorizer(function (Longtail\Question $question): ?array {
+    $user = user();
+    if ($user === null) {
+        return null;
     }
-}
-answer(['channels' => $allowed, 'ttl' => SECONDS]);
+    // Nobody publishes from a browser here: changes go through change.php, which knows the rules and saves them.
+    if ($question->action !== 'subscribe') {
+        return [];
+    }
+    return array_filter(array_slice($question->channels, 0, 100), function (string $channel) use ($user): bool {
+        return preg_match('/^board:([1-9][0-9]{0,8})$/D', $channel, $found)
+            && board_for($user['id'], (int) $found[1]) !== null;
+    });
+}, SECONDS))->run();

@@ -40,7 +40,7 @@ const SERVER: Why = "server";
 pub enum Protocol {
     /// HTTP/1.x, and protocols to which it switches.
     Http,
-    /// A protocol of any bytes.
+    /// Any other protocol: the proxy does not parse its bytes.
     Tcp,
 }
 
@@ -97,7 +97,7 @@ impl Connection {
         Instant::now() + Duration::from_millis(self.now().latency_ms)
     }
 
-    /// Forwards from the browser to the server. A browser that has shut down its sending side may still read.
+    /// Forwards from the browser to the server. If a browser has shut its sending side, it may still read.
     async fn up(&self, mut from: OwnedReadHalf, mut to: OwnedWriteHalf) -> Why {
         let mut buffer = vec![0; READ_BYTES];
         let mut requests = Requests::default();
@@ -277,7 +277,7 @@ impl DelayLine {
     fn push(&mut self, due: Instant, bytes: Bytes) {
         self.is_over |= bytes.is_empty();
         self.bytes += bytes.len();
-        // This keeps the order of the pieces when the latency falls.
+        // This keeps the pieces in order when the latency becomes shorter.
         let due = self.queue.back().map_or(due, |(last, _)| due.max(*last));
         self.queue.push_back((due, bytes));
     }

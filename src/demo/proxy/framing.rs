@@ -8,7 +8,7 @@ const MAX_HEAD: usize = 32 << 10;
 /// Limit on header lines. The server does not accept more.
 const MAX_HEADERS: usize = 100;
 
-/// The part of a message that is still to come.
+/// The part of a message that has not arrived yet.
 #[derive(Debug, PartialEq, Eq)]
 enum Body {
     Sized(u64),
@@ -121,7 +121,7 @@ impl Requests {
             let Some(head) = complete_head(&mut self.head, &mut bytes)? else { return Ok(passed) };
             let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
             let mut request = httparse::Request::new(&mut headers);
-            // If line ends of one byte are mixed in, the parser may find an earlier end of the head, and the bytes
+            // If some lines end with a bare line feed, the parser may find an earlier end of the head, and the bytes
             // after that end would be lost.
             if request.parse(&head) != Ok(httparse::Status::Complete(head.len())) {
                 return Err(NotHttp);

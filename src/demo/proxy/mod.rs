@@ -67,7 +67,8 @@ impl FaultProxy {
         &self.tap
     }
 
-    /// Accepts connections on a port until the returned future is dropped. Accepted connections go on.
+    /// Accepts connections on a port until the returned future is dropped. Connections that were already accepted
+    /// continue.
     pub async fn accept(self: Arc<FaultProxy>, port: Port) {
         loop {
             let client = match port.listener.accept().await {

@@ -88,7 +88,7 @@ impl Record {
         if let Some(mark) = mark {
             event["mark"] = mark.into();
         }
-        // The send fails if the last watcher is gone by now.
+        // The send fails if the last watcher has disconnected in the meantime.
         let _ = self.tap.events.send(Arc::new(Event { client, json: event.to_string() }));
     }
 }

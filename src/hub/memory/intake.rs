@@ -7,7 +7,7 @@ use crate::log::{Descent, Extent};
 use crate::message::Message;
 use std::sync::Arc;
 
-/// How many epochs this node remembers as gone. For a cursor of such an epoch, the node reports a gap at once. A cursor
+/// How many ended epochs this node remembers. For a cursor of such an epoch, the node reports a gap at once. A cursor
 /// of an unknown epoch is resolved by the log, since the epoch may be newer than this node's knowledge.
 pub(super) const PAST_EPOCHS: usize = 64;
 
@@ -30,7 +30,7 @@ impl Memory {
                 self.past.pop_front();
             }
         }
-        // If a log that this node has read before comes back, its epoch is not gone.
+        // If a log that this node has read before comes back, its epoch no longer counts as ended.
         self.past.retain(|epoch| *epoch != extent.lineage.epoch);
         let (floor, head, hole) = match (known, &self.view) {
             (Some(head), Some(view)) => {
@@ -104,7 +104,8 @@ impl Memory {
             self.clear();
             self.set_floor(after);
         } else if let Some(view) = &mut self.view {
-            // Single entries were deleted. The other entries are still there, and `earliest` begins with them.
+            // Only single entries were deleted. The other entries are still in the log, and `earliest` begins with
+            // them.
             view.hole = after;
             view.head = view.head.max(after);
         }

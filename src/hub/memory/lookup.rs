@@ -10,11 +10,12 @@ use std::sync::Arc;
 
 /// The result of a lookup of a position in this node's memory.
 pub(in crate::hub) enum Lookup {
-    /// All messages up to the limit were copied out. This is the new position.
+    /// All messages up to the limit were copied out; this is the new position.
     Read(Cursor),
-    /// The channels have no message between the position and this one. This one may be of another epoch: look again.
+    /// The channels do not have messages between the old position and this one. This one may belong to another epoch,
+    /// so the caller looks again.
     Rebased(Cursor),
-    /// Messages after the position are gone. Reading goes on at this position.
+    /// Messages after the old position were dropped. Reading goes on at this position.
     Gap(Cursor),
     /// Only the log itself can tell: the position is older than the memory, ahead of it, or of an unknown epoch.
     AskTheLog,
@@ -63,7 +64,7 @@ impl Memory {
             None if self.past.contains(&at.epoch) => return Lookup::Gap(cursor(view.floor)),
             None => return Lookup::AskTheLog,
         };
-        // The reader gets the messages up to the cut of its epoch. There it is told of a gap.
+        // The reader gets the messages up to the cut of its epoch, and is then told of a gap.
         let before = out.len();
         let Lookup::Read(read) = self.look(cursor(at.id), registrations, client, limit, out) else {
             return Lookup::AskTheLog;

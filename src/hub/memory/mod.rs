@@ -23,9 +23,9 @@ use std::sync::Arc;
 
 pub(super) struct Memory {
     retention: Retention,
-    /// The epochs and bounds of the log as it was read; `None` until it was reached.
+    /// The epochs and bounds of the log when the node last read them; `None` until the log was reached.
     view: Option<View>,
-    /// Epochs that are gone; see [`intake::PAST_EPOCHS`].
+    /// Epochs that have ended and are not in the log; see [`intake::PAST_EPOCHS`].
     past: VecDeque<Epoch>,
     /// All retained messages with their channel's slot, in log order.
     window: VecDeque<(Arc<Message>, usize)>,
@@ -89,15 +89,15 @@ impl Memory {
     pub(super) fn register(&mut self, channel: &Channel, reader: &Arc<Reader>) -> Registration {
         let slot = self.slot_of(channel);
         let reader = self.slots[slot].readers.insert(reader.clone());
-        // The returned name is shared by all readers of the channel. It is not the caller's copy.
+        // Returns a name that all readers of the channel share, and not the caller's own copy.
         Registration { slot, reader, channel: self.slots[slot].name.clone() }
     }
 
     pub(super) fn unregister(&mut self, registration: &Registration) {
         let readers = &mut self.slots[registration.slot].readers;
         readers.remove(registration.reader);
-        // A reader that has gone leaves an empty place, and a fan-out looks at all places. Shrinking also looks at all
-        // of them, so it is not done each time.
+        // A reader that leaves the channel leaves an empty place, and a fan-out looks at all places. Shrinking the list
+        // also looks at all places, so it is not done each time.
         if readers.len().is_power_of_two() && readers.len() * 4 < readers.capacity() {
             readers.shrink_to_fit();
         }
@@ -158,8 +158,8 @@ impl Memory {
         self.names.keys()
     }
 
-    /// How many registrations a channel has room for, used or not. `None` if there are no readers, or if the slot
-    /// belongs to another channel by now.
+    /// The number of a channel's registrations, whether they are in use or free. `None` if there are no readers, or if
+    /// the slot belongs to another channel by now.
     pub(super) fn registrations(&self, slot: usize, channel: &Channel) -> Option<usize> {
         let slot = self.slots.get(slot).filter(|slot| slot.name == *channel)?;
         (!slot.readers.is_empty()).then(|| slot.readers.capacity())

@@ -19,9 +19,8 @@ use step::{LogRequest, OutsideMemory};
 
 /// A reader with a cursor over any set of channels.
 ///
-/// It reads only from the log and from the node's memory of the log. So the step from old messages to new ones does not
-/// need a buffer, and a reader that falls behind the memory takes the same path as a reader that comes with an old
-/// cursor.
+/// It reads only from the log and from the node's memory of the log. So a reader needs no buffer when it changes from
+/// old messages to new ones, and a reader that falls behind the memory is handled like a reader with an old cursor.
 pub struct Subscription {
     hub: Arc<Hub>,
     reader: Arc<Reader>,
@@ -33,9 +32,9 @@ pub struct Subscription {
     has_begun: bool,
     /// Whether the subscription has given up its registrations and does not count as a reader.
     is_away: bool,
-    /// The state of a reader whose position the node's memory does not reach; `None` for all others.
+    /// The state of a reader whose position is not in the node's memory; `None` for all other readers.
     outside: Option<Box<OutsideMemory>>,
-    /// The position in the previous log that the reader had when this log took its place.
+    /// The reader's position in the previous log, at the moment when this log replaced that log.
     left: Option<Box<Cursor>>,
 }
 
@@ -104,7 +103,7 @@ impl Subscription {
         self.hub.memory.read().is_at_cut(self.at)
     }
 
-    /// The client. It does not receive messages that exclude it.
+    /// The client. The subscription does not receive messages that exclude this client.
     pub fn client(&self) -> Option<&ClientId> {
         self.client.as_ref()
     }
@@ -121,8 +120,8 @@ impl Subscription {
         self.reader.set_outlet(outlet);
     }
 
-    /// Parks after a [`Step::Idle`]: from now on the hub may write messages within the allowance, and moves the cursor.
-    /// Only the hub may write to the socket until [`unpark`](Subscription::unpark).
+    /// Parks the reader after a [`Step::Idle`]. From now on, the hub may write messages within the allowance, and then
+    /// moves the cursor. Only the hub may write to the socket until [`unpark`](Subscription::unpark).
     pub fn park(&mut self, allowance: Allowance) {
         if self.outside.is_some() || self.registrations.is_empty() || self.reader.outlet().is_none() {
             return;
@@ -186,7 +185,8 @@ impl Subscription {
         if !std::mem::replace(&mut self.is_away, true) {
             self.hub.unregister(&self.registrations);
             self.drop_request();
-            // A reader that is away misses volatile messages, and must not get old ones when it comes back.
+            // A reader misses the volatile messages that are sent while it is away, so it must not get old ones when it
+            // comes back.
             drop(self.reader.take_volatile());
         }
     }

@@ -15,7 +15,7 @@ use std::time::Duration;
 /// How many entries of the log a reader reads at a time to catch up.
 const PAGE: usize = 512;
 
-/// A gap: messages after `from` may have been dropped unseen. Reading goes on at `cursor`.
+/// A gap: messages after `from` may have been dropped before the reader has seen them. Reading goes on at `cursor`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gap {
     /// The cursor from which the reader wanted to go on.
@@ -29,7 +29,7 @@ pub struct Gap {
 pub enum Step {
     /// Messages were copied out.
     Messages,
-    /// A gap. Take another step to read on after it.
+    /// A gap. The reader takes another step to read on after the gap.
     Gap(Gap),
     /// There are no new messages. The reader is woken when there is one.
     Idle,
@@ -39,19 +39,19 @@ pub enum Step {
     Ahead,
 }
 
-/// The state of a reader whose position the node's memory does not reach.
+/// The state of a reader whose position is not in the node's memory.
 pub(super) struct OutsideMemory {
     pub(super) request: LogRequest,
     /// The reader was told of a gap for entries that are missing up to this position, and goes on with the entries that
     /// are left.
     pub(super) told: Id,
-    /// Whether the reader has not named a position and has not read yet: it does not miss entries that are gone.
+    /// Whether the reader has not named a position and has not read yet: it does not miss entries that were dropped.
     pub(super) is_fresh: bool,
 }
 
 /// The state of the question to the log about a reader's position.
 pub(super) enum LogRequest {
-    /// The log has to be asked.
+    /// The reader has to ask the log.
     NotAsked,
     /// The log was asked, but its answer is still under way.
     UnderWay(PageFuture),
@@ -92,13 +92,14 @@ impl Subscription {
         }
     }
 
-    /// Begins later than requested: the reader has not missed entries that are gone before that position.
+    /// Begins at a later position than requested. Entries before this position that were dropped do not count as
+    /// missed.
     fn begin_at(&mut self, at: Cursor, told: Id) {
         self.at = at;
         self.outside = Some(Box::new(OutsideMemory { request: LogRequest::NotAsked, told, is_fresh: true }));
     }
 
-    /// Notes that the position is valid: the next gap after it is reported again.
+    /// Records that the position is valid: the next gap after it is reported again.
     fn has_read(&mut self) {
         if let Some(outside) = self.outside.as_deref_mut() {
             outside.is_fresh = false;
@@ -126,7 +127,7 @@ impl Subscription {
     ///
     /// # Cancel safety
     ///
-    /// Exactly the messages in `out` count as handed out.
+    /// Only the messages in `out` count as delivered.
     pub fn poll_step(&mut self, cx: &mut Context<'_>, limit: Limit, out: &mut Vec<Arc<Message>>) -> Poll<Step> {
         // The waker is registered before the search: otherwise a wake-up between the search and the parking would be
         // lost.
@@ -177,7 +178,7 @@ impl Subscription {
             && head.is_none_or(|head| head.epoch != self.at.epoch || head.id < self.at.id)
     }
 
-    /// Polls the log's answer. `Idle` means that the answer was handled and the caller should look again.
+    /// Polls the log's answer. `Idle` means that the answer was handled and the caller should look for messages again.
     fn poll_log(&mut self, cx: &mut Context<'_>, limit: Limit, out: &mut Vec<Arc<Message>>) -> Poll<Step> {
         let request = self.outside.as_deref_mut().map(|outside| &mut outside.request);
         let Some(LogRequest::UnderWay(page)) = request else { return Poll::Ready(Step::Idle) };
@@ -233,8 +234,8 @@ impl Subscription {
         let from = self.at;
         let memory = self.hub.memory.read();
         if memory.locate(from) == Descent::Unknown {
-            // The log that this reader has read before may be back (RENAME): it has seen that log up to the position at
-            // which it left it.
+            // The log that this reader has read before may be back (RENAME). The reader has seen that log up to the
+            // position that it had when the log was replaced.
             if let Some(Descent::Same(id)) = self.left.as_deref().map(|left| memory.locate(*left)) {
                 cursor.id = cursor.id.max(id);
             }

@@ -41,7 +41,7 @@ const SEGMENTS: usize = 64;
 /// The bridge's state in Redis, from a reply of the script.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct BridgeState {
-    /// The member that holds the lease and offers at once. Empty if no member holds it.
+    /// The member that holds the lease and offers at once. The text is empty if no member holds the lease.
     pub(super) holder: String,
     pub(super) beat: String,
     /// The server that members listen to, by its `run_id`.
@@ -49,7 +49,7 @@ pub(super) struct BridgeState {
     pub(super) address: String,
     /// Changes while any member listens to that server. It is used only in a Cluster.
     pub(super) alive: String,
-    /// How many of the offered entries this request has put into the log.
+    /// How many of the offered entries this request has appended to the log.
     pub(super) added: usize,
     /// How many of these had an idempotency key that is not remembered, because there was no room for it.
     pub(super) forgotten: u64,
@@ -57,18 +57,18 @@ pub(super) struct BridgeState {
     pub(super) taken: Vec<Option<i64>>,
 }
 
-/// The purpose of a request, besides reading the state.
+/// The purpose of a request, in addition to reading the state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Want {
     #[default]
     Look,
-    /// To get a marker.
+    /// The member asks for a marker.
     Join,
-    /// To take the lease, if nobody has renewed it since this member's last request.
+    /// The member takes the lease, if no member has renewed it since this member's last request.
     Take,
-    /// To give the lease back. The member has stopped listening.
+    /// The member has stopped listening, and gives the lease back.
     Release,
-    /// To append the remaining messages. The member has stopped listening.
+    /// The member has stopped listening, and appends its remaining messages.
     Finish,
 }
 
@@ -111,7 +111,7 @@ pub(super) struct Learned {
     pub(super) changed_hands: bool,
     /// Whether the member has offered messages and Redis has taken none of them.
     pub(super) in_vain: bool,
-    /// Whether Redis has dropped the member's newest segment. The member then has to join again.
+    /// Whether Redis has dropped the member's newest segment. If it has, the member has to join again.
     pub(super) has_lost_track: bool,
 }
 
@@ -122,13 +122,13 @@ pub(super) struct Marker {
     pub(super) segment: String,
     /// The server that members listen to if they count from this marker.
     pub(super) server: String,
-    /// Whether no member has numbered the messages before it.
+    /// Whether the messages before the marker do not have numbers yet.
     pub(super) is_first: bool,
     joined: u64,
 }
 
 impl Marker {
-    /// Parses a text. Anybody may have published it.
+    /// Parses a text. Any client of Redis may have published the message.
     pub(super) fn parse(text: &str) -> Option<Marker> {
         let (segment, server) = text.split_once(' ')?;
         let (server, is_first) = server.strip_suffix(" first").map_or((server, false), |server| (server, true));
@@ -147,7 +147,7 @@ impl Marker {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Moved;
 
-/// One session as the protocol sees it. It keeps each message until it knows that the message is in the log.
+/// The protocol's part of one session. It keeps each message until it knows that the message is in the log.
 #[derive(Debug)]
 pub(super) struct Member {
     id: String,
@@ -167,7 +167,7 @@ pub(super) struct Member {
     state: Option<BridgeState>,
     /// When the holder or its beat last changed.
     unchanged: Instant,
-    /// The time since which messages wait and Redis has not taken any.
+    /// The time since which messages have waited and Redis has not taken any of them.
     since: Instant,
     /// Whether the member has waited long enough for the holder.
     is_overdue: bool,
@@ -214,7 +214,7 @@ impl Member {
         self.state.as_ref().is_some_and(|state| state.holder == self.id)
     }
 
-    /// How many messages wait.
+    /// How many messages wait to be appended.
     pub(super) fn waiting(&self) -> usize {
         self.segments.iter().map(|segment| segment.queue.entries()).sum()
     }
@@ -261,9 +261,9 @@ impl Member {
     ///
     /// # Errors
     ///
-    /// Members listen to another server now. A replica delivers the PUBLISHes of its primary, and the servers of a
-    /// Cluster deliver PUBLISHes to one another. So another member also hears and counts the messages that follow the
-    /// marker.
+    /// The other members listen to another server now. A replica delivers the PUBLISHes of its primary, and the servers
+    /// of a Cluster deliver PUBLISHes to one another. So another member also hears and counts the messages that follow
+    /// the marker.
     pub(super) fn hear_marker(
         &mut self,
         marker: Marker,
@@ -295,8 +295,8 @@ impl Member {
         Ok(dropped)
     }
 
-    /// Makes each slot before a first marker a segment of its own, numbered backwards from the marker: a member that
-    /// subscribed later has heard fewer of these slots, and still gives them the same numbers.
+    /// Makes each slot before a first marker a segment of its own, and numbers these slots backwards from the marker. A
+    /// member that subscribed later has received fewer of these slots, but gives them the same numbers.
     fn number_backwards(&mut self, early: VecDeque<PublishSlot>, marker: &Marker) {
         let count = early.len();
         for (index, place) in early.into_iter().enumerate() {
@@ -357,7 +357,7 @@ impl Member {
         Request { want, holder, beat, offers: self.offers(now) }
     }
 
-    /// An offer for each segment, together at most one batch.
+    /// Returns an offer for each segment. All offers together are at most one batch.
     fn offers(&self, now: Instant) -> Vec<SegmentOffer> {
         let is_due = self.due().is_some_and(|due| due <= now);
         let mut room = (is_due && self.offers_at_once()).then(BatchRoom::default);
@@ -386,7 +386,7 @@ impl Member {
         offers
     }
 
-    /// Notes that no answer came. The member may then ask for a marker again.
+    /// Records that no answer came. The member may then ask for a marker again.
     pub(super) fn unanswered(&mut self) {
         self.asked_to_join = None;
     }

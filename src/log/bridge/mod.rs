@@ -7,8 +7,8 @@
 //! payloads, and it does no harm to offer a PUBLISH that was already taken or that another node offers at the same
 //! moment.
 //!
-//! The lease only saves work. Its holder offers PUBLISHes at once. Another node waits for a quarter of a second. If
-//! nobody has appended the PUBLISHes by then, it offers them itself and holds the lease from then on.
+//! The lease only saves work. Its holder offers PUBLISHes at once. Another node waits for a quarter of a second. If no
+//! node has appended the PUBLISHes by then, this node offers them and holds the lease from then on.
 //!
 //! [`member`] is the protocol without its connections, [`queue`] holds the waiting messages, and `lua/bridge.lua` is
 //! the side in Redis.
@@ -89,7 +89,7 @@ pub async fn run(
             reported.clear();
             let times = log.metrics().deaf.inc() + 1;
             warn!(reason = %ended, times, "the subscription in Redis is lost, so PUBLISHes may be missed");
-            // The messages that the session has received still have to be appended.
+            // The messages that the session has already received still have to be appended.
             let time = if finishing.len() < FINISHING { FINISH } else { LAST_WORDS };
             finishing.spawn(session.finish(time));
         } else if reported != ended.to_string() {
@@ -109,6 +109,6 @@ pub async fn run(
 }
 
 async fn is_set(stop: &mut watch::Receiver<bool>) {
-    // A sender that is gone also means that the bridge has to stop.
+    // A dropped sender also means that the bridge has to stop.
     let _ = stop.wait_for(|stop| *stop).await;
 }

@@ -115,7 +115,7 @@ impl Queue {
         dropped
     }
 
-    /// Empties the oldest slot that holds something. The slot itself stays, because the numbers of later slots must not
+    /// Empties the oldest slot that is not empty. The slot itself stays, because the numbers of later slots must not
     /// change. Returns whether the slot held a message.
     pub(super) fn hollow_out_oldest(&mut self) -> bool {
         // Empty slots form one run, so the oldest slot that is not empty is first or second.
@@ -142,7 +142,7 @@ impl Queue {
         self.entries -= usize::from(place.is_entry());
     }
 
-    /// Takes out everything before a position, at most up to the queue's end.
+    /// Removes all slots before a position, at most up to the queue's end.
     pub(super) fn split_before(&mut self, position: i64) -> Queue {
         let mut before = Queue::new(self.front, self.bounds);
         let position = position.min(self.end);
@@ -163,7 +163,7 @@ impl Queue {
         before
     }
 
-    /// The first slots, as many as fit into the room.
+    /// Returns as many of the first slots as fit into the room.
     pub(super) fn first_batch(&self, room: &mut BatchRoom) -> Vec<PublishSlot> {
         let mut batch = Vec::new();
         for place in &self.places {

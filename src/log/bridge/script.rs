@@ -14,7 +14,7 @@ pub(super) struct Server {
     pub(super) run_id: String,
     pub(super) address: String,
     pub(super) is_cluster: bool,
-    /// In a Cluster: the server that members listened to before. It is gone.
+    /// In a Cluster: the server to which members listened before; it has ended.
     pub(super) instead_of: String,
 }
 
@@ -35,7 +35,7 @@ pub(super) fn args(
         Want::Finish => "finish",
     };
     let mut args = vec![
-        // The candidate for the log's epoch. It is filled in when there is a connection.
+        // The candidate for the log's epoch. The value is filled in when there is a connection.
         String::new(),
         member.to_owned(),
         want.to_owned(),

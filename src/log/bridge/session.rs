@@ -25,7 +25,7 @@ use tracing::{debug, warn};
 /// members.
 const TICK: Duration = Duration::from_millis(800);
 
-/// How long a session waits after a request that got no answer, or an unusable one.
+/// How long a session waits after a request without a usable answer.
 const RETRY: Duration = Duration::from_millis(150);
 
 /// After this time without an answer to its pings, a subscription counts as dead.
@@ -47,10 +47,10 @@ pub(super) enum Ended {
     #[error("the log has moved to another server")]
     Moved,
     /// In a Cluster: the other nodes listen to a server that this node cannot reach.
-    #[error("this node does not reach the server that the other nodes listen to: {0}")]
+    #[error("this node cannot reach the server to which the other nodes listen: {0}")]
     Apart(ScriptError),
     /// The session was away for so long that Redis has forgotten its numbers.
-    #[error("the bridge's numbers in Redis are not those that this node knew")]
+    #[error("the bridge's numbers in Redis differ from the numbers that this node knew")]
     LostTrack,
 }
 
@@ -60,8 +60,8 @@ impl From<Moved> for Ended {
     }
 }
 
-/// In a Cluster, if members listen to a server that this node cannot reach: that server, the last sign of life of those
-/// members, and the time since then.
+/// Set in a Cluster if members listen to a server that this node cannot reach: that server, the last sign of life from
+/// those members, and the time of that sign.
 pub(super) type Apart = Option<(String, String, Instant)>;
 
 pub(super) struct Session {
@@ -77,7 +77,7 @@ pub(super) struct Session {
     /// How many messages this session has added to the gauge of waiting messages.
     waiting: i64,
     is_finishing: bool,
-    /// The time before which the script does not run again, after a request that got no answer, or an unusable one.
+    /// The time before which the script does not run again after a request without a usable answer.
     rests_until: Instant,
 }
 
@@ -156,7 +156,7 @@ impl Session {
                     let gone = || redis::RedisError::from(std::io::Error::from(std::io::ErrorKind::UnexpectedEof));
                     let heard = heard.ok_or_else(|| Ended::Deaf(ScriptError::Unanswered(gone())))?;
                     self.hear(&heard, patterns)?;
-                    // Messages that have arrived together are handled together.
+                    // Messages that arrived together are handled together.
                     for _ in 0..EARFUL {
                         let Some(Some(heard)) = stream.next().now_or_never() else { break };
                         self.hear(&heard, patterns)?;
@@ -223,7 +223,7 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         self.log.metrics().waiting.dec_by(self.waiting);
-        // A member that is gone does not hold the lease.
+        // If the member has ended, it no longer holds the lease.
         if self.member.holds() && !self.is_finishing {
             self.log.metrics().holds_lease.set(0);
         }

@@ -27,18 +27,18 @@ struct Subscription {
     member: Member,
     node: usize,
     server: usize,
-    /// How many of its server's deliveries it has heard.
+    /// How many of its server's deliveries the member has received.
     heard: usize,
-    /// Messages that it heard before a marker.
+    /// Messages that the member received before a marker.
     early: Vec<u64>,
     is_cut: bool,
 }
 
 struct World {
     script: Script,
-    /// The state of Redis as it is on disk.
+    /// The state that Redis has written to its disk.
     saved: Script,
-    /// Messages that the script appended to the log and that the log has lost since.
+    /// Messages that the script appended to the log, and that the log has lost since then.
     rolled_back: BTreeSet<u64>,
     /// The deliveries of each server, in the server's order. The last server is the primary.
     servers: Vec<Vec<Delivered>>,
@@ -284,7 +284,7 @@ impl World {
         self.is_up(index).then_some(index)
     }
 
-    /// All deliveries were heard, and no message waits.
+    /// All deliveries were received, and no message waits.
     fn is_quiet(&self) -> bool {
         (0..self.subscriptions.len()).filter(|index| self.is_up(*index)).all(|index| {
             let subscription = &self.subscriptions[index];
@@ -346,7 +346,7 @@ proptest! {
         world.check()?;
     }
 
-    /// After FLUSHALL the messages that were taken before are gone. Each message that was heard and not taken, and each
+    /// FLUSHALL deletes the messages that were taken before. Each message that was received but not taken, and each
     /// later message, is taken once.
     #[test]
     fn all_is_forgotten(
@@ -409,7 +409,7 @@ fn in_order() {
     assert_eq!(bridged, [100, 0, 0], "one node appends");
 }
 
-/// How long a PUBLISH waits when the holder is gone: patience, jitter and two checks of the lease.
+/// If the holder has ended, a PUBLISH waits for at most the patience, the jitter and two checks of the lease.
 #[test]
 fn a_dead_holder_is_not_waited_for() {
     let mut world = World::new();
@@ -458,7 +458,7 @@ fn a_newcomer_does_not_overtake() {
     for index in 0..5 {
         world.meet(&Fate::Kill(index));
     }
-    // Of the two, the newcomer has the shorter patience.
+    // The new member has a shorter patience than the earlier one.
     for _ in 0..200 {
         world.now += Duration::from_millis(5);
         for index in [5, 6] {

@@ -5,9 +5,9 @@ use std::panic::resume_unwind;
 use std::task::Poll;
 use tokio::task::JoinSet;
 
-/// Runs a future in a task of its own, beginning with its second poll. This is for a future that holds a thing that
-/// others wait for, such as a connection or a place in a line. Its caller may stop polling for up to 30 s while its
-/// client is stalled, and all others would wait for that client.
+/// Runs a future in a task of its own, beginning with its second poll. This is for a future that holds a resource for
+/// which others wait, such as a connection or a place in a line. Its caller may stop polling for up to 30 s when its
+/// client is stalled, and all others would then wait for that client.
 ///
 /// The caller itself makes the first poll, so that futures take their places in the order in which their callers start
 /// them.
@@ -29,7 +29,7 @@ pub(super) async fn in_own_task<T: Send + 'static>(doing: impl Future<Output = T
     match done {
         Some(Ok(done)) => done,
         Some(Err(error)) if error.is_panic() => resume_unwind(error.into_panic()),
-        // The runtime shuts down, and so does the caller.
+        // The runtime is shutting down, and so is the caller.
         _ => pending().await,
     }
 }

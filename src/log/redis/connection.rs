@@ -12,13 +12,14 @@ use std::time::Duration;
 /// How long an attempt to connect may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long the answer to a command that does not block may take. If Redis takes longer, the node treats it as gone.
+/// How long the answer to a command that does not block may take. If Redis takes longer, the node treats the connection
+/// as lost.
 pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long a batch waits for its replicas before it is sent again. This is shorter than the time for an answer.
 const WAIT_TIME: Duration = Duration::from_millis(1000);
 
-/// A script as Redis knows it.
+/// A script and its hash, by which Redis knows it.
 pub struct Script {
     source: &'static str,
     hash: String,
@@ -75,14 +76,14 @@ impl Connection {
             .set_connection_timeout(Some(CONNECT_TIMEOUT))
             // The redis crate's default of 500 ms would end every blocking XREAD.
             .set_response_timeout(Some(answer_within));
-        // The time-out includes the handshake: a stopped Redis accepts connections.
+        // The timeout includes the handshake, because a stopped Redis still accepts connections.
         let opening = client.get_multiplexed_async_connection_with_config(&config);
         let opened = tokio::time::timeout(CONNECT_TIMEOUT, opening).await;
         let opened = opened.unwrap_or_else(|_| Err(ScriptError::timed_out()));
         let is_tls = matches!(client.get_connection_info().addr(), ConnectionAddr::TcpTls { .. });
         let inner = opened.map_err(|error| match error.is_timeout() && is_tls {
-            // A server without TLS waits for the end of a command, while this node waits for the server's part of the
-            // handshake.
+            // Without a timeout, a server without TLS would wait for the end of a command, and this node would wait for
+            // the server's part of the handshake.
             true => ScriptError::Unconnected(ScriptError::timed_out_in_tls()),
             false => ScriptError::Unconnected(error),
         })?;
@@ -127,7 +128,7 @@ impl Connection {
         (&self.client, &self.info.run_id)
     }
 
-    /// The first argument of a script: an epoch for a log that has none, and the server's reign.
+    /// The first argument of a script: an epoch for a log that does not have one, and the server's reign.
     pub fn candidate(&self) -> String {
         format!("{}:{}", Epoch::random(), self.info.reign())
     }
@@ -142,7 +143,7 @@ impl Connection {
         self.info.is_cluster
     }
 
-    /// The same connection, as if it led to a given process in a given reign.
+    /// Returns the connection with the process and the reign replaced by the given ones.
     #[cfg(test)]
     pub(super) fn in_reign(&self, run_id: &str, promoted_at: u64) -> Connection {
         Connection { info: self.info.in_reign(run_id, promoted_at), ..self.clone() }

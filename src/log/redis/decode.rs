@@ -1,8 +1,8 @@
 //! Decodes consecutive entries: messages, entries that are not messages, and entries of formats that this node does not
 //! read.
 //!
-//! The node does not guess what an entry of an unknown format means. The entry may be for any channel and any reader,
-//! so all readers of this node are told of a gap in its place.
+//! The node does not guess the meaning of an entry in an unknown format. The entry may be for any channel and any
+//! reader, so all readers of this node are told of a gap in its place.
 
 use super::entry::{Entry, NotAMessage, Skipped};
 use super::format;
@@ -36,7 +36,7 @@ impl Unreadable {
     }
 }
 
-/// Consecutive entries as this node reads them.
+/// The result of decoding consecutive entries.
 #[derive(Debug, Default)]
 pub(super) struct Decoded {
     /// The last of the unreadable entries at the beginning; `None` if the first entry is readable.
@@ -95,8 +95,8 @@ mod tests {
     use super::*;
     use redis::Value;
 
-    /// One entry for each letter, with the ids 1-0, 2-0, …. A letter stands for a message, an entry of another format,
-    /// or an entry that is not a message.
+    /// Makes one entry for each letter, with the ids 1-0, 2-0, …. A letter stands for a message, an entry of another
+    /// format, or an entry that is not a message.
     fn take(kinds: &str) -> (Option<u64>, Vec<u64>, Option<u64>, bool) {
         let text = |text: &str| Value::BulkString(text.as_bytes().to_vec());
         let entry = |(n, kind): (usize, char)| {

@@ -28,8 +28,8 @@ enum Topology {
     Cluster,
 }
 
-/// The URL does not name a Redis. The error says how to fix the URL. It does not repeat the URL, because the URL may
-/// contain a password.
+/// The URL is not a valid address of Redis. The error says how to fix the URL. It does not repeat the URL, because the
+/// URL may contain a password.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct BadUrl(String);
@@ -43,7 +43,7 @@ impl Endpoint {
     ///
     /// # Errors
     ///
-    /// The URL does not name a Redis.
+    /// The URL is not a valid address of Redis.
     pub fn parse(url: &str, certificates: Option<TlsCertificates>) -> Result<Endpoint, BadUrl> {
         let bad = |what: &str| BadUrl(format!("{what}; {FORMS}"));
         if url.contains('#') {
@@ -205,13 +205,13 @@ impl Endpoint {
         if let (true, ConnectionAddr::Tcp(name, _) | ConnectionAddr::TcpTls { host: name, .. }) =
             (host.is_empty(), asked.get_connection_info().addr())
         {
-            // The owner does not know its own address: the owner is the member that was asked.
+            // The owner does not know its own address, so the owner is the member that was asked.
             host.clone_from(name);
         }
         self.client(self.address(host, port)).map(Some)
     }
 
-    /// A client of one server, by an address that a [`Client`] of this endpoint has reported.
+    /// Makes a client of one server. The address is one that a [`Client`] of this endpoint has reported.
     ///
     /// # Errors
     ///

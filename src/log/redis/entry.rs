@@ -148,7 +148,8 @@ impl Entry<'_> {
         Ok(self.draft(max_payload)?.into_message(Some(Cursor { id: self.id, epoch })))
     }
 
-    /// Decodes the content of the entry, or returns why it is not a message. Anybody may append to the stream.
+    /// Decodes the content of the entry, or returns why it is not a message. Any client of Redis may append to the
+    /// stream, so the content may be invalid.
     pub(super) fn draft(&self, max_payload: usize) -> Result<Draft, NotAMessage> {
         let (mut channel, mut data, mut event, mut version) = (None, None, None, None);
         let (mut exclude, mut socket, mut ignored_exclude) = (None, None, false);

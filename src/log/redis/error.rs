@@ -11,13 +11,13 @@ pub enum ScriptError {
     /// Redis answers, but it does not hold the log yet, or no longer holds it.
     #[error("no primary: {0}")]
     NoPrimary(String),
-    /// The Redis cannot hold the log.
+    /// This Redis server cannot hold the log.
     #[error("{0}")]
     Unfit(String),
     /// Redis answered that it did not run the command, and may run it later (for example, it is loading).
     #[error("Redis is not ready: {}", explain(.0))]
     NotNow(#[source] RedisError),
-    /// Redis answered that it did not run the command, and it would answer the same again.
+    /// Redis answered that it did not run the command. It would give the same answer to a repeated command.
     #[error("Redis refused: {}", explain(.0))]
     Refused(#[source] RedisError),
     /// The command was sent, but no answer came.
@@ -31,7 +31,7 @@ pub enum ScriptError {
         /// How many replicas should have the result.
         wanted: u32,
     },
-    /// The answer is not one that this crate's scripts can give.
+    /// This crate's scripts cannot give such an answer.
     #[error("unexpected answer from Redis")]
     Unexpected,
 }
@@ -70,8 +70,8 @@ impl ScriptError {
         std::io::Error::new(std::io::ErrorKind::TimedOut, "timed out (does this port speak TLS?)").into()
     }
 
-    /// Advice for an error that keeps a node from starting, as a text that follows the error's own. It mentions
-    /// `--wait-for-log` if waiting may help.
+    /// Returns advice for an error that prevents a node from starting, as a text that follows the text of the error. It
+    /// mentions `--wait-for-log` if waiting may help.
     pub fn advice(&self) -> &'static str {
         const WAIT: &str = "; fix that, or set --wait-for-log to wait for it";
         match self {
@@ -96,13 +96,13 @@ impl ScriptError {
     }
 }
 
-/// Redis's text, with the fix if it is known.
+/// Writes the text of Redis, and the fix if it is known.
 fn explain(error: &RedisError) -> String {
     let text = if error.kind() == ErrorKind::Parse {
-        // The parser's own text has several lines, and speaks of bytes.
-        "what answers there does not speak Redis's protocol".to_owned()
+        // The text of the parser's error is not used: it has several lines and describes bytes.
+        "the server at this address does not speak the Redis protocol".to_owned()
     } else if is_not_tls(error) {
-        "what answers there does not speak TLS".to_owned()
+        "the server at this address does not speak TLS".to_owned()
     } else {
         error.to_string().lines().map(str::trim).collect::<Vec<_>>().join(" ")
     };
@@ -145,7 +145,7 @@ fn fix(error: &RedisError) -> Option<Fix> {
         lasts("the key of the log is not a stream: DEL it, or set another --redis-prefix")
     } else if text.contains("exhausted the last possible ID") {
         lasts(
-            "somebody has appended an entry with the greatest possible id, and no id can follow it. XDEL of the entry \
+            "another program has appended an entry with the greatest possible id, and no id can follow it. XDEL of the entry \
              does not free the id: RENAME the stream away (readers are told of a gap), or XDEL the \
              entry and then XSETID the stream to the id before it",
         )

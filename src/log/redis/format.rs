@@ -1,9 +1,9 @@
 //! Formats of the log's entries.
 //!
-//! The format of an entry determines the meaning of its fields. The field `v` names it. An entry without `v` has format
-//! 1, and so has every entry that other programs `XADD`. A node writes a newer format only when every node reads it
-//! (see [`peers`](super::peers)). So a node meets a format that it does not read only if an older node was started
-//! beside newer ones or after them (see [`decode`](super::decode)).
+//! The format of an entry determines the meaning of its fields. The field `v` names the format. An entry without `v`
+//! has format 1. Entries that other programs append with `XADD` do not have `v`, so they have format 1. A node writes a
+//! newer format only when every node reads it (see [`peers`](super::peers)). So a node meets a format that it does not
+//! read only if an older node was started beside newer ones or after them (see [`decode`](super::decode)).
 
 /// The format that every node reads.
 pub(super) const LOWEST: u32 = 1;

@@ -14,18 +14,18 @@ use tracing::warn;
 
 /// The version is raised with each change of the library's behaviour. A node leaves a newer library alone: an older
 /// node may start beside newer ones.
-const VERSION: u64 = 5;
+const VERSION: u64 = 6;
 
 static BODY: LazyLock<String> = LazyLock::new(|| {
     let common = concat!(include_str!("lua/common.lua"), include_str!("lua/keys.lua"));
     let publish = include_str!("lua/publish.lua");
     let keys = format!("local KEY_LIFE, KEY_BYTES = {}, {KEY_BYTES}", KEY_LIFE.as_millis());
-    // The common part of the scripts reads KEYS when it is loaded, but a library has KEYS only within a call.
+    // The common part of the scripts reads KEYS when it is loaded, but in a library KEYS exists only within a call.
     format!("local function publish(KEYS, ARGV)\n{common}\n{keys}\n{publish}\nend\n")
 });
 
-/// The description of the function. Redis can return the description without the code of the library. The code is long.
-/// No other library has the same description.
+/// The description of the function. Redis can return it without the code of the library, which is long. No other
+/// library has the same description.
 static DESCRIPTION: LazyLock<String> = LazyLock::new(|| {
     let sum: String = Sha1::digest(BODY.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
     format!("version {VERSION} {sum}")
@@ -70,7 +70,7 @@ impl Functions {
         if let Some(reason) = &obstacle
             && self.obstacle.as_ref().is_none_or(|(said, _)| said != reason)
         {
-            warn!(reason, "FCALL longtail_publish is not available in Redis; all other ways to publish are");
+            warn!(reason, "FCALL longtail_publish is not available in Redis; all other ways to publish still work");
         }
         self.obstacle = obstacle.map(|reason| (reason, Instant::now()));
         Ok(())
@@ -84,7 +84,7 @@ async fn load(connection: &mut Connection, is_new: bool) -> Result<Option<&'stat
         return Ok(None);
     }
     match installed(&connection.send(list.arg("WITHCODE")).await?) {
-        Installed::Foreign => Ok(Some("another library is called longtail")),
+        Installed::Foreign => Ok(Some("another function library has the name longtail")),
         Installed::Version(version) if version > VERSION => Ok(None),
         Installed::Code(code) if code == *LIBRARY => Ok(None),
         _ => {

@@ -19,12 +19,12 @@ pub fn entries(id: &[u8], fields: &[&[u8]], max_payload: usize) -> Vec<Message> 
     entries.iter().filter_map(|entry| entry.message(epoch, max_payload).ok()).collect()
 }
 
-/// A draft as its entry's fields and values.
+/// Returns the fields and values of a draft's entry.
 pub fn draft_fields(draft: &Draft) -> Vec<String> {
     entry::draft_fields(draft)
 }
 
-/// A volatile message as another node sends it.
+/// Returns a volatile message in the form that nodes send to each other.
 pub fn volatile(json: &[u8], max_payload: usize) -> Option<Message> {
     entry::volatile_from_json(json, max_payload)
 }

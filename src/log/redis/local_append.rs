@@ -1,11 +1,11 @@
 //! Passes the entries that this node has appended directly to the node's tail ("read your own writes").
 //!
 //! An append tells Redis how many entries were ever added up to the tail's position. The script compares this with its
-//! own count in the same step. If they are equal, the log has no entries after the tail's position, and none were
-//! removed from there. Then an `XREAD` would return exactly the entries of this batch, and the node already has their
-//! bytes: an [`AppendedRun`]. The run says "in this epoch, the log has exactly these entries between these two
-//! positions". This stays true at any later time. A tail takes the entries that follow its own position and ignores the
-//! others. If a run is missing or too old, `XREAD` returns the same entries.
+//! own count in the same step. If they are equal, the log does not have entries after the tail's position, and no
+//! entries were removed from there. Then an `XREAD` would return exactly the entries of this batch, and the node
+//! already has their bytes: an [`AppendedRun`]. The run says "in this epoch, the log has exactly these entries between
+//! these two positions". This remains true at any later time. A tail takes the entries that follow its own position and
+//! ignores the others. If a run is missing or too old, `XREAD` returns the same entries.
 
 use crate::cursor::{Cursor, Epoch, Id};
 use crate::message::Message;
@@ -14,8 +14,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use tokio::sync::Notify;
 
-/// The bytes, by [`Message::weight`], that may wait for the tail. Beyond this limit, the tail reads the entries with
-/// `XREAD`.
+/// The maximum number of bytes, by [`Message::weight`], that may wait for the tail. Beyond this limit, the tail reads
+/// the entries with `XREAD`.
 const WAITING: usize = 8 << 20;
 
 /// All entries that the log has between two positions.
@@ -79,7 +79,7 @@ impl LocalAppends {
         }
     }
 
-    /// Notes that the tail does not follow the log for now.
+    /// Records that the tail does not follow the log for now.
     pub(super) fn stop_following(&self) {
         *self.waiting.lock() = Waiting::default();
     }
@@ -111,7 +111,7 @@ impl LocalAppends {
         self.news.notify_one();
     }
 
-    /// The next run; `None` if only an `XREAD` can tell. Cancel safe.
+    /// Returns the next run; `None` if the tail must read with `XREAD`. Cancel safe.
     pub(super) async fn next(&self) -> Option<AppendedRun> {
         loop {
             {
@@ -184,7 +184,7 @@ mod tests {
         appends.set_position(at(1), Some(1));
         appends.push(Some(run(1, 3)));
         assert_eq!(appends.position(), Some((at(3), 3)));
-        // This holds even if the tail now reports the position that it had before it took that run.
+        // This is true even if the tail now reports the position that it had before it took that run.
         appends.set_position(at(2), Some(2));
         assert_eq!(appends.position(), Some((at(3), 3)));
         appends.push(Some(run(4, 5)));

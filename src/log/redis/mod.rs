@@ -52,6 +52,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::sync::broadcast;
+use tokio::task::JoinHandle;
 use tokio_stream::Stream;
 
 /// How many volatile messages may wait for the tail. Beyond this limit the oldest are dropped: volatile messages may
@@ -65,7 +66,7 @@ pub struct RedisLog {
     endpoint: Endpoint,
     keys: Keys,
     config: RedisConfig,
-    /// The entries that the tail has read recently. A log that no longer holds them has lost its end.
+    /// The entries that the tail has read recently. If the log no longer holds these entries, the log has lost its end.
     seen: Mutex<Option<ReadHistory>>,
     /// The log's mark, as the tail read it last.
     mark: Mutex<Option<Cursor>>,
@@ -93,12 +94,13 @@ pub struct RedisLog {
 }
 
 impl RedisLog {
-    /// A log at an endpoint. The log connects when it is first used. Appends need a tokio runtime from now on.
-    pub fn new(endpoint: Endpoint, config: RedisConfig) -> Arc<RedisLog> {
+    /// A log at an endpoint, and the task of its appender. The log connects when it is first used. The task ends with the
+    /// log. If it ends earlier, appends are no longer possible, so the server must watch the task.
+    pub fn new(endpoint: Endpoint, config: RedisConfig) -> (Arc<RedisLog>, JoinHandle<()>) {
         let timeout = config.timeout;
         let (log, jobs) = RedisLog::without_appender(endpoint, config);
-        tokio::spawn(append::run(Arc::downgrade(&log), jobs, timeout));
-        log
+        let appender = tokio::spawn(append::run(Arc::downgrade(&log), jobs, timeout));
+        (log, appender)
     }
 
     fn without_appender(endpoint: Endpoint, config: RedisConfig) -> (Arc<RedisLog>, queue::Jobs) {
@@ -132,7 +134,7 @@ impl RedisLog {
         (log, jobs)
     }
 
-    /// Connects once, to check at the start that the log can be reached. Returns the address of its server.
+    /// Connects once, to check at the start that the log can be reached. Returns the address of the log's server.
     ///
     /// # Errors
     ///
@@ -161,7 +163,7 @@ impl RedisLog {
 
     /// Passes a volatile message that came from Redis to the tail.
     pub(in crate::log) fn deliver_volatile(&self, message: Message) {
-        // Without a tail there are no readers, so it is not an error that nobody receives the message.
+        // Without a tail there are no readers, so it is not an error if there is no receiver for the message.
         let _ = self.volatile.send(Arc::new(message));
     }
 
@@ -214,25 +216,28 @@ impl RedisLog {
         *self.server.lock() != server
     }
 
-    /// How often the tail has seen the end of its connection. A connection from before the last time has probably ended
-    /// too: whether a command on it reaches Redis cannot be known, so it is not used for a new one.
+    /// Returns how many connections of the tail have ended. Another connection that is older than the last of these
+    /// ends has probably ended too. A command on it may not reach Redis, so such a connection is not used for new
+    /// commands.
     fn tail_breaks(&self) -> u64 {
         self.tail_breaks.load(Ordering::Acquire)
     }
 
-    /// Notes that the tail's connection gave an error. A Redis that does not answer in time may still read the others.
+    /// Records that the tail's connection gave an error. If Redis only does not answer in time, it may still read from
+    /// the other connections.
     fn note_tail_error(&self, error: &ScriptError) {
         if !error.is_timeout() {
             self.tail_breaks.fetch_add(1, Ordering::AcqRel);
         }
     }
 
-    /// Notes the position up to which the log is marked.
+    /// Records the position up to which the log is marked.
     fn note_mark(&self, mark: Cursor) {
         *self.mark.lock() = Some(mark);
     }
 
-    /// The position to which the mark has to be moved, and its count; `None` if the tail has not read beyond the mark.
+    /// The position to which the mark has to be moved, and the count of entries up to it; `None` if the tail has not
+    /// read beyond the mark.
     fn unmarked(&self) -> Option<(Cursor, u64)> {
         let (at, added) = {
             let seen = self.seen.lock();

@@ -19,7 +19,7 @@ impl RedisLog {
         let (Some(seen), false) = (seen, wanted.is_empty()) else { return Ok(extent) };
         let start = match wanted.as_str() {
             "all" => seen.from().max(extent.0.floor),
-            // Entries before the floor are gone, and a node that started later has not read them.
+            // Entries before the floor were dropped, and a node that started later has not read them.
             mark => mark.parse::<Id>().map_err(|_| ScriptError::Unexpected)?.max(extent.0.floor),
         };
         let there = self.entries_between(connection, start, seen.at().id, extent.0.lineage.epoch).await?;
@@ -51,7 +51,8 @@ impl RedisLog {
         Ok((wanted, entry::extent(extent).ok_or(ScriptError::Unexpected)?))
     }
 
-    /// Reads the entries after one position and up to another, and stops when they are more than the node remembers.
+    /// Reads the entries after one position and up to another. It stops when it has read more entries than the node
+    /// remembers.
     async fn entries_between(
         &self,
         connection: &mut Connection,

@@ -25,8 +25,8 @@ pub(super) const PERIOD: Duration = Duration::from_secs(1);
 /// How long a record lives without a renewal.
 const LIFE: Duration = Duration::from_secs(10);
 
-/// After this time every other node that renews its record has seen this one. A node that takes longer treats its own
-/// knowledge of the others as [stale](STALE).
+/// After this time every other node that renews its record has seen this one. A node that takes longer to renew its
+/// record treats its knowledge of the others as [stale](STALE).
 const SETTLED: Duration = Duration::from_secs(4);
 
 /// How long a node's knowledge of the others is valid.
@@ -72,11 +72,12 @@ impl Record {
     }
 }
 
-/// Another node, as the last renewal showed it.
+/// Another node, with its state at the last renewal.
 #[derive(Clone, Debug)]
 pub(super) struct Peer {
     pub(super) record: Record,
-    /// Whether this node has seen it renew its record. Otherwise it may already have ended.
+    /// Whether this node has seen the other node renew its record. If it has not, the other node may already have
+    /// ended.
     pub(super) is_awake: bool,
 }
 
@@ -217,7 +218,8 @@ impl State {
         peers
     }
 
-    /// Logs once that the other nodes read a format that this node does not read. They may therefore write it.
+    /// Logs once that the other nodes read a format that this node does not read. The other nodes may therefore write
+    /// this format.
     fn note_outgrown(&mut self, own: &Record, peers: &[Peer]) {
         let mut awake = peers.iter().filter(|peer| peer.is_awake);
         let format = common(awake.clone().map(|peer| peer.record.reads.as_slice()));
@@ -232,7 +234,7 @@ impl State {
                 "this node is older than the others: its readers get a gap for entries in a format that it does not \
                  read, and the other nodes write an older format while it runs; upgrade this node"
             ),
-            _ => info!("this node reads what the others write"),
+            _ => info!("this node reads the entries of the other nodes again"),
         }
     }
 }
@@ -278,8 +280,8 @@ mod tests {
         assert_eq!((record.reads.as_slice(), record.name.as_str()), (&[1, 2][..], "ab[31m"));
     }
 
-    /// (seconds, whether the record was there, the format that all read) of each renewal; then a time and the format
-    /// that is written at that time
+    /// For each renewal: the time in seconds, whether the record still existed, and the format that all nodes read.
+    /// Then a time, and the format that the node writes at that time.
     type Case = (&'static str, &'static [(u64, bool, u32)], u64, u32);
 
     const CASES: [Case; 8] = [

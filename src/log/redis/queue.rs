@@ -95,8 +95,8 @@ impl Claim {
 }
 
 impl Queue {
-    /// Both sides of a queue. `timeout`: how long a publisher waits in all. If its draft was not sent after half of
-    /// this time, the draft is withdrawn.
+    /// Makes both sides of a queue. `timeout`: how long a publisher waits in all. If its draft was not sent after half
+    /// of this time, the draft is withdrawn.
     pub(super) fn new(timeout: Duration) -> (Queue, Jobs) {
         let (sender, jobs) = mpsc::channel(JOBS);
         let entrance = Entrance { jobs: sender, line: Mutex::default(), room: Arc::new(Semaphore::new(BYTES)) };
@@ -113,8 +113,8 @@ impl Queue {
     ///
     /// # Cancel safety
     ///
-    /// Drafts that are queued are still appended, unless they wait for a connection. Drafts that wait for room are not
-    /// appended.
+    /// Drafts that are already queued are still appended, unless they wait for a connection. Drafts that wait for room
+    /// are not appended.
     pub(super) async fn append(&self, drafts: Vec<Draft>) -> AppendResult {
         let claim = Arc::new(Claim::default());
         let withdraw_at = Instant::now() + self.patience;
@@ -170,7 +170,7 @@ fn settle(answer: Result<AppendResult, oneshot::error::RecvError>) -> AppendResu
 }
 
 impl Jobs {
-    /// The next batch of waiting requests; `None` when the publishers' side is gone. Cancel safe.
+    /// Returns the next batch of waiting requests; `None` when the publishers' side was dropped. Cancel safe.
     pub(super) async fn batch(&mut self) -> Option<Vec<Job>> {
         let first = self.jobs.recv().await?;
         let (mut messages, mut bytes) = (first.drafts().len(), first.request.size());
@@ -184,7 +184,7 @@ impl Jobs {
         Some(batch)
     }
 
-    /// Notes why there is no connection, or that there is one.
+    /// Stores the reason why there is no connection; `None` if there is a connection.
     pub(super) fn note_obstacle(&self, reason: Option<String>) {
         *self.obstacle.lock() = reason;
     }
@@ -261,7 +261,7 @@ mod tests {
         assert_eq!(channels, ["first", "second"]);
     }
 
-    /// A publisher that has its room does not block others while its connection is busy with a client that does not
+    /// A publisher that has got room does not block others while its own connection waits for a client that does not
     /// read.
     #[tokio::test]
     async fn one_that_nobody_polls_holds_up_nobody() {
@@ -285,8 +285,8 @@ mod tests {
         other.abort();
     }
 
-    /// A pipeline begins many appends in one turn of its task. Tokio bounds the length of a turn. The task may then
-    /// wait for something else.
+    /// A pipeline begins many appends in one turn of its task. Tokio bounds the length of a turn. After such a turn,
+    /// the task may wait for something else.
     #[tokio::test]
     async fn many_that_are_begun_in_a_turn_are_all_queued() {
         let (queue, mut jobs) = Queue::new(PATIENCE);
@@ -327,7 +327,7 @@ mod tests {
         let unavailable = |reason: &str| Err(AppendError::Unavailable(reason.into()));
         assert_eq!(left.await.expect("no panic"), unavailable("Redis cannot be reached"));
         assert!(!job.take(), "it was taken back");
-        // The publisher is told what the appender waits for.
+        // The publisher's error names the reason why the appender waits.
         jobs.note_obstacle(Some("a replica".into()));
         assert_eq!(append("told").await.expect("no panic"), unavailable("a replica"));
         drop(jobs.batch().await);

@@ -11,10 +11,10 @@ use tokio::time::Instant;
 #[derive(Default)]
 pub(super) struct RangeConnection {
     pub(super) connection: Option<Connection>,
-    /// The tail's breaks when the connection was opened; see [`RedisLog::tail_breaks`].
+    /// The value of [`RedisLog::tail_breaks`] when the connection was opened.
     tail_breaks: u64,
-    /// The time since which an answer is outstanding. A caller may go away before its answer comes. Then the next
-    /// caller sees here that the answer is missing.
+    /// The time since which the connection waits for an answer. If a caller is dropped before its answer has arrived,
+    /// the next caller sees here that the answer is missing.
     asked: Option<Instant>,
 }
 

@@ -20,7 +20,7 @@ const BYTES: usize = 4 << 20;
 /// An entry's id, and its message; `None` for an entry that is not a message.
 pub(super) type Read = (Id, Option<Arc<Message>>);
 
-/// The newest entries that this node has read, without a hole.
+/// The newest entries that this node has read, without a hole between them.
 #[derive(Clone)]
 pub(super) struct ReadHistory {
     epoch: Epoch,
@@ -55,7 +55,7 @@ impl ReadHistory {
         self.at
     }
 
-    /// Notes that the log's counters prove that the log is not the one that this node has read.
+    /// Records that the log's counters prove that the log is not the one that this node has read.
     pub(super) fn refute(&mut self) {
         self.is_refuted = true;
     }
@@ -74,7 +74,7 @@ impl ReadHistory {
         self.entries.back().map_or(Id::ZERO, |(id, _)| *id)
     }
 
-    /// Adds these entries. They are all that the log has between `after` and the new position.
+    /// Adds these entries. These entries must be all entries of the log between `after` and the new position.
     pub(super) fn go_on(&mut self, after: Id, read: impl IntoIterator<Item = Read>, at: Position) {
         if after > self.at.id {
             self.entries.clear();
@@ -119,7 +119,8 @@ impl ReadHistory {
             agreed = *id;
         }
         match there.peek() {
-            // There were no entries between the last entry and the position, and there are none now.
+            // When this node read the log, it had no entries between the last entry and the position, and it has none
+            // there now.
             None => agreed.max(self.at.id.min(end)),
             Some(_) => agreed,
         }

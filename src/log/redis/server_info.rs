@@ -2,7 +2,7 @@
 
 use redis::Value;
 
-/// The used part of a server's `INFO`.
+/// The part of a server's `INFO` that the node uses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServerInfo {
     /// The server's address.
@@ -16,7 +16,7 @@ pub struct ServerInfo {
     pub(super) is_primary: bool,
     pub(super) is_cluster: bool,
     /// Whether the server is loading its data from disk. Until it has finished, its report about the append-only file
-    /// is wrong: the server switches the file off while it reads it.
+    /// is wrong: the server switches the file off while it reads the data.
     pub(super) is_loading: bool,
     max_memory: u64,
     policy: String,
@@ -46,8 +46,8 @@ impl ServerInfo {
         })
     }
 
-    /// The process in its present reign as a primary, as a word of `a-z0-9`. A log that is opened in another reign may
-    /// lack entries from the previous reign.
+    /// Returns a name of `a-z0-9` for the process in its present reign as a primary. A log that is opened in another
+    /// reign may lack entries from the previous reign.
     pub(super) fn reign(&self) -> String {
         let process = self.run_id.chars().filter(char::is_ascii_alphanumeric).take(20).collect::<String>();
         let promoted = self.promoted_at.map_or_else(String::new, |offset| format!("p{offset}"));

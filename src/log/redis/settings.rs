@@ -18,9 +18,9 @@ const NAMED: usize = 3;
 /// The longest value in a record, in bytes. In place of a longer value the record has its hash.
 const LONGEST: usize = 500;
 
-/// The settings, and the consequence of a difference.
+/// The settings, each with the consequence of a difference.
 const SETTINGS: [(&str, &str); 6] = [
-    ("--max-message-bytes", "a node skips what is longer than its own"),
+    ("--max-message-bytes", "a node skips payloads that are longer than its own limit"),
     ("--redis-subscribe", "a PUBLISH that matches the patterns of both is appended twice"),
     ("--retain-seconds", "the log keeps only as much as the lowest of the values allows"),
     ("--retain-messages", "the log keeps only as much as the lowest of the values allows"),

@@ -41,7 +41,7 @@ impl RedisSubscriberCounts {
         }
     }
 
-    /// Runs a script. Returns the answer, and the server that gave it.
+    /// Runs a script. Returns the answer and the server that sent it.
     async fn run(&self, script: &Script, keys: &[&str], args: &[String]) -> Result<(Value, String), Unreachable> {
         let mut slot = self.connection.lock().await;
         if slot.as_ref().is_some_and(|connection| self.log.has_moved(connection.server().1)) {
@@ -130,7 +130,7 @@ impl SubscriberCounts for RedisSubscriberCounts {
                 let (peers, node) = self.log.peers.leave(&self.log);
                 pipeline.cmd("HDEL").arg(peers).arg(node);
                 if let Err(error) = connection.send_all(&pipeline, 3).await {
-                    tracing::debug!(%error, "this node could not sign off; the other nodes forget it later");
+                    tracing::debug!(%error, "this node could not remove its counts; the other nodes will drop them later");
                 }
             }
         })
@@ -174,7 +174,7 @@ fn to_text(counts: &Counts) -> String {
     counts.join(",")
 }
 
-/// The sum of the counts that several nodes have written.
+/// Returns the sum of the counts that several nodes have written.
 fn to_counts(text: &str) -> Counts {
     let mut counts = Counts::new();
     for (transport, count) in text.split([' ', ',']).filter_map(|part| part.split_once('=')) {

@@ -17,7 +17,8 @@ pub(super) struct Position {
 pub(super) enum Verdict {
     /// Nothing is missing between that position and this one.
     Whole(Position),
-    /// Entries after the position may be gone unseen. The tail has read all entries after `after` and up to `upto`.
+    /// The tail may have missed entries after the position that were deleted. The tail has read all entries after
+    /// `after` and up to `upto`.
     Hole { after: Id, upto: Position },
     /// The log is not the one that the tail has read before, because it has fewer entries.
     Shrunk,
@@ -27,8 +28,8 @@ pub(super) enum Verdict {
 /// that the log had up to `upto`.
 ///
 /// Entries disappear in two ways: from the front (a trim by any program), and one by one (XDEL). The log's floor covers
-/// the first kind, and its newest deleted entry covers the second. If they lie after the position, the counts may still
-/// prove that the tail had read all entries that are gone.
+/// the first kind, and its newest deleted entry covers the second. If these positions come after the tail's, the counts
+/// may still prove that the tail had read all entries that were deleted.
 pub(super) fn judge(from: Position, read: &[Id], upto: Id, log: &Extent, counters: Counters) -> Verdict {
     let count = read.len() as u64;
     let is_shrunk = from.added.is_some_and(|added| counters.added < added + count);
@@ -47,7 +48,7 @@ pub(super) fn judge(from: Position, read: &[Id], upto: Id, log: &Extent, counter
     if log.floor <= from.id {
         return Verdict::Whole(Position { id: upto, added: numbered.or(at_end) });
     }
-    // All entries that are gone lie at or before the floor.
+    // All deleted entries are at or before the floor.
     let gone = counters.added.saturating_sub(counters.length);
     let read_and_gone = read.iter().filter(|id| **id <= log.floor).count() as u64;
     if from.added.is_some_and(|added| added + read_and_gone == gone) {
@@ -72,7 +73,7 @@ mod tests {
         last: u64,
         deleted: u64,
         floor: Id,
-        /// How many entries were gone when the floor was last updated.
+        /// How many entries had been dropped when the floor was last updated.
         audited: u64,
     }
 
@@ -219,7 +220,7 @@ mod tests {
             let lost = lost.min(added);
             let from = Position { id: id(2 * added), added: Some(added) };
             let mut stream = Stream::default();
-            // As many entries are added again as were read, with later ids.
+            // The new log gets as many entries as were read, with later ids.
             (0..added - lost).for_each(|_| stream.change(Change::Add));
             stream.last = stream.last.max(2 * added);
             (0..read).for_each(|_| stream.change(Change::Add));

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::net::Ipv6Addr;
 
-/// The origins that are allowed besides the server's own.
+/// The origins that are allowed in addition to the server's own origin.
 #[derive(Clone, Debug, Default)]
 pub struct AllowedOrigins {
     origins: Vec<Allowed>,
@@ -71,7 +71,7 @@ impl Allowed {
         if authority.contains(['/', '?', '#']) {
             return Err("use an origin such as https://www.example.com, without a path");
         }
-        // The pages of an application in a web view have this origin, and all files of a machine.
+        // The pages of an application in a web view have this origin, but so have all files of a machine.
         if authority.is_empty() && scheme == "file" {
             return Ok(Allowed::Whole(text));
         }
@@ -83,7 +83,7 @@ impl Allowed {
         Ok(Allowed::Whole(format!("{scheme}://{}", check_authority(scheme, authority)?)))
     }
 
-    /// Whether this value is, or includes, an origin without its default port.
+    /// Whether this value names or includes the origin, which is given without a default port.
     fn matches(&self, origin: &str) -> bool {
         match self {
             Allowed::Whole(whole) => whole.eq_ignore_ascii_case(origin),
@@ -92,7 +92,7 @@ impl Allowed {
                     let (name, rest) = host.split_at_checked(host.len().checked_sub(domain.len())?)?;
                     (found.eq_ignore_ascii_case(scheme) && rest.eq_ignore_ascii_case(domain)).then_some(name)
                 });
-                // Other characters would let a user name or a path stand in front of the domain.
+                // With other characters, a user name or a path could precede the domain.
                 name.is_some_and(|name| !name.is_empty() && name.bytes().all(is_of_name))
             }
         }
@@ -140,7 +140,8 @@ fn without_default_port(origin: &str) -> Cow<'_, str> {
     Cow::Borrowed(origin)
 }
 
-/// A scheme (RFC 3986 §3.1): also those of applications in web views and of browser extensions.
+/// Whether a text is a scheme (RFC 3986 §3.1). Applications in web views and browser extensions have schemes of their
+/// own.
 fn is_scheme(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_alphabetic())
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))

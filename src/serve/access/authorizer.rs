@@ -45,7 +45,7 @@ impl Authorizer {
     ///
     /// # Cancel safety
     ///
-    /// If this is dropped, a request to the application continues, and its answer is cached.
+    /// If the returned future is dropped, a request to the application continues, and its answer is cached.
     pub async fn ask(&self, question: Question) -> Result<Grant, ApiError> {
         match self {
             Authorizer::Open => Ok(Grant::unlimited(Publisher::Anonymous(question.credentials.ip))),

@@ -14,10 +14,10 @@ const TOKEN_COOKIE: &str = "longtail_token";
 pub struct Credentials {
     /// The client's address.
     pub ip: IpAddr,
-    /// The transport's name, or `publish`.
+    /// The transport's name, `publish` or `event`.
     pub transport: &'static str,
-    /// The secrets. They are boxed: a connection that takes commands keeps its credentials, and most of these have no
-    /// secrets.
+    /// The secrets. The secrets are boxed: a connection that takes commands keeps its credentials, and most credentials
+    /// do not have secrets.
     secrets: Option<Box<Secrets>>,
 }
 
@@ -94,7 +94,7 @@ impl Credentials {
         credentials
     }
 
-    /// A possible server key. It is never taken from a URL, which every proxy on the path logs.
+    /// A possible server key. A key is never taken from a URL, because proxies on the path log URLs.
     pub fn bearer(&self) -> Option<&str> {
         match self.secrets.as_deref() {
             Some(Secrets { token: Some(token), by_command: true, .. }) => Some(token),
@@ -163,7 +163,7 @@ mod tests {
         assert_eq!(credentials(&all, true).with_token(Some("")).token(), Some("b"));
         assert_eq!(credentials(&all[..1], true).token(), Some("c"));
         assert_eq!(credentials(&all[..1], false).token(), None);
-        // A token in a URL cannot be a server key. A token in a command can.
+        // A token in a URL cannot be a server key. A token in a command can be a server key.
         assert_eq!(credentials(&all, true).with_token(Some("a")).bearer(), Some("b"));
         assert_eq!(credentials(&all, true).with_command_token("a").bearer(), Some("a"));
     }

@@ -3,7 +3,8 @@
 use hyper::HeaderMap;
 use hyper::header::HeaderValue;
 
-/// Whether the page may be sent. A browser that sends no Fetch Metadata gets the page: the page has a guard of its own.
+/// Whether the page may be sent. A browser that does not send Fetch Metadata gets the page, because the page also
+/// protects itself.
 ///
 /// As a window, the page would run its callback in the window that opened it. A foreign page can also navigate a frame
 /// inside one of our pages to it. A page that a script reads (`empty`) does not run anything.

@@ -1,4 +1,4 @@
-//! Server keys. A client that has one of them may do everything.
+//! Server keys. A client that has a server key may do everything.
 
 use hyper::header::HeaderValue;
 use subtle::{Choice, ConstantTimeEq};
@@ -13,7 +13,7 @@ impl Keys {
         Keys(keys)
     }
 
-    /// Whether there are any.
+    /// Whether there are any keys.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -11,7 +11,8 @@ use std::net::IpAddr;
 pub enum AccessMode {
     /// Requests to a loopback name only. No other access rule applies.
     Loopback,
-    /// Requests of every client, under an [`super::authorizer::Authorizer`]. Pages are checked by their origin.
+    /// Requests of every client; an [`super::authorizer::Authorizer`] decides about them. Pages are checked by their
+    /// origin.
     Guarded,
     /// Requests of every client and every page.
     Open,
@@ -24,8 +25,8 @@ pub enum ListenerKind {
     Public,
     /// The admin listener (`--admin-listen`): it serves the paths for operators and for monitoring, without a key.
     Admin {
-        /// Whether it listens on a loopback address. No other machine reaches it, so a request with another host name comes
-        /// from a page that uses DNS rebinding.
+        /// Whether the listener has a loopback address. Other machines cannot reach such a listener, so a request with
+        /// another host name comes from a page that uses DNS rebinding.
         is_loopback: bool,
     },
 }
@@ -81,12 +82,17 @@ pub fn host<'a>(headers: &'a HeaderMap, forwarded_host: Option<&'a str>) -> &'a 
 
 impl OriginPolicy {
     /// Checks the name that a request was sent to, and the page that sent it. `forwarded_host` is the name before a
-    /// trusted proxy changed it.
+    /// trusted proxy changed it. `listener` is the one that the advice of a refusal is about.
     ///
     /// # Errors
     ///
     /// `forbidden` for a foreign host name, `forbidden_origin` for a foreign page.
-    pub fn check(&self, headers: &HeaderMap, forwarded_host: Option<&str>) -> Result<(), ApiError> {
+    pub fn check(
+        &self,
+        headers: &HeaderMap,
+        forwarded_host: Option<&str>,
+        listener: ListenerKind,
+    ) -> Result<(), ApiError> {
         if self.mode == AccessMode::Open {
             return Ok(());
         }
@@ -95,22 +101,19 @@ impl OriginPolicy {
         let host = host.map(Authority::parse);
         // A foreign name may resolve to this machine (DNS rebinding).
         if is_loopback && host.is_some_and(|host| !host.is_loopback()) {
-            let text = "this server answers to loopback names only; start it with --open to admit every client";
-            return Err(ApiError::new(Code::Forbidden, text));
+            return Err(ApiError::new(Code::Forbidden, foreign_host(listener)));
         }
         let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
-        // A page has one origin. If there is another line, a proxy may have checked that one.
+        // A browser sends only one `Origin` line. If there is a second line, a proxy may have checked that one instead.
         let is_one = headers.get_all(header::ORIGIN).iter().all(|other| other == origin);
         let origin = origin.to_str().ok().filter(|_| is_one).unwrap_or("?");
         if self.allows(origin, forwarded_host.map(Authority::parse).or(host)) {
             return Ok(());
         }
+        let advice = foreign_origin(origin, listener);
         let origin: String = origin.chars().take(200).collect();
-        tracing::warn!(?origin, "refused a page of a foreign origin; --allow-origin lets it in");
-        Err(ApiError::new(
-            Code::ForbiddenOrigin,
-            "pages of this origin may not use this server: name it with --allow-origin",
-        ))
+        tracing::warn!(?origin, "refused a page of a foreign origin: {advice}");
+        Err(ApiError::new(Code::ForbiddenOrigin, advice))
     }
 
     fn allows(&self, origin: &str, host: Option<Authority<'_>>) -> bool {
@@ -174,6 +177,35 @@ impl OriginPolicy {
     }
 }
 
+/// Says what lets a client in that uses a foreign host name.
+fn foreign_host(listener: ListenerKind) -> &'static str {
+    match listener {
+        ListenerKind::Public => {
+            "this server answers to loopback names only; start it with --open to admit every client"
+        }
+        ListenerKind::Admin { .. } => {
+            "a listener of --admin-listen on a loopback address answers to loopback names only; give it an address that \
+             only your own machines can reach"
+        }
+    }
+}
+
+/// Says what lets the pages of an origin in. A page without an origin of its own, such as one in a sandboxed frame, sends
+/// `null`, which no list can name.
+fn foreign_origin(origin: &str, listener: ListenerKind) -> &'static str {
+    match listener {
+        ListenerKind::Public if origin == "null" => {
+            "pages without an origin of their own may not use this server: only --allow-origin '*' admits them, without \
+             cookies"
+        }
+        ListenerKind::Public => "pages of this origin may not use this server: name it with --allow-origin",
+        ListenerKind::Admin { .. } => {
+            "pages of other origins may not use the listener of --admin-listen, and --allow-origin does not change this: \
+             a page uses the public listener, with a server key"
+        }
+    }
+}
+
 /// The headers that a preflight asks for. `None` if there are none, or if one is not a name of a header: no other text
 /// of a client may become part of a response's head.
 fn requested_headers(request: &HeaderMap) -> Option<HeaderValue> {
@@ -208,7 +240,7 @@ mod tests {
         if let Some(origin) = origin {
             headers.insert(header::ORIGIN, origin.parse().expect("a header"));
         }
-        access.check(&headers, None).map_err(|refusal| refusal.code)
+        access.check(&headers, None, ListenerKind::Public).map_err(|refusal| refusal.code)
     }
 
     #[test]

@@ -15,7 +15,7 @@ pub enum Action {
 }
 
 impl Action {
-    /// Its name on the wire.
+    /// The name of the action on the wire.
     pub fn as_str(self) -> &'static str {
         match self {
             Action::Subscribe => "subscribe",
@@ -42,9 +42,9 @@ pub struct Question {
 pub enum Validity {
     /// For ever.
     Unlimited,
-    /// Until this moment; then the server can ask the authorizer again.
+    /// The grant holds until this moment. Then the server can ask the authorizer again.
     RenewAt(Instant),
-    /// Until this moment; the server has no means to prolong it.
+    /// The grant holds until this moment, and the server cannot prolong it.
     EndsAt(Instant),
 }
 
@@ -60,7 +60,7 @@ pub struct Grant {
 }
 
 impl Grant {
-    /// A grant without an end.
+    /// Makes a grant without an end.
     pub fn unlimited(publisher: Publisher) -> Grant {
         Grant { validity: Validity::Unlimited, publisher, client: None }
     }

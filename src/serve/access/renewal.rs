@@ -47,7 +47,7 @@ pub struct GrantRenewal {
 }
 
 impl GrantRenewal {
-    /// A renewal without grants.
+    /// Makes a renewal without grants.
     pub fn new(authorizer: &Arc<Authorizer>, client: Option<ClientId>) -> GrantRenewal {
         let timer = Box::pin(tokio::time::sleep(DAY));
         GrantRenewal { authorizer: authorizer.clone(), client, grants: Vec::new(), timer }
@@ -61,7 +61,8 @@ impl GrantRenewal {
             Validity::RenewAt(end) => (end, Some(credentials.clone())),
             Validity::EndsAt(end) => (end, None),
         };
-        // One question renews all channels of the same credentials. A question under way does not name the new channels.
+        // One question renews all channels of the same credentials. A question under way does not name the new
+        // channels.
         let same = |grant: &&mut GrantedChannels| match (&grant.credentials, &credentials) {
             (Some(one), Some(other)) => Arc::ptr_eq(one, other) && grant.renewal.is_none(),
             (None, None) => grant.end == end,

@@ -60,7 +60,8 @@ struct Claims {
 }
 
 impl Claims {
-    /// Whether the token names an audience. This server is not one, because it does not have a name.
+    /// Whether the token names an audience. This server does not have a name, so a token with an audience is not meant
+    /// for it.
     fn has_audience(&self) -> bool {
         self.aud.as_ref().is_some_and(|aud| aud.as_array().is_none_or(|names| !names.is_empty()))
     }
@@ -96,7 +97,7 @@ impl Tokens {
     ///
     /// # Errors
     ///
-    /// The key is of another kind, or is not readable.
+    /// The key has another kind, or cannot be parsed.
     pub fn by_public_key(pem: &[u8]) -> Result<Tokens, BadKey> {
         if pem.windows(11).any(|part| part == b"PRIVATE KEY") {
             return Err(BadKey::Private);

@@ -103,7 +103,7 @@ impl Webhook {
         let metrics = Metrics { questions: Family::default(), seconds: Histogram::new([0.005, 0.02, 0.1, 0.5, 2.0]) };
         registry.register(
             "authorize_questions",
-            "Questions to the application whether a client may subscribe or publish, by outcome",
+            "Questions to the application about permissions to subscribe or publish, by outcome",
             metrics.questions.clone(),
         );
         registry.register("authorize_seconds", "Time that the application took to answer", metrics.seconds.clone());
@@ -127,7 +127,8 @@ impl Webhook {
     ///
     /// # Cancel safety
     ///
-    /// If this is dropped, the request to the application still runs to its end, and its answer is cached.
+    /// If the returned future is dropped, the request to the application still runs to its end, and its answer is
+    /// cached.
     pub async fn ask(&self, question: Question) -> Answer {
         if let Some(allowed) = self.cache.get(&question).await {
             self.application.metrics.count("known");
@@ -357,7 +358,7 @@ mod tests {
         })
         .await
         .expect("its end");
-        // The answer is cached for a caller that asks before it expires, and not longer.
+        // A caller that asks before the answer expires gets the cached answer; later callers do not.
         assert!(other.is_allowed("x").await);
         assert_eq!(other.count(), 1);
         sleep(Duration::from_millis(1100)).await;

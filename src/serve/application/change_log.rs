@@ -42,7 +42,7 @@ impl ChangeLog {
         ChangeLog { words, told: Mutex::default() }
     }
 
-    /// Notes an answer: a problem, or `None` for an expected answer. Logs the answer if the last line differs. Too soon after
+    /// Records an answer: a problem, or `None` for an expected answer. Logs the answer if the last line differs. Too soon after
     /// another line it logs nothing, and a later answer of the same kind is logged instead.
     pub fn note(&self, problem: Option<&Problem>) {
         let came = problem.map(|problem| problem.came.as_ref());

@@ -63,8 +63,8 @@ impl ApplicationClient {
     }
 
     /// Sends a request to the URL, and reads the whole answer. If the connection ends before an answer begins, the
-    /// request is sent once more: the application may have been restarted at that moment. So the request must be one
-    /// that may be repeated.
+    /// request is sent once more: the application may have been restarted at that moment. So the caller may send only
+    /// requests that may be repeated.
     ///
     /// # Errors
     ///

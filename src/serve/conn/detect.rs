@@ -1,6 +1,6 @@
-//! Detects the protocol of a connection from its first bytes: TLS by its handshake, if there is a certificate; then HTTP/2 by
-//! its preface, or else HTTP/1. One port serves all three. The protocol that the handshake agreed on (ALPN) holds: a
-//! proxy that decides by ALPN must not see another protocol than this server does.
+//! Detects the protocol of a connection from its first bytes: TLS by its handshake, if there is a certificate; then
+//! HTTP/2 by its preface, or else HTTP/1. One port serves all three protocols. If the handshake agreed on a protocol
+//! (ALPN), this protocol is used: a proxy that decides by ALPN and this server must see the same protocol.
 
 use super::tls_input::TlsInput;
 use crate::serve::http::peer::Peer;
@@ -15,7 +15,7 @@ use std::time::Duration;
 /// The bytes that an HTTP/2 connection begins with (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// The first byte of a TLS handshake (RFC 8446 §5.1). Neither an HTTP method nor JSON begins with it.
+/// The first byte of a TLS handshake (RFC 8446 §5.1). An HTTP request or a JSON text cannot begin with this byte.
 const HANDSHAKE: u8 = 0x16;
 
 /// The protocol of a connection.
@@ -28,7 +28,7 @@ pub enum Protocol {
 }
 
 /// Does the TLS handshake if the client starts one, and returns the protocol that it agreed on. The outer `None` means
-/// that the client is gone or too slow, or that the handshake failed.
+/// that the client has disconnected or is too slow, or that the handshake failed.
 pub async fn secure(state: &ServerState, io: ClientStream) -> Option<(ClientStream, Option<Agreed>)> {
     let Some(tls) = &state.tls else { return Some((io, None)) };
     tokio::select! {
@@ -49,8 +49,8 @@ async fn secure_in(state: &ServerState, tls: &Tls, io: ClientStream) -> Option<(
     Some((ClientStream::new(socket, Some(layer), write_timeout), Some(agreed)))
 }
 
-/// Detects the protocol from the first bytes, which stay to be read, unless the handshake agreed on one. Returns `None`
-/// if the client is gone or too slow.
+/// Detects the protocol from the first bytes, unless the handshake agreed on one. The bytes can still be read
+/// afterwards. Returns `None` if the client has disconnected or is too slow.
 pub async fn detect(
     io: &mut ClientStream,
     agreed: Option<Agreed>,

@@ -19,6 +19,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
 /// The listeners of a server.
@@ -37,14 +38,15 @@ pub struct Listeners {
 ///
 /// # Errors
 ///
-/// The system cannot watch a listener.
+/// The system cannot watch a listener, or a listener's task has failed.
 pub async fn serve(context: Arc<Context>, listeners: Listeners, drain_time: Duration) -> io::Result<()> {
     let state = context.state.clone();
     let (alive, mut all_gone) = mpsc::channel::<()>(1);
-    let http = |listener, kind| -> io::Result<()> {
+    let mut accepting = JoinSet::new();
+    let mut http = |listener, kind| -> io::Result<()> {
         let (context, alive) = (context.clone(), alive.clone());
         let serve = move |io, peer| connection::serve(context.clone(), io, peer);
-        tokio::spawn(accept(state.clone(), watched(listener)?, kind, alive, serve));
+        accepting.spawn(accept(state.clone(), watched(listener)?, kind, alive, serve));
         Ok(())
     };
     for listener in listeners.http.into_iter().chain(listeners.behind_proxy) {
@@ -57,10 +59,16 @@ pub async fn serve(context: Arc<Context>, listeners: Listeners, drain_time: Dura
     if let (Some(listener), Some(transport)) = (listeners.tcp, transport::socket()) {
         let raw_state = state.clone();
         let serve = move |io, peer| raw_tcp::serve(raw_state.clone(), io, peer, transport);
-        tokio::spawn(accept(state.clone(), watched(listener)?, ListenerKind::Public, alive.clone(), serve));
+        accepting.spawn(accept(state.clone(), watched(listener)?, ListenerKind::Public, alive.clone(), serve));
     }
     drop(alive);
-    state.drain.begun().await;
+    tokio::select! {
+        biased;
+        () = state.drain.begun() => {}
+        Some(ended) = accepting.join_next() => {
+            return Err(io::Error::other(format!("a listener's task has ended: {ended:?}")));
+        }
+    }
     state.hub.wake_all();
     if tokio::time::timeout(drain_time, all_gone.recv()).await.is_err() {
         warn!(connections = state.connections.count(), "drain timeout: closing the remaining connections");
@@ -104,8 +112,8 @@ async fn accept<F, S>(
         });
         let (socket, ip) = match accepted {
             Ok((Some(registration), ip)) => (Socket::new(registration), ip),
-            // There is no descriptor left, not even for an error response. The connection is closed at once: in the
-            // backlog it would keep other connections waiting.
+            // All descriptors are in use, so the server cannot even send an error response. It closes the connection at
+            // once: in the backlog, the connection would keep others waiting.
             Ok((None, _)) => {
                 state.rejections.count_reason("connection_limit");
                 continue;

@@ -31,7 +31,7 @@ async fn start(state: Arc<ServerState>, io: ClientStream, peer: Peer, transport:
     let rejected = if peer.is_over_limit {
         Some((CloseReason::TooManyConnections, Duration::from_millis(fastrand::u64(2000..8000))))
     } else {
-        // A `subscribe` that comes early is read when the node is ready.
+        // If a `subscribe` arrives before the node is ready, it is read when the node is ready.
         (!state.is_ready().await).then(|| (CloseReason::Drain, state.drain.retry()))
     };
     if let Some((bye, retry)) = rejected {
@@ -49,6 +49,6 @@ async fn start(state: Arc<ServerState>, io: ClientStream, peer: Peer, transport:
         pump.log(log.begin_raw(peer.ip));
     }
     let commands = CommandHandler::new(Arc::new(Credentials::anonymous(peer.ip, transport.name())));
-    // The session runs in a task of its own, which does not keep the memory of this one.
+    // The session runs in a task of its own, so that the memory of this task is freed.
     DuplexSession { transport, pump, commands }.spawn(state, io, peer);
 }

@@ -1,39 +1,42 @@
-//! A connection below TLS: it counts what TLS holds of a handshake, or of a record, while the rest does not come.
+//! A TCP connection under a TLS layer. It counts the bytes of an incomplete handshake or record, which TLS holds until
+//! the rest arrives.
 
 use crate::serve::limits::memory::{BufferBudget, Reservation};
 use crate::serve::net::socket::Socket;
 use crate::serve::net::tls::BelowTls;
+use crate::serve::net::write_through::write_through;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, ReadBuf};
 
 /// The length of a record's head (RFC 8446 §5.1).
 const HEAD: usize = 5;
 
-/// A connection that counts what TLS holds.
+/// A TCP connection that counts the bytes that TLS holds.
 pub struct TlsInput {
     socket: Socket,
     input: Input,
     held: Reservation,
 }
 
-/// What was read.
+/// The bytes that TLS may hold, by phase.
 enum Input {
-    /// The handshake: TLS may hold all of it, since its messages may stand in any number of records.
+    /// During the handshake. TLS may hold all bytes of the handshake, since its messages may span any number of
+    /// records.
     Handshake(usize),
-    /// Records after the handshake.
+    /// After the handshake, when TLS holds at most one incomplete record.
     Records(Records),
 }
 
-/// Follows the records of a connection.
+/// Reads the heads of the records of a connection.
 #[derive(Default)]
 struct Records {
     head: [u8; HEAD],
-    /// How much of the head was read.
+    /// The number of bytes of the head that were read.
     begun: u8,
-    /// The bytes of the record that are still to come.
+    /// The number of bytes of the record that have not arrived.
     rest: u16,
 }
 
@@ -69,15 +72,15 @@ impl Records {
 }
 
 impl TlsInput {
-    /// Counts what TLS holds of a connection against a budget.
+    /// Makes a connection whose bytes in the TLS layer count against a budget.
     pub fn new(socket: Socket, budget: &Arc<BufferBudget>) -> TlsInput {
         TlsInput { socket, input: Input::Handshake(0), held: budget.reservation() }
     }
 
-    /// Counts what is held, while there is nothing more to read.
+    /// Counts the held bytes when there are no more bytes to read now.
     fn hold(&mut self) -> io::Result<()> {
         let bytes = match &self.input {
-            // Once as it came, and once joined to a message.
+            // TLS holds these bytes twice: as they arrived, and joined to a message.
             Input::Handshake(read) => 2 * read,
             Input::Records(records) => records.held(),
         };
@@ -88,7 +91,7 @@ impl TlsInput {
 impl BelowTls for TlsInput {
     fn handshake_done(&mut self) {
         self.input = Input::Records(Records::default());
-        // Less than before always fits.
+        // A smaller reservation always succeeds.
         let _ = self.held.resize(0);
     }
 }
@@ -111,31 +114,7 @@ impl AsyncRead for TlsInput {
     }
 }
 
-impl AsyncWrite for TlsInput {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.socket).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.socket).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.socket.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_shutdown(cx)
-    }
-}
+write_through!(TlsInput, socket);
 
 #[cfg(test)]
 mod tests {

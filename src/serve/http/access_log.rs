@@ -1,4 +1,4 @@
-//! The access log: one line for each request, written when the request has ended. It holds no credentials.
+//! The access log: one line for each request, written when the request has ended. The log does not contain credentials.
 //!
 //! ```text
 //! 2026-11-24T22:52:40.165Z 192.0.2.7 "GET /sse?channel=todo&token=[removed]" 200 5312 12.345 sse
@@ -148,7 +148,7 @@ impl AccessLog {
     }
 }
 
-/// The entry of a request that has not ended. It is written when this is dropped.
+/// The entry of a request that has not ended. The entry is written when this value is dropped.
 pub struct Entry {
     writer: LineWriter,
     address: IpAddr,
@@ -164,7 +164,7 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// Notes the status and the length of the body, if it is known.
+    /// Records the status and the length of the body, if it is known.
     pub fn answered(&mut self, status: StatusCode, length: Option<usize>) {
         self.status = status.as_u16();
         if let Some(length) = length {
@@ -172,7 +172,7 @@ impl Entry {
         }
     }
 
-    /// Notes when the response was written, if that is before this is dropped.
+    /// Records the time at which the response was written, if the entry lives longer than that.
     pub fn ended_at(&mut self, at: Instant) {
         self.ended = Some(at);
     }
@@ -184,7 +184,7 @@ impl Drop for Entry {
         let took = self.ended.unwrap_or_else(Instant::now).saturating_duration_since(self.began);
         let (time, seconds) = (timestamp::rfc3339(ms), took.as_secs_f64());
         let Entry { address, request, status, bytes, transport, .. } = self;
-        // Raw TCP has no status.
+        // A raw TCP connection does not have a status.
         let status = if *status == 0 { "-".to_owned() } else { status.to_string() };
         let line = format!("{time} {address} \"{request}\" {status} {bytes} {seconds:.3} {transport}\n");
         self.writer.line(line.as_bytes());
@@ -231,7 +231,7 @@ fn quote(text: &str, out: &mut String) {
     }
 }
 
-/// A file to which lines are appended. It follows its path.
+/// A file to which lines are appended. If another file gets the path, as with logrotate, the lines go to that file.
 struct LogFile {
     path: PathBuf,
     inode: u64,

@@ -13,10 +13,10 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The size of a block of a body that comes in several pieces.
+/// The size of a block, for a body that arrives in several pieces.
 const BLOCK: usize = 16 << 10;
 
-/// What the buffer takes that the next piece of a body is read into.
+/// The size of the buffer into which the next piece of a body is read.
 const READING: usize = 16 << 10;
 
 /// The limits of a body.
@@ -25,9 +25,9 @@ pub struct BodyLimits<'a> {
     pub bytes: usize,
     /// The time for the whole body to arrive.
     pub timeout: Duration,
-    /// The memory that a body in several pieces counts against.
+    /// The memory budget for bodies that arrive in several pieces.
     pub budget: &'a Arc<BufferBudget>,
-    /// Interrupts a body that makes no progress while the server shuts down.
+    /// Interrupts a body that does not make progress while the server shuts down.
     pub drain: &'a Drain,
 }
 
@@ -35,11 +35,11 @@ pub struct BodyLimits<'a> {
 ///
 /// # Errors
 ///
-/// `too_large`; `bad_request` if it does not arrive in time or breaks off; `not_ready` if it makes no progress while the
-/// server shuts down.
+/// `too_large` if the body is too long; `bad_request` if the body does not arrive in time or breaks off; `not_ready` if
+/// the body does not make progress while the server shuts down.
 pub async fn read_body(request: &mut Request, limits: BodyLimits<'_>) -> Result<ReceivedBody, ApiError> {
-    // The server decompresses nothing, so a body cannot be a decompression bomb. Without this check the server would
-    // take the compressed bytes for the content itself.
+    // The server does not decompress bodies, so a body cannot be a decompression bomb. Without this check the server
+    // would take the compressed bytes for the content itself.
     let coding = list(request.headers(), CONTENT_ENCODING.as_str());
     let is_coded = |coding: &str| !coding.is_empty() && !coding.eq_ignore_ascii_case("identity");
     if coding.split(',').map(str::trim).any(is_coded) {
@@ -58,8 +58,8 @@ fn too_large(most: usize) -> ApiError {
     ApiError::new(Code::TooLarge, format!("the body must be at most {most} bytes"))
 }
 
-/// A body that was read. It counts while this lives, if it came in several pieces: one piece is a part of the buffer that
-/// it was read into.
+/// A body that was read. If the body arrived in several pieces, its memory counts while this value exists. A body in
+/// one piece does not count, because it is a part of the buffer into which it was read.
 pub struct ReceivedBody {
     bytes: Bytes,
     _held: Option<Reservation>,
@@ -94,7 +94,7 @@ impl Blocks {
         }
     }
 
-    /// What the blocks take when there are so many more bytes.
+    /// Returns how much memory the blocks will take when this number of further bytes has arrived.
     fn size_with(&self, more: usize) -> usize {
         (self.length + more).div_ceil(BLOCK) * BLOCK
     }

@@ -90,7 +90,7 @@ impl Piece {
         Ok(())
     }
 
-    /// Whether all of the piece is written.
+    /// Whether the whole piece was written.
     pub fn is_written(&self) -> bool {
         !self.0.has_remaining()
     }
@@ -101,7 +101,7 @@ impl Piece {
     }
 }
 
-/// A chunk's size in hexadecimal and a line end, at the end of an array.
+/// Writes a chunk's size in hexadecimal and a line end to the end of an array.
 fn chunk_head(size: usize) -> ([u8; HEAD], usize) {
     let mut head = [0u8; HEAD];
     let mut at = head.len() - END.len();

@@ -1,7 +1,8 @@
 //! The `Date` of responses.
 //!
-//! Its text is made once for each second. It changes with every change of the wall clock, also when the clock is set back:
-//! hyper's own cache waits until the clock has caught up, and caches compute wrong ages from a date in the future.
+//! Its text is made once for each second. The text follows the wall clock, also when the clock is set back. With
+//! hyper's own cache, the date would stay in the future until the clock has caught up, and HTTP caches would compute
+//! wrong ages.
 
 use httpdate::HttpDate;
 use hyper::header::HeaderValue;
@@ -9,7 +10,7 @@ use std::cell::RefCell;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 thread_local! {
-    /// The second of the last call, and its text.
+    /// The second of the last call, and the text of that second.
     static DATE: RefCell<(u64, HeaderValue)> = const { RefCell::new((0, HeaderValue::from_static(""))) };
 }
 

@@ -1,5 +1,6 @@
-//! A request head as a template. A client may send the same head again, with other values in a few holes. The server
-//! then recognises the head by comparing bytes, and uses the values that it derived from the first head.
+//! A request head as a template. A client often sends the same head again, with other values in a few places. These
+//! places are the holes of the template. The server then recognises the head by comparing bytes, and uses the values
+//! that it derived from the first head.
 
 use bytes::Bytes;
 use std::ops::Range;

@@ -9,14 +9,15 @@ pub fn has_token(headers: &HeaderMap, name: &str, token: &str) -> bool {
     list(headers, name).split(',').any(|value| value.trim().eq_ignore_ascii_case(token))
 }
 
-/// A list in a header, which may stand in several lines (RFC 9110 §5.3). A line that is not UTF-8 does not hide the others.
+/// The items of a list in a header, which may be spread over several lines (RFC 9110 §5.3). A line that is not UTF-8
+/// does not hide the others.
 pub fn list<'a>(headers: &'a HeaderMap, name: &str) -> Cow<'a, str> {
     let mut lines = headers.get_all(name).into_iter().map(|line| String::from_utf8_lossy(line.as_bytes()));
     let Some(first) = lines.next() else { return Cow::Borrowed("") };
     lines.fold(first, |list, line| Cow::Owned(format!("{list}, {line}")))
 }
 
-/// A header's value as text; `?` if it is not ASCII.
+/// Returns a header's value as text; `?` if the value is not ASCII.
 pub fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name).map(|value| value.to_str().unwrap_or("?"))
 }

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 pub struct Peer {
     /// Whether the connection exceeds a connection limit. The client gets an error response and nothing else.
     pub is_over_limit: bool,
-    /// The client's address. Behind a trusted proxy it is the address that the proxy names.
+    /// The client's address. The client's address. Behind a trusted proxy it is the address that the proxy names.
     pub ip: IpAddr,
     /// Whether the client should have used HTTPS and did not.
     pub must_use_tls: bool,
@@ -29,7 +29,7 @@ pub struct Peer {
     pub counted: Counted,
 }
 
-/// Counts a connection, and keeps the server running, while any clone of it lives.
+/// Counts a connection, and keeps the server running, as long as a clone of this value exists.
 #[derive(Clone)]
 pub struct Counted {
     _permit: Arc<ConnectionPermit>,
@@ -51,8 +51,8 @@ impl Peer {
         }
     }
 
-    /// The same peer for one HTTP/2 stream of its connection. A stream needs a permit like a connection does: without
-    /// one, one connection would bypass the limits.
+    /// Returns a copy of the peer for one HTTP/2 stream of its connection. A stream needs a permit like a connection
+    /// does: without one, one connection would bypass the limits.
     pub fn of_stream(&self, permit: ConnectionPermit) -> Peer {
         let is_over_limit = self.is_over_limit || permit.is_over_limit;
         let counted = Counted { _permit: Arc::new(permit), ..self.counted.clone() };

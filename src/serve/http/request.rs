@@ -15,11 +15,12 @@ use std::task::{Context, Poll};
 /// A request.
 pub type Request = hyper::Request<RequestBody>;
 
-/// Marks an HTTP/2 request for a WebSocket (RFC 8441). It arrived as an extended `CONNECT` and is handled as a `GET`.
+/// Marks an HTTP/2 request for a WebSocket (RFC 8441). The request arrived as an extended `CONNECT`, and the server
+/// handles it as a `GET`.
 #[derive(Clone, Copy)]
 pub struct ExtendedConnect;
 
-/// Tells a handler that waits that its client has shut its sending side, and is probably gone.
+/// Tells a waiting handler that its client has shut its sending side, and has probably disconnected.
 #[derive(Clone, Default)]
 pub struct ClientShut(Arc<(AtomicBool, AtomicWaker)>);
 
@@ -86,8 +87,8 @@ impl Body for RequestBody {
 ///
 /// # Errors
 ///
-/// `bad_request` if there is no host, more than one host, or an invalid host (RFC 9112 §3.2, RFC 9113 §8.3.1). A proxy
-/// in front of this server could otherwise see another host than the server does.
+/// `bad_request` if there is no host, more than one host, or an invalid host (RFC 9112 §3.2, RFC 9113 §8.3.1).
+/// Otherwise a proxy in front of this server and the server itself could take different hosts from the request.
 pub fn normalize_host<B>(request: &mut hyper::Request<B>) -> Result<(), ApiError> {
     if let Some(host) = replaced_host(request.version(), request.uri(), request.headers())? {
         request.headers_mut().insert(HOST, host);
@@ -136,7 +137,7 @@ fn replaced_host(version: Version, uri: &Uri, headers: &HeaderMap) -> Result<Opt
     {
         return bad("Host must equal :authority, or be left out");
     }
-    // Over HTTP/1 an absolute target takes precedence over Host. Every proxy on the path does the same.
+    // Over HTTP/1 an absolute target takes precedence over Host. Proxies follow the same rule.
     let Ok(host) = HeaderValue::from_str(authority.as_str()) else { return bad("send a Host header") };
     Ok(Some(host))
 }

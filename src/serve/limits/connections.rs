@@ -10,14 +10,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// response.
 const REJECTED: usize = 256;
 
-/// Connections to the admin listener. They have a limit of their own, so that operators can inspect a full server.
+/// Connections to the admin listener. These connections have a limit of their own, so that operators can inspect a full
+/// server.
 const ADMIN: usize = 256;
 
 /// The file descriptors that clients may use. The server keeps the others for itself: a node whose clients hold all
 /// descriptors could not reach Redis again, ask the application, or tell a client that the node is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DescriptorAllowance {
-    /// Connections that are served.
+    /// Connections that are served normally.
     pub connections: usize,
     /// Connections beyond the limit that get an error response.
     pub rejected: usize,
@@ -89,7 +90,7 @@ pub struct Connections {
     by_ip: Mutex<HashMap<IpAddr, usize>>,
 }
 
-/// Counts one connection or stream for as long as it lives.
+/// Counts one connection or stream as long as this value exists.
 pub struct ConnectionPermit {
     connections: Arc<Connections>,
     _address_permit: Option<AddressPermit>,
@@ -98,14 +99,14 @@ pub struct ConnectionPermit {
     pub is_over_limit: bool,
 }
 
-/// Counts one connection or stream of an address for as long as it lives.
+/// Counts one connection or stream of an address as long as this value exists.
 pub struct AddressPermit {
     connections: Arc<Connections>,
     ip: IpAddr,
 }
 
 impl Connections {
-    /// Counts within these limits.
+    /// Makes a counter with these limits.
     pub fn new(limits: ConnectionLimits) -> Arc<Connections> {
         Arc::new(Connections {
             limits,
@@ -116,7 +117,7 @@ impl Connections {
         })
     }
 
-    /// Counts connections to the admin listener. Those beyond the limit get no error response.
+    /// Counts connections to the admin listener. A connection beyond the limit is closed without an error response.
     pub fn of_admin(most: usize) -> Arc<Connections> {
         Connections::new(ConnectionLimits { most, sockets: most, per_ip: 0, rejected: 0 })
     }
@@ -162,7 +163,7 @@ impl Connections {
     ///
     /// # Errors
     ///
-    /// The address has reached its limit.
+    /// The address has reached its limit on connections and streams.
     pub fn admit_address(self: &Arc<Connections>, ip: IpAddr) -> Result<Option<AddressPermit>, AddressLimitReached> {
         if self.limits.per_ip == 0 {
             return Ok(None);

@@ -1,9 +1,10 @@
-//! The memory budget: data that clients have not read yet, and input from clients that is not complete or not handled yet.
+//! The memory budget: data that clients have not read yet, and input from clients that is not complete or not handled
+//! yet.
 //!
-//! A reader is a cursor and costs no queue. It can hold one batch while its socket accepts nothing: ten thousand
-//! readers that never read hold ten thousand batches. So a write that *blocks* is counted here until it ends. Beyond
-//! the limit, the server disconnects the readers that have been blocked for the longest time. A write that does not
-//! block is not counted and costs nothing.
+//! A reader is a cursor and does not have a queue. But while its socket does not accept bytes, a reader holds one
+//! batch: ten thousand clients that never read make the server hold ten thousand batches. So a write that *blocks* is
+//! counted here until it ends. Beyond the limit, the server disconnects the readers that have been blocked for the
+//! longest time. A write that does not block is not counted and costs nothing.
 
 use crate::transport::{ApiError, Code};
 use atomic_waker::AtomicWaker;
@@ -50,14 +51,14 @@ pub struct BufferBudget {
 struct State {
     used: usize,
     buffers: HashMap<BufferId, Holders>,
-    /// Writes that block, in the order in which they began to block.
+    /// The writes that block, in the order in which they began to block.
     blocked: BTreeMap<u64, Arc<Blocked>>,
     next: u64,
     /// The first write that was not asked to leave.
     first_unasked: u64,
-    /// The bytes that become free when all writes that were asked to leave have left. A buffer counts only when *all*
-    /// its holders were asked. If it counted for each holder, a thousand readers of one frame would seem to free much
-    /// more than they do, and too few readers would be asked.
+    /// The number of bytes that become free when all writes that were asked to leave have ended. A buffer counts only
+    /// when *all* its holders were asked. If it counted for each holder, a thousand readers of one frame would seem to
+    /// free much more than they do, and too few readers would be asked.
     leaving: usize,
 }
 
@@ -88,7 +89,7 @@ pub enum WriteOutcome {
     /// The socket accepted all bytes.
     Complete,
     /// The write has finished, but this reader is among the slowest while memory is short. The server should disconnect
-    /// it.
+    /// this reader.
     Slow,
 }
 
@@ -112,7 +113,8 @@ impl BufferBudget {
     ///
     /// # Errors
     ///
-    /// The error of the write; `OutOfMemory` if memory is short and this write has been blocked for the longest time.
+    /// Returns the error of the write, or `OutOfMemory` if memory is short and this write has been blocked for the
+    /// longest time.
     pub async fn write(
         self: &Arc<BufferBudget>,
         buffer: BufferId,
@@ -143,8 +145,8 @@ impl BufferBudget {
         BlockedWrite { budget: self.clone(), order, blocked }
     }
 
-    /// Cuts the slowest writes until the rest fits. Asks the next slowest ones to leave while a quarter of the memory
-    /// is still free, because the server can then still send them a farewell.
+    /// Ends the slowest writes until the remaining ones fit into the budget. Asks the next slowest ones to leave while
+    /// a quarter of the memory is still free, because the server can then still send them a farewell.
     fn enforce(&self, state: &mut State) {
         while state.used > self.limit
             && let Some((order, blocked)) = state.blocked.pop_first()
@@ -178,8 +180,8 @@ impl BufferBudget {
         Reservation { budget: self.clone(), bytes: 0, is_publication: false }
     }
 
-    /// A reservation that has no bytes yet, for a publication that is complete and waits for the application or the log.
-    /// Incomplete input of clients cannot keep publications out: an eighth of the memory is left to publications.
+    /// A reservation that has no bytes yet, for a publication that is complete and waits for the application or the
+    /// log. Incomplete input of clients cannot keep publications out: an eighth of the memory is left to publications.
     pub fn publication(self: &Arc<BufferBudget>) -> Reservation {
         Reservation { budget: self.clone(), bytes: 0, is_publication: true }
     }
@@ -218,7 +220,7 @@ impl State {
     }
 }
 
-/// A write that blocks. It is counted while this lives.
+/// A write that blocks. It is counted while this value exists.
 pub struct BlockedWrite {
     budget: Arc<BufferBudget>,
     order: u64,
@@ -240,7 +242,7 @@ impl BlockedWrite {
 impl Drop for BlockedWrite {
     fn drop(&mut self) {
         let mut state = self.budget.state.lock();
-        // A write that was cut no longer counts.
+        // A write that was ended no longer counts.
         if let Some(blocked) = state.blocked.remove(&self.order) {
             state.release(self.order, &blocked);
             self.budget.used.set(state.used as i64);
@@ -260,8 +262,9 @@ impl Reservation {
     ///
     /// # Errors
     ///
-    /// `not_ready`: senders already hold half of the memory. More would make the server disconnect readers. A single sender
-    /// always fits, within the limits of one request: otherwise the longest request could never succeed.
+    /// `not_ready`: senders already hold half of the memory. More would make the server disconnect readers. If there is
+    /// only one sender, its reservation always succeeds within the limits on one request: otherwise the longest allowed
+    /// request could never succeed.
     pub fn resize(&mut self, bytes: usize) -> Result<(), ApiError> {
         if bytes == self.bytes {
             return Ok(());
@@ -354,10 +357,10 @@ mod tests {
         sharing.truncate(10);
         others.push(budget.block(own[3].1));
         assert!(!others.iter().any(is_asked));
-        // A write that was not asked joins them, so the frame would no longer become free.
+        // Now another write holds the frame. It was not asked to leave, so the frame would no longer become free.
         sharing.push(budget.block(frame));
         assert_eq!(others.iter().filter(|other| is_asked(other)).count(), 2);
-        // That write leaves, so all remaining holders were asked.
+        // After that write has ended, all remaining holders have been asked.
         sharing.pop();
         assert_eq!(budget.state.lock().leaving, 700);
         drop((sharing, others));
@@ -381,7 +384,7 @@ mod tests {
         assert_eq!(budget.used.get(), 0);
     }
 
-    /// A flood of input that never becomes complete refuses no publication that is complete.
+    /// A flood of incomplete input does not make the server refuse complete publications.
     #[test]
     fn publications_have_room_beside_unfinished_input() {
         let budget = budget(800);

@@ -17,7 +17,7 @@ const BUCKETS: usize = 100_000;
 /// A publisher: the owner of a message rate and of idempotency keys.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Publisher {
-    /// A client with a server key: one of the operator's own programs. It has no rate limit.
+    /// A client with a server key: one of the operator's own programs. Such a client does not have a rate limit.
     Server,
     /// The `sub` of a token.
     Subject(String),
@@ -38,7 +38,7 @@ impl Publisher {
         }
     }
 
-    /// The publisher in whose share its idempotency keys count: the one whose messages the rate limiter counts.
+    /// The publisher whose share of idempotency keys is used: the rate limiter counts messages for the same publisher.
     pub fn owner(&self) -> String {
         match self {
             Publisher::Anonymous(ip) => Publisher::Address(*ip).scope(),
@@ -126,7 +126,7 @@ impl RateLimiter {
         };
         // A client that waits and repeats them would be refused for ever.
         if messages > limiter.per_second as usize {
-            let text = format!("at most {} messages in one request, and as many per second", limiter.per_second);
+            let text = format!("at most {0} messages in one request, and at most {0} per second", limiter.per_second);
             return Err(ApiError::new(Code::TooLarge, text));
         }
         limiter.take(publisher, messages, Instant::now()).map_err(|wait| {
@@ -162,8 +162,8 @@ impl<K: Eq + Hash> Limiter<K> {
 fn evict<K: Eq + Hash>(buckets: &mut HashMap<K, TokenBucket>, now: Instant) {
     buckets.retain(|_, bucket| now.saturating_duration_since(bucket.last_used()) < Duration::from_secs(1));
     if buckets.len() >= BUCKETS {
-        // The table is full, so half of the buckets are dropped, and their keys start again with a full bucket. The
-        // table stays bounded.
+        // The table is full, so half of the buckets are dropped, and their keys start again with a full bucket. This
+        // keeps the table bounded.
         let mut keep = false;
         buckets.retain(|_, _| {
             keep = !keep;

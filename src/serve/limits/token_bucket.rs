@@ -100,7 +100,7 @@ mod tests {
         assert_eq!(bucket.try_take(&refill, 1.0, at(0)), Err(Duration::from_millis(250)));
         assert_eq!(bucket.try_take(&refill, 1.0, at(250)), Ok(()));
         assert!(bucket.try_take(&refill, 1.0, at(260)).is_err());
-        // It holds at most one second's tokens.
+        // The bucket holds at most the tokens of one second.
         assert!(bucket.try_take(&refill, 5.0, at(60_000)).is_err());
         assert_eq!(bucket.try_take(&refill, 4.0, at(60_000)), Ok(()));
         assert!(bucket.try_take(&refill, 1.0, at(0)).is_err(), "a clock that steps back adds nothing");

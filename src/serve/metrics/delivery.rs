@@ -156,9 +156,9 @@ impl DeliveryMetrics {
 pub enum PublishSource {
     /// By `POST /publish`.
     Http,
-    /// By a command on a WebSocket or on raw TCP.
+    /// A command on a WebSocket or on raw TCP published the message.
     Command,
-    /// By the application, in an answer to the hook.
+    /// The application published the message, in an answer to the hook.
     Hook,
 }
 
@@ -260,7 +260,7 @@ impl TransportCounters {
     }
 }
 
-/// The metrics of one reader. The reader counts as open while this exists.
+/// The metrics of one reader. The reader counts as open while this value exists.
 pub struct ReaderMetrics {
     metrics: Arc<DeliveryMetrics>,
     /// The transport's index in `transports`.
@@ -304,7 +304,7 @@ impl ReaderMetrics {
         }
     }
 
-    /// Counts the response to a poll that arrived at `asked`.
+    /// Counts the response to a poll; the request arrived at `asked`.
     pub fn answer(&self, messages: &[Arc<Message>], has_gap: bool, asked: Instant) {
         self.batch(messages, asked, Instant::now());
         if has_gap {

@@ -109,7 +109,11 @@ impl Collector for Exporter {
         out.gauges("retained_messages", "Messages in this node's memory", one(retained.messages as u64))?;
         out.gauge_of("retained", "Size of this node's memory of the log", &Unit::Bytes, retained.bytes as f64)?;
         out.gauges("ready", "Whether the node has read the log and can reach it", one(self.hub.is_ready().into()))?;
-        out.gauges("draining", "Whether the node is draining, or about to", one(self.drain.is_announced().into()))?;
+        out.gauges(
+            "draining",
+            "Whether the node is draining or will drain soon",
+            one(self.drain.is_announced().into()),
+        )?;
         out.gauge_of(
             "uptime",
             "Time since the server started",
@@ -121,7 +125,7 @@ impl Collector for Exporter {
     }
 }
 
-/// One value without labels.
+/// Writes one value without labels.
 fn one(value: u64) -> impl Iterator<Item = (Labels, u64)> {
     [(Labels::new(), value)].into_iter()
 }

@@ -19,8 +19,8 @@ impl WriteDeadline {
         WriteDeadline { timeout, deadline: None }
     }
 
-    /// Turns `Pending` into a timeout error after it has lasted for the whole timeout. A result of a write restarts the
-    /// time.
+    /// Turns `Pending` into a timeout error after it has lasted for the whole timeout. The time starts again when a
+    /// write has a result.
     pub fn bound<T>(&mut self, cx: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if polled.is_ready() {
             self.deadline = None;

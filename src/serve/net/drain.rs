@@ -18,7 +18,7 @@ pub const LAST_WORDS: Duration = Duration::from_millis(500);
 /// byte from time to time would delay the shutdown to its time limit.
 const PROGRESS: usize = 1024;
 
-/// Tells whether the server is shutting down, and when that began.
+/// Tells whether the server is shutting down, and when the shutdown began.
 #[derive(Clone)]
 pub struct Drain(Arc<Shared>);
 
@@ -34,12 +34,12 @@ impl Default for Drain {
 }
 
 impl Drain {
-    /// Announces the shutdown: the node is no longer ready, and still serves (`--drain-delay`).
+    /// Announces the shutdown: the node reports that it is not ready, but still serves (`--drain-delay`).
     pub fn announce(&self) {
         self.0.is_announced.store(true, Ordering::Relaxed);
     }
 
-    /// Whether it is announced or has begun.
+    /// Whether the shutdown was announced or has begun.
     pub fn is_announced(&self) -> bool {
         self.0.is_announced.load(Ordering::Relaxed)
     }
@@ -61,7 +61,7 @@ impl Drain {
 
     /// Waits until the shutdown begins. Cancel safe.
     pub async fn begun(&self) {
-        // The sender is a part of self, so this cannot fail.
+        // The sender is a part of `self`, so waiting cannot fail.
         let _ = self.0.begun.subscribe().wait_for(Option::is_some).await;
     }
 
@@ -113,8 +113,8 @@ impl BodyProgress<'_> {
         BodyProgress { drain, began: Instant::now(), next: None }
     }
 
-    /// Waits until the body has made too little progress. `bytes`: how many bytes of the body have arrived. Cancel
-    /// safe.
+    /// Waits until the body has made too little progress. `bytes` counts the bytes of the body that have arrived.
+    /// Cancel safe.
     pub async fn is_too_slow(&mut self, bytes: usize) {
         loop {
             self.drain.begun().await;

@@ -1,4 +1,4 @@
-//! Sockets, timers and TLS. This module does not know HTTP.
+//! Sockets, timers and TLS. This module does not depend on HTTP.
 
 pub mod deadline;
 pub mod drain;
@@ -9,3 +9,4 @@ pub mod socket;
 pub mod stream;
 pub mod timers;
 pub mod tls;
+pub mod write_through;

@@ -1,4 +1,5 @@
-//! The PROXY protocol, versions 1 and 2: before all other bytes, a proxy sends the address of its client.
+//! The PROXY protocol, versions 1 and 2. A proxy sends the address of its client before all other bytes of the
+//! connection.
 
 use ppp::{HeaderResult, v1, v2};
 use std::io;
@@ -16,12 +17,13 @@ const LONGEST_LINE: usize = 107;
 /// The maximum length of a header of version 2: its addresses, and the fields that a proxy may add about TLS.
 const LONGEST: usize = 2048;
 
-/// How long a proxy may take to send its header. A proxy sends it in its first packet.
+/// How long a proxy may take to send its header. This can be short, because a proxy sends the header in its first
+/// packet.
 pub const TIMEOUT: Duration = Duration::from_secs(5);
 
 const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 
-/// Reads the header. Returns the client's address; `None` if the connection is the proxy's own.
+/// Reads the header. Returns the client's address; `None` if the proxy itself is the client.
 ///
 /// # Errors
 ///
@@ -57,7 +59,7 @@ pub async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<Ip
             v1::Addresses::Tcp6(addresses) => v6(addresses.source_address),
             v1::Addresses::Unknown => None,
         }),
-        // This is a health check by the proxy itself.
+        // Such a connection is a health check by the proxy itself.
         HeaderResult::V2(Ok(header)) if header.command == v2::Command::Local => Ok(None),
         HeaderResult::V2(Ok(header)) => match header.addresses {
             v2::Addresses::IPv4(addresses) => Ok(v4(addresses.source_address)),

@@ -1,12 +1,12 @@
 //! The reactor of the clients' sockets: it learns which sockets are ready, and wakes their tasks.
 //!
 //! All other I/O uses tokio's reactor. Tokio's reactor keeps 256 bytes for each socket, so that any number of tasks can
-//! wait for the socket. For a parked reader this would be a sixth of its memory. Only one task at a time waits for a
-//! client's socket, so these sockets have an epoll (or kqueue) of their own. Tokio watches it as if it were one socket:
-//! a turn in which any client's socket is ready costs one more system call, for any number of ready sockets.
+//! wait for the socket. These would be a sixth of the memory of a parked reader. Only one task at a time waits for a
+//! client's socket, so these sockets have an epoll (or kqueue) of their own. Tokio watches this epoll as if it were one
+//! socket. A turn of the event loop costs one more system call if sockets of clients are ready, however many they are.
 //!
-//! The epoll is edge-triggered. A [socket](super::socket::Socket) clears a mark *before* its attempt, and an event
-//! during the attempt sets it again, so that no edge is lost.
+//! The epoll is edge-triggered. A [socket](super::socket::Socket) clears a mark *before* an attempt to read or write,
+//! and an event during the attempt sets the mark again. So no edge is lost.
 
 use atomic_waker::AtomicWaker;
 use mio::net::TcpStream;
@@ -52,7 +52,7 @@ const NUMBER: u32 = usize::BITS / 8 * 5;
 #[derive(Default)]
 struct Sockets {
     slots: Slab<(u32, Weak<Registration>)>,
-    /// How many sockets were added.
+    /// The number of sockets that were ever added.
     added: u32,
 }
 
@@ -60,7 +60,8 @@ impl Sockets {
     fn get(&self, token: Token) -> Option<Arc<Registration>> {
         let (number, nth) = (token.0 & ((1 << NUMBER) - 1), token.0 >> NUMBER);
         let (_, socket) = self.slots.get(number).filter(|(added, _)| *added as usize == nth)?;
-        // The result must be dropped without the lock: dropping the last reference takes the lock that is held here.
+        // The caller must drop the result after it has released the lock: dropping the last reference takes the same
+        // lock.
         socket.upgrade()
     }
 }
@@ -79,14 +80,14 @@ impl Reactor {
         let (catch_ups, requests) = mpsc::channel(1);
         let registry = poll.registry().try_clone().map_err(no_poll)?;
         let sockets = Arc::<Mutex<Sockets>>::default();
-        // The task holds the table but not the reactor, because it waits for the reactor's end.
+        // The task holds the table but not the reactor, because it ends when the reactor is dropped.
         let (poll, table) = (watched(poll)?, sockets.clone());
         let task = tokio::spawn(async move { run(&table, poll, requests).await });
         Ok((Arc::new(Reactor { registry, sockets, catch_ups }), task))
     }
 
-    /// Registers a non-blocking connection. Returns `None` if there are already `most` connections: this one is then
-    /// closed.
+    /// Registers a non-blocking connection. Returns `None` and closes the connection if there are already `most`
+    /// connections.
     ///
     /// # Errors
     ///
@@ -106,7 +107,7 @@ impl Reactor {
         Ok(Some(socket))
     }
 
-    /// Forgets a socket that is about to be closed. Closing also takes it out of the epoll.
+    /// Forgets a socket that is about to be closed. Closing the socket also removes it from the epoll.
     fn remove(&self, number: usize) {
         self.sockets.lock().slots.try_remove(number);
     }
@@ -132,7 +133,7 @@ pub struct Registration {
 
 impl Registration {
     fn new(reactor: Arc<Reactor>, number: usize, stream: TcpStream) -> Registration {
-        // A process never has so many descriptors.
+        // A process cannot have this many descriptors.
         let number = u32::try_from(number).unwrap_or(u32::MAX);
         // The request may have arrived with the connection, so the socket counts as ready before any event.
         Registration { reactor, waker: AtomicWaker::new(), stream, number, ready: AtomicU8::new(READ | WRITE) }
@@ -158,8 +159,8 @@ impl Registration {
         self.ready.fetch_and(!marks, Ordering::AcqRel);
     }
 
-    /// Registers the task to wake. Call it before looking at the marks: otherwise an event in between would not wake
-    /// the task.
+    /// Registers the task to wake. The caller must do this before it looks at the marks: otherwise an event in between
+    /// would not wake the task.
     pub fn register(&self, waker: &Waker) {
         self.waker.register(waker);
     }
@@ -210,8 +211,8 @@ fn turn(sockets: &Mutex<Sockets>, poll: &mut Poll, events: &mut Events) -> io::R
         Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(true),
         polled => polled?,
     }
-    // The sockets are looked up under the lock, but notified and dropped without it: dropping the last reference takes
-    // the lock.
+    // The sockets are looked up under the lock. They are notified and dropped after the lock is released, because
+    // dropping the last reference takes the lock.
     let known = sockets.lock();
     let found: SmallVec<[_; 16]> = events
         .iter()

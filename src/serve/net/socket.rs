@@ -1,4 +1,5 @@
-//! A client's TCP connection. It can be cloned: the task of a session and the hub both write to it, but never at once.
+//! A client's TCP connection. The type can be cloned: the task of a session and the hub both write to the connection,
+//! but never at the same time.
 //!
 //! One task at a time waits for the socket. The task that has polled it last is woken.
 
@@ -49,7 +50,8 @@ impl Socket {
         loop {
             if !registration.is(want | end) {
                 registration.register(cx.waker());
-                // An event from before the registration of the waker has not woken the task.
+                // An event may have come before the waker was registered. Such an event has not woken the task, so the
+                // marks are checked again.
                 if !registration.is(want | end) {
                     return Poll::Pending;
                 }
@@ -92,7 +94,7 @@ impl Socket {
         })
     }
 
-    /// Reads a word of the memory that a write reads.
+    /// Reads a word of the memory that a later write will read.
     pub fn touch(&self) {
         std::hint::black_box(self.0.stream().as_raw_fd());
     }
@@ -118,13 +120,14 @@ impl Socket {
         Ok((peeked > 0).then_some(first[0]))
     }
 
-    /// Whether the client has shut its sending side. Bytes that it sent before that may still be unread.
+    /// Whether the client has shut its sending side. Bytes that the client sent earlier may still be unread.
     pub fn is_read_closed(&self) -> bool {
         self.0.is(READ_CLOSED)
     }
 
-    /// Ready when the connection was reset. A client that has shut its sending side may still read, or may be gone.
-    /// Only a write can tell. If the write resets the connection, it is reported here.
+    /// Ready when the connection was reset. A client that has shut its sending side may still read, or may have
+    /// vanished. Only a write can show which is true. If a write makes the client reset the connection, this function
+    /// reports it.
     pub fn poll_reset(&self, cx: &mut Context<'_>) -> Poll<()> {
         self.0.register(cx.waker());
         if self.0.is(RESET) { Poll::Ready(()) } else { Poll::Pending }

@@ -1,8 +1,8 @@
-//! A client's byte stream: TCP, or a layer on top of TCP (TLS or an HTTP/2 stream). Sessions need not know which of
-//! these it is.
+//! A client's byte stream: TCP, or a layer on top of TCP (TLS or an HTTP/2 stream). Sessions do not have to know which
+//! of these it is.
 //!
-//! Writes have a deadline. Waiting for input does not take a buffer. The stream distinguishes a client that is gone
-//! from a client that has only shut its sending side.
+//! Writes have a deadline. A stream that waits for input does not hold a buffer. The stream distinguishes a client that
+//! has vanished from a client that has only shut its sending side.
 
 use super::deadline::WriteDeadline;
 use super::socket::Socket;
@@ -59,8 +59,8 @@ struct Busy {
     unread: Bytes,
     /// The deadline of a write that waits for the client. A connection without such a write does not have a timer here.
     deadline: Option<WriteDeadline>,
-    /// Whether a write waits. The flag is shared with the task that drives hyper, because hyper owns this stream during
-    /// that time.
+    /// Whether a write waits for the client. The flag is shared with the task that drives hyper, because hyper owns
+    /// this stream during that time.
     blocked: Option<Arc<AtomicBool>>,
 }
 
@@ -81,7 +81,7 @@ impl ClientStream {
         self.busy.get_or_insert_default()
     }
 
-    /// Frees the state of a busy connection if nothing is left in it.
+    /// Frees the state of a busy connection if the state is empty.
     fn settle(&mut self) {
         if self.busy.as_ref().is_some_and(|busy| busy.is_empty()) {
             self.busy = None;
@@ -152,8 +152,9 @@ impl ClientStream {
         !input.is_empty()
     }
 
-    /// Ready when the connection was reset. A client that has shut its sending side may still read, or may be gone.
-    /// Only a write can tell. If the write resets the connection, it is reported here.
+    /// Ready when the connection was reset. A client that has shut its sending side may still read, or may have
+    /// vanished. Only a write can show which is true. If a write makes the client reset the connection, this function
+    /// reports it.
     pub fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if let Some(reset) = self.layer.as_mut().and_then(|layer| layer.poll_reset(cx)) {
             return reset;
@@ -204,8 +205,8 @@ impl ClientStream {
         written
     }
 
-    /// Drops the flag of [`blocked`](ClientStream::blocked): from here on, only the task that owns this stream writes
-    /// to it.
+    /// Drops the flag of [`blocked`](ClientStream::blocked). From now on, only the task that owns this stream writes to
+    /// it.
     pub fn drop_blocked(&mut self) {
         if let Some(busy) = &mut self.busy {
             busy.blocked = None;

@@ -13,6 +13,7 @@ use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use tokio::sync::Notify;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 /// Milliseconds since the start of the timers.
@@ -42,7 +43,8 @@ struct Table {
 }
 
 struct Slot {
-    /// The waker of the task, or a no-op. It is not an `Option`, which would make each slot a word larger.
+    /// The waker of the task, or a waker that does nothing. It is not an `Option`, which would make each slot a word
+    /// larger.
     waker: Waker,
     /// The tick of the slot's entry in the queue.
     queued: Tick,
@@ -60,18 +62,19 @@ impl Timers {
         Arc::new(Timers { begun: Instant::now(), table: Mutex::default(), sooner: Arc::default() })
     }
 
-    /// Starts the timers in tokio's runtime.
-    pub fn start() -> Arc<Timers> {
+    /// Starts the timers in tokio's runtime, and returns them with their task. The task ends when the timers are dropped.
+    /// If it ends earlier, no timer fires any more, so the server must watch the task.
+    pub fn start() -> (Arc<Timers>, JoinHandle<()>) {
         let timers = Timers::new();
-        tokio::spawn(run(Arc::downgrade(&timers), timers.sooner.clone()));
-        timers
+        let task = tokio::spawn(run(Arc::downgrade(&timers), timers.sooner.clone()));
+        (timers, task)
     }
 
     /// Makes a timer for a moment. It may fire up to a millisecond, or the [`SLACK`]th part of its delay, later.
     pub fn at(self: &Arc<Timers>, due: Instant, now: Instant) -> Timer {
         let slot = Slot { waker: Waker::noop().clone(), queued: NEVER };
         let key = self.table.lock().slots.insert(slot);
-        // Memory never suffices for so many timers.
+        // There is never enough memory for this many timers.
         let key = u32::try_from(key).unwrap_or(u32::MAX);
         Timer { timers: self.clone(), due: self.due(due, now), key }
     }
@@ -144,7 +147,7 @@ impl Timer {
         self.timers.now(now) < self.due
     }
 
-    /// Reschedules the timer. The task must poll it again.
+    /// Reschedules the timer. The task must poll the timer again.
     pub fn reset(&mut self, due: Instant, now: Instant) {
         self.due = self.timers.due(due, now);
     }
@@ -202,7 +205,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn in_their_order_and_in_time() {
-        let timers = Timers::start();
+        let (timers, _task) = Timers::start();
         let begun = Instant::now();
         let mut waiting = tokio::task::JoinSet::new();
         for ms in [500, 20, 70_000, 20, 1] {
@@ -219,7 +222,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn one_that_is_set_anew_fires_then() {
-        let timers = Timers::start();
+        let (timers, _task) = Timers::start();
         let begun = Instant::now();
         let mut timer = timers.at(begun + Duration::from_secs(1), begun);
         assert!(polled(&mut timer).await.is_pending());
@@ -237,7 +240,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn those_that_are_near_each_other_fire_together() {
-        let timers = Timers::start();
+        let (timers, _task) = Timers::start();
         // The times are spread over one second; the timers fire every 64 or 128 ms.
         for (wait_ms, groups) in [(15_000, 17), (25_000, 9)] {
             let begun = Instant::now();
@@ -295,7 +298,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn those_that_are_gone_leave_little() {
-        let timers = Timers::start();
+        let (timers, _task) = Timers::start();
         let now = Instant::now();
         for _ in 0..10_000 {
             let mut timer = timers.at(now + Duration::from_secs(60), now);

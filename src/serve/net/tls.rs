@@ -31,7 +31,7 @@ pub enum Agreed {
     Http2,
     /// HTTP/1.1 or HTTP/1.0.
     Http1,
-    /// Nothing: the client has offered no protocol.
+    /// No protocol was agreed on, because the client did not offer one.
     Nothing,
 }
 
@@ -89,7 +89,7 @@ pub trait BelowTls: AsyncRead + AsyncWrite + Send + Unpin + 'static {
 pub struct Tls {
     certificate: PathBuf,
     key: PathBuf,
-    /// The configuration for new connections. Open connections keep their own.
+    /// The configuration for new connections. Open connections keep their own configuration.
     config: RwLock<Arc<ServerConfig>>,
     handshakes: Family<Outcome, Counter>,
 }
@@ -118,8 +118,8 @@ impl Tls {
         Ok(())
     }
 
-    /// Does the handshake that a client has begun. Returns the layer with what was agreed on, or `None` if the handshake
-    /// fails or takes too long.
+    /// Does the handshake that a client has begun. Returns the layer and the agreed protocol, or `None` if the
+    /// handshake fails or takes too long.
     pub async fn secure(&self, io: impl BelowTls, timeout: Duration) -> Option<(Box<dyn Layer>, Agreed)> {
         let acceptor = TlsAcceptor::from(self.config.read().clone());
         let accepted = tokio::time::timeout(timeout, acceptor.accept(io)).await;
@@ -148,16 +148,16 @@ fn read(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, BadCertific
         return Err(BadCertificate::NoCertificate(certificate.into()));
     }
     let private = PrivateKeyDer::from_pem_slice(&contents(key)?).map_err(|_| BadCertificate::NoKey(key.into()))?;
-    // The provider is named explicitly: an embedding program or a library may have chosen another provider for the
-    // process.
+    // The crypto provider is named explicitly, because an embedding program or a library may have chosen another
+    // provider for the process.
     let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_protocol_versions(&[&version::TLS13, &version::TLS12])
         .and_then(|builder| builder.with_no_client_auth().with_single_cert(certificates, private));
     let unfit = |error| BadCertificate::Unfit { certificate: certificate.into(), key: key.into(), error };
     let mut config = config.map_err(unfit)?;
     config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).to_vec();
-    // With tickets, clients that reconnect can resume their sessions with a cheap handshake. Old clients do so at each
-    // poll. Early data is never accepted: an attacker could replay it and so repeat a publish.
+    // With tickets, clients that reconnect can resume their sessions with a cheap handshake. Old clients open a new
+    // connection for each poll. Early data is never accepted: an attacker could replay it and so repeat a publish.
     if let Ok(ticketer) = ring::Ticketer::new() {
         config.ticketer = ticketer;
     }
@@ -167,8 +167,9 @@ fn read(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, BadCertific
 /// TLS on top of a connection.
 struct Secured<I> {
     stream: TlsStream<I>,
-    /// The number of bytes that TLS has accepted but the socket has not. The writer waits for them. Otherwise a blocked
-    /// write would look complete, and its last bytes would stay in the layer until the next write.
+    /// The number of bytes that TLS has accepted but the socket has not. The writer waits until the socket has accepted
+    /// these bytes. Otherwise a blocked write would look complete, and its last bytes would stay in the layer until the
+    /// next write.
     unflushed: usize,
 }
 
@@ -186,7 +187,7 @@ impl<I: BelowTls> AsyncWrite for Secured<I> {
             self.unflushed = ready!(Pin::new(&mut self.stream).poll_write(cx, buf))?;
         }
         ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
-        // The bytes are the same in each poll of a write.
+        // The caller passes the same bytes in each poll of a write.
         Poll::Ready(Ok(std::mem::take(&mut self.unflushed).min(buf.len())))
     }
 

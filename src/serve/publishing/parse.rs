@@ -124,7 +124,7 @@ fn decodes_to_utf8(encoded: &[u8]) -> bool {
     std::str::from_utf8(&decoded).is_ok()
 }
 
-/// Parses a field whose value is on or off.
+/// Parses a field whose value is 1 or 0.
 ///
 /// # Errors
 ///
@@ -206,7 +206,7 @@ mod tests {
         }
     }
 
-    /// What publishers send that have no client to leave out.
+    /// Some publishers send these values when there is no client to leave out.
     #[test]
     fn an_exclude_that_is_not_a_client_id_leaves_nobody_out() {
         for (fields, client, is_ignored) in [

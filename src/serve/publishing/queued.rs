@@ -5,8 +5,8 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Whether the publish that is being handled has its place in the order of the log. When it has, a connection with
-/// pipelined publishes begins the next one.
+/// Whether the publish that is being handled has its place in the order of the log. From then on, a connection with
+/// pipelined publishes can begin the next one.
 #[derive(Clone, Default)]
 pub struct Queued(Arc<AtomicBool>);
 
@@ -16,7 +16,7 @@ impl Queued {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// Begins with the next publish.
+    /// Resets the flag for the next publish.
     pub fn reset(&self) {
         self.0.store(false, Ordering::Relaxed);
     }

@@ -15,11 +15,11 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How long after the beginning of an append the response waits until this node has read the message. With this wait, a
-/// client that publishes and then polls sees its own message. The message is in the log in any case.
+/// How long after the beginning of an append the response waits until this node has read the message. Because of this
+/// wait, a client that publishes and then polls sees its own message. The message is in the log in any case.
 const OWN_TAIL_WAIT: Duration = Duration::from_millis(500);
 
-/// The minimum of this wait, if the append itself has taken longer.
+/// The minimum wait after an append that itself has taken longer than [`OWN_TAIL_WAIT`].
 const OWN_TAIL_LEAST: Duration = Duration::from_millis(20);
 
 /// Checks that a client may publish these drafts and stays within its message rate. Writes the publisher into the
@@ -50,7 +50,7 @@ pub async fn authorize(
     Ok(())
 }
 
-/// Appends drafts. They are queued at the first poll, in the order of first polls.
+/// Appends drafts. Appends are queued at their first poll, so their order is the order of the first polls.
 pub fn append(
     state: &Arc<ServerState>,
     source: PublishSource,
@@ -79,8 +79,8 @@ pub fn append(
                 return Ok(cursors);
             }
             // The time runs from the beginning of the append and not from this point, because only the first of
-            // pipelined publishes is polled. Each of the others gets to this point, and would wait again, when the one
-            // before it is answered.
+            // pipelined publishes is polled. The next one reaches this point only after the previous one was answered,
+            // and would then wait again.
             let until = (began + OWN_TAIL_WAIT).max(Instant::now() + OWN_TAIL_LEAST);
             let _ = tokio::time::timeout_at(until, state.hub.reached(*newest)).await;
         }

@@ -42,6 +42,7 @@ pub async fn answer(context: &Context, peer: &Peer, request: Request) -> Respons
 async fn respond(context: &Context, peer: &Peer, mut request: Request) -> Response {
     let checked = request::normalize_host(&mut request);
     if let Err(refusal) = checked.and_then(|()| request::check_transfer_coding(request.headers())) {
+        context.state.rejections.count(refusal.code);
         return refused_framing(request.version(), &refusal);
     }
     if peer.must_use_tls {
@@ -70,7 +71,7 @@ async fn respond(context: &Context, peer: &Peer, mut request: Request) -> Respon
     response
 }
 
-/// Refuses a request that a proxy on the way may read in another way. It is the last one of its connection.
+/// Refuses a request that a proxy on the path may interpret differently. The connection closes after the response.
 fn refused_framing(version: Version, refusal: &ApiError) -> Response {
     let mut response = response::refused(refusal);
     if version != Version::HTTP_2 {
@@ -83,10 +84,12 @@ fn refused_framing(version: Version, refusal: &ApiError) -> Response {
 fn check_origin(state: &ServerState, peer: &Peer, request: &Request) -> Result<(), ApiError> {
     let headers = request.headers();
     match peer.listener {
-        ListenerKind::Public => state.origins.check(headers, peer.forwarded_host()),
+        ListenerKind::Public => state.origins.check(headers, peer.forwarded_host(), peer.listener),
         ListenerKind::Admin { is_loopback } => {
-            let check = |mode| OriginPolicy { mode, allow_origin: AllowedOrigins::default() }.check(headers, None);
-            // Only its own pages: another program of this machine may serve pages too, and it has no key.
+            let policy = |mode| OriginPolicy { mode, allow_origin: AllowedOrigins::default() };
+            let check = |mode| policy(mode).check(headers, None, peer.listener);
+            // The admin listener serves only its own pages: another program of this machine may also serve pages, and
+            // the listener does not require a key.
             check(AccessMode::Guarded)?;
             if is_loopback { check(AccessMode::Loopback) } else { Ok(()) }
         }
@@ -95,7 +98,7 @@ fn check_origin(state: &ServerState, peer: &Peer, request: &Request) -> Result<(
 
 async fn route(context: &Context, peer: &Peer, request: Request) -> Response {
     let found = endpoints::find(context, request.uri().path());
-    // In front of the limits: a refusal for a limit calls back, too.
+    // This check comes before the limits, because a refusal by a limit also calls the callback.
     let is_page = found.is_some_and(|(_, route)| route.transport.is_some_and(|transport| transport.is_page()));
     if is_page && !fetch_metadata::may_frame(request.headers()) {
         return response::not_framed();
@@ -136,8 +139,8 @@ fn options(request: &Request, methods: &'static str) -> Response {
     response
 }
 
-/// Refuses a method that the path does not have. An extended `CONNECT` asks for a WebSocket, so that any other answer than a
-/// refusal would be taken for one (RFC 8441 §5).
+/// Refuses a method that the path does not have. An extended `CONNECT` asks for a WebSocket, so the client would treat
+/// any answer except a refusal as a WebSocket (RFC 8441 §5).
 fn check_method(request: &Request, route: &Route) -> Option<Response> {
     let is_known = route.methods.split(", ").any(|known| known == request.method().as_str());
     let has_socket =

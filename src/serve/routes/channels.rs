@@ -46,7 +46,7 @@ const OTHER_NODES_WAIT: Duration = Duration::from_secs(1);
 const PAGE: usize = 100;
 const LARGEST_PAGE: usize = 1000;
 
-/// The readers of some channels.
+/// The numbers of readers of some channels.
 pub struct ReaderCounts {
     /// The number of nodes, including this one.
     nodes: usize,
@@ -57,7 +57,7 @@ pub struct ReaderCounts {
 }
 
 impl ReaderCounts {
-    /// Counts the readers of channels on all nodes. Waits for a second at most.
+    /// Counts the readers of channels on all nodes. Waits for the log for at most a second.
     pub async fn of(state: &ServerState, channels: &[Channel]) -> ReaderCounts {
         let mut channels = channels.to_vec();
         channels.sort_unstable();
@@ -79,7 +79,7 @@ impl ReaderCounts {
         ReaderCounts { nodes: others + 1, is_complete, channels }
     }
 
-    /// The readers of a channel: on all nodes, and on this node.
+    /// The number of readers of a channel on all nodes, and the number on this node.
     pub fn readers(&self, channel: &Channel) -> Value {
         let Some((here, remote)) = self.channels.get(channel) else { return Value::Null };
         let mut all = sum(&here.readers, &remote.readers);
@@ -153,7 +153,7 @@ async fn list(state: &ServerState, query: &str) -> Result<Response, ApiError> {
             _ => {}
         }
     }
-    // The page asks for one name more than it holds, to find out whether there are more.
+    // The handler asks for one name more than fits into the page, to find out whether there are more names.
     let mut names = state.hub.names(&prefix, &after, limit + 1);
     let mut is_complete = true;
     if let Some(remote) = &state.remote_counts {

@@ -32,8 +32,8 @@ const MAX_FAULTS_BYTES: usize = 4 << 10;
 /// Connect timeout of the applet.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Silence after which something is written to a page. Only a write shows that a page has gone, and an applet must not
-/// run longer than its page.
+/// Silence after which something is written to a page. Only a write can show that the page was closed, and an applet
+/// must not run longer than its page.
 const SILENCE: Duration = Duration::from_millis(500);
 
 /// Bytes per read of the applet.
@@ -166,7 +166,7 @@ fn permit(of: &Arc<Semaphore>) -> Result<tokio::sync::OwnedSemaphorePermit, ApiE
 }
 
 /// A raw TCP client in place of an applet: it connects through the proxy, subscribes, and streams the lines that it
-/// reads. It ends when the response ends.
+/// reads. The applet ends when the response ends.
 async fn applet(state: &ServerState, demo: &Demo, query: &str) -> Result<Response, ApiError> {
     let params = Params::parse(query.as_bytes(), None, &state.settings.limits)?;
     let Some([own, hop]) = demo.tcp else {

@@ -51,8 +51,8 @@ fn echo(version: Version, headers: &HeaderMap) -> Response {
     response::json(StatusCode::OK, seen.to_string())
 }
 
-/// A text in `count` pieces of `bytes` bytes, one every `every` milliseconds. The last piece ends in `end`, so that the client
-/// knows that nothing was cut off.
+/// A text in `count` pieces of `bytes` bytes, one every `every` milliseconds. The last piece ends in `end`, so that the
+/// client knows that nothing was cut off.
 ///
 /// # Errors
 ///

@@ -64,9 +64,9 @@ pub enum Audience {
 /// The limits for requests of a path on the public listeners. The admin listener does not have limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Limits {
-    /// The rate limit, and the limit on connections.
+    /// The rate limit and the limit on connections apply.
     All,
-    /// The rate limit. The server also answers when it is full.
+    /// The rate limit. The server also answers when it is full: there is no limit on connections.
     Rate,
     /// No limits.
     Unlimited,

@@ -33,7 +33,7 @@ fn ready_to_serve(context: &Context) -> Response {
     if context.state.drain.is_announced() {
         return not_ready("draining\n");
     }
-    // Before the bridge listens, a PUBLISH in Redis would be missed.
+    // If clients connected before the bridge is subscribed, they would miss a PUBLISH in Redis.
     if !*context.is_listening.borrow() {
         return not_ready("not subscribed to Redis yet: a PUBLISH would be missed\n");
     }

@@ -4,7 +4,7 @@
 pub enum Demo {}
 
 impl Demo {
-    /// The numbers of its ports.
+    /// The numbers of the demo's ports.
     pub fn port_numbers(&self) -> Vec<u16> {
         match *self {}
     }

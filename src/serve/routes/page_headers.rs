@@ -7,7 +7,8 @@ use hyper::HeaderMap;
 use hyper::header::{CONTENT_SECURITY_POLICY, HeaderName, HeaderValue, X_FRAME_OPTIONS};
 use ring::digest::{SHA256, digest};
 
-/// Writes the headers of one of the server's own pages. It may also read from `others`, the sources of a policy.
+/// Writes the headers of one of the server's own pages. The page may also read from `others`, which is a list of
+/// sources for the policy.
 pub fn write(headers: &mut HeaderMap, page: &str, others: &[String]) {
     // Other sites must not frame these pages: a site could steal clicks on the buttons, or the figures that the pages
     // show. Old browsers know only this header.
@@ -16,8 +17,8 @@ pub fn write(headers: &mut HeaderMap, page: &str, others: &[String]) {
     write_policy(headers, &policy);
 }
 
-/// Writes the headers of the demo's page for a frame. Pages of other ports and other names of this machine frame it. Its
-/// script checks them: a policy cannot name `[::1]`.
+/// Writes the headers of the demo's page for a frame. Pages of other ports and other names of this machine frame it.
+/// Its script checks them: a policy cannot name `[::1]`.
 pub fn write_framed(headers: &mut HeaderMap, page: &str) {
     write_policy(headers, &policy(page, &[]));
 }

@@ -19,11 +19,11 @@ use tokio::time::Instant;
 /// The maximum number of messages in a response by default.
 const BATCH_MESSAGES: usize = 100;
 
-/// The way to wait for messages.
+/// How a poll waits for messages.
 pub struct Wait<'a> {
-    /// The maximum time to wait; `None` means that the handler does not wait.
+    /// The maximum time to wait; `None` if the handler does not wait.
     pub time: Option<Duration>,
-    /// Whether the response may be a session. If not, the handler itself waits.
+    /// Whether the response may be a session. If it may not, the handler itself waits.
     pub as_session: bool,
     /// Tells the handler that the client has shut its sending side, if the connection can tell.
     pub client_shut: Option<&'a ClientShut>,

@@ -50,7 +50,7 @@ async fn answer(state: &Arc<ServerState>, peer: &Peer, mut request: Request) -> 
     let text = std::str::from_utf8(&body).map_err(|_| ApiError::new(Code::NotUtf8, "the body is not UTF-8"))?;
     let query = request.uri().query().unwrap_or_default();
     let publish = PublishRequest::read(query, &content_type(request.headers()), text, state.settings.max_message)?;
-    // The drafts are copies. They wait for the application and the log alone.
+    // The drafts are copies of the body, so the body is freed while they wait for the application and the log.
     drop(body);
     let credentials = credentials(state, peer, request.headers(), "publish");
     let is_hidden_form = publish.is_hidden_form;

@@ -18,7 +18,7 @@ pub type Pieces = Pin<Box<dyn Stream<Item = Bytes> + Send>>;
 pub enum Body {
     /// The whole body.
     Whole(Option<Bytes>),
-    /// Pieces of a body, as they become available.
+    /// A body whose pieces are written when they become available.
     Pieces(Pieces),
     /// A session. The connection writes the head and then runs the session.
     Session(Session),

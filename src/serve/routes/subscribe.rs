@@ -1,5 +1,5 @@
-//! Answers subscriptions over HTTP, for every protocol, in steps: check the request, authorize it, wait until the node is
-//! ready, and open the session that the transport's lifecycle needs.
+//! Answers subscriptions over HTTP, for every protocol, in steps: check the request, authorize it, wait until the node
+//! is ready, and open the session that the transport's lifecycle needs.
 
 use super::poll::{self, Wait};
 use super::response::{self, Body, Response};
@@ -155,8 +155,8 @@ impl<'a> Checked<'a> {
         Ok(Authorized { credentials, validity, renewal })
     }
 
-    /// Whether cookies count. A browser sends them with a script tag of any page, and the response calls a function of
-    /// that page. A frame on a sibling host has a similar problem. Both cases need tokens.
+    /// Whether cookies count. A browser sends cookies with a script tag of any page, and the response calls a function
+    /// of that page. A frame on a sibling host has a similar problem. Both cases need tokens.
     fn by_cookie(&self) -> bool {
         let is_poll = matches!(self.lifecycle, Lifecycle::LongPoll | Lifecycle::Poll);
         !(self.transport.calls_back() && is_poll)

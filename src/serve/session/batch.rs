@@ -20,7 +20,8 @@ const AHEAD_WAIT: Duration = Duration::from_secs(1);
 /// How long a poll waits for the log if only the log knows the answer.
 const LOG_WAIT: Duration = Duration::from_secs(20);
 
-/// The messages that are available now. They do not include volatile messages: only waiting readers get those.
+/// The messages that are available now. The result does not include volatile messages, because only waiting readers get
+/// them.
 pub async fn now(state: &ServerState, subscription: &mut Subscription, limit: usize) -> Batch {
     let mut collector = BatchBuilder::new(limit);
     let asked = Instant::now();
@@ -54,8 +55,8 @@ pub async fn first(subscription: &mut Subscription, limit: usize) -> Option<Batc
     }
 }
 
-/// The first messages that arrive. The batch is empty after a timeout, and also when the client shuts its sending side:
-/// the client is probably gone, and only a response can tell.
+/// The first messages that arrive. The batch is empty after a timeout. It is also empty when the client shuts its
+/// sending side: the client has probably vanished, and only a response can show whether it has.
 pub async fn wait(
     state: &ServerState,
     subscription: &mut Subscription,
@@ -96,7 +97,7 @@ pub struct BatchBuilder {
 }
 
 impl BatchBuilder {
-    /// A batch of at most this many messages.
+    /// Begins a batch of at most this many messages.
     pub fn new(messages: usize) -> BatchBuilder {
         BatchBuilder { limit: Limit { messages, bytes: BATCH_BYTES }, gap: None, messages: Vec::new() }
     }
@@ -138,7 +139,7 @@ impl BatchBuilder {
 
     fn note(&mut self, step: Step) {
         if let Step::Gap(gap) = step {
-            // If a gap follows another gap, the first one has the right start.
+            // If a gap follows another gap, the first gap has the start that the client must get.
             let from = self.gap.map_or(gap.from, |first| first.from);
             self.gap = Some(Gap { from, ..gap });
         }

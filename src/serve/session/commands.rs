@@ -1,4 +1,4 @@
-//! Carries out the commands of duplex clients: subscribe, unsubscribe, publish, event, ping. The dialect parses them.
+//! Carries out the commands of duplex clients: subscribe, unsubscribe, publish, event, ping. The dialect parses the commands.
 
 use super::pending::PendingAnswer;
 use super::pump::Pump;
@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 /// The action that the connection must take after a command.
 pub enum Outcome {
-    /// No more action: the pump has the answer.
+    /// No action: the answer is already queued in the pump.
     Done,
     /// Append these drafts, and then answer. The fields are the drafts, the command's reference, and the memory that
     /// the drafts take, or the error if there is not enough memory.
@@ -161,7 +161,7 @@ impl CommandHandler {
             credentials: Credentials::clone(&credentials),
         };
         let grant = state.authorizer.ask(question).await?;
-        // The code up to here has not changed any state, so that a command is carried out completely or not at all.
+        // The code above does not change any state. So a command is carried out completely or not at all.
         let named = named.or(grant.client);
         if named != known
             && let Some(client) = &named

@@ -27,8 +27,8 @@ use tokio::time::{Instant, Sleep};
 /// connection.
 const MAX_PENDING: usize = 100;
 
-/// Bytes of an incomplete command that do not count against the memory budget: they are a part of what each connection
-/// takes anyway.
+/// Bytes of an incomplete command that do not count against the memory budget: they are a part of the memory that each
+/// connection takes anyway.
 const UNCOUNTED: usize = 512;
 
 /// A duplex session whose head is about to be written.
@@ -94,15 +94,15 @@ impl Unsubscribed {
 
 /// How a connection ends.
 enum End {
-    /// The client is gone, or does not read.
+    /// The client has disconnected, or does not read.
     Gone,
-    /// All bytes were sent. The client may still have to read them.
+    /// All bytes were sent, but the client may not have read them yet.
     Finished,
 }
 
 /// The next event on a connection.
 enum Event {
-    /// The hub has written only a part of a message. This is the rest.
+    /// The hub has written only a part of a message; this is the rest of it.
     Remainder(Remainder),
     Write(Option<Bytes>),
     Read(io::Result<usize>),
@@ -110,7 +110,7 @@ enum Event {
     Answered(CommandAnswer),
     Drain,
     Silence,
-    /// The farewell no longer waits for answers.
+    /// The time is over in which the farewell waits for answers.
     Farewell,
 }
 
@@ -184,8 +184,8 @@ impl RunningDuplex {
                 if let Poll::Ready(read) = read {
                     return Poll::Ready(Event::Read(read));
                 }
-                // This ends a raw TCP connection that does not send a command, or sends it too slowly. A command has as
-                // much time as the head of a request.
+                // This ends a raw TCP connection that does not send a command, or sends it too slowly. The time limit
+                // for a command is the same as for the head of a request.
                 if let Some(unsubscribed) =
                     unsubscribed.as_mut().filter(|_| !self.pump.has_begun() && self.pending.is_none())
                     && unsubscribed.silence.as_mut().poll(cx).is_ready()
@@ -234,8 +234,8 @@ impl RunningDuplex {
             Event::Drain => self.pump.bye(CloseReason::Drain, Some(self.state.drain.retry())),
             Event::Read(read) => {
                 if read? == 0 {
-                    // The client is gone, or it has shut its sending side and still reads. A write will show which of
-                    // the two is true.
+                    // The client has disconnected, or it has shut its sending side and still reads. A write shows which
+                    // of the two is true.
                     self.is_open = false;
                     self.pump.heartbeat();
                 }
@@ -329,7 +329,8 @@ impl RunningDuplex {
         });
     }
 
-    /// Writes bytes. They are all of `whole` or a part of it.
+    /// Writes bytes. The unwritten bytes are the whole buffer or a part of it, so the memory budget can identify the
+    /// buffer.
     async fn write(&mut self, whole: &Bytes, bytes: &[u8]) -> io::Result<()> {
         let write = self.io.write_all(bytes);
         self.pump.wrote(self.state.budget.write(BufferId::of(whole), write).await?);

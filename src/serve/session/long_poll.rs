@@ -1,8 +1,8 @@
 //! A long poll that waits for a message.
 //!
 //! While it waits, it does not hold buffers of its request, and the hub may write the response directly to its socket.
-//! After the response, the connection reads the next request. If this is the same poll with another cursor, the same
-//! subscription goes on.
+//! After the response, the connection reads the next request. If the next request is the same poll with another cursor,
+//! the subscription continues.
 
 use super::batch::{self, BatchBuilder};
 use super::outlet::PollOutlet;
@@ -48,13 +48,13 @@ pub struct LongPoll {
     head: Arc<[u8]>,
     /// Bytes that the client has sent and that have not been read yet.
     pub input: Unread,
-    /// The memory for them while the poll waits. A poll without input has none.
+    /// The memory that these bytes count against the budget while the poll waits; `None` if there are no such bytes.
     held: Option<Box<Reservation>>,
     _address_permit: Option<Arc<AddressPermit>>,
 }
 
 impl LongPoll {
-    /// A poll that waits for at most `timeout`. The poll holds the address permit while it exists.
+    /// Makes a poll that waits for at most `timeout`. The poll holds the address permit while it exists.
     pub fn new(
         timers: &Arc<Timers>,
         limit: usize,
@@ -154,7 +154,7 @@ impl LongPoll {
     ///
     /// # Errors
     ///
-    /// The client is gone.
+    /// The client has disconnected.
     pub async fn wait(&mut self, state: &ServerState, io: &mut ClientStream) -> io::Result<Waited> {
         let mut client = ClientSide::Open;
         poll_fn(|cx| self.poll_wait(cx, state, io, &mut client)).await
@@ -206,7 +206,7 @@ impl LongPoll {
         Poll::Pending
     }
 
-    /// Counts the input that waits.
+    /// Counts the unread input against the memory budget.
     fn hold_input(&mut self, state: &ServerState) -> Result<(), ApiError> {
         if self.input.is_empty() {
             self.held = None;
@@ -215,11 +215,11 @@ impl LongPoll {
         self.held.get_or_insert_with(|| Box::new(state.budget.reservation())).resize(self.input.len())
     }
 
-    /// Writes the response. Returns whether it is the last one of the connection.
+    /// Writes the response. Returns whether the response is the last one of the connection.
     ///
     /// # Errors
     ///
-    /// The client is gone, or does not read.
+    /// The client has disconnected, or does not read.
     pub async fn answer(
         &mut self,
         waited: Waited,
@@ -254,27 +254,28 @@ impl LongPoll {
 
 /// The end of a wait.
 pub enum Waited {
-    /// The step and its messages. There is no step if the time is up or the server drains.
+    /// The wait ended with this step and its messages. There is no step if the time is up or the server drains.
     Batch(Option<Step>, Box<BatchBuilder>),
-    /// The hub has written the response, except for this rest.
+    /// The hub has written the response, except for these last bytes.
     Answered(Remainder),
 }
 
-/// What the server knows about a client that waits.
+/// The state of a waiting client's sending side.
 #[derive(Clone, Copy, PartialEq)]
 enum ClientSide {
-    /// It may send more.
+    /// The client may send more.
     Open,
-    /// It has shut its sending side. It may still wait for the response, or be gone.
+    /// The client has shut its sending side. It may still wait for the response, or may have vanished.
     Shut,
-    /// The same, and the server has sent it a probe: if the client is gone, its host answers with a reset.
+    /// The client has shut its sending side, and the server has sent a probe. If the client has vanished, its host
+    /// answers the probe with a reset.
     Probed,
 }
 
-/// A response that may precede any other (RFC 9110 §15.2). A client that waits skips it.
+/// A response that may precede any other (RFC 9110 §15.2). A client that waits for its response skips it.
 const PROBE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
-/// Reads bytes that the client sends before its response. Ready with an error when the client is gone.
+/// Reads bytes that the client sends before its response. Ready with an error when the client has disconnected.
 fn poll_client(
     cx: &mut Context<'_>,
     io: &mut ClientStream,
@@ -288,8 +289,8 @@ fn poll_client(
             Err(error) => return Poll::Ready(error),
         }
     }
-    // The poll of a page that the user has left would otherwise keep its place among the connections of its address until
-    // its time-out, and a few reloads of a page would shut the user out.
+    // Otherwise the poll of a page that the user has left would count among the connections of its address until its
+    // timeout. A few reloads of a page would then lock the user out.
     if *client == ClientSide::Shut
         && let Poll::Ready(written) = Pin::new(&mut *io).poll_write(cx, PROBE)
     {

@@ -23,7 +23,7 @@ pub fn open_pump(
     // Without channels, `last` has no effect until the first `subscribe` command.
     let last = params.last.filter(|_| !(params.channels.is_empty() && params.begins_later()));
     let subscription = state.hub.subscribe(Some(name), &params.channels, start, last, client);
-    // A client whose path drops silent connections may ask for more heartbeats, and never for fewer.
+    // If the path of a client drops silent connections, the client may ask for more heartbeats, but never for fewer.
     let heartbeat = params.heartbeat.unwrap_or(Duration::MAX).min(state.settings.heartbeat);
     let heartbeat_ms = u32::try_from(heartbeat.as_millis()).unwrap_or(u32::MAX);
     let settings = StreamSettings { heartbeat_ms, probe: params.probe, rollover: rollover.map(Box::new) };

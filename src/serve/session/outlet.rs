@@ -1,4 +1,4 @@
-//! Sockets as the hub sees them. It writes to them while their tasks are parked.
+//! The hub's view of sockets: the hub writes to them while their tasks are parked.
 
 use super::frames::{frames_size, write_frames};
 use super::poll_answer::PollAnswer;
@@ -23,7 +23,7 @@ pub struct StreamOutlet {
 }
 
 impl StreamOutlet {
-    /// An outlet to this socket. `framing`: the framing of the body; `None` for a protocol other than HTTP.
+    /// Makes an outlet to this socket. `framing`: the framing of the body; `None` for a protocol other than HTTP.
     /// `transport`: the index of the transport, for the metrics.
     pub fn new(
         socket: Socket,
@@ -56,7 +56,7 @@ impl Outlet for StreamOutlet {
         let size = frames_size(&*self.envelope, messages);
         let write = |out: &mut Vec<u8>| match self.bare {
             Some(encoding) => messages.iter().for_each(|message| encoding.write(message, out)),
-            // The client chooses the bytes around a message. The frame between them is the same for many clients.
+            // The bytes around a message depend on the client, but the frame between them is the same for many clients.
             None => write_frames(&*self.envelope, messages, out),
         };
         if self.is_chunked {
@@ -86,8 +86,8 @@ pub struct PollOutlet {
 }
 
 impl PollOutlet {
-    /// An outlet to this socket. `head`: the head of each response, which is the same memory for all clients that get
-    /// the same response. `None` if the envelope puts bytes around messages, because these may differ between clients.
+    /// Makes an outlet to this socket. `head`: the head of each response. Clients that get the same response share the
+    /// memory of the head. `None` if the envelope puts bytes around messages, because these may differ between clients.
     pub fn new(socket: Socket, envelope: &Arc<dyn Envelope>, head: &Arc<[u8]>, transport: usize) -> Option<PollOutlet> {
         let is_bare = envelope.around() == (b"", b"");
         let (envelope, head, transport) = (envelope.clone(), head.clone(), number(transport));
@@ -146,7 +146,7 @@ mod tests {
     use tokio::io::AsyncReadExt;
     use tokio::net::{TcpListener, TcpStream};
 
-    /// An envelope of lines that end in given bytes.
+    /// An envelope that ends each line with given bytes.
     struct Ended(&'static [u8]);
 
     impl Envelope for Ended {
@@ -163,7 +163,7 @@ mod tests {
         }
     }
 
-    /// An envelope with another form of batches, in the same encoding.
+    /// An envelope with the same encoding, but another form of batches.
     struct Array;
 
     impl Envelope for Array {

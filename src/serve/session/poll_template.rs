@@ -10,7 +10,7 @@ use std::cell::RefCell;
 
 static CURSOR: ByteSet = ByteSet::letters_and(b"-.", false);
 
-/// A request's head around its cursor.
+/// The parts of a request's head before and after its cursor.
 pub struct PollTemplate(HeadTemplate<1>);
 
 impl PollTemplate {

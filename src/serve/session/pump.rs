@@ -21,14 +21,14 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// The time after which a client reconnects after a rollover: almost at once, but not in a busy loop.
+/// How long a client waits before it reconnects after a rollover: a short time, but long enough to prevent a busy loop.
 const ROLLOVER_RETRY: Duration = Duration::from_millis(10);
 
-/// The time after which a reader reconnects that was disconnected because it was slow.
+/// How long a reader that was disconnected because it was slow waits before it reconnects.
 const SLOW_RETRY: Duration = Duration::from_secs(4);
 
-/// The time after which a stream with `probe` sends its first heartbeat: late enough that proxies see a separate write,
-/// and early enough for a client that waits for it.
+/// The time after which a stream with `probe` sends its first heartbeat. It is long enough that proxies see a separate
+/// write, and short enough for a client that waits for the heartbeat.
 const PROBE: Duration = Duration::from_millis(500);
 
 /// The settings of a stream.
@@ -83,21 +83,21 @@ pub struct Pump {
     written: usize,
     /// Whether some commands were not answered yet. The farewell comes after the answers.
     is_answering: bool,
-    /// Bytes that the next polls return before anything else.
+    /// Bytes that the next polls return before any other bytes.
     #[expect(clippy::box_collection, reason = "a parked stream has no bytes in it, and pays for one word")]
     ready: Option<Box<VecDeque<Bytes>>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    /// The stream has not begun: raw TCP before its first `subscribe`.
+    /// The stream has not begun: a raw TCP connection is in this state before its first `subscribe`.
     Silent,
     Running,
     Ended,
 }
 
 impl Pump {
-    /// A pump that has not sent its hello yet.
+    /// Makes a pump that has not sent its hello yet.
     pub fn new(
         subscription: Subscription,
         envelope: Arc<dyn Envelope>,
@@ -237,7 +237,7 @@ impl Pump {
         Some(bytes)
     }
 
-    /// The bytes to write next; `None` at the end. Only one task may poll this. It is the task that is woken.
+    /// The bytes to write next; `None` at the end. Only one task may poll the pump. This task is woken.
     ///
     /// # Cancel safety
     ///
@@ -342,7 +342,7 @@ impl Pump {
         }
     }
 
-    /// Reports the outcome of the last write.
+    /// Handles the outcome of the last write.
     pub fn wrote(&mut self, outcome: WriteOutcome) {
         if outcome == WriteOutcome::Slow {
             self.disconnect_slow();

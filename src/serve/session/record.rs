@@ -28,7 +28,7 @@ impl SessionRecord {
         self.entry = None;
     }
 
-    /// Notes when the hub has written the whole response, if it has.
+    /// Records when the hub has written the whole response, if it has.
     pub fn answered_at(&mut self, at: Instant) {
         if let Some(entry) = &mut self.entry {
             entry.ended_at(at.into_std());

@@ -12,7 +12,7 @@ pub enum Session {
     Stream(Box<StreamSession>),
     /// A long poll that has not found a message yet. The session also writes the head of the response.
     LongPoll(Box<LongPoll>),
-    /// A WebSocket, or raw TCP: messages in one direction, commands in the other.
+    /// A WebSocket or raw TCP connection, with messages in one direction and commands in the other.
     Duplex(Box<DuplexSession>),
 }
 

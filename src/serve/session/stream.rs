@@ -1,7 +1,7 @@
 //! A stream over HTTP: the session writes the body to the connection itself.
 //!
-//! A parked reader keeps neither state of its request nor buffers. A message goes out in one write, from bytes that all
-//! readers share.
+//! A parked reader keeps neither state of its request nor buffers. Each message is sent in one write, from bytes that
+//! all readers share.
 
 use super::pump::Pump;
 use super::task::spawn_parked;
@@ -62,7 +62,7 @@ impl StreamSession {
     }
 }
 
-/// A stream whose head is written.
+/// A stream whose head was written.
 struct RunningStream {
     io: ClientStream,
     pump: Pump,
@@ -77,7 +77,7 @@ impl RunningStream {
     ///
     /// # Errors
     ///
-    /// The client is gone, or does not read.
+    /// The client has disconnected, or does not read.
     async fn run(&mut self, budget: &Arc<BufferBudget>) -> io::Result<()> {
         while let Some(blocked) = poll_fn(|cx| self.poll_write(cx)).await? {
             // The future is boxed, and made only when a write blocks, so that a parked stream does not keep room for
@@ -143,8 +143,8 @@ impl RunningStream {
                 return Poll::Pending;
             }
             if std::task::ready!(self.io.poll_input(cx, &mut self.input))? == 0 {
-                // The client is gone, or it has shut its sending side and still reads. A write will show which of the
-                // two is true.
+                // The client has disconnected, or it has shut its sending side and still reads. A write shows which of
+                // the two is true.
                 self.is_open = false;
                 self.pump.heartbeat();
             }

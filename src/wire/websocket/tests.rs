@@ -4,7 +4,7 @@ use super::*;
 
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
-/// A masked frame as a client sends it, written directly from the standard.
+/// Returns a masked frame as a client sends it. This code follows the standard and does not use the encoder.
 fn client_frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut out = vec![first];
     match payload.len() {

@@ -10,8 +10,8 @@ use redis::aio::{PubSubSink, PubSubStream};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Time without a sign of life from the members of a Cluster after which the server that they listen to counts as gone,
-/// if it does not answer this node either.
+/// The server to which the members of a Cluster listen counts as lost after this time without a sign of life from these
+/// members, if it does not answer this node either.
 const SILENCE: Duration = Duration::from_secs(2);
 
 impl Session {
@@ -49,14 +49,15 @@ impl Session {
                 self.server.run_id = state.server;
                 return Ok(connection.server().0.clone());
             }
-            // Another process has the server's address now: the server is gone.
+            // Another process has the server's address now, so the server has ended.
             Ok(_) => (ScriptError::Unexpected, false),
             Err(error) => {
                 let is_silent = error.is_timeout();
                 (error, is_silent)
             }
         };
-        // A server that refuses the connection is gone. If it does not answer, perhaps only this node cannot reach it.
+        // A server that refuses the connection has ended. If a server does not answer, perhaps only this node cannot
+        // reach it.
         let now = Instant::now();
         let (server, alive, since) = apart.get_or_insert((state.server.clone(), state.alive.clone(), now));
         if *server != state.server || *alive != state.alive {
@@ -87,8 +88,9 @@ impl Session {
                 return Err(Ended::Moved);
             }
         }
-        // Messages that arrive between here and the marker have no number, so both commands go out at once. The
-        // markers' channel comes last: a member that hears a marker of any member must also hear all messages after it.
+        // Messages that arrive between the subscription and the marker do not have a number, so both commands are sent
+        // at once. The markers' channel comes last: a member that hears a marker of any member must also hear all
+        // messages after it.
         let globs: Vec<String> = patterns.iter().map(Pattern::to_string).collect();
         let (mut sink, mut last) = (sink.clone(), sink);
         let channels = [volatile, self.markers.clone()];

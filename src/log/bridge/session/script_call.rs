@@ -22,7 +22,7 @@ impl Session {
                     Err(error) => return (None, request, Err(error)),
                 },
             };
-            // The server that the script runs on is known only here.
+            // Only this future knows the server on which the script runs.
             args[0] = control.candidate();
             let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
             let answer = control.run(&BRIDGE, &keys, &args).await;
@@ -65,8 +65,8 @@ impl Session {
             metrics.forgotten_keys.inc_by(state.forgotten);
             warn!(
                 forgotten = state.forgotten,
-                "PUBLISHes were appended whose idempotency keys are not remembered: the keys of publishers through Redis \
-                 take their share of --key-bytes"
+                "PUBLISHes were appended, but their idempotency keys are not remembered: the keys of publishers \
+                 through Redis have used up their share of --key-bytes"
             );
         }
         let learned = self.member.learn(&request, state, now);

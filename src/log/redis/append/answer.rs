@@ -21,12 +21,12 @@ pub(super) struct Appended {
 /// The outcome of a draft.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Place {
-    /// It is an entry of this batch.
+    /// The draft is an entry of this batch.
     New(Cursor),
-    /// Its idempotency key was already known. This is the message that has the key.
+    /// The draft's idempotency key was already known; this is the message that has the key.
     Known(Cursor),
-    /// There is no room for its key, or for the key of another draft of the same append. There may be room after this
-    /// time. Zero means that there is never enough room.
+    /// There is no room for the draft's key, or for the key of another draft of the same append. There may be room
+    /// after this time. Zero means that there is never enough room.
     NoRoom(Duration),
 }
 
@@ -45,7 +45,7 @@ impl Place {
     ///
     /// # Errors
     ///
-    /// There was no room for keys.
+    /// There was not enough room for the keys.
     pub(super) fn cursor(self) -> Result<Cursor, AppendError> {
         match self {
             Place::New(cursor) | Place::Known(cursor) => Ok(cursor),
@@ -56,7 +56,7 @@ impl Place {
 }
 
 impl Appended {
-    /// `position` is the tail's cursor, and how many entries were ever added up to it.
+    /// `position` is the tail's cursor and the number of entries that were ever added up to it.
     pub(super) fn parse(text: &str, position: Option<(Cursor, u64)>) -> Option<Appended> {
         let mut words = text.split(' ');
         let epoch = words.next()?.parse().ok()?;
@@ -79,7 +79,7 @@ impl Appended {
         let mut last = after;
         for (draft, place) in jobs.iter().flat_map(Job::drafts).zip(&self.places) {
             let Place::New(cursor) = place else { continue };
-            // A node skips each entry that is too long for it, even an entry of its own.
+            // A node skips each entry that is longer than its limit, even an entry of its own.
             if cursor.id <= last || !Payload::fits(draft.payload.as_str(), max_payload) {
                 return None;
             }

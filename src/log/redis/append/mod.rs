@@ -33,7 +33,7 @@ const LOOK_PERIOD: Duration = Duration::from_secs(1);
 const FIRST_PAUSE: Duration = Duration::from_millis(25);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
-/// The appender's task. It ends with the log.
+/// The appender's task. The task ends with the log.
 pub(super) async fn run(log: Weak<RedisLog>, mut jobs: Jobs, timeout: Duration) {
     let mut node = Appender::new(timeout);
     let mut look = tokio::time::interval(LOOK_PERIOD.mul_f64(0.8 + 0.4 * fastrand::f64()));
@@ -60,8 +60,7 @@ pub(super) async fn run(log: Weak<RedisLog>, mut jobs: Jobs, timeout: Duration) 
             _ = trim.tick() => {
                 let Some(log) = log.upgrade() else { return };
                 if node.trim(&log).await {
-                    // Only one round runs here: a round takes milliseconds, and appends have their turn between two
-                    // rounds.
+                    // Only one round runs at a time: a round takes milliseconds, and appends run between two rounds.
                     trim.reset_immediately();
                 }
             }
@@ -75,7 +74,7 @@ pub(super) struct Appender {
     record: Option<String>,
     batch: u64,
     connection: Option<Connection>,
-    /// The tail's breaks when the connection was opened; see [`RedisLog::tail_breaks`].
+    /// The value of [`RedisLog::tail_breaks`] when the connection was opened.
     tail_breaks: u64,
     timeout: Duration,
     /// The time at which a batch last dropped entries that were too old.
@@ -124,8 +123,8 @@ impl Appender {
         match settled {
             Ok(appended) => {
                 log.metrics.appended.inc_by(messages as u64);
-                // This comes before any answer: when a publisher gets its answer, the node has already read its
-                // message.
+                // This happens before any answer is sent: when a publisher gets its answer, the node has already read
+                // its message.
                 log.local_appends.push(appended.run(&jobs, log.config.max_payload));
                 let mut places = appended.places.into_iter();
                 for job in jobs {
@@ -194,9 +193,9 @@ impl Appender {
         ];
         let format = log.peers.write_format();
         for drafts in jobs.iter().map(Job::drafts) {
-            // Drafts that come together are of one publisher.
+            // Drafts that are appended together come from one publisher.
             let owner = drafts.iter().find_map(|draft| draft.key.as_ref()).map_or("", |key| match key.owner.as_str() {
-                // The script looks for keys where there is a publisher.
+                // The script looks for keys only in appends that name a publisher.
                 "" => "anonymous",
                 owner => owner,
             });
@@ -234,7 +233,8 @@ impl Appender {
             self.lose(log);
         }
         if !self.has_connection(log) {
-            // This is read before the connection is opened: an end that the tail sees meanwhile counts.
+            // This value is read before the connection is opened: if the tail sees the end of its connection in the
+            // meantime, the new connection counts as too old.
             self.tail_breaks = log.tail_breaks();
             let mut connection = log.connect(ANSWER_TIMEOUT).await?;
             // The log is opened before anything is appended. A log that has lost its end must not go on as if nothing
@@ -251,8 +251,8 @@ impl Appender {
     fn has_connection(&self, log: &RedisLog) -> bool {
         // The old primary may still accept appends for a while, but nodes no longer read from it.
         let is_at_the_log = |connection: &Connection| !log.has_moved(connection.server().1);
-        // A batch that is sent to a Redis that has ended has an unknown outcome, and its publishers wait for their whole
-        // time.
+        // If a batch is sent to a Redis that has ended, its outcome is unknown, and its publishers wait for their whole
+        // timeout.
         self.connection.as_ref().is_some_and(is_at_the_log) && self.tail_breaks == log.tail_breaks()
     }
 

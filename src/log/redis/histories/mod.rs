@@ -18,7 +18,7 @@ use world::{SERVERS, Step, World, databases};
 /// How many histories run at the same time.
 const WORKERS: usize = 4;
 
-/// A `redis-server` that this test has started. It is killed when this is dropped.
+/// A `redis-server` that this test has started. It is killed when this value is dropped.
 struct Server {
     child: Child,
     dir: PathBuf,
@@ -53,7 +53,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // The process and its directory may already be gone.
+        // The process may have ended, and its directory may have been deleted.
         let _ = self.child.kill();
         let _ = self.child.wait();
         let _ = std::fs::remove_dir_all(&self.dir);
@@ -96,7 +96,7 @@ fn kind(fault: &str) -> &str {
     fault.split([':', '\n']).next().unwrap_or_default()
 }
 
-/// Removes steps as long as the history still fails in the same way.
+/// Removes steps for as long as the history still fails in the same way.
 async fn shrink(
     url: &str,
     databases: &[Connection],

@@ -1,5 +1,5 @@
 //! The truth, as plain lists: the entries that each server's stream has held, and the messages and gaps that a reader
-//! must be told of.
+//! must receive.
 
 use crate::cursor::{Cursor, Epoch, Id};
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -11,8 +11,8 @@ pub(super) type Token = u32;
 pub(super) struct Entry {
     pub(super) id: Id,
     pub(super) token: Token,
-    /// Whether the entry is a message. Anybody may append an entry that is not a message: no reader gets it or misses
-    /// it.
+    /// Whether the entry is a message. Any client of Redis may append an entry that is not a message. Readers neither
+    /// get nor miss such an entry.
     pub(super) is_message: bool,
     /// Whether the entry was trimmed or deleted.
     pub(super) is_gone: bool,
@@ -33,8 +33,8 @@ pub(super) struct Stream {
     pub(super) known: Vec<Epoch>,
     /// For each earlier epoch, the position up to which a node could prove that the stream holds all of its entries.
     pub(super) proven: HashMap<Epoch, Id>,
-    /// The entries that nodes had read before they opened this stream. Those that the stream does not hold were
-    /// provably lost.
+    /// The entries that nodes had read before they opened this stream. If the stream does not hold some of these
+    /// entries, they were provably lost.
     pub(super) told: BTreeSet<Token>,
     /// Whether programs other than nodes have trimmed or deleted entries.
     pub(super) is_foreign: bool,
@@ -76,7 +76,7 @@ impl Stream {
         self.entries.iter().any(|entry| entry.token == token)
     }
 
-    /// Keeps the newest `kept` entries. Returns whether any was dropped.
+    /// Keeps the newest `kept` entries. Returns whether an entry was dropped.
     pub(super) fn trim(&mut self, kept: usize) -> bool {
         let over = self.live().count().saturating_sub(kept);
         let live = self.entries.iter_mut().filter(|entry| !entry.is_gone);
@@ -91,7 +91,7 @@ impl Stream {
         self.is_foreign = true;
     }
 
-    /// A node opens the stream and knows nothing about it.
+    /// A node that does not know the stream opens it.
     pub(super) fn opened_by_a_stranger(&mut self) {
         (self.compared, self.is_doubtful) = (Id::ZERO, false);
     }
@@ -155,7 +155,8 @@ impl Stream {
     }
 }
 
-/// A cursor that a client was given, and the entries that a reader at this cursor has seen or knows that it has missed.
+/// A cursor that a client was given, the entries that a reader at this cursor has seen, and the entries that it knows
+/// it has missed.
 #[derive(Clone, Debug)]
 pub(super) struct Place {
     pub(super) cursor: Cursor,
@@ -163,7 +164,7 @@ pub(super) struct Place {
     pub(super) from: String,
 }
 
-/// The messages and the gap that a reader with a cursor was told of.
+/// The messages and the gap that a reader with a cursor received.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Told {
     pub(super) messages: Vec<Token>,
@@ -172,26 +173,26 @@ pub(super) struct Told {
     pub(super) floor: Id,
 }
 
-/// Compares what a reader was told with the log as it is now. `epochs`: all entries that were ever written in each
+/// Compares the reader's messages and gap with the present log. `epochs`: all entries that were ever written in each
 /// epoch, on any server.
 ///
 /// It accepts only the following faults, which no node can detect:
-/// - A loss of entries together with a server. Either no node that has opened the surviving log had read them, or a
+/// - Entries were lost together with a server. Either no node that has opened the surviving log had read them, or a
 ///   node had read them in an epoch that the surviving log has never had (the epoch began on the side that was lost).
-/// - A gap although no entry is missing, if the cursor is
-///   - of an epoch that the log has never had, or that sixteen newer ones have pushed out;
-///   - after the last position that the mark, or a node that remembers the epoch and has opened the log, can prove. For
-///     example, all nodes lost power before the mark reached the cursor;
-///   - of an epoch that was ended by a node that has met a hole, or has begun to read, after the mark and the log's
-///     floor. The node has read entries that it does not remember, and cannot tell whether it is the same log;
-///   - between the last entry that other programs have trimmed or deleted at the log's front and the first remaining
-///     entry: Redis reports only the second one;
-///   - of an epoch that has two branches, since an older copy was put back into a running server. One cursor may belong
-///     to either branch, and the gap may lead a reader to the entries of the other branch;
-///   - after an entry that others have deleted, if they have deleted another one after it: Redis reports only the
-///     newest deletion, and a node that has read the first of them and does not find it treats it as lost.
-/// - Any fault at a node that has read on after an older copy was put back into a running server, if others have since
-///   added and trimmed exactly as many entries as the server has lost. In this case the counts look right.
+/// - A gap is reported although no entry is missing, if the cursor
+///   - belongs to an epoch that the log has never had, or that sixteen newer epochs have replaced;
+///   - comes after the last position that can be proven, either by the mark or by a node that remembers the epoch and
+///     has opened the log. For example, all nodes lost power before the mark reached the cursor;
+///   - belongs to an epoch that was ended by a node that has met a hole, or has begun to read, after the mark and the
+///     log's floor. The node has read entries that it does not remember, and cannot tell whether it is the same log;
+///   - is between two entries: the last entry that other programs have trimmed or deleted at the log's front, and the
+///     first remaining entry. Redis reports only the second one;
+///   - belongs to an epoch that has two branches, because an older copy was put back into a running server. One cursor
+///     may belong to either branch, and the gap may lead a reader to the entries of the other branch;
+///   - comes after an entry that others have deleted, if they have then deleted a later entry: Redis reports only the
+///     newest deletion, and a node that has read the first entry and does not find it treats it as lost.
+/// - Any fault at a node that continued to read after an older copy was put back into a running server, if others have
+///   since then added and trimmed exactly as many entries as the server has lost. In this case the counts look right.
 pub(super) fn judge(
     place: &Place,
     told: &Told,

@@ -25,7 +25,7 @@ const KEY: &str = "h:log";
 const AWAY: &str = "{h:log}:away";
 const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// A step of a history. The numbers choose among the servers, nodes and entries that exist at that moment.
+/// A step of a history. The numbers select from the servers, nodes and entries that exist at that moment.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Step {
     pub(super) kind: u8,
@@ -53,14 +53,14 @@ struct Node {
     log: Arc<RedisLog>,
     tail: Tail,
     appender: Appender,
-    /// The server that the node's new connections lead to.
+    /// The server that the node's new connections reach.
     home: usize,
-    /// The server that the node's existing connections lead to.
+    /// The server that the node's existing connections reach.
     tail_at: usize,
     append_at: usize,
     read_at: usize,
     memory: Memory,
-    /// The entries that a reader of this node has seen, or was told that it has missed.
+    /// The entries that a reader of this node has seen, and those that were reported to it as missed.
     seen: BTreeSet<Token>,
     is_opened: bool,
     is_misled: bool,
@@ -90,7 +90,7 @@ fn failed(error: ScriptError) -> String {
     format!("{error}: {error:?}")
 }
 
-/// One connection for each server, to the databases from `first` on.
+/// Opens one connection for each server, to the databases from `first` on.
 pub(super) async fn databases(endpoint: &str, first: usize) -> Vec<Connection> {
     let mut databases = Vec::new();
     for index in 0..SERVERS {

@@ -4,10 +4,11 @@
 -- an idempotency key in ms, how many entries were ever added up to the tail's position (or nothing), the tail's epoch
 -- and the bytes that idempotency keys may take; then for each append: the publisher in whose share its keys count (or
 -- nothing), how many messages, and for each message: the index of its key in KEYS or 0, the count of its fields and
--- values, and these.
--- Returns, in one text: the epoch, the tail's number if nothing but this batch follows it, otherwise `-`; then for each
--- message its id, or the whole cursor of the message that already had its key, or `!` and how many ms later there may
--- be room for its key (0: never). An append for whose keys there is no room is left out as a whole.
+-- values, and the fields and values.
+-- Returns, in one text: the epoch; the tail's number if only this batch follows the tail's position, otherwise `-`;
+-- then for each message its id, or the whole cursor of the message that already had its key, or `!` and how many ms
+-- later there may be room for its key (0: never). If there is no room for the keys of an append, the whole append is
+-- left out.
 --
 -- Numbers that are passed to Redis are texts here: Redis converts each number to a text, which costs as much as a small
 -- command.
@@ -36,24 +37,29 @@ if ARGV[7] == log.epoch then
   -- The counts are compared, because they include entries that were added and trimmed before the tail could read them.
   if added == read then answer[2] = ARGV[6] end
 end
--- The messages that have the keys: the cursor of each, or false.
-local known, room = {}, nil
+-- The messages that have the keys: the cursor of each, or false. And the cursor that Redis has for a key, even if the log
+-- does not hold its message.
+local known, stale, room = {}, {}, nil
 
--- Looks up the keys of an append, and takes room for the new ones. Returns what `room.take` returns.
+-- Looks up the keys of an append, and takes room for the new keys. The result is that of `room.take`.
 local function admit(owner, at, messages)
-  local bytes, new = 0, {}
+  local bytes, new, again = 0, {}, {}
   room = room or key_room(tonumber(ARGV[8]), tonumber(ARGV[5]))
   for _ = 1, messages do
     local key = KEYS[tonumber(ARGV[at])]
     if key and known[key] == nil then
-      local place = redis.call('GET', key)
-      known[key] = place and keyed(log, place, { unpack(ARGV, at + 2, at + 1 + tonumber(ARGV[at + 1])) }) or false
+      local cursor = redis.call('GET', key)
+      known[key] = cursor and keyed(log, cursor, { unpack(ARGV, at + 2, at + 1 + tonumber(ARGV[at + 1])) }) or false
+      stale[key] = cursor
     end
-    -- A key that stands twice in an append takes room once.
-    if key and not known[key] and not new[key] then new[key], bytes = true, bytes + room.of(owner, key) end
+    -- A key that occurs twice in an append takes room once.
+    if key and not known[key] and not new[key] then
+      new[key], bytes = true, bytes + room.of(owner, key)
+      if stale[key] then again[#again + 1] = { cursor = stale[key], bytes = room.of(owner, key) } end
+    end
     at = at + 2 + tonumber(ARGV[at + 1])
   end
-  return bytes > 0 and room.take(owner, bytes)
+  return bytes > 0 and room.take(owner, bytes, again)
 end
 
 local at, last = 9, #ARGV

@@ -1,4 +1,4 @@
--- Appends PUBLISHes to the log, each once, however many members have heard it.
+-- Appends PUBLISHes to the log. Each PUBLISH is appended once, however many members have received it.
 -- KEYS[2]: the bridge's state, a hash; KEYS[3]: a sorted set, the segments, each with the last number that was taken in
 -- it.
 -- ARGV[2…]: the member, its request, the holder and the beat that it has seen,
@@ -33,13 +33,15 @@ local function hold(who)
   redis.call('HSET', STATE, 'holder', holder)
 end
 
--- Drops segments that are no longer in use. It keeps the last 256, because a member may come back from a stall.
+-- Drops segments that are no longer in use. It keeps the last 256 segments, because a member may come back after a
+-- stall.
 local function drop_old_segments()
   local count = redis.call('ZCOUNT', TAKEN, '-inf', '+inf')
   if count <= 256 then return end
   for _, segment in ipairs(redis.call('ZRANGEBYSCORE', TAKEN, '-inf', '+inf')) do
     local place = place_of(segment)
-    -- A segment's number that is beyond the present one comes from a state that Redis has lost.
+    -- If a segment's number is higher than the present number of joins, the segment comes from a state that Redis has
+    -- lost.
     if place <= joined - 256 or (place > joined and count > 1024) then redis.call('ZREM', TAKEN, segment) end
   end
   dropped = math.max(joined - 256, 0)
@@ -78,8 +80,9 @@ local function append(key, first, last)
     log = ensure()
     entries = log.added or stream().added
   end
+  local known
   if key ~= '' then
-    local known = redis.pcall('GET', key)
+    known = redis.pcall('GET', key)
     if type(known) == 'table' then return known end
     if known and keyed(log, known, { unpack(ARGV, first, last) }) then return end
   end
@@ -88,9 +91,10 @@ local function append(key, first, last)
   entries, newest = entries + 1, id
   if key ~= '' then
     room = room or key_room(tonumber(ARGV[15]), tonumber(ARGV[14]))
-    -- A PUBLISH cannot be refused: its publisher gets no answer. Its message is better doubled, if it comes again, than
-    -- lost.
-    if room.take(ARGV[16], room.of(ARGV[16], key)) then
+    -- A PUBLISH cannot be refused, because its publisher does not get an answer. So the message is appended without its
+    -- key: if the publisher repeats it, the message is doubled, but it is not lost.
+    local bytes = room.of(ARGV[16], key)
+    if room.take(ARGV[16], bytes, known and { { cursor = known, bytes = bytes } } or {}) then
       forgotten = forgotten + 1
     else
       redis.pcall('SET', key, id .. '.' .. log.epoch, 'PX', ARGV[14])
@@ -106,7 +110,7 @@ while at <= #ARGV do
   local is_dropped = not score and place_of(segment) <= dropped
   local before = tonumber(score or 0)
   local taken = before
-  -- A hole means that Redis has lost numbers that it had taken: otherwise members do not offer over a hole.
+  -- A hole means that Redis has lost numbers that it had taken: members offer messages after a hole only in this case.
   local may_offer = items > 0 and not is_dropped and not obstacle
   if ARGV[at + 2] == '1' and may_offer then taken = math.max(taken, number - 1) end
   local is_open = may_offer and number <= taken + 1

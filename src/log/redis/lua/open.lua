@@ -55,7 +55,7 @@ if seen_epoch == log.epoch and seen_last ~= '' then
 end
 for _, ancestor in ipairs(log.ancestors) do
   local epoch, last = ancestor[1], ancestor[2]
-  -- Another node has ended the epoch, and knew less of it than this node.
+  -- Another node has ended the epoch, although it knew fewer entries of the epoch than this node.
   if epoch == seen_epoch and seen_last ~= '' and ancestor[3] == 0 then
     local upto, is_cut
     wanted, upto, is_cut = compare(last, refuted or (not is_there() and not less(last, seen_last)))

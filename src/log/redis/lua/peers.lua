@@ -6,7 +6,7 @@
 -- Returns whether this node's record still existed and was not too old, then for each other live node its name, the
 -- time of its last renewal and its record.
 local RECORDS, SETTINGS, node, life = KEYS[2], KEYS[3], ARGV[1], tonumber(ARGV[3])
--- Anybody may write to this key: a record past these bounds does not come from a node.
+-- Any client of Redis may write to this key, so a record beyond these bounds does not come from a node.
 local most, longest = 1000, 4096
 local now = now_ms()
 local list = redis.call('HGETALL', RECORDS)

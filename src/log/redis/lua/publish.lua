@@ -35,12 +35,13 @@ local reserved = { hello = 1, heartbeat = 1, gap = 1, bye = 1, error = 1, open =
 for at = 3, #ARGV, 2 do
   local name, value = ARGV[at], ARGV[at + 1]
   if name == 'event' then
-    if value == '' or #value > 100 or string.find(value, '%c') or string.find(value, '\194[\128-\159]')
+    if value == '' or #value > 200 or string.find(value, '%c') or string.find(value, '\194[\128-\159]')
       or not is_utf8(value) or reserved[value] then
-      return refuse('an event is 1 to 100 bytes without control characters, and not a reserved name')
+      return refuse('an event is 1 to 200 bytes without control characters, and not a reserved name')
     end
   elseif name == 'exclude' then
-    -- Everybody gets the message then, and the nodes warn of it: a message that nobody gets helps nobody.
+    -- In this case all readers get the message, and the nodes log a warning. The alternative would be to drop a message
+    -- that readers need.
     if value == '' or #value > 100 or string.find(value, '[^A-Za-z0-9_%-%.:@]') then
       name, value = 'ignored', 'exclude'
     end
@@ -67,7 +68,8 @@ if there then return there end
 if key then
   local bytes = tonumber(redis.call('HGET', '{' .. LOG .. '}:settings', 'key-bytes') or '') or KEY_BYTES
   local room = key_room(bytes, KEY_LIFE)
-  local wait = room.take('redis', room.of('redis', key))
+  local size = room.of('redis', key)
+  local wait = room.take('redis', size, known and { { cursor = known, bytes = size } } or {})
   if wait then
     return refuse('the keys of publishers through Redis take their share of --key-bytes, since each is remembered for ' ..
       'five minutes: try again in ' .. string.format('%.0f', math.ceil(wait / 1000)) .. ' s')

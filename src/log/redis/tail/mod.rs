@@ -27,12 +27,13 @@ const COUNT: usize = 512;
 /// How long an `XREAD` blocks. The node notices the loss of a log after this time at the latest.
 const BLOCK: Duration = Duration::from_millis(1000);
 
-/// The additional time after which the node treats Redis as gone if a blocking `XREAD` has not returned.
+/// If a blocking `XREAD` has not returned after its own time and this additional time, the node treats Redis as
+/// unreachable.
 const GRACE: Duration = Duration::from_secs(2);
 
 /// While this node's appends follow one another, each of them also checks the log for the tail, and an `XREAD` would
-/// only repeat the check. After this time without an append, the tail reads again itself. An entry of another publisher
-/// may be delayed by this time.
+/// only repeat the check. After this time without an append, the tail itself reads again. So an entry of another
+/// publisher may be delayed by this time.
 const QUIET: Duration = Duration::from_millis(1);
 
 const FIRST_PAUSE: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 50 });
@@ -67,7 +68,7 @@ pub(super) fn tail(log: Arc<RedisLog>) -> impl Stream<Item = TailEvent> + Send {
     }
 }
 
-/// A read under way. It owns the connection, so that the tail can emit events at the same time.
+/// A read under way, which owns the connection so that the tail can emit events at the same time.
 type Reading = BoxFuture<'static, (Connection, Result<[Value; 2], ScriptError>)>;
 
 enum TailState {
@@ -91,7 +92,7 @@ pub(super) struct Tail {
     /// The position up to which the tail has read all entries, and its epoch.
     at: Option<(Epoch, Position)>,
     past: VecDeque<(Epoch, Position)>,
-    /// The log's epochs when it was opened.
+    /// The log's epochs at the time when the log was opened.
     lineage: Option<Lineage>,
     end: Id,
     caught_up: bool,
@@ -201,7 +202,7 @@ impl Tail {
         TailState::Following { connection, last, quiet }
     }
 
-    /// Goes on with this node's own appends, if they continue at this position.
+    /// Goes on with this node's own appends, if the next append continues at this position.
     fn take_own(&mut self, own: Option<AppendedRun>) -> bool {
         let Some((epoch, at)) = self.at else { return false };
         let Some((messages, upto)) = own.and_then(|own| own.beyond(Cursor { id: at.id, epoch })) else { return false };
@@ -212,7 +213,7 @@ impl Tail {
         true
     }
 
-    /// Goes on after a hole: the entries up to a position are gone, or this node cannot read them.
+    /// Goes on after a hole: the entries up to a position were deleted, or this node cannot read them.
     fn go_on_behind(&mut self, hole: Option<Id>, at: Id, mut read: Vec<Read>, to: Position) {
         let after = hole.map_or(at, |hole| hole.max(at));
         read.retain(|(id, _)| *id > after);

@@ -76,7 +76,7 @@ impl Tail {
 
     pub(super) fn position_in(&self, extent: &Extent, counters: Counters) -> Position {
         let whole = |id| {
-            // Exactly the entries up to the floor are gone.
+            // Exactly the entries up to the floor were dropped.
             let gone = (id == extent.floor && extent.deleted == extent.floor).then(|| counters.added - counters.length);
             Position { id, added: if id == extent.end { Some(counters.added) } else { gone } }
         };

@@ -39,7 +39,8 @@ impl Tail {
             Ok((self.log.decode(entries, epoch), is_full))
         });
         let (taken, is_full) = match entries {
-            // Readers were told that the log is lost. Opening the log again tells them that it is back.
+            // Readers were told that the node cannot reach the log. Opening the log again tells them that the node can
+            // reach it.
             Ok(_) if self.unread.take().is_some() => return TailState::Closed,
             Ok(entries) => entries,
             Err(error) => return self.cannot_read(connection, &error).await,
@@ -57,8 +58,8 @@ impl Tail {
         }
     }
 
-    /// Entries cannot be read. The tail keeps the connection, because a new one would report that the log can be
-    /// reached.
+    /// The connection works, but entries cannot be read. The tail keeps the connection, because a new connection would
+    /// make the node report that the log can be reached.
     pub(super) async fn cannot_read(&mut self, connection: Connection, error: &ScriptError) -> TailState {
         if self.unread.replace(error.to_string()) != self.unread {
             warn!(%error, "the log cannot be read");
@@ -106,8 +107,8 @@ impl Tail {
             self.go_on_behind(hole, at.id, read, Position { id: upto, added: numbered });
             return Ok(connection);
         }
-        // Others have appended since the read, or entries are missing. The script returns all counters as they are at
-        // one moment.
+        // Either others have appended entries since the read, or entries are missing. The script returns all counters
+        // as they are at one moment.
         let args = [connection.candidate()];
         let reply = connection.run(&connection::CHECK, &[&self.log.keys.log], &args).await.map_err(Some)?;
         let (extent, counters) = entry::extent(&reply).ok_or(None)?;
@@ -119,8 +120,8 @@ impl Tail {
         match judge(at, &ids, upto, &extent, counters) {
             Verdict::Whole(to) => self.go_on_behind(hole, at.id, read, to),
             Verdict::Hole { after, upto } => {
-                // The event has the log's present floor. The floor tells whether all entries before the hole are also
-                // gone. The event is left out if the hole is at the log's end and no entry has come since: otherwise
+                // The event has the log's present floor. The floor tells whether all entries before the hole were also
+                // dropped. The event is left out if the hole is at the log's end and no entry has come since: otherwise
                 // each read would wake all readers.
                 if upto.id > at.id {
                     self.events.push_back(TailEvent::Opened(extent));

@@ -1,7 +1,7 @@
 //! Responses of a connection, in the order of its requests.
 //!
 //! Publishes that arrive together are appended together: each is queued for the log before the next one is handled, so
-//! the log has them in their order. Their responses go out in the same order, in one write.
+//! the log keeps their order. Their responses go out in the same order, in one write.
 
 use super::decided_by_head::{Scope, is_decided_by_head};
 use super::publish_template::{PendingTemplate, PublishHead, PublishTemplate};
@@ -36,7 +36,7 @@ const MAX_PENDING: usize = 64;
 /// How many bytes of responses are gathered before they are written.
 const MAX_GATHERED: usize = 16 << 10;
 
-/// A response that refuses what the client is sending. The connection ends with it.
+/// A response that refuses the request that the client is sending. The connection ends with this response.
 pub fn last_response(refusal: &ApiError) -> Vec<u8> {
     let (mut head, body) = response::refused(refusal).into_parts();
     head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
@@ -159,8 +159,8 @@ impl Answers {
         }
     }
 
-    /// Adds a response. Returns the session that writes the rest of it, if there is one. The head of a long poll is not
-    /// written here: the long poll writes it.
+    /// Adds a response. Returns the session that writes the rest of the response, if there is one. The head of a long
+    /// poll is not written here: the long poll writes it.
     pub fn respond(&mut self, state: &ServerState, response: Response) -> Option<(Session, StatusCode, HeaderMap)> {
         if !matches!(response.body(), Body::Session(_)) {
             self.write(state, Answer::Response(response, None));
@@ -222,11 +222,11 @@ impl Answers {
         self.out.extend_from_slice(&body.unwrap_or_default());
     }
 
-    /// Refuses what the client is sending, with the last response of the connection.
+    /// Refuses the request that the client is sending, with the last response of the connection.
     ///
     /// # Errors
     ///
-    /// The client is gone, or does not read.
+    /// The client has disconnected, or does not read.
     pub async fn refuse(&mut self, state: &ServerState, io: &mut ClientStream, refusal: &ApiError) -> io::Result<()> {
         state.rejections.count(refusal.code);
         self.out.extend_from_slice(&last_response(refusal));
@@ -238,7 +238,7 @@ impl Answers {
     ///
     /// # Errors
     ///
-    /// The client is gone, or does not read.
+    /// The client has disconnected, or does not read.
     pub async fn send_if_many(&mut self, state: &ServerState, io: &mut ClientStream) -> io::Result<()> {
         if self.pending.len() >= MAX_PENDING || self.out.len() >= MAX_GATHERED {
             self.send(state, io).await?;
@@ -250,15 +250,15 @@ impl Answers {
     ///
     /// # Errors
     ///
-    /// The client is gone, or does not read.
+    /// The client has disconnected, or does not read.
     pub async fn send(&mut self, state: &ServerState, io: &mut ClientStream) -> io::Result<()> {
         self.finish(state).await;
         if self.out.is_empty() {
             return Ok(());
         }
-        // A publisher may send its next message as soon as it has the response to the last one. Without this wait it
-        // would publish while readers still wait for the last message: its connection always has input, so the hub's
-        // task gets its turn late.
+        // A publisher may send its next message as soon as it has the response to the last one. Without this wait, it
+        // would publish again while readers still wait for the last message: the publisher's connection would always
+        // have input, so the hub's task would run late.
         if std::mem::take(&mut self.has_published) {
             state.hub.handed_out().await;
         }

@@ -11,7 +11,7 @@ enum At {
     Size,
     /// The rest of a size.
     SizeRest,
-    /// White space after a size, which old senders write.
+    /// White space after a size: some old clients send it.
     Space,
     /// A chunk extension, which is ignored.
     Extension,
@@ -22,7 +22,7 @@ enum At {
     /// The line end of a chunk.
     DataEnd,
     DataLineFeed,
-    /// The beginning of a trailer, or of the line that ends the body.
+    /// The beginning of a trailer, or of the empty line that ends the body.
     Line,
     Trailer,
     TrailerEnd,
@@ -38,12 +38,12 @@ pub struct Malformed;
 #[derive(Clone, Copy, Debug)]
 pub struct ChunkedRequest {
     at: At,
-    /// The size of the chunk, and then the number of its missing bytes.
+    /// The size of the chunk while it is read; after that, the number of bytes of the chunk that have not arrived.
     size: u64,
 }
 
 impl ChunkedRequest {
-    /// A body of which no byte has arrived yet.
+    /// The state before the first byte of a body.
     pub fn new() -> ChunkedRequest {
         ChunkedRequest { at: At::Size, size: 0 }
     }
@@ -94,7 +94,8 @@ impl ChunkedRequest {
             (At::DataEnd, b'\r') => At::DataLineFeed,
             (At::DataLineFeed, b'\n') => At::Size,
             (At::Line, b'\r') => At::LastLineFeed,
-            // A trailer begins with its name. White space would continue the line before it (RFC 9112 §5.2).
+            // A trailer begins with its name. White space at the beginning would continue the previous line (RFC 9112
+            // §5.2).
             (At::Line, _) if byte.is_ascii_graphic() => At::Trailer,
             (At::Trailer, b'\r') => At::TrailerEnd,
             (At::Trailer, _) if is_text => At::Trailer,

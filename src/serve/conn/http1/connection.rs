@@ -33,8 +33,11 @@ async fn go_on(context: Arc<Context>, mut io: ClientStream, peer: Peer, next: io
         }
         Ok(Next::Hyper(unread)) => {
             io.unread(unread);
-            if let Some((io, session)) = hyper_adapter::serve(&context, io, &peer).await {
-                begin(context, io, peer, session);
+            // In a box of its own, which is freed when hyper is done.
+            match Box::pin(hyper_adapter::serve(&context, io, &peer)).await {
+                Some((io, Some(session))) => begin(context, io, peer, session),
+                Some((mut io, None)) => io.linger().await,
+                None => {}
             }
         }
         Ok(Next::End) => io.linger().await,

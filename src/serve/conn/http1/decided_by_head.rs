@@ -1,5 +1,5 @@
-//! Decides whether a request's head alone determines what the server does with it. If it does, the values that the
-//! server derives from one head also hold for the next head with the same bytes.
+//! Decides whether a request's head alone determines how the server handles the request. If it does, the values that
+//! the server derives from one head also hold for the next head with the same bytes.
 //!
 //! A feature that treats single requests differently (a quota, a tracing id, an address list) must be added here.
 

@@ -1,9 +1,9 @@
 //! HTTP/1.1 fast path for polls, streams and publishes. All other requests go to hyper unchanged.
 //!
-//! Clients that poll or publish send simple requests again and again. A hyper connection for each round of a long poll,
-//! and hyper's one-by-one handling of pipelined requests, would cost more than all other work for these requests. A
-//! stream that hyper has begun would leave holes in memory where hyper's buffers were. So this module reads plain
-//! requests, with hyper's own parser, and passes them to the same router as all others.
+//! Clients that poll or publish send simple requests again and again. With hyper, each round of a long poll would need
+//! a new hyper connection, and pipelined requests would be handled one by one. This would cost more than all other work
+//! for these requests. A stream that hyper has begun would leave holes in memory where hyper's buffers were. So this
+//! module reads plain requests, with hyper's own parser, and passes them to the same router as all others.
 //!
 //! `--plain-requests false` gives all requests to hyper. `tests/plain.rs` checks that both give the same responses.
 
@@ -30,7 +30,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// The time in which a request must be complete, and the time without input after which a connection also watches for a
-/// drain. A client that polls sends its next request sooner, and costs only this one timer.
+/// drain. A client that polls usually sends its next request sooner, so it needs only this one timer.
 const QUIET: Duration = Duration::from_secs(1);
 
 /// The next phase of a connection after its plain requests.
@@ -48,7 +48,7 @@ pub enum Next {
 ///
 /// # Errors
 ///
-/// The client is gone, or does not read.
+/// The client has disconnected, or does not read.
 pub async fn serve(
     context: &Arc<Context>,
     io: &mut ClientStream,
@@ -93,7 +93,7 @@ pub async fn serve(
                     } else if input.len() < MAX_REQUEST && has_arrived(io, &mut input).await? {
                         continue;
                     }
-                    // What waits for its rest is held, and many may wait.
+                    // The server holds an incomplete request until the rest arrives, and many connections may have one.
                     let mut held = state.budget.reservation();
                     if !input.is_empty()
                         && let Err(refusal) = held.resize(input.capacity())
@@ -118,7 +118,8 @@ pub async fn serve(
     }
 }
 
-/// Answers a GET. Returns the session that follows it. A long poll takes the rest of the input.
+/// Answers a GET. Returns the session that follows the response, if there is one. A long poll takes the rest of the
+/// input.
 async fn get(
     context: &Context,
     peer: &Peer,
@@ -161,7 +162,7 @@ fn match_template(
     Some((publish, template.clone(), entry))
 }
 
-/// Reads what is there already. Returns false if there is nothing.
+/// Reads the bytes that have already arrived. Returns false if there are none.
 ///
 /// # Errors
 ///
@@ -176,7 +177,7 @@ async fn has_arrived(io: &mut ClientStream, input: &mut BytesMut) -> io::Result<
     Ok(read.await? > 0)
 }
 
-/// Reads more input. Returns false if no more plain requests come.
+/// Reads more input. Returns false if plain requests can no longer follow.
 ///
 /// # Errors
 ///

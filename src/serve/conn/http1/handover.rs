@@ -28,7 +28,7 @@ impl Handover {
         *self.session.lock() = Some(session);
     }
 
-    /// Notes that hyper has the head, or does not have to write one.
+    /// Records that hyper has the head, or does not have to write one.
     pub fn set_head_written(&self) {
         self.is_head_written.store(true, Ordering::Relaxed);
     }

@@ -32,8 +32,16 @@ use std::task::{Context as TaskContext, Poll};
 use tokio::io::AsyncWriteExt as _;
 use tracing::debug;
 
-/// Serves requests. Returns the connection and a session that takes it over; `None` if the connection has ended.
-pub async fn serve(context: &Arc<Context>, mut io: ClientStream, peer: &Peer) -> Option<(ClientStream, Session)> {
+/// Serves requests. Returns the connection and the session that takes it over; without a session, the last response is
+/// written, and the connection has to linger. `None` if the connection has ended.
+///
+/// The caller lingers, because this future holds much more memory than a connection that lingers needs. A client that does
+/// not read its refusals could otherwise hold that memory beside the budget.
+pub async fn serve(
+    context: &Arc<Context>,
+    mut io: ClientStream,
+    peer: &Peer,
+) -> Option<(ClientStream, Option<Session>)> {
     let state = &context.state;
     let handover = Arc::<Handover>::default();
     // Whether a request is being answered. Otherwise hyper waits for a head, or for the rest of one.
@@ -70,7 +78,7 @@ pub async fn serve(context: &Arc<Context>, mut io: ClientStream, peer: &Peer) ->
     };
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        // The input enforces the time-outs.
+        // The input enforces the timeouts.
         .header_read_timeout(None)
         // A client may shut its sending side and wait for its response.
         .half_close(true)
@@ -97,32 +105,34 @@ pub async fn serve(context: &Arc<Context>, mut io: ClientStream, peer: &Peer) ->
     }
     if let (Ok(()), Some(session)) = (&ended, handover.take()) {
         io.unread(read_buf);
-        return Some((io, session));
+        return Some((io, Some(session)));
     }
-    // The connection may stay open for a while, and does not need the buffer any more.
-    drop(read_buf);
-    end(state, io, refusal, ended).await;
-    None
+    Some((end(state, io, refusal, ended).await?, None))
 }
 
-/// Ends a connection that no session takes over. `refusal`: why the server did not read the rest of a head.
-async fn end(state: &ServerState, mut io: ClientStream, refusal: Option<ApiError>, ended: Result<(), hyper::Error>) {
+/// Ends a connection that no session takes over. `refusal`: why the server did not read the rest of a head. Returns the
+/// connection if it has to linger: the rest of a head that is too long must not reset it before the client has read the
+/// error.
+async fn end(
+    state: &ServerState,
+    mut io: ClientStream,
+    refusal: Option<ApiError>,
+    ended: Result<(), hyper::Error>,
+) -> Option<ClientStream> {
     if let Some(refusal) = refusal {
         state.rejections.count(refusal.code);
-        if io.write_all(&last_response(&refusal)).await.is_err() {
-            return;
-        }
+        io.write_all(&last_response(&refusal)).await.ok()?;
     } else if let Err(error) = ended {
         state.rejections.bad_head(&error);
         debug!(%error, "an HTTP/1 connection ended with an error");
     } else if state.drain.is_late() {
-        return io.linger_for(drain::LAST_WORDS).await;
+        io.linger_for(drain::LAST_WORDS).await;
+        return None;
     }
-    // The rest of a head that is too long must not reset the connection before the client has read the error.
-    io.linger().await;
+    Some(io)
 }
 
-/// Answers a request. A session stays in the handover.
+/// Answers a request. A session waits in the handover until hyper has ended.
 async fn answer(
     context: &Context,
     peer: &Peer,
@@ -176,11 +186,11 @@ struct Progress<'a> {
     blocked_write: Option<BlockedWrite>,
 }
 
-/// The end of hyper's part: `None` if the connection must be dropped.
+/// Hyper's part has ended. `None` if the connection must be dropped.
 type Ended = Option<Result<(), hyper::Error>>;
 
 enum Step {
-    /// Ask hyper to shut down gracefully, and poll it again.
+    /// The adapter must ask hyper to shut down gracefully, and poll it again.
     ShutDown,
     Done(Poll<Ended>),
 }
@@ -191,12 +201,12 @@ impl Progress<'_> {
         if let Poll::Ready(ended) = polled {
             return Step::Done(Poll::Ready(Some(ended)));
         }
-        // The head of a session is out, and hyper has nothing left to write.
+        // The head of a session was sent, and hyper does not have anything left to write.
         if self.handover.is_head_written() && is_flushed {
             return Step::Done(Poll::Ready(Some(Ok(()))));
         }
-        // A request under way is answered; an idle connection is closed. This is checked after hyper has read once, so that a
-        // request that waits in the socket is not lost.
+        // A request under way is answered; an idle connection is closed. This is checked after hyper has read once, so
+        // that a request that waits in the socket is not lost.
         if !self.is_draining && self.draining.as_mut().poll(cx).is_ready() {
             self.is_draining = true;
             self.draining = Box::pin(self.state.drain.late());
@@ -206,7 +216,7 @@ impl Progress<'_> {
             self.is_shutting_down = true;
             return Step::ShutDown;
         }
-        // The rest of a head may take as long as without a drain.
+        // A drain does not shorten the time in which the rest of a head may arrive.
         if self.is_draining && !self.is_answering.load(Ordering::Relaxed) && is_flushed {
             self.is_late = self.is_late || self.draining.as_mut().poll(cx).is_ready();
             if self.is_late {
@@ -220,7 +230,8 @@ impl Progress<'_> {
             let blocked = self.blocked_write.get_or_insert_with(|| self.state.budget.block(body));
             return Step::Done(blocked.poll_cut(cx).map(|()| None));
         }
-        // hyper does not read while a response is being made, and would not notice that the client has gone.
+        // hyper does not read while the handler makes a response, and would not notice that the client has
+        // disconnected.
         self.blocked_write = None;
         if self.is_answering.load(Ordering::Relaxed) && self.socket.is_read_closed() {
             self.client_shut.set();
@@ -229,7 +240,7 @@ impl Progress<'_> {
     }
 }
 
-/// Marks a request as being answered for as long as this lives.
+/// Marks a request as being answered as long as this value exists.
 struct Answering(Arc<AtomicBool>);
 
 impl Answering {

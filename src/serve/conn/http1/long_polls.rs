@@ -25,8 +25,8 @@ pub fn spawn(
     spawn_parked(async move {
         loop {
             let answered = {
-                // The result of the wait is moved into a box before the next `.await`: every parked poll would otherwise
-                // keep room for it, and for the future that writes the response.
+                // The result of the wait is moved into a box before the next `.await`: every parked poll would
+                // otherwise keep room for it, and for the future that writes the response.
                 let answer = match poll.wait(&context.state, &mut io).await {
                     Ok(Waited::Answered(rest)) if rest.is_empty() => None,
                     Ok(waited) => Some(Box::pin(poll.answer(waited, &context.state, &context.polls, &mut io))),
@@ -47,7 +47,7 @@ pub fn spawn(
             if is_last || (!has_input && context.state.drain.has_begun()) {
                 return Box::pin(io.linger()).await;
             }
-            // This common case does not need the memory that the other cases take.
+            // This case is common, and it does not take the memory that the other cases need.
             if has_input && poll.repeat(&context.state, &peer) {
                 continue;
             }

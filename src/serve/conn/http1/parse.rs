@@ -1,8 +1,9 @@
 //! Parses plain requests. hyper reads all others.
 //!
-//! A request is plain if nothing about it needs special treatment: `GET` of a poll or a stream, or `POST /publish`; HTTP/1.1;
-//! no `Upgrade`, `Expect` or `Transfer-Encoding`; a `Content-Length` that is one number. Anything else goes to hyper,
-//! with its bytes unchanged (only a minor version above 1 becomes 1). This module does not refuse any request.
+//! A request is plain if nothing about it needs special treatment: `GET` of a poll or a stream, or `POST /publish`;
+//! HTTP/1.1; no `Upgrade`, `Expect` or `Transfer-Encoding`; a `Content-Length` that is one number. Anything else goes
+//! to hyper, with its bytes unchanged (only a minor version above 1 becomes 1). This module does not refuse any
+//! request.
 
 use super::publish_template::{PublishHead, parse_length};
 use super::version::lower_minor;
@@ -112,7 +113,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// The requests in `bytes`, whether the rest is the beginning of one, and the rest.
+    /// Returns the requests in `bytes`, whether the remaining bytes are the beginning of a request, and the remaining
+    /// bytes.
     fn parsed(bytes: &[u8]) -> (Vec<(Method, String, usize)>, bool, BytesMut) {
         let mut input = BytesMut::from(bytes);
         let mut requests = Vec::new();

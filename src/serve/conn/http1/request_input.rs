@@ -1,15 +1,17 @@
 //! The input that hyper reads from a connection, request by request.
 //!
-//! A head goes to hyper when it is complete, and then its body. So the server knows where each request ends, and four rules
-//! hold that hyper does not have: a connection may be idle for longer than a head may take to arrive, an incomplete head
-//! counts against the memory budget, a minor version above 1 counts as 1, and the framing of a chunked body is strict. A
-//! head with an error goes to hyper, which refuses it and ends the connection.
+//! This module passes a head to hyper when the head is complete, and then passes the body. So the server knows where
+//! each request ends, and can apply four rules that hyper does not have: a connection may be idle for longer than a
+//! head may take to arrive, an incomplete head counts against the memory budget, a minor version above 1 counts as 1,
+//! and the framing of a chunked body is strict. A head with an error also goes to hyper, and hyper refuses it and ends
+//! the connection.
 
 use super::chunked_request::ChunkedRequest;
 use super::version::lower_minor;
 use crate::serve::http::head::MAX_HEAD;
 use crate::serve::limits::memory::{BufferBudget, Reservation};
 use crate::serve::net::stream::ClientStream;
+use crate::serve::net::write_through::write_through;
 use crate::transport::ApiError;
 use bytes::{Buf, Bytes, BytesMut};
 use std::io;
@@ -19,18 +21,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::Sleep;
 
 /// The maximum number of headers of a request; hyper has the same limit.
 const MAX_HEADERS: usize = 100;
 
-/// The times that a client may take.
+/// The maximum times that a client may take.
 #[derive(Clone, Copy)]
 pub struct Patience {
-    /// The time for a head to be complete.
+    /// The time in which a head must become complete.
     pub head: Duration,
-    /// The time to begin the next request.
+    /// The time in which the next request must begin.
     pub idle: Duration,
 }
 
@@ -38,7 +40,7 @@ pub struct Patience {
 enum Part {
     /// A head, or the bytes between two requests.
     Head,
-    /// This number of bytes of a body.
+    /// A body, of which this number of bytes has not been passed on yet.
     Body(u64),
     /// A chunked body.
     Chunks(ChunkedRequest),
@@ -46,7 +48,8 @@ enum Part {
     Refused,
 }
 
-/// The position of the input. The task that drives hyper shares it, since hyper owns the input in the meantime.
+/// The state of the input. The task that drives hyper shares it, because hyper owns the [`RequestInput`] during that
+/// time.
 #[derive(Default)]
 pub struct InputState {
     has_part_of_head: AtomicBool,
@@ -54,7 +57,7 @@ pub struct InputState {
 }
 
 impl InputState {
-    /// Whether a head has begun to arrive that is not complete.
+    /// Whether a part of a head has arrived, but not all of it.
     pub fn has_part_of_head(&self) -> bool {
         self.has_part_of_head.load(Ordering::Relaxed)
     }
@@ -65,20 +68,20 @@ impl InputState {
     }
 }
 
-/// A connection as hyper reads it.
+/// A connection from which hyper reads.
 pub struct RequestInput {
     io: ClientStream,
     patience: Patience,
     part: Part,
-    /// Bytes that have arrived and were not examined yet.
+    /// Bytes that have arrived and do not yet belong to a complete head.
     input: BytesMut,
     /// The number of bytes of `input` that were parsed as a head that is not complete.
     parsed: usize,
     /// Bytes that hyper may read.
     ready: Bytes,
-    /// The time-out for the client, and whether it is for the beginning of a request.
+    /// The timeout for the client, and whether the client must begin a request before it.
     deadline: Option<(Pin<Box<Sleep>>, bool)>,
-    /// The memory of a head that is not complete.
+    /// The memory that an incomplete head counts against the budget.
     held: Reservation,
     refusal: Option<ApiError>,
     state: Arc<InputState>,
@@ -101,13 +104,13 @@ impl RequestInput {
         }
     }
 
-    /// Where the input is.
+    /// Returns the state of the input, which the caller can read while hyper owns the input.
     pub fn state(&self) -> Arc<InputState> {
         self.state.clone()
     }
 
-    /// The connection, with the bytes that hyper has not read as its unread input; and the refusal, if there was no memory
-    /// for the rest of a head.
+    /// Returns the connection and puts back the bytes that hyper has not read. Also returns the refusal, if there was
+    /// not enough memory for the rest of a head.
     pub fn into_stream(self) -> (ClientStream, Option<ApiError>) {
         let RequestInput { mut io, input, ready, refusal, .. } = self;
         io.unread(input.freeze());
@@ -152,7 +155,7 @@ impl RequestInput {
         })
     }
 
-    /// Reads until a head is complete, the client sends no more, or its time or the memory is used up.
+    /// Reads until a head is complete, or the client will not send more, or the time or the memory is used up.
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let ended = loop {
             if self.take_head() {
@@ -199,7 +202,7 @@ impl RequestInput {
         sleep.as_mut().poll(cx)
     }
 
-    /// The number of these bytes, which have arrived next, that belong to the body.
+    /// Returns how many of the next bytes belong to the body.
     fn follow(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let (count, has_ended) = match &mut self.part {
             Part::Body(left) => {
@@ -262,7 +265,7 @@ impl AsyncRead for RequestInput {
             buf.put_slice(&this.ready[..count]);
             this.ready.advance(count);
             if this.ready.is_empty() {
-                // Even an empty part keeps the whole buffer in memory.
+                // Even an empty slice keeps the whole buffer in memory.
                 this.ready = Bytes::new();
             }
             return Poll::Ready(Ok(()));
@@ -277,28 +280,4 @@ impl AsyncRead for RequestInput {
     }
 }
 
-impl AsyncWrite for RequestInput {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
-    }
-}
+write_through!(RequestInput, io);

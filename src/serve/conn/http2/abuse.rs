@@ -20,24 +20,25 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 use tracing::debug;
 
-/// Bytes of control frames and of the heads of frames that a connection may send without a request: PING, SETTINGS,
-/// WINDOW_UPDATE, PRIORITY, empty DATA. nginx makes the same count. The refill covers the pongs of an idle connection.
+/// How many bytes of control frames and heads of frames a connection may send without a request: PING, SETTINGS,
+/// WINDOW_UPDATE, PRIORITY, empty DATA. nginx counts the same bytes. The refill is enough for the pongs of an idle
+/// connection.
 const USELESS: Refill = Refill { capacity: 256e3, per_second: 2e3 };
 
-/// Bytes of bodies and heads that a connection may send before the server has read them, or has seen the request. The
-/// number is the limit that the server has announced: for each stream a window and the largest head. Bytes on streams
-/// that were reset have no window, so only this limit bounds them.
+/// How many bytes of bodies and heads a connection may send before the server has read them or has seen the request.
+/// The number is the limit that the server has announced: a window and the largest head for each stream. Streams that
+/// were reset do not have a window, so only this limit bounds their bytes.
 const CONTENT: Refill = Refill { capacity: STREAMS as f64 * (WINDOW as f64 + MAX_HEAD as f64), per_second: 2e3 };
 
 /// The control bytes that a request adds to the allowance.
 const REQUEST_CREDIT: f64 = 512.0;
 
-/// Requests that the client may reset at once. When a page is closed, the browser resets all its requests at the same
-/// time.
+/// How many requests the client may reset soon after it has sent them. When a page is closed, the browser resets all
+/// its requests at the same time.
 const RESETS: Refill = Refill { capacity: 100.0, per_second: 10.0 };
 
-/// A client that resets a request within this time never wanted the response. A stream that has lasted an hour also
-/// ends by a reset.
+/// If a client resets a request within this time, the server assumes that the client never wanted the response. A later
+/// reset does not count: a stream that has lasted an hour also ends by a reset.
 const RAPID: Duration = Duration::from_secs(1);
 
 /// The reason for closing a connection on which a request violates the protocol. All other reasons concern the cost of
@@ -64,7 +65,7 @@ struct State {
 pub struct ConnectionState(Arc<(Mutex<State>, AtomicWaker, Arc<Http2Metrics>)>);
 
 impl ConnectionState {
-    /// The state of a new connection.
+    /// Makes the state of a new connection.
     pub fn new(metrics: Arc<Http2Metrics>) -> ConnectionState {
         let now = Instant::now();
         let state = State {
@@ -166,13 +167,13 @@ impl ConnectionState {
         StreamGuard { connection: self.clone(), opened: Instant::now(), is_complete: false }
     }
 
-    /// Notes that the client accepted bytes of a stream.
+    /// Records that the client accepted bytes of a stream.
     pub fn accepted(&self) {
         self.state().last_write = Instant::now();
     }
 
-    /// Notes that a stream has made no progress since `since`, which is the longest time allowed. If the other streams
-    /// made no progress either, the client blocks the whole connection.
+    /// Records that a stream has made no progress since `since`, which is the longest time allowed. If the other
+    /// streams made no progress either, the client blocks the whole connection.
     pub fn stalled(&self, since: Instant) {
         let mut state = self.state();
         if state.last_write <= since {
@@ -181,7 +182,7 @@ impl ConnectionState {
     }
 }
 
-/// Counts a stream for as long as it lives.
+/// Counts a stream as long as this value exists.
 pub struct StreamGuard {
     connection: ConnectionState,
     opened: Instant,
@@ -189,12 +190,12 @@ pub struct StreamGuard {
 }
 
 impl StreamGuard {
-    /// Notes that the response is complete.
+    /// Records that the response is complete, so that a later reset does not count as abuse.
     pub fn completed(&mut self) {
         self.is_complete = true;
     }
 
-    /// The state of the connection.
+    /// The state of the connection to which the stream belongs.
     pub fn connection(&self) -> &ConnectionState {
         &self.connection
     }
@@ -214,7 +215,7 @@ impl Drop for StreamGuard {
     }
 }
 
-/// A connection that counts its bytes, and the memory of incomplete frames.
+/// A TCP connection that counts its bytes, and the memory of incomplete frames.
 pub struct Metered {
     io: ClientStream,
     frames: FrameFollower,
@@ -228,8 +229,8 @@ impl Metered {
         Metered { io, frames: FrameFollower::new(), state, held: budget.reservation() }
     }
 
-    /// Reserves the memory of incomplete frames, while there is nothing more to read. Closes the connection if there is
-    /// not enough memory.
+    /// Reserves the memory of incomplete frames when there are no more bytes to read now. Closes the connection if
+    /// there is not enough memory.
     fn hold(&mut self) {
         if self.held.resize(self.frames.held()).is_err() {
             self.state.close(&mut self.state.state(), "memory");
@@ -306,7 +307,8 @@ mod tests {
     fn content_within_the_announced_windows_is_no_flood() {
         let state = ConnectionState::new(Arc::default());
         let content = |content| state.read(&Seen { content, ..Seen::default() });
-        // All streams at once, with the largest heads and with bodies that no handler reads, again and again.
+        // The client opens all streams at once, with the largest heads and with bodies that handlers do not read, again
+        // and again.
         for _ in 0..100 {
             for _ in 0..STREAMS {
                 content(WINDOW as usize + MAX_HEAD);
@@ -314,13 +316,13 @@ mod tests {
             assert!(state.state().closing.is_none());
             (0..STREAMS).for_each(|_| state.requested(MAX_HEAD));
         }
-        // Bodies that are read, however long they are.
+        // Bodies that handlers read are allowed, however long they are.
         for _ in 0..1000 {
             content(WINDOW as usize);
             state.was_useful(WINDOW as usize);
         }
         assert!(state.state().closing.is_none());
-        // And then one window more than there are streams.
+        // Bytes that no handler reads soon exceed the windows of all streams, and the connection is closed.
         for _ in 0..2 * STREAMS {
             content(WINDOW as usize);
         }

@@ -1,16 +1,19 @@
-//! Follows header blocks (HPACK, RFC 7541) only as far as it takes to find pseudo-header fields in trailers.
+//! Reads header blocks (HPACK, RFC 7541), but only to find pseudo-header fields in trailers.
 //!
-//! Such a request is malformed (RFC 9113 §8.1), but the `h2` crate accepts it: a proxy may read `:path` in a trailer as
-//! another request. A field may be an index of the dynamic table, so this module also keeps that table: for each entry
-//! its length and whether its name begins with a colon. Values are not decoded. An error ends the search; `h2` finds
-//! the same error, and ends the connection.
+//! A request with such a field in its trailers is malformed (RFC 9113 §8.1), but the `h2` crate accepts it. This is
+//! dangerous, because a proxy may read `:path` in a trailer as the path of the request. A field may be an index of the
+//! dynamic table, so this module also keeps that table: for each entry its length and whether its name begins with a
+//! colon. Values are not decoded. An error ends the search; `h2` finds the same error, and ends the connection.
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 
 /// The size of the dynamic table, which the server does not change (RFC 9113 §6.5.2).
 const TABLE: usize = 4096;
 
-/// The bytes that an entry counts besides its name and its value (RFC 7541 §4.1).
+/// The number of bytes that an entry counts in addition to its name and its value (RFC 7541 §4.1).
 const ENTRY: usize = 32;
 
 /// The lengths of the names in the static table (RFC 7541, appendix A). The first [`STATIC_PSEUDO`] names are those of
@@ -21,8 +24,8 @@ const STATIC_NAMES: [u8; 61] = [
 ];
 const STATIC_PSEUDO: usize = 14;
 
-/// The number of Huffman codes of each length from 5 bits on (RFC 7541, appendix B). The codes are in order, so that
-/// this determines them.
+/// The number of Huffman codes of each length from 5 bits on (RFC 7541, appendix B). The codes are canonical, so these
+/// counts determine all codes.
 const CODES: [u32; 26] = [10, 26, 32, 6, 0, 5, 3, 2, 6, 2, 3, 0, 0, 0, 3, 8, 13, 26, 29, 12, 4, 15, 19, 29, 0, 4];
 const SHORTEST_CODE: u32 = 5;
 
@@ -45,12 +48,12 @@ struct Field {
     name: usize,
 }
 
-/// The meaning of a number.
+/// The meaning of the number that is being read.
 #[derive(Clone, Copy)]
 enum Number {
-    /// A field of the tables.
+    /// The index of a whole field in the tables.
     Index,
-    /// A name of the tables; 0 if the name follows.
+    /// The index of a name in the tables; 0 if the name follows as a string.
     NameIndex,
     /// The length of a string.
     Length,
@@ -70,29 +73,29 @@ enum Next {
     },
     /// The beginning of a string.
     StringLength,
-    /// The content of a string.
+    /// A byte of the content of a string.
     Content {
         left: usize,
     },
-    /// Any byte after an error.
+    /// Bytes after an error, which are ignored.
     Nothing,
 }
 
-/// Follows the header blocks of a connection.
+/// Reads the header blocks of a connection.
 pub struct FieldNames {
     table: VecDeque<Entry>,
     size: usize,
     max_size: usize,
     next: Next,
     field: Field,
-    /// Whether the string is the name of the field.
+    /// Whether the string is the field's name (and not its value).
     is_name: bool,
     string: Text,
     has_pseudo: bool,
 }
 
 impl FieldNames {
-    /// Follows a new connection.
+    /// Makes the reader of a new connection, whose dynamic table is empty.
     pub fn new() -> FieldNames {
         FieldNames {
             table: VecDeque::new(),
@@ -106,7 +109,7 @@ impl FieldNames {
         }
     }
 
-    /// Follows the next bytes of a block.
+    /// Reads the next bytes of a block.
     pub fn follow(&mut self, bytes: &[u8]) {
         let mut rest = bytes;
         while let Some((byte, after)) = rest.split_first() {
@@ -153,7 +156,7 @@ impl FieldNames {
                 let value = value.saturating_add(usize::from(byte & 0x7f) << shift);
                 match byte & 0x80 {
                     0 => self.number(meaning, value),
-                    // A longer number is also an error for `h2`.
+                    // The `h2` crate also treats a longer number as an error.
                     _ if shift >= 21 => Next::Nothing,
                     _ => Next::Number { meaning, value, shift: shift + 7 },
                 }
@@ -225,7 +228,7 @@ impl FieldNames {
         self.next = Next::Field;
     }
 
-    /// Whether the name at an index is one of a pseudo-header field, and its length.
+    /// Whether the name at an index is that of a pseudo-header field, and the name's length.
     fn name_at(&self, index: usize) -> Option<(bool, usize)> {
         if let Some(name) = STATIC_NAMES.get(index.checked_sub(1)?) {
             return Some((index <= STATIC_PSEUDO, usize::from(*name)));
@@ -242,7 +245,7 @@ impl FieldNames {
     }
 }
 
-/// A string of which only the length counts, and whether it begins with a colon.
+/// The part of a string that matters: its length, and whether it begins with a colon.
 #[derive(Clone, Copy, Default)]
 struct Text {
     is_huffman: bool,
@@ -250,12 +253,12 @@ struct Text {
     begins_with_colon: bool,
     code: u32,
     bits: u32,
-    /// The first code of this length.
+    /// The first Huffman code of the current length.
     first: u32,
 }
 
 impl Text {
-    /// Follows the next bytes. Those of a Huffman code are counted only if the length counts.
+    /// Reads the next bytes. Huffman codes are decoded only if the length of the string is needed.
     fn follow(&mut self, bytes: &[u8], counts: bool) {
         if !self.is_huffman {
             self.begins_with_colon |= self.length == 0 && bytes.first() == Some(&b':');

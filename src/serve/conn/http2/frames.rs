@@ -1,4 +1,4 @@
-//! Follows the frames that a client sends (RFC 9113 §4.1), to find the purpose of its bytes.
+//! Reads the heads of the frames that a client sends (RFC 9113 §4.1), to find the purpose of each byte.
 
 use super::STREAMS;
 use super::field_names::FieldNames;
@@ -17,37 +17,37 @@ const PRIORITY: u8 = 0x20;
 const PREFACE: usize = 24;
 const HEAD: usize = 9;
 
-/// The memory of a header block besides its bytes. A field that refers to the table of headers is one byte, and the `h2`
-/// crate keeps the field that it stands for until the block is complete. The crate bounds all of them by the length of a
-/// header list.
+/// The memory that a header block takes in addition to its bytes. A field that refers to the table of headers is one
+/// byte long, but the `h2` crate keeps the whole field until the block is complete. The crate limits the sum of these
+/// fields to the maximum length of a header list.
 const FIELDS: usize = 96 << 10;
 
-/// The maximum number of streams that are kept while their request is not complete. The server may have reset some of
+/// The maximum number of streams with an incomplete request that are remembered. The server may have reset some of
 /// them.
 const OPEN_STREAMS: usize = 2 * STREAMS as usize;
 
-/// The purpose of bytes.
+/// The purposes of the bytes that were read.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Seen {
-    /// Bytes of bodies and of heads, which the windows and the limits of a request bound.
+    /// Bytes of bodies and of heads. The flow control windows and the limits on a request bound them.
     pub content: usize,
     /// All other bytes: heads of frames, PING, SETTINGS, WINDOW_UPDATE, PRIORITY.
     pub control: usize,
-    /// Whether a trailer is a pseudo-header field.
+    /// Whether the trailers have a pseudo-header field.
     pub has_pseudo_trailer: bool,
 }
 
-/// Follows the frames of a connection.
+/// Reads the frames of a connection.
 pub struct FrameFollower {
-    /// The bytes of the preface that are still to come.
+    /// The number of bytes of the preface that have not arrived.
     preface: usize,
     head: [u8; HEAD],
     head_length: usize,
-    /// The bytes of the payload that are still to come.
+    /// The number of bytes of the payload that have not arrived.
     left: usize,
-    /// The bytes of the frames of the incomplete header block.
+    /// The number of bytes in the frames of the incomplete header block.
     block: usize,
-    /// The bytes of the payload that come before the fields: padding length and priority.
+    /// The number of bytes in the payload before the fields: the padding length and the priority.
     before_fields: usize,
     /// Whether the first byte of the payload is the length of the padding.
     is_padded: bool,
@@ -61,7 +61,7 @@ pub struct FrameFollower {
 }
 
 impl FrameFollower {
-    /// Follows a connection from its preface on.
+    /// Makes the reader of a new connection, which begins with the preface.
     pub fn new() -> FrameFollower {
         FrameFollower {
             preface: PREFACE,
@@ -79,7 +79,7 @@ impl FrameFollower {
         }
     }
 
-    /// Follows the next bytes.
+    /// Reads the next bytes.
     pub fn follow(&mut self, bytes: &[u8]) -> Seen {
         let mut seen = Seen::default();
         let mut rest = bytes;
@@ -109,8 +109,8 @@ impl FrameFollower {
         seen
     }
 
-    /// About how much memory the `h2` crate takes for what it cannot handle yet: the beginning of a frame, and the frames
-    /// of an incomplete header block.
+    /// Returns about how much memory the `h2` crate takes for input that it cannot handle yet: the beginning of a
+    /// frame, and the frames of an incomplete header block.
     pub fn held(&self) -> usize {
         let payload = if self.head_length == HEAD { self.length() - self.left } else { 0 };
         let frame = if self.head_length > 0 { (self.head_length + payload).next_power_of_two() } else { 0 };
@@ -204,7 +204,8 @@ mod tests {
         bytes
     }
 
-    /// The purposes of a connection's bytes with these frames, read as a whole and byte by byte.
+    /// Returns the purposes of the bytes of a connection with these frames. Reads the bytes once as a whole and once
+    /// byte by byte.
     fn seen(frames: &[Vec<u8>]) -> Seen {
         let bytes = [vec![b'P'; PREFACE], frames.concat()].concat();
         let whole = FrameFollower::new().follow(&bytes);
@@ -239,7 +240,7 @@ mod tests {
 
     #[test]
     fn a_pseudo_header_field_is_found_in_trailers_alone() {
-        // `:path: /x`, put into the dynamic table; an ordinary field of a trailer, and of a head.
+        // These blocks put `:path: /x` into the dynamic table, and have an ordinary field in a trailer and in a head.
         let path = [&[0x44, 2][..], b"/x"].concat();
         let trailer = [&[0x40, 1][..], b"a", &[1], b"b"].concat();
         let head = |block: &[u8]| frame(HEADERS, END_HEADERS, 1, &[&[0x82][..], block].concat());
@@ -255,9 +256,9 @@ mod tests {
             ("the other one", vec![head(&path), last(&[&trailer[..], &[0xbe]].concat())], false),
             ("a literal name", vec![head(&path), last(&[&[0x00, 2][..], b":x", &[0]].concat())], true),
             ("a name that is never indexed", vec![head(&path), last(&[&[0x10, 2][..], b":x", &[0]].concat())], true),
-            // `:path` in Huffman's code.
+            // `:path` in the Huffman code.
             ("a coded name", vec![head(&path), last(&[0x00, 0x84, 0xb9, 0x58, 0xd3, 0x3f, 0])], true),
-            // `cookie` in Huffman's code.
+            // `cookie` in the Huffman code.
             ("another coded name", vec![head(&path), last(&[0x00, 0x84, 0x21, 0xcf, 0xd4, 0xc5, 0])], false),
             ("a name with a colon inside", vec![head(&path), last(&[&[0x00, 2][..], b"x:", &[0]].concat())], false),
             (
@@ -283,7 +284,7 @@ mod tests {
         assert!(!seen(&[head(&path), padded]).has_pseudo_trailer, "what is in the padding is no field");
     }
 
-    /// However the bytes are cut: nothing is held between complete frames and header blocks.
+    /// Between complete frames and header blocks nothing is held, however the bytes are cut.
     #[test]
     fn only_what_is_incomplete_is_held() {
         let whole = [

@@ -1,11 +1,11 @@
 //! HTTP/2 (RFC 9113).
 //!
 //! When the head of a response is written, its stream becomes a [`ClientStream`] like any other connection, and
-//! sessions write to it. For HTTP/1, TCP finds a client that reads nothing or is gone. For HTTP/2, this module finds
-//! such a client and disconnects it.
+//! sessions write to it. With HTTP/1, TCP detects a client that does not read or has vanished. With HTTP/2, this module
+//! detects such a client and disconnects it.
 //!
-//! The `h2` crate limits header lists, CONTINUATION frames, small DATA frames, and streams that are reset before the server has
-//! seen them. [`abuse`] limits the rest, and [`frames`] finds the bytes that are limited.
+//! The `h2` crate limits header lists, CONTINUATION frames, small DATA frames, and streams that are reset before the
+//! server has seen them. [`abuse`] limits other kinds of abuse, and [`frames`] counts the bytes for these limits.
 
 pub mod abuse;
 pub mod body;
@@ -34,8 +34,8 @@ use std::task::Poll;
 use std::time::Duration;
 use tokio::time::{Instant, Sleep};
 
-/// Requests of a connection at a time. RFC 9113 §6.5.2 recommends at least 100: all tabs of a browser share one
-/// connection.
+/// The maximum number of requests of a connection at a time. RFC 9113 §6.5.2 recommends at least 100, because all tabs
+/// of a browser share one connection.
 const STREAMS: u32 = 128;
 
 /// Bytes of request bodies that may arrive before a handler reads them: the limit for one request, and for all requests
@@ -43,17 +43,19 @@ const STREAMS: u32 = 128;
 const WINDOW: u32 = 64 << 10;
 const WINDOWS: u32 = 1 << 20;
 
-/// Bytes that a stream may hand over before the client has accepted them. They count as written, and no memory budget
-/// counts them, so the number is small: one frame, and 2 MiB for all streams of a connection.
+/// The maximum number of bytes that a stream may hand over before the client has accepted them. These bytes count as
+/// written, and the memory budget does not count them. So the number is small: one frame, which is 2 MiB for all
+/// streams of a connection.
 const UNSENT: usize = 16 << 10;
 
-/// Streams that the client has reset before the server has seen them (CVE-2023-44487), and streams that the server had
-/// to reset because of an error that the client provoked (CVE-2025-8671).
+/// The limit on two kinds of streams: streams that the client has reset before the server has seen them
+/// (CVE-2023-44487), and streams that the server had to reset because of an error that the client provoked
+/// (CVE-2025-8671).
 const PENDING_RESETS: usize = 20;
 const OWN_RESETS: usize = 100;
 
-/// A connection that is silent for this long gets a PING. Bytes for a vanished client wait in the system's buffers,
-/// which accept more of them for minutes.
+/// A connection that is silent for this long gets a PING. Without it, the server would not notice for minutes that a
+/// client has vanished, because the system's send buffers go on accepting bytes.
 const PING_AFTER: Duration = Duration::from_secs(20);
 
 /// Serves a connection whose client has sent the preface.
@@ -82,7 +84,7 @@ pub async fn serve(context: Arc<Context>, io: ClientStream, peer: Peer) {
     drive(state, connection, &shared, open).await;
 }
 
-/// The next event on a connection.
+/// An event on an HTTP/2 connection.
 enum Event {
     Ended,
     Abuse(Reason),
@@ -127,14 +129,14 @@ async fn drive(
         match event.await {
             Event::Ended => return,
             Event::Abuse(code) => {
-                // GOAWAY gives the reason. The server does not wait for the requests under way.
+                // The GOAWAY frame gives the reason. The server does not wait for the requests under way.
                 watch.is_abusive = true;
                 watch.ending = Some(Instant::now());
                 connection.abrupt_shutdown(code);
                 watch.timer.as_mut().reset(Instant::now() + watch.write_timeout.min(Duration::from_secs(1)));
             }
             Event::Drain => {
-                // GOAWAY: requests under way end with their response, and sessions with their farewell.
+                // After a GOAWAY, requests under way end with their response, and sessions end with their farewell.
                 watch.is_draining = true;
                 watch.ending.get_or_insert_with(Instant::now);
                 connection.graceful_shutdown();
@@ -149,14 +151,14 @@ async fn drive(
     }
 }
 
-/// The size of a head, which may be most of the bytes that a client sends: cookies that are too long for the table of
-/// headers come with each poll.
+/// The size of the head counts, because it may be most of the bytes that a client sends: cookies that are too long for
+/// the table of headers are sent with each poll.
 fn size_of_head(request: &Request<RecvStream>) -> usize {
     let path = request.uri().path_and_query().map_or(0, |path| path.as_str().len());
     path + request.headers().iter().map(|(name, value)| name.as_str().len() + value.len()).sum::<usize>()
 }
 
-/// The action of a connection when its timer has fired.
+/// The action that the connection must take after its timer has fired.
 enum Action {
     Continue,
     ShutDown,
@@ -169,7 +171,7 @@ struct Watch<'a> {
     shared: &'a ConnectionState,
     pings: Option<PingPong>,
     timer: Pin<Box<Sleep>>,
-    /// How long the connection may be idle, before the first request and then between two.
+    /// How long the connection may be idle before the first request, and how long between two requests.
     first_timeout: Duration,
     idle_timeout: Duration,
     write_timeout: Duration,
@@ -207,7 +209,7 @@ impl Watch<'_> {
         }
         self.pinged = self.pinged.filter(|pinged| shared.last_read() < *pinged);
         if let Some(late) = self.state.drain.late_at().filter(|_| self.is_draining) {
-            // The client has sent half a header block or half a frame, or it does not acknowledge the GOAWAY.
+            // The client has sent only a part of a header block or frame, or it does not acknowledge the GOAWAY.
             if shared.idle_since().is_some_and(|since| now >= late.max(since + LAST_WORDS)) {
                 return Action::Close;
             }
@@ -217,7 +219,8 @@ impl Watch<'_> {
         let mut action = Action::Continue;
         let idle_timeout = if shared.has_requested() { self.idle_timeout } else { self.first_timeout };
         match shared.idle_since() {
-            // The client sends no request. The timeouts are the same as for the first and the next request of HTTP/1.
+            // The client does not send a request. The timeouts are the same as for the first and the next request of
+            // HTTP/1.
             Some(since) if now >= since + idle_timeout && self.ending.is_none() => {
                 self.ending = Some(now);
                 action = Action::ShutDown;

@@ -66,7 +66,7 @@ impl RequestTask {
                     return Poll::Ready(Some(response));
                 }
                 if expected.take_if(|is_awaited| is_awaited.load(Ordering::Relaxed)).is_some() {
-                    // The request below ends if the stream is gone.
+                    // The response below ends if the stream has ended.
                     let _ = respond.send_informational(go_on());
                 }
                 // The client has reset the stream. A reset also ends a long poll.

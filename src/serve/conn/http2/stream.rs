@@ -1,4 +1,4 @@
-//! An HTTP/2 stream as a layer of a client stream: bytes in, bytes out, and an end on either side.
+//! An HTTP/2 stream as a layer of a client stream. It can be read and written, and each side can be closed.
 
 use super::abuse::StreamGuard;
 use crate::serve::net::stream::Layer;
@@ -10,21 +10,21 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
-/// A stream whose response has begun. It is reset if this is dropped before its end.
+/// A stream whose response has begun. If this value is dropped before the stream has ended, the stream is reset.
 pub struct StreamIo {
     send: SendStream<Bytes>,
-    /// The bytes that the client of a WebSocket sends after its request. `None` for other requests: their sending side
-    /// is shut from the beginning, so the end of the input does not mean that the client is gone.
+    /// The bytes that a WebSocket client sends after its request. `None` for other requests: their clients have shut
+    /// the sending side already, so the end of the input does not mean that the client has vanished.
     receive: Option<RecvStream>,
     unread: Bytes,
     guard: StreamGuard,
-    /// The time since which the client accepts nothing.
+    /// The time since which the client has not accepted any bytes.
     stalled_since: Option<Instant>,
     is_shut: bool,
 }
 
 impl StreamIo {
-    /// Wraps a stream. The stream is counted while this lives.
+    /// Wraps a stream. The stream counts as open while this value exists.
     pub fn new(send: SendStream<Bytes>, receive: Option<RecvStream>, guard: StreamGuard) -> StreamIo {
         StreamIo { send, receive, unread: Bytes::new(), guard, stalled_since: None, is_shut: false }
     }
@@ -67,7 +67,7 @@ impl Layer for StreamIo {
         }
     }
 
-    /// The connection stays open, and sends the bytes that this stream has handed over.
+    /// The connection stays open, and will send the bytes that this stream has handed over.
     fn lingers(&self) -> bool {
         false
     }
@@ -90,7 +90,7 @@ impl AsyncRead for StreamIo {
         let n = this.unread.len().min(buf.remaining());
         buf.put_slice(&this.unread[..n]);
         this.unread.advance(n);
-        // The window opens only for bytes that were read.
+        // The flow control window opens again only for bytes that were read.
         receive.flow_control().release_capacity(n).map_err(to_io)?;
         this.guard.connection().was_useful(n);
         Poll::Ready(Ok(()))

@@ -87,8 +87,8 @@ impl World {
         let Some(epoch) = it.epoch else { return Err("entries before the log was opened".into()) };
         let server = it.tail_at;
         let stream = &self.servers[server].stream;
-        // If the node begins to read, or goes on after a hole, its readers are told of a gap or have cursors of their
-        // own.
+        // If the node begins to read or goes on after a hole, each of its readers is told of a gap or has a cursor of
+        // its own.
         if std::mem::take(&mut it.is_opened) {
             it.seen = stream.upto(after).map(|entry| entry.token).collect();
             it.is_misled = false;
@@ -235,8 +235,8 @@ impl World {
         }
     }
 
-    /// Whether the stream was put back to an earlier state of the present epoch. The server's clock goes on, so ids do
-    /// not repeat.
+    /// Whether the stream was put back to an earlier state of the present epoch. The server's clock is not put back, so
+    /// ids do not repeat.
     pub(super) fn is_torn(&self, server: usize) -> bool {
         let stream = &self.servers[server].stream;
         let of = stream.epoch.and_then(|(epoch, _)| self.epochs.get(&epoch));

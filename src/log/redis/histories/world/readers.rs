@@ -1,4 +1,4 @@
-//! The steps of the readers, and the check of the messages and gaps that they are told of.
+//! The steps of the readers, and the check of the messages and gaps that they receive.
 
 use super::*;
 
@@ -91,7 +91,7 @@ impl World {
             for node in 0..NODES {
                 is_news |= self.tail(node).await?;
             }
-            // A step that finds that the log has changed does not decide anything yet.
+            // If a step only finds that the log has changed, there is no result yet.
             quiet = if is_news { 0 } else { quiet + 1 };
             if quiet > 2 {
                 break;

@@ -92,7 +92,7 @@ impl World {
         let newest = self.epochs.values().flatten().map(|entry| entry.id.ms).max().unwrap_or(0);
         self.copy((of, &key), (of, KEY)).await;
         self.servers[of].stream = stream;
-        // The clock of a server goes on, so it never gives an id twice.
+        // The clock of a server is never set back, so the server never gives an id twice.
         while crate::log::clock::LogClock::here().now_ms() <= newest {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
