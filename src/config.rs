@@ -3,12 +3,14 @@
 mod access;
 mod environment;
 mod error;
+mod hook;
 mod parse;
 mod values;
 
 pub use access::{AccessFlags, Secret};
 pub use environment::{Origins, unknown_variables};
 pub use error::BadConfig;
+pub use hook::HookFlags;
 pub use values::{AccessLogTo, AddressOrOff};
 
 use crate::cli;
@@ -119,6 +121,10 @@ pub struct Config {
     /// The flags of access control.
     #[command(flatten)]
     pub access: AccessFlags,
+
+    /// The flags of the application hook.
+    #[command(flatten)]
+    pub hook: HookFlags,
 
     /// Redis that stores the log: `redis://…`, `rediss://…` (TLS), `redis+unix://…`,
     /// `redis+sentinel://HOST:PORT,…/SERVICE` or `redis+cluster://HOST:PORT,…`. By default the log is in
@@ -354,6 +360,7 @@ impl Config {
         let bad = |text: String| Err(BadConfig::new(text));
         let addresses: Vec<SocketAddr> = self.listen.iter().chain(&self.tcp_listen.0).copied().collect();
         self.access.check(&addresses)?;
+        self.hook.check()?;
         // Senders may use half of the budget, and the longest body must fit into that half.
         let least = MIN_BUFFER.max(self.max_message_bytes.saturating_mul(4));
         if self.max_buffer_bytes < least {
@@ -458,6 +465,7 @@ mod tests {
             (&["--max-buffer-bytes", "8MiB", "--max-message-bytes", "4MiB"], "at least 16777216"),
             (&["--key-bytes", "4095"], "at least 4096"),
             (&["--proxy-protocol"], "--trusted-proxy"),
+            (&["--hook-secret-file", "f"], "--hook-url"),
             (&["--trusted-proxy", "0.0.0.0/0"], "name your proxies"),
             (&["--listen", "127.0.0.1:80", "--admin-listen", "127.0.0.1:80"], "a port of its own"),
         ] {

@@ -28,16 +28,19 @@ const ROOMS: [(&str, &[&str]); 17] = [
 ];
 
 /// Each folder of `src/serve` (and its file `state`), and the folders that it may use.
-const FOLDERS: [(&str, &[&str]); 12] = [
+const FOLDERS: [(&str, &[&str]); 15] = [
     ("net", &[]),
+    ("application", &[]),
     ("limits", &[]),
-    ("access", &["limits"]),
+    ("access", &["application", "limits"]),
+    ("hook", &["application", "limits", "access"]),
     ("metrics", &["net", "limits"]),
     ("http", &["net", "limits", "access"]),
-    ("state", &["net", "limits", "access", "metrics", "http"]),
+    ("state", &["net", "limits", "access", "hook", "metrics", "http"]),
     ("publishing", &["limits", "access", "metrics", "state"]),
-    ("session", &["net", "limits", "access", "metrics", "http", "state", "publishing"]),
-    ("routes", &["limits", "access", "metrics", "http", "state", "publishing", "session"]),
+    ("events", &["limits", "access", "hook", "metrics", "state", "publishing"]),
+    ("session", &["net", "limits", "access", "metrics", "http", "state", "publishing", "events"]),
+    ("routes", &["limits", "access", "metrics", "http", "state", "publishing", "events", "session"]),
     ("protocols", &["limits", "access", "metrics", "http", "state", "publishing", "session", "routes"]),
     ("router", &["access", "http", "state", "routes", "protocols"]),
     ("conn", &["net", "limits", "access", "metrics", "http", "state", "publishing", "session", "routes", "router"]),

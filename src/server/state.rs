@@ -6,7 +6,7 @@ use crate::log::MessageLog;
 use crate::log::subscriber_counts::SubscriberCounts;
 use crate::serve::{
     self, AccessLog, Authorizer, BufferBudget, ConnectionLimits, Connections, Context, DeliveryMetrics, Demo,
-    DescriptorAllowance, Drain, Exporter, Http2Metrics, OriginPolicy, PollCache, Proxies, RateLimiter, Reactor,
+    DescriptorAllowance, Drain, Exporter, Hook, Http2Metrics, OriginPolicy, PollCache, Proxies, RateLimiter, Reactor,
     Rejections, ServerState, Settings, Timers, Tls,
 };
 use crate::transport::params::Limits;
@@ -29,6 +29,8 @@ pub struct Parts {
     pub origins: OriginPolicy,
     /// The rules for clients that may subscribe and publish.
     pub authorizer: Authorizer,
+    /// The hook, if it is on.
+    pub hook: Option<Arc<Hook>>,
     /// The certificate, if there is one.
     pub tls: Option<Arc<Tls>>,
     /// The access log, if it is on.
@@ -69,8 +71,9 @@ pub fn context(config: &Config, mut registry: Registry, parts: Parts) -> Context
         remote_counts: parts.remote_counts,
         origins: parts.origins,
         authorizer: Arc::new(parts.authorizer),
+        hook: parts.hook,
         proxies: Proxies::new(config.access.trusted_proxy.clone(), config.access.proxy_protocol),
-        rates: RateLimiter::new(config.request_rate, config.publish_rate),
+        rates: RateLimiter::new(config.request_rate, config.publish_rate, config.hook.event_rate),
         budget,
         rejections,
         settings: settings(config),

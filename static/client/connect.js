@@ -11,6 +11,7 @@ var METHODS = {
   resume: resume,
   close: close,
   publish: publish,
+  emit: sendEvent,
   diagnose: diagnose
 };
 
@@ -18,7 +19,7 @@ var METHODS = {
 function address(url) {
   url = String(url || '').replace(/\/+$/, '');
   if (/^https?:/i.test(url)) { return url; }
-  if (!root.location || /^[^\/]/.test(url)) { throw new Error('Longtail: no http address'); }
+  if (!root.location || /^[^\/]/.test(url)) { throw new Error('Longtail: no address'); }
   // A page without a host (such as about:srcdoc) uses the addresses of the page around it.
   return location.host ? (/^\/\//.test(url) ? location.protocol : origin('')) + url : url;
 }
@@ -99,6 +100,14 @@ function begin(conn) {
     if (!share) { return alone(); }
     conn._ready = true;
     if (isActive(conn)) { share(conn._lt, options); }
+  });
+}
+
+// Sends an event to the application; see emit.js.
+function sendEvent(conn, event, data, done, settings) {
+  need(conn._base, 'emit', function (send) {
+    if (send) { return send(newLink(conn, conn), conn._main && conn._main._care, event, data, done, settings); }
+    (done || nothing)(refusal(0));
   });
 }
 

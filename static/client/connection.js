@@ -16,7 +16,7 @@ function open(conn) {
   if (!conn._lt.channels.length) { return pause(conn); }
   if (typeof conn._options.token === 'function' && !conn._token) { return needToken(conn); }
   if (!all.length) { all = usable(conn, false); }
-  if (!all.length) { return finish(conn, { code: 'no_transport', message: 'none is usable' }); }
+  if (!all.length) { return finish(conn, { code: 'no_transport' }); }
   read(conn, all[conn._start % all.length]);
 }
 
@@ -190,7 +190,7 @@ function finish(conn, why) {
 }
 
 function close(conn) {
-  if (conn._lt.state !== 'closed') { finish(conn, { code: 'closed', message: 'by page' }); }
+  if (conn._lt.state !== 'closed') { finish(conn, { code: 'closed' }); }
 }
 
 // To read other channels, a connection continues from the same cursor with another list. This works on every transport.

@@ -27,7 +27,7 @@ function query(base, path, fields) {
 
 // A file that is loaded for old browsers, or where there is no XMLHttpRequest, brings `api.xhr`.
 function newXhr(streaming) {
-  return api.xhr ? api.xhr(streaming) : root.XMLHttpRequest ? new XMLHttpRequest() : null;
+  return api.xhr ? api.xhr(streaming) : root.XMLHttpRequest && new XMLHttpRequest();
 }
 
 // Whether a script can read an answer of that server; with `streaming`, whether it can read the answer while it
@@ -60,8 +60,9 @@ function http(method, url, options, done, progress) {
   }
 
   if (isLong) {
-    body = url.replace(/^.*?\?/, '');
-    url = url.replace(/\?.*/, '');
+    isLong = url.split('?');
+    url = isLong[0];
+    body = isLong[1];
     method = 'POST';
   }
   try {

@@ -101,7 +101,7 @@ function expectWithin(link, within) {
   clearTimeout(link._watchdog);
   link._watchdog = setTimeout(function () {
     link._silent = true;
-    link.end(unreachable('too silent'));
+    link.end(unreachable('no answer'));
   }, within);
 }
 

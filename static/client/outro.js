@@ -9,7 +9,6 @@ api.sameOrigin = sameOrigin;
 api.reaches = reaches;
 api.http = http;
 api.query = query;
-api.readLines = readLines;
 api.load = load;
 api.need = need;
 api.now = now;

@@ -174,7 +174,12 @@ fn from_json(body: &str, max: usize) -> Result<Vec<Draft>, ApiError> {
     Ok(vec![one(body, max)?])
 }
 
-fn one(json: &str, max: usize) -> Result<Draft, ApiError> {
+/// Parses one publish object.
+///
+/// # Errors
+///
+/// The first error in the object.
+pub fn one(json: &str, max: usize) -> Result<Draft, ApiError> {
     object(json)?;
     let publication = serde_json::from_str::<Publication<'_>>(json).map_err(|error| bad_json(&error))?;
     known_fields(json)?;

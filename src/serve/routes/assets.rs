@@ -53,6 +53,7 @@ const FILES: &[(&str, &str, &[&str])] = &[
     ("/scripts.js", SCRIPT, &[include_str!("../../../static/lazy/scripts.js")]),
     ("/stream.js", SCRIPT, &[include_str!("../../../static/lazy/stream.js")]),
     ("/token.js", SCRIPT, &[include_str!("../../../static/lazy/token.js")]),
+    ("/emit.js", SCRIPT, &[include_str!("../../../static/lazy/emit.js")]),
     ("/fetch.js", SCRIPT, &[include_str!("../../../static/lazy/fetch.js")]),
     ("/legacy.js", SCRIPT, &[include_str!("../../../static/lazy/legacy.js")]),
     (
