@@ -85,8 +85,8 @@ impl CommandHandler {
         frame: &[u8],
         reference: &mut Option<String>,
     ) -> Result<Outcome, ApiError> {
-        let mut head = dialect.head(frame)?;
-        *reference = head.reference.take();
+        let head = dialect.head(frame)?;
+        reference.clone_from(&head.reference);
         // The command counts for the rate limit before its rest is parsed: for a client over its limit, the server
         // parses only the head.
         state.rates.request(self.credentials.ip)?;
