@@ -589,7 +589,7 @@ async fn a_client_goes_on_while_its_event_waits() {
         way.send(&json!({"type": "ping", "ref": "ping"})).await;
         assert_eq!(way.next().await["ref"], "ping");
         way.send(&json!({"type": "publish", "channel": "todo", "data": 1, "ref": "publish"})).await;
-        let mut seen = vec![way.next().await, way.next().await];
+        let mut seen = [way.next().await, way.next().await];
         seen.sort_by_key(|object| object["type"] != "ack");
         assert_eq!((&seen[0]["ref"], &seen[1]["data"]), (&json!("publish"), &json!(1)), "an answer and a message");
         let last = way.next().await;

@@ -160,7 +160,7 @@ fn from_json(body: &str, max: usize) -> Result<Vec<Draft>, ApiError> {
             return Err(ApiError::new(Code::TooLarge, format!("an array may have at most {MESSAGES} messages")));
         }
         let mut channels = 0;
-        let mut next = |item: &RawValue| {
+        let next = |item: &RawValue| {
             let draft = one(item.get(), max)?;
             channels += draft.channels().len();
             if channels > CHANNELS {
@@ -169,7 +169,7 @@ fn from_json(body: &str, max: usize) -> Result<Vec<Draft>, ApiError> {
             }
             Ok(draft)
         };
-        return items.into_iter().map(|item| next(item)).collect();
+        return items.into_iter().map(next).collect();
     }
     Ok(vec![one(body, max)?])
 }
