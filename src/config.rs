@@ -3,6 +3,7 @@
 mod access;
 mod environment;
 mod error;
+mod hook;
 mod parse;
 mod presence;
 mod values;
@@ -10,6 +11,7 @@ mod values;
 pub use access::{AccessFlags, Secret};
 pub use environment::{Origins, unknown_variables};
 pub use error::BadConfig;
+pub use hook::HookFlags;
 pub use presence::PresenceFlags;
 pub use values::{AccessLogTo, AddressOrOff};
 
@@ -121,6 +123,10 @@ pub struct Config {
     /// The flags of access control.
     #[command(flatten)]
     pub access: AccessFlags,
+
+    /// The flags of the application hook.
+    #[command(flatten)]
+    pub hook: HookFlags,
 
     /// The flags of presence.
     #[command(flatten)]
@@ -360,6 +366,7 @@ impl Config {
         let bad = |text: String| Err(BadConfig::new(text));
         let addresses: Vec<SocketAddr> = self.listen.iter().chain(&self.tcp_listen.0).copied().collect();
         self.access.check(&addresses)?;
+        self.hook.check()?;
         // Senders may use half of the budget, and the longest body must fit into that half.
         let least = MIN_BUFFER.max(self.max_message_bytes.saturating_mul(4));
         if self.max_buffer_bytes < least {
@@ -465,6 +472,7 @@ mod tests {
             (&["--max-buffer-bytes", "8MiB", "--max-message-bytes", "4MiB"], "at least 16777216"),
             (&["--key-bytes", "4095"], "at least 4096"),
             (&["--proxy-protocol"], "--trusted-proxy"),
+            (&["--hook-secret-file", "f"], "--hook-url"),
             (&["--trusted-proxy", "0.0.0.0/0"], "name your proxies"),
             (&["--listen", "127.0.0.1:80", "--admin-listen", "127.0.0.1:80"], "a port of its own"),
         ] {

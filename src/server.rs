@@ -5,6 +5,7 @@ mod access;
 mod demo;
 mod descriptors;
 mod error;
+mod hook;
 mod listen;
 mod open_log;
 mod reload;
@@ -93,6 +94,7 @@ impl Server {
         }
         let tls = certificate(config, metrics)?;
         let (origins, authorizer) = access::access(&config.access, !config.presence.presence.is_empty(), metrics)?;
+        let hook = hook::hook(&config.hook, metrics)?;
         let access_log = access_log(&config.access_log, metrics)?;
         let mut listeners = listen::listen(config, sockets)?;
         let demo = open_demo(&mut listeners)?;
@@ -112,6 +114,7 @@ impl Server {
             is_listening,
             origins,
             authorizer,
+            hook,
             tls,
             access_log,
             reactor,
@@ -169,7 +172,7 @@ impl Server {
 
     /// Returns a reloader, which reloads files while the server runs.
     pub fn reloader(&self) -> Reloader {
-        Reloader::new(self.context.state.tls.clone())
+        Reloader::new(self.context.state.tls.clone(), self.context.state.hook.clone())
     }
 }
 

@@ -38,6 +38,7 @@ mod duplex;
 mod fault_table;
 mod faults;
 mod held_input;
+mod hook;
 mod hop;
 mod http1;
 mod http2;

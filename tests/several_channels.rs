@@ -246,7 +246,8 @@ proptest! {
 async fn a_volatile_message_comes_once_too() {
     let (log, hub) = hub(1000).await;
     let mut reader = TestReader::new(&hub, 0);
-    let table: [(&[usize], &[usize], Option<usize>, Option<usize>); 7] = [
+    type Row<'a> = (&'a [usize], &'a [usize], Option<usize>, Option<usize>);
+    let table: [Row<'_>; 7] = [
         (&[0, 1], &[], None, Some(0)),
         (&[1, 0], &[], None, Some(1)),
         (&[2, 1, 0], &[], None, Some(1)),

@@ -56,6 +56,9 @@ impl Check {
         // This does not use `println!`, because `println!` panics if the program that reads the output has ended.
         let mut out = stdout();
         writeln!(out, "Longtail {} at {}", printable(info["version"].as_str().unwrap_or("?")), client.base)?;
+        if info["events"] == true {
+            writeln!(out, "clients may send events: the server passes them on to an application")?;
+        }
         for note in notes(&client).await {
             writeln!(out, "! {note}")?;
         }

@@ -65,7 +65,7 @@ pub struct AccessFlags {
     /// `https://www.example.com/authorize.php`. The server sends it the channels and the user's cookies by POST, and it
     /// answers with the allowed channels
     #[arg(long, env = "LONGTAIL_AUTHORIZE_URL", value_name = "URL", help_heading = "Access")]
-    #[arg(value_parser = application, hide_env_values = true)]
+    #[arg(value_parser = authorize_url, hide_env_values = true)]
     pub authorize_url: Option<Uri>,
 
     /// Seconds that the application may take for an answer. After that the request is refused
@@ -109,9 +109,13 @@ fn network(text: &str) -> Result<IpNet, String> {
     text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)).map_err(|_| rule())
 }
 
-fn application(text: &str) -> Result<Uri, String> {
-    let rule =
-        || "use a URL such as https://www.example.com/authorize.php, without a user name and password".to_owned();
+fn authorize_url(text: &str) -> Result<Uri, String> {
+    application(text, "https://www.example.com/authorize.php")
+}
+
+/// Parses the URL of an application. `example` is a URL for the error's text.
+pub(super) fn application(text: &str, example: &str) -> Result<Uri, String> {
+    let rule = || format!("use a URL such as {example}, without a user name and password");
     let uri: Uri = text.parse().map_err(|_| rule())?;
     let is_valid = matches!(uri.scheme_str(), Some("http" | "https"))
         && uri.authority().is_some_and(|authority| !authority.as_str().contains('@'));

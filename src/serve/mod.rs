@@ -3,9 +3,12 @@
 //! The folders depend on each other in one direction, from `conn` down to `net`; `tests/imports.rs` checks it.
 
 mod access;
+mod application;
 mod conn;
+mod events;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+mod hook;
 mod http;
 mod limits;
 mod metrics;
@@ -26,6 +29,8 @@ pub use access::origin::{AccessMode, OriginPolicy};
 pub use access::tokens::{BadKey, Tokens};
 pub use access::webhook::{MAX_IN_FLIGHT, Webhook};
 pub use conn::listener::{Listeners, serve};
+pub use hook::signature::HookSecret;
+pub use hook::{Hook, HookSettings};
 pub use http::access_log::{AccessLog, Destination};
 pub use limits::connections::{ConnectionLimits, Connections, DescriptorAllowance};
 pub use limits::memory::BufferBudget;

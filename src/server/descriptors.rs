@@ -29,8 +29,8 @@ fn open() -> u64 {
     list.map_or(OPEN, |entries| entries.count() as u64)
 }
 
-/// The limit on authorization requests in flight. Each of them takes a connection, and most of a small descriptor limit
-/// must be left for other connections.
+/// The limit on requests in flight to one URL of the application. Each of them takes a connection, and most of a small
+/// descriptor limit must be left for other connections.
 pub fn questions() -> usize {
     questions_of(limit())
 }
@@ -42,10 +42,8 @@ fn questions_of(limit: u64) -> usize {
 /// How many descriptors are reserved if the process has this limit.
 fn reserved(config: &Config, demo: u64, limit: u64) -> u64 {
     let redis = if config.redis.is_some() { REDIS } else { 0 };
-    let application = match &config.access.authorize_url {
-        Some(_) => questions_of(limit) as u64,
-        None => 0,
-    };
+    let urls = [&config.access.authorize_url, &config.hook.hook_url].into_iter().flatten().count();
+    let application = (urls * questions_of(limit)) as u64;
     // The demo gets at most half of the limit, because its clients also come through its proxy.
     OTHERS + redis + application + demo.min(limit / 2)
 }
@@ -89,6 +87,7 @@ mod tests {
             (redis.to_owned(), 1024, OTHERS + REDIS),
             (application.to_owned(), 1024, OTHERS + 64),
             (application.to_owned(), 100, OTHERS + 25),
+            (format!("{application} --hook-url http://a/"), 1024, OTHERS + 128),
             (format!("{redis} {application}"), u64::MAX, OTHERS + REDIS + 64),
         ] {
             let flags = std::iter::once("longtail").chain(flags.split_whitespace());

@@ -1,17 +1,20 @@
 //! Reloads files while the server runs.
 
-use crate::serve::Tls;
+use crate::serve::{Hook, Tls};
 use std::sync::Arc;
 use tokio::signal::unix::Signal;
 use tracing::{info, warn};
 
-/// Reloads the files of a running server. The only such file is the certificate.
-pub struct Reloader(Option<Arc<Tls>>);
+/// Reloads the files of a running server: the certificate, and the secret of the hook.
+pub struct Reloader {
+    tls: Option<Arc<Tls>>,
+    hook: Option<Arc<Hook>>,
+}
 
 impl Reloader {
-    /// A reloader for this certificate, if there is one.
-    pub(super) fn new(tls: Option<Arc<Tls>>) -> Reloader {
-        Reloader(tls)
+    /// A reloader for this certificate and the secret of this hook, if there are any.
+    pub(super) fn new(tls: Option<Arc<Tls>>, hook: Option<Arc<Hook>>) -> Reloader {
+        Reloader { tls, hook }
     }
 
     /// Reloads at each signal, until the process ends.
@@ -23,15 +26,24 @@ impl Reloader {
         }
     }
 
-    /// Reloads the files, and blocks while it reads them. If the new files are invalid, it logs the reason, and the old
-    /// certificate stays in use.
+    /// Reloads the files, and blocks while it reads them. If a new file is invalid, it logs the reason, and the old
+    /// content stays in use.
     pub fn reload(&self) {
-        match self.0.as_ref().map(|tls| tls.reload()) {
+        let secret = self.hook.as_ref().and_then(|hook| hook.secret());
+        match self.tls.as_ref().map(|tls| tls.reload()) {
             Some(Ok(())) => info!("the certificate was reloaded; new connections use it"),
             Some(Err(error)) => {
                 warn!("the old certificate stays in use: {error}; fix the file and send SIGHUP again");
             }
-            None => info!("nothing to reload: --tls-cert is not set"),
+            None if secret.is_some() => {}
+            None => info!("nothing to reload: --tls-cert and --hook-secret-file are not set"),
+        }
+        match secret.map(|secret| secret.reload()) {
+            Some(Ok(())) => info!("the secret of --hook-secret-file was reloaded; it signs all new calls"),
+            Some(Err(error)) => {
+                warn!("the old secret of --hook-secret-file stays in use: {error}; fix the file and send SIGHUP again");
+            }
+            None => {}
         }
     }
 }

@@ -208,8 +208,8 @@ mod tests {
             let text = failure.to_string();
             assert!(text.starts_with("the task of this test has ended: ") && text.contains(reason), "{text}");
             assert_eq!(failure.exit_code(), 70);
-            // Clients are told by the end of their connections.
-            assert_eq!(client.read(&mut [0; 1]).await.ok(), Some(0));
+            // The connections end, by a FIN or a reset.
+            assert!(matches!(client.read(&mut [0; 1]).await, Ok(0) | Err(_)));
         }
     }
 
@@ -222,13 +222,16 @@ mod tests {
             (|background, task| background.needed.push(("the timers", task)), "the timers"),
         ];
         for (put, name) in end {
-            let mut background = Background::spawn(&mut server().await);
+            // The timers end with the server.
+            let mut server = server().await;
+            let mut background = Background::spawn(&mut server);
             put(&mut background, tokio::spawn(async { panic!("a fault") }));
             let failure = background.failure().await.to_string();
             assert!(failure.contains(name) && failure.contains("a fault"), "{failure}");
             background.end().await;
         }
-        let mut healthy = Background::spawn(&mut server().await);
+        let mut server = server().await;
+        let mut healthy = Background::spawn(&mut server);
         let seconds = tokio::time::timeout(Duration::from_millis(300), healthy.failure()).await;
         assert!(seconds.is_err(), "a failure of a healthy server: {seconds:?}");
     }

@@ -7,7 +7,7 @@ use crate::log::presence::PresenceStore;
 use crate::log::subscriber_counts::SubscriberCounts;
 use crate::serve::{
     self, AccessLog, Authorizer, BufferBudget, ConnectionLimits, Connections, Context, DeliveryMetrics, Demo,
-    DescriptorAllowance, Drain, Exporter, Http2Metrics, OriginPolicy, PollCache, Presence, PresenceMetrics,
+    DescriptorAllowance, Drain, Exporter, Hook, Http2Metrics, OriginPolicy, PollCache, Presence, PresenceMetrics,
     PresenceSettings, Proxies, RateLimiter, Reactor, Rejections, ServerState, Settings, Timers, Tls,
 };
 use crate::transport::params::Limits;
@@ -33,6 +33,8 @@ pub struct Parts {
     pub origins: OriginPolicy,
     /// The rules for clients that may subscribe and publish.
     pub authorizer: Authorizer,
+    /// The hook, if it is on.
+    pub hook: Option<Arc<Hook>>,
     /// The certificate, if there is one.
     pub tls: Option<Arc<Tls>>,
     /// The access log, if it is on.
@@ -75,8 +77,9 @@ pub fn context(config: &Config, mut registry: Registry, parts: Parts) -> Context
         presence,
         origins: parts.origins,
         authorizer: Arc::new(parts.authorizer),
+        hook: parts.hook,
         proxies: Proxies::new(config.access.trusted_proxy.clone(), config.access.proxy_protocol),
-        rates: RateLimiter::new(config.request_rate, config.publish_rate),
+        rates: RateLimiter::new(config.request_rate, config.publish_rate, config.hook.event_rate),
         budget,
         rejections,
         settings: settings(config),

@@ -1,6 +1,6 @@
 //! Commands of duplex clients, independent of a protocol. A [`Dialect`] parses them, and the session carries them out.
 
-use super::ApiError;
+use super::{ApiError, ClientEvent};
 use crate::cursor::Start;
 use crate::message::{Channel, ClientId, Draft};
 use std::borrow::Cow;
@@ -14,6 +14,8 @@ pub enum Command {
     Unsubscribe(Vec<Channel>),
     /// Publish a message.
     Publish(Draft),
+    /// Pass an event on to the application.
+    Event(ClientEvent),
     /// Answer with a pong.
     Ping,
 }
@@ -42,6 +44,8 @@ pub enum CommandKind {
     Unsubscribe,
     /// [`Command::Publish`].
     Publish,
+    /// [`Command::Event`].
+    Event,
     /// [`Command::Ping`].
     Ping,
 }

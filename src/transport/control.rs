@@ -46,6 +46,13 @@ pub enum Control<'a> {
         /// The cursor of a published message.
         id: Option<Cursor>,
     },
+    /// The application has answered an event.
+    Answer {
+        /// The command's reference, as the dialect has parsed it. In the native dialect it is the `ref`, as JSON.
+        reference: Option<&'a str>,
+        /// The arguments for the client's callback, as JSON on one line.
+        ack: Option<&'a str>,
+    },
     /// The answer to a ping.
     Pong {
         /// The command's reference, as the dialect has parsed it. In the native dialect it is the `ref`, as JSON.
@@ -116,7 +123,7 @@ impl Control<'_> {
             Control::Heartbeat { .. } => "heartbeat",
             Control::Gap(_) => "gap",
             Control::Bye { .. } => "bye",
-            Control::Ack { .. } => "ack",
+            Control::Ack { .. } | Control::Answer { .. } => "ack",
             Control::Pong { .. } => "pong",
             Control::Error { .. } => "error",
         }
@@ -128,7 +135,7 @@ impl Control<'_> {
             Control::Hello { cursor, .. } | Control::Heartbeat { cursor } => Some(cursor),
             Control::Gap(gap) => Some(gap.cursor),
             Control::Bye { cursor, .. } | Control::Ack { cursor, .. } => cursor,
-            Control::Pong { .. } | Control::Error { .. } => None,
+            Control::Answer { .. } | Control::Pong { .. } | Control::Error { .. } => None,
         }
     }
 
@@ -146,6 +153,7 @@ impl Control<'_> {
             }
         }
         if let Control::Ack { reference: Some(reference), .. }
+        | Control::Answer { reference: Some(reference), .. }
         | Control::Pong { reference: Some(reference) }
         | Control::Error { reference: Some(reference), .. } = self
         {
@@ -161,9 +169,19 @@ impl Control<'_> {
                 object.raw("heartbeat", &heartbeat.as_secs().to_string());
             }
             Control::Ack { id: Some(id), .. } => object.text("id", &id.to_string()),
+            Control::Answer { ack: Some(ack), .. } => {
+                object.raw("data", ack);
+                // As in a message: the data is a list of arguments.
+                if ack.starts_with('[') {
+                    object.raw("args", "true");
+                }
+            }
             Control::Error { error, .. } => {
                 object.text("code", error.code.as_str());
                 object.text("message", &error.message);
+                if let Some(data) = &error.data {
+                    object.raw("data", data);
+                }
             }
             _ => {}
         }

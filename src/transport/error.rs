@@ -72,6 +72,12 @@ codes! {
     CursorFixed = "cursor_fixed", 409;
     /// The command does not exist.
     UnknownCommand = "unknown_command", 400;
+    /// The server does not pass events on to an application.
+    NoHook = "no_hook", 404;
+    /// The application's answer needs a session, and the client does not have one.
+    NoSession = "no_session", 409;
+    /// The application did not answer as it has to.
+    ApplicationFailed = "application_failed", 502;
 }
 
 impl fmt::Display for Code {
@@ -80,7 +86,8 @@ impl fmt::Display for Code {
     }
 }
 
-/// An error of the API: a code for programs and a text for people. The text never repeats input of the client.
+/// An error of the API: a code for programs and a text for people. The text never repeats input of the client. An
+/// application that refuses an event writes the text itself.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{code}: {message}")]
 pub struct ApiError {
@@ -92,12 +99,14 @@ pub struct ApiError {
     pub may_pass: bool,
     /// The time after which to try again, if it is known.
     pub retry: Option<Duration>,
+    /// What an application adds to its refusal, as JSON on one line.
+    pub data: Option<Box<str>>,
 }
 
 impl ApiError {
     /// Makes an error that lasts until the client changes its request.
     pub fn new(code: Code, message: impl Into<String>) -> ApiError {
-        ApiError { code, message: message.into(), may_pass: false, retry: None }
+        ApiError { code, message: message.into(), may_pass: false, retry: None, data: None }
     }
 
     /// Makes a temporary error.
@@ -110,10 +119,14 @@ impl ApiError {
         ApiError { retry: Some(retry), ..ApiError::new(code, message) }
     }
 
-    /// `{"error":{"code":…,"message":…}}`.
+    /// `{"error":{"code":…,"message":…,"data"?:…}}`.
     pub fn to_json(&self) -> Vec<u8> {
         let mut out = format!("{{\"error\":{{\"code\":\"{}\",\"message\":", self.code).into_bytes();
         crate::wire::json::quote(&self.message, &mut out);
+        if let Some(data) = &self.data {
+            out.extend_from_slice(b",\"data\":");
+            out.extend_from_slice(data.as_bytes());
+        }
         out.extend_from_slice(b"}}");
         out
     }

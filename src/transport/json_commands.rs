@@ -2,7 +2,7 @@
 
 use super::command::{Command, CommandHead, CommandKind, Dialect, Subscribe};
 use super::publication::{self, Publication};
-use super::{ApiError, Code, params};
+use super::{ApiError, Code, EventFields, params};
 use crate::message::Channel;
 use crate::wire::json;
 use serde::Deserialize;
@@ -60,6 +60,7 @@ impl Dialect for JsonCommands {
                 "subscribe" => Some(CommandKind::Subscribe),
                 "unsubscribe" => Some(CommandKind::Unsubscribe),
                 "publish" => Some(CommandKind::Publish),
+                "event" => Some(CommandKind::Event),
                 "ping" => Some(CommandKind::Ping),
                 _ => None,
             }),
@@ -79,9 +80,12 @@ impl Dialect for JsonCommands {
                     serde_json::from_str(head.text).map_err(|error| publication::bad_json(&error))?;
                 publication.into_draft(max_payload).map(Command::Publish)
             }
+            Some(CommandKind::Event) => {
+                EventFields::parse(head.text)?.check(head.reference.is_some(), max_payload).map(Command::Event)
+            }
             Some(CommandKind::Ping) => Ok(Command::Ping),
             None => {
-                let known = "the type of a command must be subscribe, unsubscribe, publish or ping";
+                let known = "the type of a command must be subscribe, unsubscribe, publish, event or ping";
                 Err(ApiError::new(Code::UnknownCommand, known))
             }
         }

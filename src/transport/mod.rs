@@ -4,6 +4,7 @@
 //! This module does not do I/O: a transport defines the bytes, and `serve` moves them.
 
 pub mod batch;
+pub mod client_event;
 pub mod command;
 pub mod control;
 pub mod encoding;
@@ -24,6 +25,7 @@ mod websocket;
 mod xhr_stream;
 
 pub use batch::Batch;
+pub use client_event::{ClientEvent, EventFields};
 pub use command::{Command, Dialect, Subscribe};
 pub use control::{CloseReason, Control};
 pub use error::{ApiError, Code};

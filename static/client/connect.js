@@ -12,6 +12,7 @@ var METHODS = {
   close: close,
   publish: publish,
   members: watchMembers,
+  emit: sendEvent,
   diagnose: diagnose
 };
 
@@ -105,8 +106,16 @@ function begin(conn) {
 
 // Tells who reads a channel; see members.js.
 function watchMembers(conn, channel, fn) {
-  need(conn._base, 'members', function (members) {
-    if (members) { members(newLink(conn, conn), conn._options, channel, fn); }
+  need(conn._base, 'members', function (watch) {
+    if (watch) { watch(newLink(conn, conn), channel, fn); }
+  });
+}
+
+// Sends an event to the application; see emit.js.
+function sendEvent(conn, event, data, done, settings) {
+  need(conn._base, 'emit', function (send) {
+    if (send) { return send(newLink(conn, conn), conn._main && conn._main._care, event, data, done, settings); }
+    (done || nothing)(refusal(0));
   });
 }
 

@@ -1,7 +1,7 @@
 /* Listeners, and the connection's state, which listeners get as events. */
 
 // Names of the library's own events. Only the listeners of 'message' get a message with such an event name.
-var OWN_EVENTS = { message: 1, open: 1, transport: 1, state: 1, gap: 1, error: 1, close: 1 };
+var OWN_EVENTS = /^(message|open|transport|state|gap|error|close)$/;
 
 function listeners(conn, name) {
   return has(conn._listeners, name) ? conn._listeners[name] : [];

@@ -34,7 +34,6 @@ function newLink(conn, transport, cursor) {
         cursor: link.cursor,
         last: link.cursor === 'latest' ? options.last : undefined,
         client: lt.client,
-        presence: options.presence ? 1 : undefined,
         token: conn._token,
         probe: stream,
         heartbeat: stream && conn._heartbeat,

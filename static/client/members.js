@@ -12,6 +12,42 @@
   // With another answer, it makes no sense to ask again.
   var PASSING = /^(unreachable|rate_limited|too_many_connections|not_ready|log_unavailable)$/;
 
+  // Connections that have been opened again since this file was loaded.
+  var told = [];
+
+  function isTold(lt) {
+    for (var i = 0; i < told.length; i++) {
+      if (told[i] === lt) { return true; }
+    }
+    return false;
+  }
+
+  // From now on, all connections of this page ask for changes of members.
+  function ask(transport) {
+    var open = transport.open;
+    // JSONP and the forever frame get their code when they are used; see scripts.js.
+    if (!open || transport.asks) { return; }
+    transport.asks = true;
+    transport.open = function (link) {
+      var url = link.url;
+      var source;
+      if (!link.presence) {
+        link.presence = true;
+        link.url = function (path, more) { return url(path, 'presence=1' + (more ? '&' + more : '')); };
+      }
+      source = open(link);
+      if (transport.name === 'sse') {
+        hear(source, link, 'member_added');
+        hear(source, link, 'member_removed');
+      }
+      return source;
+    };
+  }
+
+  function hear(source, link, type) {
+    source.addEventListener(type, function (event) { link.text(event.data); }, false);
+  }
+
   // The parts of a cursor: milliseconds, number, epoch.
   function parts(cursor) {
     return String(cursor).split(/[-.]/);
@@ -22,8 +58,8 @@
     return one[0] - other[0] || one[1] - other[1];
   }
 
-  // `link` has the connection's addresses and token, and `options` its settings.
-  Longtail.members = function (link, options, channel, fn) {
+  // `link` has the connection's addresses and token.
+  Longtail.members = function (link, channel, fn) {
     var lt = link.owner;
     // The position of the list; without it, the list is being fetched, and what comes waits.
     var at = null;
@@ -82,12 +118,13 @@
       return false;
     }
 
+    for (var i = 0; i < Longtail.transports.length; i++) { ask(Longtail.transports[i]); }
     lt.on('member_added', changed);
     lt.on('member_removed', changed);
     lt.on('gap', fetch);
-    if (!options.presence) {
+    if (!isTold(lt)) {
       // The connection continues from its cursor, and is told of changes from there on.
-      options.presence = 1;
+      told.push(lt);
       if (lt.state !== 'paused') {
         lt.pause();
         lt.resume();

@@ -107,5 +107,5 @@ function deliver(conn, link, message) {
   }
   conn._lt.stats.messages++;
   emit(conn, message.type || 'message', message);
-  if (!has(OWN_EVENTS, message.event)) { emit(conn, message.event, message.data, message); }
+  if (!OWN_EVENTS.test(message.event)) { emit(conn, message.event, message.data, message); }
 }

@@ -10,7 +10,7 @@ transports.push({
   open: function (link) {
     link.request();
     var source = new EventSource(link.url('/sse'), { withCredentials: link.credentials });
-    each(['message', 'hello', 'heartbeat', 'gap', 'bye', 'member_added', 'member_removed'], function (i, type) {
+    each(['message', 'hello', 'heartbeat', 'gap', 'bye'], function (i, type) {
       source.addEventListener(type, function (event) { link.text(event.data); }, false);
     });
     source.onerror = function () {

@@ -81,7 +81,7 @@
   }
 
   // What the core can do over a WebSocket: subscribe(token, all) reads the channels of the connection as they are now, with
-  // `all` also those that it reads already, with another token; publish(fields, data, done) publishes.
+  // `all` also those that it reads already, with another token; publish(fields, data, done) publishes; send(command, done) sends a command.
   function commands(link, socket) {
     var count = 0;
     var beats = 0;
@@ -97,7 +97,7 @@
     function answer(object) {
       var done = waiting[object.ref];
       delete waiting[object.ref];
-      if (done) { done(object.type === 'error' ? object : null, object.id); }
+      if (done) { done(object.type === 'error' ? object : null, object.id, object); }
     }
 
     // Some paths still bring data from the server after they have stopped passing data to it.
@@ -143,7 +143,8 @@
           key: fields.key,
           token: fields.token
         }, done);
-      }
+      },
+      send: send
     };
   }
 

@@ -30,8 +30,6 @@ export interface Options {
   credentials?: boolean;
   /** Whether the tabs of this browser read through one connection, where the browser can. */
   share?: boolean;
-  /** Whether the connection is told of members that come and go. `members` sets it by itself. */
-  presence?: boolean;
 }
 
 export interface PublishSettings {
@@ -44,6 +42,14 @@ export interface PublishSettings {
   key?: string;
 }
 
+export interface EmitSettings {
+  channel?: string;
+  /** A repetition has the same key. Made if left out. */
+  key?: string;
+  /** Whether the data is a list of arguments. */
+  args?: boolean;
+}
+
 /** Something went wrong. `code` is one of the server's, or `unreachable`, `no_transport`, `no_channels`, `closed`. */
 export interface Problem {
   code: string | number;
@@ -51,6 +57,8 @@ export interface Problem {
   reason?: string;
   /** The status of the answer, 0 if none came. */
   status?: number;
+  /** What the application adds when it refuses an event. */
+  data?: unknown;
   retry?: number;
 }
 
@@ -121,6 +129,9 @@ export interface Connection {
   publish(channel: string, data: unknown, settings?: PublishSettings,
     done?: (problem: Problem | null, id?: string) => void): Connection;
   publish(channel: string, data: unknown, done: (problem: Problem | null, id?: string) => void): Connection;
+  /** Sends an event to the application. `done` gets a problem, or the arguments of the answer. */
+  emit(event: string, data?: unknown, done?: (problem: Problem | null, ...answer: any[]) => void,
+    settings?: EmitSettings): Connection;
   /**
    * Tells who reads a channel: the list at first and after each change. Without `change` the whole list is new. If it
    * cannot be read, the function gets `null` and the problem.

@@ -80,7 +80,7 @@ for (const transport of ['ws', 'sse', 'xhr-stream', 'long-poll', 'poll']) {
 }
 
 test('the list is fetched again after a gap', LONG, async () => {
-  const ann = await page('ann', { channels: 'room:gap', presence: true });
+  const ann = await page('ann', { channels: 'room:gap' });
   await opened(ann);
   await watch(ann, 'room:gap');
   await shows(ann, 'ann');
@@ -96,7 +96,7 @@ test('the list is fetched again after a gap', LONG, async () => {
 });
 
 test('a reconnect within the grace is no event, and what is refused is told', LONG, async () => {
-  const ann = await page('ann', { channels: ['room:again', 'plain'], presence: true });
+  const ann = await page('ann', { channels: ['room:again', 'plain'] });
   await opened(ann);
   await watch(ann, 'room:again');
   await shows(ann, 'ann');

@@ -33,3 +33,8 @@ connect('', {});
 lt.cursor = 'x';
 // @ts-expect-error a state that does not exist
 lt.on('state', state => state === 'asleep');
+
+lt.emit('addItem', { title: 'milk' }, (problem, item: { id: number }) => {
+  if (problem) { const why: string | number = problem.code; void [why, problem.data]; } else { void item.id; }
+});
+lt.emit('move', [1, 2], undefined, { args: true, channel: 'board:12' }).emit('ping me');

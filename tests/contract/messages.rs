@@ -103,7 +103,8 @@ async fn a_message_to_several_channels_comes_once(log: Log) {
         let answer = node.publish_json(&body).await;
         assert_eq!(answer.status, 200, "{body}: {}", answer.text());
     }
-    let table: [(&[&str], &str, &[(&str, &str)]); 5] = [
+    type Row<'a> = (&'a [&'a str], &'a str, &'a [(&'a str, &'a str)]);
+    let table: [Row<'_>; 5] = [
         (&["b", "a"], &other, &[("a", "[1,\"x\"]"), ("b", "2"), ("a", "3"), ("b", "4")]),
         (&["c", "b"], &other, &[("b", "[1,\"x\"]"), ("c", "2"), ("b", "4")]),
         (&["b"], &author, &[("b", "[1,\"x\"]"), ("b", "3"), ("b", "4")]),

@@ -89,8 +89,9 @@ impl World {
         World { topology, redis, nodes, flow, histories, reading, publishing, call, judge, rng }
     }
 
-    /// Causes the faults, and waits until every reader has seen a probe that was published after them, or has read
-    /// beyond it. The verdict then decides whether it was right that a reader has not seen the probe.
+    /// Causes the faults, and waits until every reader has seen a probe that was published after them. Where retention
+    /// drops entries all the time, a slow reader may also have read beyond the probe; the verdict then decides whether
+    /// it was told of a gap.
     pub async fn round(&mut self, plan: &Plan) -> Outcomes {
         let mut effects = self.strike(plan).await;
         self.flow.lead(self.redis.urls());
@@ -100,8 +101,10 @@ impl World {
         let (probe, outcome) = self.probe(ended).await;
         let published = ended.elapsed();
         let number = probe.value.number;
+        // Positions of one log can be compared. In a log that has taken the place of another one, ids may be lower.
+        let is_one_log = self.topology == Topology::Short && !effects.has(Loss::Replaced);
         let place = match probe.told {
-            Told::Good(place) => place,
+            Told::Good(place) if is_one_log => place,
             _ => None,
         };
         let mut slowest = String::new();

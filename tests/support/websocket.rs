@@ -79,8 +79,13 @@ impl RawWebSocket {
     }
 
     pub async fn open_at(address: SocketAddr, target: &str) -> RawWebSocket {
-        let answer: Response = handshake(target).open(address).await;
-        assert_eq!(answer.status, 101, "the upgrade of {target}");
+        RawWebSocket::open_by(address, handshake(target)).await
+    }
+
+    /// Opens a WebSocket with a handshake that has more headers.
+    pub async fn open_by(address: SocketAddr, handshake: Request) -> RawWebSocket {
+        let answer: Response = handshake.open(address).await;
+        assert_eq!(answer.status, 101, "the upgrade");
         let (stream, buffer) = answer.into_stream();
         RawWebSocket { stream, buffer }
     }

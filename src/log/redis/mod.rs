@@ -212,9 +212,9 @@ impl RedisLog {
         if format == format::LOWEST {
             return self.queue.append(drafts, self.queue.withdraw_at()).await;
         }
-        let withdraw_at = self.queue.withdraw_at();
-        self.peers.wait_for_format(format, withdraw_at).await?;
-        self.queue.append(drafts, withdraw_at).await
+        self.peers.wait_for_format(format, self.queue.withdraw_at()).await?;
+        // The time in the queue begins anew: at the end of a long wait, an idle appender would get no time at all.
+        self.queue.append(drafts, self.queue.withdraw_at()).await
     }
 
     /// Whether an entry of this draft may be written, as far as this node knows the others. A PUBLISH cannot wait until

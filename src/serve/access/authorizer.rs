@@ -5,7 +5,7 @@ use super::keys::Keys;
 use super::query::{Action, Grant, Question, Validity};
 use super::tokens::Tokens;
 use super::webhook::{Answer, Webhook};
-use crate::message::{Channel, Pattern, User, unmatched};
+use crate::message::{Channel, ClientId, Pattern, User, unmatched};
 use crate::serve::limits::rate_limiter::Publisher;
 use crate::transport::{ApiError, Code};
 use std::sync::Arc;
@@ -76,6 +76,27 @@ impl Authorizer {
         Err(ApiError::new(code, text))
     }
 
+    /// Identifies the sender of an event by the token in its credentials: returns its client id, and the `sub` of the
+    /// token. `client` is the id that the client names.
+    ///
+    /// # Errors
+    ///
+    /// `unauthorized`: the token is not valid. `forbidden`: the token is bound to another client id.
+    pub fn identify(
+        &self,
+        credentials: &Credentials,
+        client: Option<ClientId>,
+    ) -> Result<(Option<ClientId>, Option<String>), ApiError> {
+        let Authorizer::Guarded(rules) = self else { return Ok((client, None)) };
+        let (Some(tokens), Some(token)) = (&rules.tokens, credentials.token()) else { return Ok((client, None)) };
+        if rules.has_server_key(credentials) {
+            return Ok((client, None));
+        }
+        let permission = tokens.read(token)?;
+        check_client(permission.client.as_ref(), client.as_ref())?;
+        Ok((client.or(permission.client), permission.subject))
+    }
+
     /// Returns the channels that the token in the credentials allows the client to read, and for how long.
     pub fn covered(&self, credentials: &Credentials, channels: Vec<Channel>) -> Option<(Vec<Channel>, Validity)> {
         let Authorizer::Guarded(rules) = self else { return None };
@@ -115,10 +136,8 @@ impl AccessRules {
         if let (Some(tokens), Some(token)) = (&self.tokens, credentials.token()) {
             let permission = tokens.read(token)?;
             // A publisher does not name its own client id: `exclude` may name any client.
-            if let (Action::Subscribe, Some(bound), Some(named)) = (action, &permission.client, &client)
-                && bound != named
-            {
-                return Err(ApiError::new(Code::Forbidden, "the token is bound to another client id"));
+            if action == Action::Subscribe {
+                check_client(permission.client.as_ref(), client.as_ref())?;
             }
             deny(&permission.denied(action, &channels))?;
             let user = permission.user();
@@ -150,6 +169,16 @@ impl AccessRules {
                 Err(ApiError::passing(Code::Forbidden, "the application that decides about access did not answer"))
             }
         }
+    }
+}
+
+/// Refuses a client id that is not the one that the token is bound to.
+fn check_client(bound: Option<&ClientId>, named: Option<&ClientId>) -> Result<(), ApiError> {
+    match (bound, named) {
+        (Some(bound), Some(named)) if bound != named => {
+            Err(ApiError::new(Code::Forbidden, "the token is bound to another client id"))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -14,7 +14,7 @@ const TOKEN_COOKIE: &str = "longtail_token";
 pub struct Credentials {
     /// The client's address.
     pub ip: IpAddr,
-    /// The transport's name, or `publish`.
+    /// The transport's name, `publish` or `event`.
     pub transport: &'static str,
     /// The secrets. The secrets are boxed: a connection that takes commands keeps its credentials, and most credentials
     /// do not have secrets.

@@ -1,15 +1,14 @@
 //! The authorization webhook: asks the application over HTTP who may subscribe and publish (`--authorize-url`).
 
-mod change_log;
-mod client;
 mod decision;
 
 use super::query::Question;
 use crate::message::User;
+use crate::serve::application::change_log::{ChangeLog, Words};
+use crate::serve::application::client::ApplicationClient;
+use crate::serve::application::problem::Problem;
 use bytes::Bytes;
-use change_log::ChangeLog;
-use client::{ApplicationClient, NoReply};
-use decision::{Decision, Problem};
+use decision::Decision;
 use http_body_util::Full;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE};
 use hyper::{Method, Request, Uri};
@@ -33,6 +32,13 @@ pub const MAX_IN_FLIGHT: usize = 64;
 /// Memory for cached answers. It is counted in bytes and not in entries, since a client chooses the length of its
 /// cookies.
 const MAX_CACHED_BYTES: usize = 32 << 20;
+
+/// Size limit of an answer's body.
+const MAX_ANSWER_BYTES: usize = 64 << 10;
+
+/// The words of the log lines about the application.
+const WORDS: Words =
+    Words { flag: "--authorize-url", fails: "did not decide, so requests are refused", works: "decides again" };
 
 /// Memory for questions that wait for an answer or for their turn.
 const MAX_WAITING_BYTES: usize = MAX_CACHED_BYTES / 2;
@@ -96,7 +102,7 @@ impl Webhook {
     ///
     /// The URL is `https:`, and the system's certificates cannot be read.
     pub fn new(uri: Uri, max_in_flight: usize, timeout: Duration, registry: &mut Registry) -> std::io::Result<Webhook> {
-        let client = ApplicationClient::new(uri, timeout)?;
+        let client = ApplicationClient::new(uri, timeout, MAX_ANSWER_BYTES)?;
         let metrics = Metrics { questions: Family::default(), seconds: Histogram::new([0.005, 0.02, 0.1, 0.5, 2.0]) };
         registry.register(
             "authorize_questions",
@@ -115,7 +121,7 @@ impl Webhook {
             free: Semaphore::new(max_in_flight),
             waiting_bytes: Semaphore::new(MAX_WAITING_BYTES),
             metrics,
-            changes: ChangeLog::default(),
+            changes: ChangeLog::new(WORDS),
         };
         Ok(Webhook { cache, application: Arc::new(application) })
     }
@@ -207,13 +213,7 @@ impl Application {
         let cannot_ask = |error: &dyn std::fmt::Display| Problem::passing(format!("no question: {error}"), "");
         let _free = self.free.acquire().await.map_err(|error| cannot_ask(&error))?;
         let request = request(question).map_err(|error| cannot_ask(&error))?;
-        let reply = self.client.send(request).await.map_err(|error| {
-            let fix = match error {
-                NoReply::NoConnection => "start it, or correct the address",
-                NoReply::Broke | NoReply::BrokeOff | NoReply::TooLarge => "look into its log",
-            };
-            Problem::passing(error.to_string(), fix)
-        })?;
+        let reply = self.client.send(request).await.map_err(|error| Problem::no_reply(&error))?;
         decision::read(&reply)
     }
 }

@@ -2,6 +2,7 @@
 
 use super::connections::network;
 use super::token_bucket::{Refill, TokenBucket};
+use crate::message::ClientId;
 use crate::transport::{ApiError, Code};
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -46,16 +47,43 @@ impl Publisher {
     }
 }
 
+/// A client that sends events to the application. Any client may name any client id, so the network of its address
+/// belongs to its identity: a client cannot use up the part of another one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct EventSender {
+    /// The client id, if there is one.
+    pub client: Option<ClientId>,
+    network: IpAddr,
+}
+
+impl EventSender {
+    /// The client with this id at this address.
+    pub fn new(client: Option<ClientId>, ip: IpAddr) -> EventSender {
+        EventSender { client, network: network(ip) }
+    }
+
+    /// The scope of the keys of its events. A client keeps its keys when its address changes.
+    pub fn scope(&self) -> String {
+        match &self.client {
+            Some(client) => format!("client:{client}"),
+            None => format!("ip:{}", self.network),
+        }
+    }
+}
+
 /// The rate limits of a server.
 pub struct RateLimiter {
     requests: Option<Limiter<IpAddr>>,
     messages: Option<Limiter<Publisher>>,
+    events: Option<Limiter<EventSender>>,
 }
 
 impl RateLimiter {
-    /// Limits the requests per second of an address, and the messages per second of a publisher. 0 means no limit.
-    pub fn new(requests: u32, messages: u32) -> RateLimiter {
-        RateLimiter { requests: Limiter::new(requests), messages: Limiter::new(messages) }
+    /// Limits the requests per second of an address, the messages per second of a publisher, and the events per second
+    /// of a client. 0 means no limit.
+    pub fn new(requests: u32, messages: u32, events: u32) -> RateLimiter {
+        let (requests, messages, events) = (Limiter::new(requests), Limiter::new(messages), Limiter::new(events));
+        RateLimiter { requests, messages, events }
     }
 
     /// Counts a request or a command.
@@ -67,6 +95,19 @@ impl RateLimiter {
         let Some(limiter) = &self.requests else { return Ok(()) };
         limiter.take(network(ip), 1, Instant::now()).map_err(|wait| {
             let text = format!("at most {} requests per second from one address", limiter.per_second);
+            ApiError::until(Code::RateLimited, text, wait)
+        })
+    }
+
+    /// Counts an event for the application.
+    ///
+    /// # Errors
+    ///
+    /// `rate_limited`.
+    pub fn event(&self, sender: &EventSender) -> Result<(), ApiError> {
+        let Some(limiter) = &self.events else { return Ok(()) };
+        limiter.take(sender.clone(), 1, Instant::now()).map_err(|wait| {
+            let text = format!("at most {} events per second from one client", limiter.per_second);
             ApiError::until(Code::RateLimited, text, wait)
         })
     }
@@ -146,7 +187,7 @@ mod tests {
 
     #[test]
     fn messages_that_never_fit_are_too_large_and_the_others_have_to_wait() {
-        let limiter = RateLimiter::new(0, 5);
+        let limiter = RateLimiter::new(0, 5, 0);
         let publish =
             |publisher: &Publisher, messages| limiter.publish(publisher, messages).map_err(|error| error.code);
         let ann = Publisher::Subject("ann".into());

@@ -117,7 +117,7 @@ pub struct Totals {
 pub struct DeliveryMetrics {
     transports: Vec<TransportCounters>,
     byes: [AtomicU64; CloseReason::ALL.len()],
-    published: [AtomicU64; 2],
+    published: [AtomicU64; PublishSource::ALL.len()],
     appends: Buckets<{ APPEND_BUCKETS.len() }>,
     failures: [AtomicU64; FAILURES.len()],
     /// Messages whose `exclude` is not a client id.
@@ -158,12 +158,14 @@ pub enum PublishSource {
     Http,
     /// A command on a WebSocket or on raw TCP published the message.
     Command,
+    /// The application published the message, in an answer to the hook.
+    Hook,
 }
 
 impl PublishSource {
     /// All sources, with their labels.
-    pub const ALL: [(PublishSource, &'static str); 2] =
-        [(PublishSource::Http, "http"), (PublishSource::Command, "command")];
+    pub const ALL: [(PublishSource, &'static str); 3] =
+        [(PublishSource::Http, "http"), (PublishSource::Command, "command"), (PublishSource::Hook, "hook")];
 
     /// Its label.
     pub fn name(self) -> &'static str {

@@ -160,7 +160,7 @@ fn from_json(body: &str, max: usize) -> Result<Vec<Draft>, ApiError> {
             return Err(ApiError::new(Code::TooLarge, format!("an array may have at most {MESSAGES} messages")));
         }
         let mut channels = 0;
-        let mut next = |item: &RawValue| {
+        let next = |item: &RawValue| {
             let draft = one(item.get(), max)?;
             channels += draft.channels().len();
             if channels > CHANNELS {
@@ -169,12 +169,17 @@ fn from_json(body: &str, max: usize) -> Result<Vec<Draft>, ApiError> {
             }
             Ok(draft)
         };
-        return items.into_iter().map(|item| next(item)).collect();
+        return items.into_iter().map(next).collect();
     }
     Ok(vec![one(body, max)?])
 }
 
-fn one(json: &str, max: usize) -> Result<Draft, ApiError> {
+/// Parses one publish object.
+///
+/// # Errors
+///
+/// The first error in the object.
+pub fn one(json: &str, max: usize) -> Result<Draft, ApiError> {
     object(json)?;
     let publication = serde_json::from_str::<Publication<'_>>(json).map_err(|error| bad_json(&error))?;
     known_fields(json)?;

@@ -6,13 +6,14 @@ use crate::serve::routes::context::Context;
 #[cfg(feature = "demo")]
 use crate::serve::routes::demo;
 use crate::serve::routes::endpoint::{Endpoint, Route};
-use crate::serve::routes::{assets, channels, diagnose, health, info, members, metrics, publish, transports};
+use crate::serve::routes::{assets, channels, diagnose, event, health, info, members, metrics, publish, transports};
 use crate::transport::Transport;
 
 /// All endpoints. A path belongs to the first endpoint that has a route for it. The most frequent endpoints come first.
 const ALL: &[&dyn Endpoint] = &[
     &transports::Transports,
     &publish::Publish,
+    &event::Event,
     &health::Health,
     &metrics::Metrics,
     &info::Info,

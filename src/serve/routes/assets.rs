@@ -54,6 +54,7 @@ const FILES: &[(&str, &str, &[&str])] = &[
     ("/stream.js", SCRIPT, &[include_str!("../../../static/lazy/stream.js")]),
     ("/members.js", SCRIPT, &[include_str!("../../../static/lazy/members.js")]),
     ("/token.js", SCRIPT, &[include_str!("../../../static/lazy/token.js")]),
+    ("/emit.js", SCRIPT, &[include_str!("../../../static/lazy/emit.js")]),
     ("/fetch.js", SCRIPT, &[include_str!("../../../static/lazy/fetch.js")]),
     ("/legacy.js", SCRIPT, &[include_str!("../../../static/lazy/legacy.js")]),
     (

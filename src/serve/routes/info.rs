@@ -46,6 +46,8 @@ fn answer(context: &Context) -> Response {
         "tls": state.tls.is_some(),
         "tcp": context.tcp_address.map(|address| address.to_string()),
         "presence": false,
+        // Whether clients may send events to an application.
+        "events": state.hook.as_ref().is_some_and(|hook| hook.takes_events()),
         "limits": {
             "max_message_bytes": state.settings.max_message,
             "max_channels": state.settings.limits.channels,

@@ -10,6 +10,7 @@ pub mod demo_state;
 pub mod diagnose;
 pub mod endpoint;
 pub mod etag;
+pub mod event;
 pub mod health;
 pub mod info;
 pub mod members;

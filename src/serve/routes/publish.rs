@@ -49,10 +49,10 @@ async fn answer(state: &Arc<ServerState>, peer: &Peer, mut request: Request) -> 
     let body = response::read_body(state, &mut request, most).await?;
     let text = std::str::from_utf8(&body).map_err(|_| ApiError::new(Code::NotUtf8, "the body is not UTF-8"))?;
     let query = request.uri().query().unwrap_or_default();
-    let publish = PublishRequest::read(query, &kind(request.headers()), text, state.settings.max_message)?;
+    let publish = PublishRequest::read(query, &content_type(request.headers()), text, state.settings.max_message)?;
     // The drafts are copies of the body, so the body is freed while they wait for the application and the log.
     drop(body);
-    let credentials = credentials(state, peer, request.headers());
+    let credentials = credentials(state, peer, request.headers(), "publish");
     let is_hidden_form = publish.is_hidden_form;
     let queued = request.extensions_mut().remove::<Queued>().unwrap_or_default();
     let published = publish.carry_out(state, &credentials, &queued).await?;
@@ -63,15 +63,16 @@ async fn answer(state: &Arc<ServerState>, peer: &Peer, mut request: Request) -> 
 }
 
 /// The content type without its parameters, in lower case.
-pub fn kind(headers: &HeaderMap) -> String {
+pub fn content_type(headers: &HeaderMap) -> String {
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }
 
-/// The publisher's credentials, without a token in the query or a form.
-pub fn credentials(state: &ServerState, peer: &Peer, headers: &HeaderMap) -> Credentials {
+/// The credentials of a publisher, or of a sender of events, without a token in the query or a form. `purpose` is the
+/// name that the credentials carry in place of a transport's.
+pub fn credentials(state: &ServerState, peer: &Peer, headers: &HeaderMap, purpose: &'static str) -> Credentials {
     let by_cookie = !state.origins.is_by_star(headers, peer.forwarded_host());
-    Credentials::new(peer.ip, "publish", headers, by_cookie)
+    Credentials::new(peer.ip, purpose, headers, by_cookie)
 }
 
 /// A parsed request.
@@ -102,7 +103,7 @@ impl Target {
 }
 
 impl PublishRequest {
-    /// Parses a request. `kind` is the result of [`kind`].
+    /// Parses a request. `kind` is the result of [`content_type`].
     ///
     /// # Errors
     ///

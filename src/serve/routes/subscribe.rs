@@ -129,7 +129,9 @@ impl<'a> Checked<'a> {
 
     async fn authorize(&mut self) -> Result<Authorized, ApiError> {
         let (state, headers) = (self.state, &self.request.head.headers);
-        let credentials = Arc::new(if state.authorizer.is_open() {
+        // The application gets the headers of the handshake with each event.
+        let sends_events = state.hook.is_some() && self.lifecycle == Lifecycle::Duplex;
+        let credentials = Arc::new(if state.authorizer.is_open() && !sends_events {
             // An open server never checks credentials, and a parked socket should not keep headers.
             Credentials::anonymous(self.peer.ip, self.transport.name())
         } else {

@@ -1,11 +1,13 @@
-//! Carries out the commands of duplex clients: subscribe, unsubscribe, publish, ping. The dialect parses the commands.
+//! Carries out the commands of duplex clients: subscribe, unsubscribe, publish, event, ping. The dialect parses the commands.
 
+use super::pending::PendingAnswer;
 use super::pump::Pump;
 use crate::cursor::{Cursor, Start};
 use crate::message::{Channel, Draft};
 use crate::serve::access::credentials::Credentials;
 use crate::serve::access::query::{Action, Question, Validity};
 use crate::serve::access::renewal::GrantRenewal;
+use crate::serve::events::service::{self as events, Sender};
 use crate::serve::limits::memory::Reservation;
 use crate::serve::publishing::service;
 use crate::serve::state::ServerState;
@@ -20,6 +22,8 @@ pub enum Outcome {
     /// Append these drafts, and then answer. The fields are the drafts, the command's reference, and the memory that
     /// the drafts take, or the error if there is not enough memory.
     Publish(Vec<Draft>, Option<String>, Result<Reservation, ApiError>),
+    /// Wait for the application's answer to an event.
+    Event(PendingAnswer),
     /// End the connection: the command was too large.
     TooLarge,
 }
@@ -57,7 +61,7 @@ impl CommandHandler {
     /// Handles one command and answers it through the pump. An error ends only the command, not the connection.
     pub async fn handle(
         &mut self,
-        state: &ServerState,
+        state: &Arc<ServerState>,
         pump: &mut Pump,
         dialect: &mut dyn Dialect,
         frame: &[u8],
@@ -75,14 +79,14 @@ impl CommandHandler {
 
     async fn try_handle(
         &mut self,
-        state: &ServerState,
+        state: &Arc<ServerState>,
         pump: &mut Pump,
         dialect: &mut dyn Dialect,
         frame: &[u8],
         reference: &mut Option<String>,
     ) -> Result<Outcome, ApiError> {
-        let mut head = dialect.head(frame)?;
-        *reference = head.reference.take();
+        let head = dialect.head(frame)?;
+        reference.clone_from(&head.reference);
         // The command counts for the rate limit before its rest is parsed: for a client over its limit, the server
         // parses only the head.
         state.rates.request(self.credentials.ip)?;
@@ -111,6 +115,18 @@ impl CommandHandler {
                 service::authorize(state, &credentials, client, &mut drafts).await?;
                 self.credentials = credentials;
                 return Ok(Outcome::Publish(drafts, reference.take(), Ok(reservation)));
+            }
+            Command::Event(event) => {
+                let connection = pump.subscription();
+                let sender = Sender {
+                    named: connection.client().filter(|_| self.client_named).cloned(),
+                    made: connection.client().cloned(),
+                    credentials: credentials.clone(),
+                    channels: connection.names().cloned().collect(),
+                };
+                let answer = events::send(state, sender, event)?;
+                self.credentials = credentials;
+                return Ok(Outcome::Event(PendingAnswer::to_event(reference.take(), answer)));
             }
             Command::Ping => pump.push_control(&Control::Pong { reference: reference.as_deref() }),
         }

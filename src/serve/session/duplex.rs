@@ -1,9 +1,9 @@
 //! Duplex sessions, over WebSocket and raw TCP: messages in one direction, commands in the other.
 
 use super::commands::{CommandHandler, Outcome};
+use super::pending::{CommandAnswer, PendingAnswer, PendingAnswers};
 use super::pump::Pump;
 use super::task::spawn_parked;
-use crate::cursor::Cursor;
 use crate::hub::Remainder;
 use crate::message::Draft;
 use crate::serve::http::peer::Peer;
@@ -14,8 +14,6 @@ use crate::serve::publishing::service;
 use crate::serve::state::ServerState;
 use crate::transport::{ApiError, CloseReason, Control, Decode, Input, ProtocolViolation, Transport};
 use bytes::Bytes;
-use futures_util::StreamExt;
-use futures_util::stream::FuturesOrdered;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
@@ -25,16 +23,13 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, Sleep};
 
-/// How many publishes of a connection may be under way. Beyond this limit, the server does not read from the
+/// How many publishes and events of a connection may be under way. Beyond this limit, the server does not read from the
 /// connection.
 const MAX_PENDING: usize = 100;
 
 /// Bytes of an incomplete command that do not count against the memory budget: they are a part of the memory that each
 /// connection takes anyway.
 const UNCOUNTED: usize = 512;
-
-/// A publish under way: its `ref`, and the message's cursor.
-type PendingPublish = Pin<Box<dyn Future<Output = (Option<String>, Result<Option<Cursor>, ApiError>)> + Send>>;
 
 /// A duplex session whose head is about to be written.
 pub struct DuplexSession {
@@ -71,14 +66,13 @@ struct RunningDuplex {
     commands: CommandHandler,
     /// How many complete inputs have arrived.
     inputs: u64,
-    /// Publishes under way, in the order of their commands; `None` if there are none, so that an idle connection does
-    /// not keep a queue.
-    pending: Option<Box<FuturesOrdered<PendingPublish>>>,
+    /// Publishes and events under way; `None` if there are none, so that an idle connection does not keep queues.
+    pending: Option<Box<PendingAnswers>>,
     /// The memory for an incomplete command.
     reservation: Reservation,
 }
 
-/// How long a farewell waits for publishes under way: longer than the default time limit of a publish
+/// How long a farewell waits for publishes and events under way: longer than the default time limit of a publish
 /// (`--publish-timeout`), and shorter than a drain.
 const FAREWELL_WAIT: Duration = Duration::from_secs(10);
 
@@ -112,10 +106,11 @@ enum Event {
     Remainder(Remainder),
     Write(Option<Bytes>),
     Read(io::Result<usize>),
-    Published(Option<String>, Result<Option<Cursor>, ApiError>),
+    /// A command was carried out or refused.
+    Answered(CommandAnswer),
     Drain,
     Silence,
-    /// The time is over in which the farewell waits for publishes under way.
+    /// The time is over in which the farewell waits for answers.
     Farewell,
 }
 
@@ -166,12 +161,11 @@ impl RunningDuplex {
                     return Poll::Ready(Event::Write(bytes));
                 }
                 if let Some(pending) = &mut self.pending
-                    && let Poll::Ready(Some((reference, outcome))) = pending.poll_next_unpin(cx)
+                    && let Poll::Ready(answer) = pending.poll_answer(cx)
                 {
-                    return Poll::Ready(Event::Published(reference, outcome));
+                    return Poll::Ready(Event::Answered(answer));
                 }
-                // The farewell waits for pending publishes: a client without an answer would publish the same message
-                // again.
+                // The farewell waits for pending answers: a client without an answer would send the same command again.
                 if self.pump.has_ended() {
                     let time = farewell_wait.get_or_insert_with(|| Box::pin(tokio::time::sleep(FAREWELL_WAIT)));
                     if time.as_mut().poll(cx).is_ready() {
@@ -224,17 +218,16 @@ impl RunningDuplex {
             Event::Write(Some(bytes)) => self.write(&bytes, &bytes).await?,
             Event::Write(None) => return Ok(Some(End::Finished)),
             Event::Silence => return Ok(Some(End::Gone)),
-            Event::Published(reference, outcome) => {
-                if self.pending_publishes() == 0 {
+            Event::Answered(answer) => {
+                if self.pending_commands() == 0 {
                     self.pending = None;
                 }
-                let reference = reference.as_deref();
-                match &outcome {
-                    Ok(id) => self.pump.push_control(&Control::Ack { reference, cursor: None, id: *id }),
-                    Err(error) => self.pump.push_control(&Control::Error { reference, error }),
+                if let Some(error) = answer.event_error() {
+                    self.state.rejections.count(error.code);
                 }
+                self.pump.push_control(&answer.control());
                 self.flush().await?;
-                // Some input may still wait, because too many publishes were under way.
+                // Some input may still wait, because too many commands were under way.
                 return self.handle_input().await;
             }
             Event::Farewell => self.pending = None,
@@ -258,8 +251,8 @@ impl RunningDuplex {
         Ok(None)
     }
 
-    /// The number of publishes under way.
-    fn pending_publishes(&self) -> usize {
+    /// The number of publishes and events under way.
+    fn pending_commands(&self) -> usize {
         self.pending.as_ref().map_or(0, |pending| pending.len())
     }
 
@@ -285,6 +278,7 @@ impl RunningDuplex {
                     match self.commands.handle(&self.state, &mut self.pump, dialect, &frame).await {
                         Outcome::Done => self.flush().await?,
                         Outcome::Publish(drafts, reference, memory) => self.publish(drafts, reference, memory).await,
+                        Outcome::Event(answer) => self.pending.get_or_insert_default().push_event(answer),
                         Outcome::TooLarge => {
                             let farewell = self.decoder.too_large();
                             return Box::pin(self.breach(ProtocolViolation { error: None, farewell })).await.map(Some);
@@ -316,21 +310,21 @@ impl RunningDuplex {
         let memory = match memory {
             Ok(memory) => memory,
             Err(refusal) => {
-                let refused = Box::pin(std::future::ready((reference, Err(refusal))));
-                return self.pending.get_or_insert_default().push_back(refused);
+                let refused = PendingAnswer::to_publish(reference, std::future::ready(Err(refusal)));
+                return self.pending.get_or_insert_default().push_publish(refused);
             }
         };
         let appending = service::append(&self.state, PublishSource::Command, drafts);
-        let mut publish: PendingPublish = Box::pin(async move {
+        let mut publish = PendingAnswer::to_publish(reference, async move {
             let outcome = appending.await;
             // The memory is held until the log has the message.
             drop(memory);
-            (reference, outcome.map(|cursors| cursors.into_iter().next().flatten()))
+            outcome.map(|cursors| cursors.into_iter().next().flatten())
         });
         // The first poll queues the draft, so that a later command cannot overtake it.
-        let first = poll_fn(|cx| Poll::Ready(publish.as_mut().poll(cx))).await;
-        self.pending.get_or_insert_default().push_back(match first {
-            Poll::Ready(done) => Box::pin(std::future::ready(done)),
+        let first = poll_fn(|cx| Poll::Ready(Pin::new(&mut publish).poll(cx))).await;
+        self.pending.get_or_insert_default().push_publish(match first {
+            Poll::Ready(done) => PendingAnswer::ready(done),
             Poll::Pending => publish,
         });
     }
@@ -343,11 +337,11 @@ impl RunningDuplex {
         Ok(())
     }
 
-    /// Whether commands may be read: publishes under way are within their limit, memory is not short, and the session
+    /// Whether commands may be read: those under way are within their limit, memory is not short, and the session
     /// has not ended.
     fn may_read(&self) -> bool {
         !self.pump.has_ended()
-            && self.pending_publishes() < MAX_PENDING
+            && self.pending_commands() < MAX_PENDING
             && (self.pending.is_none() || !self.state.budget.is_short())
     }
 

@@ -7,6 +7,7 @@ pub mod frames;
 pub mod long_poll;
 pub mod open;
 pub mod outlet;
+pub mod pending;
 pub mod poll_answer;
 pub mod poll_cache;
 pub mod poll_template;

@@ -9,6 +9,7 @@ use crate::log::subscriber_counts::SubscriberCounts;
 use crate::serve::access::authorizer::Authorizer;
 use crate::serve::access::forwarded::Proxies;
 use crate::serve::access::origin::{ListenerKind, OriginPolicy};
+use crate::serve::hook::Hook;
 use crate::serve::http::access_log::AccessLog;
 use crate::serve::limits::connections::{ConnectionKind, ConnectionPermit, Connections, DescriptorAllowance};
 use crate::serve::limits::memory::BufferBudget;
@@ -40,6 +41,8 @@ pub struct ServerState {
     pub origins: OriginPolicy,
     /// Decides about permissions.
     pub authorizer: Arc<Authorizer>,
+    /// Calls the application for events of clients, if there is one.
+    pub hook: Option<Arc<Hook>>,
     /// The trusted proxies.
     pub proxies: Proxies,
     /// The rate limits.

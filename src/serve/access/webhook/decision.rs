@@ -1,11 +1,11 @@
 //! Reads the application's answer: a decision, or another answer, which is a problem.
 
-use super::client::Reply;
 use crate::message::User;
+use crate::serve::application::client::Reply;
+use crate::serve::application::problem::{Form, Problem};
 use hyper::StatusCode;
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use std::borrow::Cow;
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -24,27 +24,12 @@ pub enum Decision {
     Refused,
 }
 
-/// An answer that is not a decision. It does not contain the application's text, because an error page may show cookies
-/// and passwords.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Problem {
-    /// A description of the answer.
-    pub came: Cow<'static, str>,
-    /// The advice for the operator.
-    pub fix: &'static str,
-    /// Whether the server may ask again.
-    pub may_pass: bool,
-}
-
-impl Problem {
-    /// Makes a temporary problem: there was no answer, or an error of the application produced the answer.
-    pub fn passing(came: impl Into<Cow<'static, str>>, fix: &'static str) -> Problem {
-        Problem { came: came.into(), fix, may_pass: true }
-    }
-}
-
 /// The form in which the application has to answer.
-const RULE: &str = r#"allow with 200 and {"channels":["…"],"ttl":60}, refuse with 401 or 403"#;
+const FORM: Form = Form {
+    rule: r#"allow with 200 and {"channels":["…"],"ttl":60}, refuse with 401 or 403"#,
+    marks: &["\"channels\":"],
+    other_json: "status 200 and JSON without a list of channels, or with a ttl that is not a number",
+};
 
 #[derive(Deserialize)]
 struct Body {
@@ -81,17 +66,7 @@ pub fn read(reply: &Reply) -> Result<Decision, Problem> {
         StatusCode::OK => allowed(&reply.body),
         StatusCode::UNAUTHORIZED => Ok(Decision::Unauthorized),
         StatusCode::FORBIDDEN => Ok(Decision::Refused),
-        other => Err(Problem {
-            came: format!("status {}", other.as_u16()).into(),
-            fix: match other.as_u16() {
-                300..=399 => "redirects are not followed: name the address that it redirects to",
-                404 | 410 => "correct the path",
-                405 => "the address has to accept POST",
-                500.. => "look into the application's log",
-                _ => RULE,
-            },
-            may_pass: other.is_server_error(),
-        }),
+        other => Err(Problem::status(other, FORM.rule)),
     }
 }
 
@@ -102,9 +77,9 @@ fn allowed(body: &[u8]) -> Result<Decision, Problem> {
                 let user = user.filter(|user| user.get() != "null").map(|user| read_user(&user)).transpose()?;
                 Ok(Decision::Allowed(channels, ttl.clamp(1.0, MAX_TTL), user))
             }
-            _ => Err(Problem::passing("status 200 and JSON with a negative ttl", RULE)),
+            _ => Err(Problem::passing("status 200 and JSON with a negative ttl", FORM.rule)),
         },
-        Err(_) => Err(not_a_list(body)),
+        Err(_) => Err(FORM.mismatch(body)),
     }
 }
 
@@ -118,42 +93,6 @@ fn read_user(json: &RawValue) -> Result<Arc<User>, Problem> {
     });
     let fix = r#"name the user as {"id":"7","info":{…}}, with an id of at most 200 bytes, or leave it out"#;
     user.map(Arc::new).ok_or_else(|| Problem::passing("status 200 and JSON whose user has no usable id", fix))
-}
-
-/// Describes a body that is not a list of channels.
-fn not_a_list(body: &[u8]) -> Problem {
-    let text = body.trim_ascii_start();
-    let is_json = serde_json::from_slice::<serde::de::IgnoredAny>(body).is_ok();
-    let has_json = body.windows(11).any(|part| part == b"\"channels\":");
-    let (came, fix) = if text.is_empty() {
-        ("status 200 and an empty body", RULE)
-    } else if is_json {
-        ("status 200 and JSON without a list of channels, or with a ttl that is not a number", RULE)
-    } else if is_by_php(text) && has_json {
-        (
-            "status 200 and a warning of PHP in front of the JSON",
-            "correct the script, and set display_errors=0, so that PHP logs its warnings and does not print them",
-        )
-    } else if is_by_php(text) {
-        ("status 200 and an error of PHP", "correct the script: PHP's log has the error")
-    } else if text.starts_with(b"\xef\xbb\xbf") {
-        ("status 200 and a byte order mark in front of the JSON", "save the script without a byte order mark")
-    } else if has_json && !text.starts_with(b"{") {
-        ("status 200 and a text in front of the JSON", "print nothing but the JSON")
-    } else if text.starts_with(b"<") {
-        ("status 200 and an HTML page", "name the address that answers in JSON")
-    } else {
-        ("status 200 and a text that is not JSON", RULE)
-    };
-    Problem::passing(came, fix)
-}
-
-/// Whether a text begins like a message of PHP, with or without HTML.
-fn is_by_php(text: &[u8]) -> bool {
-    let start = String::from_utf8_lossy(&text[..text.len().min(100)]).replace("<br />", "").replace("<b>", "");
-    let words = ["Warning", "Notice", "Deprecated", "Fatal error", "Parse error", "Recoverable fatal error"];
-    let start = start.trim_start().trim_start_matches("PHP ");
-    words.iter().filter_map(|word| start.strip_prefix(word)).any(|rest| rest.starts_with([':', '<']))
 }
 
 #[cfg(test)]

@@ -90,7 +90,9 @@ impl Envelope for Frames {
             Control::Heartbeat { .. } => "alive".to_owned(),
             Control::Gap(_) => "gap".to_owned(),
             Control::Bye { bye, .. } => return out.extend_from_slice(&close_frame(bye.code(), bye.reason())),
-            Control::Ack { reference, .. } => format!("ok {}", reference.unwrap_or("-")),
+            Control::Ack { reference, .. } | Control::Answer { reference, .. } => {
+                format!("ok {}", reference.unwrap_or("-"))
+            }
             Control::Pong { reference } => format!("pong {}", reference.unwrap_or("-")),
             Control::Error { reference, error } => format!("no {} {}", reference.unwrap_or("-"), error.code),
         };
@@ -133,7 +135,9 @@ impl Dialect for ToyCommands {
                 Command::Publish(fields.check(channel.parse::<Channel>()?, max_payload)?)
             }
             Some(CommandKind::Ping) => Command::Ping,
-            None => return Err(ApiError::new(Code::UnknownCommand, "a command is one of + - ! ?")),
+            Some(CommandKind::Event) | None => {
+                return Err(ApiError::new(Code::UnknownCommand, "a command is one of + - ! ?"));
+            }
         })
     }
 }

@@ -1,6 +1,6 @@
 //! Logs the problem with the application's answers, once for each change.
 
-use super::decision::Problem;
+use super::problem::Problem;
 use parking_lot::Mutex;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -9,16 +9,27 @@ use tracing::{info, warn};
 /// The minimum time between two lines. Users can cause changes: an application may answer one of them with 404.
 const EVERY: Duration = Duration::from_secs(10);
 
+/// The words of the lines about one use of the application.
+#[derive(Clone, Copy, Debug)]
+pub struct Words {
+    /// The flag with the application's URL.
+    pub flag: &'static str,
+    /// The line's text for a problem, behind the flag.
+    pub fails: &'static str,
+    /// The line's text for the end of the problems, behind the flag.
+    pub works: &'static str,
+}
+
 /// The state of the application that the log reports.
-#[derive(Default)]
 pub struct ChangeLog {
+    words: Words,
     told: Mutex<Told>,
 }
 
 /// The content of the last line.
 #[derive(Default)]
 struct Told {
-    /// The answer that came instead of a decision; `None` if the application decides.
+    /// The answer that came instead of an expected one; `None` if the application works.
     came: Option<String>,
     at: Option<Instant>,
     /// How many answers differed from the last line and were not logged.
@@ -26,7 +37,12 @@ struct Told {
 }
 
 impl ChangeLog {
-    /// Records an answer: a problem, or `None` for a decision. Logs the answer if the last line differs. Too soon after
+    /// A log that has not reported anything yet.
+    pub fn new(words: Words) -> ChangeLog {
+        ChangeLog { words, told: Mutex::default() }
+    }
+
+    /// Records an answer: a problem, or `None` for an expected answer. Logs the answer if the last line differs. Too soon after
     /// another line it logs nothing, and a later answer of the same kind is logged instead.
     pub fn note(&self, problem: Option<&Problem>) {
         let came = problem.map(|problem| problem.came.as_ref());
@@ -41,13 +57,12 @@ impl ChangeLog {
         let suppressed = told.suppressed;
         *told = Told { came: came.map(ToOwned::to_owned), at: Some(Instant::now()), suppressed: 0 };
         drop(told);
+        let Words { flag, fails, works } = self.words;
         match problem {
-            Some(Problem { came, fix, .. }) => warn!(
-                %came,
-                suppressed,
-                "the application at --authorize-url did not decide, so requests are refused; {fix}"
-            ),
-            None => info!(suppressed, "the application at --authorize-url decides again"),
+            Some(Problem { came, fix, .. }) => {
+                warn!(%came, suppressed, "the application at {flag} {fails}; {fix}");
+            }
+            None => info!(suppressed, "the application at {flag} {works}"),
         }
     }
 }
@@ -64,7 +79,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_line_for_each_change_and_not_more_than_one_in_ten_seconds() {
-        let log = ChangeLog::default();
+        let log = ChangeLog::new(Words { flag: "--flag", fails: "fails", works: "works" });
         let (one, other) = (Problem::passing("status 500", ""), Problem::passing("status 302", ""));
         log.note(None);
         assert_eq!(told(&log), (None, 0));

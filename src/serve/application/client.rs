@@ -1,7 +1,7 @@
-//! Sends questions to the application over HTTP and reads its answers.
+//! Sends requests to the application over HTTP and reads its answers.
 //!
-//! Each question has a connection of its own. On a kept connection only the order distinguishes answers: a script that
-//! writes more bytes than its `Content-Length`, at once or when it ends, would answer the next user's question.
+//! Each request has a connection of its own. On a kept connection only the order distinguishes answers: a script that
+//! writes more bytes than its `Content-Length`, at once or when it ends, would answer the next user's request.
 
 use crate::http_client::{self, HttpClient};
 use bytes::Bytes;
@@ -12,9 +12,6 @@ use hyper_util::client::legacy;
 use hyper_util::rt::TokioExecutor;
 use std::io;
 use std::time::Duration;
-
-/// Size limit of an answer's body.
-pub const MAX_ANSWER_BYTES: usize = 64 << 10;
 
 /// The application's answer.
 #[derive(Debug)]
@@ -31,33 +28,38 @@ pub enum NoReply {
     /// The application does not accept a connection.
     #[error("no connection")]
     NoConnection,
-    /// The connection ended before an answer, twice, or the bytes are not HTTP.
+    /// The connection ended before an answer, or the bytes are not HTTP.
     #[error("a connection that ends without an answer in HTTP")]
     Broke,
     /// The connection ended inside the body.
     #[error("an answer that breaks off")]
     BrokeOff,
     /// The body is larger than the limit.
-    #[error("an answer of more than {MAX_ANSWER_BYTES} bytes")]
-    TooLarge,
+    #[error("an answer of more than {most} bytes")]
+    TooLarge {
+        /// The limit.
+        most: usize,
+    },
 }
 
 /// A client of one application.
 pub struct ApplicationClient {
     uri: Uri,
+    /// Size limit of an answer's body.
+    max_answer: usize,
     http: HttpClient,
 }
 
 impl ApplicationClient {
-    /// A client of the application at this URL.
+    /// A client of the application at this URL. The body of an answer has at most `max_answer` bytes.
     ///
     /// # Errors
     ///
     /// The URL is `https:`, and the system's certificates cannot be read.
-    pub fn new(uri: Uri, connect_timeout: Duration) -> io::Result<ApplicationClient> {
+    pub fn new(uri: Uri, connect_timeout: Duration, max_answer: usize) -> io::Result<ApplicationClient> {
         let connector = http_client::connector(&uri, connect_timeout)?;
         let http = legacy::Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector);
-        Ok(ApplicationClient { uri, http })
+        Ok(ApplicationClient { uri, max_answer, http })
     }
 
     /// Sends a request to the URL, and reads the whole answer. If the connection ends before an answer begins, the
@@ -67,20 +69,29 @@ impl ApplicationClient {
     /// # Errors
     ///
     /// There is no answer.
-    pub async fn send(&self, mut request: Request<Full<Bytes>>) -> Result<Reply, NoReply> {
+    pub async fn send(&self, request: Request<Full<Bytes>>) -> Result<Reply, NoReply> {
+        match self.send_once(request.clone()).await {
+            Err(NoReply::Broke) => self.send_once(request).await,
+            answered => answered,
+        }
+    }
+
+    /// Sends a request to the URL once, and reads the whole answer.
+    ///
+    /// # Errors
+    ///
+    /// There is no answer.
+    pub async fn send_once(&self, mut request: Request<Full<Bytes>>) -> Result<Reply, NoReply> {
         *request.uri_mut() = self.uri.clone();
         request.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         // The errors name the URL, which may contain a secret. Their kinds are enough to find the fault.
-        let response = match self.http.request(request.clone()).await {
-            Err(error) if !error.is_connect() => self.http.request(request).await,
-            answered => answered,
-        };
+        let response = self.http.request(request).await;
         let response =
             response.map_err(|error| if error.is_connect() { NoReply::NoConnection } else { NoReply::Broke })?;
         let status = response.status();
-        let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await;
+        let body = Limited::new(response.into_body(), self.max_answer).collect().await;
         let body = body.map_err(|error| match error.downcast_ref::<LengthLimitError>() {
-            Some(_) => NoReply::TooLarge,
+            Some(_) => NoReply::TooLarge { most: self.max_answer },
             None => NoReply::BrokeOff,
         })?;
         Ok(Reply { status, body: body.to_bytes() })

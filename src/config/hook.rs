@@ -1,0 +1,106 @@
+//! The flags of the application hook.
+
+use super::access::application;
+use super::error::BadConfig;
+use clap::Args;
+use hyper::Uri;
+use std::path::PathBuf;
+
+/// The types of calls that have a source in this build. Native clients without a session never cause `connect`.
+const POSSIBLE: [&str; 2] = ["connect", "event"];
+
+/// The types of calls without a source in this build.
+const LATER: [&str; 6] = ["ack", "disconnect", "occupied", "vacated", "member_added", "member_removed"];
+
+/// The types of calls that the application gets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notify {
+    /// Whether the application gets events of clients.
+    pub event: bool,
+}
+
+/// The flags of the hook.
+#[derive(Args, Clone, Debug)]
+pub struct HookFlags {
+    /// URL of the application that gets the events of clients, such as `https://www.example.com/hook.php`. The server
+    /// sends it each event and the user's cookies by POST, and it answers what happens next
+    #[arg(long, env = "LONGTAIL_HOOK_URL", value_name = "URL", help_heading = "Application")]
+    #[arg(value_parser = hook_url, hide_env_values = true)]
+    pub hook_url: Option<Uri>,
+
+    /// File with the secret that signs calls to the application (`Longtail-Signature`). A line end at the end of the
+    /// file is ignored. SIGHUP reloads the file
+    #[arg(long, env = "LONGTAIL_HOOK_SECRET_FILE", value_name = "FILE", help_heading = "Application")]
+    pub hook_secret_file: Option<PathBuf>,
+
+    /// Seconds that the application may take for a call, with its repetition. After that the event fails
+    #[arg(long, env = "LONGTAIL_HOOK_TIMEOUT", value_name = "S", default_value_t = 2, help_heading = "Application")]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=60))]
+    pub hook_timeout: u64,
+
+    /// Types of calls that the application gets, with commas between them
+    #[arg(long, env = "LONGTAIL_HOOK_NOTIFY", value_name = "TYPES", default_value = "connect,event")]
+    #[arg(value_parser = notify, help_heading = "Application")]
+    pub hook_notify: Notify,
+
+    /// Limit on events per second from one client. 0 means that there is no limit
+    #[arg(long, env = "LONGTAIL_EVENT_RATE", value_name = "N", default_value_t = 0, help_heading = "Limits")]
+    pub event_rate: u32,
+}
+
+fn hook_url(text: &str) -> Result<Uri, String> {
+    application(text, "https://www.example.com/hook.php")
+}
+
+fn notify(text: &str) -> Result<Notify, String> {
+    let mut event = false;
+    for name in text.split([',', ' ']).filter(|name| !name.is_empty()) {
+        if LATER.contains(&name) {
+            return Err(format!("this build cannot call the application for {name} yet: use connect and event"));
+        }
+        if !POSSIBLE.contains(&name) {
+            return Err("use connect and event, with a comma between them".into());
+        }
+        event |= name == "event";
+    }
+    Ok(Notify { event })
+}
+
+impl HookFlags {
+    /// Checks rules that involve more than one flag.
+    pub(super) fn check(&self) -> Result<(), BadConfig> {
+        if self.hook_url.is_none() && self.hook_secret_file.is_some() {
+            return Err(BadConfig::new(
+                "--hook-secret-file has no effect alone: name the application with --hook-url".into(),
+            ));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn types_that_have_no_source_yet_are_refused() {
+        for (text, event) in [("connect,event", true), ("event", true), ("event connect", true), ("connect", false)] {
+            assert_eq!(notify(text), Ok(Notify { event }), "{text}");
+        }
+        for name in LATER {
+            let error = notify(&format!("event,{name}")).expect_err("refused");
+            assert!(error.contains(name) && error.contains("this build"), "{error}");
+        }
+        assert!(notify("events").expect_err("refused").contains("use connect and event"));
+    }
+
+    #[test]
+    fn a_url_has_a_scheme_and_a_host_and_no_secrets_in_front_of_it() {
+        for good in ["http://a/", "https://a:1/hook.php?key=x", "http://127.0.0.1:1"] {
+            assert!(hook_url(good).is_ok(), "{good}");
+        }
+        for bad in ["", "a", "/hook.php", "ftp://a/", "http://user:password@a/", "http://"] {
+            assert!(hook_url(bad).expect_err("refused").contains("hook.php"), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,88 @@
+/*
+ * Sends events to the application: lt.emit('addItem', { title: 'milk' }, function (error, answer) { ... }).
+ *
+ * An event goes over the open WebSocket, or by POST. Each event has a key. After a failure that may pass, the library
+ * sends the event again with the same key, so that the application can recognise a repetition.
+ */
+(self.LongtailFiles = self.LongtailFiles || {}).emit = function (Longtail) {
+  // How often an event is sent, and milliseconds: the wait before the second time, and the longest wait for an answer.
+  var TRIES = 6;
+  var PAUSE = 500;
+  var ANSWER_WITHIN = 20000;
+  // After an answer with another code, it makes no sense to send the event again.
+  var PASSING = /^(unreachable|rate_limited|too_many_connections|not_ready|log_unavailable|outcome_unknown)$/;
+
+  function unreachable(message) {
+    return { code: 'unreachable', message: message };
+  }
+
+  // Sends the fields by POST. A request to the page's own server has the content type of JSON: then the server accepts
+  // cookies also from a browser that does not send `Origin`. To another server that would cost a preflight.
+  function post(url, credentials, fields, over) {
+    var xhr = Longtail.xhr ? Longtail.xhr() : new XMLHttpRequest();
+    xhr.open('POST', url, true);
+    if (Longtail.sameOrigin(url)) {
+      xhr.setRequestHeader('Content-Type', 'application/json');
+    } else if (credentials) {
+      xhr.withCredentials = true;
+    }
+    xhr.onreadystatechange = function () {
+      var status = 0;
+      var answer = null;
+      if (xhr.readyState !== 4) { return; }
+      try {
+        status = xhr.status;
+        answer = Longtail.decode(xhr.responseText);
+      } catch (e) {}
+      if (answer && status === 200) { return over(null, answer.ack); }
+      over(answer && answer.error && answer.error.code ? answer.error : unreachable(status ? 'status ' + status : 'no answer'));
+    };
+    xhr.send(Longtail.encode(fields));
+  }
+
+  // `link` has the connection's token and settings, and `care` the commands of the open WebSocket, if there is one.
+  // `settings`: channel, key, args (true: the data is a list of arguments).
+  Longtail.emit = function (link, care, event, data, done, settings) {
+    var lt = link.owner;
+    settings = settings || {};
+    var tries = (settings.tries || 0) + 1;
+    var fields = { event: event, channel: settings.channel, key: settings.key || Longtail.newClientId() };
+    var value = data === undefined ? null : data;
+    var timer;
+    var isOver;
+
+    // The answer is a list of arguments for the page's function, or one value.
+    function over(error, answer) {
+      if (isOver) { return; }
+      isOver = true;
+      clearTimeout(timer);
+      if (error && PASSING.test(error.code) && tries < TRIES && lt.state !== 'closed') {
+        setTimeout(function () {
+          lt.emit(event, data, done, { channel: fields.channel, args: settings.args, key: fields.key, tries: tries });
+        }, PAUSE * Math.pow(2, tries - 1) * (0.5 + Math.random()));
+      } else if (done) {
+        done.apply(lt, [error || null].concat(error || answer === null || answer === undefined ? [] : answer));
+      }
+    }
+
+    timer = setTimeout(function () { over(unreachable('no answer')); }, ANSWER_WITHIN);
+    // The address has the client id and the token, and not what the connection reads.
+    link.channels = [];
+    link.cursor = undefined;
+    if (!care && !Longtail.reaches(lt.url) && Longtail.post) {
+      // The page cannot read the answer to a form.
+      if (settings.args) { fields.args = Longtail.encode(value); }
+      return Longtail.post(Longtail.query(link.url('/event'), '&', fields).replace('&?', '&'), value, over);
+    }
+    fields[settings.args ? 'args' : 'data'] = value;
+    if (care && care.send) {
+      fields.type = 'event';
+      return care.send(fields, function (error, id, object) { over(error, object && object.data); });
+    }
+    try {
+      post(link.url('/event'), link.credentials, fields, over);
+    } catch (e) {
+      over(unreachable('' + e));
+    }
+  };
+};
