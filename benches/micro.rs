@@ -76,7 +76,7 @@ fn parse_frame(bencher: Bencher<'_, '_>) {
 
 fn world() -> (Runtime, Arc<MemoryLog>, Arc<Hub>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
-    let retention = Retention { age: Duration::from_secs(600), messages: 10_000, bytes: 64 << 20 };
+    let retention = Retention { age: Duration::from_secs(600), messages: 10_000, bytes: 64 << 20, control: 10 };
     let log = Arc::new(MemoryLog::new(retention));
     let hub = Hub::new(log.clone(), retention, Duration::from_secs(30));
     runtime.block_on(async {

@@ -11,7 +11,7 @@ mod values;
 pub use access::{AccessFlags, Secret};
 pub use environment::{Origins, unknown_variables};
 pub use error::BadConfig;
-pub use hook::HookFlags;
+pub use hook::{HookFlags, Notify};
 pub use presence::PresenceFlags;
 pub use values::{AccessLogTo, AddressOrOff};
 
@@ -191,6 +191,12 @@ pub struct Config {
     #[arg(value_parser = size)]
     pub retain_bytes: usize,
 
+    /// Retention: how much is kept of what changes client sessions, in percent of --retain-messages and --retain-bytes,
+    /// besides the messages
+    #[arg(long, env = "LONGTAIL_RETAIN_CONTROL", value_name = "PERCENT", default_value_t = 10, help_heading = "Log")]
+    #[arg(value_parser = clap::value_parser!(u8).range(1..=100))]
+    pub retain_control: u8,
+
     /// Memory for idempotency keys, here or in Redis: a size such as `64MiB`, or a number. The server remembers each key
     /// for five minutes. A publisher may take as much as is free after that; above its share, its new keys get 429
     #[arg(long, env = "LONGTAIL_KEY_BYTES", value_name = "SIZE", default_value = "64MiB", help_heading = "Log")]
@@ -245,6 +251,11 @@ pub struct Config {
         help_heading = "Limits"
     )]
     pub max_connections_per_ip: u64,
+
+    /// Limit on client sessions (session=1), on all nodes of the log together
+    #[arg(long, env = "LONGTAIL_MAX_SESSIONS", value_name = "N", default_value_t = 100_000, help_heading = "Limits")]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    pub max_sessions: u64,
 
     /// Limit on requests and commands per second from one IP address. 0 means that there is no limit
     #[arg(long, env = "LONGTAIL_REQUEST_RATE", value_name = "N", default_value_t = 0, help_heading = "Limits")]
@@ -411,6 +422,7 @@ impl Config {
             age: Duration::from_secs(self.retain_seconds),
             messages: self.retain_messages as usize,
             bytes: self.retain_bytes,
+            control: self.retain_control,
         }
     }
 }

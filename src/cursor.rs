@@ -19,6 +19,9 @@ impl Id {
     /// The position before every entry.
     pub const ZERO: Id = Id { ms: 0, seq: 0 };
 
+    /// The position after every entry.
+    pub const MAX: Id = Id { ms: u64::MAX, seq: u64::MAX };
+
     /// The position right before this one; for `0-0` it is `0-0` itself.
     pub fn before(self) -> Id {
         if self.seq > 0 {

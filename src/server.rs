@@ -98,7 +98,7 @@ impl Server {
         let access_log = access_log(&config.access_log, metrics)?;
         let mut listeners = listen::listen(config, sockets)?;
         let demo = open_demo(&mut listeners)?;
-        let OpenLog { log, appender, remote_counts, presence, bridge, is_listening } =
+        let OpenLog { log, appender, remote_counts, presence, sessions, bridge, is_listening } =
             open_log::open_log(config, metrics).await?;
         let (reactor, reactor_task) = Reactor::start()?;
         let (timers, timers_task) = Timers::start();
@@ -110,6 +110,7 @@ impl Server {
         let parts = Parts {
             log,
             remote_counts,
+            sessions,
             presence,
             is_listening,
             origins,

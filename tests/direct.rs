@@ -144,7 +144,7 @@ fn numbers(taken: &[u8]) -> Vec<usize> {
 }
 
 async fn everybody_gets_the_log() {
-    let retention = Retention { age: Duration::from_secs(600), messages: 100_000, bytes: 1 << 30 };
+    let retention = Retention { age: Duration::from_secs(600), messages: 100_000, bytes: 1 << 30, control: 10 };
     let log = Arc::new(MemoryLog::new(retention));
     let hub = Hub::new(log.clone(), retention, Duration::from_secs(30));
     tokio::spawn(hub.clone().follow());
@@ -236,7 +236,7 @@ fn numbers_so_far(pipe: &Pipe) -> usize {
 /// Readers that stopped at different places of one write share it, and it can be counted once.
 #[tokio::test]
 async fn a_rest_knows_its_whole() {
-    let retention = Retention { age: Duration::from_secs(600), messages: 100, bytes: 1 << 20 };
+    let retention = Retention { age: Duration::from_secs(600), messages: 100, bytes: 1 << 20, control: 10 };
     let log = Arc::new(MemoryLog::new(retention));
     let hub = Hub::new(log.clone(), retention, Duration::from_secs(30));
     tokio::spawn(hub.clone().follow());

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
-const KEEP: Retention = Retention { age: Duration::from_secs(600), messages: 10_000, bytes: 64 << 20 };
+const KEEP: Retention = Retention { age: Duration::from_secs(600), messages: 10_000, bytes: 64 << 20, control: 10 };
 const LIMIT: Limit = Limit { messages: 100, bytes: 1 << 20 };
 
 async fn hub(retention: Retention) -> Arc<Hub> {

@@ -12,7 +12,7 @@ use std::time::Duration;
 use support::redis::RedisServer;
 use tokio_stream::StreamExt;
 
-const KEEP: Retention = Retention { age: Duration::from_secs(600), messages: 1000, bytes: 64 << 20 };
+const KEEP: Retention = Retention { age: Duration::from_secs(600), messages: 1000, bytes: 64 << 20, control: 10 };
 
 /// A log of either kind, with the values that must live as long as the log.
 struct Fixture {

@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
 
 fn log(redis: &RedisServer) -> Arc<RedisLog> {
-    redis_log(redis, Retention { age: Duration::from_secs(600), messages: 100_000, bytes: 64 << 20 })
+    redis_log(redis, Retention { age: Duration::from_secs(600), messages: 100_000, bytes: 64 << 20, control: 10 })
 }
 
 /// The entries that a tail returns. It panics if one range does not continue the previous one.

@@ -240,7 +240,7 @@ async fn a_tail_that_may_not_read() {
 #[tokio::test]
 async fn a_stall_with_many_in_the_line() {
     let redis = RedisServer::start().await;
-    let retention = Retention { age: Duration::from_secs(600), messages: 1000, bytes: 1 << 20 };
+    let retention = Retention { age: Duration::from_secs(600), messages: 1000, bytes: 1 << 20, control: 10 };
     let timeout = Duration::from_secs(1);
     let log = log_with(&redis, RedisConfig { timeout, max_payload: 1000, ..redis_config(retention) });
     let page = log.read(Cursor { id: Id::ZERO, epoch: Epoch::random() }, 1).await.expect("read");

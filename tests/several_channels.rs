@@ -180,7 +180,7 @@ impl TestReader {
 }
 
 async fn hub(retained: usize) -> (Arc<MemoryLog>, Arc<Hub>) {
-    let keep = Retention { age: Duration::from_secs(600), messages: 10_000, bytes: 64 << 20 };
+    let keep = Retention { age: Duration::from_secs(600), messages: 10_000, bytes: 64 << 20, control: 10 };
     let log = Arc::new(MemoryLog::new(keep));
     // A node that keeps less than the log reads the rest from the log.
     let hub = Hub::new(log.clone(), Retention { messages: retained, ..keep }, Duration::from_secs(30));

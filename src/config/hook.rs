@@ -6,17 +6,21 @@ use clap::Args;
 use hyper::Uri;
 use std::path::PathBuf;
 
-/// The types of calls that have a source in this build. Native clients without a session never cause `connect`.
-const POSSIBLE: [&str; 2] = ["connect", "event"];
+/// The types of calls.
+const TYPES: [&str; 4] = ["connect", "event", "ack", "disconnect"];
 
 /// The types of calls without a source in this build.
-const LATER: [&str; 6] = ["ack", "disconnect", "occupied", "vacated", "member_added", "member_removed"];
+const LATER: [&str; 4] = ["occupied", "vacated", "member_added", "member_removed"];
 
 /// The types of calls that the application gets.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Notify {
-    /// Whether the application gets events of clients.
-    pub event: bool,
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Notify(Vec<&'static str>);
+
+impl Notify {
+    /// Whether the application gets calls of this type.
+    pub fn has(&self, kind: &str) -> bool {
+        self.0.contains(&kind)
+    }
 }
 
 /// The flags of the hook.
@@ -53,17 +57,15 @@ fn hook_url(text: &str) -> Result<Uri, String> {
 }
 
 fn notify(text: &str) -> Result<Notify, String> {
-    let mut event = false;
+    let mut types = Vec::new();
     for name in text.split([',', ' ']).filter(|name| !name.is_empty()) {
         if LATER.contains(&name) {
-            return Err(format!("this build cannot call the application for {name} yet: use connect and event"));
+            return Err(format!("this build cannot call the application for {name} yet: use {}", TYPES.join(", ")));
         }
-        if !POSSIBLE.contains(&name) {
-            return Err("use connect and event, with a comma between them".into());
-        }
-        event |= name == "event";
+        let known = TYPES.into_iter().find(|known| *known == name);
+        types.push(known.ok_or_else(|| format!("use {}, with commas between them", TYPES.join(", ")))?);
     }
-    Ok(Notify { event })
+    Ok(Notify(types))
 }
 
 impl HookFlags {
@@ -84,14 +86,19 @@ mod tests {
 
     #[test]
     fn types_that_have_no_source_yet_are_refused() {
-        for (text, event) in [("connect,event", true), ("event", true), ("event connect", true), ("connect", false)] {
-            assert_eq!(notify(text), Ok(Notify { event }), "{text}");
+        for (text, types) in [
+            ("connect,event", &["connect", "event"][..]),
+            ("event", &["event"]),
+            ("ack disconnect", &["ack", "disconnect"]),
+            ("", &[]),
+        ] {
+            assert_eq!(notify(text), Ok(Notify(types.to_vec())), "{text}");
         }
         for name in LATER {
             let error = notify(&format!("event,{name}")).expect_err("refused");
             assert!(error.contains(name) && error.contains("this build"), "{error}");
         }
-        assert!(notify("events").expect_err("refused").contains("use connect and event"));
+        assert!(notify("events").expect_err("refused").contains("use connect, event, ack, disconnect"));
     }
 
     #[test]

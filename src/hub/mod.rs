@@ -205,6 +205,12 @@ impl Hub {
         self.memory.read().is_well_retained(cursor, self.log.now_ms())
     }
 
+    /// The position up to which these channels have no entries after `cursor`: the node's own position, if the memory
+    /// tells so, and otherwise `cursor` itself.
+    pub fn unchanged_until(&self, channels: &[Channel], cursor: Cursor) -> Cursor {
+        self.memory.read().unchanged_until(channels, cursor)
+    }
+
     /// The size of the node's memory.
     pub fn retained(&self) -> Retained {
         let retained = self.memory.read().retained();

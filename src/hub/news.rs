@@ -34,7 +34,7 @@ pub(super) struct News {
     pub(super) channels: Option<Arc<[usize]>>,
     /// Whether none of the messages excludes a client or the readers of a channel.
     pub(super) is_for_all: bool,
-    /// Whether one of them says that a member has come or gone.
+    /// Whether one of them says that a member has come or gone, or is a control entry.
     pub(super) has_members: bool,
     /// Whether one of the messages excludes the readers of a channel.
     pub(super) excludes_channels: bool,
@@ -54,7 +54,7 @@ impl News {
 
     /// Whether all of them say that members have come or gone.
     pub(super) fn is_of_members(&self) -> bool {
-        self.has_members && self.messages.iter().all(|message| !message.is_for_readers())
+        self.has_members && self.messages.iter().all(|message| message.kind().is_of_members())
     }
 
     /// Whether several of these channels have new messages in the same turn.

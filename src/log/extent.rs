@@ -76,6 +76,8 @@ pub struct Extent {
     /// The newest entry that was deleted from the middle of the log, if it comes after the floor; otherwise the floor.
     /// It is not known which other entries between the floor and this position were deleted.
     pub deleted: Id,
+    /// The position up to which control entries may have been dropped; not below the floor. Only sessions need them.
+    pub control_floor: Id,
     /// The last id that the log has given.
     pub end: Id,
     /// The log's clock, in milliseconds since 1970.

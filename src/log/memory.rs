@@ -7,7 +7,7 @@ use crate::cursor::{Cursor, Epoch, Id};
 use crate::message::{Draft, Message};
 use parking_lot::Mutex;
 use smallvec::SmallVec;
-use std::collections::VecDeque;
+use std::collections::{VecDeque, vec_deque};
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -33,9 +33,9 @@ pub struct MemoryLog {
 
 struct State {
     epoch: Epoch,
-    entries: VecDeque<Arc<Message>>,
-    bytes: usize,
-    floor: Id,
+    messages: Entries,
+    /// Control entries have bounds of their own, so that they never take the place of messages.
+    control: Entries,
     end: Id,
     keys: RememberedKeys,
     /// The wakers of tails that have read all entries. A tail that is woken reads the log itself, so it cannot miss
@@ -43,14 +43,51 @@ struct State {
     idle: SmallVec<[Waker; 1]>,
 }
 
+/// Entries that share their bounds, oldest first.
+#[derive(Default)]
+struct Entries {
+    entries: VecDeque<Arc<Message>>,
+    bytes: usize,
+    /// The newest entry that was dropped.
+    floor: Id,
+}
+
+impl Entries {
+    fn push(&mut self, message: Message) {
+        self.bytes += message.weight();
+        self.entries.push_back(Arc::new(message));
+    }
+
+    fn trim(&mut self, retention: &Retention, now_ms: u64) {
+        let oldest_ms = now_ms.saturating_sub(retention.age.as_millis() as u64);
+        while let Some(message) = self.entries.front() {
+            let id = id_of(message);
+            let over = self.entries.len() > retention.messages || self.bytes > retention.bytes;
+            if !over && id.ms >= oldest_ms {
+                break;
+            }
+            self.bytes -= message.weight();
+            self.floor = id;
+            self.entries.pop_front();
+        }
+    }
+
+    fn after(&self, from: Id) -> vec_deque::Iter<'_, Arc<Message>> {
+        self.entries.range(self.entries.partition_point(|message| id_of(message) <= from)..)
+    }
+}
+
+fn id_of(message: &Message) -> Id {
+    message.cursor().map_or(Id::ZERO, |cursor| cursor.id)
+}
+
 impl MemoryLog {
     /// An empty log of a fresh epoch.
     pub fn new(retention: Retention) -> MemoryLog {
         let state = State {
             epoch: Epoch::random(),
-            entries: VecDeque::new(),
-            bytes: 0,
-            floor: Id::ZERO,
+            messages: Entries::default(),
+            control: Entries::default(),
             end: Id::ZERO,
             keys: RememberedKeys::new(KEY_BYTES),
             idle: SmallVec::new(),
@@ -109,6 +146,11 @@ impl MemoryLog {
         Cursor { id: state.end, epoch: state.epoch }
     }
 
+    /// The newest control entry that was dropped.
+    fn control_floor(&self) -> Id {
+        self.state.lock().control.floor
+    }
+
     /// Waits until there is news for a tail at position `at`. Returns a volatile message, or `None` if there are new
     /// entries.
     fn poll_news(
@@ -143,29 +185,23 @@ impl State {
         let cursor = Cursor { id, epoch: self.epoch };
         let message = draft.into_message(Some(cursor));
         self.end = id;
-        self.bytes += message.weight();
-        self.entries.push_back(Arc::new(message));
+        if message.is_control() {
+            self.control.push(message)
+        } else {
+            self.messages.push(message)
+        }
         cursor
     }
 
     fn trim(&mut self, retention: &Retention, now_ms: u64) {
-        let oldest_ms = now_ms.saturating_sub(retention.age.as_millis() as u64);
-        while let Some(message) = self.entries.front() {
-            let id = message.cursor().map_or(Id::ZERO, |cursor| cursor.id);
-            let over = self.entries.len() > retention.messages || self.bytes > retention.bytes;
-            if !over && id.ms >= oldest_ms {
-                break;
-            }
-            self.bytes -= message.weight();
-            self.floor = id;
-            self.entries.pop_front();
-        }
+        self.messages.trim(retention, now_ms);
+        self.control.trim(&retention.of_control(), now_ms);
     }
 
     fn extent(&self, now_ms: u64) -> Extent {
-        let (floor, end) = (self.floor, self.end);
+        let (floor, end) = (self.messages.floor, self.end);
         let lineage = Lineage { epoch: self.epoch, ancestors: Vec::new() };
-        Extent { lineage, floor, deleted: floor, end, now_ms }
+        Extent { lineage, floor, deleted: floor, control_floor: floor.max(self.control.floor), end, now_ms }
     }
 
     fn page(&self, after: Cursor, limit: usize, now_ms: u64) -> Page {
@@ -174,13 +210,17 @@ impl State {
             Resolved::At(from) | Resolved::Until(from) => from,
             Resolved::Gap(upto) => return Page { extent, messages: Vec::new(), upto },
         };
-        let is_seen = |message: &Arc<Message>| message.cursor().is_some_and(|cursor| cursor.id <= from);
-        let start = self.entries.partition_point(is_seen);
-        let messages: Vec<_> = self.entries.range(start..).take(limit).cloned().collect();
-        let whole = start + messages.len() == self.entries.len();
-        let last = messages.last().and_then(|message| message.cursor()).map_or(from, |cursor| cursor.id);
+        let (mut messages, mut control) = (self.messages.after(from).peekable(), self.control.after(from).peekable());
+        let in_order = std::iter::from_fn(|| match (messages.peek(), control.peek()) {
+            (Some(message), Some(entry)) if id_of(entry) < id_of(message) => control.next(),
+            (None, _) => control.next(),
+            _ => messages.next(),
+        });
+        let taken: Vec<_> = in_order.take(limit).cloned().collect();
+        let whole = messages.peek().is_none() && control.peek().is_none();
+        let last = taken.last().map_or(from, |message| id_of(message));
         let upto = if whole { self.end.max(from) } else { last };
-        Page { extent, messages, upto }
+        Page { extent, messages: taken, upto }
     }
 }
 
@@ -212,7 +252,7 @@ impl MessageLog for MemoryLog {
                 let page = self.state.lock().page(at, CHUNK, self.clock.now_ms());
                 if page.upto > at.id {
                     // A burst may have been trimmed before the tail read it. In that case `after` shows the gap.
-                    let after = at.id.max(page.extent.floor);
+                    let after = at.id.max(page.extent.floor).max(self.control_floor());
                     at.id = page.upto;
                     yield TailEvent::Entries { after, messages: page.messages, upto: at.id };
                 }

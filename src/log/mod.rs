@@ -12,6 +12,7 @@ pub mod metrics;
 pub mod presence;
 pub mod publish_payload;
 pub mod redis;
+pub mod sessions;
 pub mod subscriber_counts;
 
 pub use extent::{Ancestor, Descent, Extent, Lineage, Resolved};
@@ -69,6 +70,20 @@ pub struct Retention {
     pub messages: usize,
     /// How many bytes of messages are kept, measured by [`Message::weight`].
     pub bytes: usize,
+    /// How many control entries are kept besides the messages, in percent of both numbers. They never take the place
+    /// of messages.
+    pub control: u8,
+}
+
+impl Retention {
+    /// The bounds for control entries.
+    pub fn of_control(&self) -> Retention {
+        let part = |whole: usize| {
+            (whole / 100).saturating_mul(self.control.into()) + whole % 100 * usize::from(self.control) / 100
+        };
+        // The last change of a session is kept however small the share is.
+        Retention { messages: part(self.messages).max(16), bytes: part(self.bytes).max(16 << 10), ..*self }
+    }
 }
 
 /// A range of the log.

@@ -75,6 +75,13 @@ impl Draft {
         draft.with_extras(Extras { kind, ..Extras::default() })
     }
 
+    /// A control entry: a change of sessions. `channel` is reserved, and `data` is JSON.
+    pub fn control(channel: Channel, event: &str, data: &str) -> Draft {
+        let event = event.parse().unwrap_or_default();
+        let draft = Draft { event, ..Draft::new(channel, Payload::from_any(data)) };
+        draft.with_extras(Extras { kind: Kind::Session, ..Extras::default() })
+    }
+
     /// The same draft with these properties. If they name several channels, the first of them becomes its channel.
     #[must_use]
     pub fn with_extras(mut self, extras: Extras) -> Draft {

@@ -55,7 +55,7 @@ pub enum Kind {
     MemberAdded,
     /// A user is no longer a member of the channel.
     MemberRemoved,
-    /// A change of a session, on the session's reserved channel. The event and the payload say which change.
+    /// A control entry: a change of sessions, on a reserved channel. The event and the payload say which change.
     Session,
 }
 
@@ -75,6 +75,12 @@ impl Kind {
     /// Whether it says who comes and goes. Readers get such an entry if they ask for it.
     pub fn is_of_members(self) -> bool {
         matches!(self, Kind::MemberAdded | Kind::MemberRemoved)
+    }
+
+    /// Whether entries of this kind may be on a channel: control entries are on reserved channels, and all others are
+    /// on other channels.
+    pub fn fits(self, channel: &Channel) -> bool {
+        (self == Kind::Session) == channel.is_reserved()
     }
 
     /// The kind with this name; `None` if this version does not have it.

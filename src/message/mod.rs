@@ -95,10 +95,41 @@ impl Message {
             object.extend_from_slice(b",\"args\":true");
         }
         object.push(b'}');
-        // No payload has 4 GiB: neither a request body nor a value in Redis may be that long.
-        let at = |index: usize| u32::try_from(index).unwrap_or(u32::MAX);
         let payload = at(payload.start)..at(payload.end);
         Message { cursor, channel, event, exclude, extras, object: object.into(), payload, frames: Frames::default() }
+    }
+
+    /// An event that an application sends to one session: the object `{"type":"event",…}`. `reserved` is the channel of
+    /// its entry, `args` a JSON array on one line. With one argument, the argument itself is the object's data. `ack` is
+    /// the name of the answer that the application waits for.
+    pub fn session_event(cursor: Cursor, reserved: Channel, event: Event, args: &str, ack: Option<&str>) -> Message {
+        let only = json::only_item(args);
+        let data = only.unwrap_or(args);
+        let mut object = Vec::with_capacity(data.len() + event.as_str().len() + 96);
+        object.extend_from_slice(
+            format!("{{\"type\":\"event\",\"id\":\"{}\",\"event\":", cursor.text().as_str()).as_bytes(),
+        );
+        json::quote(event.as_str(), &mut object);
+        if let Some(ack) = ack {
+            object.extend_from_slice(b",\"ack\":");
+            json::quote(ack, &mut object);
+        }
+        object.extend_from_slice(b",\"data\":");
+        let start = object.len();
+        object.extend_from_slice(data.as_bytes());
+        let payload = at(start)..at(object.len());
+        object.extend_from_slice(if only.is_some() { b"}" } else { b",\"args\":true}" });
+        let extras = Extras { kind: Kind::Session, is_args: only.is_none(), ..Extras::default() };
+        Message {
+            cursor: Some(cursor),
+            channel: reserved,
+            event,
+            exclude: None,
+            extras: Some(Arc::new(extras)),
+            object: object.into(),
+            payload,
+            frames: Frames::default(),
+        }
     }
 
     /// The same message for the readers of another of its channels. The object names this channel.
@@ -143,6 +174,11 @@ impl Message {
     /// Whether every reader of the channel receives the entry. Who comes and goes is only for readers who ask for it.
     pub fn is_for_readers(&self) -> bool {
         self.kind() == Kind::Message
+    }
+
+    /// Whether it is a control entry, which only sessions read.
+    pub fn is_control(&self) -> bool {
+        self.kind() == Kind::Session
     }
 
     /// The event's name.
@@ -209,6 +245,11 @@ impl Message {
         let is_first = |extras: &&Extras| extras.channels.first().is_none_or(|first| *first == self.channel);
         self.object.len() + 160 + self.extras().filter(is_first).map_or(0, Extras::size)
     }
+}
+
+/// A place in an object. No payload has 4 GiB: neither a request body nor a value in Redis may be that long.
+fn at(index: usize) -> u32 {
+    u32::try_from(index).unwrap_or(u32::MAX)
 }
 
 impl fmt::Debug for Message {

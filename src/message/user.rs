@@ -1,6 +1,8 @@
 //! A user, as a channel's other members see it.
 
 use crate::wire::json;
+use serde::Deserialize;
+use serde_json::value::RawValue;
 use std::fmt;
 
 /// A user: an id, and information about the user that the application has chosen.
@@ -16,6 +18,21 @@ pub struct User {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a user's id is 1 to {} bytes", User::MAX_ID)]
 pub struct BadUser;
+
+/// The fields of a user in JSON.
+#[derive(Deserialize)]
+struct Fields<'a> {
+    id: Id,
+    #[serde(borrow, default)]
+    info: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Id {
+    Text(String),
+    Number(i64),
+}
 
 impl User {
     /// The longest id, in bytes.
@@ -36,6 +53,20 @@ impl User {
         json::quote(id, &mut quoted);
         let data = format!("{{\"id\":{},\"info\":{info}}}", String::from_utf8_lossy(&quoted));
         Ok(User { id: id.into(), data: data.into(), info_bytes: info.len() })
+    }
+
+    /// Reads a user in JSON: `{"id":…,"info":…}`. The id may be a number, because many applications have numbers.
+    ///
+    /// # Errors
+    ///
+    /// The JSON does not have this form.
+    pub fn parse(json: &str) -> Result<User, BadUser> {
+        let Fields { id, info } = serde_json::from_str(json).map_err(|_| BadUser)?;
+        let id = match id {
+            Id::Text(id) => id,
+            Id::Number(id) => id.to_string(),
+        };
+        User::new(&id, info.map(RawValue::get))
     }
 
     /// The user's id.

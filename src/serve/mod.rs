@@ -4,6 +4,7 @@
 
 mod access;
 mod application;
+mod client_sessions;
 mod conn;
 mod events;
 #[cfg(fuzzing)]
@@ -28,7 +29,11 @@ pub use access::keys::Keys;
 pub use access::origin::{AccessMode, OriginPolicy};
 pub use access::tokens::{BadKey, Tokens};
 pub use access::webhook::{MAX_IN_FLIGHT, Webhook};
+pub use client_sessions::metrics::SessionMetrics;
+pub use client_sessions::registry::{ClientSessions, SessionSettings};
 pub use conn::listener::{Listeners, serve};
+pub use events::upkeep;
+pub use hook::call_type::CallType;
 pub use hook::signature::HookSecret;
 pub use hook::{Hook, HookSettings};
 pub use http::access_log::{AccessLog, Destination};

@@ -1,8 +1,8 @@
 //! Builds the hook from the flags.
 
 use super::{StartError, bad_flag, descriptors};
-use crate::config::{BadConfig, HookFlags};
-use crate::serve::{Hook, HookSecret, HookSettings};
+use crate::config::{BadConfig, HookFlags, Notify};
+use crate::serve::{CallType, Hook, HookSecret, HookSettings};
 use prometheus_client::registry::Registry;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,11 +19,16 @@ pub fn hook(flags: &HookFlags, metrics: &mut Registry) -> Result<Option<Arc<Hook
         secret: secret(flags)?,
         timeout: Duration::from_secs(flags.hook_timeout),
         max_in_flight: descriptors::questions(),
-        takes_events: flags.hook_notify.event,
+        notify: notify(&flags.hook_notify),
     };
     let hook = Hook::new(settings, metrics)
         .map_err(|error| bad_flag("--hook-url", &format!("https needs the system's certificates: {error}")))?;
     Ok(Some(Arc::new(hook)))
+}
+
+/// The types of calls that the flags name.
+fn notify(names: &Notify) -> Vec<CallType> {
+    CallType::ALL.into_iter().filter(|kind| names.has(kind.as_str())).collect()
 }
 
 /// The secret of `--hook-secret-file`, if it is set.

@@ -7,7 +7,8 @@ use crate::log::MessageLog;
 use crate::log::bridge::{self, BridgeConfig};
 use crate::log::memory::MemoryLog;
 use crate::log::presence::{MemoryPresence, PresenceStore};
-use crate::log::redis::{Endpoint, RedisConfig, RedisLog, RedisPresence, RedisSubscriberCounts};
+use crate::log::redis::{Endpoint, RedisConfig, RedisLog, RedisPresence, RedisSessions, RedisSubscriberCounts};
+use crate::log::sessions::{MemorySessions, SessionStore};
 use crate::log::subscriber_counts::SubscriberCounts;
 use prometheus_client::registry::Registry;
 use redis::{ClientTlsConfig, TlsCertificates};
@@ -31,6 +32,8 @@ pub struct OpenLog {
     pub remote_counts: Option<Arc<dyn SubscriberCounts>>,
     /// The members of channels; `None` if no channel has presence.
     pub presence: Option<Arc<dyn PresenceStore>>,
+    /// The records of client sessions.
+    pub sessions: Arc<dyn SessionStore>,
     /// The bridge from PUBLISH. It does not run yet. `None` for a log in memory.
     pub bridge: Option<Bridge>,
     /// Whether the bridge has subscribed. Always true without a bridge.
@@ -59,7 +62,16 @@ pub async fn open_log(config: &Config, metrics: &mut Registry) -> Result<OpenLog
         let log = Arc::new(MemoryLog::new(config.retention()).with_key_bytes(config.key_bytes));
         let presence = has_presence.then(|| Arc::new(MemoryPresence::new(log.clone(), most)) as Arc<dyn PresenceStore>);
         let is_listening = watch::channel(true).1;
-        return Ok(OpenLog { log, appender: None, remote_counts: None, presence, bridge: None, is_listening });
+        let sessions = Arc::new(MemorySessions::new(log.clone()));
+        return Ok(OpenLog {
+            log,
+            appender: None,
+            remote_counts: None,
+            presence,
+            sessions,
+            bridge: None,
+            is_listening,
+        });
     };
     let (log, appender) = open_redis(config, url).await?;
     log.metrics().register(metrics);
@@ -74,8 +86,10 @@ pub async fn open_log(config: &Config, metrics: &mut Registry) -> Result<OpenLog
     let bridge = BridgeConfig { patterns, queue: config.redis_subscribe_queue as usize };
     let bridge = Bridge { log: log.clone(), config: bridge, is_listening: listening };
     let presence = has_presence.then(|| Arc::new(RedisPresence::new(log.clone(), most)) as Arc<dyn PresenceStore>);
+    let sessions = Arc::new(RedisSessions::new(log.clone()));
     Ok(OpenLog {
         log,
+        sessions,
         appender: Some(appender),
         remote_counts: Some(remote_counts),
         presence,

@@ -107,6 +107,8 @@ struct Background {
     counts: Option<(Arc<dyn SubscriberCounts>, JoinHandle<()>)>,
     /// Tells the other nodes who reads channels here.
     presence: Option<(Arc<Presence>, JoinHandle<()>)>,
+    /// Keeps the records of client sessions.
+    sessions: (Arc<ServerState>, JoinHandle<()>),
     /// Appends PUBLISHes to the log.
     bridge: Option<JoinHandle<()>>,
     stop_bridge: watch::Sender<bool>,
@@ -126,6 +128,7 @@ impl Background {
             needed: std::mem::take(&mut server.needed_tasks),
             counts: state.remote_counts.clone().map(counts),
             presence: state.presence.clone().map(|presence| (presence.clone(), tokio::spawn(presence.run()))),
+            sessions: (state.clone(), tokio::spawn(serve::upkeep::run(state.clone()))),
             bridge: server.bridge.take().map(|bridge| bridge.spawn(stopping)),
             stop_bridge,
             supervisor: tokio::spawn(supervise(state.clone(), server.waits_for_log)),
@@ -138,7 +141,12 @@ impl Background {
         let counts = self.counts.iter_mut().map(|(_, task)| ("the task that reports counts to other nodes", task));
         let bridge = self.bridge.iter_mut().map(|task| ("the task that takes PUBLISHes into the log", task));
         let needed = self.needed.iter_mut().map(|(what, task)| (*what, task));
-        let all = needed.chain(counts).chain(bridge).chain([("the task that follows the log", &mut self.tail)]);
+        let sessions = [("the task that keeps the records of client sessions", &mut self.sessions.1)];
+        let all = needed
+            .chain(counts)
+            .chain(bridge)
+            .chain(sessions)
+            .chain([("the task that follows the log", &mut self.tail)]);
         let ended = select_all(all.map(|(task, handle)| Box::pin(async move { (task, handle.await) })));
         let ((task, ended), ..) = ended.await;
         RunError::Task { task, reason: ended.err().map_or("it returned".into(), |error| error.to_string()) }
@@ -155,6 +163,9 @@ impl Background {
             task.abort();
             let _ = tokio::time::timeout(LAST_WRITES, presence.end()).await;
         }
+        let (state, task) = self.sessions;
+        task.abort();
+        let _ = tokio::time::timeout(LAST_WRITES, serve::upkeep::end(&state)).await;
         self.stop_bridge.send_replace(true);
         // A task whose end was seen must not be awaited again.
         if let Some(bridge) = self.bridge.filter(|bridge| !bridge.is_finished()) {

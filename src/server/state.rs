@@ -4,11 +4,13 @@ use crate::config::Config;
 use crate::hub::Hub;
 use crate::log::MessageLog;
 use crate::log::presence::PresenceStore;
+use crate::log::sessions::SessionStore;
 use crate::log::subscriber_counts::SubscriberCounts;
 use crate::serve::{
-    self, AccessLog, Authorizer, BufferBudget, ConnectionLimits, Connections, Context, DeliveryMetrics, Demo,
-    DescriptorAllowance, Drain, Exporter, Hook, Http2Metrics, OriginPolicy, PollCache, Presence, PresenceMetrics,
-    PresenceSettings, Proxies, RateLimiter, Reactor, Rejections, ServerState, Settings, Timers, Tls,
+    self, AccessLog, Authorizer, BufferBudget, ClientSessions, ConnectionLimits, Connections, Context, DeliveryMetrics,
+    Demo, DescriptorAllowance, Drain, Exporter, Hook, Http2Metrics, OriginPolicy, PollCache, Presence, PresenceMetrics,
+    PresenceSettings, Proxies, RateLimiter, Reactor, Rejections, ServerState, SessionMetrics, SessionSettings,
+    Settings, Timers, Tls,
 };
 use crate::transport::params::Limits;
 use futures_util::future::BoxFuture;
@@ -27,6 +29,8 @@ pub struct Parts {
     pub remote_counts: Option<Arc<dyn SubscriberCounts>>,
     /// The members of channels; `None` if no channel has presence.
     pub presence: Option<Arc<dyn PresenceStore>>,
+    /// The records of client sessions.
+    pub sessions: Arc<dyn SessionStore>,
     /// Whether the bridge from PUBLISH has subscribed.
     pub is_listening: watch::Receiver<bool>,
     /// The rules for pages that may use the server.
@@ -71,8 +75,12 @@ pub fn context(config: &Config, mut registry: Registry, parts: Parts) -> Context
     let (connections, drain) = (connections(config, &parts.descriptors), Drain::default());
     let delivery = delivery(&hub, &connections, &drain, metrics);
     let presence = parts.presence.map(|store| presence(config, store, metrics));
+    let settings_of_sessions =
+        SessionSettings { most: config.max_sessions as usize, away: Duration::from_secs(config.away_seconds) };
+    let sessions = ClientSessions::new(settings_of_sessions, parts.sessions, SessionMetrics::register(metrics));
     let state = ServerState {
         hub,
+        sessions,
         remote_counts: parts.remote_counts,
         presence,
         origins: parts.origins,

@@ -13,6 +13,8 @@ pub struct Batch {
     pub messages: Vec<Arc<Message>>,
     /// Every message in the channels up to this position is in the batch or comes before it.
     pub cursor: Cursor,
+    /// The client's session, if it has one.
+    pub session: Option<Arc<str>>,
     /// Whether the batch reaches the end of the log as the node knows it.
     pub is_complete: bool,
 }
@@ -28,6 +30,9 @@ impl Batch {
         out.push(b'{');
         if let Some(gap) = &self.gap {
             out.extend_from_slice(format!("\"gap\":{{\"from\":\"{}\"}},", gap.from).as_bytes());
+        }
+        if let Some(session) = &self.session {
+            out.extend_from_slice(format!("\"session\":\"{session}\",").as_bytes());
         }
         out.extend_from_slice(format!("\"cursor\":\"{}\",\"messages\":[", self.cursor).as_bytes());
         for (index, message) in self.messages.iter().enumerate() {

@@ -22,6 +22,21 @@ pub struct ClientEvent {
     pub wants_ack: bool,
 }
 
+/// An answer of a client to an event of the application.
+#[derive(Debug)]
+pub struct ClientAck {
+    /// The name that the event has given to the answer.
+    pub name: String,
+    /// The answer, as a JSON array.
+    pub args: Box<RawValue>,
+}
+
+impl PartialEq for ClientAck {
+    fn eq(&self, other: &ClientAck) -> bool {
+        self.name == other.name && self.args.get() == other.args.get()
+    }
+}
+
 impl PartialEq for ClientEvent {
     fn eq(&self, other: &ClientEvent) -> bool {
         let parts =
@@ -29,6 +44,9 @@ impl PartialEq for ClientEvent {
         parts(self) == parts(other) && self.args.get() == other.args.get()
     }
 }
+
+/// The longest name of an answer, in bytes.
+const ACK_BYTES: usize = 200;
 
 /// The fields of an event as a client has written them. Unknown fields are ignored: a command has more.
 #[derive(Default, Deserialize)]
@@ -48,6 +66,12 @@ pub struct EventFields<'a> {
     /// The key.
     #[serde(borrow, default)]
     pub key: Option<Cow<'a, str>>,
+    /// The name of the answer, in an answer to an event of the application.
+    #[serde(default)]
+    pub ack: Option<Box<RawValue>>,
+    /// The client's session. A socket has its session already, and ignores this field.
+    #[serde(borrow, default)]
+    pub session: Option<Cow<'a, str>>,
     /// The client's id. A socket has an id already, and ignores this field.
     #[serde(borrow, default)]
     pub client: Option<Cow<'a, str>>,
@@ -84,7 +108,34 @@ impl EventFields<'_> {
     ///
     /// The first invalid field.
     pub fn check(self, wants_ack: bool, max_payload: usize) -> Result<ClientEvent, ApiError> {
+        let args = self.args(max_payload)?;
         let name = self.event.ok_or_else(|| ApiError::new(Code::BadEvent, "event is missing: name the event"))?;
+        let key = self.key.map(|key| IdempotencyKey::new("", &key)).transpose();
+        let key = key.map_err(|error| ApiError::new(Code::BadRequest, error.to_string()))?;
+        Ok(ClientEvent {
+            name: name.parse()?,
+            args,
+            channel: self.channel.map(|channel| channel.parse()).transpose()?,
+            key: key.map(|key| key.key),
+            wants_ack,
+        })
+    }
+
+    /// Checks an answer to an event of the application; `None` if the fields are not those of an answer.
+    ///
+    /// # Errors
+    ///
+    /// The first invalid field.
+    pub fn check_ack(&self, max_payload: usize) -> Result<Option<ClientAck>, ApiError> {
+        let Some(ack) = self.ack.as_ref().filter(|_| self.event.is_none()) else { return Ok(None) };
+        let name: Option<String> = serde_json::from_str(ack.get()).ok();
+        let name = name.filter(|name| (1..=ACK_BYTES).contains(&name.len()));
+        let rule = || ApiError::new(Code::BadRequest, "ack must be the name that the event has given to its answer");
+        Ok(Some(ClientAck { name: name.ok_or_else(rule)?, args: self.args(max_payload)? }))
+    }
+
+    /// The arguments, as a JSON array.
+    fn args(&self, max_payload: usize) -> Result<Box<RawValue>, ApiError> {
         let too_large =
             || ApiError::new(Code::TooLarge, format!("the data of an event is at most {max_payload} bytes"));
         let args = match (&self.data, &self.args) {
@@ -104,16 +155,7 @@ impl EventFields<'_> {
             (None, Some(args)) => args.get().to_owned(),
             (None, None) => "[]".to_owned(),
         };
-        let args = RawValue::from_string(args).map_err(|error| bad_json(&error))?;
-        let key = self.key.map(|key| IdempotencyKey::new("", &key)).transpose();
-        let key = key.map_err(|error| ApiError::new(Code::BadRequest, error.to_string()))?;
-        Ok(ClientEvent {
-            name: name.parse()?,
-            args,
-            channel: self.channel.map(|channel| channel.parse()).transpose()?,
-            key: key.map(|key| key.key),
-            wants_ack,
-        })
+        RawValue::from_string(args).map_err(|error| bad_json(&error))
     }
 }
 

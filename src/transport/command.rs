@@ -1,6 +1,6 @@
 //! Commands of duplex clients, independent of a protocol. A [`Dialect`] parses them, and the session carries them out.
 
-use super::{ApiError, ClientEvent};
+use super::{ApiError, ClientAck, ClientEvent, WantedSession};
 use crate::cursor::Start;
 use crate::message::{Channel, ClientId, Draft};
 use std::borrow::Cow;
@@ -16,6 +16,8 @@ pub enum Command {
     Publish(Draft),
     /// Pass an event on to the application.
     Event(ClientEvent),
+    /// Pass an answer to an event of the application on to it.
+    Ack(ClientAck),
     /// Answer with a pong.
     Ping,
 }
@@ -33,6 +35,8 @@ pub struct Subscribe {
     pub client: Option<ClientId>,
     /// Whether to send who comes and goes, if that was given.
     pub presence: Option<bool>,
+    /// The session that the client wants, if it wants one.
+    pub session: Option<WantedSession>,
 }
 
 /// The kinds of commands.
@@ -46,6 +50,8 @@ pub enum CommandKind {
     Publish,
     /// [`Command::Event`].
     Event,
+    /// [`Command::Ack`].
+    Ack,
     /// [`Command::Ping`].
     Ping,
 }

@@ -20,6 +20,8 @@ pub enum Control<'a> {
         transport: &'static str,
         /// The silence after which a heartbeat is sent.
         heartbeat: Duration,
+        /// The client's session, if it has one.
+        session: Option<&'a str>,
     },
     /// A sign of life that advances the cursor.
     Heartbeat {
@@ -163,10 +165,13 @@ impl Control<'_> {
             object.text("cursor", &cursor.to_string());
         }
         match self {
-            Control::Hello { client, transport, heartbeat, .. } => {
+            Control::Hello { client, transport, heartbeat, session, .. } => {
                 object.text("client", &client.to_string());
                 object.text("transport", transport);
                 object.raw("heartbeat", &heartbeat.as_secs().to_string());
+                if let Some(session) = session {
+                    object.text("session", session);
+                }
             }
             Control::Ack { id: Some(id), .. } => object.text("id", &id.to_string()),
             Control::Answer { ack: Some(ack), .. } => {

@@ -2,7 +2,7 @@
 
 use super::command::{Command, CommandHead, CommandKind, Dialect, Subscribe};
 use super::publication::{self, Publication};
-use super::{ApiError, Code, EventFields, params};
+use super::{ApiError, Code, EventFields, WantedSession, params};
 use crate::message::Channel;
 use crate::wire::json;
 use serde::Deserialize;
@@ -40,6 +40,8 @@ struct Subscription<'a> {
     client: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     presence: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    session: Option<&'a RawValue>,
 }
 
 impl Dialect for JsonCommands {
@@ -61,6 +63,7 @@ impl Dialect for JsonCommands {
                 "unsubscribe" => Some(CommandKind::Unsubscribe),
                 "publish" => Some(CommandKind::Publish),
                 "event" => Some(CommandKind::Event),
+                "ack" => Some(CommandKind::Ack),
                 "ping" => Some(CommandKind::Ping),
                 _ => None,
             }),
@@ -83,9 +86,14 @@ impl Dialect for JsonCommands {
             Some(CommandKind::Event) => {
                 EventFields::parse(head.text)?.check(head.reference.is_some(), max_payload).map(Command::Event)
             }
+            Some(CommandKind::Ack) => {
+                let ack = EventFields::parse(head.text)?.check_ack(max_payload)?;
+                let missing = || ApiError::new(Code::BadRequest, "ack is missing: name the answer that you send");
+                ack.map(Command::Ack).ok_or_else(missing)
+            }
             Some(CommandKind::Ping) => Ok(Command::Ping),
             None => {
-                let known = "the type of a command must be subscribe, unsubscribe, publish, event or ping";
+                let known = "the type of a command must be subscribe, unsubscribe, publish, event, ack or ping";
                 Err(ApiError::new(Code::UnknownCommand, known))
             }
         }
@@ -100,6 +108,7 @@ fn subscribe(text: &str) -> Result<Subscribe, ApiError> {
         last: command.last.map(|last| params::last(&last.to_string())).transpose()?,
         client: command.client.as_deref().map(str::parse).transpose()?,
         presence: command.presence.map(flag).transpose()?,
+        session: command.session.map(session).transpose()?.flatten(),
     })
 }
 
@@ -109,6 +118,17 @@ fn flag(json: &RawValue) -> Result<bool, ApiError> {
         "1" | "true" => Ok(true),
         "0" | "false" => Ok(false),
         _ => Err(ApiError::new(Code::BadRequest, "presence must be 1 or 0")),
+    }
+}
+
+/// The session of a `subscribe`: a text, or 1 for a new one.
+fn session(json: &RawValue) -> Result<Option<WantedSession>, ApiError> {
+    let text = json::text_of(json.get());
+    match (json.get(), text.as_deref()) {
+        ("1" | "true", _) => Ok(Some(WantedSession::New)),
+        ("0" | "false" | "null", _) => Ok(None),
+        (_, Some(text)) => Ok(WantedSession::parse(text)),
+        (_, None) => Err(ApiError::new(Code::BadRequest, "session must be 1 or a session's id")),
     }
 }
 

@@ -25,11 +25,11 @@ mod websocket;
 mod xhr_stream;
 
 pub use batch::Batch;
-pub use client_event::{ClientEvent, EventFields};
+pub use client_event::{ClientAck, ClientEvent, EventFields};
 pub use command::{Command, Dialect, Subscribe};
 pub use control::{CloseReason, Control};
 pub use error::{ApiError, Code};
-pub use params::Params;
+pub use params::{Params, WantedSession};
 pub use websocket::FrameDecoder;
 
 use crate::message::Encoding;

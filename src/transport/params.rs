@@ -34,6 +34,8 @@ pub struct Params {
     pub heartbeat: Option<Duration>,
     /// Whether to send who comes and goes, in channels with presence.
     pub presence: bool,
+    /// The client's session, or the wish for a new one; `None` for a client without a session.
+    pub session: Option<WantedSession>,
     /// Whether to send padding.
     pub padding: bool,
     /// The name of the function to call. It is valid.
@@ -49,8 +51,34 @@ pub struct Params {
     pub domain: Option<String>,
 }
 
+/// The session that a client wants.
+#[derive(Clone, PartialEq, Eq)]
+pub enum WantedSession {
+    /// A new one: `session=1`.
+    New,
+    /// The one with this id. It is a secret, so there is no `Debug` for it.
+    Known(Box<str>),
+}
+
+impl WantedSession {
+    /// Reads `session=`. Without a session, the value is empty or 0.
+    pub fn parse(value: &str) -> Option<WantedSession> {
+        match value {
+            "" | "0" => None,
+            "1" => Some(WantedSession::New),
+            id => Some(WantedSession::Known(id.into())),
+        }
+    }
+}
+
+impl std::fmt::Debug for WantedSession {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if *self == WantedSession::New { "a new session" } else { "a known session" })
+    }
+}
+
 /// Fields that have a single value. If a field is repeated, its last value counts.
-const SINGLE: [&str; 15] = [
+const SINGLE: [&str; 16] = [
     "cursor",
     "last",
     "client",
@@ -61,6 +89,7 @@ const SINGLE: [&str; 15] = [
     "heartbeat",
     "padding",
     "presence",
+    "session",
     "probe",
     "mode",
     "format",
@@ -146,6 +175,7 @@ impl Params {
             "heartbeat" => self.heartbeat = Some(Duration::from_secs(whole("heartbeat", value, 1, 3600)?)),
             "padding" => self.padding = choice("padding", value, "0", "1")?,
             "presence" => self.presence = choice("presence", value, "0", "1")?,
+            "session" => self.session = WantedSession::parse(value),
             "probe" => self.probe = choice("probe", value, "0", "1")?,
             "mode" => self.poll_mode = choice("mode", value, "long-poll", "poll")?,
             "format" => self.data_format = choice("format", value, "message", "data")?,

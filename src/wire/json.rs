@@ -133,6 +133,14 @@ fn escaped_unit(json: &str, at: usize) -> Option<u16> {
     u16::from_str_radix(digits, 16).ok()
 }
 
+/// The only item of a JSON array; `None` if the text is not an array of one item.
+pub fn only_item(json: &str) -> Option<&str> {
+    match serde_json::from_str::<Vec<&RawValue>>(json).ok()?.as_slice() {
+        [item] => Some(item.get()),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

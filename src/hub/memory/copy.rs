@@ -34,9 +34,10 @@ pub(in crate::hub) struct Recipient<'a> {
 }
 
 impl Recipient<'_> {
-    /// Whether the reader gets an entry.
+    /// Whether the reader gets an entry. Only sessions read the channels of control entries.
     pub(in crate::hub) fn gets(&self, message: &Message) -> bool {
-        self.client.is_none_or(|client| !message.excludes(client)) && (self.reads_members || message.is_for_readers())
+        self.client.is_none_or(|client| !message.excludes(client))
+            && (message.is_for_readers() || self.reads_members || message.is_control())
     }
 }
 
@@ -67,7 +68,8 @@ impl Copier {
         Copier { left, last: None }
     }
 
-    /// Copies a message. If the limit is reached, it returns the last position that was copied instead. The first
+    /// Copies a message. Returns the position at which the reader has to go on: after a control entry, which may change
+    /// what it reads, and if the limit is reached, after the last message that was copied. The first
     /// message is always copied, even if it is large.
     pub(in crate::hub) fn copy(
         &mut self,
@@ -84,6 +86,10 @@ impl Copier {
             self.left.messages = self.left.messages.saturating_sub(1);
             self.left.bytes = self.left.bytes.saturating_sub(size);
             out.push(message.clone());
+            if !message.is_for_readers() && message.is_control() {
+                // The entry may change which channels the reader reads from here on.
+                return Some(id_of(message));
+            }
         }
         self.skip(message);
         None

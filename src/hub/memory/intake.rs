@@ -62,6 +62,14 @@ impl Memory {
                 self.drop_if_unused(slot);
             }
         }
+        while self.control.entries.back().is_some_and(|(entry, _)| id_of(entry) > last) {
+            if let Some((entry, slot)) = self.control.entries.pop_back() {
+                self.control.bytes -= entry.weight();
+                self.slots[slot].ring.pop_back();
+                self.drop_if_unused(slot);
+            }
+        }
+        self.control.floor = self.control.floor.min(last);
     }
 
     fn clear(&mut self) {
@@ -92,7 +100,7 @@ impl Memory {
                 None => self.add(message, fresh),
                 Some(extras) if extras.kind == Kind::Message => self.add_variants(&message, fresh),
                 Some(extras) if extras.kind.is_of_members() => self.add(message, fresh),
-                Some(_) => {}
+                Some(_) => self.add_control(message, fresh),
             }
         }
         if let Some(view) = &mut self.view {
@@ -108,6 +116,14 @@ impl Memory {
         self.slots[slot].ring.push_back(message.clone());
         fresh.push((slot, message.clone()));
         self.window.push_back((message, slot));
+    }
+
+    fn add_control(&mut self, entry: Arc<Message>, fresh: &mut Vec<(usize, Arc<Message>)>) {
+        let slot = self.slot_of(entry.channel());
+        self.control.bytes += entry.weight();
+        self.slots[slot].ring.push_back(entry.clone());
+        fresh.push((slot, entry.clone()));
+        self.control.entries.push_back((entry, slot));
     }
 
     /// Adds the variants of a message to the rings of its channels, except the channels whose readers do not get it.
@@ -163,6 +179,25 @@ impl Memory {
             *since = (*since).max(id);
             self.drop_if_unused(slot);
             self.set_floor(id);
+        }
+        self.evict_control(oldest_ms);
+    }
+
+    fn evict_control(&mut self, oldest_ms: u64) {
+        let most = self.retention.of_control();
+        while let Some((entry, slot)) = self.control.entries.front() {
+            let (id, weight, slot) = (id_of(entry), entry.weight(), *slot);
+            let is_over = self.control.entries.len() > most.messages || self.control.bytes > most.bytes;
+            if !is_over && id.ms >= oldest_ms {
+                break;
+            }
+            self.control.entries.pop_front();
+            self.control.bytes -= weight;
+            self.control.floor = id;
+            self.slots[slot].ring.pop_front();
+            let since = &mut self.slots[slot].since;
+            *since = (*since).max(id);
+            self.drop_if_unused(slot);
         }
     }
 }

@@ -5,7 +5,7 @@ use super::{Memory, Registration, View};
 use crate::cursor::{Cursor, Id};
 use crate::hub::id_of;
 use crate::log::{Descent, Resolved};
-use crate::message::Message;
+use crate::message::{Channel, Message};
 use std::sync::Arc;
 
 /// The result of a lookup of a position in this node's memory.
@@ -148,6 +148,19 @@ impl Memory {
             }
         }
         at.max(least)
+    }
+
+    /// The head, if these channels have no entries after `cursor`; otherwise `cursor`.
+    pub(in crate::hub) fn unchanged_until(&self, channels: &[Channel], cursor: Cursor) -> Cursor {
+        let Some(view) = self.view.as_ref().filter(|view| view.lineage.epoch == cursor.epoch) else { return cursor };
+        let is_unchanged = |channel: &Channel| match self.names.get(channel).map(|slot| &self.slots[*slot]) {
+            Some(slot) => slot.since.max(slot.ring.back().map_or(Id::ZERO, |entry| id_of(entry))) <= cursor.id,
+            None => view.floor.max(view.hole).max(self.control.floor) <= cursor.id,
+        };
+        if cursor.id <= view.head && channels.iter().all(is_unchanged) {
+            return Cursor { id: view.head, epoch: cursor.epoch };
+        }
+        cursor
     }
 
     /// Whether a reader at this cursor is in the younger half of the memory, by count and by age. `now_ms` is the time

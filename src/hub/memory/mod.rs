@@ -34,8 +34,19 @@ pub(super) struct Memory {
     further_variants: usize,
     /// The size of the messages in the window.
     bytes: usize,
+    /// The retained control entries. They have bounds of their own, so that they never take the place of messages.
+    control: ControlWindow,
     names: HashMap<Channel, usize>,
     slots: Slab<Slot>,
+}
+
+/// The retained control entries with their channels' slots, in log order.
+#[derive(Default)]
+struct ControlWindow {
+    entries: VecDeque<(Arc<Message>, usize)>,
+    bytes: usize,
+    /// The newest entry that was dropped.
+    floor: Id,
 }
 
 #[derive(Clone)]
@@ -85,6 +96,7 @@ impl Memory {
             window: VecDeque::new(),
             further_variants: 0,
             bytes: 0,
+            control: ControlWindow::default(),
             names: HashMap::new(),
             slots: Slab::new(),
         }
@@ -112,7 +124,10 @@ impl Memory {
         if let Some(slot) = self.names.get(channel) {
             return *slot;
         }
-        let since = self.view.as_ref().map_or(Id::ZERO, |view| view.floor.max(view.hole));
+        let mut since = self.view.as_ref().map_or(Id::ZERO, |view| view.floor.max(view.hole));
+        if channel.is_reserved() {
+            since = since.max(self.control.floor);
+        }
         let slot = Slot { name: channel.clone(), since, ring: VecDeque::new(), readers: Slab::new() };
         let slot = self.slots.insert(slot);
         self.names.insert(channel.clone(), slot);

@@ -95,6 +95,11 @@ impl Subscription {
         }
     }
 
+    /// Goes on at an earlier position.
+    pub fn go_back(&mut self, at: Cursor) {
+        self.set_at(at);
+    }
+
     /// The position up to which [`poll_step`](Subscription::poll_step) has returned all messages of the channels.
     pub fn cursor(&self) -> Cursor {
         self.at

@@ -5,7 +5,7 @@ use crate::cursor::{Cursor, Epoch, Id};
 use crate::hub::memory::{Copier, Lookup, Recipient};
 use crate::hub::{Hub, Limit, id_of};
 use crate::log::{Descent, Page, Resolved};
-use crate::message::{Kind, Message};
+use crate::message::{Channel, Kind, Message};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -189,6 +189,12 @@ impl Subscription {
         let page = std::task::ready!(page.as_mut().poll(cx));
         let (told, is_fresh) = (self.told(), self.is_fresh());
         self.settle();
+        if self.reads_control() && self.at.epoch == page.extent.lineage.epoch && self.at.id < page.extent.control_floor
+        {
+            // Changes of the session may have been dropped.
+            let cursor = Cursor { id: page.extent.control_floor, epoch: page.extent.lineage.epoch };
+            return Poll::Ready(Step::Gap(self.gap(cursor)));
+        }
         let mut epoch = page.extent.lineage.epoch;
         let resolved = page.extent.resolve(self.at);
         if let Resolved::Until(_) = resolved {
@@ -226,6 +232,11 @@ impl Subscription {
         })
     }
 
+    /// Whether the subscription is that of a session, which reads control entries.
+    fn reads_control(&self) -> bool {
+        self.names().any(Channel::is_reserved)
+    }
+
     fn copy(&self, page: &Page, epoch: Epoch, limit: Limit, out: &mut Vec<Arc<Message>>) -> Cursor {
         let mut copier = Copier::new(limit);
         let news = page.messages.iter().filter(|message| id_of(message) > self.at.id);
@@ -239,9 +250,7 @@ impl Subscription {
     fn variant_of(&self, message: &Arc<Message>) -> Option<Arc<Message>> {
         let Some(extras) = message.extras() else { return self.reads(message.channel()).then(|| message.clone()) };
         let channel = message.channels().iter().find(|channel| self.reads(channel))?;
-        if !(extras.kind == Kind::Message || extras.kind.is_of_members())
-            || self.names().any(|name| message.excludes_readers_of(name))
-        {
+        if extras.kind != Kind::Session && self.names().any(|name| message.excludes_readers_of(name)) {
             return None;
         }
         Some(if channel == message.channel() { message.clone() } else { Arc::new(message.variant(channel)) })

@@ -59,6 +59,16 @@ pub(super) static COUNTS_READ: LazyLock<Script> = script!("lua/counts_read.lua")
 pub(super) static PRESENCE_JOIN: LazyLock<Script> = script!("lua/presence.lua", "lua/presence_join.lua");
 pub(super) static PRESENCE_RENEW: LazyLock<Script> = script!("lua/presence.lua", "lua/presence_renew.lua");
 pub(super) static PRESENCE_MEMBERS: LazyLock<Script> = script!("lua/presence.lua", "lua/presence_members.lua");
+pub(super) static SESSIONS_CREATE: LazyLock<Script> =
+    script!("lua/presence.lua", "lua/sessions.lua", "lua/sessions_create.lua");
+pub(super) static SESSIONS_BEGIN: LazyLock<Script> =
+    script!("lua/presence.lua", "lua/sessions.lua", "lua/sessions_begin.lua");
+pub(super) static SESSIONS_RENEW: LazyLock<Script> =
+    script!("lua/presence.lua", "lua/sessions.lua", "lua/sessions_renew.lua");
+pub(super) static SESSIONS_END: LazyLock<Script> =
+    script!("lua/presence.lua", "lua/sessions.lua", "lua/sessions_end.lua");
+pub(super) static SESSIONS_LIST: LazyLock<Script> =
+    script!("lua/presence.lua", "lua/sessions.lua", "lua/sessions_list.lua");
 pub(in crate::log) static BRIDGE: LazyLock<Script> = script!("lua/keys.lua", "lua/bridge.lua");
 
 /// One connection. After an error other than [`ScriptError::Refused`] the connection must be dropped.

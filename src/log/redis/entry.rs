@@ -74,7 +74,7 @@ pub(super) fn extent(value: &Value) -> Option<(Extent, Counters)> {
     let deleted: Id = text(deleted)?.parse().ok()?;
     let end = text(end)?.parse().ok()?;
     let now_ms = text(now_ms)?.parse().ok()?;
-    let extent = Extent { lineage, floor, deleted: deleted.max(floor), end, now_ms };
+    let extent = Extent { lineage, floor, deleted: deleted.max(floor), control_floor: deleted.max(floor), end, now_ms };
     Some((extent, Counters { added: count(added)?, length: count(length)? }))
 }
 

@@ -27,6 +27,9 @@ impl From<&'static str> for NotAMessage {
     }
 }
 
+/// The bytes that a control entry may have besides the longest payload: it names channels.
+const CONTROL_BYTES: usize = 128 << 10;
+
 /// The fields of an entry that this node reads, as they stand in it.
 #[derive(Default)]
 pub(super) struct EntryFields<'a> {
@@ -98,6 +101,7 @@ impl<'a> EntryFields<'a> {
             _ => name.parse(),
         };
         let channels = self.channels(parse)?;
+        let max_payload = if kind == Kind::Session { max_payload.saturating_add(CONTROL_BYTES) } else { max_payload };
         let (data, is_args) = self.payload()?;
         let data = std::str::from_utf8(data).map_err(|_| "its data is not UTF-8")?;
         // A text that is not UTF-8 becomes empty, and the empty text is neither an event name nor a client id.
@@ -106,6 +110,9 @@ impl<'a> EntryFields<'a> {
         let fields = DraftFields { data, is_args, event, exclude, socket, ..DraftFields::default() };
         let mut draft = fields.check(channels, max_payload).map_err(reason)?;
         draft.ignored_exclude |= self.ignored_exclude;
+        if !draft.channels().iter().all(|channel| kind.fits(channel)) {
+            return Err("only control entries are on reserved channels".into());
+        }
         if self.except.is_none() && self.binary.is_none() && !self.is_text && kind == Kind::Message {
             return Ok(draft);
         }

@@ -8,6 +8,7 @@ mod abort_on_drop;
 mod append;
 mod config;
 mod connection;
+mod control_entries;
 mod decode;
 mod endpoint;
 mod entry;
@@ -27,6 +28,7 @@ mod queue;
 mod ranges;
 mod read_history;
 mod server_info;
+mod sessions;
 mod settings;
 mod subscriber_counts;
 mod tail;
@@ -40,11 +42,12 @@ pub(in crate::log) use entry::text;
 pub(in crate::log) use entry_fields::{draft_fields, volatile_from_json};
 pub use error::ScriptError;
 pub use presence::RedisPresence;
+pub use sessions::RedisSessions;
 pub use subscriber_counts::RedisSubscriberCounts;
 
 use super::clock::LogClock;
 use super::metrics::LogMetrics;
-use super::{AppendError, BoxFuture, MessageLog, Page, TailEvent, Unreachable};
+use super::{AppendError, BoxFuture, MessageLog, Page, Retention, TailEvent, Unreachable};
 use crate::cursor::Cursor;
 use crate::message::{Draft, Message};
 use abort_on_drop::in_own_task;
@@ -83,6 +86,7 @@ pub struct RedisLog {
     volatile: broadcast::Sender<Arc<Message>>,
     skipped: Skipped,
     unreadable: decode::Unreadable,
+    control_entries: control_entries::ControlEntries,
     peers: peers::Peers,
     /// The `run_id` of the process that the newest connection leads to. All other connections then move to the same
     /// server.
@@ -131,6 +135,7 @@ impl RedisLog {
             advised: Mutex::new(String::new()),
             skipped: Skipped::new(metrics.skipped.clone()),
             unreadable: decode::Unreadable::new(metrics.unreadable.clone()),
+            control_entries: control_entries::ControlEntries::default(),
             metrics,
             #[cfg(test)]
             stand_in: Mutex::default(),
@@ -244,6 +249,11 @@ impl RedisLog {
     /// commands.
     fn tail_breaks(&self) -> u64 {
         self.tail_breaks.load(Ordering::Acquire)
+    }
+
+    /// The retention of the stream at this moment.
+    fn retention(&self) -> Retention {
+        self.control_entries.retention(self.config.retention, self.clock.now_ms())
     }
 
     /// Records that the tail's connection gave an error. If Redis only does not answer in time, it may still read from

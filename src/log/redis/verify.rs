@@ -129,7 +129,8 @@ mod tests {
             self.audit();
             let lineage = Lineage { epoch: Epoch::random(), ancestors: Vec::new() };
             let (floor, end) = (self.floor, id(self.last));
-            let extent = Extent { lineage, floor, deleted: floor.max(id(self.deleted)), end, now_ms: 0 };
+            let deleted = floor.max(id(self.deleted));
+            let extent = Extent { lineage, floor, deleted, control_floor: deleted, end, now_ms: 0 };
             (extent, Counters { added: self.added, length: self.live.len() as u64 })
         }
 

@@ -1,4 +1,10 @@
-//! Events of clients: the parser of requests, and the service that calls the application and carries out its answer.
+//! Calls to the application for what clients do: the parser of requests, and the services that call the application and
+//! carry out its answers.
 
+pub mod answers;
+pub mod caller;
+pub mod connect;
 pub mod parse;
 pub mod service;
+pub mod to_sessions;
+pub mod upkeep;

@@ -2,15 +2,17 @@
 
 use crate::message::{ClientId, Payload};
 use crate::serve::publishing::parse::{FORM, Field, Fields, parse_query};
-use crate::transport::{ApiError, ClientEvent, Code, EventFields};
+use crate::transport::{ApiError, ClientAck, ClientEvent, Code, EventFields};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 
 /// A parsed request.
 #[derive(Debug)]
 pub struct EventRequest {
-    /// The event.
-    pub event: ClientEvent,
+    /// What the client sends.
+    pub content: RequestContent,
+    /// The session that the request names.
+    pub session: Option<String>,
     /// The client id that the request names.
     pub client: Option<ClientId>,
     /// A token in the query or the form.
@@ -18,6 +20,15 @@ pub struct EventRequest {
     /// Whether the body is a form. An old browser shows the response in a hidden frame, and would offer JSON there as a
     /// download.
     pub is_form: bool,
+}
+
+/// What a client sends in a request.
+#[derive(Debug)]
+pub enum RequestContent {
+    /// An event.
+    Event(ClientEvent),
+    /// An answer to an event of the application.
+    Ack(ClientAck),
 }
 
 /// Parses a request. `kind` is the content type without parameters. Fields of a query come before those of the body.
@@ -35,10 +46,17 @@ pub fn read(query: &str, kind: &str, body: &str, max: usize) -> Result<EventRequ
     if let Some((_, client)) = query.iter().rfind(|(name, _)| name == "client") {
         fields.client.get_or_insert(Cow::Borrowed(client));
     }
+    if let Some((_, session)) = query.iter().rfind(|(name, _)| name == "session") {
+        fields.session.get_or_insert(Cow::Borrowed(session));
+    }
     let client = fields.client.as_deref().map(str::parse).transpose()?;
-    // The page cannot read the response to a form.
-    let event = fields.check(!is_form, max)?;
-    Ok(EventRequest { event, client, token, is_form })
+    let session = fields.session.as_deref().filter(|session| !session.is_empty()).map(str::to_owned);
+    let content = match fields.check_ack(max)? {
+        Some(ack) => RequestContent::Ack(ack),
+        // The page cannot read the response to a form.
+        None => RequestContent::Event(fields.check(!is_form, max)?),
+    };
+    Ok(EventRequest { content, session, client, token, is_form })
 }
 
 /// The fields of a form. Data that is not JSON is a text, as in a publication.
@@ -55,6 +73,8 @@ fn from_form<'a>(form: impl Iterator<Item = &'a Field<'a>>) -> Result<EventField
             "channel" => fields.channel = Some(Cow::Borrowed(value)),
             "key" => fields.key = Some(Cow::Borrowed(value)),
             "client" => fields.client = Some(Cow::Borrowed(value)),
+            "session" => fields.session = Some(Cow::Borrowed(value)),
+            "ack" => fields.ack = Some(json(Payload::from_text(value).as_str()).map_err(invalid)?),
             _ => {}
         }
     }
@@ -80,10 +100,11 @@ mod tests {
             ("client=c&event=e&args=[1,2]", FORM, "data=[1,2]", "[1,2]", true),
         ] {
             let request = read(query, kind, body, 100).expect("an event");
-            assert_eq!((request.event.args.get(), request.is_form), (args, is_form), "{body}");
+            let RequestContent::Event(event) = &request.content else { panic!("{body}") };
+            assert_eq!((event.args.get(), request.is_form), (args, is_form), "{body}");
             assert_eq!(request.client, Some("c".parse().expect("a client id")), "{body}");
             assert_eq!(request.token.is_some(), format!("{query}{body}").contains("token"), "{body}");
-            assert_eq!(request.event.wants_ack, !is_form);
+            assert_eq!(event.wants_ack, !is_form);
         }
     }
 

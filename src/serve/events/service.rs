@@ -1,21 +1,23 @@
-//! Passes an event on to the application, and publishes what it answers.
+//! Passes events and answers of clients on to the application, and carries out what it answers.
 
-use crate::cursor::Cursor;
-use crate::message::{Channel, ClientId, Draft};
+use super::{answers, caller};
+use crate::message::{Channel, ClientId, Draft, User};
 use crate::serve::access::credentials::Credentials;
-use crate::serve::hook::call::EventCall;
+use crate::serve::client_sessions::state::SessionState;
+use crate::serve::hook::call::{CallContent, Caller, HookCall};
+use crate::serve::hook::call_type::CallType;
 use crate::serve::hook::{Answered, Hook, QueuedCall};
 use crate::serve::limits::memory::Reservation;
-use crate::serve::limits::rate_limiter::{EventSender, Publisher};
+use crate::serve::limits::rate_limiter::EventSender;
 use crate::serve::metrics::delivery::PublishSource;
-use crate::serve::publishing::{parse, service};
+use crate::serve::publishing::service;
 use crate::serve::state::ServerState;
-use crate::transport::{ApiError, ClientEvent, Code};
+use crate::transport::{ApiError, ClientAck, ClientEvent, Code};
 use std::future::Future;
 use std::sync::Arc;
 
-/// The value of `exclude` in an answer that stands for the sender of the event.
-const SELF: &str = "self";
+/// The protocol of native clients.
+pub const NATIVE: &str = "longtail";
 
 /// The client that sends an event.
 pub struct Sender {
@@ -27,6 +29,8 @@ pub struct Sender {
     pub credentials: Arc<Credentials>,
     /// The channels that it reads on this connection.
     pub channels: Vec<Channel>,
+    /// Its session, if it has one.
+    pub session: Option<Box<SessionState>>,
 }
 
 /// The answer to an event.
@@ -37,8 +41,17 @@ pub struct EventAnswer {
     _memory: Reservation,
 }
 
+/// A call that waits for its turn, and what its answer needs.
+struct Waiting {
+    queued: QueuedCall,
+    client: Option<ClientId>,
+    session: Option<Box<SessionState>>,
+    /// The name of the client's answer that the call passes on.
+    acked: Option<String>,
+}
+
 /// Passes an event on to the application. The event takes its place behind the client's earlier events at once. The
-/// future completes when the application's messages are in the log.
+/// future completes when what the application answers is in the log.
 ///
 /// # Errors
 ///
@@ -53,14 +66,68 @@ pub fn send(
     event: ClientEvent,
 ) -> Result<impl Future<Output = Result<EventAnswer, ApiError>> + Send + 'static, ApiError> {
     let hook = hook(state)?.clone();
-    let Sender { named, made, credentials, channels } = sender;
-    let (client, user) = state.authorizer.identify(&credentials, named)?;
-    let sender = EventSender::new(client.or(made), credentials.ip);
-    state.rates.event(&sender)?;
-    let queued = hook.queue(EventCall::new(sender.clone(), credentials, user, channels, event))?;
+    call(state, hook, sender, CallContent::Event(event), None)
+}
+
+/// Passes a client's answer to an event of the application on to it.
+///
+/// # Errors
+///
+/// The reason why the application is not called. It does not wait for this answer, for example.
+pub fn acknowledge(
+    state: &Arc<ServerState>,
+    sender: Sender,
+    ack: ClientAck,
+) -> Result<impl Future<Output = Result<EventAnswer, ApiError>> + Send + 'static, ApiError> {
+    let hook = any_hook(state)?.clone();
+    let Some(session) = &sender.session else {
+        return Err(ApiError::new(Code::NoSession, "an answer to an event needs the session that got the event"));
+    };
+    if !session.awaited.contains(&ack.name) {
+        state.sessions.metrics.unknown_acks.inc();
+        return Err(ApiError::new(
+            Code::BadRequest,
+            "the application does not wait for this answer, or it has it already",
+        ));
+    }
+    let name = ack.name.clone();
+    call(state, hook, sender, CallContent::Ack { name: ack.name, args: ack.args }, Some(name))
+}
+
+fn call(
+    state: &Arc<ServerState>,
+    hook: Arc<Hook>,
+    sender: Sender,
+    content: CallContent,
+    acked: Option<String>,
+) -> Result<impl Future<Output = Result<EventAnswer, ApiError>> + Send + 'static, ApiError> {
+    let Sender { named, made, credentials, channels, session } = sender;
+    let (client, subject) = state.authorizer.identify(&credentials, named)?;
+    let (line, caller) = match &session {
+        Some(session) => (caller::line_of(session), caller::of_session(session)),
+        None => {
+            let line = EventSender::new(client.or(made), credentials.ip);
+            let user = subject.map(|subject| serde_json::json!({ "id": subject }).to_string());
+            let caller = Caller {
+                protocol: NATIVE.to_owned(),
+                session: None,
+                client: line.client.clone(),
+                endpoint: "/".to_owned(),
+                user,
+                data: None,
+                channels,
+            };
+            (line, caller)
+        }
+    };
+    state.rates.event(&line)?;
+    let client = caller.client.clone();
+    let is_called = hook.takes(content.kind());
+    let queued = hook.queue(HookCall::new(line, credentials, caller, content))?;
+    let waiting = Waiting { queued, client, session, acked };
     // The call runs in a task of its own. A client that does not read its answers polls nothing, and would otherwise
     // keep a connection to the application.
-    let call = tokio::spawn(carry_out(state.clone(), hook, sender.client, queued));
+    let call = tokio::spawn(carry_out(state.clone(), is_called.then_some(hook), waiting));
     Ok(async move {
         let failed = || ApiError::passing(Code::ApplicationFailed, "the call to the application has failed");
         call.await.unwrap_or_else(|_| Err(failed()))
@@ -73,41 +140,61 @@ pub fn send(
 ///
 /// `no_hook`.
 pub fn hook(state: &ServerState) -> Result<&Arc<Hook>, ApiError> {
-    let none = || ApiError::new(Code::NoHook, "this server does not pass events on to an application: see --hook-url");
-    state.hook.as_ref().filter(|hook| hook.takes_events()).ok_or_else(none)
+    any_hook(state).and_then(|hook| if hook.takes(CallType::Event) { Ok(hook) } else { Err(no_hook()) })
 }
 
+/// The hook, if there is an application.
+///
+/// # Errors
+///
+/// `no_hook`.
+pub fn any_hook(state: &ServerState) -> Result<&Arc<Hook>, ApiError> {
+    state.hook.as_ref().ok_or_else(no_hook)
+}
+
+fn no_hook() -> ApiError {
+    ApiError::new(Code::NoHook, "this server does not pass events on to an application: see --hook-url")
+}
+
+/// Calls the application, and carries out its answer. `hook` is `None` if the application does not get calls of this
+/// type.
 async fn carry_out(
     state: Arc<ServerState>,
-    hook: Arc<Hook>,
-    client: Option<ClientId>,
-    queued: QueuedCall,
+    hook: Option<Arc<Hook>>,
+    waiting: Waiting,
 ) -> Result<EventAnswer, ApiError> {
-    let read = |json: &str| publication(json, client.as_ref(), state.settings.max_message);
-    let mut answered = hook.call(queued, read).await?;
+    let Waiting { queued, client, session, acked } = waiting;
+    let max = state.settings.max_message;
+    let read = |json: &str| answers::publication(json, client.as_ref(), max);
     let mut memory = state.budget.publication();
-    let drafts = std::mem::take(&mut answered.publish);
+    let id = session.as_ref().map(|session| &session.id);
+    let Some(hook) = hook else {
+        append(&state, answers::entries(Default::default(), id, acked, Vec::new())).await?;
+        return Ok(EventAnswer { ack: None, _memory: memory });
+    };
+    let mut answered = hook.call(queued, max, read).await?;
+    let (answer, publish) = (std::mem::take(&mut answered.session), std::mem::take(&mut answered.publish));
+    let drafts = answers::entries(answer, id, acked, publish);
     let size = |answered: &Answered<Draft>| answered.ack.as_ref().map_or(0, String::len);
     memory.resize(size(&answered) + drafts.iter().map(Draft::size).sum::<usize>())?;
-    if !drafts.is_empty() {
-        append(&state, drafts).await?;
-    }
+    append(&state, drafts).await?;
     memory.resize(size(&answered))?;
     Ok(EventAnswer { ack: answered.ack, _memory: memory })
 }
 
-/// Reads a publish object of an answer. The application may publish to any channel, as with a server key.
-fn publication(json: &str, client: Option<&ClientId>, max: usize) -> Result<Draft, ApiError> {
-    let mut draft = parse::one(json, max)?;
-    if draft.exclude.as_ref().is_some_and(|excluded| excluded.to_string() == SELF) {
-        draft.exclude = client.cloned();
+/// Appends entries for the application.
+///
+/// # Errors
+///
+/// `log_unavailable` or `outcome_unknown`.
+pub async fn append(state: &Arc<ServerState>, drafts: Vec<Draft>) -> Result<(), ApiError> {
+    if !drafts.is_empty() {
+        service::append(state, PublishSource::Hook, drafts).await?;
     }
-    if let Some(key) = &mut draft.key {
-        (key.publisher, key.owner) = (Publisher::Server.scope(), Publisher::Server.owner());
-    }
-    Ok(draft)
+    Ok(())
 }
 
-async fn append(state: &Arc<ServerState>, drafts: Vec<Draft>) -> Result<Vec<Option<Cursor>>, ApiError> {
-    service::append(state, PublishSource::Hook, drafts).await
+/// The user that a token names.
+pub fn user_of(subject: Option<String>) -> Option<Arc<User>> {
+    User::new(&subject?, None).ok().map(Arc::new)
 }

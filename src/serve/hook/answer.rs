@@ -1,5 +1,6 @@
 //! Reads the application's answer to a call.
 
+use crate::message::{Channel, Event, User, present};
 use crate::serve::application::client::Reply;
 use crate::serve::application::problem::{Form, Problem};
 use crate::transport::{ApiError, Code};
@@ -11,6 +12,18 @@ use serde_json::value::RawValue;
 /// The maximum number of items in an answer.
 const MAX_ITEMS: usize = 100;
 
+/// The longest `data`, in bytes.
+const MAX_DATA: usize = 4 << 10;
+
+/// The longest `ttl`, in seconds.
+const MAX_TTL: f64 = 86_400.0;
+
+/// The longest name of a room, in bytes.
+const MAX_ROOM: usize = 200;
+
+/// The longest name of an answer, in bytes.
+const MAX_ACK: usize = 200;
+
 /// The form in which the application has to answer.
 const FORM: Form = Form {
     rule: r#"answer with 204, or with 200 and an object such as {"ack":[…],"publish":[…]}"#,
@@ -18,24 +31,60 @@ const FORM: Form = Form {
     other_json: "status 200 and JSON that is not an object, or has a field of the wrong type",
 };
 
-/// The answer to an event.
+/// The answer to a call.
 #[derive(Debug)]
 pub enum Answer<T> {
-    /// The event was accepted.
-    Event(EventAnswer<T>),
-    /// The application refuses the event with this error.
+    /// The application has accepted what has happened.
+    Accepted(Accepted<T>),
+    /// The application refuses it with this error.
     Refused(ApiError),
     /// The answer has a field that needs a session.
     NeedsSession,
 }
 
-/// The application's answer to an event that it has accepted.
+/// The application's answer to something that it has accepted.
 #[derive(Debug)]
-pub struct EventAnswer<T> {
+pub struct Accepted<T> {
     /// The arguments for the client's callback, as JSON on one line.
     pub ack: Option<String>,
     /// The messages to publish.
     pub publish: Vec<T>,
+    /// What happens to the client's session.
+    pub session: SessionAnswer,
+}
+
+/// What the application wants to happen to the session of a call.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SessionAnswer {
+    /// The user, as JSON on one line.
+    pub user: Option<String>,
+    /// What the application wants to get with each call, as JSON on one line.
+    pub data: Option<String>,
+    /// After how many seconds the application is asked again.
+    pub ttl: Option<u64>,
+    /// Channels that the session reads from now on.
+    pub join: Vec<Channel>,
+    /// Channels that it does not read any more.
+    pub leave: Vec<Channel>,
+    /// Rooms of its endpoint that it reads from now on.
+    pub rooms: Vec<String>,
+    /// Rooms that it does not read any more.
+    pub leave_rooms: Vec<String>,
+    /// Events for the client.
+    pub send: Vec<SentEvent>,
+    /// Whether the session ends.
+    pub disconnect: bool,
+}
+
+/// An event that the application sends to a client.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SentEvent {
+    /// Its name.
+    pub event: String,
+    /// Its arguments, as a JSON array on one line.
+    pub args: String,
+    /// The name of the answer that the application waits for.
+    pub ack: Option<String>,
 }
 
 /// The fields of an answer. Other fields are ignored.
@@ -75,9 +124,25 @@ struct Refuse<'a> {
     data: Option<&'a RawValue>,
 }
 
+/// An item of `send`.
+#[derive(Deserialize)]
+struct SendFields<'a> {
+    event: String,
+    #[serde(borrow, default)]
+    args: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    data: Option<&'a RawValue>,
+    #[serde(default)]
+    ack: Option<String>,
+}
+
+/// Whether a field asks for something. An empty value does not: programs write lists that may be empty.
+fn asks(json: &&RawValue) -> bool {
+    !matches!(json.get(), "null" | "[]" | "{}" | "false" | "\"\"")
+}
+
 impl Fields<'_> {
-    /// Whether a field asks for something that needs a session. An empty value does not ask for anything: programs
-    /// write lists that may be empty.
+    /// Whether a field asks for something that needs a session.
     fn needs_session(&self) -> bool {
         let fields = [
             self.user,
@@ -90,16 +155,99 @@ impl Fields<'_> {
             self.send,
             self.disconnect,
         ];
-        fields.into_iter().flatten().any(|json| !matches!(json.get(), "null" | "[]" | "{}" | "false" | "\"\""))
+        fields.into_iter().flatten().any(|json| asks(&json))
+    }
+
+    /// What the fields say about the session. The error names the field.
+    fn session(&self, max_payload: usize) -> Result<SessionAnswer, &'static str> {
+        let user = self.user.filter(asks).map(|json| User::parse(json.get()).map(|user| user.data().to_owned()));
+        Ok(SessionAnswer {
+            user: user.transpose().map_err(|_| "a user without a usable id")?,
+            data: self.data.map(|json| short(json, MAX_DATA)).transpose().map_err(|()| "data of more than 4 KiB")?,
+            ttl: self.ttl.filter(|json| json.get() != "null").map(ttl).transpose()?,
+            join: channels(self.join)?,
+            leave: channels(self.leave)?,
+            rooms: rooms(self.rooms)?,
+            leave_rooms: rooms(self.leave_rooms)?,
+            send: sent_events(self.send, max_payload)?,
+            disconnect: disconnect(self.disconnect)?,
+        })
     }
 }
 
-/// Reads an answer. `publication` reads a publish object.
+/// A JSON text on one line, if it is not too long.
+fn short(json: &RawValue, most: usize) -> Result<String, ()> {
+    if json.get().len() <= most { Ok(one_line(json)) } else { Err(()) }
+}
+
+fn ttl(json: &RawValue) -> Result<u64, &'static str> {
+    match serde_json::from_str::<f64>(json.get()) {
+        Ok(seconds) if seconds >= 0.0 => Ok(seconds.ceil().clamp(1.0, MAX_TTL) as u64),
+        _ => Err("a ttl that is not a number of seconds"),
+    }
+}
+
+fn channels(json: Option<&RawValue>) -> Result<Vec<Channel>, &'static str> {
+    let names: Vec<String> = list(json).ok_or("a join or leave that is not a list of channels")?;
+    names.iter().map(|name| name.parse()).collect::<Result<_, _>>().map_err(|_| "a channel that is not a channel name")
+}
+
+fn rooms(json: Option<&RawValue>) -> Result<Vec<String>, &'static str> {
+    let rooms: Vec<String> = list(json).ok_or("rooms that are not a list of names")?;
+    let is_usable = |room: &String| (1..=MAX_ROOM).contains(&room.len());
+    if rooms.iter().all(is_usable) { Ok(rooms) } else { Err("a room whose name is empty or too long") }
+}
+
+/// Reads the events of a `send`. The error says what came.
+pub fn sent_events(json: Option<&RawValue>, max_payload: usize) -> Result<Vec<SentEvent>, &'static str> {
+    const FORM: &str = "a send that is not a list of events";
+    let items: Vec<SendFields<'_>> = list(json).ok_or(FORM)?;
+    let event = |fields: SendFields<'_>| {
+        fields.event.parse::<Event>().map_err(|_| "a send whose event is not an event name")?;
+        let args = match (fields.args, fields.data) {
+            (Some(args), None) if args.get().starts_with('[') => one_line(args),
+            (None, Some(data)) => format!("[{}]", one_line(data)),
+            (None, None) => "[]".to_owned(),
+            _ => return Err("a send whose args are not an array"),
+        };
+        if args.len() > max_payload {
+            return Err("a send with more than --max-message-bytes");
+        }
+        if fields.ack.as_ref().is_some_and(|ack| !(1..=MAX_ACK).contains(&ack.len())) {
+            return Err("a send whose ack is not a name of 1 to 200 bytes");
+        }
+        Ok(SentEvent { event: fields.event, args, ack: fields.ack })
+    };
+    items.into_iter().map(event).collect()
+}
+
+fn disconnect(json: Option<&RawValue>) -> Result<bool, &'static str> {
+    match json.filter(asks).map(RawValue::get) {
+        None => Ok(false),
+        Some("true" | "\"namespace\"" | "\"transport\"") => Ok(true),
+        Some(_) => Err("a disconnect that is neither true nor the name of what ends"),
+    }
+}
+
+/// The items of a list. A field that does not ask for anything is an empty list.
+fn list<'a, T: Deserialize<'a>>(json: Option<&'a RawValue>) -> Option<Vec<T>> {
+    match json.filter(asks) {
+        Some(json) => serde_json::from_str(json.get()).ok(),
+        None => Some(Vec::new()),
+    }
+}
+
+/// Reads an answer. `publication` reads a publish object. `max_payload` is the longest payload of an event.
 ///
 /// # Errors
 ///
 /// The answer does not have the form.
-pub fn read<T>(reply: &Reply, publication: impl Fn(&str) -> Result<T, ApiError>) -> Result<Answer<T>, Problem> {
+pub fn read<T>(
+    reply: &Reply,
+    has_session: bool,
+    max_payload: usize,
+    publication: impl Fn(&str) -> Result<T, ApiError>,
+) -> Result<Answer<T>, Problem> {
     let fields = match reply.status {
         StatusCode::NO_CONTENT => Fields::default(),
         // PHP writes an array without fields as a list.
@@ -107,19 +255,22 @@ pub fn read<T>(reply: &Reply, publication: impl Fn(&str) -> Result<T, ApiError>)
         StatusCode::OK => object(&reply.body)?,
         other => return Err(Problem::status(other, FORM.rule)),
     };
-    if fields.needs_session() {
+    if !has_session && fields.needs_session() {
         return Ok(Answer::NeedsSession);
     }
     if let Some(Refuse { message, data }) = fields.refuse {
-        let message = message.unwrap_or_else(|| "the application refuses the event".to_owned());
+        let message = message.unwrap_or_else(|| "the application refuses it".to_owned());
         let data = data.map(one_line).map(String::into_boxed_str);
         return Ok(Answer::Refused(ApiError { data, ..ApiError::new(Code::Forbidden, message) }));
     }
+    let session = fields.session(max_payload);
+    let session = session.map_err(|came| Problem::passing(format!("status 200 and {came}"), "correct the field"))?;
+    let SessionAnswer { join, leave, rooms, leave_rooms, send, .. } = &session;
     let items = fields.publish.unwrap_or_default();
-    if items.len() > MAX_ITEMS {
+    if items.len() + join.len() + leave.len() + rooms.len() + leave_rooms.len() + send.len() > MAX_ITEMS {
         return Err(Problem::passing(
             format!("status 200 and more than {MAX_ITEMS} items"),
-            "publish the others yourself",
+            "send the others to /publish and /sessions",
         ));
     }
     let publish = items.into_iter().map(|item| publication(item.get())).collect::<Result<_, _>>();
@@ -127,7 +278,7 @@ pub fn read<T>(reply: &Reply, publication: impl Fn(&str) -> Result<T, ApiError>)
         // The text of such an error does not repeat the application's text.
         Problem::passing(format!("status 200 and a publish object that is refused: {error}"), "correct the object")
     })?;
-    Ok(Answer::Event(EventAnswer { ack: fields.ack.map(one_line), publish }))
+    Ok(Answer::Accepted(Accepted { ack: fields.ack.map(one_line), publish, session }))
 }
 
 /// Reads an object. Serde would also read the fields of a struct from an array.
@@ -147,7 +298,7 @@ mod tests {
 
     fn of(status: u16, body: &'static str) -> Result<Answer<String>, Problem> {
         let status = StatusCode::from_u16(status).expect("a status");
-        read(&Reply { status, body: body.into() }, |json| {
+        read(&Reply { status, body: body.into() }, false, 10, |json| {
             if json.contains("bad") { Err(ApiError::new(Code::BadChannel, "bad")) } else { Ok(json.to_owned()) }
         })
     }
@@ -165,7 +316,7 @@ mod tests {
             (200, r#"{"publish":[{"channel":"a"},{"channel":"b"}]}"#, None, 2),
             (200, r#"{"join":[],"leave":[],"send":[],"disconnect":false,"user":null}"#, None, 0),
         ] {
-            let Ok(Answer::Event(answer)) = of(status, body) else { panic!("{body}") };
+            let Ok(Answer::Accepted(answer)) = of(status, body) else { panic!("{body}") };
             assert_eq!((answer.ack.as_deref(), answer.publish.len()), (ack, publish), "{body}");
         }
     }
@@ -174,7 +325,7 @@ mod tests {
     fn a_refusal_has_the_application_s_words() {
         for (body, message, data) in [
             (r#"{"refuse":{"message":"no milk","data":{"left":[ 0]}},"ack":[1]}"#, "no milk", Some("{\"left\":[ 0]}")),
-            (r#"{"refuse":{}}"#, "the application refuses the event", None),
+            (r#"{"refuse":{}}"#, "the application refuses it", None),
         ] {
             let Ok(Answer::Refused(error)) = of(200, body) else { panic!("{body}") };
             assert_eq!((error.code, error.message.as_str(), error.data.as_deref()), (Code::Forbidden, message, data));
@@ -198,6 +349,81 @@ mod tests {
             let body = Box::leak(format!("{{\"ack\":[1],{field}}}").into_boxed_str());
             assert!(matches!(of(200, body), Ok(Answer::NeedsSession)), "{field}");
         }
+    }
+
+    /// The answer to a call for a session.
+    fn for_session(body: &'static str) -> Result<SessionAnswer, Problem> {
+        let reply = Reply { status: StatusCode::OK, body: body.into() };
+        match read(&reply, true, 10, |json| Ok(json.to_owned()))? {
+            Answer::Accepted(accepted) => Ok(accepted.session),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn an_answer_changes_the_session() {
+        let channel = |name: &str| name.parse::<Channel>().expect("a channel");
+        let event = |args: &str, ack: Option<&str>| SentEvent {
+            event: "hi".into(),
+            args: args.into(),
+            ack: ack.map(str::to_owned),
+        };
+        let nothing = SessionAnswer::default;
+        for (body, expected) in [
+            ("{}", nothing()),
+            (r#"{"join":null,"send":[],"disconnect":false,"ttl":null,"user":null}"#, nothing()),
+            (
+                r#"{"join":["a"],"leave":["b"]}"#,
+                SessionAnswer { join: vec![channel("a")], leave: vec![channel("b")], ..nothing() },
+            ),
+            (
+                r#"{"rooms":["a b"],"leave_rooms":["/c"]}"#,
+                SessionAnswer { rooms: vec!["a b".into()], leave_rooms: vec!["/c".into()], ..nothing() },
+            ),
+            (
+                r#"{"user":{"id":7},"data":{"a":1e400},"ttl":0.5}"#,
+                SessionAnswer {
+                    user: Some(r#"{"id":"7","info":null}"#.into()),
+                    data: Some("{\"a\":1e400}".into()),
+                    ttl: Some(1),
+                    ..nothing()
+                },
+            ),
+            (r#"{"data":null}"#, nothing()),
+            (
+                r#"{"send":[{"event":"hi","args":[1,2],"ack":"x"},{"event":"hi"},{"event":"hi","data":null}]}"#,
+                SessionAnswer {
+                    send: vec![event("[1,2]", Some("x")), event("[]", None), event("[null]", None)],
+                    ..nothing()
+                },
+            ),
+            (r#"{"disconnect":"transport"}"#, SessionAnswer { disconnect: true, ..nothing() }),
+        ] {
+            assert_eq!(for_session(body).ok(), Some(expected), "{body}");
+        }
+        for (body, came) in [
+            (r#"{"join":"a"}"#, "not a list of channels"),
+            (r#"{"join":["~s/secret"]}"#, "not a channel name"),
+            (r#"{"leave":["secret word"]}"#, "not a channel name"),
+            (r#"{"rooms":[""]}"#, "a room"),
+            (r#"{"user":{"id":""}}"#, "a user without a usable id"),
+            (r#"{"user":"secret"}"#, "a user without a usable id"),
+            (r#"{"ttl":-1}"#, "a ttl"),
+            (r#"{"ttl":"secret"}"#, "a ttl"),
+            (r#"{"send":{"event":"secret"}}"#, "a send"),
+            (r#"{"send":[{"event":"hello"}]}"#, "not an event name"),
+            (r#"{"send":[{"event":"e","args":1}]}"#, "not an array"),
+            (r#"{"send":[{"event":"e","args":["0123456789"]}]}"#, "--max-message-bytes"),
+            (r#"{"send":[{"event":"e","ack":""}]}"#, "ack is not a name"),
+            (r#"{"disconnect":"secret"}"#, "a disconnect"),
+        ] {
+            let problem = for_session(body).err().unwrap_or_else(|| panic!("{body}"));
+            assert!(problem.came.contains(came) && !problem.came.contains("secret"), "{body}: {problem:?}");
+        }
+        let data: &'static str = Box::leak(format!("{{\"data\":\"{}\"}}", "x".repeat(4095)).into_boxed_str());
+        assert!(for_session(data).err().is_some_and(|problem| problem.came.contains("4 KiB")));
+        let many: &'static str = Box::leak(format!("{{\"join\":[{}]}}", ["\"a\""; 101].join(",")).into_boxed_str());
+        assert!(for_session(many).err().is_some_and(|problem| problem.came.contains("more than 100 items")));
     }
 
     #[test]

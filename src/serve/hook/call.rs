@@ -1,7 +1,8 @@
-//! A call to the application for an event of a client.
+//! A call to the application: what a client does, and what the application already knows about it.
 
 use super::HookRequest;
-use crate::message::Channel;
+use super::call_type::CallType;
+use crate::message::{Channel, ClientId};
 use crate::serve::access::credentials::Credentials;
 use crate::serve::limits::rate_limiter::EventSender;
 use crate::transport::ClientEvent;
@@ -12,89 +13,211 @@ use hyper::{Method, Request};
 use ring::digest;
 use serde::Serialize;
 use serde_json::value::RawValue;
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::net::IpAddr;
 use std::sync::Arc;
 
-/// A call for an event.
-pub struct EventCall {
-    /// The client that sends the event.
+/// A call.
+pub struct HookCall {
+    /// The client whose calls run one after the other.
     pub sender: EventSender,
     /// The credentials of its request, or of its handshake.
     pub credentials: Arc<Credentials>,
-    /// The user that its token names.
-    pub user: Option<String>,
-    /// The channels that it reads on this connection.
-    pub channels: Vec<Channel>,
-    /// The event.
-    pub event: ClientEvent,
+    /// What the application already knows about the client.
+    pub caller: Caller,
+    /// What has happened.
+    pub content: CallContent,
     /// The id of the call. A repeated call has the same id.
     id: String,
 }
 
-#[derive(Serialize)]
-struct User<'a> {
-    id: &'a str,
+/// What a call says about its client.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// The protocol that the client speaks.
+    pub protocol: String,
+    /// The id of its session, if it has one.
+    pub session: Option<Arc<str>>,
+    /// Its client id.
+    pub client: Option<ClientId>,
+    /// The namespace or path.
+    pub endpoint: String,
+    /// The user, as JSON.
+    pub user: Option<String>,
+    /// What the application has stored in the session, as JSON.
+    pub data: Option<String>,
+    /// The channels that it reads.
+    pub channels: Vec<Channel>,
 }
 
-/// The body of a call. A field that needs a session is null.
+/// What has happened.
+pub enum CallContent {
+    /// A client wants to begin a session, or the application has to be asked again about one.
+    Connect(Box<Connect>),
+    /// The client has sent an event.
+    Event(ClientEvent),
+    /// The client has answered an event of the application.
+    Ack {
+        /// The name that the application has given to the answer.
+        name: String,
+        /// The answer, a JSON array.
+        args: Box<RawValue>,
+    },
+    /// The session has ended.
+    Disconnect {
+        /// Why it has ended.
+        reason: &'static str,
+    },
+}
+
+/// The request of a client that wants to begin a session.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Connect {
+    /// Its address.
+    pub ip: Option<IpAddr>,
+    /// The origin of the page.
+    pub origin: Option<String>,
+    /// The transport's name.
+    pub transport: String,
+    /// The fields of its query, without secrets.
+    pub query: BTreeMap<String, String>,
+    /// The token.
+    pub auth: Option<String>,
+    /// Distinguishes the calls for one session.
+    #[serde(skip)]
+    pub number: u64,
+}
+
+/// The body of a call.
 #[derive(Serialize)]
 struct Body<'a> {
     r#type: &'static str,
     id: &'a str,
-    protocol: &'static str,
+    protocol: &'a str,
     session: Option<&'a str>,
     client: Option<String>,
-    endpoint: &'static str,
-    user: Option<User<'a>>,
+    endpoint: &'a str,
+    #[serde(flatten)]
+    known: Option<Known<'a>>,
+    #[serde(flatten)]
+    connect: Option<&'a Connect>,
+    #[serde(flatten)]
+    event: Option<EventBody<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    args: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    r#ref: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
+}
+
+/// The fields of all calls for a client that the application knows.
+#[derive(Serialize)]
+struct Known<'a> {
+    user: Option<&'a RawValue>,
     data: Option<&'a RawValue>,
     channels: Vec<&'a str>,
+}
+
+#[derive(Serialize)]
+struct EventBody<'a> {
     event: &'a str,
-    args: &'a RawValue,
     ack: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     channel: Option<&'a str>,
 }
 
-impl EventCall {
-    /// Makes a call. Its id follows from the sender and the event's key, and is random without a key.
-    pub fn new(
-        sender: EventSender,
-        credentials: Arc<Credentials>,
-        user: Option<String>,
-        channels: Vec<Channel>,
-        event: ClientEvent,
-    ) -> EventCall {
-        let id = match &event.key {
-            Some(key) => id(&sender, key),
+impl CallContent {
+    /// The type of the call.
+    pub fn kind(&self) -> CallType {
+        match self {
+            CallContent::Connect(_) => CallType::Connect,
+            CallContent::Event(_) => CallType::Event,
+            CallContent::Ack { .. } => CallType::Ack,
+            CallContent::Disconnect { .. } => CallType::Disconnect,
+        }
+    }
+
+    /// What distinguishes the call from other calls of its sender; `None` if every call is another one.
+    fn key(&self) -> Option<String> {
+        match self {
+            CallContent::Connect(connect) => Some(format!("connect:{}", connect.number)),
+            // The prefixes of the others have a colon, so that no key of a client is one of them.
+            CallContent::Event(event) => event.key.as_ref().map(|key| format!("event:{key}")),
+            CallContent::Ack { name, .. } => Some(format!("ack:{name}")),
+            CallContent::Disconnect { .. } => Some("disconnect:".to_owned()),
+        }
+    }
+
+    fn size(&self) -> usize {
+        match self {
+            CallContent::Connect(connect) => {
+                let query: usize = connect.query.iter().map(|(name, value)| name.len() + value.len() + 64).sum();
+                query + connect.auth.as_ref().map_or(0, String::len)
+            }
+            CallContent::Event(event) => 2 * event.size(),
+            CallContent::Ack { name, args } => 2 * (name.len() + args.get().len()),
+            CallContent::Disconnect { .. } => 0,
+        }
+    }
+}
+
+impl HookCall {
+    /// Makes a call. Its id follows from the sender and from what has happened, and is random for an event without a
+    /// key.
+    pub fn new(sender: EventSender, credentials: Arc<Credentials>, caller: Caller, content: CallContent) -> HookCall {
+        let id = match content.key() {
+            Some(key) => id(&sender, &key),
             None => uuid::Uuid::new_v4().simple().to_string(),
         };
-        EventCall { sender, credentials, user, channels, event, id }
+        HookCall { sender, credentials, caller, content, id }
     }
 
     /// The memory that the call takes while it waits, about: it is held twice while its request is under way.
     pub fn size(&self) -> usize {
         let headers = self.headers().map(|(_, value)| value.len()).sum::<usize>();
-        let channels: usize = self.channels.iter().map(|channel| channel.as_str().len() + 32).sum();
-        1024 + headers + channels + 2 * self.event.size()
+        let channels: usize = self.caller.channels.iter().map(|channel| channel.as_str().len() + 32).sum();
+        let texts = [&self.caller.user, &self.caller.data].into_iter().flatten().map(String::len).sum::<usize>();
+        1024 + headers + channels + texts + self.content.size()
     }
 
     /// The body, as JSON.
     pub fn to_json(&self) -> Vec<u8> {
-        let body = Body {
-            r#type: "event",
-            id: &self.id,
-            protocol: "longtail",
-            session: None,
-            client: self.sender.client.as_ref().map(ToString::to_string),
-            endpoint: "/",
-            user: self.user.as_deref().map(|id| User { id }),
-            data: None,
-            channels: self.channels.iter().map(Channel::as_str).collect(),
-            event: self.event.name.as_str(),
-            args: &self.event.args,
-            ack: self.event.wants_ack,
-            channel: self.event.channel.as_ref().map(Channel::as_str),
+        let Caller { protocol, session, client, endpoint, user, data, channels } = &self.caller;
+        let json = |text: &'_ Option<String>| -> Option<Box<RawValue>> {
+            text.as_ref().and_then(|text| RawValue::from_string(text.clone()).ok())
         };
+        let (user, data) = (json(user), json(data));
+        let known = Known {
+            user: user.as_deref(),
+            data: data.as_deref(),
+            channels: channels.iter().map(Channel::as_str).collect(),
+        };
+        let mut body = Body {
+            r#type: self.content.kind().as_str(),
+            id: &self.id,
+            protocol,
+            session: session.as_deref(),
+            client: client.as_ref().map(ToString::to_string),
+            endpoint,
+            known: Some(known),
+            connect: None,
+            event: None,
+            args: None,
+            r#ref: None,
+            reason: None,
+        };
+        match &self.content {
+            CallContent::Connect(connect) => (body.known, body.connect) = (None, Some(&**connect)),
+            CallContent::Event(event) => {
+                let channel = event.channel.as_ref().map(Channel::as_str);
+                body.event = Some(EventBody { event: event.name.as_str(), ack: event.wants_ack, channel });
+                body.args = Some(&event.args);
+            }
+            CallContent::Ack { name, args } => (body.r#ref, body.args) = (Some(name.as_str()), Some(&**args)),
+            CallContent::Disconnect { reason } => body.reason = Some(reason),
+        }
         serde_json::to_vec(&body).unwrap_or_default()
     }
 
@@ -132,7 +255,6 @@ fn id(sender: &EventSender, key: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::IpAddr;
 
     fn sender(client: Option<&str>, last: u8) -> EventSender {
         let client = client.map(|client| client.parse().expect("a client id"));

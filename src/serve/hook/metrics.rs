@@ -1,5 +1,6 @@
 //! The metrics of the hook.
 
+use super::call_type::CallType;
 use super::queue::CallQueue;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -36,9 +37,9 @@ impl HookMetrics {
         metrics
     }
 
-    /// Counts a call for an event by its outcome.
-    pub fn count(&self, outcome: &'static str) {
-        self.calls.get_or_create(&Outcome { r#type: "event", outcome }).inc();
+    /// Counts a call by its type and outcome.
+    pub fn count(&self, kind: CallType, outcome: &'static str) {
+        self.calls.get_or_create(&Outcome { r#type: kind.as_str(), outcome }).inc();
     }
 
     /// Counts a call that is sent once more.

@@ -5,6 +5,7 @@
 
 pub mod answer;
 pub mod call;
+pub mod call_type;
 mod metrics;
 pub mod queue;
 pub mod signature;
@@ -13,9 +14,10 @@ use crate::serve::application::change_log::{ChangeLog, Words};
 use crate::serve::application::client::{ApplicationClient, NoReply, Reply};
 use crate::serve::application::problem::Problem;
 use crate::transport::{ApiError, Code};
-use answer::{Answer, EventAnswer};
+use answer::{Accepted, Answer, SessionAnswer};
 use bytes::Bytes;
-use call::EventCall;
+use call::HookCall;
+use call_type::CallType;
 use http_body_util::Full;
 use hyper::{Request, Uri};
 use metrics::HookMetrics;
@@ -58,8 +60,8 @@ pub struct HookSettings {
     pub timeout: Duration,
     /// The maximum number of requests in flight.
     pub max_in_flight: usize,
-    /// Whether the application is called for events.
-    pub takes_events: bool,
+    /// The types of calls that the application gets.
+    pub notify: Vec<CallType>,
 }
 
 /// The hook.
@@ -67,7 +69,7 @@ pub struct Hook {
     client: ApplicationClient,
     secret: Option<HookSecret>,
     timeout: Duration,
-    takes_events: bool,
+    notify: Vec<CallType>,
     queue: Arc<CallQueue>,
     /// Permits for requests in flight.
     free: Semaphore,
@@ -77,7 +79,7 @@ pub struct Hook {
 
 /// A call that has a place in the queue.
 pub struct QueuedCall {
-    call: EventCall,
+    call: HookCall,
     place: Place,
 }
 
@@ -87,6 +89,8 @@ pub struct Answered<T> {
     pub ack: Option<String>,
     /// The messages to publish.
     pub publish: Vec<T>,
+    /// What happens to the client's session.
+    pub session: SessionAnswer,
     _place: Place,
 }
 
@@ -97,13 +101,13 @@ impl Hook {
     ///
     /// The URL is `https:`, and the system's certificates cannot be read.
     pub fn new(settings: HookSettings, registry: &mut Registry) -> io::Result<Hook> {
-        let HookSettings { uri, secret, timeout, max_in_flight, takes_events } = settings;
+        let HookSettings { uri, secret, timeout, max_in_flight, notify } = settings;
         let queue = Arc::<CallQueue>::default();
         Ok(Hook {
             client: ApplicationClient::new(uri, timeout, MAX_ANSWER_BYTES)?,
             secret,
             timeout,
-            takes_events,
+            notify,
             free: Semaphore::new(max_in_flight),
             metrics: HookMetrics::register(registry, &queue),
             queue,
@@ -111,9 +115,9 @@ impl Hook {
         })
     }
 
-    /// Whether the application is called for events of clients.
-    pub fn takes_events(&self) -> bool {
-        self.takes_events
+    /// Whether the application gets calls of this type.
+    pub fn takes(&self, kind: CallType) -> bool {
+        self.notify.contains(&kind)
     }
 
     /// The secret that signs calls, if there is one.
@@ -126,17 +130,19 @@ impl Hook {
     /// # Errors
     ///
     /// `rate_limited`: too many calls of this client wait. `not_ready`: too many calls of all clients wait.
-    pub fn queue(&self, call: EventCall) -> Result<QueuedCall, ApiError> {
+    pub fn queue(&self, call: HookCall) -> Result<QueuedCall, ApiError> {
+        let kind = call.content.kind();
         match self.queue.enter(call.sender.clone(), call.size()) {
             Ok(place) => Ok(QueuedCall { call, place }),
             Err(refusal) => {
-                self.metrics.count("overloaded");
+                self.metrics.count(kind, "overloaded");
                 Err(refusal)
             }
         }
     }
 
-    /// Calls the application. `read` reads a publish object of the answer.
+    /// Calls the application. `read` reads a publish object of the answer. `max_payload` is the longest payload of an
+    /// event that it sends to the client.
     ///
     /// # Errors
     ///
@@ -145,6 +151,7 @@ impl Hook {
     pub async fn call<T>(
         &self,
         queued: QueuedCall,
+        max_payload: usize,
         read: impl Fn(&str) -> Result<T, ApiError>,
     ) -> Result<Answered<T>, ApiError> {
         let QueuedCall { call, mut place } = queued;
@@ -153,13 +160,13 @@ impl Hook {
             self.free.acquire().await
         };
         let answer = match timeout_at(Instant::now() + self.timeout * TURN_TIMEOUTS, turn).await {
-            Ok(Ok(_permit)) => self.answer_in_time(&call, read).await,
+            Ok(Ok(_permit)) => self.answer_in_time(&call, max_payload, read).await,
             _ => Err(Problem::passing("events that wait too long for their turn", SLOW)),
         };
         self.changes.note(answer.as_ref().err());
         let (outcome, answered) = match answer {
-            Ok(Answer::Event(EventAnswer { ack, publish })) => {
-                ("answered", Ok(Answered { ack, publish, _place: place }))
+            Ok(Answer::Accepted(Accepted { ack, publish, session })) => {
+                ("answered", Ok(Answered { ack, publish, session, _place: place }))
             }
             Ok(Answer::Refused(refusal)) => ("refused", Err(refusal)),
             Ok(Answer::NeedsSession) => {
@@ -171,14 +178,15 @@ impl Hook {
                 ("failed", Err(ApiError::passing(Code::ApplicationFailed, text)))
             }
         };
-        self.metrics.count(outcome);
+        self.metrics.count(call.content.kind(), outcome);
         answered
     }
 
     /// Asks the application, and reads its answer.
     async fn answer_in_time<T>(
         &self,
-        call: &EventCall,
+        call: &HookCall,
+        max_payload: usize,
         read: impl Fn(&str) -> Result<T, ApiError>,
     ) -> Result<Answer<T>, Problem> {
         let began = Instant::now();
@@ -186,14 +194,14 @@ impl Hook {
         let replied = timeout(self.timeout, self.ask(call, &body)).await;
         self.metrics.took(began.elapsed());
         match replied {
-            Ok(Ok(reply)) => answer::read(&reply, read),
+            Ok(Ok(reply)) => answer::read(&reply, call.caller.session.is_some(), max_payload, read),
             Ok(Err(error)) => Err(Problem::no_reply(&error)),
             Err(_) => Err(Problem::passing(format!("no answer within {} s", self.timeout.as_secs()), SLOW)),
         }
     }
 
     /// Sends the call. A failure, or silence for two thirds of the time, makes it send the call once more.
-    async fn ask(&self, call: &EventCall, body: &Bytes) -> Result<Reply, NoReply> {
+    async fn ask(&self, call: &HookCall, body: &Bytes) -> Result<Reply, NoReply> {
         let mut first = pin!(self.send(call, body));
         let Ok(replied) = timeout(self.timeout * 2 / 3, &mut first).await else {
             // The first request stays open, because an application that is only slow may still answer it. While all
@@ -214,7 +222,7 @@ impl Hook {
         self.send(call, body).await
     }
 
-    async fn send(&self, call: &EventCall, body: &Bytes) -> Result<Reply, NoReply> {
+    async fn send(&self, call: &HookCall, body: &Bytes) -> Result<Reply, NoReply> {
         let mut request = call.request(body);
         if let Some(secret) = &self.secret {
             secret.sign(&mut request, body);

@@ -59,7 +59,8 @@ const HARMLESS: [&str; 25] = [
 ];
 
 /// Query fields that are written without their values.
-const REMOVED: [&str; 8] = ["token", "key", "client", "exclude", "data", "access_token", "password", "secret"];
+const REMOVED: [&str; 9] =
+    ["token", "key", "client", "session", "exclude", "data", "access_token", "password", "secret"];
 
 /// The maximum number of bytes of a target in a line.
 const TARGET: usize = 1024;

@@ -7,7 +7,7 @@ use crate::transport::{ApiError, Code};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -60,6 +60,12 @@ impl EventSender {
     /// The client with this id at this address.
     pub fn new(client: Option<ClientId>, ip: IpAddr) -> EventSender {
         EventSender { client, network: network(ip) }
+    }
+
+    /// The client of a session, wherever it is. Only the client itself and the application know the session's id.
+    pub fn of_session(id: &str) -> EventSender {
+        let client = Some(ClientId::Token(format!("session.{id}").into()));
+        EventSender { client, network: IpAddr::V4(Ipv4Addr::UNSPECIFIED) }
     }
 
     /// The scope of the keys of its events. A client keeps its keys when its address changes.

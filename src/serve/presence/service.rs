@@ -90,6 +90,25 @@ impl Presence {
         Ok(Some(stay))
     }
 
+    /// Makes a user a member of channels with presence, without waiting. A channel that is full stays without the user.
+    /// `None` if there are no channels.
+    pub fn join_later(
+        self: &Arc<Presence>,
+        channels: &[Channel],
+        user: &Arc<User>,
+        client: Option<&ClientId>,
+    ) -> Option<Stay> {
+        if channels.is_empty() || self.check(user).is_err() {
+            return None;
+        }
+        let mut stay = Stay::new(self.connections.clone());
+        let mut node = self.connections.node();
+        channels.iter().for_each(|channel| stay.add(node.open(channel, user, client).0));
+        drop(node);
+        self.connections.notify();
+        Some(stay)
+    }
+
     /// Makes the user of a poll a member of those of the channels that have presence, from now on until the client is
     /// away. `time` is how long the poll waits at most. `None` if none of the channels has presence.
     ///

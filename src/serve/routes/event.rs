@@ -4,7 +4,8 @@ use super::context::Context;
 use super::endpoint::{Answer, Call, Endpoint, Route};
 use super::publish::{content_type, credentials};
 use super::response::{self, Response};
-use crate::serve::events::parse::{self, EventRequest};
+use crate::serve::events::connect;
+use crate::serve::events::parse::{self, EventRequest, RequestContent};
 use crate::serve::events::service::{self, Sender};
 use crate::serve::http::peer::Peer;
 use crate::serve::http::request::Request;
@@ -12,6 +13,7 @@ use crate::serve::state::ServerState;
 use crate::transport::{ApiError, Code};
 use hyper::StatusCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The path.
 const PATH: &str = "/event";
@@ -34,20 +36,29 @@ const FIELDS_BYTES: usize = 4 << 10;
 
 async fn answer(state: &Arc<ServerState>, peer: &Peer, mut request: Request) -> Result<Response, ApiError> {
     // Without a hook the body is not read.
-    service::hook(state)?;
+    service::any_hook(state)?;
     let most = state.settings.max_message.saturating_mul(3).saturating_add(FIELDS_BYTES);
     let body = response::read_body(state, &mut request, most).await?;
     let text = std::str::from_utf8(&body).map_err(|_| ApiError::new(Code::NotUtf8, "the body is not UTF-8"))?;
     let kind = content_type(request.headers());
     let query = request.uri().query().unwrap_or_default();
-    let EventRequest { event, client, token, is_form } = parse::read(query, &kind, text, state.settings.max_message)?;
+    let EventRequest { content, session, client, token, is_form } =
+        parse::read(query, &kind, text, state.settings.max_message)?;
     drop(body);
     let credentials = credentials(state, peer, request.headers(), "event").with_token(token.as_deref());
     // A page of another site may make a browser send a form, or a text that looks like JSON, with the user's cookies. It
     // cannot send this content type without asking first.
     let credentials = if kind == "application/json" { credentials } else { credentials.to_publish()? };
-    let sender = Sender { named: client, made: None, credentials: Arc::new(credentials), channels: Vec::new() };
-    let answered = service::send(state, sender, event)?.await?;
+    let session = match session {
+        Some(id) => Some(Box::new(connect::find(state, &id, Duration::ZERO).await?)),
+        None => None,
+    };
+    let sender =
+        Sender { named: client, made: None, credentials: Arc::new(credentials), channels: Vec::new(), session };
+    let answered = match content {
+        RequestContent::Event(event) => service::send(state, sender, event)?.await?,
+        RequestContent::Ack(ack) => service::acknowledge(state, sender, ack)?.await?,
+    };
     let body = format!("{{\"ack\":{},\"send\":[]}}", answered.ack.as_deref().unwrap_or("null"));
     if is_form {
         return Ok(response::whole(StatusCode::OK, "text/plain; charset=utf-8", body));

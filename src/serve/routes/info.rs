@@ -3,6 +3,7 @@
 use super::context::Context;
 use super::endpoint::{Answer, Audience, Call, Endpoint, Route, ready};
 use super::response::{self, Response};
+use crate::serve::hook::call_type::CallType;
 use crate::transport::{self, Lifecycle, Params};
 use hyper::StatusCode;
 use hyper::header::{self, HeaderValue};
@@ -47,10 +48,13 @@ fn answer(context: &Context) -> Response {
         "tcp": context.tcp_address.map(|address| address.to_string()),
         "presence": false,
         // Whether clients may send events to an application.
-        "events": state.hook.as_ref().is_some_and(|hook| hook.takes_events()),
+        "events": state.hook.as_ref().is_some_and(|hook| hook.takes(CallType::Event)),
+        // Whether clients may have sessions, which the application can change.
+        "sessions": true,
         "limits": {
             "max_message_bytes": state.settings.max_message,
             "max_channels": state.settings.limits.channels,
+            "max_sessions": state.sessions.settings().most,
             "heartbeat_seconds": state.settings.heartbeat.as_secs(),
             "batch_messages": 1000,
             "long_poll_seconds": 55,

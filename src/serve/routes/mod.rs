@@ -21,5 +21,7 @@ pub mod poll;
 pub mod publish;
 pub mod redirect;
 pub mod response;
+pub mod session_poll;
+pub mod sessions;
 pub mod subscribe;
 pub mod transports;

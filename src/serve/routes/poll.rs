@@ -17,7 +17,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// The maximum number of messages in a response by default.
-const BATCH_MESSAGES: usize = 100;
+pub const BATCH_MESSAGES: usize = 100;
 
 /// How a poll waits for messages.
 pub struct Wait<'a> {

@@ -3,22 +3,28 @@
 
 use super::poll::{self, Wait};
 use super::response::{self, Body, Response};
-use crate::message::User;
+use super::session_poll;
+use crate::message::{Channel, User};
 use crate::serve::access::credentials::Credentials;
 use crate::serve::access::query::{Action, Question, Validity};
 use crate::serve::access::renewal::GrantRenewal;
+use crate::serve::client_sessions::state::SessionState;
+use crate::serve::events::connect::{self, SessionRequest};
+use crate::serve::events::service as events;
+use crate::serve::hook::call::Connect;
 use crate::serve::http::chunked::Framing;
 use crate::serve::http::headers::{has_token, list, text};
 use crate::serve::http::peer::Peer;
 use crate::serve::http::request::{ClientShut, Request};
 use crate::serve::http::upgrade::Upgrade;
-use crate::serve::session::commands::CommandHandler;
+use crate::serve::session::commands::{CommandHandler, live_session};
 use crate::serve::session::duplex::DuplexSession;
 use crate::serve::session::open::open_pump;
 use crate::serve::session::pump::{Pump, Rollover};
 use crate::serve::session::session::Session;
 use crate::serve::session::stream::StreamSession;
 use crate::serve::state::ServerState;
+use crate::transport::params::fields;
 use crate::transport::{Accepted, ApiError, Code, Lifecycle, Params, RequestHead, Transport};
 use hyper::body::Body as _;
 use hyper::header;
@@ -79,7 +85,7 @@ struct Head<'a> {
 
 /// A checked request.
 struct Checked<'a> {
-    state: &'a ServerState,
+    state: &'a Arc<ServerState>,
     peer: &'a Peer,
     transport: &'static dyn Transport,
     request: Head<'a>,
@@ -102,7 +108,7 @@ struct Authorized {
 
 impl<'a> Checked<'a> {
     fn new(
-        state: &'a ServerState,
+        state: &'a Arc<ServerState>,
         peer: &'a Peer,
         request: Head<'a>,
         wanted: Subscribe,
@@ -130,7 +136,8 @@ impl<'a> Checked<'a> {
     async fn authorize(&mut self) -> Result<Authorized, ApiError> {
         let (state, headers) = (self.state, &self.request.head.headers);
         // The application gets the headers of the handshake with each event.
-        let sends_events = state.hook.is_some() && self.lifecycle == Lifecycle::Duplex;
+        let may_send = self.lifecycle == Lifecycle::Duplex || self.params.session.is_some();
+        let sends_events = state.hook.is_some() && may_send;
         let credentials = Arc::new(if state.authorizer.is_open() && !sends_events {
             // An open server never checks credentials, and a parked socket should not keep headers.
             Credentials::anonymous(self.peer.ip, self.transport.name())
@@ -177,7 +184,8 @@ impl<'a> Checked<'a> {
     }
 
     /// Opens the session that the transport's lifecycle needs.
-    async fn open(self, mut authorized: Authorized) -> Result<Response, ApiError> {
+    async fn open(mut self, mut authorized: Authorized) -> Result<Response, ApiError> {
+        let session = self.open_session(&mut authorized).await?;
         if !matches!(self.lifecycle, Lifecycle::Poll | Lifecycle::LongPoll) {
             join(self.state, &self.params, &mut authorized).await?;
         }
@@ -187,6 +195,9 @@ impl<'a> Checked<'a> {
             Lifecycle::Poll | Lifecycle::LongPoll => {
                 // Over HTTP/1.0 and HTTP/2, and if the client wants only one response, no next request can follow.
                 let time = self.waiting_time(authorized.validity);
+                if let Some(session) = session {
+                    return self.poll_session(session, authorized, time).await;
+                }
                 let stay = match (&self.state.presence, &authorized.user) {
                     (Some(presence), Some(user)) => {
                         let (channels, client) = (&self.params.channels, self.params.client.as_ref());
@@ -209,16 +220,80 @@ impl<'a> Checked<'a> {
                 };
                 let mut response = response::whole(StatusCode::OK, self.opening.content_type, "");
                 response::write_headers(&self.opening, response.headers_mut());
-                let pump = self.open_pump(authorized.renewal, rollover.then_some(bounds));
+                let pump = self.open_pump(authorized.renewal, rollover.then_some(bounds), session);
                 let session = StreamSession { pump, framing, may_reuse };
                 *response.body_mut() = Body::Session(Session::Stream(Box::new(session)));
                 Ok(response)
             }
-            Lifecycle::Duplex | Lifecycle::Socket => self.open_duplex(authorized),
+            Lifecycle::Duplex | Lifecycle::Socket => self.open_duplex(authorized, session),
         }
     }
 
-    fn open_duplex(mut self, authorized: Authorized) -> Result<Response, ApiError> {
+    /// Opens the session that the request wants, if it wants one.
+    async fn open_session(&mut self, authorized: &mut Authorized) -> Result<Option<SessionState>, ApiError> {
+        let Some(wanted) = self.params.session.take() else { return Ok(None) };
+        let mut user = authorized.user.clone();
+        if user.is_none() {
+            let (client, subject) =
+                self.state.authorizer.identify(&authorized.credentials, self.params.client.clone())?;
+            self.params.client = client;
+            user = events::user_of(subject);
+        }
+        let request = SessionRequest {
+            wanted: &wanted,
+            client: self.params.client.clone(),
+            channels: &self.params.channels,
+            start: self.params.cursor,
+            credentials: &authorized.credentials,
+            user,
+            connect: self.connect(&authorized.credentials),
+            time: self.waiting_time(authorized.validity).unwrap_or_default(),
+        };
+        let session = connect::open(self.state, request).await?;
+        self.params.client = Some(session.client.clone());
+        self.names_client = true;
+        // The user that the application has named may be a member of channels with presence.
+        authorized.user = authorized.user.take().or_else(|| session.user.clone());
+        // The command handler has to know that the connection has a session.
+        self.params.session = Some(wanted);
+        Ok(Some(session))
+    }
+
+    /// What the application is told about the request.
+    fn connect(&self, credentials: &Credentials) -> Connect {
+        let query = self.request.head.uri.query().unwrap_or_default();
+        let is_secret = |name: &str| matches!(name, "token" | "session");
+        let fields = fields(query.as_bytes(), None).filter(|(name, _)| !is_secret(name));
+        Connect {
+            ip: Some(self.peer.ip),
+            origin: text(&self.request.head.headers, "origin").map(str::to_owned),
+            transport: self.transport.name().to_owned(),
+            query: fields.map(|(name, value)| (name.into_owned(), value.into_owned())).collect(),
+            auth: credentials.token().map(str::to_owned),
+            number: 0,
+        }
+    }
+
+    /// Answers a poll of a session.
+    async fn poll_session(
+        self,
+        session: SessionState,
+        authorized: Authorized,
+        time: Option<Duration>,
+    ) -> Result<Response, ApiError> {
+        let _stay = match (&self.state.presence, &authorized.user) {
+            (Some(presence), Some(user)) => {
+                let channels: Vec<Channel> = session.channels.keys().cloned().collect();
+                presence.poll(&channels, user, Some(&session.client), time.unwrap_or_default()).await?
+            }
+            _ => None,
+        };
+        let client_shut = self.request.head.extensions.get::<ClientShut>();
+        let wait = Wait { time, as_session: false, client_shut };
+        session_poll::answer(self.state, self.transport, &self.params, self.opening, session, wait).await
+    }
+
+    fn open_duplex(mut self, authorized: Authorized, session: Option<SessionState>) -> Result<Response, ApiError> {
         let Some(upgrade) = self.upgrade.take() else {
             return Err(ApiError::new(Code::NotFound, "this transport has a port of its own"));
         };
@@ -226,16 +301,24 @@ impl<'a> Checked<'a> {
         let transport = self.transport;
         let mut response = response::whole(upgrade.status(), "", "");
         upgrade.write_headers(response.headers_mut());
-        let pump = self.open_pump(authorized.renewal, None);
+        let pump = self.open_pump(authorized.renewal, None, session);
         let session = DuplexSession { transport, pump, commands };
         *response.body_mut() = Body::Session(Session::Duplex(Box::new(session)));
         Ok(response)
     }
 
-    fn open_pump(self, renewal: Option<GrantRenewal>, rollover: Option<Rollover>) -> Pump {
+    fn open_pump(
+        self,
+        renewal: Option<GrantRenewal>,
+        rollover: Option<Rollover>,
+        session: Option<SessionState>,
+    ) -> Pump {
         let mut pump = open_pump(self.state, self.transport, &self.params, self.opening, rollover);
         pump.set_grant(renewal);
         pump.hold(self.peer.address_permit.clone());
+        if let Some(session) = session {
+            pump.set_session(live_session(self.state, session));
+        }
         pump.hello();
         pump
     }

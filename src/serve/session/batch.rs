@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// The maximum number of bytes in a batch. A batch may always have one message.
-const BATCH_BYTES: usize = 1 << 20;
+pub const BATCH_BYTES: usize = 1 << 20;
 
 /// How long a poll waits for a node that is behind the cursor before the answer returns the cursor unchanged.
 const AHEAD_WAIT: Duration = Duration::from_secs(1);
@@ -147,7 +147,7 @@ impl BatchBuilder {
 
     /// Returns the batch of the collected messages.
     pub fn batch(self, subscription: &Subscription, is_complete: bool) -> Batch {
-        Batch { gap: self.gap, messages: self.messages, cursor: subscription.cursor(), is_complete }
+        Batch { gap: self.gap, messages: self.messages, cursor: subscription.cursor(), session: None, is_complete }
     }
 }
 
@@ -188,12 +188,12 @@ mod tests {
     #[tokio::test]
     async fn what_is_volatile_is_told_while_the_log_is_asked() {
         let (tell, told) = mpsc::unbounded_channel();
-        let retention = Retention { age: Duration::from_secs(60), messages: 9, bytes: 999 };
+        let retention = Retention { age: Duration::from_secs(60), messages: 9, bytes: 999, control: 10 };
         let hub = Hub::new(Arc::new(Slow(Mutex::new(Some(told)))), retention, Duration::ZERO);
         tokio::spawn(hub.clone().follow());
         let (epoch, end) = (Epoch::random(), Id { ms: 5, seq: 0 });
         let lineage = Lineage { epoch, ancestors: Vec::new() };
-        let extent = Extent { lineage, floor: end, deleted: end, end, now_ms: 5 };
+        let extent = Extent { lineage, floor: end, deleted: end, control_floor: end, end, now_ms: 5 };
         tell.send(TailEvent::Opened(extent)).expect("it listens");
         tell.send(TailEvent::CaughtUp).expect("it listens");
         hub.ready().await;

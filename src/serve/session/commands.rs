@@ -3,17 +3,22 @@
 use super::pending::PendingAnswer;
 use super::pump::Pump;
 use crate::cursor::{Cursor, Start};
-use crate::message::{Channel, Draft};
+use crate::message::{Channel, ClientId, Draft, User};
 use crate::serve::access::credentials::Credentials;
 use crate::serve::access::query::{Action, Question, Validity};
 use crate::serve::access::renewal::GrantRenewal;
+use crate::serve::client_sessions::live::LiveSession;
+use crate::serve::client_sessions::state::SessionState;
+use crate::serve::events::connect::{self, SessionRequest};
 use crate::serve::events::service::{self as events, Sender};
+use crate::serve::hook::call::Connect;
 use crate::serve::limits::memory::Reservation;
 use crate::serve::publishing::service;
 use crate::serve::state::ServerState;
 use crate::transport::params::{Params, too_many_channels};
-use crate::transport::{ApiError, Code, Command, Control, Dialect, Subscribe};
+use crate::transport::{ApiError, Code, Command, Control, Dialect, Subscribe, WantedSession};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The action that the connection must take after a command.
 pub enum Outcome {
@@ -52,7 +57,8 @@ impl CommandHandler {
     /// parameters include a client id.
     pub fn after(credentials: Arc<Credentials>, params: &Params, client_named: bool) -> CommandHandler {
         let channels_named = !params.channels.is_empty();
-        let position_fixed = channels_named || !params.begins_later();
+        // A session reads its changes from the beginning of the connection on.
+        let position_fixed = channels_named || !params.begins_later() || params.session.is_some();
         // `last` is at most 1000.
         let last = params.last.map(|last| u16::try_from(last).unwrap_or(u16::MAX));
         CommandHandler { credentials, client_named, position_fixed, channels_named, last }
@@ -117,14 +123,12 @@ impl CommandHandler {
                 return Ok(Outcome::Publish(drafts, reference.take(), Ok(reservation)));
             }
             Command::Event(event) => {
-                let connection = pump.subscription();
-                let sender = Sender {
-                    named: connection.client().filter(|_| self.client_named).cloned(),
-                    made: connection.client().cloned(),
-                    credentials: credentials.clone(),
-                    channels: connection.names().cloned().collect(),
-                };
-                let answer = events::send(state, sender, event)?;
+                let answer = events::send(state, self.sender(pump, &credentials), event)?;
+                self.credentials = credentials;
+                return Ok(Outcome::Event(PendingAnswer::to_event(reference.take(), answer)));
+            }
+            Command::Ack(ack) => {
+                let answer = events::acknowledge(state, self.sender(pump, &credentials), ack)?;
                 self.credentials = credentials;
                 return Ok(Outcome::Event(PendingAnswer::to_event(reference.take(), answer)));
             }
@@ -133,22 +137,44 @@ impl CommandHandler {
         Ok(Outcome::Done)
     }
 
+    /// The client of this connection, as the sender of an event.
+    fn sender(&self, pump: &mut Pump, credentials: &Arc<Credentials>) -> Sender {
+        let session = pump.session().map(|(session, _)| Box::new(session.state().clone()));
+        let connection = pump.subscription();
+        Sender {
+            named: connection.client().filter(|_| self.client_named).cloned(),
+            made: connection.client().cloned(),
+            credentials: credentials.clone(),
+            channels: connection.names().filter(|channel| !channel.is_reserved()).cloned().collect(),
+            session,
+        }
+    }
+
     async fn subscribe(
         &mut self,
-        state: &ServerState,
+        state: &Arc<ServerState>,
         pump: &mut Pump,
         subscribe: Subscribe,
         credentials: Arc<Credentials>,
     ) -> Result<Cursor, ApiError> {
-        let Subscribe { channels, start, last, client, presence } = subscribe;
+        let Subscribe { channels, start, last, client, presence, session } = subscribe;
         if (start.is_some() || last.is_some()) && self.position_fixed {
             let rule = "a connection has one cursor: send cursor and last only with its first channels";
             return Err(ApiError::new(Code::CursorFixed, rule));
         }
+        if session.is_some() && (self.position_fixed || self.channels_named) {
+            let rule = "a connection has one session: send session only with its first channels";
+            return Err(ApiError::new(Code::CursorFixed, rule));
+        }
+        let known = pump.session().map_or(0, |(session, _)| session.joined());
+        if let Some((session, _)) = pump.session() {
+            session.check_named(&channels)?;
+        }
         let subscription = pump.subscription();
         let most = state.settings.limits.channels;
         let new: Vec<Channel> = channels.iter().filter(|channel| !subscription.reads(channel)).cloned().collect();
-        if subscription.channels() + new.len() > most {
+        let named = subscription.names().filter(|channel| !channel.is_reserved()).count() - known;
+        if named + new.len() > most {
             return Err(too_many_channels(most));
         }
         // Only the first client id that a client names counts.
@@ -168,8 +194,15 @@ impl CommandHandler {
             }
             _ => None,
         };
+        let opened = match &session {
+            Some(wanted) => {
+                let named = named.as_ref().or(grant.client.as_ref()).cloned();
+                Some(self.open_session(state, wanted, named, &channels, start, &credentials, grant.user.clone()).await?)
+            }
+            None => None,
+        };
         // The code above does not change any state. So a command is carried out completely or not at all.
-        let named = named.or(grant.client);
+        let named = named.or(grant.client).or_else(|| opened.as_ref().map(|session| session.client.clone()));
         if named != known
             && let Some(client) = &named
         {
@@ -207,15 +240,56 @@ impl CommandHandler {
         if !self.position_fixed {
             subscription.start(start.unwrap_or(Start::Latest), last.or(self.last.map(usize::from)));
         }
+        if let Some(opened) = opened {
+            pump.set_session(live_session(state, opened));
+        } else if let Some((session, subscription)) = pump.session() {
+            session.name(&channels);
+            session.attach(subscription);
+        }
+        let subscription = pump.subscription();
         (self.position_fixed, self.channels_named) = (true, true);
         // On raw TCP the stream begins here: first the hello, then the ack.
         let cursor = subscription.cursor();
         pump.hello();
         Ok(cursor)
     }
+
+    /// Opens the session that the first `subscribe` wants.
+    #[expect(clippy::too_many_arguments, reason = "each of them is a part of the command")]
+    async fn open_session(
+        &self,
+        state: &Arc<ServerState>,
+        wanted: &WantedSession,
+        client: Option<ClientId>,
+        channels: &[Channel],
+        start: Option<Start>,
+        credentials: &Arc<Credentials>,
+        user: Option<Arc<User>>,
+    ) -> Result<SessionState, ApiError> {
+        let connect = Connect {
+            ip: Some(credentials.ip),
+            transport: credentials.transport.to_owned(),
+            auth: credentials.token().map(str::to_owned),
+            ..Connect::default()
+        };
+        let time = Duration::ZERO;
+        let request = SessionRequest { wanted, client, channels, start, credentials, user, connect, time };
+        connect::open(state, request).await
+    }
+}
+
+/// The session of a stream, whose user is a member of channels with presence.
+pub fn live_session(state: &ServerState, session: SessionState) -> LiveSession {
+    let mut live = state.sessions.connect(session);
+    live.set_presence(state.presence.clone());
+    live
 }
 
 fn unsubscribe(pump: &mut Pump, channels: &[Channel]) -> Cursor {
+    if let Some((session, subscription)) = pump.session() {
+        session.unname(channels);
+        session.attach(subscription);
+    }
     let subscription = pump.subscription();
     for channel in channels {
         subscription.remove(channel);

@@ -105,7 +105,7 @@ impl Outlet for PollOutlet {
     }
 
     fn encode(&self, messages: &[Arc<Message>], upto: Cursor) -> Encoded {
-        let batch = Batch { gap: None, messages: messages.to_vec(), cursor: upto, is_complete: true };
+        let batch = Batch { gap: None, messages: messages.to_vec(), cursor: upto, session: None, is_complete: true };
         let PollAnswer { bytes, body } = PollAnswer::new(&self.head, &*self.envelope, &batch, false);
         Encoded { bytes, weight: body }
     }
@@ -182,7 +182,7 @@ mod tests {
 
     #[tokio::test]
     async fn transports_of_one_encoding_and_different_suffixes_get_their_own_bytes() {
-        let retention = Retention { age: Duration::from_secs(600), messages: 100, bytes: 1 << 20 };
+        let retention = Retention { age: Duration::from_secs(600), messages: 100, bytes: 1 << 20, control: 10 };
         let log = Arc::new(MemoryLog::new(retention));
         let hub = Hub::new(log.clone(), retention, Duration::from_secs(30));
         tokio::spawn(hub.clone().follow());

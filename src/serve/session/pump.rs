@@ -6,6 +6,7 @@ use super::record::SessionRecord;
 use crate::hub::{Allowance, LIMIT, Limit, Remainder, Step, Subscription};
 use crate::message::{ClientId, Message};
 use crate::serve::access::renewal::GrantRenewal;
+use crate::serve::client_sessions::live::LiveSession;
 use crate::serve::http::access_log::Entry;
 use crate::serve::http::chunked::Framing;
 use crate::serve::limits::connections::AddressPermit;
@@ -64,6 +65,9 @@ pub struct Rollover {
     pub time: Duration,
 }
 
+/// How long a client waits before it comes back without the session that it has lost.
+const LOST_RETRY: Duration = Duration::from_secs(1);
+
 /// A running stream. Each poll returns the bytes to write next.
 pub struct Pump {
     subscription: Subscription,
@@ -71,8 +75,8 @@ pub struct Pump {
     settings: StreamSettings,
     record: SessionRecord,
     drain: Drain,
-    /// The grant to read, if the grant has an end.
-    grant: Option<Box<GrantRenewal>>,
+    /// What most streams do not have. It is boxed, so that they pay for one word.
+    attached: Option<Box<Attached>>,
     _address_permit: Option<Arc<AddressPermit>>,
     phase: Phase,
     started: Instant,
@@ -88,12 +92,37 @@ pub struct Pump {
     ready: Option<Box<VecDeque<Bytes>>>,
 }
 
+/// What some streams have.
+#[derive(Default)]
+struct Attached {
+    /// The grant to read, if the grant has an end.
+    grant: Option<GrantRenewal>,
+    /// The client's session.
+    session: Option<LiveSession>,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     /// The stream has not begun: a raw TCP connection is in this state before its first `subscribe`.
     Silent,
     Running,
     Ended,
+}
+
+impl Attached {
+    /// Whether the stream ends: its grant or its session has ended.
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> bool {
+        self.session.as_ref().is_some_and(LiveSession::has_ended)
+            || self.grant.as_mut().is_some_and(|grant| grant.poll_end(cx).is_ready())
+    }
+
+    /// Lets the session apply what a step has returned. Returns whether another step has to follow, because control
+    /// entries were all that came.
+    fn take(&mut self, step: &Poll<Step>, batch: &mut Vec<Arc<Message>>, subscription: &mut Subscription) -> bool {
+        let Some(session) = self.session.as_mut().filter(|_| !batch.is_empty()) else { return false };
+        session.take(batch, subscription);
+        batch.is_empty() && matches!(step, Poll::Ready(Step::Messages))
+    }
 }
 
 impl Pump {
@@ -115,7 +144,7 @@ impl Pump {
             settings,
             record,
             drain,
-            grant: None,
+            attached: None,
             _address_permit: None,
             phase: Phase::Silent,
             started: now,
@@ -137,7 +166,9 @@ impl Pump {
         let mut out = Vec::with_capacity(512);
         self.envelope.prelude(&mut out);
         let (cursor, heartbeat) = (self.subscription.cursor(), self.settings.heartbeat());
-        let hello = Control::Hello { cursor, client: &client, transport: self.record.transport(), heartbeat };
+        let session = self.attached.as_ref().and_then(|attached| attached.session.as_ref());
+        let session = session.map(|session| &**session.id().secret());
+        let hello = Control::Hello { cursor, client: &client, transport: self.record.transport(), heartbeat, session };
         self.envelope.control(&hello, &mut out);
         self.subscription.set_client(client);
         self.ready.get_or_insert_default().push_back(out.into());
@@ -173,7 +204,21 @@ impl Pump {
 
     /// Ends the stream when this grant ends.
     pub fn set_grant(&mut self, grant: Option<GrantRenewal>) {
-        self.grant = grant.map(Box::new);
+        if grant.is_some() || self.attached.is_some() {
+            self.attached.get_or_insert_default().grant = grant;
+        }
+    }
+
+    /// Makes the stream that of a session, from its present position on. Call it before the hello.
+    pub fn set_session(&mut self, session: LiveSession) {
+        session.begin(&mut self.subscription);
+        self.attached.get_or_insert_default().session = Some(session);
+    }
+
+    /// The client's session, if it has one, and the subscription that reads it.
+    pub fn session(&mut self) -> Option<(&mut LiveSession, &mut Subscription)> {
+        let session = self.attached.as_mut()?.session.as_mut()?;
+        Some((session, &mut self.subscription))
     }
 
     /// Holds the permit while the stream runs.
@@ -188,7 +233,7 @@ impl Pump {
 
     /// The grant to read, if the grant has an end.
     pub fn grant(&mut self) -> Option<&mut GrantRenewal> {
-        self.grant.as_deref_mut()
+        self.attached.as_mut()?.grant.as_mut()
     }
 
     /// Whether the hello was sent.
@@ -253,7 +298,9 @@ impl Pump {
                 Phase::Silent => return Poll::Pending,
                 Phase::Running => {}
             }
-            if self.grant.as_mut().is_some_and(|grant| grant.poll_end(cx).is_ready()) {
+            if let Some(attached) = &mut self.attached
+                && attached.poll_end(cx)
+            {
                 self.bye(CloseReason::Revoked, None);
                 continue;
             }
@@ -265,6 +312,11 @@ impl Pump {
             if self.subscription.has_begun() {
                 let mut batch = Vec::new();
                 let step = self.subscription.poll_step(cx, limit, &mut batch);
+                if let Some(attached) = &mut self.attached
+                    && attached.take(&step, &mut batch, &mut self.subscription)
+                {
+                    continue;
+                }
                 let frames = (!batch.is_empty()).then(|| self.frames(&batch));
                 match (step, frames) {
                     (Poll::Ready(Step::Gap(gap)), frames) => {
@@ -274,6 +326,9 @@ impl Pump {
                         }
                         self.record.gap();
                         self.push_control(&Control::Gap(gap));
+                        if self.session().is_some_and(|(session, _)| session.is_lost_by(&gap)) {
+                            self.bye(CloseReason::Rollover, Some(LOST_RETRY));
+                        }
                         continue;
                     }
                     (_, Some(bytes)) => return self.write(bytes),

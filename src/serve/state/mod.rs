@@ -9,6 +9,7 @@ use crate::log::subscriber_counts::SubscriberCounts;
 use crate::serve::access::authorizer::Authorizer;
 use crate::serve::access::forwarded::Proxies;
 use crate::serve::access::origin::{ListenerKind, OriginPolicy};
+use crate::serve::client_sessions::registry::ClientSessions;
 use crate::serve::hook::Hook;
 use crate::serve::http::access_log::AccessLog;
 use crate::serve::limits::connections::{ConnectionKind, ConnectionPermit, Connections, DescriptorAllowance};
@@ -37,6 +38,8 @@ pub struct ServerState {
     pub remote_counts: Option<Arc<dyn SubscriberCounts>>,
     /// The members of channels; `None` if no channel has presence.
     pub presence: Option<Arc<Presence>>,
+    /// The sessions of clients.
+    pub sessions: Arc<ClientSessions>,
     /// Checks `Host` and `Origin`.
     pub origins: OriginPolicy,
     /// Decides about permissions.

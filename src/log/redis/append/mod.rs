@@ -176,7 +176,7 @@ impl Appender {
     async fn attempt(&mut self, log: &RedisLog, jobs: &[Job]) -> Result<Appended, ScriptError> {
         self.connected(log).await?;
         let record = self.record.get_or_insert_with(|| log.keys.beside(&format!("node:{}", uuid::Uuid::new_v4())));
-        let retention = log.config.retention;
+        let retention = log.retention();
         let looks_at_ages = self.aged_at.is_none_or(|at| at.elapsed() >= AGEING);
         let position = log.local_appends.position();
         let mut keys = vec![log.keys.log.clone(), record.clone()];

@@ -48,7 +48,7 @@ impl Appender {
 
     /// Does one round of trimming. Returns whether another round is needed.
     pub(super) async fn trim(&mut self, log: &RedisLog) -> bool {
-        let retention = log.config.retention;
+        let retention = log.retention();
         if self.connected(log).await.is_err() {
             return false;
         }

@@ -149,7 +149,7 @@ impl World {
 
     fn node(&self, home: usize) -> Node {
         let endpoint = Endpoint::parse(&self.endpoint, None).expect("an endpoint");
-        let retention = Retention { age: YEAR, messages: self.kept, bytes: 1 << 30 };
+        let retention = Retention { age: YEAR, messages: self.kept, bytes: 1 << 30, control: 10 };
         let timeout = Duration::from_secs(60);
         let config = RedisConfig {
             prefix: "h".into(),

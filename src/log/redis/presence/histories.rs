@@ -36,7 +36,7 @@ impl RedisBench {
         };
         let config = RedisConfig {
             prefix: "h".into(),
-            retention: Retention { age: Duration::from_secs(3600), messages: 100_000, bytes: 1 << 26 },
+            retention: Retention { age: Duration::from_secs(3600), messages: 100_000, bytes: 1 << 26, control: 10 },
             timeout: Duration::from_secs(5),
             wait_replicas: 0,
             max_payload: 1000,

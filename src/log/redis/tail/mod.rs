@@ -229,6 +229,7 @@ impl Tail {
         let (epoch, is_news) = (*epoch, to.id > at.id);
         *at = to;
         self.log.note_read(epoch, after, &read, to);
+        self.log.control_entries.note(&read, &self.log.config.retention);
         if is_news {
             let age_ms = self.log.clock.now_ms().saturating_sub(to.id.ms);
             self.log.metrics.lag.set(age_ms as f64 / 1000.0);

@@ -40,22 +40,6 @@ struct Body {
     user: Option<Box<RawValue>>,
 }
 
-/// The user in an answer.
-#[derive(Deserialize)]
-struct UserBody {
-    id: Id,
-    #[serde(default)]
-    info: Option<Box<RawValue>>,
-}
-
-/// A user's id. Many applications have numbers.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Id {
-    Text(String),
-    Number(i64),
-}
-
 /// Reads an answer.
 ///
 /// # Errors
@@ -84,15 +68,9 @@ fn allowed(body: &[u8]) -> Result<Decision, Problem> {
 }
 
 fn read_user(json: &RawValue) -> Result<Arc<User>, Problem> {
-    let user = serde_json::from_str(json.get()).ok().and_then(|UserBody { id, info }| {
-        let id = match id {
-            Id::Text(id) => id,
-            Id::Number(id) => id.to_string(),
-        };
-        User::new(&id, info.as_deref().map(RawValue::get)).ok()
-    });
     let fix = r#"name the user as {"id":"7","info":{…}}, with an id of at most 200 bytes, or leave it out"#;
-    user.map(Arc::new).ok_or_else(|| Problem::passing("status 200 and JSON whose user has no usable id", fix))
+    let unusable = |_| Problem::passing("status 200 and JSON whose user has no usable id", fix);
+    User::parse(json.get()).map(Arc::new).map_err(unusable)
 }
 
 #[cfg(test)]

@@ -127,6 +127,7 @@ impl Dialect for ToyCommands {
                 last: None,
                 client: None,
                 presence: None,
+                session: None,
             }),
             Some(CommandKind::Unsubscribe) => Command::Unsubscribe(channels()?),
             Some(CommandKind::Publish) => {
@@ -135,7 +136,7 @@ impl Dialect for ToyCommands {
                 Command::Publish(fields.check(channel.parse::<Channel>()?, max_payload)?)
             }
             Some(CommandKind::Ping) => Command::Ping,
-            Some(CommandKind::Event) | None => {
+            Some(CommandKind::Event | CommandKind::Ack) | None => {
                 return Err(ApiError::new(Code::UnknownCommand, "a command is one of + - ! ?"));
             }
         })

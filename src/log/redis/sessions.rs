@@ -1,0 +1,178 @@
+//! The records of sessions in the log's Redis. The scripts `lua/sessions*.lua` have the rules.
+
+use super::connection::{
+    ANSWER_TIMEOUT, Connection, SESSIONS_BEGIN, SESSIONS_CREATE, SESSIONS_END, SESSIONS_LIST, SESSIONS_RENEW, Script,
+};
+use super::{RedisLog, ScriptError, text};
+use crate::log::sessions::{ListedSession, SessionStore, SessionWrite, SessionsRenewed, StoredSession};
+use crate::log::{BoxFuture, Unreachable};
+use crate::message::Channel;
+use redis::Value;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Mutex;
+
+/// How many connections requests of clients share. One slow answer then does not hold up all of them.
+const CONNECTIONS: usize = 4;
+
+/// A [`SessionStore`] in the log's Redis.
+pub struct RedisSessions {
+    log: Arc<RedisLog>,
+    /// The connections for requests of clients.
+    connections: [Mutex<Option<Connection>>; CONNECTIONS],
+    /// The connection for renewals, which must not wait for clients.
+    renewals: Mutex<Option<Connection>>,
+}
+
+impl RedisSessions {
+    /// The sessions beside a log.
+    pub fn new(log: Arc<RedisLog>) -> RedisSessions {
+        RedisSessions { log, connections: Default::default(), renewals: Mutex::default() }
+    }
+
+    /// Runs a script on behalf of a client.
+    async fn ask(&self, script: &Script, args: &[String]) -> Result<Vec<Value>, Unreachable> {
+        let free = self.connections.iter().find_map(|connection| connection.try_lock().ok());
+        let slot = match free {
+            Some(slot) => slot,
+            None => self.connections[fastrand::usize(..CONNECTIONS)].lock().await,
+        };
+        self.run(slot, script, args).await
+    }
+
+    async fn run(
+        &self,
+        mut slot: tokio::sync::MutexGuard<'_, Option<Connection>>,
+        script: &Script,
+        args: &[String],
+    ) -> Result<Vec<Value>, Unreachable> {
+        if slot.as_ref().is_some_and(|connection| self.log.has_moved(connection.server().1)) {
+            *slot = None;
+        }
+        // The connection is put back only after its answer: if the client's request is dropped, a late answer must not be
+        // taken for that of the next call.
+        let answer = async {
+            let mut connection = match slot.take() {
+                Some(connection) => connection,
+                None => self.log.connect(ANSWER_TIMEOUT).await?,
+            };
+            let candidate = connection.candidate();
+            let args: Vec<&str> = std::iter::once(&candidate).chain(args).map(String::as_str).collect();
+            let answer = connection.run(script, &[&self.log.keys().log], &args).await?;
+            *slot = Some(connection);
+            match answer {
+                Value::Array(answer) => Ok(answer),
+                _ => Err(ScriptError::Unexpected),
+            }
+        };
+        let answer: Result<_, ScriptError> = answer.await;
+        answer.map_err(|error| {
+            tracing::debug!(%error, "the record of sessions is not available");
+            Unreachable
+        })
+    }
+}
+
+/// The bookmark, its position, the deadline and the channels, as the scripts read them.
+fn write_args(write: &SessionWrite) -> [String; 5] {
+    let (bookmark, channels) = match &write.bookmark {
+        Some((bookmark, channels)) => (bookmark.to_string(), channels.iter().map(Channel::as_str).collect::<Vec<_>>()),
+        None => (String::new(), Vec::new()),
+    };
+    let ends_in = write.ends_in.as_millis().to_string();
+    [write.id.to_string(), bookmark, write.cursor.to_string(), ends_in, channels.join(",")]
+}
+
+fn stored(bookmark: &Value, cursor: &Value) -> Result<StoredSession, Unreachable> {
+    let bookmark = text(bookmark).ok_or(Unreachable)?.into();
+    let cursor = text(cursor).and_then(|cursor| cursor.parse().ok()).ok_or(Unreachable)?;
+    Ok(StoredSession { bookmark, cursor })
+}
+
+fn found(answer: &[Value]) -> Result<Option<StoredSession>, Unreachable> {
+    match answer {
+        [] => Ok(None),
+        [bookmark, cursor] => stored(bookmark, cursor).map(Some),
+        _ => Err(Unreachable),
+    }
+}
+
+impl SessionStore for RedisSessions {
+    fn create<'a>(&'a self, session: &'a SessionWrite, most: usize) -> BoxFuture<'a, Result<bool, Unreachable>> {
+        Box::pin(async move {
+            let args: Vec<String> = std::iter::once(most.to_string()).chain(write_args(session)).collect();
+            match self.ask(&SESSIONS_CREATE, &args).await?.as_slice() {
+                [Value::Int(created)] => Ok(*created == 1),
+                _ => Err(Unreachable),
+            }
+        })
+    }
+
+    fn begin<'a>(
+        &'a self,
+        id: &'a str,
+        ends_in: Duration,
+    ) -> BoxFuture<'a, Result<Option<StoredSession>, Unreachable>> {
+        Box::pin(async move {
+            let args = [id.to_owned(), ends_in.as_millis().to_string()];
+            found(&self.ask(&SESSIONS_BEGIN, &args).await?)
+        })
+    }
+
+    fn renew<'a>(
+        &'a self,
+        sessions: &'a [SessionWrite],
+        sweep: usize,
+    ) -> BoxFuture<'a, Result<SessionsRenewed, Unreachable>> {
+        Box::pin(async move {
+            let writes = sessions.iter().flat_map(write_args);
+            let args: Vec<String> = std::iter::once(sweep.to_string()).chain(writes).collect();
+            let answer = match sweep {
+                0 => self.ask(&SESSIONS_RENEW, &args).await?,
+                _ => self.run(self.renewals.lock().await, &SESSIONS_RENEW, &args).await?,
+            };
+            let [Value::Int(has_more), Value::Array(unknown), ended @ ..] = answer.as_slice() else {
+                return Err(Unreachable);
+            };
+            let id = |value: &Value| text(value).map(Arc::<str>::from).ok_or(Unreachable);
+            let ended = ended.chunks_exact(3).map(|one| Ok((id(&one[0])?, stored(&one[1], &one[2])?)));
+            Ok(SessionsRenewed {
+                has_more: *has_more == 1,
+                unknown: unknown.iter().map(id).collect::<Result<_, _>>()?,
+                ended: ended.collect::<Result<_, _>>()?,
+            })
+        })
+    }
+
+    fn end<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Option<StoredSession>, Unreachable>> {
+        Box::pin(async move { found(&self.ask(&SESSIONS_END, &[id.to_owned()]).await?) })
+    }
+
+    fn list<'a>(
+        &'a self,
+        channel: &'a Channel,
+        after: &'a str,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<ListedSession>, Unreachable>> {
+        Box::pin(async move {
+            let args = [channel.to_string(), after.to_owned(), limit.to_string()];
+            let answer = self.ask(&SESSIONS_LIST, &args).await?;
+            let sessions = answer.get(1..).ok_or(Unreachable)?.chunks_exact(3);
+            let listed = sessions.map(|one| {
+                let place = text(&one[0]).ok_or(Unreachable)?.to_owned();
+                Ok(ListedSession { place, session: stored(&one[1], &one[2])? })
+            });
+            listed.collect()
+        })
+    }
+
+    fn count(&self) -> BoxFuture<'_, Result<usize, Unreachable>> {
+        Box::pin(async move {
+            let args = ["-".to_owned(), String::new(), "0".to_owned()];
+            match self.ask(&SESSIONS_LIST, &args).await?.first() {
+                Some(Value::Int(count)) => usize::try_from(*count).map_err(|_| Unreachable),
+                _ => Err(Unreachable),
+            }
+        })
+    }
+}

@@ -1,0 +1,65 @@
+//! Brings the state of a session from its bookmark to the present position of the node.
+
+use super::state::SessionState;
+use crate::cursor::Start;
+use crate::hub::{Hub, LIMIT, Step};
+use crate::message::Channel;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
+
+/// How long a request waits for a node that has not read up to the session's position.
+const WAIT: Duration = Duration::from_secs(5);
+
+/// Why a state cannot be brought to the present.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CannotCatchUp {
+    /// Changes of the session may have been dropped from the log, or the session was ended.
+    Lost,
+    /// The node did not get there in time.
+    Late,
+}
+
+/// Applies all control entries that this node has read after the state's position.
+///
+/// # Errors
+///
+/// The session is lost, or the node is late.
+pub async fn catch_up(hub: &Arc<Hub>, mut state: SessionState) -> Result<SessionState, CannotCatchUp> {
+    let mut channels: Vec<Channel> = state.control_channels().into_iter().collect();
+    let position = hub.unchanged_until(&channels, state.cursor);
+    if hub.head() == Some(position) {
+        state.cursor = position;
+        return Ok(state);
+    }
+    let deadline = Instant::now() + WAIT;
+    let mut subscription = hub.subscribe(None, &channels, Start::After(state.cursor), None, None);
+    loop {
+        let mut batch = Vec::new();
+        let step = timeout_at(deadline, poll_fn(|cx| subscription.poll_step(cx, LIMIT, &mut batch))).await;
+        match step.map_err(|_| CannotCatchUp::Late)? {
+            Step::Messages => {
+                for message in &batch {
+                    state.apply(message);
+                }
+                let wanted: Vec<Channel> = state.control_channels().into_iter().collect();
+                if wanted != channels {
+                    channels.iter().filter(|channel| !wanted.contains(channel)).for_each(|it| subscription.remove(it));
+                    wanted.iter().filter(|channel| !channels.contains(channel)).for_each(|it| subscription.add(it));
+                    channels = wanted;
+                }
+            }
+            Step::Gap(_) => return Err(CannotCatchUp::Lost),
+            Step::Ahead => {
+                let reached = timeout_at(deadline, hub.reached(state.cursor)).await;
+                reached.map_err(|_| CannotCatchUp::Late)?;
+            }
+            Step::Idle if state.has_ended => return Err(CannotCatchUp::Lost),
+            Step::Idle => {
+                state.cursor = subscription.cursor();
+                return Ok(state);
+            }
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! The id of a session.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ring::rand::{SecureRandom as _, SystemRandom};
+use std::fmt;
+use std::sync::Arc;
+
+/// The random bytes of an id: 160 bits, so that nobody can guess one.
+const BYTES: usize = 20;
+
+/// The length of an id as text.
+const LENGTH: usize = 27;
+
+/// The id of a session. It is a secret: a client that knows it acts as the session. So it has no `Display`, and `Debug`
+/// does not show it.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SessionId(Arc<str>);
+
+impl SessionId {
+    /// A new random id; `None` if the system has no random numbers.
+    pub fn random() -> Option<SessionId> {
+        let mut bytes = [0; BYTES];
+        SystemRandom::new().fill(&mut bytes).ok()?;
+        Some(SessionId(URL_SAFE_NO_PAD.encode(bytes).into()))
+    }
+
+    /// Reads an id. Any other text cannot be an id, so nobody is asked about it.
+    pub fn parse(text: &str) -> Option<SessionId> {
+        let is_sound = text.len() == LENGTH && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b));
+        is_sound.then(|| SessionId(text.into()))
+    }
+
+    /// The id as text, for the client itself, the application and the store.
+    pub fn secret(&self) -> &Arc<str> {
+        &self.0
+    }
+}
+
+impl fmt::Debug for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(a session)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_random_and_have_one_form() {
+        let id = SessionId::random().expect("an id");
+        assert_eq!(SessionId::parse(id.secret()), Some(id.clone()));
+        assert_ne!(SessionId::random().expect("an id"), id);
+        assert!(!format!("{id:?}").contains(&**id.secret()));
+        for bad in ["", "1", &"a".repeat(26), &"a".repeat(28), &"ä".repeat(27), &format!("{}/", "a".repeat(26))] {
+            assert_eq!(SessionId::parse(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! Counts what happens to sessions on this node.
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Outcome {
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Reason {
+    reason: &'static str,
+}
+
+/// The metrics of sessions.
+#[derive(Default)]
+pub struct SessionMetrics {
+    /// Sessions with an open connection to this node.
+    pub connected: Gauge,
+    opened: Family<Outcome, Counter>,
+    ended: Family<Reason, Counter>,
+    /// Calls that the store did not answer.
+    pub failures: Counter,
+    /// Joins of the application that had no effect.
+    pub refused_joins: Counter,
+    /// Answers of clients that the application does not wait for.
+    pub unknown_acks: Counter,
+}
+
+/// The outcomes of a request that names a session or wants a new one.
+const OUTCOMES: [&str; 6] = ["opened", "resumed", "unknown", "refused", "full", "unavailable"];
+
+/// Why sessions end.
+pub const ENDS: [&str; 3] = ["gone", "disconnected", "gap"];
+
+impl SessionMetrics {
+    /// Registers the metrics.
+    pub fn register(registry: &mut Registry) -> SessionMetrics {
+        let metrics = SessionMetrics::default();
+        let help = "Client sessions with an open connection to this node";
+        registry.register("sessions_connected", help, metrics.connected.clone());
+        // The counters are created at the start: a rate over a counter that appears only with the first event would
+        // miss that event.
+        OUTCOMES.iter().for_each(|outcome| drop(metrics.opened.get_or_create(&Outcome { outcome })));
+        ENDS.iter().for_each(|reason| drop(metrics.ended.get_or_create(&Reason { reason })));
+        let help = "Requests that name a client session or want a new one, by outcome";
+        registry.register("sessions_opened", help, metrics.opened.clone());
+        registry.register(
+            "sessions_ended",
+            "Client sessions that this node has ended, by reason",
+            metrics.ended.clone(),
+        );
+        let help = "Calls to the record of client sessions that got no answer";
+        registry.register("sessions_failures", help, metrics.failures.clone());
+        let help = "Joins of client sessions that had no effect, because of the name or the number of channels";
+        registry.register("sessions_refused_joins", help, metrics.refused_joins.clone());
+        let help = "Answers of clients that the application does not wait for";
+        registry.register("sessions_unknown_acks", help, metrics.unknown_acks.clone());
+        metrics
+    }
+
+    /// Counts a request that names a session or wants a new one.
+    pub fn opened(&self, outcome: &'static str) {
+        self.opened.get_or_create(&Outcome { outcome }).inc();
+    }
+
+    /// Counts a session that has ended.
+    pub fn ended(&self, reason: &'static str) {
+        self.ended.get_or_create(&Reason { reason }).inc();
+    }
+}

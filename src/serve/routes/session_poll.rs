@@ -1,0 +1,116 @@
+//! Answers a poll or a long poll of a session. It reads the session's channels and applies its changes as it goes.
+
+use super::etag;
+use super::poll::{BATCH_MESSAGES, Wait};
+use super::response::{self, Response};
+use crate::cursor::Start;
+use crate::hub::{Gap, Limit, Step, Subscription};
+use crate::message::Message;
+use crate::serve::client_sessions::live::LiveSession;
+use crate::serve::client_sessions::state::SessionState;
+use crate::serve::session::batch::BATCH_BYTES;
+use crate::serve::session::record::SessionRecord;
+use crate::serve::state::ServerState;
+use crate::transport::{Accepted, ApiError, Batch, Params, Transport};
+use hyper::{StatusCode, header};
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How long a poll waits for the log, or for a node that is behind the cursor.
+const STEP_WAIT: Duration = Duration::from_secs(5);
+
+/// Answers with a batch.
+///
+/// # Errors
+///
+/// `no_session`: the session has ended, and there is nothing more for it.
+pub async fn answer(
+    state: &Arc<ServerState>,
+    transport: &'static dyn Transport,
+    params: &Params,
+    opening: Accepted,
+    session: SessionState,
+    wait: Wait<'_>,
+) -> Result<Response, ApiError> {
+    let (name, asked) = (transport.name(), Instant::now());
+    let mut record = SessionRecord::new(state.delivery.open(name));
+    state.hub.polled(name, params.channels.iter(), &session.client, wait.time.unwrap_or_default());
+    // A client that does not name a position goes on where the session is.
+    let start = params.cursor.unwrap_or(Start::After(session.cursor));
+    let client = Some(session.client.clone());
+    let mut subscription = state.hub.subscribe(None, &params.channels, start, params.last, client);
+    subscription.read_members(params.presence);
+    let mut session = state.sessions.poll(session);
+    session.begin(&mut subscription);
+    let id = session.id().secret().clone();
+    let limit = params.limit.unwrap_or(BATCH_MESSAGES);
+    let mut collected = Collected { limit, messages: Vec::new(), bytes: 0, gap: None };
+    tokio::select! {
+        () = collected.fill(&mut session, &mut subscription, wait.time) => {}
+        () = state.drain.begun() => {}
+        () = poll_fn(|cx| wait.client_shut.map_or(Poll::Pending, |client| client.poll(cx))) => {}
+    }
+    let Collected { mut messages, gap, .. } = collected;
+    if wait.time.is_none() {
+        messages.retain(|message| message.cursor().is_some());
+    }
+    if session.has_ended() && messages.is_empty() && gap.is_none() {
+        return Err(state.sessions.unknown());
+    }
+    let cursor = subscription.cursor();
+    if !session.has_ended() {
+        session.save(cursor).await;
+    }
+    let batch = Batch { gap, messages, cursor, session: Some(id), is_complete: false };
+    let mut body = Vec::with_capacity(batch.size_hint());
+    opening.envelope.batch(&batch, &mut body);
+    record.wrote(body.len());
+    record.answer(&batch.messages, batch.gap.is_some(), asked);
+    let mut response = response::whole(StatusCode::OK, opening.content_type, body);
+    response::write_headers(&opening, response.headers_mut());
+    response.headers_mut().insert(header::ETAG, etag::quoted(batch.cursor));
+    Ok(response)
+}
+
+/// What a poll has found so far.
+struct Collected {
+    limit: usize,
+    messages: Vec<Arc<Message>>,
+    bytes: usize,
+    gap: Option<Gap>,
+}
+
+impl Collected {
+    /// Collects what is there, and waits up to `time` for the first message or gap.
+    async fn fill(&mut self, session: &mut LiveSession, subscription: &mut Subscription, time: Option<Duration>) {
+        let until = Instant::now() + time.unwrap_or(STEP_WAIT);
+        while self.messages.len() < self.limit && self.bytes < BATCH_BYTES && !session.has_ended() {
+            let mut batch = Vec::new();
+            let room = Limit { messages: self.limit - self.messages.len(), bytes: BATCH_BYTES - self.bytes };
+            let waits = time.is_some() && self.messages.is_empty() && self.gap.is_none();
+            let step = poll_fn(|cx| match subscription.poll_step(cx, room, &mut batch) {
+                Poll::Ready(Step::Idle | Step::Ahead) | Poll::Pending if !batch.is_empty() => {
+                    Poll::Ready(Step::Messages)
+                }
+                Poll::Ready(Step::Idle | Step::Ahead) if waits => Poll::Pending,
+                step => step,
+            });
+            let Ok(step) = tokio::time::timeout_at(until, step).await else { return };
+            session.take(&mut batch, subscription);
+            self.bytes += batch.iter().map(|message| message.object().len()).sum::<usize>();
+            self.messages.append(&mut batch);
+            match step {
+                Step::Messages => {}
+                Step::Gap(gap) => {
+                    let from = self.gap.map_or(gap.from, |first| first.from);
+                    self.gap = Some(Gap { from, ..gap });
+                    session.is_lost_by(&gap);
+                }
+                Step::Idle | Step::Ahead => return,
+            }
+        }
+    }
+}
