@@ -70,6 +70,7 @@ mod redis_own;
 mod redis_peers;
 mod redis_trouble;
 mod service;
+mod sessions;
 mod several_channels;
 mod slow_readers;
 mod smuggling;

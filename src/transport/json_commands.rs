@@ -170,7 +170,14 @@ mod tests {
         let channels = ["b", "a"].map(|name| name.parse().expect("a channel")).to_vec();
         assert_eq!(
             command,
-            Ok(Command::Subscribe(Subscribe { channels, start: None, last: Some(1000), client: None, presence: None }))
+            Ok(Command::Subscribe(Subscribe {
+                channels,
+                start: None,
+                last: Some(1000),
+                client: None,
+                presence: None,
+                session: None
+            }))
         );
     }
 

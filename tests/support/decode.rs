@@ -17,6 +17,8 @@ pub enum Kind {
     Pong,
     /// A member has come or gone.
     Member,
+    /// An event of the application for one session.
+    Event,
     /// The end of a batch: its cursor.
     Batch,
 }
@@ -59,6 +61,7 @@ impl Item {
             Some("error") => Kind::Error,
             Some("ack") => Kind::Ack,
             Some("pong") => Kind::Pong,
+            Some("event") => Kind::Event,
             Some("member_added" | "member_removed") => Kind::Member,
             Some(other) => panic!("an object of unknown type {other}: {text}"),
             None if item.fields.contains_key("error") => Kind::Error,
@@ -96,6 +99,11 @@ impl Item {
         self.raw(field)?.parse().ok()
     }
 
+    /// Whether the item is an entry of the log, whose id is the position after it.
+    pub fn is_entry(&self) -> bool {
+        matches!(self.kind, Kind::Message | Kind::Member | Kind::Event)
+    }
+
     pub fn id(&self) -> Option<String> {
         self.str("id")
     }
@@ -129,7 +137,9 @@ pub fn batch(text: &str) -> Vec<Item> {
     let messages: Vec<Box<RawValue>> =
         serde_json::from_str(whole.raw("messages").expect("messages")).expect("an array");
     items.extend(messages.iter().map(|message| Item::parse(message.get())));
-    let mut end = Item::control(Kind::Batch, &[("cursor", cursor)]);
+    let mut fields = vec![("cursor", cursor)];
+    fields.extend(whole.raw("session").map(|session| ("session", session)));
+    let mut end = Item::control(Kind::Batch, &fields);
     end.text = text.to_owned();
     items.push(end);
     items

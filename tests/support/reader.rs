@@ -46,6 +46,19 @@ impl Subscription {
         self
     }
 
+    /// Goes on with the session that the server has named.
+    fn note_session(&mut self, item: &Item) {
+        let Some(session) = item.str("session") else { return };
+        for (_, value) in self.extra.iter_mut().filter(|(name, _)| name == "session") {
+            value.clone_from(&session);
+        }
+    }
+
+    /// The session, after the server has named it.
+    pub fn session(&self) -> &str {
+        self.extra("session").expect("a reader with a session")
+    }
+
     fn extra(&self, field: &str) -> Option<&str> {
         self.extra.iter().find(|(name, _)| name == field).map(|(_, value)| value.as_str())
     }
@@ -241,7 +254,8 @@ impl Reader {
             Kind::Gap if self.transport.is_poll() => return Some(item),
             _ => {}
         }
-        let place = if matches!(item.kind, Kind::Message | Kind::Member) { item.id() } else { item.str("cursor") };
+        self.subscription.note_session(&item);
+        let place = if item.is_entry() { item.id() } else { item.str("cursor") };
         if place.is_some() && item.kind != Kind::Error {
             self.subscription.cursor = place;
             self.subscription.extra.retain(|(field, _)| field != "last");
@@ -341,7 +355,8 @@ impl Reader {
         assert!(self.tolerant, "only a follower comes back by itself");
         loop {
             let Some(item) = self.pull().await else { continue };
-            let place = if matches!(item.kind, Kind::Message | Kind::Member) { item.id() } else { item.str("cursor") };
+            self.subscription.note_session(&item);
+            let place = if item.is_entry() { item.id() } else { item.str("cursor") };
             // A refusal that a script or a stream can read: not ready, or too many connections.
             if place.is_some() && !matches!(item.kind, Kind::Error | Kind::Bye) {
                 self.subscription.cursor = place;

@@ -48,9 +48,9 @@ mod tests {
     #[test]
     fn the_channel_of_an_addressee_never_changes() {
         for (addressee, channel) in [
-            (Addressee::Client("me".into()), "~b/b9"),
-            (Addressee::User("me".into()), "~b/1c"),
-            (Addressee::Channel("me".into()), "~b/b7"),
+            (Addressee::Client("me".into()), "~b/2e"),
+            (Addressee::User("me".into()), "~b/34"),
+            (Addressee::Channel("me".into()), "~b/a6"),
         ] {
             assert_eq!(addressee.channel().expect("a channel").as_str(), channel, "{addressee:?}");
         }

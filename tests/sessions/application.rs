@@ -1,0 +1,60 @@
+//! An application that answers the calls of the hook by a rule, and records them.
+
+use crate::support::application::ServerRequest;
+use crate::support::eventually;
+use serde_json::Value;
+use std::sync::{Arc, Mutex};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpListener;
+
+pub struct Application {
+    pub url: String,
+    calls: Arc<Mutex<Vec<(Value, Option<String>)>>>,
+}
+
+impl Application {
+    /// `rule` returns the status and the body of the answer to a call.
+    pub async fn start(rule: impl Fn(&Value) -> (u16, Value) + Send + Sync + 'static) -> Application {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("an address");
+        let url = format!("http://{}/hook.php", listener.local_addr().expect("an address"));
+        let calls = Arc::<Mutex<Vec<_>>>::default();
+        let (noted, rule) = (calls.clone(), Arc::new(rule));
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let (calls, rule) = (noted.clone(), rule.clone());
+                tokio::spawn(async move {
+                    let Some(request) = ServerRequest::read(&mut stream).await else { return };
+                    let call: Value = serde_json::from_str(&request.body).expect("JSON");
+                    let (status, body) = rule(&call);
+                    calls.lock().expect("calls").push((call, request.header("cookie").map(str::to_owned)));
+                    let body = if status == 204 { String::new() } else { body.to_string() };
+                    let length = body.len();
+                    let answer =
+                        format!("HTTP/1.1 {status} X\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n");
+                    let _ = stream.write_all(format!("{answer}{body}").as_bytes()).await;
+                });
+            }
+        });
+        Application { url, calls }
+    }
+
+    /// The calls of a type so far, in their order.
+    pub fn calls(&self, kind: &str) -> Vec<Value> {
+        let calls = self.calls.lock().expect("calls");
+        calls.iter().filter(|(call, _)| call["type"] == kind).map(|(call, _)| call.clone()).collect()
+    }
+
+    /// The cookie of the last call of a type.
+    pub fn cookie(&self, kind: &str) -> Option<String> {
+        let calls = self.calls.lock().expect("calls");
+        calls.iter().rfind(|(call, _)| call["type"] == kind)?.1.clone()
+    }
+
+    /// Waits for so many calls of a type.
+    pub async fn wait(&self, kind: &str, count: usize) -> Vec<Value> {
+        eventually(&format!("{count} calls of the type {kind}"), async || {
+            Some(self.calls(kind)).filter(|calls| calls.len() >= count)
+        })
+        .await
+    }
+}
