@@ -76,6 +76,7 @@ fn every_test_in_the_table_of_attacks_is_there() {
                         .map(|file| format!("tests/contract/{file}.rs")),
                     test,
                 ),
+                [folder, file, test] => has_test(&[format!("tests/{folder}/{file}.rs")], test),
                 [file, test] => has_test(&[format!("tests/{file}.rs")], test),
                 _ => false,
             };
