@@ -271,7 +271,7 @@ impl Hub {
         let (mut channels, clients) = polling.take_changes();
         drop(polling);
         if everything {
-            channels.extend(self.memory.read().channels().cloned());
+            channels.extend(self.memory.read().channels().filter(|channel| !channel.is_reserved()).cloned());
         }
         let channels = channels.into_iter().map(|channel| {
             let counts = self.counts(&channel);
@@ -289,7 +289,9 @@ impl Hub {
     fn register(&self, channel: &Channel, reader: &Arc<Reader>) -> Registration {
         let registration = self.memory.write().register(channel, reader);
         // The change is recorded after it was made: otherwise a report in between would contain the old counts.
-        self.polling.lock().touch(channel);
+        if !channel.is_reserved() {
+            self.polling.lock().touch(channel);
+        }
         registration
     }
 
@@ -301,7 +303,8 @@ impl Hub {
         drop(memory);
         let mut polling = self.polling.lock();
         if polling.is_tracking() {
-            registrations.iter().for_each(|registration| polling.touch(&registration.channel));
+            let counted = registrations.iter().filter(|registration| !registration.channel.is_reserved());
+            counted.for_each(|registration| polling.touch(&registration.channel));
         }
     }
 

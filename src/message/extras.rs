@@ -72,6 +72,15 @@ impl Kind {
         }
     }
 
+    /// The type that its object has in a stream; `None` for a message.
+    pub fn object_type(self) -> Option<&'static str> {
+        match self {
+            Kind::Message => None,
+            Kind::MemberAdded | Kind::MemberRemoved => Some(self.as_str()),
+            Kind::Session => Some("event"),
+        }
+    }
+
     /// Whether it says who comes and goes. Readers get such an entry if they ask for it.
     pub fn is_of_members(self) -> bool {
         matches!(self, Kind::MemberAdded | Kind::MemberRemoved)

@@ -29,8 +29,7 @@ pub static SCRIPT: Encoding = Encoding::new("script", |message, out| {
 
 /// An event of `text/event-stream` that holds the object.
 pub static EVENT: Encoding = Encoding::new("event", |message, out| {
-    let name = Some(message.kind().as_str()).filter(|_| !message.is_for_readers());
-    event(message, name, message.object(), out);
+    event(message, message.kind().object_type(), message.object(), out);
 });
 
 /// An event of `text/event-stream` that holds the bare payload.

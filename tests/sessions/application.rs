@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 
 pub struct Application {
     pub url: String,
-    calls: Arc<Mutex<Vec<(Value, Option<String>)>>>,
+    calls: Arc<Mutex<Vec<Value>>>,
 }
 
 impl Application {
@@ -26,7 +26,7 @@ impl Application {
                     let Some(request) = ServerRequest::read(&mut stream).await else { return };
                     let call: Value = serde_json::from_str(&request.body).expect("JSON");
                     let (status, body) = rule(&call);
-                    calls.lock().expect("calls").push((call, request.header("cookie").map(str::to_owned)));
+                    calls.lock().expect("calls").push(call);
                     let body = if status == 204 { String::new() } else { body.to_string() };
                     let length = body.len();
                     let answer =
@@ -41,13 +41,7 @@ impl Application {
     /// The calls of a type so far, in their order.
     pub fn calls(&self, kind: &str) -> Vec<Value> {
         let calls = self.calls.lock().expect("calls");
-        calls.iter().filter(|(call, _)| call["type"] == kind).map(|(call, _)| call.clone()).collect()
-    }
-
-    /// The cookie of the last call of a type.
-    pub fn cookie(&self, kind: &str) -> Option<String> {
-        let calls = self.calls.lock().expect("calls");
-        calls.iter().rfind(|(call, _)| call["type"] == kind)?.1.clone()
+        calls.iter().filter(|call| call["type"] == kind).cloned().collect()
     }
 
     /// Waits for so many calls of a type.

@@ -106,8 +106,11 @@ async fn a_disconnect_ends_the_stream_and_the_session(log: Log) {
             }
             // On any transport, and from any position.
             let fields = format!("channel={own}&session={session}");
-            for path in [format!("/poll?{fields}&cursor=earliest"), format!("/sse?{fields}")] {
-                let refused = node.get(&path).await;
+            for path in [format!("/poll?{fields}&cursor=earliest"), format!("/poll?{fields}")] {
+                let refused = eventually("the end of the session", async || {
+                    Some(node.get(&path).await).filter(|answer| answer.status != 200)
+                })
+                .await;
                 assert_eq!((refused.status, refused.error_code().as_str()), (409, "no_session"), "{}", transport.name);
             }
         },

@@ -16,7 +16,8 @@ async fn the_application_is_told_once_when_a_client_is_gone(log: Log) {
         _ => (204, Value::Null),
     })
     .await;
-    let flags = ["--hook-url", &application.url, "--hook-notify", "disconnect", "--away-seconds", "2"];
+    let flags =
+        ["--hook-timeout", "20", "--hook-url", &application.url, "--hook-notify", "disconnect", "--away-seconds", "2"];
     let world = start(log, &flags).await;
     let node = &world.node;
     let cursor = node.latest("log").await;

@@ -21,7 +21,7 @@ async fn requests_of_a_session_reach_any_node() {
         _ => (204, Value::Null),
     })
     .await;
-    let (one, two, _redis) = two_nodes(&["--hook-url", &application.url]).await;
+    let (one, two, _redis) = two_nodes(&["--hook-timeout", "20", "--hook-url", &application.url]).await;
     let nodes = [&one, &two];
     let mut cursor = one.latest("own").await;
     let first = one.get(&format!("/poll?channel=own&session=1&cursor={cursor}")).await.json();
@@ -81,7 +81,16 @@ async fn a_change_is_done_before_a_later_message_on_every_node() {
 #[tokio::test]
 async fn a_dead_node_s_sessions_move_or_end() {
     let application = Application::start(|_| (204, Value::Null)).await;
-    let flags = ["--hook-url", &application.url, "--hook-notify", "connect,disconnect", "--away-seconds", "4"];
+    let flags = [
+        "--hook-timeout",
+        "20",
+        "--hook-url",
+        &application.url,
+        "--hook-notify",
+        "connect,disconnect",
+        "--away-seconds",
+        "4",
+    ];
     let (one, two, _redis) = two_nodes(&flags).await;
     let mut moves = RawWebSocket::open(&one, "/ws?channel=a&session=1&client=moves").await;
     let hello = moves.next_of("hello").await;

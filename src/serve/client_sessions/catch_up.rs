@@ -1,7 +1,7 @@
 //! Brings the state of a session from its bookmark to the present position of the node.
 
 use super::state::SessionState;
-use crate::cursor::Start;
+use crate::cursor::{Cursor, Start};
 use crate::hub::{Hub, LIMIT, Step};
 use crate::message::Channel;
 use std::future::poll_fn;
@@ -21,13 +21,22 @@ pub enum CannotCatchUp {
     Late,
 }
 
-/// Applies all control entries that this node has read after the state's position.
+/// Applies the control entries after the state's position: those that this node has read, up to the position `upto` of
+/// the client if it is known. A client that has not read up to a change yet reads it at its place.
 ///
 /// # Errors
 ///
 /// The session is lost, or the node is late.
-pub async fn catch_up(hub: &Arc<Hub>, mut state: SessionState) -> Result<SessionState, CannotCatchUp> {
+pub async fn catch_up(
+    hub: &Arc<Hub>,
+    mut state: SessionState,
+    upto: Option<Cursor>,
+) -> Result<SessionState, CannotCatchUp> {
     let mut channels: Vec<Channel> = state.control_channels().into_iter().collect();
+    let limit = upto.filter(|upto| upto.epoch == state.cursor.epoch);
+    if limit.is_some_and(|limit| limit.id <= state.cursor.id) {
+        return Ok(state);
+    }
     let position = hub.unchanged_until(&channels, state.cursor);
     if hub.head() == Some(position) {
         state.cursor = position;
@@ -41,7 +50,14 @@ pub async fn catch_up(hub: &Arc<Hub>, mut state: SessionState) -> Result<Session
         match step.map_err(|_| CannotCatchUp::Late)? {
             Step::Messages => {
                 for message in &batch {
+                    if let Some(limit) = limit.filter(|limit| message.cursor().is_some_and(|it| it.id > limit.id)) {
+                        state.cursor = limit;
+                        return Ok(state);
+                    }
                     state.apply(message);
+                }
+                if state.has_ended {
+                    return Err(CannotCatchUp::Lost);
                 }
                 let wanted: Vec<Channel> = state.control_channels().into_iter().collect();
                 if wanted != channels {
@@ -55,8 +71,8 @@ pub async fn catch_up(hub: &Arc<Hub>, mut state: SessionState) -> Result<Session
                 let reached = timeout_at(deadline, hub.reached(state.cursor)).await;
                 reached.map_err(|_| CannotCatchUp::Late)?;
             }
-            Step::Idle if state.has_ended => return Err(CannotCatchUp::Lost),
             Step::Idle => {
+                // There are no entries up to here, wherever the client is.
                 state.cursor = subscription.cursor();
                 return Ok(state);
             }

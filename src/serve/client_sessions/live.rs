@@ -20,7 +20,7 @@ pub struct LiveSession {
     is_stream: bool,
     state: SessionState,
     /// The position of the state when the stream began. A message up to there is checked against the channels' joins.
-    began: Id,
+    began: Cursor,
     presence: Option<Arc<Presence>>,
     stay: Option<Stay>,
     /// The channels in which the session's user is a member.
@@ -29,7 +29,7 @@ pub struct LiveSession {
 
 impl LiveSession {
     pub(super) fn new(sessions: Arc<ClientSessions>, state: SessionState, is_stream: bool) -> LiveSession {
-        let began = state.cursor.id;
+        let began = state.cursor;
         LiveSession { sessions, is_stream, state, began, presence: None, stay: None, present: BTreeSet::new() }
     }
 
@@ -62,7 +62,7 @@ impl LiveSession {
 
     /// Takes the entries that a subscription has returned: applies control entries, and puts their events in their place.
     pub fn take(&mut self, batch: &mut Vec<Arc<Message>>, subscription: &mut Subscription) {
-        let is_plain = |message: &Arc<Message>| !message.is_control() && id_of(message) > self.began;
+        let is_plain = |message: &Arc<Message>| !message.is_control() && id_of(message) > self.began.id;
         if batch.iter().all(is_plain) {
             return;
         }
@@ -70,7 +70,7 @@ impl LiveSession {
         let (user, mut has_changed) = (self.state.user.clone(), false);
         for message in std::mem::take(batch) {
             if !message.is_control() {
-                if id_of(&message) > self.began || self.state.gets(&message) {
+                if id_of(&message) > self.began.id || self.state.gets(&message) {
                     batch.push(message);
                 }
                 continue;
@@ -148,12 +148,14 @@ impl LiveSession {
         }
     }
 
-    /// Stores the state of the session of a poll, which has read up to this position.
-    pub async fn save(&mut self, cursor: Cursor) {
-        if self.state.cursor.id < cursor.id || self.state.cursor.epoch != cursor.epoch {
-            self.state.cursor = cursor;
-        }
-        self.sessions.save(&self.state, Duration::ZERO).await;
+    /// Stores the state of the session of a poll, which may take this time.
+    pub async fn save(&self, time: Duration) {
+        self.sessions.save(&self.state, time).await;
+    }
+
+    /// Notes that the poll is over: from now on the client may be away for the usual time.
+    pub async fn stay(&self) {
+        self.sessions.stay(&self.state.id, self.began).await;
     }
 
     /// Moves a subscription that would begin after the session's position back to it: the changes between them count.

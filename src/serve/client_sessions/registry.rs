@@ -157,6 +157,14 @@ impl ClientSessions {
         }
     }
 
+    /// Gives a session the usual time from now on.
+    pub(super) async fn stay(&self, id: &SessionId, cursor: Cursor) {
+        let write = SessionWrite { id: id.secret().clone(), bookmark: None, cursor, ends_in: self.settings.away };
+        if self.store.renew(&[write], 0).await.is_err() {
+            self.metrics.failures.inc();
+        }
+    }
+
     /// Notes a stream of a session, for as long as the result exists.
     pub fn connect(self: &Arc<ClientSessions>, state: SessionState) -> LiveSession {
         let mut connected = self.connected.lock();

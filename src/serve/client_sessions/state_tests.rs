@@ -135,7 +135,7 @@ proptest! {
             if !is_mine || has_ended {
                 continue;
             }
-            change.leave.iter().for_each(|name| drop(model.remove(name)));
+            change.leave.iter().for_each(|name| { model.remove(name); });
             let rooms = change.rooms.iter().map(|name| name.replace('~', "=7E"));
             for name in change.join.iter().cloned().chain(rooms) {
                 model.entry(name).or_insert(n + 1);

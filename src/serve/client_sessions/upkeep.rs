@@ -108,7 +108,7 @@ impl Connected {
                 id: id.secret().clone(),
                 bookmark: connection.unsaved.take(),
                 cursor: connection.cursor,
-                ends_in: if connection.streams > 0 { away } else { CLOSED },
+                ends_in: if connection.streams > 0 { away.max(CLOSED) } else { CLOSED },
             });
             if connection.streams == 0 {
                 self.sessions.remove(&id);

@@ -75,7 +75,7 @@ async fn begin(state: &Arc<ServerState>, request: SessionRequest<'_>) -> Result<
         entries.extend(publish);
     }
     // While the application was asked, there may have been changes for the user, the client or the channels.
-    let session = present(state, session).await?;
+    let session = present(state, session, None).await?;
     state.sessions.create(&session, request.time).await?;
     service::append(state, entries).await?;
     Ok(session)
@@ -83,37 +83,50 @@ async fn begin(state: &Arc<ServerState>, request: SessionRequest<'_>) -> Result<
 
 /// Finds a session, and brings its state to the present.
 async fn resume(state: &Arc<ServerState>, id: &str, request: SessionRequest<'_>) -> Result<SessionState, ApiError> {
-    if let Some(Start::After(cursor)) = request.start {
-        reach(state, cursor).await;
-    }
-    let mut session = find(state, id, request.time).await?;
+    let upto = match request.start {
+        Some(Start::After(cursor)) => {
+            reach(state, cursor).await;
+            Some(cursor)
+        }
+        _ => None,
+    };
+    let mut session = find(state, id, upto, request.time).await?;
     if request.client.as_ref().is_some_and(|client| *client != session.client) {
         return Err(ApiError::new(Code::Forbidden, "the session belongs to another client id"));
     }
     if session.asks_again_ms.is_some_and(|at| at <= state.hub.log().now_ms()) {
         ask_again(state, &session, request.credentials.clone(), request.connect).await?;
-        session = present(state, session).await?;
+        session = present(state, session, upto).await?;
     }
     session.name_all(request.channels);
     state.sessions.metrics.opened("resumed");
     Ok(session)
 }
 
-/// Finds a session by the id that a client names, and brings its state to the present. It lives for `time` and the usual
-/// time after it.
+/// Finds a session by the id that a client names, and brings its state to the position `upto`, or to the present. It lives
+/// for `time` and the usual time after it.
 ///
 /// # Errors
 ///
 /// `no_session`, `log_unavailable` or `not_ready`.
-pub async fn find(state: &Arc<ServerState>, id: &str, time: Duration) -> Result<SessionState, ApiError> {
+pub async fn find(
+    state: &Arc<ServerState>,
+    id: &str,
+    upto: Option<Cursor>,
+    time: Duration,
+) -> Result<SessionState, ApiError> {
     let id = SessionId::parse(id).ok_or_else(|| state.sessions.unknown())?;
     let session = state.sessions.find(&id, time).await?;
-    present(state, session).await
+    present(state, session, upto).await
 }
 
-async fn present(state: &Arc<ServerState>, session: SessionState) -> Result<SessionState, ApiError> {
+async fn present(
+    state: &Arc<ServerState>,
+    session: SessionState,
+    upto: Option<Cursor>,
+) -> Result<SessionState, ApiError> {
     let id = session.id.clone();
-    catch_up(&state.hub, session).await.map_err(|error| match error {
+    catch_up(&state.hub, session, upto).await.map_err(|error| match error {
         CannotCatchUp::Late => late(),
         CannotCatchUp::Lost => {
             state.sessions.end_soon(&id, "disconnected");

@@ -85,7 +85,7 @@ fn ask_again(state: &Arc<ServerState>) {
 }
 
 async fn ask_again_about(state: Arc<ServerState>, id: SessionId) {
-    if let Ok(session) = connect::find(&state, id.secret(), Duration::ZERO).await {
+    if let Ok(session) = connect::find(&state, id.secret(), None, Duration::ZERO).await {
         let connect = Connect { transport: "session".to_owned(), ..Connect::default() };
         // A refusal ends the session by an entry, which its stream reads.
         let _ = connect::ask_again(&state, &session, nobody(), connect).await;

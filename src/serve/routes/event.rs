@@ -50,7 +50,7 @@ async fn answer(state: &Arc<ServerState>, peer: &Peer, mut request: Request) -> 
     // cannot send this content type without asking first.
     let credentials = if kind == "application/json" { credentials } else { credentials.to_publish()? };
     let session = match session {
-        Some(id) => Some(Box::new(connect::find(state, &id, Duration::ZERO).await?)),
+        Some(id) => Some(Box::new(connect::find(state, &id, None, Duration::ZERO).await?)),
         None => None,
     };
     let sender =

@@ -45,6 +45,8 @@ pub async fn answer(
     subscription.read_members(params.presence);
     let mut session = state.sessions.poll(session);
     session.begin(&mut subscription);
+    // This is the position that the client has acknowledged. If it does not get the answer, it comes back here.
+    session.save(wait.time.unwrap_or_default()).await;
     let id = session.id().secret().clone();
     let limit = params.limit.unwrap_or(BATCH_MESSAGES);
     let mut collected = Collected { limit, messages: Vec::new(), bytes: 0, gap: None };
@@ -62,7 +64,7 @@ pub async fn answer(
     }
     let cursor = subscription.cursor();
     if !session.has_ended() {
-        session.save(cursor).await;
+        session.stay().await;
     }
     let batch = Batch { gap, messages, cursor, session: Some(id), is_complete: false };
     let mut body = Vec::with_capacity(batch.size_hint());

@@ -173,7 +173,7 @@ impl CommandHandler {
         let subscription = pump.subscription();
         let most = state.settings.limits.channels;
         let new: Vec<Channel> = channels.iter().filter(|channel| !subscription.reads(channel)).cloned().collect();
-        let named = subscription.names().filter(|channel| !channel.is_reserved()).count() - known;
+        let named = subscription.names().filter(|channel| !channel.is_reserved()).count().saturating_sub(known);
         if named + new.len() > most {
             return Err(too_many_channels(most));
         }
