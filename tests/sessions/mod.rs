@@ -6,6 +6,7 @@ mod calls;
 mod changes;
 mod endings;
 mod nodes;
+mod store;
 
 use crate::support;
 

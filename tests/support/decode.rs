@@ -309,7 +309,7 @@ impl Decoder {
         let item = Item::parse(&data);
         let named = if item.kind == Kind::Message { None } else { item.str("type") };
         assert_eq!(event, named, "the event's name fits {data}");
-        let has_id = matches!(item.kind, Kind::Message | Kind::Member);
+        let has_id = item.is_entry();
         let place = if has_id { item.id() } else { item.str("cursor") };
         assert_eq!(id, place, "the block's id is the position of {data}");
         self.items.push_back(item);

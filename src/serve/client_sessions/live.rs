@@ -28,8 +28,19 @@ pub struct LiveSession {
 }
 
 impl LiveSession {
-    pub(super) fn new(sessions: Arc<ClientSessions>, state: SessionState, is_stream: bool) -> LiveSession {
-        let began = state.cursor;
+    /// The session of a stream, for as long as the result exists.
+    pub fn of_stream(sessions: &Arc<ClientSessions>, state: SessionState) -> LiveSession {
+        sessions.connect(&state);
+        LiveSession::new(sessions, state, true)
+    }
+
+    /// The session of a poll.
+    pub fn of_poll(sessions: &Arc<ClientSessions>, state: SessionState) -> LiveSession {
+        LiveSession::new(sessions, state, false)
+    }
+
+    fn new(sessions: &Arc<ClientSessions>, state: SessionState, is_stream: bool) -> LiveSession {
+        let (sessions, began) = (sessions.clone(), state.cursor);
         LiveSession { sessions, is_stream, state, began, presence: None, stay: None, present: BTreeSet::new() }
     }
 

@@ -2,7 +2,6 @@
 
 use super::bookmark;
 use super::id::SessionId;
-use super::live::LiveSession;
 use super::metrics::SessionMetrics;
 use super::state::SessionState;
 use crate::cursor::Cursor;
@@ -165,8 +164,8 @@ impl ClientSessions {
         }
     }
 
-    /// Notes a stream of a session, for as long as the result exists.
-    pub fn connect(self: &Arc<ClientSessions>, state: SessionState) -> LiveSession {
+    /// Notes a stream of a session.
+    pub(super) fn connect(&self, state: &SessionState) {
         let mut connected = self.connected.lock();
         let is_known = connected.sessions.contains_key(&state.id);
         let connection = connected.sessions.entry(state.id.clone()).or_insert_with(|| Connection {
@@ -177,22 +176,14 @@ impl ClientSessions {
             asks_again_ms: None,
             renewed: Instant::now(),
         });
-        let is_first = connection.streams == 0;
         connection.streams += 1;
-        if is_first {
+        if connection.streams == 1 {
             self.metrics.connected.inc();
             // A known session has come back before the store was told that it was closed.
             connected.closed -= usize::from(is_known);
         }
         drop(connected);
-        let session = LiveSession::new(self.clone(), state, true);
-        self.note(session.state());
-        session
-    }
-
-    /// The session of a poll.
-    pub fn poll(self: &Arc<ClientSessions>, state: SessionState) -> LiveSession {
-        LiveSession::new(self.clone(), state, false)
+        self.note(state);
     }
 
     /// Notes a changed state of a session with a stream. It is stored soon.

@@ -43,7 +43,7 @@ pub async fn answer(
     let client = Some(session.client.clone());
     let mut subscription = state.hub.subscribe(None, &params.channels, start, params.last, client);
     subscription.read_members(params.presence);
-    let mut session = state.sessions.poll(session);
+    let mut session = LiveSession::of_poll(&state.sessions, session);
     session.begin(&mut subscription);
     // This is the position that the client has acknowledged. If it does not get the answer, it comes back here.
     session.save(wait.time.unwrap_or_default()).await;

@@ -5,7 +5,7 @@ use super::pump::Pump;
 use crate::cursor::{Cursor, Start};
 use crate::message::{Channel, ClientId, Draft, User};
 use crate::serve::access::credentials::Credentials;
-use crate::serve::access::query::{Action, Question, Validity};
+use crate::serve::access::query::{Action, Grant, Question, Validity};
 use crate::serve::access::renewal::GrantRenewal;
 use crate::serve::client_sessions::live::LiveSession;
 use crate::serve::client_sessions::state::SessionState;
@@ -13,6 +13,7 @@ use crate::serve::events::connect::{self, SessionRequest};
 use crate::serve::events::service::{self as events, Sender};
 use crate::serve::hook::call::Connect;
 use crate::serve::limits::memory::Reservation;
+use crate::serve::presence::stay::Stay;
 use crate::serve::publishing::service;
 use crate::serve::state::ServerState;
 use crate::transport::params::{Params, too_many_channels};
@@ -157,26 +158,8 @@ impl CommandHandler {
         subscribe: Subscribe,
         credentials: Arc<Credentials>,
     ) -> Result<Cursor, ApiError> {
+        let new = self.check(state, pump, &subscribe)?;
         let Subscribe { channels, start, last, client, presence, session } = subscribe;
-        if (start.is_some() || last.is_some()) && self.position_fixed {
-            let rule = "a connection has one cursor: send cursor and last only with its first channels";
-            return Err(ApiError::new(Code::CursorFixed, rule));
-        }
-        if session.is_some() && (self.position_fixed || self.channels_named) {
-            let rule = "a connection has one session: send session only with its first channels";
-            return Err(ApiError::new(Code::CursorFixed, rule));
-        }
-        let known = pump.session().map_or(0, |(session, _)| session.joined());
-        if let Some((session, _)) = pump.session() {
-            session.check_named(&channels)?;
-        }
-        let subscription = pump.subscription();
-        let most = state.settings.limits.channels;
-        let new: Vec<Channel> = channels.iter().filter(|channel| !subscription.reads(channel)).cloned().collect();
-        let named = subscription.names().filter(|channel| !channel.is_reserved()).count().saturating_sub(known);
-        if named + new.len() > most {
-            return Err(too_many_channels(most));
-        }
         // Only the first client id that a client names counts.
         let known = pump.subscription().client().filter(|_| self.client_named).cloned();
         let named = if self.channels_named { known.clone() } else { client.or_else(|| known.clone()) };
@@ -187,13 +170,6 @@ impl CommandHandler {
             credentials: Credentials::clone(&credentials),
         };
         let grant = state.authorizer.ask(question).await?;
-        let stay = match (&state.presence, &grant.user) {
-            (Some(presence), Some(user)) => {
-                let named = named.as_ref().or(grant.client.as_ref());
-                presence.join(&new, user, named).await?
-            }
-            _ => None,
-        };
         let opened = match &session {
             Some(wanted) => {
                 let named = named.as_ref().or(grant.client.as_ref()).cloned();
@@ -201,8 +177,21 @@ impl CommandHandler {
             }
             None => None,
         };
+        let known_user = match &opened {
+            Some(opened) => opened.user.clone(),
+            None => pump.session().and_then(|(session, _)| session.user().cloned()),
+        };
+        let user = grant.user.clone().or(known_user);
+        let stay = match (&state.presence, &user) {
+            (Some(presence), Some(user)) => {
+                let named = named.as_ref().or(grant.client.as_ref());
+                presence.join(&new, user, named).await?
+            }
+            _ => None,
+        };
         // The code above does not change any state. So a command is carried out completely or not at all.
-        let named = named.or(grant.client).or_else(|| opened.as_ref().map(|session| session.client.clone()));
+        let named =
+            named.or_else(|| grant.client.clone()).or_else(|| opened.as_ref().map(|session| session.client.clone()));
         if named != known
             && let Some(client) = &named
         {
@@ -210,25 +199,7 @@ impl CommandHandler {
             pump.subscription().set_client(client.clone());
         }
         self.client_named = named.is_some();
-        if (grant.validity != Validity::Unlimited || stay.is_some()) && pump.grant().is_none() {
-            pump.set_grant(Some(GrantRenewal::new(&state.authorizer, named)));
-        }
-        if let Some(renewal) = pump.grant() {
-            renewal.add(&channels, grant.validity, &credentials);
-            // The info that came last counts in all channels of the user.
-            if let (Some(user), Some(held)) = (&grant.user, renewal.stay()) {
-                held.set_user(user);
-            }
-            if let Some(stay) = stay {
-                renewal.hold(stay);
-            }
-            // A newer token also prolongs the grants of an older one.
-            if let (Validity::EndsAt(end), false) = (grant.validity, Arc::ptr_eq(&credentials, &self.credentials))
-                && let Some((covered, validity)) = state.authorizer.covered(&credentials, renewal.ending_before(end))
-            {
-                renewal.add(&covered, validity, &credentials);
-            }
-        }
+        self.hold(state, pump, &channels, &grant, stay, named, &credentials);
         self.credentials = credentials;
         let subscription = pump.subscription();
         if let Some(presence) = presence {
@@ -252,6 +223,65 @@ impl CommandHandler {
         let cursor = subscription.cursor();
         pump.hello();
         Ok(cursor)
+    }
+
+    /// Checks a `subscribe` before anything is asked for it. Returns the channels that the connection does not read yet.
+    fn check(&self, state: &ServerState, pump: &mut Pump, subscribe: &Subscribe) -> Result<Vec<Channel>, ApiError> {
+        let Subscribe { channels, start, last, session, .. } = subscribe;
+        if (start.is_some() || last.is_some()) && self.position_fixed {
+            let rule = "a connection has one cursor: send cursor and last only with its first channels";
+            return Err(ApiError::new(Code::CursorFixed, rule));
+        }
+        if session.is_some() && (self.position_fixed || self.channels_named) {
+            let rule = "a connection has one session: send session only with its first channels";
+            return Err(ApiError::new(Code::CursorFixed, rule));
+        }
+        let mut joined = 0;
+        if let Some((session, _)) = pump.session() {
+            session.check_named(channels)?;
+            joined = session.joined();
+        }
+        let subscription = pump.subscription();
+        let most = state.settings.limits.channels;
+        let new: Vec<Channel> = channels.iter().filter(|channel| !subscription.reads(channel)).cloned().collect();
+        let named = subscription.names().filter(|channel| !channel.is_reserved()).count().saturating_sub(joined);
+        if named + new.len() > most {
+            return Err(too_many_channels(most));
+        }
+        Ok(new)
+    }
+
+    /// Holds a grant and a stay for as long as the subscription runs.
+    #[expect(clippy::too_many_arguments, reason = "each of them is a part of the command")]
+    fn hold(
+        &self,
+        state: &ServerState,
+        pump: &mut Pump,
+        channels: &[Channel],
+        grant: &Grant,
+        stay: Option<Stay>,
+        client: Option<ClientId>,
+        credentials: &Arc<Credentials>,
+    ) {
+        if (grant.validity != Validity::Unlimited || stay.is_some()) && pump.grant().is_none() {
+            pump.set_grant(Some(GrantRenewal::new(&state.authorizer, client)));
+        }
+        if let Some(renewal) = pump.grant() {
+            renewal.add(channels, grant.validity, credentials);
+            // The info that came last counts in all channels of the user.
+            if let (Some(user), Some(held)) = (&grant.user, renewal.stay()) {
+                held.set_user(user);
+            }
+            if let Some(stay) = stay {
+                renewal.hold(stay);
+            }
+            // A newer token also prolongs the grants of an older one.
+            if let (Validity::EndsAt(end), false) = (grant.validity, Arc::ptr_eq(credentials, &self.credentials))
+                && let Some((covered, validity)) = state.authorizer.covered(credentials, renewal.ending_before(end))
+            {
+                renewal.add(&covered, validity, credentials);
+            }
+        }
     }
 
     /// Opens the session that the first `subscribe` wants.
@@ -280,7 +310,7 @@ impl CommandHandler {
 
 /// The session of a stream, whose user is a member of channels with presence.
 pub fn live_session(state: &ServerState, session: SessionState) -> LiveSession {
-    let mut live = state.sessions.connect(session);
+    let mut live = LiveSession::of_stream(&state.sessions, session);
     live.set_presence(state.presence.clone());
     live
 }

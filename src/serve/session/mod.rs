@@ -1,5 +1,6 @@
 //! Sessions: responses that continue over many messages after their head.
 
+pub mod attached;
 pub mod batch;
 pub mod commands;
 pub mod duplex;

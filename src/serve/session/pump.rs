@@ -1,5 +1,6 @@
 //! The pump turns a subscription into the bytes of a stream, for every transport.
 
+use super::attached::Attached;
 use super::frames::{frames_size, write_frames};
 use super::outlet::StreamOutlet;
 use super::record::SessionRecord;
@@ -92,37 +93,12 @@ pub struct Pump {
     ready: Option<Box<VecDeque<Bytes>>>,
 }
 
-/// What some streams have.
-#[derive(Default)]
-struct Attached {
-    /// The grant to read, if the grant has an end.
-    grant: Option<GrantRenewal>,
-    /// The client's session.
-    session: Option<LiveSession>,
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     /// The stream has not begun: a raw TCP connection is in this state before its first `subscribe`.
     Silent,
     Running,
     Ended,
-}
-
-impl Attached {
-    /// Whether the stream ends: its grant or its session has ended.
-    fn poll_end(&mut self, cx: &mut Context<'_>) -> bool {
-        self.session.as_ref().is_some_and(LiveSession::has_ended)
-            || self.grant.as_mut().is_some_and(|grant| grant.poll_end(cx).is_ready())
-    }
-
-    /// Lets the session apply what a step has returned. Returns whether another step has to follow, because control
-    /// entries were all that came.
-    fn take(&mut self, step: &Poll<Step>, batch: &mut Vec<Arc<Message>>, subscription: &mut Subscription) -> bool {
-        let Some(session) = self.session.as_mut().filter(|_| !batch.is_empty()) else { return false };
-        session.take(batch, subscription);
-        batch.is_empty() && matches!(step, Poll::Ready(Step::Messages))
-    }
 }
 
 impl Pump {
@@ -166,7 +142,7 @@ impl Pump {
         let mut out = Vec::with_capacity(512);
         self.envelope.prelude(&mut out);
         let (cursor, heartbeat) = (self.subscription.cursor(), self.settings.heartbeat());
-        let session = self.attached.as_ref().and_then(|attached| attached.session.as_ref());
+        let session = self.attached.as_mut().and_then(|attached| attached.session());
         let session = session.map(|session| &**session.id().secret());
         let hello = Control::Hello { cursor, client: &client, transport: self.record.transport(), heartbeat, session };
         self.envelope.control(&hello, &mut out);
@@ -204,21 +180,18 @@ impl Pump {
 
     /// Ends the stream when this grant ends.
     pub fn set_grant(&mut self, grant: Option<GrantRenewal>) {
-        if grant.is_some() || self.attached.is_some() {
-            self.attached.get_or_insert_default().grant = grant;
-        }
+        self.attached = Attached::with_grant(self.attached.take(), grant);
     }
 
     /// Makes the stream that of a session, from its present position on. Call it before the hello.
     pub fn set_session(&mut self, session: LiveSession) {
         session.begin(&mut self.subscription);
-        self.attached.get_or_insert_default().session = Some(session);
+        self.attached = Some(Attached::with_session(self.attached.take(), session));
     }
 
     /// The client's session, if it has one, and the subscription that reads it.
     pub fn session(&mut self) -> Option<(&mut LiveSession, &mut Subscription)> {
-        let session = self.attached.as_mut()?.session.as_mut()?;
-        Some((session, &mut self.subscription))
+        Some((self.attached.as_mut()?.session()?, &mut self.subscription))
     }
 
     /// Holds the permit while the stream runs.
@@ -233,7 +206,7 @@ impl Pump {
 
     /// The grant to read, if the grant has an end.
     pub fn grant(&mut self) -> Option<&mut GrantRenewal> {
-        self.attached.as_mut()?.grant.as_mut()
+        self.attached.as_mut()?.grant()
     }
 
     /// Whether the hello was sent.

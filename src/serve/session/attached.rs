@@ -1,0 +1,77 @@
+//! What some streams have besides their subscription: a grant with an end, or the session of their client.
+
+use crate::hub::{Step, Subscription};
+use crate::message::Message;
+use crate::serve::access::renewal::GrantRenewal;
+use crate::serve::client_sessions::live::LiveSession;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+/// What some streams have.
+pub enum Attached {
+    /// The grant to read, if the grant has an end.
+    Grant(GrantRenewal),
+    /// The client's session. It is boxed, so that a stream with only a grant does not pay for it.
+    Session(Box<SessionStream>),
+}
+
+// A stream with a grant does not take more memory because others have sessions.
+const _: () = assert!(size_of::<Attached>() == size_of::<GrantRenewal>());
+
+/// The stream of a session.
+pub struct SessionStream {
+    session: LiveSession,
+    grant: Option<GrantRenewal>,
+}
+
+impl Attached {
+    /// Adds a session to what a stream has.
+    pub fn with_session(before: Option<Box<Attached>>, session: LiveSession) -> Box<Attached> {
+        let grant = match before.map(|attached| *attached) {
+            Some(Attached::Grant(grant)) => Some(grant),
+            Some(Attached::Session(stream)) => stream.grant,
+            None => None,
+        };
+        Box::new(Attached::Session(Box::new(SessionStream { session, grant })))
+    }
+
+    /// Sets the grant of what a stream has.
+    pub fn with_grant(before: Option<Box<Attached>>, grant: Option<GrantRenewal>) -> Option<Box<Attached>> {
+        match before.map(|attached| *attached) {
+            Some(Attached::Session(stream)) => {
+                Some(Box::new(Attached::Session(Box::new(SessionStream { grant, ..*stream }))))
+            }
+            _ => grant.map(|grant| Box::new(Attached::Grant(grant))),
+        }
+    }
+
+    /// The grant, if it has an end.
+    pub fn grant(&mut self) -> Option<&mut GrantRenewal> {
+        match self {
+            Attached::Grant(grant) => Some(grant),
+            Attached::Session(stream) => stream.grant.as_mut(),
+        }
+    }
+
+    /// The session, if the client has one.
+    pub fn session(&mut self) -> Option<&mut LiveSession> {
+        match self {
+            Attached::Grant(_) => None,
+            Attached::Session(stream) => Some(&mut stream.session),
+        }
+    }
+
+    /// Whether the stream ends: its grant or its session has ended.
+    pub fn poll_end(&mut self, cx: &mut Context<'_>) -> bool {
+        self.session().is_some_and(|session| session.has_ended())
+            || self.grant().is_some_and(|grant| grant.poll_end(cx).is_ready())
+    }
+
+    /// Lets the session apply what a step has returned. Returns whether another step has to follow, because control
+    /// entries were all that came.
+    pub fn take(&mut self, step: &Poll<Step>, batch: &mut Vec<Arc<Message>>, subscription: &mut Subscription) -> bool {
+        let Some(session) = self.session().filter(|_| !batch.is_empty()) else { return false };
+        session.take(batch, subscription);
+        batch.is_empty() && matches!(step, Poll::Ready(Step::Messages))
+    }
+}
