@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
+use support::application::ServerRequest;
 use support::guarded::KEY;
 use support::server::run_to_end;
 use support::{
@@ -55,11 +56,10 @@ impl Application {
         let (asked, count, rule) = (Arc::<Mutex<Vec<Asked>>>::default(), Arc::<AtomicUsize>::default(), Arc::new(rule));
         let noted = (asked.clone(), count.clone());
         tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
+            while let Ok((mut stream, _)) = listener.accept().await {
                 let (asked, count, rule) = (noted.0.clone(), noted.1.clone(), rule.clone());
                 tokio::spawn(async move {
-                    let Some(question) = read(stream).await else { return };
-                    let (question, mut stream) = question;
+                    let Some(question) = read(&mut stream).await else { return };
                     count.fetch_add(1, Ordering::SeqCst);
                     asked.lock().await.push(question.clone());
                     let Some((status, body)) = rule(&question) else {
@@ -98,24 +98,12 @@ fn allowed_by_cookie(asked: &Asked, ttl: u64) -> (u16, String) {
     (200, json!({"channels": channels, "ttl": ttl}).to_string())
 }
 
-async fn read(mut stream: TcpStream) -> Option<(Asked, TcpStream)> {
-    let mut bytes = Vec::new();
-    loop {
-        let mut part = [0; 4096];
-        let n = stream.read(&mut part).await.ok().filter(|n| *n > 0)?;
-        bytes.extend_from_slice(&part[..n]);
-        let text = String::from_utf8_lossy(&bytes).into_owned();
-        let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
-        let header = |name: &str| {
-            let lines = head.lines().filter_map(|line| line.split_once(": "));
-            lines.filter(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.to_owned()).next()
-        };
-        assert!(head.starts_with("POST /authorize.php?key=hidden HTTP/1.1"), "{head}");
-        if body.len() >= header("content-length")?.parse().ok()? {
-            let body = serde_json::from_str(body).expect("JSON");
-            return Some((Asked { body, cookie: header("cookie"), authorization: header("authorization") }, stream));
-        }
-    }
+async fn read(stream: &mut TcpStream) -> Option<Asked> {
+    let request = ServerRequest::read(stream).await?;
+    assert!(request.head.starts_with("POST /authorize.php?key=hidden HTTP/1.1"), "{}", request.head);
+    let header = |name| request.header(name).map(str::to_owned);
+    let body = serde_json::from_str(&request.body).expect("JSON");
+    Some(Asked { body, cookie: header("cookie"), authorization: header("authorization") })
 }
 
 async fn node(application: &Application) -> Node {

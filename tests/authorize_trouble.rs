@@ -6,9 +6,10 @@ use crate::support;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
+use support::application::ServerRequest;
 use support::php::Php;
 use support::{Node, Request, Response, eventually, within};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 
 /// The reaction of the application to a question.
@@ -72,9 +73,10 @@ async fn serve(
     questions: &AtomicUsize,
 ) {
     for nth in 0.. {
-        let Some(cookie) = read(&mut stream).await else { return };
+        let Some(question) = ServerRequest::read(&mut stream).await else { return };
+        let cookie = question.header("cookie").unwrap_or_default();
         questions.fetch_add(1, Ordering::SeqCst);
-        match rule(Asked { cookie: &cookie, connection, nth }) {
+        match rule(Asked { cookie, connection, nth }) {
             Do::Write(text) => drop(stream.write_all(text.as_bytes()).await),
             Do::WriteThen(text, pause, rest) => {
                 stream.write_all(text.as_bytes()).await.ok();
@@ -84,24 +86,6 @@ async fn serve(
             Do::Close => return,
             Do::Reset => return drop(stream.set_zero_linger()),
             Do::Wait => tokio::time::sleep(Duration::from_secs(60)).await,
-        }
-    }
-}
-
-/// Reads a whole question, and returns its cookie.
-async fn read(stream: &mut TcpStream) -> Option<String> {
-    let mut bytes = Vec::new();
-    loop {
-        stream.read_buf(&mut bytes).await.ok().filter(|n| *n > 0)?;
-        let text = String::from_utf8_lossy(&bytes).into_owned();
-        let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
-        let field = |name: &str| {
-            let fields = head.lines().filter_map(|line| line.split_once(": "));
-            fields.filter(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.to_owned()).next()
-        };
-        assert!(field("host").is_some_and(|host| host.starts_with("127.0.0.1:")), "{head}");
-        if body.len() >= field("content-length")?.parse().ok()? {
-            return Some(field("cookie").unwrap_or_default());
         }
     }
 }

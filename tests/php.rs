@@ -872,7 +872,7 @@ async fn a_server_that_hangs_does_not_hold_up_the_page() {
     }
 }
 
-/// The code of docs/php.md runs as it stands there, but for addresses and file names.
+/// The code of docs/php.md runs. The test changes only its addresses and file names.
 #[tokio::test]
 async fn the_code_of_the_page_runs() {
     let redis = RedisServer::start().await;

@@ -48,7 +48,7 @@ async fn a_call_is_a_message() {
     assert!(node.log().contains("is not a client id"), "{}", node.log());
 }
 
-/// A call may name several channels, who does not get the message, and arguments.
+/// A call may name several channels, the readers that do not get the message, and several arguments.
 #[tokio::test]
 async fn a_call_has_several_channels_exceptions_and_arguments() {
     let redis = RedisServer::start().await;

@@ -107,7 +107,7 @@ async fn payloads_are_raw_or_enveloped() {
     assert_eq!((items[0].data(), items[1].data()), ("1", "3"));
 }
 
-/// An envelope may name several channels, who does not get the message, and arguments.
+/// An envelope may name several channels, the readers that do not get the message, and several arguments.
 #[tokio::test]
 async fn an_envelope_has_several_channels_exceptions_and_arguments() {
     let redis = RedisServer::start().await;

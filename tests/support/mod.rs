@@ -16,6 +16,7 @@ macro_rules! on_both_logs {
     };
 }
 
+pub mod application;
 pub mod caddy;
 pub mod clock;
 pub mod command;

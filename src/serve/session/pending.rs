@@ -106,7 +106,7 @@ impl PendingAnswers {
         self.events.push_back(answer);
     }
 
-    /// The next answer. Pending if there is none.
+    /// Polls for the next answer of a publish or an event. Returns `Pending` while no answer is ready.
     pub fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<CommandAnswer> {
         for answers in [&mut self.publishes, &mut self.events] {
             if let Poll::Ready(Some(answer)) = answers.poll_next_unpin(cx) {
