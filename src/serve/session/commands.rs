@@ -147,8 +147,8 @@ impl CommandHandler {
         }
         let subscription = pump.subscription();
         let most = state.settings.limits.channels;
-        let new: Vec<Channel> = channels.iter().filter(|channel| !subscription.reads(channel)).cloned().collect();
-        if subscription.channels() + new.len() > most {
+        let new = channels.iter().filter(|channel| !subscription.reads(channel)).count();
+        if subscription.channels() + new > most {
             return Err(too_many_channels(most));
         }
         // Only the first client id that a client names counts.
@@ -163,8 +163,11 @@ impl CommandHandler {
         let grant = state.authorizer.ask(question).await?;
         let stay = match (&state.presence, &grant.user) {
             (Some(presence), Some(user)) => {
-                let named = named.as_ref().or(grant.client.as_ref());
-                presence.join(&new, user, named).await?
+                // A channel that is read already may have been subscribed without a user.
+                let held = pump.grant().and_then(|renewal| renewal.stay());
+                let is_held = |channel: &Channel| held.is_some_and(|stay| stay.holds(channel));
+                let unheld: Vec<Channel> = channels.iter().filter(|channel| !is_held(channel)).cloned().collect();
+                presence.join(&unheld, user, named.as_ref().or(grant.client.as_ref())).await?
             }
             _ => None,
         };
