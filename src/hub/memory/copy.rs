@@ -35,7 +35,14 @@ pub(in crate::hub) struct Recipient<'a> {
 
 impl Recipient<'_> {
     /// Whether the reader gets an entry.
+    #[inline]
     pub(in crate::hub) fn gets(&self, message: &Message) -> bool {
+        message.is_for_all() || self.gets_special(message)
+    }
+
+    /// Whether the reader gets an entry that is not for all readers.
+    #[cold]
+    fn gets_special(&self, message: &Message) -> bool {
         self.client.is_none_or(|client| !message.excludes(client)) && (self.reads_members || message.is_for_readers())
     }
 }
