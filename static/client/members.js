@@ -4,6 +4,9 @@
  * The page's function gets the list at first and after each change. `change` is the object that the server sent
  * (`member_added` or `member_removed`), or undefined if the whole list is new. The list is fetched again after a gap. If
  * it cannot be read, the function gets null and the error.
+ *
+ * A connection with `share` leaves the tabs that share, and reads on its own from then on: the leader's connection does
+ * not ask for changes of members.
  */
 (self.LongtailFiles = self.LongtailFiles || {}).members = function (Longtail) {
   // Milliseconds before the list is asked for again, at first and at most.
@@ -22,12 +25,22 @@
     return false;
   }
 
-  // From now on, all connections of this page ask for changes of members.
-  function ask(transport) {
+  // From now on, all connections of this page ask for changes of members. Returns whether a transport did not ask before:
+  // JSONP, the forever frame and `shared` get their code when they are used.
+  function ask() {
+    var transports = Longtail.transports;
+    var isNew = false;
+    for (var i = 0; i < transports.length; i++) {
+      if (transports[i].open && !transports[i].asks) {
+        isNew = transports[i].asks = true;
+        wrap(transports[i]);
+      }
+    }
+    return isNew;
+  }
+
+  function wrap(transport) {
     var open = transport.open;
-    // JSONP and the forever frame get their code when they are used; see scripts.js.
-    if (!open || transport.asks) { return; }
-    transport.asks = true;
     transport.open = function (link) {
       var url = link.url;
       var source;
@@ -39,6 +52,10 @@
       if (transport.name === 'sse') {
         hear(source, link, 'member_added');
         hear(source, link, 'member_removed');
+      }
+      // This happens later, since the core has not finished opening it. `source` is this tab's part in share.js.
+      if (transport.name === 'shared' && isTold(link.owner)) {
+        setTimeout(function () { link.owner.use(source.own); }, 0);
       }
       return source;
     };
@@ -118,17 +135,24 @@
       return false;
     }
 
-    for (var i = 0; i < Longtail.transports.length; i++) { ask(Longtail.transports[i]); }
-    lt.on('member_added', changed);
-    lt.on('member_removed', changed);
-    lt.on('gap', fetch);
-    if (!isTold(lt)) {
-      // The connection continues from its cursor, and is told of changes from there on.
-      told.push(lt);
+    // The connection continues from its cursor, and is told of changes from there on.
+    function reopen() {
       if (lt.state !== 'paused') {
         lt.pause();
         lt.resume();
       }
+    }
+
+    ask();
+    lt.on('member_added', changed);
+    lt.on('member_removed', changed);
+    lt.on('gap', fetch);
+    if (!isTold(lt)) {
+      told.push(lt);
+      lt.on('open', function () {
+        if (ask()) { reopen(); }
+      });
+      reopen();
     }
     fetch();
   };
