@@ -54,15 +54,19 @@ async fn everything_works(redis: &RedisServer, node: &Node) {
 
 /// Users come to a channel and go again, on each way that has commands of its own in Redis.
 async fn presence_works(nodes: &[Node; 2]) {
-    let what = "a node to write entries about members";
-    let format = async |node: &Node| node.get("/metrics").await.text().contains("longtail_log_format 2");
-    eventually(what, async || (format(&nodes[0]).await && format(&nodes[1]).await).then_some(())).await;
     let ann = token(&json!({"sub": "ann", "subscribe": ["room"], "exp": seconds(600)}));
-    let members = async || nodes[1].get("/channels/room/members").await.json()["members"].as_array().map_or(0, Vec::len);
-    // A stream takes the place of a poll of its client, and is closed.
-    nodes[0].get(&format!("/poll?channel=room&client=c&token={ann}")).await;
+    let members =
+        async || nodes[1].get("/channels/room/members").await.json()["members"].as_array().map_or(0, Vec::len);
     let sse = nodes[0].transport("sse").await;
     let subscription = Subscription::to(&["room"]).with("token", &ann);
+    let first = Reader::open(&nodes[0], &sse, subscription.clone()).await;
+    eventually("a member, when all nodes are known to read such entries", async || {
+        (members().await == 1).then_some(())
+    })
+    .await;
+    drop(first);
+    // A stream takes the place of a poll of its client, and is closed.
+    nodes[0].get(&format!("/poll?channel=room&client=c&token={ann}")).await;
     let reader = Reader::open(&nodes[0], &sse, subscription.clone().with("client", "c")).await;
     assert_eq!(members().await, 1);
     drop(reader);

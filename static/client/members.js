@@ -25,18 +25,20 @@
     return false;
   }
 
-  // From now on, all connections of this page ask for changes of members. Returns whether a transport did not ask before:
-  // JSONP, the forever frame and `shared` get their code when they are used.
+  // How many transports ask for changes of members.
+  var asking = 0;
+
+  // From now on, all connections of this page ask for changes of members. JSONP, the forever frame and `shared` get their
+  // code when they are used, so this has to be called again.
   function ask() {
-    var transports = Longtail.transports;
-    var isNew = false;
-    for (var i = 0; i < transports.length; i++) {
-      if (transports[i].open && !transports[i].asks) {
-        isNew = transports[i].asks = true;
-        wrap(transports[i]);
+    for (var i = 0; i < Longtail.transports.length; i++) {
+      var transport = Longtail.transports[i];
+      if (transport.open && !transport.asks) {
+        transport.asks = true;
+        asking++;
+        wrap(transport);
       }
     }
-    return isNew;
   }
 
   function wrap(transport) {
@@ -144,16 +146,23 @@
     }
 
     ask();
+    var known = asking;
     lt.on('member_added', changed);
     lt.on('member_removed', changed);
     lt.on('gap', fetch);
     if (!isTold(lt)) {
       told.push(lt);
-      lt.on('open', function () {
-        if (ask()) { reopen(); }
-      });
       reopen();
     }
+    lt.on('open', function () {
+      ask();
+      if (known !== asking) {
+        known = asking;
+        reopen();
+        // The changes before this position did not come.
+        fetch();
+      }
+    });
     fetch();
   };
 };

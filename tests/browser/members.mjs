@@ -3,6 +3,7 @@
 import { test, before, after } from 'node:test';
 import assert from 'node:assert/strict';
 import { createHmac } from 'node:crypto';
+import { freePort } from './ports.mjs';
 import { LONG, libraryPage, listen, opened, pause, startBrowser, startServer, until } from './support.mjs';
 
 const SECRET = 'a-secret-of-the-tests-that-is-long-enough';
@@ -159,4 +160,32 @@ test('a reconnect within the grace is no event, and what is refused is told', LO
   });
   await bob.context().close();
   await ann.context().close();
+});
+
+test('/status lists the members of a channel', LONG, async () => {
+  const admin = `127.0.0.1:${await freePort()}`;
+  const guarded = await startServer(['--token-secret', SECRET, '--presence', 'room:*', '--admin-listen', admin]);
+  try {
+    const ann = await libraryPage(await browser.newContext(), guarded.base);
+    await listen(ann, { channels: 'room:1', token: token('ann', { n: 7 }) });
+    await opened(ann);
+    const status = await (await browser.newContext()).newPage();
+    await status.goto(`http://${admin}/status`);
+    const shown = async (channel, text) => {
+      await status.fill('#channel', channel);
+      await status.click('#ask button');
+      await until(`the page shows ${text}`, async () => {
+        const said = await status.innerText('#members');
+        return said.includes(text) || said;
+      });
+    };
+    await shown('room:1', 'ann {"n":7}');
+    await shown('room:1', '1 in room:1');
+    await shown('room:2', '0 in room:2');
+    await shown('plain', 'the members of this channel are not known');
+    await ann.context().close();
+    await status.context().close();
+  } finally {
+    guarded.stop();
+  }
 });
