@@ -86,6 +86,8 @@
     var waiting = [];
     var wait = AGAIN;
     var fetches = 0;
+    // Whether the connection had no position yet when the list was fetched: it may begin after changes that the list lacks.
+    var isEarly = false;
 
     function tell(change) {
       fn.call(lt, list.slice(0), change);
@@ -113,6 +115,7 @@
     function fetch() {
       var mine = ++fetches;
       at = null;
+      isEarly = lt.cursor === 'latest';
       if (lt.state === 'closed') { return false; }
       link.cursor = undefined;
       link.channels = [];
@@ -159,9 +162,10 @@
       if (known !== asking) {
         known = asking;
         reopen();
-        // The changes before this position did not come.
-        fetch();
+        isEarly = true;
       }
+      // The changes before this position did not come.
+      if (isEarly) { fetch(); }
     });
     fetch();
   };
